@@ -1,0 +1,6 @@
+//go:build noasm
+
+package cpu
+
+// haveAssembly is false in builds with the tag noasm.
+const haveAssembly = false
