@@ -1,0 +1,251 @@
+package vision
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"image"
+	"image/jpeg"
+	"image/png"
+	"io"
+	"os"
+
+	"golang.org/x/image/bmp"
+	"golang.org/x/image/tiff"
+)
+
+var (
+	// ErrFormat is wrapped by the error for data of no known image format.
+	ErrFormat = errors.New("not an image in a known format (JPEG, PNG, GIF, BMP, TIFF, WebP, PNM)")
+	// ErrTooLarge is wrapped by the error for an image or a file above the Limits.
+	ErrTooLarge = errors.New("too large")
+	// ErrEmpty is returned for a file of no bytes.
+	ErrEmpty = errors.New("file is empty")
+)
+
+// Limits bounds what a decoder may be made to allocate. A zero field means its default.
+type Limits struct {
+	MaxPixels int64 // width times height; default 178,956,970, at which PIL refuses too
+	MaxBytes  int64 // of the encoded file; default 512 MiB
+}
+
+const (
+	defaultMaxPixels = 178_956_970
+	defaultMaxBytes  = 512 << 20
+)
+
+func (l Limits) maxBytes() int64 {
+	if l.MaxBytes > 0 {
+		return l.MaxBytes
+	}
+	return defaultMaxBytes
+}
+
+// checkSize refuses an empty size and one above the limit.
+func (l Limits) checkSize(width, height int64) error {
+	limit := l.MaxPixels
+	if limit <= 0 {
+		limit = defaultMaxPixels
+	}
+	if width <= 0 || height <= 0 {
+		return fmt.Errorf("header says %dx%d pixels", width, height)
+	}
+	if width > limit || height > limit || width*height > limit {
+		return fmt.Errorf("%dx%d pixels are above the limit of %d: %w", width, height, limit, ErrTooLarge)
+	}
+	return nil
+}
+
+// DecodeFile decodes the image in the named file. The error names the file.
+func DecodeFile(path string, limits Limits) (*Image, error) {
+	data, err := readFile(path, limits.maxBytes())
+	if err != nil {
+		return nil, err
+	}
+	img, err := DecodeBytes(data, limits)
+	if err != nil {
+		return nil, fmt.Errorf("image %s: %w", path, err)
+	}
+	return img, nil
+}
+
+func readFile(path string, limit int64) (data []byte, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() // opened for reading: nothing is lost when closing fails
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if info.IsDir() {
+		return nil, fmt.Errorf("image %s: is a folder", path)
+	}
+	if info.Size() > limit {
+		return nil, fmt.Errorf("image %s: file of %d bytes is above the limit of %d: %w", path, info.Size(), limit, ErrTooLarge)
+	}
+	if data, err = readAll(f, limit, int(info.Size())); err != nil {
+		return nil, fmt.Errorf("image %s: %w", path, err)
+	}
+	return data, nil
+}
+
+func readAll(r io.Reader, limit int64, sizeHint int) ([]byte, error) {
+	var buf bytes.Buffer
+	buf.Grow(sizeHint + bytes.MinRead)
+	n, err := buf.ReadFrom(io.LimitReader(r, limit+1))
+	if err != nil {
+		return nil, err
+	}
+	if n > limit {
+		return nil, fmt.Errorf("more than %d bytes: %w", limit, ErrTooLarge)
+	}
+	return buf.Bytes(), nil
+}
+
+// Decode decodes the image that r holds, reading r to its end.
+func Decode(r io.Reader, limits Limits) (*Image, error) {
+	data, err := readAll(r, limits.maxBytes(), 0)
+	if err != nil {
+		return nil, fmt.Errorf("read image: %w", err)
+	}
+	return DecodeBytes(data, limits)
+}
+
+// format is one kind of file: how it begins, and its decoder. The decoder checks the size in the header against the limits
+// before it allocates pixels.
+type format struct {
+	name   string
+	magics []string // '?' matches any byte
+	decode func(data []byte, limits Limits) (*Image, error)
+	exif   func(data []byte) []byte // the EXIF block (a TIFF header and what follows it), nil for none
+}
+
+var formats = []format{
+	{"JPEG", []string{"\xff\xd8\xff"}, decodeJPEG, exifOfJPEG},
+	{"PNG", []string{"\x89PNG\r\n\x1a\n"}, decodePNG, exifOfPNG},
+	{"GIF", []string{"GIF87a", "GIF89a"}, decodeGIF, nil},
+	{"BMP", []string{"BM"}, decodeBMP, nil},
+	{"TIFF", []string{"II*\x00", "MM\x00*"}, decodeTIFF, func(data []byte) []byte { return data }},
+	{"WebP", []string{"RIFF????WEBP"}, decodeWebP, exifOfWebP},
+	{"PNM", []string{"P1", "P2", "P3", "P4", "P5", "P6"}, decodePNM, nil},
+}
+
+func (f *format) matches(data []byte) bool {
+next:
+	for _, magic := range f.magics {
+		if len(data) < len(magic) {
+			continue
+		}
+		for i := range len(magic) {
+			if magic[i] != '?' && magic[i] != data[i] {
+				continue next
+			}
+		}
+		return true
+	}
+	return false
+}
+
+// DecodeBytes decodes the image that data holds. It keeps no reference to data.
+func DecodeBytes(data []byte, limits Limits) (*Image, error) {
+	if len(data) == 0 {
+		return nil, ErrEmpty
+	}
+	if int64(len(data)) > limits.maxBytes() {
+		return nil, fmt.Errorf("%d bytes are above the limit of %d: %w", len(data), limits.maxBytes(), ErrTooLarge)
+	}
+	for i := range formats {
+		if f := &formats[i]; f.matches(data) {
+			img, err := f.run(data, limits)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", f.name, err)
+			}
+			return img, nil
+		}
+	}
+	return nil, ErrFormat
+}
+
+// run decodes and turns upright. A panic of a decoder, ours or a library's, is a malformed file like any other.
+func (f *format) run(data []byte, limits Limits) (img *Image, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			img, err = nil, fmt.Errorf("malformed data (%v)", p)
+		}
+	}()
+	img, err = f.decode(data, limits)
+	if err != nil {
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			err = fmt.Errorf("file is truncated: %w", err)
+		}
+		return nil, err
+	}
+	if f.exif != nil {
+		img = img.oriented(orientation(f.exif(data)))
+	}
+	return img, img.Check()
+}
+
+func decodeJPEG(data []byte, limits Limits) (*Image, error) {
+	config, err := jpeg.DecodeConfig(bytes.NewReader(data))
+	if err != nil {
+		return nil, err
+	}
+	if err := limits.checkSize(int64(config.Width), int64(config.Height)); err != nil {
+		return nil, err
+	}
+	src, err := jpeg.Decode(bytes.NewReader(data))
+	if err != nil {
+		return nil, err
+	}
+	return fromGo(src, false)
+}
+
+func decodePNG(data []byte, limits Limits) (*Image, error) {
+	config, err := png.DecodeConfig(bytes.NewReader(data))
+	if err != nil {
+		return nil, err
+	}
+	if err := limits.checkSize(int64(config.Width), int64(config.Height)); err != nil {
+		return nil, err
+	}
+	src, err := png.Decode(bytes.NewReader(data))
+	if err != nil {
+		return nil, err
+	}
+	const depthAt, colourAt = 24, 25 // in the header chunk, which comes first
+	return fromGo(src, data[depthAt] == 16 && data[colourAt] == 0)
+}
+
+func decodeBMP(data []byte, limits Limits) (*Image, error) {
+	config, err := bmp.DecodeConfig(bytes.NewReader(data))
+	if err != nil {
+		return nil, err
+	}
+	if err := limits.checkSize(int64(config.Width), int64(config.Height)); err != nil {
+		return nil, err
+	}
+	src, err := bmp.Decode(bytes.NewReader(data))
+	if err != nil {
+		return nil, err
+	}
+	return fromGo(src, false)
+}
+
+func decodeTIFF(data []byte, limits Limits) (*Image, error) {
+	config, err := tiff.DecodeConfig(bytes.NewReader(data))
+	if err != nil {
+		return nil, err
+	}
+	if err := limits.checkSize(int64(config.Width), int64(config.Height)); err != nil {
+		return nil, err
+	}
+	src, err := tiff.Decode(bytes.NewReader(data))
+	if err != nil {
+		return nil, err
+	}
+	_, gray16 := src.(*image.Gray16)
+	return fromGo(src, gray16)
+}
