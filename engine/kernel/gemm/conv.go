@@ -1,0 +1,192 @@
+package gemm
+
+import (
+	"fmt"
+
+	"github.com/go-modelzoo/zoo/engine"
+	"github.com/go-modelzoo/zoo/engine/kernel"
+	"github.com/go-modelzoo/zoo/engine/kernel/cpu"
+)
+
+// ConvSpec describes a convolution as torch.nn.Conv2d does. Zero strides, dilations and Groups mean 1.
+// A linear layer is a 1×1 convolution over images of one pixel.
+type ConvSpec struct {
+	In, Out              int // channels
+	KernelH, KernelW     int
+	StrideH, StrideW     int
+	DilationH, DilationW int
+	Groups               int
+	PadTop, PadLeft      int // zeros around the image
+	PadBottom, PadRight  int
+	Activation           kernel.Activation // applied last
+	Precision            engine.Precision  // Default is resolved for the tier
+	Tier                 cpu.Tier          // the instructions to use, at most cpu.Best()
+}
+
+// normal returns the spec with its defaults filled in, or an error that says what is wrong with it.
+func (s ConvSpec) normal() (ConvSpec, error) {
+	for _, v := range []*int{&s.StrideH, &s.StrideW, &s.DilationH, &s.DilationW, &s.Groups} {
+		if *v == 0 {
+			*v = 1
+		}
+	}
+	s.Precision = Resolve(s.Precision, s.Tier)
+	switch {
+	case s.In < 1 || s.Out < 1 || s.KernelH < 1 || s.KernelW < 1:
+		return s, fmt.Errorf("gemm: convolution of %d to %d channels with a %dx%d kernel: each must be at least 1", s.In, s.Out, s.KernelH, s.KernelW)
+	case s.StrideH < 1 || s.StrideW < 1 || s.DilationH < 1 || s.DilationW < 1 || s.Groups < 1:
+		return s, fmt.Errorf("gemm: convolution with stride %dx%d, dilation %dx%d, %d groups: each must be at least 1", s.StrideH, s.StrideW, s.DilationH, s.DilationW, s.Groups)
+	case s.PadTop < 0 || s.PadLeft < 0 || s.PadBottom < 0 || s.PadRight < 0:
+		return s, fmt.Errorf("gemm: convolution with negative padding")
+	case s.In%s.Groups != 0 || s.Out%s.Groups != 0:
+		return s, fmt.Errorf("gemm: convolution of %d to %d channels cannot have %d groups", s.In, s.Out, s.Groups)
+	case s.Tier > cpu.Best():
+		return s, fmt.Errorf("gemm: tier %v asked for, but this process can use %v at most", s.Tier, cpu.Best())
+	}
+	return s, nil
+}
+
+// OutputSize returns the height and width of the output for an input of h×w.
+func (s ConvSpec) OutputSize(h, w int) (int, int) {
+	out := func(n, k, stride, dilation, before, after int) int {
+		n += before + after - max(dilation, 1)*(k-1) - 1
+		if n < 0 {
+			return 0
+		}
+		return n/max(stride, 1) + 1
+	}
+	return out(h, s.KernelH, s.StrideH, s.DilationH, s.PadTop, s.PadBottom), out(w, s.KernelW, s.StrideW, s.DilationW, s.PadLeft, s.PadRight)
+}
+
+// MACs returns the multiply-adds of one image with an output of h×w.
+func (s ConvSpec) MACs(h, w int) int {
+	return h * w * s.Out * (s.In / max(s.Groups, 1)) * s.KernelH * s.KernelW
+}
+
+// Conv is a convolution with packed weights. It is read-only after NewConv and safe for concurrent use.
+type Conv struct {
+	spec   ConvSpec
+	kernel packed
+}
+
+// packed is a convolution packed for one tier and precision.
+type packed interface {
+	// bind prepares runs over maps of the given geometry, which Bind has checked.
+	bind(src, dst kernel.Map, residual *kernel.Map, workers int) runner
+	// bytes is the memory that the packed weights take.
+	bytes() int
+}
+
+// runner is a convolution bound to geometry.
+type runner interface {
+	tasks() int
+	scratch() int
+	run(task int, src, dst kernel.Map, residual *kernel.Map, scratch []byte)
+}
+
+// NewConv packs weight, [Out, In/Groups, KernelH, KernelW] as PyTorch lays it out, and bias, [Out] or nil, for the tier and
+// the precision of spec. Neither slice is kept.
+func NewConv(spec ConvSpec, weight, bias []float32) (*Conv, error) {
+	s, err := spec.normal()
+	if err != nil {
+		return nil, err
+	}
+	if want := s.Out * (s.In / s.Groups) * s.KernelH * s.KernelW; len(weight) != want {
+		return nil, fmt.Errorf("gemm: %d weights given to a convolution that has %d", len(weight), want)
+	}
+	if bias != nil && len(bias) != s.Out {
+		return nil, fmt.Errorf("gemm: %d biases given to a convolution of %d output channels", len(bias), s.Out)
+	}
+	return &Conv{spec: s, kernel: pack(s, weight, bias)}, nil
+}
+
+// Spec returns the description with its defaults filled in.
+func (c *Conv) Spec() ConvSpec { return c.spec }
+
+// Bytes returns the memory that the packed weights take.
+func (c *Conv) Bytes() int { return c.kernel.bytes() }
+
+// Call is a convolution bound to the geometry of its maps. It is read-only after Bind: any number of goroutines may
+// run different tasks, and different inferences, at once.
+type Call struct {
+	src, dst kernel.Map // geometry only
+	residual *kernel.Map
+	runner   runner
+}
+
+// Bind prepares the convolution for maps of the given geometry and format (as kernel.Layout returns them; buffers are
+// not looked at), and divides the work into tasks for the given number of workers. residual is the geometry of a map
+// that is added before the activation, or nil.
+func (c *Conv) Bind(src, dst kernel.Map, residual *kernel.Map, workers int) (*Call, error) {
+	h, w := c.spec.OutputSize(src.H, src.W)
+	switch {
+	case src.C != c.spec.In:
+		return nil, fmt.Errorf("gemm: source %v given to a convolution of %d input channels", src, c.spec.In)
+	case h < 1 || w < 1:
+		return nil, fmt.Errorf("gemm: source %v is smaller than the %dx%d kernel", src, c.spec.KernelH, c.spec.KernelW)
+	case dst.N != src.N || dst.H != h || dst.W != w || dst.C != c.spec.Out:
+		return nil, fmt.Errorf("gemm: destination %v given, the result is %dx%dx%dx%d", dst, src.N, h, w, c.spec.Out)
+	case residual != nil && !residual.SameShape(dst):
+		return nil, fmt.Errorf("gemm: residual %v and destination %v differ in shape", *residual, dst)
+	case workers < 1:
+		return nil, fmt.Errorf("gemm: %d workers", workers)
+	}
+	call := &Call{src: bare(src), dst: bare(dst)}
+	if residual != nil {
+		r := bare(*residual)
+		call.residual = &r
+	}
+	call.runner = c.kernel.bind(call.src, call.dst, call.residual, workers)
+	return call, nil
+}
+
+// bare returns the geometry of m without its buffers.
+func bare(m kernel.Map) kernel.Map {
+	m.F32, m.Hi, m.Lo, m.Off = nil, nil, nil, 0
+	return m
+}
+
+// Tasks returns how many tasks make up the convolution. They write disjoint parts of the destination and may run in any
+// order, at the same time.
+func (c *Call) Tasks() int { return c.runner.tasks() }
+
+// Scratch returns how many bytes of scratch memory a worker must bring.
+func (c *Call) Scratch() int { return c.runner.scratch() }
+
+// Run computes one task: dst = activation(conv(src) + bias + residual). The maps must have the geometry given to Bind;
+// it panics if they do not, as that is a fault of the program. residual may be the same memory as dst, src may not
+// overlap it. Run allocates nothing; the contents of scratch do not matter.
+func (c *Call) Run(task int, src, dst kernel.Map, residual *kernel.Map, scratch []byte) {
+	mustMatch("source", &src, &c.src)
+	mustMatch("destination", &dst, &c.dst)
+	if (residual != nil) != (c.residual != nil) {
+		panic("gemm: a residual must be given to Run exactly if it was given to Bind")
+	}
+	if residual != nil {
+		mustMatch("residual", residual, c.residual)
+	}
+	if len(scratch) < c.runner.scratch() {
+		panic(fmt.Sprintf("gemm: %d bytes of scratch given, %d are needed", len(scratch), c.runner.scratch()))
+	}
+	c.runner.run(task, src, dst, residual, scratch)
+}
+
+// mustMatch panics unless m has the geometry that was bound and a buffer that holds it.
+func mustMatch(what string, m, bound *kernel.Map) {
+	if !m.SameShape(*bound) || m.Format != bound.Format || m.Pixel != bound.Pixel || m.Row != bound.Row || m.Image != bound.Image {
+		panic(fmt.Sprintf("gemm: %s %v differs from the geometry given to Bind, %v", what, *m, *bound))
+	}
+	last := m.Off + (m.N-1)*m.Image + (m.H-1)*m.Row + (m.W-1)*m.Pixel + m.C
+	ok := m.Off >= 0
+	switch m.Format {
+	case kernel.F32:
+		ok = ok && len(m.F32) >= last
+	case kernel.BF16:
+		ok = ok && len(m.Hi) >= last
+	default:
+		ok = ok && len(m.Hi) >= last && len(m.Lo) >= last
+	}
+	if !ok {
+		panic(fmt.Sprintf("gemm: the buffer of the %s %v is too small", what, *m))
+	}
+}

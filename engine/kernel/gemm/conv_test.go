@@ -1,0 +1,488 @@
+package gemm
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"sync"
+	"testing"
+
+	"github.com/go-modelzoo/zoo/engine"
+	"github.com/go-modelzoo/zoo/engine/kernel"
+	"github.com/go-modelzoo/zoo/engine/kernel/cpu"
+)
+
+// tiers lists the tiers that this process can test.
+func tiers() []cpu.Tier {
+	var ts []cpu.Tier
+	for t := cpu.Generic; t <= cpu.Best(); t++ {
+		ts = append(ts, t)
+	}
+	return ts
+}
+
+var precisions = []engine.Precision{engine.Highest, engine.High, engine.Medium}
+
+// unit is the relative error that one operand may carry at a precision.
+func unit(p engine.Precision) float64 {
+	switch p {
+	case engine.Highest:
+		return 1e-6
+	case engine.High:
+		return 4e-5
+	default:
+		return 8e-3
+	}
+}
+
+// formatUnit is the relative error of storing a value.
+func formatUnit(f kernel.Format) float64 {
+	switch f {
+	case kernel.BF16:
+		return 1.0 / 250
+	case kernel.Split:
+		return 1.0 / (1 << 16)
+	}
+	return 1e-6
+}
+
+// convCase is one convolution with its maps.
+type convCase struct {
+	spec             ConvSpec
+	n, h, w          int
+	srcFormat        kernel.Format
+	dstFormat        kernel.Format
+	srcPad, dstPad   int
+	srcLeft, dstLeft int // channels of the wider buffer before the block
+	srcRest, dstRest int // and behind it
+	residual         bool
+	inPlace          bool // the residual is the destination
+	noBias           bool
+	workers          int
+}
+
+func (c convCase) String() string {
+	s := c.spec
+	return fmt.Sprintf("%v/%v %dx%dx%dx%d->%d k%dx%d s%dx%d d%dx%d g%d p%d,%d,%d,%d %v %v->%v pad %d,%d block %d+%d,%d+%d residual %v %v nobias %v workers %d",
+		s.Tier, s.Precision, c.n, c.h, c.w, s.In, s.Out, s.KernelH, s.KernelW, s.StrideH, s.StrideW, s.DilationH, s.DilationW, s.Groups,
+		s.PadTop, s.PadLeft, s.PadBottom, s.PadRight, s.Activation, c.srcFormat, c.dstFormat, c.srcPad, c.dstPad,
+		c.srcLeft, c.srcRest, c.dstLeft, c.dstRest, c.residual, c.inPlace, c.noBias, c.workers)
+}
+
+// canary fills every element that a kernel must not touch.
+const canary = 0x7fa5
+
+// block returns a channel block of a wider map whose whole buffer, guards on both ends included, is canary; the border
+// of the block is zeroed.
+func block(f kernel.Format, n, h, w, c, pad, left, rest int) kernel.Map {
+	const guard = 67
+	m := kernel.Layout(f, n, h, w, left+c+rest, pad)
+	size := m.Elements() + 2*guard
+	m.Off += guard
+	fill16 := func() []uint16 {
+		b := make([]uint16, size)
+		for i := range b {
+			b[i] = canary
+		}
+		return b
+	}
+	switch f {
+	case kernel.F32:
+		m.F32 = make([]float32, size)
+		for i := range m.F32 {
+			m.F32[i] = math.Float32frombits(canary<<16 | canary)
+		}
+	case kernel.BF16:
+		m.Hi = fill16()
+	default:
+		m.Hi, m.Lo = fill16(), fill16()
+	}
+	m = m.Sub(left, left+c)
+	m.ZeroBorder(0, n)
+	return m
+}
+
+// run computes the case and compares it with sums in float64.
+func (c convCase) run(t testing.TB, r *rand.Rand) {
+	t.Helper()
+	s := c.spec
+	oh, ow := s.OutputSize(c.h, c.w)
+	if oh < 1 || ow < 1 {
+		return
+	}
+	src := block(c.srcFormat, c.n, c.h, c.w, s.In, c.srcPad, c.srcLeft, c.srcRest)
+	dst := block(c.dstFormat, c.n, oh, ow, s.Out, c.dstPad, c.dstLeft, c.dstRest)
+	fill(src, r)
+	var residual *kernel.Map
+	var added kernel.Map // the residual's values before the call
+	if c.residual {
+		added = kernel.NewMap(c.dstFormat, c.n, oh, ow, s.Out, 0)
+		fill(added, r)
+		if c.inPlace {
+			residual = &dst
+			transfer(dst, added)
+		} else {
+			m := block(c.dstFormat, c.n, oh, ow, s.Out, 1-c.dstPad&1, c.dstRest, c.dstLeft)
+			transfer(m, added)
+			residual = &m
+		}
+	}
+	weight := make([]float32, s.Out*(s.In/s.Groups)*s.KernelH*s.KernelW)
+	scale := 1 / math.Sqrt(float64(len(weight)/s.Out))
+	for i := range weight {
+		weight[i] = float32(r.NormFloat64() * scale)
+	}
+	var bias []float32
+	if !c.noBias {
+		bias = make([]float32, s.Out)
+		for i := range bias {
+			bias[i] = float32(r.NormFloat64())
+		}
+	}
+	conv, err := NewConv(s, weight, bias)
+	if err != nil {
+		t.Fatalf("%v: %v", c, err)
+	}
+	call, err := conv.Bind(src, dst, residual, c.workers)
+	if err != nil {
+		t.Fatalf("%v: %v", c, err)
+	}
+	before := snapshot(dst)
+	scratch := make([]byte, call.Scratch()+64)
+	for i := range scratch {
+		scratch[i] = 0xff // not-a-number in every format
+	}
+	body := scratch[1+r.IntN(3) : call.Scratch()+8]
+	// NaN guards behind the scratch memory must survive.
+	for task := range call.Tasks() {
+		call.Run(task, src, dst, residual, body)
+	}
+	for i, v := range scratch[call.Scratch()+8:] {
+		if v != 0xff {
+			t.Fatalf("%v: byte %d behind the scratch memory was written", c, i)
+		}
+	}
+	c.checkUntouched(t, before, snapshot(dst), dst)
+	bad := 0
+	for n := range c.n {
+		for y := range oh {
+			for x := range ow {
+				for o := range s.Out {
+					want, size := oracle(s, src, weight, n, y, x, o)
+					if bias != nil {
+						want += float64(bias[o])
+						size += math.Abs(float64(bias[o]))
+					}
+					if c.residual {
+						want += float64(added.At(n, y, x, o))
+						size += math.Abs(float64(added.At(n, y, x, o)))
+					}
+					tolerance := size * unit(s.Precision) * 1.2
+					want = applyWide(s.Activation, want)
+					tolerance += math.Abs(want)*(formatUnit(c.dstFormat)) + 1e-6
+					got := float64(dst.At(n, y, x, o))
+					if !(math.Abs(got-want) <= tolerance) {
+						bad++
+						if bad < 4 {
+							t.Errorf("%v: [%d,%d,%d,%d] = %g, want %g within %g", c, n, y, x, o, got, want, tolerance)
+						}
+					}
+				}
+			}
+		}
+	}
+	if bad > 0 {
+		t.Fatalf("%v: %d of %d wrong", c, bad, c.n*oh*ow*s.Out)
+	}
+}
+
+// applyWide is the activation of a float64.
+func applyWide(a kernel.Activation, v float64) float64 { return float64(a.Apply(float32(v))) }
+
+// oracle returns one sum and the sum of its absolute terms.
+func oracle(s ConvSpec, src kernel.Map, weight []float32, n, oy, ox, o int) (sum, size float64) {
+	in := s.In / s.Groups
+	g := o / (s.Out / s.Groups)
+	for ky := range s.KernelH {
+		y := oy*s.StrideH - s.PadTop + ky*s.DilationH
+		if y < 0 || y >= src.H {
+			continue
+		}
+		for kx := range s.KernelW {
+			x := ox*s.StrideW - s.PadLeft + kx*s.DilationW
+			if x < 0 || x >= src.W {
+				continue
+			}
+			for c := range in {
+				v := float64(src.At(n, y, x, g*in+c)) * float64(weight[((o*in+c)*s.KernelH+ky)*s.KernelW+kx])
+				sum += v
+				size += math.Abs(v)
+			}
+		}
+	}
+	return sum, size
+}
+
+func fill(m kernel.Map, r *rand.Rand) {
+	for n := range m.N {
+		for y := range m.H {
+			for x := range m.W {
+				for c := range m.C {
+					m.Set(n, y, x, c, float32(r.NormFloat64()))
+				}
+			}
+		}
+	}
+}
+
+func transfer(dst, src kernel.Map) {
+	for n := range dst.N {
+		for y := range dst.H {
+			for x := range dst.W {
+				for c := range dst.C {
+					dst.Set(n, y, x, c, src.At(n, y, x, c))
+				}
+			}
+		}
+	}
+}
+
+// snapshot copies the bits of all planes.
+func snapshot(m kernel.Map) []uint32 {
+	var bits []uint32
+	for _, v := range m.F32 {
+		bits = append(bits, math.Float32bits(v))
+	}
+	for _, v := range m.Hi {
+		bits = append(bits, uint32(v))
+	}
+	for _, v := range m.Lo {
+		bits = append(bits, uint32(v))
+	}
+	return bits
+}
+
+// checkUntouched fails if anything outside the pixels and channels of m changed.
+func (c convCase) checkUntouched(t testing.TB, before, after []uint32, m kernel.Map) {
+	t.Helper()
+	own := make([]bool, len(before))
+	planes := 1
+	size := len(before)
+	if m.Format == kernel.Split {
+		planes, size = 2, len(before)/2
+	}
+	for p := range planes {
+		for n := range m.N {
+			for y := range m.H {
+				for x := range m.W {
+					at := p*size + m.Off + n*m.Image + y*m.Row + x*m.Pixel
+					for i := range m.C {
+						own[at+i] = true
+					}
+				}
+			}
+		}
+	}
+	for i := range before {
+		if !own[i] && before[i] != after[i] {
+			t.Fatalf("%v: element %d outside the destination was overwritten (%#x, now %#x); the destination starts at %d", c, i, before[i], after[i], m.Off)
+		}
+	}
+}
+
+// randomCase draws a convolution with tails, strides, borders and groups.
+func randomCase(r *rand.Rand, tier cpu.Tier, p engine.Precision) convCase {
+	pick := func(v ...int) int { return v[r.IntN(len(v))] }
+	c := convCase{n: pick(1, 1, 2, 3), h: 1 + r.IntN(20), w: 1 + r.IntN(20), workers: 1 + r.IntN(3)}
+	s := &c.spec
+	s.Tier, s.Precision = tier, p
+	s.Groups = pick(1, 1, 1, 1, 2, 3, 4, 8)
+	s.In = s.Groups * pick(1, 2, 3, 4, 5, 8, 16, 17, 24, 32, 33, 64, 100)
+	s.Out = s.Groups * pick(1, 2, 3, 4, 7, 8, 16, 17, 24, 32, 40, 48, 64, 100)
+	if s.Groups > 2 {
+		s.In, s.Out = s.Groups*pick(1, 2, 4, 8, 9), s.Groups*pick(1, 2, 4, 8, 9)
+	}
+	s.KernelH, s.KernelW = pick(1, 1, 2, 3, 3, 5, 7), pick(1, 1, 2, 3, 3, 5, 7)
+	if r.IntN(3) == 0 {
+		s.KernelH, s.KernelW = 1, 1
+	}
+	s.StrideH, s.StrideW = pick(1, 1, 1, 2, 3), pick(1, 1, 1, 2, 3)
+	s.DilationH, s.DilationW = pick(1, 1, 1, 2, 3), pick(1, 1, 1, 2, 3)
+	s.PadTop, s.PadLeft = r.IntN(s.KernelH+1), r.IntN(s.KernelW+1)
+	s.PadBottom, s.PadRight = r.IntN(s.KernelH+1), r.IntN(s.KernelW+1)
+	s.Activation = kernel.Activation(r.IntN(9))
+	format := FormatOf(p, tier)
+	formats := []kernel.Format{format, format, format, kernel.F32}
+	c.srcFormat, c.dstFormat = formats[r.IntN(4)], formats[r.IntN(4)]
+	c.srcPad, c.dstPad = pick(0, 0, 1, 2, 3), pick(0, 0, 1, 2)
+	if r.IntN(2) == 0 {
+		c.srcLeft, c.srcRest = r.IntN(40), r.IntN(40)
+	}
+	if r.IntN(2) == 0 {
+		c.dstLeft, c.dstRest = r.IntN(40), r.IntN(40)
+	}
+	c.residual = r.IntN(3) == 0
+	c.inPlace = c.residual && r.IntN(2) == 0
+	c.noBias = r.IntN(4) == 0
+	// Keep the float64 sums affordable.
+	for c.n*c.h*c.w*s.Out*s.In/s.Groups*s.KernelH*s.KernelW > 3e6 {
+		if c.n > 1 {
+			c.n--
+		} else if c.h > s.KernelH {
+			c.h = (c.h + s.KernelH) / 2
+		} else if c.w > s.KernelW {
+			c.w = (c.w + s.KernelW) / 2
+		} else {
+			break
+		}
+	}
+	return c
+}
+
+func TestConvRandomShapes(t *testing.T) {
+	cases := 150
+	if testing.Short() {
+		cases = 25
+	}
+	for _, tier := range tiers() {
+		for _, p := range precisions {
+			t.Run(fmt.Sprintf("%v/%v", tier, p), func(t *testing.T) {
+				r := rand.New(rand.NewPCG(uint64(tier), uint64(p)))
+				for range cases {
+					randomCase(r, tier, p).run(t, r)
+				}
+			})
+		}
+	}
+}
+
+// TestConvNetworkShapes runs layers of real networks, one output row or two of each where they are large.
+func TestConvNetworkShapes(t *testing.T) {
+	type layer struct{ h, w, in, out, k, stride, pad, groups int }
+	layers := []layer{
+		{19, 33, 3, 64, 7, 2, 3, 1}, {8, 56, 64, 64, 3, 1, 1, 1}, {14, 14, 128, 128, 3, 1, 1, 1}, {7, 7, 256, 96, 3, 1, 1, 1},
+		{8, 56, 64, 256, 1, 1, 0, 1}, {28, 28, 96, 128, 1, 2, 0, 1}, {7, 7, 512, 64, 1, 1, 0, 1}, {23, 23, 3, 64, 11, 4, 2, 1},
+		{14, 14, 128, 128, 3, 1, 1, 32}, {14, 14, 256, 256, 3, 2, 1, 32}, {7, 7, 512, 512, 3, 1, 1, 32}, {17, 17, 128, 64, 1, 1, 0, 1}, {9, 28, 96, 24, 1, 1, 0, 1},
+		{1, 1, 1024, 250, 1, 1, 0, 1},
+	}
+	for _, tier := range tiers() {
+		for _, p := range precisions {
+			t.Run(fmt.Sprintf("%v/%v", tier, p), func(t *testing.T) {
+				r := rand.New(rand.NewPCG(1, 2))
+				for i, l := range layers {
+					f := FormatOf(p, tier)
+					c := convCase{n: 1 + i%2, h: l.h, w: l.w, srcFormat: f, dstFormat: f, workers: 2, residual: i%3 == 0, spec: ConvSpec{
+						In: l.in, Out: l.out, KernelH: l.k, KernelW: l.k, StrideH: l.stride, StrideW: l.stride, Groups: l.groups,
+						PadTop: l.pad, PadLeft: l.pad, PadBottom: l.pad, PadRight: l.pad, Activation: kernel.ReLU, Precision: p, Tier: tier,
+						DilationH: 1, DilationW: 1,
+					}}
+					if l.in == 3 {
+						c.srcFormat = kernel.F32
+					}
+					c.run(t, r)
+				}
+			})
+		}
+	}
+}
+
+// TestConvGoroutinesShareOneCall runs the tasks of one call from several goroutines for several inferences at once.
+func TestConvGoroutinesShareOneCall(t *testing.T) {
+	for _, p := range precisions {
+		r := rand.New(rand.NewPCG(3, 4))
+		s := ConvSpec{In: 48, Out: 80, KernelH: 3, KernelW: 3, PadTop: 1, PadLeft: 1, PadBottom: 1, PadRight: 1, Precision: p, Tier: cpu.Best()}
+		weight := make([]float32, s.Out*s.In*9)
+		for i := range weight {
+			weight[i] = float32(r.NormFloat64())
+		}
+		conv, err := NewConv(s, weight, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f := FormatOf(p, s.Tier)
+		src := kernel.NewMap(f, 1, 12, 12, s.In, 0)
+		fill(src, r)
+		call, err := conv.Bind(src, kernel.Layout(f, 1, 12, 12, s.Out, 0), nil, 2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		const inferences = 8
+		results := make([]kernel.Map, inferences)
+		var wg sync.WaitGroup
+		for i := range results {
+			results[i] = kernel.NewMap(f, 1, 12, 12, s.Out, 0)
+			for task := range call.Tasks() {
+				wg.Add(1)
+				go func() {
+					defer wg.Done()
+					for range 20 {
+						call.Run(task, src, results[i], nil, make([]byte, call.Scratch()))
+					}
+				}()
+			}
+		}
+		wg.Wait()
+		first := snapshot(results[0])
+		for i := range results {
+			for j, v := range snapshot(results[i]) {
+				if v != first[j] {
+					t.Fatalf("%v: inference %d differs from the first at element %d", p, i, j)
+				}
+			}
+		}
+	}
+}
+
+func TestConvRunAllocatesNothing(t *testing.T) {
+	for _, p := range precisions {
+		s := ConvSpec{In: 32, Out: 64, KernelH: 3, KernelW: 3, PadTop: 1, PadLeft: 1, PadBottom: 1, PadRight: 1, Precision: p, Tier: cpu.Best()}
+		conv, err := NewConv(s, make([]float32, 32*64*9), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f := FormatOf(p, s.Tier)
+		src, dst := kernel.NewMap(f, 1, 8, 8, 32, 0), kernel.NewMap(f, 1, 8, 8, 64, 0)
+		call, err := conv.Bind(src, dst, &dst, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		scratch := make([]byte, call.Scratch())
+		if n := testing.AllocsPerRun(10, func() { call.Run(0, src, dst, &dst, scratch) }); n != 0 {
+			t.Errorf("%v: %v allocations", p, n)
+		}
+	}
+}
+
+func TestConvWrongShapesRefused(t *testing.T) {
+	good := ConvSpec{In: 8, Out: 8, KernelH: 3, KernelW: 3}
+	weight := make([]float32, 8*8*9)
+	for name, edit := range map[string]func(*ConvSpec){
+		"groups":   func(s *ConvSpec) { s.Groups = 3 },
+		"channels": func(s *ConvSpec) { s.In = 0 },
+		"stride":   func(s *ConvSpec) { s.StrideW = -1 },
+		"padding":  func(s *ConvSpec) { s.PadLeft = -1 },
+		"weights":  func(s *ConvSpec) { s.Out = 16 },
+		"tier":     func(s *ConvSpec) { s.Tier = 99 },
+	} {
+		s := good
+		edit(&s)
+		if _, err := NewConv(s, weight, nil); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+	conv, err := NewConv(good, weight, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := func(h, w, c int) kernel.Map { return kernel.Layout(kernel.F32, 1, h, w, c, 0) }
+	for name, maps := range map[string][2]kernel.Map{
+		"too small":    {l(2, 2, 8), l(1, 1, 8)},
+		"source":       {l(8, 8, 7), l(6, 6, 8)},
+		"destination":  {l(8, 8, 8), l(8, 8, 8)},
+		"out channels": {l(8, 8, 8), l(6, 6, 9)},
+	} {
+		if _, err := conv.Bind(maps[0], maps[1], nil, 1); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+}

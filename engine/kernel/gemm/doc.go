@@ -1,0 +1,3 @@
+// Package gemm computes what a network spends its time in: dense and grouped convolutions, linear layers and matrix
+// products.
+package gemm
