@@ -185,8 +185,11 @@ func (r *resampler) resize(dst []uint8, dstStride int, src view, width, height i
 		r.vertical.plan(f, antialias, src.height, height, region.Min.Y, region.Max.Y)
 		top, bottom = r.vertical.span()
 	}
-	rows, stride := src.pix[top*src.stride+3*region.Min.X:], src.stride
-	if width != src.width {
+	var rows []uint8 // region's columns of the source rows top to bottom
+	var stride int
+	if width == src.width {
+		rows, stride = src.pix[top*src.stride+3*region.Min.X:], src.stride
+	} else {
 		r.horizontal.plan(f, antialias, src.width, width, region.Min.X, region.Max.X)
 		stride = n
 		if height == src.height { // the horizontal pass is the last

@@ -1,0 +1,230 @@
+package vision
+
+import (
+	"encoding/binary"
+	"errors"
+	"hash/crc32"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/go-modelzoo/zoo/vision/internal/pil"
+)
+
+// sample is a file made by PIL and its pixels as PIL opens it.
+type sample struct {
+	name string
+	file []byte
+	want *Image
+}
+
+// samples runs a Python script that calls put(name, file bytes) for each sample.
+func samples(tb testing.TB, script string) []sample {
+	tb.Helper()
+	const prelude = `
+import sys, struct, io, random
+from PIL import Image, ImageOps
+def picture(mode, w, h, seed=0):
+    rng = random.Random(seed)
+    n = {'RGB': 3, 'RGBA': 4, 'L': 1, 'LA': 2, 'CMYK': 4}[mode]
+    b = bytearray()
+    for y in range(h):
+        for x in range(w):
+            p = [x * 255 // w, (x // 7 + y // 5) % 2 * 200 + rng.randrange(40), (x * y // 9) % 256, (x + y) * 255 // (w + h)]
+            b += bytes(p[4 - n:] if n < 3 else p[:n])
+    return Image.frombytes(mode, (w, h), bytes(b))
+def put(name, data):
+    im = Image.open(io.BytesIO(data))
+    if im.format != 'TIFF': # PIL has turned it itself
+        im = ImageOps.exif_transpose(im)
+    im = im.convert('RGB')
+    n = name.encode()
+    sys.stdout.buffer.write(struct.pack('<IIII', len(n), len(data), *im.size) + n + data + im.tobytes())
+def save(im, format, **kw):
+    f = io.BytesIO(); im.save(f, format, **kw); return f.getvalue()
+`
+	out := pil.Run(tb, "", prelude+script, nil)
+	var all []sample
+	for len(out) > 0 {
+		var n [4]int
+		for i := range n {
+			n[i] = int(binary.LittleEndian.Uint32(out[4*i:]))
+		}
+		out = out[16:]
+		size := 3 * n[2] * n[3]
+		s := sample{name: string(out[:n[0]]), file: out[n[0] : n[0]+n[1]]}
+		out = out[n[0]+n[1]:]
+		s.want = &Image{Pix: out[:size], Width: n[2], Height: n[3]}
+		out = out[size:]
+		all = append(all, s)
+	}
+	return all
+}
+
+// difference returns the number of samples that differ and the largest difference, -1 for images of different size.
+func difference(got, want *Image) (count, largest int) {
+	if got.Width != want.Width || got.Height != want.Height {
+		return -1, -1
+	}
+	for i, v := range got.Pix {
+		if d := int(v) - int(want.Pix[i]); d != 0 {
+			count++
+			largest = max(largest, d, -d)
+		}
+	}
+	return count, largest
+}
+
+func TestPixelsEqualPIL(t *testing.T) {
+	all := samples(t, `
+for w, h in [(37, 29), (8, 8), (1, 1), (64, 3), (2, 5)]:
+    s = '%dx%d' % (w, h)
+    rgb, l = picture('RGB', w, h), picture('L', w, h)
+    rgba = picture('RGBA', w, h)
+    put('png rgb ' + s, save(rgb, 'PNG'))
+    put('png rgba ' + s, save(rgba, 'PNG'))
+    put('png rgb one transparent colour ' + s, save(rgb, 'PNG', transparency=rgb.getpixel((0, 0))))
+    put('png gray ' + s, save(l, 'PNG'))
+    put('png gray alpha ' + s, save(picture('LA', w, h), 'PNG'))
+    put('png 1 bit ' + s, save(l.convert('1'), 'PNG'))
+    for n in 2, 4, 13, 200:
+        put('png palette %d ' % n + s, save(rgb.quantize(n), 'PNG'))
+        put('png palette transparent %d ' % n + s, save(rgb.quantize(n), 'PNG', transparency=1))
+        put('gif %d ' % n + s, save(rgb.quantize(n), 'GIF'))
+        put('gif transparent %d ' % n + s, save(rgb.quantize(n), 'GIF', transparency=1))
+    gray16 = Image.frombytes('I;16', (w, h), b''.join(struct.pack('<H', (x * 37 + y * 11) % 700) for y in range(h) for x in range(w)))
+    put('png 16 bit ' + s, save(gray16, 'PNG'))
+    put('tiff 16 bit ' + s, save(gray16, 'TIFF'))
+    put('bmp rgb ' + s, save(rgb, 'BMP'))
+    put('bmp rgba ' + s, save(rgba, 'BMP'))
+    put('bmp gray ' + s, save(l, 'BMP'))
+    put('bmp palette ' + s, save(rgb.quantize(16), 'BMP'))
+    for c in None, 'tiff_lzw', 'packbits', 'tiff_deflate':
+        put('tiff rgb %s ' % c + s, save(rgb, 'TIFF', compression=c))
+    put('tiff rgba ' + s, save(rgba, 'TIFF'))
+    put('tiff gray ' + s, save(l, 'TIFF'))
+    put('tiff palette ' + s, save(rgb.quantize(16), 'TIFF'))
+    put('ppm ' + s, save(rgb, 'PPM'))
+    put('pgm ' + s, save(l, 'PPM'))
+    put('pbm ' + s, save(l.convert('1'), 'PPM'))
+    put('webp lossless ' + s, save(rgb, 'WEBP', lossless=True))
+    put('webp lossless alpha ' + s, save(rgba, 'WEBP', lossless=True, exact=True))
+    for q in 20, 80:
+        put('webp q%d ' % q + s, save(rgb, 'WEBP', quality=q))
+    put('webp alpha ' + s, save(rgba, 'WEBP', quality=80, exact=True))
+put('ppm text', b'P3 # made by hand\n2 2 15  0 1 2 3 4 5\n6 7 8 15 14 13')
+put('pgm text', b'P2\n3 1\n99\n0 50 99')
+put('pbm text', b'P1\n5 2\n10101\n0 1 0 1 0')
+put('pgm 16 bit', b'P5 4 1 1000\n' + struct.pack('>4H', 0, 1, 3, 1000))
+put('ppm maximum 100', b'P6 2 1 100\n' + bytes([0, 1, 50, 99, 100, 33]))
+for o in range(0, 10):
+    for w, h in (7, 5), (16, 24):
+        im = picture('RGB', w, h)
+        e = im.getexif(); e[0x112] = o
+        for f in 'PNG', 'WEBP':
+            put('%s orientation %d' % (f, o), save(im, f, exif=e, **({'lossless': True} if f == 'WEBP' else {})))
+    if 1 <= o <= 8:
+        put('TIFF orientation %d' % o, save(picture('RGB', 9, 6), 'TIFF', tiffinfo={274: o}))
+`)
+	for _, s := range all {
+		got, err := DecodeBytes(s.file, Limits{})
+		if err != nil {
+			t.Errorf("%s: %v", s.name, err)
+			continue
+		}
+		if n, d := difference(got, s.want); n != 0 {
+			t.Errorf("%s: %d of %d bytes differ, by up to %d", s.name, n, len(got.Pix), d)
+		}
+	}
+	t.Logf("%d files compared", len(all))
+}
+
+func pngHeader(width, height uint32) []byte {
+	chunk := []byte("IHDR")
+	chunk = binary.BigEndian.AppendUint32(chunk, width)
+	chunk = binary.BigEndian.AppendUint32(chunk, height)
+	chunk = append(chunk, 8, 2, 0, 0, 0)
+	file := append([]byte("\x89PNG\r\n\x1a\n\x00\x00\x00\x0d"), chunk...)
+	return binary.BigEndian.AppendUint32(file, crc32.ChecksumIEEE(chunk))
+}
+
+func TestHugeHeaderRefusedBeforeAllocation(t *testing.T) {
+	huge := map[string][]byte{
+		"PNG":            pngHeader(100_000, 100_000),
+		"JPEG":           []byte("\xff\xd8\xff\xc0\x00\x11\x08\xff\xff\xff\xff\x03\x01\x22\x00\x02\x11\x01\x03\x11\x01"),
+		"GIF":            []byte("GIF89a\xff\xff\xff\xff\x00\x00\x00"),
+		"BMP":            append([]byte("BM\x00\x00\x00\x00\x00\x00\x00\x00\x36\x00\x00\x00\x28\x00\x00\x00\xa0\x86\x01\x00\xa0\x86\x01\x00\x01\x00\x18\x00"), make([]byte, 24)...),
+		"PNM":            []byte("P6 100000 100000 255\n"),
+		"WebP lossy":     []byte("RIFF\x20\x00\x00\x00WEBPVP8 \x0a\x00\x00\x00\x00\x00\x00\x9d\x01\x2a\xff\x3f\xff\x3f"),
+		"WebP lossless":  []byte("RIFF\x20\x00\x00\x00WEBPVP8L\x05\x00\x00\x00\x2f\xff\xff\xff\x0f\x00"),
+		"WebP extended":  []byte("RIFF\x20\x00\x00\x00WEBPVP8X\x0a\x00\x00\x00\x00\x00\x00\x00\xff\xff\xff\xff\xff\xff"),
+		"TIFF":           []byte("II*\x00\x08\x00\x00\x00\x05\x00\x00\x01\x04\x00\x01\x00\x00\x00\xa0\x86\x01\x00\x01\x01\x04\x00\x01\x00\x00\x00\xa0\x86\x01\x00\x02\x01\x03\x00\x01\x00\x00\x00\x08\x00\x00\x00\x06\x01\x03\x00\x01\x00\x00\x00\x01\x00\x00\x00\x15\x01\x03\x00\x01\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00"),
+		"PNG (overflow)": pngHeader(1<<31-1, 1<<31-1),
+	}
+	for name, data := range huge {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		_, err := DecodeBytes(data, Limits{})
+		runtime.ReadMemStats(&after)
+		allocated := after.TotalAlloc - before.TotalAlloc
+		if err == nil || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%s: error %v, want one line", name, err)
+		}
+		if !errors.Is(err, ErrTooLarge) && name != "PNG (overflow)" {
+			t.Errorf("%s: %v does not wrap ErrTooLarge", name, err)
+		}
+		if allocated > 1<<20 {
+			t.Errorf("%s: %d bytes allocated for a refused header", name, allocated)
+		}
+	}
+}
+
+func TestBadFilesNamedInOneLine(t *testing.T) {
+	dir := t.TempDir()
+	whole := append(pngHeader(4, 4), "\x00\x00\x00\x05IDAT"...)
+	for name, data := range map[string]string{
+		"empty.png":     "",
+		"truncated.png": string(whole),
+		"text.jpg":      "this is no image\n",
+		"short.jpg":     "\xff\xd8\xff",
+		"short.gif":     "GIF89a\x01",
+		"short.bmp":     "BM",
+		"short.tif":     "II*\x00\xff\xff\xff\xff",
+		"short.webp":    "RIFF\x00\x00\x00\x00WEBP",
+		"short.ppm":     "P6 4 4 255\n1234",
+		"zero.ppm":      "P6 0 4 255\n",
+		"huge.png":      string(pngHeader(100_000, 100_000)),
+	} {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(data), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, err := DecodeFile(path, Limits{})
+		if err == nil || !strings.Contains(err.Error(), name) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%s: error %q, want one line with the name", name, err)
+		}
+	}
+	for _, path := range []string{dir, filepath.Join(dir, "absent.png")} {
+		if _, err := DecodeFile(path, Limits{}); err == nil || !strings.Contains(err.Error(), path) {
+			t.Errorf("error %q does not name %s", err, path)
+		}
+	}
+	if _, err := DecodeBytes([]byte("no image"), Limits{}); !errors.Is(err, ErrFormat) {
+		t.Errorf("error %v is not ErrFormat", err)
+	}
+}
+
+func TestFileAboveByteLimitRefused(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "big.png")
+	if err := os.WriteFile(path, make([]byte, 1000), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := DecodeFile(path, Limits{MaxBytes: 999}); !errors.Is(err, ErrTooLarge) {
+		t.Errorf("file: %v", err)
+	}
+	if _, err := Decode(strings.NewReader(strings.Repeat("x", 1000)), Limits{MaxBytes: 999}); !errors.Is(err, ErrTooLarge) {
+		t.Errorf("reader: %v", err)
+	}
+}
