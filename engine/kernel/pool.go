@@ -1,0 +1,398 @@
+package kernel
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/go-modelzoo/zoo/engine/kernel/cpu"
+)
+
+// Pool describes a pooling window with the meaning of torch.nn.MaxPool2d and AvgPool2d; PyTorch pads both sides alike,
+// here each side has its own padding. A dilation of 0 is 1, a stride of 0 is the size of the window.
+type Pool struct {
+	KernelH, KernelW                     int
+	StrideH, StrideW                     int
+	DilationH, DilationW                 int // max pooling only
+	PadTop, PadLeft, PadBottom, PadRight int
+	CeilMode                             bool // round the output size up, but no window may begin in the padding behind the image
+	CountIncludePad                      bool // the divisor of the average counts the padding
+	Divisor                              int  // replaces the divisor of the average if not 0
+}
+
+func (p Pool) withDefaults() Pool {
+	def := func(v *int, d int) {
+		if *v == 0 {
+			*v = d
+		}
+	}
+	def(&p.StrideH, p.KernelH)
+	def(&p.StrideW, p.KernelW)
+	def(&p.DilationH, 1)
+	def(&p.DilationW, 1)
+	return p
+}
+
+// Validate returns an error if the window makes no sense.
+func (p Pool) Validate() error {
+	p = p.withDefaults()
+	if p.KernelH < 1 || p.KernelW < 1 || p.StrideH < 1 || p.StrideW < 1 || p.DilationH < 1 || p.DilationW < 1 ||
+		p.PadTop < 0 || p.PadLeft < 0 || p.PadBottom < 0 || p.PadRight < 0 || p.Divisor < 0 {
+		return fmt.Errorf("pooling %dx%d with stride %dx%d and dilation %dx%d: sizes must be positive", p.KernelH, p.KernelW, p.StrideH, p.StrideW, p.DilationH, p.DilationW)
+	}
+	if 2*max(p.PadTop, p.PadBottom) > p.KernelH || 2*max(p.PadLeft, p.PadRight) > p.KernelW {
+		return fmt.Errorf("pooling %dx%d with padding %d,%d,%d,%d: padding must be at most half the window", p.KernelH, p.KernelW, p.PadTop, p.PadLeft, p.PadBottom, p.PadRight)
+	}
+	return nil
+}
+
+// OutSize returns height and width of the output for an input of h x w; not positive where the window does not fit.
+func (p Pool) OutSize(h, w int) (int, int) {
+	p = p.withDefaults()
+	size := func(in, before, after, kernel, stride, dilation int) int {
+		span := in + before + after - dilation*(kernel-1) - 1
+		if span < 0 {
+			return 0
+		}
+		out := span/stride + 1
+		if p.CeilMode {
+			out = (span+stride-1)/stride + 1
+			if (out-1)*stride >= in+before {
+				out--
+			}
+		}
+		return out
+	}
+	return size(h, p.PadTop, p.PadBottom, p.KernelH, p.StrideH, p.DilationH), size(w, p.PadLeft, p.PadRight, p.KernelW, p.StrideW, p.DilationW)
+}
+
+// PoolScratch returns the length of the scratch that pooling of src into dst needs, in float32.
+func PoolScratch(dst, src Map) int {
+	n := src.W * src.C
+	if dst.Format != F32 {
+		n += dst.W * dst.C
+	}
+	return n
+}
+
+// MaxPool stores the maxima of the windows of src into rows [from, to) of dst. Padding never wins, not-a-number always
+// does. Source and destination may have different formats. scratch: PoolScratch.
+func MaxPool(tier cpu.Tier, dst, src Map, p Pool, from, to int, scratch []float32) {
+	p = p.withDefaults()
+	q := pooler{tier: tier, dst: &dst, src: &src, max: true}
+	q.run(from, to, scratch,
+		func(y int) (int, int, int, int) {
+			return window(y, p.KernelH, p.StrideH, p.DilationH, p.PadTop, p.PadBottom, src.H)
+		},
+		func(x int) (int, int, int, int) {
+			return window(x, p.KernelW, p.StrideW, p.DilationW, p.PadLeft, p.PadRight, src.W)
+		}, p.DilationH, p.DilationW, p.StrideW, func(int, int) int { return 1 })
+}
+
+// AvgPool stores the averages of the windows of src into rows [from, to) of dst. Source and destination may have
+// different formats. scratch: PoolScratch.
+func AvgPool(tier cpu.Tier, dst, src Map, p Pool, from, to int, scratch []float32) {
+	p = p.withDefaults()
+	p.DilationH, p.DilationW = 1, 1
+	q := pooler{tier: tier, dst: &dst, src: &src}
+	q.run(from, to, scratch,
+		func(y int) (int, int, int, int) {
+			first, count, full, ok := window(y, p.KernelH, p.StrideH, 1, p.PadTop, p.PadBottom, src.H)
+			if p.CountIncludePad {
+				return first, count, full, ok
+			}
+			return first, count, count, ok
+		},
+		func(x int) (int, int, int, int) {
+			first, count, full, ok := window(x, p.KernelW, p.StrideW, 1, p.PadLeft, p.PadRight, src.W)
+			if p.CountIncludePad {
+				return first, count, full, ok
+			}
+			return first, count, count, ok
+		}, 1, 1, p.StrideW, func(rows, columns int) int {
+			if p.Divisor != 0 {
+				return p.Divisor
+			}
+			return rows * columns
+		})
+}
+
+// AdaptiveAvgPool stores the averages of the dst.H x dst.W windows into which torch.nn.AdaptiveAvgPool2d divides src
+// into rows [from, to) of dst: output i covers input [floor(i*in/out), ceil((i+1)*in/out)). scratch: PoolScratch.
+func AdaptiveAvgPool(tier cpu.Tier, dst, src Map, from, to int, scratch []float32) {
+	part := func(i, in, out int) (int, int, int, int) {
+		first := i * in / out
+		count := ((i+1)*in+out-1)/out - first
+		return first, count, count, 0
+	}
+	q := pooler{tier: tier, dst: &dst, src: &src}
+	q.run(from, to, scratch,
+		func(y int) (int, int, int, int) { return part(y, src.H, dst.H) },
+		func(x int) (int, int, int, int) { return part(x, src.W, dst.W) },
+		1, 1, 0, func(rows, columns int) int { return rows * columns })
+}
+
+// window returns the first input and the number of inputs of output i that lie inside [0, in), the size of the window
+// with its padding, and 1 if no input was cut off.
+func window(i, kernel, stride, dilation, before, after, in int) (first, count, full, whole int) {
+	start := i*stride - before
+	full = min(start+kernel, in+after) - start
+	lo := 0
+	if start < 0 {
+		lo = (-start + dilation - 1) / dilation
+	}
+	hi := kernel
+	if over := start + (kernel-1)*dilation - (in - 1); over > 0 {
+		hi = kernel - (over+dilation-1)/dilation
+	}
+	if hi < lo {
+		hi = lo
+	}
+	if lo == 0 && hi == kernel {
+		whole = 1
+	}
+	return start + lo*dilation, hi - lo, full, whole
+}
+
+// pooler computes windows in two passes: down the columns into a row of float32, then along that row. Each pass is a
+// kernel of contiguous loads without a border case, and overlapping windows share the first pass.
+type pooler struct {
+	tier     cpu.Tier
+	dst, src *Map
+	max      bool
+}
+
+// run pools rows [from, to). vertical and horizontal give the window of an output as window does; strideX is the
+// distance of windows that are whole, divisor the number by which the sum of a window is divided.
+func (p *pooler) run(from, to int, scratch []float32, vertical, horizontal func(int) (int, int, int, int), dilationY, dilationX, strideX int, divisor func(rows, columns int) int) {
+	dst, src := p.dst, p.src
+	if dst.N != src.N || dst.C != src.C {
+		panic(fmt.Sprintf("kernel: pooling of %v into %v", *src, *dst))
+	}
+	c := src.C
+	if c == 0 || dst.W == 0 {
+		return
+	}
+	columns := scratch[:src.W*c]
+	rowBuf := Map{}
+	if dst.Format != F32 {
+		rowBuf = Layout(F32, 1, 1, dst.W, c, 0).Over(scratch[src.W*c:], nil, nil)
+	}
+	for r := from; r < to; r++ {
+		n, oy := r/dst.H, r%dst.H
+		y, rows, fullRows, _ := vertical(oy)
+		if rows == 0 {
+			fill(columns, p.empty())
+		} else {
+			p.down(columns, src.index(n, y, 0), dilationY*src.Row, rows)
+		}
+		out, step := floatsAt(dst, dst.row(r)), dst.Pixel
+		if dst.Format != F32 {
+			out, step = rowBuf.F32, c
+		}
+		for ox := 0; ox < dst.W; {
+			x, taps, fullTaps, whole := horizontal(ox)
+			run := 1
+			if whole == 1 {
+				for ox+run < dst.W {
+					if _, _, f, w := horizontal(ox + run); w != 1 || f != fullTaps {
+						break
+					}
+					run++
+				}
+			}
+			d := 1
+			if !p.max {
+				d = max(divisor(fullRows, fullTaps), 1)
+			}
+			if taps == 0 {
+				fill(out[ox*step:ox*step+c], p.empty())
+			} else {
+				p.along(out[ox*step:], step, columns[x*c:], dilationX*c, strideX*c, taps, run, 1/float32(d))
+			}
+			ox += run
+		}
+		if dst.Format != F32 {
+			one := *dst
+			one.Off, one.N, one.H = dst.row(r), 1, 1
+			Activate(p.tier, one, rowBuf, None, 0, 1)
+		}
+	}
+}
+
+func (p *pooler) empty() float32 {
+	if p.max {
+		return float32(math.Inf(-1))
+	}
+	return 0
+}
+
+func fill(v []float32, x float32) {
+	for i := range v {
+		v[i] = x
+	}
+}
+
+// floatsAt returns the values of an F32 map from element at on, nil for other formats.
+func floatsAt(m *Map, at int) []float32 {
+	if m.Format != F32 {
+		return nil
+	}
+	return m.F32[at:]
+}
+
+// down reduces rows rows of the source, rowStep elements apart, the first at element at, to one dense row of float32.
+func (p *pooler) down(dst []float32, at, rowStep, rows int) {
+	level, src := levelOf(p.tier), p.src
+	k := downSumKernel(level, src.Format)
+	if p.max {
+		k = downMaxKernel(level, src.Format)
+	}
+	switch {
+	case k != nil:
+		h, l := src.ptr(at)
+		k(floats(dst), h, l, src.Pixel, rowStep, rows, src.W, src.C)
+	case p.max:
+		downMaxGo(dst, src, at, rowStep, rows)
+	default:
+		downSumGo(dst, src, at, rowStep, rows)
+	}
+}
+
+// along reduces for each of pixels outputs taps pixels of the dense row src, tapStep elements apart, and multiplies
+// sums by scale; the windows of neighbouring outputs are outStep elements apart.
+func (p *pooler) along(dst []float32, dstStep int, src []float32, tapStep, outStep, taps, pixels int, scale float32) {
+	level, c := levelOf(p.tier), p.src.C
+	k := alongSumKernel(level)
+	if p.max {
+		k = alongMaxKernel(level)
+	}
+	switch {
+	case k != nil:
+		k(floats(dst), floats(src), dstStep, tapStep, outStep, taps, pixels, c, scale)
+	case p.max:
+		alongMaxGo(dst, dstStep, src, tapStep, outStep, taps, pixels, c)
+	default:
+		alongSumGo(dst, dstStep, src, tapStep, outStep, taps, pixels, c, scale)
+	}
+}
+
+func downMaxGo(dst []float32, src *Map, at, rowStep, rows int) {
+	downGo(dst, src, at, rowStep, rows, func(acc, v []float32) {
+		for i, x := range v {
+			if x > acc[i] || x != x {
+				acc[i] = x
+			}
+		}
+	})
+}
+
+func downSumGo(dst []float32, src *Map, at, rowStep, rows int) {
+	downGo(dst, src, at, rowStep, rows, func(acc, v []float32) {
+		for i, x := range v {
+			acc[i] += x
+		}
+	})
+}
+
+func downGo(dst []float32, src *Map, at, rowStep, rows int, reduce func(acc, v []float32)) {
+	var buf [chunk]float32
+	for ; len(dst) > 0; dst = dst[src.C:] {
+		for c := 0; c < src.C; c += chunk {
+			acc := dst[c:min(c+chunk, src.C)]
+			src.load(acc, at+c)
+			for i := 1; i < rows; i++ {
+				v := buf[:len(acc)]
+				src.load(v, at+c+i*rowStep)
+				reduce(acc, v)
+			}
+		}
+		at += src.Pixel
+	}
+}
+
+func alongMaxGo(dst []float32, dstStep int, src []float32, tapStep, outStep, taps, pixels, c int) {
+	for p := range pixels {
+		acc := dst[p*dstStep : p*dstStep+c]
+		copy(acc, src[p*outStep:])
+		for t := 1; t < taps; t++ {
+			for i, x := range src[p*outStep+t*tapStep:][:c] {
+				if x > acc[i] || x != x {
+					acc[i] = x
+				}
+			}
+		}
+	}
+}
+
+func alongSumGo(dst []float32, dstStep int, src []float32, tapStep, outStep, taps, pixels, c int, scale float32) {
+	for p := range pixels {
+		acc := dst[p*dstStep : p*dstStep+c]
+		copy(acc, src[p*outStep:])
+		for t := 1; t < taps; t++ {
+			for i, x := range src[p*outStep+t*tapStep:][:c] {
+				acc[i] += x
+			}
+		}
+		for i := range acc {
+			acc[i] *= scale
+		}
+	}
+}
+
+// GlobalAvgPool stores the mean over all pixels of the images [from, to) of src into dst, an N x 1 x 1 x C map of
+// float32. To divide one image among workers, divide the channels: give Sub blocks of both maps.
+func GlobalAvgPool(tier cpu.Tier, dst, src Map, from, to int) {
+	if dst.Format != F32 || dst.N != src.N || dst.C != src.C || dst.H != 1 || dst.W != 1 {
+		panic(fmt.Sprintf("kernel: global pooling of %v into %v", src, dst))
+	}
+	scale := 1 / float32(src.H*src.W)
+	for n := from; n < to; n++ {
+		out := dst.F32[dst.index(n, 0, 0):][:dst.C]
+		clear(out)
+		for y := range src.H {
+			sumPixels(tier, out, &src, src.index(n, y, 0), src.W)
+		}
+		for c := range out {
+			out[c] *= scale
+		}
+	}
+}
+
+// MeanOfRows stores the mean over the pixels of the images [from, to) into dst, an N x 1 x 1 x C map of float32, from
+// the sums of rows that a depthwise convolution left (see Depthwise.Run): sums holds N*h vectors of C, each the sum over
+// w pixels. The result does not depend on how the rows were divided among workers.
+func MeanOfRows(dst Map, sums []float32, h, w, from, to int) {
+	scale := 1 / float32(h*w)
+	for n := from; n < to; n++ {
+		out := dst.F32[dst.index(n, 0, 0):][:dst.C]
+		clear(out)
+		for y := range h {
+			for c, v := range sums[(n*h+y)*dst.C:][:dst.C] {
+				out[c] += v
+			}
+		}
+		for c := range out {
+			out[c] *= scale
+		}
+	}
+}
+
+// sumPixels adds pixels pixels of src, the first at element at, to sum.
+func sumPixels(tier cpu.Tier, sum []float32, src *Map, at, pixels int) {
+	if k := sumKernel(levelOf(tier), src.Format); k != nil && len(sum) > 0 && pixels > 0 {
+		h, l := src.ptr(at)
+		k(floats(sum), h, l, src.Pixel, pixels, len(sum))
+		return
+	}
+	var buf [chunk]float32
+	for range pixels {
+		for c := 0; c < len(sum); c += chunk {
+			v := buf[:min(chunk, len(sum)-c)]
+			src.load(v, at+c)
+			for i, x := range v {
+				sum[c+i] += x
+			}
+		}
+		at += src.Pixel
+	}
+}

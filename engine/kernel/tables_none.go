@@ -1,0 +1,21 @@
+package kernel
+
+// haveAssembly says that the tables below are filled.
+const haveAssembly = false
+
+// Without assembly every table is empty, and every kernel its plain Go reference.
+var (
+	unaryKernels        [levels][classes][3][3]unaryFunc
+	addKernels          [levels][3]addFunc
+	affineKernels       [levels][4][3]affineFunc
+	sumKernels          [levels][3]sumFunc
+	downMaxKernels      [levels][3]downFunc
+	downSumKernels      [levels][3]downFunc
+	alongMaxKernels     [levels]alongFunc
+	alongSumKernels     [levels]alongFunc
+	depthwiseKernels    [levels][depthwiseShapes]depthwiseFunc
+	depthwiseAnyKernels [levels]depthwiseAnyFunc
+	normKernels         [levels][3]normFunc
+	interleaveKernels   [levels][2]interleaveFunc
+	expKernels          [levels]unaryFunc
+)
