@@ -1,0 +1,292 @@
+// Package work is the pool of threads that computes inference steps and training operators.
+//
+// A [Pool] of t threads owns t-1 goroutines; the goroutine that calls [Pool.Run] is the missing one, so that nothing runs on
+// more than t threads and a pool of one thread is a plain loop. A network of sixty steps that together take a millisecond must hand out
+// each step in about a microsecond: idle workers therefore spin for a moment (Patience) before they park, and a call neither
+// allocates nor takes a lock.
+//
+// Several goroutines may call Run at once. At most t of them compute at a time, the others wait in the order of their calls; a call
+// that comes while workers help another takes one of the threads over at the next task boundary. So plans that run at once advance in
+// turns, step by step, whatever their sizes.
+//
+// Everything here is safe for concurrent use.
+package work
+
+import (
+	"fmt"
+	"runtime"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Patience is how long an idle worker spins before it parks: longer than the gaps between the steps of a running plan,
+// shorter than anything that a person would see in top.
+const Patience = 100 * time.Microsecond
+
+// spin is how many times a waiting goroutine looks before it lets others run (about 0.1 µs of looking).
+const spin = 64
+
+// Pool is a fixed number of threads. Create it with New and release it with Close.
+type Pool struct {
+	threads int
+	free    chan *job // jobs that no call uses; a call takes one, which limits the calls that compute at a time
+	jobs    []*job
+
+	epoch  atomic.Uint32 // counts opened jobs: what spinning workers watch
+	_      [60]byte
+	active atomic.Int32 // callers and workers that compute now
+	_      [60]byte
+	parked atomic.Int32 // workers that wait on wake and have not been sent for
+	wake   chan struct{}
+	stop   chan struct{}
+	once   sync.Once
+	done   sync.WaitGroup
+}
+
+// job is one call of Run. It is reused; state makes sure that a worker only joins an open one.
+type job struct {
+	run     func(worker, task int)
+	n       atomic.Int64 // tasks
+	next    atomic.Int64 // first task that nobody has taken
+	_       [48]byte
+	state   atomic.Int32 // isOpen and isAwaited, and the number of workers that have joined
+	_       [60]byte
+	last    chan struct{}         // the last worker to leave sends here if the caller waits
+	failure atomic.Pointer[fault] // the first panic of a task
+}
+
+const (
+	isOpen    = 1 << 30
+	isAwaited = 1 << 29
+	joined    = isAwaited - 1
+)
+
+// fault is a panic on its way to the caller.
+type fault struct {
+	value any
+	stack []byte
+}
+
+// Panic is what Run panics with if a task panicked: the task's value and stack.
+type Panic struct {
+	Value any
+	Stack []byte // of the goroutine that ran the task
+}
+
+// Error implements error.
+func (p *Panic) Error() string { return fmt.Sprintf("a task panicked: %v\n\n%s", p.Value, p.Stack) }
+
+// Unwrap returns the task's value if it is an error.
+func (p *Panic) Unwrap() error {
+	err, _ := p.Value.(error)
+	return err
+}
+
+// New starts a pool of the given number of threads; 0 or less means DefaultThreads.
+func New(threads int) *Pool {
+	if threads < 1 {
+		threads = DefaultThreads()
+	}
+	p := &Pool{
+		threads: threads,
+		free:    make(chan *job, threads),
+		wake:    make(chan struct{}, threads),
+		stop:    make(chan struct{}),
+	}
+	for range threads {
+		j := &job{last: make(chan struct{}, 1)}
+		p.jobs = append(p.jobs, j)
+		p.free <- j
+	}
+	for id := 1; id < threads; id++ {
+		p.done.Go(func() { p.work(id) })
+	}
+	return p
+}
+
+// DefaultThreads returns how many threads this process can use: GOMAXPROCS, or the processor time that its cgroup grants if that is less.
+func DefaultThreads() int {
+	n := runtime.GOMAXPROCS(0)
+	if q := quota(); q > 0 {
+		n = min(n, max(int(q), 1))
+	}
+	return n
+}
+
+// Threads returns the number of threads. The first argument of a task is below it.
+func (p *Pool) Threads() int { return p.threads }
+
+// Close waits for the workers to end. No Run may be under way or come later. Closing twice does nothing.
+func (p *Pool) Close() {
+	p.once.Do(func() { close(p.stop) })
+	p.done.Wait()
+}
+
+// Run calls run(worker, task) for each task from 0 to n-1 and returns when all have returned. Tasks start in order; those with
+// the same worker number, from 0 to Threads()-1, do not overlap, so that a worker number can stand for scratch memory of the
+// call. A task must not call Run of the same pool. If a task panics, tasks that have not begun are dropped and Run panics with a
+// *Panic.
+func (p *Pool) Run(n int, run func(worker, task int)) {
+	if n <= 1 || p.threads == 1 {
+		for task := range n {
+			run(0, task)
+		}
+		return
+	}
+	j := <-p.free
+	p.active.Add(1)
+	j.run = run
+	j.n.Store(int64(n))
+	j.next.Store(0)
+	j.state.Store(isOpen)
+	p.epoch.Add(1)
+	p.summon(min(n, p.threads) - 1)
+
+	p.tasks(j, 0)
+	p.await(j)
+	f := j.failure.Swap(nil)
+	j.run = nil
+	p.active.Add(-1)
+	p.free <- j
+	if f != nil {
+		panic(&Panic{f.value, f.stack})
+	}
+}
+
+// summon wakes up to n parked workers.
+func (p *Pool) summon(n int) {
+	for ; n > 0; n-- {
+		k := p.parked.Load()
+		for k > 0 && !p.parked.CompareAndSwap(k, k-1) {
+			k = p.parked.Load()
+		}
+		if k <= 0 {
+			return
+		}
+		p.wake <- struct{}{}
+	}
+}
+
+// tasks runs tasks until none is left, or, for a worker, until the pool is so busy that its thread is owed to another call.
+func (p *Pool) tasks(j *job, worker int) {
+	defer func() {
+		if v := recover(); v != nil {
+			j.failure.CompareAndSwap(nil, &fault{v, debug.Stack()})
+			j.next.Store(j.n.Load())
+		}
+	}()
+	n := j.n.Load()
+	for {
+		task := j.next.Add(1) - 1
+		if task >= n {
+			return
+		}
+		j.run(worker, int(task))
+		if worker > 0 && int(p.active.Load()) > p.threads {
+			return
+		}
+	}
+}
+
+// await closes the job and waits for the workers that have joined it.
+func (p *Pool) await(j *job) {
+	if j.state.And(^isOpen)&joined == 0 {
+		return
+	}
+	for begin := time.Now(); time.Since(begin) < Patience; runtime.Gosched() {
+		for range spin {
+			if j.state.Load()&joined == 0 {
+				return
+			}
+		}
+	}
+	// The worker's thread may have lost its core: stop competing for it.
+	if j.state.Or(isAwaited)&joined != 0 {
+		<-j.last
+	}
+}
+
+// join adds a worker to a job that is open and has tasks left.
+func (j *job) join() bool {
+	for {
+		s := j.state.Load()
+		if s&isOpen == 0 || j.next.Load() >= j.n.Load() {
+			return false
+		}
+		if j.state.CompareAndSwap(s, s+1) {
+			return true
+		}
+	}
+}
+
+func (j *job) leave() {
+	if s := j.state.Add(-1); s&joined == 0 && s&isAwaited != 0 {
+		j.last <- struct{}{}
+	}
+}
+
+// help joins the first job that wants workers, beginning at another one for each worker, and reports whether there was one.
+func (p *Pool) help(id int) bool {
+	for i := range p.jobs {
+		j := p.jobs[(id+i)%len(p.jobs)]
+		if !j.join() {
+			continue
+		}
+		if int(p.active.Add(1)) <= p.threads {
+			p.tasks(j, id)
+			p.active.Add(-1)
+			j.leave()
+			return true
+		}
+		p.active.Add(-1)
+		j.leave()
+	}
+	return false
+}
+
+// work is a worker's life: help, spin, park.
+func (p *Pool) work(id int) {
+	for {
+		seen := p.epoch.Load()
+		if p.help(id) {
+			continue
+		}
+		if p.watch(seen) {
+			continue
+		}
+		p.parked.Add(1)
+		if p.epoch.Load() != seen {
+			// A job was opened since: undo, unless someone has already sent for us.
+			k := p.parked.Load()
+			for k > 0 && !p.parked.CompareAndSwap(k, k-1) {
+				k = p.parked.Load()
+			}
+			if k > 0 {
+				continue
+			}
+		}
+		select {
+		case <-p.wake:
+		case <-p.stop:
+			return
+		}
+	}
+}
+
+// watch spins until a job is opened after the one counted by seen, and reports whether there was one within Patience.
+func (p *Pool) watch(seen uint32) bool {
+	begin := time.Now()
+	for {
+		for range spin {
+			if p.epoch.Load() != seen {
+				return true
+			}
+		}
+		if time.Since(begin) > Patience {
+			return false
+		}
+		runtime.Gosched()
+	}
+}
