@@ -1,0 +1,97 @@
+package weights
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/go-modelzoo/zoo/weights/internal/mmap"
+)
+
+// ErrFormat is wrapped by every error about a file's content: it is none of the formats, or is damaged or truncated, or
+// breaks a rule of its format. Download or convert the file again.
+var ErrFormat = errors.New("not a sound weights file")
+
+// ErrRefused is wrapped when a pickle asks for something that is not needed to hold tensors: it may be an attack, or a
+// checkpoint that holds more than weights. Only whoever trusts the file should open it in Python and save its
+// state dict alone.
+var ErrRefused = errors.New("refused")
+
+// Open maps the checkpoint at path and checks its structure (see the package comment).
+func Open(path string) (*File, error) {
+	m, err := mmap.Open(path)
+	if errors.Is(err, mmap.ErrNotRegular) {
+		return nil, fmt.Errorf("%s is not a file: give the path of a .safetensors or .pth file", path)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open weights: %w", err)
+	}
+	f, err := parse(path, m.Bytes())
+	if err != nil {
+		return nil, errors.Join(err, m.Close())
+	}
+	f.mapping = m
+	return f, nil
+}
+
+// kinds tell the content of a file by its first bytes. Those without a reader are what people take for a checkpoint.
+var kinds = []struct {
+	at    int
+	magic string
+	read  func(f *File, data []byte) error
+	isA   string
+}{
+	{0, "PK\x03\x04", readPTH, ""},
+	{0, "\x80", readLegacyPTH, ""},
+	{0, "PK\x05\x06", nil, "an empty zip archive"},
+	{257, "ustar", nil, "a tar archive (torch.save of 2016, or a model archive): unpack it, or load it in PyTorch and save it again"},
+	{0, "\x89HDF\r\n\x1a\n", nil, "an HDF5 file (Keras): convert it to safetensors"},
+	{0, "\x93NUMPY", nil, "a NumPy array: checkpoints are .safetensors or .pth"},
+	{4, "TFL3", nil, "a TensorFlow Lite model: convert it to safetensors"},
+	{0, "\x1f\x8b", nil, "compressed with gzip: unpack it first"},
+	{0, "\x28\xb5\x2f\xfd", nil, "compressed with zstd: unpack it first"},
+	{0, "version https://git-lfs", nil, "a Git LFS pointer, not the file itself: run git lfs pull"},
+	{0, "<", nil, "a web page, not the file itself: download it again"},
+}
+
+// parse reads a checkpoint in memory. Every error wraps ErrFormat or ErrRefused and names path.
+func parse(path string, data []byte) (*File, error) {
+	f := &File{path: path}
+	if len(data) == 0 {
+		return nil, fmt.Errorf("%s is empty: download it again (%w)", path, ErrFormat)
+	}
+	read, isA := sniff(data)
+	if read == nil {
+		return nil, fmt.Errorf("%s is %s (%w)", path, isA, ErrFormat)
+	}
+	err := read(f, data)
+	switch {
+	case errors.Is(err, ErrRefused):
+		return nil, fmt.Errorf("%s %w", path, err)
+	case err != nil:
+		return nil, fmt.Errorf("%s %w (%w)", path, err, ErrFormat)
+	}
+	return f, nil
+}
+
+// sniff returns the reader for data, or what data is if there is none.
+func sniff(data []byte) (read func(*File, []byte) error, isA string) {
+	for _, k := range kinds {
+		if len(data) > k.at && bytes.HasPrefix(data[k.at:], []byte(k.magic)) {
+			return k.read, k.isA
+		}
+	}
+	// safetensors has no magic number: 8 bytes of header length, then the JSON object. A length that no file can
+	// have is left to the reader to name, if the rest looks right.
+	if len(data) > 8 && data[8] == '{' {
+		return readSafetensors, ""
+	}
+	if len(data) <= 8 {
+		return nil, fmt.Sprintf("no weights file: it has only %d bytes; download it again", len(data))
+	}
+	if n := binary.LittleEndian.Uint64(data); n > maxHeader && n < 1<<40 {
+		return nil, fmt.Sprintf("no weights file that can be read: as safetensors it would have a header of %d bytes, of at most %d", n, maxHeader)
+	}
+	return nil, "neither safetensors nor a file of torch.save: give a .safetensors or .pth file"
+}

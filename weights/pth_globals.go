@@ -1,0 +1,156 @@
+package weights
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/nlpodyssey/gopickle/types"
+)
+
+// findGlobal is the allow-list of what a pickle may name. Nothing that it returns does more than build a value in
+// memory from its arguments.
+func findGlobal(module, name string) (any, error) {
+	if v, ok := globals[module+"."+name]; ok {
+		return v, nil
+	}
+	if module == "torch" || module == "torch.cuda" {
+		for d := range dtypes {
+			if dtypes[d].storage == name && name != "" {
+				return &storageClass{DType(d)}, nil
+			}
+		}
+	}
+	if module == "torch" && dtypeGlobals[name] {
+		return inert{}, nil
+	}
+	return nil, fmt.Errorf("%w: its pickle asks for %.100q, which holding weights does not need: if you trust the file, load it in Python and save its state dict alone", ErrRefused, module+"."+name)
+}
+
+// globals are the callables. The inert ones stand in what training programs keep beside the weights: options, a best
+// accuracy as a NumPy scalar, the milestones of a schedule.
+var globals = map[string]types.Callable{
+	"collections.OrderedDict":         callable(newOrderedDict),
+	"torch._utils._rebuild_tensor":    callable(rebuildTensor),
+	"torch._utils._rebuild_tensor_v2": callable(rebuildTensor),
+	"torch._utils._rebuild_parameter": callable(rebuildParameter),
+	"torch.Size":                      callable(newSize),
+	"torch.device":                    inert{},
+	"collections.Counter":             inert{},
+	"__builtin__.set":                 inert{},
+	"builtins.set":                    inert{},
+	"_codecs.encode":                  inert{},
+	"numpy.dtype":                     inert{},
+	"numpy.core.multiarray.scalar":    inert{},
+	"numpy._core.multiarray.scalar":   inert{},
+}
+
+// dtypeGlobals are the values torch.float32 and so on.
+var dtypeGlobals = map[string]bool{
+	"float64": true, "float32": true, "float16": true, "bfloat16": true,
+	"int64": true, "int32": true, "int16": true, "int8": true, "uint8": true, "bool": true,
+}
+
+// storageClass is torch.FloatStorage and its like: a value that persistent ids refer to, not callable.
+type storageClass struct{ dtype DType }
+
+// callable is a function as the pickle machine calls it.
+type callable func(args []any) (any, error)
+
+func (f callable) Call(args ...any) (any, error) { return f(args) }
+
+// inert is a global that may be named, called and given a state, all without effect.
+type inert struct{}
+
+func (inert) Call(...any) (any, error) { return inert{}, nil }
+
+func (inert) PySetState(any) error { return nil }
+
+// newOrderedDict is OrderedDict(), or as Python 2 pickles it OrderedDict([[key, value], ...]).
+func newOrderedDict(args []any) (any, error) {
+	d := types.NewOrderedDict()
+	if len(args) == 0 {
+		return d, nil
+	}
+	pairs, ok := sequence(args[0])
+	if !ok || len(args) > 1 {
+		return nil, errors.New("collections.OrderedDict is given something that is not pairs")
+	}
+	for _, p := range pairs {
+		kv, ok := sequence(p)
+		if !ok || len(kv) != 2 {
+			return nil, errors.New("collections.OrderedDict is given something that is not a pair")
+		}
+		d.Set(kv[0], kv[1])
+	}
+	return d, nil
+}
+
+// rebuildTensor is _rebuild_tensor(storage, offset, size, stride), and _v2 with requires_grad and hooks after it.
+func rebuildTensor(args []any) (any, error) {
+	if len(args) < 4 {
+		return nil, errors.New("a tensor is described by too little")
+	}
+	s, ok := args[0].(*storage)
+	if !ok {
+		return nil, errors.New("a tensor is described without its storage")
+	}
+	offset, ok := args[1].(int)
+	if !ok {
+		return nil, errors.New("a tensor is described without its offset")
+	}
+	shape, ok := integers(args[2])
+	if !ok {
+		return nil, errors.New("a tensor is described without its size")
+	}
+	strides, ok := integers(args[3])
+	if !ok {
+		return nil, errors.New("a tensor is described without its strides")
+	}
+	return &view{storage: s, offset: offset, shape: shape, strides: strides}, nil
+}
+
+// rebuildParameter is _rebuild_parameter(data, requires_grad, hooks).
+func rebuildParameter(args []any) (any, error) {
+	if len(args) == 0 {
+		return nil, errors.New("a parameter is described without its tensor")
+	}
+	v, ok := args[0].(*view)
+	if !ok {
+		return nil, errors.New("a parameter is described without its tensor")
+	}
+	return v, nil
+}
+
+// newSize is torch.Size(tuple).
+func newSize(args []any) (any, error) {
+	if len(args) != 1 {
+		return nil, errors.New("torch.Size is given more than a tuple")
+	}
+	return args[0], nil
+}
+
+// sequence returns the values of a tuple or a list.
+func sequence(v any) ([]any, bool) {
+	switch v := v.(type) {
+	case *types.Tuple:
+		return *v, true
+	case *types.List:
+		return *v, true
+	}
+	return nil, false
+}
+
+// integers returns the values of a tuple or a list of at most 64 integers.
+func integers(v any) ([]int, bool) {
+	values, ok := sequence(v)
+	if !ok || len(values) > 64 {
+		return nil, false
+	}
+	out := make([]int, len(values))
+	for i := range values {
+		if out[i], ok = values[i].(int); !ok {
+			return nil, false
+		}
+	}
+	return out, true
+}
