@@ -1,0 +1,37 @@
+package amx
+
+import (
+	"encoding/hex"
+	"testing"
+)
+
+// Numbers of general registers.
+const (
+	rax, rdx, rbx, rsi, rdi, r9, r12, r13, r15 = 0, 2, 3, 6, 7, 9, 12, 13, 15
+)
+
+// TestBytesAreThoseOfADisassembler compares with what GNU as 2.40 assembles and objdump reads back.
+func TestBytesAreThoseOfADisassembler(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		code []byte
+		want string
+	}{
+		{"ldtilecfg (%rdi)", LoadConfigCode(rdi), "c4e2784907"},
+		{"ldtilecfg (%r12)", LoadConfigCode(r12), "c4c278490424"},
+		{"ldtilecfg (%r13)", LoadConfigCode(r13), "c4c278494500"},
+		{"tilerelease", ReleaseCode(), "c4e27849c0"},
+		{"tilezero %tmm5", ZeroCode(5), "c4e27b49e8"},
+		{"tileloadd (%rax,%r9,1),%tmm4", LoadCode(4, rax, r9, 0), "c4a27b4b2408"},
+		{"tileloadd 0x400(%r12,%rdx,1),%tmm7", LoadCode(7, r12, rdx, 0x400), "c4c27b4bbc1400040000"},
+		{"tileloadd (%r13,%r9,1),%tmm6", LoadCode(6, r13, r9, 0), "c4827b4b740d00"},
+		{"tileloadd 0x40(%rbx,%r15,1),%tmm1", LoadCode(1, rbx, r15, 0x40), "c4a27b4b4c3b40"},
+		{"tilestored %tmm3,0x840(%rsi,%rax,1)", StoreCode(3, rsi, rax, 0x840), "c4e27a4b9c0640080000"},
+		{"tdpbf16ps %tmm6,%tmm4,%tmm0", DotCode(0, 4, 6), "c4e24a5cc4"},
+		{"tdpbf16ps %tmm7,%tmm5,%tmm3", DotCode(3, 5, 7), "c4e2425cdd"},
+	} {
+		if got := hex.EncodeToString(c.code); got != c.want {
+			t.Errorf("%s: %s, want %s", c.name, got, c.want)
+		}
+	}
+}
