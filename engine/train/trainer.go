@@ -1,0 +1,365 @@
+package train
+
+import (
+	stdcontext "context"
+	"fmt"
+	"math"
+
+	"github.com/nlpodyssey/spago/ag"
+	"github.com/nlpodyssey/spago/mat"
+
+	"github.com/go-modelzoo/zoo/engine"
+	"github.com/go-modelzoo/zoo/engine/kernel/cpu"
+	"github.com/go-modelzoo/zoo/engine/kernel/gemm"
+	"github.com/go-modelzoo/zoo/engine/work"
+	"github.com/go-modelzoo/zoo/graph"
+)
+
+// Options say how to train.
+type Options struct {
+	Pool      *work.Pool
+	Precision engine.Precision
+	// Trainable selects the parameters to train; nil trains all. A batch norm whose weight is not trained keeps its running statistics.
+	Trainable func(*graph.Param) bool
+	Loss      Loss
+	// NoDropout turns dropout and stochastic depth off.
+	NoDropout bool
+	// Seed begins the sequence of dropout masks.
+	Seed uint64
+}
+
+// Trainer is a network in training.
+type Trainer struct {
+	Params
+	graph *graph.Graph
+	env   *env
+	loss  Loss
+	nodes []*node // in order; what the loss needs
+	heads []*node // the output, then the auxiliary ones
+	steps uint64
+	seed  uint64
+}
+
+// node is a graph node, or a batch norm or sum together with the activation behind it.
+type node struct {
+	*graph.Node // whose output this is
+	inputs      []*node
+	slots       []int
+	consumers   int
+	op          operator
+	params      []*Param
+	ctx         *context
+}
+
+// New copies the values of all parameters and prepares the operators.
+func New(g *graph.Graph, params engine.Params, o Options) (*Trainer, error) {
+	if o.Pool == nil {
+		return nil, fmt.Errorf("train: Options.Pool is missing")
+	}
+	tier := cpu.Best()
+	t := &Trainer{
+		graph:  g,
+		Params: Params{byName: map[string]*Param{}},
+		env: &env{
+			pool: o.Pool, precision: gemm.Resolve(o.Precision, tier), tier: tier,
+			buffers: newBuffers(), dropout: !o.NoDropout,
+		},
+		loss: o.Loss,
+		seed: o.Seed,
+	}
+	if n := len(o.Loss.ClassWeights); n != 0 && n != g.Classes {
+		return nil, fmt.Errorf("train: %d class weights for %d classes", n, g.Classes)
+	}
+	trained := 0
+	for _, spec := range g.Params {
+		values, err := params.Param(spec.Name)
+		if err != nil {
+			if spec.Role != graph.NumBatchesTracked {
+				return nil, fmt.Errorf("train: %w", err)
+			}
+			values = []float32{0}
+		}
+		p, err := newParam(spec, values, o.Trainable == nil || o.Trainable(spec))
+		if err != nil {
+			return nil, fmt.Errorf("train: %w", err)
+		}
+		if p.trainable {
+			trained++
+		}
+		t.list = append(t.list, p)
+		t.byName[spec.Name] = p
+	}
+	if trained == 0 {
+		return nil, fmt.Errorf("train: every parameter is frozen: nothing would be learnt")
+	}
+	t.build()
+	return t, nil
+}
+
+// build turns the graph's nodes into operators, with activations fused into the batch norm or sum before them.
+func (t *Trainer) build() {
+	roots := []*graph.Node{t.graph.Output}
+	for _, a := range t.graph.Aux {
+		roots = append(roots, a.Node)
+	}
+	order := t.graph.InferenceNodes(roots...)
+	uses := map[int]int{}
+	for _, n := range order {
+		for _, in := range n.Inputs {
+			uses[in.ID]++
+		}
+	}
+	for _, r := range roots {
+		uses[r.ID]++
+	}
+	made := map[int]*node{}
+	for _, n := range order {
+		if act, ok := n.Op.(graph.Activation); ok && uses[n.Inputs[0].ID] == 1 {
+			if before := made[n.Inputs[0].ID]; fuse(before.op, act.Function) {
+				before.Node = n
+				made[n.ID] = before
+				continue
+			}
+		}
+		v := &node{Node: n, ctx: &context{env: t.env, in: n.InputShapes(), out: n.Shape, params: map[graph.Role]*Param{}}}
+		for _, in := range n.Inputs {
+			producer := made[in.ID]
+			v.inputs = append(v.inputs, producer)
+			v.slots = append(v.slots, producer.consumers)
+			producer.consumers++
+		}
+		for _, spec := range n.Params {
+			p := t.byName[spec.Name]
+			v.params = append(v.params, p)
+			v.ctx.params[spec.Role] = p
+		}
+		v.op = newOperator(n, v.params)
+		made[n.ID] = v
+		t.nodes = append(t.nodes, v)
+	}
+	for _, r := range roots {
+		t.heads = append(t.heads, made[r.ID])
+	}
+}
+
+// fuse gives an operator the activation behind it, if it can take one.
+func fuse(op operator, f graph.Function) bool {
+	switch op := op.(type) {
+	case *batchNorm:
+		if !op.act.active {
+			op.act = activation{true, f}
+			return true
+		}
+	case *add:
+		if !op.act.active {
+			op.act = activation{true, f}
+			return true
+		}
+	}
+	return false
+}
+
+// newOperator returns the operator of a node; nil for the input.
+func newOperator(n *graph.Node, params []*Param) operator {
+	switch op := n.Op.(type) {
+	case graph.InputOp:
+		return nil
+	case graph.Conv2d:
+		return newConv(op)
+	case graph.Linear:
+		return &linear{op}
+	case graph.BatchNorm:
+		return &batchNorm{BatchNorm: op}
+	case graph.LayerNorm:
+		return &layerNorm{LayerNorm: op}
+	case graph.LocalResponseNorm:
+		return &localResponseNorm{LocalResponseNorm: op}
+	case graph.MaxPool:
+		return &maxPool{MaxPool: op}
+	case graph.AvgPool:
+		return newAvgPool(op)
+	case graph.AdaptiveAvgPool:
+		return newAdaptiveAvgPool(op)
+	case graph.Activation:
+		return &elementwise{activation{true, op.Function}}
+	case graph.Add:
+		return &add{}
+	case graph.Mul:
+		return &mul{}
+	case graph.Concat:
+		return &concat{}
+	case graph.ChannelShuffle:
+		return newShuffle(op, n.Shape.C)
+	case graph.Slice:
+		return newSlice(op)
+	case graph.Subsample:
+		return &subsample{op}
+	case graph.Dropout:
+		return &dropout{p: op.P}
+	case graph.StochasticDepth:
+		return &dropout{p: op.P, images: true}
+	case graph.Flatten:
+		return &flatten{}
+	case graph.LayerScale:
+		return &channelScale{}
+	case graph.Affine:
+		return &channelScale{scale: op.Scale, shift: op.Shift}
+	case graph.Custom:
+		return &custom{op: op, specs: params}
+	}
+	panic(fmt.Sprintf("train: operator %s of node %s has no gradient: implement graph.Custom", n.Op.Kind(), n.Name))
+}
+
+// Result is what a batch gave.
+type Result struct {
+	Loss   float64   // the mean over the batch, auxiliary classifiers' shares included
+	Logits []float32 // N × classes
+}
+
+// Accumulate runs n images (float32 NHWC) forward and backward in training mode and adds scale times the loss's gradient to the
+// gradients of the parameters. With a scale of 1/k, k calls give the gradient of k batches' mean.
+func (t *Trainer) Accumulate(ctx stdcontext.Context, images []float32, n int, targets Targets, scale float64) (Result, error) {
+	if err := t.check(images, n, targets); err != nil {
+		return Result{}, err
+	}
+	t.steps++
+	t.env.random = &random{t.seed*0x9E3779B97F4A7C15 + t.steps}
+	values, functions, err := t.forward(ctx, images, n, true)
+	defer t.release(functions)
+	if err != nil {
+		return Result{}, err
+	}
+	ce := &crossEntropy{n: n, classes: t.graph.Classes, scale: scale}
+	for i, h := range t.heads {
+		weight := 1.0
+		if i > 0 {
+			weight = t.graph.Aux[i-1].Weight
+		}
+		ce.heads = append(ce.heads, head{logits: values[h], weight: weight, slot: h.consumers})
+	}
+	ce.targets = t.loss.distribution(targets, n, t.graph.Classes)
+	loss := ag.NewOperator(ce).Run()
+	r := Result{
+		Loss:   loss.Value().Item().F64(),
+		Logits: append([]float32(nil), values[t.heads[0]].Value().(*featureMap).data...),
+	}
+	if math.IsNaN(r.Loss) || math.IsInf(r.Loss, 0) {
+		return r, nil // the caller decides; a gradient of NaN would only destroy the parameters
+	}
+	if err := ctx.Err(); err != nil {
+		return r, err
+	}
+	return r, ag.Backward(loss)
+}
+
+func (t *Trainer) check(images []float32, n int, targets Targets) error {
+	if n < 1 || len(images) != n*t.graph.Input.Elements() {
+		return fmt.Errorf("train: %d values are not %d images of %v", len(images), n, t.graph.Input)
+	}
+	if targets.Soft != nil {
+		if len(targets.Soft) != n*t.graph.Classes {
+			return fmt.Errorf("train: %d soft targets for %d images of %d classes", len(targets.Soft), n, t.graph.Classes)
+		}
+		return nil
+	}
+	if len(targets.Labels) != n {
+		return fmt.Errorf("train: %d labels for %d images", len(targets.Labels), n)
+	}
+	for _, l := range targets.Labels {
+		if l < 0 || l >= t.graph.Classes {
+			return fmt.Errorf("train: label %d is outside 0..%d", l, t.graph.Classes-1)
+		}
+	}
+	return nil
+}
+
+// forward runs the operators. In evaluation mode batch norms use their running statistics and dropout does nothing.
+func (t *Trainer) forward(ctx stdcontext.Context, images []float32, n int, train bool) (map[*node]mat.Tensor, []*function, error) {
+	values := make(map[*node]mat.Tensor, len(t.nodes))
+	var functions []*function
+	for _, v := range t.nodes {
+		if err := ctx.Err(); err != nil {
+			return nil, functions, err
+		}
+		consumers := v.consumers
+		for _, h := range t.heads {
+			if h == v {
+				consumers++
+			}
+		}
+		if v.op == nil {
+			values[v] = newFeatureMap(images, n, v.Shape, consumers, t.env.buffers)
+			continue
+		}
+		v.ctx.n, v.ctx.train = n, train
+		f := &function{ctx: v.ctx, op: v.op, inputs: len(v.inputs), slots: v.slots, consumer: consumers}
+		for _, in := range v.inputs {
+			f.operands = append(f.operands, values[in])
+		}
+		for _, p := range v.params {
+			f.operands = append(f.operands, p)
+		}
+		values[v] = ag.NewOperator(f).Run()
+		functions = append(functions, f)
+	}
+	return values, functions, nil
+}
+
+// release takes back the maps that no backward pass has.
+func (t *Trainer) release(functions []*function) {
+	for _, f := range functions {
+		if f.out != nil {
+			t.env.buffers.put(f.out.data)
+			f.out.data = nil
+		}
+	}
+}
+
+// Evaluate returns the logits of n images in evaluation mode. Package infer is faster for many batches.
+func (t *Trainer) Evaluate(ctx stdcontext.Context, images []float32, n int) ([]float32, error) {
+	if err := t.check(images, n, Targets{Labels: make([]int, n)}); err != nil {
+		return nil, err
+	}
+	values, functions, err := t.forward(ctx, images, n, false)
+	defer t.release(functions)
+	if err != nil {
+		return nil, err
+	}
+	return append([]float32(nil), values[t.heads[0]].Value().(*featureMap).data...), nil
+}
+
+// ZeroGrad clears all gradients.
+func (t *Trainer) ZeroGrad() {
+	for _, p := range t.list {
+		if p.trainable {
+			p.ZeroGrad()
+		}
+	}
+}
+
+// GradNorm returns the L2 norm of all gradients together.
+func (t *Trainer) GradNorm() float64 {
+	sum := 0.0
+	for _, p := range t.list {
+		for _, g := range p.grad {
+			sum += float64(g) * float64(g)
+		}
+	}
+	return math.Sqrt(sum)
+}
+
+// ClipGradNorm scales all gradients so that their norm is at most limit, and returns the norm before
+// (torch.nn.utils.clip_grad_norm_).
+func (t *Trainer) ClipGradNorm(limit float64) float64 {
+	norm := t.GradNorm()
+	if norm <= limit {
+		return norm
+	}
+	f := float32(limit / (norm + 1e-6))
+	for _, p := range t.list {
+		for i := range p.grad {
+			p.grad[i] *= f
+		}
+	}
+	return norm
+}
