@@ -1,6 +1,7 @@
 package pickle
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -81,23 +82,33 @@ var opcodes = [256]opcode{
 	'\x80': {name: "PROTO", arg: byte1},
 }
 
-var errEnds = errors.New("ends in the middle of a pickle: the file is truncated")
+var (
+	errEnds = errors.New("ends in the middle of a pickle: the file is truncated")
+	errLong = fmt.Errorf("has a pickle of more than %d MiB", maxBytes>>20)
+)
 
 // verify walks the pickle at the start of data without running it. It checks that every opcode is admitted, that no
 // argument leaves the data, that no opcode takes more off the stack than lies there, and that the limits hold. It
 // returns a copy of the pickle, altered where the machine would go wrong (see below), that is safe to run.
 func verify(data []byte) ([]byte, error) {
+	if len(data) <= maxBytes {
+		return verifyBounded(data)
+	}
+	safe, err := verifyBounded(data[:maxBytes])
+	if errors.Is(err, errEnds) {
+		return nil, errLong
+	}
+	return safe, err
+}
+
+func verifyBounded(data []byte) ([]byte, error) {
 	var (
 		heights = []int{0}     // values on the stack above each open MARK
 		alter   []func([]byte) // applied to the copy
-		limit   = min(len(data), maxBytes)
 		pos     int
 	)
 	for n := 0; ; n++ {
-		if pos >= limit {
-			if len(data) > maxBytes {
-				return nil, fmt.Errorf("has a pickle of more than %d MiB", maxBytes>>20)
-			}
+		if pos == len(data) {
 			return nil, errEnds
 		}
 		if n == maxOpcodes {
@@ -110,7 +121,7 @@ func verify(data []byte) ([]byte, error) {
 		}
 		start := pos
 		pos++
-		arg, next, err := argumentOf(data[:limit], pos, op.arg)
+		arg, next, err := argumentOf(data, pos, op.arg)
 		if err != nil {
 			return nil, fmt.Errorf("%w (%s at byte %d of the pickle)", err, op.name, start)
 		}
@@ -211,7 +222,7 @@ func argumentOf(data []byte, pos int, kind argument) (arg []byte, next int, err 
 		size = int(n)
 	case lines2:
 		for range 2 {
-			i := slices.Index(rest[size:], '\n')
+			i := bytes.IndexByte(rest[size:], '\n')
 			if i < 0 {
 				return nil, 0, errEnds
 			}
