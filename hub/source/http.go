@@ -1,0 +1,288 @@
+package source
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/go-modelzoo/zoo/hub/registry"
+)
+
+// ClientOptions say how a client may reach servers. The zero value is a safe default.
+type ClientOptions struct {
+	// Offline makes every request fail with ErrOffline before anything is dialled or looked up.
+	Offline bool
+	// AllowPlainHTTP allows http:// to hosts other than this machine. A redirect from https to http stays refused.
+	AllowPlainHTTP bool
+	// CAFile adds PEM certificates to the system's roots.
+	CAFile string
+	// StallTimeout is how long a server may send less than 1 KiB a second. Zero: 30 s.
+	StallTimeout time.Duration
+	// DialContext replaces the dialler. Nil: net.Dialer.
+	DialContext func(ctx context.Context, network, addr string) (net.Conn, error)
+}
+
+const (
+	maxRedirects    = 10
+	defaultStall    = 30 * time.Second
+	minRate         = 1 << 10 // bytes a second below which a server counts as stalled
+	userAgent       = "zoo"
+	idleConnections = 16
+)
+
+// Client is an HTTP client that keeps the rules of ClientOptions. Close it when done.
+type Client struct {
+	*http.Client
+	stall     time.Duration
+	transport *http.Transport
+	plain     bool
+}
+
+// NewClient returns a client. The error names the CA file if that cannot be used.
+func NewClient(o ClientOptions) (*Client, error) {
+	c := &Client{stall: o.StallTimeout, plain: o.AllowPlainHTTP}
+	if c.stall == 0 {
+		c.stall = defaultStall
+	}
+	c.Client = &http.Client{Transport: offline{}, CheckRedirect: checkRedirect}
+	if o.Offline {
+		return c, nil
+	}
+	dial := o.DialContext
+	if dial == nil {
+		dial = (&net.Dialer{Timeout: 15 * time.Second, KeepAlive: 30 * time.Second}).DialContext
+	}
+	c.transport = &http.Transport{
+		Proxy:                 http.ProxyFromEnvironment,
+		DialContext:           dial,
+		DisableCompression:    true, // offsets and digests are those of the file, not of an encoding of it
+		MaxIdleConnsPerHost:   idleConnections,
+		IdleConnTimeout:       time.Minute,
+		TLSHandshakeTimeout:   15 * time.Second,
+		ResponseHeaderTimeout: c.stall,
+		ExpectContinueTimeout: time.Second,
+		ReadBufferSize:        64 << 10,
+		TLSClientConfig:       &tls.Config{MinVersion: tls.VersionTLS12},
+	}
+	if o.CAFile != "" {
+		pem, err := os.ReadFile(o.CAFile)
+		if err != nil {
+			return nil, fmt.Errorf("certificates: %w", err)
+		}
+		roots, err := x509.SystemCertPool()
+		if err != nil {
+			roots = x509.NewCertPool()
+		}
+		if !roots.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("certificates: %s holds none in PEM", o.CAFile)
+		}
+		c.transport.TLSClientConfig.RootCAs = roots
+	}
+	c.Client.Transport = guard{next: c.transport, plain: o.AllowPlainHTTP}
+	return c, nil
+}
+
+// Close closes idle connections.
+func (c *Client) Close() {
+	if c.transport != nil {
+		c.transport.CloseIdleConnections()
+	}
+}
+
+// offline is the transport that cannot dial.
+type offline struct{}
+
+func (offline) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.Body != nil {
+		r.Body.Close() // the contract of RoundTripper; nothing was read
+	}
+	return nil, fmt.Errorf("%w: %s is not asked; run without --offline, or pull from a directory", ErrOffline, r.URL.Host)
+}
+
+// guard refuses plain HTTP to other machines, on redirects too.
+type guard struct {
+	next  http.RoundTripper
+	plain bool
+}
+
+func (g guard) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.URL.Scheme == "http" && !g.plain && !registry.IsLoopback(r.URL.Hostname()) {
+		if r.Body != nil {
+			r.Body.Close() // the contract of RoundTripper; nothing was read
+		}
+		return nil, fmt.Errorf("%w for %s: use https, or allow it with --plain-http", ErrPlainHTTP, r.URL.Host)
+	}
+	return g.next.RoundTrip(r)
+}
+
+func checkRedirect(r *http.Request, via []*http.Request) error {
+	if len(via) >= maxRedirects {
+		return fmt.Errorf("%s redirects more than %d times", via[0].URL.Host, maxRedirects)
+	}
+	if r.URL.Scheme != "https" && via[len(via)-1].URL.Scheme == "https" {
+		return fmt.Errorf("%w: %s redirects from https to %s://%s", ErrPlainHTTP, via[len(via)-1].URL.Host, r.URL.Scheme, r.URL.Host)
+	}
+	return nil
+}
+
+// doer sends requests; it is *http.Client or oras-go's client that adds credentials.
+type doer interface {
+	Do(*http.Request) (*http.Response, error)
+}
+
+// get asks for a range of a file and checks that the answer is one to that question.
+func (c *Client) get(ctx context.Context, d doer, address string, r Range) (*Part, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	part, err := c.getCancelable(ctx, cancel, d, address, r)
+	if err != nil {
+		if cause := context.Cause(ctx); errors.Is(cause, ErrStalled) {
+			err = cause
+		}
+		cancel(nil)
+	}
+	return part, err
+}
+
+func (c *Client) getCancelable(ctx context.Context, cancel context.CancelCauseFunc, d doer, address string, r Range) (*Part, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("User-Agent", userAgent)
+	req.Header.Set("Accept-Encoding", "identity")
+	if !r.whole() {
+		last := ""
+		if r.End > 0 {
+			last = strconv.FormatInt(r.End-1, 10)
+		}
+		req.Header.Set("Range", fmt.Sprintf("bytes=%d-%s", r.Start, last))
+		if r.Validator != "" {
+			req.Header.Set("If-Range", r.Validator)
+		}
+	}
+	resp, err := d.Do(req)
+	if err != nil {
+		return nil, redact(err)
+	}
+	part, err := readHeader(resp, r)
+	if err != nil {
+		resp.Body.Close() // the answer is not used
+		return nil, err
+	}
+	part.Body = &watched{body: resp.Body, ctx: ctx, cancel: cancel, limit: c.stall}
+	return part, nil
+}
+
+// redact takes the query out of the address in an *url.Error: registries redirect to signed addresses.
+func redact(err error) error {
+	var e *url.Error
+	if errors.As(err, &e) {
+		if u, parseErr := url.Parse(e.URL); parseErr == nil {
+			return fmt.Errorf("%s://%s%s: %w", u.Scheme, u.Host, u.Path, e.Err)
+		}
+	}
+	return err
+}
+
+func readHeader(resp *http.Response, r Range) (*Part, error) {
+	address := resp.Request.URL.Scheme + "://" + resp.Request.URL.Host + resp.Request.URL.Path
+	if e := resp.Header.Get("Content-Encoding"); e != "" && e != "identity" {
+		return nil, fmt.Errorf("%s answered with Content-Encoding %s although none was accepted: a proxy may be rewriting the file", address, e)
+	}
+	part := &Part{Size: resp.ContentLength}
+	if tag := resp.Header.Get("ETag"); strings.HasPrefix(tag, `"`) {
+		part.Validator = tag
+	}
+	switch resp.StatusCode {
+	case http.StatusOK:
+		if r.Validator != "" && part.Validator != r.Validator {
+			return nil, fmt.Errorf("%s: %w", address, ErrChanged)
+		}
+		return part, nil
+	case http.StatusPartialContent:
+		start, end, size, ok := parseContentRange(resp.Header.Get("Content-Range"))
+		if r.whole() || !ok || start != r.Start || r.End > 0 && end > r.End || resp.ContentLength >= 0 && resp.ContentLength != end-start {
+			return nil, fmt.Errorf("%s: %w: asked for bytes %d-%d, got Content-Range %q with %d bytes", address, ErrRange, r.Start, r.End-1, resp.Header.Get("Content-Range"), resp.ContentLength)
+		}
+		if r.Validator != "" && part.Validator != "" && part.Validator != r.Validator {
+			return nil, fmt.Errorf("%s: %w", address, ErrChanged)
+		}
+		part.Start, part.Size, part.Ranged = start, size, true
+		return part, nil
+	}
+	if resp.StatusCode >= 200 && resp.StatusCode < 300 {
+		return nil, fmt.Errorf("%s: %w: status %d", address, ErrRange, resp.StatusCode)
+	}
+	e := &StatusError{URL: address, StatusCode: resp.StatusCode}
+	if s, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil && s > 0 {
+		e.RetryAfter = time.Duration(min(s, 3600)) * time.Second
+	}
+	return nil, e
+}
+
+// parseContentRange reads "bytes 0-9/100" as 0, 10, 100; size is -1 for "*".
+func parseContentRange(s string) (start, end, size int64, ok bool) {
+	rest, ok := strings.CutPrefix(s, "bytes ")
+	span, total, ok2 := strings.Cut(rest, "/")
+	first, last, ok3 := strings.Cut(span, "-")
+	if !ok || !ok2 || !ok3 {
+		return 0, 0, 0, false
+	}
+	var err [3]error
+	start, err[0] = strconv.ParseInt(first, 10, 64)
+	end, err[1] = strconv.ParseInt(last, 10, 64)
+	size = -1
+	if total != "*" {
+		size, err[2] = strconv.ParseInt(total, 10, 64)
+	}
+	if errors.Join(err[:]...) != nil || start < 0 || end < start || end == 1<<63-1 || size != -1 && end >= size {
+		return 0, 0, 0, false
+	}
+	return start, end + 1, size, true
+}
+
+// watched is a body that gives up when the server sends less than minRate for the time limit. Time that the reader spends elsewhere does
+// not count.
+type watched struct {
+	body   io.ReadCloser
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	limit  time.Duration
+	waited time.Duration // blocked in Read since the last time that enough had come
+	got    int64
+}
+
+func (w *watched) Read(p []byte) (int, error) {
+	begin := time.Now()
+	timer := time.AfterFunc(max(w.limit-w.waited, time.Millisecond), func() {
+		w.cancel(fmt.Errorf("%w: under %d bytes a second for %v", ErrStalled, minRate, w.limit))
+	})
+	n, err := w.body.Read(p)
+	timer.Stop()
+	w.waited += time.Since(begin)
+	w.got += int64(n)
+	if w.got >= max(1, int64(w.limit.Seconds()*minRate)) {
+		w.got, w.waited = 0, 0
+	}
+	if err != nil && err != io.EOF {
+		if cause := context.Cause(w.ctx); cause != nil {
+			err = cause
+		}
+	}
+	return n, err
+}
+
+func (w *watched) Close() error {
+	w.cancel(nil)
+	return w.body.Close()
+}

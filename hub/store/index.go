@@ -1,0 +1,326 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/go-modelzoo/zoo/hub/source"
+)
+
+// AnnotationUnpacked, on a layer, is the digest of what the layer decodes to. The store keeps that blob as long as the layer.
+const AnnotationUnpacked = "dev.zoo.unpacked.digest"
+
+// readIndex reads the index.json of a store's directory; an absent one is empty.
+func readIndex(dir string) (*ocispec.Index, error) {
+	data, err := os.ReadFile(filepath.Join(dir, ocispec.ImageIndexFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return emptyIndex(), nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	x, err := source.DecodeIndex(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w: restore it, or remove it and pull again", filepath.Join(dir, ocispec.ImageIndexFile), err)
+	}
+	return x, nil
+}
+
+// update changes index.json under its lock.
+func (s *Store) update(ctx context.Context, change func(*ocispec.Index)) error {
+	release, err := s.Lock(ctx, indexLock, nil)
+	if err != nil {
+		return err
+	}
+	defer release()
+	x, err := readIndex(s.dir)
+	if err != nil {
+		return err
+	}
+	change(x)
+	text, err := json.MarshalIndent(x, "", " ")
+	if err != nil {
+		return err
+	}
+	return DiskFull(s.replace(ocispec.ImageIndexFile, text))
+}
+
+// Tag gives the manifest d a name, taking it from another manifest that had it. The empty name lists d without one, as signatures are.
+func (s *Store) Tag(ctx context.Context, name string, d ocispec.Descriptor) error {
+	return s.update(ctx, func(x *ocispec.Index) {
+		x.Manifests = slices.DeleteFunc(x.Manifests, func(m ocispec.Descriptor) bool {
+			named := m.Annotations[ocispec.AnnotationRefName]
+			return named != "" && named == name || named == "" && name == "" && m.Digest == d.Digest
+		})
+		d.Annotations = map[string]string{}
+		if name != "" {
+			d.Annotations[ocispec.AnnotationRefName] = name
+		}
+		x.Manifests = append(x.Manifests, d)
+	})
+}
+
+// Resolve finds a named manifest, in this store or a shared one.
+func (s *Store) Resolve(name string) (ocispec.Descriptor, error) {
+	entries, err := s.Entries()
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	for _, e := range entries {
+		if e.Name == name {
+			return e.Descriptor, nil
+		}
+	}
+	return ocispec.Descriptor{}, fmt.Errorf("%s: %w", name, ErrNotFound)
+}
+
+// Entry is a line of the index.
+type Entry struct {
+	// Name is empty for manifests that refer to another, such as signatures.
+	Name       string
+	Descriptor ocispec.Descriptor
+	// Shared says that the entry is in a shared store.
+	Shared bool
+}
+
+// Entries lists this store's manifests, then those of the shared stores whose name is new.
+func (s *Store) Entries() ([]Entry, error) {
+	var list []Entry
+	seen := make(map[string]bool)
+	for i, dir := range append([]string{s.dir}, s.shared...) {
+		x, err := readIndex(dir)
+		if err != nil {
+			return nil, err
+		}
+		for _, d := range x.Manifests {
+			name := d.Annotations[ocispec.AnnotationRefName]
+			if name != "" && seen[name] {
+				continue
+			}
+			seen[name] = true
+			list = append(list, Entry{name, d, i > 0})
+		}
+	}
+	return list, nil
+}
+
+// Manifest reads and checks a manifest.
+func (s *Store) Manifest(d digest.Digest) (*ocispec.Manifest, error) {
+	data, err := s.Read(d, source.MaxManifest)
+	if err != nil {
+		return nil, err
+	}
+	return source.DecodeManifest(data)
+}
+
+// Touch records that a manifest was used now, for Prune. A shared store's files are left alone.
+func (s *Store) Touch(d digest.Digest) {
+	p := path.Join(blobDir, d.Encoded())
+	info, err := s.root.Lstat(p)
+	if now := time.Now(); err == nil && info.Mode().IsRegular() && now.Sub(info.ModTime()) > time.Hour {
+		s.root.Chtimes(p, now, now) // only a hint: a failure makes the entry look older
+	}
+}
+
+// Used returns when a manifest was last used.
+func (s *Store) Used(d digest.Digest) time.Time {
+	_, info, err := s.stat(d)
+	if err != nil {
+		return time.Time{}
+	}
+	return info.ModTime()
+}
+
+// Blobs lists what a manifest of this store needs: itself, its config and layers, and what its layers unpack to.
+func (s *Store) Blobs(d ocispec.Descriptor) ([]ocispec.Descriptor, error) {
+	list := []ocispec.Descriptor{d}
+	if d.MediaType == ocispec.MediaTypeImageIndex {
+		data, err := s.Read(d.Digest, source.MaxManifest)
+		if err != nil {
+			return nil, err
+		}
+		x, err := source.DecodeIndex(data)
+		if err != nil {
+			return nil, err
+		}
+		for _, m := range x.Manifests {
+			if !s.Has(m.Digest) {
+				continue // an index may list platforms that were not fetched
+			}
+			below, err := s.Blobs(m)
+			if err != nil {
+				return nil, err
+			}
+			list = append(list, below...)
+		}
+		return list, nil
+	}
+	m, err := s.Manifest(d.Digest)
+	if err != nil {
+		return nil, err
+	}
+	list = append(list, m.Config)
+	for _, l := range m.Layers {
+		list = append(list, l)
+		if u := digest.Digest(l.Annotations[AnnotationUnpacked]); u != "" && u.Validate() == nil {
+			list = append(list, ocispec.Descriptor{Digest: u})
+		}
+	}
+	return list, nil
+}
+
+// Remove removes names and the blobs that only they need. It returns the bytes freed.
+func (s *Store) Remove(ctx context.Context, names ...string) (int64, error) {
+	release, err := s.lock(ctx, gcLock, nil, tryExclusive)
+	if err != nil {
+		return 0, err
+	}
+	defer release()
+	x, err := readIndex(s.dir)
+	if err != nil {
+		return 0, err
+	}
+	doomed := make(map[digest.Digest]bool)
+	for _, d := range x.Manifests {
+		if name := d.Annotations[ocispec.AnnotationRefName]; name != "" && slices.Contains(names, name) {
+			doomed[d.Digest] = true
+		}
+	}
+	kept := func(d ocispec.Descriptor) bool {
+		name := d.Annotations[ocispec.AnnotationRefName]
+		if name != "" {
+			return !slices.Contains(names, name)
+		}
+		m, err := s.Manifest(d.Digest)
+		return err != nil || m.Subject == nil || !doomed[m.Subject.Digest]
+	}
+	candidates, needed := make(map[digest.Digest]bool), make(map[digest.Digest]bool)
+	keep := x.Manifests[:0:0]
+	for _, d := range x.Manifests {
+		set := candidates
+		if kept(d) {
+			set = needed
+			keep = append(keep, d)
+		}
+		set[d.Digest] = true
+		blobs, err := s.Blobs(d)
+		if err != nil && kept(d) {
+			return 0, fmt.Errorf("%s cannot be read, so nothing is removed: %w", d.Digest, err)
+		}
+		for _, b := range blobs {
+			set[b.Digest] = true
+		}
+	}
+	if err := s.update(ctx, func(x *ocispec.Index) { x.Manifests = keep }); err != nil {
+		return 0, err
+	}
+	var freed int64
+	for d := range candidates {
+		if needed[d] {
+			continue
+		}
+		n, err := s.delete(d)
+		freed += n
+		if err != nil {
+			return freed, err
+		}
+	}
+	return freed, nil
+}
+
+// delete removes one blob of this store, if it has it.
+func (s *Store) delete(d digest.Digest) (int64, error) {
+	p := path.Join(blobDir, d.Encoded())
+	info, err := s.root.Lstat(p)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	return info.Size(), s.root.Remove(p)
+}
+
+// Sweep removes blobs that no manifest needs, files left by killed writers and partial downloads, all of them only if
+// they were last written before the given time. With dryRun it only counts. It returns the bytes.
+func (s *Store) Sweep(ctx context.Context, before time.Time, dryRun bool) (int64, error) {
+	release, err := s.lock(ctx, gcLock, nil, tryExclusive)
+	if err != nil {
+		return 0, err
+	}
+	defer release()
+	x, err := readIndex(s.dir)
+	if err != nil {
+		return 0, err
+	}
+	needed := make(map[string]bool)
+	for _, d := range x.Manifests {
+		blobs, err := s.Blobs(d)
+		if err != nil {
+			return 0, fmt.Errorf("%s cannot be read, so nothing is removed: %w", d.Digest, err)
+		}
+		for _, b := range blobs {
+			needed[path.Join(blobDir, b.Digest.Encoded())] = true
+		}
+	}
+	var freed int64
+	for _, dir := range []string{blobDir, tmpDir, partialDir} {
+		err := fs.WalkDir(s.root.FS(), dir, func(name string, entry fs.DirEntry, err error) error {
+			if err != nil || entry.IsDir() || needed[name] {
+				return err
+			}
+			info, err := entry.Info()
+			if err != nil || info.ModTime().After(before) {
+				return err
+			}
+			freed += info.Size()
+			if dryRun {
+				return nil
+			}
+			return s.root.Remove(name)
+		})
+		if err != nil {
+			return freed, err
+		}
+	}
+	return freed, nil
+}
+
+// Download is an incomplete download.
+type Download struct {
+	Key      string
+	Bytes    int64
+	Modified time.Time
+}
+
+// Downloads lists the incomplete downloads.
+func (s *Store) Downloads() ([]Download, error) {
+	entries, err := fs.ReadDir(s.root.FS(), partialDir)
+	if err != nil {
+		return nil, err
+	}
+	var list []Download
+	for _, e := range entries {
+		if info, err := e.Info(); err == nil && e.IsDir() {
+			list = append(list, Download{e.Name(), s.PartialSize(e.Name()), info.ModTime()})
+		}
+	}
+	return list, nil
+}
+
+// Quarantine takes the name from a damaged blob, so that the next pull fetches it again.
+func (s *Store) Quarantine(d digest.Digest) error {
+	_, err := s.delete(d)
+	return err
+}
