@@ -77,21 +77,24 @@ func parse(path string, data []byte) (*File, error) {
 
 // sniff returns the reader for data, or what data is if there is none.
 func sniff(data []byte) (read func(*File, []byte) error, isA string) {
+	// safetensors has no magic number: 8 bytes of header length, then the JSON object. It comes first, because the
+	// length may look like another format's magic; its high bytes, zero, look like none. A length beyond the limit
+	// is the reader's to refuse.
+	const plausible = 1 << 40
+	if len(data) <= 8 {
+		return nil, fmt.Sprintf("no weights file: it has only %d bytes; download it again", len(data))
+	}
+	length := binary.LittleEndian.Uint64(data)
+	if length < plausible && data[8] == '{' {
+		return readSafetensors, ""
+	}
 	for _, k := range kinds {
 		if len(data) > k.at && bytes.HasPrefix(data[k.at:], []byte(k.magic)) {
 			return k.read, k.isA
 		}
 	}
-	// safetensors has no magic number: 8 bytes of header length, then the JSON object. A length that no file can
-	// have is left to the reader to name, if the rest looks right.
-	if len(data) > 8 && data[8] == '{' {
-		return readSafetensors, ""
-	}
-	if len(data) <= 8 {
-		return nil, fmt.Sprintf("no weights file: it has only %d bytes; download it again", len(data))
-	}
-	if n := binary.LittleEndian.Uint64(data); n > maxHeader && n < 1<<40 {
-		return nil, fmt.Sprintf("no weights file that can be read: as safetensors it would have a header of %d bytes, of at most %d", n, maxHeader)
+	if length > maxHeader && length < plausible {
+		return nil, fmt.Sprintf("no weights file that can be read: as safetensors it would have a header of %d bytes, of at most %d", length, maxHeader)
 	}
 	return nil, "neither safetensors nor a file of torch.save: give a .safetensors or .pth file"
 }

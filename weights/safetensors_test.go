@@ -223,9 +223,9 @@ func TestFilesThatAreNoCheckpoints(t *testing.T) {
 		"empty zip":  {"PK\x05\x06" + strings.Repeat("\x00", 18), "empty zip"},
 		"short zip":  {"PK\x03\x04 and more", "truncated or damaged"},
 		"tar":        {strings.Repeat("\x00", 257) + "ustar\x00", "tar"},
-		"a pickle":   {"\x80\x02K\x01.", "not one of torch.save"},
-		"NumPy":      {"\x93NUMPY\x01\x00", "NumPy array"},
-		"one legacy": {"\x80", "truncated"},
+		"a pickle":   {"\x80\x02K\x01.and more", "not one of torch.save"},
+		"NumPy":      {"\x93NUMPY\x01\x00v\x00", "NumPy array"},
+		"one legacy": {"\x80", "only 1 bytes"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := write(t, "x.safetensors", []byte(c.content))
@@ -261,5 +261,24 @@ func TestEveryTruncationRefused(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestHeaderLengthThatLooksLikeAnotherFormat pads the header so that its length begins with other formats' magic
+// numbers.
+func TestHeaderLengthThatLooksLikeAnotherFormat(t *testing.T) {
+	header := "{" + tensorJSON("a", "U8", "4", 0, 4) + "}"
+	for _, magic := range []string{"\x80", "<", "\x1f\x8b", "PK"} {
+		n := int(binary.LittleEndian.Uint16([]byte(magic + "\x00")))
+		if n < 0x100 {
+			n += 0x100
+		}
+		data := safetensorsOf(header+strings.Repeat(" ", n-len(header)), make([]byte, 4))
+		if !bytes.HasPrefix(data, []byte(magic)) {
+			t.Fatalf("the file begins with %q", data[:2])
+		}
+		if _, err := parse("x", data); err != nil {
+			t.Error(err)
+		}
 	}
 }
