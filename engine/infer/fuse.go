@@ -1,0 +1,188 @@
+package infer
+
+import (
+	"slices"
+
+	"github.com/go-modelzoo/zoo/engine/kernel"
+	"github.com/go-modelzoo/zoo/graph"
+)
+
+// fuse runs the passes that merge ops. Each leaves a correct network behind; the order matters only for how much they find.
+func (n *network) fuse() {
+	n.foldAffine()
+	n.foldIntoNext()
+	n.fuseActivations()
+	n.fuseShuffles()
+	n.fuseResiduals()
+	n.fuseActivations()
+	n.flattenIntoConv()
+	n.fuseRowSums()
+	n.link()
+}
+
+// absorb makes o produce what its reader u produced, and removes u.
+func (n *network) absorb(o, u *op) {
+	u.out.op = o
+	o.out = u.out
+	u.dead = true
+}
+
+// move puts o in front of the op at, for ops whose result is read by at alone.
+func (n *network) move(o, at *op) {
+	i, j := slices.Index(n.ops, o), slices.Index(n.ops, at)
+	if i < j {
+		copy(n.ops[i:j], n.ops[i+1:j+1])
+		n.ops[j] = o
+	}
+}
+
+// foldAffine folds batch norm, layer scale and constant affine maps into the convolution in front of them, and runs of
+// them into one.
+func (n *network) foldAffine() {
+	for _, o := range n.ops {
+		if o.dead || o.kind != kConv && o.kind != kDepthwise && o.kind != kAffine {
+			continue
+		}
+		for {
+			u := o.out.sole()
+			if u == nil || u.kind != kAffine {
+				break
+			}
+			o.post = append(o.post, u.post...)
+			n.absorb(o, u)
+		}
+	}
+	n.link()
+}
+
+// foldIntoNext folds an affine map into the convolution behind it. Padding is zero after the map, not before it, so
+// this needs a convolution without padding.
+func (n *network) foldIntoNext() {
+	for _, o := range n.ops {
+		if o.kind != kAffine || o.act != kernel.None || o.residual != nil {
+			continue
+		}
+		u := o.out.sole()
+		if u == nil || u.kind != kConv && u.kind != kDepthwise || u.in[0] != o.out || u.conv.Groups != 1 && u.kind == kConv || u.pads != (graph.Pads{}) {
+			continue
+		}
+		u.pre = append(slices.Clone(o.post), u.pre...)
+		u.in[0] = o.in[0]
+		o.dead = true
+	}
+	n.link()
+}
+
+// fuseActivations lets ops apply the activation behind them before they store. An activation that never decreases commutes with
+// max pooling, so it also moves through one to the op in front.
+func (n *network) fuseActivations() {
+	for _, o := range n.ops {
+		if o.dead || o.act != kernel.None {
+			continue
+		}
+		switch o.kind {
+		case kConv, kDepthwise, kAffine, kScale, kAdd:
+		default:
+			continue
+		}
+		if u := o.out.sole(); u != nil && u.kind == kActivation {
+			o.act = u.act
+			n.absorb(o, u)
+		} else if u != nil && u.kind == kMaxPool {
+			if a := u.out.sole(); a != nil && a.kind == kActivation && monotone(a.act) {
+				o.act = a.act
+				n.absorb(u, a)
+			}
+		}
+	}
+	n.link()
+}
+
+func monotone(a kernel.Activation) bool {
+	return a == kernel.ReLU || a == kernel.ReLU6 || a == kernel.HardSigmoid || a == kernel.Sigmoid || a == kernel.Tanh
+}
+
+// fuseShuffles turns a concatenation of two halves and its shuffle in two groups into one op without the buffer between.
+func (n *network) fuseShuffles() {
+	for _, o := range n.ops {
+		if o.dead || o.kind != kConcat || len(o.in) != 2 || o.in[0].shape != o.in[1].shape {
+			continue
+		}
+		if u := o.out.sole(); u != nil && u.kind == kShuffle && u.node.Op.(graph.ChannelShuffle).Groups == 2 {
+			o.kind = kInterleave
+			n.absorb(o, u)
+		}
+	}
+	n.link()
+}
+
+// fuseResiduals lets a convolution or a scaling add the other branch before it stores. The later of the two branches takes
+// the sum if it can, so that nothing needs to move; an earlier one moves to the sum's place.
+func (n *network) fuseResiduals() {
+	for _, add := range slices.Clone(n.ops) {
+		if add.dead || add.kind != kAdd || add.in[0] == add.in[1] {
+			continue
+		}
+		best, rest := (*op)(nil), (*value)(nil)
+		for i, v := range add.in {
+			o := v.op
+			if v.sole() != add || o.act != kernel.None || o.residual != nil || o.kind != kConv && o.kind != kScale && o.kind != kAffine {
+				continue
+			}
+			// A convolution is the better place: its sums are in registers.
+			if best == nil || best.kind != kConv || o.kind == kConv && slices.Index(n.ops, o) > slices.Index(n.ops, best) {
+				best, rest = o, add.in[1-i]
+			}
+		}
+		if best == nil {
+			continue
+		}
+		n.move(best, add)
+		best.residual = rest
+		best.act = add.act
+		n.absorb(best, add)
+		n.link()
+	}
+}
+
+// flattenIntoConv turns a linear layer on a flattened map into a convolution whose kernel is the whole map: the linear layer's
+// columns are in PyTorch's order (channel, row, column), which is that of a convolution's weights.
+func (n *network) flattenIntoConv() {
+	for _, o := range n.ops {
+		if o.dead || o.kind != kFlatten || o.out.keep {
+			continue
+		}
+		linear := func(u *op) bool {
+			return u.kind == kConv && u.residual != o.out && len(u.pre) == 0 && u.conv.Groups == 1
+		}
+		if !all(o.out.users, linear) {
+			continue
+		}
+		x := o.in[0]
+		for _, u := range o.out.users {
+			u.conv.In, u.conv.Kernel = x.shape.C, graph.HW(x.shape.H, x.shape.W)
+			u.in[0] = x
+		}
+		o.dead = true
+	}
+	n.link()
+}
+
+// fuseRowSums lets a depthwise convolution sum its rows while they are in cache, for the global average behind it.
+func (n *network) fuseRowSums() {
+	for _, o := range n.ops {
+		if o.kind != kGlobal || o.in[0].op.kind != kDepthwise || o.in[0].keep && o.in[0].shape.IsVector() {
+			continue
+		}
+		d := o.in[0].op
+		if d.sums == nil {
+			d.sums = n.value(graph.Shape{C: d.out.shape.C, H: d.out.shape.H, W: 1}, d)
+		}
+		o.kind, o.in, o.sums = kRowsMean, nil, d.sums
+	}
+	n.link()
+}
+
+func all(ops []*op, f func(*op) bool) bool {
+	return !slices.ContainsFunc(ops, func(o *op) bool { return !f(o) })
+}

@@ -1,0 +1,268 @@
+// Package infer runs networks. It compiles a graph into a plan of fused kernels over one planned block of memory, and runs the plan on
+// a pool of threads.
+//
+// # What a plan is
+//
+// The compiler drops what does nothing in inference, folds batch norm, layer scale and constant affine maps into weights,
+// and lets convolutions apply bias, activation and residual sum before they store. Concatenations and slices are views
+// where possible; a linear layer behind a flattened map is a convolution whose kernel covers the map. Every value gets a place in one arena such that
+// values that are needed at the same time do not overlap. The result is a list of steps, each a kernel bound to geometry and cut into tasks.
+//
+// # Precision
+//
+// Feature maps are in the format that the convolutions of the precision read fastest (kernel.F32, Split or BF16), except where no
+// convolution reads them; vectors are float32. See engine.Precision.
+//
+// # Ownership and threads
+//
+// A Model is safe for concurrent use. It packs each parameter once, when the first plan that needs it is compiled; plans for
+// other sizes and batches share the packed form, and the source of the parameters is not read again for them. Each running call has buffers of its own, kept
+// for later calls. After the first call of a size, RunInto allocates nothing.
+package infer
+
+import (
+	"cmp"
+	"container/list"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/go-modelzoo/zoo/engine"
+	"github.com/go-modelzoo/zoo/engine/kernel"
+	"github.com/go-modelzoo/zoo/engine/kernel/cpu"
+	"github.com/go-modelzoo/zoo/engine/kernel/gemm"
+	"github.com/go-modelzoo/zoo/engine/work"
+	"github.com/go-modelzoo/zoo/graph"
+)
+
+// Names of outputs besides those of taps.
+const (
+	Logits    = "logits"    // the classifier's result, one value a class
+	Features  = "features"  // the feature part's result, a map or a vector
+	Embedding = "embedding" // Features averaged over its pixels, a vector
+)
+
+// Options are settings of a Model. The zero value is the fastest that keeps float32-like accuracy on this machine.
+type Options struct {
+	// Precision of convolutions and linear layers; Default is High where the CPU has AMX, else Highest.
+	Precision engine.Precision
+	// Pool computes the steps. Nil gives the model a pool of its own with work.DefaultThreads threads, which Close ends.
+	Pool *work.Pool
+	// Tier limits the instructions used; nil means cpu.Best().
+	Tier *cpu.Tier
+	// Outputs names what Run returns: Logits, Features, Embedding, or a tap of the graph. None means Logits.
+	Outputs []string
+	// Plans is how many compiled sizes are kept; 0 means 8.
+	Plans int
+}
+
+// Input is a batch of images: float32, in the order image, row, column, channel (NHWC), preprocessed as the model expects.
+type Input struct {
+	Data       []float32
+	N, H, W, C int
+}
+
+// Output is one result of a batch: N maps of Shape in the order image, row, column, channel (NHWC).
+type Output struct {
+	Name  string
+	Shape graph.Shape
+	Data  []float32
+}
+
+// Model is a network with its parameters, ready to run on images of any size that its graph can be built for. See the package
+// comment for how it behaves in concurrent use.
+type Model struct {
+	build   func(graph.Shape) (*graph.Graph, error)
+	pool    *work.Pool
+	owned   bool
+	tier    cpu.Tier
+	format  kernel.Format
+	names   []string
+	packer  *packer
+	limit   int
+	guard   int // bytes between buffers, for tests
+	mu      sync.Mutex
+	plans   map[planKey]*list.Element
+	recents *list.List // of *entry, the most recently used first
+}
+
+type planKey struct {
+	shape graph.Shape
+	batch int
+}
+
+// entry is a plan that is compiled, or being compiled by the first who asked.
+type entry struct {
+	key  planKey
+	once sync.Once
+	plan *Plan
+	err  error
+}
+
+// New returns a model. build makes the graph for images of a shape; it is called once for every new size. params gives
+// the parameters in PyTorch's layouts and must stay valid until Close; it is read when a size is first used.
+func New(build func(graph.Shape) (*graph.Graph, error), params engine.Params, o Options) (*Model, error) {
+	if build == nil || params == nil {
+		return nil, errors.New("infer: a graph and parameters are needed")
+	}
+	tier := cpu.Best()
+	if o.Tier != nil {
+		if tier = *o.Tier; tier > cpu.Best() {
+			return nil, fmt.Errorf("infer: tier %v asked for, but this process can use %v at most", tier, cpu.Best())
+		}
+	}
+	precision := gemm.Resolve(o.Precision, tier)
+	m := &Model{
+		build: build, pool: o.Pool, tier: tier, format: gemm.FormatOf(precision, tier), names: slices.Clone(o.Outputs),
+		packer:  &packer{params: params, precision: precision, tier: tier, cache: map[packKey]*packed{}},
+		limit:   cmp.Or(o.Plans, 8),
+		plans:   map[planKey]*list.Element{},
+		recents: list.New(),
+	}
+	if len(m.names) == 0 {
+		m.names = []string{Logits}
+	}
+	if m.pool == nil {
+		m.pool, m.owned = work.New(0), true
+	}
+	return m, nil
+}
+
+// Close ends the model's own pool. No run may be under way.
+func (m *Model) Close() {
+	if m.owned {
+		m.pool.Close()
+	}
+}
+
+// Precision returns the precision in use.
+func (m *Model) Precision() engine.Precision { return m.packer.precision }
+
+// PackedBytes returns the memory that the packed parameters take so far.
+func (m *Model) PackedBytes() int { return m.packer.bytes() }
+
+// wanted finds the nodes of the model's outputs.
+func (m *Model) wanted(g *graph.Graph) ([]wanted, error) {
+	var list []wanted
+	for _, name := range m.names {
+		w := wanted{name: name}
+		switch name {
+		case Logits:
+			w.node = g.Output
+		case Features:
+			w.node = g.Features
+		case Embedding:
+			w.node = g.Features
+			w.pooled = !w.node.Shape.IsVector()
+		default:
+			t, ok := g.Tap(name)
+			if !ok {
+				known := []string{Logits, Features, Embedding}
+				for _, t := range g.Taps {
+					known = append(known, t.Name)
+				}
+				return nil, fmt.Errorf("the model has no output %q: use one of %v", name, known)
+			}
+			w.node = t.Node
+		}
+		w.shape = w.node.Shape
+		if w.pooled {
+			w.shape.H, w.shape.W = 1, 1
+		}
+		list = append(list, w)
+	}
+	return list, nil
+}
+
+// Plan returns the plan for batches of up to n images of the given shape, compiled on first use. A plan may be for fewer images than asked
+// for: see Plan.Batch.
+func (m *Model) Plan(shape graph.Shape, n int) (*Plan, error) {
+	if n < 1 {
+		return nil, fmt.Errorf("infer: a batch of %d images", n)
+	}
+	key := planKey{shape, n}
+	m.mu.Lock()
+	e, ok := m.plans[key]
+	if ok {
+		m.recents.MoveToFront(e)
+	} else {
+		e = m.recents.PushFront(&entry{key: key})
+		m.plans[key] = e
+		if m.recents.Len() > m.limit {
+			last := m.recents.Back()
+			m.recents.Remove(last)
+			delete(m.plans, last.Value.(*entry).key)
+		}
+	}
+	m.mu.Unlock()
+	x := e.Value.(*entry)
+	x.once.Do(func() {
+		g, err := m.build(shape)
+		if err == nil && g.Input != shape {
+			err = fmt.Errorf("infer: the graph is for images of %v, not %v", g.Input, shape)
+		}
+		if err == nil {
+			x.plan, err = m.compile(g, n)
+		}
+		if x.err = err; err != nil { // the next call may find the parameters repaired
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			if m.plans[key] == e {
+				m.recents.Remove(e)
+				delete(m.plans, key)
+			}
+		}
+	})
+	return x.plan, x.err
+}
+
+// Run computes the outputs for a batch, in the order of Options.Outputs. It returns ctx.Err() if the context ends before the
+// last step.
+func (m *Model) Run(ctx context.Context, in Input) ([]Output, error) {
+	return m.RunInto(ctx, in, nil)
+}
+
+// RunInto is Run with memory to use: the outputs that an earlier call with a batch of the same size returned. It returns
+// out, or a new list if out does not fit.
+func (m *Model) RunInto(ctx context.Context, in Input, out []Output) ([]Output, error) {
+	if in.N < 1 || in.H < 1 || in.W < 1 || in.C < 1 || len(in.Data) != in.N*in.H*in.W*in.C {
+		return nil, fmt.Errorf("infer: %d values given for %d images of %dx%d pixels and %d channels", len(in.Data), in.N, in.H, in.W, in.C)
+	}
+	shape := graph.Shape{C: in.C, H: in.H, W: in.W}
+	plan, err := m.Plan(shape, in.N)
+	if err != nil {
+		return nil, err
+	}
+	if !fits(out, plan.outputs, in.N) {
+		out = make([]Output, len(plan.outputs))
+		for i, w := range plan.outputs {
+			out[i] = Output{Name: w.name, Shape: w.shape, Data: make([]float32, in.N*w.shape.Elements())}
+		}
+	}
+	for first := 0; first < in.N; {
+		if rest := in.N - first; rest < plan.batch {
+			if plan, err = m.Plan(shape, rest); err != nil {
+				return nil, err
+			}
+		}
+		if err := plan.part(ctx, in, out, first); err != nil {
+			return nil, err
+		}
+		first += plan.batch
+	}
+	return out, nil
+}
+
+func fits(out []Output, outputs []wanted, n int) bool {
+	if len(out) != len(outputs) {
+		return false
+	}
+	for i, w := range outputs {
+		if out[i].Name != w.name || out[i].Shape != w.shape || len(out[i].Data) != n*w.shape.Elements() {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,345 @@
+package infer
+
+import (
+	"slices"
+
+	"github.com/go-modelzoo/zoo/engine/kernel"
+	"github.com/go-modelzoo/zoo/graph"
+)
+
+// root is a buffer of the arena. It holds one value, or several side by side as channel blocks (a concatenation) or one after the
+// other (an op that overwrites its operand).
+type root struct {
+	c, h, w  int
+	format   kernel.Format
+	pad      int
+	external bool // the caller's image, not in the arena
+	values   []*value
+
+	first, last int  // ops that write and read it first and last
+	offset      int  // bytes into the arena
+	index       int  // in the plan's list
+	shared      bool // its memory is used by other roots too, at other times
+}
+
+// layout returns the geometry of the root for n images.
+func (r *root) layout(n int) kernel.Map { return kernel.Layout(r.format, n, r.h, r.w, r.c, r.pad) }
+
+// planes returns how many bytes a plane of the root takes, rounded up to whole cache lines, and how many planes there are.
+func (r *root) planes(n int) (bytes, count int) {
+	size, count := 4, 1
+	switch r.format {
+	case kernel.BF16:
+		size = 2
+	case kernel.Split:
+		size, count = 2, 2
+	}
+	return align(r.layout(n).Elements() * size), count
+}
+
+// bytes returns what the root takes in the arena.
+func (r *root) bytes(n int) int {
+	plane, count := r.planes(n)
+	return plane * count
+}
+
+func align(n int) int { return (n + cacheLine - 1) &^ (cacheLine - 1) }
+
+// cacheLine is the alignment of buffers: that of the widest vector and of a tile's row.
+const cacheLine = 64
+
+// place decides for every value its format and where it lies. format is the one that the plan's convolutions read fastest.
+func (n *network) place(format kernel.Format) []*root {
+	n.convert()
+	n.chooseFormats(format)
+	n.placeConcats()
+	n.placeRest()
+	roots := n.roots()
+	for _, r := range roots {
+		r.pad = r.border()
+	}
+	n.reuse(roots)
+	return slices.DeleteFunc(roots, func(r *root) bool { return len(r.values) == 0 })
+}
+
+// convert puts copies around the ops that only take dense float32.
+func (n *network) convert() {
+	var ops []*op
+	insert := func(v *value, o *op) *value {
+		c := &op{kind: kConvert, node: o.node, in: []*value{v}}
+		c.out = n.value(v.shape, c)
+		ops = append(ops, c)
+		return c.out
+	}
+	for _, o := range n.ops {
+		if o.kind == kFlatten {
+			o.out.flat = true
+		}
+		if o.kind != kCustom && o.kind != kMul {
+			ops = append(ops, o)
+			continue
+		}
+		for i, v := range o.in {
+			o.in[i] = insert(v, o)
+			o.in[i].flat = true
+		}
+		ops = append(ops, o)
+		raw := n.value(o.out.shape, o)
+		raw.flat = true
+		result := o.out
+		o.out = raw
+		c := &op{kind: kConvert, node: o.node, in: []*value{raw}, out: result}
+		result.op = c
+		ops = append(ops, c)
+	}
+	n.ops = ops
+	n.link()
+}
+
+// chooseFormats gives every value its format. Ops whose kernels need one format throughout tie values together; such a
+// group is float32 where it must be or where no convolution reads it.
+func (n *network) chooseFormats(format kernel.Format) {
+	parent := make([]int, len(n.values))
+	for i := range parent {
+		parent[i] = i
+	}
+	var find func(int) int
+	find = func(i int) int {
+		if parent[i] != i {
+			parent[i] = find(parent[i])
+		}
+		return parent[i]
+	}
+	tie := func(a, b *value) { parent[find(a.id)] = find(b.id) }
+	for _, o := range n.ops {
+		if o.residual != nil {
+			tie(o.residual, o.out)
+		}
+		switch o.kind {
+		case kAffine, kActivation, kLayerNorm, kLRN, kShuffle, kSlice, kSubsample, kScale:
+			tie(o.in[0], o.out)
+		case kAdd, kConcat, kInterleave:
+			for _, v := range o.in {
+				tie(v, o.out)
+			}
+		}
+	}
+	must := make([]bool, len(n.values))  // float32 is needed
+	wants := make([]bool, len(n.values)) // the plan's format is better
+	for _, v := range n.values {
+		if v.flat {
+			must[find(v.id)] = true
+		}
+	}
+	for _, o := range n.ops {
+		switch o.kind {
+		case kInput, kGlobal, kRowsMean, kFlatten:
+			must[find(o.out.id)] = true
+		case kScale:
+			must[find(o.in[1].id)] = true
+		case kConv:
+			if !o.in[0].shape.IsVector() {
+				wants[find(o.in[0].id)] = true
+			}
+			if format == kernel.BF16 && !o.out.shape.IsVector() {
+				wants[find(o.out.id)] = true // half the bytes of float32
+			}
+		case kDepthwise:
+			if format == kernel.BF16 && !o.out.shape.IsVector() {
+				wants[find(o.out.id)] = true
+			}
+		}
+	}
+	for _, v := range n.values {
+		v.format = kernel.F32
+		if c := find(v.id); wants[c] && !must[c] {
+			v.format = format
+		}
+	}
+}
+
+// placeConcats lays the operands of concatenations side by side, the outermost and last concatenation first, so that a
+// concatenation that is the beginning of a later one (DenseNet's) becomes a view of it. What cannot lie in place, such as an
+// operand of two concatenations, is copied.
+func (n *network) placeConcats() {
+	for _, o := range slices.Backward(n.ops) {
+		if o.kind != kConcat {
+			continue
+		}
+		if o.out.root == nil && !o.alias() {
+			o.out.root = newRoot(o.out)
+		}
+		at := o.out.from
+		for _, v := range o.in {
+			if v.root == nil && !v.flat && v.op.kind != kSlice && v.op.kind != kInput {
+				v.root, v.from = o.out.root, at
+			}
+			at += v.shape.C
+		}
+	}
+}
+
+// alias makes the concatenation a view if its operands already lie side by side.
+func (o *op) alias() bool {
+	first := o.in[0]
+	if first.root == nil {
+		return false
+	}
+	at := first.from
+	for _, v := range o.in {
+		if v.root != first.root || v.from != at {
+			return false
+		}
+		at += v.shape.C
+	}
+	o.out.root, o.out.from = first.root, first.from
+	return true
+}
+
+func newRoot(v *value) *root {
+	return &root{c: v.shape.C, h: v.shape.H, w: v.shape.W, format: v.format}
+}
+
+// placeRest makes slices views and gives all other values buffers of their own.
+func (n *network) placeRest() {
+	for _, o := range n.ops {
+		for _, v := range []*value{o.out, o.sums} {
+			if v == nil || v.root != nil {
+				continue
+			}
+			if o.kind == kSlice {
+				v.root, v.from = o.in[0].root, o.in[0].from+o.node.Op.(graph.Slice).From
+				continue
+			}
+			v.root = newRoot(v)
+			v.root.external = o.kind == kInput
+		}
+	}
+}
+
+// roots collects the buffers and when they are in use.
+func (n *network) roots() []*root {
+	var roots []*root
+	touch := func(v *value, at int) {
+		r := v.root
+		if r.values == nil {
+			roots = append(roots, r)
+			r.first, r.last = at, at
+		}
+		if !slices.Contains(r.values, v) {
+			r.values = append(r.values, v)
+		}
+		r.last = max(r.last, at)
+		if v.keep {
+			r.last = len(n.ops)
+		}
+	}
+	for i, o := range n.ops {
+		o.reads(func(v **value) { touch(*v, i) })
+		touch(o.out, i)
+		if o.sums != nil {
+			touch(o.sums, i)
+		}
+	}
+	return roots
+}
+
+// border returns the border that the readers of the root make use of: a depthwise convolution reads float32 where it lies if
+// the padding is there. A convolution is faster without.
+func (r *root) border() int {
+	if r.format != kernel.F32 || r.external {
+		return 0
+	}
+	pad := 0
+	for _, v := range r.values {
+		if v.flat || v.keep {
+			return 0
+		}
+		for _, u := range v.users {
+			switch u.kind {
+			case kDepthwise:
+				pad = max(pad, u.pads.Top, u.pads.Left, u.pads.Bottom, u.pads.Right)
+			case kGlobal, kMaxPool, kAvgPool, kAdaptive, kRowsMean:
+			default:
+				return 0
+			}
+		}
+	}
+	return pad
+}
+
+// reuse lets ops overwrite an operand that nobody reads later.
+func (n *network) reuse(roots []*root) {
+	for i, o := range n.ops {
+		var over []*value
+		switch o.kind {
+		case kConv:
+			over = []*value{o.residual}
+		case kAffine, kScale:
+			over = []*value{o.in[0], o.residual}
+		case kAdd:
+			over = o.in
+		case kActivation, kLayerNorm, kMul:
+			over = o.in[:1]
+		}
+		out := o.out.root
+		if out.c != o.out.shape.C || out.first != i {
+			continue // a channel block of a concatenation
+		}
+		for _, v := range over {
+			if v == nil {
+				continue
+			}
+			r := v.root
+			if o.kind == kConv && o.in[0].root == r {
+				continue // a convolution reads more than the pixel that it writes
+			}
+			if r == out || r.external || r.last != i || r.c != out.c || r.pad != out.pad || r.format != out.format || v.from != 0 || v.shape.C != r.c {
+				continue
+			}
+			for _, w := range out.values {
+				w.root = r
+			}
+			r.values = append(r.values, out.values...)
+			r.last = out.last
+			out.values = nil
+			break
+		}
+	}
+}
+
+// allocate finds an offset for every root such that no two overlap in time and memory, and returns the size of the arena. It is the
+// greedy best fit by size: large buffers first, each into the smallest gap that holds it. A gap of guard bytes follows every
+// buffer.
+func allocate(roots []*root, n, guard int) int {
+	order := slices.DeleteFunc(slices.Clone(roots), func(r *root) bool { return r.external })
+	slices.SortStableFunc(order, func(a, b *root) int { return b.bytes(n) - a.bytes(n) })
+	total := 0
+	var placed []*root // by offset
+	for _, r := range order {
+		size := r.bytes(n) + guard
+		best, bestGap, at := -1, 0, 0
+		for _, p := range placed {
+			if p.last < r.first || p.first > r.last {
+				continue
+			}
+			if gap := p.offset - at; gap >= size && (best < 0 || gap < bestGap) {
+				best, bestGap = at, gap
+			}
+			at = max(at, p.offset+p.bytes(n)+guard)
+		}
+		if best < 0 {
+			best = at
+		}
+		r.offset = best
+		total = max(total, best+size)
+		i, _ := slices.BinarySearchFunc(placed, best, func(p *root, at int) int { return p.offset - at })
+		placed = slices.Insert(placed, i, r)
+	}
+	for _, r := range order {
+		r.shared = slices.ContainsFunc(order, func(p *root) bool {
+			return p != r && p.offset < r.offset+r.bytes(n) && r.offset < p.offset+p.bytes(n)
+		})
+	}
+	return total
+}

@@ -1,0 +1,233 @@
+package infer
+
+import (
+	"context"
+	"sync"
+	"unsafe"
+
+	"github.com/go-modelzoo/zoo/engine/kernel"
+	"github.com/go-modelzoo/zoo/engine/work"
+	"github.com/go-modelzoo/zoo/graph"
+)
+
+// Plan is a network compiled for images of one size and a batch of one size. It is immutable but for its store of idle
+// buffers, and safe for concurrent use: every run has buffers of its own.
+type Plan struct {
+	input   graph.Shape
+	batch   int
+	outputs []wanted
+	inputID int
+	pool    *work.Pool
+
+	values  []*value
+	maps    []kernel.Map // by value
+	roots   []*root
+	steps   []step
+	arena   int // bytes
+	guard   int // bytes behind every buffer
+	scratch int // bytes a worker
+
+	mu   sync.Mutex
+	idle []*exec
+}
+
+// compile builds a plan for n images from the graph of their size.
+func (m *Model) compile(g *graph.Graph, n int) (*Plan, error) {
+	outputs, err := m.wanted(g)
+	if err != nil {
+		return nil, err
+	}
+	nodes := make([]*graph.Node, len(outputs))
+	for i, w := range outputs {
+		nodes[i] = w.node
+	}
+	net, err := lower(g.InferenceNodes(append(nodes, g.Nodes[0])...), outputs)
+	if err != nil {
+		return nil, err
+	}
+	net.fuse()
+	roots := net.place(m.format)
+	packed, err := m.packer.packAll(net.ops, m.pool)
+	if err != nil {
+		return nil, err
+	}
+	p := &Plan{input: g.Input, batch: n, outputs: outputs, inputID: net.input.id, pool: m.pool, values: net.values, roots: roots, guard: m.guard}
+	if image := allocate(roots, 1, p.guard); image > 0 {
+		p.batch = min(n, max(1, arenaLimit/image))
+	}
+	p.arena = allocate(roots, p.batch, p.guard)
+	layouts := make([]kernel.Map, len(roots))
+	for i, r := range roots {
+		r.index = i
+		layouts[i] = r.layout(p.batch)
+	}
+	p.maps = make([]kernel.Map, len(net.values))
+	for _, r := range roots {
+		for _, v := range r.values {
+			p.maps[v.id] = layouts[r.index].Sub(v.from, v.from+v.shape.C)
+		}
+	}
+	c := &compiler{n: p.batch, threads: m.pool.Threads(), tier: m.tier, maps: p.maps}
+	for i, o := range net.ops {
+		for _, r := range roots {
+			if r.pad > 0 && r.shared && r.first == i {
+				c.zero(r, o)
+			}
+		}
+		if err := c.compile(o, packed[i]); err != nil {
+			return nil, err
+		}
+	}
+	for i, v := range net.output {
+		c.output(i, v)
+	}
+	p.steps = c.steps
+	for _, s := range p.steps {
+		p.scratch = max(p.scratch, align(s.scratch))
+	}
+	return p, nil
+}
+
+// arenaLimit is the arena beyond which a batch is cut into parts. Larger parts would run no faster: the largest maps of a few images
+// fill every cache already.
+const arenaLimit = 256 << 20
+
+// exec is what one run of a plan needs: buffers, and the steps' functions bound to them.
+type exec struct {
+	arena   []byte
+	scratch [][]byte    // by worker
+	floats  [][]float32 // the same memory
+	roots   []kernel.Map
+	maps    []kernel.Map // by value
+	outputs []kernel.Map // the caller's
+	tasks   []func(worker, task int)
+}
+
+// acquire returns idle buffers, or new ones.
+func (p *Plan) acquire() *exec {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if n := len(p.idle); n > 0 {
+		x := p.idle[n-1]
+		p.idle = p.idle[:n-1]
+		return x
+	}
+	return p.newExec()
+}
+
+// release keeps buffers for the next run; no more than can run at once.
+func (p *Plan) release(x *exec) {
+	for _, v := range p.external() {
+		x.maps[v.id].F32 = nil
+	}
+	for i := range x.outputs {
+		x.outputs[i].F32 = nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.idle) < p.pool.Threads() {
+		p.idle = append(p.idle, x)
+	}
+}
+
+func (p *Plan) newExec() *exec {
+	x := &exec{
+		arena:   aligned(p.arena + overread),
+		roots:   make([]kernel.Map, len(p.roots)),
+		maps:    append([]kernel.Map(nil), p.maps...),
+		outputs: make([]kernel.Map, len(p.outputs)),
+	}
+	for range p.pool.Threads() {
+		s := aligned(p.scratch)
+		x.scratch = append(x.scratch, s)
+		x.floats = append(x.floats, slice[float32](s))
+	}
+	for i, r := range p.roots {
+		x.roots[i] = r.layout(p.batch)
+		if r.external {
+			continue
+		}
+		plane, _ := r.planes(p.batch)
+		memory := x.arena[r.offset : r.offset+r.bytes(p.batch)]
+		var hi, lo []uint16
+		var f32 []float32
+		switch r.format {
+		case kernel.F32:
+			f32 = slice[float32](memory)
+		case kernel.BF16:
+			hi = slice[uint16](memory)
+		default:
+			hi, lo = slice[uint16](memory[:plane]), slice[uint16](memory[plane:])
+		}
+		x.roots[i] = x.roots[i].Over(f32, hi, lo)
+		for _, v := range r.values {
+			x.maps[v.id] = x.maps[v.id].Over(f32, hi, lo)
+		}
+	}
+	for i, w := range p.outputs {
+		x.outputs[i] = kernel.Layout(kernel.F32, p.batch, w.shape.H, w.shape.W, w.shape.C, 0)
+	}
+	for _, s := range p.steps {
+		x.tasks = append(x.tasks, s.bind(x))
+	}
+	return x
+}
+
+// overread is how far behind the last buffer a vector load may reach.
+const overread = 256
+
+// aligned returns n bytes that begin at a cache line.
+func aligned(n int) []byte {
+	b := make([]byte, n+cacheLine)
+	at := int(-uintptr(unsafe.Pointer(unsafe.SliceData(b))) & (cacheLine - 1))
+	return b[at : at+n : at+n]
+}
+
+// slice views aligned bytes as numbers.
+func slice[T float32 | uint16](b []byte) []T {
+	var zero T
+	return unsafe.Slice((*T)(unsafe.Pointer(unsafe.SliceData(b))), len(b)/int(unsafe.Sizeof(zero)))
+}
+
+// run computes the outputs for exactly p.batch images. each, if not nil, is called to run a step.
+func (p *Plan) run(ctx context.Context, in []float32, output func(i int) []float32, each func(i int, run func())) error {
+	x := p.acquire()
+	for _, v := range p.external() {
+		x.maps[v.id].F32 = in
+	}
+	for i := range x.outputs {
+		x.outputs[i].F32 = output(i)
+	}
+	for i := range p.steps {
+		if err := ctx.Err(); err != nil {
+			p.release(x)
+			return err
+		}
+		if each != nil {
+			each(i, func() { p.pool.Run(p.steps[i].tasks, x.tasks[i]) })
+			continue
+		}
+		p.pool.Run(p.steps[i].tasks, x.tasks[i])
+	}
+	p.release(x)
+	return nil
+}
+
+// external returns the values that lie in the caller's images.
+func (p *Plan) external() []*value { return p.values[p.inputID].root.values }
+
+// part runs the plan on images [first, first+p.batch) of a batch.
+func (p *Plan) part(ctx context.Context, in Input, out []Output, first int) error {
+	size := p.input.Elements()
+	image := in.Data[first*size : (first+p.batch)*size]
+	return p.run(ctx, image, func(i int) []float32 {
+		n := p.outputs[i].shape.Elements()
+		return out[i].Data[first*n : (first+p.batch)*n]
+	}, nil)
+}
+
+// Batch returns how many images the plan computes at a time.
+func (p *Plan) Batch() int { return p.batch }
+
+// ArenaBytes returns the memory that the feature maps of one run take.
+func (p *Plan) ArenaBytes() int { return p.arena }

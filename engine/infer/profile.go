@@ -1,0 +1,55 @@
+package infer
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/go-modelzoo/zoo/graph"
+)
+
+// Row is what Profile measured of one step.
+type Row struct {
+	Node   string      `json:"node"`   // the first of the graph's nodes that the step computes
+	Kernel string      `json:"kernel"` // what computes it
+	Shape  graph.Shape `json:"shape"`  // of its result, for one image
+	Tasks  int         `json:"tasks"`  // parts that can run at once
+	MS     float64     `json:"ms"`     // median over the runs, for the whole batch
+	GFLOPS float64     `json:"gflops"` // two for a multiply-add; 0 for what has none
+	Share  float64     `json:"share"`  // of the sum over all steps, 0 to 1
+}
+
+// Profile runs the plan on images of zeros the given number of times and returns what each step took, in order. Timing the steps costs about 0.1 µs each.
+func (p *Plan) Profile(ctx context.Context, runs int) ([]Row, error) {
+	in := make([]float32, p.batch*p.input.Elements())
+	out := make([][]float32, len(p.outputs))
+	for i, w := range p.outputs {
+		out[i] = make([]float32, p.batch*w.shape.Elements())
+	}
+	times := make([][]float64, len(p.steps))
+	for range max(runs, 1) + 1 {
+		err := p.run(ctx, in, func(i int) []float32 { return out[i] }, func(i int, run func()) {
+			begin := time.Now()
+			run()
+			times[i] = append(times[i], float64(time.Since(begin).Nanoseconds())/1e6)
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	rows := make([]Row, len(p.steps))
+	total := 0.0
+	for i, s := range p.steps {
+		t := times[i][1:] // the first run warms up
+		slices.Sort(t)
+		rows[i] = Row{Node: s.op.node.Name, Kernel: s.kernel, Shape: s.op.out.shape, Tasks: s.tasks, MS: t[len(t)/2]}
+		if rows[i].MS > 0 {
+			rows[i].GFLOPS = 2 * float64(s.macs) / rows[i].MS / 1e6
+		}
+		total += rows[i].MS
+	}
+	for i := range rows {
+		rows[i].Share = rows[i].MS / total
+	}
+	return rows, nil
+}

@@ -1,0 +1,311 @@
+package infer
+
+import (
+	"fmt"
+	"math"
+	"strings"
+	"sync"
+
+	"github.com/go-modelzoo/zoo/engine"
+	"github.com/go-modelzoo/zoo/engine/kernel"
+	"github.com/go-modelzoo/zoo/engine/kernel/cpu"
+	"github.com/go-modelzoo/zoo/engine/kernel/gemm"
+	"github.com/go-modelzoo/zoo/engine/work"
+	"github.com/go-modelzoo/zoo/graph"
+)
+
+// packed is the form in which the kernels read the parameters of an op. Only the fields of the op's kind are set.
+type packed struct {
+	conv         *gemm.Conv
+	depthwise    *kernel.Depthwise
+	scale, shift []float32 // kAffine; weight and bias of kLayerNorm
+	params       [][]float32
+}
+
+// packKey tells packed parameters apart: by the nodes that were folded together and by what the kernel was told.
+type packKey struct {
+	nodes     string
+	conv      gemm.ConvSpec
+	depthwise kernel.DepthwiseSpec
+}
+
+// packer packs the parameters of ops once, for all plans of a model. It is safe for concurrent use.
+type packer struct {
+	params    engine.Params
+	precision engine.Precision
+	tier      cpu.Tier
+
+	mu    sync.Mutex
+	cache map[packKey]*packed
+}
+
+// packAll returns the parameters of each op, in parallel for those that no earlier plan has packed.
+func (p *packer) packAll(ops []*op, pool *work.Pool) ([]*packed, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	result := make([]*packed, len(ops))
+	type job struct {
+		op   *op
+		key  packKey
+		done *packed
+		err  error
+	}
+	var jobs []*job
+	wanted := map[packKey]*job{}
+	keys := make([]packKey, len(ops))
+	for i, o := range ops {
+		key, ok := p.key(o)
+		if !ok {
+			continue
+		}
+		keys[i] = key
+		if p.cache[key] == nil && wanted[key] == nil {
+			wanted[key] = &job{op: o, key: key}
+			jobs = append(jobs, wanted[key])
+		}
+	}
+	scratch := make([][]float32, pool.Threads())
+	pool.Run(len(jobs), func(worker, task int) {
+		j := jobs[task]
+		j.done, j.err = p.pack(j.op, j.key, &scratch[worker])
+	})
+	for _, j := range jobs {
+		if j.err != nil {
+			return nil, fmt.Errorf("node %s: %w", j.op.node.Name, j.err)
+		}
+		p.cache[j.key] = j.done
+	}
+	for i, o := range ops {
+		if _, ok := p.key(o); ok {
+			result[i] = p.cache[keys[i]]
+		}
+	}
+	return result, nil
+}
+
+// key returns what the packed parameters of o depend on, and whether it has any.
+func (p *packer) key(o *op) (packKey, bool) {
+	var names []string
+	add := func(prefix string, nodes ...*graph.Node) {
+		for _, n := range nodes {
+			names = append(names, prefix+n.Name)
+		}
+	}
+	add("<", o.pre...)
+	if o.weight != nil {
+		add("", o.weight)
+	}
+	add(">", o.post...)
+	var key packKey
+	switch o.kind {
+	case kConv:
+		key.conv = p.convSpec(o)
+	case kDepthwise:
+		key.depthwise = p.depthwiseSpec(o)
+	case kAffine:
+	case kLayerNorm, kCustom:
+		add("", o.node)
+	default:
+		return key, false
+	}
+	key.nodes = strings.Join(names, " ")
+	return key, true
+}
+
+func (p *packer) convSpec(o *op) gemm.ConvSpec {
+	w := o.conv.Window
+	return gemm.ConvSpec{
+		In: o.conv.In, Out: o.conv.Out, KernelH: w.Kernel.H, KernelW: w.Kernel.W, StrideH: w.Stride.H, StrideW: w.Stride.W,
+		DilationH: w.Dilation.H, DilationW: w.Dilation.W, Groups: o.conv.Groups,
+		PadTop: o.pads.Top, PadLeft: o.pads.Left, PadBottom: o.pads.Bottom, PadRight: o.pads.Right,
+		Activation: o.act, Precision: p.precision, Tier: p.tier,
+	}
+}
+
+func (p *packer) depthwiseSpec(o *op) kernel.DepthwiseSpec {
+	w := o.conv.Window
+	return kernel.DepthwiseSpec{
+		Channels: o.conv.In, KernelH: w.Kernel.H, KernelW: w.Kernel.W, StrideH: w.Stride.H, StrideW: w.Stride.W,
+		DilationH: w.Dilation.H, DilationW: w.Dilation.W,
+		PadTop: o.pads.Top, PadLeft: o.pads.Left, PadBottom: o.pads.Bottom, PadRight: o.pads.Right,
+		Activation: o.act, Tier: p.tier,
+	}
+}
+
+// pack reads, folds and packs the parameters of one op. scratch is memory for folded weights that is kept between calls.
+func (p *packer) pack(o *op, key packKey, scratch *[]float32) (*packed, error) {
+	switch o.kind {
+	case kConv, kDepthwise:
+		weight, bias, err := p.fold(o, scratch)
+		if err != nil {
+			return nil, err
+		}
+		if o.kind == kDepthwise {
+			d, err := kernel.NewDepthwise(key.depthwise, weight, bias)
+			return &packed{depthwise: d}, err
+		}
+		c, err := gemm.NewConv(key.conv, weight, bias)
+		return &packed{conv: c}, err
+	case kAffine:
+		scale, shift, err := p.affine(o.post, o.out.shape.C)
+		if err != nil {
+			return nil, err
+		}
+		return &packed{scale: narrow(scale), shift: narrow(shift)}, nil
+	case kLayerNorm:
+		scale, err := p.param(o.node, graph.Weight)
+		if err != nil {
+			return nil, err
+		}
+		shift, err := p.param(o.node, graph.Bias)
+		return &packed{scale: append([]float32(nil), scale...), shift: append([]float32(nil), shift...)}, err
+	default: // kCustom
+		params := make([][]float32, len(o.node.Params))
+		for i, q := range o.node.Params {
+			values, err := p.values(q)
+			if err != nil {
+				return nil, err
+			}
+			params[i] = append([]float32(nil), values...)
+		}
+		return &packed{params: params}, nil
+	}
+}
+
+func narrow(v []float64) []float32 {
+	out := make([]float32, len(v))
+	for i, x := range v {
+		out[i] = float32(x)
+	}
+	return out
+}
+
+// param returns the node's parameter of the given role.
+func (p *packer) param(n *graph.Node, role graph.Role) ([]float32, error) {
+	q := n.Param(role)
+	if q == nil {
+		return nil, fmt.Errorf("node %s has no %v", n.Name, role)
+	}
+	return p.values(q)
+}
+
+func (p *packer) values(q *graph.Param) ([]float32, error) {
+	v, err := p.params.Param(q.Name)
+	if err != nil {
+		return nil, err
+	}
+	if len(v) != q.Elements() {
+		return nil, fmt.Errorf("parameter %s has %d values instead of %d: the weights belong to another model or number of classes", q.Name, len(v), q.Elements())
+	}
+	return v, nil
+}
+
+// affine returns the product of affine nodes on c channels: x*scale + shift.
+func (p *packer) affine(nodes []*graph.Node, c int) (scale, shift []float64, err error) {
+	scale, shift = make([]float64, c), make([]float64, c)
+	for i := range scale {
+		scale[i] = 1
+	}
+	apply := func(s, t func(i int) float64) {
+		for i := range scale {
+			scale[i] *= s(i)
+			shift[i] = shift[i]*s(i) + t(i)
+		}
+	}
+	for _, n := range nodes {
+		switch op := n.Op.(type) {
+		case graph.BatchNorm:
+			var v [4][]float32
+			for i, role := range []graph.Role{graph.Weight, graph.Bias, graph.RunningMean, graph.RunningVar} {
+				if v[i], err = p.param(n, role); err != nil {
+					return nil, nil, err
+				}
+			}
+			s := make([]float64, c)
+			for i := range s {
+				s[i] = float64(v[0][i]) / math.Sqrt(float64(v[3][i])+op.Eps)
+			}
+			apply(func(i int) float64 { return s[i] }, func(i int) float64 { return float64(v[1][i]) - float64(v[2][i])*s[i] })
+		case graph.LayerScale:
+			v, err := p.param(n, graph.Scale)
+			if err != nil {
+				return nil, nil, err
+			}
+			apply(func(i int) float64 { return float64(v[i]) }, func(int) float64 { return 0 })
+		case graph.Affine:
+			apply(func(i int) float64 { return float64(op.Scale[i]) }, func(i int) float64 { return float64(op.Shift[i]) })
+		}
+	}
+	return scale, shift, nil
+}
+
+// fold returns weight and bias of a convolution with the affine maps in front of it and behind it:
+// s·(w·(a·x + b) + bias) + t = (s·w·a)·x + s·(w·b + bias) + t, in float64.
+func (p *packer) fold(o *op, scratch *[]float32) (weight, bias []float32, err error) {
+	if weight, err = p.param(o.weight, graph.Weight); err != nil {
+		return nil, nil, err
+	}
+	if o.weight.Param(graph.Bias) != nil {
+		if bias, err = p.param(o.weight, graph.Bias); err != nil {
+			return nil, nil, err
+		}
+	}
+	if len(o.pre) == 0 && len(o.post) == 0 {
+		return weight, bias, nil
+	}
+	out, in := o.conv.Out, o.conv.In
+	s, t, err := p.affine(o.post, out)
+	if err != nil {
+		return nil, nil, err
+	}
+	a, b, err := p.affine(o.pre, in)
+	if err != nil {
+		return nil, nil, err
+	}
+	if cap(*scratch) < len(weight) {
+		*scratch = make([]float32, len(weight))
+	}
+	folded := (*scratch)[:len(weight)]
+	bias = append(make([]float32, 0, out), bias...)[:out]
+	perOut, inPerGroup := len(weight)/out, in/o.conv.Groups
+	area := perOut / inPerGroup
+	for k := range out {
+		row, dst := weight[k*perOut:(k+1)*perOut], folded[k*perOut:(k+1)*perOut]
+		first := k / (out / o.conv.Groups) * inPerGroup // input channel of the row's first weight
+		sum := 0.0
+		if len(o.pre) == 0 {
+			for i, w := range row {
+				dst[i] = float32(float64(w) * s[k])
+			}
+		} else {
+			for c := range inPerGroup {
+				for i := c * area; i < (c+1)*area; i++ {
+					sum += float64(row[i]) * b[first+c]
+					dst[i] = float32(float64(row[i]) * a[first+c] * s[k])
+				}
+			}
+		}
+		bias[k] = float32((sum+float64(bias[k]))*s[k] + t[k])
+	}
+	return folded, bias, nil
+}
+
+// bytes returns the memory that all packed parameters take.
+func (p *packer) bytes() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	total := 0
+	for _, v := range p.cache {
+		if v.conv != nil {
+			total += v.conv.Bytes()
+		}
+		if v.depthwise != nil {
+			total += v.depthwise.Bytes()
+		}
+		total += 4 * (len(v.scale) + len(v.shift))
+		for _, q := range v.params {
+			total += 4 * len(q)
+		}
+	}
+	return total
+}
