@@ -3,6 +3,7 @@ package graph
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -251,7 +252,8 @@ func normOf(norm []Norm) Norm {
 	return n
 }
 
-// LayerScale adds a per-channel factor whose parameter is called name itself (torchvision's "layer_scale", of shape [C, 1, 1]).
+// LayerScale adds a per-channel factor whose parameter is called name itself (torchvision's "layer_scale", of shape [C, 1, 1]). As in
+// a state_dict, it is listed before the parameters of the scope's submodules.
 func (b *Builder) LayerScale(name string, x *Node, initial float64) *Node {
 	n := b.node(b.path(name), LayerScale{x.Shape.C}, x)
 	if b.err != nil {
@@ -262,8 +264,12 @@ func (b *Builder) LayerScale(name string, x *Node, initial float64) *Node {
 		b.fail(fmt.Errorf("graph: parameter %s exists twice: two layers of one scope share a name", p.Name))
 		return n
 	}
+	at := slices.IndexFunc(b.graph.Params, func(q *Param) bool { return strings.HasPrefix(q.Name, b.scope+".") })
+	if at < 0 {
+		at = len(b.graph.Params)
+	}
 	b.graph.byName[p.Name] = p
-	b.graph.Params = append(b.graph.Params, p)
+	b.graph.Params = slices.Insert(b.graph.Params, at, p)
 	n.Params = append(n.Params, p)
 	return n
 }

@@ -20,6 +20,8 @@ const (
 	initTruncNormal
 	initUniform
 	initKaimingNormalFanOut
+	initKaimingNormalFanIn
+	initUniformFanIn
 	initUniformFanOut
 )
 
@@ -30,8 +32,14 @@ var (
 	DefaultInit = Init{}
 	// KaimingNormalFanOut is normal with standard deviation √(2/fan_out) (He et al., 2015).
 	KaimingNormalFanOut = Init{kind: initKaimingNormalFanOut}
-	// UniformFanOut is uniform within ±1/√fan_out, torchvision's for the classifier of MNASNet-like networks.
-	UniformFanOut = Init{kind: initUniformFanOut}
+	// KaimingNormalFanIn is normal with standard deviation √(2/fan_in).
+	KaimingNormalFanIn = Init{kind: initKaimingNormalFanIn}
+	// KaimingUniformFanIn is uniform within ±√(6/fan_in).
+	KaimingUniformFanIn = Init{initUniformFanIn, 6}
+	// UniformFanOut is uniform within ±√(1/fan_out), torchvision's for the classifier of EfficientNet.
+	UniformFanOut = Init{initUniformFanOut, 1}
+	// KaimingUniformFanOutSigmoid is uniform within ±√(3/fan_out), torchvision's for the classifier of MNASNet.
+	KaimingUniformFanOutSigmoid = Init{initUniformFanOut, 3}
 )
 
 // Constant sets every value to v.
@@ -81,8 +89,12 @@ func (p *Param) Initialise(seed uint64) []float32 {
 		uniform(p.Init.a)
 	case initKaimingNormalFanOut:
 		normal(math.Sqrt(2 / fanOut))
+	case initKaimingNormalFanIn:
+		normal(math.Sqrt(2 / fanIn))
+	case initUniformFanIn:
+		uniform(math.Sqrt(p.Init.a / fanIn))
 	case initUniformFanOut:
-		uniform(1 / math.Sqrt(fanOut))
+		uniform(math.Sqrt(p.Init.a / fanOut))
 	default:
 		uniform(1 / math.Sqrt(fanIn))
 	}

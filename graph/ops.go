@@ -65,18 +65,21 @@ func (w Window) Pads(in Shape) Pads {
 	return p
 }
 
-// output returns the output height and width. With ceil a last window may hang over the end, but must begin inside the
-// input or its left padding (PyTorch's rule).
+// output returns the output height and width. With ceil a last window may hang over the end, and a kernel may exceed a small input by
+// less than a stride, but a window must begin inside the input or its padding at the beginning (PyTorch's rule).
 func (w Window) output(in Shape, ceil bool) (h, wd int, err error) {
 	p := w.Pads(in)
 	extent := func(n, before, after, k, s, d int) int {
 		span := n + before + after - (k-1)*d - 1
+		if ceil {
+			span += s - 1
+		}
 		if span < 0 {
 			return 0
 		}
 		out := span/s + 1
-		if ceil && span%s != 0 && out*s < n+before {
-			out++
+		if ceil && (out-1)*s >= n+before {
+			out--
 		}
 		return out
 	}

@@ -98,6 +98,16 @@ func (o Options) Ints(name string) ([]int, error) {
 	return list, nil
 }
 
+// Probability reads a number in [0, 1). Anything else is reported through the builder.
+func (o Options) Probability(b *graph.Builder, name string) float64 {
+	p, err := strconv.ParseFloat(o[name], 64)
+	if err != nil || !(p >= 0 && p < 1) {
+		b.Errorf("option %s=%s is not a number from 0 up to, not including, 1", name, o[name])
+		return 0
+	}
+	return p
+}
+
 // MinInput returns the smallest input shape.
 func (m Model) MinInput() graph.Shape { return graph.Shape{C: m.Input.C, H: m.MinSize, W: m.MinSize} }
 
