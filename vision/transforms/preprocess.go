@@ -36,7 +36,7 @@ func ImageNet(resize, crop int) Preprocess {
 }
 
 // Validate reports a field out of range.
-func (p *Preprocess) Validate() error {
+func (p Preprocess) Validate() error {
 	const largest = 1 << 15
 	switch {
 	case p.Resize < 0 || p.Resize > largest:
@@ -51,22 +51,23 @@ func (p *Preprocess) Validate() error {
 	if err := p.Interpolation.check(); err != nil {
 		return fmt.Errorf("preprocess: %w", err)
 	}
-	return p.normalize().check()
+	return p.Normalize().check()
 }
 
-func (p *Preprocess) channels() int {
+func (p Preprocess) channels() int {
 	if p.Channels == 1 {
 		return 1
 	}
 	return 3
 }
 
-func (p *Preprocess) normalize() Normalize {
+// Normalize returns the last step of the chain, which turns pixels into values.
+func (p Preprocess) Normalize() Normalize {
 	return Normalize{Mean: p.Mean, Std: p.Std, Channels: p.Channels}
 }
 
 // resized returns the size of a width x height image after resizing.
-func (p *Preprocess) resized(width, height int) (int, int) {
+func (p Preprocess) resized(width, height int) (int, int) {
 	switch {
 	case p.Resize == 0:
 		return width, height
@@ -78,7 +79,7 @@ func (p *Preprocess) resized(width, height int) (int, int) {
 
 // OutputSize returns the width and height of what Apply writes for an image of the given size. It is the same for
 // every image where Crop is set, or Squash.
-func (p *Preprocess) OutputSize(width, height int) (int, int) {
+func (p Preprocess) OutputSize(width, height int) (int, int) {
 	if p.Crop > 0 {
 		return p.Crop, p.Crop
 	}
@@ -89,7 +90,7 @@ func (p *Preprocess) OutputSize(width, height int) (int, int) {
 var scratches = sync.Pool{New: func() any { return NewScratch() }}
 
 // Apply writes the preprocessed image to dst in HWC layout: OutputSize pixels of Channels float32 each. dst must have exactly that length.
-func (p *Preprocess) Apply(img *vision.Image, dst []float32) error {
+func (p Preprocess) Apply(img *vision.Image, dst []float32) error {
 	if err := p.Validate(); err != nil {
 		return err
 	}
@@ -99,11 +100,11 @@ func (p *Preprocess) Apply(img *vision.Image, dst []float32) error {
 	if err != nil {
 		return err
 	}
-	return p.normalize().Apply(out, dst)
+	return p.Normalize().Apply(out, dst)
 }
 
 // ApplyUint8 returns the resized and cropped image, before normalisation: RGB also where Channels is 1.
-func (p *Preprocess) ApplyUint8(img *vision.Image) (*vision.Image, error) {
+func (p Preprocess) ApplyUint8(img *vision.Image) (*vision.Image, error) {
 	if err := p.Validate(); err != nil {
 		return nil, err
 	}
@@ -117,7 +118,7 @@ func (p *Preprocess) ApplyUint8(img *vision.Image) (*vision.Image, error) {
 }
 
 // Transform returns the resizing and cropping part as a Transform.
-func (p *Preprocess) Transform() Transform { return preprocessTransform{*p} }
+func (p Preprocess) Transform() Transform { return preprocessTransform{p} }
 
 type preprocessTransform struct{ p Preprocess }
 
@@ -129,7 +130,7 @@ func (t preprocessTransform) Apply(img *vision.Image, s *Scratch) (*vision.Image
 }
 
 // pixels resizes and crops, computing only the pixels that the crop keeps.
-func (p *Preprocess) pixels(img *vision.Image, s *Scratch) (*vision.Image, error) {
+func (p Preprocess) pixels(img *vision.Image, s *Scratch) (*vision.Image, error) {
 	if err := img.Check(); err != nil {
 		return nil, err
 	}

@@ -1,0 +1,405 @@
+package dataset
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"image"
+	"image/color"
+	"image/png"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-modelzoo/zoo/internal/shared"
+	"github.com/go-modelzoo/zoo/vision"
+	"github.com/go-modelzoo/zoo/vision/internal/pil"
+	"github.com/go-modelzoo/zoo/vision/transforms"
+)
+
+// write makes a file and the folders above it; a name with an image extension gets a small picture for nil content.
+func write(t *testing.T, path string, content []byte) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if content != nil {
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	m := image.NewRGBA(image.Rect(0, 0, 20, 12))
+	for i := range m.Pix {
+		m.Pix[i] = uint8(i*7 + len(path)*31 + int(path[len(path)-5]))
+	}
+	for i := 3; i < len(m.Pix); i += 4 {
+		m.Pix[i] = 255
+	}
+	m.Set(0, 0, color.White)
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(png.Encode(f, m), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// folder makes a data folder with the given number of images in each class.
+func folder(t *testing.T, counts map[string]int) string {
+	dir := t.TempDir()
+	for class, n := range counts {
+		for i := range n {
+			write(t, filepath.Join(dir, class, fmt.Sprintf("%03d.png", i)), nil)
+		}
+	}
+	return dir
+}
+
+func mustFolder(t *testing.T, counts map[string]int) *Dataset {
+	t.Helper()
+	d, err := ImageFolder(folder(t, counts))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+func TestImageFolderOrderEqualsTorchvision(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{
+		"b/x.png", "b/a b.png", "a/z.PNG", "a/sub/1.png", "a/sub-2/1.png", "a/sub/deep/0.png", "a/A.png", "Zebra/é.png", "Zebra/z.png", "éa/1.png", "a/.hidden.png",
+	} {
+		write(t, filepath.Join(dir, name), nil)
+	}
+	write(t, filepath.Join(dir, "a/notes.txt"), []byte("x"))
+	write(t, filepath.Join(dir, "a/anim.gif"), []byte("x"))
+	write(t, filepath.Join(dir, "beside.png"), nil)
+	d, err := ImageFolder(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(d.Ignored) != 2 {
+		t.Errorf("ignored %v, want the .txt and the .gif", d.Ignored)
+	}
+	want := string(pil.Run(t, "from torchvision.datasets import ImageFolder", `
+import sys
+d = ImageFolder(sys.stdin.read())
+sys.stdout.buffer.write('\n'.join(d.classes + ['%s %d' % s for s in d.samples]).encode())`, []byte(dir)))
+	got := slices.Clone(d.Classes)
+	for _, s := range d.Samples {
+		got = append(got, fmt.Sprintf("%s %d", s.Path, s.Label))
+	}
+	if strings.Join(got, "\n") != want {
+		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), want)
+	}
+}
+
+func TestLinkLoopEnds(t *testing.T) {
+	dir := folder(t, map[string]int{"a": 1, "b": 1})
+	if err := os.Symlink("..", filepath.Join(dir, "a", "up")); err != nil {
+		t.Skip(err)
+	}
+	if _, err := ImageFolder(dir); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestBadFoldersGetOneLine(t *testing.T) {
+	empty := t.TempDir()
+	noImages := t.TempDir()
+	write(t, filepath.Join(noImages, "a", "x.txt"), []byte("x"))
+	for _, dir := range []string{empty, noImages, filepath.Join(empty, "absent")} {
+		_, err := ImageFolder(dir)
+		if err == nil || !strings.Contains(err.Error(), dir) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("error %q does not name %s in one line", err, dir)
+		}
+	}
+	one := mustFolder(t, map[string]int{"only": 3})
+	if err := one.CheckTrainable(); err == nil || !strings.Contains(err.Error(), "one class only (only)") {
+		t.Errorf("one class: %v", err)
+	}
+	few := &Dataset{Classes: []string{"a", "b", "c"}, Samples: []Sample{{"x", 0}, {"y", 1}}}
+	if err := few.CheckTrainable(); err == nil || !strings.Contains(err.Error(), "more classes (3) than images (2)") {
+		t.Errorf("few images: %v", err)
+	}
+}
+
+func TestTrainValClassesAgree(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"train/a/1.png", "train/b/1.png", "train/c/1.png", "val/b/1.png", "val/c/1.png"} {
+		write(t, filepath.Join(dir, name), nil)
+	}
+	train, val, err := TrainVal(dir)
+	if err != nil || len(train.Samples) != 3 || val.Samples[0].Label != 1 || val.Samples[1].Label != 2 {
+		t.Fatalf("train %v, val %v, error %v", train, val, err)
+	}
+	write(t, filepath.Join(dir, "val/d/1.png"), nil)
+	if _, _, err := TrainVal(dir); err == nil || !strings.Contains(err.Error(), `"d"`) {
+		t.Errorf("unknown class in val: %v", err)
+	}
+	if train, val, err = TrainVal(filepath.Join(dir, "train")); err != nil || val != nil || len(train.Classes) != 3 {
+		t.Errorf("class folders alone: %v %v %v", train, val, err)
+	}
+}
+
+func TestCSV(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"1.png", "2.png", "sub/3.png"} {
+		write(t, filepath.Join(dir, name), nil)
+	}
+	absolute := filepath.Join(dir, "2.png")
+	for name, c := range map[string]struct {
+		text    string
+		classes []string
+		want    string // classes and labels, or what the error contains
+	}{
+		"names and heading":       {"path,label\n1.png,dog\nsub/3.png, cat\n" + absolute + ",dog,extra\n", nil, "[cat dog] 1 0 1"},
+		"byte order mark":         {"\ufeff1.png,a\n2.png,b\n", nil, "[a b] 0 1"},
+		"numbers":                 {"1.png,10\n2.png,9\n", nil, "[9 10] 1 0"},
+		"indices of known":        {"1.png,2\n2.png,b\n", []string{"a", "b", "c"}, "[a b c] 2 1"},
+		"label missing":           {"1.png,a\n2.png\nsub/3.png,\n", nil, "2 lines have no label, first line 2 (2.png)"},
+		"image missing":           {"1.png,a\n9.png,b\n", nil, "line 2: "},
+		"unknown label":           {"1.png,a\n2.png,x\n", []string{"a", "b"}, `label "x"`},
+		"index too large":         {"1.png,2\n", []string{"a", "b"}, `label "2"`},
+		"empty":                   {"", nil, "no line"},
+		"only a heading":          {"path,label\n", nil, "no line"},
+		"quote that never closes": {"\"1.png,a\n", nil, "labels"},
+	} {
+		path := filepath.Join(dir, "labels.csv")
+		if err := os.WriteFile(path, []byte(c.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		d, err := CSV(path, c.classes)
+		got := fmt.Sprint(err)
+		if err == nil {
+			got = fmt.Sprint(d.Classes)
+			for _, s := range d.Samples {
+				got += fmt.Sprint(" ", s.Label)
+			}
+		}
+		if err == nil && got != c.want || err != nil && (!strings.Contains(got, c.want) || !strings.Contains(got, path) || strings.Contains(got, "\n")) {
+			t.Errorf("%s: got %s, want %s", name, got, c.want)
+		}
+	}
+}
+
+func TestSplitKeepsEveryClassOnBothSides(t *testing.T) {
+	d := mustFolder(t, map[string]int{"a": 40, "b": 3, "c": 1, "d": 20})
+	train, val, err := d.Split(0.2, 5)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := fmt.Sprint(train.Counts(), val.Counts()); got != "[32 2 1 16] [8 1 0 4]" {
+		t.Errorf("counts %s", got)
+	}
+	again, _, err := d.Split(0.2, 5)
+	if err != nil || !slices.Equal(again.Samples, train.Samples) {
+		t.Error("the same seed gave another split")
+	}
+	if other, _, err := d.Split(0.2, 6); err != nil || slices.Equal(other.Samples, train.Samples) {
+		t.Error("another seed gave the same split")
+	}
+	if _, _, err := d.Split(1, 5); err == nil {
+		t.Error("fraction 1 accepted")
+	}
+}
+
+func TestBalancedSamplingEvensOutClasses(t *testing.T) {
+	d := mustFolder(t, map[string]int{"common": 90, "rare": 10})
+	drawn := [2]int{}
+	for epoch := range 20 {
+		for _, i := range d.Order(Balanced, 1, epoch) {
+			drawn[d.Samples[i].Label]++
+		}
+	}
+	if drawn[0] < 900 || drawn[0] > 1100 {
+		t.Errorf("drew %v of 2000", drawn)
+	}
+	if w := d.ClassWeights(); w[0] != 100./180 || w[1] != 5 {
+		t.Errorf("weights %v", w)
+	}
+}
+
+// config is a loader's configuration with random transforms.
+func config(workers int) LoaderConfig {
+	return LoaderConfig{
+		BatchSize: 4, Sampling: Shuffled, Seed: 3, Prepare: transforms.Resize{Size: 10},
+		Transform: transforms.Compose{transforms.RandomResizedCrop{Size: 8}, transforms.RandomHorizontalFlip{}, transforms.ColorJitter{Brightness: 0.5}},
+		Width:     8, Height: 8, Normalize: transforms.ImageNet(0, 0).Normalize(), Erase: &transforms.RandomErasing{}, Workers: workers,
+	}
+}
+
+// epoch collects all batches.
+func epoch(t *testing.T, l *Loader, n, first int) (images []float32, index []int) {
+	t.Helper()
+	for b, err := range l.Epoch(context.Background(), n, first) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		images, index = append(images, b.Images...), append(index, b.Index...)
+		if len(b.Images) != b.N*b.Height*b.Width*b.Channels || len(b.Labels) != b.N {
+			t.Fatalf("batch of %d holds %d values and %d labels", b.N, len(b.Images), len(b.Labels))
+		}
+		for i, at := range b.Index {
+			if b.Labels[i] != l.data.Samples[at].Label {
+				t.Fatalf("sample %d has label %d", at, b.Labels[i])
+			}
+		}
+	}
+	return images, index
+}
+
+func TestWorkersAndCacheDoNotChangeBatches(t *testing.T) {
+	d := mustFolder(t, map[string]int{"a": 11, "b": 8})
+	var want []float32
+	var wantIndex []int
+	for _, workers := range []int{1, 2, 7} {
+		for _, cache := range []int64{0, 900, 1 << 20} {
+			c := config(workers)
+			c.CacheBytes = cache
+			l, err := NewLoader(d, c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			epoch(t, l, 0, 0)
+			images, index := epoch(t, l, 1, 0)
+			if want == nil {
+				want, wantIndex = images, index
+			}
+			if !slices.Equal(images, want) || !slices.Equal(index, wantIndex) {
+				t.Fatalf("%d workers, cache of %d bytes: other batches", workers, cache)
+			}
+			if len(index) != 19 || l.Batches() != 5 {
+				t.Fatalf("%d images in %d batches", len(index), l.Batches())
+			}
+			if rest, _ := epoch(t, l, 1, 3); !slices.Equal(rest, want[3*4*8*8*3:]) {
+				t.Fatal("an epoch resumed at batch 3 differs from the rest of a whole one")
+			}
+			used := int64(0)
+			for _, m := range l.cache {
+				used += int64(len(m.Pix))
+			}
+			if used > cache {
+				t.Fatalf("cache holds %d bytes, budget %d", used, cache)
+			}
+		}
+	}
+}
+
+func TestBadImageNamedOrSkipped(t *testing.T) {
+	dir := folder(t, map[string]int{"a": 5, "b": 5})
+	bad := filepath.Join(dir, "b", "002.png")
+	write(t, bad, []byte("\x89PNG\r\n\x1a\n"))
+	d, err := ImageFolder(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := config(3)
+	c.Sampling = Sequential
+	l, err := NewLoader(d, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	batches := 0
+	for _, err = range l.Epoch(context.Background(), 0, 0) {
+		if err != nil {
+			break
+		}
+		batches++
+	}
+	if err == nil || !strings.Contains(err.Error(), bad) || batches != 1 {
+		t.Errorf("after %d batches: %v", batches, err)
+	}
+	c.SkipBad = true
+	if l, err = NewLoader(d, c); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if _, index := epoch(t, l, 0, 0); !slices.Equal(index, []int{0, 1, 2, 3, 4, 5, 6, 8, 9}) {
+			t.Errorf("indices %v", index)
+		}
+	}
+	if all := l.Bad(); len(all) != 1 || all[0].Path != bad {
+		t.Errorf("bad images %v", all)
+	}
+	listed, err := d.Unreadable(context.Background(), vision.Limits{})
+	if err != nil || len(listed) != 1 || listed[0].Path != bad || len(d.Without(listed).Samples) != 9 {
+		t.Errorf("unreadable %v, %v", listed, err)
+	}
+	d.Samples = d.Samples[7:8]
+	if l, err = NewLoader(d, c); err != nil {
+		t.Fatal(err)
+	}
+	for _, err = range l.Epoch(context.Background(), 0, 0) {
+	}
+	if err == nil || !strings.Contains(err.Error(), "none of the images") {
+		t.Errorf("no readable image: %v", err)
+	}
+}
+
+func TestBreakAndCancelEndEveryGoroutine(t *testing.T) {
+	d := mustFolder(t, map[string]int{"a": 60, "b": 60})
+	l, err := NewLoader(d, config(4))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, _ := epoch(t, l, 2, 0)
+	for n := range 20 {
+		ctx, cancel := context.WithCancel(context.Background())
+		i := 0
+		for _, err := range l.Epoch(ctx, n, 0) {
+			if i == n/2 {
+				if n%2 == 0 {
+					break
+				}
+				cancel()
+			}
+			if err != nil && !errors.Is(err, context.Canceled) {
+				t.Fatal(err)
+			}
+			i++
+		}
+		cancel()
+		if i > n/2+3 {
+			t.Fatalf("%d batches after the cancellation at %d", i, n/2)
+		}
+	}
+	if again, _ := epoch(t, l, 2, 0); !slices.Equal(again, want) {
+		t.Error("broken iterations changed a later one")
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Nanosecond)
+	defer cancel()
+	<-ctx.Done()
+	if _, err := d.Unreadable(ctx, vision.Limits{}); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("unreadable after the deadline: %v", err)
+	}
+}
+
+func BenchmarkLoaderHymenoptera(b *testing.B) {
+	d, err := ImageFolder(shared.Path(b, "data/hymenoptera/train"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	l, err := NewLoader(d, LoaderConfig{
+		BatchSize: 8, Sampling: Shuffled, Transform: transforms.Compose{transforms.RandomResizedCrop{Size: 224}, transforms.RandomHorizontalFlip{}},
+		Width: 224, Height: 224, Normalize: transforms.ImageNet(0, 0).Normalize(),
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	images := 0
+	for n := 0; b.Loop(); n++ {
+		for batch, err := range l.Epoch(context.Background(), n, 0) {
+			if err != nil {
+				b.Fatal(err)
+			}
+			images += batch.N
+		}
+	}
+	b.ReportMetric(float64(images)/b.Elapsed().Seconds(), "images/s")
+}
