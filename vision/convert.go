@@ -81,20 +81,6 @@ func fromGo(src image.Image, clip16 bool) (*Image, error) {
 				copy(row(y)[3*x:3*x+3], palette[v][:])
 			}
 		}
-	case *image.CMYK:
-		for y := range dst.Height {
-			for x, d := 0, row(y); x < dst.Width; x++ {
-				s := m.Pix[y*m.Stride+4*x:][:4]
-				d[3*x], d[3*x+1], d[3*x+2] = fromCMYK(s[0], s[1], s[2], s[3])
-			}
-		}
-	case *image.YCbCr:
-		for y := range dst.Height {
-			for x, d := 0, row(y); x < dst.Width; x++ {
-				i, j := m.YOffset(b.Min.X+x, b.Min.Y+y), m.COffset(b.Min.X+x, b.Min.Y+y)
-				d[3*x], d[3*x+1], d[3*x+2] = color.YCbCrToRGB(m.Y[i], m.Cb[j], m.Cr[j])
-			}
-		}
 	default:
 		return nil, fmt.Errorf("pixels of kind %T are not supported: convert the file to 8-bit RGB", src)
 	}
@@ -114,14 +100,4 @@ func divideAlpha(v, a uint8) uint8 {
 		return v
 	}
 	return uint8(min(255*int(v)/int(a), 255))
-}
-
-// fromCMYK is PIL's conversion, without a colour profile.
-func fromCMYK(c, m, y, k uint8) (r, g, b uint8) {
-	white := 255 - int(k)
-	ink := func(v uint8) uint8 {
-		t := int(v)*white + 128
-		return uint8(max(white-((t>>8)+t)>>8, 0))
-	}
-	return ink(c), ink(m), ink(y)
 }

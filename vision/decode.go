@@ -5,13 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"image"
-	"image/jpeg"
 	"image/png"
 	"io"
 	"os"
 
 	"golang.org/x/image/bmp"
 	"golang.org/x/image/tiff"
+
+	"github.com/go-modelzoo/zoo/vision/internal/jpeg"
 )
 
 var (
@@ -189,18 +190,11 @@ func (f *format) run(data []byte, limits Limits) (img *Image, err error) {
 }
 
 func decodeJPEG(data []byte, limits Limits) (*Image, error) {
-	config, err := jpeg.DecodeConfig(bytes.NewReader(data))
+	pix, width, height, err := jpeg.Decode(data, func(width, height int) error { return limits.checkSize(int64(width), int64(height)) })
 	if err != nil {
 		return nil, err
 	}
-	if err := limits.checkSize(int64(config.Width), int64(config.Height)); err != nil {
-		return nil, err
-	}
-	src, err := jpeg.Decode(bytes.NewReader(data))
-	if err != nil {
-		return nil, err
-	}
-	return fromGo(src, false)
+	return &Image{Pix: pix, Width: width, Height: height}, nil
 }
 
 func decodePNG(data []byte, limits Limits) (*Image, error) {

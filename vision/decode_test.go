@@ -228,3 +228,39 @@ func TestFileAboveByteLimitRefused(t *testing.T) {
 		t.Errorf("reader: %v", err)
 	}
 }
+
+func TestJPEGPixelsEqualLibjpeg(t *testing.T) {
+	all := samples(t, `
+for w, h in [(1, 1), (2, 2), (3, 5), (5, 3), (8, 8), (16, 16), (17, 33), (33, 17), (64, 48), (131, 97)]:
+    for sub in 0, 1, 2:
+        for progressive in False, True:
+            for q in 5, 60, 92, 100:
+                put('%dx%d subsampling %d progressive %s quality %d' % (w, h, sub, progressive, q),
+                    save(picture('RGB', w, h), 'JPEG', quality=q, subsampling=sub, progressive=progressive, optimize=q == 60))
+    for progressive in False, True:
+        put('%dx%d gray %s' % (w, h, progressive), save(picture('L', w, h), 'JPEG', quality=80, progressive=progressive))
+        put('%dx%d CMYK %s' % (w, h, progressive), save(picture('CMYK', w, h), 'JPEG', quality=80, progressive=progressive))
+def noise(w, h, seed):
+    rng = random.Random(seed)
+    return Image.frombytes('RGB', (w, h), bytes(rng.randrange(256) for _ in range(3 * w * h)))
+for q in 1, 30, 75, 95, 100:
+    for sub in 0, 1, 2:
+        for progressive in False, True:
+            put('noise quality %d subsampling %d progressive %s' % (q, sub, progressive), save(noise(83, 59, q), 'JPEG', quality=q, subsampling=sub, progressive=progressive))
+for o in range(0, 10):
+    im = picture('RGB', 31, 23)
+    e = im.getexif(); e[0x112] = o
+    put('orientation %d' % o, save(im, 'JPEG', exif=e))
+`)
+	for _, s := range all {
+		got, err := DecodeBytes(s.file, Limits{})
+		if err != nil {
+			t.Errorf("%s: %v", s.name, err)
+			continue
+		}
+		if n, d := difference(got, s.want); n != 0 {
+			t.Errorf("%s: %d of %d bytes differ, by up to %d", s.name, n, len(got.Pix), d)
+		}
+	}
+	t.Logf("%d files compared", len(all))
+}

@@ -1,0 +1,589 @@
+// Package jpeg decodes JPEG images to the pixels of libjpeg-turbo.
+//
+// It reads 8-bit Huffman-coded images, sequential and progressive, with one, three or four components of any whole-number
+// subsampling. Its samples are those of libjpeg-turbo's defaults, bit for bit: the accurate integer inverse transform, "fancy"
+// (triangle filter) upsampling of chroma, 16-bit fixed point colour conversion; colours are guessed from the JFIF and Adobe
+// markers and the component names in libjpeg's order. CMYK is taken as inverted and turned to RGB as PIL does. Damaged
+// streams are read as far as libjpeg reads them; data that ends early is an error. (libjpeg smooths progressive
+// images whose last scans are missing; this package does not.)
+//
+// Functions are safe for concurrent use.
+package jpeg
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+)
+
+// component is a colour component of the frame.
+type component struct {
+	id            uint8
+	h, v          int // sampling factors
+	quant         int // quantisation table
+	width, height int // samples, without padding
+	blocksX       int // blocks a row, padded to whole MCUs
+	blocksY       int
+	dc, ac        *huffman // of the current scan
+	pred          int32
+	plane         []uint8 // samples, 8*blocksX a row
+	coeff         []int16 // coefficients in natural order, for images of several scans
+}
+
+func (c *component) stride() int { return 8 * c.blocksX }
+
+// decoder is the state of one image; its buffers are reused for the next.
+type decoder struct {
+	bits
+	quant      [4][64]int32 // in zigzag order
+	hasQuant   [4]bool
+	dc, ac     [4]huffman
+	hasDC      [4]bool
+	hasAC      [4]bool
+	comps      []component
+	compStore  [4]component
+	width      int
+	height     int
+	maxH, maxV int
+	mcusX      int
+	mcusY      int
+
+	progressive bool
+	jfif, adobe bool
+	adobeColour uint8
+	interval    int // MCUs between restart markers, 0 for none
+	eobRun      int32
+	scans       int
+
+	upsampled [4][]uint8 // a row of each component at full width
+}
+
+var decoders = sync.Pool{New: func() any { return new(decoder) }}
+
+// maxScans bounds the work a small file can cause: each scan of a progressive image goes over all of its blocks.
+const maxScans = 500
+
+// Decode decodes the image that data begins with to packed RGB. allow is called with the size before pixels are allocated;
+// its error ends the decoding.
+func Decode(data []byte, allow func(width, height int) error) (pix []uint8, width, height int, err error) {
+	d := decoders.Get().(*decoder)
+	defer decoders.Put(d)
+	d.reset(data)
+	defer func() { d.data = nil }()
+	if err := d.segments(allow); err != nil {
+		return nil, 0, 0, err
+	}
+	pix = make([]uint8, 3*d.width*d.height)
+	d.colour(pix)
+	return pix, d.width, d.height, nil
+}
+
+func (d *decoder) reset(data []byte) {
+	d.bits = bits{data: data}
+	d.hasQuant, d.hasDC, d.hasAC = [4]bool{}, [4]bool{}, [4]bool{}
+	d.comps = d.compStore[:0]
+	d.width, d.height = 0, 0
+	d.progressive, d.jfif, d.adobe, d.adobeColour = false, false, false, 0
+	d.interval, d.eobRun, d.scans = 0, 0, 0
+}
+
+// The markers that are read (ITU-T T.81, table B.1).
+const (
+	mSOF0  = 0xc0
+	mSOF1  = 0xc1
+	mSOF2  = 0xc2
+	mDHT   = 0xc4
+	mJPG   = 0xc8
+	mDAC   = 0xcc
+	mSOF15 = 0xcf
+	mRST0  = 0xd0
+	mRST7  = 0xd7
+	mSOI   = 0xd8
+	mEOI   = 0xd9
+	mSOS   = 0xda
+	mDQT   = 0xdb
+	mDRI   = 0xdd
+	mAPP0  = 0xe0
+	mAPP14 = 0xee
+	mTEM   = 0x01
+)
+
+// segments reads the file up to the last scan that is needed.
+func (d *decoder) segments(allow func(width, height int) error) error {
+	if len(d.data) < 2 || d.data[0] != 0xff || d.data[1] != mSOI {
+		return errors.New("does not begin with a start of image")
+	}
+	d.pos = 2
+	for {
+		marker, err := d.nextMarker()
+		if err != nil {
+			return err
+		}
+		switch {
+		case marker == mEOI:
+			if d.scans == 0 {
+				return errors.New("file holds no image")
+			}
+			d.inverseAll()
+			return nil
+		case marker >= mRST0 && marker <= mSOI || marker == mTEM:
+			continue
+		}
+		if d.pos+2 > len(d.data) {
+			return io.ErrUnexpectedEOF
+		}
+		n := int(binary.BigEndian.Uint16(d.data[d.pos:]))
+		if n < 2 {
+			return fmt.Errorf("segment %#x has length %d", marker, n)
+		}
+		if d.pos+n > len(d.data) {
+			return io.ErrUnexpectedEOF
+		}
+		p := d.data[d.pos+2 : d.pos+n]
+		d.pos += n
+		switch {
+		case marker == mDQT:
+			err = d.quantisers(p)
+		case marker == mDHT:
+			err = d.huffmanTables(p)
+		case marker == mDRI:
+			if len(p) < 2 {
+				return errors.New("restart interval is too short")
+			}
+			d.interval = int(binary.BigEndian.Uint16(p))
+		case marker == mAPP0:
+			d.jfif = d.jfif || len(p) >= 5 && string(p[:5]) == "JFIF\x00"
+		case marker == mAPP14:
+			if len(p) >= 12 && string(p[:5]) == "Adobe" {
+				d.adobe, d.adobeColour = true, p[11]
+			}
+		case marker == mSOS:
+			done, err := d.scan(p)
+			if done || err != nil {
+				return err
+			}
+		case marker == mSOF0 || marker == mSOF1 || marker == mSOF2:
+			d.progressive = marker == mSOF2
+			err = d.frame(p, allow)
+		case marker == mDAC || marker > mSOF2 && marker <= mSOF15 && marker != mJPG:
+			return fmt.Errorf("coding process %#x (lossless, hierarchical or arithmetic) is not supported: convert the file to baseline JPEG", marker)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// nextMarker skips to the next marker and over it.
+func (d *decoder) nextMarker() (uint8, error) {
+	for ; d.pos+1 < len(d.data); d.pos++ {
+		if m := d.data[d.pos+1]; d.data[d.pos] == 0xff && m != 0 && m != 0xff {
+			d.pos += 2
+			return m, nil
+		}
+	}
+	return 0, io.ErrUnexpectedEOF
+}
+
+func (d *decoder) quantisers(p []byte) error {
+	for len(p) > 0 {
+		wide, id := p[0]>>4, p[0]&15
+		size := 64 << (wide & 1)
+		if wide > 1 || id > 3 || len(p) < 1+size {
+			return errors.New("quantisation table is malformed")
+		}
+		for k := range 64 {
+			if wide == 1 {
+				d.quant[id][k] = int32(binary.BigEndian.Uint16(p[1+2*k:]))
+			} else {
+				d.quant[id][k] = int32(p[1+k])
+			}
+		}
+		d.hasQuant[id] = true
+		p = p[1+size:]
+	}
+	return nil
+}
+
+func (d *decoder) huffmanTables(p []byte) (err error) {
+	for len(p) > 0 {
+		class, id := p[0]>>4, p[0]&15
+		if class > 1 || id > 3 {
+			return errors.New("Huffman table is malformed")
+		}
+		if class == 0 {
+			p, err = d.dc[id].build(p[1:], true)
+			d.hasDC[id] = err == nil
+		} else {
+			p, err = d.ac[id].build(p[1:], false)
+			d.hasAC[id] = err == nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// frame reads a frame header and prepares its components.
+func (d *decoder) frame(p []byte, allow func(width, height int) error) error {
+	if len(d.comps) > 0 {
+		return errors.New("more than one frame header")
+	}
+	if len(p) < 6 {
+		return errors.New("frame header is too short")
+	}
+	if p[0] != 8 {
+		return fmt.Errorf("samples of %d bits are not supported: convert the file to 8 bits", p[0])
+	}
+	d.height, d.width = int(binary.BigEndian.Uint16(p[1:])), int(binary.BigEndian.Uint16(p[3:]))
+	n := int(p[5])
+	if err := allow(d.width, d.height); err != nil {
+		return err
+	}
+	if n != 1 && n != 3 && n != 4 {
+		return fmt.Errorf("%d colour components are not supported", n)
+	}
+	if len(p) < 6+3*n {
+		return errors.New("frame header is too short")
+	}
+	d.comps = d.compStore[:n]
+	d.maxH, d.maxV = 1, 1
+	for i := range d.comps {
+		c, q := &d.comps[i], p[6+3*i:]
+		*c = component{id: q[0], h: int(q[1] >> 4), v: int(q[1] & 15), quant: int(q[2]), plane: c.plane, coeff: c.coeff}
+		if c.h < 1 || c.h > 4 || c.v < 1 || c.v > 4 || c.quant > 3 {
+			return errors.New("frame header is malformed")
+		}
+		for _, other := range d.comps[:i] {
+			if other.id == c.id {
+				return errors.New("two components have the same name")
+			}
+		}
+		d.maxH, d.maxV = max(d.maxH, c.h), max(d.maxV, c.v)
+	}
+	d.mcusX, d.mcusY = ceilDiv(d.width, 8*d.maxH), ceilDiv(d.height, 8*d.maxV)
+	for i := range d.comps {
+		c := &d.comps[i]
+		if d.maxH%c.h != 0 || d.maxV%c.v != 0 {
+			return fmt.Errorf("subsampling %dx%d of %dx%d is not supported: convert the file", c.h, c.v, d.maxH, d.maxV)
+		}
+		c.width, c.height = ceilDiv(d.width*c.h, d.maxH), ceilDiv(d.height*c.v, d.maxV)
+		c.blocksX, c.blocksY = d.mcusX*c.h, d.mcusY*c.v
+	}
+	return nil
+}
+
+func ceilDiv(a, b int) int { return (a + b - 1) / b }
+
+// grow returns a slice of n elements of undefined content, s where its capacity allows and is not wastefully large.
+func grow[T any](s []T, n int) []T {
+	const keep = 1 << 24 // a larger buffer is given to the garbage collector when a small image follows
+	if cap(s) < n || cap(s) > keep && cap(s)/4 > n {
+		return make([]T, n)
+	}
+	return s[:n]
+}
+
+// scanHeader is what a scan header says beside its components.
+type scanHeader struct {
+	comps        []*component
+	first, last  int  // coefficients, as zigzag indices
+	high, low    uint // successive approximation
+	mcusX, mcusY int
+}
+
+// scan reads a scan header and the scan behind it. done says that the image is complete.
+func (d *decoder) scan(p []byte) (done bool, err error) {
+	if len(d.comps) == 0 {
+		return false, errors.New("scan before the frame header")
+	}
+	if d.scans++; d.scans > maxScans {
+		return false, fmt.Errorf("more than %d scans", maxScans)
+	}
+	s, err := d.scanHeader(p)
+	if err != nil {
+		return false, err
+	}
+	d.bits = bits{data: d.data, pos: d.pos}
+	d.restartState(s)
+	alone := !d.progressive && d.scans == 1 && len(s.comps) == len(d.comps)
+	for i := range d.comps {
+		c := &d.comps[i]
+		if d.scans == 1 {
+			c.plane = grow(c.plane, 64*c.blocksX*c.blocksY)
+			if !alone {
+				c.coeff = grow(c.coeff, 64*c.blocksX*c.blocksY)
+				clear(c.coeff)
+			}
+		}
+	}
+	if err := d.blocks(s, alone); err != nil {
+		return false, err
+	}
+	return alone, nil // the reader may have read ahead, but never over a marker
+}
+
+func (d *decoder) scanHeader(p []byte) (*scanHeader, error) {
+	malformed := errors.New("scan header is malformed")
+	if len(p) < 1 {
+		return nil, malformed
+	}
+	n := int(p[0])
+	if n < 1 || n > 4 || n > len(d.comps) || len(p) < 4+2*n {
+		return nil, malformed
+	}
+	s := &scanHeader{first: int(p[1+2*n]), last: int(p[2+2*n]), high: uint(p[3+2*n] >> 4), low: uint(p[3+2*n] & 15)}
+	if !d.progressive {
+		s.first, s.last, s.high, s.low = 0, 63, 0, 0
+	} else if s.first > s.last || s.last > 63 || s.first == 0 && s.last != 0 || s.first > 0 && n > 1 || s.low > 13 || s.high > 14 {
+		return nil, malformed
+	}
+	volume := 0
+	for i := range n {
+		var c *component
+		for j := range d.comps {
+			if d.comps[j].id == p[1+2*i] {
+				c = &d.comps[j]
+			}
+		}
+		dc, ac := p[2+2*i]>>4, p[2+2*i]&15
+		if c == nil || dc > 3 || ac > 3 {
+			return nil, malformed
+		}
+		for _, other := range s.comps {
+			if other == c {
+				return nil, malformed
+			}
+		}
+		if s.first == 0 && s.high == 0 && !d.hasDC[dc] || s.last > 0 && !d.hasAC[ac] {
+			return nil, errors.New("scan uses a Huffman table that is not defined")
+		}
+		if !d.hasQuant[c.quant] {
+			return nil, errors.New("scan uses a quantisation table that is not defined")
+		}
+		c.dc, c.ac = &d.dc[dc], &d.ac[ac]
+		s.comps = append(s.comps, c)
+		volume += c.h * c.v
+	}
+	s.mcusX, s.mcusY = d.mcusX, d.mcusY
+	if n == 1 { // not interleaved: a block is an MCU, and padding is not coded
+		s.mcusX, s.mcusY = ceilDiv(s.comps[0].width, 8), ceilDiv(s.comps[0].height, 8)
+	} else if volume > 10 {
+		return nil, malformed
+	}
+	return s, nil
+}
+
+func (d *decoder) restartState(s *scanHeader) {
+	for _, c := range s.comps {
+		c.pred = 0
+	}
+	d.eobRun = 0
+}
+
+// blocks decodes the MCUs of a scan: alone into samples, else into coefficients. Where the stream runs into a
+// marker the rest up to the next restart stays zero.
+func (d *decoder) blocks(s *scanHeader, alone bool) error {
+	left := d.interval
+	var b block
+	for my := range s.mcusY {
+		for mx := range s.mcusX {
+			if d.interval > 0 {
+				if left == 0 {
+					d.restart(s)
+					left = d.interval
+				}
+				left--
+			}
+			skip := d.overrun()
+			for _, c := range s.comps {
+				h, v := c.h, c.v
+				if len(s.comps) == 1 {
+					h, v = 1, 1
+				}
+				for y := my * v; y < (my+1)*v; y++ {
+					for x := mx * h; x < (mx+1)*h; x++ {
+						switch {
+						case alone:
+							last := 0
+							if !skip {
+								last = d.sequential(&b, c.dc, c.ac, &d.quant[c.quant], &c.pred)
+							}
+							b.inverse(c.plane[8*(y*c.stride()+x):], c.stride(), last)
+							if last == 0 {
+								b[0] = 0
+							} else {
+								b = block{}
+							}
+						case !skip:
+							d.coefficients(c.coeff[64*(y*c.blocksX+x):][:64], c, s)
+						}
+					}
+				}
+			}
+			if d.ended && d.overrun() {
+				return io.ErrUnexpectedEOF
+			}
+		}
+	}
+	return nil
+}
+
+// restart goes to the next restart marker; where another marker comes first, it stays before that.
+func (d *decoder) restart(s *scanHeader) {
+	at := d.pos
+	b := bits{data: d.data, pos: at}
+	for at+1 < len(d.data) {
+		if m := d.data[at+1]; d.data[at] == 0xff && m != 0 && m != 0xff {
+			if m >= mRST0 && m <= mRST7 {
+				b.pos = at + 2
+			} else {
+				b.pos, b.marked, b.made = at, true, 1 // nothing more to read
+			}
+			break
+		}
+		at++
+	}
+	d.bits = b
+	d.restartState(s)
+}
+
+// coefficients decodes a block of an image of several scans into dst.
+func (d *decoder) coefficients(dst []int16, c *component, s *scanHeader) {
+	switch {
+	case !d.progressive:
+		var b block
+		d.sequential(&b, c.dc, c.ac, &ones, &c.pred)
+		for i, v := range b {
+			dst[i] = int16(v)
+		}
+	case s.first == 0 && s.high == 0:
+		size := min(int(d.symbol(c.dc)), 16)
+		if size > 0 {
+			c.pred += extend(d.take(size), size)
+		}
+		dst[0] = int16(c.pred << s.low)
+	case s.first == 0:
+		if d.take(1) != 0 {
+			dst[0] |= 1 << s.low
+		}
+	case s.high == 0:
+		d.spectral(dst, c, s)
+	default:
+		d.refine(dst, c, s)
+	}
+}
+
+var ones = func() (q [64]int32) {
+	for i := range q {
+		q[i] = 1
+	}
+	return q
+}()
+
+// spectral decodes the first bits of a band of AC coefficients.
+func (d *decoder) spectral(dst []int16, c *component, s *scanHeader) {
+	if d.eobRun > 0 {
+		d.eobRun--
+		return
+	}
+	for k := s.first; k <= s.last; k++ {
+		symbol := d.symbol(c.ac)
+		run, size := int(symbol>>4), int(symbol&15)
+		if size == 0 {
+			if run == 15 {
+				k += 15
+				continue
+			}
+			d.eobRun = 1<<run - 1
+			if run > 0 {
+				d.eobRun += d.take(run)
+			}
+			return
+		}
+		v := extend(d.take(size), size)
+		if k += run; k > 63 {
+			return
+		}
+		dst[zigzag[k]] = int16(v << s.low)
+	}
+}
+
+// refine decodes one more bit of a band of AC coefficients (ITU-T T.81, G.1.2.3).
+func (d *decoder) refine(dst []int16, c *component, s *scanHeader) {
+	bit := int16(1) << s.low
+	// correct reads the correction bit of a coefficient that is not zero.
+	correct := func(p *int16) {
+		if d.take(1) == 0 || *p&bit != 0 {
+			return
+		}
+		if *p > 0 {
+			*p += bit
+		} else {
+			*p -= bit
+		}
+	}
+	k := s.first
+	if d.eobRun == 0 {
+		for ; k <= s.last; k++ {
+			symbol := d.symbol(c.ac)
+			run, size := int(symbol>>4), int(symbol&15)
+			var v int16
+			if size > 0 {
+				if v = -bit; d.take(1) != 0 {
+					v = bit
+				}
+			} else if run != 15 {
+				d.eobRun = 1 << run
+				if run > 0 {
+					d.eobRun += d.take(run)
+				}
+				break
+			}
+			for ; k <= s.last; k++ {
+				p := &dst[zigzag[k]]
+				if *p != 0 {
+					correct(p)
+				} else if run--; run < 0 {
+					break
+				}
+			}
+			if size > 0 && k <= s.last {
+				dst[zigzag[k]] = v
+			}
+		}
+	}
+	if d.eobRun > 0 {
+		for ; k <= s.last; k++ {
+			if p := &dst[zigzag[k]]; *p != 0 {
+				correct(p)
+			}
+		}
+		d.eobRun--
+	}
+}
+
+// inverseAll makes the samples of an image of several scans.
+func (d *decoder) inverseAll() {
+	for i := range d.comps {
+		c := &d.comps[i]
+		q := &d.quant[c.quant]
+		for y := range c.blocksY {
+			for x := range c.blocksX {
+				in := (*[64]int16)(c.coeff[64*(y*c.blocksX+x):])
+				var b block
+				last := 0
+				for k, at := range zigzag {
+					if v := in[at]; v != 0 {
+						b[at] = int32(v) * q[k]
+						last = k
+					}
+				}
+				b.inverse(c.plane[8*(y*c.stride()+x):], c.stride(), last)
+			}
+		}
+	}
+}
