@@ -82,7 +82,8 @@ type Model struct {
 	names   []string
 	packer  *packer
 	limit   int
-	guard   int // bytes between buffers, for tests
+	guard   int           // bytes between buffers, for tests
+	check   func(x *exec) // called after every run, for tests
 	mu      sync.Mutex
 	plans   map[planKey]*list.Element
 	recents *list.List // of *entry, the most recently used first

@@ -24,7 +24,8 @@ type Plan struct {
 	roots   []*root
 	steps   []step
 	arena   int // bytes
-	guard   int // bytes behind every buffer
+	guard   int // bytes behind every buffer, which nothing may change
+	check   func(x *exec)
 	scratch int // bytes a worker
 
 	mu   sync.Mutex
@@ -51,7 +52,7 @@ func (m *Model) compile(g *graph.Graph, n int) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Plan{input: g.Input, batch: n, outputs: outputs, inputID: net.input.id, pool: m.pool, values: net.values, roots: roots, guard: m.guard}
+	p := &Plan{input: g.Input, batch: n, outputs: outputs, inputID: net.input.id, pool: m.pool, values: net.values, roots: roots, guard: m.guard, check: m.check}
 	if image := allocate(roots, 1, p.guard); image > 0 {
 		p.batch = min(n, max(1, arenaLimit/image))
 	}
@@ -94,6 +95,7 @@ const arenaLimit = 256 << 20
 
 // exec is what one run of a plan needs: buffers, and the steps' functions bound to them.
 type exec struct {
+	plan    *Plan
 	arena   []byte
 	scratch [][]byte    // by worker
 	floats  [][]float32 // the same memory
@@ -132,6 +134,7 @@ func (p *Plan) release(x *exec) {
 
 func (p *Plan) newExec() *exec {
 	x := &exec{
+		plan:    p,
 		arena:   aligned(p.arena + overread),
 		roots:   make([]kernel.Map, len(p.roots)),
 		maps:    append([]kernel.Map(nil), p.maps...),
@@ -164,6 +167,11 @@ func (p *Plan) newExec() *exec {
 			x.maps[v.id] = x.maps[v.id].Over(f32, hi, lo)
 		}
 	}
+	x.eachGuard(func(b []byte) {
+		for i := range b {
+			b[i] = canary
+		}
+	})
 	for i, w := range p.outputs {
 		x.outputs[i] = kernel.Layout(kernel.F32, p.batch, w.shape.H, w.shape.W, w.shape.C, 0)
 	}
@@ -171,6 +179,30 @@ func (p *Plan) newExec() *exec {
 		x.tasks = append(x.tasks, s.bind(x))
 	}
 	return x
+}
+
+// canary fills the guards.
+const canary = 0xA5
+
+// eachGuard calls f for the bytes behind each buffer that belong to no buffer at any time.
+func (x *exec) eachGuard(f func([]byte)) {
+	p := x.plan
+	if p.guard == 0 {
+		return
+	}
+	used := make([]bool, p.arena)
+	for _, r := range p.roots {
+		if !r.external {
+			for i := range r.bytes(p.batch) {
+				used[r.offset+i] = true
+			}
+		}
+	}
+	for at := 0; at < len(used); at++ {
+		if !used[at] {
+			f(x.arena[at : at+1])
+		}
+	}
 }
 
 // overread is how far behind the last buffer a vector load may reach.
@@ -208,6 +240,9 @@ func (p *Plan) run(ctx context.Context, in []float32, output func(i int) []float
 			continue
 		}
 		p.pool.Run(p.steps[i].tasks, x.tasks[i])
+	}
+	if p.check != nil {
+		p.check(x)
 	}
 	p.release(x)
 	return nil

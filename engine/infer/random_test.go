@@ -1,0 +1,289 @@
+package infer
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/go-modelzoo/zoo/engine"
+	"github.com/go-modelzoo/zoo/engine/kernel/cpu"
+	"github.com/go-modelzoo/zoo/engine/work"
+	"github.com/go-modelzoo/zoo/graph"
+)
+
+// double is a family's own operator with a parameter: out = in[0]*p[0] + in[1].
+type double struct{}
+
+func (double) Kind() string                                { return "double" }
+func (double) MACs([]graph.Shape, graph.Shape) int64       { return 0 }
+func (double) Infer(in []graph.Shape) (graph.Shape, error) { return in[0], nil }
+func (double) Backward(_, _ [][]float32, _ []float32, _ [][]float32, _ [][]float32, _ []graph.Shape, _ int) {
+}
+func (double) Forward(out []float32, in [][]float32, params [][]float32, _ []graph.Shape, _ int) {
+	for i := range out {
+		out[i] = in[0][i]*params[0][0] + in[1][i]
+	}
+}
+
+// randomGraph builds a network of the given number of random layers that uses every operator.
+func randomGraph(r *rand.Rand, layers int) (*graph.Graph, error) {
+	side := 3 + r.IntN(10)
+	b := graph.NewBuilder(graph.Shape{C: 3, H: side, W: side + r.IntN(4)}, 7)
+	pick := func(list []*graph.Node, ok func(*graph.Node) bool) *graph.Node {
+		var fit []*graph.Node
+		for _, n := range list {
+			if ok(n) {
+				fit = append(fit, n)
+			}
+		}
+		if len(fit) == 0 {
+			return nil
+		}
+		return fit[r.IntN(len(fit))]
+	}
+	maps := []*graph.Node{b.Input()}
+	any := func(*graph.Node) bool { return true }
+	functions := []graph.Function{graph.ReLU, graph.ReLU6, graph.HardSwish, graph.HardSigmoid, graph.SiLU, graph.GELU, graph.Sigmoid, graph.Tanh}
+	norm := func(name string, x *graph.Node) *graph.Node {
+		if r.IntN(2) == 0 {
+			x = b.BatchNorm(name+"bn", x)
+		}
+		if r.IntN(2) == 0 {
+			x = b.Activation(x, functions[r.IntN(len(functions))])
+		}
+		return x
+	}
+	for i := range layers {
+		// The newest maps are the likeliest operands, so that the network is deep.
+		x := maps[len(maps)-1]
+		if r.IntN(3) == 0 {
+			x = pick(maps, any)
+		}
+		name := fmt.Sprintf("l%d", i)
+		c, small := x.Shape.C, min(x.Shape.H, x.Shape.W)
+		same := func() *graph.Node {
+			return pick(maps, func(n *graph.Node) bool { return n.Shape == x.Shape })
+		}
+		var y *graph.Node
+		switch op := r.IntN(26); {
+		case op < 5:
+			k := 1 + r.IntN(min(3, small))
+			conv := graph.Conv{Out: 1 + r.IntN(40), Kernel: graph.Square(k), Stride: graph.Square(1 + r.IntN(2)), Pad: graph.Square(k / 2), Bias: r.IntN(2) == 0, Same: r.IntN(4) == 0}
+			if g := 1 + r.IntN(3); c%g == 0 {
+				conv.Groups = g
+				conv.Out *= g
+			}
+			y = norm(name, b.Conv2d(name, x, conv))
+		case op < 7:
+			k := []int{3, 5, 7}[r.IntN(3)]
+			if c == 1 {
+				continue
+			}
+			y = norm(name, b.Conv2d(name, x, graph.Conv{Out: c, Groups: c, Kernel: graph.Square(k), Stride: graph.Square(1 + r.IntN(2)), Pad: graph.Square(k / 2), Bias: r.IntN(2) == 0}))
+		case op == 7:
+			y = b.BatchNorm(name, x)
+		case op == 8:
+			y = b.LayerNorm(name, x)
+		case op == 9:
+			y = b.LocalResponseNorm(x, graph.LocalResponseNorm{Size: 1 + r.IntN(5), Alpha: 0.1, Beta: 0.75, K: 1})
+		case op == 10 || op == 11:
+			k := 1 + r.IntN(min(3, small))
+			p := graph.Pool{Kernel: graph.Square(k), Stride: graph.Square(1 + r.IntN(2)), Pad: graph.Square(r.IntN(k/2 + 1)), Ceil: r.IntN(2) == 0, ExcludePad: r.IntN(2) == 0}
+			if op == 10 {
+				y = b.MaxPool(x, p)
+			} else {
+				y = b.AvgPool(x, p)
+			}
+		case op == 12:
+			y = b.AdaptiveAvgPool(x, graph.HW(1+r.IntN(4), 1+r.IntN(4)))
+		case op == 13:
+			y = b.Activation(x, functions[r.IntN(len(functions))])
+		case op < 17:
+			y = b.Add(x, same())
+			if r.IntN(4) == 0 {
+				y = b.Add(x, same(), same())
+			}
+			if r.IntN(2) == 0 {
+				y = b.ReLU(y)
+			}
+		case op == 17:
+			s := b.GlobalAvgPool(x)
+			s = b.Activation(b.Conv2d(name, s, graph.Conv{Out: c, Bias: true}), graph.Sigmoid)
+			y = b.Mul(x, s)
+		case op == 18:
+			y = b.Mul(x, same())
+		case op < 21:
+			z := pick(maps, func(n *graph.Node) bool { return n.Shape.H == x.Shape.H && n.Shape.W == x.Shape.W && n.Shape.C+c < 100 })
+			if z == nil {
+				continue
+			}
+			y = b.Concat(z, x)
+			if r.IntN(2) == 0 {
+				y = b.Concat(x, z, x)
+			}
+			if r.IntN(2) == 0 {
+				y = b.ReLU(y)
+			}
+		case op == 21:
+			g := 1 + r.IntN(4)
+			if c%g != 0 {
+				continue
+			}
+			y = b.ChannelShuffle(x, g)
+			if z := same(); r.IntN(2) == 0 {
+				y = b.ChannelShuffle(b.Concat(x, z), 2)
+			}
+		case op == 22:
+			from := r.IntN(c)
+			y = b.Slice(x, from, from+1+r.IntN(c-from))
+		case op == 23:
+			y = b.Subsample(x, 1+r.IntN(2), r.IntN(3), r.IntN(3))
+		case op == 24:
+			y = b.LayerScale(name, b.Linear(name+"fc", x, graph.Fc{Out: 1 + r.IntN(30)}), 0.5)
+		default:
+			y = b.Custom(name, double{}, []graph.CustomParam{{Name: "weight", Shape: []int{1}, Init: graph.Constant(0.5)}}, x, same())
+		}
+		if y.Shape.C > 128 {
+			continue
+		}
+		maps = append(maps, b.Dropout(y, 0.1))
+	}
+	x := maps[len(maps)-1]
+	b.Tap("first", maps[len(maps)/2])
+	b.Tap("second", x)
+	b.Features(x)
+	if r.IntN(2) == 0 {
+		x = b.Affine(x, constants(r, x.Shape.C), constants(r, x.Shape.C))
+	}
+	x = b.Linear("fc", b.Flatten(x), graph.Fc{Out: 7})
+	b.Classifier("fc")
+	modules := []string{"fc"}
+	for i := range layers {
+		modules = append(modules, fmt.Sprintf("l%d", i), fmt.Sprintf("l%dbn", i), fmt.Sprintf("l%dfc", i))
+	}
+	b.Group("all", modules...)
+	return b.Finish(x)
+}
+
+func constants(r *rand.Rand, n int) []float32 {
+	v := make([]float32, n)
+	for i := range v {
+		v[i] = 0.5 + r.Float32()
+	}
+	return v
+}
+
+// randomParams fills parameters so that values keep their size from layer to layer.
+func randomParams(r *rand.Rand, g *graph.Graph) engine.ParamMap {
+	params := engine.ParamMap(g.Initialise(r.Uint64()))
+	for _, p := range g.Params {
+		for i := range params[p.Name] {
+			switch p.Role {
+			case graph.Bias, graph.RunningMean:
+				params[p.Name][i] = r.Float32() - 0.5
+			case graph.RunningVar, graph.Scale:
+				params[p.Name][i] = 0.5 + r.Float32()
+			}
+		}
+	}
+	return params
+}
+
+func tiers() []cpu.Tier {
+	var list []cpu.Tier
+	for t := cpu.Generic; t <= cpu.Best(); t++ {
+		list = append(list, t)
+	}
+	return list
+}
+
+// TestRandomNetworksAgreeWithReference compares every output of plans for random networks with a plain evaluation of the graph.
+func TestRandomNetworksAgreeWithReference(t *testing.T) {
+	pool := work.New(3)
+	defer pool.Close()
+	networks := 150
+	if testing.Short() {
+		networks = 30
+	}
+	for seed := range uint64(networks) {
+		r := rand.New(rand.NewPCG(seed, 1))
+		g, err := randomGraph(r, 1+int(seed)%25)
+		if err != nil {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+		params := randomParams(r, g)
+		n := 1 + r.IntN(3)
+		in := make([]float32, n*g.Input.Elements())
+		for i := range in {
+			in[i] = 4*r.Float32() - 2
+		}
+		want := reference(g, params, in, n)
+		for _, tier := range tiers() {
+			for _, precision := range []engine.Precision{engine.Highest, engine.High, engine.Medium} {
+				checkNetwork(t, fmt.Sprintf("seed %d, %v, %v", seed, tier, precision), g, params, in, n, want, tier, precision, pool)
+			}
+		}
+		if t.Failed() {
+			return
+		}
+	}
+}
+
+func checkNetwork(t *testing.T, what string, g *graph.Graph, params engine.ParamMap, in []float32, n int, want map[*graph.Node]*tensor, tier cpu.Tier, precision engine.Precision, pool *work.Pool) {
+	t.Helper()
+	m, err := New(func(graph.Shape) (*graph.Graph, error) { return g, nil }, params,
+		Options{Precision: precision, Tier: &tier, Pool: pool, Outputs: []string{Logits, Features, Embedding, "first", "second"}})
+	if err != nil {
+		t.Fatalf("%s: %v", what, err)
+	}
+	m.guard = 128
+	m.check = func(x *exec) {
+		x.eachGuard(func(b []byte) {
+			if b[0] != canary {
+				t.Errorf("%s: a kernel wrote behind its buffer", what)
+			}
+		})
+	}
+	tolerance := map[engine.Precision]float64{engine.Highest: 2e-5, engine.High: 2e-4, engine.Medium: 0.15}[precision]
+	var out []Output
+	for run := range 2 { // the second run finds the buffers full
+		if out, err = m.RunInto(context.Background(), Input{in, n, g.Input.H, g.Input.W, g.Input.C}, out); err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		nodes := []*graph.Node{g.Output, g.Features, g.Features, g.Taps[0].Node, g.Taps[1].Node}
+		for i, o := range out {
+			w := want[nodes[i]]
+			if o.Name == Embedding {
+				w = mean(w)
+			}
+			if e := distance(o.Data, w.data); !(e <= tolerance) {
+				t.Errorf("%s, run %d: %s of %v: relative error %.3g", what, run, o.Name, o.Shape, e)
+			}
+		}
+	}
+}
+
+func mean(x *tensor) *tensor {
+	out := newTensor(x.n, graph.Shape{C: x.s.C, H: 1, W: 1})
+	return out.each(func(n, _, _, c int) float64 {
+		sum := 0.0
+		for y := range x.s.H {
+			for xx := range x.s.W {
+				sum += *x.at(n, y, xx, c)
+			}
+		}
+		return sum / float64(x.s.H*x.s.W)
+	})
+}
+
+func distance(got []float32, want []float64) float64 {
+	var diff, norm float64
+	for i, w := range want {
+		d := float64(got[i]) - w
+		diff += d * d
+		norm += w * w
+	}
+	return math.Sqrt(diff / (norm + 1e-12))
+}
