@@ -128,18 +128,18 @@ func (r Report) Err() error {
 	}
 	var lines []string
 	for _, m := range r.Mismatched {
-		lines = append(lines, fmt.Sprintf("%q has shape %v, the model wants %v", m.Name, m.Found, m.Expected))
+		lines = append(lines, fmt.Sprintf("%.80q has shape %v, the model wants %v", m.Name, m.Found, m.Expected))
 	}
 	near := r.near()
 	for _, w := range r.Missing {
-		line := fmt.Sprintf("%q %v is missing", w.Name, w.Shape)
+		line := fmt.Sprintf("%.80q %v is missing", w.Name, w.Shape)
 		if n := near[w.Name]; n != "" {
-			line += fmt.Sprintf(" (the file has %q)", n)
+			line += fmt.Sprintf(" (the file has %.80q)", n)
 		}
 		lines = append(lines, line)
 	}
 	for _, t := range r.Unexpected {
-		lines = append(lines, fmt.Sprintf("%q %v is not in the model", t.Name, t.Shape))
+		lines = append(lines, fmt.Sprintf("%.80q %v is not in the model", t.Name, t.Shape))
 	}
 	if more := len(lines) - shown; more > 0 {
 		lines = append(lines[:shown], fmt.Sprintf("and %d more", more))
@@ -154,9 +154,9 @@ func (r Report) advice() string {
 	case r.OnlyClassifier():
 		return "only the classifier differs: use --allow-new-classifier to start it afresh"
 	case prefix != "" && inFile:
-		return fmt.Sprintf("its names begin with %q where the model's do not: save it without", prefix)
+		return fmt.Sprintf("its names begin with %.80q where the model's do not: save it without", prefix)
 	case prefix != "":
-		return fmt.Sprintf("its names lack the model's %q: save it with", prefix)
+		return fmt.Sprintf("its names lack the model's %.80q: save it with", prefix)
 	case r.Matched == 0:
 		return "nothing fits: check that it is of this model"
 	default:

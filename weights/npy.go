@@ -14,11 +14,8 @@ import (
 
 const npyMagic = "\x93NUMPY"
 
-// Bounds of an .npy file. numpy.save's header has about a hundred bytes, and NumPy's arrays up to 64 dimensions.
-const (
-	maxNPYHeader = 1 << 16
-	maxNPYRank   = 64
-)
+// maxNPYHeader bounds the header, of which numpy.save writes about a hundred bytes.
+const maxNPYHeader = 1 << 16
 
 // npyTypes are the element types by NumPy's name for them.
 var npyTypes = map[string]DType{
@@ -262,8 +259,8 @@ func (p *literal) shape() ([]int, error) {
 		if err != nil {
 			return p.unexpected()
 		}
-		if len(shape) == maxNPYRank {
-			return fmt.Errorf("more than %d dimensions", maxNPYRank)
+		if len(shape) == maxRank {
+			return fmt.Errorf("more than %d dimensions", maxRank)
 		}
 		p.rest = strings.TrimPrefix(p.rest[len(digits):], "L")
 		shape = append(shape, n)

@@ -67,7 +67,7 @@ func (c *checkpoint) persistent(id any) (any, error) {
 		return nil, errors.New("describes a storage wrongly")
 	}
 	if len(fields) == 6 && fields[5] != nil {
-		return nil, fmt.Errorf("has storage %q as a part of another, as torch before 0.4 wrote them: load it in PyTorch and save it again", key)
+		return nil, fmt.Errorf("has storage %.80q as a part of another, as torch before 0.4 wrote them: load it in PyTorch and save it again", key)
 	}
 	s := c.storages[key]
 	if s == nil {
@@ -75,7 +75,7 @@ func (c *checkpoint) persistent(id any) (any, error) {
 		c.storages[key] = s
 	}
 	if s.dtype != class.dtype || s.len != n {
-		return nil, fmt.Errorf("describes storage %q in two ways", key)
+		return nil, fmt.Errorf("describes storage %.80q in two ways", key)
 	}
 	return s, nil
 }
@@ -126,7 +126,7 @@ func (v *view) tensor(name string) (Tensor, error) {
 	s := v.storage
 	n, ok := elements(v.shape)
 	if !ok || len(v.strides) != len(v.shape) {
-		return Tensor{}, fmt.Errorf("has tensor %q of an impossible shape %v, strides %v", name, v.shape, v.strides)
+		return Tensor{}, fmt.Errorf("has tensor %.80q of an impossible shape %v, strides %v", name, v.shape, v.strides)
 	}
 	t := Tensor{Name: name, DType: s.dtype, Shape: v.shape}
 	if n == 0 {
@@ -146,11 +146,11 @@ func (v *view) tensor(name string) (Tensor, error) {
 		}
 	}
 	if v.offset < 0 || v.offset >= s.len || last >= s.len {
-		return Tensor{}, fmt.Errorf("has tensor %q (shape %v, strides %v, offset %d) outside its storage of %d elements",
+		return Tensor{}, fmt.Errorf("has tensor %.80q (shape %v, strides %v, offset %d) outside its storage of %d elements",
 			name, v.shape, v.strides, v.offset, s.len)
 	}
 	if n > s.len {
-		return Tensor{}, fmt.Errorf("has tensor %q of %d elements expanded from a storage of %d: save a contiguous copy", name, n, s.len)
+		return Tensor{}, fmt.Errorf("has tensor %.80q of %d elements expanded from a storage of %d: save a contiguous copy", name, n, s.len)
 	}
 	size := s.dtype.Size()
 	t.data = s.data[v.offset*size : (last+1)*size : (last+1)*size]
@@ -224,7 +224,7 @@ func unwrap(f *File, v any) ([]item, error) {
 		if inner == nil {
 			break
 		}
-		note := fmt.Sprintf("took the state dict from %q", key)
+		note := fmt.Sprintf("took the state dict from %.80q", key)
 		if len(items) > 1 {
 			var others []string
 			for _, it := range items {
@@ -288,9 +288,9 @@ func stripPrefixes(f *File, tensors *[]Tensor) {
 		if prefix == "" {
 			return
 		}
-		note := fmt.Sprintf("took %q off all names", prefix)
+		note := fmt.Sprintf("took %.80q off all names", prefix)
 		if counter >= 0 {
-			note += fmt.Sprintf(", left out %q", averaged)
+			note += fmt.Sprintf(", left out %.80q", averaged)
 		}
 		f.notes = append(f.notes, note)
 		for i := range weights {

@@ -140,10 +140,10 @@ func sequence(v any) ([]any, bool) {
 	return nil, false
 }
 
-// integers returns the values of a tuple or a list of at most 64 integers.
+// integers returns the values of a tuple or a list of at most maxRank integers.
 func integers(v any) ([]int, bool) {
 	values, ok := sequence(v)
-	if !ok || len(values) > 64 {
+	if !ok || len(values) > maxRank {
 		return nil, false
 	}
 	out := make([]int, len(values))

@@ -41,7 +41,7 @@ func readLegacyPTH(f *File, data []byte) error {
 		return err
 	}
 	if version != legacyProtocol {
-		return fmt.Errorf("has protocol %v of torch.save, where only %d is known", version, legacyProtocol)
+		return fmt.Errorf("has protocol %.40s of torch.save, where only %d is known", fmt.Sprint(version), legacyProtocol)
 	}
 	machine, err := next()
 	if err != nil {

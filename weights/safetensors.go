@@ -72,17 +72,17 @@ func (e *entry) check(previous, size int) error {
 	want, ok := byteLen(e.shape, e.dtype)
 	switch {
 	case !ok:
-		return fmt.Errorf("has tensor %q of an impossible shape %v", e.name, e.shape)
+		return fmt.Errorf("has tensor %.80q of an impossible shape %v", e.name, e.shape)
 	case e.end < e.begin:
-		return fmt.Errorf("has tensor %q that ends at %d, before it begins at %d", e.name, e.end, e.begin)
+		return fmt.Errorf("has tensor %.80q that ends at %d, before it begins at %d", e.name, e.end, e.begin)
 	case e.end-e.begin != want:
-		return fmt.Errorf("has tensor %q of %v %s, which is %d bytes, in %d bytes", e.name, e.shape, e.dtype, want, e.end-e.begin)
+		return fmt.Errorf("has tensor %.80q of %v %s, which is %d bytes, in %d bytes", e.name, e.shape, e.dtype, want, e.end-e.begin)
 	case e.end > size:
-		return fmt.Errorf("is truncated: tensor %q ends at byte %d of the data, which has %d: download it again", e.name, e.end, size)
+		return fmt.Errorf("is truncated: tensor %.80q ends at byte %d of the data, which has %d: download it again", e.name, e.end, size)
 	case e.begin < previous:
-		return fmt.Errorf("has tensor %q that overlaps another: it begins at %d, the one before ends at %d", e.name, e.begin, previous)
+		return fmt.Errorf("has tensor %.80q that overlaps another: it begins at %d, the one before ends at %d", e.name, e.begin, previous)
 	case e.begin > previous:
-		return fmt.Errorf("has a hole of %d bytes before tensor %q", e.begin-previous, e.name)
+		return fmt.Errorf("has a hole of %d bytes before tensor %.80q", e.begin-previous, e.name)
 	}
 	return nil
 }
@@ -155,7 +155,7 @@ func (d headerDecoder) object(value func(key string) error) error {
 			return err
 		}
 		if seen[key] {
-			return fmt.Errorf("key %q comes twice", key)
+			return fmt.Errorf("key %.80q comes twice", key)
 		}
 		seen[key] = true
 		if err := value(key); err != nil {
@@ -204,7 +204,7 @@ func (d headerDecoder) count() (int, error) {
 	return int(n), nil
 }
 
-// counts reads an array of whole numbers.
+// counts reads an array of at most maxRank whole numbers.
 func (d headerDecoder) counts() ([]int, error) {
 	if err := d.delim('['); err != nil {
 		return nil, err
@@ -214,6 +214,9 @@ func (d headerDecoder) counts() ([]int, error) {
 		n, err := d.count()
 		if err != nil {
 			return nil, err
+		}
+		if len(list) == maxRank {
+			return nil, fmt.Errorf("it has more than %d numbers", maxRank)
 		}
 		list = append(list, n)
 	}

@@ -142,6 +142,7 @@ func TestHostileSafetensorsHeaders(t *testing.T) {
 		"shape that overflows":                {"{" + tensorJSON("a", "U8", "4294967296,4294967296,4294967296", 0, 4) + "}", "impossible shape"},
 		"shape that overflows to fit":         {"{" + tensorJSON("a", "F32", "4611686018427387905", 0, 4) + "}", "impossible shape"},
 		"shape that overflows beside a zero":  {"{" + tensorJSON("a", "F32", "0,4611686018427387904,8", 0, 0) + "}", "impossible shape"},
+		"shape of a thousand axes":            {"{" + tensorJSON("a", "U8", strings.Repeat("1,", 999)+"4", 0, 4) + "}", "more than 64"},
 		"negative shape":                      {"{" + tensorJSON("a", "U8", "-4", 0, 4) + "}", "not a size"},
 		"negative zero":                       {"{" + tensorJSON("a", "U8", "4", 0, 4)[:len(tensorJSON("a", "U8", "4", 0, 4))-5] + "-0,4]}}", "not a size"},
 		"fraction":                            {"{" + tensorJSON("a", "U8", "4.0", 0, 4) + "}", "not a size"},
@@ -171,6 +172,15 @@ func TestHostileSafetensorsHeaders(t *testing.T) {
 			_, err := Open(write(t, "x", safetensorsOf(c.header, make([]byte, 4))))
 			oneLine(t, err, ErrFormat, c.says)
 		})
+	}
+}
+
+func TestErrorsStayShort(t *testing.T) {
+	long := strings.Repeat("x", 1<<20)
+	for _, header := range []string{"{" + tensorJSON(long, "U8", "8", 0, 4) + "}", `{"a":"` + long + `"}`, `{"` + long + `":1}`} {
+		if _, err := parse("x", safetensorsOf(header, make([]byte, 4))); err == nil || len(err.Error()) > 500 {
+			t.Errorf("error of %d characters", len(fmt.Sprint(err)))
+		}
 	}
 }
 

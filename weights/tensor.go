@@ -10,6 +10,9 @@ import (
 // ErrClosed is returned for a tensor of a file that has been closed: copy the values before closing it.
 var ErrClosed = errors.New("the weights file is closed")
 
+// maxRank is how many dimensions a tensor of a file may have: as many as in PyTorch and NumPy.
+const maxRank = 64
+
 // Tensor is a named array in a file, or one made by FromFloat32 or FromInt64 to be written. It is small and copied
 // freely; the values stay where they are.
 type Tensor struct {

@@ -64,9 +64,54 @@ func TestVerifyEndsWithItsContext(t *testing.T) {
 	}
 }
 
-// TestFloat16IsExact compares all 65,536 values with a conversion from the definition.
+// TestNoElementIsOverlooked puts each kind of value at each place of a block, among values that nearly are not finite.
+func TestNoElementIsOverlooked(t *testing.T) {
+	for d, bits := range map[DType]struct{ largest, inf, nan uint64 }{
+		F64:  {math.Float64bits(-math.MaxFloat64), 0x7ff0 << 48, 0xffff << 48},
+		F32:  {uint64(math.Float32bits(-math.MaxFloat32)), 0xff80_0000, 0x7f80_0001},
+		F16:  {0xfbff, 0xfc00, 0x7c01},
+		BF16: {0xff7f, 0x7f80, 0xffff},
+	} {
+		size := d.Size()
+		put := func(b []byte, i int, v uint64) {
+			var word [8]byte
+			binary.LittleEndian.PutUint64(word[:], v)
+			copy(b[i*size:(i+1)*size], word[:])
+		}
+		n := 2*64/size + 3
+		b := make([]byte, n*size)
+		for i := range n {
+			put(b, i, bits.largest)
+		}
+		if nan, inf := nonFinite(b, d); nan+inf != 0 {
+			t.Fatalf("%v: %d, %d of finite values", d, nan, inf)
+		}
+		for i := range n {
+			put(b, i, bits.nan)
+			if nan, inf := nonFinite(b, d); nan != 1 || inf != 0 {
+				t.Fatalf("%v at %d: %d NaN, %d infinite, want a NaN", d, i, nan, inf)
+			}
+			put(b, i, bits.inf)
+			if nan, inf := nonFinite(b, d); nan != 0 || inf != 1 {
+				t.Fatalf("%v at %d: %d NaN, %d infinite, want an infinity", d, i, nan, inf)
+			}
+			put(b, i, bits.largest)
+		}
+	}
+}
+
+// TestFloat16IsExact compares all values with a conversion from the definition.
 func TestFloat16IsExact(t *testing.T) {
-	for h := range 1 << 16 {
+	const n = 1<<16 - 1 // odd, and without the last NaN
+	data := make([]byte, 0, 2*n)
+	for h := range n {
+		data = binary.LittleEndian.AppendUint16(data, uint16(h))
+	}
+	values, err := Tensor{Name: "all", DType: F16, Shape: []int{n}, data: data}.Float32()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for h := range n {
 		sign := 1.0
 		if h&0x8000 != 0 {
 			sign = -1
@@ -84,7 +129,7 @@ func TestFloat16IsExact(t *testing.T) {
 		default:
 			want = sign * math.Ldexp(1+mantissa/1024, exponent-15)
 		}
-		got := float16(uint16(h))
+		got := values[h]
 		if math.IsNaN(want) {
 			if got == got {
 				t.Fatalf("%#04x is %v, want NaN", h, got)
@@ -139,11 +184,13 @@ func BenchmarkVerify(b *testing.B) {
 }
 
 func BenchmarkFloat16(b *testing.B) {
-	t := Tensor{Name: "w", DType: F16, Shape: []int{1 << 22}, data: make([]byte, 1<<23)}
-	b.SetBytes(1 << 23)
+	data := make([]byte, 1<<20)
+	for i := range data {
+		data[i] = byte(i * 31)
+	}
+	dst := make([]float32, len(data)/2)
+	b.SetBytes(int64(len(data)))
 	for b.Loop() {
-		if _, err := t.Float32(); err != nil {
-			b.Fatal(err)
-		}
+		toFloat32(dst, data, F16)
 	}
 }
