@@ -340,7 +340,7 @@ func randomCase(r *rand.Rand, tier cpu.Tier, p engine.Precision) convCase {
 }
 
 func TestConvRandomShapes(t *testing.T) {
-	cases := 150
+	cases := 60
 	if testing.Short() {
 		cases = 25
 	}

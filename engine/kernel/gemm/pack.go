@@ -1,3 +1,5 @@
+//go:build !amd64 || noasm
+
 package gemm
 
 // pack chooses the kernel for a spec whose defaults are filled in.

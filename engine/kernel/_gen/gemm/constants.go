@@ -1,0 +1,86 @@
+package main
+
+import (
+	"math"
+
+	"github.com/mmcloughlin/avo/attr"
+	"github.com/mmcloughlin/avo/build"
+	"github.com/mmcloughlin/avo/operand"
+)
+
+// table is a read-only table of 32-bit words that the kernels broadcast from.
+type table struct {
+	base operand.Mem
+	at   map[string]int
+}
+
+var consts table
+
+// named are the constants by name.
+var named = []struct {
+	name string
+	bits uint32
+}{
+	{"0", 0},
+	{"half", bits(0.5)},
+	{"1", bits(1)},
+	{"2", bits(2)},
+	{"3", bits(3)},
+	{"6", bits(6)},
+	{"1/6", bits(1.0 / 6)},
+	{"-1", bits(-1)},
+	{"-half", bits(-0.5)},
+	{"abs", 0x7fffffff},
+	{"sign", 0x80000000},
+	{"round16", 0x8000},      // half of the last place of a bfloat16
+	{"high16", 0xffff0000},   // the bits of a bfloat16
+	{"fixnan", 0x00000088},   // VFIXUPIMM: quiet and signalling not-a-number become +0, all else stays
+	{"oddWords", 0xaaaaaaaa}, // mask of the upper halves of 32-bit lanes
+	// exp(x) after Cephes expf.c: x = n ln2 + r, exp(r) by a polynomial.
+	{"expMax", bits(88.3762626647949)},
+	{"expMin", bits(-87.3365447504)},
+	{"log2e", bits(1.44269504088896341)},
+	{"ln2hi", bits(0.693359375)},
+	{"ln2lo", bits(-2.12194440e-4)},
+	{"exp0", bits(1.9875691500e-4)},
+	{"exp1", bits(1.3981999507e-3)},
+	{"exp2", bits(8.3334519073e-3)},
+	{"exp3", bits(4.1665795894e-2)},
+	{"exp4", bits(1.6666665459e-1)},
+	{"exp5", bits(5.0000001201e-1)},
+	// erf after Abramowitz and Stegun, 7.1.26: 1 - erf(z) = t*poly(t)*exp(-z*z), t = 1/(1+p*z), here with z = |x|/sqrt(2).
+	{"erfP", bits(0.3275911 / math.Sqrt2)},
+	{"erf1", bits(0.254829592)},
+	{"erf2", bits(-0.284496736)},
+	{"erf3", bits(1.421413741)},
+	{"erf4", bits(-1.453152027)},
+	{"erf5", bits(1.061405429)},
+}
+
+func bits(v float64) uint32 { return math.Float32bits(float32(v)) }
+
+// constants emits the tables.
+func constants() {
+	consts.at = map[string]int{}
+	consts.base = build.GLOBL("constants", attr.RODATA|attr.NOPTR)
+	for i, c := range named {
+		build.DATA(4*i, operand.U32(c.bits))
+		consts.at[c.name] = 4 * i
+	}
+	// Index vectors of VPERMT2PS that turn 16 even and 16 odd channels into channels 0..15 and 16..31.
+	interleave = build.GLOBL("interleave", attr.RODATA|attr.NOPTR)
+	for i := range 32 {
+		build.DATA(4*i, operand.U32(uint32(i/2+i%2*16)))
+	}
+}
+
+var interleave operand.Mem
+
+// k addresses a constant.
+func k(name string) operand.Mem {
+	at, ok := consts.at[name]
+	if !ok {
+		panic("no constant " + name)
+	}
+	return consts.base.Offset(at)
+}

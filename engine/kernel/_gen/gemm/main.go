@@ -1,0 +1,14 @@
+// Command gemm writes the assembly of engine/kernel/gemm for amd64.
+package main
+
+import (
+	"github.com/mmcloughlin/avo/build"
+)
+
+func main() {
+	build.ConstraintExpr("amd64,!noasm")
+	constants()
+	tileKernel("amxMedium", 1)
+	tileKernel("amxHigh", 2)
+	build.Generate()
+}

@@ -1,0 +1,3 @@
+package gemm
+
+//go:generate go -C ../_gen/gemm run . -out ../../gemm/gemm_amd64.s -pkg gemm
