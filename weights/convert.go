@@ -49,6 +49,10 @@ func toFloat32(dst []float32, b []byte, d DType) {
 	b = b[:len(dst)*d.Size()]
 	switch d {
 	case F32:
+		if hostLittle {
+			copy(bytesOf(dst), b)
+			return
+		}
 		for i := range dst {
 			dst[i] = math.Float32frombits(le.Uint32(b[4*i:]))
 		}
