@@ -28,3 +28,5 @@
 // float32 results of the tiers may differ by the order of summation and by a few units in the last place of exp and
 // erf; moves and maxima are exact.
 package kernel
+
+//go:generate go run -C _gen ./vector -out ..

@@ -1,0 +1,179 @@
+package main
+
+import "math"
+
+// The polynomials were fitted by iteratively reweighted least squares on Chebyshev nodes, which approaches the minimax
+// polynomial; the errors are those of the fit in float64.
+
+// exp2Poly is 2^f for |f| <= 1/2, relative error 1.9e-9.
+var exp2Poly = []float64{1, 0.6931471824645996, 0.24022646248340607, 0.05550328642129898, 0.009618489071726799, 0.0013399930903688073, 0.00015345794963650405}
+
+// exp2Short is 2^f for |f| <= 1/2, relative error 7.5e-8.
+var exp2Short = []float64{1.0000001192092896, 0.6931469440460205, 0.24022120237350464, 0.05550713464617729, 0.009675540961325169, 0.001327645150013268}
+
+// phiPoly is (Phi(x) - 1/2) / x for |x| <= phiLimit in u = x^2 * 2/phiLimit^2 - 1, where Phi is the distribution
+// function of the normal distribution; the error of Phi is 8e-8, 1.5e-7 in float32. In u, not in x^2, because the
+// powers of x^2 cancel away all digits.
+var phiPoly = []float64{0.13465936481952667, -0.06712665408849716, 0.049643874168395996, -0.039768584072589874, 0.03206458315253258, -0.02499549090862274,
+	0.018324336037039757, -0.012951897457242012, 0.009074169211089611, -0.005125181283801794, 0.001865512109361589, -0.0013212714111432433, 0.0014581214636564255, -0.000562820874620229}
+
+const phiLimit = 5.25
+
+// horner evaluates a polynomial of x into a new register.
+func (g *gen) horner(poly []float64, x int) int {
+	p := g.constant(poly[len(poly)-1])
+	for k := len(poly) - 2; k >= 0; k-- {
+		g.withConst("VFMADD213PS", poly[k], x, p)
+	}
+	return p
+}
+
+// limits pins the interval outside of which exp neither grows nor shrinks; put both back.
+type limits struct{ lo, hi int }
+
+func (g *gen) limits(lo, hi float64) limits { return limits{g.constant(lo), g.constant(hi)} }
+
+// exp replaces x by exp(sign*x), sign 1 or -1, after clipping x to lim. 2^n is multiplied in two halves on AVX2, so that
+// results underflow and overflow as they should for |x| up to 170.
+func (g *gen) exp(x int, sign float64, poly []float64, lim limits) {
+	log2e := sign * math.Log2E
+	high := float64(float32(log2e))
+	g.clip(x, lim.lo, lim.hi)
+	n, f := g.get(), g.get()
+	g.withConst("VMULPS", high, x, n)
+	if g.wide() {
+		g.i("VRNDSCALEPS", imm(8), n, n)
+	} else {
+		g.i("VROUNDPS", imm(8), n, n)
+	}
+	g.move(x, f)
+	g.withConst("VFMSUB132PS", high, n, f)
+	g.withConst("VFMADD231PS", log2e-high, x, f)
+	p := g.horner(poly, f)
+	if g.wide() {
+		g.i("VSCALEFPS", n, p, x)
+	} else {
+		g.i("VCVTPS2DQ", n, n)
+		g.i("VPSRAD", imm(1), n, f)
+		g.i("VPSUBD", f, n, n)
+		for _, half := range []int{n, f} {
+			g.withBits("VPADDD", 127, half, half)
+			g.i("VPSLLD", imm(23), half, half)
+		}
+		g.i("VMULPS", f, p, p)
+		g.i("VMULPS", n, p, x)
+	}
+	g.put(n, f, p)
+}
+
+// reciprocal replaces d, positive and finite, by 1/d: an approximation of 14 bits and a Newton step on AVX-512, which
+// takes a quarter of the time of a division and is within 2 units in the last place.
+func (g *gen) reciprocal(d int) {
+	if !g.wide() {
+		one := g.constant(1)
+		g.i("VDIVPS", d, one, d)
+		g.put(one)
+		return
+	}
+	r, t := g.get(), g.get()
+	g.i("VRCP14PS", d, r)
+	g.move(r, t)
+	g.withConst("VFNMADD213PS", 2, d, t)
+	g.i("VMULPS", t, r, d)
+	g.put(r, t)
+}
+
+// sigmoidLimits keep 1+exp(-x) below 2^126, where the reciprocal is still a normal number.
+func (g *gen) sigmoidLimits() limits { return g.limits(-87, 87) }
+
+// sigmoid replaces x by 1/(1+exp(-x)).
+func (g *gen) sigmoid(x int, lim limits) {
+	g.exp(x, -1, exp2Short, lim)
+	g.withConst("VADDPS", 1, x, x)
+	g.reciprocal(x)
+}
+
+func (g *gen) phiLimits() limits { return g.limits(-phiLimit, phiLimit) }
+
+// phi replaces x by the distribution function of the normal distribution.
+func (g *gen) phi(x int, lim limits) {
+	g.clip(x, lim.lo, lim.hi)
+	u := g.get()
+	g.i("VMULPS", x, x, u)
+	minusOne := g.constant(-1)
+	// u = x^2 * 2/limit^2 - 1
+	g.withConst("VFMADD132PS", 2/(phiLimit*phiLimit), minusOne, u)
+	g.put(minusOne)
+	q := g.horner(phiPoly, u)
+	g.withConst("VFMADD213PS", 0.5, q, x)
+	g.put(u, q)
+}
+
+// Activations with a loop of their own, in the order of the classes of package kernel.
+const (
+	clipOnly = iota
+	hardSwish
+	hardSigmoid
+	silu
+	sigmoid
+	gelu
+	tanh
+	expOnly
+)
+
+var classNames = []string{"clip", "hardSwish", "hardSigmoid", "silu", "sigmoid", "gelu", "tanh", "exp"}
+
+// activation returns a function that replaces a register by its activation. What it needs in every iteration is loaded
+// before the loop.
+func (g *gen) activation(class int) func(x int) {
+	switch class {
+	case clipOnly:
+		lo, hi := g.scalar("lo"), g.scalar("hi")
+		return func(x int) { g.clip(x, lo, hi) }
+	case hardSwish, hardSigmoid:
+		zero, six := g.get(), g.constant(6)
+		g.zero(zero)
+		return func(x int) {
+			t := g.get()
+			g.withConst("VADDPS", 3, x, t)
+			g.clip(t, zero, six)
+			if class == hardSwish {
+				g.i("VMULPS", t, x, t)
+			}
+			g.withConst("VMULPS", 1.0/6, t, x)
+			g.put(t)
+		}
+	case silu:
+		lim := g.sigmoidLimits()
+		return func(x int) {
+			t := g.get()
+			g.move(x, t)
+			g.sigmoid(t, lim)
+			g.i("VMULPS", t, x, x)
+			g.put(t)
+		}
+	case sigmoid:
+		lim := g.sigmoidLimits()
+		return func(x int) { g.sigmoid(x, lim) }
+	case gelu:
+		lim := g.phiLimits()
+		return func(x int) {
+			t := g.get()
+			g.move(x, t)
+			g.phi(t, lim)
+			g.i("VMULPS", t, x, x)
+			g.put(t)
+		}
+	case tanh: // 2*sigmoid(2x) - 1
+		lim := g.sigmoidLimits()
+		return func(x int) {
+			g.i("VADDPS", x, x, x)
+			g.sigmoid(x, lim)
+			g.i("VADDPS", x, x, x)
+			g.withConst("VADDPS", -1, x, x)
+		}
+	default:
+		lim := g.limits(-150, 150)
+		return func(x int) { g.exp(x, 1, exp2Poly, lim) }
+	}
+}

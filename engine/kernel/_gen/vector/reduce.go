@@ -1,0 +1,238 @@
+package main
+
+import (
+	"github.com/mmcloughlin/avo/reg"
+)
+
+// sum writes sum[c] += sum over the pixels of x.
+func (g *gen) sum(name string, f format) {
+	g.fn(name, sumSignature)
+	sums, x := g.gp("sum"), g.planes(f, "x")
+	step := g.gp("xStep")
+	size := 4
+	if f != f32 {
+		size = 2
+	}
+	g.i("SHLQ", imm(size/2), step)
+	units := []int{8, 4, 1}
+	if !g.wide() {
+		units = []int{4, 1}
+	}
+	g.channels(g.slot("channels"), units, func(i reg.GPVirtual, unit int, tail bool) {
+		acc := make([]int, unit)
+		for k := range acc {
+			acc[k] = g.get()
+			g.loadF32(at(sums, i, k*g.lanes()), acc[k], tail)
+		}
+		p := planes{format: f, hi: g.ctx.GP64()}
+		g.i("LEAQ", mem(x.hi, i, size, 0), p.hi)
+		if f == split {
+			p.lo = g.ctx.GP64()
+			g.i("LEAQ", mem(x.lo, i, size, 0), p.lo)
+		}
+		n := g.gp("pixels")
+		g.loop(n, func() {
+			for k := range acc {
+				g.addLoaded(acc[k], p, nil, k*g.lanes(), tail)
+			}
+			g.i("ADDQ", step, p.hi)
+			if f == split {
+				g.i("ADDQ", step, p.lo)
+			}
+		})
+		for k := range acc {
+			g.storeF32(acc[k], at(sums, i, k*g.lanes()), tail)
+		}
+		g.put(acc...)
+	})
+	g.end()
+}
+
+// reduceMax replaces acc by the greater of acc and x, or not-a-number if one of them is: VMAXPS returns its second
+// source in that case, so both orders are taken, and their union has all bits of the exponent.
+func (g *gen) reduceMax(acc, x int) {
+	t := g.get()
+	g.i("VMAXPS", acc, x, t)
+	g.i("VMAXPS", x, acc, acc)
+	if g.wide() {
+		g.i("VORPS", t, acc, acc)
+	} else {
+		g.i("VORPS", t, acc, acc)
+	}
+	g.put(t)
+}
+
+func (g *gen) reduceSum(acc, x int) { g.i("VADDPS", x, acc, acc) }
+
+// down writes a dense row of float32, each value reduced over rows rows.
+func (g *gen) down(name string, f format, reduce func(acc, x int)) {
+	g.fn(name, downSignature)
+	dst, x := planes{format: f32, hi: g.gp("dst")}, g.planes(f, "x")
+	step := g.gp("rowStep")
+	size := 4
+	if f != f32 {
+		size = 2
+	}
+	g.i("SHLQ", imm(size/2), step)
+	g.loop(g.slot("pixels"), func() {
+		g.channels(g.slot("channels"), g.simpleUnits(f), func(i reg.GPVirtual, unit int, tail bool) {
+			p := planes{format: f, hi: g.ctx.GP64()}
+			g.i("LEAQ", mem(x.hi, i, size, 0), p.hi)
+			if f == split {
+				p.lo = g.ctx.GP64()
+				g.i("LEAQ", mem(x.lo, i, size, 0), p.lo)
+			}
+			acc := make([]int, unit)
+			for k := range acc {
+				acc[k] = g.load(p, nil, k*g.lanes(), tail)
+			}
+			n := g.gp("rows")
+			done := g.newLabel("rows")
+			g.i("DECQ", n)
+			g.jump("JE", done)
+			g.loop(n, func() {
+				g.i("ADDQ", step, p.hi)
+				if f == split {
+					g.i("ADDQ", step, p.lo)
+				}
+				for k := range acc {
+					v := g.load(p, nil, k*g.lanes(), tail)
+					reduce(acc[k], v)
+					g.put(v)
+				}
+			})
+			g.label(done)
+			for k := range acc {
+				g.storeF32(acc[k], at(dst.hi, i, k*g.lanes()), tail)
+			}
+			g.put(acc...)
+		})
+		t := g.gp("channels")
+		g.i("LEAQ", mem(dst.hi, t, 4, 0), dst.hi)
+		g.step("xStep", x)
+	})
+	g.end()
+}
+
+// along writes for each pixel the reduction of taps pixels of float32, times scale if it is a sum.
+func (g *gen) along(name string, reduce func(acc, x int), scaled bool) {
+	g.fn(name, alongSignature)
+	dst, x := planes{format: f32, hi: g.gp("dst")}, planes{format: f32, hi: g.gp("x")}
+	step := g.gp("tapStep")
+	g.i("SHLQ", imm(2), step)
+	var scale int
+	if scaled {
+		scale = g.scalar("scale")
+	}
+	g.loop(g.slot("pixels"), func() {
+		g.channels(g.slot("channels"), []int{4, 1}, func(i reg.GPVirtual, unit int, tail bool) {
+			p := g.ctx.GP64()
+			g.i("LEAQ", at(x.hi, i, 0), p)
+			acc := make([]int, unit)
+			for k := range acc {
+				acc[k] = g.get()
+				g.loadF32(at(p, nil, k*g.lanes()), acc[k], tail)
+			}
+			n := g.gp("taps")
+			done := g.newLabel("taps")
+			g.i("DECQ", n)
+			g.jump("JE", done)
+			g.loop(n, func() {
+				g.i("ADDQ", step, p)
+				for k := range acc {
+					v := g.get()
+					g.loadF32(at(p, nil, k*g.lanes()), v, tail)
+					reduce(acc[k], v)
+					g.put(v)
+				}
+			})
+			g.label(done)
+			for k := range acc {
+				if scaled {
+					g.i("VMULPS", scale, acc[k], acc[k])
+				}
+				g.storeF32(acc[k], at(dst.hi, i, k*g.lanes()), tail)
+			}
+			g.put(acc...)
+		})
+		g.step("dstStep", dst)
+		g.step("outStep", x)
+	})
+	g.end()
+}
+
+// layerNorm writes each pixel normalised over its channels.
+func (g *gen) layerNorm(name string, f format) {
+	g.fn(name, normSignature)
+	dst, x := g.planes(f, "dst"), g.planes(f, "x")
+	gamma, beta := g.gp("gamma"), g.gp("beta")
+	inverseCount := g.get()
+	g.i("VCVTSI2SSQ", g.slot("channels"), xmm[inverseCount], xmm[inverseCount])
+	one := g.constant(1)
+	g.i("VDIVSS", xmm[inverseCount], xmm[one], xmm[inverseCount])
+	g.put(one)
+	g.i("VBROADCASTSS", xmm[inverseCount], inverseCount)
+	g.loop(g.slot("pixels"), func() {
+		mean := g.over(x, func(acc, v int, _ bool) { g.i("VADDPS", v, acc, acc) })
+		g.sumLanes(mean)
+		g.i("VMULPS", inverseCount, mean, mean)
+		inverse := g.over(x, func(acc, v int, tail bool) {
+			g.i("VSUBPS", mean, v, v)
+			if tail {
+				g.clearTail(v)
+			}
+			g.i("VFMADD231PS", v, v, acc)
+		})
+		g.sumLanes(inverse)
+		g.inverseRoot(inverse, inverseCount)
+		g.channels(g.slot("channels"), []int{1}, func(i reg.GPVirtual, _ int, tail bool) {
+			v := g.load(x, i, 0, tail)
+			s, t := g.get(), g.get()
+			g.loadF32(at(gamma, i, 0), s, tail)
+			g.loadF32(at(beta, i, 0), t, tail)
+			g.i("VSUBPS", mean, v, v)
+			g.i("VMULPS", inverse, v, v)
+			g.i("VFMADD213PS", t, s, v)
+			g.put(s, t)
+			g.store(v, dst, i, 0, tail)
+			g.put(v)
+		})
+		g.put(mean, inverse)
+		g.step("dstStep", dst)
+		g.step("xStep", x)
+	})
+	g.end()
+}
+
+// inverseRoot replaces the sum of squares in all lanes of v by 1/sqrt(sum*inverseCount + eps).
+func (g *gen) inverseRoot(v, inverseCount int) {
+	t := g.get()
+	g.i("VMULSS", xmm[inverseCount], xmm[v], xmm[v])
+	g.i("VADDSS", g.slot("eps"), xmm[v], xmm[v])
+	g.i("VSQRTSS", xmm[v], xmm[v], xmm[v])
+	g.i("VBROADCASTSS", g.bits(0x3f800000), t)
+	g.i("VDIVSS", xmm[v], xmm[t], xmm[v])
+	g.i("VBROADCASTSS", xmm[v], v)
+	g.put(t)
+}
+
+// over accumulates all channels of a pixel in four registers and adds these up.
+func (g *gen) over(x planes, body func(acc, v int, tail bool)) int {
+	acc := g.gets(4)
+	for _, a := range acc {
+		g.zero(a)
+	}
+	units := []int{4, 1}
+	g.channels(g.slot("channels"), units, func(i reg.GPVirtual, unit int, tail bool) {
+		for k := range unit {
+			v := g.load(x, i, k*g.lanes(), tail)
+			body(acc[k], v, tail)
+			g.put(v)
+		}
+	})
+	g.i("VADDPS", acc[1], acc[0], acc[0])
+	g.i("VADDPS", acc[3], acc[2], acc[2])
+	g.i("VADDPS", acc[2], acc[0], acc[0])
+	g.put(acc[1], acc[2], acc[3])
+	return acc[0]
+}

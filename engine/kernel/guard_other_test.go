@@ -1,0 +1,5 @@
+//go:build !linux
+
+package kernel
+
+func guarded[T any](n int) []T { return make([]T, n) }
