@@ -1,0 +1,49 @@
+package ui
+
+import (
+	"slices"
+	"testing"
+)
+
+func TestMistypedNamesGetSuggestions(t *testing.T) {
+	names := []string{"resnet18", "resnet50", "resnext50_32x4d", "mobilenet_v2", "vgg16", "vgg16_bn"}
+	for _, c := range []struct {
+		typed string
+		want  []string
+	}{
+		{"resnet5", []string{"resnet50"}},
+		{"rensnet50", []string{"resnet50"}},
+		{"MobileNetV2", []string{"mobilenet_v2"}},
+		{"mobilenet-v2", []string{"mobilenet_v2"}},
+		{"vgg", []string{"vgg16", "vgg16_bn"}},
+		{"zebra", nil},
+	} {
+		got := Suggest(c.typed, names)
+		for _, w := range c.want {
+			if !slices.Contains(got, w) {
+				t.Errorf("Suggest(%q) = %v, want %v among them", c.typed, got, c.want)
+			}
+		}
+		if c.want == nil && got != nil {
+			t.Errorf("Suggest(%q) = %v, want none", c.typed, got)
+		}
+	}
+}
+
+func TestNumbersForPeople(t *testing.T) {
+	for n, want := range map[int64]string{0: "0", 999: "999", 1000: "1,000", 25557032: "25,557,032", -1234: "-1,234"} {
+		if got := Count(n); got != want {
+			t.Errorf("Count(%d) = %q, want %q", n, got, want)
+		}
+	}
+	for n, want := range map[int64]string{0: "0 B", 999: "999 B", 1500: "1.5 kB", 102500000: "102.5 MB", 999_960_000: "1.0 GB"} {
+		if got := Bytes(n); got != want {
+			t.Errorf("Bytes(%d) = %q, want %q", n, got, want)
+		}
+	}
+	for share, want := range map[float64]string{0: "    ", 0.5: "██  ", 1: "████", 2: "████", 0.3: "█▎  "} {
+		if got := Bar(share, 4); got != want {
+			t.Errorf("Bar(%g) = %q, want %q", share, got, want)
+		}
+	}
+}
