@@ -1,0 +1,57 @@
+# zoo is built by Go alone: no cgo, no Python. The README's two commands are `make run` and `make test`.
+export CGO_ENABLED = 0
+
+GO          ?= go
+STATICCHECK  = $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
+FAMILIES     = $(notdir $(patsubst %/cmd,%,$(wildcard plugins/*/cmd)))
+PLATFORMS    = linux/amd64 linux/arm64 darwin/arm64 windows/amd64
+FUZZRUNS    ?= 1000000
+
+.PHONY: run test build check generate cross race conformance bench fuzz soak clean
+
+run: build ## build everything and classify the example photographs
+	bin/zoo predict examples/photos
+
+test: ## run all tests; those that need absent files or programs say so and skip
+	$(GO) test ./...
+
+build: bin/zoo $(FAMILIES:%=bin/plugins/zoo-%)
+
+.PHONY: FORCE
+bin/zoo: FORCE
+	$(GO) build -trimpath -ldflags="-s -w" -o $@ ./cmd/zoo
+
+bin/plugins/zoo-%: FORCE
+	$(GO) build -trimpath -ldflags="-s -w" -o $@ ./plugins/$*/cmd/zoo-$*
+
+check: ## formatting, vet, staticcheck, generated files, registry, all platforms
+	@bad=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$bad" || { echo "gofmt these files: $$bad" >&2; exit 1; }
+	$(GO) vet ./...
+	$(GO) vet -tags noasm ./engine/...
+	$(STATICCHECK) ./...
+	$(MAKE) --no-print-directory cross
+	internal/check/generated.sh
+
+cross: ## compile for every platform
+	@set -e; for p in $(PLATFORMS); do echo "build $$p"; GOOS=$${p%/*} GOARCH=$${p#*/} $(GO) build ./...; done
+
+generate: ## regenerate assembly, protocol and tables
+	$(GO) generate ./...
+
+race: ## the race detector needs a C compiler; it is the only target that does
+	CGO_ENABLED=1 $(GO) test -race -short ./...
+
+conformance: ## every golden at every precision, as a table
+	$(GO) test -count=1 -run 'Golden' -v ./conformance
+
+bench: build ## zoo beside ONNX Runtime, OpenVINO and PyTorch; writes docs/benchmarks.md
+	bench/run.sh
+
+fuzz: ## every fuzz target for FUZZRUNS executions
+	internal/check/fuzz.sh $(FUZZRUNS)
+
+soak: ## long runs under fault
+	ZOO_SOAK=1 $(GO) test -count=1 -timeout=180m -run 'Soak' -v ./...
+
+clean:
+	rm -rf bin
