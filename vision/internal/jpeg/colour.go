@@ -2,7 +2,10 @@ package jpeg
 
 // colour converts the component planes to packed RGB rows at dst.
 func (d *decoder) colour(dst []uint8) {
-	space := d.space()
+	space, convert := d.space(), fromYCC
+	if d.vector {
+		convert = fromYCCVector
+	}
 	for i := range d.comps {
 		d.upsampled[i] = grow(d.upsampled[i], d.width+16)
 	}
@@ -25,14 +28,14 @@ func (d *decoder) colour(dst []uint8) {
 				p[0], p[1], p[2] = v, g[x], b[x]
 			}
 		case ycc:
-			fromYCC(out, rows[0], rows[1], rows[2])
+			convert(out, rows[0], rows[1], rows[2])
 		case cmyk: // stored inverted: 255 less the ink, so that the samples are light
 			for x := range d.width {
 				p := out[3*x:][:3]
 				p[0], p[1], p[2] = fromLight(rows[0][x], rows[3][x]), fromLight(rows[1][x], rows[3][x]), fromLight(rows[2][x], rows[3][x])
 			}
 		case ycck: // libjpeg makes 255 less RGB of it, which is inverted again
-			fromYCC(out, rows[0], rows[1], rows[2])
+			convert(out, rows[0], rows[1], rows[2])
 			for x := range d.width {
 				p := out[3*x:][:3]
 				p[0], p[1], p[2] = fromLight(255-p[0], rows[3][x]), fromLight(255-p[1], rows[3][x]), fromLight(255-p[2], rows[3][x])
@@ -184,7 +187,7 @@ var limit = func() (t [1024]uint8) {
 	return t
 }()
 
-// fromYCC converts a row to RGB with libjpeg's 16-bit fixed point arithmetic.
+// fromYCC converts a row to RGB with libjpeg's 16-bit fixed point arithmetic. dst has three bytes a sample of y.
 func fromYCC(dst, y, cb, cr []uint8) {
 	cb, cr = cb[:len(y)], cr[:len(y)]
 	for i, v := range y {

@@ -58,9 +58,11 @@ type decoder struct {
 	scans       int
 
 	upsampled [4][]uint8 // a row of each component at full width
+
+	vector bool // use the assembly kernels
 }
 
-var decoders = sync.Pool{New: func() any { return new(decoder) }}
+var decoders = sync.Pool{New: func() any { return &decoder{vector: haveVector()} }}
 
 // maxScans bounds the work a small file can cause: each scan of a progressive image goes over all of its blocks.
 const maxScans = 500
@@ -412,7 +414,7 @@ func (d *decoder) blocks(s *scanHeader, alone bool) error {
 							if !skip {
 								last = d.sequential(&b, c.dc, c.ac, &d.quant[c.quant], &c.pred)
 							}
-							b.inverse(c.plane[8*(y*c.stride()+x):], c.stride(), last)
+							d.inverse(&b, c.plane[8*(y*c.stride()+x):], c.stride(), last)
 							if last == 0 {
 								b[0] = 0
 							} else {
@@ -566,6 +568,15 @@ func (d *decoder) refine(dst []int16, c *component, s *scanHeader) {
 	}
 }
 
+// inverse transforms a block to samples.
+func (d *decoder) inverse(b *block, dst []uint8, stride, last int) {
+	if last > 0 && d.vector {
+		inverseVector(b, dst, stride)
+	} else {
+		b.inverse(dst, stride, last)
+	}
+}
+
 // inverseAll makes the samples of an image of several scans.
 func (d *decoder) inverseAll() {
 	for i := range d.comps {
@@ -582,7 +593,7 @@ func (d *decoder) inverseAll() {
 						last = k
 					}
 				}
-				b.inverse(c.plane[8*(y*c.stride()+x):], c.stride(), last)
+				d.inverse(&b, c.plane[8*(y*c.stride()+x):], c.stride(), last)
 			}
 		}
 	}

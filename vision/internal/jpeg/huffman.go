@@ -84,10 +84,8 @@ func (h *huffman) enter(code int32, length int, symbol uint8, dc bool) {
 
 // extend gives the size bits v of a magnitude their sign (ITU-T T.81, F.2.2.1).
 func extend(v int32, size int) int32 {
-	if size > 0 && v < 1<<(size-1) {
-		v += -1<<size + 1
-	}
-	return v
+	negative := (v - 1<<uint(size)>>1) >> 31 // -1 where the first bit is 0; no branch, for it would be a coin toss
+	return v + negative&(-1<<uint(size)+1)
 }
 
 // bits reads the entropy-coded segment that data holds from pos on. Bits lie left-aligned in acc, n of them valid; those below

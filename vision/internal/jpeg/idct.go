@@ -7,7 +7,8 @@ import "encoding/binary"
 //
 // Everything between two roundings is linear, so two columns (then two rows) go through one pass together, in the halves
 // of a 64-bit integer: a + b<<32 times a constant is a*c + (b*c)<<32. The borrow of a negative lower half is taken
-// back when the halves are separated.
+// back when the halves are separated. Coefficients that make the lower sum overflow 32 bits, which come from no image, disturb
+// the upper one; the assembly, which keeps them apart, then gives other samples.
 const (
 	constBits = 13
 	passBits  = 2
