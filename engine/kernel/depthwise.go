@@ -25,9 +25,12 @@ type Depthwise struct {
 	bias    []float32 // [ceil(C/lanes)*lanes]
 }
 
-// gatherBytes bounds the rows that are widened at a time: they are read KernelH times and should stay in the L2 cache,
-// of which they take an eighth.
-const gatherBytes = 256 << 10
+// windowFloats bounds the input rows that are gathered at a time, and the output rows that wait for their activation or
+// their rounding: both are read again at once and should stay close, half an L1 cache to a thirtieth of an L2.
+const windowFloats = 16 << 10
+
+// bandFloats bounds the input rows that are convolved at a time without being gathered: a quarter of an L2 cache.
+const bandFloats = 128 << 10
 
 // Windows that have a kernel of their own, by their index in depthwiseKernels.
 const (
@@ -95,34 +98,37 @@ func (d *Depthwise) OutSize(h, w int) (int, int) {
 func (d *Depthwise) Bytes() int { return 4 * (len(d.weights) + len(d.bias)) }
 
 // direct reports whether the convolution can read the source where it lies: float32 with a border at least as wide as
-// the padding. Any other source is widened into scratch, a few rows at a time, and gets its border there; it costs
-// about a fifth of the time of a 3x3 convolution.
+// the padding. From any other source the rows of one block of channels are gathered into scratch, widened, with their
+// border; it costs about a third of the time of a 3x3 convolution.
 func (d *Depthwise) direct(src *Map) bool {
 	s := &d.spec
 	return src.Format == F32 && src.Pad >= max(s.PadTop, s.PadLeft, s.PadBottom, s.PadRight)
 }
 
-// gatherRows returns how many input rows are widened at a time, and the elements of one.
-func (d *Depthwise) gatherRows(src *Map) (rows, rowStep int) {
-	s := &d.spec
-	rowStep = (src.W + s.PadLeft + s.PadRight) * s.Channels
-	window := (s.KernelH-1)*s.DilationH + 1
-	// At least three windows, so that widening rows twice stays rare; but no more than the image has.
-	rows = max(gatherBytes/4/rowStep, window+2*s.StrideH)
-	return min(rows, src.H+s.PadTop+s.PadBottom), rowStep
+// inPlace reports whether the kernel can write the destination itself: it can clip, but neither round nor apply other
+// activations nor add up rows.
+func (d *Depthwise) inPlace(dst *Map, sums bool) bool {
+	_, _, clip := d.spec.Activation.bounds()
+	return dst.Format == F32 && clip && !sums
 }
 
-// Scratch returns the length of the scratch that Run needs for these maps, in float32.
+// batch returns how many output rows are computed at a time, the input rows under them, and the elements of one
+// gathered input row.
+func (d *Depthwise) batch(src *Map, outW int) (outRows, inRows, rowStep int) {
+	s := &d.spec
+	rowStep = (src.W + s.PadLeft + s.PadRight) * d.lanes
+	window := (s.KernelH-1)*s.DilationH + 1
+	// At least two rows, so that gathering rows again stays bearable.
+	outRows = max((windowFloats/rowStep-window)/s.StrideH+1, 2)
+	outRows = min(outRows, max(windowFloats/(outW*d.lanes), 1))
+	return outRows, (outRows-1)*s.StrideH + window, rowStep
+}
+
+// Scratch returns the length of the scratch that Run needs for these maps, in float32: at most about 130 KB for
+// ordinary sizes.
 func (d *Depthwise) Scratch(dst, src Map) int {
-	n := 0
-	if !d.direct(&src) {
-		rows, step := d.gatherRows(&src)
-		n += rows * step
-	}
-	if dst.Format != F32 {
-		n += dst.W * dst.C
-	}
-	return n
+	outRows, inRows, rowStep := d.batch(&src, dst.W)
+	return inRows*rowStep + outRows*dst.W*d.lanes
 }
 
 // Run stores act(conv(src) + bias) into rows [from, to) of dst. The formats of source and destination may differ. The
@@ -135,78 +141,122 @@ func (d *Depthwise) Run(dst, src Map, from, to int, scratch, rowSums []float32) 
 	if oh, ow := d.OutSize(src.H, src.W); dst.N != src.N || dst.C != s.Channels || src.C != s.Channels || dst.H != oh || dst.W != ow {
 		panic(fmt.Sprintf("kernel: depthwise convolution %dx%d of %v into %v", s.KernelH, s.KernelW, src, dst))
 	}
-	var out []float32 // a row of float32, where the destination is something else
-	if dst.Format != F32 {
-		out, scratch = scratch[:dst.W*dst.C], scratch[dst.W*dst.C:]
+	direct, inPlace := d.direct(&src), d.inPlace(&dst, rowSums != nil)
+	outRows, inRows, rowStep := d.batch(&src, dst.W)
+	gathered, out := scratch[:inRows*rowStep], scratch[inRows*rowStep:][:outRows*dst.W*d.lanes]
+	if !direct {
+		clear(gathered) // the left and right border stay zero
 	}
-	if d.direct(&src) {
-		for r := from; r < to; r++ {
-			at := src.index(r/dst.H, r%dst.H*s.StrideH-s.PadTop, -s.PadLeft)
-			d.row(&dst, r, out, src.F32[at:], src.Pixel, src.Row, rowSums)
-		}
-		return
+	if direct && inPlace {
+		// Whole blocks of channels pass over these rows one after another: they should stay in the L2 cache.
+		outRows = max(bandFloats/(src.W*src.C*s.StrideH), 2)
 	}
-	rows, rowStep := d.gatherRows(&src)
-	window := (s.KernelH-1)*s.DilationH + 1
-	batch := (rows-window)/s.StrideH + 1
 	for r := from; r < to; {
-		n, oy := r/dst.H, r%dst.H
-		count := min(batch, to-r, dst.H-oy)
-		d.gather(scratch, rowStep, &src, n, oy*s.StrideH-s.PadTop, (count-1)*s.StrideH+window)
-		for i := range count {
-			d.row(&dst, r+i, out, scratch[i*s.StrideH*rowStep:], s.Channels, rowStep, rowSums)
+		n, y := r/dst.H, r%dst.H
+		count := min(outRows, to-r, dst.H-y)
+		at := dst.row(r)
+		switch {
+		case direct && inPlace:
+			x := src.index(n, y*s.StrideH-s.PadTop, -s.PadLeft)
+			d.rows(dst.F32[at:], dst.Pixel, dst.Row, src.F32[x:], src.Pixel, src.Row, 0, dst.C, count, dst.W)
+		default:
+			for c := 0; c < dst.C; c += d.lanes {
+				width := min(d.lanes, dst.C-c)
+				x, xPixel, xRow := gathered, d.lanes, rowStep
+				if direct {
+					x, xPixel, xRow = src.F32[src.index(n, y*s.StrideH-s.PadTop, -s.PadLeft)+c:], src.Pixel, src.Row
+				} else {
+					d.gather(gathered, rowStep, &src, n, y*s.StrideH-s.PadTop, (count-1)*s.StrideH+(s.KernelH-1)*s.DilationH+1, c, width)
+				}
+				if inPlace {
+					d.rows(dst.F32[at+c:], dst.Pixel, dst.Row, x, xPixel, xRow, c, width, count, dst.W)
+					continue
+				}
+				d.rows(out, d.lanes, dst.W*d.lanes, x, xPixel, xRow, c, width, count, dst.W)
+				var sums []float32
+				if rowSums != nil {
+					sums = rowSums[r*dst.C+c:]
+				}
+				d.finish(&dst, at+c, out[:count*dst.W*d.lanes], sums, count, width)
+			}
 		}
 		r += count
 	}
 }
 
-// gather widens rows [y, y+rows) of image n, with their border, into dst.
-func (d *Depthwise) gather(dst []float32, rowStep int, src *Map, n, y, rows int) {
+// gather widens channels [c, c+width) of rows [y, y+rows) of image n into dst, whose left and right border is zero.
+func (d *Depthwise) gather(dst []float32, rowStep int, src *Map, n, y, rows, c, width int) {
 	s := &d.spec
-	buf := Layout(F32, 1, 1, src.W, src.C, 0)
-	for i := range rows {
-		row := dst[i*rowStep : (i+1)*rowStep]
-		if y+i < 0 || y+i >= src.H {
-			clear(row)
-			continue
+	for y < 0 && rows > 0 {
+		clear(dst[:rowStep])
+		dst = dst[rowStep:]
+		y++
+		rows--
+	}
+	inside := max(min(rows, src.H-y), 0)
+	clear(dst[inside*rowStep : rows*rowStep])
+	if inside == 0 {
+		return
+	}
+	at, dst := src.index(n, y, 0)+c, dst[s.PadLeft*d.lanes:]
+	if k := gatherKernels[levelOf(s.Tier)][src.Format]; k != nil {
+		h, l := src.ptr(at)
+		k(floats(dst), h, l, src.Pixel, src.Row, rowStep, inside, src.W, width)
+		return
+	}
+	for i := range inside {
+		for p := range src.W {
+			src.load(dst[i*rowStep+p*d.lanes:][:width], at+i*src.Row+p*src.Pixel)
 		}
-		left, right := s.PadLeft*src.C, (s.PadLeft+src.W)*src.C
-		clear(row[:left])
-		clear(row[right:])
-		one := *src
-		one.Off, one.N, one.H = src.index(n, y+i, 0), 1, 1
-		Activate(s.Tier, buf.Over(row[left:right], nil, nil), one, None, 0, 1)
 	}
 }
 
-// row computes output row r from the window that begins at x[0].
-func (d *Depthwise) row(dst *Map, r int, out, x []float32, xPixel, rowStep int, rowSums []float32) {
+// finish applies the activation to rows of d.lanes channels, stores the first width of them into the destination from
+// element at on, and the sums of the rows into sums unless it is nil.
+func (d *Depthwise) finish(dst *Map, at int, x, sums []float32, rows, width int) {
 	s := &d.spec
-	at := dst.row(r)
-	y, step := out, dst.C
-	if out == nil {
-		y, step = dst.F32[at:], dst.Pixel
+	if _, _, clip := s.Activation.bounds(); !clip {
+		m := Vectors(x, 1, len(x))
+		Activate(s.Tier, m, m, s.Activation, 0, 1)
 	}
-	lo, hi, clip := s.Activation.bounds()
-	level := levelOf(s.Tier)
-	if k := depthwiseKernels[level][max(d.shape(), 0)]; k != nil && d.shape() >= 0 {
-		k(floats(y), floats(x), floats(d.weights), floats(d.bias), step, xPixel, rowStep, dst.W, dst.C, lo, hi)
-	} else if k := depthwiseAnyKernels[level]; k != nil {
-		k(floats(y), floats(x), floats(d.weights), floats(d.bias), step, xPixel*s.StrideW, rowStep*s.DilationH, xPixel*s.DilationW, s.KernelH, s.KernelW, dst.W, dst.C, lo, hi)
-	} else {
-		d.rowGo(y, step, x, xPixel, rowStep, dst.W, lo, hi)
+	if k := scatterKernels[levelOf(s.Tier)][dst.Format]; k != nil {
+		h, l := dst.ptr(at)
+		k(h, l, floats(x), floats(sums), dst.Pixel, dst.Row, dst.C, rows, dst.W, width)
+		return
 	}
-	one := *dst
-	one.Off, one.N, one.H = at, 1, 1
-	if out != nil {
-		Activate(s.Tier, one, Layout(F32, 1, 1, dst.W, dst.C, 0).Over(out, nil, nil), s.Activation, 0, 1)
-	} else if !clip {
-		Activate(s.Tier, one, one, s.Activation, 0, 1)
+	for i := range rows {
+		if sums != nil {
+			clear(sums[i*dst.C:][:width])
+		}
+		for p := range dst.W {
+			v := x[(i*dst.W+p)*d.lanes:][:width]
+			dst.store(at+i*dst.Row+p*dst.Pixel, v)
+			if sums != nil {
+				for c, v := range v {
+					sums[i*dst.C+c] += v
+				}
+			}
+		}
 	}
-	if rowSums != nil {
-		sum := rowSums[r*dst.C : (r+1)*dst.C]
-		clear(sum)
-		sumPixels(s.Tier, sum, dst, at, dst.W)
+}
+
+// rows convolves and clips channels [c, c+channels): rows rows of pixels outputs from the window that begins at x[0].
+func (d *Depthwise) rows(dst []float32, dstPixel, dstRow int, x []float32, xPixel, xRow, c, channels, rows, pixels int) {
+	s := &d.spec
+	lo, hi, _ := s.Activation.bounds()
+	weights, bias := d.weights[c*s.KernelH*s.KernelW:], d.bias[c:]
+	level, shape := levelOf(s.Tier), d.shape()
+	if shape >= 0 && depthwiseKernels[level][shape] != nil {
+		depthwiseKernels[level][shape](floats(dst), floats(x), floats(weights), floats(bias), dstPixel, dstRow, xPixel, xRow, xRow*s.StrideH, rows, pixels, channels, lo, hi)
+		return
+	}
+	if k := depthwiseAnyKernels[level]; k != nil {
+		k(floats(dst), floats(x), floats(weights), floats(bias), dstPixel, dstRow, xPixel*s.StrideW, xRow*s.DilationH, xRow*s.StrideH, xPixel*s.DilationW,
+			s.KernelH, s.KernelW, rows, pixels, channels, lo, hi)
+		return
+	}
+	for i := range rows {
+		d.rowGo(dst[i*dstRow:], dstPixel, x[i*xRow*s.StrideH:], xPixel, xRow, weights, bias, pixels, channels, lo, hi)
 	}
 }
 
@@ -229,18 +279,18 @@ func (d *Depthwise) shape() int {
 }
 
 // rowGo is the reference of the depthwise kernels.
-func (d *Depthwise) rowGo(dst []float32, dstStep int, x []float32, xPixel, rowStep, pixels int, lo, hi float32) {
+func (d *Depthwise) rowGo(dst []float32, dstPixel int, x []float32, xPixel, xRow int, weights, bias []float32, pixels, channels int, lo, hi float32) {
 	s := &d.spec
 	taps := s.KernelH * s.KernelW
 	for p := range pixels {
-		out := dst[p*dstStep : p*dstStep+s.Channels]
-		copy(out, d.bias)
-		for c := 0; c < len(out); c += d.lanes {
-			acc := out[c:min(c+d.lanes, len(out))]
-			w := d.weights[c*taps:]
+		out := dst[p*dstPixel:][:channels]
+		copy(out, bias)
+		for c := 0; c < channels; c += d.lanes {
+			acc := out[c:min(c+d.lanes, channels)]
+			w := weights[c*taps:]
 			for ky := range s.KernelH {
 				for kx := range s.KernelW {
-					in := x[p*s.StrideW*xPixel+ky*s.DilationH*rowStep+kx*s.DilationW*xPixel+c:][:len(acc)]
+					in := x[p*s.StrideW*xPixel+ky*s.DilationH*xRow+kx*s.DilationW*xPixel+c:][:len(acc)]
 					tap := w[(ky*s.KernelW+kx)*d.lanes:][:len(acc)]
 					for i := range acc {
 						acc[i] += in[i] * tap[i]

@@ -50,11 +50,17 @@ type (
 	downFunc func(dst, x, x2 unsafe.Pointer, xStep, rowStep, rows, pixels, channels int)
 	// alongFunc reduces taps pixels of float32, tapStep elements apart, for each of pixels outputs outStep apart.
 	alongFunc func(dst, x unsafe.Pointer, dstStep, tapStep, outStep, taps, pixels, channels int, scale float32)
-	// depthwiseFunc convolves one row of float32, see Depthwise.
-	depthwiseFunc func(dst, x, weights, bias unsafe.Pointer, dstStep, xStep, rowStep, pixels, channels int, lo, hi float32)
+	// depthwiseFunc convolves rows of float32, see Depthwise. dstRow and xRow are from output row to output row, rowStep
+	// is from row to row of the window.
+	depthwiseFunc func(dst, x, weights, bias unsafe.Pointer, dstStep, dstRow, xStep, rowStep, xRow, rows, pixels, channels int, lo, hi float32)
 	// depthwiseAnyFunc is depthwiseFunc for any window and stride; tapStep is from column to column of the window,
 	// xStep from the window of one output to the next.
-	depthwiseAnyFunc func(dst, x, weights, bias unsafe.Pointer, dstStep, xStep, rowStep, tapStep, kernelH, kernelW, pixels, channels int, lo, hi float32)
+	depthwiseAnyFunc func(dst, x, weights, bias unsafe.Pointer, dstStep, dstRow, xStep, rowStep, xRow, tapStep, kernelH, kernelW, rows, pixels, channels int, lo, hi float32)
+	// gatherFunc widens rows of pixels of at most one register of channels into whole registers.
+	gatherFunc func(dst, x, x2 unsafe.Pointer, xStep, xRow, dstRow, rows, pixels, channels int)
+	// scatterFunc rounds rows of dense pixels, one register each, into at most as many channels, and stores the sum of
+	// each row into sums unless that is nil.
+	scatterFunc func(dst, dst2, x, sums unsafe.Pointer, dstStep, dstRow, sumRow, rows, pixels, channels int)
 	// normFunc normalises each pixel over its channels.
 	normFunc func(dst, dst2, x, x2, gamma, beta unsafe.Pointer, dstStep, xStep, pixels, channels int, eps float32)
 	// interleaveFunc stores x[0], y[0], x[1], y[1], ...: 2*channels elements a pixel.

@@ -190,6 +190,32 @@ var affineKernels = func() (t [levels][4][3]affineFunc) {
 	return t
 }()
 
+var gatherKernels = func() (t [levels][3]gatherFunc) {
+	t[levelAVX2][F32] = gatherF32AVX2
+	t[levelAVX2][BF16] = gatherBF16AVX2
+	t[levelAVX2][Split] = gatherSplitAVX2
+	t[levelAVX512][F32] = gatherF32AVX512
+	t[levelAVX512][BF16] = gatherBF16AVX512
+	t[levelAVX512][Split] = gatherSplitAVX512
+	t[levelBF16][F32] = gatherF32AVX512
+	t[levelBF16][BF16] = gatherBF16AVX512
+	t[levelBF16][Split] = gatherSplitAVX512
+	return t
+}()
+
+var scatterKernels = func() (t [levels][3]scatterFunc) {
+	t[levelAVX2][F32] = scatterF32AVX2
+	t[levelAVX2][BF16] = scatterBF16AVX2
+	t[levelAVX2][Split] = scatterSplitAVX2
+	t[levelAVX512][F32] = scatterF32AVX512
+	t[levelAVX512][BF16] = scatterBF16AVX512
+	t[levelAVX512][Split] = scatterSplitAVX512
+	t[levelBF16][F32] = scatterF32AVX512
+	t[levelBF16][BF16] = scatterBF16BF16
+	t[levelBF16][Split] = scatterSplitBF16
+	return t
+}()
+
 var sumKernels = func() (t [levels][3]sumFunc) {
 	t[levelAVX2][F32] = sumF32AVX2
 	t[levelAVX2][BF16] = sumBF16AVX2
@@ -431,6 +457,12 @@ func scaleAddF32AVX2(dst, dst2, x, x2, y, y2, scale, shift unsafe.Pointer, dstSt
 func scaleShiftAddF32AVX2(dst, dst2, x, x2, y, y2, scale, shift unsafe.Pointer, dstStep, xStep, yStep, pixels, channels int, lo, hi float32)
 
 //go:noescape
+func gatherF32AVX2(dst, x, x2 unsafe.Pointer, xStep, xRow, dstRow, rows, pixels, channels int)
+
+//go:noescape
+func scatterF32AVX2(dst, dst2, x, sums unsafe.Pointer, dstStep, dstRow, sumRow, rows, pixels, channels int)
+
+//go:noescape
 func sumF32AVX2(sum, x, x2 unsafe.Pointer, xStep, pixels, channels int)
 
 //go:noescape
@@ -456,6 +488,12 @@ func scaleAddBF16AVX2(dst, dst2, x, x2, y, y2, scale, shift unsafe.Pointer, dstS
 
 //go:noescape
 func scaleShiftAddBF16AVX2(dst, dst2, x, x2, y, y2, scale, shift unsafe.Pointer, dstStep, xStep, yStep, pixels, channels int, lo, hi float32)
+
+//go:noescape
+func gatherBF16AVX2(dst, x, x2 unsafe.Pointer, xStep, xRow, dstRow, rows, pixels, channels int)
+
+//go:noescape
+func scatterBF16AVX2(dst, dst2, x, sums unsafe.Pointer, dstStep, dstRow, sumRow, rows, pixels, channels int)
 
 //go:noescape
 func sumBF16AVX2(sum, x, x2 unsafe.Pointer, xStep, pixels, channels int)
@@ -485,6 +523,12 @@ func scaleAddSplitAVX2(dst, dst2, x, x2, y, y2, scale, shift unsafe.Pointer, dst
 func scaleShiftAddSplitAVX2(dst, dst2, x, x2, y, y2, scale, shift unsafe.Pointer, dstStep, xStep, yStep, pixels, channels int, lo, hi float32)
 
 //go:noescape
+func gatherSplitAVX2(dst, x, x2 unsafe.Pointer, xStep, xRow, dstRow, rows, pixels, channels int)
+
+//go:noescape
+func scatterSplitAVX2(dst, dst2, x, sums unsafe.Pointer, dstStep, dstRow, sumRow, rows, pixels, channels int)
+
+//go:noescape
 func sumSplitAVX2(sum, x, x2 unsafe.Pointer, xStep, pixels, channels int)
 
 //go:noescape
@@ -509,25 +553,25 @@ func interleave32AVX2(dst, x, y unsafe.Pointer, dstStep, xStep, yStep, pixels, c
 func interleave16AVX2(dst, x, y unsafe.Pointer, dstStep, xStep, yStep, pixels, channels int)
 
 //go:noescape
-func depthwiseAnyAVX2(dst, x, weights, bias unsafe.Pointer, dstStep, xStep, rowStep, tapStep, kernelH, kernelW, pixels, channels int, lo, hi float32)
+func depthwiseAnyAVX2(dst, x, weights, bias unsafe.Pointer, dstStep, dstRow, xStep, rowStep, xRow, tapStep, kernelH, kernelW, rows, pixels, channels int, lo, hi float32)
 
 //go:noescape
-func depthwise3x3s1AVX2(dst, x, weights, bias unsafe.Pointer, dstStep, xStep, rowStep, pixels, channels int, lo, hi float32)
+func depthwise3x3s1AVX2(dst, x, weights, bias unsafe.Pointer, dstStep, dstRow, xStep, rowStep, xRow, rows, pixels, channels int, lo, hi float32)
 
 //go:noescape
-func depthwise3x3s2AVX2(dst, x, weights, bias unsafe.Pointer, dstStep, xStep, rowStep, pixels, channels int, lo, hi float32)
+func depthwise3x3s2AVX2(dst, x, weights, bias unsafe.Pointer, dstStep, dstRow, xStep, rowStep, xRow, rows, pixels, channels int, lo, hi float32)
 
 //go:noescape
-func depthwise5x5s1AVX2(dst, x, weights, bias unsafe.Pointer, dstStep, xStep, rowStep, pixels, channels int, lo, hi float32)
+func depthwise5x5s1AVX2(dst, x, weights, bias unsafe.Pointer, dstStep, dstRow, xStep, rowStep, xRow, rows, pixels, channels int, lo, hi float32)
 
 //go:noescape
-func depthwise5x5s2AVX2(dst, x, weights, bias unsafe.Pointer, dstStep, xStep, rowStep, pixels, channels int, lo, hi float32)
+func depthwise5x5s2AVX2(dst, x, weights, bias unsafe.Pointer, dstStep, dstRow, xStep, rowStep, xRow, rows, pixels, channels int, lo, hi float32)
 
 //go:noescape
-func depthwise7x7s1AVX2(dst, x, weights, bias unsafe.Pointer, dstStep, xStep, rowStep, pixels, channels int, lo, hi float32)
+func depthwise7x7s1AVX2(dst, x, weights, bias unsafe.Pointer, dstStep, dstRow, xStep, rowStep, xRow, rows, pixels, channels int, lo, hi float32)
 
 //go:noescape
-func depthwise7x7s2AVX2(dst, x, weights, bias unsafe.Pointer, dstStep, xStep, rowStep, pixels, channels int, lo, hi float32)
+func depthwise7x7s2AVX2(dst, x, weights, bias unsafe.Pointer, dstStep, dstRow, xStep, rowStep, xRow, rows, pixels, channels int, lo, hi float32)
 
 //go:noescape
 func clipF32ToF32AVX512(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
@@ -665,6 +709,12 @@ func scaleAddF32AVX512(dst, dst2, x, x2, y, y2, scale, shift unsafe.Pointer, dst
 func scaleShiftAddF32AVX512(dst, dst2, x, x2, y, y2, scale, shift unsafe.Pointer, dstStep, xStep, yStep, pixels, channels int, lo, hi float32)
 
 //go:noescape
+func gatherF32AVX512(dst, x, x2 unsafe.Pointer, xStep, xRow, dstRow, rows, pixels, channels int)
+
+//go:noescape
+func scatterF32AVX512(dst, dst2, x, sums unsafe.Pointer, dstStep, dstRow, sumRow, rows, pixels, channels int)
+
+//go:noescape
 func sumF32AVX512(sum, x, x2 unsafe.Pointer, xStep, pixels, channels int)
 
 //go:noescape
@@ -690,6 +740,12 @@ func scaleAddBF16AVX512(dst, dst2, x, x2, y, y2, scale, shift unsafe.Pointer, ds
 
 //go:noescape
 func scaleShiftAddBF16AVX512(dst, dst2, x, x2, y, y2, scale, shift unsafe.Pointer, dstStep, xStep, yStep, pixels, channels int, lo, hi float32)
+
+//go:noescape
+func gatherBF16AVX512(dst, x, x2 unsafe.Pointer, xStep, xRow, dstRow, rows, pixels, channels int)
+
+//go:noescape
+func scatterBF16AVX512(dst, dst2, x, sums unsafe.Pointer, dstStep, dstRow, sumRow, rows, pixels, channels int)
 
 //go:noescape
 func sumBF16AVX512(sum, x, x2 unsafe.Pointer, xStep, pixels, channels int)
@@ -719,6 +775,12 @@ func scaleAddSplitAVX512(dst, dst2, x, x2, y, y2, scale, shift unsafe.Pointer, d
 func scaleShiftAddSplitAVX512(dst, dst2, x, x2, y, y2, scale, shift unsafe.Pointer, dstStep, xStep, yStep, pixels, channels int, lo, hi float32)
 
 //go:noescape
+func gatherSplitAVX512(dst, x, x2 unsafe.Pointer, xStep, xRow, dstRow, rows, pixels, channels int)
+
+//go:noescape
+func scatterSplitAVX512(dst, dst2, x, sums unsafe.Pointer, dstStep, dstRow, sumRow, rows, pixels, channels int)
+
+//go:noescape
 func sumSplitAVX512(sum, x, x2 unsafe.Pointer, xStep, pixels, channels int)
 
 //go:noescape
@@ -743,25 +805,25 @@ func interleave32AVX512(dst, x, y unsafe.Pointer, dstStep, xStep, yStep, pixels,
 func interleave16AVX512(dst, x, y unsafe.Pointer, dstStep, xStep, yStep, pixels, channels int)
 
 //go:noescape
-func depthwiseAnyAVX512(dst, x, weights, bias unsafe.Pointer, dstStep, xStep, rowStep, tapStep, kernelH, kernelW, pixels, channels int, lo, hi float32)
+func depthwiseAnyAVX512(dst, x, weights, bias unsafe.Pointer, dstStep, dstRow, xStep, rowStep, xRow, tapStep, kernelH, kernelW, rows, pixels, channels int, lo, hi float32)
 
 //go:noescape
-func depthwise3x3s1AVX512(dst, x, weights, bias unsafe.Pointer, dstStep, xStep, rowStep, pixels, channels int, lo, hi float32)
+func depthwise3x3s1AVX512(dst, x, weights, bias unsafe.Pointer, dstStep, dstRow, xStep, rowStep, xRow, rows, pixels, channels int, lo, hi float32)
 
 //go:noescape
-func depthwise3x3s2AVX512(dst, x, weights, bias unsafe.Pointer, dstStep, xStep, rowStep, pixels, channels int, lo, hi float32)
+func depthwise3x3s2AVX512(dst, x, weights, bias unsafe.Pointer, dstStep, dstRow, xStep, rowStep, xRow, rows, pixels, channels int, lo, hi float32)
 
 //go:noescape
-func depthwise5x5s1AVX512(dst, x, weights, bias unsafe.Pointer, dstStep, xStep, rowStep, pixels, channels int, lo, hi float32)
+func depthwise5x5s1AVX512(dst, x, weights, bias unsafe.Pointer, dstStep, dstRow, xStep, rowStep, xRow, rows, pixels, channels int, lo, hi float32)
 
 //go:noescape
-func depthwise5x5s2AVX512(dst, x, weights, bias unsafe.Pointer, dstStep, xStep, rowStep, pixels, channels int, lo, hi float32)
+func depthwise5x5s2AVX512(dst, x, weights, bias unsafe.Pointer, dstStep, dstRow, xStep, rowStep, xRow, rows, pixels, channels int, lo, hi float32)
 
 //go:noescape
-func depthwise7x7s1AVX512(dst, x, weights, bias unsafe.Pointer, dstStep, xStep, rowStep, pixels, channels int, lo, hi float32)
+func depthwise7x7s1AVX512(dst, x, weights, bias unsafe.Pointer, dstStep, dstRow, xStep, rowStep, xRow, rows, pixels, channels int, lo, hi float32)
 
 //go:noescape
-func depthwise7x7s2AVX512(dst, x, weights, bias unsafe.Pointer, dstStep, xStep, rowStep, pixels, channels int, lo, hi float32)
+func depthwise7x7s2AVX512(dst, x, weights, bias unsafe.Pointer, dstStep, dstRow, xStep, rowStep, xRow, rows, pixels, channels int, lo, hi float32)
 
 //go:noescape
 func clipF32ToBF16BF16(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
@@ -869,6 +931,9 @@ func scaleAddBF16BF16(dst, dst2, x, x2, y, y2, scale, shift unsafe.Pointer, dstS
 func scaleShiftAddBF16BF16(dst, dst2, x, x2, y, y2, scale, shift unsafe.Pointer, dstStep, xStep, yStep, pixels, channels int, lo, hi float32)
 
 //go:noescape
+func scatterBF16BF16(dst, dst2, x, sums unsafe.Pointer, dstStep, dstRow, sumRow, rows, pixels, channels int)
+
+//go:noescape
 func layerNormBF16BF16(dst, dst2, x, x2, gamma, beta unsafe.Pointer, dstStep, xStep, pixels, channels int, eps float32)
 
 //go:noescape
@@ -885,6 +950,9 @@ func scaleAddSplitBF16(dst, dst2, x, x2, y, y2, scale, shift unsafe.Pointer, dst
 
 //go:noescape
 func scaleShiftAddSplitBF16(dst, dst2, x, x2, y, y2, scale, shift unsafe.Pointer, dstStep, xStep, yStep, pixels, channels int, lo, hi float32)
+
+//go:noescape
+func scatterSplitBF16(dst, dst2, x, sums unsafe.Pointer, dstStep, dstRow, sumRow, rows, pixels, channels int)
 
 //go:noescape
 func layerNormSplitBF16(dst, dst2, x, x2, gamma, beta unsafe.Pointer, dstStep, xStep, pixels, channels int, eps float32)

@@ -17,6 +17,8 @@ var (
 	alongSumKernels     [levels]alongFunc
 	depthwiseKernels    [levels][depthwiseShapes]depthwiseFunc
 	depthwiseAnyKernels [levels]depthwiseAnyFunc
+	gatherKernels       [levels][3]gatherFunc
+	scatterKernels      [levels][3]scatterFunc
 	normKernels         [levels][3]normFunc
 	interleaveKernels   [levels][2]interleaveFunc
 	expKernels          [levels]unaryFunc

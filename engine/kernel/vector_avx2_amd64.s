@@ -5575,6 +5575,142 @@ done6:
 	VZEROUPPER
 	RET
 
+// func gatherF32AVX2(dst *byte, x *byte, x2 *byte, xStep int, xRow int, dstRow int, rows int, pixels int, channels int)
+// Requires: AVX
+TEXT ·gatherF32AVX2(SB), NOSPLIT, $0-72
+	MOVQ channels+64(FP), AX
+	CMPQ AX, $+8
+	JL   part1
+	MOVQ dst+0(FP), AX
+	MOVQ x+8(FP), CX
+
+loop3:
+	MOVQ AX, DX
+	MOVQ CX, BX
+	MOVQ pixels+56(FP), SI
+
+loop4:
+	VMOVUPS (BX), Y0
+	VMOVUPS Y0, (DX)
+	ADDQ    $+32, DX
+	MOVQ    xStep+24(FP), DI
+	LEAQ    (BX)(DI*4), BX
+	DECQ    SI
+	JNE     loop4
+	MOVQ    xRow+32(FP), DX
+	LEAQ    (CX)(DX*4), CX
+	MOVQ    dstRow+40(FP), DX
+	LEAQ    (AX)(DX*4), AX
+	DECQ    rows+48(FP)
+	JNE     loop3
+	JMP     done2
+
+part1:
+	LEAQ    masks<>+32(SB), CX
+	NEGQ    AX
+	VMOVUPS (CX)(AX*4), Y15
+	MOVQ    dst+0(FP), AX
+	MOVQ    x+8(FP), CX
+
+loop5:
+	MOVQ AX, DX
+	MOVQ CX, BX
+	MOVQ pixels+56(FP), SI
+
+loop6:
+	VMASKMOVPS (BX), Y15, Y0
+	VMOVUPS    Y0, (DX)
+	ADDQ       $+32, DX
+	MOVQ       xStep+24(FP), DI
+	LEAQ       (BX)(DI*4), BX
+	DECQ       SI
+	JNE        loop6
+	MOVQ       xRow+32(FP), DX
+	LEAQ       (CX)(DX*4), CX
+	MOVQ       dstRow+40(FP), DX
+	LEAQ       (AX)(DX*4), AX
+	DECQ       rows+48(FP)
+	JNE        loop5
+
+done2:
+	VZEROUPPER
+	RET
+
+// func scatterF32AVX2(dst *byte, dst2 *byte, x *byte, sums *byte, dstStep int, dstRow int, sumRow int, rows int, pixels int, channels int)
+// Requires: AVX
+TEXT ·scatterF32AVX2(SB), NOSPLIT, $0-80
+	MOVQ channels+72(FP), AX
+	CMPQ AX, $+8
+	JL   part1
+	MOVQ dst+0(FP), AX
+	MOVQ x+16(FP), CX
+	MOVQ sums+24(FP), DX
+
+loop3:
+	MOVQ   AX, BX
+	VXORPS Y0, Y0, Y0
+	MOVQ   pixels+64(FP), SI
+
+loop4:
+	VMOVUPS (CX), Y1
+	VADDPS  Y1, Y0, Y0
+	VMOVUPS Y1, (BX)
+	ADDQ    $+32, CX
+	MOVQ    dstStep+32(FP), DI
+	LEAQ    (BX)(DI*4), BX
+	DECQ    SI
+	JNE     loop4
+	TESTQ   DX, DX
+	JE      none5
+	VMOVUPS Y0, (DX)
+	MOVQ    sumRow+48(FP), BX
+	LEAQ    (DX)(BX*4), DX
+
+none5:
+	MOVQ dstRow+40(FP), BX
+	LEAQ (AX)(BX*4), AX
+	DECQ rows+56(FP)
+	JNE  loop3
+	JMP  done2
+
+part1:
+	LEAQ    masks<>+32(SB), CX
+	NEGQ    AX
+	VMOVUPS (CX)(AX*4), Y15
+	MOVQ    dst+0(FP), AX
+	MOVQ    x+16(FP), CX
+	MOVQ    sums+24(FP), DX
+
+loop6:
+	MOVQ   AX, BX
+	VXORPS Y0, Y0, Y0
+	MOVQ   pixels+64(FP), SI
+
+loop7:
+	VMOVUPS    (CX), Y1
+	VADDPS     Y1, Y0, Y0
+	VMASKMOVPS Y1, Y15, (BX)
+	ADDQ       $+32, CX
+	MOVQ       dstStep+32(FP), DI
+	LEAQ       (BX)(DI*4), BX
+	DECQ       SI
+	JNE        loop7
+	TESTQ      DX, DX
+	JE         none8
+	VMASKMOVPS Y0, Y15, (DX)
+	MOVQ       sumRow+48(FP), BX
+	LEAQ       (DX)(BX*4), DX
+
+none8:
+	MOVQ dstRow+40(FP), BX
+	LEAQ (AX)(BX*4), AX
+	DECQ rows+56(FP)
+	JNE  loop6
+
+done2:
+	VZEROUPPER
+	RET
+
 // func sumF32AVX2(sum *byte, x *byte, x2 *byte, xStep int, pixels int, channels int)
 // Requires: AVX
 TEXT ·sumF32AVX2(SB), NOSPLIT, $0-48
@@ -6542,6 +6678,187 @@ done4:
 	LEAQ (DX)(DI*2), DX
 	DECQ pixels+88(FP)
 	JNE  loop1
+	VZEROUPPER
+	RET
+
+// func gatherBF16AVX2(dst *byte, x *byte, x2 *byte, xStep int, xRow int, dstRow int, rows int, pixels int, channels int)
+// Requires: AVX, AVX2
+TEXT ·gatherBF16AVX2(SB), NOSPLIT, $64-72
+	MOVQ channels+64(FP), AX
+	CMPQ AX, $+8
+	JL   part1
+	MOVQ dst+0(FP), AX
+	MOVQ x+8(FP), CX
+
+loop3:
+	MOVQ AX, DX
+	MOVQ CX, BX
+	MOVQ pixels+56(FP), SI
+
+loop4:
+	VPMOVZXWD (BX), Y0
+	VPSLLD    $0x10, Y0, Y0
+	VMOVUPS   Y0, (DX)
+	ADDQ      $+32, DX
+	MOVQ      xStep+24(FP), DI
+	LEAQ      (BX)(DI*2), BX
+	DECQ      SI
+	JNE       loop4
+	MOVQ      xRow+32(FP), DX
+	LEAQ      (CX)(DX*2), CX
+	MOVQ      dstRow+40(FP), DX
+	LEAQ      (AX)(DX*4), AX
+	DECQ      rows+48(FP)
+	JNE       loop3
+	JMP       done2
+
+part1:
+	LEAQ    masks<>+32(SB), CX
+	MOVQ    AX, DX
+	NEGQ    DX
+	VMOVUPS (CX)(DX*4), Y15
+	MOVQ    dst+0(FP), CX
+	MOVQ    x+8(FP), DX
+
+loop5:
+	MOVQ CX, BX
+	MOVQ DX, SI
+	MOVQ pixels+56(FP), DI
+
+loop6:
+	XORQ R8, R8
+	MOVQ R8, (SP)
+	MOVQ R8, 8(SP)
+	XORQ R8, R8
+
+word7:
+	LEAQ      (SI), R9
+	MOVW      (R9)(R8*2), R9
+	MOVW      R9, (SP)(R8*2)
+	INCQ      R8
+	CMPQ      R8, AX
+	JL        word7
+	VPMOVZXWD (SP), Y0
+	VPSLLD    $0x10, Y0, Y0
+	VMOVUPS   Y0, (BX)
+	ADDQ      $+32, BX
+	MOVQ      xStep+24(FP), R8
+	LEAQ      (SI)(R8*2), SI
+	DECQ      DI
+	JNE       loop6
+	MOVQ      xRow+32(FP), BX
+	LEAQ      (DX)(BX*2), DX
+	MOVQ      dstRow+40(FP), BX
+	LEAQ      (CX)(BX*4), CX
+	DECQ      rows+48(FP)
+	JNE       loop5
+
+done2:
+	VZEROUPPER
+	RET
+
+// func scatterBF16AVX2(dst *byte, dst2 *byte, x *byte, sums *byte, dstStep int, dstRow int, sumRow int, rows int, pixels int, channels int)
+// Requires: AVX, AVX2
+TEXT ·scatterBF16AVX2(SB), NOSPLIT, $64-80
+	MOVQ channels+72(FP), AX
+	CMPQ AX, $+8
+	JL   part1
+	MOVQ dst+0(FP), AX
+	MOVQ x+16(FP), CX
+	MOVQ sums+24(FP), DX
+
+loop3:
+	MOVQ   AX, BX
+	VXORPS Y0, Y0, Y0
+	MOVQ   pixels+64(FP), SI
+
+loop4:
+	VMOVUPS   (CX), Y1
+	VADDPS    Y1, Y0, Y0
+	VPSRLD    $0x10, Y1, Y2
+	VPAND     consts<>+0(SB), Y2, Y2
+	VPADDD    Y1, Y2, Y2
+	VPADDD    consts<>+32(SB), Y2, Y2
+	VCMPPS    $0x03, Y1, Y1, Y3
+	VPOR      consts<>+64(SB), Y1, Y4
+	VBLENDVPS Y3, Y4, Y2, Y2
+	VPSRLD    $0x10, Y2, Y2
+	VPACKUSDW Y2, Y2, Y2
+	VPERMQ    $0x08, Y2, Y2
+	VMOVDQU   X2, (BX)
+	ADDQ      $+32, CX
+	MOVQ      dstStep+32(FP), DI
+	LEAQ      (BX)(DI*2), BX
+	DECQ      SI
+	JNE       loop4
+	TESTQ     DX, DX
+	JE        none5
+	VMOVUPS   Y0, (DX)
+	MOVQ      sumRow+48(FP), BX
+	LEAQ      (DX)(BX*4), DX
+
+none5:
+	MOVQ dstRow+40(FP), BX
+	LEAQ (AX)(BX*2), AX
+	DECQ rows+56(FP)
+	JNE  loop3
+	JMP  done2
+
+part1:
+	LEAQ    masks<>+32(SB), CX
+	MOVQ    AX, DX
+	NEGQ    DX
+	VMOVUPS (CX)(DX*4), Y15
+	MOVQ    dst+0(FP), CX
+	MOVQ    x+16(FP), DX
+	MOVQ    sums+24(FP), BX
+
+loop6:
+	MOVQ   CX, SI
+	VXORPS Y0, Y0, Y0
+	MOVQ   pixels+64(FP), DI
+
+loop7:
+	VMOVUPS   (DX), Y1
+	VADDPS    Y1, Y0, Y0
+	VPSRLD    $0x10, Y1, Y2
+	VPAND     consts<>+0(SB), Y2, Y2
+	VPADDD    Y1, Y2, Y2
+	VPADDD    consts<>+32(SB), Y2, Y2
+	VCMPPS    $0x03, Y1, Y1, Y3
+	VPOR      consts<>+64(SB), Y1, Y4
+	VBLENDVPS Y3, Y4, Y2, Y2
+	VPSRLD    $0x10, Y2, Y2
+	VPACKUSDW Y2, Y2, Y2
+	VPERMQ    $0x08, Y2, Y2
+	VMOVDQU   X2, (SP)
+	XORQ      R8, R8
+
+word8:
+	LEAQ       (SI), R10
+	MOVW       (SP)(R8*2), R9
+	MOVW       R9, (R10)(R8*2)
+	INCQ       R8
+	CMPQ       R8, AX
+	JL         word8
+	ADDQ       $+32, DX
+	MOVQ       dstStep+32(FP), R8
+	LEAQ       (SI)(R8*2), SI
+	DECQ       DI
+	JNE        loop7
+	TESTQ      BX, BX
+	JE         none9
+	VMASKMOVPS Y0, Y15, (BX)
+	MOVQ       sumRow+48(FP), SI
+	LEAQ       (BX)(SI*4), BX
+
+none9:
+	MOVQ dstRow+40(FP), SI
+	LEAQ (CX)(SI*2), CX
+	DECQ rows+56(FP)
+	JNE  loop6
+
+done2:
 	VZEROUPPER
 	RET
 
@@ -7996,6 +8313,262 @@ done4:
 	VZEROUPPER
 	RET
 
+// func gatherSplitAVX2(dst *byte, x *byte, x2 *byte, xStep int, xRow int, dstRow int, rows int, pixels int, channels int)
+// Requires: AVX, AVX2
+TEXT ·gatherSplitAVX2(SB), NOSPLIT, $64-72
+	MOVQ channels+64(FP), AX
+	CMPQ AX, $+8
+	JL   part1
+	MOVQ dst+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ x2+16(FP), DX
+
+loop3:
+	MOVQ AX, BX
+	MOVQ CX, SI
+	MOVQ DX, DI
+	MOVQ pixels+56(FP), R8
+
+loop4:
+	VPMOVZXWD (SI), Y0
+	VPSLLD    $0x10, Y0, Y0
+	VPMOVZXWD (DI), Y1
+	VPSLLD    $0x10, Y1, Y1
+	VADDPS    Y1, Y0, Y0
+	VMOVUPS   Y0, (BX)
+	ADDQ      $+32, BX
+	MOVQ      xStep+24(FP), R9
+	LEAQ      (SI)(R9*2), SI
+	LEAQ      (DI)(R9*2), DI
+	DECQ      R8
+	JNE       loop4
+	MOVQ      xRow+32(FP), BX
+	LEAQ      (CX)(BX*2), CX
+	LEAQ      (DX)(BX*2), DX
+	MOVQ      dstRow+40(FP), BX
+	LEAQ      (AX)(BX*4), AX
+	DECQ      rows+48(FP)
+	JNE       loop3
+	JMP       done2
+
+part1:
+	LEAQ    masks<>+32(SB), CX
+	MOVQ    AX, DX
+	NEGQ    DX
+	VMOVUPS (CX)(DX*4), Y15
+	MOVQ    dst+0(FP), CX
+	MOVQ    x+8(FP), DX
+	MOVQ    x2+16(FP), BX
+
+loop5:
+	MOVQ CX, SI
+	MOVQ DX, DI
+	MOVQ BX, R8
+	MOVQ pixels+56(FP), R9
+
+loop6:
+	XORQ R10, R10
+	MOVQ R10, (SP)
+	MOVQ R10, 8(SP)
+	XORQ R10, R10
+
+word7:
+	LEAQ      (DI), R11
+	MOVW      (R11)(R10*2), R11
+	MOVW      R11, (SP)(R10*2)
+	INCQ      R10
+	CMPQ      R10, AX
+	JL        word7
+	VPMOVZXWD (SP), Y0
+	VPSLLD    $0x10, Y0, Y0
+	XORQ      R10, R10
+	MOVQ      R10, (SP)
+	MOVQ      R10, 8(SP)
+	XORQ      R10, R10
+
+word8:
+	LEAQ      (R8), R11
+	MOVW      (R11)(R10*2), R11
+	MOVW      R11, (SP)(R10*2)
+	INCQ      R10
+	CMPQ      R10, AX
+	JL        word8
+	VPMOVZXWD (SP), Y1
+	VPSLLD    $0x10, Y1, Y1
+	VADDPS    Y1, Y0, Y0
+	VMOVUPS   Y0, (SI)
+	ADDQ      $+32, SI
+	MOVQ      xStep+24(FP), R10
+	LEAQ      (DI)(R10*2), DI
+	LEAQ      (R8)(R10*2), R8
+	DECQ      R9
+	JNE       loop6
+	MOVQ      xRow+32(FP), SI
+	LEAQ      (DX)(SI*2), DX
+	LEAQ      (BX)(SI*2), BX
+	MOVQ      dstRow+40(FP), SI
+	LEAQ      (CX)(SI*4), CX
+	DECQ      rows+48(FP)
+	JNE       loop5
+
+done2:
+	VZEROUPPER
+	RET
+
+// func scatterSplitAVX2(dst *byte, dst2 *byte, x *byte, sums *byte, dstStep int, dstRow int, sumRow int, rows int, pixels int, channels int)
+// Requires: AVX, AVX2
+TEXT ·scatterSplitAVX2(SB), NOSPLIT, $64-80
+	MOVQ channels+72(FP), AX
+	CMPQ AX, $+8
+	JL   part1
+	MOVQ dst+0(FP), AX
+	MOVQ dst2+8(FP), CX
+	MOVQ x+16(FP), DX
+	MOVQ sums+24(FP), BX
+
+loop3:
+	MOVQ   AX, SI
+	MOVQ   CX, DI
+	VXORPS Y0, Y0, Y0
+	MOVQ   pixels+64(FP), R8
+
+loop4:
+	VMOVUPS   (DX), Y1
+	VADDPS    Y1, Y0, Y0
+	VPSRLD    $0x10, Y1, Y3
+	VPAND     consts<>+0(SB), Y3, Y3
+	VPADDD    Y1, Y3, Y3
+	VPADDD    consts<>+32(SB), Y3, Y3
+	VCMPPS    $0x03, Y1, Y1, Y4
+	VPOR      consts<>+64(SB), Y1, Y5
+	VBLENDVPS Y4, Y5, Y3, Y3
+	VPAND     consts<>+96(SB), Y3, Y2
+	VPSRLD    $0x10, Y3, Y3
+	VPACKUSDW Y3, Y3, Y3
+	VPERMQ    $0x08, Y3, Y3
+	VMOVDQU   X3, (SI)
+	VSUBPS    Y2, Y1, Y1
+	VSUBPS    Y1, Y1, Y2
+	VCMPPS    $0x07, Y2, Y2, Y2
+	VANDPS    Y2, Y1, Y1
+	VPSRLD    $0x10, Y1, Y2
+	VPAND     consts<>+0(SB), Y2, Y2
+	VPADDD    Y1, Y2, Y2
+	VPADDD    consts<>+32(SB), Y2, Y2
+	VCMPPS    $0x03, Y1, Y1, Y3
+	VPOR      consts<>+64(SB), Y1, Y4
+	VBLENDVPS Y3, Y4, Y2, Y2
+	VPSRLD    $0x10, Y2, Y2
+	VPACKUSDW Y2, Y2, Y2
+	VPERMQ    $0x08, Y2, Y2
+	VMOVDQU   X2, (DI)
+	ADDQ      $+32, DX
+	MOVQ      dstStep+32(FP), R9
+	LEAQ      (SI)(R9*2), SI
+	LEAQ      (DI)(R9*2), DI
+	DECQ      R8
+	JNE       loop4
+	TESTQ     BX, BX
+	JE        none5
+	VMOVUPS   Y0, (BX)
+	MOVQ      sumRow+48(FP), SI
+	LEAQ      (BX)(SI*4), BX
+
+none5:
+	MOVQ dstRow+40(FP), SI
+	LEAQ (AX)(SI*2), AX
+	LEAQ (CX)(SI*2), CX
+	DECQ rows+56(FP)
+	JNE  loop3
+	JMP  done2
+
+part1:
+	LEAQ    masks<>+32(SB), CX
+	MOVQ    AX, DX
+	NEGQ    DX
+	VMOVUPS (CX)(DX*4), Y15
+	MOVQ    dst+0(FP), CX
+	MOVQ    dst2+8(FP), DX
+	MOVQ    x+16(FP), BX
+	MOVQ    sums+24(FP), SI
+
+loop6:
+	MOVQ   CX, DI
+	MOVQ   DX, R8
+	VXORPS Y0, Y0, Y0
+	MOVQ   pixels+64(FP), R9
+
+loop7:
+	VMOVUPS   (BX), Y1
+	VADDPS    Y1, Y0, Y0
+	VPSRLD    $0x10, Y1, Y3
+	VPAND     consts<>+0(SB), Y3, Y3
+	VPADDD    Y1, Y3, Y3
+	VPADDD    consts<>+32(SB), Y3, Y3
+	VCMPPS    $0x03, Y1, Y1, Y4
+	VPOR      consts<>+64(SB), Y1, Y5
+	VBLENDVPS Y4, Y5, Y3, Y3
+	VPAND     consts<>+96(SB), Y3, Y2
+	VPSRLD    $0x10, Y3, Y3
+	VPACKUSDW Y3, Y3, Y3
+	VPERMQ    $0x08, Y3, Y3
+	VMOVDQU   X3, (SP)
+	XORQ      R10, R10
+
+word8:
+	LEAQ      (DI), R12
+	MOVW      (SP)(R10*2), R11
+	MOVW      R11, (R12)(R10*2)
+	INCQ      R10
+	CMPQ      R10, AX
+	JL        word8
+	VSUBPS    Y2, Y1, Y1
+	VSUBPS    Y1, Y1, Y2
+	VCMPPS    $0x07, Y2, Y2, Y2
+	VANDPS    Y2, Y1, Y1
+	VPSRLD    $0x10, Y1, Y2
+	VPAND     consts<>+0(SB), Y2, Y2
+	VPADDD    Y1, Y2, Y2
+	VPADDD    consts<>+32(SB), Y2, Y2
+	VCMPPS    $0x03, Y1, Y1, Y3
+	VPOR      consts<>+64(SB), Y1, Y4
+	VBLENDVPS Y3, Y4, Y2, Y2
+	VPSRLD    $0x10, Y2, Y2
+	VPACKUSDW Y2, Y2, Y2
+	VPERMQ    $0x08, Y2, Y2
+	VMOVDQU   X2, (SP)
+	XORQ      R10, R10
+
+word9:
+	LEAQ       (R8), R12
+	MOVW       (SP)(R10*2), R11
+	MOVW       R11, (R12)(R10*2)
+	INCQ       R10
+	CMPQ       R10, AX
+	JL         word9
+	ADDQ       $+32, BX
+	MOVQ       dstStep+32(FP), R10
+	LEAQ       (DI)(R10*2), DI
+	LEAQ       (R8)(R10*2), R8
+	DECQ       R9
+	JNE        loop7
+	TESTQ      SI, SI
+	JE         none10
+	VMASKMOVPS Y0, Y15, (SI)
+	MOVQ       sumRow+48(FP), DI
+	LEAQ       (SI)(DI*4), SI
+
+none10:
+	MOVQ dstRow+40(FP), DI
+	LEAQ (CX)(DI*2), CX
+	LEAQ (DX)(DI*2), DX
+	DECQ rows+56(FP)
+	JNE  loop6
+
+done2:
+	VZEROUPPER
+	RET
+
 // func sumSplitAVX2(sum *byte, x *byte, x2 *byte, xStep int, pixels int, channels int)
 // Requires: AVX, AVX2
 TEXT ·sumSplitAVX2(SB), NOSPLIT, $64-48
@@ -9105,27 +9678,37 @@ done4:
 	VZEROUPPER
 	RET
 
-// func depthwiseAnyAVX2(dst *byte, x *byte, weights *byte, bias *byte, dstStep int, xStep int, rowStep int, tapStep int, kernelH int, kernelW int, pixels int, channels int, lo float32, hi float32)
+// func depthwiseAnyAVX2(dst *byte, x *byte, weights *byte, bias *byte, dstStep int, dstRow int, xStep int, rowStep int, xRow int, tapStep int, kernelH int, kernelW int, rows int, pixels int, channels int, lo float32, hi float32)
 // Requires: AVX, FMA3
-TEXT ·depthwiseAnyAVX2(SB), NOSPLIT, $0-104
-	SHLQ $0x02, xStep+40(FP)
-	SHLQ $0x02, rowStep+48(FP)
-	SHLQ $0x02, tapStep+56(FP)
+TEXT ·depthwiseAnyAVX2(SB), NOSPLIT, $24-128
+	SHLQ $0x02, xStep+48(FP)
+	SHLQ $0x02, rowStep+56(FP)
+	SHLQ $0x02, tapStep+72(FP)
 	SHLQ $0x02, dstStep+32(FP)
-	MOVQ xStep+40(FP), AX
-	MOVQ tapStep+56(FP), CX
+	MOVQ xStep+48(FP), AX
+	MOVQ tapStep+72(FP), CX
 	LEAQ (AX)(AX*2), DX
+	SHLQ $0x02, dstRow+40(FP)
+	SHLQ $0x02, xRow+64(FP)
 
 block1:
-	CMPQ channels+88(FP), $+8
+	CMPQ channels+112(FP), $+8
 	JL   rest2
+	MOVQ rows+96(FP), BX
+	MOVQ BX, (SP)
 	MOVQ x+8(FP), BX
-	MOVQ dst+0(FP), SI
-	MOVQ pixels+80(FP), DI
+	MOVQ BX, 8(SP)
+	MOVQ dst+0(FP), BX
+	MOVQ BX, 16(SP)
 
-tile4:
+loop4:
+	MOVQ 8(SP), BX
+	MOVQ 16(SP), SI
+	MOVQ pixels+104(FP), DI
+
+tile5:
 	CMPQ    DI, $+4
-	JL      narrower5
+	JL      narrower6
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Y0
 	VMOVAPS Y0, Y1
@@ -9133,13 +9716,13 @@ tile4:
 	VMOVAPS Y0, Y3
 	MOVQ    weights+16(FP), R8
 	MOVQ    BX, R9
-	MOVQ    kernelH+64(FP), R10
-
-loop6:
-	MOVQ kernelW+72(FP), R12
-	MOVQ R9, R11
+	MOVQ    kernelH+80(FP), R10
 
 loop7:
+	MOVQ kernelW+88(FP), R12
+	MOVQ R9, R11
+
+loop8:
 	VMOVUPS      (R8), Y4
 	ADDQ         $+32, R8
 	VFMADD231PS  (R11), Y4, Y0
@@ -9148,12 +9731,12 @@ loop7:
 	VFMADD231PS  (R11)(DX*1), Y4, Y3
 	ADDQ         CX, R11
 	DECQ         R12
-	JNE          loop7
-	ADDQ         rowStep+48(FP), R9
+	JNE          loop8
+	ADDQ         rowStep+56(FP), R9
 	DECQ         R10
-	JNE          loop6
-	VBROADCASTSS lo+96(FP), Y4
-	VBROADCASTSS hi+100(FP), Y5
+	JNE          loop7
+	VBROADCASTSS lo+120(FP), Y4
+	VBROADCASTSS hi+124(FP), Y5
 	VMAXPS       Y0, Y4, Y0
 	VMINPS       Y0, Y5, Y0
 	VMOVUPS      Y0, (SI)
@@ -9175,67 +9758,81 @@ loop7:
 	ADDQ         dstStep+32(FP), SI
 	ADDQ         AX, BX
 	SUBQ         $+4, DI
-	JMP          tile4
+	JMP          tile5
 
-narrower5:
-tile8:
+narrower6:
+tile9:
 	CMPQ    DI, $+1
-	JL      narrower9
+	JL      narrower10
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Y0
 	MOVQ    weights+16(FP), R8
 	MOVQ    BX, R9
-	MOVQ    kernelH+64(FP), R10
-
-loop10:
-	MOVQ kernelW+72(FP), R12
-	MOVQ R9, R11
+	MOVQ    kernelH+80(FP), R10
 
 loop11:
+	MOVQ kernelW+88(FP), R12
+	MOVQ R9, R11
+
+loop12:
 	VMOVUPS      (R8), Y1
 	ADDQ         $+32, R8
 	VFMADD231PS  (R11), Y1, Y0
 	ADDQ         CX, R11
 	DECQ         R12
-	JNE          loop11
-	ADDQ         rowStep+48(FP), R9
+	JNE          loop12
+	ADDQ         rowStep+56(FP), R9
 	DECQ         R10
-	JNE          loop10
-	VBROADCASTSS lo+96(FP), Y1
-	VBROADCASTSS hi+100(FP), Y2
+	JNE          loop11
+	VBROADCASTSS lo+120(FP), Y1
+	VBROADCASTSS hi+124(FP), Y2
 	VMAXPS       Y0, Y1, Y0
 	VMINPS       Y0, Y2, Y0
 	VMOVUPS      Y0, (SI)
 	ADDQ         dstStep+32(FP), SI
 	ADDQ         AX, BX
 	SUBQ         $+1, DI
-	JMP          tile8
+	JMP          tile9
 
-narrower9:
-	MOVQ   kernelH+64(FP), BX
-	IMULQ  kernelW+72(FP), BX
-	IMUL3Q $+32, BX, BX
-	ADDQ   BX, weights+16(FP)
+narrower10:
+	MOVQ   xRow+64(FP), BX
+	ADDQ   BX, 8(SP)
+	MOVQ   dstRow+40(FP), BX
+	ADDQ   BX, 16(SP)
+	DECQ   (SP)
+	JNE    loop4
 	ADDQ   $+32, x+8(FP)
 	ADDQ   $+32, dst+0(FP)
 	ADDQ   $+32, bias+24(FP)
-	SUBQ   $+8, channels+88(FP)
+	MOVQ   kernelH+80(FP), BX
+	IMULQ  kernelW+88(FP), BX
+	IMUL3Q $+32, BX, BX
+	ADDQ   BX, weights+16(FP)
+	SUBQ   $+8, channels+112(FP)
 	JMP    block1
 
 rest2:
-	MOVQ    channels+88(FP), BX
+	MOVQ    channels+112(FP), BX
 	TESTQ   BX, BX
 	JE      done3
 	LEAQ    masks<>+32(SB), SI
 	NEGQ    BX
 	VMOVUPS (SI)(BX*4), Y15
+	MOVQ    rows+96(FP), BX
+	MOVQ    BX, (SP)
 	MOVQ    x+8(FP), BX
-	MOVQ    dst+0(FP), SI
-	MOVQ    pixels+80(FP), DI
+	MOVQ    BX, 8(SP)
+	MOVQ    dst+0(FP), BX
+	MOVQ    BX, 16(SP)
 
-tile12:
+loop13:
+	MOVQ 8(SP), BX
+	MOVQ 16(SP), SI
+	MOVQ pixels+104(FP), DI
+
+tile14:
 	CMPQ    DI, $+4
-	JL      narrower13
+	JL      narrower15
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Y0
 	VMOVAPS Y0, Y1
@@ -9243,13 +9840,13 @@ tile12:
 	VMOVAPS Y0, Y3
 	MOVQ    weights+16(FP), R8
 	MOVQ    BX, R9
-	MOVQ    kernelH+64(FP), R10
+	MOVQ    kernelH+80(FP), R10
 
-loop14:
-	MOVQ kernelW+72(FP), R12
+loop16:
+	MOVQ kernelW+88(FP), R12
 	MOVQ R9, R11
 
-loop15:
+loop17:
 	VMOVUPS      (R8), Y4
 	ADDQ         $+32, R8
 	VMASKMOVPS   (R11), Y15, Y5
@@ -9262,12 +9859,12 @@ loop15:
 	VFMADD231PS  Y4, Y5, Y3
 	ADDQ         CX, R11
 	DECQ         R12
-	JNE          loop15
-	ADDQ         rowStep+48(FP), R9
+	JNE          loop17
+	ADDQ         rowStep+56(FP), R9
 	DECQ         R10
-	JNE          loop14
-	VBROADCASTSS lo+96(FP), Y4
-	VBROADCASTSS hi+100(FP), Y5
+	JNE          loop16
+	VBROADCASTSS lo+120(FP), Y4
+	VBROADCASTSS hi+124(FP), Y5
 	VMAXPS       Y0, Y4, Y0
 	VMINPS       Y0, Y5, Y0
 	VMASKMOVPS   Y0, Y15, (SI)
@@ -9289,75 +9886,91 @@ loop15:
 	ADDQ         dstStep+32(FP), SI
 	ADDQ         AX, BX
 	SUBQ         $+4, DI
-	JMP          tile12
+	JMP          tile14
 
-narrower13:
-tile16:
+narrower15:
+tile18:
 	CMPQ    DI, $+1
-	JL      narrower17
-	MOVQ    bias+24(FP), DX
-	VMOVUPS (DX), Y0
-	MOVQ    weights+16(FP), DX
-	MOVQ    BX, R8
-	MOVQ    kernelH+64(FP), R9
+	JL      narrower19
+	MOVQ    bias+24(FP), R8
+	VMOVUPS (R8), Y0
+	MOVQ    weights+16(FP), R8
+	MOVQ    BX, R9
+	MOVQ    kernelH+80(FP), R10
 
-loop18:
-	MOVQ kernelW+72(FP), R11
-	MOVQ R8, R10
+loop20:
+	MOVQ kernelW+88(FP), R12
+	MOVQ R9, R11
 
-loop19:
-	VMOVUPS      (DX), Y1
-	ADDQ         $+32, DX
-	VMASKMOVPS   (R10), Y15, Y2
+loop21:
+	VMOVUPS      (R8), Y1
+	ADDQ         $+32, R8
+	VMASKMOVPS   (R11), Y15, Y2
 	VFMADD231PS  Y1, Y2, Y0
-	ADDQ         CX, R10
-	DECQ         R11
-	JNE          loop19
-	ADDQ         rowStep+48(FP), R8
-	DECQ         R9
-	JNE          loop18
-	VBROADCASTSS lo+96(FP), Y1
-	VBROADCASTSS hi+100(FP), Y2
+	ADDQ         CX, R11
+	DECQ         R12
+	JNE          loop21
+	ADDQ         rowStep+56(FP), R9
+	DECQ         R10
+	JNE          loop20
+	VBROADCASTSS lo+120(FP), Y1
+	VBROADCASTSS hi+124(FP), Y2
 	VMAXPS       Y0, Y1, Y0
 	VMINPS       Y0, Y2, Y0
 	VMASKMOVPS   Y0, Y15, (SI)
 	ADDQ         dstStep+32(FP), SI
 	ADDQ         AX, BX
 	SUBQ         $+1, DI
-	JMP          tile16
+	JMP          tile18
 
-narrower17:
-	MOVQ   kernelH+64(FP), AX
-	IMULQ  kernelW+72(FP), AX
-	IMUL3Q $+32, AX, AX
-	ADDQ   AX, weights+16(FP)
+narrower19:
+	MOVQ   xRow+64(FP), BX
+	ADDQ   BX, 8(SP)
+	MOVQ   dstRow+40(FP), BX
+	ADDQ   BX, 16(SP)
+	DECQ   (SP)
+	JNE    loop13
 	ADDQ   $+32, x+8(FP)
 	ADDQ   $+32, dst+0(FP)
 	ADDQ   $+32, bias+24(FP)
+	MOVQ   kernelH+80(FP), AX
+	IMULQ  kernelW+88(FP), AX
+	IMUL3Q $+32, AX, AX
+	ADDQ   AX, weights+16(FP)
 
 done3:
 	VZEROUPPER
 	RET
 
-// func depthwise3x3s1AVX2(dst *byte, x *byte, weights *byte, bias *byte, dstStep int, xStep int, rowStep int, pixels int, channels int, lo float32, hi float32)
+// func depthwise3x3s1AVX2(dst *byte, x *byte, weights *byte, bias *byte, dstStep int, dstRow int, xStep int, rowStep int, xRow int, rows int, pixels int, channels int, lo float32, hi float32)
 // Requires: AVX, FMA3
-TEXT ·depthwise3x3s1AVX2(SB), NOSPLIT, $0-80
-	MOVQ rowStep+48(FP), AX
-	MOVQ xStep+40(FP), CX
+TEXT ·depthwise3x3s1AVX2(SB), NOSPLIT, $24-104
+	MOVQ rowStep+56(FP), AX
+	MOVQ xStep+48(FP), CX
 	SHLQ $0x02, AX
 	SHLQ $0x02, CX
 	LEAQ (CX)(CX*2), DX
+	SHLQ $0x02, dstRow+40(FP)
+	SHLQ $0x02, xRow+64(FP)
 
 block1:
-	CMPQ channels+64(FP), $+8
+	CMPQ channels+88(FP), $+8
 	JL   rest2
+	MOVQ rows+72(FP), BX
+	MOVQ BX, (SP)
 	MOVQ x+8(FP), BX
-	MOVQ dst+0(FP), SI
-	MOVQ pixels+56(FP), DI
+	MOVQ BX, 8(SP)
+	MOVQ dst+0(FP), BX
+	MOVQ BX, 16(SP)
 
-tile4:
+loop4:
+	MOVQ 8(SP), BX
+	MOVQ 16(SP), SI
+	MOVQ pixels+80(FP), DI
+
+tile5:
 	CMPQ    DI, $+7
-	JL      narrower5
+	JL      narrower6
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Y0
 	VMOVAPS Y0, Y1
@@ -9370,7 +9983,7 @@ tile4:
 	MOVQ    BX, R9
 	MOVQ    $+3, R11
 
-loop6:
+loop7:
 	VMOVUPS      (R8), Y7
 	VMOVUPS      32(R8), Y8
 	VMOVUPS      64(R8), Y9
@@ -9410,9 +10023,9 @@ loop6:
 	VMOVUPS      (R10), Y10
 	VFMADD231PS  Y9, Y10, Y6
 	DECQ         R11
-	JNE          loop6
-	VBROADCASTSS lo+72(FP), Y7
-	VBROADCASTSS hi+76(FP), Y8
+	JNE          loop7
+	VBROADCASTSS lo+96(FP), Y7
+	VBROADCASTSS hi+100(FP), Y8
 	MOVQ         dstStep+32(FP), R8
 	SHLQ         $0x02, R8
 	LEAQ         (R8)(R8*2), R9
@@ -9444,11 +10057,11 @@ loop6:
 	IMUL3Q       $+7, CX, R8
 	ADDQ         R8, BX
 	SUBQ         $+7, DI
-	JMP          tile4
+	JMP          tile5
 
-narrower5:
+narrower6:
 	CMPQ    DI, $+4
-	JL      narrower8
+	JL      narrower9
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Y0
 	VMOVAPS Y0, Y1
@@ -9458,7 +10071,7 @@ narrower5:
 	MOVQ    BX, R9
 	MOVQ    $+3, R11
 
-loop9:
+loop10:
 	VMOVUPS      (R8), Y4
 	VMOVUPS      32(R8), Y5
 	VMOVUPS      64(R8), Y6
@@ -9485,9 +10098,9 @@ loop9:
 	VMOVUPS      (R10)(CX*1), Y7
 	VFMADD231PS  Y6, Y7, Y3
 	DECQ         R11
-	JNE          loop9
-	VBROADCASTSS lo+72(FP), Y4
-	VBROADCASTSS hi+76(FP), Y5
+	JNE          loop10
+	VBROADCASTSS lo+96(FP), Y4
+	VBROADCASTSS hi+100(FP), Y5
 	MOVQ         dstStep+32(FP), R8
 	SHLQ         $0x02, R8
 	LEAQ         (R8)(R8*2), R9
@@ -9511,9 +10124,9 @@ loop9:
 	ADDQ         R8, BX
 	SUBQ         $+4, DI
 
-narrower8:
+narrower9:
 	CMPQ    DI, $+2
-	JL      narrower11
+	JL      narrower12
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Y0
 	VMOVAPS Y0, Y1
@@ -9521,7 +10134,7 @@ narrower8:
 	MOVQ    BX, R9
 	MOVQ    $+3, R11
 
-loop12:
+loop13:
 	VMOVUPS      (R8), Y2
 	VMOVUPS      32(R8), Y3
 	VMOVUPS      64(R8), Y4
@@ -9539,9 +10152,9 @@ loop12:
 	VMOVUPS      (R10)(DX*1), Y5
 	VFMADD231PS  Y4, Y5, Y1
 	DECQ         R11
-	JNE          loop12
-	VBROADCASTSS lo+72(FP), Y2
-	VBROADCASTSS hi+76(FP), Y3
+	JNE          loop13
+	VBROADCASTSS lo+96(FP), Y2
+	VBROADCASTSS hi+100(FP), Y3
 	MOVQ         dstStep+32(FP), R8
 	SHLQ         $0x02, R8
 	LEAQ         (R8)(R8*2), R9
@@ -9557,17 +10170,17 @@ loop12:
 	ADDQ         R8, BX
 	SUBQ         $+2, DI
 
-narrower11:
-tile13:
+narrower12:
+tile14:
 	CMPQ    DI, $+1
-	JL      narrower14
+	JL      narrower15
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Y0
 	MOVQ    weights+16(FP), R8
 	MOVQ    BX, R9
 	MOVQ    $+3, R11
 
-loop15:
+loop16:
 	VMOVUPS      (R8), Y1
 	VMOVUPS      32(R8), Y2
 	VMOVUPS      64(R8), Y3
@@ -9581,9 +10194,9 @@ loop15:
 	VMOVUPS      (R10)(CX*2), Y4
 	VFMADD231PS  Y3, Y4, Y0
 	DECQ         R11
-	JNE          loop15
-	VBROADCASTSS lo+72(FP), Y1
-	VBROADCASTSS hi+76(FP), Y2
+	JNE          loop16
+	VBROADCASTSS lo+96(FP), Y1
+	VBROADCASTSS hi+100(FP), Y2
 	MOVQ         dstStep+32(FP), R8
 	SHLQ         $0x02, R8
 	LEAQ         (R8)(R8*2), R9
@@ -9594,30 +10207,44 @@ loop15:
 	IMUL3Q       $+1, CX, R8
 	ADDQ         R8, BX
 	SUBQ         $+1, DI
-	JMP          tile13
+	JMP          tile14
 
-narrower14:
+narrower15:
+	MOVQ xRow+64(FP), BX
+	ADDQ BX, 8(SP)
+	MOVQ dstRow+40(FP), BX
+	ADDQ BX, 16(SP)
+	DECQ (SP)
+	JNE  loop4
 	ADDQ $+32, x+8(FP)
 	ADDQ $+32, dst+0(FP)
 	ADDQ $+32, bias+24(FP)
 	ADDQ $+288, weights+16(FP)
-	SUBQ $+8, channels+64(FP)
+	SUBQ $+8, channels+88(FP)
 	JMP  block1
 
 rest2:
-	MOVQ    channels+64(FP), BX
+	MOVQ    channels+88(FP), BX
 	TESTQ   BX, BX
 	JE      done3
 	LEAQ    masks<>+32(SB), SI
 	NEGQ    BX
 	VMOVUPS (SI)(BX*4), Y15
+	MOVQ    rows+72(FP), BX
+	MOVQ    BX, (SP)
 	MOVQ    x+8(FP), BX
-	MOVQ    dst+0(FP), SI
-	MOVQ    pixels+56(FP), DI
+	MOVQ    BX, 8(SP)
+	MOVQ    dst+0(FP), BX
+	MOVQ    BX, 16(SP)
 
-tile16:
+loop17:
+	MOVQ 8(SP), BX
+	MOVQ 16(SP), SI
+	MOVQ pixels+80(FP), DI
+
+tile18:
 	CMPQ    DI, $+7
-	JL      narrower17
+	JL      narrower19
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Y0
 	VMOVAPS Y0, Y1
@@ -9630,7 +10257,7 @@ tile16:
 	MOVQ    BX, R9
 	MOVQ    $+3, R11
 
-loop18:
+loop20:
 	VMOVUPS      (R8), Y7
 	VMOVUPS      32(R8), Y8
 	VMOVUPS      64(R8), Y9
@@ -9670,9 +10297,9 @@ loop18:
 	VMASKMOVPS   (R10), Y15, Y10
 	VFMADD231PS  Y9, Y10, Y6
 	DECQ         R11
-	JNE          loop18
-	VBROADCASTSS lo+72(FP), Y7
-	VBROADCASTSS hi+76(FP), Y8
+	JNE          loop20
+	VBROADCASTSS lo+96(FP), Y7
+	VBROADCASTSS hi+100(FP), Y8
 	MOVQ         dstStep+32(FP), R8
 	SHLQ         $0x02, R8
 	LEAQ         (R8)(R8*2), R9
@@ -9704,11 +10331,11 @@ loop18:
 	IMUL3Q       $+7, CX, R8
 	ADDQ         R8, BX
 	SUBQ         $+7, DI
-	JMP          tile16
+	JMP          tile18
 
-narrower17:
+narrower19:
 	CMPQ    DI, $+4
-	JL      narrower20
+	JL      narrower22
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Y0
 	VMOVAPS Y0, Y1
@@ -9718,7 +10345,7 @@ narrower17:
 	MOVQ    BX, R9
 	MOVQ    $+3, R11
 
-loop21:
+loop23:
 	VMOVUPS      (R8), Y4
 	VMOVUPS      32(R8), Y5
 	VMOVUPS      64(R8), Y6
@@ -9745,9 +10372,9 @@ loop21:
 	VMASKMOVPS   (R10)(CX*1), Y15, Y7
 	VFMADD231PS  Y6, Y7, Y3
 	DECQ         R11
-	JNE          loop21
-	VBROADCASTSS lo+72(FP), Y4
-	VBROADCASTSS hi+76(FP), Y5
+	JNE          loop23
+	VBROADCASTSS lo+96(FP), Y4
+	VBROADCASTSS hi+100(FP), Y5
 	MOVQ         dstStep+32(FP), R8
 	SHLQ         $0x02, R8
 	LEAQ         (R8)(R8*2), R9
@@ -9771,9 +10398,9 @@ loop21:
 	ADDQ         R8, BX
 	SUBQ         $+4, DI
 
-narrower20:
+narrower22:
 	CMPQ    DI, $+2
-	JL      narrower23
+	JL      narrower25
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Y0
 	VMOVAPS Y0, Y1
@@ -9781,7 +10408,7 @@ narrower20:
 	MOVQ    BX, R9
 	MOVQ    $+3, R11
 
-loop24:
+loop26:
 	VMOVUPS      (R8), Y2
 	VMOVUPS      32(R8), Y3
 	VMOVUPS      64(R8), Y4
@@ -9799,64 +10426,70 @@ loop24:
 	VMASKMOVPS   (R10)(DX*1), Y15, Y5
 	VFMADD231PS  Y4, Y5, Y1
 	DECQ         R11
-	JNE          loop24
-	VBROADCASTSS lo+72(FP), Y2
-	VBROADCASTSS hi+76(FP), Y3
-	MOVQ         dstStep+32(FP), DX
-	SHLQ         $0x02, DX
-	LEAQ         (DX)(DX*2), R8
+	JNE          loop26
+	VBROADCASTSS lo+96(FP), Y2
+	VBROADCASTSS hi+100(FP), Y3
+	MOVQ         dstStep+32(FP), R8
+	SHLQ         $0x02, R8
+	LEAQ         (R8)(R8*2), R9
 	VMAXPS       Y0, Y2, Y0
 	VMINPS       Y0, Y3, Y0
 	VMASKMOVPS   Y0, Y15, (SI)
 	VMAXPS       Y1, Y2, Y1
 	VMINPS       Y1, Y3, Y1
-	VMASKMOVPS   Y1, Y15, (SI)(DX*1)
-	ADDQ         DX, SI
-	ADDQ         DX, SI
-	IMUL3Q       $+2, CX, DX
-	ADDQ         DX, BX
+	VMASKMOVPS   Y1, Y15, (SI)(R8*1)
+	ADDQ         R8, SI
+	ADDQ         R8, SI
+	IMUL3Q       $+2, CX, R8
+	ADDQ         R8, BX
 	SUBQ         $+2, DI
 
-narrower23:
-tile25:
+narrower25:
+tile27:
 	CMPQ    DI, $+1
-	JL      narrower26
-	MOVQ    bias+24(FP), DX
-	VMOVUPS (DX), Y0
-	MOVQ    weights+16(FP), DX
-	MOVQ    BX, R8
-	MOVQ    $+3, R10
+	JL      narrower28
+	MOVQ    bias+24(FP), R8
+	VMOVUPS (R8), Y0
+	MOVQ    weights+16(FP), R8
+	MOVQ    BX, R9
+	MOVQ    $+3, R11
 
-loop27:
-	VMOVUPS      (DX), Y1
-	VMOVUPS      32(DX), Y2
-	VMOVUPS      64(DX), Y3
-	ADDQ         $+96, DX
-	MOVQ         R8, R9
-	ADDQ         AX, R8
-	VMASKMOVPS   (R9), Y15, Y4
+loop29:
+	VMOVUPS      (R8), Y1
+	VMOVUPS      32(R8), Y2
+	VMOVUPS      64(R8), Y3
+	ADDQ         $+96, R8
+	MOVQ         R9, R10
+	ADDQ         AX, R9
+	VMASKMOVPS   (R10), Y15, Y4
 	VFMADD231PS  Y1, Y4, Y0
-	VMASKMOVPS   (R9)(CX*1), Y15, Y4
+	VMASKMOVPS   (R10)(CX*1), Y15, Y4
 	VFMADD231PS  Y2, Y4, Y0
-	VMASKMOVPS   (R9)(CX*2), Y15, Y4
+	VMASKMOVPS   (R10)(CX*2), Y15, Y4
 	VFMADD231PS  Y3, Y4, Y0
-	DECQ         R10
-	JNE          loop27
-	VBROADCASTSS lo+72(FP), Y1
-	VBROADCASTSS hi+76(FP), Y2
-	MOVQ         dstStep+32(FP), DX
-	SHLQ         $0x02, DX
-	LEAQ         (DX)(DX*2), R8
+	DECQ         R11
+	JNE          loop29
+	VBROADCASTSS lo+96(FP), Y1
+	VBROADCASTSS hi+100(FP), Y2
+	MOVQ         dstStep+32(FP), R8
+	SHLQ         $0x02, R8
+	LEAQ         (R8)(R8*2), R9
 	VMAXPS       Y0, Y1, Y0
 	VMINPS       Y0, Y2, Y0
 	VMASKMOVPS   Y0, Y15, (SI)
-	ADDQ         DX, SI
-	IMUL3Q       $+1, CX, DX
-	ADDQ         DX, BX
+	ADDQ         R8, SI
+	IMUL3Q       $+1, CX, R8
+	ADDQ         R8, BX
 	SUBQ         $+1, DI
-	JMP          tile25
+	JMP          tile27
 
-narrower26:
+narrower28:
+	MOVQ xRow+64(FP), BX
+	ADDQ BX, 8(SP)
+	MOVQ dstRow+40(FP), BX
+	ADDQ BX, 16(SP)
+	DECQ (SP)
+	JNE  loop17
 	ADDQ $+32, x+8(FP)
 	ADDQ $+32, dst+0(FP)
 	ADDQ $+32, bias+24(FP)
@@ -9866,25 +10499,35 @@ done3:
 	VZEROUPPER
 	RET
 
-// func depthwise3x3s2AVX2(dst *byte, x *byte, weights *byte, bias *byte, dstStep int, xStep int, rowStep int, pixels int, channels int, lo float32, hi float32)
+// func depthwise3x3s2AVX2(dst *byte, x *byte, weights *byte, bias *byte, dstStep int, dstRow int, xStep int, rowStep int, xRow int, rows int, pixels int, channels int, lo float32, hi float32)
 // Requires: AVX, FMA3
-TEXT ·depthwise3x3s2AVX2(SB), NOSPLIT, $0-80
-	MOVQ rowStep+48(FP), AX
-	MOVQ xStep+40(FP), CX
+TEXT ·depthwise3x3s2AVX2(SB), NOSPLIT, $24-104
+	MOVQ rowStep+56(FP), AX
+	MOVQ xStep+48(FP), CX
 	SHLQ $0x02, AX
 	SHLQ $0x02, CX
 	LEAQ (CX)(CX*2), DX
+	SHLQ $0x02, dstRow+40(FP)
+	SHLQ $0x02, xRow+64(FP)
 
 block1:
-	CMPQ channels+64(FP), $+8
+	CMPQ channels+88(FP), $+8
 	JL   rest2
+	MOVQ rows+72(FP), BX
+	MOVQ BX, (SP)
 	MOVQ x+8(FP), BX
-	MOVQ dst+0(FP), SI
-	MOVQ pixels+56(FP), DI
+	MOVQ BX, 8(SP)
+	MOVQ dst+0(FP), BX
+	MOVQ BX, 16(SP)
 
-tile4:
+loop4:
+	MOVQ 8(SP), BX
+	MOVQ 16(SP), SI
+	MOVQ pixels+80(FP), DI
+
+tile5:
 	CMPQ    DI, $+7
-	JL      narrower5
+	JL      narrower6
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Y0
 	VMOVAPS Y0, Y1
@@ -9897,7 +10540,7 @@ tile4:
 	MOVQ    BX, R9
 	MOVQ    $+3, R11
 
-loop6:
+loop7:
 	VMOVUPS      (R8), Y7
 	VMOVUPS      32(R8), Y8
 	VMOVUPS      64(R8), Y9
@@ -9944,9 +10587,9 @@ loop6:
 	VMOVUPS      (R10)(CX*2), Y10
 	VFMADD231PS  Y9, Y10, Y6
 	DECQ         R11
-	JNE          loop6
-	VBROADCASTSS lo+72(FP), Y7
-	VBROADCASTSS hi+76(FP), Y8
+	JNE          loop7
+	VBROADCASTSS lo+96(FP), Y7
+	VBROADCASTSS hi+100(FP), Y8
 	MOVQ         dstStep+32(FP), R8
 	SHLQ         $0x02, R8
 	LEAQ         (R8)(R8*2), R9
@@ -9978,11 +10621,11 @@ loop6:
 	IMUL3Q       $+14, CX, R8
 	ADDQ         R8, BX
 	SUBQ         $+7, DI
-	JMP          tile4
+	JMP          tile5
 
-narrower5:
+narrower6:
 	CMPQ    DI, $+4
-	JL      narrower8
+	JL      narrower9
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Y0
 	VMOVAPS Y0, Y1
@@ -9992,7 +10635,7 @@ narrower5:
 	MOVQ    BX, R9
 	MOVQ    $+3, R11
 
-loop9:
+loop10:
 	VMOVUPS      (R8), Y4
 	VMOVUPS      32(R8), Y5
 	VMOVUPS      64(R8), Y6
@@ -10023,9 +10666,9 @@ loop9:
 	VMOVUPS      (R10), Y7
 	VFMADD231PS  Y6, Y7, Y3
 	DECQ         R11
-	JNE          loop9
-	VBROADCASTSS lo+72(FP), Y4
-	VBROADCASTSS hi+76(FP), Y5
+	JNE          loop10
+	VBROADCASTSS lo+96(FP), Y4
+	VBROADCASTSS hi+100(FP), Y5
 	MOVQ         dstStep+32(FP), R8
 	SHLQ         $0x02, R8
 	LEAQ         (R8)(R8*2), R9
@@ -10049,9 +10692,9 @@ loop9:
 	ADDQ         R8, BX
 	SUBQ         $+4, DI
 
-narrower8:
+narrower9:
 	CMPQ    DI, $+2
-	JL      narrower11
+	JL      narrower12
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Y0
 	VMOVAPS Y0, Y1
@@ -10059,7 +10702,7 @@ narrower8:
 	MOVQ    BX, R9
 	MOVQ    $+3, R11
 
-loop12:
+loop13:
 	VMOVUPS      (R8), Y2
 	VMOVUPS      32(R8), Y3
 	VMOVUPS      64(R8), Y4
@@ -10079,9 +10722,9 @@ loop12:
 	VMOVUPS      (R10), Y5
 	VFMADD231PS  Y4, Y5, Y1
 	DECQ         R11
-	JNE          loop12
-	VBROADCASTSS lo+72(FP), Y2
-	VBROADCASTSS hi+76(FP), Y3
+	JNE          loop13
+	VBROADCASTSS lo+96(FP), Y2
+	VBROADCASTSS hi+100(FP), Y3
 	MOVQ         dstStep+32(FP), R8
 	SHLQ         $0x02, R8
 	LEAQ         (R8)(R8*2), R9
@@ -10097,17 +10740,17 @@ loop12:
 	ADDQ         R8, BX
 	SUBQ         $+2, DI
 
-narrower11:
-tile13:
+narrower12:
+tile14:
 	CMPQ    DI, $+1
-	JL      narrower14
+	JL      narrower15
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Y0
 	MOVQ    weights+16(FP), R8
 	MOVQ    BX, R9
 	MOVQ    $+3, R11
 
-loop15:
+loop16:
 	VMOVUPS      (R8), Y1
 	VMOVUPS      32(R8), Y2
 	VMOVUPS      64(R8), Y3
@@ -10121,9 +10764,9 @@ loop15:
 	VMOVUPS      (R10)(CX*2), Y4
 	VFMADD231PS  Y3, Y4, Y0
 	DECQ         R11
-	JNE          loop15
-	VBROADCASTSS lo+72(FP), Y1
-	VBROADCASTSS hi+76(FP), Y2
+	JNE          loop16
+	VBROADCASTSS lo+96(FP), Y1
+	VBROADCASTSS hi+100(FP), Y2
 	MOVQ         dstStep+32(FP), R8
 	SHLQ         $0x02, R8
 	LEAQ         (R8)(R8*2), R9
@@ -10134,30 +10777,44 @@ loop15:
 	IMUL3Q       $+2, CX, R8
 	ADDQ         R8, BX
 	SUBQ         $+1, DI
-	JMP          tile13
+	JMP          tile14
 
-narrower14:
+narrower15:
+	MOVQ xRow+64(FP), BX
+	ADDQ BX, 8(SP)
+	MOVQ dstRow+40(FP), BX
+	ADDQ BX, 16(SP)
+	DECQ (SP)
+	JNE  loop4
 	ADDQ $+32, x+8(FP)
 	ADDQ $+32, dst+0(FP)
 	ADDQ $+32, bias+24(FP)
 	ADDQ $+288, weights+16(FP)
-	SUBQ $+8, channels+64(FP)
+	SUBQ $+8, channels+88(FP)
 	JMP  block1
 
 rest2:
-	MOVQ    channels+64(FP), BX
+	MOVQ    channels+88(FP), BX
 	TESTQ   BX, BX
 	JE      done3
 	LEAQ    masks<>+32(SB), SI
 	NEGQ    BX
 	VMOVUPS (SI)(BX*4), Y15
+	MOVQ    rows+72(FP), BX
+	MOVQ    BX, (SP)
 	MOVQ    x+8(FP), BX
-	MOVQ    dst+0(FP), SI
-	MOVQ    pixels+56(FP), DI
+	MOVQ    BX, 8(SP)
+	MOVQ    dst+0(FP), BX
+	MOVQ    BX, 16(SP)
 
-tile16:
+loop17:
+	MOVQ 8(SP), BX
+	MOVQ 16(SP), SI
+	MOVQ pixels+80(FP), DI
+
+tile18:
 	CMPQ    DI, $+7
-	JL      narrower17
+	JL      narrower19
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Y0
 	VMOVAPS Y0, Y1
@@ -10170,7 +10827,7 @@ tile16:
 	MOVQ    BX, R9
 	MOVQ    $+3, R11
 
-loop18:
+loop20:
 	VMOVUPS      (R8), Y7
 	VMOVUPS      32(R8), Y8
 	VMOVUPS      64(R8), Y9
@@ -10217,9 +10874,9 @@ loop18:
 	VMASKMOVPS   (R10)(CX*2), Y15, Y10
 	VFMADD231PS  Y9, Y10, Y6
 	DECQ         R11
-	JNE          loop18
-	VBROADCASTSS lo+72(FP), Y7
-	VBROADCASTSS hi+76(FP), Y8
+	JNE          loop20
+	VBROADCASTSS lo+96(FP), Y7
+	VBROADCASTSS hi+100(FP), Y8
 	MOVQ         dstStep+32(FP), R8
 	SHLQ         $0x02, R8
 	LEAQ         (R8)(R8*2), R9
@@ -10251,11 +10908,11 @@ loop18:
 	IMUL3Q       $+14, CX, R8
 	ADDQ         R8, BX
 	SUBQ         $+7, DI
-	JMP          tile16
+	JMP          tile18
 
-narrower17:
+narrower19:
 	CMPQ    DI, $+4
-	JL      narrower20
+	JL      narrower22
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Y0
 	VMOVAPS Y0, Y1
@@ -10265,7 +10922,7 @@ narrower17:
 	MOVQ    BX, R9
 	MOVQ    $+3, R11
 
-loop21:
+loop23:
 	VMOVUPS      (R8), Y4
 	VMOVUPS      32(R8), Y5
 	VMOVUPS      64(R8), Y6
@@ -10296,9 +10953,9 @@ loop21:
 	VMASKMOVPS   (R10), Y15, Y7
 	VFMADD231PS  Y6, Y7, Y3
 	DECQ         R11
-	JNE          loop21
-	VBROADCASTSS lo+72(FP), Y4
-	VBROADCASTSS hi+76(FP), Y5
+	JNE          loop23
+	VBROADCASTSS lo+96(FP), Y4
+	VBROADCASTSS hi+100(FP), Y5
 	MOVQ         dstStep+32(FP), R8
 	SHLQ         $0x02, R8
 	LEAQ         (R8)(R8*2), R9
@@ -10322,9 +10979,9 @@ loop21:
 	ADDQ         R8, BX
 	SUBQ         $+4, DI
 
-narrower20:
+narrower22:
 	CMPQ    DI, $+2
-	JL      narrower23
+	JL      narrower25
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Y0
 	VMOVAPS Y0, Y1
@@ -10332,7 +10989,7 @@ narrower20:
 	MOVQ    BX, R9
 	MOVQ    $+3, R11
 
-loop24:
+loop26:
 	VMOVUPS      (R8), Y2
 	VMOVUPS      32(R8), Y3
 	VMOVUPS      64(R8), Y4
@@ -10352,64 +11009,70 @@ loop24:
 	VMASKMOVPS   (R10), Y15, Y5
 	VFMADD231PS  Y4, Y5, Y1
 	DECQ         R11
-	JNE          loop24
-	VBROADCASTSS lo+72(FP), Y2
-	VBROADCASTSS hi+76(FP), Y3
-	MOVQ         dstStep+32(FP), DX
-	SHLQ         $0x02, DX
-	LEAQ         (DX)(DX*2), R8
+	JNE          loop26
+	VBROADCASTSS lo+96(FP), Y2
+	VBROADCASTSS hi+100(FP), Y3
+	MOVQ         dstStep+32(FP), R8
+	SHLQ         $0x02, R8
+	LEAQ         (R8)(R8*2), R9
 	VMAXPS       Y0, Y2, Y0
 	VMINPS       Y0, Y3, Y0
 	VMASKMOVPS   Y0, Y15, (SI)
 	VMAXPS       Y1, Y2, Y1
 	VMINPS       Y1, Y3, Y1
-	VMASKMOVPS   Y1, Y15, (SI)(DX*1)
-	ADDQ         DX, SI
-	ADDQ         DX, SI
-	IMUL3Q       $+4, CX, DX
-	ADDQ         DX, BX
+	VMASKMOVPS   Y1, Y15, (SI)(R8*1)
+	ADDQ         R8, SI
+	ADDQ         R8, SI
+	IMUL3Q       $+4, CX, R8
+	ADDQ         R8, BX
 	SUBQ         $+2, DI
 
-narrower23:
-tile25:
+narrower25:
+tile27:
 	CMPQ    DI, $+1
-	JL      narrower26
-	MOVQ    bias+24(FP), DX
-	VMOVUPS (DX), Y0
-	MOVQ    weights+16(FP), DX
-	MOVQ    BX, R8
-	MOVQ    $+3, R10
+	JL      narrower28
+	MOVQ    bias+24(FP), R8
+	VMOVUPS (R8), Y0
+	MOVQ    weights+16(FP), R8
+	MOVQ    BX, R9
+	MOVQ    $+3, R11
 
-loop27:
-	VMOVUPS      (DX), Y1
-	VMOVUPS      32(DX), Y2
-	VMOVUPS      64(DX), Y3
-	ADDQ         $+96, DX
-	MOVQ         R8, R9
-	ADDQ         AX, R8
-	VMASKMOVPS   (R9), Y15, Y4
+loop29:
+	VMOVUPS      (R8), Y1
+	VMOVUPS      32(R8), Y2
+	VMOVUPS      64(R8), Y3
+	ADDQ         $+96, R8
+	MOVQ         R9, R10
+	ADDQ         AX, R9
+	VMASKMOVPS   (R10), Y15, Y4
 	VFMADD231PS  Y1, Y4, Y0
-	VMASKMOVPS   (R9)(CX*1), Y15, Y4
+	VMASKMOVPS   (R10)(CX*1), Y15, Y4
 	VFMADD231PS  Y2, Y4, Y0
-	VMASKMOVPS   (R9)(CX*2), Y15, Y4
+	VMASKMOVPS   (R10)(CX*2), Y15, Y4
 	VFMADD231PS  Y3, Y4, Y0
-	DECQ         R10
-	JNE          loop27
-	VBROADCASTSS lo+72(FP), Y1
-	VBROADCASTSS hi+76(FP), Y2
-	MOVQ         dstStep+32(FP), DX
-	SHLQ         $0x02, DX
-	LEAQ         (DX)(DX*2), R8
+	DECQ         R11
+	JNE          loop29
+	VBROADCASTSS lo+96(FP), Y1
+	VBROADCASTSS hi+100(FP), Y2
+	MOVQ         dstStep+32(FP), R8
+	SHLQ         $0x02, R8
+	LEAQ         (R8)(R8*2), R9
 	VMAXPS       Y0, Y1, Y0
 	VMINPS       Y0, Y2, Y0
 	VMASKMOVPS   Y0, Y15, (SI)
-	ADDQ         DX, SI
-	IMUL3Q       $+2, CX, DX
-	ADDQ         DX, BX
+	ADDQ         R8, SI
+	IMUL3Q       $+2, CX, R8
+	ADDQ         R8, BX
 	SUBQ         $+1, DI
-	JMP          tile25
+	JMP          tile27
 
-narrower26:
+narrower28:
+	MOVQ xRow+64(FP), BX
+	ADDQ BX, 8(SP)
+	MOVQ dstRow+40(FP), BX
+	ADDQ BX, 16(SP)
+	DECQ (SP)
+	JNE  loop17
 	ADDQ $+32, x+8(FP)
 	ADDQ $+32, dst+0(FP)
 	ADDQ $+32, bias+24(FP)
@@ -10419,25 +11082,35 @@ done3:
 	VZEROUPPER
 	RET
 
-// func depthwise5x5s1AVX2(dst *byte, x *byte, weights *byte, bias *byte, dstStep int, xStep int, rowStep int, pixels int, channels int, lo float32, hi float32)
+// func depthwise5x5s1AVX2(dst *byte, x *byte, weights *byte, bias *byte, dstStep int, dstRow int, xStep int, rowStep int, xRow int, rows int, pixels int, channels int, lo float32, hi float32)
 // Requires: AVX, FMA3
-TEXT ·depthwise5x5s1AVX2(SB), NOSPLIT, $0-80
-	MOVQ rowStep+48(FP), AX
-	MOVQ xStep+40(FP), CX
+TEXT ·depthwise5x5s1AVX2(SB), NOSPLIT, $24-104
+	MOVQ rowStep+56(FP), AX
+	MOVQ xStep+48(FP), CX
 	SHLQ $0x02, AX
 	SHLQ $0x02, CX
 	LEAQ (CX)(CX*2), DX
+	SHLQ $0x02, dstRow+40(FP)
+	SHLQ $0x02, xRow+64(FP)
 
 block1:
-	CMPQ channels+64(FP), $+8
+	CMPQ channels+88(FP), $+8
 	JL   rest2
+	MOVQ rows+72(FP), BX
+	MOVQ BX, (SP)
 	MOVQ x+8(FP), BX
-	MOVQ dst+0(FP), SI
-	MOVQ pixels+56(FP), DI
+	MOVQ BX, 8(SP)
+	MOVQ dst+0(FP), BX
+	MOVQ BX, 16(SP)
 
-tile4:
+loop4:
+	MOVQ 8(SP), BX
+	MOVQ 16(SP), SI
+	MOVQ pixels+80(FP), DI
+
+tile5:
 	CMPQ    DI, $+7
-	JL      narrower5
+	JL      narrower6
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Y0
 	VMOVAPS Y0, Y1
@@ -10450,7 +11123,7 @@ tile4:
 	MOVQ    BX, R9
 	MOVQ    $+5, R11
 
-loop6:
+loop7:
 	VMOVUPS      (R8), Y7
 	VMOVUPS      32(R8), Y8
 	VMOVUPS      64(R8), Y9
@@ -10508,9 +11181,9 @@ loop6:
 	VMOVUPS      (R10)(CX*2), Y12
 	VFMADD231PS  Y11, Y12, Y6
 	DECQ         R11
-	JNE          loop6
-	VBROADCASTSS lo+72(FP), Y7
-	VBROADCASTSS hi+76(FP), Y8
+	JNE          loop7
+	VBROADCASTSS lo+96(FP), Y7
+	VBROADCASTSS hi+100(FP), Y8
 	MOVQ         dstStep+32(FP), R8
 	SHLQ         $0x02, R8
 	LEAQ         (R8)(R8*2), R9
@@ -10542,11 +11215,11 @@ loop6:
 	IMUL3Q       $+7, CX, R8
 	ADDQ         R8, BX
 	SUBQ         $+7, DI
-	JMP          tile4
+	JMP          tile5
 
-narrower5:
+narrower6:
 	CMPQ    DI, $+4
-	JL      narrower8
+	JL      narrower9
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Y0
 	VMOVAPS Y0, Y1
@@ -10556,7 +11229,7 @@ narrower5:
 	MOVQ    BX, R9
 	MOVQ    $+5, R11
 
-loop9:
+loop10:
 	VMOVUPS      (R8), Y4
 	VMOVUPS      32(R8), Y5
 	VMOVUPS      64(R8), Y6
@@ -10595,9 +11268,9 @@ loop9:
 	VMOVUPS      (R10)(DX*1), Y9
 	VFMADD231PS  Y8, Y9, Y3
 	DECQ         R11
-	JNE          loop9
-	VBROADCASTSS lo+72(FP), Y4
-	VBROADCASTSS hi+76(FP), Y5
+	JNE          loop10
+	VBROADCASTSS lo+96(FP), Y4
+	VBROADCASTSS hi+100(FP), Y5
 	MOVQ         dstStep+32(FP), R8
 	SHLQ         $0x02, R8
 	LEAQ         (R8)(R8*2), R9
@@ -10621,9 +11294,9 @@ loop9:
 	ADDQ         R8, BX
 	SUBQ         $+4, DI
 
-narrower8:
+narrower9:
 	CMPQ    DI, $+2
-	JL      narrower11
+	JL      narrower12
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Y0
 	VMOVAPS Y0, Y1
@@ -10631,7 +11304,7 @@ narrower8:
 	MOVQ    BX, R9
 	MOVQ    $+5, R11
 
-loop12:
+loop13:
 	VMOVUPS      (R8), Y2
 	VMOVUPS      32(R8), Y3
 	VMOVUPS      64(R8), Y4
@@ -10658,9 +11331,9 @@ loop12:
 	VMOVUPS      (R10)(CX*1), Y7
 	VFMADD231PS  Y6, Y7, Y1
 	DECQ         R11
-	JNE          loop12
-	VBROADCASTSS lo+72(FP), Y2
-	VBROADCASTSS hi+76(FP), Y3
+	JNE          loop13
+	VBROADCASTSS lo+96(FP), Y2
+	VBROADCASTSS hi+100(FP), Y3
 	MOVQ         dstStep+32(FP), R8
 	SHLQ         $0x02, R8
 	LEAQ         (R8)(R8*2), R9
@@ -10676,17 +11349,17 @@ loop12:
 	ADDQ         R8, BX
 	SUBQ         $+2, DI
 
-narrower11:
-tile13:
+narrower12:
+tile14:
 	CMPQ    DI, $+1
-	JL      narrower14
+	JL      narrower15
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Y0
 	MOVQ    weights+16(FP), R8
 	MOVQ    BX, R9
 	MOVQ    $+5, R11
 
-loop15:
+loop16:
 	VMOVUPS      (R8), Y1
 	VMOVUPS      32(R8), Y2
 	VMOVUPS      64(R8), Y3
@@ -10707,9 +11380,9 @@ loop15:
 	VMOVUPS      (R10), Y6
 	VFMADD231PS  Y5, Y6, Y0
 	DECQ         R11
-	JNE          loop15
-	VBROADCASTSS lo+72(FP), Y1
-	VBROADCASTSS hi+76(FP), Y2
+	JNE          loop16
+	VBROADCASTSS lo+96(FP), Y1
+	VBROADCASTSS hi+100(FP), Y2
 	MOVQ         dstStep+32(FP), R8
 	SHLQ         $0x02, R8
 	LEAQ         (R8)(R8*2), R9
@@ -10720,30 +11393,44 @@ loop15:
 	IMUL3Q       $+1, CX, R8
 	ADDQ         R8, BX
 	SUBQ         $+1, DI
-	JMP          tile13
+	JMP          tile14
 
-narrower14:
+narrower15:
+	MOVQ xRow+64(FP), BX
+	ADDQ BX, 8(SP)
+	MOVQ dstRow+40(FP), BX
+	ADDQ BX, 16(SP)
+	DECQ (SP)
+	JNE  loop4
 	ADDQ $+32, x+8(FP)
 	ADDQ $+32, dst+0(FP)
 	ADDQ $+32, bias+24(FP)
 	ADDQ $+800, weights+16(FP)
-	SUBQ $+8, channels+64(FP)
+	SUBQ $+8, channels+88(FP)
 	JMP  block1
 
 rest2:
-	MOVQ    channels+64(FP), BX
+	MOVQ    channels+88(FP), BX
 	TESTQ   BX, BX
 	JE      done3
 	LEAQ    masks<>+32(SB), SI
 	NEGQ    BX
 	VMOVUPS (SI)(BX*4), Y15
+	MOVQ    rows+72(FP), BX
+	MOVQ    BX, (SP)
 	MOVQ    x+8(FP), BX
-	MOVQ    dst+0(FP), SI
-	MOVQ    pixels+56(FP), DI
+	MOVQ    BX, 8(SP)
+	MOVQ    dst+0(FP), BX
+	MOVQ    BX, 16(SP)
 
-tile16:
+loop17:
+	MOVQ 8(SP), BX
+	MOVQ 16(SP), SI
+	MOVQ pixels+80(FP), DI
+
+tile18:
 	CMPQ    DI, $+7
-	JL      narrower17
+	JL      narrower19
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Y0
 	VMOVAPS Y0, Y1
@@ -10756,7 +11443,7 @@ tile16:
 	MOVQ    BX, R9
 	MOVQ    $+5, R11
 
-loop18:
+loop20:
 	VMOVUPS      (R8), Y7
 	VMOVUPS      32(R8), Y8
 	VMOVUPS      64(R8), Y9
@@ -10814,9 +11501,9 @@ loop18:
 	VMASKMOVPS   (R10)(CX*2), Y15, Y12
 	VFMADD231PS  Y11, Y12, Y6
 	DECQ         R11
-	JNE          loop18
-	VBROADCASTSS lo+72(FP), Y7
-	VBROADCASTSS hi+76(FP), Y8
+	JNE          loop20
+	VBROADCASTSS lo+96(FP), Y7
+	VBROADCASTSS hi+100(FP), Y8
 	MOVQ         dstStep+32(FP), R8
 	SHLQ         $0x02, R8
 	LEAQ         (R8)(R8*2), R9
@@ -10848,11 +11535,11 @@ loop18:
 	IMUL3Q       $+7, CX, R8
 	ADDQ         R8, BX
 	SUBQ         $+7, DI
-	JMP          tile16
+	JMP          tile18
 
-narrower17:
+narrower19:
 	CMPQ    DI, $+4
-	JL      narrower20
+	JL      narrower22
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Y0
 	VMOVAPS Y0, Y1
@@ -10862,7 +11549,7 @@ narrower17:
 	MOVQ    BX, R9
 	MOVQ    $+5, R11
 
-loop21:
+loop23:
 	VMOVUPS      (R8), Y4
 	VMOVUPS      32(R8), Y5
 	VMOVUPS      64(R8), Y6
@@ -10901,9 +11588,9 @@ loop21:
 	VMASKMOVPS   (R10)(DX*1), Y15, Y9
 	VFMADD231PS  Y8, Y9, Y3
 	DECQ         R11
-	JNE          loop21
-	VBROADCASTSS lo+72(FP), Y4
-	VBROADCASTSS hi+76(FP), Y5
+	JNE          loop23
+	VBROADCASTSS lo+96(FP), Y4
+	VBROADCASTSS hi+100(FP), Y5
 	MOVQ         dstStep+32(FP), R8
 	SHLQ         $0x02, R8
 	LEAQ         (R8)(R8*2), R9
@@ -10927,9 +11614,9 @@ loop21:
 	ADDQ         R8, BX
 	SUBQ         $+4, DI
 
-narrower20:
+narrower22:
 	CMPQ    DI, $+2
-	JL      narrower23
+	JL      narrower25
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Y0
 	VMOVAPS Y0, Y1
@@ -10937,7 +11624,7 @@ narrower20:
 	MOVQ    BX, R9
 	MOVQ    $+5, R11
 
-loop24:
+loop26:
 	VMOVUPS      (R8), Y2
 	VMOVUPS      32(R8), Y3
 	VMOVUPS      64(R8), Y4
@@ -10964,9 +11651,9 @@ loop24:
 	VMASKMOVPS   (R10)(CX*1), Y15, Y7
 	VFMADD231PS  Y6, Y7, Y1
 	DECQ         R11
-	JNE          loop24
-	VBROADCASTSS lo+72(FP), Y2
-	VBROADCASTSS hi+76(FP), Y3
+	JNE          loop26
+	VBROADCASTSS lo+96(FP), Y2
+	VBROADCASTSS hi+100(FP), Y3
 	MOVQ         dstStep+32(FP), R8
 	SHLQ         $0x02, R8
 	LEAQ         (R8)(R8*2), R9
@@ -10982,17 +11669,17 @@ loop24:
 	ADDQ         R8, BX
 	SUBQ         $+2, DI
 
-narrower23:
-tile25:
+narrower25:
+tile27:
 	CMPQ    DI, $+1
-	JL      narrower26
+	JL      narrower28
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Y0
 	MOVQ    weights+16(FP), R8
 	MOVQ    BX, R9
 	MOVQ    $+5, R11
 
-loop27:
+loop29:
 	VMOVUPS      (R8), Y1
 	VMOVUPS      32(R8), Y2
 	VMOVUPS      64(R8), Y3
@@ -11013,9 +11700,9 @@ loop27:
 	VMASKMOVPS   (R10), Y15, Y6
 	VFMADD231PS  Y5, Y6, Y0
 	DECQ         R11
-	JNE          loop27
-	VBROADCASTSS lo+72(FP), Y1
-	VBROADCASTSS hi+76(FP), Y2
+	JNE          loop29
+	VBROADCASTSS lo+96(FP), Y1
+	VBROADCASTSS hi+100(FP), Y2
 	MOVQ         dstStep+32(FP), R8
 	SHLQ         $0x02, R8
 	LEAQ         (R8)(R8*2), R9
@@ -11026,9 +11713,15 @@ loop27:
 	IMUL3Q       $+1, CX, R8
 	ADDQ         R8, BX
 	SUBQ         $+1, DI
-	JMP          tile25
+	JMP          tile27
 
-narrower26:
+narrower28:
+	MOVQ xRow+64(FP), BX
+	ADDQ BX, 8(SP)
+	MOVQ dstRow+40(FP), BX
+	ADDQ BX, 16(SP)
+	DECQ (SP)
+	JNE  loop17
 	ADDQ $+32, x+8(FP)
 	ADDQ $+32, dst+0(FP)
 	ADDQ $+32, bias+24(FP)
@@ -11038,25 +11731,35 @@ done3:
 	VZEROUPPER
 	RET
 
-// func depthwise5x5s2AVX2(dst *byte, x *byte, weights *byte, bias *byte, dstStep int, xStep int, rowStep int, pixels int, channels int, lo float32, hi float32)
+// func depthwise5x5s2AVX2(dst *byte, x *byte, weights *byte, bias *byte, dstStep int, dstRow int, xStep int, rowStep int, xRow int, rows int, pixels int, channels int, lo float32, hi float32)
 // Requires: AVX, FMA3
-TEXT ·depthwise5x5s2AVX2(SB), NOSPLIT, $0-80
-	MOVQ rowStep+48(FP), AX
-	MOVQ xStep+40(FP), CX
+TEXT ·depthwise5x5s2AVX2(SB), NOSPLIT, $24-104
+	MOVQ rowStep+56(FP), AX
+	MOVQ xStep+48(FP), CX
 	SHLQ $0x02, AX
 	SHLQ $0x02, CX
 	LEAQ (CX)(CX*2), DX
+	SHLQ $0x02, dstRow+40(FP)
+	SHLQ $0x02, xRow+64(FP)
 
 block1:
-	CMPQ channels+64(FP), $+8
+	CMPQ channels+88(FP), $+8
 	JL   rest2
+	MOVQ rows+72(FP), BX
+	MOVQ BX, (SP)
 	MOVQ x+8(FP), BX
-	MOVQ dst+0(FP), SI
-	MOVQ pixels+56(FP), DI
+	MOVQ BX, 8(SP)
+	MOVQ dst+0(FP), BX
+	MOVQ BX, 16(SP)
 
-tile4:
+loop4:
+	MOVQ 8(SP), BX
+	MOVQ 16(SP), SI
+	MOVQ pixels+80(FP), DI
+
+tile5:
 	CMPQ    DI, $+7
-	JL      narrower5
+	JL      narrower6
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Y0
 	VMOVAPS Y0, Y1
@@ -11069,7 +11772,7 @@ tile4:
 	MOVQ    BX, R9
 	MOVQ    $+5, R11
 
-loop6:
+loop7:
 	VMOVUPS      (R8), Y7
 	VMOVUPS      32(R8), Y8
 	VMOVUPS      64(R8), Y9
@@ -11135,9 +11838,9 @@ loop6:
 	VMOVUPS      (R10), Y12
 	VFMADD231PS  Y11, Y12, Y6
 	DECQ         R11
-	JNE          loop6
-	VBROADCASTSS lo+72(FP), Y7
-	VBROADCASTSS hi+76(FP), Y8
+	JNE          loop7
+	VBROADCASTSS lo+96(FP), Y7
+	VBROADCASTSS hi+100(FP), Y8
 	MOVQ         dstStep+32(FP), R8
 	SHLQ         $0x02, R8
 	LEAQ         (R8)(R8*2), R9
@@ -11169,11 +11872,11 @@ loop6:
 	IMUL3Q       $+14, CX, R8
 	ADDQ         R8, BX
 	SUBQ         $+7, DI
-	JMP          tile4
+	JMP          tile5
 
-narrower5:
+narrower6:
 	CMPQ    DI, $+4
-	JL      narrower8
+	JL      narrower9
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Y0
 	VMOVAPS Y0, Y1
@@ -11183,7 +11886,7 @@ narrower5:
 	MOVQ    BX, R9
 	MOVQ    $+5, R11
 
-loop9:
+loop10:
 	VMOVUPS      (R8), Y4
 	VMOVUPS      32(R8), Y5
 	VMOVUPS      64(R8), Y6
@@ -11226,9 +11929,9 @@ loop9:
 	VMOVUPS      (R10)(CX*2), Y9
 	VFMADD231PS  Y8, Y9, Y3
 	DECQ         R11
-	JNE          loop9
-	VBROADCASTSS lo+72(FP), Y4
-	VBROADCASTSS hi+76(FP), Y5
+	JNE          loop10
+	VBROADCASTSS lo+96(FP), Y4
+	VBROADCASTSS hi+100(FP), Y5
 	MOVQ         dstStep+32(FP), R8
 	SHLQ         $0x02, R8
 	LEAQ         (R8)(R8*2), R9
@@ -11252,9 +11955,9 @@ loop9:
 	ADDQ         R8, BX
 	SUBQ         $+4, DI
 
-narrower8:
+narrower9:
 	CMPQ    DI, $+2
-	JL      narrower11
+	JL      narrower12
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Y0
 	VMOVAPS Y0, Y1
@@ -11262,7 +11965,7 @@ narrower8:
 	MOVQ    BX, R9
 	MOVQ    $+5, R11
 
-loop12:
+loop13:
 	VMOVUPS      (R8), Y2
 	VMOVUPS      32(R8), Y3
 	VMOVUPS      64(R8), Y4
@@ -11290,9 +11993,9 @@ loop12:
 	VMOVUPS      (R10)(CX*2), Y7
 	VFMADD231PS  Y6, Y7, Y1
 	DECQ         R11
-	JNE          loop12
-	VBROADCASTSS lo+72(FP), Y2
-	VBROADCASTSS hi+76(FP), Y3
+	JNE          loop13
+	VBROADCASTSS lo+96(FP), Y2
+	VBROADCASTSS hi+100(FP), Y3
 	MOVQ         dstStep+32(FP), R8
 	SHLQ         $0x02, R8
 	LEAQ         (R8)(R8*2), R9
@@ -11308,17 +12011,17 @@ loop12:
 	ADDQ         R8, BX
 	SUBQ         $+2, DI
 
-narrower11:
-tile13:
+narrower12:
+tile14:
 	CMPQ    DI, $+1
-	JL      narrower14
+	JL      narrower15
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Y0
 	MOVQ    weights+16(FP), R8
 	MOVQ    BX, R9
 	MOVQ    $+5, R11
 
-loop15:
+loop16:
 	VMOVUPS      (R8), Y1
 	VMOVUPS      32(R8), Y2
 	VMOVUPS      64(R8), Y3
@@ -11339,9 +12042,9 @@ loop15:
 	VMOVUPS      (R10), Y6
 	VFMADD231PS  Y5, Y6, Y0
 	DECQ         R11
-	JNE          loop15
-	VBROADCASTSS lo+72(FP), Y1
-	VBROADCASTSS hi+76(FP), Y2
+	JNE          loop16
+	VBROADCASTSS lo+96(FP), Y1
+	VBROADCASTSS hi+100(FP), Y2
 	MOVQ         dstStep+32(FP), R8
 	SHLQ         $0x02, R8
 	LEAQ         (R8)(R8*2), R9
@@ -11352,30 +12055,44 @@ loop15:
 	IMUL3Q       $+2, CX, R8
 	ADDQ         R8, BX
 	SUBQ         $+1, DI
-	JMP          tile13
+	JMP          tile14
 
-narrower14:
+narrower15:
+	MOVQ xRow+64(FP), BX
+	ADDQ BX, 8(SP)
+	MOVQ dstRow+40(FP), BX
+	ADDQ BX, 16(SP)
+	DECQ (SP)
+	JNE  loop4
 	ADDQ $+32, x+8(FP)
 	ADDQ $+32, dst+0(FP)
 	ADDQ $+32, bias+24(FP)
 	ADDQ $+800, weights+16(FP)
-	SUBQ $+8, channels+64(FP)
+	SUBQ $+8, channels+88(FP)
 	JMP  block1
 
 rest2:
-	MOVQ    channels+64(FP), BX
+	MOVQ    channels+88(FP), BX
 	TESTQ   BX, BX
 	JE      done3
 	LEAQ    masks<>+32(SB), SI
 	NEGQ    BX
 	VMOVUPS (SI)(BX*4), Y15
+	MOVQ    rows+72(FP), BX
+	MOVQ    BX, (SP)
 	MOVQ    x+8(FP), BX
-	MOVQ    dst+0(FP), SI
-	MOVQ    pixels+56(FP), DI
+	MOVQ    BX, 8(SP)
+	MOVQ    dst+0(FP), BX
+	MOVQ    BX, 16(SP)
 
-tile16:
+loop17:
+	MOVQ 8(SP), BX
+	MOVQ 16(SP), SI
+	MOVQ pixels+80(FP), DI
+
+tile18:
 	CMPQ    DI, $+7
-	JL      narrower17
+	JL      narrower19
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Y0
 	VMOVAPS Y0, Y1
@@ -11388,7 +12105,7 @@ tile16:
 	MOVQ    BX, R9
 	MOVQ    $+5, R11
 
-loop18:
+loop20:
 	VMOVUPS      (R8), Y7
 	VMOVUPS      32(R8), Y8
 	VMOVUPS      64(R8), Y9
@@ -11454,9 +12171,9 @@ loop18:
 	VMASKMOVPS   (R10), Y15, Y12
 	VFMADD231PS  Y11, Y12, Y6
 	DECQ         R11
-	JNE          loop18
-	VBROADCASTSS lo+72(FP), Y7
-	VBROADCASTSS hi+76(FP), Y8
+	JNE          loop20
+	VBROADCASTSS lo+96(FP), Y7
+	VBROADCASTSS hi+100(FP), Y8
 	MOVQ         dstStep+32(FP), R8
 	SHLQ         $0x02, R8
 	LEAQ         (R8)(R8*2), R9
@@ -11488,11 +12205,11 @@ loop18:
 	IMUL3Q       $+14, CX, R8
 	ADDQ         R8, BX
 	SUBQ         $+7, DI
-	JMP          tile16
+	JMP          tile18
 
-narrower17:
+narrower19:
 	CMPQ    DI, $+4
-	JL      narrower20
+	JL      narrower22
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Y0
 	VMOVAPS Y0, Y1
@@ -11502,7 +12219,7 @@ narrower17:
 	MOVQ    BX, R9
 	MOVQ    $+5, R11
 
-loop21:
+loop23:
 	VMOVUPS      (R8), Y4
 	VMOVUPS      32(R8), Y5
 	VMOVUPS      64(R8), Y6
@@ -11545,9 +12262,9 @@ loop21:
 	VMASKMOVPS   (R10)(CX*2), Y15, Y9
 	VFMADD231PS  Y8, Y9, Y3
 	DECQ         R11
-	JNE          loop21
-	VBROADCASTSS lo+72(FP), Y4
-	VBROADCASTSS hi+76(FP), Y5
+	JNE          loop23
+	VBROADCASTSS lo+96(FP), Y4
+	VBROADCASTSS hi+100(FP), Y5
 	MOVQ         dstStep+32(FP), R8
 	SHLQ         $0x02, R8
 	LEAQ         (R8)(R8*2), R9
@@ -11571,9 +12288,9 @@ loop21:
 	ADDQ         R8, BX
 	SUBQ         $+4, DI
 
-narrower20:
+narrower22:
 	CMPQ    DI, $+2
-	JL      narrower23
+	JL      narrower25
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Y0
 	VMOVAPS Y0, Y1
@@ -11581,7 +12298,7 @@ narrower20:
 	MOVQ    BX, R9
 	MOVQ    $+5, R11
 
-loop24:
+loop26:
 	VMOVUPS      (R8), Y2
 	VMOVUPS      32(R8), Y3
 	VMOVUPS      64(R8), Y4
@@ -11609,9 +12326,9 @@ loop24:
 	VMASKMOVPS   (R10)(CX*2), Y15, Y7
 	VFMADD231PS  Y6, Y7, Y1
 	DECQ         R11
-	JNE          loop24
-	VBROADCASTSS lo+72(FP), Y2
-	VBROADCASTSS hi+76(FP), Y3
+	JNE          loop26
+	VBROADCASTSS lo+96(FP), Y2
+	VBROADCASTSS hi+100(FP), Y3
 	MOVQ         dstStep+32(FP), R8
 	SHLQ         $0x02, R8
 	LEAQ         (R8)(R8*2), R9
@@ -11627,17 +12344,17 @@ loop24:
 	ADDQ         R8, BX
 	SUBQ         $+2, DI
 
-narrower23:
-tile25:
+narrower25:
+tile27:
 	CMPQ    DI, $+1
-	JL      narrower26
+	JL      narrower28
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Y0
 	MOVQ    weights+16(FP), R8
 	MOVQ    BX, R9
 	MOVQ    $+5, R11
 
-loop27:
+loop29:
 	VMOVUPS      (R8), Y1
 	VMOVUPS      32(R8), Y2
 	VMOVUPS      64(R8), Y3
@@ -11658,9 +12375,9 @@ loop27:
 	VMASKMOVPS   (R10), Y15, Y6
 	VFMADD231PS  Y5, Y6, Y0
 	DECQ         R11
-	JNE          loop27
-	VBROADCASTSS lo+72(FP), Y1
-	VBROADCASTSS hi+76(FP), Y2
+	JNE          loop29
+	VBROADCASTSS lo+96(FP), Y1
+	VBROADCASTSS hi+100(FP), Y2
 	MOVQ         dstStep+32(FP), R8
 	SHLQ         $0x02, R8
 	LEAQ         (R8)(R8*2), R9
@@ -11671,9 +12388,15 @@ loop27:
 	IMUL3Q       $+2, CX, R8
 	ADDQ         R8, BX
 	SUBQ         $+1, DI
-	JMP          tile25
+	JMP          tile27
 
-narrower26:
+narrower28:
+	MOVQ xRow+64(FP), BX
+	ADDQ BX, 8(SP)
+	MOVQ dstRow+40(FP), BX
+	ADDQ BX, 16(SP)
+	DECQ (SP)
+	JNE  loop17
 	ADDQ $+32, x+8(FP)
 	ADDQ $+32, dst+0(FP)
 	ADDQ $+32, bias+24(FP)
@@ -11683,25 +12406,35 @@ done3:
 	VZEROUPPER
 	RET
 
-// func depthwise7x7s1AVX2(dst *byte, x *byte, weights *byte, bias *byte, dstStep int, xStep int, rowStep int, pixels int, channels int, lo float32, hi float32)
+// func depthwise7x7s1AVX2(dst *byte, x *byte, weights *byte, bias *byte, dstStep int, dstRow int, xStep int, rowStep int, xRow int, rows int, pixels int, channels int, lo float32, hi float32)
 // Requires: AVX, FMA3
-TEXT ·depthwise7x7s1AVX2(SB), NOSPLIT, $0-80
-	MOVQ rowStep+48(FP), AX
-	MOVQ xStep+40(FP), CX
+TEXT ·depthwise7x7s1AVX2(SB), NOSPLIT, $24-104
+	MOVQ rowStep+56(FP), AX
+	MOVQ xStep+48(FP), CX
 	SHLQ $0x02, AX
 	SHLQ $0x02, CX
 	LEAQ (CX)(CX*2), DX
+	SHLQ $0x02, dstRow+40(FP)
+	SHLQ $0x02, xRow+64(FP)
 
 block1:
-	CMPQ channels+64(FP), $+8
+	CMPQ channels+88(FP), $+8
 	JL   rest2
+	MOVQ rows+72(FP), BX
+	MOVQ BX, (SP)
 	MOVQ x+8(FP), BX
-	MOVQ dst+0(FP), SI
-	MOVQ pixels+56(FP), DI
+	MOVQ BX, 8(SP)
+	MOVQ dst+0(FP), BX
+	MOVQ BX, 16(SP)
 
-tile4:
+loop4:
+	MOVQ 8(SP), BX
+	MOVQ 16(SP), SI
+	MOVQ pixels+80(FP), DI
+
+tile5:
 	CMPQ    DI, $+7
-	JL      narrower5
+	JL      narrower6
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Y0
 	VMOVAPS Y0, Y1
@@ -11714,7 +12447,7 @@ tile4:
 	MOVQ    BX, R9
 	MOVQ    $+7, R11
 
-loop6:
+loop7:
 	VMOVUPS      (R8), Y7
 	VMOVUPS      32(R8), Y8
 	VMOVUPS      64(R8), Y9
@@ -11791,9 +12524,9 @@ loop6:
 	VMOVUPS      (R10), Y14
 	VFMADD231PS  Y13, Y14, Y6
 	DECQ         R11
-	JNE          loop6
-	VBROADCASTSS lo+72(FP), Y7
-	VBROADCASTSS hi+76(FP), Y8
+	JNE          loop7
+	VBROADCASTSS lo+96(FP), Y7
+	VBROADCASTSS hi+100(FP), Y8
 	MOVQ         dstStep+32(FP), R8
 	SHLQ         $0x02, R8
 	LEAQ         (R8)(R8*2), R9
@@ -11825,11 +12558,11 @@ loop6:
 	IMUL3Q       $+7, CX, R8
 	ADDQ         R8, BX
 	SUBQ         $+7, DI
-	JMP          tile4
+	JMP          tile5
 
-narrower5:
+narrower6:
 	CMPQ    DI, $+4
-	JL      narrower8
+	JL      narrower9
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Y0
 	VMOVAPS Y0, Y1
@@ -11839,7 +12572,7 @@ narrower5:
 	MOVQ    BX, R9
 	MOVQ    $+7, R11
 
-loop9:
+loop10:
 	VMOVUPS      (R8), Y4
 	VMOVUPS      32(R8), Y5
 	VMOVUPS      64(R8), Y6
@@ -11891,9 +12624,9 @@ loop9:
 	VMOVUPS      (R10)(CX*1), Y11
 	VFMADD231PS  Y10, Y11, Y3
 	DECQ         R11
-	JNE          loop9
-	VBROADCASTSS lo+72(FP), Y4
-	VBROADCASTSS hi+76(FP), Y5
+	JNE          loop10
+	VBROADCASTSS lo+96(FP), Y4
+	VBROADCASTSS hi+100(FP), Y5
 	MOVQ         dstStep+32(FP), R8
 	SHLQ         $0x02, R8
 	LEAQ         (R8)(R8*2), R9
@@ -11917,9 +12650,9 @@ loop9:
 	ADDQ         R8, BX
 	SUBQ         $+4, DI
 
-narrower8:
+narrower9:
 	CMPQ    DI, $+2
-	JL      narrower11
+	JL      narrower12
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Y0
 	VMOVAPS Y0, Y1
@@ -11927,7 +12660,7 @@ narrower8:
 	MOVQ    BX, R9
 	MOVQ    $+7, R11
 
-loop12:
+loop13:
 	VMOVUPS      (R8), Y2
 	VMOVUPS      32(R8), Y3
 	VMOVUPS      64(R8), Y4
@@ -11962,9 +12695,9 @@ loop12:
 	VMOVUPS      (R10)(DX*1), Y9
 	VFMADD231PS  Y8, Y9, Y1
 	DECQ         R11
-	JNE          loop12
-	VBROADCASTSS lo+72(FP), Y2
-	VBROADCASTSS hi+76(FP), Y3
+	JNE          loop13
+	VBROADCASTSS lo+96(FP), Y2
+	VBROADCASTSS hi+100(FP), Y3
 	MOVQ         dstStep+32(FP), R8
 	SHLQ         $0x02, R8
 	LEAQ         (R8)(R8*2), R9
@@ -11980,17 +12713,17 @@ loop12:
 	ADDQ         R8, BX
 	SUBQ         $+2, DI
 
-narrower11:
-tile13:
+narrower12:
+tile14:
 	CMPQ    DI, $+1
-	JL      narrower14
+	JL      narrower15
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Y0
 	MOVQ    weights+16(FP), R8
 	MOVQ    BX, R9
 	MOVQ    $+7, R11
 
-loop15:
+loop16:
 	VMOVUPS      (R8), Y1
 	VMOVUPS      32(R8), Y2
 	VMOVUPS      64(R8), Y3
@@ -12017,9 +12750,9 @@ loop15:
 	VMOVUPS      (R10)(CX*2), Y8
 	VFMADD231PS  Y7, Y8, Y0
 	DECQ         R11
-	JNE          loop15
-	VBROADCASTSS lo+72(FP), Y1
-	VBROADCASTSS hi+76(FP), Y2
+	JNE          loop16
+	VBROADCASTSS lo+96(FP), Y1
+	VBROADCASTSS hi+100(FP), Y2
 	MOVQ         dstStep+32(FP), R8
 	SHLQ         $0x02, R8
 	LEAQ         (R8)(R8*2), R9
@@ -12030,30 +12763,44 @@ loop15:
 	IMUL3Q       $+1, CX, R8
 	ADDQ         R8, BX
 	SUBQ         $+1, DI
-	JMP          tile13
+	JMP          tile14
 
-narrower14:
+narrower15:
+	MOVQ xRow+64(FP), BX
+	ADDQ BX, 8(SP)
+	MOVQ dstRow+40(FP), BX
+	ADDQ BX, 16(SP)
+	DECQ (SP)
+	JNE  loop4
 	ADDQ $+32, x+8(FP)
 	ADDQ $+32, dst+0(FP)
 	ADDQ $+32, bias+24(FP)
 	ADDQ $+1568, weights+16(FP)
-	SUBQ $+8, channels+64(FP)
+	SUBQ $+8, channels+88(FP)
 	JMP  block1
 
 rest2:
-	MOVQ    channels+64(FP), BX
+	MOVQ    channels+88(FP), BX
 	TESTQ   BX, BX
 	JE      done3
 	LEAQ    masks<>+32(SB), SI
 	NEGQ    BX
 	VMOVUPS (SI)(BX*4), Y15
+	MOVQ    rows+72(FP), BX
+	MOVQ    BX, (SP)
 	MOVQ    x+8(FP), BX
-	MOVQ    dst+0(FP), SI
-	MOVQ    pixels+56(FP), DI
+	MOVQ    BX, 8(SP)
+	MOVQ    dst+0(FP), BX
+	MOVQ    BX, 16(SP)
 
-tile16:
+loop17:
+	MOVQ 8(SP), BX
+	MOVQ 16(SP), SI
+	MOVQ pixels+80(FP), DI
+
+tile18:
 	CMPQ    DI, $+7
-	JL      narrower17
+	JL      narrower19
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Y0
 	VMOVAPS Y0, Y1
@@ -12066,7 +12813,7 @@ tile16:
 	MOVQ    BX, R9
 	MOVQ    $+7, R11
 
-loop18:
+loop20:
 	VMOVUPS      (R8), Y7
 	VMOVUPS      32(R8), Y8
 	VMOVUPS      64(R8), Y9
@@ -12143,9 +12890,9 @@ loop18:
 	VMASKMOVPS   (R10), Y15, Y14
 	VFMADD231PS  Y13, Y14, Y6
 	DECQ         R11
-	JNE          loop18
-	VBROADCASTSS lo+72(FP), Y7
-	VBROADCASTSS hi+76(FP), Y8
+	JNE          loop20
+	VBROADCASTSS lo+96(FP), Y7
+	VBROADCASTSS hi+100(FP), Y8
 	MOVQ         dstStep+32(FP), R8
 	SHLQ         $0x02, R8
 	LEAQ         (R8)(R8*2), R9
@@ -12177,11 +12924,11 @@ loop18:
 	IMUL3Q       $+7, CX, R8
 	ADDQ         R8, BX
 	SUBQ         $+7, DI
-	JMP          tile16
+	JMP          tile18
 
-narrower17:
+narrower19:
 	CMPQ    DI, $+4
-	JL      narrower20
+	JL      narrower22
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Y0
 	VMOVAPS Y0, Y1
@@ -12191,7 +12938,7 @@ narrower17:
 	MOVQ    BX, R9
 	MOVQ    $+7, R11
 
-loop21:
+loop23:
 	VMOVUPS      (R8), Y4
 	VMOVUPS      32(R8), Y5
 	VMOVUPS      64(R8), Y6
@@ -12243,9 +12990,9 @@ loop21:
 	VMASKMOVPS   (R10)(CX*1), Y15, Y11
 	VFMADD231PS  Y10, Y11, Y3
 	DECQ         R11
-	JNE          loop21
-	VBROADCASTSS lo+72(FP), Y4
-	VBROADCASTSS hi+76(FP), Y5
+	JNE          loop23
+	VBROADCASTSS lo+96(FP), Y4
+	VBROADCASTSS hi+100(FP), Y5
 	MOVQ         dstStep+32(FP), R8
 	SHLQ         $0x02, R8
 	LEAQ         (R8)(R8*2), R9
@@ -12269,9 +13016,9 @@ loop21:
 	ADDQ         R8, BX
 	SUBQ         $+4, DI
 
-narrower20:
+narrower22:
 	CMPQ    DI, $+2
-	JL      narrower23
+	JL      narrower25
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Y0
 	VMOVAPS Y0, Y1
@@ -12279,7 +13026,7 @@ narrower20:
 	MOVQ    BX, R9
 	MOVQ    $+7, R11
 
-loop24:
+loop26:
 	VMOVUPS      (R8), Y2
 	VMOVUPS      32(R8), Y3
 	VMOVUPS      64(R8), Y4
@@ -12314,9 +13061,9 @@ loop24:
 	VMASKMOVPS   (R10)(DX*1), Y15, Y9
 	VFMADD231PS  Y8, Y9, Y1
 	DECQ         R11
-	JNE          loop24
-	VBROADCASTSS lo+72(FP), Y2
-	VBROADCASTSS hi+76(FP), Y3
+	JNE          loop26
+	VBROADCASTSS lo+96(FP), Y2
+	VBROADCASTSS hi+100(FP), Y3
 	MOVQ         dstStep+32(FP), R8
 	SHLQ         $0x02, R8
 	LEAQ         (R8)(R8*2), R9
@@ -12332,17 +13079,17 @@ loop24:
 	ADDQ         R8, BX
 	SUBQ         $+2, DI
 
-narrower23:
-tile25:
+narrower25:
+tile27:
 	CMPQ    DI, $+1
-	JL      narrower26
+	JL      narrower28
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Y0
 	MOVQ    weights+16(FP), R8
 	MOVQ    BX, R9
 	MOVQ    $+7, R11
 
-loop27:
+loop29:
 	VMOVUPS      (R8), Y1
 	VMOVUPS      32(R8), Y2
 	VMOVUPS      64(R8), Y3
@@ -12369,9 +13116,9 @@ loop27:
 	VMASKMOVPS   (R10)(CX*2), Y15, Y8
 	VFMADD231PS  Y7, Y8, Y0
 	DECQ         R11
-	JNE          loop27
-	VBROADCASTSS lo+72(FP), Y1
-	VBROADCASTSS hi+76(FP), Y2
+	JNE          loop29
+	VBROADCASTSS lo+96(FP), Y1
+	VBROADCASTSS hi+100(FP), Y2
 	MOVQ         dstStep+32(FP), R8
 	SHLQ         $0x02, R8
 	LEAQ         (R8)(R8*2), R9
@@ -12382,9 +13129,15 @@ loop27:
 	IMUL3Q       $+1, CX, R8
 	ADDQ         R8, BX
 	SUBQ         $+1, DI
-	JMP          tile25
+	JMP          tile27
 
-narrower26:
+narrower28:
+	MOVQ xRow+64(FP), BX
+	ADDQ BX, 8(SP)
+	MOVQ dstRow+40(FP), BX
+	ADDQ BX, 16(SP)
+	DECQ (SP)
+	JNE  loop17
 	ADDQ $+32, x+8(FP)
 	ADDQ $+32, dst+0(FP)
 	ADDQ $+32, bias+24(FP)
@@ -12394,25 +13147,35 @@ done3:
 	VZEROUPPER
 	RET
 
-// func depthwise7x7s2AVX2(dst *byte, x *byte, weights *byte, bias *byte, dstStep int, xStep int, rowStep int, pixels int, channels int, lo float32, hi float32)
+// func depthwise7x7s2AVX2(dst *byte, x *byte, weights *byte, bias *byte, dstStep int, dstRow int, xStep int, rowStep int, xRow int, rows int, pixels int, channels int, lo float32, hi float32)
 // Requires: AVX, FMA3
-TEXT ·depthwise7x7s2AVX2(SB), NOSPLIT, $0-80
-	MOVQ rowStep+48(FP), AX
-	MOVQ xStep+40(FP), CX
+TEXT ·depthwise7x7s2AVX2(SB), NOSPLIT, $24-104
+	MOVQ rowStep+56(FP), AX
+	MOVQ xStep+48(FP), CX
 	SHLQ $0x02, AX
 	SHLQ $0x02, CX
 	LEAQ (CX)(CX*2), DX
+	SHLQ $0x02, dstRow+40(FP)
+	SHLQ $0x02, xRow+64(FP)
 
 block1:
-	CMPQ channels+64(FP), $+8
+	CMPQ channels+88(FP), $+8
 	JL   rest2
+	MOVQ rows+72(FP), BX
+	MOVQ BX, (SP)
 	MOVQ x+8(FP), BX
-	MOVQ dst+0(FP), SI
-	MOVQ pixels+56(FP), DI
+	MOVQ BX, 8(SP)
+	MOVQ dst+0(FP), BX
+	MOVQ BX, 16(SP)
 
-tile4:
+loop4:
+	MOVQ 8(SP), BX
+	MOVQ 16(SP), SI
+	MOVQ pixels+80(FP), DI
+
+tile5:
 	CMPQ    DI, $+7
-	JL      narrower5
+	JL      narrower6
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Y0
 	VMOVAPS Y0, Y1
@@ -12425,7 +13188,7 @@ tile4:
 	MOVQ    BX, R9
 	MOVQ    $+7, R11
 
-loop6:
+loop7:
 	VMOVUPS      (R8), Y7
 	VMOVUPS      32(R8), Y8
 	VMOVUPS      64(R8), Y9
@@ -12509,9 +13272,9 @@ loop6:
 	VMOVUPS      (R10)(CX*2), Y14
 	VFMADD231PS  Y13, Y14, Y6
 	DECQ         R11
-	JNE          loop6
-	VBROADCASTSS lo+72(FP), Y7
-	VBROADCASTSS hi+76(FP), Y8
+	JNE          loop7
+	VBROADCASTSS lo+96(FP), Y7
+	VBROADCASTSS hi+100(FP), Y8
 	MOVQ         dstStep+32(FP), R8
 	SHLQ         $0x02, R8
 	LEAQ         (R8)(R8*2), R9
@@ -12543,11 +13306,11 @@ loop6:
 	IMUL3Q       $+14, CX, R8
 	ADDQ         R8, BX
 	SUBQ         $+7, DI
-	JMP          tile4
+	JMP          tile5
 
-narrower5:
+narrower6:
 	CMPQ    DI, $+4
-	JL      narrower8
+	JL      narrower9
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Y0
 	VMOVAPS Y0, Y1
@@ -12557,7 +13320,7 @@ narrower5:
 	MOVQ    BX, R9
 	MOVQ    $+7, R11
 
-loop9:
+loop10:
 	VMOVUPS      (R8), Y4
 	VMOVUPS      32(R8), Y5
 	VMOVUPS      64(R8), Y6
@@ -12613,9 +13376,9 @@ loop9:
 	VMOVUPS      (R10), Y11
 	VFMADD231PS  Y10, Y11, Y3
 	DECQ         R11
-	JNE          loop9
-	VBROADCASTSS lo+72(FP), Y4
-	VBROADCASTSS hi+76(FP), Y5
+	JNE          loop10
+	VBROADCASTSS lo+96(FP), Y4
+	VBROADCASTSS hi+100(FP), Y5
 	MOVQ         dstStep+32(FP), R8
 	SHLQ         $0x02, R8
 	LEAQ         (R8)(R8*2), R9
@@ -12639,9 +13402,9 @@ loop9:
 	ADDQ         R8, BX
 	SUBQ         $+4, DI
 
-narrower8:
+narrower9:
 	CMPQ    DI, $+2
-	JL      narrower11
+	JL      narrower12
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Y0
 	VMOVAPS Y0, Y1
@@ -12649,7 +13412,7 @@ narrower8:
 	MOVQ    BX, R9
 	MOVQ    $+7, R11
 
-loop12:
+loop13:
 	VMOVUPS      (R8), Y2
 	VMOVUPS      32(R8), Y3
 	VMOVUPS      64(R8), Y4
@@ -12686,9 +13449,9 @@ loop12:
 	VMOVUPS      (R10), Y9
 	VFMADD231PS  Y8, Y9, Y1
 	DECQ         R11
-	JNE          loop12
-	VBROADCASTSS lo+72(FP), Y2
-	VBROADCASTSS hi+76(FP), Y3
+	JNE          loop13
+	VBROADCASTSS lo+96(FP), Y2
+	VBROADCASTSS hi+100(FP), Y3
 	MOVQ         dstStep+32(FP), R8
 	SHLQ         $0x02, R8
 	LEAQ         (R8)(R8*2), R9
@@ -12704,17 +13467,17 @@ loop12:
 	ADDQ         R8, BX
 	SUBQ         $+2, DI
 
-narrower11:
-tile13:
+narrower12:
+tile14:
 	CMPQ    DI, $+1
-	JL      narrower14
+	JL      narrower15
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Y0
 	MOVQ    weights+16(FP), R8
 	MOVQ    BX, R9
 	MOVQ    $+7, R11
 
-loop15:
+loop16:
 	VMOVUPS      (R8), Y1
 	VMOVUPS      32(R8), Y2
 	VMOVUPS      64(R8), Y3
@@ -12741,9 +13504,9 @@ loop15:
 	VMOVUPS      (R10)(CX*2), Y8
 	VFMADD231PS  Y7, Y8, Y0
 	DECQ         R11
-	JNE          loop15
-	VBROADCASTSS lo+72(FP), Y1
-	VBROADCASTSS hi+76(FP), Y2
+	JNE          loop16
+	VBROADCASTSS lo+96(FP), Y1
+	VBROADCASTSS hi+100(FP), Y2
 	MOVQ         dstStep+32(FP), R8
 	SHLQ         $0x02, R8
 	LEAQ         (R8)(R8*2), R9
@@ -12754,30 +13517,44 @@ loop15:
 	IMUL3Q       $+2, CX, R8
 	ADDQ         R8, BX
 	SUBQ         $+1, DI
-	JMP          tile13
+	JMP          tile14
 
-narrower14:
+narrower15:
+	MOVQ xRow+64(FP), BX
+	ADDQ BX, 8(SP)
+	MOVQ dstRow+40(FP), BX
+	ADDQ BX, 16(SP)
+	DECQ (SP)
+	JNE  loop4
 	ADDQ $+32, x+8(FP)
 	ADDQ $+32, dst+0(FP)
 	ADDQ $+32, bias+24(FP)
 	ADDQ $+1568, weights+16(FP)
-	SUBQ $+8, channels+64(FP)
+	SUBQ $+8, channels+88(FP)
 	JMP  block1
 
 rest2:
-	MOVQ    channels+64(FP), BX
+	MOVQ    channels+88(FP), BX
 	TESTQ   BX, BX
 	JE      done3
 	LEAQ    masks<>+32(SB), SI
 	NEGQ    BX
 	VMOVUPS (SI)(BX*4), Y15
+	MOVQ    rows+72(FP), BX
+	MOVQ    BX, (SP)
 	MOVQ    x+8(FP), BX
-	MOVQ    dst+0(FP), SI
-	MOVQ    pixels+56(FP), DI
+	MOVQ    BX, 8(SP)
+	MOVQ    dst+0(FP), BX
+	MOVQ    BX, 16(SP)
 
-tile16:
+loop17:
+	MOVQ 8(SP), BX
+	MOVQ 16(SP), SI
+	MOVQ pixels+80(FP), DI
+
+tile18:
 	CMPQ    DI, $+7
-	JL      narrower17
+	JL      narrower19
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Y0
 	VMOVAPS Y0, Y1
@@ -12790,7 +13567,7 @@ tile16:
 	MOVQ    BX, R9
 	MOVQ    $+7, R11
 
-loop18:
+loop20:
 	VMOVUPS      (R8), Y7
 	VMOVUPS      32(R8), Y8
 	VMOVUPS      64(R8), Y9
@@ -12874,9 +13651,9 @@ loop18:
 	VMASKMOVPS   (R10)(CX*2), Y15, Y14
 	VFMADD231PS  Y13, Y14, Y6
 	DECQ         R11
-	JNE          loop18
-	VBROADCASTSS lo+72(FP), Y7
-	VBROADCASTSS hi+76(FP), Y8
+	JNE          loop20
+	VBROADCASTSS lo+96(FP), Y7
+	VBROADCASTSS hi+100(FP), Y8
 	MOVQ         dstStep+32(FP), R8
 	SHLQ         $0x02, R8
 	LEAQ         (R8)(R8*2), R9
@@ -12908,11 +13685,11 @@ loop18:
 	IMUL3Q       $+14, CX, R8
 	ADDQ         R8, BX
 	SUBQ         $+7, DI
-	JMP          tile16
+	JMP          tile18
 
-narrower17:
+narrower19:
 	CMPQ    DI, $+4
-	JL      narrower20
+	JL      narrower22
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Y0
 	VMOVAPS Y0, Y1
@@ -12922,7 +13699,7 @@ narrower17:
 	MOVQ    BX, R9
 	MOVQ    $+7, R11
 
-loop21:
+loop23:
 	VMOVUPS      (R8), Y4
 	VMOVUPS      32(R8), Y5
 	VMOVUPS      64(R8), Y6
@@ -12978,9 +13755,9 @@ loop21:
 	VMASKMOVPS   (R10), Y15, Y11
 	VFMADD231PS  Y10, Y11, Y3
 	DECQ         R11
-	JNE          loop21
-	VBROADCASTSS lo+72(FP), Y4
-	VBROADCASTSS hi+76(FP), Y5
+	JNE          loop23
+	VBROADCASTSS lo+96(FP), Y4
+	VBROADCASTSS hi+100(FP), Y5
 	MOVQ         dstStep+32(FP), R8
 	SHLQ         $0x02, R8
 	LEAQ         (R8)(R8*2), R9
@@ -13004,9 +13781,9 @@ loop21:
 	ADDQ         R8, BX
 	SUBQ         $+4, DI
 
-narrower20:
+narrower22:
 	CMPQ    DI, $+2
-	JL      narrower23
+	JL      narrower25
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Y0
 	VMOVAPS Y0, Y1
@@ -13014,7 +13791,7 @@ narrower20:
 	MOVQ    BX, R9
 	MOVQ    $+7, R11
 
-loop24:
+loop26:
 	VMOVUPS      (R8), Y2
 	VMOVUPS      32(R8), Y3
 	VMOVUPS      64(R8), Y4
@@ -13051,9 +13828,9 @@ loop24:
 	VMASKMOVPS   (R10), Y15, Y9
 	VFMADD231PS  Y8, Y9, Y1
 	DECQ         R11
-	JNE          loop24
-	VBROADCASTSS lo+72(FP), Y2
-	VBROADCASTSS hi+76(FP), Y3
+	JNE          loop26
+	VBROADCASTSS lo+96(FP), Y2
+	VBROADCASTSS hi+100(FP), Y3
 	MOVQ         dstStep+32(FP), R8
 	SHLQ         $0x02, R8
 	LEAQ         (R8)(R8*2), R9
@@ -13069,17 +13846,17 @@ loop24:
 	ADDQ         R8, BX
 	SUBQ         $+2, DI
 
-narrower23:
-tile25:
+narrower25:
+tile27:
 	CMPQ    DI, $+1
-	JL      narrower26
+	JL      narrower28
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Y0
 	MOVQ    weights+16(FP), R8
 	MOVQ    BX, R9
 	MOVQ    $+7, R11
 
-loop27:
+loop29:
 	VMOVUPS      (R8), Y1
 	VMOVUPS      32(R8), Y2
 	VMOVUPS      64(R8), Y3
@@ -13106,9 +13883,9 @@ loop27:
 	VMASKMOVPS   (R10)(CX*2), Y15, Y8
 	VFMADD231PS  Y7, Y8, Y0
 	DECQ         R11
-	JNE          loop27
-	VBROADCASTSS lo+72(FP), Y1
-	VBROADCASTSS hi+76(FP), Y2
+	JNE          loop29
+	VBROADCASTSS lo+96(FP), Y1
+	VBROADCASTSS hi+100(FP), Y2
 	MOVQ         dstStep+32(FP), R8
 	SHLQ         $0x02, R8
 	LEAQ         (R8)(R8*2), R9
@@ -13119,9 +13896,15 @@ loop27:
 	IMUL3Q       $+2, CX, R8
 	ADDQ         R8, BX
 	SUBQ         $+1, DI
-	JMP          tile25
+	JMP          tile27
 
-narrower26:
+narrower28:
+	MOVQ xRow+64(FP), BX
+	ADDQ BX, 8(SP)
+	MOVQ dstRow+40(FP), BX
+	ADDQ BX, 16(SP)
+	DECQ (SP)
+	JNE  loop17
 	ADDQ $+32, x+8(FP)
 	ADDQ $+32, dst+0(FP)
 	ADDQ $+32, bias+24(FP)

@@ -6862,6 +6862,142 @@ done6:
 	VZEROUPPER
 	RET
 
+// func gatherF32AVX512(dst *byte, x *byte, x2 *byte, xStep int, xRow int, dstRow int, rows int, pixels int, channels int)
+// Requires: AVX, AVX512F, BMI2
+TEXT ·gatherF32AVX512(SB), NOSPLIT, $0-72
+	MOVQ channels+64(FP), AX
+	CMPQ AX, $+16
+	JL   part1
+	MOVQ dst+0(FP), AX
+	MOVQ x+8(FP), CX
+
+loop3:
+	MOVQ AX, DX
+	MOVQ CX, BX
+	MOVQ pixels+56(FP), SI
+
+loop4:
+	VMOVUPS (BX), Z0
+	VMOVUPS Z0, (DX)
+	ADDQ    $+64, DX
+	MOVQ    xStep+24(FP), DI
+	LEAQ    (BX)(DI*4), BX
+	DECQ    SI
+	JNE     loop4
+	MOVQ    xRow+32(FP), DX
+	LEAQ    (CX)(DX*4), CX
+	MOVQ    dstRow+40(FP), DX
+	LEAQ    (AX)(DX*4), AX
+	DECQ    rows+48(FP)
+	JNE     loop3
+	JMP     done2
+
+part1:
+	MOVQ  $-1, CX
+	BZHIQ AX, CX, CX
+	KMOVW CX, K1
+	MOVQ  dst+0(FP), AX
+	MOVQ  x+8(FP), CX
+
+loop5:
+	MOVQ AX, DX
+	MOVQ CX, BX
+	MOVQ pixels+56(FP), SI
+
+loop6:
+	VMOVUPS.Z (BX), K1, Z0
+	VMOVUPS   Z0, (DX)
+	ADDQ      $+64, DX
+	MOVQ      xStep+24(FP), DI
+	LEAQ      (BX)(DI*4), BX
+	DECQ      SI
+	JNE       loop6
+	MOVQ      xRow+32(FP), DX
+	LEAQ      (CX)(DX*4), CX
+	MOVQ      dstRow+40(FP), DX
+	LEAQ      (AX)(DX*4), AX
+	DECQ      rows+48(FP)
+	JNE       loop5
+
+done2:
+	VZEROUPPER
+	RET
+
+// func scatterF32AVX512(dst *byte, dst2 *byte, x *byte, sums *byte, dstStep int, dstRow int, sumRow int, rows int, pixels int, channels int)
+// Requires: AVX, AVX512F, BMI2
+TEXT ·scatterF32AVX512(SB), NOSPLIT, $0-80
+	MOVQ channels+72(FP), AX
+	CMPQ AX, $+16
+	JL   part1
+	MOVQ dst+0(FP), AX
+	MOVQ x+16(FP), CX
+	MOVQ sums+24(FP), DX
+
+loop3:
+	MOVQ   AX, BX
+	VPXORD Z0, Z0, Z0
+	MOVQ   pixels+64(FP), SI
+
+loop4:
+	VMOVUPS (CX), Z1
+	VADDPS  Z1, Z0, Z0
+	VMOVUPS Z1, (BX)
+	ADDQ    $+64, CX
+	MOVQ    dstStep+32(FP), DI
+	LEAQ    (BX)(DI*4), BX
+	DECQ    SI
+	JNE     loop4
+	TESTQ   DX, DX
+	JE      none5
+	VMOVUPS Z0, (DX)
+	MOVQ    sumRow+48(FP), BX
+	LEAQ    (DX)(BX*4), DX
+
+none5:
+	MOVQ dstRow+40(FP), BX
+	LEAQ (AX)(BX*4), AX
+	DECQ rows+56(FP)
+	JNE  loop3
+	JMP  done2
+
+part1:
+	MOVQ  $-1, CX
+	BZHIQ AX, CX, CX
+	KMOVW CX, K1
+	MOVQ  dst+0(FP), AX
+	MOVQ  x+16(FP), CX
+	MOVQ  sums+24(FP), DX
+
+loop6:
+	MOVQ   AX, BX
+	VPXORD Z0, Z0, Z0
+	MOVQ   pixels+64(FP), SI
+
+loop7:
+	VMOVUPS (CX), Z1
+	VADDPS  Z1, Z0, Z0
+	VMOVUPS Z1, K1, (BX)
+	ADDQ    $+64, CX
+	MOVQ    dstStep+32(FP), DI
+	LEAQ    (BX)(DI*4), BX
+	DECQ    SI
+	JNE     loop7
+	TESTQ   DX, DX
+	JE      none8
+	VMOVUPS Z0, K1, (DX)
+	MOVQ    sumRow+48(FP), BX
+	LEAQ    (DX)(BX*4), DX
+
+none8:
+	MOVQ dstRow+40(FP), BX
+	LEAQ (AX)(BX*4), AX
+	DECQ rows+56(FP)
+	JNE  loop6
+
+done2:
+	VZEROUPPER
+	RET
+
 // func sumF32AVX512(sum *byte, x *byte, x2 *byte, xStep int, pixels int, channels int)
 // Requires: AVX, AVX512F, BMI2
 TEXT ·sumF32AVX512(SB), NOSPLIT, $0-48
@@ -8098,6 +8234,160 @@ done6:
 	LEAQ (DX)(DI*2), DX
 	DECQ pixels+88(FP)
 	JNE  loop1
+	VZEROUPPER
+	RET
+
+// func gatherBF16AVX512(dst *byte, x *byte, x2 *byte, xStep int, xRow int, dstRow int, rows int, pixels int, channels int)
+// Requires: AVX, AVX512F, BMI2
+TEXT ·gatherBF16AVX512(SB), NOSPLIT, $0-72
+	MOVQ channels+64(FP), AX
+	CMPQ AX, $+16
+	JL   part1
+	MOVQ dst+0(FP), AX
+	MOVQ x+8(FP), CX
+
+loop3:
+	MOVQ AX, DX
+	MOVQ CX, BX
+	MOVQ pixels+56(FP), SI
+
+loop4:
+	VPMOVZXWD (BX), Z0
+	VPSLLD    $0x10, Z0, Z0
+	VMOVUPS   Z0, (DX)
+	ADDQ      $+64, DX
+	MOVQ      xStep+24(FP), DI
+	LEAQ      (BX)(DI*2), BX
+	DECQ      SI
+	JNE       loop4
+	MOVQ      xRow+32(FP), DX
+	LEAQ      (CX)(DX*2), CX
+	MOVQ      dstRow+40(FP), DX
+	LEAQ      (AX)(DX*4), AX
+	DECQ      rows+48(FP)
+	JNE       loop3
+	JMP       done2
+
+part1:
+	MOVQ  $-1, CX
+	BZHIQ AX, CX, CX
+	KMOVW CX, K1
+	MOVQ  dst+0(FP), AX
+	MOVQ  x+8(FP), CX
+
+loop5:
+	MOVQ AX, DX
+	MOVQ CX, BX
+	MOVQ pixels+56(FP), SI
+
+loop6:
+	VPMOVZXWD.Z (BX), K1, Z0
+	VPSLLD      $0x10, Z0, Z0
+	VMOVUPS     Z0, (DX)
+	ADDQ        $+64, DX
+	MOVQ        xStep+24(FP), DI
+	LEAQ        (BX)(DI*2), BX
+	DECQ        SI
+	JNE         loop6
+	MOVQ        xRow+32(FP), DX
+	LEAQ        (CX)(DX*2), CX
+	MOVQ        dstRow+40(FP), DX
+	LEAQ        (AX)(DX*4), AX
+	DECQ        rows+48(FP)
+	JNE         loop5
+
+done2:
+	VZEROUPPER
+	RET
+
+// func scatterBF16AVX512(dst *byte, dst2 *byte, x *byte, sums *byte, dstStep int, dstRow int, sumRow int, rows int, pixels int, channels int)
+// Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2
+TEXT ·scatterBF16AVX512(SB), NOSPLIT, $0-80
+	MOVQ channels+72(FP), AX
+	CMPQ AX, $+16
+	JL   part1
+	MOVQ dst+0(FP), AX
+	MOVQ x+16(FP), CX
+	MOVQ sums+24(FP), DX
+
+loop3:
+	MOVQ   AX, BX
+	VPXORD Z0, Z0, Z0
+	MOVQ   pixels+64(FP), SI
+
+loop4:
+	VMOVUPS     (CX), Z1
+	VADDPS      Z1, Z0, Z0
+	VPSRLD      $0x10, Z1, Z2
+	VPANDD.BCST consts<>+0(SB), Z2, Z2
+	VPADDD      Z1, Z2, Z2
+	VPADDD.BCST consts<>+4(SB), Z2, Z2
+	VCMPPS      $0x03, Z1, Z1, K2
+	VPORD.BCST  consts<>+8(SB), Z1, K2, Z2
+	VPSRLD      $0x10, Z2, Z2
+	VPMOVDW     Z2, Y2
+	VMOVDQU16   Y2, (BX)
+	ADDQ        $+64, CX
+	MOVQ        dstStep+32(FP), DI
+	LEAQ        (BX)(DI*2), BX
+	DECQ        SI
+	JNE         loop4
+	TESTQ       DX, DX
+	JE          none5
+	VMOVUPS     Z0, (DX)
+	MOVQ        sumRow+48(FP), BX
+	LEAQ        (DX)(BX*4), DX
+
+none5:
+	MOVQ dstRow+40(FP), BX
+	LEAQ (AX)(BX*2), AX
+	DECQ rows+56(FP)
+	JNE  loop3
+	JMP  done2
+
+part1:
+	MOVQ  $-1, CX
+	BZHIQ AX, CX, CX
+	KMOVW CX, K1
+	MOVQ  dst+0(FP), AX
+	MOVQ  x+16(FP), CX
+	MOVQ  sums+24(FP), DX
+
+loop6:
+	MOVQ   AX, BX
+	VPXORD Z0, Z0, Z0
+	MOVQ   pixels+64(FP), SI
+
+loop7:
+	VMOVUPS     (CX), Z1
+	VADDPS      Z1, Z0, Z0
+	VPSRLD      $0x10, Z1, Z2
+	VPANDD.BCST consts<>+0(SB), Z2, Z2
+	VPADDD      Z1, Z2, Z2
+	VPADDD.BCST consts<>+4(SB), Z2, Z2
+	VCMPPS      $0x03, Z1, Z1, K2
+	VPORD.BCST  consts<>+8(SB), Z1, K2, Z2
+	VPSRLD      $0x10, Z2, Z2
+	VPMOVDW     Z2, Y2
+	VMOVDQU16   Y2, K1, (BX)
+	ADDQ        $+64, CX
+	MOVQ        dstStep+32(FP), DI
+	LEAQ        (BX)(DI*2), BX
+	DECQ        SI
+	JNE         loop7
+	TESTQ       DX, DX
+	JE          none8
+	VMOVUPS     Z0, K1, (DX)
+	MOVQ        sumRow+48(FP), BX
+	LEAQ        (DX)(BX*4), DX
+
+none8:
+	MOVQ dstRow+40(FP), BX
+	LEAQ (AX)(BX*2), AX
+	DECQ rows+56(FP)
+	JNE  loop6
+
+done2:
 	VZEROUPPER
 	RET
 
@@ -10011,6 +10301,210 @@ done6:
 	VZEROUPPER
 	RET
 
+// func gatherSplitAVX512(dst *byte, x *byte, x2 *byte, xStep int, xRow int, dstRow int, rows int, pixels int, channels int)
+// Requires: AVX, AVX512F, BMI2
+TEXT ·gatherSplitAVX512(SB), NOSPLIT, $0-72
+	MOVQ channels+64(FP), AX
+	CMPQ AX, $+16
+	JL   part1
+	MOVQ dst+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ x2+16(FP), DX
+
+loop3:
+	MOVQ AX, BX
+	MOVQ CX, SI
+	MOVQ DX, DI
+	MOVQ pixels+56(FP), R8
+
+loop4:
+	VPMOVZXWD (SI), Z0
+	VPSLLD    $0x10, Z0, Z0
+	VPMOVZXWD (DI), Z1
+	VPSLLD    $0x10, Z1, Z1
+	VADDPS    Z1, Z0, Z0
+	VMOVUPS   Z0, (BX)
+	ADDQ      $+64, BX
+	MOVQ      xStep+24(FP), R9
+	LEAQ      (SI)(R9*2), SI
+	LEAQ      (DI)(R9*2), DI
+	DECQ      R8
+	JNE       loop4
+	MOVQ      xRow+32(FP), BX
+	LEAQ      (CX)(BX*2), CX
+	LEAQ      (DX)(BX*2), DX
+	MOVQ      dstRow+40(FP), BX
+	LEAQ      (AX)(BX*4), AX
+	DECQ      rows+48(FP)
+	JNE       loop3
+	JMP       done2
+
+part1:
+	MOVQ  $-1, CX
+	BZHIQ AX, CX, CX
+	KMOVW CX, K1
+	MOVQ  dst+0(FP), AX
+	MOVQ  x+8(FP), CX
+	MOVQ  x2+16(FP), DX
+
+loop5:
+	MOVQ AX, BX
+	MOVQ CX, SI
+	MOVQ DX, DI
+	MOVQ pixels+56(FP), R8
+
+loop6:
+	VPMOVZXWD.Z (SI), K1, Z0
+	VPSLLD      $0x10, Z0, Z0
+	VPMOVZXWD.Z (DI), K1, Z1
+	VPSLLD      $0x10, Z1, Z1
+	VADDPS      Z1, Z0, Z0
+	VMOVUPS     Z0, (BX)
+	ADDQ        $+64, BX
+	MOVQ        xStep+24(FP), R9
+	LEAQ        (SI)(R9*2), SI
+	LEAQ        (DI)(R9*2), DI
+	DECQ        R8
+	JNE         loop6
+	MOVQ        xRow+32(FP), BX
+	LEAQ        (CX)(BX*2), CX
+	LEAQ        (DX)(BX*2), DX
+	MOVQ        dstRow+40(FP), BX
+	LEAQ        (AX)(BX*4), AX
+	DECQ        rows+48(FP)
+	JNE         loop5
+
+done2:
+	VZEROUPPER
+	RET
+
+// func scatterSplitAVX512(dst *byte, dst2 *byte, x *byte, sums *byte, dstStep int, dstRow int, sumRow int, rows int, pixels int, channels int)
+// Requires: AVX, AVX512BW, AVX512DQ, AVX512F, AVX512VL, BMI2
+TEXT ·scatterSplitAVX512(SB), NOSPLIT, $0-80
+	MOVQ channels+72(FP), AX
+	CMPQ AX, $+16
+	JL   part1
+	MOVQ dst+0(FP), AX
+	MOVQ dst2+8(FP), CX
+	MOVQ x+16(FP), DX
+	MOVQ sums+24(FP), BX
+
+loop3:
+	MOVQ   AX, SI
+	MOVQ   CX, DI
+	VPXORD Z0, Z0, Z0
+	MOVQ   pixels+64(FP), R8
+
+loop4:
+	VMOVUPS     (DX), Z1
+	VADDPS      Z1, Z0, Z0
+	VPSRLD      $0x10, Z1, Z3
+	VPANDD.BCST consts<>+0(SB), Z3, Z3
+	VPADDD      Z1, Z3, Z3
+	VPADDD.BCST consts<>+4(SB), Z3, Z3
+	VCMPPS      $0x03, Z1, Z1, K2
+	VPORD.BCST  consts<>+8(SB), Z1, K2, Z3
+	VPANDD.BCST consts<>+12(SB), Z3, Z2
+	VPSRLD      $0x10, Z3, Z3
+	VPMOVDW     Z3, Y3
+	VMOVDQU16   Y3, (SI)
+	VSUBPS      Z2, Z1, Z1
+	VFPCLASSPSZ $0x99, Z1, K2
+	KNOTW       K2, K2
+	VMOVAPS.Z   Z1, K2, Z1
+	VPSRLD      $0x10, Z1, Z2
+	VPANDD.BCST consts<>+0(SB), Z2, Z2
+	VPADDD      Z1, Z2, Z2
+	VPADDD.BCST consts<>+4(SB), Z2, Z2
+	VCMPPS      $0x03, Z1, Z1, K2
+	VPORD.BCST  consts<>+8(SB), Z1, K2, Z2
+	VPSRLD      $0x10, Z2, Z2
+	VPMOVDW     Z2, Y2
+	VMOVDQU16   Y2, (DI)
+	ADDQ        $+64, DX
+	MOVQ        dstStep+32(FP), R9
+	LEAQ        (SI)(R9*2), SI
+	LEAQ        (DI)(R9*2), DI
+	DECQ        R8
+	JNE         loop4
+	TESTQ       BX, BX
+	JE          none5
+	VMOVUPS     Z0, (BX)
+	MOVQ        sumRow+48(FP), SI
+	LEAQ        (BX)(SI*4), BX
+
+none5:
+	MOVQ dstRow+40(FP), SI
+	LEAQ (AX)(SI*2), AX
+	LEAQ (CX)(SI*2), CX
+	DECQ rows+56(FP)
+	JNE  loop3
+	JMP  done2
+
+part1:
+	MOVQ  $-1, CX
+	BZHIQ AX, CX, CX
+	KMOVW CX, K1
+	MOVQ  dst+0(FP), AX
+	MOVQ  dst2+8(FP), CX
+	MOVQ  x+16(FP), DX
+	MOVQ  sums+24(FP), BX
+
+loop6:
+	MOVQ   AX, SI
+	MOVQ   CX, DI
+	VPXORD Z0, Z0, Z0
+	MOVQ   pixels+64(FP), R8
+
+loop7:
+	VMOVUPS     (DX), Z1
+	VADDPS      Z1, Z0, Z0
+	VPSRLD      $0x10, Z1, Z3
+	VPANDD.BCST consts<>+0(SB), Z3, Z3
+	VPADDD      Z1, Z3, Z3
+	VPADDD.BCST consts<>+4(SB), Z3, Z3
+	VCMPPS      $0x03, Z1, Z1, K2
+	VPORD.BCST  consts<>+8(SB), Z1, K2, Z3
+	VPANDD.BCST consts<>+12(SB), Z3, Z2
+	VPSRLD      $0x10, Z3, Z3
+	VPMOVDW     Z3, Y3
+	VMOVDQU16   Y3, K1, (SI)
+	VSUBPS      Z2, Z1, Z1
+	VFPCLASSPSZ $0x99, Z1, K2
+	KNOTW       K2, K2
+	VMOVAPS.Z   Z1, K2, Z1
+	VPSRLD      $0x10, Z1, Z2
+	VPANDD.BCST consts<>+0(SB), Z2, Z2
+	VPADDD      Z1, Z2, Z2
+	VPADDD.BCST consts<>+4(SB), Z2, Z2
+	VCMPPS      $0x03, Z1, Z1, K2
+	VPORD.BCST  consts<>+8(SB), Z1, K2, Z2
+	VPSRLD      $0x10, Z2, Z2
+	VPMOVDW     Z2, Y2
+	VMOVDQU16   Y2, K1, (DI)
+	ADDQ        $+64, DX
+	MOVQ        dstStep+32(FP), R9
+	LEAQ        (SI)(R9*2), SI
+	LEAQ        (DI)(R9*2), DI
+	DECQ        R8
+	JNE         loop7
+	TESTQ       BX, BX
+	JE          none8
+	VMOVUPS     Z0, K1, (BX)
+	MOVQ        sumRow+48(FP), SI
+	LEAQ        (BX)(SI*4), BX
+
+none8:
+	MOVQ dstRow+40(FP), SI
+	LEAQ (AX)(SI*2), AX
+	LEAQ (CX)(SI*2), CX
+	DECQ rows+56(FP)
+	JNE  loop6
+
+done2:
+	VZEROUPPER
+	RET
+
 // func sumSplitAVX512(sum *byte, x *byte, x2 *byte, xStep int, pixels int, channels int)
 // Requires: AVX, AVX512F, BMI2
 TEXT ·sumSplitAVX512(SB), NOSPLIT, $0-48
@@ -11129,27 +11623,37 @@ done4:
 	VZEROUPPER
 	RET
 
-// func depthwiseAnyAVX512(dst *byte, x *byte, weights *byte, bias *byte, dstStep int, xStep int, rowStep int, tapStep int, kernelH int, kernelW int, pixels int, channels int, lo float32, hi float32)
+// func depthwiseAnyAVX512(dst *byte, x *byte, weights *byte, bias *byte, dstStep int, dstRow int, xStep int, rowStep int, xRow int, tapStep int, kernelH int, kernelW int, rows int, pixels int, channels int, lo float32, hi float32)
 // Requires: AVX, AVX512F, BMI2
-TEXT ·depthwiseAnyAVX512(SB), NOSPLIT, $0-104
-	SHLQ $0x02, xStep+40(FP)
-	SHLQ $0x02, rowStep+48(FP)
-	SHLQ $0x02, tapStep+56(FP)
+TEXT ·depthwiseAnyAVX512(SB), NOSPLIT, $24-128
+	SHLQ $0x02, xStep+48(FP)
+	SHLQ $0x02, rowStep+56(FP)
+	SHLQ $0x02, tapStep+72(FP)
 	SHLQ $0x02, dstStep+32(FP)
-	MOVQ xStep+40(FP), AX
-	MOVQ tapStep+56(FP), CX
+	MOVQ xStep+48(FP), AX
+	MOVQ tapStep+72(FP), CX
 	LEAQ (AX)(AX*2), DX
+	SHLQ $0x02, dstRow+40(FP)
+	SHLQ $0x02, xRow+64(FP)
 
 block1:
-	CMPQ channels+88(FP), $+16
+	CMPQ channels+112(FP), $+16
 	JL   rest2
+	MOVQ rows+96(FP), BX
+	MOVQ BX, (SP)
 	MOVQ x+8(FP), BX
-	MOVQ dst+0(FP), SI
-	MOVQ pixels+80(FP), DI
+	MOVQ BX, 8(SP)
+	MOVQ dst+0(FP), BX
+	MOVQ BX, 16(SP)
 
-tile4:
+loop4:
+	MOVQ 8(SP), BX
+	MOVQ 16(SP), SI
+	MOVQ pixels+104(FP), DI
+
+tile5:
 	CMPQ    DI, $+4
-	JL      narrower5
+	JL      narrower6
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Z0
 	VMOVAPS Z0, Z1
@@ -11157,13 +11661,13 @@ tile4:
 	VMOVAPS Z0, Z3
 	MOVQ    weights+16(FP), R8
 	MOVQ    BX, R9
-	MOVQ    kernelH+64(FP), R10
-
-loop6:
-	MOVQ kernelW+72(FP), R12
-	MOVQ R9, R11
+	MOVQ    kernelH+80(FP), R10
 
 loop7:
+	MOVQ kernelW+88(FP), R12
+	MOVQ R9, R11
+
+loop8:
 	VMOVUPS      (R8), Z4
 	ADDQ         $+64, R8
 	VFMADD231PS  (R11), Z4, Z0
@@ -11172,12 +11676,12 @@ loop7:
 	VFMADD231PS  (R11)(DX*1), Z4, Z3
 	ADDQ         CX, R11
 	DECQ         R12
-	JNE          loop7
-	ADDQ         rowStep+48(FP), R9
+	JNE          loop8
+	ADDQ         rowStep+56(FP), R9
 	DECQ         R10
-	JNE          loop6
-	VBROADCASTSS lo+96(FP), Z4
-	VBROADCASTSS hi+100(FP), Z5
+	JNE          loop7
+	VBROADCASTSS lo+120(FP), Z4
+	VBROADCASTSS hi+124(FP), Z5
 	VMAXPS       Z0, Z4, Z0
 	VMINPS       Z0, Z5, Z0
 	VMOVUPS      Z0, (SI)
@@ -11199,67 +11703,81 @@ loop7:
 	ADDQ         dstStep+32(FP), SI
 	ADDQ         AX, BX
 	SUBQ         $+4, DI
-	JMP          tile4
+	JMP          tile5
 
-narrower5:
-tile8:
+narrower6:
+tile9:
 	CMPQ    DI, $+1
-	JL      narrower9
+	JL      narrower10
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Z0
 	MOVQ    weights+16(FP), R8
 	MOVQ    BX, R9
-	MOVQ    kernelH+64(FP), R10
-
-loop10:
-	MOVQ kernelW+72(FP), R12
-	MOVQ R9, R11
+	MOVQ    kernelH+80(FP), R10
 
 loop11:
+	MOVQ kernelW+88(FP), R12
+	MOVQ R9, R11
+
+loop12:
 	VMOVUPS      (R8), Z1
 	ADDQ         $+64, R8
 	VFMADD231PS  (R11), Z1, Z0
 	ADDQ         CX, R11
 	DECQ         R12
-	JNE          loop11
-	ADDQ         rowStep+48(FP), R9
+	JNE          loop12
+	ADDQ         rowStep+56(FP), R9
 	DECQ         R10
-	JNE          loop10
-	VBROADCASTSS lo+96(FP), Z1
-	VBROADCASTSS hi+100(FP), Z2
+	JNE          loop11
+	VBROADCASTSS lo+120(FP), Z1
+	VBROADCASTSS hi+124(FP), Z2
 	VMAXPS       Z0, Z1, Z0
 	VMINPS       Z0, Z2, Z0
 	VMOVUPS      Z0, (SI)
 	ADDQ         dstStep+32(FP), SI
 	ADDQ         AX, BX
 	SUBQ         $+1, DI
-	JMP          tile8
+	JMP          tile9
 
-narrower9:
-	MOVQ   kernelH+64(FP), BX
-	IMULQ  kernelW+72(FP), BX
-	IMUL3Q $+64, BX, BX
-	ADDQ   BX, weights+16(FP)
+narrower10:
+	MOVQ   xRow+64(FP), BX
+	ADDQ   BX, 8(SP)
+	MOVQ   dstRow+40(FP), BX
+	ADDQ   BX, 16(SP)
+	DECQ   (SP)
+	JNE    loop4
 	ADDQ   $+64, x+8(FP)
 	ADDQ   $+64, dst+0(FP)
 	ADDQ   $+64, bias+24(FP)
-	SUBQ   $+16, channels+88(FP)
+	MOVQ   kernelH+80(FP), BX
+	IMULQ  kernelW+88(FP), BX
+	IMUL3Q $+64, BX, BX
+	ADDQ   BX, weights+16(FP)
+	SUBQ   $+16, channels+112(FP)
 	JMP    block1
 
 rest2:
-	MOVQ  channels+88(FP), BX
+	MOVQ  channels+112(FP), BX
 	TESTQ BX, BX
 	JE    done3
 	MOVQ  $-1, SI
 	BZHIQ BX, SI, SI
 	KMOVW SI, K1
+	MOVQ  rows+96(FP), BX
+	MOVQ  BX, (SP)
 	MOVQ  x+8(FP), BX
-	MOVQ  dst+0(FP), SI
-	MOVQ  pixels+80(FP), DI
+	MOVQ  BX, 8(SP)
+	MOVQ  dst+0(FP), BX
+	MOVQ  BX, 16(SP)
 
-tile12:
+loop13:
+	MOVQ 8(SP), BX
+	MOVQ 16(SP), SI
+	MOVQ pixels+104(FP), DI
+
+tile14:
 	CMPQ    DI, $+4
-	JL      narrower13
+	JL      narrower15
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Z0
 	VMOVAPS Z0, Z1
@@ -11267,13 +11785,13 @@ tile12:
 	VMOVAPS Z0, Z3
 	MOVQ    weights+16(FP), R8
 	MOVQ    BX, R9
-	MOVQ    kernelH+64(FP), R10
+	MOVQ    kernelH+80(FP), R10
 
-loop14:
-	MOVQ kernelW+72(FP), R12
+loop16:
+	MOVQ kernelW+88(FP), R12
 	MOVQ R9, R11
 
-loop15:
+loop17:
 	VMOVUPS      (R8), Z4
 	ADDQ         $+64, R8
 	VMOVUPS.Z    (R11), K1, Z5
@@ -11286,12 +11804,12 @@ loop15:
 	VFMADD231PS  Z4, Z5, Z3
 	ADDQ         CX, R11
 	DECQ         R12
-	JNE          loop15
-	ADDQ         rowStep+48(FP), R9
+	JNE          loop17
+	ADDQ         rowStep+56(FP), R9
 	DECQ         R10
-	JNE          loop14
-	VBROADCASTSS lo+96(FP), Z4
-	VBROADCASTSS hi+100(FP), Z5
+	JNE          loop16
+	VBROADCASTSS lo+120(FP), Z4
+	VBROADCASTSS hi+124(FP), Z5
 	VMAXPS       Z0, Z4, Z0
 	VMINPS       Z0, Z5, Z0
 	VMOVUPS      Z0, K1, (SI)
@@ -11313,75 +11831,91 @@ loop15:
 	ADDQ         dstStep+32(FP), SI
 	ADDQ         AX, BX
 	SUBQ         $+4, DI
-	JMP          tile12
+	JMP          tile14
 
-narrower13:
-tile16:
+narrower15:
+tile18:
 	CMPQ    DI, $+1
-	JL      narrower17
-	MOVQ    bias+24(FP), DX
-	VMOVUPS (DX), Z0
-	MOVQ    weights+16(FP), DX
-	MOVQ    BX, R8
-	MOVQ    kernelH+64(FP), R9
+	JL      narrower19
+	MOVQ    bias+24(FP), R8
+	VMOVUPS (R8), Z0
+	MOVQ    weights+16(FP), R8
+	MOVQ    BX, R9
+	MOVQ    kernelH+80(FP), R10
 
-loop18:
-	MOVQ kernelW+72(FP), R11
-	MOVQ R8, R10
+loop20:
+	MOVQ kernelW+88(FP), R12
+	MOVQ R9, R11
 
-loop19:
-	VMOVUPS      (DX), Z1
-	ADDQ         $+64, DX
-	VMOVUPS.Z    (R10), K1, Z2
+loop21:
+	VMOVUPS      (R8), Z1
+	ADDQ         $+64, R8
+	VMOVUPS.Z    (R11), K1, Z2
 	VFMADD231PS  Z1, Z2, Z0
-	ADDQ         CX, R10
-	DECQ         R11
-	JNE          loop19
-	ADDQ         rowStep+48(FP), R8
-	DECQ         R9
-	JNE          loop18
-	VBROADCASTSS lo+96(FP), Z1
-	VBROADCASTSS hi+100(FP), Z2
+	ADDQ         CX, R11
+	DECQ         R12
+	JNE          loop21
+	ADDQ         rowStep+56(FP), R9
+	DECQ         R10
+	JNE          loop20
+	VBROADCASTSS lo+120(FP), Z1
+	VBROADCASTSS hi+124(FP), Z2
 	VMAXPS       Z0, Z1, Z0
 	VMINPS       Z0, Z2, Z0
 	VMOVUPS      Z0, K1, (SI)
 	ADDQ         dstStep+32(FP), SI
 	ADDQ         AX, BX
 	SUBQ         $+1, DI
-	JMP          tile16
+	JMP          tile18
 
-narrower17:
-	MOVQ   kernelH+64(FP), AX
-	IMULQ  kernelW+72(FP), AX
-	IMUL3Q $+64, AX, AX
-	ADDQ   AX, weights+16(FP)
+narrower19:
+	MOVQ   xRow+64(FP), BX
+	ADDQ   BX, 8(SP)
+	MOVQ   dstRow+40(FP), BX
+	ADDQ   BX, 16(SP)
+	DECQ   (SP)
+	JNE    loop13
 	ADDQ   $+64, x+8(FP)
 	ADDQ   $+64, dst+0(FP)
 	ADDQ   $+64, bias+24(FP)
+	MOVQ   kernelH+80(FP), AX
+	IMULQ  kernelW+88(FP), AX
+	IMUL3Q $+64, AX, AX
+	ADDQ   AX, weights+16(FP)
 
 done3:
 	VZEROUPPER
 	RET
 
-// func depthwise3x3s1AVX512(dst *byte, x *byte, weights *byte, bias *byte, dstStep int, xStep int, rowStep int, pixels int, channels int, lo float32, hi float32)
+// func depthwise3x3s1AVX512(dst *byte, x *byte, weights *byte, bias *byte, dstStep int, dstRow int, xStep int, rowStep int, xRow int, rows int, pixels int, channels int, lo float32, hi float32)
 // Requires: AVX, AVX512F, BMI2
-TEXT ·depthwise3x3s1AVX512(SB), NOSPLIT, $0-80
-	MOVQ rowStep+48(FP), AX
-	MOVQ xStep+40(FP), CX
+TEXT ·depthwise3x3s1AVX512(SB), NOSPLIT, $24-104
+	MOVQ rowStep+56(FP), AX
+	MOVQ xStep+48(FP), CX
 	SHLQ $0x02, AX
 	SHLQ $0x02, CX
 	LEAQ (CX)(CX*2), DX
+	SHLQ $0x02, dstRow+40(FP)
+	SHLQ $0x02, xRow+64(FP)
 
 block1:
-	CMPQ channels+64(FP), $+16
+	CMPQ channels+88(FP), $+16
 	JL   rest2
+	MOVQ rows+72(FP), BX
+	MOVQ BX, (SP)
 	MOVQ x+8(FP), BX
-	MOVQ dst+0(FP), SI
-	MOVQ pixels+56(FP), DI
+	MOVQ BX, 8(SP)
+	MOVQ dst+0(FP), BX
+	MOVQ BX, 16(SP)
 
-tile4:
+loop4:
+	MOVQ 8(SP), BX
+	MOVQ 16(SP), SI
+	MOVQ pixels+80(FP), DI
+
+tile5:
 	CMPQ    DI, $+7
-	JL      narrower5
+	JL      narrower6
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Z0
 	VMOVAPS Z0, Z1
@@ -11394,7 +11928,7 @@ tile4:
 	MOVQ    BX, R9
 	MOVQ    $+3, R11
 
-loop6:
+loop7:
 	VMOVUPS      (R8), Z7
 	VMOVUPS      64(R8), Z8
 	VMOVUPS      128(R8), Z9
@@ -11434,9 +11968,9 @@ loop6:
 	VMOVUPS      (R10), Z10
 	VFMADD231PS  Z9, Z10, Z6
 	DECQ         R11
-	JNE          loop6
-	VBROADCASTSS lo+72(FP), Z7
-	VBROADCASTSS hi+76(FP), Z8
+	JNE          loop7
+	VBROADCASTSS lo+96(FP), Z7
+	VBROADCASTSS hi+100(FP), Z8
 	MOVQ         dstStep+32(FP), R8
 	SHLQ         $0x02, R8
 	LEAQ         (R8)(R8*2), R9
@@ -11468,11 +12002,11 @@ loop6:
 	IMUL3Q       $+7, CX, R8
 	ADDQ         R8, BX
 	SUBQ         $+7, DI
-	JMP          tile4
+	JMP          tile5
 
-narrower5:
+narrower6:
 	CMPQ    DI, $+4
-	JL      narrower8
+	JL      narrower9
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Z0
 	VMOVAPS Z0, Z1
@@ -11482,7 +12016,7 @@ narrower5:
 	MOVQ    BX, R9
 	MOVQ    $+3, R11
 
-loop9:
+loop10:
 	VMOVUPS      (R8), Z4
 	VMOVUPS      64(R8), Z5
 	VMOVUPS      128(R8), Z6
@@ -11509,9 +12043,9 @@ loop9:
 	VMOVUPS      (R10)(CX*1), Z7
 	VFMADD231PS  Z6, Z7, Z3
 	DECQ         R11
-	JNE          loop9
-	VBROADCASTSS lo+72(FP), Z4
-	VBROADCASTSS hi+76(FP), Z5
+	JNE          loop10
+	VBROADCASTSS lo+96(FP), Z4
+	VBROADCASTSS hi+100(FP), Z5
 	MOVQ         dstStep+32(FP), R8
 	SHLQ         $0x02, R8
 	LEAQ         (R8)(R8*2), R9
@@ -11535,9 +12069,9 @@ loop9:
 	ADDQ         R8, BX
 	SUBQ         $+4, DI
 
-narrower8:
+narrower9:
 	CMPQ    DI, $+2
-	JL      narrower11
+	JL      narrower12
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Z0
 	VMOVAPS Z0, Z1
@@ -11545,7 +12079,7 @@ narrower8:
 	MOVQ    BX, R9
 	MOVQ    $+3, R11
 
-loop12:
+loop13:
 	VMOVUPS      (R8), Z2
 	VMOVUPS      64(R8), Z3
 	VMOVUPS      128(R8), Z4
@@ -11563,9 +12097,9 @@ loop12:
 	VMOVUPS      (R10)(DX*1), Z5
 	VFMADD231PS  Z4, Z5, Z1
 	DECQ         R11
-	JNE          loop12
-	VBROADCASTSS lo+72(FP), Z2
-	VBROADCASTSS hi+76(FP), Z3
+	JNE          loop13
+	VBROADCASTSS lo+96(FP), Z2
+	VBROADCASTSS hi+100(FP), Z3
 	MOVQ         dstStep+32(FP), R8
 	SHLQ         $0x02, R8
 	LEAQ         (R8)(R8*2), R9
@@ -11581,17 +12115,17 @@ loop12:
 	ADDQ         R8, BX
 	SUBQ         $+2, DI
 
-narrower11:
-tile13:
+narrower12:
+tile14:
 	CMPQ    DI, $+1
-	JL      narrower14
+	JL      narrower15
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Z0
 	MOVQ    weights+16(FP), R8
 	MOVQ    BX, R9
 	MOVQ    $+3, R11
 
-loop15:
+loop16:
 	VMOVUPS      (R8), Z1
 	VMOVUPS      64(R8), Z2
 	VMOVUPS      128(R8), Z3
@@ -11605,9 +12139,9 @@ loop15:
 	VMOVUPS      (R10)(CX*2), Z4
 	VFMADD231PS  Z3, Z4, Z0
 	DECQ         R11
-	JNE          loop15
-	VBROADCASTSS lo+72(FP), Z1
-	VBROADCASTSS hi+76(FP), Z2
+	JNE          loop16
+	VBROADCASTSS lo+96(FP), Z1
+	VBROADCASTSS hi+100(FP), Z2
 	MOVQ         dstStep+32(FP), R8
 	SHLQ         $0x02, R8
 	LEAQ         (R8)(R8*2), R9
@@ -11618,30 +12152,44 @@ loop15:
 	IMUL3Q       $+1, CX, R8
 	ADDQ         R8, BX
 	SUBQ         $+1, DI
-	JMP          tile13
+	JMP          tile14
 
-narrower14:
+narrower15:
+	MOVQ xRow+64(FP), BX
+	ADDQ BX, 8(SP)
+	MOVQ dstRow+40(FP), BX
+	ADDQ BX, 16(SP)
+	DECQ (SP)
+	JNE  loop4
 	ADDQ $+64, x+8(FP)
 	ADDQ $+64, dst+0(FP)
 	ADDQ $+64, bias+24(FP)
 	ADDQ $+576, weights+16(FP)
-	SUBQ $+16, channels+64(FP)
+	SUBQ $+16, channels+88(FP)
 	JMP  block1
 
 rest2:
-	MOVQ  channels+64(FP), BX
+	MOVQ  channels+88(FP), BX
 	TESTQ BX, BX
 	JE    done3
 	MOVQ  $-1, SI
 	BZHIQ BX, SI, SI
 	KMOVW SI, K1
+	MOVQ  rows+72(FP), BX
+	MOVQ  BX, (SP)
 	MOVQ  x+8(FP), BX
-	MOVQ  dst+0(FP), SI
-	MOVQ  pixels+56(FP), DI
+	MOVQ  BX, 8(SP)
+	MOVQ  dst+0(FP), BX
+	MOVQ  BX, 16(SP)
 
-tile16:
+loop17:
+	MOVQ 8(SP), BX
+	MOVQ 16(SP), SI
+	MOVQ pixels+80(FP), DI
+
+tile18:
 	CMPQ    DI, $+7
-	JL      narrower17
+	JL      narrower19
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Z0
 	VMOVAPS Z0, Z1
@@ -11654,7 +12202,7 @@ tile16:
 	MOVQ    BX, R9
 	MOVQ    $+3, R11
 
-loop18:
+loop20:
 	VMOVUPS      (R8), Z7
 	VMOVUPS      64(R8), Z8
 	VMOVUPS      128(R8), Z9
@@ -11694,9 +12242,9 @@ loop18:
 	VMOVUPS.Z    (R10), K1, Z10
 	VFMADD231PS  Z9, Z10, Z6
 	DECQ         R11
-	JNE          loop18
-	VBROADCASTSS lo+72(FP), Z7
-	VBROADCASTSS hi+76(FP), Z8
+	JNE          loop20
+	VBROADCASTSS lo+96(FP), Z7
+	VBROADCASTSS hi+100(FP), Z8
 	MOVQ         dstStep+32(FP), R8
 	SHLQ         $0x02, R8
 	LEAQ         (R8)(R8*2), R9
@@ -11728,11 +12276,11 @@ loop18:
 	IMUL3Q       $+7, CX, R8
 	ADDQ         R8, BX
 	SUBQ         $+7, DI
-	JMP          tile16
+	JMP          tile18
 
-narrower17:
+narrower19:
 	CMPQ    DI, $+4
-	JL      narrower20
+	JL      narrower22
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Z0
 	VMOVAPS Z0, Z1
@@ -11742,7 +12290,7 @@ narrower17:
 	MOVQ    BX, R9
 	MOVQ    $+3, R11
 
-loop21:
+loop23:
 	VMOVUPS      (R8), Z4
 	VMOVUPS      64(R8), Z5
 	VMOVUPS      128(R8), Z6
@@ -11769,9 +12317,9 @@ loop21:
 	VMOVUPS.Z    (R10)(CX*1), K1, Z7
 	VFMADD231PS  Z6, Z7, Z3
 	DECQ         R11
-	JNE          loop21
-	VBROADCASTSS lo+72(FP), Z4
-	VBROADCASTSS hi+76(FP), Z5
+	JNE          loop23
+	VBROADCASTSS lo+96(FP), Z4
+	VBROADCASTSS hi+100(FP), Z5
 	MOVQ         dstStep+32(FP), R8
 	SHLQ         $0x02, R8
 	LEAQ         (R8)(R8*2), R9
@@ -11795,9 +12343,9 @@ loop21:
 	ADDQ         R8, BX
 	SUBQ         $+4, DI
 
-narrower20:
+narrower22:
 	CMPQ    DI, $+2
-	JL      narrower23
+	JL      narrower25
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Z0
 	VMOVAPS Z0, Z1
@@ -11805,7 +12353,7 @@ narrower20:
 	MOVQ    BX, R9
 	MOVQ    $+3, R11
 
-loop24:
+loop26:
 	VMOVUPS      (R8), Z2
 	VMOVUPS      64(R8), Z3
 	VMOVUPS      128(R8), Z4
@@ -11823,64 +12371,70 @@ loop24:
 	VMOVUPS.Z    (R10)(DX*1), K1, Z5
 	VFMADD231PS  Z4, Z5, Z1
 	DECQ         R11
-	JNE          loop24
-	VBROADCASTSS lo+72(FP), Z2
-	VBROADCASTSS hi+76(FP), Z3
-	MOVQ         dstStep+32(FP), DX
-	SHLQ         $0x02, DX
-	LEAQ         (DX)(DX*2), R8
+	JNE          loop26
+	VBROADCASTSS lo+96(FP), Z2
+	VBROADCASTSS hi+100(FP), Z3
+	MOVQ         dstStep+32(FP), R8
+	SHLQ         $0x02, R8
+	LEAQ         (R8)(R8*2), R9
 	VMAXPS       Z0, Z2, Z0
 	VMINPS       Z0, Z3, Z0
 	VMOVUPS      Z0, K1, (SI)
 	VMAXPS       Z1, Z2, Z1
 	VMINPS       Z1, Z3, Z1
-	VMOVUPS      Z1, K1, (SI)(DX*1)
-	ADDQ         DX, SI
-	ADDQ         DX, SI
-	IMUL3Q       $+2, CX, DX
-	ADDQ         DX, BX
+	VMOVUPS      Z1, K1, (SI)(R8*1)
+	ADDQ         R8, SI
+	ADDQ         R8, SI
+	IMUL3Q       $+2, CX, R8
+	ADDQ         R8, BX
 	SUBQ         $+2, DI
 
-narrower23:
-tile25:
+narrower25:
+tile27:
 	CMPQ    DI, $+1
-	JL      narrower26
-	MOVQ    bias+24(FP), DX
-	VMOVUPS (DX), Z0
-	MOVQ    weights+16(FP), DX
-	MOVQ    BX, R8
-	MOVQ    $+3, R10
+	JL      narrower28
+	MOVQ    bias+24(FP), R8
+	VMOVUPS (R8), Z0
+	MOVQ    weights+16(FP), R8
+	MOVQ    BX, R9
+	MOVQ    $+3, R11
 
-loop27:
-	VMOVUPS      (DX), Z1
-	VMOVUPS      64(DX), Z2
-	VMOVUPS      128(DX), Z3
-	ADDQ         $+192, DX
-	MOVQ         R8, R9
-	ADDQ         AX, R8
-	VMOVUPS.Z    (R9), K1, Z4
+loop29:
+	VMOVUPS      (R8), Z1
+	VMOVUPS      64(R8), Z2
+	VMOVUPS      128(R8), Z3
+	ADDQ         $+192, R8
+	MOVQ         R9, R10
+	ADDQ         AX, R9
+	VMOVUPS.Z    (R10), K1, Z4
 	VFMADD231PS  Z1, Z4, Z0
-	VMOVUPS.Z    (R9)(CX*1), K1, Z4
+	VMOVUPS.Z    (R10)(CX*1), K1, Z4
 	VFMADD231PS  Z2, Z4, Z0
-	VMOVUPS.Z    (R9)(CX*2), K1, Z4
+	VMOVUPS.Z    (R10)(CX*2), K1, Z4
 	VFMADD231PS  Z3, Z4, Z0
-	DECQ         R10
-	JNE          loop27
-	VBROADCASTSS lo+72(FP), Z1
-	VBROADCASTSS hi+76(FP), Z2
-	MOVQ         dstStep+32(FP), DX
-	SHLQ         $0x02, DX
-	LEAQ         (DX)(DX*2), R8
+	DECQ         R11
+	JNE          loop29
+	VBROADCASTSS lo+96(FP), Z1
+	VBROADCASTSS hi+100(FP), Z2
+	MOVQ         dstStep+32(FP), R8
+	SHLQ         $0x02, R8
+	LEAQ         (R8)(R8*2), R9
 	VMAXPS       Z0, Z1, Z0
 	VMINPS       Z0, Z2, Z0
 	VMOVUPS      Z0, K1, (SI)
-	ADDQ         DX, SI
-	IMUL3Q       $+1, CX, DX
-	ADDQ         DX, BX
+	ADDQ         R8, SI
+	IMUL3Q       $+1, CX, R8
+	ADDQ         R8, BX
 	SUBQ         $+1, DI
-	JMP          tile25
+	JMP          tile27
 
-narrower26:
+narrower28:
+	MOVQ xRow+64(FP), BX
+	ADDQ BX, 8(SP)
+	MOVQ dstRow+40(FP), BX
+	ADDQ BX, 16(SP)
+	DECQ (SP)
+	JNE  loop17
 	ADDQ $+64, x+8(FP)
 	ADDQ $+64, dst+0(FP)
 	ADDQ $+64, bias+24(FP)
@@ -11890,25 +12444,35 @@ done3:
 	VZEROUPPER
 	RET
 
-// func depthwise3x3s2AVX512(dst *byte, x *byte, weights *byte, bias *byte, dstStep int, xStep int, rowStep int, pixels int, channels int, lo float32, hi float32)
+// func depthwise3x3s2AVX512(dst *byte, x *byte, weights *byte, bias *byte, dstStep int, dstRow int, xStep int, rowStep int, xRow int, rows int, pixels int, channels int, lo float32, hi float32)
 // Requires: AVX, AVX512F, BMI2
-TEXT ·depthwise3x3s2AVX512(SB), NOSPLIT, $0-80
-	MOVQ rowStep+48(FP), AX
-	MOVQ xStep+40(FP), CX
+TEXT ·depthwise3x3s2AVX512(SB), NOSPLIT, $24-104
+	MOVQ rowStep+56(FP), AX
+	MOVQ xStep+48(FP), CX
 	SHLQ $0x02, AX
 	SHLQ $0x02, CX
 	LEAQ (CX)(CX*2), DX
+	SHLQ $0x02, dstRow+40(FP)
+	SHLQ $0x02, xRow+64(FP)
 
 block1:
-	CMPQ channels+64(FP), $+16
+	CMPQ channels+88(FP), $+16
 	JL   rest2
+	MOVQ rows+72(FP), BX
+	MOVQ BX, (SP)
 	MOVQ x+8(FP), BX
-	MOVQ dst+0(FP), SI
-	MOVQ pixels+56(FP), DI
+	MOVQ BX, 8(SP)
+	MOVQ dst+0(FP), BX
+	MOVQ BX, 16(SP)
 
-tile4:
+loop4:
+	MOVQ 8(SP), BX
+	MOVQ 16(SP), SI
+	MOVQ pixels+80(FP), DI
+
+tile5:
 	CMPQ    DI, $+7
-	JL      narrower5
+	JL      narrower6
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Z0
 	VMOVAPS Z0, Z1
@@ -11921,7 +12485,7 @@ tile4:
 	MOVQ    BX, R9
 	MOVQ    $+3, R11
 
-loop6:
+loop7:
 	VMOVUPS      (R8), Z7
 	VMOVUPS      64(R8), Z8
 	VMOVUPS      128(R8), Z9
@@ -11968,9 +12532,9 @@ loop6:
 	VMOVUPS      (R10)(CX*2), Z10
 	VFMADD231PS  Z9, Z10, Z6
 	DECQ         R11
-	JNE          loop6
-	VBROADCASTSS lo+72(FP), Z7
-	VBROADCASTSS hi+76(FP), Z8
+	JNE          loop7
+	VBROADCASTSS lo+96(FP), Z7
+	VBROADCASTSS hi+100(FP), Z8
 	MOVQ         dstStep+32(FP), R8
 	SHLQ         $0x02, R8
 	LEAQ         (R8)(R8*2), R9
@@ -12002,11 +12566,11 @@ loop6:
 	IMUL3Q       $+14, CX, R8
 	ADDQ         R8, BX
 	SUBQ         $+7, DI
-	JMP          tile4
+	JMP          tile5
 
-narrower5:
+narrower6:
 	CMPQ    DI, $+4
-	JL      narrower8
+	JL      narrower9
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Z0
 	VMOVAPS Z0, Z1
@@ -12016,7 +12580,7 @@ narrower5:
 	MOVQ    BX, R9
 	MOVQ    $+3, R11
 
-loop9:
+loop10:
 	VMOVUPS      (R8), Z4
 	VMOVUPS      64(R8), Z5
 	VMOVUPS      128(R8), Z6
@@ -12047,9 +12611,9 @@ loop9:
 	VMOVUPS      (R10), Z7
 	VFMADD231PS  Z6, Z7, Z3
 	DECQ         R11
-	JNE          loop9
-	VBROADCASTSS lo+72(FP), Z4
-	VBROADCASTSS hi+76(FP), Z5
+	JNE          loop10
+	VBROADCASTSS lo+96(FP), Z4
+	VBROADCASTSS hi+100(FP), Z5
 	MOVQ         dstStep+32(FP), R8
 	SHLQ         $0x02, R8
 	LEAQ         (R8)(R8*2), R9
@@ -12073,9 +12637,9 @@ loop9:
 	ADDQ         R8, BX
 	SUBQ         $+4, DI
 
-narrower8:
+narrower9:
 	CMPQ    DI, $+2
-	JL      narrower11
+	JL      narrower12
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Z0
 	VMOVAPS Z0, Z1
@@ -12083,7 +12647,7 @@ narrower8:
 	MOVQ    BX, R9
 	MOVQ    $+3, R11
 
-loop12:
+loop13:
 	VMOVUPS      (R8), Z2
 	VMOVUPS      64(R8), Z3
 	VMOVUPS      128(R8), Z4
@@ -12103,9 +12667,9 @@ loop12:
 	VMOVUPS      (R10), Z5
 	VFMADD231PS  Z4, Z5, Z1
 	DECQ         R11
-	JNE          loop12
-	VBROADCASTSS lo+72(FP), Z2
-	VBROADCASTSS hi+76(FP), Z3
+	JNE          loop13
+	VBROADCASTSS lo+96(FP), Z2
+	VBROADCASTSS hi+100(FP), Z3
 	MOVQ         dstStep+32(FP), R8
 	SHLQ         $0x02, R8
 	LEAQ         (R8)(R8*2), R9
@@ -12121,17 +12685,17 @@ loop12:
 	ADDQ         R8, BX
 	SUBQ         $+2, DI
 
-narrower11:
-tile13:
+narrower12:
+tile14:
 	CMPQ    DI, $+1
-	JL      narrower14
+	JL      narrower15
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Z0
 	MOVQ    weights+16(FP), R8
 	MOVQ    BX, R9
 	MOVQ    $+3, R11
 
-loop15:
+loop16:
 	VMOVUPS      (R8), Z1
 	VMOVUPS      64(R8), Z2
 	VMOVUPS      128(R8), Z3
@@ -12145,9 +12709,9 @@ loop15:
 	VMOVUPS      (R10)(CX*2), Z4
 	VFMADD231PS  Z3, Z4, Z0
 	DECQ         R11
-	JNE          loop15
-	VBROADCASTSS lo+72(FP), Z1
-	VBROADCASTSS hi+76(FP), Z2
+	JNE          loop16
+	VBROADCASTSS lo+96(FP), Z1
+	VBROADCASTSS hi+100(FP), Z2
 	MOVQ         dstStep+32(FP), R8
 	SHLQ         $0x02, R8
 	LEAQ         (R8)(R8*2), R9
@@ -12158,30 +12722,44 @@ loop15:
 	IMUL3Q       $+2, CX, R8
 	ADDQ         R8, BX
 	SUBQ         $+1, DI
-	JMP          tile13
+	JMP          tile14
 
-narrower14:
+narrower15:
+	MOVQ xRow+64(FP), BX
+	ADDQ BX, 8(SP)
+	MOVQ dstRow+40(FP), BX
+	ADDQ BX, 16(SP)
+	DECQ (SP)
+	JNE  loop4
 	ADDQ $+64, x+8(FP)
 	ADDQ $+64, dst+0(FP)
 	ADDQ $+64, bias+24(FP)
 	ADDQ $+576, weights+16(FP)
-	SUBQ $+16, channels+64(FP)
+	SUBQ $+16, channels+88(FP)
 	JMP  block1
 
 rest2:
-	MOVQ  channels+64(FP), BX
+	MOVQ  channels+88(FP), BX
 	TESTQ BX, BX
 	JE    done3
 	MOVQ  $-1, SI
 	BZHIQ BX, SI, SI
 	KMOVW SI, K1
+	MOVQ  rows+72(FP), BX
+	MOVQ  BX, (SP)
 	MOVQ  x+8(FP), BX
-	MOVQ  dst+0(FP), SI
-	MOVQ  pixels+56(FP), DI
+	MOVQ  BX, 8(SP)
+	MOVQ  dst+0(FP), BX
+	MOVQ  BX, 16(SP)
 
-tile16:
+loop17:
+	MOVQ 8(SP), BX
+	MOVQ 16(SP), SI
+	MOVQ pixels+80(FP), DI
+
+tile18:
 	CMPQ    DI, $+7
-	JL      narrower17
+	JL      narrower19
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Z0
 	VMOVAPS Z0, Z1
@@ -12194,7 +12772,7 @@ tile16:
 	MOVQ    BX, R9
 	MOVQ    $+3, R11
 
-loop18:
+loop20:
 	VMOVUPS      (R8), Z7
 	VMOVUPS      64(R8), Z8
 	VMOVUPS      128(R8), Z9
@@ -12241,9 +12819,9 @@ loop18:
 	VMOVUPS.Z    (R10)(CX*2), K1, Z10
 	VFMADD231PS  Z9, Z10, Z6
 	DECQ         R11
-	JNE          loop18
-	VBROADCASTSS lo+72(FP), Z7
-	VBROADCASTSS hi+76(FP), Z8
+	JNE          loop20
+	VBROADCASTSS lo+96(FP), Z7
+	VBROADCASTSS hi+100(FP), Z8
 	MOVQ         dstStep+32(FP), R8
 	SHLQ         $0x02, R8
 	LEAQ         (R8)(R8*2), R9
@@ -12275,11 +12853,11 @@ loop18:
 	IMUL3Q       $+14, CX, R8
 	ADDQ         R8, BX
 	SUBQ         $+7, DI
-	JMP          tile16
+	JMP          tile18
 
-narrower17:
+narrower19:
 	CMPQ    DI, $+4
-	JL      narrower20
+	JL      narrower22
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Z0
 	VMOVAPS Z0, Z1
@@ -12289,7 +12867,7 @@ narrower17:
 	MOVQ    BX, R9
 	MOVQ    $+3, R11
 
-loop21:
+loop23:
 	VMOVUPS      (R8), Z4
 	VMOVUPS      64(R8), Z5
 	VMOVUPS      128(R8), Z6
@@ -12320,9 +12898,9 @@ loop21:
 	VMOVUPS.Z    (R10), K1, Z7
 	VFMADD231PS  Z6, Z7, Z3
 	DECQ         R11
-	JNE          loop21
-	VBROADCASTSS lo+72(FP), Z4
-	VBROADCASTSS hi+76(FP), Z5
+	JNE          loop23
+	VBROADCASTSS lo+96(FP), Z4
+	VBROADCASTSS hi+100(FP), Z5
 	MOVQ         dstStep+32(FP), R8
 	SHLQ         $0x02, R8
 	LEAQ         (R8)(R8*2), R9
@@ -12346,9 +12924,9 @@ loop21:
 	ADDQ         R8, BX
 	SUBQ         $+4, DI
 
-narrower20:
+narrower22:
 	CMPQ    DI, $+2
-	JL      narrower23
+	JL      narrower25
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Z0
 	VMOVAPS Z0, Z1
@@ -12356,7 +12934,7 @@ narrower20:
 	MOVQ    BX, R9
 	MOVQ    $+3, R11
 
-loop24:
+loop26:
 	VMOVUPS      (R8), Z2
 	VMOVUPS      64(R8), Z3
 	VMOVUPS      128(R8), Z4
@@ -12376,64 +12954,70 @@ loop24:
 	VMOVUPS.Z    (R10), K1, Z5
 	VFMADD231PS  Z4, Z5, Z1
 	DECQ         R11
-	JNE          loop24
-	VBROADCASTSS lo+72(FP), Z2
-	VBROADCASTSS hi+76(FP), Z3
-	MOVQ         dstStep+32(FP), DX
-	SHLQ         $0x02, DX
-	LEAQ         (DX)(DX*2), R8
+	JNE          loop26
+	VBROADCASTSS lo+96(FP), Z2
+	VBROADCASTSS hi+100(FP), Z3
+	MOVQ         dstStep+32(FP), R8
+	SHLQ         $0x02, R8
+	LEAQ         (R8)(R8*2), R9
 	VMAXPS       Z0, Z2, Z0
 	VMINPS       Z0, Z3, Z0
 	VMOVUPS      Z0, K1, (SI)
 	VMAXPS       Z1, Z2, Z1
 	VMINPS       Z1, Z3, Z1
-	VMOVUPS      Z1, K1, (SI)(DX*1)
-	ADDQ         DX, SI
-	ADDQ         DX, SI
-	IMUL3Q       $+4, CX, DX
-	ADDQ         DX, BX
+	VMOVUPS      Z1, K1, (SI)(R8*1)
+	ADDQ         R8, SI
+	ADDQ         R8, SI
+	IMUL3Q       $+4, CX, R8
+	ADDQ         R8, BX
 	SUBQ         $+2, DI
 
-narrower23:
-tile25:
+narrower25:
+tile27:
 	CMPQ    DI, $+1
-	JL      narrower26
-	MOVQ    bias+24(FP), DX
-	VMOVUPS (DX), Z0
-	MOVQ    weights+16(FP), DX
-	MOVQ    BX, R8
-	MOVQ    $+3, R10
+	JL      narrower28
+	MOVQ    bias+24(FP), R8
+	VMOVUPS (R8), Z0
+	MOVQ    weights+16(FP), R8
+	MOVQ    BX, R9
+	MOVQ    $+3, R11
 
-loop27:
-	VMOVUPS      (DX), Z1
-	VMOVUPS      64(DX), Z2
-	VMOVUPS      128(DX), Z3
-	ADDQ         $+192, DX
-	MOVQ         R8, R9
-	ADDQ         AX, R8
-	VMOVUPS.Z    (R9), K1, Z4
+loop29:
+	VMOVUPS      (R8), Z1
+	VMOVUPS      64(R8), Z2
+	VMOVUPS      128(R8), Z3
+	ADDQ         $+192, R8
+	MOVQ         R9, R10
+	ADDQ         AX, R9
+	VMOVUPS.Z    (R10), K1, Z4
 	VFMADD231PS  Z1, Z4, Z0
-	VMOVUPS.Z    (R9)(CX*1), K1, Z4
+	VMOVUPS.Z    (R10)(CX*1), K1, Z4
 	VFMADD231PS  Z2, Z4, Z0
-	VMOVUPS.Z    (R9)(CX*2), K1, Z4
+	VMOVUPS.Z    (R10)(CX*2), K1, Z4
 	VFMADD231PS  Z3, Z4, Z0
-	DECQ         R10
-	JNE          loop27
-	VBROADCASTSS lo+72(FP), Z1
-	VBROADCASTSS hi+76(FP), Z2
-	MOVQ         dstStep+32(FP), DX
-	SHLQ         $0x02, DX
-	LEAQ         (DX)(DX*2), R8
+	DECQ         R11
+	JNE          loop29
+	VBROADCASTSS lo+96(FP), Z1
+	VBROADCASTSS hi+100(FP), Z2
+	MOVQ         dstStep+32(FP), R8
+	SHLQ         $0x02, R8
+	LEAQ         (R8)(R8*2), R9
 	VMAXPS       Z0, Z1, Z0
 	VMINPS       Z0, Z2, Z0
 	VMOVUPS      Z0, K1, (SI)
-	ADDQ         DX, SI
-	IMUL3Q       $+2, CX, DX
-	ADDQ         DX, BX
+	ADDQ         R8, SI
+	IMUL3Q       $+2, CX, R8
+	ADDQ         R8, BX
 	SUBQ         $+1, DI
-	JMP          tile25
+	JMP          tile27
 
-narrower26:
+narrower28:
+	MOVQ xRow+64(FP), BX
+	ADDQ BX, 8(SP)
+	MOVQ dstRow+40(FP), BX
+	ADDQ BX, 16(SP)
+	DECQ (SP)
+	JNE  loop17
 	ADDQ $+64, x+8(FP)
 	ADDQ $+64, dst+0(FP)
 	ADDQ $+64, bias+24(FP)
@@ -12443,25 +13027,35 @@ done3:
 	VZEROUPPER
 	RET
 
-// func depthwise5x5s1AVX512(dst *byte, x *byte, weights *byte, bias *byte, dstStep int, xStep int, rowStep int, pixels int, channels int, lo float32, hi float32)
+// func depthwise5x5s1AVX512(dst *byte, x *byte, weights *byte, bias *byte, dstStep int, dstRow int, xStep int, rowStep int, xRow int, rows int, pixels int, channels int, lo float32, hi float32)
 // Requires: AVX, AVX512F, BMI2
-TEXT ·depthwise5x5s1AVX512(SB), NOSPLIT, $0-80
-	MOVQ rowStep+48(FP), AX
-	MOVQ xStep+40(FP), CX
+TEXT ·depthwise5x5s1AVX512(SB), NOSPLIT, $24-104
+	MOVQ rowStep+56(FP), AX
+	MOVQ xStep+48(FP), CX
 	SHLQ $0x02, AX
 	SHLQ $0x02, CX
 	LEAQ (CX)(CX*2), DX
+	SHLQ $0x02, dstRow+40(FP)
+	SHLQ $0x02, xRow+64(FP)
 
 block1:
-	CMPQ channels+64(FP), $+16
+	CMPQ channels+88(FP), $+16
 	JL   rest2
+	MOVQ rows+72(FP), BX
+	MOVQ BX, (SP)
 	MOVQ x+8(FP), BX
-	MOVQ dst+0(FP), SI
-	MOVQ pixels+56(FP), DI
+	MOVQ BX, 8(SP)
+	MOVQ dst+0(FP), BX
+	MOVQ BX, 16(SP)
 
-tile4:
+loop4:
+	MOVQ 8(SP), BX
+	MOVQ 16(SP), SI
+	MOVQ pixels+80(FP), DI
+
+tile5:
 	CMPQ    DI, $+7
-	JL      narrower5
+	JL      narrower6
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Z0
 	VMOVAPS Z0, Z1
@@ -12474,7 +13068,7 @@ tile4:
 	MOVQ    BX, R9
 	MOVQ    $+5, R11
 
-loop6:
+loop7:
 	VMOVUPS      (R8), Z7
 	VMOVUPS      64(R8), Z8
 	VMOVUPS      128(R8), Z9
@@ -12532,9 +13126,9 @@ loop6:
 	VMOVUPS      (R10)(CX*2), Z12
 	VFMADD231PS  Z11, Z12, Z6
 	DECQ         R11
-	JNE          loop6
-	VBROADCASTSS lo+72(FP), Z7
-	VBROADCASTSS hi+76(FP), Z8
+	JNE          loop7
+	VBROADCASTSS lo+96(FP), Z7
+	VBROADCASTSS hi+100(FP), Z8
 	MOVQ         dstStep+32(FP), R8
 	SHLQ         $0x02, R8
 	LEAQ         (R8)(R8*2), R9
@@ -12566,11 +13160,11 @@ loop6:
 	IMUL3Q       $+7, CX, R8
 	ADDQ         R8, BX
 	SUBQ         $+7, DI
-	JMP          tile4
+	JMP          tile5
 
-narrower5:
+narrower6:
 	CMPQ    DI, $+4
-	JL      narrower8
+	JL      narrower9
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Z0
 	VMOVAPS Z0, Z1
@@ -12580,7 +13174,7 @@ narrower5:
 	MOVQ    BX, R9
 	MOVQ    $+5, R11
 
-loop9:
+loop10:
 	VMOVUPS      (R8), Z4
 	VMOVUPS      64(R8), Z5
 	VMOVUPS      128(R8), Z6
@@ -12619,9 +13213,9 @@ loop9:
 	VMOVUPS      (R10)(DX*1), Z9
 	VFMADD231PS  Z8, Z9, Z3
 	DECQ         R11
-	JNE          loop9
-	VBROADCASTSS lo+72(FP), Z4
-	VBROADCASTSS hi+76(FP), Z5
+	JNE          loop10
+	VBROADCASTSS lo+96(FP), Z4
+	VBROADCASTSS hi+100(FP), Z5
 	MOVQ         dstStep+32(FP), R8
 	SHLQ         $0x02, R8
 	LEAQ         (R8)(R8*2), R9
@@ -12645,9 +13239,9 @@ loop9:
 	ADDQ         R8, BX
 	SUBQ         $+4, DI
 
-narrower8:
+narrower9:
 	CMPQ    DI, $+2
-	JL      narrower11
+	JL      narrower12
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Z0
 	VMOVAPS Z0, Z1
@@ -12655,7 +13249,7 @@ narrower8:
 	MOVQ    BX, R9
 	MOVQ    $+5, R11
 
-loop12:
+loop13:
 	VMOVUPS      (R8), Z2
 	VMOVUPS      64(R8), Z3
 	VMOVUPS      128(R8), Z4
@@ -12682,9 +13276,9 @@ loop12:
 	VMOVUPS      (R10)(CX*1), Z7
 	VFMADD231PS  Z6, Z7, Z1
 	DECQ         R11
-	JNE          loop12
-	VBROADCASTSS lo+72(FP), Z2
-	VBROADCASTSS hi+76(FP), Z3
+	JNE          loop13
+	VBROADCASTSS lo+96(FP), Z2
+	VBROADCASTSS hi+100(FP), Z3
 	MOVQ         dstStep+32(FP), R8
 	SHLQ         $0x02, R8
 	LEAQ         (R8)(R8*2), R9
@@ -12700,17 +13294,17 @@ loop12:
 	ADDQ         R8, BX
 	SUBQ         $+2, DI
 
-narrower11:
-tile13:
+narrower12:
+tile14:
 	CMPQ    DI, $+1
-	JL      narrower14
+	JL      narrower15
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Z0
 	MOVQ    weights+16(FP), R8
 	MOVQ    BX, R9
 	MOVQ    $+5, R11
 
-loop15:
+loop16:
 	VMOVUPS      (R8), Z1
 	VMOVUPS      64(R8), Z2
 	VMOVUPS      128(R8), Z3
@@ -12731,9 +13325,9 @@ loop15:
 	VMOVUPS      (R10), Z6
 	VFMADD231PS  Z5, Z6, Z0
 	DECQ         R11
-	JNE          loop15
-	VBROADCASTSS lo+72(FP), Z1
-	VBROADCASTSS hi+76(FP), Z2
+	JNE          loop16
+	VBROADCASTSS lo+96(FP), Z1
+	VBROADCASTSS hi+100(FP), Z2
 	MOVQ         dstStep+32(FP), R8
 	SHLQ         $0x02, R8
 	LEAQ         (R8)(R8*2), R9
@@ -12744,30 +13338,44 @@ loop15:
 	IMUL3Q       $+1, CX, R8
 	ADDQ         R8, BX
 	SUBQ         $+1, DI
-	JMP          tile13
+	JMP          tile14
 
-narrower14:
+narrower15:
+	MOVQ xRow+64(FP), BX
+	ADDQ BX, 8(SP)
+	MOVQ dstRow+40(FP), BX
+	ADDQ BX, 16(SP)
+	DECQ (SP)
+	JNE  loop4
 	ADDQ $+64, x+8(FP)
 	ADDQ $+64, dst+0(FP)
 	ADDQ $+64, bias+24(FP)
 	ADDQ $+1600, weights+16(FP)
-	SUBQ $+16, channels+64(FP)
+	SUBQ $+16, channels+88(FP)
 	JMP  block1
 
 rest2:
-	MOVQ  channels+64(FP), BX
+	MOVQ  channels+88(FP), BX
 	TESTQ BX, BX
 	JE    done3
 	MOVQ  $-1, SI
 	BZHIQ BX, SI, SI
 	KMOVW SI, K1
+	MOVQ  rows+72(FP), BX
+	MOVQ  BX, (SP)
 	MOVQ  x+8(FP), BX
-	MOVQ  dst+0(FP), SI
-	MOVQ  pixels+56(FP), DI
+	MOVQ  BX, 8(SP)
+	MOVQ  dst+0(FP), BX
+	MOVQ  BX, 16(SP)
 
-tile16:
+loop17:
+	MOVQ 8(SP), BX
+	MOVQ 16(SP), SI
+	MOVQ pixels+80(FP), DI
+
+tile18:
 	CMPQ    DI, $+7
-	JL      narrower17
+	JL      narrower19
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Z0
 	VMOVAPS Z0, Z1
@@ -12780,7 +13388,7 @@ tile16:
 	MOVQ    BX, R9
 	MOVQ    $+5, R11
 
-loop18:
+loop20:
 	VMOVUPS      (R8), Z7
 	VMOVUPS      64(R8), Z8
 	VMOVUPS      128(R8), Z9
@@ -12838,9 +13446,9 @@ loop18:
 	VMOVUPS.Z    (R10)(CX*2), K1, Z12
 	VFMADD231PS  Z11, Z12, Z6
 	DECQ         R11
-	JNE          loop18
-	VBROADCASTSS lo+72(FP), Z7
-	VBROADCASTSS hi+76(FP), Z8
+	JNE          loop20
+	VBROADCASTSS lo+96(FP), Z7
+	VBROADCASTSS hi+100(FP), Z8
 	MOVQ         dstStep+32(FP), R8
 	SHLQ         $0x02, R8
 	LEAQ         (R8)(R8*2), R9
@@ -12872,11 +13480,11 @@ loop18:
 	IMUL3Q       $+7, CX, R8
 	ADDQ         R8, BX
 	SUBQ         $+7, DI
-	JMP          tile16
+	JMP          tile18
 
-narrower17:
+narrower19:
 	CMPQ    DI, $+4
-	JL      narrower20
+	JL      narrower22
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Z0
 	VMOVAPS Z0, Z1
@@ -12886,7 +13494,7 @@ narrower17:
 	MOVQ    BX, R9
 	MOVQ    $+5, R11
 
-loop21:
+loop23:
 	VMOVUPS      (R8), Z4
 	VMOVUPS      64(R8), Z5
 	VMOVUPS      128(R8), Z6
@@ -12925,9 +13533,9 @@ loop21:
 	VMOVUPS.Z    (R10)(DX*1), K1, Z9
 	VFMADD231PS  Z8, Z9, Z3
 	DECQ         R11
-	JNE          loop21
-	VBROADCASTSS lo+72(FP), Z4
-	VBROADCASTSS hi+76(FP), Z5
+	JNE          loop23
+	VBROADCASTSS lo+96(FP), Z4
+	VBROADCASTSS hi+100(FP), Z5
 	MOVQ         dstStep+32(FP), R8
 	SHLQ         $0x02, R8
 	LEAQ         (R8)(R8*2), R9
@@ -12951,9 +13559,9 @@ loop21:
 	ADDQ         R8, BX
 	SUBQ         $+4, DI
 
-narrower20:
+narrower22:
 	CMPQ    DI, $+2
-	JL      narrower23
+	JL      narrower25
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Z0
 	VMOVAPS Z0, Z1
@@ -12961,7 +13569,7 @@ narrower20:
 	MOVQ    BX, R9
 	MOVQ    $+5, R11
 
-loop24:
+loop26:
 	VMOVUPS      (R8), Z2
 	VMOVUPS      64(R8), Z3
 	VMOVUPS      128(R8), Z4
@@ -12988,9 +13596,9 @@ loop24:
 	VMOVUPS.Z    (R10)(CX*1), K1, Z7
 	VFMADD231PS  Z6, Z7, Z1
 	DECQ         R11
-	JNE          loop24
-	VBROADCASTSS lo+72(FP), Z2
-	VBROADCASTSS hi+76(FP), Z3
+	JNE          loop26
+	VBROADCASTSS lo+96(FP), Z2
+	VBROADCASTSS hi+100(FP), Z3
 	MOVQ         dstStep+32(FP), R8
 	SHLQ         $0x02, R8
 	LEAQ         (R8)(R8*2), R9
@@ -13006,17 +13614,17 @@ loop24:
 	ADDQ         R8, BX
 	SUBQ         $+2, DI
 
-narrower23:
-tile25:
+narrower25:
+tile27:
 	CMPQ    DI, $+1
-	JL      narrower26
+	JL      narrower28
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Z0
 	MOVQ    weights+16(FP), R8
 	MOVQ    BX, R9
 	MOVQ    $+5, R11
 
-loop27:
+loop29:
 	VMOVUPS      (R8), Z1
 	VMOVUPS      64(R8), Z2
 	VMOVUPS      128(R8), Z3
@@ -13037,9 +13645,9 @@ loop27:
 	VMOVUPS.Z    (R10), K1, Z6
 	VFMADD231PS  Z5, Z6, Z0
 	DECQ         R11
-	JNE          loop27
-	VBROADCASTSS lo+72(FP), Z1
-	VBROADCASTSS hi+76(FP), Z2
+	JNE          loop29
+	VBROADCASTSS lo+96(FP), Z1
+	VBROADCASTSS hi+100(FP), Z2
 	MOVQ         dstStep+32(FP), R8
 	SHLQ         $0x02, R8
 	LEAQ         (R8)(R8*2), R9
@@ -13050,9 +13658,15 @@ loop27:
 	IMUL3Q       $+1, CX, R8
 	ADDQ         R8, BX
 	SUBQ         $+1, DI
-	JMP          tile25
+	JMP          tile27
 
-narrower26:
+narrower28:
+	MOVQ xRow+64(FP), BX
+	ADDQ BX, 8(SP)
+	MOVQ dstRow+40(FP), BX
+	ADDQ BX, 16(SP)
+	DECQ (SP)
+	JNE  loop17
 	ADDQ $+64, x+8(FP)
 	ADDQ $+64, dst+0(FP)
 	ADDQ $+64, bias+24(FP)
@@ -13062,25 +13676,35 @@ done3:
 	VZEROUPPER
 	RET
 
-// func depthwise5x5s2AVX512(dst *byte, x *byte, weights *byte, bias *byte, dstStep int, xStep int, rowStep int, pixels int, channels int, lo float32, hi float32)
+// func depthwise5x5s2AVX512(dst *byte, x *byte, weights *byte, bias *byte, dstStep int, dstRow int, xStep int, rowStep int, xRow int, rows int, pixels int, channels int, lo float32, hi float32)
 // Requires: AVX, AVX512F, BMI2
-TEXT ·depthwise5x5s2AVX512(SB), NOSPLIT, $0-80
-	MOVQ rowStep+48(FP), AX
-	MOVQ xStep+40(FP), CX
+TEXT ·depthwise5x5s2AVX512(SB), NOSPLIT, $24-104
+	MOVQ rowStep+56(FP), AX
+	MOVQ xStep+48(FP), CX
 	SHLQ $0x02, AX
 	SHLQ $0x02, CX
 	LEAQ (CX)(CX*2), DX
+	SHLQ $0x02, dstRow+40(FP)
+	SHLQ $0x02, xRow+64(FP)
 
 block1:
-	CMPQ channels+64(FP), $+16
+	CMPQ channels+88(FP), $+16
 	JL   rest2
+	MOVQ rows+72(FP), BX
+	MOVQ BX, (SP)
 	MOVQ x+8(FP), BX
-	MOVQ dst+0(FP), SI
-	MOVQ pixels+56(FP), DI
+	MOVQ BX, 8(SP)
+	MOVQ dst+0(FP), BX
+	MOVQ BX, 16(SP)
 
-tile4:
+loop4:
+	MOVQ 8(SP), BX
+	MOVQ 16(SP), SI
+	MOVQ pixels+80(FP), DI
+
+tile5:
 	CMPQ    DI, $+7
-	JL      narrower5
+	JL      narrower6
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Z0
 	VMOVAPS Z0, Z1
@@ -13093,7 +13717,7 @@ tile4:
 	MOVQ    BX, R9
 	MOVQ    $+5, R11
 
-loop6:
+loop7:
 	VMOVUPS      (R8), Z7
 	VMOVUPS      64(R8), Z8
 	VMOVUPS      128(R8), Z9
@@ -13159,9 +13783,9 @@ loop6:
 	VMOVUPS      (R10), Z12
 	VFMADD231PS  Z11, Z12, Z6
 	DECQ         R11
-	JNE          loop6
-	VBROADCASTSS lo+72(FP), Z7
-	VBROADCASTSS hi+76(FP), Z8
+	JNE          loop7
+	VBROADCASTSS lo+96(FP), Z7
+	VBROADCASTSS hi+100(FP), Z8
 	MOVQ         dstStep+32(FP), R8
 	SHLQ         $0x02, R8
 	LEAQ         (R8)(R8*2), R9
@@ -13193,11 +13817,11 @@ loop6:
 	IMUL3Q       $+14, CX, R8
 	ADDQ         R8, BX
 	SUBQ         $+7, DI
-	JMP          tile4
+	JMP          tile5
 
-narrower5:
+narrower6:
 	CMPQ    DI, $+4
-	JL      narrower8
+	JL      narrower9
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Z0
 	VMOVAPS Z0, Z1
@@ -13207,7 +13831,7 @@ narrower5:
 	MOVQ    BX, R9
 	MOVQ    $+5, R11
 
-loop9:
+loop10:
 	VMOVUPS      (R8), Z4
 	VMOVUPS      64(R8), Z5
 	VMOVUPS      128(R8), Z6
@@ -13250,9 +13874,9 @@ loop9:
 	VMOVUPS      (R10)(CX*2), Z9
 	VFMADD231PS  Z8, Z9, Z3
 	DECQ         R11
-	JNE          loop9
-	VBROADCASTSS lo+72(FP), Z4
-	VBROADCASTSS hi+76(FP), Z5
+	JNE          loop10
+	VBROADCASTSS lo+96(FP), Z4
+	VBROADCASTSS hi+100(FP), Z5
 	MOVQ         dstStep+32(FP), R8
 	SHLQ         $0x02, R8
 	LEAQ         (R8)(R8*2), R9
@@ -13276,9 +13900,9 @@ loop9:
 	ADDQ         R8, BX
 	SUBQ         $+4, DI
 
-narrower8:
+narrower9:
 	CMPQ    DI, $+2
-	JL      narrower11
+	JL      narrower12
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Z0
 	VMOVAPS Z0, Z1
@@ -13286,7 +13910,7 @@ narrower8:
 	MOVQ    BX, R9
 	MOVQ    $+5, R11
 
-loop12:
+loop13:
 	VMOVUPS      (R8), Z2
 	VMOVUPS      64(R8), Z3
 	VMOVUPS      128(R8), Z4
@@ -13314,9 +13938,9 @@ loop12:
 	VMOVUPS      (R10)(CX*2), Z7
 	VFMADD231PS  Z6, Z7, Z1
 	DECQ         R11
-	JNE          loop12
-	VBROADCASTSS lo+72(FP), Z2
-	VBROADCASTSS hi+76(FP), Z3
+	JNE          loop13
+	VBROADCASTSS lo+96(FP), Z2
+	VBROADCASTSS hi+100(FP), Z3
 	MOVQ         dstStep+32(FP), R8
 	SHLQ         $0x02, R8
 	LEAQ         (R8)(R8*2), R9
@@ -13332,17 +13956,17 @@ loop12:
 	ADDQ         R8, BX
 	SUBQ         $+2, DI
 
-narrower11:
-tile13:
+narrower12:
+tile14:
 	CMPQ    DI, $+1
-	JL      narrower14
+	JL      narrower15
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Z0
 	MOVQ    weights+16(FP), R8
 	MOVQ    BX, R9
 	MOVQ    $+5, R11
 
-loop15:
+loop16:
 	VMOVUPS      (R8), Z1
 	VMOVUPS      64(R8), Z2
 	VMOVUPS      128(R8), Z3
@@ -13363,9 +13987,9 @@ loop15:
 	VMOVUPS      (R10), Z6
 	VFMADD231PS  Z5, Z6, Z0
 	DECQ         R11
-	JNE          loop15
-	VBROADCASTSS lo+72(FP), Z1
-	VBROADCASTSS hi+76(FP), Z2
+	JNE          loop16
+	VBROADCASTSS lo+96(FP), Z1
+	VBROADCASTSS hi+100(FP), Z2
 	MOVQ         dstStep+32(FP), R8
 	SHLQ         $0x02, R8
 	LEAQ         (R8)(R8*2), R9
@@ -13376,30 +14000,44 @@ loop15:
 	IMUL3Q       $+2, CX, R8
 	ADDQ         R8, BX
 	SUBQ         $+1, DI
-	JMP          tile13
+	JMP          tile14
 
-narrower14:
+narrower15:
+	MOVQ xRow+64(FP), BX
+	ADDQ BX, 8(SP)
+	MOVQ dstRow+40(FP), BX
+	ADDQ BX, 16(SP)
+	DECQ (SP)
+	JNE  loop4
 	ADDQ $+64, x+8(FP)
 	ADDQ $+64, dst+0(FP)
 	ADDQ $+64, bias+24(FP)
 	ADDQ $+1600, weights+16(FP)
-	SUBQ $+16, channels+64(FP)
+	SUBQ $+16, channels+88(FP)
 	JMP  block1
 
 rest2:
-	MOVQ  channels+64(FP), BX
+	MOVQ  channels+88(FP), BX
 	TESTQ BX, BX
 	JE    done3
 	MOVQ  $-1, SI
 	BZHIQ BX, SI, SI
 	KMOVW SI, K1
+	MOVQ  rows+72(FP), BX
+	MOVQ  BX, (SP)
 	MOVQ  x+8(FP), BX
-	MOVQ  dst+0(FP), SI
-	MOVQ  pixels+56(FP), DI
+	MOVQ  BX, 8(SP)
+	MOVQ  dst+0(FP), BX
+	MOVQ  BX, 16(SP)
 
-tile16:
+loop17:
+	MOVQ 8(SP), BX
+	MOVQ 16(SP), SI
+	MOVQ pixels+80(FP), DI
+
+tile18:
 	CMPQ    DI, $+7
-	JL      narrower17
+	JL      narrower19
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Z0
 	VMOVAPS Z0, Z1
@@ -13412,7 +14050,7 @@ tile16:
 	MOVQ    BX, R9
 	MOVQ    $+5, R11
 
-loop18:
+loop20:
 	VMOVUPS      (R8), Z7
 	VMOVUPS      64(R8), Z8
 	VMOVUPS      128(R8), Z9
@@ -13478,9 +14116,9 @@ loop18:
 	VMOVUPS.Z    (R10), K1, Z12
 	VFMADD231PS  Z11, Z12, Z6
 	DECQ         R11
-	JNE          loop18
-	VBROADCASTSS lo+72(FP), Z7
-	VBROADCASTSS hi+76(FP), Z8
+	JNE          loop20
+	VBROADCASTSS lo+96(FP), Z7
+	VBROADCASTSS hi+100(FP), Z8
 	MOVQ         dstStep+32(FP), R8
 	SHLQ         $0x02, R8
 	LEAQ         (R8)(R8*2), R9
@@ -13512,11 +14150,11 @@ loop18:
 	IMUL3Q       $+14, CX, R8
 	ADDQ         R8, BX
 	SUBQ         $+7, DI
-	JMP          tile16
+	JMP          tile18
 
-narrower17:
+narrower19:
 	CMPQ    DI, $+4
-	JL      narrower20
+	JL      narrower22
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Z0
 	VMOVAPS Z0, Z1
@@ -13526,7 +14164,7 @@ narrower17:
 	MOVQ    BX, R9
 	MOVQ    $+5, R11
 
-loop21:
+loop23:
 	VMOVUPS      (R8), Z4
 	VMOVUPS      64(R8), Z5
 	VMOVUPS      128(R8), Z6
@@ -13569,9 +14207,9 @@ loop21:
 	VMOVUPS.Z    (R10)(CX*2), K1, Z9
 	VFMADD231PS  Z8, Z9, Z3
 	DECQ         R11
-	JNE          loop21
-	VBROADCASTSS lo+72(FP), Z4
-	VBROADCASTSS hi+76(FP), Z5
+	JNE          loop23
+	VBROADCASTSS lo+96(FP), Z4
+	VBROADCASTSS hi+100(FP), Z5
 	MOVQ         dstStep+32(FP), R8
 	SHLQ         $0x02, R8
 	LEAQ         (R8)(R8*2), R9
@@ -13595,9 +14233,9 @@ loop21:
 	ADDQ         R8, BX
 	SUBQ         $+4, DI
 
-narrower20:
+narrower22:
 	CMPQ    DI, $+2
-	JL      narrower23
+	JL      narrower25
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Z0
 	VMOVAPS Z0, Z1
@@ -13605,7 +14243,7 @@ narrower20:
 	MOVQ    BX, R9
 	MOVQ    $+5, R11
 
-loop24:
+loop26:
 	VMOVUPS      (R8), Z2
 	VMOVUPS      64(R8), Z3
 	VMOVUPS      128(R8), Z4
@@ -13633,9 +14271,9 @@ loop24:
 	VMOVUPS.Z    (R10)(CX*2), K1, Z7
 	VFMADD231PS  Z6, Z7, Z1
 	DECQ         R11
-	JNE          loop24
-	VBROADCASTSS lo+72(FP), Z2
-	VBROADCASTSS hi+76(FP), Z3
+	JNE          loop26
+	VBROADCASTSS lo+96(FP), Z2
+	VBROADCASTSS hi+100(FP), Z3
 	MOVQ         dstStep+32(FP), R8
 	SHLQ         $0x02, R8
 	LEAQ         (R8)(R8*2), R9
@@ -13651,17 +14289,17 @@ loop24:
 	ADDQ         R8, BX
 	SUBQ         $+2, DI
 
-narrower23:
-tile25:
+narrower25:
+tile27:
 	CMPQ    DI, $+1
-	JL      narrower26
+	JL      narrower28
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Z0
 	MOVQ    weights+16(FP), R8
 	MOVQ    BX, R9
 	MOVQ    $+5, R11
 
-loop27:
+loop29:
 	VMOVUPS      (R8), Z1
 	VMOVUPS      64(R8), Z2
 	VMOVUPS      128(R8), Z3
@@ -13682,9 +14320,9 @@ loop27:
 	VMOVUPS.Z    (R10), K1, Z6
 	VFMADD231PS  Z5, Z6, Z0
 	DECQ         R11
-	JNE          loop27
-	VBROADCASTSS lo+72(FP), Z1
-	VBROADCASTSS hi+76(FP), Z2
+	JNE          loop29
+	VBROADCASTSS lo+96(FP), Z1
+	VBROADCASTSS hi+100(FP), Z2
 	MOVQ         dstStep+32(FP), R8
 	SHLQ         $0x02, R8
 	LEAQ         (R8)(R8*2), R9
@@ -13695,9 +14333,15 @@ loop27:
 	IMUL3Q       $+2, CX, R8
 	ADDQ         R8, BX
 	SUBQ         $+1, DI
-	JMP          tile25
+	JMP          tile27
 
-narrower26:
+narrower28:
+	MOVQ xRow+64(FP), BX
+	ADDQ BX, 8(SP)
+	MOVQ dstRow+40(FP), BX
+	ADDQ BX, 16(SP)
+	DECQ (SP)
+	JNE  loop17
 	ADDQ $+64, x+8(FP)
 	ADDQ $+64, dst+0(FP)
 	ADDQ $+64, bias+24(FP)
@@ -13707,25 +14351,35 @@ done3:
 	VZEROUPPER
 	RET
 
-// func depthwise7x7s1AVX512(dst *byte, x *byte, weights *byte, bias *byte, dstStep int, xStep int, rowStep int, pixels int, channels int, lo float32, hi float32)
+// func depthwise7x7s1AVX512(dst *byte, x *byte, weights *byte, bias *byte, dstStep int, dstRow int, xStep int, rowStep int, xRow int, rows int, pixels int, channels int, lo float32, hi float32)
 // Requires: AVX, AVX512F, BMI2
-TEXT ·depthwise7x7s1AVX512(SB), NOSPLIT, $0-80
-	MOVQ rowStep+48(FP), AX
-	MOVQ xStep+40(FP), CX
+TEXT ·depthwise7x7s1AVX512(SB), NOSPLIT, $24-104
+	MOVQ rowStep+56(FP), AX
+	MOVQ xStep+48(FP), CX
 	SHLQ $0x02, AX
 	SHLQ $0x02, CX
 	LEAQ (CX)(CX*2), DX
+	SHLQ $0x02, dstRow+40(FP)
+	SHLQ $0x02, xRow+64(FP)
 
 block1:
-	CMPQ channels+64(FP), $+16
+	CMPQ channels+88(FP), $+16
 	JL   rest2
+	MOVQ rows+72(FP), BX
+	MOVQ BX, (SP)
 	MOVQ x+8(FP), BX
-	MOVQ dst+0(FP), SI
-	MOVQ pixels+56(FP), DI
+	MOVQ BX, 8(SP)
+	MOVQ dst+0(FP), BX
+	MOVQ BX, 16(SP)
 
-tile4:
+loop4:
+	MOVQ 8(SP), BX
+	MOVQ 16(SP), SI
+	MOVQ pixels+80(FP), DI
+
+tile5:
 	CMPQ    DI, $+7
-	JL      narrower5
+	JL      narrower6
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Z0
 	VMOVAPS Z0, Z1
@@ -13738,7 +14392,7 @@ tile4:
 	MOVQ    BX, R9
 	MOVQ    $+7, R11
 
-loop6:
+loop7:
 	VMOVUPS      (R8), Z7
 	VMOVUPS      64(R8), Z8
 	VMOVUPS      128(R8), Z9
@@ -13815,9 +14469,9 @@ loop6:
 	VMOVUPS      (R10), Z14
 	VFMADD231PS  Z13, Z14, Z6
 	DECQ         R11
-	JNE          loop6
-	VBROADCASTSS lo+72(FP), Z7
-	VBROADCASTSS hi+76(FP), Z8
+	JNE          loop7
+	VBROADCASTSS lo+96(FP), Z7
+	VBROADCASTSS hi+100(FP), Z8
 	MOVQ         dstStep+32(FP), R8
 	SHLQ         $0x02, R8
 	LEAQ         (R8)(R8*2), R9
@@ -13849,11 +14503,11 @@ loop6:
 	IMUL3Q       $+7, CX, R8
 	ADDQ         R8, BX
 	SUBQ         $+7, DI
-	JMP          tile4
+	JMP          tile5
 
-narrower5:
+narrower6:
 	CMPQ    DI, $+4
-	JL      narrower8
+	JL      narrower9
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Z0
 	VMOVAPS Z0, Z1
@@ -13863,7 +14517,7 @@ narrower5:
 	MOVQ    BX, R9
 	MOVQ    $+7, R11
 
-loop9:
+loop10:
 	VMOVUPS      (R8), Z4
 	VMOVUPS      64(R8), Z5
 	VMOVUPS      128(R8), Z6
@@ -13915,9 +14569,9 @@ loop9:
 	VMOVUPS      (R10)(CX*1), Z11
 	VFMADD231PS  Z10, Z11, Z3
 	DECQ         R11
-	JNE          loop9
-	VBROADCASTSS lo+72(FP), Z4
-	VBROADCASTSS hi+76(FP), Z5
+	JNE          loop10
+	VBROADCASTSS lo+96(FP), Z4
+	VBROADCASTSS hi+100(FP), Z5
 	MOVQ         dstStep+32(FP), R8
 	SHLQ         $0x02, R8
 	LEAQ         (R8)(R8*2), R9
@@ -13941,9 +14595,9 @@ loop9:
 	ADDQ         R8, BX
 	SUBQ         $+4, DI
 
-narrower8:
+narrower9:
 	CMPQ    DI, $+2
-	JL      narrower11
+	JL      narrower12
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Z0
 	VMOVAPS Z0, Z1
@@ -13951,7 +14605,7 @@ narrower8:
 	MOVQ    BX, R9
 	MOVQ    $+7, R11
 
-loop12:
+loop13:
 	VMOVUPS      (R8), Z2
 	VMOVUPS      64(R8), Z3
 	VMOVUPS      128(R8), Z4
@@ -13986,9 +14640,9 @@ loop12:
 	VMOVUPS      (R10)(DX*1), Z9
 	VFMADD231PS  Z8, Z9, Z1
 	DECQ         R11
-	JNE          loop12
-	VBROADCASTSS lo+72(FP), Z2
-	VBROADCASTSS hi+76(FP), Z3
+	JNE          loop13
+	VBROADCASTSS lo+96(FP), Z2
+	VBROADCASTSS hi+100(FP), Z3
 	MOVQ         dstStep+32(FP), R8
 	SHLQ         $0x02, R8
 	LEAQ         (R8)(R8*2), R9
@@ -14004,17 +14658,17 @@ loop12:
 	ADDQ         R8, BX
 	SUBQ         $+2, DI
 
-narrower11:
-tile13:
+narrower12:
+tile14:
 	CMPQ    DI, $+1
-	JL      narrower14
+	JL      narrower15
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Z0
 	MOVQ    weights+16(FP), R8
 	MOVQ    BX, R9
 	MOVQ    $+7, R11
 
-loop15:
+loop16:
 	VMOVUPS      (R8), Z1
 	VMOVUPS      64(R8), Z2
 	VMOVUPS      128(R8), Z3
@@ -14041,9 +14695,9 @@ loop15:
 	VMOVUPS      (R10)(CX*2), Z8
 	VFMADD231PS  Z7, Z8, Z0
 	DECQ         R11
-	JNE          loop15
-	VBROADCASTSS lo+72(FP), Z1
-	VBROADCASTSS hi+76(FP), Z2
+	JNE          loop16
+	VBROADCASTSS lo+96(FP), Z1
+	VBROADCASTSS hi+100(FP), Z2
 	MOVQ         dstStep+32(FP), R8
 	SHLQ         $0x02, R8
 	LEAQ         (R8)(R8*2), R9
@@ -14054,30 +14708,44 @@ loop15:
 	IMUL3Q       $+1, CX, R8
 	ADDQ         R8, BX
 	SUBQ         $+1, DI
-	JMP          tile13
+	JMP          tile14
 
-narrower14:
+narrower15:
+	MOVQ xRow+64(FP), BX
+	ADDQ BX, 8(SP)
+	MOVQ dstRow+40(FP), BX
+	ADDQ BX, 16(SP)
+	DECQ (SP)
+	JNE  loop4
 	ADDQ $+64, x+8(FP)
 	ADDQ $+64, dst+0(FP)
 	ADDQ $+64, bias+24(FP)
 	ADDQ $+3136, weights+16(FP)
-	SUBQ $+16, channels+64(FP)
+	SUBQ $+16, channels+88(FP)
 	JMP  block1
 
 rest2:
-	MOVQ  channels+64(FP), BX
+	MOVQ  channels+88(FP), BX
 	TESTQ BX, BX
 	JE    done3
 	MOVQ  $-1, SI
 	BZHIQ BX, SI, SI
 	KMOVW SI, K1
+	MOVQ  rows+72(FP), BX
+	MOVQ  BX, (SP)
 	MOVQ  x+8(FP), BX
-	MOVQ  dst+0(FP), SI
-	MOVQ  pixels+56(FP), DI
+	MOVQ  BX, 8(SP)
+	MOVQ  dst+0(FP), BX
+	MOVQ  BX, 16(SP)
 
-tile16:
+loop17:
+	MOVQ 8(SP), BX
+	MOVQ 16(SP), SI
+	MOVQ pixels+80(FP), DI
+
+tile18:
 	CMPQ    DI, $+7
-	JL      narrower17
+	JL      narrower19
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Z0
 	VMOVAPS Z0, Z1
@@ -14090,7 +14758,7 @@ tile16:
 	MOVQ    BX, R9
 	MOVQ    $+7, R11
 
-loop18:
+loop20:
 	VMOVUPS      (R8), Z7
 	VMOVUPS      64(R8), Z8
 	VMOVUPS      128(R8), Z9
@@ -14167,9 +14835,9 @@ loop18:
 	VMOVUPS.Z    (R10), K1, Z14
 	VFMADD231PS  Z13, Z14, Z6
 	DECQ         R11
-	JNE          loop18
-	VBROADCASTSS lo+72(FP), Z7
-	VBROADCASTSS hi+76(FP), Z8
+	JNE          loop20
+	VBROADCASTSS lo+96(FP), Z7
+	VBROADCASTSS hi+100(FP), Z8
 	MOVQ         dstStep+32(FP), R8
 	SHLQ         $0x02, R8
 	LEAQ         (R8)(R8*2), R9
@@ -14201,11 +14869,11 @@ loop18:
 	IMUL3Q       $+7, CX, R8
 	ADDQ         R8, BX
 	SUBQ         $+7, DI
-	JMP          tile16
+	JMP          tile18
 
-narrower17:
+narrower19:
 	CMPQ    DI, $+4
-	JL      narrower20
+	JL      narrower22
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Z0
 	VMOVAPS Z0, Z1
@@ -14215,7 +14883,7 @@ narrower17:
 	MOVQ    BX, R9
 	MOVQ    $+7, R11
 
-loop21:
+loop23:
 	VMOVUPS      (R8), Z4
 	VMOVUPS      64(R8), Z5
 	VMOVUPS      128(R8), Z6
@@ -14267,9 +14935,9 @@ loop21:
 	VMOVUPS.Z    (R10)(CX*1), K1, Z11
 	VFMADD231PS  Z10, Z11, Z3
 	DECQ         R11
-	JNE          loop21
-	VBROADCASTSS lo+72(FP), Z4
-	VBROADCASTSS hi+76(FP), Z5
+	JNE          loop23
+	VBROADCASTSS lo+96(FP), Z4
+	VBROADCASTSS hi+100(FP), Z5
 	MOVQ         dstStep+32(FP), R8
 	SHLQ         $0x02, R8
 	LEAQ         (R8)(R8*2), R9
@@ -14293,9 +14961,9 @@ loop21:
 	ADDQ         R8, BX
 	SUBQ         $+4, DI
 
-narrower20:
+narrower22:
 	CMPQ    DI, $+2
-	JL      narrower23
+	JL      narrower25
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Z0
 	VMOVAPS Z0, Z1
@@ -14303,7 +14971,7 @@ narrower20:
 	MOVQ    BX, R9
 	MOVQ    $+7, R11
 
-loop24:
+loop26:
 	VMOVUPS      (R8), Z2
 	VMOVUPS      64(R8), Z3
 	VMOVUPS      128(R8), Z4
@@ -14338,9 +15006,9 @@ loop24:
 	VMOVUPS.Z    (R10)(DX*1), K1, Z9
 	VFMADD231PS  Z8, Z9, Z1
 	DECQ         R11
-	JNE          loop24
-	VBROADCASTSS lo+72(FP), Z2
-	VBROADCASTSS hi+76(FP), Z3
+	JNE          loop26
+	VBROADCASTSS lo+96(FP), Z2
+	VBROADCASTSS hi+100(FP), Z3
 	MOVQ         dstStep+32(FP), R8
 	SHLQ         $0x02, R8
 	LEAQ         (R8)(R8*2), R9
@@ -14356,17 +15024,17 @@ loop24:
 	ADDQ         R8, BX
 	SUBQ         $+2, DI
 
-narrower23:
-tile25:
+narrower25:
+tile27:
 	CMPQ    DI, $+1
-	JL      narrower26
+	JL      narrower28
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Z0
 	MOVQ    weights+16(FP), R8
 	MOVQ    BX, R9
 	MOVQ    $+7, R11
 
-loop27:
+loop29:
 	VMOVUPS      (R8), Z1
 	VMOVUPS      64(R8), Z2
 	VMOVUPS      128(R8), Z3
@@ -14393,9 +15061,9 @@ loop27:
 	VMOVUPS.Z    (R10)(CX*2), K1, Z8
 	VFMADD231PS  Z7, Z8, Z0
 	DECQ         R11
-	JNE          loop27
-	VBROADCASTSS lo+72(FP), Z1
-	VBROADCASTSS hi+76(FP), Z2
+	JNE          loop29
+	VBROADCASTSS lo+96(FP), Z1
+	VBROADCASTSS hi+100(FP), Z2
 	MOVQ         dstStep+32(FP), R8
 	SHLQ         $0x02, R8
 	LEAQ         (R8)(R8*2), R9
@@ -14406,9 +15074,15 @@ loop27:
 	IMUL3Q       $+1, CX, R8
 	ADDQ         R8, BX
 	SUBQ         $+1, DI
-	JMP          tile25
+	JMP          tile27
 
-narrower26:
+narrower28:
+	MOVQ xRow+64(FP), BX
+	ADDQ BX, 8(SP)
+	MOVQ dstRow+40(FP), BX
+	ADDQ BX, 16(SP)
+	DECQ (SP)
+	JNE  loop17
 	ADDQ $+64, x+8(FP)
 	ADDQ $+64, dst+0(FP)
 	ADDQ $+64, bias+24(FP)
@@ -14418,25 +15092,35 @@ done3:
 	VZEROUPPER
 	RET
 
-// func depthwise7x7s2AVX512(dst *byte, x *byte, weights *byte, bias *byte, dstStep int, xStep int, rowStep int, pixels int, channels int, lo float32, hi float32)
+// func depthwise7x7s2AVX512(dst *byte, x *byte, weights *byte, bias *byte, dstStep int, dstRow int, xStep int, rowStep int, xRow int, rows int, pixels int, channels int, lo float32, hi float32)
 // Requires: AVX, AVX512F, BMI2
-TEXT ·depthwise7x7s2AVX512(SB), NOSPLIT, $0-80
-	MOVQ rowStep+48(FP), AX
-	MOVQ xStep+40(FP), CX
+TEXT ·depthwise7x7s2AVX512(SB), NOSPLIT, $24-104
+	MOVQ rowStep+56(FP), AX
+	MOVQ xStep+48(FP), CX
 	SHLQ $0x02, AX
 	SHLQ $0x02, CX
 	LEAQ (CX)(CX*2), DX
+	SHLQ $0x02, dstRow+40(FP)
+	SHLQ $0x02, xRow+64(FP)
 
 block1:
-	CMPQ channels+64(FP), $+16
+	CMPQ channels+88(FP), $+16
 	JL   rest2
+	MOVQ rows+72(FP), BX
+	MOVQ BX, (SP)
 	MOVQ x+8(FP), BX
-	MOVQ dst+0(FP), SI
-	MOVQ pixels+56(FP), DI
+	MOVQ BX, 8(SP)
+	MOVQ dst+0(FP), BX
+	MOVQ BX, 16(SP)
 
-tile4:
+loop4:
+	MOVQ 8(SP), BX
+	MOVQ 16(SP), SI
+	MOVQ pixels+80(FP), DI
+
+tile5:
 	CMPQ    DI, $+7
-	JL      narrower5
+	JL      narrower6
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Z0
 	VMOVAPS Z0, Z1
@@ -14449,7 +15133,7 @@ tile4:
 	MOVQ    BX, R9
 	MOVQ    $+7, R11
 
-loop6:
+loop7:
 	VMOVUPS      (R8), Z7
 	VMOVUPS      64(R8), Z8
 	VMOVUPS      128(R8), Z9
@@ -14533,9 +15217,9 @@ loop6:
 	VMOVUPS      (R10)(CX*2), Z14
 	VFMADD231PS  Z13, Z14, Z6
 	DECQ         R11
-	JNE          loop6
-	VBROADCASTSS lo+72(FP), Z7
-	VBROADCASTSS hi+76(FP), Z8
+	JNE          loop7
+	VBROADCASTSS lo+96(FP), Z7
+	VBROADCASTSS hi+100(FP), Z8
 	MOVQ         dstStep+32(FP), R8
 	SHLQ         $0x02, R8
 	LEAQ         (R8)(R8*2), R9
@@ -14567,11 +15251,11 @@ loop6:
 	IMUL3Q       $+14, CX, R8
 	ADDQ         R8, BX
 	SUBQ         $+7, DI
-	JMP          tile4
+	JMP          tile5
 
-narrower5:
+narrower6:
 	CMPQ    DI, $+4
-	JL      narrower8
+	JL      narrower9
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Z0
 	VMOVAPS Z0, Z1
@@ -14581,7 +15265,7 @@ narrower5:
 	MOVQ    BX, R9
 	MOVQ    $+7, R11
 
-loop9:
+loop10:
 	VMOVUPS      (R8), Z4
 	VMOVUPS      64(R8), Z5
 	VMOVUPS      128(R8), Z6
@@ -14637,9 +15321,9 @@ loop9:
 	VMOVUPS      (R10), Z11
 	VFMADD231PS  Z10, Z11, Z3
 	DECQ         R11
-	JNE          loop9
-	VBROADCASTSS lo+72(FP), Z4
-	VBROADCASTSS hi+76(FP), Z5
+	JNE          loop10
+	VBROADCASTSS lo+96(FP), Z4
+	VBROADCASTSS hi+100(FP), Z5
 	MOVQ         dstStep+32(FP), R8
 	SHLQ         $0x02, R8
 	LEAQ         (R8)(R8*2), R9
@@ -14663,9 +15347,9 @@ loop9:
 	ADDQ         R8, BX
 	SUBQ         $+4, DI
 
-narrower8:
+narrower9:
 	CMPQ    DI, $+2
-	JL      narrower11
+	JL      narrower12
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Z0
 	VMOVAPS Z0, Z1
@@ -14673,7 +15357,7 @@ narrower8:
 	MOVQ    BX, R9
 	MOVQ    $+7, R11
 
-loop12:
+loop13:
 	VMOVUPS      (R8), Z2
 	VMOVUPS      64(R8), Z3
 	VMOVUPS      128(R8), Z4
@@ -14710,9 +15394,9 @@ loop12:
 	VMOVUPS      (R10), Z9
 	VFMADD231PS  Z8, Z9, Z1
 	DECQ         R11
-	JNE          loop12
-	VBROADCASTSS lo+72(FP), Z2
-	VBROADCASTSS hi+76(FP), Z3
+	JNE          loop13
+	VBROADCASTSS lo+96(FP), Z2
+	VBROADCASTSS hi+100(FP), Z3
 	MOVQ         dstStep+32(FP), R8
 	SHLQ         $0x02, R8
 	LEAQ         (R8)(R8*2), R9
@@ -14728,17 +15412,17 @@ loop12:
 	ADDQ         R8, BX
 	SUBQ         $+2, DI
 
-narrower11:
-tile13:
+narrower12:
+tile14:
 	CMPQ    DI, $+1
-	JL      narrower14
+	JL      narrower15
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Z0
 	MOVQ    weights+16(FP), R8
 	MOVQ    BX, R9
 	MOVQ    $+7, R11
 
-loop15:
+loop16:
 	VMOVUPS      (R8), Z1
 	VMOVUPS      64(R8), Z2
 	VMOVUPS      128(R8), Z3
@@ -14765,9 +15449,9 @@ loop15:
 	VMOVUPS      (R10)(CX*2), Z8
 	VFMADD231PS  Z7, Z8, Z0
 	DECQ         R11
-	JNE          loop15
-	VBROADCASTSS lo+72(FP), Z1
-	VBROADCASTSS hi+76(FP), Z2
+	JNE          loop16
+	VBROADCASTSS lo+96(FP), Z1
+	VBROADCASTSS hi+100(FP), Z2
 	MOVQ         dstStep+32(FP), R8
 	SHLQ         $0x02, R8
 	LEAQ         (R8)(R8*2), R9
@@ -14778,30 +15462,44 @@ loop15:
 	IMUL3Q       $+2, CX, R8
 	ADDQ         R8, BX
 	SUBQ         $+1, DI
-	JMP          tile13
+	JMP          tile14
 
-narrower14:
+narrower15:
+	MOVQ xRow+64(FP), BX
+	ADDQ BX, 8(SP)
+	MOVQ dstRow+40(FP), BX
+	ADDQ BX, 16(SP)
+	DECQ (SP)
+	JNE  loop4
 	ADDQ $+64, x+8(FP)
 	ADDQ $+64, dst+0(FP)
 	ADDQ $+64, bias+24(FP)
 	ADDQ $+3136, weights+16(FP)
-	SUBQ $+16, channels+64(FP)
+	SUBQ $+16, channels+88(FP)
 	JMP  block1
 
 rest2:
-	MOVQ  channels+64(FP), BX
+	MOVQ  channels+88(FP), BX
 	TESTQ BX, BX
 	JE    done3
 	MOVQ  $-1, SI
 	BZHIQ BX, SI, SI
 	KMOVW SI, K1
+	MOVQ  rows+72(FP), BX
+	MOVQ  BX, (SP)
 	MOVQ  x+8(FP), BX
-	MOVQ  dst+0(FP), SI
-	MOVQ  pixels+56(FP), DI
+	MOVQ  BX, 8(SP)
+	MOVQ  dst+0(FP), BX
+	MOVQ  BX, 16(SP)
 
-tile16:
+loop17:
+	MOVQ 8(SP), BX
+	MOVQ 16(SP), SI
+	MOVQ pixels+80(FP), DI
+
+tile18:
 	CMPQ    DI, $+7
-	JL      narrower17
+	JL      narrower19
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Z0
 	VMOVAPS Z0, Z1
@@ -14814,7 +15512,7 @@ tile16:
 	MOVQ    BX, R9
 	MOVQ    $+7, R11
 
-loop18:
+loop20:
 	VMOVUPS      (R8), Z7
 	VMOVUPS      64(R8), Z8
 	VMOVUPS      128(R8), Z9
@@ -14898,9 +15596,9 @@ loop18:
 	VMOVUPS.Z    (R10)(CX*2), K1, Z14
 	VFMADD231PS  Z13, Z14, Z6
 	DECQ         R11
-	JNE          loop18
-	VBROADCASTSS lo+72(FP), Z7
-	VBROADCASTSS hi+76(FP), Z8
+	JNE          loop20
+	VBROADCASTSS lo+96(FP), Z7
+	VBROADCASTSS hi+100(FP), Z8
 	MOVQ         dstStep+32(FP), R8
 	SHLQ         $0x02, R8
 	LEAQ         (R8)(R8*2), R9
@@ -14932,11 +15630,11 @@ loop18:
 	IMUL3Q       $+14, CX, R8
 	ADDQ         R8, BX
 	SUBQ         $+7, DI
-	JMP          tile16
+	JMP          tile18
 
-narrower17:
+narrower19:
 	CMPQ    DI, $+4
-	JL      narrower20
+	JL      narrower22
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Z0
 	VMOVAPS Z0, Z1
@@ -14946,7 +15644,7 @@ narrower17:
 	MOVQ    BX, R9
 	MOVQ    $+7, R11
 
-loop21:
+loop23:
 	VMOVUPS      (R8), Z4
 	VMOVUPS      64(R8), Z5
 	VMOVUPS      128(R8), Z6
@@ -15002,9 +15700,9 @@ loop21:
 	VMOVUPS.Z    (R10), K1, Z11
 	VFMADD231PS  Z10, Z11, Z3
 	DECQ         R11
-	JNE          loop21
-	VBROADCASTSS lo+72(FP), Z4
-	VBROADCASTSS hi+76(FP), Z5
+	JNE          loop23
+	VBROADCASTSS lo+96(FP), Z4
+	VBROADCASTSS hi+100(FP), Z5
 	MOVQ         dstStep+32(FP), R8
 	SHLQ         $0x02, R8
 	LEAQ         (R8)(R8*2), R9
@@ -15028,9 +15726,9 @@ loop21:
 	ADDQ         R8, BX
 	SUBQ         $+4, DI
 
-narrower20:
+narrower22:
 	CMPQ    DI, $+2
-	JL      narrower23
+	JL      narrower25
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Z0
 	VMOVAPS Z0, Z1
@@ -15038,7 +15736,7 @@ narrower20:
 	MOVQ    BX, R9
 	MOVQ    $+7, R11
 
-loop24:
+loop26:
 	VMOVUPS      (R8), Z2
 	VMOVUPS      64(R8), Z3
 	VMOVUPS      128(R8), Z4
@@ -15075,9 +15773,9 @@ loop24:
 	VMOVUPS.Z    (R10), K1, Z9
 	VFMADD231PS  Z8, Z9, Z1
 	DECQ         R11
-	JNE          loop24
-	VBROADCASTSS lo+72(FP), Z2
-	VBROADCASTSS hi+76(FP), Z3
+	JNE          loop26
+	VBROADCASTSS lo+96(FP), Z2
+	VBROADCASTSS hi+100(FP), Z3
 	MOVQ         dstStep+32(FP), R8
 	SHLQ         $0x02, R8
 	LEAQ         (R8)(R8*2), R9
@@ -15093,17 +15791,17 @@ loop24:
 	ADDQ         R8, BX
 	SUBQ         $+2, DI
 
-narrower23:
-tile25:
+narrower25:
+tile27:
 	CMPQ    DI, $+1
-	JL      narrower26
+	JL      narrower28
 	MOVQ    bias+24(FP), R8
 	VMOVUPS (R8), Z0
 	MOVQ    weights+16(FP), R8
 	MOVQ    BX, R9
 	MOVQ    $+7, R11
 
-loop27:
+loop29:
 	VMOVUPS      (R8), Z1
 	VMOVUPS      64(R8), Z2
 	VMOVUPS      128(R8), Z3
@@ -15130,9 +15828,9 @@ loop27:
 	VMOVUPS.Z    (R10)(CX*2), K1, Z8
 	VFMADD231PS  Z7, Z8, Z0
 	DECQ         R11
-	JNE          loop27
-	VBROADCASTSS lo+72(FP), Z1
-	VBROADCASTSS hi+76(FP), Z2
+	JNE          loop29
+	VBROADCASTSS lo+96(FP), Z1
+	VBROADCASTSS hi+100(FP), Z2
 	MOVQ         dstStep+32(FP), R8
 	SHLQ         $0x02, R8
 	LEAQ         (R8)(R8*2), R9
@@ -15143,9 +15841,15 @@ loop27:
 	IMUL3Q       $+2, CX, R8
 	ADDQ         R8, BX
 	SUBQ         $+1, DI
-	JMP          tile25
+	JMP          tile27
 
-narrower26:
+narrower28:
+	MOVQ xRow+64(FP), BX
+	ADDQ BX, 8(SP)
+	MOVQ dstRow+40(FP), BX
+	ADDQ BX, 16(SP)
+	DECQ (SP)
+	JNE  loop17
 	ADDQ $+64, x+8(FP)
 	ADDQ $+64, dst+0(FP)
 	ADDQ $+64, bias+24(FP)

@@ -6118,6 +6118,97 @@ done6:
 	VZEROUPPER
 	RET
 
+// func scatterBF16BF16(dst *byte, dst2 *byte, x *byte, sums *byte, dstStep int, dstRow int, sumRow int, rows int, pixels int, channels int)
+// Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2
+TEXT ·scatterBF16BF16(SB), NOSPLIT, $0-80
+	MOVQ channels+72(FP), AX
+	CMPQ AX, $+16
+	JL   part1
+	MOVQ dst+0(FP), AX
+	MOVQ x+16(FP), CX
+	MOVQ sums+24(FP), DX
+
+loop3:
+	MOVQ   AX, BX
+	VPXORD Z0, Z0, Z0
+	MOVQ   pixels+64(FP), SI
+
+loop4:
+	VMOVUPS (CX), Z1
+	VADDPS  Z1, Z0, Z0
+
+	// VCVTNEPS2BF16 Z1, K0, Y2
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd1
+	VMOVDQU16 Y2, (BX)
+	ADDQ      $+64, CX
+	MOVQ      dstStep+32(FP), DI
+	LEAQ      (BX)(DI*2), BX
+	DECQ      SI
+	JNE       loop4
+	TESTQ     DX, DX
+	JE        none5
+	VMOVUPS   Z0, (DX)
+	MOVQ      sumRow+48(FP), BX
+	LEAQ      (DX)(BX*4), DX
+
+none5:
+	MOVQ dstRow+40(FP), BX
+	LEAQ (AX)(BX*2), AX
+	DECQ rows+56(FP)
+	JNE  loop3
+	JMP  done2
+
+part1:
+	MOVQ  $-1, CX
+	BZHIQ AX, CX, CX
+	KMOVW CX, K1
+	MOVQ  dst+0(FP), AX
+	MOVQ  x+16(FP), CX
+	MOVQ  sums+24(FP), DX
+
+loop6:
+	MOVQ   AX, BX
+	VPXORD Z0, Z0, Z0
+	MOVQ   pixels+64(FP), SI
+
+loop7:
+	VMOVUPS (CX), Z1
+	VADDPS  Z1, Z0, Z0
+
+	// VCVTNEPS2BF16 Z1, K0, Y2
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd1
+	VMOVDQU16 Y2, K1, (BX)
+	ADDQ      $+64, CX
+	MOVQ      dstStep+32(FP), DI
+	LEAQ      (BX)(DI*2), BX
+	DECQ      SI
+	JNE       loop7
+	TESTQ     DX, DX
+	JE        none8
+	VMOVUPS   Z0, K1, (DX)
+	MOVQ      sumRow+48(FP), BX
+	LEAQ      (DX)(BX*4), DX
+
+none8:
+	MOVQ dstRow+40(FP), BX
+	LEAQ (AX)(BX*2), AX
+	DECQ rows+56(FP)
+	JNE  loop6
+
+done2:
+	VZEROUPPER
+	RET
+
 // func layerNormBF16BF16(dst *byte, dst2 *byte, x *byte, x2 *byte, gamma *byte, beta *byte, dstStep int, xStep int, pixels int, channels int, eps float32)
 // Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2
 TEXT ·layerNormBF16BF16(SB), NOSPLIT, $0-84
@@ -7645,6 +7736,133 @@ done6:
 	LEAQ (DI)(R10*2), DI
 	DECQ pixels+88(FP)
 	JNE  loop1
+	VZEROUPPER
+	RET
+
+// func scatterSplitBF16(dst *byte, dst2 *byte, x *byte, sums *byte, dstStep int, dstRow int, sumRow int, rows int, pixels int, channels int)
+// Requires: AVX, AVX512BW, AVX512DQ, AVX512F, AVX512VL, BMI2
+TEXT ·scatterSplitBF16(SB), NOSPLIT, $0-80
+	MOVQ channels+72(FP), AX
+	CMPQ AX, $+16
+	JL   part1
+	MOVQ dst+0(FP), AX
+	MOVQ dst2+8(FP), CX
+	MOVQ x+16(FP), DX
+	MOVQ sums+24(FP), BX
+
+loop3:
+	MOVQ   AX, SI
+	MOVQ   CX, DI
+	VPXORD Z0, Z0, Z0
+	MOVQ   pixels+64(FP), R8
+
+loop4:
+	VMOVUPS (DX), Z1
+	VADDPS  Z1, Z0, Z0
+
+	// VCVTNEPS2BF16 Z1, K0, Y3
+	BYTE        $0x62
+	BYTE        $0xf2
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xd9
+	VPMOVZXWD   Y3, Z2
+	VPSLLD      $0x10, Z2, Z2
+	VMOVDQU16   Y3, (SI)
+	VSUBPS      Z2, Z1, Z1
+	VFPCLASSPSZ $0x99, Z1, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z1, K2, Y2
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xd1
+	VMOVDQU16 Y2, (DI)
+	ADDQ      $+64, DX
+	MOVQ      dstStep+32(FP), R9
+	LEAQ      (SI)(R9*2), SI
+	LEAQ      (DI)(R9*2), DI
+	DECQ      R8
+	JNE       loop4
+	TESTQ     BX, BX
+	JE        none5
+	VMOVUPS   Z0, (BX)
+	MOVQ      sumRow+48(FP), SI
+	LEAQ      (BX)(SI*4), BX
+
+none5:
+	MOVQ dstRow+40(FP), SI
+	LEAQ (AX)(SI*2), AX
+	LEAQ (CX)(SI*2), CX
+	DECQ rows+56(FP)
+	JNE  loop3
+	JMP  done2
+
+part1:
+	MOVQ  $-1, CX
+	BZHIQ AX, CX, CX
+	KMOVW CX, K1
+	MOVQ  dst+0(FP), AX
+	MOVQ  dst2+8(FP), CX
+	MOVQ  x+16(FP), DX
+	MOVQ  sums+24(FP), BX
+
+loop6:
+	MOVQ   AX, SI
+	MOVQ   CX, DI
+	VPXORD Z0, Z0, Z0
+	MOVQ   pixels+64(FP), R8
+
+loop7:
+	VMOVUPS (DX), Z1
+	VADDPS  Z1, Z0, Z0
+
+	// VCVTNEPS2BF16 Z1, K0, Y3
+	BYTE        $0x62
+	BYTE        $0xf2
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xd9
+	VPMOVZXWD   Y3, Z2
+	VPSLLD      $0x10, Z2, Z2
+	VMOVDQU16   Y3, K1, (SI)
+	VSUBPS      Z2, Z1, Z1
+	VFPCLASSPSZ $0x99, Z1, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z1, K2, Y2
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xd1
+	VMOVDQU16 Y2, K1, (DI)
+	ADDQ      $+64, DX
+	MOVQ      dstStep+32(FP), R9
+	LEAQ      (SI)(R9*2), SI
+	LEAQ      (DI)(R9*2), DI
+	DECQ      R8
+	JNE       loop7
+	TESTQ     BX, BX
+	JE        none8
+	VMOVUPS   Z0, K1, (BX)
+	MOVQ      sumRow+48(FP), SI
+	LEAQ      (BX)(SI*4), BX
+
+none8:
+	MOVQ dstRow+40(FP), SI
+	LEAQ (AX)(SI*2), AX
+	LEAQ (CX)(SI*2), CX
+	DECQ rows+56(FP)
+	JNE  loop6
+
+done2:
 	VZEROUPPER
 	RET
 

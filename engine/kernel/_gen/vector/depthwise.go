@@ -10,7 +10,8 @@ import (
 // networks (112, 56, 28, 14, 7), and with seven weights and an input it just fits the 16 registers of AVX2.
 var depthwiseTiles = []int{7, 4, 2, 1}
 
-// depthwise writes one row of a k x k convolution with stride 1 or 2: a block of channels at a time, along the row.
+// depthwise writes rows of a k x k convolution with stride 1 or 2: a block of channels at a time, down the rows, so that
+// the rows of the window stay in the L1 cache for the next row.
 func (g *gen) depthwise(name string, k, stride int) {
 	g.fn(name, depthwiseSignature)
 	rowStep := g.gp("rowStep")
@@ -19,10 +20,7 @@ func (g *gen) depthwise(name string, k, stride int) {
 	g.i("SHLQ", imm(2), step)
 	step3 := g.ctx.GP64()
 	g.i("LEAQ", mem(step, step, 2, 0), step3)
-	bytes := 4 * g.lanes()
-	block := func(tail bool) {
-		x, dst := g.gp("x"), g.gp("dst")
-		pixels := g.gp("pixels")
+	g.blocks(k*k, func(x, dst, pixels reg.GPVirtual, tail bool) {
 		for n, tile := range depthwiseTiles {
 			top, next := g.newLabel("tile"), g.newLabel("narrower")
 			g.label(top)
@@ -35,10 +33,46 @@ func (g *gen) depthwise(name string, k, stride int) {
 			}
 			g.label(next)
 		}
-		g.i("ADDQ", num(bytes), g.slot("x"))
-		g.i("ADDQ", num(bytes), g.slot("dst"))
-		g.i("ADDQ", num(bytes), g.slot("bias"))
-		g.i("ADDQ", num(bytes*k*k), g.slot("weights"))
+	})
+	g.end()
+}
+
+// blocks runs body for every row of every block of channels, and moves the parameters on. taps is the number of weights
+// of a block in registers, 0 if it is that of the parameters.
+func (g *gen) blocks(taps int, body func(x, dst, pixels reg.GPVirtual, tail bool)) {
+	bytes := 4 * g.lanes()
+	for _, p := range []string{"dstRow", "xRow"} {
+		g.i("SHLQ", imm(2), g.slot(p))
+	}
+	rows := g.ctx.AllocLocal(24)
+	block := func(tail bool) {
+		t := g.gp("rows")
+		g.i("MOVQ", t, rows)
+		for k, p := range []string{"x", "dst"} {
+			t := g.gp(p)
+			g.i("MOVQ", t, rows.Offset(8+8*k))
+		}
+		g.loop(rows, func() {
+			x, dst := g.ctx.GP64(), g.ctx.GP64()
+			g.i("MOVQ", rows.Offset(8), x)
+			g.i("MOVQ", rows.Offset(16), dst)
+			body(x, dst, g.gp("pixels"), tail)
+			for k, p := range []string{"xRow", "dstRow"} {
+				t := g.gp(p)
+				g.i("ADDQ", t, rows.Offset(8+8*k))
+			}
+		})
+		for _, p := range []string{"x", "dst", "bias"} {
+			g.i("ADDQ", num(bytes), g.slot(p))
+		}
+		if taps > 0 {
+			g.i("ADDQ", num(bytes*taps), g.slot("weights"))
+			return
+		}
+		t = g.gp("kernelH")
+		g.i("IMULQ", g.slot("kernelW"), t)
+		g.i("IMUL3Q", num(bytes), t, t)
+		g.i("ADDQ", t, g.slot("weights"))
 	}
 	top, rest, done := g.newLabel("block"), g.newLabel("rest"), g.newLabel("done")
 	g.label(top)
@@ -53,6 +87,83 @@ func (g *gen) depthwise(name string, k, stride int) {
 	g.jump("JE", done)
 	g.setTail(rem)
 	block(true)
+	g.label(done)
+}
+
+// gather widens rows of pixels of at most one register of channels into whole registers.
+func (g *gen) gather(name string, f format) {
+	g.fn(name, gatherSignature)
+	g.group(func(tail bool) {
+		dst, x := g.gp("dst"), g.planes(f, "x")
+		g.loop(g.slot("rows"), func() {
+			d, p := g.ctx.GP64(), planes{format: f, hi: g.ctx.GP64()}
+			g.i("MOVQ", dst, d)
+			g.i("MOVQ", x.hi, p.hi)
+			if f == split {
+				p.lo = g.ctx.GP64()
+				g.i("MOVQ", x.lo, p.lo)
+			}
+			n := g.gp("pixels")
+			g.loop(n, func() {
+				v := g.load(p, nil, 0, tail)
+				g.i("VMOVUPS", v, mem(d, nil, 0, 0))
+				g.put(v)
+				g.i("ADDQ", num(4*g.lanes()), d)
+				g.step("xStep", p)
+			})
+			g.step("xRow", x)
+			g.step("dstRow", planes{format: f32, hi: dst})
+		})
+	})
+}
+
+// scatter rounds rows of pixels of one register into at most as many channels, and adds up each row.
+func (g *gen) scatter(name string, f format) {
+	g.fn(name, scatterSignature)
+	g.group(func(tail bool) {
+		dst, x, sums := g.planes(f, "dst"), g.gp("x"), g.gp("sums")
+		g.loop(g.slot("rows"), func() {
+			p := planes{format: f, hi: g.ctx.GP64()}
+			g.i("MOVQ", dst.hi, p.hi)
+			if f == split {
+				p.lo = g.ctx.GP64()
+				g.i("MOVQ", dst.lo, p.lo)
+			}
+			sum := g.get()
+			g.zero(sum)
+			n := g.gp("pixels")
+			g.loop(n, func() {
+				v := g.get()
+				g.i("VMOVUPS", mem(x, nil, 0, 0), v)
+				g.i("VADDPS", v, sum, sum)
+				g.store(v, p, nil, 0, tail)
+				g.put(v)
+				g.i("ADDQ", num(4*g.lanes()), x)
+				g.step("dstStep", p)
+			})
+			none := g.newLabel("none")
+			g.i("TESTQ", sums, sums)
+			g.jump("JE", none)
+			g.storeF32(sum, mem(sums, nil, 0, 0), tail)
+			g.step("sumRow", planes{format: f32, hi: sums})
+			g.label(none)
+			g.put(sum)
+			g.step("dstRow", dst)
+		})
+	})
+}
+
+// group writes body for a whole register of channels and for a tail.
+func (g *gen) group(body func(tail bool)) {
+	part, done := g.newLabel("part"), g.newLabel("done")
+	n := g.gp("channels")
+	g.i("CMPQ", n, num(g.lanes()))
+	g.jump("JL", part)
+	body(false)
+	g.jump("JMP", done)
+	g.label(part)
+	g.setTail(n)
+	body(true)
 	g.label(done)
 	g.end()
 }
@@ -129,7 +240,7 @@ func (g *gen) strided(base, step, step3 reg.GPVirtual, j int) operand.Mem {
 	}
 }
 
-// depthwiseAny writes one row of a convolution with any window, four outputs at a time; loops over the window take the
+// depthwiseAny writes rows of a convolution with any window, four outputs at a time; loops over the window take the
 // place of unrolled code.
 func (g *gen) depthwiseAny(name string) {
 	g.fn(name, depthwiseAnySignature)
@@ -180,9 +291,7 @@ func (g *gen) depthwiseAny(name string) {
 		g.put(lo, hi)
 		g.put(acc...)
 	}
-	block := func(tail bool) {
-		x, dst := g.gp("x"), g.gp("dst")
-		pixels := g.gp("pixels")
+	g.blocks(0, func(x, dst, pixels reg.GPVirtual, tail bool) {
 		for _, n := range []int{4, 1} {
 			top, next := g.newLabel("tile"), g.newLabel("narrower")
 			g.label(top)
@@ -193,28 +302,7 @@ func (g *gen) depthwiseAny(name string) {
 			g.jump("JMP", top)
 			g.label(next)
 		}
-		t := g.gp("kernelH")
-		g.i("IMULQ", g.slot("kernelW"), t)
-		g.i("IMUL3Q", num(bytes), t, t)
-		g.i("ADDQ", t, g.slot("weights"))
-		g.i("ADDQ", num(bytes), g.slot("x"))
-		g.i("ADDQ", num(bytes), g.slot("dst"))
-		g.i("ADDQ", num(bytes), g.slot("bias"))
-	}
-	top, rest, done := g.newLabel("block"), g.newLabel("rest"), g.newLabel("done")
-	g.label(top)
-	g.i("CMPQ", g.slot("channels"), num(g.lanes()))
-	g.jump("JL", rest)
-	block(false)
-	g.i("SUBQ", num(g.lanes()), g.slot("channels"))
-	g.jump("JMP", top)
-	g.label(rest)
-	rem := g.gp("channels")
-	g.i("TESTQ", rem, rem)
-	g.jump("JE", done)
-	g.setTail(rem)
-	block(true)
-	g.label(done)
+	})
 	g.end()
 }
 

@@ -26,8 +26,10 @@ const (
 	sumSignature          = "func(sum, x, x2 unsafe.Pointer, xStep, pixels, channels int)"
 	downSignature         = "func(dst, x, x2 unsafe.Pointer, xStep, rowStep, rows, pixels, channels int)"
 	alongSignature        = "func(dst, x unsafe.Pointer, dstStep, tapStep, outStep, taps, pixels, channels int, scale float32)"
-	depthwiseSignature    = "func(dst, x, weights, bias unsafe.Pointer, dstStep, xStep, rowStep, pixels, channels int, lo, hi float32)"
-	depthwiseAnySignature = "func(dst, x, weights, bias unsafe.Pointer, dstStep, xStep, rowStep, tapStep, kernelH, kernelW, pixels, channels int, lo, hi float32)"
+	depthwiseSignature    = "func(dst, x, weights, bias unsafe.Pointer, dstStep, dstRow, xStep, rowStep, xRow, rows, pixels, channels int, lo, hi float32)"
+	gatherSignature       = "func(dst, x, x2 unsafe.Pointer, xStep, xRow, dstRow, rows, pixels, channels int)"
+	scatterSignature      = "func(dst, dst2, x, sums unsafe.Pointer, dstStep, dstRow, sumRow, rows, pixels, channels int)"
+	depthwiseAnySignature = "func(dst, x, weights, bias unsafe.Pointer, dstStep, dstRow, xStep, rowStep, xRow, tapStep, kernelH, kernelW, rows, pixels, channels int, lo, hi float32)"
 	normSignature         = "func(dst, dst2, x, x2, gamma, beta unsafe.Pointer, dstStep, xStep, pixels, channels int, eps float32)"
 	interleaveSignature   = "func(dst, x, y unsafe.Pointer, dstStep, xStep, yStep, pixels, channels int)"
 )
@@ -66,6 +68,8 @@ func inferenceKernels() []kernel {
 				func(g *gen, name string) { g.affine(name, f, v&1 != 0, v&2 != 0) }})
 		}
 		ks = append(ks,
+			kernel{"gather" + formatNames[f], "gatherKernels", "[" + formatNames[f] + "]", gatherSignature, false, func(g *gen, name string) { g.gather(name, f) }},
+			kernel{"scatter" + formatNames[f], "scatterKernels", "[" + formatNames[f] + "]", scatterSignature, f != f32, func(g *gen, name string) { g.scatter(name, f) }},
 			kernel{"sum" + formatNames[f], "sumKernels", "[" + formatNames[f] + "]", sumSignature, false, func(g *gen, name string) { g.sum(name, f) }},
 			kernel{"downMax" + formatNames[f], "downMaxKernels", "[" + formatNames[f] + "]", downSignature, false, func(g *gen, name string) { g.down(name, f, g.reduceMax) }},
 			kernel{"downSum" + formatNames[f], "downSumKernels", "[" + formatNames[f] + "]", downSignature, false, func(g *gen, name string) { g.down(name, f, g.reduceSum) }},
@@ -167,6 +171,8 @@ var tableTypes = map[string]string{
 	"alongSumKernels":     "[levels]alongFunc",
 	"depthwiseKernels":    "[levels][depthwiseShapes]depthwiseFunc",
 	"depthwiseAnyKernels": "[levels]depthwiseAnyFunc",
+	"gatherKernels":       "[levels][3]gatherFunc",
+	"scatterKernels":      "[levels][3]scatterFunc",
 	"normKernels":         "[levels][3]normFunc",
 	"interleaveKernels":   "[levels][2]interleaveFunc",
 	"expKernels":          "[levels]unaryFunc",
