@@ -1,0 +1,233 @@
+// Package lock reads and writes zoo.lock, the file in a project's folder that pins the models and plugin binaries that the
+// project uses: trusted on first use, refused when they change.
+//
+// A model is pinned by the digest of its safetensors file, which is the same whichever source serves it, and by the digest
+// of the file that its authors published, once that is known. A plugin is pinned by version and by the digests of its
+// binaries on all platforms, so that colleagues on other machines run the same code.
+//
+// Invariants: the file is replaced whole (written, flushed, renamed) while a lock beside it is held; entries change only
+// through Update; a File is not safe for concurrent use.
+package lock
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/Masterminds/semver/v3"
+	"github.com/gofrs/flock"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/go-modelzoo/zoo/hub/registry"
+)
+
+// Name is the file's name in a project's folder.
+const Name = "zoo.lock"
+
+// ErrPinned says that something is not what the lock pins.
+var ErrPinned = errors.New("not what the lock pins")
+
+// ErrInvalid says that a lock file is not well-formed.
+var ErrInvalid = errors.New("lock file is not valid")
+
+const (
+	schema   = 1
+	maxBytes = 4 << 20
+)
+
+// File is the content of zoo.lock.
+type File struct {
+	// Schema is the version of the format.
+	Schema int `json:"schema"`
+	// Models maps "NAME:TAG" to its pin.
+	Models map[string]Model `json:"models,omitempty"`
+	// Plugins maps a family's name to its pin.
+	Plugins map[string]Plugin `json:"plugins,omitempty"`
+}
+
+// Model pins a model's weights.
+type Model struct {
+	// Weights is the digest of the safetensors file.
+	Weights digest.Digest `json:"weights"`
+	// Origin is the digest of the file that the authors published. Empty: not known.
+	Origin digest.Digest `json:"origin,omitempty"`
+}
+
+// Plugin pins a family's plugin.
+type Plugin struct {
+	Version string `json:"version"`
+	// Constraint is what was asked for, such as "^1.2".
+	Constraint string `json:"constraint,omitempty"`
+	// Platforms maps GOOS/GOARCH to the digest of the binary.
+	Platforms map[string]digest.Digest `json:"platforms"`
+}
+
+// Parse reads and checks a lock file.
+func Parse(data []byte) (*File, error) {
+	if len(data) > maxBytes {
+		return nil, fmt.Errorf("%w: it has more than %d bytes", ErrInvalid, maxBytes)
+	}
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.DisallowUnknownFields() // a pin that is not understood must not be ignored
+	f := new(File)
+	if err := dec.Decode(f); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("%w: data after the end of the object", ErrInvalid)
+	}
+	if f.Schema != schema {
+		return nil, fmt.Errorf("%w: schema %d is not %d: update zoo", ErrInvalid, f.Schema, schema)
+	}
+	for ref, m := range f.Models {
+		if _, tag, err := registry.SplitReference(ref); err != nil || tag == "" {
+			return nil, fmt.Errorf("%w: %q is not NAME:TAG", ErrInvalid, ref)
+		}
+		if !valid(m.Weights) || m.Origin != "" && !valid(m.Origin) {
+			return nil, fmt.Errorf("%w: %s has digests %q and %q", ErrInvalid, ref, m.Weights, m.Origin)
+		}
+	}
+	for name, p := range f.Plugins {
+		if _, err := semver.StrictNewVersion(p.Version); err != nil || !registry.ValidName(name) {
+			return nil, fmt.Errorf("%w: plugin %q version %q", ErrInvalid, name, p.Version)
+		}
+		for platform, d := range p.Platforms {
+			if !valid(d) {
+				return nil, fmt.Errorf("%w: plugin %s on %s has digest %q", ErrInvalid, name, platform, d)
+			}
+		}
+	}
+	return f, nil
+}
+
+func valid(d digest.Digest) bool { return d.Validate() == nil && d.Algorithm() == digest.SHA256 }
+
+// Load reads the file at path; one that does not exist is empty.
+func Load(path string) (*File, error) {
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return &File{Schema: schema}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	f, err := Parse(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return f, nil
+}
+
+// Find returns the path of the nearest zoo.lock in dir or a folder above it, and whether there is one.
+func Find(dir string) (string, bool) {
+	for {
+		path := filepath.Join(dir, Name)
+		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() {
+			return path, true
+		}
+		parent := filepath.Dir(dir)
+		if parent == dir {
+			return "", false
+		}
+		dir = parent
+	}
+}
+
+// Update changes the file at path: change gets its content and may alter it; if it returns an error nothing is written.
+func Update(ctx context.Context, path string, change func(*File) error) (err error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	guard := flock.New(filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".guard"))
+	if _, err := guard.TryLockContext(ctx, 20*time.Millisecond); err != nil {
+		return fmt.Errorf("waiting for another process that writes %s: %w", path, err)
+	}
+	defer func() { err = errors.Join(err, guard.Close()) }()
+	f, err := Load(path)
+	if err != nil {
+		return err
+	}
+	before, err := json.MarshalIndent(f, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := change(f); err != nil {
+		return err
+	}
+	after, err := json.MarshalIndent(f, "", "  ")
+	if err != nil || bytes.Equal(before, after) {
+		return err
+	}
+	if _, err := Parse(after); err != nil {
+		return err
+	}
+	return replace(path, append(after, '\n'))
+}
+
+func replace(path string, data []byte) error {
+	tmp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(tmp.Name()) // gone after the rename
+	_, err = tmp.Write(data)
+	if err == nil {
+		err = tmp.Sync()
+	}
+	if err == nil {
+		err = tmp.Chmod(0o644)
+	}
+	if err = errors.Join(err, tmp.Close()); err != nil {
+		return err
+	}
+	return os.Rename(tmp.Name(), path)
+}
+
+// PinModel checks a model against its pin, and pins it if it has none. It says whether the pin is new.
+func (f *File) PinModel(ref string, m Model) (added bool, err error) {
+	old, pinned := f.Models[ref]
+	if pinned {
+		if old.Weights != m.Weights || old.Origin != "" && m.Origin != "" && old.Origin != m.Origin {
+			return false, fmt.Errorf("%s: %w: weights %s (origin %s) and %s (origin %s) is pinned: if the change is wanted, remove the entry and pull again", ref, ErrPinned, m.Weights, m.Origin, old.Weights, old.Origin)
+		}
+		if old.Origin == "" && m.Origin != "" {
+			f.Models[ref] = m
+		}
+		return false, nil
+	}
+	if f.Models == nil {
+		f.Models = make(map[string]Model)
+	}
+	f.Models[ref] = m
+	return true, nil
+}
+
+// CheckPlugin checks a plugin binary against its pin. A plugin that is not pinned passes.
+func (f *File) CheckPlugin(name, version, platform string, d digest.Digest) error {
+	p, ok := f.Plugins[name]
+	if !ok {
+		return nil
+	}
+	if p.Version != version {
+		return fmt.Errorf("plugin %s %s: %w: version %s is: run zoo plugin install %s@%s", name, version, ErrPinned, p.Version, name, p.Version)
+	}
+	if want, ok := p.Platforms[platform]; ok && want != d {
+		return fmt.Errorf("plugin %s %s on %s: %w: %s is, and the binary has %s: it was changed", name, version, platform, ErrPinned, want, d)
+	}
+	return nil
+}
+
+// PinPlugin pins a plugin, replacing an older pin.
+func (f *File) PinPlugin(name string, p Plugin) {
+	if f.Plugins == nil {
+		f.Plugins = make(map[string]Plugin)
+	}
+	f.Plugins[name] = p
+}
