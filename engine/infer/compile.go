@@ -30,6 +30,7 @@ type compiler struct {
 	n       int
 	threads int
 	tier    cpu.Tier
+	chains  chainLimits
 	maps    []kernel.Map // geometry and offset by value, without buffers
 	steps   []step
 }
@@ -58,7 +59,11 @@ func (c *compiler) rows(o *op, name string, v *value, scratch int, run func(x *e
 }
 
 // compile adds the steps of o.
-func (c *compiler) compile(o *op, p *packed) error {
+func (c *compiler) compile(o *op, all map[*op]*packed) error {
+	if o.kind == kChain {
+		return c.chain(o, all)
+	}
+	p := all[o]
 	out := o.out.id
 	var in, second int
 	if len(o.in) > 0 {
@@ -120,7 +125,7 @@ func (c *compiler) compile(o *op, p *packed) error {
 			}
 		}})
 	case kLayerNorm:
-		eps := float32(o.node.Op.(graph.LayerNorm).Eps)
+		eps := layerNormEps(o)
 		c.rows(o, "layer norm", o.out, 0, func(x *exec, _, from, to int) {
 			kernel.LayerNorm(tier, x.maps[out], x.maps[in], p.scale, p.shift, eps, from, to)
 		})
@@ -199,18 +204,26 @@ func convName(s gemm.ConvSpec) string {
 	return name + " " + s.Precision.String()
 }
 
-func (c *compiler) depthwise(o *op, p *packed) {
-	d, in, out := p.depthwise, o.in[0].id, o.out.id
+func layerNormEps(o *op) float32 { return float32(o.node.Op.(graph.LayerNorm).Eps) }
+
+func depthwiseName(o *op) string {
 	name := fmt.Sprintf("depthwise %dx%d", o.conv.Kernel.H, o.conv.Kernel.W)
 	if o.conv.Stride.H > 1 {
 		name += fmt.Sprintf("/%d", o.conv.Stride.H)
 	}
+	if o.sums != nil {
+		name += " with sums"
+	}
+	return name
+}
+
+func (c *compiler) depthwise(o *op, p *packed) {
+	d, in, out := p.depthwise, o.in[0].id, o.out.id
 	sums := -1
 	if o.sums != nil {
 		sums = o.sums.id
-		name += " + sums"
 	}
-	c.rows(o, name, o.out, 4*d.Scratch(c.maps[out], c.maps[in]), func(x *exec, worker, from, to int) {
+	c.rows(o, depthwiseName(o), o.out, 4*d.Scratch(c.maps[out], c.maps[in]), func(x *exec, worker, from, to int) {
 		var rows []float32
 		if sums >= 0 {
 			rows = x.maps[sums].F32[x.maps[sums].Off:]

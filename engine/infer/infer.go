@@ -82,6 +82,7 @@ type Model struct {
 	names   []string
 	packer  *packer
 	limit   int
+	chains  chainLimits
 	guard   int           // bytes between buffers, for tests
 	check   func(x *exec) // called after every run, for tests
 	mu      sync.Mutex
@@ -121,6 +122,7 @@ func New(build func(graph.Shape) (*graph.Graph, error), params engine.Params, o 
 		limit:   cmp.Or(o.Plans, 8),
 		plans:   map[planKey]*list.Element{},
 		recents: list.New(),
+		chains:  defaultChains,
 	}
 	if len(m.names) == 0 {
 		m.names = []string{Logits}

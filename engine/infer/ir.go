@@ -34,10 +34,11 @@ const (
 	kSubsample       //
 	kConvert         // copies into another format
 	kCustom          // a family's own operator
+	kChain           // several ops on bands of rows
 )
 
 var kindNames = [...]string{"input", "conv", "depthwise", "affine", "scale", "add", "mul", "activation", "max_pool", "avg_pool", "adaptive_pool",
-	"global_pool", "mean_of_rows", "layer_norm", "lrn", "concat", "interleave", "shuffle", "slice", "flatten", "subsample", "convert", "custom"}
+	"global_pool", "mean_of_rows", "layer_norm", "lrn", "concat", "interleave", "shuffle", "slice", "flatten", "subsample", "convert", "custom", "chain"}
 
 func (k kind) String() string { return kindNames[k] }
 
@@ -48,6 +49,7 @@ type value struct {
 	op    *op   // the op that writes it
 	users []*op // the ops that read it, one entry a use
 	keep  bool  // an output of the plan
+	inner bool  // within a chain: it exists only in bands
 
 	// Set by place.
 	format kernel.Format
@@ -71,6 +73,7 @@ type op struct {
 	pads   graph.Pads    // kConv, kDepthwise
 	weight *graph.Node   // kConv, kDepthwise: owner of weight and bias
 	pre    []*graph.Node // kConv, kDepthwise: affine nodes on the input channels, folded into the weights
+	chain  []*op         // kChain: what it runs; only the last one's result is kept
 	post   []*graph.Node // kConv, kDepthwise: affine nodes on the output channels, folded into the weights; kAffine: its constants
 }
 
@@ -90,6 +93,16 @@ func (n *network) value(shape graph.Shape, o *op) *value {
 
 // reads calls f for each operand of o.
 func (o *op) reads(f func(**value)) {
+	if o.kind == kChain {
+		for _, x := range o.chain {
+			x.reads(func(v **value) {
+				if !(*v).inner {
+					f(v)
+				}
+			})
+		}
+		return
+	}
 	for i := range o.in {
 		f(&o.in[i])
 	}

@@ -27,14 +27,22 @@ func (r *root) layout(n int) kernel.Map { return kernel.Layout(r.format, n, r.h,
 
 // planes returns how many bytes a plane of the root takes, rounded up to whole cache lines, and how many planes there are.
 func (r *root) planes(n int) (bytes, count int) {
-	size, count := 4, 1
-	switch r.format {
-	case kernel.BF16:
-		size = 2
-	case kernel.Split:
-		size, count = 2, 2
+	return align(r.layout(n).Elements() * planeSize(r.format)), planeCount(r.format)
+}
+
+// planeSize returns the bytes of a value in each plane of a map.
+func planeSize(f kernel.Format) int {
+	if f == kernel.F32 {
+		return 4
 	}
-	return align(r.layout(n).Elements() * size), count
+	return 2
+}
+
+func planeCount(f kernel.Format) int {
+	if f == kernel.Split {
+		return 2
+	}
+	return 1
 }
 
 // bytes returns what the root takes in the arena.
@@ -49,9 +57,10 @@ func align(n int) int { return (n + cacheLine - 1) &^ (cacheLine - 1) }
 const cacheLine = 64
 
 // place decides for every value its format and where it lies. format is the one that the plan's convolutions read fastest.
-func (n *network) place(format kernel.Format) []*root {
+func (n *network) place(format kernel.Format, images, threads int, chains chainLimits) []*root {
 	n.convert()
 	n.chooseFormats(format)
+	n.chain(images, threads, chains)
 	n.placeConcats()
 	n.placeRest()
 	roots := n.roots()
@@ -203,17 +212,16 @@ func newRoot(v *value) *root {
 // placeRest makes slices views and gives all other values buffers of their own.
 func (n *network) placeRest() {
 	for _, o := range n.ops {
-		for _, v := range []*value{o.out, o.sums} {
-			if v == nil || v.root != nil {
-				continue
-			}
-			if o.kind == kSlice {
-				v.root, v.from = o.in[0].root, o.in[0].from+o.node.Op.(graph.Slice).From
-				continue
-			}
-			v.root = newRoot(v)
-			v.root.external = o.kind == kInput
+		o.sideOutputs(func(v *value) { v.root = newRoot(v) })
+		if o.out.root != nil {
+			continue
 		}
+		if o.kind == kSlice {
+			o.out.root, o.out.from = o.in[0].root, o.in[0].from+o.node.Op.(graph.Slice).From
+			continue
+		}
+		o.out.root = newRoot(o.out)
+		o.out.root.external = o.kind == kInput
 	}
 }
 
@@ -237,9 +245,7 @@ func (n *network) roots() []*root {
 	for i, o := range n.ops {
 		o.reads(func(v **value) { touch(*v, i) })
 		touch(o.out, i)
-		if o.sums != nil {
-			touch(o.sums, i)
-		}
+		o.sideOutputs(func(v *value) { touch(v, i) })
 	}
 	return roots
 }

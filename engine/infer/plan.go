@@ -47,7 +47,7 @@ func (m *Model) compile(g *graph.Graph, n int) (*Plan, error) {
 		return nil, err
 	}
 	net.fuse()
-	roots := net.place(m.format)
+	roots := net.place(m.format, n, m.pool.Threads(), m.chains)
 	packed, err := m.packer.packAll(net.ops, m.pool)
 	if err != nil {
 		return nil, err
@@ -68,14 +68,14 @@ func (m *Model) compile(g *graph.Graph, n int) (*Plan, error) {
 			p.maps[v.id] = layouts[r.index].Sub(v.from, v.from+v.shape.C)
 		}
 	}
-	c := &compiler{n: p.batch, threads: m.pool.Threads(), tier: m.tier, maps: p.maps}
+	c := &compiler{n: p.batch, threads: m.pool.Threads(), tier: m.tier, chains: m.chains, maps: p.maps}
 	for i, o := range net.ops {
 		for _, r := range roots {
 			if r.pad > 0 && r.shared && r.first == i {
 				c.zero(r, o)
 			}
 		}
-		if err := c.compile(o, packed[i]); err != nil {
+		if err := c.compile(o, packed); err != nil {
 			return nil, err
 		}
 	}
@@ -102,7 +102,9 @@ type exec struct {
 	roots   []kernel.Map
 	maps    []kernel.Map // by value
 	outputs []kernel.Map // the caller's
-	tasks   []func(worker, task int)
+	// residual is where each worker keeps the map that it points a kernel to.
+	residual []kernel.Map
+	tasks    []func(worker, task int)
 }
 
 // acquire returns idle buffers, or new ones.
@@ -134,11 +136,12 @@ func (p *Plan) release(x *exec) {
 
 func (p *Plan) newExec() *exec {
 	x := &exec{
-		plan:    p,
-		arena:   aligned(p.arena + overread),
-		roots:   make([]kernel.Map, len(p.roots)),
-		maps:    append([]kernel.Map(nil), p.maps...),
-		outputs: make([]kernel.Map, len(p.outputs)),
+		plan:     p,
+		arena:    aligned(p.arena + overread),
+		roots:    make([]kernel.Map, len(p.roots)),
+		maps:     append([]kernel.Map(nil), p.maps...),
+		outputs:  make([]kernel.Map, len(p.outputs)),
+		residual: make([]kernel.Map, p.pool.Threads()),
 	}
 	for range p.pool.Threads() {
 		s := aligned(p.scratch)
@@ -152,16 +155,7 @@ func (p *Plan) newExec() *exec {
 		}
 		plane, _ := r.planes(p.batch)
 		memory := x.arena[r.offset : r.offset+r.bytes(p.batch)]
-		var hi, lo []uint16
-		var f32 []float32
-		switch r.format {
-		case kernel.F32:
-			f32 = slice[float32](memory)
-		case kernel.BF16:
-			hi = slice[uint16](memory)
-		default:
-			hi, lo = slice[uint16](memory[:plane]), slice[uint16](memory[plane:])
-		}
+		f32, hi, lo := views(r.format, memory, plane)
 		x.roots[i] = x.roots[i].Over(f32, hi, lo)
 		for _, v := range r.values {
 			x.maps[v.id] = x.maps[v.id].Over(f32, hi, lo)
@@ -207,6 +201,18 @@ func (x *exec) eachGuard(f func([]byte)) {
 
 // overread is how far behind the last buffer a vector load may reach.
 const overread = 256
+
+// views returns the planes of a map, each of plane bytes, over memory.
+func views(f kernel.Format, memory []byte, plane int) (f32 []float32, hi, lo []uint16) {
+	switch f {
+	case kernel.F32:
+		return slice[float32](memory[:plane]), nil, nil
+	case kernel.BF16:
+		return nil, slice[uint16](memory[:plane]), nil
+	default:
+		return nil, slice[uint16](memory[:plane]), slice[uint16](memory[plane : 2*plane])
+	}
+}
 
 // aligned returns n bytes that begin at a cache line.
 func aligned(n int) []byte {

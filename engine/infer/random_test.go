@@ -239,6 +239,9 @@ func checkNetwork(t *testing.T, what string, g *graph.Graph, params engine.Param
 		t.Fatalf("%s: %v", what, err)
 	}
 	m.guard = 128
+	if n != 2 { // chain whatever can be chained, in bands of few rows
+		m.chains = chainLimits{bytes: 1 << 10, weights: 1 << 20, seam: 1000, pixels: 1}
+	}
 	m.check = func(x *exec) {
 		x.eachGuard(func(b []byte) {
 			if b[0] != canary {

@@ -3,6 +3,7 @@ package infer
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"sync"
 
@@ -39,48 +40,69 @@ type packer struct {
 	cache map[packKey]*packed
 }
 
-// packAll returns the parameters of each op, in parallel for those that no earlier plan has packed.
-func (p *packer) packAll(ops []*op, pool *work.Pool) ([]*packed, error) {
+// packAll returns the parameters of the ops that have any, packed in parallel unless an earlier plan has packed them.
+func (p *packer) packAll(ops []*op, pool *work.Pool) (map[*op]*packed, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	result := make([]*packed, len(ops))
 	type job struct {
-		op   *op
-		key  packKey
-		done *packed
-		err  error
+		op  *op
+		err error
 	}
-	var jobs []*job
-	wanted := map[packKey]*job{}
-	keys := make([]packKey, len(ops))
-	for i, o := range ops {
+	jobs := map[packKey]*job{}
+	var list []packKey
+	keys := map[*op]packKey{}
+	for _, o := range flatten(ops) {
 		key, ok := p.key(o)
 		if !ok {
 			continue
 		}
-		keys[i] = key
-		if p.cache[key] == nil && wanted[key] == nil {
-			wanted[key] = &job{op: o, key: key}
-			jobs = append(jobs, wanted[key])
+		keys[o] = key
+		if p.cache[key] == nil && jobs[key] == nil {
+			jobs[key] = &job{op: o}
+			list = append(list, key)
 		}
 	}
+	// The largest first, so that no thread is left with one at the end.
+	size := func(k packKey) int { return jobs[k].op.parameters() }
+	slices.SortStableFunc(list, func(a, b packKey) int { return size(b) - size(a) })
+	done := make([]*packed, len(list))
 	scratch := make([][]float32, pool.Threads())
-	pool.Run(len(jobs), func(worker, task int) {
-		j := jobs[task]
-		j.done, j.err = p.pack(j.op, j.key, &scratch[worker])
+	pool.Run(len(list), func(worker, task int) {
+		j := jobs[list[task]]
+		done[task], j.err = p.pack(j.op, list[task], &scratch[worker])
 	})
-	for _, j := range jobs {
-		if j.err != nil {
+	for i, key := range list {
+		if j := jobs[key]; j.err != nil {
 			return nil, fmt.Errorf("node %s: %w", j.op.node.Name, j.err)
 		}
-		p.cache[j.key] = j.done
+		p.cache[key] = done[i]
 	}
-	for i, o := range ops {
-		if _, ok := p.key(o); ok {
-			result[i] = p.cache[keys[i]]
-		}
+	result := make(map[*op]*packed, len(keys))
+	for o, key := range keys {
+		result[o] = p.cache[key]
 	}
 	return result, nil
+}
+
+// flatten returns the ops with chains replaced by what they run.
+func flatten(ops []*op) []*op {
+	var list []*op
+	for _, o := range ops {
+		if o.kind == kChain {
+			list = append(list, o.chain...)
+		} else {
+			list = append(list, o)
+		}
+	}
+	return list
+}
+
+// parameters counts the values of the op's weight.
+func (o *op) parameters() int {
+	if o.weight == nil {
+		return 0
+	}
+	return o.weight.Param(graph.Weight).Elements()
 }
 
 // key returns what the packed parameters of o depend on, and whether it has any.
