@@ -55,9 +55,10 @@ func seresnextBottleneck(b *graph.Builder, x *graph.Node, planes, stride, groups
 	return convNorm(b, 3, b.ReLU(x), 4*planes, 1, 1, 1)
 }
 
+// seresnetBasic has a ReLU in front of the squeeze-and-excitation too, unlike the others.
 func seresnetBasic(b *graph.Builder, x *graph.Node, planes, stride, groups int) *graph.Node {
 	x = convNorm(b, 1, x, planes, 3, stride, 1)
-	return convNorm(b, 2, b.ReLU(x), planes, 3, 1, groups)
+	return b.ReLU(convNorm(b, 2, b.ReLU(x), planes, 3, 1, groups))
 }
 
 func (c legacyConfig) build(b *graph.Builder, x *graph.Node, o sdk.Options) *graph.Node {
