@@ -1710,7 +1710,7 @@ func (x *PrepareResponse) GetOutputs() []*Output {
 	return nil
 }
 
-// Range is a part of the shared file, in bytes; both numbers are multiples of 4096.
+// Range is a part of the shared file, in bytes; the offset is a multiple of 65536.
 type Range struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Offset        int64                  `protobuf:"varint,1,opt,name=offset,proto3" json:"offset,omitempty"`

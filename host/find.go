@@ -1,0 +1,346 @@
+package host
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"sort"
+	"strings"
+	"sync"
+
+	"github.com/Masterminds/semver/v3"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/go-modelzoo/zoo/internal/pluginrpc"
+	zoov1 "github.com/go-modelzoo/zoo/sdk/proto/zoo/v1"
+)
+
+// Plugins lists what was found, for each family the one that serves it first. A binary that was not listed before is started to ask
+// it; one that fails is listed with Err.
+func (h *Host) Plugins(ctx context.Context) ([]Plugin, error) {
+	families := map[string]bool{}
+	for _, f := range h.opt.Embedded {
+		families[f.Name] = true
+	}
+	found, err := h.scan("")
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range found {
+		families[p.Family] = true
+	}
+	var list []Plugin
+	for _, family := range slices.Sorted(maps.Keys(families)) {
+		candidates, err := h.candidates(family)
+		if err != nil {
+			return nil, err
+		}
+		used, err := h.choose(family, candidates)
+		for i, p := range candidates {
+			p.Used = err == nil && i == used
+			list = append(list, p)
+		}
+	}
+	var wait sync.WaitGroup
+	limit := make(chan struct{}, 4)
+	for i := range list {
+		wait.Go(func() {
+			limit <- struct{}{}
+			defer func() { <-limit }()
+			list[i], list[i].Err = h.described(ctx, list[i])
+		})
+	}
+	wait.Wait()
+	if ctx.Err() != nil {
+		return nil, cause(ctx)
+	}
+	// The one in use first, then the others as they are found.
+	sort.SliceStable(list, func(i, j int) bool {
+		return list[i].Family < list[j].Family || list[i].Family == list[j].Family && list[i].Used && !list[j].Used
+	})
+	return list, nil
+}
+
+// Describe returns the plugin that serves a family.
+func (h *Host) Describe(ctx context.Context, family string) (Plugin, error) {
+	p, err := h.used(family)
+	if err != nil {
+		return Plugin{}, err
+	}
+	return h.described(ctx, p)
+}
+
+// Model returns the plugin that has a model, and the model. It asks embedded and known plugins first.
+func (h *Host) Model(ctx context.Context, name string) (Plugin, ModelInfo, error) {
+	list, err := h.Plugins(ctx)
+	if err != nil {
+		return Plugin{}, ModelInfo{}, err
+	}
+	var broken []error
+	for _, p := range list {
+		if !p.Used {
+			continue
+		}
+		if p.Err != nil {
+			broken = append(broken, p.Err)
+		}
+		if m, ok := p.Model(name); ok {
+			return p, m, nil
+		}
+	}
+	err = fmt.Errorf("no plugin has a model %q: %w: zoo plugin list shows what is installed", name, ErrNotFound)
+	return Plugin{}, ModelInfo{}, errors.Join(append([]error{err}, broken...)...)
+}
+
+// find returns the plugin for a network.
+func (h *Host) find(ctx context.Context, family, model string) (Plugin, error) {
+	if family != "" {
+		return h.used(family)
+	}
+	p, _, err := h.Model(ctx, model)
+	return p, err
+}
+
+// used returns the plugin that serves a family, as far as files tell.
+func (h *Host) used(family string) (Plugin, error) {
+	if !familyName.MatchString(family) {
+		return Plugin{}, fmt.Errorf("%.100q is no name of a family: %w", family, ErrNotFound)
+	}
+	candidates, err := h.candidates(family)
+	if err != nil {
+		return Plugin{}, err
+	}
+	i, err := h.choose(family, candidates)
+	if err != nil {
+		return Plugin{}, err
+	}
+	candidates[i].Used = true
+	return candidates[i], nil
+}
+
+var familyName = regexp.MustCompile(`^[a-z][a-z0-9-]{0,63}$`)
+
+// candidates lists the plugins of a family in order of preference.
+func (h *Host) candidates(family string) ([]Plugin, error) {
+	list, err := h.scan(family)
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range h.opt.Embedded {
+		if f.Name == family {
+			list = append(list, embedded(f))
+		}
+	}
+	return list, nil
+}
+
+// choose returns the index of the candidate that serves.
+func (h *Host) choose(family string, candidates []Plugin) (int, error) {
+	want := h.opt.Versions[family]
+	for i, p := range candidates {
+		if want == "" {
+			return i, nil
+		}
+		if p.Version == "" { // the folder does not tell
+			described, err := h.described(h.ctx, p)
+			if err != nil {
+				continue
+			}
+			p = described
+		}
+		if p.Version == want {
+			return i, nil
+		}
+	}
+	if want != "" {
+		return 0, fmt.Errorf("plugin %s %s, which the lock asks for: %w: run zoo plugin install %s@%s", family, want, ErrNotFound, family, want)
+	}
+	return 0, fmt.Errorf("plugin of family %q: %w: run zoo plugin install %s, or put zoo-%s into one of %s", family, ErrNotFound,
+		family, family, strings.Join(h.opt.Dirs, ", "))
+}
+
+// scan lists the binaries of a family, or of all if family is "", in order of preference.
+func (h *Host) scan(family string) ([]Plugin, error) {
+	var list []Plugin
+	for _, dir := range h.opt.Dirs {
+		entries, err := os.ReadDir(dir)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("plugin folder: %w", err)
+		}
+		var here []Plugin
+		for _, e := range entries {
+			name := familyOf(e.Name())
+			if name != "" && (family == "" || name == family) {
+				if p, ok := binary(filepath.Join(dir, e.Name()), name, ""); ok {
+					here = append(here, p)
+				}
+			}
+			if e.IsDir() && familyName.MatchString(e.Name()) && (family == "" || e.Name() == family) {
+				here = append(here, versions(filepath.Join(dir, e.Name()), e.Name())...)
+			}
+		}
+		list = append(list, here...)
+	}
+	return list, nil
+}
+
+// versions lists dir/VERSION/zoo-FAMILY, the newest first.
+func versions(dir, family string) []Plugin {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil
+	}
+	type versioned struct {
+		Plugin
+		v *semver.Version
+	}
+	var list []versioned
+	for _, e := range entries {
+		v, err := semver.StrictNewVersion(e.Name())
+		if err != nil {
+			continue
+		}
+		if p, ok := binary(filepath.Join(dir, e.Name(), binaryName(family)), family, e.Name()); ok {
+			list = append(list, versioned{p, v})
+		}
+	}
+	slices.SortStableFunc(list, func(a, b versioned) int { return b.v.Compare(a.v) })
+	out := make([]Plugin, len(list))
+	for i, p := range list {
+		out[i] = p.Plugin
+	}
+	return out
+}
+
+// binary returns the plugin of a file if it is one that can be executed.
+func binary(path, family, version string) (Plugin, bool) {
+	info, err := os.Stat(path)
+	if err != nil || !info.Mode().IsRegular() || runtime.GOOS != "windows" && info.Mode()&0o111 == 0 {
+		return Plugin{}, false
+	}
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return Plugin{}, false
+	}
+	return Plugin{Family: family, Version: version, Path: abs}, true
+}
+
+func binaryName(family string) string {
+	if runtime.GOOS == "windows" {
+		return "zoo-" + family + ".exe"
+	}
+	return "zoo-" + family
+}
+
+// familyOf returns the family of a binary's name, or "".
+func familyOf(name string) string {
+	family, ok := strings.CutPrefix(name, "zoo-")
+	if runtime.GOOS == "windows" && ok {
+		family, ok = strings.CutSuffix(family, ".exe")
+	}
+	if !ok || !familyName.MatchString(family) {
+		return ""
+	}
+	return family
+}
+
+// described completes a plugin with what it tells of itself, from the cache or by starting it.
+func (h *Host) described(ctx context.Context, p Plugin) (Plugin, error) {
+	if p.Embedded {
+		return p, nil
+	}
+	key, err := cacheKey(p.Path)
+	if err != nil {
+		return p, fmt.Errorf("plugin %s: %w", p, err)
+	}
+	version := p.Version
+	if r, protocol, ok := h.cached(key); ok && p.describe(r) == nil {
+		p.Protocol = protocol
+		return p, nil
+	}
+	p.Version = version
+	pool, err := h.pool(p)
+	if err != nil {
+		return p, err
+	}
+	pr, err := pool.acquire(ctx, nil)
+	if err != nil {
+		return p, err
+	}
+	defer pr.release()
+	used := p.Used
+	p = pr.plugin
+	p.Used = used
+	h.remember(key, pr.described, p.Protocol)
+	return p, nil
+}
+
+// cacheKey changes with a binary's path, size, and time of change: cheaper than reading it, and what it guards is no more than a
+// listing, since a started process tells its version itself.
+func cacheKey(path string) (string, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s\x00%d\x00%d\x00%d", path, info.Size(), info.ModTime().UnixNano(), pluginrpc.ProtocolEngine))
+	return hex.EncodeToString(sum[:16]), nil
+}
+
+// cached reads a remembered description: a byte for the protocol, then the message.
+func (h *Host) cached(key string) (*zoov1.DescribeResponse, int, bool) {
+	if h.opt.CacheDir == "" {
+		return nil, 0, false
+	}
+	b, err := os.ReadFile(filepath.Join(h.opt.CacheDir, key))
+	if err != nil || len(b) < 1 {
+		return nil, 0, false
+	}
+	r := &zoov1.DescribeResponse{}
+	if err := proto.Unmarshal(b[1:], r); err != nil {
+		return nil, 0, false
+	}
+	return r, int(b[0]), true
+}
+
+// remember caches a description. Not to be able to is no reason to fail.
+func (h *Host) remember(key string, r *zoov1.DescribeResponse, protocol int) {
+	if h.opt.CacheDir == "" || r == nil {
+		return
+	}
+	err := func() error {
+		b, err := proto.Marshal(r)
+		if err != nil {
+			return err
+		}
+		if err := os.MkdirAll(h.opt.CacheDir, 0o755); err != nil {
+			return err
+		}
+		f, err := os.CreateTemp(h.opt.CacheDir, ".new-")
+		if err != nil {
+			return err
+		}
+		_, err = f.Write(append([]byte{byte(protocol)}, b...))
+		if err = errors.Join(err, f.Close()); err == nil {
+			err = os.Rename(f.Name(), filepath.Join(h.opt.CacheDir, key))
+		}
+		if err != nil {
+			err = errors.Join(err, os.Remove(f.Name()))
+		}
+		return err
+	}()
+	if err != nil {
+		h.log.Warn("the plugin's description was not cached", "dir", h.opt.CacheDir, "error", err)
+	}
+}

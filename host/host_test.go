@@ -1,0 +1,367 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/go-modelzoo/zoo/graph"
+)
+
+func TestEmbeddedFamilyAnswersFromAProcessOfItsOwn(t *testing.T) {
+	h := newHost(t, nil)
+	g, err := h.Build(t.Context(), Network{Model: "tiny", Classes: 7})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := testFamilies()[0].Models[0].Graph(graph.Shape{}, 7, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if g.NumParams() != want.NumParams() || g.MACs() != want.MACs() || g.Output.Shape.C != 7 || len(g.Nodes) != len(want.Nodes) {
+		t.Errorf("the graph that arrived has %d parameters, %d MACs and %d nodes; want %d, %d and %d",
+			g.NumParams(), g.MACs(), len(g.Nodes), want.NumParams(), want.MACs(), len(want.Nodes))
+	}
+	s := open(t, h, nil)
+	if s.proc.child.process.Pid == os.Getpid() {
+		t.Error("the family runs in the host")
+	}
+	info := s.Info()
+	if info.Classes != 4 || info.Device != "cpu" || info.Input != (graph.Shape{C: 3, H: 8, W: 8}) || info.Plugin.String() != "tiny 1.0.0" {
+		t.Errorf("session %+v", info)
+	}
+}
+
+func TestSharedMemoryAndMessagesGiveTheSameLogits(t *testing.T) {
+	h := newHost(t, nil)
+	spec := tinySpec(nil)
+	spec.Outputs = []string{"logits", "stage1", "embedding"}
+	s, err := h.Open(t.Context(), spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	in := images(5, 0.25)
+	shared, err := s.Infer(t.Context(), in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pr, id, err := s.enter(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pr.release()
+	streamed, err := s.inferStream(t.Context(), pr, id, in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, o := range shared {
+		if !slices.Equal(o.Data, streamed[i].Data) || o.Shape != streamed[i].Shape || o.Name != spec.Outputs[i] {
+			t.Errorf("output %d: %s %v and %s %v differ", i, o.Name, o.Shape, streamed[i].Name, streamed[i].Shape)
+		}
+	}
+	if got := shared[1].Shape; got != (graph.Shape{C: 8, H: 8, W: 8}) {
+		t.Errorf("stage1 has shape %v", got)
+	}
+}
+
+func TestTensorInSharedMemoryIsNotCopied(t *testing.T) {
+	h := newHost(t, nil)
+	s := open(t, h, nil)
+	want, err := s.Infer(t.Context(), images(3, 0.5))
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, err := s.NewTensor(t.Context(), 3, graph.Shape{C: 3, H: 8, W: 8})
+	if err != nil {
+		t.Fatal(err)
+	}
+	copy(in.Data, images(3, 0.5).Data)
+	got, err := s.Infer(t.Context(), in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(got[0].Data, want[0].Data) {
+		t.Errorf("logits %v, want %v", got[0].Data, want[0].Data)
+	}
+	if err := in.Release(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestImagesOfOtherSizes(t *testing.T) {
+	h := newHost(t, nil)
+	s := open(t, h, nil)
+	in := &Tensor{N: 2, Shape: graph.Shape{C: 3, H: 13, W: 9}, Data: make([]float32, 2*3*13*9)}
+	out, err := s.Infer(t.Context(), in)
+	if err != nil || len(out[0].Data) != 8 {
+		t.Fatalf("%v, %v", out, err)
+	}
+	in = &Tensor{N: 1, Shape: graph.Shape{C: 3, H: 2, W: 2}, Data: make([]float32, 12)}
+	_, err = s.Infer(t.Context(), in)
+	oneLine(t, err, "at least 4×4")
+	in.Data = in.Data[:5]
+	_, err = s.Infer(t.Context(), in)
+	oneLine(t, err, "5")
+}
+
+func TestMistakesOfTheUserReadAsTheFamilyPutsThem(t *testing.T) {
+	h := newHost(t, nil)
+	spec := tinySpec(map[string]string{"depth": "3"})
+	_, err := h.Open(t.Context(), spec)
+	oneLine(t, err, `tiny has no option "depth"`)
+	spec = tinySpec(nil)
+	spec.Outputs = []string{"stage9"}
+	_, err = h.Open(t.Context(), spec)
+	oneLine(t, err, `no output "stage9"`, "stage1")
+	spec = tinySpec(nil)
+	spec.Weights.Path = filepath.Join(t.TempDir(), "none.safetensors")
+	_, err = h.Open(t.Context(), spec)
+	oneLine(t, err, "none.safetensors")
+	spec = tinySpec(nil)
+	spec.Device = "abacus"
+	_, err = h.Open(t.Context(), spec)
+	oneLine(t, err, "abacus")
+	_, _, err = h.Model(t.Context(), "resnet9000")
+	if !errors.Is(err, ErrNotFound) {
+		t.Errorf("error %v", err)
+	}
+	oneLine(t, err, "resnet9000")
+	_, err = h.Describe(t.Context(), "../../bin/sh")
+	if !errors.Is(err, ErrNotFound) {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestMissingPluginIsNamedWithWhatToDo(t *testing.T) {
+	h := newHost(t, nil)
+	_, err := h.Open(t.Context(), Spec{Network: Network{Family: "resnet", Model: "resnet50"}})
+	if !errors.Is(err, ErrNotFound) {
+		t.Errorf("error %v is no ErrNotFound", err)
+	}
+	oneLine(t, err, "resnet", "zoo plugin install resnet")
+}
+
+func TestSeparateBinaryTakesPrecedenceOverEmbedded(t *testing.T) {
+	h := newHost(t, withPlugins(t, "tiny"))
+	p, err := h.Describe(t.Context(), "tiny")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.Embedded || p.Version != "2.0.0" {
+		t.Errorf("plugin %+v", p)
+	}
+	list, err := h.Plugins(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(list) != 2 || !list[0].Used || list[0].Embedded || list[1].Used || !list[1].Embedded {
+		t.Errorf("plugins %+v", list)
+	}
+}
+
+func TestVersionsSideBySideAreChosenByTheLock(t *testing.T) {
+	dirs := withPlugins(t, "tiny/1.5.0/zoo-tiny", "tiny/1.10.0/zoo-tiny", "tiny/not-a-version/zoo-tiny")
+	for want, lock := range map[string]string{"1.10.0": "", "1.5.0": "1.5.0", "1.0.0": "1.0.0"} {
+		h := newHost(t, func(o *Options) {
+			dirs(o)
+			if lock != "" {
+				o.Versions = map[string]string{"tiny": lock}
+			}
+		})
+		p, err := h.Describe(t.Context(), "tiny")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p.Version != want {
+			t.Errorf("lock %q chose %s, want %s", lock, p.Version, want)
+		}
+	}
+	h := newHost(t, func(o *Options) { dirs(o); o.Versions = map[string]string{"tiny": "7.0.0"} })
+	_, err := h.Describe(t.Context(), "tiny")
+	oneLine(t, err, "tiny 7.0.0", "lock")
+}
+
+func TestListingDoesNotStartWhatItKnows(t *testing.T) {
+	cache := t.TempDir()
+	dirs := withPlugins(t, "tiny")
+	change := func(o *Options) { dirs(o); o.CacheDir = cache }
+	first, err := newHost(t, change).Plugins(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := newHost(t, change)
+	second, err := h.Plugins(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(h.pools) != 0 {
+		t.Errorf("listing started %d plugins", len(h.pools))
+	}
+	if len(second) != 2 || second[0].Version != first[0].Version || len(second[0].Models) != 1 || second[0].Protocol != 2 {
+		t.Errorf("listed %+v, at first %+v", second, first)
+	}
+	entries, err := os.ReadDir(cache)
+	if err != nil || len(entries) != 1 {
+		t.Fatalf("%v %v", entries, err)
+	}
+	// A damaged entry is as good as none.
+	if err := os.WriteFile(filepath.Join(cache, entries[0].Name()), []byte("\x02garbage"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	third, err := newHost(t, change).Plugins(t.Context())
+	if err != nil || third[0].Version != first[0].Version {
+		t.Errorf("%+v, %v", third, err)
+	}
+}
+
+func TestConcurrentCallersShareOneProcess(t *testing.T) {
+	h := newHost(t, nil)
+	var wait sync.WaitGroup
+	pids := make([]int, 8)
+	for i := range pids {
+		wait.Go(func() {
+			s, err := h.Open(t.Context(), tinySpec(nil))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer s.Close()
+			if _, err := s.Infer(t.Context(), images(2, float32(i))); err != nil {
+				t.Error(err)
+			}
+			pids[i] = s.proc.child.process.Pid
+		})
+	}
+	wait.Wait()
+	for _, pid := range pids {
+		if pid != pids[0] {
+			t.Errorf("processes %v", pids)
+		}
+	}
+}
+
+func TestIdleProcessEndsAndTheSessionGoesOn(t *testing.T) {
+	h := newHost(t, func(o *Options) { o.IdleAfter = 50 * time.Millisecond })
+	s := open(t, h, nil)
+	in := images(2, 0)
+	want, err := s.Infer(t.Context(), in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := s.proc
+	select {
+	case <-first.child.exited:
+	case <-time.After(5 * time.Second):
+		t.Fatal("the idle process still runs")
+	}
+	if !first.child.state.Success() {
+		t.Errorf("the idle process ended with %v", first.child.state)
+	}
+	got, err := s.Infer(t.Context(), in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.proc == first || !slices.Equal(got[0].Data, want[0].Data) {
+		t.Errorf("logits %v, want %v", got[0].Data, want[0].Data)
+	}
+}
+
+func TestCancelledCallReturnsAtOnceAndThePluginLives(t *testing.T) {
+	h := newHost(t, nil)
+	s := open(t, h, map[string]string{"fault": "slow"})
+	pid := s.proc.child.process.Pid
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
+	defer cancel()
+	begin := time.Now()
+	_, err := s.Infer(ctx, images(1, 0))
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("error %v", err)
+	}
+	if d := time.Since(begin); d > 200*time.Millisecond {
+		t.Errorf("returned after %v", d)
+	}
+	if _, err := s.Infer(t.Context(), images(1, 0)); err != nil {
+		t.Fatal(err)
+	}
+	if s.proc.child.process.Pid != pid {
+		t.Error("the cancellation cost the process")
+	}
+}
+
+func TestClosedHostAnswersNothingMore(t *testing.T) {
+	h := newHost(t, nil)
+	s := open(t, h, map[string]string{"fault": "slow"})
+	failed := make(chan error, 1)
+	go func() {
+		_, err := s.Infer(t.Context(), images(1, 0))
+		failed <- err
+	}()
+	time.Sleep(50 * time.Millisecond)
+	if err := h.Close(); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-failed:
+		oneLine(t, err)
+	case <-time.After(5 * time.Second):
+		t.Fatal("the call hangs")
+	}
+	_, err := h.Open(t.Context(), tinySpec(nil))
+	if !errors.Is(err, ErrClosed) {
+		t.Errorf("error %v", err)
+	}
+	if _, err := s.Infer(t.Context(), images(1, 0)); !errors.Is(err, ErrClosed) {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestRecordedDigestBindsTheBinary(t *testing.T) {
+	dirs := withPlugins(t, "tiny")
+	h := newHost(t, func(o *Options) {
+		dirs(o)
+		o.Digest = func(Plugin) string { return strings.Repeat("ab", 32) }
+	})
+	_, err := h.Open(t.Context(), tinySpec(nil))
+	if !errors.Is(err, ErrDigest) {
+		t.Errorf("error %v", err)
+	}
+	oneLine(t, err, "tiny", "SHA-256")
+}
+
+func TestForbiddenPluginIsNotStarted(t *testing.T) {
+	h := newHost(t, func(o *Options) {
+		o.Allow = func(p Plugin) error { return errors.New("not in the registry") }
+	})
+	_, err := h.Open(t.Context(), tinySpec(nil))
+	if !errors.Is(err, ErrRefused) {
+		t.Errorf("error %v", err)
+	}
+	oneLine(t, err, "tiny 1.0.0", "not in the registry")
+}
+
+func TestProfileCoversTheNetwork(t *testing.T) {
+	h := newHost(t, nil)
+	s := open(t, h, nil)
+	rows, err := s.Profile(t.Context(), 2, graph.Shape{C: 3, H: 8, W: 8})
+	if err != nil || len(rows) == 0 {
+		t.Fatalf("%v, %v", rows, err)
+	}
+}
+
+func TestSessionUsedAfterClose(t *testing.T) {
+	h := newHost(t, nil)
+	s := open(t, h, nil)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Infer(t.Context(), images(1, 0)); !errors.Is(err, ErrClosed) {
+		t.Errorf("error %v", err)
+	}
+}

@@ -1,0 +1,111 @@
+package host
+
+import (
+	"bytes"
+	"encoding/json"
+	"strings"
+	"sync"
+)
+
+// logRing keeps the last lines of a plugin's standard error, and the first line that says why a Go program died, which its stack
+// traces would push out. It bounds memory whatever a plugin writes. It is safe for concurrent use.
+type logRing struct {
+	mu      sync.Mutex
+	lines   []string // the oldest first
+	partial []byte
+	fatal   string
+}
+
+const (
+	ringLines = 50
+	ringBytes = 2000 // a line's
+)
+
+// Write implements io.Writer.
+func (r *logRing) Write(p []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n := len(p)
+	for {
+		i := bytes.IndexByte(p, '\n')
+		part := p
+		if i >= 0 {
+			part = p[:i]
+		}
+		r.partial = append(r.partial, part[:min(len(part), ringBytes-len(r.partial))]...)
+		if i < 0 {
+			return n, nil
+		}
+		r.add(string(r.partial))
+		r.partial = r.partial[:0]
+		p = p[i+1:]
+	}
+}
+
+func (r *logRing) add(text string) {
+	if strings.TrimSpace(text) == "" {
+		return
+	}
+	if r.fatal == "" && isFatal(text) {
+		r.fatal = text
+	}
+	if len(r.lines) == ringLines {
+		copy(r.lines, r.lines[1:])
+		r.lines = r.lines[:ringLines-1]
+	}
+	r.lines = append(r.lines, text)
+}
+
+// last returns the kept lines, the fatal one at the end so that it counts as the last word.
+func (r *logRing) last() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	lines := append([]string(nil), r.lines...)
+	if len(r.partial) > 0 {
+		lines = append(lines, string(r.partial))
+	}
+	if r.fatal != "" {
+		lines = append(lines, r.fatal)
+	}
+	return lines
+}
+
+func isFatal(text string) bool {
+	for _, prefix := range []string{"panic: ", "fatal error: ", "runtime: out of memory", "SIGSEGV", "unexpected fault address"} {
+		if strings.HasPrefix(text, prefix) {
+			return true
+		}
+	}
+	return false
+}
+
+// outOfMemory reports whether the lines say that memory ran out.
+func outOfMemory(lines []string) bool {
+	for _, l := range lines {
+		for _, sign := range []string{"out of memory", "cannot allocate memory", "std::bad_alloc", "MemoryError"} {
+			if strings.Contains(l, sign) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// telling returns the last line, as text where it is a JSON object of hclog.
+func telling(lines []string) string {
+	if len(lines) == 0 {
+		return ""
+	}
+	last := lines[len(lines)-1]
+	var entry struct {
+		Message string `json:"@message"`
+		Value   any    `json:"value"`
+	}
+	if json.Unmarshal([]byte(last), &entry) == nil && entry.Message != "" {
+		last = entry.Message
+		if v, ok := entry.Value.(string); ok {
+			last += ": " + v
+		}
+	}
+	return line(last, 300)
+}

@@ -1,0 +1,487 @@
+package host
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/go-plugin"
+	"github.com/hashicorp/go-plugin/runner"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/status"
+
+	"github.com/go-modelzoo/zoo/internal/pluginrpc"
+	zoov1 "github.com/go-modelzoo/zoo/sdk/proto/zoo/v1"
+)
+
+// process is a running plugin. Fields other than refs and idle are set before ready is closed and fixed afterwards.
+type process struct {
+	host   *Host
+	pool   *pool
+	plugin Plugin
+	grants grants
+	log    hclog.Logger
+	ring   logRing
+
+	ready     chan struct{} // closed when starting has ended
+	err       error         // why it failed
+	client    *plugin.Client
+	child     *child
+	described *zoov1.DescribeResponse
+	family    zoov1.FamilyClient
+	engine    zoov1.EngineClient // nil for protocol 1
+	health    grpc_health_v1.HealthClient
+	memory    *pluginrpc.Memory // nil where there is none
+
+	refs int         // users; guarded by pool.mu
+	idle *time.Timer // guarded by pool.mu
+}
+
+// task is what a process does, for messages.
+type task struct {
+	doing string // "classifying"
+	batch int    // images at once, 0 if that is no matter
+}
+
+// services are what go-plugin dispenses.
+type services struct {
+	family zoov1.FamilyClient
+	engine zoov1.EngineClient
+	health grpc_health_v1.HealthClient
+}
+
+type familyClient struct {
+	plugin.NetRPCUnsupportedPlugin
+	protocol int
+}
+
+// GRPCServer implements plugin.GRPCPlugin. This side only asks.
+func (familyClient) GRPCServer(*plugin.GRPCBroker, *grpc.Server) error {
+	return errors.New("the host is no plugin")
+}
+
+// GRPCClient implements plugin.GRPCPlugin.
+func (f familyClient) GRPCClient(_ context.Context, _ *plugin.GRPCBroker, conn *grpc.ClientConn) (any, error) {
+	s := services{family: zoov1.NewFamilyClient(conn), health: grpc_health_v1.NewHealthClient(conn)}
+	if f.protocol >= pluginrpc.ProtocolEngine {
+		s.engine = zoov1.NewEngineClient(conn)
+	}
+	return s, nil
+}
+
+// protocols are what this host speaks. go-plugin changes the map.
+func protocols() map[int]plugin.PluginSet {
+	set := map[int]plugin.PluginSet{}
+	for _, v := range []int{pluginrpc.ProtocolFamily, pluginrpc.ProtocolEngine} {
+		set[v] = plugin.PluginSet{pluginrpc.Service: familyClient{protocol: v}}
+	}
+	return set
+}
+
+// inherited are the variables of the environment that plugins get: how to talk, to compute and to find libraries, nothing that could
+// be a secret.
+var inherited = []string{
+	"LANG", "LC_ALL", "LC_CTYPE", "TZ", "PATH", "LD_LIBRARY_PATH", "GOMAXPROCS", "GODEBUG", "GOGC", "GOTRACEBACK", "GOCOVERDIR", "ZOO_CPU", "ZOO_LOG",
+	"CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES", "SystemRoot", "SYSTEMROOT", "PATHEXT",
+}
+
+func (p *process) environment(dir string) []string {
+	env := []string{"TMPDIR=" + dir, "TMP=" + dir, "TEMP=" + dir, "CUDA_CACHE_PATH=" + dir}
+	for _, name := range inherited {
+		if v, ok := os.LookupEnv(name); ok {
+			env = append(env, name+"="+v)
+		}
+	}
+	if p.plugin.Embedded {
+		env = append(env, pluginrpc.EnvFamily+"="+p.plugin.Family)
+	}
+	if p.memory != nil {
+		env = append(env, pluginrpc.EnvSharedMemory+"=3")
+	}
+	if limit := p.host.opt.Memory; limit > 0 {
+		// The garbage collector works harder before the ceiling is hit.
+		env = append(env, "GOMEMLIMIT="+strconv.FormatInt(limit/10*9, 10))
+	}
+	return env
+}
+
+// start brings the process up. It runs on a goroutine of the host and closes ready.
+func (p *process) start() {
+	defer close(p.ready)
+	p.err = p.bringUp()
+	if p.err != nil {
+		p.pool.drop(p)
+		p.tearDown(true)
+	}
+}
+
+func (p *process) bringUp() error {
+	h := p.host
+	if h.opt.Allow != nil {
+		if err := h.opt.Allow(p.plugin); err != nil {
+			return &Error{Plugin: p.plugin.String(), Kind: ErrRefused, Message: fmt.Sprintf("plugin %s is refused: %v", p.plugin, err), Cause: err}
+		}
+	}
+	path, name := p.plugin.Path, p.plugin.Path
+	if p.plugin.Embedded {
+		var err error
+		if path, err = executable(); err != nil {
+			return fmt.Errorf("find the running program: %w", err)
+		}
+		name = "zoo-" + p.plugin.Family
+	}
+	if err := p.verify(path); err != nil {
+		return err
+	}
+	dir, err := socketDir()
+	if err != nil {
+		return err
+	}
+	// Once connected, the socket has done its work: nothing of a running plugin is in the file system.
+	defer func() {
+		if err := os.RemoveAll(dir); err != nil {
+			p.log.Warn("the socket's folder stays behind", "error", err)
+		}
+	}()
+	if p.memory, err = pluginrpc.NewMemory(); err != nil && !errors.Is(err, pluginrpc.ErrNoSharedMemory) {
+		p.log.Warn("tensors go through messages", "error", err)
+	}
+	p.client = plugin.NewClient(&plugin.ClientConfig{
+		HandshakeConfig:  pluginrpc.Handshake,
+		VersionedPlugins: protocols(),
+		AllowedProtocols: []plugin.Protocol{plugin.ProtocolGRPC},
+		AutoMTLS:         true,
+		SkipHostEnv:      true,
+		StartTimeout:     h.opt.StartTimeout,
+		UnixSocketConfig: &plugin.UnixSocketConfig{TempDir: dir},
+		Logger:           p.log,
+		Stderr:           &p.ring,
+		SyncStdout:       p.log.StandardWriter(&hclog.StandardLoggerOptions{ForceLevel: hclog.Debug}),
+		SyncStderr:       p.log.StandardWriter(&hclog.StandardLoggerOptions{ForceLevel: hclog.Debug}),
+		GRPCDialOptions: []grpc.DialOption{grpc.WithDefaultCallOptions(
+			grpc.MaxCallRecvMsgSize(pluginrpc.MaxMessage), grpc.MaxCallSendMsgSize(pluginrpc.MaxMessage))},
+		RunnerFunc: func(_ hclog.Logger, cmd *exec.Cmd, _ string) (runner.Runner, error) {
+			var inherit *os.File
+			if p.memory != nil {
+				inherit = p.memory.File()
+			}
+			c, err := newChild(path, []string{name}, append(p.environment(dir), cmd.Env...), inherit, confinement{
+				isolation: h.opt.Isolation, grants: p.grants, exe: path, dir: dir, memory: h.opt.Memory, log: p.log,
+			})
+			p.child = c
+			return c, err
+		},
+	})
+	return p.introduce()
+}
+
+// introduce waits for the handshake and asks the plugin who it is.
+func (p *process) introduce() error {
+	type answer struct {
+		client plugin.ClientProtocol
+		err    error
+	}
+	answered := make(chan answer, 1)
+	go func() { // ends with the process at the latest
+		c, err := p.client.Client()
+		answered <- answer{c, err}
+	}()
+	timeout := time.NewTimer(p.host.opt.StartTimeout)
+	defer timeout.Stop()
+	var a answer
+	select {
+	case a = <-answered:
+	case <-timeout.C:
+		p.kill("it did not start in time")
+		<-answered
+		a.err = errors.New("timeout while waiting for plugin to start")
+	case <-p.host.ctx.Done():
+		p.kill("the host was closed")
+		<-answered
+		return fmt.Errorf("plugin %s: %w", p.plugin, ErrClosed)
+	}
+	if a.err != nil {
+		return p.startFault(a.err)
+	}
+	raw, err := a.client.Dispense(pluginrpc.Service)
+	if err != nil {
+		return p.startFault(err)
+	}
+	s := raw.(services)
+	p.family, p.engine, p.health = s.family, s.engine, s.health
+	p.plugin.Protocol = p.client.NegotiatedVersion()
+	if p.plugin.Embedded {
+		return nil
+	}
+	err = p.callFor(p.host.ctx, task{doing: "introducing itself"}, p.host.opt.StartTimeout, func(ctx context.Context) (err error) {
+		p.described, err = p.family.Describe(ctx, &zoov1.DescribeRequest{})
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	folder := p.plugin.Version
+	if err := p.plugin.describe(p.described); err != nil {
+		return p.fault(ErrProtocol, task{doing: "introducing itself"}, "gave a description that cannot be used: "+err.Error(), err)
+	}
+	if folder != "" && folder != p.plugin.Version {
+		return p.fault(ErrProtocol, task{doing: "introducing itself"}, fmt.Sprintf("lies in the folder of version %s", folder), nil)
+	}
+	return nil
+}
+
+// verify compares the binary with the digest on record.
+func (p *process) verify(path string) error {
+	if p.host.opt.Digest == nil || p.plugin.Embedded {
+		return nil
+	}
+	want := p.host.opt.Digest(p.plugin)
+	if want == "" {
+		return nil
+	}
+	sum, err := hex.DecodeString(want)
+	if err != nil {
+		return fmt.Errorf("plugin %s: the digest on record %q is not hexadecimal", p.plugin, want)
+	}
+	// A fresh hash each time: go-plugin never resets it.
+	ok, err := (&plugin.SecureConfig{Checksum: sum, Hash: sha256.New()}).Check(path)
+	if err != nil {
+		return fmt.Errorf("plugin %s: %w", p.plugin, err)
+	}
+	if !ok {
+		return &Error{Plugin: p.plugin.String(), Kind: ErrDigest, Message: fmt.Sprintf(
+			"plugin %s: %s is not the binary whose SHA-256 is on record (%s): install it again with zoo plugin install %s", p.plugin, path, want, p.plugin.Family)}
+	}
+	return nil
+}
+
+// stale is the age at which the folder of a process that never connected is left over from a host that was killed.
+const stale = 10 * time.Minute
+
+// socketDir makes a folder that only this user can enter, and removes those that killed hosts left.
+func socketDir() (string, error) {
+	base := os.TempDir()
+	if run := os.Getenv("XDG_RUNTIME_DIR"); run != "" {
+		if info, err := os.Stat(run); err == nil && info.IsDir() {
+			base = run
+		}
+	}
+	old, err := filepath.Glob(filepath.Join(base, "zoo-plugin-*"))
+	if err != nil {
+		old = nil // the base has a name that is a bad pattern
+	}
+	for _, d := range old {
+		if info, err := os.Lstat(d); err == nil && info.IsDir() && time.Since(info.ModTime()) > stale {
+			_ = os.RemoveAll(d) // may belong to another user
+		}
+	}
+	dir, err := os.MkdirTemp(base, "zoo-plugin-")
+	if err != nil {
+		return "", fmt.Errorf("folder for the plugin's socket: %w", err)
+	}
+	return resolve(dir)
+}
+
+// kill ends the process at once.
+func (p *process) kill(reason string) {
+	if p.child != nil {
+		p.child.kill(reason)
+	}
+}
+
+// alive reports whether the process has not ended.
+func (p *process) alive() bool {
+	if p.child == nil {
+		return false
+	}
+	select {
+	case <-p.child.exited:
+		return false
+	default:
+		return true
+	}
+}
+
+// gentle is how long a process may take to end by itself.
+const gentle = 2 * time.Second
+
+// stop ends the process and waits for it: gently, or now.
+func (p *process) stop(now bool) {
+	if now {
+		p.kill("the host was told to end at once")
+	}
+	<-p.ready
+	p.tearDown(now)
+}
+
+// tearDown ends the process, if it runs, and frees what belonged to it.
+func (p *process) tearDown(now bool) {
+	if p.client != nil {
+		if now {
+			p.kill("the host ended it")
+		}
+		// go-plugin asks the process to end and waits without a limit for the answer.
+		force := time.AfterFunc(gentle, func() { p.kill("it did not end when asked to") })
+		p.client.Kill()
+		force.Stop()
+		if p.child != nil && p.child.process != nil {
+			<-p.child.exited
+		}
+	}
+	if p.memory != nil {
+		if err := p.memory.Close(); err != nil {
+			p.log.Warn("freeing shared memory", "error", err)
+		}
+	}
+}
+
+// call asks the process for something, within the deadline for calls.
+func (p *process) call(ctx context.Context, t task, f func(context.Context) error) error {
+	return p.callFor(ctx, t, p.host.opt.CallTimeout, f)
+}
+
+func (p *process) callFor(ctx context.Context, t task, timeout time.Duration, f func(context.Context) error) error {
+	if ctx.Err() != nil {
+		return cause(ctx)
+	}
+	limited, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	err := f(limited)
+	if err == nil {
+		return nil
+	}
+	if ctx.Err() != nil {
+		return cause(ctx)
+	}
+	return p.explain(t, timeout, limited, err)
+}
+
+// lag is how long after a connection breaks the end of its process is waited for.
+const lag = 2 * time.Second
+
+// explain turns what gRPC says into what happened.
+func (p *process) explain(t task, timeout time.Duration, limited context.Context, err error) error {
+	st, _ := status.FromError(err)
+	switch {
+	case limited.Err() != nil && p.alive():
+		p.kill(fmt.Sprintf("it did not answer within %v while %s", timeout, t.doing))
+		return p.fault(ErrTimeout, t, fmt.Sprintf("did not answer within %v and was ended while %s", timeout, t.doing), err)
+	case st.Code() == codes.Unavailable || st.Code() == codes.Canceled || !p.alive():
+		select {
+		case <-p.child.exited:
+			return p.crash(t, err)
+		case <-time.After(lag):
+		}
+		if p.host.ctx.Err() != nil {
+			return fmt.Errorf("plugin %s was closed while %s: %w", p.plugin, t.doing, ErrClosed)
+		}
+		p.kill("its connection broke")
+		return p.fault(ErrCrashed, t, fmt.Sprintf("broke the connection while %s: %s", t.doing, line(st.Message(), 300)), err)
+	}
+	switch st.Code() {
+	case codes.InvalidArgument, codes.FailedPrecondition, codes.NotFound:
+		return &mistake{report(st.Message()), p.plugin.String()}
+	case codes.Unimplemented:
+		return &Error{Plugin: p.plugin.String(), Doing: t.doing, Kind: ErrUnsupported, Cause: err,
+			Message: fmt.Sprintf("%s cannot do this (plugin protocol %d): %s", p.plugin, p.plugin.Protocol, line(st.Message(), 500))}
+	case codes.ResourceExhausted:
+		if strings.Contains(st.Message(), "larger than max") {
+			return p.fault(ErrProtocol, t, fmt.Sprintf("sent a message of more than %s while %s", bytesText(pluginrpc.MaxMessage), t.doing), err)
+		}
+		return p.outOfMemory(t, err)
+	}
+	return p.fault(ErrFailed, t, fmt.Sprintf("failed while %s: %s", t.doing, line(st.Message(), 500)), err)
+}
+
+// mistake is what the plugin has to say to the user.
+type mistake struct{ text, plugin string }
+
+// Error implements error.
+func (m *mistake) Error() string { return m.text }
+
+// crash says why a process ended during a call.
+func (p *process) crash(t task, err error) error {
+	if p.host.ctx.Err() != nil {
+		return fmt.Errorf("plugin %s was closed while %s: %w", p.plugin, t.doing, ErrClosed)
+	}
+	if outOfMemory(p.ring.last()) {
+		return p.outOfMemory(t, err)
+	}
+	why := "it ended"
+	if reason := p.child.killedFor(); reason != "" {
+		why = reason
+	} else if p.child.state != nil {
+		why = p.child.state.String()
+	}
+	return p.fault(ErrCrashed, t, fmt.Sprintf("crashed while %s (%s)", t.doing, why), err)
+}
+
+func (p *process) outOfMemory(t task, err error) error {
+	what := "needed more memory than there is"
+	if limit := p.host.opt.Memory; limit > 0 {
+		what = "needed more than " + bytesText(limit)
+	}
+	switch {
+	case t.batch > 1:
+		what += fmt.Sprintf(" for batch %d; try --batch %d", t.batch, max(t.batch/4, 1))
+	default:
+		what += " while " + t.doing
+	}
+	e := p.fault(ErrMemory, t, what, err)
+	e.LastLog = nil // a stack of the runtime's; the line says it all
+	return e
+}
+
+// fault makes the error "resnet 1.2.0 WHAT".
+func (p *process) fault(kind error, t task, what string, err error) *Error {
+	return &Error{Plugin: p.plugin.String(), Doing: t.doing, Kind: kind, Message: fmt.Sprintf("%s %s", p.plugin, what), LastLog: p.ring.last(), Cause: err}
+}
+
+var incompatible = regexp.MustCompile(`Plugin version: (\d+), Client versions`)
+
+// startFault says why a process did not become a plugin.
+func (p *process) startFault(err error) error {
+	t := task{doing: "starting"}
+	text := err.Error()
+	if m := incompatible.FindStringSubmatch(text); m != nil {
+		theirs, convErr := strconv.Atoi(m[1])
+		advice := "update zoo"
+		if convErr == nil && theirs < pluginrpc.ProtocolFamily {
+			advice = "update the plugin: zoo plugin install " + p.plugin.Family
+		}
+		return &Error{Plugin: p.plugin.String(), Doing: t.doing, Kind: ErrProtocol, Cause: err, Message: fmt.Sprintf(
+			"plugin %s speaks protocol %s, this zoo %d to %d: %s", p.plugin, m[1], pluginrpc.ProtocolFamily, pluginrpc.ProtocolEngine, advice)}
+	}
+	if printed, ok := strings.CutPrefix(text, "Unrecognized remote plugin message: "); ok {
+		printed, _, _ = strings.Cut(printed, "\n")
+		if printed = line(printed, 100); printed != "" {
+			return p.fault(ErrProtocol, t, fmt.Sprintf("wrote %q to standard output where the plugin handshake should be: it is no plugin of zoo, or prints too early", printed), err)
+		}
+	}
+	if strings.Contains(text, "timeout while waiting") {
+		return p.fault(ErrTimeout, t, fmt.Sprintf("did not start within %v and was ended", p.host.opt.StartTimeout), err)
+	}
+	if p.child != nil && p.child.process != nil {
+		select {
+		case <-p.child.exited:
+			if outOfMemory(p.ring.last()) {
+				return p.outOfMemory(t, err)
+			}
+			return p.fault(ErrStart, t, fmt.Sprintf("ended while starting (%s)", p.child.state), err)
+		case <-time.After(drain):
+		}
+	}
+	return p.fault(ErrStart, t, "did not start: "+line(text, 500), err)
+}

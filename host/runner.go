@@ -1,0 +1,175 @@
+package host
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/hashicorp/go-plugin/runner"
+)
+
+// child is an operating-system process that runs a plugin. It implements go-plugin's runner.Runner, whose own one notices the end of
+// a process only when its pipes close (a grandchild can keep them open), kills no process group, and hands on the host's standard input.
+type child struct {
+	path    string
+	args    []string
+	env     []string
+	confine confinement
+
+	stdout, stderr *os.File   // read ends
+	inherit        *os.File   // not ours to close
+	parent         *os.File   // write end of its standard input: closes when this process ends in whatever way
+	theirs         []*os.File // standard input, output and error of the process, then what it inherits
+
+	process *os.Process // set once started
+	started chan error
+	exited  chan struct{} // closed when the process is gone; state is set then
+	state   *os.ProcessState
+
+	mu     sync.Mutex
+	reason string // why this side killed it, "" if it did not
+}
+
+var _ runner.Runner = (*child)(nil)
+
+// drain is how long the pipes of a dead process are still read: what it wrote is there, and a grandchild that escaped must not hold
+// them open.
+const drain = 500 * time.Millisecond
+
+// newChild prepares a process. Its descriptor 3 is inherit, if that is not nil.
+func newChild(path string, args, env []string, inherit *os.File, confine confinement) (*child, error) {
+	c := &child{path: path, args: args, env: env, confine: confine, inherit: inherit, started: make(chan error, 1), exited: make(chan struct{})}
+	for i := range 3 {
+		r, w, err := os.Pipe()
+		if err != nil {
+			c.close()
+			return nil, fmt.Errorf("pipe: %w", err)
+		}
+		mine, its := r, w
+		if i == 0 {
+			mine, its = w, r
+		}
+		c.theirs = append(c.theirs, its)
+		*[]**os.File{&c.parent, &c.stdout, &c.stderr}[i] = mine
+	}
+	return c, nil
+}
+
+func (c *child) close() {
+	for _, f := range append([]*os.File{c.parent, c.stdout, c.stderr}, c.theirs...) {
+		if f != nil {
+			_ = f.Close() // of a pipe: nothing is lost
+		}
+	}
+}
+
+// Start implements runner.Runner. The goroutine that starts the process also waits for it: see confinement.
+func (c *child) Start(context.Context) error {
+	go c.own()
+	return <-c.started
+}
+
+// own starts the process, waits for its end and cleans up.
+func (c *child) own() {
+	attr := &os.ProcAttr{Env: c.env, Files: c.theirs}
+	if c.inherit != nil {
+		attr.Files = append(attr.Files[:3:3], c.inherit)
+	}
+	var err error
+	c.process, err = c.confine.start(func(sys *syscall.SysProcAttr) (*os.Process, error) {
+		attr.Sys = sys
+		return os.StartProcess(c.path, c.args, attr)
+	})
+	for _, f := range c.theirs {
+		_ = f.Close() // the child has its own
+	}
+	c.started <- err
+	if err == nil {
+		awaitEnd(c.process)
+		killGroup(c.process.Pid) // before the process is reaped, while its number is still its own
+		if c.state, err = c.process.Wait(); err != nil {
+			c.confine.log.Error("waiting for the plugin's process", "error", err)
+		}
+	}
+	close(c.exited)
+	_ = c.parent.Close()
+	time.AfterFunc(drain, func() {
+		_ = c.stdout.Close()
+		_ = c.stderr.Close()
+	})
+}
+
+// Wait implements runner.AttachedRunner.
+func (c *child) Wait(context.Context) error {
+	<-c.exited
+	if c.state != nil && !c.state.Success() {
+		return fmt.Errorf("%s", c.state)
+	}
+	return nil
+}
+
+// Kill implements runner.AttachedRunner.
+func (c *child) Kill(context.Context) error {
+	c.kill("")
+	return nil
+}
+
+// kill ends the process and its group. The first reason given is kept.
+func (c *child) kill(reason string) {
+	c.mu.Lock()
+	if c.reason == "" {
+		c.reason = reason
+	}
+	c.mu.Unlock()
+	select {
+	case <-c.exited:
+		return
+	default:
+	}
+	if c.process == nil {
+		return
+	}
+	killGroup(c.process.Pid)
+	_ = c.process.Kill() // where there are no groups; it may just have ended
+}
+
+// killedFor returns why this side killed the process, or "".
+func (c *child) killedFor() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.reason
+}
+
+// Stdout implements runner.Runner.
+func (c *child) Stdout() io.ReadCloser { return c.stdout }
+
+// Stderr implements runner.Runner.
+func (c *child) Stderr() io.ReadCloser { return c.stderr }
+
+// Name implements runner.Runner.
+func (c *child) Name() string { return c.path }
+
+// ID implements runner.AttachedRunner.
+func (c *child) ID() string {
+	if c.process == nil {
+		return ""
+	}
+	return fmt.Sprint(c.process.Pid)
+}
+
+// Diagnose implements runner.Runner.
+func (c *child) Diagnose(context.Context) string { return "" }
+
+// PluginToHost implements runner.AddrTranslator: both sides see the same addresses.
+func (c *child) PluginToHost(network, addr string) (string, string, error) {
+	return network, addr, nil
+}
+
+// HostToPlugin implements runner.AddrTranslator.
+func (c *child) HostToPlugin(network, addr string) (string, string, error) {
+	return network, addr, nil
+}

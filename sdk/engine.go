@@ -1,0 +1,171 @@
+package sdk
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/go-modelzoo/zoo/engine"
+	"github.com/go-modelzoo/zoo/engine/infer"
+	"github.com/go-modelzoo/zoo/engine/kernel/cpu"
+	"github.com/go-modelzoo/zoo/engine/work"
+	"github.com/go-modelzoo/zoo/graph"
+	zoov1 "github.com/go-modelzoo/zoo/sdk/proto/zoo/v1"
+)
+
+// pools are the process's threads. Sessions that ask for the same number share them, so that concurrent inferences take turns and do not
+// fight for processors.
+type pools struct {
+	mu  sync.Mutex
+	all map[int]*work.Pool
+}
+
+func (p *pools) get(threads int) *work.Pool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.all == nil {
+		p.all = map[int]*work.Pool{}
+	}
+	if p.all[threads] == nil {
+		p.all[threads] = work.New(threads)
+	}
+	return p.all[threads]
+}
+
+// open implements opener with the engine of package infer.
+func (p *pools) open(n network, params engine.Params, want *zoov1.Compute, outputs []string) (runner, *zoov1.Compute, error) {
+	precision, err := engine.ParsePrecision(want.GetPrecision())
+	if err != nil {
+		return nil, nil, invalid("%v", err)
+	}
+	if d := want.GetDevice(); d != "" && d != "cpu" {
+		return nil, nil, invalid("device %q is not one of this plugin's: use cpu", d)
+	}
+	threads := int(want.GetThreads())
+	if threads < 0 || threads > 1024 {
+		return nil, nil, invalid("%d threads are out of range: use 1 to 1024, or 0 for all processors", threads)
+	}
+	if err := cpu.Check(); err != nil {
+		return nil, nil, err
+	}
+	pool := p.get(threads)
+	m, err := infer.New(n.graph, params, infer.Options{Precision: precision, Pool: pool, Outputs: outputs})
+	if err != nil {
+		return nil, nil, err
+	}
+	r := &cpuRunner{network: n, model: m, names: outputs}
+	if _, err := r.Outputs(n.input); err != nil { // before the weights are packed
+		return nil, nil, err
+	}
+	if _, err := m.Plan(n.input, 1); err != nil {
+		return nil, nil, err
+	}
+	return r, &zoov1.Compute{Precision: m.Precision().String(), Threads: int32(pool.Threads()), Device: "cpu"}, nil
+}
+
+// cpuRunner is the runner of the processor.
+type cpuRunner struct {
+	network
+	model *infer.Model
+	names []string
+
+	mu     sync.Mutex
+	shapes map[graph.Shape][]result
+}
+
+// Outputs implements runner.
+func (r *cpuRunner) Outputs(shape graph.Shape) ([]result, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if list := r.shapes[shape]; list != nil {
+		return slices.Clone(list), nil
+	}
+	g, err := r.graph(shape)
+	if err != nil {
+		return nil, invalid("%v", err)
+	}
+	list := make([]result, len(r.names))
+	for i, name := range r.names {
+		s, err := outputShape(g, name)
+		if err != nil {
+			return nil, err
+		}
+		list[i] = result{name: name, shape: s}
+	}
+	if r.shapes == nil || len(r.shapes) > 64 { // images of every size
+		r.shapes = map[graph.Shape][]result{}
+	}
+	r.shapes[shape] = list
+	return slices.Clone(list), nil
+}
+
+func outputShape(g *graph.Graph, name string) (graph.Shape, error) {
+	switch name {
+	case infer.Logits:
+		return g.Output.Shape, nil
+	case infer.Features:
+		return g.Features.Shape, nil
+	case infer.Embedding:
+		return graph.Shape{C: g.Features.Shape.C, H: 1, W: 1}, nil
+	}
+	if t, ok := g.Tap(name); ok {
+		return t.Node.Shape, nil
+	}
+	known := []string{infer.Logits, infer.Embedding, infer.Features}
+	for _, t := range g.Taps {
+		known = append(known, t.Name)
+	}
+	return graph.Shape{}, invalid("the model has no output %q: use one of %v", name, known)
+}
+
+// Run implements runner. The plan writes into out.
+func (r *cpuRunner) Run(ctx context.Context, n int, shape graph.Shape, in []float32, out []result) error {
+	to := make([]infer.Output, len(out))
+	for i, o := range out {
+		to[i] = infer.Output{Name: o.name, Shape: o.shape, Data: o.data}
+	}
+	wrote, err := r.model.RunInto(ctx, infer.Input{Data: in, N: n, H: shape.H, W: shape.W, C: shape.C}, to)
+	if err != nil {
+		return err
+	}
+	if len(wrote) > 0 && &wrote[0] != &to[0] {
+		return fmt.Errorf("the plan's outputs differ from the graph's")
+	}
+	return nil
+}
+
+// profileRuns is how often a profile runs the network; it takes the median of each step.
+const profileRuns = 9
+
+// Profile implements runner.
+func (r *cpuRunner) Profile(ctx context.Context, n int, shape graph.Shape) ([]*zoov1.ProfileResponse_Row, error) {
+	g, err := r.graph(shape)
+	if err != nil {
+		return nil, invalid("%v", err)
+	}
+	plan, err := r.model.Plan(shape, n)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := plan.Profile(ctx, profileRuns)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]*zoov1.ProfileResponse_Row, len(rows))
+	for i, row := range rows {
+		out[i] = &zoov1.ProfileResponse_Row{
+			Name: row.Node, Kernel: row.Kernel, Nanoseconds: int64(row.MS * 1e6), Macs: int64(row.GFLOPS * row.MS * 1e6 / 2),
+		}
+		if node := g.Node(row.Node); node != nil {
+			out[i].Operator = node.Op.Kind()
+		}
+	}
+	return out, nil
+}
+
+// Close implements runner.
+func (r *cpuRunner) Close() error {
+	r.model.Close()
+	return nil
+}
