@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/go-modelzoo/zoo/engine/kernel/cpu"
+	"github.com/go-modelzoo/zoo/engine/kernel/internal/guard"
 )
 
 // tiers are those that this machine and ZOO_CPU allow.
@@ -57,12 +58,12 @@ func randomMap(r *rand.Rand, format Format, n, h, w, c, pad int) Map {
 	size := m.Elements()
 	switch format {
 	case F32:
-		m = m.Over(guarded[float32](size), nil, nil)
+		m = m.Over(guard.Slice[float32](size), nil, nil)
 		fill(m.F32, canaryF32)
 	case BF16:
-		m = m.Over(nil, guarded[uint16](size), nil)
+		m = m.Over(nil, guard.Slice[uint16](size), nil)
 	default:
-		m = m.Over(nil, guarded[uint16](size), guarded[uint16](size))
+		m = m.Over(nil, guard.Slice[uint16](size), guard.Slice[uint16](size))
 	}
 	for i := range m.Hi {
 		m.Hi[i] = canary16
@@ -155,7 +156,7 @@ func someRows(r *rand.Rand, m Map) (int, int) {
 
 // exactScratch returns scratch of exactly the length asked for, full of not-a-number.
 func exactScratch(n int) []float32 {
-	s := guarded[float32](n)
+	s := guard.Slice[float32](n)
 	fill(s, float32(math.NaN()))
 	return s
 }

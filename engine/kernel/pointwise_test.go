@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/go-modelzoo/zoo/engine/kernel/cpu"
+	"github.com/go-modelzoo/zoo/engine/kernel/internal/guard"
 )
 
 // activationSlack is the error of an activation, relative to 1+|x|: see the ULP tests for more.
@@ -129,7 +130,7 @@ func TestAffineWithEveryPart(t *testing.T) {
 			if r.IntN(2) == 0 {
 				stride = c
 			}
-			scale, shift := guarded[float32]((n-1)*stride+c), guarded[float32]((n-1)*stride+c)
+			scale, shift := guard.Slice[float32]((n-1)*stride+c), guard.Slice[float32]((n-1)*stride+c)
 			for i := range scale {
 				scale[i], shift[i] = float32(r.NormFloat64()), float32(r.NormFloat64())
 			}

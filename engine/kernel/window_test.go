@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/go-modelzoo/zoo/engine/kernel/cpu"
+	"github.com/go-modelzoo/zoo/engine/kernel/internal/guard"
 )
 
 func TestDepthwiseOverRandomShapes(t *testing.T) {
@@ -91,7 +92,7 @@ func TestDepthwiseOverRandomShapes(t *testing.T) {
 }
 
 func randoms(r *rand.Rand, n int) []float32 {
-	v := guarded[float32](n)
+	v := guard.Slice[float32](n)
 	for i := range v {
 		v[i] = float32(r.NormFloat64())
 	}

@@ -36,7 +36,7 @@ type (
 	fmaFunc        func(dst, x, w unsafe.Pointer, dstStep, pixels, channels int)
 	dotFunc        func(acc, x, y unsafe.Pointer, xStep, yStep, pixels, channels int)
 	sumFunc        func(sum, x unsafe.Pointer, xStep, pixels, channels int)
-	squaresFunc    func(sum, x, mean unsafe.Pointer, xStep, pixels, channels int)
+	squaresFunc    func(sum, rest, x, mean unsafe.Pointer, xStep, pixels, channels int)
 	pairFunc       func(sum, sumX, dy, x, mean unsafe.Pointer, step, pixels, channels int)
 	maxFunc        func(y, arg, x unsafe.Pointer, tap, xStep, pixels, channels int)
 	whereFunc      func(dst, x, arg unsafe.Pointer, tap, dstStep, pixels, channels int)
@@ -115,15 +115,17 @@ func sumPixels(tier cpu.Tier, sum, x []float32, step, pixels int) {
 	}
 }
 
-// squaresPixels adds the sum over the pixels of (x-mean)^2 to sum, per channel.
-func squaresPixels(tier cpu.Tier, sum, x, mean []float32, step, pixels int) {
+// squaresPixels adds the sums over the pixels of (x-mean)^2 and of x-mean to sum and rest, per channel.
+func squaresPixels(tier cpu.Tier, sum, rest, x, mean []float32, step, pixels int) {
 	if k := squaresKernels[levelOf(tier)]; k != nil && len(sum) > 0 && pixels > 0 {
-		k(floats(sum), floats(x), floats(mean), step, pixels, len(sum))
+		k(floats(sum), floats(rest), floats(x), floats(mean), step, pixels, len(sum))
 		return
 	}
 	for p := range pixels {
 		for i, v := range x[p*step:][:len(sum)] {
-			sum[i] += (v - mean[i]) * (v - mean[i])
+			d := v - mean[i]
+			sum[i] += d * d
+			rest[i] += d
 		}
 	}
 }

@@ -1,3 +1,5 @@
+//go:build noasm || !amd64
+
 package grad
 
 // haveAssembly says that the tables below are filled.

@@ -81,24 +81,25 @@ func (m *Moments) Add(tier cpu.Tier, x []float32) {
 	if c == 0 {
 		return
 	}
-	var mean, squares [columnBlock]float32
+	var mean, squares, rests [columnBlock]float32
 	pixels := len(x) / c
 	for p := 0; p < pixels; p += blockPixels {
 		n := min(blockPixels, pixels-p)
 		for c0 := 0; c0 < c; c0 += columnBlock {
 			k := min(columnBlock, c-c0)
-			sum, sq := mean[:k], squares[:k]
+			sum, sq, rest := mean[:k], squares[:k], rests[:k]
 			clear(sum)
 			clear(sq)
+			clear(rest)
 			sumPixels(tier, sum, x[p*c+c0:], c, n)
 			for i := range sum {
 				sum[i] /= float32(n)
 			}
-			squaresPixels(tier, sq, x[p*c+c0:], sum, c, n)
-			// The float32 mean is off by a rounding; the squares are about it, and the merge treats it as the true
-			// mean, an error of the second order.
+			squaresPixels(tier, sq, rest, x[p*c+c0:], sum, c, n)
+			// The float32 mean is off by its roundings; the rest, a sum of small numbers, says by how much.
 			for i := range sum {
-				m.merge(c0+i, m.Count, n, float64(sum[i]), float64(sq[i]))
+				off := float64(rest[i]) / float64(n)
+				m.merge(c0+i, m.Count, n, float64(sum[i])+off, float64(sq[i])-off*float64(rest[i]))
 			}
 		}
 		m.Count += n
