@@ -100,6 +100,9 @@ type axis struct {
 	count  []int32 // weights used
 	weight []int32 // taps a position, fixed point with precision fraction bits
 	scaled []float64
+
+	groups int     // of four taps a position, in packed
+	packed []uint8 // the weights as the vector kernel reads them
 }
 
 // plan computes the weights of positions lo to hi of an axis of length in that is resized to out.
@@ -168,6 +171,8 @@ type resampler struct {
 	horizontal, vertical axis
 	rows                 []uint8 // result of the horizontal pass
 	columns              []int   // of nearest
+	pairs                []uint32
+	plain                bool // leave the vector kernels alone
 }
 
 // resize writes the rectangle region, which is within width x height, of src resized to width x height.
@@ -179,7 +184,7 @@ func (r *resampler) resize(dst []uint8, dstStride int, src view, width, height i
 		return
 	}
 	n := 3 * region.Dx()
-	f := filters[how]
+	f, vector := filters[how], !r.plain && haveVector()
 	top, bottom := region.Min.Y, region.Max.Y
 	if height != src.height {
 		r.vertical.plan(f, antialias, src.height, height, region.Min.Y, region.Max.Y)
@@ -198,8 +203,15 @@ func (r *resampler) resize(dst []uint8, dstStride int, src view, width, height i
 			r.rows = grow(r.rows, n*(bottom-top))
 			rows = r.rows
 		}
+		if vector {
+			r.horizontal.packAlong()
+		}
 		for y := top; y < bottom; y++ {
-			r.horizontal.along(rows[(y-top)*stride:][:n], src.row(y))
+			if to := rows[(y-top)*stride:][:n]; vector {
+				r.horizontal.alongVector(to, src.row(y), len(src.pix)-y*src.stride)
+			} else {
+				r.horizontal.along(to, src.row(y), 0)
+			}
 		}
 		if height == src.height {
 			return
@@ -214,7 +226,12 @@ func (r *resampler) resize(dst []uint8, dstStride int, src view, width, height i
 	a := &r.vertical
 	for y := range region.Dy() {
 		from := int(a.first[y]) - top
-		across(dst[y*dstStride:][:n], rows[from*stride:], stride, a.weight[y*a.taps:][:a.count[y]])
+		to, weight := dst[y*dstStride:][:n], a.weight[y*a.taps:][:a.count[y]]
+		if vector {
+			r.pairs = acrossVector(to, rows[from*stride:], stride, weight, r.pairs)
+		} else {
+			across(to, rows[from*stride:], stride, weight)
+		}
 	}
 }
 
@@ -232,12 +249,13 @@ func clip8(v int32) uint8 {
 	return uint8(v)
 }
 
-// along is the horizontal pass of one row.
-func (a *axis) along(dst, src []uint8) {
-	for i, first := range a.first {
+// along is the horizontal pass of one row, from position from on.
+func (a *axis) along(dst, src []uint8, from int) {
+	for i := from; i < len(a.first); i++ {
 		if len(dst) < 3 {
 			return
 		}
+		first := a.first[i]
 		w := a.weight[i*a.taps:][:a.count[i]]
 		s := src[3*int(first):][:3*len(w)]
 		r, g, b := int32(half), int32(half), int32(half)

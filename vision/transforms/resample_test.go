@@ -1,6 +1,7 @@
 package transforms
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
@@ -105,11 +106,15 @@ func TestResizeEqualsPIL(t *testing.T) {
 		}
 	}
 	var r resampler
+	plain := resampler{plain: true}
 	for i, want := range references(t, "", cases) {
 		c, s, f := cases[i], sizes[i/len(filterNames)], filterNames[i%len(filterNames)]
 		got := vision.NewImage(s[2], s[3])
 		r.resize(got.Pix, 3*s[2], viewOf(c.source), s[2], s[3], image.Rect(0, 0, s[2], s[3]), f, true)
 		requireEqual(t, fmt.Sprintf("%v to %v, %s", s[:2], s[2:], f), got, want)
+		byGo := vision.NewImage(s[2], s[3])
+		plain.resize(byGo.Pix, 3*s[2], viewOf(c.source), s[2], s[3], image.Rect(0, 0, s[2], s[3]), f, true)
+		requireEqual(t, fmt.Sprintf("%v to %v, %s, without vector kernels", s[:2], s[2:], f), byGo, want)
 		// Any rectangle of the result is the same computed alone.
 		part := image.Rect(s[2]/3, s[3]/4, s[2], max(s[3]*3/4, s[3]/4+1))
 		alone := vision.NewImage(part.Dx(), part.Dy())
@@ -150,6 +155,36 @@ func TestPreprocessEqualsTorchvision(t *testing.T) {
 			t.Fatal(err)
 		}
 		requireEqual(t, fmt.Sprintf("%+v", settings[i]), got, want)
+	}
+}
+
+func TestVectorKernelsAgreeWithGo(t *testing.T) {
+	if !haveVector() {
+		t.Skip("no assembly on this machine")
+	}
+	rng := rand.New(rand.NewPCG(5, 6))
+	var vector resampler
+	plain := resampler{plain: true}
+	names := []Interpolation{Box, Bilinear, Hamming, Bicubic, Lanczos}
+	for range 1500 {
+		img := picture(1+rng.IntN(90), 1+rng.IntN(90), rng.Uint64())
+		for i := range img.Pix { // extremes, so that every sum is clipped somewhere
+			if rng.IntN(2) == 0 {
+				img.Pix[i] = uint8(rng.IntN(2) * 255)
+			}
+		}
+		w, h := 1+rng.IntN(120), 1+rng.IntN(120)
+		x, y := rng.IntN(w), rng.IntN(h)
+		region := image.Rect(x, y, x+1+rng.IntN(w-x), y+1+rng.IntN(h-y))
+		how, antialias := names[rng.IntN(len(names))], rng.IntN(4) > 0
+		from := image.Rect(rng.IntN(img.Width), rng.IntN(img.Height), img.Width, img.Height)
+		stride := 3*region.Dx() + rng.IntN(5)
+		a, b := make([]uint8, stride*region.Dy()), make([]uint8, stride*region.Dy())
+		vector.resize(a, stride, crop(img, from), w, h, region, how, antialias)
+		plain.resize(b, stride, crop(img, from), w, h, region, how, antialias)
+		if !bytes.Equal(a, b) { // the canary between rows included
+			t.Fatalf("%v to %dx%d, %v, %s, antialias %v: assembly differs from Go", from, w, h, region, how, antialias)
+		}
 	}
 }
 
