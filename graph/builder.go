@@ -48,7 +48,8 @@ func NewBuilder(input Shape, classes int) *Builder {
 	if input.C < 1 || input.H < 1 || input.W < 1 || input.C > maxExtent || input.H > maxExtent || input.W > maxExtent {
 		s.err = fmt.Errorf("graph: input %v is outside 1..%d", input, maxExtent)
 	}
-	b.node("input", InputOp{input})
+	s.names["input"] = true
+	s.graph.Nodes = []*Node{{Name: "input", Op: InputOp{input}, Shape: input}} // there even after an error: families read its shape
 	return b
 }
 
