@@ -14,9 +14,13 @@ import (
 
 // FuzzDecode looks for panics, for pixels that do not fit the size, and for images above the limit.
 func FuzzDecode(f *testing.F) {
-	paths, err := filepath.Glob("testdata/*.*")
-	if err != nil {
-		f.Fatal(err)
+	var paths []string
+	for _, pattern := range []string{"testdata/*.*", "testdata/jpeg/*.jpg"} {
+		found, err := filepath.Glob(pattern)
+		if err != nil {
+			f.Fatal(err)
+		}
+		paths = append(paths, found...)
 	}
 	for _, path := range paths {
 		data, err := os.ReadFile(path)

@@ -1,0 +1,111 @@
+package vision
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func readTestdata(tb testing.TB, name string) []byte {
+	tb.Helper()
+	data, err := os.ReadFile(filepath.Join("testdata", filepath.FromSlash(name)))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return data
+}
+
+// TestRareJPEGs compares with pixels on record, so that it needs no Python.
+func TestRareJPEGs(t *testing.T) {
+	lines := bufio.NewScanner(bytes.NewReader(readTestdata(t, "jpeg/pixels.txt")))
+	files := 0
+	for ; lines.Scan(); files++ {
+		var name, sum string
+		var width, height int
+		if _, err := fmt.Sscan(lines.Text(), &name, &width, &height, &sum); err != nil {
+			t.Fatal(err)
+		}
+		img, err := DecodeBytes(readTestdata(t, "jpeg/"+name+".jpg"), Limits{})
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if got := fmt.Sprintf("%x", sha256.Sum256(img.Pix)); img.Width != width || img.Height != height || got != sum {
+			t.Errorf("%s: %dx%d pixels %.8s, want %dx%d pixels %.8s", name, img.Width, img.Height, got, width, height, sum)
+		}
+	}
+	if files < 20 {
+		t.Errorf("only %d files on record", files)
+	}
+}
+
+func TestUnsupportedJPEGsRefusedClearly(t *testing.T) {
+	whole := readTestdata(t, "chroma_420.jpg")
+	frame := bytes.Index(whole, []byte("\xff\xc0")) // then length, precision, height, width, components
+	patched := func(at int, v ...byte) []byte {
+		data := bytes.Clone(whole)
+		copy(data[at:], v)
+		return data
+	}
+	for want, data := range map[string][]byte{
+		"lossless, hierarchical or arithmetic": readTestdata(t, "jpeg/arithmetic.jpg"),
+		"12 bits":                              patched(frame+4, 12),
+		"0x0 pixels":                           patched(frame+5, 0, 0, 0, 0),
+		"2 colour components":                  patched(frame+9, 2),
+		"subsampling":                          patched(frame+11, 0x31, 0, 2, 0x21),
+		"malformed":                            patched(frame+11, 0x05),
+		"more than one frame header":           append(bytes.Clone(whole[:frame+19]), whole[frame:]...),
+		"no image":                             []byte("\xff\xd8\xff\xd9"),
+	} {
+		_, err := DecodeBytes(data, Limits{})
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("error %v, want %q", err, want)
+		}
+	}
+}
+
+func TestTruncatedAnywhereIsAnError(t *testing.T) {
+	for _, name := range []string{"chroma_420.jpg", "progressive.jpg", "cmyk.jpg", "gray.jpg", "jpeg/restart_every_mcu.jpg", "jpeg/not_interleaved_restart.jpg", "lossy.webp", "lossless.webp", "transparent.gif"} {
+		whole := readTestdata(t, name)
+		if _, err := DecodeBytes(whole, Limits{}); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		const trailer = 4 // an end marker and padding may be missing
+		for n := range len(whole) - trailer {
+			if _, err := DecodeBytes(whole[:n], Limits{}); err == nil {
+				t.Errorf("%s: %d of %d bytes are read without an error", name, n, len(whole))
+				break
+			}
+		}
+		_, err := DecodeBytes(whole[:len(whole)/2], Limits{})
+		if strings.HasSuffix(name, ".jpg") && (!errors.Is(err, io.ErrUnexpectedEOF) || !strings.Contains(err.Error(), "truncated")) {
+			t.Errorf("%s, first half: %v", name, err)
+		}
+	}
+}
+
+func TestDamagedScanReadAsFarAsItGoes(t *testing.T) {
+	whole := readTestdata(t, "jpeg/restart_every_2.jpg")
+	want, err := DecodeBytes(whole, Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// A segment between two restart markers loses its data: what follows is unharmed.
+	third := bytes.Index(whole, []byte("\xff\xd2"))
+	fourth := bytes.Index(whole, []byte("\xff\xd3"))
+	got, err := DecodeBytes(append(bytes.Clone(whole[:third+2]), whole[fourth:]...), Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, _ := difference(got, want)
+	if n == 0 || n > 3*2*64 {
+		t.Errorf("%d bytes differ, want some of two blocks", n)
+	}
+}
