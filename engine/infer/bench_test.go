@@ -66,7 +66,7 @@ func BenchmarkModel(b *testing.B) {
 							b.ReportMetric(b.Elapsed().Seconds()*1e3/float64(b.N*batch), "ms/image")
 							b.ReportMetric(first.Seconds()*1e3, "first-ms")
 							if os.Getenv("ZOO_EXPLAIN") != "" {
-								b.Log("\n" + explain(b, net, s, batch))
+								fmt.Fprintf(os.Stderr, "\n%s %v, batch %d\n%s", name, precision, batch, explain(b, net, s, batch))
 							}
 						})
 					}

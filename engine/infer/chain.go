@@ -111,6 +111,11 @@ func chainFrom(o *op) []*op {
 			depthwise = true
 		case !u.rowwise():
 			return list
+		case depthwise && u.kind == kConv && u.conv.Out >= 2*u.conv.In:
+			// The next inverted residual begins here: its wide map had better stay in its own chain.
+			if next := u.out.sole(); next != nil && next.kind == kDepthwise {
+				return list
+			}
 		}
 		if u.residual == o.out || count(u.in, o.out) != 1 || u.kind == kScale && u.in[0] != o.out {
 			return list
