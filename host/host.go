@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/go-plugin"
 
 	"github.com/go-modelzoo/zoo/graph"
 	"github.com/go-modelzoo/zoo/internal/pluginrpc"
@@ -76,8 +77,9 @@ func DefaultDirs(home string, extra ...string) []string {
 
 // Host serves families through plugin processes. Close it when done.
 type Host struct {
-	opt Options
-	log hclog.Logger
+	opt       Options
+	log       hclog.Logger
+	protocols map[int]plugin.PluginSet
 
 	ctx    context.Context // ends with the host
 	cancel context.CancelFunc
@@ -101,7 +103,7 @@ func New(opt Options) (*Host, error) {
 	setDefault(&opt.IdleAfter, 5*time.Minute)
 	setDefault(&opt.StartTimeout, 20*time.Second)
 	setDefault(&opt.CallTimeout, 5*time.Minute)
-	h := &Host{opt: opt, log: opt.Logger, pools: map[string]*pool{}}
+	h := &Host{opt: opt, log: opt.Logger, protocols: protocols(), pools: map[string]*pool{}}
 	if h.log == nil {
 		h.log = hclog.NewNullLogger()
 	}

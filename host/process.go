@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -81,7 +82,7 @@ func (f familyClient) GRPCClient(_ context.Context, _ *plugin.GRPCBroker, conn *
 	return s, nil
 }
 
-// protocols are what this host speaks. go-plugin changes the map.
+// protocols are what this host speaks.
 func protocols() map[int]plugin.PluginSet {
 	set := map[int]plugin.PluginSet{}
 	for _, v := range []int{pluginrpc.ProtocolFamily, pluginrpc.ProtocolEngine} {
@@ -160,7 +161,7 @@ func (p *process) bringUp() error {
 	}
 	p.client = plugin.NewClient(&plugin.ClientConfig{
 		HandshakeConfig:  pluginrpc.Handshake,
-		VersionedPlugins: protocols(),
+		VersionedPlugins: maps.Clone(h.protocols), // go-plugin may add to it
 		AllowedProtocols: []plugin.Protocol{plugin.ProtocolGRPC},
 		AutoMTLS:         true,
 		SkipHostEnv:      true,
@@ -169,7 +170,7 @@ func (p *process) bringUp() error {
 		Logger:           p.log,
 		Stderr:           &p.ring,
 		SyncStdout:       p.log.StandardWriter(&hclog.StandardLoggerOptions{ForceLevel: hclog.Debug}),
-		SyncStderr:       p.log.StandardWriter(&hclog.StandardLoggerOptions{ForceLevel: hclog.Debug}),
+		SyncStderr:       &p.ring, // what a plugin without the SDK prints
 		GRPCDialOptions: []grpc.DialOption{grpc.WithDefaultCallOptions(
 			grpc.MaxCallRecvMsgSize(pluginrpc.MaxMessage), grpc.MaxCallSendMsgSize(pluginrpc.MaxMessage))},
 		RunnerFunc: func(_ hclog.Logger, cmd *exec.Cmd, _ string) (runner.Runner, error) {
@@ -416,6 +417,7 @@ func (p *process) crash(t task, err error) error {
 	if p.host.ctx.Err() != nil {
 		return fmt.Errorf("plugin %s was closed while %s: %w", p.plugin, t.doing, ErrClosed)
 	}
+	p.child.lastWords()
 	if outOfMemory(p.ring.last()) {
 		return p.outOfMemory(t, err)
 	}
@@ -476,6 +478,7 @@ func (p *process) startFault(err error) error {
 	if p.child != nil && p.child.process != nil {
 		select {
 		case <-p.child.exited:
+			p.child.lastWords()
 			if outOfMemory(p.ring.last()) {
 				return p.outOfMemory(t, err)
 			}

@@ -25,7 +25,8 @@ type child struct {
 	parent         *os.File   // write end of its standard input: closes when this process ends in whatever way
 	theirs         []*os.File // standard input, output and error of the process, then what it inherits
 
-	process *os.Process // set once started
+	process *os.Process   // set once started
+	drained chan struct{} // closed when all that it wrote to standard error has been read
 	started chan error
 	exited  chan struct{} // closed when the process is gone; state is set then
 	state   *os.ProcessState
@@ -42,7 +43,7 @@ const drain = 500 * time.Millisecond
 
 // newChild prepares a process. Its descriptor 3 is inherit, if that is not nil.
 func newChild(path string, args, env []string, inherit *os.File, confine confinement) (*child, error) {
-	c := &child{path: path, args: args, env: env, confine: confine, inherit: inherit, started: make(chan error, 1), exited: make(chan struct{})}
+	c := &child{path: path, args: args, env: env, confine: confine, inherit: inherit, started: make(chan error, 1), exited: make(chan struct{}), drained: make(chan struct{})}
 	for i := range 3 {
 		r, w, err := os.Pipe()
 		if err != nil {
@@ -148,7 +149,32 @@ func (c *child) killedFor() string {
 func (c *child) Stdout() io.ReadCloser { return c.stdout }
 
 // Stderr implements runner.Runner.
-func (c *child) Stderr() io.ReadCloser { return c.stderr }
+func (c *child) Stderr() io.ReadCloser {
+	return &draining{c.stderr, sync.OnceFunc(func() { close(c.drained) })}
+}
+
+// draining tells when a pipe has nothing more.
+type draining struct {
+	*os.File
+	done func()
+}
+
+// Read implements io.Reader.
+func (d *draining) Read(p []byte) (int, error) {
+	n, err := d.File.Read(p)
+	if err != nil {
+		d.done()
+	}
+	return n, err
+}
+
+// lastWords waits until a process that has ended has said all that it had to say.
+func (c *child) lastWords() {
+	select {
+	case <-c.drained:
+	case <-time.After(drain):
+	}
+}
 
 // Name implements runner.Runner.
 func (c *child) Name() string { return c.path }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"runtime/debug"
+	"sync"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/go-plugin"
@@ -87,15 +88,23 @@ func (s *server) newGRPC(opts []grpc.ServerOption) *grpc.Server {
 	return grpc.NewServer(append(opts,
 		grpc.MaxRecvMsgSize(pluginrpc.MaxMessage),
 		grpc.UnaryInterceptor(func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (_ any, err error) {
+			s.output()
 			defer s.recover(info.FullMethod, &err)
 			resp, err := handler(ctx, req)
 			return resp, wireError(err)
 		}),
 		grpc.StreamInterceptor(func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) (err error) {
+			s.output()
 			defer s.recover(info.FullMethod, &err)
 			return wireError(handler(srv, stream))
 		}),
 	)...)
+}
+
+// redirect has what a family prints go straight to the log. go-plugin would stream it to the host, which loses the last words of a process that
+// dies. It runs in the first call, which comes after go-plugin set these variables.
+func redirect(stderr *os.File) func() {
+	return sync.OnceFunc(func() { os.Stdout, os.Stderr = stderr, stderr })
 }
 
 // recover turns a panic of a call into an error, with the stack in the log.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -27,6 +28,7 @@ type server struct {
 	family Family
 	log    hclog.Logger
 	open   opener
+	output func() // see redirect
 
 	memory    *pluginrpc.Memory
 	memoryErr error // why there is none
@@ -39,7 +41,7 @@ type server struct {
 
 func newServer(f Family) *server {
 	return &server{
-		family: f, log: newLogger(f), open: new(pools).open, memoryErr: pluginrpc.ErrNoSharedMemory,
+		family: f, log: newLogger(f), output: redirect(os.Stderr), open: new(pools).open, memoryErr: pluginrpc.ErrNoSharedMemory,
 		sessions: map[uint64]*session{}, calls: map[uint64]context.CancelFunc{},
 	}
 }

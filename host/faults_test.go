@@ -1,0 +1,336 @@
+//go:build unix
+
+package host
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"slices"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/go-modelzoo/zoo/graph"
+)
+
+func inferFault(t *testing.T, h *Host, name, path string) error {
+	t.Helper()
+	s := open(t, h, map[string]string{"fault": name, "path": path})
+	_, err := s.Infer(within5s(t), images(2, 0))
+	return err
+}
+
+func TestPanicInACallIsAnErrorAndThePluginLives(t *testing.T) {
+	h := newHost(t, nil)
+	s := open(t, h, map[string]string{"fault": "panic"})
+	pid := s.proc.child.process.Pid
+	_, err := s.Infer(t.Context(), images(2, 0))
+	if !errors.Is(err, ErrFailed) {
+		t.Errorf("error %v", err)
+	}
+	oneLine(t, err, "tiny 1.0.0", "classifying with tiny", "index out of range")
+	if s.proc == nil || !s.proc.alive() || s.proc.child.process.Pid != pid {
+		t.Error("the panic cost the process")
+	}
+	_, err = h.Build(t.Context(), Network{Family: "tiny", Model: "tiny", Options: map[string]string{"fault": "build panic"}})
+	oneLine(t, err, "tiny 1.0.0", "upside down")
+}
+
+func TestCrashIsOneLineWithTheFamilyAndTheLog(t *testing.T) {
+	h := newHost(t, nil)
+	for name, want := range map[string]string{"exit": "giving up", "goroutine panic": "out of cheese"} {
+		t.Run(name, func(t *testing.T) {
+			err := inferFault(t, h, name, "")
+			if !errors.Is(err, ErrCrashed) {
+				t.Errorf("error %v", err)
+			}
+			oneLine(t, err, "tiny 1.0.0", "crashed while classifying with tiny", want)
+		})
+	}
+}
+
+func TestKilledTwiceIsGivenUp(t *testing.T) {
+	h := newHost(t, nil)
+	s := open(t, h, map[string]string{"fault": "slow"})
+	stop := make(chan struct{})
+	var killer sync.WaitGroup
+	killer.Go(func() {
+		killed := map[int]bool{}
+		for {
+			select {
+			case <-stop:
+				return
+			case <-time.After(20 * time.Millisecond):
+			}
+			s.pool.mu.Lock()
+			for _, pr := range s.pool.list {
+				if pr.child == nil || pr.child.process == nil || killed[pr.child.process.Pid] {
+					continue
+				}
+				killed[pr.child.process.Pid] = true
+				if err := syscall.Kill(pr.child.process.Pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+					t.Error(err)
+				}
+			}
+			s.pool.mu.Unlock()
+		}
+	})
+	_, err := s.Infer(within5s(t), images(1, 0))
+	close(stop)
+	killer.Wait()
+	if !errors.Is(err, ErrCrashed) && !errors.Is(err, ErrStart) {
+		t.Errorf("error %v", err)
+	}
+	oneLine(t, err, "tiny 1.0.0", "signal: killed")
+}
+
+func TestKilledDuringInferenceIsComputedAgain(t *testing.T) {
+	h := newHost(t, nil)
+	want := func() []float32 {
+		out, err := open(t, h, map[string]string{"fault": "slow"}).Infer(t.Context(), images(2, 0.5))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out[0].Data
+	}()
+	for _, sig := range []syscall.Signal{syscall.SIGKILL, syscall.SIGSEGV, syscall.SIGTERM} {
+		s := open(t, h, map[string]string{"fault": "slow"})
+		pid := s.proc.child.process.Pid
+		time.AfterFunc(100*time.Millisecond, func() {
+			if err := syscall.Kill(pid, sig); err != nil {
+				t.Error(err)
+			}
+		})
+		out, err := s.Infer(within5s(t), images(2, 0.5))
+		if err != nil {
+			t.Fatalf("%v: %v", sig, err)
+		}
+		if !slices.Equal(out[0].Data, want) {
+			t.Errorf("%v: logits %v, want %v", sig, out[0].Data, want)
+		}
+		if s.proc.child.process.Pid == pid {
+			t.Errorf("%v: the process was not killed", sig)
+		}
+	}
+}
+
+func TestStoppedPluginIsEndedAtItsDeadline(t *testing.T) {
+	h := newHost(t, func(o *Options) { o.CallTimeout = 500 * time.Millisecond })
+	s := open(t, h, nil)
+	child := s.proc.child
+	if err := syscall.Kill(child.process.Pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	_, err := s.Infer(within5s(t), images(1, 0))
+	if !errors.Is(err, ErrTimeout) {
+		t.Errorf("error %v", err)
+	}
+	oneLine(t, err, "tiny 1.0.0", "did not answer within 500ms", "classifying with tiny")
+	select {
+	case <-child.exited:
+	case <-time.After(time.Second):
+		t.Error("the stopped process is still there")
+	}
+	if _, err := s.Infer(within5s(t), images(1, 0)); err != nil {
+		t.Errorf("the next call: %v", err)
+	}
+}
+
+func TestHangingCallIsEndedAtItsDeadline(t *testing.T) {
+	h := newHost(t, func(o *Options) { o.CallTimeout = 300 * time.Millisecond })
+	err := inferFault(t, h, "hang", "")
+	if !errors.Is(err, ErrTimeout) {
+		t.Errorf("error %v", err)
+	}
+	oneLine(t, err, "tiny 1.0.0", "did not answer")
+}
+
+func TestStoppedPluginDoesNotHoldUpClose(t *testing.T) {
+	h := newHost(t, nil)
+	s := open(t, h, nil)
+	if err := syscall.Kill(s.proc.child.process.Pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	begin := time.Now()
+	if err := h.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if d := time.Since(begin); d > gentle+2*time.Second {
+		t.Errorf("closing took %v", d)
+	}
+}
+
+func TestMemoryCeilingIsNamedWithASmallerBatch(t *testing.T) {
+	h := newHost(t, func(o *Options) { o.Memory = 1 << 29 })
+	s := open(t, h, map[string]string{"fault": "memory"})
+	_, err := s.Infer(t.Context(), images(64, 0))
+	if !errors.Is(err, ErrMemory) {
+		t.Errorf("error %v", err)
+	}
+	oneLine(t, err)
+	if want := "tiny 1.0.0 needed more than 512 MB for batch 64; try --batch 16"; err.Error() != want {
+		t.Errorf("error %q, want %q", err, want)
+	}
+}
+
+func TestNaNLogitsAreReported(t *testing.T) {
+	err := inferFault(t, newHost(t, nil), "nan", "")
+	if !errors.Is(err, ErrNotFinite) {
+		t.Errorf("error %v", err)
+	}
+	oneLine(t, err, "NaN", "image 1 of 2", "zoo verify")
+}
+
+func TestFloodOfLogsIsBounded(t *testing.T) {
+	var out bytes.Buffer
+	var mu sync.Mutex
+	h := newHost(t, func(o *Options) {
+		o.Logger = hclog.New(&hclog.LoggerOptions{Level: hclog.Warn, Output: &out, Mutex: &mu})
+		o.CallTimeout = time.Minute
+	})
+	s := open(t, h, map[string]string{"fault": "flood"})
+	if _, err := s.Infer(t.Context(), images(1, 0)); err != nil {
+		t.Fatal(err)
+	}
+	total := 0
+	for _, l := range s.proc.ring.last() {
+		total += len(l)
+	}
+	if total > (ringLines+2)*ringBytes {
+		t.Errorf("%d bytes of log are kept", total)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if out.Len() > 1<<20 {
+		t.Errorf("%d bytes went through to the log at level warn", out.Len())
+	}
+}
+
+func TestPrintingToStandardOutputAfterTheHandshakeIsHarmless(t *testing.T) {
+	if err := inferFault(t, newHost(t, nil), "stdout", ""); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestPluginsThatCannotBeStarted(t *testing.T) {
+	for name, c := range map[string]struct {
+		kind  error
+		parts []string
+	}{
+		"silent":      {ErrTimeout, []string{"did not start within 1s"}},
+		"early":       {ErrProtocol, []string{`"loading tables..."`, "standard output", "handshake"}},
+		"endless":     {nil, []string{"endless"}},
+		"quitter":     {nil, []string{"exit status 127", "libmagic.so: not found"}},
+		"unreachable": {nil, []string{"unreachable"}},
+		"netrpc":      {ErrStart, []string{"netrpc"}},
+		"future":      {ErrProtocol, []string{"protocol 3", "this zoo 1 to 2", "update zoo"}},
+		"ancient":     {ErrProtocol, []string{"protocol 0", "zoo plugin install ancient"}},
+		"impostor":    {ErrProtocol, []string{"zoo-impostor", `"resnet"`}},
+		"deaf":        {ErrTimeout, []string{"introducing itself"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dirs := withPlugins(t, name)
+			h := newHost(t, func(o *Options) { dirs(o); o.StartTimeout = time.Second })
+			begin := time.Now()
+			_, err := h.Open(within5s(t), Spec{Network: Network{Family: name, Model: "m"}})
+			if d := time.Since(begin); d > 4*time.Second {
+				t.Errorf("refused after %v", d)
+			}
+			if c.kind != nil && !errors.Is(err, c.kind) {
+				t.Errorf("error %v is not %v", err, c.kind)
+			}
+			oneLine(t, err, append(c.parts, name)...)
+			list, err := h.Plugins(t.Context())
+			i := slices.IndexFunc(list, func(p Plugin) bool { return p.Family == name })
+			if err != nil || i < 0 || list[i].Err == nil {
+				t.Errorf("listed as %+v, %v", list, err)
+			}
+		})
+	}
+}
+
+func TestFileThatIsNoProgram(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(dir+"/zoo-text", []byte("not a program"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	h := newHost(t, func(o *Options) { o.Dirs = []string{dir} })
+	_, err := h.Describe(t.Context(), "text")
+	oneLine(t, err, "text", "exec format error")
+}
+
+func TestPluginsThatLie(t *testing.T) {
+	for name, parts := range map[string][]string{
+		"huge":        {"message of more than 16 MB"},
+		"lyingshape":  {"1073741824x1x1"},
+		"lyingoutput": {"1x1000x1"},
+		"shortstream": {"ended its answer early"},
+		"longstream":  {"fits no output"},
+		"nosession":   {"session 0"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHost(t, withPlugins(t, name))
+			s, err := h.Open(within5s(t), Spec{Network: Network{Family: name, Model: "m"}})
+			if err == nil {
+				_, err = s.Infer(within5s(t), &Tensor{N: 1, Shape: graph.Shape{C: 1, H: 2, W: 2}, Data: make([]float32, 4)})
+			}
+			if !errors.Is(err, ErrProtocol) {
+				t.Errorf("error %v", err)
+			}
+			oneLine(t, err, append(parts, name+" 0.9.0")...)
+		})
+	}
+	t.Run("graph", func(t *testing.T) {
+		h := newHost(t, withPlugins(t, "lyinggraph"))
+		_, err := h.Build(within5s(t), Network{Family: "lyinggraph", Model: "m"})
+		if !errors.Is(err, ErrProtocol) {
+			t.Errorf("error %v", err)
+		}
+		oneLine(t, err, "does not add up")
+	})
+}
+
+// Host and plugin of two protocol versions: old × new both ways.
+func TestOldPluginServesANewHost(t *testing.T) {
+	h := newHost(t, withPlugins(t, "old", "both"))
+	for family, protocol := range map[string]int{"old": 1} {
+		s, err := h.Open(t.Context(), Spec{Network: Network{Family: family, Model: "m"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		if got := s.Info().Plugin.Protocol; got != protocol {
+			t.Errorf("%s: protocol %d, want %d", family, got, protocol)
+		}
+		out, err := s.Infer(t.Context(), &Tensor{N: 2, Shape: graph.Shape{C: 1, H: 2, W: 2}, Data: []float32{1, 2, 3, 4, 5, 6, 7, 8}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(out[0].Data, []float32{2.5, 6.5}) {
+			t.Errorf("%s: %v", family, out)
+		}
+		_, err = s.Profile(t.Context(), 1, graph.Shape{C: 1, H: 2, W: 2})
+		if !errors.Is(err, ErrUnsupported) {
+			t.Errorf("%s: error %v", family, err)
+		}
+		oneLine(t, err, "old", "protocol 1", "zoo plugin install old")
+	}
+}
+
+func TestNewPluginServesAnOldHost(t *testing.T) {
+	old := protocols()
+	delete(old, 2)
+	h := newHost(t, nil)
+	h.protocols = old
+	s := open(t, h, nil)
+	if s.proc.engine != nil || s.Info().Plugin.Protocol != 1 {
+		t.Errorf("protocol %d", s.Info().Plugin.Protocol)
+	}
+	if _, err := s.Infer(t.Context(), images(3, 0)); err != nil {
+		t.Fatal(err)
+	}
+}
