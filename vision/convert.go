@@ -1,10 +1,41 @@
 package vision
 
 import (
+	"errors"
 	"fmt"
 	"image"
 	"image/color"
 )
+
+// FromImage converts an image of Go's standard library as Decode converts files: alpha is dropped where it is kept apart from
+// the colour (NRGBA, palettes) and divided out where it is not (RGBA); 16-bit samples keep their high byte.
+func FromImage(src image.Image) (*Image, error) {
+	b := src.Bounds()
+	if b.Empty() {
+		return nil, errors.New("image has no pixels")
+	}
+	if dst, err := fromGo(src, false); err == nil {
+		return dst, nil
+	}
+	dst := NewImage(b.Dx(), b.Dy())
+	for y := range dst.Height {
+		for x := range dst.Width {
+			c, _ := color.NRGBAModel.Convert(src.At(b.Min.X+x, b.Min.Y+y)).(color.NRGBA)
+			copy(dst.Pix[3*(y*dst.Width+x):][:3], []uint8{c.R, c.G, c.B})
+		}
+	}
+	return dst, nil
+}
+
+// NRGBA returns a copy for Go's encoders and drawing, opaque.
+func (m *Image) NRGBA() *image.NRGBA {
+	dst := image.NewNRGBA(image.Rect(0, 0, m.Width, m.Height))
+	for i, j := 0, 0; i+3 <= len(m.Pix); i, j = i+3, j+4 {
+		copy(dst.Pix[j:j+3], m.Pix[i:i+3])
+		dst.Pix[j+3] = 255
+	}
+	return dst
+}
 
 // fromGo converts the images that Go's decoders return. clip16 says that 16-bit gray is clipped to 255 as PIL does where it
 // opens a file as 32-bit integers; other 16-bit samples keep their high byte.

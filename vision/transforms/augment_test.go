@@ -75,11 +75,11 @@ var pipeline = Compose{
 func TestSameSeedSameImageWhateverCameBefore(t *testing.T) {
 	img := picture(90, 70, 3)
 	original := append([]uint8(nil), img.Pix...)
-	fresh, used := NewScratch(), NewScratch()
+	used := NewScratch()
 	different := 0
 	var previous []uint8
 	for index := range 50 {
-		fresh = NewScratch()
+		fresh := NewScratch()
 		fresh.Seed(7, 2, index)
 		a, err := pipeline.Apply(img, fresh)
 		if err != nil {

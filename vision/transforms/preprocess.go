@@ -20,7 +20,8 @@ type Preprocess struct {
 	// Crop is the side of the centre square that is kept, zeros being added around a smaller image; 0 keeps everything.
 	Crop          int           `json:"crop,omitempty"`
 	Interpolation Interpolation `json:"interpolation,omitempty"`
-	// Antialias false resizes as torchvision does tensors without antialiasing; nil means true, as on PIL images.
+	// Antialias false keeps the filter's width where the image shrinks: with Bilinear, torchvision's resizing of tensors with
+	// antialias=False, to within 1. nil means true, as on PIL images.
 	Antialias *bool `json:"antialias,omitempty"`
 	// Channels is 3 for RGB (also 0) or 1 for gray (PIL's "L").
 	Channels int `json:"channels,omitempty"`
@@ -52,13 +53,6 @@ func (p Preprocess) Validate() error {
 		return fmt.Errorf("preprocess: %w", err)
 	}
 	return p.Normalize().check()
-}
-
-func (p Preprocess) channels() int {
-	if p.Channels == 1 {
-		return 1
-	}
-	return 3
 }
 
 // Normalize returns the last step of the chain, which turns pixels into values.

@@ -158,6 +158,23 @@ func TestPreprocessEqualsTorchvision(t *testing.T) {
 	}
 }
 
+func TestWithoutAntialiasWithinOneOfTensors(t *testing.T) {
+	var cases []reference
+	for i, size := range [][2]int{{500, 375}, {97, 201}, {30, 40}} {
+		cases = append(cases, reference{size[0], size[1], `lambda im: F.to_pil_image(F.resize(F.pil_to_tensor(im), [77, 55], antialias=False))`, nil, picture(size[0], size[1], uint64(i))})
+	}
+	for i, want := range references(t, "import torchvision.transforms.functional as F", cases) {
+		var r resampler
+		got := vision.NewImage(55, 77)
+		r.resize(got.Pix, 3*55, viewOf(cases[i].source), 55, 77, image.Rect(0, 0, 55, 77), Bilinear, false)
+		for j, v := range got.Pix {
+			if d := int(v) - int(want.Pix[j]); d < -1 || d > 1 {
+				t.Fatalf("case %d, byte %d: %d, want %d", i, j, v, want.Pix[j])
+			}
+		}
+	}
+}
+
 func TestVectorKernelsAgreeWithGo(t *testing.T) {
 	if !haveVector() {
 		t.Skip("no assembly on this machine")

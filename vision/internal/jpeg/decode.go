@@ -213,7 +213,7 @@ func (d *decoder) huffmanTables(p []byte) (err error) {
 	for len(p) > 0 {
 		class, id := p[0]>>4, p[0]&15
 		if class > 1 || id > 3 {
-			return errors.New("Huffman table is malformed")
+			return errors.New("table of Huffman codes is malformed")
 		}
 		if class == 0 {
 			p, err = d.dc[id].build(p[1:], true)

@@ -27,14 +27,14 @@ const complete = 0x80
 // build reads the counts and symbols of a DHT segment and returns what follows. dc says that a symbol has no run.
 func (h *huffman) build(p []byte, dc bool) ([]byte, error) {
 	if len(p) < 16 {
-		return nil, errors.New("Huffman table is too short")
+		return nil, errors.New("table of Huffman codes is too short")
 	}
 	total := 0
 	for _, n := range p[:16] {
 		total += int(n)
 	}
 	if total > 256 || len(p) < 16+total {
-		return nil, errors.New("Huffman table is too short or too long")
+		return nil, errors.New("table of Huffman codes is too short or too long")
 	}
 	*h = huffman{}
 	copy(h.symbols[:], p[16:16+total])
@@ -47,7 +47,7 @@ func (h *huffman) build(p []byte, dc bool) ([]byte, error) {
 			h.maxCode[length] = code + n - 1
 		}
 		if code+n > 1<<length {
-			return nil, errors.New("Huffman table has too many codes of one length")
+			return nil, errors.New("table of Huffman codes has too many codes of one length")
 		}
 		for range n {
 			if length <= lookBits {
