@@ -1,0 +1,569 @@
+package hub_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"io"
+	"io/fs"
+	"log"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"aead.dev/minisign"
+	"github.com/opencontainers/go-digest"
+	"go.uber.org/goleak"
+
+	"github.com/go-modelzoo/zoo/hub"
+	"github.com/go-modelzoo/zoo/hub/card"
+	"github.com/go-modelzoo/zoo/hub/lock"
+	"github.com/go-modelzoo/zoo/hub/registry"
+	"github.com/go-modelzoo/zoo/hub/source/sourcetest"
+	"github.com/go-modelzoo/zoo/hub/store"
+	"github.com/go-modelzoo/zoo/weights"
+)
+
+func TestMain(m *testing.M) {
+	if os.Getenv(childEnv) != "" {
+		os.Exit(child())
+	}
+	goleak.VerifyTestMain(m)
+}
+
+const (
+	model = "tiny"
+	tag   = "V1"
+	ref   = model + ":" + tag
+)
+
+// checkpoint returns the bytes of a file with n float32, as .pth or safetensors.
+func checkpoint(t testing.TB, n int, format registry.Format) []byte {
+	t.Helper()
+	r := rand.New(rand.NewPCG(3, uint64(n)))
+	values := make([]float32, n)
+	for i := range values {
+		values[i] = float32(r.NormFloat64() * 0.02)
+	}
+	tensors := []weights.Tensor{
+		weights.FromFloat32("features.0.weight", []int{n - n/4}, values[:n-n/4]),
+		weights.FromFloat32("classifier.bias", []int{n / 4}, values[n-n/4:]),
+		weights.FromInt64("bn.num_batches_tracked", nil, []int64{7}),
+	}
+	var b bytes.Buffer
+	var err error
+	if format == registry.FormatPTH {
+		err = weights.WritePTH(&b, tensors)
+	} else {
+		err = weights.WriteSafetensors(&b, tensors, nil)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+// world is an upstream server with one model, an index that lists it, and a home.
+type world struct {
+	file   []byte
+	origin *sourcetest.Server
+	index  *registry.Index
+	config hub.Config
+
+	mu       sync.Mutex
+	warnings []string
+	progress []hub.Progress
+	dials    atomic.Int64
+}
+
+func newWorld(t testing.TB, n int) *world {
+	t.Helper()
+	w := &world{file: checkpoint(t, n, registry.FormatPTH)}
+	w.origin = &sourcetest.Server{Content: w.file, ETag: `"1"`}
+	web := httptest.NewUnstartedServer(w.origin)
+	web.Config.ErrorLog = log.New(io.Discard, "", 0)
+	web.Start()
+	t.Cleanup(web.Close)
+	sum := sha256.Sum256(w.file)
+	w.index = newIndex(web.URL+"/tiny.pth", hex.EncodeToString(sum[:]), int64(len(w.file)), int64(n))
+	w.config = hub.Config{
+		Home:  t.TempDir(),
+		Index: encodeIndex(t, w.index),
+		Warn: func(s string) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.warnings = append(w.warnings, s)
+		},
+		Progress: func(p hub.Progress) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.progress = append(w.progress, p)
+		},
+		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			w.dials.Add(1)
+			return new(net.Dialer).DialContext(ctx, network, addr)
+		},
+	}
+	return w
+}
+
+func newIndex(url, sum string, size, params int64) *registry.Index {
+	return &registry.Index{
+		Version: 5, Expires: time.Now().Add(365 * 24 * time.Hour).UTC().Truncate(time.Second),
+		Families: []registry.Family{{Name: "mlp"}},
+		Models: []registry.Model{{
+			Name: model, Family: "mlp", Params: params, Input: [3]int{1, 8, 8}, Classes: 2,
+			Weights: []registry.Weights{{
+				Tag: tag, Default: true, License: "MIT", Preprocess: registry.Preprocess{Mean: []float64{0}, Std: []float64{1}},
+				Origin: &registry.Origin{URL: url, SHA256: sum, Size: size, Format: registry.FormatPTH},
+			}},
+		}},
+	}
+}
+
+func encodeIndex(t testing.TB, x *registry.Index) []byte {
+	t.Helper()
+	data, err := json.Marshal(x)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+// open opens a hub with the world's configuration after change, in a new home if none is kept.
+func (w *world) open(t testing.TB, change func(*hub.Config)) *hub.Hub {
+	t.Helper()
+	c := w.config
+	if change != nil {
+		change(&c)
+	}
+	h, err := hub.Open(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { h.Close() })
+	return h
+}
+
+// elsewhere is a change to a clean home and the given sources.
+func elsewhere(t testing.TB, sources ...string) func(*hub.Config) {
+	home := t.TempDir()
+	return func(c *hub.Config) { c.Home, c.Sources = home, sources }
+}
+
+func (w *world) warned(text string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.ContainsFunc(w.warnings, func(s string) bool { return strings.Contains(s, text) })
+}
+
+func pull(t testing.TB, h *hub.Hub, name string) *hub.Model {
+	t.Helper()
+	m, err := h.Pull(t.Context(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// sound requires that a model's file is safetensors of the digest that the model says.
+func sound(t testing.TB, m *hub.Model) {
+	t.Helper()
+	data, err := os.ReadFile(m.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := digest.FromBytes(data); got != m.Digest || m.Card.Weights.Digest != m.Digest {
+		t.Errorf("file %s, model %s, card %s", got, m.Digest, m.Card.Weights.Digest)
+	}
+	f, err := weights.Open(m.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close() // only read
+	if f.Format() != weights.Safetensors {
+		t.Errorf("the format is %s", f.Format())
+	}
+	if info, err := os.Stat(m.Path); err != nil || info.Mode().Perm()&0o222 != 0 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+}
+
+func TestPullFromUpstreamConvertsAndPins(t *testing.T) {
+	w := newWorld(t, 5000)
+	h := w.open(t, nil)
+	m := pull(t, h, model)
+	sound(t, m)
+	if m.Reference() != ref || m.Source != "upstream" || m.Card.Origin.Digest != digest.FromBytes(w.file) || m.Card.License != "MIT" {
+		t.Errorf("%+v, %+v", m, m.Card)
+	}
+	again := pull(t, h, ref)
+	if again.Source != hub.SourceStore || again.Digest != m.Digest || len(w.origin.Requests()) != 1 {
+		t.Errorf("the second pull: %+v after %d requests", again, len(w.origin.Requests()))
+	}
+	f, err := lock.Load(filepath.Join(w.config.Home, lock.Name))
+	if err != nil || f.Models[ref].Weights != m.Digest || f.Models[ref].Origin != digest.FromBytes(w.file) {
+		t.Errorf("%+v, %v", f, err)
+	}
+	if _, err := h.Pull(t.Context(), "tinny"); !errors.Is(err, hub.ErrNotFound) {
+		t.Error(err)
+	}
+}
+
+func TestEveryRoadLeadsToTheSameFile(t *testing.T) {
+	w := newWorld(t, 300_000)
+	first := w.open(t, nil)
+	want := pull(t, first, ref)
+	dir := t.TempDir()
+	if _, err := first.Mirror(t.Context(), []string{ref}, dir, hub.MirrorOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	static := httptest.NewServer(http.FileServer(http.Dir(dir)))
+	defer static.Close()
+	var archive bytes.Buffer
+	if err := first.Export(t.Context(), &archive, ref); err != nil {
+		t.Fatal(err)
+	}
+	t.Run("directory", func(t *testing.T) { arrives(t, w, want, elsewhere(t, dir)) })
+	t.Run("static", func(t *testing.T) { arrives(t, w, want, elsewhere(t, static.URL)) })
+	t.Run("embedded", func(t *testing.T) {
+		change := elsewhere(t, hub.SourceEmbedded)
+		arrives(t, w, want, func(c *hub.Config) { change(c); c.Embedded = os.DirFS(dir) })
+	})
+	t.Run("shared store", func(t *testing.T) {
+		change := elsewhere(t)
+		arrives(t, w, want, func(c *hub.Config) { change(c); c.SharedStores, c.Offline = []string{dir}, true })
+	})
+	t.Run("archive", func(t *testing.T) {
+		h := w.open(t, func(c *hub.Config) { elsewhere(t)(c); c.Offline = true })
+		refs, err := h.ImportArchive(t.Context(), bytes.NewReader(archive.Bytes()))
+		if err != nil || !slices.Equal(refs, []string{ref}) {
+			t.Fatal(refs, err)
+		}
+		m := pull(t, h, ref)
+		sound(t, m)
+		if m.Digest != want.Digest {
+			t.Errorf("%s instead of %s", m.Digest, want.Digest)
+		}
+	})
+}
+
+// arrives pulls in another home and requires the same file, without asking the upstream server.
+func arrives(t *testing.T, w *world, want *hub.Model, change func(*hub.Config)) {
+	t.Helper()
+	before := len(w.origin.Requests())
+	m := pull(t, w.open(t, change), ref)
+	sound(t, m)
+	if m.Digest != want.Digest || len(w.origin.Requests()) != before {
+		t.Errorf("%s instead of %s, %d requests upstream", m.Digest, want.Digest, len(w.origin.Requests())-before)
+	}
+}
+
+func TestMirrorTwiceCopiesNothing(t *testing.T) {
+	w := newWorld(t, 5000)
+	h := w.open(t, nil)
+	dir := t.TempDir()
+	first, err := h.Mirror(t.Context(), []string{"tin*"}, dir, hub.MirrorOptions{})
+	if err != nil || len(first) != 1 || first[0].Bytes == 0 {
+		t.Fatal(first, err)
+	}
+	second, err := h.Mirror(t.Context(), []string{ref}, dir, hub.MirrorOptions{})
+	if err != nil || len(second) != 1 || second[0].Bytes != 0 || !second[0].Skipped {
+		t.Fatalf("%+v, %v", second, err)
+	}
+	if _, err := h.Mirror(t.Context(), []string{"x*"}, dir, hub.MirrorOptions{}); err == nil {
+		t.Error("a pattern that matches nothing passes")
+	}
+}
+
+func TestOfflineDialsNothing(t *testing.T) {
+	w := newWorld(t, 5000)
+	h := w.open(t, func(c *hub.Config) {
+		c.Offline, c.Sources = true, []string{"oci://127.0.0.1:1/x", "http://127.0.0.1:1/", hub.SourceUpstream}
+	})
+	if _, err := h.Pull(t.Context(), ref); err == nil || !strings.Contains(err.Error(), "offline") {
+		t.Error(err)
+	}
+	if n := w.dials.Load(); n != 0 {
+		t.Errorf("%d dials", n)
+	}
+}
+
+func TestMirroredClientNeverDialsAnythingElse(t *testing.T) {
+	w := newWorld(t, 5000)
+	dir := t.TempDir()
+	if _, err := w.open(t, nil).Mirror(t.Context(), []string{ref}, dir, hub.MirrorOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	static := httptest.NewServer(http.FileServer(http.Dir(dir)))
+	defer static.Close()
+	t.Setenv("ZOO_REGISTRY", static.URL)
+	c, err := hub.LoadConfig(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Index = w.config.Index
+	c.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if addr != strings.TrimPrefix(static.URL, "http://") {
+			t.Errorf("dialled %s", addr)
+		}
+		return new(net.Dialer).DialContext(ctx, network, addr)
+	}
+	h, err := hub.Open(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
+	sound(t, pull(t, h, ref))
+	if _, err := h.Pull(t.Context(), "resnet50"); err == nil {
+		t.Error("a model that the mirror has not arrived")
+	}
+}
+
+func TestUnreachableMirrorFallsThroughWithWarning(t *testing.T) {
+	w := newWorld(t, 5000)
+	h := w.open(t, func(c *hub.Config) { c.Sources = []string{t.TempDir(), "http://127.0.0.1:1/", hub.SourceUpstream} })
+	if testing.Short() {
+		t.Skip("retries take seconds")
+	}
+	if m := pull(t, h, ref); m.Source != "upstream" || !w.warned("could not be had from http://127.0.0.1:1") {
+		t.Errorf("%s, %q", m.Source, w.warnings)
+	}
+}
+
+func TestLicenseRequired(t *testing.T) {
+	w := newWorld(t, 5000)
+	h := w.open(t, func(c *hub.Config) { c.RequireLicenses = []string{"Apache-2.0", "BSD-3-Clause"} })
+	if _, err := h.Pull(t.Context(), ref); !errors.Is(err, hub.ErrLicense) || len(w.origin.Requests()) > 0 {
+		t.Error(err)
+	}
+	h = w.open(t, func(c *hub.Config) { c.RequireLicenses = []string{"mit"} })
+	pull(t, h, ref)
+}
+
+func TestPrefixOnlyIsSaidAndPinned(t *testing.T) {
+	w := newWorld(t, 5000)
+	o := w.index.Models[0].Weights[0].Origin
+	full := o.SHA256
+	o.SHA256, o.SHA256Prefix, o.Size = "", full[:8], 0
+	w.config.Index = encodeIndex(t, w.index)
+	h := w.open(t, nil)
+	pull(t, h, ref)
+	if !w.warned("only the first 32 bits") {
+		t.Errorf("%q", w.warnings)
+	}
+	f, err := lock.Load(filepath.Join(w.config.Home, lock.Name))
+	if err != nil || f.Models[ref].Origin.Encoded() != full {
+		t.Fatalf("%+v, %v", f, err)
+	}
+	// Another file with the same prefix of the name is refused once the whole is pinned.
+	other := newWorld(t, 5001)
+	o.URL, o.SHA256Prefix = other.index.Models[0].Weights[0].Origin.URL, other.index.Models[0].Weights[0].Origin.SHA256[:8]
+	change := elsewhere(t, hub.SourceUpstream)
+	h = other.open(t, func(c *hub.Config) {
+		change(c)
+		c.Index, c.LockFile = encodeIndex(t, w.index), filepath.Join(w.config.Home, lock.Name)
+	})
+	if _, err := h.Pull(t.Context(), ref); !errors.Is(err, store.ErrMismatch) {
+		t.Error(err)
+	}
+}
+
+func TestUnpublishedDigestRefusedUnlessAsked(t *testing.T) {
+	w := newWorld(t, 5000)
+	o := w.index.Models[0].Weights[0].Origin
+	o.SHA256, o.Size = "", 0
+	w.config.Index = encodeIndex(t, w.index)
+	if _, err := w.open(t, nil).Pull(t.Context(), ref); !errors.Is(err, hub.ErrUnpublished) {
+		t.Error(err)
+	}
+	pull(t, w.open(t, func(c *hub.Config) { c.TrustUnpublished = true }), ref)
+	if !w.warned("trusted on first use") {
+		t.Errorf("%q", w.warnings)
+	}
+}
+
+func TestChangedModelRefusedByLock(t *testing.T) {
+	w := newWorld(t, 5000)
+	pull(t, w.open(t, nil), ref)
+	other := newWorld(t, 6000)
+	change := elsewhere(t, hub.SourceUpstream)
+	h := other.open(t, func(c *hub.Config) { change(c); c.LockFile = filepath.Join(w.config.Home, lock.Name) })
+	if _, err := h.Pull(t.Context(), ref); !errors.Is(err, lock.ErrPinned) {
+		t.Error(err)
+	}
+	if _, err := h.Local(t.Context(), ref); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("a refused model has a name: %v", err)
+	}
+}
+
+func TestTwoPullsOneDownload(t *testing.T) {
+	w := newWorld(t, 500_000)
+	w.origin.Script = func(q sourcetest.Request) sourcetest.Fault { time.Sleep(50 * time.Millisecond); return sourcetest.Fault{} }
+	var group sync.WaitGroup
+	for range 4 {
+		h := w.open(t, nil) // each as a process of its own: only the files are shared
+		group.Go(func() {
+			if _, err := h.Pull(context.Background(), ref); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	group.Wait()
+	if sent := w.origin.Sent(); sent != int64(len(w.file)) {
+		t.Errorf("%d bytes were sent of a file of %d", sent, len(w.file))
+	}
+}
+
+func TestImportPushPullLocalModel(t *testing.T) {
+	w := newWorld(t, 5000)
+	h := w.open(t, nil)
+	base := pull(t, h, ref)
+	path := filepath.Join(t.TempDir(), "mine.pth")
+	if err := os.WriteFile(path, checkpoint(t, 7000, registry.FormatPTH), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	c := *base.Card
+	c.Name, c.Tag, c.Origin, c.Weights = "ants", "", nil, card.Weights{}
+	c.Labels = []string{"ant", "bee"}
+	c.Base = &card.Base{Name: base.Name, Tag: base.Tag, Weights: base.Digest}
+	m, err := h.Import(t.Context(), path, &c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sound(t, m)
+	if m.Tag != hub.TagLocal {
+		t.Error(m.Tag)
+	}
+	dir := t.TempDir()
+	public, private, err := minisign.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, dtype := range []string{"", "bf16", "f16"} {
+		p, err := h.Push(t.Context(), "ants", dir, hub.PushOptions{DType: dtype, Key: &private, Tag: "v1" + dtype})
+		if err != nil || p.Bytes == 0 {
+			t.Fatal(p, err)
+		}
+	}
+	if _, err := h.Push(t.Context(), "ants", dir, hub.PushOptions{DType: "int8"}); err == nil {
+		t.Error("int8 passes")
+	}
+	change := elsewhere(t, dir)
+	there := w.open(t, func(c *hub.Config) { change(c); c.Keys = []string{public.String()} })
+	got := pull(t, there, "ants:v1")
+	sound(t, got)
+	if got.Digest != m.Digest || got.Card.Labels[1] != "bee" || got.Card.Base.Weights != base.Digest {
+		t.Errorf("%+v", got.Card)
+	}
+	half := pull(t, there, "ants:v1bf16")
+	sound(t, half)
+	if half.Card.Weights.DType != "BF16" || half.Card.Weights.Source != m.Digest || half.Card.Weights.Size > m.Card.Weights.Size*6/10 {
+		t.Errorf("%+v", half.Card.Weights)
+	}
+	if _, err := h.Import(t.Context(), path, &card.Card{Name: model, Tag: tag}); err == nil {
+		t.Error("a name of the registry can be taken")
+	}
+}
+
+func TestVerifyFindsDamageAndRepairs(t *testing.T) {
+	w := newWorld(t, 5000)
+	h := w.open(t, nil)
+	m := pull(t, h, ref)
+	if findings, err := h.Verify(t.Context(), false); err != nil || len(findings) > 0 {
+		t.Fatal(findings, err)
+	}
+	data, err := os.ReadFile(m.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data[len(data)-9] ^= 1
+	if err := errors.Join(os.Chmod(m.Path, 0o644), os.WriteFile(m.Path, data, 0o444)); err != nil {
+		t.Fatal(err)
+	}
+	findings, err := h.Verify(t.Context(), true, model)
+	if err != nil || len(findings) == 0 || !errors.Is(findings[0].Err, store.ErrMismatch) {
+		t.Fatal(findings, err)
+	}
+	sound(t, pull(t, h, ref))
+}
+
+func TestNaNWeightsWarned(t *testing.T) {
+	w := newWorld(t, 5000)
+	h := w.open(t, nil)
+	nan := float32(0)
+	nan /= nan
+	var b bytes.Buffer
+	if err := weights.WriteSafetensors(&b, []weights.Tensor{weights.FromFloat32("w", []int{2}, []float32{1, nan})}, nil); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "x.safetensors")
+	if err := os.WriteFile(path, b.Bytes(), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.Import(t.Context(), path, &card.Card{Name: "odd", Family: "mlp", Model: model, Input: [3]int{1, 8, 8}, Classes: 2,
+		Preprocess: registry.Preprocess{Mean: []float64{0}, Std: []float64{1}}}); err != nil {
+		t.Fatal(err)
+	}
+	findings, err := h.Verify(t.Context(), false, "odd")
+	if err != nil || len(findings) != 1 || !findings[0].Warning {
+		t.Error(findings, err)
+	}
+}
+
+func TestCacheRemovePrune(t *testing.T) {
+	w := newWorld(t, 5000)
+	h := w.open(t, nil)
+	m := pull(t, h, ref)
+	list, err := h.Cache()
+	if err != nil || len(list) != 1 || list[0].Reference != ref || list[0].Bytes < m.Card.Weights.Size {
+		t.Fatal(list, err)
+	}
+	models, _, err := h.Prune(t.Context(), hub.PruneOptions{OlderThan: time.Nanosecond, DryRun: true})
+	if err != nil || !slices.Equal(models, []string{ref}) {
+		t.Fatal(models, err)
+	}
+	if models, _, err := h.Prune(t.Context(), hub.PruneOptions{OlderThan: time.Nanosecond, KeepLast: 1}); err != nil || len(models) > 0 {
+		t.Fatal(models, err)
+	}
+	freed, err := h.Remove(t.Context(), model)
+	if err != nil || freed < m.Card.Weights.Size {
+		t.Fatal(freed, err)
+	}
+	if _, err := os.Stat(m.Path); !errors.Is(err, fs.ErrNotExist) {
+		t.Error(err)
+	}
+	if _, err := h.Remove(t.Context(), model); !errors.Is(err, store.ErrNotFound) {
+		t.Error(err)
+	}
+	sound(t, pull(t, h, ref))
+}
+
+func TestProgressReachesTheEnd(t *testing.T) {
+	w := newWorld(t, 50_000)
+	pull(t, w.open(t, nil), ref)
+	last := make(map[hub.Stage]hub.Progress)
+	for _, p := range w.progress {
+		if p.Done < last[p.Stage].Done && p.Stage == hub.StageDownload {
+			t.Errorf("%+v after %+v", p, last[p.Stage])
+		}
+		last[p.Stage] = p
+	}
+	for _, s := range []hub.Stage{hub.StageDownload, hub.StageConvert} {
+		if p := last[s]; p.Done != p.Total || p.Total <= 0 || p.Name != ref {
+			t.Errorf("%s ends with %+v", s, p)
+		}
+	}
+}

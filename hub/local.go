@@ -1,0 +1,314 @@
+package hub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/go-modelzoo/zoo/hub/card"
+	"github.com/go-modelzoo/zoo/hub/store"
+	"github.com/go-modelzoo/zoo/weights"
+)
+
+// Import makes a model of a checkpoint file, under the card's name and tag (TagLocal if it has none). The file may be in any
+// format that package weights reads. Importing the same name again replaces it.
+func (h *Hub) Import(ctx context.Context, path string, c *card.Card) (*Model, error) {
+	x, err := h.cachedIndex()
+	if err != nil {
+		return nil, err
+	}
+	full := *c
+	if full.Tag == "" {
+		full.Tag = TagLocal
+	}
+	if full.License == "" {
+		full.License = "unknown"
+	}
+	if m := x.ByName(full.Name); m != nil && m.ByTag(full.Tag) != nil {
+		return nil, fmt.Errorf("%s:%s is a name of the registry: choose another name or tag", full.Name, full.Tag)
+	}
+	free, err := h.store.Hold(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer free()
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() // only read
+	d, err := store.HashFile(f)
+	if err != nil {
+		return nil, err
+	}
+	if full.Origin == nil {
+		info, err := f.Stat()
+		if err != nil {
+			return nil, err
+		}
+		full.Origin = &card.Origin{Digest: d, Size: info.Size(), Unverified: true}
+	}
+	if err := h.storeWeights(&full, path); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	provenance, err := h.putProvenance(&full)
+	if err != nil {
+		return nil, err
+	}
+	a, err := h.publish(ctx, &full, []ocispec.Descriptor{plainLayer(&full), provenance})
+	if err != nil {
+		return nil, err
+	}
+	return h.model(a, SourceStore)
+}
+
+func copyFile(w io.Writer, path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close() // only read
+	_, err = io.Copy(w, f)
+	return err
+}
+
+// Finding is something that Verify found wrong.
+type Finding struct {
+	// Name is the model as NAME:TAG, or what it is about.
+	Name string
+	// Err is what is wrong.
+	Err error
+	// Warning says that the model can be used all the same, as with NaN among its weights.
+	Warning bool
+}
+
+// Verify reads every byte of the models' blobs and compares digests, checks cards, pins and signatures in the store, and looks for
+// values that are not finite. No ref means all models. With repair, damaged blobs lose their names, so that the next pull fetches them.
+func (h *Hub) Verify(ctx context.Context, repair bool, refs ...string) ([]Finding, error) {
+	var wanted []string
+	x, err := h.cachedIndex()
+	if err != nil {
+		return nil, err
+	}
+	for _, ref := range refs {
+		r, err := h.parse(x, ref)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := h.store.Resolve(r.name + "/" + r.tag); err != nil {
+			return nil, fmt.Errorf("%s: %w", r, err)
+		}
+		wanted = append(wanted, r.name+"/"+r.tag)
+	}
+	entries, err := h.store.Entries()
+	if err != nil {
+		return nil, err
+	}
+	var findings []Finding
+	for _, e := range entries {
+		name, tag, ok := strings.Cut(e.Name, "/")
+		if !ok || len(wanted) > 0 && !slices.Contains(wanted, e.Name) || strings.Contains(tag, "/") {
+			continue
+		}
+		found, err := h.verifyEntry(ctx, e, name, tag, repair && !e.Shared)
+		if err != nil {
+			return findings, err
+		}
+		findings = append(findings, found...)
+	}
+	return findings, nil
+}
+
+func (h *Hub) verifyEntry(ctx context.Context, e store.Entry, name, tag string, repair bool) ([]Finding, error) {
+	ref := name + ":" + tag
+	blobs, err := h.store.Blobs(e.Descriptor)
+	if err != nil {
+		return []Finding{{Name: ref, Err: err}}, ctx.Err()
+	}
+	var findings []Finding
+	for _, b := range blobs {
+		if b.MediaType == "" && !h.store.Has(b.Digest) {
+			continue // unpacked weights are made again when needed
+		}
+		if err := h.verifyBlob(ctx, ref, b); err != nil {
+			findings = append(findings, Finding{Name: ref, Err: err})
+			if ctx.Err() == nil && repair && !errors.Is(err, store.ErrNotFound) {
+				err = h.store.Quarantine(b.Digest)
+			} else {
+				err = ctx.Err()
+			}
+			if err != nil {
+				return findings, err
+			}
+		}
+	}
+	if len(findings) > 0 {
+		return findings, nil
+	}
+	m, err := h.Local(ctx, ref)
+	if err != nil {
+		return []Finding{{Name: ref, Err: err}}, ctx.Err()
+	}
+	f, err := weights.Open(m.Path)
+	if err != nil {
+		return []Finding{{Name: ref, Err: err}}, nil
+	}
+	defer f.Close() // only read
+	odd, err := weights.Verify(ctx, f)
+	if err != nil {
+		return []Finding{{Name: ref, Err: err}}, ctx.Err()
+	}
+	for _, o := range odd {
+		findings = append(findings, Finding{Name: ref, Err: errors.New(o.String()), Warning: true})
+	}
+	return findings, nil
+}
+
+// verifyBlob hashes a blob of the store.
+func (h *Hub) verifyBlob(ctx context.Context, ref string, b ocispec.Descriptor) error {
+	f, err := h.store.Open(b.Digest)
+	if err != nil {
+		return err
+	}
+	defer f.Close() // only read
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if b.Size > 0 && info.Size() != b.Size {
+		return fmt.Errorf("%s has %d bytes and should have %d: %w", b.Digest, info.Size(), b.Size, store.ErrMismatch)
+	}
+	v := digest.SHA256.Digester()
+	progress := &progressWriter{h, Progress{Name: ref, Stage: StageVerify, Total: info.Size(), Source: SourceStore}}
+	if _, err := io.Copy(io.MultiWriter(v.Hash(), progress), contextReader{ctx, f}); err != nil {
+		return err
+	}
+	if got := v.Digest(); got != b.Digest {
+		return fmt.Errorf("%s is damaged, it hashes to %s: %w", b.Digest, got, store.ErrMismatch)
+	}
+	return nil
+}
+
+// CacheEntry is a model in the store, or a download that is not complete.
+type CacheEntry struct {
+	// Reference is NAME:TAG; for a download, its key.
+	Reference string
+	// Bytes on disk. Blobs that several models share count for each.
+	Bytes int64
+	// Used is when the model was last used; when the download last got bytes.
+	Used time.Time
+	// Partial marks an incomplete download, Shared an entry of a shared store.
+	Partial bool
+	Shared  bool
+}
+
+// Cache lists what the store holds, models before downloads.
+func (h *Hub) Cache() ([]CacheEntry, error) {
+	entries, err := h.store.Entries()
+	if err != nil {
+		return nil, err
+	}
+	var list []CacheEntry
+	for _, e := range entries {
+		if e.Name == "" {
+			continue
+		}
+		c := CacheEntry{Reference: displayName(e.Name), Used: h.store.Used(e.Descriptor.Digest), Shared: e.Shared}
+		blobs, err := h.store.Blobs(e.Descriptor)
+		if err != nil {
+			return nil, err
+		}
+		for _, b := range blobs {
+			if size, err := h.store.Size(b.Digest); err == nil {
+				c.Bytes += size
+			}
+		}
+		list = append(list, c)
+	}
+	downloads, err := h.store.Downloads()
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range downloads {
+		list = append(list, CacheEntry{Reference: d.Key, Bytes: d.Bytes, Used: d.Modified, Partial: true})
+	}
+	return list, nil
+}
+
+// displayName turns an OCI layout's "resnet50/V2" into "resnet50:V2".
+func displayName(refName string) string {
+	if i := strings.LastIndexByte(refName, '/'); i >= 0 {
+		return refName[:i] + ":" + refName[i+1:]
+	}
+	return refName
+}
+
+// Remove removes models and what only they need, and returns the bytes freed.
+func (h *Hub) Remove(ctx context.Context, refs ...string) (int64, error) {
+	x, err := h.cachedIndex()
+	if err != nil {
+		return 0, err
+	}
+	var names []string
+	for _, ref := range refs {
+		r, err := h.parse(x, ref)
+		if err != nil {
+			return 0, err
+		}
+		if _, err := h.store.Resolve(r.name + "/" + r.tag); err != nil {
+			return 0, fmt.Errorf("%s: %w: run zoo cache ls", r, err)
+		}
+		names = append(names, r.name+"/"+r.tag)
+	}
+	return h.store.Remove(ctx, names...)
+}
+
+// PruneOptions say what Prune may remove. With neither limit it removes no model, only what no model needs.
+type PruneOptions struct {
+	// OlderThan removes models not used for so long. Zero: none.
+	OlderThan time.Duration
+	// KeepLast keeps so many models, those last used, whatever their age. Models tagged TagLocal are kept always: nothing can bring them back.
+	KeepLast int
+	// DryRun removes nothing.
+	DryRun bool
+}
+
+// sweepAge is how old unneeded blobs and downloads must be to be pruned: younger ones may be in use.
+const sweepAge = 24 * time.Hour
+
+// Prune removes models by age, then blobs and downloads that nothing needs and that are a day old. It returns the models and the bytes
+// freed; with DryRun those that would be.
+func (h *Hub) Prune(ctx context.Context, o PruneOptions) (models []string, freed int64, err error) {
+	list, err := h.Cache()
+	if err != nil {
+		return nil, 0, err
+	}
+	list = slices.DeleteFunc(list, func(c CacheEntry) bool { return c.Partial || c.Shared })
+	slices.SortStableFunc(list, func(a, b CacheEntry) int { return b.Used.Compare(a.Used) })
+	now := h.config.Now()
+	var names []string
+	for i, c := range list {
+		if o.OlderThan == 0 || i < o.KeepLast || now.Sub(c.Used) < o.OlderThan || strings.HasSuffix(c.Reference, ":"+TagLocal) {
+			continue
+		}
+		models = append(models, c.Reference)
+		freed += c.Bytes
+		at := strings.LastIndexByte(c.Reference, ':')
+		names = append(names, c.Reference[:at]+"/"+c.Reference[at+1:])
+	}
+	if !o.DryRun && len(names) > 0 {
+		if freed, err = h.store.Remove(ctx, names...); err != nil {
+			return models, freed, err
+		}
+	}
+	n, err := h.store.Sweep(ctx, now.Add(-sweepAge), o.DryRun)
+	return models, freed + n, err
+}

@@ -1,0 +1,372 @@
+package hub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync/atomic"
+
+	"aead.dev/minisign"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"oras.land/oras-go/v2"
+	"oras.land/oras-go/v2/content"
+
+	"github.com/go-modelzoo/zoo/hub/card"
+	"github.com/go-modelzoo/zoo/hub/source"
+	"github.com/go-modelzoo/zoo/hub/store"
+	"github.com/go-modelzoo/zoo/weights"
+)
+
+// PushOptions say what to do to a model on its way.
+type PushOptions struct {
+	// DType converts floating-point tensors to "f16" or "bf16". Empty: as they are. The card says so.
+	DType string
+	// Key signs the artifact. Nil: no signature.
+	Key *minisign.PrivateKey
+	// Tag is the tag to publish under. Empty: the model's own.
+	Tag string
+}
+
+// Pushed is what a push did.
+type Pushed struct {
+	// Reference is where the artifact is now.
+	Reference string
+	// Manifest is the artifact's.
+	Manifest ocispec.Descriptor
+	// Bytes were copied; 0 if everything was there.
+	Bytes int64
+	// Skipped says that the same weights were there under this tag, so that nothing was done.
+	Skipped bool
+}
+
+// Push publishes a model of the store at "oci://HOST/PATH", as HOST/PATH/NAME:TAG, or in a directory as an OCI layout.
+func (h *Hub) Push(ctx context.Context, ref, to string, o PushOptions) (*Pushed, error) {
+	m, err := h.Local(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	t, err := h.target(to)
+	if err != nil {
+		return nil, err
+	}
+	defer t.close()
+	free, err := h.store.Hold(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer free()
+	d, err := h.store.Resolve(source.RefName(m.Name, m.Tag))
+	if err != nil {
+		return nil, err
+	}
+	a, err := h.readArtifact(d, m.Name, m.Tag)
+	if err != nil {
+		return nil, err
+	}
+	if a, err = h.dress(ctx, a, o); err != nil {
+		return nil, err
+	}
+	var signatures []signature
+	if o.Key != nil {
+		s, err := newSignature(*o.Key, a.card.Name, a.card.Tag, a.descriptor)
+		if err != nil {
+			return nil, err
+		}
+		if err := h.keepSignature(ctx, s); err != nil {
+			return nil, err
+		}
+		signatures = append(signatures, s)
+	} else if signatures, err = h.storedSignatures(a.descriptor); err != nil {
+		return nil, err
+	}
+	return h.pushTo(ctx, t, a, signatures)
+}
+
+// dress makes the artifact to publish: converted, under another tag, packed.
+func (h *Hub) dress(ctx context.Context, a *artifact, o PushOptions) (*artifact, error) {
+	if o.DType == "" && (o.Tag == "" || o.Tag == a.card.Tag) {
+		return h.pack(ctx, a)
+	}
+	c := *a.card
+	if o.Tag != "" {
+		c.Tag = o.Tag
+	} else {
+		c.Tag += "-" + strings.ToLower(o.DType)
+	}
+	if o.DType != "" {
+		if err := h.convertDType(&c, o.DType); err != nil {
+			return nil, err
+		}
+	}
+	layers, err := h.packLayers(ctx, &c)
+	if err != nil {
+		return nil, err
+	}
+	provenance, err := h.putProvenance(&c)
+	if err != nil {
+		return nil, err
+	}
+	return h.publish(ctx, &c, append(layers, provenance))
+}
+
+// convertDType stores the card's weights in another type and notes it in the card.
+func (h *Hub) convertDType(c *card.Card, dtype string) error {
+	types := map[string]weights.DType{"f16": weights.F16, "bf16": weights.BF16}
+	d, ok := types[strings.ToLower(dtype)]
+	if !ok {
+		return fmt.Errorf("dtype %q is unknown: use f16 or bf16", dtype)
+	}
+	path, err := h.store.Path(c.Weights.Digest)
+	if err != nil {
+		return err
+	}
+	f, err := weights.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close() // only read
+	tensors := slices.Collect(f.All())
+	for i, t := range tensors {
+		if !t.DType.IsFloat() || t.DType.Size() <= 2 {
+			continue
+		}
+		values, err := t.Float32()
+		if err != nil {
+			return err
+		}
+		tensors[i] = weights.Half(t.Name, d, t.Shape, values)
+	}
+	w, err := h.store.Create(c.Weights.Size + 1<<20)
+	if err != nil {
+		return err
+	}
+	if err := weights.WriteSafetensors(w, tensors, f.Metadata()); err != nil {
+		w.Discard()
+		return err
+	}
+	c.Weights = card.Weights{DType: d.String(), Source: c.Weights.Digest}
+	c.Weights.Digest, c.Weights.Size, err = w.Publish("")
+	return err
+}
+
+// storedSignatures are those of an artifact in the store.
+func (h *Hub) storedSignatures(subject ocispec.Descriptor) ([]signature, error) {
+	s, err := source.Directory(h.store.Dir())
+	if err != nil {
+		return nil, err
+	}
+	repo, err := s.Repository("")
+	if err != nil {
+		return nil, err
+	}
+	return h.readSignatures(context.Background(), repo, subject)
+}
+
+// target is a place that artifacts are written to.
+type target interface {
+	// reference is what a repository's tag is called there.
+	reference(repository, tag string) string
+	// source reads what is there.
+	source() (source.Source, error)
+	// put copies a manifest of the hub's store with all below it, and tags it; the empty tag only stores it. It returns the bytes copied.
+	put(ctx context.Context, h *Hub, repository, tag string, root ocispec.Descriptor, p Progress) (int64, error)
+	close()
+}
+
+// target parses the address that Push and Mirror write to.
+func (h *Hub) target(to string) (target, error) {
+	if strings.HasPrefix(to, "oci://") {
+		r, err := source.OCI(h.client, to)
+		if err != nil {
+			return nil, err
+		}
+		return ociTarget{r}, nil
+	}
+	if strings.Contains(to, "://") {
+		return nil, fmt.Errorf("%s cannot be written to: use oci://HOST/PATH or a directory", to)
+	}
+	s, err := store.Open(to)
+	if err != nil {
+		return nil, err
+	}
+	return dirTarget{s}, nil
+}
+
+// pushTo copies an artifact and its signatures.
+func (h *Hub) pushTo(ctx context.Context, t target, a *artifact, signatures []signature) (*Pushed, error) {
+	c := a.card
+	out := &Pushed{Reference: t.reference(c.Name, c.Tag), Manifest: a.descriptor}
+	p := Progress{Name: c.Name + ":" + c.Tag, Stage: StagePush, Source: out.Reference}
+	for _, l := range a.manifest.Layers {
+		p.Total += l.Size
+	}
+	var err error
+	if out.Bytes, err = t.put(ctx, h, c.Name, c.Tag, a.descriptor, p); err != nil {
+		return nil, fmt.Errorf("pushing to %s: %w", out.Reference, err)
+	}
+	for _, s := range signatures {
+		n, err := t.put(ctx, h, c.Name, "", s.descriptor, Progress{})
+		if err != nil {
+			return nil, fmt.Errorf("pushing the signature to %s: %w", out.Reference, err)
+		}
+		out.Bytes += n
+	}
+	return out, nil
+}
+
+// ociTarget is a registry.
+type ociTarget struct{ registry *source.Registry }
+
+func (t ociTarget) reference(repository, tag string) string {
+	return t.registry.String() + "/" + repository + ":" + tag
+}
+
+func (t ociTarget) source() (source.Source, error) { return t.registry, nil }
+
+func (ociTarget) close() {}
+
+func (t ociTarget) put(ctx context.Context, h *Hub, repository, tag string, root ocispec.Descriptor, p Progress) (int64, error) {
+	var copied atomic.Int64
+	err := source.Retry(ctx, source.DefaultAttempts, func() error {
+		repo, err := t.registry.Remote(ctx, repository)
+		if err != nil {
+			return err
+		}
+		options := oras.DefaultCopyGraphOptions
+		options.PostCopy = func(_ context.Context, d ocispec.Descriptor) error {
+			copied.Add(d.Size)
+			return nil
+		}
+		from := &pushStorage{hub: h, p: p}
+		if err := oras.CopyGraph(ctx, from, repo, root, options); err != nil {
+			return t.registry.Explain(err)
+		}
+		if tag == "" {
+			return nil
+		}
+		return t.registry.Explain(repo.Tag(ctx, root, tag))
+	})
+	return copied.Load(), err
+}
+
+// pushStorage is the store as oras-go reads it. It reports bytes of large blobs.
+type pushStorage struct {
+	hub *Hub
+	p   Progress
+}
+
+var _ content.ReadOnlyStorage = (*pushStorage)(nil)
+
+func (s *pushStorage) Exists(_ context.Context, d ocispec.Descriptor) (bool, error) {
+	return s.hub.store.Has(d.Digest), nil
+}
+
+func (s *pushStorage) Fetch(_ context.Context, d ocispec.Descriptor) (io.ReadCloser, error) {
+	f, err := s.hub.store.Open(d.Digest)
+	if err != nil {
+		return nil, err
+	}
+	if d.Size < 1<<20 || s.p.Total == 0 {
+		return f, nil
+	}
+	progress := &progressWriter{hub: s.hub, p: s.p}
+	return struct {
+		io.Reader
+		io.Closer
+	}{io.TeeReader(f, progress), f}, nil
+}
+
+// dirTarget is an OCI layout in a directory.
+type dirTarget struct{ store *store.Store }
+
+func (t dirTarget) reference(repository, tag string) string {
+	return t.store.Dir() + ":" + source.RefName(repository, tag)
+}
+
+func (t dirTarget) source() (source.Source, error) { return source.Directory(t.store.Dir()) }
+
+func (t dirTarget) close() { t.store.Close() } // everything was flushed
+
+func (t dirTarget) put(ctx context.Context, h *Hub, repository, tag string, root ocispec.Descriptor, p Progress) (int64, error) {
+	free, err := t.store.Hold(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer free()
+	var copied int64
+	from := &pushStorage{hub: h, p: p}
+	var graph func(d ocispec.Descriptor) error
+	graph = func(d ocispec.Descriptor) error {
+		below, err := content.Successors(ctx, from, d)
+		if err != nil {
+			return err
+		}
+		for _, b := range below {
+			if err := graph(b); err != nil {
+				return err
+			}
+		}
+		if t.store.Has(d.Digest) {
+			return ctx.Err()
+		}
+		r, err := from.Fetch(ctx, d)
+		if err != nil {
+			return err
+		}
+		defer r.Close() // only read
+		copied += d.Size
+		return t.store.Ingest(d.Digest, d.Size, contextReader{ctx, r})
+	}
+	if err := graph(root); err != nil {
+		return copied, err
+	}
+	name := ""
+	if tag != "" {
+		name = source.RefName(repository, tag)
+		if have, err := t.store.Resolve(name); err == nil && have.Digest == root.Digest {
+			return copied, nil
+		}
+	}
+	return copied, t.store.Tag(ctx, name, root)
+}
+
+// contextReader ends when the context does.
+type contextReader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (c contextReader) Read(p []byte) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return c.r.Read(p)
+}
+
+// published returns what a target has under a name and tag: the manifest, and the card's weights. Both are empty if it has nothing.
+func (h *Hub) published(ctx context.Context, t target, name, tag string) (ocispec.Descriptor, *artifact, error) {
+	s, err := t.source()
+	if err != nil {
+		return ocispec.Descriptor{}, nil, err
+	}
+	repo, err := s.Repository(name)
+	if err != nil {
+		return ocispec.Descriptor{}, nil, err
+	}
+	d, err := repo.Resolve(ctx, tag)
+	if errors.Is(err, source.ErrNotFound) {
+		return ocispec.Descriptor{}, nil, nil
+	}
+	if err != nil {
+		return ocispec.Descriptor{}, nil, err
+	}
+	raw, err := source.ReadAll(ctx, repo, d, source.MaxManifest)
+	if err != nil {
+		return d, nil, err
+	}
+	a, err := parseArtifact(d, raw, func(c ocispec.Descriptor) ([]byte, error) { return source.ReadAll(ctx, repo, c, card.MaxBytes) }, name, tag)
+	return d, a, err
+}

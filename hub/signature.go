@@ -1,0 +1,110 @@
+package hub
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"aead.dev/minisign"
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/go-modelzoo/zoo/hub/sign"
+	"github.com/go-modelzoo/zoo/hub/source"
+)
+
+// signature is a manifest that refers to an artifact, with its layers.
+type signature struct {
+	descriptor ocispec.Descriptor
+	raw        []byte
+	statement  []byte
+	signature  []byte
+	key        string // of the pinned key that made it, once verified
+}
+
+// newSignature signs an artifact under a name and tag.
+func newSignature(key minisign.PrivateKey, name, tag string, subject ocispec.Descriptor) (signature, error) {
+	statement, err := sign.NewStatement(name, tag, subject.Digest)
+	if err != nil {
+		return signature{}, err
+	}
+	s := signature{statement: statement, signature: sign.Sign(key, statement, name+":"+tag)}
+	config, _ := emptyConfig()
+	layer := func(mediaType string, data []byte) ocispec.Descriptor {
+		return ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(data), Size: int64(len(data))}
+	}
+	m := ocispec.Manifest{
+		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest, ArtifactType: sign.ArtifactType, Config: config,
+		Layers:  []ocispec.Descriptor{layer(sign.MediaTypeStatement, s.statement), layer(sign.MediaTypeSignature, s.signature)},
+		Subject: &ocispec.Descriptor{MediaType: subject.MediaType, Digest: subject.Digest, Size: subject.Size},
+	}
+	if s.raw, err = json.Marshal(m); err != nil {
+		return signature{}, err
+	}
+	s.descriptor = layer(ocispec.MediaTypeImageManifest, s.raw)
+	s.descriptor.ArtifactType = sign.ArtifactType
+	return s, nil
+}
+
+// readSignatures reads the signatures of an artifact at a source.
+func (h *Hub) readSignatures(ctx context.Context, repo source.Repository, subject ocispec.Descriptor) ([]signature, error) {
+	referrers, err := repo.Referrers(ctx, subject, sign.ArtifactType)
+	if errors.Is(err, source.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var list []signature
+	for _, d := range referrers {
+		raw, err := source.ReadAll(ctx, repo, d, source.MaxManifest)
+		if err != nil {
+			return nil, err
+		}
+		m, err := source.DecodeManifest(raw)
+		if err != nil {
+			return nil, err
+		}
+		s := signature{descriptor: ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, ArtifactType: sign.ArtifactType, Digest: digest.FromBytes(raw), Size: int64(len(raw))}, raw: raw}
+		for _, l := range m.Layers {
+			switch l.MediaType {
+			case sign.MediaTypeStatement:
+				s.statement, err = source.ReadAll(ctx, repo, l, maxSignature)
+			case sign.MediaTypeSignature:
+				s.signature, err = source.ReadAll(ctx, repo, l, maxSignature)
+			}
+			if err != nil {
+				return nil, err
+			}
+		}
+		list = append(list, s)
+	}
+	return list, nil
+}
+
+// verifySignatures returns the pinned key by which one of the signatures is good.
+func (h *Hub) verifySignatures(list []signature, name, tag string, d digest.Digest) (string, error) {
+	err := fmt.Errorf("%w: %s:%s has none, and keys are pinned", sign.ErrUntrusted, name, tag)
+	for i := range list {
+		id, failure := h.keys.VerifyStatement(list[i].statement, list[i].signature, name, tag, d)
+		if failure == nil {
+			list[i].key = id
+			return id, nil
+		}
+		err = failure
+	}
+	return "", err
+}
+
+// keepSignature stores a signature beside its artifact.
+func (h *Hub) keepSignature(ctx context.Context, s signature) error {
+	_, config := emptyConfig()
+	for _, blob := range [][]byte{config, s.statement, s.signature, s.raw} {
+		if _, err := h.store.Put(blob); err != nil {
+			return err
+		}
+	}
+	return h.store.Tag(ctx, "", s.descriptor)
+}
