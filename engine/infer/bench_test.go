@@ -58,11 +58,15 @@ func BenchmarkModel(b *testing.B) {
 								b.Fatal(err)
 							}
 							first := time.Since(begin)
+							best := time.Duration(1 << 62)
 							for b.Loop() {
+								begin := time.Now()
 								if out, err = net.RunInto(context.Background(), in, out); err != nil {
 									b.Fatal(err)
 								}
+								best = min(best, time.Since(begin))
 							}
+							b.ReportMetric(best.Seconds()*1e3/float64(batch), "min-ms/image")
 							b.ReportMetric(b.Elapsed().Seconds()*1e3/float64(b.N*batch), "ms/image")
 							b.ReportMetric(first.Seconds()*1e3, "first-ms")
 							if os.Getenv("ZOO_EXPLAIN") != "" {

@@ -33,15 +33,19 @@ var defaultChains = chainLimits{
 }
 
 // chain joins ops into chains for a batch of n images.
-func (n *network) chain(images, threads int, limits chainLimits) {
+func (n *network) chain(images, group, threads int, limits chainLimits) {
 	var ops []*op
 	for _, o := range n.ops {
 		if o.dead {
 			continue
 		}
 		list := chainFrom(o)
+		count := images
+		if o.early {
+			count = group
+		}
 		for len(list) > 1 {
-			if b := newBands(list, images, threads, limits); b.worthwhile(limits) {
+			if b := newBands(list, count, threads, limits); b.worthwhile(limits) {
 				break
 			}
 			list = list[:len(list)-1]
@@ -55,7 +59,7 @@ func (n *network) chain(images, threads int, limits chainLimits) {
 			x.dead = true
 			x.out.inner = x != last
 		}
-		ops = append(ops, &op{kind: kChain, node: o.node, in: o.in, out: last.out, chain: list})
+		ops = append(ops, &op{kind: kChain, node: o.node, in: o.in, out: last.out, chain: list, early: o.early})
 	}
 	// Operands of a chain's later ops must be there when it begins: run chains at the place of their last op.
 	n.ops = order(ops)
@@ -99,7 +103,7 @@ func chainFrom(o *op) []*op {
 	depthwise := o.kind == kDepthwise
 	for {
 		u := o.out.sole()
-		if u == nil || u.dead || o.out.shape.IsVector() || o.out.flat || o.sums != nil {
+		if u == nil || u.dead || u.early != o.early || o.out.shape.IsVector() || o.out.flat || o.sums != nil {
 			return list // what follows may need the sums, which are not complete before the last band
 		}
 		switch {

@@ -27,7 +27,7 @@ const grain = 16 << 10
 
 // compiler turns ops into steps for a batch of n images.
 type compiler struct {
-	n       int
+	n       int // images that a step works on
 	threads int
 	tier    cpu.Tier
 	chains  chainLimits
@@ -118,10 +118,11 @@ func (c *compiler) compile(o *op, all map[*op]*packed) error {
 		c.global(o)
 	case kRowsMean:
 		h, w, sums := o.sums.op.out.shape.H, o.sums.op.out.shape.W, o.sums.id
+		images := c.n
 		c.steps = append(c.steps, step{op: o, kernel: "mean of rows", tasks: 1, bind: func(x *exec) func(int, int) {
 			return func(int, int) {
 				s := &x.maps[sums]
-				kernel.MeanOfRows(x.maps[out], s.F32[s.Off:], h, w, 0, c.n)
+				kernel.MeanOfRows(x.maps[out], s.F32[s.Off:], h, w, 0, images)
 			}
 		}})
 	case kLayerNorm:
@@ -297,6 +298,7 @@ func (c *compiler) concat(o *op) {
 }
 
 func (c *compiler) custom(o *op, p *packed) {
+	images := c.n
 	c.steps = append(c.steps, step{op: o, kernel: "custom " + o.node.Op.Kind(), tasks: 1, macs: int64(c.n) * o.node.Op.MACs(o.node.InputShapes(), o.node.Shape),
 		bind: func(x *exec) func(int, int) {
 			slice := func(v *value) []float32 {
@@ -308,16 +310,16 @@ func (c *compiler) custom(o *op, p *packed) {
 				in[i] = slice(v)
 			}
 			out, shapes, op := slice(o.out), o.node.InputShapes(), o.node.Op.(graph.Custom)
-			return func(int, int) { op.Forward(out, in, p.params, shapes, c.n) }
+			return func(int, int) { op.Forward(out, in, p.params, shapes, images) }
 		}})
 }
 
 // zero adds a step that clears the border of a root whose memory other buffers use too.
 func (c *compiler) zero(r *root, o *op) {
-	tasks := c.tasks(c.n, c.n*2*(r.h+r.w)*r.c)
+	tasks := c.tasks(r.images, r.images*2*(r.h+r.w)*r.c)
 	c.steps = append(c.steps, step{op: o, kernel: "zero border", tasks: tasks, bind: func(x *exec) func(worker, task int) {
 		return func(_, task int) {
-			from, to := part(task, tasks, c.n)
+			from, to := part(task, tasks, r.images)
 			x.roots[r.index].ZeroBorder(from, to)
 		}
 	}})

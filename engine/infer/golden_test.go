@@ -12,6 +12,7 @@ import (
 	"github.com/go-modelzoo/zoo/engine/work"
 	"github.com/go-modelzoo/zoo/graph"
 	"github.com/go-modelzoo/zoo/internal/golden"
+	"github.com/go-modelzoo/zoo/internal/reference"
 	"github.com/go-modelzoo/zoo/plugins"
 	"github.com/go-modelzoo/zoo/sdk"
 )
@@ -25,19 +26,6 @@ func model(tb testing.TB, name string) sdk.Model {
 	}
 	tb.Skipf("no family has %s", name)
 	return sdk.Model{}
-}
-
-// nhwc reorders images.
-func nhwc(x []float32, n int, s graph.Shape) []float32 {
-	out := make([]float32, len(x))
-	for i := range n {
-		for c := range s.C {
-			for p := range s.H * s.W {
-				out[(i*s.H*s.W+p)*s.C+c] = x[(i*s.C+c)*s.H*s.W+p]
-			}
-		}
-	}
-	return out
 }
 
 // quick are the cases of the default run; ZOO_ALL_GOLDENS=1 runs all.
@@ -72,7 +60,7 @@ func TestGoldens(t *testing.T) {
 			}
 			params := golden.Fill(g, c.Gain)
 			s := c.Input.Shape()
-			in := infer.Input{Data: nhwc(golden.Input("input", c.Input.N(), s), c.Input.N(), s), N: c.Input.N(), H: s.H, W: s.W, C: s.C}
+			in := infer.Input{Data: reference.NHWC(golden.Input("input", c.Input.N(), s), c.Input.N(), s), N: c.Input.N(), H: s.H, W: s.W, C: s.C}
 			for _, precision := range []engine.Precision{engine.Highest, engine.High, engine.Medium} {
 				tolerance, meaningful := c.Tolerance(precision)
 				if !meaningful {

@@ -83,6 +83,7 @@ type Model struct {
 	packer  *packer
 	limit   int
 	chains  chainLimits
+	groups  groupLimits
 	guard   int           // bytes between buffers, for tests
 	check   func(x *exec) // called after every run, for tests
 	mu      sync.Mutex
@@ -123,6 +124,7 @@ func New(build func(graph.Shape) (*graph.Graph, error), params engine.Params, o 
 		plans:   map[planKey]*list.Element{},
 		recents: list.New(),
 		chains:  defaultChains,
+		groups:  defaultGroups,
 	}
 	if len(m.names) == 0 {
 		m.names = []string{Logits}
@@ -179,8 +181,7 @@ func (m *Model) wanted(g *graph.Graph) ([]wanted, error) {
 	return list, nil
 }
 
-// Plan returns the plan for batches of up to n images of the given shape, compiled on first use. A plan may be for fewer images than asked
-// for: see Plan.Batch.
+// Plan returns the plan for batches of n images of the given shape, compiled on first use.
 func (m *Model) Plan(shape graph.Shape, n int) (*Plan, error) {
 	if n < 1 {
 		return nil, fmt.Errorf("infer: a batch of %d images", n)
@@ -234,7 +235,7 @@ func (m *Model) RunInto(ctx context.Context, in Input, out []Output) ([]Output, 
 		return nil, fmt.Errorf("infer: %d values given for %d images of %dx%d pixels and %d channels", len(in.Data), in.N, in.H, in.W, in.C)
 	}
 	shape := graph.Shape{C: in.C, H: in.H, W: in.W}
-	plan, err := m.Plan(shape, in.N)
+	plan, err := m.Plan(shape, min(in.N, m.largest(shape)))
 	if err != nil {
 		return nil, err
 	}
@@ -257,6 +258,15 @@ func (m *Model) RunInto(ctx context.Context, in Input, out []Output) ([]Output, 
 	}
 	return out, nil
 }
+
+// largest returns how many images of a shape a plan is made for at most; larger batches run in parts. Beyond what fills the
+// matrix units, a larger batch costs memory and gains nothing.
+func (m *Model) largest(s graph.Shape) int {
+	return min(max(batchPixels/max(s.H*s.W, 1), 1), 64)
+}
+
+// batchPixels is how many pixels of images a plan computes at a time: 16 images of 224x224.
+const batchPixels = 16 * 224 * 224
 
 func fits(out []Output, outputs []wanted, n int) bool {
 	if len(out) != len(outputs) {

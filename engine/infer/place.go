@@ -13,6 +13,8 @@ type root struct {
 	c, h, w  int
 	format   kernel.Format
 	pad      int
+	images   int
+	early    bool // early ops use it
 	external bool // the caller's image, not in the arena
 	values   []*value
 
@@ -22,12 +24,12 @@ type root struct {
 	shared      bool // its memory is used by other roots too, at other times
 }
 
-// layout returns the geometry of the root for n images.
-func (r *root) layout(n int) kernel.Map { return kernel.Layout(r.format, n, r.h, r.w, r.c, r.pad) }
+// layout returns the geometry of the root.
+func (r *root) layout() kernel.Map { return kernel.Layout(r.format, r.images, r.h, r.w, r.c, r.pad) }
 
 // planes returns how many bytes a plane of the root takes, rounded up to whole cache lines, and how many planes there are.
-func (r *root) planes(n int) (bytes, count int) {
-	return align(r.layout(n).Elements() * planeSize(r.format)), planeCount(r.format)
+func (r *root) planes() (bytes, count int) {
+	return align(r.layout().Elements() * planeSize(r.format)), planeCount(r.format)
 }
 
 // planeSize returns the bytes of a value in each plane of a map.
@@ -46,8 +48,8 @@ func planeCount(f kernel.Format) int {
 }
 
 // bytes returns what the root takes in the arena.
-func (r *root) bytes(n int) int {
-	plane, count := r.planes(n)
+func (r *root) bytes() int {
+	plane, count := r.planes()
 	return plane * count
 }
 
@@ -57,16 +59,18 @@ func align(n int) int { return (n + cacheLine - 1) &^ (cacheLine - 1) }
 const cacheLine = 64
 
 // place decides for every value its format and where it lies. format is the one that the plan's convolutions read fastest.
-func (n *network) place(format kernel.Format, images, threads int, chains chainLimits) []*root {
+func (n *network) place(format kernel.Format, images, threads int, chains chainLimits, groups groupLimits) []*root {
 	n.convert()
 	n.chooseFormats(format)
-	n.chain(images, threads, chains)
+	group := n.divide(images, groups)
+	n.chain(images, group, threads, chains)
 	n.placeConcats()
 	n.placeRest()
 	roots := n.roots()
 	for _, r := range roots {
 		r.pad = r.border()
 	}
+	n.count(roots, images, group)
 	n.reuse(roots)
 	return slices.DeleteFunc(roots, func(r *root) bool { return len(r.values) == 0 })
 }
@@ -300,7 +304,7 @@ func (n *network) reuse(roots []*root) {
 			if o.kind == kConv && o.in[0].root == r {
 				continue // a convolution reads more than the pixel that it writes
 			}
-			if r == out || r.external || r.last != i || r.c != out.c || r.pad != out.pad || r.format != out.format || v.from != 0 || v.shape.C != r.c {
+			if r == out || r.external || r.last != i || r.c != out.c || r.pad != out.pad || r.images != out.images || r.format != out.format || v.from != 0 || v.shape.C != r.c {
 				continue
 			}
 			for _, w := range out.values {
@@ -317,13 +321,13 @@ func (n *network) reuse(roots []*root) {
 // allocate finds an offset for every root such that no two overlap in time and memory, and returns the size of the arena. It is the
 // greedy best fit by size: large buffers first, each into the smallest gap that holds it. A gap of guard bytes follows every
 // buffer.
-func allocate(roots []*root, n, guard int) int {
+func allocate(roots []*root, guard int) int {
 	order := slices.DeleteFunc(slices.Clone(roots), func(r *root) bool { return r.external })
-	slices.SortStableFunc(order, func(a, b *root) int { return b.bytes(n) - a.bytes(n) })
+	slices.SortStableFunc(order, func(a, b *root) int { return b.bytes() - a.bytes() })
 	total := 0
 	var placed []*root // by offset
 	for _, r := range order {
-		size := r.bytes(n) + guard
+		size := r.bytes() + guard
 		best, bestGap, at := -1, 0, 0
 		for _, p := range placed {
 			if p.last < r.first || p.first > r.last {
@@ -332,7 +336,7 @@ func allocate(roots []*root, n, guard int) int {
 			if gap := p.offset - at; gap >= size && (best < 0 || gap < bestGap) {
 				best, bestGap = at, gap
 			}
-			at = max(at, p.offset+p.bytes(n)+guard)
+			at = max(at, p.offset+p.bytes()+guard)
 		}
 		if best < 0 {
 			best = at
@@ -344,7 +348,7 @@ func allocate(roots []*root, n, guard int) int {
 	}
 	for _, r := range order {
 		r.shared = slices.ContainsFunc(order, func(p *root) bool {
-			return p != r && p.offset < r.offset+r.bytes(n) && r.offset < p.offset+p.bytes(n)
+			return p != r && p.offset < r.offset+r.bytes() && r.offset < p.offset+p.bytes()
 		})
 	}
 	return total

@@ -2,6 +2,7 @@ package infer
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"unsafe"
 
@@ -23,8 +24,11 @@ type Plan struct {
 	maps    []kernel.Map // by value
 	roots   []*root
 	steps   []step
-	arena   int // bytes
-	guard   int // bytes behind every buffer, which nothing may change
+	early   int   // how many steps run on one group of images after the other
+	group   int   // images in a group
+	windows []int // values of the whole batch that early steps use: they see a group's images of them
+	arena   int   // bytes
+	guard   int   // bytes behind every buffer, which nothing may change
 	check   func(x *exec)
 	scratch int // bytes a worker
 
@@ -47,30 +51,42 @@ func (m *Model) compile(g *graph.Graph, n int) (*Plan, error) {
 		return nil, err
 	}
 	net.fuse()
-	roots := net.place(m.format, n, m.pool.Threads(), m.chains)
+	p := &Plan{input: g.Input, batch: n, outputs: outputs, inputID: net.input.id, pool: m.pool, values: net.values, guard: m.guard, check: m.check}
+	p.roots = net.place(m.format, n, m.pool.Threads(), m.chains, m.groups)
 	packed, err := m.packer.packAll(net.ops, m.pool)
 	if err != nil {
 		return nil, err
 	}
-	p := &Plan{input: g.Input, batch: n, outputs: outputs, inputID: net.input.id, pool: m.pool, values: net.values, roots: roots, guard: m.guard, check: m.check}
-	if image := allocate(roots, 1, p.guard); image > 0 {
-		p.batch = min(n, max(1, arenaLimit/image))
-	}
-	p.arena = allocate(roots, p.batch, p.guard)
-	layouts := make([]kernel.Map, len(roots))
-	for i, r := range roots {
-		r.index = i
-		layouts[i] = r.layout(p.batch)
-	}
+	p.arena = allocate(p.roots, p.guard)
 	p.maps = make([]kernel.Map, len(net.values))
-	for _, r := range roots {
+	group := n
+	for i, r := range p.roots {
+		r.index = i
+		group = min(group, r.images)
+	}
+	for _, r := range p.roots {
+		layout := r.layout()
 		for _, v := range r.values {
-			p.maps[v.id] = layouts[r.index].Sub(v.from, v.from+v.shape.C)
+			p.maps[v.id] = layout.Sub(v.from, v.from+v.shape.C)
+			if group < n && r.early && r.images == n {
+				p.windows = append(p.windows, v.id)
+			}
 		}
 	}
-	c := &compiler{n: p.batch, threads: m.pool.Threads(), tier: m.tier, chains: m.chains, maps: p.maps}
+	c := &compiler{n: n, threads: m.pool.Threads(), tier: m.tier, chains: m.chains, maps: slices.Clone(p.maps)}
+	if group < n {
+		c.n = group
+		for _, id := range p.windows {
+			c.maps[id] = c.maps[id].Images(0, group)
+		}
+	}
+	p.group = group
 	for i, o := range net.ops {
-		for _, r := range roots {
+		if c.n < n && !o.early {
+			p.early = len(c.steps)
+			c.n, c.maps = n, slices.Clone(p.maps)
+		}
+		for _, r := range p.roots {
 			if r.pad > 0 && r.shared && r.first == i {
 				c.zero(r, o)
 			}
@@ -78,6 +94,10 @@ func (m *Model) compile(g *graph.Graph, n int) (*Plan, error) {
 		if err := c.compile(o, packed); err != nil {
 			return nil, err
 		}
+	}
+	if c.n < n {
+		p.early = len(c.steps)
+		c.n, c.maps = n, slices.Clone(p.maps)
 	}
 	for i, v := range net.output {
 		c.output(i, v)
@@ -89,10 +109,6 @@ func (m *Model) compile(g *graph.Graph, n int) (*Plan, error) {
 	return p, nil
 }
 
-// arenaLimit is the arena beyond which a batch is cut into parts. Larger parts would run no faster: the largest maps of a few images
-// fill every cache already.
-const arenaLimit = 256 << 20
-
 // exec is what one run of a plan needs: buffers, and the steps' functions bound to them.
 type exec struct {
 	plan    *Plan
@@ -100,7 +116,8 @@ type exec struct {
 	scratch [][]byte    // by worker
 	floats  [][]float32 // the same memory
 	roots   []kernel.Map
-	maps    []kernel.Map // by value
+	maps    []kernel.Map // by value, as the next step sees them
+	whole   []kernel.Map // by value, for the whole batch
 	outputs []kernel.Map // the caller's
 	// residual is where each worker keeps the map that it points a kernel to.
 	residual []kernel.Map
@@ -122,7 +139,7 @@ func (p *Plan) acquire() *exec {
 // release keeps buffers for the next run; no more than can run at once.
 func (p *Plan) release(x *exec) {
 	for _, v := range p.external() {
-		x.maps[v.id].F32 = nil
+		x.maps[v.id].F32, x.whole[v.id].F32 = nil, nil
 	}
 	for i := range x.outputs {
 		x.outputs[i].F32 = nil
@@ -149,18 +166,19 @@ func (p *Plan) newExec() *exec {
 		x.floats = append(x.floats, slice[float32](s))
 	}
 	for i, r := range p.roots {
-		x.roots[i] = r.layout(p.batch)
+		x.roots[i] = r.layout()
 		if r.external {
 			continue
 		}
-		plane, _ := r.planes(p.batch)
-		memory := x.arena[r.offset : r.offset+r.bytes(p.batch)]
+		plane, _ := r.planes()
+		memory := x.arena[r.offset : r.offset+r.bytes()]
 		f32, hi, lo := views(r.format, memory, plane)
 		x.roots[i] = x.roots[i].Over(f32, hi, lo)
 		for _, v := range r.values {
 			x.maps[v.id] = x.maps[v.id].Over(f32, hi, lo)
 		}
 	}
+	x.whole = slices.Clone(x.maps)
 	x.eachGuard(func(b []byte) {
 		for i := range b {
 			b[i] = canary
@@ -187,7 +205,7 @@ func (x *exec) eachGuard(f func([]byte)) {
 	used := make([]bool, p.arena)
 	for _, r := range p.roots {
 		if !r.external {
-			for i := range r.bytes(p.batch) {
+			for i := range r.bytes() {
 				used[r.offset+i] = true
 			}
 		}
@@ -231,14 +249,45 @@ func slice[T float32 | uint16](b []byte) []T {
 func (p *Plan) run(ctx context.Context, in []float32, output func(i int) []float32, each func(i int, run func())) error {
 	x := p.acquire()
 	for _, v := range p.external() {
-		x.maps[v.id].F32 = in
+		x.whole[v.id].F32, x.maps[v.id].F32 = in, in
 	}
 	for i := range x.outputs {
 		x.outputs[i].F32 = output(i)
 	}
-	for i := range p.steps {
+	err := p.runEarly(ctx, x, each)
+	if err == nil {
+		err = p.runSteps(ctx, x, p.early, len(p.steps), each)
+	}
+	if err == nil && p.check != nil {
+		p.check(x)
+	}
+	p.release(x)
+	return err
+}
+
+// runEarly runs the early steps on every group of images.
+func (p *Plan) runEarly(ctx context.Context, x *exec, each func(i int, run func())) error {
+	if p.early == 0 {
+		return nil
+	}
+	for first := 0; first < p.batch; first += p.group {
+		for _, id := range p.windows {
+			x.maps[id] = x.whole[id].Images(first, first+p.group)
+		}
+		if err := p.runSteps(ctx, x, 0, p.early, each); err != nil {
+			return err
+		}
+	}
+	for _, id := range p.windows {
+		x.maps[id] = x.whole[id]
+	}
+	return nil
+}
+
+// runSteps runs steps [from, to).
+func (p *Plan) runSteps(ctx context.Context, x *exec, from, to int, each func(i int, run func())) error {
+	for i := from; i < to; i++ {
 		if err := ctx.Err(); err != nil {
-			p.release(x)
 			return err
 		}
 		if each != nil {
@@ -247,10 +296,6 @@ func (p *Plan) run(ctx context.Context, in []float32, output func(i int) []float
 		}
 		p.pool.Run(p.steps[i].tasks, x.tasks[i])
 	}
-	if p.check != nil {
-		p.check(x)
-	}
-	p.release(x)
 	return nil
 }
 

@@ -40,11 +40,15 @@ func (p *Plan) Profile(ctx context.Context, runs int) ([]Row, error) {
 	rows := make([]Row, len(p.steps))
 	total := 0.0
 	for i, s := range p.steps {
-		t := times[i][1:] // the first run warms up
+		rounds := max(p.batch/p.group, 1) // of an early step in a run
+		if i >= p.early {
+			rounds = 1
+		}
+		t := sums(times[i], rounds)[1:] // the first run warms up
 		slices.Sort(t)
 		rows[i] = Row{Node: s.op.node.Name, Kernel: s.kernel, Shape: s.op.out.shape, Tasks: s.tasks, MS: t[len(t)/2]}
 		if rows[i].MS > 0 {
-			rows[i].GFLOPS = 2 * float64(s.macs) / rows[i].MS / 1e6
+			rows[i].GFLOPS = 2 * float64(s.macs) * float64(rounds) / rows[i].MS / 1e6
 		}
 		total += rows[i].MS
 	}
@@ -52,4 +56,17 @@ func (p *Plan) Profile(ctx context.Context, runs int) ([]Row, error) {
 		rows[i].Share = rows[i].MS / total
 	}
 	return rows, nil
+}
+
+// sums adds up runs of count values.
+func sums(v []float64, count int) []float64 {
+	out := make([]float64, 0, len(v)/count)
+	for ; len(v) > 0; v = v[count:] {
+		total := 0.0
+		for _, x := range v[:count] {
+			total += x
+		}
+		out = append(out, total)
+	}
+	return out
 }
