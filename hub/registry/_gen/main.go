@@ -62,9 +62,7 @@ var families = map[string]string{
 }
 
 // unbuilt are models of those families that no plugin builds; their rows are left out.
-var unbuilt = []string{
-	"inception_v4", "inception_resnet_v2", "seresnet152d", "seresnext26d_32x4d", "seresnext26t_32x4d", "mobilenetv1_100h",
-}
+var unbuilt = []string{"inception_v4", "inception_resnet_v2"}
 
 // plain are families of the program without public checkpoints of their own.
 var plain = []string{"lenet"}
