@@ -19,22 +19,28 @@ func tiers() []cpu.Tier {
 	return ts
 }
 
+// source is random numbers and the test that uses them.
+type source struct {
+	*rand.Rand
+	tb testing.TB
+}
+
 var formats = []Format{F32, BF16, Split}
 
 // eachTier runs f for every tier and format, with the same random numbers for each tier.
-func eachTier(t *testing.T, f func(t *testing.T, tier cpu.Tier, format Format, r *rand.Rand)) {
+func eachTier(t *testing.T, f func(t *testing.T, tier cpu.Tier, format Format, r source)) {
 	t.Helper()
 	for _, tier := range tiers() {
 		for _, format := range formats {
 			t.Run(fmt.Sprintf("%v/%v", tier, format), func(t *testing.T) {
-				f(t, tier, format, rand.New(rand.NewPCG(1, uint64(format))))
+				f(t, tier, format, source{rand.New(rand.NewPCG(1, uint64(format))), t})
 			})
 		}
 	}
 }
 
 // channelCounts meet every tail of every register width, and the unrolled loops.
-func channels(r *rand.Rand) int {
+func channels(r source) int {
 	if r.IntN(3) == 0 {
 		return 1 + r.IntN(200)
 	}
@@ -49,7 +55,7 @@ const (
 // randomMap returns a map of random values in a buffer that ends where the map does, before a page that must not be
 // touched where the system allows it. Half of the time it is a channel block of a wider map. Everything outside the
 // map holds canaries.
-func randomMap(r *rand.Rand, format Format, n, h, w, c, pad int) Map {
+func randomMap(r source, format Format, n, h, w, c, pad int) Map {
 	before, after := 0, 0
 	if r.IntN(2) == 0 {
 		before, after = r.IntN(9), r.IntN(9)
@@ -58,12 +64,12 @@ func randomMap(r *rand.Rand, format Format, n, h, w, c, pad int) Map {
 	size := m.Elements()
 	switch format {
 	case F32:
-		m = m.Over(guard.Slice[float32](size), nil, nil)
+		m = m.Over(guard.Slice[float32](r.tb, size), nil, nil)
 		fill(m.F32, canaryF32)
 	case BF16:
-		m = m.Over(nil, guard.Slice[uint16](size), nil)
+		m = m.Over(nil, guard.Slice[uint16](r.tb, size), nil)
 	default:
-		m = m.Over(nil, guard.Slice[uint16](size), guard.Slice[uint16](size))
+		m = m.Over(nil, guard.Slice[uint16](r.tb, size), guard.Slice[uint16](r.tb, size))
 	}
 	for i := range m.Hi {
 		m.Hi[i] = canary16
@@ -146,7 +152,7 @@ func checkRows(t *testing.T, what string, got Map, from, to int, want func(n, y,
 }
 
 // someRows cuts a random range.
-func someRows(r *rand.Rand, m Map) (int, int) {
+func someRows(r source, m Map) (int, int) {
 	from := r.IntN(m.Rows())
 	if r.IntN(2) == 0 {
 		return 0, m.Rows()
@@ -155,8 +161,8 @@ func someRows(r *rand.Rand, m Map) (int, int) {
 }
 
 // exactScratch returns scratch of exactly the length asked for, full of not-a-number.
-func exactScratch(n int) []float32 {
-	s := guard.Slice[float32](n)
+func exactScratch(r source, n int) []float32 {
+	s := guard.Slice[float32](r.tb, n)
 	fill(s, float32(math.NaN()))
 	return s
 }

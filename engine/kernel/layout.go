@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"fmt"
+	"unsafe"
 
 	"github.com/go-modelzoo/zoo/engine/kernel/cpu"
 )
@@ -150,25 +151,35 @@ func Subsample(dst, src Map, stride, first, from, to int) {
 }
 
 // FromNCHW stores rows [from, to) of dst from src, float32 in the order N, C, H, W of PyTorch, of the shape of dst.
+// Three channels, as images have, without gaps between the pixels are fast.
 func FromNCHW(tier cpu.Tier, dst Map, src []float32, from, to int) {
 	mustHold("NCHW", &dst, len(src))
 	plane := dst.H * dst.W
-	var buf [transposeTile * chunk]float32
+	k := planesKernels[levelOf(tier)][dst.Format]
 	for r := from; r < to; r++ {
 		n, y := r/dst.H, r%dst.H
-		for c0 := 0; c0 < dst.C; c0 += transposeTile {
-			cs := min(transposeTile, dst.C-c0)
-			for x0 := 0; x0 < dst.W; x0 += chunk {
-				xs := min(chunk, dst.W-x0)
+		rows := src[n*dst.C*plane+y*dst.W:]
+		if k != nil && dst.C == 3 && dst.Pixel == 3 && dst.W > 0 {
+			h, l := dst.ptr(dst.row(r))
+			k(h, l, floats(rows), floats(rows[plane:]), floats(rows[2*plane:]), dst.W)
+			continue
+		}
+		// A tile of pixels x channels at a time, so that each side of the move uses whole cache lines.
+		var tile [transposeTile * transposeTile]float32
+		for x0 := 0; x0 < dst.W; x0 += transposeTile {
+			xs := min(transposeTile, dst.W-x0)
+			for c0 := 0; c0 < dst.C; c0 += transposeTile {
+				cs := min(transposeTile, dst.C-c0)
 				for c := range cs {
-					for x, v := range src[(n*dst.C+c0+c)*plane+y*dst.W+x0:][:xs] {
-						buf[x*cs+c] = v
+					for x, v := range rows[(c0+c)*plane+x0:][:xs] {
+						tile[x*transposeTile+c] = v
 					}
 				}
-				tile := Layout(F32, 1, 1, xs, cs, 0).Over(buf[:], nil, nil)
-				to := dst.Sub(c0, c0+cs)
-				to.N, to.H, to.W, to.Off = 1, 1, xs, dst.index(n, y, x0)+c0
-				Activate(tier, to, tile, None, 0, 1)
+				at := dst.index(n, y, x0) + c0
+				for x := range xs {
+					dst.store(at, tile[x*transposeTile:][:cs])
+					at += dst.Pixel
+				}
 			}
 		}
 	}
@@ -179,21 +190,23 @@ func FromNCHW(tier cpu.Tier, dst Map, src []float32, from, to int) {
 func ToNCHW(tier cpu.Tier, dst []float32, src Map, from, to int) {
 	mustHold("NCHW", &src, len(dst))
 	plane := src.H * src.W
-	var buf [transposeTile * chunk]float32
 	for r := from; r < to; r++ {
 		n, y := r/src.H, r%src.H
+		rows := dst[n*src.C*plane+y*src.W:]
+		var tile [transposeTile * transposeTile]float32
 		for c0 := 0; c0 < src.C; c0 += transposeTile {
 			cs := min(transposeTile, src.C-c0)
-			for x0 := 0; x0 < src.W; x0 += chunk {
-				xs := min(chunk, src.W-x0)
-				tile := Layout(F32, 1, 1, xs, cs, 0).Over(buf[:], nil, nil)
-				from := src.Sub(c0, c0+cs)
-				from.N, from.H, from.W, from.Off = 1, 1, xs, src.index(n, y, x0)+c0
-				Activate(tier, tile, from, None, 0, 1)
+			for x0 := 0; x0 < src.W; x0 += transposeTile {
+				xs := min(transposeTile, src.W-x0)
+				at := src.index(n, y, x0) + c0
+				for x := range xs {
+					src.load(tile[x*transposeTile:][:cs], at)
+					at += src.Pixel
+				}
 				for c := range cs {
-					row := dst[(n*src.C+c0+c)*plane+y*src.W+x0:][:xs]
+					row := rows[(c0+c)*plane+x0:][:xs]
 					for x := range row {
-						row[x] = buf[x*cs+c]
+						row[x] = tile[x*transposeTile+c]
 					}
 				}
 			}
@@ -201,34 +214,35 @@ func ToNCHW(tier cpu.Tier, dst []float32, src Map, from, to int) {
 	}
 }
 
-// transposeTile is how many channels the transposes take at a time: one cache line of float32, so that the scattered
-// side of the move still uses whole lines.
+// transposeTile is how many channels and pixels the transposes take at a time: one cache line of float32.
 const transposeTile = 16
 
 // FromBytes stores rows [from, to) of dst from pixels, bytes in the order N, H, W, C such as a decoded image, as
 // float32(b)*scale[c] + shift[c]. With mean m and deviation s of torchvision's Normalize, scale is 1/(255*s) and shift
-// is -m/s.
+// is -m/s. Three channels without gaps between the pixels are fast.
 func FromBytes(tier cpu.Tier, dst Map, pixels []uint8, scale, shift []float32, from, to int) {
 	mustHold("NHWC bytes", &dst, len(pixels))
 	scale, shift = scale[:dst.C], shift[:dst.C]
-	var buf [chunk]float32
-	if dst.C > chunk {
-		panic(fmt.Sprintf("kernel: an image of %d channels; at most %d", dst.C, chunk))
-	}
-	at := max(chunk/max(dst.C, 1), 1) // pixels at a time
+	k := bytesKernels[levelOf(tier)][dst.Format]
 	for r := from; r < to; r++ {
-		for x0 := 0; x0 < dst.W; x0 += at {
-			xs := min(at, dst.W-x0)
-			in := pixels[(r*dst.W+x0)*dst.C:][:xs*dst.C]
-			for i := 0; i < len(in); i += dst.C {
-				for c, g := range scale {
-					buf[i+c] = float32(in[i+c])*g + shift[c]
+		in := pixels[r*dst.W*dst.C:][:dst.W*dst.C]
+		at := dst.row(r)
+		if k != nil && dst.C == 3 && dst.Pixel == 3 && dst.W > 0 {
+			h, l := dst.ptr(at)
+			k(h, l, unsafe.Pointer(unsafe.SliceData(in)), floats(scale), floats(shift), dst.W)
+			continue
+		}
+		var buf [transposeTile]float32
+		for range dst.W {
+			for c0 := 0; c0 < dst.C; c0 += transposeTile {
+				v := buf[:min(transposeTile, dst.C-c0)]
+				for c := range v {
+					v[c] = float32(in[c0+c])*scale[c0+c] + shift[c0+c]
 				}
+				dst.store(at+c0, v)
 			}
-			tile := Layout(F32, 1, 1, xs, dst.C, 0).Over(buf[:], nil, nil)
-			to := dst
-			to.N, to.H, to.W, to.Off = 1, 1, xs, dst.row(r)+x0*dst.Pixel
-			Activate(tier, to, tile, None, 0, 1)
+			at += dst.Pixel
+			in = in[dst.C:]
 		}
 	}
 }

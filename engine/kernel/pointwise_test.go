@@ -3,7 +3,6 @@ package kernel
 import (
 	"fmt"
 	"math"
-	"math/rand/v2"
 	"testing"
 
 	"github.com/go-modelzoo/zoo/engine/kernel/cpu"
@@ -14,7 +13,7 @@ import (
 const activationSlack = 4e-7
 
 func TestActivationOfChannelBlockStaysInside(t *testing.T) {
-	eachTier(t, func(t *testing.T, tier cpu.Tier, from Format, r *rand.Rand) {
+	eachTier(t, func(t *testing.T, tier cpu.Tier, from Format, r source) {
 		for range 60 {
 			to := formats[r.IntN(3)]
 			act := Activation(r.IntN(int(activations)))
@@ -91,7 +90,7 @@ func TestNaNSurvivesActivation(t *testing.T) {
 }
 
 func TestAddIntoItsOperand(t *testing.T) {
-	eachTier(t, func(t *testing.T, tier cpu.Tier, f Format, r *rand.Rand) {
+	eachTier(t, func(t *testing.T, tier cpu.Tier, f Format, r source) {
 		for range 40 {
 			act := Activation(r.IntN(int(activations)))
 			n, h, w, c := 1+r.IntN(3), 1+r.IntN(4), 1+r.IntN(6), channels(r)
@@ -121,7 +120,7 @@ func intermediate(f Format, act Activation) float64 {
 }
 
 func TestAffineWithEveryPart(t *testing.T) {
-	eachTier(t, func(t *testing.T, tier cpu.Tier, f Format, r *rand.Rand) {
+	eachTier(t, func(t *testing.T, tier cpu.Tier, f Format, r source) {
 		for range 80 {
 			act := Activation(r.IntN(int(activations)))
 			n, h, w, c := 1+r.IntN(3), 1+r.IntN(4), 1+r.IntN(6), channels(r)
@@ -130,7 +129,7 @@ func TestAffineWithEveryPart(t *testing.T) {
 			if r.IntN(2) == 0 {
 				stride = c
 			}
-			scale, shift := guard.Slice[float32]((n-1)*stride+c), guard.Slice[float32]((n-1)*stride+c)
+			scale, shift := guard.Slice[float32](r.tb, (n-1)*stride+c), guard.Slice[float32](r.tb, (n-1)*stride+c)
 			for i := range scale {
 				scale[i], shift[i] = float32(r.NormFloat64()), float32(r.NormFloat64())
 			}

@@ -251,10 +251,8 @@ func (p *pooler) down(dst []float32, at, rowStep, rows int) {
 	case k != nil:
 		h, l := src.ptr(at)
 		k(floats(dst), h, l, src.Pixel, rowStep, rows, src.W, src.C)
-	case p.max:
-		downMaxGo(dst, src, at, rowStep, rows)
 	default:
-		downSumGo(dst, src, at, rowStep, rows)
+		downGo(dst, src, at, rowStep, rows, p.max)
 	}
 }
 
@@ -276,25 +274,8 @@ func (p *pooler) along(dst []float32, dstStep int, src []float32, tapStep, outSt
 	}
 }
 
-func downMaxGo(dst []float32, src *Map, at, rowStep, rows int) {
-	downGo(dst, src, at, rowStep, rows, func(acc, v []float32) {
-		for i, x := range v {
-			if x > acc[i] || x != x {
-				acc[i] = x
-			}
-		}
-	})
-}
-
-func downSumGo(dst []float32, src *Map, at, rowStep, rows int) {
-	downGo(dst, src, at, rowStep, rows, func(acc, v []float32) {
-		for i, x := range v {
-			acc[i] += x
-		}
-	})
-}
-
-func downGo(dst []float32, src *Map, at, rowStep, rows int, reduce func(acc, v []float32)) {
+// downGo is the reference of down.
+func downGo(dst []float32, src *Map, at, rowStep, rows int, isMax bool) {
 	var buf [chunk]float32
 	for ; len(dst) > 0; dst = dst[src.C:] {
 		for c := 0; c < src.C; c += chunk {
@@ -303,10 +284,25 @@ func downGo(dst []float32, src *Map, at, rowStep, rows int, reduce func(acc, v [
 			for i := 1; i < rows; i++ {
 				v := buf[:len(acc)]
 				src.load(v, at+c+i*rowStep)
-				reduce(acc, v)
+				if isMax {
+					raise(acc, v)
+				} else {
+					for i, x := range v {
+						acc[i] += x
+					}
+				}
 			}
 		}
 		at += src.Pixel
+	}
+}
+
+// raise replaces values of acc by greater ones of v, and by those that are not a number.
+func raise(acc, v []float32) {
+	for i, x := range v {
+		if x > acc[i] || x != x {
+			acc[i] = x
+		}
 	}
 }
 
@@ -315,11 +311,7 @@ func alongMaxGo(dst []float32, dstStep int, src []float32, tapStep, outStep, tap
 		acc := dst[p*dstStep : p*dstStep+c]
 		copy(acc, src[p*outStep:])
 		for t := 1; t < taps; t++ {
-			for i, x := range src[p*outStep+t*tapStep:][:c] {
-				if x > acc[i] || x != x {
-					acc[i] = x
-				}
-			}
+			raise(acc, src[p*outStep+t*tapStep:][:c])
 		}
 	}
 }

@@ -190,6 +190,32 @@ var affineKernels = func() (t [levels][4][3]affineFunc) {
 	return t
 }()
 
+var planesKernels = func() (t [levels][3]planesFunc) {
+	t[levelAVX2][F32] = planesF32AVX2
+	t[levelAVX2][BF16] = planesBF16AVX2
+	t[levelAVX2][Split] = planesSplitAVX2
+	t[levelAVX512][F32] = planesF32AVX512
+	t[levelAVX512][BF16] = planesBF16AVX512
+	t[levelAVX512][Split] = planesSplitAVX512
+	t[levelBF16][F32] = planesF32AVX512
+	t[levelBF16][BF16] = planesBF16BF16
+	t[levelBF16][Split] = planesSplitBF16
+	return t
+}()
+
+var bytesKernels = func() (t [levels][3]bytesFunc) {
+	t[levelAVX2][F32] = bytesF32AVX2
+	t[levelAVX2][BF16] = bytesBF16AVX2
+	t[levelAVX2][Split] = bytesSplitAVX2
+	t[levelAVX512][F32] = bytesF32AVX512
+	t[levelAVX512][BF16] = bytesBF16AVX512
+	t[levelAVX512][Split] = bytesSplitAVX512
+	t[levelBF16][F32] = bytesF32AVX512
+	t[levelBF16][BF16] = bytesBF16BF16
+	t[levelBF16][Split] = bytesSplitBF16
+	return t
+}()
+
 var gatherKernels = func() (t [levels][3]gatherFunc) {
 	t[levelAVX2][F32] = gatherF32AVX2
 	t[levelAVX2][BF16] = gatherBF16AVX2
@@ -457,6 +483,12 @@ func scaleAddF32AVX2(dst, dst2, x, x2, y, y2, scale, shift unsafe.Pointer, dstSt
 func scaleShiftAddF32AVX2(dst, dst2, x, x2, y, y2, scale, shift unsafe.Pointer, dstStep, xStep, yStep, pixels, channels int, lo, hi float32)
 
 //go:noescape
+func planesF32AVX2(dst, dst2, red, green, blue unsafe.Pointer, pixels int)
+
+//go:noescape
+func bytesF32AVX2(dst, dst2, x, scale, shift unsafe.Pointer, pixels int)
+
+//go:noescape
 func gatherF32AVX2(dst, x, x2 unsafe.Pointer, xStep, xRow, dstRow, rows, pixels, channels int)
 
 //go:noescape
@@ -490,6 +522,12 @@ func scaleAddBF16AVX2(dst, dst2, x, x2, y, y2, scale, shift unsafe.Pointer, dstS
 func scaleShiftAddBF16AVX2(dst, dst2, x, x2, y, y2, scale, shift unsafe.Pointer, dstStep, xStep, yStep, pixels, channels int, lo, hi float32)
 
 //go:noescape
+func planesBF16AVX2(dst, dst2, red, green, blue unsafe.Pointer, pixels int)
+
+//go:noescape
+func bytesBF16AVX2(dst, dst2, x, scale, shift unsafe.Pointer, pixels int)
+
+//go:noescape
 func gatherBF16AVX2(dst, x, x2 unsafe.Pointer, xStep, xRow, dstRow, rows, pixels, channels int)
 
 //go:noescape
@@ -521,6 +559,12 @@ func scaleAddSplitAVX2(dst, dst2, x, x2, y, y2, scale, shift unsafe.Pointer, dst
 
 //go:noescape
 func scaleShiftAddSplitAVX2(dst, dst2, x, x2, y, y2, scale, shift unsafe.Pointer, dstStep, xStep, yStep, pixels, channels int, lo, hi float32)
+
+//go:noescape
+func planesSplitAVX2(dst, dst2, red, green, blue unsafe.Pointer, pixels int)
+
+//go:noescape
+func bytesSplitAVX2(dst, dst2, x, scale, shift unsafe.Pointer, pixels int)
 
 //go:noescape
 func gatherSplitAVX2(dst, x, x2 unsafe.Pointer, xStep, xRow, dstRow, rows, pixels, channels int)
@@ -709,6 +753,12 @@ func scaleAddF32AVX512(dst, dst2, x, x2, y, y2, scale, shift unsafe.Pointer, dst
 func scaleShiftAddF32AVX512(dst, dst2, x, x2, y, y2, scale, shift unsafe.Pointer, dstStep, xStep, yStep, pixels, channels int, lo, hi float32)
 
 //go:noescape
+func planesF32AVX512(dst, dst2, red, green, blue unsafe.Pointer, pixels int)
+
+//go:noescape
+func bytesF32AVX512(dst, dst2, x, scale, shift unsafe.Pointer, pixels int)
+
+//go:noescape
 func gatherF32AVX512(dst, x, x2 unsafe.Pointer, xStep, xRow, dstRow, rows, pixels, channels int)
 
 //go:noescape
@@ -742,6 +792,12 @@ func scaleAddBF16AVX512(dst, dst2, x, x2, y, y2, scale, shift unsafe.Pointer, ds
 func scaleShiftAddBF16AVX512(dst, dst2, x, x2, y, y2, scale, shift unsafe.Pointer, dstStep, xStep, yStep, pixels, channels int, lo, hi float32)
 
 //go:noescape
+func planesBF16AVX512(dst, dst2, red, green, blue unsafe.Pointer, pixels int)
+
+//go:noescape
+func bytesBF16AVX512(dst, dst2, x, scale, shift unsafe.Pointer, pixels int)
+
+//go:noescape
 func gatherBF16AVX512(dst, x, x2 unsafe.Pointer, xStep, xRow, dstRow, rows, pixels, channels int)
 
 //go:noescape
@@ -773,6 +829,12 @@ func scaleAddSplitAVX512(dst, dst2, x, x2, y, y2, scale, shift unsafe.Pointer, d
 
 //go:noescape
 func scaleShiftAddSplitAVX512(dst, dst2, x, x2, y, y2, scale, shift unsafe.Pointer, dstStep, xStep, yStep, pixels, channels int, lo, hi float32)
+
+//go:noescape
+func planesSplitAVX512(dst, dst2, red, green, blue unsafe.Pointer, pixels int)
+
+//go:noescape
+func bytesSplitAVX512(dst, dst2, x, scale, shift unsafe.Pointer, pixels int)
 
 //go:noescape
 func gatherSplitAVX512(dst, x, x2 unsafe.Pointer, xStep, xRow, dstRow, rows, pixels, channels int)
@@ -931,6 +993,12 @@ func scaleAddBF16BF16(dst, dst2, x, x2, y, y2, scale, shift unsafe.Pointer, dstS
 func scaleShiftAddBF16BF16(dst, dst2, x, x2, y, y2, scale, shift unsafe.Pointer, dstStep, xStep, yStep, pixels, channels int, lo, hi float32)
 
 //go:noescape
+func planesBF16BF16(dst, dst2, red, green, blue unsafe.Pointer, pixels int)
+
+//go:noescape
+func bytesBF16BF16(dst, dst2, x, scale, shift unsafe.Pointer, pixels int)
+
+//go:noescape
 func scatterBF16BF16(dst, dst2, x, sums unsafe.Pointer, dstStep, dstRow, sumRow, rows, pixels, channels int)
 
 //go:noescape
@@ -950,6 +1018,12 @@ func scaleAddSplitBF16(dst, dst2, x, x2, y, y2, scale, shift unsafe.Pointer, dst
 
 //go:noescape
 func scaleShiftAddSplitBF16(dst, dst2, x, x2, y, y2, scale, shift unsafe.Pointer, dstStep, xStep, yStep, pixels, channels int, lo, hi float32)
+
+//go:noescape
+func planesSplitBF16(dst, dst2, red, green, blue unsafe.Pointer, pixels int)
+
+//go:noescape
+func bytesSplitBF16(dst, dst2, x, scale, shift unsafe.Pointer, pixels int)
 
 //go:noescape
 func scatterSplitBF16(dst, dst2, x, sums unsafe.Pointer, dstStep, dstRow, sumRow, rows, pixels, channels int)

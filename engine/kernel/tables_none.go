@@ -21,5 +21,7 @@ var (
 	scatterKernels      [levels][3]scatterFunc
 	normKernels         [levels][3]normFunc
 	interleaveKernels   [levels][2]interleaveFunc
+	planesKernels       [levels][3]planesFunc
+	bytesKernels        [levels][3]bytesFunc
 	expKernels          [levels]unaryFunc
 )

@@ -3738,7 +3738,9 @@ chan2:
 	VFMADD213PS  consts<>+1120(SB), Y4, Y5
 	VFMADD213PS  consts<>+1152(SB), Y4, Y5
 	VFMADD213PS  consts<>+1184(SB), Y5, Y3
-	VMULPS       Y3, Y2, Y2
+	VMULPS       Y2, Y3, Y3
+	VCMPPS       $0x06, Y0, Y2, Y2
+	VANDPS       Y3, Y2, Y2
 	VMOVUPS      Y2, (AX)(BX*4)
 	ADDQ         $+8, BX
 	JMP          chan2
@@ -3772,7 +3774,9 @@ less3:
 	VFMADD213PS  consts<>+1120(SB), Y4, Y5
 	VFMADD213PS  consts<>+1152(SB), Y4, Y5
 	VFMADD213PS  consts<>+1184(SB), Y5, Y3
-	VMULPS       Y3, Y2, Y2
+	VMULPS       Y2, Y3, Y3
+	VCMPPS       $0x06, Y0, Y2, Y2
+	VANDPS       Y3, Y2, Y2
 	VMASKMOVPS   Y2, Y15, (AX)(BX*4)
 
 done4:
@@ -3823,7 +3827,9 @@ chan2:
 	VFMADD213PS  consts<>+1120(SB), Y4, Y5
 	VFMADD213PS  consts<>+1152(SB), Y4, Y5
 	VFMADD213PS  consts<>+1184(SB), Y5, Y3
-	VMULPS       Y3, Y2, Y2
+	VMULPS       Y2, Y3, Y3
+	VCMPPS       $0x06, Y0, Y2, Y2
+	VANDPS       Y3, Y2, Y2
 	VPSRLD       $0x10, Y2, Y3
 	VPAND        consts<>+0(SB), Y3, Y3
 	VPADDD       Y2, Y3, Y3
@@ -3868,7 +3874,9 @@ less3:
 	VFMADD213PS  consts<>+1120(SB), Y4, Y5
 	VFMADD213PS  consts<>+1152(SB), Y4, Y5
 	VFMADD213PS  consts<>+1184(SB), Y5, Y3
-	VMULPS       Y3, Y2, Y2
+	VMULPS       Y2, Y3, Y3
+	VCMPPS       $0x06, Y0, Y2, Y2
+	VANDPS       Y3, Y2, Y2
 	VPSRLD       $0x10, Y2, Y3
 	VPAND        consts<>+0(SB), Y3, Y3
 	VPADDD       Y2, Y3, Y3
@@ -3939,7 +3947,9 @@ chan2:
 	VFMADD213PS  consts<>+1120(SB), Y4, Y5
 	VFMADD213PS  consts<>+1152(SB), Y4, Y5
 	VFMADD213PS  consts<>+1184(SB), Y5, Y3
-	VMULPS       Y3, Y2, Y2
+	VMULPS       Y2, Y3, Y3
+	VCMPPS       $0x06, Y0, Y2, Y2
+	VANDPS       Y3, Y2, Y2
 	VPSRLD       $0x10, Y2, Y4
 	VPAND        consts<>+0(SB), Y4, Y4
 	VPADDD       Y2, Y4, Y4
@@ -4000,7 +4010,9 @@ less3:
 	VFMADD213PS  consts<>+1120(SB), Y4, Y5
 	VFMADD213PS  consts<>+1152(SB), Y4, Y5
 	VFMADD213PS  consts<>+1184(SB), Y5, Y3
-	VMULPS       Y3, Y2, Y2
+	VMULPS       Y2, Y3, Y3
+	VCMPPS       $0x06, Y0, Y2, Y2
+	VANDPS       Y3, Y2, Y2
 	VPSRLD       $0x10, Y2, Y4
 	VPAND        consts<>+0(SB), Y4, Y4
 	VPADDD       Y2, Y4, Y4
@@ -4097,7 +4109,9 @@ chan2:
 	VFMADD213PS  consts<>+1120(SB), Y4, Y5
 	VFMADD213PS  consts<>+1152(SB), Y4, Y5
 	VFMADD213PS  consts<>+1184(SB), Y5, Y3
-	VMULPS       Y3, Y2, Y2
+	VMULPS       Y2, Y3, Y3
+	VCMPPS       $0x06, Y0, Y2, Y2
+	VANDPS       Y3, Y2, Y2
 	VPSRLD       $0x10, Y2, Y3
 	VPAND        consts<>+0(SB), Y3, Y3
 	VPADDD       Y2, Y3, Y3
@@ -4155,7 +4169,9 @@ word5:
 	VFMADD213PS  consts<>+1120(SB), Y4, Y5
 	VFMADD213PS  consts<>+1152(SB), Y4, Y5
 	VFMADD213PS  consts<>+1184(SB), Y5, Y3
-	VMULPS       Y3, Y2, Y2
+	VMULPS       Y2, Y3, Y3
+	VCMPPS       $0x06, Y0, Y2, Y2
+	VANDPS       Y3, Y2, Y2
 	VPSRLD       $0x10, Y2, Y3
 	VPAND        consts<>+0(SB), Y3, Y3
 	VPADDD       Y2, Y3, Y3
@@ -4231,7 +4247,9 @@ chan2:
 	VFMADD213PS  consts<>+1120(SB), Y4, Y5
 	VFMADD213PS  consts<>+1152(SB), Y4, Y5
 	VFMADD213PS  consts<>+1184(SB), Y5, Y3
-	VMULPS       Y3, Y2, Y2
+	VMULPS       Y2, Y3, Y3
+	VCMPPS       $0x06, Y0, Y2, Y2
+	VANDPS       Y3, Y2, Y2
 	VPSRLD       $0x10, Y2, Y4
 	VPAND        consts<>+0(SB), Y4, Y4
 	VPADDD       Y2, Y4, Y4
@@ -4320,7 +4338,9 @@ word6:
 	VFMADD213PS  consts<>+1120(SB), Y4, Y5
 	VFMADD213PS  consts<>+1152(SB), Y4, Y5
 	VFMADD213PS  consts<>+1184(SB), Y5, Y3
-	VMULPS       Y3, Y2, Y2
+	VMULPS       Y2, Y3, Y3
+	VCMPPS       $0x06, Y0, Y2, Y2
+	VANDPS       Y3, Y2, Y2
 	VPSRLD       $0x10, Y2, Y4
 	VPAND        consts<>+0(SB), Y4, Y4
 	VPADDD       Y2, Y4, Y4
@@ -5575,6 +5595,266 @@ done6:
 	VZEROUPPER
 	RET
 
+// func planesF32AVX2(dst *byte, dst2 *byte, red *byte, green *byte, blue *byte, pixels int)
+// Requires: AVX, AVX2
+TEXT ·planesF32AVX2(SB), NOSPLIT, $0-48
+	MOVQ    dst+0(FP), AX
+	MOVQ    red+16(FP), CX
+	MOVQ    green+24(FP), DX
+	MOVQ    blue+32(FP), BX
+	VMOVUPS tables<>+0(SB), Y0
+	VMOVUPS tables<>+64(SB), Y1
+	VMOVUPS tables<>+128(SB), Y2
+	XORQ    SI, SI
+
+chan1:
+	LEAQ     8(SI), DI
+	CMPQ     DI, pixels+40(FP)
+	JGT      less2
+	VMOVUPS  (CX)(SI*4), Y3
+	VMOVUPS  (DX)(SI*4), Y4
+	VMOVUPS  (BX)(SI*4), Y5
+	VPERMPS  Y3, Y0, Y6
+	VPERMPS  Y4, Y0, Y9
+	VBLENDPS $0x92, Y9, Y6, Y6
+	VPERMPS  Y5, Y0, Y9
+	VBLENDPS $0x24, Y9, Y6, Y6
+	VPERMPS  Y3, Y1, Y7
+	VPERMPS  Y4, Y1, Y9
+	VBLENDPS $0x24, Y9, Y7, Y7
+	VPERMPS  Y5, Y1, Y9
+	VBLENDPS $0x49, Y9, Y7, Y7
+	VPERMPS  Y3, Y2, Y8
+	VPERMPS  Y4, Y2, Y9
+	VBLENDPS $0x49, Y9, Y8, Y8
+	VPERMPS  Y5, Y2, Y9
+	VBLENDPS $0x92, Y9, Y8, Y8
+	LEAQ     (SI)(SI*2), DI
+	VMOVUPS  Y6, (AX)(DI*4)
+	VMOVUPS  Y7, 32(AX)(DI*4)
+	VMOVUPS  Y8, 64(AX)(DI*4)
+	ADDQ     $+8, SI
+	JMP      chan1
+
+less2:
+	MOVQ       pixels+40(FP), DI
+	SUBQ       SI, DI
+	JE         done3
+	LEAQ       masks<>+32(SB), R8
+	MOVQ       DI, R9
+	NEGQ       R9
+	VMOVUPS    (R8)(R9*4), Y15
+	VMASKMOVPS (CX)(SI*4), Y15, Y6
+	VMASKMOVPS (DX)(SI*4), Y15, Y7
+	VMASKMOVPS (BX)(SI*4), Y15, Y8
+	VPERMPS    Y6, Y0, Y3
+	VPERMPS    Y7, Y0, Y9
+	VBLENDPS   $0x92, Y9, Y3, Y3
+	VPERMPS    Y8, Y0, Y9
+	VBLENDPS   $0x24, Y9, Y3, Y3
+	VPERMPS    Y6, Y1, Y4
+	VPERMPS    Y7, Y1, Y9
+	VBLENDPS   $0x24, Y9, Y4, Y4
+	VPERMPS    Y8, Y1, Y9
+	VBLENDPS   $0x49, Y9, Y4, Y4
+	VPERMPS    Y6, Y2, Y5
+	VPERMPS    Y7, Y2, Y9
+	VBLENDPS   $0x49, Y9, Y5, Y5
+	VPERMPS    Y8, Y2, Y9
+	VBLENDPS   $0x92, Y9, Y5, Y5
+	LEAQ       (SI)(SI*2), CX
+	LEAQ       (DI)(DI*2), DX
+	CMPQ       DX, $+8
+	JL         part5
+	VMOVAPS    Y3, Y6
+	VMOVUPS    Y6, (AX)(CX*4)
+	SUBQ       $+8, DX
+	JMP        next6
+
+part5:
+	TESTQ      DX, DX
+	JE         stored4
+	LEAQ       masks<>+32(SB), BX
+	NEGQ       DX
+	VMOVUPS    (BX)(DX*4), Y15
+	VMASKMOVPS Y3, Y15, (AX)(CX*4)
+	JMP        stored4
+
+next6:
+	CMPQ    DX, $+8
+	JL      part7
+	VMOVAPS Y4, Y6
+	VMOVUPS Y6, 32(AX)(CX*4)
+	SUBQ    $+8, DX
+	JMP     next8
+
+part7:
+	TESTQ      DX, DX
+	JE         stored4
+	LEAQ       masks<>+32(SB), BX
+	NEGQ       DX
+	VMOVUPS    (BX)(DX*4), Y15
+	VMASKMOVPS Y4, Y15, 32(AX)(CX*4)
+	JMP        stored4
+
+next8:
+	CMPQ    DX, $+8
+	JL      part9
+	VMOVAPS Y5, Y6
+	VMOVUPS Y6, 64(AX)(CX*4)
+	SUBQ    $+8, DX
+	JMP     next10
+
+part9:
+	TESTQ      DX, DX
+	JE         stored4
+	LEAQ       masks<>+32(SB), BX
+	NEGQ       DX
+	VMOVUPS    (BX)(DX*4), Y15
+	VMASKMOVPS Y5, Y15, 64(AX)(CX*4)
+	JMP        stored4
+
+next10:
+stored4:
+done3:
+	VZEROUPPER
+	RET
+
+// func bytesF32AVX2(dst *byte, dst2 *byte, x *byte, scale *byte, shift *byte, pixels int)
+// Requires: AVX, AVX2, FMA3
+TEXT ·bytesF32AVX2(SB), NOSPLIT, $64-48
+	MOVQ    dst+0(FP), AX
+	MOVQ    x+16(FP), CX
+	MOVQ    scale+24(FP), DX
+	VMOVSD  (DX), X1
+	MOVL    8(DX), DX
+	VPINSRD $0x02, DX, X1, X1
+	VMOVUPS tables<>+192(SB), Y0
+	VPERMPS Y1, Y0, Y2
+	VMOVUPS tables<>+256(SB), Y0
+	VPERMPS Y1, Y0, Y3
+	VMOVUPS tables<>+320(SB), Y0
+	VPERMPS Y1, Y0, Y4
+	MOVQ    shift+32(FP), DX
+	VMOVSD  (DX), X0
+	MOVL    8(DX), DX
+	VPINSRD $0x02, DX, X0, X0
+	VMOVUPS tables<>+192(SB), Y1
+	VPERMPS Y0, Y1, Y5
+	VMOVUPS tables<>+256(SB), Y1
+	VPERMPS Y0, Y1, Y6
+	VMOVUPS tables<>+320(SB), Y1
+	VPERMPS Y0, Y1, Y7
+	XORQ    DX, DX
+
+chan1:
+	LEAQ        8(DX), BX
+	CMPQ        BX, pixels+40(FP)
+	JGT         less2
+	LEAQ        (DX)(DX*2), BX
+	ADDQ        CX, BX
+	VPMOVZXBD   (BX), Y0
+	VPMOVZXBD   8(BX), Y1
+	VPMOVZXBD   16(BX), Y8
+	VCVTDQ2PS   Y0, Y0
+	VFMADD213PS Y5, Y2, Y0
+	VCVTDQ2PS   Y1, Y1
+	VFMADD213PS Y6, Y3, Y1
+	VCVTDQ2PS   Y8, Y8
+	VFMADD213PS Y7, Y4, Y8
+	LEAQ        (DX)(DX*2), BX
+	VMOVUPS     Y0, (AX)(BX*4)
+	VMOVUPS     Y1, 32(AX)(BX*4)
+	VMOVUPS     Y8, 64(AX)(BX*4)
+	ADDQ        $+8, DX
+	JMP         chan1
+
+less2:
+	MOVQ    pixels+40(FP), BX
+	SUBQ    DX, BX
+	JE      done3
+	LEAQ    masks<>+32(SB), SI
+	MOVQ    BX, DI
+	NEGQ    DI
+	VMOVUPS (SI)(DI*4), Y15
+	LEAQ    (DX)(DX*2), SI
+	ADDQ    CX, SI
+	LEAQ    (BX)(BX*2), R8
+	XORQ    CX, CX
+
+byte4:
+	MOVB        (SI)(CX*1), DI
+	MOVB        DI, (SP)(CX*1)
+	INCQ        CX
+	CMPQ        CX, R8
+	JL          byte4
+	VPMOVZXBD   (SP), Y0
+	VPMOVZXBD   8(SP), Y1
+	VPMOVZXBD   16(SP), Y8
+	VCVTDQ2PS   Y0, Y0
+	VFMADD213PS Y5, Y2, Y0
+	VCVTDQ2PS   Y1, Y1
+	VFMADD213PS Y6, Y3, Y1
+	VCVTDQ2PS   Y8, Y8
+	VFMADD213PS Y7, Y4, Y8
+	LEAQ        (DX)(DX*2), CX
+	LEAQ        (BX)(BX*2), DX
+	CMPQ        DX, $+8
+	JL          part6
+	VMOVAPS     Y0, Y9
+	VMOVUPS     Y9, (AX)(CX*4)
+	SUBQ        $+8, DX
+	JMP         next7
+
+part6:
+	TESTQ      DX, DX
+	JE         stored5
+	LEAQ       masks<>+32(SB), BX
+	NEGQ       DX
+	VMOVUPS    (BX)(DX*4), Y15
+	VMASKMOVPS Y0, Y15, (AX)(CX*4)
+	JMP        stored5
+
+next7:
+	CMPQ    DX, $+8
+	JL      part8
+	VMOVAPS Y1, Y9
+	VMOVUPS Y9, 32(AX)(CX*4)
+	SUBQ    $+8, DX
+	JMP     next9
+
+part8:
+	TESTQ      DX, DX
+	JE         stored5
+	LEAQ       masks<>+32(SB), BX
+	NEGQ       DX
+	VMOVUPS    (BX)(DX*4), Y15
+	VMASKMOVPS Y1, Y15, 32(AX)(CX*4)
+	JMP        stored5
+
+next9:
+	CMPQ    DX, $+8
+	JL      part10
+	VMOVAPS Y8, Y9
+	VMOVUPS Y9, 64(AX)(CX*4)
+	SUBQ    $+8, DX
+	JMP     next11
+
+part10:
+	TESTQ      DX, DX
+	JE         stored5
+	LEAQ       masks<>+32(SB), BX
+	NEGQ       DX
+	VMOVUPS    (BX)(DX*4), Y15
+	VMASKMOVPS Y8, Y15, 64(AX)(CX*4)
+	JMP        stored5
+
+next11:
+stored5:
+done3:
+	VZEROUPPER
+	RET
+
 // func gatherF32AVX2(dst *byte, x *byte, x2 *byte, xStep int, xRow int, dstRow int, rows int, pixels int, channels int)
 // Requires: AVX
 TEXT ·gatherF32AVX2(SB), NOSPLIT, $0-72
@@ -6678,6 +6958,506 @@ done4:
 	LEAQ (DX)(DI*2), DX
 	DECQ pixels+88(FP)
 	JNE  loop1
+	VZEROUPPER
+	RET
+
+// func planesBF16AVX2(dst *byte, dst2 *byte, red *byte, green *byte, blue *byte, pixels int)
+// Requires: AVX, AVX2
+TEXT ·planesBF16AVX2(SB), NOSPLIT, $64-48
+	MOVQ    dst+0(FP), AX
+	MOVQ    red+16(FP), CX
+	MOVQ    green+24(FP), DX
+	MOVQ    blue+32(FP), BX
+	VMOVUPS tables<>+0(SB), Y0
+	VMOVUPS tables<>+64(SB), Y1
+	VMOVUPS tables<>+128(SB), Y2
+	XORQ    SI, SI
+
+chan1:
+	LEAQ      8(SI), DI
+	CMPQ      DI, pixels+40(FP)
+	JGT       less2
+	VMOVUPS   (CX)(SI*4), Y3
+	VMOVUPS   (DX)(SI*4), Y4
+	VMOVUPS   (BX)(SI*4), Y5
+	VPERMPS   Y3, Y0, Y6
+	VPERMPS   Y4, Y0, Y9
+	VBLENDPS  $0x92, Y9, Y6, Y6
+	VPERMPS   Y5, Y0, Y9
+	VBLENDPS  $0x24, Y9, Y6, Y6
+	VPERMPS   Y3, Y1, Y7
+	VPERMPS   Y4, Y1, Y9
+	VBLENDPS  $0x24, Y9, Y7, Y7
+	VPERMPS   Y5, Y1, Y9
+	VBLENDPS  $0x49, Y9, Y7, Y7
+	VPERMPS   Y3, Y2, Y8
+	VPERMPS   Y4, Y2, Y9
+	VBLENDPS  $0x49, Y9, Y8, Y8
+	VPERMPS   Y5, Y2, Y9
+	VBLENDPS  $0x92, Y9, Y8, Y8
+	LEAQ      (SI)(SI*2), DI
+	VPSRLD    $0x10, Y6, Y3
+	VPAND     consts<>+0(SB), Y3, Y3
+	VPADDD    Y6, Y3, Y3
+	VPADDD    consts<>+32(SB), Y3, Y3
+	VCMPPS    $0x03, Y6, Y6, Y4
+	VPOR      consts<>+64(SB), Y6, Y5
+	VBLENDVPS Y4, Y5, Y3, Y3
+	VPSRLD    $0x10, Y3, Y3
+	VPACKUSDW Y3, Y3, Y3
+	VPERMQ    $0x08, Y3, Y3
+	VMOVDQU   X3, (AX)(DI*2)
+	VPSRLD    $0x10, Y7, Y3
+	VPAND     consts<>+0(SB), Y3, Y3
+	VPADDD    Y7, Y3, Y3
+	VPADDD    consts<>+32(SB), Y3, Y3
+	VCMPPS    $0x03, Y7, Y7, Y4
+	VPOR      consts<>+64(SB), Y7, Y5
+	VBLENDVPS Y4, Y5, Y3, Y3
+	VPSRLD    $0x10, Y3, Y3
+	VPACKUSDW Y3, Y3, Y3
+	VPERMQ    $0x08, Y3, Y3
+	VMOVDQU   X3, 16(AX)(DI*2)
+	VPSRLD    $0x10, Y8, Y3
+	VPAND     consts<>+0(SB), Y3, Y3
+	VPADDD    Y8, Y3, Y3
+	VPADDD    consts<>+32(SB), Y3, Y3
+	VCMPPS    $0x03, Y8, Y8, Y4
+	VPOR      consts<>+64(SB), Y8, Y5
+	VBLENDVPS Y4, Y5, Y3, Y3
+	VPSRLD    $0x10, Y3, Y3
+	VPACKUSDW Y3, Y3, Y3
+	VPERMQ    $0x08, Y3, Y3
+	VMOVDQU   X3, 32(AX)(DI*2)
+	ADDQ      $+8, SI
+	JMP       chan1
+
+less2:
+	MOVQ       pixels+40(FP), DI
+	SUBQ       SI, DI
+	JE         done3
+	LEAQ       masks<>+32(SB), R8
+	MOVQ       DI, R9
+	NEGQ       R9
+	VMOVUPS    (R8)(R9*4), Y15
+	VMASKMOVPS (CX)(SI*4), Y15, Y6
+	VMASKMOVPS (DX)(SI*4), Y15, Y7
+	VMASKMOVPS (BX)(SI*4), Y15, Y8
+	VPERMPS    Y6, Y0, Y3
+	VPERMPS    Y7, Y0, Y9
+	VBLENDPS   $0x92, Y9, Y3, Y3
+	VPERMPS    Y8, Y0, Y9
+	VBLENDPS   $0x24, Y9, Y3, Y3
+	VPERMPS    Y6, Y1, Y4
+	VPERMPS    Y7, Y1, Y9
+	VBLENDPS   $0x24, Y9, Y4, Y4
+	VPERMPS    Y8, Y1, Y9
+	VBLENDPS   $0x49, Y9, Y4, Y4
+	VPERMPS    Y6, Y2, Y5
+	VPERMPS    Y7, Y2, Y9
+	VBLENDPS   $0x49, Y9, Y5, Y5
+	VPERMPS    Y8, Y2, Y9
+	VBLENDPS   $0x92, Y9, Y5, Y5
+	LEAQ       (SI)(SI*2), CX
+	LEAQ       (DI)(DI*2), DX
+	CMPQ       DX, $+8
+	JL         part5
+	VMOVAPS    Y3, Y6
+	VPSRLD     $0x10, Y6, Y7
+	VPAND      consts<>+0(SB), Y7, Y7
+	VPADDD     Y6, Y7, Y7
+	VPADDD     consts<>+32(SB), Y7, Y7
+	VCMPPS     $0x03, Y6, Y6, Y8
+	VPOR       consts<>+64(SB), Y6, Y9
+	VBLENDVPS  Y8, Y9, Y7, Y7
+	VPSRLD     $0x10, Y7, Y7
+	VPACKUSDW  Y7, Y7, Y7
+	VPERMQ     $0x08, Y7, Y7
+	VMOVDQU    X7, (AX)(CX*2)
+	SUBQ       $+8, DX
+	JMP        next6
+
+part5:
+	TESTQ     DX, DX
+	JE        stored4
+	LEAQ      masks<>+32(SB), BX
+	MOVQ      DX, SI
+	NEGQ      SI
+	VMOVUPS   (BX)(SI*4), Y15
+	VPSRLD    $0x10, Y3, Y6
+	VPAND     consts<>+0(SB), Y6, Y6
+	VPADDD    Y3, Y6, Y6
+	VPADDD    consts<>+32(SB), Y6, Y6
+	VCMPPS    $0x03, Y3, Y3, Y7
+	VPOR      consts<>+64(SB), Y3, Y8
+	VBLENDVPS Y7, Y8, Y6, Y6
+	VPSRLD    $0x10, Y6, Y6
+	VPACKUSDW Y6, Y6, Y6
+	VPERMQ    $0x08, Y6, Y6
+	VMOVDQU   X6, (SP)
+	XORQ      BX, BX
+
+word7:
+	LEAQ (AX)(CX*2), DI
+	MOVW (SP)(BX*2), SI
+	MOVW SI, (DI)(BX*2)
+	INCQ BX
+	CMPQ BX, DX
+	JL   word7
+	JMP  stored4
+
+next6:
+	CMPQ      DX, $+8
+	JL        part8
+	VMOVAPS   Y4, Y6
+	VPSRLD    $0x10, Y6, Y7
+	VPAND     consts<>+0(SB), Y7, Y7
+	VPADDD    Y6, Y7, Y7
+	VPADDD    consts<>+32(SB), Y7, Y7
+	VCMPPS    $0x03, Y6, Y6, Y8
+	VPOR      consts<>+64(SB), Y6, Y9
+	VBLENDVPS Y8, Y9, Y7, Y7
+	VPSRLD    $0x10, Y7, Y7
+	VPACKUSDW Y7, Y7, Y7
+	VPERMQ    $0x08, Y7, Y7
+	VMOVDQU   X7, 16(AX)(CX*2)
+	SUBQ      $+8, DX
+	JMP       next9
+
+part8:
+	TESTQ     DX, DX
+	JE        stored4
+	LEAQ      masks<>+32(SB), BX
+	MOVQ      DX, SI
+	NEGQ      SI
+	VMOVUPS   (BX)(SI*4), Y15
+	VPSRLD    $0x10, Y4, Y6
+	VPAND     consts<>+0(SB), Y6, Y6
+	VPADDD    Y4, Y6, Y6
+	VPADDD    consts<>+32(SB), Y6, Y6
+	VCMPPS    $0x03, Y4, Y4, Y7
+	VPOR      consts<>+64(SB), Y4, Y8
+	VBLENDVPS Y7, Y8, Y6, Y6
+	VPSRLD    $0x10, Y6, Y6
+	VPACKUSDW Y6, Y6, Y6
+	VPERMQ    $0x08, Y6, Y6
+	VMOVDQU   X6, (SP)
+	XORQ      BX, BX
+
+word10:
+	LEAQ 16(AX)(CX*2), DI
+	MOVW (SP)(BX*2), SI
+	MOVW SI, (DI)(BX*2)
+	INCQ BX
+	CMPQ BX, DX
+	JL   word10
+	JMP  stored4
+
+next9:
+	CMPQ      DX, $+8
+	JL        part11
+	VMOVAPS   Y5, Y6
+	VPSRLD    $0x10, Y6, Y7
+	VPAND     consts<>+0(SB), Y7, Y7
+	VPADDD    Y6, Y7, Y7
+	VPADDD    consts<>+32(SB), Y7, Y7
+	VCMPPS    $0x03, Y6, Y6, Y8
+	VPOR      consts<>+64(SB), Y6, Y9
+	VBLENDVPS Y8, Y9, Y7, Y7
+	VPSRLD    $0x10, Y7, Y7
+	VPACKUSDW Y7, Y7, Y7
+	VPERMQ    $0x08, Y7, Y7
+	VMOVDQU   X7, 32(AX)(CX*2)
+	SUBQ      $+8, DX
+	JMP       next12
+
+part11:
+	TESTQ     DX, DX
+	JE        stored4
+	LEAQ      masks<>+32(SB), BX
+	MOVQ      DX, SI
+	NEGQ      SI
+	VMOVUPS   (BX)(SI*4), Y15
+	VPSRLD    $0x10, Y5, Y6
+	VPAND     consts<>+0(SB), Y6, Y6
+	VPADDD    Y5, Y6, Y6
+	VPADDD    consts<>+32(SB), Y6, Y6
+	VCMPPS    $0x03, Y5, Y5, Y7
+	VPOR      consts<>+64(SB), Y5, Y8
+	VBLENDVPS Y7, Y8, Y6, Y6
+	VPSRLD    $0x10, Y6, Y6
+	VPACKUSDW Y6, Y6, Y6
+	VPERMQ    $0x08, Y6, Y6
+	VMOVDQU   X6, (SP)
+	XORQ      BX, BX
+
+word13:
+	LEAQ 32(AX)(CX*2), DI
+	MOVW (SP)(BX*2), SI
+	MOVW SI, (DI)(BX*2)
+	INCQ BX
+	CMPQ BX, DX
+	JL   word13
+	JMP  stored4
+
+next12:
+stored4:
+done3:
+	VZEROUPPER
+	RET
+
+// func bytesBF16AVX2(dst *byte, dst2 *byte, x *byte, scale *byte, shift *byte, pixels int)
+// Requires: AVX, AVX2, FMA3
+TEXT ·bytesBF16AVX2(SB), NOSPLIT, $64-48
+	MOVQ    dst+0(FP), AX
+	MOVQ    x+16(FP), CX
+	MOVQ    scale+24(FP), DX
+	VMOVSD  (DX), X1
+	MOVL    8(DX), DX
+	VPINSRD $0x02, DX, X1, X1
+	VMOVUPS tables<>+192(SB), Y0
+	VPERMPS Y1, Y0, Y2
+	VMOVUPS tables<>+256(SB), Y0
+	VPERMPS Y1, Y0, Y3
+	VMOVUPS tables<>+320(SB), Y0
+	VPERMPS Y1, Y0, Y4
+	MOVQ    shift+32(FP), DX
+	VMOVSD  (DX), X0
+	MOVL    8(DX), DX
+	VPINSRD $0x02, DX, X0, X0
+	VMOVUPS tables<>+192(SB), Y1
+	VPERMPS Y0, Y1, Y5
+	VMOVUPS tables<>+256(SB), Y1
+	VPERMPS Y0, Y1, Y6
+	VMOVUPS tables<>+320(SB), Y1
+	VPERMPS Y0, Y1, Y7
+	XORQ    DX, DX
+
+chan1:
+	LEAQ        8(DX), BX
+	CMPQ        BX, pixels+40(FP)
+	JGT         less2
+	LEAQ        (DX)(DX*2), BX
+	ADDQ        CX, BX
+	VPMOVZXBD   (BX), Y0
+	VPMOVZXBD   8(BX), Y1
+	VPMOVZXBD   16(BX), Y8
+	VCVTDQ2PS   Y0, Y0
+	VFMADD213PS Y5, Y2, Y0
+	VCVTDQ2PS   Y1, Y1
+	VFMADD213PS Y6, Y3, Y1
+	VCVTDQ2PS   Y8, Y8
+	VFMADD213PS Y7, Y4, Y8
+	LEAQ        (DX)(DX*2), BX
+	VPSRLD      $0x10, Y0, Y9
+	VPAND       consts<>+0(SB), Y9, Y9
+	VPADDD      Y0, Y9, Y9
+	VPADDD      consts<>+32(SB), Y9, Y9
+	VCMPPS      $0x03, Y0, Y0, Y10
+	VPOR        consts<>+64(SB), Y0, Y11
+	VBLENDVPS   Y10, Y11, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VPACKUSDW   Y9, Y9, Y9
+	VPERMQ      $0x08, Y9, Y9
+	VMOVDQU     X9, (AX)(BX*2)
+	VPSRLD      $0x10, Y1, Y9
+	VPAND       consts<>+0(SB), Y9, Y9
+	VPADDD      Y1, Y9, Y9
+	VPADDD      consts<>+32(SB), Y9, Y9
+	VCMPPS      $0x03, Y1, Y1, Y10
+	VPOR        consts<>+64(SB), Y1, Y11
+	VBLENDVPS   Y10, Y11, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VPACKUSDW   Y9, Y9, Y9
+	VPERMQ      $0x08, Y9, Y9
+	VMOVDQU     X9, 16(AX)(BX*2)
+	VPSRLD      $0x10, Y8, Y9
+	VPAND       consts<>+0(SB), Y9, Y9
+	VPADDD      Y8, Y9, Y9
+	VPADDD      consts<>+32(SB), Y9, Y9
+	VCMPPS      $0x03, Y8, Y8, Y10
+	VPOR        consts<>+64(SB), Y8, Y11
+	VBLENDVPS   Y10, Y11, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VPACKUSDW   Y9, Y9, Y9
+	VPERMQ      $0x08, Y9, Y9
+	VMOVDQU     X9, 32(AX)(BX*2)
+	ADDQ        $+8, DX
+	JMP         chan1
+
+less2:
+	MOVQ    pixels+40(FP), BX
+	SUBQ    DX, BX
+	JE      done3
+	LEAQ    masks<>+32(SB), SI
+	MOVQ    BX, DI
+	NEGQ    DI
+	VMOVUPS (SI)(DI*4), Y15
+	LEAQ    (DX)(DX*2), SI
+	ADDQ    CX, SI
+	LEAQ    (BX)(BX*2), R8
+	XORQ    CX, CX
+
+byte4:
+	MOVB        (SI)(CX*1), DI
+	MOVB        DI, (SP)(CX*1)
+	INCQ        CX
+	CMPQ        CX, R8
+	JL          byte4
+	VPMOVZXBD   (SP), Y0
+	VPMOVZXBD   8(SP), Y1
+	VPMOVZXBD   16(SP), Y8
+	VCVTDQ2PS   Y0, Y0
+	VFMADD213PS Y5, Y2, Y0
+	VCVTDQ2PS   Y1, Y1
+	VFMADD213PS Y6, Y3, Y1
+	VCVTDQ2PS   Y8, Y8
+	VFMADD213PS Y7, Y4, Y8
+	LEAQ        (DX)(DX*2), CX
+	LEAQ        (BX)(BX*2), DX
+	CMPQ        DX, $+8
+	JL          part6
+	VMOVAPS     Y0, Y9
+	VPSRLD      $0x10, Y9, Y10
+	VPAND       consts<>+0(SB), Y10, Y10
+	VPADDD      Y9, Y10, Y10
+	VPADDD      consts<>+32(SB), Y10, Y10
+	VCMPPS      $0x03, Y9, Y9, Y11
+	VPOR        consts<>+64(SB), Y9, Y12
+	VBLENDVPS   Y11, Y12, Y10, Y10
+	VPSRLD      $0x10, Y10, Y10
+	VPACKUSDW   Y10, Y10, Y10
+	VPERMQ      $0x08, Y10, Y10
+	VMOVDQU     X10, (AX)(CX*2)
+	SUBQ        $+8, DX
+	JMP         next7
+
+part6:
+	TESTQ     DX, DX
+	JE        stored5
+	LEAQ      masks<>+32(SB), BX
+	MOVQ      DX, SI
+	NEGQ      SI
+	VMOVUPS   (BX)(SI*4), Y15
+	VPSRLD    $0x10, Y0, Y9
+	VPAND     consts<>+0(SB), Y9, Y9
+	VPADDD    Y0, Y9, Y9
+	VPADDD    consts<>+32(SB), Y9, Y9
+	VCMPPS    $0x03, Y0, Y0, Y10
+	VPOR      consts<>+64(SB), Y0, Y11
+	VBLENDVPS Y10, Y11, Y9, Y9
+	VPSRLD    $0x10, Y9, Y9
+	VPACKUSDW Y9, Y9, Y9
+	VPERMQ    $0x08, Y9, Y9
+	VMOVDQU   X9, (SP)
+	XORQ      BX, BX
+
+word8:
+	LEAQ (AX)(CX*2), DI
+	MOVW (SP)(BX*2), SI
+	MOVW SI, (DI)(BX*2)
+	INCQ BX
+	CMPQ BX, DX
+	JL   word8
+	JMP  stored5
+
+next7:
+	CMPQ      DX, $+8
+	JL        part9
+	VMOVAPS   Y1, Y9
+	VPSRLD    $0x10, Y9, Y10
+	VPAND     consts<>+0(SB), Y10, Y10
+	VPADDD    Y9, Y10, Y10
+	VPADDD    consts<>+32(SB), Y10, Y10
+	VCMPPS    $0x03, Y9, Y9, Y11
+	VPOR      consts<>+64(SB), Y9, Y12
+	VBLENDVPS Y11, Y12, Y10, Y10
+	VPSRLD    $0x10, Y10, Y10
+	VPACKUSDW Y10, Y10, Y10
+	VPERMQ    $0x08, Y10, Y10
+	VMOVDQU   X10, 16(AX)(CX*2)
+	SUBQ      $+8, DX
+	JMP       next10
+
+part9:
+	TESTQ     DX, DX
+	JE        stored5
+	LEAQ      masks<>+32(SB), BX
+	MOVQ      DX, SI
+	NEGQ      SI
+	VMOVUPS   (BX)(SI*4), Y15
+	VPSRLD    $0x10, Y1, Y9
+	VPAND     consts<>+0(SB), Y9, Y9
+	VPADDD    Y1, Y9, Y9
+	VPADDD    consts<>+32(SB), Y9, Y9
+	VCMPPS    $0x03, Y1, Y1, Y10
+	VPOR      consts<>+64(SB), Y1, Y11
+	VBLENDVPS Y10, Y11, Y9, Y9
+	VPSRLD    $0x10, Y9, Y9
+	VPACKUSDW Y9, Y9, Y9
+	VPERMQ    $0x08, Y9, Y9
+	VMOVDQU   X9, (SP)
+	XORQ      BX, BX
+
+word11:
+	LEAQ 16(AX)(CX*2), DI
+	MOVW (SP)(BX*2), SI
+	MOVW SI, (DI)(BX*2)
+	INCQ BX
+	CMPQ BX, DX
+	JL   word11
+	JMP  stored5
+
+next10:
+	CMPQ      DX, $+8
+	JL        part12
+	VMOVAPS   Y8, Y9
+	VPSRLD    $0x10, Y9, Y10
+	VPAND     consts<>+0(SB), Y10, Y10
+	VPADDD    Y9, Y10, Y10
+	VPADDD    consts<>+32(SB), Y10, Y10
+	VCMPPS    $0x03, Y9, Y9, Y11
+	VPOR      consts<>+64(SB), Y9, Y12
+	VBLENDVPS Y11, Y12, Y10, Y10
+	VPSRLD    $0x10, Y10, Y10
+	VPACKUSDW Y10, Y10, Y10
+	VPERMQ    $0x08, Y10, Y10
+	VMOVDQU   X10, 32(AX)(CX*2)
+	SUBQ      $+8, DX
+	JMP       next13
+
+part12:
+	TESTQ     DX, DX
+	JE        stored5
+	LEAQ      masks<>+32(SB), BX
+	MOVQ      DX, SI
+	NEGQ      SI
+	VMOVUPS   (BX)(SI*4), Y15
+	VPSRLD    $0x10, Y8, Y9
+	VPAND     consts<>+0(SB), Y9, Y9
+	VPADDD    Y8, Y9, Y9
+	VPADDD    consts<>+32(SB), Y9, Y9
+	VCMPPS    $0x03, Y8, Y8, Y10
+	VPOR      consts<>+64(SB), Y8, Y11
+	VBLENDVPS Y10, Y11, Y9, Y9
+	VPSRLD    $0x10, Y9, Y9
+	VPACKUSDW Y9, Y9, Y9
+	VPERMQ    $0x08, Y9, Y9
+	VMOVDQU   X9, (SP)
+	XORQ      BX, BX
+
+word14:
+	LEAQ 32(AX)(CX*2), DI
+	MOVW (SP)(BX*2), SI
+	MOVW SI, (DI)(BX*2)
+	INCQ BX
+	CMPQ BX, DX
+	JL   word14
+	JMP  stored5
+
+next13:
+stored5:
+done3:
 	VZEROUPPER
 	RET
 
@@ -8310,6 +9090,850 @@ done4:
 	LEAQ (DI)(R10*2), DI
 	DECQ pixels+88(FP)
 	JNE  loop1
+	VZEROUPPER
+	RET
+
+// func planesSplitAVX2(dst *byte, dst2 *byte, red *byte, green *byte, blue *byte, pixels int)
+// Requires: AVX, AVX2
+TEXT ·planesSplitAVX2(SB), NOSPLIT, $64-48
+	MOVQ    dst+0(FP), AX
+	MOVQ    dst2+8(FP), CX
+	MOVQ    red+16(FP), DX
+	MOVQ    green+24(FP), BX
+	MOVQ    blue+32(FP), SI
+	VMOVUPS tables<>+0(SB), Y0
+	VMOVUPS tables<>+64(SB), Y1
+	VMOVUPS tables<>+128(SB), Y2
+	XORQ    DI, DI
+
+chan1:
+	LEAQ      8(DI), R8
+	CMPQ      R8, pixels+40(FP)
+	JGT       less2
+	VMOVUPS   (DX)(DI*4), Y3
+	VMOVUPS   (BX)(DI*4), Y4
+	VMOVUPS   (SI)(DI*4), Y5
+	VPERMPS   Y3, Y0, Y6
+	VPERMPS   Y4, Y0, Y9
+	VBLENDPS  $0x92, Y9, Y6, Y6
+	VPERMPS   Y5, Y0, Y9
+	VBLENDPS  $0x24, Y9, Y6, Y6
+	VPERMPS   Y3, Y1, Y7
+	VPERMPS   Y4, Y1, Y9
+	VBLENDPS  $0x24, Y9, Y7, Y7
+	VPERMPS   Y5, Y1, Y9
+	VBLENDPS  $0x49, Y9, Y7, Y7
+	VPERMPS   Y3, Y2, Y8
+	VPERMPS   Y4, Y2, Y9
+	VBLENDPS  $0x49, Y9, Y8, Y8
+	VPERMPS   Y5, Y2, Y9
+	VBLENDPS  $0x92, Y9, Y8, Y8
+	LEAQ      (DI)(DI*2), R8
+	VPSRLD    $0x10, Y6, Y4
+	VPAND     consts<>+0(SB), Y4, Y4
+	VPADDD    Y6, Y4, Y4
+	VPADDD    consts<>+32(SB), Y4, Y4
+	VCMPPS    $0x03, Y6, Y6, Y5
+	VPOR      consts<>+64(SB), Y6, Y9
+	VBLENDVPS Y5, Y9, Y4, Y4
+	VPAND     consts<>+96(SB), Y4, Y3
+	VPSRLD    $0x10, Y4, Y4
+	VPACKUSDW Y4, Y4, Y4
+	VPERMQ    $0x08, Y4, Y4
+	VMOVDQU   X4, (AX)(R8*2)
+	VSUBPS    Y3, Y6, Y6
+	VSUBPS    Y6, Y6, Y3
+	VCMPPS    $0x07, Y3, Y3, Y3
+	VANDPS    Y3, Y6, Y6
+	VPSRLD    $0x10, Y6, Y3
+	VPAND     consts<>+0(SB), Y3, Y3
+	VPADDD    Y6, Y3, Y3
+	VPADDD    consts<>+32(SB), Y3, Y3
+	VCMPPS    $0x03, Y6, Y6, Y4
+	VPOR      consts<>+64(SB), Y6, Y5
+	VBLENDVPS Y4, Y5, Y3, Y3
+	VPSRLD    $0x10, Y3, Y3
+	VPACKUSDW Y3, Y3, Y3
+	VPERMQ    $0x08, Y3, Y3
+	VMOVDQU   X3, (CX)(R8*2)
+	VPSRLD    $0x10, Y7, Y4
+	VPAND     consts<>+0(SB), Y4, Y4
+	VPADDD    Y7, Y4, Y4
+	VPADDD    consts<>+32(SB), Y4, Y4
+	VCMPPS    $0x03, Y7, Y7, Y5
+	VPOR      consts<>+64(SB), Y7, Y9
+	VBLENDVPS Y5, Y9, Y4, Y4
+	VPAND     consts<>+96(SB), Y4, Y3
+	VPSRLD    $0x10, Y4, Y4
+	VPACKUSDW Y4, Y4, Y4
+	VPERMQ    $0x08, Y4, Y4
+	VMOVDQU   X4, 16(AX)(R8*2)
+	VSUBPS    Y3, Y7, Y7
+	VSUBPS    Y7, Y7, Y3
+	VCMPPS    $0x07, Y3, Y3, Y3
+	VANDPS    Y3, Y7, Y7
+	VPSRLD    $0x10, Y7, Y3
+	VPAND     consts<>+0(SB), Y3, Y3
+	VPADDD    Y7, Y3, Y3
+	VPADDD    consts<>+32(SB), Y3, Y3
+	VCMPPS    $0x03, Y7, Y7, Y4
+	VPOR      consts<>+64(SB), Y7, Y5
+	VBLENDVPS Y4, Y5, Y3, Y3
+	VPSRLD    $0x10, Y3, Y3
+	VPACKUSDW Y3, Y3, Y3
+	VPERMQ    $0x08, Y3, Y3
+	VMOVDQU   X3, 16(CX)(R8*2)
+	VPSRLD    $0x10, Y8, Y4
+	VPAND     consts<>+0(SB), Y4, Y4
+	VPADDD    Y8, Y4, Y4
+	VPADDD    consts<>+32(SB), Y4, Y4
+	VCMPPS    $0x03, Y8, Y8, Y5
+	VPOR      consts<>+64(SB), Y8, Y9
+	VBLENDVPS Y5, Y9, Y4, Y4
+	VPAND     consts<>+96(SB), Y4, Y3
+	VPSRLD    $0x10, Y4, Y4
+	VPACKUSDW Y4, Y4, Y4
+	VPERMQ    $0x08, Y4, Y4
+	VMOVDQU   X4, 32(AX)(R8*2)
+	VSUBPS    Y3, Y8, Y8
+	VSUBPS    Y8, Y8, Y3
+	VCMPPS    $0x07, Y3, Y3, Y3
+	VANDPS    Y3, Y8, Y8
+	VPSRLD    $0x10, Y8, Y3
+	VPAND     consts<>+0(SB), Y3, Y3
+	VPADDD    Y8, Y3, Y3
+	VPADDD    consts<>+32(SB), Y3, Y3
+	VCMPPS    $0x03, Y8, Y8, Y4
+	VPOR      consts<>+64(SB), Y8, Y5
+	VBLENDVPS Y4, Y5, Y3, Y3
+	VPSRLD    $0x10, Y3, Y3
+	VPACKUSDW Y3, Y3, Y3
+	VPERMQ    $0x08, Y3, Y3
+	VMOVDQU   X3, 32(CX)(R8*2)
+	ADDQ      $+8, DI
+	JMP       chan1
+
+less2:
+	MOVQ       pixels+40(FP), R8
+	SUBQ       DI, R8
+	JE         done3
+	LEAQ       masks<>+32(SB), R9
+	MOVQ       R8, R10
+	NEGQ       R10
+	VMOVUPS    (R9)(R10*4), Y15
+	VMASKMOVPS (DX)(DI*4), Y15, Y6
+	VMASKMOVPS (BX)(DI*4), Y15, Y7
+	VMASKMOVPS (SI)(DI*4), Y15, Y8
+	VPERMPS    Y6, Y0, Y3
+	VPERMPS    Y7, Y0, Y9
+	VBLENDPS   $0x92, Y9, Y3, Y3
+	VPERMPS    Y8, Y0, Y9
+	VBLENDPS   $0x24, Y9, Y3, Y3
+	VPERMPS    Y6, Y1, Y4
+	VPERMPS    Y7, Y1, Y9
+	VBLENDPS   $0x24, Y9, Y4, Y4
+	VPERMPS    Y8, Y1, Y9
+	VBLENDPS   $0x49, Y9, Y4, Y4
+	VPERMPS    Y6, Y2, Y5
+	VPERMPS    Y7, Y2, Y9
+	VBLENDPS   $0x49, Y9, Y5, Y5
+	VPERMPS    Y8, Y2, Y9
+	VBLENDPS   $0x92, Y9, Y5, Y5
+	LEAQ       (DI)(DI*2), DX
+	LEAQ       (R8)(R8*2), BX
+	CMPQ       BX, $+8
+	JL         part5
+	VMOVAPS    Y3, Y6
+	VPSRLD     $0x10, Y6, Y8
+	VPAND      consts<>+0(SB), Y8, Y8
+	VPADDD     Y6, Y8, Y8
+	VPADDD     consts<>+32(SB), Y8, Y8
+	VCMPPS     $0x03, Y6, Y6, Y9
+	VPOR       consts<>+64(SB), Y6, Y10
+	VBLENDVPS  Y9, Y10, Y8, Y8
+	VPAND      consts<>+96(SB), Y8, Y7
+	VPSRLD     $0x10, Y8, Y8
+	VPACKUSDW  Y8, Y8, Y8
+	VPERMQ     $0x08, Y8, Y8
+	VMOVDQU    X8, (AX)(DX*2)
+	VSUBPS     Y7, Y6, Y6
+	VSUBPS     Y6, Y6, Y7
+	VCMPPS     $0x07, Y7, Y7, Y7
+	VANDPS     Y7, Y6, Y6
+	VPSRLD     $0x10, Y6, Y7
+	VPAND      consts<>+0(SB), Y7, Y7
+	VPADDD     Y6, Y7, Y7
+	VPADDD     consts<>+32(SB), Y7, Y7
+	VCMPPS     $0x03, Y6, Y6, Y8
+	VPOR       consts<>+64(SB), Y6, Y9
+	VBLENDVPS  Y8, Y9, Y7, Y7
+	VPSRLD     $0x10, Y7, Y7
+	VPACKUSDW  Y7, Y7, Y7
+	VPERMQ     $0x08, Y7, Y7
+	VMOVDQU    X7, (CX)(DX*2)
+	SUBQ       $+8, BX
+	JMP        next6
+
+part5:
+	TESTQ     BX, BX
+	JE        stored4
+	LEAQ      masks<>+32(SB), SI
+	MOVQ      BX, DI
+	NEGQ      DI
+	VMOVUPS   (SI)(DI*4), Y15
+	VPSRLD    $0x10, Y3, Y7
+	VPAND     consts<>+0(SB), Y7, Y7
+	VPADDD    Y3, Y7, Y7
+	VPADDD    consts<>+32(SB), Y7, Y7
+	VCMPPS    $0x03, Y3, Y3, Y8
+	VPOR      consts<>+64(SB), Y3, Y9
+	VBLENDVPS Y8, Y9, Y7, Y7
+	VPAND     consts<>+96(SB), Y7, Y6
+	VPSRLD    $0x10, Y7, Y7
+	VPACKUSDW Y7, Y7, Y7
+	VPERMQ    $0x08, Y7, Y7
+	VMOVDQU   X7, (SP)
+	XORQ      SI, SI
+
+word7:
+	LEAQ      (AX)(DX*2), R8
+	MOVW      (SP)(SI*2), DI
+	MOVW      DI, (R8)(SI*2)
+	INCQ      SI
+	CMPQ      SI, BX
+	JL        word7
+	VSUBPS    Y6, Y3, Y3
+	VSUBPS    Y3, Y3, Y6
+	VCMPPS    $0x07, Y6, Y6, Y6
+	VANDPS    Y6, Y3, Y3
+	VPSRLD    $0x10, Y3, Y6
+	VPAND     consts<>+0(SB), Y6, Y6
+	VPADDD    Y3, Y6, Y6
+	VPADDD    consts<>+32(SB), Y6, Y6
+	VCMPPS    $0x03, Y3, Y3, Y7
+	VPOR      consts<>+64(SB), Y3, Y8
+	VBLENDVPS Y7, Y8, Y6, Y6
+	VPSRLD    $0x10, Y6, Y6
+	VPACKUSDW Y6, Y6, Y6
+	VPERMQ    $0x08, Y6, Y6
+	VMOVDQU   X6, (SP)
+	XORQ      AX, AX
+
+word8:
+	LEAQ (CX)(DX*2), DI
+	MOVW (SP)(AX*2), SI
+	MOVW SI, (DI)(AX*2)
+	INCQ AX
+	CMPQ AX, BX
+	JL   word8
+	JMP  stored4
+
+next6:
+	CMPQ      BX, $+8
+	JL        part9
+	VMOVAPS   Y4, Y6
+	VPSRLD    $0x10, Y6, Y8
+	VPAND     consts<>+0(SB), Y8, Y8
+	VPADDD    Y6, Y8, Y8
+	VPADDD    consts<>+32(SB), Y8, Y8
+	VCMPPS    $0x03, Y6, Y6, Y9
+	VPOR      consts<>+64(SB), Y6, Y10
+	VBLENDVPS Y9, Y10, Y8, Y8
+	VPAND     consts<>+96(SB), Y8, Y7
+	VPSRLD    $0x10, Y8, Y8
+	VPACKUSDW Y8, Y8, Y8
+	VPERMQ    $0x08, Y8, Y8
+	VMOVDQU   X8, 16(AX)(DX*2)
+	VSUBPS    Y7, Y6, Y6
+	VSUBPS    Y6, Y6, Y7
+	VCMPPS    $0x07, Y7, Y7, Y7
+	VANDPS    Y7, Y6, Y6
+	VPSRLD    $0x10, Y6, Y7
+	VPAND     consts<>+0(SB), Y7, Y7
+	VPADDD    Y6, Y7, Y7
+	VPADDD    consts<>+32(SB), Y7, Y7
+	VCMPPS    $0x03, Y6, Y6, Y8
+	VPOR      consts<>+64(SB), Y6, Y9
+	VBLENDVPS Y8, Y9, Y7, Y7
+	VPSRLD    $0x10, Y7, Y7
+	VPACKUSDW Y7, Y7, Y7
+	VPERMQ    $0x08, Y7, Y7
+	VMOVDQU   X7, 16(CX)(DX*2)
+	SUBQ      $+8, BX
+	JMP       next10
+
+part9:
+	TESTQ     BX, BX
+	JE        stored4
+	LEAQ      masks<>+32(SB), SI
+	MOVQ      BX, DI
+	NEGQ      DI
+	VMOVUPS   (SI)(DI*4), Y15
+	VPSRLD    $0x10, Y4, Y7
+	VPAND     consts<>+0(SB), Y7, Y7
+	VPADDD    Y4, Y7, Y7
+	VPADDD    consts<>+32(SB), Y7, Y7
+	VCMPPS    $0x03, Y4, Y4, Y8
+	VPOR      consts<>+64(SB), Y4, Y9
+	VBLENDVPS Y8, Y9, Y7, Y7
+	VPAND     consts<>+96(SB), Y7, Y6
+	VPSRLD    $0x10, Y7, Y7
+	VPACKUSDW Y7, Y7, Y7
+	VPERMQ    $0x08, Y7, Y7
+	VMOVDQU   X7, (SP)
+	XORQ      SI, SI
+
+word11:
+	LEAQ      16(AX)(DX*2), R8
+	MOVW      (SP)(SI*2), DI
+	MOVW      DI, (R8)(SI*2)
+	INCQ      SI
+	CMPQ      SI, BX
+	JL        word11
+	VSUBPS    Y6, Y4, Y4
+	VSUBPS    Y4, Y4, Y6
+	VCMPPS    $0x07, Y6, Y6, Y6
+	VANDPS    Y6, Y4, Y4
+	VPSRLD    $0x10, Y4, Y6
+	VPAND     consts<>+0(SB), Y6, Y6
+	VPADDD    Y4, Y6, Y6
+	VPADDD    consts<>+32(SB), Y6, Y6
+	VCMPPS    $0x03, Y4, Y4, Y7
+	VPOR      consts<>+64(SB), Y4, Y8
+	VBLENDVPS Y7, Y8, Y6, Y6
+	VPSRLD    $0x10, Y6, Y6
+	VPACKUSDW Y6, Y6, Y6
+	VPERMQ    $0x08, Y6, Y6
+	VMOVDQU   X6, (SP)
+	XORQ      AX, AX
+
+word12:
+	LEAQ 16(CX)(DX*2), DI
+	MOVW (SP)(AX*2), SI
+	MOVW SI, (DI)(AX*2)
+	INCQ AX
+	CMPQ AX, BX
+	JL   word12
+	JMP  stored4
+
+next10:
+	CMPQ      BX, $+8
+	JL        part13
+	VMOVAPS   Y5, Y6
+	VPSRLD    $0x10, Y6, Y8
+	VPAND     consts<>+0(SB), Y8, Y8
+	VPADDD    Y6, Y8, Y8
+	VPADDD    consts<>+32(SB), Y8, Y8
+	VCMPPS    $0x03, Y6, Y6, Y9
+	VPOR      consts<>+64(SB), Y6, Y10
+	VBLENDVPS Y9, Y10, Y8, Y8
+	VPAND     consts<>+96(SB), Y8, Y7
+	VPSRLD    $0x10, Y8, Y8
+	VPACKUSDW Y8, Y8, Y8
+	VPERMQ    $0x08, Y8, Y8
+	VMOVDQU   X8, 32(AX)(DX*2)
+	VSUBPS    Y7, Y6, Y6
+	VSUBPS    Y6, Y6, Y7
+	VCMPPS    $0x07, Y7, Y7, Y7
+	VANDPS    Y7, Y6, Y6
+	VPSRLD    $0x10, Y6, Y7
+	VPAND     consts<>+0(SB), Y7, Y7
+	VPADDD    Y6, Y7, Y7
+	VPADDD    consts<>+32(SB), Y7, Y7
+	VCMPPS    $0x03, Y6, Y6, Y8
+	VPOR      consts<>+64(SB), Y6, Y9
+	VBLENDVPS Y8, Y9, Y7, Y7
+	VPSRLD    $0x10, Y7, Y7
+	VPACKUSDW Y7, Y7, Y7
+	VPERMQ    $0x08, Y7, Y7
+	VMOVDQU   X7, 32(CX)(DX*2)
+	SUBQ      $+8, BX
+	JMP       next14
+
+part13:
+	TESTQ     BX, BX
+	JE        stored4
+	LEAQ      masks<>+32(SB), SI
+	MOVQ      BX, DI
+	NEGQ      DI
+	VMOVUPS   (SI)(DI*4), Y15
+	VPSRLD    $0x10, Y5, Y7
+	VPAND     consts<>+0(SB), Y7, Y7
+	VPADDD    Y5, Y7, Y7
+	VPADDD    consts<>+32(SB), Y7, Y7
+	VCMPPS    $0x03, Y5, Y5, Y8
+	VPOR      consts<>+64(SB), Y5, Y9
+	VBLENDVPS Y8, Y9, Y7, Y7
+	VPAND     consts<>+96(SB), Y7, Y6
+	VPSRLD    $0x10, Y7, Y7
+	VPACKUSDW Y7, Y7, Y7
+	VPERMQ    $0x08, Y7, Y7
+	VMOVDQU   X7, (SP)
+	XORQ      SI, SI
+
+word15:
+	LEAQ      32(AX)(DX*2), R8
+	MOVW      (SP)(SI*2), DI
+	MOVW      DI, (R8)(SI*2)
+	INCQ      SI
+	CMPQ      SI, BX
+	JL        word15
+	VSUBPS    Y6, Y5, Y5
+	VSUBPS    Y5, Y5, Y6
+	VCMPPS    $0x07, Y6, Y6, Y6
+	VANDPS    Y6, Y5, Y5
+	VPSRLD    $0x10, Y5, Y6
+	VPAND     consts<>+0(SB), Y6, Y6
+	VPADDD    Y5, Y6, Y6
+	VPADDD    consts<>+32(SB), Y6, Y6
+	VCMPPS    $0x03, Y5, Y5, Y7
+	VPOR      consts<>+64(SB), Y5, Y8
+	VBLENDVPS Y7, Y8, Y6, Y6
+	VPSRLD    $0x10, Y6, Y6
+	VPACKUSDW Y6, Y6, Y6
+	VPERMQ    $0x08, Y6, Y6
+	VMOVDQU   X6, (SP)
+	XORQ      AX, AX
+
+word16:
+	LEAQ 32(CX)(DX*2), DI
+	MOVW (SP)(AX*2), SI
+	MOVW SI, (DI)(AX*2)
+	INCQ AX
+	CMPQ AX, BX
+	JL   word16
+	JMP  stored4
+
+next14:
+stored4:
+done3:
+	VZEROUPPER
+	RET
+
+// func bytesSplitAVX2(dst *byte, dst2 *byte, x *byte, scale *byte, shift *byte, pixels int)
+// Requires: AVX, AVX2, FMA3
+TEXT ·bytesSplitAVX2(SB), NOSPLIT, $64-48
+	MOVQ    dst+0(FP), AX
+	MOVQ    dst2+8(FP), CX
+	MOVQ    x+16(FP), DX
+	MOVQ    scale+24(FP), BX
+	VMOVSD  (BX), X1
+	MOVL    8(BX), BX
+	VPINSRD $0x02, BX, X1, X1
+	VMOVUPS tables<>+192(SB), Y0
+	VPERMPS Y1, Y0, Y2
+	VMOVUPS tables<>+256(SB), Y0
+	VPERMPS Y1, Y0, Y3
+	VMOVUPS tables<>+320(SB), Y0
+	VPERMPS Y1, Y0, Y4
+	MOVQ    shift+32(FP), BX
+	VMOVSD  (BX), X0
+	MOVL    8(BX), BX
+	VPINSRD $0x02, BX, X0, X0
+	VMOVUPS tables<>+192(SB), Y1
+	VPERMPS Y0, Y1, Y5
+	VMOVUPS tables<>+256(SB), Y1
+	VPERMPS Y0, Y1, Y6
+	VMOVUPS tables<>+320(SB), Y1
+	VPERMPS Y0, Y1, Y7
+	XORQ    BX, BX
+
+chan1:
+	LEAQ        8(BX), SI
+	CMPQ        SI, pixels+40(FP)
+	JGT         less2
+	LEAQ        (BX)(BX*2), SI
+	ADDQ        DX, SI
+	VPMOVZXBD   (SI), Y0
+	VPMOVZXBD   8(SI), Y1
+	VPMOVZXBD   16(SI), Y8
+	VCVTDQ2PS   Y0, Y0
+	VFMADD213PS Y5, Y2, Y0
+	VCVTDQ2PS   Y1, Y1
+	VFMADD213PS Y6, Y3, Y1
+	VCVTDQ2PS   Y8, Y8
+	VFMADD213PS Y7, Y4, Y8
+	LEAQ        (BX)(BX*2), SI
+	VPSRLD      $0x10, Y0, Y10
+	VPAND       consts<>+0(SB), Y10, Y10
+	VPADDD      Y0, Y10, Y10
+	VPADDD      consts<>+32(SB), Y10, Y10
+	VCMPPS      $0x03, Y0, Y0, Y11
+	VPOR        consts<>+64(SB), Y0, Y12
+	VBLENDVPS   Y11, Y12, Y10, Y10
+	VPAND       consts<>+96(SB), Y10, Y9
+	VPSRLD      $0x10, Y10, Y10
+	VPACKUSDW   Y10, Y10, Y10
+	VPERMQ      $0x08, Y10, Y10
+	VMOVDQU     X10, (AX)(SI*2)
+	VSUBPS      Y9, Y0, Y0
+	VSUBPS      Y0, Y0, Y9
+	VCMPPS      $0x07, Y9, Y9, Y9
+	VANDPS      Y9, Y0, Y0
+	VPSRLD      $0x10, Y0, Y9
+	VPAND       consts<>+0(SB), Y9, Y9
+	VPADDD      Y0, Y9, Y9
+	VPADDD      consts<>+32(SB), Y9, Y9
+	VCMPPS      $0x03, Y0, Y0, Y10
+	VPOR        consts<>+64(SB), Y0, Y11
+	VBLENDVPS   Y10, Y11, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VPACKUSDW   Y9, Y9, Y9
+	VPERMQ      $0x08, Y9, Y9
+	VMOVDQU     X9, (CX)(SI*2)
+	VPSRLD      $0x10, Y1, Y10
+	VPAND       consts<>+0(SB), Y10, Y10
+	VPADDD      Y1, Y10, Y10
+	VPADDD      consts<>+32(SB), Y10, Y10
+	VCMPPS      $0x03, Y1, Y1, Y11
+	VPOR        consts<>+64(SB), Y1, Y12
+	VBLENDVPS   Y11, Y12, Y10, Y10
+	VPAND       consts<>+96(SB), Y10, Y9
+	VPSRLD      $0x10, Y10, Y10
+	VPACKUSDW   Y10, Y10, Y10
+	VPERMQ      $0x08, Y10, Y10
+	VMOVDQU     X10, 16(AX)(SI*2)
+	VSUBPS      Y9, Y1, Y1
+	VSUBPS      Y1, Y1, Y9
+	VCMPPS      $0x07, Y9, Y9, Y9
+	VANDPS      Y9, Y1, Y1
+	VPSRLD      $0x10, Y1, Y9
+	VPAND       consts<>+0(SB), Y9, Y9
+	VPADDD      Y1, Y9, Y9
+	VPADDD      consts<>+32(SB), Y9, Y9
+	VCMPPS      $0x03, Y1, Y1, Y10
+	VPOR        consts<>+64(SB), Y1, Y11
+	VBLENDVPS   Y10, Y11, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VPACKUSDW   Y9, Y9, Y9
+	VPERMQ      $0x08, Y9, Y9
+	VMOVDQU     X9, 16(CX)(SI*2)
+	VPSRLD      $0x10, Y8, Y10
+	VPAND       consts<>+0(SB), Y10, Y10
+	VPADDD      Y8, Y10, Y10
+	VPADDD      consts<>+32(SB), Y10, Y10
+	VCMPPS      $0x03, Y8, Y8, Y11
+	VPOR        consts<>+64(SB), Y8, Y12
+	VBLENDVPS   Y11, Y12, Y10, Y10
+	VPAND       consts<>+96(SB), Y10, Y9
+	VPSRLD      $0x10, Y10, Y10
+	VPACKUSDW   Y10, Y10, Y10
+	VPERMQ      $0x08, Y10, Y10
+	VMOVDQU     X10, 32(AX)(SI*2)
+	VSUBPS      Y9, Y8, Y8
+	VSUBPS      Y8, Y8, Y9
+	VCMPPS      $0x07, Y9, Y9, Y9
+	VANDPS      Y9, Y8, Y8
+	VPSRLD      $0x10, Y8, Y9
+	VPAND       consts<>+0(SB), Y9, Y9
+	VPADDD      Y8, Y9, Y9
+	VPADDD      consts<>+32(SB), Y9, Y9
+	VCMPPS      $0x03, Y8, Y8, Y10
+	VPOR        consts<>+64(SB), Y8, Y11
+	VBLENDVPS   Y10, Y11, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VPACKUSDW   Y9, Y9, Y9
+	VPERMQ      $0x08, Y9, Y9
+	VMOVDQU     X9, 32(CX)(SI*2)
+	ADDQ        $+8, BX
+	JMP         chan1
+
+less2:
+	MOVQ    pixels+40(FP), SI
+	SUBQ    BX, SI
+	JE      done3
+	LEAQ    masks<>+32(SB), DI
+	MOVQ    SI, R8
+	NEGQ    R8
+	VMOVUPS (DI)(R8*4), Y15
+	LEAQ    (BX)(BX*2), DI
+	ADDQ    DX, DI
+	LEAQ    (SI)(SI*2), R9
+	XORQ    DX, DX
+
+byte4:
+	MOVB        (DI)(DX*1), R8
+	MOVB        R8, (SP)(DX*1)
+	INCQ        DX
+	CMPQ        DX, R9
+	JL          byte4
+	VPMOVZXBD   (SP), Y0
+	VPMOVZXBD   8(SP), Y1
+	VPMOVZXBD   16(SP), Y8
+	VCVTDQ2PS   Y0, Y0
+	VFMADD213PS Y5, Y2, Y0
+	VCVTDQ2PS   Y1, Y1
+	VFMADD213PS Y6, Y3, Y1
+	VCVTDQ2PS   Y8, Y8
+	VFMADD213PS Y7, Y4, Y8
+	LEAQ        (BX)(BX*2), DX
+	LEAQ        (SI)(SI*2), BX
+	CMPQ        BX, $+8
+	JL          part6
+	VMOVAPS     Y0, Y9
+	VPSRLD      $0x10, Y9, Y11
+	VPAND       consts<>+0(SB), Y11, Y11
+	VPADDD      Y9, Y11, Y11
+	VPADDD      consts<>+32(SB), Y11, Y11
+	VCMPPS      $0x03, Y9, Y9, Y12
+	VPOR        consts<>+64(SB), Y9, Y13
+	VBLENDVPS   Y12, Y13, Y11, Y11
+	VPAND       consts<>+96(SB), Y11, Y10
+	VPSRLD      $0x10, Y11, Y11
+	VPACKUSDW   Y11, Y11, Y11
+	VPERMQ      $0x08, Y11, Y11
+	VMOVDQU     X11, (AX)(DX*2)
+	VSUBPS      Y10, Y9, Y9
+	VSUBPS      Y9, Y9, Y10
+	VCMPPS      $0x07, Y10, Y10, Y10
+	VANDPS      Y10, Y9, Y9
+	VPSRLD      $0x10, Y9, Y10
+	VPAND       consts<>+0(SB), Y10, Y10
+	VPADDD      Y9, Y10, Y10
+	VPADDD      consts<>+32(SB), Y10, Y10
+	VCMPPS      $0x03, Y9, Y9, Y11
+	VPOR        consts<>+64(SB), Y9, Y12
+	VBLENDVPS   Y11, Y12, Y10, Y10
+	VPSRLD      $0x10, Y10, Y10
+	VPACKUSDW   Y10, Y10, Y10
+	VPERMQ      $0x08, Y10, Y10
+	VMOVDQU     X10, (CX)(DX*2)
+	SUBQ        $+8, BX
+	JMP         next7
+
+part6:
+	TESTQ     BX, BX
+	JE        stored5
+	LEAQ      masks<>+32(SB), SI
+	MOVQ      BX, DI
+	NEGQ      DI
+	VMOVUPS   (SI)(DI*4), Y15
+	VPSRLD    $0x10, Y0, Y10
+	VPAND     consts<>+0(SB), Y10, Y10
+	VPADDD    Y0, Y10, Y10
+	VPADDD    consts<>+32(SB), Y10, Y10
+	VCMPPS    $0x03, Y0, Y0, Y11
+	VPOR      consts<>+64(SB), Y0, Y12
+	VBLENDVPS Y11, Y12, Y10, Y10
+	VPAND     consts<>+96(SB), Y10, Y9
+	VPSRLD    $0x10, Y10, Y10
+	VPACKUSDW Y10, Y10, Y10
+	VPERMQ    $0x08, Y10, Y10
+	VMOVDQU   X10, (SP)
+	XORQ      SI, SI
+
+word8:
+	LEAQ      (AX)(DX*2), R8
+	MOVW      (SP)(SI*2), DI
+	MOVW      DI, (R8)(SI*2)
+	INCQ      SI
+	CMPQ      SI, BX
+	JL        word8
+	VSUBPS    Y9, Y0, Y0
+	VSUBPS    Y0, Y0, Y9
+	VCMPPS    $0x07, Y9, Y9, Y9
+	VANDPS    Y9, Y0, Y0
+	VPSRLD    $0x10, Y0, Y9
+	VPAND     consts<>+0(SB), Y9, Y9
+	VPADDD    Y0, Y9, Y9
+	VPADDD    consts<>+32(SB), Y9, Y9
+	VCMPPS    $0x03, Y0, Y0, Y10
+	VPOR      consts<>+64(SB), Y0, Y11
+	VBLENDVPS Y10, Y11, Y9, Y9
+	VPSRLD    $0x10, Y9, Y9
+	VPACKUSDW Y9, Y9, Y9
+	VPERMQ    $0x08, Y9, Y9
+	VMOVDQU   X9, (SP)
+	XORQ      AX, AX
+
+word9:
+	LEAQ (CX)(DX*2), DI
+	MOVW (SP)(AX*2), SI
+	MOVW SI, (DI)(AX*2)
+	INCQ AX
+	CMPQ AX, BX
+	JL   word9
+	JMP  stored5
+
+next7:
+	CMPQ      BX, $+8
+	JL        part10
+	VMOVAPS   Y1, Y9
+	VPSRLD    $0x10, Y9, Y11
+	VPAND     consts<>+0(SB), Y11, Y11
+	VPADDD    Y9, Y11, Y11
+	VPADDD    consts<>+32(SB), Y11, Y11
+	VCMPPS    $0x03, Y9, Y9, Y12
+	VPOR      consts<>+64(SB), Y9, Y13
+	VBLENDVPS Y12, Y13, Y11, Y11
+	VPAND     consts<>+96(SB), Y11, Y10
+	VPSRLD    $0x10, Y11, Y11
+	VPACKUSDW Y11, Y11, Y11
+	VPERMQ    $0x08, Y11, Y11
+	VMOVDQU   X11, 16(AX)(DX*2)
+	VSUBPS    Y10, Y9, Y9
+	VSUBPS    Y9, Y9, Y10
+	VCMPPS    $0x07, Y10, Y10, Y10
+	VANDPS    Y10, Y9, Y9
+	VPSRLD    $0x10, Y9, Y10
+	VPAND     consts<>+0(SB), Y10, Y10
+	VPADDD    Y9, Y10, Y10
+	VPADDD    consts<>+32(SB), Y10, Y10
+	VCMPPS    $0x03, Y9, Y9, Y11
+	VPOR      consts<>+64(SB), Y9, Y12
+	VBLENDVPS Y11, Y12, Y10, Y10
+	VPSRLD    $0x10, Y10, Y10
+	VPACKUSDW Y10, Y10, Y10
+	VPERMQ    $0x08, Y10, Y10
+	VMOVDQU   X10, 16(CX)(DX*2)
+	SUBQ      $+8, BX
+	JMP       next11
+
+part10:
+	TESTQ     BX, BX
+	JE        stored5
+	LEAQ      masks<>+32(SB), SI
+	MOVQ      BX, DI
+	NEGQ      DI
+	VMOVUPS   (SI)(DI*4), Y15
+	VPSRLD    $0x10, Y1, Y10
+	VPAND     consts<>+0(SB), Y10, Y10
+	VPADDD    Y1, Y10, Y10
+	VPADDD    consts<>+32(SB), Y10, Y10
+	VCMPPS    $0x03, Y1, Y1, Y11
+	VPOR      consts<>+64(SB), Y1, Y12
+	VBLENDVPS Y11, Y12, Y10, Y10
+	VPAND     consts<>+96(SB), Y10, Y9
+	VPSRLD    $0x10, Y10, Y10
+	VPACKUSDW Y10, Y10, Y10
+	VPERMQ    $0x08, Y10, Y10
+	VMOVDQU   X10, (SP)
+	XORQ      SI, SI
+
+word12:
+	LEAQ      16(AX)(DX*2), R8
+	MOVW      (SP)(SI*2), DI
+	MOVW      DI, (R8)(SI*2)
+	INCQ      SI
+	CMPQ      SI, BX
+	JL        word12
+	VSUBPS    Y9, Y1, Y1
+	VSUBPS    Y1, Y1, Y9
+	VCMPPS    $0x07, Y9, Y9, Y9
+	VANDPS    Y9, Y1, Y1
+	VPSRLD    $0x10, Y1, Y9
+	VPAND     consts<>+0(SB), Y9, Y9
+	VPADDD    Y1, Y9, Y9
+	VPADDD    consts<>+32(SB), Y9, Y9
+	VCMPPS    $0x03, Y1, Y1, Y10
+	VPOR      consts<>+64(SB), Y1, Y11
+	VBLENDVPS Y10, Y11, Y9, Y9
+	VPSRLD    $0x10, Y9, Y9
+	VPACKUSDW Y9, Y9, Y9
+	VPERMQ    $0x08, Y9, Y9
+	VMOVDQU   X9, (SP)
+	XORQ      AX, AX
+
+word13:
+	LEAQ 16(CX)(DX*2), DI
+	MOVW (SP)(AX*2), SI
+	MOVW SI, (DI)(AX*2)
+	INCQ AX
+	CMPQ AX, BX
+	JL   word13
+	JMP  stored5
+
+next11:
+	CMPQ      BX, $+8
+	JL        part14
+	VMOVAPS   Y8, Y9
+	VPSRLD    $0x10, Y9, Y11
+	VPAND     consts<>+0(SB), Y11, Y11
+	VPADDD    Y9, Y11, Y11
+	VPADDD    consts<>+32(SB), Y11, Y11
+	VCMPPS    $0x03, Y9, Y9, Y12
+	VPOR      consts<>+64(SB), Y9, Y13
+	VBLENDVPS Y12, Y13, Y11, Y11
+	VPAND     consts<>+96(SB), Y11, Y10
+	VPSRLD    $0x10, Y11, Y11
+	VPACKUSDW Y11, Y11, Y11
+	VPERMQ    $0x08, Y11, Y11
+	VMOVDQU   X11, 32(AX)(DX*2)
+	VSUBPS    Y10, Y9, Y9
+	VSUBPS    Y9, Y9, Y10
+	VCMPPS    $0x07, Y10, Y10, Y10
+	VANDPS    Y10, Y9, Y9
+	VPSRLD    $0x10, Y9, Y10
+	VPAND     consts<>+0(SB), Y10, Y10
+	VPADDD    Y9, Y10, Y10
+	VPADDD    consts<>+32(SB), Y10, Y10
+	VCMPPS    $0x03, Y9, Y9, Y11
+	VPOR      consts<>+64(SB), Y9, Y12
+	VBLENDVPS Y11, Y12, Y10, Y10
+	VPSRLD    $0x10, Y10, Y10
+	VPACKUSDW Y10, Y10, Y10
+	VPERMQ    $0x08, Y10, Y10
+	VMOVDQU   X10, 32(CX)(DX*2)
+	SUBQ      $+8, BX
+	JMP       next15
+
+part14:
+	TESTQ     BX, BX
+	JE        stored5
+	LEAQ      masks<>+32(SB), SI
+	MOVQ      BX, DI
+	NEGQ      DI
+	VMOVUPS   (SI)(DI*4), Y15
+	VPSRLD    $0x10, Y8, Y10
+	VPAND     consts<>+0(SB), Y10, Y10
+	VPADDD    Y8, Y10, Y10
+	VPADDD    consts<>+32(SB), Y10, Y10
+	VCMPPS    $0x03, Y8, Y8, Y11
+	VPOR      consts<>+64(SB), Y8, Y12
+	VBLENDVPS Y11, Y12, Y10, Y10
+	VPAND     consts<>+96(SB), Y10, Y9
+	VPSRLD    $0x10, Y10, Y10
+	VPACKUSDW Y10, Y10, Y10
+	VPERMQ    $0x08, Y10, Y10
+	VMOVDQU   X10, (SP)
+	XORQ      SI, SI
+
+word16:
+	LEAQ      32(AX)(DX*2), R8
+	MOVW      (SP)(SI*2), DI
+	MOVW      DI, (R8)(SI*2)
+	INCQ      SI
+	CMPQ      SI, BX
+	JL        word16
+	VSUBPS    Y9, Y8, Y8
+	VSUBPS    Y8, Y8, Y9
+	VCMPPS    $0x07, Y9, Y9, Y9
+	VANDPS    Y9, Y8, Y8
+	VPSRLD    $0x10, Y8, Y9
+	VPAND     consts<>+0(SB), Y9, Y9
+	VPADDD    Y8, Y9, Y9
+	VPADDD    consts<>+32(SB), Y9, Y9
+	VCMPPS    $0x03, Y8, Y8, Y10
+	VPOR      consts<>+64(SB), Y8, Y11
+	VBLENDVPS Y10, Y11, Y9, Y9
+	VPSRLD    $0x10, Y9, Y9
+	VPACKUSDW Y9, Y9, Y9
+	VPERMQ    $0x08, Y9, Y9
+	VMOVDQU   X9, (SP)
+	XORQ      AX, AX
+
+word17:
+	LEAQ 32(CX)(DX*2), DI
+	MOVW (SP)(AX*2), SI
+	MOVW SI, (DI)(AX*2)
+	INCQ AX
+	CMPQ AX, BX
+	JL   word17
+	JMP  stored5
+
+next15:
+stored5:
+done3:
 	VZEROUPPER
 	RET
 
@@ -9971,58 +11595,58 @@ loop4:
 tile5:
 	CMPQ    DI, $+7
 	JL      narrower6
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Y0
+	MOVQ    BX, R8
+	MOVQ    bias+24(FP), R9
+	VMOVUPS (R9), Y0
 	VMOVAPS Y0, Y1
 	VMOVAPS Y0, Y2
 	VMOVAPS Y0, Y3
 	VMOVAPS Y0, Y4
 	VMOVAPS Y0, Y5
 	VMOVAPS Y0, Y6
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+3, R11
+	MOVQ    weights+16(FP), R9
+	MOVQ    $+3, R10
 
 loop7:
-	VMOVUPS      (R8), Y7
-	VMOVUPS      32(R8), Y8
-	VMOVUPS      64(R8), Y9
-	ADDQ         $+96, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMOVUPS      (R10), Y10
+	VMOVUPS      (R9), Y7
+	VMOVUPS      32(R9), Y8
+	VMOVUPS      64(R9), Y9
+	ADDQ         $+96, R9
+	MOVQ         R8, R11
+	ADDQ         AX, R8
+	VMOVUPS      (R11), Y10
 	VFMADD231PS  Y7, Y10, Y0
-	VMOVUPS      (R10)(CX*1), Y10
+	VMOVUPS      (R11)(CX*1), Y10
 	VFMADD231PS  Y7, Y10, Y1
 	VFMADD231PS  Y8, Y10, Y0
-	VMOVUPS      (R10)(CX*2), Y10
+	VMOVUPS      (R11)(CX*2), Y10
 	VFMADD231PS  Y7, Y10, Y2
 	VFMADD231PS  Y8, Y10, Y1
 	VFMADD231PS  Y9, Y10, Y0
-	VMOVUPS      (R10)(DX*1), Y10
+	VMOVUPS      (R11)(DX*1), Y10
 	VFMADD231PS  Y7, Y10, Y3
 	VFMADD231PS  Y8, Y10, Y2
 	VFMADD231PS  Y9, Y10, Y1
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS      (R10), Y10
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS      (R11), Y10
 	VFMADD231PS  Y7, Y10, Y4
 	VFMADD231PS  Y8, Y10, Y3
 	VFMADD231PS  Y9, Y10, Y2
-	VMOVUPS      (R10)(CX*1), Y10
+	VMOVUPS      (R11)(CX*1), Y10
 	VFMADD231PS  Y7, Y10, Y5
 	VFMADD231PS  Y8, Y10, Y4
 	VFMADD231PS  Y9, Y10, Y3
-	VMOVUPS      (R10)(CX*2), Y10
+	VMOVUPS      (R11)(CX*2), Y10
 	VFMADD231PS  Y7, Y10, Y6
 	VFMADD231PS  Y8, Y10, Y5
 	VFMADD231PS  Y9, Y10, Y4
-	VMOVUPS      (R10)(DX*1), Y10
+	VMOVUPS      (R11)(DX*1), Y10
 	VFMADD231PS  Y8, Y10, Y6
 	VFMADD231PS  Y9, Y10, Y5
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS      (R10), Y10
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS      (R11), Y10
 	VFMADD231PS  Y9, Y10, Y6
-	DECQ         R11
+	DECQ         R10
 	JNE          loop7
 	VBROADCASTSS lo+96(FP), Y7
 	VBROADCASTSS hi+100(FP), Y8
@@ -10051,9 +11675,7 @@ loop7:
 	VMAXPS       Y6, Y7, Y6
 	VMINPS       Y6, Y8, Y6
 	VMOVUPS      Y6, (SI)(R8*2)
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	ADDQ         R8, SI
+	ADDQ         R9, SI
 	IMUL3Q       $+7, CX, R8
 	ADDQ         R8, BX
 	SUBQ         $+7, DI
@@ -10062,42 +11684,42 @@ loop7:
 narrower6:
 	CMPQ    DI, $+4
 	JL      narrower9
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Y0
+	MOVQ    BX, R8
+	MOVQ    bias+24(FP), R9
+	VMOVUPS (R9), Y0
 	VMOVAPS Y0, Y1
 	VMOVAPS Y0, Y2
 	VMOVAPS Y0, Y3
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+3, R11
+	MOVQ    weights+16(FP), R9
+	MOVQ    $+3, R10
 
 loop10:
-	VMOVUPS      (R8), Y4
-	VMOVUPS      32(R8), Y5
-	VMOVUPS      64(R8), Y6
-	ADDQ         $+96, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMOVUPS      (R10), Y7
+	VMOVUPS      (R9), Y4
+	VMOVUPS      32(R9), Y5
+	VMOVUPS      64(R9), Y6
+	ADDQ         $+96, R9
+	MOVQ         R8, R11
+	ADDQ         AX, R8
+	VMOVUPS      (R11), Y7
 	VFMADD231PS  Y4, Y7, Y0
-	VMOVUPS      (R10)(CX*1), Y7
+	VMOVUPS      (R11)(CX*1), Y7
 	VFMADD231PS  Y4, Y7, Y1
 	VFMADD231PS  Y5, Y7, Y0
-	VMOVUPS      (R10)(CX*2), Y7
+	VMOVUPS      (R11)(CX*2), Y7
 	VFMADD231PS  Y4, Y7, Y2
 	VFMADD231PS  Y5, Y7, Y1
 	VFMADD231PS  Y6, Y7, Y0
-	VMOVUPS      (R10)(DX*1), Y7
+	VMOVUPS      (R11)(DX*1), Y7
 	VFMADD231PS  Y4, Y7, Y3
 	VFMADD231PS  Y5, Y7, Y2
 	VFMADD231PS  Y6, Y7, Y1
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS      (R10), Y7
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS      (R11), Y7
 	VFMADD231PS  Y5, Y7, Y3
 	VFMADD231PS  Y6, Y7, Y2
-	VMOVUPS      (R10)(CX*1), Y7
+	VMOVUPS      (R11)(CX*1), Y7
 	VFMADD231PS  Y6, Y7, Y3
-	DECQ         R11
+	DECQ         R10
 	JNE          loop10
 	VBROADCASTSS lo+96(FP), Y4
 	VBROADCASTSS hi+100(FP), Y5
@@ -10116,10 +11738,7 @@ loop10:
 	VMAXPS       Y3, Y4, Y3
 	VMINPS       Y3, Y5, Y3
 	VMOVUPS      Y3, (SI)(R9*1)
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	ADDQ         R8, SI
+	LEAQ         (SI)(R8*4), SI
 	IMUL3Q       $+4, CX, R8
 	ADDQ         R8, BX
 	SUBQ         $+4, DI
@@ -10127,31 +11746,31 @@ loop10:
 narrower9:
 	CMPQ    DI, $+2
 	JL      narrower12
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Y0
+	MOVQ    BX, R8
+	MOVQ    bias+24(FP), R9
+	VMOVUPS (R9), Y0
 	VMOVAPS Y0, Y1
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+3, R11
+	MOVQ    weights+16(FP), R9
+	MOVQ    $+3, R10
 
 loop13:
-	VMOVUPS      (R8), Y2
-	VMOVUPS      32(R8), Y3
-	VMOVUPS      64(R8), Y4
-	ADDQ         $+96, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMOVUPS      (R10), Y5
+	VMOVUPS      (R9), Y2
+	VMOVUPS      32(R9), Y3
+	VMOVUPS      64(R9), Y4
+	ADDQ         $+96, R9
+	MOVQ         R8, R11
+	ADDQ         AX, R8
+	VMOVUPS      (R11), Y5
 	VFMADD231PS  Y2, Y5, Y0
-	VMOVUPS      (R10)(CX*1), Y5
+	VMOVUPS      (R11)(CX*1), Y5
 	VFMADD231PS  Y2, Y5, Y1
 	VFMADD231PS  Y3, Y5, Y0
-	VMOVUPS      (R10)(CX*2), Y5
+	VMOVUPS      (R11)(CX*2), Y5
 	VFMADD231PS  Y3, Y5, Y1
 	VFMADD231PS  Y4, Y5, Y0
-	VMOVUPS      (R10)(DX*1), Y5
+	VMOVUPS      (R11)(DX*1), Y5
 	VFMADD231PS  Y4, Y5, Y1
-	DECQ         R11
+	DECQ         R10
 	JNE          loop13
 	VBROADCASTSS lo+96(FP), Y2
 	VBROADCASTSS hi+100(FP), Y3
@@ -10164,8 +11783,7 @@ loop13:
 	VMAXPS       Y1, Y2, Y1
 	VMINPS       Y1, Y3, Y1
 	VMOVUPS      Y1, (SI)(R8*1)
-	ADDQ         R8, SI
-	ADDQ         R8, SI
+	LEAQ         (SI)(R8*2), SI
 	IMUL3Q       $+2, CX, R8
 	ADDQ         R8, BX
 	SUBQ         $+2, DI
@@ -10174,26 +11792,26 @@ narrower12:
 tile14:
 	CMPQ    DI, $+1
 	JL      narrower15
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Y0
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+3, R11
+	MOVQ    BX, R8
+	MOVQ    bias+24(FP), R9
+	VMOVUPS (R9), Y0
+	MOVQ    weights+16(FP), R9
+	MOVQ    $+3, R10
 
 loop16:
-	VMOVUPS      (R8), Y1
-	VMOVUPS      32(R8), Y2
-	VMOVUPS      64(R8), Y3
-	ADDQ         $+96, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMOVUPS      (R10), Y4
+	VMOVUPS      (R9), Y1
+	VMOVUPS      32(R9), Y2
+	VMOVUPS      64(R9), Y3
+	ADDQ         $+96, R9
+	MOVQ         R8, R11
+	ADDQ         AX, R8
+	VMOVUPS      (R11), Y4
 	VFMADD231PS  Y1, Y4, Y0
-	VMOVUPS      (R10)(CX*1), Y4
+	VMOVUPS      (R11)(CX*1), Y4
 	VFMADD231PS  Y2, Y4, Y0
-	VMOVUPS      (R10)(CX*2), Y4
+	VMOVUPS      (R11)(CX*2), Y4
 	VFMADD231PS  Y3, Y4, Y0
-	DECQ         R11
+	DECQ         R10
 	JNE          loop16
 	VBROADCASTSS lo+96(FP), Y1
 	VBROADCASTSS hi+100(FP), Y2
@@ -10245,58 +11863,58 @@ loop17:
 tile18:
 	CMPQ    DI, $+7
 	JL      narrower19
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Y0
+	MOVQ    BX, R8
+	MOVQ    bias+24(FP), R9
+	VMOVUPS (R9), Y0
 	VMOVAPS Y0, Y1
 	VMOVAPS Y0, Y2
 	VMOVAPS Y0, Y3
 	VMOVAPS Y0, Y4
 	VMOVAPS Y0, Y5
 	VMOVAPS Y0, Y6
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+3, R11
+	MOVQ    weights+16(FP), R9
+	MOVQ    $+3, R10
 
 loop20:
-	VMOVUPS      (R8), Y7
-	VMOVUPS      32(R8), Y8
-	VMOVUPS      64(R8), Y9
-	ADDQ         $+96, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMASKMOVPS   (R10), Y15, Y10
+	VMOVUPS      (R9), Y7
+	VMOVUPS      32(R9), Y8
+	VMOVUPS      64(R9), Y9
+	ADDQ         $+96, R9
+	MOVQ         R8, R11
+	ADDQ         AX, R8
+	VMASKMOVPS   (R11), Y15, Y10
 	VFMADD231PS  Y7, Y10, Y0
-	VMASKMOVPS   (R10)(CX*1), Y15, Y10
+	VMASKMOVPS   (R11)(CX*1), Y15, Y10
 	VFMADD231PS  Y7, Y10, Y1
 	VFMADD231PS  Y8, Y10, Y0
-	VMASKMOVPS   (R10)(CX*2), Y15, Y10
+	VMASKMOVPS   (R11)(CX*2), Y15, Y10
 	VFMADD231PS  Y7, Y10, Y2
 	VFMADD231PS  Y8, Y10, Y1
 	VFMADD231PS  Y9, Y10, Y0
-	VMASKMOVPS   (R10)(DX*1), Y15, Y10
+	VMASKMOVPS   (R11)(DX*1), Y15, Y10
 	VFMADD231PS  Y7, Y10, Y3
 	VFMADD231PS  Y8, Y10, Y2
 	VFMADD231PS  Y9, Y10, Y1
-	LEAQ         (R10)(CX*4), R10
-	VMASKMOVPS   (R10), Y15, Y10
+	LEAQ         (R11)(CX*4), R11
+	VMASKMOVPS   (R11), Y15, Y10
 	VFMADD231PS  Y7, Y10, Y4
 	VFMADD231PS  Y8, Y10, Y3
 	VFMADD231PS  Y9, Y10, Y2
-	VMASKMOVPS   (R10)(CX*1), Y15, Y10
+	VMASKMOVPS   (R11)(CX*1), Y15, Y10
 	VFMADD231PS  Y7, Y10, Y5
 	VFMADD231PS  Y8, Y10, Y4
 	VFMADD231PS  Y9, Y10, Y3
-	VMASKMOVPS   (R10)(CX*2), Y15, Y10
+	VMASKMOVPS   (R11)(CX*2), Y15, Y10
 	VFMADD231PS  Y7, Y10, Y6
 	VFMADD231PS  Y8, Y10, Y5
 	VFMADD231PS  Y9, Y10, Y4
-	VMASKMOVPS   (R10)(DX*1), Y15, Y10
+	VMASKMOVPS   (R11)(DX*1), Y15, Y10
 	VFMADD231PS  Y8, Y10, Y6
 	VFMADD231PS  Y9, Y10, Y5
-	LEAQ         (R10)(CX*4), R10
-	VMASKMOVPS   (R10), Y15, Y10
+	LEAQ         (R11)(CX*4), R11
+	VMASKMOVPS   (R11), Y15, Y10
 	VFMADD231PS  Y9, Y10, Y6
-	DECQ         R11
+	DECQ         R10
 	JNE          loop20
 	VBROADCASTSS lo+96(FP), Y7
 	VBROADCASTSS hi+100(FP), Y8
@@ -10325,9 +11943,7 @@ loop20:
 	VMAXPS       Y6, Y7, Y6
 	VMINPS       Y6, Y8, Y6
 	VMASKMOVPS   Y6, Y15, (SI)(R8*2)
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	ADDQ         R8, SI
+	ADDQ         R9, SI
 	IMUL3Q       $+7, CX, R8
 	ADDQ         R8, BX
 	SUBQ         $+7, DI
@@ -10336,42 +11952,42 @@ loop20:
 narrower19:
 	CMPQ    DI, $+4
 	JL      narrower22
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Y0
+	MOVQ    BX, R8
+	MOVQ    bias+24(FP), R9
+	VMOVUPS (R9), Y0
 	VMOVAPS Y0, Y1
 	VMOVAPS Y0, Y2
 	VMOVAPS Y0, Y3
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+3, R11
+	MOVQ    weights+16(FP), R9
+	MOVQ    $+3, R10
 
 loop23:
-	VMOVUPS      (R8), Y4
-	VMOVUPS      32(R8), Y5
-	VMOVUPS      64(R8), Y6
-	ADDQ         $+96, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMASKMOVPS   (R10), Y15, Y7
+	VMOVUPS      (R9), Y4
+	VMOVUPS      32(R9), Y5
+	VMOVUPS      64(R9), Y6
+	ADDQ         $+96, R9
+	MOVQ         R8, R11
+	ADDQ         AX, R8
+	VMASKMOVPS   (R11), Y15, Y7
 	VFMADD231PS  Y4, Y7, Y0
-	VMASKMOVPS   (R10)(CX*1), Y15, Y7
+	VMASKMOVPS   (R11)(CX*1), Y15, Y7
 	VFMADD231PS  Y4, Y7, Y1
 	VFMADD231PS  Y5, Y7, Y0
-	VMASKMOVPS   (R10)(CX*2), Y15, Y7
+	VMASKMOVPS   (R11)(CX*2), Y15, Y7
 	VFMADD231PS  Y4, Y7, Y2
 	VFMADD231PS  Y5, Y7, Y1
 	VFMADD231PS  Y6, Y7, Y0
-	VMASKMOVPS   (R10)(DX*1), Y15, Y7
+	VMASKMOVPS   (R11)(DX*1), Y15, Y7
 	VFMADD231PS  Y4, Y7, Y3
 	VFMADD231PS  Y5, Y7, Y2
 	VFMADD231PS  Y6, Y7, Y1
-	LEAQ         (R10)(CX*4), R10
-	VMASKMOVPS   (R10), Y15, Y7
+	LEAQ         (R11)(CX*4), R11
+	VMASKMOVPS   (R11), Y15, Y7
 	VFMADD231PS  Y5, Y7, Y3
 	VFMADD231PS  Y6, Y7, Y2
-	VMASKMOVPS   (R10)(CX*1), Y15, Y7
+	VMASKMOVPS   (R11)(CX*1), Y15, Y7
 	VFMADD231PS  Y6, Y7, Y3
-	DECQ         R11
+	DECQ         R10
 	JNE          loop23
 	VBROADCASTSS lo+96(FP), Y4
 	VBROADCASTSS hi+100(FP), Y5
@@ -10390,10 +12006,7 @@ loop23:
 	VMAXPS       Y3, Y4, Y3
 	VMINPS       Y3, Y5, Y3
 	VMASKMOVPS   Y3, Y15, (SI)(R9*1)
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	ADDQ         R8, SI
+	LEAQ         (SI)(R8*4), SI
 	IMUL3Q       $+4, CX, R8
 	ADDQ         R8, BX
 	SUBQ         $+4, DI
@@ -10401,31 +12014,31 @@ loop23:
 narrower22:
 	CMPQ    DI, $+2
 	JL      narrower25
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Y0
+	MOVQ    BX, R8
+	MOVQ    bias+24(FP), R9
+	VMOVUPS (R9), Y0
 	VMOVAPS Y0, Y1
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+3, R11
+	MOVQ    weights+16(FP), R9
+	MOVQ    $+3, R10
 
 loop26:
-	VMOVUPS      (R8), Y2
-	VMOVUPS      32(R8), Y3
-	VMOVUPS      64(R8), Y4
-	ADDQ         $+96, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMASKMOVPS   (R10), Y15, Y5
+	VMOVUPS      (R9), Y2
+	VMOVUPS      32(R9), Y3
+	VMOVUPS      64(R9), Y4
+	ADDQ         $+96, R9
+	MOVQ         R8, R11
+	ADDQ         AX, R8
+	VMASKMOVPS   (R11), Y15, Y5
 	VFMADD231PS  Y2, Y5, Y0
-	VMASKMOVPS   (R10)(CX*1), Y15, Y5
+	VMASKMOVPS   (R11)(CX*1), Y15, Y5
 	VFMADD231PS  Y2, Y5, Y1
 	VFMADD231PS  Y3, Y5, Y0
-	VMASKMOVPS   (R10)(CX*2), Y15, Y5
+	VMASKMOVPS   (R11)(CX*2), Y15, Y5
 	VFMADD231PS  Y3, Y5, Y1
 	VFMADD231PS  Y4, Y5, Y0
-	VMASKMOVPS   (R10)(DX*1), Y15, Y5
+	VMASKMOVPS   (R11)(DX*1), Y15, Y5
 	VFMADD231PS  Y4, Y5, Y1
-	DECQ         R11
+	DECQ         R10
 	JNE          loop26
 	VBROADCASTSS lo+96(FP), Y2
 	VBROADCASTSS hi+100(FP), Y3
@@ -10438,8 +12051,7 @@ loop26:
 	VMAXPS       Y1, Y2, Y1
 	VMINPS       Y1, Y3, Y1
 	VMASKMOVPS   Y1, Y15, (SI)(R8*1)
-	ADDQ         R8, SI
-	ADDQ         R8, SI
+	LEAQ         (SI)(R8*2), SI
 	IMUL3Q       $+2, CX, R8
 	ADDQ         R8, BX
 	SUBQ         $+2, DI
@@ -10448,26 +12060,26 @@ narrower25:
 tile27:
 	CMPQ    DI, $+1
 	JL      narrower28
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Y0
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+3, R11
+	MOVQ    BX, R8
+	MOVQ    bias+24(FP), R9
+	VMOVUPS (R9), Y0
+	MOVQ    weights+16(FP), R9
+	MOVQ    $+3, R10
 
 loop29:
-	VMOVUPS      (R8), Y1
-	VMOVUPS      32(R8), Y2
-	VMOVUPS      64(R8), Y3
-	ADDQ         $+96, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMASKMOVPS   (R10), Y15, Y4
+	VMOVUPS      (R9), Y1
+	VMOVUPS      32(R9), Y2
+	VMOVUPS      64(R9), Y3
+	ADDQ         $+96, R9
+	MOVQ         R8, R11
+	ADDQ         AX, R8
+	VMASKMOVPS   (R11), Y15, Y4
 	VFMADD231PS  Y1, Y4, Y0
-	VMASKMOVPS   (R10)(CX*1), Y15, Y4
+	VMASKMOVPS   (R11)(CX*1), Y15, Y4
 	VFMADD231PS  Y2, Y4, Y0
-	VMASKMOVPS   (R10)(CX*2), Y15, Y4
+	VMASKMOVPS   (R11)(CX*2), Y15, Y4
 	VFMADD231PS  Y3, Y4, Y0
-	DECQ         R11
+	DECQ         R10
 	JNE          loop29
 	VBROADCASTSS lo+96(FP), Y1
 	VBROADCASTSS hi+100(FP), Y2
@@ -10528,65 +12140,65 @@ loop4:
 tile5:
 	CMPQ    DI, $+7
 	JL      narrower6
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Y0
+	MOVQ    BX, R8
+	MOVQ    bias+24(FP), R9
+	VMOVUPS (R9), Y0
 	VMOVAPS Y0, Y1
 	VMOVAPS Y0, Y2
 	VMOVAPS Y0, Y3
 	VMOVAPS Y0, Y4
 	VMOVAPS Y0, Y5
 	VMOVAPS Y0, Y6
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+3, R11
+	MOVQ    weights+16(FP), R9
+	MOVQ    $+3, R10
 
 loop7:
-	VMOVUPS      (R8), Y7
-	VMOVUPS      32(R8), Y8
-	VMOVUPS      64(R8), Y9
-	ADDQ         $+96, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMOVUPS      (R10), Y10
+	VMOVUPS      (R9), Y7
+	VMOVUPS      32(R9), Y8
+	VMOVUPS      64(R9), Y9
+	ADDQ         $+96, R9
+	MOVQ         R8, R11
+	ADDQ         AX, R8
+	VMOVUPS      (R11), Y10
 	VFMADD231PS  Y7, Y10, Y0
-	VMOVUPS      (R10)(CX*1), Y10
+	VMOVUPS      (R11)(CX*1), Y10
 	VFMADD231PS  Y8, Y10, Y0
-	VMOVUPS      (R10)(CX*2), Y10
+	VMOVUPS      (R11)(CX*2), Y10
 	VFMADD231PS  Y7, Y10, Y1
 	VFMADD231PS  Y9, Y10, Y0
-	VMOVUPS      (R10)(DX*1), Y10
+	VMOVUPS      (R11)(DX*1), Y10
 	VFMADD231PS  Y8, Y10, Y1
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS      (R10), Y10
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS      (R11), Y10
 	VFMADD231PS  Y7, Y10, Y2
 	VFMADD231PS  Y9, Y10, Y1
-	VMOVUPS      (R10)(CX*1), Y10
+	VMOVUPS      (R11)(CX*1), Y10
 	VFMADD231PS  Y8, Y10, Y2
-	VMOVUPS      (R10)(CX*2), Y10
+	VMOVUPS      (R11)(CX*2), Y10
 	VFMADD231PS  Y7, Y10, Y3
 	VFMADD231PS  Y9, Y10, Y2
-	VMOVUPS      (R10)(DX*1), Y10
+	VMOVUPS      (R11)(DX*1), Y10
 	VFMADD231PS  Y8, Y10, Y3
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS      (R10), Y10
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS      (R11), Y10
 	VFMADD231PS  Y7, Y10, Y4
 	VFMADD231PS  Y9, Y10, Y3
-	VMOVUPS      (R10)(CX*1), Y10
+	VMOVUPS      (R11)(CX*1), Y10
 	VFMADD231PS  Y8, Y10, Y4
-	VMOVUPS      (R10)(CX*2), Y10
+	VMOVUPS      (R11)(CX*2), Y10
 	VFMADD231PS  Y7, Y10, Y5
 	VFMADD231PS  Y9, Y10, Y4
-	VMOVUPS      (R10)(DX*1), Y10
+	VMOVUPS      (R11)(DX*1), Y10
 	VFMADD231PS  Y8, Y10, Y5
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS      (R10), Y10
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS      (R11), Y10
 	VFMADD231PS  Y7, Y10, Y6
 	VFMADD231PS  Y9, Y10, Y5
-	VMOVUPS      (R10)(CX*1), Y10
+	VMOVUPS      (R11)(CX*1), Y10
 	VFMADD231PS  Y8, Y10, Y6
-	VMOVUPS      (R10)(CX*2), Y10
+	VMOVUPS      (R11)(CX*2), Y10
 	VFMADD231PS  Y9, Y10, Y6
-	DECQ         R11
+	DECQ         R10
 	JNE          loop7
 	VBROADCASTSS lo+96(FP), Y7
 	VBROADCASTSS hi+100(FP), Y8
@@ -10615,9 +12227,7 @@ loop7:
 	VMAXPS       Y6, Y7, Y6
 	VMINPS       Y6, Y8, Y6
 	VMOVUPS      Y6, (SI)(R8*2)
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	ADDQ         R8, SI
+	ADDQ         R9, SI
 	IMUL3Q       $+14, CX, R8
 	ADDQ         R8, BX
 	SUBQ         $+7, DI
@@ -10626,46 +12236,46 @@ loop7:
 narrower6:
 	CMPQ    DI, $+4
 	JL      narrower9
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Y0
+	MOVQ    BX, R8
+	MOVQ    bias+24(FP), R9
+	VMOVUPS (R9), Y0
 	VMOVAPS Y0, Y1
 	VMOVAPS Y0, Y2
 	VMOVAPS Y0, Y3
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+3, R11
+	MOVQ    weights+16(FP), R9
+	MOVQ    $+3, R10
 
 loop10:
-	VMOVUPS      (R8), Y4
-	VMOVUPS      32(R8), Y5
-	VMOVUPS      64(R8), Y6
-	ADDQ         $+96, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMOVUPS      (R10), Y7
+	VMOVUPS      (R9), Y4
+	VMOVUPS      32(R9), Y5
+	VMOVUPS      64(R9), Y6
+	ADDQ         $+96, R9
+	MOVQ         R8, R11
+	ADDQ         AX, R8
+	VMOVUPS      (R11), Y7
 	VFMADD231PS  Y4, Y7, Y0
-	VMOVUPS      (R10)(CX*1), Y7
+	VMOVUPS      (R11)(CX*1), Y7
 	VFMADD231PS  Y5, Y7, Y0
-	VMOVUPS      (R10)(CX*2), Y7
+	VMOVUPS      (R11)(CX*2), Y7
 	VFMADD231PS  Y4, Y7, Y1
 	VFMADD231PS  Y6, Y7, Y0
-	VMOVUPS      (R10)(DX*1), Y7
+	VMOVUPS      (R11)(DX*1), Y7
 	VFMADD231PS  Y5, Y7, Y1
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS      (R10), Y7
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS      (R11), Y7
 	VFMADD231PS  Y4, Y7, Y2
 	VFMADD231PS  Y6, Y7, Y1
-	VMOVUPS      (R10)(CX*1), Y7
+	VMOVUPS      (R11)(CX*1), Y7
 	VFMADD231PS  Y5, Y7, Y2
-	VMOVUPS      (R10)(CX*2), Y7
+	VMOVUPS      (R11)(CX*2), Y7
 	VFMADD231PS  Y4, Y7, Y3
 	VFMADD231PS  Y6, Y7, Y2
-	VMOVUPS      (R10)(DX*1), Y7
+	VMOVUPS      (R11)(DX*1), Y7
 	VFMADD231PS  Y5, Y7, Y3
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS      (R10), Y7
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS      (R11), Y7
 	VFMADD231PS  Y6, Y7, Y3
-	DECQ         R11
+	DECQ         R10
 	JNE          loop10
 	VBROADCASTSS lo+96(FP), Y4
 	VBROADCASTSS hi+100(FP), Y5
@@ -10684,10 +12294,7 @@ loop10:
 	VMAXPS       Y3, Y4, Y3
 	VMINPS       Y3, Y5, Y3
 	VMOVUPS      Y3, (SI)(R9*1)
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	ADDQ         R8, SI
+	LEAQ         (SI)(R8*4), SI
 	IMUL3Q       $+8, CX, R8
 	ADDQ         R8, BX
 	SUBQ         $+4, DI
@@ -10695,33 +12302,33 @@ loop10:
 narrower9:
 	CMPQ    DI, $+2
 	JL      narrower12
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Y0
+	MOVQ    BX, R8
+	MOVQ    bias+24(FP), R9
+	VMOVUPS (R9), Y0
 	VMOVAPS Y0, Y1
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+3, R11
+	MOVQ    weights+16(FP), R9
+	MOVQ    $+3, R10
 
 loop13:
-	VMOVUPS      (R8), Y2
-	VMOVUPS      32(R8), Y3
-	VMOVUPS      64(R8), Y4
-	ADDQ         $+96, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMOVUPS      (R10), Y5
+	VMOVUPS      (R9), Y2
+	VMOVUPS      32(R9), Y3
+	VMOVUPS      64(R9), Y4
+	ADDQ         $+96, R9
+	MOVQ         R8, R11
+	ADDQ         AX, R8
+	VMOVUPS      (R11), Y5
 	VFMADD231PS  Y2, Y5, Y0
-	VMOVUPS      (R10)(CX*1), Y5
+	VMOVUPS      (R11)(CX*1), Y5
 	VFMADD231PS  Y3, Y5, Y0
-	VMOVUPS      (R10)(CX*2), Y5
+	VMOVUPS      (R11)(CX*2), Y5
 	VFMADD231PS  Y2, Y5, Y1
 	VFMADD231PS  Y4, Y5, Y0
-	VMOVUPS      (R10)(DX*1), Y5
+	VMOVUPS      (R11)(DX*1), Y5
 	VFMADD231PS  Y3, Y5, Y1
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS      (R10), Y5
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS      (R11), Y5
 	VFMADD231PS  Y4, Y5, Y1
-	DECQ         R11
+	DECQ         R10
 	JNE          loop13
 	VBROADCASTSS lo+96(FP), Y2
 	VBROADCASTSS hi+100(FP), Y3
@@ -10734,8 +12341,7 @@ loop13:
 	VMAXPS       Y1, Y2, Y1
 	VMINPS       Y1, Y3, Y1
 	VMOVUPS      Y1, (SI)(R8*1)
-	ADDQ         R8, SI
-	ADDQ         R8, SI
+	LEAQ         (SI)(R8*2), SI
 	IMUL3Q       $+4, CX, R8
 	ADDQ         R8, BX
 	SUBQ         $+2, DI
@@ -10744,26 +12350,26 @@ narrower12:
 tile14:
 	CMPQ    DI, $+1
 	JL      narrower15
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Y0
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+3, R11
+	MOVQ    BX, R8
+	MOVQ    bias+24(FP), R9
+	VMOVUPS (R9), Y0
+	MOVQ    weights+16(FP), R9
+	MOVQ    $+3, R10
 
 loop16:
-	VMOVUPS      (R8), Y1
-	VMOVUPS      32(R8), Y2
-	VMOVUPS      64(R8), Y3
-	ADDQ         $+96, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMOVUPS      (R10), Y4
+	VMOVUPS      (R9), Y1
+	VMOVUPS      32(R9), Y2
+	VMOVUPS      64(R9), Y3
+	ADDQ         $+96, R9
+	MOVQ         R8, R11
+	ADDQ         AX, R8
+	VMOVUPS      (R11), Y4
 	VFMADD231PS  Y1, Y4, Y0
-	VMOVUPS      (R10)(CX*1), Y4
+	VMOVUPS      (R11)(CX*1), Y4
 	VFMADD231PS  Y2, Y4, Y0
-	VMOVUPS      (R10)(CX*2), Y4
+	VMOVUPS      (R11)(CX*2), Y4
 	VFMADD231PS  Y3, Y4, Y0
-	DECQ         R11
+	DECQ         R10
 	JNE          loop16
 	VBROADCASTSS lo+96(FP), Y1
 	VBROADCASTSS hi+100(FP), Y2
@@ -10815,65 +12421,65 @@ loop17:
 tile18:
 	CMPQ    DI, $+7
 	JL      narrower19
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Y0
+	MOVQ    BX, R8
+	MOVQ    bias+24(FP), R9
+	VMOVUPS (R9), Y0
 	VMOVAPS Y0, Y1
 	VMOVAPS Y0, Y2
 	VMOVAPS Y0, Y3
 	VMOVAPS Y0, Y4
 	VMOVAPS Y0, Y5
 	VMOVAPS Y0, Y6
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+3, R11
+	MOVQ    weights+16(FP), R9
+	MOVQ    $+3, R10
 
 loop20:
-	VMOVUPS      (R8), Y7
-	VMOVUPS      32(R8), Y8
-	VMOVUPS      64(R8), Y9
-	ADDQ         $+96, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMASKMOVPS   (R10), Y15, Y10
+	VMOVUPS      (R9), Y7
+	VMOVUPS      32(R9), Y8
+	VMOVUPS      64(R9), Y9
+	ADDQ         $+96, R9
+	MOVQ         R8, R11
+	ADDQ         AX, R8
+	VMASKMOVPS   (R11), Y15, Y10
 	VFMADD231PS  Y7, Y10, Y0
-	VMASKMOVPS   (R10)(CX*1), Y15, Y10
+	VMASKMOVPS   (R11)(CX*1), Y15, Y10
 	VFMADD231PS  Y8, Y10, Y0
-	VMASKMOVPS   (R10)(CX*2), Y15, Y10
+	VMASKMOVPS   (R11)(CX*2), Y15, Y10
 	VFMADD231PS  Y7, Y10, Y1
 	VFMADD231PS  Y9, Y10, Y0
-	VMASKMOVPS   (R10)(DX*1), Y15, Y10
+	VMASKMOVPS   (R11)(DX*1), Y15, Y10
 	VFMADD231PS  Y8, Y10, Y1
-	LEAQ         (R10)(CX*4), R10
-	VMASKMOVPS   (R10), Y15, Y10
+	LEAQ         (R11)(CX*4), R11
+	VMASKMOVPS   (R11), Y15, Y10
 	VFMADD231PS  Y7, Y10, Y2
 	VFMADD231PS  Y9, Y10, Y1
-	VMASKMOVPS   (R10)(CX*1), Y15, Y10
+	VMASKMOVPS   (R11)(CX*1), Y15, Y10
 	VFMADD231PS  Y8, Y10, Y2
-	VMASKMOVPS   (R10)(CX*2), Y15, Y10
+	VMASKMOVPS   (R11)(CX*2), Y15, Y10
 	VFMADD231PS  Y7, Y10, Y3
 	VFMADD231PS  Y9, Y10, Y2
-	VMASKMOVPS   (R10)(DX*1), Y15, Y10
+	VMASKMOVPS   (R11)(DX*1), Y15, Y10
 	VFMADD231PS  Y8, Y10, Y3
-	LEAQ         (R10)(CX*4), R10
-	VMASKMOVPS   (R10), Y15, Y10
+	LEAQ         (R11)(CX*4), R11
+	VMASKMOVPS   (R11), Y15, Y10
 	VFMADD231PS  Y7, Y10, Y4
 	VFMADD231PS  Y9, Y10, Y3
-	VMASKMOVPS   (R10)(CX*1), Y15, Y10
+	VMASKMOVPS   (R11)(CX*1), Y15, Y10
 	VFMADD231PS  Y8, Y10, Y4
-	VMASKMOVPS   (R10)(CX*2), Y15, Y10
+	VMASKMOVPS   (R11)(CX*2), Y15, Y10
 	VFMADD231PS  Y7, Y10, Y5
 	VFMADD231PS  Y9, Y10, Y4
-	VMASKMOVPS   (R10)(DX*1), Y15, Y10
+	VMASKMOVPS   (R11)(DX*1), Y15, Y10
 	VFMADD231PS  Y8, Y10, Y5
-	LEAQ         (R10)(CX*4), R10
-	VMASKMOVPS   (R10), Y15, Y10
+	LEAQ         (R11)(CX*4), R11
+	VMASKMOVPS   (R11), Y15, Y10
 	VFMADD231PS  Y7, Y10, Y6
 	VFMADD231PS  Y9, Y10, Y5
-	VMASKMOVPS   (R10)(CX*1), Y15, Y10
+	VMASKMOVPS   (R11)(CX*1), Y15, Y10
 	VFMADD231PS  Y8, Y10, Y6
-	VMASKMOVPS   (R10)(CX*2), Y15, Y10
+	VMASKMOVPS   (R11)(CX*2), Y15, Y10
 	VFMADD231PS  Y9, Y10, Y6
-	DECQ         R11
+	DECQ         R10
 	JNE          loop20
 	VBROADCASTSS lo+96(FP), Y7
 	VBROADCASTSS hi+100(FP), Y8
@@ -10902,9 +12508,7 @@ loop20:
 	VMAXPS       Y6, Y7, Y6
 	VMINPS       Y6, Y8, Y6
 	VMASKMOVPS   Y6, Y15, (SI)(R8*2)
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	ADDQ         R8, SI
+	ADDQ         R9, SI
 	IMUL3Q       $+14, CX, R8
 	ADDQ         R8, BX
 	SUBQ         $+7, DI
@@ -10913,46 +12517,46 @@ loop20:
 narrower19:
 	CMPQ    DI, $+4
 	JL      narrower22
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Y0
+	MOVQ    BX, R8
+	MOVQ    bias+24(FP), R9
+	VMOVUPS (R9), Y0
 	VMOVAPS Y0, Y1
 	VMOVAPS Y0, Y2
 	VMOVAPS Y0, Y3
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+3, R11
+	MOVQ    weights+16(FP), R9
+	MOVQ    $+3, R10
 
 loop23:
-	VMOVUPS      (R8), Y4
-	VMOVUPS      32(R8), Y5
-	VMOVUPS      64(R8), Y6
-	ADDQ         $+96, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMASKMOVPS   (R10), Y15, Y7
+	VMOVUPS      (R9), Y4
+	VMOVUPS      32(R9), Y5
+	VMOVUPS      64(R9), Y6
+	ADDQ         $+96, R9
+	MOVQ         R8, R11
+	ADDQ         AX, R8
+	VMASKMOVPS   (R11), Y15, Y7
 	VFMADD231PS  Y4, Y7, Y0
-	VMASKMOVPS   (R10)(CX*1), Y15, Y7
+	VMASKMOVPS   (R11)(CX*1), Y15, Y7
 	VFMADD231PS  Y5, Y7, Y0
-	VMASKMOVPS   (R10)(CX*2), Y15, Y7
+	VMASKMOVPS   (R11)(CX*2), Y15, Y7
 	VFMADD231PS  Y4, Y7, Y1
 	VFMADD231PS  Y6, Y7, Y0
-	VMASKMOVPS   (R10)(DX*1), Y15, Y7
+	VMASKMOVPS   (R11)(DX*1), Y15, Y7
 	VFMADD231PS  Y5, Y7, Y1
-	LEAQ         (R10)(CX*4), R10
-	VMASKMOVPS   (R10), Y15, Y7
+	LEAQ         (R11)(CX*4), R11
+	VMASKMOVPS   (R11), Y15, Y7
 	VFMADD231PS  Y4, Y7, Y2
 	VFMADD231PS  Y6, Y7, Y1
-	VMASKMOVPS   (R10)(CX*1), Y15, Y7
+	VMASKMOVPS   (R11)(CX*1), Y15, Y7
 	VFMADD231PS  Y5, Y7, Y2
-	VMASKMOVPS   (R10)(CX*2), Y15, Y7
+	VMASKMOVPS   (R11)(CX*2), Y15, Y7
 	VFMADD231PS  Y4, Y7, Y3
 	VFMADD231PS  Y6, Y7, Y2
-	VMASKMOVPS   (R10)(DX*1), Y15, Y7
+	VMASKMOVPS   (R11)(DX*1), Y15, Y7
 	VFMADD231PS  Y5, Y7, Y3
-	LEAQ         (R10)(CX*4), R10
-	VMASKMOVPS   (R10), Y15, Y7
+	LEAQ         (R11)(CX*4), R11
+	VMASKMOVPS   (R11), Y15, Y7
 	VFMADD231PS  Y6, Y7, Y3
-	DECQ         R11
+	DECQ         R10
 	JNE          loop23
 	VBROADCASTSS lo+96(FP), Y4
 	VBROADCASTSS hi+100(FP), Y5
@@ -10971,10 +12575,7 @@ loop23:
 	VMAXPS       Y3, Y4, Y3
 	VMINPS       Y3, Y5, Y3
 	VMASKMOVPS   Y3, Y15, (SI)(R9*1)
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	ADDQ         R8, SI
+	LEAQ         (SI)(R8*4), SI
 	IMUL3Q       $+8, CX, R8
 	ADDQ         R8, BX
 	SUBQ         $+4, DI
@@ -10982,33 +12583,33 @@ loop23:
 narrower22:
 	CMPQ    DI, $+2
 	JL      narrower25
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Y0
+	MOVQ    BX, R8
+	MOVQ    bias+24(FP), R9
+	VMOVUPS (R9), Y0
 	VMOVAPS Y0, Y1
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+3, R11
+	MOVQ    weights+16(FP), R9
+	MOVQ    $+3, R10
 
 loop26:
-	VMOVUPS      (R8), Y2
-	VMOVUPS      32(R8), Y3
-	VMOVUPS      64(R8), Y4
-	ADDQ         $+96, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMASKMOVPS   (R10), Y15, Y5
+	VMOVUPS      (R9), Y2
+	VMOVUPS      32(R9), Y3
+	VMOVUPS      64(R9), Y4
+	ADDQ         $+96, R9
+	MOVQ         R8, R11
+	ADDQ         AX, R8
+	VMASKMOVPS   (R11), Y15, Y5
 	VFMADD231PS  Y2, Y5, Y0
-	VMASKMOVPS   (R10)(CX*1), Y15, Y5
+	VMASKMOVPS   (R11)(CX*1), Y15, Y5
 	VFMADD231PS  Y3, Y5, Y0
-	VMASKMOVPS   (R10)(CX*2), Y15, Y5
+	VMASKMOVPS   (R11)(CX*2), Y15, Y5
 	VFMADD231PS  Y2, Y5, Y1
 	VFMADD231PS  Y4, Y5, Y0
-	VMASKMOVPS   (R10)(DX*1), Y15, Y5
+	VMASKMOVPS   (R11)(DX*1), Y15, Y5
 	VFMADD231PS  Y3, Y5, Y1
-	LEAQ         (R10)(CX*4), R10
-	VMASKMOVPS   (R10), Y15, Y5
+	LEAQ         (R11)(CX*4), R11
+	VMASKMOVPS   (R11), Y15, Y5
 	VFMADD231PS  Y4, Y5, Y1
-	DECQ         R11
+	DECQ         R10
 	JNE          loop26
 	VBROADCASTSS lo+96(FP), Y2
 	VBROADCASTSS hi+100(FP), Y3
@@ -11021,8 +12622,7 @@ loop26:
 	VMAXPS       Y1, Y2, Y1
 	VMINPS       Y1, Y3, Y1
 	VMASKMOVPS   Y1, Y15, (SI)(R8*1)
-	ADDQ         R8, SI
-	ADDQ         R8, SI
+	LEAQ         (SI)(R8*2), SI
 	IMUL3Q       $+4, CX, R8
 	ADDQ         R8, BX
 	SUBQ         $+2, DI
@@ -11031,26 +12631,26 @@ narrower25:
 tile27:
 	CMPQ    DI, $+1
 	JL      narrower28
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Y0
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+3, R11
+	MOVQ    BX, R8
+	MOVQ    bias+24(FP), R9
+	VMOVUPS (R9), Y0
+	MOVQ    weights+16(FP), R9
+	MOVQ    $+3, R10
 
 loop29:
-	VMOVUPS      (R8), Y1
-	VMOVUPS      32(R8), Y2
-	VMOVUPS      64(R8), Y3
-	ADDQ         $+96, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMASKMOVPS   (R10), Y15, Y4
+	VMOVUPS      (R9), Y1
+	VMOVUPS      32(R9), Y2
+	VMOVUPS      64(R9), Y3
+	ADDQ         $+96, R9
+	MOVQ         R8, R11
+	ADDQ         AX, R8
+	VMASKMOVPS   (R11), Y15, Y4
 	VFMADD231PS  Y1, Y4, Y0
-	VMASKMOVPS   (R10)(CX*1), Y15, Y4
+	VMASKMOVPS   (R11)(CX*1), Y15, Y4
 	VFMADD231PS  Y2, Y4, Y0
-	VMASKMOVPS   (R10)(CX*2), Y15, Y4
+	VMASKMOVPS   (R11)(CX*2), Y15, Y4
 	VFMADD231PS  Y3, Y4, Y0
-	DECQ         R11
+	DECQ         R10
 	JNE          loop29
 	VBROADCASTSS lo+96(FP), Y1
 	VBROADCASTSS hi+100(FP), Y2
@@ -11111,76 +12711,76 @@ loop4:
 tile5:
 	CMPQ    DI, $+7
 	JL      narrower6
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Y0
+	MOVQ    BX, R8
+	MOVQ    bias+24(FP), R9
+	VMOVUPS (R9), Y0
 	VMOVAPS Y0, Y1
 	VMOVAPS Y0, Y2
 	VMOVAPS Y0, Y3
 	VMOVAPS Y0, Y4
 	VMOVAPS Y0, Y5
 	VMOVAPS Y0, Y6
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+5, R11
+	MOVQ    weights+16(FP), R9
+	MOVQ    $+5, R10
 
 loop7:
-	VMOVUPS      (R8), Y7
-	VMOVUPS      32(R8), Y8
-	VMOVUPS      64(R8), Y9
-	VMOVUPS      96(R8), Y10
-	VMOVUPS      128(R8), Y11
-	ADDQ         $+160, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMOVUPS      (R10), Y12
+	VMOVUPS      (R9), Y7
+	VMOVUPS      32(R9), Y8
+	VMOVUPS      64(R9), Y9
+	VMOVUPS      96(R9), Y10
+	VMOVUPS      128(R9), Y11
+	ADDQ         $+160, R9
+	MOVQ         R8, R11
+	ADDQ         AX, R8
+	VMOVUPS      (R11), Y12
 	VFMADD231PS  Y7, Y12, Y0
-	VMOVUPS      (R10)(CX*1), Y12
+	VMOVUPS      (R11)(CX*1), Y12
 	VFMADD231PS  Y7, Y12, Y1
 	VFMADD231PS  Y8, Y12, Y0
-	VMOVUPS      (R10)(CX*2), Y12
+	VMOVUPS      (R11)(CX*2), Y12
 	VFMADD231PS  Y7, Y12, Y2
 	VFMADD231PS  Y8, Y12, Y1
 	VFMADD231PS  Y9, Y12, Y0
-	VMOVUPS      (R10)(DX*1), Y12
+	VMOVUPS      (R11)(DX*1), Y12
 	VFMADD231PS  Y7, Y12, Y3
 	VFMADD231PS  Y8, Y12, Y2
 	VFMADD231PS  Y9, Y12, Y1
 	VFMADD231PS  Y10, Y12, Y0
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS      (R10), Y12
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS      (R11), Y12
 	VFMADD231PS  Y7, Y12, Y4
 	VFMADD231PS  Y8, Y12, Y3
 	VFMADD231PS  Y9, Y12, Y2
 	VFMADD231PS  Y10, Y12, Y1
 	VFMADD231PS  Y11, Y12, Y0
-	VMOVUPS      (R10)(CX*1), Y12
+	VMOVUPS      (R11)(CX*1), Y12
 	VFMADD231PS  Y7, Y12, Y5
 	VFMADD231PS  Y8, Y12, Y4
 	VFMADD231PS  Y9, Y12, Y3
 	VFMADD231PS  Y10, Y12, Y2
 	VFMADD231PS  Y11, Y12, Y1
-	VMOVUPS      (R10)(CX*2), Y12
+	VMOVUPS      (R11)(CX*2), Y12
 	VFMADD231PS  Y7, Y12, Y6
 	VFMADD231PS  Y8, Y12, Y5
 	VFMADD231PS  Y9, Y12, Y4
 	VFMADD231PS  Y10, Y12, Y3
 	VFMADD231PS  Y11, Y12, Y2
-	VMOVUPS      (R10)(DX*1), Y12
+	VMOVUPS      (R11)(DX*1), Y12
 	VFMADD231PS  Y8, Y12, Y6
 	VFMADD231PS  Y9, Y12, Y5
 	VFMADD231PS  Y10, Y12, Y4
 	VFMADD231PS  Y11, Y12, Y3
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS      (R10), Y12
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS      (R11), Y12
 	VFMADD231PS  Y9, Y12, Y6
 	VFMADD231PS  Y10, Y12, Y5
 	VFMADD231PS  Y11, Y12, Y4
-	VMOVUPS      (R10)(CX*1), Y12
+	VMOVUPS      (R11)(CX*1), Y12
 	VFMADD231PS  Y10, Y12, Y6
 	VFMADD231PS  Y11, Y12, Y5
-	VMOVUPS      (R10)(CX*2), Y12
+	VMOVUPS      (R11)(CX*2), Y12
 	VFMADD231PS  Y11, Y12, Y6
-	DECQ         R11
+	DECQ         R10
 	JNE          loop7
 	VBROADCASTSS lo+96(FP), Y7
 	VBROADCASTSS hi+100(FP), Y8
@@ -11209,9 +12809,7 @@ loop7:
 	VMAXPS       Y6, Y7, Y6
 	VMINPS       Y6, Y8, Y6
 	VMOVUPS      Y6, (SI)(R8*2)
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	ADDQ         R8, SI
+	ADDQ         R9, SI
 	IMUL3Q       $+7, CX, R8
 	ADDQ         R8, BX
 	SUBQ         $+7, DI
@@ -11220,54 +12818,54 @@ loop7:
 narrower6:
 	CMPQ    DI, $+4
 	JL      narrower9
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Y0
+	MOVQ    BX, R8
+	MOVQ    bias+24(FP), R9
+	VMOVUPS (R9), Y0
 	VMOVAPS Y0, Y1
 	VMOVAPS Y0, Y2
 	VMOVAPS Y0, Y3
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+5, R11
+	MOVQ    weights+16(FP), R9
+	MOVQ    $+5, R10
 
 loop10:
-	VMOVUPS      (R8), Y4
-	VMOVUPS      32(R8), Y5
-	VMOVUPS      64(R8), Y6
-	VMOVUPS      96(R8), Y7
-	VMOVUPS      128(R8), Y8
-	ADDQ         $+160, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMOVUPS      (R10), Y9
+	VMOVUPS      (R9), Y4
+	VMOVUPS      32(R9), Y5
+	VMOVUPS      64(R9), Y6
+	VMOVUPS      96(R9), Y7
+	VMOVUPS      128(R9), Y8
+	ADDQ         $+160, R9
+	MOVQ         R8, R11
+	ADDQ         AX, R8
+	VMOVUPS      (R11), Y9
 	VFMADD231PS  Y4, Y9, Y0
-	VMOVUPS      (R10)(CX*1), Y9
+	VMOVUPS      (R11)(CX*1), Y9
 	VFMADD231PS  Y4, Y9, Y1
 	VFMADD231PS  Y5, Y9, Y0
-	VMOVUPS      (R10)(CX*2), Y9
+	VMOVUPS      (R11)(CX*2), Y9
 	VFMADD231PS  Y4, Y9, Y2
 	VFMADD231PS  Y5, Y9, Y1
 	VFMADD231PS  Y6, Y9, Y0
-	VMOVUPS      (R10)(DX*1), Y9
+	VMOVUPS      (R11)(DX*1), Y9
 	VFMADD231PS  Y4, Y9, Y3
 	VFMADD231PS  Y5, Y9, Y2
 	VFMADD231PS  Y6, Y9, Y1
 	VFMADD231PS  Y7, Y9, Y0
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS      (R10), Y9
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS      (R11), Y9
 	VFMADD231PS  Y5, Y9, Y3
 	VFMADD231PS  Y6, Y9, Y2
 	VFMADD231PS  Y7, Y9, Y1
 	VFMADD231PS  Y8, Y9, Y0
-	VMOVUPS      (R10)(CX*1), Y9
+	VMOVUPS      (R11)(CX*1), Y9
 	VFMADD231PS  Y6, Y9, Y3
 	VFMADD231PS  Y7, Y9, Y2
 	VFMADD231PS  Y8, Y9, Y1
-	VMOVUPS      (R10)(CX*2), Y9
+	VMOVUPS      (R11)(CX*2), Y9
 	VFMADD231PS  Y7, Y9, Y3
 	VFMADD231PS  Y8, Y9, Y2
-	VMOVUPS      (R10)(DX*1), Y9
+	VMOVUPS      (R11)(DX*1), Y9
 	VFMADD231PS  Y8, Y9, Y3
-	DECQ         R11
+	DECQ         R10
 	JNE          loop10
 	VBROADCASTSS lo+96(FP), Y4
 	VBROADCASTSS hi+100(FP), Y5
@@ -11286,10 +12884,7 @@ loop10:
 	VMAXPS       Y3, Y4, Y3
 	VMINPS       Y3, Y5, Y3
 	VMOVUPS      Y3, (SI)(R9*1)
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	ADDQ         R8, SI
+	LEAQ         (SI)(R8*4), SI
 	IMUL3Q       $+4, CX, R8
 	ADDQ         R8, BX
 	SUBQ         $+4, DI
@@ -11297,40 +12892,40 @@ loop10:
 narrower9:
 	CMPQ    DI, $+2
 	JL      narrower12
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Y0
+	MOVQ    BX, R8
+	MOVQ    bias+24(FP), R9
+	VMOVUPS (R9), Y0
 	VMOVAPS Y0, Y1
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+5, R11
+	MOVQ    weights+16(FP), R9
+	MOVQ    $+5, R10
 
 loop13:
-	VMOVUPS      (R8), Y2
-	VMOVUPS      32(R8), Y3
-	VMOVUPS      64(R8), Y4
-	VMOVUPS      96(R8), Y5
-	VMOVUPS      128(R8), Y6
-	ADDQ         $+160, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMOVUPS      (R10), Y7
+	VMOVUPS      (R9), Y2
+	VMOVUPS      32(R9), Y3
+	VMOVUPS      64(R9), Y4
+	VMOVUPS      96(R9), Y5
+	VMOVUPS      128(R9), Y6
+	ADDQ         $+160, R9
+	MOVQ         R8, R11
+	ADDQ         AX, R8
+	VMOVUPS      (R11), Y7
 	VFMADD231PS  Y2, Y7, Y0
-	VMOVUPS      (R10)(CX*1), Y7
+	VMOVUPS      (R11)(CX*1), Y7
 	VFMADD231PS  Y2, Y7, Y1
 	VFMADD231PS  Y3, Y7, Y0
-	VMOVUPS      (R10)(CX*2), Y7
+	VMOVUPS      (R11)(CX*2), Y7
 	VFMADD231PS  Y3, Y7, Y1
 	VFMADD231PS  Y4, Y7, Y0
-	VMOVUPS      (R10)(DX*1), Y7
+	VMOVUPS      (R11)(DX*1), Y7
 	VFMADD231PS  Y4, Y7, Y1
 	VFMADD231PS  Y5, Y7, Y0
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS      (R10), Y7
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS      (R11), Y7
 	VFMADD231PS  Y5, Y7, Y1
 	VFMADD231PS  Y6, Y7, Y0
-	VMOVUPS      (R10)(CX*1), Y7
+	VMOVUPS      (R11)(CX*1), Y7
 	VFMADD231PS  Y6, Y7, Y1
-	DECQ         R11
+	DECQ         R10
 	JNE          loop13
 	VBROADCASTSS lo+96(FP), Y2
 	VBROADCASTSS hi+100(FP), Y3
@@ -11343,8 +12938,7 @@ loop13:
 	VMAXPS       Y1, Y2, Y1
 	VMINPS       Y1, Y3, Y1
 	VMOVUPS      Y1, (SI)(R8*1)
-	ADDQ         R8, SI
-	ADDQ         R8, SI
+	LEAQ         (SI)(R8*2), SI
 	IMUL3Q       $+2, CX, R8
 	ADDQ         R8, BX
 	SUBQ         $+2, DI
@@ -11353,33 +12947,33 @@ narrower12:
 tile14:
 	CMPQ    DI, $+1
 	JL      narrower15
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Y0
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+5, R11
+	MOVQ    BX, R8
+	MOVQ    bias+24(FP), R9
+	VMOVUPS (R9), Y0
+	MOVQ    weights+16(FP), R9
+	MOVQ    $+5, R10
 
 loop16:
-	VMOVUPS      (R8), Y1
-	VMOVUPS      32(R8), Y2
-	VMOVUPS      64(R8), Y3
-	VMOVUPS      96(R8), Y4
-	VMOVUPS      128(R8), Y5
-	ADDQ         $+160, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMOVUPS      (R10), Y6
+	VMOVUPS      (R9), Y1
+	VMOVUPS      32(R9), Y2
+	VMOVUPS      64(R9), Y3
+	VMOVUPS      96(R9), Y4
+	VMOVUPS      128(R9), Y5
+	ADDQ         $+160, R9
+	MOVQ         R8, R11
+	ADDQ         AX, R8
+	VMOVUPS      (R11), Y6
 	VFMADD231PS  Y1, Y6, Y0
-	VMOVUPS      (R10)(CX*1), Y6
+	VMOVUPS      (R11)(CX*1), Y6
 	VFMADD231PS  Y2, Y6, Y0
-	VMOVUPS      (R10)(CX*2), Y6
+	VMOVUPS      (R11)(CX*2), Y6
 	VFMADD231PS  Y3, Y6, Y0
-	VMOVUPS      (R10)(DX*1), Y6
+	VMOVUPS      (R11)(DX*1), Y6
 	VFMADD231PS  Y4, Y6, Y0
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS      (R10), Y6
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS      (R11), Y6
 	VFMADD231PS  Y5, Y6, Y0
-	DECQ         R11
+	DECQ         R10
 	JNE          loop16
 	VBROADCASTSS lo+96(FP), Y1
 	VBROADCASTSS hi+100(FP), Y2
@@ -11431,76 +13025,76 @@ loop17:
 tile18:
 	CMPQ    DI, $+7
 	JL      narrower19
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Y0
+	MOVQ    BX, R8
+	MOVQ    bias+24(FP), R9
+	VMOVUPS (R9), Y0
 	VMOVAPS Y0, Y1
 	VMOVAPS Y0, Y2
 	VMOVAPS Y0, Y3
 	VMOVAPS Y0, Y4
 	VMOVAPS Y0, Y5
 	VMOVAPS Y0, Y6
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+5, R11
+	MOVQ    weights+16(FP), R9
+	MOVQ    $+5, R10
 
 loop20:
-	VMOVUPS      (R8), Y7
-	VMOVUPS      32(R8), Y8
-	VMOVUPS      64(R8), Y9
-	VMOVUPS      96(R8), Y10
-	VMOVUPS      128(R8), Y11
-	ADDQ         $+160, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMASKMOVPS   (R10), Y15, Y12
+	VMOVUPS      (R9), Y7
+	VMOVUPS      32(R9), Y8
+	VMOVUPS      64(R9), Y9
+	VMOVUPS      96(R9), Y10
+	VMOVUPS      128(R9), Y11
+	ADDQ         $+160, R9
+	MOVQ         R8, R11
+	ADDQ         AX, R8
+	VMASKMOVPS   (R11), Y15, Y12
 	VFMADD231PS  Y7, Y12, Y0
-	VMASKMOVPS   (R10)(CX*1), Y15, Y12
+	VMASKMOVPS   (R11)(CX*1), Y15, Y12
 	VFMADD231PS  Y7, Y12, Y1
 	VFMADD231PS  Y8, Y12, Y0
-	VMASKMOVPS   (R10)(CX*2), Y15, Y12
+	VMASKMOVPS   (R11)(CX*2), Y15, Y12
 	VFMADD231PS  Y7, Y12, Y2
 	VFMADD231PS  Y8, Y12, Y1
 	VFMADD231PS  Y9, Y12, Y0
-	VMASKMOVPS   (R10)(DX*1), Y15, Y12
+	VMASKMOVPS   (R11)(DX*1), Y15, Y12
 	VFMADD231PS  Y7, Y12, Y3
 	VFMADD231PS  Y8, Y12, Y2
 	VFMADD231PS  Y9, Y12, Y1
 	VFMADD231PS  Y10, Y12, Y0
-	LEAQ         (R10)(CX*4), R10
-	VMASKMOVPS   (R10), Y15, Y12
+	LEAQ         (R11)(CX*4), R11
+	VMASKMOVPS   (R11), Y15, Y12
 	VFMADD231PS  Y7, Y12, Y4
 	VFMADD231PS  Y8, Y12, Y3
 	VFMADD231PS  Y9, Y12, Y2
 	VFMADD231PS  Y10, Y12, Y1
 	VFMADD231PS  Y11, Y12, Y0
-	VMASKMOVPS   (R10)(CX*1), Y15, Y12
+	VMASKMOVPS   (R11)(CX*1), Y15, Y12
 	VFMADD231PS  Y7, Y12, Y5
 	VFMADD231PS  Y8, Y12, Y4
 	VFMADD231PS  Y9, Y12, Y3
 	VFMADD231PS  Y10, Y12, Y2
 	VFMADD231PS  Y11, Y12, Y1
-	VMASKMOVPS   (R10)(CX*2), Y15, Y12
+	VMASKMOVPS   (R11)(CX*2), Y15, Y12
 	VFMADD231PS  Y7, Y12, Y6
 	VFMADD231PS  Y8, Y12, Y5
 	VFMADD231PS  Y9, Y12, Y4
 	VFMADD231PS  Y10, Y12, Y3
 	VFMADD231PS  Y11, Y12, Y2
-	VMASKMOVPS   (R10)(DX*1), Y15, Y12
+	VMASKMOVPS   (R11)(DX*1), Y15, Y12
 	VFMADD231PS  Y8, Y12, Y6
 	VFMADD231PS  Y9, Y12, Y5
 	VFMADD231PS  Y10, Y12, Y4
 	VFMADD231PS  Y11, Y12, Y3
-	LEAQ         (R10)(CX*4), R10
-	VMASKMOVPS   (R10), Y15, Y12
+	LEAQ         (R11)(CX*4), R11
+	VMASKMOVPS   (R11), Y15, Y12
 	VFMADD231PS  Y9, Y12, Y6
 	VFMADD231PS  Y10, Y12, Y5
 	VFMADD231PS  Y11, Y12, Y4
-	VMASKMOVPS   (R10)(CX*1), Y15, Y12
+	VMASKMOVPS   (R11)(CX*1), Y15, Y12
 	VFMADD231PS  Y10, Y12, Y6
 	VFMADD231PS  Y11, Y12, Y5
-	VMASKMOVPS   (R10)(CX*2), Y15, Y12
+	VMASKMOVPS   (R11)(CX*2), Y15, Y12
 	VFMADD231PS  Y11, Y12, Y6
-	DECQ         R11
+	DECQ         R10
 	JNE          loop20
 	VBROADCASTSS lo+96(FP), Y7
 	VBROADCASTSS hi+100(FP), Y8
@@ -11529,9 +13123,7 @@ loop20:
 	VMAXPS       Y6, Y7, Y6
 	VMINPS       Y6, Y8, Y6
 	VMASKMOVPS   Y6, Y15, (SI)(R8*2)
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	ADDQ         R8, SI
+	ADDQ         R9, SI
 	IMUL3Q       $+7, CX, R8
 	ADDQ         R8, BX
 	SUBQ         $+7, DI
@@ -11540,54 +13132,54 @@ loop20:
 narrower19:
 	CMPQ    DI, $+4
 	JL      narrower22
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Y0
+	MOVQ    BX, R8
+	MOVQ    bias+24(FP), R9
+	VMOVUPS (R9), Y0
 	VMOVAPS Y0, Y1
 	VMOVAPS Y0, Y2
 	VMOVAPS Y0, Y3
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+5, R11
+	MOVQ    weights+16(FP), R9
+	MOVQ    $+5, R10
 
 loop23:
-	VMOVUPS      (R8), Y4
-	VMOVUPS      32(R8), Y5
-	VMOVUPS      64(R8), Y6
-	VMOVUPS      96(R8), Y7
-	VMOVUPS      128(R8), Y8
-	ADDQ         $+160, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMASKMOVPS   (R10), Y15, Y9
+	VMOVUPS      (R9), Y4
+	VMOVUPS      32(R9), Y5
+	VMOVUPS      64(R9), Y6
+	VMOVUPS      96(R9), Y7
+	VMOVUPS      128(R9), Y8
+	ADDQ         $+160, R9
+	MOVQ         R8, R11
+	ADDQ         AX, R8
+	VMASKMOVPS   (R11), Y15, Y9
 	VFMADD231PS  Y4, Y9, Y0
-	VMASKMOVPS   (R10)(CX*1), Y15, Y9
+	VMASKMOVPS   (R11)(CX*1), Y15, Y9
 	VFMADD231PS  Y4, Y9, Y1
 	VFMADD231PS  Y5, Y9, Y0
-	VMASKMOVPS   (R10)(CX*2), Y15, Y9
+	VMASKMOVPS   (R11)(CX*2), Y15, Y9
 	VFMADD231PS  Y4, Y9, Y2
 	VFMADD231PS  Y5, Y9, Y1
 	VFMADD231PS  Y6, Y9, Y0
-	VMASKMOVPS   (R10)(DX*1), Y15, Y9
+	VMASKMOVPS   (R11)(DX*1), Y15, Y9
 	VFMADD231PS  Y4, Y9, Y3
 	VFMADD231PS  Y5, Y9, Y2
 	VFMADD231PS  Y6, Y9, Y1
 	VFMADD231PS  Y7, Y9, Y0
-	LEAQ         (R10)(CX*4), R10
-	VMASKMOVPS   (R10), Y15, Y9
+	LEAQ         (R11)(CX*4), R11
+	VMASKMOVPS   (R11), Y15, Y9
 	VFMADD231PS  Y5, Y9, Y3
 	VFMADD231PS  Y6, Y9, Y2
 	VFMADD231PS  Y7, Y9, Y1
 	VFMADD231PS  Y8, Y9, Y0
-	VMASKMOVPS   (R10)(CX*1), Y15, Y9
+	VMASKMOVPS   (R11)(CX*1), Y15, Y9
 	VFMADD231PS  Y6, Y9, Y3
 	VFMADD231PS  Y7, Y9, Y2
 	VFMADD231PS  Y8, Y9, Y1
-	VMASKMOVPS   (R10)(CX*2), Y15, Y9
+	VMASKMOVPS   (R11)(CX*2), Y15, Y9
 	VFMADD231PS  Y7, Y9, Y3
 	VFMADD231PS  Y8, Y9, Y2
-	VMASKMOVPS   (R10)(DX*1), Y15, Y9
+	VMASKMOVPS   (R11)(DX*1), Y15, Y9
 	VFMADD231PS  Y8, Y9, Y3
-	DECQ         R11
+	DECQ         R10
 	JNE          loop23
 	VBROADCASTSS lo+96(FP), Y4
 	VBROADCASTSS hi+100(FP), Y5
@@ -11606,10 +13198,7 @@ loop23:
 	VMAXPS       Y3, Y4, Y3
 	VMINPS       Y3, Y5, Y3
 	VMASKMOVPS   Y3, Y15, (SI)(R9*1)
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	ADDQ         R8, SI
+	LEAQ         (SI)(R8*4), SI
 	IMUL3Q       $+4, CX, R8
 	ADDQ         R8, BX
 	SUBQ         $+4, DI
@@ -11617,40 +13206,40 @@ loop23:
 narrower22:
 	CMPQ    DI, $+2
 	JL      narrower25
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Y0
+	MOVQ    BX, R8
+	MOVQ    bias+24(FP), R9
+	VMOVUPS (R9), Y0
 	VMOVAPS Y0, Y1
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+5, R11
+	MOVQ    weights+16(FP), R9
+	MOVQ    $+5, R10
 
 loop26:
-	VMOVUPS      (R8), Y2
-	VMOVUPS      32(R8), Y3
-	VMOVUPS      64(R8), Y4
-	VMOVUPS      96(R8), Y5
-	VMOVUPS      128(R8), Y6
-	ADDQ         $+160, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMASKMOVPS   (R10), Y15, Y7
+	VMOVUPS      (R9), Y2
+	VMOVUPS      32(R9), Y3
+	VMOVUPS      64(R9), Y4
+	VMOVUPS      96(R9), Y5
+	VMOVUPS      128(R9), Y6
+	ADDQ         $+160, R9
+	MOVQ         R8, R11
+	ADDQ         AX, R8
+	VMASKMOVPS   (R11), Y15, Y7
 	VFMADD231PS  Y2, Y7, Y0
-	VMASKMOVPS   (R10)(CX*1), Y15, Y7
+	VMASKMOVPS   (R11)(CX*1), Y15, Y7
 	VFMADD231PS  Y2, Y7, Y1
 	VFMADD231PS  Y3, Y7, Y0
-	VMASKMOVPS   (R10)(CX*2), Y15, Y7
+	VMASKMOVPS   (R11)(CX*2), Y15, Y7
 	VFMADD231PS  Y3, Y7, Y1
 	VFMADD231PS  Y4, Y7, Y0
-	VMASKMOVPS   (R10)(DX*1), Y15, Y7
+	VMASKMOVPS   (R11)(DX*1), Y15, Y7
 	VFMADD231PS  Y4, Y7, Y1
 	VFMADD231PS  Y5, Y7, Y0
-	LEAQ         (R10)(CX*4), R10
-	VMASKMOVPS   (R10), Y15, Y7
+	LEAQ         (R11)(CX*4), R11
+	VMASKMOVPS   (R11), Y15, Y7
 	VFMADD231PS  Y5, Y7, Y1
 	VFMADD231PS  Y6, Y7, Y0
-	VMASKMOVPS   (R10)(CX*1), Y15, Y7
+	VMASKMOVPS   (R11)(CX*1), Y15, Y7
 	VFMADD231PS  Y6, Y7, Y1
-	DECQ         R11
+	DECQ         R10
 	JNE          loop26
 	VBROADCASTSS lo+96(FP), Y2
 	VBROADCASTSS hi+100(FP), Y3
@@ -11663,8 +13252,7 @@ loop26:
 	VMAXPS       Y1, Y2, Y1
 	VMINPS       Y1, Y3, Y1
 	VMASKMOVPS   Y1, Y15, (SI)(R8*1)
-	ADDQ         R8, SI
-	ADDQ         R8, SI
+	LEAQ         (SI)(R8*2), SI
 	IMUL3Q       $+2, CX, R8
 	ADDQ         R8, BX
 	SUBQ         $+2, DI
@@ -11673,33 +13261,33 @@ narrower25:
 tile27:
 	CMPQ    DI, $+1
 	JL      narrower28
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Y0
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+5, R11
+	MOVQ    BX, R8
+	MOVQ    bias+24(FP), R9
+	VMOVUPS (R9), Y0
+	MOVQ    weights+16(FP), R9
+	MOVQ    $+5, R10
 
 loop29:
-	VMOVUPS      (R8), Y1
-	VMOVUPS      32(R8), Y2
-	VMOVUPS      64(R8), Y3
-	VMOVUPS      96(R8), Y4
-	VMOVUPS      128(R8), Y5
-	ADDQ         $+160, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMASKMOVPS   (R10), Y15, Y6
+	VMOVUPS      (R9), Y1
+	VMOVUPS      32(R9), Y2
+	VMOVUPS      64(R9), Y3
+	VMOVUPS      96(R9), Y4
+	VMOVUPS      128(R9), Y5
+	ADDQ         $+160, R9
+	MOVQ         R8, R11
+	ADDQ         AX, R8
+	VMASKMOVPS   (R11), Y15, Y6
 	VFMADD231PS  Y1, Y6, Y0
-	VMASKMOVPS   (R10)(CX*1), Y15, Y6
+	VMASKMOVPS   (R11)(CX*1), Y15, Y6
 	VFMADD231PS  Y2, Y6, Y0
-	VMASKMOVPS   (R10)(CX*2), Y15, Y6
+	VMASKMOVPS   (R11)(CX*2), Y15, Y6
 	VFMADD231PS  Y3, Y6, Y0
-	VMASKMOVPS   (R10)(DX*1), Y15, Y6
+	VMASKMOVPS   (R11)(DX*1), Y15, Y6
 	VFMADD231PS  Y4, Y6, Y0
-	LEAQ         (R10)(CX*4), R10
-	VMASKMOVPS   (R10), Y15, Y6
+	LEAQ         (R11)(CX*4), R11
+	VMASKMOVPS   (R11), Y15, Y6
 	VFMADD231PS  Y5, Y6, Y0
-	DECQ         R11
+	DECQ         R10
 	JNE          loop29
 	VBROADCASTSS lo+96(FP), Y1
 	VBROADCASTSS hi+100(FP), Y2
@@ -11760,84 +13348,84 @@ loop4:
 tile5:
 	CMPQ    DI, $+7
 	JL      narrower6
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Y0
+	MOVQ    BX, R8
+	MOVQ    bias+24(FP), R9
+	VMOVUPS (R9), Y0
 	VMOVAPS Y0, Y1
 	VMOVAPS Y0, Y2
 	VMOVAPS Y0, Y3
 	VMOVAPS Y0, Y4
 	VMOVAPS Y0, Y5
 	VMOVAPS Y0, Y6
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+5, R11
+	MOVQ    weights+16(FP), R9
+	MOVQ    $+5, R10
 
 loop7:
-	VMOVUPS      (R8), Y7
-	VMOVUPS      32(R8), Y8
-	VMOVUPS      64(R8), Y9
-	VMOVUPS      96(R8), Y10
-	VMOVUPS      128(R8), Y11
-	ADDQ         $+160, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMOVUPS      (R10), Y12
+	VMOVUPS      (R9), Y7
+	VMOVUPS      32(R9), Y8
+	VMOVUPS      64(R9), Y9
+	VMOVUPS      96(R9), Y10
+	VMOVUPS      128(R9), Y11
+	ADDQ         $+160, R9
+	MOVQ         R8, R11
+	ADDQ         AX, R8
+	VMOVUPS      (R11), Y12
 	VFMADD231PS  Y7, Y12, Y0
-	VMOVUPS      (R10)(CX*1), Y12
+	VMOVUPS      (R11)(CX*1), Y12
 	VFMADD231PS  Y8, Y12, Y0
-	VMOVUPS      (R10)(CX*2), Y12
+	VMOVUPS      (R11)(CX*2), Y12
 	VFMADD231PS  Y7, Y12, Y1
 	VFMADD231PS  Y9, Y12, Y0
-	VMOVUPS      (R10)(DX*1), Y12
+	VMOVUPS      (R11)(DX*1), Y12
 	VFMADD231PS  Y8, Y12, Y1
 	VFMADD231PS  Y10, Y12, Y0
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS      (R10), Y12
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS      (R11), Y12
 	VFMADD231PS  Y7, Y12, Y2
 	VFMADD231PS  Y9, Y12, Y1
 	VFMADD231PS  Y11, Y12, Y0
-	VMOVUPS      (R10)(CX*1), Y12
+	VMOVUPS      (R11)(CX*1), Y12
 	VFMADD231PS  Y8, Y12, Y2
 	VFMADD231PS  Y10, Y12, Y1
-	VMOVUPS      (R10)(CX*2), Y12
+	VMOVUPS      (R11)(CX*2), Y12
 	VFMADD231PS  Y7, Y12, Y3
 	VFMADD231PS  Y9, Y12, Y2
 	VFMADD231PS  Y11, Y12, Y1
-	VMOVUPS      (R10)(DX*1), Y12
+	VMOVUPS      (R11)(DX*1), Y12
 	VFMADD231PS  Y8, Y12, Y3
 	VFMADD231PS  Y10, Y12, Y2
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS      (R10), Y12
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS      (R11), Y12
 	VFMADD231PS  Y7, Y12, Y4
 	VFMADD231PS  Y9, Y12, Y3
 	VFMADD231PS  Y11, Y12, Y2
-	VMOVUPS      (R10)(CX*1), Y12
+	VMOVUPS      (R11)(CX*1), Y12
 	VFMADD231PS  Y8, Y12, Y4
 	VFMADD231PS  Y10, Y12, Y3
-	VMOVUPS      (R10)(CX*2), Y12
+	VMOVUPS      (R11)(CX*2), Y12
 	VFMADD231PS  Y7, Y12, Y5
 	VFMADD231PS  Y9, Y12, Y4
 	VFMADD231PS  Y11, Y12, Y3
-	VMOVUPS      (R10)(DX*1), Y12
+	VMOVUPS      (R11)(DX*1), Y12
 	VFMADD231PS  Y8, Y12, Y5
 	VFMADD231PS  Y10, Y12, Y4
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS      (R10), Y12
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS      (R11), Y12
 	VFMADD231PS  Y7, Y12, Y6
 	VFMADD231PS  Y9, Y12, Y5
 	VFMADD231PS  Y11, Y12, Y4
-	VMOVUPS      (R10)(CX*1), Y12
+	VMOVUPS      (R11)(CX*1), Y12
 	VFMADD231PS  Y8, Y12, Y6
 	VFMADD231PS  Y10, Y12, Y5
-	VMOVUPS      (R10)(CX*2), Y12
+	VMOVUPS      (R11)(CX*2), Y12
 	VFMADD231PS  Y9, Y12, Y6
 	VFMADD231PS  Y11, Y12, Y5
-	VMOVUPS      (R10)(DX*1), Y12
+	VMOVUPS      (R11)(DX*1), Y12
 	VFMADD231PS  Y10, Y12, Y6
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS      (R10), Y12
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS      (R11), Y12
 	VFMADD231PS  Y11, Y12, Y6
-	DECQ         R11
+	DECQ         R10
 	JNE          loop7
 	VBROADCASTSS lo+96(FP), Y7
 	VBROADCASTSS hi+100(FP), Y8
@@ -11866,9 +13454,7 @@ loop7:
 	VMAXPS       Y6, Y7, Y6
 	VMINPS       Y6, Y8, Y6
 	VMOVUPS      Y6, (SI)(R8*2)
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	ADDQ         R8, SI
+	ADDQ         R9, SI
 	IMUL3Q       $+14, CX, R8
 	ADDQ         R8, BX
 	SUBQ         $+7, DI
@@ -11877,58 +13463,58 @@ loop7:
 narrower6:
 	CMPQ    DI, $+4
 	JL      narrower9
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Y0
+	MOVQ    BX, R8
+	MOVQ    bias+24(FP), R9
+	VMOVUPS (R9), Y0
 	VMOVAPS Y0, Y1
 	VMOVAPS Y0, Y2
 	VMOVAPS Y0, Y3
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+5, R11
+	MOVQ    weights+16(FP), R9
+	MOVQ    $+5, R10
 
 loop10:
-	VMOVUPS      (R8), Y4
-	VMOVUPS      32(R8), Y5
-	VMOVUPS      64(R8), Y6
-	VMOVUPS      96(R8), Y7
-	VMOVUPS      128(R8), Y8
-	ADDQ         $+160, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMOVUPS      (R10), Y9
+	VMOVUPS      (R9), Y4
+	VMOVUPS      32(R9), Y5
+	VMOVUPS      64(R9), Y6
+	VMOVUPS      96(R9), Y7
+	VMOVUPS      128(R9), Y8
+	ADDQ         $+160, R9
+	MOVQ         R8, R11
+	ADDQ         AX, R8
+	VMOVUPS      (R11), Y9
 	VFMADD231PS  Y4, Y9, Y0
-	VMOVUPS      (R10)(CX*1), Y9
+	VMOVUPS      (R11)(CX*1), Y9
 	VFMADD231PS  Y5, Y9, Y0
-	VMOVUPS      (R10)(CX*2), Y9
+	VMOVUPS      (R11)(CX*2), Y9
 	VFMADD231PS  Y4, Y9, Y1
 	VFMADD231PS  Y6, Y9, Y0
-	VMOVUPS      (R10)(DX*1), Y9
+	VMOVUPS      (R11)(DX*1), Y9
 	VFMADD231PS  Y5, Y9, Y1
 	VFMADD231PS  Y7, Y9, Y0
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS      (R10), Y9
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS      (R11), Y9
 	VFMADD231PS  Y4, Y9, Y2
 	VFMADD231PS  Y6, Y9, Y1
 	VFMADD231PS  Y8, Y9, Y0
-	VMOVUPS      (R10)(CX*1), Y9
+	VMOVUPS      (R11)(CX*1), Y9
 	VFMADD231PS  Y5, Y9, Y2
 	VFMADD231PS  Y7, Y9, Y1
-	VMOVUPS      (R10)(CX*2), Y9
+	VMOVUPS      (R11)(CX*2), Y9
 	VFMADD231PS  Y4, Y9, Y3
 	VFMADD231PS  Y6, Y9, Y2
 	VFMADD231PS  Y8, Y9, Y1
-	VMOVUPS      (R10)(DX*1), Y9
+	VMOVUPS      (R11)(DX*1), Y9
 	VFMADD231PS  Y5, Y9, Y3
 	VFMADD231PS  Y7, Y9, Y2
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS      (R10), Y9
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS      (R11), Y9
 	VFMADD231PS  Y6, Y9, Y3
 	VFMADD231PS  Y8, Y9, Y2
-	VMOVUPS      (R10)(CX*1), Y9
+	VMOVUPS      (R11)(CX*1), Y9
 	VFMADD231PS  Y7, Y9, Y3
-	VMOVUPS      (R10)(CX*2), Y9
+	VMOVUPS      (R11)(CX*2), Y9
 	VFMADD231PS  Y8, Y9, Y3
-	DECQ         R11
+	DECQ         R10
 	JNE          loop10
 	VBROADCASTSS lo+96(FP), Y4
 	VBROADCASTSS hi+100(FP), Y5
@@ -11947,10 +13533,7 @@ loop10:
 	VMAXPS       Y3, Y4, Y3
 	VMINPS       Y3, Y5, Y3
 	VMOVUPS      Y3, (SI)(R9*1)
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	ADDQ         R8, SI
+	LEAQ         (SI)(R8*4), SI
 	IMUL3Q       $+8, CX, R8
 	ADDQ         R8, BX
 	SUBQ         $+4, DI
@@ -11958,41 +13541,41 @@ loop10:
 narrower9:
 	CMPQ    DI, $+2
 	JL      narrower12
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Y0
+	MOVQ    BX, R8
+	MOVQ    bias+24(FP), R9
+	VMOVUPS (R9), Y0
 	VMOVAPS Y0, Y1
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+5, R11
+	MOVQ    weights+16(FP), R9
+	MOVQ    $+5, R10
 
 loop13:
-	VMOVUPS      (R8), Y2
-	VMOVUPS      32(R8), Y3
-	VMOVUPS      64(R8), Y4
-	VMOVUPS      96(R8), Y5
-	VMOVUPS      128(R8), Y6
-	ADDQ         $+160, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMOVUPS      (R10), Y7
+	VMOVUPS      (R9), Y2
+	VMOVUPS      32(R9), Y3
+	VMOVUPS      64(R9), Y4
+	VMOVUPS      96(R9), Y5
+	VMOVUPS      128(R9), Y6
+	ADDQ         $+160, R9
+	MOVQ         R8, R11
+	ADDQ         AX, R8
+	VMOVUPS      (R11), Y7
 	VFMADD231PS  Y2, Y7, Y0
-	VMOVUPS      (R10)(CX*1), Y7
+	VMOVUPS      (R11)(CX*1), Y7
 	VFMADD231PS  Y3, Y7, Y0
-	VMOVUPS      (R10)(CX*2), Y7
+	VMOVUPS      (R11)(CX*2), Y7
 	VFMADD231PS  Y2, Y7, Y1
 	VFMADD231PS  Y4, Y7, Y0
-	VMOVUPS      (R10)(DX*1), Y7
+	VMOVUPS      (R11)(DX*1), Y7
 	VFMADD231PS  Y3, Y7, Y1
 	VFMADD231PS  Y5, Y7, Y0
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS      (R10), Y7
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS      (R11), Y7
 	VFMADD231PS  Y4, Y7, Y1
 	VFMADD231PS  Y6, Y7, Y0
-	VMOVUPS      (R10)(CX*1), Y7
+	VMOVUPS      (R11)(CX*1), Y7
 	VFMADD231PS  Y5, Y7, Y1
-	VMOVUPS      (R10)(CX*2), Y7
+	VMOVUPS      (R11)(CX*2), Y7
 	VFMADD231PS  Y6, Y7, Y1
-	DECQ         R11
+	DECQ         R10
 	JNE          loop13
 	VBROADCASTSS lo+96(FP), Y2
 	VBROADCASTSS hi+100(FP), Y3
@@ -12005,8 +13588,7 @@ loop13:
 	VMAXPS       Y1, Y2, Y1
 	VMINPS       Y1, Y3, Y1
 	VMOVUPS      Y1, (SI)(R8*1)
-	ADDQ         R8, SI
-	ADDQ         R8, SI
+	LEAQ         (SI)(R8*2), SI
 	IMUL3Q       $+4, CX, R8
 	ADDQ         R8, BX
 	SUBQ         $+2, DI
@@ -12015,33 +13597,33 @@ narrower12:
 tile14:
 	CMPQ    DI, $+1
 	JL      narrower15
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Y0
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+5, R11
+	MOVQ    BX, R8
+	MOVQ    bias+24(FP), R9
+	VMOVUPS (R9), Y0
+	MOVQ    weights+16(FP), R9
+	MOVQ    $+5, R10
 
 loop16:
-	VMOVUPS      (R8), Y1
-	VMOVUPS      32(R8), Y2
-	VMOVUPS      64(R8), Y3
-	VMOVUPS      96(R8), Y4
-	VMOVUPS      128(R8), Y5
-	ADDQ         $+160, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMOVUPS      (R10), Y6
+	VMOVUPS      (R9), Y1
+	VMOVUPS      32(R9), Y2
+	VMOVUPS      64(R9), Y3
+	VMOVUPS      96(R9), Y4
+	VMOVUPS      128(R9), Y5
+	ADDQ         $+160, R9
+	MOVQ         R8, R11
+	ADDQ         AX, R8
+	VMOVUPS      (R11), Y6
 	VFMADD231PS  Y1, Y6, Y0
-	VMOVUPS      (R10)(CX*1), Y6
+	VMOVUPS      (R11)(CX*1), Y6
 	VFMADD231PS  Y2, Y6, Y0
-	VMOVUPS      (R10)(CX*2), Y6
+	VMOVUPS      (R11)(CX*2), Y6
 	VFMADD231PS  Y3, Y6, Y0
-	VMOVUPS      (R10)(DX*1), Y6
+	VMOVUPS      (R11)(DX*1), Y6
 	VFMADD231PS  Y4, Y6, Y0
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS      (R10), Y6
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS      (R11), Y6
 	VFMADD231PS  Y5, Y6, Y0
-	DECQ         R11
+	DECQ         R10
 	JNE          loop16
 	VBROADCASTSS lo+96(FP), Y1
 	VBROADCASTSS hi+100(FP), Y2
@@ -12093,84 +13675,84 @@ loop17:
 tile18:
 	CMPQ    DI, $+7
 	JL      narrower19
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Y0
+	MOVQ    BX, R8
+	MOVQ    bias+24(FP), R9
+	VMOVUPS (R9), Y0
 	VMOVAPS Y0, Y1
 	VMOVAPS Y0, Y2
 	VMOVAPS Y0, Y3
 	VMOVAPS Y0, Y4
 	VMOVAPS Y0, Y5
 	VMOVAPS Y0, Y6
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+5, R11
+	MOVQ    weights+16(FP), R9
+	MOVQ    $+5, R10
 
 loop20:
-	VMOVUPS      (R8), Y7
-	VMOVUPS      32(R8), Y8
-	VMOVUPS      64(R8), Y9
-	VMOVUPS      96(R8), Y10
-	VMOVUPS      128(R8), Y11
-	ADDQ         $+160, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMASKMOVPS   (R10), Y15, Y12
+	VMOVUPS      (R9), Y7
+	VMOVUPS      32(R9), Y8
+	VMOVUPS      64(R9), Y9
+	VMOVUPS      96(R9), Y10
+	VMOVUPS      128(R9), Y11
+	ADDQ         $+160, R9
+	MOVQ         R8, R11
+	ADDQ         AX, R8
+	VMASKMOVPS   (R11), Y15, Y12
 	VFMADD231PS  Y7, Y12, Y0
-	VMASKMOVPS   (R10)(CX*1), Y15, Y12
+	VMASKMOVPS   (R11)(CX*1), Y15, Y12
 	VFMADD231PS  Y8, Y12, Y0
-	VMASKMOVPS   (R10)(CX*2), Y15, Y12
+	VMASKMOVPS   (R11)(CX*2), Y15, Y12
 	VFMADD231PS  Y7, Y12, Y1
 	VFMADD231PS  Y9, Y12, Y0
-	VMASKMOVPS   (R10)(DX*1), Y15, Y12
+	VMASKMOVPS   (R11)(DX*1), Y15, Y12
 	VFMADD231PS  Y8, Y12, Y1
 	VFMADD231PS  Y10, Y12, Y0
-	LEAQ         (R10)(CX*4), R10
-	VMASKMOVPS   (R10), Y15, Y12
+	LEAQ         (R11)(CX*4), R11
+	VMASKMOVPS   (R11), Y15, Y12
 	VFMADD231PS  Y7, Y12, Y2
 	VFMADD231PS  Y9, Y12, Y1
 	VFMADD231PS  Y11, Y12, Y0
-	VMASKMOVPS   (R10)(CX*1), Y15, Y12
+	VMASKMOVPS   (R11)(CX*1), Y15, Y12
 	VFMADD231PS  Y8, Y12, Y2
 	VFMADD231PS  Y10, Y12, Y1
-	VMASKMOVPS   (R10)(CX*2), Y15, Y12
+	VMASKMOVPS   (R11)(CX*2), Y15, Y12
 	VFMADD231PS  Y7, Y12, Y3
 	VFMADD231PS  Y9, Y12, Y2
 	VFMADD231PS  Y11, Y12, Y1
-	VMASKMOVPS   (R10)(DX*1), Y15, Y12
+	VMASKMOVPS   (R11)(DX*1), Y15, Y12
 	VFMADD231PS  Y8, Y12, Y3
 	VFMADD231PS  Y10, Y12, Y2
-	LEAQ         (R10)(CX*4), R10
-	VMASKMOVPS   (R10), Y15, Y12
+	LEAQ         (R11)(CX*4), R11
+	VMASKMOVPS   (R11), Y15, Y12
 	VFMADD231PS  Y7, Y12, Y4
 	VFMADD231PS  Y9, Y12, Y3
 	VFMADD231PS  Y11, Y12, Y2
-	VMASKMOVPS   (R10)(CX*1), Y15, Y12
+	VMASKMOVPS   (R11)(CX*1), Y15, Y12
 	VFMADD231PS  Y8, Y12, Y4
 	VFMADD231PS  Y10, Y12, Y3
-	VMASKMOVPS   (R10)(CX*2), Y15, Y12
+	VMASKMOVPS   (R11)(CX*2), Y15, Y12
 	VFMADD231PS  Y7, Y12, Y5
 	VFMADD231PS  Y9, Y12, Y4
 	VFMADD231PS  Y11, Y12, Y3
-	VMASKMOVPS   (R10)(DX*1), Y15, Y12
+	VMASKMOVPS   (R11)(DX*1), Y15, Y12
 	VFMADD231PS  Y8, Y12, Y5
 	VFMADD231PS  Y10, Y12, Y4
-	LEAQ         (R10)(CX*4), R10
-	VMASKMOVPS   (R10), Y15, Y12
+	LEAQ         (R11)(CX*4), R11
+	VMASKMOVPS   (R11), Y15, Y12
 	VFMADD231PS  Y7, Y12, Y6
 	VFMADD231PS  Y9, Y12, Y5
 	VFMADD231PS  Y11, Y12, Y4
-	VMASKMOVPS   (R10)(CX*1), Y15, Y12
+	VMASKMOVPS   (R11)(CX*1), Y15, Y12
 	VFMADD231PS  Y8, Y12, Y6
 	VFMADD231PS  Y10, Y12, Y5
-	VMASKMOVPS   (R10)(CX*2), Y15, Y12
+	VMASKMOVPS   (R11)(CX*2), Y15, Y12
 	VFMADD231PS  Y9, Y12, Y6
 	VFMADD231PS  Y11, Y12, Y5
-	VMASKMOVPS   (R10)(DX*1), Y15, Y12
+	VMASKMOVPS   (R11)(DX*1), Y15, Y12
 	VFMADD231PS  Y10, Y12, Y6
-	LEAQ         (R10)(CX*4), R10
-	VMASKMOVPS   (R10), Y15, Y12
+	LEAQ         (R11)(CX*4), R11
+	VMASKMOVPS   (R11), Y15, Y12
 	VFMADD231PS  Y11, Y12, Y6
-	DECQ         R11
+	DECQ         R10
 	JNE          loop20
 	VBROADCASTSS lo+96(FP), Y7
 	VBROADCASTSS hi+100(FP), Y8
@@ -12199,9 +13781,7 @@ loop20:
 	VMAXPS       Y6, Y7, Y6
 	VMINPS       Y6, Y8, Y6
 	VMASKMOVPS   Y6, Y15, (SI)(R8*2)
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	ADDQ         R8, SI
+	ADDQ         R9, SI
 	IMUL3Q       $+14, CX, R8
 	ADDQ         R8, BX
 	SUBQ         $+7, DI
@@ -12210,58 +13790,58 @@ loop20:
 narrower19:
 	CMPQ    DI, $+4
 	JL      narrower22
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Y0
+	MOVQ    BX, R8
+	MOVQ    bias+24(FP), R9
+	VMOVUPS (R9), Y0
 	VMOVAPS Y0, Y1
 	VMOVAPS Y0, Y2
 	VMOVAPS Y0, Y3
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+5, R11
+	MOVQ    weights+16(FP), R9
+	MOVQ    $+5, R10
 
 loop23:
-	VMOVUPS      (R8), Y4
-	VMOVUPS      32(R8), Y5
-	VMOVUPS      64(R8), Y6
-	VMOVUPS      96(R8), Y7
-	VMOVUPS      128(R8), Y8
-	ADDQ         $+160, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMASKMOVPS   (R10), Y15, Y9
+	VMOVUPS      (R9), Y4
+	VMOVUPS      32(R9), Y5
+	VMOVUPS      64(R9), Y6
+	VMOVUPS      96(R9), Y7
+	VMOVUPS      128(R9), Y8
+	ADDQ         $+160, R9
+	MOVQ         R8, R11
+	ADDQ         AX, R8
+	VMASKMOVPS   (R11), Y15, Y9
 	VFMADD231PS  Y4, Y9, Y0
-	VMASKMOVPS   (R10)(CX*1), Y15, Y9
+	VMASKMOVPS   (R11)(CX*1), Y15, Y9
 	VFMADD231PS  Y5, Y9, Y0
-	VMASKMOVPS   (R10)(CX*2), Y15, Y9
+	VMASKMOVPS   (R11)(CX*2), Y15, Y9
 	VFMADD231PS  Y4, Y9, Y1
 	VFMADD231PS  Y6, Y9, Y0
-	VMASKMOVPS   (R10)(DX*1), Y15, Y9
+	VMASKMOVPS   (R11)(DX*1), Y15, Y9
 	VFMADD231PS  Y5, Y9, Y1
 	VFMADD231PS  Y7, Y9, Y0
-	LEAQ         (R10)(CX*4), R10
-	VMASKMOVPS   (R10), Y15, Y9
+	LEAQ         (R11)(CX*4), R11
+	VMASKMOVPS   (R11), Y15, Y9
 	VFMADD231PS  Y4, Y9, Y2
 	VFMADD231PS  Y6, Y9, Y1
 	VFMADD231PS  Y8, Y9, Y0
-	VMASKMOVPS   (R10)(CX*1), Y15, Y9
+	VMASKMOVPS   (R11)(CX*1), Y15, Y9
 	VFMADD231PS  Y5, Y9, Y2
 	VFMADD231PS  Y7, Y9, Y1
-	VMASKMOVPS   (R10)(CX*2), Y15, Y9
+	VMASKMOVPS   (R11)(CX*2), Y15, Y9
 	VFMADD231PS  Y4, Y9, Y3
 	VFMADD231PS  Y6, Y9, Y2
 	VFMADD231PS  Y8, Y9, Y1
-	VMASKMOVPS   (R10)(DX*1), Y15, Y9
+	VMASKMOVPS   (R11)(DX*1), Y15, Y9
 	VFMADD231PS  Y5, Y9, Y3
 	VFMADD231PS  Y7, Y9, Y2
-	LEAQ         (R10)(CX*4), R10
-	VMASKMOVPS   (R10), Y15, Y9
+	LEAQ         (R11)(CX*4), R11
+	VMASKMOVPS   (R11), Y15, Y9
 	VFMADD231PS  Y6, Y9, Y3
 	VFMADD231PS  Y8, Y9, Y2
-	VMASKMOVPS   (R10)(CX*1), Y15, Y9
+	VMASKMOVPS   (R11)(CX*1), Y15, Y9
 	VFMADD231PS  Y7, Y9, Y3
-	VMASKMOVPS   (R10)(CX*2), Y15, Y9
+	VMASKMOVPS   (R11)(CX*2), Y15, Y9
 	VFMADD231PS  Y8, Y9, Y3
-	DECQ         R11
+	DECQ         R10
 	JNE          loop23
 	VBROADCASTSS lo+96(FP), Y4
 	VBROADCASTSS hi+100(FP), Y5
@@ -12280,10 +13860,7 @@ loop23:
 	VMAXPS       Y3, Y4, Y3
 	VMINPS       Y3, Y5, Y3
 	VMASKMOVPS   Y3, Y15, (SI)(R9*1)
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	ADDQ         R8, SI
+	LEAQ         (SI)(R8*4), SI
 	IMUL3Q       $+8, CX, R8
 	ADDQ         R8, BX
 	SUBQ         $+4, DI
@@ -12291,41 +13868,41 @@ loop23:
 narrower22:
 	CMPQ    DI, $+2
 	JL      narrower25
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Y0
+	MOVQ    BX, R8
+	MOVQ    bias+24(FP), R9
+	VMOVUPS (R9), Y0
 	VMOVAPS Y0, Y1
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+5, R11
+	MOVQ    weights+16(FP), R9
+	MOVQ    $+5, R10
 
 loop26:
-	VMOVUPS      (R8), Y2
-	VMOVUPS      32(R8), Y3
-	VMOVUPS      64(R8), Y4
-	VMOVUPS      96(R8), Y5
-	VMOVUPS      128(R8), Y6
-	ADDQ         $+160, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMASKMOVPS   (R10), Y15, Y7
+	VMOVUPS      (R9), Y2
+	VMOVUPS      32(R9), Y3
+	VMOVUPS      64(R9), Y4
+	VMOVUPS      96(R9), Y5
+	VMOVUPS      128(R9), Y6
+	ADDQ         $+160, R9
+	MOVQ         R8, R11
+	ADDQ         AX, R8
+	VMASKMOVPS   (R11), Y15, Y7
 	VFMADD231PS  Y2, Y7, Y0
-	VMASKMOVPS   (R10)(CX*1), Y15, Y7
+	VMASKMOVPS   (R11)(CX*1), Y15, Y7
 	VFMADD231PS  Y3, Y7, Y0
-	VMASKMOVPS   (R10)(CX*2), Y15, Y7
+	VMASKMOVPS   (R11)(CX*2), Y15, Y7
 	VFMADD231PS  Y2, Y7, Y1
 	VFMADD231PS  Y4, Y7, Y0
-	VMASKMOVPS   (R10)(DX*1), Y15, Y7
+	VMASKMOVPS   (R11)(DX*1), Y15, Y7
 	VFMADD231PS  Y3, Y7, Y1
 	VFMADD231PS  Y5, Y7, Y0
-	LEAQ         (R10)(CX*4), R10
-	VMASKMOVPS   (R10), Y15, Y7
+	LEAQ         (R11)(CX*4), R11
+	VMASKMOVPS   (R11), Y15, Y7
 	VFMADD231PS  Y4, Y7, Y1
 	VFMADD231PS  Y6, Y7, Y0
-	VMASKMOVPS   (R10)(CX*1), Y15, Y7
+	VMASKMOVPS   (R11)(CX*1), Y15, Y7
 	VFMADD231PS  Y5, Y7, Y1
-	VMASKMOVPS   (R10)(CX*2), Y15, Y7
+	VMASKMOVPS   (R11)(CX*2), Y15, Y7
 	VFMADD231PS  Y6, Y7, Y1
-	DECQ         R11
+	DECQ         R10
 	JNE          loop26
 	VBROADCASTSS lo+96(FP), Y2
 	VBROADCASTSS hi+100(FP), Y3
@@ -12338,8 +13915,7 @@ loop26:
 	VMAXPS       Y1, Y2, Y1
 	VMINPS       Y1, Y3, Y1
 	VMASKMOVPS   Y1, Y15, (SI)(R8*1)
-	ADDQ         R8, SI
-	ADDQ         R8, SI
+	LEAQ         (SI)(R8*2), SI
 	IMUL3Q       $+4, CX, R8
 	ADDQ         R8, BX
 	SUBQ         $+2, DI
@@ -12348,33 +13924,33 @@ narrower25:
 tile27:
 	CMPQ    DI, $+1
 	JL      narrower28
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Y0
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+5, R11
+	MOVQ    BX, R8
+	MOVQ    bias+24(FP), R9
+	VMOVUPS (R9), Y0
+	MOVQ    weights+16(FP), R9
+	MOVQ    $+5, R10
 
 loop29:
-	VMOVUPS      (R8), Y1
-	VMOVUPS      32(R8), Y2
-	VMOVUPS      64(R8), Y3
-	VMOVUPS      96(R8), Y4
-	VMOVUPS      128(R8), Y5
-	ADDQ         $+160, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMASKMOVPS   (R10), Y15, Y6
+	VMOVUPS      (R9), Y1
+	VMOVUPS      32(R9), Y2
+	VMOVUPS      64(R9), Y3
+	VMOVUPS      96(R9), Y4
+	VMOVUPS      128(R9), Y5
+	ADDQ         $+160, R9
+	MOVQ         R8, R11
+	ADDQ         AX, R8
+	VMASKMOVPS   (R11), Y15, Y6
 	VFMADD231PS  Y1, Y6, Y0
-	VMASKMOVPS   (R10)(CX*1), Y15, Y6
+	VMASKMOVPS   (R11)(CX*1), Y15, Y6
 	VFMADD231PS  Y2, Y6, Y0
-	VMASKMOVPS   (R10)(CX*2), Y15, Y6
+	VMASKMOVPS   (R11)(CX*2), Y15, Y6
 	VFMADD231PS  Y3, Y6, Y0
-	VMASKMOVPS   (R10)(DX*1), Y15, Y6
+	VMASKMOVPS   (R11)(DX*1), Y15, Y6
 	VFMADD231PS  Y4, Y6, Y0
-	LEAQ         (R10)(CX*4), R10
-	VMASKMOVPS   (R10), Y15, Y6
+	LEAQ         (R11)(CX*4), R11
+	VMASKMOVPS   (R11), Y15, Y6
 	VFMADD231PS  Y5, Y6, Y0
-	DECQ         R11
+	DECQ         R10
 	JNE          loop29
 	VBROADCASTSS lo+96(FP), Y1
 	VBROADCASTSS hi+100(FP), Y2
@@ -12435,58 +14011,58 @@ loop4:
 tile5:
 	CMPQ    DI, $+7
 	JL      narrower6
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Y0
+	MOVQ    BX, R8
+	MOVQ    bias+24(FP), R9
+	VMOVUPS (R9), Y0
 	VMOVAPS Y0, Y1
 	VMOVAPS Y0, Y2
 	VMOVAPS Y0, Y3
 	VMOVAPS Y0, Y4
 	VMOVAPS Y0, Y5
 	VMOVAPS Y0, Y6
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+7, R11
+	MOVQ    weights+16(FP), R9
+	MOVQ    $+7, R10
 
 loop7:
-	VMOVUPS      (R8), Y7
-	VMOVUPS      32(R8), Y8
-	VMOVUPS      64(R8), Y9
-	VMOVUPS      96(R8), Y10
-	VMOVUPS      128(R8), Y11
-	VMOVUPS      160(R8), Y12
-	VMOVUPS      192(R8), Y13
-	ADDQ         $+224, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMOVUPS      (R10), Y14
+	VMOVUPS      (R9), Y7
+	VMOVUPS      32(R9), Y8
+	VMOVUPS      64(R9), Y9
+	VMOVUPS      96(R9), Y10
+	VMOVUPS      128(R9), Y11
+	VMOVUPS      160(R9), Y12
+	VMOVUPS      192(R9), Y13
+	ADDQ         $+224, R9
+	MOVQ         R8, R11
+	ADDQ         AX, R8
+	VMOVUPS      (R11), Y14
 	VFMADD231PS  Y7, Y14, Y0
-	VMOVUPS      (R10)(CX*1), Y14
+	VMOVUPS      (R11)(CX*1), Y14
 	VFMADD231PS  Y7, Y14, Y1
 	VFMADD231PS  Y8, Y14, Y0
-	VMOVUPS      (R10)(CX*2), Y14
+	VMOVUPS      (R11)(CX*2), Y14
 	VFMADD231PS  Y7, Y14, Y2
 	VFMADD231PS  Y8, Y14, Y1
 	VFMADD231PS  Y9, Y14, Y0
-	VMOVUPS      (R10)(DX*1), Y14
+	VMOVUPS      (R11)(DX*1), Y14
 	VFMADD231PS  Y7, Y14, Y3
 	VFMADD231PS  Y8, Y14, Y2
 	VFMADD231PS  Y9, Y14, Y1
 	VFMADD231PS  Y10, Y14, Y0
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS      (R10), Y14
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS      (R11), Y14
 	VFMADD231PS  Y7, Y14, Y4
 	VFMADD231PS  Y8, Y14, Y3
 	VFMADD231PS  Y9, Y14, Y2
 	VFMADD231PS  Y10, Y14, Y1
 	VFMADD231PS  Y11, Y14, Y0
-	VMOVUPS      (R10)(CX*1), Y14
+	VMOVUPS      (R11)(CX*1), Y14
 	VFMADD231PS  Y7, Y14, Y5
 	VFMADD231PS  Y8, Y14, Y4
 	VFMADD231PS  Y9, Y14, Y3
 	VFMADD231PS  Y10, Y14, Y2
 	VFMADD231PS  Y11, Y14, Y1
 	VFMADD231PS  Y12, Y14, Y0
-	VMOVUPS      (R10)(CX*2), Y14
+	VMOVUPS      (R11)(CX*2), Y14
 	VFMADD231PS  Y7, Y14, Y6
 	VFMADD231PS  Y8, Y14, Y5
 	VFMADD231PS  Y9, Y14, Y4
@@ -12494,36 +14070,36 @@ loop7:
 	VFMADD231PS  Y11, Y14, Y2
 	VFMADD231PS  Y12, Y14, Y1
 	VFMADD231PS  Y13, Y14, Y0
-	VMOVUPS      (R10)(DX*1), Y14
+	VMOVUPS      (R11)(DX*1), Y14
 	VFMADD231PS  Y8, Y14, Y6
 	VFMADD231PS  Y9, Y14, Y5
 	VFMADD231PS  Y10, Y14, Y4
 	VFMADD231PS  Y11, Y14, Y3
 	VFMADD231PS  Y12, Y14, Y2
 	VFMADD231PS  Y13, Y14, Y1
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS      (R10), Y14
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS      (R11), Y14
 	VFMADD231PS  Y9, Y14, Y6
 	VFMADD231PS  Y10, Y14, Y5
 	VFMADD231PS  Y11, Y14, Y4
 	VFMADD231PS  Y12, Y14, Y3
 	VFMADD231PS  Y13, Y14, Y2
-	VMOVUPS      (R10)(CX*1), Y14
+	VMOVUPS      (R11)(CX*1), Y14
 	VFMADD231PS  Y10, Y14, Y6
 	VFMADD231PS  Y11, Y14, Y5
 	VFMADD231PS  Y12, Y14, Y4
 	VFMADD231PS  Y13, Y14, Y3
-	VMOVUPS      (R10)(CX*2), Y14
+	VMOVUPS      (R11)(CX*2), Y14
 	VFMADD231PS  Y11, Y14, Y6
 	VFMADD231PS  Y12, Y14, Y5
 	VFMADD231PS  Y13, Y14, Y4
-	VMOVUPS      (R10)(DX*1), Y14
+	VMOVUPS      (R11)(DX*1), Y14
 	VFMADD231PS  Y12, Y14, Y6
 	VFMADD231PS  Y13, Y14, Y5
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS      (R10), Y14
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS      (R11), Y14
 	VFMADD231PS  Y13, Y14, Y6
-	DECQ         R11
+	DECQ         R10
 	JNE          loop7
 	VBROADCASTSS lo+96(FP), Y7
 	VBROADCASTSS hi+100(FP), Y8
@@ -12552,9 +14128,7 @@ loop7:
 	VMAXPS       Y6, Y7, Y6
 	VMINPS       Y6, Y8, Y6
 	VMOVUPS      Y6, (SI)(R8*2)
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	ADDQ         R8, SI
+	ADDQ         R9, SI
 	IMUL3Q       $+7, CX, R8
 	ADDQ         R8, BX
 	SUBQ         $+7, DI
@@ -12563,67 +14137,67 @@ loop7:
 narrower6:
 	CMPQ    DI, $+4
 	JL      narrower9
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Y0
+	MOVQ    BX, R8
+	MOVQ    bias+24(FP), R9
+	VMOVUPS (R9), Y0
 	VMOVAPS Y0, Y1
 	VMOVAPS Y0, Y2
 	VMOVAPS Y0, Y3
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+7, R11
+	MOVQ    weights+16(FP), R9
+	MOVQ    $+7, R10
 
 loop10:
-	VMOVUPS      (R8), Y4
-	VMOVUPS      32(R8), Y5
-	VMOVUPS      64(R8), Y6
-	VMOVUPS      96(R8), Y7
-	VMOVUPS      128(R8), Y8
-	VMOVUPS      160(R8), Y9
-	VMOVUPS      192(R8), Y10
-	ADDQ         $+224, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMOVUPS      (R10), Y11
+	VMOVUPS      (R9), Y4
+	VMOVUPS      32(R9), Y5
+	VMOVUPS      64(R9), Y6
+	VMOVUPS      96(R9), Y7
+	VMOVUPS      128(R9), Y8
+	VMOVUPS      160(R9), Y9
+	VMOVUPS      192(R9), Y10
+	ADDQ         $+224, R9
+	MOVQ         R8, R11
+	ADDQ         AX, R8
+	VMOVUPS      (R11), Y11
 	VFMADD231PS  Y4, Y11, Y0
-	VMOVUPS      (R10)(CX*1), Y11
+	VMOVUPS      (R11)(CX*1), Y11
 	VFMADD231PS  Y4, Y11, Y1
 	VFMADD231PS  Y5, Y11, Y0
-	VMOVUPS      (R10)(CX*2), Y11
+	VMOVUPS      (R11)(CX*2), Y11
 	VFMADD231PS  Y4, Y11, Y2
 	VFMADD231PS  Y5, Y11, Y1
 	VFMADD231PS  Y6, Y11, Y0
-	VMOVUPS      (R10)(DX*1), Y11
+	VMOVUPS      (R11)(DX*1), Y11
 	VFMADD231PS  Y4, Y11, Y3
 	VFMADD231PS  Y5, Y11, Y2
 	VFMADD231PS  Y6, Y11, Y1
 	VFMADD231PS  Y7, Y11, Y0
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS      (R10), Y11
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS      (R11), Y11
 	VFMADD231PS  Y5, Y11, Y3
 	VFMADD231PS  Y6, Y11, Y2
 	VFMADD231PS  Y7, Y11, Y1
 	VFMADD231PS  Y8, Y11, Y0
-	VMOVUPS      (R10)(CX*1), Y11
+	VMOVUPS      (R11)(CX*1), Y11
 	VFMADD231PS  Y6, Y11, Y3
 	VFMADD231PS  Y7, Y11, Y2
 	VFMADD231PS  Y8, Y11, Y1
 	VFMADD231PS  Y9, Y11, Y0
-	VMOVUPS      (R10)(CX*2), Y11
+	VMOVUPS      (R11)(CX*2), Y11
 	VFMADD231PS  Y7, Y11, Y3
 	VFMADD231PS  Y8, Y11, Y2
 	VFMADD231PS  Y9, Y11, Y1
 	VFMADD231PS  Y10, Y11, Y0
-	VMOVUPS      (R10)(DX*1), Y11
+	VMOVUPS      (R11)(DX*1), Y11
 	VFMADD231PS  Y8, Y11, Y3
 	VFMADD231PS  Y9, Y11, Y2
 	VFMADD231PS  Y10, Y11, Y1
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS      (R10), Y11
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS      (R11), Y11
 	VFMADD231PS  Y9, Y11, Y3
 	VFMADD231PS  Y10, Y11, Y2
-	VMOVUPS      (R10)(CX*1), Y11
+	VMOVUPS      (R11)(CX*1), Y11
 	VFMADD231PS  Y10, Y11, Y3
-	DECQ         R11
+	DECQ         R10
 	JNE          loop10
 	VBROADCASTSS lo+96(FP), Y4
 	VBROADCASTSS hi+100(FP), Y5
@@ -12642,10 +14216,7 @@ loop10:
 	VMAXPS       Y3, Y4, Y3
 	VMINPS       Y3, Y5, Y3
 	VMOVUPS      Y3, (SI)(R9*1)
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	ADDQ         R8, SI
+	LEAQ         (SI)(R8*4), SI
 	IMUL3Q       $+4, CX, R8
 	ADDQ         R8, BX
 	SUBQ         $+4, DI
@@ -12653,48 +14224,48 @@ loop10:
 narrower9:
 	CMPQ    DI, $+2
 	JL      narrower12
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Y0
+	MOVQ    BX, R8
+	MOVQ    bias+24(FP), R9
+	VMOVUPS (R9), Y0
 	VMOVAPS Y0, Y1
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+7, R11
+	MOVQ    weights+16(FP), R9
+	MOVQ    $+7, R10
 
 loop13:
-	VMOVUPS      (R8), Y2
-	VMOVUPS      32(R8), Y3
-	VMOVUPS      64(R8), Y4
-	VMOVUPS      96(R8), Y5
-	VMOVUPS      128(R8), Y6
-	VMOVUPS      160(R8), Y7
-	VMOVUPS      192(R8), Y8
-	ADDQ         $+224, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMOVUPS      (R10), Y9
+	VMOVUPS      (R9), Y2
+	VMOVUPS      32(R9), Y3
+	VMOVUPS      64(R9), Y4
+	VMOVUPS      96(R9), Y5
+	VMOVUPS      128(R9), Y6
+	VMOVUPS      160(R9), Y7
+	VMOVUPS      192(R9), Y8
+	ADDQ         $+224, R9
+	MOVQ         R8, R11
+	ADDQ         AX, R8
+	VMOVUPS      (R11), Y9
 	VFMADD231PS  Y2, Y9, Y0
-	VMOVUPS      (R10)(CX*1), Y9
+	VMOVUPS      (R11)(CX*1), Y9
 	VFMADD231PS  Y2, Y9, Y1
 	VFMADD231PS  Y3, Y9, Y0
-	VMOVUPS      (R10)(CX*2), Y9
+	VMOVUPS      (R11)(CX*2), Y9
 	VFMADD231PS  Y3, Y9, Y1
 	VFMADD231PS  Y4, Y9, Y0
-	VMOVUPS      (R10)(DX*1), Y9
+	VMOVUPS      (R11)(DX*1), Y9
 	VFMADD231PS  Y4, Y9, Y1
 	VFMADD231PS  Y5, Y9, Y0
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS      (R10), Y9
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS      (R11), Y9
 	VFMADD231PS  Y5, Y9, Y1
 	VFMADD231PS  Y6, Y9, Y0
-	VMOVUPS      (R10)(CX*1), Y9
+	VMOVUPS      (R11)(CX*1), Y9
 	VFMADD231PS  Y6, Y9, Y1
 	VFMADD231PS  Y7, Y9, Y0
-	VMOVUPS      (R10)(CX*2), Y9
+	VMOVUPS      (R11)(CX*2), Y9
 	VFMADD231PS  Y7, Y9, Y1
 	VFMADD231PS  Y8, Y9, Y0
-	VMOVUPS      (R10)(DX*1), Y9
+	VMOVUPS      (R11)(DX*1), Y9
 	VFMADD231PS  Y8, Y9, Y1
-	DECQ         R11
+	DECQ         R10
 	JNE          loop13
 	VBROADCASTSS lo+96(FP), Y2
 	VBROADCASTSS hi+100(FP), Y3
@@ -12707,8 +14278,7 @@ loop13:
 	VMAXPS       Y1, Y2, Y1
 	VMINPS       Y1, Y3, Y1
 	VMOVUPS      Y1, (SI)(R8*1)
-	ADDQ         R8, SI
-	ADDQ         R8, SI
+	LEAQ         (SI)(R8*2), SI
 	IMUL3Q       $+2, CX, R8
 	ADDQ         R8, BX
 	SUBQ         $+2, DI
@@ -12717,39 +14287,39 @@ narrower12:
 tile14:
 	CMPQ    DI, $+1
 	JL      narrower15
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Y0
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+7, R11
+	MOVQ    BX, R8
+	MOVQ    bias+24(FP), R9
+	VMOVUPS (R9), Y0
+	MOVQ    weights+16(FP), R9
+	MOVQ    $+7, R10
 
 loop16:
-	VMOVUPS      (R8), Y1
-	VMOVUPS      32(R8), Y2
-	VMOVUPS      64(R8), Y3
-	VMOVUPS      96(R8), Y4
-	VMOVUPS      128(R8), Y5
-	VMOVUPS      160(R8), Y6
-	VMOVUPS      192(R8), Y7
-	ADDQ         $+224, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMOVUPS      (R10), Y8
+	VMOVUPS      (R9), Y1
+	VMOVUPS      32(R9), Y2
+	VMOVUPS      64(R9), Y3
+	VMOVUPS      96(R9), Y4
+	VMOVUPS      128(R9), Y5
+	VMOVUPS      160(R9), Y6
+	VMOVUPS      192(R9), Y7
+	ADDQ         $+224, R9
+	MOVQ         R8, R11
+	ADDQ         AX, R8
+	VMOVUPS      (R11), Y8
 	VFMADD231PS  Y1, Y8, Y0
-	VMOVUPS      (R10)(CX*1), Y8
+	VMOVUPS      (R11)(CX*1), Y8
 	VFMADD231PS  Y2, Y8, Y0
-	VMOVUPS      (R10)(CX*2), Y8
+	VMOVUPS      (R11)(CX*2), Y8
 	VFMADD231PS  Y3, Y8, Y0
-	VMOVUPS      (R10)(DX*1), Y8
+	VMOVUPS      (R11)(DX*1), Y8
 	VFMADD231PS  Y4, Y8, Y0
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS      (R10), Y8
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS      (R11), Y8
 	VFMADD231PS  Y5, Y8, Y0
-	VMOVUPS      (R10)(CX*1), Y8
+	VMOVUPS      (R11)(CX*1), Y8
 	VFMADD231PS  Y6, Y8, Y0
-	VMOVUPS      (R10)(CX*2), Y8
+	VMOVUPS      (R11)(CX*2), Y8
 	VFMADD231PS  Y7, Y8, Y0
-	DECQ         R11
+	DECQ         R10
 	JNE          loop16
 	VBROADCASTSS lo+96(FP), Y1
 	VBROADCASTSS hi+100(FP), Y2
@@ -12801,58 +14371,58 @@ loop17:
 tile18:
 	CMPQ    DI, $+7
 	JL      narrower19
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Y0
+	MOVQ    BX, R8
+	MOVQ    bias+24(FP), R9
+	VMOVUPS (R9), Y0
 	VMOVAPS Y0, Y1
 	VMOVAPS Y0, Y2
 	VMOVAPS Y0, Y3
 	VMOVAPS Y0, Y4
 	VMOVAPS Y0, Y5
 	VMOVAPS Y0, Y6
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+7, R11
+	MOVQ    weights+16(FP), R9
+	MOVQ    $+7, R10
 
 loop20:
-	VMOVUPS      (R8), Y7
-	VMOVUPS      32(R8), Y8
-	VMOVUPS      64(R8), Y9
-	VMOVUPS      96(R8), Y10
-	VMOVUPS      128(R8), Y11
-	VMOVUPS      160(R8), Y12
-	VMOVUPS      192(R8), Y13
-	ADDQ         $+224, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMASKMOVPS   (R10), Y15, Y14
+	VMOVUPS      (R9), Y7
+	VMOVUPS      32(R9), Y8
+	VMOVUPS      64(R9), Y9
+	VMOVUPS      96(R9), Y10
+	VMOVUPS      128(R9), Y11
+	VMOVUPS      160(R9), Y12
+	VMOVUPS      192(R9), Y13
+	ADDQ         $+224, R9
+	MOVQ         R8, R11
+	ADDQ         AX, R8
+	VMASKMOVPS   (R11), Y15, Y14
 	VFMADD231PS  Y7, Y14, Y0
-	VMASKMOVPS   (R10)(CX*1), Y15, Y14
+	VMASKMOVPS   (R11)(CX*1), Y15, Y14
 	VFMADD231PS  Y7, Y14, Y1
 	VFMADD231PS  Y8, Y14, Y0
-	VMASKMOVPS   (R10)(CX*2), Y15, Y14
+	VMASKMOVPS   (R11)(CX*2), Y15, Y14
 	VFMADD231PS  Y7, Y14, Y2
 	VFMADD231PS  Y8, Y14, Y1
 	VFMADD231PS  Y9, Y14, Y0
-	VMASKMOVPS   (R10)(DX*1), Y15, Y14
+	VMASKMOVPS   (R11)(DX*1), Y15, Y14
 	VFMADD231PS  Y7, Y14, Y3
 	VFMADD231PS  Y8, Y14, Y2
 	VFMADD231PS  Y9, Y14, Y1
 	VFMADD231PS  Y10, Y14, Y0
-	LEAQ         (R10)(CX*4), R10
-	VMASKMOVPS   (R10), Y15, Y14
+	LEAQ         (R11)(CX*4), R11
+	VMASKMOVPS   (R11), Y15, Y14
 	VFMADD231PS  Y7, Y14, Y4
 	VFMADD231PS  Y8, Y14, Y3
 	VFMADD231PS  Y9, Y14, Y2
 	VFMADD231PS  Y10, Y14, Y1
 	VFMADD231PS  Y11, Y14, Y0
-	VMASKMOVPS   (R10)(CX*1), Y15, Y14
+	VMASKMOVPS   (R11)(CX*1), Y15, Y14
 	VFMADD231PS  Y7, Y14, Y5
 	VFMADD231PS  Y8, Y14, Y4
 	VFMADD231PS  Y9, Y14, Y3
 	VFMADD231PS  Y10, Y14, Y2
 	VFMADD231PS  Y11, Y14, Y1
 	VFMADD231PS  Y12, Y14, Y0
-	VMASKMOVPS   (R10)(CX*2), Y15, Y14
+	VMASKMOVPS   (R11)(CX*2), Y15, Y14
 	VFMADD231PS  Y7, Y14, Y6
 	VFMADD231PS  Y8, Y14, Y5
 	VFMADD231PS  Y9, Y14, Y4
@@ -12860,36 +14430,36 @@ loop20:
 	VFMADD231PS  Y11, Y14, Y2
 	VFMADD231PS  Y12, Y14, Y1
 	VFMADD231PS  Y13, Y14, Y0
-	VMASKMOVPS   (R10)(DX*1), Y15, Y14
+	VMASKMOVPS   (R11)(DX*1), Y15, Y14
 	VFMADD231PS  Y8, Y14, Y6
 	VFMADD231PS  Y9, Y14, Y5
 	VFMADD231PS  Y10, Y14, Y4
 	VFMADD231PS  Y11, Y14, Y3
 	VFMADD231PS  Y12, Y14, Y2
 	VFMADD231PS  Y13, Y14, Y1
-	LEAQ         (R10)(CX*4), R10
-	VMASKMOVPS   (R10), Y15, Y14
+	LEAQ         (R11)(CX*4), R11
+	VMASKMOVPS   (R11), Y15, Y14
 	VFMADD231PS  Y9, Y14, Y6
 	VFMADD231PS  Y10, Y14, Y5
 	VFMADD231PS  Y11, Y14, Y4
 	VFMADD231PS  Y12, Y14, Y3
 	VFMADD231PS  Y13, Y14, Y2
-	VMASKMOVPS   (R10)(CX*1), Y15, Y14
+	VMASKMOVPS   (R11)(CX*1), Y15, Y14
 	VFMADD231PS  Y10, Y14, Y6
 	VFMADD231PS  Y11, Y14, Y5
 	VFMADD231PS  Y12, Y14, Y4
 	VFMADD231PS  Y13, Y14, Y3
-	VMASKMOVPS   (R10)(CX*2), Y15, Y14
+	VMASKMOVPS   (R11)(CX*2), Y15, Y14
 	VFMADD231PS  Y11, Y14, Y6
 	VFMADD231PS  Y12, Y14, Y5
 	VFMADD231PS  Y13, Y14, Y4
-	VMASKMOVPS   (R10)(DX*1), Y15, Y14
+	VMASKMOVPS   (R11)(DX*1), Y15, Y14
 	VFMADD231PS  Y12, Y14, Y6
 	VFMADD231PS  Y13, Y14, Y5
-	LEAQ         (R10)(CX*4), R10
-	VMASKMOVPS   (R10), Y15, Y14
+	LEAQ         (R11)(CX*4), R11
+	VMASKMOVPS   (R11), Y15, Y14
 	VFMADD231PS  Y13, Y14, Y6
-	DECQ         R11
+	DECQ         R10
 	JNE          loop20
 	VBROADCASTSS lo+96(FP), Y7
 	VBROADCASTSS hi+100(FP), Y8
@@ -12918,9 +14488,7 @@ loop20:
 	VMAXPS       Y6, Y7, Y6
 	VMINPS       Y6, Y8, Y6
 	VMASKMOVPS   Y6, Y15, (SI)(R8*2)
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	ADDQ         R8, SI
+	ADDQ         R9, SI
 	IMUL3Q       $+7, CX, R8
 	ADDQ         R8, BX
 	SUBQ         $+7, DI
@@ -12929,67 +14497,67 @@ loop20:
 narrower19:
 	CMPQ    DI, $+4
 	JL      narrower22
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Y0
+	MOVQ    BX, R8
+	MOVQ    bias+24(FP), R9
+	VMOVUPS (R9), Y0
 	VMOVAPS Y0, Y1
 	VMOVAPS Y0, Y2
 	VMOVAPS Y0, Y3
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+7, R11
+	MOVQ    weights+16(FP), R9
+	MOVQ    $+7, R10
 
 loop23:
-	VMOVUPS      (R8), Y4
-	VMOVUPS      32(R8), Y5
-	VMOVUPS      64(R8), Y6
-	VMOVUPS      96(R8), Y7
-	VMOVUPS      128(R8), Y8
-	VMOVUPS      160(R8), Y9
-	VMOVUPS      192(R8), Y10
-	ADDQ         $+224, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMASKMOVPS   (R10), Y15, Y11
+	VMOVUPS      (R9), Y4
+	VMOVUPS      32(R9), Y5
+	VMOVUPS      64(R9), Y6
+	VMOVUPS      96(R9), Y7
+	VMOVUPS      128(R9), Y8
+	VMOVUPS      160(R9), Y9
+	VMOVUPS      192(R9), Y10
+	ADDQ         $+224, R9
+	MOVQ         R8, R11
+	ADDQ         AX, R8
+	VMASKMOVPS   (R11), Y15, Y11
 	VFMADD231PS  Y4, Y11, Y0
-	VMASKMOVPS   (R10)(CX*1), Y15, Y11
+	VMASKMOVPS   (R11)(CX*1), Y15, Y11
 	VFMADD231PS  Y4, Y11, Y1
 	VFMADD231PS  Y5, Y11, Y0
-	VMASKMOVPS   (R10)(CX*2), Y15, Y11
+	VMASKMOVPS   (R11)(CX*2), Y15, Y11
 	VFMADD231PS  Y4, Y11, Y2
 	VFMADD231PS  Y5, Y11, Y1
 	VFMADD231PS  Y6, Y11, Y0
-	VMASKMOVPS   (R10)(DX*1), Y15, Y11
+	VMASKMOVPS   (R11)(DX*1), Y15, Y11
 	VFMADD231PS  Y4, Y11, Y3
 	VFMADD231PS  Y5, Y11, Y2
 	VFMADD231PS  Y6, Y11, Y1
 	VFMADD231PS  Y7, Y11, Y0
-	LEAQ         (R10)(CX*4), R10
-	VMASKMOVPS   (R10), Y15, Y11
+	LEAQ         (R11)(CX*4), R11
+	VMASKMOVPS   (R11), Y15, Y11
 	VFMADD231PS  Y5, Y11, Y3
 	VFMADD231PS  Y6, Y11, Y2
 	VFMADD231PS  Y7, Y11, Y1
 	VFMADD231PS  Y8, Y11, Y0
-	VMASKMOVPS   (R10)(CX*1), Y15, Y11
+	VMASKMOVPS   (R11)(CX*1), Y15, Y11
 	VFMADD231PS  Y6, Y11, Y3
 	VFMADD231PS  Y7, Y11, Y2
 	VFMADD231PS  Y8, Y11, Y1
 	VFMADD231PS  Y9, Y11, Y0
-	VMASKMOVPS   (R10)(CX*2), Y15, Y11
+	VMASKMOVPS   (R11)(CX*2), Y15, Y11
 	VFMADD231PS  Y7, Y11, Y3
 	VFMADD231PS  Y8, Y11, Y2
 	VFMADD231PS  Y9, Y11, Y1
 	VFMADD231PS  Y10, Y11, Y0
-	VMASKMOVPS   (R10)(DX*1), Y15, Y11
+	VMASKMOVPS   (R11)(DX*1), Y15, Y11
 	VFMADD231PS  Y8, Y11, Y3
 	VFMADD231PS  Y9, Y11, Y2
 	VFMADD231PS  Y10, Y11, Y1
-	LEAQ         (R10)(CX*4), R10
-	VMASKMOVPS   (R10), Y15, Y11
+	LEAQ         (R11)(CX*4), R11
+	VMASKMOVPS   (R11), Y15, Y11
 	VFMADD231PS  Y9, Y11, Y3
 	VFMADD231PS  Y10, Y11, Y2
-	VMASKMOVPS   (R10)(CX*1), Y15, Y11
+	VMASKMOVPS   (R11)(CX*1), Y15, Y11
 	VFMADD231PS  Y10, Y11, Y3
-	DECQ         R11
+	DECQ         R10
 	JNE          loop23
 	VBROADCASTSS lo+96(FP), Y4
 	VBROADCASTSS hi+100(FP), Y5
@@ -13008,10 +14576,7 @@ loop23:
 	VMAXPS       Y3, Y4, Y3
 	VMINPS       Y3, Y5, Y3
 	VMASKMOVPS   Y3, Y15, (SI)(R9*1)
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	ADDQ         R8, SI
+	LEAQ         (SI)(R8*4), SI
 	IMUL3Q       $+4, CX, R8
 	ADDQ         R8, BX
 	SUBQ         $+4, DI
@@ -13019,48 +14584,48 @@ loop23:
 narrower22:
 	CMPQ    DI, $+2
 	JL      narrower25
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Y0
+	MOVQ    BX, R8
+	MOVQ    bias+24(FP), R9
+	VMOVUPS (R9), Y0
 	VMOVAPS Y0, Y1
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+7, R11
+	MOVQ    weights+16(FP), R9
+	MOVQ    $+7, R10
 
 loop26:
-	VMOVUPS      (R8), Y2
-	VMOVUPS      32(R8), Y3
-	VMOVUPS      64(R8), Y4
-	VMOVUPS      96(R8), Y5
-	VMOVUPS      128(R8), Y6
-	VMOVUPS      160(R8), Y7
-	VMOVUPS      192(R8), Y8
-	ADDQ         $+224, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMASKMOVPS   (R10), Y15, Y9
+	VMOVUPS      (R9), Y2
+	VMOVUPS      32(R9), Y3
+	VMOVUPS      64(R9), Y4
+	VMOVUPS      96(R9), Y5
+	VMOVUPS      128(R9), Y6
+	VMOVUPS      160(R9), Y7
+	VMOVUPS      192(R9), Y8
+	ADDQ         $+224, R9
+	MOVQ         R8, R11
+	ADDQ         AX, R8
+	VMASKMOVPS   (R11), Y15, Y9
 	VFMADD231PS  Y2, Y9, Y0
-	VMASKMOVPS   (R10)(CX*1), Y15, Y9
+	VMASKMOVPS   (R11)(CX*1), Y15, Y9
 	VFMADD231PS  Y2, Y9, Y1
 	VFMADD231PS  Y3, Y9, Y0
-	VMASKMOVPS   (R10)(CX*2), Y15, Y9
+	VMASKMOVPS   (R11)(CX*2), Y15, Y9
 	VFMADD231PS  Y3, Y9, Y1
 	VFMADD231PS  Y4, Y9, Y0
-	VMASKMOVPS   (R10)(DX*1), Y15, Y9
+	VMASKMOVPS   (R11)(DX*1), Y15, Y9
 	VFMADD231PS  Y4, Y9, Y1
 	VFMADD231PS  Y5, Y9, Y0
-	LEAQ         (R10)(CX*4), R10
-	VMASKMOVPS   (R10), Y15, Y9
+	LEAQ         (R11)(CX*4), R11
+	VMASKMOVPS   (R11), Y15, Y9
 	VFMADD231PS  Y5, Y9, Y1
 	VFMADD231PS  Y6, Y9, Y0
-	VMASKMOVPS   (R10)(CX*1), Y15, Y9
+	VMASKMOVPS   (R11)(CX*1), Y15, Y9
 	VFMADD231PS  Y6, Y9, Y1
 	VFMADD231PS  Y7, Y9, Y0
-	VMASKMOVPS   (R10)(CX*2), Y15, Y9
+	VMASKMOVPS   (R11)(CX*2), Y15, Y9
 	VFMADD231PS  Y7, Y9, Y1
 	VFMADD231PS  Y8, Y9, Y0
-	VMASKMOVPS   (R10)(DX*1), Y15, Y9
+	VMASKMOVPS   (R11)(DX*1), Y15, Y9
 	VFMADD231PS  Y8, Y9, Y1
-	DECQ         R11
+	DECQ         R10
 	JNE          loop26
 	VBROADCASTSS lo+96(FP), Y2
 	VBROADCASTSS hi+100(FP), Y3
@@ -13073,8 +14638,7 @@ loop26:
 	VMAXPS       Y1, Y2, Y1
 	VMINPS       Y1, Y3, Y1
 	VMASKMOVPS   Y1, Y15, (SI)(R8*1)
-	ADDQ         R8, SI
-	ADDQ         R8, SI
+	LEAQ         (SI)(R8*2), SI
 	IMUL3Q       $+2, CX, R8
 	ADDQ         R8, BX
 	SUBQ         $+2, DI
@@ -13083,39 +14647,39 @@ narrower25:
 tile27:
 	CMPQ    DI, $+1
 	JL      narrower28
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Y0
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+7, R11
+	MOVQ    BX, R8
+	MOVQ    bias+24(FP), R9
+	VMOVUPS (R9), Y0
+	MOVQ    weights+16(FP), R9
+	MOVQ    $+7, R10
 
 loop29:
-	VMOVUPS      (R8), Y1
-	VMOVUPS      32(R8), Y2
-	VMOVUPS      64(R8), Y3
-	VMOVUPS      96(R8), Y4
-	VMOVUPS      128(R8), Y5
-	VMOVUPS      160(R8), Y6
-	VMOVUPS      192(R8), Y7
-	ADDQ         $+224, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMASKMOVPS   (R10), Y15, Y8
+	VMOVUPS      (R9), Y1
+	VMOVUPS      32(R9), Y2
+	VMOVUPS      64(R9), Y3
+	VMOVUPS      96(R9), Y4
+	VMOVUPS      128(R9), Y5
+	VMOVUPS      160(R9), Y6
+	VMOVUPS      192(R9), Y7
+	ADDQ         $+224, R9
+	MOVQ         R8, R11
+	ADDQ         AX, R8
+	VMASKMOVPS   (R11), Y15, Y8
 	VFMADD231PS  Y1, Y8, Y0
-	VMASKMOVPS   (R10)(CX*1), Y15, Y8
+	VMASKMOVPS   (R11)(CX*1), Y15, Y8
 	VFMADD231PS  Y2, Y8, Y0
-	VMASKMOVPS   (R10)(CX*2), Y15, Y8
+	VMASKMOVPS   (R11)(CX*2), Y15, Y8
 	VFMADD231PS  Y3, Y8, Y0
-	VMASKMOVPS   (R10)(DX*1), Y15, Y8
+	VMASKMOVPS   (R11)(DX*1), Y15, Y8
 	VFMADD231PS  Y4, Y8, Y0
-	LEAQ         (R10)(CX*4), R10
-	VMASKMOVPS   (R10), Y15, Y8
+	LEAQ         (R11)(CX*4), R11
+	VMASKMOVPS   (R11), Y15, Y8
 	VFMADD231PS  Y5, Y8, Y0
-	VMASKMOVPS   (R10)(CX*1), Y15, Y8
+	VMASKMOVPS   (R11)(CX*1), Y15, Y8
 	VFMADD231PS  Y6, Y8, Y0
-	VMASKMOVPS   (R10)(CX*2), Y15, Y8
+	VMASKMOVPS   (R11)(CX*2), Y15, Y8
 	VFMADD231PS  Y7, Y8, Y0
-	DECQ         R11
+	DECQ         R10
 	JNE          loop29
 	VBROADCASTSS lo+96(FP), Y1
 	VBROADCASTSS hi+100(FP), Y2
@@ -13176,102 +14740,102 @@ loop4:
 tile5:
 	CMPQ    DI, $+7
 	JL      narrower6
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Y0
+	MOVQ    BX, R8
+	MOVQ    bias+24(FP), R9
+	VMOVUPS (R9), Y0
 	VMOVAPS Y0, Y1
 	VMOVAPS Y0, Y2
 	VMOVAPS Y0, Y3
 	VMOVAPS Y0, Y4
 	VMOVAPS Y0, Y5
 	VMOVAPS Y0, Y6
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+7, R11
+	MOVQ    weights+16(FP), R9
+	MOVQ    $+7, R10
 
 loop7:
-	VMOVUPS      (R8), Y7
-	VMOVUPS      32(R8), Y8
-	VMOVUPS      64(R8), Y9
-	VMOVUPS      96(R8), Y10
-	VMOVUPS      128(R8), Y11
-	VMOVUPS      160(R8), Y12
-	VMOVUPS      192(R8), Y13
-	ADDQ         $+224, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMOVUPS      (R10), Y14
+	VMOVUPS      (R9), Y7
+	VMOVUPS      32(R9), Y8
+	VMOVUPS      64(R9), Y9
+	VMOVUPS      96(R9), Y10
+	VMOVUPS      128(R9), Y11
+	VMOVUPS      160(R9), Y12
+	VMOVUPS      192(R9), Y13
+	ADDQ         $+224, R9
+	MOVQ         R8, R11
+	ADDQ         AX, R8
+	VMOVUPS      (R11), Y14
 	VFMADD231PS  Y7, Y14, Y0
-	VMOVUPS      (R10)(CX*1), Y14
+	VMOVUPS      (R11)(CX*1), Y14
 	VFMADD231PS  Y8, Y14, Y0
-	VMOVUPS      (R10)(CX*2), Y14
+	VMOVUPS      (R11)(CX*2), Y14
 	VFMADD231PS  Y7, Y14, Y1
 	VFMADD231PS  Y9, Y14, Y0
-	VMOVUPS      (R10)(DX*1), Y14
+	VMOVUPS      (R11)(DX*1), Y14
 	VFMADD231PS  Y8, Y14, Y1
 	VFMADD231PS  Y10, Y14, Y0
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS      (R10), Y14
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS      (R11), Y14
 	VFMADD231PS  Y7, Y14, Y2
 	VFMADD231PS  Y9, Y14, Y1
 	VFMADD231PS  Y11, Y14, Y0
-	VMOVUPS      (R10)(CX*1), Y14
+	VMOVUPS      (R11)(CX*1), Y14
 	VFMADD231PS  Y8, Y14, Y2
 	VFMADD231PS  Y10, Y14, Y1
 	VFMADD231PS  Y12, Y14, Y0
-	VMOVUPS      (R10)(CX*2), Y14
+	VMOVUPS      (R11)(CX*2), Y14
 	VFMADD231PS  Y7, Y14, Y3
 	VFMADD231PS  Y9, Y14, Y2
 	VFMADD231PS  Y11, Y14, Y1
 	VFMADD231PS  Y13, Y14, Y0
-	VMOVUPS      (R10)(DX*1), Y14
+	VMOVUPS      (R11)(DX*1), Y14
 	VFMADD231PS  Y8, Y14, Y3
 	VFMADD231PS  Y10, Y14, Y2
 	VFMADD231PS  Y12, Y14, Y1
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS      (R10), Y14
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS      (R11), Y14
 	VFMADD231PS  Y7, Y14, Y4
 	VFMADD231PS  Y9, Y14, Y3
 	VFMADD231PS  Y11, Y14, Y2
 	VFMADD231PS  Y13, Y14, Y1
-	VMOVUPS      (R10)(CX*1), Y14
+	VMOVUPS      (R11)(CX*1), Y14
 	VFMADD231PS  Y8, Y14, Y4
 	VFMADD231PS  Y10, Y14, Y3
 	VFMADD231PS  Y12, Y14, Y2
-	VMOVUPS      (R10)(CX*2), Y14
+	VMOVUPS      (R11)(CX*2), Y14
 	VFMADD231PS  Y7, Y14, Y5
 	VFMADD231PS  Y9, Y14, Y4
 	VFMADD231PS  Y11, Y14, Y3
 	VFMADD231PS  Y13, Y14, Y2
-	VMOVUPS      (R10)(DX*1), Y14
+	VMOVUPS      (R11)(DX*1), Y14
 	VFMADD231PS  Y8, Y14, Y5
 	VFMADD231PS  Y10, Y14, Y4
 	VFMADD231PS  Y12, Y14, Y3
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS      (R10), Y14
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS      (R11), Y14
 	VFMADD231PS  Y7, Y14, Y6
 	VFMADD231PS  Y9, Y14, Y5
 	VFMADD231PS  Y11, Y14, Y4
 	VFMADD231PS  Y13, Y14, Y3
-	VMOVUPS      (R10)(CX*1), Y14
+	VMOVUPS      (R11)(CX*1), Y14
 	VFMADD231PS  Y8, Y14, Y6
 	VFMADD231PS  Y10, Y14, Y5
 	VFMADD231PS  Y12, Y14, Y4
-	VMOVUPS      (R10)(CX*2), Y14
+	VMOVUPS      (R11)(CX*2), Y14
 	VFMADD231PS  Y9, Y14, Y6
 	VFMADD231PS  Y11, Y14, Y5
 	VFMADD231PS  Y13, Y14, Y4
-	VMOVUPS      (R10)(DX*1), Y14
+	VMOVUPS      (R11)(DX*1), Y14
 	VFMADD231PS  Y10, Y14, Y6
 	VFMADD231PS  Y12, Y14, Y5
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS      (R10), Y14
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS      (R11), Y14
 	VFMADD231PS  Y11, Y14, Y6
 	VFMADD231PS  Y13, Y14, Y5
-	VMOVUPS      (R10)(CX*1), Y14
+	VMOVUPS      (R11)(CX*1), Y14
 	VFMADD231PS  Y12, Y14, Y6
-	VMOVUPS      (R10)(CX*2), Y14
+	VMOVUPS      (R11)(CX*2), Y14
 	VFMADD231PS  Y13, Y14, Y6
-	DECQ         R11
+	DECQ         R10
 	JNE          loop7
 	VBROADCASTSS lo+96(FP), Y7
 	VBROADCASTSS hi+100(FP), Y8
@@ -13300,9 +14864,7 @@ loop7:
 	VMAXPS       Y6, Y7, Y6
 	VMINPS       Y6, Y8, Y6
 	VMOVUPS      Y6, (SI)(R8*2)
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	ADDQ         R8, SI
+	ADDQ         R9, SI
 	IMUL3Q       $+14, CX, R8
 	ADDQ         R8, BX
 	SUBQ         $+7, DI
@@ -13311,71 +14873,71 @@ loop7:
 narrower6:
 	CMPQ    DI, $+4
 	JL      narrower9
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Y0
+	MOVQ    BX, R8
+	MOVQ    bias+24(FP), R9
+	VMOVUPS (R9), Y0
 	VMOVAPS Y0, Y1
 	VMOVAPS Y0, Y2
 	VMOVAPS Y0, Y3
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+7, R11
+	MOVQ    weights+16(FP), R9
+	MOVQ    $+7, R10
 
 loop10:
-	VMOVUPS      (R8), Y4
-	VMOVUPS      32(R8), Y5
-	VMOVUPS      64(R8), Y6
-	VMOVUPS      96(R8), Y7
-	VMOVUPS      128(R8), Y8
-	VMOVUPS      160(R8), Y9
-	VMOVUPS      192(R8), Y10
-	ADDQ         $+224, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMOVUPS      (R10), Y11
+	VMOVUPS      (R9), Y4
+	VMOVUPS      32(R9), Y5
+	VMOVUPS      64(R9), Y6
+	VMOVUPS      96(R9), Y7
+	VMOVUPS      128(R9), Y8
+	VMOVUPS      160(R9), Y9
+	VMOVUPS      192(R9), Y10
+	ADDQ         $+224, R9
+	MOVQ         R8, R11
+	ADDQ         AX, R8
+	VMOVUPS      (R11), Y11
 	VFMADD231PS  Y4, Y11, Y0
-	VMOVUPS      (R10)(CX*1), Y11
+	VMOVUPS      (R11)(CX*1), Y11
 	VFMADD231PS  Y5, Y11, Y0
-	VMOVUPS      (R10)(CX*2), Y11
+	VMOVUPS      (R11)(CX*2), Y11
 	VFMADD231PS  Y4, Y11, Y1
 	VFMADD231PS  Y6, Y11, Y0
-	VMOVUPS      (R10)(DX*1), Y11
+	VMOVUPS      (R11)(DX*1), Y11
 	VFMADD231PS  Y5, Y11, Y1
 	VFMADD231PS  Y7, Y11, Y0
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS      (R10), Y11
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS      (R11), Y11
 	VFMADD231PS  Y4, Y11, Y2
 	VFMADD231PS  Y6, Y11, Y1
 	VFMADD231PS  Y8, Y11, Y0
-	VMOVUPS      (R10)(CX*1), Y11
+	VMOVUPS      (R11)(CX*1), Y11
 	VFMADD231PS  Y5, Y11, Y2
 	VFMADD231PS  Y7, Y11, Y1
 	VFMADD231PS  Y9, Y11, Y0
-	VMOVUPS      (R10)(CX*2), Y11
+	VMOVUPS      (R11)(CX*2), Y11
 	VFMADD231PS  Y4, Y11, Y3
 	VFMADD231PS  Y6, Y11, Y2
 	VFMADD231PS  Y8, Y11, Y1
 	VFMADD231PS  Y10, Y11, Y0
-	VMOVUPS      (R10)(DX*1), Y11
+	VMOVUPS      (R11)(DX*1), Y11
 	VFMADD231PS  Y5, Y11, Y3
 	VFMADD231PS  Y7, Y11, Y2
 	VFMADD231PS  Y9, Y11, Y1
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS      (R10), Y11
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS      (R11), Y11
 	VFMADD231PS  Y6, Y11, Y3
 	VFMADD231PS  Y8, Y11, Y2
 	VFMADD231PS  Y10, Y11, Y1
-	VMOVUPS      (R10)(CX*1), Y11
+	VMOVUPS      (R11)(CX*1), Y11
 	VFMADD231PS  Y7, Y11, Y3
 	VFMADD231PS  Y9, Y11, Y2
-	VMOVUPS      (R10)(CX*2), Y11
+	VMOVUPS      (R11)(CX*2), Y11
 	VFMADD231PS  Y8, Y11, Y3
 	VFMADD231PS  Y10, Y11, Y2
-	VMOVUPS      (R10)(DX*1), Y11
+	VMOVUPS      (R11)(DX*1), Y11
 	VFMADD231PS  Y9, Y11, Y3
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS      (R10), Y11
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS      (R11), Y11
 	VFMADD231PS  Y10, Y11, Y3
-	DECQ         R11
+	DECQ         R10
 	JNE          loop10
 	VBROADCASTSS lo+96(FP), Y4
 	VBROADCASTSS hi+100(FP), Y5
@@ -13394,10 +14956,7 @@ loop10:
 	VMAXPS       Y3, Y4, Y3
 	VMINPS       Y3, Y5, Y3
 	VMOVUPS      Y3, (SI)(R9*1)
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	ADDQ         R8, SI
+	LEAQ         (SI)(R8*4), SI
 	IMUL3Q       $+8, CX, R8
 	ADDQ         R8, BX
 	SUBQ         $+4, DI
@@ -13405,50 +14964,50 @@ loop10:
 narrower9:
 	CMPQ    DI, $+2
 	JL      narrower12
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Y0
+	MOVQ    BX, R8
+	MOVQ    bias+24(FP), R9
+	VMOVUPS (R9), Y0
 	VMOVAPS Y0, Y1
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+7, R11
+	MOVQ    weights+16(FP), R9
+	MOVQ    $+7, R10
 
 loop13:
-	VMOVUPS      (R8), Y2
-	VMOVUPS      32(R8), Y3
-	VMOVUPS      64(R8), Y4
-	VMOVUPS      96(R8), Y5
-	VMOVUPS      128(R8), Y6
-	VMOVUPS      160(R8), Y7
-	VMOVUPS      192(R8), Y8
-	ADDQ         $+224, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMOVUPS      (R10), Y9
+	VMOVUPS      (R9), Y2
+	VMOVUPS      32(R9), Y3
+	VMOVUPS      64(R9), Y4
+	VMOVUPS      96(R9), Y5
+	VMOVUPS      128(R9), Y6
+	VMOVUPS      160(R9), Y7
+	VMOVUPS      192(R9), Y8
+	ADDQ         $+224, R9
+	MOVQ         R8, R11
+	ADDQ         AX, R8
+	VMOVUPS      (R11), Y9
 	VFMADD231PS  Y2, Y9, Y0
-	VMOVUPS      (R10)(CX*1), Y9
+	VMOVUPS      (R11)(CX*1), Y9
 	VFMADD231PS  Y3, Y9, Y0
-	VMOVUPS      (R10)(CX*2), Y9
+	VMOVUPS      (R11)(CX*2), Y9
 	VFMADD231PS  Y2, Y9, Y1
 	VFMADD231PS  Y4, Y9, Y0
-	VMOVUPS      (R10)(DX*1), Y9
+	VMOVUPS      (R11)(DX*1), Y9
 	VFMADD231PS  Y3, Y9, Y1
 	VFMADD231PS  Y5, Y9, Y0
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS      (R10), Y9
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS      (R11), Y9
 	VFMADD231PS  Y4, Y9, Y1
 	VFMADD231PS  Y6, Y9, Y0
-	VMOVUPS      (R10)(CX*1), Y9
+	VMOVUPS      (R11)(CX*1), Y9
 	VFMADD231PS  Y5, Y9, Y1
 	VFMADD231PS  Y7, Y9, Y0
-	VMOVUPS      (R10)(CX*2), Y9
+	VMOVUPS      (R11)(CX*2), Y9
 	VFMADD231PS  Y6, Y9, Y1
 	VFMADD231PS  Y8, Y9, Y0
-	VMOVUPS      (R10)(DX*1), Y9
+	VMOVUPS      (R11)(DX*1), Y9
 	VFMADD231PS  Y7, Y9, Y1
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS      (R10), Y9
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS      (R11), Y9
 	VFMADD231PS  Y8, Y9, Y1
-	DECQ         R11
+	DECQ         R10
 	JNE          loop13
 	VBROADCASTSS lo+96(FP), Y2
 	VBROADCASTSS hi+100(FP), Y3
@@ -13461,8 +15020,7 @@ loop13:
 	VMAXPS       Y1, Y2, Y1
 	VMINPS       Y1, Y3, Y1
 	VMOVUPS      Y1, (SI)(R8*1)
-	ADDQ         R8, SI
-	ADDQ         R8, SI
+	LEAQ         (SI)(R8*2), SI
 	IMUL3Q       $+4, CX, R8
 	ADDQ         R8, BX
 	SUBQ         $+2, DI
@@ -13471,39 +15029,39 @@ narrower12:
 tile14:
 	CMPQ    DI, $+1
 	JL      narrower15
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Y0
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+7, R11
+	MOVQ    BX, R8
+	MOVQ    bias+24(FP), R9
+	VMOVUPS (R9), Y0
+	MOVQ    weights+16(FP), R9
+	MOVQ    $+7, R10
 
 loop16:
-	VMOVUPS      (R8), Y1
-	VMOVUPS      32(R8), Y2
-	VMOVUPS      64(R8), Y3
-	VMOVUPS      96(R8), Y4
-	VMOVUPS      128(R8), Y5
-	VMOVUPS      160(R8), Y6
-	VMOVUPS      192(R8), Y7
-	ADDQ         $+224, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMOVUPS      (R10), Y8
+	VMOVUPS      (R9), Y1
+	VMOVUPS      32(R9), Y2
+	VMOVUPS      64(R9), Y3
+	VMOVUPS      96(R9), Y4
+	VMOVUPS      128(R9), Y5
+	VMOVUPS      160(R9), Y6
+	VMOVUPS      192(R9), Y7
+	ADDQ         $+224, R9
+	MOVQ         R8, R11
+	ADDQ         AX, R8
+	VMOVUPS      (R11), Y8
 	VFMADD231PS  Y1, Y8, Y0
-	VMOVUPS      (R10)(CX*1), Y8
+	VMOVUPS      (R11)(CX*1), Y8
 	VFMADD231PS  Y2, Y8, Y0
-	VMOVUPS      (R10)(CX*2), Y8
+	VMOVUPS      (R11)(CX*2), Y8
 	VFMADD231PS  Y3, Y8, Y0
-	VMOVUPS      (R10)(DX*1), Y8
+	VMOVUPS      (R11)(DX*1), Y8
 	VFMADD231PS  Y4, Y8, Y0
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS      (R10), Y8
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS      (R11), Y8
 	VFMADD231PS  Y5, Y8, Y0
-	VMOVUPS      (R10)(CX*1), Y8
+	VMOVUPS      (R11)(CX*1), Y8
 	VFMADD231PS  Y6, Y8, Y0
-	VMOVUPS      (R10)(CX*2), Y8
+	VMOVUPS      (R11)(CX*2), Y8
 	VFMADD231PS  Y7, Y8, Y0
-	DECQ         R11
+	DECQ         R10
 	JNE          loop16
 	VBROADCASTSS lo+96(FP), Y1
 	VBROADCASTSS hi+100(FP), Y2
@@ -13555,102 +15113,102 @@ loop17:
 tile18:
 	CMPQ    DI, $+7
 	JL      narrower19
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Y0
+	MOVQ    BX, R8
+	MOVQ    bias+24(FP), R9
+	VMOVUPS (R9), Y0
 	VMOVAPS Y0, Y1
 	VMOVAPS Y0, Y2
 	VMOVAPS Y0, Y3
 	VMOVAPS Y0, Y4
 	VMOVAPS Y0, Y5
 	VMOVAPS Y0, Y6
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+7, R11
+	MOVQ    weights+16(FP), R9
+	MOVQ    $+7, R10
 
 loop20:
-	VMOVUPS      (R8), Y7
-	VMOVUPS      32(R8), Y8
-	VMOVUPS      64(R8), Y9
-	VMOVUPS      96(R8), Y10
-	VMOVUPS      128(R8), Y11
-	VMOVUPS      160(R8), Y12
-	VMOVUPS      192(R8), Y13
-	ADDQ         $+224, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMASKMOVPS   (R10), Y15, Y14
+	VMOVUPS      (R9), Y7
+	VMOVUPS      32(R9), Y8
+	VMOVUPS      64(R9), Y9
+	VMOVUPS      96(R9), Y10
+	VMOVUPS      128(R9), Y11
+	VMOVUPS      160(R9), Y12
+	VMOVUPS      192(R9), Y13
+	ADDQ         $+224, R9
+	MOVQ         R8, R11
+	ADDQ         AX, R8
+	VMASKMOVPS   (R11), Y15, Y14
 	VFMADD231PS  Y7, Y14, Y0
-	VMASKMOVPS   (R10)(CX*1), Y15, Y14
+	VMASKMOVPS   (R11)(CX*1), Y15, Y14
 	VFMADD231PS  Y8, Y14, Y0
-	VMASKMOVPS   (R10)(CX*2), Y15, Y14
+	VMASKMOVPS   (R11)(CX*2), Y15, Y14
 	VFMADD231PS  Y7, Y14, Y1
 	VFMADD231PS  Y9, Y14, Y0
-	VMASKMOVPS   (R10)(DX*1), Y15, Y14
+	VMASKMOVPS   (R11)(DX*1), Y15, Y14
 	VFMADD231PS  Y8, Y14, Y1
 	VFMADD231PS  Y10, Y14, Y0
-	LEAQ         (R10)(CX*4), R10
-	VMASKMOVPS   (R10), Y15, Y14
+	LEAQ         (R11)(CX*4), R11
+	VMASKMOVPS   (R11), Y15, Y14
 	VFMADD231PS  Y7, Y14, Y2
 	VFMADD231PS  Y9, Y14, Y1
 	VFMADD231PS  Y11, Y14, Y0
-	VMASKMOVPS   (R10)(CX*1), Y15, Y14
+	VMASKMOVPS   (R11)(CX*1), Y15, Y14
 	VFMADD231PS  Y8, Y14, Y2
 	VFMADD231PS  Y10, Y14, Y1
 	VFMADD231PS  Y12, Y14, Y0
-	VMASKMOVPS   (R10)(CX*2), Y15, Y14
+	VMASKMOVPS   (R11)(CX*2), Y15, Y14
 	VFMADD231PS  Y7, Y14, Y3
 	VFMADD231PS  Y9, Y14, Y2
 	VFMADD231PS  Y11, Y14, Y1
 	VFMADD231PS  Y13, Y14, Y0
-	VMASKMOVPS   (R10)(DX*1), Y15, Y14
+	VMASKMOVPS   (R11)(DX*1), Y15, Y14
 	VFMADD231PS  Y8, Y14, Y3
 	VFMADD231PS  Y10, Y14, Y2
 	VFMADD231PS  Y12, Y14, Y1
-	LEAQ         (R10)(CX*4), R10
-	VMASKMOVPS   (R10), Y15, Y14
+	LEAQ         (R11)(CX*4), R11
+	VMASKMOVPS   (R11), Y15, Y14
 	VFMADD231PS  Y7, Y14, Y4
 	VFMADD231PS  Y9, Y14, Y3
 	VFMADD231PS  Y11, Y14, Y2
 	VFMADD231PS  Y13, Y14, Y1
-	VMASKMOVPS   (R10)(CX*1), Y15, Y14
+	VMASKMOVPS   (R11)(CX*1), Y15, Y14
 	VFMADD231PS  Y8, Y14, Y4
 	VFMADD231PS  Y10, Y14, Y3
 	VFMADD231PS  Y12, Y14, Y2
-	VMASKMOVPS   (R10)(CX*2), Y15, Y14
+	VMASKMOVPS   (R11)(CX*2), Y15, Y14
 	VFMADD231PS  Y7, Y14, Y5
 	VFMADD231PS  Y9, Y14, Y4
 	VFMADD231PS  Y11, Y14, Y3
 	VFMADD231PS  Y13, Y14, Y2
-	VMASKMOVPS   (R10)(DX*1), Y15, Y14
+	VMASKMOVPS   (R11)(DX*1), Y15, Y14
 	VFMADD231PS  Y8, Y14, Y5
 	VFMADD231PS  Y10, Y14, Y4
 	VFMADD231PS  Y12, Y14, Y3
-	LEAQ         (R10)(CX*4), R10
-	VMASKMOVPS   (R10), Y15, Y14
+	LEAQ         (R11)(CX*4), R11
+	VMASKMOVPS   (R11), Y15, Y14
 	VFMADD231PS  Y7, Y14, Y6
 	VFMADD231PS  Y9, Y14, Y5
 	VFMADD231PS  Y11, Y14, Y4
 	VFMADD231PS  Y13, Y14, Y3
-	VMASKMOVPS   (R10)(CX*1), Y15, Y14
+	VMASKMOVPS   (R11)(CX*1), Y15, Y14
 	VFMADD231PS  Y8, Y14, Y6
 	VFMADD231PS  Y10, Y14, Y5
 	VFMADD231PS  Y12, Y14, Y4
-	VMASKMOVPS   (R10)(CX*2), Y15, Y14
+	VMASKMOVPS   (R11)(CX*2), Y15, Y14
 	VFMADD231PS  Y9, Y14, Y6
 	VFMADD231PS  Y11, Y14, Y5
 	VFMADD231PS  Y13, Y14, Y4
-	VMASKMOVPS   (R10)(DX*1), Y15, Y14
+	VMASKMOVPS   (R11)(DX*1), Y15, Y14
 	VFMADD231PS  Y10, Y14, Y6
 	VFMADD231PS  Y12, Y14, Y5
-	LEAQ         (R10)(CX*4), R10
-	VMASKMOVPS   (R10), Y15, Y14
+	LEAQ         (R11)(CX*4), R11
+	VMASKMOVPS   (R11), Y15, Y14
 	VFMADD231PS  Y11, Y14, Y6
 	VFMADD231PS  Y13, Y14, Y5
-	VMASKMOVPS   (R10)(CX*1), Y15, Y14
+	VMASKMOVPS   (R11)(CX*1), Y15, Y14
 	VFMADD231PS  Y12, Y14, Y6
-	VMASKMOVPS   (R10)(CX*2), Y15, Y14
+	VMASKMOVPS   (R11)(CX*2), Y15, Y14
 	VFMADD231PS  Y13, Y14, Y6
-	DECQ         R11
+	DECQ         R10
 	JNE          loop20
 	VBROADCASTSS lo+96(FP), Y7
 	VBROADCASTSS hi+100(FP), Y8
@@ -13679,9 +15237,7 @@ loop20:
 	VMAXPS       Y6, Y7, Y6
 	VMINPS       Y6, Y8, Y6
 	VMASKMOVPS   Y6, Y15, (SI)(R8*2)
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	ADDQ         R8, SI
+	ADDQ         R9, SI
 	IMUL3Q       $+14, CX, R8
 	ADDQ         R8, BX
 	SUBQ         $+7, DI
@@ -13690,71 +15246,71 @@ loop20:
 narrower19:
 	CMPQ    DI, $+4
 	JL      narrower22
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Y0
+	MOVQ    BX, R8
+	MOVQ    bias+24(FP), R9
+	VMOVUPS (R9), Y0
 	VMOVAPS Y0, Y1
 	VMOVAPS Y0, Y2
 	VMOVAPS Y0, Y3
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+7, R11
+	MOVQ    weights+16(FP), R9
+	MOVQ    $+7, R10
 
 loop23:
-	VMOVUPS      (R8), Y4
-	VMOVUPS      32(R8), Y5
-	VMOVUPS      64(R8), Y6
-	VMOVUPS      96(R8), Y7
-	VMOVUPS      128(R8), Y8
-	VMOVUPS      160(R8), Y9
-	VMOVUPS      192(R8), Y10
-	ADDQ         $+224, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMASKMOVPS   (R10), Y15, Y11
+	VMOVUPS      (R9), Y4
+	VMOVUPS      32(R9), Y5
+	VMOVUPS      64(R9), Y6
+	VMOVUPS      96(R9), Y7
+	VMOVUPS      128(R9), Y8
+	VMOVUPS      160(R9), Y9
+	VMOVUPS      192(R9), Y10
+	ADDQ         $+224, R9
+	MOVQ         R8, R11
+	ADDQ         AX, R8
+	VMASKMOVPS   (R11), Y15, Y11
 	VFMADD231PS  Y4, Y11, Y0
-	VMASKMOVPS   (R10)(CX*1), Y15, Y11
+	VMASKMOVPS   (R11)(CX*1), Y15, Y11
 	VFMADD231PS  Y5, Y11, Y0
-	VMASKMOVPS   (R10)(CX*2), Y15, Y11
+	VMASKMOVPS   (R11)(CX*2), Y15, Y11
 	VFMADD231PS  Y4, Y11, Y1
 	VFMADD231PS  Y6, Y11, Y0
-	VMASKMOVPS   (R10)(DX*1), Y15, Y11
+	VMASKMOVPS   (R11)(DX*1), Y15, Y11
 	VFMADD231PS  Y5, Y11, Y1
 	VFMADD231PS  Y7, Y11, Y0
-	LEAQ         (R10)(CX*4), R10
-	VMASKMOVPS   (R10), Y15, Y11
+	LEAQ         (R11)(CX*4), R11
+	VMASKMOVPS   (R11), Y15, Y11
 	VFMADD231PS  Y4, Y11, Y2
 	VFMADD231PS  Y6, Y11, Y1
 	VFMADD231PS  Y8, Y11, Y0
-	VMASKMOVPS   (R10)(CX*1), Y15, Y11
+	VMASKMOVPS   (R11)(CX*1), Y15, Y11
 	VFMADD231PS  Y5, Y11, Y2
 	VFMADD231PS  Y7, Y11, Y1
 	VFMADD231PS  Y9, Y11, Y0
-	VMASKMOVPS   (R10)(CX*2), Y15, Y11
+	VMASKMOVPS   (R11)(CX*2), Y15, Y11
 	VFMADD231PS  Y4, Y11, Y3
 	VFMADD231PS  Y6, Y11, Y2
 	VFMADD231PS  Y8, Y11, Y1
 	VFMADD231PS  Y10, Y11, Y0
-	VMASKMOVPS   (R10)(DX*1), Y15, Y11
+	VMASKMOVPS   (R11)(DX*1), Y15, Y11
 	VFMADD231PS  Y5, Y11, Y3
 	VFMADD231PS  Y7, Y11, Y2
 	VFMADD231PS  Y9, Y11, Y1
-	LEAQ         (R10)(CX*4), R10
-	VMASKMOVPS   (R10), Y15, Y11
+	LEAQ         (R11)(CX*4), R11
+	VMASKMOVPS   (R11), Y15, Y11
 	VFMADD231PS  Y6, Y11, Y3
 	VFMADD231PS  Y8, Y11, Y2
 	VFMADD231PS  Y10, Y11, Y1
-	VMASKMOVPS   (R10)(CX*1), Y15, Y11
+	VMASKMOVPS   (R11)(CX*1), Y15, Y11
 	VFMADD231PS  Y7, Y11, Y3
 	VFMADD231PS  Y9, Y11, Y2
-	VMASKMOVPS   (R10)(CX*2), Y15, Y11
+	VMASKMOVPS   (R11)(CX*2), Y15, Y11
 	VFMADD231PS  Y8, Y11, Y3
 	VFMADD231PS  Y10, Y11, Y2
-	VMASKMOVPS   (R10)(DX*1), Y15, Y11
+	VMASKMOVPS   (R11)(DX*1), Y15, Y11
 	VFMADD231PS  Y9, Y11, Y3
-	LEAQ         (R10)(CX*4), R10
-	VMASKMOVPS   (R10), Y15, Y11
+	LEAQ         (R11)(CX*4), R11
+	VMASKMOVPS   (R11), Y15, Y11
 	VFMADD231PS  Y10, Y11, Y3
-	DECQ         R11
+	DECQ         R10
 	JNE          loop23
 	VBROADCASTSS lo+96(FP), Y4
 	VBROADCASTSS hi+100(FP), Y5
@@ -13773,10 +15329,7 @@ loop23:
 	VMAXPS       Y3, Y4, Y3
 	VMINPS       Y3, Y5, Y3
 	VMASKMOVPS   Y3, Y15, (SI)(R9*1)
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	ADDQ         R8, SI
+	LEAQ         (SI)(R8*4), SI
 	IMUL3Q       $+8, CX, R8
 	ADDQ         R8, BX
 	SUBQ         $+4, DI
@@ -13784,50 +15337,50 @@ loop23:
 narrower22:
 	CMPQ    DI, $+2
 	JL      narrower25
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Y0
+	MOVQ    BX, R8
+	MOVQ    bias+24(FP), R9
+	VMOVUPS (R9), Y0
 	VMOVAPS Y0, Y1
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+7, R11
+	MOVQ    weights+16(FP), R9
+	MOVQ    $+7, R10
 
 loop26:
-	VMOVUPS      (R8), Y2
-	VMOVUPS      32(R8), Y3
-	VMOVUPS      64(R8), Y4
-	VMOVUPS      96(R8), Y5
-	VMOVUPS      128(R8), Y6
-	VMOVUPS      160(R8), Y7
-	VMOVUPS      192(R8), Y8
-	ADDQ         $+224, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMASKMOVPS   (R10), Y15, Y9
+	VMOVUPS      (R9), Y2
+	VMOVUPS      32(R9), Y3
+	VMOVUPS      64(R9), Y4
+	VMOVUPS      96(R9), Y5
+	VMOVUPS      128(R9), Y6
+	VMOVUPS      160(R9), Y7
+	VMOVUPS      192(R9), Y8
+	ADDQ         $+224, R9
+	MOVQ         R8, R11
+	ADDQ         AX, R8
+	VMASKMOVPS   (R11), Y15, Y9
 	VFMADD231PS  Y2, Y9, Y0
-	VMASKMOVPS   (R10)(CX*1), Y15, Y9
+	VMASKMOVPS   (R11)(CX*1), Y15, Y9
 	VFMADD231PS  Y3, Y9, Y0
-	VMASKMOVPS   (R10)(CX*2), Y15, Y9
+	VMASKMOVPS   (R11)(CX*2), Y15, Y9
 	VFMADD231PS  Y2, Y9, Y1
 	VFMADD231PS  Y4, Y9, Y0
-	VMASKMOVPS   (R10)(DX*1), Y15, Y9
+	VMASKMOVPS   (R11)(DX*1), Y15, Y9
 	VFMADD231PS  Y3, Y9, Y1
 	VFMADD231PS  Y5, Y9, Y0
-	LEAQ         (R10)(CX*4), R10
-	VMASKMOVPS   (R10), Y15, Y9
+	LEAQ         (R11)(CX*4), R11
+	VMASKMOVPS   (R11), Y15, Y9
 	VFMADD231PS  Y4, Y9, Y1
 	VFMADD231PS  Y6, Y9, Y0
-	VMASKMOVPS   (R10)(CX*1), Y15, Y9
+	VMASKMOVPS   (R11)(CX*1), Y15, Y9
 	VFMADD231PS  Y5, Y9, Y1
 	VFMADD231PS  Y7, Y9, Y0
-	VMASKMOVPS   (R10)(CX*2), Y15, Y9
+	VMASKMOVPS   (R11)(CX*2), Y15, Y9
 	VFMADD231PS  Y6, Y9, Y1
 	VFMADD231PS  Y8, Y9, Y0
-	VMASKMOVPS   (R10)(DX*1), Y15, Y9
+	VMASKMOVPS   (R11)(DX*1), Y15, Y9
 	VFMADD231PS  Y7, Y9, Y1
-	LEAQ         (R10)(CX*4), R10
-	VMASKMOVPS   (R10), Y15, Y9
+	LEAQ         (R11)(CX*4), R11
+	VMASKMOVPS   (R11), Y15, Y9
 	VFMADD231PS  Y8, Y9, Y1
-	DECQ         R11
+	DECQ         R10
 	JNE          loop26
 	VBROADCASTSS lo+96(FP), Y2
 	VBROADCASTSS hi+100(FP), Y3
@@ -13840,8 +15393,7 @@ loop26:
 	VMAXPS       Y1, Y2, Y1
 	VMINPS       Y1, Y3, Y1
 	VMASKMOVPS   Y1, Y15, (SI)(R8*1)
-	ADDQ         R8, SI
-	ADDQ         R8, SI
+	LEAQ         (SI)(R8*2), SI
 	IMUL3Q       $+4, CX, R8
 	ADDQ         R8, BX
 	SUBQ         $+2, DI
@@ -13850,39 +15402,39 @@ narrower25:
 tile27:
 	CMPQ    DI, $+1
 	JL      narrower28
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Y0
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+7, R11
+	MOVQ    BX, R8
+	MOVQ    bias+24(FP), R9
+	VMOVUPS (R9), Y0
+	MOVQ    weights+16(FP), R9
+	MOVQ    $+7, R10
 
 loop29:
-	VMOVUPS      (R8), Y1
-	VMOVUPS      32(R8), Y2
-	VMOVUPS      64(R8), Y3
-	VMOVUPS      96(R8), Y4
-	VMOVUPS      128(R8), Y5
-	VMOVUPS      160(R8), Y6
-	VMOVUPS      192(R8), Y7
-	ADDQ         $+224, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMASKMOVPS   (R10), Y15, Y8
+	VMOVUPS      (R9), Y1
+	VMOVUPS      32(R9), Y2
+	VMOVUPS      64(R9), Y3
+	VMOVUPS      96(R9), Y4
+	VMOVUPS      128(R9), Y5
+	VMOVUPS      160(R9), Y6
+	VMOVUPS      192(R9), Y7
+	ADDQ         $+224, R9
+	MOVQ         R8, R11
+	ADDQ         AX, R8
+	VMASKMOVPS   (R11), Y15, Y8
 	VFMADD231PS  Y1, Y8, Y0
-	VMASKMOVPS   (R10)(CX*1), Y15, Y8
+	VMASKMOVPS   (R11)(CX*1), Y15, Y8
 	VFMADD231PS  Y2, Y8, Y0
-	VMASKMOVPS   (R10)(CX*2), Y15, Y8
+	VMASKMOVPS   (R11)(CX*2), Y15, Y8
 	VFMADD231PS  Y3, Y8, Y0
-	VMASKMOVPS   (R10)(DX*1), Y15, Y8
+	VMASKMOVPS   (R11)(DX*1), Y15, Y8
 	VFMADD231PS  Y4, Y8, Y0
-	LEAQ         (R10)(CX*4), R10
-	VMASKMOVPS   (R10), Y15, Y8
+	LEAQ         (R11)(CX*4), R11
+	VMASKMOVPS   (R11), Y15, Y8
 	VFMADD231PS  Y5, Y8, Y0
-	VMASKMOVPS   (R10)(CX*1), Y15, Y8
+	VMASKMOVPS   (R11)(CX*1), Y15, Y8
 	VFMADD231PS  Y6, Y8, Y0
-	VMASKMOVPS   (R10)(CX*2), Y15, Y8
+	VMASKMOVPS   (R11)(CX*2), Y15, Y8
 	VFMADD231PS  Y7, Y8, Y0
-	DECQ         R11
+	DECQ         R10
 	JNE          loop29
 	VBROADCASTSS lo+96(FP), Y1
 	VBROADCASTSS hi+100(FP), Y2
@@ -14299,6 +15851,104 @@ DATA consts<>+1524(SB)/4, $0x3f317218
 DATA consts<>+1528(SB)/4, $0x3f317218
 DATA consts<>+1532(SB)/4, $0x3f317218
 GLOBL consts<>(SB), RODATA|NOPTR, $1536
+
+DATA tables<>+0(SB)/4, $0x00000000
+DATA tables<>+4(SB)/4, $0x00000000
+DATA tables<>+8(SB)/4, $0x00000000
+DATA tables<>+12(SB)/4, $0x00000001
+DATA tables<>+16(SB)/4, $0x00000001
+DATA tables<>+20(SB)/4, $0x00000001
+DATA tables<>+24(SB)/4, $0x00000002
+DATA tables<>+28(SB)/4, $0x00000002
+DATA tables<>+32(SB)/4, $0x00000000
+DATA tables<>+36(SB)/4, $0x00000000
+DATA tables<>+40(SB)/4, $0x00000000
+DATA tables<>+44(SB)/4, $0x00000000
+DATA tables<>+48(SB)/4, $0x00000000
+DATA tables<>+52(SB)/4, $0x00000000
+DATA tables<>+56(SB)/4, $0x00000000
+DATA tables<>+60(SB)/4, $0x00000000
+DATA tables<>+64(SB)/4, $0x00000002
+DATA tables<>+68(SB)/4, $0x00000003
+DATA tables<>+72(SB)/4, $0x00000003
+DATA tables<>+76(SB)/4, $0x00000003
+DATA tables<>+80(SB)/4, $0x00000004
+DATA tables<>+84(SB)/4, $0x00000004
+DATA tables<>+88(SB)/4, $0x00000004
+DATA tables<>+92(SB)/4, $0x00000005
+DATA tables<>+96(SB)/4, $0x00000000
+DATA tables<>+100(SB)/4, $0x00000000
+DATA tables<>+104(SB)/4, $0x00000000
+DATA tables<>+108(SB)/4, $0x00000000
+DATA tables<>+112(SB)/4, $0x00000000
+DATA tables<>+116(SB)/4, $0x00000000
+DATA tables<>+120(SB)/4, $0x00000000
+DATA tables<>+124(SB)/4, $0x00000000
+DATA tables<>+128(SB)/4, $0x00000005
+DATA tables<>+132(SB)/4, $0x00000005
+DATA tables<>+136(SB)/4, $0x00000006
+DATA tables<>+140(SB)/4, $0x00000006
+DATA tables<>+144(SB)/4, $0x00000006
+DATA tables<>+148(SB)/4, $0x00000007
+DATA tables<>+152(SB)/4, $0x00000007
+DATA tables<>+156(SB)/4, $0x00000007
+DATA tables<>+160(SB)/4, $0x00000000
+DATA tables<>+164(SB)/4, $0x00000000
+DATA tables<>+168(SB)/4, $0x00000000
+DATA tables<>+172(SB)/4, $0x00000000
+DATA tables<>+176(SB)/4, $0x00000000
+DATA tables<>+180(SB)/4, $0x00000000
+DATA tables<>+184(SB)/4, $0x00000000
+DATA tables<>+188(SB)/4, $0x00000000
+DATA tables<>+192(SB)/4, $0x00000000
+DATA tables<>+196(SB)/4, $0x00000001
+DATA tables<>+200(SB)/4, $0x00000002
+DATA tables<>+204(SB)/4, $0x00000000
+DATA tables<>+208(SB)/4, $0x00000001
+DATA tables<>+212(SB)/4, $0x00000002
+DATA tables<>+216(SB)/4, $0x00000000
+DATA tables<>+220(SB)/4, $0x00000001
+DATA tables<>+224(SB)/4, $0x00000000
+DATA tables<>+228(SB)/4, $0x00000000
+DATA tables<>+232(SB)/4, $0x00000000
+DATA tables<>+236(SB)/4, $0x00000000
+DATA tables<>+240(SB)/4, $0x00000000
+DATA tables<>+244(SB)/4, $0x00000000
+DATA tables<>+248(SB)/4, $0x00000000
+DATA tables<>+252(SB)/4, $0x00000000
+DATA tables<>+256(SB)/4, $0x00000002
+DATA tables<>+260(SB)/4, $0x00000000
+DATA tables<>+264(SB)/4, $0x00000001
+DATA tables<>+268(SB)/4, $0x00000002
+DATA tables<>+272(SB)/4, $0x00000000
+DATA tables<>+276(SB)/4, $0x00000001
+DATA tables<>+280(SB)/4, $0x00000002
+DATA tables<>+284(SB)/4, $0x00000000
+DATA tables<>+288(SB)/4, $0x00000000
+DATA tables<>+292(SB)/4, $0x00000000
+DATA tables<>+296(SB)/4, $0x00000000
+DATA tables<>+300(SB)/4, $0x00000000
+DATA tables<>+304(SB)/4, $0x00000000
+DATA tables<>+308(SB)/4, $0x00000000
+DATA tables<>+312(SB)/4, $0x00000000
+DATA tables<>+316(SB)/4, $0x00000000
+DATA tables<>+320(SB)/4, $0x00000001
+DATA tables<>+324(SB)/4, $0x00000002
+DATA tables<>+328(SB)/4, $0x00000000
+DATA tables<>+332(SB)/4, $0x00000001
+DATA tables<>+336(SB)/4, $0x00000002
+DATA tables<>+340(SB)/4, $0x00000000
+DATA tables<>+344(SB)/4, $0x00000001
+DATA tables<>+348(SB)/4, $0x00000002
+DATA tables<>+352(SB)/4, $0x00000000
+DATA tables<>+356(SB)/4, $0x00000000
+DATA tables<>+360(SB)/4, $0x00000000
+DATA tables<>+364(SB)/4, $0x00000000
+DATA tables<>+368(SB)/4, $0x00000000
+DATA tables<>+372(SB)/4, $0x00000000
+DATA tables<>+376(SB)/4, $0x00000000
+DATA tables<>+380(SB)/4, $0x00000000
+GLOBL tables<>(SB), RODATA|NOPTR, $384
 
 DATA masks<>+0(SB)/4, $0xffffffff
 DATA masks<>+4(SB)/4, $0xffffffff

@@ -4410,7 +4410,8 @@ chan2:
 	VFMADD213PS.BCST consts<>+140(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+144(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+148(SB), Z6, Z4
-	VMULPS           Z4, Z2, Z2
+	VCMPPS           $0x06, Z0, Z2, K2
+	VMULPS.Z         Z4, Z2, K2, Z2
 	VMOVAPS          Z3, Z4
 	VMAXPS           Z4, Z0, Z4
 	VMINPS           Z4, Z1, Z4
@@ -4432,7 +4433,8 @@ chan2:
 	VFMADD213PS.BCST consts<>+140(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+144(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+148(SB), Z6, Z4
-	VMULPS           Z4, Z3, Z3
+	VCMPPS           $0x06, Z0, Z3, K2
+	VMULPS.Z         Z4, Z3, K2, Z3
 	VMOVUPS          Z2, (AX)(BX*4)
 	VMOVUPS          Z3, 64(AX)(BX*4)
 	ADDQ             $+32, BX
@@ -4465,7 +4467,8 @@ chan4:
 	VFMADD213PS.BCST consts<>+140(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+144(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+148(SB), Z5, Z3
-	VMULPS           Z3, Z2, Z2
+	VCMPPS           $0x06, Z0, Z2, K2
+	VMULPS.Z         Z3, Z2, K2, Z2
 	VMOVUPS          Z2, (AX)(BX*4)
 	ADDQ             $+16, BX
 	JMP              chan4
@@ -4499,7 +4502,8 @@ less5:
 	VFMADD213PS.BCST consts<>+140(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+144(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+148(SB), Z5, Z3
-	VMULPS           Z3, Z2, Z2
+	VCMPPS           $0x06, Z0, Z2, K2
+	VMULPS.Z         Z3, Z2, K2, Z2
 	VMOVUPS          Z2, K1, (AX)(BX*4)
 
 done6:
@@ -4551,7 +4555,8 @@ chan2:
 	VFMADD213PS.BCST consts<>+140(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+144(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+148(SB), Z6, Z4
-	VMULPS           Z4, Z2, Z2
+	VCMPPS           $0x06, Z0, Z2, K2
+	VMULPS.Z         Z4, Z2, K2, Z2
 	VMOVAPS          Z3, Z4
 	VMAXPS           Z4, Z0, Z4
 	VMINPS           Z4, Z1, Z4
@@ -4573,7 +4578,8 @@ chan2:
 	VFMADD213PS.BCST consts<>+140(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+144(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+148(SB), Z6, Z4
-	VMULPS           Z4, Z3, Z3
+	VCMPPS           $0x06, Z0, Z3, K2
+	VMULPS.Z         Z4, Z3, K2, Z3
 	VPSRLD           $0x10, Z2, Z4
 	VPANDD.BCST      consts<>+0(SB), Z4, Z4
 	VPADDD           Z2, Z4, Z4
@@ -4622,7 +4628,8 @@ chan4:
 	VFMADD213PS.BCST consts<>+140(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+144(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+148(SB), Z5, Z3
-	VMULPS           Z3, Z2, Z2
+	VCMPPS           $0x06, Z0, Z2, K2
+	VMULPS.Z         Z3, Z2, K2, Z2
 	VPSRLD           $0x10, Z2, Z3
 	VPANDD.BCST      consts<>+0(SB), Z3, Z3
 	VPADDD           Z2, Z3, Z3
@@ -4664,7 +4671,8 @@ less5:
 	VFMADD213PS.BCST consts<>+140(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+144(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+148(SB), Z5, Z3
-	VMULPS           Z3, Z2, Z2
+	VCMPPS           $0x06, Z0, Z2, K2
+	VMULPS.Z         Z3, Z2, K2, Z2
 	VPSRLD           $0x10, Z2, Z3
 	VPANDD.BCST      consts<>+0(SB), Z3, Z3
 	VPADDD           Z2, Z3, Z3
@@ -4725,7 +4733,8 @@ chan2:
 	VFMADD213PS.BCST consts<>+140(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+144(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+148(SB), Z6, Z4
-	VMULPS           Z4, Z2, Z2
+	VCMPPS           $0x06, Z0, Z2, K2
+	VMULPS.Z         Z4, Z2, K2, Z2
 	VMOVAPS          Z3, Z4
 	VMAXPS           Z4, Z0, Z4
 	VMINPS           Z4, Z1, Z4
@@ -4747,7 +4756,8 @@ chan2:
 	VFMADD213PS.BCST consts<>+140(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+144(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+148(SB), Z6, Z4
-	VMULPS           Z4, Z3, Z3
+	VCMPPS           $0x06, Z0, Z3, K2
+	VMULPS.Z         Z4, Z3, K2, Z3
 	VPSRLD           $0x10, Z2, Z5
 	VPANDD.BCST      consts<>+0(SB), Z5, Z5
 	VPADDD           Z2, Z5, Z5
@@ -4824,7 +4834,8 @@ chan4:
 	VFMADD213PS.BCST consts<>+140(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+144(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+148(SB), Z5, Z3
-	VMULPS           Z3, Z2, Z2
+	VCMPPS           $0x06, Z0, Z2, K2
+	VMULPS.Z         Z3, Z2, K2, Z2
 	VPSRLD           $0x10, Z2, Z4
 	VPANDD.BCST      consts<>+0(SB), Z4, Z4
 	VPADDD           Z2, Z4, Z4
@@ -4880,7 +4891,8 @@ less5:
 	VFMADD213PS.BCST consts<>+140(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+144(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+148(SB), Z5, Z3
-	VMULPS           Z3, Z2, Z2
+	VCMPPS           $0x06, Z0, Z2, K2
+	VMULPS.Z         Z3, Z2, K2, Z2
 	VPSRLD           $0x10, Z2, Z4
 	VPANDD.BCST      consts<>+0(SB), Z4, Z4
 	VPADDD           Z2, Z4, Z4
@@ -4957,7 +4969,8 @@ chan2:
 	VFMADD213PS.BCST consts<>+140(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+144(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+148(SB), Z6, Z4
-	VMULPS           Z4, Z2, Z2
+	VCMPPS           $0x06, Z0, Z2, K2
+	VMULPS.Z         Z4, Z2, K2, Z2
 	VMOVAPS          Z3, Z4
 	VMAXPS           Z4, Z0, Z4
 	VMINPS           Z4, Z1, Z4
@@ -4979,7 +4992,8 @@ chan2:
 	VFMADD213PS.BCST consts<>+140(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+144(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+148(SB), Z6, Z4
-	VMULPS           Z4, Z3, Z3
+	VCMPPS           $0x06, Z0, Z3, K2
+	VMULPS.Z         Z4, Z3, K2, Z3
 	VPSRLD           $0x10, Z2, Z4
 	VPANDD.BCST      consts<>+0(SB), Z4, Z4
 	VPADDD           Z2, Z4, Z4
@@ -5029,7 +5043,8 @@ chan4:
 	VFMADD213PS.BCST consts<>+140(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+144(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+148(SB), Z5, Z3
-	VMULPS           Z3, Z2, Z2
+	VCMPPS           $0x06, Z0, Z2, K2
+	VMULPS.Z         Z3, Z2, K2, Z2
 	VPSRLD           $0x10, Z2, Z3
 	VPANDD.BCST      consts<>+0(SB), Z3, Z3
 	VPADDD           Z2, Z3, Z3
@@ -5072,7 +5087,8 @@ less5:
 	VFMADD213PS.BCST consts<>+140(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+144(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+148(SB), Z5, Z3
-	VMULPS           Z3, Z2, Z2
+	VCMPPS           $0x06, Z0, Z2, K2
+	VMULPS.Z         Z3, Z2, K2, Z2
 	VPSRLD           $0x10, Z2, Z3
 	VPANDD.BCST      consts<>+0(SB), Z3, Z3
 	VPADDD           Z2, Z3, Z3
@@ -5142,7 +5158,8 @@ chan2:
 	VFMADD213PS.BCST consts<>+140(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+144(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+148(SB), Z6, Z4
-	VMULPS           Z4, Z2, Z2
+	VCMPPS           $0x06, Z0, Z2, K2
+	VMULPS.Z         Z4, Z2, K2, Z2
 	VMOVAPS          Z3, Z4
 	VMAXPS           Z4, Z0, Z4
 	VMINPS           Z4, Z1, Z4
@@ -5164,7 +5181,8 @@ chan2:
 	VFMADD213PS.BCST consts<>+140(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+144(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+148(SB), Z6, Z4
-	VMULPS           Z4, Z3, Z3
+	VCMPPS           $0x06, Z0, Z3, K2
+	VMULPS.Z         Z4, Z3, K2, Z3
 	VPSRLD           $0x10, Z2, Z5
 	VPANDD.BCST      consts<>+0(SB), Z5, Z5
 	VPADDD           Z2, Z5, Z5
@@ -5245,7 +5263,8 @@ chan4:
 	VFMADD213PS.BCST consts<>+140(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+144(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+148(SB), Z5, Z3
-	VMULPS           Z3, Z2, Z2
+	VCMPPS           $0x06, Z0, Z2, K2
+	VMULPS.Z         Z3, Z2, K2, Z2
 	VPSRLD           $0x10, Z2, Z4
 	VPANDD.BCST      consts<>+0(SB), Z4, Z4
 	VPADDD           Z2, Z4, Z4
@@ -5305,7 +5324,8 @@ less5:
 	VFMADD213PS.BCST consts<>+140(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+144(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+148(SB), Z5, Z3
-	VMULPS           Z3, Z2, Z2
+	VCMPPS           $0x06, Z0, Z2, K2
+	VMULPS.Z         Z3, Z2, K2, Z2
 	VPSRLD           $0x10, Z2, Z4
 	VPANDD.BCST      consts<>+0(SB), Z4, Z4
 	VPADDD           Z2, Z4, Z4
@@ -6862,6 +6882,276 @@ done6:
 	VZEROUPPER
 	RET
 
+// func planesF32AVX512(dst *byte, dst2 *byte, red *byte, green *byte, blue *byte, pixels int)
+// Requires: AVX, AVX512F, BMI2
+TEXT ·planesF32AVX512(SB), NOSPLIT, $0-48
+	MOVQ    dst+0(FP), AX
+	MOVQ    red+16(FP), CX
+	MOVQ    green+24(FP), DX
+	MOVQ    blue+32(FP), BX
+	VMOVUPS tables<>+0(SB), Z0
+	VMOVUPS tables<>+64(SB), Z1
+	VMOVUPS tables<>+128(SB), Z2
+	XORQ    SI, SI
+
+chan1:
+	LEAQ    16(SI), DI
+	CMPQ    DI, pixels+40(FP)
+	JGT     less2
+	VMOVUPS (CX)(SI*4), Z3
+	VMOVUPS (DX)(SI*4), Z4
+	VMOVUPS (BX)(SI*4), Z5
+	VPERMPS Z3, Z0, Z6
+	MOVQ    $+9362, DI
+	KMOVW   DI, K3
+	VPERMPS Z4, Z0, K3, Z6
+	MOVQ    $+18724, DI
+	KMOVW   DI, K3
+	VPERMPS Z5, Z0, K3, Z6
+	VPERMPS Z3, Z1, Z7
+	MOVQ    $+37449, DI
+	KMOVW   DI, K3
+	VPERMPS Z4, Z1, K3, Z7
+	MOVQ    $+9362, DI
+	KMOVW   DI, K3
+	VPERMPS Z5, Z1, K3, Z7
+	VPERMPS Z3, Z2, Z8
+	MOVQ    $+18724, DI
+	KMOVW   DI, K3
+	VPERMPS Z4, Z2, K3, Z8
+	MOVQ    $+37449, DI
+	KMOVW   DI, K3
+	VPERMPS Z5, Z2, K3, Z8
+	LEAQ    (SI)(SI*2), DI
+	VMOVUPS Z6, (AX)(DI*4)
+	VMOVUPS Z7, 64(AX)(DI*4)
+	VMOVUPS Z8, 128(AX)(DI*4)
+	ADDQ    $+16, SI
+	JMP     chan1
+
+less2:
+	MOVQ      pixels+40(FP), DI
+	SUBQ      SI, DI
+	JE        done3
+	MOVQ      $-1, R8
+	BZHIQ     DI, R8, R8
+	KMOVW     R8, K1
+	VMOVUPS.Z (CX)(SI*4), K1, Z6
+	VMOVUPS.Z (DX)(SI*4), K1, Z7
+	VMOVUPS.Z (BX)(SI*4), K1, Z8
+	VPERMPS   Z6, Z0, Z3
+	MOVQ      $+9362, CX
+	KMOVW     CX, K3
+	VPERMPS   Z7, Z0, K3, Z3
+	MOVQ      $+18724, CX
+	KMOVW     CX, K3
+	VPERMPS   Z8, Z0, K3, Z3
+	VPERMPS   Z6, Z1, Z4
+	MOVQ      $+37449, CX
+	KMOVW     CX, K3
+	VPERMPS   Z7, Z1, K3, Z4
+	MOVQ      $+9362, CX
+	KMOVW     CX, K3
+	VPERMPS   Z8, Z1, K3, Z4
+	VPERMPS   Z6, Z2, Z5
+	MOVQ      $+18724, CX
+	KMOVW     CX, K3
+	VPERMPS   Z7, Z2, K3, Z5
+	MOVQ      $+37449, CX
+	KMOVW     CX, K3
+	VPERMPS   Z8, Z2, K3, Z5
+	LEAQ      (SI)(SI*2), CX
+	LEAQ      (DI)(DI*2), DX
+	CMPQ      DX, $+16
+	JL        part5
+	VMOVAPS   Z3, Z6
+	VMOVUPS   Z6, (AX)(CX*4)
+	SUBQ      $+16, DX
+	JMP       next6
+
+part5:
+	TESTQ   DX, DX
+	JE      stored4
+	MOVQ    $-1, BX
+	BZHIQ   DX, BX, BX
+	KMOVW   BX, K1
+	VMOVUPS Z3, K1, (AX)(CX*4)
+	JMP     stored4
+
+next6:
+	CMPQ    DX, $+16
+	JL      part7
+	VMOVAPS Z4, Z6
+	VMOVUPS Z6, 64(AX)(CX*4)
+	SUBQ    $+16, DX
+	JMP     next8
+
+part7:
+	TESTQ   DX, DX
+	JE      stored4
+	MOVQ    $-1, BX
+	BZHIQ   DX, BX, BX
+	KMOVW   BX, K1
+	VMOVUPS Z4, K1, 64(AX)(CX*4)
+	JMP     stored4
+
+next8:
+	CMPQ    DX, $+16
+	JL      part9
+	VMOVAPS Z5, Z6
+	VMOVUPS Z6, 128(AX)(CX*4)
+	SUBQ    $+16, DX
+	JMP     next10
+
+part9:
+	TESTQ   DX, DX
+	JE      stored4
+	MOVQ    $-1, BX
+	BZHIQ   DX, BX, BX
+	KMOVW   BX, K1
+	VMOVUPS Z5, K1, 128(AX)(CX*4)
+	JMP     stored4
+
+next10:
+stored4:
+done3:
+	VZEROUPPER
+	RET
+
+// func bytesF32AVX512(dst *byte, dst2 *byte, x *byte, scale *byte, shift *byte, pixels int)
+// Requires: AVX, AVX512F, BMI2
+TEXT ·bytesF32AVX512(SB), NOSPLIT, $64-48
+	MOVQ    dst+0(FP), AX
+	MOVQ    x+16(FP), CX
+	MOVQ    scale+24(FP), DX
+	VMOVSD  (DX), X1
+	MOVL    8(DX), DX
+	VPINSRD $0x02, DX, X1, X1
+	VMOVUPS tables<>+192(SB), Z0
+	VPERMPS Z1, Z0, Z2
+	VMOVUPS tables<>+256(SB), Z0
+	VPERMPS Z1, Z0, Z3
+	VMOVUPS tables<>+320(SB), Z0
+	VPERMPS Z1, Z0, Z4
+	MOVQ    shift+32(FP), DX
+	VMOVSD  (DX), X0
+	MOVL    8(DX), DX
+	VPINSRD $0x02, DX, X0, X0
+	VMOVUPS tables<>+192(SB), Z1
+	VPERMPS Z0, Z1, Z5
+	VMOVUPS tables<>+256(SB), Z1
+	VPERMPS Z0, Z1, Z6
+	VMOVUPS tables<>+320(SB), Z1
+	VPERMPS Z0, Z1, Z7
+	XORQ    DX, DX
+
+chan1:
+	LEAQ        16(DX), BX
+	CMPQ        BX, pixels+40(FP)
+	JGT         less2
+	LEAQ        (DX)(DX*2), BX
+	ADDQ        CX, BX
+	VPMOVZXBD   (BX), Z0
+	VPMOVZXBD   16(BX), Z1
+	VPMOVZXBD   32(BX), Z8
+	VCVTDQ2PS   Z0, Z0
+	VFMADD213PS Z5, Z2, Z0
+	VCVTDQ2PS   Z1, Z1
+	VFMADD213PS Z6, Z3, Z1
+	VCVTDQ2PS   Z8, Z8
+	VFMADD213PS Z7, Z4, Z8
+	LEAQ        (DX)(DX*2), BX
+	VMOVUPS     Z0, (AX)(BX*4)
+	VMOVUPS     Z1, 64(AX)(BX*4)
+	VMOVUPS     Z8, 128(AX)(BX*4)
+	ADDQ        $+16, DX
+	JMP         chan1
+
+less2:
+	MOVQ  pixels+40(FP), BX
+	SUBQ  DX, BX
+	JE    done3
+	MOVQ  $-1, SI
+	BZHIQ BX, SI, SI
+	KMOVW SI, K1
+	LEAQ  (DX)(DX*2), SI
+	ADDQ  CX, SI
+	LEAQ  (BX)(BX*2), R8
+	XORQ  CX, CX
+
+byte4:
+	MOVB        (SI)(CX*1), DI
+	MOVB        DI, (SP)(CX*1)
+	INCQ        CX
+	CMPQ        CX, R8
+	JL          byte4
+	VPMOVZXBD   (SP), Z0
+	VPMOVZXBD   16(SP), Z1
+	VPMOVZXBD   32(SP), Z8
+	VCVTDQ2PS   Z0, Z0
+	VFMADD213PS Z5, Z2, Z0
+	VCVTDQ2PS   Z1, Z1
+	VFMADD213PS Z6, Z3, Z1
+	VCVTDQ2PS   Z8, Z8
+	VFMADD213PS Z7, Z4, Z8
+	LEAQ        (DX)(DX*2), CX
+	LEAQ        (BX)(BX*2), DX
+	CMPQ        DX, $+16
+	JL          part6
+	VMOVAPS     Z0, Z9
+	VMOVUPS     Z9, (AX)(CX*4)
+	SUBQ        $+16, DX
+	JMP         next7
+
+part6:
+	TESTQ   DX, DX
+	JE      stored5
+	MOVQ    $-1, BX
+	BZHIQ   DX, BX, BX
+	KMOVW   BX, K1
+	VMOVUPS Z0, K1, (AX)(CX*4)
+	JMP     stored5
+
+next7:
+	CMPQ    DX, $+16
+	JL      part8
+	VMOVAPS Z1, Z9
+	VMOVUPS Z9, 64(AX)(CX*4)
+	SUBQ    $+16, DX
+	JMP     next9
+
+part8:
+	TESTQ   DX, DX
+	JE      stored5
+	MOVQ    $-1, BX
+	BZHIQ   DX, BX, BX
+	KMOVW   BX, K1
+	VMOVUPS Z1, K1, 64(AX)(CX*4)
+	JMP     stored5
+
+next9:
+	CMPQ    DX, $+16
+	JL      part10
+	VMOVAPS Z8, Z9
+	VMOVUPS Z9, 128(AX)(CX*4)
+	SUBQ    $+16, DX
+	JMP     next11
+
+part10:
+	TESTQ   DX, DX
+	JE      stored5
+	MOVQ    $-1, BX
+	BZHIQ   DX, BX, BX
+	KMOVW   BX, K1
+	VMOVUPS Z8, K1, 128(AX)(CX*4)
+	JMP     stored5
+
+next11:
+stored5:
+done3:
+	VZEROUPPER
+	RET
+
 // func gatherF32AVX512(dst *byte, x *byte, x2 *byte, xStep int, xRow int, dstRow int, rows int, pixels int, channels int)
 // Requires: AVX, AVX512F, BMI2
 TEXT ·gatherF32AVX512(SB), NOSPLIT, $0-72
@@ -8234,6 +8524,420 @@ done6:
 	LEAQ (DX)(DI*2), DX
 	DECQ pixels+88(FP)
 	JNE  loop1
+	VZEROUPPER
+	RET
+
+// func planesBF16AVX512(dst *byte, dst2 *byte, red *byte, green *byte, blue *byte, pixels int)
+// Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2
+TEXT ·planesBF16AVX512(SB), NOSPLIT, $0-48
+	MOVQ    dst+0(FP), AX
+	MOVQ    red+16(FP), CX
+	MOVQ    green+24(FP), DX
+	MOVQ    blue+32(FP), BX
+	VMOVUPS tables<>+0(SB), Z0
+	VMOVUPS tables<>+64(SB), Z1
+	VMOVUPS tables<>+128(SB), Z2
+	XORQ    SI, SI
+
+chan1:
+	LEAQ        16(SI), DI
+	CMPQ        DI, pixels+40(FP)
+	JGT         less2
+	VMOVUPS     (CX)(SI*4), Z3
+	VMOVUPS     (DX)(SI*4), Z4
+	VMOVUPS     (BX)(SI*4), Z5
+	VPERMPS     Z3, Z0, Z6
+	MOVQ        $+9362, DI
+	KMOVW       DI, K3
+	VPERMPS     Z4, Z0, K3, Z6
+	MOVQ        $+18724, DI
+	KMOVW       DI, K3
+	VPERMPS     Z5, Z0, K3, Z6
+	VPERMPS     Z3, Z1, Z7
+	MOVQ        $+37449, DI
+	KMOVW       DI, K3
+	VPERMPS     Z4, Z1, K3, Z7
+	MOVQ        $+9362, DI
+	KMOVW       DI, K3
+	VPERMPS     Z5, Z1, K3, Z7
+	VPERMPS     Z3, Z2, Z8
+	MOVQ        $+18724, DI
+	KMOVW       DI, K3
+	VPERMPS     Z4, Z2, K3, Z8
+	MOVQ        $+37449, DI
+	KMOVW       DI, K3
+	VPERMPS     Z5, Z2, K3, Z8
+	LEAQ        (SI)(SI*2), DI
+	VPSRLD      $0x10, Z6, Z3
+	VPANDD.BCST consts<>+0(SB), Z3, Z3
+	VPADDD      Z6, Z3, Z3
+	VPADDD.BCST consts<>+4(SB), Z3, Z3
+	VCMPPS      $0x03, Z6, Z6, K2
+	VPORD.BCST  consts<>+8(SB), Z6, K2, Z3
+	VPSRLD      $0x10, Z3, Z3
+	VPMOVDW     Z3, Y3
+	VMOVDQU16   Y3, (AX)(DI*2)
+	VPSRLD      $0x10, Z7, Z3
+	VPANDD.BCST consts<>+0(SB), Z3, Z3
+	VPADDD      Z7, Z3, Z3
+	VPADDD.BCST consts<>+4(SB), Z3, Z3
+	VCMPPS      $0x03, Z7, Z7, K2
+	VPORD.BCST  consts<>+8(SB), Z7, K2, Z3
+	VPSRLD      $0x10, Z3, Z3
+	VPMOVDW     Z3, Y3
+	VMOVDQU16   Y3, 32(AX)(DI*2)
+	VPSRLD      $0x10, Z8, Z3
+	VPANDD.BCST consts<>+0(SB), Z3, Z3
+	VPADDD      Z8, Z3, Z3
+	VPADDD.BCST consts<>+4(SB), Z3, Z3
+	VCMPPS      $0x03, Z8, Z8, K2
+	VPORD.BCST  consts<>+8(SB), Z8, K2, Z3
+	VPSRLD      $0x10, Z3, Z3
+	VPMOVDW     Z3, Y3
+	VMOVDQU16   Y3, 64(AX)(DI*2)
+	ADDQ        $+16, SI
+	JMP         chan1
+
+less2:
+	MOVQ        pixels+40(FP), DI
+	SUBQ        SI, DI
+	JE          done3
+	MOVQ        $-1, R8
+	BZHIQ       DI, R8, R8
+	KMOVW       R8, K1
+	VMOVUPS.Z   (CX)(SI*4), K1, Z6
+	VMOVUPS.Z   (DX)(SI*4), K1, Z7
+	VMOVUPS.Z   (BX)(SI*4), K1, Z8
+	VPERMPS     Z6, Z0, Z3
+	MOVQ        $+9362, CX
+	KMOVW       CX, K3
+	VPERMPS     Z7, Z0, K3, Z3
+	MOVQ        $+18724, CX
+	KMOVW       CX, K3
+	VPERMPS     Z8, Z0, K3, Z3
+	VPERMPS     Z6, Z1, Z4
+	MOVQ        $+37449, CX
+	KMOVW       CX, K3
+	VPERMPS     Z7, Z1, K3, Z4
+	MOVQ        $+9362, CX
+	KMOVW       CX, K3
+	VPERMPS     Z8, Z1, K3, Z4
+	VPERMPS     Z6, Z2, Z5
+	MOVQ        $+18724, CX
+	KMOVW       CX, K3
+	VPERMPS     Z7, Z2, K3, Z5
+	MOVQ        $+37449, CX
+	KMOVW       CX, K3
+	VPERMPS     Z8, Z2, K3, Z5
+	LEAQ        (SI)(SI*2), CX
+	LEAQ        (DI)(DI*2), DX
+	CMPQ        DX, $+16
+	JL          part5
+	VMOVAPS     Z3, Z6
+	VPSRLD      $0x10, Z6, Z7
+	VPANDD.BCST consts<>+0(SB), Z7, Z7
+	VPADDD      Z6, Z7, Z7
+	VPADDD.BCST consts<>+4(SB), Z7, Z7
+	VCMPPS      $0x03, Z6, Z6, K2
+	VPORD.BCST  consts<>+8(SB), Z6, K2, Z7
+	VPSRLD      $0x10, Z7, Z7
+	VPMOVDW     Z7, Y7
+	VMOVDQU16   Y7, (AX)(CX*2)
+	SUBQ        $+16, DX
+	JMP         next6
+
+part5:
+	TESTQ       DX, DX
+	JE          stored4
+	MOVQ        $-1, BX
+	BZHIQ       DX, BX, BX
+	KMOVW       BX, K1
+	VPSRLD      $0x10, Z3, Z6
+	VPANDD.BCST consts<>+0(SB), Z6, Z6
+	VPADDD      Z3, Z6, Z6
+	VPADDD.BCST consts<>+4(SB), Z6, Z6
+	VCMPPS      $0x03, Z3, Z3, K2
+	VPORD.BCST  consts<>+8(SB), Z3, K2, Z6
+	VPSRLD      $0x10, Z6, Z6
+	VPMOVDW     Z6, Y6
+	VMOVDQU16   Y6, K1, (AX)(CX*2)
+	JMP         stored4
+
+next6:
+	CMPQ        DX, $+16
+	JL          part7
+	VMOVAPS     Z4, Z6
+	VPSRLD      $0x10, Z6, Z7
+	VPANDD.BCST consts<>+0(SB), Z7, Z7
+	VPADDD      Z6, Z7, Z7
+	VPADDD.BCST consts<>+4(SB), Z7, Z7
+	VCMPPS      $0x03, Z6, Z6, K2
+	VPORD.BCST  consts<>+8(SB), Z6, K2, Z7
+	VPSRLD      $0x10, Z7, Z7
+	VPMOVDW     Z7, Y7
+	VMOVDQU16   Y7, 32(AX)(CX*2)
+	SUBQ        $+16, DX
+	JMP         next8
+
+part7:
+	TESTQ       DX, DX
+	JE          stored4
+	MOVQ        $-1, BX
+	BZHIQ       DX, BX, BX
+	KMOVW       BX, K1
+	VPSRLD      $0x10, Z4, Z6
+	VPANDD.BCST consts<>+0(SB), Z6, Z6
+	VPADDD      Z4, Z6, Z6
+	VPADDD.BCST consts<>+4(SB), Z6, Z6
+	VCMPPS      $0x03, Z4, Z4, K2
+	VPORD.BCST  consts<>+8(SB), Z4, K2, Z6
+	VPSRLD      $0x10, Z6, Z6
+	VPMOVDW     Z6, Y6
+	VMOVDQU16   Y6, K1, 32(AX)(CX*2)
+	JMP         stored4
+
+next8:
+	CMPQ        DX, $+16
+	JL          part9
+	VMOVAPS     Z5, Z6
+	VPSRLD      $0x10, Z6, Z7
+	VPANDD.BCST consts<>+0(SB), Z7, Z7
+	VPADDD      Z6, Z7, Z7
+	VPADDD.BCST consts<>+4(SB), Z7, Z7
+	VCMPPS      $0x03, Z6, Z6, K2
+	VPORD.BCST  consts<>+8(SB), Z6, K2, Z7
+	VPSRLD      $0x10, Z7, Z7
+	VPMOVDW     Z7, Y7
+	VMOVDQU16   Y7, 64(AX)(CX*2)
+	SUBQ        $+16, DX
+	JMP         next10
+
+part9:
+	TESTQ       DX, DX
+	JE          stored4
+	MOVQ        $-1, BX
+	BZHIQ       DX, BX, BX
+	KMOVW       BX, K1
+	VPSRLD      $0x10, Z5, Z6
+	VPANDD.BCST consts<>+0(SB), Z6, Z6
+	VPADDD      Z5, Z6, Z6
+	VPADDD.BCST consts<>+4(SB), Z6, Z6
+	VCMPPS      $0x03, Z5, Z5, K2
+	VPORD.BCST  consts<>+8(SB), Z5, K2, Z6
+	VPSRLD      $0x10, Z6, Z6
+	VPMOVDW     Z6, Y6
+	VMOVDQU16   Y6, K1, 64(AX)(CX*2)
+	JMP         stored4
+
+next10:
+stored4:
+done3:
+	VZEROUPPER
+	RET
+
+// func bytesBF16AVX512(dst *byte, dst2 *byte, x *byte, scale *byte, shift *byte, pixels int)
+// Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2
+TEXT ·bytesBF16AVX512(SB), NOSPLIT, $64-48
+	MOVQ    dst+0(FP), AX
+	MOVQ    x+16(FP), CX
+	MOVQ    scale+24(FP), DX
+	VMOVSD  (DX), X1
+	MOVL    8(DX), DX
+	VPINSRD $0x02, DX, X1, X1
+	VMOVUPS tables<>+192(SB), Z0
+	VPERMPS Z1, Z0, Z2
+	VMOVUPS tables<>+256(SB), Z0
+	VPERMPS Z1, Z0, Z3
+	VMOVUPS tables<>+320(SB), Z0
+	VPERMPS Z1, Z0, Z4
+	MOVQ    shift+32(FP), DX
+	VMOVSD  (DX), X0
+	MOVL    8(DX), DX
+	VPINSRD $0x02, DX, X0, X0
+	VMOVUPS tables<>+192(SB), Z1
+	VPERMPS Z0, Z1, Z5
+	VMOVUPS tables<>+256(SB), Z1
+	VPERMPS Z0, Z1, Z6
+	VMOVUPS tables<>+320(SB), Z1
+	VPERMPS Z0, Z1, Z7
+	XORQ    DX, DX
+
+chan1:
+	LEAQ        16(DX), BX
+	CMPQ        BX, pixels+40(FP)
+	JGT         less2
+	LEAQ        (DX)(DX*2), BX
+	ADDQ        CX, BX
+	VPMOVZXBD   (BX), Z0
+	VPMOVZXBD   16(BX), Z1
+	VPMOVZXBD   32(BX), Z8
+	VCVTDQ2PS   Z0, Z0
+	VFMADD213PS Z5, Z2, Z0
+	VCVTDQ2PS   Z1, Z1
+	VFMADD213PS Z6, Z3, Z1
+	VCVTDQ2PS   Z8, Z8
+	VFMADD213PS Z7, Z4, Z8
+	LEAQ        (DX)(DX*2), BX
+	VPSRLD      $0x10, Z0, Z9
+	VPANDD.BCST consts<>+0(SB), Z9, Z9
+	VPADDD      Z0, Z9, Z9
+	VPADDD.BCST consts<>+4(SB), Z9, Z9
+	VCMPPS      $0x03, Z0, Z0, K2
+	VPORD.BCST  consts<>+8(SB), Z0, K2, Z9
+	VPSRLD      $0x10, Z9, Z9
+	VPMOVDW     Z9, Y9
+	VMOVDQU16   Y9, (AX)(BX*2)
+	VPSRLD      $0x10, Z1, Z9
+	VPANDD.BCST consts<>+0(SB), Z9, Z9
+	VPADDD      Z1, Z9, Z9
+	VPADDD.BCST consts<>+4(SB), Z9, Z9
+	VCMPPS      $0x03, Z1, Z1, K2
+	VPORD.BCST  consts<>+8(SB), Z1, K2, Z9
+	VPSRLD      $0x10, Z9, Z9
+	VPMOVDW     Z9, Y9
+	VMOVDQU16   Y9, 32(AX)(BX*2)
+	VPSRLD      $0x10, Z8, Z9
+	VPANDD.BCST consts<>+0(SB), Z9, Z9
+	VPADDD      Z8, Z9, Z9
+	VPADDD.BCST consts<>+4(SB), Z9, Z9
+	VCMPPS      $0x03, Z8, Z8, K2
+	VPORD.BCST  consts<>+8(SB), Z8, K2, Z9
+	VPSRLD      $0x10, Z9, Z9
+	VPMOVDW     Z9, Y9
+	VMOVDQU16   Y9, 64(AX)(BX*2)
+	ADDQ        $+16, DX
+	JMP         chan1
+
+less2:
+	MOVQ  pixels+40(FP), BX
+	SUBQ  DX, BX
+	JE    done3
+	MOVQ  $-1, SI
+	BZHIQ BX, SI, SI
+	KMOVW SI, K1
+	LEAQ  (DX)(DX*2), SI
+	ADDQ  CX, SI
+	LEAQ  (BX)(BX*2), R8
+	XORQ  CX, CX
+
+byte4:
+	MOVB        (SI)(CX*1), DI
+	MOVB        DI, (SP)(CX*1)
+	INCQ        CX
+	CMPQ        CX, R8
+	JL          byte4
+	VPMOVZXBD   (SP), Z0
+	VPMOVZXBD   16(SP), Z1
+	VPMOVZXBD   32(SP), Z8
+	VCVTDQ2PS   Z0, Z0
+	VFMADD213PS Z5, Z2, Z0
+	VCVTDQ2PS   Z1, Z1
+	VFMADD213PS Z6, Z3, Z1
+	VCVTDQ2PS   Z8, Z8
+	VFMADD213PS Z7, Z4, Z8
+	LEAQ        (DX)(DX*2), CX
+	LEAQ        (BX)(BX*2), DX
+	CMPQ        DX, $+16
+	JL          part6
+	VMOVAPS     Z0, Z9
+	VPSRLD      $0x10, Z9, Z10
+	VPANDD.BCST consts<>+0(SB), Z10, Z10
+	VPADDD      Z9, Z10, Z10
+	VPADDD.BCST consts<>+4(SB), Z10, Z10
+	VCMPPS      $0x03, Z9, Z9, K2
+	VPORD.BCST  consts<>+8(SB), Z9, K2, Z10
+	VPSRLD      $0x10, Z10, Z10
+	VPMOVDW     Z10, Y10
+	VMOVDQU16   Y10, (AX)(CX*2)
+	SUBQ        $+16, DX
+	JMP         next7
+
+part6:
+	TESTQ       DX, DX
+	JE          stored5
+	MOVQ        $-1, BX
+	BZHIQ       DX, BX, BX
+	KMOVW       BX, K1
+	VPSRLD      $0x10, Z0, Z9
+	VPANDD.BCST consts<>+0(SB), Z9, Z9
+	VPADDD      Z0, Z9, Z9
+	VPADDD.BCST consts<>+4(SB), Z9, Z9
+	VCMPPS      $0x03, Z0, Z0, K2
+	VPORD.BCST  consts<>+8(SB), Z0, K2, Z9
+	VPSRLD      $0x10, Z9, Z9
+	VPMOVDW     Z9, Y9
+	VMOVDQU16   Y9, K1, (AX)(CX*2)
+	JMP         stored5
+
+next7:
+	CMPQ        DX, $+16
+	JL          part8
+	VMOVAPS     Z1, Z9
+	VPSRLD      $0x10, Z9, Z10
+	VPANDD.BCST consts<>+0(SB), Z10, Z10
+	VPADDD      Z9, Z10, Z10
+	VPADDD.BCST consts<>+4(SB), Z10, Z10
+	VCMPPS      $0x03, Z9, Z9, K2
+	VPORD.BCST  consts<>+8(SB), Z9, K2, Z10
+	VPSRLD      $0x10, Z10, Z10
+	VPMOVDW     Z10, Y10
+	VMOVDQU16   Y10, 32(AX)(CX*2)
+	SUBQ        $+16, DX
+	JMP         next9
+
+part8:
+	TESTQ       DX, DX
+	JE          stored5
+	MOVQ        $-1, BX
+	BZHIQ       DX, BX, BX
+	KMOVW       BX, K1
+	VPSRLD      $0x10, Z1, Z9
+	VPANDD.BCST consts<>+0(SB), Z9, Z9
+	VPADDD      Z1, Z9, Z9
+	VPADDD.BCST consts<>+4(SB), Z9, Z9
+	VCMPPS      $0x03, Z1, Z1, K2
+	VPORD.BCST  consts<>+8(SB), Z1, K2, Z9
+	VPSRLD      $0x10, Z9, Z9
+	VPMOVDW     Z9, Y9
+	VMOVDQU16   Y9, K1, 32(AX)(CX*2)
+	JMP         stored5
+
+next9:
+	CMPQ        DX, $+16
+	JL          part10
+	VMOVAPS     Z8, Z9
+	VPSRLD      $0x10, Z9, Z10
+	VPANDD.BCST consts<>+0(SB), Z10, Z10
+	VPADDD      Z9, Z10, Z10
+	VPADDD.BCST consts<>+4(SB), Z10, Z10
+	VCMPPS      $0x03, Z9, Z9, K2
+	VPORD.BCST  consts<>+8(SB), Z9, K2, Z10
+	VPSRLD      $0x10, Z10, Z10
+	VPMOVDW     Z10, Y10
+	VMOVDQU16   Y10, 64(AX)(CX*2)
+	SUBQ        $+16, DX
+	JMP         next11
+
+part10:
+	TESTQ       DX, DX
+	JE          stored5
+	MOVQ        $-1, BX
+	BZHIQ       DX, BX, BX
+	KMOVW       BX, K1
+	VPSRLD      $0x10, Z8, Z9
+	VPANDD.BCST consts<>+0(SB), Z9, Z9
+	VPADDD      Z8, Z9, Z9
+	VPADDD.BCST consts<>+4(SB), Z9, Z9
+	VCMPPS      $0x03, Z8, Z8, K2
+	VPORD.BCST  consts<>+8(SB), Z8, K2, Z9
+	VPSRLD      $0x10, Z9, Z9
+	VPMOVDW     Z9, Y9
+	VMOVDQU16   Y9, K1, 64(AX)(CX*2)
+	JMP         stored5
+
+next11:
+stored5:
+done3:
 	VZEROUPPER
 	RET
 
@@ -10301,6 +11005,674 @@ done6:
 	VZEROUPPER
 	RET
 
+// func planesSplitAVX512(dst *byte, dst2 *byte, red *byte, green *byte, blue *byte, pixels int)
+// Requires: AVX, AVX512BW, AVX512DQ, AVX512F, AVX512VL, BMI2
+TEXT ·planesSplitAVX512(SB), NOSPLIT, $0-48
+	MOVQ    dst+0(FP), AX
+	MOVQ    dst2+8(FP), CX
+	MOVQ    red+16(FP), DX
+	MOVQ    green+24(FP), BX
+	MOVQ    blue+32(FP), SI
+	VMOVUPS tables<>+0(SB), Z0
+	VMOVUPS tables<>+64(SB), Z1
+	VMOVUPS tables<>+128(SB), Z2
+	XORQ    DI, DI
+
+chan1:
+	LEAQ        16(DI), R8
+	CMPQ        R8, pixels+40(FP)
+	JGT         less2
+	VMOVUPS     (DX)(DI*4), Z3
+	VMOVUPS     (BX)(DI*4), Z4
+	VMOVUPS     (SI)(DI*4), Z5
+	VPERMPS     Z3, Z0, Z6
+	MOVQ        $+9362, R8
+	KMOVW       R8, K3
+	VPERMPS     Z4, Z0, K3, Z6
+	MOVQ        $+18724, R8
+	KMOVW       R8, K3
+	VPERMPS     Z5, Z0, K3, Z6
+	VPERMPS     Z3, Z1, Z7
+	MOVQ        $+37449, R8
+	KMOVW       R8, K3
+	VPERMPS     Z4, Z1, K3, Z7
+	MOVQ        $+9362, R8
+	KMOVW       R8, K3
+	VPERMPS     Z5, Z1, K3, Z7
+	VPERMPS     Z3, Z2, Z8
+	MOVQ        $+18724, R8
+	KMOVW       R8, K3
+	VPERMPS     Z4, Z2, K3, Z8
+	MOVQ        $+37449, R8
+	KMOVW       R8, K3
+	VPERMPS     Z5, Z2, K3, Z8
+	LEAQ        (DI)(DI*2), R8
+	VPSRLD      $0x10, Z6, Z4
+	VPANDD.BCST consts<>+0(SB), Z4, Z4
+	VPADDD      Z6, Z4, Z4
+	VPADDD.BCST consts<>+4(SB), Z4, Z4
+	VCMPPS      $0x03, Z6, Z6, K2
+	VPORD.BCST  consts<>+8(SB), Z6, K2, Z4
+	VPANDD.BCST consts<>+12(SB), Z4, Z3
+	VPSRLD      $0x10, Z4, Z4
+	VPMOVDW     Z4, Y4
+	VMOVDQU16   Y4, (AX)(R8*2)
+	VSUBPS      Z3, Z6, Z6
+	VFPCLASSPSZ $0x99, Z6, K2
+	KNOTW       K2, K2
+	VMOVAPS.Z   Z6, K2, Z6
+	VPSRLD      $0x10, Z6, Z3
+	VPANDD.BCST consts<>+0(SB), Z3, Z3
+	VPADDD      Z6, Z3, Z3
+	VPADDD.BCST consts<>+4(SB), Z3, Z3
+	VCMPPS      $0x03, Z6, Z6, K2
+	VPORD.BCST  consts<>+8(SB), Z6, K2, Z3
+	VPSRLD      $0x10, Z3, Z3
+	VPMOVDW     Z3, Y3
+	VMOVDQU16   Y3, (CX)(R8*2)
+	VPSRLD      $0x10, Z7, Z4
+	VPANDD.BCST consts<>+0(SB), Z4, Z4
+	VPADDD      Z7, Z4, Z4
+	VPADDD.BCST consts<>+4(SB), Z4, Z4
+	VCMPPS      $0x03, Z7, Z7, K2
+	VPORD.BCST  consts<>+8(SB), Z7, K2, Z4
+	VPANDD.BCST consts<>+12(SB), Z4, Z3
+	VPSRLD      $0x10, Z4, Z4
+	VPMOVDW     Z4, Y4
+	VMOVDQU16   Y4, 32(AX)(R8*2)
+	VSUBPS      Z3, Z7, Z7
+	VFPCLASSPSZ $0x99, Z7, K2
+	KNOTW       K2, K2
+	VMOVAPS.Z   Z7, K2, Z7
+	VPSRLD      $0x10, Z7, Z3
+	VPANDD.BCST consts<>+0(SB), Z3, Z3
+	VPADDD      Z7, Z3, Z3
+	VPADDD.BCST consts<>+4(SB), Z3, Z3
+	VCMPPS      $0x03, Z7, Z7, K2
+	VPORD.BCST  consts<>+8(SB), Z7, K2, Z3
+	VPSRLD      $0x10, Z3, Z3
+	VPMOVDW     Z3, Y3
+	VMOVDQU16   Y3, 32(CX)(R8*2)
+	VPSRLD      $0x10, Z8, Z4
+	VPANDD.BCST consts<>+0(SB), Z4, Z4
+	VPADDD      Z8, Z4, Z4
+	VPADDD.BCST consts<>+4(SB), Z4, Z4
+	VCMPPS      $0x03, Z8, Z8, K2
+	VPORD.BCST  consts<>+8(SB), Z8, K2, Z4
+	VPANDD.BCST consts<>+12(SB), Z4, Z3
+	VPSRLD      $0x10, Z4, Z4
+	VPMOVDW     Z4, Y4
+	VMOVDQU16   Y4, 64(AX)(R8*2)
+	VSUBPS      Z3, Z8, Z8
+	VFPCLASSPSZ $0x99, Z8, K2
+	KNOTW       K2, K2
+	VMOVAPS.Z   Z8, K2, Z8
+	VPSRLD      $0x10, Z8, Z3
+	VPANDD.BCST consts<>+0(SB), Z3, Z3
+	VPADDD      Z8, Z3, Z3
+	VPADDD.BCST consts<>+4(SB), Z3, Z3
+	VCMPPS      $0x03, Z8, Z8, K2
+	VPORD.BCST  consts<>+8(SB), Z8, K2, Z3
+	VPSRLD      $0x10, Z3, Z3
+	VPMOVDW     Z3, Y3
+	VMOVDQU16   Y3, 64(CX)(R8*2)
+	ADDQ        $+16, DI
+	JMP         chan1
+
+less2:
+	MOVQ        pixels+40(FP), R8
+	SUBQ        DI, R8
+	JE          done3
+	MOVQ        $-1, R9
+	BZHIQ       R8, R9, R9
+	KMOVW       R9, K1
+	VMOVUPS.Z   (DX)(DI*4), K1, Z6
+	VMOVUPS.Z   (BX)(DI*4), K1, Z7
+	VMOVUPS.Z   (SI)(DI*4), K1, Z8
+	VPERMPS     Z6, Z0, Z3
+	MOVQ        $+9362, DX
+	KMOVW       DX, K3
+	VPERMPS     Z7, Z0, K3, Z3
+	MOVQ        $+18724, DX
+	KMOVW       DX, K3
+	VPERMPS     Z8, Z0, K3, Z3
+	VPERMPS     Z6, Z1, Z4
+	MOVQ        $+37449, DX
+	KMOVW       DX, K3
+	VPERMPS     Z7, Z1, K3, Z4
+	MOVQ        $+9362, DX
+	KMOVW       DX, K3
+	VPERMPS     Z8, Z1, K3, Z4
+	VPERMPS     Z6, Z2, Z5
+	MOVQ        $+18724, DX
+	KMOVW       DX, K3
+	VPERMPS     Z7, Z2, K3, Z5
+	MOVQ        $+37449, DX
+	KMOVW       DX, K3
+	VPERMPS     Z8, Z2, K3, Z5
+	LEAQ        (DI)(DI*2), DX
+	LEAQ        (R8)(R8*2), BX
+	CMPQ        BX, $+16
+	JL          part5
+	VMOVAPS     Z3, Z6
+	VPSRLD      $0x10, Z6, Z8
+	VPANDD.BCST consts<>+0(SB), Z8, Z8
+	VPADDD      Z6, Z8, Z8
+	VPADDD.BCST consts<>+4(SB), Z8, Z8
+	VCMPPS      $0x03, Z6, Z6, K2
+	VPORD.BCST  consts<>+8(SB), Z6, K2, Z8
+	VPANDD.BCST consts<>+12(SB), Z8, Z7
+	VPSRLD      $0x10, Z8, Z8
+	VPMOVDW     Z8, Y8
+	VMOVDQU16   Y8, (AX)(DX*2)
+	VSUBPS      Z7, Z6, Z6
+	VFPCLASSPSZ $0x99, Z6, K2
+	KNOTW       K2, K2
+	VMOVAPS.Z   Z6, K2, Z6
+	VPSRLD      $0x10, Z6, Z7
+	VPANDD.BCST consts<>+0(SB), Z7, Z7
+	VPADDD      Z6, Z7, Z7
+	VPADDD.BCST consts<>+4(SB), Z7, Z7
+	VCMPPS      $0x03, Z6, Z6, K2
+	VPORD.BCST  consts<>+8(SB), Z6, K2, Z7
+	VPSRLD      $0x10, Z7, Z7
+	VPMOVDW     Z7, Y7
+	VMOVDQU16   Y7, (CX)(DX*2)
+	SUBQ        $+16, BX
+	JMP         next6
+
+part5:
+	TESTQ       BX, BX
+	JE          stored4
+	MOVQ        $-1, SI
+	BZHIQ       BX, SI, SI
+	KMOVW       SI, K1
+	VPSRLD      $0x10, Z3, Z7
+	VPANDD.BCST consts<>+0(SB), Z7, Z7
+	VPADDD      Z3, Z7, Z7
+	VPADDD.BCST consts<>+4(SB), Z7, Z7
+	VCMPPS      $0x03, Z3, Z3, K2
+	VPORD.BCST  consts<>+8(SB), Z3, K2, Z7
+	VPANDD.BCST consts<>+12(SB), Z7, Z6
+	VPSRLD      $0x10, Z7, Z7
+	VPMOVDW     Z7, Y7
+	VMOVDQU16   Y7, K1, (AX)(DX*2)
+	VSUBPS      Z6, Z3, Z3
+	VFPCLASSPSZ $0x99, Z3, K2
+	KNOTW       K2, K2
+	VMOVAPS.Z   Z3, K2, Z3
+	VPSRLD      $0x10, Z3, Z6
+	VPANDD.BCST consts<>+0(SB), Z6, Z6
+	VPADDD      Z3, Z6, Z6
+	VPADDD.BCST consts<>+4(SB), Z6, Z6
+	VCMPPS      $0x03, Z3, Z3, K2
+	VPORD.BCST  consts<>+8(SB), Z3, K2, Z6
+	VPSRLD      $0x10, Z6, Z6
+	VPMOVDW     Z6, Y6
+	VMOVDQU16   Y6, K1, (CX)(DX*2)
+	JMP         stored4
+
+next6:
+	CMPQ        BX, $+16
+	JL          part7
+	VMOVAPS     Z4, Z6
+	VPSRLD      $0x10, Z6, Z8
+	VPANDD.BCST consts<>+0(SB), Z8, Z8
+	VPADDD      Z6, Z8, Z8
+	VPADDD.BCST consts<>+4(SB), Z8, Z8
+	VCMPPS      $0x03, Z6, Z6, K2
+	VPORD.BCST  consts<>+8(SB), Z6, K2, Z8
+	VPANDD.BCST consts<>+12(SB), Z8, Z7
+	VPSRLD      $0x10, Z8, Z8
+	VPMOVDW     Z8, Y8
+	VMOVDQU16   Y8, 32(AX)(DX*2)
+	VSUBPS      Z7, Z6, Z6
+	VFPCLASSPSZ $0x99, Z6, K2
+	KNOTW       K2, K2
+	VMOVAPS.Z   Z6, K2, Z6
+	VPSRLD      $0x10, Z6, Z7
+	VPANDD.BCST consts<>+0(SB), Z7, Z7
+	VPADDD      Z6, Z7, Z7
+	VPADDD.BCST consts<>+4(SB), Z7, Z7
+	VCMPPS      $0x03, Z6, Z6, K2
+	VPORD.BCST  consts<>+8(SB), Z6, K2, Z7
+	VPSRLD      $0x10, Z7, Z7
+	VPMOVDW     Z7, Y7
+	VMOVDQU16   Y7, 32(CX)(DX*2)
+	SUBQ        $+16, BX
+	JMP         next8
+
+part7:
+	TESTQ       BX, BX
+	JE          stored4
+	MOVQ        $-1, SI
+	BZHIQ       BX, SI, SI
+	KMOVW       SI, K1
+	VPSRLD      $0x10, Z4, Z7
+	VPANDD.BCST consts<>+0(SB), Z7, Z7
+	VPADDD      Z4, Z7, Z7
+	VPADDD.BCST consts<>+4(SB), Z7, Z7
+	VCMPPS      $0x03, Z4, Z4, K2
+	VPORD.BCST  consts<>+8(SB), Z4, K2, Z7
+	VPANDD.BCST consts<>+12(SB), Z7, Z6
+	VPSRLD      $0x10, Z7, Z7
+	VPMOVDW     Z7, Y7
+	VMOVDQU16   Y7, K1, 32(AX)(DX*2)
+	VSUBPS      Z6, Z4, Z4
+	VFPCLASSPSZ $0x99, Z4, K2
+	KNOTW       K2, K2
+	VMOVAPS.Z   Z4, K2, Z4
+	VPSRLD      $0x10, Z4, Z6
+	VPANDD.BCST consts<>+0(SB), Z6, Z6
+	VPADDD      Z4, Z6, Z6
+	VPADDD.BCST consts<>+4(SB), Z6, Z6
+	VCMPPS      $0x03, Z4, Z4, K2
+	VPORD.BCST  consts<>+8(SB), Z4, K2, Z6
+	VPSRLD      $0x10, Z6, Z6
+	VPMOVDW     Z6, Y6
+	VMOVDQU16   Y6, K1, 32(CX)(DX*2)
+	JMP         stored4
+
+next8:
+	CMPQ        BX, $+16
+	JL          part9
+	VMOVAPS     Z5, Z6
+	VPSRLD      $0x10, Z6, Z8
+	VPANDD.BCST consts<>+0(SB), Z8, Z8
+	VPADDD      Z6, Z8, Z8
+	VPADDD.BCST consts<>+4(SB), Z8, Z8
+	VCMPPS      $0x03, Z6, Z6, K2
+	VPORD.BCST  consts<>+8(SB), Z6, K2, Z8
+	VPANDD.BCST consts<>+12(SB), Z8, Z7
+	VPSRLD      $0x10, Z8, Z8
+	VPMOVDW     Z8, Y8
+	VMOVDQU16   Y8, 64(AX)(DX*2)
+	VSUBPS      Z7, Z6, Z6
+	VFPCLASSPSZ $0x99, Z6, K2
+	KNOTW       K2, K2
+	VMOVAPS.Z   Z6, K2, Z6
+	VPSRLD      $0x10, Z6, Z7
+	VPANDD.BCST consts<>+0(SB), Z7, Z7
+	VPADDD      Z6, Z7, Z7
+	VPADDD.BCST consts<>+4(SB), Z7, Z7
+	VCMPPS      $0x03, Z6, Z6, K2
+	VPORD.BCST  consts<>+8(SB), Z6, K2, Z7
+	VPSRLD      $0x10, Z7, Z7
+	VPMOVDW     Z7, Y7
+	VMOVDQU16   Y7, 64(CX)(DX*2)
+	SUBQ        $+16, BX
+	JMP         next10
+
+part9:
+	TESTQ       BX, BX
+	JE          stored4
+	MOVQ        $-1, SI
+	BZHIQ       BX, SI, SI
+	KMOVW       SI, K1
+	VPSRLD      $0x10, Z5, Z7
+	VPANDD.BCST consts<>+0(SB), Z7, Z7
+	VPADDD      Z5, Z7, Z7
+	VPADDD.BCST consts<>+4(SB), Z7, Z7
+	VCMPPS      $0x03, Z5, Z5, K2
+	VPORD.BCST  consts<>+8(SB), Z5, K2, Z7
+	VPANDD.BCST consts<>+12(SB), Z7, Z6
+	VPSRLD      $0x10, Z7, Z7
+	VPMOVDW     Z7, Y7
+	VMOVDQU16   Y7, K1, 64(AX)(DX*2)
+	VSUBPS      Z6, Z5, Z5
+	VFPCLASSPSZ $0x99, Z5, K2
+	KNOTW       K2, K2
+	VMOVAPS.Z   Z5, K2, Z5
+	VPSRLD      $0x10, Z5, Z6
+	VPANDD.BCST consts<>+0(SB), Z6, Z6
+	VPADDD      Z5, Z6, Z6
+	VPADDD.BCST consts<>+4(SB), Z6, Z6
+	VCMPPS      $0x03, Z5, Z5, K2
+	VPORD.BCST  consts<>+8(SB), Z5, K2, Z6
+	VPSRLD      $0x10, Z6, Z6
+	VPMOVDW     Z6, Y6
+	VMOVDQU16   Y6, K1, 64(CX)(DX*2)
+	JMP         stored4
+
+next10:
+stored4:
+done3:
+	VZEROUPPER
+	RET
+
+// func bytesSplitAVX512(dst *byte, dst2 *byte, x *byte, scale *byte, shift *byte, pixels int)
+// Requires: AVX, AVX512BW, AVX512DQ, AVX512F, AVX512VL, BMI2
+TEXT ·bytesSplitAVX512(SB), NOSPLIT, $64-48
+	MOVQ    dst+0(FP), AX
+	MOVQ    dst2+8(FP), CX
+	MOVQ    x+16(FP), DX
+	MOVQ    scale+24(FP), BX
+	VMOVSD  (BX), X1
+	MOVL    8(BX), BX
+	VPINSRD $0x02, BX, X1, X1
+	VMOVUPS tables<>+192(SB), Z0
+	VPERMPS Z1, Z0, Z2
+	VMOVUPS tables<>+256(SB), Z0
+	VPERMPS Z1, Z0, Z3
+	VMOVUPS tables<>+320(SB), Z0
+	VPERMPS Z1, Z0, Z4
+	MOVQ    shift+32(FP), BX
+	VMOVSD  (BX), X0
+	MOVL    8(BX), BX
+	VPINSRD $0x02, BX, X0, X0
+	VMOVUPS tables<>+192(SB), Z1
+	VPERMPS Z0, Z1, Z5
+	VMOVUPS tables<>+256(SB), Z1
+	VPERMPS Z0, Z1, Z6
+	VMOVUPS tables<>+320(SB), Z1
+	VPERMPS Z0, Z1, Z7
+	XORQ    BX, BX
+
+chan1:
+	LEAQ        16(BX), SI
+	CMPQ        SI, pixels+40(FP)
+	JGT         less2
+	LEAQ        (BX)(BX*2), SI
+	ADDQ        DX, SI
+	VPMOVZXBD   (SI), Z0
+	VPMOVZXBD   16(SI), Z1
+	VPMOVZXBD   32(SI), Z8
+	VCVTDQ2PS   Z0, Z0
+	VFMADD213PS Z5, Z2, Z0
+	VCVTDQ2PS   Z1, Z1
+	VFMADD213PS Z6, Z3, Z1
+	VCVTDQ2PS   Z8, Z8
+	VFMADD213PS Z7, Z4, Z8
+	LEAQ        (BX)(BX*2), SI
+	VPSRLD      $0x10, Z0, Z10
+	VPANDD.BCST consts<>+0(SB), Z10, Z10
+	VPADDD      Z0, Z10, Z10
+	VPADDD.BCST consts<>+4(SB), Z10, Z10
+	VCMPPS      $0x03, Z0, Z0, K2
+	VPORD.BCST  consts<>+8(SB), Z0, K2, Z10
+	VPANDD.BCST consts<>+12(SB), Z10, Z9
+	VPSRLD      $0x10, Z10, Z10
+	VPMOVDW     Z10, Y10
+	VMOVDQU16   Y10, (AX)(SI*2)
+	VSUBPS      Z9, Z0, Z0
+	VFPCLASSPSZ $0x99, Z0, K2
+	KNOTW       K2, K2
+	VMOVAPS.Z   Z0, K2, Z0
+	VPSRLD      $0x10, Z0, Z9
+	VPANDD.BCST consts<>+0(SB), Z9, Z9
+	VPADDD      Z0, Z9, Z9
+	VPADDD.BCST consts<>+4(SB), Z9, Z9
+	VCMPPS      $0x03, Z0, Z0, K2
+	VPORD.BCST  consts<>+8(SB), Z0, K2, Z9
+	VPSRLD      $0x10, Z9, Z9
+	VPMOVDW     Z9, Y9
+	VMOVDQU16   Y9, (CX)(SI*2)
+	VPSRLD      $0x10, Z1, Z10
+	VPANDD.BCST consts<>+0(SB), Z10, Z10
+	VPADDD      Z1, Z10, Z10
+	VPADDD.BCST consts<>+4(SB), Z10, Z10
+	VCMPPS      $0x03, Z1, Z1, K2
+	VPORD.BCST  consts<>+8(SB), Z1, K2, Z10
+	VPANDD.BCST consts<>+12(SB), Z10, Z9
+	VPSRLD      $0x10, Z10, Z10
+	VPMOVDW     Z10, Y10
+	VMOVDQU16   Y10, 32(AX)(SI*2)
+	VSUBPS      Z9, Z1, Z1
+	VFPCLASSPSZ $0x99, Z1, K2
+	KNOTW       K2, K2
+	VMOVAPS.Z   Z1, K2, Z1
+	VPSRLD      $0x10, Z1, Z9
+	VPANDD.BCST consts<>+0(SB), Z9, Z9
+	VPADDD      Z1, Z9, Z9
+	VPADDD.BCST consts<>+4(SB), Z9, Z9
+	VCMPPS      $0x03, Z1, Z1, K2
+	VPORD.BCST  consts<>+8(SB), Z1, K2, Z9
+	VPSRLD      $0x10, Z9, Z9
+	VPMOVDW     Z9, Y9
+	VMOVDQU16   Y9, 32(CX)(SI*2)
+	VPSRLD      $0x10, Z8, Z10
+	VPANDD.BCST consts<>+0(SB), Z10, Z10
+	VPADDD      Z8, Z10, Z10
+	VPADDD.BCST consts<>+4(SB), Z10, Z10
+	VCMPPS      $0x03, Z8, Z8, K2
+	VPORD.BCST  consts<>+8(SB), Z8, K2, Z10
+	VPANDD.BCST consts<>+12(SB), Z10, Z9
+	VPSRLD      $0x10, Z10, Z10
+	VPMOVDW     Z10, Y10
+	VMOVDQU16   Y10, 64(AX)(SI*2)
+	VSUBPS      Z9, Z8, Z8
+	VFPCLASSPSZ $0x99, Z8, K2
+	KNOTW       K2, K2
+	VMOVAPS.Z   Z8, K2, Z8
+	VPSRLD      $0x10, Z8, Z9
+	VPANDD.BCST consts<>+0(SB), Z9, Z9
+	VPADDD      Z8, Z9, Z9
+	VPADDD.BCST consts<>+4(SB), Z9, Z9
+	VCMPPS      $0x03, Z8, Z8, K2
+	VPORD.BCST  consts<>+8(SB), Z8, K2, Z9
+	VPSRLD      $0x10, Z9, Z9
+	VPMOVDW     Z9, Y9
+	VMOVDQU16   Y9, 64(CX)(SI*2)
+	ADDQ        $+16, BX
+	JMP         chan1
+
+less2:
+	MOVQ  pixels+40(FP), SI
+	SUBQ  BX, SI
+	JE    done3
+	MOVQ  $-1, DI
+	BZHIQ SI, DI, DI
+	KMOVW DI, K1
+	LEAQ  (BX)(BX*2), DI
+	ADDQ  DX, DI
+	LEAQ  (SI)(SI*2), R9
+	XORQ  DX, DX
+
+byte4:
+	MOVB        (DI)(DX*1), R8
+	MOVB        R8, (SP)(DX*1)
+	INCQ        DX
+	CMPQ        DX, R9
+	JL          byte4
+	VPMOVZXBD   (SP), Z0
+	VPMOVZXBD   16(SP), Z1
+	VPMOVZXBD   32(SP), Z8
+	VCVTDQ2PS   Z0, Z0
+	VFMADD213PS Z5, Z2, Z0
+	VCVTDQ2PS   Z1, Z1
+	VFMADD213PS Z6, Z3, Z1
+	VCVTDQ2PS   Z8, Z8
+	VFMADD213PS Z7, Z4, Z8
+	LEAQ        (BX)(BX*2), DX
+	LEAQ        (SI)(SI*2), BX
+	CMPQ        BX, $+16
+	JL          part6
+	VMOVAPS     Z0, Z9
+	VPSRLD      $0x10, Z9, Z11
+	VPANDD.BCST consts<>+0(SB), Z11, Z11
+	VPADDD      Z9, Z11, Z11
+	VPADDD.BCST consts<>+4(SB), Z11, Z11
+	VCMPPS      $0x03, Z9, Z9, K2
+	VPORD.BCST  consts<>+8(SB), Z9, K2, Z11
+	VPANDD.BCST consts<>+12(SB), Z11, Z10
+	VPSRLD      $0x10, Z11, Z11
+	VPMOVDW     Z11, Y11
+	VMOVDQU16   Y11, (AX)(DX*2)
+	VSUBPS      Z10, Z9, Z9
+	VFPCLASSPSZ $0x99, Z9, K2
+	KNOTW       K2, K2
+	VMOVAPS.Z   Z9, K2, Z9
+	VPSRLD      $0x10, Z9, Z10
+	VPANDD.BCST consts<>+0(SB), Z10, Z10
+	VPADDD      Z9, Z10, Z10
+	VPADDD.BCST consts<>+4(SB), Z10, Z10
+	VCMPPS      $0x03, Z9, Z9, K2
+	VPORD.BCST  consts<>+8(SB), Z9, K2, Z10
+	VPSRLD      $0x10, Z10, Z10
+	VPMOVDW     Z10, Y10
+	VMOVDQU16   Y10, (CX)(DX*2)
+	SUBQ        $+16, BX
+	JMP         next7
+
+part6:
+	TESTQ       BX, BX
+	JE          stored5
+	MOVQ        $-1, SI
+	BZHIQ       BX, SI, SI
+	KMOVW       SI, K1
+	VPSRLD      $0x10, Z0, Z10
+	VPANDD.BCST consts<>+0(SB), Z10, Z10
+	VPADDD      Z0, Z10, Z10
+	VPADDD.BCST consts<>+4(SB), Z10, Z10
+	VCMPPS      $0x03, Z0, Z0, K2
+	VPORD.BCST  consts<>+8(SB), Z0, K2, Z10
+	VPANDD.BCST consts<>+12(SB), Z10, Z9
+	VPSRLD      $0x10, Z10, Z10
+	VPMOVDW     Z10, Y10
+	VMOVDQU16   Y10, K1, (AX)(DX*2)
+	VSUBPS      Z9, Z0, Z0
+	VFPCLASSPSZ $0x99, Z0, K2
+	KNOTW       K2, K2
+	VMOVAPS.Z   Z0, K2, Z0
+	VPSRLD      $0x10, Z0, Z9
+	VPANDD.BCST consts<>+0(SB), Z9, Z9
+	VPADDD      Z0, Z9, Z9
+	VPADDD.BCST consts<>+4(SB), Z9, Z9
+	VCMPPS      $0x03, Z0, Z0, K2
+	VPORD.BCST  consts<>+8(SB), Z0, K2, Z9
+	VPSRLD      $0x10, Z9, Z9
+	VPMOVDW     Z9, Y9
+	VMOVDQU16   Y9, K1, (CX)(DX*2)
+	JMP         stored5
+
+next7:
+	CMPQ        BX, $+16
+	JL          part8
+	VMOVAPS     Z1, Z9
+	VPSRLD      $0x10, Z9, Z11
+	VPANDD.BCST consts<>+0(SB), Z11, Z11
+	VPADDD      Z9, Z11, Z11
+	VPADDD.BCST consts<>+4(SB), Z11, Z11
+	VCMPPS      $0x03, Z9, Z9, K2
+	VPORD.BCST  consts<>+8(SB), Z9, K2, Z11
+	VPANDD.BCST consts<>+12(SB), Z11, Z10
+	VPSRLD      $0x10, Z11, Z11
+	VPMOVDW     Z11, Y11
+	VMOVDQU16   Y11, 32(AX)(DX*2)
+	VSUBPS      Z10, Z9, Z9
+	VFPCLASSPSZ $0x99, Z9, K2
+	KNOTW       K2, K2
+	VMOVAPS.Z   Z9, K2, Z9
+	VPSRLD      $0x10, Z9, Z10
+	VPANDD.BCST consts<>+0(SB), Z10, Z10
+	VPADDD      Z9, Z10, Z10
+	VPADDD.BCST consts<>+4(SB), Z10, Z10
+	VCMPPS      $0x03, Z9, Z9, K2
+	VPORD.BCST  consts<>+8(SB), Z9, K2, Z10
+	VPSRLD      $0x10, Z10, Z10
+	VPMOVDW     Z10, Y10
+	VMOVDQU16   Y10, 32(CX)(DX*2)
+	SUBQ        $+16, BX
+	JMP         next9
+
+part8:
+	TESTQ       BX, BX
+	JE          stored5
+	MOVQ        $-1, SI
+	BZHIQ       BX, SI, SI
+	KMOVW       SI, K1
+	VPSRLD      $0x10, Z1, Z10
+	VPANDD.BCST consts<>+0(SB), Z10, Z10
+	VPADDD      Z1, Z10, Z10
+	VPADDD.BCST consts<>+4(SB), Z10, Z10
+	VCMPPS      $0x03, Z1, Z1, K2
+	VPORD.BCST  consts<>+8(SB), Z1, K2, Z10
+	VPANDD.BCST consts<>+12(SB), Z10, Z9
+	VPSRLD      $0x10, Z10, Z10
+	VPMOVDW     Z10, Y10
+	VMOVDQU16   Y10, K1, 32(AX)(DX*2)
+	VSUBPS      Z9, Z1, Z1
+	VFPCLASSPSZ $0x99, Z1, K2
+	KNOTW       K2, K2
+	VMOVAPS.Z   Z1, K2, Z1
+	VPSRLD      $0x10, Z1, Z9
+	VPANDD.BCST consts<>+0(SB), Z9, Z9
+	VPADDD      Z1, Z9, Z9
+	VPADDD.BCST consts<>+4(SB), Z9, Z9
+	VCMPPS      $0x03, Z1, Z1, K2
+	VPORD.BCST  consts<>+8(SB), Z1, K2, Z9
+	VPSRLD      $0x10, Z9, Z9
+	VPMOVDW     Z9, Y9
+	VMOVDQU16   Y9, K1, 32(CX)(DX*2)
+	JMP         stored5
+
+next9:
+	CMPQ        BX, $+16
+	JL          part10
+	VMOVAPS     Z8, Z9
+	VPSRLD      $0x10, Z9, Z11
+	VPANDD.BCST consts<>+0(SB), Z11, Z11
+	VPADDD      Z9, Z11, Z11
+	VPADDD.BCST consts<>+4(SB), Z11, Z11
+	VCMPPS      $0x03, Z9, Z9, K2
+	VPORD.BCST  consts<>+8(SB), Z9, K2, Z11
+	VPANDD.BCST consts<>+12(SB), Z11, Z10
+	VPSRLD      $0x10, Z11, Z11
+	VPMOVDW     Z11, Y11
+	VMOVDQU16   Y11, 64(AX)(DX*2)
+	VSUBPS      Z10, Z9, Z9
+	VFPCLASSPSZ $0x99, Z9, K2
+	KNOTW       K2, K2
+	VMOVAPS.Z   Z9, K2, Z9
+	VPSRLD      $0x10, Z9, Z10
+	VPANDD.BCST consts<>+0(SB), Z10, Z10
+	VPADDD      Z9, Z10, Z10
+	VPADDD.BCST consts<>+4(SB), Z10, Z10
+	VCMPPS      $0x03, Z9, Z9, K2
+	VPORD.BCST  consts<>+8(SB), Z9, K2, Z10
+	VPSRLD      $0x10, Z10, Z10
+	VPMOVDW     Z10, Y10
+	VMOVDQU16   Y10, 64(CX)(DX*2)
+	SUBQ        $+16, BX
+	JMP         next11
+
+part10:
+	TESTQ       BX, BX
+	JE          stored5
+	MOVQ        $-1, SI
+	BZHIQ       BX, SI, SI
+	KMOVW       SI, K1
+	VPSRLD      $0x10, Z8, Z10
+	VPANDD.BCST consts<>+0(SB), Z10, Z10
+	VPADDD      Z8, Z10, Z10
+	VPADDD.BCST consts<>+4(SB), Z10, Z10
+	VCMPPS      $0x03, Z8, Z8, K2
+	VPORD.BCST  consts<>+8(SB), Z8, K2, Z10
+	VPANDD.BCST consts<>+12(SB), Z10, Z9
+	VPSRLD      $0x10, Z10, Z10
+	VPMOVDW     Z10, Y10
+	VMOVDQU16   Y10, K1, 64(AX)(DX*2)
+	VSUBPS      Z9, Z8, Z8
+	VFPCLASSPSZ $0x99, Z8, K2
+	KNOTW       K2, K2
+	VMOVAPS.Z   Z8, K2, Z8
+	VPSRLD      $0x10, Z8, Z9
+	VPANDD.BCST consts<>+0(SB), Z9, Z9
+	VPADDD      Z8, Z9, Z9
+	VPADDD.BCST consts<>+4(SB), Z9, Z9
+	VCMPPS      $0x03, Z8, Z8, K2
+	VPORD.BCST  consts<>+8(SB), Z8, K2, Z9
+	VPSRLD      $0x10, Z9, Z9
+	VPMOVDW     Z9, Y9
+	VMOVDQU16   Y9, K1, 64(CX)(DX*2)
+	JMP         stored5
+
+next11:
+stored5:
+done3:
+	VZEROUPPER
+	RET
+
 // func gatherSplitAVX512(dst *byte, x *byte, x2 *byte, xStep int, xRow int, dstRow int, rows int, pixels int, channels int)
 // Requires: AVX, AVX512F, BMI2
 TEXT ·gatherSplitAVX512(SB), NOSPLIT, $0-72
@@ -11532,8 +12904,8 @@ TEXT ·interleave32AVX512(SB), NOSPLIT, $0-64
 	MOVQ    x+8(FP), CX
 	MOVQ    y+16(FP), DX
 	MOVQ    pixels+48(FP), BX
-	VMOVUPS tables<>+0(SB), Z0
-	VMOVUPS tables<>+64(SB), Z1
+	VMOVUPS tables<>+384(SB), Z0
+	VMOVUPS tables<>+448(SB), Z1
 
 loop1:
 	XORQ SI, SI
@@ -11581,8 +12953,8 @@ TEXT ·interleave16AVX512(SB), NOSPLIT, $0-64
 	MOVQ    x+8(FP), CX
 	MOVQ    y+16(FP), DX
 	MOVQ    pixels+48(FP), BX
-	VMOVUPS tables<>+128(SB), Z0
-	VMOVUPS tables<>+192(SB), Z1
+	VMOVUPS tables<>+512(SB), Z0
+	VMOVUPS tables<>+576(SB), Z1
 
 loop1:
 	XORQ SI, SI
@@ -11890,23 +13262,37 @@ done3:
 // func depthwise3x3s1AVX512(dst *byte, x *byte, weights *byte, bias *byte, dstStep int, dstRow int, xStep int, rowStep int, xRow int, rows int, pixels int, channels int, lo float32, hi float32)
 // Requires: AVX, AVX512F, BMI2
 TEXT ·depthwise3x3s1AVX512(SB), NOSPLIT, $24-104
-	MOVQ rowStep+56(FP), AX
-	MOVQ xStep+48(FP), CX
-	SHLQ $0x02, AX
-	SHLQ $0x02, CX
-	LEAQ (CX)(CX*2), DX
-	SHLQ $0x02, dstRow+40(FP)
-	SHLQ $0x02, xRow+64(FP)
+	MOVQ         rowStep+56(FP), AX
+	MOVQ         xStep+48(FP), CX
+	SHLQ         $0x02, AX
+	SHLQ         $0x02, CX
+	LEAQ         (CX)(CX*2), DX
+	VBROADCASTSS lo+96(FP), Z0
+	VBROADCASTSS hi+100(FP), Z1
+	SHLQ         $0x02, dstRow+40(FP)
+	SHLQ         $0x02, xRow+64(FP)
 
 block1:
-	CMPQ channels+88(FP), $+16
-	JL   rest2
-	MOVQ rows+72(FP), BX
-	MOVQ BX, (SP)
-	MOVQ x+8(FP), BX
-	MOVQ BX, 8(SP)
-	MOVQ dst+0(FP), BX
-	MOVQ BX, 16(SP)
+	CMPQ    channels+88(FP), $+16
+	JL      rest2
+	MOVQ    weights+16(FP), BX
+	MOVQ    bias+24(FP), SI
+	VMOVUPS (BX), Z2
+	VMOVUPS 64(BX), Z3
+	VMOVUPS 128(BX), Z4
+	VMOVUPS 192(BX), Z5
+	VMOVUPS 256(BX), Z6
+	VMOVUPS 320(BX), Z7
+	VMOVUPS 384(BX), Z8
+	VMOVUPS 448(BX), Z9
+	VMOVUPS 512(BX), Z10
+	VMOVUPS (SI), Z11
+	MOVQ    rows+72(FP), BX
+	MOVQ    BX, (SP)
+	MOVQ    x+8(FP), BX
+	MOVQ    BX, 8(SP)
+	MOVQ    dst+0(FP), BX
+	MOVQ    BX, 16(SP)
 
 loop4:
 	MOVQ 8(SP), BX
@@ -11914,247 +13300,339 @@ loop4:
 	MOVQ pixels+80(FP), DI
 
 tile5:
-	CMPQ    DI, $+7
-	JL      narrower6
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Z0
-	VMOVAPS Z0, Z1
-	VMOVAPS Z0, Z2
-	VMOVAPS Z0, Z3
-	VMOVAPS Z0, Z4
-	VMOVAPS Z0, Z5
-	VMOVAPS Z0, Z6
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+3, R11
-
-loop7:
-	VMOVUPS      (R8), Z7
-	VMOVUPS      64(R8), Z8
-	VMOVUPS      128(R8), Z9
-	ADDQ         $+192, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMOVUPS      (R10), Z10
-	VFMADD231PS  Z7, Z10, Z0
-	VMOVUPS      (R10)(CX*1), Z10
-	VFMADD231PS  Z7, Z10, Z1
-	VFMADD231PS  Z8, Z10, Z0
-	VMOVUPS      (R10)(CX*2), Z10
-	VFMADD231PS  Z7, Z10, Z2
-	VFMADD231PS  Z8, Z10, Z1
-	VFMADD231PS  Z9, Z10, Z0
-	VMOVUPS      (R10)(DX*1), Z10
-	VFMADD231PS  Z7, Z10, Z3
-	VFMADD231PS  Z8, Z10, Z2
-	VFMADD231PS  Z9, Z10, Z1
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS      (R10), Z10
-	VFMADD231PS  Z7, Z10, Z4
-	VFMADD231PS  Z8, Z10, Z3
-	VFMADD231PS  Z9, Z10, Z2
-	VMOVUPS      (R10)(CX*1), Z10
-	VFMADD231PS  Z7, Z10, Z5
-	VFMADD231PS  Z8, Z10, Z4
-	VFMADD231PS  Z9, Z10, Z3
-	VMOVUPS      (R10)(CX*2), Z10
-	VFMADD231PS  Z7, Z10, Z6
-	VFMADD231PS  Z8, Z10, Z5
-	VFMADD231PS  Z9, Z10, Z4
-	VMOVUPS      (R10)(DX*1), Z10
-	VFMADD231PS  Z8, Z10, Z6
-	VFMADD231PS  Z9, Z10, Z5
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS      (R10), Z10
-	VFMADD231PS  Z9, Z10, Z6
-	DECQ         R11
-	JNE          loop7
-	VBROADCASTSS lo+96(FP), Z7
-	VBROADCASTSS hi+100(FP), Z8
-	MOVQ         dstStep+32(FP), R8
-	SHLQ         $0x02, R8
-	LEAQ         (R8)(R8*2), R9
-	VMAXPS       Z0, Z7, Z0
-	VMINPS       Z0, Z8, Z0
-	VMOVUPS      Z0, (SI)
-	VMAXPS       Z1, Z7, Z1
-	VMINPS       Z1, Z8, Z1
-	VMOVUPS      Z1, (SI)(R8*1)
-	VMAXPS       Z2, Z7, Z2
-	VMINPS       Z2, Z8, Z2
-	VMOVUPS      Z2, (SI)(R8*2)
-	VMAXPS       Z3, Z7, Z3
-	VMINPS       Z3, Z8, Z3
-	VMOVUPS      Z3, (SI)(R9*1)
-	LEAQ         (SI)(R8*4), SI
-	VMAXPS       Z4, Z7, Z4
-	VMINPS       Z4, Z8, Z4
-	VMOVUPS      Z4, (SI)
-	VMAXPS       Z5, Z7, Z5
-	VMINPS       Z5, Z8, Z5
-	VMOVUPS      Z5, (SI)(R8*1)
-	VMAXPS       Z6, Z7, Z6
-	VMINPS       Z6, Z8, Z6
-	VMOVUPS      Z6, (SI)(R8*2)
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	IMUL3Q       $+7, CX, R8
-	ADDQ         R8, BX
-	SUBQ         $+7, DI
-	JMP          tile5
+	CMPQ        DI, $+7
+	JL          narrower6
+	MOVQ        BX, R8
+	VMOVAPS     Z11, Z12
+	VMOVAPS     Z11, Z13
+	VMOVAPS     Z11, Z14
+	VMOVAPS     Z11, Z15
+	VMOVAPS     Z11, Z16
+	VMOVAPS     Z11, Z17
+	VMOVAPS     Z11, Z18
+	MOVQ        R8, R9
+	ADDQ        AX, R8
+	VMOVUPS     (R9), Z19
+	VFMADD231PS Z2, Z19, Z12
+	VMOVUPS     (R9)(CX*1), Z19
+	VFMADD231PS Z2, Z19, Z13
+	VFMADD231PS Z3, Z19, Z12
+	VMOVUPS     (R9)(CX*2), Z19
+	VFMADD231PS Z2, Z19, Z14
+	VFMADD231PS Z3, Z19, Z13
+	VFMADD231PS Z4, Z19, Z12
+	VMOVUPS     (R9)(DX*1), Z19
+	VFMADD231PS Z2, Z19, Z15
+	VFMADD231PS Z3, Z19, Z14
+	VFMADD231PS Z4, Z19, Z13
+	LEAQ        (R9)(CX*4), R9
+	VMOVUPS     (R9), Z19
+	VFMADD231PS Z2, Z19, Z16
+	VFMADD231PS Z3, Z19, Z15
+	VFMADD231PS Z4, Z19, Z14
+	VMOVUPS     (R9)(CX*1), Z19
+	VFMADD231PS Z2, Z19, Z17
+	VFMADD231PS Z3, Z19, Z16
+	VFMADD231PS Z4, Z19, Z15
+	VMOVUPS     (R9)(CX*2), Z19
+	VFMADD231PS Z2, Z19, Z18
+	VFMADD231PS Z3, Z19, Z17
+	VFMADD231PS Z4, Z19, Z16
+	VMOVUPS     (R9)(DX*1), Z19
+	VFMADD231PS Z3, Z19, Z18
+	VFMADD231PS Z4, Z19, Z17
+	LEAQ        (R9)(CX*4), R9
+	VMOVUPS     (R9), Z19
+	VFMADD231PS Z4, Z19, Z18
+	MOVQ        R8, R9
+	ADDQ        AX, R8
+	VMOVUPS     (R9), Z19
+	VFMADD231PS Z5, Z19, Z12
+	VMOVUPS     (R9)(CX*1), Z19
+	VFMADD231PS Z5, Z19, Z13
+	VFMADD231PS Z6, Z19, Z12
+	VMOVUPS     (R9)(CX*2), Z19
+	VFMADD231PS Z5, Z19, Z14
+	VFMADD231PS Z6, Z19, Z13
+	VFMADD231PS Z7, Z19, Z12
+	VMOVUPS     (R9)(DX*1), Z19
+	VFMADD231PS Z5, Z19, Z15
+	VFMADD231PS Z6, Z19, Z14
+	VFMADD231PS Z7, Z19, Z13
+	LEAQ        (R9)(CX*4), R9
+	VMOVUPS     (R9), Z19
+	VFMADD231PS Z5, Z19, Z16
+	VFMADD231PS Z6, Z19, Z15
+	VFMADD231PS Z7, Z19, Z14
+	VMOVUPS     (R9)(CX*1), Z19
+	VFMADD231PS Z5, Z19, Z17
+	VFMADD231PS Z6, Z19, Z16
+	VFMADD231PS Z7, Z19, Z15
+	VMOVUPS     (R9)(CX*2), Z19
+	VFMADD231PS Z5, Z19, Z18
+	VFMADD231PS Z6, Z19, Z17
+	VFMADD231PS Z7, Z19, Z16
+	VMOVUPS     (R9)(DX*1), Z19
+	VFMADD231PS Z6, Z19, Z18
+	VFMADD231PS Z7, Z19, Z17
+	LEAQ        (R9)(CX*4), R9
+	VMOVUPS     (R9), Z19
+	VFMADD231PS Z7, Z19, Z18
+	MOVQ        R8, R9
+	ADDQ        AX, R8
+	VMOVUPS     (R9), Z19
+	VFMADD231PS Z8, Z19, Z12
+	VMOVUPS     (R9)(CX*1), Z19
+	VFMADD231PS Z8, Z19, Z13
+	VFMADD231PS Z9, Z19, Z12
+	VMOVUPS     (R9)(CX*2), Z19
+	VFMADD231PS Z8, Z19, Z14
+	VFMADD231PS Z9, Z19, Z13
+	VFMADD231PS Z10, Z19, Z12
+	VMOVUPS     (R9)(DX*1), Z19
+	VFMADD231PS Z8, Z19, Z15
+	VFMADD231PS Z9, Z19, Z14
+	VFMADD231PS Z10, Z19, Z13
+	LEAQ        (R9)(CX*4), R9
+	VMOVUPS     (R9), Z19
+	VFMADD231PS Z8, Z19, Z16
+	VFMADD231PS Z9, Z19, Z15
+	VFMADD231PS Z10, Z19, Z14
+	VMOVUPS     (R9)(CX*1), Z19
+	VFMADD231PS Z8, Z19, Z17
+	VFMADD231PS Z9, Z19, Z16
+	VFMADD231PS Z10, Z19, Z15
+	VMOVUPS     (R9)(CX*2), Z19
+	VFMADD231PS Z8, Z19, Z18
+	VFMADD231PS Z9, Z19, Z17
+	VFMADD231PS Z10, Z19, Z16
+	VMOVUPS     (R9)(DX*1), Z19
+	VFMADD231PS Z9, Z19, Z18
+	VFMADD231PS Z10, Z19, Z17
+	LEAQ        (R9)(CX*4), R9
+	VMOVUPS     (R9), Z19
+	VFMADD231PS Z10, Z19, Z18
+	MOVQ        dstStep+32(FP), R8
+	SHLQ        $0x02, R8
+	LEAQ        (R8)(R8*2), R9
+	VMAXPS      Z12, Z0, Z12
+	VMINPS      Z12, Z1, Z12
+	VMOVUPS     Z12, (SI)
+	VMAXPS      Z13, Z0, Z13
+	VMINPS      Z13, Z1, Z13
+	VMOVUPS     Z13, (SI)(R8*1)
+	VMAXPS      Z14, Z0, Z14
+	VMINPS      Z14, Z1, Z14
+	VMOVUPS     Z14, (SI)(R8*2)
+	VMAXPS      Z15, Z0, Z15
+	VMINPS      Z15, Z1, Z15
+	VMOVUPS     Z15, (SI)(R9*1)
+	LEAQ        (SI)(R8*4), SI
+	VMAXPS      Z16, Z0, Z16
+	VMINPS      Z16, Z1, Z16
+	VMOVUPS     Z16, (SI)
+	VMAXPS      Z17, Z0, Z17
+	VMINPS      Z17, Z1, Z17
+	VMOVUPS     Z17, (SI)(R8*1)
+	VMAXPS      Z18, Z0, Z18
+	VMINPS      Z18, Z1, Z18
+	VMOVUPS     Z18, (SI)(R8*2)
+	ADDQ        R9, SI
+	IMUL3Q      $+7, CX, R8
+	ADDQ        R8, BX
+	SUBQ        $+7, DI
+	JMP         tile5
 
 narrower6:
-	CMPQ    DI, $+4
-	JL      narrower9
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Z0
-	VMOVAPS Z0, Z1
-	VMOVAPS Z0, Z2
-	VMOVAPS Z0, Z3
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+3, R11
+	CMPQ        DI, $+4
+	JL          narrower8
+	MOVQ        BX, R8
+	VMOVAPS     Z11, Z12
+	VMOVAPS     Z11, Z13
+	VMOVAPS     Z11, Z14
+	VMOVAPS     Z11, Z15
+	MOVQ        R8, R9
+	ADDQ        AX, R8
+	VMOVUPS     (R9), Z16
+	VFMADD231PS Z2, Z16, Z12
+	VMOVUPS     (R9)(CX*1), Z16
+	VFMADD231PS Z2, Z16, Z13
+	VFMADD231PS Z3, Z16, Z12
+	VMOVUPS     (R9)(CX*2), Z16
+	VFMADD231PS Z2, Z16, Z14
+	VFMADD231PS Z3, Z16, Z13
+	VFMADD231PS Z4, Z16, Z12
+	VMOVUPS     (R9)(DX*1), Z16
+	VFMADD231PS Z2, Z16, Z15
+	VFMADD231PS Z3, Z16, Z14
+	VFMADD231PS Z4, Z16, Z13
+	LEAQ        (R9)(CX*4), R9
+	VMOVUPS     (R9), Z16
+	VFMADD231PS Z3, Z16, Z15
+	VFMADD231PS Z4, Z16, Z14
+	VMOVUPS     (R9)(CX*1), Z16
+	VFMADD231PS Z4, Z16, Z15
+	MOVQ        R8, R9
+	ADDQ        AX, R8
+	VMOVUPS     (R9), Z16
+	VFMADD231PS Z5, Z16, Z12
+	VMOVUPS     (R9)(CX*1), Z16
+	VFMADD231PS Z5, Z16, Z13
+	VFMADD231PS Z6, Z16, Z12
+	VMOVUPS     (R9)(CX*2), Z16
+	VFMADD231PS Z5, Z16, Z14
+	VFMADD231PS Z6, Z16, Z13
+	VFMADD231PS Z7, Z16, Z12
+	VMOVUPS     (R9)(DX*1), Z16
+	VFMADD231PS Z5, Z16, Z15
+	VFMADD231PS Z6, Z16, Z14
+	VFMADD231PS Z7, Z16, Z13
+	LEAQ        (R9)(CX*4), R9
+	VMOVUPS     (R9), Z16
+	VFMADD231PS Z6, Z16, Z15
+	VFMADD231PS Z7, Z16, Z14
+	VMOVUPS     (R9)(CX*1), Z16
+	VFMADD231PS Z7, Z16, Z15
+	MOVQ        R8, R9
+	ADDQ        AX, R8
+	VMOVUPS     (R9), Z16
+	VFMADD231PS Z8, Z16, Z12
+	VMOVUPS     (R9)(CX*1), Z16
+	VFMADD231PS Z8, Z16, Z13
+	VFMADD231PS Z9, Z16, Z12
+	VMOVUPS     (R9)(CX*2), Z16
+	VFMADD231PS Z8, Z16, Z14
+	VFMADD231PS Z9, Z16, Z13
+	VFMADD231PS Z10, Z16, Z12
+	VMOVUPS     (R9)(DX*1), Z16
+	VFMADD231PS Z8, Z16, Z15
+	VFMADD231PS Z9, Z16, Z14
+	VFMADD231PS Z10, Z16, Z13
+	LEAQ        (R9)(CX*4), R9
+	VMOVUPS     (R9), Z16
+	VFMADD231PS Z9, Z16, Z15
+	VFMADD231PS Z10, Z16, Z14
+	VMOVUPS     (R9)(CX*1), Z16
+	VFMADD231PS Z10, Z16, Z15
+	MOVQ        dstStep+32(FP), R8
+	SHLQ        $0x02, R8
+	LEAQ        (R8)(R8*2), R9
+	VMAXPS      Z12, Z0, Z12
+	VMINPS      Z12, Z1, Z12
+	VMOVUPS     Z12, (SI)
+	VMAXPS      Z13, Z0, Z13
+	VMINPS      Z13, Z1, Z13
+	VMOVUPS     Z13, (SI)(R8*1)
+	VMAXPS      Z14, Z0, Z14
+	VMINPS      Z14, Z1, Z14
+	VMOVUPS     Z14, (SI)(R8*2)
+	VMAXPS      Z15, Z0, Z15
+	VMINPS      Z15, Z1, Z15
+	VMOVUPS     Z15, (SI)(R9*1)
+	LEAQ        (SI)(R8*4), SI
+	IMUL3Q      $+4, CX, R8
+	ADDQ        R8, BX
+	SUBQ        $+4, DI
 
-loop10:
-	VMOVUPS      (R8), Z4
-	VMOVUPS      64(R8), Z5
-	VMOVUPS      128(R8), Z6
-	ADDQ         $+192, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMOVUPS      (R10), Z7
-	VFMADD231PS  Z4, Z7, Z0
-	VMOVUPS      (R10)(CX*1), Z7
-	VFMADD231PS  Z4, Z7, Z1
-	VFMADD231PS  Z5, Z7, Z0
-	VMOVUPS      (R10)(CX*2), Z7
-	VFMADD231PS  Z4, Z7, Z2
-	VFMADD231PS  Z5, Z7, Z1
-	VFMADD231PS  Z6, Z7, Z0
-	VMOVUPS      (R10)(DX*1), Z7
-	VFMADD231PS  Z4, Z7, Z3
-	VFMADD231PS  Z5, Z7, Z2
-	VFMADD231PS  Z6, Z7, Z1
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS      (R10), Z7
-	VFMADD231PS  Z5, Z7, Z3
-	VFMADD231PS  Z6, Z7, Z2
-	VMOVUPS      (R10)(CX*1), Z7
-	VFMADD231PS  Z6, Z7, Z3
-	DECQ         R11
-	JNE          loop10
-	VBROADCASTSS lo+96(FP), Z4
-	VBROADCASTSS hi+100(FP), Z5
-	MOVQ         dstStep+32(FP), R8
-	SHLQ         $0x02, R8
-	LEAQ         (R8)(R8*2), R9
-	VMAXPS       Z0, Z4, Z0
-	VMINPS       Z0, Z5, Z0
-	VMOVUPS      Z0, (SI)
-	VMAXPS       Z1, Z4, Z1
-	VMINPS       Z1, Z5, Z1
-	VMOVUPS      Z1, (SI)(R8*1)
-	VMAXPS       Z2, Z4, Z2
-	VMINPS       Z2, Z5, Z2
-	VMOVUPS      Z2, (SI)(R8*2)
-	VMAXPS       Z3, Z4, Z3
-	VMINPS       Z3, Z5, Z3
-	VMOVUPS      Z3, (SI)(R9*1)
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	IMUL3Q       $+4, CX, R8
-	ADDQ         R8, BX
-	SUBQ         $+4, DI
+narrower8:
+	CMPQ        DI, $+2
+	JL          narrower10
+	MOVQ        BX, R8
+	VMOVAPS     Z11, Z12
+	VMOVAPS     Z11, Z13
+	MOVQ        R8, R9
+	ADDQ        AX, R8
+	VMOVUPS     (R9), Z14
+	VFMADD231PS Z2, Z14, Z12
+	VMOVUPS     (R9)(CX*1), Z14
+	VFMADD231PS Z2, Z14, Z13
+	VFMADD231PS Z3, Z14, Z12
+	VMOVUPS     (R9)(CX*2), Z14
+	VFMADD231PS Z3, Z14, Z13
+	VFMADD231PS Z4, Z14, Z12
+	VMOVUPS     (R9)(DX*1), Z14
+	VFMADD231PS Z4, Z14, Z13
+	MOVQ        R8, R9
+	ADDQ        AX, R8
+	VMOVUPS     (R9), Z14
+	VFMADD231PS Z5, Z14, Z12
+	VMOVUPS     (R9)(CX*1), Z14
+	VFMADD231PS Z5, Z14, Z13
+	VFMADD231PS Z6, Z14, Z12
+	VMOVUPS     (R9)(CX*2), Z14
+	VFMADD231PS Z6, Z14, Z13
+	VFMADD231PS Z7, Z14, Z12
+	VMOVUPS     (R9)(DX*1), Z14
+	VFMADD231PS Z7, Z14, Z13
+	MOVQ        R8, R9
+	ADDQ        AX, R8
+	VMOVUPS     (R9), Z14
+	VFMADD231PS Z8, Z14, Z12
+	VMOVUPS     (R9)(CX*1), Z14
+	VFMADD231PS Z8, Z14, Z13
+	VFMADD231PS Z9, Z14, Z12
+	VMOVUPS     (R9)(CX*2), Z14
+	VFMADD231PS Z9, Z14, Z13
+	VFMADD231PS Z10, Z14, Z12
+	VMOVUPS     (R9)(DX*1), Z14
+	VFMADD231PS Z10, Z14, Z13
+	MOVQ        dstStep+32(FP), R8
+	SHLQ        $0x02, R8
+	LEAQ        (R8)(R8*2), R9
+	VMAXPS      Z12, Z0, Z12
+	VMINPS      Z12, Z1, Z12
+	VMOVUPS     Z12, (SI)
+	VMAXPS      Z13, Z0, Z13
+	VMINPS      Z13, Z1, Z13
+	VMOVUPS     Z13, (SI)(R8*1)
+	LEAQ        (SI)(R8*2), SI
+	IMUL3Q      $+2, CX, R8
+	ADDQ        R8, BX
+	SUBQ        $+2, DI
 
-narrower9:
-	CMPQ    DI, $+2
-	JL      narrower12
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Z0
-	VMOVAPS Z0, Z1
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+3, R11
-
-loop13:
-	VMOVUPS      (R8), Z2
-	VMOVUPS      64(R8), Z3
-	VMOVUPS      128(R8), Z4
-	ADDQ         $+192, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMOVUPS      (R10), Z5
-	VFMADD231PS  Z2, Z5, Z0
-	VMOVUPS      (R10)(CX*1), Z5
-	VFMADD231PS  Z2, Z5, Z1
-	VFMADD231PS  Z3, Z5, Z0
-	VMOVUPS      (R10)(CX*2), Z5
-	VFMADD231PS  Z3, Z5, Z1
-	VFMADD231PS  Z4, Z5, Z0
-	VMOVUPS      (R10)(DX*1), Z5
-	VFMADD231PS  Z4, Z5, Z1
-	DECQ         R11
-	JNE          loop13
-	VBROADCASTSS lo+96(FP), Z2
-	VBROADCASTSS hi+100(FP), Z3
-	MOVQ         dstStep+32(FP), R8
-	SHLQ         $0x02, R8
-	LEAQ         (R8)(R8*2), R9
-	VMAXPS       Z0, Z2, Z0
-	VMINPS       Z0, Z3, Z0
-	VMOVUPS      Z0, (SI)
-	VMAXPS       Z1, Z2, Z1
-	VMINPS       Z1, Z3, Z1
-	VMOVUPS      Z1, (SI)(R8*1)
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	IMUL3Q       $+2, CX, R8
-	ADDQ         R8, BX
-	SUBQ         $+2, DI
+narrower10:
+tile11:
+	CMPQ        DI, $+1
+	JL          narrower12
+	MOVQ        BX, R8
+	VMOVAPS     Z11, Z12
+	MOVQ        R8, R9
+	ADDQ        AX, R8
+	VMOVUPS     (R9), Z13
+	VFMADD231PS Z2, Z13, Z12
+	VMOVUPS     (R9)(CX*1), Z13
+	VFMADD231PS Z3, Z13, Z12
+	VMOVUPS     (R9)(CX*2), Z13
+	VFMADD231PS Z4, Z13, Z12
+	MOVQ        R8, R9
+	ADDQ        AX, R8
+	VMOVUPS     (R9), Z13
+	VFMADD231PS Z5, Z13, Z12
+	VMOVUPS     (R9)(CX*1), Z13
+	VFMADD231PS Z6, Z13, Z12
+	VMOVUPS     (R9)(CX*2), Z13
+	VFMADD231PS Z7, Z13, Z12
+	MOVQ        R8, R9
+	ADDQ        AX, R8
+	VMOVUPS     (R9), Z13
+	VFMADD231PS Z8, Z13, Z12
+	VMOVUPS     (R9)(CX*1), Z13
+	VFMADD231PS Z9, Z13, Z12
+	VMOVUPS     (R9)(CX*2), Z13
+	VFMADD231PS Z10, Z13, Z12
+	MOVQ        dstStep+32(FP), R8
+	SHLQ        $0x02, R8
+	LEAQ        (R8)(R8*2), R9
+	VMAXPS      Z12, Z0, Z12
+	VMINPS      Z12, Z1, Z12
+	VMOVUPS     Z12, (SI)
+	ADDQ        R8, SI
+	IMUL3Q      $+1, CX, R8
+	ADDQ        R8, BX
+	SUBQ        $+1, DI
+	JMP         tile11
 
 narrower12:
-tile14:
-	CMPQ    DI, $+1
-	JL      narrower15
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Z0
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+3, R11
-
-loop16:
-	VMOVUPS      (R8), Z1
-	VMOVUPS      64(R8), Z2
-	VMOVUPS      128(R8), Z3
-	ADDQ         $+192, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMOVUPS      (R10), Z4
-	VFMADD231PS  Z1, Z4, Z0
-	VMOVUPS      (R10)(CX*1), Z4
-	VFMADD231PS  Z2, Z4, Z0
-	VMOVUPS      (R10)(CX*2), Z4
-	VFMADD231PS  Z3, Z4, Z0
-	DECQ         R11
-	JNE          loop16
-	VBROADCASTSS lo+96(FP), Z1
-	VBROADCASTSS hi+100(FP), Z2
-	MOVQ         dstStep+32(FP), R8
-	SHLQ         $0x02, R8
-	LEAQ         (R8)(R8*2), R9
-	VMAXPS       Z0, Z1, Z0
-	VMINPS       Z0, Z2, Z0
-	VMOVUPS      Z0, (SI)
-	ADDQ         R8, SI
-	IMUL3Q       $+1, CX, R8
-	ADDQ         R8, BX
-	SUBQ         $+1, DI
-	JMP          tile14
-
-narrower15:
 	MOVQ xRow+64(FP), BX
 	ADDQ BX, 8(SP)
 	MOVQ dstRow+40(FP), BX
@@ -12169,272 +13647,376 @@ narrower15:
 	JMP  block1
 
 rest2:
-	MOVQ  channels+88(FP), BX
-	TESTQ BX, BX
-	JE    done3
-	MOVQ  $-1, SI
-	BZHIQ BX, SI, SI
-	KMOVW SI, K1
-	MOVQ  rows+72(FP), BX
-	MOVQ  BX, (SP)
-	MOVQ  x+8(FP), BX
-	MOVQ  BX, 8(SP)
-	MOVQ  dst+0(FP), BX
-	MOVQ  BX, 16(SP)
+	MOVQ    channels+88(FP), BX
+	TESTQ   BX, BX
+	JE      done3
+	MOVQ    $-1, SI
+	BZHIQ   BX, SI, SI
+	KMOVW   SI, K1
+	MOVQ    weights+16(FP), BX
+	MOVQ    bias+24(FP), SI
+	VMOVUPS (BX), Z2
+	VMOVUPS 64(BX), Z3
+	VMOVUPS 128(BX), Z4
+	VMOVUPS 192(BX), Z5
+	VMOVUPS 256(BX), Z6
+	VMOVUPS 320(BX), Z7
+	VMOVUPS 384(BX), Z8
+	VMOVUPS 448(BX), Z9
+	VMOVUPS 512(BX), Z10
+	VMOVUPS (SI), Z11
+	MOVQ    rows+72(FP), BX
+	MOVQ    BX, (SP)
+	MOVQ    x+8(FP), BX
+	MOVQ    BX, 8(SP)
+	MOVQ    dst+0(FP), BX
+	MOVQ    BX, 16(SP)
 
-loop17:
+loop13:
 	MOVQ 8(SP), BX
 	MOVQ 16(SP), SI
 	MOVQ pixels+80(FP), DI
 
-tile18:
-	CMPQ    DI, $+7
-	JL      narrower19
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Z0
-	VMOVAPS Z0, Z1
-	VMOVAPS Z0, Z2
-	VMOVAPS Z0, Z3
-	VMOVAPS Z0, Z4
-	VMOVAPS Z0, Z5
-	VMOVAPS Z0, Z6
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+3, R11
+tile14:
+	CMPQ        DI, $+7
+	JL          narrower15
+	MOVQ        BX, R8
+	VMOVAPS     Z11, Z12
+	VMOVAPS     Z11, Z13
+	VMOVAPS     Z11, Z14
+	VMOVAPS     Z11, Z15
+	VMOVAPS     Z11, Z16
+	VMOVAPS     Z11, Z17
+	VMOVAPS     Z11, Z18
+	MOVQ        R8, R9
+	ADDQ        AX, R8
+	VMOVUPS.Z   (R9), K1, Z19
+	VFMADD231PS Z2, Z19, Z12
+	VMOVUPS.Z   (R9)(CX*1), K1, Z19
+	VFMADD231PS Z2, Z19, Z13
+	VFMADD231PS Z3, Z19, Z12
+	VMOVUPS.Z   (R9)(CX*2), K1, Z19
+	VFMADD231PS Z2, Z19, Z14
+	VFMADD231PS Z3, Z19, Z13
+	VFMADD231PS Z4, Z19, Z12
+	VMOVUPS.Z   (R9)(DX*1), K1, Z19
+	VFMADD231PS Z2, Z19, Z15
+	VFMADD231PS Z3, Z19, Z14
+	VFMADD231PS Z4, Z19, Z13
+	LEAQ        (R9)(CX*4), R9
+	VMOVUPS.Z   (R9), K1, Z19
+	VFMADD231PS Z2, Z19, Z16
+	VFMADD231PS Z3, Z19, Z15
+	VFMADD231PS Z4, Z19, Z14
+	VMOVUPS.Z   (R9)(CX*1), K1, Z19
+	VFMADD231PS Z2, Z19, Z17
+	VFMADD231PS Z3, Z19, Z16
+	VFMADD231PS Z4, Z19, Z15
+	VMOVUPS.Z   (R9)(CX*2), K1, Z19
+	VFMADD231PS Z2, Z19, Z18
+	VFMADD231PS Z3, Z19, Z17
+	VFMADD231PS Z4, Z19, Z16
+	VMOVUPS.Z   (R9)(DX*1), K1, Z19
+	VFMADD231PS Z3, Z19, Z18
+	VFMADD231PS Z4, Z19, Z17
+	LEAQ        (R9)(CX*4), R9
+	VMOVUPS.Z   (R9), K1, Z19
+	VFMADD231PS Z4, Z19, Z18
+	MOVQ        R8, R9
+	ADDQ        AX, R8
+	VMOVUPS.Z   (R9), K1, Z19
+	VFMADD231PS Z5, Z19, Z12
+	VMOVUPS.Z   (R9)(CX*1), K1, Z19
+	VFMADD231PS Z5, Z19, Z13
+	VFMADD231PS Z6, Z19, Z12
+	VMOVUPS.Z   (R9)(CX*2), K1, Z19
+	VFMADD231PS Z5, Z19, Z14
+	VFMADD231PS Z6, Z19, Z13
+	VFMADD231PS Z7, Z19, Z12
+	VMOVUPS.Z   (R9)(DX*1), K1, Z19
+	VFMADD231PS Z5, Z19, Z15
+	VFMADD231PS Z6, Z19, Z14
+	VFMADD231PS Z7, Z19, Z13
+	LEAQ        (R9)(CX*4), R9
+	VMOVUPS.Z   (R9), K1, Z19
+	VFMADD231PS Z5, Z19, Z16
+	VFMADD231PS Z6, Z19, Z15
+	VFMADD231PS Z7, Z19, Z14
+	VMOVUPS.Z   (R9)(CX*1), K1, Z19
+	VFMADD231PS Z5, Z19, Z17
+	VFMADD231PS Z6, Z19, Z16
+	VFMADD231PS Z7, Z19, Z15
+	VMOVUPS.Z   (R9)(CX*2), K1, Z19
+	VFMADD231PS Z5, Z19, Z18
+	VFMADD231PS Z6, Z19, Z17
+	VFMADD231PS Z7, Z19, Z16
+	VMOVUPS.Z   (R9)(DX*1), K1, Z19
+	VFMADD231PS Z6, Z19, Z18
+	VFMADD231PS Z7, Z19, Z17
+	LEAQ        (R9)(CX*4), R9
+	VMOVUPS.Z   (R9), K1, Z19
+	VFMADD231PS Z7, Z19, Z18
+	MOVQ        R8, R9
+	ADDQ        AX, R8
+	VMOVUPS.Z   (R9), K1, Z19
+	VFMADD231PS Z8, Z19, Z12
+	VMOVUPS.Z   (R9)(CX*1), K1, Z19
+	VFMADD231PS Z8, Z19, Z13
+	VFMADD231PS Z9, Z19, Z12
+	VMOVUPS.Z   (R9)(CX*2), K1, Z19
+	VFMADD231PS Z8, Z19, Z14
+	VFMADD231PS Z9, Z19, Z13
+	VFMADD231PS Z10, Z19, Z12
+	VMOVUPS.Z   (R9)(DX*1), K1, Z19
+	VFMADD231PS Z8, Z19, Z15
+	VFMADD231PS Z9, Z19, Z14
+	VFMADD231PS Z10, Z19, Z13
+	LEAQ        (R9)(CX*4), R9
+	VMOVUPS.Z   (R9), K1, Z19
+	VFMADD231PS Z8, Z19, Z16
+	VFMADD231PS Z9, Z19, Z15
+	VFMADD231PS Z10, Z19, Z14
+	VMOVUPS.Z   (R9)(CX*1), K1, Z19
+	VFMADD231PS Z8, Z19, Z17
+	VFMADD231PS Z9, Z19, Z16
+	VFMADD231PS Z10, Z19, Z15
+	VMOVUPS.Z   (R9)(CX*2), K1, Z19
+	VFMADD231PS Z8, Z19, Z18
+	VFMADD231PS Z9, Z19, Z17
+	VFMADD231PS Z10, Z19, Z16
+	VMOVUPS.Z   (R9)(DX*1), K1, Z19
+	VFMADD231PS Z9, Z19, Z18
+	VFMADD231PS Z10, Z19, Z17
+	LEAQ        (R9)(CX*4), R9
+	VMOVUPS.Z   (R9), K1, Z19
+	VFMADD231PS Z10, Z19, Z18
+	MOVQ        dstStep+32(FP), R8
+	SHLQ        $0x02, R8
+	LEAQ        (R8)(R8*2), R9
+	VMAXPS      Z12, Z0, Z12
+	VMINPS      Z12, Z1, Z12
+	VMOVUPS     Z12, K1, (SI)
+	VMAXPS      Z13, Z0, Z13
+	VMINPS      Z13, Z1, Z13
+	VMOVUPS     Z13, K1, (SI)(R8*1)
+	VMAXPS      Z14, Z0, Z14
+	VMINPS      Z14, Z1, Z14
+	VMOVUPS     Z14, K1, (SI)(R8*2)
+	VMAXPS      Z15, Z0, Z15
+	VMINPS      Z15, Z1, Z15
+	VMOVUPS     Z15, K1, (SI)(R9*1)
+	LEAQ        (SI)(R8*4), SI
+	VMAXPS      Z16, Z0, Z16
+	VMINPS      Z16, Z1, Z16
+	VMOVUPS     Z16, K1, (SI)
+	VMAXPS      Z17, Z0, Z17
+	VMINPS      Z17, Z1, Z17
+	VMOVUPS     Z17, K1, (SI)(R8*1)
+	VMAXPS      Z18, Z0, Z18
+	VMINPS      Z18, Z1, Z18
+	VMOVUPS     Z18, K1, (SI)(R8*2)
+	ADDQ        R9, SI
+	IMUL3Q      $+7, CX, R8
+	ADDQ        R8, BX
+	SUBQ        $+7, DI
+	JMP         tile14
 
-loop20:
-	VMOVUPS      (R8), Z7
-	VMOVUPS      64(R8), Z8
-	VMOVUPS      128(R8), Z9
-	ADDQ         $+192, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMOVUPS.Z    (R10), K1, Z10
-	VFMADD231PS  Z7, Z10, Z0
-	VMOVUPS.Z    (R10)(CX*1), K1, Z10
-	VFMADD231PS  Z7, Z10, Z1
-	VFMADD231PS  Z8, Z10, Z0
-	VMOVUPS.Z    (R10)(CX*2), K1, Z10
-	VFMADD231PS  Z7, Z10, Z2
-	VFMADD231PS  Z8, Z10, Z1
-	VFMADD231PS  Z9, Z10, Z0
-	VMOVUPS.Z    (R10)(DX*1), K1, Z10
-	VFMADD231PS  Z7, Z10, Z3
-	VFMADD231PS  Z8, Z10, Z2
-	VFMADD231PS  Z9, Z10, Z1
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS.Z    (R10), K1, Z10
-	VFMADD231PS  Z7, Z10, Z4
-	VFMADD231PS  Z8, Z10, Z3
-	VFMADD231PS  Z9, Z10, Z2
-	VMOVUPS.Z    (R10)(CX*1), K1, Z10
-	VFMADD231PS  Z7, Z10, Z5
-	VFMADD231PS  Z8, Z10, Z4
-	VFMADD231PS  Z9, Z10, Z3
-	VMOVUPS.Z    (R10)(CX*2), K1, Z10
-	VFMADD231PS  Z7, Z10, Z6
-	VFMADD231PS  Z8, Z10, Z5
-	VFMADD231PS  Z9, Z10, Z4
-	VMOVUPS.Z    (R10)(DX*1), K1, Z10
-	VFMADD231PS  Z8, Z10, Z6
-	VFMADD231PS  Z9, Z10, Z5
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS.Z    (R10), K1, Z10
-	VFMADD231PS  Z9, Z10, Z6
-	DECQ         R11
-	JNE          loop20
-	VBROADCASTSS lo+96(FP), Z7
-	VBROADCASTSS hi+100(FP), Z8
-	MOVQ         dstStep+32(FP), R8
-	SHLQ         $0x02, R8
-	LEAQ         (R8)(R8*2), R9
-	VMAXPS       Z0, Z7, Z0
-	VMINPS       Z0, Z8, Z0
-	VMOVUPS      Z0, K1, (SI)
-	VMAXPS       Z1, Z7, Z1
-	VMINPS       Z1, Z8, Z1
-	VMOVUPS      Z1, K1, (SI)(R8*1)
-	VMAXPS       Z2, Z7, Z2
-	VMINPS       Z2, Z8, Z2
-	VMOVUPS      Z2, K1, (SI)(R8*2)
-	VMAXPS       Z3, Z7, Z3
-	VMINPS       Z3, Z8, Z3
-	VMOVUPS      Z3, K1, (SI)(R9*1)
-	LEAQ         (SI)(R8*4), SI
-	VMAXPS       Z4, Z7, Z4
-	VMINPS       Z4, Z8, Z4
-	VMOVUPS      Z4, K1, (SI)
-	VMAXPS       Z5, Z7, Z5
-	VMINPS       Z5, Z8, Z5
-	VMOVUPS      Z5, K1, (SI)(R8*1)
-	VMAXPS       Z6, Z7, Z6
-	VMINPS       Z6, Z8, Z6
-	VMOVUPS      Z6, K1, (SI)(R8*2)
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	IMUL3Q       $+7, CX, R8
-	ADDQ         R8, BX
-	SUBQ         $+7, DI
-	JMP          tile18
+narrower15:
+	CMPQ        DI, $+4
+	JL          narrower17
+	MOVQ        BX, R8
+	VMOVAPS     Z11, Z12
+	VMOVAPS     Z11, Z13
+	VMOVAPS     Z11, Z14
+	VMOVAPS     Z11, Z15
+	MOVQ        R8, R9
+	ADDQ        AX, R8
+	VMOVUPS.Z   (R9), K1, Z16
+	VFMADD231PS Z2, Z16, Z12
+	VMOVUPS.Z   (R9)(CX*1), K1, Z16
+	VFMADD231PS Z2, Z16, Z13
+	VFMADD231PS Z3, Z16, Z12
+	VMOVUPS.Z   (R9)(CX*2), K1, Z16
+	VFMADD231PS Z2, Z16, Z14
+	VFMADD231PS Z3, Z16, Z13
+	VFMADD231PS Z4, Z16, Z12
+	VMOVUPS.Z   (R9)(DX*1), K1, Z16
+	VFMADD231PS Z2, Z16, Z15
+	VFMADD231PS Z3, Z16, Z14
+	VFMADD231PS Z4, Z16, Z13
+	LEAQ        (R9)(CX*4), R9
+	VMOVUPS.Z   (R9), K1, Z16
+	VFMADD231PS Z3, Z16, Z15
+	VFMADD231PS Z4, Z16, Z14
+	VMOVUPS.Z   (R9)(CX*1), K1, Z16
+	VFMADD231PS Z4, Z16, Z15
+	MOVQ        R8, R9
+	ADDQ        AX, R8
+	VMOVUPS.Z   (R9), K1, Z16
+	VFMADD231PS Z5, Z16, Z12
+	VMOVUPS.Z   (R9)(CX*1), K1, Z16
+	VFMADD231PS Z5, Z16, Z13
+	VFMADD231PS Z6, Z16, Z12
+	VMOVUPS.Z   (R9)(CX*2), K1, Z16
+	VFMADD231PS Z5, Z16, Z14
+	VFMADD231PS Z6, Z16, Z13
+	VFMADD231PS Z7, Z16, Z12
+	VMOVUPS.Z   (R9)(DX*1), K1, Z16
+	VFMADD231PS Z5, Z16, Z15
+	VFMADD231PS Z6, Z16, Z14
+	VFMADD231PS Z7, Z16, Z13
+	LEAQ        (R9)(CX*4), R9
+	VMOVUPS.Z   (R9), K1, Z16
+	VFMADD231PS Z6, Z16, Z15
+	VFMADD231PS Z7, Z16, Z14
+	VMOVUPS.Z   (R9)(CX*1), K1, Z16
+	VFMADD231PS Z7, Z16, Z15
+	MOVQ        R8, R9
+	ADDQ        AX, R8
+	VMOVUPS.Z   (R9), K1, Z16
+	VFMADD231PS Z8, Z16, Z12
+	VMOVUPS.Z   (R9)(CX*1), K1, Z16
+	VFMADD231PS Z8, Z16, Z13
+	VFMADD231PS Z9, Z16, Z12
+	VMOVUPS.Z   (R9)(CX*2), K1, Z16
+	VFMADD231PS Z8, Z16, Z14
+	VFMADD231PS Z9, Z16, Z13
+	VFMADD231PS Z10, Z16, Z12
+	VMOVUPS.Z   (R9)(DX*1), K1, Z16
+	VFMADD231PS Z8, Z16, Z15
+	VFMADD231PS Z9, Z16, Z14
+	VFMADD231PS Z10, Z16, Z13
+	LEAQ        (R9)(CX*4), R9
+	VMOVUPS.Z   (R9), K1, Z16
+	VFMADD231PS Z9, Z16, Z15
+	VFMADD231PS Z10, Z16, Z14
+	VMOVUPS.Z   (R9)(CX*1), K1, Z16
+	VFMADD231PS Z10, Z16, Z15
+	MOVQ        dstStep+32(FP), R8
+	SHLQ        $0x02, R8
+	LEAQ        (R8)(R8*2), R9
+	VMAXPS      Z12, Z0, Z12
+	VMINPS      Z12, Z1, Z12
+	VMOVUPS     Z12, K1, (SI)
+	VMAXPS      Z13, Z0, Z13
+	VMINPS      Z13, Z1, Z13
+	VMOVUPS     Z13, K1, (SI)(R8*1)
+	VMAXPS      Z14, Z0, Z14
+	VMINPS      Z14, Z1, Z14
+	VMOVUPS     Z14, K1, (SI)(R8*2)
+	VMAXPS      Z15, Z0, Z15
+	VMINPS      Z15, Z1, Z15
+	VMOVUPS     Z15, K1, (SI)(R9*1)
+	LEAQ        (SI)(R8*4), SI
+	IMUL3Q      $+4, CX, R8
+	ADDQ        R8, BX
+	SUBQ        $+4, DI
+
+narrower17:
+	CMPQ        DI, $+2
+	JL          narrower19
+	MOVQ        BX, R8
+	VMOVAPS     Z11, Z12
+	VMOVAPS     Z11, Z13
+	MOVQ        R8, R9
+	ADDQ        AX, R8
+	VMOVUPS.Z   (R9), K1, Z14
+	VFMADD231PS Z2, Z14, Z12
+	VMOVUPS.Z   (R9)(CX*1), K1, Z14
+	VFMADD231PS Z2, Z14, Z13
+	VFMADD231PS Z3, Z14, Z12
+	VMOVUPS.Z   (R9)(CX*2), K1, Z14
+	VFMADD231PS Z3, Z14, Z13
+	VFMADD231PS Z4, Z14, Z12
+	VMOVUPS.Z   (R9)(DX*1), K1, Z14
+	VFMADD231PS Z4, Z14, Z13
+	MOVQ        R8, R9
+	ADDQ        AX, R8
+	VMOVUPS.Z   (R9), K1, Z14
+	VFMADD231PS Z5, Z14, Z12
+	VMOVUPS.Z   (R9)(CX*1), K1, Z14
+	VFMADD231PS Z5, Z14, Z13
+	VFMADD231PS Z6, Z14, Z12
+	VMOVUPS.Z   (R9)(CX*2), K1, Z14
+	VFMADD231PS Z6, Z14, Z13
+	VFMADD231PS Z7, Z14, Z12
+	VMOVUPS.Z   (R9)(DX*1), K1, Z14
+	VFMADD231PS Z7, Z14, Z13
+	MOVQ        R8, R9
+	ADDQ        AX, R8
+	VMOVUPS.Z   (R9), K1, Z14
+	VFMADD231PS Z8, Z14, Z12
+	VMOVUPS.Z   (R9)(CX*1), K1, Z14
+	VFMADD231PS Z8, Z14, Z13
+	VFMADD231PS Z9, Z14, Z12
+	VMOVUPS.Z   (R9)(CX*2), K1, Z14
+	VFMADD231PS Z9, Z14, Z13
+	VFMADD231PS Z10, Z14, Z12
+	VMOVUPS.Z   (R9)(DX*1), K1, Z14
+	VFMADD231PS Z10, Z14, Z13
+	MOVQ        dstStep+32(FP), R8
+	SHLQ        $0x02, R8
+	LEAQ        (R8)(R8*2), R9
+	VMAXPS      Z12, Z0, Z12
+	VMINPS      Z12, Z1, Z12
+	VMOVUPS     Z12, K1, (SI)
+	VMAXPS      Z13, Z0, Z13
+	VMINPS      Z13, Z1, Z13
+	VMOVUPS     Z13, K1, (SI)(R8*1)
+	LEAQ        (SI)(R8*2), SI
+	IMUL3Q      $+2, CX, R8
+	ADDQ        R8, BX
+	SUBQ        $+2, DI
 
 narrower19:
-	CMPQ    DI, $+4
-	JL      narrower22
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Z0
-	VMOVAPS Z0, Z1
-	VMOVAPS Z0, Z2
-	VMOVAPS Z0, Z3
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+3, R11
+tile20:
+	CMPQ        DI, $+1
+	JL          narrower21
+	MOVQ        BX, R8
+	VMOVAPS     Z11, Z12
+	MOVQ        R8, R9
+	ADDQ        AX, R8
+	VMOVUPS.Z   (R9), K1, Z13
+	VFMADD231PS Z2, Z13, Z12
+	VMOVUPS.Z   (R9)(CX*1), K1, Z13
+	VFMADD231PS Z3, Z13, Z12
+	VMOVUPS.Z   (R9)(CX*2), K1, Z13
+	VFMADD231PS Z4, Z13, Z12
+	MOVQ        R8, R9
+	ADDQ        AX, R8
+	VMOVUPS.Z   (R9), K1, Z13
+	VFMADD231PS Z5, Z13, Z12
+	VMOVUPS.Z   (R9)(CX*1), K1, Z13
+	VFMADD231PS Z6, Z13, Z12
+	VMOVUPS.Z   (R9)(CX*2), K1, Z13
+	VFMADD231PS Z7, Z13, Z12
+	MOVQ        R8, R9
+	ADDQ        AX, R8
+	VMOVUPS.Z   (R9), K1, Z13
+	VFMADD231PS Z8, Z13, Z12
+	VMOVUPS.Z   (R9)(CX*1), K1, Z13
+	VFMADD231PS Z9, Z13, Z12
+	VMOVUPS.Z   (R9)(CX*2), K1, Z13
+	VFMADD231PS Z10, Z13, Z12
+	MOVQ        dstStep+32(FP), R8
+	SHLQ        $0x02, R8
+	LEAQ        (R8)(R8*2), R9
+	VMAXPS      Z12, Z0, Z12
+	VMINPS      Z12, Z1, Z12
+	VMOVUPS     Z12, K1, (SI)
+	ADDQ        R8, SI
+	IMUL3Q      $+1, CX, R8
+	ADDQ        R8, BX
+	SUBQ        $+1, DI
+	JMP         tile20
 
-loop23:
-	VMOVUPS      (R8), Z4
-	VMOVUPS      64(R8), Z5
-	VMOVUPS      128(R8), Z6
-	ADDQ         $+192, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMOVUPS.Z    (R10), K1, Z7
-	VFMADD231PS  Z4, Z7, Z0
-	VMOVUPS.Z    (R10)(CX*1), K1, Z7
-	VFMADD231PS  Z4, Z7, Z1
-	VFMADD231PS  Z5, Z7, Z0
-	VMOVUPS.Z    (R10)(CX*2), K1, Z7
-	VFMADD231PS  Z4, Z7, Z2
-	VFMADD231PS  Z5, Z7, Z1
-	VFMADD231PS  Z6, Z7, Z0
-	VMOVUPS.Z    (R10)(DX*1), K1, Z7
-	VFMADD231PS  Z4, Z7, Z3
-	VFMADD231PS  Z5, Z7, Z2
-	VFMADD231PS  Z6, Z7, Z1
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS.Z    (R10), K1, Z7
-	VFMADD231PS  Z5, Z7, Z3
-	VFMADD231PS  Z6, Z7, Z2
-	VMOVUPS.Z    (R10)(CX*1), K1, Z7
-	VFMADD231PS  Z6, Z7, Z3
-	DECQ         R11
-	JNE          loop23
-	VBROADCASTSS lo+96(FP), Z4
-	VBROADCASTSS hi+100(FP), Z5
-	MOVQ         dstStep+32(FP), R8
-	SHLQ         $0x02, R8
-	LEAQ         (R8)(R8*2), R9
-	VMAXPS       Z0, Z4, Z0
-	VMINPS       Z0, Z5, Z0
-	VMOVUPS      Z0, K1, (SI)
-	VMAXPS       Z1, Z4, Z1
-	VMINPS       Z1, Z5, Z1
-	VMOVUPS      Z1, K1, (SI)(R8*1)
-	VMAXPS       Z2, Z4, Z2
-	VMINPS       Z2, Z5, Z2
-	VMOVUPS      Z2, K1, (SI)(R8*2)
-	VMAXPS       Z3, Z4, Z3
-	VMINPS       Z3, Z5, Z3
-	VMOVUPS      Z3, K1, (SI)(R9*1)
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	IMUL3Q       $+4, CX, R8
-	ADDQ         R8, BX
-	SUBQ         $+4, DI
-
-narrower22:
-	CMPQ    DI, $+2
-	JL      narrower25
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Z0
-	VMOVAPS Z0, Z1
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+3, R11
-
-loop26:
-	VMOVUPS      (R8), Z2
-	VMOVUPS      64(R8), Z3
-	VMOVUPS      128(R8), Z4
-	ADDQ         $+192, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMOVUPS.Z    (R10), K1, Z5
-	VFMADD231PS  Z2, Z5, Z0
-	VMOVUPS.Z    (R10)(CX*1), K1, Z5
-	VFMADD231PS  Z2, Z5, Z1
-	VFMADD231PS  Z3, Z5, Z0
-	VMOVUPS.Z    (R10)(CX*2), K1, Z5
-	VFMADD231PS  Z3, Z5, Z1
-	VFMADD231PS  Z4, Z5, Z0
-	VMOVUPS.Z    (R10)(DX*1), K1, Z5
-	VFMADD231PS  Z4, Z5, Z1
-	DECQ         R11
-	JNE          loop26
-	VBROADCASTSS lo+96(FP), Z2
-	VBROADCASTSS hi+100(FP), Z3
-	MOVQ         dstStep+32(FP), R8
-	SHLQ         $0x02, R8
-	LEAQ         (R8)(R8*2), R9
-	VMAXPS       Z0, Z2, Z0
-	VMINPS       Z0, Z3, Z0
-	VMOVUPS      Z0, K1, (SI)
-	VMAXPS       Z1, Z2, Z1
-	VMINPS       Z1, Z3, Z1
-	VMOVUPS      Z1, K1, (SI)(R8*1)
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	IMUL3Q       $+2, CX, R8
-	ADDQ         R8, BX
-	SUBQ         $+2, DI
-
-narrower25:
-tile27:
-	CMPQ    DI, $+1
-	JL      narrower28
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Z0
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+3, R11
-
-loop29:
-	VMOVUPS      (R8), Z1
-	VMOVUPS      64(R8), Z2
-	VMOVUPS      128(R8), Z3
-	ADDQ         $+192, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMOVUPS.Z    (R10), K1, Z4
-	VFMADD231PS  Z1, Z4, Z0
-	VMOVUPS.Z    (R10)(CX*1), K1, Z4
-	VFMADD231PS  Z2, Z4, Z0
-	VMOVUPS.Z    (R10)(CX*2), K1, Z4
-	VFMADD231PS  Z3, Z4, Z0
-	DECQ         R11
-	JNE          loop29
-	VBROADCASTSS lo+96(FP), Z1
-	VBROADCASTSS hi+100(FP), Z2
-	MOVQ         dstStep+32(FP), R8
-	SHLQ         $0x02, R8
-	LEAQ         (R8)(R8*2), R9
-	VMAXPS       Z0, Z1, Z0
-	VMINPS       Z0, Z2, Z0
-	VMOVUPS      Z0, K1, (SI)
-	ADDQ         R8, SI
-	IMUL3Q       $+1, CX, R8
-	ADDQ         R8, BX
-	SUBQ         $+1, DI
-	JMP          tile27
-
-narrower28:
+narrower21:
 	MOVQ xRow+64(FP), BX
 	ADDQ BX, 8(SP)
 	MOVQ dstRow+40(FP), BX
 	ADDQ BX, 16(SP)
 	DECQ (SP)
-	JNE  loop17
+	JNE  loop13
 	ADDQ $+64, x+8(FP)
 	ADDQ $+64, dst+0(FP)
 	ADDQ $+64, bias+24(FP)
@@ -12447,23 +14029,37 @@ done3:
 // func depthwise3x3s2AVX512(dst *byte, x *byte, weights *byte, bias *byte, dstStep int, dstRow int, xStep int, rowStep int, xRow int, rows int, pixels int, channels int, lo float32, hi float32)
 // Requires: AVX, AVX512F, BMI2
 TEXT ·depthwise3x3s2AVX512(SB), NOSPLIT, $24-104
-	MOVQ rowStep+56(FP), AX
-	MOVQ xStep+48(FP), CX
-	SHLQ $0x02, AX
-	SHLQ $0x02, CX
-	LEAQ (CX)(CX*2), DX
-	SHLQ $0x02, dstRow+40(FP)
-	SHLQ $0x02, xRow+64(FP)
+	MOVQ         rowStep+56(FP), AX
+	MOVQ         xStep+48(FP), CX
+	SHLQ         $0x02, AX
+	SHLQ         $0x02, CX
+	LEAQ         (CX)(CX*2), DX
+	VBROADCASTSS lo+96(FP), Z0
+	VBROADCASTSS hi+100(FP), Z1
+	SHLQ         $0x02, dstRow+40(FP)
+	SHLQ         $0x02, xRow+64(FP)
 
 block1:
-	CMPQ channels+88(FP), $+16
-	JL   rest2
-	MOVQ rows+72(FP), BX
-	MOVQ BX, (SP)
-	MOVQ x+8(FP), BX
-	MOVQ BX, 8(SP)
-	MOVQ dst+0(FP), BX
-	MOVQ BX, 16(SP)
+	CMPQ    channels+88(FP), $+16
+	JL      rest2
+	MOVQ    weights+16(FP), BX
+	MOVQ    bias+24(FP), SI
+	VMOVUPS (BX), Z2
+	VMOVUPS 64(BX), Z3
+	VMOVUPS 128(BX), Z4
+	VMOVUPS 192(BX), Z5
+	VMOVUPS 256(BX), Z6
+	VMOVUPS 320(BX), Z7
+	VMOVUPS 384(BX), Z8
+	VMOVUPS 448(BX), Z9
+	VMOVUPS 512(BX), Z10
+	VMOVUPS (SI), Z11
+	MOVQ    rows+72(FP), BX
+	MOVQ    BX, (SP)
+	MOVQ    x+8(FP), BX
+	MOVQ    BX, 8(SP)
+	MOVQ    dst+0(FP), BX
+	MOVQ    BX, 16(SP)
 
 loop4:
 	MOVQ 8(SP), BX
@@ -12471,260 +14067,378 @@ loop4:
 	MOVQ pixels+80(FP), DI
 
 tile5:
-	CMPQ    DI, $+7
-	JL      narrower6
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Z0
-	VMOVAPS Z0, Z1
-	VMOVAPS Z0, Z2
-	VMOVAPS Z0, Z3
-	VMOVAPS Z0, Z4
-	VMOVAPS Z0, Z5
-	VMOVAPS Z0, Z6
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+3, R11
-
-loop7:
-	VMOVUPS      (R8), Z7
-	VMOVUPS      64(R8), Z8
-	VMOVUPS      128(R8), Z9
-	ADDQ         $+192, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMOVUPS      (R10), Z10
-	VFMADD231PS  Z7, Z10, Z0
-	VMOVUPS      (R10)(CX*1), Z10
-	VFMADD231PS  Z8, Z10, Z0
-	VMOVUPS      (R10)(CX*2), Z10
-	VFMADD231PS  Z7, Z10, Z1
-	VFMADD231PS  Z9, Z10, Z0
-	VMOVUPS      (R10)(DX*1), Z10
-	VFMADD231PS  Z8, Z10, Z1
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS      (R10), Z10
-	VFMADD231PS  Z7, Z10, Z2
-	VFMADD231PS  Z9, Z10, Z1
-	VMOVUPS      (R10)(CX*1), Z10
-	VFMADD231PS  Z8, Z10, Z2
-	VMOVUPS      (R10)(CX*2), Z10
-	VFMADD231PS  Z7, Z10, Z3
-	VFMADD231PS  Z9, Z10, Z2
-	VMOVUPS      (R10)(DX*1), Z10
-	VFMADD231PS  Z8, Z10, Z3
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS      (R10), Z10
-	VFMADD231PS  Z7, Z10, Z4
-	VFMADD231PS  Z9, Z10, Z3
-	VMOVUPS      (R10)(CX*1), Z10
-	VFMADD231PS  Z8, Z10, Z4
-	VMOVUPS      (R10)(CX*2), Z10
-	VFMADD231PS  Z7, Z10, Z5
-	VFMADD231PS  Z9, Z10, Z4
-	VMOVUPS      (R10)(DX*1), Z10
-	VFMADD231PS  Z8, Z10, Z5
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS      (R10), Z10
-	VFMADD231PS  Z7, Z10, Z6
-	VFMADD231PS  Z9, Z10, Z5
-	VMOVUPS      (R10)(CX*1), Z10
-	VFMADD231PS  Z8, Z10, Z6
-	VMOVUPS      (R10)(CX*2), Z10
-	VFMADD231PS  Z9, Z10, Z6
-	DECQ         R11
-	JNE          loop7
-	VBROADCASTSS lo+96(FP), Z7
-	VBROADCASTSS hi+100(FP), Z8
-	MOVQ         dstStep+32(FP), R8
-	SHLQ         $0x02, R8
-	LEAQ         (R8)(R8*2), R9
-	VMAXPS       Z0, Z7, Z0
-	VMINPS       Z0, Z8, Z0
-	VMOVUPS      Z0, (SI)
-	VMAXPS       Z1, Z7, Z1
-	VMINPS       Z1, Z8, Z1
-	VMOVUPS      Z1, (SI)(R8*1)
-	VMAXPS       Z2, Z7, Z2
-	VMINPS       Z2, Z8, Z2
-	VMOVUPS      Z2, (SI)(R8*2)
-	VMAXPS       Z3, Z7, Z3
-	VMINPS       Z3, Z8, Z3
-	VMOVUPS      Z3, (SI)(R9*1)
-	LEAQ         (SI)(R8*4), SI
-	VMAXPS       Z4, Z7, Z4
-	VMINPS       Z4, Z8, Z4
-	VMOVUPS      Z4, (SI)
-	VMAXPS       Z5, Z7, Z5
-	VMINPS       Z5, Z8, Z5
-	VMOVUPS      Z5, (SI)(R8*1)
-	VMAXPS       Z6, Z7, Z6
-	VMINPS       Z6, Z8, Z6
-	VMOVUPS      Z6, (SI)(R8*2)
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	IMUL3Q       $+14, CX, R8
-	ADDQ         R8, BX
-	SUBQ         $+7, DI
-	JMP          tile5
+	CMPQ        DI, $+7
+	JL          narrower6
+	MOVQ        BX, R8
+	VMOVAPS     Z11, Z12
+	VMOVAPS     Z11, Z13
+	VMOVAPS     Z11, Z14
+	VMOVAPS     Z11, Z15
+	VMOVAPS     Z11, Z16
+	VMOVAPS     Z11, Z17
+	VMOVAPS     Z11, Z18
+	MOVQ        R8, R9
+	ADDQ        AX, R8
+	VMOVUPS     (R9), Z19
+	VFMADD231PS Z2, Z19, Z12
+	VMOVUPS     (R9)(CX*1), Z19
+	VFMADD231PS Z3, Z19, Z12
+	VMOVUPS     (R9)(CX*2), Z19
+	VFMADD231PS Z2, Z19, Z13
+	VFMADD231PS Z4, Z19, Z12
+	VMOVUPS     (R9)(DX*1), Z19
+	VFMADD231PS Z3, Z19, Z13
+	LEAQ        (R9)(CX*4), R9
+	VMOVUPS     (R9), Z19
+	VFMADD231PS Z2, Z19, Z14
+	VFMADD231PS Z4, Z19, Z13
+	VMOVUPS     (R9)(CX*1), Z19
+	VFMADD231PS Z3, Z19, Z14
+	VMOVUPS     (R9)(CX*2), Z19
+	VFMADD231PS Z2, Z19, Z15
+	VFMADD231PS Z4, Z19, Z14
+	VMOVUPS     (R9)(DX*1), Z19
+	VFMADD231PS Z3, Z19, Z15
+	LEAQ        (R9)(CX*4), R9
+	VMOVUPS     (R9), Z19
+	VFMADD231PS Z2, Z19, Z16
+	VFMADD231PS Z4, Z19, Z15
+	VMOVUPS     (R9)(CX*1), Z19
+	VFMADD231PS Z3, Z19, Z16
+	VMOVUPS     (R9)(CX*2), Z19
+	VFMADD231PS Z2, Z19, Z17
+	VFMADD231PS Z4, Z19, Z16
+	VMOVUPS     (R9)(DX*1), Z19
+	VFMADD231PS Z3, Z19, Z17
+	LEAQ        (R9)(CX*4), R9
+	VMOVUPS     (R9), Z19
+	VFMADD231PS Z2, Z19, Z18
+	VFMADD231PS Z4, Z19, Z17
+	VMOVUPS     (R9)(CX*1), Z19
+	VFMADD231PS Z3, Z19, Z18
+	VMOVUPS     (R9)(CX*2), Z19
+	VFMADD231PS Z4, Z19, Z18
+	MOVQ        R8, R9
+	ADDQ        AX, R8
+	VMOVUPS     (R9), Z19
+	VFMADD231PS Z5, Z19, Z12
+	VMOVUPS     (R9)(CX*1), Z19
+	VFMADD231PS Z6, Z19, Z12
+	VMOVUPS     (R9)(CX*2), Z19
+	VFMADD231PS Z5, Z19, Z13
+	VFMADD231PS Z7, Z19, Z12
+	VMOVUPS     (R9)(DX*1), Z19
+	VFMADD231PS Z6, Z19, Z13
+	LEAQ        (R9)(CX*4), R9
+	VMOVUPS     (R9), Z19
+	VFMADD231PS Z5, Z19, Z14
+	VFMADD231PS Z7, Z19, Z13
+	VMOVUPS     (R9)(CX*1), Z19
+	VFMADD231PS Z6, Z19, Z14
+	VMOVUPS     (R9)(CX*2), Z19
+	VFMADD231PS Z5, Z19, Z15
+	VFMADD231PS Z7, Z19, Z14
+	VMOVUPS     (R9)(DX*1), Z19
+	VFMADD231PS Z6, Z19, Z15
+	LEAQ        (R9)(CX*4), R9
+	VMOVUPS     (R9), Z19
+	VFMADD231PS Z5, Z19, Z16
+	VFMADD231PS Z7, Z19, Z15
+	VMOVUPS     (R9)(CX*1), Z19
+	VFMADD231PS Z6, Z19, Z16
+	VMOVUPS     (R9)(CX*2), Z19
+	VFMADD231PS Z5, Z19, Z17
+	VFMADD231PS Z7, Z19, Z16
+	VMOVUPS     (R9)(DX*1), Z19
+	VFMADD231PS Z6, Z19, Z17
+	LEAQ        (R9)(CX*4), R9
+	VMOVUPS     (R9), Z19
+	VFMADD231PS Z5, Z19, Z18
+	VFMADD231PS Z7, Z19, Z17
+	VMOVUPS     (R9)(CX*1), Z19
+	VFMADD231PS Z6, Z19, Z18
+	VMOVUPS     (R9)(CX*2), Z19
+	VFMADD231PS Z7, Z19, Z18
+	MOVQ        R8, R9
+	ADDQ        AX, R8
+	VMOVUPS     (R9), Z19
+	VFMADD231PS Z8, Z19, Z12
+	VMOVUPS     (R9)(CX*1), Z19
+	VFMADD231PS Z9, Z19, Z12
+	VMOVUPS     (R9)(CX*2), Z19
+	VFMADD231PS Z8, Z19, Z13
+	VFMADD231PS Z10, Z19, Z12
+	VMOVUPS     (R9)(DX*1), Z19
+	VFMADD231PS Z9, Z19, Z13
+	LEAQ        (R9)(CX*4), R9
+	VMOVUPS     (R9), Z19
+	VFMADD231PS Z8, Z19, Z14
+	VFMADD231PS Z10, Z19, Z13
+	VMOVUPS     (R9)(CX*1), Z19
+	VFMADD231PS Z9, Z19, Z14
+	VMOVUPS     (R9)(CX*2), Z19
+	VFMADD231PS Z8, Z19, Z15
+	VFMADD231PS Z10, Z19, Z14
+	VMOVUPS     (R9)(DX*1), Z19
+	VFMADD231PS Z9, Z19, Z15
+	LEAQ        (R9)(CX*4), R9
+	VMOVUPS     (R9), Z19
+	VFMADD231PS Z8, Z19, Z16
+	VFMADD231PS Z10, Z19, Z15
+	VMOVUPS     (R9)(CX*1), Z19
+	VFMADD231PS Z9, Z19, Z16
+	VMOVUPS     (R9)(CX*2), Z19
+	VFMADD231PS Z8, Z19, Z17
+	VFMADD231PS Z10, Z19, Z16
+	VMOVUPS     (R9)(DX*1), Z19
+	VFMADD231PS Z9, Z19, Z17
+	LEAQ        (R9)(CX*4), R9
+	VMOVUPS     (R9), Z19
+	VFMADD231PS Z8, Z19, Z18
+	VFMADD231PS Z10, Z19, Z17
+	VMOVUPS     (R9)(CX*1), Z19
+	VFMADD231PS Z9, Z19, Z18
+	VMOVUPS     (R9)(CX*2), Z19
+	VFMADD231PS Z10, Z19, Z18
+	MOVQ        dstStep+32(FP), R8
+	SHLQ        $0x02, R8
+	LEAQ        (R8)(R8*2), R9
+	VMAXPS      Z12, Z0, Z12
+	VMINPS      Z12, Z1, Z12
+	VMOVUPS     Z12, (SI)
+	VMAXPS      Z13, Z0, Z13
+	VMINPS      Z13, Z1, Z13
+	VMOVUPS     Z13, (SI)(R8*1)
+	VMAXPS      Z14, Z0, Z14
+	VMINPS      Z14, Z1, Z14
+	VMOVUPS     Z14, (SI)(R8*2)
+	VMAXPS      Z15, Z0, Z15
+	VMINPS      Z15, Z1, Z15
+	VMOVUPS     Z15, (SI)(R9*1)
+	LEAQ        (SI)(R8*4), SI
+	VMAXPS      Z16, Z0, Z16
+	VMINPS      Z16, Z1, Z16
+	VMOVUPS     Z16, (SI)
+	VMAXPS      Z17, Z0, Z17
+	VMINPS      Z17, Z1, Z17
+	VMOVUPS     Z17, (SI)(R8*1)
+	VMAXPS      Z18, Z0, Z18
+	VMINPS      Z18, Z1, Z18
+	VMOVUPS     Z18, (SI)(R8*2)
+	ADDQ        R9, SI
+	IMUL3Q      $+14, CX, R8
+	ADDQ        R8, BX
+	SUBQ        $+7, DI
+	JMP         tile5
 
 narrower6:
-	CMPQ    DI, $+4
-	JL      narrower9
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Z0
-	VMOVAPS Z0, Z1
-	VMOVAPS Z0, Z2
-	VMOVAPS Z0, Z3
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+3, R11
+	CMPQ        DI, $+4
+	JL          narrower8
+	MOVQ        BX, R8
+	VMOVAPS     Z11, Z12
+	VMOVAPS     Z11, Z13
+	VMOVAPS     Z11, Z14
+	VMOVAPS     Z11, Z15
+	MOVQ        R8, R9
+	ADDQ        AX, R8
+	VMOVUPS     (R9), Z16
+	VFMADD231PS Z2, Z16, Z12
+	VMOVUPS     (R9)(CX*1), Z16
+	VFMADD231PS Z3, Z16, Z12
+	VMOVUPS     (R9)(CX*2), Z16
+	VFMADD231PS Z2, Z16, Z13
+	VFMADD231PS Z4, Z16, Z12
+	VMOVUPS     (R9)(DX*1), Z16
+	VFMADD231PS Z3, Z16, Z13
+	LEAQ        (R9)(CX*4), R9
+	VMOVUPS     (R9), Z16
+	VFMADD231PS Z2, Z16, Z14
+	VFMADD231PS Z4, Z16, Z13
+	VMOVUPS     (R9)(CX*1), Z16
+	VFMADD231PS Z3, Z16, Z14
+	VMOVUPS     (R9)(CX*2), Z16
+	VFMADD231PS Z2, Z16, Z15
+	VFMADD231PS Z4, Z16, Z14
+	VMOVUPS     (R9)(DX*1), Z16
+	VFMADD231PS Z3, Z16, Z15
+	LEAQ        (R9)(CX*4), R9
+	VMOVUPS     (R9), Z16
+	VFMADD231PS Z4, Z16, Z15
+	MOVQ        R8, R9
+	ADDQ        AX, R8
+	VMOVUPS     (R9), Z16
+	VFMADD231PS Z5, Z16, Z12
+	VMOVUPS     (R9)(CX*1), Z16
+	VFMADD231PS Z6, Z16, Z12
+	VMOVUPS     (R9)(CX*2), Z16
+	VFMADD231PS Z5, Z16, Z13
+	VFMADD231PS Z7, Z16, Z12
+	VMOVUPS     (R9)(DX*1), Z16
+	VFMADD231PS Z6, Z16, Z13
+	LEAQ        (R9)(CX*4), R9
+	VMOVUPS     (R9), Z16
+	VFMADD231PS Z5, Z16, Z14
+	VFMADD231PS Z7, Z16, Z13
+	VMOVUPS     (R9)(CX*1), Z16
+	VFMADD231PS Z6, Z16, Z14
+	VMOVUPS     (R9)(CX*2), Z16
+	VFMADD231PS Z5, Z16, Z15
+	VFMADD231PS Z7, Z16, Z14
+	VMOVUPS     (R9)(DX*1), Z16
+	VFMADD231PS Z6, Z16, Z15
+	LEAQ        (R9)(CX*4), R9
+	VMOVUPS     (R9), Z16
+	VFMADD231PS Z7, Z16, Z15
+	MOVQ        R8, R9
+	ADDQ        AX, R8
+	VMOVUPS     (R9), Z16
+	VFMADD231PS Z8, Z16, Z12
+	VMOVUPS     (R9)(CX*1), Z16
+	VFMADD231PS Z9, Z16, Z12
+	VMOVUPS     (R9)(CX*2), Z16
+	VFMADD231PS Z8, Z16, Z13
+	VFMADD231PS Z10, Z16, Z12
+	VMOVUPS     (R9)(DX*1), Z16
+	VFMADD231PS Z9, Z16, Z13
+	LEAQ        (R9)(CX*4), R9
+	VMOVUPS     (R9), Z16
+	VFMADD231PS Z8, Z16, Z14
+	VFMADD231PS Z10, Z16, Z13
+	VMOVUPS     (R9)(CX*1), Z16
+	VFMADD231PS Z9, Z16, Z14
+	VMOVUPS     (R9)(CX*2), Z16
+	VFMADD231PS Z8, Z16, Z15
+	VFMADD231PS Z10, Z16, Z14
+	VMOVUPS     (R9)(DX*1), Z16
+	VFMADD231PS Z9, Z16, Z15
+	LEAQ        (R9)(CX*4), R9
+	VMOVUPS     (R9), Z16
+	VFMADD231PS Z10, Z16, Z15
+	MOVQ        dstStep+32(FP), R8
+	SHLQ        $0x02, R8
+	LEAQ        (R8)(R8*2), R9
+	VMAXPS      Z12, Z0, Z12
+	VMINPS      Z12, Z1, Z12
+	VMOVUPS     Z12, (SI)
+	VMAXPS      Z13, Z0, Z13
+	VMINPS      Z13, Z1, Z13
+	VMOVUPS     Z13, (SI)(R8*1)
+	VMAXPS      Z14, Z0, Z14
+	VMINPS      Z14, Z1, Z14
+	VMOVUPS     Z14, (SI)(R8*2)
+	VMAXPS      Z15, Z0, Z15
+	VMINPS      Z15, Z1, Z15
+	VMOVUPS     Z15, (SI)(R9*1)
+	LEAQ        (SI)(R8*4), SI
+	IMUL3Q      $+8, CX, R8
+	ADDQ        R8, BX
+	SUBQ        $+4, DI
 
-loop10:
-	VMOVUPS      (R8), Z4
-	VMOVUPS      64(R8), Z5
-	VMOVUPS      128(R8), Z6
-	ADDQ         $+192, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMOVUPS      (R10), Z7
-	VFMADD231PS  Z4, Z7, Z0
-	VMOVUPS      (R10)(CX*1), Z7
-	VFMADD231PS  Z5, Z7, Z0
-	VMOVUPS      (R10)(CX*2), Z7
-	VFMADD231PS  Z4, Z7, Z1
-	VFMADD231PS  Z6, Z7, Z0
-	VMOVUPS      (R10)(DX*1), Z7
-	VFMADD231PS  Z5, Z7, Z1
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS      (R10), Z7
-	VFMADD231PS  Z4, Z7, Z2
-	VFMADD231PS  Z6, Z7, Z1
-	VMOVUPS      (R10)(CX*1), Z7
-	VFMADD231PS  Z5, Z7, Z2
-	VMOVUPS      (R10)(CX*2), Z7
-	VFMADD231PS  Z4, Z7, Z3
-	VFMADD231PS  Z6, Z7, Z2
-	VMOVUPS      (R10)(DX*1), Z7
-	VFMADD231PS  Z5, Z7, Z3
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS      (R10), Z7
-	VFMADD231PS  Z6, Z7, Z3
-	DECQ         R11
-	JNE          loop10
-	VBROADCASTSS lo+96(FP), Z4
-	VBROADCASTSS hi+100(FP), Z5
-	MOVQ         dstStep+32(FP), R8
-	SHLQ         $0x02, R8
-	LEAQ         (R8)(R8*2), R9
-	VMAXPS       Z0, Z4, Z0
-	VMINPS       Z0, Z5, Z0
-	VMOVUPS      Z0, (SI)
-	VMAXPS       Z1, Z4, Z1
-	VMINPS       Z1, Z5, Z1
-	VMOVUPS      Z1, (SI)(R8*1)
-	VMAXPS       Z2, Z4, Z2
-	VMINPS       Z2, Z5, Z2
-	VMOVUPS      Z2, (SI)(R8*2)
-	VMAXPS       Z3, Z4, Z3
-	VMINPS       Z3, Z5, Z3
-	VMOVUPS      Z3, (SI)(R9*1)
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	IMUL3Q       $+8, CX, R8
-	ADDQ         R8, BX
-	SUBQ         $+4, DI
+narrower8:
+	CMPQ        DI, $+2
+	JL          narrower10
+	MOVQ        BX, R8
+	VMOVAPS     Z11, Z12
+	VMOVAPS     Z11, Z13
+	MOVQ        R8, R9
+	ADDQ        AX, R8
+	VMOVUPS     (R9), Z14
+	VFMADD231PS Z2, Z14, Z12
+	VMOVUPS     (R9)(CX*1), Z14
+	VFMADD231PS Z3, Z14, Z12
+	VMOVUPS     (R9)(CX*2), Z14
+	VFMADD231PS Z2, Z14, Z13
+	VFMADD231PS Z4, Z14, Z12
+	VMOVUPS     (R9)(DX*1), Z14
+	VFMADD231PS Z3, Z14, Z13
+	LEAQ        (R9)(CX*4), R9
+	VMOVUPS     (R9), Z14
+	VFMADD231PS Z4, Z14, Z13
+	MOVQ        R8, R9
+	ADDQ        AX, R8
+	VMOVUPS     (R9), Z14
+	VFMADD231PS Z5, Z14, Z12
+	VMOVUPS     (R9)(CX*1), Z14
+	VFMADD231PS Z6, Z14, Z12
+	VMOVUPS     (R9)(CX*2), Z14
+	VFMADD231PS Z5, Z14, Z13
+	VFMADD231PS Z7, Z14, Z12
+	VMOVUPS     (R9)(DX*1), Z14
+	VFMADD231PS Z6, Z14, Z13
+	LEAQ        (R9)(CX*4), R9
+	VMOVUPS     (R9), Z14
+	VFMADD231PS Z7, Z14, Z13
+	MOVQ        R8, R9
+	ADDQ        AX, R8
+	VMOVUPS     (R9), Z14
+	VFMADD231PS Z8, Z14, Z12
+	VMOVUPS     (R9)(CX*1), Z14
+	VFMADD231PS Z9, Z14, Z12
+	VMOVUPS     (R9)(CX*2), Z14
+	VFMADD231PS Z8, Z14, Z13
+	VFMADD231PS Z10, Z14, Z12
+	VMOVUPS     (R9)(DX*1), Z14
+	VFMADD231PS Z9, Z14, Z13
+	LEAQ        (R9)(CX*4), R9
+	VMOVUPS     (R9), Z14
+	VFMADD231PS Z10, Z14, Z13
+	MOVQ        dstStep+32(FP), R8
+	SHLQ        $0x02, R8
+	LEAQ        (R8)(R8*2), R9
+	VMAXPS      Z12, Z0, Z12
+	VMINPS      Z12, Z1, Z12
+	VMOVUPS     Z12, (SI)
+	VMAXPS      Z13, Z0, Z13
+	VMINPS      Z13, Z1, Z13
+	VMOVUPS     Z13, (SI)(R8*1)
+	LEAQ        (SI)(R8*2), SI
+	IMUL3Q      $+4, CX, R8
+	ADDQ        R8, BX
+	SUBQ        $+2, DI
 
-narrower9:
-	CMPQ    DI, $+2
-	JL      narrower12
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Z0
-	VMOVAPS Z0, Z1
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+3, R11
-
-loop13:
-	VMOVUPS      (R8), Z2
-	VMOVUPS      64(R8), Z3
-	VMOVUPS      128(R8), Z4
-	ADDQ         $+192, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMOVUPS      (R10), Z5
-	VFMADD231PS  Z2, Z5, Z0
-	VMOVUPS      (R10)(CX*1), Z5
-	VFMADD231PS  Z3, Z5, Z0
-	VMOVUPS      (R10)(CX*2), Z5
-	VFMADD231PS  Z2, Z5, Z1
-	VFMADD231PS  Z4, Z5, Z0
-	VMOVUPS      (R10)(DX*1), Z5
-	VFMADD231PS  Z3, Z5, Z1
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS      (R10), Z5
-	VFMADD231PS  Z4, Z5, Z1
-	DECQ         R11
-	JNE          loop13
-	VBROADCASTSS lo+96(FP), Z2
-	VBROADCASTSS hi+100(FP), Z3
-	MOVQ         dstStep+32(FP), R8
-	SHLQ         $0x02, R8
-	LEAQ         (R8)(R8*2), R9
-	VMAXPS       Z0, Z2, Z0
-	VMINPS       Z0, Z3, Z0
-	VMOVUPS      Z0, (SI)
-	VMAXPS       Z1, Z2, Z1
-	VMINPS       Z1, Z3, Z1
-	VMOVUPS      Z1, (SI)(R8*1)
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	IMUL3Q       $+4, CX, R8
-	ADDQ         R8, BX
-	SUBQ         $+2, DI
+narrower10:
+tile11:
+	CMPQ        DI, $+1
+	JL          narrower12
+	MOVQ        BX, R8
+	VMOVAPS     Z11, Z12
+	MOVQ        R8, R9
+	ADDQ        AX, R8
+	VMOVUPS     (R9), Z13
+	VFMADD231PS Z2, Z13, Z12
+	VMOVUPS     (R9)(CX*1), Z13
+	VFMADD231PS Z3, Z13, Z12
+	VMOVUPS     (R9)(CX*2), Z13
+	VFMADD231PS Z4, Z13, Z12
+	MOVQ        R8, R9
+	ADDQ        AX, R8
+	VMOVUPS     (R9), Z13
+	VFMADD231PS Z5, Z13, Z12
+	VMOVUPS     (R9)(CX*1), Z13
+	VFMADD231PS Z6, Z13, Z12
+	VMOVUPS     (R9)(CX*2), Z13
+	VFMADD231PS Z7, Z13, Z12
+	MOVQ        R8, R9
+	ADDQ        AX, R8
+	VMOVUPS     (R9), Z13
+	VFMADD231PS Z8, Z13, Z12
+	VMOVUPS     (R9)(CX*1), Z13
+	VFMADD231PS Z9, Z13, Z12
+	VMOVUPS     (R9)(CX*2), Z13
+	VFMADD231PS Z10, Z13, Z12
+	MOVQ        dstStep+32(FP), R8
+	SHLQ        $0x02, R8
+	LEAQ        (R8)(R8*2), R9
+	VMAXPS      Z12, Z0, Z12
+	VMINPS      Z12, Z1, Z12
+	VMOVUPS     Z12, (SI)
+	ADDQ        R8, SI
+	IMUL3Q      $+2, CX, R8
+	ADDQ        R8, BX
+	SUBQ        $+1, DI
+	JMP         tile11
 
 narrower12:
-tile14:
-	CMPQ    DI, $+1
-	JL      narrower15
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Z0
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+3, R11
-
-loop16:
-	VMOVUPS      (R8), Z1
-	VMOVUPS      64(R8), Z2
-	VMOVUPS      128(R8), Z3
-	ADDQ         $+192, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMOVUPS      (R10), Z4
-	VFMADD231PS  Z1, Z4, Z0
-	VMOVUPS      (R10)(CX*1), Z4
-	VFMADD231PS  Z2, Z4, Z0
-	VMOVUPS      (R10)(CX*2), Z4
-	VFMADD231PS  Z3, Z4, Z0
-	DECQ         R11
-	JNE          loop16
-	VBROADCASTSS lo+96(FP), Z1
-	VBROADCASTSS hi+100(FP), Z2
-	MOVQ         dstStep+32(FP), R8
-	SHLQ         $0x02, R8
-	LEAQ         (R8)(R8*2), R9
-	VMAXPS       Z0, Z1, Z0
-	VMINPS       Z0, Z2, Z0
-	VMOVUPS      Z0, (SI)
-	ADDQ         R8, SI
-	IMUL3Q       $+2, CX, R8
-	ADDQ         R8, BX
-	SUBQ         $+1, DI
-	JMP          tile14
-
-narrower15:
 	MOVQ xRow+64(FP), BX
 	ADDQ BX, 8(SP)
 	MOVQ dstRow+40(FP), BX
@@ -12739,285 +14453,415 @@ narrower15:
 	JMP  block1
 
 rest2:
-	MOVQ  channels+88(FP), BX
-	TESTQ BX, BX
-	JE    done3
-	MOVQ  $-1, SI
-	BZHIQ BX, SI, SI
-	KMOVW SI, K1
-	MOVQ  rows+72(FP), BX
-	MOVQ  BX, (SP)
-	MOVQ  x+8(FP), BX
-	MOVQ  BX, 8(SP)
-	MOVQ  dst+0(FP), BX
-	MOVQ  BX, 16(SP)
+	MOVQ    channels+88(FP), BX
+	TESTQ   BX, BX
+	JE      done3
+	MOVQ    $-1, SI
+	BZHIQ   BX, SI, SI
+	KMOVW   SI, K1
+	MOVQ    weights+16(FP), BX
+	MOVQ    bias+24(FP), SI
+	VMOVUPS (BX), Z2
+	VMOVUPS 64(BX), Z3
+	VMOVUPS 128(BX), Z4
+	VMOVUPS 192(BX), Z5
+	VMOVUPS 256(BX), Z6
+	VMOVUPS 320(BX), Z7
+	VMOVUPS 384(BX), Z8
+	VMOVUPS 448(BX), Z9
+	VMOVUPS 512(BX), Z10
+	VMOVUPS (SI), Z11
+	MOVQ    rows+72(FP), BX
+	MOVQ    BX, (SP)
+	MOVQ    x+8(FP), BX
+	MOVQ    BX, 8(SP)
+	MOVQ    dst+0(FP), BX
+	MOVQ    BX, 16(SP)
 
-loop17:
+loop13:
 	MOVQ 8(SP), BX
 	MOVQ 16(SP), SI
 	MOVQ pixels+80(FP), DI
 
-tile18:
-	CMPQ    DI, $+7
-	JL      narrower19
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Z0
-	VMOVAPS Z0, Z1
-	VMOVAPS Z0, Z2
-	VMOVAPS Z0, Z3
-	VMOVAPS Z0, Z4
-	VMOVAPS Z0, Z5
-	VMOVAPS Z0, Z6
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+3, R11
+tile14:
+	CMPQ        DI, $+7
+	JL          narrower15
+	MOVQ        BX, R8
+	VMOVAPS     Z11, Z12
+	VMOVAPS     Z11, Z13
+	VMOVAPS     Z11, Z14
+	VMOVAPS     Z11, Z15
+	VMOVAPS     Z11, Z16
+	VMOVAPS     Z11, Z17
+	VMOVAPS     Z11, Z18
+	MOVQ        R8, R9
+	ADDQ        AX, R8
+	VMOVUPS.Z   (R9), K1, Z19
+	VFMADD231PS Z2, Z19, Z12
+	VMOVUPS.Z   (R9)(CX*1), K1, Z19
+	VFMADD231PS Z3, Z19, Z12
+	VMOVUPS.Z   (R9)(CX*2), K1, Z19
+	VFMADD231PS Z2, Z19, Z13
+	VFMADD231PS Z4, Z19, Z12
+	VMOVUPS.Z   (R9)(DX*1), K1, Z19
+	VFMADD231PS Z3, Z19, Z13
+	LEAQ        (R9)(CX*4), R9
+	VMOVUPS.Z   (R9), K1, Z19
+	VFMADD231PS Z2, Z19, Z14
+	VFMADD231PS Z4, Z19, Z13
+	VMOVUPS.Z   (R9)(CX*1), K1, Z19
+	VFMADD231PS Z3, Z19, Z14
+	VMOVUPS.Z   (R9)(CX*2), K1, Z19
+	VFMADD231PS Z2, Z19, Z15
+	VFMADD231PS Z4, Z19, Z14
+	VMOVUPS.Z   (R9)(DX*1), K1, Z19
+	VFMADD231PS Z3, Z19, Z15
+	LEAQ        (R9)(CX*4), R9
+	VMOVUPS.Z   (R9), K1, Z19
+	VFMADD231PS Z2, Z19, Z16
+	VFMADD231PS Z4, Z19, Z15
+	VMOVUPS.Z   (R9)(CX*1), K1, Z19
+	VFMADD231PS Z3, Z19, Z16
+	VMOVUPS.Z   (R9)(CX*2), K1, Z19
+	VFMADD231PS Z2, Z19, Z17
+	VFMADD231PS Z4, Z19, Z16
+	VMOVUPS.Z   (R9)(DX*1), K1, Z19
+	VFMADD231PS Z3, Z19, Z17
+	LEAQ        (R9)(CX*4), R9
+	VMOVUPS.Z   (R9), K1, Z19
+	VFMADD231PS Z2, Z19, Z18
+	VFMADD231PS Z4, Z19, Z17
+	VMOVUPS.Z   (R9)(CX*1), K1, Z19
+	VFMADD231PS Z3, Z19, Z18
+	VMOVUPS.Z   (R9)(CX*2), K1, Z19
+	VFMADD231PS Z4, Z19, Z18
+	MOVQ        R8, R9
+	ADDQ        AX, R8
+	VMOVUPS.Z   (R9), K1, Z19
+	VFMADD231PS Z5, Z19, Z12
+	VMOVUPS.Z   (R9)(CX*1), K1, Z19
+	VFMADD231PS Z6, Z19, Z12
+	VMOVUPS.Z   (R9)(CX*2), K1, Z19
+	VFMADD231PS Z5, Z19, Z13
+	VFMADD231PS Z7, Z19, Z12
+	VMOVUPS.Z   (R9)(DX*1), K1, Z19
+	VFMADD231PS Z6, Z19, Z13
+	LEAQ        (R9)(CX*4), R9
+	VMOVUPS.Z   (R9), K1, Z19
+	VFMADD231PS Z5, Z19, Z14
+	VFMADD231PS Z7, Z19, Z13
+	VMOVUPS.Z   (R9)(CX*1), K1, Z19
+	VFMADD231PS Z6, Z19, Z14
+	VMOVUPS.Z   (R9)(CX*2), K1, Z19
+	VFMADD231PS Z5, Z19, Z15
+	VFMADD231PS Z7, Z19, Z14
+	VMOVUPS.Z   (R9)(DX*1), K1, Z19
+	VFMADD231PS Z6, Z19, Z15
+	LEAQ        (R9)(CX*4), R9
+	VMOVUPS.Z   (R9), K1, Z19
+	VFMADD231PS Z5, Z19, Z16
+	VFMADD231PS Z7, Z19, Z15
+	VMOVUPS.Z   (R9)(CX*1), K1, Z19
+	VFMADD231PS Z6, Z19, Z16
+	VMOVUPS.Z   (R9)(CX*2), K1, Z19
+	VFMADD231PS Z5, Z19, Z17
+	VFMADD231PS Z7, Z19, Z16
+	VMOVUPS.Z   (R9)(DX*1), K1, Z19
+	VFMADD231PS Z6, Z19, Z17
+	LEAQ        (R9)(CX*4), R9
+	VMOVUPS.Z   (R9), K1, Z19
+	VFMADD231PS Z5, Z19, Z18
+	VFMADD231PS Z7, Z19, Z17
+	VMOVUPS.Z   (R9)(CX*1), K1, Z19
+	VFMADD231PS Z6, Z19, Z18
+	VMOVUPS.Z   (R9)(CX*2), K1, Z19
+	VFMADD231PS Z7, Z19, Z18
+	MOVQ        R8, R9
+	ADDQ        AX, R8
+	VMOVUPS.Z   (R9), K1, Z19
+	VFMADD231PS Z8, Z19, Z12
+	VMOVUPS.Z   (R9)(CX*1), K1, Z19
+	VFMADD231PS Z9, Z19, Z12
+	VMOVUPS.Z   (R9)(CX*2), K1, Z19
+	VFMADD231PS Z8, Z19, Z13
+	VFMADD231PS Z10, Z19, Z12
+	VMOVUPS.Z   (R9)(DX*1), K1, Z19
+	VFMADD231PS Z9, Z19, Z13
+	LEAQ        (R9)(CX*4), R9
+	VMOVUPS.Z   (R9), K1, Z19
+	VFMADD231PS Z8, Z19, Z14
+	VFMADD231PS Z10, Z19, Z13
+	VMOVUPS.Z   (R9)(CX*1), K1, Z19
+	VFMADD231PS Z9, Z19, Z14
+	VMOVUPS.Z   (R9)(CX*2), K1, Z19
+	VFMADD231PS Z8, Z19, Z15
+	VFMADD231PS Z10, Z19, Z14
+	VMOVUPS.Z   (R9)(DX*1), K1, Z19
+	VFMADD231PS Z9, Z19, Z15
+	LEAQ        (R9)(CX*4), R9
+	VMOVUPS.Z   (R9), K1, Z19
+	VFMADD231PS Z8, Z19, Z16
+	VFMADD231PS Z10, Z19, Z15
+	VMOVUPS.Z   (R9)(CX*1), K1, Z19
+	VFMADD231PS Z9, Z19, Z16
+	VMOVUPS.Z   (R9)(CX*2), K1, Z19
+	VFMADD231PS Z8, Z19, Z17
+	VFMADD231PS Z10, Z19, Z16
+	VMOVUPS.Z   (R9)(DX*1), K1, Z19
+	VFMADD231PS Z9, Z19, Z17
+	LEAQ        (R9)(CX*4), R9
+	VMOVUPS.Z   (R9), K1, Z19
+	VFMADD231PS Z8, Z19, Z18
+	VFMADD231PS Z10, Z19, Z17
+	VMOVUPS.Z   (R9)(CX*1), K1, Z19
+	VFMADD231PS Z9, Z19, Z18
+	VMOVUPS.Z   (R9)(CX*2), K1, Z19
+	VFMADD231PS Z10, Z19, Z18
+	MOVQ        dstStep+32(FP), R8
+	SHLQ        $0x02, R8
+	LEAQ        (R8)(R8*2), R9
+	VMAXPS      Z12, Z0, Z12
+	VMINPS      Z12, Z1, Z12
+	VMOVUPS     Z12, K1, (SI)
+	VMAXPS      Z13, Z0, Z13
+	VMINPS      Z13, Z1, Z13
+	VMOVUPS     Z13, K1, (SI)(R8*1)
+	VMAXPS      Z14, Z0, Z14
+	VMINPS      Z14, Z1, Z14
+	VMOVUPS     Z14, K1, (SI)(R8*2)
+	VMAXPS      Z15, Z0, Z15
+	VMINPS      Z15, Z1, Z15
+	VMOVUPS     Z15, K1, (SI)(R9*1)
+	LEAQ        (SI)(R8*4), SI
+	VMAXPS      Z16, Z0, Z16
+	VMINPS      Z16, Z1, Z16
+	VMOVUPS     Z16, K1, (SI)
+	VMAXPS      Z17, Z0, Z17
+	VMINPS      Z17, Z1, Z17
+	VMOVUPS     Z17, K1, (SI)(R8*1)
+	VMAXPS      Z18, Z0, Z18
+	VMINPS      Z18, Z1, Z18
+	VMOVUPS     Z18, K1, (SI)(R8*2)
+	ADDQ        R9, SI
+	IMUL3Q      $+14, CX, R8
+	ADDQ        R8, BX
+	SUBQ        $+7, DI
+	JMP         tile14
 
-loop20:
-	VMOVUPS      (R8), Z7
-	VMOVUPS      64(R8), Z8
-	VMOVUPS      128(R8), Z9
-	ADDQ         $+192, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMOVUPS.Z    (R10), K1, Z10
-	VFMADD231PS  Z7, Z10, Z0
-	VMOVUPS.Z    (R10)(CX*1), K1, Z10
-	VFMADD231PS  Z8, Z10, Z0
-	VMOVUPS.Z    (R10)(CX*2), K1, Z10
-	VFMADD231PS  Z7, Z10, Z1
-	VFMADD231PS  Z9, Z10, Z0
-	VMOVUPS.Z    (R10)(DX*1), K1, Z10
-	VFMADD231PS  Z8, Z10, Z1
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS.Z    (R10), K1, Z10
-	VFMADD231PS  Z7, Z10, Z2
-	VFMADD231PS  Z9, Z10, Z1
-	VMOVUPS.Z    (R10)(CX*1), K1, Z10
-	VFMADD231PS  Z8, Z10, Z2
-	VMOVUPS.Z    (R10)(CX*2), K1, Z10
-	VFMADD231PS  Z7, Z10, Z3
-	VFMADD231PS  Z9, Z10, Z2
-	VMOVUPS.Z    (R10)(DX*1), K1, Z10
-	VFMADD231PS  Z8, Z10, Z3
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS.Z    (R10), K1, Z10
-	VFMADD231PS  Z7, Z10, Z4
-	VFMADD231PS  Z9, Z10, Z3
-	VMOVUPS.Z    (R10)(CX*1), K1, Z10
-	VFMADD231PS  Z8, Z10, Z4
-	VMOVUPS.Z    (R10)(CX*2), K1, Z10
-	VFMADD231PS  Z7, Z10, Z5
-	VFMADD231PS  Z9, Z10, Z4
-	VMOVUPS.Z    (R10)(DX*1), K1, Z10
-	VFMADD231PS  Z8, Z10, Z5
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS.Z    (R10), K1, Z10
-	VFMADD231PS  Z7, Z10, Z6
-	VFMADD231PS  Z9, Z10, Z5
-	VMOVUPS.Z    (R10)(CX*1), K1, Z10
-	VFMADD231PS  Z8, Z10, Z6
-	VMOVUPS.Z    (R10)(CX*2), K1, Z10
-	VFMADD231PS  Z9, Z10, Z6
-	DECQ         R11
-	JNE          loop20
-	VBROADCASTSS lo+96(FP), Z7
-	VBROADCASTSS hi+100(FP), Z8
-	MOVQ         dstStep+32(FP), R8
-	SHLQ         $0x02, R8
-	LEAQ         (R8)(R8*2), R9
-	VMAXPS       Z0, Z7, Z0
-	VMINPS       Z0, Z8, Z0
-	VMOVUPS      Z0, K1, (SI)
-	VMAXPS       Z1, Z7, Z1
-	VMINPS       Z1, Z8, Z1
-	VMOVUPS      Z1, K1, (SI)(R8*1)
-	VMAXPS       Z2, Z7, Z2
-	VMINPS       Z2, Z8, Z2
-	VMOVUPS      Z2, K1, (SI)(R8*2)
-	VMAXPS       Z3, Z7, Z3
-	VMINPS       Z3, Z8, Z3
-	VMOVUPS      Z3, K1, (SI)(R9*1)
-	LEAQ         (SI)(R8*4), SI
-	VMAXPS       Z4, Z7, Z4
-	VMINPS       Z4, Z8, Z4
-	VMOVUPS      Z4, K1, (SI)
-	VMAXPS       Z5, Z7, Z5
-	VMINPS       Z5, Z8, Z5
-	VMOVUPS      Z5, K1, (SI)(R8*1)
-	VMAXPS       Z6, Z7, Z6
-	VMINPS       Z6, Z8, Z6
-	VMOVUPS      Z6, K1, (SI)(R8*2)
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	IMUL3Q       $+14, CX, R8
-	ADDQ         R8, BX
-	SUBQ         $+7, DI
-	JMP          tile18
+narrower15:
+	CMPQ        DI, $+4
+	JL          narrower17
+	MOVQ        BX, R8
+	VMOVAPS     Z11, Z12
+	VMOVAPS     Z11, Z13
+	VMOVAPS     Z11, Z14
+	VMOVAPS     Z11, Z15
+	MOVQ        R8, R9
+	ADDQ        AX, R8
+	VMOVUPS.Z   (R9), K1, Z16
+	VFMADD231PS Z2, Z16, Z12
+	VMOVUPS.Z   (R9)(CX*1), K1, Z16
+	VFMADD231PS Z3, Z16, Z12
+	VMOVUPS.Z   (R9)(CX*2), K1, Z16
+	VFMADD231PS Z2, Z16, Z13
+	VFMADD231PS Z4, Z16, Z12
+	VMOVUPS.Z   (R9)(DX*1), K1, Z16
+	VFMADD231PS Z3, Z16, Z13
+	LEAQ        (R9)(CX*4), R9
+	VMOVUPS.Z   (R9), K1, Z16
+	VFMADD231PS Z2, Z16, Z14
+	VFMADD231PS Z4, Z16, Z13
+	VMOVUPS.Z   (R9)(CX*1), K1, Z16
+	VFMADD231PS Z3, Z16, Z14
+	VMOVUPS.Z   (R9)(CX*2), K1, Z16
+	VFMADD231PS Z2, Z16, Z15
+	VFMADD231PS Z4, Z16, Z14
+	VMOVUPS.Z   (R9)(DX*1), K1, Z16
+	VFMADD231PS Z3, Z16, Z15
+	LEAQ        (R9)(CX*4), R9
+	VMOVUPS.Z   (R9), K1, Z16
+	VFMADD231PS Z4, Z16, Z15
+	MOVQ        R8, R9
+	ADDQ        AX, R8
+	VMOVUPS.Z   (R9), K1, Z16
+	VFMADD231PS Z5, Z16, Z12
+	VMOVUPS.Z   (R9)(CX*1), K1, Z16
+	VFMADD231PS Z6, Z16, Z12
+	VMOVUPS.Z   (R9)(CX*2), K1, Z16
+	VFMADD231PS Z5, Z16, Z13
+	VFMADD231PS Z7, Z16, Z12
+	VMOVUPS.Z   (R9)(DX*1), K1, Z16
+	VFMADD231PS Z6, Z16, Z13
+	LEAQ        (R9)(CX*4), R9
+	VMOVUPS.Z   (R9), K1, Z16
+	VFMADD231PS Z5, Z16, Z14
+	VFMADD231PS Z7, Z16, Z13
+	VMOVUPS.Z   (R9)(CX*1), K1, Z16
+	VFMADD231PS Z6, Z16, Z14
+	VMOVUPS.Z   (R9)(CX*2), K1, Z16
+	VFMADD231PS Z5, Z16, Z15
+	VFMADD231PS Z7, Z16, Z14
+	VMOVUPS.Z   (R9)(DX*1), K1, Z16
+	VFMADD231PS Z6, Z16, Z15
+	LEAQ        (R9)(CX*4), R9
+	VMOVUPS.Z   (R9), K1, Z16
+	VFMADD231PS Z7, Z16, Z15
+	MOVQ        R8, R9
+	ADDQ        AX, R8
+	VMOVUPS.Z   (R9), K1, Z16
+	VFMADD231PS Z8, Z16, Z12
+	VMOVUPS.Z   (R9)(CX*1), K1, Z16
+	VFMADD231PS Z9, Z16, Z12
+	VMOVUPS.Z   (R9)(CX*2), K1, Z16
+	VFMADD231PS Z8, Z16, Z13
+	VFMADD231PS Z10, Z16, Z12
+	VMOVUPS.Z   (R9)(DX*1), K1, Z16
+	VFMADD231PS Z9, Z16, Z13
+	LEAQ        (R9)(CX*4), R9
+	VMOVUPS.Z   (R9), K1, Z16
+	VFMADD231PS Z8, Z16, Z14
+	VFMADD231PS Z10, Z16, Z13
+	VMOVUPS.Z   (R9)(CX*1), K1, Z16
+	VFMADD231PS Z9, Z16, Z14
+	VMOVUPS.Z   (R9)(CX*2), K1, Z16
+	VFMADD231PS Z8, Z16, Z15
+	VFMADD231PS Z10, Z16, Z14
+	VMOVUPS.Z   (R9)(DX*1), K1, Z16
+	VFMADD231PS Z9, Z16, Z15
+	LEAQ        (R9)(CX*4), R9
+	VMOVUPS.Z   (R9), K1, Z16
+	VFMADD231PS Z10, Z16, Z15
+	MOVQ        dstStep+32(FP), R8
+	SHLQ        $0x02, R8
+	LEAQ        (R8)(R8*2), R9
+	VMAXPS      Z12, Z0, Z12
+	VMINPS      Z12, Z1, Z12
+	VMOVUPS     Z12, K1, (SI)
+	VMAXPS      Z13, Z0, Z13
+	VMINPS      Z13, Z1, Z13
+	VMOVUPS     Z13, K1, (SI)(R8*1)
+	VMAXPS      Z14, Z0, Z14
+	VMINPS      Z14, Z1, Z14
+	VMOVUPS     Z14, K1, (SI)(R8*2)
+	VMAXPS      Z15, Z0, Z15
+	VMINPS      Z15, Z1, Z15
+	VMOVUPS     Z15, K1, (SI)(R9*1)
+	LEAQ        (SI)(R8*4), SI
+	IMUL3Q      $+8, CX, R8
+	ADDQ        R8, BX
+	SUBQ        $+4, DI
+
+narrower17:
+	CMPQ        DI, $+2
+	JL          narrower19
+	MOVQ        BX, R8
+	VMOVAPS     Z11, Z12
+	VMOVAPS     Z11, Z13
+	MOVQ        R8, R9
+	ADDQ        AX, R8
+	VMOVUPS.Z   (R9), K1, Z14
+	VFMADD231PS Z2, Z14, Z12
+	VMOVUPS.Z   (R9)(CX*1), K1, Z14
+	VFMADD231PS Z3, Z14, Z12
+	VMOVUPS.Z   (R9)(CX*2), K1, Z14
+	VFMADD231PS Z2, Z14, Z13
+	VFMADD231PS Z4, Z14, Z12
+	VMOVUPS.Z   (R9)(DX*1), K1, Z14
+	VFMADD231PS Z3, Z14, Z13
+	LEAQ        (R9)(CX*4), R9
+	VMOVUPS.Z   (R9), K1, Z14
+	VFMADD231PS Z4, Z14, Z13
+	MOVQ        R8, R9
+	ADDQ        AX, R8
+	VMOVUPS.Z   (R9), K1, Z14
+	VFMADD231PS Z5, Z14, Z12
+	VMOVUPS.Z   (R9)(CX*1), K1, Z14
+	VFMADD231PS Z6, Z14, Z12
+	VMOVUPS.Z   (R9)(CX*2), K1, Z14
+	VFMADD231PS Z5, Z14, Z13
+	VFMADD231PS Z7, Z14, Z12
+	VMOVUPS.Z   (R9)(DX*1), K1, Z14
+	VFMADD231PS Z6, Z14, Z13
+	LEAQ        (R9)(CX*4), R9
+	VMOVUPS.Z   (R9), K1, Z14
+	VFMADD231PS Z7, Z14, Z13
+	MOVQ        R8, R9
+	ADDQ        AX, R8
+	VMOVUPS.Z   (R9), K1, Z14
+	VFMADD231PS Z8, Z14, Z12
+	VMOVUPS.Z   (R9)(CX*1), K1, Z14
+	VFMADD231PS Z9, Z14, Z12
+	VMOVUPS.Z   (R9)(CX*2), K1, Z14
+	VFMADD231PS Z8, Z14, Z13
+	VFMADD231PS Z10, Z14, Z12
+	VMOVUPS.Z   (R9)(DX*1), K1, Z14
+	VFMADD231PS Z9, Z14, Z13
+	LEAQ        (R9)(CX*4), R9
+	VMOVUPS.Z   (R9), K1, Z14
+	VFMADD231PS Z10, Z14, Z13
+	MOVQ        dstStep+32(FP), R8
+	SHLQ        $0x02, R8
+	LEAQ        (R8)(R8*2), R9
+	VMAXPS      Z12, Z0, Z12
+	VMINPS      Z12, Z1, Z12
+	VMOVUPS     Z12, K1, (SI)
+	VMAXPS      Z13, Z0, Z13
+	VMINPS      Z13, Z1, Z13
+	VMOVUPS     Z13, K1, (SI)(R8*1)
+	LEAQ        (SI)(R8*2), SI
+	IMUL3Q      $+4, CX, R8
+	ADDQ        R8, BX
+	SUBQ        $+2, DI
 
 narrower19:
-	CMPQ    DI, $+4
-	JL      narrower22
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Z0
-	VMOVAPS Z0, Z1
-	VMOVAPS Z0, Z2
-	VMOVAPS Z0, Z3
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+3, R11
+tile20:
+	CMPQ        DI, $+1
+	JL          narrower21
+	MOVQ        BX, R8
+	VMOVAPS     Z11, Z12
+	MOVQ        R8, R9
+	ADDQ        AX, R8
+	VMOVUPS.Z   (R9), K1, Z13
+	VFMADD231PS Z2, Z13, Z12
+	VMOVUPS.Z   (R9)(CX*1), K1, Z13
+	VFMADD231PS Z3, Z13, Z12
+	VMOVUPS.Z   (R9)(CX*2), K1, Z13
+	VFMADD231PS Z4, Z13, Z12
+	MOVQ        R8, R9
+	ADDQ        AX, R8
+	VMOVUPS.Z   (R9), K1, Z13
+	VFMADD231PS Z5, Z13, Z12
+	VMOVUPS.Z   (R9)(CX*1), K1, Z13
+	VFMADD231PS Z6, Z13, Z12
+	VMOVUPS.Z   (R9)(CX*2), K1, Z13
+	VFMADD231PS Z7, Z13, Z12
+	MOVQ        R8, R9
+	ADDQ        AX, R8
+	VMOVUPS.Z   (R9), K1, Z13
+	VFMADD231PS Z8, Z13, Z12
+	VMOVUPS.Z   (R9)(CX*1), K1, Z13
+	VFMADD231PS Z9, Z13, Z12
+	VMOVUPS.Z   (R9)(CX*2), K1, Z13
+	VFMADD231PS Z10, Z13, Z12
+	MOVQ        dstStep+32(FP), R8
+	SHLQ        $0x02, R8
+	LEAQ        (R8)(R8*2), R9
+	VMAXPS      Z12, Z0, Z12
+	VMINPS      Z12, Z1, Z12
+	VMOVUPS     Z12, K1, (SI)
+	ADDQ        R8, SI
+	IMUL3Q      $+2, CX, R8
+	ADDQ        R8, BX
+	SUBQ        $+1, DI
+	JMP         tile20
 
-loop23:
-	VMOVUPS      (R8), Z4
-	VMOVUPS      64(R8), Z5
-	VMOVUPS      128(R8), Z6
-	ADDQ         $+192, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMOVUPS.Z    (R10), K1, Z7
-	VFMADD231PS  Z4, Z7, Z0
-	VMOVUPS.Z    (R10)(CX*1), K1, Z7
-	VFMADD231PS  Z5, Z7, Z0
-	VMOVUPS.Z    (R10)(CX*2), K1, Z7
-	VFMADD231PS  Z4, Z7, Z1
-	VFMADD231PS  Z6, Z7, Z0
-	VMOVUPS.Z    (R10)(DX*1), K1, Z7
-	VFMADD231PS  Z5, Z7, Z1
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS.Z    (R10), K1, Z7
-	VFMADD231PS  Z4, Z7, Z2
-	VFMADD231PS  Z6, Z7, Z1
-	VMOVUPS.Z    (R10)(CX*1), K1, Z7
-	VFMADD231PS  Z5, Z7, Z2
-	VMOVUPS.Z    (R10)(CX*2), K1, Z7
-	VFMADD231PS  Z4, Z7, Z3
-	VFMADD231PS  Z6, Z7, Z2
-	VMOVUPS.Z    (R10)(DX*1), K1, Z7
-	VFMADD231PS  Z5, Z7, Z3
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS.Z    (R10), K1, Z7
-	VFMADD231PS  Z6, Z7, Z3
-	DECQ         R11
-	JNE          loop23
-	VBROADCASTSS lo+96(FP), Z4
-	VBROADCASTSS hi+100(FP), Z5
-	MOVQ         dstStep+32(FP), R8
-	SHLQ         $0x02, R8
-	LEAQ         (R8)(R8*2), R9
-	VMAXPS       Z0, Z4, Z0
-	VMINPS       Z0, Z5, Z0
-	VMOVUPS      Z0, K1, (SI)
-	VMAXPS       Z1, Z4, Z1
-	VMINPS       Z1, Z5, Z1
-	VMOVUPS      Z1, K1, (SI)(R8*1)
-	VMAXPS       Z2, Z4, Z2
-	VMINPS       Z2, Z5, Z2
-	VMOVUPS      Z2, K1, (SI)(R8*2)
-	VMAXPS       Z3, Z4, Z3
-	VMINPS       Z3, Z5, Z3
-	VMOVUPS      Z3, K1, (SI)(R9*1)
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	IMUL3Q       $+8, CX, R8
-	ADDQ         R8, BX
-	SUBQ         $+4, DI
-
-narrower22:
-	CMPQ    DI, $+2
-	JL      narrower25
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Z0
-	VMOVAPS Z0, Z1
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+3, R11
-
-loop26:
-	VMOVUPS      (R8), Z2
-	VMOVUPS      64(R8), Z3
-	VMOVUPS      128(R8), Z4
-	ADDQ         $+192, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMOVUPS.Z    (R10), K1, Z5
-	VFMADD231PS  Z2, Z5, Z0
-	VMOVUPS.Z    (R10)(CX*1), K1, Z5
-	VFMADD231PS  Z3, Z5, Z0
-	VMOVUPS.Z    (R10)(CX*2), K1, Z5
-	VFMADD231PS  Z2, Z5, Z1
-	VFMADD231PS  Z4, Z5, Z0
-	VMOVUPS.Z    (R10)(DX*1), K1, Z5
-	VFMADD231PS  Z3, Z5, Z1
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS.Z    (R10), K1, Z5
-	VFMADD231PS  Z4, Z5, Z1
-	DECQ         R11
-	JNE          loop26
-	VBROADCASTSS lo+96(FP), Z2
-	VBROADCASTSS hi+100(FP), Z3
-	MOVQ         dstStep+32(FP), R8
-	SHLQ         $0x02, R8
-	LEAQ         (R8)(R8*2), R9
-	VMAXPS       Z0, Z2, Z0
-	VMINPS       Z0, Z3, Z0
-	VMOVUPS      Z0, K1, (SI)
-	VMAXPS       Z1, Z2, Z1
-	VMINPS       Z1, Z3, Z1
-	VMOVUPS      Z1, K1, (SI)(R8*1)
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	IMUL3Q       $+4, CX, R8
-	ADDQ         R8, BX
-	SUBQ         $+2, DI
-
-narrower25:
-tile27:
-	CMPQ    DI, $+1
-	JL      narrower28
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Z0
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+3, R11
-
-loop29:
-	VMOVUPS      (R8), Z1
-	VMOVUPS      64(R8), Z2
-	VMOVUPS      128(R8), Z3
-	ADDQ         $+192, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMOVUPS.Z    (R10), K1, Z4
-	VFMADD231PS  Z1, Z4, Z0
-	VMOVUPS.Z    (R10)(CX*1), K1, Z4
-	VFMADD231PS  Z2, Z4, Z0
-	VMOVUPS.Z    (R10)(CX*2), K1, Z4
-	VFMADD231PS  Z3, Z4, Z0
-	DECQ         R11
-	JNE          loop29
-	VBROADCASTSS lo+96(FP), Z1
-	VBROADCASTSS hi+100(FP), Z2
-	MOVQ         dstStep+32(FP), R8
-	SHLQ         $0x02, R8
-	LEAQ         (R8)(R8*2), R9
-	VMAXPS       Z0, Z1, Z0
-	VMINPS       Z0, Z2, Z0
-	VMOVUPS      Z0, K1, (SI)
-	ADDQ         R8, SI
-	IMUL3Q       $+2, CX, R8
-	ADDQ         R8, BX
-	SUBQ         $+1, DI
-	JMP          tile27
-
-narrower28:
+narrower21:
 	MOVQ xRow+64(FP), BX
 	ADDQ BX, 8(SP)
 	MOVQ dstRow+40(FP), BX
 	ADDQ BX, 16(SP)
 	DECQ (SP)
-	JNE  loop17
+	JNE  loop13
 	ADDQ $+64, x+8(FP)
 	ADDQ $+64, dst+0(FP)
 	ADDQ $+64, bias+24(FP)
@@ -13030,13 +14874,15 @@ done3:
 // func depthwise5x5s1AVX512(dst *byte, x *byte, weights *byte, bias *byte, dstStep int, dstRow int, xStep int, rowStep int, xRow int, rows int, pixels int, channels int, lo float32, hi float32)
 // Requires: AVX, AVX512F, BMI2
 TEXT ·depthwise5x5s1AVX512(SB), NOSPLIT, $24-104
-	MOVQ rowStep+56(FP), AX
-	MOVQ xStep+48(FP), CX
-	SHLQ $0x02, AX
-	SHLQ $0x02, CX
-	LEAQ (CX)(CX*2), DX
-	SHLQ $0x02, dstRow+40(FP)
-	SHLQ $0x02, xRow+64(FP)
+	MOVQ         rowStep+56(FP), AX
+	MOVQ         xStep+48(FP), CX
+	SHLQ         $0x02, AX
+	SHLQ         $0x02, CX
+	LEAQ         (CX)(CX*2), DX
+	VBROADCASTSS lo+96(FP), Z0
+	VBROADCASTSS hi+100(FP), Z1
+	SHLQ         $0x02, dstRow+40(FP)
+	SHLQ         $0x02, xRow+64(FP)
 
 block1:
 	CMPQ channels+88(FP), $+16
@@ -13056,289 +14902,275 @@ loop4:
 tile5:
 	CMPQ    DI, $+7
 	JL      narrower6
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Z0
-	VMOVAPS Z0, Z1
-	VMOVAPS Z0, Z2
-	VMOVAPS Z0, Z3
-	VMOVAPS Z0, Z4
-	VMOVAPS Z0, Z5
-	VMOVAPS Z0, Z6
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+5, R11
+	MOVQ    BX, R8
+	MOVQ    bias+24(FP), R9
+	VMOVUPS (R9), Z2
+	VMOVAPS Z2, Z3
+	VMOVAPS Z2, Z4
+	VMOVAPS Z2, Z5
+	VMOVAPS Z2, Z6
+	VMOVAPS Z2, Z7
+	VMOVAPS Z2, Z8
+	MOVQ    weights+16(FP), R9
+	MOVQ    $+5, R10
 
 loop7:
-	VMOVUPS      (R8), Z7
-	VMOVUPS      64(R8), Z8
-	VMOVUPS      128(R8), Z9
-	VMOVUPS      192(R8), Z10
-	VMOVUPS      256(R8), Z11
-	ADDQ         $+320, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMOVUPS      (R10), Z12
-	VFMADD231PS  Z7, Z12, Z0
-	VMOVUPS      (R10)(CX*1), Z12
-	VFMADD231PS  Z7, Z12, Z1
-	VFMADD231PS  Z8, Z12, Z0
-	VMOVUPS      (R10)(CX*2), Z12
-	VFMADD231PS  Z7, Z12, Z2
-	VFMADD231PS  Z8, Z12, Z1
-	VFMADD231PS  Z9, Z12, Z0
-	VMOVUPS      (R10)(DX*1), Z12
-	VFMADD231PS  Z7, Z12, Z3
-	VFMADD231PS  Z8, Z12, Z2
-	VFMADD231PS  Z9, Z12, Z1
-	VFMADD231PS  Z10, Z12, Z0
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS      (R10), Z12
-	VFMADD231PS  Z7, Z12, Z4
-	VFMADD231PS  Z8, Z12, Z3
-	VFMADD231PS  Z9, Z12, Z2
-	VFMADD231PS  Z10, Z12, Z1
-	VFMADD231PS  Z11, Z12, Z0
-	VMOVUPS      (R10)(CX*1), Z12
-	VFMADD231PS  Z7, Z12, Z5
-	VFMADD231PS  Z8, Z12, Z4
-	VFMADD231PS  Z9, Z12, Z3
-	VFMADD231PS  Z10, Z12, Z2
-	VFMADD231PS  Z11, Z12, Z1
-	VMOVUPS      (R10)(CX*2), Z12
-	VFMADD231PS  Z7, Z12, Z6
-	VFMADD231PS  Z8, Z12, Z5
-	VFMADD231PS  Z9, Z12, Z4
-	VFMADD231PS  Z10, Z12, Z3
-	VFMADD231PS  Z11, Z12, Z2
-	VMOVUPS      (R10)(DX*1), Z12
-	VFMADD231PS  Z8, Z12, Z6
-	VFMADD231PS  Z9, Z12, Z5
-	VFMADD231PS  Z10, Z12, Z4
-	VFMADD231PS  Z11, Z12, Z3
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS      (R10), Z12
-	VFMADD231PS  Z9, Z12, Z6
-	VFMADD231PS  Z10, Z12, Z5
-	VFMADD231PS  Z11, Z12, Z4
-	VMOVUPS      (R10)(CX*1), Z12
-	VFMADD231PS  Z10, Z12, Z6
-	VFMADD231PS  Z11, Z12, Z5
-	VMOVUPS      (R10)(CX*2), Z12
-	VFMADD231PS  Z11, Z12, Z6
-	DECQ         R11
-	JNE          loop7
-	VBROADCASTSS lo+96(FP), Z7
-	VBROADCASTSS hi+100(FP), Z8
-	MOVQ         dstStep+32(FP), R8
-	SHLQ         $0x02, R8
-	LEAQ         (R8)(R8*2), R9
-	VMAXPS       Z0, Z7, Z0
-	VMINPS       Z0, Z8, Z0
-	VMOVUPS      Z0, (SI)
-	VMAXPS       Z1, Z7, Z1
-	VMINPS       Z1, Z8, Z1
-	VMOVUPS      Z1, (SI)(R8*1)
-	VMAXPS       Z2, Z7, Z2
-	VMINPS       Z2, Z8, Z2
-	VMOVUPS      Z2, (SI)(R8*2)
-	VMAXPS       Z3, Z7, Z3
-	VMINPS       Z3, Z8, Z3
-	VMOVUPS      Z3, (SI)(R9*1)
-	LEAQ         (SI)(R8*4), SI
-	VMAXPS       Z4, Z7, Z4
-	VMINPS       Z4, Z8, Z4
-	VMOVUPS      Z4, (SI)
-	VMAXPS       Z5, Z7, Z5
-	VMINPS       Z5, Z8, Z5
-	VMOVUPS      Z5, (SI)(R8*1)
-	VMAXPS       Z6, Z7, Z6
-	VMINPS       Z6, Z8, Z6
-	VMOVUPS      Z6, (SI)(R8*2)
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	IMUL3Q       $+7, CX, R8
-	ADDQ         R8, BX
-	SUBQ         $+7, DI
-	JMP          tile5
+	VMOVUPS     (R9), Z9
+	VMOVUPS     64(R9), Z10
+	VMOVUPS     128(R9), Z11
+	VMOVUPS     192(R9), Z12
+	VMOVUPS     256(R9), Z13
+	ADDQ        $+320, R9
+	MOVQ        R8, R11
+	ADDQ        AX, R8
+	VMOVUPS     (R11), Z14
+	VFMADD231PS Z9, Z14, Z2
+	VMOVUPS     (R11)(CX*1), Z14
+	VFMADD231PS Z9, Z14, Z3
+	VFMADD231PS Z10, Z14, Z2
+	VMOVUPS     (R11)(CX*2), Z14
+	VFMADD231PS Z9, Z14, Z4
+	VFMADD231PS Z10, Z14, Z3
+	VFMADD231PS Z11, Z14, Z2
+	VMOVUPS     (R11)(DX*1), Z14
+	VFMADD231PS Z9, Z14, Z5
+	VFMADD231PS Z10, Z14, Z4
+	VFMADD231PS Z11, Z14, Z3
+	VFMADD231PS Z12, Z14, Z2
+	LEAQ        (R11)(CX*4), R11
+	VMOVUPS     (R11), Z14
+	VFMADD231PS Z9, Z14, Z6
+	VFMADD231PS Z10, Z14, Z5
+	VFMADD231PS Z11, Z14, Z4
+	VFMADD231PS Z12, Z14, Z3
+	VFMADD231PS Z13, Z14, Z2
+	VMOVUPS     (R11)(CX*1), Z14
+	VFMADD231PS Z9, Z14, Z7
+	VFMADD231PS Z10, Z14, Z6
+	VFMADD231PS Z11, Z14, Z5
+	VFMADD231PS Z12, Z14, Z4
+	VFMADD231PS Z13, Z14, Z3
+	VMOVUPS     (R11)(CX*2), Z14
+	VFMADD231PS Z9, Z14, Z8
+	VFMADD231PS Z10, Z14, Z7
+	VFMADD231PS Z11, Z14, Z6
+	VFMADD231PS Z12, Z14, Z5
+	VFMADD231PS Z13, Z14, Z4
+	VMOVUPS     (R11)(DX*1), Z14
+	VFMADD231PS Z10, Z14, Z8
+	VFMADD231PS Z11, Z14, Z7
+	VFMADD231PS Z12, Z14, Z6
+	VFMADD231PS Z13, Z14, Z5
+	LEAQ        (R11)(CX*4), R11
+	VMOVUPS     (R11), Z14
+	VFMADD231PS Z11, Z14, Z8
+	VFMADD231PS Z12, Z14, Z7
+	VFMADD231PS Z13, Z14, Z6
+	VMOVUPS     (R11)(CX*1), Z14
+	VFMADD231PS Z12, Z14, Z8
+	VFMADD231PS Z13, Z14, Z7
+	VMOVUPS     (R11)(CX*2), Z14
+	VFMADD231PS Z13, Z14, Z8
+	DECQ        R10
+	JNE         loop7
+	MOVQ        dstStep+32(FP), R8
+	SHLQ        $0x02, R8
+	LEAQ        (R8)(R8*2), R9
+	VMAXPS      Z2, Z0, Z2
+	VMINPS      Z2, Z1, Z2
+	VMOVUPS     Z2, (SI)
+	VMAXPS      Z3, Z0, Z3
+	VMINPS      Z3, Z1, Z3
+	VMOVUPS     Z3, (SI)(R8*1)
+	VMAXPS      Z4, Z0, Z4
+	VMINPS      Z4, Z1, Z4
+	VMOVUPS     Z4, (SI)(R8*2)
+	VMAXPS      Z5, Z0, Z5
+	VMINPS      Z5, Z1, Z5
+	VMOVUPS     Z5, (SI)(R9*1)
+	LEAQ        (SI)(R8*4), SI
+	VMAXPS      Z6, Z0, Z6
+	VMINPS      Z6, Z1, Z6
+	VMOVUPS     Z6, (SI)
+	VMAXPS      Z7, Z0, Z7
+	VMINPS      Z7, Z1, Z7
+	VMOVUPS     Z7, (SI)(R8*1)
+	VMAXPS      Z8, Z0, Z8
+	VMINPS      Z8, Z1, Z8
+	VMOVUPS     Z8, (SI)(R8*2)
+	ADDQ        R9, SI
+	IMUL3Q      $+7, CX, R8
+	ADDQ        R8, BX
+	SUBQ        $+7, DI
+	JMP         tile5
 
 narrower6:
 	CMPQ    DI, $+4
 	JL      narrower9
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Z0
-	VMOVAPS Z0, Z1
-	VMOVAPS Z0, Z2
-	VMOVAPS Z0, Z3
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+5, R11
+	MOVQ    BX, R8
+	MOVQ    bias+24(FP), R9
+	VMOVUPS (R9), Z2
+	VMOVAPS Z2, Z3
+	VMOVAPS Z2, Z4
+	VMOVAPS Z2, Z5
+	MOVQ    weights+16(FP), R9
+	MOVQ    $+5, R10
 
 loop10:
-	VMOVUPS      (R8), Z4
-	VMOVUPS      64(R8), Z5
-	VMOVUPS      128(R8), Z6
-	VMOVUPS      192(R8), Z7
-	VMOVUPS      256(R8), Z8
-	ADDQ         $+320, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMOVUPS      (R10), Z9
-	VFMADD231PS  Z4, Z9, Z0
-	VMOVUPS      (R10)(CX*1), Z9
-	VFMADD231PS  Z4, Z9, Z1
-	VFMADD231PS  Z5, Z9, Z0
-	VMOVUPS      (R10)(CX*2), Z9
-	VFMADD231PS  Z4, Z9, Z2
-	VFMADD231PS  Z5, Z9, Z1
-	VFMADD231PS  Z6, Z9, Z0
-	VMOVUPS      (R10)(DX*1), Z9
-	VFMADD231PS  Z4, Z9, Z3
-	VFMADD231PS  Z5, Z9, Z2
-	VFMADD231PS  Z6, Z9, Z1
-	VFMADD231PS  Z7, Z9, Z0
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS      (R10), Z9
-	VFMADD231PS  Z5, Z9, Z3
-	VFMADD231PS  Z6, Z9, Z2
-	VFMADD231PS  Z7, Z9, Z1
-	VFMADD231PS  Z8, Z9, Z0
-	VMOVUPS      (R10)(CX*1), Z9
-	VFMADD231PS  Z6, Z9, Z3
-	VFMADD231PS  Z7, Z9, Z2
-	VFMADD231PS  Z8, Z9, Z1
-	VMOVUPS      (R10)(CX*2), Z9
-	VFMADD231PS  Z7, Z9, Z3
-	VFMADD231PS  Z8, Z9, Z2
-	VMOVUPS      (R10)(DX*1), Z9
-	VFMADD231PS  Z8, Z9, Z3
-	DECQ         R11
-	JNE          loop10
-	VBROADCASTSS lo+96(FP), Z4
-	VBROADCASTSS hi+100(FP), Z5
-	MOVQ         dstStep+32(FP), R8
-	SHLQ         $0x02, R8
-	LEAQ         (R8)(R8*2), R9
-	VMAXPS       Z0, Z4, Z0
-	VMINPS       Z0, Z5, Z0
-	VMOVUPS      Z0, (SI)
-	VMAXPS       Z1, Z4, Z1
-	VMINPS       Z1, Z5, Z1
-	VMOVUPS      Z1, (SI)(R8*1)
-	VMAXPS       Z2, Z4, Z2
-	VMINPS       Z2, Z5, Z2
-	VMOVUPS      Z2, (SI)(R8*2)
-	VMAXPS       Z3, Z4, Z3
-	VMINPS       Z3, Z5, Z3
-	VMOVUPS      Z3, (SI)(R9*1)
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	IMUL3Q       $+4, CX, R8
-	ADDQ         R8, BX
-	SUBQ         $+4, DI
+	VMOVUPS     (R9), Z6
+	VMOVUPS     64(R9), Z7
+	VMOVUPS     128(R9), Z8
+	VMOVUPS     192(R9), Z9
+	VMOVUPS     256(R9), Z10
+	ADDQ        $+320, R9
+	MOVQ        R8, R11
+	ADDQ        AX, R8
+	VMOVUPS     (R11), Z11
+	VFMADD231PS Z6, Z11, Z2
+	VMOVUPS     (R11)(CX*1), Z11
+	VFMADD231PS Z6, Z11, Z3
+	VFMADD231PS Z7, Z11, Z2
+	VMOVUPS     (R11)(CX*2), Z11
+	VFMADD231PS Z6, Z11, Z4
+	VFMADD231PS Z7, Z11, Z3
+	VFMADD231PS Z8, Z11, Z2
+	VMOVUPS     (R11)(DX*1), Z11
+	VFMADD231PS Z6, Z11, Z5
+	VFMADD231PS Z7, Z11, Z4
+	VFMADD231PS Z8, Z11, Z3
+	VFMADD231PS Z9, Z11, Z2
+	LEAQ        (R11)(CX*4), R11
+	VMOVUPS     (R11), Z11
+	VFMADD231PS Z7, Z11, Z5
+	VFMADD231PS Z8, Z11, Z4
+	VFMADD231PS Z9, Z11, Z3
+	VFMADD231PS Z10, Z11, Z2
+	VMOVUPS     (R11)(CX*1), Z11
+	VFMADD231PS Z8, Z11, Z5
+	VFMADD231PS Z9, Z11, Z4
+	VFMADD231PS Z10, Z11, Z3
+	VMOVUPS     (R11)(CX*2), Z11
+	VFMADD231PS Z9, Z11, Z5
+	VFMADD231PS Z10, Z11, Z4
+	VMOVUPS     (R11)(DX*1), Z11
+	VFMADD231PS Z10, Z11, Z5
+	DECQ        R10
+	JNE         loop10
+	MOVQ        dstStep+32(FP), R8
+	SHLQ        $0x02, R8
+	LEAQ        (R8)(R8*2), R9
+	VMAXPS      Z2, Z0, Z2
+	VMINPS      Z2, Z1, Z2
+	VMOVUPS     Z2, (SI)
+	VMAXPS      Z3, Z0, Z3
+	VMINPS      Z3, Z1, Z3
+	VMOVUPS     Z3, (SI)(R8*1)
+	VMAXPS      Z4, Z0, Z4
+	VMINPS      Z4, Z1, Z4
+	VMOVUPS     Z4, (SI)(R8*2)
+	VMAXPS      Z5, Z0, Z5
+	VMINPS      Z5, Z1, Z5
+	VMOVUPS     Z5, (SI)(R9*1)
+	LEAQ        (SI)(R8*4), SI
+	IMUL3Q      $+4, CX, R8
+	ADDQ        R8, BX
+	SUBQ        $+4, DI
 
 narrower9:
 	CMPQ    DI, $+2
 	JL      narrower12
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Z0
-	VMOVAPS Z0, Z1
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+5, R11
+	MOVQ    BX, R8
+	MOVQ    bias+24(FP), R9
+	VMOVUPS (R9), Z2
+	VMOVAPS Z2, Z3
+	MOVQ    weights+16(FP), R9
+	MOVQ    $+5, R10
 
 loop13:
-	VMOVUPS      (R8), Z2
-	VMOVUPS      64(R8), Z3
-	VMOVUPS      128(R8), Z4
-	VMOVUPS      192(R8), Z5
-	VMOVUPS      256(R8), Z6
-	ADDQ         $+320, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMOVUPS      (R10), Z7
-	VFMADD231PS  Z2, Z7, Z0
-	VMOVUPS      (R10)(CX*1), Z7
-	VFMADD231PS  Z2, Z7, Z1
-	VFMADD231PS  Z3, Z7, Z0
-	VMOVUPS      (R10)(CX*2), Z7
-	VFMADD231PS  Z3, Z7, Z1
-	VFMADD231PS  Z4, Z7, Z0
-	VMOVUPS      (R10)(DX*1), Z7
-	VFMADD231PS  Z4, Z7, Z1
-	VFMADD231PS  Z5, Z7, Z0
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS      (R10), Z7
-	VFMADD231PS  Z5, Z7, Z1
-	VFMADD231PS  Z6, Z7, Z0
-	VMOVUPS      (R10)(CX*1), Z7
-	VFMADD231PS  Z6, Z7, Z1
-	DECQ         R11
-	JNE          loop13
-	VBROADCASTSS lo+96(FP), Z2
-	VBROADCASTSS hi+100(FP), Z3
-	MOVQ         dstStep+32(FP), R8
-	SHLQ         $0x02, R8
-	LEAQ         (R8)(R8*2), R9
-	VMAXPS       Z0, Z2, Z0
-	VMINPS       Z0, Z3, Z0
-	VMOVUPS      Z0, (SI)
-	VMAXPS       Z1, Z2, Z1
-	VMINPS       Z1, Z3, Z1
-	VMOVUPS      Z1, (SI)(R8*1)
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	IMUL3Q       $+2, CX, R8
-	ADDQ         R8, BX
-	SUBQ         $+2, DI
+	VMOVUPS     (R9), Z4
+	VMOVUPS     64(R9), Z5
+	VMOVUPS     128(R9), Z6
+	VMOVUPS     192(R9), Z7
+	VMOVUPS     256(R9), Z8
+	ADDQ        $+320, R9
+	MOVQ        R8, R11
+	ADDQ        AX, R8
+	VMOVUPS     (R11), Z9
+	VFMADD231PS Z4, Z9, Z2
+	VMOVUPS     (R11)(CX*1), Z9
+	VFMADD231PS Z4, Z9, Z3
+	VFMADD231PS Z5, Z9, Z2
+	VMOVUPS     (R11)(CX*2), Z9
+	VFMADD231PS Z5, Z9, Z3
+	VFMADD231PS Z6, Z9, Z2
+	VMOVUPS     (R11)(DX*1), Z9
+	VFMADD231PS Z6, Z9, Z3
+	VFMADD231PS Z7, Z9, Z2
+	LEAQ        (R11)(CX*4), R11
+	VMOVUPS     (R11), Z9
+	VFMADD231PS Z7, Z9, Z3
+	VFMADD231PS Z8, Z9, Z2
+	VMOVUPS     (R11)(CX*1), Z9
+	VFMADD231PS Z8, Z9, Z3
+	DECQ        R10
+	JNE         loop13
+	MOVQ        dstStep+32(FP), R8
+	SHLQ        $0x02, R8
+	LEAQ        (R8)(R8*2), R9
+	VMAXPS      Z2, Z0, Z2
+	VMINPS      Z2, Z1, Z2
+	VMOVUPS     Z2, (SI)
+	VMAXPS      Z3, Z0, Z3
+	VMINPS      Z3, Z1, Z3
+	VMOVUPS     Z3, (SI)(R8*1)
+	LEAQ        (SI)(R8*2), SI
+	IMUL3Q      $+2, CX, R8
+	ADDQ        R8, BX
+	SUBQ        $+2, DI
 
 narrower12:
 tile14:
 	CMPQ    DI, $+1
 	JL      narrower15
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Z0
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+5, R11
+	MOVQ    BX, R8
+	MOVQ    bias+24(FP), R9
+	VMOVUPS (R9), Z2
+	MOVQ    weights+16(FP), R9
+	MOVQ    $+5, R10
 
 loop16:
-	VMOVUPS      (R8), Z1
-	VMOVUPS      64(R8), Z2
-	VMOVUPS      128(R8), Z3
-	VMOVUPS      192(R8), Z4
-	VMOVUPS      256(R8), Z5
-	ADDQ         $+320, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMOVUPS      (R10), Z6
-	VFMADD231PS  Z1, Z6, Z0
-	VMOVUPS      (R10)(CX*1), Z6
-	VFMADD231PS  Z2, Z6, Z0
-	VMOVUPS      (R10)(CX*2), Z6
-	VFMADD231PS  Z3, Z6, Z0
-	VMOVUPS      (R10)(DX*1), Z6
-	VFMADD231PS  Z4, Z6, Z0
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS      (R10), Z6
-	VFMADD231PS  Z5, Z6, Z0
-	DECQ         R11
-	JNE          loop16
-	VBROADCASTSS lo+96(FP), Z1
-	VBROADCASTSS hi+100(FP), Z2
-	MOVQ         dstStep+32(FP), R8
-	SHLQ         $0x02, R8
-	LEAQ         (R8)(R8*2), R9
-	VMAXPS       Z0, Z1, Z0
-	VMINPS       Z0, Z2, Z0
-	VMOVUPS      Z0, (SI)
-	ADDQ         R8, SI
-	IMUL3Q       $+1, CX, R8
-	ADDQ         R8, BX
-	SUBQ         $+1, DI
-	JMP          tile14
+	VMOVUPS     (R9), Z3
+	VMOVUPS     64(R9), Z4
+	VMOVUPS     128(R9), Z5
+	VMOVUPS     192(R9), Z6
+	VMOVUPS     256(R9), Z7
+	ADDQ        $+320, R9
+	MOVQ        R8, R11
+	ADDQ        AX, R8
+	VMOVUPS     (R11), Z8
+	VFMADD231PS Z3, Z8, Z2
+	VMOVUPS     (R11)(CX*1), Z8
+	VFMADD231PS Z4, Z8, Z2
+	VMOVUPS     (R11)(CX*2), Z8
+	VFMADD231PS Z5, Z8, Z2
+	VMOVUPS     (R11)(DX*1), Z8
+	VFMADD231PS Z6, Z8, Z2
+	LEAQ        (R11)(CX*4), R11
+	VMOVUPS     (R11), Z8
+	VFMADD231PS Z7, Z8, Z2
+	DECQ        R10
+	JNE         loop16
+	MOVQ        dstStep+32(FP), R8
+	SHLQ        $0x02, R8
+	LEAQ        (R8)(R8*2), R9
+	VMAXPS      Z2, Z0, Z2
+	VMINPS      Z2, Z1, Z2
+	VMOVUPS     Z2, (SI)
+	ADDQ        R8, SI
+	IMUL3Q      $+1, CX, R8
+	ADDQ        R8, BX
+	SUBQ        $+1, DI
+	JMP         tile14
 
 narrower15:
 	MOVQ xRow+64(FP), BX
@@ -13376,289 +15208,275 @@ loop17:
 tile18:
 	CMPQ    DI, $+7
 	JL      narrower19
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Z0
-	VMOVAPS Z0, Z1
-	VMOVAPS Z0, Z2
-	VMOVAPS Z0, Z3
-	VMOVAPS Z0, Z4
-	VMOVAPS Z0, Z5
-	VMOVAPS Z0, Z6
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+5, R11
+	MOVQ    BX, R8
+	MOVQ    bias+24(FP), R9
+	VMOVUPS (R9), Z2
+	VMOVAPS Z2, Z3
+	VMOVAPS Z2, Z4
+	VMOVAPS Z2, Z5
+	VMOVAPS Z2, Z6
+	VMOVAPS Z2, Z7
+	VMOVAPS Z2, Z8
+	MOVQ    weights+16(FP), R9
+	MOVQ    $+5, R10
 
 loop20:
-	VMOVUPS      (R8), Z7
-	VMOVUPS      64(R8), Z8
-	VMOVUPS      128(R8), Z9
-	VMOVUPS      192(R8), Z10
-	VMOVUPS      256(R8), Z11
-	ADDQ         $+320, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMOVUPS.Z    (R10), K1, Z12
-	VFMADD231PS  Z7, Z12, Z0
-	VMOVUPS.Z    (R10)(CX*1), K1, Z12
-	VFMADD231PS  Z7, Z12, Z1
-	VFMADD231PS  Z8, Z12, Z0
-	VMOVUPS.Z    (R10)(CX*2), K1, Z12
-	VFMADD231PS  Z7, Z12, Z2
-	VFMADD231PS  Z8, Z12, Z1
-	VFMADD231PS  Z9, Z12, Z0
-	VMOVUPS.Z    (R10)(DX*1), K1, Z12
-	VFMADD231PS  Z7, Z12, Z3
-	VFMADD231PS  Z8, Z12, Z2
-	VFMADD231PS  Z9, Z12, Z1
-	VFMADD231PS  Z10, Z12, Z0
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS.Z    (R10), K1, Z12
-	VFMADD231PS  Z7, Z12, Z4
-	VFMADD231PS  Z8, Z12, Z3
-	VFMADD231PS  Z9, Z12, Z2
-	VFMADD231PS  Z10, Z12, Z1
-	VFMADD231PS  Z11, Z12, Z0
-	VMOVUPS.Z    (R10)(CX*1), K1, Z12
-	VFMADD231PS  Z7, Z12, Z5
-	VFMADD231PS  Z8, Z12, Z4
-	VFMADD231PS  Z9, Z12, Z3
-	VFMADD231PS  Z10, Z12, Z2
-	VFMADD231PS  Z11, Z12, Z1
-	VMOVUPS.Z    (R10)(CX*2), K1, Z12
-	VFMADD231PS  Z7, Z12, Z6
-	VFMADD231PS  Z8, Z12, Z5
-	VFMADD231PS  Z9, Z12, Z4
-	VFMADD231PS  Z10, Z12, Z3
-	VFMADD231PS  Z11, Z12, Z2
-	VMOVUPS.Z    (R10)(DX*1), K1, Z12
-	VFMADD231PS  Z8, Z12, Z6
-	VFMADD231PS  Z9, Z12, Z5
-	VFMADD231PS  Z10, Z12, Z4
-	VFMADD231PS  Z11, Z12, Z3
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS.Z    (R10), K1, Z12
-	VFMADD231PS  Z9, Z12, Z6
-	VFMADD231PS  Z10, Z12, Z5
-	VFMADD231PS  Z11, Z12, Z4
-	VMOVUPS.Z    (R10)(CX*1), K1, Z12
-	VFMADD231PS  Z10, Z12, Z6
-	VFMADD231PS  Z11, Z12, Z5
-	VMOVUPS.Z    (R10)(CX*2), K1, Z12
-	VFMADD231PS  Z11, Z12, Z6
-	DECQ         R11
-	JNE          loop20
-	VBROADCASTSS lo+96(FP), Z7
-	VBROADCASTSS hi+100(FP), Z8
-	MOVQ         dstStep+32(FP), R8
-	SHLQ         $0x02, R8
-	LEAQ         (R8)(R8*2), R9
-	VMAXPS       Z0, Z7, Z0
-	VMINPS       Z0, Z8, Z0
-	VMOVUPS      Z0, K1, (SI)
-	VMAXPS       Z1, Z7, Z1
-	VMINPS       Z1, Z8, Z1
-	VMOVUPS      Z1, K1, (SI)(R8*1)
-	VMAXPS       Z2, Z7, Z2
-	VMINPS       Z2, Z8, Z2
-	VMOVUPS      Z2, K1, (SI)(R8*2)
-	VMAXPS       Z3, Z7, Z3
-	VMINPS       Z3, Z8, Z3
-	VMOVUPS      Z3, K1, (SI)(R9*1)
-	LEAQ         (SI)(R8*4), SI
-	VMAXPS       Z4, Z7, Z4
-	VMINPS       Z4, Z8, Z4
-	VMOVUPS      Z4, K1, (SI)
-	VMAXPS       Z5, Z7, Z5
-	VMINPS       Z5, Z8, Z5
-	VMOVUPS      Z5, K1, (SI)(R8*1)
-	VMAXPS       Z6, Z7, Z6
-	VMINPS       Z6, Z8, Z6
-	VMOVUPS      Z6, K1, (SI)(R8*2)
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	IMUL3Q       $+7, CX, R8
-	ADDQ         R8, BX
-	SUBQ         $+7, DI
-	JMP          tile18
+	VMOVUPS     (R9), Z9
+	VMOVUPS     64(R9), Z10
+	VMOVUPS     128(R9), Z11
+	VMOVUPS     192(R9), Z12
+	VMOVUPS     256(R9), Z13
+	ADDQ        $+320, R9
+	MOVQ        R8, R11
+	ADDQ        AX, R8
+	VMOVUPS.Z   (R11), K1, Z14
+	VFMADD231PS Z9, Z14, Z2
+	VMOVUPS.Z   (R11)(CX*1), K1, Z14
+	VFMADD231PS Z9, Z14, Z3
+	VFMADD231PS Z10, Z14, Z2
+	VMOVUPS.Z   (R11)(CX*2), K1, Z14
+	VFMADD231PS Z9, Z14, Z4
+	VFMADD231PS Z10, Z14, Z3
+	VFMADD231PS Z11, Z14, Z2
+	VMOVUPS.Z   (R11)(DX*1), K1, Z14
+	VFMADD231PS Z9, Z14, Z5
+	VFMADD231PS Z10, Z14, Z4
+	VFMADD231PS Z11, Z14, Z3
+	VFMADD231PS Z12, Z14, Z2
+	LEAQ        (R11)(CX*4), R11
+	VMOVUPS.Z   (R11), K1, Z14
+	VFMADD231PS Z9, Z14, Z6
+	VFMADD231PS Z10, Z14, Z5
+	VFMADD231PS Z11, Z14, Z4
+	VFMADD231PS Z12, Z14, Z3
+	VFMADD231PS Z13, Z14, Z2
+	VMOVUPS.Z   (R11)(CX*1), K1, Z14
+	VFMADD231PS Z9, Z14, Z7
+	VFMADD231PS Z10, Z14, Z6
+	VFMADD231PS Z11, Z14, Z5
+	VFMADD231PS Z12, Z14, Z4
+	VFMADD231PS Z13, Z14, Z3
+	VMOVUPS.Z   (R11)(CX*2), K1, Z14
+	VFMADD231PS Z9, Z14, Z8
+	VFMADD231PS Z10, Z14, Z7
+	VFMADD231PS Z11, Z14, Z6
+	VFMADD231PS Z12, Z14, Z5
+	VFMADD231PS Z13, Z14, Z4
+	VMOVUPS.Z   (R11)(DX*1), K1, Z14
+	VFMADD231PS Z10, Z14, Z8
+	VFMADD231PS Z11, Z14, Z7
+	VFMADD231PS Z12, Z14, Z6
+	VFMADD231PS Z13, Z14, Z5
+	LEAQ        (R11)(CX*4), R11
+	VMOVUPS.Z   (R11), K1, Z14
+	VFMADD231PS Z11, Z14, Z8
+	VFMADD231PS Z12, Z14, Z7
+	VFMADD231PS Z13, Z14, Z6
+	VMOVUPS.Z   (R11)(CX*1), K1, Z14
+	VFMADD231PS Z12, Z14, Z8
+	VFMADD231PS Z13, Z14, Z7
+	VMOVUPS.Z   (R11)(CX*2), K1, Z14
+	VFMADD231PS Z13, Z14, Z8
+	DECQ        R10
+	JNE         loop20
+	MOVQ        dstStep+32(FP), R8
+	SHLQ        $0x02, R8
+	LEAQ        (R8)(R8*2), R9
+	VMAXPS      Z2, Z0, Z2
+	VMINPS      Z2, Z1, Z2
+	VMOVUPS     Z2, K1, (SI)
+	VMAXPS      Z3, Z0, Z3
+	VMINPS      Z3, Z1, Z3
+	VMOVUPS     Z3, K1, (SI)(R8*1)
+	VMAXPS      Z4, Z0, Z4
+	VMINPS      Z4, Z1, Z4
+	VMOVUPS     Z4, K1, (SI)(R8*2)
+	VMAXPS      Z5, Z0, Z5
+	VMINPS      Z5, Z1, Z5
+	VMOVUPS     Z5, K1, (SI)(R9*1)
+	LEAQ        (SI)(R8*4), SI
+	VMAXPS      Z6, Z0, Z6
+	VMINPS      Z6, Z1, Z6
+	VMOVUPS     Z6, K1, (SI)
+	VMAXPS      Z7, Z0, Z7
+	VMINPS      Z7, Z1, Z7
+	VMOVUPS     Z7, K1, (SI)(R8*1)
+	VMAXPS      Z8, Z0, Z8
+	VMINPS      Z8, Z1, Z8
+	VMOVUPS     Z8, K1, (SI)(R8*2)
+	ADDQ        R9, SI
+	IMUL3Q      $+7, CX, R8
+	ADDQ        R8, BX
+	SUBQ        $+7, DI
+	JMP         tile18
 
 narrower19:
 	CMPQ    DI, $+4
 	JL      narrower22
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Z0
-	VMOVAPS Z0, Z1
-	VMOVAPS Z0, Z2
-	VMOVAPS Z0, Z3
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+5, R11
+	MOVQ    BX, R8
+	MOVQ    bias+24(FP), R9
+	VMOVUPS (R9), Z2
+	VMOVAPS Z2, Z3
+	VMOVAPS Z2, Z4
+	VMOVAPS Z2, Z5
+	MOVQ    weights+16(FP), R9
+	MOVQ    $+5, R10
 
 loop23:
-	VMOVUPS      (R8), Z4
-	VMOVUPS      64(R8), Z5
-	VMOVUPS      128(R8), Z6
-	VMOVUPS      192(R8), Z7
-	VMOVUPS      256(R8), Z8
-	ADDQ         $+320, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMOVUPS.Z    (R10), K1, Z9
-	VFMADD231PS  Z4, Z9, Z0
-	VMOVUPS.Z    (R10)(CX*1), K1, Z9
-	VFMADD231PS  Z4, Z9, Z1
-	VFMADD231PS  Z5, Z9, Z0
-	VMOVUPS.Z    (R10)(CX*2), K1, Z9
-	VFMADD231PS  Z4, Z9, Z2
-	VFMADD231PS  Z5, Z9, Z1
-	VFMADD231PS  Z6, Z9, Z0
-	VMOVUPS.Z    (R10)(DX*1), K1, Z9
-	VFMADD231PS  Z4, Z9, Z3
-	VFMADD231PS  Z5, Z9, Z2
-	VFMADD231PS  Z6, Z9, Z1
-	VFMADD231PS  Z7, Z9, Z0
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS.Z    (R10), K1, Z9
-	VFMADD231PS  Z5, Z9, Z3
-	VFMADD231PS  Z6, Z9, Z2
-	VFMADD231PS  Z7, Z9, Z1
-	VFMADD231PS  Z8, Z9, Z0
-	VMOVUPS.Z    (R10)(CX*1), K1, Z9
-	VFMADD231PS  Z6, Z9, Z3
-	VFMADD231PS  Z7, Z9, Z2
-	VFMADD231PS  Z8, Z9, Z1
-	VMOVUPS.Z    (R10)(CX*2), K1, Z9
-	VFMADD231PS  Z7, Z9, Z3
-	VFMADD231PS  Z8, Z9, Z2
-	VMOVUPS.Z    (R10)(DX*1), K1, Z9
-	VFMADD231PS  Z8, Z9, Z3
-	DECQ         R11
-	JNE          loop23
-	VBROADCASTSS lo+96(FP), Z4
-	VBROADCASTSS hi+100(FP), Z5
-	MOVQ         dstStep+32(FP), R8
-	SHLQ         $0x02, R8
-	LEAQ         (R8)(R8*2), R9
-	VMAXPS       Z0, Z4, Z0
-	VMINPS       Z0, Z5, Z0
-	VMOVUPS      Z0, K1, (SI)
-	VMAXPS       Z1, Z4, Z1
-	VMINPS       Z1, Z5, Z1
-	VMOVUPS      Z1, K1, (SI)(R8*1)
-	VMAXPS       Z2, Z4, Z2
-	VMINPS       Z2, Z5, Z2
-	VMOVUPS      Z2, K1, (SI)(R8*2)
-	VMAXPS       Z3, Z4, Z3
-	VMINPS       Z3, Z5, Z3
-	VMOVUPS      Z3, K1, (SI)(R9*1)
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	IMUL3Q       $+4, CX, R8
-	ADDQ         R8, BX
-	SUBQ         $+4, DI
+	VMOVUPS     (R9), Z6
+	VMOVUPS     64(R9), Z7
+	VMOVUPS     128(R9), Z8
+	VMOVUPS     192(R9), Z9
+	VMOVUPS     256(R9), Z10
+	ADDQ        $+320, R9
+	MOVQ        R8, R11
+	ADDQ        AX, R8
+	VMOVUPS.Z   (R11), K1, Z11
+	VFMADD231PS Z6, Z11, Z2
+	VMOVUPS.Z   (R11)(CX*1), K1, Z11
+	VFMADD231PS Z6, Z11, Z3
+	VFMADD231PS Z7, Z11, Z2
+	VMOVUPS.Z   (R11)(CX*2), K1, Z11
+	VFMADD231PS Z6, Z11, Z4
+	VFMADD231PS Z7, Z11, Z3
+	VFMADD231PS Z8, Z11, Z2
+	VMOVUPS.Z   (R11)(DX*1), K1, Z11
+	VFMADD231PS Z6, Z11, Z5
+	VFMADD231PS Z7, Z11, Z4
+	VFMADD231PS Z8, Z11, Z3
+	VFMADD231PS Z9, Z11, Z2
+	LEAQ        (R11)(CX*4), R11
+	VMOVUPS.Z   (R11), K1, Z11
+	VFMADD231PS Z7, Z11, Z5
+	VFMADD231PS Z8, Z11, Z4
+	VFMADD231PS Z9, Z11, Z3
+	VFMADD231PS Z10, Z11, Z2
+	VMOVUPS.Z   (R11)(CX*1), K1, Z11
+	VFMADD231PS Z8, Z11, Z5
+	VFMADD231PS Z9, Z11, Z4
+	VFMADD231PS Z10, Z11, Z3
+	VMOVUPS.Z   (R11)(CX*2), K1, Z11
+	VFMADD231PS Z9, Z11, Z5
+	VFMADD231PS Z10, Z11, Z4
+	VMOVUPS.Z   (R11)(DX*1), K1, Z11
+	VFMADD231PS Z10, Z11, Z5
+	DECQ        R10
+	JNE         loop23
+	MOVQ        dstStep+32(FP), R8
+	SHLQ        $0x02, R8
+	LEAQ        (R8)(R8*2), R9
+	VMAXPS      Z2, Z0, Z2
+	VMINPS      Z2, Z1, Z2
+	VMOVUPS     Z2, K1, (SI)
+	VMAXPS      Z3, Z0, Z3
+	VMINPS      Z3, Z1, Z3
+	VMOVUPS     Z3, K1, (SI)(R8*1)
+	VMAXPS      Z4, Z0, Z4
+	VMINPS      Z4, Z1, Z4
+	VMOVUPS     Z4, K1, (SI)(R8*2)
+	VMAXPS      Z5, Z0, Z5
+	VMINPS      Z5, Z1, Z5
+	VMOVUPS     Z5, K1, (SI)(R9*1)
+	LEAQ        (SI)(R8*4), SI
+	IMUL3Q      $+4, CX, R8
+	ADDQ        R8, BX
+	SUBQ        $+4, DI
 
 narrower22:
 	CMPQ    DI, $+2
 	JL      narrower25
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Z0
-	VMOVAPS Z0, Z1
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+5, R11
+	MOVQ    BX, R8
+	MOVQ    bias+24(FP), R9
+	VMOVUPS (R9), Z2
+	VMOVAPS Z2, Z3
+	MOVQ    weights+16(FP), R9
+	MOVQ    $+5, R10
 
 loop26:
-	VMOVUPS      (R8), Z2
-	VMOVUPS      64(R8), Z3
-	VMOVUPS      128(R8), Z4
-	VMOVUPS      192(R8), Z5
-	VMOVUPS      256(R8), Z6
-	ADDQ         $+320, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMOVUPS.Z    (R10), K1, Z7
-	VFMADD231PS  Z2, Z7, Z0
-	VMOVUPS.Z    (R10)(CX*1), K1, Z7
-	VFMADD231PS  Z2, Z7, Z1
-	VFMADD231PS  Z3, Z7, Z0
-	VMOVUPS.Z    (R10)(CX*2), K1, Z7
-	VFMADD231PS  Z3, Z7, Z1
-	VFMADD231PS  Z4, Z7, Z0
-	VMOVUPS.Z    (R10)(DX*1), K1, Z7
-	VFMADD231PS  Z4, Z7, Z1
-	VFMADD231PS  Z5, Z7, Z0
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS.Z    (R10), K1, Z7
-	VFMADD231PS  Z5, Z7, Z1
-	VFMADD231PS  Z6, Z7, Z0
-	VMOVUPS.Z    (R10)(CX*1), K1, Z7
-	VFMADD231PS  Z6, Z7, Z1
-	DECQ         R11
-	JNE          loop26
-	VBROADCASTSS lo+96(FP), Z2
-	VBROADCASTSS hi+100(FP), Z3
-	MOVQ         dstStep+32(FP), R8
-	SHLQ         $0x02, R8
-	LEAQ         (R8)(R8*2), R9
-	VMAXPS       Z0, Z2, Z0
-	VMINPS       Z0, Z3, Z0
-	VMOVUPS      Z0, K1, (SI)
-	VMAXPS       Z1, Z2, Z1
-	VMINPS       Z1, Z3, Z1
-	VMOVUPS      Z1, K1, (SI)(R8*1)
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	IMUL3Q       $+2, CX, R8
-	ADDQ         R8, BX
-	SUBQ         $+2, DI
+	VMOVUPS     (R9), Z4
+	VMOVUPS     64(R9), Z5
+	VMOVUPS     128(R9), Z6
+	VMOVUPS     192(R9), Z7
+	VMOVUPS     256(R9), Z8
+	ADDQ        $+320, R9
+	MOVQ        R8, R11
+	ADDQ        AX, R8
+	VMOVUPS.Z   (R11), K1, Z9
+	VFMADD231PS Z4, Z9, Z2
+	VMOVUPS.Z   (R11)(CX*1), K1, Z9
+	VFMADD231PS Z4, Z9, Z3
+	VFMADD231PS Z5, Z9, Z2
+	VMOVUPS.Z   (R11)(CX*2), K1, Z9
+	VFMADD231PS Z5, Z9, Z3
+	VFMADD231PS Z6, Z9, Z2
+	VMOVUPS.Z   (R11)(DX*1), K1, Z9
+	VFMADD231PS Z6, Z9, Z3
+	VFMADD231PS Z7, Z9, Z2
+	LEAQ        (R11)(CX*4), R11
+	VMOVUPS.Z   (R11), K1, Z9
+	VFMADD231PS Z7, Z9, Z3
+	VFMADD231PS Z8, Z9, Z2
+	VMOVUPS.Z   (R11)(CX*1), K1, Z9
+	VFMADD231PS Z8, Z9, Z3
+	DECQ        R10
+	JNE         loop26
+	MOVQ        dstStep+32(FP), R8
+	SHLQ        $0x02, R8
+	LEAQ        (R8)(R8*2), R9
+	VMAXPS      Z2, Z0, Z2
+	VMINPS      Z2, Z1, Z2
+	VMOVUPS     Z2, K1, (SI)
+	VMAXPS      Z3, Z0, Z3
+	VMINPS      Z3, Z1, Z3
+	VMOVUPS     Z3, K1, (SI)(R8*1)
+	LEAQ        (SI)(R8*2), SI
+	IMUL3Q      $+2, CX, R8
+	ADDQ        R8, BX
+	SUBQ        $+2, DI
 
 narrower25:
 tile27:
 	CMPQ    DI, $+1
 	JL      narrower28
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Z0
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+5, R11
+	MOVQ    BX, R8
+	MOVQ    bias+24(FP), R9
+	VMOVUPS (R9), Z2
+	MOVQ    weights+16(FP), R9
+	MOVQ    $+5, R10
 
 loop29:
-	VMOVUPS      (R8), Z1
-	VMOVUPS      64(R8), Z2
-	VMOVUPS      128(R8), Z3
-	VMOVUPS      192(R8), Z4
-	VMOVUPS      256(R8), Z5
-	ADDQ         $+320, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMOVUPS.Z    (R10), K1, Z6
-	VFMADD231PS  Z1, Z6, Z0
-	VMOVUPS.Z    (R10)(CX*1), K1, Z6
-	VFMADD231PS  Z2, Z6, Z0
-	VMOVUPS.Z    (R10)(CX*2), K1, Z6
-	VFMADD231PS  Z3, Z6, Z0
-	VMOVUPS.Z    (R10)(DX*1), K1, Z6
-	VFMADD231PS  Z4, Z6, Z0
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS.Z    (R10), K1, Z6
-	VFMADD231PS  Z5, Z6, Z0
-	DECQ         R11
-	JNE          loop29
-	VBROADCASTSS lo+96(FP), Z1
-	VBROADCASTSS hi+100(FP), Z2
-	MOVQ         dstStep+32(FP), R8
-	SHLQ         $0x02, R8
-	LEAQ         (R8)(R8*2), R9
-	VMAXPS       Z0, Z1, Z0
-	VMINPS       Z0, Z2, Z0
-	VMOVUPS      Z0, K1, (SI)
-	ADDQ         R8, SI
-	IMUL3Q       $+1, CX, R8
-	ADDQ         R8, BX
-	SUBQ         $+1, DI
-	JMP          tile27
+	VMOVUPS     (R9), Z3
+	VMOVUPS     64(R9), Z4
+	VMOVUPS     128(R9), Z5
+	VMOVUPS     192(R9), Z6
+	VMOVUPS     256(R9), Z7
+	ADDQ        $+320, R9
+	MOVQ        R8, R11
+	ADDQ        AX, R8
+	VMOVUPS.Z   (R11), K1, Z8
+	VFMADD231PS Z3, Z8, Z2
+	VMOVUPS.Z   (R11)(CX*1), K1, Z8
+	VFMADD231PS Z4, Z8, Z2
+	VMOVUPS.Z   (R11)(CX*2), K1, Z8
+	VFMADD231PS Z5, Z8, Z2
+	VMOVUPS.Z   (R11)(DX*1), K1, Z8
+	VFMADD231PS Z6, Z8, Z2
+	LEAQ        (R11)(CX*4), R11
+	VMOVUPS.Z   (R11), K1, Z8
+	VFMADD231PS Z7, Z8, Z2
+	DECQ        R10
+	JNE         loop29
+	MOVQ        dstStep+32(FP), R8
+	SHLQ        $0x02, R8
+	LEAQ        (R8)(R8*2), R9
+	VMAXPS      Z2, Z0, Z2
+	VMINPS      Z2, Z1, Z2
+	VMOVUPS     Z2, K1, (SI)
+	ADDQ        R8, SI
+	IMUL3Q      $+1, CX, R8
+	ADDQ        R8, BX
+	SUBQ        $+1, DI
+	JMP         tile27
 
 narrower28:
 	MOVQ xRow+64(FP), BX
@@ -13679,13 +15497,15 @@ done3:
 // func depthwise5x5s2AVX512(dst *byte, x *byte, weights *byte, bias *byte, dstStep int, dstRow int, xStep int, rowStep int, xRow int, rows int, pixels int, channels int, lo float32, hi float32)
 // Requires: AVX, AVX512F, BMI2
 TEXT ·depthwise5x5s2AVX512(SB), NOSPLIT, $24-104
-	MOVQ rowStep+56(FP), AX
-	MOVQ xStep+48(FP), CX
-	SHLQ $0x02, AX
-	SHLQ $0x02, CX
-	LEAQ (CX)(CX*2), DX
-	SHLQ $0x02, dstRow+40(FP)
-	SHLQ $0x02, xRow+64(FP)
+	MOVQ         rowStep+56(FP), AX
+	MOVQ         xStep+48(FP), CX
+	SHLQ         $0x02, AX
+	SHLQ         $0x02, CX
+	LEAQ         (CX)(CX*2), DX
+	VBROADCASTSS lo+96(FP), Z0
+	VBROADCASTSS hi+100(FP), Z1
+	SHLQ         $0x02, dstRow+40(FP)
+	SHLQ         $0x02, xRow+64(FP)
 
 block1:
 	CMPQ channels+88(FP), $+16
@@ -13705,302 +15525,288 @@ loop4:
 tile5:
 	CMPQ    DI, $+7
 	JL      narrower6
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Z0
-	VMOVAPS Z0, Z1
-	VMOVAPS Z0, Z2
-	VMOVAPS Z0, Z3
-	VMOVAPS Z0, Z4
-	VMOVAPS Z0, Z5
-	VMOVAPS Z0, Z6
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+5, R11
+	MOVQ    BX, R8
+	MOVQ    bias+24(FP), R9
+	VMOVUPS (R9), Z2
+	VMOVAPS Z2, Z3
+	VMOVAPS Z2, Z4
+	VMOVAPS Z2, Z5
+	VMOVAPS Z2, Z6
+	VMOVAPS Z2, Z7
+	VMOVAPS Z2, Z8
+	MOVQ    weights+16(FP), R9
+	MOVQ    $+5, R10
 
 loop7:
-	VMOVUPS      (R8), Z7
-	VMOVUPS      64(R8), Z8
-	VMOVUPS      128(R8), Z9
-	VMOVUPS      192(R8), Z10
-	VMOVUPS      256(R8), Z11
-	ADDQ         $+320, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMOVUPS      (R10), Z12
-	VFMADD231PS  Z7, Z12, Z0
-	VMOVUPS      (R10)(CX*1), Z12
-	VFMADD231PS  Z8, Z12, Z0
-	VMOVUPS      (R10)(CX*2), Z12
-	VFMADD231PS  Z7, Z12, Z1
-	VFMADD231PS  Z9, Z12, Z0
-	VMOVUPS      (R10)(DX*1), Z12
-	VFMADD231PS  Z8, Z12, Z1
-	VFMADD231PS  Z10, Z12, Z0
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS      (R10), Z12
-	VFMADD231PS  Z7, Z12, Z2
-	VFMADD231PS  Z9, Z12, Z1
-	VFMADD231PS  Z11, Z12, Z0
-	VMOVUPS      (R10)(CX*1), Z12
-	VFMADD231PS  Z8, Z12, Z2
-	VFMADD231PS  Z10, Z12, Z1
-	VMOVUPS      (R10)(CX*2), Z12
-	VFMADD231PS  Z7, Z12, Z3
-	VFMADD231PS  Z9, Z12, Z2
-	VFMADD231PS  Z11, Z12, Z1
-	VMOVUPS      (R10)(DX*1), Z12
-	VFMADD231PS  Z8, Z12, Z3
-	VFMADD231PS  Z10, Z12, Z2
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS      (R10), Z12
-	VFMADD231PS  Z7, Z12, Z4
-	VFMADD231PS  Z9, Z12, Z3
-	VFMADD231PS  Z11, Z12, Z2
-	VMOVUPS      (R10)(CX*1), Z12
-	VFMADD231PS  Z8, Z12, Z4
-	VFMADD231PS  Z10, Z12, Z3
-	VMOVUPS      (R10)(CX*2), Z12
-	VFMADD231PS  Z7, Z12, Z5
-	VFMADD231PS  Z9, Z12, Z4
-	VFMADD231PS  Z11, Z12, Z3
-	VMOVUPS      (R10)(DX*1), Z12
-	VFMADD231PS  Z8, Z12, Z5
-	VFMADD231PS  Z10, Z12, Z4
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS      (R10), Z12
-	VFMADD231PS  Z7, Z12, Z6
-	VFMADD231PS  Z9, Z12, Z5
-	VFMADD231PS  Z11, Z12, Z4
-	VMOVUPS      (R10)(CX*1), Z12
-	VFMADD231PS  Z8, Z12, Z6
-	VFMADD231PS  Z10, Z12, Z5
-	VMOVUPS      (R10)(CX*2), Z12
-	VFMADD231PS  Z9, Z12, Z6
-	VFMADD231PS  Z11, Z12, Z5
-	VMOVUPS      (R10)(DX*1), Z12
-	VFMADD231PS  Z10, Z12, Z6
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS      (R10), Z12
-	VFMADD231PS  Z11, Z12, Z6
-	DECQ         R11
-	JNE          loop7
-	VBROADCASTSS lo+96(FP), Z7
-	VBROADCASTSS hi+100(FP), Z8
-	MOVQ         dstStep+32(FP), R8
-	SHLQ         $0x02, R8
-	LEAQ         (R8)(R8*2), R9
-	VMAXPS       Z0, Z7, Z0
-	VMINPS       Z0, Z8, Z0
-	VMOVUPS      Z0, (SI)
-	VMAXPS       Z1, Z7, Z1
-	VMINPS       Z1, Z8, Z1
-	VMOVUPS      Z1, (SI)(R8*1)
-	VMAXPS       Z2, Z7, Z2
-	VMINPS       Z2, Z8, Z2
-	VMOVUPS      Z2, (SI)(R8*2)
-	VMAXPS       Z3, Z7, Z3
-	VMINPS       Z3, Z8, Z3
-	VMOVUPS      Z3, (SI)(R9*1)
-	LEAQ         (SI)(R8*4), SI
-	VMAXPS       Z4, Z7, Z4
-	VMINPS       Z4, Z8, Z4
-	VMOVUPS      Z4, (SI)
-	VMAXPS       Z5, Z7, Z5
-	VMINPS       Z5, Z8, Z5
-	VMOVUPS      Z5, (SI)(R8*1)
-	VMAXPS       Z6, Z7, Z6
-	VMINPS       Z6, Z8, Z6
-	VMOVUPS      Z6, (SI)(R8*2)
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	IMUL3Q       $+14, CX, R8
-	ADDQ         R8, BX
-	SUBQ         $+7, DI
-	JMP          tile5
+	VMOVUPS     (R9), Z9
+	VMOVUPS     64(R9), Z10
+	VMOVUPS     128(R9), Z11
+	VMOVUPS     192(R9), Z12
+	VMOVUPS     256(R9), Z13
+	ADDQ        $+320, R9
+	MOVQ        R8, R11
+	ADDQ        AX, R8
+	VMOVUPS     (R11), Z14
+	VFMADD231PS Z9, Z14, Z2
+	VMOVUPS     (R11)(CX*1), Z14
+	VFMADD231PS Z10, Z14, Z2
+	VMOVUPS     (R11)(CX*2), Z14
+	VFMADD231PS Z9, Z14, Z3
+	VFMADD231PS Z11, Z14, Z2
+	VMOVUPS     (R11)(DX*1), Z14
+	VFMADD231PS Z10, Z14, Z3
+	VFMADD231PS Z12, Z14, Z2
+	LEAQ        (R11)(CX*4), R11
+	VMOVUPS     (R11), Z14
+	VFMADD231PS Z9, Z14, Z4
+	VFMADD231PS Z11, Z14, Z3
+	VFMADD231PS Z13, Z14, Z2
+	VMOVUPS     (R11)(CX*1), Z14
+	VFMADD231PS Z10, Z14, Z4
+	VFMADD231PS Z12, Z14, Z3
+	VMOVUPS     (R11)(CX*2), Z14
+	VFMADD231PS Z9, Z14, Z5
+	VFMADD231PS Z11, Z14, Z4
+	VFMADD231PS Z13, Z14, Z3
+	VMOVUPS     (R11)(DX*1), Z14
+	VFMADD231PS Z10, Z14, Z5
+	VFMADD231PS Z12, Z14, Z4
+	LEAQ        (R11)(CX*4), R11
+	VMOVUPS     (R11), Z14
+	VFMADD231PS Z9, Z14, Z6
+	VFMADD231PS Z11, Z14, Z5
+	VFMADD231PS Z13, Z14, Z4
+	VMOVUPS     (R11)(CX*1), Z14
+	VFMADD231PS Z10, Z14, Z6
+	VFMADD231PS Z12, Z14, Z5
+	VMOVUPS     (R11)(CX*2), Z14
+	VFMADD231PS Z9, Z14, Z7
+	VFMADD231PS Z11, Z14, Z6
+	VFMADD231PS Z13, Z14, Z5
+	VMOVUPS     (R11)(DX*1), Z14
+	VFMADD231PS Z10, Z14, Z7
+	VFMADD231PS Z12, Z14, Z6
+	LEAQ        (R11)(CX*4), R11
+	VMOVUPS     (R11), Z14
+	VFMADD231PS Z9, Z14, Z8
+	VFMADD231PS Z11, Z14, Z7
+	VFMADD231PS Z13, Z14, Z6
+	VMOVUPS     (R11)(CX*1), Z14
+	VFMADD231PS Z10, Z14, Z8
+	VFMADD231PS Z12, Z14, Z7
+	VMOVUPS     (R11)(CX*2), Z14
+	VFMADD231PS Z11, Z14, Z8
+	VFMADD231PS Z13, Z14, Z7
+	VMOVUPS     (R11)(DX*1), Z14
+	VFMADD231PS Z12, Z14, Z8
+	LEAQ        (R11)(CX*4), R11
+	VMOVUPS     (R11), Z14
+	VFMADD231PS Z13, Z14, Z8
+	DECQ        R10
+	JNE         loop7
+	MOVQ        dstStep+32(FP), R8
+	SHLQ        $0x02, R8
+	LEAQ        (R8)(R8*2), R9
+	VMAXPS      Z2, Z0, Z2
+	VMINPS      Z2, Z1, Z2
+	VMOVUPS     Z2, (SI)
+	VMAXPS      Z3, Z0, Z3
+	VMINPS      Z3, Z1, Z3
+	VMOVUPS     Z3, (SI)(R8*1)
+	VMAXPS      Z4, Z0, Z4
+	VMINPS      Z4, Z1, Z4
+	VMOVUPS     Z4, (SI)(R8*2)
+	VMAXPS      Z5, Z0, Z5
+	VMINPS      Z5, Z1, Z5
+	VMOVUPS     Z5, (SI)(R9*1)
+	LEAQ        (SI)(R8*4), SI
+	VMAXPS      Z6, Z0, Z6
+	VMINPS      Z6, Z1, Z6
+	VMOVUPS     Z6, (SI)
+	VMAXPS      Z7, Z0, Z7
+	VMINPS      Z7, Z1, Z7
+	VMOVUPS     Z7, (SI)(R8*1)
+	VMAXPS      Z8, Z0, Z8
+	VMINPS      Z8, Z1, Z8
+	VMOVUPS     Z8, (SI)(R8*2)
+	ADDQ        R9, SI
+	IMUL3Q      $+14, CX, R8
+	ADDQ        R8, BX
+	SUBQ        $+7, DI
+	JMP         tile5
 
 narrower6:
 	CMPQ    DI, $+4
 	JL      narrower9
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Z0
-	VMOVAPS Z0, Z1
-	VMOVAPS Z0, Z2
-	VMOVAPS Z0, Z3
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+5, R11
+	MOVQ    BX, R8
+	MOVQ    bias+24(FP), R9
+	VMOVUPS (R9), Z2
+	VMOVAPS Z2, Z3
+	VMOVAPS Z2, Z4
+	VMOVAPS Z2, Z5
+	MOVQ    weights+16(FP), R9
+	MOVQ    $+5, R10
 
 loop10:
-	VMOVUPS      (R8), Z4
-	VMOVUPS      64(R8), Z5
-	VMOVUPS      128(R8), Z6
-	VMOVUPS      192(R8), Z7
-	VMOVUPS      256(R8), Z8
-	ADDQ         $+320, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMOVUPS      (R10), Z9
-	VFMADD231PS  Z4, Z9, Z0
-	VMOVUPS      (R10)(CX*1), Z9
-	VFMADD231PS  Z5, Z9, Z0
-	VMOVUPS      (R10)(CX*2), Z9
-	VFMADD231PS  Z4, Z9, Z1
-	VFMADD231PS  Z6, Z9, Z0
-	VMOVUPS      (R10)(DX*1), Z9
-	VFMADD231PS  Z5, Z9, Z1
-	VFMADD231PS  Z7, Z9, Z0
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS      (R10), Z9
-	VFMADD231PS  Z4, Z9, Z2
-	VFMADD231PS  Z6, Z9, Z1
-	VFMADD231PS  Z8, Z9, Z0
-	VMOVUPS      (R10)(CX*1), Z9
-	VFMADD231PS  Z5, Z9, Z2
-	VFMADD231PS  Z7, Z9, Z1
-	VMOVUPS      (R10)(CX*2), Z9
-	VFMADD231PS  Z4, Z9, Z3
-	VFMADD231PS  Z6, Z9, Z2
-	VFMADD231PS  Z8, Z9, Z1
-	VMOVUPS      (R10)(DX*1), Z9
-	VFMADD231PS  Z5, Z9, Z3
-	VFMADD231PS  Z7, Z9, Z2
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS      (R10), Z9
-	VFMADD231PS  Z6, Z9, Z3
-	VFMADD231PS  Z8, Z9, Z2
-	VMOVUPS      (R10)(CX*1), Z9
-	VFMADD231PS  Z7, Z9, Z3
-	VMOVUPS      (R10)(CX*2), Z9
-	VFMADD231PS  Z8, Z9, Z3
-	DECQ         R11
-	JNE          loop10
-	VBROADCASTSS lo+96(FP), Z4
-	VBROADCASTSS hi+100(FP), Z5
-	MOVQ         dstStep+32(FP), R8
-	SHLQ         $0x02, R8
-	LEAQ         (R8)(R8*2), R9
-	VMAXPS       Z0, Z4, Z0
-	VMINPS       Z0, Z5, Z0
-	VMOVUPS      Z0, (SI)
-	VMAXPS       Z1, Z4, Z1
-	VMINPS       Z1, Z5, Z1
-	VMOVUPS      Z1, (SI)(R8*1)
-	VMAXPS       Z2, Z4, Z2
-	VMINPS       Z2, Z5, Z2
-	VMOVUPS      Z2, (SI)(R8*2)
-	VMAXPS       Z3, Z4, Z3
-	VMINPS       Z3, Z5, Z3
-	VMOVUPS      Z3, (SI)(R9*1)
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	IMUL3Q       $+8, CX, R8
-	ADDQ         R8, BX
-	SUBQ         $+4, DI
+	VMOVUPS     (R9), Z6
+	VMOVUPS     64(R9), Z7
+	VMOVUPS     128(R9), Z8
+	VMOVUPS     192(R9), Z9
+	VMOVUPS     256(R9), Z10
+	ADDQ        $+320, R9
+	MOVQ        R8, R11
+	ADDQ        AX, R8
+	VMOVUPS     (R11), Z11
+	VFMADD231PS Z6, Z11, Z2
+	VMOVUPS     (R11)(CX*1), Z11
+	VFMADD231PS Z7, Z11, Z2
+	VMOVUPS     (R11)(CX*2), Z11
+	VFMADD231PS Z6, Z11, Z3
+	VFMADD231PS Z8, Z11, Z2
+	VMOVUPS     (R11)(DX*1), Z11
+	VFMADD231PS Z7, Z11, Z3
+	VFMADD231PS Z9, Z11, Z2
+	LEAQ        (R11)(CX*4), R11
+	VMOVUPS     (R11), Z11
+	VFMADD231PS Z6, Z11, Z4
+	VFMADD231PS Z8, Z11, Z3
+	VFMADD231PS Z10, Z11, Z2
+	VMOVUPS     (R11)(CX*1), Z11
+	VFMADD231PS Z7, Z11, Z4
+	VFMADD231PS Z9, Z11, Z3
+	VMOVUPS     (R11)(CX*2), Z11
+	VFMADD231PS Z6, Z11, Z5
+	VFMADD231PS Z8, Z11, Z4
+	VFMADD231PS Z10, Z11, Z3
+	VMOVUPS     (R11)(DX*1), Z11
+	VFMADD231PS Z7, Z11, Z5
+	VFMADD231PS Z9, Z11, Z4
+	LEAQ        (R11)(CX*4), R11
+	VMOVUPS     (R11), Z11
+	VFMADD231PS Z8, Z11, Z5
+	VFMADD231PS Z10, Z11, Z4
+	VMOVUPS     (R11)(CX*1), Z11
+	VFMADD231PS Z9, Z11, Z5
+	VMOVUPS     (R11)(CX*2), Z11
+	VFMADD231PS Z10, Z11, Z5
+	DECQ        R10
+	JNE         loop10
+	MOVQ        dstStep+32(FP), R8
+	SHLQ        $0x02, R8
+	LEAQ        (R8)(R8*2), R9
+	VMAXPS      Z2, Z0, Z2
+	VMINPS      Z2, Z1, Z2
+	VMOVUPS     Z2, (SI)
+	VMAXPS      Z3, Z0, Z3
+	VMINPS      Z3, Z1, Z3
+	VMOVUPS     Z3, (SI)(R8*1)
+	VMAXPS      Z4, Z0, Z4
+	VMINPS      Z4, Z1, Z4
+	VMOVUPS     Z4, (SI)(R8*2)
+	VMAXPS      Z5, Z0, Z5
+	VMINPS      Z5, Z1, Z5
+	VMOVUPS     Z5, (SI)(R9*1)
+	LEAQ        (SI)(R8*4), SI
+	IMUL3Q      $+8, CX, R8
+	ADDQ        R8, BX
+	SUBQ        $+4, DI
 
 narrower9:
 	CMPQ    DI, $+2
 	JL      narrower12
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Z0
-	VMOVAPS Z0, Z1
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+5, R11
+	MOVQ    BX, R8
+	MOVQ    bias+24(FP), R9
+	VMOVUPS (R9), Z2
+	VMOVAPS Z2, Z3
+	MOVQ    weights+16(FP), R9
+	MOVQ    $+5, R10
 
 loop13:
-	VMOVUPS      (R8), Z2
-	VMOVUPS      64(R8), Z3
-	VMOVUPS      128(R8), Z4
-	VMOVUPS      192(R8), Z5
-	VMOVUPS      256(R8), Z6
-	ADDQ         $+320, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMOVUPS      (R10), Z7
-	VFMADD231PS  Z2, Z7, Z0
-	VMOVUPS      (R10)(CX*1), Z7
-	VFMADD231PS  Z3, Z7, Z0
-	VMOVUPS      (R10)(CX*2), Z7
-	VFMADD231PS  Z2, Z7, Z1
-	VFMADD231PS  Z4, Z7, Z0
-	VMOVUPS      (R10)(DX*1), Z7
-	VFMADD231PS  Z3, Z7, Z1
-	VFMADD231PS  Z5, Z7, Z0
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS      (R10), Z7
-	VFMADD231PS  Z4, Z7, Z1
-	VFMADD231PS  Z6, Z7, Z0
-	VMOVUPS      (R10)(CX*1), Z7
-	VFMADD231PS  Z5, Z7, Z1
-	VMOVUPS      (R10)(CX*2), Z7
-	VFMADD231PS  Z6, Z7, Z1
-	DECQ         R11
-	JNE          loop13
-	VBROADCASTSS lo+96(FP), Z2
-	VBROADCASTSS hi+100(FP), Z3
-	MOVQ         dstStep+32(FP), R8
-	SHLQ         $0x02, R8
-	LEAQ         (R8)(R8*2), R9
-	VMAXPS       Z0, Z2, Z0
-	VMINPS       Z0, Z3, Z0
-	VMOVUPS      Z0, (SI)
-	VMAXPS       Z1, Z2, Z1
-	VMINPS       Z1, Z3, Z1
-	VMOVUPS      Z1, (SI)(R8*1)
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	IMUL3Q       $+4, CX, R8
-	ADDQ         R8, BX
-	SUBQ         $+2, DI
+	VMOVUPS     (R9), Z4
+	VMOVUPS     64(R9), Z5
+	VMOVUPS     128(R9), Z6
+	VMOVUPS     192(R9), Z7
+	VMOVUPS     256(R9), Z8
+	ADDQ        $+320, R9
+	MOVQ        R8, R11
+	ADDQ        AX, R8
+	VMOVUPS     (R11), Z9
+	VFMADD231PS Z4, Z9, Z2
+	VMOVUPS     (R11)(CX*1), Z9
+	VFMADD231PS Z5, Z9, Z2
+	VMOVUPS     (R11)(CX*2), Z9
+	VFMADD231PS Z4, Z9, Z3
+	VFMADD231PS Z6, Z9, Z2
+	VMOVUPS     (R11)(DX*1), Z9
+	VFMADD231PS Z5, Z9, Z3
+	VFMADD231PS Z7, Z9, Z2
+	LEAQ        (R11)(CX*4), R11
+	VMOVUPS     (R11), Z9
+	VFMADD231PS Z6, Z9, Z3
+	VFMADD231PS Z8, Z9, Z2
+	VMOVUPS     (R11)(CX*1), Z9
+	VFMADD231PS Z7, Z9, Z3
+	VMOVUPS     (R11)(CX*2), Z9
+	VFMADD231PS Z8, Z9, Z3
+	DECQ        R10
+	JNE         loop13
+	MOVQ        dstStep+32(FP), R8
+	SHLQ        $0x02, R8
+	LEAQ        (R8)(R8*2), R9
+	VMAXPS      Z2, Z0, Z2
+	VMINPS      Z2, Z1, Z2
+	VMOVUPS     Z2, (SI)
+	VMAXPS      Z3, Z0, Z3
+	VMINPS      Z3, Z1, Z3
+	VMOVUPS     Z3, (SI)(R8*1)
+	LEAQ        (SI)(R8*2), SI
+	IMUL3Q      $+4, CX, R8
+	ADDQ        R8, BX
+	SUBQ        $+2, DI
 
 narrower12:
 tile14:
 	CMPQ    DI, $+1
 	JL      narrower15
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Z0
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+5, R11
+	MOVQ    BX, R8
+	MOVQ    bias+24(FP), R9
+	VMOVUPS (R9), Z2
+	MOVQ    weights+16(FP), R9
+	MOVQ    $+5, R10
 
 loop16:
-	VMOVUPS      (R8), Z1
-	VMOVUPS      64(R8), Z2
-	VMOVUPS      128(R8), Z3
-	VMOVUPS      192(R8), Z4
-	VMOVUPS      256(R8), Z5
-	ADDQ         $+320, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMOVUPS      (R10), Z6
-	VFMADD231PS  Z1, Z6, Z0
-	VMOVUPS      (R10)(CX*1), Z6
-	VFMADD231PS  Z2, Z6, Z0
-	VMOVUPS      (R10)(CX*2), Z6
-	VFMADD231PS  Z3, Z6, Z0
-	VMOVUPS      (R10)(DX*1), Z6
-	VFMADD231PS  Z4, Z6, Z0
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS      (R10), Z6
-	VFMADD231PS  Z5, Z6, Z0
-	DECQ         R11
-	JNE          loop16
-	VBROADCASTSS lo+96(FP), Z1
-	VBROADCASTSS hi+100(FP), Z2
-	MOVQ         dstStep+32(FP), R8
-	SHLQ         $0x02, R8
-	LEAQ         (R8)(R8*2), R9
-	VMAXPS       Z0, Z1, Z0
-	VMINPS       Z0, Z2, Z0
-	VMOVUPS      Z0, (SI)
-	ADDQ         R8, SI
-	IMUL3Q       $+2, CX, R8
-	ADDQ         R8, BX
-	SUBQ         $+1, DI
-	JMP          tile14
+	VMOVUPS     (R9), Z3
+	VMOVUPS     64(R9), Z4
+	VMOVUPS     128(R9), Z5
+	VMOVUPS     192(R9), Z6
+	VMOVUPS     256(R9), Z7
+	ADDQ        $+320, R9
+	MOVQ        R8, R11
+	ADDQ        AX, R8
+	VMOVUPS     (R11), Z8
+	VFMADD231PS Z3, Z8, Z2
+	VMOVUPS     (R11)(CX*1), Z8
+	VFMADD231PS Z4, Z8, Z2
+	VMOVUPS     (R11)(CX*2), Z8
+	VFMADD231PS Z5, Z8, Z2
+	VMOVUPS     (R11)(DX*1), Z8
+	VFMADD231PS Z6, Z8, Z2
+	LEAQ        (R11)(CX*4), R11
+	VMOVUPS     (R11), Z8
+	VFMADD231PS Z7, Z8, Z2
+	DECQ        R10
+	JNE         loop16
+	MOVQ        dstStep+32(FP), R8
+	SHLQ        $0x02, R8
+	LEAQ        (R8)(R8*2), R9
+	VMAXPS      Z2, Z0, Z2
+	VMINPS      Z2, Z1, Z2
+	VMOVUPS     Z2, (SI)
+	ADDQ        R8, SI
+	IMUL3Q      $+2, CX, R8
+	ADDQ        R8, BX
+	SUBQ        $+1, DI
+	JMP         tile14
 
 narrower15:
 	MOVQ xRow+64(FP), BX
@@ -14038,302 +15844,288 @@ loop17:
 tile18:
 	CMPQ    DI, $+7
 	JL      narrower19
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Z0
-	VMOVAPS Z0, Z1
-	VMOVAPS Z0, Z2
-	VMOVAPS Z0, Z3
-	VMOVAPS Z0, Z4
-	VMOVAPS Z0, Z5
-	VMOVAPS Z0, Z6
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+5, R11
+	MOVQ    BX, R8
+	MOVQ    bias+24(FP), R9
+	VMOVUPS (R9), Z2
+	VMOVAPS Z2, Z3
+	VMOVAPS Z2, Z4
+	VMOVAPS Z2, Z5
+	VMOVAPS Z2, Z6
+	VMOVAPS Z2, Z7
+	VMOVAPS Z2, Z8
+	MOVQ    weights+16(FP), R9
+	MOVQ    $+5, R10
 
 loop20:
-	VMOVUPS      (R8), Z7
-	VMOVUPS      64(R8), Z8
-	VMOVUPS      128(R8), Z9
-	VMOVUPS      192(R8), Z10
-	VMOVUPS      256(R8), Z11
-	ADDQ         $+320, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMOVUPS.Z    (R10), K1, Z12
-	VFMADD231PS  Z7, Z12, Z0
-	VMOVUPS.Z    (R10)(CX*1), K1, Z12
-	VFMADD231PS  Z8, Z12, Z0
-	VMOVUPS.Z    (R10)(CX*2), K1, Z12
-	VFMADD231PS  Z7, Z12, Z1
-	VFMADD231PS  Z9, Z12, Z0
-	VMOVUPS.Z    (R10)(DX*1), K1, Z12
-	VFMADD231PS  Z8, Z12, Z1
-	VFMADD231PS  Z10, Z12, Z0
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS.Z    (R10), K1, Z12
-	VFMADD231PS  Z7, Z12, Z2
-	VFMADD231PS  Z9, Z12, Z1
-	VFMADD231PS  Z11, Z12, Z0
-	VMOVUPS.Z    (R10)(CX*1), K1, Z12
-	VFMADD231PS  Z8, Z12, Z2
-	VFMADD231PS  Z10, Z12, Z1
-	VMOVUPS.Z    (R10)(CX*2), K1, Z12
-	VFMADD231PS  Z7, Z12, Z3
-	VFMADD231PS  Z9, Z12, Z2
-	VFMADD231PS  Z11, Z12, Z1
-	VMOVUPS.Z    (R10)(DX*1), K1, Z12
-	VFMADD231PS  Z8, Z12, Z3
-	VFMADD231PS  Z10, Z12, Z2
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS.Z    (R10), K1, Z12
-	VFMADD231PS  Z7, Z12, Z4
-	VFMADD231PS  Z9, Z12, Z3
-	VFMADD231PS  Z11, Z12, Z2
-	VMOVUPS.Z    (R10)(CX*1), K1, Z12
-	VFMADD231PS  Z8, Z12, Z4
-	VFMADD231PS  Z10, Z12, Z3
-	VMOVUPS.Z    (R10)(CX*2), K1, Z12
-	VFMADD231PS  Z7, Z12, Z5
-	VFMADD231PS  Z9, Z12, Z4
-	VFMADD231PS  Z11, Z12, Z3
-	VMOVUPS.Z    (R10)(DX*1), K1, Z12
-	VFMADD231PS  Z8, Z12, Z5
-	VFMADD231PS  Z10, Z12, Z4
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS.Z    (R10), K1, Z12
-	VFMADD231PS  Z7, Z12, Z6
-	VFMADD231PS  Z9, Z12, Z5
-	VFMADD231PS  Z11, Z12, Z4
-	VMOVUPS.Z    (R10)(CX*1), K1, Z12
-	VFMADD231PS  Z8, Z12, Z6
-	VFMADD231PS  Z10, Z12, Z5
-	VMOVUPS.Z    (R10)(CX*2), K1, Z12
-	VFMADD231PS  Z9, Z12, Z6
-	VFMADD231PS  Z11, Z12, Z5
-	VMOVUPS.Z    (R10)(DX*1), K1, Z12
-	VFMADD231PS  Z10, Z12, Z6
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS.Z    (R10), K1, Z12
-	VFMADD231PS  Z11, Z12, Z6
-	DECQ         R11
-	JNE          loop20
-	VBROADCASTSS lo+96(FP), Z7
-	VBROADCASTSS hi+100(FP), Z8
-	MOVQ         dstStep+32(FP), R8
-	SHLQ         $0x02, R8
-	LEAQ         (R8)(R8*2), R9
-	VMAXPS       Z0, Z7, Z0
-	VMINPS       Z0, Z8, Z0
-	VMOVUPS      Z0, K1, (SI)
-	VMAXPS       Z1, Z7, Z1
-	VMINPS       Z1, Z8, Z1
-	VMOVUPS      Z1, K1, (SI)(R8*1)
-	VMAXPS       Z2, Z7, Z2
-	VMINPS       Z2, Z8, Z2
-	VMOVUPS      Z2, K1, (SI)(R8*2)
-	VMAXPS       Z3, Z7, Z3
-	VMINPS       Z3, Z8, Z3
-	VMOVUPS      Z3, K1, (SI)(R9*1)
-	LEAQ         (SI)(R8*4), SI
-	VMAXPS       Z4, Z7, Z4
-	VMINPS       Z4, Z8, Z4
-	VMOVUPS      Z4, K1, (SI)
-	VMAXPS       Z5, Z7, Z5
-	VMINPS       Z5, Z8, Z5
-	VMOVUPS      Z5, K1, (SI)(R8*1)
-	VMAXPS       Z6, Z7, Z6
-	VMINPS       Z6, Z8, Z6
-	VMOVUPS      Z6, K1, (SI)(R8*2)
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	IMUL3Q       $+14, CX, R8
-	ADDQ         R8, BX
-	SUBQ         $+7, DI
-	JMP          tile18
+	VMOVUPS     (R9), Z9
+	VMOVUPS     64(R9), Z10
+	VMOVUPS     128(R9), Z11
+	VMOVUPS     192(R9), Z12
+	VMOVUPS     256(R9), Z13
+	ADDQ        $+320, R9
+	MOVQ        R8, R11
+	ADDQ        AX, R8
+	VMOVUPS.Z   (R11), K1, Z14
+	VFMADD231PS Z9, Z14, Z2
+	VMOVUPS.Z   (R11)(CX*1), K1, Z14
+	VFMADD231PS Z10, Z14, Z2
+	VMOVUPS.Z   (R11)(CX*2), K1, Z14
+	VFMADD231PS Z9, Z14, Z3
+	VFMADD231PS Z11, Z14, Z2
+	VMOVUPS.Z   (R11)(DX*1), K1, Z14
+	VFMADD231PS Z10, Z14, Z3
+	VFMADD231PS Z12, Z14, Z2
+	LEAQ        (R11)(CX*4), R11
+	VMOVUPS.Z   (R11), K1, Z14
+	VFMADD231PS Z9, Z14, Z4
+	VFMADD231PS Z11, Z14, Z3
+	VFMADD231PS Z13, Z14, Z2
+	VMOVUPS.Z   (R11)(CX*1), K1, Z14
+	VFMADD231PS Z10, Z14, Z4
+	VFMADD231PS Z12, Z14, Z3
+	VMOVUPS.Z   (R11)(CX*2), K1, Z14
+	VFMADD231PS Z9, Z14, Z5
+	VFMADD231PS Z11, Z14, Z4
+	VFMADD231PS Z13, Z14, Z3
+	VMOVUPS.Z   (R11)(DX*1), K1, Z14
+	VFMADD231PS Z10, Z14, Z5
+	VFMADD231PS Z12, Z14, Z4
+	LEAQ        (R11)(CX*4), R11
+	VMOVUPS.Z   (R11), K1, Z14
+	VFMADD231PS Z9, Z14, Z6
+	VFMADD231PS Z11, Z14, Z5
+	VFMADD231PS Z13, Z14, Z4
+	VMOVUPS.Z   (R11)(CX*1), K1, Z14
+	VFMADD231PS Z10, Z14, Z6
+	VFMADD231PS Z12, Z14, Z5
+	VMOVUPS.Z   (R11)(CX*2), K1, Z14
+	VFMADD231PS Z9, Z14, Z7
+	VFMADD231PS Z11, Z14, Z6
+	VFMADD231PS Z13, Z14, Z5
+	VMOVUPS.Z   (R11)(DX*1), K1, Z14
+	VFMADD231PS Z10, Z14, Z7
+	VFMADD231PS Z12, Z14, Z6
+	LEAQ        (R11)(CX*4), R11
+	VMOVUPS.Z   (R11), K1, Z14
+	VFMADD231PS Z9, Z14, Z8
+	VFMADD231PS Z11, Z14, Z7
+	VFMADD231PS Z13, Z14, Z6
+	VMOVUPS.Z   (R11)(CX*1), K1, Z14
+	VFMADD231PS Z10, Z14, Z8
+	VFMADD231PS Z12, Z14, Z7
+	VMOVUPS.Z   (R11)(CX*2), K1, Z14
+	VFMADD231PS Z11, Z14, Z8
+	VFMADD231PS Z13, Z14, Z7
+	VMOVUPS.Z   (R11)(DX*1), K1, Z14
+	VFMADD231PS Z12, Z14, Z8
+	LEAQ        (R11)(CX*4), R11
+	VMOVUPS.Z   (R11), K1, Z14
+	VFMADD231PS Z13, Z14, Z8
+	DECQ        R10
+	JNE         loop20
+	MOVQ        dstStep+32(FP), R8
+	SHLQ        $0x02, R8
+	LEAQ        (R8)(R8*2), R9
+	VMAXPS      Z2, Z0, Z2
+	VMINPS      Z2, Z1, Z2
+	VMOVUPS     Z2, K1, (SI)
+	VMAXPS      Z3, Z0, Z3
+	VMINPS      Z3, Z1, Z3
+	VMOVUPS     Z3, K1, (SI)(R8*1)
+	VMAXPS      Z4, Z0, Z4
+	VMINPS      Z4, Z1, Z4
+	VMOVUPS     Z4, K1, (SI)(R8*2)
+	VMAXPS      Z5, Z0, Z5
+	VMINPS      Z5, Z1, Z5
+	VMOVUPS     Z5, K1, (SI)(R9*1)
+	LEAQ        (SI)(R8*4), SI
+	VMAXPS      Z6, Z0, Z6
+	VMINPS      Z6, Z1, Z6
+	VMOVUPS     Z6, K1, (SI)
+	VMAXPS      Z7, Z0, Z7
+	VMINPS      Z7, Z1, Z7
+	VMOVUPS     Z7, K1, (SI)(R8*1)
+	VMAXPS      Z8, Z0, Z8
+	VMINPS      Z8, Z1, Z8
+	VMOVUPS     Z8, K1, (SI)(R8*2)
+	ADDQ        R9, SI
+	IMUL3Q      $+14, CX, R8
+	ADDQ        R8, BX
+	SUBQ        $+7, DI
+	JMP         tile18
 
 narrower19:
 	CMPQ    DI, $+4
 	JL      narrower22
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Z0
-	VMOVAPS Z0, Z1
-	VMOVAPS Z0, Z2
-	VMOVAPS Z0, Z3
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+5, R11
+	MOVQ    BX, R8
+	MOVQ    bias+24(FP), R9
+	VMOVUPS (R9), Z2
+	VMOVAPS Z2, Z3
+	VMOVAPS Z2, Z4
+	VMOVAPS Z2, Z5
+	MOVQ    weights+16(FP), R9
+	MOVQ    $+5, R10
 
 loop23:
-	VMOVUPS      (R8), Z4
-	VMOVUPS      64(R8), Z5
-	VMOVUPS      128(R8), Z6
-	VMOVUPS      192(R8), Z7
-	VMOVUPS      256(R8), Z8
-	ADDQ         $+320, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMOVUPS.Z    (R10), K1, Z9
-	VFMADD231PS  Z4, Z9, Z0
-	VMOVUPS.Z    (R10)(CX*1), K1, Z9
-	VFMADD231PS  Z5, Z9, Z0
-	VMOVUPS.Z    (R10)(CX*2), K1, Z9
-	VFMADD231PS  Z4, Z9, Z1
-	VFMADD231PS  Z6, Z9, Z0
-	VMOVUPS.Z    (R10)(DX*1), K1, Z9
-	VFMADD231PS  Z5, Z9, Z1
-	VFMADD231PS  Z7, Z9, Z0
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS.Z    (R10), K1, Z9
-	VFMADD231PS  Z4, Z9, Z2
-	VFMADD231PS  Z6, Z9, Z1
-	VFMADD231PS  Z8, Z9, Z0
-	VMOVUPS.Z    (R10)(CX*1), K1, Z9
-	VFMADD231PS  Z5, Z9, Z2
-	VFMADD231PS  Z7, Z9, Z1
-	VMOVUPS.Z    (R10)(CX*2), K1, Z9
-	VFMADD231PS  Z4, Z9, Z3
-	VFMADD231PS  Z6, Z9, Z2
-	VFMADD231PS  Z8, Z9, Z1
-	VMOVUPS.Z    (R10)(DX*1), K1, Z9
-	VFMADD231PS  Z5, Z9, Z3
-	VFMADD231PS  Z7, Z9, Z2
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS.Z    (R10), K1, Z9
-	VFMADD231PS  Z6, Z9, Z3
-	VFMADD231PS  Z8, Z9, Z2
-	VMOVUPS.Z    (R10)(CX*1), K1, Z9
-	VFMADD231PS  Z7, Z9, Z3
-	VMOVUPS.Z    (R10)(CX*2), K1, Z9
-	VFMADD231PS  Z8, Z9, Z3
-	DECQ         R11
-	JNE          loop23
-	VBROADCASTSS lo+96(FP), Z4
-	VBROADCASTSS hi+100(FP), Z5
-	MOVQ         dstStep+32(FP), R8
-	SHLQ         $0x02, R8
-	LEAQ         (R8)(R8*2), R9
-	VMAXPS       Z0, Z4, Z0
-	VMINPS       Z0, Z5, Z0
-	VMOVUPS      Z0, K1, (SI)
-	VMAXPS       Z1, Z4, Z1
-	VMINPS       Z1, Z5, Z1
-	VMOVUPS      Z1, K1, (SI)(R8*1)
-	VMAXPS       Z2, Z4, Z2
-	VMINPS       Z2, Z5, Z2
-	VMOVUPS      Z2, K1, (SI)(R8*2)
-	VMAXPS       Z3, Z4, Z3
-	VMINPS       Z3, Z5, Z3
-	VMOVUPS      Z3, K1, (SI)(R9*1)
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	IMUL3Q       $+8, CX, R8
-	ADDQ         R8, BX
-	SUBQ         $+4, DI
+	VMOVUPS     (R9), Z6
+	VMOVUPS     64(R9), Z7
+	VMOVUPS     128(R9), Z8
+	VMOVUPS     192(R9), Z9
+	VMOVUPS     256(R9), Z10
+	ADDQ        $+320, R9
+	MOVQ        R8, R11
+	ADDQ        AX, R8
+	VMOVUPS.Z   (R11), K1, Z11
+	VFMADD231PS Z6, Z11, Z2
+	VMOVUPS.Z   (R11)(CX*1), K1, Z11
+	VFMADD231PS Z7, Z11, Z2
+	VMOVUPS.Z   (R11)(CX*2), K1, Z11
+	VFMADD231PS Z6, Z11, Z3
+	VFMADD231PS Z8, Z11, Z2
+	VMOVUPS.Z   (R11)(DX*1), K1, Z11
+	VFMADD231PS Z7, Z11, Z3
+	VFMADD231PS Z9, Z11, Z2
+	LEAQ        (R11)(CX*4), R11
+	VMOVUPS.Z   (R11), K1, Z11
+	VFMADD231PS Z6, Z11, Z4
+	VFMADD231PS Z8, Z11, Z3
+	VFMADD231PS Z10, Z11, Z2
+	VMOVUPS.Z   (R11)(CX*1), K1, Z11
+	VFMADD231PS Z7, Z11, Z4
+	VFMADD231PS Z9, Z11, Z3
+	VMOVUPS.Z   (R11)(CX*2), K1, Z11
+	VFMADD231PS Z6, Z11, Z5
+	VFMADD231PS Z8, Z11, Z4
+	VFMADD231PS Z10, Z11, Z3
+	VMOVUPS.Z   (R11)(DX*1), K1, Z11
+	VFMADD231PS Z7, Z11, Z5
+	VFMADD231PS Z9, Z11, Z4
+	LEAQ        (R11)(CX*4), R11
+	VMOVUPS.Z   (R11), K1, Z11
+	VFMADD231PS Z8, Z11, Z5
+	VFMADD231PS Z10, Z11, Z4
+	VMOVUPS.Z   (R11)(CX*1), K1, Z11
+	VFMADD231PS Z9, Z11, Z5
+	VMOVUPS.Z   (R11)(CX*2), K1, Z11
+	VFMADD231PS Z10, Z11, Z5
+	DECQ        R10
+	JNE         loop23
+	MOVQ        dstStep+32(FP), R8
+	SHLQ        $0x02, R8
+	LEAQ        (R8)(R8*2), R9
+	VMAXPS      Z2, Z0, Z2
+	VMINPS      Z2, Z1, Z2
+	VMOVUPS     Z2, K1, (SI)
+	VMAXPS      Z3, Z0, Z3
+	VMINPS      Z3, Z1, Z3
+	VMOVUPS     Z3, K1, (SI)(R8*1)
+	VMAXPS      Z4, Z0, Z4
+	VMINPS      Z4, Z1, Z4
+	VMOVUPS     Z4, K1, (SI)(R8*2)
+	VMAXPS      Z5, Z0, Z5
+	VMINPS      Z5, Z1, Z5
+	VMOVUPS     Z5, K1, (SI)(R9*1)
+	LEAQ        (SI)(R8*4), SI
+	IMUL3Q      $+8, CX, R8
+	ADDQ        R8, BX
+	SUBQ        $+4, DI
 
 narrower22:
 	CMPQ    DI, $+2
 	JL      narrower25
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Z0
-	VMOVAPS Z0, Z1
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+5, R11
+	MOVQ    BX, R8
+	MOVQ    bias+24(FP), R9
+	VMOVUPS (R9), Z2
+	VMOVAPS Z2, Z3
+	MOVQ    weights+16(FP), R9
+	MOVQ    $+5, R10
 
 loop26:
-	VMOVUPS      (R8), Z2
-	VMOVUPS      64(R8), Z3
-	VMOVUPS      128(R8), Z4
-	VMOVUPS      192(R8), Z5
-	VMOVUPS      256(R8), Z6
-	ADDQ         $+320, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMOVUPS.Z    (R10), K1, Z7
-	VFMADD231PS  Z2, Z7, Z0
-	VMOVUPS.Z    (R10)(CX*1), K1, Z7
-	VFMADD231PS  Z3, Z7, Z0
-	VMOVUPS.Z    (R10)(CX*2), K1, Z7
-	VFMADD231PS  Z2, Z7, Z1
-	VFMADD231PS  Z4, Z7, Z0
-	VMOVUPS.Z    (R10)(DX*1), K1, Z7
-	VFMADD231PS  Z3, Z7, Z1
-	VFMADD231PS  Z5, Z7, Z0
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS.Z    (R10), K1, Z7
-	VFMADD231PS  Z4, Z7, Z1
-	VFMADD231PS  Z6, Z7, Z0
-	VMOVUPS.Z    (R10)(CX*1), K1, Z7
-	VFMADD231PS  Z5, Z7, Z1
-	VMOVUPS.Z    (R10)(CX*2), K1, Z7
-	VFMADD231PS  Z6, Z7, Z1
-	DECQ         R11
-	JNE          loop26
-	VBROADCASTSS lo+96(FP), Z2
-	VBROADCASTSS hi+100(FP), Z3
-	MOVQ         dstStep+32(FP), R8
-	SHLQ         $0x02, R8
-	LEAQ         (R8)(R8*2), R9
-	VMAXPS       Z0, Z2, Z0
-	VMINPS       Z0, Z3, Z0
-	VMOVUPS      Z0, K1, (SI)
-	VMAXPS       Z1, Z2, Z1
-	VMINPS       Z1, Z3, Z1
-	VMOVUPS      Z1, K1, (SI)(R8*1)
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	IMUL3Q       $+4, CX, R8
-	ADDQ         R8, BX
-	SUBQ         $+2, DI
+	VMOVUPS     (R9), Z4
+	VMOVUPS     64(R9), Z5
+	VMOVUPS     128(R9), Z6
+	VMOVUPS     192(R9), Z7
+	VMOVUPS     256(R9), Z8
+	ADDQ        $+320, R9
+	MOVQ        R8, R11
+	ADDQ        AX, R8
+	VMOVUPS.Z   (R11), K1, Z9
+	VFMADD231PS Z4, Z9, Z2
+	VMOVUPS.Z   (R11)(CX*1), K1, Z9
+	VFMADD231PS Z5, Z9, Z2
+	VMOVUPS.Z   (R11)(CX*2), K1, Z9
+	VFMADD231PS Z4, Z9, Z3
+	VFMADD231PS Z6, Z9, Z2
+	VMOVUPS.Z   (R11)(DX*1), K1, Z9
+	VFMADD231PS Z5, Z9, Z3
+	VFMADD231PS Z7, Z9, Z2
+	LEAQ        (R11)(CX*4), R11
+	VMOVUPS.Z   (R11), K1, Z9
+	VFMADD231PS Z6, Z9, Z3
+	VFMADD231PS Z8, Z9, Z2
+	VMOVUPS.Z   (R11)(CX*1), K1, Z9
+	VFMADD231PS Z7, Z9, Z3
+	VMOVUPS.Z   (R11)(CX*2), K1, Z9
+	VFMADD231PS Z8, Z9, Z3
+	DECQ        R10
+	JNE         loop26
+	MOVQ        dstStep+32(FP), R8
+	SHLQ        $0x02, R8
+	LEAQ        (R8)(R8*2), R9
+	VMAXPS      Z2, Z0, Z2
+	VMINPS      Z2, Z1, Z2
+	VMOVUPS     Z2, K1, (SI)
+	VMAXPS      Z3, Z0, Z3
+	VMINPS      Z3, Z1, Z3
+	VMOVUPS     Z3, K1, (SI)(R8*1)
+	LEAQ        (SI)(R8*2), SI
+	IMUL3Q      $+4, CX, R8
+	ADDQ        R8, BX
+	SUBQ        $+2, DI
 
 narrower25:
 tile27:
 	CMPQ    DI, $+1
 	JL      narrower28
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Z0
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+5, R11
+	MOVQ    BX, R8
+	MOVQ    bias+24(FP), R9
+	VMOVUPS (R9), Z2
+	MOVQ    weights+16(FP), R9
+	MOVQ    $+5, R10
 
 loop29:
-	VMOVUPS      (R8), Z1
-	VMOVUPS      64(R8), Z2
-	VMOVUPS      128(R8), Z3
-	VMOVUPS      192(R8), Z4
-	VMOVUPS      256(R8), Z5
-	ADDQ         $+320, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMOVUPS.Z    (R10), K1, Z6
-	VFMADD231PS  Z1, Z6, Z0
-	VMOVUPS.Z    (R10)(CX*1), K1, Z6
-	VFMADD231PS  Z2, Z6, Z0
-	VMOVUPS.Z    (R10)(CX*2), K1, Z6
-	VFMADD231PS  Z3, Z6, Z0
-	VMOVUPS.Z    (R10)(DX*1), K1, Z6
-	VFMADD231PS  Z4, Z6, Z0
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS.Z    (R10), K1, Z6
-	VFMADD231PS  Z5, Z6, Z0
-	DECQ         R11
-	JNE          loop29
-	VBROADCASTSS lo+96(FP), Z1
-	VBROADCASTSS hi+100(FP), Z2
-	MOVQ         dstStep+32(FP), R8
-	SHLQ         $0x02, R8
-	LEAQ         (R8)(R8*2), R9
-	VMAXPS       Z0, Z1, Z0
-	VMINPS       Z0, Z2, Z0
-	VMOVUPS      Z0, K1, (SI)
-	ADDQ         R8, SI
-	IMUL3Q       $+2, CX, R8
-	ADDQ         R8, BX
-	SUBQ         $+1, DI
-	JMP          tile27
+	VMOVUPS     (R9), Z3
+	VMOVUPS     64(R9), Z4
+	VMOVUPS     128(R9), Z5
+	VMOVUPS     192(R9), Z6
+	VMOVUPS     256(R9), Z7
+	ADDQ        $+320, R9
+	MOVQ        R8, R11
+	ADDQ        AX, R8
+	VMOVUPS.Z   (R11), K1, Z8
+	VFMADD231PS Z3, Z8, Z2
+	VMOVUPS.Z   (R11)(CX*1), K1, Z8
+	VFMADD231PS Z4, Z8, Z2
+	VMOVUPS.Z   (R11)(CX*2), K1, Z8
+	VFMADD231PS Z5, Z8, Z2
+	VMOVUPS.Z   (R11)(DX*1), K1, Z8
+	VFMADD231PS Z6, Z8, Z2
+	LEAQ        (R11)(CX*4), R11
+	VMOVUPS.Z   (R11), K1, Z8
+	VFMADD231PS Z7, Z8, Z2
+	DECQ        R10
+	JNE         loop29
+	MOVQ        dstStep+32(FP), R8
+	SHLQ        $0x02, R8
+	LEAQ        (R8)(R8*2), R9
+	VMAXPS      Z2, Z0, Z2
+	VMINPS      Z2, Z1, Z2
+	VMOVUPS     Z2, K1, (SI)
+	ADDQ        R8, SI
+	IMUL3Q      $+2, CX, R8
+	ADDQ        R8, BX
+	SUBQ        $+1, DI
+	JMP         tile27
 
 narrower28:
 	MOVQ xRow+64(FP), BX
@@ -14354,13 +16146,15 @@ done3:
 // func depthwise7x7s1AVX512(dst *byte, x *byte, weights *byte, bias *byte, dstStep int, dstRow int, xStep int, rowStep int, xRow int, rows int, pixels int, channels int, lo float32, hi float32)
 // Requires: AVX, AVX512F, BMI2
 TEXT ·depthwise7x7s1AVX512(SB), NOSPLIT, $24-104
-	MOVQ rowStep+56(FP), AX
-	MOVQ xStep+48(FP), CX
-	SHLQ $0x02, AX
-	SHLQ $0x02, CX
-	LEAQ (CX)(CX*2), DX
-	SHLQ $0x02, dstRow+40(FP)
-	SHLQ $0x02, xRow+64(FP)
+	MOVQ         rowStep+56(FP), AX
+	MOVQ         xStep+48(FP), CX
+	SHLQ         $0x02, AX
+	SHLQ         $0x02, CX
+	LEAQ         (CX)(CX*2), DX
+	VBROADCASTSS lo+96(FP), Z0
+	VBROADCASTSS hi+100(FP), Z1
+	SHLQ         $0x02, dstRow+40(FP)
+	SHLQ         $0x02, xRow+64(FP)
 
 block1:
 	CMPQ channels+88(FP), $+16
@@ -14380,335 +16174,321 @@ loop4:
 tile5:
 	CMPQ    DI, $+7
 	JL      narrower6
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Z0
-	VMOVAPS Z0, Z1
-	VMOVAPS Z0, Z2
-	VMOVAPS Z0, Z3
-	VMOVAPS Z0, Z4
-	VMOVAPS Z0, Z5
-	VMOVAPS Z0, Z6
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+7, R11
+	MOVQ    BX, R8
+	MOVQ    bias+24(FP), R9
+	VMOVUPS (R9), Z2
+	VMOVAPS Z2, Z3
+	VMOVAPS Z2, Z4
+	VMOVAPS Z2, Z5
+	VMOVAPS Z2, Z6
+	VMOVAPS Z2, Z7
+	VMOVAPS Z2, Z8
+	MOVQ    weights+16(FP), R9
+	MOVQ    $+7, R10
 
 loop7:
-	VMOVUPS      (R8), Z7
-	VMOVUPS      64(R8), Z8
-	VMOVUPS      128(R8), Z9
-	VMOVUPS      192(R8), Z10
-	VMOVUPS      256(R8), Z11
-	VMOVUPS      320(R8), Z12
-	VMOVUPS      384(R8), Z13
-	ADDQ         $+448, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMOVUPS      (R10), Z14
-	VFMADD231PS  Z7, Z14, Z0
-	VMOVUPS      (R10)(CX*1), Z14
-	VFMADD231PS  Z7, Z14, Z1
-	VFMADD231PS  Z8, Z14, Z0
-	VMOVUPS      (R10)(CX*2), Z14
-	VFMADD231PS  Z7, Z14, Z2
-	VFMADD231PS  Z8, Z14, Z1
-	VFMADD231PS  Z9, Z14, Z0
-	VMOVUPS      (R10)(DX*1), Z14
-	VFMADD231PS  Z7, Z14, Z3
-	VFMADD231PS  Z8, Z14, Z2
-	VFMADD231PS  Z9, Z14, Z1
-	VFMADD231PS  Z10, Z14, Z0
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS      (R10), Z14
-	VFMADD231PS  Z7, Z14, Z4
-	VFMADD231PS  Z8, Z14, Z3
-	VFMADD231PS  Z9, Z14, Z2
-	VFMADD231PS  Z10, Z14, Z1
-	VFMADD231PS  Z11, Z14, Z0
-	VMOVUPS      (R10)(CX*1), Z14
-	VFMADD231PS  Z7, Z14, Z5
-	VFMADD231PS  Z8, Z14, Z4
-	VFMADD231PS  Z9, Z14, Z3
-	VFMADD231PS  Z10, Z14, Z2
-	VFMADD231PS  Z11, Z14, Z1
-	VFMADD231PS  Z12, Z14, Z0
-	VMOVUPS      (R10)(CX*2), Z14
-	VFMADD231PS  Z7, Z14, Z6
-	VFMADD231PS  Z8, Z14, Z5
-	VFMADD231PS  Z9, Z14, Z4
-	VFMADD231PS  Z10, Z14, Z3
-	VFMADD231PS  Z11, Z14, Z2
-	VFMADD231PS  Z12, Z14, Z1
-	VFMADD231PS  Z13, Z14, Z0
-	VMOVUPS      (R10)(DX*1), Z14
-	VFMADD231PS  Z8, Z14, Z6
-	VFMADD231PS  Z9, Z14, Z5
-	VFMADD231PS  Z10, Z14, Z4
-	VFMADD231PS  Z11, Z14, Z3
-	VFMADD231PS  Z12, Z14, Z2
-	VFMADD231PS  Z13, Z14, Z1
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS      (R10), Z14
-	VFMADD231PS  Z9, Z14, Z6
-	VFMADD231PS  Z10, Z14, Z5
-	VFMADD231PS  Z11, Z14, Z4
-	VFMADD231PS  Z12, Z14, Z3
-	VFMADD231PS  Z13, Z14, Z2
-	VMOVUPS      (R10)(CX*1), Z14
-	VFMADD231PS  Z10, Z14, Z6
-	VFMADD231PS  Z11, Z14, Z5
-	VFMADD231PS  Z12, Z14, Z4
-	VFMADD231PS  Z13, Z14, Z3
-	VMOVUPS      (R10)(CX*2), Z14
-	VFMADD231PS  Z11, Z14, Z6
-	VFMADD231PS  Z12, Z14, Z5
-	VFMADD231PS  Z13, Z14, Z4
-	VMOVUPS      (R10)(DX*1), Z14
-	VFMADD231PS  Z12, Z14, Z6
-	VFMADD231PS  Z13, Z14, Z5
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS      (R10), Z14
-	VFMADD231PS  Z13, Z14, Z6
-	DECQ         R11
-	JNE          loop7
-	VBROADCASTSS lo+96(FP), Z7
-	VBROADCASTSS hi+100(FP), Z8
-	MOVQ         dstStep+32(FP), R8
-	SHLQ         $0x02, R8
-	LEAQ         (R8)(R8*2), R9
-	VMAXPS       Z0, Z7, Z0
-	VMINPS       Z0, Z8, Z0
-	VMOVUPS      Z0, (SI)
-	VMAXPS       Z1, Z7, Z1
-	VMINPS       Z1, Z8, Z1
-	VMOVUPS      Z1, (SI)(R8*1)
-	VMAXPS       Z2, Z7, Z2
-	VMINPS       Z2, Z8, Z2
-	VMOVUPS      Z2, (SI)(R8*2)
-	VMAXPS       Z3, Z7, Z3
-	VMINPS       Z3, Z8, Z3
-	VMOVUPS      Z3, (SI)(R9*1)
-	LEAQ         (SI)(R8*4), SI
-	VMAXPS       Z4, Z7, Z4
-	VMINPS       Z4, Z8, Z4
-	VMOVUPS      Z4, (SI)
-	VMAXPS       Z5, Z7, Z5
-	VMINPS       Z5, Z8, Z5
-	VMOVUPS      Z5, (SI)(R8*1)
-	VMAXPS       Z6, Z7, Z6
-	VMINPS       Z6, Z8, Z6
-	VMOVUPS      Z6, (SI)(R8*2)
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	IMUL3Q       $+7, CX, R8
-	ADDQ         R8, BX
-	SUBQ         $+7, DI
-	JMP          tile5
+	VMOVUPS     (R9), Z9
+	VMOVUPS     64(R9), Z10
+	VMOVUPS     128(R9), Z11
+	VMOVUPS     192(R9), Z12
+	VMOVUPS     256(R9), Z13
+	VMOVUPS     320(R9), Z14
+	VMOVUPS     384(R9), Z15
+	ADDQ        $+448, R9
+	MOVQ        R8, R11
+	ADDQ        AX, R8
+	VMOVUPS     (R11), Z16
+	VFMADD231PS Z9, Z16, Z2
+	VMOVUPS     (R11)(CX*1), Z16
+	VFMADD231PS Z9, Z16, Z3
+	VFMADD231PS Z10, Z16, Z2
+	VMOVUPS     (R11)(CX*2), Z16
+	VFMADD231PS Z9, Z16, Z4
+	VFMADD231PS Z10, Z16, Z3
+	VFMADD231PS Z11, Z16, Z2
+	VMOVUPS     (R11)(DX*1), Z16
+	VFMADD231PS Z9, Z16, Z5
+	VFMADD231PS Z10, Z16, Z4
+	VFMADD231PS Z11, Z16, Z3
+	VFMADD231PS Z12, Z16, Z2
+	LEAQ        (R11)(CX*4), R11
+	VMOVUPS     (R11), Z16
+	VFMADD231PS Z9, Z16, Z6
+	VFMADD231PS Z10, Z16, Z5
+	VFMADD231PS Z11, Z16, Z4
+	VFMADD231PS Z12, Z16, Z3
+	VFMADD231PS Z13, Z16, Z2
+	VMOVUPS     (R11)(CX*1), Z16
+	VFMADD231PS Z9, Z16, Z7
+	VFMADD231PS Z10, Z16, Z6
+	VFMADD231PS Z11, Z16, Z5
+	VFMADD231PS Z12, Z16, Z4
+	VFMADD231PS Z13, Z16, Z3
+	VFMADD231PS Z14, Z16, Z2
+	VMOVUPS     (R11)(CX*2), Z16
+	VFMADD231PS Z9, Z16, Z8
+	VFMADD231PS Z10, Z16, Z7
+	VFMADD231PS Z11, Z16, Z6
+	VFMADD231PS Z12, Z16, Z5
+	VFMADD231PS Z13, Z16, Z4
+	VFMADD231PS Z14, Z16, Z3
+	VFMADD231PS Z15, Z16, Z2
+	VMOVUPS     (R11)(DX*1), Z16
+	VFMADD231PS Z10, Z16, Z8
+	VFMADD231PS Z11, Z16, Z7
+	VFMADD231PS Z12, Z16, Z6
+	VFMADD231PS Z13, Z16, Z5
+	VFMADD231PS Z14, Z16, Z4
+	VFMADD231PS Z15, Z16, Z3
+	LEAQ        (R11)(CX*4), R11
+	VMOVUPS     (R11), Z16
+	VFMADD231PS Z11, Z16, Z8
+	VFMADD231PS Z12, Z16, Z7
+	VFMADD231PS Z13, Z16, Z6
+	VFMADD231PS Z14, Z16, Z5
+	VFMADD231PS Z15, Z16, Z4
+	VMOVUPS     (R11)(CX*1), Z16
+	VFMADD231PS Z12, Z16, Z8
+	VFMADD231PS Z13, Z16, Z7
+	VFMADD231PS Z14, Z16, Z6
+	VFMADD231PS Z15, Z16, Z5
+	VMOVUPS     (R11)(CX*2), Z16
+	VFMADD231PS Z13, Z16, Z8
+	VFMADD231PS Z14, Z16, Z7
+	VFMADD231PS Z15, Z16, Z6
+	VMOVUPS     (R11)(DX*1), Z16
+	VFMADD231PS Z14, Z16, Z8
+	VFMADD231PS Z15, Z16, Z7
+	LEAQ        (R11)(CX*4), R11
+	VMOVUPS     (R11), Z16
+	VFMADD231PS Z15, Z16, Z8
+	DECQ        R10
+	JNE         loop7
+	MOVQ        dstStep+32(FP), R8
+	SHLQ        $0x02, R8
+	LEAQ        (R8)(R8*2), R9
+	VMAXPS      Z2, Z0, Z2
+	VMINPS      Z2, Z1, Z2
+	VMOVUPS     Z2, (SI)
+	VMAXPS      Z3, Z0, Z3
+	VMINPS      Z3, Z1, Z3
+	VMOVUPS     Z3, (SI)(R8*1)
+	VMAXPS      Z4, Z0, Z4
+	VMINPS      Z4, Z1, Z4
+	VMOVUPS     Z4, (SI)(R8*2)
+	VMAXPS      Z5, Z0, Z5
+	VMINPS      Z5, Z1, Z5
+	VMOVUPS     Z5, (SI)(R9*1)
+	LEAQ        (SI)(R8*4), SI
+	VMAXPS      Z6, Z0, Z6
+	VMINPS      Z6, Z1, Z6
+	VMOVUPS     Z6, (SI)
+	VMAXPS      Z7, Z0, Z7
+	VMINPS      Z7, Z1, Z7
+	VMOVUPS     Z7, (SI)(R8*1)
+	VMAXPS      Z8, Z0, Z8
+	VMINPS      Z8, Z1, Z8
+	VMOVUPS     Z8, (SI)(R8*2)
+	ADDQ        R9, SI
+	IMUL3Q      $+7, CX, R8
+	ADDQ        R8, BX
+	SUBQ        $+7, DI
+	JMP         tile5
 
 narrower6:
 	CMPQ    DI, $+4
 	JL      narrower9
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Z0
-	VMOVAPS Z0, Z1
-	VMOVAPS Z0, Z2
-	VMOVAPS Z0, Z3
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+7, R11
+	MOVQ    BX, R8
+	MOVQ    bias+24(FP), R9
+	VMOVUPS (R9), Z2
+	VMOVAPS Z2, Z3
+	VMOVAPS Z2, Z4
+	VMOVAPS Z2, Z5
+	MOVQ    weights+16(FP), R9
+	MOVQ    $+7, R10
 
 loop10:
-	VMOVUPS      (R8), Z4
-	VMOVUPS      64(R8), Z5
-	VMOVUPS      128(R8), Z6
-	VMOVUPS      192(R8), Z7
-	VMOVUPS      256(R8), Z8
-	VMOVUPS      320(R8), Z9
-	VMOVUPS      384(R8), Z10
-	ADDQ         $+448, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMOVUPS      (R10), Z11
-	VFMADD231PS  Z4, Z11, Z0
-	VMOVUPS      (R10)(CX*1), Z11
-	VFMADD231PS  Z4, Z11, Z1
-	VFMADD231PS  Z5, Z11, Z0
-	VMOVUPS      (R10)(CX*2), Z11
-	VFMADD231PS  Z4, Z11, Z2
-	VFMADD231PS  Z5, Z11, Z1
-	VFMADD231PS  Z6, Z11, Z0
-	VMOVUPS      (R10)(DX*1), Z11
-	VFMADD231PS  Z4, Z11, Z3
-	VFMADD231PS  Z5, Z11, Z2
-	VFMADD231PS  Z6, Z11, Z1
-	VFMADD231PS  Z7, Z11, Z0
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS      (R10), Z11
-	VFMADD231PS  Z5, Z11, Z3
-	VFMADD231PS  Z6, Z11, Z2
-	VFMADD231PS  Z7, Z11, Z1
-	VFMADD231PS  Z8, Z11, Z0
-	VMOVUPS      (R10)(CX*1), Z11
-	VFMADD231PS  Z6, Z11, Z3
-	VFMADD231PS  Z7, Z11, Z2
-	VFMADD231PS  Z8, Z11, Z1
-	VFMADD231PS  Z9, Z11, Z0
-	VMOVUPS      (R10)(CX*2), Z11
-	VFMADD231PS  Z7, Z11, Z3
-	VFMADD231PS  Z8, Z11, Z2
-	VFMADD231PS  Z9, Z11, Z1
-	VFMADD231PS  Z10, Z11, Z0
-	VMOVUPS      (R10)(DX*1), Z11
-	VFMADD231PS  Z8, Z11, Z3
-	VFMADD231PS  Z9, Z11, Z2
-	VFMADD231PS  Z10, Z11, Z1
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS      (R10), Z11
-	VFMADD231PS  Z9, Z11, Z3
-	VFMADD231PS  Z10, Z11, Z2
-	VMOVUPS      (R10)(CX*1), Z11
-	VFMADD231PS  Z10, Z11, Z3
-	DECQ         R11
-	JNE          loop10
-	VBROADCASTSS lo+96(FP), Z4
-	VBROADCASTSS hi+100(FP), Z5
-	MOVQ         dstStep+32(FP), R8
-	SHLQ         $0x02, R8
-	LEAQ         (R8)(R8*2), R9
-	VMAXPS       Z0, Z4, Z0
-	VMINPS       Z0, Z5, Z0
-	VMOVUPS      Z0, (SI)
-	VMAXPS       Z1, Z4, Z1
-	VMINPS       Z1, Z5, Z1
-	VMOVUPS      Z1, (SI)(R8*1)
-	VMAXPS       Z2, Z4, Z2
-	VMINPS       Z2, Z5, Z2
-	VMOVUPS      Z2, (SI)(R8*2)
-	VMAXPS       Z3, Z4, Z3
-	VMINPS       Z3, Z5, Z3
-	VMOVUPS      Z3, (SI)(R9*1)
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	IMUL3Q       $+4, CX, R8
-	ADDQ         R8, BX
-	SUBQ         $+4, DI
+	VMOVUPS     (R9), Z6
+	VMOVUPS     64(R9), Z7
+	VMOVUPS     128(R9), Z8
+	VMOVUPS     192(R9), Z9
+	VMOVUPS     256(R9), Z10
+	VMOVUPS     320(R9), Z11
+	VMOVUPS     384(R9), Z12
+	ADDQ        $+448, R9
+	MOVQ        R8, R11
+	ADDQ        AX, R8
+	VMOVUPS     (R11), Z13
+	VFMADD231PS Z6, Z13, Z2
+	VMOVUPS     (R11)(CX*1), Z13
+	VFMADD231PS Z6, Z13, Z3
+	VFMADD231PS Z7, Z13, Z2
+	VMOVUPS     (R11)(CX*2), Z13
+	VFMADD231PS Z6, Z13, Z4
+	VFMADD231PS Z7, Z13, Z3
+	VFMADD231PS Z8, Z13, Z2
+	VMOVUPS     (R11)(DX*1), Z13
+	VFMADD231PS Z6, Z13, Z5
+	VFMADD231PS Z7, Z13, Z4
+	VFMADD231PS Z8, Z13, Z3
+	VFMADD231PS Z9, Z13, Z2
+	LEAQ        (R11)(CX*4), R11
+	VMOVUPS     (R11), Z13
+	VFMADD231PS Z7, Z13, Z5
+	VFMADD231PS Z8, Z13, Z4
+	VFMADD231PS Z9, Z13, Z3
+	VFMADD231PS Z10, Z13, Z2
+	VMOVUPS     (R11)(CX*1), Z13
+	VFMADD231PS Z8, Z13, Z5
+	VFMADD231PS Z9, Z13, Z4
+	VFMADD231PS Z10, Z13, Z3
+	VFMADD231PS Z11, Z13, Z2
+	VMOVUPS     (R11)(CX*2), Z13
+	VFMADD231PS Z9, Z13, Z5
+	VFMADD231PS Z10, Z13, Z4
+	VFMADD231PS Z11, Z13, Z3
+	VFMADD231PS Z12, Z13, Z2
+	VMOVUPS     (R11)(DX*1), Z13
+	VFMADD231PS Z10, Z13, Z5
+	VFMADD231PS Z11, Z13, Z4
+	VFMADD231PS Z12, Z13, Z3
+	LEAQ        (R11)(CX*4), R11
+	VMOVUPS     (R11), Z13
+	VFMADD231PS Z11, Z13, Z5
+	VFMADD231PS Z12, Z13, Z4
+	VMOVUPS     (R11)(CX*1), Z13
+	VFMADD231PS Z12, Z13, Z5
+	DECQ        R10
+	JNE         loop10
+	MOVQ        dstStep+32(FP), R8
+	SHLQ        $0x02, R8
+	LEAQ        (R8)(R8*2), R9
+	VMAXPS      Z2, Z0, Z2
+	VMINPS      Z2, Z1, Z2
+	VMOVUPS     Z2, (SI)
+	VMAXPS      Z3, Z0, Z3
+	VMINPS      Z3, Z1, Z3
+	VMOVUPS     Z3, (SI)(R8*1)
+	VMAXPS      Z4, Z0, Z4
+	VMINPS      Z4, Z1, Z4
+	VMOVUPS     Z4, (SI)(R8*2)
+	VMAXPS      Z5, Z0, Z5
+	VMINPS      Z5, Z1, Z5
+	VMOVUPS     Z5, (SI)(R9*1)
+	LEAQ        (SI)(R8*4), SI
+	IMUL3Q      $+4, CX, R8
+	ADDQ        R8, BX
+	SUBQ        $+4, DI
 
 narrower9:
 	CMPQ    DI, $+2
 	JL      narrower12
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Z0
-	VMOVAPS Z0, Z1
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+7, R11
+	MOVQ    BX, R8
+	MOVQ    bias+24(FP), R9
+	VMOVUPS (R9), Z2
+	VMOVAPS Z2, Z3
+	MOVQ    weights+16(FP), R9
+	MOVQ    $+7, R10
 
 loop13:
-	VMOVUPS      (R8), Z2
-	VMOVUPS      64(R8), Z3
-	VMOVUPS      128(R8), Z4
-	VMOVUPS      192(R8), Z5
-	VMOVUPS      256(R8), Z6
-	VMOVUPS      320(R8), Z7
-	VMOVUPS      384(R8), Z8
-	ADDQ         $+448, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMOVUPS      (R10), Z9
-	VFMADD231PS  Z2, Z9, Z0
-	VMOVUPS      (R10)(CX*1), Z9
-	VFMADD231PS  Z2, Z9, Z1
-	VFMADD231PS  Z3, Z9, Z0
-	VMOVUPS      (R10)(CX*2), Z9
-	VFMADD231PS  Z3, Z9, Z1
-	VFMADD231PS  Z4, Z9, Z0
-	VMOVUPS      (R10)(DX*1), Z9
-	VFMADD231PS  Z4, Z9, Z1
-	VFMADD231PS  Z5, Z9, Z0
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS      (R10), Z9
-	VFMADD231PS  Z5, Z9, Z1
-	VFMADD231PS  Z6, Z9, Z0
-	VMOVUPS      (R10)(CX*1), Z9
-	VFMADD231PS  Z6, Z9, Z1
-	VFMADD231PS  Z7, Z9, Z0
-	VMOVUPS      (R10)(CX*2), Z9
-	VFMADD231PS  Z7, Z9, Z1
-	VFMADD231PS  Z8, Z9, Z0
-	VMOVUPS      (R10)(DX*1), Z9
-	VFMADD231PS  Z8, Z9, Z1
-	DECQ         R11
-	JNE          loop13
-	VBROADCASTSS lo+96(FP), Z2
-	VBROADCASTSS hi+100(FP), Z3
-	MOVQ         dstStep+32(FP), R8
-	SHLQ         $0x02, R8
-	LEAQ         (R8)(R8*2), R9
-	VMAXPS       Z0, Z2, Z0
-	VMINPS       Z0, Z3, Z0
-	VMOVUPS      Z0, (SI)
-	VMAXPS       Z1, Z2, Z1
-	VMINPS       Z1, Z3, Z1
-	VMOVUPS      Z1, (SI)(R8*1)
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	IMUL3Q       $+2, CX, R8
-	ADDQ         R8, BX
-	SUBQ         $+2, DI
+	VMOVUPS     (R9), Z4
+	VMOVUPS     64(R9), Z5
+	VMOVUPS     128(R9), Z6
+	VMOVUPS     192(R9), Z7
+	VMOVUPS     256(R9), Z8
+	VMOVUPS     320(R9), Z9
+	VMOVUPS     384(R9), Z10
+	ADDQ        $+448, R9
+	MOVQ        R8, R11
+	ADDQ        AX, R8
+	VMOVUPS     (R11), Z11
+	VFMADD231PS Z4, Z11, Z2
+	VMOVUPS     (R11)(CX*1), Z11
+	VFMADD231PS Z4, Z11, Z3
+	VFMADD231PS Z5, Z11, Z2
+	VMOVUPS     (R11)(CX*2), Z11
+	VFMADD231PS Z5, Z11, Z3
+	VFMADD231PS Z6, Z11, Z2
+	VMOVUPS     (R11)(DX*1), Z11
+	VFMADD231PS Z6, Z11, Z3
+	VFMADD231PS Z7, Z11, Z2
+	LEAQ        (R11)(CX*4), R11
+	VMOVUPS     (R11), Z11
+	VFMADD231PS Z7, Z11, Z3
+	VFMADD231PS Z8, Z11, Z2
+	VMOVUPS     (R11)(CX*1), Z11
+	VFMADD231PS Z8, Z11, Z3
+	VFMADD231PS Z9, Z11, Z2
+	VMOVUPS     (R11)(CX*2), Z11
+	VFMADD231PS Z9, Z11, Z3
+	VFMADD231PS Z10, Z11, Z2
+	VMOVUPS     (R11)(DX*1), Z11
+	VFMADD231PS Z10, Z11, Z3
+	DECQ        R10
+	JNE         loop13
+	MOVQ        dstStep+32(FP), R8
+	SHLQ        $0x02, R8
+	LEAQ        (R8)(R8*2), R9
+	VMAXPS      Z2, Z0, Z2
+	VMINPS      Z2, Z1, Z2
+	VMOVUPS     Z2, (SI)
+	VMAXPS      Z3, Z0, Z3
+	VMINPS      Z3, Z1, Z3
+	VMOVUPS     Z3, (SI)(R8*1)
+	LEAQ        (SI)(R8*2), SI
+	IMUL3Q      $+2, CX, R8
+	ADDQ        R8, BX
+	SUBQ        $+2, DI
 
 narrower12:
 tile14:
 	CMPQ    DI, $+1
 	JL      narrower15
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Z0
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+7, R11
+	MOVQ    BX, R8
+	MOVQ    bias+24(FP), R9
+	VMOVUPS (R9), Z2
+	MOVQ    weights+16(FP), R9
+	MOVQ    $+7, R10
 
 loop16:
-	VMOVUPS      (R8), Z1
-	VMOVUPS      64(R8), Z2
-	VMOVUPS      128(R8), Z3
-	VMOVUPS      192(R8), Z4
-	VMOVUPS      256(R8), Z5
-	VMOVUPS      320(R8), Z6
-	VMOVUPS      384(R8), Z7
-	ADDQ         $+448, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMOVUPS      (R10), Z8
-	VFMADD231PS  Z1, Z8, Z0
-	VMOVUPS      (R10)(CX*1), Z8
-	VFMADD231PS  Z2, Z8, Z0
-	VMOVUPS      (R10)(CX*2), Z8
-	VFMADD231PS  Z3, Z8, Z0
-	VMOVUPS      (R10)(DX*1), Z8
-	VFMADD231PS  Z4, Z8, Z0
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS      (R10), Z8
-	VFMADD231PS  Z5, Z8, Z0
-	VMOVUPS      (R10)(CX*1), Z8
-	VFMADD231PS  Z6, Z8, Z0
-	VMOVUPS      (R10)(CX*2), Z8
-	VFMADD231PS  Z7, Z8, Z0
-	DECQ         R11
-	JNE          loop16
-	VBROADCASTSS lo+96(FP), Z1
-	VBROADCASTSS hi+100(FP), Z2
-	MOVQ         dstStep+32(FP), R8
-	SHLQ         $0x02, R8
-	LEAQ         (R8)(R8*2), R9
-	VMAXPS       Z0, Z1, Z0
-	VMINPS       Z0, Z2, Z0
-	VMOVUPS      Z0, (SI)
-	ADDQ         R8, SI
-	IMUL3Q       $+1, CX, R8
-	ADDQ         R8, BX
-	SUBQ         $+1, DI
-	JMP          tile14
+	VMOVUPS     (R9), Z3
+	VMOVUPS     64(R9), Z4
+	VMOVUPS     128(R9), Z5
+	VMOVUPS     192(R9), Z6
+	VMOVUPS     256(R9), Z7
+	VMOVUPS     320(R9), Z8
+	VMOVUPS     384(R9), Z9
+	ADDQ        $+448, R9
+	MOVQ        R8, R11
+	ADDQ        AX, R8
+	VMOVUPS     (R11), Z10
+	VFMADD231PS Z3, Z10, Z2
+	VMOVUPS     (R11)(CX*1), Z10
+	VFMADD231PS Z4, Z10, Z2
+	VMOVUPS     (R11)(CX*2), Z10
+	VFMADD231PS Z5, Z10, Z2
+	VMOVUPS     (R11)(DX*1), Z10
+	VFMADD231PS Z6, Z10, Z2
+	LEAQ        (R11)(CX*4), R11
+	VMOVUPS     (R11), Z10
+	VFMADD231PS Z7, Z10, Z2
+	VMOVUPS     (R11)(CX*1), Z10
+	VFMADD231PS Z8, Z10, Z2
+	VMOVUPS     (R11)(CX*2), Z10
+	VFMADD231PS Z9, Z10, Z2
+	DECQ        R10
+	JNE         loop16
+	MOVQ        dstStep+32(FP), R8
+	SHLQ        $0x02, R8
+	LEAQ        (R8)(R8*2), R9
+	VMAXPS      Z2, Z0, Z2
+	VMINPS      Z2, Z1, Z2
+	VMOVUPS     Z2, (SI)
+	ADDQ        R8, SI
+	IMUL3Q      $+1, CX, R8
+	ADDQ        R8, BX
+	SUBQ        $+1, DI
+	JMP         tile14
 
 narrower15:
 	MOVQ xRow+64(FP), BX
@@ -14746,335 +16526,321 @@ loop17:
 tile18:
 	CMPQ    DI, $+7
 	JL      narrower19
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Z0
-	VMOVAPS Z0, Z1
-	VMOVAPS Z0, Z2
-	VMOVAPS Z0, Z3
-	VMOVAPS Z0, Z4
-	VMOVAPS Z0, Z5
-	VMOVAPS Z0, Z6
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+7, R11
+	MOVQ    BX, R8
+	MOVQ    bias+24(FP), R9
+	VMOVUPS (R9), Z2
+	VMOVAPS Z2, Z3
+	VMOVAPS Z2, Z4
+	VMOVAPS Z2, Z5
+	VMOVAPS Z2, Z6
+	VMOVAPS Z2, Z7
+	VMOVAPS Z2, Z8
+	MOVQ    weights+16(FP), R9
+	MOVQ    $+7, R10
 
 loop20:
-	VMOVUPS      (R8), Z7
-	VMOVUPS      64(R8), Z8
-	VMOVUPS      128(R8), Z9
-	VMOVUPS      192(R8), Z10
-	VMOVUPS      256(R8), Z11
-	VMOVUPS      320(R8), Z12
-	VMOVUPS      384(R8), Z13
-	ADDQ         $+448, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMOVUPS.Z    (R10), K1, Z14
-	VFMADD231PS  Z7, Z14, Z0
-	VMOVUPS.Z    (R10)(CX*1), K1, Z14
-	VFMADD231PS  Z7, Z14, Z1
-	VFMADD231PS  Z8, Z14, Z0
-	VMOVUPS.Z    (R10)(CX*2), K1, Z14
-	VFMADD231PS  Z7, Z14, Z2
-	VFMADD231PS  Z8, Z14, Z1
-	VFMADD231PS  Z9, Z14, Z0
-	VMOVUPS.Z    (R10)(DX*1), K1, Z14
-	VFMADD231PS  Z7, Z14, Z3
-	VFMADD231PS  Z8, Z14, Z2
-	VFMADD231PS  Z9, Z14, Z1
-	VFMADD231PS  Z10, Z14, Z0
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS.Z    (R10), K1, Z14
-	VFMADD231PS  Z7, Z14, Z4
-	VFMADD231PS  Z8, Z14, Z3
-	VFMADD231PS  Z9, Z14, Z2
-	VFMADD231PS  Z10, Z14, Z1
-	VFMADD231PS  Z11, Z14, Z0
-	VMOVUPS.Z    (R10)(CX*1), K1, Z14
-	VFMADD231PS  Z7, Z14, Z5
-	VFMADD231PS  Z8, Z14, Z4
-	VFMADD231PS  Z9, Z14, Z3
-	VFMADD231PS  Z10, Z14, Z2
-	VFMADD231PS  Z11, Z14, Z1
-	VFMADD231PS  Z12, Z14, Z0
-	VMOVUPS.Z    (R10)(CX*2), K1, Z14
-	VFMADD231PS  Z7, Z14, Z6
-	VFMADD231PS  Z8, Z14, Z5
-	VFMADD231PS  Z9, Z14, Z4
-	VFMADD231PS  Z10, Z14, Z3
-	VFMADD231PS  Z11, Z14, Z2
-	VFMADD231PS  Z12, Z14, Z1
-	VFMADD231PS  Z13, Z14, Z0
-	VMOVUPS.Z    (R10)(DX*1), K1, Z14
-	VFMADD231PS  Z8, Z14, Z6
-	VFMADD231PS  Z9, Z14, Z5
-	VFMADD231PS  Z10, Z14, Z4
-	VFMADD231PS  Z11, Z14, Z3
-	VFMADD231PS  Z12, Z14, Z2
-	VFMADD231PS  Z13, Z14, Z1
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS.Z    (R10), K1, Z14
-	VFMADD231PS  Z9, Z14, Z6
-	VFMADD231PS  Z10, Z14, Z5
-	VFMADD231PS  Z11, Z14, Z4
-	VFMADD231PS  Z12, Z14, Z3
-	VFMADD231PS  Z13, Z14, Z2
-	VMOVUPS.Z    (R10)(CX*1), K1, Z14
-	VFMADD231PS  Z10, Z14, Z6
-	VFMADD231PS  Z11, Z14, Z5
-	VFMADD231PS  Z12, Z14, Z4
-	VFMADD231PS  Z13, Z14, Z3
-	VMOVUPS.Z    (R10)(CX*2), K1, Z14
-	VFMADD231PS  Z11, Z14, Z6
-	VFMADD231PS  Z12, Z14, Z5
-	VFMADD231PS  Z13, Z14, Z4
-	VMOVUPS.Z    (R10)(DX*1), K1, Z14
-	VFMADD231PS  Z12, Z14, Z6
-	VFMADD231PS  Z13, Z14, Z5
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS.Z    (R10), K1, Z14
-	VFMADD231PS  Z13, Z14, Z6
-	DECQ         R11
-	JNE          loop20
-	VBROADCASTSS lo+96(FP), Z7
-	VBROADCASTSS hi+100(FP), Z8
-	MOVQ         dstStep+32(FP), R8
-	SHLQ         $0x02, R8
-	LEAQ         (R8)(R8*2), R9
-	VMAXPS       Z0, Z7, Z0
-	VMINPS       Z0, Z8, Z0
-	VMOVUPS      Z0, K1, (SI)
-	VMAXPS       Z1, Z7, Z1
-	VMINPS       Z1, Z8, Z1
-	VMOVUPS      Z1, K1, (SI)(R8*1)
-	VMAXPS       Z2, Z7, Z2
-	VMINPS       Z2, Z8, Z2
-	VMOVUPS      Z2, K1, (SI)(R8*2)
-	VMAXPS       Z3, Z7, Z3
-	VMINPS       Z3, Z8, Z3
-	VMOVUPS      Z3, K1, (SI)(R9*1)
-	LEAQ         (SI)(R8*4), SI
-	VMAXPS       Z4, Z7, Z4
-	VMINPS       Z4, Z8, Z4
-	VMOVUPS      Z4, K1, (SI)
-	VMAXPS       Z5, Z7, Z5
-	VMINPS       Z5, Z8, Z5
-	VMOVUPS      Z5, K1, (SI)(R8*1)
-	VMAXPS       Z6, Z7, Z6
-	VMINPS       Z6, Z8, Z6
-	VMOVUPS      Z6, K1, (SI)(R8*2)
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	IMUL3Q       $+7, CX, R8
-	ADDQ         R8, BX
-	SUBQ         $+7, DI
-	JMP          tile18
+	VMOVUPS     (R9), Z9
+	VMOVUPS     64(R9), Z10
+	VMOVUPS     128(R9), Z11
+	VMOVUPS     192(R9), Z12
+	VMOVUPS     256(R9), Z13
+	VMOVUPS     320(R9), Z14
+	VMOVUPS     384(R9), Z15
+	ADDQ        $+448, R9
+	MOVQ        R8, R11
+	ADDQ        AX, R8
+	VMOVUPS.Z   (R11), K1, Z16
+	VFMADD231PS Z9, Z16, Z2
+	VMOVUPS.Z   (R11)(CX*1), K1, Z16
+	VFMADD231PS Z9, Z16, Z3
+	VFMADD231PS Z10, Z16, Z2
+	VMOVUPS.Z   (R11)(CX*2), K1, Z16
+	VFMADD231PS Z9, Z16, Z4
+	VFMADD231PS Z10, Z16, Z3
+	VFMADD231PS Z11, Z16, Z2
+	VMOVUPS.Z   (R11)(DX*1), K1, Z16
+	VFMADD231PS Z9, Z16, Z5
+	VFMADD231PS Z10, Z16, Z4
+	VFMADD231PS Z11, Z16, Z3
+	VFMADD231PS Z12, Z16, Z2
+	LEAQ        (R11)(CX*4), R11
+	VMOVUPS.Z   (R11), K1, Z16
+	VFMADD231PS Z9, Z16, Z6
+	VFMADD231PS Z10, Z16, Z5
+	VFMADD231PS Z11, Z16, Z4
+	VFMADD231PS Z12, Z16, Z3
+	VFMADD231PS Z13, Z16, Z2
+	VMOVUPS.Z   (R11)(CX*1), K1, Z16
+	VFMADD231PS Z9, Z16, Z7
+	VFMADD231PS Z10, Z16, Z6
+	VFMADD231PS Z11, Z16, Z5
+	VFMADD231PS Z12, Z16, Z4
+	VFMADD231PS Z13, Z16, Z3
+	VFMADD231PS Z14, Z16, Z2
+	VMOVUPS.Z   (R11)(CX*2), K1, Z16
+	VFMADD231PS Z9, Z16, Z8
+	VFMADD231PS Z10, Z16, Z7
+	VFMADD231PS Z11, Z16, Z6
+	VFMADD231PS Z12, Z16, Z5
+	VFMADD231PS Z13, Z16, Z4
+	VFMADD231PS Z14, Z16, Z3
+	VFMADD231PS Z15, Z16, Z2
+	VMOVUPS.Z   (R11)(DX*1), K1, Z16
+	VFMADD231PS Z10, Z16, Z8
+	VFMADD231PS Z11, Z16, Z7
+	VFMADD231PS Z12, Z16, Z6
+	VFMADD231PS Z13, Z16, Z5
+	VFMADD231PS Z14, Z16, Z4
+	VFMADD231PS Z15, Z16, Z3
+	LEAQ        (R11)(CX*4), R11
+	VMOVUPS.Z   (R11), K1, Z16
+	VFMADD231PS Z11, Z16, Z8
+	VFMADD231PS Z12, Z16, Z7
+	VFMADD231PS Z13, Z16, Z6
+	VFMADD231PS Z14, Z16, Z5
+	VFMADD231PS Z15, Z16, Z4
+	VMOVUPS.Z   (R11)(CX*1), K1, Z16
+	VFMADD231PS Z12, Z16, Z8
+	VFMADD231PS Z13, Z16, Z7
+	VFMADD231PS Z14, Z16, Z6
+	VFMADD231PS Z15, Z16, Z5
+	VMOVUPS.Z   (R11)(CX*2), K1, Z16
+	VFMADD231PS Z13, Z16, Z8
+	VFMADD231PS Z14, Z16, Z7
+	VFMADD231PS Z15, Z16, Z6
+	VMOVUPS.Z   (R11)(DX*1), K1, Z16
+	VFMADD231PS Z14, Z16, Z8
+	VFMADD231PS Z15, Z16, Z7
+	LEAQ        (R11)(CX*4), R11
+	VMOVUPS.Z   (R11), K1, Z16
+	VFMADD231PS Z15, Z16, Z8
+	DECQ        R10
+	JNE         loop20
+	MOVQ        dstStep+32(FP), R8
+	SHLQ        $0x02, R8
+	LEAQ        (R8)(R8*2), R9
+	VMAXPS      Z2, Z0, Z2
+	VMINPS      Z2, Z1, Z2
+	VMOVUPS     Z2, K1, (SI)
+	VMAXPS      Z3, Z0, Z3
+	VMINPS      Z3, Z1, Z3
+	VMOVUPS     Z3, K1, (SI)(R8*1)
+	VMAXPS      Z4, Z0, Z4
+	VMINPS      Z4, Z1, Z4
+	VMOVUPS     Z4, K1, (SI)(R8*2)
+	VMAXPS      Z5, Z0, Z5
+	VMINPS      Z5, Z1, Z5
+	VMOVUPS     Z5, K1, (SI)(R9*1)
+	LEAQ        (SI)(R8*4), SI
+	VMAXPS      Z6, Z0, Z6
+	VMINPS      Z6, Z1, Z6
+	VMOVUPS     Z6, K1, (SI)
+	VMAXPS      Z7, Z0, Z7
+	VMINPS      Z7, Z1, Z7
+	VMOVUPS     Z7, K1, (SI)(R8*1)
+	VMAXPS      Z8, Z0, Z8
+	VMINPS      Z8, Z1, Z8
+	VMOVUPS     Z8, K1, (SI)(R8*2)
+	ADDQ        R9, SI
+	IMUL3Q      $+7, CX, R8
+	ADDQ        R8, BX
+	SUBQ        $+7, DI
+	JMP         tile18
 
 narrower19:
 	CMPQ    DI, $+4
 	JL      narrower22
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Z0
-	VMOVAPS Z0, Z1
-	VMOVAPS Z0, Z2
-	VMOVAPS Z0, Z3
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+7, R11
+	MOVQ    BX, R8
+	MOVQ    bias+24(FP), R9
+	VMOVUPS (R9), Z2
+	VMOVAPS Z2, Z3
+	VMOVAPS Z2, Z4
+	VMOVAPS Z2, Z5
+	MOVQ    weights+16(FP), R9
+	MOVQ    $+7, R10
 
 loop23:
-	VMOVUPS      (R8), Z4
-	VMOVUPS      64(R8), Z5
-	VMOVUPS      128(R8), Z6
-	VMOVUPS      192(R8), Z7
-	VMOVUPS      256(R8), Z8
-	VMOVUPS      320(R8), Z9
-	VMOVUPS      384(R8), Z10
-	ADDQ         $+448, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMOVUPS.Z    (R10), K1, Z11
-	VFMADD231PS  Z4, Z11, Z0
-	VMOVUPS.Z    (R10)(CX*1), K1, Z11
-	VFMADD231PS  Z4, Z11, Z1
-	VFMADD231PS  Z5, Z11, Z0
-	VMOVUPS.Z    (R10)(CX*2), K1, Z11
-	VFMADD231PS  Z4, Z11, Z2
-	VFMADD231PS  Z5, Z11, Z1
-	VFMADD231PS  Z6, Z11, Z0
-	VMOVUPS.Z    (R10)(DX*1), K1, Z11
-	VFMADD231PS  Z4, Z11, Z3
-	VFMADD231PS  Z5, Z11, Z2
-	VFMADD231PS  Z6, Z11, Z1
-	VFMADD231PS  Z7, Z11, Z0
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS.Z    (R10), K1, Z11
-	VFMADD231PS  Z5, Z11, Z3
-	VFMADD231PS  Z6, Z11, Z2
-	VFMADD231PS  Z7, Z11, Z1
-	VFMADD231PS  Z8, Z11, Z0
-	VMOVUPS.Z    (R10)(CX*1), K1, Z11
-	VFMADD231PS  Z6, Z11, Z3
-	VFMADD231PS  Z7, Z11, Z2
-	VFMADD231PS  Z8, Z11, Z1
-	VFMADD231PS  Z9, Z11, Z0
-	VMOVUPS.Z    (R10)(CX*2), K1, Z11
-	VFMADD231PS  Z7, Z11, Z3
-	VFMADD231PS  Z8, Z11, Z2
-	VFMADD231PS  Z9, Z11, Z1
-	VFMADD231PS  Z10, Z11, Z0
-	VMOVUPS.Z    (R10)(DX*1), K1, Z11
-	VFMADD231PS  Z8, Z11, Z3
-	VFMADD231PS  Z9, Z11, Z2
-	VFMADD231PS  Z10, Z11, Z1
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS.Z    (R10), K1, Z11
-	VFMADD231PS  Z9, Z11, Z3
-	VFMADD231PS  Z10, Z11, Z2
-	VMOVUPS.Z    (R10)(CX*1), K1, Z11
-	VFMADD231PS  Z10, Z11, Z3
-	DECQ         R11
-	JNE          loop23
-	VBROADCASTSS lo+96(FP), Z4
-	VBROADCASTSS hi+100(FP), Z5
-	MOVQ         dstStep+32(FP), R8
-	SHLQ         $0x02, R8
-	LEAQ         (R8)(R8*2), R9
-	VMAXPS       Z0, Z4, Z0
-	VMINPS       Z0, Z5, Z0
-	VMOVUPS      Z0, K1, (SI)
-	VMAXPS       Z1, Z4, Z1
-	VMINPS       Z1, Z5, Z1
-	VMOVUPS      Z1, K1, (SI)(R8*1)
-	VMAXPS       Z2, Z4, Z2
-	VMINPS       Z2, Z5, Z2
-	VMOVUPS      Z2, K1, (SI)(R8*2)
-	VMAXPS       Z3, Z4, Z3
-	VMINPS       Z3, Z5, Z3
-	VMOVUPS      Z3, K1, (SI)(R9*1)
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	IMUL3Q       $+4, CX, R8
-	ADDQ         R8, BX
-	SUBQ         $+4, DI
+	VMOVUPS     (R9), Z6
+	VMOVUPS     64(R9), Z7
+	VMOVUPS     128(R9), Z8
+	VMOVUPS     192(R9), Z9
+	VMOVUPS     256(R9), Z10
+	VMOVUPS     320(R9), Z11
+	VMOVUPS     384(R9), Z12
+	ADDQ        $+448, R9
+	MOVQ        R8, R11
+	ADDQ        AX, R8
+	VMOVUPS.Z   (R11), K1, Z13
+	VFMADD231PS Z6, Z13, Z2
+	VMOVUPS.Z   (R11)(CX*1), K1, Z13
+	VFMADD231PS Z6, Z13, Z3
+	VFMADD231PS Z7, Z13, Z2
+	VMOVUPS.Z   (R11)(CX*2), K1, Z13
+	VFMADD231PS Z6, Z13, Z4
+	VFMADD231PS Z7, Z13, Z3
+	VFMADD231PS Z8, Z13, Z2
+	VMOVUPS.Z   (R11)(DX*1), K1, Z13
+	VFMADD231PS Z6, Z13, Z5
+	VFMADD231PS Z7, Z13, Z4
+	VFMADD231PS Z8, Z13, Z3
+	VFMADD231PS Z9, Z13, Z2
+	LEAQ        (R11)(CX*4), R11
+	VMOVUPS.Z   (R11), K1, Z13
+	VFMADD231PS Z7, Z13, Z5
+	VFMADD231PS Z8, Z13, Z4
+	VFMADD231PS Z9, Z13, Z3
+	VFMADD231PS Z10, Z13, Z2
+	VMOVUPS.Z   (R11)(CX*1), K1, Z13
+	VFMADD231PS Z8, Z13, Z5
+	VFMADD231PS Z9, Z13, Z4
+	VFMADD231PS Z10, Z13, Z3
+	VFMADD231PS Z11, Z13, Z2
+	VMOVUPS.Z   (R11)(CX*2), K1, Z13
+	VFMADD231PS Z9, Z13, Z5
+	VFMADD231PS Z10, Z13, Z4
+	VFMADD231PS Z11, Z13, Z3
+	VFMADD231PS Z12, Z13, Z2
+	VMOVUPS.Z   (R11)(DX*1), K1, Z13
+	VFMADD231PS Z10, Z13, Z5
+	VFMADD231PS Z11, Z13, Z4
+	VFMADD231PS Z12, Z13, Z3
+	LEAQ        (R11)(CX*4), R11
+	VMOVUPS.Z   (R11), K1, Z13
+	VFMADD231PS Z11, Z13, Z5
+	VFMADD231PS Z12, Z13, Z4
+	VMOVUPS.Z   (R11)(CX*1), K1, Z13
+	VFMADD231PS Z12, Z13, Z5
+	DECQ        R10
+	JNE         loop23
+	MOVQ        dstStep+32(FP), R8
+	SHLQ        $0x02, R8
+	LEAQ        (R8)(R8*2), R9
+	VMAXPS      Z2, Z0, Z2
+	VMINPS      Z2, Z1, Z2
+	VMOVUPS     Z2, K1, (SI)
+	VMAXPS      Z3, Z0, Z3
+	VMINPS      Z3, Z1, Z3
+	VMOVUPS     Z3, K1, (SI)(R8*1)
+	VMAXPS      Z4, Z0, Z4
+	VMINPS      Z4, Z1, Z4
+	VMOVUPS     Z4, K1, (SI)(R8*2)
+	VMAXPS      Z5, Z0, Z5
+	VMINPS      Z5, Z1, Z5
+	VMOVUPS     Z5, K1, (SI)(R9*1)
+	LEAQ        (SI)(R8*4), SI
+	IMUL3Q      $+4, CX, R8
+	ADDQ        R8, BX
+	SUBQ        $+4, DI
 
 narrower22:
 	CMPQ    DI, $+2
 	JL      narrower25
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Z0
-	VMOVAPS Z0, Z1
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+7, R11
+	MOVQ    BX, R8
+	MOVQ    bias+24(FP), R9
+	VMOVUPS (R9), Z2
+	VMOVAPS Z2, Z3
+	MOVQ    weights+16(FP), R9
+	MOVQ    $+7, R10
 
 loop26:
-	VMOVUPS      (R8), Z2
-	VMOVUPS      64(R8), Z3
-	VMOVUPS      128(R8), Z4
-	VMOVUPS      192(R8), Z5
-	VMOVUPS      256(R8), Z6
-	VMOVUPS      320(R8), Z7
-	VMOVUPS      384(R8), Z8
-	ADDQ         $+448, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMOVUPS.Z    (R10), K1, Z9
-	VFMADD231PS  Z2, Z9, Z0
-	VMOVUPS.Z    (R10)(CX*1), K1, Z9
-	VFMADD231PS  Z2, Z9, Z1
-	VFMADD231PS  Z3, Z9, Z0
-	VMOVUPS.Z    (R10)(CX*2), K1, Z9
-	VFMADD231PS  Z3, Z9, Z1
-	VFMADD231PS  Z4, Z9, Z0
-	VMOVUPS.Z    (R10)(DX*1), K1, Z9
-	VFMADD231PS  Z4, Z9, Z1
-	VFMADD231PS  Z5, Z9, Z0
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS.Z    (R10), K1, Z9
-	VFMADD231PS  Z5, Z9, Z1
-	VFMADD231PS  Z6, Z9, Z0
-	VMOVUPS.Z    (R10)(CX*1), K1, Z9
-	VFMADD231PS  Z6, Z9, Z1
-	VFMADD231PS  Z7, Z9, Z0
-	VMOVUPS.Z    (R10)(CX*2), K1, Z9
-	VFMADD231PS  Z7, Z9, Z1
-	VFMADD231PS  Z8, Z9, Z0
-	VMOVUPS.Z    (R10)(DX*1), K1, Z9
-	VFMADD231PS  Z8, Z9, Z1
-	DECQ         R11
-	JNE          loop26
-	VBROADCASTSS lo+96(FP), Z2
-	VBROADCASTSS hi+100(FP), Z3
-	MOVQ         dstStep+32(FP), R8
-	SHLQ         $0x02, R8
-	LEAQ         (R8)(R8*2), R9
-	VMAXPS       Z0, Z2, Z0
-	VMINPS       Z0, Z3, Z0
-	VMOVUPS      Z0, K1, (SI)
-	VMAXPS       Z1, Z2, Z1
-	VMINPS       Z1, Z3, Z1
-	VMOVUPS      Z1, K1, (SI)(R8*1)
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	IMUL3Q       $+2, CX, R8
-	ADDQ         R8, BX
-	SUBQ         $+2, DI
+	VMOVUPS     (R9), Z4
+	VMOVUPS     64(R9), Z5
+	VMOVUPS     128(R9), Z6
+	VMOVUPS     192(R9), Z7
+	VMOVUPS     256(R9), Z8
+	VMOVUPS     320(R9), Z9
+	VMOVUPS     384(R9), Z10
+	ADDQ        $+448, R9
+	MOVQ        R8, R11
+	ADDQ        AX, R8
+	VMOVUPS.Z   (R11), K1, Z11
+	VFMADD231PS Z4, Z11, Z2
+	VMOVUPS.Z   (R11)(CX*1), K1, Z11
+	VFMADD231PS Z4, Z11, Z3
+	VFMADD231PS Z5, Z11, Z2
+	VMOVUPS.Z   (R11)(CX*2), K1, Z11
+	VFMADD231PS Z5, Z11, Z3
+	VFMADD231PS Z6, Z11, Z2
+	VMOVUPS.Z   (R11)(DX*1), K1, Z11
+	VFMADD231PS Z6, Z11, Z3
+	VFMADD231PS Z7, Z11, Z2
+	LEAQ        (R11)(CX*4), R11
+	VMOVUPS.Z   (R11), K1, Z11
+	VFMADD231PS Z7, Z11, Z3
+	VFMADD231PS Z8, Z11, Z2
+	VMOVUPS.Z   (R11)(CX*1), K1, Z11
+	VFMADD231PS Z8, Z11, Z3
+	VFMADD231PS Z9, Z11, Z2
+	VMOVUPS.Z   (R11)(CX*2), K1, Z11
+	VFMADD231PS Z9, Z11, Z3
+	VFMADD231PS Z10, Z11, Z2
+	VMOVUPS.Z   (R11)(DX*1), K1, Z11
+	VFMADD231PS Z10, Z11, Z3
+	DECQ        R10
+	JNE         loop26
+	MOVQ        dstStep+32(FP), R8
+	SHLQ        $0x02, R8
+	LEAQ        (R8)(R8*2), R9
+	VMAXPS      Z2, Z0, Z2
+	VMINPS      Z2, Z1, Z2
+	VMOVUPS     Z2, K1, (SI)
+	VMAXPS      Z3, Z0, Z3
+	VMINPS      Z3, Z1, Z3
+	VMOVUPS     Z3, K1, (SI)(R8*1)
+	LEAQ        (SI)(R8*2), SI
+	IMUL3Q      $+2, CX, R8
+	ADDQ        R8, BX
+	SUBQ        $+2, DI
 
 narrower25:
 tile27:
 	CMPQ    DI, $+1
 	JL      narrower28
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Z0
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+7, R11
+	MOVQ    BX, R8
+	MOVQ    bias+24(FP), R9
+	VMOVUPS (R9), Z2
+	MOVQ    weights+16(FP), R9
+	MOVQ    $+7, R10
 
 loop29:
-	VMOVUPS      (R8), Z1
-	VMOVUPS      64(R8), Z2
-	VMOVUPS      128(R8), Z3
-	VMOVUPS      192(R8), Z4
-	VMOVUPS      256(R8), Z5
-	VMOVUPS      320(R8), Z6
-	VMOVUPS      384(R8), Z7
-	ADDQ         $+448, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMOVUPS.Z    (R10), K1, Z8
-	VFMADD231PS  Z1, Z8, Z0
-	VMOVUPS.Z    (R10)(CX*1), K1, Z8
-	VFMADD231PS  Z2, Z8, Z0
-	VMOVUPS.Z    (R10)(CX*2), K1, Z8
-	VFMADD231PS  Z3, Z8, Z0
-	VMOVUPS.Z    (R10)(DX*1), K1, Z8
-	VFMADD231PS  Z4, Z8, Z0
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS.Z    (R10), K1, Z8
-	VFMADD231PS  Z5, Z8, Z0
-	VMOVUPS.Z    (R10)(CX*1), K1, Z8
-	VFMADD231PS  Z6, Z8, Z0
-	VMOVUPS.Z    (R10)(CX*2), K1, Z8
-	VFMADD231PS  Z7, Z8, Z0
-	DECQ         R11
-	JNE          loop29
-	VBROADCASTSS lo+96(FP), Z1
-	VBROADCASTSS hi+100(FP), Z2
-	MOVQ         dstStep+32(FP), R8
-	SHLQ         $0x02, R8
-	LEAQ         (R8)(R8*2), R9
-	VMAXPS       Z0, Z1, Z0
-	VMINPS       Z0, Z2, Z0
-	VMOVUPS      Z0, K1, (SI)
-	ADDQ         R8, SI
-	IMUL3Q       $+1, CX, R8
-	ADDQ         R8, BX
-	SUBQ         $+1, DI
-	JMP          tile27
+	VMOVUPS     (R9), Z3
+	VMOVUPS     64(R9), Z4
+	VMOVUPS     128(R9), Z5
+	VMOVUPS     192(R9), Z6
+	VMOVUPS     256(R9), Z7
+	VMOVUPS     320(R9), Z8
+	VMOVUPS     384(R9), Z9
+	ADDQ        $+448, R9
+	MOVQ        R8, R11
+	ADDQ        AX, R8
+	VMOVUPS.Z   (R11), K1, Z10
+	VFMADD231PS Z3, Z10, Z2
+	VMOVUPS.Z   (R11)(CX*1), K1, Z10
+	VFMADD231PS Z4, Z10, Z2
+	VMOVUPS.Z   (R11)(CX*2), K1, Z10
+	VFMADD231PS Z5, Z10, Z2
+	VMOVUPS.Z   (R11)(DX*1), K1, Z10
+	VFMADD231PS Z6, Z10, Z2
+	LEAQ        (R11)(CX*4), R11
+	VMOVUPS.Z   (R11), K1, Z10
+	VFMADD231PS Z7, Z10, Z2
+	VMOVUPS.Z   (R11)(CX*1), K1, Z10
+	VFMADD231PS Z8, Z10, Z2
+	VMOVUPS.Z   (R11)(CX*2), K1, Z10
+	VFMADD231PS Z9, Z10, Z2
+	DECQ        R10
+	JNE         loop29
+	MOVQ        dstStep+32(FP), R8
+	SHLQ        $0x02, R8
+	LEAQ        (R8)(R8*2), R9
+	VMAXPS      Z2, Z0, Z2
+	VMINPS      Z2, Z1, Z2
+	VMOVUPS     Z2, K1, (SI)
+	ADDQ        R8, SI
+	IMUL3Q      $+1, CX, R8
+	ADDQ        R8, BX
+	SUBQ        $+1, DI
+	JMP         tile27
 
 narrower28:
 	MOVQ xRow+64(FP), BX
@@ -15095,13 +16861,15 @@ done3:
 // func depthwise7x7s2AVX512(dst *byte, x *byte, weights *byte, bias *byte, dstStep int, dstRow int, xStep int, rowStep int, xRow int, rows int, pixels int, channels int, lo float32, hi float32)
 // Requires: AVX, AVX512F, BMI2
 TEXT ·depthwise7x7s2AVX512(SB), NOSPLIT, $24-104
-	MOVQ rowStep+56(FP), AX
-	MOVQ xStep+48(FP), CX
-	SHLQ $0x02, AX
-	SHLQ $0x02, CX
-	LEAQ (CX)(CX*2), DX
-	SHLQ $0x02, dstRow+40(FP)
-	SHLQ $0x02, xRow+64(FP)
+	MOVQ         rowStep+56(FP), AX
+	MOVQ         xStep+48(FP), CX
+	SHLQ         $0x02, AX
+	SHLQ         $0x02, CX
+	LEAQ         (CX)(CX*2), DX
+	VBROADCASTSS lo+96(FP), Z0
+	VBROADCASTSS hi+100(FP), Z1
+	SHLQ         $0x02, dstRow+40(FP)
+	SHLQ         $0x02, xRow+64(FP)
 
 block1:
 	CMPQ channels+88(FP), $+16
@@ -15121,348 +16889,334 @@ loop4:
 tile5:
 	CMPQ    DI, $+7
 	JL      narrower6
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Z0
-	VMOVAPS Z0, Z1
-	VMOVAPS Z0, Z2
-	VMOVAPS Z0, Z3
-	VMOVAPS Z0, Z4
-	VMOVAPS Z0, Z5
-	VMOVAPS Z0, Z6
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+7, R11
+	MOVQ    BX, R8
+	MOVQ    bias+24(FP), R9
+	VMOVUPS (R9), Z2
+	VMOVAPS Z2, Z3
+	VMOVAPS Z2, Z4
+	VMOVAPS Z2, Z5
+	VMOVAPS Z2, Z6
+	VMOVAPS Z2, Z7
+	VMOVAPS Z2, Z8
+	MOVQ    weights+16(FP), R9
+	MOVQ    $+7, R10
 
 loop7:
-	VMOVUPS      (R8), Z7
-	VMOVUPS      64(R8), Z8
-	VMOVUPS      128(R8), Z9
-	VMOVUPS      192(R8), Z10
-	VMOVUPS      256(R8), Z11
-	VMOVUPS      320(R8), Z12
-	VMOVUPS      384(R8), Z13
-	ADDQ         $+448, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMOVUPS      (R10), Z14
-	VFMADD231PS  Z7, Z14, Z0
-	VMOVUPS      (R10)(CX*1), Z14
-	VFMADD231PS  Z8, Z14, Z0
-	VMOVUPS      (R10)(CX*2), Z14
-	VFMADD231PS  Z7, Z14, Z1
-	VFMADD231PS  Z9, Z14, Z0
-	VMOVUPS      (R10)(DX*1), Z14
-	VFMADD231PS  Z8, Z14, Z1
-	VFMADD231PS  Z10, Z14, Z0
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS      (R10), Z14
-	VFMADD231PS  Z7, Z14, Z2
-	VFMADD231PS  Z9, Z14, Z1
-	VFMADD231PS  Z11, Z14, Z0
-	VMOVUPS      (R10)(CX*1), Z14
-	VFMADD231PS  Z8, Z14, Z2
-	VFMADD231PS  Z10, Z14, Z1
-	VFMADD231PS  Z12, Z14, Z0
-	VMOVUPS      (R10)(CX*2), Z14
-	VFMADD231PS  Z7, Z14, Z3
-	VFMADD231PS  Z9, Z14, Z2
-	VFMADD231PS  Z11, Z14, Z1
-	VFMADD231PS  Z13, Z14, Z0
-	VMOVUPS      (R10)(DX*1), Z14
-	VFMADD231PS  Z8, Z14, Z3
-	VFMADD231PS  Z10, Z14, Z2
-	VFMADD231PS  Z12, Z14, Z1
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS      (R10), Z14
-	VFMADD231PS  Z7, Z14, Z4
-	VFMADD231PS  Z9, Z14, Z3
-	VFMADD231PS  Z11, Z14, Z2
-	VFMADD231PS  Z13, Z14, Z1
-	VMOVUPS      (R10)(CX*1), Z14
-	VFMADD231PS  Z8, Z14, Z4
-	VFMADD231PS  Z10, Z14, Z3
-	VFMADD231PS  Z12, Z14, Z2
-	VMOVUPS      (R10)(CX*2), Z14
-	VFMADD231PS  Z7, Z14, Z5
-	VFMADD231PS  Z9, Z14, Z4
-	VFMADD231PS  Z11, Z14, Z3
-	VFMADD231PS  Z13, Z14, Z2
-	VMOVUPS      (R10)(DX*1), Z14
-	VFMADD231PS  Z8, Z14, Z5
-	VFMADD231PS  Z10, Z14, Z4
-	VFMADD231PS  Z12, Z14, Z3
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS      (R10), Z14
-	VFMADD231PS  Z7, Z14, Z6
-	VFMADD231PS  Z9, Z14, Z5
-	VFMADD231PS  Z11, Z14, Z4
-	VFMADD231PS  Z13, Z14, Z3
-	VMOVUPS      (R10)(CX*1), Z14
-	VFMADD231PS  Z8, Z14, Z6
-	VFMADD231PS  Z10, Z14, Z5
-	VFMADD231PS  Z12, Z14, Z4
-	VMOVUPS      (R10)(CX*2), Z14
-	VFMADD231PS  Z9, Z14, Z6
-	VFMADD231PS  Z11, Z14, Z5
-	VFMADD231PS  Z13, Z14, Z4
-	VMOVUPS      (R10)(DX*1), Z14
-	VFMADD231PS  Z10, Z14, Z6
-	VFMADD231PS  Z12, Z14, Z5
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS      (R10), Z14
-	VFMADD231PS  Z11, Z14, Z6
-	VFMADD231PS  Z13, Z14, Z5
-	VMOVUPS      (R10)(CX*1), Z14
-	VFMADD231PS  Z12, Z14, Z6
-	VMOVUPS      (R10)(CX*2), Z14
-	VFMADD231PS  Z13, Z14, Z6
-	DECQ         R11
-	JNE          loop7
-	VBROADCASTSS lo+96(FP), Z7
-	VBROADCASTSS hi+100(FP), Z8
-	MOVQ         dstStep+32(FP), R8
-	SHLQ         $0x02, R8
-	LEAQ         (R8)(R8*2), R9
-	VMAXPS       Z0, Z7, Z0
-	VMINPS       Z0, Z8, Z0
-	VMOVUPS      Z0, (SI)
-	VMAXPS       Z1, Z7, Z1
-	VMINPS       Z1, Z8, Z1
-	VMOVUPS      Z1, (SI)(R8*1)
-	VMAXPS       Z2, Z7, Z2
-	VMINPS       Z2, Z8, Z2
-	VMOVUPS      Z2, (SI)(R8*2)
-	VMAXPS       Z3, Z7, Z3
-	VMINPS       Z3, Z8, Z3
-	VMOVUPS      Z3, (SI)(R9*1)
-	LEAQ         (SI)(R8*4), SI
-	VMAXPS       Z4, Z7, Z4
-	VMINPS       Z4, Z8, Z4
-	VMOVUPS      Z4, (SI)
-	VMAXPS       Z5, Z7, Z5
-	VMINPS       Z5, Z8, Z5
-	VMOVUPS      Z5, (SI)(R8*1)
-	VMAXPS       Z6, Z7, Z6
-	VMINPS       Z6, Z8, Z6
-	VMOVUPS      Z6, (SI)(R8*2)
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	IMUL3Q       $+14, CX, R8
-	ADDQ         R8, BX
-	SUBQ         $+7, DI
-	JMP          tile5
+	VMOVUPS     (R9), Z9
+	VMOVUPS     64(R9), Z10
+	VMOVUPS     128(R9), Z11
+	VMOVUPS     192(R9), Z12
+	VMOVUPS     256(R9), Z13
+	VMOVUPS     320(R9), Z14
+	VMOVUPS     384(R9), Z15
+	ADDQ        $+448, R9
+	MOVQ        R8, R11
+	ADDQ        AX, R8
+	VMOVUPS     (R11), Z16
+	VFMADD231PS Z9, Z16, Z2
+	VMOVUPS     (R11)(CX*1), Z16
+	VFMADD231PS Z10, Z16, Z2
+	VMOVUPS     (R11)(CX*2), Z16
+	VFMADD231PS Z9, Z16, Z3
+	VFMADD231PS Z11, Z16, Z2
+	VMOVUPS     (R11)(DX*1), Z16
+	VFMADD231PS Z10, Z16, Z3
+	VFMADD231PS Z12, Z16, Z2
+	LEAQ        (R11)(CX*4), R11
+	VMOVUPS     (R11), Z16
+	VFMADD231PS Z9, Z16, Z4
+	VFMADD231PS Z11, Z16, Z3
+	VFMADD231PS Z13, Z16, Z2
+	VMOVUPS     (R11)(CX*1), Z16
+	VFMADD231PS Z10, Z16, Z4
+	VFMADD231PS Z12, Z16, Z3
+	VFMADD231PS Z14, Z16, Z2
+	VMOVUPS     (R11)(CX*2), Z16
+	VFMADD231PS Z9, Z16, Z5
+	VFMADD231PS Z11, Z16, Z4
+	VFMADD231PS Z13, Z16, Z3
+	VFMADD231PS Z15, Z16, Z2
+	VMOVUPS     (R11)(DX*1), Z16
+	VFMADD231PS Z10, Z16, Z5
+	VFMADD231PS Z12, Z16, Z4
+	VFMADD231PS Z14, Z16, Z3
+	LEAQ        (R11)(CX*4), R11
+	VMOVUPS     (R11), Z16
+	VFMADD231PS Z9, Z16, Z6
+	VFMADD231PS Z11, Z16, Z5
+	VFMADD231PS Z13, Z16, Z4
+	VFMADD231PS Z15, Z16, Z3
+	VMOVUPS     (R11)(CX*1), Z16
+	VFMADD231PS Z10, Z16, Z6
+	VFMADD231PS Z12, Z16, Z5
+	VFMADD231PS Z14, Z16, Z4
+	VMOVUPS     (R11)(CX*2), Z16
+	VFMADD231PS Z9, Z16, Z7
+	VFMADD231PS Z11, Z16, Z6
+	VFMADD231PS Z13, Z16, Z5
+	VFMADD231PS Z15, Z16, Z4
+	VMOVUPS     (R11)(DX*1), Z16
+	VFMADD231PS Z10, Z16, Z7
+	VFMADD231PS Z12, Z16, Z6
+	VFMADD231PS Z14, Z16, Z5
+	LEAQ        (R11)(CX*4), R11
+	VMOVUPS     (R11), Z16
+	VFMADD231PS Z9, Z16, Z8
+	VFMADD231PS Z11, Z16, Z7
+	VFMADD231PS Z13, Z16, Z6
+	VFMADD231PS Z15, Z16, Z5
+	VMOVUPS     (R11)(CX*1), Z16
+	VFMADD231PS Z10, Z16, Z8
+	VFMADD231PS Z12, Z16, Z7
+	VFMADD231PS Z14, Z16, Z6
+	VMOVUPS     (R11)(CX*2), Z16
+	VFMADD231PS Z11, Z16, Z8
+	VFMADD231PS Z13, Z16, Z7
+	VFMADD231PS Z15, Z16, Z6
+	VMOVUPS     (R11)(DX*1), Z16
+	VFMADD231PS Z12, Z16, Z8
+	VFMADD231PS Z14, Z16, Z7
+	LEAQ        (R11)(CX*4), R11
+	VMOVUPS     (R11), Z16
+	VFMADD231PS Z13, Z16, Z8
+	VFMADD231PS Z15, Z16, Z7
+	VMOVUPS     (R11)(CX*1), Z16
+	VFMADD231PS Z14, Z16, Z8
+	VMOVUPS     (R11)(CX*2), Z16
+	VFMADD231PS Z15, Z16, Z8
+	DECQ        R10
+	JNE         loop7
+	MOVQ        dstStep+32(FP), R8
+	SHLQ        $0x02, R8
+	LEAQ        (R8)(R8*2), R9
+	VMAXPS      Z2, Z0, Z2
+	VMINPS      Z2, Z1, Z2
+	VMOVUPS     Z2, (SI)
+	VMAXPS      Z3, Z0, Z3
+	VMINPS      Z3, Z1, Z3
+	VMOVUPS     Z3, (SI)(R8*1)
+	VMAXPS      Z4, Z0, Z4
+	VMINPS      Z4, Z1, Z4
+	VMOVUPS     Z4, (SI)(R8*2)
+	VMAXPS      Z5, Z0, Z5
+	VMINPS      Z5, Z1, Z5
+	VMOVUPS     Z5, (SI)(R9*1)
+	LEAQ        (SI)(R8*4), SI
+	VMAXPS      Z6, Z0, Z6
+	VMINPS      Z6, Z1, Z6
+	VMOVUPS     Z6, (SI)
+	VMAXPS      Z7, Z0, Z7
+	VMINPS      Z7, Z1, Z7
+	VMOVUPS     Z7, (SI)(R8*1)
+	VMAXPS      Z8, Z0, Z8
+	VMINPS      Z8, Z1, Z8
+	VMOVUPS     Z8, (SI)(R8*2)
+	ADDQ        R9, SI
+	IMUL3Q      $+14, CX, R8
+	ADDQ        R8, BX
+	SUBQ        $+7, DI
+	JMP         tile5
 
 narrower6:
 	CMPQ    DI, $+4
 	JL      narrower9
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Z0
-	VMOVAPS Z0, Z1
-	VMOVAPS Z0, Z2
-	VMOVAPS Z0, Z3
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+7, R11
+	MOVQ    BX, R8
+	MOVQ    bias+24(FP), R9
+	VMOVUPS (R9), Z2
+	VMOVAPS Z2, Z3
+	VMOVAPS Z2, Z4
+	VMOVAPS Z2, Z5
+	MOVQ    weights+16(FP), R9
+	MOVQ    $+7, R10
 
 loop10:
-	VMOVUPS      (R8), Z4
-	VMOVUPS      64(R8), Z5
-	VMOVUPS      128(R8), Z6
-	VMOVUPS      192(R8), Z7
-	VMOVUPS      256(R8), Z8
-	VMOVUPS      320(R8), Z9
-	VMOVUPS      384(R8), Z10
-	ADDQ         $+448, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMOVUPS      (R10), Z11
-	VFMADD231PS  Z4, Z11, Z0
-	VMOVUPS      (R10)(CX*1), Z11
-	VFMADD231PS  Z5, Z11, Z0
-	VMOVUPS      (R10)(CX*2), Z11
-	VFMADD231PS  Z4, Z11, Z1
-	VFMADD231PS  Z6, Z11, Z0
-	VMOVUPS      (R10)(DX*1), Z11
-	VFMADD231PS  Z5, Z11, Z1
-	VFMADD231PS  Z7, Z11, Z0
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS      (R10), Z11
-	VFMADD231PS  Z4, Z11, Z2
-	VFMADD231PS  Z6, Z11, Z1
-	VFMADD231PS  Z8, Z11, Z0
-	VMOVUPS      (R10)(CX*1), Z11
-	VFMADD231PS  Z5, Z11, Z2
-	VFMADD231PS  Z7, Z11, Z1
-	VFMADD231PS  Z9, Z11, Z0
-	VMOVUPS      (R10)(CX*2), Z11
-	VFMADD231PS  Z4, Z11, Z3
-	VFMADD231PS  Z6, Z11, Z2
-	VFMADD231PS  Z8, Z11, Z1
-	VFMADD231PS  Z10, Z11, Z0
-	VMOVUPS      (R10)(DX*1), Z11
-	VFMADD231PS  Z5, Z11, Z3
-	VFMADD231PS  Z7, Z11, Z2
-	VFMADD231PS  Z9, Z11, Z1
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS      (R10), Z11
-	VFMADD231PS  Z6, Z11, Z3
-	VFMADD231PS  Z8, Z11, Z2
-	VFMADD231PS  Z10, Z11, Z1
-	VMOVUPS      (R10)(CX*1), Z11
-	VFMADD231PS  Z7, Z11, Z3
-	VFMADD231PS  Z9, Z11, Z2
-	VMOVUPS      (R10)(CX*2), Z11
-	VFMADD231PS  Z8, Z11, Z3
-	VFMADD231PS  Z10, Z11, Z2
-	VMOVUPS      (R10)(DX*1), Z11
-	VFMADD231PS  Z9, Z11, Z3
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS      (R10), Z11
-	VFMADD231PS  Z10, Z11, Z3
-	DECQ         R11
-	JNE          loop10
-	VBROADCASTSS lo+96(FP), Z4
-	VBROADCASTSS hi+100(FP), Z5
-	MOVQ         dstStep+32(FP), R8
-	SHLQ         $0x02, R8
-	LEAQ         (R8)(R8*2), R9
-	VMAXPS       Z0, Z4, Z0
-	VMINPS       Z0, Z5, Z0
-	VMOVUPS      Z0, (SI)
-	VMAXPS       Z1, Z4, Z1
-	VMINPS       Z1, Z5, Z1
-	VMOVUPS      Z1, (SI)(R8*1)
-	VMAXPS       Z2, Z4, Z2
-	VMINPS       Z2, Z5, Z2
-	VMOVUPS      Z2, (SI)(R8*2)
-	VMAXPS       Z3, Z4, Z3
-	VMINPS       Z3, Z5, Z3
-	VMOVUPS      Z3, (SI)(R9*1)
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	IMUL3Q       $+8, CX, R8
-	ADDQ         R8, BX
-	SUBQ         $+4, DI
+	VMOVUPS     (R9), Z6
+	VMOVUPS     64(R9), Z7
+	VMOVUPS     128(R9), Z8
+	VMOVUPS     192(R9), Z9
+	VMOVUPS     256(R9), Z10
+	VMOVUPS     320(R9), Z11
+	VMOVUPS     384(R9), Z12
+	ADDQ        $+448, R9
+	MOVQ        R8, R11
+	ADDQ        AX, R8
+	VMOVUPS     (R11), Z13
+	VFMADD231PS Z6, Z13, Z2
+	VMOVUPS     (R11)(CX*1), Z13
+	VFMADD231PS Z7, Z13, Z2
+	VMOVUPS     (R11)(CX*2), Z13
+	VFMADD231PS Z6, Z13, Z3
+	VFMADD231PS Z8, Z13, Z2
+	VMOVUPS     (R11)(DX*1), Z13
+	VFMADD231PS Z7, Z13, Z3
+	VFMADD231PS Z9, Z13, Z2
+	LEAQ        (R11)(CX*4), R11
+	VMOVUPS     (R11), Z13
+	VFMADD231PS Z6, Z13, Z4
+	VFMADD231PS Z8, Z13, Z3
+	VFMADD231PS Z10, Z13, Z2
+	VMOVUPS     (R11)(CX*1), Z13
+	VFMADD231PS Z7, Z13, Z4
+	VFMADD231PS Z9, Z13, Z3
+	VFMADD231PS Z11, Z13, Z2
+	VMOVUPS     (R11)(CX*2), Z13
+	VFMADD231PS Z6, Z13, Z5
+	VFMADD231PS Z8, Z13, Z4
+	VFMADD231PS Z10, Z13, Z3
+	VFMADD231PS Z12, Z13, Z2
+	VMOVUPS     (R11)(DX*1), Z13
+	VFMADD231PS Z7, Z13, Z5
+	VFMADD231PS Z9, Z13, Z4
+	VFMADD231PS Z11, Z13, Z3
+	LEAQ        (R11)(CX*4), R11
+	VMOVUPS     (R11), Z13
+	VFMADD231PS Z8, Z13, Z5
+	VFMADD231PS Z10, Z13, Z4
+	VFMADD231PS Z12, Z13, Z3
+	VMOVUPS     (R11)(CX*1), Z13
+	VFMADD231PS Z9, Z13, Z5
+	VFMADD231PS Z11, Z13, Z4
+	VMOVUPS     (R11)(CX*2), Z13
+	VFMADD231PS Z10, Z13, Z5
+	VFMADD231PS Z12, Z13, Z4
+	VMOVUPS     (R11)(DX*1), Z13
+	VFMADD231PS Z11, Z13, Z5
+	LEAQ        (R11)(CX*4), R11
+	VMOVUPS     (R11), Z13
+	VFMADD231PS Z12, Z13, Z5
+	DECQ        R10
+	JNE         loop10
+	MOVQ        dstStep+32(FP), R8
+	SHLQ        $0x02, R8
+	LEAQ        (R8)(R8*2), R9
+	VMAXPS      Z2, Z0, Z2
+	VMINPS      Z2, Z1, Z2
+	VMOVUPS     Z2, (SI)
+	VMAXPS      Z3, Z0, Z3
+	VMINPS      Z3, Z1, Z3
+	VMOVUPS     Z3, (SI)(R8*1)
+	VMAXPS      Z4, Z0, Z4
+	VMINPS      Z4, Z1, Z4
+	VMOVUPS     Z4, (SI)(R8*2)
+	VMAXPS      Z5, Z0, Z5
+	VMINPS      Z5, Z1, Z5
+	VMOVUPS     Z5, (SI)(R9*1)
+	LEAQ        (SI)(R8*4), SI
+	IMUL3Q      $+8, CX, R8
+	ADDQ        R8, BX
+	SUBQ        $+4, DI
 
 narrower9:
 	CMPQ    DI, $+2
 	JL      narrower12
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Z0
-	VMOVAPS Z0, Z1
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+7, R11
+	MOVQ    BX, R8
+	MOVQ    bias+24(FP), R9
+	VMOVUPS (R9), Z2
+	VMOVAPS Z2, Z3
+	MOVQ    weights+16(FP), R9
+	MOVQ    $+7, R10
 
 loop13:
-	VMOVUPS      (R8), Z2
-	VMOVUPS      64(R8), Z3
-	VMOVUPS      128(R8), Z4
-	VMOVUPS      192(R8), Z5
-	VMOVUPS      256(R8), Z6
-	VMOVUPS      320(R8), Z7
-	VMOVUPS      384(R8), Z8
-	ADDQ         $+448, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMOVUPS      (R10), Z9
-	VFMADD231PS  Z2, Z9, Z0
-	VMOVUPS      (R10)(CX*1), Z9
-	VFMADD231PS  Z3, Z9, Z0
-	VMOVUPS      (R10)(CX*2), Z9
-	VFMADD231PS  Z2, Z9, Z1
-	VFMADD231PS  Z4, Z9, Z0
-	VMOVUPS      (R10)(DX*1), Z9
-	VFMADD231PS  Z3, Z9, Z1
-	VFMADD231PS  Z5, Z9, Z0
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS      (R10), Z9
-	VFMADD231PS  Z4, Z9, Z1
-	VFMADD231PS  Z6, Z9, Z0
-	VMOVUPS      (R10)(CX*1), Z9
-	VFMADD231PS  Z5, Z9, Z1
-	VFMADD231PS  Z7, Z9, Z0
-	VMOVUPS      (R10)(CX*2), Z9
-	VFMADD231PS  Z6, Z9, Z1
-	VFMADD231PS  Z8, Z9, Z0
-	VMOVUPS      (R10)(DX*1), Z9
-	VFMADD231PS  Z7, Z9, Z1
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS      (R10), Z9
-	VFMADD231PS  Z8, Z9, Z1
-	DECQ         R11
-	JNE          loop13
-	VBROADCASTSS lo+96(FP), Z2
-	VBROADCASTSS hi+100(FP), Z3
-	MOVQ         dstStep+32(FP), R8
-	SHLQ         $0x02, R8
-	LEAQ         (R8)(R8*2), R9
-	VMAXPS       Z0, Z2, Z0
-	VMINPS       Z0, Z3, Z0
-	VMOVUPS      Z0, (SI)
-	VMAXPS       Z1, Z2, Z1
-	VMINPS       Z1, Z3, Z1
-	VMOVUPS      Z1, (SI)(R8*1)
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	IMUL3Q       $+4, CX, R8
-	ADDQ         R8, BX
-	SUBQ         $+2, DI
+	VMOVUPS     (R9), Z4
+	VMOVUPS     64(R9), Z5
+	VMOVUPS     128(R9), Z6
+	VMOVUPS     192(R9), Z7
+	VMOVUPS     256(R9), Z8
+	VMOVUPS     320(R9), Z9
+	VMOVUPS     384(R9), Z10
+	ADDQ        $+448, R9
+	MOVQ        R8, R11
+	ADDQ        AX, R8
+	VMOVUPS     (R11), Z11
+	VFMADD231PS Z4, Z11, Z2
+	VMOVUPS     (R11)(CX*1), Z11
+	VFMADD231PS Z5, Z11, Z2
+	VMOVUPS     (R11)(CX*2), Z11
+	VFMADD231PS Z4, Z11, Z3
+	VFMADD231PS Z6, Z11, Z2
+	VMOVUPS     (R11)(DX*1), Z11
+	VFMADD231PS Z5, Z11, Z3
+	VFMADD231PS Z7, Z11, Z2
+	LEAQ        (R11)(CX*4), R11
+	VMOVUPS     (R11), Z11
+	VFMADD231PS Z6, Z11, Z3
+	VFMADD231PS Z8, Z11, Z2
+	VMOVUPS     (R11)(CX*1), Z11
+	VFMADD231PS Z7, Z11, Z3
+	VFMADD231PS Z9, Z11, Z2
+	VMOVUPS     (R11)(CX*2), Z11
+	VFMADD231PS Z8, Z11, Z3
+	VFMADD231PS Z10, Z11, Z2
+	VMOVUPS     (R11)(DX*1), Z11
+	VFMADD231PS Z9, Z11, Z3
+	LEAQ        (R11)(CX*4), R11
+	VMOVUPS     (R11), Z11
+	VFMADD231PS Z10, Z11, Z3
+	DECQ        R10
+	JNE         loop13
+	MOVQ        dstStep+32(FP), R8
+	SHLQ        $0x02, R8
+	LEAQ        (R8)(R8*2), R9
+	VMAXPS      Z2, Z0, Z2
+	VMINPS      Z2, Z1, Z2
+	VMOVUPS     Z2, (SI)
+	VMAXPS      Z3, Z0, Z3
+	VMINPS      Z3, Z1, Z3
+	VMOVUPS     Z3, (SI)(R8*1)
+	LEAQ        (SI)(R8*2), SI
+	IMUL3Q      $+4, CX, R8
+	ADDQ        R8, BX
+	SUBQ        $+2, DI
 
 narrower12:
 tile14:
 	CMPQ    DI, $+1
 	JL      narrower15
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Z0
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+7, R11
+	MOVQ    BX, R8
+	MOVQ    bias+24(FP), R9
+	VMOVUPS (R9), Z2
+	MOVQ    weights+16(FP), R9
+	MOVQ    $+7, R10
 
 loop16:
-	VMOVUPS      (R8), Z1
-	VMOVUPS      64(R8), Z2
-	VMOVUPS      128(R8), Z3
-	VMOVUPS      192(R8), Z4
-	VMOVUPS      256(R8), Z5
-	VMOVUPS      320(R8), Z6
-	VMOVUPS      384(R8), Z7
-	ADDQ         $+448, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMOVUPS      (R10), Z8
-	VFMADD231PS  Z1, Z8, Z0
-	VMOVUPS      (R10)(CX*1), Z8
-	VFMADD231PS  Z2, Z8, Z0
-	VMOVUPS      (R10)(CX*2), Z8
-	VFMADD231PS  Z3, Z8, Z0
-	VMOVUPS      (R10)(DX*1), Z8
-	VFMADD231PS  Z4, Z8, Z0
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS      (R10), Z8
-	VFMADD231PS  Z5, Z8, Z0
-	VMOVUPS      (R10)(CX*1), Z8
-	VFMADD231PS  Z6, Z8, Z0
-	VMOVUPS      (R10)(CX*2), Z8
-	VFMADD231PS  Z7, Z8, Z0
-	DECQ         R11
-	JNE          loop16
-	VBROADCASTSS lo+96(FP), Z1
-	VBROADCASTSS hi+100(FP), Z2
-	MOVQ         dstStep+32(FP), R8
-	SHLQ         $0x02, R8
-	LEAQ         (R8)(R8*2), R9
-	VMAXPS       Z0, Z1, Z0
-	VMINPS       Z0, Z2, Z0
-	VMOVUPS      Z0, (SI)
-	ADDQ         R8, SI
-	IMUL3Q       $+2, CX, R8
-	ADDQ         R8, BX
-	SUBQ         $+1, DI
-	JMP          tile14
+	VMOVUPS     (R9), Z3
+	VMOVUPS     64(R9), Z4
+	VMOVUPS     128(R9), Z5
+	VMOVUPS     192(R9), Z6
+	VMOVUPS     256(R9), Z7
+	VMOVUPS     320(R9), Z8
+	VMOVUPS     384(R9), Z9
+	ADDQ        $+448, R9
+	MOVQ        R8, R11
+	ADDQ        AX, R8
+	VMOVUPS     (R11), Z10
+	VFMADD231PS Z3, Z10, Z2
+	VMOVUPS     (R11)(CX*1), Z10
+	VFMADD231PS Z4, Z10, Z2
+	VMOVUPS     (R11)(CX*2), Z10
+	VFMADD231PS Z5, Z10, Z2
+	VMOVUPS     (R11)(DX*1), Z10
+	VFMADD231PS Z6, Z10, Z2
+	LEAQ        (R11)(CX*4), R11
+	VMOVUPS     (R11), Z10
+	VFMADD231PS Z7, Z10, Z2
+	VMOVUPS     (R11)(CX*1), Z10
+	VFMADD231PS Z8, Z10, Z2
+	VMOVUPS     (R11)(CX*2), Z10
+	VFMADD231PS Z9, Z10, Z2
+	DECQ        R10
+	JNE         loop16
+	MOVQ        dstStep+32(FP), R8
+	SHLQ        $0x02, R8
+	LEAQ        (R8)(R8*2), R9
+	VMAXPS      Z2, Z0, Z2
+	VMINPS      Z2, Z1, Z2
+	VMOVUPS     Z2, (SI)
+	ADDQ        R8, SI
+	IMUL3Q      $+2, CX, R8
+	ADDQ        R8, BX
+	SUBQ        $+1, DI
+	JMP         tile14
 
 narrower15:
 	MOVQ xRow+64(FP), BX
@@ -15500,348 +17254,334 @@ loop17:
 tile18:
 	CMPQ    DI, $+7
 	JL      narrower19
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Z0
-	VMOVAPS Z0, Z1
-	VMOVAPS Z0, Z2
-	VMOVAPS Z0, Z3
-	VMOVAPS Z0, Z4
-	VMOVAPS Z0, Z5
-	VMOVAPS Z0, Z6
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+7, R11
+	MOVQ    BX, R8
+	MOVQ    bias+24(FP), R9
+	VMOVUPS (R9), Z2
+	VMOVAPS Z2, Z3
+	VMOVAPS Z2, Z4
+	VMOVAPS Z2, Z5
+	VMOVAPS Z2, Z6
+	VMOVAPS Z2, Z7
+	VMOVAPS Z2, Z8
+	MOVQ    weights+16(FP), R9
+	MOVQ    $+7, R10
 
 loop20:
-	VMOVUPS      (R8), Z7
-	VMOVUPS      64(R8), Z8
-	VMOVUPS      128(R8), Z9
-	VMOVUPS      192(R8), Z10
-	VMOVUPS      256(R8), Z11
-	VMOVUPS      320(R8), Z12
-	VMOVUPS      384(R8), Z13
-	ADDQ         $+448, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMOVUPS.Z    (R10), K1, Z14
-	VFMADD231PS  Z7, Z14, Z0
-	VMOVUPS.Z    (R10)(CX*1), K1, Z14
-	VFMADD231PS  Z8, Z14, Z0
-	VMOVUPS.Z    (R10)(CX*2), K1, Z14
-	VFMADD231PS  Z7, Z14, Z1
-	VFMADD231PS  Z9, Z14, Z0
-	VMOVUPS.Z    (R10)(DX*1), K1, Z14
-	VFMADD231PS  Z8, Z14, Z1
-	VFMADD231PS  Z10, Z14, Z0
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS.Z    (R10), K1, Z14
-	VFMADD231PS  Z7, Z14, Z2
-	VFMADD231PS  Z9, Z14, Z1
-	VFMADD231PS  Z11, Z14, Z0
-	VMOVUPS.Z    (R10)(CX*1), K1, Z14
-	VFMADD231PS  Z8, Z14, Z2
-	VFMADD231PS  Z10, Z14, Z1
-	VFMADD231PS  Z12, Z14, Z0
-	VMOVUPS.Z    (R10)(CX*2), K1, Z14
-	VFMADD231PS  Z7, Z14, Z3
-	VFMADD231PS  Z9, Z14, Z2
-	VFMADD231PS  Z11, Z14, Z1
-	VFMADD231PS  Z13, Z14, Z0
-	VMOVUPS.Z    (R10)(DX*1), K1, Z14
-	VFMADD231PS  Z8, Z14, Z3
-	VFMADD231PS  Z10, Z14, Z2
-	VFMADD231PS  Z12, Z14, Z1
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS.Z    (R10), K1, Z14
-	VFMADD231PS  Z7, Z14, Z4
-	VFMADD231PS  Z9, Z14, Z3
-	VFMADD231PS  Z11, Z14, Z2
-	VFMADD231PS  Z13, Z14, Z1
-	VMOVUPS.Z    (R10)(CX*1), K1, Z14
-	VFMADD231PS  Z8, Z14, Z4
-	VFMADD231PS  Z10, Z14, Z3
-	VFMADD231PS  Z12, Z14, Z2
-	VMOVUPS.Z    (R10)(CX*2), K1, Z14
-	VFMADD231PS  Z7, Z14, Z5
-	VFMADD231PS  Z9, Z14, Z4
-	VFMADD231PS  Z11, Z14, Z3
-	VFMADD231PS  Z13, Z14, Z2
-	VMOVUPS.Z    (R10)(DX*1), K1, Z14
-	VFMADD231PS  Z8, Z14, Z5
-	VFMADD231PS  Z10, Z14, Z4
-	VFMADD231PS  Z12, Z14, Z3
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS.Z    (R10), K1, Z14
-	VFMADD231PS  Z7, Z14, Z6
-	VFMADD231PS  Z9, Z14, Z5
-	VFMADD231PS  Z11, Z14, Z4
-	VFMADD231PS  Z13, Z14, Z3
-	VMOVUPS.Z    (R10)(CX*1), K1, Z14
-	VFMADD231PS  Z8, Z14, Z6
-	VFMADD231PS  Z10, Z14, Z5
-	VFMADD231PS  Z12, Z14, Z4
-	VMOVUPS.Z    (R10)(CX*2), K1, Z14
-	VFMADD231PS  Z9, Z14, Z6
-	VFMADD231PS  Z11, Z14, Z5
-	VFMADD231PS  Z13, Z14, Z4
-	VMOVUPS.Z    (R10)(DX*1), K1, Z14
-	VFMADD231PS  Z10, Z14, Z6
-	VFMADD231PS  Z12, Z14, Z5
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS.Z    (R10), K1, Z14
-	VFMADD231PS  Z11, Z14, Z6
-	VFMADD231PS  Z13, Z14, Z5
-	VMOVUPS.Z    (R10)(CX*1), K1, Z14
-	VFMADD231PS  Z12, Z14, Z6
-	VMOVUPS.Z    (R10)(CX*2), K1, Z14
-	VFMADD231PS  Z13, Z14, Z6
-	DECQ         R11
-	JNE          loop20
-	VBROADCASTSS lo+96(FP), Z7
-	VBROADCASTSS hi+100(FP), Z8
-	MOVQ         dstStep+32(FP), R8
-	SHLQ         $0x02, R8
-	LEAQ         (R8)(R8*2), R9
-	VMAXPS       Z0, Z7, Z0
-	VMINPS       Z0, Z8, Z0
-	VMOVUPS      Z0, K1, (SI)
-	VMAXPS       Z1, Z7, Z1
-	VMINPS       Z1, Z8, Z1
-	VMOVUPS      Z1, K1, (SI)(R8*1)
-	VMAXPS       Z2, Z7, Z2
-	VMINPS       Z2, Z8, Z2
-	VMOVUPS      Z2, K1, (SI)(R8*2)
-	VMAXPS       Z3, Z7, Z3
-	VMINPS       Z3, Z8, Z3
-	VMOVUPS      Z3, K1, (SI)(R9*1)
-	LEAQ         (SI)(R8*4), SI
-	VMAXPS       Z4, Z7, Z4
-	VMINPS       Z4, Z8, Z4
-	VMOVUPS      Z4, K1, (SI)
-	VMAXPS       Z5, Z7, Z5
-	VMINPS       Z5, Z8, Z5
-	VMOVUPS      Z5, K1, (SI)(R8*1)
-	VMAXPS       Z6, Z7, Z6
-	VMINPS       Z6, Z8, Z6
-	VMOVUPS      Z6, K1, (SI)(R8*2)
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	IMUL3Q       $+14, CX, R8
-	ADDQ         R8, BX
-	SUBQ         $+7, DI
-	JMP          tile18
+	VMOVUPS     (R9), Z9
+	VMOVUPS     64(R9), Z10
+	VMOVUPS     128(R9), Z11
+	VMOVUPS     192(R9), Z12
+	VMOVUPS     256(R9), Z13
+	VMOVUPS     320(R9), Z14
+	VMOVUPS     384(R9), Z15
+	ADDQ        $+448, R9
+	MOVQ        R8, R11
+	ADDQ        AX, R8
+	VMOVUPS.Z   (R11), K1, Z16
+	VFMADD231PS Z9, Z16, Z2
+	VMOVUPS.Z   (R11)(CX*1), K1, Z16
+	VFMADD231PS Z10, Z16, Z2
+	VMOVUPS.Z   (R11)(CX*2), K1, Z16
+	VFMADD231PS Z9, Z16, Z3
+	VFMADD231PS Z11, Z16, Z2
+	VMOVUPS.Z   (R11)(DX*1), K1, Z16
+	VFMADD231PS Z10, Z16, Z3
+	VFMADD231PS Z12, Z16, Z2
+	LEAQ        (R11)(CX*4), R11
+	VMOVUPS.Z   (R11), K1, Z16
+	VFMADD231PS Z9, Z16, Z4
+	VFMADD231PS Z11, Z16, Z3
+	VFMADD231PS Z13, Z16, Z2
+	VMOVUPS.Z   (R11)(CX*1), K1, Z16
+	VFMADD231PS Z10, Z16, Z4
+	VFMADD231PS Z12, Z16, Z3
+	VFMADD231PS Z14, Z16, Z2
+	VMOVUPS.Z   (R11)(CX*2), K1, Z16
+	VFMADD231PS Z9, Z16, Z5
+	VFMADD231PS Z11, Z16, Z4
+	VFMADD231PS Z13, Z16, Z3
+	VFMADD231PS Z15, Z16, Z2
+	VMOVUPS.Z   (R11)(DX*1), K1, Z16
+	VFMADD231PS Z10, Z16, Z5
+	VFMADD231PS Z12, Z16, Z4
+	VFMADD231PS Z14, Z16, Z3
+	LEAQ        (R11)(CX*4), R11
+	VMOVUPS.Z   (R11), K1, Z16
+	VFMADD231PS Z9, Z16, Z6
+	VFMADD231PS Z11, Z16, Z5
+	VFMADD231PS Z13, Z16, Z4
+	VFMADD231PS Z15, Z16, Z3
+	VMOVUPS.Z   (R11)(CX*1), K1, Z16
+	VFMADD231PS Z10, Z16, Z6
+	VFMADD231PS Z12, Z16, Z5
+	VFMADD231PS Z14, Z16, Z4
+	VMOVUPS.Z   (R11)(CX*2), K1, Z16
+	VFMADD231PS Z9, Z16, Z7
+	VFMADD231PS Z11, Z16, Z6
+	VFMADD231PS Z13, Z16, Z5
+	VFMADD231PS Z15, Z16, Z4
+	VMOVUPS.Z   (R11)(DX*1), K1, Z16
+	VFMADD231PS Z10, Z16, Z7
+	VFMADD231PS Z12, Z16, Z6
+	VFMADD231PS Z14, Z16, Z5
+	LEAQ        (R11)(CX*4), R11
+	VMOVUPS.Z   (R11), K1, Z16
+	VFMADD231PS Z9, Z16, Z8
+	VFMADD231PS Z11, Z16, Z7
+	VFMADD231PS Z13, Z16, Z6
+	VFMADD231PS Z15, Z16, Z5
+	VMOVUPS.Z   (R11)(CX*1), K1, Z16
+	VFMADD231PS Z10, Z16, Z8
+	VFMADD231PS Z12, Z16, Z7
+	VFMADD231PS Z14, Z16, Z6
+	VMOVUPS.Z   (R11)(CX*2), K1, Z16
+	VFMADD231PS Z11, Z16, Z8
+	VFMADD231PS Z13, Z16, Z7
+	VFMADD231PS Z15, Z16, Z6
+	VMOVUPS.Z   (R11)(DX*1), K1, Z16
+	VFMADD231PS Z12, Z16, Z8
+	VFMADD231PS Z14, Z16, Z7
+	LEAQ        (R11)(CX*4), R11
+	VMOVUPS.Z   (R11), K1, Z16
+	VFMADD231PS Z13, Z16, Z8
+	VFMADD231PS Z15, Z16, Z7
+	VMOVUPS.Z   (R11)(CX*1), K1, Z16
+	VFMADD231PS Z14, Z16, Z8
+	VMOVUPS.Z   (R11)(CX*2), K1, Z16
+	VFMADD231PS Z15, Z16, Z8
+	DECQ        R10
+	JNE         loop20
+	MOVQ        dstStep+32(FP), R8
+	SHLQ        $0x02, R8
+	LEAQ        (R8)(R8*2), R9
+	VMAXPS      Z2, Z0, Z2
+	VMINPS      Z2, Z1, Z2
+	VMOVUPS     Z2, K1, (SI)
+	VMAXPS      Z3, Z0, Z3
+	VMINPS      Z3, Z1, Z3
+	VMOVUPS     Z3, K1, (SI)(R8*1)
+	VMAXPS      Z4, Z0, Z4
+	VMINPS      Z4, Z1, Z4
+	VMOVUPS     Z4, K1, (SI)(R8*2)
+	VMAXPS      Z5, Z0, Z5
+	VMINPS      Z5, Z1, Z5
+	VMOVUPS     Z5, K1, (SI)(R9*1)
+	LEAQ        (SI)(R8*4), SI
+	VMAXPS      Z6, Z0, Z6
+	VMINPS      Z6, Z1, Z6
+	VMOVUPS     Z6, K1, (SI)
+	VMAXPS      Z7, Z0, Z7
+	VMINPS      Z7, Z1, Z7
+	VMOVUPS     Z7, K1, (SI)(R8*1)
+	VMAXPS      Z8, Z0, Z8
+	VMINPS      Z8, Z1, Z8
+	VMOVUPS     Z8, K1, (SI)(R8*2)
+	ADDQ        R9, SI
+	IMUL3Q      $+14, CX, R8
+	ADDQ        R8, BX
+	SUBQ        $+7, DI
+	JMP         tile18
 
 narrower19:
 	CMPQ    DI, $+4
 	JL      narrower22
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Z0
-	VMOVAPS Z0, Z1
-	VMOVAPS Z0, Z2
-	VMOVAPS Z0, Z3
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+7, R11
+	MOVQ    BX, R8
+	MOVQ    bias+24(FP), R9
+	VMOVUPS (R9), Z2
+	VMOVAPS Z2, Z3
+	VMOVAPS Z2, Z4
+	VMOVAPS Z2, Z5
+	MOVQ    weights+16(FP), R9
+	MOVQ    $+7, R10
 
 loop23:
-	VMOVUPS      (R8), Z4
-	VMOVUPS      64(R8), Z5
-	VMOVUPS      128(R8), Z6
-	VMOVUPS      192(R8), Z7
-	VMOVUPS      256(R8), Z8
-	VMOVUPS      320(R8), Z9
-	VMOVUPS      384(R8), Z10
-	ADDQ         $+448, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMOVUPS.Z    (R10), K1, Z11
-	VFMADD231PS  Z4, Z11, Z0
-	VMOVUPS.Z    (R10)(CX*1), K1, Z11
-	VFMADD231PS  Z5, Z11, Z0
-	VMOVUPS.Z    (R10)(CX*2), K1, Z11
-	VFMADD231PS  Z4, Z11, Z1
-	VFMADD231PS  Z6, Z11, Z0
-	VMOVUPS.Z    (R10)(DX*1), K1, Z11
-	VFMADD231PS  Z5, Z11, Z1
-	VFMADD231PS  Z7, Z11, Z0
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS.Z    (R10), K1, Z11
-	VFMADD231PS  Z4, Z11, Z2
-	VFMADD231PS  Z6, Z11, Z1
-	VFMADD231PS  Z8, Z11, Z0
-	VMOVUPS.Z    (R10)(CX*1), K1, Z11
-	VFMADD231PS  Z5, Z11, Z2
-	VFMADD231PS  Z7, Z11, Z1
-	VFMADD231PS  Z9, Z11, Z0
-	VMOVUPS.Z    (R10)(CX*2), K1, Z11
-	VFMADD231PS  Z4, Z11, Z3
-	VFMADD231PS  Z6, Z11, Z2
-	VFMADD231PS  Z8, Z11, Z1
-	VFMADD231PS  Z10, Z11, Z0
-	VMOVUPS.Z    (R10)(DX*1), K1, Z11
-	VFMADD231PS  Z5, Z11, Z3
-	VFMADD231PS  Z7, Z11, Z2
-	VFMADD231PS  Z9, Z11, Z1
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS.Z    (R10), K1, Z11
-	VFMADD231PS  Z6, Z11, Z3
-	VFMADD231PS  Z8, Z11, Z2
-	VFMADD231PS  Z10, Z11, Z1
-	VMOVUPS.Z    (R10)(CX*1), K1, Z11
-	VFMADD231PS  Z7, Z11, Z3
-	VFMADD231PS  Z9, Z11, Z2
-	VMOVUPS.Z    (R10)(CX*2), K1, Z11
-	VFMADD231PS  Z8, Z11, Z3
-	VFMADD231PS  Z10, Z11, Z2
-	VMOVUPS.Z    (R10)(DX*1), K1, Z11
-	VFMADD231PS  Z9, Z11, Z3
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS.Z    (R10), K1, Z11
-	VFMADD231PS  Z10, Z11, Z3
-	DECQ         R11
-	JNE          loop23
-	VBROADCASTSS lo+96(FP), Z4
-	VBROADCASTSS hi+100(FP), Z5
-	MOVQ         dstStep+32(FP), R8
-	SHLQ         $0x02, R8
-	LEAQ         (R8)(R8*2), R9
-	VMAXPS       Z0, Z4, Z0
-	VMINPS       Z0, Z5, Z0
-	VMOVUPS      Z0, K1, (SI)
-	VMAXPS       Z1, Z4, Z1
-	VMINPS       Z1, Z5, Z1
-	VMOVUPS      Z1, K1, (SI)(R8*1)
-	VMAXPS       Z2, Z4, Z2
-	VMINPS       Z2, Z5, Z2
-	VMOVUPS      Z2, K1, (SI)(R8*2)
-	VMAXPS       Z3, Z4, Z3
-	VMINPS       Z3, Z5, Z3
-	VMOVUPS      Z3, K1, (SI)(R9*1)
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	IMUL3Q       $+8, CX, R8
-	ADDQ         R8, BX
-	SUBQ         $+4, DI
+	VMOVUPS     (R9), Z6
+	VMOVUPS     64(R9), Z7
+	VMOVUPS     128(R9), Z8
+	VMOVUPS     192(R9), Z9
+	VMOVUPS     256(R9), Z10
+	VMOVUPS     320(R9), Z11
+	VMOVUPS     384(R9), Z12
+	ADDQ        $+448, R9
+	MOVQ        R8, R11
+	ADDQ        AX, R8
+	VMOVUPS.Z   (R11), K1, Z13
+	VFMADD231PS Z6, Z13, Z2
+	VMOVUPS.Z   (R11)(CX*1), K1, Z13
+	VFMADD231PS Z7, Z13, Z2
+	VMOVUPS.Z   (R11)(CX*2), K1, Z13
+	VFMADD231PS Z6, Z13, Z3
+	VFMADD231PS Z8, Z13, Z2
+	VMOVUPS.Z   (R11)(DX*1), K1, Z13
+	VFMADD231PS Z7, Z13, Z3
+	VFMADD231PS Z9, Z13, Z2
+	LEAQ        (R11)(CX*4), R11
+	VMOVUPS.Z   (R11), K1, Z13
+	VFMADD231PS Z6, Z13, Z4
+	VFMADD231PS Z8, Z13, Z3
+	VFMADD231PS Z10, Z13, Z2
+	VMOVUPS.Z   (R11)(CX*1), K1, Z13
+	VFMADD231PS Z7, Z13, Z4
+	VFMADD231PS Z9, Z13, Z3
+	VFMADD231PS Z11, Z13, Z2
+	VMOVUPS.Z   (R11)(CX*2), K1, Z13
+	VFMADD231PS Z6, Z13, Z5
+	VFMADD231PS Z8, Z13, Z4
+	VFMADD231PS Z10, Z13, Z3
+	VFMADD231PS Z12, Z13, Z2
+	VMOVUPS.Z   (R11)(DX*1), K1, Z13
+	VFMADD231PS Z7, Z13, Z5
+	VFMADD231PS Z9, Z13, Z4
+	VFMADD231PS Z11, Z13, Z3
+	LEAQ        (R11)(CX*4), R11
+	VMOVUPS.Z   (R11), K1, Z13
+	VFMADD231PS Z8, Z13, Z5
+	VFMADD231PS Z10, Z13, Z4
+	VFMADD231PS Z12, Z13, Z3
+	VMOVUPS.Z   (R11)(CX*1), K1, Z13
+	VFMADD231PS Z9, Z13, Z5
+	VFMADD231PS Z11, Z13, Z4
+	VMOVUPS.Z   (R11)(CX*2), K1, Z13
+	VFMADD231PS Z10, Z13, Z5
+	VFMADD231PS Z12, Z13, Z4
+	VMOVUPS.Z   (R11)(DX*1), K1, Z13
+	VFMADD231PS Z11, Z13, Z5
+	LEAQ        (R11)(CX*4), R11
+	VMOVUPS.Z   (R11), K1, Z13
+	VFMADD231PS Z12, Z13, Z5
+	DECQ        R10
+	JNE         loop23
+	MOVQ        dstStep+32(FP), R8
+	SHLQ        $0x02, R8
+	LEAQ        (R8)(R8*2), R9
+	VMAXPS      Z2, Z0, Z2
+	VMINPS      Z2, Z1, Z2
+	VMOVUPS     Z2, K1, (SI)
+	VMAXPS      Z3, Z0, Z3
+	VMINPS      Z3, Z1, Z3
+	VMOVUPS     Z3, K1, (SI)(R8*1)
+	VMAXPS      Z4, Z0, Z4
+	VMINPS      Z4, Z1, Z4
+	VMOVUPS     Z4, K1, (SI)(R8*2)
+	VMAXPS      Z5, Z0, Z5
+	VMINPS      Z5, Z1, Z5
+	VMOVUPS     Z5, K1, (SI)(R9*1)
+	LEAQ        (SI)(R8*4), SI
+	IMUL3Q      $+8, CX, R8
+	ADDQ        R8, BX
+	SUBQ        $+4, DI
 
 narrower22:
 	CMPQ    DI, $+2
 	JL      narrower25
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Z0
-	VMOVAPS Z0, Z1
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+7, R11
+	MOVQ    BX, R8
+	MOVQ    bias+24(FP), R9
+	VMOVUPS (R9), Z2
+	VMOVAPS Z2, Z3
+	MOVQ    weights+16(FP), R9
+	MOVQ    $+7, R10
 
 loop26:
-	VMOVUPS      (R8), Z2
-	VMOVUPS      64(R8), Z3
-	VMOVUPS      128(R8), Z4
-	VMOVUPS      192(R8), Z5
-	VMOVUPS      256(R8), Z6
-	VMOVUPS      320(R8), Z7
-	VMOVUPS      384(R8), Z8
-	ADDQ         $+448, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMOVUPS.Z    (R10), K1, Z9
-	VFMADD231PS  Z2, Z9, Z0
-	VMOVUPS.Z    (R10)(CX*1), K1, Z9
-	VFMADD231PS  Z3, Z9, Z0
-	VMOVUPS.Z    (R10)(CX*2), K1, Z9
-	VFMADD231PS  Z2, Z9, Z1
-	VFMADD231PS  Z4, Z9, Z0
-	VMOVUPS.Z    (R10)(DX*1), K1, Z9
-	VFMADD231PS  Z3, Z9, Z1
-	VFMADD231PS  Z5, Z9, Z0
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS.Z    (R10), K1, Z9
-	VFMADD231PS  Z4, Z9, Z1
-	VFMADD231PS  Z6, Z9, Z0
-	VMOVUPS.Z    (R10)(CX*1), K1, Z9
-	VFMADD231PS  Z5, Z9, Z1
-	VFMADD231PS  Z7, Z9, Z0
-	VMOVUPS.Z    (R10)(CX*2), K1, Z9
-	VFMADD231PS  Z6, Z9, Z1
-	VFMADD231PS  Z8, Z9, Z0
-	VMOVUPS.Z    (R10)(DX*1), K1, Z9
-	VFMADD231PS  Z7, Z9, Z1
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS.Z    (R10), K1, Z9
-	VFMADD231PS  Z8, Z9, Z1
-	DECQ         R11
-	JNE          loop26
-	VBROADCASTSS lo+96(FP), Z2
-	VBROADCASTSS hi+100(FP), Z3
-	MOVQ         dstStep+32(FP), R8
-	SHLQ         $0x02, R8
-	LEAQ         (R8)(R8*2), R9
-	VMAXPS       Z0, Z2, Z0
-	VMINPS       Z0, Z3, Z0
-	VMOVUPS      Z0, K1, (SI)
-	VMAXPS       Z1, Z2, Z1
-	VMINPS       Z1, Z3, Z1
-	VMOVUPS      Z1, K1, (SI)(R8*1)
-	ADDQ         R8, SI
-	ADDQ         R8, SI
-	IMUL3Q       $+4, CX, R8
-	ADDQ         R8, BX
-	SUBQ         $+2, DI
+	VMOVUPS     (R9), Z4
+	VMOVUPS     64(R9), Z5
+	VMOVUPS     128(R9), Z6
+	VMOVUPS     192(R9), Z7
+	VMOVUPS     256(R9), Z8
+	VMOVUPS     320(R9), Z9
+	VMOVUPS     384(R9), Z10
+	ADDQ        $+448, R9
+	MOVQ        R8, R11
+	ADDQ        AX, R8
+	VMOVUPS.Z   (R11), K1, Z11
+	VFMADD231PS Z4, Z11, Z2
+	VMOVUPS.Z   (R11)(CX*1), K1, Z11
+	VFMADD231PS Z5, Z11, Z2
+	VMOVUPS.Z   (R11)(CX*2), K1, Z11
+	VFMADD231PS Z4, Z11, Z3
+	VFMADD231PS Z6, Z11, Z2
+	VMOVUPS.Z   (R11)(DX*1), K1, Z11
+	VFMADD231PS Z5, Z11, Z3
+	VFMADD231PS Z7, Z11, Z2
+	LEAQ        (R11)(CX*4), R11
+	VMOVUPS.Z   (R11), K1, Z11
+	VFMADD231PS Z6, Z11, Z3
+	VFMADD231PS Z8, Z11, Z2
+	VMOVUPS.Z   (R11)(CX*1), K1, Z11
+	VFMADD231PS Z7, Z11, Z3
+	VFMADD231PS Z9, Z11, Z2
+	VMOVUPS.Z   (R11)(CX*2), K1, Z11
+	VFMADD231PS Z8, Z11, Z3
+	VFMADD231PS Z10, Z11, Z2
+	VMOVUPS.Z   (R11)(DX*1), K1, Z11
+	VFMADD231PS Z9, Z11, Z3
+	LEAQ        (R11)(CX*4), R11
+	VMOVUPS.Z   (R11), K1, Z11
+	VFMADD231PS Z10, Z11, Z3
+	DECQ        R10
+	JNE         loop26
+	MOVQ        dstStep+32(FP), R8
+	SHLQ        $0x02, R8
+	LEAQ        (R8)(R8*2), R9
+	VMAXPS      Z2, Z0, Z2
+	VMINPS      Z2, Z1, Z2
+	VMOVUPS     Z2, K1, (SI)
+	VMAXPS      Z3, Z0, Z3
+	VMINPS      Z3, Z1, Z3
+	VMOVUPS     Z3, K1, (SI)(R8*1)
+	LEAQ        (SI)(R8*2), SI
+	IMUL3Q      $+4, CX, R8
+	ADDQ        R8, BX
+	SUBQ        $+2, DI
 
 narrower25:
 tile27:
 	CMPQ    DI, $+1
 	JL      narrower28
-	MOVQ    bias+24(FP), R8
-	VMOVUPS (R8), Z0
-	MOVQ    weights+16(FP), R8
-	MOVQ    BX, R9
-	MOVQ    $+7, R11
+	MOVQ    BX, R8
+	MOVQ    bias+24(FP), R9
+	VMOVUPS (R9), Z2
+	MOVQ    weights+16(FP), R9
+	MOVQ    $+7, R10
 
 loop29:
-	VMOVUPS      (R8), Z1
-	VMOVUPS      64(R8), Z2
-	VMOVUPS      128(R8), Z3
-	VMOVUPS      192(R8), Z4
-	VMOVUPS      256(R8), Z5
-	VMOVUPS      320(R8), Z6
-	VMOVUPS      384(R8), Z7
-	ADDQ         $+448, R8
-	MOVQ         R9, R10
-	ADDQ         AX, R9
-	VMOVUPS.Z    (R10), K1, Z8
-	VFMADD231PS  Z1, Z8, Z0
-	VMOVUPS.Z    (R10)(CX*1), K1, Z8
-	VFMADD231PS  Z2, Z8, Z0
-	VMOVUPS.Z    (R10)(CX*2), K1, Z8
-	VFMADD231PS  Z3, Z8, Z0
-	VMOVUPS.Z    (R10)(DX*1), K1, Z8
-	VFMADD231PS  Z4, Z8, Z0
-	LEAQ         (R10)(CX*4), R10
-	VMOVUPS.Z    (R10), K1, Z8
-	VFMADD231PS  Z5, Z8, Z0
-	VMOVUPS.Z    (R10)(CX*1), K1, Z8
-	VFMADD231PS  Z6, Z8, Z0
-	VMOVUPS.Z    (R10)(CX*2), K1, Z8
-	VFMADD231PS  Z7, Z8, Z0
-	DECQ         R11
-	JNE          loop29
-	VBROADCASTSS lo+96(FP), Z1
-	VBROADCASTSS hi+100(FP), Z2
-	MOVQ         dstStep+32(FP), R8
-	SHLQ         $0x02, R8
-	LEAQ         (R8)(R8*2), R9
-	VMAXPS       Z0, Z1, Z0
-	VMINPS       Z0, Z2, Z0
-	VMOVUPS      Z0, K1, (SI)
-	ADDQ         R8, SI
-	IMUL3Q       $+2, CX, R8
-	ADDQ         R8, BX
-	SUBQ         $+1, DI
-	JMP          tile27
+	VMOVUPS     (R9), Z3
+	VMOVUPS     64(R9), Z4
+	VMOVUPS     128(R9), Z5
+	VMOVUPS     192(R9), Z6
+	VMOVUPS     256(R9), Z7
+	VMOVUPS     320(R9), Z8
+	VMOVUPS     384(R9), Z9
+	ADDQ        $+448, R9
+	MOVQ        R8, R11
+	ADDQ        AX, R8
+	VMOVUPS.Z   (R11), K1, Z10
+	VFMADD231PS Z3, Z10, Z2
+	VMOVUPS.Z   (R11)(CX*1), K1, Z10
+	VFMADD231PS Z4, Z10, Z2
+	VMOVUPS.Z   (R11)(CX*2), K1, Z10
+	VFMADD231PS Z5, Z10, Z2
+	VMOVUPS.Z   (R11)(DX*1), K1, Z10
+	VFMADD231PS Z6, Z10, Z2
+	LEAQ        (R11)(CX*4), R11
+	VMOVUPS.Z   (R11), K1, Z10
+	VFMADD231PS Z7, Z10, Z2
+	VMOVUPS.Z   (R11)(CX*1), K1, Z10
+	VFMADD231PS Z8, Z10, Z2
+	VMOVUPS.Z   (R11)(CX*2), K1, Z10
+	VFMADD231PS Z9, Z10, Z2
+	DECQ        R10
+	JNE         loop29
+	MOVQ        dstStep+32(FP), R8
+	SHLQ        $0x02, R8
+	LEAQ        (R8)(R8*2), R9
+	VMAXPS      Z2, Z0, Z2
+	VMINPS      Z2, Z1, Z2
+	VMOVUPS     Z2, K1, (SI)
+	ADDQ        R8, SI
+	IMUL3Q      $+2, CX, R8
+	ADDQ        R8, BX
+	SUBQ        $+1, DI
+	JMP         tile27
 
 narrower28:
 	MOVQ xRow+64(FP), BX
@@ -15910,67 +17650,163 @@ DATA consts<>+188(SB)/4, $0x3f317218
 GLOBL consts<>(SB), RODATA|NOPTR, $192
 
 DATA tables<>+0(SB)/4, $0x00000000
-DATA tables<>+4(SB)/4, $0x00000010
-DATA tables<>+8(SB)/4, $0x00000001
-DATA tables<>+12(SB)/4, $0x00000011
-DATA tables<>+16(SB)/4, $0x00000002
-DATA tables<>+20(SB)/4, $0x00000012
-DATA tables<>+24(SB)/4, $0x00000003
-DATA tables<>+28(SB)/4, $0x00000013
-DATA tables<>+32(SB)/4, $0x00000004
-DATA tables<>+36(SB)/4, $0x00000014
-DATA tables<>+40(SB)/4, $0x00000005
-DATA tables<>+44(SB)/4, $0x00000015
-DATA tables<>+48(SB)/4, $0x00000006
-DATA tables<>+52(SB)/4, $0x00000016
-DATA tables<>+56(SB)/4, $0x00000007
-DATA tables<>+60(SB)/4, $0x00000017
-DATA tables<>+64(SB)/4, $0x00000008
-DATA tables<>+68(SB)/4, $0x00000018
-DATA tables<>+72(SB)/4, $0x00000009
-DATA tables<>+76(SB)/4, $0x00000019
-DATA tables<>+80(SB)/4, $0x0000000a
-DATA tables<>+84(SB)/4, $0x0000001a
-DATA tables<>+88(SB)/4, $0x0000000b
-DATA tables<>+92(SB)/4, $0x0000001b
-DATA tables<>+96(SB)/4, $0x0000000c
-DATA tables<>+100(SB)/4, $0x0000001c
-DATA tables<>+104(SB)/4, $0x0000000d
-DATA tables<>+108(SB)/4, $0x0000001d
-DATA tables<>+112(SB)/4, $0x0000000e
-DATA tables<>+116(SB)/4, $0x0000001e
-DATA tables<>+120(SB)/4, $0x0000000f
-DATA tables<>+124(SB)/4, $0x0000001f
-DATA tables<>+128(SB)/4, $0x00200000
-DATA tables<>+132(SB)/4, $0x00210001
-DATA tables<>+136(SB)/4, $0x00220002
-DATA tables<>+140(SB)/4, $0x00230003
-DATA tables<>+144(SB)/4, $0x00240004
-DATA tables<>+148(SB)/4, $0x00250005
-DATA tables<>+152(SB)/4, $0x00260006
-DATA tables<>+156(SB)/4, $0x00270007
-DATA tables<>+160(SB)/4, $0x00280008
-DATA tables<>+164(SB)/4, $0x00290009
-DATA tables<>+168(SB)/4, $0x002a000a
-DATA tables<>+172(SB)/4, $0x002b000b
-DATA tables<>+176(SB)/4, $0x002c000c
-DATA tables<>+180(SB)/4, $0x002d000d
-DATA tables<>+184(SB)/4, $0x002e000e
-DATA tables<>+188(SB)/4, $0x002f000f
-DATA tables<>+192(SB)/4, $0x00300010
-DATA tables<>+196(SB)/4, $0x00310011
-DATA tables<>+200(SB)/4, $0x00320012
-DATA tables<>+204(SB)/4, $0x00330013
-DATA tables<>+208(SB)/4, $0x00340014
-DATA tables<>+212(SB)/4, $0x00350015
-DATA tables<>+216(SB)/4, $0x00360016
-DATA tables<>+220(SB)/4, $0x00370017
-DATA tables<>+224(SB)/4, $0x00380018
-DATA tables<>+228(SB)/4, $0x00390019
-DATA tables<>+232(SB)/4, $0x003a001a
-DATA tables<>+236(SB)/4, $0x003b001b
-DATA tables<>+240(SB)/4, $0x003c001c
-DATA tables<>+244(SB)/4, $0x003d001d
-DATA tables<>+248(SB)/4, $0x003e001e
-DATA tables<>+252(SB)/4, $0x003f001f
-GLOBL tables<>(SB), RODATA|NOPTR, $256
+DATA tables<>+4(SB)/4, $0x00000000
+DATA tables<>+8(SB)/4, $0x00000000
+DATA tables<>+12(SB)/4, $0x00000001
+DATA tables<>+16(SB)/4, $0x00000001
+DATA tables<>+20(SB)/4, $0x00000001
+DATA tables<>+24(SB)/4, $0x00000002
+DATA tables<>+28(SB)/4, $0x00000002
+DATA tables<>+32(SB)/4, $0x00000002
+DATA tables<>+36(SB)/4, $0x00000003
+DATA tables<>+40(SB)/4, $0x00000003
+DATA tables<>+44(SB)/4, $0x00000003
+DATA tables<>+48(SB)/4, $0x00000004
+DATA tables<>+52(SB)/4, $0x00000004
+DATA tables<>+56(SB)/4, $0x00000004
+DATA tables<>+60(SB)/4, $0x00000005
+DATA tables<>+64(SB)/4, $0x00000005
+DATA tables<>+68(SB)/4, $0x00000005
+DATA tables<>+72(SB)/4, $0x00000006
+DATA tables<>+76(SB)/4, $0x00000006
+DATA tables<>+80(SB)/4, $0x00000006
+DATA tables<>+84(SB)/4, $0x00000007
+DATA tables<>+88(SB)/4, $0x00000007
+DATA tables<>+92(SB)/4, $0x00000007
+DATA tables<>+96(SB)/4, $0x00000008
+DATA tables<>+100(SB)/4, $0x00000008
+DATA tables<>+104(SB)/4, $0x00000008
+DATA tables<>+108(SB)/4, $0x00000009
+DATA tables<>+112(SB)/4, $0x00000009
+DATA tables<>+116(SB)/4, $0x00000009
+DATA tables<>+120(SB)/4, $0x0000000a
+DATA tables<>+124(SB)/4, $0x0000000a
+DATA tables<>+128(SB)/4, $0x0000000a
+DATA tables<>+132(SB)/4, $0x0000000b
+DATA tables<>+136(SB)/4, $0x0000000b
+DATA tables<>+140(SB)/4, $0x0000000b
+DATA tables<>+144(SB)/4, $0x0000000c
+DATA tables<>+148(SB)/4, $0x0000000c
+DATA tables<>+152(SB)/4, $0x0000000c
+DATA tables<>+156(SB)/4, $0x0000000d
+DATA tables<>+160(SB)/4, $0x0000000d
+DATA tables<>+164(SB)/4, $0x0000000d
+DATA tables<>+168(SB)/4, $0x0000000e
+DATA tables<>+172(SB)/4, $0x0000000e
+DATA tables<>+176(SB)/4, $0x0000000e
+DATA tables<>+180(SB)/4, $0x0000000f
+DATA tables<>+184(SB)/4, $0x0000000f
+DATA tables<>+188(SB)/4, $0x0000000f
+DATA tables<>+192(SB)/4, $0x00000000
+DATA tables<>+196(SB)/4, $0x00000001
+DATA tables<>+200(SB)/4, $0x00000002
+DATA tables<>+204(SB)/4, $0x00000000
+DATA tables<>+208(SB)/4, $0x00000001
+DATA tables<>+212(SB)/4, $0x00000002
+DATA tables<>+216(SB)/4, $0x00000000
+DATA tables<>+220(SB)/4, $0x00000001
+DATA tables<>+224(SB)/4, $0x00000002
+DATA tables<>+228(SB)/4, $0x00000000
+DATA tables<>+232(SB)/4, $0x00000001
+DATA tables<>+236(SB)/4, $0x00000002
+DATA tables<>+240(SB)/4, $0x00000000
+DATA tables<>+244(SB)/4, $0x00000001
+DATA tables<>+248(SB)/4, $0x00000002
+DATA tables<>+252(SB)/4, $0x00000000
+DATA tables<>+256(SB)/4, $0x00000001
+DATA tables<>+260(SB)/4, $0x00000002
+DATA tables<>+264(SB)/4, $0x00000000
+DATA tables<>+268(SB)/4, $0x00000001
+DATA tables<>+272(SB)/4, $0x00000002
+DATA tables<>+276(SB)/4, $0x00000000
+DATA tables<>+280(SB)/4, $0x00000001
+DATA tables<>+284(SB)/4, $0x00000002
+DATA tables<>+288(SB)/4, $0x00000000
+DATA tables<>+292(SB)/4, $0x00000001
+DATA tables<>+296(SB)/4, $0x00000002
+DATA tables<>+300(SB)/4, $0x00000000
+DATA tables<>+304(SB)/4, $0x00000001
+DATA tables<>+308(SB)/4, $0x00000002
+DATA tables<>+312(SB)/4, $0x00000000
+DATA tables<>+316(SB)/4, $0x00000001
+DATA tables<>+320(SB)/4, $0x00000002
+DATA tables<>+324(SB)/4, $0x00000000
+DATA tables<>+328(SB)/4, $0x00000001
+DATA tables<>+332(SB)/4, $0x00000002
+DATA tables<>+336(SB)/4, $0x00000000
+DATA tables<>+340(SB)/4, $0x00000001
+DATA tables<>+344(SB)/4, $0x00000002
+DATA tables<>+348(SB)/4, $0x00000000
+DATA tables<>+352(SB)/4, $0x00000001
+DATA tables<>+356(SB)/4, $0x00000002
+DATA tables<>+360(SB)/4, $0x00000000
+DATA tables<>+364(SB)/4, $0x00000001
+DATA tables<>+368(SB)/4, $0x00000002
+DATA tables<>+372(SB)/4, $0x00000000
+DATA tables<>+376(SB)/4, $0x00000001
+DATA tables<>+380(SB)/4, $0x00000002
+DATA tables<>+384(SB)/4, $0x00000000
+DATA tables<>+388(SB)/4, $0x00000010
+DATA tables<>+392(SB)/4, $0x00000001
+DATA tables<>+396(SB)/4, $0x00000011
+DATA tables<>+400(SB)/4, $0x00000002
+DATA tables<>+404(SB)/4, $0x00000012
+DATA tables<>+408(SB)/4, $0x00000003
+DATA tables<>+412(SB)/4, $0x00000013
+DATA tables<>+416(SB)/4, $0x00000004
+DATA tables<>+420(SB)/4, $0x00000014
+DATA tables<>+424(SB)/4, $0x00000005
+DATA tables<>+428(SB)/4, $0x00000015
+DATA tables<>+432(SB)/4, $0x00000006
+DATA tables<>+436(SB)/4, $0x00000016
+DATA tables<>+440(SB)/4, $0x00000007
+DATA tables<>+444(SB)/4, $0x00000017
+DATA tables<>+448(SB)/4, $0x00000008
+DATA tables<>+452(SB)/4, $0x00000018
+DATA tables<>+456(SB)/4, $0x00000009
+DATA tables<>+460(SB)/4, $0x00000019
+DATA tables<>+464(SB)/4, $0x0000000a
+DATA tables<>+468(SB)/4, $0x0000001a
+DATA tables<>+472(SB)/4, $0x0000000b
+DATA tables<>+476(SB)/4, $0x0000001b
+DATA tables<>+480(SB)/4, $0x0000000c
+DATA tables<>+484(SB)/4, $0x0000001c
+DATA tables<>+488(SB)/4, $0x0000000d
+DATA tables<>+492(SB)/4, $0x0000001d
+DATA tables<>+496(SB)/4, $0x0000000e
+DATA tables<>+500(SB)/4, $0x0000001e
+DATA tables<>+504(SB)/4, $0x0000000f
+DATA tables<>+508(SB)/4, $0x0000001f
+DATA tables<>+512(SB)/4, $0x00200000
+DATA tables<>+516(SB)/4, $0x00210001
+DATA tables<>+520(SB)/4, $0x00220002
+DATA tables<>+524(SB)/4, $0x00230003
+DATA tables<>+528(SB)/4, $0x00240004
+DATA tables<>+532(SB)/4, $0x00250005
+DATA tables<>+536(SB)/4, $0x00260006
+DATA tables<>+540(SB)/4, $0x00270007
+DATA tables<>+544(SB)/4, $0x00280008
+DATA tables<>+548(SB)/4, $0x00290009
+DATA tables<>+552(SB)/4, $0x002a000a
+DATA tables<>+556(SB)/4, $0x002b000b
+DATA tables<>+560(SB)/4, $0x002c000c
+DATA tables<>+564(SB)/4, $0x002d000d
+DATA tables<>+568(SB)/4, $0x002e000e
+DATA tables<>+572(SB)/4, $0x002f000f
+DATA tables<>+576(SB)/4, $0x00300010
+DATA tables<>+580(SB)/4, $0x00310011
+DATA tables<>+584(SB)/4, $0x00320012
+DATA tables<>+588(SB)/4, $0x00330013
+DATA tables<>+592(SB)/4, $0x00340014
+DATA tables<>+596(SB)/4, $0x00350015
+DATA tables<>+600(SB)/4, $0x00360016
+DATA tables<>+604(SB)/4, $0x00370017
+DATA tables<>+608(SB)/4, $0x00380018
+DATA tables<>+612(SB)/4, $0x00390019
+DATA tables<>+616(SB)/4, $0x003a001a
+DATA tables<>+620(SB)/4, $0x003b001b
+DATA tables<>+624(SB)/4, $0x003c001c
+DATA tables<>+628(SB)/4, $0x003d001d
+DATA tables<>+632(SB)/4, $0x003e001e
+DATA tables<>+636(SB)/4, $0x003f001f
+GLOBL tables<>(SB), RODATA|NOPTR, $640

@@ -3763,7 +3763,8 @@ chan2:
 	VFMADD213PS.BCST consts<>+124(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+128(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+132(SB), Z6, Z4
-	VMULPS           Z4, Z2, Z2
+	VCMPPS           $0x06, Z0, Z2, K2
+	VMULPS.Z         Z4, Z2, K2, Z2
 	VMOVAPS          Z3, Z4
 	VMAXPS           Z4, Z0, Z4
 	VMINPS           Z4, Z1, Z4
@@ -3785,7 +3786,8 @@ chan2:
 	VFMADD213PS.BCST consts<>+124(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+128(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+132(SB), Z6, Z4
-	VMULPS           Z4, Z3, Z3
+	VCMPPS           $0x06, Z0, Z3, K2
+	VMULPS.Z         Z4, Z3, K2, Z3
 
 	// VCVTNEPS2BF16 Z2, K0, Y4
 	BYTE      $0x62
@@ -3834,7 +3836,8 @@ chan4:
 	VFMADD213PS.BCST consts<>+124(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+128(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+132(SB), Z5, Z3
-	VMULPS           Z3, Z2, Z2
+	VCMPPS           $0x06, Z0, Z2, K2
+	VMULPS.Z         Z3, Z2, K2, Z2
 
 	// VCVTNEPS2BF16 Z2, K0, Y3
 	BYTE      $0x62
@@ -3876,7 +3879,8 @@ less5:
 	VFMADD213PS.BCST consts<>+124(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+128(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+132(SB), Z5, Z3
-	VMULPS           Z3, Z2, Z2
+	VCMPPS           $0x06, Z0, Z2, K2
+	VMULPS.Z         Z3, Z2, K2, Z2
 
 	// VCVTNEPS2BF16 Z2, K0, Y3
 	BYTE      $0x62
@@ -3937,7 +3941,8 @@ chan2:
 	VFMADD213PS.BCST consts<>+124(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+128(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+132(SB), Z6, Z4
-	VMULPS           Z4, Z2, Z2
+	VCMPPS           $0x06, Z0, Z2, K2
+	VMULPS.Z         Z4, Z2, K2, Z2
 	VMOVAPS          Z3, Z4
 	VMAXPS           Z4, Z0, Z4
 	VMINPS           Z4, Z1, Z4
@@ -3959,7 +3964,8 @@ chan2:
 	VFMADD213PS.BCST consts<>+124(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+128(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+132(SB), Z6, Z4
-	VMULPS           Z4, Z3, Z3
+	VCMPPS           $0x06, Z0, Z3, K2
+	VMULPS.Z         Z4, Z3, K2, Z3
 
 	// VCVTNEPS2BF16 Z2, K0, Y5
 	BYTE        $0x62
@@ -4036,7 +4042,8 @@ chan4:
 	VFMADD213PS.BCST consts<>+124(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+128(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+132(SB), Z5, Z3
-	VMULPS           Z3, Z2, Z2
+	VCMPPS           $0x06, Z0, Z2, K2
+	VMULPS.Z         Z3, Z2, K2, Z2
 
 	// VCVTNEPS2BF16 Z2, K0, Y4
 	BYTE        $0x62
@@ -4092,7 +4099,8 @@ less5:
 	VFMADD213PS.BCST consts<>+124(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+128(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+132(SB), Z5, Z3
-	VMULPS           Z3, Z2, Z2
+	VCMPPS           $0x06, Z0, Z2, K2
+	VMULPS.Z         Z3, Z2, K2, Z2
 
 	// VCVTNEPS2BF16 Z2, K0, Y4
 	BYTE        $0x62
@@ -4169,7 +4177,8 @@ chan2:
 	VFMADD213PS.BCST consts<>+124(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+128(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+132(SB), Z6, Z4
-	VMULPS           Z4, Z2, Z2
+	VCMPPS           $0x06, Z0, Z2, K2
+	VMULPS.Z         Z4, Z2, K2, Z2
 	VMOVAPS          Z3, Z4
 	VMAXPS           Z4, Z0, Z4
 	VMINPS           Z4, Z1, Z4
@@ -4191,7 +4200,8 @@ chan2:
 	VFMADD213PS.BCST consts<>+124(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+128(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+132(SB), Z6, Z4
-	VMULPS           Z4, Z3, Z3
+	VCMPPS           $0x06, Z0, Z3, K2
+	VMULPS.Z         Z4, Z3, K2, Z3
 
 	// VCVTNEPS2BF16 Z2, K0, Y4
 	BYTE      $0x62
@@ -4241,7 +4251,8 @@ chan4:
 	VFMADD213PS.BCST consts<>+124(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+128(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+132(SB), Z5, Z3
-	VMULPS           Z3, Z2, Z2
+	VCMPPS           $0x06, Z0, Z2, K2
+	VMULPS.Z         Z3, Z2, K2, Z2
 
 	// VCVTNEPS2BF16 Z2, K0, Y3
 	BYTE      $0x62
@@ -4284,7 +4295,8 @@ less5:
 	VFMADD213PS.BCST consts<>+124(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+128(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+132(SB), Z5, Z3
-	VMULPS           Z3, Z2, Z2
+	VCMPPS           $0x06, Z0, Z2, K2
+	VMULPS.Z         Z3, Z2, K2, Z2
 
 	// VCVTNEPS2BF16 Z2, K0, Y3
 	BYTE      $0x62
@@ -4354,7 +4366,8 @@ chan2:
 	VFMADD213PS.BCST consts<>+124(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+128(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+132(SB), Z6, Z4
-	VMULPS           Z4, Z2, Z2
+	VCMPPS           $0x06, Z0, Z2, K2
+	VMULPS.Z         Z4, Z2, K2, Z2
 	VMOVAPS          Z3, Z4
 	VMAXPS           Z4, Z0, Z4
 	VMINPS           Z4, Z1, Z4
@@ -4376,7 +4389,8 @@ chan2:
 	VFMADD213PS.BCST consts<>+124(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+128(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+132(SB), Z6, Z4
-	VMULPS           Z4, Z3, Z3
+	VCMPPS           $0x06, Z0, Z3, K2
+	VMULPS.Z         Z4, Z3, K2, Z3
 
 	// VCVTNEPS2BF16 Z2, K0, Y5
 	BYTE        $0x62
@@ -4457,7 +4471,8 @@ chan4:
 	VFMADD213PS.BCST consts<>+124(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+128(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+132(SB), Z5, Z3
-	VMULPS           Z3, Z2, Z2
+	VCMPPS           $0x06, Z0, Z2, K2
+	VMULPS.Z         Z3, Z2, K2, Z2
 
 	// VCVTNEPS2BF16 Z2, K0, Y4
 	BYTE        $0x62
@@ -4517,7 +4532,8 @@ less5:
 	VFMADD213PS.BCST consts<>+124(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+128(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+132(SB), Z5, Z3
-	VMULPS           Z3, Z2, Z2
+	VCMPPS           $0x06, Z0, Z2, K2
+	VMULPS.Z         Z3, Z2, K2, Z2
 
 	// VCVTNEPS2BF16 Z2, K0, Y4
 	BYTE        $0x62
@@ -6115,6 +6131,420 @@ done6:
 	LEAQ (DX)(DI*2), DX
 	DECQ pixels+88(FP)
 	JNE  loop1
+	VZEROUPPER
+	RET
+
+// func planesBF16BF16(dst *byte, dst2 *byte, red *byte, green *byte, blue *byte, pixels int)
+// Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2
+TEXT ·planesBF16BF16(SB), NOSPLIT, $0-48
+	MOVQ    dst+0(FP), AX
+	MOVQ    red+16(FP), CX
+	MOVQ    green+24(FP), DX
+	MOVQ    blue+32(FP), BX
+	VMOVUPS tables<>+0(SB), Z0
+	VMOVUPS tables<>+64(SB), Z1
+	VMOVUPS tables<>+128(SB), Z2
+	XORQ    SI, SI
+
+chan1:
+	LEAQ    16(SI), DI
+	CMPQ    DI, pixels+40(FP)
+	JGT     less2
+	VMOVUPS (CX)(SI*4), Z3
+	VMOVUPS (DX)(SI*4), Z4
+	VMOVUPS (BX)(SI*4), Z5
+	VPERMPS Z3, Z0, Z6
+	MOVQ    $+9362, DI
+	KMOVW   DI, K3
+	VPERMPS Z4, Z0, K3, Z6
+	MOVQ    $+18724, DI
+	KMOVW   DI, K3
+	VPERMPS Z5, Z0, K3, Z6
+	VPERMPS Z3, Z1, Z7
+	MOVQ    $+37449, DI
+	KMOVW   DI, K3
+	VPERMPS Z4, Z1, K3, Z7
+	MOVQ    $+9362, DI
+	KMOVW   DI, K3
+	VPERMPS Z5, Z1, K3, Z7
+	VPERMPS Z3, Z2, Z8
+	MOVQ    $+18724, DI
+	KMOVW   DI, K3
+	VPERMPS Z4, Z2, K3, Z8
+	MOVQ    $+37449, DI
+	KMOVW   DI, K3
+	VPERMPS Z5, Z2, K3, Z8
+	LEAQ    (SI)(SI*2), DI
+
+	// VCVTNEPS2BF16 Z6, K0, Y3
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xde
+	VMOVDQU16 Y3, (AX)(DI*2)
+
+	// VCVTNEPS2BF16 Z7, K0, Y3
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xdf
+	VMOVDQU16 Y3, 32(AX)(DI*2)
+
+	// VCVTNEPS2BF16 Z8, K0, Y3
+	BYTE      $0x62
+	BYTE      $0xd2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd8
+	VMOVDQU16 Y3, 64(AX)(DI*2)
+	ADDQ      $+16, SI
+	JMP       chan1
+
+less2:
+	MOVQ      pixels+40(FP), DI
+	SUBQ      SI, DI
+	JE        done3
+	MOVQ      $-1, R8
+	BZHIQ     DI, R8, R8
+	KMOVW     R8, K1
+	VMOVUPS.Z (CX)(SI*4), K1, Z6
+	VMOVUPS.Z (DX)(SI*4), K1, Z7
+	VMOVUPS.Z (BX)(SI*4), K1, Z8
+	VPERMPS   Z6, Z0, Z3
+	MOVQ      $+9362, CX
+	KMOVW     CX, K3
+	VPERMPS   Z7, Z0, K3, Z3
+	MOVQ      $+18724, CX
+	KMOVW     CX, K3
+	VPERMPS   Z8, Z0, K3, Z3
+	VPERMPS   Z6, Z1, Z4
+	MOVQ      $+37449, CX
+	KMOVW     CX, K3
+	VPERMPS   Z7, Z1, K3, Z4
+	MOVQ      $+9362, CX
+	KMOVW     CX, K3
+	VPERMPS   Z8, Z1, K3, Z4
+	VPERMPS   Z6, Z2, Z5
+	MOVQ      $+18724, CX
+	KMOVW     CX, K3
+	VPERMPS   Z7, Z2, K3, Z5
+	MOVQ      $+37449, CX
+	KMOVW     CX, K3
+	VPERMPS   Z8, Z2, K3, Z5
+	LEAQ      (SI)(SI*2), CX
+	LEAQ      (DI)(DI*2), DX
+	CMPQ      DX, $+16
+	JL        part5
+	VMOVAPS   Z3, Z6
+
+	// VCVTNEPS2BF16 Z6, K0, Y7
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xfe
+	VMOVDQU16 Y7, (AX)(CX*2)
+	SUBQ      $+16, DX
+	JMP       next6
+
+part5:
+	TESTQ DX, DX
+	JE    stored4
+	MOVQ  $-1, BX
+	BZHIQ DX, BX, BX
+	KMOVW BX, K1
+
+	// VCVTNEPS2BF16 Z3, K0, Y6
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xf3
+	VMOVDQU16 Y6, K1, (AX)(CX*2)
+	JMP       stored4
+
+next6:
+	CMPQ    DX, $+16
+	JL      part7
+	VMOVAPS Z4, Z6
+
+	// VCVTNEPS2BF16 Z6, K0, Y7
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xfe
+	VMOVDQU16 Y7, 32(AX)(CX*2)
+	SUBQ      $+16, DX
+	JMP       next8
+
+part7:
+	TESTQ DX, DX
+	JE    stored4
+	MOVQ  $-1, BX
+	BZHIQ DX, BX, BX
+	KMOVW BX, K1
+
+	// VCVTNEPS2BF16 Z4, K0, Y6
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xf4
+	VMOVDQU16 Y6, K1, 32(AX)(CX*2)
+	JMP       stored4
+
+next8:
+	CMPQ    DX, $+16
+	JL      part9
+	VMOVAPS Z5, Z6
+
+	// VCVTNEPS2BF16 Z6, K0, Y7
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xfe
+	VMOVDQU16 Y7, 64(AX)(CX*2)
+	SUBQ      $+16, DX
+	JMP       next10
+
+part9:
+	TESTQ DX, DX
+	JE    stored4
+	MOVQ  $-1, BX
+	BZHIQ DX, BX, BX
+	KMOVW BX, K1
+
+	// VCVTNEPS2BF16 Z5, K0, Y6
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xf5
+	VMOVDQU16 Y6, K1, 64(AX)(CX*2)
+	JMP       stored4
+
+next10:
+stored4:
+done3:
+	VZEROUPPER
+	RET
+
+// func bytesBF16BF16(dst *byte, dst2 *byte, x *byte, scale *byte, shift *byte, pixels int)
+// Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2
+TEXT ·bytesBF16BF16(SB), NOSPLIT, $64-48
+	MOVQ    dst+0(FP), AX
+	MOVQ    x+16(FP), CX
+	MOVQ    scale+24(FP), DX
+	VMOVSD  (DX), X1
+	MOVL    8(DX), DX
+	VPINSRD $0x02, DX, X1, X1
+	VMOVUPS tables<>+192(SB), Z0
+	VPERMPS Z1, Z0, Z2
+	VMOVUPS tables<>+256(SB), Z0
+	VPERMPS Z1, Z0, Z3
+	VMOVUPS tables<>+320(SB), Z0
+	VPERMPS Z1, Z0, Z4
+	MOVQ    shift+32(FP), DX
+	VMOVSD  (DX), X0
+	MOVL    8(DX), DX
+	VPINSRD $0x02, DX, X0, X0
+	VMOVUPS tables<>+192(SB), Z1
+	VPERMPS Z0, Z1, Z5
+	VMOVUPS tables<>+256(SB), Z1
+	VPERMPS Z0, Z1, Z6
+	VMOVUPS tables<>+320(SB), Z1
+	VPERMPS Z0, Z1, Z7
+	XORQ    DX, DX
+
+chan1:
+	LEAQ        16(DX), BX
+	CMPQ        BX, pixels+40(FP)
+	JGT         less2
+	LEAQ        (DX)(DX*2), BX
+	ADDQ        CX, BX
+	VPMOVZXBD   (BX), Z0
+	VPMOVZXBD   16(BX), Z1
+	VPMOVZXBD   32(BX), Z8
+	VCVTDQ2PS   Z0, Z0
+	VFMADD213PS Z5, Z2, Z0
+	VCVTDQ2PS   Z1, Z1
+	VFMADD213PS Z6, Z3, Z1
+	VCVTDQ2PS   Z8, Z8
+	VFMADD213PS Z7, Z4, Z8
+	LEAQ        (DX)(DX*2), BX
+
+	// VCVTNEPS2BF16 Z0, K0, Y9
+	BYTE      $0x62
+	BYTE      $0x72
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc8
+	VMOVDQU16 Y9, (AX)(BX*2)
+
+	// VCVTNEPS2BF16 Z1, K0, Y9
+	BYTE      $0x62
+	BYTE      $0x72
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc9
+	VMOVDQU16 Y9, 32(AX)(BX*2)
+
+	// VCVTNEPS2BF16 Z8, K0, Y9
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc8
+	VMOVDQU16 Y9, 64(AX)(BX*2)
+	ADDQ      $+16, DX
+	JMP       chan1
+
+less2:
+	MOVQ  pixels+40(FP), BX
+	SUBQ  DX, BX
+	JE    done3
+	MOVQ  $-1, SI
+	BZHIQ BX, SI, SI
+	KMOVW SI, K1
+	LEAQ  (DX)(DX*2), SI
+	ADDQ  CX, SI
+	LEAQ  (BX)(BX*2), R8
+	XORQ  CX, CX
+
+byte4:
+	MOVB        (SI)(CX*1), DI
+	MOVB        DI, (SP)(CX*1)
+	INCQ        CX
+	CMPQ        CX, R8
+	JL          byte4
+	VPMOVZXBD   (SP), Z0
+	VPMOVZXBD   16(SP), Z1
+	VPMOVZXBD   32(SP), Z8
+	VCVTDQ2PS   Z0, Z0
+	VFMADD213PS Z5, Z2, Z0
+	VCVTDQ2PS   Z1, Z1
+	VFMADD213PS Z6, Z3, Z1
+	VCVTDQ2PS   Z8, Z8
+	VFMADD213PS Z7, Z4, Z8
+	LEAQ        (DX)(DX*2), CX
+	LEAQ        (BX)(BX*2), DX
+	CMPQ        DX, $+16
+	JL          part6
+	VMOVAPS     Z0, Z9
+
+	// VCVTNEPS2BF16 Z9, K0, Y10
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd1
+	VMOVDQU16 Y10, (AX)(CX*2)
+	SUBQ      $+16, DX
+	JMP       next7
+
+part6:
+	TESTQ DX, DX
+	JE    stored5
+	MOVQ  $-1, BX
+	BZHIQ DX, BX, BX
+	KMOVW BX, K1
+
+	// VCVTNEPS2BF16 Z0, K0, Y9
+	BYTE      $0x62
+	BYTE      $0x72
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc8
+	VMOVDQU16 Y9, K1, (AX)(CX*2)
+	JMP       stored5
+
+next7:
+	CMPQ    DX, $+16
+	JL      part8
+	VMOVAPS Z1, Z9
+
+	// VCVTNEPS2BF16 Z9, K0, Y10
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd1
+	VMOVDQU16 Y10, 32(AX)(CX*2)
+	SUBQ      $+16, DX
+	JMP       next9
+
+part8:
+	TESTQ DX, DX
+	JE    stored5
+	MOVQ  $-1, BX
+	BZHIQ DX, BX, BX
+	KMOVW BX, K1
+
+	// VCVTNEPS2BF16 Z1, K0, Y9
+	BYTE      $0x62
+	BYTE      $0x72
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc9
+	VMOVDQU16 Y9, K1, 32(AX)(CX*2)
+	JMP       stored5
+
+next9:
+	CMPQ    DX, $+16
+	JL      part10
+	VMOVAPS Z8, Z9
+
+	// VCVTNEPS2BF16 Z9, K0, Y10
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd1
+	VMOVDQU16 Y10, 64(AX)(CX*2)
+	SUBQ      $+16, DX
+	JMP       next11
+
+part10:
+	TESTQ DX, DX
+	JE    stored5
+	MOVQ  $-1, BX
+	BZHIQ DX, BX, BX
+	KMOVW BX, K1
+
+	// VCVTNEPS2BF16 Z8, K0, Y9
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc8
+	VMOVDQU16 Y9, K1, 64(AX)(CX*2)
+	JMP       stored5
+
+next11:
+stored5:
+done3:
 	VZEROUPPER
 	RET
 
@@ -7739,6 +8169,674 @@ done6:
 	VZEROUPPER
 	RET
 
+// func planesSplitBF16(dst *byte, dst2 *byte, red *byte, green *byte, blue *byte, pixels int)
+// Requires: AVX, AVX512BW, AVX512DQ, AVX512F, AVX512VL, BMI2
+TEXT ·planesSplitBF16(SB), NOSPLIT, $0-48
+	MOVQ    dst+0(FP), AX
+	MOVQ    dst2+8(FP), CX
+	MOVQ    red+16(FP), DX
+	MOVQ    green+24(FP), BX
+	MOVQ    blue+32(FP), SI
+	VMOVUPS tables<>+0(SB), Z0
+	VMOVUPS tables<>+64(SB), Z1
+	VMOVUPS tables<>+128(SB), Z2
+	XORQ    DI, DI
+
+chan1:
+	LEAQ    16(DI), R8
+	CMPQ    R8, pixels+40(FP)
+	JGT     less2
+	VMOVUPS (DX)(DI*4), Z3
+	VMOVUPS (BX)(DI*4), Z4
+	VMOVUPS (SI)(DI*4), Z5
+	VPERMPS Z3, Z0, Z6
+	MOVQ    $+9362, R8
+	KMOVW   R8, K3
+	VPERMPS Z4, Z0, K3, Z6
+	MOVQ    $+18724, R8
+	KMOVW   R8, K3
+	VPERMPS Z5, Z0, K3, Z6
+	VPERMPS Z3, Z1, Z7
+	MOVQ    $+37449, R8
+	KMOVW   R8, K3
+	VPERMPS Z4, Z1, K3, Z7
+	MOVQ    $+9362, R8
+	KMOVW   R8, K3
+	VPERMPS Z5, Z1, K3, Z7
+	VPERMPS Z3, Z2, Z8
+	MOVQ    $+18724, R8
+	KMOVW   R8, K3
+	VPERMPS Z4, Z2, K3, Z8
+	MOVQ    $+37449, R8
+	KMOVW   R8, K3
+	VPERMPS Z5, Z2, K3, Z8
+	LEAQ    (DI)(DI*2), R8
+
+	// VCVTNEPS2BF16 Z6, K0, Y4
+	BYTE        $0x62
+	BYTE        $0xf2
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xe6
+	VPMOVZXWD   Y4, Z3
+	VPSLLD      $0x10, Z3, Z3
+	VMOVDQU16   Y4, (AX)(R8*2)
+	VSUBPS      Z3, Z6, Z6
+	VFPCLASSPSZ $0x99, Z6, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z6, K2, Y3
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xde
+	VMOVDQU16 Y3, (CX)(R8*2)
+
+	// VCVTNEPS2BF16 Z7, K0, Y4
+	BYTE        $0x62
+	BYTE        $0xf2
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xe7
+	VPMOVZXWD   Y4, Z3
+	VPSLLD      $0x10, Z3, Z3
+	VMOVDQU16   Y4, 32(AX)(R8*2)
+	VSUBPS      Z3, Z7, Z7
+	VFPCLASSPSZ $0x99, Z7, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z7, K2, Y3
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xdf
+	VMOVDQU16 Y3, 32(CX)(R8*2)
+
+	// VCVTNEPS2BF16 Z8, K0, Y4
+	BYTE        $0x62
+	BYTE        $0xd2
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xe0
+	VPMOVZXWD   Y4, Z3
+	VPSLLD      $0x10, Z3, Z3
+	VMOVDQU16   Y4, 64(AX)(R8*2)
+	VSUBPS      Z3, Z8, Z8
+	VFPCLASSPSZ $0x99, Z8, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z8, K2, Y3
+	BYTE      $0x62
+	BYTE      $0xd2
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xd8
+	VMOVDQU16 Y3, 64(CX)(R8*2)
+	ADDQ      $+16, DI
+	JMP       chan1
+
+less2:
+	MOVQ      pixels+40(FP), R8
+	SUBQ      DI, R8
+	JE        done3
+	MOVQ      $-1, R9
+	BZHIQ     R8, R9, R9
+	KMOVW     R9, K1
+	VMOVUPS.Z (DX)(DI*4), K1, Z6
+	VMOVUPS.Z (BX)(DI*4), K1, Z7
+	VMOVUPS.Z (SI)(DI*4), K1, Z8
+	VPERMPS   Z6, Z0, Z3
+	MOVQ      $+9362, DX
+	KMOVW     DX, K3
+	VPERMPS   Z7, Z0, K3, Z3
+	MOVQ      $+18724, DX
+	KMOVW     DX, K3
+	VPERMPS   Z8, Z0, K3, Z3
+	VPERMPS   Z6, Z1, Z4
+	MOVQ      $+37449, DX
+	KMOVW     DX, K3
+	VPERMPS   Z7, Z1, K3, Z4
+	MOVQ      $+9362, DX
+	KMOVW     DX, K3
+	VPERMPS   Z8, Z1, K3, Z4
+	VPERMPS   Z6, Z2, Z5
+	MOVQ      $+18724, DX
+	KMOVW     DX, K3
+	VPERMPS   Z7, Z2, K3, Z5
+	MOVQ      $+37449, DX
+	KMOVW     DX, K3
+	VPERMPS   Z8, Z2, K3, Z5
+	LEAQ      (DI)(DI*2), DX
+	LEAQ      (R8)(R8*2), BX
+	CMPQ      BX, $+16
+	JL        part5
+	VMOVAPS   Z3, Z6
+
+	// VCVTNEPS2BF16 Z6, K0, Y8
+	BYTE        $0x62
+	BYTE        $0x72
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xc6
+	VPMOVZXWD   Y8, Z7
+	VPSLLD      $0x10, Z7, Z7
+	VMOVDQU16   Y8, (AX)(DX*2)
+	VSUBPS      Z7, Z6, Z6
+	VFPCLASSPSZ $0x99, Z6, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z6, K2, Y7
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xfe
+	VMOVDQU16 Y7, (CX)(DX*2)
+	SUBQ      $+16, BX
+	JMP       next6
+
+part5:
+	TESTQ BX, BX
+	JE    stored4
+	MOVQ  $-1, SI
+	BZHIQ BX, SI, SI
+	KMOVW SI, K1
+
+	// VCVTNEPS2BF16 Z3, K0, Y7
+	BYTE        $0x62
+	BYTE        $0xf2
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xfb
+	VPMOVZXWD   Y7, Z6
+	VPSLLD      $0x10, Z6, Z6
+	VMOVDQU16   Y7, K1, (AX)(DX*2)
+	VSUBPS      Z6, Z3, Z3
+	VFPCLASSPSZ $0x99, Z3, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z3, K2, Y6
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xf3
+	VMOVDQU16 Y6, K1, (CX)(DX*2)
+	JMP       stored4
+
+next6:
+	CMPQ    BX, $+16
+	JL      part7
+	VMOVAPS Z4, Z6
+
+	// VCVTNEPS2BF16 Z6, K0, Y8
+	BYTE        $0x62
+	BYTE        $0x72
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xc6
+	VPMOVZXWD   Y8, Z7
+	VPSLLD      $0x10, Z7, Z7
+	VMOVDQU16   Y8, 32(AX)(DX*2)
+	VSUBPS      Z7, Z6, Z6
+	VFPCLASSPSZ $0x99, Z6, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z6, K2, Y7
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xfe
+	VMOVDQU16 Y7, 32(CX)(DX*2)
+	SUBQ      $+16, BX
+	JMP       next8
+
+part7:
+	TESTQ BX, BX
+	JE    stored4
+	MOVQ  $-1, SI
+	BZHIQ BX, SI, SI
+	KMOVW SI, K1
+
+	// VCVTNEPS2BF16 Z4, K0, Y7
+	BYTE        $0x62
+	BYTE        $0xf2
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xfc
+	VPMOVZXWD   Y7, Z6
+	VPSLLD      $0x10, Z6, Z6
+	VMOVDQU16   Y7, K1, 32(AX)(DX*2)
+	VSUBPS      Z6, Z4, Z4
+	VFPCLASSPSZ $0x99, Z4, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z4, K2, Y6
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xf4
+	VMOVDQU16 Y6, K1, 32(CX)(DX*2)
+	JMP       stored4
+
+next8:
+	CMPQ    BX, $+16
+	JL      part9
+	VMOVAPS Z5, Z6
+
+	// VCVTNEPS2BF16 Z6, K0, Y8
+	BYTE        $0x62
+	BYTE        $0x72
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xc6
+	VPMOVZXWD   Y8, Z7
+	VPSLLD      $0x10, Z7, Z7
+	VMOVDQU16   Y8, 64(AX)(DX*2)
+	VSUBPS      Z7, Z6, Z6
+	VFPCLASSPSZ $0x99, Z6, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z6, K2, Y7
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xfe
+	VMOVDQU16 Y7, 64(CX)(DX*2)
+	SUBQ      $+16, BX
+	JMP       next10
+
+part9:
+	TESTQ BX, BX
+	JE    stored4
+	MOVQ  $-1, SI
+	BZHIQ BX, SI, SI
+	KMOVW SI, K1
+
+	// VCVTNEPS2BF16 Z5, K0, Y7
+	BYTE        $0x62
+	BYTE        $0xf2
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xfd
+	VPMOVZXWD   Y7, Z6
+	VPSLLD      $0x10, Z6, Z6
+	VMOVDQU16   Y7, K1, 64(AX)(DX*2)
+	VSUBPS      Z6, Z5, Z5
+	VFPCLASSPSZ $0x99, Z5, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z5, K2, Y6
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xf5
+	VMOVDQU16 Y6, K1, 64(CX)(DX*2)
+	JMP       stored4
+
+next10:
+stored4:
+done3:
+	VZEROUPPER
+	RET
+
+// func bytesSplitBF16(dst *byte, dst2 *byte, x *byte, scale *byte, shift *byte, pixels int)
+// Requires: AVX, AVX512BW, AVX512DQ, AVX512F, AVX512VL, BMI2
+TEXT ·bytesSplitBF16(SB), NOSPLIT, $64-48
+	MOVQ    dst+0(FP), AX
+	MOVQ    dst2+8(FP), CX
+	MOVQ    x+16(FP), DX
+	MOVQ    scale+24(FP), BX
+	VMOVSD  (BX), X1
+	MOVL    8(BX), BX
+	VPINSRD $0x02, BX, X1, X1
+	VMOVUPS tables<>+192(SB), Z0
+	VPERMPS Z1, Z0, Z2
+	VMOVUPS tables<>+256(SB), Z0
+	VPERMPS Z1, Z0, Z3
+	VMOVUPS tables<>+320(SB), Z0
+	VPERMPS Z1, Z0, Z4
+	MOVQ    shift+32(FP), BX
+	VMOVSD  (BX), X0
+	MOVL    8(BX), BX
+	VPINSRD $0x02, BX, X0, X0
+	VMOVUPS tables<>+192(SB), Z1
+	VPERMPS Z0, Z1, Z5
+	VMOVUPS tables<>+256(SB), Z1
+	VPERMPS Z0, Z1, Z6
+	VMOVUPS tables<>+320(SB), Z1
+	VPERMPS Z0, Z1, Z7
+	XORQ    BX, BX
+
+chan1:
+	LEAQ        16(BX), SI
+	CMPQ        SI, pixels+40(FP)
+	JGT         less2
+	LEAQ        (BX)(BX*2), SI
+	ADDQ        DX, SI
+	VPMOVZXBD   (SI), Z0
+	VPMOVZXBD   16(SI), Z1
+	VPMOVZXBD   32(SI), Z8
+	VCVTDQ2PS   Z0, Z0
+	VFMADD213PS Z5, Z2, Z0
+	VCVTDQ2PS   Z1, Z1
+	VFMADD213PS Z6, Z3, Z1
+	VCVTDQ2PS   Z8, Z8
+	VFMADD213PS Z7, Z4, Z8
+	LEAQ        (BX)(BX*2), SI
+
+	// VCVTNEPS2BF16 Z0, K0, Y10
+	BYTE        $0x62
+	BYTE        $0x72
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xd0
+	VPMOVZXWD   Y10, Z9
+	VPSLLD      $0x10, Z9, Z9
+	VMOVDQU16   Y10, (AX)(SI*2)
+	VSUBPS      Z9, Z0, Z0
+	VFPCLASSPSZ $0x99, Z0, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z0, K2, Y9
+	BYTE      $0x62
+	BYTE      $0x72
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xc8
+	VMOVDQU16 Y9, (CX)(SI*2)
+
+	// VCVTNEPS2BF16 Z1, K0, Y10
+	BYTE        $0x62
+	BYTE        $0x72
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xd1
+	VPMOVZXWD   Y10, Z9
+	VPSLLD      $0x10, Z9, Z9
+	VMOVDQU16   Y10, 32(AX)(SI*2)
+	VSUBPS      Z9, Z1, Z1
+	VFPCLASSPSZ $0x99, Z1, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z1, K2, Y9
+	BYTE      $0x62
+	BYTE      $0x72
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xc9
+	VMOVDQU16 Y9, 32(CX)(SI*2)
+
+	// VCVTNEPS2BF16 Z8, K0, Y10
+	BYTE        $0x62
+	BYTE        $0x52
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xd0
+	VPMOVZXWD   Y10, Z9
+	VPSLLD      $0x10, Z9, Z9
+	VMOVDQU16   Y10, 64(AX)(SI*2)
+	VSUBPS      Z9, Z8, Z8
+	VFPCLASSPSZ $0x99, Z8, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z8, K2, Y9
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xc8
+	VMOVDQU16 Y9, 64(CX)(SI*2)
+	ADDQ      $+16, BX
+	JMP       chan1
+
+less2:
+	MOVQ  pixels+40(FP), SI
+	SUBQ  BX, SI
+	JE    done3
+	MOVQ  $-1, DI
+	BZHIQ SI, DI, DI
+	KMOVW DI, K1
+	LEAQ  (BX)(BX*2), DI
+	ADDQ  DX, DI
+	LEAQ  (SI)(SI*2), R9
+	XORQ  DX, DX
+
+byte4:
+	MOVB        (DI)(DX*1), R8
+	MOVB        R8, (SP)(DX*1)
+	INCQ        DX
+	CMPQ        DX, R9
+	JL          byte4
+	VPMOVZXBD   (SP), Z0
+	VPMOVZXBD   16(SP), Z1
+	VPMOVZXBD   32(SP), Z8
+	VCVTDQ2PS   Z0, Z0
+	VFMADD213PS Z5, Z2, Z0
+	VCVTDQ2PS   Z1, Z1
+	VFMADD213PS Z6, Z3, Z1
+	VCVTDQ2PS   Z8, Z8
+	VFMADD213PS Z7, Z4, Z8
+	LEAQ        (BX)(BX*2), DX
+	LEAQ        (SI)(SI*2), BX
+	CMPQ        BX, $+16
+	JL          part6
+	VMOVAPS     Z0, Z9
+
+	// VCVTNEPS2BF16 Z9, K0, Y11
+	BYTE        $0x62
+	BYTE        $0x52
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xd9
+	VPMOVZXWD   Y11, Z10
+	VPSLLD      $0x10, Z10, Z10
+	VMOVDQU16   Y11, (AX)(DX*2)
+	VSUBPS      Z10, Z9, Z9
+	VFPCLASSPSZ $0x99, Z9, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z9, K2, Y10
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xd1
+	VMOVDQU16 Y10, (CX)(DX*2)
+	SUBQ      $+16, BX
+	JMP       next7
+
+part6:
+	TESTQ BX, BX
+	JE    stored5
+	MOVQ  $-1, SI
+	BZHIQ BX, SI, SI
+	KMOVW SI, K1
+
+	// VCVTNEPS2BF16 Z0, K0, Y10
+	BYTE        $0x62
+	BYTE        $0x72
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xd0
+	VPMOVZXWD   Y10, Z9
+	VPSLLD      $0x10, Z9, Z9
+	VMOVDQU16   Y10, K1, (AX)(DX*2)
+	VSUBPS      Z9, Z0, Z0
+	VFPCLASSPSZ $0x99, Z0, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z0, K2, Y9
+	BYTE      $0x62
+	BYTE      $0x72
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xc8
+	VMOVDQU16 Y9, K1, (CX)(DX*2)
+	JMP       stored5
+
+next7:
+	CMPQ    BX, $+16
+	JL      part8
+	VMOVAPS Z1, Z9
+
+	// VCVTNEPS2BF16 Z9, K0, Y11
+	BYTE        $0x62
+	BYTE        $0x52
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xd9
+	VPMOVZXWD   Y11, Z10
+	VPSLLD      $0x10, Z10, Z10
+	VMOVDQU16   Y11, 32(AX)(DX*2)
+	VSUBPS      Z10, Z9, Z9
+	VFPCLASSPSZ $0x99, Z9, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z9, K2, Y10
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xd1
+	VMOVDQU16 Y10, 32(CX)(DX*2)
+	SUBQ      $+16, BX
+	JMP       next9
+
+part8:
+	TESTQ BX, BX
+	JE    stored5
+	MOVQ  $-1, SI
+	BZHIQ BX, SI, SI
+	KMOVW SI, K1
+
+	// VCVTNEPS2BF16 Z1, K0, Y10
+	BYTE        $0x62
+	BYTE        $0x72
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xd1
+	VPMOVZXWD   Y10, Z9
+	VPSLLD      $0x10, Z9, Z9
+	VMOVDQU16   Y10, K1, 32(AX)(DX*2)
+	VSUBPS      Z9, Z1, Z1
+	VFPCLASSPSZ $0x99, Z1, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z1, K2, Y9
+	BYTE      $0x62
+	BYTE      $0x72
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xc9
+	VMOVDQU16 Y9, K1, 32(CX)(DX*2)
+	JMP       stored5
+
+next9:
+	CMPQ    BX, $+16
+	JL      part10
+	VMOVAPS Z8, Z9
+
+	// VCVTNEPS2BF16 Z9, K0, Y11
+	BYTE        $0x62
+	BYTE        $0x52
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xd9
+	VPMOVZXWD   Y11, Z10
+	VPSLLD      $0x10, Z10, Z10
+	VMOVDQU16   Y11, 64(AX)(DX*2)
+	VSUBPS      Z10, Z9, Z9
+	VFPCLASSPSZ $0x99, Z9, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z9, K2, Y10
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xd1
+	VMOVDQU16 Y10, 64(CX)(DX*2)
+	SUBQ      $+16, BX
+	JMP       next11
+
+part10:
+	TESTQ BX, BX
+	JE    stored5
+	MOVQ  $-1, SI
+	BZHIQ BX, SI, SI
+	KMOVW SI, K1
+
+	// VCVTNEPS2BF16 Z8, K0, Y10
+	BYTE        $0x62
+	BYTE        $0x52
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xd0
+	VPMOVZXWD   Y10, Z9
+	VPSLLD      $0x10, Z9, Z9
+	VMOVDQU16   Y10, K1, 64(AX)(DX*2)
+	VSUBPS      Z9, Z8, Z8
+	VFPCLASSPSZ $0x99, Z8, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z8, K2, Y9
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xc8
+	VMOVDQU16 Y9, K1, 64(CX)(DX*2)
+	JMP       stored5
+
+next11:
+stored5:
+done3:
+	VZEROUPPER
+	RET
+
 // func scatterSplitBF16(dst *byte, dst2 *byte, x *byte, sums *byte, dstStep int, dstRow int, sumRow int, rows int, pixels int, channels int)
 // Requires: AVX, AVX512BW, AVX512DQ, AVX512F, AVX512VL, BMI2
 TEXT ·scatterSplitBF16(SB), NOSPLIT, $0-80
@@ -8181,3 +9279,101 @@ DATA consts<>+124(SB)/4, $0xbd8979b3
 DATA consts<>+128(SB)/4, $0x3e09e425
 DATA consts<>+132(SB)/4, $0x3f000000
 GLOBL consts<>(SB), RODATA|NOPTR, $136
+
+DATA tables<>+0(SB)/4, $0x00000000
+DATA tables<>+4(SB)/4, $0x00000000
+DATA tables<>+8(SB)/4, $0x00000000
+DATA tables<>+12(SB)/4, $0x00000001
+DATA tables<>+16(SB)/4, $0x00000001
+DATA tables<>+20(SB)/4, $0x00000001
+DATA tables<>+24(SB)/4, $0x00000002
+DATA tables<>+28(SB)/4, $0x00000002
+DATA tables<>+32(SB)/4, $0x00000002
+DATA tables<>+36(SB)/4, $0x00000003
+DATA tables<>+40(SB)/4, $0x00000003
+DATA tables<>+44(SB)/4, $0x00000003
+DATA tables<>+48(SB)/4, $0x00000004
+DATA tables<>+52(SB)/4, $0x00000004
+DATA tables<>+56(SB)/4, $0x00000004
+DATA tables<>+60(SB)/4, $0x00000005
+DATA tables<>+64(SB)/4, $0x00000005
+DATA tables<>+68(SB)/4, $0x00000005
+DATA tables<>+72(SB)/4, $0x00000006
+DATA tables<>+76(SB)/4, $0x00000006
+DATA tables<>+80(SB)/4, $0x00000006
+DATA tables<>+84(SB)/4, $0x00000007
+DATA tables<>+88(SB)/4, $0x00000007
+DATA tables<>+92(SB)/4, $0x00000007
+DATA tables<>+96(SB)/4, $0x00000008
+DATA tables<>+100(SB)/4, $0x00000008
+DATA tables<>+104(SB)/4, $0x00000008
+DATA tables<>+108(SB)/4, $0x00000009
+DATA tables<>+112(SB)/4, $0x00000009
+DATA tables<>+116(SB)/4, $0x00000009
+DATA tables<>+120(SB)/4, $0x0000000a
+DATA tables<>+124(SB)/4, $0x0000000a
+DATA tables<>+128(SB)/4, $0x0000000a
+DATA tables<>+132(SB)/4, $0x0000000b
+DATA tables<>+136(SB)/4, $0x0000000b
+DATA tables<>+140(SB)/4, $0x0000000b
+DATA tables<>+144(SB)/4, $0x0000000c
+DATA tables<>+148(SB)/4, $0x0000000c
+DATA tables<>+152(SB)/4, $0x0000000c
+DATA tables<>+156(SB)/4, $0x0000000d
+DATA tables<>+160(SB)/4, $0x0000000d
+DATA tables<>+164(SB)/4, $0x0000000d
+DATA tables<>+168(SB)/4, $0x0000000e
+DATA tables<>+172(SB)/4, $0x0000000e
+DATA tables<>+176(SB)/4, $0x0000000e
+DATA tables<>+180(SB)/4, $0x0000000f
+DATA tables<>+184(SB)/4, $0x0000000f
+DATA tables<>+188(SB)/4, $0x0000000f
+DATA tables<>+192(SB)/4, $0x00000000
+DATA tables<>+196(SB)/4, $0x00000001
+DATA tables<>+200(SB)/4, $0x00000002
+DATA tables<>+204(SB)/4, $0x00000000
+DATA tables<>+208(SB)/4, $0x00000001
+DATA tables<>+212(SB)/4, $0x00000002
+DATA tables<>+216(SB)/4, $0x00000000
+DATA tables<>+220(SB)/4, $0x00000001
+DATA tables<>+224(SB)/4, $0x00000002
+DATA tables<>+228(SB)/4, $0x00000000
+DATA tables<>+232(SB)/4, $0x00000001
+DATA tables<>+236(SB)/4, $0x00000002
+DATA tables<>+240(SB)/4, $0x00000000
+DATA tables<>+244(SB)/4, $0x00000001
+DATA tables<>+248(SB)/4, $0x00000002
+DATA tables<>+252(SB)/4, $0x00000000
+DATA tables<>+256(SB)/4, $0x00000001
+DATA tables<>+260(SB)/4, $0x00000002
+DATA tables<>+264(SB)/4, $0x00000000
+DATA tables<>+268(SB)/4, $0x00000001
+DATA tables<>+272(SB)/4, $0x00000002
+DATA tables<>+276(SB)/4, $0x00000000
+DATA tables<>+280(SB)/4, $0x00000001
+DATA tables<>+284(SB)/4, $0x00000002
+DATA tables<>+288(SB)/4, $0x00000000
+DATA tables<>+292(SB)/4, $0x00000001
+DATA tables<>+296(SB)/4, $0x00000002
+DATA tables<>+300(SB)/4, $0x00000000
+DATA tables<>+304(SB)/4, $0x00000001
+DATA tables<>+308(SB)/4, $0x00000002
+DATA tables<>+312(SB)/4, $0x00000000
+DATA tables<>+316(SB)/4, $0x00000001
+DATA tables<>+320(SB)/4, $0x00000002
+DATA tables<>+324(SB)/4, $0x00000000
+DATA tables<>+328(SB)/4, $0x00000001
+DATA tables<>+332(SB)/4, $0x00000002
+DATA tables<>+336(SB)/4, $0x00000000
+DATA tables<>+340(SB)/4, $0x00000001
+DATA tables<>+344(SB)/4, $0x00000002
+DATA tables<>+348(SB)/4, $0x00000000
+DATA tables<>+352(SB)/4, $0x00000001
+DATA tables<>+356(SB)/4, $0x00000002
+DATA tables<>+360(SB)/4, $0x00000000
+DATA tables<>+364(SB)/4, $0x00000001
+DATA tables<>+368(SB)/4, $0x00000002
+DATA tables<>+372(SB)/4, $0x00000000
+DATA tables<>+376(SB)/4, $0x00000001
+DATA tables<>+380(SB)/4, $0x00000002
+GLOBL tables<>(SB), RODATA|NOPTR, $384

@@ -11,7 +11,7 @@ import (
 )
 
 func TestDepthwiseOverRandomShapes(t *testing.T) {
-	eachTier(t, func(t *testing.T, tier cpu.Tier, f Format, r *rand.Rand) {
+	eachTier(t, func(t *testing.T, tier cpu.Tier, f Format, r source) {
 		for trial := range 150 {
 			spec := DepthwiseSpec{Channels: channels(r), Tier: tier, Activation: Activation(r.IntN(int(activations)))}
 			spec.KernelH = 1 + r.IntN(7)
@@ -50,7 +50,7 @@ func TestDepthwiseOverRandomShapes(t *testing.T) {
 				sums = randoms(r, n*oh*c)
 			}
 			lo, hi := someRows(r, dst)
-			d.Run(dst, src, lo, hi, exactScratch(d.Scratch(dst, src)), sums)
+			d.Run(dst, src, lo, hi, exactScratch(r, d.Scratch(dst, src)), sums)
 			what := fmt.Sprintf("%+v of %v with border %d", spec, src, src.Pad)
 			checkOutside(t, what, before, dst, lo, hi)
 			s := d.spec
@@ -91,8 +91,8 @@ func TestDepthwiseOverRandomShapes(t *testing.T) {
 	})
 }
 
-func randoms(r *rand.Rand, n int) []float32 {
-	v := guard.Slice[float32](n)
+func randoms(r source, n int) []float32 {
+	v := guard.Slice[float32](r.tb, n)
 	for i := range v {
 		v[i] = float32(r.NormFloat64())
 	}
@@ -100,7 +100,7 @@ func randoms(r *rand.Rand, n int) []float32 {
 }
 
 func TestPoolingOverRandomShapes(t *testing.T) {
-	eachTier(t, func(t *testing.T, tier cpu.Tier, f Format, r *rand.Rand) {
+	eachTier(t, func(t *testing.T, tier cpu.Tier, f Format, r source) {
 		for trial := range 150 {
 			p := Pool{KernelH: 1 + r.IntN(4), KernelW: 1 + r.IntN(4), StrideH: r.IntN(4), StrideW: r.IntN(4), CeilMode: r.IntN(2) == 0, CountIncludePad: r.IntN(2) == 0}
 			if trial%2 == 0 {
@@ -131,7 +131,7 @@ func TestPoolingOverRandomShapes(t *testing.T) {
 			}
 			before := clone(dst)
 			lo, hi := someRows(r, dst)
-			scratch := exactScratch(PoolScratch(dst, src))
+			scratch := exactScratch(r, PoolScratch(dst, src))
 			if isMax {
 				MaxPool(tier, dst, src, p, lo, hi, scratch)
 			} else {
@@ -206,13 +206,13 @@ func TestPoolingSizeOfCeilMode(t *testing.T) {
 }
 
 func TestAdaptiveAndGlobalAverage(t *testing.T) {
-	eachTier(t, func(t *testing.T, tier cpu.Tier, f Format, r *rand.Rand) {
+	eachTier(t, func(t *testing.T, tier cpu.Tier, f Format, r source) {
 		for range 40 {
 			n, h, w, c := 1+r.IntN(3), 1+r.IntN(14), 1+r.IntN(14), channels(r)
 			src, dst := randomMap(r, f, n, h, w, c, r.IntN(2)), randomMap(r, f, n, 1+r.IntN(8), 1+r.IntN(8), c, r.IntN(2))
 			before := clone(dst)
 			lo, hi := someRows(r, dst)
-			AdaptiveAvgPool(tier, dst, src, lo, hi, exactScratch(PoolScratch(dst, src)))
+			AdaptiveAvgPool(tier, dst, src, lo, hi, exactScratch(r, PoolScratch(dst, src)))
 			checkOutside(t, "adaptive", before, dst, lo, hi)
 			mean := func(n, y0, y1, x0, x1, c int) (float64, float64) {
 				sum := 0.0
@@ -239,7 +239,7 @@ func TestAdaptiveAndGlobalAverage(t *testing.T) {
 }
 
 func TestMeanOfRowsIsTheGlobalAverage(t *testing.T) {
-	r := rand.New(rand.NewPCG(1, 2))
+	r := source{rand.New(rand.NewPCG(1, 2)), t}
 	d, err := NewDepthwise(DepthwiseSpec{Channels: 40, KernelH: 3, KernelW: 3, PadTop: 1, PadLeft: 1, PadBottom: 1, PadRight: 1, Activation: SiLU, Tier: cpu.Best()}, randoms(r, 360), randoms(r, 40))
 	if err != nil {
 		t.Fatal(err)

@@ -11,23 +11,29 @@ import (
 	"github.com/go-modelzoo/zoo/engine/kernel/internal/guard"
 )
 
+// source is random numbers and the test that uses them.
+type source struct {
+	*rand.Rand
+	tb testing.TB
+}
+
 // eachTier runs f for the tiers that this machine and ZOO_CPU allow, with the same random numbers.
-func eachTier(t *testing.T, f func(t *testing.T, tier cpu.Tier, r *rand.Rand)) {
+func eachTier(t *testing.T, f func(t *testing.T, tier cpu.Tier, r source)) {
 	t.Helper()
 	for tier := cpu.Generic; tier <= cpu.Best(); tier++ {
-		t.Run(tier.String(), func(t *testing.T) { f(t, tier, rand.New(rand.NewPCG(3, 4))) })
+		t.Run(tier.String(), func(t *testing.T) { f(t, tier, source{rand.New(rand.NewPCG(3, 4)), t}) })
 	}
 }
 
-func randoms(r *rand.Rand, n int) []float32 {
-	v := guard.Slice[float32](n)
+func randoms(r source, n int) []float32 {
+	v := guard.Slice[float32](r.tb, n)
 	for i := range v {
 		v[i] = float32(r.NormFloat64())
 	}
 	return v
 }
 
-func channels(r *rand.Rand) int {
+func channels(r source) int {
 	if r.IntN(3) == 0 {
 		return 1 + r.IntN(150)
 	}
@@ -55,7 +61,7 @@ func asMap(v []float32, s Shape) kernel.Map {
 // A convolution is linear in its input and in its weights, so that the gradients are its adjoints:
 // <conv(x, w), dy> = <x, dx> = <w, dw>.
 func TestDepthwiseGradientsAreAdjoint(t *testing.T) {
-	eachTier(t, func(t *testing.T, tier cpu.Tier, r *rand.Rand) {
+	eachTier(t, func(t *testing.T, tier cpu.Tier, r source) {
 		for trial := range 60 {
 			c := channels(r)
 			k := 1 + r.IntN(5)
@@ -78,12 +84,12 @@ func TestDepthwiseGradientsAreAdjoint(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			packed := guard.Slice[float32](d.Weights())
+			packed := guard.Slice[float32](r.tb, d.Weights())
 			d.Pack(packed, weights)
 			half := r.IntN(in.Rows() + 1)
 			d.Data(tier, dx, dy, packed, 0, half)
 			d.Data(tier, dx, dy, packed, half, in.Rows())
-			part, dw := guard.Slice[float32](d.Weights()), make([]float32, c*k*k)
+			part, dw := guard.Slice[float32](r.tb, d.Weights()), make([]float32, c*k*k)
 			half = r.IntN(out.Rows() + 1)
 			d.WeightGrad(tier, part, dy, x, 0, half)
 			d.WeightGrad(tier, part, dy, x, half, out.Rows())
@@ -97,7 +103,7 @@ func TestDepthwiseGradientsAreAdjoint(t *testing.T) {
 }
 
 func TestPoolGradients(t *testing.T) {
-	eachTier(t, func(t *testing.T, tier cpu.Tier, r *rand.Rand) {
+	eachTier(t, func(t *testing.T, tier cpu.Tier, r source) {
 		for range 80 {
 			c := channels(r)
 			p := kernel.Pool{KernelH: 1 + r.IntN(4), KernelW: 1 + r.IntN(4), StrideH: 1 + r.IntN(3), StrideW: 1 + r.IntN(3), CeilMode: r.IntN(2) == 0, CountIncludePad: r.IntN(2) == 0}
@@ -124,7 +130,7 @@ func TestPoolGradients(t *testing.T) {
 			}
 			out.H, out.W = oh, ow
 			y, dy = randoms(r, out.Len()), randoms(r, out.Len())
-			want, arg := randoms(r, out.Len()), guard.Slice[uint8](out.Len())
+			want, arg := randoms(r, out.Len()), guard.Slice[uint8](r.tb, out.Len())
 			my = asMap(want, out)
 			kernel.MaxPool(tier, my, mx, p, 0, out.Rows(), make([]float32, kernel.PoolScratch(my, mx)))
 			MaxPool(tier, y, arg, x, in, out, p, 0, out.Rows())
@@ -154,7 +160,7 @@ func TestPoolGradients(t *testing.T) {
 }
 
 func TestMaxPoolOfTiesAndInfinities(t *testing.T) {
-	eachTier(t, func(t *testing.T, tier cpu.Tier, _ *rand.Rand) {
+	eachTier(t, func(t *testing.T, tier cpu.Tier, _ source) {
 		in, out := Shape{1, 2, 2, 19}, Shape{1, 1, 1, 19}
 		p := kernel.Pool{KernelH: 2, KernelW: 2}
 		for _, c := range []struct {
@@ -177,7 +183,7 @@ func TestMaxPoolOfTiesAndInfinities(t *testing.T) {
 }
 
 func TestGlobalAndAdaptiveAverageGradients(t *testing.T) {
-	eachTier(t, func(t *testing.T, tier cpu.Tier, r *rand.Rand) {
+	eachTier(t, func(t *testing.T, tier cpu.Tier, r source) {
 		for range 20 {
 			c := channels(r)
 			in, out := Shape{1 + r.IntN(2), 1 + r.IntN(9), 1 + r.IntN(9), c}, Shape{0, 1 + r.IntN(9), 1 + r.IntN(9), c}
@@ -196,7 +202,7 @@ func TestGlobalAndAdaptiveAverageGradients(t *testing.T) {
 }
 
 func TestMomentsOfALargeMean(t *testing.T) {
-	eachTier(t, func(t *testing.T, tier cpu.Tier, r *rand.Rand) {
+	eachTier(t, func(t *testing.T, tier cpu.Tier, r source) {
 		for range 10 {
 			c, pixels := channels(r), 1+r.IntN(2000)
 			x := randoms(r, c*pixels)
@@ -252,7 +258,7 @@ func checkGradient(t *testing.T, what string, x, dy, dx []float32, picks []int, 
 	}
 }
 
-func picks(r *rand.Rand, n int) []int {
+func picks(r source, n int) []int {
 	p := make([]int, 12)
 	for i := range p {
 		p[i] = r.IntN(n)
@@ -261,7 +267,7 @@ func picks(r *rand.Rand, n int) []int {
 }
 
 func TestBatchNormGradient(t *testing.T) {
-	eachTier(t, func(t *testing.T, tier cpu.Tier, r *rand.Rand) {
+	eachTier(t, func(t *testing.T, tier cpu.Tier, r source) {
 		for range 8 {
 			c, pixels := channels(r), 2+r.IntN(60)
 			const eps = 1e-3
@@ -274,9 +280,9 @@ func TestBatchNormGradient(t *testing.T) {
 			}
 			sumDY, sumDYX := make([]float64, c), make([]float64, c)
 			BatchNormSums(tier, sumDY, sumDYX, dy, x, mean)
-			a, b, k := guard.Slice[float32](c), guard.Slice[float32](c), guard.Slice[float32](c)
+			a, b, k := guard.Slice[float32](r.tb, c), guard.Slice[float32](r.tb, c), guard.Slice[float32](r.tb, c)
 			BatchNormFactors(a, b, k, sumDY, sumDYX, gamma, mean, variance, eps, pixels)
-			dx := guard.Slice[float32](c * pixels)
+			dx := guard.Slice[float32](r.tb, c*pixels)
 			BatchNormData(tier, dx, dy, x, a, b, k)
 			checkGradient(t, "batch norm", x, dy, dx, picks(r, len(x)), func(x []float64) []float64 {
 				y := make([]float64, len(x))
@@ -300,12 +306,12 @@ func TestBatchNormGradient(t *testing.T) {
 }
 
 func TestLayerNormGradient(t *testing.T) {
-	eachTier(t, func(t *testing.T, tier cpu.Tier, r *rand.Rand) {
+	eachTier(t, func(t *testing.T, tier cpu.Tier, r source) {
 		for range 10 {
 			c, pixels := 2+channels(r), 1+r.IntN(10)
 			const eps = 1e-3
 			x, dy, gamma := randoms(r, c*pixels), randoms(r, c*pixels), randoms(r, c)
-			dx, dgamma, dbeta := guard.Slice[float32](c*pixels), guard.Slice[float32](c), guard.Slice[float32](c)
+			dx, dgamma, dbeta := guard.Slice[float32](r.tb, c*pixels), guard.Slice[float32](r.tb, c), guard.Slice[float32](r.tb, c)
 			LayerNorm(tier, dx, dy, x, gamma, dgamma, dbeta, eps)
 			norm := func(x []float64) []float64 {
 				y := make([]float64, len(x))
@@ -350,10 +356,10 @@ func TestLayerNormGradient(t *testing.T) {
 }
 
 func TestLRNGradient(t *testing.T) {
-	r := rand.New(rand.NewPCG(5, 6))
+	r := source{rand.New(rand.NewPCG(5, 6)), t}
 	for range 10 {
 		c, size := 1+r.IntN(20), 1+r.IntN(6)
-		x, dy, dx := randoms(r, 2*c), randoms(r, 2*c), guard.Slice[float32](2*c)
+		x, dy, dx := randoms(r, 2*c), randoms(r, 2*c), guard.Slice[float32](r.tb, 2*c)
 		LRN(cpu.Best(), dx, dy, x, c, size, 0.3, 0.75, 1.5, make([]float32, LRNScratch(c, size)))
 		checkGradient(t, "local response norm", x, dy, dx, picks(r, len(x)), func(x []float64) []float64 {
 			y := make([]float64, len(x))
@@ -371,10 +377,10 @@ func TestLRNGradient(t *testing.T) {
 }
 
 func TestActivationGradientAtCornersAndElsewhere(t *testing.T) {
-	eachTier(t, func(t *testing.T, tier cpu.Tier, r *rand.Rand) {
+	eachTier(t, func(t *testing.T, tier cpu.Tier, r source) {
 		for act := kernel.None; act <= kernel.Tanh; act++ {
 			n := 300 + r.IntN(20)
-			x, dy, dx := randoms(r, n), randoms(r, n), guard.Slice[float32](n)
+			x, dy, dx := randoms(r, n), randoms(r, n), guard.Slice[float32](r.tb, n)
 			for i := range x {
 				x[i] *= 4
 			}
@@ -395,7 +401,7 @@ func TestActivationGradientAtCornersAndElsewhere(t *testing.T) {
 }
 
 func TestCrossEntropyGradient(t *testing.T) {
-	r := rand.New(rand.NewPCG(7, 8))
+	r := source{rand.New(rand.NewPCG(7, 8)), t}
 	const classes, rows = 7, 3
 	for _, smoothing := range []float32{0, 0.1} {
 		x, dx := randoms(r, rows*classes), make([]float32, rows*classes)
@@ -427,12 +433,12 @@ func TestCrossEntropyGradient(t *testing.T) {
 }
 
 func TestOptimiserStepsFollowPyTorch(t *testing.T) {
-	eachTier(t, func(t *testing.T, tier cpu.Tier, r *rand.Rand) {
+	eachTier(t, func(t *testing.T, tier cpu.Tier, r source) {
 		for _, s := range []SGD{
 			{LR: 0.1}, {LR: 0.1, Momentum: 0.9}, {LR: 0.1, Momentum: 0.9, WeightDecay: 0.01}, {LR: 0.1, Momentum: 0.9, WeightDecay: 0.01, Nesterov: true}, {LR: 0.1, Momentum: 0.9, Dampening: 0.5},
 		} {
 			n := 1 + r.IntN(70)
-			w, v := randoms(r, n), guard.Slice[float32](n)
+			w, v := randoms(r, n), guard.Slice[float32](r.tb, n)
 			want, velocity := make([]float64, n), make([]float64, n)
 			for i := range w {
 				want[i] = float64(w[i])
@@ -462,7 +468,7 @@ func TestOptimiserStepsFollowPyTorch(t *testing.T) {
 		}
 		for _, decoupled := range []bool{false, true} {
 			n := 1 + r.IntN(70)
-			w, m, q := randoms(r, n), guard.Slice[float32](n), guard.Slice[float32](n)
+			w, m, q := randoms(r, n), guard.Slice[float32](r.tb, n), guard.Slice[float32](r.tb, n)
 			want, mean, square := make([]float64, n), make([]float64, n), make([]float64, n)
 			for i := range w {
 				want[i] = float64(w[i])

@@ -11,7 +11,8 @@ import (
 var depthwiseTiles = []int{7, 4, 2, 1}
 
 // depthwise writes rows of a k x k convolution with stride 1 or 2: a block of channels at a time, down the rows, so that
-// the rows of the window stay in the L1 cache for the next row.
+// the rows of the window stay in the L1 cache for the next row. Where there are registers enough the weights of the block
+// stay in them (3x3 on AVX-512).
 func (g *gen) depthwise(name string, k, stride int) {
 	g.fn(name, depthwiseSignature)
 	rowStep := g.gp("rowStep")
@@ -20,13 +21,30 @@ func (g *gen) depthwise(name string, k, stride int) {
 	g.i("SHLQ", imm(2), step)
 	step3 := g.ctx.GP64()
 	g.i("LEAQ", mem(step, step, 2, 0), step3)
-	g.blocks(k*k, func(x, dst, pixels reg.GPVirtual, tail bool) {
+	t := &tiling{k: k, stride: stride, rowStep: rowStep, step: step, step3: step3}
+	if g.wide() {
+		t.lo, t.hi = g.scalar("lo"), g.scalar("hi")
+		t.limits = true
+	}
+	prologue := func() {}
+	if g.wide() && k == 3 {
+		t.weights = g.gets(9)
+		t.bias = g.get()
+		prologue = func() {
+			w, b := g.gp("weights"), g.gp("bias")
+			for i, v := range t.weights {
+				g.i("VMOVUPS", mem(w, nil, 0, i*4*g.lanes()), v)
+			}
+			g.i("VMOVUPS", mem(b, nil, 0, 0), t.bias)
+		}
+	}
+	g.blocks(k*k, prologue, func(x, dst, pixels reg.GPVirtual, tail bool) {
 		for n, tile := range depthwiseTiles {
 			top, next := g.newLabel("tile"), g.newLabel("narrower")
 			g.label(top)
 			g.i("CMPQ", pixels, num(tile))
 			g.jump("JL", next)
-			g.depthwiseTile(k, stride, tile, x, dst, rowStep, step, step3, tail)
+			g.depthwiseTile(t, tile, x, dst, tail)
 			g.i("SUBQ", num(tile), pixels)
 			if n == 0 || n == len(depthwiseTiles)-1 {
 				g.jump("JMP", top)
@@ -37,15 +55,26 @@ func (g *gen) depthwise(name string, k, stride int) {
 	g.end()
 }
 
-// blocks runs body for every row of every block of channels, and moves the parameters on. taps is the number of weights
+// tiling is what all tiles of a convolution share.
+type tiling struct {
+	k, stride            int
+	rowStep, step, step3 reg.GPVirtual
+	limits               bool // lo and hi are in registers
+	lo, hi               int
+	weights              []int // all weights of the block, or nil
+	bias                 int   // with weights
+}
+
+// blocks runs prologue for every block of channels and body for every row of it, and moves the parameters on. taps is the number of weights
 // of a block in registers, 0 if it is that of the parameters.
-func (g *gen) blocks(taps int, body func(x, dst, pixels reg.GPVirtual, tail bool)) {
+func (g *gen) blocks(taps int, prologue func(), body func(x, dst, pixels reg.GPVirtual, tail bool)) {
 	bytes := 4 * g.lanes()
 	for _, p := range []string{"dstRow", "xRow"} {
 		g.i("SHLQ", imm(2), g.slot(p))
 	}
 	rows := g.ctx.AllocLocal(24)
 	block := func(tail bool) {
+		prologue()
 		t := g.gp("rows")
 		g.i("MOVQ", t, rows)
 		for k, p := range []string{"x", "dst"} {
@@ -169,41 +198,59 @@ func (g *gen) group(body func(tail bool)) {
 }
 
 // depthwiseTile computes tile outputs of one block of channels and moves x and dst on.
-func (g *gen) depthwiseTile(k, stride, tile int, x, dst, rowStep, step, step3 reg.GPVirtual, tail bool) {
+func (g *gen) depthwiseTile(t *tiling, tile int, x, dst reg.GPVirtual, tail bool) {
 	acc := g.gets(tile)
-	t := g.gp("bias")
-	g.i("VMOVUPS", mem(t, nil, 0, 0), acc[0])
-	for _, a := range acc[1:] {
-		g.move(acc[0], a)
-	}
-	weights, row, q, ky := g.gp("weights"), g.ctx.GP64(), g.ctx.GP64(), g.ctx.GP64()
+	inputs := (tile-1)*t.stride + t.k
+	row := g.ctx.GP64()
 	g.i("MOVQ", x, row)
-	g.i("MOVQ", num(k), ky)
-	g.loop(ky, func() {
-		w := g.gets(k)
-		for kx := range w {
-			g.i("VMOVUPS", mem(weights, nil, 0, kx*4*g.lanes()), w[kx])
-		}
-		g.i("ADDQ", num(k*4*g.lanes()), weights)
+	// taps adds one row of the window, whose weights are w.
+	taps := func(w []int) {
+		q := g.ctx.GP64()
 		g.i("MOVQ", row, q)
-		g.i("ADDQ", rowStep, row)
+		g.i("ADDQ", t.rowStep, row)
 		in := g.get()
-		inputs := (tile-1)*stride + k
 		for j := range inputs {
-			g.loadF32(g.strided(q, step, step3, j), in, tail)
+			g.loadF32(g.strided(q, t.step, t.step3, j), in, tail)
 			for kx := range w {
-				if p := (j - kx) / stride; j >= kx && (j-kx)%stride == 0 && p < tile {
+				if p := (j - kx) / t.stride; j >= kx && (j-kx)%t.stride == 0 && p < tile {
 					g.i("VFMADD231PS", w[kx], in, acc[p])
 				}
 			}
 			if j%4 == 3 && j+1 < inputs {
-				g.i("LEAQ", mem(q, step, 4, 0), q)
+				g.i("LEAQ", mem(q, t.step, 4, 0), q)
 			}
 		}
 		g.put(in)
-		g.put(w...)
-	})
-	lo, hi := g.scalar("lo"), g.scalar("hi")
+	}
+	if t.weights != nil {
+		for _, a := range acc {
+			g.move(t.bias, a)
+		}
+		for ky := range t.k {
+			taps(t.weights[ky*t.k : (ky+1)*t.k])
+		}
+	} else {
+		b := g.gp("bias")
+		g.i("VMOVUPS", mem(b, nil, 0, 0), acc[0])
+		for _, a := range acc[1:] {
+			g.move(acc[0], a)
+		}
+		weights, ky := g.gp("weights"), g.ctx.GP64()
+		g.i("MOVQ", num(t.k), ky)
+		g.loop(ky, func() {
+			w := g.gets(t.k)
+			for kx := range w {
+				g.i("VMOVUPS", mem(weights, nil, 0, kx*4*g.lanes()), w[kx])
+			}
+			g.i("ADDQ", num(t.k*4*g.lanes()), weights)
+			taps(w)
+			g.put(w...)
+		})
+	}
+	lo, hi := t.lo, t.hi
+	if !t.limits {
+		lo, hi = g.scalar("lo"), g.scalar("hi")
+	}
 	d, d3 := g.gp("dstStep"), g.ctx.GP64()
 	g.i("SHLQ", imm(2), d)
 	g.i("LEAQ", mem(d, d, 2, 0), d3)
@@ -214,14 +261,22 @@ func (g *gen) depthwiseTile(k, stride, tile int, x, dst, rowStep, step, step3 re
 			g.i("LEAQ", mem(dst, d, 4, 0), dst)
 		}
 	}
-	g.put(lo, hi)
+	if !t.limits {
+		g.put(lo, hi)
+	}
 	// Move on by what the last group of four has not.
-	rest := (tile-1)%4 + 1
-	for range rest {
+	switch (tile-1)%4 + 1 {
+	case 1:
 		g.i("ADDQ", d, dst)
+	case 2:
+		g.i("LEAQ", mem(dst, d, 2, 0), dst)
+	case 3:
+		g.i("ADDQ", d3, dst)
+	case 4:
+		g.i("LEAQ", mem(dst, d, 4, 0), dst)
 	}
 	u := g.ctx.GP64()
-	g.i("IMUL3Q", num(tile*stride), step, u)
+	g.i("IMUL3Q", num(tile*t.stride), t.step, u)
 	g.i("ADDQ", u, x)
 	g.put(acc...)
 }
@@ -291,7 +346,7 @@ func (g *gen) depthwiseAny(name string) {
 		g.put(lo, hi)
 		g.put(acc...)
 	}
-	g.blocks(0, func(x, dst, pixels reg.GPVirtual, tail bool) {
+	g.blocks(0, func() {}, func(x, dst, pixels reg.GPVirtual, tail bool) {
 		for _, n := range []int{4, 1} {
 			top, next := g.newLabel("tile"), g.newLabel("narrower")
 			g.label(top)

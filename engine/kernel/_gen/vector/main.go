@@ -31,6 +31,8 @@ const (
 	scatterSignature      = "func(dst, dst2, x, sums unsafe.Pointer, dstStep, dstRow, sumRow, rows, pixels, channels int)"
 	depthwiseAnySignature = "func(dst, x, weights, bias unsafe.Pointer, dstStep, dstRow, xStep, rowStep, xRow, tapStep, kernelH, kernelW, rows, pixels, channels int, lo, hi float32)"
 	normSignature         = "func(dst, dst2, x, x2, gamma, beta unsafe.Pointer, dstStep, xStep, pixels, channels int, eps float32)"
+	planesSignature       = "func(dst, dst2, red, green, blue unsafe.Pointer, pixels int)"
+	bytesSignature        = "func(dst, dst2, x, scale, shift unsafe.Pointer, pixels int)"
 	interleaveSignature   = "func(dst, x, y unsafe.Pointer, dstStep, xStep, yStep, pixels, channels int)"
 )
 
@@ -68,6 +70,8 @@ func inferenceKernels() []kernel {
 				func(g *gen, name string) { g.affine(name, f, v&1 != 0, v&2 != 0) }})
 		}
 		ks = append(ks,
+			kernel{"planes" + formatNames[f], "planesKernels", "[" + formatNames[f] + "]", planesSignature, f != f32, func(g *gen, name string) { g.planes3(name, f) }},
+			kernel{"bytes" + formatNames[f], "bytesKernels", "[" + formatNames[f] + "]", bytesSignature, f != f32, func(g *gen, name string) { g.bytes3(name, f) }},
 			kernel{"gather" + formatNames[f], "gatherKernels", "[" + formatNames[f] + "]", gatherSignature, false, func(g *gen, name string) { g.gather(name, f) }},
 			kernel{"scatter" + formatNames[f], "scatterKernels", "[" + formatNames[f] + "]", scatterSignature, f != f32, func(g *gen, name string) { g.scatter(name, f) }},
 			kernel{"sum" + formatNames[f], "sumKernels", "[" + formatNames[f] + "]", sumSignature, false, func(g *gen, name string) { g.sum(name, f) }},
@@ -178,5 +182,7 @@ var tableTypes = map[string]string{
 	"scatterKernels":      "[levels][3]scatterFunc",
 	"normKernels":         "[levels][3]normFunc",
 	"interleaveKernels":   "[levels][2]interleaveFunc",
+	"planesKernels":       "[levels][3]planesFunc",
+	"bytesKernels":        "[levels][3]bytesFunc",
 	"expKernels":          "[levels]unaryFunc",
 }

@@ -1,6 +1,10 @@
 package main
 
-import "math"
+import (
+	"math"
+
+	"github.com/mmcloughlin/avo/reg"
+)
 
 // The polynomials were fitted by iteratively reweighted least squares on Chebyshev nodes, which approaches the minimax
 // polynomial; the errors are those of the fit in float64.
@@ -161,7 +165,15 @@ func (g *gen) activation(class int) func(x int) {
 			t := g.get()
 			g.move(x, t)
 			g.phi(t, lim)
-			g.i("VMULPS", t, x, x)
+			// Below the limit phi is 2e-7 instead of 0; times a large x that would be seen.
+			if g.wide() {
+				g.i("VCMPPS", imm(6), lim.lo, x, reg.K2) // not less or equal
+				g.i("VMULPS_Z", t, x, reg.K2, x)
+			} else {
+				g.i("VMULPS", x, t, t)
+				g.i("VCMPPS", imm(6), lim.lo, x, x)
+				g.i("VANDPS", t, x, x)
+			}
 			g.put(t)
 		}
 	case tanh: // 2*sigmoid(2x) - 1
