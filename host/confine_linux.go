@@ -15,7 +15,7 @@ import (
 
 // start starts a process confined. It must run on a goroutine of its own, which then waits for the process: the thread takes on
 // the confinement, so that the child is born with it and no launcher program is needed, and is thrown away when the goroutine ends. The child
-// asks to be killed when this thread ends, which is when the host does.
+// is sent a signal when this thread ends, which is when the host does.
 //
 // Layers, each of which is left out with a line in the log where the kernel does not have it:
 //   - no_new_privs: set-uid programs give nothing.
@@ -25,7 +25,8 @@ import (
 //   - RLIMIT_DATA: the memory ceiling. RLIMIT_CORE 0: no copies of weights on disk.
 func (c confinement) start(start starter) (*os.Process, error) {
 	runtime.LockOSThread() // for good
-	sys := &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	// Without a namespace of its own the process is not killed but told, so that it can kill its children.
+	sys := &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 	ownGroup(sys)
 	if c.isolation == IsolateOff {
 		return c.limited(start(sys))
@@ -41,6 +42,7 @@ func (c confinement) start(start starter) (*os.Process, error) {
 		c.log.Warn("the plugin can read and write the user's files: Landlock does not work here", "error", err)
 	}
 	sys.Cloneflags = unix.CLONE_NEWUSER | unix.CLONE_NEWNET | unix.CLONE_NEWPID | unix.CLONE_NEWIPC
+	sys.Pdeathsig = syscall.SIGKILL
 	p, err := start(sys)
 	if err == nil || !namespacesRefused(err) {
 		return c.limited(p, err)
@@ -53,7 +55,7 @@ func (c confinement) start(start starter) (*os.Process, error) {
 		what = "the plugin can send datagrams: this system allows no user namespaces, Landlock only keeps it from TCP"
 	}
 	c.log.Warn(what, "error", err)
-	sys.Cloneflags = 0
+	sys.Cloneflags, sys.Pdeathsig = 0, syscall.SIGTERM
 	return c.limited(start(sys))
 }
 

@@ -18,7 +18,8 @@ type logRing struct {
 
 const (
 	ringLines = 50
-	ringBytes = 2000 // a line's
+	ringBytes = 2000     // a line's
+	lineBytes = 16 << 10 // of a line as it comes: hclog's has a stack in it
 )
 
 // Write implements io.Writer.
@@ -32,7 +33,7 @@ func (r *logRing) Write(p []byte) (int, error) {
 		if i >= 0 {
 			part = p[:i]
 		}
-		r.partial = append(r.partial, part[:min(len(part), ringBytes-len(r.partial))]...)
+		r.partial = append(r.partial, part[:min(len(part), lineBytes-len(r.partial))]...)
 		if i < 0 {
 			return n, nil
 		}
@@ -43,6 +44,7 @@ func (r *logRing) Write(p []byte) (int, error) {
 }
 
 func (r *logRing) add(text string) {
+	text = readable(text)
 	if strings.TrimSpace(text) == "" {
 		return
 	}
@@ -91,21 +93,28 @@ func outOfMemory(lines []string) bool {
 	return false
 }
 
-// telling returns the last line, as text where it is a JSON object of hclog.
+// readable writes a JSON object of hclog as text, and shortens long lines.
+func readable(text string) string {
+	var entry struct {
+		Message string `json:"@message"`
+		Error   any    `json:"error"`
+		Value   any    `json:"value"`
+	}
+	if strings.HasPrefix(text, "{") && json.Unmarshal([]byte(text), &entry) == nil && entry.Message != "" {
+		text = entry.Message
+		for _, detail := range []any{entry.Error, entry.Value} {
+			if s, ok := detail.(string); ok {
+				text += ": " + s
+			}
+		}
+	}
+	return text[:min(len(text), ringBytes)]
+}
+
+// telling returns the last line.
 func telling(lines []string) string {
 	if len(lines) == 0 {
 		return ""
 	}
-	last := lines[len(lines)-1]
-	var entry struct {
-		Message string `json:"@message"`
-		Value   any    `json:"value"`
-	}
-	if json.Unmarshal([]byte(last), &entry) == nil && entry.Message != "" {
-		last = entry.Message
-		if v, ok := entry.Value.(string); ok {
-			last += ": " + v
-		}
-	}
-	return line(last, 300)
+	return line(lines[len(lines)-1], 300)
 }

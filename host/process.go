@@ -271,12 +271,17 @@ func (p *process) verify(path string) error {
 // stale is the age at which the folder of a process that never connected is left over from a host that was killed.
 const stale = 10 * time.Minute
 
+// socketBase is the longest path of a folder for sockets: with what is added to it, a socket's path must stay below the 104 bytes that
+// the least of the systems allows.
+const socketBase = 40
+
 // socketDir makes a folder that only this user can enter, and removes those that killed hosts left.
 func socketDir() (string, error) {
 	base := os.TempDir()
-	if run := os.Getenv("XDG_RUNTIME_DIR"); run != "" {
-		if info, err := os.Stat(run); err == nil && info.IsDir() {
-			base = run
+	for _, dir := range []string{os.Getenv("XDG_RUNTIME_DIR"), os.TempDir(), "/tmp"} {
+		if info, err := os.Stat(dir); dir != "" && len(dir) <= socketBase && err == nil && info.IsDir() {
+			base = dir
+			break
 		}
 	}
 	old, err := filepath.Glob(filepath.Join(base, "zoo-plugin-*"))

@@ -3,20 +3,32 @@ package sdk
 import (
 	"io"
 	"os"
+	"os/signal"
+	"syscall"
 
 	"github.com/hashicorp/go-hclog"
 )
 
 // watchParent ends this process, and its children, when the host is gone. The host holds the other end of standard
-// input and never writes to it; the end of file comes whatever way the host dies. Its goroutine lives as long as the process.
+// input and never writes to it; the end of file comes whatever way the host dies. SIGTERM and SIGHUP mean the same; the host has the
+// system send the first where it cannot have all children killed with this process. The goroutines live as long as the process.
 func watchParent(log hclog.Logger) {
 	in := os.Stdin
 	os.Stdin = nil // for the host alone
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGHUP)
+	closed := make(chan error, 1)
 	go func() {
-		if _, err := io.Copy(io.Discard, in); err != nil {
-			log.Warn("watching the host failed", "error", err)
+		_, err := io.Copy(io.Discard, in)
+		closed <- err
+	}()
+	go func() {
+		select {
+		case sig := <-signals:
+			log.Debug("ending", "signal", sig)
+		case err := <-closed:
+			log.Debug("the host is gone: ending", "error", err)
 		}
-		log.Debug("the host is gone: ending")
 		endGroup()
 		os.Exit(0)
 	}()

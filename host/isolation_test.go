@@ -1,0 +1,348 @@
+//go:build linux
+
+package host
+
+import (
+	"errors"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/go-modelzoo/zoo/internal/pluginrpc"
+	"github.com/go-modelzoo/zoo/sdk"
+)
+
+// confined returns a host whose plugins must be confined, or skips the test where this system cannot.
+func confined(t *testing.T, change func(*Options)) *Host {
+	t.Helper()
+	h := newHost(t, func(o *Options) {
+		o.Isolation = IsolateRequired
+		if change != nil {
+			change(o)
+		}
+	})
+	_, err := h.Build(t.Context(), Network{Family: "tiny", Model: "tiny"})
+	if err != nil && strings.Contains(err.Error(), "cannot be isolated") {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+// refused checks that a plugin was told no.
+func refused(t *testing.T, err error) {
+	t.Helper()
+	if !errors.Is(err, ErrFailed) {
+		t.Fatalf("error %v", err)
+	}
+	oneLine(t, err, "REFUSED")
+	t.Log(err)
+}
+
+// secretFile is a file as ~/.ssh has: in the user's reach, granted to no plugin.
+func secretFile(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), ".ssh", "id_ed25519")
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte("secret"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestPluginCannotReadTheUsersFiles(t *testing.T) {
+	h := confined(t, nil)
+	refused(t, inferFault(t, h, "read", secretFile(t)))
+}
+
+func TestPluginReadsWhatItIsGranted(t *testing.T) {
+	path := secretFile(t)
+	h := confined(t, func(o *Options) { o.ReadOnly = []string{filepath.Dir(path)} })
+	if err := inferFault(t, h, "read", path); err != nil {
+		t.Fatal(err)
+	}
+	refused(t, inferFault(t, h, "write", path))
+	refused(t, inferFault(t, h, "remove", path))
+}
+
+func TestPluginCannotWriteOutsideTheRunFolder(t *testing.T) {
+	h := confined(t, nil)
+	dir := t.TempDir()
+	refused(t, inferFault(t, h, "write", filepath.Join(dir, "new")))
+	refused(t, inferFault(t, h, "write", "/usr/zoo-test"))
+	refused(t, inferFault(t, h, "write", "/proc/sys/kernel/core_pattern"))
+	entries, err := os.ReadDir(dir)
+	if err != nil || len(entries) > 0 {
+		t.Errorf("%v, %v", entries, err)
+	}
+}
+
+func TestPluginCannotDialOut(t *testing.T) {
+	h := confined(t, nil)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	refused(t, inferFault(t, h, "dial", l.Addr().String()))
+	refused(t, inferFault(t, h, "datagram", "192.0.2.1:53"))
+}
+
+func TestPluginCannotSignalTheHost(t *testing.T) {
+	refused(t, inferFault(t, confined(t, nil), "signal", ""))
+}
+
+func TestPluginGetsNoSecretsFromTheEnvironment(t *testing.T) {
+	t.Setenv("REGISTRY_SECRET", "hunter2")
+	if err := inferFault(t, newHost(t, nil), "environment", ""); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestIsolationOffGivesTheUsersRights(t *testing.T) {
+	h := newHost(t, func(o *Options) { o.Isolation = IsolateOff })
+	if err := inferFault(t, h, "read", secretFile(t)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestWeightsOutsideTheGrantsGetAProcessThatMayReadThem(t *testing.T) {
+	h := confined(t, nil)
+	spec := tinySpec(nil)
+	spec.Weights.Path = filepath.Join(t.TempDir(), "broken.safetensors")
+	if err := os.WriteFile(spec.Weights.Path, []byte("not weights"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err := h.Open(t.Context(), spec)
+	oneLine(t, err, "broken.safetensors")
+	if strings.Contains(err.Error(), "permission denied") {
+		t.Error("the plugin was not granted its weights")
+	}
+}
+
+// shortDir is a folder whose path leaves room for that of a socket.
+func shortDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/tmp", "z")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
+func TestFolderTooDeepForASocketIsNotUsed(t *testing.T) {
+	deep := filepath.Join(t.TempDir(), strings.Repeat("x", 100))
+	if err := os.Mkdir(deep, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("XDG_RUNTIME_DIR", deep)
+	t.Setenv("TMPDIR", deep)
+	open(t, newHost(t, nil), nil)
+}
+
+func TestNothingOfARunningPluginIsInTheFileSystem(t *testing.T) {
+	base := shortDir(t)
+	t.Setenv("XDG_RUNTIME_DIR", base)
+	left := filepath.Join(base, "zoo-plugin-left")
+	if err := os.Mkdir(left, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	old := time.Now().Add(-2 * stale)
+	if err := os.Chtimes(left, old, old); err != nil {
+		t.Fatal(err)
+	}
+	s := open(t, newHost(t, nil), nil)
+	if _, err := s.Infer(t.Context(), images(1, 0)); err != nil {
+		t.Fatal(err)
+	}
+	entries, err := os.ReadDir(base)
+	if err != nil || len(entries) > 0 {
+		t.Errorf("%v, %v", entries, err)
+	}
+}
+
+// running lists live processes, zombies apart, whose environment or command line has the mark.
+func running(t *testing.T, pids []int) (alive []int) {
+	t.Helper()
+	for _, pid := range pids {
+		stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+		if err != nil {
+			continue
+		}
+		_, rest, _ := strings.Cut(string(stat), ") ")
+		if !strings.HasPrefix(rest, "Z") {
+			alive = append(alive, pid)
+		}
+	}
+	return alive
+}
+
+// descendants lists the processes below pid.
+func descendants(t *testing.T, pid int) []int {
+	t.Helper()
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		t.Fatal(err)
+	}
+	parents := map[int]int{}
+	for _, e := range entries {
+		id, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		stat, err := os.ReadFile("/proc/" + e.Name() + "/stat")
+		if err != nil {
+			continue
+		}
+		_, rest, _ := strings.Cut(string(stat), ") ")
+		if f := strings.Fields(rest); len(f) > 1 {
+			parents[id], _ = strconv.Atoi(f[1])
+		}
+	}
+	var list []int
+	for id := range parents {
+		for p := parents[id]; p != 0; p = parents[p] {
+			if p == pid {
+				list = append(list, id)
+				break
+			}
+		}
+	}
+	return list
+}
+
+func gone(t *testing.T, pids []int, within time.Duration) {
+	t.Helper()
+	deadline := time.Now().Add(within)
+	for {
+		left := running(t, pids)
+		if len(left) == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("processes %v are still there after %v", left, within)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+func TestGrandchildrenDieWithThePlugin(t *testing.T) {
+	for name, isolation := range map[string]Isolation{"confined": IsolateDefault, "unconfined": IsolateOff} {
+		t.Run(name, func(t *testing.T) {
+			h := newHost(t, func(o *Options) { o.Isolation = isolation })
+			if err := inferFault(t, h, "child", ""); err != nil {
+				t.Fatal(err)
+			}
+			pids := descendants(t, os.Getpid())
+			if len(pids) < 2 {
+				t.Fatalf("processes %v: no grandchild", pids)
+			}
+			if err := h.Close(); err != nil {
+				t.Fatal(err)
+			}
+			gone(t, pids, time.Second)
+		})
+	}
+}
+
+// victimEnv makes this test binary a host that starts a plugin, which starts a grandchild, and waits to be killed.
+const victimEnv = "ZOO_TEST_VICTIM"
+
+func TestKilledHostLeavesNoProcess(t *testing.T) {
+	if mode := os.Getenv(victimEnv); mode != "" {
+		victim(t, mode)
+		return
+	}
+	for _, mode := range []string{"confined", "unconfined", "stopped", "unconfined stopped"} {
+		t.Run(mode, func(t *testing.T) {
+			exe, err := os.Executable()
+			if err != nil {
+				t.Fatal(err)
+			}
+			dir := shortDir(t)
+			cmd := exec.Command(exe, "-test.run=^TestKilledHostLeavesNoProcess$")
+			cmd.Env = append(os.Environ(), victimEnv+"="+mode, "XDG_RUNTIME_DIR="+dir)
+			out, err := cmd.StdoutPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := out.Read(make([]byte, 1)); err != nil { // it is ready
+				t.Fatal(err)
+			}
+			pids := descendants(t, cmd.Process.Pid)
+			if len(pids) < 2 {
+				t.Errorf("processes %v: no grandchild", pids)
+			}
+			if err := cmd.Process.Kill(); err != nil {
+				t.Fatal(err)
+			}
+			if err := cmd.Wait(); err == nil {
+				t.Error("the host was not killed")
+			}
+			gone(t, pids, 2*time.Second)
+			entries, err := os.ReadDir(dir)
+			if err != nil || len(entries) > 0 {
+				t.Errorf("left behind: %v, %v", entries, err)
+			}
+		})
+	}
+}
+
+func victim(t *testing.T, mode string) {
+	h := newHost(t, func(o *Options) {
+		if strings.Contains(mode, "unconfined") {
+			o.Isolation = IsolateOff
+		}
+	})
+	s := open(t, h, map[string]string{"fault": "child"})
+	if _, err := s.Infer(t.Context(), images(1, 0)); err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(mode, "stopped") {
+		if err := syscall.Kill(s.proc.child.process.Pid, syscall.SIGSTOP); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := os.Stdout.WriteString("ready\n"); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(time.Minute)
+}
+
+func TestInterruptReachesTheHostAlone(t *testing.T) {
+	h := newHost(t, nil)
+	s := open(t, h, nil)
+	pid := s.proc.child.process.Pid
+	if group, err := syscall.Getpgid(pid); err != nil || group != pid {
+		t.Errorf("the plugin is in process group %d, %v", group, err)
+	}
+	if err := syscall.Kill(pid, syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Infer(t.Context(), images(1, 0)); err != nil || s.proc.child.process.Pid != pid {
+		t.Errorf("SIGINT ended the plugin: %v", err)
+	}
+}
+
+func TestEmbeddedServingNeedsTheHandshake(t *testing.T) {
+	t.Setenv(pluginrpc.EnvFamily, "tiny")
+	sdk.ServeEmbedded(func() []sdk.Family { t.Error("asked for families"); return nil }) // returns
+}
