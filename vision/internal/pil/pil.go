@@ -3,6 +3,8 @@ package pil
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
 	"os/exec"
 	"strings"
 	"sync"
@@ -27,15 +29,18 @@ func Run(tb testing.TB, imports, script string, stdin []byte) []byte {
 	if name == "" {
 		tb.Skip("Python with PIL is needed: install python3-pil")
 	}
-	if imports != "" {
-		if err := exec.Command(name, "-c", imports).Run(); err != nil {
-			tb.Skipf("Python cannot run %q: install python3-torchvision", imports)
-		}
+	const unavailable = 77 // exit status where the imports fail
+	guarded := fmt.Sprintf("import sys\ntry:\n    %s\nexcept ImportError:\n    sys.exit(%d)\n", imports, unavailable)
+	if imports == "" {
+		guarded = ""
 	}
 	var stderr strings.Builder
-	cmd := exec.Command(name, "-c", imports+"\n"+script)
+	cmd := exec.Command(name, "-c", guarded+script)
 	cmd.Stdin, cmd.Stderr = bytes.NewReader(stdin), &stderr
 	out, err := cmd.Output()
+	if exit := new(exec.ExitError); errors.As(err, &exit) && exit.ExitCode() == unavailable {
+		tb.Skipf("Python cannot run %q: install python3-torchvision", imports)
+	}
 	if err != nil {
 		tb.Fatalf("python: %v\n%s", err, stderr.String())
 	}
