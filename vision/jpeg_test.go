@@ -109,3 +109,13 @@ func TestDamagedScanReadAsFarAsItGoes(t *testing.T) {
 		t.Errorf("%d bytes differ, want some of two blocks", n)
 	}
 }
+
+func BenchmarkDecodeSmallJPEG(b *testing.B) {
+	data := readTestdata(b, "chroma_420.jpg")
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := DecodeBytes(data, Limits{}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package jpeg
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 )
@@ -20,11 +21,13 @@ type huffman struct {
 	maxCode [18]int32 // largest code of a length, -1 for none
 	offset  [17]int32 // index in symbols less code
 	symbols [256]uint8
+	source  []byte // counts and symbols that it was built from: most files have the same
 }
 
 const complete = 0x80
 
-// build reads the counts and symbols of a DHT segment and returns what follows. dc says that a symbol has no run.
+// build reads the counts and symbols of a DHT segment and returns what follows. dc says that a symbol has no run; a table is
+// always built with the same.
 func (h *huffman) build(p []byte, dc bool) ([]byte, error) {
 	if len(p) < 16 {
 		return nil, errors.New("table of Huffman codes is too short")
@@ -36,7 +39,10 @@ func (h *huffman) build(p []byte, dc bool) ([]byte, error) {
 	if total > 256 || len(p) < 16+total {
 		return nil, errors.New("table of Huffman codes is too short or too long")
 	}
-	*h = huffman{}
+	if bytes.Equal(h.source, p[:16+total]) {
+		return p[16+total:], nil
+	}
+	*h = huffman{source: h.source[:0]}
 	copy(h.symbols[:], p[16:16+total])
 	code, next := int32(0), int32(0)
 	for length := 1; length <= 16; length++ {
@@ -58,6 +64,7 @@ func (h *huffman) build(p []byte, dc bool) ([]byte, error) {
 		}
 		code <<= 1
 	}
+	h.source = append(h.source, p[:16+total]...)
 	return p[16+total:], nil
 }
 
