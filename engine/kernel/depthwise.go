@@ -112,15 +112,18 @@ func (d *Depthwise) inPlace(dst *Map, sums bool) bool {
 	return dst.Format == F32 && clip && !sums
 }
 
+// group is how many channels are gathered and stored at a time: two registers, which are a cache line of bfloat16.
+func (d *Depthwise) group() int { return 2 * d.lanes }
+
 // batch returns how many output rows are computed at a time, the input rows under them, and the elements of one
 // gathered input row.
 func (d *Depthwise) batch(src *Map, outW int) (outRows, inRows, rowStep int) {
 	s := &d.spec
-	rowStep = (src.W + s.PadLeft + s.PadRight) * d.lanes
+	rowStep = (src.W + s.PadLeft + s.PadRight) * d.group()
 	window := (s.KernelH-1)*s.DilationH + 1
 	// At least two rows, so that gathering rows again stays bearable.
 	outRows = max((windowFloats/rowStep-window)/s.StrideH+1, 2)
-	outRows = min(outRows, max(windowFloats/(outW*d.lanes), 1))
+	outRows = min(outRows, max(windowFloats/(outW*d.group()), 1))
 	return outRows, (outRows-1)*s.StrideH + window, rowStep
 }
 
@@ -128,7 +131,7 @@ func (d *Depthwise) batch(src *Map, outW int) (outRows, inRows, rowStep int) {
 // ordinary sizes.
 func (d *Depthwise) Scratch(dst, src Map) int {
 	outRows, inRows, rowStep := d.batch(&src, dst.W)
-	return inRows*rowStep + outRows*dst.W*d.lanes
+	return inRows*rowStep + outRows*dst.W*d.group()
 }
 
 // Run stores act(conv(src) + bias) into rows [from, to) of dst. The formats of source and destination may differ. The
@@ -143,7 +146,7 @@ func (d *Depthwise) Run(dst, src Map, from, to int, scratch, rowSums []float32) 
 	}
 	direct, inPlace := d.direct(&src), d.inPlace(&dst, rowSums != nil)
 	outRows, inRows, rowStep := d.batch(&src, dst.W)
-	gathered, out := scratch[:inRows*rowStep], scratch[inRows*rowStep:][:outRows*dst.W*d.lanes]
+	gathered, out := scratch[:inRows*rowStep], scratch[inRows*rowStep:][:outRows*dst.W*d.group()]
 	if !direct {
 		clear(gathered) // the left and right border stay zero
 	}
@@ -160,9 +163,9 @@ func (d *Depthwise) Run(dst, src Map, from, to int, scratch, rowSums []float32) 
 			x := src.index(n, y*s.StrideH-s.PadTop, -s.PadLeft)
 			d.rows(dst.F32[at:], dst.Pixel, dst.Row, src.F32[x:], src.Pixel, src.Row, 0, dst.C, count, dst.W)
 		default:
-			for c := 0; c < dst.C; c += d.lanes {
-				width := min(d.lanes, dst.C-c)
-				x, xPixel, xRow := gathered, d.lanes, rowStep
+			for c := 0; c < dst.C; c += d.group() {
+				width := min(d.group(), dst.C-c)
+				x, xPixel, xRow := gathered, d.group(), rowStep
 				if direct {
 					x, xPixel, xRow = src.F32[src.index(n, y*s.StrideH-s.PadTop, -s.PadLeft)+c:], src.Pixel, src.Row
 				} else {
@@ -172,12 +175,12 @@ func (d *Depthwise) Run(dst, src Map, from, to int, scratch, rowSums []float32) 
 					d.rows(dst.F32[at+c:], dst.Pixel, dst.Row, x, xPixel, xRow, c, width, count, dst.W)
 					continue
 				}
-				d.rows(out, d.lanes, dst.W*d.lanes, x, xPixel, xRow, c, width, count, dst.W)
+				d.rows(out, d.group(), dst.W*d.group(), x, xPixel, xRow, c, width, count, dst.W)
 				var sums []float32
 				if rowSums != nil {
 					sums = rowSums[r*dst.C+c:]
 				}
-				d.finish(&dst, at+c, out[:count*dst.W*d.lanes], sums, count, width)
+				d.finish(&dst, at+c, out[:count*dst.W*d.group()], sums, count, width)
 			}
 		}
 		r += count
@@ -198,30 +201,50 @@ func (d *Depthwise) gather(dst []float32, rowStep int, src *Map, n, y, rows, c, 
 	if inside == 0 {
 		return
 	}
-	at, dst := src.index(n, y, 0)+c, dst[s.PadLeft*d.lanes:]
-	if k := gatherKernels[levelOf(s.Tier)][src.Format]; k != nil {
-		h, l := src.ptr(at)
-		k(floats(dst), h, l, src.Pixel, src.Row, rowStep, inside, src.W, width)
+	at, dst := src.index(n, y, 0)+c, dst[s.PadLeft*d.group():]
+	if level := levelOf(s.Tier); level != levelGo {
+		for i := 0; i < width; {
+			registers, part := d.registers(width - i)
+			h, l := src.ptr(at + i)
+			gatherKernels[level][src.Format][registers](floats(dst[i:]), h, l, src.Pixel, src.Row, d.group(), rowStep, inside, src.W, part)
+			i += part
+		}
 		return
 	}
 	for i := range inside {
 		for p := range src.W {
-			src.load(dst[i*rowStep+p*d.lanes:][:width], at+i*src.Row+p*src.Pixel)
+			src.load(dst[i*rowStep+p*d.group():][:width], at+i*src.Row+p*src.Pixel)
 		}
 	}
 }
 
-// finish applies the activation to rows of d.lanes channels, stores the first width of them into the destination from
-// element at on, and the sums of the rows into sums unless it is nil.
+// registers returns the index of the kernel that moves the next of width channels, and how many it moves.
+func (d *Depthwise) registers(width int) (index, channels int) {
+	if width == d.group() {
+		return 1, width
+	}
+	return 0, min(width, d.lanes)
+}
+
+// finish applies the activation to rows of pixels of d.group() channels, stores the first width of them into the
+// destination from element at on, and the sums of the rows into sums unless it is nil.
 func (d *Depthwise) finish(dst *Map, at int, x, sums []float32, rows, width int) {
 	s := &d.spec
 	if _, _, clip := s.Activation.bounds(); !clip {
 		m := Vectors(x, 1, len(x))
 		Activate(s.Tier, m, m, s.Activation, 0, 1)
 	}
-	if k := scatterKernels[levelOf(s.Tier)][dst.Format]; k != nil {
-		h, l := dst.ptr(at)
-		k(h, l, floats(x), floats(sums), dst.Pixel, dst.Row, dst.C, rows, dst.W, width)
+	if level := levelOf(s.Tier); level != levelGo {
+		for i := 0; i < width; {
+			registers, part := d.registers(width - i)
+			h, l := dst.ptr(at + i)
+			var sum []float32
+			if sums != nil {
+				sum = sums[i:]
+			}
+			scatterKernels[level][dst.Format][registers](h, l, floats(x[i:]), floats(sum), dst.Pixel, dst.Row, d.group(), dst.C, rows, dst.W, part)
+			i += part
+		}
 		return
 	}
 	for i := range rows {
@@ -229,7 +252,7 @@ func (d *Depthwise) finish(dst *Map, at int, x, sums []float32, rows, width int)
 			clear(sums[i*dst.C:][:width])
 		}
 		for p := range dst.W {
-			v := x[(i*dst.W+p)*d.lanes:][:width]
+			v := x[(i*dst.W+p)*d.group():][:width]
 			dst.store(at+i*dst.Row+p*dst.Pixel, v)
 			if sums != nil {
 				for c, v := range v {

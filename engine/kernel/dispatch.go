@@ -56,11 +56,11 @@ type (
 	// depthwiseAnyFunc is depthwiseFunc for any window and stride; tapStep is from column to column of the window,
 	// xStep from the window of one output to the next.
 	depthwiseAnyFunc func(dst, x, weights, bias unsafe.Pointer, dstStep, dstRow, xStep, rowStep, xRow, tapStep, kernelH, kernelW, rows, pixels, channels int, lo, hi float32)
-	// gatherFunc widens rows of pixels of at most one register of channels into whole registers.
-	gatherFunc func(dst, x, x2 unsafe.Pointer, xStep, xRow, dstRow, rows, pixels, channels int)
-	// scatterFunc rounds rows of dense pixels, one register each, into at most as many channels, and stores the sum of
-	// each row into sums unless that is nil.
-	scatterFunc func(dst, dst2, x, sums unsafe.Pointer, dstStep, dstRow, sumRow, rows, pixels, channels int)
+	// gatherFunc widens rows of pixels of at most one register of channels, or of exactly two, into whole registers.
+	gatherFunc func(dst, x, x2 unsafe.Pointer, xStep, xRow, dstStep, dstRow, rows, pixels, channels int)
+	// scatterFunc rounds rows of pixels, xStep apart and without gaps between the rows, into at most one register of
+	// channels or exactly two, and stores the sum of each row into sums unless that is nil.
+	scatterFunc func(dst, dst2, x, sums unsafe.Pointer, dstStep, dstRow, xStep, sumRow, rows, pixels, channels int)
 	// normFunc normalises each pixel over its channels.
 	normFunc func(dst, dst2, x, x2, gamma, beta unsafe.Pointer, dstStep, xStep, pixels, channels int, eps float32)
 	// interleaveFunc stores x[0], y[0], x[1], y[1], ...: 2*channels elements a pixel.

@@ -190,6 +190,50 @@ var affineKernels = func() (t [levels][4][3]affineFunc) {
 	return t
 }()
 
+var gatherKernels = func() (t [levels][3][2]gatherFunc) {
+	t[levelAVX2][F32][0] = gatherOneF32AVX2
+	t[levelAVX2][F32][1] = gatherTwoF32AVX2
+	t[levelAVX2][BF16][0] = gatherOneBF16AVX2
+	t[levelAVX2][BF16][1] = gatherTwoBF16AVX2
+	t[levelAVX2][Split][0] = gatherOneSplitAVX2
+	t[levelAVX2][Split][1] = gatherTwoSplitAVX2
+	t[levelAVX512][F32][0] = gatherOneF32AVX512
+	t[levelAVX512][F32][1] = gatherTwoF32AVX512
+	t[levelAVX512][BF16][0] = gatherOneBF16AVX512
+	t[levelAVX512][BF16][1] = gatherTwoBF16AVX512
+	t[levelAVX512][Split][0] = gatherOneSplitAVX512
+	t[levelAVX512][Split][1] = gatherTwoSplitAVX512
+	t[levelBF16][F32][0] = gatherOneF32AVX512
+	t[levelBF16][F32][1] = gatherTwoF32AVX512
+	t[levelBF16][BF16][0] = gatherOneBF16AVX512
+	t[levelBF16][BF16][1] = gatherTwoBF16AVX512
+	t[levelBF16][Split][0] = gatherOneSplitAVX512
+	t[levelBF16][Split][1] = gatherTwoSplitAVX512
+	return t
+}()
+
+var scatterKernels = func() (t [levels][3][2]scatterFunc) {
+	t[levelAVX2][F32][0] = scatterOneF32AVX2
+	t[levelAVX2][F32][1] = scatterTwoF32AVX2
+	t[levelAVX2][BF16][0] = scatterOneBF16AVX2
+	t[levelAVX2][BF16][1] = scatterTwoBF16AVX2
+	t[levelAVX2][Split][0] = scatterOneSplitAVX2
+	t[levelAVX2][Split][1] = scatterTwoSplitAVX2
+	t[levelAVX512][F32][0] = scatterOneF32AVX512
+	t[levelAVX512][F32][1] = scatterTwoF32AVX512
+	t[levelAVX512][BF16][0] = scatterOneBF16AVX512
+	t[levelAVX512][BF16][1] = scatterTwoBF16AVX512
+	t[levelAVX512][Split][0] = scatterOneSplitAVX512
+	t[levelAVX512][Split][1] = scatterTwoSplitAVX512
+	t[levelBF16][F32][0] = scatterOneF32AVX512
+	t[levelBF16][F32][1] = scatterTwoF32AVX512
+	t[levelBF16][BF16][0] = scatterOneBF16BF16
+	t[levelBF16][BF16][1] = scatterTwoBF16BF16
+	t[levelBF16][Split][0] = scatterOneSplitBF16
+	t[levelBF16][Split][1] = scatterTwoSplitBF16
+	return t
+}()
+
 var planesKernels = func() (t [levels][3]planesFunc) {
 	t[levelAVX2][F32] = planesF32AVX2
 	t[levelAVX2][BF16] = planesBF16AVX2
@@ -213,32 +257,6 @@ var bytesKernels = func() (t [levels][3]bytesFunc) {
 	t[levelBF16][F32] = bytesF32AVX512
 	t[levelBF16][BF16] = bytesBF16BF16
 	t[levelBF16][Split] = bytesSplitBF16
-	return t
-}()
-
-var gatherKernels = func() (t [levels][3]gatherFunc) {
-	t[levelAVX2][F32] = gatherF32AVX2
-	t[levelAVX2][BF16] = gatherBF16AVX2
-	t[levelAVX2][Split] = gatherSplitAVX2
-	t[levelAVX512][F32] = gatherF32AVX512
-	t[levelAVX512][BF16] = gatherBF16AVX512
-	t[levelAVX512][Split] = gatherSplitAVX512
-	t[levelBF16][F32] = gatherF32AVX512
-	t[levelBF16][BF16] = gatherBF16AVX512
-	t[levelBF16][Split] = gatherSplitAVX512
-	return t
-}()
-
-var scatterKernels = func() (t [levels][3]scatterFunc) {
-	t[levelAVX2][F32] = scatterF32AVX2
-	t[levelAVX2][BF16] = scatterBF16AVX2
-	t[levelAVX2][Split] = scatterSplitAVX2
-	t[levelAVX512][F32] = scatterF32AVX512
-	t[levelAVX512][BF16] = scatterBF16AVX512
-	t[levelAVX512][Split] = scatterSplitAVX512
-	t[levelBF16][F32] = scatterF32AVX512
-	t[levelBF16][BF16] = scatterBF16BF16
-	t[levelBF16][Split] = scatterSplitBF16
 	return t
 }()
 
@@ -483,16 +501,22 @@ func scaleAddF32AVX2(dst, dst2, x, x2, y, y2, scale, shift unsafe.Pointer, dstSt
 func scaleShiftAddF32AVX2(dst, dst2, x, x2, y, y2, scale, shift unsafe.Pointer, dstStep, xStep, yStep, pixels, channels int, lo, hi float32)
 
 //go:noescape
+func gatherOneF32AVX2(dst, x, x2 unsafe.Pointer, xStep, xRow, dstStep, dstRow, rows, pixels, channels int)
+
+//go:noescape
+func scatterOneF32AVX2(dst, dst2, x, sums unsafe.Pointer, dstStep, dstRow, xStep, sumRow, rows, pixels, channels int)
+
+//go:noescape
+func gatherTwoF32AVX2(dst, x, x2 unsafe.Pointer, xStep, xRow, dstStep, dstRow, rows, pixels, channels int)
+
+//go:noescape
+func scatterTwoF32AVX2(dst, dst2, x, sums unsafe.Pointer, dstStep, dstRow, xStep, sumRow, rows, pixels, channels int)
+
+//go:noescape
 func planesF32AVX2(dst, dst2, red, green, blue unsafe.Pointer, pixels int)
 
 //go:noescape
 func bytesF32AVX2(dst, dst2, x, scale, shift unsafe.Pointer, pixels int)
-
-//go:noescape
-func gatherF32AVX2(dst, x, x2 unsafe.Pointer, xStep, xRow, dstRow, rows, pixels, channels int)
-
-//go:noescape
-func scatterF32AVX2(dst, dst2, x, sums unsafe.Pointer, dstStep, dstRow, sumRow, rows, pixels, channels int)
 
 //go:noescape
 func sumF32AVX2(sum, x, x2 unsafe.Pointer, xStep, pixels, channels int)
@@ -522,16 +546,22 @@ func scaleAddBF16AVX2(dst, dst2, x, x2, y, y2, scale, shift unsafe.Pointer, dstS
 func scaleShiftAddBF16AVX2(dst, dst2, x, x2, y, y2, scale, shift unsafe.Pointer, dstStep, xStep, yStep, pixels, channels int, lo, hi float32)
 
 //go:noescape
+func gatherOneBF16AVX2(dst, x, x2 unsafe.Pointer, xStep, xRow, dstStep, dstRow, rows, pixels, channels int)
+
+//go:noescape
+func scatterOneBF16AVX2(dst, dst2, x, sums unsafe.Pointer, dstStep, dstRow, xStep, sumRow, rows, pixels, channels int)
+
+//go:noescape
+func gatherTwoBF16AVX2(dst, x, x2 unsafe.Pointer, xStep, xRow, dstStep, dstRow, rows, pixels, channels int)
+
+//go:noescape
+func scatterTwoBF16AVX2(dst, dst2, x, sums unsafe.Pointer, dstStep, dstRow, xStep, sumRow, rows, pixels, channels int)
+
+//go:noescape
 func planesBF16AVX2(dst, dst2, red, green, blue unsafe.Pointer, pixels int)
 
 //go:noescape
 func bytesBF16AVX2(dst, dst2, x, scale, shift unsafe.Pointer, pixels int)
-
-//go:noescape
-func gatherBF16AVX2(dst, x, x2 unsafe.Pointer, xStep, xRow, dstRow, rows, pixels, channels int)
-
-//go:noescape
-func scatterBF16AVX2(dst, dst2, x, sums unsafe.Pointer, dstStep, dstRow, sumRow, rows, pixels, channels int)
 
 //go:noescape
 func sumBF16AVX2(sum, x, x2 unsafe.Pointer, xStep, pixels, channels int)
@@ -561,16 +591,22 @@ func scaleAddSplitAVX2(dst, dst2, x, x2, y, y2, scale, shift unsafe.Pointer, dst
 func scaleShiftAddSplitAVX2(dst, dst2, x, x2, y, y2, scale, shift unsafe.Pointer, dstStep, xStep, yStep, pixels, channels int, lo, hi float32)
 
 //go:noescape
+func gatherOneSplitAVX2(dst, x, x2 unsafe.Pointer, xStep, xRow, dstStep, dstRow, rows, pixels, channels int)
+
+//go:noescape
+func scatterOneSplitAVX2(dst, dst2, x, sums unsafe.Pointer, dstStep, dstRow, xStep, sumRow, rows, pixels, channels int)
+
+//go:noescape
+func gatherTwoSplitAVX2(dst, x, x2 unsafe.Pointer, xStep, xRow, dstStep, dstRow, rows, pixels, channels int)
+
+//go:noescape
+func scatterTwoSplitAVX2(dst, dst2, x, sums unsafe.Pointer, dstStep, dstRow, xStep, sumRow, rows, pixels, channels int)
+
+//go:noescape
 func planesSplitAVX2(dst, dst2, red, green, blue unsafe.Pointer, pixels int)
 
 //go:noescape
 func bytesSplitAVX2(dst, dst2, x, scale, shift unsafe.Pointer, pixels int)
-
-//go:noescape
-func gatherSplitAVX2(dst, x, x2 unsafe.Pointer, xStep, xRow, dstRow, rows, pixels, channels int)
-
-//go:noescape
-func scatterSplitAVX2(dst, dst2, x, sums unsafe.Pointer, dstStep, dstRow, sumRow, rows, pixels, channels int)
 
 //go:noescape
 func sumSplitAVX2(sum, x, x2 unsafe.Pointer, xStep, pixels, channels int)
@@ -753,16 +789,22 @@ func scaleAddF32AVX512(dst, dst2, x, x2, y, y2, scale, shift unsafe.Pointer, dst
 func scaleShiftAddF32AVX512(dst, dst2, x, x2, y, y2, scale, shift unsafe.Pointer, dstStep, xStep, yStep, pixels, channels int, lo, hi float32)
 
 //go:noescape
+func gatherOneF32AVX512(dst, x, x2 unsafe.Pointer, xStep, xRow, dstStep, dstRow, rows, pixels, channels int)
+
+//go:noescape
+func scatterOneF32AVX512(dst, dst2, x, sums unsafe.Pointer, dstStep, dstRow, xStep, sumRow, rows, pixels, channels int)
+
+//go:noescape
+func gatherTwoF32AVX512(dst, x, x2 unsafe.Pointer, xStep, xRow, dstStep, dstRow, rows, pixels, channels int)
+
+//go:noescape
+func scatterTwoF32AVX512(dst, dst2, x, sums unsafe.Pointer, dstStep, dstRow, xStep, sumRow, rows, pixels, channels int)
+
+//go:noescape
 func planesF32AVX512(dst, dst2, red, green, blue unsafe.Pointer, pixels int)
 
 //go:noescape
 func bytesF32AVX512(dst, dst2, x, scale, shift unsafe.Pointer, pixels int)
-
-//go:noescape
-func gatherF32AVX512(dst, x, x2 unsafe.Pointer, xStep, xRow, dstRow, rows, pixels, channels int)
-
-//go:noescape
-func scatterF32AVX512(dst, dst2, x, sums unsafe.Pointer, dstStep, dstRow, sumRow, rows, pixels, channels int)
 
 //go:noescape
 func sumF32AVX512(sum, x, x2 unsafe.Pointer, xStep, pixels, channels int)
@@ -792,16 +834,22 @@ func scaleAddBF16AVX512(dst, dst2, x, x2, y, y2, scale, shift unsafe.Pointer, ds
 func scaleShiftAddBF16AVX512(dst, dst2, x, x2, y, y2, scale, shift unsafe.Pointer, dstStep, xStep, yStep, pixels, channels int, lo, hi float32)
 
 //go:noescape
+func gatherOneBF16AVX512(dst, x, x2 unsafe.Pointer, xStep, xRow, dstStep, dstRow, rows, pixels, channels int)
+
+//go:noescape
+func scatterOneBF16AVX512(dst, dst2, x, sums unsafe.Pointer, dstStep, dstRow, xStep, sumRow, rows, pixels, channels int)
+
+//go:noescape
+func gatherTwoBF16AVX512(dst, x, x2 unsafe.Pointer, xStep, xRow, dstStep, dstRow, rows, pixels, channels int)
+
+//go:noescape
+func scatterTwoBF16AVX512(dst, dst2, x, sums unsafe.Pointer, dstStep, dstRow, xStep, sumRow, rows, pixels, channels int)
+
+//go:noescape
 func planesBF16AVX512(dst, dst2, red, green, blue unsafe.Pointer, pixels int)
 
 //go:noescape
 func bytesBF16AVX512(dst, dst2, x, scale, shift unsafe.Pointer, pixels int)
-
-//go:noescape
-func gatherBF16AVX512(dst, x, x2 unsafe.Pointer, xStep, xRow, dstRow, rows, pixels, channels int)
-
-//go:noescape
-func scatterBF16AVX512(dst, dst2, x, sums unsafe.Pointer, dstStep, dstRow, sumRow, rows, pixels, channels int)
 
 //go:noescape
 func sumBF16AVX512(sum, x, x2 unsafe.Pointer, xStep, pixels, channels int)
@@ -831,16 +879,22 @@ func scaleAddSplitAVX512(dst, dst2, x, x2, y, y2, scale, shift unsafe.Pointer, d
 func scaleShiftAddSplitAVX512(dst, dst2, x, x2, y, y2, scale, shift unsafe.Pointer, dstStep, xStep, yStep, pixels, channels int, lo, hi float32)
 
 //go:noescape
+func gatherOneSplitAVX512(dst, x, x2 unsafe.Pointer, xStep, xRow, dstStep, dstRow, rows, pixels, channels int)
+
+//go:noescape
+func scatterOneSplitAVX512(dst, dst2, x, sums unsafe.Pointer, dstStep, dstRow, xStep, sumRow, rows, pixels, channels int)
+
+//go:noescape
+func gatherTwoSplitAVX512(dst, x, x2 unsafe.Pointer, xStep, xRow, dstStep, dstRow, rows, pixels, channels int)
+
+//go:noescape
+func scatterTwoSplitAVX512(dst, dst2, x, sums unsafe.Pointer, dstStep, dstRow, xStep, sumRow, rows, pixels, channels int)
+
+//go:noescape
 func planesSplitAVX512(dst, dst2, red, green, blue unsafe.Pointer, pixels int)
 
 //go:noescape
 func bytesSplitAVX512(dst, dst2, x, scale, shift unsafe.Pointer, pixels int)
-
-//go:noescape
-func gatherSplitAVX512(dst, x, x2 unsafe.Pointer, xStep, xRow, dstRow, rows, pixels, channels int)
-
-//go:noescape
-func scatterSplitAVX512(dst, dst2, x, sums unsafe.Pointer, dstStep, dstRow, sumRow, rows, pixels, channels int)
 
 //go:noescape
 func sumSplitAVX512(sum, x, x2 unsafe.Pointer, xStep, pixels, channels int)
@@ -993,13 +1047,16 @@ func scaleAddBF16BF16(dst, dst2, x, x2, y, y2, scale, shift unsafe.Pointer, dstS
 func scaleShiftAddBF16BF16(dst, dst2, x, x2, y, y2, scale, shift unsafe.Pointer, dstStep, xStep, yStep, pixels, channels int, lo, hi float32)
 
 //go:noescape
+func scatterOneBF16BF16(dst, dst2, x, sums unsafe.Pointer, dstStep, dstRow, xStep, sumRow, rows, pixels, channels int)
+
+//go:noescape
+func scatterTwoBF16BF16(dst, dst2, x, sums unsafe.Pointer, dstStep, dstRow, xStep, sumRow, rows, pixels, channels int)
+
+//go:noescape
 func planesBF16BF16(dst, dst2, red, green, blue unsafe.Pointer, pixels int)
 
 //go:noescape
 func bytesBF16BF16(dst, dst2, x, scale, shift unsafe.Pointer, pixels int)
-
-//go:noescape
-func scatterBF16BF16(dst, dst2, x, sums unsafe.Pointer, dstStep, dstRow, sumRow, rows, pixels, channels int)
 
 //go:noescape
 func layerNormBF16BF16(dst, dst2, x, x2, gamma, beta unsafe.Pointer, dstStep, xStep, pixels, channels int, eps float32)
@@ -1020,13 +1077,16 @@ func scaleAddSplitBF16(dst, dst2, x, x2, y, y2, scale, shift unsafe.Pointer, dst
 func scaleShiftAddSplitBF16(dst, dst2, x, x2, y, y2, scale, shift unsafe.Pointer, dstStep, xStep, yStep, pixels, channels int, lo, hi float32)
 
 //go:noescape
+func scatterOneSplitBF16(dst, dst2, x, sums unsafe.Pointer, dstStep, dstRow, xStep, sumRow, rows, pixels, channels int)
+
+//go:noescape
+func scatterTwoSplitBF16(dst, dst2, x, sums unsafe.Pointer, dstStep, dstRow, xStep, sumRow, rows, pixels, channels int)
+
+//go:noescape
 func planesSplitBF16(dst, dst2, red, green, blue unsafe.Pointer, pixels int)
 
 //go:noescape
 func bytesSplitBF16(dst, dst2, x, scale, shift unsafe.Pointer, pixels int)
-
-//go:noescape
-func scatterSplitBF16(dst, dst2, x, sums unsafe.Pointer, dstStep, dstRow, sumRow, rows, pixels, channels int)
 
 //go:noescape
 func layerNormSplitBF16(dst, dst2, x, x2, gamma, beta unsafe.Pointer, dstStep, xStep, pixels, channels int, eps float32)

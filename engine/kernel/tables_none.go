@@ -17,8 +17,8 @@ var (
 	alongSumKernels     [levels]alongFunc
 	depthwiseKernels    [levels][depthwiseShapes]depthwiseFunc
 	depthwiseAnyKernels [levels]depthwiseAnyFunc
-	gatherKernels       [levels][3]gatherFunc
-	scatterKernels      [levels][3]scatterFunc
+	gatherKernels       [levels][3][2]gatherFunc
+	scatterKernels      [levels][3][2]scatterFunc
 	normKernels         [levels][3]normFunc
 	interleaveKernels   [levels][2]interleaveFunc
 	planesKernels       [levels][3]planesFunc

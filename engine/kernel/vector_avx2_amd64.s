@@ -5595,6 +5595,222 @@ done6:
 	VZEROUPPER
 	RET
 
+// func gatherOneF32AVX2(dst *byte, x *byte, x2 *byte, xStep int, xRow int, dstStep int, dstRow int, rows int, pixels int, channels int)
+// Requires: AVX
+TEXT ·gatherOneF32AVX2(SB), NOSPLIT, $0-80
+	SHLQ $0x02, dstStep+40(FP)
+	MOVQ channels+72(FP), AX
+	CMPQ AX, $+8
+	JL   part1
+	MOVQ dst+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ dstStep+40(FP), DX
+
+loop3:
+	MOVQ AX, BX
+	MOVQ CX, SI
+	MOVQ pixels+64(FP), DI
+
+loop4:
+	VMOVUPS (SI), Y0
+	VMOVUPS Y0, (BX)
+	ADDQ    DX, BX
+	MOVQ    xStep+24(FP), R8
+	LEAQ    (SI)(R8*4), SI
+	DECQ    DI
+	JNE     loop4
+	MOVQ    xRow+32(FP), BX
+	LEAQ    (CX)(BX*4), CX
+	MOVQ    dstRow+48(FP), BX
+	LEAQ    (AX)(BX*4), AX
+	DECQ    rows+56(FP)
+	JNE     loop3
+	JMP     done2
+
+part1:
+	LEAQ    masks<>+32(SB), CX
+	NEGQ    AX
+	VMOVUPS (CX)(AX*4), Y15
+	MOVQ    dst+0(FP), AX
+	MOVQ    x+8(FP), CX
+	MOVQ    dstStep+40(FP), DX
+
+loop5:
+	MOVQ AX, BX
+	MOVQ CX, SI
+	MOVQ pixels+64(FP), DI
+
+loop6:
+	VMASKMOVPS (SI), Y15, Y0
+	VMOVUPS    Y0, (BX)
+	ADDQ       DX, BX
+	MOVQ       xStep+24(FP), R8
+	LEAQ       (SI)(R8*4), SI
+	DECQ       DI
+	JNE        loop6
+	MOVQ       xRow+32(FP), BX
+	LEAQ       (CX)(BX*4), CX
+	MOVQ       dstRow+48(FP), BX
+	LEAQ       (AX)(BX*4), AX
+	DECQ       rows+56(FP)
+	JNE        loop5
+
+done2:
+	VZEROUPPER
+	RET
+
+// func scatterOneF32AVX2(dst *byte, dst2 *byte, x *byte, sums *byte, dstStep int, dstRow int, xStep int, sumRow int, rows int, pixels int, channels int)
+// Requires: AVX
+TEXT ·scatterOneF32AVX2(SB), NOSPLIT, $0-88
+	SHLQ $0x02, xStep+48(FP)
+	MOVQ channels+80(FP), AX
+	CMPQ AX, $+8
+	JL   part1
+	MOVQ dst+0(FP), AX
+	MOVQ x+16(FP), CX
+	MOVQ sums+24(FP), DX
+	MOVQ xStep+48(FP), BX
+
+loop3:
+	MOVQ   AX, SI
+	VXORPS Y0, Y0, Y0
+	MOVQ   pixels+72(FP), DI
+
+loop4:
+	VMOVUPS (CX), Y1
+	VADDPS  Y1, Y0, Y0
+	VMOVUPS Y1, (SI)
+	ADDQ    BX, CX
+	MOVQ    dstStep+32(FP), R8
+	LEAQ    (SI)(R8*4), SI
+	DECQ    DI
+	JNE     loop4
+	TESTQ   DX, DX
+	JE      none5
+	VMOVUPS Y0, (DX)
+	MOVQ    sumRow+56(FP), SI
+	LEAQ    (DX)(SI*4), DX
+
+none5:
+	MOVQ dstRow+40(FP), SI
+	LEAQ (AX)(SI*4), AX
+	DECQ rows+64(FP)
+	JNE  loop3
+	JMP  done2
+
+part1:
+	LEAQ    masks<>+32(SB), CX
+	NEGQ    AX
+	VMOVUPS (CX)(AX*4), Y15
+	MOVQ    dst+0(FP), AX
+	MOVQ    x+16(FP), CX
+	MOVQ    sums+24(FP), DX
+	MOVQ    xStep+48(FP), BX
+
+loop6:
+	MOVQ   AX, SI
+	VXORPS Y0, Y0, Y0
+	MOVQ   pixels+72(FP), DI
+
+loop7:
+	VMOVUPS    (CX), Y1
+	VADDPS     Y1, Y0, Y0
+	VMASKMOVPS Y1, Y15, (SI)
+	ADDQ       BX, CX
+	MOVQ       dstStep+32(FP), R8
+	LEAQ       (SI)(R8*4), SI
+	DECQ       DI
+	JNE        loop7
+	TESTQ      DX, DX
+	JE         none8
+	VMASKMOVPS Y0, Y15, (DX)
+	MOVQ       sumRow+56(FP), SI
+	LEAQ       (DX)(SI*4), DX
+
+none8:
+	MOVQ dstRow+40(FP), SI
+	LEAQ (AX)(SI*4), AX
+	DECQ rows+64(FP)
+	JNE  loop6
+
+done2:
+	VZEROUPPER
+	RET
+
+// func gatherTwoF32AVX2(dst *byte, x *byte, x2 *byte, xStep int, xRow int, dstStep int, dstRow int, rows int, pixels int, channels int)
+// Requires: AVX
+TEXT ·gatherTwoF32AVX2(SB), NOSPLIT, $0-80
+	SHLQ $0x02, dstStep+40(FP)
+	MOVQ dst+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ dstStep+40(FP), DX
+
+loop1:
+	MOVQ AX, BX
+	MOVQ CX, SI
+	MOVQ pixels+64(FP), DI
+
+loop2:
+	VMOVUPS (SI), Y0
+	VMOVUPS Y0, (BX)
+	VMOVUPS 32(SI), Y0
+	VMOVUPS Y0, 32(BX)
+	ADDQ    DX, BX
+	MOVQ    xStep+24(FP), R8
+	LEAQ    (SI)(R8*4), SI
+	DECQ    DI
+	JNE     loop2
+	MOVQ    xRow+32(FP), BX
+	LEAQ    (CX)(BX*4), CX
+	MOVQ    dstRow+48(FP), BX
+	LEAQ    (AX)(BX*4), AX
+	DECQ    rows+56(FP)
+	JNE     loop1
+	VZEROUPPER
+	RET
+
+// func scatterTwoF32AVX2(dst *byte, dst2 *byte, x *byte, sums *byte, dstStep int, dstRow int, xStep int, sumRow int, rows int, pixels int, channels int)
+// Requires: AVX
+TEXT ·scatterTwoF32AVX2(SB), NOSPLIT, $0-88
+	SHLQ $0x02, xStep+48(FP)
+	MOVQ dst+0(FP), AX
+	MOVQ x+16(FP), CX
+	MOVQ sums+24(FP), DX
+	MOVQ xStep+48(FP), BX
+
+loop1:
+	MOVQ   AX, SI
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	MOVQ   pixels+72(FP), DI
+
+loop2:
+	VMOVUPS (CX), Y2
+	VADDPS  Y2, Y0, Y0
+	VMOVUPS 32(CX), Y3
+	VADDPS  Y3, Y1, Y1
+	VMOVUPS Y2, (SI)
+	VMOVUPS Y3, 32(SI)
+	ADDQ    BX, CX
+	MOVQ    dstStep+32(FP), R8
+	LEAQ    (SI)(R8*4), SI
+	DECQ    DI
+	JNE     loop2
+	TESTQ   DX, DX
+	JE      none3
+	VMOVUPS Y0, (DX)
+	VMOVUPS Y1, 32(DX)
+	MOVQ    sumRow+56(FP), SI
+	LEAQ    (DX)(SI*4), DX
+
+none3:
+	MOVQ dstRow+40(FP), SI
+	LEAQ (AX)(SI*4), AX
+	DECQ rows+64(FP)
+	JNE  loop1
+	VZEROUPPER
+	RET
+
 // func planesF32AVX2(dst *byte, dst2 *byte, red *byte, green *byte, blue *byte, pixels int)
 // Requires: AVX, AVX2
 TEXT ·planesF32AVX2(SB), NOSPLIT, $0-48
@@ -5852,142 +6068,6 @@ part10:
 next11:
 stored5:
 done3:
-	VZEROUPPER
-	RET
-
-// func gatherF32AVX2(dst *byte, x *byte, x2 *byte, xStep int, xRow int, dstRow int, rows int, pixels int, channels int)
-// Requires: AVX
-TEXT ·gatherF32AVX2(SB), NOSPLIT, $0-72
-	MOVQ channels+64(FP), AX
-	CMPQ AX, $+8
-	JL   part1
-	MOVQ dst+0(FP), AX
-	MOVQ x+8(FP), CX
-
-loop3:
-	MOVQ AX, DX
-	MOVQ CX, BX
-	MOVQ pixels+56(FP), SI
-
-loop4:
-	VMOVUPS (BX), Y0
-	VMOVUPS Y0, (DX)
-	ADDQ    $+32, DX
-	MOVQ    xStep+24(FP), DI
-	LEAQ    (BX)(DI*4), BX
-	DECQ    SI
-	JNE     loop4
-	MOVQ    xRow+32(FP), DX
-	LEAQ    (CX)(DX*4), CX
-	MOVQ    dstRow+40(FP), DX
-	LEAQ    (AX)(DX*4), AX
-	DECQ    rows+48(FP)
-	JNE     loop3
-	JMP     done2
-
-part1:
-	LEAQ    masks<>+32(SB), CX
-	NEGQ    AX
-	VMOVUPS (CX)(AX*4), Y15
-	MOVQ    dst+0(FP), AX
-	MOVQ    x+8(FP), CX
-
-loop5:
-	MOVQ AX, DX
-	MOVQ CX, BX
-	MOVQ pixels+56(FP), SI
-
-loop6:
-	VMASKMOVPS (BX), Y15, Y0
-	VMOVUPS    Y0, (DX)
-	ADDQ       $+32, DX
-	MOVQ       xStep+24(FP), DI
-	LEAQ       (BX)(DI*4), BX
-	DECQ       SI
-	JNE        loop6
-	MOVQ       xRow+32(FP), DX
-	LEAQ       (CX)(DX*4), CX
-	MOVQ       dstRow+40(FP), DX
-	LEAQ       (AX)(DX*4), AX
-	DECQ       rows+48(FP)
-	JNE        loop5
-
-done2:
-	VZEROUPPER
-	RET
-
-// func scatterF32AVX2(dst *byte, dst2 *byte, x *byte, sums *byte, dstStep int, dstRow int, sumRow int, rows int, pixels int, channels int)
-// Requires: AVX
-TEXT ·scatterF32AVX2(SB), NOSPLIT, $0-80
-	MOVQ channels+72(FP), AX
-	CMPQ AX, $+8
-	JL   part1
-	MOVQ dst+0(FP), AX
-	MOVQ x+16(FP), CX
-	MOVQ sums+24(FP), DX
-
-loop3:
-	MOVQ   AX, BX
-	VXORPS Y0, Y0, Y0
-	MOVQ   pixels+64(FP), SI
-
-loop4:
-	VMOVUPS (CX), Y1
-	VADDPS  Y1, Y0, Y0
-	VMOVUPS Y1, (BX)
-	ADDQ    $+32, CX
-	MOVQ    dstStep+32(FP), DI
-	LEAQ    (BX)(DI*4), BX
-	DECQ    SI
-	JNE     loop4
-	TESTQ   DX, DX
-	JE      none5
-	VMOVUPS Y0, (DX)
-	MOVQ    sumRow+48(FP), BX
-	LEAQ    (DX)(BX*4), DX
-
-none5:
-	MOVQ dstRow+40(FP), BX
-	LEAQ (AX)(BX*4), AX
-	DECQ rows+56(FP)
-	JNE  loop3
-	JMP  done2
-
-part1:
-	LEAQ    masks<>+32(SB), CX
-	NEGQ    AX
-	VMOVUPS (CX)(AX*4), Y15
-	MOVQ    dst+0(FP), AX
-	MOVQ    x+16(FP), CX
-	MOVQ    sums+24(FP), DX
-
-loop6:
-	MOVQ   AX, BX
-	VXORPS Y0, Y0, Y0
-	MOVQ   pixels+64(FP), SI
-
-loop7:
-	VMOVUPS    (CX), Y1
-	VADDPS     Y1, Y0, Y0
-	VMASKMOVPS Y1, Y15, (BX)
-	ADDQ       $+32, CX
-	MOVQ       dstStep+32(FP), DI
-	LEAQ       (BX)(DI*4), BX
-	DECQ       SI
-	JNE        loop7
-	TESTQ      DX, DX
-	JE         none8
-	VMASKMOVPS Y0, Y15, (DX)
-	MOVQ       sumRow+48(FP), BX
-	LEAQ       (DX)(BX*4), DX
-
-none8:
-	MOVQ dstRow+40(FP), BX
-	LEAQ (AX)(BX*4), AX
-	DECQ rows+56(FP)
-	JNE  loop6
-
-done2:
 	VZEROUPPER
 	RET
 
@@ -6961,6 +7041,289 @@ done4:
 	VZEROUPPER
 	RET
 
+// func gatherOneBF16AVX2(dst *byte, x *byte, x2 *byte, xStep int, xRow int, dstStep int, dstRow int, rows int, pixels int, channels int)
+// Requires: AVX, AVX2
+TEXT ·gatherOneBF16AVX2(SB), NOSPLIT, $64-80
+	SHLQ $0x02, dstStep+40(FP)
+	MOVQ channels+72(FP), AX
+	CMPQ AX, $+8
+	JL   part1
+	MOVQ dst+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ dstStep+40(FP), DX
+
+loop3:
+	MOVQ AX, BX
+	MOVQ CX, SI
+	MOVQ pixels+64(FP), DI
+
+loop4:
+	VPMOVZXWD (SI), Y0
+	VPSLLD    $0x10, Y0, Y0
+	VMOVUPS   Y0, (BX)
+	ADDQ      DX, BX
+	MOVQ      xStep+24(FP), R8
+	LEAQ      (SI)(R8*2), SI
+	DECQ      DI
+	JNE       loop4
+	MOVQ      xRow+32(FP), BX
+	LEAQ      (CX)(BX*2), CX
+	MOVQ      dstRow+48(FP), BX
+	LEAQ      (AX)(BX*4), AX
+	DECQ      rows+56(FP)
+	JNE       loop3
+	JMP       done2
+
+part1:
+	LEAQ    masks<>+32(SB), CX
+	MOVQ    AX, DX
+	NEGQ    DX
+	VMOVUPS (CX)(DX*4), Y15
+	MOVQ    dst+0(FP), CX
+	MOVQ    x+8(FP), DX
+	MOVQ    dstStep+40(FP), BX
+
+loop5:
+	MOVQ CX, SI
+	MOVQ DX, DI
+	MOVQ pixels+64(FP), R8
+
+loop6:
+	XORQ R9, R9
+	MOVQ R9, (SP)
+	MOVQ R9, 8(SP)
+	XORQ R9, R9
+
+word7:
+	LEAQ      (DI), R10
+	MOVW      (R10)(R9*2), R10
+	MOVW      R10, (SP)(R9*2)
+	INCQ      R9
+	CMPQ      R9, AX
+	JL        word7
+	VPMOVZXWD (SP), Y0
+	VPSLLD    $0x10, Y0, Y0
+	VMOVUPS   Y0, (SI)
+	ADDQ      BX, SI
+	MOVQ      xStep+24(FP), R9
+	LEAQ      (DI)(R9*2), DI
+	DECQ      R8
+	JNE       loop6
+	MOVQ      xRow+32(FP), SI
+	LEAQ      (DX)(SI*2), DX
+	MOVQ      dstRow+48(FP), SI
+	LEAQ      (CX)(SI*4), CX
+	DECQ      rows+56(FP)
+	JNE       loop5
+
+done2:
+	VZEROUPPER
+	RET
+
+// func scatterOneBF16AVX2(dst *byte, dst2 *byte, x *byte, sums *byte, dstStep int, dstRow int, xStep int, sumRow int, rows int, pixels int, channels int)
+// Requires: AVX, AVX2
+TEXT ·scatterOneBF16AVX2(SB), NOSPLIT, $64-88
+	SHLQ $0x02, xStep+48(FP)
+	MOVQ channels+80(FP), AX
+	CMPQ AX, $+8
+	JL   part1
+	MOVQ dst+0(FP), AX
+	MOVQ x+16(FP), CX
+	MOVQ sums+24(FP), DX
+	MOVQ xStep+48(FP), BX
+
+loop3:
+	MOVQ   AX, SI
+	VXORPS Y0, Y0, Y0
+	MOVQ   pixels+72(FP), DI
+
+loop4:
+	VMOVUPS   (CX), Y1
+	VADDPS    Y1, Y0, Y0
+	VPSRLD    $0x10, Y1, Y2
+	VPAND     consts<>+0(SB), Y2, Y2
+	VPADDD    Y1, Y2, Y2
+	VPADDD    consts<>+32(SB), Y2, Y2
+	VCMPPS    $0x03, Y1, Y1, Y3
+	VPOR      consts<>+64(SB), Y1, Y4
+	VBLENDVPS Y3, Y4, Y2, Y2
+	VPSRLD    $0x10, Y2, Y2
+	VPACKUSDW Y2, Y2, Y2
+	VPERMQ    $0x08, Y2, Y2
+	VMOVDQU   X2, (SI)
+	ADDQ      BX, CX
+	MOVQ      dstStep+32(FP), R8
+	LEAQ      (SI)(R8*2), SI
+	DECQ      DI
+	JNE       loop4
+	TESTQ     DX, DX
+	JE        none5
+	VMOVUPS   Y0, (DX)
+	MOVQ      sumRow+56(FP), SI
+	LEAQ      (DX)(SI*4), DX
+
+none5:
+	MOVQ dstRow+40(FP), SI
+	LEAQ (AX)(SI*2), AX
+	DECQ rows+64(FP)
+	JNE  loop3
+	JMP  done2
+
+part1:
+	LEAQ    masks<>+32(SB), CX
+	MOVQ    AX, DX
+	NEGQ    DX
+	VMOVUPS (CX)(DX*4), Y15
+	MOVQ    dst+0(FP), CX
+	MOVQ    x+16(FP), DX
+	MOVQ    sums+24(FP), BX
+	MOVQ    xStep+48(FP), SI
+
+loop6:
+	MOVQ   CX, DI
+	VXORPS Y0, Y0, Y0
+	MOVQ   pixels+72(FP), R8
+
+loop7:
+	VMOVUPS   (DX), Y1
+	VADDPS    Y1, Y0, Y0
+	VPSRLD    $0x10, Y1, Y2
+	VPAND     consts<>+0(SB), Y2, Y2
+	VPADDD    Y1, Y2, Y2
+	VPADDD    consts<>+32(SB), Y2, Y2
+	VCMPPS    $0x03, Y1, Y1, Y3
+	VPOR      consts<>+64(SB), Y1, Y4
+	VBLENDVPS Y3, Y4, Y2, Y2
+	VPSRLD    $0x10, Y2, Y2
+	VPACKUSDW Y2, Y2, Y2
+	VPERMQ    $0x08, Y2, Y2
+	VMOVDQU   X2, (SP)
+	XORQ      R9, R9
+
+word8:
+	LEAQ       (DI), R11
+	MOVW       (SP)(R9*2), R10
+	MOVW       R10, (R11)(R9*2)
+	INCQ       R9
+	CMPQ       R9, AX
+	JL         word8
+	ADDQ       SI, DX
+	MOVQ       dstStep+32(FP), R9
+	LEAQ       (DI)(R9*2), DI
+	DECQ       R8
+	JNE        loop7
+	TESTQ      BX, BX
+	JE         none9
+	VMASKMOVPS Y0, Y15, (BX)
+	MOVQ       sumRow+56(FP), DI
+	LEAQ       (BX)(DI*4), BX
+
+none9:
+	MOVQ dstRow+40(FP), DI
+	LEAQ (CX)(DI*2), CX
+	DECQ rows+64(FP)
+	JNE  loop6
+
+done2:
+	VZEROUPPER
+	RET
+
+// func gatherTwoBF16AVX2(dst *byte, x *byte, x2 *byte, xStep int, xRow int, dstStep int, dstRow int, rows int, pixels int, channels int)
+// Requires: AVX, AVX2
+TEXT ·gatherTwoBF16AVX2(SB), NOSPLIT, $0-80
+	SHLQ $0x02, dstStep+40(FP)
+	MOVQ dst+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ dstStep+40(FP), DX
+
+loop1:
+	MOVQ AX, BX
+	MOVQ CX, SI
+	MOVQ pixels+64(FP), DI
+
+loop2:
+	VPMOVZXWD (SI), Y0
+	VPSLLD    $0x10, Y0, Y0
+	VMOVUPS   Y0, (BX)
+	VPMOVZXWD 16(SI), Y0
+	VPSLLD    $0x10, Y0, Y0
+	VMOVUPS   Y0, 32(BX)
+	ADDQ      DX, BX
+	MOVQ      xStep+24(FP), R8
+	LEAQ      (SI)(R8*2), SI
+	DECQ      DI
+	JNE       loop2
+	MOVQ      xRow+32(FP), BX
+	LEAQ      (CX)(BX*2), CX
+	MOVQ      dstRow+48(FP), BX
+	LEAQ      (AX)(BX*4), AX
+	DECQ      rows+56(FP)
+	JNE       loop1
+	VZEROUPPER
+	RET
+
+// func scatterTwoBF16AVX2(dst *byte, dst2 *byte, x *byte, sums *byte, dstStep int, dstRow int, xStep int, sumRow int, rows int, pixels int, channels int)
+// Requires: AVX, AVX2
+TEXT ·scatterTwoBF16AVX2(SB), NOSPLIT, $0-88
+	SHLQ $0x02, xStep+48(FP)
+	MOVQ dst+0(FP), AX
+	MOVQ x+16(FP), CX
+	MOVQ sums+24(FP), DX
+	MOVQ xStep+48(FP), BX
+
+loop1:
+	MOVQ   AX, SI
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	MOVQ   pixels+72(FP), DI
+
+loop2:
+	VMOVUPS   (CX), Y2
+	VADDPS    Y2, Y0, Y0
+	VMOVUPS   32(CX), Y3
+	VADDPS    Y3, Y1, Y1
+	VPSRLD    $0x10, Y2, Y4
+	VPAND     consts<>+0(SB), Y4, Y4
+	VPADDD    Y2, Y4, Y4
+	VPADDD    consts<>+32(SB), Y4, Y4
+	VCMPPS    $0x03, Y2, Y2, Y5
+	VPOR      consts<>+64(SB), Y2, Y6
+	VBLENDVPS Y5, Y6, Y4, Y4
+	VPSRLD    $0x10, Y4, Y4
+	VPACKUSDW Y4, Y4, Y4
+	VPERMQ    $0x08, Y4, Y4
+	VMOVDQU   X4, (SI)
+	VPSRLD    $0x10, Y3, Y4
+	VPAND     consts<>+0(SB), Y4, Y4
+	VPADDD    Y3, Y4, Y4
+	VPADDD    consts<>+32(SB), Y4, Y4
+	VCMPPS    $0x03, Y3, Y3, Y5
+	VPOR      consts<>+64(SB), Y3, Y6
+	VBLENDVPS Y5, Y6, Y4, Y4
+	VPSRLD    $0x10, Y4, Y4
+	VPACKUSDW Y4, Y4, Y4
+	VPERMQ    $0x08, Y4, Y4
+	VMOVDQU   X4, 16(SI)
+	ADDQ      BX, CX
+	MOVQ      dstStep+32(FP), R8
+	LEAQ      (SI)(R8*2), SI
+	DECQ      DI
+	JNE       loop2
+	TESTQ     DX, DX
+	JE        none3
+	VMOVUPS   Y0, (DX)
+	VMOVUPS   Y1, 32(DX)
+	MOVQ      sumRow+56(FP), SI
+	LEAQ      (DX)(SI*4), DX
+
+none3:
+	MOVQ dstRow+40(FP), SI
+	LEAQ (AX)(SI*2), AX
+	DECQ rows+64(FP)
+	JNE  loop1
+	VZEROUPPER
+	RET
+
 // func planesBF16AVX2(dst *byte, dst2 *byte, red *byte, green *byte, blue *byte, pixels int)
 // Requires: AVX, AVX2
 TEXT ·planesBF16AVX2(SB), NOSPLIT, $64-48
@@ -7458,187 +7821,6 @@ word14:
 next13:
 stored5:
 done3:
-	VZEROUPPER
-	RET
-
-// func gatherBF16AVX2(dst *byte, x *byte, x2 *byte, xStep int, xRow int, dstRow int, rows int, pixels int, channels int)
-// Requires: AVX, AVX2
-TEXT ·gatherBF16AVX2(SB), NOSPLIT, $64-72
-	MOVQ channels+64(FP), AX
-	CMPQ AX, $+8
-	JL   part1
-	MOVQ dst+0(FP), AX
-	MOVQ x+8(FP), CX
-
-loop3:
-	MOVQ AX, DX
-	MOVQ CX, BX
-	MOVQ pixels+56(FP), SI
-
-loop4:
-	VPMOVZXWD (BX), Y0
-	VPSLLD    $0x10, Y0, Y0
-	VMOVUPS   Y0, (DX)
-	ADDQ      $+32, DX
-	MOVQ      xStep+24(FP), DI
-	LEAQ      (BX)(DI*2), BX
-	DECQ      SI
-	JNE       loop4
-	MOVQ      xRow+32(FP), DX
-	LEAQ      (CX)(DX*2), CX
-	MOVQ      dstRow+40(FP), DX
-	LEAQ      (AX)(DX*4), AX
-	DECQ      rows+48(FP)
-	JNE       loop3
-	JMP       done2
-
-part1:
-	LEAQ    masks<>+32(SB), CX
-	MOVQ    AX, DX
-	NEGQ    DX
-	VMOVUPS (CX)(DX*4), Y15
-	MOVQ    dst+0(FP), CX
-	MOVQ    x+8(FP), DX
-
-loop5:
-	MOVQ CX, BX
-	MOVQ DX, SI
-	MOVQ pixels+56(FP), DI
-
-loop6:
-	XORQ R8, R8
-	MOVQ R8, (SP)
-	MOVQ R8, 8(SP)
-	XORQ R8, R8
-
-word7:
-	LEAQ      (SI), R9
-	MOVW      (R9)(R8*2), R9
-	MOVW      R9, (SP)(R8*2)
-	INCQ      R8
-	CMPQ      R8, AX
-	JL        word7
-	VPMOVZXWD (SP), Y0
-	VPSLLD    $0x10, Y0, Y0
-	VMOVUPS   Y0, (BX)
-	ADDQ      $+32, BX
-	MOVQ      xStep+24(FP), R8
-	LEAQ      (SI)(R8*2), SI
-	DECQ      DI
-	JNE       loop6
-	MOVQ      xRow+32(FP), BX
-	LEAQ      (DX)(BX*2), DX
-	MOVQ      dstRow+40(FP), BX
-	LEAQ      (CX)(BX*4), CX
-	DECQ      rows+48(FP)
-	JNE       loop5
-
-done2:
-	VZEROUPPER
-	RET
-
-// func scatterBF16AVX2(dst *byte, dst2 *byte, x *byte, sums *byte, dstStep int, dstRow int, sumRow int, rows int, pixels int, channels int)
-// Requires: AVX, AVX2
-TEXT ·scatterBF16AVX2(SB), NOSPLIT, $64-80
-	MOVQ channels+72(FP), AX
-	CMPQ AX, $+8
-	JL   part1
-	MOVQ dst+0(FP), AX
-	MOVQ x+16(FP), CX
-	MOVQ sums+24(FP), DX
-
-loop3:
-	MOVQ   AX, BX
-	VXORPS Y0, Y0, Y0
-	MOVQ   pixels+64(FP), SI
-
-loop4:
-	VMOVUPS   (CX), Y1
-	VADDPS    Y1, Y0, Y0
-	VPSRLD    $0x10, Y1, Y2
-	VPAND     consts<>+0(SB), Y2, Y2
-	VPADDD    Y1, Y2, Y2
-	VPADDD    consts<>+32(SB), Y2, Y2
-	VCMPPS    $0x03, Y1, Y1, Y3
-	VPOR      consts<>+64(SB), Y1, Y4
-	VBLENDVPS Y3, Y4, Y2, Y2
-	VPSRLD    $0x10, Y2, Y2
-	VPACKUSDW Y2, Y2, Y2
-	VPERMQ    $0x08, Y2, Y2
-	VMOVDQU   X2, (BX)
-	ADDQ      $+32, CX
-	MOVQ      dstStep+32(FP), DI
-	LEAQ      (BX)(DI*2), BX
-	DECQ      SI
-	JNE       loop4
-	TESTQ     DX, DX
-	JE        none5
-	VMOVUPS   Y0, (DX)
-	MOVQ      sumRow+48(FP), BX
-	LEAQ      (DX)(BX*4), DX
-
-none5:
-	MOVQ dstRow+40(FP), BX
-	LEAQ (AX)(BX*2), AX
-	DECQ rows+56(FP)
-	JNE  loop3
-	JMP  done2
-
-part1:
-	LEAQ    masks<>+32(SB), CX
-	MOVQ    AX, DX
-	NEGQ    DX
-	VMOVUPS (CX)(DX*4), Y15
-	MOVQ    dst+0(FP), CX
-	MOVQ    x+16(FP), DX
-	MOVQ    sums+24(FP), BX
-
-loop6:
-	MOVQ   CX, SI
-	VXORPS Y0, Y0, Y0
-	MOVQ   pixels+64(FP), DI
-
-loop7:
-	VMOVUPS   (DX), Y1
-	VADDPS    Y1, Y0, Y0
-	VPSRLD    $0x10, Y1, Y2
-	VPAND     consts<>+0(SB), Y2, Y2
-	VPADDD    Y1, Y2, Y2
-	VPADDD    consts<>+32(SB), Y2, Y2
-	VCMPPS    $0x03, Y1, Y1, Y3
-	VPOR      consts<>+64(SB), Y1, Y4
-	VBLENDVPS Y3, Y4, Y2, Y2
-	VPSRLD    $0x10, Y2, Y2
-	VPACKUSDW Y2, Y2, Y2
-	VPERMQ    $0x08, Y2, Y2
-	VMOVDQU   X2, (SP)
-	XORQ      R8, R8
-
-word8:
-	LEAQ       (SI), R10
-	MOVW       (SP)(R8*2), R9
-	MOVW       R9, (R10)(R8*2)
-	INCQ       R8
-	CMPQ       R8, AX
-	JL         word8
-	ADDQ       $+32, DX
-	MOVQ       dstStep+32(FP), R8
-	LEAQ       (SI)(R8*2), SI
-	DECQ       DI
-	JNE        loop7
-	TESTQ      BX, BX
-	JE         none9
-	VMASKMOVPS Y0, Y15, (BX)
-	MOVQ       sumRow+48(FP), SI
-	LEAQ       (BX)(SI*4), BX
-
-none9:
-	MOVQ dstRow+40(FP), SI
-	LEAQ (CX)(SI*2), CX
-	DECQ rows+56(FP)
-	JNE  loop6
-
-done2:
 	VZEROUPPER
 	RET
 
@@ -9093,6 +9275,410 @@ done4:
 	VZEROUPPER
 	RET
 
+// func gatherOneSplitAVX2(dst *byte, x *byte, x2 *byte, xStep int, xRow int, dstStep int, dstRow int, rows int, pixels int, channels int)
+// Requires: AVX, AVX2
+TEXT ·gatherOneSplitAVX2(SB), NOSPLIT, $64-80
+	SHLQ $0x02, dstStep+40(FP)
+	MOVQ channels+72(FP), AX
+	CMPQ AX, $+8
+	JL   part1
+	MOVQ dst+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ x2+16(FP), DX
+	MOVQ dstStep+40(FP), BX
+
+loop3:
+	MOVQ AX, SI
+	MOVQ CX, DI
+	MOVQ DX, R8
+	MOVQ pixels+64(FP), R9
+
+loop4:
+	VPMOVZXWD (DI), Y0
+	VPSLLD    $0x10, Y0, Y0
+	VPMOVZXWD (R8), Y1
+	VPSLLD    $0x10, Y1, Y1
+	VADDPS    Y1, Y0, Y0
+	VMOVUPS   Y0, (SI)
+	ADDQ      BX, SI
+	MOVQ      xStep+24(FP), R10
+	LEAQ      (DI)(R10*2), DI
+	LEAQ      (R8)(R10*2), R8
+	DECQ      R9
+	JNE       loop4
+	MOVQ      xRow+32(FP), SI
+	LEAQ      (CX)(SI*2), CX
+	LEAQ      (DX)(SI*2), DX
+	MOVQ      dstRow+48(FP), SI
+	LEAQ      (AX)(SI*4), AX
+	DECQ      rows+56(FP)
+	JNE       loop3
+	JMP       done2
+
+part1:
+	LEAQ    masks<>+32(SB), CX
+	MOVQ    AX, DX
+	NEGQ    DX
+	VMOVUPS (CX)(DX*4), Y15
+	MOVQ    dst+0(FP), CX
+	MOVQ    x+8(FP), DX
+	MOVQ    x2+16(FP), BX
+	MOVQ    dstStep+40(FP), SI
+
+loop5:
+	MOVQ CX, DI
+	MOVQ DX, R8
+	MOVQ BX, R9
+	MOVQ pixels+64(FP), R10
+
+loop6:
+	XORQ R11, R11
+	MOVQ R11, (SP)
+	MOVQ R11, 8(SP)
+	XORQ R11, R11
+
+word7:
+	LEAQ      (R8), R12
+	MOVW      (R12)(R11*2), R12
+	MOVW      R12, (SP)(R11*2)
+	INCQ      R11
+	CMPQ      R11, AX
+	JL        word7
+	VPMOVZXWD (SP), Y0
+	VPSLLD    $0x10, Y0, Y0
+	XORQ      R11, R11
+	MOVQ      R11, (SP)
+	MOVQ      R11, 8(SP)
+	XORQ      R11, R11
+
+word8:
+	LEAQ      (R9), R12
+	MOVW      (R12)(R11*2), R12
+	MOVW      R12, (SP)(R11*2)
+	INCQ      R11
+	CMPQ      R11, AX
+	JL        word8
+	VPMOVZXWD (SP), Y1
+	VPSLLD    $0x10, Y1, Y1
+	VADDPS    Y1, Y0, Y0
+	VMOVUPS   Y0, (DI)
+	ADDQ      SI, DI
+	MOVQ      xStep+24(FP), R11
+	LEAQ      (R8)(R11*2), R8
+	LEAQ      (R9)(R11*2), R9
+	DECQ      R10
+	JNE       loop6
+	MOVQ      xRow+32(FP), DI
+	LEAQ      (DX)(DI*2), DX
+	LEAQ      (BX)(DI*2), BX
+	MOVQ      dstRow+48(FP), DI
+	LEAQ      (CX)(DI*4), CX
+	DECQ      rows+56(FP)
+	JNE       loop5
+
+done2:
+	VZEROUPPER
+	RET
+
+// func scatterOneSplitAVX2(dst *byte, dst2 *byte, x *byte, sums *byte, dstStep int, dstRow int, xStep int, sumRow int, rows int, pixels int, channels int)
+// Requires: AVX, AVX2
+TEXT ·scatterOneSplitAVX2(SB), NOSPLIT, $64-88
+	SHLQ $0x02, xStep+48(FP)
+	MOVQ channels+80(FP), AX
+	CMPQ AX, $+8
+	JL   part1
+	MOVQ dst+0(FP), AX
+	MOVQ dst2+8(FP), CX
+	MOVQ x+16(FP), DX
+	MOVQ sums+24(FP), BX
+	MOVQ xStep+48(FP), SI
+
+loop3:
+	MOVQ   AX, DI
+	MOVQ   CX, R8
+	VXORPS Y0, Y0, Y0
+	MOVQ   pixels+72(FP), R9
+
+loop4:
+	VMOVUPS   (DX), Y1
+	VADDPS    Y1, Y0, Y0
+	VPSRLD    $0x10, Y1, Y3
+	VPAND     consts<>+0(SB), Y3, Y3
+	VPADDD    Y1, Y3, Y3
+	VPADDD    consts<>+32(SB), Y3, Y3
+	VCMPPS    $0x03, Y1, Y1, Y4
+	VPOR      consts<>+64(SB), Y1, Y5
+	VBLENDVPS Y4, Y5, Y3, Y3
+	VPAND     consts<>+96(SB), Y3, Y2
+	VPSRLD    $0x10, Y3, Y3
+	VPACKUSDW Y3, Y3, Y3
+	VPERMQ    $0x08, Y3, Y3
+	VMOVDQU   X3, (DI)
+	VSUBPS    Y2, Y1, Y1
+	VSUBPS    Y1, Y1, Y2
+	VCMPPS    $0x07, Y2, Y2, Y2
+	VANDPS    Y2, Y1, Y1
+	VPSRLD    $0x10, Y1, Y2
+	VPAND     consts<>+0(SB), Y2, Y2
+	VPADDD    Y1, Y2, Y2
+	VPADDD    consts<>+32(SB), Y2, Y2
+	VCMPPS    $0x03, Y1, Y1, Y3
+	VPOR      consts<>+64(SB), Y1, Y4
+	VBLENDVPS Y3, Y4, Y2, Y2
+	VPSRLD    $0x10, Y2, Y2
+	VPACKUSDW Y2, Y2, Y2
+	VPERMQ    $0x08, Y2, Y2
+	VMOVDQU   X2, (R8)
+	ADDQ      SI, DX
+	MOVQ      dstStep+32(FP), R10
+	LEAQ      (DI)(R10*2), DI
+	LEAQ      (R8)(R10*2), R8
+	DECQ      R9
+	JNE       loop4
+	TESTQ     BX, BX
+	JE        none5
+	VMOVUPS   Y0, (BX)
+	MOVQ      sumRow+56(FP), DI
+	LEAQ      (BX)(DI*4), BX
+
+none5:
+	MOVQ dstRow+40(FP), DI
+	LEAQ (AX)(DI*2), AX
+	LEAQ (CX)(DI*2), CX
+	DECQ rows+64(FP)
+	JNE  loop3
+	JMP  done2
+
+part1:
+	LEAQ    masks<>+32(SB), CX
+	MOVQ    AX, DX
+	NEGQ    DX
+	VMOVUPS (CX)(DX*4), Y15
+	MOVQ    dst+0(FP), CX
+	MOVQ    dst2+8(FP), DX
+	MOVQ    x+16(FP), BX
+	MOVQ    sums+24(FP), SI
+	MOVQ    xStep+48(FP), DI
+
+loop6:
+	MOVQ   CX, R8
+	MOVQ   DX, R9
+	VXORPS Y0, Y0, Y0
+	MOVQ   pixels+72(FP), R10
+
+loop7:
+	VMOVUPS   (BX), Y1
+	VADDPS    Y1, Y0, Y0
+	VPSRLD    $0x10, Y1, Y3
+	VPAND     consts<>+0(SB), Y3, Y3
+	VPADDD    Y1, Y3, Y3
+	VPADDD    consts<>+32(SB), Y3, Y3
+	VCMPPS    $0x03, Y1, Y1, Y4
+	VPOR      consts<>+64(SB), Y1, Y5
+	VBLENDVPS Y4, Y5, Y3, Y3
+	VPAND     consts<>+96(SB), Y3, Y2
+	VPSRLD    $0x10, Y3, Y3
+	VPACKUSDW Y3, Y3, Y3
+	VPERMQ    $0x08, Y3, Y3
+	VMOVDQU   X3, (SP)
+	XORQ      R11, R11
+
+word8:
+	LEAQ      (R8), R13
+	MOVW      (SP)(R11*2), R12
+	MOVW      R12, (R13)(R11*2)
+	INCQ      R11
+	CMPQ      R11, AX
+	JL        word8
+	VSUBPS    Y2, Y1, Y1
+	VSUBPS    Y1, Y1, Y2
+	VCMPPS    $0x07, Y2, Y2, Y2
+	VANDPS    Y2, Y1, Y1
+	VPSRLD    $0x10, Y1, Y2
+	VPAND     consts<>+0(SB), Y2, Y2
+	VPADDD    Y1, Y2, Y2
+	VPADDD    consts<>+32(SB), Y2, Y2
+	VCMPPS    $0x03, Y1, Y1, Y3
+	VPOR      consts<>+64(SB), Y1, Y4
+	VBLENDVPS Y3, Y4, Y2, Y2
+	VPSRLD    $0x10, Y2, Y2
+	VPACKUSDW Y2, Y2, Y2
+	VPERMQ    $0x08, Y2, Y2
+	VMOVDQU   X2, (SP)
+	XORQ      R11, R11
+
+word9:
+	LEAQ       (R9), R13
+	MOVW       (SP)(R11*2), R12
+	MOVW       R12, (R13)(R11*2)
+	INCQ       R11
+	CMPQ       R11, AX
+	JL         word9
+	ADDQ       DI, BX
+	MOVQ       dstStep+32(FP), R11
+	LEAQ       (R8)(R11*2), R8
+	LEAQ       (R9)(R11*2), R9
+	DECQ       R10
+	JNE        loop7
+	TESTQ      SI, SI
+	JE         none10
+	VMASKMOVPS Y0, Y15, (SI)
+	MOVQ       sumRow+56(FP), R8
+	LEAQ       (SI)(R8*4), SI
+
+none10:
+	MOVQ dstRow+40(FP), R8
+	LEAQ (CX)(R8*2), CX
+	LEAQ (DX)(R8*2), DX
+	DECQ rows+64(FP)
+	JNE  loop6
+
+done2:
+	VZEROUPPER
+	RET
+
+// func gatherTwoSplitAVX2(dst *byte, x *byte, x2 *byte, xStep int, xRow int, dstStep int, dstRow int, rows int, pixels int, channels int)
+// Requires: AVX, AVX2
+TEXT ·gatherTwoSplitAVX2(SB), NOSPLIT, $0-80
+	SHLQ $0x02, dstStep+40(FP)
+	MOVQ dst+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ x2+16(FP), DX
+	MOVQ dstStep+40(FP), BX
+
+loop1:
+	MOVQ AX, SI
+	MOVQ CX, DI
+	MOVQ DX, R8
+	MOVQ pixels+64(FP), R9
+
+loop2:
+	VPMOVZXWD (DI), Y0
+	VPSLLD    $0x10, Y0, Y0
+	VPMOVZXWD (R8), Y1
+	VPSLLD    $0x10, Y1, Y1
+	VADDPS    Y1, Y0, Y0
+	VMOVUPS   Y0, (SI)
+	VPMOVZXWD 16(DI), Y0
+	VPSLLD    $0x10, Y0, Y0
+	VPMOVZXWD 16(R8), Y1
+	VPSLLD    $0x10, Y1, Y1
+	VADDPS    Y1, Y0, Y0
+	VMOVUPS   Y0, 32(SI)
+	ADDQ      BX, SI
+	MOVQ      xStep+24(FP), R10
+	LEAQ      (DI)(R10*2), DI
+	LEAQ      (R8)(R10*2), R8
+	DECQ      R9
+	JNE       loop2
+	MOVQ      xRow+32(FP), SI
+	LEAQ      (CX)(SI*2), CX
+	LEAQ      (DX)(SI*2), DX
+	MOVQ      dstRow+48(FP), SI
+	LEAQ      (AX)(SI*4), AX
+	DECQ      rows+56(FP)
+	JNE       loop1
+	VZEROUPPER
+	RET
+
+// func scatterTwoSplitAVX2(dst *byte, dst2 *byte, x *byte, sums *byte, dstStep int, dstRow int, xStep int, sumRow int, rows int, pixels int, channels int)
+// Requires: AVX, AVX2
+TEXT ·scatterTwoSplitAVX2(SB), NOSPLIT, $0-88
+	SHLQ $0x02, xStep+48(FP)
+	MOVQ dst+0(FP), AX
+	MOVQ dst2+8(FP), CX
+	MOVQ x+16(FP), DX
+	MOVQ sums+24(FP), BX
+	MOVQ xStep+48(FP), SI
+
+loop1:
+	MOVQ   AX, DI
+	MOVQ   CX, R8
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	MOVQ   pixels+72(FP), R9
+
+loop2:
+	VMOVUPS   (DX), Y2
+	VADDPS    Y2, Y0, Y0
+	VMOVUPS   32(DX), Y3
+	VADDPS    Y3, Y1, Y1
+	VPSRLD    $0x10, Y2, Y5
+	VPAND     consts<>+0(SB), Y5, Y5
+	VPADDD    Y2, Y5, Y5
+	VPADDD    consts<>+32(SB), Y5, Y5
+	VCMPPS    $0x03, Y2, Y2, Y6
+	VPOR      consts<>+64(SB), Y2, Y7
+	VBLENDVPS Y6, Y7, Y5, Y5
+	VPAND     consts<>+96(SB), Y5, Y4
+	VPSRLD    $0x10, Y5, Y5
+	VPACKUSDW Y5, Y5, Y5
+	VPERMQ    $0x08, Y5, Y5
+	VMOVDQU   X5, (DI)
+	VSUBPS    Y4, Y2, Y2
+	VSUBPS    Y2, Y2, Y4
+	VCMPPS    $0x07, Y4, Y4, Y4
+	VANDPS    Y4, Y2, Y2
+	VPSRLD    $0x10, Y2, Y4
+	VPAND     consts<>+0(SB), Y4, Y4
+	VPADDD    Y2, Y4, Y4
+	VPADDD    consts<>+32(SB), Y4, Y4
+	VCMPPS    $0x03, Y2, Y2, Y5
+	VPOR      consts<>+64(SB), Y2, Y6
+	VBLENDVPS Y5, Y6, Y4, Y4
+	VPSRLD    $0x10, Y4, Y4
+	VPACKUSDW Y4, Y4, Y4
+	VPERMQ    $0x08, Y4, Y4
+	VMOVDQU   X4, (R8)
+	VPSRLD    $0x10, Y3, Y5
+	VPAND     consts<>+0(SB), Y5, Y5
+	VPADDD    Y3, Y5, Y5
+	VPADDD    consts<>+32(SB), Y5, Y5
+	VCMPPS    $0x03, Y3, Y3, Y6
+	VPOR      consts<>+64(SB), Y3, Y7
+	VBLENDVPS Y6, Y7, Y5, Y5
+	VPAND     consts<>+96(SB), Y5, Y4
+	VPSRLD    $0x10, Y5, Y5
+	VPACKUSDW Y5, Y5, Y5
+	VPERMQ    $0x08, Y5, Y5
+	VMOVDQU   X5, 16(DI)
+	VSUBPS    Y4, Y3, Y3
+	VSUBPS    Y3, Y3, Y4
+	VCMPPS    $0x07, Y4, Y4, Y4
+	VANDPS    Y4, Y3, Y3
+	VPSRLD    $0x10, Y3, Y4
+	VPAND     consts<>+0(SB), Y4, Y4
+	VPADDD    Y3, Y4, Y4
+	VPADDD    consts<>+32(SB), Y4, Y4
+	VCMPPS    $0x03, Y3, Y3, Y5
+	VPOR      consts<>+64(SB), Y3, Y6
+	VBLENDVPS Y5, Y6, Y4, Y4
+	VPSRLD    $0x10, Y4, Y4
+	VPACKUSDW Y4, Y4, Y4
+	VPERMQ    $0x08, Y4, Y4
+	VMOVDQU   X4, 16(R8)
+	ADDQ      SI, DX
+	MOVQ      dstStep+32(FP), R10
+	LEAQ      (DI)(R10*2), DI
+	LEAQ      (R8)(R10*2), R8
+	DECQ      R9
+	JNE       loop2
+	TESTQ     BX, BX
+	JE        none3
+	VMOVUPS   Y0, (BX)
+	VMOVUPS   Y1, 32(BX)
+	MOVQ      sumRow+56(FP), DI
+	LEAQ      (BX)(DI*4), BX
+
+none3:
+	MOVQ dstRow+40(FP), DI
+	LEAQ (AX)(DI*2), AX
+	LEAQ (CX)(DI*2), CX
+	DECQ rows+64(FP)
+	JNE  loop1
+	VZEROUPPER
+	RET
+
 // func planesSplitAVX2(dst *byte, dst2 *byte, red *byte, green *byte, blue *byte, pixels int)
 // Requires: AVX, AVX2
 TEXT ·planesSplitAVX2(SB), NOSPLIT, $64-48
@@ -9934,262 +10520,6 @@ word17:
 next15:
 stored5:
 done3:
-	VZEROUPPER
-	RET
-
-// func gatherSplitAVX2(dst *byte, x *byte, x2 *byte, xStep int, xRow int, dstRow int, rows int, pixels int, channels int)
-// Requires: AVX, AVX2
-TEXT ·gatherSplitAVX2(SB), NOSPLIT, $64-72
-	MOVQ channels+64(FP), AX
-	CMPQ AX, $+8
-	JL   part1
-	MOVQ dst+0(FP), AX
-	MOVQ x+8(FP), CX
-	MOVQ x2+16(FP), DX
-
-loop3:
-	MOVQ AX, BX
-	MOVQ CX, SI
-	MOVQ DX, DI
-	MOVQ pixels+56(FP), R8
-
-loop4:
-	VPMOVZXWD (SI), Y0
-	VPSLLD    $0x10, Y0, Y0
-	VPMOVZXWD (DI), Y1
-	VPSLLD    $0x10, Y1, Y1
-	VADDPS    Y1, Y0, Y0
-	VMOVUPS   Y0, (BX)
-	ADDQ      $+32, BX
-	MOVQ      xStep+24(FP), R9
-	LEAQ      (SI)(R9*2), SI
-	LEAQ      (DI)(R9*2), DI
-	DECQ      R8
-	JNE       loop4
-	MOVQ      xRow+32(FP), BX
-	LEAQ      (CX)(BX*2), CX
-	LEAQ      (DX)(BX*2), DX
-	MOVQ      dstRow+40(FP), BX
-	LEAQ      (AX)(BX*4), AX
-	DECQ      rows+48(FP)
-	JNE       loop3
-	JMP       done2
-
-part1:
-	LEAQ    masks<>+32(SB), CX
-	MOVQ    AX, DX
-	NEGQ    DX
-	VMOVUPS (CX)(DX*4), Y15
-	MOVQ    dst+0(FP), CX
-	MOVQ    x+8(FP), DX
-	MOVQ    x2+16(FP), BX
-
-loop5:
-	MOVQ CX, SI
-	MOVQ DX, DI
-	MOVQ BX, R8
-	MOVQ pixels+56(FP), R9
-
-loop6:
-	XORQ R10, R10
-	MOVQ R10, (SP)
-	MOVQ R10, 8(SP)
-	XORQ R10, R10
-
-word7:
-	LEAQ      (DI), R11
-	MOVW      (R11)(R10*2), R11
-	MOVW      R11, (SP)(R10*2)
-	INCQ      R10
-	CMPQ      R10, AX
-	JL        word7
-	VPMOVZXWD (SP), Y0
-	VPSLLD    $0x10, Y0, Y0
-	XORQ      R10, R10
-	MOVQ      R10, (SP)
-	MOVQ      R10, 8(SP)
-	XORQ      R10, R10
-
-word8:
-	LEAQ      (R8), R11
-	MOVW      (R11)(R10*2), R11
-	MOVW      R11, (SP)(R10*2)
-	INCQ      R10
-	CMPQ      R10, AX
-	JL        word8
-	VPMOVZXWD (SP), Y1
-	VPSLLD    $0x10, Y1, Y1
-	VADDPS    Y1, Y0, Y0
-	VMOVUPS   Y0, (SI)
-	ADDQ      $+32, SI
-	MOVQ      xStep+24(FP), R10
-	LEAQ      (DI)(R10*2), DI
-	LEAQ      (R8)(R10*2), R8
-	DECQ      R9
-	JNE       loop6
-	MOVQ      xRow+32(FP), SI
-	LEAQ      (DX)(SI*2), DX
-	LEAQ      (BX)(SI*2), BX
-	MOVQ      dstRow+40(FP), SI
-	LEAQ      (CX)(SI*4), CX
-	DECQ      rows+48(FP)
-	JNE       loop5
-
-done2:
-	VZEROUPPER
-	RET
-
-// func scatterSplitAVX2(dst *byte, dst2 *byte, x *byte, sums *byte, dstStep int, dstRow int, sumRow int, rows int, pixels int, channels int)
-// Requires: AVX, AVX2
-TEXT ·scatterSplitAVX2(SB), NOSPLIT, $64-80
-	MOVQ channels+72(FP), AX
-	CMPQ AX, $+8
-	JL   part1
-	MOVQ dst+0(FP), AX
-	MOVQ dst2+8(FP), CX
-	MOVQ x+16(FP), DX
-	MOVQ sums+24(FP), BX
-
-loop3:
-	MOVQ   AX, SI
-	MOVQ   CX, DI
-	VXORPS Y0, Y0, Y0
-	MOVQ   pixels+64(FP), R8
-
-loop4:
-	VMOVUPS   (DX), Y1
-	VADDPS    Y1, Y0, Y0
-	VPSRLD    $0x10, Y1, Y3
-	VPAND     consts<>+0(SB), Y3, Y3
-	VPADDD    Y1, Y3, Y3
-	VPADDD    consts<>+32(SB), Y3, Y3
-	VCMPPS    $0x03, Y1, Y1, Y4
-	VPOR      consts<>+64(SB), Y1, Y5
-	VBLENDVPS Y4, Y5, Y3, Y3
-	VPAND     consts<>+96(SB), Y3, Y2
-	VPSRLD    $0x10, Y3, Y3
-	VPACKUSDW Y3, Y3, Y3
-	VPERMQ    $0x08, Y3, Y3
-	VMOVDQU   X3, (SI)
-	VSUBPS    Y2, Y1, Y1
-	VSUBPS    Y1, Y1, Y2
-	VCMPPS    $0x07, Y2, Y2, Y2
-	VANDPS    Y2, Y1, Y1
-	VPSRLD    $0x10, Y1, Y2
-	VPAND     consts<>+0(SB), Y2, Y2
-	VPADDD    Y1, Y2, Y2
-	VPADDD    consts<>+32(SB), Y2, Y2
-	VCMPPS    $0x03, Y1, Y1, Y3
-	VPOR      consts<>+64(SB), Y1, Y4
-	VBLENDVPS Y3, Y4, Y2, Y2
-	VPSRLD    $0x10, Y2, Y2
-	VPACKUSDW Y2, Y2, Y2
-	VPERMQ    $0x08, Y2, Y2
-	VMOVDQU   X2, (DI)
-	ADDQ      $+32, DX
-	MOVQ      dstStep+32(FP), R9
-	LEAQ      (SI)(R9*2), SI
-	LEAQ      (DI)(R9*2), DI
-	DECQ      R8
-	JNE       loop4
-	TESTQ     BX, BX
-	JE        none5
-	VMOVUPS   Y0, (BX)
-	MOVQ      sumRow+48(FP), SI
-	LEAQ      (BX)(SI*4), BX
-
-none5:
-	MOVQ dstRow+40(FP), SI
-	LEAQ (AX)(SI*2), AX
-	LEAQ (CX)(SI*2), CX
-	DECQ rows+56(FP)
-	JNE  loop3
-	JMP  done2
-
-part1:
-	LEAQ    masks<>+32(SB), CX
-	MOVQ    AX, DX
-	NEGQ    DX
-	VMOVUPS (CX)(DX*4), Y15
-	MOVQ    dst+0(FP), CX
-	MOVQ    dst2+8(FP), DX
-	MOVQ    x+16(FP), BX
-	MOVQ    sums+24(FP), SI
-
-loop6:
-	MOVQ   CX, DI
-	MOVQ   DX, R8
-	VXORPS Y0, Y0, Y0
-	MOVQ   pixels+64(FP), R9
-
-loop7:
-	VMOVUPS   (BX), Y1
-	VADDPS    Y1, Y0, Y0
-	VPSRLD    $0x10, Y1, Y3
-	VPAND     consts<>+0(SB), Y3, Y3
-	VPADDD    Y1, Y3, Y3
-	VPADDD    consts<>+32(SB), Y3, Y3
-	VCMPPS    $0x03, Y1, Y1, Y4
-	VPOR      consts<>+64(SB), Y1, Y5
-	VBLENDVPS Y4, Y5, Y3, Y3
-	VPAND     consts<>+96(SB), Y3, Y2
-	VPSRLD    $0x10, Y3, Y3
-	VPACKUSDW Y3, Y3, Y3
-	VPERMQ    $0x08, Y3, Y3
-	VMOVDQU   X3, (SP)
-	XORQ      R10, R10
-
-word8:
-	LEAQ      (DI), R12
-	MOVW      (SP)(R10*2), R11
-	MOVW      R11, (R12)(R10*2)
-	INCQ      R10
-	CMPQ      R10, AX
-	JL        word8
-	VSUBPS    Y2, Y1, Y1
-	VSUBPS    Y1, Y1, Y2
-	VCMPPS    $0x07, Y2, Y2, Y2
-	VANDPS    Y2, Y1, Y1
-	VPSRLD    $0x10, Y1, Y2
-	VPAND     consts<>+0(SB), Y2, Y2
-	VPADDD    Y1, Y2, Y2
-	VPADDD    consts<>+32(SB), Y2, Y2
-	VCMPPS    $0x03, Y1, Y1, Y3
-	VPOR      consts<>+64(SB), Y1, Y4
-	VBLENDVPS Y3, Y4, Y2, Y2
-	VPSRLD    $0x10, Y2, Y2
-	VPACKUSDW Y2, Y2, Y2
-	VPERMQ    $0x08, Y2, Y2
-	VMOVDQU   X2, (SP)
-	XORQ      R10, R10
-
-word9:
-	LEAQ       (R8), R12
-	MOVW       (SP)(R10*2), R11
-	MOVW       R11, (R12)(R10*2)
-	INCQ       R10
-	CMPQ       R10, AX
-	JL         word9
-	ADDQ       $+32, BX
-	MOVQ       dstStep+32(FP), R10
-	LEAQ       (DI)(R10*2), DI
-	LEAQ       (R8)(R10*2), R8
-	DECQ       R9
-	JNE        loop7
-	TESTQ      SI, SI
-	JE         none10
-	VMASKMOVPS Y0, Y15, (SI)
-	MOVQ       sumRow+48(FP), DI
-	LEAQ       (SI)(DI*4), SI
-
-none10:
-	MOVQ dstRow+40(FP), DI
-	LEAQ (CX)(DI*2), CX
-	LEAQ (DX)(DI*2), DX
-	DECQ rows+56(FP)
-	JNE  loop6
-
-done2:
 	VZEROUPPER
 	RET
 

@@ -6882,6 +6882,222 @@ done6:
 	VZEROUPPER
 	RET
 
+// func gatherOneF32AVX512(dst *byte, x *byte, x2 *byte, xStep int, xRow int, dstStep int, dstRow int, rows int, pixels int, channels int)
+// Requires: AVX, AVX512F, BMI2
+TEXT ·gatherOneF32AVX512(SB), NOSPLIT, $0-80
+	SHLQ $0x02, dstStep+40(FP)
+	MOVQ channels+72(FP), AX
+	CMPQ AX, $+16
+	JL   part1
+	MOVQ dst+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ dstStep+40(FP), DX
+
+loop3:
+	MOVQ AX, BX
+	MOVQ CX, SI
+	MOVQ pixels+64(FP), DI
+
+loop4:
+	VMOVUPS (SI), Z0
+	VMOVUPS Z0, (BX)
+	ADDQ    DX, BX
+	MOVQ    xStep+24(FP), R8
+	LEAQ    (SI)(R8*4), SI
+	DECQ    DI
+	JNE     loop4
+	MOVQ    xRow+32(FP), BX
+	LEAQ    (CX)(BX*4), CX
+	MOVQ    dstRow+48(FP), BX
+	LEAQ    (AX)(BX*4), AX
+	DECQ    rows+56(FP)
+	JNE     loop3
+	JMP     done2
+
+part1:
+	MOVQ  $-1, CX
+	BZHIQ AX, CX, CX
+	KMOVW CX, K1
+	MOVQ  dst+0(FP), AX
+	MOVQ  x+8(FP), CX
+	MOVQ  dstStep+40(FP), DX
+
+loop5:
+	MOVQ AX, BX
+	MOVQ CX, SI
+	MOVQ pixels+64(FP), DI
+
+loop6:
+	VMOVUPS.Z (SI), K1, Z0
+	VMOVUPS   Z0, (BX)
+	ADDQ      DX, BX
+	MOVQ      xStep+24(FP), R8
+	LEAQ      (SI)(R8*4), SI
+	DECQ      DI
+	JNE       loop6
+	MOVQ      xRow+32(FP), BX
+	LEAQ      (CX)(BX*4), CX
+	MOVQ      dstRow+48(FP), BX
+	LEAQ      (AX)(BX*4), AX
+	DECQ      rows+56(FP)
+	JNE       loop5
+
+done2:
+	VZEROUPPER
+	RET
+
+// func scatterOneF32AVX512(dst *byte, dst2 *byte, x *byte, sums *byte, dstStep int, dstRow int, xStep int, sumRow int, rows int, pixels int, channels int)
+// Requires: AVX, AVX512F, BMI2
+TEXT ·scatterOneF32AVX512(SB), NOSPLIT, $0-88
+	SHLQ $0x02, xStep+48(FP)
+	MOVQ channels+80(FP), AX
+	CMPQ AX, $+16
+	JL   part1
+	MOVQ dst+0(FP), AX
+	MOVQ x+16(FP), CX
+	MOVQ sums+24(FP), DX
+	MOVQ xStep+48(FP), BX
+
+loop3:
+	MOVQ   AX, SI
+	VPXORD Z0, Z0, Z0
+	MOVQ   pixels+72(FP), DI
+
+loop4:
+	VMOVUPS (CX), Z1
+	VADDPS  Z1, Z0, Z0
+	VMOVUPS Z1, (SI)
+	ADDQ    BX, CX
+	MOVQ    dstStep+32(FP), R8
+	LEAQ    (SI)(R8*4), SI
+	DECQ    DI
+	JNE     loop4
+	TESTQ   DX, DX
+	JE      none5
+	VMOVUPS Z0, (DX)
+	MOVQ    sumRow+56(FP), SI
+	LEAQ    (DX)(SI*4), DX
+
+none5:
+	MOVQ dstRow+40(FP), SI
+	LEAQ (AX)(SI*4), AX
+	DECQ rows+64(FP)
+	JNE  loop3
+	JMP  done2
+
+part1:
+	MOVQ  $-1, CX
+	BZHIQ AX, CX, CX
+	KMOVW CX, K1
+	MOVQ  dst+0(FP), AX
+	MOVQ  x+16(FP), CX
+	MOVQ  sums+24(FP), DX
+	MOVQ  xStep+48(FP), BX
+
+loop6:
+	MOVQ   AX, SI
+	VPXORD Z0, Z0, Z0
+	MOVQ   pixels+72(FP), DI
+
+loop7:
+	VMOVUPS (CX), Z1
+	VADDPS  Z1, Z0, Z0
+	VMOVUPS Z1, K1, (SI)
+	ADDQ    BX, CX
+	MOVQ    dstStep+32(FP), R8
+	LEAQ    (SI)(R8*4), SI
+	DECQ    DI
+	JNE     loop7
+	TESTQ   DX, DX
+	JE      none8
+	VMOVUPS Z0, K1, (DX)
+	MOVQ    sumRow+56(FP), SI
+	LEAQ    (DX)(SI*4), DX
+
+none8:
+	MOVQ dstRow+40(FP), SI
+	LEAQ (AX)(SI*4), AX
+	DECQ rows+64(FP)
+	JNE  loop6
+
+done2:
+	VZEROUPPER
+	RET
+
+// func gatherTwoF32AVX512(dst *byte, x *byte, x2 *byte, xStep int, xRow int, dstStep int, dstRow int, rows int, pixels int, channels int)
+// Requires: AVX, AVX512F
+TEXT ·gatherTwoF32AVX512(SB), NOSPLIT, $0-80
+	SHLQ $0x02, dstStep+40(FP)
+	MOVQ dst+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ dstStep+40(FP), DX
+
+loop1:
+	MOVQ AX, BX
+	MOVQ CX, SI
+	MOVQ pixels+64(FP), DI
+
+loop2:
+	VMOVUPS (SI), Z0
+	VMOVUPS Z0, (BX)
+	VMOVUPS 64(SI), Z0
+	VMOVUPS Z0, 64(BX)
+	ADDQ    DX, BX
+	MOVQ    xStep+24(FP), R8
+	LEAQ    (SI)(R8*4), SI
+	DECQ    DI
+	JNE     loop2
+	MOVQ    xRow+32(FP), BX
+	LEAQ    (CX)(BX*4), CX
+	MOVQ    dstRow+48(FP), BX
+	LEAQ    (AX)(BX*4), AX
+	DECQ    rows+56(FP)
+	JNE     loop1
+	VZEROUPPER
+	RET
+
+// func scatterTwoF32AVX512(dst *byte, dst2 *byte, x *byte, sums *byte, dstStep int, dstRow int, xStep int, sumRow int, rows int, pixels int, channels int)
+// Requires: AVX, AVX512F
+TEXT ·scatterTwoF32AVX512(SB), NOSPLIT, $0-88
+	SHLQ $0x02, xStep+48(FP)
+	MOVQ dst+0(FP), AX
+	MOVQ x+16(FP), CX
+	MOVQ sums+24(FP), DX
+	MOVQ xStep+48(FP), BX
+
+loop1:
+	MOVQ   AX, SI
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	MOVQ   pixels+72(FP), DI
+
+loop2:
+	VMOVUPS (CX), Z2
+	VADDPS  Z2, Z0, Z0
+	VMOVUPS 64(CX), Z3
+	VADDPS  Z3, Z1, Z1
+	VMOVUPS Z2, (SI)
+	VMOVUPS Z3, 64(SI)
+	ADDQ    BX, CX
+	MOVQ    dstStep+32(FP), R8
+	LEAQ    (SI)(R8*4), SI
+	DECQ    DI
+	JNE     loop2
+	TESTQ   DX, DX
+	JE      none3
+	VMOVUPS Z0, (DX)
+	VMOVUPS Z1, 64(DX)
+	MOVQ    sumRow+56(FP), SI
+	LEAQ    (DX)(SI*4), DX
+
+none3:
+	MOVQ dstRow+40(FP), SI
+	LEAQ (AX)(SI*4), AX
+	DECQ rows+64(FP)
+	JNE  loop1
+	VZEROUPPER
+	RET
+
 // func planesF32AVX512(dst *byte, dst2 *byte, red *byte, green *byte, blue *byte, pixels int)
 // Requires: AVX, AVX512F, BMI2
 TEXT ·planesF32AVX512(SB), NOSPLIT, $0-48
@@ -7149,142 +7365,6 @@ part10:
 next11:
 stored5:
 done3:
-	VZEROUPPER
-	RET
-
-// func gatherF32AVX512(dst *byte, x *byte, x2 *byte, xStep int, xRow int, dstRow int, rows int, pixels int, channels int)
-// Requires: AVX, AVX512F, BMI2
-TEXT ·gatherF32AVX512(SB), NOSPLIT, $0-72
-	MOVQ channels+64(FP), AX
-	CMPQ AX, $+16
-	JL   part1
-	MOVQ dst+0(FP), AX
-	MOVQ x+8(FP), CX
-
-loop3:
-	MOVQ AX, DX
-	MOVQ CX, BX
-	MOVQ pixels+56(FP), SI
-
-loop4:
-	VMOVUPS (BX), Z0
-	VMOVUPS Z0, (DX)
-	ADDQ    $+64, DX
-	MOVQ    xStep+24(FP), DI
-	LEAQ    (BX)(DI*4), BX
-	DECQ    SI
-	JNE     loop4
-	MOVQ    xRow+32(FP), DX
-	LEAQ    (CX)(DX*4), CX
-	MOVQ    dstRow+40(FP), DX
-	LEAQ    (AX)(DX*4), AX
-	DECQ    rows+48(FP)
-	JNE     loop3
-	JMP     done2
-
-part1:
-	MOVQ  $-1, CX
-	BZHIQ AX, CX, CX
-	KMOVW CX, K1
-	MOVQ  dst+0(FP), AX
-	MOVQ  x+8(FP), CX
-
-loop5:
-	MOVQ AX, DX
-	MOVQ CX, BX
-	MOVQ pixels+56(FP), SI
-
-loop6:
-	VMOVUPS.Z (BX), K1, Z0
-	VMOVUPS   Z0, (DX)
-	ADDQ      $+64, DX
-	MOVQ      xStep+24(FP), DI
-	LEAQ      (BX)(DI*4), BX
-	DECQ      SI
-	JNE       loop6
-	MOVQ      xRow+32(FP), DX
-	LEAQ      (CX)(DX*4), CX
-	MOVQ      dstRow+40(FP), DX
-	LEAQ      (AX)(DX*4), AX
-	DECQ      rows+48(FP)
-	JNE       loop5
-
-done2:
-	VZEROUPPER
-	RET
-
-// func scatterF32AVX512(dst *byte, dst2 *byte, x *byte, sums *byte, dstStep int, dstRow int, sumRow int, rows int, pixels int, channels int)
-// Requires: AVX, AVX512F, BMI2
-TEXT ·scatterF32AVX512(SB), NOSPLIT, $0-80
-	MOVQ channels+72(FP), AX
-	CMPQ AX, $+16
-	JL   part1
-	MOVQ dst+0(FP), AX
-	MOVQ x+16(FP), CX
-	MOVQ sums+24(FP), DX
-
-loop3:
-	MOVQ   AX, BX
-	VPXORD Z0, Z0, Z0
-	MOVQ   pixels+64(FP), SI
-
-loop4:
-	VMOVUPS (CX), Z1
-	VADDPS  Z1, Z0, Z0
-	VMOVUPS Z1, (BX)
-	ADDQ    $+64, CX
-	MOVQ    dstStep+32(FP), DI
-	LEAQ    (BX)(DI*4), BX
-	DECQ    SI
-	JNE     loop4
-	TESTQ   DX, DX
-	JE      none5
-	VMOVUPS Z0, (DX)
-	MOVQ    sumRow+48(FP), BX
-	LEAQ    (DX)(BX*4), DX
-
-none5:
-	MOVQ dstRow+40(FP), BX
-	LEAQ (AX)(BX*4), AX
-	DECQ rows+56(FP)
-	JNE  loop3
-	JMP  done2
-
-part1:
-	MOVQ  $-1, CX
-	BZHIQ AX, CX, CX
-	KMOVW CX, K1
-	MOVQ  dst+0(FP), AX
-	MOVQ  x+16(FP), CX
-	MOVQ  sums+24(FP), DX
-
-loop6:
-	MOVQ   AX, BX
-	VPXORD Z0, Z0, Z0
-	MOVQ   pixels+64(FP), SI
-
-loop7:
-	VMOVUPS (CX), Z1
-	VADDPS  Z1, Z0, Z0
-	VMOVUPS Z1, K1, (BX)
-	ADDQ    $+64, CX
-	MOVQ    dstStep+32(FP), DI
-	LEAQ    (BX)(DI*4), BX
-	DECQ    SI
-	JNE     loop7
-	TESTQ   DX, DX
-	JE      none8
-	VMOVUPS Z0, K1, (DX)
-	MOVQ    sumRow+48(FP), BX
-	LEAQ    (DX)(BX*4), DX
-
-none8:
-	MOVQ dstRow+40(FP), BX
-	LEAQ (AX)(BX*4), AX
-	DECQ rows+56(FP)
-	JNE  loop6
-
-done2:
 	VZEROUPPER
 	RET
 
@@ -8527,6 +8607,258 @@ done6:
 	VZEROUPPER
 	RET
 
+// func gatherOneBF16AVX512(dst *byte, x *byte, x2 *byte, xStep int, xRow int, dstStep int, dstRow int, rows int, pixels int, channels int)
+// Requires: AVX, AVX512F, BMI2
+TEXT ·gatherOneBF16AVX512(SB), NOSPLIT, $0-80
+	SHLQ $0x02, dstStep+40(FP)
+	MOVQ channels+72(FP), AX
+	CMPQ AX, $+16
+	JL   part1
+	MOVQ dst+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ dstStep+40(FP), DX
+
+loop3:
+	MOVQ AX, BX
+	MOVQ CX, SI
+	MOVQ pixels+64(FP), DI
+
+loop4:
+	VPMOVZXWD (SI), Z0
+	VPSLLD    $0x10, Z0, Z0
+	VMOVUPS   Z0, (BX)
+	ADDQ      DX, BX
+	MOVQ      xStep+24(FP), R8
+	LEAQ      (SI)(R8*2), SI
+	DECQ      DI
+	JNE       loop4
+	MOVQ      xRow+32(FP), BX
+	LEAQ      (CX)(BX*2), CX
+	MOVQ      dstRow+48(FP), BX
+	LEAQ      (AX)(BX*4), AX
+	DECQ      rows+56(FP)
+	JNE       loop3
+	JMP       done2
+
+part1:
+	MOVQ  $-1, CX
+	BZHIQ AX, CX, CX
+	KMOVW CX, K1
+	MOVQ  dst+0(FP), AX
+	MOVQ  x+8(FP), CX
+	MOVQ  dstStep+40(FP), DX
+
+loop5:
+	MOVQ AX, BX
+	MOVQ CX, SI
+	MOVQ pixels+64(FP), DI
+
+loop6:
+	VPMOVZXWD.Z (SI), K1, Z0
+	VPSLLD      $0x10, Z0, Z0
+	VMOVUPS     Z0, (BX)
+	ADDQ        DX, BX
+	MOVQ        xStep+24(FP), R8
+	LEAQ        (SI)(R8*2), SI
+	DECQ        DI
+	JNE         loop6
+	MOVQ        xRow+32(FP), BX
+	LEAQ        (CX)(BX*2), CX
+	MOVQ        dstRow+48(FP), BX
+	LEAQ        (AX)(BX*4), AX
+	DECQ        rows+56(FP)
+	JNE         loop5
+
+done2:
+	VZEROUPPER
+	RET
+
+// func scatterOneBF16AVX512(dst *byte, dst2 *byte, x *byte, sums *byte, dstStep int, dstRow int, xStep int, sumRow int, rows int, pixels int, channels int)
+// Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2
+TEXT ·scatterOneBF16AVX512(SB), NOSPLIT, $0-88
+	SHLQ $0x02, xStep+48(FP)
+	MOVQ channels+80(FP), AX
+	CMPQ AX, $+16
+	JL   part1
+	MOVQ dst+0(FP), AX
+	MOVQ x+16(FP), CX
+	MOVQ sums+24(FP), DX
+	MOVQ xStep+48(FP), BX
+
+loop3:
+	MOVQ   AX, SI
+	VPXORD Z0, Z0, Z0
+	MOVQ   pixels+72(FP), DI
+
+loop4:
+	VMOVUPS     (CX), Z1
+	VADDPS      Z1, Z0, Z0
+	VPSRLD      $0x10, Z1, Z2
+	VPANDD.BCST consts<>+0(SB), Z2, Z2
+	VPADDD      Z1, Z2, Z2
+	VPADDD.BCST consts<>+4(SB), Z2, Z2
+	VCMPPS      $0x03, Z1, Z1, K2
+	VPORD.BCST  consts<>+8(SB), Z1, K2, Z2
+	VPSRLD      $0x10, Z2, Z2
+	VPMOVDW     Z2, Y2
+	VMOVDQU16   Y2, (SI)
+	ADDQ        BX, CX
+	MOVQ        dstStep+32(FP), R8
+	LEAQ        (SI)(R8*2), SI
+	DECQ        DI
+	JNE         loop4
+	TESTQ       DX, DX
+	JE          none5
+	VMOVUPS     Z0, (DX)
+	MOVQ        sumRow+56(FP), SI
+	LEAQ        (DX)(SI*4), DX
+
+none5:
+	MOVQ dstRow+40(FP), SI
+	LEAQ (AX)(SI*2), AX
+	DECQ rows+64(FP)
+	JNE  loop3
+	JMP  done2
+
+part1:
+	MOVQ  $-1, CX
+	BZHIQ AX, CX, CX
+	KMOVW CX, K1
+	MOVQ  dst+0(FP), AX
+	MOVQ  x+16(FP), CX
+	MOVQ  sums+24(FP), DX
+	MOVQ  xStep+48(FP), BX
+
+loop6:
+	MOVQ   AX, SI
+	VPXORD Z0, Z0, Z0
+	MOVQ   pixels+72(FP), DI
+
+loop7:
+	VMOVUPS     (CX), Z1
+	VADDPS      Z1, Z0, Z0
+	VPSRLD      $0x10, Z1, Z2
+	VPANDD.BCST consts<>+0(SB), Z2, Z2
+	VPADDD      Z1, Z2, Z2
+	VPADDD.BCST consts<>+4(SB), Z2, Z2
+	VCMPPS      $0x03, Z1, Z1, K2
+	VPORD.BCST  consts<>+8(SB), Z1, K2, Z2
+	VPSRLD      $0x10, Z2, Z2
+	VPMOVDW     Z2, Y2
+	VMOVDQU16   Y2, K1, (SI)
+	ADDQ        BX, CX
+	MOVQ        dstStep+32(FP), R8
+	LEAQ        (SI)(R8*2), SI
+	DECQ        DI
+	JNE         loop7
+	TESTQ       DX, DX
+	JE          none8
+	VMOVUPS     Z0, K1, (DX)
+	MOVQ        sumRow+56(FP), SI
+	LEAQ        (DX)(SI*4), DX
+
+none8:
+	MOVQ dstRow+40(FP), SI
+	LEAQ (AX)(SI*2), AX
+	DECQ rows+64(FP)
+	JNE  loop6
+
+done2:
+	VZEROUPPER
+	RET
+
+// func gatherTwoBF16AVX512(dst *byte, x *byte, x2 *byte, xStep int, xRow int, dstStep int, dstRow int, rows int, pixels int, channels int)
+// Requires: AVX, AVX512F
+TEXT ·gatherTwoBF16AVX512(SB), NOSPLIT, $0-80
+	SHLQ $0x02, dstStep+40(FP)
+	MOVQ dst+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ dstStep+40(FP), DX
+
+loop1:
+	MOVQ AX, BX
+	MOVQ CX, SI
+	MOVQ pixels+64(FP), DI
+
+loop2:
+	VPMOVZXWD (SI), Z0
+	VPSLLD    $0x10, Z0, Z0
+	VMOVUPS   Z0, (BX)
+	VPMOVZXWD 32(SI), Z0
+	VPSLLD    $0x10, Z0, Z0
+	VMOVUPS   Z0, 64(BX)
+	ADDQ      DX, BX
+	MOVQ      xStep+24(FP), R8
+	LEAQ      (SI)(R8*2), SI
+	DECQ      DI
+	JNE       loop2
+	MOVQ      xRow+32(FP), BX
+	LEAQ      (CX)(BX*2), CX
+	MOVQ      dstRow+48(FP), BX
+	LEAQ      (AX)(BX*4), AX
+	DECQ      rows+56(FP)
+	JNE       loop1
+	VZEROUPPER
+	RET
+
+// func scatterTwoBF16AVX512(dst *byte, dst2 *byte, x *byte, sums *byte, dstStep int, dstRow int, xStep int, sumRow int, rows int, pixels int, channels int)
+// Requires: AVX, AVX512BW, AVX512F, AVX512VL
+TEXT ·scatterTwoBF16AVX512(SB), NOSPLIT, $0-88
+	SHLQ $0x02, xStep+48(FP)
+	MOVQ dst+0(FP), AX
+	MOVQ x+16(FP), CX
+	MOVQ sums+24(FP), DX
+	MOVQ xStep+48(FP), BX
+
+loop1:
+	MOVQ   AX, SI
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	MOVQ   pixels+72(FP), DI
+
+loop2:
+	VMOVUPS     (CX), Z2
+	VADDPS      Z2, Z0, Z0
+	VMOVUPS     64(CX), Z3
+	VADDPS      Z3, Z1, Z1
+	VPSRLD      $0x10, Z2, Z4
+	VPANDD.BCST consts<>+0(SB), Z4, Z4
+	VPADDD      Z2, Z4, Z4
+	VPADDD.BCST consts<>+4(SB), Z4, Z4
+	VCMPPS      $0x03, Z2, Z2, K2
+	VPORD.BCST  consts<>+8(SB), Z2, K2, Z4
+	VPSRLD      $0x10, Z4, Z4
+	VPMOVDW     Z4, Y4
+	VMOVDQU16   Y4, (SI)
+	VPSRLD      $0x10, Z3, Z4
+	VPANDD.BCST consts<>+0(SB), Z4, Z4
+	VPADDD      Z3, Z4, Z4
+	VPADDD.BCST consts<>+4(SB), Z4, Z4
+	VCMPPS      $0x03, Z3, Z3, K2
+	VPORD.BCST  consts<>+8(SB), Z3, K2, Z4
+	VPSRLD      $0x10, Z4, Z4
+	VPMOVDW     Z4, Y4
+	VMOVDQU16   Y4, 32(SI)
+	ADDQ        BX, CX
+	MOVQ        dstStep+32(FP), R8
+	LEAQ        (SI)(R8*2), SI
+	DECQ        DI
+	JNE         loop2
+	TESTQ       DX, DX
+	JE          none3
+	VMOVUPS     Z0, (DX)
+	VMOVUPS     Z1, 64(DX)
+	MOVQ        sumRow+56(FP), SI
+	LEAQ        (DX)(SI*4), DX
+
+none3:
+	MOVQ dstRow+40(FP), SI
+	LEAQ (AX)(SI*2), AX
+	DECQ rows+64(FP)
+	JNE  loop1
+	VZEROUPPER
+	RET
+
 // func planesBF16AVX512(dst *byte, dst2 *byte, red *byte, green *byte, blue *byte, pixels int)
 // Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2
 TEXT ·planesBF16AVX512(SB), NOSPLIT, $0-48
@@ -8938,160 +9270,6 @@ part10:
 next11:
 stored5:
 done3:
-	VZEROUPPER
-	RET
-
-// func gatherBF16AVX512(dst *byte, x *byte, x2 *byte, xStep int, xRow int, dstRow int, rows int, pixels int, channels int)
-// Requires: AVX, AVX512F, BMI2
-TEXT ·gatherBF16AVX512(SB), NOSPLIT, $0-72
-	MOVQ channels+64(FP), AX
-	CMPQ AX, $+16
-	JL   part1
-	MOVQ dst+0(FP), AX
-	MOVQ x+8(FP), CX
-
-loop3:
-	MOVQ AX, DX
-	MOVQ CX, BX
-	MOVQ pixels+56(FP), SI
-
-loop4:
-	VPMOVZXWD (BX), Z0
-	VPSLLD    $0x10, Z0, Z0
-	VMOVUPS   Z0, (DX)
-	ADDQ      $+64, DX
-	MOVQ      xStep+24(FP), DI
-	LEAQ      (BX)(DI*2), BX
-	DECQ      SI
-	JNE       loop4
-	MOVQ      xRow+32(FP), DX
-	LEAQ      (CX)(DX*2), CX
-	MOVQ      dstRow+40(FP), DX
-	LEAQ      (AX)(DX*4), AX
-	DECQ      rows+48(FP)
-	JNE       loop3
-	JMP       done2
-
-part1:
-	MOVQ  $-1, CX
-	BZHIQ AX, CX, CX
-	KMOVW CX, K1
-	MOVQ  dst+0(FP), AX
-	MOVQ  x+8(FP), CX
-
-loop5:
-	MOVQ AX, DX
-	MOVQ CX, BX
-	MOVQ pixels+56(FP), SI
-
-loop6:
-	VPMOVZXWD.Z (BX), K1, Z0
-	VPSLLD      $0x10, Z0, Z0
-	VMOVUPS     Z0, (DX)
-	ADDQ        $+64, DX
-	MOVQ        xStep+24(FP), DI
-	LEAQ        (BX)(DI*2), BX
-	DECQ        SI
-	JNE         loop6
-	MOVQ        xRow+32(FP), DX
-	LEAQ        (CX)(DX*2), CX
-	MOVQ        dstRow+40(FP), DX
-	LEAQ        (AX)(DX*4), AX
-	DECQ        rows+48(FP)
-	JNE         loop5
-
-done2:
-	VZEROUPPER
-	RET
-
-// func scatterBF16AVX512(dst *byte, dst2 *byte, x *byte, sums *byte, dstStep int, dstRow int, sumRow int, rows int, pixels int, channels int)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2
-TEXT ·scatterBF16AVX512(SB), NOSPLIT, $0-80
-	MOVQ channels+72(FP), AX
-	CMPQ AX, $+16
-	JL   part1
-	MOVQ dst+0(FP), AX
-	MOVQ x+16(FP), CX
-	MOVQ sums+24(FP), DX
-
-loop3:
-	MOVQ   AX, BX
-	VPXORD Z0, Z0, Z0
-	MOVQ   pixels+64(FP), SI
-
-loop4:
-	VMOVUPS     (CX), Z1
-	VADDPS      Z1, Z0, Z0
-	VPSRLD      $0x10, Z1, Z2
-	VPANDD.BCST consts<>+0(SB), Z2, Z2
-	VPADDD      Z1, Z2, Z2
-	VPADDD.BCST consts<>+4(SB), Z2, Z2
-	VCMPPS      $0x03, Z1, Z1, K2
-	VPORD.BCST  consts<>+8(SB), Z1, K2, Z2
-	VPSRLD      $0x10, Z2, Z2
-	VPMOVDW     Z2, Y2
-	VMOVDQU16   Y2, (BX)
-	ADDQ        $+64, CX
-	MOVQ        dstStep+32(FP), DI
-	LEAQ        (BX)(DI*2), BX
-	DECQ        SI
-	JNE         loop4
-	TESTQ       DX, DX
-	JE          none5
-	VMOVUPS     Z0, (DX)
-	MOVQ        sumRow+48(FP), BX
-	LEAQ        (DX)(BX*4), DX
-
-none5:
-	MOVQ dstRow+40(FP), BX
-	LEAQ (AX)(BX*2), AX
-	DECQ rows+56(FP)
-	JNE  loop3
-	JMP  done2
-
-part1:
-	MOVQ  $-1, CX
-	BZHIQ AX, CX, CX
-	KMOVW CX, K1
-	MOVQ  dst+0(FP), AX
-	MOVQ  x+16(FP), CX
-	MOVQ  sums+24(FP), DX
-
-loop6:
-	MOVQ   AX, BX
-	VPXORD Z0, Z0, Z0
-	MOVQ   pixels+64(FP), SI
-
-loop7:
-	VMOVUPS     (CX), Z1
-	VADDPS      Z1, Z0, Z0
-	VPSRLD      $0x10, Z1, Z2
-	VPANDD.BCST consts<>+0(SB), Z2, Z2
-	VPADDD      Z1, Z2, Z2
-	VPADDD.BCST consts<>+4(SB), Z2, Z2
-	VCMPPS      $0x03, Z1, Z1, K2
-	VPORD.BCST  consts<>+8(SB), Z1, K2, Z2
-	VPSRLD      $0x10, Z2, Z2
-	VPMOVDW     Z2, Y2
-	VMOVDQU16   Y2, K1, (BX)
-	ADDQ        $+64, CX
-	MOVQ        dstStep+32(FP), DI
-	LEAQ        (BX)(DI*2), BX
-	DECQ        SI
-	JNE         loop7
-	TESTQ       DX, DX
-	JE          none8
-	VMOVUPS     Z0, K1, (DX)
-	MOVQ        sumRow+48(FP), BX
-	LEAQ        (DX)(BX*4), DX
-
-none8:
-	MOVQ dstRow+40(FP), BX
-	LEAQ (AX)(BX*2), AX
-	DECQ rows+56(FP)
-	JNE  loop6
-
-done2:
 	VZEROUPPER
 	RET
 
@@ -11005,6 +11183,350 @@ done6:
 	VZEROUPPER
 	RET
 
+// func gatherOneSplitAVX512(dst *byte, x *byte, x2 *byte, xStep int, xRow int, dstStep int, dstRow int, rows int, pixels int, channels int)
+// Requires: AVX, AVX512F, BMI2
+TEXT ·gatherOneSplitAVX512(SB), NOSPLIT, $0-80
+	SHLQ $0x02, dstStep+40(FP)
+	MOVQ channels+72(FP), AX
+	CMPQ AX, $+16
+	JL   part1
+	MOVQ dst+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ x2+16(FP), DX
+	MOVQ dstStep+40(FP), BX
+
+loop3:
+	MOVQ AX, SI
+	MOVQ CX, DI
+	MOVQ DX, R8
+	MOVQ pixels+64(FP), R9
+
+loop4:
+	VPMOVZXWD (DI), Z0
+	VPSLLD    $0x10, Z0, Z0
+	VPMOVZXWD (R8), Z1
+	VPSLLD    $0x10, Z1, Z1
+	VADDPS    Z1, Z0, Z0
+	VMOVUPS   Z0, (SI)
+	ADDQ      BX, SI
+	MOVQ      xStep+24(FP), R10
+	LEAQ      (DI)(R10*2), DI
+	LEAQ      (R8)(R10*2), R8
+	DECQ      R9
+	JNE       loop4
+	MOVQ      xRow+32(FP), SI
+	LEAQ      (CX)(SI*2), CX
+	LEAQ      (DX)(SI*2), DX
+	MOVQ      dstRow+48(FP), SI
+	LEAQ      (AX)(SI*4), AX
+	DECQ      rows+56(FP)
+	JNE       loop3
+	JMP       done2
+
+part1:
+	MOVQ  $-1, CX
+	BZHIQ AX, CX, CX
+	KMOVW CX, K1
+	MOVQ  dst+0(FP), AX
+	MOVQ  x+8(FP), CX
+	MOVQ  x2+16(FP), DX
+	MOVQ  dstStep+40(FP), BX
+
+loop5:
+	MOVQ AX, SI
+	MOVQ CX, DI
+	MOVQ DX, R8
+	MOVQ pixels+64(FP), R9
+
+loop6:
+	VPMOVZXWD.Z (DI), K1, Z0
+	VPSLLD      $0x10, Z0, Z0
+	VPMOVZXWD.Z (R8), K1, Z1
+	VPSLLD      $0x10, Z1, Z1
+	VADDPS      Z1, Z0, Z0
+	VMOVUPS     Z0, (SI)
+	ADDQ        BX, SI
+	MOVQ        xStep+24(FP), R10
+	LEAQ        (DI)(R10*2), DI
+	LEAQ        (R8)(R10*2), R8
+	DECQ        R9
+	JNE         loop6
+	MOVQ        xRow+32(FP), SI
+	LEAQ        (CX)(SI*2), CX
+	LEAQ        (DX)(SI*2), DX
+	MOVQ        dstRow+48(FP), SI
+	LEAQ        (AX)(SI*4), AX
+	DECQ        rows+56(FP)
+	JNE         loop5
+
+done2:
+	VZEROUPPER
+	RET
+
+// func scatterOneSplitAVX512(dst *byte, dst2 *byte, x *byte, sums *byte, dstStep int, dstRow int, xStep int, sumRow int, rows int, pixels int, channels int)
+// Requires: AVX, AVX512BW, AVX512DQ, AVX512F, AVX512VL, BMI2
+TEXT ·scatterOneSplitAVX512(SB), NOSPLIT, $0-88
+	SHLQ $0x02, xStep+48(FP)
+	MOVQ channels+80(FP), AX
+	CMPQ AX, $+16
+	JL   part1
+	MOVQ dst+0(FP), AX
+	MOVQ dst2+8(FP), CX
+	MOVQ x+16(FP), DX
+	MOVQ sums+24(FP), BX
+	MOVQ xStep+48(FP), SI
+
+loop3:
+	MOVQ   AX, DI
+	MOVQ   CX, R8
+	VPXORD Z0, Z0, Z0
+	MOVQ   pixels+72(FP), R9
+
+loop4:
+	VMOVUPS     (DX), Z1
+	VADDPS      Z1, Z0, Z0
+	VPSRLD      $0x10, Z1, Z3
+	VPANDD.BCST consts<>+0(SB), Z3, Z3
+	VPADDD      Z1, Z3, Z3
+	VPADDD.BCST consts<>+4(SB), Z3, Z3
+	VCMPPS      $0x03, Z1, Z1, K2
+	VPORD.BCST  consts<>+8(SB), Z1, K2, Z3
+	VPANDD.BCST consts<>+12(SB), Z3, Z2
+	VPSRLD      $0x10, Z3, Z3
+	VPMOVDW     Z3, Y3
+	VMOVDQU16   Y3, (DI)
+	VSUBPS      Z2, Z1, Z1
+	VFPCLASSPSZ $0x99, Z1, K2
+	KNOTW       K2, K2
+	VMOVAPS.Z   Z1, K2, Z1
+	VPSRLD      $0x10, Z1, Z2
+	VPANDD.BCST consts<>+0(SB), Z2, Z2
+	VPADDD      Z1, Z2, Z2
+	VPADDD.BCST consts<>+4(SB), Z2, Z2
+	VCMPPS      $0x03, Z1, Z1, K2
+	VPORD.BCST  consts<>+8(SB), Z1, K2, Z2
+	VPSRLD      $0x10, Z2, Z2
+	VPMOVDW     Z2, Y2
+	VMOVDQU16   Y2, (R8)
+	ADDQ        SI, DX
+	MOVQ        dstStep+32(FP), R10
+	LEAQ        (DI)(R10*2), DI
+	LEAQ        (R8)(R10*2), R8
+	DECQ        R9
+	JNE         loop4
+	TESTQ       BX, BX
+	JE          none5
+	VMOVUPS     Z0, (BX)
+	MOVQ        sumRow+56(FP), DI
+	LEAQ        (BX)(DI*4), BX
+
+none5:
+	MOVQ dstRow+40(FP), DI
+	LEAQ (AX)(DI*2), AX
+	LEAQ (CX)(DI*2), CX
+	DECQ rows+64(FP)
+	JNE  loop3
+	JMP  done2
+
+part1:
+	MOVQ  $-1, CX
+	BZHIQ AX, CX, CX
+	KMOVW CX, K1
+	MOVQ  dst+0(FP), AX
+	MOVQ  dst2+8(FP), CX
+	MOVQ  x+16(FP), DX
+	MOVQ  sums+24(FP), BX
+	MOVQ  xStep+48(FP), SI
+
+loop6:
+	MOVQ   AX, DI
+	MOVQ   CX, R8
+	VPXORD Z0, Z0, Z0
+	MOVQ   pixels+72(FP), R9
+
+loop7:
+	VMOVUPS     (DX), Z1
+	VADDPS      Z1, Z0, Z0
+	VPSRLD      $0x10, Z1, Z3
+	VPANDD.BCST consts<>+0(SB), Z3, Z3
+	VPADDD      Z1, Z3, Z3
+	VPADDD.BCST consts<>+4(SB), Z3, Z3
+	VCMPPS      $0x03, Z1, Z1, K2
+	VPORD.BCST  consts<>+8(SB), Z1, K2, Z3
+	VPANDD.BCST consts<>+12(SB), Z3, Z2
+	VPSRLD      $0x10, Z3, Z3
+	VPMOVDW     Z3, Y3
+	VMOVDQU16   Y3, K1, (DI)
+	VSUBPS      Z2, Z1, Z1
+	VFPCLASSPSZ $0x99, Z1, K2
+	KNOTW       K2, K2
+	VMOVAPS.Z   Z1, K2, Z1
+	VPSRLD      $0x10, Z1, Z2
+	VPANDD.BCST consts<>+0(SB), Z2, Z2
+	VPADDD      Z1, Z2, Z2
+	VPADDD.BCST consts<>+4(SB), Z2, Z2
+	VCMPPS      $0x03, Z1, Z1, K2
+	VPORD.BCST  consts<>+8(SB), Z1, K2, Z2
+	VPSRLD      $0x10, Z2, Z2
+	VPMOVDW     Z2, Y2
+	VMOVDQU16   Y2, K1, (R8)
+	ADDQ        SI, DX
+	MOVQ        dstStep+32(FP), R10
+	LEAQ        (DI)(R10*2), DI
+	LEAQ        (R8)(R10*2), R8
+	DECQ        R9
+	JNE         loop7
+	TESTQ       BX, BX
+	JE          none8
+	VMOVUPS     Z0, K1, (BX)
+	MOVQ        sumRow+56(FP), DI
+	LEAQ        (BX)(DI*4), BX
+
+none8:
+	MOVQ dstRow+40(FP), DI
+	LEAQ (AX)(DI*2), AX
+	LEAQ (CX)(DI*2), CX
+	DECQ rows+64(FP)
+	JNE  loop6
+
+done2:
+	VZEROUPPER
+	RET
+
+// func gatherTwoSplitAVX512(dst *byte, x *byte, x2 *byte, xStep int, xRow int, dstStep int, dstRow int, rows int, pixels int, channels int)
+// Requires: AVX, AVX512F
+TEXT ·gatherTwoSplitAVX512(SB), NOSPLIT, $0-80
+	SHLQ $0x02, dstStep+40(FP)
+	MOVQ dst+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ x2+16(FP), DX
+	MOVQ dstStep+40(FP), BX
+
+loop1:
+	MOVQ AX, SI
+	MOVQ CX, DI
+	MOVQ DX, R8
+	MOVQ pixels+64(FP), R9
+
+loop2:
+	VPMOVZXWD (DI), Z0
+	VPSLLD    $0x10, Z0, Z0
+	VPMOVZXWD (R8), Z1
+	VPSLLD    $0x10, Z1, Z1
+	VADDPS    Z1, Z0, Z0
+	VMOVUPS   Z0, (SI)
+	VPMOVZXWD 32(DI), Z0
+	VPSLLD    $0x10, Z0, Z0
+	VPMOVZXWD 32(R8), Z1
+	VPSLLD    $0x10, Z1, Z1
+	VADDPS    Z1, Z0, Z0
+	VMOVUPS   Z0, 64(SI)
+	ADDQ      BX, SI
+	MOVQ      xStep+24(FP), R10
+	LEAQ      (DI)(R10*2), DI
+	LEAQ      (R8)(R10*2), R8
+	DECQ      R9
+	JNE       loop2
+	MOVQ      xRow+32(FP), SI
+	LEAQ      (CX)(SI*2), CX
+	LEAQ      (DX)(SI*2), DX
+	MOVQ      dstRow+48(FP), SI
+	LEAQ      (AX)(SI*4), AX
+	DECQ      rows+56(FP)
+	JNE       loop1
+	VZEROUPPER
+	RET
+
+// func scatterTwoSplitAVX512(dst *byte, dst2 *byte, x *byte, sums *byte, dstStep int, dstRow int, xStep int, sumRow int, rows int, pixels int, channels int)
+// Requires: AVX, AVX512BW, AVX512DQ, AVX512F, AVX512VL
+TEXT ·scatterTwoSplitAVX512(SB), NOSPLIT, $0-88
+	SHLQ $0x02, xStep+48(FP)
+	MOVQ dst+0(FP), AX
+	MOVQ dst2+8(FP), CX
+	MOVQ x+16(FP), DX
+	MOVQ sums+24(FP), BX
+	MOVQ xStep+48(FP), SI
+
+loop1:
+	MOVQ   AX, DI
+	MOVQ   CX, R8
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	MOVQ   pixels+72(FP), R9
+
+loop2:
+	VMOVUPS     (DX), Z2
+	VADDPS      Z2, Z0, Z0
+	VMOVUPS     64(DX), Z3
+	VADDPS      Z3, Z1, Z1
+	VPSRLD      $0x10, Z2, Z5
+	VPANDD.BCST consts<>+0(SB), Z5, Z5
+	VPADDD      Z2, Z5, Z5
+	VPADDD.BCST consts<>+4(SB), Z5, Z5
+	VCMPPS      $0x03, Z2, Z2, K2
+	VPORD.BCST  consts<>+8(SB), Z2, K2, Z5
+	VPANDD.BCST consts<>+12(SB), Z5, Z4
+	VPSRLD      $0x10, Z5, Z5
+	VPMOVDW     Z5, Y5
+	VMOVDQU16   Y5, (DI)
+	VSUBPS      Z4, Z2, Z2
+	VFPCLASSPSZ $0x99, Z2, K2
+	KNOTW       K2, K2
+	VMOVAPS.Z   Z2, K2, Z2
+	VPSRLD      $0x10, Z2, Z4
+	VPANDD.BCST consts<>+0(SB), Z4, Z4
+	VPADDD      Z2, Z4, Z4
+	VPADDD.BCST consts<>+4(SB), Z4, Z4
+	VCMPPS      $0x03, Z2, Z2, K2
+	VPORD.BCST  consts<>+8(SB), Z2, K2, Z4
+	VPSRLD      $0x10, Z4, Z4
+	VPMOVDW     Z4, Y4
+	VMOVDQU16   Y4, (R8)
+	VPSRLD      $0x10, Z3, Z5
+	VPANDD.BCST consts<>+0(SB), Z5, Z5
+	VPADDD      Z3, Z5, Z5
+	VPADDD.BCST consts<>+4(SB), Z5, Z5
+	VCMPPS      $0x03, Z3, Z3, K2
+	VPORD.BCST  consts<>+8(SB), Z3, K2, Z5
+	VPANDD.BCST consts<>+12(SB), Z5, Z4
+	VPSRLD      $0x10, Z5, Z5
+	VPMOVDW     Z5, Y5
+	VMOVDQU16   Y5, 32(DI)
+	VSUBPS      Z4, Z3, Z3
+	VFPCLASSPSZ $0x99, Z3, K2
+	KNOTW       K2, K2
+	VMOVAPS.Z   Z3, K2, Z3
+	VPSRLD      $0x10, Z3, Z4
+	VPANDD.BCST consts<>+0(SB), Z4, Z4
+	VPADDD      Z3, Z4, Z4
+	VPADDD.BCST consts<>+4(SB), Z4, Z4
+	VCMPPS      $0x03, Z3, Z3, K2
+	VPORD.BCST  consts<>+8(SB), Z3, K2, Z4
+	VPSRLD      $0x10, Z4, Z4
+	VPMOVDW     Z4, Y4
+	VMOVDQU16   Y4, 32(R8)
+	ADDQ        SI, DX
+	MOVQ        dstStep+32(FP), R10
+	LEAQ        (DI)(R10*2), DI
+	LEAQ        (R8)(R10*2), R8
+	DECQ        R9
+	JNE         loop2
+	TESTQ       BX, BX
+	JE          none3
+	VMOVUPS     Z0, (BX)
+	VMOVUPS     Z1, 64(BX)
+	MOVQ        sumRow+56(FP), DI
+	LEAQ        (BX)(DI*4), BX
+
+none3:
+	MOVQ dstRow+40(FP), DI
+	LEAQ (AX)(DI*2), AX
+	LEAQ (CX)(DI*2), CX
+	DECQ rows+64(FP)
+	JNE  loop1
+	VZEROUPPER
+	RET
+
 // func planesSplitAVX512(dst *byte, dst2 *byte, red *byte, green *byte, blue *byte, pixels int)
 // Requires: AVX, AVX512BW, AVX512DQ, AVX512F, AVX512VL, BMI2
 TEXT ·planesSplitAVX512(SB), NOSPLIT, $0-48
@@ -11670,210 +12192,6 @@ part10:
 next11:
 stored5:
 done3:
-	VZEROUPPER
-	RET
-
-// func gatherSplitAVX512(dst *byte, x *byte, x2 *byte, xStep int, xRow int, dstRow int, rows int, pixels int, channels int)
-// Requires: AVX, AVX512F, BMI2
-TEXT ·gatherSplitAVX512(SB), NOSPLIT, $0-72
-	MOVQ channels+64(FP), AX
-	CMPQ AX, $+16
-	JL   part1
-	MOVQ dst+0(FP), AX
-	MOVQ x+8(FP), CX
-	MOVQ x2+16(FP), DX
-
-loop3:
-	MOVQ AX, BX
-	MOVQ CX, SI
-	MOVQ DX, DI
-	MOVQ pixels+56(FP), R8
-
-loop4:
-	VPMOVZXWD (SI), Z0
-	VPSLLD    $0x10, Z0, Z0
-	VPMOVZXWD (DI), Z1
-	VPSLLD    $0x10, Z1, Z1
-	VADDPS    Z1, Z0, Z0
-	VMOVUPS   Z0, (BX)
-	ADDQ      $+64, BX
-	MOVQ      xStep+24(FP), R9
-	LEAQ      (SI)(R9*2), SI
-	LEAQ      (DI)(R9*2), DI
-	DECQ      R8
-	JNE       loop4
-	MOVQ      xRow+32(FP), BX
-	LEAQ      (CX)(BX*2), CX
-	LEAQ      (DX)(BX*2), DX
-	MOVQ      dstRow+40(FP), BX
-	LEAQ      (AX)(BX*4), AX
-	DECQ      rows+48(FP)
-	JNE       loop3
-	JMP       done2
-
-part1:
-	MOVQ  $-1, CX
-	BZHIQ AX, CX, CX
-	KMOVW CX, K1
-	MOVQ  dst+0(FP), AX
-	MOVQ  x+8(FP), CX
-	MOVQ  x2+16(FP), DX
-
-loop5:
-	MOVQ AX, BX
-	MOVQ CX, SI
-	MOVQ DX, DI
-	MOVQ pixels+56(FP), R8
-
-loop6:
-	VPMOVZXWD.Z (SI), K1, Z0
-	VPSLLD      $0x10, Z0, Z0
-	VPMOVZXWD.Z (DI), K1, Z1
-	VPSLLD      $0x10, Z1, Z1
-	VADDPS      Z1, Z0, Z0
-	VMOVUPS     Z0, (BX)
-	ADDQ        $+64, BX
-	MOVQ        xStep+24(FP), R9
-	LEAQ        (SI)(R9*2), SI
-	LEAQ        (DI)(R9*2), DI
-	DECQ        R8
-	JNE         loop6
-	MOVQ        xRow+32(FP), BX
-	LEAQ        (CX)(BX*2), CX
-	LEAQ        (DX)(BX*2), DX
-	MOVQ        dstRow+40(FP), BX
-	LEAQ        (AX)(BX*4), AX
-	DECQ        rows+48(FP)
-	JNE         loop5
-
-done2:
-	VZEROUPPER
-	RET
-
-// func scatterSplitAVX512(dst *byte, dst2 *byte, x *byte, sums *byte, dstStep int, dstRow int, sumRow int, rows int, pixels int, channels int)
-// Requires: AVX, AVX512BW, AVX512DQ, AVX512F, AVX512VL, BMI2
-TEXT ·scatterSplitAVX512(SB), NOSPLIT, $0-80
-	MOVQ channels+72(FP), AX
-	CMPQ AX, $+16
-	JL   part1
-	MOVQ dst+0(FP), AX
-	MOVQ dst2+8(FP), CX
-	MOVQ x+16(FP), DX
-	MOVQ sums+24(FP), BX
-
-loop3:
-	MOVQ   AX, SI
-	MOVQ   CX, DI
-	VPXORD Z0, Z0, Z0
-	MOVQ   pixels+64(FP), R8
-
-loop4:
-	VMOVUPS     (DX), Z1
-	VADDPS      Z1, Z0, Z0
-	VPSRLD      $0x10, Z1, Z3
-	VPANDD.BCST consts<>+0(SB), Z3, Z3
-	VPADDD      Z1, Z3, Z3
-	VPADDD.BCST consts<>+4(SB), Z3, Z3
-	VCMPPS      $0x03, Z1, Z1, K2
-	VPORD.BCST  consts<>+8(SB), Z1, K2, Z3
-	VPANDD.BCST consts<>+12(SB), Z3, Z2
-	VPSRLD      $0x10, Z3, Z3
-	VPMOVDW     Z3, Y3
-	VMOVDQU16   Y3, (SI)
-	VSUBPS      Z2, Z1, Z1
-	VFPCLASSPSZ $0x99, Z1, K2
-	KNOTW       K2, K2
-	VMOVAPS.Z   Z1, K2, Z1
-	VPSRLD      $0x10, Z1, Z2
-	VPANDD.BCST consts<>+0(SB), Z2, Z2
-	VPADDD      Z1, Z2, Z2
-	VPADDD.BCST consts<>+4(SB), Z2, Z2
-	VCMPPS      $0x03, Z1, Z1, K2
-	VPORD.BCST  consts<>+8(SB), Z1, K2, Z2
-	VPSRLD      $0x10, Z2, Z2
-	VPMOVDW     Z2, Y2
-	VMOVDQU16   Y2, (DI)
-	ADDQ        $+64, DX
-	MOVQ        dstStep+32(FP), R9
-	LEAQ        (SI)(R9*2), SI
-	LEAQ        (DI)(R9*2), DI
-	DECQ        R8
-	JNE         loop4
-	TESTQ       BX, BX
-	JE          none5
-	VMOVUPS     Z0, (BX)
-	MOVQ        sumRow+48(FP), SI
-	LEAQ        (BX)(SI*4), BX
-
-none5:
-	MOVQ dstRow+40(FP), SI
-	LEAQ (AX)(SI*2), AX
-	LEAQ (CX)(SI*2), CX
-	DECQ rows+56(FP)
-	JNE  loop3
-	JMP  done2
-
-part1:
-	MOVQ  $-1, CX
-	BZHIQ AX, CX, CX
-	KMOVW CX, K1
-	MOVQ  dst+0(FP), AX
-	MOVQ  dst2+8(FP), CX
-	MOVQ  x+16(FP), DX
-	MOVQ  sums+24(FP), BX
-
-loop6:
-	MOVQ   AX, SI
-	MOVQ   CX, DI
-	VPXORD Z0, Z0, Z0
-	MOVQ   pixels+64(FP), R8
-
-loop7:
-	VMOVUPS     (DX), Z1
-	VADDPS      Z1, Z0, Z0
-	VPSRLD      $0x10, Z1, Z3
-	VPANDD.BCST consts<>+0(SB), Z3, Z3
-	VPADDD      Z1, Z3, Z3
-	VPADDD.BCST consts<>+4(SB), Z3, Z3
-	VCMPPS      $0x03, Z1, Z1, K2
-	VPORD.BCST  consts<>+8(SB), Z1, K2, Z3
-	VPANDD.BCST consts<>+12(SB), Z3, Z2
-	VPSRLD      $0x10, Z3, Z3
-	VPMOVDW     Z3, Y3
-	VMOVDQU16   Y3, K1, (SI)
-	VSUBPS      Z2, Z1, Z1
-	VFPCLASSPSZ $0x99, Z1, K2
-	KNOTW       K2, K2
-	VMOVAPS.Z   Z1, K2, Z1
-	VPSRLD      $0x10, Z1, Z2
-	VPANDD.BCST consts<>+0(SB), Z2, Z2
-	VPADDD      Z1, Z2, Z2
-	VPADDD.BCST consts<>+4(SB), Z2, Z2
-	VCMPPS      $0x03, Z1, Z1, K2
-	VPORD.BCST  consts<>+8(SB), Z1, K2, Z2
-	VPSRLD      $0x10, Z2, Z2
-	VPMOVDW     Z2, Y2
-	VMOVDQU16   Y2, K1, (DI)
-	ADDQ        $+64, DX
-	MOVQ        dstStep+32(FP), R9
-	LEAQ        (SI)(R9*2), SI
-	LEAQ        (DI)(R9*2), DI
-	DECQ        R8
-	JNE         loop7
-	TESTQ       BX, BX
-	JE          none8
-	VMOVUPS     Z0, K1, (BX)
-	MOVQ        sumRow+48(FP), SI
-	LEAQ        (BX)(SI*4), BX
-
-none8:
-	MOVQ dstRow+40(FP), SI
-	LEAQ (AX)(SI*2), AX
-	LEAQ (CX)(SI*2), CX
-	DECQ rows+56(FP)
-	JNE  loop6
-
-done2:
 	VZEROUPPER
 	RET
 

@@ -33,41 +33,23 @@ chan2:
 	VMAXPS  Z5, Z0, Z5
 	VMINPS  Z5, Z1, Z5
 
-	// VCVTNEPS2BF16 Z2, K0, Y6
+	// VCVTNE2PS2BF16 Z2, Z3, Z6
 	BYTE      $0x62
 	BYTE      $0xf2
-	BYTE      $0x7e
+	BYTE      $0x67
 	BYTE      $0x48
 	BYTE      $0x72
 	BYTE      $0xf2
-	VMOVDQU16 Y6, (AX)(BX*2)
+	VMOVDQU16 Z6, (AX)(BX*2)
 
-	// VCVTNEPS2BF16 Z3, K0, Y6
+	// VCVTNE2PS2BF16 Z4, Z5, Z6
 	BYTE      $0x62
 	BYTE      $0xf2
-	BYTE      $0x7e
-	BYTE      $0x48
-	BYTE      $0x72
-	BYTE      $0xf3
-	VMOVDQU16 Y6, 32(AX)(BX*2)
-
-	// VCVTNEPS2BF16 Z4, K0, Y6
-	BYTE      $0x62
-	BYTE      $0xf2
-	BYTE      $0x7e
+	BYTE      $0x57
 	BYTE      $0x48
 	BYTE      $0x72
 	BYTE      $0xf4
-	VMOVDQU16 Y6, 64(AX)(BX*2)
-
-	// VCVTNEPS2BF16 Z5, K0, Y6
-	BYTE      $0x62
-	BYTE      $0xf2
-	BYTE      $0x7e
-	BYTE      $0x48
-	BYTE      $0x72
-	BYTE      $0xf5
-	VMOVDQU16 Y6, 96(AX)(BX*2)
+	VMOVDQU16 Z6, 64(AX)(BX*2)
 	ADDQ      $+64, BX
 	JMP       chan2
 
@@ -151,97 +133,65 @@ chan2:
 	VMAXPS  Z5, Z0, Z5
 	VMINPS  Z5, Z1, Z5
 
-	// VCVTNEPS2BF16 Z2, K0, Y7
+	// VCVTNE2PS2BF16 Z2, Z3, Z6
 	BYTE        $0x62
 	BYTE        $0xf2
-	BYTE        $0x7e
+	BYTE        $0x67
 	BYTE        $0x48
 	BYTE        $0x72
-	BYTE        $0xfa
-	VPMOVZXWD   Y7, Z6
-	VPSLLD      $0x10, Z6, Z6
-	VMOVDQU16   Y7, (AX)(SI*2)
-	VSUBPS      Z6, Z2, Z2
-	VFPCLASSPSZ $0x99, Z2, K2
-	KNOTW       K2, K2
+	BYTE        $0xf2
+	VMOVDQU16   Z6, (AX)(SI*2)
+	MOVQ        $0xaaaaaaaa, DI
+	KMOVD       DI, K3
+	VMOVUPS     tables<>+0(SB), Z8
+	VPERMW.Z    Z6, Z8, K3, Z7
+	VSUBPS      Z7, Z2, Z2
+	VMOVUPS     tables<>+64(SB), Z8
+	VPERMW.Z    Z6, Z8, K3, Z7
+	VSUBPS      Z7, Z3, Z3
+	VMINPS.BCST consts<>+0(SB), Z2, Z2
+	VMINPS.BCST consts<>+0(SB), Z3, Z3
+	VMAXPS.BCST consts<>+4(SB), Z2, Z2
+	VMAXPS.BCST consts<>+4(SB), Z3, Z3
 
-	// VCVTNEPS2BF16 Z2, K2, Y6
+	// VCVTNE2PS2BF16 Z2, Z3, Z6
 	BYTE      $0x62
 	BYTE      $0xf2
-	BYTE      $0x7e
-	BYTE      $0xca
+	BYTE      $0x67
+	BYTE      $0x48
 	BYTE      $0x72
 	BYTE      $0xf2
-	VMOVDQU16 Y6, (CX)(SI*2)
+	VMOVDQU16 Z6, (CX)(SI*2)
 
-	// VCVTNEPS2BF16 Z3, K0, Y7
+	// VCVTNE2PS2BF16 Z4, Z5, Z6
 	BYTE        $0x62
 	BYTE        $0xf2
-	BYTE        $0x7e
+	BYTE        $0x57
 	BYTE        $0x48
 	BYTE        $0x72
-	BYTE        $0xfb
-	VPMOVZXWD   Y7, Z6
-	VPSLLD      $0x10, Z6, Z6
-	VMOVDQU16   Y7, 32(AX)(SI*2)
-	VSUBPS      Z6, Z3, Z3
-	VFPCLASSPSZ $0x99, Z3, K2
-	KNOTW       K2, K2
+	BYTE        $0xf4
+	VMOVDQU16   Z6, 64(AX)(SI*2)
+	MOVQ        $0xaaaaaaaa, DI
+	KMOVD       DI, K3
+	VMOVUPS     tables<>+0(SB), Z8
+	VPERMW.Z    Z6, Z8, K3, Z7
+	VSUBPS      Z7, Z4, Z4
+	VMOVUPS     tables<>+64(SB), Z8
+	VPERMW.Z    Z6, Z8, K3, Z7
+	VSUBPS      Z7, Z5, Z5
+	VMINPS.BCST consts<>+0(SB), Z4, Z4
+	VMINPS.BCST consts<>+0(SB), Z5, Z5
+	VMAXPS.BCST consts<>+4(SB), Z4, Z4
+	VMAXPS.BCST consts<>+4(SB), Z5, Z5
 
-	// VCVTNEPS2BF16 Z3, K2, Y6
+	// VCVTNE2PS2BF16 Z4, Z5, Z6
 	BYTE      $0x62
 	BYTE      $0xf2
-	BYTE      $0x7e
-	BYTE      $0xca
-	BYTE      $0x72
-	BYTE      $0xf3
-	VMOVDQU16 Y6, 32(CX)(SI*2)
-
-	// VCVTNEPS2BF16 Z4, K0, Y7
-	BYTE        $0x62
-	BYTE        $0xf2
-	BYTE        $0x7e
-	BYTE        $0x48
-	BYTE        $0x72
-	BYTE        $0xfc
-	VPMOVZXWD   Y7, Z6
-	VPSLLD      $0x10, Z6, Z6
-	VMOVDQU16   Y7, 64(AX)(SI*2)
-	VSUBPS      Z6, Z4, Z4
-	VFPCLASSPSZ $0x99, Z4, K2
-	KNOTW       K2, K2
-
-	// VCVTNEPS2BF16 Z4, K2, Y6
-	BYTE      $0x62
-	BYTE      $0xf2
-	BYTE      $0x7e
-	BYTE      $0xca
+	BYTE      $0x57
+	BYTE      $0x48
 	BYTE      $0x72
 	BYTE      $0xf4
-	VMOVDQU16 Y6, 64(CX)(SI*2)
-
-	// VCVTNEPS2BF16 Z5, K0, Y7
-	BYTE        $0x62
-	BYTE        $0xf2
-	BYTE        $0x7e
-	BYTE        $0x48
-	BYTE        $0x72
-	BYTE        $0xfd
-	VPMOVZXWD   Y7, Z6
-	VPSLLD      $0x10, Z6, Z6
-	VMOVDQU16   Y7, 96(AX)(SI*2)
-	VSUBPS      Z6, Z5, Z5
-	VFPCLASSPSZ $0x99, Z5, K2
-	KNOTW       K2, K2
-
-	// VCVTNEPS2BF16 Z5, K2, Y6
-	BYTE      $0x62
-	BYTE      $0xf2
-	BYTE      $0x7e
-	BYTE      $0xca
-	BYTE      $0x72
-	BYTE      $0xf5
-	VMOVDQU16 Y6, 96(CX)(SI*2)
+	VMOVDQU16 Z6, 64(CX)(SI*2)
 	ADDQ      $+64, SI
 	JMP       chan2
 
@@ -357,41 +307,23 @@ chan2:
 	VMAXPS    Z5, Z0, Z5
 	VMINPS    Z5, Z1, Z5
 
-	// VCVTNEPS2BF16 Z2, K0, Y6
+	// VCVTNE2PS2BF16 Z2, Z3, Z6
 	BYTE      $0x62
 	BYTE      $0xf2
-	BYTE      $0x7e
+	BYTE      $0x67
 	BYTE      $0x48
 	BYTE      $0x72
 	BYTE      $0xf2
-	VMOVDQU16 Y6, (AX)(BX*2)
+	VMOVDQU16 Z6, (AX)(BX*2)
 
-	// VCVTNEPS2BF16 Z3, K0, Y6
+	// VCVTNE2PS2BF16 Z4, Z5, Z6
 	BYTE      $0x62
 	BYTE      $0xf2
-	BYTE      $0x7e
-	BYTE      $0x48
-	BYTE      $0x72
-	BYTE      $0xf3
-	VMOVDQU16 Y6, 32(AX)(BX*2)
-
-	// VCVTNEPS2BF16 Z4, K0, Y6
-	BYTE      $0x62
-	BYTE      $0xf2
-	BYTE      $0x7e
+	BYTE      $0x57
 	BYTE      $0x48
 	BYTE      $0x72
 	BYTE      $0xf4
-	VMOVDQU16 Y6, 64(AX)(BX*2)
-
-	// VCVTNEPS2BF16 Z5, K0, Y6
-	BYTE      $0x62
-	BYTE      $0xf2
-	BYTE      $0x7e
-	BYTE      $0x48
-	BYTE      $0x72
-	BYTE      $0xf5
-	VMOVDQU16 Y6, 96(AX)(BX*2)
+	VMOVDQU16 Z6, 64(AX)(BX*2)
 	ADDQ      $+64, BX
 	JMP       chan2
 
@@ -481,97 +413,65 @@ chan2:
 	VMAXPS    Z5, Z0, Z5
 	VMINPS    Z5, Z1, Z5
 
-	// VCVTNEPS2BF16 Z2, K0, Y7
+	// VCVTNE2PS2BF16 Z2, Z3, Z6
 	BYTE        $0x62
 	BYTE        $0xf2
-	BYTE        $0x7e
+	BYTE        $0x67
 	BYTE        $0x48
 	BYTE        $0x72
-	BYTE        $0xfa
-	VPMOVZXWD   Y7, Z6
-	VPSLLD      $0x10, Z6, Z6
-	VMOVDQU16   Y7, (AX)(SI*2)
-	VSUBPS      Z6, Z2, Z2
-	VFPCLASSPSZ $0x99, Z2, K2
-	KNOTW       K2, K2
+	BYTE        $0xf2
+	VMOVDQU16   Z6, (AX)(SI*2)
+	MOVQ        $0xaaaaaaaa, DI
+	KMOVD       DI, K3
+	VMOVUPS     tables<>+0(SB), Z8
+	VPERMW.Z    Z6, Z8, K3, Z7
+	VSUBPS      Z7, Z2, Z2
+	VMOVUPS     tables<>+64(SB), Z8
+	VPERMW.Z    Z6, Z8, K3, Z7
+	VSUBPS      Z7, Z3, Z3
+	VMINPS.BCST consts<>+0(SB), Z2, Z2
+	VMINPS.BCST consts<>+0(SB), Z3, Z3
+	VMAXPS.BCST consts<>+4(SB), Z2, Z2
+	VMAXPS.BCST consts<>+4(SB), Z3, Z3
 
-	// VCVTNEPS2BF16 Z2, K2, Y6
+	// VCVTNE2PS2BF16 Z2, Z3, Z6
 	BYTE      $0x62
 	BYTE      $0xf2
-	BYTE      $0x7e
-	BYTE      $0xca
+	BYTE      $0x67
+	BYTE      $0x48
 	BYTE      $0x72
 	BYTE      $0xf2
-	VMOVDQU16 Y6, (CX)(SI*2)
+	VMOVDQU16 Z6, (CX)(SI*2)
 
-	// VCVTNEPS2BF16 Z3, K0, Y7
+	// VCVTNE2PS2BF16 Z4, Z5, Z6
 	BYTE        $0x62
 	BYTE        $0xf2
-	BYTE        $0x7e
+	BYTE        $0x57
 	BYTE        $0x48
 	BYTE        $0x72
-	BYTE        $0xfb
-	VPMOVZXWD   Y7, Z6
-	VPSLLD      $0x10, Z6, Z6
-	VMOVDQU16   Y7, 32(AX)(SI*2)
-	VSUBPS      Z6, Z3, Z3
-	VFPCLASSPSZ $0x99, Z3, K2
-	KNOTW       K2, K2
+	BYTE        $0xf4
+	VMOVDQU16   Z6, 64(AX)(SI*2)
+	MOVQ        $0xaaaaaaaa, DI
+	KMOVD       DI, K3
+	VMOVUPS     tables<>+0(SB), Z8
+	VPERMW.Z    Z6, Z8, K3, Z7
+	VSUBPS      Z7, Z4, Z4
+	VMOVUPS     tables<>+64(SB), Z8
+	VPERMW.Z    Z6, Z8, K3, Z7
+	VSUBPS      Z7, Z5, Z5
+	VMINPS.BCST consts<>+0(SB), Z4, Z4
+	VMINPS.BCST consts<>+0(SB), Z5, Z5
+	VMAXPS.BCST consts<>+4(SB), Z4, Z4
+	VMAXPS.BCST consts<>+4(SB), Z5, Z5
 
-	// VCVTNEPS2BF16 Z3, K2, Y6
+	// VCVTNE2PS2BF16 Z4, Z5, Z6
 	BYTE      $0x62
 	BYTE      $0xf2
-	BYTE      $0x7e
-	BYTE      $0xca
-	BYTE      $0x72
-	BYTE      $0xf3
-	VMOVDQU16 Y6, 32(CX)(SI*2)
-
-	// VCVTNEPS2BF16 Z4, K0, Y7
-	BYTE        $0x62
-	BYTE        $0xf2
-	BYTE        $0x7e
-	BYTE        $0x48
-	BYTE        $0x72
-	BYTE        $0xfc
-	VPMOVZXWD   Y7, Z6
-	VPSLLD      $0x10, Z6, Z6
-	VMOVDQU16   Y7, 64(AX)(SI*2)
-	VSUBPS      Z6, Z4, Z4
-	VFPCLASSPSZ $0x99, Z4, K2
-	KNOTW       K2, K2
-
-	// VCVTNEPS2BF16 Z4, K2, Y6
-	BYTE      $0x62
-	BYTE      $0xf2
-	BYTE      $0x7e
-	BYTE      $0xca
+	BYTE      $0x57
+	BYTE      $0x48
 	BYTE      $0x72
 	BYTE      $0xf4
-	VMOVDQU16 Y6, 64(CX)(SI*2)
-
-	// VCVTNEPS2BF16 Z5, K0, Y7
-	BYTE        $0x62
-	BYTE        $0xf2
-	BYTE        $0x7e
-	BYTE        $0x48
-	BYTE        $0x72
-	BYTE        $0xfd
-	VPMOVZXWD   Y7, Z6
-	VPSLLD      $0x10, Z6, Z6
-	VMOVDQU16   Y7, 96(AX)(SI*2)
-	VSUBPS      Z6, Z5, Z5
-	VFPCLASSPSZ $0x99, Z5, K2
-	KNOTW       K2, K2
-
-	// VCVTNEPS2BF16 Z5, K2, Y6
-	BYTE      $0x62
-	BYTE      $0xf2
-	BYTE      $0x7e
-	BYTE      $0xca
-	BYTE      $0x72
-	BYTE      $0xf5
-	VMOVDQU16 Y6, 96(CX)(SI*2)
+	VMOVDQU16 Z6, 64(CX)(SI*2)
 	ADDQ      $+64, SI
 	JMP       chan2
 
@@ -702,41 +602,23 @@ chan2:
 	VMAXPS    Z5, Z0, Z5
 	VMINPS    Z5, Z1, Z5
 
-	// VCVTNEPS2BF16 Z2, K0, Y6
+	// VCVTNE2PS2BF16 Z2, Z3, Z6
 	BYTE      $0x62
 	BYTE      $0xf2
-	BYTE      $0x7e
+	BYTE      $0x67
 	BYTE      $0x48
 	BYTE      $0x72
 	BYTE      $0xf2
-	VMOVDQU16 Y6, (AX)(SI*2)
+	VMOVDQU16 Z6, (AX)(SI*2)
 
-	// VCVTNEPS2BF16 Z3, K0, Y6
+	// VCVTNE2PS2BF16 Z4, Z5, Z6
 	BYTE      $0x62
 	BYTE      $0xf2
-	BYTE      $0x7e
-	BYTE      $0x48
-	BYTE      $0x72
-	BYTE      $0xf3
-	VMOVDQU16 Y6, 32(AX)(SI*2)
-
-	// VCVTNEPS2BF16 Z4, K0, Y6
-	BYTE      $0x62
-	BYTE      $0xf2
-	BYTE      $0x7e
+	BYTE      $0x57
 	BYTE      $0x48
 	BYTE      $0x72
 	BYTE      $0xf4
-	VMOVDQU16 Y6, 64(AX)(SI*2)
-
-	// VCVTNEPS2BF16 Z5, K0, Y6
-	BYTE      $0x62
-	BYTE      $0xf2
-	BYTE      $0x7e
-	BYTE      $0x48
-	BYTE      $0x72
-	BYTE      $0xf5
-	VMOVDQU16 Y6, 96(AX)(SI*2)
+	VMOVDQU16 Z6, 64(AX)(SI*2)
 	ADDQ      $+64, SI
 	JMP       chan2
 
@@ -846,97 +728,65 @@ chan2:
 	VMAXPS    Z5, Z0, Z5
 	VMINPS    Z5, Z1, Z5
 
-	// VCVTNEPS2BF16 Z2, K0, Y7
+	// VCVTNE2PS2BF16 Z2, Z3, Z6
 	BYTE        $0x62
 	BYTE        $0xf2
-	BYTE        $0x7e
+	BYTE        $0x67
 	BYTE        $0x48
 	BYTE        $0x72
-	BYTE        $0xfa
-	VPMOVZXWD   Y7, Z6
-	VPSLLD      $0x10, Z6, Z6
-	VMOVDQU16   Y7, (AX)(DI*2)
-	VSUBPS      Z6, Z2, Z2
-	VFPCLASSPSZ $0x99, Z2, K2
-	KNOTW       K2, K2
+	BYTE        $0xf2
+	VMOVDQU16   Z6, (AX)(DI*2)
+	MOVQ        $0xaaaaaaaa, R8
+	KMOVD       R8, K3
+	VMOVUPS     tables<>+0(SB), Z8
+	VPERMW.Z    Z6, Z8, K3, Z7
+	VSUBPS      Z7, Z2, Z2
+	VMOVUPS     tables<>+64(SB), Z8
+	VPERMW.Z    Z6, Z8, K3, Z7
+	VSUBPS      Z7, Z3, Z3
+	VMINPS.BCST consts<>+0(SB), Z2, Z2
+	VMINPS.BCST consts<>+0(SB), Z3, Z3
+	VMAXPS.BCST consts<>+4(SB), Z2, Z2
+	VMAXPS.BCST consts<>+4(SB), Z3, Z3
 
-	// VCVTNEPS2BF16 Z2, K2, Y6
+	// VCVTNE2PS2BF16 Z2, Z3, Z6
 	BYTE      $0x62
 	BYTE      $0xf2
-	BYTE      $0x7e
-	BYTE      $0xca
+	BYTE      $0x67
+	BYTE      $0x48
 	BYTE      $0x72
 	BYTE      $0xf2
-	VMOVDQU16 Y6, (CX)(DI*2)
+	VMOVDQU16 Z6, (CX)(DI*2)
 
-	// VCVTNEPS2BF16 Z3, K0, Y7
+	// VCVTNE2PS2BF16 Z4, Z5, Z6
 	BYTE        $0x62
 	BYTE        $0xf2
-	BYTE        $0x7e
+	BYTE        $0x57
 	BYTE        $0x48
 	BYTE        $0x72
-	BYTE        $0xfb
-	VPMOVZXWD   Y7, Z6
-	VPSLLD      $0x10, Z6, Z6
-	VMOVDQU16   Y7, 32(AX)(DI*2)
-	VSUBPS      Z6, Z3, Z3
-	VFPCLASSPSZ $0x99, Z3, K2
-	KNOTW       K2, K2
+	BYTE        $0xf4
+	VMOVDQU16   Z6, 64(AX)(DI*2)
+	MOVQ        $0xaaaaaaaa, R8
+	KMOVD       R8, K3
+	VMOVUPS     tables<>+0(SB), Z8
+	VPERMW.Z    Z6, Z8, K3, Z7
+	VSUBPS      Z7, Z4, Z4
+	VMOVUPS     tables<>+64(SB), Z8
+	VPERMW.Z    Z6, Z8, K3, Z7
+	VSUBPS      Z7, Z5, Z5
+	VMINPS.BCST consts<>+0(SB), Z4, Z4
+	VMINPS.BCST consts<>+0(SB), Z5, Z5
+	VMAXPS.BCST consts<>+4(SB), Z4, Z4
+	VMAXPS.BCST consts<>+4(SB), Z5, Z5
 
-	// VCVTNEPS2BF16 Z3, K2, Y6
+	// VCVTNE2PS2BF16 Z4, Z5, Z6
 	BYTE      $0x62
 	BYTE      $0xf2
-	BYTE      $0x7e
-	BYTE      $0xca
-	BYTE      $0x72
-	BYTE      $0xf3
-	VMOVDQU16 Y6, 32(CX)(DI*2)
-
-	// VCVTNEPS2BF16 Z4, K0, Y7
-	BYTE        $0x62
-	BYTE        $0xf2
-	BYTE        $0x7e
-	BYTE        $0x48
-	BYTE        $0x72
-	BYTE        $0xfc
-	VPMOVZXWD   Y7, Z6
-	VPSLLD      $0x10, Z6, Z6
-	VMOVDQU16   Y7, 64(AX)(DI*2)
-	VSUBPS      Z6, Z4, Z4
-	VFPCLASSPSZ $0x99, Z4, K2
-	KNOTW       K2, K2
-
-	// VCVTNEPS2BF16 Z4, K2, Y6
-	BYTE      $0x62
-	BYTE      $0xf2
-	BYTE      $0x7e
-	BYTE      $0xca
+	BYTE      $0x57
+	BYTE      $0x48
 	BYTE      $0x72
 	BYTE      $0xf4
-	VMOVDQU16 Y6, 64(CX)(DI*2)
-
-	// VCVTNEPS2BF16 Z5, K0, Y7
-	BYTE        $0x62
-	BYTE        $0xf2
-	BYTE        $0x7e
-	BYTE        $0x48
-	BYTE        $0x72
-	BYTE        $0xfd
-	VPMOVZXWD   Y7, Z6
-	VPSLLD      $0x10, Z6, Z6
-	VMOVDQU16   Y7, 96(AX)(DI*2)
-	VSUBPS      Z6, Z5, Z5
-	VFPCLASSPSZ $0x99, Z5, K2
-	KNOTW       K2, K2
-
-	// VCVTNEPS2BF16 Z5, K2, Y6
-	BYTE      $0x62
-	BYTE      $0xf2
-	BYTE      $0x7e
-	BYTE      $0xca
-	BYTE      $0x72
-	BYTE      $0xf5
-	VMOVDQU16 Y6, 96(CX)(DI*2)
+	VMOVDQU16 Z6, 64(CX)(DI*2)
 	ADDQ      $+64, DI
 	JMP       chan2
 
@@ -1034,7 +884,7 @@ TEXT ·hardSwishF32ToBF16BF16(SB), NOSPLIT, $0-72
 	MOVQ         dst+0(FP), AX
 	MOVQ         x+16(FP), CX
 	MOVQ         pixels+48(FP), DX
-	VBROADCASTSS consts<>+0(SB), Z1
+	VBROADCASTSS consts<>+8(SB), Z1
 	VPXORD       Z0, Z0, Z0
 
 loop1:
@@ -1046,34 +896,25 @@ chan2:
 	JGT         less3
 	VMOVUPS     (CX)(BX*4), Z2
 	VMOVUPS     64(CX)(BX*4), Z3
-	VADDPS.BCST consts<>+4(SB), Z2, Z4
+	VADDPS.BCST consts<>+12(SB), Z2, Z4
 	VMAXPS      Z4, Z0, Z4
 	VMINPS      Z4, Z1, Z4
 	VMULPS      Z4, Z2, Z4
-	VMULPS.BCST consts<>+8(SB), Z4, Z2
-	VADDPS.BCST consts<>+4(SB), Z3, Z4
+	VMULPS.BCST consts<>+16(SB), Z4, Z2
+	VADDPS.BCST consts<>+12(SB), Z3, Z4
 	VMAXPS      Z4, Z0, Z4
 	VMINPS      Z4, Z1, Z4
 	VMULPS      Z4, Z3, Z4
-	VMULPS.BCST consts<>+8(SB), Z4, Z3
+	VMULPS.BCST consts<>+16(SB), Z4, Z3
 
-	// VCVTNEPS2BF16 Z2, K0, Y4
+	// VCVTNE2PS2BF16 Z2, Z3, Z4
 	BYTE      $0x62
 	BYTE      $0xf2
-	BYTE      $0x7e
+	BYTE      $0x67
 	BYTE      $0x48
 	BYTE      $0x72
 	BYTE      $0xe2
-	VMOVDQU16 Y4, (AX)(BX*2)
-
-	// VCVTNEPS2BF16 Z3, K0, Y4
-	BYTE      $0x62
-	BYTE      $0xf2
-	BYTE      $0x7e
-	BYTE      $0x48
-	BYTE      $0x72
-	BYTE      $0xe3
-	VMOVDQU16 Y4, 32(AX)(BX*2)
+	VMOVDQU16 Z4, (AX)(BX*2)
 	ADDQ      $+32, BX
 	JMP       chan2
 
@@ -1083,11 +924,11 @@ chan4:
 	CMPQ        SI, channels+56(FP)
 	JGT         less5
 	VMOVUPS     (CX)(BX*4), Z2
-	VADDPS.BCST consts<>+4(SB), Z2, Z3
+	VADDPS.BCST consts<>+12(SB), Z2, Z3
 	VMAXPS      Z3, Z0, Z3
 	VMINPS      Z3, Z1, Z3
 	VMULPS      Z3, Z2, Z3
-	VMULPS.BCST consts<>+8(SB), Z3, Z2
+	VMULPS.BCST consts<>+16(SB), Z3, Z2
 
 	// VCVTNEPS2BF16 Z2, K0, Y3
 	BYTE      $0x62
@@ -1108,11 +949,11 @@ less5:
 	BZHIQ       SI, DI, DI
 	KMOVW       DI, K1
 	VMOVUPS.Z   (CX)(BX*4), K1, Z2
-	VADDPS.BCST consts<>+4(SB), Z2, Z3
+	VADDPS.BCST consts<>+12(SB), Z2, Z3
 	VMAXPS      Z3, Z0, Z3
 	VMINPS      Z3, Z1, Z3
 	VMULPS      Z3, Z2, Z3
-	VMULPS.BCST consts<>+8(SB), Z3, Z2
+	VMULPS.BCST consts<>+16(SB), Z3, Z2
 
 	// VCVTNEPS2BF16 Z2, K0, Y3
 	BYTE      $0x62
@@ -1140,7 +981,7 @@ TEXT ·hardSwishF32ToSplitBF16(SB), NOSPLIT, $0-72
 	MOVQ         dst2+8(FP), CX
 	MOVQ         x+16(FP), DX
 	MOVQ         pixels+48(FP), BX
-	VBROADCASTSS consts<>+0(SB), Z1
+	VBROADCASTSS consts<>+8(SB), Z1
 	VPXORD       Z0, Z0, Z0
 
 loop1:
@@ -1152,62 +993,46 @@ chan2:
 	JGT         less3
 	VMOVUPS     (DX)(SI*4), Z2
 	VMOVUPS     64(DX)(SI*4), Z3
-	VADDPS.BCST consts<>+4(SB), Z2, Z4
+	VADDPS.BCST consts<>+12(SB), Z2, Z4
 	VMAXPS      Z4, Z0, Z4
 	VMINPS      Z4, Z1, Z4
 	VMULPS      Z4, Z2, Z4
-	VMULPS.BCST consts<>+8(SB), Z4, Z2
-	VADDPS.BCST consts<>+4(SB), Z3, Z4
+	VMULPS.BCST consts<>+16(SB), Z4, Z2
+	VADDPS.BCST consts<>+12(SB), Z3, Z4
 	VMAXPS      Z4, Z0, Z4
 	VMINPS      Z4, Z1, Z4
 	VMULPS      Z4, Z3, Z4
-	VMULPS.BCST consts<>+8(SB), Z4, Z3
+	VMULPS.BCST consts<>+16(SB), Z4, Z3
 
-	// VCVTNEPS2BF16 Z2, K0, Y5
+	// VCVTNE2PS2BF16 Z2, Z3, Z4
 	BYTE        $0x62
 	BYTE        $0xf2
-	BYTE        $0x7e
+	BYTE        $0x67
 	BYTE        $0x48
 	BYTE        $0x72
-	BYTE        $0xea
-	VPMOVZXWD   Y5, Z4
-	VPSLLD      $0x10, Z4, Z4
-	VMOVDQU16   Y5, (AX)(SI*2)
-	VSUBPS      Z4, Z2, Z2
-	VFPCLASSPSZ $0x99, Z2, K2
-	KNOTW       K2, K2
+	BYTE        $0xe2
+	VMOVDQU16   Z4, (AX)(SI*2)
+	MOVQ        $0xaaaaaaaa, DI
+	KMOVD       DI, K3
+	VMOVUPS     tables<>+0(SB), Z6
+	VPERMW.Z    Z4, Z6, K3, Z5
+	VSUBPS      Z5, Z2, Z2
+	VMOVUPS     tables<>+64(SB), Z6
+	VPERMW.Z    Z4, Z6, K3, Z5
+	VSUBPS      Z5, Z3, Z3
+	VMINPS.BCST consts<>+0(SB), Z2, Z2
+	VMINPS.BCST consts<>+0(SB), Z3, Z3
+	VMAXPS.BCST consts<>+4(SB), Z2, Z2
+	VMAXPS.BCST consts<>+4(SB), Z3, Z3
 
-	// VCVTNEPS2BF16 Z2, K2, Y4
+	// VCVTNE2PS2BF16 Z2, Z3, Z4
 	BYTE      $0x62
 	BYTE      $0xf2
-	BYTE      $0x7e
-	BYTE      $0xca
+	BYTE      $0x67
+	BYTE      $0x48
 	BYTE      $0x72
 	BYTE      $0xe2
-	VMOVDQU16 Y4, (CX)(SI*2)
-
-	// VCVTNEPS2BF16 Z3, K0, Y5
-	BYTE        $0x62
-	BYTE        $0xf2
-	BYTE        $0x7e
-	BYTE        $0x48
-	BYTE        $0x72
-	BYTE        $0xeb
-	VPMOVZXWD   Y5, Z4
-	VPSLLD      $0x10, Z4, Z4
-	VMOVDQU16   Y5, 32(AX)(SI*2)
-	VSUBPS      Z4, Z3, Z3
-	VFPCLASSPSZ $0x99, Z3, K2
-	KNOTW       K2, K2
-
-	// VCVTNEPS2BF16 Z3, K2, Y4
-	BYTE      $0x62
-	BYTE      $0xf2
-	BYTE      $0x7e
-	BYTE      $0xca
-	BYTE      $0x72
-	BYTE      $0xe3
-	VMOVDQU16 Y4, 32(CX)(SI*2)
+	VMOVDQU16 Z4, (CX)(SI*2)
 	ADDQ      $+32, SI
 	JMP       chan2
 
@@ -1217,11 +1042,11 @@ chan4:
 	CMPQ        DI, channels+56(FP)
 	JGT         less5
 	VMOVUPS     (DX)(SI*4), Z2
-	VADDPS.BCST consts<>+4(SB), Z2, Z3
+	VADDPS.BCST consts<>+12(SB), Z2, Z3
 	VMAXPS      Z3, Z0, Z3
 	VMINPS      Z3, Z1, Z3
 	VMULPS      Z3, Z2, Z3
-	VMULPS.BCST consts<>+8(SB), Z3, Z2
+	VMULPS.BCST consts<>+16(SB), Z3, Z2
 
 	// VCVTNEPS2BF16 Z2, K0, Y4
 	BYTE        $0x62
@@ -1256,11 +1081,11 @@ less5:
 	BZHIQ       DI, R8, R8
 	KMOVW       R8, K1
 	VMOVUPS.Z   (DX)(SI*4), K1, Z2
-	VADDPS.BCST consts<>+4(SB), Z2, Z3
+	VADDPS.BCST consts<>+12(SB), Z2, Z3
 	VMAXPS      Z3, Z0, Z3
 	VMINPS      Z3, Z1, Z3
 	VMULPS      Z3, Z2, Z3
-	VMULPS.BCST consts<>+8(SB), Z3, Z2
+	VMULPS.BCST consts<>+16(SB), Z3, Z2
 
 	// VCVTNEPS2BF16 Z2, K0, Y4
 	BYTE        $0x62
@@ -1302,7 +1127,7 @@ TEXT ·hardSwishBF16ToBF16BF16(SB), NOSPLIT, $0-72
 	MOVQ         dst+0(FP), AX
 	MOVQ         x+16(FP), CX
 	MOVQ         pixels+48(FP), DX
-	VBROADCASTSS consts<>+0(SB), Z1
+	VBROADCASTSS consts<>+8(SB), Z1
 	VPXORD       Z0, Z0, Z0
 
 loop1:
@@ -1316,34 +1141,25 @@ chan2:
 	VPSLLD      $0x10, Z2, Z2
 	VPMOVZXWD   32(CX)(BX*2), Z3
 	VPSLLD      $0x10, Z3, Z3
-	VADDPS.BCST consts<>+4(SB), Z2, Z4
+	VADDPS.BCST consts<>+12(SB), Z2, Z4
 	VMAXPS      Z4, Z0, Z4
 	VMINPS      Z4, Z1, Z4
 	VMULPS      Z4, Z2, Z4
-	VMULPS.BCST consts<>+8(SB), Z4, Z2
-	VADDPS.BCST consts<>+4(SB), Z3, Z4
+	VMULPS.BCST consts<>+16(SB), Z4, Z2
+	VADDPS.BCST consts<>+12(SB), Z3, Z4
 	VMAXPS      Z4, Z0, Z4
 	VMINPS      Z4, Z1, Z4
 	VMULPS      Z4, Z3, Z4
-	VMULPS.BCST consts<>+8(SB), Z4, Z3
+	VMULPS.BCST consts<>+16(SB), Z4, Z3
 
-	// VCVTNEPS2BF16 Z2, K0, Y4
+	// VCVTNE2PS2BF16 Z2, Z3, Z4
 	BYTE      $0x62
 	BYTE      $0xf2
-	BYTE      $0x7e
+	BYTE      $0x67
 	BYTE      $0x48
 	BYTE      $0x72
 	BYTE      $0xe2
-	VMOVDQU16 Y4, (AX)(BX*2)
-
-	// VCVTNEPS2BF16 Z3, K0, Y4
-	BYTE      $0x62
-	BYTE      $0xf2
-	BYTE      $0x7e
-	BYTE      $0x48
-	BYTE      $0x72
-	BYTE      $0xe3
-	VMOVDQU16 Y4, 32(AX)(BX*2)
+	VMOVDQU16 Z4, (AX)(BX*2)
 	ADDQ      $+32, BX
 	JMP       chan2
 
@@ -1354,11 +1170,11 @@ chan4:
 	JGT         less5
 	VPMOVZXWD   (CX)(BX*2), Z2
 	VPSLLD      $0x10, Z2, Z2
-	VADDPS.BCST consts<>+4(SB), Z2, Z3
+	VADDPS.BCST consts<>+12(SB), Z2, Z3
 	VMAXPS      Z3, Z0, Z3
 	VMINPS      Z3, Z1, Z3
 	VMULPS      Z3, Z2, Z3
-	VMULPS.BCST consts<>+8(SB), Z3, Z2
+	VMULPS.BCST consts<>+16(SB), Z3, Z2
 
 	// VCVTNEPS2BF16 Z2, K0, Y3
 	BYTE      $0x62
@@ -1380,11 +1196,11 @@ less5:
 	KMOVW       DI, K1
 	VPMOVZXWD.Z (CX)(BX*2), K1, Z2
 	VPSLLD      $0x10, Z2, Z2
-	VADDPS.BCST consts<>+4(SB), Z2, Z3
+	VADDPS.BCST consts<>+12(SB), Z2, Z3
 	VMAXPS      Z3, Z0, Z3
 	VMINPS      Z3, Z1, Z3
 	VMULPS      Z3, Z2, Z3
-	VMULPS.BCST consts<>+8(SB), Z3, Z2
+	VMULPS.BCST consts<>+16(SB), Z3, Z2
 
 	// VCVTNEPS2BF16 Z2, K0, Y3
 	BYTE      $0x62
@@ -1413,7 +1229,7 @@ TEXT ·hardSwishSplitToSplitBF16(SB), NOSPLIT, $0-72
 	MOVQ         x+16(FP), DX
 	MOVQ         x2+24(FP), BX
 	MOVQ         pixels+48(FP), SI
-	VBROADCASTSS consts<>+0(SB), Z1
+	VBROADCASTSS consts<>+8(SB), Z1
 	VPXORD       Z0, Z0, Z0
 
 loop1:
@@ -1433,62 +1249,46 @@ chan2:
 	VPMOVZXWD   32(BX)(DI*2), Z4
 	VPSLLD      $0x10, Z4, Z4
 	VADDPS      Z4, Z3, Z3
-	VADDPS.BCST consts<>+4(SB), Z2, Z4
+	VADDPS.BCST consts<>+12(SB), Z2, Z4
 	VMAXPS      Z4, Z0, Z4
 	VMINPS      Z4, Z1, Z4
 	VMULPS      Z4, Z2, Z4
-	VMULPS.BCST consts<>+8(SB), Z4, Z2
-	VADDPS.BCST consts<>+4(SB), Z3, Z4
+	VMULPS.BCST consts<>+16(SB), Z4, Z2
+	VADDPS.BCST consts<>+12(SB), Z3, Z4
 	VMAXPS      Z4, Z0, Z4
 	VMINPS      Z4, Z1, Z4
 	VMULPS      Z4, Z3, Z4
-	VMULPS.BCST consts<>+8(SB), Z4, Z3
+	VMULPS.BCST consts<>+16(SB), Z4, Z3
 
-	// VCVTNEPS2BF16 Z2, K0, Y5
+	// VCVTNE2PS2BF16 Z2, Z3, Z4
 	BYTE        $0x62
 	BYTE        $0xf2
-	BYTE        $0x7e
+	BYTE        $0x67
 	BYTE        $0x48
 	BYTE        $0x72
-	BYTE        $0xea
-	VPMOVZXWD   Y5, Z4
-	VPSLLD      $0x10, Z4, Z4
-	VMOVDQU16   Y5, (AX)(DI*2)
-	VSUBPS      Z4, Z2, Z2
-	VFPCLASSPSZ $0x99, Z2, K2
-	KNOTW       K2, K2
+	BYTE        $0xe2
+	VMOVDQU16   Z4, (AX)(DI*2)
+	MOVQ        $0xaaaaaaaa, R8
+	KMOVD       R8, K3
+	VMOVUPS     tables<>+0(SB), Z6
+	VPERMW.Z    Z4, Z6, K3, Z5
+	VSUBPS      Z5, Z2, Z2
+	VMOVUPS     tables<>+64(SB), Z6
+	VPERMW.Z    Z4, Z6, K3, Z5
+	VSUBPS      Z5, Z3, Z3
+	VMINPS.BCST consts<>+0(SB), Z2, Z2
+	VMINPS.BCST consts<>+0(SB), Z3, Z3
+	VMAXPS.BCST consts<>+4(SB), Z2, Z2
+	VMAXPS.BCST consts<>+4(SB), Z3, Z3
 
-	// VCVTNEPS2BF16 Z2, K2, Y4
+	// VCVTNE2PS2BF16 Z2, Z3, Z4
 	BYTE      $0x62
 	BYTE      $0xf2
-	BYTE      $0x7e
-	BYTE      $0xca
+	BYTE      $0x67
+	BYTE      $0x48
 	BYTE      $0x72
 	BYTE      $0xe2
-	VMOVDQU16 Y4, (CX)(DI*2)
-
-	// VCVTNEPS2BF16 Z3, K0, Y5
-	BYTE        $0x62
-	BYTE        $0xf2
-	BYTE        $0x7e
-	BYTE        $0x48
-	BYTE        $0x72
-	BYTE        $0xeb
-	VPMOVZXWD   Y5, Z4
-	VPSLLD      $0x10, Z4, Z4
-	VMOVDQU16   Y5, 32(AX)(DI*2)
-	VSUBPS      Z4, Z3, Z3
-	VFPCLASSPSZ $0x99, Z3, K2
-	KNOTW       K2, K2
-
-	// VCVTNEPS2BF16 Z3, K2, Y4
-	BYTE      $0x62
-	BYTE      $0xf2
-	BYTE      $0x7e
-	BYTE      $0xca
-	BYTE      $0x72
-	BYTE      $0xe3
-	VMOVDQU16 Y4, 32(CX)(DI*2)
+	VMOVDQU16 Z4, (CX)(DI*2)
 	ADDQ      $+32, DI
 	JMP       chan2
 
@@ -1502,11 +1302,11 @@ chan4:
 	VPMOVZXWD   (BX)(DI*2), Z3
 	VPSLLD      $0x10, Z3, Z3
 	VADDPS      Z3, Z2, Z2
-	VADDPS.BCST consts<>+4(SB), Z2, Z3
+	VADDPS.BCST consts<>+12(SB), Z2, Z3
 	VMAXPS      Z3, Z0, Z3
 	VMINPS      Z3, Z1, Z3
 	VMULPS      Z3, Z2, Z3
-	VMULPS.BCST consts<>+8(SB), Z3, Z2
+	VMULPS.BCST consts<>+16(SB), Z3, Z2
 
 	// VCVTNEPS2BF16 Z2, K0, Y4
 	BYTE        $0x62
@@ -1545,11 +1345,11 @@ less5:
 	VPMOVZXWD.Z (BX)(DI*2), K1, Z3
 	VPSLLD      $0x10, Z3, Z3
 	VADDPS      Z3, Z2, Z2
-	VADDPS.BCST consts<>+4(SB), Z2, Z3
+	VADDPS.BCST consts<>+12(SB), Z2, Z3
 	VMAXPS      Z3, Z0, Z3
 	VMINPS      Z3, Z1, Z3
 	VMULPS      Z3, Z2, Z3
-	VMULPS.BCST consts<>+8(SB), Z3, Z2
+	VMULPS.BCST consts<>+16(SB), Z3, Z2
 
 	// VCVTNEPS2BF16 Z2, K0, Y4
 	BYTE        $0x62
@@ -1592,7 +1392,7 @@ TEXT ·hardSigmoidF32ToBF16BF16(SB), NOSPLIT, $0-72
 	MOVQ         dst+0(FP), AX
 	MOVQ         x+16(FP), CX
 	MOVQ         pixels+48(FP), DX
-	VBROADCASTSS consts<>+0(SB), Z1
+	VBROADCASTSS consts<>+8(SB), Z1
 	VPXORD       Z0, Z0, Z0
 
 loop1:
@@ -1604,32 +1404,23 @@ chan2:
 	JGT         less3
 	VMOVUPS     (CX)(BX*4), Z2
 	VMOVUPS     64(CX)(BX*4), Z3
-	VADDPS.BCST consts<>+4(SB), Z2, Z4
+	VADDPS.BCST consts<>+12(SB), Z2, Z4
 	VMAXPS      Z4, Z0, Z4
 	VMINPS      Z4, Z1, Z4
-	VMULPS.BCST consts<>+8(SB), Z4, Z2
-	VADDPS.BCST consts<>+4(SB), Z3, Z4
+	VMULPS.BCST consts<>+16(SB), Z4, Z2
+	VADDPS.BCST consts<>+12(SB), Z3, Z4
 	VMAXPS      Z4, Z0, Z4
 	VMINPS      Z4, Z1, Z4
-	VMULPS.BCST consts<>+8(SB), Z4, Z3
+	VMULPS.BCST consts<>+16(SB), Z4, Z3
 
-	// VCVTNEPS2BF16 Z2, K0, Y4
+	// VCVTNE2PS2BF16 Z2, Z3, Z4
 	BYTE      $0x62
 	BYTE      $0xf2
-	BYTE      $0x7e
+	BYTE      $0x67
 	BYTE      $0x48
 	BYTE      $0x72
 	BYTE      $0xe2
-	VMOVDQU16 Y4, (AX)(BX*2)
-
-	// VCVTNEPS2BF16 Z3, K0, Y4
-	BYTE      $0x62
-	BYTE      $0xf2
-	BYTE      $0x7e
-	BYTE      $0x48
-	BYTE      $0x72
-	BYTE      $0xe3
-	VMOVDQU16 Y4, 32(AX)(BX*2)
+	VMOVDQU16 Z4, (AX)(BX*2)
 	ADDQ      $+32, BX
 	JMP       chan2
 
@@ -1639,10 +1430,10 @@ chan4:
 	CMPQ        SI, channels+56(FP)
 	JGT         less5
 	VMOVUPS     (CX)(BX*4), Z2
-	VADDPS.BCST consts<>+4(SB), Z2, Z3
+	VADDPS.BCST consts<>+12(SB), Z2, Z3
 	VMAXPS      Z3, Z0, Z3
 	VMINPS      Z3, Z1, Z3
-	VMULPS.BCST consts<>+8(SB), Z3, Z2
+	VMULPS.BCST consts<>+16(SB), Z3, Z2
 
 	// VCVTNEPS2BF16 Z2, K0, Y3
 	BYTE      $0x62
@@ -1663,10 +1454,10 @@ less5:
 	BZHIQ       SI, DI, DI
 	KMOVW       DI, K1
 	VMOVUPS.Z   (CX)(BX*4), K1, Z2
-	VADDPS.BCST consts<>+4(SB), Z2, Z3
+	VADDPS.BCST consts<>+12(SB), Z2, Z3
 	VMAXPS      Z3, Z0, Z3
 	VMINPS      Z3, Z1, Z3
-	VMULPS.BCST consts<>+8(SB), Z3, Z2
+	VMULPS.BCST consts<>+16(SB), Z3, Z2
 
 	// VCVTNEPS2BF16 Z2, K0, Y3
 	BYTE      $0x62
@@ -1694,7 +1485,7 @@ TEXT ·hardSigmoidF32ToSplitBF16(SB), NOSPLIT, $0-72
 	MOVQ         dst2+8(FP), CX
 	MOVQ         x+16(FP), DX
 	MOVQ         pixels+48(FP), BX
-	VBROADCASTSS consts<>+0(SB), Z1
+	VBROADCASTSS consts<>+8(SB), Z1
 	VPXORD       Z0, Z0, Z0
 
 loop1:
@@ -1706,60 +1497,44 @@ chan2:
 	JGT         less3
 	VMOVUPS     (DX)(SI*4), Z2
 	VMOVUPS     64(DX)(SI*4), Z3
-	VADDPS.BCST consts<>+4(SB), Z2, Z4
+	VADDPS.BCST consts<>+12(SB), Z2, Z4
 	VMAXPS      Z4, Z0, Z4
 	VMINPS      Z4, Z1, Z4
-	VMULPS.BCST consts<>+8(SB), Z4, Z2
-	VADDPS.BCST consts<>+4(SB), Z3, Z4
+	VMULPS.BCST consts<>+16(SB), Z4, Z2
+	VADDPS.BCST consts<>+12(SB), Z3, Z4
 	VMAXPS      Z4, Z0, Z4
 	VMINPS      Z4, Z1, Z4
-	VMULPS.BCST consts<>+8(SB), Z4, Z3
+	VMULPS.BCST consts<>+16(SB), Z4, Z3
 
-	// VCVTNEPS2BF16 Z2, K0, Y5
+	// VCVTNE2PS2BF16 Z2, Z3, Z4
 	BYTE        $0x62
 	BYTE        $0xf2
-	BYTE        $0x7e
+	BYTE        $0x67
 	BYTE        $0x48
 	BYTE        $0x72
-	BYTE        $0xea
-	VPMOVZXWD   Y5, Z4
-	VPSLLD      $0x10, Z4, Z4
-	VMOVDQU16   Y5, (AX)(SI*2)
-	VSUBPS      Z4, Z2, Z2
-	VFPCLASSPSZ $0x99, Z2, K2
-	KNOTW       K2, K2
+	BYTE        $0xe2
+	VMOVDQU16   Z4, (AX)(SI*2)
+	MOVQ        $0xaaaaaaaa, DI
+	KMOVD       DI, K3
+	VMOVUPS     tables<>+0(SB), Z6
+	VPERMW.Z    Z4, Z6, K3, Z5
+	VSUBPS      Z5, Z2, Z2
+	VMOVUPS     tables<>+64(SB), Z6
+	VPERMW.Z    Z4, Z6, K3, Z5
+	VSUBPS      Z5, Z3, Z3
+	VMINPS.BCST consts<>+0(SB), Z2, Z2
+	VMINPS.BCST consts<>+0(SB), Z3, Z3
+	VMAXPS.BCST consts<>+4(SB), Z2, Z2
+	VMAXPS.BCST consts<>+4(SB), Z3, Z3
 
-	// VCVTNEPS2BF16 Z2, K2, Y4
+	// VCVTNE2PS2BF16 Z2, Z3, Z4
 	BYTE      $0x62
 	BYTE      $0xf2
-	BYTE      $0x7e
-	BYTE      $0xca
+	BYTE      $0x67
+	BYTE      $0x48
 	BYTE      $0x72
 	BYTE      $0xe2
-	VMOVDQU16 Y4, (CX)(SI*2)
-
-	// VCVTNEPS2BF16 Z3, K0, Y5
-	BYTE        $0x62
-	BYTE        $0xf2
-	BYTE        $0x7e
-	BYTE        $0x48
-	BYTE        $0x72
-	BYTE        $0xeb
-	VPMOVZXWD   Y5, Z4
-	VPSLLD      $0x10, Z4, Z4
-	VMOVDQU16   Y5, 32(AX)(SI*2)
-	VSUBPS      Z4, Z3, Z3
-	VFPCLASSPSZ $0x99, Z3, K2
-	KNOTW       K2, K2
-
-	// VCVTNEPS2BF16 Z3, K2, Y4
-	BYTE      $0x62
-	BYTE      $0xf2
-	BYTE      $0x7e
-	BYTE      $0xca
-	BYTE      $0x72
-	BYTE      $0xe3
-	VMOVDQU16 Y4, 32(CX)(SI*2)
+	VMOVDQU16 Z4, (CX)(SI*2)
 	ADDQ      $+32, SI
 	JMP       chan2
 
@@ -1769,10 +1544,10 @@ chan4:
 	CMPQ        DI, channels+56(FP)
 	JGT         less5
 	VMOVUPS     (DX)(SI*4), Z2
-	VADDPS.BCST consts<>+4(SB), Z2, Z3
+	VADDPS.BCST consts<>+12(SB), Z2, Z3
 	VMAXPS      Z3, Z0, Z3
 	VMINPS      Z3, Z1, Z3
-	VMULPS.BCST consts<>+8(SB), Z3, Z2
+	VMULPS.BCST consts<>+16(SB), Z3, Z2
 
 	// VCVTNEPS2BF16 Z2, K0, Y4
 	BYTE        $0x62
@@ -1807,10 +1582,10 @@ less5:
 	BZHIQ       DI, R8, R8
 	KMOVW       R8, K1
 	VMOVUPS.Z   (DX)(SI*4), K1, Z2
-	VADDPS.BCST consts<>+4(SB), Z2, Z3
+	VADDPS.BCST consts<>+12(SB), Z2, Z3
 	VMAXPS      Z3, Z0, Z3
 	VMINPS      Z3, Z1, Z3
-	VMULPS.BCST consts<>+8(SB), Z3, Z2
+	VMULPS.BCST consts<>+16(SB), Z3, Z2
 
 	// VCVTNEPS2BF16 Z2, K0, Y4
 	BYTE        $0x62
@@ -1852,7 +1627,7 @@ TEXT ·hardSigmoidBF16ToBF16BF16(SB), NOSPLIT, $0-72
 	MOVQ         dst+0(FP), AX
 	MOVQ         x+16(FP), CX
 	MOVQ         pixels+48(FP), DX
-	VBROADCASTSS consts<>+0(SB), Z1
+	VBROADCASTSS consts<>+8(SB), Z1
 	VPXORD       Z0, Z0, Z0
 
 loop1:
@@ -1866,32 +1641,23 @@ chan2:
 	VPSLLD      $0x10, Z2, Z2
 	VPMOVZXWD   32(CX)(BX*2), Z3
 	VPSLLD      $0x10, Z3, Z3
-	VADDPS.BCST consts<>+4(SB), Z2, Z4
+	VADDPS.BCST consts<>+12(SB), Z2, Z4
 	VMAXPS      Z4, Z0, Z4
 	VMINPS      Z4, Z1, Z4
-	VMULPS.BCST consts<>+8(SB), Z4, Z2
-	VADDPS.BCST consts<>+4(SB), Z3, Z4
+	VMULPS.BCST consts<>+16(SB), Z4, Z2
+	VADDPS.BCST consts<>+12(SB), Z3, Z4
 	VMAXPS      Z4, Z0, Z4
 	VMINPS      Z4, Z1, Z4
-	VMULPS.BCST consts<>+8(SB), Z4, Z3
+	VMULPS.BCST consts<>+16(SB), Z4, Z3
 
-	// VCVTNEPS2BF16 Z2, K0, Y4
+	// VCVTNE2PS2BF16 Z2, Z3, Z4
 	BYTE      $0x62
 	BYTE      $0xf2
-	BYTE      $0x7e
+	BYTE      $0x67
 	BYTE      $0x48
 	BYTE      $0x72
 	BYTE      $0xe2
-	VMOVDQU16 Y4, (AX)(BX*2)
-
-	// VCVTNEPS2BF16 Z3, K0, Y4
-	BYTE      $0x62
-	BYTE      $0xf2
-	BYTE      $0x7e
-	BYTE      $0x48
-	BYTE      $0x72
-	BYTE      $0xe3
-	VMOVDQU16 Y4, 32(AX)(BX*2)
+	VMOVDQU16 Z4, (AX)(BX*2)
 	ADDQ      $+32, BX
 	JMP       chan2
 
@@ -1902,10 +1668,10 @@ chan4:
 	JGT         less5
 	VPMOVZXWD   (CX)(BX*2), Z2
 	VPSLLD      $0x10, Z2, Z2
-	VADDPS.BCST consts<>+4(SB), Z2, Z3
+	VADDPS.BCST consts<>+12(SB), Z2, Z3
 	VMAXPS      Z3, Z0, Z3
 	VMINPS      Z3, Z1, Z3
-	VMULPS.BCST consts<>+8(SB), Z3, Z2
+	VMULPS.BCST consts<>+16(SB), Z3, Z2
 
 	// VCVTNEPS2BF16 Z2, K0, Y3
 	BYTE      $0x62
@@ -1927,10 +1693,10 @@ less5:
 	KMOVW       DI, K1
 	VPMOVZXWD.Z (CX)(BX*2), K1, Z2
 	VPSLLD      $0x10, Z2, Z2
-	VADDPS.BCST consts<>+4(SB), Z2, Z3
+	VADDPS.BCST consts<>+12(SB), Z2, Z3
 	VMAXPS      Z3, Z0, Z3
 	VMINPS      Z3, Z1, Z3
-	VMULPS.BCST consts<>+8(SB), Z3, Z2
+	VMULPS.BCST consts<>+16(SB), Z3, Z2
 
 	// VCVTNEPS2BF16 Z2, K0, Y3
 	BYTE      $0x62
@@ -1959,7 +1725,7 @@ TEXT ·hardSigmoidSplitToSplitBF16(SB), NOSPLIT, $0-72
 	MOVQ         x+16(FP), DX
 	MOVQ         x2+24(FP), BX
 	MOVQ         pixels+48(FP), SI
-	VBROADCASTSS consts<>+0(SB), Z1
+	VBROADCASTSS consts<>+8(SB), Z1
 	VPXORD       Z0, Z0, Z0
 
 loop1:
@@ -1979,60 +1745,44 @@ chan2:
 	VPMOVZXWD   32(BX)(DI*2), Z4
 	VPSLLD      $0x10, Z4, Z4
 	VADDPS      Z4, Z3, Z3
-	VADDPS.BCST consts<>+4(SB), Z2, Z4
+	VADDPS.BCST consts<>+12(SB), Z2, Z4
 	VMAXPS      Z4, Z0, Z4
 	VMINPS      Z4, Z1, Z4
-	VMULPS.BCST consts<>+8(SB), Z4, Z2
-	VADDPS.BCST consts<>+4(SB), Z3, Z4
+	VMULPS.BCST consts<>+16(SB), Z4, Z2
+	VADDPS.BCST consts<>+12(SB), Z3, Z4
 	VMAXPS      Z4, Z0, Z4
 	VMINPS      Z4, Z1, Z4
-	VMULPS.BCST consts<>+8(SB), Z4, Z3
+	VMULPS.BCST consts<>+16(SB), Z4, Z3
 
-	// VCVTNEPS2BF16 Z2, K0, Y5
+	// VCVTNE2PS2BF16 Z2, Z3, Z4
 	BYTE        $0x62
 	BYTE        $0xf2
-	BYTE        $0x7e
+	BYTE        $0x67
 	BYTE        $0x48
 	BYTE        $0x72
-	BYTE        $0xea
-	VPMOVZXWD   Y5, Z4
-	VPSLLD      $0x10, Z4, Z4
-	VMOVDQU16   Y5, (AX)(DI*2)
-	VSUBPS      Z4, Z2, Z2
-	VFPCLASSPSZ $0x99, Z2, K2
-	KNOTW       K2, K2
+	BYTE        $0xe2
+	VMOVDQU16   Z4, (AX)(DI*2)
+	MOVQ        $0xaaaaaaaa, R8
+	KMOVD       R8, K3
+	VMOVUPS     tables<>+0(SB), Z6
+	VPERMW.Z    Z4, Z6, K3, Z5
+	VSUBPS      Z5, Z2, Z2
+	VMOVUPS     tables<>+64(SB), Z6
+	VPERMW.Z    Z4, Z6, K3, Z5
+	VSUBPS      Z5, Z3, Z3
+	VMINPS.BCST consts<>+0(SB), Z2, Z2
+	VMINPS.BCST consts<>+0(SB), Z3, Z3
+	VMAXPS.BCST consts<>+4(SB), Z2, Z2
+	VMAXPS.BCST consts<>+4(SB), Z3, Z3
 
-	// VCVTNEPS2BF16 Z2, K2, Y4
+	// VCVTNE2PS2BF16 Z2, Z3, Z4
 	BYTE      $0x62
 	BYTE      $0xf2
-	BYTE      $0x7e
-	BYTE      $0xca
+	BYTE      $0x67
+	BYTE      $0x48
 	BYTE      $0x72
 	BYTE      $0xe2
-	VMOVDQU16 Y4, (CX)(DI*2)
-
-	// VCVTNEPS2BF16 Z3, K0, Y5
-	BYTE        $0x62
-	BYTE        $0xf2
-	BYTE        $0x7e
-	BYTE        $0x48
-	BYTE        $0x72
-	BYTE        $0xeb
-	VPMOVZXWD   Y5, Z4
-	VPSLLD      $0x10, Z4, Z4
-	VMOVDQU16   Y5, 32(AX)(DI*2)
-	VSUBPS      Z4, Z3, Z3
-	VFPCLASSPSZ $0x99, Z3, K2
-	KNOTW       K2, K2
-
-	// VCVTNEPS2BF16 Z3, K2, Y4
-	BYTE      $0x62
-	BYTE      $0xf2
-	BYTE      $0x7e
-	BYTE      $0xca
-	BYTE      $0x72
-	BYTE      $0xe3
-	VMOVDQU16 Y4, 32(CX)(DI*2)
+	VMOVDQU16 Z4, (CX)(DI*2)
 	ADDQ      $+32, DI
 	JMP       chan2
 
@@ -2046,10 +1796,10 @@ chan4:
 	VPMOVZXWD   (BX)(DI*2), Z3
 	VPSLLD      $0x10, Z3, Z3
 	VADDPS      Z3, Z2, Z2
-	VADDPS.BCST consts<>+4(SB), Z2, Z3
+	VADDPS.BCST consts<>+12(SB), Z2, Z3
 	VMAXPS      Z3, Z0, Z3
 	VMINPS      Z3, Z1, Z3
-	VMULPS.BCST consts<>+8(SB), Z3, Z2
+	VMULPS.BCST consts<>+16(SB), Z3, Z2
 
 	// VCVTNEPS2BF16 Z2, K0, Y4
 	BYTE        $0x62
@@ -2088,10 +1838,10 @@ less5:
 	VPMOVZXWD.Z (BX)(DI*2), K1, Z3
 	VPSLLD      $0x10, Z3, Z3
 	VADDPS      Z3, Z2, Z2
-	VADDPS.BCST consts<>+4(SB), Z2, Z3
+	VADDPS.BCST consts<>+12(SB), Z2, Z3
 	VMAXPS      Z3, Z0, Z3
 	VMINPS      Z3, Z1, Z3
-	VMULPS.BCST consts<>+8(SB), Z3, Z2
+	VMULPS.BCST consts<>+16(SB), Z3, Z2
 
 	// VCVTNEPS2BF16 Z2, K0, Y4
 	BYTE        $0x62
@@ -2134,8 +1884,8 @@ TEXT ·siluF32ToBF16BF16(SB), NOSPLIT, $0-72
 	MOVQ         dst+0(FP), AX
 	MOVQ         x+16(FP), CX
 	MOVQ         pixels+48(FP), DX
-	VBROADCASTSS consts<>+12(SB), Z0
-	VBROADCASTSS consts<>+16(SB), Z1
+	VBROADCASTSS consts<>+20(SB), Z0
+	VBROADCASTSS consts<>+24(SB), Z1
 
 loop1:
 	XORQ BX, BX
@@ -2149,63 +1899,54 @@ chan2:
 	VMOVAPS           Z2, Z4
 	VMAXPS            Z4, Z0, Z4
 	VMINPS            Z4, Z1, Z4
-	VMULPS.BCST       consts<>+20(SB), Z4, Z5
+	VMULPS.BCST       consts<>+28(SB), Z4, Z5
 	VRNDSCALEPS       $0x08, Z5, Z5
 	VMOVAPS           Z4, Z6
-	VFMSUB132PS.BCST  consts<>+20(SB), Z5, Z6
-	VFMADD231PS.BCST  consts<>+24(SB), Z4, Z6
-	VBROADCASTSS      consts<>+28(SB), Z7
-	VFMADD213PS.BCST  consts<>+32(SB), Z6, Z7
-	VFMADD213PS.BCST  consts<>+36(SB), Z6, Z7
+	VFMSUB132PS.BCST  consts<>+28(SB), Z5, Z6
+	VFMADD231PS.BCST  consts<>+32(SB), Z4, Z6
+	VBROADCASTSS      consts<>+36(SB), Z7
 	VFMADD213PS.BCST  consts<>+40(SB), Z6, Z7
 	VFMADD213PS.BCST  consts<>+44(SB), Z6, Z7
 	VFMADD213PS.BCST  consts<>+48(SB), Z6, Z7
+	VFMADD213PS.BCST  consts<>+52(SB), Z6, Z7
+	VFMADD213PS.BCST  consts<>+56(SB), Z6, Z7
 	VSCALEFPS         Z5, Z7, Z4
-	VADDPS.BCST       consts<>+52(SB), Z4, Z4
+	VADDPS.BCST       consts<>+60(SB), Z4, Z4
 	VRCP14PS          Z4, Z5
 	VMOVAPS           Z5, Z6
-	VFNMADD213PS.BCST consts<>+56(SB), Z4, Z6
+	VFNMADD213PS.BCST consts<>+64(SB), Z4, Z6
 	VMULPS            Z6, Z5, Z4
 	VMULPS            Z4, Z2, Z2
 	VMOVAPS           Z3, Z4
 	VMAXPS            Z4, Z0, Z4
 	VMINPS            Z4, Z1, Z4
-	VMULPS.BCST       consts<>+20(SB), Z4, Z5
+	VMULPS.BCST       consts<>+28(SB), Z4, Z5
 	VRNDSCALEPS       $0x08, Z5, Z5
 	VMOVAPS           Z4, Z6
-	VFMSUB132PS.BCST  consts<>+20(SB), Z5, Z6
-	VFMADD231PS.BCST  consts<>+24(SB), Z4, Z6
-	VBROADCASTSS      consts<>+28(SB), Z7
-	VFMADD213PS.BCST  consts<>+32(SB), Z6, Z7
-	VFMADD213PS.BCST  consts<>+36(SB), Z6, Z7
+	VFMSUB132PS.BCST  consts<>+28(SB), Z5, Z6
+	VFMADD231PS.BCST  consts<>+32(SB), Z4, Z6
+	VBROADCASTSS      consts<>+36(SB), Z7
 	VFMADD213PS.BCST  consts<>+40(SB), Z6, Z7
 	VFMADD213PS.BCST  consts<>+44(SB), Z6, Z7
 	VFMADD213PS.BCST  consts<>+48(SB), Z6, Z7
+	VFMADD213PS.BCST  consts<>+52(SB), Z6, Z7
+	VFMADD213PS.BCST  consts<>+56(SB), Z6, Z7
 	VSCALEFPS         Z5, Z7, Z4
-	VADDPS.BCST       consts<>+52(SB), Z4, Z4
+	VADDPS.BCST       consts<>+60(SB), Z4, Z4
 	VRCP14PS          Z4, Z5
 	VMOVAPS           Z5, Z6
-	VFNMADD213PS.BCST consts<>+56(SB), Z4, Z6
+	VFNMADD213PS.BCST consts<>+64(SB), Z4, Z6
 	VMULPS            Z6, Z5, Z4
 	VMULPS            Z4, Z3, Z3
 
-	// VCVTNEPS2BF16 Z2, K0, Y4
+	// VCVTNE2PS2BF16 Z2, Z3, Z4
 	BYTE      $0x62
 	BYTE      $0xf2
-	BYTE      $0x7e
+	BYTE      $0x67
 	BYTE      $0x48
 	BYTE      $0x72
 	BYTE      $0xe2
-	VMOVDQU16 Y4, (AX)(BX*2)
-
-	// VCVTNEPS2BF16 Z3, K0, Y4
-	BYTE      $0x62
-	BYTE      $0xf2
-	BYTE      $0x7e
-	BYTE      $0x48
-	BYTE      $0x72
-	BYTE      $0xe3
-	VMOVDQU16 Y4, 32(AX)(BX*2)
+	VMOVDQU16 Z4, (AX)(BX*2)
 	ADDQ      $+32, BX
 	JMP       chan2
 
@@ -2218,22 +1959,22 @@ chan4:
 	VMOVAPS           Z2, Z3
 	VMAXPS            Z3, Z0, Z3
 	VMINPS            Z3, Z1, Z3
-	VMULPS.BCST       consts<>+20(SB), Z3, Z4
+	VMULPS.BCST       consts<>+28(SB), Z3, Z4
 	VRNDSCALEPS       $0x08, Z4, Z4
 	VMOVAPS           Z3, Z5
-	VFMSUB132PS.BCST  consts<>+20(SB), Z4, Z5
-	VFMADD231PS.BCST  consts<>+24(SB), Z3, Z5
-	VBROADCASTSS      consts<>+28(SB), Z6
-	VFMADD213PS.BCST  consts<>+32(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+36(SB), Z5, Z6
+	VFMSUB132PS.BCST  consts<>+28(SB), Z4, Z5
+	VFMADD231PS.BCST  consts<>+32(SB), Z3, Z5
+	VBROADCASTSS      consts<>+36(SB), Z6
 	VFMADD213PS.BCST  consts<>+40(SB), Z5, Z6
 	VFMADD213PS.BCST  consts<>+44(SB), Z5, Z6
 	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+52(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+56(SB), Z5, Z6
 	VSCALEFPS         Z4, Z6, Z3
-	VADDPS.BCST       consts<>+52(SB), Z3, Z3
+	VADDPS.BCST       consts<>+60(SB), Z3, Z3
 	VRCP14PS          Z3, Z4
 	VMOVAPS           Z4, Z5
-	VFNMADD213PS.BCST consts<>+56(SB), Z3, Z5
+	VFNMADD213PS.BCST consts<>+64(SB), Z3, Z5
 	VMULPS            Z5, Z4, Z3
 	VMULPS            Z3, Z2, Z2
 
@@ -2259,22 +2000,22 @@ less5:
 	VMOVAPS           Z2, Z3
 	VMAXPS            Z3, Z0, Z3
 	VMINPS            Z3, Z1, Z3
-	VMULPS.BCST       consts<>+20(SB), Z3, Z4
+	VMULPS.BCST       consts<>+28(SB), Z3, Z4
 	VRNDSCALEPS       $0x08, Z4, Z4
 	VMOVAPS           Z3, Z5
-	VFMSUB132PS.BCST  consts<>+20(SB), Z4, Z5
-	VFMADD231PS.BCST  consts<>+24(SB), Z3, Z5
-	VBROADCASTSS      consts<>+28(SB), Z6
-	VFMADD213PS.BCST  consts<>+32(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+36(SB), Z5, Z6
+	VFMSUB132PS.BCST  consts<>+28(SB), Z4, Z5
+	VFMADD231PS.BCST  consts<>+32(SB), Z3, Z5
+	VBROADCASTSS      consts<>+36(SB), Z6
 	VFMADD213PS.BCST  consts<>+40(SB), Z5, Z6
 	VFMADD213PS.BCST  consts<>+44(SB), Z5, Z6
 	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+52(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+56(SB), Z5, Z6
 	VSCALEFPS         Z4, Z6, Z3
-	VADDPS.BCST       consts<>+52(SB), Z3, Z3
+	VADDPS.BCST       consts<>+60(SB), Z3, Z3
 	VRCP14PS          Z3, Z4
 	VMOVAPS           Z4, Z5
-	VFNMADD213PS.BCST consts<>+56(SB), Z3, Z5
+	VFNMADD213PS.BCST consts<>+64(SB), Z3, Z5
 	VMULPS            Z5, Z4, Z3
 	VMULPS            Z3, Z2, Z2
 
@@ -2304,8 +2045,8 @@ TEXT ·siluF32ToSplitBF16(SB), NOSPLIT, $0-72
 	MOVQ         dst2+8(FP), CX
 	MOVQ         x+16(FP), DX
 	MOVQ         pixels+48(FP), BX
-	VBROADCASTSS consts<>+12(SB), Z0
-	VBROADCASTSS consts<>+16(SB), Z1
+	VBROADCASTSS consts<>+20(SB), Z0
+	VBROADCASTSS consts<>+24(SB), Z1
 
 loop1:
 	XORQ SI, SI
@@ -2319,91 +2060,75 @@ chan2:
 	VMOVAPS           Z2, Z4
 	VMAXPS            Z4, Z0, Z4
 	VMINPS            Z4, Z1, Z4
-	VMULPS.BCST       consts<>+20(SB), Z4, Z5
+	VMULPS.BCST       consts<>+28(SB), Z4, Z5
 	VRNDSCALEPS       $0x08, Z5, Z5
 	VMOVAPS           Z4, Z6
-	VFMSUB132PS.BCST  consts<>+20(SB), Z5, Z6
-	VFMADD231PS.BCST  consts<>+24(SB), Z4, Z6
-	VBROADCASTSS      consts<>+28(SB), Z7
-	VFMADD213PS.BCST  consts<>+32(SB), Z6, Z7
-	VFMADD213PS.BCST  consts<>+36(SB), Z6, Z7
+	VFMSUB132PS.BCST  consts<>+28(SB), Z5, Z6
+	VFMADD231PS.BCST  consts<>+32(SB), Z4, Z6
+	VBROADCASTSS      consts<>+36(SB), Z7
 	VFMADD213PS.BCST  consts<>+40(SB), Z6, Z7
 	VFMADD213PS.BCST  consts<>+44(SB), Z6, Z7
 	VFMADD213PS.BCST  consts<>+48(SB), Z6, Z7
+	VFMADD213PS.BCST  consts<>+52(SB), Z6, Z7
+	VFMADD213PS.BCST  consts<>+56(SB), Z6, Z7
 	VSCALEFPS         Z5, Z7, Z4
-	VADDPS.BCST       consts<>+52(SB), Z4, Z4
+	VADDPS.BCST       consts<>+60(SB), Z4, Z4
 	VRCP14PS          Z4, Z5
 	VMOVAPS           Z5, Z6
-	VFNMADD213PS.BCST consts<>+56(SB), Z4, Z6
+	VFNMADD213PS.BCST consts<>+64(SB), Z4, Z6
 	VMULPS            Z6, Z5, Z4
 	VMULPS            Z4, Z2, Z2
 	VMOVAPS           Z3, Z4
 	VMAXPS            Z4, Z0, Z4
 	VMINPS            Z4, Z1, Z4
-	VMULPS.BCST       consts<>+20(SB), Z4, Z5
+	VMULPS.BCST       consts<>+28(SB), Z4, Z5
 	VRNDSCALEPS       $0x08, Z5, Z5
 	VMOVAPS           Z4, Z6
-	VFMSUB132PS.BCST  consts<>+20(SB), Z5, Z6
-	VFMADD231PS.BCST  consts<>+24(SB), Z4, Z6
-	VBROADCASTSS      consts<>+28(SB), Z7
-	VFMADD213PS.BCST  consts<>+32(SB), Z6, Z7
-	VFMADD213PS.BCST  consts<>+36(SB), Z6, Z7
+	VFMSUB132PS.BCST  consts<>+28(SB), Z5, Z6
+	VFMADD231PS.BCST  consts<>+32(SB), Z4, Z6
+	VBROADCASTSS      consts<>+36(SB), Z7
 	VFMADD213PS.BCST  consts<>+40(SB), Z6, Z7
 	VFMADD213PS.BCST  consts<>+44(SB), Z6, Z7
 	VFMADD213PS.BCST  consts<>+48(SB), Z6, Z7
+	VFMADD213PS.BCST  consts<>+52(SB), Z6, Z7
+	VFMADD213PS.BCST  consts<>+56(SB), Z6, Z7
 	VSCALEFPS         Z5, Z7, Z4
-	VADDPS.BCST       consts<>+52(SB), Z4, Z4
+	VADDPS.BCST       consts<>+60(SB), Z4, Z4
 	VRCP14PS          Z4, Z5
 	VMOVAPS           Z5, Z6
-	VFNMADD213PS.BCST consts<>+56(SB), Z4, Z6
+	VFNMADD213PS.BCST consts<>+64(SB), Z4, Z6
 	VMULPS            Z6, Z5, Z4
 	VMULPS            Z4, Z3, Z3
 
-	// VCVTNEPS2BF16 Z2, K0, Y5
+	// VCVTNE2PS2BF16 Z2, Z3, Z4
 	BYTE        $0x62
 	BYTE        $0xf2
-	BYTE        $0x7e
+	BYTE        $0x67
 	BYTE        $0x48
 	BYTE        $0x72
-	BYTE        $0xea
-	VPMOVZXWD   Y5, Z4
-	VPSLLD      $0x10, Z4, Z4
-	VMOVDQU16   Y5, (AX)(SI*2)
-	VSUBPS      Z4, Z2, Z2
-	VFPCLASSPSZ $0x99, Z2, K2
-	KNOTW       K2, K2
+	BYTE        $0xe2
+	VMOVDQU16   Z4, (AX)(SI*2)
+	MOVQ        $0xaaaaaaaa, DI
+	KMOVD       DI, K3
+	VMOVUPS     tables<>+0(SB), Z6
+	VPERMW.Z    Z4, Z6, K3, Z5
+	VSUBPS      Z5, Z2, Z2
+	VMOVUPS     tables<>+64(SB), Z6
+	VPERMW.Z    Z4, Z6, K3, Z5
+	VSUBPS      Z5, Z3, Z3
+	VMINPS.BCST consts<>+0(SB), Z2, Z2
+	VMINPS.BCST consts<>+0(SB), Z3, Z3
+	VMAXPS.BCST consts<>+4(SB), Z2, Z2
+	VMAXPS.BCST consts<>+4(SB), Z3, Z3
 
-	// VCVTNEPS2BF16 Z2, K2, Y4
+	// VCVTNE2PS2BF16 Z2, Z3, Z4
 	BYTE      $0x62
 	BYTE      $0xf2
-	BYTE      $0x7e
-	BYTE      $0xca
+	BYTE      $0x67
+	BYTE      $0x48
 	BYTE      $0x72
 	BYTE      $0xe2
-	VMOVDQU16 Y4, (CX)(SI*2)
-
-	// VCVTNEPS2BF16 Z3, K0, Y5
-	BYTE        $0x62
-	BYTE        $0xf2
-	BYTE        $0x7e
-	BYTE        $0x48
-	BYTE        $0x72
-	BYTE        $0xeb
-	VPMOVZXWD   Y5, Z4
-	VPSLLD      $0x10, Z4, Z4
-	VMOVDQU16   Y5, 32(AX)(SI*2)
-	VSUBPS      Z4, Z3, Z3
-	VFPCLASSPSZ $0x99, Z3, K2
-	KNOTW       K2, K2
-
-	// VCVTNEPS2BF16 Z3, K2, Y4
-	BYTE      $0x62
-	BYTE      $0xf2
-	BYTE      $0x7e
-	BYTE      $0xca
-	BYTE      $0x72
-	BYTE      $0xe3
-	VMOVDQU16 Y4, 32(CX)(SI*2)
+	VMOVDQU16 Z4, (CX)(SI*2)
 	ADDQ      $+32, SI
 	JMP       chan2
 
@@ -2416,22 +2141,22 @@ chan4:
 	VMOVAPS           Z2, Z3
 	VMAXPS            Z3, Z0, Z3
 	VMINPS            Z3, Z1, Z3
-	VMULPS.BCST       consts<>+20(SB), Z3, Z4
+	VMULPS.BCST       consts<>+28(SB), Z3, Z4
 	VRNDSCALEPS       $0x08, Z4, Z4
 	VMOVAPS           Z3, Z5
-	VFMSUB132PS.BCST  consts<>+20(SB), Z4, Z5
-	VFMADD231PS.BCST  consts<>+24(SB), Z3, Z5
-	VBROADCASTSS      consts<>+28(SB), Z6
-	VFMADD213PS.BCST  consts<>+32(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+36(SB), Z5, Z6
+	VFMSUB132PS.BCST  consts<>+28(SB), Z4, Z5
+	VFMADD231PS.BCST  consts<>+32(SB), Z3, Z5
+	VBROADCASTSS      consts<>+36(SB), Z6
 	VFMADD213PS.BCST  consts<>+40(SB), Z5, Z6
 	VFMADD213PS.BCST  consts<>+44(SB), Z5, Z6
 	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+52(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+56(SB), Z5, Z6
 	VSCALEFPS         Z4, Z6, Z3
-	VADDPS.BCST       consts<>+52(SB), Z3, Z3
+	VADDPS.BCST       consts<>+60(SB), Z3, Z3
 	VRCP14PS          Z3, Z4
 	VMOVAPS           Z4, Z5
-	VFNMADD213PS.BCST consts<>+56(SB), Z3, Z5
+	VFNMADD213PS.BCST consts<>+64(SB), Z3, Z5
 	VMULPS            Z5, Z4, Z3
 	VMULPS            Z3, Z2, Z2
 
@@ -2471,22 +2196,22 @@ less5:
 	VMOVAPS           Z2, Z3
 	VMAXPS            Z3, Z0, Z3
 	VMINPS            Z3, Z1, Z3
-	VMULPS.BCST       consts<>+20(SB), Z3, Z4
+	VMULPS.BCST       consts<>+28(SB), Z3, Z4
 	VRNDSCALEPS       $0x08, Z4, Z4
 	VMOVAPS           Z3, Z5
-	VFMSUB132PS.BCST  consts<>+20(SB), Z4, Z5
-	VFMADD231PS.BCST  consts<>+24(SB), Z3, Z5
-	VBROADCASTSS      consts<>+28(SB), Z6
-	VFMADD213PS.BCST  consts<>+32(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+36(SB), Z5, Z6
+	VFMSUB132PS.BCST  consts<>+28(SB), Z4, Z5
+	VFMADD231PS.BCST  consts<>+32(SB), Z3, Z5
+	VBROADCASTSS      consts<>+36(SB), Z6
 	VFMADD213PS.BCST  consts<>+40(SB), Z5, Z6
 	VFMADD213PS.BCST  consts<>+44(SB), Z5, Z6
 	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+52(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+56(SB), Z5, Z6
 	VSCALEFPS         Z4, Z6, Z3
-	VADDPS.BCST       consts<>+52(SB), Z3, Z3
+	VADDPS.BCST       consts<>+60(SB), Z3, Z3
 	VRCP14PS          Z3, Z4
 	VMOVAPS           Z4, Z5
-	VFNMADD213PS.BCST consts<>+56(SB), Z3, Z5
+	VFNMADD213PS.BCST consts<>+64(SB), Z3, Z5
 	VMULPS            Z5, Z4, Z3
 	VMULPS            Z3, Z2, Z2
 
@@ -2530,8 +2255,8 @@ TEXT ·siluBF16ToBF16BF16(SB), NOSPLIT, $0-72
 	MOVQ         dst+0(FP), AX
 	MOVQ         x+16(FP), CX
 	MOVQ         pixels+48(FP), DX
-	VBROADCASTSS consts<>+12(SB), Z0
-	VBROADCASTSS consts<>+16(SB), Z1
+	VBROADCASTSS consts<>+20(SB), Z0
+	VBROADCASTSS consts<>+24(SB), Z1
 
 loop1:
 	XORQ BX, BX
@@ -2547,63 +2272,54 @@ chan2:
 	VMOVAPS           Z2, Z4
 	VMAXPS            Z4, Z0, Z4
 	VMINPS            Z4, Z1, Z4
-	VMULPS.BCST       consts<>+20(SB), Z4, Z5
+	VMULPS.BCST       consts<>+28(SB), Z4, Z5
 	VRNDSCALEPS       $0x08, Z5, Z5
 	VMOVAPS           Z4, Z6
-	VFMSUB132PS.BCST  consts<>+20(SB), Z5, Z6
-	VFMADD231PS.BCST  consts<>+24(SB), Z4, Z6
-	VBROADCASTSS      consts<>+28(SB), Z7
-	VFMADD213PS.BCST  consts<>+32(SB), Z6, Z7
-	VFMADD213PS.BCST  consts<>+36(SB), Z6, Z7
+	VFMSUB132PS.BCST  consts<>+28(SB), Z5, Z6
+	VFMADD231PS.BCST  consts<>+32(SB), Z4, Z6
+	VBROADCASTSS      consts<>+36(SB), Z7
 	VFMADD213PS.BCST  consts<>+40(SB), Z6, Z7
 	VFMADD213PS.BCST  consts<>+44(SB), Z6, Z7
 	VFMADD213PS.BCST  consts<>+48(SB), Z6, Z7
+	VFMADD213PS.BCST  consts<>+52(SB), Z6, Z7
+	VFMADD213PS.BCST  consts<>+56(SB), Z6, Z7
 	VSCALEFPS         Z5, Z7, Z4
-	VADDPS.BCST       consts<>+52(SB), Z4, Z4
+	VADDPS.BCST       consts<>+60(SB), Z4, Z4
 	VRCP14PS          Z4, Z5
 	VMOVAPS           Z5, Z6
-	VFNMADD213PS.BCST consts<>+56(SB), Z4, Z6
+	VFNMADD213PS.BCST consts<>+64(SB), Z4, Z6
 	VMULPS            Z6, Z5, Z4
 	VMULPS            Z4, Z2, Z2
 	VMOVAPS           Z3, Z4
 	VMAXPS            Z4, Z0, Z4
 	VMINPS            Z4, Z1, Z4
-	VMULPS.BCST       consts<>+20(SB), Z4, Z5
+	VMULPS.BCST       consts<>+28(SB), Z4, Z5
 	VRNDSCALEPS       $0x08, Z5, Z5
 	VMOVAPS           Z4, Z6
-	VFMSUB132PS.BCST  consts<>+20(SB), Z5, Z6
-	VFMADD231PS.BCST  consts<>+24(SB), Z4, Z6
-	VBROADCASTSS      consts<>+28(SB), Z7
-	VFMADD213PS.BCST  consts<>+32(SB), Z6, Z7
-	VFMADD213PS.BCST  consts<>+36(SB), Z6, Z7
+	VFMSUB132PS.BCST  consts<>+28(SB), Z5, Z6
+	VFMADD231PS.BCST  consts<>+32(SB), Z4, Z6
+	VBROADCASTSS      consts<>+36(SB), Z7
 	VFMADD213PS.BCST  consts<>+40(SB), Z6, Z7
 	VFMADD213PS.BCST  consts<>+44(SB), Z6, Z7
 	VFMADD213PS.BCST  consts<>+48(SB), Z6, Z7
+	VFMADD213PS.BCST  consts<>+52(SB), Z6, Z7
+	VFMADD213PS.BCST  consts<>+56(SB), Z6, Z7
 	VSCALEFPS         Z5, Z7, Z4
-	VADDPS.BCST       consts<>+52(SB), Z4, Z4
+	VADDPS.BCST       consts<>+60(SB), Z4, Z4
 	VRCP14PS          Z4, Z5
 	VMOVAPS           Z5, Z6
-	VFNMADD213PS.BCST consts<>+56(SB), Z4, Z6
+	VFNMADD213PS.BCST consts<>+64(SB), Z4, Z6
 	VMULPS            Z6, Z5, Z4
 	VMULPS            Z4, Z3, Z3
 
-	// VCVTNEPS2BF16 Z2, K0, Y4
+	// VCVTNE2PS2BF16 Z2, Z3, Z4
 	BYTE      $0x62
 	BYTE      $0xf2
-	BYTE      $0x7e
+	BYTE      $0x67
 	BYTE      $0x48
 	BYTE      $0x72
 	BYTE      $0xe2
-	VMOVDQU16 Y4, (AX)(BX*2)
-
-	// VCVTNEPS2BF16 Z3, K0, Y4
-	BYTE      $0x62
-	BYTE      $0xf2
-	BYTE      $0x7e
-	BYTE      $0x48
-	BYTE      $0x72
-	BYTE      $0xe3
-	VMOVDQU16 Y4, 32(AX)(BX*2)
+	VMOVDQU16 Z4, (AX)(BX*2)
 	ADDQ      $+32, BX
 	JMP       chan2
 
@@ -2617,22 +2333,22 @@ chan4:
 	VMOVAPS           Z2, Z3
 	VMAXPS            Z3, Z0, Z3
 	VMINPS            Z3, Z1, Z3
-	VMULPS.BCST       consts<>+20(SB), Z3, Z4
+	VMULPS.BCST       consts<>+28(SB), Z3, Z4
 	VRNDSCALEPS       $0x08, Z4, Z4
 	VMOVAPS           Z3, Z5
-	VFMSUB132PS.BCST  consts<>+20(SB), Z4, Z5
-	VFMADD231PS.BCST  consts<>+24(SB), Z3, Z5
-	VBROADCASTSS      consts<>+28(SB), Z6
-	VFMADD213PS.BCST  consts<>+32(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+36(SB), Z5, Z6
+	VFMSUB132PS.BCST  consts<>+28(SB), Z4, Z5
+	VFMADD231PS.BCST  consts<>+32(SB), Z3, Z5
+	VBROADCASTSS      consts<>+36(SB), Z6
 	VFMADD213PS.BCST  consts<>+40(SB), Z5, Z6
 	VFMADD213PS.BCST  consts<>+44(SB), Z5, Z6
 	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+52(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+56(SB), Z5, Z6
 	VSCALEFPS         Z4, Z6, Z3
-	VADDPS.BCST       consts<>+52(SB), Z3, Z3
+	VADDPS.BCST       consts<>+60(SB), Z3, Z3
 	VRCP14PS          Z3, Z4
 	VMOVAPS           Z4, Z5
-	VFNMADD213PS.BCST consts<>+56(SB), Z3, Z5
+	VFNMADD213PS.BCST consts<>+64(SB), Z3, Z5
 	VMULPS            Z5, Z4, Z3
 	VMULPS            Z3, Z2, Z2
 
@@ -2659,22 +2375,22 @@ less5:
 	VMOVAPS           Z2, Z3
 	VMAXPS            Z3, Z0, Z3
 	VMINPS            Z3, Z1, Z3
-	VMULPS.BCST       consts<>+20(SB), Z3, Z4
+	VMULPS.BCST       consts<>+28(SB), Z3, Z4
 	VRNDSCALEPS       $0x08, Z4, Z4
 	VMOVAPS           Z3, Z5
-	VFMSUB132PS.BCST  consts<>+20(SB), Z4, Z5
-	VFMADD231PS.BCST  consts<>+24(SB), Z3, Z5
-	VBROADCASTSS      consts<>+28(SB), Z6
-	VFMADD213PS.BCST  consts<>+32(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+36(SB), Z5, Z6
+	VFMSUB132PS.BCST  consts<>+28(SB), Z4, Z5
+	VFMADD231PS.BCST  consts<>+32(SB), Z3, Z5
+	VBROADCASTSS      consts<>+36(SB), Z6
 	VFMADD213PS.BCST  consts<>+40(SB), Z5, Z6
 	VFMADD213PS.BCST  consts<>+44(SB), Z5, Z6
 	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+52(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+56(SB), Z5, Z6
 	VSCALEFPS         Z4, Z6, Z3
-	VADDPS.BCST       consts<>+52(SB), Z3, Z3
+	VADDPS.BCST       consts<>+60(SB), Z3, Z3
 	VRCP14PS          Z3, Z4
 	VMOVAPS           Z4, Z5
-	VFNMADD213PS.BCST consts<>+56(SB), Z3, Z5
+	VFNMADD213PS.BCST consts<>+64(SB), Z3, Z5
 	VMULPS            Z5, Z4, Z3
 	VMULPS            Z3, Z2, Z2
 
@@ -2705,8 +2421,8 @@ TEXT ·siluSplitToSplitBF16(SB), NOSPLIT, $0-72
 	MOVQ         x+16(FP), DX
 	MOVQ         x2+24(FP), BX
 	MOVQ         pixels+48(FP), SI
-	VBROADCASTSS consts<>+12(SB), Z0
-	VBROADCASTSS consts<>+16(SB), Z1
+	VBROADCASTSS consts<>+20(SB), Z0
+	VBROADCASTSS consts<>+24(SB), Z1
 
 loop1:
 	XORQ DI, DI
@@ -2728,91 +2444,75 @@ chan2:
 	VMOVAPS           Z2, Z4
 	VMAXPS            Z4, Z0, Z4
 	VMINPS            Z4, Z1, Z4
-	VMULPS.BCST       consts<>+20(SB), Z4, Z5
+	VMULPS.BCST       consts<>+28(SB), Z4, Z5
 	VRNDSCALEPS       $0x08, Z5, Z5
 	VMOVAPS           Z4, Z6
-	VFMSUB132PS.BCST  consts<>+20(SB), Z5, Z6
-	VFMADD231PS.BCST  consts<>+24(SB), Z4, Z6
-	VBROADCASTSS      consts<>+28(SB), Z7
-	VFMADD213PS.BCST  consts<>+32(SB), Z6, Z7
-	VFMADD213PS.BCST  consts<>+36(SB), Z6, Z7
+	VFMSUB132PS.BCST  consts<>+28(SB), Z5, Z6
+	VFMADD231PS.BCST  consts<>+32(SB), Z4, Z6
+	VBROADCASTSS      consts<>+36(SB), Z7
 	VFMADD213PS.BCST  consts<>+40(SB), Z6, Z7
 	VFMADD213PS.BCST  consts<>+44(SB), Z6, Z7
 	VFMADD213PS.BCST  consts<>+48(SB), Z6, Z7
+	VFMADD213PS.BCST  consts<>+52(SB), Z6, Z7
+	VFMADD213PS.BCST  consts<>+56(SB), Z6, Z7
 	VSCALEFPS         Z5, Z7, Z4
-	VADDPS.BCST       consts<>+52(SB), Z4, Z4
+	VADDPS.BCST       consts<>+60(SB), Z4, Z4
 	VRCP14PS          Z4, Z5
 	VMOVAPS           Z5, Z6
-	VFNMADD213PS.BCST consts<>+56(SB), Z4, Z6
+	VFNMADD213PS.BCST consts<>+64(SB), Z4, Z6
 	VMULPS            Z6, Z5, Z4
 	VMULPS            Z4, Z2, Z2
 	VMOVAPS           Z3, Z4
 	VMAXPS            Z4, Z0, Z4
 	VMINPS            Z4, Z1, Z4
-	VMULPS.BCST       consts<>+20(SB), Z4, Z5
+	VMULPS.BCST       consts<>+28(SB), Z4, Z5
 	VRNDSCALEPS       $0x08, Z5, Z5
 	VMOVAPS           Z4, Z6
-	VFMSUB132PS.BCST  consts<>+20(SB), Z5, Z6
-	VFMADD231PS.BCST  consts<>+24(SB), Z4, Z6
-	VBROADCASTSS      consts<>+28(SB), Z7
-	VFMADD213PS.BCST  consts<>+32(SB), Z6, Z7
-	VFMADD213PS.BCST  consts<>+36(SB), Z6, Z7
+	VFMSUB132PS.BCST  consts<>+28(SB), Z5, Z6
+	VFMADD231PS.BCST  consts<>+32(SB), Z4, Z6
+	VBROADCASTSS      consts<>+36(SB), Z7
 	VFMADD213PS.BCST  consts<>+40(SB), Z6, Z7
 	VFMADD213PS.BCST  consts<>+44(SB), Z6, Z7
 	VFMADD213PS.BCST  consts<>+48(SB), Z6, Z7
+	VFMADD213PS.BCST  consts<>+52(SB), Z6, Z7
+	VFMADD213PS.BCST  consts<>+56(SB), Z6, Z7
 	VSCALEFPS         Z5, Z7, Z4
-	VADDPS.BCST       consts<>+52(SB), Z4, Z4
+	VADDPS.BCST       consts<>+60(SB), Z4, Z4
 	VRCP14PS          Z4, Z5
 	VMOVAPS           Z5, Z6
-	VFNMADD213PS.BCST consts<>+56(SB), Z4, Z6
+	VFNMADD213PS.BCST consts<>+64(SB), Z4, Z6
 	VMULPS            Z6, Z5, Z4
 	VMULPS            Z4, Z3, Z3
 
-	// VCVTNEPS2BF16 Z2, K0, Y5
+	// VCVTNE2PS2BF16 Z2, Z3, Z4
 	BYTE        $0x62
 	BYTE        $0xf2
-	BYTE        $0x7e
+	BYTE        $0x67
 	BYTE        $0x48
 	BYTE        $0x72
-	BYTE        $0xea
-	VPMOVZXWD   Y5, Z4
-	VPSLLD      $0x10, Z4, Z4
-	VMOVDQU16   Y5, (AX)(DI*2)
-	VSUBPS      Z4, Z2, Z2
-	VFPCLASSPSZ $0x99, Z2, K2
-	KNOTW       K2, K2
+	BYTE        $0xe2
+	VMOVDQU16   Z4, (AX)(DI*2)
+	MOVQ        $0xaaaaaaaa, R8
+	KMOVD       R8, K3
+	VMOVUPS     tables<>+0(SB), Z6
+	VPERMW.Z    Z4, Z6, K3, Z5
+	VSUBPS      Z5, Z2, Z2
+	VMOVUPS     tables<>+64(SB), Z6
+	VPERMW.Z    Z4, Z6, K3, Z5
+	VSUBPS      Z5, Z3, Z3
+	VMINPS.BCST consts<>+0(SB), Z2, Z2
+	VMINPS.BCST consts<>+0(SB), Z3, Z3
+	VMAXPS.BCST consts<>+4(SB), Z2, Z2
+	VMAXPS.BCST consts<>+4(SB), Z3, Z3
 
-	// VCVTNEPS2BF16 Z2, K2, Y4
+	// VCVTNE2PS2BF16 Z2, Z3, Z4
 	BYTE      $0x62
 	BYTE      $0xf2
-	BYTE      $0x7e
-	BYTE      $0xca
+	BYTE      $0x67
+	BYTE      $0x48
 	BYTE      $0x72
 	BYTE      $0xe2
-	VMOVDQU16 Y4, (CX)(DI*2)
-
-	// VCVTNEPS2BF16 Z3, K0, Y5
-	BYTE        $0x62
-	BYTE        $0xf2
-	BYTE        $0x7e
-	BYTE        $0x48
-	BYTE        $0x72
-	BYTE        $0xeb
-	VPMOVZXWD   Y5, Z4
-	VPSLLD      $0x10, Z4, Z4
-	VMOVDQU16   Y5, 32(AX)(DI*2)
-	VSUBPS      Z4, Z3, Z3
-	VFPCLASSPSZ $0x99, Z3, K2
-	KNOTW       K2, K2
-
-	// VCVTNEPS2BF16 Z3, K2, Y4
-	BYTE      $0x62
-	BYTE      $0xf2
-	BYTE      $0x7e
-	BYTE      $0xca
-	BYTE      $0x72
-	BYTE      $0xe3
-	VMOVDQU16 Y4, 32(CX)(DI*2)
+	VMOVDQU16 Z4, (CX)(DI*2)
 	ADDQ      $+32, DI
 	JMP       chan2
 
@@ -2829,22 +2529,22 @@ chan4:
 	VMOVAPS           Z2, Z3
 	VMAXPS            Z3, Z0, Z3
 	VMINPS            Z3, Z1, Z3
-	VMULPS.BCST       consts<>+20(SB), Z3, Z4
+	VMULPS.BCST       consts<>+28(SB), Z3, Z4
 	VRNDSCALEPS       $0x08, Z4, Z4
 	VMOVAPS           Z3, Z5
-	VFMSUB132PS.BCST  consts<>+20(SB), Z4, Z5
-	VFMADD231PS.BCST  consts<>+24(SB), Z3, Z5
-	VBROADCASTSS      consts<>+28(SB), Z6
-	VFMADD213PS.BCST  consts<>+32(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+36(SB), Z5, Z6
+	VFMSUB132PS.BCST  consts<>+28(SB), Z4, Z5
+	VFMADD231PS.BCST  consts<>+32(SB), Z3, Z5
+	VBROADCASTSS      consts<>+36(SB), Z6
 	VFMADD213PS.BCST  consts<>+40(SB), Z5, Z6
 	VFMADD213PS.BCST  consts<>+44(SB), Z5, Z6
 	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+52(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+56(SB), Z5, Z6
 	VSCALEFPS         Z4, Z6, Z3
-	VADDPS.BCST       consts<>+52(SB), Z3, Z3
+	VADDPS.BCST       consts<>+60(SB), Z3, Z3
 	VRCP14PS          Z3, Z4
 	VMOVAPS           Z4, Z5
-	VFNMADD213PS.BCST consts<>+56(SB), Z3, Z5
+	VFNMADD213PS.BCST consts<>+64(SB), Z3, Z5
 	VMULPS            Z5, Z4, Z3
 	VMULPS            Z3, Z2, Z2
 
@@ -2888,22 +2588,22 @@ less5:
 	VMOVAPS           Z2, Z3
 	VMAXPS            Z3, Z0, Z3
 	VMINPS            Z3, Z1, Z3
-	VMULPS.BCST       consts<>+20(SB), Z3, Z4
+	VMULPS.BCST       consts<>+28(SB), Z3, Z4
 	VRNDSCALEPS       $0x08, Z4, Z4
 	VMOVAPS           Z3, Z5
-	VFMSUB132PS.BCST  consts<>+20(SB), Z4, Z5
-	VFMADD231PS.BCST  consts<>+24(SB), Z3, Z5
-	VBROADCASTSS      consts<>+28(SB), Z6
-	VFMADD213PS.BCST  consts<>+32(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+36(SB), Z5, Z6
+	VFMSUB132PS.BCST  consts<>+28(SB), Z4, Z5
+	VFMADD231PS.BCST  consts<>+32(SB), Z3, Z5
+	VBROADCASTSS      consts<>+36(SB), Z6
 	VFMADD213PS.BCST  consts<>+40(SB), Z5, Z6
 	VFMADD213PS.BCST  consts<>+44(SB), Z5, Z6
 	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+52(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+56(SB), Z5, Z6
 	VSCALEFPS         Z4, Z6, Z3
-	VADDPS.BCST       consts<>+52(SB), Z3, Z3
+	VADDPS.BCST       consts<>+60(SB), Z3, Z3
 	VRCP14PS          Z3, Z4
 	VMOVAPS           Z4, Z5
-	VFNMADD213PS.BCST consts<>+56(SB), Z3, Z5
+	VFNMADD213PS.BCST consts<>+64(SB), Z3, Z5
 	VMULPS            Z5, Z4, Z3
 	VMULPS            Z3, Z2, Z2
 
@@ -2948,8 +2648,8 @@ TEXT ·sigmoidF32ToBF16BF16(SB), NOSPLIT, $0-72
 	MOVQ         dst+0(FP), AX
 	MOVQ         x+16(FP), CX
 	MOVQ         pixels+48(FP), DX
-	VBROADCASTSS consts<>+12(SB), Z0
-	VBROADCASTSS consts<>+16(SB), Z1
+	VBROADCASTSS consts<>+20(SB), Z0
+	VBROADCASTSS consts<>+24(SB), Z1
 
 loop1:
 	XORQ BX, BX
@@ -2962,60 +2662,51 @@ chan2:
 	VMOVUPS           64(CX)(BX*4), Z3
 	VMAXPS            Z2, Z0, Z2
 	VMINPS            Z2, Z1, Z2
-	VMULPS.BCST       consts<>+20(SB), Z2, Z4
+	VMULPS.BCST       consts<>+28(SB), Z2, Z4
 	VRNDSCALEPS       $0x08, Z4, Z4
 	VMOVAPS           Z2, Z5
-	VFMSUB132PS.BCST  consts<>+20(SB), Z4, Z5
-	VFMADD231PS.BCST  consts<>+24(SB), Z2, Z5
-	VBROADCASTSS      consts<>+28(SB), Z6
-	VFMADD213PS.BCST  consts<>+32(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+36(SB), Z5, Z6
+	VFMSUB132PS.BCST  consts<>+28(SB), Z4, Z5
+	VFMADD231PS.BCST  consts<>+32(SB), Z2, Z5
+	VBROADCASTSS      consts<>+36(SB), Z6
 	VFMADD213PS.BCST  consts<>+40(SB), Z5, Z6
 	VFMADD213PS.BCST  consts<>+44(SB), Z5, Z6
 	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+52(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+56(SB), Z5, Z6
 	VSCALEFPS         Z4, Z6, Z2
-	VADDPS.BCST       consts<>+52(SB), Z2, Z2
+	VADDPS.BCST       consts<>+60(SB), Z2, Z2
 	VRCP14PS          Z2, Z4
 	VMOVAPS           Z4, Z5
-	VFNMADD213PS.BCST consts<>+56(SB), Z2, Z5
+	VFNMADD213PS.BCST consts<>+64(SB), Z2, Z5
 	VMULPS            Z5, Z4, Z2
 	VMAXPS            Z3, Z0, Z3
 	VMINPS            Z3, Z1, Z3
-	VMULPS.BCST       consts<>+20(SB), Z3, Z4
+	VMULPS.BCST       consts<>+28(SB), Z3, Z4
 	VRNDSCALEPS       $0x08, Z4, Z4
 	VMOVAPS           Z3, Z5
-	VFMSUB132PS.BCST  consts<>+20(SB), Z4, Z5
-	VFMADD231PS.BCST  consts<>+24(SB), Z3, Z5
-	VBROADCASTSS      consts<>+28(SB), Z6
-	VFMADD213PS.BCST  consts<>+32(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+36(SB), Z5, Z6
+	VFMSUB132PS.BCST  consts<>+28(SB), Z4, Z5
+	VFMADD231PS.BCST  consts<>+32(SB), Z3, Z5
+	VBROADCASTSS      consts<>+36(SB), Z6
 	VFMADD213PS.BCST  consts<>+40(SB), Z5, Z6
 	VFMADD213PS.BCST  consts<>+44(SB), Z5, Z6
 	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+52(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+56(SB), Z5, Z6
 	VSCALEFPS         Z4, Z6, Z3
-	VADDPS.BCST       consts<>+52(SB), Z3, Z3
+	VADDPS.BCST       consts<>+60(SB), Z3, Z3
 	VRCP14PS          Z3, Z4
 	VMOVAPS           Z4, Z5
-	VFNMADD213PS.BCST consts<>+56(SB), Z3, Z5
+	VFNMADD213PS.BCST consts<>+64(SB), Z3, Z5
 	VMULPS            Z5, Z4, Z3
 
-	// VCVTNEPS2BF16 Z2, K0, Y4
+	// VCVTNE2PS2BF16 Z2, Z3, Z4
 	BYTE      $0x62
 	BYTE      $0xf2
-	BYTE      $0x7e
+	BYTE      $0x67
 	BYTE      $0x48
 	BYTE      $0x72
 	BYTE      $0xe2
-	VMOVDQU16 Y4, (AX)(BX*2)
-
-	// VCVTNEPS2BF16 Z3, K0, Y4
-	BYTE      $0x62
-	BYTE      $0xf2
-	BYTE      $0x7e
-	BYTE      $0x48
-	BYTE      $0x72
-	BYTE      $0xe3
-	VMOVDQU16 Y4, 32(AX)(BX*2)
+	VMOVDQU16 Z4, (AX)(BX*2)
 	ADDQ      $+32, BX
 	JMP       chan2
 
@@ -3027,22 +2718,22 @@ chan4:
 	VMOVUPS           (CX)(BX*4), Z2
 	VMAXPS            Z2, Z0, Z2
 	VMINPS            Z2, Z1, Z2
-	VMULPS.BCST       consts<>+20(SB), Z2, Z3
+	VMULPS.BCST       consts<>+28(SB), Z2, Z3
 	VRNDSCALEPS       $0x08, Z3, Z3
 	VMOVAPS           Z2, Z4
-	VFMSUB132PS.BCST  consts<>+20(SB), Z3, Z4
-	VFMADD231PS.BCST  consts<>+24(SB), Z2, Z4
-	VBROADCASTSS      consts<>+28(SB), Z5
-	VFMADD213PS.BCST  consts<>+32(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+36(SB), Z4, Z5
+	VFMSUB132PS.BCST  consts<>+28(SB), Z3, Z4
+	VFMADD231PS.BCST  consts<>+32(SB), Z2, Z4
+	VBROADCASTSS      consts<>+36(SB), Z5
 	VFMADD213PS.BCST  consts<>+40(SB), Z4, Z5
 	VFMADD213PS.BCST  consts<>+44(SB), Z4, Z5
 	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+52(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+56(SB), Z4, Z5
 	VSCALEFPS         Z3, Z5, Z2
-	VADDPS.BCST       consts<>+52(SB), Z2, Z2
+	VADDPS.BCST       consts<>+60(SB), Z2, Z2
 	VRCP14PS          Z2, Z3
 	VMOVAPS           Z3, Z4
-	VFNMADD213PS.BCST consts<>+56(SB), Z2, Z4
+	VFNMADD213PS.BCST consts<>+64(SB), Z2, Z4
 	VMULPS            Z4, Z3, Z2
 
 	// VCVTNEPS2BF16 Z2, K0, Y3
@@ -3066,22 +2757,22 @@ less5:
 	VMOVUPS.Z         (CX)(BX*4), K1, Z2
 	VMAXPS            Z2, Z0, Z2
 	VMINPS            Z2, Z1, Z2
-	VMULPS.BCST       consts<>+20(SB), Z2, Z3
+	VMULPS.BCST       consts<>+28(SB), Z2, Z3
 	VRNDSCALEPS       $0x08, Z3, Z3
 	VMOVAPS           Z2, Z4
-	VFMSUB132PS.BCST  consts<>+20(SB), Z3, Z4
-	VFMADD231PS.BCST  consts<>+24(SB), Z2, Z4
-	VBROADCASTSS      consts<>+28(SB), Z5
-	VFMADD213PS.BCST  consts<>+32(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+36(SB), Z4, Z5
+	VFMSUB132PS.BCST  consts<>+28(SB), Z3, Z4
+	VFMADD231PS.BCST  consts<>+32(SB), Z2, Z4
+	VBROADCASTSS      consts<>+36(SB), Z5
 	VFMADD213PS.BCST  consts<>+40(SB), Z4, Z5
 	VFMADD213PS.BCST  consts<>+44(SB), Z4, Z5
 	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+52(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+56(SB), Z4, Z5
 	VSCALEFPS         Z3, Z5, Z2
-	VADDPS.BCST       consts<>+52(SB), Z2, Z2
+	VADDPS.BCST       consts<>+60(SB), Z2, Z2
 	VRCP14PS          Z2, Z3
 	VMOVAPS           Z3, Z4
-	VFNMADD213PS.BCST consts<>+56(SB), Z2, Z4
+	VFNMADD213PS.BCST consts<>+64(SB), Z2, Z4
 	VMULPS            Z4, Z3, Z2
 
 	// VCVTNEPS2BF16 Z2, K0, Y3
@@ -3110,8 +2801,8 @@ TEXT ·sigmoidF32ToSplitBF16(SB), NOSPLIT, $0-72
 	MOVQ         dst2+8(FP), CX
 	MOVQ         x+16(FP), DX
 	MOVQ         pixels+48(FP), BX
-	VBROADCASTSS consts<>+12(SB), Z0
-	VBROADCASTSS consts<>+16(SB), Z1
+	VBROADCASTSS consts<>+20(SB), Z0
+	VBROADCASTSS consts<>+24(SB), Z1
 
 loop1:
 	XORQ SI, SI
@@ -3124,88 +2815,72 @@ chan2:
 	VMOVUPS           64(DX)(SI*4), Z3
 	VMAXPS            Z2, Z0, Z2
 	VMINPS            Z2, Z1, Z2
-	VMULPS.BCST       consts<>+20(SB), Z2, Z4
+	VMULPS.BCST       consts<>+28(SB), Z2, Z4
 	VRNDSCALEPS       $0x08, Z4, Z4
 	VMOVAPS           Z2, Z5
-	VFMSUB132PS.BCST  consts<>+20(SB), Z4, Z5
-	VFMADD231PS.BCST  consts<>+24(SB), Z2, Z5
-	VBROADCASTSS      consts<>+28(SB), Z6
-	VFMADD213PS.BCST  consts<>+32(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+36(SB), Z5, Z6
+	VFMSUB132PS.BCST  consts<>+28(SB), Z4, Z5
+	VFMADD231PS.BCST  consts<>+32(SB), Z2, Z5
+	VBROADCASTSS      consts<>+36(SB), Z6
 	VFMADD213PS.BCST  consts<>+40(SB), Z5, Z6
 	VFMADD213PS.BCST  consts<>+44(SB), Z5, Z6
 	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+52(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+56(SB), Z5, Z6
 	VSCALEFPS         Z4, Z6, Z2
-	VADDPS.BCST       consts<>+52(SB), Z2, Z2
+	VADDPS.BCST       consts<>+60(SB), Z2, Z2
 	VRCP14PS          Z2, Z4
 	VMOVAPS           Z4, Z5
-	VFNMADD213PS.BCST consts<>+56(SB), Z2, Z5
+	VFNMADD213PS.BCST consts<>+64(SB), Z2, Z5
 	VMULPS            Z5, Z4, Z2
 	VMAXPS            Z3, Z0, Z3
 	VMINPS            Z3, Z1, Z3
-	VMULPS.BCST       consts<>+20(SB), Z3, Z4
+	VMULPS.BCST       consts<>+28(SB), Z3, Z4
 	VRNDSCALEPS       $0x08, Z4, Z4
 	VMOVAPS           Z3, Z5
-	VFMSUB132PS.BCST  consts<>+20(SB), Z4, Z5
-	VFMADD231PS.BCST  consts<>+24(SB), Z3, Z5
-	VBROADCASTSS      consts<>+28(SB), Z6
-	VFMADD213PS.BCST  consts<>+32(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+36(SB), Z5, Z6
+	VFMSUB132PS.BCST  consts<>+28(SB), Z4, Z5
+	VFMADD231PS.BCST  consts<>+32(SB), Z3, Z5
+	VBROADCASTSS      consts<>+36(SB), Z6
 	VFMADD213PS.BCST  consts<>+40(SB), Z5, Z6
 	VFMADD213PS.BCST  consts<>+44(SB), Z5, Z6
 	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+52(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+56(SB), Z5, Z6
 	VSCALEFPS         Z4, Z6, Z3
-	VADDPS.BCST       consts<>+52(SB), Z3, Z3
+	VADDPS.BCST       consts<>+60(SB), Z3, Z3
 	VRCP14PS          Z3, Z4
 	VMOVAPS           Z4, Z5
-	VFNMADD213PS.BCST consts<>+56(SB), Z3, Z5
+	VFNMADD213PS.BCST consts<>+64(SB), Z3, Z5
 	VMULPS            Z5, Z4, Z3
 
-	// VCVTNEPS2BF16 Z2, K0, Y5
+	// VCVTNE2PS2BF16 Z2, Z3, Z4
 	BYTE        $0x62
 	BYTE        $0xf2
-	BYTE        $0x7e
+	BYTE        $0x67
 	BYTE        $0x48
 	BYTE        $0x72
-	BYTE        $0xea
-	VPMOVZXWD   Y5, Z4
-	VPSLLD      $0x10, Z4, Z4
-	VMOVDQU16   Y5, (AX)(SI*2)
-	VSUBPS      Z4, Z2, Z2
-	VFPCLASSPSZ $0x99, Z2, K2
-	KNOTW       K2, K2
+	BYTE        $0xe2
+	VMOVDQU16   Z4, (AX)(SI*2)
+	MOVQ        $0xaaaaaaaa, DI
+	KMOVD       DI, K3
+	VMOVUPS     tables<>+0(SB), Z6
+	VPERMW.Z    Z4, Z6, K3, Z5
+	VSUBPS      Z5, Z2, Z2
+	VMOVUPS     tables<>+64(SB), Z6
+	VPERMW.Z    Z4, Z6, K3, Z5
+	VSUBPS      Z5, Z3, Z3
+	VMINPS.BCST consts<>+0(SB), Z2, Z2
+	VMINPS.BCST consts<>+0(SB), Z3, Z3
+	VMAXPS.BCST consts<>+4(SB), Z2, Z2
+	VMAXPS.BCST consts<>+4(SB), Z3, Z3
 
-	// VCVTNEPS2BF16 Z2, K2, Y4
+	// VCVTNE2PS2BF16 Z2, Z3, Z4
 	BYTE      $0x62
 	BYTE      $0xf2
-	BYTE      $0x7e
-	BYTE      $0xca
+	BYTE      $0x67
+	BYTE      $0x48
 	BYTE      $0x72
 	BYTE      $0xe2
-	VMOVDQU16 Y4, (CX)(SI*2)
-
-	// VCVTNEPS2BF16 Z3, K0, Y5
-	BYTE        $0x62
-	BYTE        $0xf2
-	BYTE        $0x7e
-	BYTE        $0x48
-	BYTE        $0x72
-	BYTE        $0xeb
-	VPMOVZXWD   Y5, Z4
-	VPSLLD      $0x10, Z4, Z4
-	VMOVDQU16   Y5, 32(AX)(SI*2)
-	VSUBPS      Z4, Z3, Z3
-	VFPCLASSPSZ $0x99, Z3, K2
-	KNOTW       K2, K2
-
-	// VCVTNEPS2BF16 Z3, K2, Y4
-	BYTE      $0x62
-	BYTE      $0xf2
-	BYTE      $0x7e
-	BYTE      $0xca
-	BYTE      $0x72
-	BYTE      $0xe3
-	VMOVDQU16 Y4, 32(CX)(SI*2)
+	VMOVDQU16 Z4, (CX)(SI*2)
 	ADDQ      $+32, SI
 	JMP       chan2
 
@@ -3217,22 +2892,22 @@ chan4:
 	VMOVUPS           (DX)(SI*4), Z2
 	VMAXPS            Z2, Z0, Z2
 	VMINPS            Z2, Z1, Z2
-	VMULPS.BCST       consts<>+20(SB), Z2, Z3
+	VMULPS.BCST       consts<>+28(SB), Z2, Z3
 	VRNDSCALEPS       $0x08, Z3, Z3
 	VMOVAPS           Z2, Z4
-	VFMSUB132PS.BCST  consts<>+20(SB), Z3, Z4
-	VFMADD231PS.BCST  consts<>+24(SB), Z2, Z4
-	VBROADCASTSS      consts<>+28(SB), Z5
-	VFMADD213PS.BCST  consts<>+32(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+36(SB), Z4, Z5
+	VFMSUB132PS.BCST  consts<>+28(SB), Z3, Z4
+	VFMADD231PS.BCST  consts<>+32(SB), Z2, Z4
+	VBROADCASTSS      consts<>+36(SB), Z5
 	VFMADD213PS.BCST  consts<>+40(SB), Z4, Z5
 	VFMADD213PS.BCST  consts<>+44(SB), Z4, Z5
 	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+52(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+56(SB), Z4, Z5
 	VSCALEFPS         Z3, Z5, Z2
-	VADDPS.BCST       consts<>+52(SB), Z2, Z2
+	VADDPS.BCST       consts<>+60(SB), Z2, Z2
 	VRCP14PS          Z2, Z3
 	VMOVAPS           Z3, Z4
-	VFNMADD213PS.BCST consts<>+56(SB), Z2, Z4
+	VFNMADD213PS.BCST consts<>+64(SB), Z2, Z4
 	VMULPS            Z4, Z3, Z2
 
 	// VCVTNEPS2BF16 Z2, K0, Y4
@@ -3270,22 +2945,22 @@ less5:
 	VMOVUPS.Z         (DX)(SI*4), K1, Z2
 	VMAXPS            Z2, Z0, Z2
 	VMINPS            Z2, Z1, Z2
-	VMULPS.BCST       consts<>+20(SB), Z2, Z3
+	VMULPS.BCST       consts<>+28(SB), Z2, Z3
 	VRNDSCALEPS       $0x08, Z3, Z3
 	VMOVAPS           Z2, Z4
-	VFMSUB132PS.BCST  consts<>+20(SB), Z3, Z4
-	VFMADD231PS.BCST  consts<>+24(SB), Z2, Z4
-	VBROADCASTSS      consts<>+28(SB), Z5
-	VFMADD213PS.BCST  consts<>+32(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+36(SB), Z4, Z5
+	VFMSUB132PS.BCST  consts<>+28(SB), Z3, Z4
+	VFMADD231PS.BCST  consts<>+32(SB), Z2, Z4
+	VBROADCASTSS      consts<>+36(SB), Z5
 	VFMADD213PS.BCST  consts<>+40(SB), Z4, Z5
 	VFMADD213PS.BCST  consts<>+44(SB), Z4, Z5
 	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+52(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+56(SB), Z4, Z5
 	VSCALEFPS         Z3, Z5, Z2
-	VADDPS.BCST       consts<>+52(SB), Z2, Z2
+	VADDPS.BCST       consts<>+60(SB), Z2, Z2
 	VRCP14PS          Z2, Z3
 	VMOVAPS           Z3, Z4
-	VFNMADD213PS.BCST consts<>+56(SB), Z2, Z4
+	VFNMADD213PS.BCST consts<>+64(SB), Z2, Z4
 	VMULPS            Z4, Z3, Z2
 
 	// VCVTNEPS2BF16 Z2, K0, Y4
@@ -3328,8 +3003,8 @@ TEXT ·sigmoidBF16ToBF16BF16(SB), NOSPLIT, $0-72
 	MOVQ         dst+0(FP), AX
 	MOVQ         x+16(FP), CX
 	MOVQ         pixels+48(FP), DX
-	VBROADCASTSS consts<>+12(SB), Z0
-	VBROADCASTSS consts<>+16(SB), Z1
+	VBROADCASTSS consts<>+20(SB), Z0
+	VBROADCASTSS consts<>+24(SB), Z1
 
 loop1:
 	XORQ BX, BX
@@ -3344,60 +3019,51 @@ chan2:
 	VPSLLD            $0x10, Z3, Z3
 	VMAXPS            Z2, Z0, Z2
 	VMINPS            Z2, Z1, Z2
-	VMULPS.BCST       consts<>+20(SB), Z2, Z4
+	VMULPS.BCST       consts<>+28(SB), Z2, Z4
 	VRNDSCALEPS       $0x08, Z4, Z4
 	VMOVAPS           Z2, Z5
-	VFMSUB132PS.BCST  consts<>+20(SB), Z4, Z5
-	VFMADD231PS.BCST  consts<>+24(SB), Z2, Z5
-	VBROADCASTSS      consts<>+28(SB), Z6
-	VFMADD213PS.BCST  consts<>+32(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+36(SB), Z5, Z6
+	VFMSUB132PS.BCST  consts<>+28(SB), Z4, Z5
+	VFMADD231PS.BCST  consts<>+32(SB), Z2, Z5
+	VBROADCASTSS      consts<>+36(SB), Z6
 	VFMADD213PS.BCST  consts<>+40(SB), Z5, Z6
 	VFMADD213PS.BCST  consts<>+44(SB), Z5, Z6
 	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+52(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+56(SB), Z5, Z6
 	VSCALEFPS         Z4, Z6, Z2
-	VADDPS.BCST       consts<>+52(SB), Z2, Z2
+	VADDPS.BCST       consts<>+60(SB), Z2, Z2
 	VRCP14PS          Z2, Z4
 	VMOVAPS           Z4, Z5
-	VFNMADD213PS.BCST consts<>+56(SB), Z2, Z5
+	VFNMADD213PS.BCST consts<>+64(SB), Z2, Z5
 	VMULPS            Z5, Z4, Z2
 	VMAXPS            Z3, Z0, Z3
 	VMINPS            Z3, Z1, Z3
-	VMULPS.BCST       consts<>+20(SB), Z3, Z4
+	VMULPS.BCST       consts<>+28(SB), Z3, Z4
 	VRNDSCALEPS       $0x08, Z4, Z4
 	VMOVAPS           Z3, Z5
-	VFMSUB132PS.BCST  consts<>+20(SB), Z4, Z5
-	VFMADD231PS.BCST  consts<>+24(SB), Z3, Z5
-	VBROADCASTSS      consts<>+28(SB), Z6
-	VFMADD213PS.BCST  consts<>+32(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+36(SB), Z5, Z6
+	VFMSUB132PS.BCST  consts<>+28(SB), Z4, Z5
+	VFMADD231PS.BCST  consts<>+32(SB), Z3, Z5
+	VBROADCASTSS      consts<>+36(SB), Z6
 	VFMADD213PS.BCST  consts<>+40(SB), Z5, Z6
 	VFMADD213PS.BCST  consts<>+44(SB), Z5, Z6
 	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+52(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+56(SB), Z5, Z6
 	VSCALEFPS         Z4, Z6, Z3
-	VADDPS.BCST       consts<>+52(SB), Z3, Z3
+	VADDPS.BCST       consts<>+60(SB), Z3, Z3
 	VRCP14PS          Z3, Z4
 	VMOVAPS           Z4, Z5
-	VFNMADD213PS.BCST consts<>+56(SB), Z3, Z5
+	VFNMADD213PS.BCST consts<>+64(SB), Z3, Z5
 	VMULPS            Z5, Z4, Z3
 
-	// VCVTNEPS2BF16 Z2, K0, Y4
+	// VCVTNE2PS2BF16 Z2, Z3, Z4
 	BYTE      $0x62
 	BYTE      $0xf2
-	BYTE      $0x7e
+	BYTE      $0x67
 	BYTE      $0x48
 	BYTE      $0x72
 	BYTE      $0xe2
-	VMOVDQU16 Y4, (AX)(BX*2)
-
-	// VCVTNEPS2BF16 Z3, K0, Y4
-	BYTE      $0x62
-	BYTE      $0xf2
-	BYTE      $0x7e
-	BYTE      $0x48
-	BYTE      $0x72
-	BYTE      $0xe3
-	VMOVDQU16 Y4, 32(AX)(BX*2)
+	VMOVDQU16 Z4, (AX)(BX*2)
 	ADDQ      $+32, BX
 	JMP       chan2
 
@@ -3410,22 +3076,22 @@ chan4:
 	VPSLLD            $0x10, Z2, Z2
 	VMAXPS            Z2, Z0, Z2
 	VMINPS            Z2, Z1, Z2
-	VMULPS.BCST       consts<>+20(SB), Z2, Z3
+	VMULPS.BCST       consts<>+28(SB), Z2, Z3
 	VRNDSCALEPS       $0x08, Z3, Z3
 	VMOVAPS           Z2, Z4
-	VFMSUB132PS.BCST  consts<>+20(SB), Z3, Z4
-	VFMADD231PS.BCST  consts<>+24(SB), Z2, Z4
-	VBROADCASTSS      consts<>+28(SB), Z5
-	VFMADD213PS.BCST  consts<>+32(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+36(SB), Z4, Z5
+	VFMSUB132PS.BCST  consts<>+28(SB), Z3, Z4
+	VFMADD231PS.BCST  consts<>+32(SB), Z2, Z4
+	VBROADCASTSS      consts<>+36(SB), Z5
 	VFMADD213PS.BCST  consts<>+40(SB), Z4, Z5
 	VFMADD213PS.BCST  consts<>+44(SB), Z4, Z5
 	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+52(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+56(SB), Z4, Z5
 	VSCALEFPS         Z3, Z5, Z2
-	VADDPS.BCST       consts<>+52(SB), Z2, Z2
+	VADDPS.BCST       consts<>+60(SB), Z2, Z2
 	VRCP14PS          Z2, Z3
 	VMOVAPS           Z3, Z4
-	VFNMADD213PS.BCST consts<>+56(SB), Z2, Z4
+	VFNMADD213PS.BCST consts<>+64(SB), Z2, Z4
 	VMULPS            Z4, Z3, Z2
 
 	// VCVTNEPS2BF16 Z2, K0, Y3
@@ -3450,22 +3116,22 @@ less5:
 	VPSLLD            $0x10, Z2, Z2
 	VMAXPS            Z2, Z0, Z2
 	VMINPS            Z2, Z1, Z2
-	VMULPS.BCST       consts<>+20(SB), Z2, Z3
+	VMULPS.BCST       consts<>+28(SB), Z2, Z3
 	VRNDSCALEPS       $0x08, Z3, Z3
 	VMOVAPS           Z2, Z4
-	VFMSUB132PS.BCST  consts<>+20(SB), Z3, Z4
-	VFMADD231PS.BCST  consts<>+24(SB), Z2, Z4
-	VBROADCASTSS      consts<>+28(SB), Z5
-	VFMADD213PS.BCST  consts<>+32(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+36(SB), Z4, Z5
+	VFMSUB132PS.BCST  consts<>+28(SB), Z3, Z4
+	VFMADD231PS.BCST  consts<>+32(SB), Z2, Z4
+	VBROADCASTSS      consts<>+36(SB), Z5
 	VFMADD213PS.BCST  consts<>+40(SB), Z4, Z5
 	VFMADD213PS.BCST  consts<>+44(SB), Z4, Z5
 	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+52(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+56(SB), Z4, Z5
 	VSCALEFPS         Z3, Z5, Z2
-	VADDPS.BCST       consts<>+52(SB), Z2, Z2
+	VADDPS.BCST       consts<>+60(SB), Z2, Z2
 	VRCP14PS          Z2, Z3
 	VMOVAPS           Z3, Z4
-	VFNMADD213PS.BCST consts<>+56(SB), Z2, Z4
+	VFNMADD213PS.BCST consts<>+64(SB), Z2, Z4
 	VMULPS            Z4, Z3, Z2
 
 	// VCVTNEPS2BF16 Z2, K0, Y3
@@ -3495,8 +3161,8 @@ TEXT ·sigmoidSplitToSplitBF16(SB), NOSPLIT, $0-72
 	MOVQ         x+16(FP), DX
 	MOVQ         x2+24(FP), BX
 	MOVQ         pixels+48(FP), SI
-	VBROADCASTSS consts<>+12(SB), Z0
-	VBROADCASTSS consts<>+16(SB), Z1
+	VBROADCASTSS consts<>+20(SB), Z0
+	VBROADCASTSS consts<>+24(SB), Z1
 
 loop1:
 	XORQ DI, DI
@@ -3517,88 +3183,72 @@ chan2:
 	VADDPS            Z4, Z3, Z3
 	VMAXPS            Z2, Z0, Z2
 	VMINPS            Z2, Z1, Z2
-	VMULPS.BCST       consts<>+20(SB), Z2, Z4
+	VMULPS.BCST       consts<>+28(SB), Z2, Z4
 	VRNDSCALEPS       $0x08, Z4, Z4
 	VMOVAPS           Z2, Z5
-	VFMSUB132PS.BCST  consts<>+20(SB), Z4, Z5
-	VFMADD231PS.BCST  consts<>+24(SB), Z2, Z5
-	VBROADCASTSS      consts<>+28(SB), Z6
-	VFMADD213PS.BCST  consts<>+32(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+36(SB), Z5, Z6
+	VFMSUB132PS.BCST  consts<>+28(SB), Z4, Z5
+	VFMADD231PS.BCST  consts<>+32(SB), Z2, Z5
+	VBROADCASTSS      consts<>+36(SB), Z6
 	VFMADD213PS.BCST  consts<>+40(SB), Z5, Z6
 	VFMADD213PS.BCST  consts<>+44(SB), Z5, Z6
 	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+52(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+56(SB), Z5, Z6
 	VSCALEFPS         Z4, Z6, Z2
-	VADDPS.BCST       consts<>+52(SB), Z2, Z2
+	VADDPS.BCST       consts<>+60(SB), Z2, Z2
 	VRCP14PS          Z2, Z4
 	VMOVAPS           Z4, Z5
-	VFNMADD213PS.BCST consts<>+56(SB), Z2, Z5
+	VFNMADD213PS.BCST consts<>+64(SB), Z2, Z5
 	VMULPS            Z5, Z4, Z2
 	VMAXPS            Z3, Z0, Z3
 	VMINPS            Z3, Z1, Z3
-	VMULPS.BCST       consts<>+20(SB), Z3, Z4
+	VMULPS.BCST       consts<>+28(SB), Z3, Z4
 	VRNDSCALEPS       $0x08, Z4, Z4
 	VMOVAPS           Z3, Z5
-	VFMSUB132PS.BCST  consts<>+20(SB), Z4, Z5
-	VFMADD231PS.BCST  consts<>+24(SB), Z3, Z5
-	VBROADCASTSS      consts<>+28(SB), Z6
-	VFMADD213PS.BCST  consts<>+32(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+36(SB), Z5, Z6
+	VFMSUB132PS.BCST  consts<>+28(SB), Z4, Z5
+	VFMADD231PS.BCST  consts<>+32(SB), Z3, Z5
+	VBROADCASTSS      consts<>+36(SB), Z6
 	VFMADD213PS.BCST  consts<>+40(SB), Z5, Z6
 	VFMADD213PS.BCST  consts<>+44(SB), Z5, Z6
 	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+52(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+56(SB), Z5, Z6
 	VSCALEFPS         Z4, Z6, Z3
-	VADDPS.BCST       consts<>+52(SB), Z3, Z3
+	VADDPS.BCST       consts<>+60(SB), Z3, Z3
 	VRCP14PS          Z3, Z4
 	VMOVAPS           Z4, Z5
-	VFNMADD213PS.BCST consts<>+56(SB), Z3, Z5
+	VFNMADD213PS.BCST consts<>+64(SB), Z3, Z5
 	VMULPS            Z5, Z4, Z3
 
-	// VCVTNEPS2BF16 Z2, K0, Y5
+	// VCVTNE2PS2BF16 Z2, Z3, Z4
 	BYTE        $0x62
 	BYTE        $0xf2
-	BYTE        $0x7e
+	BYTE        $0x67
 	BYTE        $0x48
 	BYTE        $0x72
-	BYTE        $0xea
-	VPMOVZXWD   Y5, Z4
-	VPSLLD      $0x10, Z4, Z4
-	VMOVDQU16   Y5, (AX)(DI*2)
-	VSUBPS      Z4, Z2, Z2
-	VFPCLASSPSZ $0x99, Z2, K2
-	KNOTW       K2, K2
+	BYTE        $0xe2
+	VMOVDQU16   Z4, (AX)(DI*2)
+	MOVQ        $0xaaaaaaaa, R8
+	KMOVD       R8, K3
+	VMOVUPS     tables<>+0(SB), Z6
+	VPERMW.Z    Z4, Z6, K3, Z5
+	VSUBPS      Z5, Z2, Z2
+	VMOVUPS     tables<>+64(SB), Z6
+	VPERMW.Z    Z4, Z6, K3, Z5
+	VSUBPS      Z5, Z3, Z3
+	VMINPS.BCST consts<>+0(SB), Z2, Z2
+	VMINPS.BCST consts<>+0(SB), Z3, Z3
+	VMAXPS.BCST consts<>+4(SB), Z2, Z2
+	VMAXPS.BCST consts<>+4(SB), Z3, Z3
 
-	// VCVTNEPS2BF16 Z2, K2, Y4
+	// VCVTNE2PS2BF16 Z2, Z3, Z4
 	BYTE      $0x62
 	BYTE      $0xf2
-	BYTE      $0x7e
-	BYTE      $0xca
+	BYTE      $0x67
+	BYTE      $0x48
 	BYTE      $0x72
 	BYTE      $0xe2
-	VMOVDQU16 Y4, (CX)(DI*2)
-
-	// VCVTNEPS2BF16 Z3, K0, Y5
-	BYTE        $0x62
-	BYTE        $0xf2
-	BYTE        $0x7e
-	BYTE        $0x48
-	BYTE        $0x72
-	BYTE        $0xeb
-	VPMOVZXWD   Y5, Z4
-	VPSLLD      $0x10, Z4, Z4
-	VMOVDQU16   Y5, 32(AX)(DI*2)
-	VSUBPS      Z4, Z3, Z3
-	VFPCLASSPSZ $0x99, Z3, K2
-	KNOTW       K2, K2
-
-	// VCVTNEPS2BF16 Z3, K2, Y4
-	BYTE      $0x62
-	BYTE      $0xf2
-	BYTE      $0x7e
-	BYTE      $0xca
-	BYTE      $0x72
-	BYTE      $0xe3
-	VMOVDQU16 Y4, 32(CX)(DI*2)
+	VMOVDQU16 Z4, (CX)(DI*2)
 	ADDQ      $+32, DI
 	JMP       chan2
 
@@ -3614,22 +3264,22 @@ chan4:
 	VADDPS            Z3, Z2, Z2
 	VMAXPS            Z2, Z0, Z2
 	VMINPS            Z2, Z1, Z2
-	VMULPS.BCST       consts<>+20(SB), Z2, Z3
+	VMULPS.BCST       consts<>+28(SB), Z2, Z3
 	VRNDSCALEPS       $0x08, Z3, Z3
 	VMOVAPS           Z2, Z4
-	VFMSUB132PS.BCST  consts<>+20(SB), Z3, Z4
-	VFMADD231PS.BCST  consts<>+24(SB), Z2, Z4
-	VBROADCASTSS      consts<>+28(SB), Z5
-	VFMADD213PS.BCST  consts<>+32(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+36(SB), Z4, Z5
+	VFMSUB132PS.BCST  consts<>+28(SB), Z3, Z4
+	VFMADD231PS.BCST  consts<>+32(SB), Z2, Z4
+	VBROADCASTSS      consts<>+36(SB), Z5
 	VFMADD213PS.BCST  consts<>+40(SB), Z4, Z5
 	VFMADD213PS.BCST  consts<>+44(SB), Z4, Z5
 	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+52(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+56(SB), Z4, Z5
 	VSCALEFPS         Z3, Z5, Z2
-	VADDPS.BCST       consts<>+52(SB), Z2, Z2
+	VADDPS.BCST       consts<>+60(SB), Z2, Z2
 	VRCP14PS          Z2, Z3
 	VMOVAPS           Z3, Z4
-	VFNMADD213PS.BCST consts<>+56(SB), Z2, Z4
+	VFNMADD213PS.BCST consts<>+64(SB), Z2, Z4
 	VMULPS            Z4, Z3, Z2
 
 	// VCVTNEPS2BF16 Z2, K0, Y4
@@ -3671,22 +3321,22 @@ less5:
 	VADDPS            Z3, Z2, Z2
 	VMAXPS            Z2, Z0, Z2
 	VMINPS            Z2, Z1, Z2
-	VMULPS.BCST       consts<>+20(SB), Z2, Z3
+	VMULPS.BCST       consts<>+28(SB), Z2, Z3
 	VRNDSCALEPS       $0x08, Z3, Z3
 	VMOVAPS           Z2, Z4
-	VFMSUB132PS.BCST  consts<>+20(SB), Z3, Z4
-	VFMADD231PS.BCST  consts<>+24(SB), Z2, Z4
-	VBROADCASTSS      consts<>+28(SB), Z5
-	VFMADD213PS.BCST  consts<>+32(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+36(SB), Z4, Z5
+	VFMSUB132PS.BCST  consts<>+28(SB), Z3, Z4
+	VFMADD231PS.BCST  consts<>+32(SB), Z2, Z4
+	VBROADCASTSS      consts<>+36(SB), Z5
 	VFMADD213PS.BCST  consts<>+40(SB), Z4, Z5
 	VFMADD213PS.BCST  consts<>+44(SB), Z4, Z5
 	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+52(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+56(SB), Z4, Z5
 	VSCALEFPS         Z3, Z5, Z2
-	VADDPS.BCST       consts<>+52(SB), Z2, Z2
+	VADDPS.BCST       consts<>+60(SB), Z2, Z2
 	VRCP14PS          Z2, Z3
 	VMOVAPS           Z3, Z4
-	VFNMADD213PS.BCST consts<>+56(SB), Z2, Z4
+	VFNMADD213PS.BCST consts<>+64(SB), Z2, Z4
 	VMULPS            Z4, Z3, Z2
 
 	// VCVTNEPS2BF16 Z2, K0, Y4
@@ -3730,8 +3380,8 @@ TEXT ·geluF32ToBF16BF16(SB), NOSPLIT, $0-72
 	MOVQ         dst+0(FP), AX
 	MOVQ         x+16(FP), CX
 	MOVQ         pixels+48(FP), DX
-	VBROADCASTSS consts<>+60(SB), Z0
-	VBROADCASTSS consts<>+64(SB), Z1
+	VBROADCASTSS consts<>+68(SB), Z0
+	VBROADCASTSS consts<>+72(SB), Z1
 
 loop1:
 	XORQ BX, BX
@@ -3746,11 +3396,9 @@ chan2:
 	VMAXPS           Z4, Z0, Z4
 	VMINPS           Z4, Z1, Z4
 	VMULPS           Z4, Z4, Z5
-	VBROADCASTSS     consts<>+68(SB), Z6
-	VFMADD132PS.BCST consts<>+72(SB), Z6, Z5
 	VBROADCASTSS     consts<>+76(SB), Z6
-	VFMADD213PS.BCST consts<>+80(SB), Z5, Z6
-	VFMADD213PS.BCST consts<>+84(SB), Z5, Z6
+	VFMADD132PS.BCST consts<>+80(SB), Z6, Z5
+	VBROADCASTSS     consts<>+84(SB), Z6
 	VFMADD213PS.BCST consts<>+88(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+92(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+96(SB), Z5, Z6
@@ -3762,18 +3410,18 @@ chan2:
 	VFMADD213PS.BCST consts<>+120(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+124(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+128(SB), Z5, Z6
-	VFMADD213PS.BCST consts<>+132(SB), Z6, Z4
+	VFMADD213PS.BCST consts<>+132(SB), Z5, Z6
+	VFMADD213PS.BCST consts<>+136(SB), Z5, Z6
+	VFMADD213PS.BCST consts<>+140(SB), Z6, Z4
 	VCMPPS           $0x06, Z0, Z2, K2
 	VMULPS.Z         Z4, Z2, K2, Z2
 	VMOVAPS          Z3, Z4
 	VMAXPS           Z4, Z0, Z4
 	VMINPS           Z4, Z1, Z4
 	VMULPS           Z4, Z4, Z5
-	VBROADCASTSS     consts<>+68(SB), Z6
-	VFMADD132PS.BCST consts<>+72(SB), Z6, Z5
 	VBROADCASTSS     consts<>+76(SB), Z6
-	VFMADD213PS.BCST consts<>+80(SB), Z5, Z6
-	VFMADD213PS.BCST consts<>+84(SB), Z5, Z6
+	VFMADD132PS.BCST consts<>+80(SB), Z6, Z5
+	VBROADCASTSS     consts<>+84(SB), Z6
 	VFMADD213PS.BCST consts<>+88(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+92(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+96(SB), Z5, Z6
@@ -3785,27 +3433,20 @@ chan2:
 	VFMADD213PS.BCST consts<>+120(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+124(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+128(SB), Z5, Z6
-	VFMADD213PS.BCST consts<>+132(SB), Z6, Z4
+	VFMADD213PS.BCST consts<>+132(SB), Z5, Z6
+	VFMADD213PS.BCST consts<>+136(SB), Z5, Z6
+	VFMADD213PS.BCST consts<>+140(SB), Z6, Z4
 	VCMPPS           $0x06, Z0, Z3, K2
 	VMULPS.Z         Z4, Z3, K2, Z3
 
-	// VCVTNEPS2BF16 Z2, K0, Y4
+	// VCVTNE2PS2BF16 Z2, Z3, Z4
 	BYTE      $0x62
 	BYTE      $0xf2
-	BYTE      $0x7e
+	BYTE      $0x67
 	BYTE      $0x48
 	BYTE      $0x72
 	BYTE      $0xe2
-	VMOVDQU16 Y4, (AX)(BX*2)
-
-	// VCVTNEPS2BF16 Z3, K0, Y4
-	BYTE      $0x62
-	BYTE      $0xf2
-	BYTE      $0x7e
-	BYTE      $0x48
-	BYTE      $0x72
-	BYTE      $0xe3
-	VMOVDQU16 Y4, 32(AX)(BX*2)
+	VMOVDQU16 Z4, (AX)(BX*2)
 	ADDQ      $+32, BX
 	JMP       chan2
 
@@ -3819,11 +3460,9 @@ chan4:
 	VMAXPS           Z3, Z0, Z3
 	VMINPS           Z3, Z1, Z3
 	VMULPS           Z3, Z3, Z4
-	VBROADCASTSS     consts<>+68(SB), Z5
-	VFMADD132PS.BCST consts<>+72(SB), Z5, Z4
 	VBROADCASTSS     consts<>+76(SB), Z5
-	VFMADD213PS.BCST consts<>+80(SB), Z4, Z5
-	VFMADD213PS.BCST consts<>+84(SB), Z4, Z5
+	VFMADD132PS.BCST consts<>+80(SB), Z5, Z4
+	VBROADCASTSS     consts<>+84(SB), Z5
 	VFMADD213PS.BCST consts<>+88(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+92(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+96(SB), Z4, Z5
@@ -3835,7 +3474,9 @@ chan4:
 	VFMADD213PS.BCST consts<>+120(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+124(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+128(SB), Z4, Z5
-	VFMADD213PS.BCST consts<>+132(SB), Z5, Z3
+	VFMADD213PS.BCST consts<>+132(SB), Z4, Z5
+	VFMADD213PS.BCST consts<>+136(SB), Z4, Z5
+	VFMADD213PS.BCST consts<>+140(SB), Z5, Z3
 	VCMPPS           $0x06, Z0, Z2, K2
 	VMULPS.Z         Z3, Z2, K2, Z2
 
@@ -3862,11 +3503,9 @@ less5:
 	VMAXPS           Z3, Z0, Z3
 	VMINPS           Z3, Z1, Z3
 	VMULPS           Z3, Z3, Z4
-	VBROADCASTSS     consts<>+68(SB), Z5
-	VFMADD132PS.BCST consts<>+72(SB), Z5, Z4
 	VBROADCASTSS     consts<>+76(SB), Z5
-	VFMADD213PS.BCST consts<>+80(SB), Z4, Z5
-	VFMADD213PS.BCST consts<>+84(SB), Z4, Z5
+	VFMADD132PS.BCST consts<>+80(SB), Z5, Z4
+	VBROADCASTSS     consts<>+84(SB), Z5
 	VFMADD213PS.BCST consts<>+88(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+92(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+96(SB), Z4, Z5
@@ -3878,7 +3517,9 @@ less5:
 	VFMADD213PS.BCST consts<>+120(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+124(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+128(SB), Z4, Z5
-	VFMADD213PS.BCST consts<>+132(SB), Z5, Z3
+	VFMADD213PS.BCST consts<>+132(SB), Z4, Z5
+	VFMADD213PS.BCST consts<>+136(SB), Z4, Z5
+	VFMADD213PS.BCST consts<>+140(SB), Z5, Z3
 	VCMPPS           $0x06, Z0, Z2, K2
 	VMULPS.Z         Z3, Z2, K2, Z2
 
@@ -3908,8 +3549,8 @@ TEXT ·geluF32ToSplitBF16(SB), NOSPLIT, $0-72
 	MOVQ         dst2+8(FP), CX
 	MOVQ         x+16(FP), DX
 	MOVQ         pixels+48(FP), BX
-	VBROADCASTSS consts<>+60(SB), Z0
-	VBROADCASTSS consts<>+64(SB), Z1
+	VBROADCASTSS consts<>+68(SB), Z0
+	VBROADCASTSS consts<>+72(SB), Z1
 
 loop1:
 	XORQ SI, SI
@@ -3924,11 +3565,9 @@ chan2:
 	VMAXPS           Z4, Z0, Z4
 	VMINPS           Z4, Z1, Z4
 	VMULPS           Z4, Z4, Z5
-	VBROADCASTSS     consts<>+68(SB), Z6
-	VFMADD132PS.BCST consts<>+72(SB), Z6, Z5
 	VBROADCASTSS     consts<>+76(SB), Z6
-	VFMADD213PS.BCST consts<>+80(SB), Z5, Z6
-	VFMADD213PS.BCST consts<>+84(SB), Z5, Z6
+	VFMADD132PS.BCST consts<>+80(SB), Z6, Z5
+	VBROADCASTSS     consts<>+84(SB), Z6
 	VFMADD213PS.BCST consts<>+88(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+92(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+96(SB), Z5, Z6
@@ -3940,18 +3579,18 @@ chan2:
 	VFMADD213PS.BCST consts<>+120(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+124(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+128(SB), Z5, Z6
-	VFMADD213PS.BCST consts<>+132(SB), Z6, Z4
+	VFMADD213PS.BCST consts<>+132(SB), Z5, Z6
+	VFMADD213PS.BCST consts<>+136(SB), Z5, Z6
+	VFMADD213PS.BCST consts<>+140(SB), Z6, Z4
 	VCMPPS           $0x06, Z0, Z2, K2
 	VMULPS.Z         Z4, Z2, K2, Z2
 	VMOVAPS          Z3, Z4
 	VMAXPS           Z4, Z0, Z4
 	VMINPS           Z4, Z1, Z4
 	VMULPS           Z4, Z4, Z5
-	VBROADCASTSS     consts<>+68(SB), Z6
-	VFMADD132PS.BCST consts<>+72(SB), Z6, Z5
 	VBROADCASTSS     consts<>+76(SB), Z6
-	VFMADD213PS.BCST consts<>+80(SB), Z5, Z6
-	VFMADD213PS.BCST consts<>+84(SB), Z5, Z6
+	VFMADD132PS.BCST consts<>+80(SB), Z6, Z5
+	VBROADCASTSS     consts<>+84(SB), Z6
 	VFMADD213PS.BCST consts<>+88(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+92(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+96(SB), Z5, Z6
@@ -3963,55 +3602,41 @@ chan2:
 	VFMADD213PS.BCST consts<>+120(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+124(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+128(SB), Z5, Z6
-	VFMADD213PS.BCST consts<>+132(SB), Z6, Z4
+	VFMADD213PS.BCST consts<>+132(SB), Z5, Z6
+	VFMADD213PS.BCST consts<>+136(SB), Z5, Z6
+	VFMADD213PS.BCST consts<>+140(SB), Z6, Z4
 	VCMPPS           $0x06, Z0, Z3, K2
 	VMULPS.Z         Z4, Z3, K2, Z3
 
-	// VCVTNEPS2BF16 Z2, K0, Y5
+	// VCVTNE2PS2BF16 Z2, Z3, Z4
 	BYTE        $0x62
 	BYTE        $0xf2
-	BYTE        $0x7e
+	BYTE        $0x67
 	BYTE        $0x48
 	BYTE        $0x72
-	BYTE        $0xea
-	VPMOVZXWD   Y5, Z4
-	VPSLLD      $0x10, Z4, Z4
-	VMOVDQU16   Y5, (AX)(SI*2)
-	VSUBPS      Z4, Z2, Z2
-	VFPCLASSPSZ $0x99, Z2, K2
-	KNOTW       K2, K2
+	BYTE        $0xe2
+	VMOVDQU16   Z4, (AX)(SI*2)
+	MOVQ        $0xaaaaaaaa, DI
+	KMOVD       DI, K3
+	VMOVUPS     tables<>+0(SB), Z6
+	VPERMW.Z    Z4, Z6, K3, Z5
+	VSUBPS      Z5, Z2, Z2
+	VMOVUPS     tables<>+64(SB), Z6
+	VPERMW.Z    Z4, Z6, K3, Z5
+	VSUBPS      Z5, Z3, Z3
+	VMINPS.BCST consts<>+0(SB), Z2, Z2
+	VMINPS.BCST consts<>+0(SB), Z3, Z3
+	VMAXPS.BCST consts<>+4(SB), Z2, Z2
+	VMAXPS.BCST consts<>+4(SB), Z3, Z3
 
-	// VCVTNEPS2BF16 Z2, K2, Y4
+	// VCVTNE2PS2BF16 Z2, Z3, Z4
 	BYTE      $0x62
 	BYTE      $0xf2
-	BYTE      $0x7e
-	BYTE      $0xca
+	BYTE      $0x67
+	BYTE      $0x48
 	BYTE      $0x72
 	BYTE      $0xe2
-	VMOVDQU16 Y4, (CX)(SI*2)
-
-	// VCVTNEPS2BF16 Z3, K0, Y5
-	BYTE        $0x62
-	BYTE        $0xf2
-	BYTE        $0x7e
-	BYTE        $0x48
-	BYTE        $0x72
-	BYTE        $0xeb
-	VPMOVZXWD   Y5, Z4
-	VPSLLD      $0x10, Z4, Z4
-	VMOVDQU16   Y5, 32(AX)(SI*2)
-	VSUBPS      Z4, Z3, Z3
-	VFPCLASSPSZ $0x99, Z3, K2
-	KNOTW       K2, K2
-
-	// VCVTNEPS2BF16 Z3, K2, Y4
-	BYTE      $0x62
-	BYTE      $0xf2
-	BYTE      $0x7e
-	BYTE      $0xca
-	BYTE      $0x72
-	BYTE      $0xe3
-	VMOVDQU16 Y4, 32(CX)(SI*2)
+	VMOVDQU16 Z4, (CX)(SI*2)
 	ADDQ      $+32, SI
 	JMP       chan2
 
@@ -4025,11 +3650,9 @@ chan4:
 	VMAXPS           Z3, Z0, Z3
 	VMINPS           Z3, Z1, Z3
 	VMULPS           Z3, Z3, Z4
-	VBROADCASTSS     consts<>+68(SB), Z5
-	VFMADD132PS.BCST consts<>+72(SB), Z5, Z4
 	VBROADCASTSS     consts<>+76(SB), Z5
-	VFMADD213PS.BCST consts<>+80(SB), Z4, Z5
-	VFMADD213PS.BCST consts<>+84(SB), Z4, Z5
+	VFMADD132PS.BCST consts<>+80(SB), Z5, Z4
+	VBROADCASTSS     consts<>+84(SB), Z5
 	VFMADD213PS.BCST consts<>+88(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+92(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+96(SB), Z4, Z5
@@ -4041,7 +3664,9 @@ chan4:
 	VFMADD213PS.BCST consts<>+120(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+124(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+128(SB), Z4, Z5
-	VFMADD213PS.BCST consts<>+132(SB), Z5, Z3
+	VFMADD213PS.BCST consts<>+132(SB), Z4, Z5
+	VFMADD213PS.BCST consts<>+136(SB), Z4, Z5
+	VFMADD213PS.BCST consts<>+140(SB), Z5, Z3
 	VCMPPS           $0x06, Z0, Z2, K2
 	VMULPS.Z         Z3, Z2, K2, Z2
 
@@ -4082,11 +3707,9 @@ less5:
 	VMAXPS           Z3, Z0, Z3
 	VMINPS           Z3, Z1, Z3
 	VMULPS           Z3, Z3, Z4
-	VBROADCASTSS     consts<>+68(SB), Z5
-	VFMADD132PS.BCST consts<>+72(SB), Z5, Z4
 	VBROADCASTSS     consts<>+76(SB), Z5
-	VFMADD213PS.BCST consts<>+80(SB), Z4, Z5
-	VFMADD213PS.BCST consts<>+84(SB), Z4, Z5
+	VFMADD132PS.BCST consts<>+80(SB), Z5, Z4
+	VBROADCASTSS     consts<>+84(SB), Z5
 	VFMADD213PS.BCST consts<>+88(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+92(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+96(SB), Z4, Z5
@@ -4098,7 +3721,9 @@ less5:
 	VFMADD213PS.BCST consts<>+120(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+124(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+128(SB), Z4, Z5
-	VFMADD213PS.BCST consts<>+132(SB), Z5, Z3
+	VFMADD213PS.BCST consts<>+132(SB), Z4, Z5
+	VFMADD213PS.BCST consts<>+136(SB), Z4, Z5
+	VFMADD213PS.BCST consts<>+140(SB), Z5, Z3
 	VCMPPS           $0x06, Z0, Z2, K2
 	VMULPS.Z         Z3, Z2, K2, Z2
 
@@ -4142,8 +3767,8 @@ TEXT ·geluBF16ToBF16BF16(SB), NOSPLIT, $0-72
 	MOVQ         dst+0(FP), AX
 	MOVQ         x+16(FP), CX
 	MOVQ         pixels+48(FP), DX
-	VBROADCASTSS consts<>+60(SB), Z0
-	VBROADCASTSS consts<>+64(SB), Z1
+	VBROADCASTSS consts<>+68(SB), Z0
+	VBROADCASTSS consts<>+72(SB), Z1
 
 loop1:
 	XORQ BX, BX
@@ -4160,11 +3785,9 @@ chan2:
 	VMAXPS           Z4, Z0, Z4
 	VMINPS           Z4, Z1, Z4
 	VMULPS           Z4, Z4, Z5
-	VBROADCASTSS     consts<>+68(SB), Z6
-	VFMADD132PS.BCST consts<>+72(SB), Z6, Z5
 	VBROADCASTSS     consts<>+76(SB), Z6
-	VFMADD213PS.BCST consts<>+80(SB), Z5, Z6
-	VFMADD213PS.BCST consts<>+84(SB), Z5, Z6
+	VFMADD132PS.BCST consts<>+80(SB), Z6, Z5
+	VBROADCASTSS     consts<>+84(SB), Z6
 	VFMADD213PS.BCST consts<>+88(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+92(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+96(SB), Z5, Z6
@@ -4176,18 +3799,18 @@ chan2:
 	VFMADD213PS.BCST consts<>+120(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+124(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+128(SB), Z5, Z6
-	VFMADD213PS.BCST consts<>+132(SB), Z6, Z4
+	VFMADD213PS.BCST consts<>+132(SB), Z5, Z6
+	VFMADD213PS.BCST consts<>+136(SB), Z5, Z6
+	VFMADD213PS.BCST consts<>+140(SB), Z6, Z4
 	VCMPPS           $0x06, Z0, Z2, K2
 	VMULPS.Z         Z4, Z2, K2, Z2
 	VMOVAPS          Z3, Z4
 	VMAXPS           Z4, Z0, Z4
 	VMINPS           Z4, Z1, Z4
 	VMULPS           Z4, Z4, Z5
-	VBROADCASTSS     consts<>+68(SB), Z6
-	VFMADD132PS.BCST consts<>+72(SB), Z6, Z5
 	VBROADCASTSS     consts<>+76(SB), Z6
-	VFMADD213PS.BCST consts<>+80(SB), Z5, Z6
-	VFMADD213PS.BCST consts<>+84(SB), Z5, Z6
+	VFMADD132PS.BCST consts<>+80(SB), Z6, Z5
+	VBROADCASTSS     consts<>+84(SB), Z6
 	VFMADD213PS.BCST consts<>+88(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+92(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+96(SB), Z5, Z6
@@ -4199,27 +3822,20 @@ chan2:
 	VFMADD213PS.BCST consts<>+120(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+124(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+128(SB), Z5, Z6
-	VFMADD213PS.BCST consts<>+132(SB), Z6, Z4
+	VFMADD213PS.BCST consts<>+132(SB), Z5, Z6
+	VFMADD213PS.BCST consts<>+136(SB), Z5, Z6
+	VFMADD213PS.BCST consts<>+140(SB), Z6, Z4
 	VCMPPS           $0x06, Z0, Z3, K2
 	VMULPS.Z         Z4, Z3, K2, Z3
 
-	// VCVTNEPS2BF16 Z2, K0, Y4
+	// VCVTNE2PS2BF16 Z2, Z3, Z4
 	BYTE      $0x62
 	BYTE      $0xf2
-	BYTE      $0x7e
+	BYTE      $0x67
 	BYTE      $0x48
 	BYTE      $0x72
 	BYTE      $0xe2
-	VMOVDQU16 Y4, (AX)(BX*2)
-
-	// VCVTNEPS2BF16 Z3, K0, Y4
-	BYTE      $0x62
-	BYTE      $0xf2
-	BYTE      $0x7e
-	BYTE      $0x48
-	BYTE      $0x72
-	BYTE      $0xe3
-	VMOVDQU16 Y4, 32(AX)(BX*2)
+	VMOVDQU16 Z4, (AX)(BX*2)
 	ADDQ      $+32, BX
 	JMP       chan2
 
@@ -4234,11 +3850,9 @@ chan4:
 	VMAXPS           Z3, Z0, Z3
 	VMINPS           Z3, Z1, Z3
 	VMULPS           Z3, Z3, Z4
-	VBROADCASTSS     consts<>+68(SB), Z5
-	VFMADD132PS.BCST consts<>+72(SB), Z5, Z4
 	VBROADCASTSS     consts<>+76(SB), Z5
-	VFMADD213PS.BCST consts<>+80(SB), Z4, Z5
-	VFMADD213PS.BCST consts<>+84(SB), Z4, Z5
+	VFMADD132PS.BCST consts<>+80(SB), Z5, Z4
+	VBROADCASTSS     consts<>+84(SB), Z5
 	VFMADD213PS.BCST consts<>+88(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+92(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+96(SB), Z4, Z5
@@ -4250,7 +3864,9 @@ chan4:
 	VFMADD213PS.BCST consts<>+120(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+124(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+128(SB), Z4, Z5
-	VFMADD213PS.BCST consts<>+132(SB), Z5, Z3
+	VFMADD213PS.BCST consts<>+132(SB), Z4, Z5
+	VFMADD213PS.BCST consts<>+136(SB), Z4, Z5
+	VFMADD213PS.BCST consts<>+140(SB), Z5, Z3
 	VCMPPS           $0x06, Z0, Z2, K2
 	VMULPS.Z         Z3, Z2, K2, Z2
 
@@ -4278,11 +3894,9 @@ less5:
 	VMAXPS           Z3, Z0, Z3
 	VMINPS           Z3, Z1, Z3
 	VMULPS           Z3, Z3, Z4
-	VBROADCASTSS     consts<>+68(SB), Z5
-	VFMADD132PS.BCST consts<>+72(SB), Z5, Z4
 	VBROADCASTSS     consts<>+76(SB), Z5
-	VFMADD213PS.BCST consts<>+80(SB), Z4, Z5
-	VFMADD213PS.BCST consts<>+84(SB), Z4, Z5
+	VFMADD132PS.BCST consts<>+80(SB), Z5, Z4
+	VBROADCASTSS     consts<>+84(SB), Z5
 	VFMADD213PS.BCST consts<>+88(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+92(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+96(SB), Z4, Z5
@@ -4294,7 +3908,9 @@ less5:
 	VFMADD213PS.BCST consts<>+120(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+124(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+128(SB), Z4, Z5
-	VFMADD213PS.BCST consts<>+132(SB), Z5, Z3
+	VFMADD213PS.BCST consts<>+132(SB), Z4, Z5
+	VFMADD213PS.BCST consts<>+136(SB), Z4, Z5
+	VFMADD213PS.BCST consts<>+140(SB), Z5, Z3
 	VCMPPS           $0x06, Z0, Z2, K2
 	VMULPS.Z         Z3, Z2, K2, Z2
 
@@ -4325,8 +3941,8 @@ TEXT ·geluSplitToSplitBF16(SB), NOSPLIT, $0-72
 	MOVQ         x+16(FP), DX
 	MOVQ         x2+24(FP), BX
 	MOVQ         pixels+48(FP), SI
-	VBROADCASTSS consts<>+60(SB), Z0
-	VBROADCASTSS consts<>+64(SB), Z1
+	VBROADCASTSS consts<>+68(SB), Z0
+	VBROADCASTSS consts<>+72(SB), Z1
 
 loop1:
 	XORQ DI, DI
@@ -4349,11 +3965,9 @@ chan2:
 	VMAXPS           Z4, Z0, Z4
 	VMINPS           Z4, Z1, Z4
 	VMULPS           Z4, Z4, Z5
-	VBROADCASTSS     consts<>+68(SB), Z6
-	VFMADD132PS.BCST consts<>+72(SB), Z6, Z5
 	VBROADCASTSS     consts<>+76(SB), Z6
-	VFMADD213PS.BCST consts<>+80(SB), Z5, Z6
-	VFMADD213PS.BCST consts<>+84(SB), Z5, Z6
+	VFMADD132PS.BCST consts<>+80(SB), Z6, Z5
+	VBROADCASTSS     consts<>+84(SB), Z6
 	VFMADD213PS.BCST consts<>+88(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+92(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+96(SB), Z5, Z6
@@ -4365,18 +3979,18 @@ chan2:
 	VFMADD213PS.BCST consts<>+120(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+124(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+128(SB), Z5, Z6
-	VFMADD213PS.BCST consts<>+132(SB), Z6, Z4
+	VFMADD213PS.BCST consts<>+132(SB), Z5, Z6
+	VFMADD213PS.BCST consts<>+136(SB), Z5, Z6
+	VFMADD213PS.BCST consts<>+140(SB), Z6, Z4
 	VCMPPS           $0x06, Z0, Z2, K2
 	VMULPS.Z         Z4, Z2, K2, Z2
 	VMOVAPS          Z3, Z4
 	VMAXPS           Z4, Z0, Z4
 	VMINPS           Z4, Z1, Z4
 	VMULPS           Z4, Z4, Z5
-	VBROADCASTSS     consts<>+68(SB), Z6
-	VFMADD132PS.BCST consts<>+72(SB), Z6, Z5
 	VBROADCASTSS     consts<>+76(SB), Z6
-	VFMADD213PS.BCST consts<>+80(SB), Z5, Z6
-	VFMADD213PS.BCST consts<>+84(SB), Z5, Z6
+	VFMADD132PS.BCST consts<>+80(SB), Z6, Z5
+	VBROADCASTSS     consts<>+84(SB), Z6
 	VFMADD213PS.BCST consts<>+88(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+92(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+96(SB), Z5, Z6
@@ -4388,55 +4002,41 @@ chan2:
 	VFMADD213PS.BCST consts<>+120(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+124(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+128(SB), Z5, Z6
-	VFMADD213PS.BCST consts<>+132(SB), Z6, Z4
+	VFMADD213PS.BCST consts<>+132(SB), Z5, Z6
+	VFMADD213PS.BCST consts<>+136(SB), Z5, Z6
+	VFMADD213PS.BCST consts<>+140(SB), Z6, Z4
 	VCMPPS           $0x06, Z0, Z3, K2
 	VMULPS.Z         Z4, Z3, K2, Z3
 
-	// VCVTNEPS2BF16 Z2, K0, Y5
+	// VCVTNE2PS2BF16 Z2, Z3, Z4
 	BYTE        $0x62
 	BYTE        $0xf2
-	BYTE        $0x7e
+	BYTE        $0x67
 	BYTE        $0x48
 	BYTE        $0x72
-	BYTE        $0xea
-	VPMOVZXWD   Y5, Z4
-	VPSLLD      $0x10, Z4, Z4
-	VMOVDQU16   Y5, (AX)(DI*2)
-	VSUBPS      Z4, Z2, Z2
-	VFPCLASSPSZ $0x99, Z2, K2
-	KNOTW       K2, K2
+	BYTE        $0xe2
+	VMOVDQU16   Z4, (AX)(DI*2)
+	MOVQ        $0xaaaaaaaa, R8
+	KMOVD       R8, K3
+	VMOVUPS     tables<>+0(SB), Z6
+	VPERMW.Z    Z4, Z6, K3, Z5
+	VSUBPS      Z5, Z2, Z2
+	VMOVUPS     tables<>+64(SB), Z6
+	VPERMW.Z    Z4, Z6, K3, Z5
+	VSUBPS      Z5, Z3, Z3
+	VMINPS.BCST consts<>+0(SB), Z2, Z2
+	VMINPS.BCST consts<>+0(SB), Z3, Z3
+	VMAXPS.BCST consts<>+4(SB), Z2, Z2
+	VMAXPS.BCST consts<>+4(SB), Z3, Z3
 
-	// VCVTNEPS2BF16 Z2, K2, Y4
+	// VCVTNE2PS2BF16 Z2, Z3, Z4
 	BYTE      $0x62
 	BYTE      $0xf2
-	BYTE      $0x7e
-	BYTE      $0xca
+	BYTE      $0x67
+	BYTE      $0x48
 	BYTE      $0x72
 	BYTE      $0xe2
-	VMOVDQU16 Y4, (CX)(DI*2)
-
-	// VCVTNEPS2BF16 Z3, K0, Y5
-	BYTE        $0x62
-	BYTE        $0xf2
-	BYTE        $0x7e
-	BYTE        $0x48
-	BYTE        $0x72
-	BYTE        $0xeb
-	VPMOVZXWD   Y5, Z4
-	VPSLLD      $0x10, Z4, Z4
-	VMOVDQU16   Y5, 32(AX)(DI*2)
-	VSUBPS      Z4, Z3, Z3
-	VFPCLASSPSZ $0x99, Z3, K2
-	KNOTW       K2, K2
-
-	// VCVTNEPS2BF16 Z3, K2, Y4
-	BYTE      $0x62
-	BYTE      $0xf2
-	BYTE      $0x7e
-	BYTE      $0xca
-	BYTE      $0x72
-	BYTE      $0xe3
-	VMOVDQU16 Y4, 32(CX)(DI*2)
+	VMOVDQU16 Z4, (CX)(DI*2)
 	ADDQ      $+32, DI
 	JMP       chan2
 
@@ -4454,11 +4054,9 @@ chan4:
 	VMAXPS           Z3, Z0, Z3
 	VMINPS           Z3, Z1, Z3
 	VMULPS           Z3, Z3, Z4
-	VBROADCASTSS     consts<>+68(SB), Z5
-	VFMADD132PS.BCST consts<>+72(SB), Z5, Z4
 	VBROADCASTSS     consts<>+76(SB), Z5
-	VFMADD213PS.BCST consts<>+80(SB), Z4, Z5
-	VFMADD213PS.BCST consts<>+84(SB), Z4, Z5
+	VFMADD132PS.BCST consts<>+80(SB), Z5, Z4
+	VBROADCASTSS     consts<>+84(SB), Z5
 	VFMADD213PS.BCST consts<>+88(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+92(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+96(SB), Z4, Z5
@@ -4470,7 +4068,9 @@ chan4:
 	VFMADD213PS.BCST consts<>+120(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+124(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+128(SB), Z4, Z5
-	VFMADD213PS.BCST consts<>+132(SB), Z5, Z3
+	VFMADD213PS.BCST consts<>+132(SB), Z4, Z5
+	VFMADD213PS.BCST consts<>+136(SB), Z4, Z5
+	VFMADD213PS.BCST consts<>+140(SB), Z5, Z3
 	VCMPPS           $0x06, Z0, Z2, K2
 	VMULPS.Z         Z3, Z2, K2, Z2
 
@@ -4515,11 +4115,9 @@ less5:
 	VMAXPS           Z3, Z0, Z3
 	VMINPS           Z3, Z1, Z3
 	VMULPS           Z3, Z3, Z4
-	VBROADCASTSS     consts<>+68(SB), Z5
-	VFMADD132PS.BCST consts<>+72(SB), Z5, Z4
 	VBROADCASTSS     consts<>+76(SB), Z5
-	VFMADD213PS.BCST consts<>+80(SB), Z4, Z5
-	VFMADD213PS.BCST consts<>+84(SB), Z4, Z5
+	VFMADD132PS.BCST consts<>+80(SB), Z5, Z4
+	VBROADCASTSS     consts<>+84(SB), Z5
 	VFMADD213PS.BCST consts<>+88(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+92(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+96(SB), Z4, Z5
@@ -4531,7 +4129,9 @@ less5:
 	VFMADD213PS.BCST consts<>+120(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+124(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+128(SB), Z4, Z5
-	VFMADD213PS.BCST consts<>+132(SB), Z5, Z3
+	VFMADD213PS.BCST consts<>+132(SB), Z4, Z5
+	VFMADD213PS.BCST consts<>+136(SB), Z4, Z5
+	VFMADD213PS.BCST consts<>+140(SB), Z5, Z3
 	VCMPPS           $0x06, Z0, Z2, K2
 	VMULPS.Z         Z3, Z2, K2, Z2
 
@@ -4576,8 +4176,8 @@ TEXT ·tanhF32ToBF16BF16(SB), NOSPLIT, $0-72
 	MOVQ         dst+0(FP), AX
 	MOVQ         x+16(FP), CX
 	MOVQ         pixels+48(FP), DX
-	VBROADCASTSS consts<>+12(SB), Z0
-	VBROADCASTSS consts<>+16(SB), Z1
+	VBROADCASTSS consts<>+20(SB), Z0
+	VBROADCASTSS consts<>+24(SB), Z1
 
 loop1:
 	XORQ BX, BX
@@ -4591,65 +4191,56 @@ chan2:
 	VADDPS            Z2, Z2, Z2
 	VMAXPS            Z2, Z0, Z2
 	VMINPS            Z2, Z1, Z2
-	VMULPS.BCST       consts<>+20(SB), Z2, Z4
+	VMULPS.BCST       consts<>+28(SB), Z2, Z4
 	VRNDSCALEPS       $0x08, Z4, Z4
 	VMOVAPS           Z2, Z5
-	VFMSUB132PS.BCST  consts<>+20(SB), Z4, Z5
-	VFMADD231PS.BCST  consts<>+24(SB), Z2, Z5
-	VBROADCASTSS      consts<>+28(SB), Z6
-	VFMADD213PS.BCST  consts<>+32(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+36(SB), Z5, Z6
+	VFMSUB132PS.BCST  consts<>+28(SB), Z4, Z5
+	VFMADD231PS.BCST  consts<>+32(SB), Z2, Z5
+	VBROADCASTSS      consts<>+36(SB), Z6
 	VFMADD213PS.BCST  consts<>+40(SB), Z5, Z6
 	VFMADD213PS.BCST  consts<>+44(SB), Z5, Z6
 	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+52(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+56(SB), Z5, Z6
 	VSCALEFPS         Z4, Z6, Z2
-	VADDPS.BCST       consts<>+52(SB), Z2, Z2
+	VADDPS.BCST       consts<>+60(SB), Z2, Z2
 	VRCP14PS          Z2, Z4
 	VMOVAPS           Z4, Z5
-	VFNMADD213PS.BCST consts<>+56(SB), Z2, Z5
+	VFNMADD213PS.BCST consts<>+64(SB), Z2, Z5
 	VMULPS            Z5, Z4, Z2
 	VADDPS            Z2, Z2, Z2
-	VADDPS.BCST       consts<>+68(SB), Z2, Z2
+	VADDPS.BCST       consts<>+76(SB), Z2, Z2
 	VADDPS            Z3, Z3, Z3
 	VMAXPS            Z3, Z0, Z3
 	VMINPS            Z3, Z1, Z3
-	VMULPS.BCST       consts<>+20(SB), Z3, Z4
+	VMULPS.BCST       consts<>+28(SB), Z3, Z4
 	VRNDSCALEPS       $0x08, Z4, Z4
 	VMOVAPS           Z3, Z5
-	VFMSUB132PS.BCST  consts<>+20(SB), Z4, Z5
-	VFMADD231PS.BCST  consts<>+24(SB), Z3, Z5
-	VBROADCASTSS      consts<>+28(SB), Z6
-	VFMADD213PS.BCST  consts<>+32(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+36(SB), Z5, Z6
+	VFMSUB132PS.BCST  consts<>+28(SB), Z4, Z5
+	VFMADD231PS.BCST  consts<>+32(SB), Z3, Z5
+	VBROADCASTSS      consts<>+36(SB), Z6
 	VFMADD213PS.BCST  consts<>+40(SB), Z5, Z6
 	VFMADD213PS.BCST  consts<>+44(SB), Z5, Z6
 	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+52(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+56(SB), Z5, Z6
 	VSCALEFPS         Z4, Z6, Z3
-	VADDPS.BCST       consts<>+52(SB), Z3, Z3
+	VADDPS.BCST       consts<>+60(SB), Z3, Z3
 	VRCP14PS          Z3, Z4
 	VMOVAPS           Z4, Z5
-	VFNMADD213PS.BCST consts<>+56(SB), Z3, Z5
+	VFNMADD213PS.BCST consts<>+64(SB), Z3, Z5
 	VMULPS            Z5, Z4, Z3
 	VADDPS            Z3, Z3, Z3
-	VADDPS.BCST       consts<>+68(SB), Z3, Z3
+	VADDPS.BCST       consts<>+76(SB), Z3, Z3
 
-	// VCVTNEPS2BF16 Z2, K0, Y4
+	// VCVTNE2PS2BF16 Z2, Z3, Z4
 	BYTE      $0x62
 	BYTE      $0xf2
-	BYTE      $0x7e
+	BYTE      $0x67
 	BYTE      $0x48
 	BYTE      $0x72
 	BYTE      $0xe2
-	VMOVDQU16 Y4, (AX)(BX*2)
-
-	// VCVTNEPS2BF16 Z3, K0, Y4
-	BYTE      $0x62
-	BYTE      $0xf2
-	BYTE      $0x7e
-	BYTE      $0x48
-	BYTE      $0x72
-	BYTE      $0xe3
-	VMOVDQU16 Y4, 32(AX)(BX*2)
+	VMOVDQU16 Z4, (AX)(BX*2)
 	ADDQ      $+32, BX
 	JMP       chan2
 
@@ -4662,25 +4253,25 @@ chan4:
 	VADDPS            Z2, Z2, Z2
 	VMAXPS            Z2, Z0, Z2
 	VMINPS            Z2, Z1, Z2
-	VMULPS.BCST       consts<>+20(SB), Z2, Z3
+	VMULPS.BCST       consts<>+28(SB), Z2, Z3
 	VRNDSCALEPS       $0x08, Z3, Z3
 	VMOVAPS           Z2, Z4
-	VFMSUB132PS.BCST  consts<>+20(SB), Z3, Z4
-	VFMADD231PS.BCST  consts<>+24(SB), Z2, Z4
-	VBROADCASTSS      consts<>+28(SB), Z5
-	VFMADD213PS.BCST  consts<>+32(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+36(SB), Z4, Z5
+	VFMSUB132PS.BCST  consts<>+28(SB), Z3, Z4
+	VFMADD231PS.BCST  consts<>+32(SB), Z2, Z4
+	VBROADCASTSS      consts<>+36(SB), Z5
 	VFMADD213PS.BCST  consts<>+40(SB), Z4, Z5
 	VFMADD213PS.BCST  consts<>+44(SB), Z4, Z5
 	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+52(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+56(SB), Z4, Z5
 	VSCALEFPS         Z3, Z5, Z2
-	VADDPS.BCST       consts<>+52(SB), Z2, Z2
+	VADDPS.BCST       consts<>+60(SB), Z2, Z2
 	VRCP14PS          Z2, Z3
 	VMOVAPS           Z3, Z4
-	VFNMADD213PS.BCST consts<>+56(SB), Z2, Z4
+	VFNMADD213PS.BCST consts<>+64(SB), Z2, Z4
 	VMULPS            Z4, Z3, Z2
 	VADDPS            Z2, Z2, Z2
-	VADDPS.BCST       consts<>+68(SB), Z2, Z2
+	VADDPS.BCST       consts<>+76(SB), Z2, Z2
 
 	// VCVTNEPS2BF16 Z2, K0, Y3
 	BYTE      $0x62
@@ -4704,25 +4295,25 @@ less5:
 	VADDPS            Z2, Z2, Z2
 	VMAXPS            Z2, Z0, Z2
 	VMINPS            Z2, Z1, Z2
-	VMULPS.BCST       consts<>+20(SB), Z2, Z3
+	VMULPS.BCST       consts<>+28(SB), Z2, Z3
 	VRNDSCALEPS       $0x08, Z3, Z3
 	VMOVAPS           Z2, Z4
-	VFMSUB132PS.BCST  consts<>+20(SB), Z3, Z4
-	VFMADD231PS.BCST  consts<>+24(SB), Z2, Z4
-	VBROADCASTSS      consts<>+28(SB), Z5
-	VFMADD213PS.BCST  consts<>+32(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+36(SB), Z4, Z5
+	VFMSUB132PS.BCST  consts<>+28(SB), Z3, Z4
+	VFMADD231PS.BCST  consts<>+32(SB), Z2, Z4
+	VBROADCASTSS      consts<>+36(SB), Z5
 	VFMADD213PS.BCST  consts<>+40(SB), Z4, Z5
 	VFMADD213PS.BCST  consts<>+44(SB), Z4, Z5
 	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+52(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+56(SB), Z4, Z5
 	VSCALEFPS         Z3, Z5, Z2
-	VADDPS.BCST       consts<>+52(SB), Z2, Z2
+	VADDPS.BCST       consts<>+60(SB), Z2, Z2
 	VRCP14PS          Z2, Z3
 	VMOVAPS           Z3, Z4
-	VFNMADD213PS.BCST consts<>+56(SB), Z2, Z4
+	VFNMADD213PS.BCST consts<>+64(SB), Z2, Z4
 	VMULPS            Z4, Z3, Z2
 	VADDPS            Z2, Z2, Z2
-	VADDPS.BCST       consts<>+68(SB), Z2, Z2
+	VADDPS.BCST       consts<>+76(SB), Z2, Z2
 
 	// VCVTNEPS2BF16 Z2, K0, Y3
 	BYTE      $0x62
@@ -4750,8 +4341,8 @@ TEXT ·tanhF32ToSplitBF16(SB), NOSPLIT, $0-72
 	MOVQ         dst2+8(FP), CX
 	MOVQ         x+16(FP), DX
 	MOVQ         pixels+48(FP), BX
-	VBROADCASTSS consts<>+12(SB), Z0
-	VBROADCASTSS consts<>+16(SB), Z1
+	VBROADCASTSS consts<>+20(SB), Z0
+	VBROADCASTSS consts<>+24(SB), Z1
 
 loop1:
 	XORQ SI, SI
@@ -4765,93 +4356,77 @@ chan2:
 	VADDPS            Z2, Z2, Z2
 	VMAXPS            Z2, Z0, Z2
 	VMINPS            Z2, Z1, Z2
-	VMULPS.BCST       consts<>+20(SB), Z2, Z4
+	VMULPS.BCST       consts<>+28(SB), Z2, Z4
 	VRNDSCALEPS       $0x08, Z4, Z4
 	VMOVAPS           Z2, Z5
-	VFMSUB132PS.BCST  consts<>+20(SB), Z4, Z5
-	VFMADD231PS.BCST  consts<>+24(SB), Z2, Z5
-	VBROADCASTSS      consts<>+28(SB), Z6
-	VFMADD213PS.BCST  consts<>+32(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+36(SB), Z5, Z6
+	VFMSUB132PS.BCST  consts<>+28(SB), Z4, Z5
+	VFMADD231PS.BCST  consts<>+32(SB), Z2, Z5
+	VBROADCASTSS      consts<>+36(SB), Z6
 	VFMADD213PS.BCST  consts<>+40(SB), Z5, Z6
 	VFMADD213PS.BCST  consts<>+44(SB), Z5, Z6
 	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+52(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+56(SB), Z5, Z6
 	VSCALEFPS         Z4, Z6, Z2
-	VADDPS.BCST       consts<>+52(SB), Z2, Z2
+	VADDPS.BCST       consts<>+60(SB), Z2, Z2
 	VRCP14PS          Z2, Z4
 	VMOVAPS           Z4, Z5
-	VFNMADD213PS.BCST consts<>+56(SB), Z2, Z5
+	VFNMADD213PS.BCST consts<>+64(SB), Z2, Z5
 	VMULPS            Z5, Z4, Z2
 	VADDPS            Z2, Z2, Z2
-	VADDPS.BCST       consts<>+68(SB), Z2, Z2
+	VADDPS.BCST       consts<>+76(SB), Z2, Z2
 	VADDPS            Z3, Z3, Z3
 	VMAXPS            Z3, Z0, Z3
 	VMINPS            Z3, Z1, Z3
-	VMULPS.BCST       consts<>+20(SB), Z3, Z4
+	VMULPS.BCST       consts<>+28(SB), Z3, Z4
 	VRNDSCALEPS       $0x08, Z4, Z4
 	VMOVAPS           Z3, Z5
-	VFMSUB132PS.BCST  consts<>+20(SB), Z4, Z5
-	VFMADD231PS.BCST  consts<>+24(SB), Z3, Z5
-	VBROADCASTSS      consts<>+28(SB), Z6
-	VFMADD213PS.BCST  consts<>+32(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+36(SB), Z5, Z6
+	VFMSUB132PS.BCST  consts<>+28(SB), Z4, Z5
+	VFMADD231PS.BCST  consts<>+32(SB), Z3, Z5
+	VBROADCASTSS      consts<>+36(SB), Z6
 	VFMADD213PS.BCST  consts<>+40(SB), Z5, Z6
 	VFMADD213PS.BCST  consts<>+44(SB), Z5, Z6
 	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+52(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+56(SB), Z5, Z6
 	VSCALEFPS         Z4, Z6, Z3
-	VADDPS.BCST       consts<>+52(SB), Z3, Z3
+	VADDPS.BCST       consts<>+60(SB), Z3, Z3
 	VRCP14PS          Z3, Z4
 	VMOVAPS           Z4, Z5
-	VFNMADD213PS.BCST consts<>+56(SB), Z3, Z5
+	VFNMADD213PS.BCST consts<>+64(SB), Z3, Z5
 	VMULPS            Z5, Z4, Z3
 	VADDPS            Z3, Z3, Z3
-	VADDPS.BCST       consts<>+68(SB), Z3, Z3
+	VADDPS.BCST       consts<>+76(SB), Z3, Z3
 
-	// VCVTNEPS2BF16 Z2, K0, Y5
+	// VCVTNE2PS2BF16 Z2, Z3, Z4
 	BYTE        $0x62
 	BYTE        $0xf2
-	BYTE        $0x7e
+	BYTE        $0x67
 	BYTE        $0x48
 	BYTE        $0x72
-	BYTE        $0xea
-	VPMOVZXWD   Y5, Z4
-	VPSLLD      $0x10, Z4, Z4
-	VMOVDQU16   Y5, (AX)(SI*2)
-	VSUBPS      Z4, Z2, Z2
-	VFPCLASSPSZ $0x99, Z2, K2
-	KNOTW       K2, K2
+	BYTE        $0xe2
+	VMOVDQU16   Z4, (AX)(SI*2)
+	MOVQ        $0xaaaaaaaa, DI
+	KMOVD       DI, K3
+	VMOVUPS     tables<>+0(SB), Z6
+	VPERMW.Z    Z4, Z6, K3, Z5
+	VSUBPS      Z5, Z2, Z2
+	VMOVUPS     tables<>+64(SB), Z6
+	VPERMW.Z    Z4, Z6, K3, Z5
+	VSUBPS      Z5, Z3, Z3
+	VMINPS.BCST consts<>+0(SB), Z2, Z2
+	VMINPS.BCST consts<>+0(SB), Z3, Z3
+	VMAXPS.BCST consts<>+4(SB), Z2, Z2
+	VMAXPS.BCST consts<>+4(SB), Z3, Z3
 
-	// VCVTNEPS2BF16 Z2, K2, Y4
+	// VCVTNE2PS2BF16 Z2, Z3, Z4
 	BYTE      $0x62
 	BYTE      $0xf2
-	BYTE      $0x7e
-	BYTE      $0xca
+	BYTE      $0x67
+	BYTE      $0x48
 	BYTE      $0x72
 	BYTE      $0xe2
-	VMOVDQU16 Y4, (CX)(SI*2)
-
-	// VCVTNEPS2BF16 Z3, K0, Y5
-	BYTE        $0x62
-	BYTE        $0xf2
-	BYTE        $0x7e
-	BYTE        $0x48
-	BYTE        $0x72
-	BYTE        $0xeb
-	VPMOVZXWD   Y5, Z4
-	VPSLLD      $0x10, Z4, Z4
-	VMOVDQU16   Y5, 32(AX)(SI*2)
-	VSUBPS      Z4, Z3, Z3
-	VFPCLASSPSZ $0x99, Z3, K2
-	KNOTW       K2, K2
-
-	// VCVTNEPS2BF16 Z3, K2, Y4
-	BYTE      $0x62
-	BYTE      $0xf2
-	BYTE      $0x7e
-	BYTE      $0xca
-	BYTE      $0x72
-	BYTE      $0xe3
-	VMOVDQU16 Y4, 32(CX)(SI*2)
+	VMOVDQU16 Z4, (CX)(SI*2)
 	ADDQ      $+32, SI
 	JMP       chan2
 
@@ -4864,25 +4439,25 @@ chan4:
 	VADDPS            Z2, Z2, Z2
 	VMAXPS            Z2, Z0, Z2
 	VMINPS            Z2, Z1, Z2
-	VMULPS.BCST       consts<>+20(SB), Z2, Z3
+	VMULPS.BCST       consts<>+28(SB), Z2, Z3
 	VRNDSCALEPS       $0x08, Z3, Z3
 	VMOVAPS           Z2, Z4
-	VFMSUB132PS.BCST  consts<>+20(SB), Z3, Z4
-	VFMADD231PS.BCST  consts<>+24(SB), Z2, Z4
-	VBROADCASTSS      consts<>+28(SB), Z5
-	VFMADD213PS.BCST  consts<>+32(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+36(SB), Z4, Z5
+	VFMSUB132PS.BCST  consts<>+28(SB), Z3, Z4
+	VFMADD231PS.BCST  consts<>+32(SB), Z2, Z4
+	VBROADCASTSS      consts<>+36(SB), Z5
 	VFMADD213PS.BCST  consts<>+40(SB), Z4, Z5
 	VFMADD213PS.BCST  consts<>+44(SB), Z4, Z5
 	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+52(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+56(SB), Z4, Z5
 	VSCALEFPS         Z3, Z5, Z2
-	VADDPS.BCST       consts<>+52(SB), Z2, Z2
+	VADDPS.BCST       consts<>+60(SB), Z2, Z2
 	VRCP14PS          Z2, Z3
 	VMOVAPS           Z3, Z4
-	VFNMADD213PS.BCST consts<>+56(SB), Z2, Z4
+	VFNMADD213PS.BCST consts<>+64(SB), Z2, Z4
 	VMULPS            Z4, Z3, Z2
 	VADDPS            Z2, Z2, Z2
-	VADDPS.BCST       consts<>+68(SB), Z2, Z2
+	VADDPS.BCST       consts<>+76(SB), Z2, Z2
 
 	// VCVTNEPS2BF16 Z2, K0, Y4
 	BYTE        $0x62
@@ -4920,25 +4495,25 @@ less5:
 	VADDPS            Z2, Z2, Z2
 	VMAXPS            Z2, Z0, Z2
 	VMINPS            Z2, Z1, Z2
-	VMULPS.BCST       consts<>+20(SB), Z2, Z3
+	VMULPS.BCST       consts<>+28(SB), Z2, Z3
 	VRNDSCALEPS       $0x08, Z3, Z3
 	VMOVAPS           Z2, Z4
-	VFMSUB132PS.BCST  consts<>+20(SB), Z3, Z4
-	VFMADD231PS.BCST  consts<>+24(SB), Z2, Z4
-	VBROADCASTSS      consts<>+28(SB), Z5
-	VFMADD213PS.BCST  consts<>+32(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+36(SB), Z4, Z5
+	VFMSUB132PS.BCST  consts<>+28(SB), Z3, Z4
+	VFMADD231PS.BCST  consts<>+32(SB), Z2, Z4
+	VBROADCASTSS      consts<>+36(SB), Z5
 	VFMADD213PS.BCST  consts<>+40(SB), Z4, Z5
 	VFMADD213PS.BCST  consts<>+44(SB), Z4, Z5
 	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+52(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+56(SB), Z4, Z5
 	VSCALEFPS         Z3, Z5, Z2
-	VADDPS.BCST       consts<>+52(SB), Z2, Z2
+	VADDPS.BCST       consts<>+60(SB), Z2, Z2
 	VRCP14PS          Z2, Z3
 	VMOVAPS           Z3, Z4
-	VFNMADD213PS.BCST consts<>+56(SB), Z2, Z4
+	VFNMADD213PS.BCST consts<>+64(SB), Z2, Z4
 	VMULPS            Z4, Z3, Z2
 	VADDPS            Z2, Z2, Z2
-	VADDPS.BCST       consts<>+68(SB), Z2, Z2
+	VADDPS.BCST       consts<>+76(SB), Z2, Z2
 
 	// VCVTNEPS2BF16 Z2, K0, Y4
 	BYTE        $0x62
@@ -4980,8 +4555,8 @@ TEXT ·tanhBF16ToBF16BF16(SB), NOSPLIT, $0-72
 	MOVQ         dst+0(FP), AX
 	MOVQ         x+16(FP), CX
 	MOVQ         pixels+48(FP), DX
-	VBROADCASTSS consts<>+12(SB), Z0
-	VBROADCASTSS consts<>+16(SB), Z1
+	VBROADCASTSS consts<>+20(SB), Z0
+	VBROADCASTSS consts<>+24(SB), Z1
 
 loop1:
 	XORQ BX, BX
@@ -4997,65 +4572,56 @@ chan2:
 	VADDPS            Z2, Z2, Z2
 	VMAXPS            Z2, Z0, Z2
 	VMINPS            Z2, Z1, Z2
-	VMULPS.BCST       consts<>+20(SB), Z2, Z4
+	VMULPS.BCST       consts<>+28(SB), Z2, Z4
 	VRNDSCALEPS       $0x08, Z4, Z4
 	VMOVAPS           Z2, Z5
-	VFMSUB132PS.BCST  consts<>+20(SB), Z4, Z5
-	VFMADD231PS.BCST  consts<>+24(SB), Z2, Z5
-	VBROADCASTSS      consts<>+28(SB), Z6
-	VFMADD213PS.BCST  consts<>+32(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+36(SB), Z5, Z6
+	VFMSUB132PS.BCST  consts<>+28(SB), Z4, Z5
+	VFMADD231PS.BCST  consts<>+32(SB), Z2, Z5
+	VBROADCASTSS      consts<>+36(SB), Z6
 	VFMADD213PS.BCST  consts<>+40(SB), Z5, Z6
 	VFMADD213PS.BCST  consts<>+44(SB), Z5, Z6
 	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+52(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+56(SB), Z5, Z6
 	VSCALEFPS         Z4, Z6, Z2
-	VADDPS.BCST       consts<>+52(SB), Z2, Z2
+	VADDPS.BCST       consts<>+60(SB), Z2, Z2
 	VRCP14PS          Z2, Z4
 	VMOVAPS           Z4, Z5
-	VFNMADD213PS.BCST consts<>+56(SB), Z2, Z5
+	VFNMADD213PS.BCST consts<>+64(SB), Z2, Z5
 	VMULPS            Z5, Z4, Z2
 	VADDPS            Z2, Z2, Z2
-	VADDPS.BCST       consts<>+68(SB), Z2, Z2
+	VADDPS.BCST       consts<>+76(SB), Z2, Z2
 	VADDPS            Z3, Z3, Z3
 	VMAXPS            Z3, Z0, Z3
 	VMINPS            Z3, Z1, Z3
-	VMULPS.BCST       consts<>+20(SB), Z3, Z4
+	VMULPS.BCST       consts<>+28(SB), Z3, Z4
 	VRNDSCALEPS       $0x08, Z4, Z4
 	VMOVAPS           Z3, Z5
-	VFMSUB132PS.BCST  consts<>+20(SB), Z4, Z5
-	VFMADD231PS.BCST  consts<>+24(SB), Z3, Z5
-	VBROADCASTSS      consts<>+28(SB), Z6
-	VFMADD213PS.BCST  consts<>+32(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+36(SB), Z5, Z6
+	VFMSUB132PS.BCST  consts<>+28(SB), Z4, Z5
+	VFMADD231PS.BCST  consts<>+32(SB), Z3, Z5
+	VBROADCASTSS      consts<>+36(SB), Z6
 	VFMADD213PS.BCST  consts<>+40(SB), Z5, Z6
 	VFMADD213PS.BCST  consts<>+44(SB), Z5, Z6
 	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+52(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+56(SB), Z5, Z6
 	VSCALEFPS         Z4, Z6, Z3
-	VADDPS.BCST       consts<>+52(SB), Z3, Z3
+	VADDPS.BCST       consts<>+60(SB), Z3, Z3
 	VRCP14PS          Z3, Z4
 	VMOVAPS           Z4, Z5
-	VFNMADD213PS.BCST consts<>+56(SB), Z3, Z5
+	VFNMADD213PS.BCST consts<>+64(SB), Z3, Z5
 	VMULPS            Z5, Z4, Z3
 	VADDPS            Z3, Z3, Z3
-	VADDPS.BCST       consts<>+68(SB), Z3, Z3
+	VADDPS.BCST       consts<>+76(SB), Z3, Z3
 
-	// VCVTNEPS2BF16 Z2, K0, Y4
+	// VCVTNE2PS2BF16 Z2, Z3, Z4
 	BYTE      $0x62
 	BYTE      $0xf2
-	BYTE      $0x7e
+	BYTE      $0x67
 	BYTE      $0x48
 	BYTE      $0x72
 	BYTE      $0xe2
-	VMOVDQU16 Y4, (AX)(BX*2)
-
-	// VCVTNEPS2BF16 Z3, K0, Y4
-	BYTE      $0x62
-	BYTE      $0xf2
-	BYTE      $0x7e
-	BYTE      $0x48
-	BYTE      $0x72
-	BYTE      $0xe3
-	VMOVDQU16 Y4, 32(AX)(BX*2)
+	VMOVDQU16 Z4, (AX)(BX*2)
 	ADDQ      $+32, BX
 	JMP       chan2
 
@@ -5069,25 +4635,25 @@ chan4:
 	VADDPS            Z2, Z2, Z2
 	VMAXPS            Z2, Z0, Z2
 	VMINPS            Z2, Z1, Z2
-	VMULPS.BCST       consts<>+20(SB), Z2, Z3
+	VMULPS.BCST       consts<>+28(SB), Z2, Z3
 	VRNDSCALEPS       $0x08, Z3, Z3
 	VMOVAPS           Z2, Z4
-	VFMSUB132PS.BCST  consts<>+20(SB), Z3, Z4
-	VFMADD231PS.BCST  consts<>+24(SB), Z2, Z4
-	VBROADCASTSS      consts<>+28(SB), Z5
-	VFMADD213PS.BCST  consts<>+32(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+36(SB), Z4, Z5
+	VFMSUB132PS.BCST  consts<>+28(SB), Z3, Z4
+	VFMADD231PS.BCST  consts<>+32(SB), Z2, Z4
+	VBROADCASTSS      consts<>+36(SB), Z5
 	VFMADD213PS.BCST  consts<>+40(SB), Z4, Z5
 	VFMADD213PS.BCST  consts<>+44(SB), Z4, Z5
 	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+52(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+56(SB), Z4, Z5
 	VSCALEFPS         Z3, Z5, Z2
-	VADDPS.BCST       consts<>+52(SB), Z2, Z2
+	VADDPS.BCST       consts<>+60(SB), Z2, Z2
 	VRCP14PS          Z2, Z3
 	VMOVAPS           Z3, Z4
-	VFNMADD213PS.BCST consts<>+56(SB), Z2, Z4
+	VFNMADD213PS.BCST consts<>+64(SB), Z2, Z4
 	VMULPS            Z4, Z3, Z2
 	VADDPS            Z2, Z2, Z2
-	VADDPS.BCST       consts<>+68(SB), Z2, Z2
+	VADDPS.BCST       consts<>+76(SB), Z2, Z2
 
 	// VCVTNEPS2BF16 Z2, K0, Y3
 	BYTE      $0x62
@@ -5112,25 +4678,25 @@ less5:
 	VADDPS            Z2, Z2, Z2
 	VMAXPS            Z2, Z0, Z2
 	VMINPS            Z2, Z1, Z2
-	VMULPS.BCST       consts<>+20(SB), Z2, Z3
+	VMULPS.BCST       consts<>+28(SB), Z2, Z3
 	VRNDSCALEPS       $0x08, Z3, Z3
 	VMOVAPS           Z2, Z4
-	VFMSUB132PS.BCST  consts<>+20(SB), Z3, Z4
-	VFMADD231PS.BCST  consts<>+24(SB), Z2, Z4
-	VBROADCASTSS      consts<>+28(SB), Z5
-	VFMADD213PS.BCST  consts<>+32(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+36(SB), Z4, Z5
+	VFMSUB132PS.BCST  consts<>+28(SB), Z3, Z4
+	VFMADD231PS.BCST  consts<>+32(SB), Z2, Z4
+	VBROADCASTSS      consts<>+36(SB), Z5
 	VFMADD213PS.BCST  consts<>+40(SB), Z4, Z5
 	VFMADD213PS.BCST  consts<>+44(SB), Z4, Z5
 	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+52(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+56(SB), Z4, Z5
 	VSCALEFPS         Z3, Z5, Z2
-	VADDPS.BCST       consts<>+52(SB), Z2, Z2
+	VADDPS.BCST       consts<>+60(SB), Z2, Z2
 	VRCP14PS          Z2, Z3
 	VMOVAPS           Z3, Z4
-	VFNMADD213PS.BCST consts<>+56(SB), Z2, Z4
+	VFNMADD213PS.BCST consts<>+64(SB), Z2, Z4
 	VMULPS            Z4, Z3, Z2
 	VADDPS            Z2, Z2, Z2
-	VADDPS.BCST       consts<>+68(SB), Z2, Z2
+	VADDPS.BCST       consts<>+76(SB), Z2, Z2
 
 	// VCVTNEPS2BF16 Z2, K0, Y3
 	BYTE      $0x62
@@ -5159,8 +4725,8 @@ TEXT ·tanhSplitToSplitBF16(SB), NOSPLIT, $0-72
 	MOVQ         x+16(FP), DX
 	MOVQ         x2+24(FP), BX
 	MOVQ         pixels+48(FP), SI
-	VBROADCASTSS consts<>+12(SB), Z0
-	VBROADCASTSS consts<>+16(SB), Z1
+	VBROADCASTSS consts<>+20(SB), Z0
+	VBROADCASTSS consts<>+24(SB), Z1
 
 loop1:
 	XORQ DI, DI
@@ -5182,93 +4748,77 @@ chan2:
 	VADDPS            Z2, Z2, Z2
 	VMAXPS            Z2, Z0, Z2
 	VMINPS            Z2, Z1, Z2
-	VMULPS.BCST       consts<>+20(SB), Z2, Z4
+	VMULPS.BCST       consts<>+28(SB), Z2, Z4
 	VRNDSCALEPS       $0x08, Z4, Z4
 	VMOVAPS           Z2, Z5
-	VFMSUB132PS.BCST  consts<>+20(SB), Z4, Z5
-	VFMADD231PS.BCST  consts<>+24(SB), Z2, Z5
-	VBROADCASTSS      consts<>+28(SB), Z6
-	VFMADD213PS.BCST  consts<>+32(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+36(SB), Z5, Z6
+	VFMSUB132PS.BCST  consts<>+28(SB), Z4, Z5
+	VFMADD231PS.BCST  consts<>+32(SB), Z2, Z5
+	VBROADCASTSS      consts<>+36(SB), Z6
 	VFMADD213PS.BCST  consts<>+40(SB), Z5, Z6
 	VFMADD213PS.BCST  consts<>+44(SB), Z5, Z6
 	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+52(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+56(SB), Z5, Z6
 	VSCALEFPS         Z4, Z6, Z2
-	VADDPS.BCST       consts<>+52(SB), Z2, Z2
+	VADDPS.BCST       consts<>+60(SB), Z2, Z2
 	VRCP14PS          Z2, Z4
 	VMOVAPS           Z4, Z5
-	VFNMADD213PS.BCST consts<>+56(SB), Z2, Z5
+	VFNMADD213PS.BCST consts<>+64(SB), Z2, Z5
 	VMULPS            Z5, Z4, Z2
 	VADDPS            Z2, Z2, Z2
-	VADDPS.BCST       consts<>+68(SB), Z2, Z2
+	VADDPS.BCST       consts<>+76(SB), Z2, Z2
 	VADDPS            Z3, Z3, Z3
 	VMAXPS            Z3, Z0, Z3
 	VMINPS            Z3, Z1, Z3
-	VMULPS.BCST       consts<>+20(SB), Z3, Z4
+	VMULPS.BCST       consts<>+28(SB), Z3, Z4
 	VRNDSCALEPS       $0x08, Z4, Z4
 	VMOVAPS           Z3, Z5
-	VFMSUB132PS.BCST  consts<>+20(SB), Z4, Z5
-	VFMADD231PS.BCST  consts<>+24(SB), Z3, Z5
-	VBROADCASTSS      consts<>+28(SB), Z6
-	VFMADD213PS.BCST  consts<>+32(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+36(SB), Z5, Z6
+	VFMSUB132PS.BCST  consts<>+28(SB), Z4, Z5
+	VFMADD231PS.BCST  consts<>+32(SB), Z3, Z5
+	VBROADCASTSS      consts<>+36(SB), Z6
 	VFMADD213PS.BCST  consts<>+40(SB), Z5, Z6
 	VFMADD213PS.BCST  consts<>+44(SB), Z5, Z6
 	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+52(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+56(SB), Z5, Z6
 	VSCALEFPS         Z4, Z6, Z3
-	VADDPS.BCST       consts<>+52(SB), Z3, Z3
+	VADDPS.BCST       consts<>+60(SB), Z3, Z3
 	VRCP14PS          Z3, Z4
 	VMOVAPS           Z4, Z5
-	VFNMADD213PS.BCST consts<>+56(SB), Z3, Z5
+	VFNMADD213PS.BCST consts<>+64(SB), Z3, Z5
 	VMULPS            Z5, Z4, Z3
 	VADDPS            Z3, Z3, Z3
-	VADDPS.BCST       consts<>+68(SB), Z3, Z3
+	VADDPS.BCST       consts<>+76(SB), Z3, Z3
 
-	// VCVTNEPS2BF16 Z2, K0, Y5
+	// VCVTNE2PS2BF16 Z2, Z3, Z4
 	BYTE        $0x62
 	BYTE        $0xf2
-	BYTE        $0x7e
+	BYTE        $0x67
 	BYTE        $0x48
 	BYTE        $0x72
-	BYTE        $0xea
-	VPMOVZXWD   Y5, Z4
-	VPSLLD      $0x10, Z4, Z4
-	VMOVDQU16   Y5, (AX)(DI*2)
-	VSUBPS      Z4, Z2, Z2
-	VFPCLASSPSZ $0x99, Z2, K2
-	KNOTW       K2, K2
+	BYTE        $0xe2
+	VMOVDQU16   Z4, (AX)(DI*2)
+	MOVQ        $0xaaaaaaaa, R8
+	KMOVD       R8, K3
+	VMOVUPS     tables<>+0(SB), Z6
+	VPERMW.Z    Z4, Z6, K3, Z5
+	VSUBPS      Z5, Z2, Z2
+	VMOVUPS     tables<>+64(SB), Z6
+	VPERMW.Z    Z4, Z6, K3, Z5
+	VSUBPS      Z5, Z3, Z3
+	VMINPS.BCST consts<>+0(SB), Z2, Z2
+	VMINPS.BCST consts<>+0(SB), Z3, Z3
+	VMAXPS.BCST consts<>+4(SB), Z2, Z2
+	VMAXPS.BCST consts<>+4(SB), Z3, Z3
 
-	// VCVTNEPS2BF16 Z2, K2, Y4
+	// VCVTNE2PS2BF16 Z2, Z3, Z4
 	BYTE      $0x62
 	BYTE      $0xf2
-	BYTE      $0x7e
-	BYTE      $0xca
+	BYTE      $0x67
+	BYTE      $0x48
 	BYTE      $0x72
 	BYTE      $0xe2
-	VMOVDQU16 Y4, (CX)(DI*2)
-
-	// VCVTNEPS2BF16 Z3, K0, Y5
-	BYTE        $0x62
-	BYTE        $0xf2
-	BYTE        $0x7e
-	BYTE        $0x48
-	BYTE        $0x72
-	BYTE        $0xeb
-	VPMOVZXWD   Y5, Z4
-	VPSLLD      $0x10, Z4, Z4
-	VMOVDQU16   Y5, 32(AX)(DI*2)
-	VSUBPS      Z4, Z3, Z3
-	VFPCLASSPSZ $0x99, Z3, K2
-	KNOTW       K2, K2
-
-	// VCVTNEPS2BF16 Z3, K2, Y4
-	BYTE      $0x62
-	BYTE      $0xf2
-	BYTE      $0x7e
-	BYTE      $0xca
-	BYTE      $0x72
-	BYTE      $0xe3
-	VMOVDQU16 Y4, 32(CX)(DI*2)
+	VMOVDQU16 Z4, (CX)(DI*2)
 	ADDQ      $+32, DI
 	JMP       chan2
 
@@ -5285,25 +4835,25 @@ chan4:
 	VADDPS            Z2, Z2, Z2
 	VMAXPS            Z2, Z0, Z2
 	VMINPS            Z2, Z1, Z2
-	VMULPS.BCST       consts<>+20(SB), Z2, Z3
+	VMULPS.BCST       consts<>+28(SB), Z2, Z3
 	VRNDSCALEPS       $0x08, Z3, Z3
 	VMOVAPS           Z2, Z4
-	VFMSUB132PS.BCST  consts<>+20(SB), Z3, Z4
-	VFMADD231PS.BCST  consts<>+24(SB), Z2, Z4
-	VBROADCASTSS      consts<>+28(SB), Z5
-	VFMADD213PS.BCST  consts<>+32(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+36(SB), Z4, Z5
+	VFMSUB132PS.BCST  consts<>+28(SB), Z3, Z4
+	VFMADD231PS.BCST  consts<>+32(SB), Z2, Z4
+	VBROADCASTSS      consts<>+36(SB), Z5
 	VFMADD213PS.BCST  consts<>+40(SB), Z4, Z5
 	VFMADD213PS.BCST  consts<>+44(SB), Z4, Z5
 	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+52(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+56(SB), Z4, Z5
 	VSCALEFPS         Z3, Z5, Z2
-	VADDPS.BCST       consts<>+52(SB), Z2, Z2
+	VADDPS.BCST       consts<>+60(SB), Z2, Z2
 	VRCP14PS          Z2, Z3
 	VMOVAPS           Z3, Z4
-	VFNMADD213PS.BCST consts<>+56(SB), Z2, Z4
+	VFNMADD213PS.BCST consts<>+64(SB), Z2, Z4
 	VMULPS            Z4, Z3, Z2
 	VADDPS            Z2, Z2, Z2
-	VADDPS.BCST       consts<>+68(SB), Z2, Z2
+	VADDPS.BCST       consts<>+76(SB), Z2, Z2
 
 	// VCVTNEPS2BF16 Z2, K0, Y4
 	BYTE        $0x62
@@ -5345,25 +4895,25 @@ less5:
 	VADDPS            Z2, Z2, Z2
 	VMAXPS            Z2, Z0, Z2
 	VMINPS            Z2, Z1, Z2
-	VMULPS.BCST       consts<>+20(SB), Z2, Z3
+	VMULPS.BCST       consts<>+28(SB), Z2, Z3
 	VRNDSCALEPS       $0x08, Z3, Z3
 	VMOVAPS           Z2, Z4
-	VFMSUB132PS.BCST  consts<>+20(SB), Z3, Z4
-	VFMADD231PS.BCST  consts<>+24(SB), Z2, Z4
-	VBROADCASTSS      consts<>+28(SB), Z5
-	VFMADD213PS.BCST  consts<>+32(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+36(SB), Z4, Z5
+	VFMSUB132PS.BCST  consts<>+28(SB), Z3, Z4
+	VFMADD231PS.BCST  consts<>+32(SB), Z2, Z4
+	VBROADCASTSS      consts<>+36(SB), Z5
 	VFMADD213PS.BCST  consts<>+40(SB), Z4, Z5
 	VFMADD213PS.BCST  consts<>+44(SB), Z4, Z5
 	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+52(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+56(SB), Z4, Z5
 	VSCALEFPS         Z3, Z5, Z2
-	VADDPS.BCST       consts<>+52(SB), Z2, Z2
+	VADDPS.BCST       consts<>+60(SB), Z2, Z2
 	VRCP14PS          Z2, Z3
 	VMOVAPS           Z3, Z4
-	VFNMADD213PS.BCST consts<>+56(SB), Z2, Z4
+	VFNMADD213PS.BCST consts<>+64(SB), Z2, Z4
 	VMULPS            Z4, Z3, Z2
 	VADDPS            Z2, Z2, Z2
-	VADDPS.BCST       consts<>+68(SB), Z2, Z2
+	VADDPS.BCST       consts<>+76(SB), Z2, Z2
 
 	// VCVTNEPS2BF16 Z2, K0, Y4
 	BYTE        $0x62
@@ -5446,41 +4996,23 @@ chan2:
 	VMAXPS    Z5, Z0, Z5
 	VMINPS    Z5, Z1, Z5
 
-	// VCVTNEPS2BF16 Z2, K0, Y6
+	// VCVTNE2PS2BF16 Z2, Z3, Z6
 	BYTE      $0x62
 	BYTE      $0xf2
-	BYTE      $0x7e
+	BYTE      $0x67
 	BYTE      $0x48
 	BYTE      $0x72
 	BYTE      $0xf2
-	VMOVDQU16 Y6, (AX)(SI*2)
+	VMOVDQU16 Z6, (AX)(SI*2)
 
-	// VCVTNEPS2BF16 Z3, K0, Y6
+	// VCVTNE2PS2BF16 Z4, Z5, Z6
 	BYTE      $0x62
 	BYTE      $0xf2
-	BYTE      $0x7e
-	BYTE      $0x48
-	BYTE      $0x72
-	BYTE      $0xf3
-	VMOVDQU16 Y6, 32(AX)(SI*2)
-
-	// VCVTNEPS2BF16 Z4, K0, Y6
-	BYTE      $0x62
-	BYTE      $0xf2
-	BYTE      $0x7e
+	BYTE      $0x57
 	BYTE      $0x48
 	BYTE      $0x72
 	BYTE      $0xf4
-	VMOVDQU16 Y6, 64(AX)(SI*2)
-
-	// VCVTNEPS2BF16 Z5, K0, Y6
-	BYTE      $0x62
-	BYTE      $0xf2
-	BYTE      $0x7e
-	BYTE      $0x48
-	BYTE      $0x72
-	BYTE      $0xf5
-	VMOVDQU16 Y6, 96(AX)(SI*2)
+	VMOVDQU16 Z6, 64(AX)(SI*2)
 	ADDQ      $+64, SI
 	JMP       chan2
 
@@ -5585,41 +5117,23 @@ chan2:
 	VMAXPS    Z5, Z0, Z5
 	VMINPS    Z5, Z1, Z5
 
-	// VCVTNEPS2BF16 Z2, K0, Y6
+	// VCVTNE2PS2BF16 Z2, Z3, Z6
 	BYTE      $0x62
 	BYTE      $0xf2
-	BYTE      $0x7e
+	BYTE      $0x67
 	BYTE      $0x48
 	BYTE      $0x72
 	BYTE      $0xf2
-	VMOVDQU16 Y6, (AX)(BX*2)
+	VMOVDQU16 Z6, (AX)(BX*2)
 
-	// VCVTNEPS2BF16 Z3, K0, Y6
+	// VCVTNE2PS2BF16 Z4, Z5, Z6
 	BYTE      $0x62
 	BYTE      $0xf2
-	BYTE      $0x7e
-	BYTE      $0x48
-	BYTE      $0x72
-	BYTE      $0xf3
-	VMOVDQU16 Y6, 32(AX)(BX*2)
-
-	// VCVTNEPS2BF16 Z4, K0, Y6
-	BYTE      $0x62
-	BYTE      $0xf2
-	BYTE      $0x7e
+	BYTE      $0x57
 	BYTE      $0x48
 	BYTE      $0x72
 	BYTE      $0xf4
-	VMOVDQU16 Y6, 64(AX)(BX*2)
-
-	// VCVTNEPS2BF16 Z5, K0, Y6
-	BYTE      $0x62
-	BYTE      $0xf2
-	BYTE      $0x7e
-	BYTE      $0x48
-	BYTE      $0x72
-	BYTE      $0xf5
-	VMOVDQU16 Y6, 96(AX)(BX*2)
+	VMOVDQU16 Z6, 64(AX)(BX*2)
 	ADDQ      $+64, BX
 	JMP       chan2
 
@@ -5725,41 +5239,23 @@ chan2:
 	VMAXPS      Z5, Z0, Z5
 	VMINPS      Z5, Z1, Z5
 
-	// VCVTNEPS2BF16 Z2, K0, Y6
+	// VCVTNE2PS2BF16 Z2, Z3, Z6
 	BYTE      $0x62
 	BYTE      $0xf2
-	BYTE      $0x7e
+	BYTE      $0x67
 	BYTE      $0x48
 	BYTE      $0x72
 	BYTE      $0xf2
-	VMOVDQU16 Y6, (AX)(SI*2)
+	VMOVDQU16 Z6, (AX)(SI*2)
 
-	// VCVTNEPS2BF16 Z3, K0, Y6
+	// VCVTNE2PS2BF16 Z4, Z5, Z6
 	BYTE      $0x62
 	BYTE      $0xf2
-	BYTE      $0x7e
-	BYTE      $0x48
-	BYTE      $0x72
-	BYTE      $0xf3
-	VMOVDQU16 Y6, 32(AX)(SI*2)
-
-	// VCVTNEPS2BF16 Z4, K0, Y6
-	BYTE      $0x62
-	BYTE      $0xf2
-	BYTE      $0x7e
+	BYTE      $0x57
 	BYTE      $0x48
 	BYTE      $0x72
 	BYTE      $0xf4
-	VMOVDQU16 Y6, 64(AX)(SI*2)
-
-	// VCVTNEPS2BF16 Z5, K0, Y6
-	BYTE      $0x62
-	BYTE      $0xf2
-	BYTE      $0x7e
-	BYTE      $0x48
-	BYTE      $0x72
-	BYTE      $0xf5
-	VMOVDQU16 Y6, 96(AX)(SI*2)
+	VMOVDQU16 Z6, 64(AX)(SI*2)
 	ADDQ      $+64, SI
 	JMP       chan2
 
@@ -5871,41 +5367,23 @@ chan2:
 	VMAXPS      Z5, Z0, Z5
 	VMINPS      Z5, Z1, Z5
 
-	// VCVTNEPS2BF16 Z2, K0, Y6
+	// VCVTNE2PS2BF16 Z2, Z3, Z6
 	BYTE      $0x62
 	BYTE      $0xf2
-	BYTE      $0x7e
+	BYTE      $0x67
 	BYTE      $0x48
 	BYTE      $0x72
 	BYTE      $0xf2
-	VMOVDQU16 Y6, (AX)(SI*2)
+	VMOVDQU16 Z6, (AX)(SI*2)
 
-	// VCVTNEPS2BF16 Z3, K0, Y6
+	// VCVTNE2PS2BF16 Z4, Z5, Z6
 	BYTE      $0x62
 	BYTE      $0xf2
-	BYTE      $0x7e
-	BYTE      $0x48
-	BYTE      $0x72
-	BYTE      $0xf3
-	VMOVDQU16 Y6, 32(AX)(SI*2)
-
-	// VCVTNEPS2BF16 Z4, K0, Y6
-	BYTE      $0x62
-	BYTE      $0xf2
-	BYTE      $0x7e
+	BYTE      $0x57
 	BYTE      $0x48
 	BYTE      $0x72
 	BYTE      $0xf4
-	VMOVDQU16 Y6, 64(AX)(SI*2)
-
-	// VCVTNEPS2BF16 Z5, K0, Y6
-	BYTE      $0x62
-	BYTE      $0xf2
-	BYTE      $0x7e
-	BYTE      $0x48
-	BYTE      $0x72
-	BYTE      $0xf5
-	VMOVDQU16 Y6, 96(AX)(SI*2)
+	VMOVDQU16 Z6, 64(AX)(SI*2)
 	ADDQ      $+64, SI
 	JMP       chan2
 
@@ -6030,41 +5508,23 @@ chan2:
 	VMAXPS      Z5, Z0, Z5
 	VMINPS      Z5, Z1, Z5
 
-	// VCVTNEPS2BF16 Z2, K0, Y6
+	// VCVTNE2PS2BF16 Z2, Z3, Z6
 	BYTE      $0x62
 	BYTE      $0xf2
-	BYTE      $0x7e
+	BYTE      $0x67
 	BYTE      $0x48
 	BYTE      $0x72
 	BYTE      $0xf2
-	VMOVDQU16 Y6, (AX)(DI*2)
+	VMOVDQU16 Z6, (AX)(DI*2)
 
-	// VCVTNEPS2BF16 Z3, K0, Y6
+	// VCVTNE2PS2BF16 Z4, Z5, Z6
 	BYTE      $0x62
 	BYTE      $0xf2
-	BYTE      $0x7e
-	BYTE      $0x48
-	BYTE      $0x72
-	BYTE      $0xf3
-	VMOVDQU16 Y6, 32(AX)(DI*2)
-
-	// VCVTNEPS2BF16 Z4, K0, Y6
-	BYTE      $0x62
-	BYTE      $0xf2
-	BYTE      $0x7e
+	BYTE      $0x57
 	BYTE      $0x48
 	BYTE      $0x72
 	BYTE      $0xf4
-	VMOVDQU16 Y6, 64(AX)(DI*2)
-
-	// VCVTNEPS2BF16 Z5, K0, Y6
-	BYTE      $0x62
-	BYTE      $0xf2
-	BYTE      $0x7e
-	BYTE      $0x48
-	BYTE      $0x72
-	BYTE      $0xf5
-	VMOVDQU16 Y6, 96(AX)(DI*2)
+	VMOVDQU16 Z6, 64(AX)(DI*2)
 	ADDQ      $+64, DI
 	JMP       chan2
 
@@ -6134,6 +5594,149 @@ done6:
 	VZEROUPPER
 	RET
 
+// func scatterOneBF16BF16(dst *byte, dst2 *byte, x *byte, sums *byte, dstStep int, dstRow int, xStep int, sumRow int, rows int, pixels int, channels int)
+// Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2
+TEXT ·scatterOneBF16BF16(SB), NOSPLIT, $0-88
+	SHLQ $0x02, xStep+48(FP)
+	MOVQ channels+80(FP), AX
+	CMPQ AX, $+16
+	JL   part1
+	MOVQ dst+0(FP), AX
+	MOVQ x+16(FP), CX
+	MOVQ sums+24(FP), DX
+	MOVQ xStep+48(FP), BX
+
+loop3:
+	MOVQ   AX, SI
+	VPXORD Z0, Z0, Z0
+	MOVQ   pixels+72(FP), DI
+
+loop4:
+	VMOVUPS (CX), Z1
+	VADDPS  Z1, Z0, Z0
+
+	// VCVTNEPS2BF16 Z1, K0, Y2
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd1
+	VMOVDQU16 Y2, (SI)
+	ADDQ      BX, CX
+	MOVQ      dstStep+32(FP), R8
+	LEAQ      (SI)(R8*2), SI
+	DECQ      DI
+	JNE       loop4
+	TESTQ     DX, DX
+	JE        none5
+	VMOVUPS   Z0, (DX)
+	MOVQ      sumRow+56(FP), SI
+	LEAQ      (DX)(SI*4), DX
+
+none5:
+	MOVQ dstRow+40(FP), SI
+	LEAQ (AX)(SI*2), AX
+	DECQ rows+64(FP)
+	JNE  loop3
+	JMP  done2
+
+part1:
+	MOVQ  $-1, CX
+	BZHIQ AX, CX, CX
+	KMOVW CX, K1
+	MOVQ  dst+0(FP), AX
+	MOVQ  x+16(FP), CX
+	MOVQ  sums+24(FP), DX
+	MOVQ  xStep+48(FP), BX
+
+loop6:
+	MOVQ   AX, SI
+	VPXORD Z0, Z0, Z0
+	MOVQ   pixels+72(FP), DI
+
+loop7:
+	VMOVUPS (CX), Z1
+	VADDPS  Z1, Z0, Z0
+
+	// VCVTNEPS2BF16 Z1, K0, Y2
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd1
+	VMOVDQU16 Y2, K1, (SI)
+	ADDQ      BX, CX
+	MOVQ      dstStep+32(FP), R8
+	LEAQ      (SI)(R8*2), SI
+	DECQ      DI
+	JNE       loop7
+	TESTQ     DX, DX
+	JE        none8
+	VMOVUPS   Z0, K1, (DX)
+	MOVQ      sumRow+56(FP), SI
+	LEAQ      (DX)(SI*4), DX
+
+none8:
+	MOVQ dstRow+40(FP), SI
+	LEAQ (AX)(SI*2), AX
+	DECQ rows+64(FP)
+	JNE  loop6
+
+done2:
+	VZEROUPPER
+	RET
+
+// func scatterTwoBF16BF16(dst *byte, dst2 *byte, x *byte, sums *byte, dstStep int, dstRow int, xStep int, sumRow int, rows int, pixels int, channels int)
+// Requires: AVX, AVX512BW, AVX512F
+TEXT ·scatterTwoBF16BF16(SB), NOSPLIT, $0-88
+	SHLQ $0x02, xStep+48(FP)
+	MOVQ dst+0(FP), AX
+	MOVQ x+16(FP), CX
+	MOVQ sums+24(FP), DX
+	MOVQ xStep+48(FP), BX
+
+loop1:
+	MOVQ   AX, SI
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	MOVQ   pixels+72(FP), DI
+
+loop2:
+	VMOVUPS (CX), Z2
+	VADDPS  Z2, Z0, Z0
+	VMOVUPS 64(CX), Z3
+	VADDPS  Z3, Z1, Z1
+
+	// VCVTNE2PS2BF16 Z2, Z3, Z4
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x67
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xe2
+	VMOVDQU16 Z4, (SI)
+	ADDQ      BX, CX
+	MOVQ      dstStep+32(FP), R8
+	LEAQ      (SI)(R8*2), SI
+	DECQ      DI
+	JNE       loop2
+	TESTQ     DX, DX
+	JE        none3
+	VMOVUPS   Z0, (DX)
+	VMOVUPS   Z1, 64(DX)
+	MOVQ      sumRow+56(FP), SI
+	LEAQ      (DX)(SI*4), DX
+
+none3:
+	MOVQ dstRow+40(FP), SI
+	LEAQ (AX)(SI*2), AX
+	DECQ rows+64(FP)
+	JNE  loop1
+	VZEROUPPER
+	RET
+
 // func planesBF16BF16(dst *byte, dst2 *byte, red *byte, green *byte, blue *byte, pixels int)
 // Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2
 TEXT ·planesBF16BF16(SB), NOSPLIT, $0-48
@@ -6141,9 +5744,9 @@ TEXT ·planesBF16BF16(SB), NOSPLIT, $0-48
 	MOVQ    red+16(FP), CX
 	MOVQ    green+24(FP), DX
 	MOVQ    blue+32(FP), BX
-	VMOVUPS tables<>+0(SB), Z0
-	VMOVUPS tables<>+64(SB), Z1
-	VMOVUPS tables<>+128(SB), Z2
+	VMOVUPS tables<>+128(SB), Z0
+	VMOVUPS tables<>+192(SB), Z1
+	VMOVUPS tables<>+256(SB), Z2
 	XORQ    SI, SI
 
 chan1:
@@ -6351,21 +5954,21 @@ TEXT ·bytesBF16BF16(SB), NOSPLIT, $64-48
 	VMOVSD  (DX), X1
 	MOVL    8(DX), DX
 	VPINSRD $0x02, DX, X1, X1
-	VMOVUPS tables<>+192(SB), Z0
-	VPERMPS Z1, Z0, Z2
-	VMOVUPS tables<>+256(SB), Z0
-	VPERMPS Z1, Z0, Z3
 	VMOVUPS tables<>+320(SB), Z0
+	VPERMPS Z1, Z0, Z2
+	VMOVUPS tables<>+384(SB), Z0
+	VPERMPS Z1, Z0, Z3
+	VMOVUPS tables<>+448(SB), Z0
 	VPERMPS Z1, Z0, Z4
 	MOVQ    shift+32(FP), DX
 	VMOVSD  (DX), X0
 	MOVL    8(DX), DX
 	VPINSRD $0x02, DX, X0, X0
-	VMOVUPS tables<>+192(SB), Z1
-	VPERMPS Z0, Z1, Z5
-	VMOVUPS tables<>+256(SB), Z1
-	VPERMPS Z0, Z1, Z6
 	VMOVUPS tables<>+320(SB), Z1
+	VPERMPS Z0, Z1, Z5
+	VMOVUPS tables<>+384(SB), Z1
+	VPERMPS Z0, Z1, Z6
+	VMOVUPS tables<>+448(SB), Z1
 	VPERMPS Z0, Z1, Z7
 	XORQ    DX, DX
 
@@ -6548,97 +6151,6 @@ done3:
 	VZEROUPPER
 	RET
 
-// func scatterBF16BF16(dst *byte, dst2 *byte, x *byte, sums *byte, dstStep int, dstRow int, sumRow int, rows int, pixels int, channels int)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2
-TEXT ·scatterBF16BF16(SB), NOSPLIT, $0-80
-	MOVQ channels+72(FP), AX
-	CMPQ AX, $+16
-	JL   part1
-	MOVQ dst+0(FP), AX
-	MOVQ x+16(FP), CX
-	MOVQ sums+24(FP), DX
-
-loop3:
-	MOVQ   AX, BX
-	VPXORD Z0, Z0, Z0
-	MOVQ   pixels+64(FP), SI
-
-loop4:
-	VMOVUPS (CX), Z1
-	VADDPS  Z1, Z0, Z0
-
-	// VCVTNEPS2BF16 Z1, K0, Y2
-	BYTE      $0x62
-	BYTE      $0xf2
-	BYTE      $0x7e
-	BYTE      $0x48
-	BYTE      $0x72
-	BYTE      $0xd1
-	VMOVDQU16 Y2, (BX)
-	ADDQ      $+64, CX
-	MOVQ      dstStep+32(FP), DI
-	LEAQ      (BX)(DI*2), BX
-	DECQ      SI
-	JNE       loop4
-	TESTQ     DX, DX
-	JE        none5
-	VMOVUPS   Z0, (DX)
-	MOVQ      sumRow+48(FP), BX
-	LEAQ      (DX)(BX*4), DX
-
-none5:
-	MOVQ dstRow+40(FP), BX
-	LEAQ (AX)(BX*2), AX
-	DECQ rows+56(FP)
-	JNE  loop3
-	JMP  done2
-
-part1:
-	MOVQ  $-1, CX
-	BZHIQ AX, CX, CX
-	KMOVW CX, K1
-	MOVQ  dst+0(FP), AX
-	MOVQ  x+16(FP), CX
-	MOVQ  sums+24(FP), DX
-
-loop6:
-	MOVQ   AX, BX
-	VPXORD Z0, Z0, Z0
-	MOVQ   pixels+64(FP), SI
-
-loop7:
-	VMOVUPS (CX), Z1
-	VADDPS  Z1, Z0, Z0
-
-	// VCVTNEPS2BF16 Z1, K0, Y2
-	BYTE      $0x62
-	BYTE      $0xf2
-	BYTE      $0x7e
-	BYTE      $0x48
-	BYTE      $0x72
-	BYTE      $0xd1
-	VMOVDQU16 Y2, K1, (BX)
-	ADDQ      $+64, CX
-	MOVQ      dstStep+32(FP), DI
-	LEAQ      (BX)(DI*2), BX
-	DECQ      SI
-	JNE       loop7
-	TESTQ     DX, DX
-	JE        none8
-	VMOVUPS   Z0, K1, (DX)
-	MOVQ      sumRow+48(FP), BX
-	LEAQ      (DX)(BX*4), DX
-
-none8:
-	MOVQ dstRow+40(FP), BX
-	LEAQ (AX)(BX*2), AX
-	DECQ rows+56(FP)
-	JNE  loop6
-
-done2:
-	VZEROUPPER
-	RET
-
 // func layerNormBF16BF16(dst *byte, dst2 *byte, x *byte, x2 *byte, gamma *byte, beta *byte, dstStep int, xStep int, pixels int, channels int, eps float32)
 // Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2
 TEXT ·layerNormBF16BF16(SB), NOSPLIT, $0-84
@@ -6647,7 +6159,7 @@ TEXT ·layerNormBF16BF16(SB), NOSPLIT, $0-84
 	MOVQ         gamma+32(FP), DX
 	MOVQ         beta+40(FP), BX
 	VCVTSI2SSQ   channels+72(FP), X0, X0
-	VBROADCASTSS consts<>+52(SB), Z1
+	VBROADCASTSS consts<>+60(SB), Z1
 	VDIVSS       X0, X1, X0
 	VBROADCASTSS X0, Z0
 
@@ -6783,7 +6295,7 @@ done11:
 	VMULSS        X0, X2, X2
 	VADDSS        eps+80(FP), X2, X2
 	VSQRTSS       X2, X2, X2
-	VBROADCASTSS  consts<>+52(SB), Z3
+	VBROADCASTSS  consts<>+60(SB), Z3
 	VDIVSS        X2, X3, X2
 	VBROADCASTSS  X2, Z2
 	XORQ          SI, SI
@@ -6918,97 +6430,65 @@ chan2:
 	VMAXPS    Z5, Z0, Z5
 	VMINPS    Z5, Z1, Z5
 
-	// VCVTNEPS2BF16 Z2, K0, Y7
+	// VCVTNE2PS2BF16 Z2, Z3, Z6
 	BYTE        $0x62
 	BYTE        $0xf2
-	BYTE        $0x7e
+	BYTE        $0x67
 	BYTE        $0x48
 	BYTE        $0x72
-	BYTE        $0xfa
-	VPMOVZXWD   Y7, Z6
-	VPSLLD      $0x10, Z6, Z6
-	VMOVDQU16   Y7, (AX)(R9*2)
-	VSUBPS      Z6, Z2, Z2
-	VFPCLASSPSZ $0x99, Z2, K2
-	KNOTW       K2, K2
+	BYTE        $0xf2
+	VMOVDQU16   Z6, (AX)(R9*2)
+	MOVQ        $0xaaaaaaaa, R10
+	KMOVD       R10, K3
+	VMOVUPS     tables<>+0(SB), Z8
+	VPERMW.Z    Z6, Z8, K3, Z7
+	VSUBPS      Z7, Z2, Z2
+	VMOVUPS     tables<>+64(SB), Z8
+	VPERMW.Z    Z6, Z8, K3, Z7
+	VSUBPS      Z7, Z3, Z3
+	VMINPS.BCST consts<>+0(SB), Z2, Z2
+	VMINPS.BCST consts<>+0(SB), Z3, Z3
+	VMAXPS.BCST consts<>+4(SB), Z2, Z2
+	VMAXPS.BCST consts<>+4(SB), Z3, Z3
 
-	// VCVTNEPS2BF16 Z2, K2, Y6
+	// VCVTNE2PS2BF16 Z2, Z3, Z6
 	BYTE      $0x62
 	BYTE      $0xf2
-	BYTE      $0x7e
-	BYTE      $0xca
+	BYTE      $0x67
+	BYTE      $0x48
 	BYTE      $0x72
 	BYTE      $0xf2
-	VMOVDQU16 Y6, (CX)(R9*2)
+	VMOVDQU16 Z6, (CX)(R9*2)
 
-	// VCVTNEPS2BF16 Z3, K0, Y7
+	// VCVTNE2PS2BF16 Z4, Z5, Z6
 	BYTE        $0x62
 	BYTE        $0xf2
-	BYTE        $0x7e
+	BYTE        $0x57
 	BYTE        $0x48
 	BYTE        $0x72
-	BYTE        $0xfb
-	VPMOVZXWD   Y7, Z6
-	VPSLLD      $0x10, Z6, Z6
-	VMOVDQU16   Y7, 32(AX)(R9*2)
-	VSUBPS      Z6, Z3, Z3
-	VFPCLASSPSZ $0x99, Z3, K2
-	KNOTW       K2, K2
+	BYTE        $0xf4
+	VMOVDQU16   Z6, 64(AX)(R9*2)
+	MOVQ        $0xaaaaaaaa, R10
+	KMOVD       R10, K3
+	VMOVUPS     tables<>+0(SB), Z8
+	VPERMW.Z    Z6, Z8, K3, Z7
+	VSUBPS      Z7, Z4, Z4
+	VMOVUPS     tables<>+64(SB), Z8
+	VPERMW.Z    Z6, Z8, K3, Z7
+	VSUBPS      Z7, Z5, Z5
+	VMINPS.BCST consts<>+0(SB), Z4, Z4
+	VMINPS.BCST consts<>+0(SB), Z5, Z5
+	VMAXPS.BCST consts<>+4(SB), Z4, Z4
+	VMAXPS.BCST consts<>+4(SB), Z5, Z5
 
-	// VCVTNEPS2BF16 Z3, K2, Y6
+	// VCVTNE2PS2BF16 Z4, Z5, Z6
 	BYTE      $0x62
 	BYTE      $0xf2
-	BYTE      $0x7e
-	BYTE      $0xca
-	BYTE      $0x72
-	BYTE      $0xf3
-	VMOVDQU16 Y6, 32(CX)(R9*2)
-
-	// VCVTNEPS2BF16 Z4, K0, Y7
-	BYTE        $0x62
-	BYTE        $0xf2
-	BYTE        $0x7e
-	BYTE        $0x48
-	BYTE        $0x72
-	BYTE        $0xfc
-	VPMOVZXWD   Y7, Z6
-	VPSLLD      $0x10, Z6, Z6
-	VMOVDQU16   Y7, 64(AX)(R9*2)
-	VSUBPS      Z6, Z4, Z4
-	VFPCLASSPSZ $0x99, Z4, K2
-	KNOTW       K2, K2
-
-	// VCVTNEPS2BF16 Z4, K2, Y6
-	BYTE      $0x62
-	BYTE      $0xf2
-	BYTE      $0x7e
-	BYTE      $0xca
+	BYTE      $0x57
+	BYTE      $0x48
 	BYTE      $0x72
 	BYTE      $0xf4
-	VMOVDQU16 Y6, 64(CX)(R9*2)
-
-	// VCVTNEPS2BF16 Z5, K0, Y7
-	BYTE        $0x62
-	BYTE        $0xf2
-	BYTE        $0x7e
-	BYTE        $0x48
-	BYTE        $0x72
-	BYTE        $0xfd
-	VPMOVZXWD   Y7, Z6
-	VPSLLD      $0x10, Z6, Z6
-	VMOVDQU16   Y7, 96(AX)(R9*2)
-	VSUBPS      Z6, Z5, Z5
-	VFPCLASSPSZ $0x99, Z5, K2
-	KNOTW       K2, K2
-
-	// VCVTNEPS2BF16 Z5, K2, Y6
-	BYTE      $0x62
-	BYTE      $0xf2
-	BYTE      $0x7e
-	BYTE      $0xca
-	BYTE      $0x72
-	BYTE      $0xf5
-	VMOVDQU16 Y6, 96(CX)(R9*2)
+	VMOVDQU16 Z6, 64(CX)(R9*2)
 	ADDQ      $+64, R9
 	JMP       chan2
 
@@ -7170,97 +6650,65 @@ chan2:
 	VMAXPS    Z5, Z0, Z5
 	VMINPS    Z5, Z1, Z5
 
-	// VCVTNEPS2BF16 Z2, K0, Y7
+	// VCVTNE2PS2BF16 Z2, Z3, Z6
 	BYTE        $0x62
 	BYTE        $0xf2
-	BYTE        $0x7e
+	BYTE        $0x67
 	BYTE        $0x48
 	BYTE        $0x72
-	BYTE        $0xfa
-	VPMOVZXWD   Y7, Z6
-	VPSLLD      $0x10, Z6, Z6
-	VMOVDQU16   Y7, (AX)(DI*2)
-	VSUBPS      Z6, Z2, Z2
-	VFPCLASSPSZ $0x99, Z2, K2
-	KNOTW       K2, K2
+	BYTE        $0xf2
+	VMOVDQU16   Z6, (AX)(DI*2)
+	MOVQ        $0xaaaaaaaa, R8
+	KMOVD       R8, K3
+	VMOVUPS     tables<>+0(SB), Z8
+	VPERMW.Z    Z6, Z8, K3, Z7
+	VSUBPS      Z7, Z2, Z2
+	VMOVUPS     tables<>+64(SB), Z8
+	VPERMW.Z    Z6, Z8, K3, Z7
+	VSUBPS      Z7, Z3, Z3
+	VMINPS.BCST consts<>+0(SB), Z2, Z2
+	VMINPS.BCST consts<>+0(SB), Z3, Z3
+	VMAXPS.BCST consts<>+4(SB), Z2, Z2
+	VMAXPS.BCST consts<>+4(SB), Z3, Z3
 
-	// VCVTNEPS2BF16 Z2, K2, Y6
+	// VCVTNE2PS2BF16 Z2, Z3, Z6
 	BYTE      $0x62
 	BYTE      $0xf2
-	BYTE      $0x7e
-	BYTE      $0xca
+	BYTE      $0x67
+	BYTE      $0x48
 	BYTE      $0x72
 	BYTE      $0xf2
-	VMOVDQU16 Y6, (CX)(DI*2)
+	VMOVDQU16 Z6, (CX)(DI*2)
 
-	// VCVTNEPS2BF16 Z3, K0, Y7
+	// VCVTNE2PS2BF16 Z4, Z5, Z6
 	BYTE        $0x62
 	BYTE        $0xf2
-	BYTE        $0x7e
+	BYTE        $0x57
 	BYTE        $0x48
 	BYTE        $0x72
-	BYTE        $0xfb
-	VPMOVZXWD   Y7, Z6
-	VPSLLD      $0x10, Z6, Z6
-	VMOVDQU16   Y7, 32(AX)(DI*2)
-	VSUBPS      Z6, Z3, Z3
-	VFPCLASSPSZ $0x99, Z3, K2
-	KNOTW       K2, K2
+	BYTE        $0xf4
+	VMOVDQU16   Z6, 64(AX)(DI*2)
+	MOVQ        $0xaaaaaaaa, R8
+	KMOVD       R8, K3
+	VMOVUPS     tables<>+0(SB), Z8
+	VPERMW.Z    Z6, Z8, K3, Z7
+	VSUBPS      Z7, Z4, Z4
+	VMOVUPS     tables<>+64(SB), Z8
+	VPERMW.Z    Z6, Z8, K3, Z7
+	VSUBPS      Z7, Z5, Z5
+	VMINPS.BCST consts<>+0(SB), Z4, Z4
+	VMINPS.BCST consts<>+0(SB), Z5, Z5
+	VMAXPS.BCST consts<>+4(SB), Z4, Z4
+	VMAXPS.BCST consts<>+4(SB), Z5, Z5
 
-	// VCVTNEPS2BF16 Z3, K2, Y6
+	// VCVTNE2PS2BF16 Z4, Z5, Z6
 	BYTE      $0x62
 	BYTE      $0xf2
-	BYTE      $0x7e
-	BYTE      $0xca
-	BYTE      $0x72
-	BYTE      $0xf3
-	VMOVDQU16 Y6, 32(CX)(DI*2)
-
-	// VCVTNEPS2BF16 Z4, K0, Y7
-	BYTE        $0x62
-	BYTE        $0xf2
-	BYTE        $0x7e
-	BYTE        $0x48
-	BYTE        $0x72
-	BYTE        $0xfc
-	VPMOVZXWD   Y7, Z6
-	VPSLLD      $0x10, Z6, Z6
-	VMOVDQU16   Y7, 64(AX)(DI*2)
-	VSUBPS      Z6, Z4, Z4
-	VFPCLASSPSZ $0x99, Z4, K2
-	KNOTW       K2, K2
-
-	// VCVTNEPS2BF16 Z4, K2, Y6
-	BYTE      $0x62
-	BYTE      $0xf2
-	BYTE      $0x7e
-	BYTE      $0xca
+	BYTE      $0x57
+	BYTE      $0x48
 	BYTE      $0x72
 	BYTE      $0xf4
-	VMOVDQU16 Y6, 64(CX)(DI*2)
-
-	// VCVTNEPS2BF16 Z5, K0, Y7
-	BYTE        $0x62
-	BYTE        $0xf2
-	BYTE        $0x7e
-	BYTE        $0x48
-	BYTE        $0x72
-	BYTE        $0xfd
-	VPMOVZXWD   Y7, Z6
-	VPSLLD      $0x10, Z6, Z6
-	VMOVDQU16   Y7, 96(AX)(DI*2)
-	VSUBPS      Z6, Z5, Z5
-	VFPCLASSPSZ $0x99, Z5, K2
-	KNOTW       K2, K2
-
-	// VCVTNEPS2BF16 Z5, K2, Y6
-	BYTE      $0x62
-	BYTE      $0xf2
-	BYTE      $0x7e
-	BYTE      $0xca
-	BYTE      $0x72
-	BYTE      $0xf5
-	VMOVDQU16 Y6, 96(CX)(DI*2)
+	VMOVDQU16 Z6, 64(CX)(DI*2)
 	ADDQ      $+64, DI
 	JMP       chan2
 
@@ -7416,97 +6864,65 @@ chan2:
 	VMAXPS      Z5, Z0, Z5
 	VMINPS      Z5, Z1, Z5
 
-	// VCVTNEPS2BF16 Z2, K0, Y7
+	// VCVTNE2PS2BF16 Z2, Z3, Z6
 	BYTE        $0x62
 	BYTE        $0xf2
-	BYTE        $0x7e
+	BYTE        $0x67
 	BYTE        $0x48
 	BYTE        $0x72
-	BYTE        $0xfa
-	VPMOVZXWD   Y7, Z6
-	VPSLLD      $0x10, Z6, Z6
-	VMOVDQU16   Y7, (AX)(R8*2)
-	VSUBPS      Z6, Z2, Z2
-	VFPCLASSPSZ $0x99, Z2, K2
-	KNOTW       K2, K2
+	BYTE        $0xf2
+	VMOVDQU16   Z6, (AX)(R8*2)
+	MOVQ        $0xaaaaaaaa, R9
+	KMOVD       R9, K3
+	VMOVUPS     tables<>+0(SB), Z8
+	VPERMW.Z    Z6, Z8, K3, Z7
+	VSUBPS      Z7, Z2, Z2
+	VMOVUPS     tables<>+64(SB), Z8
+	VPERMW.Z    Z6, Z8, K3, Z7
+	VSUBPS      Z7, Z3, Z3
+	VMINPS.BCST consts<>+0(SB), Z2, Z2
+	VMINPS.BCST consts<>+0(SB), Z3, Z3
+	VMAXPS.BCST consts<>+4(SB), Z2, Z2
+	VMAXPS.BCST consts<>+4(SB), Z3, Z3
 
-	// VCVTNEPS2BF16 Z2, K2, Y6
+	// VCVTNE2PS2BF16 Z2, Z3, Z6
 	BYTE      $0x62
 	BYTE      $0xf2
-	BYTE      $0x7e
-	BYTE      $0xca
+	BYTE      $0x67
+	BYTE      $0x48
 	BYTE      $0x72
 	BYTE      $0xf2
-	VMOVDQU16 Y6, (CX)(R8*2)
+	VMOVDQU16 Z6, (CX)(R8*2)
 
-	// VCVTNEPS2BF16 Z3, K0, Y7
+	// VCVTNE2PS2BF16 Z4, Z5, Z6
 	BYTE        $0x62
 	BYTE        $0xf2
-	BYTE        $0x7e
+	BYTE        $0x57
 	BYTE        $0x48
 	BYTE        $0x72
-	BYTE        $0xfb
-	VPMOVZXWD   Y7, Z6
-	VPSLLD      $0x10, Z6, Z6
-	VMOVDQU16   Y7, 32(AX)(R8*2)
-	VSUBPS      Z6, Z3, Z3
-	VFPCLASSPSZ $0x99, Z3, K2
-	KNOTW       K2, K2
+	BYTE        $0xf4
+	VMOVDQU16   Z6, 64(AX)(R8*2)
+	MOVQ        $0xaaaaaaaa, R9
+	KMOVD       R9, K3
+	VMOVUPS     tables<>+0(SB), Z8
+	VPERMW.Z    Z6, Z8, K3, Z7
+	VSUBPS      Z7, Z4, Z4
+	VMOVUPS     tables<>+64(SB), Z8
+	VPERMW.Z    Z6, Z8, K3, Z7
+	VSUBPS      Z7, Z5, Z5
+	VMINPS.BCST consts<>+0(SB), Z4, Z4
+	VMINPS.BCST consts<>+0(SB), Z5, Z5
+	VMAXPS.BCST consts<>+4(SB), Z4, Z4
+	VMAXPS.BCST consts<>+4(SB), Z5, Z5
 
-	// VCVTNEPS2BF16 Z3, K2, Y6
+	// VCVTNE2PS2BF16 Z4, Z5, Z6
 	BYTE      $0x62
 	BYTE      $0xf2
-	BYTE      $0x7e
-	BYTE      $0xca
-	BYTE      $0x72
-	BYTE      $0xf3
-	VMOVDQU16 Y6, 32(CX)(R8*2)
-
-	// VCVTNEPS2BF16 Z4, K0, Y7
-	BYTE        $0x62
-	BYTE        $0xf2
-	BYTE        $0x7e
-	BYTE        $0x48
-	BYTE        $0x72
-	BYTE        $0xfc
-	VPMOVZXWD   Y7, Z6
-	VPSLLD      $0x10, Z6, Z6
-	VMOVDQU16   Y7, 64(AX)(R8*2)
-	VSUBPS      Z6, Z4, Z4
-	VFPCLASSPSZ $0x99, Z4, K2
-	KNOTW       K2, K2
-
-	// VCVTNEPS2BF16 Z4, K2, Y6
-	BYTE      $0x62
-	BYTE      $0xf2
-	BYTE      $0x7e
-	BYTE      $0xca
+	BYTE      $0x57
+	BYTE      $0x48
 	BYTE      $0x72
 	BYTE      $0xf4
-	VMOVDQU16 Y6, 64(CX)(R8*2)
-
-	// VCVTNEPS2BF16 Z5, K0, Y7
-	BYTE        $0x62
-	BYTE        $0xf2
-	BYTE        $0x7e
-	BYTE        $0x48
-	BYTE        $0x72
-	BYTE        $0xfd
-	VPMOVZXWD   Y7, Z6
-	VPSLLD      $0x10, Z6, Z6
-	VMOVDQU16   Y7, 96(AX)(R8*2)
-	VSUBPS      Z6, Z5, Z5
-	VFPCLASSPSZ $0x99, Z5, K2
-	KNOTW       K2, K2
-
-	// VCVTNEPS2BF16 Z5, K2, Y6
-	BYTE      $0x62
-	BYTE      $0xf2
-	BYTE      $0x7e
-	BYTE      $0xca
-	BYTE      $0x72
-	BYTE      $0xf5
-	VMOVDQU16 Y6, 96(CX)(R8*2)
+	VMOVDQU16 Z6, 64(CX)(R8*2)
 	ADDQ      $+64, R8
 	JMP       chan2
 
@@ -7681,97 +7097,65 @@ chan2:
 	VMAXPS      Z5, Z0, Z5
 	VMINPS      Z5, Z1, Z5
 
-	// VCVTNEPS2BF16 Z2, K0, Y7
+	// VCVTNE2PS2BF16 Z2, Z3, Z6
 	BYTE        $0x62
 	BYTE        $0xf2
-	BYTE        $0x7e
+	BYTE        $0x67
 	BYTE        $0x48
 	BYTE        $0x72
-	BYTE        $0xfa
-	VPMOVZXWD   Y7, Z6
-	VPSLLD      $0x10, Z6, Z6
-	VMOVDQU16   Y7, (AX)(R9*2)
-	VSUBPS      Z6, Z2, Z2
-	VFPCLASSPSZ $0x99, Z2, K2
-	KNOTW       K2, K2
+	BYTE        $0xf2
+	VMOVDQU16   Z6, (AX)(R9*2)
+	MOVQ        $0xaaaaaaaa, R10
+	KMOVD       R10, K3
+	VMOVUPS     tables<>+0(SB), Z8
+	VPERMW.Z    Z6, Z8, K3, Z7
+	VSUBPS      Z7, Z2, Z2
+	VMOVUPS     tables<>+64(SB), Z8
+	VPERMW.Z    Z6, Z8, K3, Z7
+	VSUBPS      Z7, Z3, Z3
+	VMINPS.BCST consts<>+0(SB), Z2, Z2
+	VMINPS.BCST consts<>+0(SB), Z3, Z3
+	VMAXPS.BCST consts<>+4(SB), Z2, Z2
+	VMAXPS.BCST consts<>+4(SB), Z3, Z3
 
-	// VCVTNEPS2BF16 Z2, K2, Y6
+	// VCVTNE2PS2BF16 Z2, Z3, Z6
 	BYTE      $0x62
 	BYTE      $0xf2
-	BYTE      $0x7e
-	BYTE      $0xca
+	BYTE      $0x67
+	BYTE      $0x48
 	BYTE      $0x72
 	BYTE      $0xf2
-	VMOVDQU16 Y6, (CX)(R9*2)
+	VMOVDQU16 Z6, (CX)(R9*2)
 
-	// VCVTNEPS2BF16 Z3, K0, Y7
+	// VCVTNE2PS2BF16 Z4, Z5, Z6
 	BYTE        $0x62
 	BYTE        $0xf2
-	BYTE        $0x7e
+	BYTE        $0x57
 	BYTE        $0x48
 	BYTE        $0x72
-	BYTE        $0xfb
-	VPMOVZXWD   Y7, Z6
-	VPSLLD      $0x10, Z6, Z6
-	VMOVDQU16   Y7, 32(AX)(R9*2)
-	VSUBPS      Z6, Z3, Z3
-	VFPCLASSPSZ $0x99, Z3, K2
-	KNOTW       K2, K2
+	BYTE        $0xf4
+	VMOVDQU16   Z6, 64(AX)(R9*2)
+	MOVQ        $0xaaaaaaaa, R10
+	KMOVD       R10, K3
+	VMOVUPS     tables<>+0(SB), Z8
+	VPERMW.Z    Z6, Z8, K3, Z7
+	VSUBPS      Z7, Z4, Z4
+	VMOVUPS     tables<>+64(SB), Z8
+	VPERMW.Z    Z6, Z8, K3, Z7
+	VSUBPS      Z7, Z5, Z5
+	VMINPS.BCST consts<>+0(SB), Z4, Z4
+	VMINPS.BCST consts<>+0(SB), Z5, Z5
+	VMAXPS.BCST consts<>+4(SB), Z4, Z4
+	VMAXPS.BCST consts<>+4(SB), Z5, Z5
 
-	// VCVTNEPS2BF16 Z3, K2, Y6
+	// VCVTNE2PS2BF16 Z4, Z5, Z6
 	BYTE      $0x62
 	BYTE      $0xf2
-	BYTE      $0x7e
-	BYTE      $0xca
-	BYTE      $0x72
-	BYTE      $0xf3
-	VMOVDQU16 Y6, 32(CX)(R9*2)
-
-	// VCVTNEPS2BF16 Z4, K0, Y7
-	BYTE        $0x62
-	BYTE        $0xf2
-	BYTE        $0x7e
-	BYTE        $0x48
-	BYTE        $0x72
-	BYTE        $0xfc
-	VPMOVZXWD   Y7, Z6
-	VPSLLD      $0x10, Z6, Z6
-	VMOVDQU16   Y7, 64(AX)(R9*2)
-	VSUBPS      Z6, Z4, Z4
-	VFPCLASSPSZ $0x99, Z4, K2
-	KNOTW       K2, K2
-
-	// VCVTNEPS2BF16 Z4, K2, Y6
-	BYTE      $0x62
-	BYTE      $0xf2
-	BYTE      $0x7e
-	BYTE      $0xca
+	BYTE      $0x57
+	BYTE      $0x48
 	BYTE      $0x72
 	BYTE      $0xf4
-	VMOVDQU16 Y6, 64(CX)(R9*2)
-
-	// VCVTNEPS2BF16 Z5, K0, Y7
-	BYTE        $0x62
-	BYTE        $0xf2
-	BYTE        $0x7e
-	BYTE        $0x48
-	BYTE        $0x72
-	BYTE        $0xfd
-	VPMOVZXWD   Y7, Z6
-	VPSLLD      $0x10, Z6, Z6
-	VMOVDQU16   Y7, 96(AX)(R9*2)
-	VSUBPS      Z6, Z5, Z5
-	VFPCLASSPSZ $0x99, Z5, K2
-	KNOTW       K2, K2
-
-	// VCVTNEPS2BF16 Z5, K2, Y6
-	BYTE      $0x62
-	BYTE      $0xf2
-	BYTE      $0x7e
-	BYTE      $0xca
-	BYTE      $0x72
-	BYTE      $0xf5
-	VMOVDQU16 Y6, 96(CX)(R9*2)
+	VMOVDQU16 Z6, 64(CX)(R9*2)
 	ADDQ      $+64, R9
 	JMP       chan2
 
@@ -7966,97 +7350,65 @@ chan2:
 	VMAXPS      Z5, Z0, Z5
 	VMINPS      Z5, Z1, Z5
 
-	// VCVTNEPS2BF16 Z2, K0, Y7
+	// VCVTNE2PS2BF16 Z2, Z3, Z6
 	BYTE        $0x62
 	BYTE        $0xf2
-	BYTE        $0x7e
+	BYTE        $0x67
 	BYTE        $0x48
 	BYTE        $0x72
-	BYTE        $0xfa
-	VPMOVZXWD   Y7, Z6
-	VPSLLD      $0x10, Z6, Z6
-	VMOVDQU16   Y7, (AX)(R10*2)
-	VSUBPS      Z6, Z2, Z2
-	VFPCLASSPSZ $0x99, Z2, K2
-	KNOTW       K2, K2
+	BYTE        $0xf2
+	VMOVDQU16   Z6, (AX)(R10*2)
+	MOVQ        $0xaaaaaaaa, R11
+	KMOVD       R11, K3
+	VMOVUPS     tables<>+0(SB), Z8
+	VPERMW.Z    Z6, Z8, K3, Z7
+	VSUBPS      Z7, Z2, Z2
+	VMOVUPS     tables<>+64(SB), Z8
+	VPERMW.Z    Z6, Z8, K3, Z7
+	VSUBPS      Z7, Z3, Z3
+	VMINPS.BCST consts<>+0(SB), Z2, Z2
+	VMINPS.BCST consts<>+0(SB), Z3, Z3
+	VMAXPS.BCST consts<>+4(SB), Z2, Z2
+	VMAXPS.BCST consts<>+4(SB), Z3, Z3
 
-	// VCVTNEPS2BF16 Z2, K2, Y6
+	// VCVTNE2PS2BF16 Z2, Z3, Z6
 	BYTE      $0x62
 	BYTE      $0xf2
-	BYTE      $0x7e
-	BYTE      $0xca
+	BYTE      $0x67
+	BYTE      $0x48
 	BYTE      $0x72
 	BYTE      $0xf2
-	VMOVDQU16 Y6, (CX)(R10*2)
+	VMOVDQU16 Z6, (CX)(R10*2)
 
-	// VCVTNEPS2BF16 Z3, K0, Y7
+	// VCVTNE2PS2BF16 Z4, Z5, Z6
 	BYTE        $0x62
 	BYTE        $0xf2
-	BYTE        $0x7e
+	BYTE        $0x57
 	BYTE        $0x48
 	BYTE        $0x72
-	BYTE        $0xfb
-	VPMOVZXWD   Y7, Z6
-	VPSLLD      $0x10, Z6, Z6
-	VMOVDQU16   Y7, 32(AX)(R10*2)
-	VSUBPS      Z6, Z3, Z3
-	VFPCLASSPSZ $0x99, Z3, K2
-	KNOTW       K2, K2
+	BYTE        $0xf4
+	VMOVDQU16   Z6, 64(AX)(R10*2)
+	MOVQ        $0xaaaaaaaa, R11
+	KMOVD       R11, K3
+	VMOVUPS     tables<>+0(SB), Z8
+	VPERMW.Z    Z6, Z8, K3, Z7
+	VSUBPS      Z7, Z4, Z4
+	VMOVUPS     tables<>+64(SB), Z8
+	VPERMW.Z    Z6, Z8, K3, Z7
+	VSUBPS      Z7, Z5, Z5
+	VMINPS.BCST consts<>+0(SB), Z4, Z4
+	VMINPS.BCST consts<>+0(SB), Z5, Z5
+	VMAXPS.BCST consts<>+4(SB), Z4, Z4
+	VMAXPS.BCST consts<>+4(SB), Z5, Z5
 
-	// VCVTNEPS2BF16 Z3, K2, Y6
+	// VCVTNE2PS2BF16 Z4, Z5, Z6
 	BYTE      $0x62
 	BYTE      $0xf2
-	BYTE      $0x7e
-	BYTE      $0xca
-	BYTE      $0x72
-	BYTE      $0xf3
-	VMOVDQU16 Y6, 32(CX)(R10*2)
-
-	// VCVTNEPS2BF16 Z4, K0, Y7
-	BYTE        $0x62
-	BYTE        $0xf2
-	BYTE        $0x7e
-	BYTE        $0x48
-	BYTE        $0x72
-	BYTE        $0xfc
-	VPMOVZXWD   Y7, Z6
-	VPSLLD      $0x10, Z6, Z6
-	VMOVDQU16   Y7, 64(AX)(R10*2)
-	VSUBPS      Z6, Z4, Z4
-	VFPCLASSPSZ $0x99, Z4, K2
-	KNOTW       K2, K2
-
-	// VCVTNEPS2BF16 Z4, K2, Y6
-	BYTE      $0x62
-	BYTE      $0xf2
-	BYTE      $0x7e
-	BYTE      $0xca
+	BYTE      $0x57
+	BYTE      $0x48
 	BYTE      $0x72
 	BYTE      $0xf4
-	VMOVDQU16 Y6, 64(CX)(R10*2)
-
-	// VCVTNEPS2BF16 Z5, K0, Y7
-	BYTE        $0x62
-	BYTE        $0xf2
-	BYTE        $0x7e
-	BYTE        $0x48
-	BYTE        $0x72
-	BYTE        $0xfd
-	VPMOVZXWD   Y7, Z6
-	VPSLLD      $0x10, Z6, Z6
-	VMOVDQU16   Y7, 96(AX)(R10*2)
-	VSUBPS      Z6, Z5, Z5
-	VFPCLASSPSZ $0x99, Z5, K2
-	KNOTW       K2, K2
-
-	// VCVTNEPS2BF16 Z5, K2, Y6
-	BYTE      $0x62
-	BYTE      $0xf2
-	BYTE      $0x7e
-	BYTE      $0xca
-	BYTE      $0x72
-	BYTE      $0xf5
-	VMOVDQU16 Y6, 96(CX)(R10*2)
+	VMOVDQU16 Z6, 64(CX)(R10*2)
 	ADDQ      $+64, R10
 	JMP       chan2
 
@@ -8169,6 +7521,210 @@ done6:
 	VZEROUPPER
 	RET
 
+// func scatterOneSplitBF16(dst *byte, dst2 *byte, x *byte, sums *byte, dstStep int, dstRow int, xStep int, sumRow int, rows int, pixels int, channels int)
+// Requires: AVX, AVX512BW, AVX512DQ, AVX512F, AVX512VL, BMI2
+TEXT ·scatterOneSplitBF16(SB), NOSPLIT, $0-88
+	SHLQ $0x02, xStep+48(FP)
+	MOVQ channels+80(FP), AX
+	CMPQ AX, $+16
+	JL   part1
+	MOVQ dst+0(FP), AX
+	MOVQ dst2+8(FP), CX
+	MOVQ x+16(FP), DX
+	MOVQ sums+24(FP), BX
+	MOVQ xStep+48(FP), SI
+
+loop3:
+	MOVQ   AX, DI
+	MOVQ   CX, R8
+	VPXORD Z0, Z0, Z0
+	MOVQ   pixels+72(FP), R9
+
+loop4:
+	VMOVUPS (DX), Z1
+	VADDPS  Z1, Z0, Z0
+
+	// VCVTNEPS2BF16 Z1, K0, Y3
+	BYTE        $0x62
+	BYTE        $0xf2
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xd9
+	VPMOVZXWD   Y3, Z2
+	VPSLLD      $0x10, Z2, Z2
+	VMOVDQU16   Y3, (DI)
+	VSUBPS      Z2, Z1, Z1
+	VFPCLASSPSZ $0x99, Z1, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z1, K2, Y2
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xd1
+	VMOVDQU16 Y2, (R8)
+	ADDQ      SI, DX
+	MOVQ      dstStep+32(FP), R10
+	LEAQ      (DI)(R10*2), DI
+	LEAQ      (R8)(R10*2), R8
+	DECQ      R9
+	JNE       loop4
+	TESTQ     BX, BX
+	JE        none5
+	VMOVUPS   Z0, (BX)
+	MOVQ      sumRow+56(FP), DI
+	LEAQ      (BX)(DI*4), BX
+
+none5:
+	MOVQ dstRow+40(FP), DI
+	LEAQ (AX)(DI*2), AX
+	LEAQ (CX)(DI*2), CX
+	DECQ rows+64(FP)
+	JNE  loop3
+	JMP  done2
+
+part1:
+	MOVQ  $-1, CX
+	BZHIQ AX, CX, CX
+	KMOVW CX, K1
+	MOVQ  dst+0(FP), AX
+	MOVQ  dst2+8(FP), CX
+	MOVQ  x+16(FP), DX
+	MOVQ  sums+24(FP), BX
+	MOVQ  xStep+48(FP), SI
+
+loop6:
+	MOVQ   AX, DI
+	MOVQ   CX, R8
+	VPXORD Z0, Z0, Z0
+	MOVQ   pixels+72(FP), R9
+
+loop7:
+	VMOVUPS (DX), Z1
+	VADDPS  Z1, Z0, Z0
+
+	// VCVTNEPS2BF16 Z1, K0, Y3
+	BYTE        $0x62
+	BYTE        $0xf2
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xd9
+	VPMOVZXWD   Y3, Z2
+	VPSLLD      $0x10, Z2, Z2
+	VMOVDQU16   Y3, K1, (DI)
+	VSUBPS      Z2, Z1, Z1
+	VFPCLASSPSZ $0x99, Z1, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z1, K2, Y2
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xd1
+	VMOVDQU16 Y2, K1, (R8)
+	ADDQ      SI, DX
+	MOVQ      dstStep+32(FP), R10
+	LEAQ      (DI)(R10*2), DI
+	LEAQ      (R8)(R10*2), R8
+	DECQ      R9
+	JNE       loop7
+	TESTQ     BX, BX
+	JE        none8
+	VMOVUPS   Z0, K1, (BX)
+	MOVQ      sumRow+56(FP), DI
+	LEAQ      (BX)(DI*4), BX
+
+none8:
+	MOVQ dstRow+40(FP), DI
+	LEAQ (AX)(DI*2), AX
+	LEAQ (CX)(DI*2), CX
+	DECQ rows+64(FP)
+	JNE  loop6
+
+done2:
+	VZEROUPPER
+	RET
+
+// func scatterTwoSplitBF16(dst *byte, dst2 *byte, x *byte, sums *byte, dstStep int, dstRow int, xStep int, sumRow int, rows int, pixels int, channels int)
+// Requires: AVX, AVX512BW, AVX512F
+TEXT ·scatterTwoSplitBF16(SB), NOSPLIT, $0-88
+	SHLQ $0x02, xStep+48(FP)
+	MOVQ dst+0(FP), AX
+	MOVQ dst2+8(FP), CX
+	MOVQ x+16(FP), DX
+	MOVQ sums+24(FP), BX
+	MOVQ xStep+48(FP), SI
+
+loop1:
+	MOVQ   AX, DI
+	MOVQ   CX, R8
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	MOVQ   pixels+72(FP), R9
+
+loop2:
+	VMOVUPS (DX), Z2
+	VADDPS  Z2, Z0, Z0
+	VMOVUPS 64(DX), Z3
+	VADDPS  Z3, Z1, Z1
+
+	// VCVTNE2PS2BF16 Z2, Z3, Z4
+	BYTE        $0x62
+	BYTE        $0xf2
+	BYTE        $0x67
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xe2
+	VMOVDQU16   Z4, (DI)
+	MOVQ        $0xaaaaaaaa, R10
+	KMOVD       R10, K3
+	VMOVUPS     tables<>+0(SB), Z6
+	VPERMW.Z    Z4, Z6, K3, Z5
+	VSUBPS      Z5, Z2, Z2
+	VMOVUPS     tables<>+64(SB), Z6
+	VPERMW.Z    Z4, Z6, K3, Z5
+	VSUBPS      Z5, Z3, Z3
+	VMINPS.BCST consts<>+0(SB), Z2, Z2
+	VMINPS.BCST consts<>+0(SB), Z3, Z3
+	VMAXPS.BCST consts<>+4(SB), Z2, Z2
+	VMAXPS.BCST consts<>+4(SB), Z3, Z3
+
+	// VCVTNE2PS2BF16 Z2, Z3, Z4
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x67
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xe2
+	VMOVDQU16 Z4, (R8)
+	ADDQ      SI, DX
+	MOVQ      dstStep+32(FP), R10
+	LEAQ      (DI)(R10*2), DI
+	LEAQ      (R8)(R10*2), R8
+	DECQ      R9
+	JNE       loop2
+	TESTQ     BX, BX
+	JE        none3
+	VMOVUPS   Z0, (BX)
+	VMOVUPS   Z1, 64(BX)
+	MOVQ      sumRow+56(FP), DI
+	LEAQ      (BX)(DI*4), BX
+
+none3:
+	MOVQ dstRow+40(FP), DI
+	LEAQ (AX)(DI*2), AX
+	LEAQ (CX)(DI*2), CX
+	DECQ rows+64(FP)
+	JNE  loop1
+	VZEROUPPER
+	RET
+
 // func planesSplitBF16(dst *byte, dst2 *byte, red *byte, green *byte, blue *byte, pixels int)
 // Requires: AVX, AVX512BW, AVX512DQ, AVX512F, AVX512VL, BMI2
 TEXT ·planesSplitBF16(SB), NOSPLIT, $0-48
@@ -8177,9 +7733,9 @@ TEXT ·planesSplitBF16(SB), NOSPLIT, $0-48
 	MOVQ    red+16(FP), DX
 	MOVQ    green+24(FP), BX
 	MOVQ    blue+32(FP), SI
-	VMOVUPS tables<>+0(SB), Z0
-	VMOVUPS tables<>+64(SB), Z1
-	VMOVUPS tables<>+128(SB), Z2
+	VMOVUPS tables<>+128(SB), Z0
+	VMOVUPS tables<>+192(SB), Z1
+	VMOVUPS tables<>+256(SB), Z2
 	XORQ    DI, DI
 
 chan1:
@@ -8514,21 +8070,21 @@ TEXT ·bytesSplitBF16(SB), NOSPLIT, $64-48
 	VMOVSD  (BX), X1
 	MOVL    8(BX), BX
 	VPINSRD $0x02, BX, X1, X1
-	VMOVUPS tables<>+192(SB), Z0
-	VPERMPS Z1, Z0, Z2
-	VMOVUPS tables<>+256(SB), Z0
-	VPERMPS Z1, Z0, Z3
 	VMOVUPS tables<>+320(SB), Z0
+	VPERMPS Z1, Z0, Z2
+	VMOVUPS tables<>+384(SB), Z0
+	VPERMPS Z1, Z0, Z3
+	VMOVUPS tables<>+448(SB), Z0
 	VPERMPS Z1, Z0, Z4
 	MOVQ    shift+32(FP), BX
 	VMOVSD  (BX), X0
 	MOVL    8(BX), BX
 	VPINSRD $0x02, BX, X0, X0
-	VMOVUPS tables<>+192(SB), Z1
-	VPERMPS Z0, Z1, Z5
-	VMOVUPS tables<>+256(SB), Z1
-	VPERMPS Z0, Z1, Z6
 	VMOVUPS tables<>+320(SB), Z1
+	VPERMPS Z0, Z1, Z5
+	VMOVUPS tables<>+384(SB), Z1
+	VPERMPS Z0, Z1, Z6
+	VMOVUPS tables<>+448(SB), Z1
 	VPERMPS Z0, Z1, Z7
 	XORQ    BX, BX
 
@@ -8837,133 +8393,6 @@ done3:
 	VZEROUPPER
 	RET
 
-// func scatterSplitBF16(dst *byte, dst2 *byte, x *byte, sums *byte, dstStep int, dstRow int, sumRow int, rows int, pixels int, channels int)
-// Requires: AVX, AVX512BW, AVX512DQ, AVX512F, AVX512VL, BMI2
-TEXT ·scatterSplitBF16(SB), NOSPLIT, $0-80
-	MOVQ channels+72(FP), AX
-	CMPQ AX, $+16
-	JL   part1
-	MOVQ dst+0(FP), AX
-	MOVQ dst2+8(FP), CX
-	MOVQ x+16(FP), DX
-	MOVQ sums+24(FP), BX
-
-loop3:
-	MOVQ   AX, SI
-	MOVQ   CX, DI
-	VPXORD Z0, Z0, Z0
-	MOVQ   pixels+64(FP), R8
-
-loop4:
-	VMOVUPS (DX), Z1
-	VADDPS  Z1, Z0, Z0
-
-	// VCVTNEPS2BF16 Z1, K0, Y3
-	BYTE        $0x62
-	BYTE        $0xf2
-	BYTE        $0x7e
-	BYTE        $0x48
-	BYTE        $0x72
-	BYTE        $0xd9
-	VPMOVZXWD   Y3, Z2
-	VPSLLD      $0x10, Z2, Z2
-	VMOVDQU16   Y3, (SI)
-	VSUBPS      Z2, Z1, Z1
-	VFPCLASSPSZ $0x99, Z1, K2
-	KNOTW       K2, K2
-
-	// VCVTNEPS2BF16 Z1, K2, Y2
-	BYTE      $0x62
-	BYTE      $0xf2
-	BYTE      $0x7e
-	BYTE      $0xca
-	BYTE      $0x72
-	BYTE      $0xd1
-	VMOVDQU16 Y2, (DI)
-	ADDQ      $+64, DX
-	MOVQ      dstStep+32(FP), R9
-	LEAQ      (SI)(R9*2), SI
-	LEAQ      (DI)(R9*2), DI
-	DECQ      R8
-	JNE       loop4
-	TESTQ     BX, BX
-	JE        none5
-	VMOVUPS   Z0, (BX)
-	MOVQ      sumRow+48(FP), SI
-	LEAQ      (BX)(SI*4), BX
-
-none5:
-	MOVQ dstRow+40(FP), SI
-	LEAQ (AX)(SI*2), AX
-	LEAQ (CX)(SI*2), CX
-	DECQ rows+56(FP)
-	JNE  loop3
-	JMP  done2
-
-part1:
-	MOVQ  $-1, CX
-	BZHIQ AX, CX, CX
-	KMOVW CX, K1
-	MOVQ  dst+0(FP), AX
-	MOVQ  dst2+8(FP), CX
-	MOVQ  x+16(FP), DX
-	MOVQ  sums+24(FP), BX
-
-loop6:
-	MOVQ   AX, SI
-	MOVQ   CX, DI
-	VPXORD Z0, Z0, Z0
-	MOVQ   pixels+64(FP), R8
-
-loop7:
-	VMOVUPS (DX), Z1
-	VADDPS  Z1, Z0, Z0
-
-	// VCVTNEPS2BF16 Z1, K0, Y3
-	BYTE        $0x62
-	BYTE        $0xf2
-	BYTE        $0x7e
-	BYTE        $0x48
-	BYTE        $0x72
-	BYTE        $0xd9
-	VPMOVZXWD   Y3, Z2
-	VPSLLD      $0x10, Z2, Z2
-	VMOVDQU16   Y3, K1, (SI)
-	VSUBPS      Z2, Z1, Z1
-	VFPCLASSPSZ $0x99, Z1, K2
-	KNOTW       K2, K2
-
-	// VCVTNEPS2BF16 Z1, K2, Y2
-	BYTE      $0x62
-	BYTE      $0xf2
-	BYTE      $0x7e
-	BYTE      $0xca
-	BYTE      $0x72
-	BYTE      $0xd1
-	VMOVDQU16 Y2, K1, (DI)
-	ADDQ      $+64, DX
-	MOVQ      dstStep+32(FP), R9
-	LEAQ      (SI)(R9*2), SI
-	LEAQ      (DI)(R9*2), DI
-	DECQ      R8
-	JNE       loop7
-	TESTQ     BX, BX
-	JE        none8
-	VMOVUPS   Z0, K1, (BX)
-	MOVQ      sumRow+48(FP), SI
-	LEAQ      (BX)(SI*4), BX
-
-none8:
-	MOVQ dstRow+40(FP), SI
-	LEAQ (AX)(SI*2), AX
-	LEAQ (CX)(SI*2), CX
-	DECQ rows+56(FP)
-	JNE  loop6
-
-done2:
-	VZEROUPPER
-	RET
-
 // func layerNormSplitBF16(dst *byte, dst2 *byte, x *byte, x2 *byte, gamma *byte, beta *byte, dstStep int, xStep int, pixels int, channels int, eps float32)
 // Requires: AVX, AVX512BW, AVX512DQ, AVX512F, AVX512VL, BMI2
 TEXT ·layerNormSplitBF16(SB), NOSPLIT, $0-84
@@ -8974,7 +8403,7 @@ TEXT ·layerNormSplitBF16(SB), NOSPLIT, $0-84
 	MOVQ         gamma+32(FP), SI
 	MOVQ         beta+40(FP), DI
 	VCVTSI2SSQ   channels+72(FP), X0, X0
-	VBROADCASTSS consts<>+52(SB), Z1
+	VBROADCASTSS consts<>+60(SB), Z1
 	VDIVSS       X0, X1, X0
 	VBROADCASTSS X0, Z0
 
@@ -9146,7 +8575,7 @@ done11:
 	VMULSS        X0, X2, X2
 	VADDSS        eps+80(FP), X2, X2
 	VSQRTSS       X2, X2, X2
-	VBROADCASTSS  consts<>+52(SB), Z3
+	VBROADCASTSS  consts<>+60(SB), Z3
 	VDIVSS        X2, X3, X2
 	VBROADCASTSS  X2, Z2
 	XORQ          R8, R8
@@ -9244,136 +8673,170 @@ done14:
 	VZEROUPPER
 	RET
 
-DATA consts<>+0(SB)/4, $0x40c00000
-DATA consts<>+4(SB)/4, $0x40400000
-DATA consts<>+8(SB)/4, $0x3e2aaaab
-DATA consts<>+12(SB)/4, $0xc2ae0000
-DATA consts<>+16(SB)/4, $0x42ae0000
-DATA consts<>+20(SB)/4, $0xbfb8aa3b
-DATA consts<>+24(SB)/4, $0xb2a57060
-DATA consts<>+28(SB)/4, $0x3aae0461
-DATA consts<>+32(SB)/4, $0x3c1e8629
-DATA consts<>+36(SB)/4, $0x3d635b73
-DATA consts<>+40(SB)/4, $0x3e75fc8c
-DATA consts<>+44(SB)/4, $0x3f317214
-DATA consts<>+48(SB)/4, $0x3f800001
-DATA consts<>+52(SB)/4, $0x3f800000
-DATA consts<>+56(SB)/4, $0x40000000
-DATA consts<>+60(SB)/4, $0xc0a80000
-DATA consts<>+64(SB)/4, $0x40a80000
-DATA consts<>+68(SB)/4, $0xbf800000
-DATA consts<>+72(SB)/4, $0x3d949b93
-DATA consts<>+76(SB)/4, $0xba138a45
-DATA consts<>+80(SB)/4, $0x3abf1e70
-DATA consts<>+84(SB)/4, $0xbaad2e83
-DATA consts<>+88(SB)/4, $0x3af48433
-DATA consts<>+92(SB)/4, $0xbba7f123
-DATA consts<>+96(SB)/4, $0x3c14abd3
-DATA consts<>+100(SB)/4, $0xbc543432
-DATA consts<>+104(SB)/4, $0x3c961ceb
-DATA consts<>+108(SB)/4, $0xbcccc358
-DATA consts<>+112(SB)/4, $0x3d035627
-DATA consts<>+116(SB)/4, $0xbd22e462
-DATA consts<>+120(SB)/4, $0x3d4b5760
-DATA consts<>+124(SB)/4, $0xbd8979b3
-DATA consts<>+128(SB)/4, $0x3e09e425
-DATA consts<>+132(SB)/4, $0x3f000000
-GLOBL consts<>(SB), RODATA|NOPTR, $136
+DATA consts<>+0(SB)/4, $0x7b4097ce
+DATA consts<>+4(SB)/4, $0xfb4097ce
+DATA consts<>+8(SB)/4, $0x40c00000
+DATA consts<>+12(SB)/4, $0x40400000
+DATA consts<>+16(SB)/4, $0x3e2aaaab
+DATA consts<>+20(SB)/4, $0xc2ae0000
+DATA consts<>+24(SB)/4, $0x42ae0000
+DATA consts<>+28(SB)/4, $0xbfb8aa3b
+DATA consts<>+32(SB)/4, $0xb2a57060
+DATA consts<>+36(SB)/4, $0x3aae0461
+DATA consts<>+40(SB)/4, $0x3c1e8629
+DATA consts<>+44(SB)/4, $0x3d635b73
+DATA consts<>+48(SB)/4, $0x3e75fc8c
+DATA consts<>+52(SB)/4, $0x3f317214
+DATA consts<>+56(SB)/4, $0x3f800001
+DATA consts<>+60(SB)/4, $0x3f800000
+DATA consts<>+64(SB)/4, $0x40000000
+DATA consts<>+68(SB)/4, $0xc0a80000
+DATA consts<>+72(SB)/4, $0x40a80000
+DATA consts<>+76(SB)/4, $0xbf800000
+DATA consts<>+80(SB)/4, $0x3d949b93
+DATA consts<>+84(SB)/4, $0xba138a45
+DATA consts<>+88(SB)/4, $0x3abf1e70
+DATA consts<>+92(SB)/4, $0xbaad2e83
+DATA consts<>+96(SB)/4, $0x3af48433
+DATA consts<>+100(SB)/4, $0xbba7f123
+DATA consts<>+104(SB)/4, $0x3c14abd3
+DATA consts<>+108(SB)/4, $0xbc543432
+DATA consts<>+112(SB)/4, $0x3c961ceb
+DATA consts<>+116(SB)/4, $0xbcccc358
+DATA consts<>+120(SB)/4, $0x3d035627
+DATA consts<>+124(SB)/4, $0xbd22e462
+DATA consts<>+128(SB)/4, $0x3d4b5760
+DATA consts<>+132(SB)/4, $0xbd8979b3
+DATA consts<>+136(SB)/4, $0x3e09e425
+DATA consts<>+140(SB)/4, $0x3f000000
+GLOBL consts<>(SB), RODATA|NOPTR, $144
 
 DATA tables<>+0(SB)/4, $0x00000000
-DATA tables<>+4(SB)/4, $0x00000000
-DATA tables<>+8(SB)/4, $0x00000000
-DATA tables<>+12(SB)/4, $0x00000001
-DATA tables<>+16(SB)/4, $0x00000001
-DATA tables<>+20(SB)/4, $0x00000001
-DATA tables<>+24(SB)/4, $0x00000002
-DATA tables<>+28(SB)/4, $0x00000002
-DATA tables<>+32(SB)/4, $0x00000002
-DATA tables<>+36(SB)/4, $0x00000003
-DATA tables<>+40(SB)/4, $0x00000003
-DATA tables<>+44(SB)/4, $0x00000003
-DATA tables<>+48(SB)/4, $0x00000004
-DATA tables<>+52(SB)/4, $0x00000004
-DATA tables<>+56(SB)/4, $0x00000004
-DATA tables<>+60(SB)/4, $0x00000005
-DATA tables<>+64(SB)/4, $0x00000005
-DATA tables<>+68(SB)/4, $0x00000005
-DATA tables<>+72(SB)/4, $0x00000006
-DATA tables<>+76(SB)/4, $0x00000006
-DATA tables<>+80(SB)/4, $0x00000006
-DATA tables<>+84(SB)/4, $0x00000007
-DATA tables<>+88(SB)/4, $0x00000007
-DATA tables<>+92(SB)/4, $0x00000007
-DATA tables<>+96(SB)/4, $0x00000008
-DATA tables<>+100(SB)/4, $0x00000008
-DATA tables<>+104(SB)/4, $0x00000008
-DATA tables<>+108(SB)/4, $0x00000009
-DATA tables<>+112(SB)/4, $0x00000009
-DATA tables<>+116(SB)/4, $0x00000009
-DATA tables<>+120(SB)/4, $0x0000000a
-DATA tables<>+124(SB)/4, $0x0000000a
-DATA tables<>+128(SB)/4, $0x0000000a
-DATA tables<>+132(SB)/4, $0x0000000b
-DATA tables<>+136(SB)/4, $0x0000000b
-DATA tables<>+140(SB)/4, $0x0000000b
-DATA tables<>+144(SB)/4, $0x0000000c
-DATA tables<>+148(SB)/4, $0x0000000c
-DATA tables<>+152(SB)/4, $0x0000000c
-DATA tables<>+156(SB)/4, $0x0000000d
-DATA tables<>+160(SB)/4, $0x0000000d
-DATA tables<>+164(SB)/4, $0x0000000d
-DATA tables<>+168(SB)/4, $0x0000000e
-DATA tables<>+172(SB)/4, $0x0000000e
-DATA tables<>+176(SB)/4, $0x0000000e
-DATA tables<>+180(SB)/4, $0x0000000f
-DATA tables<>+184(SB)/4, $0x0000000f
-DATA tables<>+188(SB)/4, $0x0000000f
-DATA tables<>+192(SB)/4, $0x00000000
-DATA tables<>+196(SB)/4, $0x00000001
-DATA tables<>+200(SB)/4, $0x00000002
-DATA tables<>+204(SB)/4, $0x00000000
-DATA tables<>+208(SB)/4, $0x00000001
-DATA tables<>+212(SB)/4, $0x00000002
-DATA tables<>+216(SB)/4, $0x00000000
-DATA tables<>+220(SB)/4, $0x00000001
-DATA tables<>+224(SB)/4, $0x00000002
-DATA tables<>+228(SB)/4, $0x00000000
-DATA tables<>+232(SB)/4, $0x00000001
-DATA tables<>+236(SB)/4, $0x00000002
-DATA tables<>+240(SB)/4, $0x00000000
-DATA tables<>+244(SB)/4, $0x00000001
-DATA tables<>+248(SB)/4, $0x00000002
-DATA tables<>+252(SB)/4, $0x00000000
-DATA tables<>+256(SB)/4, $0x00000001
-DATA tables<>+260(SB)/4, $0x00000002
-DATA tables<>+264(SB)/4, $0x00000000
-DATA tables<>+268(SB)/4, $0x00000001
-DATA tables<>+272(SB)/4, $0x00000002
-DATA tables<>+276(SB)/4, $0x00000000
-DATA tables<>+280(SB)/4, $0x00000001
-DATA tables<>+284(SB)/4, $0x00000002
-DATA tables<>+288(SB)/4, $0x00000000
-DATA tables<>+292(SB)/4, $0x00000001
-DATA tables<>+296(SB)/4, $0x00000002
-DATA tables<>+300(SB)/4, $0x00000000
-DATA tables<>+304(SB)/4, $0x00000001
-DATA tables<>+308(SB)/4, $0x00000002
-DATA tables<>+312(SB)/4, $0x00000000
-DATA tables<>+316(SB)/4, $0x00000001
-DATA tables<>+320(SB)/4, $0x00000002
-DATA tables<>+324(SB)/4, $0x00000000
-DATA tables<>+328(SB)/4, $0x00000001
-DATA tables<>+332(SB)/4, $0x00000002
-DATA tables<>+336(SB)/4, $0x00000000
-DATA tables<>+340(SB)/4, $0x00000001
-DATA tables<>+344(SB)/4, $0x00000002
-DATA tables<>+348(SB)/4, $0x00000000
-DATA tables<>+352(SB)/4, $0x00000001
-DATA tables<>+356(SB)/4, $0x00000002
-DATA tables<>+360(SB)/4, $0x00000000
-DATA tables<>+364(SB)/4, $0x00000001
-DATA tables<>+368(SB)/4, $0x00000002
-DATA tables<>+372(SB)/4, $0x00000000
-DATA tables<>+376(SB)/4, $0x00000001
-DATA tables<>+380(SB)/4, $0x00000002
-GLOBL tables<>(SB), RODATA|NOPTR, $384
+DATA tables<>+4(SB)/4, $0x00010000
+DATA tables<>+8(SB)/4, $0x00020000
+DATA tables<>+12(SB)/4, $0x00030000
+DATA tables<>+16(SB)/4, $0x00040000
+DATA tables<>+20(SB)/4, $0x00050000
+DATA tables<>+24(SB)/4, $0x00060000
+DATA tables<>+28(SB)/4, $0x00070000
+DATA tables<>+32(SB)/4, $0x00080000
+DATA tables<>+36(SB)/4, $0x00090000
+DATA tables<>+40(SB)/4, $0x000a0000
+DATA tables<>+44(SB)/4, $0x000b0000
+DATA tables<>+48(SB)/4, $0x000c0000
+DATA tables<>+52(SB)/4, $0x000d0000
+DATA tables<>+56(SB)/4, $0x000e0000
+DATA tables<>+60(SB)/4, $0x000f0000
+DATA tables<>+64(SB)/4, $0x00100000
+DATA tables<>+68(SB)/4, $0x00110000
+DATA tables<>+72(SB)/4, $0x00120000
+DATA tables<>+76(SB)/4, $0x00130000
+DATA tables<>+80(SB)/4, $0x00140000
+DATA tables<>+84(SB)/4, $0x00150000
+DATA tables<>+88(SB)/4, $0x00160000
+DATA tables<>+92(SB)/4, $0x00170000
+DATA tables<>+96(SB)/4, $0x00180000
+DATA tables<>+100(SB)/4, $0x00190000
+DATA tables<>+104(SB)/4, $0x001a0000
+DATA tables<>+108(SB)/4, $0x001b0000
+DATA tables<>+112(SB)/4, $0x001c0000
+DATA tables<>+116(SB)/4, $0x001d0000
+DATA tables<>+120(SB)/4, $0x001e0000
+DATA tables<>+124(SB)/4, $0x001f0000
+DATA tables<>+128(SB)/4, $0x00000000
+DATA tables<>+132(SB)/4, $0x00000000
+DATA tables<>+136(SB)/4, $0x00000000
+DATA tables<>+140(SB)/4, $0x00000001
+DATA tables<>+144(SB)/4, $0x00000001
+DATA tables<>+148(SB)/4, $0x00000001
+DATA tables<>+152(SB)/4, $0x00000002
+DATA tables<>+156(SB)/4, $0x00000002
+DATA tables<>+160(SB)/4, $0x00000002
+DATA tables<>+164(SB)/4, $0x00000003
+DATA tables<>+168(SB)/4, $0x00000003
+DATA tables<>+172(SB)/4, $0x00000003
+DATA tables<>+176(SB)/4, $0x00000004
+DATA tables<>+180(SB)/4, $0x00000004
+DATA tables<>+184(SB)/4, $0x00000004
+DATA tables<>+188(SB)/4, $0x00000005
+DATA tables<>+192(SB)/4, $0x00000005
+DATA tables<>+196(SB)/4, $0x00000005
+DATA tables<>+200(SB)/4, $0x00000006
+DATA tables<>+204(SB)/4, $0x00000006
+DATA tables<>+208(SB)/4, $0x00000006
+DATA tables<>+212(SB)/4, $0x00000007
+DATA tables<>+216(SB)/4, $0x00000007
+DATA tables<>+220(SB)/4, $0x00000007
+DATA tables<>+224(SB)/4, $0x00000008
+DATA tables<>+228(SB)/4, $0x00000008
+DATA tables<>+232(SB)/4, $0x00000008
+DATA tables<>+236(SB)/4, $0x00000009
+DATA tables<>+240(SB)/4, $0x00000009
+DATA tables<>+244(SB)/4, $0x00000009
+DATA tables<>+248(SB)/4, $0x0000000a
+DATA tables<>+252(SB)/4, $0x0000000a
+DATA tables<>+256(SB)/4, $0x0000000a
+DATA tables<>+260(SB)/4, $0x0000000b
+DATA tables<>+264(SB)/4, $0x0000000b
+DATA tables<>+268(SB)/4, $0x0000000b
+DATA tables<>+272(SB)/4, $0x0000000c
+DATA tables<>+276(SB)/4, $0x0000000c
+DATA tables<>+280(SB)/4, $0x0000000c
+DATA tables<>+284(SB)/4, $0x0000000d
+DATA tables<>+288(SB)/4, $0x0000000d
+DATA tables<>+292(SB)/4, $0x0000000d
+DATA tables<>+296(SB)/4, $0x0000000e
+DATA tables<>+300(SB)/4, $0x0000000e
+DATA tables<>+304(SB)/4, $0x0000000e
+DATA tables<>+308(SB)/4, $0x0000000f
+DATA tables<>+312(SB)/4, $0x0000000f
+DATA tables<>+316(SB)/4, $0x0000000f
+DATA tables<>+320(SB)/4, $0x00000000
+DATA tables<>+324(SB)/4, $0x00000001
+DATA tables<>+328(SB)/4, $0x00000002
+DATA tables<>+332(SB)/4, $0x00000000
+DATA tables<>+336(SB)/4, $0x00000001
+DATA tables<>+340(SB)/4, $0x00000002
+DATA tables<>+344(SB)/4, $0x00000000
+DATA tables<>+348(SB)/4, $0x00000001
+DATA tables<>+352(SB)/4, $0x00000002
+DATA tables<>+356(SB)/4, $0x00000000
+DATA tables<>+360(SB)/4, $0x00000001
+DATA tables<>+364(SB)/4, $0x00000002
+DATA tables<>+368(SB)/4, $0x00000000
+DATA tables<>+372(SB)/4, $0x00000001
+DATA tables<>+376(SB)/4, $0x00000002
+DATA tables<>+380(SB)/4, $0x00000000
+DATA tables<>+384(SB)/4, $0x00000001
+DATA tables<>+388(SB)/4, $0x00000002
+DATA tables<>+392(SB)/4, $0x00000000
+DATA tables<>+396(SB)/4, $0x00000001
+DATA tables<>+400(SB)/4, $0x00000002
+DATA tables<>+404(SB)/4, $0x00000000
+DATA tables<>+408(SB)/4, $0x00000001
+DATA tables<>+412(SB)/4, $0x00000002
+DATA tables<>+416(SB)/4, $0x00000000
+DATA tables<>+420(SB)/4, $0x00000001
+DATA tables<>+424(SB)/4, $0x00000002
+DATA tables<>+428(SB)/4, $0x00000000
+DATA tables<>+432(SB)/4, $0x00000001
+DATA tables<>+436(SB)/4, $0x00000002
+DATA tables<>+440(SB)/4, $0x00000000
+DATA tables<>+444(SB)/4, $0x00000001
+DATA tables<>+448(SB)/4, $0x00000002
+DATA tables<>+452(SB)/4, $0x00000000
+DATA tables<>+456(SB)/4, $0x00000001
+DATA tables<>+460(SB)/4, $0x00000002
+DATA tables<>+464(SB)/4, $0x00000000
+DATA tables<>+468(SB)/4, $0x00000001
+DATA tables<>+472(SB)/4, $0x00000002
+DATA tables<>+476(SB)/4, $0x00000000
+DATA tables<>+480(SB)/4, $0x00000001
+DATA tables<>+484(SB)/4, $0x00000002
+DATA tables<>+488(SB)/4, $0x00000000
+DATA tables<>+492(SB)/4, $0x00000001
+DATA tables<>+496(SB)/4, $0x00000002
+DATA tables<>+500(SB)/4, $0x00000000
+DATA tables<>+504(SB)/4, $0x00000001
+DATA tables<>+508(SB)/4, $0x00000002
+GLOBL tables<>(SB), RODATA|NOPTR, $512

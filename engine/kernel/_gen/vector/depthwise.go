@@ -119,11 +119,13 @@ func (g *gen) blocks(taps int, prologue func(), body func(x, dst, pixels reg.GPV
 	g.label(done)
 }
 
-// gather widens rows of pixels of at most one register of channels into whole registers.
-func (g *gen) gather(name string, f format) {
+// gather widens rows of pixels of at most one register of channels, or of exactly two, into whole registers.
+func (g *gen) gather(name string, f format, registers int) {
 	g.fn(name, gatherSignature)
-	g.group(func(tail bool) {
+	g.i("SHLQ", imm(2), g.slot("dstStep"))
+	g.group(registers, func(tail bool) {
 		dst, x := g.gp("dst"), g.planes(f, "x")
+		step := g.gp("dstStep")
 		g.loop(g.slot("rows"), func() {
 			d, p := g.ctx.GP64(), planes{format: f, hi: g.ctx.GP64()}
 			g.i("MOVQ", dst, d)
@@ -134,10 +136,12 @@ func (g *gen) gather(name string, f format) {
 			}
 			n := g.gp("pixels")
 			g.loop(n, func() {
-				v := g.load(p, nil, 0, tail)
-				g.i("VMOVUPS", v, mem(d, nil, 0, 0))
-				g.put(v)
-				g.i("ADDQ", num(4*g.lanes()), d)
+				for k := range registers {
+					v := g.load(p, nil, k*g.lanes(), tail)
+					g.i("VMOVUPS", v, at(d, nil, k*g.lanes()))
+					g.put(v)
+				}
+				g.i("ADDQ", step, d)
 				g.step("xStep", p)
 			})
 			g.step("xRow", x)
@@ -146,11 +150,13 @@ func (g *gen) gather(name string, f format) {
 	})
 }
 
-// scatter rounds rows of pixels of one register into at most as many channels, and adds up each row.
-func (g *gen) scatter(name string, f format) {
+// scatter rounds rows of pixels of one or two registers into at most as many channels, and adds up each row.
+func (g *gen) scatter(name string, f format, registers int) {
 	g.fn(name, scatterSignature)
-	g.group(func(tail bool) {
+	g.i("SHLQ", imm(2), g.slot("xStep"))
+	g.group(registers, func(tail bool) {
 		dst, x, sums := g.planes(f, "dst"), g.gp("x"), g.gp("sums")
+		step := g.gp("xStep")
 		g.loop(g.slot("rows"), func() {
 			p := planes{format: f, hi: g.ctx.GP64()}
 			g.i("MOVQ", dst.hi, p.hi)
@@ -158,32 +164,43 @@ func (g *gen) scatter(name string, f format) {
 				p.lo = g.ctx.GP64()
 				g.i("MOVQ", dst.lo, p.lo)
 			}
-			sum := g.get()
-			g.zero(sum)
+			sum := g.gets(registers)
+			for _, s := range sum {
+				g.zero(s)
+			}
 			n := g.gp("pixels")
 			g.loop(n, func() {
-				v := g.get()
-				g.i("VMOVUPS", mem(x, nil, 0, 0), v)
-				g.i("VADDPS", v, sum, sum)
-				g.store(v, p, nil, 0, tail)
-				g.put(v)
-				g.i("ADDQ", num(4*g.lanes()), x)
+				vs := g.gets(registers)
+				for k, v := range vs {
+					g.i("VMOVUPS", at(x, nil, k*g.lanes()), v)
+					g.i("VADDPS", v, sum[k], sum[k])
+				}
+				g.storeAll(vs, p, nil, 0, tail)
+				g.put(vs...)
+				g.i("ADDQ", step, x)
 				g.step("dstStep", p)
 			})
 			none := g.newLabel("none")
 			g.i("TESTQ", sums, sums)
 			g.jump("JE", none)
-			g.storeF32(sum, mem(sums, nil, 0, 0), tail)
+			for k, s := range sum {
+				g.storeF32(s, at(sums, nil, k*g.lanes()), tail)
+			}
 			g.step("sumRow", planes{format: f32, hi: sums})
 			g.label(none)
-			g.put(sum)
+			g.put(sum...)
 			g.step("dstRow", dst)
 		})
 	})
 }
 
-// group writes body for a whole register of channels and for a tail.
-func (g *gen) group(body func(tail bool)) {
+// group writes body for whole registers of channels and, if it is one, for a tail.
+func (g *gen) group(registers int, body func(tail bool)) {
+	if registers > 1 {
+		body(false)
+		g.end()
+		return
+	}
 	part, done := g.newLabel("part"), g.newLabel("done")
 	n := g.gp("channels")
 	g.i("CMPQ", n, num(g.lanes()))

@@ -520,6 +520,69 @@ func (g *gen) convert(src, dst, k int) {
 	}
 }
 
+// convertPair writes VCVTNE2PS2BF16 to zmm(dst): low in the lower half, high in the upper (EVEX.512.F2.0F38.W0 72 /r).
+func (g *gen) convertPair(low, high, dst int) {
+	not := func(v, bit int) int { return 1 - v>>bit&1 }
+	p0 := not(dst, 3)<<7 | not(low, 4)<<6 | not(low, 3)<<5 | not(dst, 4)<<4 | 2
+	p1 := (^high&15)<<3 | 7
+	p2 := 0x40 | not(high, 4)<<3
+	g.ctx.Commentf("VCVTNE2PS2BF16 Z%d, Z%d, Z%d", low, high, dst)
+	for _, b := range []int{0x62, p0, p1, p2, 0x72, 0xc0 | dst&7<<3 | low&7} {
+		g.ctx.Instruction(&ir.Instruction{Opcode: "BYTE", Operands: []operand.Op{operand.U8(b)}})
+	}
+}
+
+// storeAll stores registers of consecutive lanes from element index+off on; the registers are lost. With the instruction
+// that rounds two registers at a time a whole cache line of bfloat16 is written at once.
+func (g *gen) storeAll(vs []int, p planes, index reg.Register, off int, tail bool) {
+	for len(vs) > 0 {
+		if g.isa != bf16cvt || p.format == f32 || tail || len(vs) < 2 {
+			g.store(vs[0], p, index, off, tail)
+			vs, off = vs[1:], off+g.lanes()
+			continue
+		}
+		a, b := vs[0], vs[1]
+		h := g.get()
+		g.convertPair(a, b, h)
+		g.i("VMOVDQU16", h, mem(p.hi, index, 2, 2*off))
+		if p.format == split {
+			g.restPair(a, b, h)
+			g.convertPair(a, b, h)
+			g.i("VMOVDQU16", h, mem(p.lo, index, 2, 2*off))
+		}
+		g.put(h)
+		vs, off = vs[2:], off+2*g.lanes()
+	}
+}
+
+// restPair subtracts from a and b the values in h, their rounded form. Where those are infinite or not a number the rest
+// becomes a finite number, which changes nothing in the sum.
+func (g *gen) restPair(a, b, h int) {
+	m := g.ctx.GP64()
+	g.i("MOVQ", operand.U32(0xaaaaaaaa), m)
+	g.i("KMOVD", m.As32(), reg.K3)
+	v, index := g.get(), g.get()
+	for half, x := range []int{a, b} {
+		words := make([]uint32, 16)
+		for i := range words {
+			words[i] = uint32(16*half+i) << 16
+		}
+		g.i("VMOVUPS", g.table(words), index)
+		g.i("VPERMW_Z", h, index, reg.K3, v) // each word to the upper half of a lane
+		g.i("VSUBPS", v, x, x)
+	}
+	for _, limit := range []struct {
+		name  string
+		value float64
+	}{{"VMINPS_BCST", 1e36}, {"VMAXPS_BCST", -1e36}} {
+		for _, x := range []int{a, b} {
+			// The second source, the limit, is the result where the first is not a number.
+			g.i(limit.name, g.bits(math.Float32bits(float32(limit.value))), x, x)
+		}
+	}
+	g.put(v, index)
+}
+
 // storeWords stores the 16-bit lanes in the lower half of v.
 func (g *gen) storeWords(v int, base, index reg.Register, off int, tail bool) {
 	m := mem(base, index, 2, 2*off)

@@ -27,8 +27,8 @@ const (
 	downSignature         = "func(dst, x, x2 unsafe.Pointer, xStep, rowStep, rows, pixels, channels int)"
 	alongSignature        = "func(dst, x unsafe.Pointer, dstStep, tapStep, outStep, taps, pixels, channels int, scale float32)"
 	depthwiseSignature    = "func(dst, x, weights, bias unsafe.Pointer, dstStep, dstRow, xStep, rowStep, xRow, rows, pixels, channels int, lo, hi float32)"
-	gatherSignature       = "func(dst, x, x2 unsafe.Pointer, xStep, xRow, dstRow, rows, pixels, channels int)"
-	scatterSignature      = "func(dst, dst2, x, sums unsafe.Pointer, dstStep, dstRow, sumRow, rows, pixels, channels int)"
+	gatherSignature       = "func(dst, x, x2 unsafe.Pointer, xStep, xRow, dstStep, dstRow, rows, pixels, channels int)"
+	scatterSignature      = "func(dst, dst2, x, sums unsafe.Pointer, dstStep, dstRow, xStep, sumRow, rows, pixels, channels int)"
 	depthwiseAnySignature = "func(dst, x, weights, bias unsafe.Pointer, dstStep, dstRow, xStep, rowStep, xRow, tapStep, kernelH, kernelW, rows, pixels, channels int, lo, hi float32)"
 	normSignature         = "func(dst, dst2, x, x2, gamma, beta unsafe.Pointer, dstStep, xStep, pixels, channels int, eps float32)"
 	planesSignature       = "func(dst, dst2, red, green, blue unsafe.Pointer, pixels int)"
@@ -69,11 +69,16 @@ func inferenceKernels() []kernel {
 			ks = append(ks, kernel{variant + formatNames[f], "affineKernels", fmt.Sprintf("[%d][%s]", v, formatNames[f]), affineSignature, f != f32,
 				func(g *gen, name string) { g.affine(name, f, v&1 != 0, v&2 != 0) }})
 		}
+		for n, registers := range []string{"One", "Two"} {
+			ks = append(ks,
+				kernel{"gather" + registers + formatNames[f], "gatherKernels", fmt.Sprintf("[%s][%d]", formatNames[f], n), gatherSignature, false,
+					func(g *gen, name string) { g.gather(name, f, n+1) }},
+				kernel{"scatter" + registers + formatNames[f], "scatterKernels", fmt.Sprintf("[%s][%d]", formatNames[f], n), scatterSignature, f != f32,
+					func(g *gen, name string) { g.scatter(name, f, n+1) }})
+		}
 		ks = append(ks,
 			kernel{"planes" + formatNames[f], "planesKernels", "[" + formatNames[f] + "]", planesSignature, f != f32, func(g *gen, name string) { g.planes3(name, f) }},
 			kernel{"bytes" + formatNames[f], "bytesKernels", "[" + formatNames[f] + "]", bytesSignature, f != f32, func(g *gen, name string) { g.bytes3(name, f) }},
-			kernel{"gather" + formatNames[f], "gatherKernels", "[" + formatNames[f] + "]", gatherSignature, false, func(g *gen, name string) { g.gather(name, f) }},
-			kernel{"scatter" + formatNames[f], "scatterKernels", "[" + formatNames[f] + "]", scatterSignature, f != f32, func(g *gen, name string) { g.scatter(name, f) }},
 			kernel{"sum" + formatNames[f], "sumKernels", "[" + formatNames[f] + "]", sumSignature, false, func(g *gen, name string) { g.sum(name, f) }},
 			kernel{"downMax" + formatNames[f], "downMaxKernels", "[" + formatNames[f] + "]", downSignature, false, func(g *gen, name string) { g.down(name, f, g.reduceMax) }},
 			kernel{"downSum" + formatNames[f], "downSumKernels", "[" + formatNames[f] + "]", downSignature, false, func(g *gen, name string) { g.down(name, f, g.reduceSum) }},
@@ -178,8 +183,8 @@ var tableTypes = map[string]string{
 	"alongSumKernels":     "[levels]alongFunc",
 	"depthwiseKernels":    "[levels][depthwiseShapes]depthwiseFunc",
 	"depthwiseAnyKernels": "[levels]depthwiseAnyFunc",
-	"gatherKernels":       "[levels][3]gatherFunc",
-	"scatterKernels":      "[levels][3]scatterFunc",
+	"gatherKernels":       "[levels][3][2]gatherFunc",
+	"scatterKernels":      "[levels][3][2]scatterFunc",
 	"normKernels":         "[levels][3]normFunc",
 	"interleaveKernels":   "[levels][2]interleaveFunc",
 	"planesKernels":       "[levels][3]planesFunc",

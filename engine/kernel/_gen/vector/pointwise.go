@@ -29,9 +29,7 @@ func (g *gen) unary(name string, class int, from, to format) {
 			for _, v := range vs {
 				act(v)
 			}
-			for k, v := range vs {
-				g.store(v, dst, i, k*g.lanes(), tail)
-			}
+			g.storeAll(vs, dst, i, 0, tail)
 			g.put(vs...)
 		})
 		g.step("dstStep", dst)
@@ -54,9 +52,7 @@ func (g *gen) add(name string, f format) {
 				g.addLoaded(vs[k], y, i, k*g.lanes(), tail)
 				clip(vs[k])
 			}
-			for k, v := range vs {
-				g.store(v, dst, i, k*g.lanes(), tail)
-			}
+			g.storeAll(vs, dst, i, 0, tail)
 			g.put(vs...)
 		})
 		g.step("dstStep", dst)
@@ -131,9 +127,7 @@ func (g *gen) affine(name string, f format, shift, residual bool) {
 				clip(v)
 				vs[k] = v
 			}
-			for k, v := range vs {
-				g.store(v, dst, i, k*g.lanes(), tail)
-			}
+			g.storeAll(vs, dst, i, 0, tail)
 			g.put(vs...)
 		})
 		g.step("dstStep", dst)
