@@ -1,0 +1,136 @@
+// Package classifier is the Go API for whoever serves or studies image classifiers: it finds a model in the hub, starts the
+// plugin process of its family and hands it images.
+//
+//	c, err := classifier.Open(classifier.Config{})
+//	defer c.Close()
+//	m, err := c.Load(ctx, "resnet50")
+//	defer m.Close()
+//	predictions, err := m.Classify(ctx, images, 5)
+//
+// A Client and a Model are safe for concurrent use.
+package classifier
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/go-modelzoo/zoo"
+	"github.com/go-modelzoo/zoo/engine"
+	"github.com/go-modelzoo/zoo/host"
+	"github.com/go-modelzoo/zoo/hub"
+	"github.com/go-modelzoo/zoo/plugins"
+)
+
+// Config says where a Client keeps and finds things. The zero Config is what the command line uses without flags.
+type Config struct {
+	// Hub configures the store and the sources of models. An empty Hub.Home means hub.DefaultHome().
+	Hub hub.Config
+	// PluginDirs are searched for plugins before $ZOO_HOME/plugins and the folder "plugins" beside the executable.
+	PluginDirs []string
+	// Precision, Threads and Device say how networks run: Device is "cpu" (or "") or "cuda".
+	Precision engine.Precision
+	Threads   int
+	Device    string
+	// Seed draws the weights of networks that have none.
+	Seed uint64
+	// PluginMemory is a plugin's memory ceiling in bytes; 0 sets none.
+	PluginMemory int64
+	// Isolation says how strictly plugin processes are confined.
+	Isolation host.Isolation
+	// CallTimeout bounds one inference; 0 means the host's default.
+	CallTimeout time.Duration
+	// Logger receives the plugins' logs; nil drops them.
+	Logger hclog.Logger
+}
+
+// Client is an open store with the plugins that can run its models. It is safe for concurrent use; Close it to end the plugin
+// processes.
+type Client struct {
+	Hub  *hub.Hub
+	Host *host.Host
+
+	config Config
+}
+
+// Open opens the store and prepares the host. No process is started and nothing is downloaded yet.
+func Open(config Config) (*Client, error) {
+	if config.Hub.Home == "" {
+		home, err := hub.DefaultHome()
+		if err != nil {
+			return nil, err
+		}
+		config.Hub.Home = home
+	}
+	if config.Hub.Index == nil {
+		config.Hub.Index = zoo.RegistryJSON()
+	}
+	h, err := hub.Open(config.Hub)
+	if err != nil {
+		return nil, err
+	}
+	digests, err := recordedDigests(h.Plugins())
+	if err != nil {
+		return nil, errors.Join(err, h.Close())
+	}
+	versions, err := pinnedVersions(config.Hub.LockFile)
+	if err != nil {
+		return nil, errors.Join(err, h.Close())
+	}
+	p, err := host.New(host.Options{
+		Dirs:        host.DefaultDirs(config.Hub.Home, config.PluginDirs...),
+		Embedded:    plugins.All(),
+		ReadOnly:    append([]string{config.Hub.Home}, config.Hub.SharedStores...),
+		CacheDir:    filepath.Join(config.Hub.Home, "cache", "plugins"),
+		Logger:      config.Logger,
+		CallTimeout: config.CallTimeout,
+		Memory:      config.PluginMemory,
+		Isolation:   config.Isolation,
+		Digest:      digests,
+		Versions:    versions,
+	})
+	if err != nil {
+		return nil, errors.Join(err, h.Close())
+	}
+	return &Client{Hub: h, Host: p, config: config}, nil
+}
+
+// Close ends the plugin processes and releases the store.
+func (c *Client) Close() error { return errors.Join(c.Host.Close(), c.Hub.Close()) }
+
+// ErrUnknownModel is wrapped by the error for a name that neither the index, nor the store, nor a plugin has.
+var ErrUnknownModel = errors.New("unknown model")
+
+// Names returns every name that can be given for a model: those of the index, of the store, and of the plugins' architectures.
+func (c *Client) Names(ctx context.Context) ([]string, error) {
+	entries, err := c.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	names := make([]string, len(entries))
+	for i, e := range entries {
+		names[i] = e.Name
+	}
+	return names, nil
+}
+
+// isFolder reports whether a reference names a folder rather than a model of the store.
+func isFolder(ref string) bool {
+	if !strings.ContainsRune(ref, os.PathSeparator) && !strings.ContainsRune(ref, '/') && ref != "." && ref != ".." {
+		return false
+	}
+	if strings.Contains(ref, "://") {
+		return false
+	}
+	info, err := os.Stat(ref)
+	return err == nil && info.IsDir() || errors.Is(err, fs.ErrNotExist) && strings.HasPrefix(ref, ".")
+}
+
+// EmbeddedModel is the model inside the program: it classifies without any download.
+const EmbeddedModel = "resnet20"

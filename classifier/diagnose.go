@@ -1,0 +1,152 @@
+package classifier
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/go-modelzoo/zoo/engine/kernel/cpu"
+	"github.com/go-modelzoo/zoo/hub/registry"
+)
+
+// Status is the outcome of a check.
+type Status string
+
+// Outcomes.
+const (
+	Good Status = "ok"
+	Warn Status = "warn"
+	Bad  Status = "bad"
+)
+
+// Check is one thing that Diagnose looked at. Detail says what was found and, unless it is good, what to do.
+type Check struct {
+	Name   string `json:"name"`
+	Status Status `json:"status"`
+	Detail string `json:"detail"`
+}
+
+// Diagnose checks the processor, the GPU libraries, the store, the plugins, the index and the clock.
+func (c *Client) Diagnose(ctx context.Context) []Check {
+	checks := []Check{checkCPU(), checkGPU()}
+	checks = append(checks, c.checkHome(), c.checkStore(ctx), c.checkInstalled())
+	checks = append(checks, c.checkPlugins(ctx)...)
+	return append(checks, c.checkIndex(ctx))
+}
+
+func checkCPU() Check {
+	if err := cpu.Check(); err != nil {
+		return Check{"processor", Bad, err.Error()}
+	}
+	info := cpu.Describe()
+	k := Check{"processor", Good, fmt.Sprintf("%s, %d cores: kernels for %s", info.Model, info.Cores, info.Tier)}
+	if cpu.Best() < cpu.AVX2 {
+		k.Status = Warn
+		k.Detail += "; without AVX2 everything is several times slower"
+	}
+	if info.AMX != "" {
+		k.Status = Warn
+		k.Detail += "; AMX cannot be used: " + info.AMX
+	}
+	return k
+}
+
+// checkGPU looks for the CUDA driver's library where the loader does.
+func checkGPU() Check {
+	for _, dir := range []string{"/usr/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/lib", "/usr/local/cuda/lib64", "/usr/local/nvidia/lib64"} {
+		if p := filepath.Join(dir, "libcuda.so.1"); exists(p) {
+			return Check{"GPU", Good, "CUDA driver at " + p}
+		}
+	}
+	return Check{"GPU", Good, "no CUDA driver found; networks run on the processor"}
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// checkHome tries to write to the home folder.
+func (c *Client) checkHome() Check {
+	home := c.config.Hub.Home
+	f, err := os.CreateTemp(home, ".doctor-*")
+	if err != nil {
+		return Check{"home", Bad, fmt.Sprintf("%s cannot be written: %v; set ZOO_HOME to a folder of yours", home, err)}
+	}
+	f.Close()
+	if err := os.Remove(f.Name()); err != nil {
+		return Check{"home", Bad, err.Error()}
+	}
+	return Check{"home", Good, home}
+}
+
+func (c *Client) checkStore(ctx context.Context) Check {
+	findings, err := c.Hub.Verify(ctx, false)
+	if err != nil {
+		return Check{"store", Bad, err.Error()}
+	}
+	for _, f := range findings {
+		if !f.Warning {
+			return Check{"store", Bad, fmt.Sprintf("%d problems, the first: %s: %v; run `zoo verify --repair`", len(findings), f.Name, f.Err)}
+		}
+	}
+	entries, err := c.Hub.Cache()
+	if err != nil {
+		return Check{"store", Bad, err.Error()}
+	}
+	k := Check{"store", Good, fmt.Sprintf("%d entries, every byte as recorded", len(entries))}
+	if len(findings) > 0 {
+		k.Status, k.Detail = Warn, fmt.Sprintf("%s: %v", findings[0].Name, findings[0].Err)
+	}
+	return k
+}
+
+func (c *Client) checkInstalled() Check {
+	dir := c.Hub.Plugins()
+	list, err := dir.List()
+	if err != nil {
+		return Check{"installed plugins", Bad, err.Error()}
+	}
+	for _, p := range list {
+		if _, err := dir.Check(p.Name, p.Version); err != nil {
+			return Check{"installed plugins", Bad, fmt.Sprintf("%s %s: %v; remove it with `zoo plugin remove %s@%s` and install it again", p.Name, p.Version, err, p.Name, p.Version)}
+		}
+	}
+	return Check{"installed plugins", Good, fmt.Sprintf("%d, all as they were installed", len(list))}
+}
+
+func (c *Client) checkPlugins(ctx context.Context) []Check {
+	list, err := c.Host.Plugins(ctx)
+	if err != nil {
+		return []Check{{"plugins", Bad, err.Error()}}
+	}
+	var checks []Check
+	good := 0
+	for _, p := range list {
+		if p.Err != nil {
+			checks = append(checks, Check{"plugin " + p.Family, Bad, p.Err.Error()})
+			continue
+		}
+		good++
+	}
+	return append(checks, Check{"plugins", Good, fmt.Sprintf("%d families answer", good)})
+}
+
+func (c *Client) checkIndex(ctx context.Context) Check {
+	index, err := c.Hub.Index(ctx)
+	if err != nil {
+		return Check{"index", Bad, err.Error()}
+	}
+	now := time.Now()
+	warning, err := registry.Policy{Now: now, Grace: registry.DefaultGrace, Fixed: len(c.config.Hub.Keys) == 0}.Check(index)
+	detail := fmt.Sprintf("version %d, valid until %s by this machine's clock (%s)", index.Version, index.Expires.Format(time.DateOnly), now.Format(time.DateOnly))
+	switch {
+	case err != nil:
+		return Check{"index", Bad, err.Error()}
+	case warning != "":
+		return Check{"index", Warn, warning}
+	}
+	return Check{"index", Good, detail}
+}

@@ -1,0 +1,103 @@
+package classifier
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"github.com/go-modelzoo/zoo/hub/registry"
+)
+
+// Entry is a model as `zoo list` shows it.
+type Entry struct {
+	Name     string   `json:"name"`
+	Family   string   `json:"family"`
+	Params   int64    `json:"params"`
+	MACs     int64    `json:"macs"`
+	Input    [3]int   `json:"input"`
+	Classes  int      `json:"classes"`
+	Top1     float64  `json:"top1,omitempty"` // of the default weights, in percent on ImageNet-1k
+	Tags     []string `json:"weights,omitempty"`
+	Licenses []string `json:"licenses,omitempty"`
+	Paper    string   `json:"paper,omitempty"`
+	// State is "local" for models of the store, "index" for those that can be pulled, "architecture" for networks without public
+	// weights.
+	State string `json:"state"`
+}
+
+// List returns every model that can be named, sorted by name.
+func (c *Client) List(ctx context.Context) ([]Entry, error) {
+	index, err := c.Hub.Index(ctx)
+	if err != nil {
+		return nil, err
+	}
+	byName := map[string]*Entry{}
+	for i := range index.Models {
+		m := &index.Models[i]
+		e := &Entry{Name: m.Name, Family: m.Family, Params: m.Params, MACs: m.MACs, Input: m.Input, Classes: m.Classes, Tags: m.Tags(), State: "index"}
+		if w := m.ByTag(""); w != nil {
+			e.Top1 = w.Metrics["acc@1"]
+		}
+		for _, w := range m.Weights {
+			if !slices.Contains(e.Licenses, w.License) {
+				e.Licenses = append(e.Licenses, w.License)
+			}
+		}
+		if len(m.Weights) == 0 {
+			e.State = "architecture"
+		}
+		byName[m.Name] = e
+	}
+	list, err := c.Host.Plugins(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range list {
+		if !p.Used {
+			continue
+		}
+		for _, m := range p.Models {
+			if e := byName[m.Name]; e != nil {
+				e.Paper = m.Paper
+				continue
+			}
+			byName[m.Name] = &Entry{
+				Name: m.Name, Family: p.Family, Paper: m.Paper, State: "architecture",
+				Input: [3]int{m.Input.C, m.Input.H, m.Input.W}, Classes: 1000,
+			}
+		}
+	}
+	local, err := c.Hub.Cache()
+	if err != nil {
+		return nil, err
+	}
+	for _, l := range local {
+		name, tag, err := registry.SplitReference(l.Reference)
+		if err != nil || l.Partial {
+			continue // an incomplete download
+		}
+		e := byName[name]
+		if e == nil {
+			m, err := c.Hub.Local(ctx, l.Reference)
+			if err != nil {
+				return nil, err
+			}
+			k := m.Card
+			e = &Entry{
+				Name: name, Family: k.Family, Params: k.Params, MACs: k.MACs, Input: k.Input, Classes: k.Classes,
+				Licenses: []string{k.License}, Top1: k.Metrics["acc@1"],
+			}
+			byName[name] = e
+		}
+		if !slices.Contains(e.Tags, tag) {
+			e.Tags = append(e.Tags, tag)
+		}
+		e.State = "local"
+	}
+	entries := make([]Entry, 0, len(byName))
+	for _, e := range byName {
+		entries = append(entries, *e)
+	}
+	slices.SortFunc(entries, func(a, b Entry) int { return strings.Compare(a.Name, b.Name) })
+	return entries, nil
+}

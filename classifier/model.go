@@ -1,0 +1,148 @@
+package classifier
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"slices"
+
+	"github.com/go-modelzoo/zoo/graph"
+	"github.com/go-modelzoo/zoo/host"
+	"github.com/go-modelzoo/zoo/vision"
+	"github.com/go-modelzoo/zoo/vision/transforms"
+)
+
+// Model is a network with its weights, open in the plugin process of its family. Safe for concurrent use.
+type Model struct {
+	Checkpoint
+	Labels  []string // by class index; may be empty
+	client  *Client
+	session *host.Session
+}
+
+// LoadOptions say how to open a network. The zero value gives logits.
+type LoadOptions struct {
+	// Outputs are "logits", "embedding", "features" or names of feature taps.
+	Outputs []string
+	// NewClassifier allows weights whose classifier has another number of classes; it is then drawn anew.
+	NewClassifier bool
+}
+
+// Load finds a model, pulls it if need be, and opens it.
+func (c *Client) Load(ctx context.Context, ref string, o LoadOptions) (*Model, error) {
+	ck, err := c.Find(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	return c.Open(ctx, ck, o)
+}
+
+// Open opens a checkpoint. Without weights the network's are drawn from the client's seed.
+func (c *Client) Open(ctx context.Context, ck *Checkpoint, o LoadOptions) (*Model, error) {
+	s, err := c.Host.Open(ctx, host.Spec{
+		Network:   ck.Network(),
+		Weights:   host.Weights{Path: ck.Path, SHA256: ck.SHA256, NewClassifier: o.NewClassifier},
+		Seed:      c.config.Seed,
+		Precision: c.config.Precision, Threads: c.config.Threads, Device: c.config.Device,
+		Outputs: o.Outputs,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &Model{Checkpoint: *ck, Labels: Labels(&ck.Card), client: c, session: s}, nil
+}
+
+// Close releases the network; the plugin process stays for others.
+func (m *Model) Close() error { return m.session.Close() }
+
+// Info tells what runs: the plugin and its version, the precision, warnings about the weights.
+func (m *Model) Info() host.SessionInfo { return m.session.Info() }
+
+// Session gives access to raw inference and profiles.
+func (m *Model) Session() *host.Session { return m.session }
+
+// Preprocess returns what is done to an image before the network sees it.
+func (m *Model) Preprocess() transforms.Preprocess {
+	return transform(m.Card.Preprocess, m.Card.Input[0])
+}
+
+// Forward runs n images given as float32 NHWC values of the given shape and returns the outputs that the model was opened with.
+func (m *Model) Forward(ctx context.Context, x []float32, n int, shape graph.Shape) ([]host.Output, error) {
+	return m.session.Infer(ctx, &host.Tensor{N: n, Shape: shape, Data: x})
+}
+
+// Prediction is one class of an image's result.
+type Prediction struct {
+	Index int     `json:"index"`
+	Class string  `json:"class"`
+	Prob  float64 `json:"prob"`
+}
+
+// Classify returns each image's most probable classes, best first; top 0 or more than there are gives all.
+func (m *Model) Classify(ctx context.Context, images []*vision.Image, top int) ([][]Prediction, error) {
+	out := make([][]Prediction, len(images))
+	i := 0
+	items := func(yield func(Item) bool) {
+		for k, img := range images {
+			if !yield(Item{Name: fmt.Sprintf("image %d", k), Image: img}) {
+				return
+			}
+		}
+	}
+	err := m.Stream(ctx, items, func(r Result) error {
+		if r.Err != nil {
+			return r.Err
+		}
+		out[i] = m.Top(r.Outputs[0], top)
+		i++
+		return nil
+	})
+	return out, err
+}
+
+// Top turns one image's logits into probabilities and returns the largest.
+func (m *Model) Top(logits []float32, top int) []Prediction {
+	probs := Softmax(logits)
+	order := make([]int, len(probs))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(a, b int) int {
+		switch {
+		case probs[a] > probs[b]:
+			return -1
+		case probs[a] < probs[b]:
+			return 1
+		}
+		return 0
+	})
+	if top <= 0 || top > len(order) {
+		top = len(order)
+	}
+	list := make([]Prediction, top)
+	for i, k := range order[:top] {
+		list[i] = Prediction{Index: k, Prob: probs[k]}
+		if k < len(m.Labels) {
+			list[i].Class = m.Labels[k]
+		}
+	}
+	return list
+}
+
+// Softmax returns exp(x)/Σexp(x) in float64.
+func Softmax(logits []float32) []float64 {
+	out := make([]float64, len(logits))
+	top := math.Inf(-1)
+	for _, v := range logits {
+		top = math.Max(top, float64(v))
+	}
+	sum := 0.0
+	for i, v := range logits {
+		out[i] = math.Exp(float64(v) - top)
+		sum += out[i]
+	}
+	for i := range out {
+		out[i] /= sum
+	}
+	return out
+}

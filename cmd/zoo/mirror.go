@@ -1,0 +1,96 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/go-modelzoo/zoo/classifier"
+	"github.com/go-modelzoo/zoo/hub"
+)
+
+func newMirror(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "mirror",
+		Short: "Copy models and plugins to a registry of your own, or to a file for machines without network",
+	}
+	cmd.AddCommand(newMirrorSync(a), newMirrorExport(a), newMirrorImport(a))
+	return cmd
+}
+
+func newMirrorSync(a *app) *cobra.Command {
+	var to, key string
+	var o hub.MirrorOptions
+	cmd := &cobra.Command{
+		Use:   "sync MODEL|PATTERN... --to oci://HOST/PATH | DIR",
+		Short: "Copy what is missing there; delete nothing",
+		Example: `  zoo mirror sync 'resnet*' squeezenet1_1 --to oci://registry.example.org/models --plugins
+  ZOO_REGISTRY=oci://registry.example.org/models zoo pull resnet50`,
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			if o.Key, err = privateKey(key); err != nil {
+				return err
+			}
+			c, err := a.open()
+			if err != nil {
+				return err
+			}
+			done, err := c.Hub.Mirror(cmd.Context(), args, to, o)
+			if err != nil {
+				return err
+			}
+			return a.pushed(done)
+		},
+	}
+	cmd.Flags().StringVar(&to, "to", "", "registry (oci://HOST/PATH) or folder to copy to")
+	cmd.Flags().BoolVar(&o.Plugins, "plugins", false, "copy the families' plugin binaries too, for all platforms")
+	cmd.Flags().StringVar(&key, "key", "", "sign with this minisign secret key file, and publish a signed index")
+	cmd.MarkFlagRequired("to")
+	return cmd
+}
+
+func newMirrorExport(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "export FILE.tar MODEL...",
+		Short: "Write models of the store to one file, an OCI layout as tar",
+		Args:  cobra.MinimumNArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := a.open()
+			if err != nil {
+				return err
+			}
+			return classifier.WriteFile(args[0], func(w io.Writer) error { return c.Hub.Export(cmd.Context(), w, args[1:]...) })
+		},
+	}
+}
+
+func newMirrorImport(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "import FILE.tar",
+		Short: "Verify an exported file and take its models into the store",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			f, err := os.Open(args[0])
+			if err != nil {
+				return err
+			}
+			defer f.Close()
+			c, err := a.open()
+			if err != nil {
+				return err
+			}
+			names, err := c.Hub.ImportArchive(cmd.Context(), f)
+			if err != nil {
+				return fmt.Errorf("%s: %w", args[0], err)
+			}
+			return a.Print(names, func(w io.Writer) error {
+				for _, n := range names {
+					fmt.Fprintln(w, n)
+				}
+				return nil
+			})
+		},
+	}
+}

@@ -1,0 +1,168 @@
+package main
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/go-modelzoo/zoo/internal/ui"
+)
+
+func newPlugin(a *app) *cobra.Command {
+	cmd := &cobra.Command{Use: "plugin", Short: "Families of architectures: list, install, write your own"}
+	cmd.AddCommand(newPluginList(a), newPluginInstall(a), newPluginRemove(a), newPluginVerify(a))
+	return cmd
+}
+
+// pluginResult is a plugin in JSON.
+type pluginResult struct {
+	Family   string `json:"family"`
+	Version  string `json:"version"`
+	Protocol int    `json:"protocol"`
+	Models   int    `json:"models"`
+	Path     string `json:"path,omitempty"`
+	Embedded bool   `json:"embedded"`
+	Used     bool   `json:"used"`
+	Newest   string `json:"newest,omitempty"`
+	Error    string `json:"error,omitempty"`
+}
+
+func newPluginList(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "list",
+		Short: "List the plugins found, and which of them runs",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := a.open()
+			if err != nil {
+				return err
+			}
+			list, err := c.Host.Plugins(cmd.Context())
+			if err != nil {
+				return err
+			}
+			newest, err := c.NewestPlugins(cmd.Context())
+			if err != nil {
+				return err
+			}
+			results := make([]pluginResult, len(list))
+			for i, p := range list {
+				results[i] = pluginResult{Family: p.Family, Version: p.Version, Protocol: p.Protocol, Models: len(p.Models), Path: p.Path, Embedded: p.Embedded, Used: p.Used, Newest: newest[p.Family]}
+				if p.Err != nil {
+					results[i].Error = p.Err.Error()
+				}
+			}
+			return a.Print(results, func(w io.Writer) error {
+				var rows [][]string
+				for _, p := range results {
+					where := cmp.Or(p.Path, "in zoo itself")
+					state := "-"
+					switch {
+					case p.Error != "":
+						state = "broken: " + p.Error
+					case p.Used:
+						state = "used"
+					}
+					rows = append(rows, []string{p.Family, p.Version, fmt.Sprint(p.Models), cmp.Or(p.Newest, "-"), state, where})
+				}
+				return ui.Table(w, []string{"family", "version", "models", "newest", "state", "from"}, rows)
+			})
+		},
+	}
+}
+
+// installedResult is an installed plugin in JSON.
+type installedResult struct {
+	Name    string `json:"name"`
+	Version string `json:"version"`
+	Path    string `json:"path"`
+	SHA256  string `json:"sha256"`
+	Source  string `json:"source"`
+}
+
+func newPluginInstall(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "install NAME[@CONSTRAINT]|./BINARY|oci://...",
+		Short: "Install a family's plugin for this platform (" + runtime.GOOS + "/" + runtime.GOARCH + ")",
+		Example: `  zoo plugin install resnet@^1.2
+  zoo plugin install ./zoo-ghostnet`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := a.open()
+			if err != nil {
+				return err
+			}
+			p, err := c.InstallPlugin(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			r := installedResult{p.Name, p.Version, p.Path, p.SHA256, p.Source}
+			return a.Print(r, func(w io.Writer) error {
+				_, err := fmt.Fprintf(w, "%s %s from %s\n  sha256 %s\n", r.Name, r.Version, r.Source, r.SHA256)
+				return err
+			})
+		},
+	}
+}
+
+func newPluginRemove(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "remove NAME[@VERSION]",
+		Short: "Remove an installed plugin; the one in zoo itself, if any, then runs",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := a.open()
+			if err != nil {
+				return err
+			}
+			name, constraint, _ := strings.Cut(args[0], "@")
+			removed, err := c.Hub.Plugins().Remove(name, constraint)
+			if err != nil {
+				return err
+			}
+			return a.Print(removed, func(w io.Writer) error {
+				for _, v := range removed {
+					fmt.Fprintf(w, "removed %s %s\n", name, v)
+				}
+				return nil
+			})
+		},
+	}
+}
+
+func newPluginVerify(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "verify",
+		Short: "Compare every installed plugin with the digest recorded when it was installed",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := a.open()
+			if err != nil {
+				return err
+			}
+			dir := c.Hub.Plugins()
+			list, err := dir.List()
+			if err != nil {
+				return err
+			}
+			var bad []error
+			for _, p := range list {
+				if _, err := dir.Check(p.Name, p.Version); err != nil {
+					bad = append(bad, fmt.Errorf("%s %s: %w", p.Name, p.Version, err))
+				}
+			}
+			if len(bad) > 0 {
+				return fmt.Errorf("%w; remove and install again", errors.Join(bad...))
+			}
+			return a.Print(list, func(w io.Writer) error {
+				_, err := fmt.Fprintf(w, "%d installed plugins, all as they were installed\n", len(list))
+				return err
+			})
+		},
+	}
+}

@@ -1,0 +1,177 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"io/fs"
+	"iter"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/go-modelzoo/zoo/classifier"
+	"github.com/go-modelzoo/zoo/internal/ui"
+	"github.com/go-modelzoo/zoo/vision/dataset"
+)
+
+// imageResult is an element of what `zoo predict -o json` prints.
+type imageResult struct {
+	Image string                  `json:"image"`
+	Top   []classifier.Prediction `json:"top,omitempty"`
+	Error string                  `json:"error,omitempty"`
+}
+
+func newPredict(a *app) *cobra.Command {
+	var top int
+	cmd := &cobra.Command{
+		Use:   "predict [MODEL] IMAGE|DIR|-...",
+		Short: "Classify images: files, folders (with their subfolders), or standard input",
+		Long: `Classify images: files, folders (with their subfolders), or standard input (-).
+
+The model may be left out: then the one inside the program is used (resnet20, which tells ten kinds of things apart).`,
+		Example: `  zoo predict squeezenet1_1 cat.jpg
+  zoo predict resnet50 photos/ --top 3 -o json
+  curl -s https://example.org/dog.jpg | zoo predict mobilenet_v2 -`,
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if top < 1 {
+				return usagef("--top %d: ask for at least 1 class", top)
+			}
+			c, err := a.open()
+			if err != nil {
+				return err
+			}
+			model, paths := args[0], args[1:]
+			if len(paths) == 0 {
+				model, paths = classifier.EmbeddedModel, args
+			}
+			items, err := imageItems(paths, cmd.InOrStdin())
+			if err != nil {
+				return err
+			}
+			m, err := c.Load(cmd.Context(), model, classifier.LoadOptions{})
+			if err != nil {
+				return err
+			}
+			defer m.Close()
+			return a.predict(cmd, m, items, top)
+		},
+	}
+	cmd.Flags().IntVar(&top, "top", 5, "print this many classes")
+	return cmd
+}
+
+func (a *app) predict(cmd *cobra.Command, m *classifier.Model, items []classifier.Item, top int) error {
+	bars := a.Progress()
+	defer bars.Close()
+	var meter *ui.Meter
+	if len(items) > 1 {
+		meter = bars.Items("classifying", "images", int64(len(items)))
+	}
+	var results []imageResult
+	failed := 0
+	err := m.Stream(cmd.Context(), values(items), func(r classifier.Result) error {
+		res := imageResult{Image: r.Item.Name}
+		if r.Err != nil {
+			failed++
+			res.Error = r.Err.Error()
+		} else {
+			res.Top = m.Top(r.Outputs[0], top)
+		}
+		results = append(results, res)
+		meter.Set(int64(len(results)), 0)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	meter.Done()
+	bars.Close()
+	if len(items) == 1 && failed == 1 {
+		return fmt.Errorf("%s", results[0].Error)
+	}
+	if err := a.Print(results, func(w io.Writer) error { return printPredictions(w, results) }); err != nil {
+		return err
+	}
+	if failed > 0 {
+		return fmt.Errorf("%d of %d images could not be classified", failed, len(items))
+	}
+	return nil
+}
+
+func printPredictions(w io.Writer, results []imageResult) error {
+	var rows [][]string
+	for _, r := range results {
+		if r.Error != "" {
+			rows = append(rows, []string{r.Image, "", "", r.Error})
+			continue
+		}
+		name := r.Image
+		for _, p := range r.Top {
+			class := p.Class
+			if class == "" {
+				class = fmt.Sprintf("class %d", p.Index)
+			}
+			rows = append(rows, []string{name, fmt.Sprintf("%5.1f %%", 100*p.Prob), ui.Bar(p.Prob, 16), class})
+			name = ""
+		}
+	}
+	return ui.Table(w, nil, rows)
+}
+
+// values yields the items of a list.
+func values(items []classifier.Item) iter.Seq[classifier.Item] {
+	return func(yield func(classifier.Item) bool) {
+		for _, it := range items {
+			if !yield(it) {
+				return
+			}
+		}
+	}
+}
+
+// imageItems lists the images that paths name: files as they are, folders with all image files below them, "-" standard input.
+func imageItems(paths []string, stdin io.Reader) ([]classifier.Item, error) {
+	var items []classifier.Item
+	for _, p := range paths {
+		if p == "-" {
+			items = append(items, classifier.Item{Name: "-", Open: func() (io.ReadCloser, error) { return io.NopCloser(stdin), nil }})
+			continue
+		}
+		info, err := os.Stat(p)
+		if err != nil {
+			return nil, fmt.Errorf("image %s cannot be read: %w", p, unwrapPath(err))
+		}
+		if !info.IsDir() {
+			items = append(items, classifier.Item{Name: p})
+			continue
+		}
+		before := len(items)
+		err = filepath.WalkDir(p, func(path string, d fs.DirEntry, err error) error {
+			if err != nil {
+				return err
+			}
+			if !d.IsDir() && dataset.IsImage(d.Name()) && !strings.HasPrefix(d.Name(), ".") {
+				items = append(items, classifier.Item{Name: path})
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+		if len(items) == before {
+			return nil, fmt.Errorf("folder %s holds no image file (.jpg, .png, .webp, …)", p)
+		}
+	}
+	return items, nil
+}
+
+// unwrapPath drops the operation and the path from a file error, since the message around it names the file.
+func unwrapPath(err error) error {
+	if e, ok := err.(*fs.PathError); ok {
+		return e.Err
+	}
+	return err
+}

@@ -1,0 +1,205 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/spf13/cobra"
+
+	"github.com/go-modelzoo/zoo/classifier"
+	"github.com/go-modelzoo/zoo/engine"
+	"github.com/go-modelzoo/zoo/host"
+	"github.com/go-modelzoo/zoo/hub"
+	"github.com/go-modelzoo/zoo/hub/lock"
+	"github.com/go-modelzoo/zoo/internal/ui"
+)
+
+// app is what the commands share: the flags and, once a command asks for it, the open client.
+type app struct {
+	ui.Console
+	flags  flags
+	client *classifier.Client
+}
+
+// flags are those that every command takes.
+type flags struct {
+	pluginDirs      []string
+	precision       string
+	device          string
+	threads         int
+	seed            uint64
+	offline         bool
+	plainHTTP       bool
+	verbose         bool
+	pluginMemory    string
+	requireLicenses []string
+	rateLimit       string
+	isolation       string
+}
+
+func newRoot(ctx context.Context) *cobra.Command {
+	a := &app{Console: ui.Console{Out: os.Stdout, Err: os.Stderr, Format: ui.Text}}
+	root := &cobra.Command{
+		Use:   "zoo",
+		Short: "Pretrained image classifiers: pull, verify, run, fine-tune, publish",
+		Long: `zoo pulls pretrained image classifiers, verifies every byte, runs them, fine-tunes them on your own images and publishes the
+result on a registry. Each architecture family runs as a plugin process of its own.`,
+		SilenceErrors: true, SilenceUsage: true,
+		PersistentPostRunE: func(*cobra.Command, []string) error { return a.close() },
+	}
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return &usageError{fmt.Errorf("%w; see `%s --help`", err, cmd.CommandPath())}
+	})
+	f := root.PersistentFlags()
+	f.VarP(&a.Format, "output-format", "o", "print text or json")
+	f.StringSliceVar(&a.flags.pluginDirs, "plugin-dir", nil, "search this folder for plugins first (repeatable)")
+	f.StringVar(&a.flags.precision, "precision", "", "highest, high or medium (default: high where the CPU has AMX, else highest)")
+	f.StringVar(&a.flags.device, "device", "cpu", "cpu or cuda")
+	f.IntVar(&a.flags.threads, "threads", 0, "threads to compute with (default: all cores granted)")
+	f.Uint64Var(&a.flags.seed, "seed", 0, "seed of everything random")
+	f.BoolVar(&a.flags.offline, "offline", false, "never use the network")
+	f.BoolVar(&a.flags.plainHTTP, "plain-http", false, "allow registries without TLS beyond this machine")
+	f.BoolVarP(&a.flags.verbose, "verbose", "v", false, "log what plugins do (ZOO_LOG=trace|debug|info|warn|error sets the level)")
+	f.StringVar(&a.flags.pluginMemory, "plugin-memory", "", "memory ceiling of a plugin process, such as 4GB")
+	f.StringSliceVar(&a.flags.requireLicenses, "require-license", nil, "refuse weights under any other licence than these SPDX identifiers")
+	f.StringVar(&a.flags.rateLimit, "rate-limit", "", "download at most this much a second, such as 20MB")
+	f.StringVar(&a.flags.isolation, "isolation", "default", "confine plugins: default, required or off")
+	f.BoolVarP(&a.Quiet, "quiet", "q", false, "no progress bars")
+	root.AddGroup(
+		&cobra.Group{ID: "look", Title: "Look around:"},
+		&cobra.Group{ID: "use", Title: "Use a model:"},
+		&cobra.Group{ID: "train", Title: "Train:"},
+		&cobra.Group{ID: "hub", Title: "Store and registries:"},
+		&cobra.Group{ID: "plugins", Title: "Plugins and system:"},
+	)
+	for group, commands := range commandGroups {
+		for _, c := range commands {
+			cmd := c(a)
+			cmd.GroupID = group
+			root.AddCommand(cmd)
+		}
+	}
+	checkArgs(root)
+	return root
+}
+
+// commandGroups lists every command, a file each.
+var commandGroups = map[string][]func(*app) *cobra.Command{
+	"look":    {newList, newSearch, newInfo, newSummary, newLicenses, newCompare},
+	"use":     {newPredict, newRun, newEval, newEmbed, newBench, newExport, newImport},
+	"hub":     {newPull, newPush, newMirror, newVerify, newCache, newRegistry},
+	"plugins": {newPlugin, newDoctor, newVersion},
+}
+
+// checkArgs turns wrong arguments and unknown commands into usage errors.
+func checkArgs(cmd *cobra.Command) {
+	if check := cmd.Args; check != nil {
+		cmd.Args = func(c *cobra.Command, args []string) error {
+			if err := check(c, args); err != nil {
+				return &usageError{fmt.Errorf("%w; usage: %s", err, c.UseLine())}
+			}
+			return nil
+		}
+	}
+	if cmd.HasSubCommands() && cmd.RunE == nil {
+		cmd.Args = cobra.ArbitraryArgs
+		cmd.RunE = func(c *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return c.Help()
+			}
+			var names []string
+			for _, s := range c.Commands() {
+				names = append(names, s.Name())
+			}
+			return usagef("%s has no command %q%s", c.CommandPath(), args[0], ui.DidYouMean(args[0], names))
+		}
+	}
+	for _, s := range cmd.Commands() {
+		checkArgs(s)
+	}
+}
+
+// open returns the client, opening it at the first call.
+func (a *app) open() (*classifier.Client, error) {
+	if a.client != nil {
+		return a.client, nil
+	}
+	config, err := a.config()
+	if err != nil {
+		return nil, err
+	}
+	a.client, err = classifier.Open(config)
+	return a.client, err
+}
+
+func (a *app) close() error {
+	if a.client == nil {
+		return nil
+	}
+	return a.client.Close()
+}
+
+// config turns flags and environment into the client's configuration.
+func (a *app) config() (classifier.Config, error) {
+	fail := func(err error) (classifier.Config, error) { return classifier.Config{}, &usageError{err} }
+	precision, err := engine.ParsePrecision(a.flags.precision)
+	if err != nil {
+		return fail(err)
+	}
+	if !slices.Contains([]string{"cpu", "cuda"}, a.flags.device) {
+		return fail(fmt.Errorf("device %q is unknown: use cpu or cuda", a.flags.device))
+	}
+	if a.flags.threads < 0 {
+		return fail(fmt.Errorf("threads %d is below 0", a.flags.threads))
+	}
+	memory, err := ui.ParseBytes(a.flags.pluginMemory)
+	if err != nil {
+		return fail(fmt.Errorf("--plugin-memory: %w", err))
+	}
+	rate, err := ui.ParseBytes(a.flags.rateLimit)
+	if err != nil {
+		return fail(fmt.Errorf("--rate-limit: %w", err))
+	}
+	isolation, ok := map[string]host.Isolation{"default": host.IsolateDefault, "required": host.IsolateRequired, "off": host.IsolateOff}[a.flags.isolation]
+	if !ok {
+		return fail(fmt.Errorf("isolation %q is unknown: use default, required or off", a.flags.isolation))
+	}
+	home, err := hub.DefaultHome()
+	if err != nil {
+		return classifier.Config{}, err
+	}
+	h, err := hub.LoadConfig(home)
+	if err != nil {
+		return classifier.Config{}, err
+	}
+	h.Offline = h.Offline || a.flags.offline
+	h.PlainHTTP = h.PlainHTTP || a.flags.plainHTTP
+	h.RequireLicenses = append(h.RequireLicenses, a.flags.requireLicenses...)
+	if rate > 0 {
+		h.RateLimit = rate
+	}
+	h.Warn = func(text string) { a.Note("%s", text) }
+	h.Progress = a.hubProgress()
+	if file, ok := lock.Find("."); ok {
+		h.LockFile = file
+	}
+	return classifier.Config{
+		Hub: h, PluginDirs: a.flags.pluginDirs, Precision: precision, Threads: a.flags.threads, Device: a.flags.device, Seed: a.flags.seed,
+		PluginMemory: memory, Isolation: isolation, Logger: a.logger(),
+	}, nil
+}
+
+// logger writes the plugins' logs to standard error, or nothing.
+func (a *app) logger() hclog.Logger {
+	level := hclog.LevelFromString(os.Getenv("ZOO_LOG"))
+	if level == hclog.NoLevel {
+		if !a.flags.verbose {
+			return hclog.NewNullLogger()
+		}
+		level = hclog.Debug
+	}
+	return hclog.New(&hclog.LoggerOptions{Name: "zoo", Level: level, Output: a.Err})
+}

@@ -1,0 +1,102 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/go-modelzoo/zoo/weights"
+)
+
+// findingResult is something that `zoo verify` found, in JSON.
+type findingResult struct {
+	Name    string `json:"name"`
+	Problem string `json:"problem"`
+	Warning bool   `json:"warning"`
+}
+
+func newVerify(a *app) *cobra.Command {
+	var repair bool
+	cmd := &cobra.Command{
+		Use:   "verify [MODEL|FILE]...",
+		Short: "Read every byte of the store, or of weights files, and compare: digests, signatures, pins, NaN",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var refs []string
+			var found []findingResult
+			for _, arg := range args {
+				if info, err := os.Stat(arg); err == nil && info.Mode().IsRegular() {
+					list, err := verifyFile(cmd.Context(), arg)
+					if err != nil {
+						return err
+					}
+					found = append(found, list...)
+					continue
+				}
+				refs = append(refs, arg)
+			}
+			if len(refs) > 0 || len(args) == 0 {
+				c, err := a.open()
+				if err != nil {
+					return err
+				}
+				list, err := c.Hub.Verify(cmd.Context(), repair, refs...)
+				if err != nil {
+					return err
+				}
+				for _, f := range list {
+					found = append(found, findingResult{f.Name, f.Err.Error(), f.Warning})
+				}
+			}
+			bad := 0
+			for _, f := range found {
+				if !f.Warning {
+					bad++
+				}
+			}
+			if err := a.Print(found, func(w io.Writer) error {
+				for _, f := range found {
+					kind := "damaged"
+					if f.Warning {
+						kind = "warning"
+					}
+					fmt.Fprintf(w, "%s: %s: %s\n", kind, f.Name, f.Problem)
+				}
+				if len(found) == 0 {
+					fmt.Fprintln(w, "all is as it should be")
+				}
+				return nil
+			}); err != nil {
+				return err
+			}
+			if bad > 0 {
+				return fmt.Errorf("%d of the things checked are damaged: `zoo verify --repair` forgets them, so that the next pull fetches them again", bad)
+			}
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&repair, "repair", false, "forget damaged blobs")
+	return cmd
+}
+
+// verifyFile checks a checkpoint's structure, checksums and values.
+func verifyFile(ctx context.Context, path string) (found []findingResult, err error) {
+	f, err := weights.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	list, err := weights.Verify(ctx, f)
+	if err != nil {
+		return nil, err
+	}
+	for _, x := range list {
+		text := strings.TrimPrefix(x.String(), path+": ")
+		found = append(found, findingResult{path, text, true})
+	}
+	return found, nil
+}
