@@ -291,6 +291,30 @@ func TestWorkersAndCacheDoNotChangeBatches(t *testing.T) {
 	}
 }
 
+func TestRepeatedDrawsAreAugmentedDifferently(t *testing.T) {
+	c := config(2)
+	c.Sampling = Balanced
+	l, err := NewLoader(mustFolder(t, map[string]int{"common": 20, "rare": 1}), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	images, index := epoch(t, l, 0, 0)
+	seen, size := map[string]bool{}, len(images)/len(index)
+	rare := 0
+	for i, at := range index {
+		if at == 20 {
+			rare++
+			seen[fmt.Sprint(images[i*size:(i+1)*size])] = true
+		}
+	}
+	if rare < 4 || len(seen) != rare {
+		t.Errorf("%d draws of one image gave %d different ones", rare, len(seen))
+	}
+	if rest, _ := epoch(t, l, 0, 2); !slices.Equal(rest, images[2*c.BatchSize*size:]) {
+		t.Error("an epoch resumed at batch 2 differs from the rest of a whole one")
+	}
+}
+
 func TestBadImageNamedOrSkipped(t *testing.T) {
 	dir := folder(t, map[string]int{"a": 5, "b": 5})
 	bad := filepath.Join(dir, "b", "002.png")

@@ -124,7 +124,7 @@ func (l *Loader) Epoch(ctx context.Context, epoch, firstBatch int) iter.Seq2[*Ba
 		}
 		r := l.takeRing()
 		defer l.giveRing(r)
-		run := &iteration{loader: l, epoch: epoch, order: order[first:], ring: r}
+		run := &iteration{loader: l, epoch: epoch, first: first, order: order[first:], ring: r}
 		run.cond.L = &run.mu
 		defer run.start(ctx)()
 		images := 0
@@ -194,6 +194,7 @@ func (l *Loader) giveRing(r *ring) {
 type iteration struct {
 	loader *Loader
 	epoch  int
+	first  int   // images of the epoch before order
 	order  []int // indices into the samples
 	ring   *ring
 
@@ -257,7 +258,11 @@ func (r *iteration) work() {
 		r.mu.Unlock()
 
 		s, i, index := r.slot(at/batch), at%batch, r.order[at]
-		bad, err := r.loader.load(index, r.epoch, s.batch.Images[i*size:(i+1)*size], scratch)
+		draw := index
+		if r.loader.config.Sampling == Balanced { // the same sample may come again: not with the same augmentation
+			draw = r.first + at
+		}
+		bad, err := r.loader.load(index, r.epoch, draw, s.batch.Images[i*size:(i+1)*size], scratch)
 		s.skip[i] = bad
 		s.batch.Labels[i], s.batch.Index[i] = r.loader.data.Samples[index].Label, index
 
@@ -317,8 +322,8 @@ func (r *iteration) release() {
 	r.cond.Broadcast()
 }
 
-// load makes the values of one image. bad says that it is to be skipped.
-func (l *Loader) load(index, epoch int, dst []float32, s *transforms.Scratch) (bad bool, err error) {
+// load makes the values of one image, with randomness of the epoch and the draw. bad says that it is to be skipped.
+func (l *Loader) load(index, epoch, draw int, dst []float32, s *transforms.Scratch) (bad bool, err error) {
 	c := &l.config
 	img, err := l.image(index, s)
 	if err != nil {
@@ -327,7 +332,7 @@ func (l *Loader) load(index, epoch int, dst []float32, s *transforms.Scratch) (b
 		}
 		return false, err
 	}
-	s.Seed(c.Seed, epoch, index)
+	s.Seed(c.Seed, epoch, draw)
 	if c.Transform != nil {
 		if img, err = c.Transform.Apply(img, s); err != nil {
 			return false, fmt.Errorf("image %s: %w", l.data.Samples[index].Path, err)
