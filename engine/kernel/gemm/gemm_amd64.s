@@ -12,31 +12,32 @@ DATA constants<>+16(SB)/4, $0x40400000
 DATA constants<>+20(SB)/4, $0x40c00000
 DATA constants<>+24(SB)/4, $0x3e2aaaab
 DATA constants<>+28(SB)/4, $0xbf800000
-DATA constants<>+32(SB)/4, $0xbf000000
-DATA constants<>+36(SB)/4, $0x7fffffff
-DATA constants<>+40(SB)/4, $0x80000000
-DATA constants<>+44(SB)/4, $0x00008000
-DATA constants<>+48(SB)/4, $0xffff0000
-DATA constants<>+52(SB)/4, $0x00000088
-DATA constants<>+56(SB)/4, $0xaaaaaaaa
-DATA constants<>+60(SB)/4, $0x42b0c0a5
-DATA constants<>+64(SB)/4, $0xc2aeac50
-DATA constants<>+68(SB)/4, $0x3fb8aa3b
-DATA constants<>+72(SB)/4, $0x3f318000
-DATA constants<>+76(SB)/4, $0xb95e8083
-DATA constants<>+80(SB)/4, $0x39506967
-DATA constants<>+84(SB)/4, $0x3ab743ce
-DATA constants<>+88(SB)/4, $0x3c088908
-DATA constants<>+92(SB)/4, $0x3d2aa9c1
-DATA constants<>+96(SB)/4, $0x3e2aaaaa
-DATA constants<>+100(SB)/4, $0x3f000000
-DATA constants<>+104(SB)/4, $0x3e6d3388
-DATA constants<>+108(SB)/4, $0x3e827906
-DATA constants<>+112(SB)/4, $0xbe91a98e
-DATA constants<>+116(SB)/4, $0x3fb5f0e3
-DATA constants<>+120(SB)/4, $0xbfba00e3
-DATA constants<>+124(SB)/4, $0x3f87dc22
-GLOBL constants<>(SB), RODATA|NOPTR, $128
+DATA constants<>+32(SB)/4, $0x0000007f
+DATA constants<>+36(SB)/4, $0xbf000000
+DATA constants<>+40(SB)/4, $0x7fffffff
+DATA constants<>+44(SB)/4, $0x80000000
+DATA constants<>+48(SB)/4, $0x00008000
+DATA constants<>+52(SB)/4, $0xffff0000
+DATA constants<>+56(SB)/4, $0x00000088
+DATA constants<>+60(SB)/4, $0xaaaaaaaa
+DATA constants<>+64(SB)/4, $0x42b0c0a5
+DATA constants<>+68(SB)/4, $0xc2aeac50
+DATA constants<>+72(SB)/4, $0x3fb8aa3b
+DATA constants<>+76(SB)/4, $0x3f318000
+DATA constants<>+80(SB)/4, $0xb95e8083
+DATA constants<>+84(SB)/4, $0x39506967
+DATA constants<>+88(SB)/4, $0x3ab743ce
+DATA constants<>+92(SB)/4, $0x3c088908
+DATA constants<>+96(SB)/4, $0x3d2aa9c1
+DATA constants<>+100(SB)/4, $0x3e2aaaaa
+DATA constants<>+104(SB)/4, $0x3f000000
+DATA constants<>+108(SB)/4, $0x3e6d3388
+DATA constants<>+112(SB)/4, $0x3e827906
+DATA constants<>+116(SB)/4, $0xbe91a98e
+DATA constants<>+120(SB)/4, $0x3fb5f0e3
+DATA constants<>+124(SB)/4, $0xbfba00e3
+DATA constants<>+128(SB)/4, $0x3f87dc22
+GLOBL constants<>(SB), RODATA|NOPTR, $132
 
 DATA interleave<>+0(SB)/4, $0x00000000
 DATA interleave<>+4(SB)/4, $0x00000010
@@ -72,8 +73,217 @@ DATA interleave<>+120(SB)/4, $0x0000000f
 DATA interleave<>+124(SB)/4, $0x0000001f
 GLOBL interleave<>(SB), RODATA|NOPTR, $128
 
+DATA upperWords<>+0(SB)/4, $0x00030001
+DATA upperWords<>+4(SB)/4, $0x00070005
+DATA upperWords<>+8(SB)/4, $0x000b0009
+DATA upperWords<>+12(SB)/4, $0x000f000d
+DATA upperWords<>+16(SB)/4, $0x00130011
+DATA upperWords<>+20(SB)/4, $0x00170015
+DATA upperWords<>+24(SB)/4, $0x001b0019
+DATA upperWords<>+28(SB)/4, $0x001f001d
+DATA upperWords<>+32(SB)/4, $0x00230021
+DATA upperWords<>+36(SB)/4, $0x00270025
+DATA upperWords<>+40(SB)/4, $0x002b0029
+DATA upperWords<>+44(SB)/4, $0x002f002d
+DATA upperWords<>+48(SB)/4, $0x00330031
+DATA upperWords<>+52(SB)/4, $0x00370035
+DATA upperWords<>+56(SB)/4, $0x003b0039
+DATA upperWords<>+60(SB)/4, $0x003f003d
+GLOBL upperWords<>(SB), RODATA|NOPTR, $64
+
+DATA bitShifts<>+0(SB)/4, $0x0000001f
+DATA bitShifts<>+4(SB)/4, $0x0000001e
+DATA bitShifts<>+8(SB)/4, $0x0000001d
+DATA bitShifts<>+12(SB)/4, $0x0000001c
+DATA bitShifts<>+16(SB)/4, $0x0000001b
+DATA bitShifts<>+20(SB)/4, $0x0000001a
+DATA bitShifts<>+24(SB)/4, $0x00000019
+DATA bitShifts<>+28(SB)/4, $0x00000018
+DATA bitShifts<>+32(SB)/4, $0x00000017
+DATA bitShifts<>+36(SB)/4, $0x00000016
+DATA bitShifts<>+40(SB)/4, $0x00000015
+DATA bitShifts<>+44(SB)/4, $0x00000014
+DATA bitShifts<>+48(SB)/4, $0x00000013
+DATA bitShifts<>+52(SB)/4, $0x00000012
+DATA bitShifts<>+56(SB)/4, $0x00000011
+DATA bitShifts<>+60(SB)/4, $0x00000010
+GLOBL bitShifts<>(SB), RODATA|NOPTR, $64
+
+// func stageCopy(args *byte)
+// Requires: AVX, AVX512BW, AVX512F
+TEXT ·stageCopy(SB), NOSPLIT, $0-8
+	MOVQ  args+0(FP), R8
+	MOVQ  (R8), R9
+	MOVQ  8(R8), R10
+	MOVQ  16(R8), CX
+	MOVQ  24(R8), R11
+	MOVQ  32(R8), R12
+	MOVQ  72(R8), R13
+	MOVQ  48(R8), R15
+	MOVQ  56(R8), AX
+	KMOVD AX, K1
+	SHRQ  $0x10, AX
+	KMOVD AX, K3
+	MOVQ  64(R8), AX
+	KMOVD AX, K2
+
+pixel:
+	MOVQ R10, SI
+	MOVQ R9, DI
+	MOVQ 40(R8), DX
+	DECQ DX
+	JZ   last
+
+chunk:
+	VMOVDQU64 (SI), Z0
+	VMOVDQU64 Z0, (DI)
+	ADDQ      $0x00000040, SI
+	ADDQ      R15, DI
+	DECQ      DX
+	JNZ       chunk
+
+last:
+	VMOVDQU16.Z (SI), K1, Z0
+	VMOVDQU16   Z0, K2, (DI)
+	ADDQ        R11, R10
+	ADDQ        R12, R9
+	DECQ        CX
+	JNZ         pixel
+	VZEROUPPER
+	RET
+
+// func stageRound(args *byte)
+// Requires: AVX, AVX512BW, AVX512F
+TEXT ·stageRound(SB), NOSPLIT, $0-8
+	MOVQ         args+0(FP), R8
+	MOVQ         (R8), R9
+	MOVQ         8(R8), R10
+	MOVQ         16(R8), CX
+	MOVQ         24(R8), R11
+	MOVQ         32(R8), R12
+	MOVQ         72(R8), R13
+	MOVQ         48(R8), R15
+	MOVQ         56(R8), AX
+	KMOVD        AX, K1
+	SHRQ         $0x10, AX
+	KMOVD        AX, K3
+	MOVQ         64(R8), AX
+	KMOVD        AX, K2
+	VPBROADCASTD constants<>+48(SB), Z27
+	VPBROADCASTD constants<>+52(SB), Z26
+	VPBROADCASTD constants<>+56(SB), Z25
+	VMOVDQU64    upperWords<>+0(SB), Z24
+
+pixel:
+	MOVQ R10, SI
+	MOVQ R9, DI
+	MOVQ 40(R8), DX
+	DECQ DX
+	JZ   last
+
+chunk:
+	VMOVUPS   (SI), Z0
+	VMOVUPS   64(SI), Z1
+	VPADDD    Z27, Z0, Z0
+	VPADDD    Z27, Z1, Z1
+	VPERMT2W  Z1, Z24, Z0
+	VMOVDQU64 Z0, (DI)
+	ADDQ      $0x00000080, SI
+	ADDQ      R15, DI
+	DECQ      DX
+	JNZ       chunk
+
+last:
+	VMOVUPS.Z (SI), K1, Z0
+	VMOVUPS.Z 64(SI), K3, Z1
+	VPADDD    Z27, Z0, Z0
+	VPADDD    Z27, Z1, Z1
+	VPERMT2W  Z1, Z24, Z0
+	VMOVDQU16 Z0, K2, (DI)
+	ADDQ      R11, R10
+	ADDQ      R12, R9
+	DECQ      CX
+	JNZ       pixel
+	VZEROUPPER
+	RET
+
+// func stageSplit(args *byte)
+// Requires: AVX, AVX512BW, AVX512F
+TEXT ·stageSplit(SB), NOSPLIT, $0-8
+	MOVQ         args+0(FP), R8
+	MOVQ         (R8), R9
+	MOVQ         8(R8), R10
+	MOVQ         16(R8), CX
+	MOVQ         24(R8), R11
+	MOVQ         32(R8), R12
+	MOVQ         72(R8), R13
+	MOVQ         48(R8), R15
+	MOVQ         56(R8), AX
+	KMOVD        AX, K1
+	SHRQ         $0x10, AX
+	KMOVD        AX, K3
+	MOVQ         64(R8), AX
+	KMOVD        AX, K2
+	VPBROADCASTD constants<>+48(SB), Z27
+	VPBROADCASTD constants<>+52(SB), Z26
+	VPBROADCASTD constants<>+56(SB), Z25
+	VMOVDQU64    upperWords<>+0(SB), Z24
+
+pixel:
+	MOVQ R10, SI
+	MOVQ R9, DI
+	MOVQ 40(R8), DX
+	DECQ DX
+	JZ   last
+
+chunk:
+	VMOVUPS     (SI), Z0
+	VMOVUPS     64(SI), Z1
+	VPADDD      Z27, Z0, Z2
+	VPADDD      Z27, Z1, Z3
+	VPANDD      Z26, Z2, Z4
+	VPANDD      Z26, Z3, Z5
+	VPERMT2W    Z3, Z24, Z2
+	VMOVDQU64   Z2, (DI)
+	VSUBPS      Z4, Z0, Z0
+	VSUBPS      Z5, Z1, Z1
+	VFIXUPIMMPS $0x00, Z25, Z0, Z0
+	VFIXUPIMMPS $0x00, Z25, Z1, Z1
+	VPADDD      Z27, Z0, Z0
+	VPADDD      Z27, Z1, Z1
+	VPERMT2W    Z1, Z24, Z0
+	VMOVDQU64   Z0, (DI)(R13*1)
+	ADDQ        $0x00000080, SI
+	ADDQ        R15, DI
+	DECQ        DX
+	JNZ         chunk
+
+last:
+	VMOVUPS.Z   (SI), K1, Z0
+	VMOVUPS.Z   64(SI), K3, Z1
+	VPADDD      Z27, Z0, Z2
+	VPADDD      Z27, Z1, Z3
+	VPANDD      Z26, Z2, Z4
+	VPANDD      Z26, Z3, Z5
+	VPERMT2W    Z3, Z24, Z2
+	VMOVDQU16   Z2, K2, (DI)
+	VSUBPS      Z4, Z0, Z0
+	VSUBPS      Z5, Z1, Z1
+	VFIXUPIMMPS $0x00, Z25, Z0, Z0
+	VFIXUPIMMPS $0x00, Z25, Z1, Z1
+	VPADDD      Z27, Z0, Z0
+	VPADDD      Z27, Z1, Z1
+	VPERMT2W    Z1, Z24, Z0
+	VMOVDQU16   Z0, K2, (DI)(R13*1)
+	ADDQ        R11, R10
+	ADDQ        R12, R9
+	DECQ        CX
+	JNZ         pixel
+	VZEROUPPER
+	RET
+
 // func amxMedium(args *byte)
-// Requires: AVX, AVX512BW, AVX512F, CMOV, MMX+
+// Requires: AVX, AVX512BW, AVX512DQ, AVX512F, CMOV, MMX+
 TEXT ·amxMedium(SB), NOSPLIT, $0-8
 	MOVQ args+0(FP), R8
 	MOVQ (R8), AX
@@ -91,15 +301,15 @@ TEXT ·amxMedium(SB), NOSPLIT, $0-8
 	MOVQ         152(R8), SI
 	XORQ         R14, R14
 	XORQ         R15, R15
-	MOVQ         R14, 264(R8)
+	MOVQ         R14, 272(R8)
 	VBROADCASTSS 184(R8), Z29
 	VBROADCASTSS 188(R8), Z28
-	VPBROADCASTD constants<>+44(SB), Z27
-	VPBROADCASTD constants<>+48(SB), Z26
-	VPBROADCASTD constants<>+52(SB), Z25
+	VPBROADCASTD constants<>+48(SB), Z27
+	VPBROADCASTD constants<>+52(SB), Z26
+	VPBROADCASTD constants<>+56(SB), Z25
 	VMOVUPS      interleave<>+0(SB), Z24
 	VMOVUPS      interleave<>+64(SB), Z23
-	MOVL         constants<>+56(SB), AX
+	MOVL         constants<>+60(SB), AX
 	KMOVD        AX, K2
 
 block:
@@ -118,21 +328,21 @@ block:
 	LEAQ    (CX)(CX*2), CX
 	LEAQ    (AX)(BX*4), BX
 	LEAQ    (AX)(CX*4), CX
-	MOVQ    BX, 248(R8)
-	MOVQ    CX, 256(R8)
+	MOVQ    BX, 256(R8)
+	MOVQ    CX, 264(R8)
 	MOVQ    64(R8), R12
 	MOVQ    72(R8), AX
-	MOVQ    AX, 240(R8)
+	MOVQ    AX, 248(R8)
 	MOVQ    112(R8), AX
-	MOVQ    AX, 272(R8)
-	MOVQ    120(R8), AX
 	MOVQ    AX, 280(R8)
-	MOVQ    128(R8), AX
+	MOVQ    120(R8), AX
 	MOVQ    AX, 288(R8)
-	MOVQ    136(R8), AX
+	MOVQ    128(R8), AX
 	MOVQ    AX, 296(R8)
-	MOVQ    144(R8), AX
+	MOVQ    136(R8), AX
 	MOVQ    AX, 304(R8)
+	MOVQ    144(R8), AX
+	MOVQ    AX, 312(R8)
 
 panel:
 	// TILEZERO TMM0
@@ -231,11 +441,24 @@ step:
 	BYTE $0xd5
 
 	// TDPBF16PS TMM7, TMM5, TMM3
-	BYTE       $0xc4
-	BYTE       $0xe2
-	BYTE       $0x42
-	BYTE       $0x5c
-	BYTE       $0xdd
+	BYTE  $0xc4
+	BYTE  $0xe2
+	BYTE  $0x42
+	BYTE  $0x5c
+	BYTE  $0xdd
+	TESTQ $0x00000007, CX
+	JNZ   awake
+	MOVQ  208(R8), AX
+
+	// TILESTORED TMM5, 0(AX)(DX*1)
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x7a
+	BYTE $0x4b
+	BYTE $0x2c
+	BYTE $0x10
+
+awake:
 	MOVQ       200(R8), AX
 	TESTQ      AX, AX
 	JZ         prefetched
@@ -289,7 +512,7 @@ row:
 	VPERMT2PS Z1, Z23, Z0
 	VMOVAPS   Z0, Z1
 	VMOVAPS   Z2, Z0
-	MOVQ      224(R8), AX
+	MOVQ      232(R8), AX
 	TESTQ     AX, AX
 	JZ        noresidual32
 	MOVLQSX   8(R14), BX
@@ -349,21 +572,21 @@ f32_act5:
 	CMPL              176(R8), $0x05
 	JNE               f32_act6
 	VMOVAPS           Z0, Z4
-	VPXORD.BCST       constants<>+40(SB), Z0, Z0
-	VBROADCASTSS      constants<>+64(SB), Z2
+	VXORPS.BCST       constants<>+44(SB), Z0, Z0
+	VBROADCASTSS      constants<>+68(SB), Z2
 	VMAXPS            Z0, Z2, Z0
-	VBROADCASTSS      constants<>+60(SB), Z2
+	VBROADCASTSS      constants<>+64(SB), Z2
 	VMINPS            Z0, Z2, Z0
-	VMULPS.BCST       constants<>+68(SB), Z0, Z2
+	VMULPS.BCST       constants<>+72(SB), Z0, Z2
 	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+72(SB), Z2, Z0
 	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
-	VBROADCASTSS      constants<>+80(SB), Z3
-	VFMADD213PS.BCST  constants<>+84(SB), Z0, Z3
+	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
+	VBROADCASTSS      constants<>+84(SB), Z3
 	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
 	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
 	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
 	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
 	VMULPS            Z0, Z3, Z3
 	VFMADD213PS       Z0, Z0, Z3
 	VADDPS.BCST       constants<>+8(SB), Z3, Z3
@@ -373,21 +596,21 @@ f32_act5:
 	VDIVPS            Z0, Z2, Z0
 	VMULPS            Z4, Z0, Z0
 	VMOVAPS           Z1, Z4
-	VPXORD.BCST       constants<>+40(SB), Z1, Z1
-	VBROADCASTSS      constants<>+64(SB), Z2
+	VXORPS.BCST       constants<>+44(SB), Z1, Z1
+	VBROADCASTSS      constants<>+68(SB), Z2
 	VMAXPS            Z1, Z2, Z1
-	VBROADCASTSS      constants<>+60(SB), Z2
+	VBROADCASTSS      constants<>+64(SB), Z2
 	VMINPS            Z1, Z2, Z1
-	VMULPS.BCST       constants<>+68(SB), Z1, Z2
+	VMULPS.BCST       constants<>+72(SB), Z1, Z2
 	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+72(SB), Z2, Z1
 	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z1
-	VBROADCASTSS      constants<>+80(SB), Z3
-	VFMADD213PS.BCST  constants<>+84(SB), Z1, Z3
+	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z1
+	VBROADCASTSS      constants<>+84(SB), Z3
 	VFMADD213PS.BCST  constants<>+88(SB), Z1, Z3
 	VFMADD213PS.BCST  constants<>+92(SB), Z1, Z3
 	VFMADD213PS.BCST  constants<>+96(SB), Z1, Z3
 	VFMADD213PS.BCST  constants<>+100(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+104(SB), Z1, Z3
 	VMULPS            Z1, Z3, Z3
 	VFMADD213PS       Z1, Z1, Z3
 	VADDPS.BCST       constants<>+8(SB), Z3, Z3
@@ -401,21 +624,21 @@ f32_act5:
 f32_act6:
 	CMPL              176(R8), $0x06
 	JNE               f32_act7
-	VPXORD.BCST       constants<>+40(SB), Z0, Z0
-	VBROADCASTSS      constants<>+64(SB), Z2
+	VXORPS.BCST       constants<>+44(SB), Z0, Z0
+	VBROADCASTSS      constants<>+68(SB), Z2
 	VMAXPS            Z0, Z2, Z0
-	VBROADCASTSS      constants<>+60(SB), Z2
+	VBROADCASTSS      constants<>+64(SB), Z2
 	VMINPS            Z0, Z2, Z0
-	VMULPS.BCST       constants<>+68(SB), Z0, Z2
+	VMULPS.BCST       constants<>+72(SB), Z0, Z2
 	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+72(SB), Z2, Z0
 	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
-	VBROADCASTSS      constants<>+80(SB), Z3
-	VFMADD213PS.BCST  constants<>+84(SB), Z0, Z3
+	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
+	VBROADCASTSS      constants<>+84(SB), Z3
 	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
 	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
 	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
 	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
 	VMULPS            Z0, Z3, Z3
 	VFMADD213PS       Z0, Z0, Z3
 	VADDPS.BCST       constants<>+8(SB), Z3, Z3
@@ -423,21 +646,21 @@ f32_act6:
 	VADDPS.BCST       constants<>+8(SB), Z0, Z0
 	VBROADCASTSS      constants<>+8(SB), Z2
 	VDIVPS            Z0, Z2, Z0
-	VPXORD.BCST       constants<>+40(SB), Z1, Z1
-	VBROADCASTSS      constants<>+64(SB), Z2
+	VXORPS.BCST       constants<>+44(SB), Z1, Z1
+	VBROADCASTSS      constants<>+68(SB), Z2
 	VMAXPS            Z1, Z2, Z1
-	VBROADCASTSS      constants<>+60(SB), Z2
+	VBROADCASTSS      constants<>+64(SB), Z2
 	VMINPS            Z1, Z2, Z1
-	VMULPS.BCST       constants<>+68(SB), Z1, Z2
+	VMULPS.BCST       constants<>+72(SB), Z1, Z2
 	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+72(SB), Z2, Z1
 	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z1
-	VBROADCASTSS      constants<>+80(SB), Z3
-	VFMADD213PS.BCST  constants<>+84(SB), Z1, Z3
+	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z1
+	VBROADCASTSS      constants<>+84(SB), Z3
 	VFMADD213PS.BCST  constants<>+88(SB), Z1, Z3
 	VFMADD213PS.BCST  constants<>+92(SB), Z1, Z3
 	VFMADD213PS.BCST  constants<>+96(SB), Z1, Z3
 	VFMADD213PS.BCST  constants<>+100(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+104(SB), Z1, Z3
 	VMULPS            Z1, Z3, Z3
 	VFMADD213PS       Z1, Z1, Z3
 	VADDPS.BCST       constants<>+8(SB), Z3, Z3
@@ -451,98 +674,102 @@ f32_act7:
 	CMPL              176(R8), $0x07
 	JNE               f32_act8
 	VMOVAPS           Z0, Z4
-	VPANDD.BCST       constants<>+36(SB), Z0, Z5
-	VMOVAPS           Z5, Z6
-	VBROADCASTSS      constants<>+8(SB), Z7
-	VFMADD132PS.BCST  constants<>+104(SB), Z7, Z6
-	VDIVPS            Z6, Z7, Z6
+	VBROADCASTSS      constants<>+40(SB), Z2
+	VANDPS            Z2, Z0, Z5
+	VBROADCASTSS      constants<>+8(SB), Z6
+	VFMADD132PS.BCST  constants<>+108(SB), Z6, Z5
+	VDIVPS            Z5, Z6, Z5
 	VMULPS            Z0, Z0, Z0
-	VMULPS.BCST       constants<>+32(SB), Z0, Z0
-	VBROADCASTSS      constants<>+64(SB), Z2
+	VMULPS.BCST       constants<>+36(SB), Z0, Z0
+	VBROADCASTSS      constants<>+68(SB), Z2
 	VMAXPS            Z0, Z2, Z0
-	VBROADCASTSS      constants<>+60(SB), Z2
+	VBROADCASTSS      constants<>+64(SB), Z2
 	VMINPS            Z0, Z2, Z0
-	VMULPS.BCST       constants<>+68(SB), Z0, Z2
+	VMULPS.BCST       constants<>+72(SB), Z0, Z2
 	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+72(SB), Z2, Z0
 	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
-	VBROADCASTSS      constants<>+80(SB), Z3
-	VFMADD213PS.BCST  constants<>+84(SB), Z0, Z3
+	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
+	VBROADCASTSS      constants<>+84(SB), Z3
 	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
 	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
 	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
 	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
 	VMULPS            Z0, Z3, Z3
 	VFMADD213PS       Z0, Z0, Z3
 	VADDPS.BCST       constants<>+8(SB), Z3, Z3
 	VSCALEFPS         Z2, Z3, Z0
-	VBROADCASTSS      constants<>+124(SB), Z7
-	VFMADD213PS.BCST  constants<>+120(SB), Z6, Z7
-	VFMADD213PS.BCST  constants<>+116(SB), Z6, Z7
-	VFMADD213PS.BCST  constants<>+112(SB), Z6, Z7
-	VFMADD213PS.BCST  constants<>+108(SB), Z6, Z7
-	VMULPS            Z6, Z7, Z7
-	VMULPS            Z0, Z7, Z7
+	VBROADCASTSS      constants<>+128(SB), Z6
+	VFMADD213PS.BCST  constants<>+124(SB), Z5, Z6
+	VFMADD213PS.BCST  constants<>+120(SB), Z5, Z6
+	VFMADD213PS.BCST  constants<>+116(SB), Z5, Z6
+	VFMADD213PS.BCST  constants<>+112(SB), Z5, Z6
+	VMULPS            Z5, Z6, Z6
+	VMULPS            Z0, Z6, Z6
+	VBROADCASTSS      constants<>+40(SB), Z2
+	VANDPS            Z2, Z4, Z5
 	VMULPS.BCST       constants<>+4(SB), Z5, Z5
 	VPXORD            Z2, Z2, Z2
 	VMAXPS            Z4, Z2, Z0
-	VFNMADD231PS      Z5, Z7, Z0
+	VFNMADD231PS      Z5, Z6, Z0
 	VMOVAPS           Z1, Z4
-	VPANDD.BCST       constants<>+36(SB), Z1, Z5
-	VMOVAPS           Z5, Z6
-	VBROADCASTSS      constants<>+8(SB), Z7
-	VFMADD132PS.BCST  constants<>+104(SB), Z7, Z6
-	VDIVPS            Z6, Z7, Z6
+	VBROADCASTSS      constants<>+40(SB), Z2
+	VANDPS            Z2, Z1, Z5
+	VBROADCASTSS      constants<>+8(SB), Z6
+	VFMADD132PS.BCST  constants<>+108(SB), Z6, Z5
+	VDIVPS            Z5, Z6, Z5
 	VMULPS            Z1, Z1, Z1
-	VMULPS.BCST       constants<>+32(SB), Z1, Z1
-	VBROADCASTSS      constants<>+64(SB), Z2
+	VMULPS.BCST       constants<>+36(SB), Z1, Z1
+	VBROADCASTSS      constants<>+68(SB), Z2
 	VMAXPS            Z1, Z2, Z1
-	VBROADCASTSS      constants<>+60(SB), Z2
+	VBROADCASTSS      constants<>+64(SB), Z2
 	VMINPS            Z1, Z2, Z1
-	VMULPS.BCST       constants<>+68(SB), Z1, Z2
+	VMULPS.BCST       constants<>+72(SB), Z1, Z2
 	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+72(SB), Z2, Z1
 	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z1
-	VBROADCASTSS      constants<>+80(SB), Z3
-	VFMADD213PS.BCST  constants<>+84(SB), Z1, Z3
+	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z1
+	VBROADCASTSS      constants<>+84(SB), Z3
 	VFMADD213PS.BCST  constants<>+88(SB), Z1, Z3
 	VFMADD213PS.BCST  constants<>+92(SB), Z1, Z3
 	VFMADD213PS.BCST  constants<>+96(SB), Z1, Z3
 	VFMADD213PS.BCST  constants<>+100(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+104(SB), Z1, Z3
 	VMULPS            Z1, Z3, Z3
 	VFMADD213PS       Z1, Z1, Z3
 	VADDPS.BCST       constants<>+8(SB), Z3, Z3
 	VSCALEFPS         Z2, Z3, Z1
-	VBROADCASTSS      constants<>+124(SB), Z7
-	VFMADD213PS.BCST  constants<>+120(SB), Z6, Z7
-	VFMADD213PS.BCST  constants<>+116(SB), Z6, Z7
-	VFMADD213PS.BCST  constants<>+112(SB), Z6, Z7
-	VFMADD213PS.BCST  constants<>+108(SB), Z6, Z7
-	VMULPS            Z6, Z7, Z7
-	VMULPS            Z1, Z7, Z7
+	VBROADCASTSS      constants<>+128(SB), Z6
+	VFMADD213PS.BCST  constants<>+124(SB), Z5, Z6
+	VFMADD213PS.BCST  constants<>+120(SB), Z5, Z6
+	VFMADD213PS.BCST  constants<>+116(SB), Z5, Z6
+	VFMADD213PS.BCST  constants<>+112(SB), Z5, Z6
+	VMULPS            Z5, Z6, Z6
+	VMULPS            Z1, Z6, Z6
+	VBROADCASTSS      constants<>+40(SB), Z2
+	VANDPS            Z2, Z4, Z5
 	VMULPS.BCST       constants<>+4(SB), Z5, Z5
 	VPXORD            Z2, Z2, Z2
 	VMAXPS            Z4, Z2, Z1
-	VFNMADD231PS      Z5, Z7, Z1
+	VFNMADD231PS      Z5, Z6, Z1
 	JMP               f32_actdone
 
 f32_act8:
 	VADDPS            Z0, Z0, Z0
-	VPXORD.BCST       constants<>+40(SB), Z0, Z0
-	VBROADCASTSS      constants<>+64(SB), Z2
+	VXORPS.BCST       constants<>+44(SB), Z0, Z0
+	VBROADCASTSS      constants<>+68(SB), Z2
 	VMAXPS            Z0, Z2, Z0
-	VBROADCASTSS      constants<>+60(SB), Z2
+	VBROADCASTSS      constants<>+64(SB), Z2
 	VMINPS            Z0, Z2, Z0
-	VMULPS.BCST       constants<>+68(SB), Z0, Z2
+	VMULPS.BCST       constants<>+72(SB), Z0, Z2
 	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+72(SB), Z2, Z0
 	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
-	VBROADCASTSS      constants<>+80(SB), Z3
-	VFMADD213PS.BCST  constants<>+84(SB), Z0, Z3
+	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
+	VBROADCASTSS      constants<>+84(SB), Z3
 	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
 	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
 	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
 	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
 	VMULPS            Z0, Z3, Z3
 	VFMADD213PS       Z0, Z0, Z3
 	VADDPS.BCST       constants<>+8(SB), Z3, Z3
@@ -553,21 +780,21 @@ f32_act8:
 	VADDPS            Z0, Z0, Z0
 	VADDPS.BCST       constants<>+28(SB), Z0, Z0
 	VADDPS            Z1, Z1, Z1
-	VPXORD.BCST       constants<>+40(SB), Z1, Z1
-	VBROADCASTSS      constants<>+64(SB), Z2
+	VXORPS.BCST       constants<>+44(SB), Z1, Z1
+	VBROADCASTSS      constants<>+68(SB), Z2
 	VMAXPS            Z1, Z2, Z1
-	VBROADCASTSS      constants<>+60(SB), Z2
+	VBROADCASTSS      constants<>+64(SB), Z2
 	VMINPS            Z1, Z2, Z1
-	VMULPS.BCST       constants<>+68(SB), Z1, Z2
+	VMULPS.BCST       constants<>+72(SB), Z1, Z2
 	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+72(SB), Z2, Z1
 	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z1
-	VBROADCASTSS      constants<>+80(SB), Z3
-	VFMADD213PS.BCST  constants<>+84(SB), Z1, Z3
+	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z1
+	VBROADCASTSS      constants<>+84(SB), Z3
 	VFMADD213PS.BCST  constants<>+88(SB), Z1, Z3
 	VFMADD213PS.BCST  constants<>+92(SB), Z1, Z3
 	VFMADD213PS.BCST  constants<>+96(SB), Z1, Z3
 	VFMADD213PS.BCST  constants<>+100(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+104(SB), Z1, Z3
 	VMULPS            Z1, Z3, Z3
 	VFMADD213PS       Z1, Z1, Z3
 	VADDPS.BCST       constants<>+8(SB), Z3, Z3
@@ -580,13 +807,13 @@ f32_act8:
 
 f32_actdone:
 	MOVLQSX 4(R14), BX
-	MOVQ    208(R8), AX
+	MOVQ    216(R8), AX
 	VMOVUPS Z0, K3, (AX)(BX*4)
 	VMOVUPS Z1, K4, 64(AX)(BX*4)
 	JMP     rowdone
 
 halves:
-	MOVQ        224(R8), AX
+	MOVQ        232(R8), AX
 	TESTQ       AX, AX
 	JZ          noresidual16
 	MOVLQSX     8(R14), BX
@@ -597,7 +824,7 @@ halves:
 	VADDPS      Z2, Z1, Z1
 	CMPQ        168(R8), $0x01
 	JE          noresidual16
-	MOVQ        232(R8), AX
+	MOVQ        240(R8), AX
 	VMOVDQU16.Z (AX)(BX*2), K1, Z2
 	VPSLLD      $0x10, Z2, Z3
 	VPANDD      Z26, Z2, Z2
@@ -655,21 +882,21 @@ f16_act5:
 	CMPL              176(R8), $0x05
 	JNE               f16_act6
 	VMOVAPS           Z0, Z4
-	VPXORD.BCST       constants<>+40(SB), Z0, Z0
-	VBROADCASTSS      constants<>+64(SB), Z2
+	VXORPS.BCST       constants<>+44(SB), Z0, Z0
+	VBROADCASTSS      constants<>+68(SB), Z2
 	VMAXPS            Z0, Z2, Z0
-	VBROADCASTSS      constants<>+60(SB), Z2
+	VBROADCASTSS      constants<>+64(SB), Z2
 	VMINPS            Z0, Z2, Z0
-	VMULPS.BCST       constants<>+68(SB), Z0, Z2
+	VMULPS.BCST       constants<>+72(SB), Z0, Z2
 	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+72(SB), Z2, Z0
 	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
-	VBROADCASTSS      constants<>+80(SB), Z3
-	VFMADD213PS.BCST  constants<>+84(SB), Z0, Z3
+	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
+	VBROADCASTSS      constants<>+84(SB), Z3
 	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
 	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
 	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
 	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
 	VMULPS            Z0, Z3, Z3
 	VFMADD213PS       Z0, Z0, Z3
 	VADDPS.BCST       constants<>+8(SB), Z3, Z3
@@ -679,21 +906,21 @@ f16_act5:
 	VDIVPS            Z0, Z2, Z0
 	VMULPS            Z4, Z0, Z0
 	VMOVAPS           Z1, Z4
-	VPXORD.BCST       constants<>+40(SB), Z1, Z1
-	VBROADCASTSS      constants<>+64(SB), Z2
+	VXORPS.BCST       constants<>+44(SB), Z1, Z1
+	VBROADCASTSS      constants<>+68(SB), Z2
 	VMAXPS            Z1, Z2, Z1
-	VBROADCASTSS      constants<>+60(SB), Z2
+	VBROADCASTSS      constants<>+64(SB), Z2
 	VMINPS            Z1, Z2, Z1
-	VMULPS.BCST       constants<>+68(SB), Z1, Z2
+	VMULPS.BCST       constants<>+72(SB), Z1, Z2
 	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+72(SB), Z2, Z1
 	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z1
-	VBROADCASTSS      constants<>+80(SB), Z3
-	VFMADD213PS.BCST  constants<>+84(SB), Z1, Z3
+	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z1
+	VBROADCASTSS      constants<>+84(SB), Z3
 	VFMADD213PS.BCST  constants<>+88(SB), Z1, Z3
 	VFMADD213PS.BCST  constants<>+92(SB), Z1, Z3
 	VFMADD213PS.BCST  constants<>+96(SB), Z1, Z3
 	VFMADD213PS.BCST  constants<>+100(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+104(SB), Z1, Z3
 	VMULPS            Z1, Z3, Z3
 	VFMADD213PS       Z1, Z1, Z3
 	VADDPS.BCST       constants<>+8(SB), Z3, Z3
@@ -707,21 +934,21 @@ f16_act5:
 f16_act6:
 	CMPL              176(R8), $0x06
 	JNE               f16_act7
-	VPXORD.BCST       constants<>+40(SB), Z0, Z0
-	VBROADCASTSS      constants<>+64(SB), Z2
+	VXORPS.BCST       constants<>+44(SB), Z0, Z0
+	VBROADCASTSS      constants<>+68(SB), Z2
 	VMAXPS            Z0, Z2, Z0
-	VBROADCASTSS      constants<>+60(SB), Z2
+	VBROADCASTSS      constants<>+64(SB), Z2
 	VMINPS            Z0, Z2, Z0
-	VMULPS.BCST       constants<>+68(SB), Z0, Z2
+	VMULPS.BCST       constants<>+72(SB), Z0, Z2
 	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+72(SB), Z2, Z0
 	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
-	VBROADCASTSS      constants<>+80(SB), Z3
-	VFMADD213PS.BCST  constants<>+84(SB), Z0, Z3
+	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
+	VBROADCASTSS      constants<>+84(SB), Z3
 	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
 	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
 	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
 	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
 	VMULPS            Z0, Z3, Z3
 	VFMADD213PS       Z0, Z0, Z3
 	VADDPS.BCST       constants<>+8(SB), Z3, Z3
@@ -729,21 +956,21 @@ f16_act6:
 	VADDPS.BCST       constants<>+8(SB), Z0, Z0
 	VBROADCASTSS      constants<>+8(SB), Z2
 	VDIVPS            Z0, Z2, Z0
-	VPXORD.BCST       constants<>+40(SB), Z1, Z1
-	VBROADCASTSS      constants<>+64(SB), Z2
+	VXORPS.BCST       constants<>+44(SB), Z1, Z1
+	VBROADCASTSS      constants<>+68(SB), Z2
 	VMAXPS            Z1, Z2, Z1
-	VBROADCASTSS      constants<>+60(SB), Z2
+	VBROADCASTSS      constants<>+64(SB), Z2
 	VMINPS            Z1, Z2, Z1
-	VMULPS.BCST       constants<>+68(SB), Z1, Z2
+	VMULPS.BCST       constants<>+72(SB), Z1, Z2
 	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+72(SB), Z2, Z1
 	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z1
-	VBROADCASTSS      constants<>+80(SB), Z3
-	VFMADD213PS.BCST  constants<>+84(SB), Z1, Z3
+	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z1
+	VBROADCASTSS      constants<>+84(SB), Z3
 	VFMADD213PS.BCST  constants<>+88(SB), Z1, Z3
 	VFMADD213PS.BCST  constants<>+92(SB), Z1, Z3
 	VFMADD213PS.BCST  constants<>+96(SB), Z1, Z3
 	VFMADD213PS.BCST  constants<>+100(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+104(SB), Z1, Z3
 	VMULPS            Z1, Z3, Z3
 	VFMADD213PS       Z1, Z1, Z3
 	VADDPS.BCST       constants<>+8(SB), Z3, Z3
@@ -757,98 +984,102 @@ f16_act7:
 	CMPL              176(R8), $0x07
 	JNE               f16_act8
 	VMOVAPS           Z0, Z4
-	VPANDD.BCST       constants<>+36(SB), Z0, Z5
-	VMOVAPS           Z5, Z6
-	VBROADCASTSS      constants<>+8(SB), Z7
-	VFMADD132PS.BCST  constants<>+104(SB), Z7, Z6
-	VDIVPS            Z6, Z7, Z6
+	VBROADCASTSS      constants<>+40(SB), Z2
+	VANDPS            Z2, Z0, Z5
+	VBROADCASTSS      constants<>+8(SB), Z6
+	VFMADD132PS.BCST  constants<>+108(SB), Z6, Z5
+	VDIVPS            Z5, Z6, Z5
 	VMULPS            Z0, Z0, Z0
-	VMULPS.BCST       constants<>+32(SB), Z0, Z0
-	VBROADCASTSS      constants<>+64(SB), Z2
+	VMULPS.BCST       constants<>+36(SB), Z0, Z0
+	VBROADCASTSS      constants<>+68(SB), Z2
 	VMAXPS            Z0, Z2, Z0
-	VBROADCASTSS      constants<>+60(SB), Z2
+	VBROADCASTSS      constants<>+64(SB), Z2
 	VMINPS            Z0, Z2, Z0
-	VMULPS.BCST       constants<>+68(SB), Z0, Z2
+	VMULPS.BCST       constants<>+72(SB), Z0, Z2
 	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+72(SB), Z2, Z0
 	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
-	VBROADCASTSS      constants<>+80(SB), Z3
-	VFMADD213PS.BCST  constants<>+84(SB), Z0, Z3
+	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
+	VBROADCASTSS      constants<>+84(SB), Z3
 	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
 	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
 	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
 	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
 	VMULPS            Z0, Z3, Z3
 	VFMADD213PS       Z0, Z0, Z3
 	VADDPS.BCST       constants<>+8(SB), Z3, Z3
 	VSCALEFPS         Z2, Z3, Z0
-	VBROADCASTSS      constants<>+124(SB), Z7
-	VFMADD213PS.BCST  constants<>+120(SB), Z6, Z7
-	VFMADD213PS.BCST  constants<>+116(SB), Z6, Z7
-	VFMADD213PS.BCST  constants<>+112(SB), Z6, Z7
-	VFMADD213PS.BCST  constants<>+108(SB), Z6, Z7
-	VMULPS            Z6, Z7, Z7
-	VMULPS            Z0, Z7, Z7
+	VBROADCASTSS      constants<>+128(SB), Z6
+	VFMADD213PS.BCST  constants<>+124(SB), Z5, Z6
+	VFMADD213PS.BCST  constants<>+120(SB), Z5, Z6
+	VFMADD213PS.BCST  constants<>+116(SB), Z5, Z6
+	VFMADD213PS.BCST  constants<>+112(SB), Z5, Z6
+	VMULPS            Z5, Z6, Z6
+	VMULPS            Z0, Z6, Z6
+	VBROADCASTSS      constants<>+40(SB), Z2
+	VANDPS            Z2, Z4, Z5
 	VMULPS.BCST       constants<>+4(SB), Z5, Z5
 	VPXORD            Z2, Z2, Z2
 	VMAXPS            Z4, Z2, Z0
-	VFNMADD231PS      Z5, Z7, Z0
+	VFNMADD231PS      Z5, Z6, Z0
 	VMOVAPS           Z1, Z4
-	VPANDD.BCST       constants<>+36(SB), Z1, Z5
-	VMOVAPS           Z5, Z6
-	VBROADCASTSS      constants<>+8(SB), Z7
-	VFMADD132PS.BCST  constants<>+104(SB), Z7, Z6
-	VDIVPS            Z6, Z7, Z6
+	VBROADCASTSS      constants<>+40(SB), Z2
+	VANDPS            Z2, Z1, Z5
+	VBROADCASTSS      constants<>+8(SB), Z6
+	VFMADD132PS.BCST  constants<>+108(SB), Z6, Z5
+	VDIVPS            Z5, Z6, Z5
 	VMULPS            Z1, Z1, Z1
-	VMULPS.BCST       constants<>+32(SB), Z1, Z1
-	VBROADCASTSS      constants<>+64(SB), Z2
+	VMULPS.BCST       constants<>+36(SB), Z1, Z1
+	VBROADCASTSS      constants<>+68(SB), Z2
 	VMAXPS            Z1, Z2, Z1
-	VBROADCASTSS      constants<>+60(SB), Z2
+	VBROADCASTSS      constants<>+64(SB), Z2
 	VMINPS            Z1, Z2, Z1
-	VMULPS.BCST       constants<>+68(SB), Z1, Z2
+	VMULPS.BCST       constants<>+72(SB), Z1, Z2
 	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+72(SB), Z2, Z1
 	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z1
-	VBROADCASTSS      constants<>+80(SB), Z3
-	VFMADD213PS.BCST  constants<>+84(SB), Z1, Z3
+	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z1
+	VBROADCASTSS      constants<>+84(SB), Z3
 	VFMADD213PS.BCST  constants<>+88(SB), Z1, Z3
 	VFMADD213PS.BCST  constants<>+92(SB), Z1, Z3
 	VFMADD213PS.BCST  constants<>+96(SB), Z1, Z3
 	VFMADD213PS.BCST  constants<>+100(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+104(SB), Z1, Z3
 	VMULPS            Z1, Z3, Z3
 	VFMADD213PS       Z1, Z1, Z3
 	VADDPS.BCST       constants<>+8(SB), Z3, Z3
 	VSCALEFPS         Z2, Z3, Z1
-	VBROADCASTSS      constants<>+124(SB), Z7
-	VFMADD213PS.BCST  constants<>+120(SB), Z6, Z7
-	VFMADD213PS.BCST  constants<>+116(SB), Z6, Z7
-	VFMADD213PS.BCST  constants<>+112(SB), Z6, Z7
-	VFMADD213PS.BCST  constants<>+108(SB), Z6, Z7
-	VMULPS            Z6, Z7, Z7
-	VMULPS            Z1, Z7, Z7
+	VBROADCASTSS      constants<>+128(SB), Z6
+	VFMADD213PS.BCST  constants<>+124(SB), Z5, Z6
+	VFMADD213PS.BCST  constants<>+120(SB), Z5, Z6
+	VFMADD213PS.BCST  constants<>+116(SB), Z5, Z6
+	VFMADD213PS.BCST  constants<>+112(SB), Z5, Z6
+	VMULPS            Z5, Z6, Z6
+	VMULPS            Z1, Z6, Z6
+	VBROADCASTSS      constants<>+40(SB), Z2
+	VANDPS            Z2, Z4, Z5
 	VMULPS.BCST       constants<>+4(SB), Z5, Z5
 	VPXORD            Z2, Z2, Z2
 	VMAXPS            Z4, Z2, Z1
-	VFNMADD231PS      Z5, Z7, Z1
+	VFNMADD231PS      Z5, Z6, Z1
 	JMP               f16_actdone
 
 f16_act8:
 	VADDPS            Z0, Z0, Z0
-	VPXORD.BCST       constants<>+40(SB), Z0, Z0
-	VBROADCASTSS      constants<>+64(SB), Z2
+	VXORPS.BCST       constants<>+44(SB), Z0, Z0
+	VBROADCASTSS      constants<>+68(SB), Z2
 	VMAXPS            Z0, Z2, Z0
-	VBROADCASTSS      constants<>+60(SB), Z2
+	VBROADCASTSS      constants<>+64(SB), Z2
 	VMINPS            Z0, Z2, Z0
-	VMULPS.BCST       constants<>+68(SB), Z0, Z2
+	VMULPS.BCST       constants<>+72(SB), Z0, Z2
 	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+72(SB), Z2, Z0
 	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
-	VBROADCASTSS      constants<>+80(SB), Z3
-	VFMADD213PS.BCST  constants<>+84(SB), Z0, Z3
+	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
+	VBROADCASTSS      constants<>+84(SB), Z3
 	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
 	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
 	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
 	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
 	VMULPS            Z0, Z3, Z3
 	VFMADD213PS       Z0, Z0, Z3
 	VADDPS.BCST       constants<>+8(SB), Z3, Z3
@@ -859,21 +1090,21 @@ f16_act8:
 	VADDPS            Z0, Z0, Z0
 	VADDPS.BCST       constants<>+28(SB), Z0, Z0
 	VADDPS            Z1, Z1, Z1
-	VPXORD.BCST       constants<>+40(SB), Z1, Z1
-	VBROADCASTSS      constants<>+64(SB), Z2
+	VXORPS.BCST       constants<>+44(SB), Z1, Z1
+	VBROADCASTSS      constants<>+68(SB), Z2
 	VMAXPS            Z1, Z2, Z1
-	VBROADCASTSS      constants<>+60(SB), Z2
+	VBROADCASTSS      constants<>+64(SB), Z2
 	VMINPS            Z1, Z2, Z1
-	VMULPS.BCST       constants<>+68(SB), Z1, Z2
+	VMULPS.BCST       constants<>+72(SB), Z1, Z2
 	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+72(SB), Z2, Z1
 	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z1
-	VBROADCASTSS      constants<>+80(SB), Z3
-	VFMADD213PS.BCST  constants<>+84(SB), Z1, Z3
+	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z1
+	VBROADCASTSS      constants<>+84(SB), Z3
 	VFMADD213PS.BCST  constants<>+88(SB), Z1, Z3
 	VFMADD213PS.BCST  constants<>+92(SB), Z1, Z3
 	VFMADD213PS.BCST  constants<>+96(SB), Z1, Z3
 	VFMADD213PS.BCST  constants<>+100(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+104(SB), Z1, Z3
 	VMULPS            Z1, Z3, Z3
 	VFMADD213PS       Z1, Z1, Z3
 	VADDPS.BCST       constants<>+8(SB), Z3, Z3
@@ -886,7 +1117,7 @@ f16_act8:
 
 f16_actdone:
 	MOVLQSX     4(R14), BX
-	MOVQ        208(R8), AX
+	MOVQ        216(R8), AX
 	VPADDD      Z27, Z0, Z2
 	VPADDD      Z27, Z1, Z3
 	VPSRLD      $0x10, Z2, Z4
@@ -904,7 +1135,7 @@ f16_actdone:
 	VPADDD      Z27, Z1, Z1
 	VPSRLD      $0x10, Z0, Z0
 	VMOVDQU16   Z1, K2, Z0
-	MOVQ        216(R8), AX
+	MOVQ        224(R8), AX
 	VMOVDQU16   Z0, K1, (AX)(BX*2)
 
 rowdone:
@@ -915,7 +1146,7 @@ rowdone:
 rowsdone:
 	DECQ CX
 	JNZ  step
-	CMPQ 264(R8), $0x00
+	CMPQ 272(R8), $0x00
 	JNE  end
 	XORQ $0x00001000, SI
 	MOVQ $0x00000080, AX
@@ -960,41 +1191,41 @@ rowsdone:
 	BYTE    $0x08
 	BYTE    $0x00
 	BYTE    $0x00
-	MOVQ    248(R8), R14
-	MOVQ    256(R8), R15
-	MOVQ    304(R8), AX
+	MOVQ    256(R8), R14
+	MOVQ    264(R8), R15
+	MOVQ    312(R8), AX
 	VMOVUPS (AX), Z31
 	VMOVUPS 64(AX), Z30
 	ADDQ    $0x00000080, AX
-	MOVQ    AX, 304(R8)
+	MOVQ    AX, 312(R8)
 	MOVQ    $0x00000040, BX
 	MOVQ    $0x00000080, DX
 	CMPQ    168(R8), $0x00
 	CMOVQEQ DX, BX
-	MOVQ    272(R8), AX
-	MOVQ    AX, 208(R8)
-	ADDQ    BX, AX
-	MOVQ    AX, 272(R8)
 	MOVQ    280(R8), AX
 	MOVQ    AX, 216(R8)
 	ADDQ    BX, AX
 	MOVQ    AX, 280(R8)
 	MOVQ    288(R8), AX
 	MOVQ    AX, 224(R8)
-	TESTQ   AX, AX
-	CMOVQEQ AX, BX
 	ADDQ    BX, AX
 	MOVQ    AX, 288(R8)
 	MOVQ    296(R8), AX
 	MOVQ    AX, 232(R8)
+	TESTQ   AX, AX
+	CMOVQEQ AX, BX
 	ADDQ    BX, AX
 	MOVQ    AX, 296(R8)
+	MOVQ    304(R8), AX
+	MOVQ    AX, 240(R8)
+	ADDQ    BX, AX
+	MOVQ    AX, 304(R8)
 	MOVQ    $0xffffffff, AX
-	MOVQ    240(R8), BX
+	MOVQ    248(R8), BX
 	MOVQ    192(R8), DX
 	DECQ    BX
 	CMOVQEQ DX, AX
-	MOVQ    BX, 240(R8)
+	MOVQ    BX, 248(R8)
 	KMOVD   AX, K1
 	KMOVW   AX, K3
 	SHRQ    $0x10, AX
@@ -1007,7 +1238,7 @@ rowsdone:
 	DECQ    80(R8)
 	JNZ     block
 	MOVQ    $0x00000001, CX
-	MOVQ    CX, 264(R8)
+	MOVQ    CX, 272(R8)
 	MOVQ    $0x00000020, DX
 	JMP     row
 
@@ -1022,7 +1253,7 @@ end:
 	RET
 
 // func amxHigh(args *byte)
-// Requires: AVX, AVX512BW, AVX512F, CMOV, MMX+
+// Requires: AVX, AVX512BW, AVX512DQ, AVX512F, CMOV, MMX+
 TEXT ·amxHigh(SB), NOSPLIT, $0-8
 	MOVQ args+0(FP), R8
 	MOVQ (R8), AX
@@ -1040,15 +1271,15 @@ TEXT ·amxHigh(SB), NOSPLIT, $0-8
 	MOVQ         152(R8), SI
 	XORQ         R14, R14
 	XORQ         R15, R15
-	MOVQ         R14, 264(R8)
+	MOVQ         R14, 272(R8)
 	VBROADCASTSS 184(R8), Z29
 	VBROADCASTSS 188(R8), Z28
-	VPBROADCASTD constants<>+44(SB), Z27
-	VPBROADCASTD constants<>+48(SB), Z26
-	VPBROADCASTD constants<>+52(SB), Z25
+	VPBROADCASTD constants<>+48(SB), Z27
+	VPBROADCASTD constants<>+52(SB), Z26
+	VPBROADCASTD constants<>+56(SB), Z25
 	VMOVUPS      interleave<>+0(SB), Z24
 	VMOVUPS      interleave<>+64(SB), Z23
-	MOVL         constants<>+56(SB), AX
+	MOVL         constants<>+60(SB), AX
 	KMOVD        AX, K2
 
 block:
@@ -1067,21 +1298,21 @@ block:
 	LEAQ    (CX)(CX*2), CX
 	LEAQ    (AX)(BX*4), BX
 	LEAQ    (AX)(CX*4), CX
-	MOVQ    BX, 248(R8)
-	MOVQ    CX, 256(R8)
+	MOVQ    BX, 256(R8)
+	MOVQ    CX, 264(R8)
 	MOVQ    64(R8), R12
 	MOVQ    72(R8), AX
-	MOVQ    AX, 240(R8)
+	MOVQ    AX, 248(R8)
 	MOVQ    112(R8), AX
-	MOVQ    AX, 272(R8)
-	MOVQ    120(R8), AX
 	MOVQ    AX, 280(R8)
-	MOVQ    128(R8), AX
+	MOVQ    120(R8), AX
 	MOVQ    AX, 288(R8)
-	MOVQ    136(R8), AX
+	MOVQ    128(R8), AX
 	MOVQ    AX, 296(R8)
-	MOVQ    144(R8), AX
+	MOVQ    136(R8), AX
 	MOVQ    AX, 304(R8)
+	MOVQ    144(R8), AX
+	MOVQ    AX, 312(R8)
 
 panel:
 	// TILEZERO TMM0
@@ -1253,13 +1484,6 @@ step:
 	BYTE $0x5c
 	BYTE $0xc4
 
-	// TDPBF16PS TMM6, TMM5, TMM2
-	BYTE $0xc4
-	BYTE $0xe2
-	BYTE $0x4a
-	BYTE $0x5c
-	BYTE $0xd5
-
 	// TILELOADD 3072(R12)(DX*1), TMM7
 	BYTE $0xc4
 	BYTE $0xc2
@@ -1279,12 +1503,32 @@ step:
 	BYTE $0x5c
 	BYTE $0xcc
 
+	// TDPBF16PS TMM6, TMM5, TMM2
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x4a
+	BYTE $0x5c
+	BYTE $0xd5
+
 	// TDPBF16PS TMM7, TMM5, TMM3
-	BYTE       $0xc4
-	BYTE       $0xe2
-	BYTE       $0x42
-	BYTE       $0x5c
-	BYTE       $0xdd
+	BYTE  $0xc4
+	BYTE  $0xe2
+	BYTE  $0x42
+	BYTE  $0x5c
+	BYTE  $0xdd
+	TESTQ $0x00000003, CX
+	JNZ   awake
+	MOVQ  208(R8), AX
+
+	// TILESTORED TMM5, 0(AX)(DX*1)
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x7a
+	BYTE $0x4b
+	BYTE $0x2c
+	BYTE $0x10
+
+awake:
 	MOVQ       200(R8), AX
 	TESTQ      AX, AX
 	JZ         prefetched
@@ -1370,7 +1614,7 @@ row:
 	VPERMT2PS Z1, Z23, Z0
 	VMOVAPS   Z0, Z1
 	VMOVAPS   Z2, Z0
-	MOVQ      224(R8), AX
+	MOVQ      232(R8), AX
 	TESTQ     AX, AX
 	JZ        noresidual32
 	MOVLQSX   8(R14), BX
@@ -1430,21 +1674,21 @@ f32_act5:
 	CMPL              176(R8), $0x05
 	JNE               f32_act6
 	VMOVAPS           Z0, Z4
-	VPXORD.BCST       constants<>+40(SB), Z0, Z0
-	VBROADCASTSS      constants<>+64(SB), Z2
+	VXORPS.BCST       constants<>+44(SB), Z0, Z0
+	VBROADCASTSS      constants<>+68(SB), Z2
 	VMAXPS            Z0, Z2, Z0
-	VBROADCASTSS      constants<>+60(SB), Z2
+	VBROADCASTSS      constants<>+64(SB), Z2
 	VMINPS            Z0, Z2, Z0
-	VMULPS.BCST       constants<>+68(SB), Z0, Z2
+	VMULPS.BCST       constants<>+72(SB), Z0, Z2
 	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+72(SB), Z2, Z0
 	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
-	VBROADCASTSS      constants<>+80(SB), Z3
-	VFMADD213PS.BCST  constants<>+84(SB), Z0, Z3
+	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
+	VBROADCASTSS      constants<>+84(SB), Z3
 	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
 	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
 	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
 	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
 	VMULPS            Z0, Z3, Z3
 	VFMADD213PS       Z0, Z0, Z3
 	VADDPS.BCST       constants<>+8(SB), Z3, Z3
@@ -1454,21 +1698,21 @@ f32_act5:
 	VDIVPS            Z0, Z2, Z0
 	VMULPS            Z4, Z0, Z0
 	VMOVAPS           Z1, Z4
-	VPXORD.BCST       constants<>+40(SB), Z1, Z1
-	VBROADCASTSS      constants<>+64(SB), Z2
+	VXORPS.BCST       constants<>+44(SB), Z1, Z1
+	VBROADCASTSS      constants<>+68(SB), Z2
 	VMAXPS            Z1, Z2, Z1
-	VBROADCASTSS      constants<>+60(SB), Z2
+	VBROADCASTSS      constants<>+64(SB), Z2
 	VMINPS            Z1, Z2, Z1
-	VMULPS.BCST       constants<>+68(SB), Z1, Z2
+	VMULPS.BCST       constants<>+72(SB), Z1, Z2
 	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+72(SB), Z2, Z1
 	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z1
-	VBROADCASTSS      constants<>+80(SB), Z3
-	VFMADD213PS.BCST  constants<>+84(SB), Z1, Z3
+	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z1
+	VBROADCASTSS      constants<>+84(SB), Z3
 	VFMADD213PS.BCST  constants<>+88(SB), Z1, Z3
 	VFMADD213PS.BCST  constants<>+92(SB), Z1, Z3
 	VFMADD213PS.BCST  constants<>+96(SB), Z1, Z3
 	VFMADD213PS.BCST  constants<>+100(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+104(SB), Z1, Z3
 	VMULPS            Z1, Z3, Z3
 	VFMADD213PS       Z1, Z1, Z3
 	VADDPS.BCST       constants<>+8(SB), Z3, Z3
@@ -1482,21 +1726,21 @@ f32_act5:
 f32_act6:
 	CMPL              176(R8), $0x06
 	JNE               f32_act7
-	VPXORD.BCST       constants<>+40(SB), Z0, Z0
-	VBROADCASTSS      constants<>+64(SB), Z2
+	VXORPS.BCST       constants<>+44(SB), Z0, Z0
+	VBROADCASTSS      constants<>+68(SB), Z2
 	VMAXPS            Z0, Z2, Z0
-	VBROADCASTSS      constants<>+60(SB), Z2
+	VBROADCASTSS      constants<>+64(SB), Z2
 	VMINPS            Z0, Z2, Z0
-	VMULPS.BCST       constants<>+68(SB), Z0, Z2
+	VMULPS.BCST       constants<>+72(SB), Z0, Z2
 	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+72(SB), Z2, Z0
 	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
-	VBROADCASTSS      constants<>+80(SB), Z3
-	VFMADD213PS.BCST  constants<>+84(SB), Z0, Z3
+	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
+	VBROADCASTSS      constants<>+84(SB), Z3
 	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
 	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
 	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
 	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
 	VMULPS            Z0, Z3, Z3
 	VFMADD213PS       Z0, Z0, Z3
 	VADDPS.BCST       constants<>+8(SB), Z3, Z3
@@ -1504,21 +1748,21 @@ f32_act6:
 	VADDPS.BCST       constants<>+8(SB), Z0, Z0
 	VBROADCASTSS      constants<>+8(SB), Z2
 	VDIVPS            Z0, Z2, Z0
-	VPXORD.BCST       constants<>+40(SB), Z1, Z1
-	VBROADCASTSS      constants<>+64(SB), Z2
+	VXORPS.BCST       constants<>+44(SB), Z1, Z1
+	VBROADCASTSS      constants<>+68(SB), Z2
 	VMAXPS            Z1, Z2, Z1
-	VBROADCASTSS      constants<>+60(SB), Z2
+	VBROADCASTSS      constants<>+64(SB), Z2
 	VMINPS            Z1, Z2, Z1
-	VMULPS.BCST       constants<>+68(SB), Z1, Z2
+	VMULPS.BCST       constants<>+72(SB), Z1, Z2
 	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+72(SB), Z2, Z1
 	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z1
-	VBROADCASTSS      constants<>+80(SB), Z3
-	VFMADD213PS.BCST  constants<>+84(SB), Z1, Z3
+	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z1
+	VBROADCASTSS      constants<>+84(SB), Z3
 	VFMADD213PS.BCST  constants<>+88(SB), Z1, Z3
 	VFMADD213PS.BCST  constants<>+92(SB), Z1, Z3
 	VFMADD213PS.BCST  constants<>+96(SB), Z1, Z3
 	VFMADD213PS.BCST  constants<>+100(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+104(SB), Z1, Z3
 	VMULPS            Z1, Z3, Z3
 	VFMADD213PS       Z1, Z1, Z3
 	VADDPS.BCST       constants<>+8(SB), Z3, Z3
@@ -1532,98 +1776,102 @@ f32_act7:
 	CMPL              176(R8), $0x07
 	JNE               f32_act8
 	VMOVAPS           Z0, Z4
-	VPANDD.BCST       constants<>+36(SB), Z0, Z5
-	VMOVAPS           Z5, Z6
-	VBROADCASTSS      constants<>+8(SB), Z7
-	VFMADD132PS.BCST  constants<>+104(SB), Z7, Z6
-	VDIVPS            Z6, Z7, Z6
+	VBROADCASTSS      constants<>+40(SB), Z2
+	VANDPS            Z2, Z0, Z5
+	VBROADCASTSS      constants<>+8(SB), Z6
+	VFMADD132PS.BCST  constants<>+108(SB), Z6, Z5
+	VDIVPS            Z5, Z6, Z5
 	VMULPS            Z0, Z0, Z0
-	VMULPS.BCST       constants<>+32(SB), Z0, Z0
-	VBROADCASTSS      constants<>+64(SB), Z2
+	VMULPS.BCST       constants<>+36(SB), Z0, Z0
+	VBROADCASTSS      constants<>+68(SB), Z2
 	VMAXPS            Z0, Z2, Z0
-	VBROADCASTSS      constants<>+60(SB), Z2
+	VBROADCASTSS      constants<>+64(SB), Z2
 	VMINPS            Z0, Z2, Z0
-	VMULPS.BCST       constants<>+68(SB), Z0, Z2
+	VMULPS.BCST       constants<>+72(SB), Z0, Z2
 	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+72(SB), Z2, Z0
 	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
-	VBROADCASTSS      constants<>+80(SB), Z3
-	VFMADD213PS.BCST  constants<>+84(SB), Z0, Z3
+	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
+	VBROADCASTSS      constants<>+84(SB), Z3
 	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
 	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
 	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
 	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
 	VMULPS            Z0, Z3, Z3
 	VFMADD213PS       Z0, Z0, Z3
 	VADDPS.BCST       constants<>+8(SB), Z3, Z3
 	VSCALEFPS         Z2, Z3, Z0
-	VBROADCASTSS      constants<>+124(SB), Z7
-	VFMADD213PS.BCST  constants<>+120(SB), Z6, Z7
-	VFMADD213PS.BCST  constants<>+116(SB), Z6, Z7
-	VFMADD213PS.BCST  constants<>+112(SB), Z6, Z7
-	VFMADD213PS.BCST  constants<>+108(SB), Z6, Z7
-	VMULPS            Z6, Z7, Z7
-	VMULPS            Z0, Z7, Z7
+	VBROADCASTSS      constants<>+128(SB), Z6
+	VFMADD213PS.BCST  constants<>+124(SB), Z5, Z6
+	VFMADD213PS.BCST  constants<>+120(SB), Z5, Z6
+	VFMADD213PS.BCST  constants<>+116(SB), Z5, Z6
+	VFMADD213PS.BCST  constants<>+112(SB), Z5, Z6
+	VMULPS            Z5, Z6, Z6
+	VMULPS            Z0, Z6, Z6
+	VBROADCASTSS      constants<>+40(SB), Z2
+	VANDPS            Z2, Z4, Z5
 	VMULPS.BCST       constants<>+4(SB), Z5, Z5
 	VPXORD            Z2, Z2, Z2
 	VMAXPS            Z4, Z2, Z0
-	VFNMADD231PS      Z5, Z7, Z0
+	VFNMADD231PS      Z5, Z6, Z0
 	VMOVAPS           Z1, Z4
-	VPANDD.BCST       constants<>+36(SB), Z1, Z5
-	VMOVAPS           Z5, Z6
-	VBROADCASTSS      constants<>+8(SB), Z7
-	VFMADD132PS.BCST  constants<>+104(SB), Z7, Z6
-	VDIVPS            Z6, Z7, Z6
+	VBROADCASTSS      constants<>+40(SB), Z2
+	VANDPS            Z2, Z1, Z5
+	VBROADCASTSS      constants<>+8(SB), Z6
+	VFMADD132PS.BCST  constants<>+108(SB), Z6, Z5
+	VDIVPS            Z5, Z6, Z5
 	VMULPS            Z1, Z1, Z1
-	VMULPS.BCST       constants<>+32(SB), Z1, Z1
-	VBROADCASTSS      constants<>+64(SB), Z2
+	VMULPS.BCST       constants<>+36(SB), Z1, Z1
+	VBROADCASTSS      constants<>+68(SB), Z2
 	VMAXPS            Z1, Z2, Z1
-	VBROADCASTSS      constants<>+60(SB), Z2
+	VBROADCASTSS      constants<>+64(SB), Z2
 	VMINPS            Z1, Z2, Z1
-	VMULPS.BCST       constants<>+68(SB), Z1, Z2
+	VMULPS.BCST       constants<>+72(SB), Z1, Z2
 	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+72(SB), Z2, Z1
 	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z1
-	VBROADCASTSS      constants<>+80(SB), Z3
-	VFMADD213PS.BCST  constants<>+84(SB), Z1, Z3
+	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z1
+	VBROADCASTSS      constants<>+84(SB), Z3
 	VFMADD213PS.BCST  constants<>+88(SB), Z1, Z3
 	VFMADD213PS.BCST  constants<>+92(SB), Z1, Z3
 	VFMADD213PS.BCST  constants<>+96(SB), Z1, Z3
 	VFMADD213PS.BCST  constants<>+100(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+104(SB), Z1, Z3
 	VMULPS            Z1, Z3, Z3
 	VFMADD213PS       Z1, Z1, Z3
 	VADDPS.BCST       constants<>+8(SB), Z3, Z3
 	VSCALEFPS         Z2, Z3, Z1
-	VBROADCASTSS      constants<>+124(SB), Z7
-	VFMADD213PS.BCST  constants<>+120(SB), Z6, Z7
-	VFMADD213PS.BCST  constants<>+116(SB), Z6, Z7
-	VFMADD213PS.BCST  constants<>+112(SB), Z6, Z7
-	VFMADD213PS.BCST  constants<>+108(SB), Z6, Z7
-	VMULPS            Z6, Z7, Z7
-	VMULPS            Z1, Z7, Z7
+	VBROADCASTSS      constants<>+128(SB), Z6
+	VFMADD213PS.BCST  constants<>+124(SB), Z5, Z6
+	VFMADD213PS.BCST  constants<>+120(SB), Z5, Z6
+	VFMADD213PS.BCST  constants<>+116(SB), Z5, Z6
+	VFMADD213PS.BCST  constants<>+112(SB), Z5, Z6
+	VMULPS            Z5, Z6, Z6
+	VMULPS            Z1, Z6, Z6
+	VBROADCASTSS      constants<>+40(SB), Z2
+	VANDPS            Z2, Z4, Z5
 	VMULPS.BCST       constants<>+4(SB), Z5, Z5
 	VPXORD            Z2, Z2, Z2
 	VMAXPS            Z4, Z2, Z1
-	VFNMADD231PS      Z5, Z7, Z1
+	VFNMADD231PS      Z5, Z6, Z1
 	JMP               f32_actdone
 
 f32_act8:
 	VADDPS            Z0, Z0, Z0
-	VPXORD.BCST       constants<>+40(SB), Z0, Z0
-	VBROADCASTSS      constants<>+64(SB), Z2
+	VXORPS.BCST       constants<>+44(SB), Z0, Z0
+	VBROADCASTSS      constants<>+68(SB), Z2
 	VMAXPS            Z0, Z2, Z0
-	VBROADCASTSS      constants<>+60(SB), Z2
+	VBROADCASTSS      constants<>+64(SB), Z2
 	VMINPS            Z0, Z2, Z0
-	VMULPS.BCST       constants<>+68(SB), Z0, Z2
+	VMULPS.BCST       constants<>+72(SB), Z0, Z2
 	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+72(SB), Z2, Z0
 	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
-	VBROADCASTSS      constants<>+80(SB), Z3
-	VFMADD213PS.BCST  constants<>+84(SB), Z0, Z3
+	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
+	VBROADCASTSS      constants<>+84(SB), Z3
 	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
 	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
 	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
 	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
 	VMULPS            Z0, Z3, Z3
 	VFMADD213PS       Z0, Z0, Z3
 	VADDPS.BCST       constants<>+8(SB), Z3, Z3
@@ -1634,21 +1882,21 @@ f32_act8:
 	VADDPS            Z0, Z0, Z0
 	VADDPS.BCST       constants<>+28(SB), Z0, Z0
 	VADDPS            Z1, Z1, Z1
-	VPXORD.BCST       constants<>+40(SB), Z1, Z1
-	VBROADCASTSS      constants<>+64(SB), Z2
+	VXORPS.BCST       constants<>+44(SB), Z1, Z1
+	VBROADCASTSS      constants<>+68(SB), Z2
 	VMAXPS            Z1, Z2, Z1
-	VBROADCASTSS      constants<>+60(SB), Z2
+	VBROADCASTSS      constants<>+64(SB), Z2
 	VMINPS            Z1, Z2, Z1
-	VMULPS.BCST       constants<>+68(SB), Z1, Z2
+	VMULPS.BCST       constants<>+72(SB), Z1, Z2
 	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+72(SB), Z2, Z1
 	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z1
-	VBROADCASTSS      constants<>+80(SB), Z3
-	VFMADD213PS.BCST  constants<>+84(SB), Z1, Z3
+	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z1
+	VBROADCASTSS      constants<>+84(SB), Z3
 	VFMADD213PS.BCST  constants<>+88(SB), Z1, Z3
 	VFMADD213PS.BCST  constants<>+92(SB), Z1, Z3
 	VFMADD213PS.BCST  constants<>+96(SB), Z1, Z3
 	VFMADD213PS.BCST  constants<>+100(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+104(SB), Z1, Z3
 	VMULPS            Z1, Z3, Z3
 	VFMADD213PS       Z1, Z1, Z3
 	VADDPS.BCST       constants<>+8(SB), Z3, Z3
@@ -1661,13 +1909,13 @@ f32_act8:
 
 f32_actdone:
 	MOVLQSX 4(R14), BX
-	MOVQ    208(R8), AX
+	MOVQ    216(R8), AX
 	VMOVUPS Z0, K3, (AX)(BX*4)
 	VMOVUPS Z1, K4, 64(AX)(BX*4)
 	JMP     rowdone
 
 halves:
-	MOVQ        224(R8), AX
+	MOVQ        232(R8), AX
 	TESTQ       AX, AX
 	JZ          noresidual16
 	MOVLQSX     8(R14), BX
@@ -1678,7 +1926,7 @@ halves:
 	VADDPS      Z2, Z1, Z1
 	CMPQ        168(R8), $0x01
 	JE          noresidual16
-	MOVQ        232(R8), AX
+	MOVQ        240(R8), AX
 	VMOVDQU16.Z (AX)(BX*2), K1, Z2
 	VPSLLD      $0x10, Z2, Z3
 	VPANDD      Z26, Z2, Z2
@@ -1736,21 +1984,21 @@ f16_act5:
 	CMPL              176(R8), $0x05
 	JNE               f16_act6
 	VMOVAPS           Z0, Z4
-	VPXORD.BCST       constants<>+40(SB), Z0, Z0
-	VBROADCASTSS      constants<>+64(SB), Z2
+	VXORPS.BCST       constants<>+44(SB), Z0, Z0
+	VBROADCASTSS      constants<>+68(SB), Z2
 	VMAXPS            Z0, Z2, Z0
-	VBROADCASTSS      constants<>+60(SB), Z2
+	VBROADCASTSS      constants<>+64(SB), Z2
 	VMINPS            Z0, Z2, Z0
-	VMULPS.BCST       constants<>+68(SB), Z0, Z2
+	VMULPS.BCST       constants<>+72(SB), Z0, Z2
 	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+72(SB), Z2, Z0
 	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
-	VBROADCASTSS      constants<>+80(SB), Z3
-	VFMADD213PS.BCST  constants<>+84(SB), Z0, Z3
+	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
+	VBROADCASTSS      constants<>+84(SB), Z3
 	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
 	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
 	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
 	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
 	VMULPS            Z0, Z3, Z3
 	VFMADD213PS       Z0, Z0, Z3
 	VADDPS.BCST       constants<>+8(SB), Z3, Z3
@@ -1760,21 +2008,21 @@ f16_act5:
 	VDIVPS            Z0, Z2, Z0
 	VMULPS            Z4, Z0, Z0
 	VMOVAPS           Z1, Z4
-	VPXORD.BCST       constants<>+40(SB), Z1, Z1
-	VBROADCASTSS      constants<>+64(SB), Z2
+	VXORPS.BCST       constants<>+44(SB), Z1, Z1
+	VBROADCASTSS      constants<>+68(SB), Z2
 	VMAXPS            Z1, Z2, Z1
-	VBROADCASTSS      constants<>+60(SB), Z2
+	VBROADCASTSS      constants<>+64(SB), Z2
 	VMINPS            Z1, Z2, Z1
-	VMULPS.BCST       constants<>+68(SB), Z1, Z2
+	VMULPS.BCST       constants<>+72(SB), Z1, Z2
 	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+72(SB), Z2, Z1
 	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z1
-	VBROADCASTSS      constants<>+80(SB), Z3
-	VFMADD213PS.BCST  constants<>+84(SB), Z1, Z3
+	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z1
+	VBROADCASTSS      constants<>+84(SB), Z3
 	VFMADD213PS.BCST  constants<>+88(SB), Z1, Z3
 	VFMADD213PS.BCST  constants<>+92(SB), Z1, Z3
 	VFMADD213PS.BCST  constants<>+96(SB), Z1, Z3
 	VFMADD213PS.BCST  constants<>+100(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+104(SB), Z1, Z3
 	VMULPS            Z1, Z3, Z3
 	VFMADD213PS       Z1, Z1, Z3
 	VADDPS.BCST       constants<>+8(SB), Z3, Z3
@@ -1788,21 +2036,21 @@ f16_act5:
 f16_act6:
 	CMPL              176(R8), $0x06
 	JNE               f16_act7
-	VPXORD.BCST       constants<>+40(SB), Z0, Z0
-	VBROADCASTSS      constants<>+64(SB), Z2
+	VXORPS.BCST       constants<>+44(SB), Z0, Z0
+	VBROADCASTSS      constants<>+68(SB), Z2
 	VMAXPS            Z0, Z2, Z0
-	VBROADCASTSS      constants<>+60(SB), Z2
+	VBROADCASTSS      constants<>+64(SB), Z2
 	VMINPS            Z0, Z2, Z0
-	VMULPS.BCST       constants<>+68(SB), Z0, Z2
+	VMULPS.BCST       constants<>+72(SB), Z0, Z2
 	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+72(SB), Z2, Z0
 	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
-	VBROADCASTSS      constants<>+80(SB), Z3
-	VFMADD213PS.BCST  constants<>+84(SB), Z0, Z3
+	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
+	VBROADCASTSS      constants<>+84(SB), Z3
 	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
 	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
 	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
 	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
 	VMULPS            Z0, Z3, Z3
 	VFMADD213PS       Z0, Z0, Z3
 	VADDPS.BCST       constants<>+8(SB), Z3, Z3
@@ -1810,21 +2058,21 @@ f16_act6:
 	VADDPS.BCST       constants<>+8(SB), Z0, Z0
 	VBROADCASTSS      constants<>+8(SB), Z2
 	VDIVPS            Z0, Z2, Z0
-	VPXORD.BCST       constants<>+40(SB), Z1, Z1
-	VBROADCASTSS      constants<>+64(SB), Z2
+	VXORPS.BCST       constants<>+44(SB), Z1, Z1
+	VBROADCASTSS      constants<>+68(SB), Z2
 	VMAXPS            Z1, Z2, Z1
-	VBROADCASTSS      constants<>+60(SB), Z2
+	VBROADCASTSS      constants<>+64(SB), Z2
 	VMINPS            Z1, Z2, Z1
-	VMULPS.BCST       constants<>+68(SB), Z1, Z2
+	VMULPS.BCST       constants<>+72(SB), Z1, Z2
 	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+72(SB), Z2, Z1
 	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z1
-	VBROADCASTSS      constants<>+80(SB), Z3
-	VFMADD213PS.BCST  constants<>+84(SB), Z1, Z3
+	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z1
+	VBROADCASTSS      constants<>+84(SB), Z3
 	VFMADD213PS.BCST  constants<>+88(SB), Z1, Z3
 	VFMADD213PS.BCST  constants<>+92(SB), Z1, Z3
 	VFMADD213PS.BCST  constants<>+96(SB), Z1, Z3
 	VFMADD213PS.BCST  constants<>+100(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+104(SB), Z1, Z3
 	VMULPS            Z1, Z3, Z3
 	VFMADD213PS       Z1, Z1, Z3
 	VADDPS.BCST       constants<>+8(SB), Z3, Z3
@@ -1838,98 +2086,102 @@ f16_act7:
 	CMPL              176(R8), $0x07
 	JNE               f16_act8
 	VMOVAPS           Z0, Z4
-	VPANDD.BCST       constants<>+36(SB), Z0, Z5
-	VMOVAPS           Z5, Z6
-	VBROADCASTSS      constants<>+8(SB), Z7
-	VFMADD132PS.BCST  constants<>+104(SB), Z7, Z6
-	VDIVPS            Z6, Z7, Z6
+	VBROADCASTSS      constants<>+40(SB), Z2
+	VANDPS            Z2, Z0, Z5
+	VBROADCASTSS      constants<>+8(SB), Z6
+	VFMADD132PS.BCST  constants<>+108(SB), Z6, Z5
+	VDIVPS            Z5, Z6, Z5
 	VMULPS            Z0, Z0, Z0
-	VMULPS.BCST       constants<>+32(SB), Z0, Z0
-	VBROADCASTSS      constants<>+64(SB), Z2
+	VMULPS.BCST       constants<>+36(SB), Z0, Z0
+	VBROADCASTSS      constants<>+68(SB), Z2
 	VMAXPS            Z0, Z2, Z0
-	VBROADCASTSS      constants<>+60(SB), Z2
+	VBROADCASTSS      constants<>+64(SB), Z2
 	VMINPS            Z0, Z2, Z0
-	VMULPS.BCST       constants<>+68(SB), Z0, Z2
+	VMULPS.BCST       constants<>+72(SB), Z0, Z2
 	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+72(SB), Z2, Z0
 	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
-	VBROADCASTSS      constants<>+80(SB), Z3
-	VFMADD213PS.BCST  constants<>+84(SB), Z0, Z3
+	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
+	VBROADCASTSS      constants<>+84(SB), Z3
 	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
 	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
 	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
 	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
 	VMULPS            Z0, Z3, Z3
 	VFMADD213PS       Z0, Z0, Z3
 	VADDPS.BCST       constants<>+8(SB), Z3, Z3
 	VSCALEFPS         Z2, Z3, Z0
-	VBROADCASTSS      constants<>+124(SB), Z7
-	VFMADD213PS.BCST  constants<>+120(SB), Z6, Z7
-	VFMADD213PS.BCST  constants<>+116(SB), Z6, Z7
-	VFMADD213PS.BCST  constants<>+112(SB), Z6, Z7
-	VFMADD213PS.BCST  constants<>+108(SB), Z6, Z7
-	VMULPS            Z6, Z7, Z7
-	VMULPS            Z0, Z7, Z7
+	VBROADCASTSS      constants<>+128(SB), Z6
+	VFMADD213PS.BCST  constants<>+124(SB), Z5, Z6
+	VFMADD213PS.BCST  constants<>+120(SB), Z5, Z6
+	VFMADD213PS.BCST  constants<>+116(SB), Z5, Z6
+	VFMADD213PS.BCST  constants<>+112(SB), Z5, Z6
+	VMULPS            Z5, Z6, Z6
+	VMULPS            Z0, Z6, Z6
+	VBROADCASTSS      constants<>+40(SB), Z2
+	VANDPS            Z2, Z4, Z5
 	VMULPS.BCST       constants<>+4(SB), Z5, Z5
 	VPXORD            Z2, Z2, Z2
 	VMAXPS            Z4, Z2, Z0
-	VFNMADD231PS      Z5, Z7, Z0
+	VFNMADD231PS      Z5, Z6, Z0
 	VMOVAPS           Z1, Z4
-	VPANDD.BCST       constants<>+36(SB), Z1, Z5
-	VMOVAPS           Z5, Z6
-	VBROADCASTSS      constants<>+8(SB), Z7
-	VFMADD132PS.BCST  constants<>+104(SB), Z7, Z6
-	VDIVPS            Z6, Z7, Z6
+	VBROADCASTSS      constants<>+40(SB), Z2
+	VANDPS            Z2, Z1, Z5
+	VBROADCASTSS      constants<>+8(SB), Z6
+	VFMADD132PS.BCST  constants<>+108(SB), Z6, Z5
+	VDIVPS            Z5, Z6, Z5
 	VMULPS            Z1, Z1, Z1
-	VMULPS.BCST       constants<>+32(SB), Z1, Z1
-	VBROADCASTSS      constants<>+64(SB), Z2
+	VMULPS.BCST       constants<>+36(SB), Z1, Z1
+	VBROADCASTSS      constants<>+68(SB), Z2
 	VMAXPS            Z1, Z2, Z1
-	VBROADCASTSS      constants<>+60(SB), Z2
+	VBROADCASTSS      constants<>+64(SB), Z2
 	VMINPS            Z1, Z2, Z1
-	VMULPS.BCST       constants<>+68(SB), Z1, Z2
+	VMULPS.BCST       constants<>+72(SB), Z1, Z2
 	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+72(SB), Z2, Z1
 	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z1
-	VBROADCASTSS      constants<>+80(SB), Z3
-	VFMADD213PS.BCST  constants<>+84(SB), Z1, Z3
+	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z1
+	VBROADCASTSS      constants<>+84(SB), Z3
 	VFMADD213PS.BCST  constants<>+88(SB), Z1, Z3
 	VFMADD213PS.BCST  constants<>+92(SB), Z1, Z3
 	VFMADD213PS.BCST  constants<>+96(SB), Z1, Z3
 	VFMADD213PS.BCST  constants<>+100(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+104(SB), Z1, Z3
 	VMULPS            Z1, Z3, Z3
 	VFMADD213PS       Z1, Z1, Z3
 	VADDPS.BCST       constants<>+8(SB), Z3, Z3
 	VSCALEFPS         Z2, Z3, Z1
-	VBROADCASTSS      constants<>+124(SB), Z7
-	VFMADD213PS.BCST  constants<>+120(SB), Z6, Z7
-	VFMADD213PS.BCST  constants<>+116(SB), Z6, Z7
-	VFMADD213PS.BCST  constants<>+112(SB), Z6, Z7
-	VFMADD213PS.BCST  constants<>+108(SB), Z6, Z7
-	VMULPS            Z6, Z7, Z7
-	VMULPS            Z1, Z7, Z7
+	VBROADCASTSS      constants<>+128(SB), Z6
+	VFMADD213PS.BCST  constants<>+124(SB), Z5, Z6
+	VFMADD213PS.BCST  constants<>+120(SB), Z5, Z6
+	VFMADD213PS.BCST  constants<>+116(SB), Z5, Z6
+	VFMADD213PS.BCST  constants<>+112(SB), Z5, Z6
+	VMULPS            Z5, Z6, Z6
+	VMULPS            Z1, Z6, Z6
+	VBROADCASTSS      constants<>+40(SB), Z2
+	VANDPS            Z2, Z4, Z5
 	VMULPS.BCST       constants<>+4(SB), Z5, Z5
 	VPXORD            Z2, Z2, Z2
 	VMAXPS            Z4, Z2, Z1
-	VFNMADD231PS      Z5, Z7, Z1
+	VFNMADD231PS      Z5, Z6, Z1
 	JMP               f16_actdone
 
 f16_act8:
 	VADDPS            Z0, Z0, Z0
-	VPXORD.BCST       constants<>+40(SB), Z0, Z0
-	VBROADCASTSS      constants<>+64(SB), Z2
+	VXORPS.BCST       constants<>+44(SB), Z0, Z0
+	VBROADCASTSS      constants<>+68(SB), Z2
 	VMAXPS            Z0, Z2, Z0
-	VBROADCASTSS      constants<>+60(SB), Z2
+	VBROADCASTSS      constants<>+64(SB), Z2
 	VMINPS            Z0, Z2, Z0
-	VMULPS.BCST       constants<>+68(SB), Z0, Z2
+	VMULPS.BCST       constants<>+72(SB), Z0, Z2
 	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+72(SB), Z2, Z0
 	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
-	VBROADCASTSS      constants<>+80(SB), Z3
-	VFMADD213PS.BCST  constants<>+84(SB), Z0, Z3
+	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
+	VBROADCASTSS      constants<>+84(SB), Z3
 	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
 	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
 	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
 	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
 	VMULPS            Z0, Z3, Z3
 	VFMADD213PS       Z0, Z0, Z3
 	VADDPS.BCST       constants<>+8(SB), Z3, Z3
@@ -1940,21 +2192,21 @@ f16_act8:
 	VADDPS            Z0, Z0, Z0
 	VADDPS.BCST       constants<>+28(SB), Z0, Z0
 	VADDPS            Z1, Z1, Z1
-	VPXORD.BCST       constants<>+40(SB), Z1, Z1
-	VBROADCASTSS      constants<>+64(SB), Z2
+	VXORPS.BCST       constants<>+44(SB), Z1, Z1
+	VBROADCASTSS      constants<>+68(SB), Z2
 	VMAXPS            Z1, Z2, Z1
-	VBROADCASTSS      constants<>+60(SB), Z2
+	VBROADCASTSS      constants<>+64(SB), Z2
 	VMINPS            Z1, Z2, Z1
-	VMULPS.BCST       constants<>+68(SB), Z1, Z2
+	VMULPS.BCST       constants<>+72(SB), Z1, Z2
 	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+72(SB), Z2, Z1
 	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z1
-	VBROADCASTSS      constants<>+80(SB), Z3
-	VFMADD213PS.BCST  constants<>+84(SB), Z1, Z3
+	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z1
+	VBROADCASTSS      constants<>+84(SB), Z3
 	VFMADD213PS.BCST  constants<>+88(SB), Z1, Z3
 	VFMADD213PS.BCST  constants<>+92(SB), Z1, Z3
 	VFMADD213PS.BCST  constants<>+96(SB), Z1, Z3
 	VFMADD213PS.BCST  constants<>+100(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+104(SB), Z1, Z3
 	VMULPS            Z1, Z3, Z3
 	VFMADD213PS       Z1, Z1, Z3
 	VADDPS.BCST       constants<>+8(SB), Z3, Z3
@@ -1967,7 +2219,7 @@ f16_act8:
 
 f16_actdone:
 	MOVLQSX     4(R14), BX
-	MOVQ        208(R8), AX
+	MOVQ        216(R8), AX
 	VPADDD      Z27, Z0, Z2
 	VPADDD      Z27, Z1, Z3
 	VPSRLD      $0x10, Z2, Z4
@@ -1985,7 +2237,7 @@ f16_actdone:
 	VPADDD      Z27, Z1, Z1
 	VPSRLD      $0x10, Z0, Z0
 	VMOVDQU16   Z1, K2, Z0
-	MOVQ        216(R8), AX
+	MOVQ        224(R8), AX
 	VMOVDQU16   Z0, K1, (AX)(BX*2)
 
 rowdone:
@@ -1996,7 +2248,7 @@ rowdone:
 rowsdone:
 	DECQ CX
 	JNZ  step
-	CMPQ 264(R8), $0x00
+	CMPQ 272(R8), $0x00
 	JNE  end
 	XORQ $0x00001000, SI
 	MOVQ $0x00000080, AX
@@ -2041,41 +2293,41 @@ rowsdone:
 	BYTE    $0x08
 	BYTE    $0x00
 	BYTE    $0x00
-	MOVQ    248(R8), R14
-	MOVQ    256(R8), R15
-	MOVQ    304(R8), AX
+	MOVQ    256(R8), R14
+	MOVQ    264(R8), R15
+	MOVQ    312(R8), AX
 	VMOVUPS (AX), Z31
 	VMOVUPS 64(AX), Z30
 	ADDQ    $0x00000080, AX
-	MOVQ    AX, 304(R8)
+	MOVQ    AX, 312(R8)
 	MOVQ    $0x00000040, BX
 	MOVQ    $0x00000080, DX
 	CMPQ    168(R8), $0x00
 	CMOVQEQ DX, BX
-	MOVQ    272(R8), AX
-	MOVQ    AX, 208(R8)
-	ADDQ    BX, AX
-	MOVQ    AX, 272(R8)
 	MOVQ    280(R8), AX
 	MOVQ    AX, 216(R8)
 	ADDQ    BX, AX
 	MOVQ    AX, 280(R8)
 	MOVQ    288(R8), AX
 	MOVQ    AX, 224(R8)
-	TESTQ   AX, AX
-	CMOVQEQ AX, BX
 	ADDQ    BX, AX
 	MOVQ    AX, 288(R8)
 	MOVQ    296(R8), AX
 	MOVQ    AX, 232(R8)
+	TESTQ   AX, AX
+	CMOVQEQ AX, BX
 	ADDQ    BX, AX
 	MOVQ    AX, 296(R8)
+	MOVQ    304(R8), AX
+	MOVQ    AX, 240(R8)
+	ADDQ    BX, AX
+	MOVQ    AX, 304(R8)
 	MOVQ    $0xffffffff, AX
-	MOVQ    240(R8), BX
+	MOVQ    248(R8), BX
 	MOVQ    192(R8), DX
 	DECQ    BX
 	CMOVQEQ DX, AX
-	MOVQ    BX, 240(R8)
+	MOVQ    BX, 248(R8)
 	KMOVD   AX, K1
 	KMOVW   AX, K3
 	SHRQ    $0x10, AX
@@ -2088,7 +2340,7 @@ rowsdone:
 	DECQ    80(R8)
 	JNZ     block
 	MOVQ    $0x00000001, CX
-	MOVQ    CX, 264(R8)
+	MOVQ    CX, 272(R8)
 	MOVQ    $0x00000020, DX
 	JMP     row
 
@@ -2099,5 +2351,1281 @@ end:
 	BYTE $0x78
 	BYTE $0x49
 	BYTE $0xc0
+	VZEROUPPER
+	RET
+
+// func fma512(args *byte)
+// Requires: AVX, AVX512DQ, AVX512F, CMOV
+TEXT ·fma512(SB), NOSPLIT, $0-8
+	MOVQ args+0(FP), R8
+	MOVQ 32(R8), R9
+
+block:
+	MOVQ 64(R8), DI
+	MOVQ 72(R8), AX
+	MOVQ AX, 248(R8)
+	MOVQ 112(R8), AX
+	MOVQ AX, 280(R8)
+	MOVQ 128(R8), AX
+	MOVQ AX, 296(R8)
+	MOVQ 144(R8), AX
+	MOVQ AX, 312(R8)
+
+panel:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+	VPXORD Z16, Z16, Z16
+	VPXORD Z17, Z17, Z17
+	VPXORD Z18, Z18, Z18
+	VPXORD Z19, Z19, Z19
+	VPXORD Z20, Z20, Z20
+	VPXORD Z21, Z21, Z21
+	VPXORD Z22, Z22, Z22
+	VPXORD Z23, Z23, Z23
+	VPXORD Z24, Z24, Z24
+	VPXORD Z25, Z25, Z25
+	VPXORD Z26, Z26, Z26
+	VPXORD Z27, Z27, Z27
+	MOVQ   48(R8), SI
+	MOVQ   56(R8), CX
+
+run:
+	MOVLQSX (SI), R10
+	MOVLQSX 4(SI), DX
+	ADDQ    $0x08, SI
+	ADDQ    8(R8), R10
+	LEAQ    (R9)(R9*2), AX
+	LEAQ    (R10)(AX*1), R11
+	LEAQ    (R11)(AX*1), R12
+	LEAQ    (R12)(AX*1), R13
+	LEAQ    (R13)(AX*1), BX
+
+group:
+	VMOVUPS      (DI), Z28
+	VMOVUPS      64(DI), Z29
+	VBROADCASTSS (R10), Z30
+	VFMADD231PS  Z28, Z30, Z0
+	VFMADD231PS  Z29, Z30, Z1
+	VBROADCASTSS (R10)(R9*1), Z31
+	VFMADD231PS  Z28, Z31, Z2
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS (R10)(R9*2), Z30
+	VFMADD231PS  Z28, Z30, Z4
+	VFMADD231PS  Z29, Z30, Z5
+	VBROADCASTSS (R11), Z31
+	VFMADD231PS  Z28, Z31, Z6
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS (R10)(R9*4), Z30
+	VFMADD231PS  Z28, Z30, Z8
+	VFMADD231PS  Z29, Z30, Z9
+	VBROADCASTSS (R11)(R9*2), Z31
+	VFMADD231PS  Z28, Z31, Z10
+	VFMADD231PS  Z29, Z31, Z11
+	VBROADCASTSS (R12), Z30
+	VFMADD231PS  Z28, Z30, Z12
+	VFMADD231PS  Z29, Z30, Z13
+	VBROADCASTSS (R11)(R9*4), Z31
+	VFMADD231PS  Z28, Z31, Z14
+	VFMADD231PS  Z29, Z31, Z15
+	VBROADCASTSS (R10)(R9*8), Z30
+	VFMADD231PS  Z28, Z30, Z16
+	VFMADD231PS  Z29, Z30, Z17
+	VBROADCASTSS (R13), Z31
+	VFMADD231PS  Z28, Z31, Z18
+	VFMADD231PS  Z29, Z31, Z19
+	VBROADCASTSS (R12)(R9*4), Z30
+	VFMADD231PS  Z28, Z30, Z20
+	VFMADD231PS  Z29, Z30, Z21
+	VBROADCASTSS (R11)(R9*8), Z31
+	VFMADD231PS  Z28, Z31, Z22
+	VFMADD231PS  Z29, Z31, Z23
+	VBROADCASTSS (BX), Z30
+	VFMADD231PS  Z28, Z30, Z24
+	VFMADD231PS  Z29, Z30, Z25
+	VBROADCASTSS (R13)(R9*4), Z31
+	VFMADD231PS  Z28, Z31, Z26
+	VFMADD231PS  Z29, Z31, Z27
+	VMOVUPS      128(DI), Z28
+	VMOVUPS      192(DI), Z29
+	VBROADCASTSS 4(R10), Z30
+	VFMADD231PS  Z28, Z30, Z0
+	VFMADD231PS  Z29, Z30, Z1
+	VBROADCASTSS 4(R10)(R9*1), Z31
+	VFMADD231PS  Z28, Z31, Z2
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS 4(R10)(R9*2), Z30
+	VFMADD231PS  Z28, Z30, Z4
+	VFMADD231PS  Z29, Z30, Z5
+	VBROADCASTSS 4(R11), Z31
+	VFMADD231PS  Z28, Z31, Z6
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS 4(R10)(R9*4), Z30
+	VFMADD231PS  Z28, Z30, Z8
+	VFMADD231PS  Z29, Z30, Z9
+	VBROADCASTSS 4(R11)(R9*2), Z31
+	VFMADD231PS  Z28, Z31, Z10
+	VFMADD231PS  Z29, Z31, Z11
+	VBROADCASTSS 4(R12), Z30
+	VFMADD231PS  Z28, Z30, Z12
+	VFMADD231PS  Z29, Z30, Z13
+	VBROADCASTSS 4(R11)(R9*4), Z31
+	VFMADD231PS  Z28, Z31, Z14
+	VFMADD231PS  Z29, Z31, Z15
+	VBROADCASTSS 4(R10)(R9*8), Z30
+	VFMADD231PS  Z28, Z30, Z16
+	VFMADD231PS  Z29, Z30, Z17
+	VBROADCASTSS 4(R13), Z31
+	VFMADD231PS  Z28, Z31, Z18
+	VFMADD231PS  Z29, Z31, Z19
+	VBROADCASTSS 4(R12)(R9*4), Z30
+	VFMADD231PS  Z28, Z30, Z20
+	VFMADD231PS  Z29, Z30, Z21
+	VBROADCASTSS 4(R11)(R9*8), Z31
+	VFMADD231PS  Z28, Z31, Z22
+	VFMADD231PS  Z29, Z31, Z23
+	VBROADCASTSS 4(BX), Z30
+	VFMADD231PS  Z28, Z30, Z24
+	VFMADD231PS  Z29, Z30, Z25
+	VBROADCASTSS 4(R13)(R9*4), Z31
+	VFMADD231PS  Z28, Z31, Z26
+	VFMADD231PS  Z29, Z31, Z27
+	VMOVUPS      256(DI), Z28
+	VMOVUPS      320(DI), Z29
+	VBROADCASTSS 8(R10), Z30
+	VFMADD231PS  Z28, Z30, Z0
+	VFMADD231PS  Z29, Z30, Z1
+	VBROADCASTSS 8(R10)(R9*1), Z31
+	VFMADD231PS  Z28, Z31, Z2
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS 8(R10)(R9*2), Z30
+	VFMADD231PS  Z28, Z30, Z4
+	VFMADD231PS  Z29, Z30, Z5
+	VBROADCASTSS 8(R11), Z31
+	VFMADD231PS  Z28, Z31, Z6
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS 8(R10)(R9*4), Z30
+	VFMADD231PS  Z28, Z30, Z8
+	VFMADD231PS  Z29, Z30, Z9
+	VBROADCASTSS 8(R11)(R9*2), Z31
+	VFMADD231PS  Z28, Z31, Z10
+	VFMADD231PS  Z29, Z31, Z11
+	VBROADCASTSS 8(R12), Z30
+	VFMADD231PS  Z28, Z30, Z12
+	VFMADD231PS  Z29, Z30, Z13
+	VBROADCASTSS 8(R11)(R9*4), Z31
+	VFMADD231PS  Z28, Z31, Z14
+	VFMADD231PS  Z29, Z31, Z15
+	VBROADCASTSS 8(R10)(R9*8), Z30
+	VFMADD231PS  Z28, Z30, Z16
+	VFMADD231PS  Z29, Z30, Z17
+	VBROADCASTSS 8(R13), Z31
+	VFMADD231PS  Z28, Z31, Z18
+	VFMADD231PS  Z29, Z31, Z19
+	VBROADCASTSS 8(R12)(R9*4), Z30
+	VFMADD231PS  Z28, Z30, Z20
+	VFMADD231PS  Z29, Z30, Z21
+	VBROADCASTSS 8(R11)(R9*8), Z31
+	VFMADD231PS  Z28, Z31, Z22
+	VFMADD231PS  Z29, Z31, Z23
+	VBROADCASTSS 8(BX), Z30
+	VFMADD231PS  Z28, Z30, Z24
+	VFMADD231PS  Z29, Z30, Z25
+	VBROADCASTSS 8(R13)(R9*4), Z31
+	VFMADD231PS  Z28, Z31, Z26
+	VFMADD231PS  Z29, Z31, Z27
+	VMOVUPS      384(DI), Z28
+	VMOVUPS      448(DI), Z29
+	VBROADCASTSS 12(R10), Z30
+	VFMADD231PS  Z28, Z30, Z0
+	VFMADD231PS  Z29, Z30, Z1
+	VBROADCASTSS 12(R10)(R9*1), Z31
+	VFMADD231PS  Z28, Z31, Z2
+	VFMADD231PS  Z29, Z31, Z3
+	VBROADCASTSS 12(R10)(R9*2), Z30
+	VFMADD231PS  Z28, Z30, Z4
+	VFMADD231PS  Z29, Z30, Z5
+	VBROADCASTSS 12(R11), Z31
+	VFMADD231PS  Z28, Z31, Z6
+	VFMADD231PS  Z29, Z31, Z7
+	VBROADCASTSS 12(R10)(R9*4), Z30
+	VFMADD231PS  Z28, Z30, Z8
+	VFMADD231PS  Z29, Z30, Z9
+	VBROADCASTSS 12(R11)(R9*2), Z31
+	VFMADD231PS  Z28, Z31, Z10
+	VFMADD231PS  Z29, Z31, Z11
+	VBROADCASTSS 12(R12), Z30
+	VFMADD231PS  Z28, Z30, Z12
+	VFMADD231PS  Z29, Z30, Z13
+	VBROADCASTSS 12(R11)(R9*4), Z31
+	VFMADD231PS  Z28, Z31, Z14
+	VFMADD231PS  Z29, Z31, Z15
+	VBROADCASTSS 12(R10)(R9*8), Z30
+	VFMADD231PS  Z28, Z30, Z16
+	VFMADD231PS  Z29, Z30, Z17
+	VBROADCASTSS 12(R13), Z31
+	VFMADD231PS  Z28, Z31, Z18
+	VFMADD231PS  Z29, Z31, Z19
+	VBROADCASTSS 12(R12)(R9*4), Z30
+	VFMADD231PS  Z28, Z30, Z20
+	VFMADD231PS  Z29, Z30, Z21
+	VBROADCASTSS 12(R11)(R9*8), Z31
+	VFMADD231PS  Z28, Z31, Z22
+	VFMADD231PS  Z29, Z31, Z23
+	VBROADCASTSS 12(BX), Z30
+	VFMADD231PS  Z28, Z30, Z24
+	VFMADD231PS  Z29, Z30, Z25
+	VBROADCASTSS 12(R13)(R9*4), Z31
+	VFMADD231PS  Z28, Z31, Z26
+	VFMADD231PS  Z29, Z31, Z27
+	ADDQ         $0x00000200, DI
+	ADDQ         $0x10, R10
+	ADDQ         $0x10, R11
+	ADDQ         $0x10, R12
+	ADDQ         $0x10, R13
+	ADDQ         $0x10, BX
+	DECQ         DX
+	JNZ          group
+	DECQ         CX
+	JNZ          run
+	MOVQ         152(R8), AX
+	VMOVUPS      Z0, (AX)
+	VMOVUPS      Z1, 64(AX)
+	VMOVUPS      Z2, 128(AX)
+	VMOVUPS      Z3, 192(AX)
+	VMOVUPS      Z4, 256(AX)
+	VMOVUPS      Z5, 320(AX)
+	VMOVUPS      Z6, 384(AX)
+	VMOVUPS      Z7, 448(AX)
+	VMOVUPS      Z8, 512(AX)
+	VMOVUPS      Z9, 576(AX)
+	VMOVUPS      Z10, 640(AX)
+	VMOVUPS      Z11, 704(AX)
+	VMOVUPS      Z12, 768(AX)
+	VMOVUPS      Z13, 832(AX)
+	VMOVUPS      Z14, 896(AX)
+	VMOVUPS      Z15, 960(AX)
+	VMOVUPS      Z16, 1024(AX)
+	VMOVUPS      Z17, 1088(AX)
+	VMOVUPS      Z18, 1152(AX)
+	VMOVUPS      Z19, 1216(AX)
+	VMOVUPS      Z20, 1280(AX)
+	VMOVUPS      Z21, 1344(AX)
+	VMOVUPS      Z22, 1408(AX)
+	VMOVUPS      Z23, 1472(AX)
+	VMOVUPS      Z24, 1536(AX)
+	VMOVUPS      Z25, 1600(AX)
+	VMOVUPS      Z26, 1664(AX)
+	VMOVUPS      Z27, 1728(AX)
+	MOVQ         96(R8), AX
+	MOVLQSX      (AX), R14
+	MOVLQSX      4(AX), R15
+	MOVQ         104(R8), DX
+	CMPQ         R14, DX
+	CMOVQGT      DX, R14
+	CMPQ         R15, DX
+	CMOVQGT      DX, R15
+	MOVQ         88(R8), AX
+	LEAQ         (R14)(R14*2), R14
+	LEAQ         (R15)(R15*2), R15
+	LEAQ         (AX)(R14*4), R14
+	LEAQ         (AX)(R15*4), R15
+	MOVQ         152(R8), R10
+	MOVQ         280(R8), R11
+	MOVQ         296(R8), R12
+	MOVQ         312(R8), AX
+	MOVQ         248(R8), CX
+	VMOVUPS      (AX), Z28
+	VMOVUPS      64(AX), Z29
+	VBROADCASTSS 184(R8), Z30
+	VBROADCASTSS 188(R8), Z31
+	MOVQ         $0xffffffff, DX
+	MOVQ         192(R8), BX
+	CMPQ         CX, $0x01
+	CMOVQEQ      BX, DX
+	KMOVW        DX, K3
+	SHRQ         $0x10, DX
+	KMOVW        DX, K4
+	ADDQ         $0x00000080, AX
+	MOVQ         AX, 312(R8)
+	CMPQ         R14, R15
+	JGE          rowsdone
+
+row:
+	MOVLQSX   (R14), BX
+	VADDPS    (R10)(BX*1), Z28, Z0
+	VADDPS    64(R10)(BX*1), Z29, Z1
+	TESTQ     R12, R12
+	JZ        noresidual
+	MOVLQSX   8(R14), BX
+	VMOVUPS.Z (R12)(BX*4), K3, Z2
+	VMOVUPS.Z 64(R12)(BX*4), K4, Z3
+	VADDPS    Z2, Z0, Z0
+	VADDPS    Z3, Z1, Z1
+
+noresidual:
+	CMPL   176(R8), $0x02
+	JA     v_act3
+	VMAXPS Z0, Z30, Z0
+	VMAXPS Z1, Z30, Z1
+	VMINPS Z0, Z31, Z0
+	VMINPS Z1, Z31, Z1
+	JMP    v_actdone
+
+v_act3:
+	CMPL         176(R8), $0x03
+	JNE          v_act4
+	VMOVAPS      Z0, Z3
+	VADDPS.BCST  constants<>+16(SB), Z0, Z0
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z0, Z2, Z0
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z0, Z2, Z0
+	VMULPS.BCST  constants<>+24(SB), Z0, Z0
+	VMULPS       Z3, Z0, Z0
+	VMOVAPS      Z1, Z3
+	VADDPS.BCST  constants<>+16(SB), Z1, Z1
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z1, Z2, Z1
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z1, Z2, Z1
+	VMULPS.BCST  constants<>+24(SB), Z1, Z1
+	VMULPS       Z3, Z1, Z1
+	JMP          v_actdone
+
+v_act4:
+	CMPL         176(R8), $0x04
+	JNE          v_act5
+	VADDPS.BCST  constants<>+16(SB), Z0, Z0
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z0, Z2, Z0
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z0, Z2, Z0
+	VMULPS.BCST  constants<>+24(SB), Z0, Z0
+	VADDPS.BCST  constants<>+16(SB), Z1, Z1
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z1, Z2, Z1
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z1, Z2, Z1
+	VMULPS.BCST  constants<>+24(SB), Z1, Z1
+	JMP          v_actdone
+
+v_act5:
+	CMPL              176(R8), $0x05
+	JNE               v_act6
+	VMOVAPS           Z0, Z4
+	VXORPS.BCST       constants<>+44(SB), Z0, Z0
+	VBROADCASTSS      constants<>+68(SB), Z2
+	VMAXPS            Z0, Z2, Z0
+	VBROADCASTSS      constants<>+64(SB), Z2
+	VMINPS            Z0, Z2, Z0
+	VMULPS.BCST       constants<>+72(SB), Z0, Z2
+	VRNDSCALEPS       $0x08, Z2, Z2
+	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
+	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
+	VBROADCASTSS      constants<>+84(SB), Z3
+	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
+	VMULPS            Z0, Z3, Z3
+	VFMADD213PS       Z0, Z0, Z3
+	VADDPS.BCST       constants<>+8(SB), Z3, Z3
+	VSCALEFPS         Z2, Z3, Z0
+	VADDPS.BCST       constants<>+8(SB), Z0, Z0
+	VBROADCASTSS      constants<>+8(SB), Z2
+	VDIVPS            Z0, Z2, Z0
+	VMULPS            Z4, Z0, Z0
+	VMOVAPS           Z1, Z4
+	VXORPS.BCST       constants<>+44(SB), Z1, Z1
+	VBROADCASTSS      constants<>+68(SB), Z2
+	VMAXPS            Z1, Z2, Z1
+	VBROADCASTSS      constants<>+64(SB), Z2
+	VMINPS            Z1, Z2, Z1
+	VMULPS.BCST       constants<>+72(SB), Z1, Z2
+	VRNDSCALEPS       $0x08, Z2, Z2
+	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z1
+	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z1
+	VBROADCASTSS      constants<>+84(SB), Z3
+	VFMADD213PS.BCST  constants<>+88(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+92(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+96(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+100(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+104(SB), Z1, Z3
+	VMULPS            Z1, Z3, Z3
+	VFMADD213PS       Z1, Z1, Z3
+	VADDPS.BCST       constants<>+8(SB), Z3, Z3
+	VSCALEFPS         Z2, Z3, Z1
+	VADDPS.BCST       constants<>+8(SB), Z1, Z1
+	VBROADCASTSS      constants<>+8(SB), Z2
+	VDIVPS            Z1, Z2, Z1
+	VMULPS            Z4, Z1, Z1
+	JMP               v_actdone
+
+v_act6:
+	CMPL              176(R8), $0x06
+	JNE               v_act7
+	VXORPS.BCST       constants<>+44(SB), Z0, Z0
+	VBROADCASTSS      constants<>+68(SB), Z2
+	VMAXPS            Z0, Z2, Z0
+	VBROADCASTSS      constants<>+64(SB), Z2
+	VMINPS            Z0, Z2, Z0
+	VMULPS.BCST       constants<>+72(SB), Z0, Z2
+	VRNDSCALEPS       $0x08, Z2, Z2
+	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
+	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
+	VBROADCASTSS      constants<>+84(SB), Z3
+	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
+	VMULPS            Z0, Z3, Z3
+	VFMADD213PS       Z0, Z0, Z3
+	VADDPS.BCST       constants<>+8(SB), Z3, Z3
+	VSCALEFPS         Z2, Z3, Z0
+	VADDPS.BCST       constants<>+8(SB), Z0, Z0
+	VBROADCASTSS      constants<>+8(SB), Z2
+	VDIVPS            Z0, Z2, Z0
+	VXORPS.BCST       constants<>+44(SB), Z1, Z1
+	VBROADCASTSS      constants<>+68(SB), Z2
+	VMAXPS            Z1, Z2, Z1
+	VBROADCASTSS      constants<>+64(SB), Z2
+	VMINPS            Z1, Z2, Z1
+	VMULPS.BCST       constants<>+72(SB), Z1, Z2
+	VRNDSCALEPS       $0x08, Z2, Z2
+	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z1
+	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z1
+	VBROADCASTSS      constants<>+84(SB), Z3
+	VFMADD213PS.BCST  constants<>+88(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+92(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+96(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+100(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+104(SB), Z1, Z3
+	VMULPS            Z1, Z3, Z3
+	VFMADD213PS       Z1, Z1, Z3
+	VADDPS.BCST       constants<>+8(SB), Z3, Z3
+	VSCALEFPS         Z2, Z3, Z1
+	VADDPS.BCST       constants<>+8(SB), Z1, Z1
+	VBROADCASTSS      constants<>+8(SB), Z2
+	VDIVPS            Z1, Z2, Z1
+	JMP               v_actdone
+
+v_act7:
+	CMPL              176(R8), $0x07
+	JNE               v_act8
+	VMOVAPS           Z0, Z4
+	VBROADCASTSS      constants<>+40(SB), Z2
+	VANDPS            Z2, Z0, Z5
+	VBROADCASTSS      constants<>+8(SB), Z6
+	VFMADD132PS.BCST  constants<>+108(SB), Z6, Z5
+	VDIVPS            Z5, Z6, Z5
+	VMULPS            Z0, Z0, Z0
+	VMULPS.BCST       constants<>+36(SB), Z0, Z0
+	VBROADCASTSS      constants<>+68(SB), Z2
+	VMAXPS            Z0, Z2, Z0
+	VBROADCASTSS      constants<>+64(SB), Z2
+	VMINPS            Z0, Z2, Z0
+	VMULPS.BCST       constants<>+72(SB), Z0, Z2
+	VRNDSCALEPS       $0x08, Z2, Z2
+	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
+	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
+	VBROADCASTSS      constants<>+84(SB), Z3
+	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
+	VMULPS            Z0, Z3, Z3
+	VFMADD213PS       Z0, Z0, Z3
+	VADDPS.BCST       constants<>+8(SB), Z3, Z3
+	VSCALEFPS         Z2, Z3, Z0
+	VBROADCASTSS      constants<>+128(SB), Z6
+	VFMADD213PS.BCST  constants<>+124(SB), Z5, Z6
+	VFMADD213PS.BCST  constants<>+120(SB), Z5, Z6
+	VFMADD213PS.BCST  constants<>+116(SB), Z5, Z6
+	VFMADD213PS.BCST  constants<>+112(SB), Z5, Z6
+	VMULPS            Z5, Z6, Z6
+	VMULPS            Z0, Z6, Z6
+	VBROADCASTSS      constants<>+40(SB), Z2
+	VANDPS            Z2, Z4, Z5
+	VMULPS.BCST       constants<>+4(SB), Z5, Z5
+	VPXORD            Z2, Z2, Z2
+	VMAXPS            Z4, Z2, Z0
+	VFNMADD231PS      Z5, Z6, Z0
+	VMOVAPS           Z1, Z4
+	VBROADCASTSS      constants<>+40(SB), Z2
+	VANDPS            Z2, Z1, Z5
+	VBROADCASTSS      constants<>+8(SB), Z6
+	VFMADD132PS.BCST  constants<>+108(SB), Z6, Z5
+	VDIVPS            Z5, Z6, Z5
+	VMULPS            Z1, Z1, Z1
+	VMULPS.BCST       constants<>+36(SB), Z1, Z1
+	VBROADCASTSS      constants<>+68(SB), Z2
+	VMAXPS            Z1, Z2, Z1
+	VBROADCASTSS      constants<>+64(SB), Z2
+	VMINPS            Z1, Z2, Z1
+	VMULPS.BCST       constants<>+72(SB), Z1, Z2
+	VRNDSCALEPS       $0x08, Z2, Z2
+	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z1
+	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z1
+	VBROADCASTSS      constants<>+84(SB), Z3
+	VFMADD213PS.BCST  constants<>+88(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+92(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+96(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+100(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+104(SB), Z1, Z3
+	VMULPS            Z1, Z3, Z3
+	VFMADD213PS       Z1, Z1, Z3
+	VADDPS.BCST       constants<>+8(SB), Z3, Z3
+	VSCALEFPS         Z2, Z3, Z1
+	VBROADCASTSS      constants<>+128(SB), Z6
+	VFMADD213PS.BCST  constants<>+124(SB), Z5, Z6
+	VFMADD213PS.BCST  constants<>+120(SB), Z5, Z6
+	VFMADD213PS.BCST  constants<>+116(SB), Z5, Z6
+	VFMADD213PS.BCST  constants<>+112(SB), Z5, Z6
+	VMULPS            Z5, Z6, Z6
+	VMULPS            Z1, Z6, Z6
+	VBROADCASTSS      constants<>+40(SB), Z2
+	VANDPS            Z2, Z4, Z5
+	VMULPS.BCST       constants<>+4(SB), Z5, Z5
+	VPXORD            Z2, Z2, Z2
+	VMAXPS            Z4, Z2, Z1
+	VFNMADD231PS      Z5, Z6, Z1
+	JMP               v_actdone
+
+v_act8:
+	VADDPS            Z0, Z0, Z0
+	VXORPS.BCST       constants<>+44(SB), Z0, Z0
+	VBROADCASTSS      constants<>+68(SB), Z2
+	VMAXPS            Z0, Z2, Z0
+	VBROADCASTSS      constants<>+64(SB), Z2
+	VMINPS            Z0, Z2, Z0
+	VMULPS.BCST       constants<>+72(SB), Z0, Z2
+	VRNDSCALEPS       $0x08, Z2, Z2
+	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
+	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
+	VBROADCASTSS      constants<>+84(SB), Z3
+	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
+	VMULPS            Z0, Z3, Z3
+	VFMADD213PS       Z0, Z0, Z3
+	VADDPS.BCST       constants<>+8(SB), Z3, Z3
+	VSCALEFPS         Z2, Z3, Z0
+	VADDPS.BCST       constants<>+8(SB), Z0, Z0
+	VBROADCASTSS      constants<>+8(SB), Z2
+	VDIVPS            Z0, Z2, Z0
+	VADDPS            Z0, Z0, Z0
+	VADDPS.BCST       constants<>+28(SB), Z0, Z0
+	VADDPS            Z1, Z1, Z1
+	VXORPS.BCST       constants<>+44(SB), Z1, Z1
+	VBROADCASTSS      constants<>+68(SB), Z2
+	VMAXPS            Z1, Z2, Z1
+	VBROADCASTSS      constants<>+64(SB), Z2
+	VMINPS            Z1, Z2, Z1
+	VMULPS.BCST       constants<>+72(SB), Z1, Z2
+	VRNDSCALEPS       $0x08, Z2, Z2
+	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z1
+	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z1
+	VBROADCASTSS      constants<>+84(SB), Z3
+	VFMADD213PS.BCST  constants<>+88(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+92(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+96(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+100(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+104(SB), Z1, Z3
+	VMULPS            Z1, Z3, Z3
+	VFMADD213PS       Z1, Z1, Z3
+	VADDPS.BCST       constants<>+8(SB), Z3, Z3
+	VSCALEFPS         Z2, Z3, Z1
+	VADDPS.BCST       constants<>+8(SB), Z1, Z1
+	VBROADCASTSS      constants<>+8(SB), Z2
+	VDIVPS            Z1, Z2, Z1
+	VADDPS            Z1, Z1, Z1
+	VADDPS.BCST       constants<>+28(SB), Z1, Z1
+
+v_actdone:
+	MOVLQSX 4(R14), BX
+	VMOVUPS Z0, K3, (R11)(BX*4)
+	VMOVUPS Z1, K4, 64(R11)(BX*4)
+	ADDQ    $0x0c, R14
+	CMPQ    R14, R15
+	JL      row
+
+rowsdone:
+	ADDQ  $0x00000080, R11
+	MOVQ  R11, 280(R8)
+	TESTQ R12, R12
+	JZ    next
+	ADDQ  $0x00000080, R12
+	MOVQ  R12, 296(R8)
+
+next:
+	DECQ CX
+	MOVQ CX, 248(R8)
+	JNZ  panel
+	MOVQ 24(R8), AX
+	ADDQ AX, 8(R8)
+	ADDQ $0x04, 96(R8)
+	DECQ 80(R8)
+	JNZ  block
+	VZEROUPPER
+	RET
+
+// func fma256(args *byte)
+// Requires: AVX, AVX2, CMOV, FMA3
+TEXT ·fma256(SB), NOSPLIT, $0-8
+	MOVQ args+0(FP), R8
+	MOVQ 32(R8), R9
+
+block:
+	MOVQ 64(R8), DI
+	MOVQ 72(R8), AX
+	MOVQ AX, 248(R8)
+	MOVQ 112(R8), AX
+	MOVQ AX, 280(R8)
+	MOVQ 128(R8), AX
+	MOVQ AX, 296(R8)
+	MOVQ 144(R8), AX
+	MOVQ AX, 312(R8)
+
+panel:
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+	VXORPS Y8, Y8, Y8
+	VXORPS Y9, Y9, Y9
+	VXORPS Y10, Y10, Y10
+	VXORPS Y11, Y11, Y11
+	MOVQ   48(R8), SI
+	MOVQ   56(R8), CX
+
+run:
+	MOVLQSX (SI), R10
+	MOVLQSX 4(SI), DX
+	ADDQ    $0x08, SI
+	ADDQ    8(R8), R10
+	LEAQ    (R9)(R9*2), AX
+	LEAQ    (R10)(AX*1), R11
+
+group:
+	VMOVUPS      (DI), Y12
+	VMOVUPS      32(DI), Y13
+	VBROADCASTSS (R10), Y14
+	VFMADD231PS  Y12, Y14, Y0
+	VFMADD231PS  Y13, Y14, Y1
+	VBROADCASTSS (R10)(R9*1), Y15
+	VFMADD231PS  Y12, Y15, Y2
+	VFMADD231PS  Y13, Y15, Y3
+	VBROADCASTSS (R10)(R9*2), Y14
+	VFMADD231PS  Y12, Y14, Y4
+	VFMADD231PS  Y13, Y14, Y5
+	VBROADCASTSS (R11), Y15
+	VFMADD231PS  Y12, Y15, Y6
+	VFMADD231PS  Y13, Y15, Y7
+	VBROADCASTSS (R10)(R9*4), Y14
+	VFMADD231PS  Y12, Y14, Y8
+	VFMADD231PS  Y13, Y14, Y9
+	VBROADCASTSS (R11)(R9*2), Y15
+	VFMADD231PS  Y12, Y15, Y10
+	VFMADD231PS  Y13, Y15, Y11
+	VMOVUPS      64(DI), Y12
+	VMOVUPS      96(DI), Y13
+	VBROADCASTSS 4(R10), Y14
+	VFMADD231PS  Y12, Y14, Y0
+	VFMADD231PS  Y13, Y14, Y1
+	VBROADCASTSS 4(R10)(R9*1), Y15
+	VFMADD231PS  Y12, Y15, Y2
+	VFMADD231PS  Y13, Y15, Y3
+	VBROADCASTSS 4(R10)(R9*2), Y14
+	VFMADD231PS  Y12, Y14, Y4
+	VFMADD231PS  Y13, Y14, Y5
+	VBROADCASTSS 4(R11), Y15
+	VFMADD231PS  Y12, Y15, Y6
+	VFMADD231PS  Y13, Y15, Y7
+	VBROADCASTSS 4(R10)(R9*4), Y14
+	VFMADD231PS  Y12, Y14, Y8
+	VFMADD231PS  Y13, Y14, Y9
+	VBROADCASTSS 4(R11)(R9*2), Y15
+	VFMADD231PS  Y12, Y15, Y10
+	VFMADD231PS  Y13, Y15, Y11
+	VMOVUPS      128(DI), Y12
+	VMOVUPS      160(DI), Y13
+	VBROADCASTSS 8(R10), Y14
+	VFMADD231PS  Y12, Y14, Y0
+	VFMADD231PS  Y13, Y14, Y1
+	VBROADCASTSS 8(R10)(R9*1), Y15
+	VFMADD231PS  Y12, Y15, Y2
+	VFMADD231PS  Y13, Y15, Y3
+	VBROADCASTSS 8(R10)(R9*2), Y14
+	VFMADD231PS  Y12, Y14, Y4
+	VFMADD231PS  Y13, Y14, Y5
+	VBROADCASTSS 8(R11), Y15
+	VFMADD231PS  Y12, Y15, Y6
+	VFMADD231PS  Y13, Y15, Y7
+	VBROADCASTSS 8(R10)(R9*4), Y14
+	VFMADD231PS  Y12, Y14, Y8
+	VFMADD231PS  Y13, Y14, Y9
+	VBROADCASTSS 8(R11)(R9*2), Y15
+	VFMADD231PS  Y12, Y15, Y10
+	VFMADD231PS  Y13, Y15, Y11
+	VMOVUPS      192(DI), Y12
+	VMOVUPS      224(DI), Y13
+	VBROADCASTSS 12(R10), Y14
+	VFMADD231PS  Y12, Y14, Y0
+	VFMADD231PS  Y13, Y14, Y1
+	VBROADCASTSS 12(R10)(R9*1), Y15
+	VFMADD231PS  Y12, Y15, Y2
+	VFMADD231PS  Y13, Y15, Y3
+	VBROADCASTSS 12(R10)(R9*2), Y14
+	VFMADD231PS  Y12, Y14, Y4
+	VFMADD231PS  Y13, Y14, Y5
+	VBROADCASTSS 12(R11), Y15
+	VFMADD231PS  Y12, Y15, Y6
+	VFMADD231PS  Y13, Y15, Y7
+	VBROADCASTSS 12(R10)(R9*4), Y14
+	VFMADD231PS  Y12, Y14, Y8
+	VFMADD231PS  Y13, Y14, Y9
+	VBROADCASTSS 12(R11)(R9*2), Y15
+	VFMADD231PS  Y12, Y15, Y10
+	VFMADD231PS  Y13, Y15, Y11
+	ADDQ         $0x00000100, DI
+	ADDQ         $0x10, R10
+	ADDQ         $0x10, R11
+	DECQ         DX
+	JNZ          group
+	DECQ         CX
+	JNZ          run
+	MOVQ         152(R8), AX
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	VMOVUPS      Y2, 64(AX)
+	VMOVUPS      Y3, 96(AX)
+	VMOVUPS      Y4, 128(AX)
+	VMOVUPS      Y5, 160(AX)
+	VMOVUPS      Y6, 192(AX)
+	VMOVUPS      Y7, 224(AX)
+	VMOVUPS      Y8, 256(AX)
+	VMOVUPS      Y9, 288(AX)
+	VMOVUPS      Y10, 320(AX)
+	VMOVUPS      Y11, 352(AX)
+	MOVQ         96(R8), AX
+	MOVLQSX      (AX), R14
+	MOVLQSX      4(AX), R15
+	MOVQ         104(R8), DX
+	CMPQ         R14, DX
+	CMOVQGT      DX, R14
+	CMPQ         R15, DX
+	CMOVQGT      DX, R15
+	MOVQ         88(R8), AX
+	LEAQ         (R14)(R14*2), R14
+	LEAQ         (R15)(R15*2), R15
+	LEAQ         (AX)(R14*4), R14
+	LEAQ         (AX)(R15*4), R15
+	MOVQ         152(R8), R10
+	MOVQ         280(R8), R11
+	MOVQ         296(R8), R12
+	MOVQ         312(R8), AX
+	MOVQ         248(R8), CX
+	VMOVUPS      (AX), Y8
+	VMOVUPS      32(AX), Y9
+	VBROADCASTSS 184(R8), Y10
+	VBROADCASTSS 188(R8), Y11
+	VPCMPEQD     Y14, Y14, Y14
+	VMOVDQU      Y14, Y15
+	CMPQ         CX, $0x01
+	JNE          masked
+	VPBROADCASTD 192(R8), Y12
+	VPSLLVD      bitShifts<>+0(SB), Y12, Y14
+	VPSLLVD      bitShifts<>+32(SB), Y12, Y15
+
+masked:
+	ADDQ $0x00000040, AX
+	MOVQ AX, 312(R8)
+	CMPQ R14, R15
+	JGE  rowsdone
+
+row:
+	MOVLQSX    (R14), BX
+	VADDPS     (R10)(BX*1), Y8, Y0
+	VADDPS     32(R10)(BX*1), Y9, Y1
+	TESTQ      R12, R12
+	JZ         noresidual
+	MOVLQSX    8(R14), BX
+	VMASKMOVPS (R12)(BX*4), Y14, Y2
+	VMASKMOVPS 32(R12)(BX*4), Y15, Y3
+	VADDPS     Y2, Y0, Y0
+	VADDPS     Y3, Y1, Y1
+
+noresidual:
+	CMPL   176(R8), $0x02
+	JA     v_act3
+	VMAXPS Y0, Y10, Y0
+	VMAXPS Y1, Y10, Y1
+	VMINPS Y0, Y11, Y0
+	VMINPS Y1, Y11, Y1
+	JMP    v_actdone
+
+v_act3:
+	CMPL         176(R8), $0x03
+	JNE          v_act4
+	VMOVAPS      Y0, Y3
+	VBROADCASTSS constants<>+16(SB), Y2
+	VADDPS       Y2, Y0, Y0
+	VXORPS       Y2, Y2, Y2
+	VMAXPS       Y0, Y2, Y0
+	VBROADCASTSS constants<>+20(SB), Y2
+	VMINPS       Y0, Y2, Y0
+	VBROADCASTSS constants<>+24(SB), Y2
+	VMULPS       Y2, Y0, Y0
+	VMULPS       Y3, Y0, Y0
+	VMOVAPS      Y1, Y3
+	VBROADCASTSS constants<>+16(SB), Y2
+	VADDPS       Y2, Y1, Y1
+	VXORPS       Y2, Y2, Y2
+	VMAXPS       Y1, Y2, Y1
+	VBROADCASTSS constants<>+20(SB), Y2
+	VMINPS       Y1, Y2, Y1
+	VBROADCASTSS constants<>+24(SB), Y2
+	VMULPS       Y2, Y1, Y1
+	VMULPS       Y3, Y1, Y1
+	JMP          v_actdone
+
+v_act4:
+	CMPL         176(R8), $0x04
+	JNE          v_act5
+	VBROADCASTSS constants<>+16(SB), Y2
+	VADDPS       Y2, Y0, Y0
+	VXORPS       Y2, Y2, Y2
+	VMAXPS       Y0, Y2, Y0
+	VBROADCASTSS constants<>+20(SB), Y2
+	VMINPS       Y0, Y2, Y0
+	VBROADCASTSS constants<>+24(SB), Y2
+	VMULPS       Y2, Y0, Y0
+	VBROADCASTSS constants<>+16(SB), Y2
+	VADDPS       Y2, Y1, Y1
+	VXORPS       Y2, Y2, Y2
+	VMAXPS       Y1, Y2, Y1
+	VBROADCASTSS constants<>+20(SB), Y2
+	VMINPS       Y1, Y2, Y1
+	VBROADCASTSS constants<>+24(SB), Y2
+	VMULPS       Y2, Y1, Y1
+	JMP          v_actdone
+
+v_act5:
+	CMPL         176(R8), $0x05
+	JNE          v_act6
+	VMOVAPS      Y0, Y4
+	VBROADCASTSS constants<>+44(SB), Y2
+	VXORPS       Y2, Y0, Y0
+	VBROADCASTSS constants<>+68(SB), Y2
+	VMAXPS       Y0, Y2, Y0
+	VBROADCASTSS constants<>+64(SB), Y2
+	VMINPS       Y0, Y2, Y0
+	VBROADCASTSS constants<>+72(SB), Y7
+	VMULPS       Y7, Y0, Y2
+	VROUNDPS     $0x08, Y2, Y2
+	VBROADCASTSS constants<>+76(SB), Y7
+	VFNMADD231PS Y7, Y2, Y0
+	VBROADCASTSS constants<>+80(SB), Y7
+	VFNMADD231PS Y7, Y2, Y0
+	VBROADCASTSS constants<>+84(SB), Y3
+	VBROADCASTSS constants<>+88(SB), Y7
+	VFMADD213PS  Y7, Y0, Y3
+	VBROADCASTSS constants<>+92(SB), Y7
+	VFMADD213PS  Y7, Y0, Y3
+	VBROADCASTSS constants<>+96(SB), Y7
+	VFMADD213PS  Y7, Y0, Y3
+	VBROADCASTSS constants<>+100(SB), Y7
+	VFMADD213PS  Y7, Y0, Y3
+	VBROADCASTSS constants<>+104(SB), Y7
+	VFMADD213PS  Y7, Y0, Y3
+	VMULPS       Y0, Y3, Y3
+	VFMADD213PS  Y0, Y0, Y3
+	VBROADCASTSS constants<>+8(SB), Y7
+	VADDPS       Y7, Y3, Y3
+	VCVTPS2DQ    Y2, Y2
+	VBROADCASTSS constants<>+32(SB), Y7
+	VPADDD       Y7, Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VMULPS       Y2, Y3, Y0
+	VBROADCASTSS constants<>+8(SB), Y2
+	VADDPS       Y2, Y0, Y0
+	VBROADCASTSS constants<>+8(SB), Y2
+	VDIVPS       Y0, Y2, Y0
+	VMULPS       Y4, Y0, Y0
+	VMOVAPS      Y1, Y4
+	VBROADCASTSS constants<>+44(SB), Y2
+	VXORPS       Y2, Y1, Y1
+	VBROADCASTSS constants<>+68(SB), Y2
+	VMAXPS       Y1, Y2, Y1
+	VBROADCASTSS constants<>+64(SB), Y2
+	VMINPS       Y1, Y2, Y1
+	VBROADCASTSS constants<>+72(SB), Y7
+	VMULPS       Y7, Y1, Y2
+	VROUNDPS     $0x08, Y2, Y2
+	VBROADCASTSS constants<>+76(SB), Y7
+	VFNMADD231PS Y7, Y2, Y1
+	VBROADCASTSS constants<>+80(SB), Y7
+	VFNMADD231PS Y7, Y2, Y1
+	VBROADCASTSS constants<>+84(SB), Y3
+	VBROADCASTSS constants<>+88(SB), Y7
+	VFMADD213PS  Y7, Y1, Y3
+	VBROADCASTSS constants<>+92(SB), Y7
+	VFMADD213PS  Y7, Y1, Y3
+	VBROADCASTSS constants<>+96(SB), Y7
+	VFMADD213PS  Y7, Y1, Y3
+	VBROADCASTSS constants<>+100(SB), Y7
+	VFMADD213PS  Y7, Y1, Y3
+	VBROADCASTSS constants<>+104(SB), Y7
+	VFMADD213PS  Y7, Y1, Y3
+	VMULPS       Y1, Y3, Y3
+	VFMADD213PS  Y1, Y1, Y3
+	VBROADCASTSS constants<>+8(SB), Y7
+	VADDPS       Y7, Y3, Y3
+	VCVTPS2DQ    Y2, Y2
+	VBROADCASTSS constants<>+32(SB), Y7
+	VPADDD       Y7, Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VMULPS       Y2, Y3, Y1
+	VBROADCASTSS constants<>+8(SB), Y2
+	VADDPS       Y2, Y1, Y1
+	VBROADCASTSS constants<>+8(SB), Y2
+	VDIVPS       Y1, Y2, Y1
+	VMULPS       Y4, Y1, Y1
+	JMP          v_actdone
+
+v_act6:
+	CMPL         176(R8), $0x06
+	JNE          v_act7
+	VBROADCASTSS constants<>+44(SB), Y2
+	VXORPS       Y2, Y0, Y0
+	VBROADCASTSS constants<>+68(SB), Y2
+	VMAXPS       Y0, Y2, Y0
+	VBROADCASTSS constants<>+64(SB), Y2
+	VMINPS       Y0, Y2, Y0
+	VBROADCASTSS constants<>+72(SB), Y7
+	VMULPS       Y7, Y0, Y2
+	VROUNDPS     $0x08, Y2, Y2
+	VBROADCASTSS constants<>+76(SB), Y7
+	VFNMADD231PS Y7, Y2, Y0
+	VBROADCASTSS constants<>+80(SB), Y7
+	VFNMADD231PS Y7, Y2, Y0
+	VBROADCASTSS constants<>+84(SB), Y3
+	VBROADCASTSS constants<>+88(SB), Y7
+	VFMADD213PS  Y7, Y0, Y3
+	VBROADCASTSS constants<>+92(SB), Y7
+	VFMADD213PS  Y7, Y0, Y3
+	VBROADCASTSS constants<>+96(SB), Y7
+	VFMADD213PS  Y7, Y0, Y3
+	VBROADCASTSS constants<>+100(SB), Y7
+	VFMADD213PS  Y7, Y0, Y3
+	VBROADCASTSS constants<>+104(SB), Y7
+	VFMADD213PS  Y7, Y0, Y3
+	VMULPS       Y0, Y3, Y3
+	VFMADD213PS  Y0, Y0, Y3
+	VBROADCASTSS constants<>+8(SB), Y7
+	VADDPS       Y7, Y3, Y3
+	VCVTPS2DQ    Y2, Y2
+	VBROADCASTSS constants<>+32(SB), Y7
+	VPADDD       Y7, Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VMULPS       Y2, Y3, Y0
+	VBROADCASTSS constants<>+8(SB), Y2
+	VADDPS       Y2, Y0, Y0
+	VBROADCASTSS constants<>+8(SB), Y2
+	VDIVPS       Y0, Y2, Y0
+	VBROADCASTSS constants<>+44(SB), Y2
+	VXORPS       Y2, Y1, Y1
+	VBROADCASTSS constants<>+68(SB), Y2
+	VMAXPS       Y1, Y2, Y1
+	VBROADCASTSS constants<>+64(SB), Y2
+	VMINPS       Y1, Y2, Y1
+	VBROADCASTSS constants<>+72(SB), Y7
+	VMULPS       Y7, Y1, Y2
+	VROUNDPS     $0x08, Y2, Y2
+	VBROADCASTSS constants<>+76(SB), Y7
+	VFNMADD231PS Y7, Y2, Y1
+	VBROADCASTSS constants<>+80(SB), Y7
+	VFNMADD231PS Y7, Y2, Y1
+	VBROADCASTSS constants<>+84(SB), Y3
+	VBROADCASTSS constants<>+88(SB), Y7
+	VFMADD213PS  Y7, Y1, Y3
+	VBROADCASTSS constants<>+92(SB), Y7
+	VFMADD213PS  Y7, Y1, Y3
+	VBROADCASTSS constants<>+96(SB), Y7
+	VFMADD213PS  Y7, Y1, Y3
+	VBROADCASTSS constants<>+100(SB), Y7
+	VFMADD213PS  Y7, Y1, Y3
+	VBROADCASTSS constants<>+104(SB), Y7
+	VFMADD213PS  Y7, Y1, Y3
+	VMULPS       Y1, Y3, Y3
+	VFMADD213PS  Y1, Y1, Y3
+	VBROADCASTSS constants<>+8(SB), Y7
+	VADDPS       Y7, Y3, Y3
+	VCVTPS2DQ    Y2, Y2
+	VBROADCASTSS constants<>+32(SB), Y7
+	VPADDD       Y7, Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VMULPS       Y2, Y3, Y1
+	VBROADCASTSS constants<>+8(SB), Y2
+	VADDPS       Y2, Y1, Y1
+	VBROADCASTSS constants<>+8(SB), Y2
+	VDIVPS       Y1, Y2, Y1
+	JMP          v_actdone
+
+v_act7:
+	CMPL         176(R8), $0x07
+	JNE          v_act8
+	VMOVAPS      Y0, Y4
+	VBROADCASTSS constants<>+40(SB), Y2
+	VANDPS       Y2, Y0, Y5
+	VBROADCASTSS constants<>+8(SB), Y6
+	VBROADCASTSS constants<>+108(SB), Y7
+	VFMADD132PS  Y7, Y6, Y5
+	VDIVPS       Y5, Y6, Y5
+	VMULPS       Y0, Y0, Y0
+	VBROADCASTSS constants<>+36(SB), Y2
+	VMULPS       Y2, Y0, Y0
+	VBROADCASTSS constants<>+68(SB), Y2
+	VMAXPS       Y0, Y2, Y0
+	VBROADCASTSS constants<>+64(SB), Y2
+	VMINPS       Y0, Y2, Y0
+	VBROADCASTSS constants<>+72(SB), Y7
+	VMULPS       Y7, Y0, Y2
+	VROUNDPS     $0x08, Y2, Y2
+	VBROADCASTSS constants<>+76(SB), Y7
+	VFNMADD231PS Y7, Y2, Y0
+	VBROADCASTSS constants<>+80(SB), Y7
+	VFNMADD231PS Y7, Y2, Y0
+	VBROADCASTSS constants<>+84(SB), Y3
+	VBROADCASTSS constants<>+88(SB), Y7
+	VFMADD213PS  Y7, Y0, Y3
+	VBROADCASTSS constants<>+92(SB), Y7
+	VFMADD213PS  Y7, Y0, Y3
+	VBROADCASTSS constants<>+96(SB), Y7
+	VFMADD213PS  Y7, Y0, Y3
+	VBROADCASTSS constants<>+100(SB), Y7
+	VFMADD213PS  Y7, Y0, Y3
+	VBROADCASTSS constants<>+104(SB), Y7
+	VFMADD213PS  Y7, Y0, Y3
+	VMULPS       Y0, Y3, Y3
+	VFMADD213PS  Y0, Y0, Y3
+	VBROADCASTSS constants<>+8(SB), Y7
+	VADDPS       Y7, Y3, Y3
+	VCVTPS2DQ    Y2, Y2
+	VBROADCASTSS constants<>+32(SB), Y7
+	VPADDD       Y7, Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VMULPS       Y2, Y3, Y0
+	VBROADCASTSS constants<>+128(SB), Y6
+	VBROADCASTSS constants<>+124(SB), Y2
+	VFMADD213PS  Y2, Y5, Y6
+	VBROADCASTSS constants<>+120(SB), Y2
+	VFMADD213PS  Y2, Y5, Y6
+	VBROADCASTSS constants<>+116(SB), Y2
+	VFMADD213PS  Y2, Y5, Y6
+	VBROADCASTSS constants<>+112(SB), Y2
+	VFMADD213PS  Y2, Y5, Y6
+	VMULPS       Y5, Y6, Y6
+	VMULPS       Y0, Y6, Y6
+	VBROADCASTSS constants<>+40(SB), Y2
+	VANDPS       Y2, Y4, Y5
+	VBROADCASTSS constants<>+4(SB), Y2
+	VMULPS       Y2, Y5, Y5
+	VXORPS       Y2, Y2, Y2
+	VMAXPS       Y4, Y2, Y0
+	VFNMADD231PS Y5, Y6, Y0
+	VMOVAPS      Y1, Y4
+	VBROADCASTSS constants<>+40(SB), Y2
+	VANDPS       Y2, Y1, Y5
+	VBROADCASTSS constants<>+8(SB), Y6
+	VBROADCASTSS constants<>+108(SB), Y7
+	VFMADD132PS  Y7, Y6, Y5
+	VDIVPS       Y5, Y6, Y5
+	VMULPS       Y1, Y1, Y1
+	VBROADCASTSS constants<>+36(SB), Y2
+	VMULPS       Y2, Y1, Y1
+	VBROADCASTSS constants<>+68(SB), Y2
+	VMAXPS       Y1, Y2, Y1
+	VBROADCASTSS constants<>+64(SB), Y2
+	VMINPS       Y1, Y2, Y1
+	VBROADCASTSS constants<>+72(SB), Y7
+	VMULPS       Y7, Y1, Y2
+	VROUNDPS     $0x08, Y2, Y2
+	VBROADCASTSS constants<>+76(SB), Y7
+	VFNMADD231PS Y7, Y2, Y1
+	VBROADCASTSS constants<>+80(SB), Y7
+	VFNMADD231PS Y7, Y2, Y1
+	VBROADCASTSS constants<>+84(SB), Y3
+	VBROADCASTSS constants<>+88(SB), Y7
+	VFMADD213PS  Y7, Y1, Y3
+	VBROADCASTSS constants<>+92(SB), Y7
+	VFMADD213PS  Y7, Y1, Y3
+	VBROADCASTSS constants<>+96(SB), Y7
+	VFMADD213PS  Y7, Y1, Y3
+	VBROADCASTSS constants<>+100(SB), Y7
+	VFMADD213PS  Y7, Y1, Y3
+	VBROADCASTSS constants<>+104(SB), Y7
+	VFMADD213PS  Y7, Y1, Y3
+	VMULPS       Y1, Y3, Y3
+	VFMADD213PS  Y1, Y1, Y3
+	VBROADCASTSS constants<>+8(SB), Y7
+	VADDPS       Y7, Y3, Y3
+	VCVTPS2DQ    Y2, Y2
+	VBROADCASTSS constants<>+32(SB), Y7
+	VPADDD       Y7, Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VMULPS       Y2, Y3, Y1
+	VBROADCASTSS constants<>+128(SB), Y6
+	VBROADCASTSS constants<>+124(SB), Y2
+	VFMADD213PS  Y2, Y5, Y6
+	VBROADCASTSS constants<>+120(SB), Y2
+	VFMADD213PS  Y2, Y5, Y6
+	VBROADCASTSS constants<>+116(SB), Y2
+	VFMADD213PS  Y2, Y5, Y6
+	VBROADCASTSS constants<>+112(SB), Y2
+	VFMADD213PS  Y2, Y5, Y6
+	VMULPS       Y5, Y6, Y6
+	VMULPS       Y1, Y6, Y6
+	VBROADCASTSS constants<>+40(SB), Y2
+	VANDPS       Y2, Y4, Y5
+	VBROADCASTSS constants<>+4(SB), Y2
+	VMULPS       Y2, Y5, Y5
+	VXORPS       Y2, Y2, Y2
+	VMAXPS       Y4, Y2, Y1
+	VFNMADD231PS Y5, Y6, Y1
+	JMP          v_actdone
+
+v_act8:
+	VADDPS       Y0, Y0, Y0
+	VBROADCASTSS constants<>+44(SB), Y2
+	VXORPS       Y2, Y0, Y0
+	VBROADCASTSS constants<>+68(SB), Y2
+	VMAXPS       Y0, Y2, Y0
+	VBROADCASTSS constants<>+64(SB), Y2
+	VMINPS       Y0, Y2, Y0
+	VBROADCASTSS constants<>+72(SB), Y7
+	VMULPS       Y7, Y0, Y2
+	VROUNDPS     $0x08, Y2, Y2
+	VBROADCASTSS constants<>+76(SB), Y7
+	VFNMADD231PS Y7, Y2, Y0
+	VBROADCASTSS constants<>+80(SB), Y7
+	VFNMADD231PS Y7, Y2, Y0
+	VBROADCASTSS constants<>+84(SB), Y3
+	VBROADCASTSS constants<>+88(SB), Y7
+	VFMADD213PS  Y7, Y0, Y3
+	VBROADCASTSS constants<>+92(SB), Y7
+	VFMADD213PS  Y7, Y0, Y3
+	VBROADCASTSS constants<>+96(SB), Y7
+	VFMADD213PS  Y7, Y0, Y3
+	VBROADCASTSS constants<>+100(SB), Y7
+	VFMADD213PS  Y7, Y0, Y3
+	VBROADCASTSS constants<>+104(SB), Y7
+	VFMADD213PS  Y7, Y0, Y3
+	VMULPS       Y0, Y3, Y3
+	VFMADD213PS  Y0, Y0, Y3
+	VBROADCASTSS constants<>+8(SB), Y7
+	VADDPS       Y7, Y3, Y3
+	VCVTPS2DQ    Y2, Y2
+	VBROADCASTSS constants<>+32(SB), Y7
+	VPADDD       Y7, Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VMULPS       Y2, Y3, Y0
+	VBROADCASTSS constants<>+8(SB), Y2
+	VADDPS       Y2, Y0, Y0
+	VBROADCASTSS constants<>+8(SB), Y2
+	VDIVPS       Y0, Y2, Y0
+	VADDPS       Y0, Y0, Y0
+	VBROADCASTSS constants<>+28(SB), Y2
+	VADDPS       Y2, Y0, Y0
+	VADDPS       Y1, Y1, Y1
+	VBROADCASTSS constants<>+44(SB), Y2
+	VXORPS       Y2, Y1, Y1
+	VBROADCASTSS constants<>+68(SB), Y2
+	VMAXPS       Y1, Y2, Y1
+	VBROADCASTSS constants<>+64(SB), Y2
+	VMINPS       Y1, Y2, Y1
+	VBROADCASTSS constants<>+72(SB), Y7
+	VMULPS       Y7, Y1, Y2
+	VROUNDPS     $0x08, Y2, Y2
+	VBROADCASTSS constants<>+76(SB), Y7
+	VFNMADD231PS Y7, Y2, Y1
+	VBROADCASTSS constants<>+80(SB), Y7
+	VFNMADD231PS Y7, Y2, Y1
+	VBROADCASTSS constants<>+84(SB), Y3
+	VBROADCASTSS constants<>+88(SB), Y7
+	VFMADD213PS  Y7, Y1, Y3
+	VBROADCASTSS constants<>+92(SB), Y7
+	VFMADD213PS  Y7, Y1, Y3
+	VBROADCASTSS constants<>+96(SB), Y7
+	VFMADD213PS  Y7, Y1, Y3
+	VBROADCASTSS constants<>+100(SB), Y7
+	VFMADD213PS  Y7, Y1, Y3
+	VBROADCASTSS constants<>+104(SB), Y7
+	VFMADD213PS  Y7, Y1, Y3
+	VMULPS       Y1, Y3, Y3
+	VFMADD213PS  Y1, Y1, Y3
+	VBROADCASTSS constants<>+8(SB), Y7
+	VADDPS       Y7, Y3, Y3
+	VCVTPS2DQ    Y2, Y2
+	VBROADCASTSS constants<>+32(SB), Y7
+	VPADDD       Y7, Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VMULPS       Y2, Y3, Y1
+	VBROADCASTSS constants<>+8(SB), Y2
+	VADDPS       Y2, Y1, Y1
+	VBROADCASTSS constants<>+8(SB), Y2
+	VDIVPS       Y1, Y2, Y1
+	VADDPS       Y1, Y1, Y1
+	VBROADCASTSS constants<>+28(SB), Y2
+	VADDPS       Y2, Y1, Y1
+
+v_actdone:
+	MOVLQSX    4(R14), BX
+	VMASKMOVPS Y0, Y14, (R11)(BX*4)
+	VMASKMOVPS Y1, Y15, 32(R11)(BX*4)
+	ADDQ       $0x0c, R14
+	CMPQ       R14, R15
+	JL         row
+
+rowsdone:
+	ADDQ  $0x00000040, R11
+	MOVQ  R11, 280(R8)
+	TESTQ R12, R12
+	JZ    next
+	ADDQ  $0x00000040, R12
+	MOVQ  R12, 296(R8)
+
+next:
+	DECQ CX
+	MOVQ CX, 248(R8)
+	JNZ  panel
+	MOVQ 24(R8), AX
+	ADDQ AX, 8(R8)
+	ADDQ $0x04, 96(R8)
+	DECQ 80(R8)
+	JNZ  block
 	VZEROUPPER
 	RET

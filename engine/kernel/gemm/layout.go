@@ -1,6 +1,9 @@
 package gemm
 
-import "github.com/go-modelzoo/zoo/engine/kernel"
+import (
+	"github.com/go-modelzoo/zoo/engine/kernel"
+	"github.com/go-modelzoo/zoo/engine/kernel/cpu"
+)
 
 // This file decides how a convolution becomes a matrix product: in which order input values are summed (depth), where
 // they lie in memory while they are (band), and which rows of the product are output pixels (rows).
@@ -12,6 +15,8 @@ type grain struct {
 	block   int // channels that staged memory keeps together where the layout is blocked: 64 bytes
 	rows    int // positions that one kernel step computes
 	panel   int // output channels that one kernel step computes
+	tier    cpu.Tier
+	least   int // positions that a map must have for a kernel to read it itself
 }
 
 // run is a row of input values that lie side by side in staged memory: some channels of one pixel, or all channels of
@@ -167,7 +172,7 @@ func newGeometry(s *ConvSpec, d *depth, g grain, src, dst, residual *kernel.Map,
 			p.h, p.w = p.oh, 1
 		}
 		_, even := uniform(src)
-		p.direct = directable && even && p.oh*p.ow >= g.rows/2
+		p.direct = directable && even && p.n*p.oh*p.ow >= g.least
 	}
 	need := (p.ow-1)*p.stride + (s.KernelW-1)*s.DilationW + 1 // staged pixels that one output row looks at
 	p.width = need

@@ -12,5 +12,8 @@ func pack(s ConvSpec, weight, bias []float32) packed {
 	if s.Tier >= cpu.AMX && s.Precision != engine.Highest {
 		return newTileConv(s, weight, bias)
 	}
+	if s.Tier >= cpu.AVX2 {
+		return newVectorConv(s, weight, bias)
+	}
 	return newReference(s, weight, bias)
 }

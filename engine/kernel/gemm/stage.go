@@ -6,98 +6,177 @@ import (
 	"github.com/go-modelzoo/zoo/engine/kernel"
 )
 
+// stageArgs are the arguments of the kernels that copy a row of pixels to scratch memory, pixel by pixel in chunks of 64
+// bytes at the destination. The offsets of the fields are known to _gen/gemm/stage.go.
+type stageArgs struct {
+	dst, src  unsafe.Pointer
+	pixels    int
+	srcStep   int // bytes between pixels
+	dstStep   int
+	chunks    int // per pixel
+	dstChunk  int // bytes between chunks
+	loadMask  int // the last chunk's values (words of 16 bits when copying, else float32) as bits
+	storeMask int // its words of 16 bits
+	low       int // bytes from the hi plane to the lo plane
+}
+
+// stager copies a band's input to scratch memory.
+type stager struct {
+	p        *geometry
+	d        *depth
+	g        grain
+	src      kernel.Map
+	scratch  []byte
+	args     stageArgs
+	valueSrc int // bytes of a value in the source
+}
+
 // stage copies the input of a band to scratch memory in the layout of the geometry: zeros around the images, values in
 // the element format of the grain, for the bundles [from, to).
 func stage(p *geometry, s *ConvSpec, d *depth, g grain, src *kernel.Map, b band, scratch []byte, from, to int) {
-	image, row, pixel := strides(p, src)
+	st := stager{p: p, d: d, g: g, src: *src, scratch: scratch}
+	if d.blocked {
+		// The blocks of all bundles follow each other in memory and in channels.
+		st.run(s, b, from*d.blocks, from*d.bundleIn, (to-from)*d.blocks)
+		return
+	}
+	for bundle := from; bundle < to; bundle++ {
+		st.run(s, b, bundle, bundle*d.bundleIn, 1)
+	}
+}
+
+// run stages a number of blocks of which the first has the given number and begins at a channel of the source.
+func (st *stager) run(s *ConvSpec, b band, block, channel, blocks int) {
+	p := st.p
+	image, row, pixel := strides(p, &st.src)
 	left := s.PadLeft
 	if p.flat {
 		left = 0
 	}
 	// Staged columns [x0, x1) hold pixels of the image.
 	x0 := min((left+p.colStep-1)/p.colStep, p.width)
-	x1 := min((p.w-1+left)/p.colStep+1, p.width)
-	for bundle := from; bundle < to; bundle++ {
-		for block := range d.blocks {
-			base := (bundle*d.blocks + block) * p.blockBytes
-			channel := bundle*d.bundleIn + block*d.channels
-			for phase := range p.phases {
-				at := base + phase*p.phaseBytes
-				for n := range b.images {
-					image0 := src.Off + (b.image+n)*image + channel
-					rows := b.rows + p.extra
-					if n < b.images-1 {
-						rows = min(rows, p.imageRows) // the rest is the next image's first rows
-					}
-					for j := range rows {
-						y := ((b.row+j)*p.phases+phase)*p.rowStep - s.PadTop
-						to := at + (n*p.imageRows+j)*p.width*p.pixel
-						if y < 0 || y >= p.h {
-							clearPlanes(p, g, scratch, to, p.width*p.pixel)
-							continue
-						}
-						clearPlanes(p, g, scratch, to, x0*p.pixel)
-						if x1 > x0 {
-							e := image0 + y*row + (x0*p.colStep-left)*pixel
-							stageRow(p, d, g, src, scratch, to+x0*p.pixel, e, x1-x0, p.colStep*pixel)
-						}
-						clearPlanes(p, g, scratch, to+x1*p.pixel, (p.width-x1)*p.pixel)
-					}
-				}
-				end := ((b.images-1)*p.imageRows + b.rows + p.extra) * p.width * p.pixel
-				clearPlanes(p, g, scratch, at+end, p.phaseBytes-((b.images-1)*p.imageRows+b.rows+p.extra)*p.width*p.pixel)
+	x1 := max(x0, min((p.w-1+left)/p.colStep+1, p.width))
+	st.prepare(x1-x0, p.colStep*pixel, blocks)
+	for phase := range p.phases {
+		at := block*p.blockBytes + phase*p.phaseBytes
+		end := 0
+		for n := range b.images {
+			rows := b.rows + p.extra
+			if n < b.images-1 {
+				rows = min(rows, p.imageRows) // the rest is the next image's first rows
 			}
+			for j := range rows {
+				y := ((b.row+j)*p.phases+phase)*p.rowStep - s.PadTop
+				end = (n*p.imageRows + j) * p.width * p.pixel
+				if y < 0 || y >= p.h {
+					st.clear(at+end, p.width*p.pixel, blocks)
+				} else {
+					st.clear(at+end, x0*p.pixel, blocks)
+					if x1 > x0 {
+						st.copy(at+end+x0*p.pixel, st.src.Off+(b.image+n)*image+y*row+(x0*p.colStep-left)*pixel+channel, blocks)
+					}
+					st.clear(at+end+x1*p.pixel, (p.width-x1)*p.pixel, blocks)
+				}
+				end += p.width * p.pixel
+			}
+		}
+		// Zeros right of the last row, and whatever a step may read behind its last value.
+		st.clear(at+end, p.phaseBytes-((p.bandImages-1)*p.imageRows+p.bandRows+p.extra)*p.width*p.pixel, blocks)
+	}
+}
+
+// clear zeroes n bytes in each block and plane.
+func (st *stager) clear(at, n, blocks int) {
+	if n <= 0 {
+		return
+	}
+	for plane := range st.g.planes {
+		for b := range blocks {
+			clear(st.scratch[plane*st.p.planeBytes+b*st.p.blockBytes+at:][:n])
 		}
 	}
 }
 
-// clearPlanes zeroes bytes in each plane.
-func clearPlanes(p *geometry, g grain, scratch []byte, at, n int) {
-	for plane := range g.planes {
-		clear(scratch[plane*p.planeBytes+at:][:max(n, 0)])
-	}
-}
-
-// stageRow copies the channels of one block for a row of pixels, from element e on, step elements apart.
-func stageRow(p *geometry, d *depth, g grain, src *kernel.Map, scratch []byte, to, e, pixels, step int) {
+// prepare fills in what all rows have in common.
+func (st *stager) prepare(pixels, step, blocks int) {
+	p, d := st.p, st.d
 	n := d.channels
-	if step == n && p.pixel == n*g.element { // dense: one long pixel
+	if !d.blocked && step == n && p.pixel == n*st.g.element { // dense: one long pixel
 		n, pixels = n*pixels, 1
 	}
-	for x := range pixels {
-		at := to + x*p.pixel
-		from := e + x*step
-		if g.element == 4 {
-			v := unsafe.Slice((*float32)(unsafe.Pointer(&scratch[at])), n)
-			switch src.Format {
-			case kernel.F32:
-				copy(v, src.F32[from:from+n])
-			case kernel.BF16:
-				kernel.FromBF16s(v, src.Hi[from:from+n])
-			default:
-				kernel.FromSplits(v, src.Hi[from:from+n], src.Lo[from:from+n])
-			}
-			continue
+	st.valueSrc = st.src.Format.Size()
+	if st.src.Format == kernel.Split {
+		st.valueSrc = 2
+	}
+	a := &st.args
+	a.pixels, a.srcStep, a.dstStep, a.low = pixels, step*st.valueSrc, p.pixel, p.planeBytes
+	if d.blocked { // whole chunks
+		a.chunks, a.dstChunk = blocks, p.blockBytes
+		a.loadMask, a.storeMask = 1<<32-1, 1<<32-1
+		return
+	}
+	perChunk := 64 / st.g.element
+	a.chunks, a.dstChunk = (n+perChunk-1)/perChunk, 64
+	rest := n - (a.chunks-1)*perChunk
+	a.storeMask = 1<<(rest*st.g.element/2) - 1
+	a.loadMask = a.storeMask
+}
+
+// copyRow copies one row in plain Go.
+func (st *stager) copyRow(to, e, blocks int) {
+	p, d := st.p, st.d
+	n := d.channels
+	if st.args.pixels == 1 && !d.blocked { // perhaps several pixels as one
+		n = (st.args.chunks-1)*(64/st.g.element) + bitCount(st.args.storeMask)*2/st.g.element
+	}
+	step := st.args.srcStep / st.valueSrc
+	for x := range st.args.pixels {
+		for b := range blocks {
+			st.convert(to+b*p.blockBytes+x*p.pixel, e+x*step+b*d.channels, n)
 		}
-		hi := unsafe.Slice((*uint16)(unsafe.Pointer(&scratch[at])), n)
-		if g.planes == 1 {
-			if src.Format == kernel.F32 {
-				kernel.ToBF16s(hi, src.F32[from:from+n])
-			} else {
-				copy(hi, src.Hi[from:from+n])
-			}
-			continue
-		}
-		lo := unsafe.Slice((*uint16)(unsafe.Pointer(&scratch[p.planeBytes+at])), n)
+	}
+}
+
+func bitCount(mask int) (n int) {
+	for ; mask != 0; mask &= mask - 1 {
+		n++
+	}
+	return n
+}
+
+// convert copies n values from element e of the source.
+func (st *stager) convert(at, e, n int) {
+	src, scratch := &st.src, st.scratch
+	if st.g.element == 4 {
+		v := unsafe.Slice((*float32)(unsafe.Pointer(&scratch[at])), n)
 		switch src.Format {
 		case kernel.F32:
-			kernel.ToSplits(hi, lo, src.F32[from:from+n])
+			copy(v, src.F32[e:e+n])
 		case kernel.BF16:
-			copy(hi, src.Hi[from:from+n])
-			clear(lo)
+			kernel.FromBF16s(v, src.Hi[e:e+n])
 		default:
-			copy(hi, src.Hi[from:from+n])
-			copy(lo, src.Lo[from:from+n])
+			kernel.FromSplits(v, src.Hi[e:e+n], src.Lo[e:e+n])
 		}
+		return
+	}
+	hi := unsafe.Slice((*uint16)(unsafe.Pointer(&scratch[at])), n)
+	if st.g.planes == 1 {
+		if src.Format == kernel.F32 {
+			kernel.ToBF16s(hi, src.F32[e:e+n])
+		} else {
+			copy(hi, src.Hi[e:e+n])
+		}
+		return
+	}
+	lo := unsafe.Slice((*uint16)(unsafe.Pointer(&scratch[st.p.planeBytes+at])), n)
+	switch src.Format {
+	case kernel.F32:
+		kernel.ToSplits(hi, lo, src.F32[e:e+n])
+	case kernel.BF16:
+		copy(hi, src.Hi[e:e+n])
+		clear(lo)
+	default:
+		copy(hi, src.Hi[e:e+n])
+		copy(lo, src.Lo[e:e+n])
 	}
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/go-modelzoo/zoo/engine"
 	"github.com/go-modelzoo/zoo/engine/kernel"
+	"github.com/go-modelzoo/zoo/engine/kernel/cpu"
 )
 
 // Sizes of the AMX kernel. A tile is 16 rows of 64 bytes: 16 positions × 32 input values, or 16 sums of 16 channels.
@@ -20,7 +21,8 @@ const (
 	tilePanel = 32 // output channels of a step
 	// sumsBytes is the memory for the sums of a step. There are two of them: one is being finished while the other's
 	// successor is computed.
-	sumsBytes = tileBlock * tilePanel * 4
+	sumsBytes  = tileBlock * tilePanel * 4
+	awakeBytes = 1024 // a tile
 	// weightsInL2 is how much of the packed weights is used for all positions of a band before the next is begun: half of
 	// the 2 MB of L2 that processors with AMX have, for the staged input needs its place there too.
 	weightsInL2 = 1 << 20
@@ -28,9 +30,13 @@ const (
 	callCycles = 180e3
 	// productCycles is the time of one tile product.
 	productCycles = 16
+	stepOverhead  = 80 // cycles per block and panel beside the products
 )
 
-var tileGrain = grain{element: 2, planes: 1, block: tileValues, rows: tileBlock, panel: tilePanel}
+// spareRows are entries for the rows of a block that lies otherwise than the table says, and one for its bounds.
+const spareRows = tileBlock + 1
+
+var tileGrain = grain{element: 2, planes: 1, block: tileValues, rows: tileBlock, panel: tilePanel, tier: cpu.AMX, least: tileRows}
 
 // tileArgs are the arguments of the AMX kernels, and their state. The offsets of the fields are known to
 // _gen/gemm/tile.go.
@@ -57,9 +63,10 @@ type tileArgs struct {
 	share      int            // rows finished per step
 	format     int            // kernel.Format of dst and res
 	activation int
-	low, high  float32 // bounds of the activations that clip
-	mask       int     // channels of the last panel as bits
-	prefetch   int     // bytes ahead that weights are asked for, 0 not
+	low, high  float32        // bounds of the activations that clip
+	mask       int            // channels of the last panel as bits
+	prefetch   int            // bytes ahead that weights are asked for, 0 not
+	awake      unsafe.Pointer // 1 KiB to which a tile is stored now and then
 	state      [13]uint64
 }
 
@@ -204,7 +211,9 @@ func (c *tileConv) bind(src, dst kernel.Map, residual *kernel.Map, workers int) 
 		native = kernel.Split
 	}
 	t.geometry = newGeometry(&c.spec, &c.depth, c.grain, &src, &dst, residual, directable && src.Format == native)
-	t.divide(workers)
+	perBlock := float64(len(c.offsets))*c.stepCycles() + stepOverhead
+	t.parts = t.choose(c.grain, &c.depth, costs{perBlock: perBlock, panels: c.depth.bundles * c.panels, panelBytes: c.panelBytes()}, workers)
+	t.blockMax = max(1, int(callCycles/perBlock))
 	t.listRows(c.grain, &dst, residual, tilePanel*4)
 	t.aStride = t.stride * t.pixel
 	if t.direct {
@@ -230,75 +239,10 @@ func (c *tileConv) stepCycles() float64 {
 	return products * productCycles
 }
 
-// divide chooses the bands and the parts of the panels: the choice with the least estimated time of the worker that is
-// last to finish.
-func (t *tileCall) divide(workers int) {
-	const (
-		stepOverhead = 80   // cycles per block and panel beside the products
-		taskOverhead = 3000 // dispatch, tile configuration, a cold start
-		stageCycles  = 3    // per 64 bytes of staged input
-		weightBytes  = 8    // that a cycle brings from L3
-		stagedMax    = 768 << 10
-		imbalance    = 0.2 // share of a task by which the last worker is late
-	)
-	d := &t.depth
-	panels := d.bundles * t.panels
-	perBlock := float64(len(t.tileConv.offsets))*t.stepCycles() + stepOverhead
-	weights := float64(panels * t.panelBytes())
-	best := math.Inf(1)
-	var bestRows, bestImages, bestParts int
-	try := func(rows, images int) {
-		g := t.geometry
-		g.setBands(rows, images, d, t.grain)
-		staged := g.stagedBytes(t.grain)
-		if staged > stagedMax && (rows > 1 || images > 1) && best < math.Inf(1) {
-			return
-		}
-		blocks := t.grain.blocks(g.positions)
-		for parts := 1; parts <= min(panels, 4*workers); parts++ {
-			per := (panels + parts - 1) / parts
-			stage := float64(staged) / 64 * stageCycles
-			if d.bundles > 1 {
-				stage *= float64(per) / float64(panels)
-			}
-			task := float64(blocks*per)*perBlock + stage + taskOverhead
-			tasks := g.bands * parts
-			rounds := (tasks + workers - 1) / workers
-			load := weights / weightBytes / 2
-			if g.bands < workers {
-				load /= float64(min(parts, workers))
-			}
-			if cost := float64(rounds)*task + imbalance*task + load; cost < best {
-				best, bestRows, bestImages, bestParts = cost, rows, images, parts
-			}
-		}
-	}
-	if t.flat {
-		total := (t.oh + tileBlock - 1) / tileBlock
-		for n := 1; n <= min(total, 64*workers); n++ {
-			try((total+n-1)/n*tileBlock, 1)
-		}
-	} else {
-		last := 0
-		for n := t.oh; n >= 1; n-- {
-			if rows := (t.oh + n - 1) / n; rows != last {
-				last = rows
-				try(rows, 1)
-			}
-		}
-		for n := 2; n <= t.n; n++ {
-			try(t.oh, n)
-		}
-	}
-	t.setBands(bestRows, bestImages, d, t.grain)
-	t.parts = bestParts
-	t.blockMax = max(1, int(callCycles/perBlock))
-}
-
 func (t *tileCall) tasks() int { return t.bands * t.parts }
 
 func (t *tileCall) scratch() int {
-	return 4*sumsBytes + tileBlock*int(unsafe.Sizeof(rowEntry{})) + 64 + t.stagedBytes(t.grain)
+	return 4*sumsBytes + awakeBytes + spareRows*int(unsafe.Sizeof(rowEntry{})) + 64 + t.stagedBytes(t.grain)
 }
 
 func (t *tileCall) run(task int, src, dst kernel.Map, residual *kernel.Map, scratch []byte) {
@@ -324,9 +268,10 @@ func (t *tileCall) run(task int, src, dst kernel.Map, residual *kernel.Map, scra
 		activation: int(t.spec.Activation),
 	}
 	args.low, args.high = bounds(t.spec.Activation)
-	scratch = scratch[2*sumsBytes:]
-	spare := unsafe.Slice((*rowEntry)(unsafe.Pointer(&scratch[0])), tileBlock)
-	scratch = align(scratch[tileBlock*unsafe.Sizeof(rowEntry{}):], 64)
+	args.awake = unsafe.Pointer(&scratch[2*sumsBytes])
+	scratch = scratch[2*sumsBytes+awakeBytes:]
+	spare := unsafe.Slice((*rowEntry)(unsafe.Pointer(&scratch[0])), spareRows)
+	scratch = align(scratch[spareRows*unsafe.Sizeof(rowEntry{}):], 64)
 	firstBundle, lastBundle := from/t.panels, (to-1)/t.panels
 	var a unsafe.Pointer
 	var first, positions int // of the band, in all positions of the map where tiles are read from it
@@ -394,7 +339,7 @@ func (t *tileCall) firstPosition(b band) int { return (b.image*t.imageRows + b.r
 // lastBlock computes a block that reaches beyond the last position of a map that tiles are read from. Its tiles begin
 // earlier instead: some positions are computed twice, and stored once.
 func (t *tileCall) lastBlock(args *tileArgs, a unsafe.Pointer, block, first, positions int, spare []rowEntry) {
-	at := block*tileBlock - 0
+	at := block * tileBlock
 	begin := [2]int{}
 	for i := range begin {
 		begin[i] = min(at+i*tileRows, positions-first-tileRows)
@@ -406,14 +351,15 @@ func (t *tileCall) lastBlock(args *tileArgs, a unsafe.Pointer, block, first, pos
 		e.sums = int32((tile*tileRows + at + r - begin[tile]) * tilePanel * 4)
 		spare[i] = e
 	}
-	starts := [2]int32{0, int32(len(rows))}
-	saved := *args
+	starts := (*[2]int32)(unsafe.Pointer(&spare[tileBlock]))
+	*starts = [2]int32{0, int32(len(rows))}
+	table, limit := args.rows, args.limit
 	args.a0 = unsafe.Add(a, begin[0]*t.aStride)
 	args.a1 = unsafe.Add(a, begin[1]*t.aStride)
 	args.blocks = 1
 	args.rows, args.starts, args.limit = &spare[0], &starts[0], len(rows)
 	t.call(args)
-	args.rows, args.limit = saved.rows, saved.limit
+	args.rows, args.limit = table, limit
 }
 
 func (t *tileCall) call(args *tileArgs) {

@@ -29,6 +29,7 @@ var named = []struct {
 	{"6", bits(6)},
 	{"1/6", bits(1.0 / 6)},
 	{"-1", bits(-1)},
+	{"bias", 127},
 	{"-half", bits(-0.5)},
 	{"abs", 0x7fffffff},
 	{"sign", 0x80000000},
@@ -72,9 +73,19 @@ func constants() {
 	for i := range 32 {
 		build.DATA(4*i, operand.U32(uint32(i/2+i%2*16)))
 	}
+	// The index vector of VPERMT2W that takes the upper halves of 32 words of 32 bits.
+	upperWords = build.GLOBL("upperWords", attr.RODATA|attr.NOPTR)
+	for i := range 16 {
+		build.DATA(4*i, operand.U32(uint32(4*i+1|(4*i+3)<<16)))
+	}
+	// Shifts that bring bit i of a mask to the sign of lane i.
+	bitShifts = build.GLOBL("bitShifts", attr.RODATA|attr.NOPTR)
+	for i := range 16 {
+		build.DATA(4*i, operand.U32(uint32(31-i)))
+	}
 }
 
-var interleave operand.Mem
+var interleave, upperWords, bitShifts operand.Mem
 
 // k addresses a constant.
 func k(name string) operand.Mem {

@@ -8,7 +8,10 @@ import (
 func main() {
 	build.ConstraintExpr("amd64,!noasm")
 	constants()
+	stageKernels()
 	tileKernel("amxMedium", 1)
 	tileKernel("amxHigh", 2)
+	vectorKernel("fma512", 16, 14)
+	vectorKernel("fma256", 8, 6)
 	build.Generate()
 }

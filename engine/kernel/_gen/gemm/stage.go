@@ -1,0 +1,124 @@
+package main
+
+import (
+	. "github.com/mmcloughlin/avo/build"
+	. "github.com/mmcloughlin/avo/operand"
+	. "github.com/mmcloughlin/avo/reg"
+)
+
+// Offsets of the fields of stageArgs in engine/kernel/gemm/stage.go, each 8 bytes.
+const (
+	sDst = 8 * iota
+	sSrc
+	sPixels
+	sSrcStep
+	sDstStep
+	sChunks
+	sDstChunk
+	sLoadMask
+	sStoreMask
+	sLow
+)
+
+// stageKernels emits the copies of input rows to scratch memory. A chunk is 32 values of 16 bits at the destination.
+func stageKernels() {
+	stageKernel("stageCopy", "copies chunks of 64 bytes.", 64, func() {}, func(last bool) {
+		if last {
+			VMOVDQU16_Z(Mem{Base: RSI}, K1, Z0)
+			VMOVDQU16(Z0, K2, Mem{Base: RDI})
+			return
+		}
+		VMOVDQU64(Mem{Base: RSI}, Z0)
+		VMOVDQU64(Z0, Mem{Base: RDI})
+	})
+	constants := func() {
+		VPBROADCASTD(k("round16"), Z27)
+		VPBROADCASTD(k("high16"), Z26)
+		VPBROADCASTD(k("fixnan"), Z25)
+		VMOVDQU64(upperWords, Z24)
+	}
+	load := func(last bool) {
+		if last {
+			VMOVUPS_Z(Mem{Base: RSI}, K1, Z0)
+			VMOVUPS_Z(Mem{Base: RSI, Disp: 64}, K3, Z1)
+		} else {
+			VMOVUPS(Mem{Base: RSI}, Z0)
+			VMOVUPS(Mem{Base: RSI, Disp: 64}, Z1)
+		}
+	}
+	store := func(z VecPhysical, to Mem, last bool) {
+		if last {
+			VMOVDQU16(z, K2, to)
+		} else {
+			VMOVDQU64(z, to)
+		}
+	}
+	stageKernel("stageRound", "rounds chunks of 32 float32 to bfloat16.", 128, constants, func(last bool) {
+		load(last)
+		VPADDD(Z27, Z0, Z0)
+		VPADDD(Z27, Z1, Z1)
+		VPERMT2W(Z1, Z24, Z0)
+		store(Z0, Mem{Base: RDI}, last)
+	})
+	stageKernel("stageSplit", "splits chunks of 32 float32 into two planes of bfloat16.", 128, constants, func(last bool) {
+		load(last)
+		VPADDD(Z27, Z0, Z2)
+		VPADDD(Z27, Z1, Z3)
+		VPANDD(Z26, Z2, Z4)
+		VPANDD(Z26, Z3, Z5)
+		VPERMT2W(Z3, Z24, Z2)
+		store(Z2, Mem{Base: RDI}, last)
+		VSUBPS(Z4, Z0, Z0)
+		VSUBPS(Z5, Z1, Z1)
+		VFIXUPIMMPS(Imm(0), Z25, Z0, Z0)
+		VFIXUPIMMPS(Imm(0), Z25, Z1, Z1)
+		VPADDD(Z27, Z0, Z0)
+		VPADDD(Z27, Z1, Z1)
+		VPERMT2W(Z1, Z24, Z0)
+		store(Z0, Mem{Base: RDI, Index: R13, Scale: 1}, last)
+	})
+}
+
+// stageKernel emits the loops over pixels and chunks. The masks of the last chunk are K1 and, for its second 16 values,
+// K3 to load, K2 to store.
+func stageKernel(name, doc string, srcChunk int, prepare func(), chunk func(last bool)) {
+	TEXT(name, NOSPLIT, "func(args *byte)")
+	Pragma("noescape")
+	Doc(name + " " + doc)
+	arg := func(offset int) Mem { return Mem{Base: R8, Disp: offset} }
+	Load(Param("args"), R8)
+	MOVQ(arg(sDst), R9)
+	MOVQ(arg(sSrc), R10)
+	MOVQ(arg(sPixels), RCX)
+	MOVQ(arg(sSrcStep), R11)
+	MOVQ(arg(sDstStep), R12)
+	MOVQ(arg(sLow), R13)
+	MOVQ(arg(sDstChunk), R15)
+	MOVQ(arg(sLoadMask), RAX)
+	KMOVD(EAX, K1)
+	SHRQ(Imm(16), RAX)
+	KMOVD(EAX, K3)
+	MOVQ(arg(sStoreMask), RAX)
+	KMOVD(EAX, K2)
+	prepare()
+	Label("pixel")
+	MOVQ(R10, RSI)
+	MOVQ(R9, RDI)
+	MOVQ(arg(sChunks), RDX)
+	DECQ(RDX)
+	JZ(LabelRef("last"))
+	Label("chunk")
+	chunk(false)
+	ADDQ(U32(uint32(srcChunk)), RSI)
+	ADDQ(R15, RDI)
+	DECQ(RDX)
+	JNZ(LabelRef("chunk"))
+	Label("last")
+	chunk(true)
+	ADDQ(R11, R10)
+	ADDQ(R12, R9)
+	DECQ(RCX)
+	JNZ(LabelRef("pixel"))
+	VZEROUPPER()
+	RET()
+}

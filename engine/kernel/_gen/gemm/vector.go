@@ -1,0 +1,229 @@
+package main
+
+import (
+	. "github.com/mmcloughlin/avo/build"
+	. "github.com/mmcloughlin/avo/operand"
+	. "github.com/mmcloughlin/avo/reg"
+)
+
+// rowAddress is a base register (its number of strides from the first row) and a scale of the stride register that
+// together address a row.
+type rowAddress struct {
+	base, scale int
+}
+
+// addresses finds for each of n rows a base at a multiple of three strides and a scale the processor has.
+func addresses(n int) []rowAddress {
+	rows := make([]rowAddress, n)
+	for r := range rows {
+		rows[r].base = -1
+	}
+	for base := 0; base < n; base += 3 {
+		for _, scale := range []int{0, 1, 2, 4, 8} {
+			if r := base + scale; r < n && rows[r].base < 0 {
+				rows[r] = rowAddress{base, scale}
+			}
+		}
+	}
+	return rows
+}
+
+// vectorKernel emits the float32 kernel for vectors of 16 or 8: blocks of the given number of positions times panels of
+// two vectors of output channels. The sums stay in registers over all runs; each input value is broadcast and multiplied
+// by two vectors of weights. The rows are finished from memory, by the table, as in the tile kernels.
+//
+// Registers: R8 the arguments, R9 stride of the positions, DI weights, SI runs, CX runs left, DX groups of four values
+// left, R10 to R13 and BX rows 0, 3, 6, 9 and 12, R14 and R15 rows to finish, AX temporary.
+func vectorKernel(name string, lanes, positions int) {
+	const unroll = 4 // values of a run per loop; runs are padded to it
+	TEXT(name, NOSPLIT, "func(args *byte)")
+	Pragma("noescape")
+	Doc(name + " computes blocks of a convolution in float32: see tileArgs.")
+	arg := func(offset int) Mem { return Mem{Base: R8, Disp: offset} }
+	load := func(offset int, r GPPhysical) { MOVQ(arg(offset), r) }
+	j := func(s string) LabelRef { return LabelRef(s) }
+	wide := lanes == 16
+	vec := func(i int) VecPhysical {
+		if wide {
+			return []VecPhysical{Z0, Z1, Z2, Z3, Z4, Z5, Z6, Z7, Z8, Z9, Z10, Z11, Z12, Z13, Z14, Z15, Z16, Z17, Z18, Z19, Z20, Z21, Z22, Z23, Z24, Z25, Z26, Z27, Z28, Z29, Z30, Z31}[i]
+		}
+		return []VecPhysical{Y0, Y1, Y2, Y3, Y4, Y5, Y6, Y7, Y8, Y9, Y10, Y11, Y12, Y13, Y14, Y15}[i]
+	}
+	bytes := 4 * lanes
+	rowBytes := 2 * bytes
+	weights := []VecPhysical{vec(2 * positions), vec(2*positions + 1)}
+	value := []VecPhysical{vec(2*positions + 2), vec(2*positions + 3)}
+	bases := []GPPhysical{R10, R11, R12, R13, RBX}
+	rows := addresses(positions)
+
+	Load(Param("args"), R8)
+	load(tAStride, R9)
+	Label("block")
+	load(tB, RDI)
+	load(tPanels, RAX)
+	MOVQ(RAX, arg(tPanelsLeft))
+	for _, f := range [][2]int{{tDst, tPanelDst}, {tRes, tPanelRes}, {tBias, tBiasNext}} {
+		load(f[0], RAX)
+		MOVQ(RAX, arg(f[1]))
+	}
+
+	Label("panel")
+	for i := range 2 * positions {
+		if wide {
+			VPXORD(vec(i), vec(i), vec(i))
+		} else {
+			VXORPS(vec(i), vec(i), vec(i))
+		}
+	}
+	load(tOffsets, RSI)
+	load(tSteps, RCX)
+	Label("run")
+	MOVLQSX(Mem{Base: RSI}, R10)
+	MOVLQSX(Mem{Base: RSI, Disp: 4}, RDX)
+	ADDQ(Imm(8), RSI)
+	ADDQ(arg(tA0), R10)
+	LEAQ(Mem{Base: R9, Index: R9, Scale: 2}, RAX)
+	for i := 1; 3*i < positions; i++ {
+		LEAQ(Mem{Base: bases[i-1], Index: RAX, Scale: 1}, bases[i])
+	}
+	Label("group")
+	for u := range unroll {
+		for i, w := range weights {
+			VMOVUPS(Mem{Base: RDI, Disp: (2*u + i) * bytes}, w)
+		}
+		for r, a := range rows {
+			m := Mem{Base: bases[a.base/3], Disp: 4 * u}
+			if a.scale > 0 {
+				m.Index, m.Scale = R9, uint8(a.scale)
+			}
+			v := value[r%2]
+			VBROADCASTSS(m, v)
+			VFMADD231PS(weights[0], v, vec(2*r))
+			VFMADD231PS(weights[1], v, vec(2*r+1))
+		}
+	}
+	ADDQ(U32(uint32(unroll*rowBytes)), RDI)
+	for i := 0; 3*i < positions; i++ {
+		ADDQ(Imm(4*unroll), bases[i])
+	}
+	DECQ(RDX)
+	JNZ(j("group"))
+	DECQ(RCX)
+	JNZ(j("run"))
+
+	load(tSums, RAX)
+	for i := range 2 * positions {
+		VMOVUPS(vec(i), Mem{Base: RAX, Disp: i * bytes})
+	}
+	// The rows of this block, as in the tile kernels.
+	load(tStarts, RAX)
+	MOVLQSX(Mem{Base: RAX}, R14)
+	MOVLQSX(Mem{Base: RAX, Disp: 4}, R15)
+	load(tLimit, RDX)
+	CMPQ(R14, RDX)
+	CMOVQGT(RDX, R14)
+	CMPQ(R15, RDX)
+	CMOVQGT(RDX, R15)
+	load(tRows, RAX)
+	LEAQ(Mem{Base: R14, Index: R14, Scale: 2}, R14)
+	LEAQ(Mem{Base: R15, Index: R15, Scale: 2}, R15)
+	LEAQ(Mem{Base: RAX, Index: R14, Scale: 4}, R14)
+	LEAQ(Mem{Base: RAX, Index: R15, Scale: 4}, R15)
+	load(tSums, R10)
+	load(tPanelDst, R11)
+	load(tPanelRes, R12)
+	load(tBiasNext, RAX)
+	load(tPanelsLeft, RCX)
+	if wide {
+		VMOVUPS(Mem{Base: RAX}, Z28)
+		VMOVUPS(Mem{Base: RAX, Disp: bytes}, Z29)
+		VBROADCASTSS(arg(tBounds), Z30)
+		VBROADCASTSS(arg(tBounds+4), Z31)
+		MOVQ(U32(0xffffffff), RDX)
+		load(tMask, RBX)
+		CMPQ(RCX, Imm(1))
+		CMOVQEQ(RBX, RDX)
+		KMOVW(EDX, K3)
+		SHRQ(Imm(16), RDX)
+		KMOVW(EDX, K4)
+	} else {
+		VMOVUPS(Mem{Base: RAX}, Y8)
+		VMOVUPS(Mem{Base: RAX, Disp: bytes}, Y9)
+		VBROADCASTSS(arg(tBounds), Y10)
+		VBROADCASTSS(arg(tBounds+4), Y11)
+		// Masks for VMASKMOVPS: all, or for the last panel from the mask's bits.
+		VPCMPEQD(Y14, Y14, Y14)
+		VMOVDQU(Y14, Y15)
+		CMPQ(RCX, Imm(1))
+		JNE(j("masked"))
+		VPBROADCASTD(arg(tMask), Y12)
+		VPSLLVD(bitShifts, Y12, Y14)
+		VPSLLVD(bitShifts.Offset(32), Y12, Y15)
+		Label("masked")
+	}
+	ADDQ(U32(uint32(rowBytes)), RAX)
+	MOVQ(RAX, arg(tBiasNext))
+	CMPQ(R14, R15)
+	JGE(j("rowsdone"))
+	Label("row")
+	MOVLQSX(Mem{Base: R14}, RBX)
+	sums := func(i int) Mem { return Mem{Base: R10, Index: RBX, Scale: 1, Disp: i * bytes} }
+	at := func(base GPPhysical, i int) Mem { return Mem{Base: base, Index: RBX, Scale: 4, Disp: i * bytes} }
+	if wide {
+		VADDPS(sums(0), Z28, Z0)
+		VADDPS(sums(1), Z29, Z1)
+	} else {
+		VADDPS(sums(0), Y8, Y0)
+		VADDPS(sums(1), Y9, Y1)
+	}
+	TESTQ(R12, R12)
+	JZ(j("noresidual"))
+	MOVLQSX(Mem{Base: R14, Disp: 8}, RBX)
+	if wide {
+		VMOVUPS_Z(at(R12, 0), K3, Z2)
+		VMOVUPS_Z(at(R12, 1), K4, Z3)
+		VADDPS(Z2, Z0, Z0)
+		VADDPS(Z3, Z1, Z1)
+	} else {
+		VMASKMOVPS(at(R12, 0), Y14, Y2)
+		VMASKMOVPS(at(R12, 1), Y15, Y3)
+		VADDPS(Y2, Y0, Y0)
+		VADDPS(Y3, Y1, Y1)
+	}
+	Label("noresidual")
+	if wide {
+		activate(form512, "v", arg(tActivation), Z30, Z31, Z0, Z1)
+	} else {
+		activate(form256, "v", arg(tActivation), Y10, Y11, Y0, Y1)
+	}
+	MOVLQSX(Mem{Base: R14, Disp: 4}, RBX)
+	if wide {
+		VMOVUPS(Z0, K3, at(R11, 0))
+		VMOVUPS(Z1, K4, at(R11, 1))
+	} else {
+		VMASKMOVPS(Y0, Y14, at(R11, 0))
+		VMASKMOVPS(Y1, Y15, at(R11, 1))
+	}
+	ADDQ(Imm(12), R14)
+	CMPQ(R14, R15)
+	JL(j("row"))
+	Label("rowsdone")
+	ADDQ(U32(uint32(rowBytes)), R11)
+	MOVQ(R11, arg(tPanelDst))
+	TESTQ(R12, R12)
+	JZ(j("next"))
+	ADDQ(U32(uint32(rowBytes)), R12)
+	MOVQ(R12, arg(tPanelRes))
+	Label("next")
+	DECQ(RCX)
+	MOVQ(RCX, arg(tPanelsLeft))
+	JNZ(j("panel"))
+
+	load(tAInc, RAX)
+	ADDQ(RAX, arg(tA0))
+	ADDQ(Imm(4), arg(tStarts))
+	DECQ(arg(tBlocks))
+	JNZ(j("block"))
+	VZEROUPPER()
+	RET()
+}

@@ -1,0 +1,69 @@
+package gemm
+
+import "math"
+
+// costs are what choose needs to know about a kernel.
+type costs struct {
+	perBlock   float64 // cycles of a block of positions and a panel
+	panels     int
+	panelBytes int
+}
+
+// choose divides the output into bands, and returns into how many parts the panels are divided: the choice with the
+// least estimated time of the worker that is last to finish.
+func (p *geometry) choose(g grain, d *depth, c costs, workers int) (parts int) {
+	const (
+		taskOverhead = 3000 // cycles: dispatch, tile configuration, a cold start
+		stageCycles  = 3    // per 64 bytes of staged input
+		weightBytes  = 8    // that a cycle brings from L3
+		stagedMax    = 768 << 10
+		imbalance    = 0.2 // share of a task by which the last worker is late
+	)
+	weights := float64(c.panels * c.panelBytes)
+	best := math.Inf(1)
+	var bestRows, bestImages int
+	try := func(rows, images int) {
+		q := *p
+		q.setBands(rows, images, d, g)
+		staged := q.stagedBytes(g)
+		if staged > stagedMax && (rows > 1 || images > 1) && best < math.Inf(1) {
+			return
+		}
+		blocks := g.blocks(q.positions)
+		for n := 1; n <= min(c.panels, 4*workers); n++ {
+			per := (c.panels + n - 1) / n
+			stage := float64(staged) / 64 * stageCycles
+			if d.bundles > 1 {
+				stage *= float64(per) / float64(c.panels)
+			}
+			task := float64(blocks*per)*c.perBlock + stage + taskOverhead
+			rounds := (q.bands*n + workers - 1) / workers
+			load := weights / weightBytes / 2
+			if q.bands < workers {
+				load /= float64(min(n, workers))
+			}
+			if cost := float64(rounds)*task + imbalance*task + load; cost < best {
+				best, bestRows, bestImages, parts = cost, rows, images, n
+			}
+		}
+	}
+	if p.flat {
+		total := g.blocks(p.oh)
+		for n := 1; n <= min(total, 64*workers); n++ {
+			try((total+n-1)/n*g.rows, 1)
+		}
+	} else {
+		last := 0
+		for n := p.oh; n >= 1; n-- {
+			if rows := (p.oh + n - 1) / n; rows != last {
+				last = rows
+				try(rows, 1)
+			}
+		}
+		for n := 2; n <= p.n; n++ {
+			try(p.oh, n)
+		}
+	}
+	p.setBands(bestRows, bestImages, d, g)
+	return parts
+}

@@ -1,0 +1,51 @@
+//go:build !noasm
+
+package gemm
+
+import (
+	"unsafe"
+
+	"github.com/go-modelzoo/zoo/engine/kernel"
+	"github.com/go-modelzoo/zoo/engine/kernel/cpu"
+)
+
+//go:noescape
+func stageCopy(args *stageArgs)
+
+//go:noescape
+func stageRound(args *stageArgs)
+
+//go:noescape
+func stageSplit(args *stageArgs)
+
+// copy copies one row of pixels from element e on.
+func (st *stager) copy(to, e, blocks int) {
+	if st.g.tier < cpu.AVX512 {
+		st.copyRow(to, e, blocks)
+		return
+	}
+	a, src := &st.args, &st.src
+	a.dst = unsafe.Pointer(&st.scratch[to])
+	switch {
+	case st.g.element == 4 && src.Format == kernel.F32:
+		a.src = unsafe.Pointer(&src.F32[e])
+		stageCopy(a)
+	case st.g.element == 4, st.g.planes == 2 && src.Format == kernel.BF16:
+		st.copyRow(to, e, blocks)
+	case src.Format == kernel.F32:
+		a.src = unsafe.Pointer(&src.F32[e])
+		if st.g.planes == 1 {
+			stageRound(a)
+		} else {
+			stageSplit(a)
+		}
+	default:
+		a.src = unsafe.Pointer(&src.Hi[e])
+		stageCopy(a)
+		if st.g.planes == 2 {
+			a.src = unsafe.Pointer(&src.Lo[e])
+			a.dst = unsafe.Pointer(&st.scratch[to+a.low])
+			stageCopy(a)
+		}
+	}
+}
