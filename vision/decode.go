@@ -125,10 +125,10 @@ type format struct {
 
 var formats = []format{
 	{"JPEG", []string{"\xff\xd8\xff"}, decodeJPEG, exifOfJPEG},
-	{"PNG", []string{"\x89PNG\r\n\x1a\n"}, decodePNG, exifOfPNG},
+	{"PNG", []string{"\x89PNG\r\n\x1a\n"}, library(png.DecodeConfig, png.Decode, isGrayPNG16), exifOfPNG},
 	{"GIF", []string{"GIF87a", "GIF89a"}, decodeGIF, nil},
-	{"BMP", []string{"BM"}, decodeBMP, nil},
-	{"TIFF", []string{"II*\x00", "MM\x00*"}, decodeTIFF, func(data []byte) []byte { return data }},
+	{"BMP", []string{"BM"}, library(bmp.DecodeConfig, bmp.Decode, isGray16), nil},
+	{"TIFF", []string{"II*\x00", "MM\x00*"}, library(tiff.DecodeConfig, tiff.Decode, isGray16), func(data []byte) []byte { return data }},
 	{"WebP", []string{"RIFF????WEBP"}, decodeWebP, exifOfWebP},
 	{"PNM", []string{"P1", "P2", "P3", "P4", "P5", "P6"}, decodePNM, nil},
 }
@@ -197,49 +197,31 @@ func decodeJPEG(data []byte, limits Limits) (*Image, error) {
 	return &Image{Pix: pix, Width: width, Height: height}, nil
 }
 
-func decodePNG(data []byte, limits Limits) (*Image, error) {
-	config, err := png.DecodeConfig(bytes.NewReader(data))
-	if err != nil {
-		return nil, err
+// library makes a decoder of two functions of a library in the manner of Go's image package. clip16 tells from the file and
+// the result whether 16-bit gray is to be clipped (see fromGo).
+func library(
+	readConfig func(io.Reader) (image.Config, error), decode func(io.Reader) (image.Image, error), clip16 func(data []byte, src image.Image) bool,
+) func([]byte, Limits) (*Image, error) {
+	return func(data []byte, limits Limits) (*Image, error) {
+		config, err := readConfig(bytes.NewReader(data))
+		if err != nil {
+			return nil, err
+		}
+		if err := limits.checkSize(int64(config.Width), int64(config.Height)); err != nil {
+			return nil, err
+		}
+		src, err := decode(bytes.NewReader(data))
+		if err != nil {
+			return nil, err
+		}
+		return fromGo(src, clip16(data, src))
 	}
-	if err := limits.checkSize(int64(config.Width), int64(config.Height)); err != nil {
-		return nil, err
-	}
-	src, err := png.Decode(bytes.NewReader(data))
-	if err != nil {
-		return nil, err
-	}
-	const depthAt, colourAt = 24, 25 // in the header chunk, which comes first
-	return fromGo(src, data[depthAt] == 16 && data[colourAt] == 0)
 }
 
-func decodeBMP(data []byte, limits Limits) (*Image, error) {
-	config, err := bmp.DecodeConfig(bytes.NewReader(data))
-	if err != nil {
-		return nil, err
-	}
-	if err := limits.checkSize(int64(config.Width), int64(config.Height)); err != nil {
-		return nil, err
-	}
-	src, err := bmp.Decode(bytes.NewReader(data))
-	if err != nil {
-		return nil, err
-	}
-	return fromGo(src, false)
-}
+// isGrayPNG16 reads the depth and the colour type in the header chunk, which comes first.
+func isGrayPNG16(data []byte, _ image.Image) bool { return data[24] == 16 && data[25] == 0 }
 
-func decodeTIFF(data []byte, limits Limits) (*Image, error) {
-	config, err := tiff.DecodeConfig(bytes.NewReader(data))
-	if err != nil {
-		return nil, err
-	}
-	if err := limits.checkSize(int64(config.Width), int64(config.Height)); err != nil {
-		return nil, err
-	}
-	src, err := tiff.Decode(bytes.NewReader(data))
-	if err != nil {
-		return nil, err
-	}
-	_, gray16 := src.(*image.Gray16)
-	return fromGo(src, gray16)
+func isGray16(_ []byte, src image.Image) bool {
+	_, ok := src.(*image.Gray16)
+	return ok
 }
