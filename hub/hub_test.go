@@ -99,7 +99,7 @@ func newWorld(t testing.TB, n int) *world {
 	sum := sha256.Sum256(w.file)
 	w.index = newIndex(web.URL+"/tiny.pth", hex.EncodeToString(sum[:]), int64(len(w.file)), int64(n))
 	w.config = hub.Config{
-		Home:  t.TempDir(),
+		Home:  homeDir(t),
 		Index: encodeIndex(t, w.index),
 		Warn: func(s string) {
 			w.mu.Lock()
@@ -159,8 +159,26 @@ func (w *world) open(t testing.TB, change func(*hub.Config)) *hub.Hub {
 
 // elsewhere is a change to a clean home and the given sources.
 func elsewhere(t testing.TB, sources ...string) func(*hub.Config) {
-	home := t.TempDir()
+	home := homeDir(t)
 	return func(c *hub.Config) { c.Home, c.Sources = home, sources }
+}
+
+// homeDir is a temporary directory that can be removed although plugins in it are read-only.
+func homeDir(t testing.TB) string {
+	t.Helper()
+	home := t.TempDir()
+	t.Cleanup(func() {
+		err := filepath.WalkDir(home, func(path string, entry fs.DirEntry, err error) error {
+			if err == nil && entry.IsDir() {
+				err = os.Chmod(path, 0o755)
+			}
+			return err
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	})
+	return home
 }
 
 func (w *world) warned(text string) bool {
@@ -411,7 +429,10 @@ func TestChangedModelRefusedByLock(t *testing.T) {
 
 func TestTwoPullsOneDownload(t *testing.T) {
 	w := newWorld(t, 500_000)
-	w.origin.Script = func(q sourcetest.Request) sourcetest.Fault { time.Sleep(50 * time.Millisecond); return sourcetest.Fault{} }
+	w.origin.Script = func(q sourcetest.Request) sourcetest.Fault {
+		time.Sleep(50 * time.Millisecond)
+		return sourcetest.Fault{}
+	}
 	var group sync.WaitGroup
 	for range 4 {
 		h := w.open(t, nil) // each as a process of its own: only the files are shared

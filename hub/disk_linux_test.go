@@ -1,0 +1,64 @@
+package hub_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/go-modelzoo/zoo/hub"
+	"github.com/go-modelzoo/zoo/hub/store"
+)
+
+// TestDiskFull pulls to a file system that is too small, and again after it grew.
+func TestDiskFull(t *testing.T) {
+	home := t.TempDir()
+	if err := syscall.Mount("zoo-test", home, "tmpfs", 0, "size=8m"); err != nil {
+		t.Skip("a small file system cannot be mounted here (needs root):", err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(home, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	w := newWorld(t, 4<<20)
+	c := w.config
+	c.Home = home
+	h, err := hub.Open(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = h.Pull(t.Context(), ref)
+	if !errors.Is(err, store.ErrDiskFull) || !strings.Contains(err.Error(), "make room") || strings.Contains(err.Error(), "\n") {
+		t.Errorf("error %v", err)
+	}
+	namedIsVerified(t, home)
+	if list, err := h.Cache(); err != nil || len(list) == 0 || !list[0].Partial {
+		t.Errorf("the download is not visible: %+v, %v", list, err)
+	}
+	have := partialBytes(t, h.Store())
+	if err := h.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mount("zoo-test", home, "tmpfs", syscall.MS_REMOUNT, "size=200m"); err != nil {
+		t.Fatal(err)
+	}
+	w.origin.Reset()
+	h = w.open(t, func(c *hub.Config) { c.Home = home })
+	sound(t, pull(t, h, ref))
+	var asked int64
+	for _, q := range w.origin.Requests() {
+		asked += q.End - q.Start
+	}
+	if asked != int64(len(w.file))-have {
+		t.Errorf("asked for %d bytes with %d of %d on disk", asked, have, len(w.file))
+	}
+	if err := h.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if left, err := os.ReadDir(filepath.Join(home, "store", "tmp")); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
