@@ -113,6 +113,8 @@ for w, h in [(37, 29), (8, 8), (1, 1), (64, 3), (2, 5)]:
     put('webp lossless alpha ' + s, save(rgba, 'WEBP', lossless=True, exact=True))
     for q in 20, 80:
         put('webp q%d ' % q + s, save(rgb, 'WEBP', quality=q))
+    put('webp animated ' + s, save(rgb, 'WEBP', save_all=True, append_images=[rgb.rotate(180)], lossless=True))
+    put('webp animated alpha ' + s, save(rgba, 'WEBP', save_all=True, append_images=[rgba.rotate(180)], quality=70))
     put('webp alpha ' + s, save(rgba, 'WEBP', quality=80, exact=True))
 put('ppm text', b'P3 # made by hand\n2 2 15  0 1 2 3 4 5\n6 7 8 15 14 13')
 put('pgm text', b'P2\n3 1\n99\n0 50 99')

@@ -1,7 +1,7 @@
 // Package vision turns image files into pixels.
 //
-// Decode and its siblings read JPEG, PNG, GIF (first frame), BMP, TIFF, WebP and PNM into one form, Image: 8-bit RGB,
-// rows top to bottom, channels interleaved, no padding, EXIF orientation applied. What happens to other kinds of pixels
+// Decode and its siblings read JPEG, PNG, GIF, BMP, TIFF, WebP (of animations the first frame) and PNM into one form, Image:
+// 8-bit RGB, rows top to bottom, channels interleaved, no padding, EXIF orientation applied. What happens to other kinds of pixels
 // is what PIL's Image.open(f).convert("RGB") does, so that a network sees the pixels it was trained on:
 //
 //   - JPEG follows libjpeg-turbo's defaults (accurate integer inverse transform, triangle-filter chroma upsampling);

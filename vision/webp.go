@@ -10,54 +10,82 @@ import (
 	"golang.org/x/image/webp"
 )
 
-// decodeWebP decodes a lossy, lossless or extended WebP that is not animated.
+// decodeWebP decodes a lossy, lossless or extended WebP; of an animation the first frame, laid on a black canvas.
 func decodeWebP(data []byte, limits Limits) (*Image, error) {
-	if err := checkWebP(data[12:], limits); err != nil {
+	chunks := data[12:]
+	header, extended := riffChunk(chunks, "VP8X")
+	if !extended {
+		return decodeWebPFrame(chunks, limits)
+	}
+	if len(header) < 10 {
+		return nil, errors.New("VP8X header is too short")
+	}
+	width, height := uint24(header[4:])+1, uint24(header[7:])+1
+	if err := limits.checkSize(int64(width), int64(height)); err != nil {
 		return nil, err
 	}
-	src, err := webp.Decode(bytes.NewReader(data))
+	const animated = 2
+	x, y := 0, 0
+	if header[0]&animated != 0 {
+		frame, ok := riffChunk(chunks, "ANMF")
+		if !ok || len(frame) < 16 {
+			return nil, errors.New("no whole first frame: file is truncated")
+		}
+		x, y, chunks = 2*uint24(frame), 2*uint24(frame[3:]), frame[16:]
+	}
+	img, err := decodeWebPFrame(chunks, limits)
+	if err != nil || img.Width == width && img.Height == height {
+		return img, err
+	}
+	if x+img.Width > width || y+img.Height > height {
+		return nil, errors.New("frame reaches over the canvas")
+	}
+	canvas := NewImage(width, height)
+	for row := range img.Height {
+		copy(canvas.Pix[3*((y+row)*width+x):], img.Pix[3*row*img.Width:][:3*img.Width])
+	}
+	return canvas, nil
+}
+
+func uint24(p []byte) int { return int(p[0]) | int(p[1])<<8 | int(p[2])<<16 }
+
+// decodeWebPFrame decodes the first image chunk. Its size is in a header of its own, whatever the canvas says. The alpha
+// channel of a lossy image is in another chunk, which is left out.
+func decodeWebPFrame(chunks []byte, limits Limits) (*Image, error) {
+	var content []byte
+	name, width, height := "VP8 ", 0, 0
+	if frame, ok := riffChunk(chunks, name); ok {
+		if len(frame) < 10 {
+			return nil, errors.New("VP8 header is too short")
+		}
+		content, width, height = frame, int(binary.LittleEndian.Uint16(frame[6:])&0x3fff), int(binary.LittleEndian.Uint16(frame[8:])&0x3fff)
+	} else if frame, ok := riffChunk(chunks, "VP8L"); ok {
+		if len(frame) < 5 {
+			return nil, errors.New("VP8L header is too short")
+		}
+		v := binary.LittleEndian.Uint32(frame[1:])
+		name, content, width, height = "VP8L", frame, int(v&0x3fff)+1, int(v>>14&0x3fff)+1
+	} else {
+		return nil, errors.New("no whole image chunk: file is truncated")
+	}
+	if err := limits.checkSize(int64(width), int64(height)); err != nil {
+		return nil, err
+	}
+	file := append([]byte("RIFF????WEBP"), name...)
+	file = binary.LittleEndian.AppendUint32(file, uint32(len(content)))
+	file = append(file, content...)
+	if len(content)%2 == 1 {
+		file = append(file, 0)
+	}
+	binary.LittleEndian.PutUint32(file[4:], uint32(len(file)-8))
+	src, err := webp.Decode(bytes.NewReader(file))
 	if err != nil {
 		return nil, err
 	}
-	switch m := src.(type) {
-	case *image.YCbCr:
+	if m, ok := src.(*image.YCbCr); ok {
 		return fromVP8(m)
-	case *image.NYCbCrA:
-		return fromVP8(&m.YCbCr)
 	}
 	return fromGo(src, false)
-}
-
-// checkWebP holds the sizes in the headers of the canvas and of the frame, which may disagree, against the limits.
-func checkWebP(chunks []byte, limits Limits) error {
-	if header, ok := riffChunk(chunks, "VP8X"); ok {
-		if len(header) < 10 {
-			return errors.New("VP8X header is too short")
-		}
-		const animated = 2
-		if header[0]&animated != 0 {
-			return errors.New("animated WebP is not supported: extract a frame, for instance with webpmux")
-		}
-		w := int64(header[4]) | int64(header[5])<<8 | int64(header[6])<<16
-		h := int64(header[7]) | int64(header[8])<<8 | int64(header[9])<<16
-		if err := limits.checkSize(w+1, h+1); err != nil {
-			return err
-		}
-	}
-	if header, ok := riffChunk(chunks, "VP8 "); ok {
-		if len(header) < 10 {
-			return errors.New("VP8 header is too short")
-		}
-		return limits.checkSize(int64(binary.LittleEndian.Uint16(header[6:])&0x3fff), int64(binary.LittleEndian.Uint16(header[8:])&0x3fff))
-	}
-	if header, ok := riffChunk(chunks, "VP8L"); ok {
-		if len(header) < 5 {
-			return errors.New("VP8L header is too short")
-		}
-		v := binary.LittleEndian.Uint32(header[1:])
-		return limits.checkSize(int64(v&0x3fff)+1, int64(v>>14&0x3fff)+1)
-	}
-	return errors.New("no whole image chunk: file is truncated or not WebP")
 }
 
 // fromVP8 converts as libwebp does: chroma upsampled with the weights 9, 3, 3, 1 and video-range BT.601 in 14-bit

@@ -21,10 +21,12 @@ import (
 // component is a colour component of the frame.
 type component struct {
 	id            uint8
-	h, v          int // sampling factors
-	quant         int // quantisation table
-	width, height int // samples, without padding
-	blocksX       int // blocks a row, padded to whole MCUs
+	h, v          int       // sampling factors
+	quant         int       // which quantisation table
+	table         [64]int32 // the table as it was at the component's first scan, in zigzag order
+	latched       bool      // table is set
+	width, height int       // samples, without padding
+	blocksX       int       // blocks a row, padded to whole MCUs
 	blocksY       int
 	dc, ac        *huffman // of the current scan
 	pred          int32
@@ -363,8 +365,11 @@ func (d *decoder) scanHeader(p []byte) (*scanHeader, error) {
 		if s.first == 0 && s.high == 0 && !d.hasDC[dc] || s.last > 0 && !d.hasAC[ac] {
 			return nil, errors.New("scan uses a Huffman table that is not defined")
 		}
-		if !d.hasQuant[c.quant] {
-			return nil, errors.New("scan uses a quantisation table that is not defined")
+		if !c.latched {
+			if !d.hasQuant[c.quant] {
+				return nil, errors.New("scan uses a quantisation table that is not defined")
+			}
+			c.table, c.latched = d.quant[c.quant], true
 		}
 		c.dc, c.ac = &d.dc[dc], &d.ac[ac]
 		s.comps = append(s.comps, c)
@@ -412,7 +417,7 @@ func (d *decoder) blocks(s *scanHeader, alone bool) error {
 						case alone:
 							last := 0
 							if !skip {
-								last = d.sequential(&b, c.dc, c.ac, &d.quant[c.quant], &c.pred)
+								last = d.sequential(&b, c.dc, c.ac, &c.table, &c.pred)
 							}
 							d.inverse(&b, c.plane[8*(y*c.stride()+x):], c.stride(), last)
 							if last == 0 {
@@ -581,7 +586,7 @@ func (d *decoder) inverse(b *block, dst []uint8, stride, last int) {
 func (d *decoder) inverseAll() {
 	for i := range d.comps {
 		c := &d.comps[i]
-		q := &d.quant[c.quant]
+		q := &c.table
 		for y := range c.blocksY {
 			for x := range c.blocksX {
 				in := (*[64]int16)(c.coeff[64*(y*c.blocksX+x):])
