@@ -14,6 +14,7 @@ run: build ## build everything and classify the example photographs
 
 test: ## run all tests; those that need absent files or programs say so and skip
 	$(GO) test ./...
+	$(GO) -C examples/ghostnet test ./...
 
 build: bin/zoo $(FAMILIES:%=bin/plugins/zoo-%)
 
@@ -42,7 +43,7 @@ race: ## the race detector needs a C compiler; it is the only target that does
 	CGO_ENABLED=1 $(GO) test -race -short ./...
 
 conformance: ## every golden at every precision, as a table
-	$(GO) test -count=1 -run 'Golden' -v ./conformance
+	ZOO_CONFORMANCE=all $(GO) test -count=1 -timeout=30m -run Golden -v ./conformance
 
 bench: build ## zoo beside ONNX Runtime, OpenVINO and PyTorch; writes docs/benchmarks.md
 	bench/run.sh

@@ -40,7 +40,7 @@ func open(t *testing.T, file, model string, options map[string]string, classes i
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { f.Close() })
-	m := find(t, model)
+	_, m := find(t, model)
 	build := func(s graph.Shape) (*graph.Graph, error) { return m.Graph(s, classes, options) }
 	g, err := build(graph.Shape{C: 3, H: size, W: size})
 	if err != nil {
@@ -72,7 +72,7 @@ func readJSON(t *testing.T, name string, into any) {
 	}
 }
 
-func TestPublicCheckpointDiffers(t *testing.T) {
+func TestGoldenPublicCheckpoint(t *testing.T) {
 	for _, c := range real {
 		t.Run(c.name, func(t *testing.T) {
 			var want struct {
@@ -106,8 +106,8 @@ func TestPublicCheckpointDiffers(t *testing.T) {
 	}
 }
 
-// TestCIFARCheckpointDiffers loads the original files (the legacy format of torch.save) and compares the logits of 200 test images.
-func TestCIFARCheckpointDiffers(t *testing.T) {
+// TestGoldenCIFAR loads the original files (the legacy format of torch.save) and compares the logits of 200 test images.
+func TestGoldenCIFAR(t *testing.T) {
 	file, err := os.Open(shared.Path(t, "goldens/real/cifar10_test_first20.png"))
 	if err != nil {
 		t.Fatal(err)

@@ -52,15 +52,27 @@ func Fill(g *graph.Graph, gain float64) engine.ParamMap {
 	for _, p := range g.Params {
 		v := make([]float32, p.Elements())
 		values[p.Name] = v
-		wg.Go(func() { fill(v, p, gain) })
+		value := rule(p, gain)
+		if value == nil {
+			continue
+		}
+		names := newStream(p.Name)
+		const chunk = 1 << 20
+		for from := 0; from < len(v); from += chunk {
+			wg.Go(func() {
+				for i := from; i < min(from+chunk, len(v)); i++ {
+					v[i] = float32(value(names.at(i)))
+				}
+			})
+		}
 	}
 	wg.Wait()
 	return values
 }
 
-// fill applies the first rule that fits the parameter. Explicit conversions keep compilers from fusing, so that every machine rounds
-// alike.
-func fill(v []float32, p *graph.Param, gain float64) {
+// rule returns the first rule that fits the parameter: what becomes of a uniform number. Nil leaves zeros. Explicit conversions keep
+// compilers from fusing, so that every machine rounds alike.
+func rule(p *graph.Param, gain float64) func(u float64) float64 {
 	_, norm := p.Node.Op.(graph.BatchNorm)
 	attribute := p.Name[strings.LastIndexByte(p.Name, '.')+1:]
 	bias := func(u float64) float64 { return float64(0.2*u) - 0.1 }
@@ -71,7 +83,7 @@ func fill(v []float32, p *graph.Param, gain float64) {
 	value := bias
 	switch {
 	case p.Role == graph.NumBatchesTracked:
-		return
+		return nil
 	case p.Role == graph.RunningVar:
 		value = func(u float64) float64 { return 0.5 + u }
 	case p.Role == graph.RunningMean, norm && p.Role == graph.Bias:
@@ -86,10 +98,7 @@ func fill(v []float32, p *graph.Param, gain float64) {
 	case attribute == "weight":
 		value = factor
 	}
-	s := newStream(p.Name)
-	for i := range v {
-		v[i] = float32(value(s.at(i)))
-	}
+	return value
 }
 
 // RelL2 returns the Euclidean distance of got from want, relative to the length of want. It is infinite when the lengths differ
