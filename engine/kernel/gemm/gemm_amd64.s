@@ -91,6 +91,40 @@ DATA upperWords<>+56(SB)/4, $0x003b0039
 DATA upperWords<>+60(SB)/4, $0x003f003d
 GLOBL upperWords<>(SB), RODATA|NOPTR, $64
 
+DATA deinterleave<>+0(SB)/4, $0x00000000
+DATA deinterleave<>+4(SB)/4, $0x00000002
+DATA deinterleave<>+8(SB)/4, $0x00000004
+DATA deinterleave<>+12(SB)/4, $0x00000006
+DATA deinterleave<>+16(SB)/4, $0x00000008
+DATA deinterleave<>+20(SB)/4, $0x0000000a
+DATA deinterleave<>+24(SB)/4, $0x0000000c
+DATA deinterleave<>+28(SB)/4, $0x0000000e
+DATA deinterleave<>+32(SB)/4, $0x00000010
+DATA deinterleave<>+36(SB)/4, $0x00000012
+DATA deinterleave<>+40(SB)/4, $0x00000014
+DATA deinterleave<>+44(SB)/4, $0x00000016
+DATA deinterleave<>+48(SB)/4, $0x00000018
+DATA deinterleave<>+52(SB)/4, $0x0000001a
+DATA deinterleave<>+56(SB)/4, $0x0000001c
+DATA deinterleave<>+60(SB)/4, $0x0000001e
+DATA deinterleave<>+64(SB)/4, $0x00000001
+DATA deinterleave<>+68(SB)/4, $0x00000003
+DATA deinterleave<>+72(SB)/4, $0x00000005
+DATA deinterleave<>+76(SB)/4, $0x00000007
+DATA deinterleave<>+80(SB)/4, $0x00000009
+DATA deinterleave<>+84(SB)/4, $0x0000000b
+DATA deinterleave<>+88(SB)/4, $0x0000000d
+DATA deinterleave<>+92(SB)/4, $0x0000000f
+DATA deinterleave<>+96(SB)/4, $0x00000011
+DATA deinterleave<>+100(SB)/4, $0x00000013
+DATA deinterleave<>+104(SB)/4, $0x00000015
+DATA deinterleave<>+108(SB)/4, $0x00000017
+DATA deinterleave<>+112(SB)/4, $0x00000019
+DATA deinterleave<>+116(SB)/4, $0x0000001b
+DATA deinterleave<>+120(SB)/4, $0x0000001d
+DATA deinterleave<>+124(SB)/4, $0x0000001f
+GLOBL deinterleave<>(SB), RODATA|NOPTR, $128
+
 DATA bitShifts<>+0(SB)/4, $0x0000001f
 DATA bitShifts<>+4(SB)/4, $0x0000001e
 DATA bitShifts<>+8(SB)/4, $0x0000001d
@@ -3627,5 +3661,273 @@ next:
 	ADDQ $0x04, 96(R8)
 	DECQ 80(R8)
 	JNZ  block
+	VZEROUPPER
+	RET
+
+// func pairRound(args *byte)
+// Requires: AVX, AVX512BW, AVX512F
+TEXT ·pairRound(SB), NOSPLIT, $0-8
+	MOVQ         args+0(FP), R8
+	MOVQ         (R8), DI
+	MOVQ         8(R8), SI
+	MOVQ         16(R8), R9
+	MOVQ         24(R8), CX
+	MOVQ         32(R8), AX
+	KMOVW        AX, K1
+	SHRQ         $0x10, AX
+	KMOVW        AX, K3
+	MOVL         constants<>+60(SB), AX
+	KMOVD        AX, K2
+	VPBROADCASTD constants<>+48(SB), Z27
+	VPBROADCASTD constants<>+52(SB), Z26
+	VPBROADCASTD constants<>+56(SB), Z25
+	VMOVUPS      deinterleave<>+0(SB), Z24
+	VMOVUPS      deinterleave<>+64(SB), Z23
+
+pair:
+	VMOVUPS.Z (SI), K1, Z0
+	VMOVUPS.Z 64(SI), K3, Z1
+	ADDQ      R9, SI
+	VPXORD    Z2, Z2, Z2
+	VPXORD    Z3, Z3, Z3
+	CMPQ      CX, $0x01
+	JE        single
+	VMOVUPS.Z (SI), K1, Z2
+	VMOVUPS.Z 64(SI), K3, Z3
+	ADDQ      R9, SI
+
+single:
+	VMOVAPS   Z24, Z4
+	VPERMI2PS Z1, Z0, Z4
+	VPERMT2PS Z1, Z23, Z0
+	VMOVAPS   Z24, Z5
+	VPERMI2PS Z3, Z2, Z5
+	VPERMT2PS Z3, Z23, Z2
+	VPADDD    Z27, Z4, Z6
+	VPADDD    Z27, Z5, Z7
+	VPSRLD    $0x10, Z6, Z8
+	VMOVDQU16 Z7, K2, Z8
+	VMOVDQU64 Z8, (DI)
+	VPADDD    Z27, Z0, Z6
+	VPADDD    Z27, Z2, Z7
+	VPSRLD    $0x10, Z6, Z8
+	VMOVDQU16 Z7, K2, Z8
+	VMOVDQU64 Z8, 1024(DI)
+	ADDQ      $0x40, DI
+	SUBQ      $0x02, CX
+	JG        pair
+	VZEROUPPER
+	RET
+
+// func pairSplit(args *byte)
+// Requires: AVX, AVX512BW, AVX512F
+TEXT ·pairSplit(SB), NOSPLIT, $0-8
+	MOVQ         args+0(FP), R8
+	MOVQ         (R8), DI
+	MOVQ         8(R8), SI
+	MOVQ         16(R8), R9
+	MOVQ         24(R8), CX
+	MOVQ         32(R8), AX
+	KMOVW        AX, K1
+	SHRQ         $0x10, AX
+	KMOVW        AX, K3
+	MOVL         constants<>+60(SB), AX
+	KMOVD        AX, K2
+	VPBROADCASTD constants<>+48(SB), Z27
+	VPBROADCASTD constants<>+52(SB), Z26
+	VPBROADCASTD constants<>+56(SB), Z25
+	VMOVUPS      deinterleave<>+0(SB), Z24
+	VMOVUPS      deinterleave<>+64(SB), Z23
+
+pair:
+	VMOVUPS.Z (SI), K1, Z0
+	VMOVUPS.Z 64(SI), K3, Z1
+	ADDQ      R9, SI
+	VPXORD    Z2, Z2, Z2
+	VPXORD    Z3, Z3, Z3
+	CMPQ      CX, $0x01
+	JE        single
+	VMOVUPS.Z (SI), K1, Z2
+	VMOVUPS.Z 64(SI), K3, Z3
+	ADDQ      R9, SI
+
+single:
+	VMOVAPS     Z24, Z4
+	VPERMI2PS   Z1, Z0, Z4
+	VPERMT2PS   Z1, Z23, Z0
+	VMOVAPS     Z24, Z5
+	VPERMI2PS   Z3, Z2, Z5
+	VPERMT2PS   Z3, Z23, Z2
+	VPADDD      Z27, Z4, Z6
+	VPADDD      Z27, Z5, Z7
+	VPSRLD      $0x10, Z6, Z8
+	VMOVDQU16   Z7, K2, Z8
+	VMOVDQU64   Z8, (DI)
+	VPANDD      Z26, Z6, Z6
+	VPANDD      Z26, Z7, Z7
+	VSUBPS      Z6, Z4, Z4
+	VSUBPS      Z7, Z5, Z5
+	VFIXUPIMMPS $0x00, Z25, Z4, Z4
+	VFIXUPIMMPS $0x00, Z25, Z5, Z5
+	VPADDD      Z27, Z4, Z4
+	VPADDD      Z27, Z5, Z5
+	VPSRLD      $0x10, Z4, Z4
+	VMOVDQU16   Z5, K2, Z4
+	VMOVDQU64   Z4, 2048(DI)
+	VPADDD      Z27, Z0, Z6
+	VPADDD      Z27, Z2, Z7
+	VPSRLD      $0x10, Z6, Z8
+	VMOVDQU16   Z7, K2, Z8
+	VMOVDQU64   Z8, 1024(DI)
+	VPANDD      Z26, Z6, Z6
+	VPANDD      Z26, Z7, Z7
+	VSUBPS      Z6, Z0, Z0
+	VSUBPS      Z7, Z2, Z2
+	VFIXUPIMMPS $0x00, Z25, Z0, Z0
+	VFIXUPIMMPS $0x00, Z25, Z2, Z2
+	VPADDD      Z27, Z0, Z0
+	VPADDD      Z27, Z2, Z2
+	VPSRLD      $0x10, Z0, Z0
+	VMOVDQU16   Z2, K2, Z0
+	VMOVDQU64   Z0, 3072(DI)
+	ADDQ        $0x40, DI
+	SUBQ        $0x02, CX
+	JG          pair
+	VZEROUPPER
+	RET
+
+// func transpose16(dst *byte, dstStride int, src *byte, srcStride int)
+// Requires: AVX, AVX512F
+TEXT ·transpose16(SB), NOSPLIT, $0-32
+	MOVQ        dst+0(FP), DI
+	MOVQ        dstStride+8(FP), R9
+	MOVQ        src+16(FP), SI
+	MOVQ        srcStride+24(FP), R8
+	VMOVDQU32   (SI), Z0
+	ADDQ        R8, SI
+	VMOVDQU32   (SI), Z1
+	ADDQ        R8, SI
+	VMOVDQU32   (SI), Z2
+	ADDQ        R8, SI
+	VMOVDQU32   (SI), Z3
+	ADDQ        R8, SI
+	VMOVDQU32   (SI), Z4
+	ADDQ        R8, SI
+	VMOVDQU32   (SI), Z5
+	ADDQ        R8, SI
+	VMOVDQU32   (SI), Z6
+	ADDQ        R8, SI
+	VMOVDQU32   (SI), Z7
+	ADDQ        R8, SI
+	VMOVDQU32   (SI), Z8
+	ADDQ        R8, SI
+	VMOVDQU32   (SI), Z9
+	ADDQ        R8, SI
+	VMOVDQU32   (SI), Z10
+	ADDQ        R8, SI
+	VMOVDQU32   (SI), Z11
+	ADDQ        R8, SI
+	VMOVDQU32   (SI), Z12
+	ADDQ        R8, SI
+	VMOVDQU32   (SI), Z13
+	ADDQ        R8, SI
+	VMOVDQU32   (SI), Z14
+	ADDQ        R8, SI
+	VMOVDQU32   (SI), Z15
+	VPUNPCKLDQ  Z1, Z0, Z16
+	VPUNPCKHDQ  Z1, Z0, Z17
+	VPUNPCKLDQ  Z3, Z2, Z18
+	VPUNPCKHDQ  Z3, Z2, Z19
+	VPUNPCKLDQ  Z5, Z4, Z20
+	VPUNPCKHDQ  Z5, Z4, Z21
+	VPUNPCKLDQ  Z7, Z6, Z22
+	VPUNPCKHDQ  Z7, Z6, Z23
+	VPUNPCKLDQ  Z9, Z8, Z24
+	VPUNPCKHDQ  Z9, Z8, Z25
+	VPUNPCKLDQ  Z11, Z10, Z26
+	VPUNPCKHDQ  Z11, Z10, Z27
+	VPUNPCKLDQ  Z13, Z12, Z28
+	VPUNPCKHDQ  Z13, Z12, Z29
+	VPUNPCKLDQ  Z15, Z14, Z30
+	VPUNPCKHDQ  Z15, Z14, Z31
+	VPUNPCKLQDQ Z18, Z16, Z0
+	VPUNPCKHQDQ Z18, Z16, Z1
+	VPUNPCKLQDQ Z19, Z17, Z2
+	VPUNPCKHQDQ Z19, Z17, Z3
+	VPUNPCKLQDQ Z22, Z20, Z4
+	VPUNPCKHQDQ Z22, Z20, Z5
+	VPUNPCKLQDQ Z23, Z21, Z6
+	VPUNPCKHQDQ Z23, Z21, Z7
+	VPUNPCKLQDQ Z26, Z24, Z8
+	VPUNPCKHQDQ Z26, Z24, Z9
+	VPUNPCKLQDQ Z27, Z25, Z10
+	VPUNPCKHQDQ Z27, Z25, Z11
+	VPUNPCKLQDQ Z30, Z28, Z12
+	VPUNPCKHQDQ Z30, Z28, Z13
+	VPUNPCKLQDQ Z31, Z29, Z14
+	VPUNPCKHQDQ Z31, Z29, Z15
+	VSHUFI32X4  $0x88, Z4, Z0, Z16
+	VSHUFI32X4  $0xdd, Z4, Z0, Z20
+	VSHUFI32X4  $0x88, Z12, Z8, Z24
+	VSHUFI32X4  $0xdd, Z12, Z8, Z28
+	VSHUFI32X4  $0x88, Z5, Z1, Z17
+	VSHUFI32X4  $0xdd, Z5, Z1, Z21
+	VSHUFI32X4  $0x88, Z13, Z9, Z25
+	VSHUFI32X4  $0xdd, Z13, Z9, Z29
+	VSHUFI32X4  $0x88, Z6, Z2, Z18
+	VSHUFI32X4  $0xdd, Z6, Z2, Z22
+	VSHUFI32X4  $0x88, Z14, Z10, Z26
+	VSHUFI32X4  $0xdd, Z14, Z10, Z30
+	VSHUFI32X4  $0x88, Z7, Z3, Z19
+	VSHUFI32X4  $0xdd, Z7, Z3, Z23
+	VSHUFI32X4  $0x88, Z15, Z11, Z27
+	VSHUFI32X4  $0xdd, Z15, Z11, Z31
+	VSHUFI32X4  $0x88, Z24, Z16, Z0
+	VSHUFI32X4  $0xdd, Z24, Z16, Z8
+	VSHUFI32X4  $0x88, Z28, Z20, Z4
+	VSHUFI32X4  $0xdd, Z28, Z20, Z12
+	VSHUFI32X4  $0x88, Z25, Z17, Z1
+	VSHUFI32X4  $0xdd, Z25, Z17, Z9
+	VSHUFI32X4  $0x88, Z29, Z21, Z5
+	VSHUFI32X4  $0xdd, Z29, Z21, Z13
+	VSHUFI32X4  $0x88, Z26, Z18, Z2
+	VSHUFI32X4  $0xdd, Z26, Z18, Z10
+	VSHUFI32X4  $0x88, Z30, Z22, Z6
+	VSHUFI32X4  $0xdd, Z30, Z22, Z14
+	VSHUFI32X4  $0x88, Z27, Z19, Z3
+	VSHUFI32X4  $0xdd, Z27, Z19, Z11
+	VSHUFI32X4  $0x88, Z31, Z23, Z7
+	VSHUFI32X4  $0xdd, Z31, Z23, Z15
+	VMOVDQU32   Z0, (DI)
+	ADDQ        R9, DI
+	VMOVDQU32   Z1, (DI)
+	ADDQ        R9, DI
+	VMOVDQU32   Z2, (DI)
+	ADDQ        R9, DI
+	VMOVDQU32   Z3, (DI)
+	ADDQ        R9, DI
+	VMOVDQU32   Z4, (DI)
+	ADDQ        R9, DI
+	VMOVDQU32   Z5, (DI)
+	ADDQ        R9, DI
+	VMOVDQU32   Z6, (DI)
+	ADDQ        R9, DI
+	VMOVDQU32   Z7, (DI)
+	ADDQ        R9, DI
+	VMOVDQU32   Z8, (DI)
+	ADDQ        R9, DI
+	VMOVDQU32   Z9, (DI)
+	ADDQ        R9, DI
+	VMOVDQU32   Z10, (DI)
+	ADDQ        R9, DI
+	VMOVDQU32   Z11, (DI)
+	ADDQ        R9, DI
+	VMOVDQU32   Z12, (DI)
+	ADDQ        R9, DI
+	VMOVDQU32   Z13, (DI)
+	ADDQ        R9, DI
+	VMOVDQU32   Z14, (DI)
+	ADDQ        R9, DI
+	VMOVDQU32   Z15, (DI)
 	VZEROUPPER
 	RET

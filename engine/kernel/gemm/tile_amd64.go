@@ -138,10 +138,7 @@ func newTileConv(s ConvSpec, weight, bias []float32) *tileConv {
 		}
 	}
 	c.panels = (d.bundleOut + tilePanel - 1) / tilePanel
-	c.config = tileConfig{palette: 1}
-	for t := range 8 {
-		c.config.rows[t], c.config.columns[t] = tileRows, 64
-	}
+	c.config = fullTiles()
 	for t := 4; t < 6; t++ {
 		c.config.columns[t] = uint16(2 * c.step)
 		c.config.rows[t+2] = uint8(c.step / 2)

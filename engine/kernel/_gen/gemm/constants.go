@@ -78,6 +78,11 @@ func constants() {
 	for i := range 16 {
 		build.DATA(4*i, operand.U32(uint32(4*i+1|(4*i+3)<<16)))
 	}
+	// Index vectors that take the even and the odd of 32 words.
+	deinterleave = build.GLOBL("deinterleave", attr.RODATA|attr.NOPTR)
+	for i := range 32 {
+		build.DATA(4*i, operand.U32(uint32(i%16*2+i/16)))
+	}
 	// Shifts that bring bit i of a mask to the sign of lane i.
 	bitShifts = build.GLOBL("bitShifts", attr.RODATA|attr.NOPTR)
 	for i := range 16 {
@@ -85,7 +90,7 @@ func constants() {
 	}
 }
 
-var interleave, upperWords, bitShifts operand.Mem
+var interleave, deinterleave, upperWords, bitShifts operand.Mem
 
 // k addresses a constant.
 func k(name string) operand.Mem {

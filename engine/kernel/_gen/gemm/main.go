@@ -13,5 +13,8 @@ func main() {
 	tileKernel("amxHigh", 2)
 	vectorKernel("fma512", 16, 14)
 	vectorKernel("fma256", 8, 6)
+	pairKernel("pairRound", 1)
+	pairKernel("pairSplit", 2)
+	transposeKernel()
 	build.Generate()
 }

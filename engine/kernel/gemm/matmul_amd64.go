@@ -1,0 +1,361 @@
+//go:build !noasm
+
+package gemm
+
+import (
+	"unsafe"
+
+	"github.com/go-modelzoo/zoo/engine"
+	"github.com/go-modelzoo/zoo/engine/kernel"
+	"github.com/go-modelzoo/zoo/engine/kernel/cpu"
+)
+
+// groupRows is how many rows of a are packed at a time: with a depth of 512 they take 128 or 256 KB of L2.
+const groupRows = 128
+
+// maxSteps bounds the depth that a task packs at a time.
+const maxSteps = 64
+
+// newMultiplier chooses the kernel of a product.
+func newMultiplier(p *Product) multiplier {
+	switch {
+	case p.Tier >= cpu.AMX && p.Precision != engine.Highest:
+		return newTileMultiplier(p)
+	case p.Tier >= cpu.AVX2:
+		return newVectorMultiplier(p)
+	}
+	return plainMultiplier{}
+}
+
+// pairArgs are the arguments of the packing kernels. The offsets of the fields are known to _gen/gemm/pairs.go.
+type pairArgs struct {
+	dst, src unsafe.Pointer
+	stride   int // bytes between rows of the source
+	rows     int // 1 to 32
+	mask     int // columns that exist as bits
+}
+
+//go:noescape
+func pairRound(args *pairArgs)
+
+//go:noescape
+func pairSplit(args *pairArgs)
+
+//go:noescape
+func transpose16(dst unsafe.Pointer, dstStride int, src unsafe.Pointer, srcStride int)
+
+// tileMultiplier multiplies in AMX tiles.
+type tileMultiplier struct {
+	planes  int
+	config  tileConfig
+	offsets [maxSteps]int32
+	rows    [groupRows]rowEntry
+	starts  [groupRows/tileBlock + 1]int32
+	bias    []float32 // zeros for all panels of a task
+}
+
+func newTileMultiplier(p *Product) *tileMultiplier {
+	t := &tileMultiplier{planes: 1, config: fullTiles()}
+	if p.Precision == engine.High {
+		t.planes = 2
+	}
+	for i := range t.offsets {
+		t.offsets[i] = int32(64 * i)
+	}
+	for i := range t.rows {
+		t.rows[i] = rowEntry{sums: int32(i % tileBlock * tilePanel * 4), dst: int32(i * p.N), res: int32(i * p.N)}
+	}
+	for i := range t.starts {
+		t.starts[i] = int32(i * tileBlock)
+	}
+	t.bias = make([]float32, (p.N+tilePanel-1)/tilePanel*tilePanel)
+	return t
+}
+
+// fullTiles is the configuration of eight tiles of 16 rows of 64 bytes.
+func fullTiles() tileConfig {
+	c := tileConfig{palette: 1}
+	for t := range 8 {
+		c.rows[t], c.columns[t] = tileRows, 64
+	}
+	return c
+}
+
+func (t *tileMultiplier) grain() (int, int) { return tileBlock, tilePanel }
+
+// rowBytes is the distance of packed rows of a: not a multiple of what falls on few cache sets.
+func rowBytes(depth int) int { return 2*depth + 64 }
+
+// stepBytes is the size of the packed weights of a step and a panel.
+func (t *tileMultiplier) stepBytes() int { return t.planes * 2048 }
+
+func (t *tileMultiplier) scratch(cols, depth int) int {
+	a := t.planes * groupRows * rowBytes(depth)
+	b := (cols + tilePanel - 1) / tilePanel * (depth / tileValues) * t.stepBytes()
+	temporary := max(t.stepBytes(), t.planes*tilePanel*rowBytes(depth))
+	return 4*sumsBytes + awakeBytes + a + b + temporary + 4*64
+}
+
+func (t *tileMultiplier) run(p *Product, depth, i0, i1, j0, j1 int, dst, a, b []float32, scratch []byte) {
+	scratch = align(scratch, 2*sumsBytes)
+	args := tileArgs{
+		config:  &t.config,
+		offsets: &t.offsets[0],
+		rows:    &t.rows[0],
+		sums:    unsafe.Pointer(&scratch[0]),
+		awake:   unsafe.Pointer(&scratch[2*sumsBytes]),
+		format:  int(kernel.F32),
+		bias:    &t.bias[0],
+		panels:  (j1 - j0 + tilePanel - 1) / tilePanel,
+	}
+	args.low, args.high = bounds(kernel.None)
+	args.mask = 1<<((j1-j0-1)%tilePanel+1) - 1
+	scratch = scratch[2*sumsBytes+awakeBytes:]
+	pa := scratch[:t.planes*groupRows*rowBytes(depth)]
+	scratch = align(scratch[len(pa):], 64)
+	pb := scratch[:args.panels*(depth/tileValues)*t.stepBytes()]
+	temporary := align(scratch[len(pb):], 64)
+	args.b = unsafe.Pointer(&pb[0])
+	args.a0 = unsafe.Pointer(&pa[0])
+	args.aStride = rowBytes(depth)
+	args.aInc = tileBlock * args.aStride
+	args.aLow = groupRows * args.aStride
+	for k0 := 0; k0 < p.K; k0 += depth {
+		k1 := min(k0+depth, p.K)
+		args.steps = (k1 - k0 + tileValues - 1) / tileValues
+		args.share = (tileBlock + args.steps - 1) / args.steps
+		t.packB(p, b, k0, k1, j0, j1, pb, temporary)
+		perBlock := args.steps * args.panels * t.planes * (t.planes + 1) / 2 * 4 * productCycles
+		call := min(max(1, callCycles/perBlock), groupRows/tileBlock)
+		for i := i0; i < i1; i += groupRows {
+			n := min(groupRows, i1-i)
+			t.packA(p, a, i, i+n, k0, k1, pa, args.aStride, temporary)
+			for block := 0; block*tileBlock < n; block += call {
+				from := i + block*tileBlock
+				args.a0 = unsafe.Pointer(&pa[block*tileBlock*args.aStride])
+				args.a1 = unsafe.Add(args.a0, tileRows*args.aStride)
+				args.blocks = min(call, (n+tileBlock-1)/tileBlock-block)
+				args.limit = n - block*tileBlock
+				args.starts = &t.starts[0]
+				args.dst = unsafe.Pointer(&dst[from*p.N+j0])
+				args.res = nil
+				if p.Accumulate || k0 > 0 {
+					args.res = args.dst
+				}
+				if t.planes == 2 {
+					amxHigh(&args)
+				} else {
+					amxMedium(&args)
+				}
+			}
+		}
+	}
+}
+
+// convert rounds or splits rows of float32 to bfloat16 rows, the planes low bytes apart; the last step is filled with
+// zeros.
+func (t *tileMultiplier) convert(dst []byte, dstStride, low int, src []float32, srcStride, rows, values int) {
+	args := stageArgs{
+		dst: unsafe.Pointer(&dst[0]), src: unsafe.Pointer(&src[0]), pixels: rows, srcStep: 4 * srcStride, dstStep: dstStride,
+		chunks: (values + tileValues - 1) / tileValues, dstChunk: 64, storeMask: 1<<32 - 1, low: low,
+	}
+	args.loadMask = 1<<((values-1)%tileValues+1) - 1
+	if t.planes == 2 {
+		stageSplit(&args)
+	} else {
+		stageRound(&args)
+	}
+}
+
+// pairs packs up to 32 rows of 32 columns into the tiles of a step; rows that do not exist are zeros.
+func (t *tileMultiplier) pairs(dst []byte, src []float32, stride, rows, cols int) {
+	if rows < tileValues {
+		clear(dst[:t.stepBytes()])
+	}
+	args := pairArgs{dst: unsafe.Pointer(&dst[0]), src: unsafe.Pointer(&src[0]), stride: 4 * stride, rows: rows, mask: 1<<cols - 1}
+	if t.planes == 2 {
+		pairSplit(&args)
+	} else {
+		pairRound(&args)
+	}
+}
+
+// packA packs rows [i0, i1) and depth [k0, k1) of op(a).
+func (t *tileMultiplier) packA(p *Product, a []float32, i0, i1, k0, k1 int, dst []byte, stride int, temporary []byte) {
+	low := groupRows * stride
+	if !p.TransA {
+		t.convert(dst, stride, low, a[i0*p.K+k0:], p.K, i1-i0, k1-k0)
+		return
+	}
+	for i := i0; i < i1; i += tileBlock {
+		for k := k0; k < k1; k += tileValues {
+			t.pairs(temporary, a[k*p.M+i:], p.M, min(tileValues, k1-k), min(tileBlock, i1-i))
+			for plane := range t.planes {
+				for parity := range 2 {
+					to := plane*low + (i-i0+parity)*stride + (k-k0)*2
+					transpose16(unsafe.Pointer(&dst[to]), 2*stride, unsafe.Pointer(&temporary[plane*2048+parity*1024]), 64)
+				}
+			}
+		}
+	}
+}
+
+// packB packs depth [k0, k1) and columns [j0, j1) of op(b), panel by panel.
+func (t *tileMultiplier) packB(p *Product, b []float32, k0, k1, j0, j1 int, dst, temporary []byte) {
+	for j := j0; j < j1; j += tilePanel {
+		cols := min(tilePanel, j1-j)
+		if p.TransB {
+			stride := rowBytes((k1 - k0 + tileValues - 1) / tileValues * tileValues)
+			low := tilePanel * stride
+			if cols < tilePanel {
+				clear(temporary[:t.planes*low])
+			}
+			t.convert(temporary, stride, low, b[j*p.K+k0:], p.K, cols, k1-k0)
+			for k := k0; k < k1; k += tileValues {
+				for plane := range t.planes {
+					for parity := range 2 {
+						from := plane*low + parity*stride + (k-k0)*2
+						transpose16(unsafe.Pointer(&dst[plane*2048+parity*1024]), 64, unsafe.Pointer(&temporary[from]), 2*stride)
+					}
+				}
+				dst = dst[t.stepBytes():]
+			}
+			continue
+		}
+		for k := k0; k < k1; k += tileValues {
+			t.pairs(dst, b[k*p.N+j:], p.N, min(tileValues, k1-k), cols)
+			dst = dst[t.stepBytes():]
+		}
+	}
+}
+
+// vectorMultiplier multiplies in float32 vectors.
+type vectorMultiplier struct {
+	blockRows, panel int
+	wide             bool
+	rows             []rowEntry
+	starts           []int32
+	bias             []float32
+	flops            int
+}
+
+func newVectorMultiplier(p *Product) *vectorMultiplier {
+	v := &vectorMultiplier{blockRows: positions256, panel: 16, flops: flopsPerCycle256}
+	if p.Tier >= cpu.AVX512 {
+		v.blockRows, v.panel, v.wide, v.flops = positions512, 32, true, flopsPerCycle512
+	}
+	n := v.groupRows()
+	for i := range n {
+		v.rows = append(v.rows, rowEntry{sums: int32(i % v.blockRows * v.panel * 4), dst: int32(i * p.N), res: int32(i * p.N)})
+	}
+	for i := 0; i <= n; i += v.blockRows {
+		v.starts = append(v.starts, int32(i))
+	}
+	v.bias = make([]float32, (p.N+v.panel-1)/v.panel*v.panel)
+	return v
+}
+
+// groupRows is the multiple of the block next below groupRows.
+func (v *vectorMultiplier) groupRows() int { return groupRows / v.blockRows * v.blockRows }
+
+func (v *vectorMultiplier) grain() (int, int) { return v.blockRows, v.panel }
+
+func (v *vectorMultiplier) scratch(cols, depth int) int {
+	return 5*64 + 4*(v.blockRows*v.panel+v.groupRows()*(depth+16)+(cols+v.panel-1)/v.panel*v.panel*depth)
+}
+
+func (v *vectorMultiplier) run(p *Product, depth, i0, i1, j0, j1 int, dst, a, b []float32, scratch []byte) {
+	f := floats(align(scratch, 64))
+	sums, f := f[:v.blockRows*v.panel], f[v.blockRows*v.panel:]
+	lda := depth + 16 // or rows would fall on few cache sets
+	pa, pb := f[:v.groupRows()*lda], f[v.groupRows()*lda:]
+	var run [2]int32
+	args := tileArgs{
+		offsets: &run[0],
+		steps:   1,
+		rows:    &v.rows[0],
+		sums:    unsafe.Pointer(&sums[0]),
+		bias:    &v.bias[0],
+		b:       unsafe.Pointer(&pb[0]),
+		panels:  (j1 - j0 + v.panel - 1) / v.panel,
+		aStride: 4 * lda,
+		aInc:    4 * lda * v.blockRows,
+	}
+	args.low, args.high = bounds(kernel.None)
+	args.mask = 1<<((j1-j0-1)%v.panel+1) - 1
+	for k0 := 0; k0 < p.K; k0 += depth {
+		k1 := min(k0+depth, p.K)
+		groups := (k1 - k0 + unrollValues - 1) / unrollValues
+		run[1] = int32(groups)
+		v.packB(p, b, k0, k1, j0, j1, pb)
+		perBlock := 2 * groups * unrollValues * v.blockRows * v.panel * args.panels / v.flops
+		call := min(max(1, callCycles/perBlock), v.groupRows()/v.blockRows)
+		for i := i0; i < i1; i += v.groupRows() {
+			n := min(v.groupRows(), i1-i)
+			v.packA(p, a, i, i+n, k0, k1, pa, lda)
+			for block := 0; block*v.blockRows < n; block += call {
+				from := i + block*v.blockRows
+				args.a0 = unsafe.Pointer(&pa[block*v.blockRows*lda])
+				args.blocks = min(call, (n+v.blockRows-1)/v.blockRows-block)
+				args.limit = n - block*v.blockRows
+				args.starts = &v.starts[0]
+				args.dst = unsafe.Pointer(&dst[from*p.N+j0])
+				args.res = nil
+				if p.Accumulate || k0 > 0 {
+					args.res = args.dst
+				}
+				if v.wide {
+					fma512(&args)
+				} else {
+					fma256(&args)
+				}
+			}
+		}
+	}
+}
+
+// packA copies rows [i0, i1) of op(a), the depth filled with zeros to whole groups.
+func (v *vectorMultiplier) packA(p *Product, a []float32, i0, i1, k0, k1 int, dst []float32, lda int) {
+	n := k1 - k0
+	pad := (n + unrollValues - 1) / unrollValues * unrollValues
+	for i := i0; i < i1; i++ {
+		row := dst[(i-i0)*lda:][:pad]
+		clear(row[n:])
+		if !p.TransA {
+			copy(row, a[i*p.K+k0:][:n])
+		}
+	}
+	if p.TransA {
+		for k := k0; k < k1; k++ {
+			for i, x := range a[k*p.M+i0:][:i1-i0] {
+				dst[i*lda+k-k0] = x
+			}
+		}
+	}
+}
+
+// packB copies columns [j0, j1) of op(b), panel by panel.
+func (v *vectorMultiplier) packB(p *Product, b []float32, k0, k1, j0, j1 int, dst []float32) {
+	pad := (k1 - k0 + unrollValues - 1) / unrollValues * unrollValues
+	for j := j0; j < j1; j += v.panel {
+		cols := min(v.panel, j1-j)
+		panel := dst[:pad*v.panel]
+		dst = dst[len(panel):]
+		if cols < v.panel {
+			clear(panel)
+		} else {
+			clear(panel[(k1-k0)*v.panel:])
+		}
+		if p.TransB {
+			for c := range cols {
+				for k, x := range b[(j+c)*p.K+k0:][:k1-k0] {
+					panel[k*v.panel+c] = x
+				}
+			}
+			continue
+		}
+		for k := k0; k < k1; k++ {
+			copy(panel[(k-k0)*v.panel:][:cols], b[k*p.N+j:])
+		}
+	}
+}
