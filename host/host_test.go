@@ -29,7 +29,7 @@ func TestEmbeddedFamilyAnswersFromAProcessOfItsOwn(t *testing.T) {
 			g.NumParams(), g.MACs(), len(g.Nodes), want.NumParams(), want.MACs(), len(want.Nodes))
 	}
 	s := open(t, h, nil)
-	if s.proc.child.process.Pid == os.Getpid() {
+	if s.proc.child.pid() == os.Getpid() {
 		t.Error("the family runs in the host")
 	}
 	info := s.Info()
@@ -236,7 +236,7 @@ func TestConcurrentCallersShareOneProcess(t *testing.T) {
 			if _, err := s.Infer(t.Context(), images(2, float32(i))); err != nil {
 				t.Error(err)
 			}
-			pids[i] = s.proc.child.process.Pid
+			pids[i] = s.proc.child.pid()
 		})
 	}
 	wait.Wait()
@@ -276,7 +276,7 @@ func TestIdleProcessEndsAndTheSessionGoesOn(t *testing.T) {
 func TestCancelledCallReturnsAtOnceAndThePluginLives(t *testing.T) {
 	h := newHost(t, nil)
 	s := open(t, h, map[string]string{"fault": "slow"})
-	pid := s.proc.child.process.Pid
+	pid := s.proc.child.pid()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
 	defer cancel()
 	begin := time.Now()
@@ -290,7 +290,7 @@ func TestCancelledCallReturnsAtOnceAndThePluginLives(t *testing.T) {
 	if _, err := s.Infer(t.Context(), images(1, 0)); err != nil {
 		t.Fatal(err)
 	}
-	if s.proc.child.process.Pid != pid {
+	if s.proc.child.pid() != pid {
 		t.Error("the cancellation cost the process")
 	}
 }

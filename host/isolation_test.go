@@ -317,7 +317,7 @@ func victim(t *testing.T, mode string) {
 		t.Fatal(err)
 	}
 	if strings.Contains(mode, "stopped") {
-		if err := syscall.Kill(s.proc.child.process.Pid, syscall.SIGSTOP); err != nil {
+		if err := syscall.Kill(s.proc.child.pid(), syscall.SIGSTOP); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -330,14 +330,14 @@ func victim(t *testing.T, mode string) {
 func TestInterruptReachesTheHostAlone(t *testing.T) {
 	h := newHost(t, nil)
 	s := open(t, h, nil)
-	pid := s.proc.child.process.Pid
+	pid := s.proc.child.pid()
 	if group, err := syscall.Getpgid(pid); err != nil || group != pid {
 		t.Errorf("the plugin is in process group %d, %v", group, err)
 	}
 	if err := syscall.Kill(pid, syscall.SIGINT); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Infer(t.Context(), images(1, 0)); err != nil || s.proc.child.process.Pid != pid {
+	if _, err := s.Infer(t.Context(), images(1, 0)); err != nil || s.proc.child.pid() != pid {
 		t.Errorf("SIGINT ended the plugin: %v", err)
 	}
 }

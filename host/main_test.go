@@ -24,6 +24,9 @@ func TestMain(m *testing.M) {
 		servePlugin(strings.TrimSuffix(strings.TrimPrefix(filepath.Base(os.Args[0]), "zoo-"), ".exe"))
 		return
 	}
+	if err := os.Setenv("GORACE", "atexit_sleep_ms=0"); err != nil { // plugins under the race detector end without delay
+		panic(err)
+	}
 	goleak.VerifyTestMain(m)
 }
 

@@ -94,7 +94,7 @@ func protocols() map[int]plugin.PluginSet {
 // inherited are the variables of the environment that plugins get: how to talk, to compute and to find libraries, nothing that could
 // be a secret.
 var inherited = []string{
-	"LANG", "LC_ALL", "LC_CTYPE", "TZ", "PATH", "LD_LIBRARY_PATH", "GOMAXPROCS", "GODEBUG", "GOGC", "GOTRACEBACK", "GOCOVERDIR", "ZOO_CPU", "ZOO_LOG",
+	"LANG", "LC_ALL", "LC_CTYPE", "TZ", "PATH", "LD_LIBRARY_PATH", "GOMAXPROCS", "GODEBUG", "GOGC", "GOTRACEBACK", "GOCOVERDIR", "GORACE", "ZOO_CPU", "ZOO_LOG",
 	"CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES", "SystemRoot", "SYSTEMROOT", "PATHEXT",
 }
 
@@ -159,6 +159,16 @@ func (p *process) bringUp() error {
 	if p.memory, err = pluginrpc.NewMemory(); err != nil && !errors.Is(err, pluginrpc.ErrNoSharedMemory) {
 		p.log.Warn("tensors go through messages", "error", err)
 	}
+	var inherit *os.File
+	if p.memory != nil {
+		inherit = p.memory.File()
+	}
+	p.child, err = newChild(path, name, inherit, confinement{
+		isolation: h.opt.Isolation, grants: p.grants, exe: path, dir: dir, memory: h.opt.Memory, log: p.log,
+	})
+	if err != nil {
+		return err
+	}
 	p.client = plugin.NewClient(&plugin.ClientConfig{
 		HandshakeConfig:  pluginrpc.Handshake,
 		VersionedPlugins: maps.Clone(h.protocols), // go-plugin may add to it
@@ -174,15 +184,8 @@ func (p *process) bringUp() error {
 		GRPCDialOptions: []grpc.DialOption{grpc.WithDefaultCallOptions(
 			grpc.MaxCallRecvMsgSize(pluginrpc.MaxMessage), grpc.MaxCallSendMsgSize(pluginrpc.MaxMessage))},
 		RunnerFunc: func(_ hclog.Logger, cmd *exec.Cmd, _ string) (runner.Runner, error) {
-			var inherit *os.File
-			if p.memory != nil {
-				inherit = p.memory.File()
-			}
-			c, err := newChild(path, []string{name}, append(p.environment(dir), cmd.Env...), inherit, confinement{
-				isolation: h.opt.Isolation, grants: p.grants, exe: path, dir: dir, memory: h.opt.Memory, log: p.log,
-			})
-			p.child = c
-			return c, err
+			p.child.env = append(p.environment(dir), cmd.Env...)
+			return p.child, nil
 		},
 	})
 	return p.introduce()
@@ -323,11 +326,8 @@ func (p *process) alive() bool {
 // gentle is how long a process may take to end by itself.
 const gentle = 2 * time.Second
 
-// stop ends the process and waits for it: gently, or now.
+// stop ends the process and waits for it: gently, or now. One that is starting gives up when the host's context ends.
 func (p *process) stop(now bool) {
-	if now {
-		p.kill("the host was told to end at once")
-	}
 	<-p.ready
 	p.tearDown(now)
 }
@@ -342,8 +342,10 @@ func (p *process) tearDown(now bool) {
 		force := time.AfterFunc(gentle, func() { p.kill("it did not end when asked to") })
 		p.client.Kill()
 		force.Stop()
-		if p.child != nil && p.child.process != nil {
+		if p.child.pid() != 0 {
 			<-p.child.exited
+		} else {
+			p.child.discard()
 		}
 	}
 	if p.memory != nil {
@@ -374,14 +376,18 @@ func (p *process) callFor(ctx context.Context, t task, timeout time.Duration, f 
 	return p.explain(t, timeout, limited, err)
 }
 
+// early is how much earlier than this side's the plugin's clock may find that a call took too long.
+const early = 100 * time.Millisecond
+
 // lag is how long after a connection breaks the end of its process is waited for.
 const lag = 2 * time.Second
 
 // explain turns what gRPC says into what happened.
 func (p *process) explain(t task, timeout time.Duration, limited context.Context, err error) error {
 	st, _ := status.FromError(err)
+	deadline, has := limited.Deadline()
 	switch {
-	case limited.Err() != nil && p.alive():
+	case has && time.Until(deadline) < early && p.alive():
 		p.kill(fmt.Sprintf("it did not answer within %v while %s", timeout, t.doing))
 		return p.fault(ErrTimeout, t, fmt.Sprintf("did not answer within %v and was ended while %s", timeout, t.doing), err)
 	case st.Code() == codes.Unavailable || st.Code() == codes.Canceled || !p.alive():
@@ -480,7 +486,7 @@ func (p *process) startFault(err error) error {
 	if strings.Contains(text, "timeout while waiting") {
 		return p.fault(ErrTimeout, t, fmt.Sprintf("did not start within %v and was ended", p.host.opt.StartTimeout), err)
 	}
-	if p.child != nil && p.child.process != nil {
+	if p.child != nil && p.child.pid() != 0 {
 		select {
 		case <-p.child.exited:
 			p.child.lastWords()

@@ -2,6 +2,7 @@ package host
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -25,14 +26,15 @@ type child struct {
 	parent         *os.File   // write end of its standard input: closes when this process ends in whatever way
 	theirs         []*os.File // standard input, output and error of the process, then what it inherits
 
-	process *os.Process   // set once started
 	drained chan struct{} // closed when all that it wrote to standard error has been read
 	started chan error
 	exited  chan struct{} // closed when the process is gone; state is set then
 	state   *os.ProcessState
 
-	mu     sync.Mutex
-	reason string // why this side killed it, "" if it did not
+	mu      sync.Mutex
+	process *os.Process // nil until started
+	killed  bool        // by this side
+	reason  string      // why, if it was
 }
 
 var _ runner.Runner = (*child)(nil)
@@ -41,13 +43,14 @@ var _ runner.Runner = (*child)(nil)
 // them open.
 const drain = 500 * time.Millisecond
 
-// newChild prepares a process. Its descriptor 3 is inherit, if that is not nil.
-func newChild(path string, args, env []string, inherit *os.File, confine confinement) (*child, error) {
-	c := &child{path: path, args: args, env: env, confine: confine, inherit: inherit, started: make(chan error, 1), exited: make(chan struct{}), drained: make(chan struct{})}
+// newChild prepares a process. Its descriptor 3 is inherit, if that is not nil. Until it is started its environment may be changed; if it is not
+// started, discard frees it.
+func newChild(path, name string, inherit *os.File, confine confinement) (*child, error) {
+	c := &child{path: path, args: []string{name}, confine: confine, inherit: inherit, started: make(chan error, 1), exited: make(chan struct{}), drained: make(chan struct{})}
 	for i := range 3 {
 		r, w, err := os.Pipe()
 		if err != nil {
-			c.close()
+			c.discard()
 			return nil, fmt.Errorf("pipe: %w", err)
 		}
 		mine, its := r, w
@@ -60,7 +63,8 @@ func newChild(path string, args, env []string, inherit *os.File, confine confine
 	return c, nil
 }
 
-func (c *child) close() {
+// discard closes the pipes of a process that was not started.
+func (c *child) discard() {
 	for _, f := range append([]*os.File{c.parent, c.stdout, c.stderr}, c.theirs...) {
 		if f != nil {
 			_ = f.Close() // of a pipe: nothing is lost
@@ -76,23 +80,12 @@ func (c *child) Start(context.Context) error {
 
 // own starts the process, waits for its end and cleans up.
 func (c *child) own() {
-	attr := &os.ProcAttr{Env: c.env, Files: c.theirs}
-	if c.inherit != nil {
-		attr.Files = append(attr.Files[:3:3], c.inherit)
-	}
-	var err error
-	c.process, err = c.confine.start(func(sys *syscall.SysProcAttr) (*os.Process, error) {
-		attr.Sys = sys
-		return os.StartProcess(c.path, c.args, attr)
-	})
-	for _, f := range c.theirs {
-		_ = f.Close() // the child has its own
-	}
+	p, err := c.launch()
 	c.started <- err
 	if err == nil {
-		awaitEnd(c.process)
-		killGroup(c.process.Pid) // before the process is reaped, while its number is still its own
-		if c.state, err = c.process.Wait(); err != nil {
+		awaitEnd(p)
+		killGroup(p.Pid) // before the process is reaped, while its number is still its own
+		if c.state, err = p.Wait(); err != nil {
 			c.confine.log.Error("waiting for the plugin's process", "error", err)
 		}
 	}
@@ -102,6 +95,29 @@ func (c *child) own() {
 		_ = c.stdout.Close()
 		_ = c.stderr.Close()
 	})
+}
+
+func (c *child) launch() (*os.Process, error) {
+	defer func() {
+		for _, f := range c.theirs {
+			_ = f.Close() // the process has its own
+		}
+	}()
+	attr := &os.ProcAttr{Env: c.env, Files: c.theirs}
+	if c.inherit != nil {
+		attr.Files = append(attr.Files[:3:3], c.inherit)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.killed {
+		return nil, errors.New(c.reason)
+	}
+	p, err := c.confine.start(func(sys *syscall.SysProcAttr) (*os.Process, error) {
+		attr.Sys = sys
+		return os.StartProcess(c.path, c.args, attr)
+	})
+	c.process = p
+	return p, err
 }
 
 // Wait implements runner.AttachedRunner.
@@ -119,23 +135,33 @@ func (c *child) Kill(context.Context) error {
 	return nil
 }
 
-// kill ends the process and its group. The first reason given is kept.
+// kill ends the process and its group, or keeps it from starting. The first reason given is kept.
 func (c *child) kill(reason string) {
 	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.killed = true
 	if c.reason == "" {
 		c.reason = reason
 	}
-	c.mu.Unlock()
 	select {
 	case <-c.exited:
 		return
 	default:
 	}
-	if c.process == nil {
-		return
+	if c.process != nil {
+		killGroup(c.process.Pid)
+		_ = c.process.Kill() // where there are no groups; it may just have ended
 	}
-	killGroup(c.process.Pid)
-	_ = c.process.Kill() // where there are no groups; it may just have ended
+}
+
+// pid returns the process's number, 0 if it was not started.
+func (c *child) pid() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.process == nil {
+		return 0
+	}
+	return c.process.Pid
 }
 
 // killedFor returns why this side killed the process, or "".
@@ -181,10 +207,10 @@ func (c *child) Name() string { return c.path }
 
 // ID implements runner.AttachedRunner.
 func (c *child) ID() string {
-	if c.process == nil {
-		return ""
+	if pid := c.pid(); pid != 0 {
+		return fmt.Sprint(pid)
 	}
-	return fmt.Sprint(c.process.Pid)
+	return ""
 }
 
 // Diagnose implements runner.Runner.

@@ -4,10 +4,11 @@ package sdk
 
 import "golang.org/x/sys/unix"
 
-// endGroup kills this process and its children if it leads a process group of its own, as the host starts it.
+// endGroup kills this process and its children if it leads a process group of its own, as the host starts it. The first process of a
+// namespace survives it.
 func endGroup() {
-	if pid := unix.Getpid(); unix.Getpgrp() == pid {
+	if unix.Getpgrp() == unix.Getpid() {
 		// No error can matter: the process exits next.
-		_ = unix.Kill(-pid, unix.SIGKILL)
+		_ = unix.Kill(0, unix.SIGKILL)
 	}
 }
