@@ -42,7 +42,6 @@ type Optimizer struct {
 	algorithm Algorithm
 	groups    []Group
 	rules     []*rule
-	step      int
 }
 
 // NewOptimizer checks the algorithm and prepares its state.
@@ -86,10 +85,9 @@ func NewOptimizer(a Algorithm, groups ...Group) (*Optimizer, error) {
 
 // Step updates every parameter that has a gradient at the given base learning rate, and leaves the gradients as they are.
 func (o *Optimizer) Step(lr float64) error {
-	o.step++
 	for i, g := range o.groups {
 		r := o.rules[i]
-		r.lr, r.step = lr*g.LRScale, o.step
+		r.lr = lr * g.LRScale
 		for _, p := range g.Params {
 			if !p.HasGrad() {
 				continue
@@ -107,7 +105,6 @@ type rule struct {
 	Algorithm
 	decay  float64
 	lr     float64
-	step   int
 	update func(r *rule, w, g []float32, s *moments)
 }
 
@@ -116,7 +113,7 @@ var _ optimizers.OptimizationStrategy = (*rule)(nil)
 // moments is the state of one parameter: PyTorch's momentum_buffer, exp_avg and exp_avg_sq, or square_avg.
 type moments struct {
 	first, second []float32
-	fresh         bool
+	steps         int // updates so far: a parameter that is trained from a later epoch on begins at 0, as in PyTorch
 }
 
 // OptimizeParams implements optimizers.OptimizationStrategy.
@@ -127,11 +124,11 @@ func (r *rule) OptimizeParams(param *nn.Param) error {
 	}
 	s, ok := param.State.(*moments)
 	if !ok {
-		s = &moments{fresh: true}
+		s = new(moments)
 		param.State = s
 	}
+	s.steps++
 	r.update(r, p.data, p.grad, s)
-	s.fresh = false
 	return nil
 }
 
@@ -164,7 +161,7 @@ func (r *rule) sgd(w, g []float32, s *moments) {
 	s.need(len(w), false)
 	for i := range w {
 		d := g[i] + decay*w[i]
-		if s.fresh {
+		if s.steps == 1 {
 			s.first[i] = d
 		} else {
 			s.first[i] = mu*s.first[i] + d
@@ -180,8 +177,8 @@ func (r *rule) sgd(w, g []float32, s *moments) {
 func (r *rule) adam(w, g []float32, s *moments, decoupled bool) {
 	s.need(len(w), true)
 	b1, b2, decay := float32(r.Beta1), float32(r.Beta2), float32(r.decay)
-	stepSize := float32(r.lr / (1 - math.Pow(r.Beta1, float64(r.step))))
-	root := float32(math.Sqrt(1 - math.Pow(r.Beta2, float64(r.step))))
+	stepSize := float32(r.lr / (1 - math.Pow(r.Beta1, float64(s.steps))))
+	root := float32(math.Sqrt(1 - math.Pow(r.Beta2, float64(s.steps))))
 	eps, shrink := float32(r.Eps), float32(1-r.lr*r.decay)
 	for i := range w {
 		d := g[i]
@@ -211,7 +208,7 @@ func (r *rule) rmsprop(w, g []float32, s *moments) {
 func (r *rule) lamb(w, g []float32, s *moments) {
 	s.need(len(w), true)
 	b1, b2 := float32(r.Beta1), float32(r.Beta2)
-	c1, c2 := float32(1-math.Pow(r.Beta1, float64(r.step))), float32(1-math.Pow(r.Beta2, float64(r.step)))
+	c1, c2 := float32(1-math.Pow(r.Beta1, float64(s.steps))), float32(1-math.Pow(r.Beta2, float64(s.steps)))
 	update := func(i int) float32 {
 		return s.first[i]/c1/(sqrt(s.second[i]/c2)+float32(r.Eps)) + float32(r.decay)*w[i]
 	}
