@@ -18,8 +18,9 @@ const lookBits = 10
 //	bits 16-31  complete: the coefficient, signed
 type huffman struct {
 	lookup  [1 << lookBits]uint32
-	maxCode [18]int32 // largest code of a length, -1 for none
-	offset  [17]int32 // index in symbols less code
+	short   [256]uint16 // by the next 8 bits: length of the code, 0 for a longer one, and symbol<<8
+	maxCode [18]int32   // largest code of a length, -1 for none
+	offset  [17]int32   // index in symbols less code
 	symbols [256]uint8
 	source  []byte // counts and symbols that it was built from: most files have the same
 }
@@ -56,6 +57,11 @@ func (h *huffman) build(p []byte, dc bool) ([]byte, error) {
 			return nil, errors.New("table of Huffman codes has too many codes of one length")
 		}
 		for range n {
+			if length <= 8 {
+				for rest := range 1 << (8 - length) {
+					h.short[int(code)<<(8-length)+rest] = uint16(h.symbols[next])<<8 | uint16(length)
+				}
+			}
 			if length <= lookBits {
 				h.enter(code, length, h.symbols[next], dc)
 			}
@@ -181,7 +187,12 @@ func (b *bits) symbol(h *huffman) uint8 {
 	if b.n < 16 {
 		b.refill()
 	}
-	for length := 1; length <= 16; length++ {
+	if e := h.short[b.acc>>56]; e != 0 {
+		b.acc <<= e & 15
+		b.n -= uint(e & 15)
+		return uint8(e >> 8)
+	}
+	for length := 9; length <= 16; length++ {
 		if code := int32(b.acc >> (64 - uint(length))); code <= h.maxCode[length] {
 			b.acc <<= uint(length)
 			b.n -= uint(length)
