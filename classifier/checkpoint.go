@@ -75,14 +75,14 @@ func (c *Client) Architecture(ctx context.Context, ref string) (*Checkpoint, err
 	if k, err := c.row(ctx, ref); err != nil || k != nil {
 		return k, err
 	}
-	_, info, err := c.Host.Model(ctx, ref)
+	plugin, info, err := c.Host.Model(ctx, ref)
 	if errors.Is(err, host.ErrNotFound) {
 		return nil, c.unknown(ctx, ref)
 	}
 	if err != nil {
 		return nil, err
 	}
-	return &Checkpoint{Name: ref, Card: Untrained(info)}, nil
+	return &Checkpoint{Name: ref, Card: untrained(plugin, info)}, nil
 }
 
 // row returns the index's description of a model without its weights, nil when the index has none.
@@ -109,10 +109,10 @@ func (c *Client) row(ctx context.Context, ref string) (*Checkpoint, error) {
 	return &Checkpoint{Name: ref, Card: *card.FromRow(m, w)}, nil
 }
 
-// Untrained describes an architecture that has no weights: 1000 classes, ImageNet's preprocessing.
-func Untrained(info host.ModelInfo) card.Card {
+// untrained describes an architecture that has no weights: 1000 classes, ImageNet's preprocessing.
+func untrained(p host.Plugin, info host.ModelInfo) card.Card {
 	in := [3]int{info.Input.C, info.Input.H, info.Input.W}
-	return card.Card{Name: info.Name, Model: info.Name, Classes: 1000, Input: in, Preprocess: imageNet(in), License: "unknown"}
+	return card.Card{Name: info.Name, Family: p.Family, Model: info.Name, Classes: 1000, Input: in, Preprocess: imageNet(in), License: "unknown"}
 }
 
 // imageNet is torchvision's usual preprocessing for images of a size: the shorter side to 8/7 of it, the centre cropped.

@@ -35,7 +35,7 @@ func (c *Client) known(ctx context.Context, ref string) (bool, error) {
 // Imported is what Import took in.
 type Imported struct {
 	Model *hub.Model
-	// Notes are lines for the user: wrappers taken off, tensors with NaN, a classifier that was drawn anew.
+	// Notes are warnings for the user, such as tensors with NaN.
 	Notes []string
 }
 
@@ -52,7 +52,7 @@ func (c *Client) Import(ctx context.Context, file string, k *card.Card, allowNew
 		return nil, err
 	}
 	defer f.Close() // only read
-	notes := f.Notes()
+	var notes []string
 	report := weights.Match(Wants(g), f)
 	if allowNewClassifier && report.OnlyClassifier() {
 		fresh, err := report.AllowNewClassifier()

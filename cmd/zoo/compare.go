@@ -84,7 +84,7 @@ func (a *app) compare(cmd *cobra.Command, c *classifier.Client, patterns []strin
 				continue
 			}
 			matched = true
-			if e.MACs > 0 && !slices.ContainsFunc(rows, func(r comparison) bool { return r.Name == e.Name }) {
+			if e.MACs > 0 && e.Classes == 1000 && !slices.ContainsFunc(rows, func(r comparison) bool { return r.Name == e.Name }) {
 				rows = append(rows, comparison{Name: e.Name, Family: e.Family, Params: e.Params, MACs: e.MACs, Top1: e.Top1})
 			}
 		}
@@ -137,7 +137,7 @@ func printComparison(w io.Writer, rows []comparison, measured bool) error {
 	return ui.Table(w, header, table)
 }
 
-// drawComparison draws the models whose accuracy is known.
+// drawComparison draws the models whose accuracy on ImageNet is known.
 func drawComparison(w io.Writer, format string, rows []comparison, measured bool) error {
 	var bubbles []chart.Bubble
 	for _, r := range rows {
@@ -153,7 +153,7 @@ func drawComparison(w io.Writer, format string, rows []comparison, measured bool
 	if len(bubbles) == 0 {
 		return fmt.Errorf("none of these models has a published accuracy to draw")
 	}
-	label := "multiply-accumulates (10⁹)"
+	label := "billions of multiply-accumulates"
 	if measured {
 		label = "milliseconds an image on this machine"
 	}

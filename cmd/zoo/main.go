@@ -36,7 +36,7 @@ func run(args []string) int {
 	}
 	fmt.Fprintln(os.Stderr, "zoo:", oneLine(err))
 	var usage *usageError
-	if errors.As(err, &usage) {
+	if errors.As(err, &usage) || strings.HasPrefix(err.Error(), "required flag(s)") { // cobra has no type for these
 		return exitUsage
 	}
 	return exitFailure

@@ -19,7 +19,7 @@ func newRun(a *app) *cobra.Command {
 		Use:   "run MODEL --input x.npy --output y.npy",
 		Short: "Run a network on a raw tensor: NCHW float32 in, logits (or a feature map) out",
 		Example: `  zoo run resnet50 --input x.npy --output logits.npy
-  zoo run resnet50 --weights checkpoint.pth --input x.npy --output stage2.npy --features layer2`,
+  zoo run resnet50 --weights checkpoint.pth --input x.npy --output stage3.npy --features stage3`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			x, n, shape, err := readNCHW(input)

@@ -1,0 +1,345 @@
+package main
+
+import (
+	"archive/zip"
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"hash/crc32"
+	"image"
+	"image/color"
+	"image/png"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/go-modelzoo/zoo/classifier"
+	"github.com/go-modelzoo/zoo/graph"
+	"github.com/go-modelzoo/zoo/plugins/resnet"
+	"github.com/go-modelzoo/zoo/weights"
+)
+
+// checkpoint writes random resnet20 weights to a file and returns its path. change may alter them before.
+func checkpoint(t *testing.T, change func(name string, values []float32)) string {
+	t.Helper()
+	m, _ := resnet.Family().Model("resnet20")
+	g, err := m.Graph(graph.Shape{}, 10, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var tensors []weights.Tensor
+	for _, p := range g.Params {
+		if p.Role == graph.NumBatchesTracked {
+			continue
+		}
+		values := p.Initialise(1)
+		if change != nil {
+			change(p.Name, values)
+		}
+		tensors = append(tensors, weights.FromFloat32(p.Name, p.Shape, values))
+	}
+	var b bytes.Buffer
+	if err := weights.WriteSafetensors(&b, tensors, nil); err != nil {
+		t.Fatal(err)
+	}
+	return write(t, "model.safetensors", b.Bytes())
+}
+
+func write(t *testing.T, name string, data []byte) string {
+	t.Helper()
+	p := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(p, data, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// picture is a PNG of a gradient.
+func picture(t *testing.T, w, h int) []byte {
+	t.Helper()
+	img := image.NewRGBA(image.Rect(0, 0, w, h))
+	for y := range h {
+		for x := range w {
+			img.Set(x, y, color.RGBA{uint8(8 * x), uint8(8 * y), uint8(x * y), 255})
+		}
+	}
+	var b bytes.Buffer
+	if err := png.Encode(&b, img); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+// imported is a home folder with the random resnet20 as "mine".
+func imported(t *testing.T) string {
+	t.Helper()
+	home := t.TempDir()
+	must(t, home, "import", checkpoint(t, nil), "--as", "mine", "--model", "resnet20")
+	return home
+}
+
+func TestPredictPrintsOneElementAnImage(t *testing.T) {
+	home := imported(t)
+	dir := t.TempDir()
+	for i := range 11 {
+		if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("%02d.png", i)), picture(t, 32, 32), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var results []imageResult
+	if err := json.Unmarshal([]byte(must(t, home, "predict", "mine", dir, "--top", "3", "-o", "json")), &results); err != nil {
+		t.Fatal(err)
+	}
+	if len(results) != 11 {
+		t.Fatalf("%d results for 11 images", len(results))
+	}
+	for i, r := range results {
+		if filepath.Base(r.Image) != fmt.Sprintf("%02d.png", i) || len(r.Top) != 3 || r.Top[0] != results[0].Top[0] {
+			t.Errorf("result %d is %+v", i, r)
+		}
+		if p := r.Top[0].Prob + r.Top[1].Prob + r.Top[2].Prob; !(p > 0 && p <= 1) || r.Top[0].Prob < r.Top[2].Prob {
+			t.Errorf("probabilities %+v", r.Top)
+		}
+	}
+	piped := zoo(t, home, picture(t, 32, 32), "predict", "mine", "-", "--top", "3", "-o", "json")
+	var one []imageResult
+	if err := json.Unmarshal([]byte(piped.stdout), &one); err != nil || one[0].Top[0] != results[0].Top[0] {
+		t.Errorf("standard input gave %s %s (%v)", piped.stdout, piped.stderr, err)
+	}
+	text := must(t, home, "predict", "mine", filepath.Join(dir, "00.png"))
+	if !strings.Contains(text, " %") {
+		t.Errorf("text output is %q", text)
+	}
+}
+
+func TestBadImageAmongGoodOnesIsNamed(t *testing.T) {
+	home := imported(t)
+	dir := t.TempDir()
+	for name, data := range map[string][]byte{"a.png": picture(t, 32, 32), "b.png": []byte("not a picture"), "c.png": picture(t, 32, 32)} {
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	o := zoo(t, home, nil, "predict", "mine", dir, "-o", "json")
+	var results []imageResult
+	if err := json.Unmarshal([]byte(o.stdout), &results); err != nil {
+		t.Fatalf("%v: %s", err, o.stderr)
+	}
+	if o.code != 1 || len(results) != 3 || results[1].Error == "" || results[0].Error+results[2].Error != "" {
+		t.Errorf("exit %d, results %+v", o.code, results)
+	}
+	if !strings.Contains(o.stderr, "1 of 3") {
+		t.Errorf("standard error is %q", o.stderr)
+	}
+}
+
+func TestUsageMistakesExitWith2(t *testing.T) {
+	home := t.TempDir()
+	for _, args := range [][]string{
+		{"frobnicate"}, {"predict"}, {"predict", "--top", "0", "resnet20", "x.png"}, {"list", "["}, {"summary", "resnet20", "--input", "3x0x3"},
+		{"list", "--nonsense"}, {"run", "resnet20"}, {"bench", "resnet20", "--batch", "0"}, {"eval", "resnet20"}, {"list", "--precision", "double"},
+		{"cache", "prune", "--older-than", "soon"}, {"export", "resnet20", "x.txt"}, {"plugin", "frobnicate"},
+	} {
+		refused(t, home, exitUsage, nil, args...)
+	}
+}
+
+func TestNamesAreSuggested(t *testing.T) {
+	refused(t, t.TempDir(), exitFailure, []string{"resnet5", "did you mean resnet50"}, "summary", "resnet5")
+	refused(t, t.TempDir(), exitUsage, []string{"did you mean summary"}, "sumary")
+}
+
+func TestSummaryTotalsAreThePublishedOnes(t *testing.T) {
+	var s struct {
+		Params int64 `json:"params"`
+		MACs   int64 `json:"macs"`
+		Layers []layerRow
+	}
+	if err := json.Unmarshal([]byte(must(t, t.TempDir(), "summary", "resnet50", "-o", "json")), &s); err != nil {
+		t.Fatal(err)
+	}
+	// torchvision's num_params and GFLOPS for resnet50.
+	if s.Params != 25557032 || math.Round(float64(s.MACs)/1e6) != 4089 {
+		t.Errorf("resnet50 has %d parameters and %d MACs", s.Params, s.MACs)
+	}
+	var sum int64
+	for _, l := range s.Layers {
+		sum += l.Params
+	}
+	if sum != s.Params {
+		t.Errorf("layers have %d parameters, the total is %d", sum, s.Params)
+	}
+}
+
+func TestRunReadsAndWritesNumPy(t *testing.T) {
+	home := imported(t)
+	var in bytes.Buffer
+	x := make([]float32, 2*3*32*32)
+	for i := range x {
+		x[i] = float32(i%7) - 3
+	}
+	if err := weights.WriteNPY(&in, []int{2, 3, 32, 32}, x); err != nil {
+		t.Fatal(err)
+	}
+	input, out := write(t, "x.npy", in.Bytes()), filepath.Join(t.TempDir(), "y.npy")
+	must(t, home, "run", "mine", "--input", input, "--output", out)
+	f, err := os.Open(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	shape, y, err := weights.ReadNPY(f)
+	if err != nil || len(shape) != 2 || shape[0] != 2 || shape[1] != 10 || len(y) != 20 {
+		t.Fatalf("shape %v, %d values, %v", shape, len(y), err)
+	}
+	refused(t, home, exitFailure, []string{"bad.npy", "truncated"}, "run", "mine", "--input", write(t, "bad.npy", in.Bytes()[:100]), "--output", out)
+}
+
+func TestEvalCountsFoldersAndCSV(t *testing.T) {
+	home := imported(t)
+	img := write(t, "a.png", picture(t, 32, 32))
+	var results []imageResult
+	if err := json.Unmarshal([]byte(must(t, home, "predict", "mine", img, "--top", "10", "-o", "json")), &results); err != nil {
+		t.Fatal(err)
+	}
+	best, worst := results[0].Top[0].Index, results[0].Top[9].Index
+	csv := write(t, "labels.csv", fmt.Appendf(nil, "path,class\n%s,%d\n%s,%d\n", img, best, img, worst))
+	var e classifier.Evaluation
+	if err := json.Unmarshal([]byte(must(t, home, "eval", "mine", "--labels", csv, "-o", "json")), &e); err != nil {
+		t.Fatal(err)
+	}
+	if e.N != 2 || e.Top1 != 50 || e.Top5 != 50 {
+		t.Errorf("evaluation is %+v", e)
+	}
+}
+
+func TestBenchPrintsTheLineThatScriptsRead(t *testing.T) {
+	line := must(t, t.TempDir(), "bench", "resnet20", "--batch", "2", "--runs", "1", "--duration", "1ms")
+	var m map[string]any
+	if err := json.Unmarshal([]byte(line), &m); err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range []string{"model", "batch", "precision", "device", "ms_per_image", "images_per_s", "peak_rss_mb"} {
+		if _, ok := m[key]; !ok {
+			t.Errorf("%s lacks %s", line, key)
+		}
+	}
+}
+
+func TestEmptyFileRefused(t *testing.T) {
+	home := imported(t)
+	empty := write(t, "empty", nil)
+	refused(t, home, exitFailure, []string{"empty"}, "predict", "mine", empty)
+	refused(t, home, exitFailure, []string{"empty"}, "import", empty, "--as", "x", "--model", "resnet20")
+}
+
+func TestTruncatedFileRefused(t *testing.T) {
+	home := imported(t)
+	data := picture(t, 32, 32)
+	refused(t, home, exitFailure, []string{"half.png"}, "predict", "mine", write(t, "half.png", data[:len(data)/2]))
+	model, err := os.ReadFile(checkpoint(t, nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused(t, home, exitFailure, []string{"half.safetensors"}, "import", write(t, "half.safetensors", model[:len(model)/2]), "--as", "x", "--model", "resnet20")
+}
+
+func TestHugePictureRefused(t *testing.T) {
+	ihdr := make([]byte, 17)
+	copy(ihdr, "IHDR")
+	binary.BigEndian.PutUint32(ihdr[4:], 100_000)
+	binary.BigEndian.PutUint32(ihdr[8:], 100_000)
+	ihdr[12], ihdr[13] = 8, 2
+	data := append([]byte("\x89PNG\r\n\x1a\n\x00\x00\x00\x0d"), ihdr...)
+	data = binary.BigEndian.AppendUint32(data, crc32.ChecksumIEEE(ihdr))
+	refused(t, imported(t), exitFailure, []string{"huge.png", "100000"}, "predict", "mine", write(t, "huge.png", data))
+}
+
+func TestHostileSafetensorsRefused(t *testing.T) {
+	home := t.TempDir()
+	huge := binary.LittleEndian.AppendUint64(nil, 1<<30)
+	refused(t, home, exitFailure, []string{"huge"}, "import", write(t, "huge.safetensors", append(huge, "{"...)), "--as", "x", "--model", "resnet20")
+	header := `{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}}`
+	overlap := append(binary.LittleEndian.AppendUint64(nil, uint64(len(header))), header...)
+	refused(t, home, exitFailure, []string{"overlap"}, "import", write(t, "overlap.safetensors", append(overlap, make([]byte, 12)...)), "--as", "x", "--model", "resnet20")
+}
+
+func TestPickleThatRunsACommandRefused(t *testing.T) {
+	marker := filepath.Join(t.TempDir(), "ran")
+	pickle := fmt.Sprintf("\x80\x02cposix\nsystem\n(X%s%s\x85R.", string(binary.LittleEndian.AppendUint32(nil, uint32(len("touch "+marker)))), "touch "+marker)
+	pickle = strings.Replace(pickle, "(X", "X", 1)
+	var b bytes.Buffer
+	z := zip.NewWriter(&b)
+	for name, content := range map[string]string{"archive/data.pkl": pickle, "archive/version": "3\n"} {
+		w, err := z.CreateHeader(&zip.FileHeader{Name: name, Method: zip.Store})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write([]byte(content)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	refused(t, t.TempDir(), exitFailure, []string{"posix.system"}, "import", write(t, "evil.pth", b.Bytes()), "--as", "x", "--model", "resnet20")
+	if _, err := os.Stat(marker); err == nil {
+		t.Error("the command ran")
+	}
+}
+
+func TestNaNWeightsAreWarnedOf(t *testing.T) {
+	file := checkpoint(t, func(name string, v []float32) {
+		if name == "conv1.weight" {
+			v[0] = float32(math.NaN())
+		}
+	})
+	home := t.TempDir()
+	o := zoo(t, home, nil, "import", file, "--as", "sick", "--model", "resnet20")
+	if o.code != 0 || !strings.Contains(o.stderr, "conv1.weight") {
+		t.Errorf("import: exit %d, %q", o.code, o.stderr)
+	}
+	o = zoo(t, home, nil, "verify", "sick")
+	if o.code != 0 || !strings.Contains(o.stdout, "conv1.weight") {
+		t.Errorf("verify: exit %d, %q %q", o.code, o.stdout, o.stderr)
+	}
+	refused(t, home, exitFailure, []string{"a.png", "zoo verify"}, "predict", "sick", write(t, "a.png", picture(t, 32, 32)))
+}
+
+func TestImageBelowMinimumSizeRefused(t *testing.T) {
+	home := t.TempDir()
+	var in bytes.Buffer
+	if err := weights.WriteNPY(&in, []int{1, 3, 10, 10}, make([]float32, 300)); err != nil {
+		t.Fatal(err)
+	}
+	refused(t, home, exitFailure, []string{"squeezenet1_1", "10×10"}, "run", "squeezenet1_1", "--input", write(t, "x.npy", in.Bytes()), "--output", filepath.Join(home, "y.npy"))
+	refused(t, home, exitFailure, []string{"inception_v3", "75×75"}, "summary", "inception_v3", "--input", "3x74x75")
+}
+
+func TestCheckpointOfAnotherNetworkIsExplained(t *testing.T) {
+	refused(t, t.TempDir(), exitFailure, []string{"does not fit resnet32"}, "import", checkpoint(t, nil), "--as", "x", "--model", "resnet32")
+}
+
+func TestExportedFileImportsAgainBitEqual(t *testing.T) {
+	home := imported(t)
+	for _, format := range []string{"safetensors", "pth"} {
+		out := filepath.Join(t.TempDir(), "copy."+format)
+		must(t, home, "export", "mine", out)
+		name := "copy-" + format
+		must(t, home, "import", out, "--as", name, "--model", "resnet20")
+		img := write(t, "a.png", picture(t, 32, 32))
+		if a, b := must(t, home, "predict", "mine", img, "-o", "json"), must(t, home, "predict", name, img, "-o", "json"); a != b {
+			t.Errorf("%s: %s became %s", format, a, b)
+		}
+	}
+}
+
+func TestOfflinePullDialsNobody(t *testing.T) {
+	o := zoo(t, t.TempDir(), nil, "pull", "resnet18", "--offline")
+	if o.code != exitFailure || !strings.Contains(o.stderr, "offline") {
+		t.Errorf("exit %d: %s", o.code, o.stderr)
+	}
+}
