@@ -182,6 +182,40 @@ func TestTotalsAreWrong(t *testing.T) {
 	}
 }
 
+// TestSmallKernelsDoNotPay: two 3×3 convolutions see as much as one 5×5 with 18/25 of the parameters, and three as much as one 7×7 with 27/49
+// (Simonyan and Zisserman, 2014, §2.3; Szegedy et al., 2015, arXiv:1512.00567, §3.1: "25/9 = 2.78 times" for one against one).
+func TestSmallKernelsDoNotPay(t *testing.T) {
+	const channels = 64
+	stack := func(kernel, layers int) (params int64, field graph.Pair) {
+		b := graph.NewBuilder(graph.Shape{C: channels, H: 56, W: 56}, 2)
+		x := b.Input()
+		for i := range layers {
+			x = b.Scope("conv").Conv2d(string(rune('a'+i)), x, graph.Conv{Out: channels, Kernel: graph.Square(kernel), Pad: graph.Square(kernel / 2)})
+		}
+		g, err := finish(b, x)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range g.Summary() {
+			if _, ok := r.Node.Op.(graph.Conv2d); ok {
+				params += r.Params
+				field = r.ReceptiveField
+			}
+		}
+		return params, field
+	}
+	for _, c := range []struct {
+		kernel, layers int
+		params         int64
+		field          int
+	}{{5, 1, 25, 5}, {3, 2, 18, 5}, {7, 1, 49, 7}, {3, 3, 27, 7}} {
+		params, field := stack(c.kernel, c.layers)
+		if params != c.params*channels*channels || field != graph.Square(c.field) {
+			t.Errorf("%d of %d×%d have %d parameters and see %v, want %d·C² and %d×%d", c.layers, c.kernel, c.kernel, params, field, c.params, c.field, c.field)
+		}
+	}
+}
+
 func TestReceptiveFieldIsWrong(t *testing.T) {
 	g := small(t)
 	rows := g.Summary()

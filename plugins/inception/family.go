@@ -42,7 +42,7 @@ func Family() sdk.Family {
 			Options: []sdk.Option{auxLogits, transformInput, blocks.Dropout(0.2), auxDropout},
 		},
 		sdk.Model{
-			Name: "inception_v2", Paper: paperV2, Input: blocks.ImageNet, MinSize: 8, Build: buildV2,
+			Name: "inception_v2", Paper: paperV2, Input: blocks.ImageNet, MinSize: 1, Build: buildV2,
 			Options: []sdk.Option{blocks.Dropout(0.2)},
 		},
 		sdk.Model{

@@ -16,6 +16,7 @@ var custom = sdk.Model{
 		{Name: "layers", Default: "2,2,2,2", Help: "blocks in each stage, from 1 to 8 stages, such as 1,1"},
 		{Name: "widths", Default: "", Help: "channels of each stage (a bottleneck has four times as many outside), such as 32,64; empty doubles from 64"},
 		{Name: "block", Default: "basic", Values: []string{"basic", "bottleneck"}, Help: "two 3×3 convolutions, or 1×1, 3×3, 1×1"},
+		strideOption,
 	},
 	Build: func(b *graph.Builder, x *graph.Node, o sdk.Options) *graph.Node {
 		c := config{block: basic, groups: 1, width: 64}
@@ -48,6 +49,6 @@ var custom = sdk.Model{
 				return x
 			}
 		}
-		return c.build(b, x)
+		return c.build(b, x, o)
 	},
 }

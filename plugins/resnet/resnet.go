@@ -30,25 +30,41 @@ type config struct {
 	widths []int // planes of each stage
 	groups int
 	width  int
+	// strided1x1 puts the stride of a bottleneck on its first convolution, as the paper does.
+	strided1x1 bool
 }
 
 var stages = []int{64, 128, 256, 512}
 
 var configs = []config{
-	{"resnet18", paperResNet, basic, []int{2, 2, 2, 2}, stages, 1, 64},
-	{"resnet34", paperResNet, basic, []int{3, 4, 6, 3}, stages, 1, 64},
-	{"resnet50", paperResNet, bottleneck, []int{3, 4, 6, 3}, stages, 1, 64},
-	{"resnet101", paperResNet, bottleneck, []int{3, 4, 23, 3}, stages, 1, 64},
-	{"resnet152", paperResNet, bottleneck, []int{3, 8, 36, 3}, stages, 1, 64},
-	{"resnext50_32x4d", paperResNeXt, bottleneck, []int{3, 4, 6, 3}, stages, 32, 4},
-	{"resnext101_32x8d", paperResNeXt, bottleneck, []int{3, 4, 23, 3}, stages, 32, 8},
-	{"resnext101_64x4d", paperResNeXt, bottleneck, []int{3, 4, 23, 3}, stages, 64, 4},
-	{"wide_resnet50_2", paperWideResNet, bottleneck, []int{3, 4, 6, 3}, stages, 1, 128},
-	{"wide_resnet101_2", paperWideResNet, bottleneck, []int{3, 4, 23, 3}, stages, 1, 128},
+	{"resnet18", paperResNet, basic, []int{2, 2, 2, 2}, stages, 1, 64, false},
+	{"resnet34", paperResNet, basic, []int{3, 4, 6, 3}, stages, 1, 64, false},
+	{"resnet50", paperResNet, bottleneck, []int{3, 4, 6, 3}, stages, 1, 64, false},
+	{"resnet101", paperResNet, bottleneck, []int{3, 4, 23, 3}, stages, 1, 64, false},
+	{"resnet152", paperResNet, bottleneck, []int{3, 8, 36, 3}, stages, 1, 64, false},
+	{"resnext50_32x4d", paperResNeXt, bottleneck, []int{3, 4, 6, 3}, stages, 32, 4, false},
+	{"resnext101_32x8d", paperResNeXt, bottleneck, []int{3, 4, 23, 3}, stages, 32, 8, false},
+	{"resnext101_64x4d", paperResNeXt, bottleneck, []int{3, 4, 23, 3}, stages, 64, 4, false},
+	{"wide_resnet50_2", paperWideResNet, bottleneck, []int{3, 4, 6, 3}, stages, 1, 128, false},
+	{"wide_resnet101_2", paperWideResNet, bottleneck, []int{3, 4, 23, 3}, stages, 1, 128, false},
 }
 
-// block adds a residual block of the given planes.
-type block func(b *graph.Builder, x *graph.Node, planes, stride int, c config) *graph.Node
+// block is a kind of residual block: what adds one of the given planes, and the options of networks made of it.
+type block struct {
+	add     func(b *graph.Builder, x *graph.Node, planes, stride int, c config) *graph.Node
+	options []sdk.Option
+}
+
+var (
+	basic      = block{addBasic, nil}
+	bottleneck = block{addBottleneck, []sdk.Option{strideOption}}
+)
+
+// strideOption is for networks of bottlenecks.
+var strideOption = sdk.Option{
+	Name: "stride", Default: "3x3", Values: []string{"3x3", "1x1"},
+	Help: "which convolution of a bottleneck halves the map: 3x3 as in torchvision (V1.5), or the first 1x1 as in the paper and in Caffe's and Keras's weights",
+}
 
 func conv3x3(out, stride, groups int) graph.Conv {
 	return graph.Conv{Out: out, Kernel: graph.Square(3), Stride: graph.Square(stride), Pad: graph.Square(1), Groups: groups, Init: graph.KaimingNormalFanOut}
@@ -58,18 +74,22 @@ func conv1x1(out, stride int) graph.Conv {
 	return graph.Conv{Out: out, Stride: graph.Square(stride), Init: graph.KaimingNormalFanOut}
 }
 
-// basic is two 3×3 convolutions (He et al., figure 5, left).
-func basic(b *graph.Builder, x *graph.Node, planes, stride int, _ config) *graph.Node {
+// addBasic is two 3×3 convolutions (He et al., figure 5, left).
+func addBasic(b *graph.Builder, x *graph.Node, planes, stride int, _ config) *graph.Node {
 	y := b.ReLU(b.BatchNorm("bn1", b.Conv2d("conv1", x, conv3x3(planes, stride, 1))))
 	y = b.BatchNorm("bn2", b.Conv2d("conv2", y, conv3x3(planes, 1, 1)))
 	return b.ReLU(b.Add(y, shortcut(b, x, planes, stride)))
 }
 
-// bottleneck is 1×1, 3×3, 1×1 (figure 5, right). The stride is on the 3×3 convolution ("V1.5").
-func bottleneck(b *graph.Builder, x *graph.Node, planes, stride int, c config) *graph.Node {
+// addBottleneck is 1×1, 3×3, 1×1 (figure 5, right). torchvision has the stride on the 3×3 convolution ("V1.5").
+func addBottleneck(b *graph.Builder, x *graph.Node, planes, stride int, c config) *graph.Node {
 	width := planes * c.width / 64 * c.groups
-	y := b.ReLU(b.BatchNorm("bn1", b.Conv2d("conv1", x, conv1x1(width, 1))))
-	y = b.ReLU(b.BatchNorm("bn2", b.Conv2d("conv2", y, conv3x3(width, stride, c.groups))))
+	first, second := 1, stride
+	if c.strided1x1 {
+		first, second = stride, 1
+	}
+	y := b.ReLU(b.BatchNorm("bn1", b.Conv2d("conv1", x, conv1x1(width, first))))
+	y = b.ReLU(b.BatchNorm("bn2", b.Conv2d("conv2", y, conv3x3(width, second, c.groups))))
 	y = b.BatchNorm("bn3", b.Conv2d("conv3", y, conv1x1(4*planes, 1)))
 	return b.ReLU(b.Add(y, shortcut(b, x, 4*planes, stride)))
 }
@@ -84,7 +104,8 @@ func shortcut(b *graph.Builder, x *graph.Node, out, stride int) *graph.Node {
 }
 
 // build adds the network.
-func (c config) build(b *graph.Builder, x *graph.Node) *graph.Node {
+func (c config) build(b *graph.Builder, x *graph.Node, o sdk.Options) *graph.Node {
+	c.strided1x1 = o.Is(strideOption.Name, "1x1")
 	x = b.Conv2d("conv1", x, graph.Conv{Out: 64, Kernel: graph.Square(7), Stride: graph.Square(2), Pad: graph.Square(3), Init: graph.KaimingNormalFanOut})
 	x = b.Tap("stage1", b.ReLU(b.BatchNorm("bn1", x)))
 	x = b.MaxPool(x, graph.Pool{Kernel: graph.Square(3), Stride: graph.Square(2), Pad: graph.Square(1)})
@@ -96,7 +117,7 @@ func (c config) build(b *graph.Builder, x *graph.Node) *graph.Node {
 			if i > 0 && j == 0 {
 				stride = 2
 			}
-			x = c.block(b.Scopef("%s.%d", layer, j), x, c.widths[i], stride, c)
+			x = c.block.add(b.Scopef("%s.%d", layer, j), x, c.widths[i], stride, c)
 		}
 		b.Tap(fmt.Sprintf("stage%d", i+2), x)
 		b.Group(layer, layer)
@@ -112,8 +133,7 @@ func Family() sdk.Family {
 	var models []sdk.Model
 	for _, c := range configs {
 		models = append(models, sdk.Model{
-			Name: c.name, Paper: c.paper, Input: blocks.ImageNet, MinSize: 1,
-			Build: func(b *graph.Builder, x *graph.Node, _ sdk.Options) *graph.Node { return c.build(b, x) },
+			Name: c.name, Paper: c.paper, Input: blocks.ImageNet, MinSize: 1, Options: c.block.options, Build: c.build,
 		})
 	}
 	models = append(models, custom)
