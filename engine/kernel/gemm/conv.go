@@ -19,8 +19,12 @@ type ConvSpec struct {
 	PadTop, PadLeft      int // zeros around the image
 	PadBottom, PadRight  int
 	Activation           kernel.Activation // applied last
-	Precision            engine.Precision  // Default is resolved for the tier
-	Tier                 cpu.Tier          // the instructions to use, at most cpu.Best()
+	// Linear says that the output is a few pixels per image, mostly one: a linear layer, or a convolution as large as its
+	// input. Its time is in reading the weights, so they are packed as small as the precision allows. It changes no result
+	// beyond rounding.
+	Linear    bool
+	Precision engine.Precision // Default is resolved for the tier
+	Tier      cpu.Tier         // the instructions to use, at most cpu.Best()
 }
 
 // normal returns the spec with its defaults filled in, or an error that says what is wrong with it.

@@ -63,9 +63,9 @@ type convCase struct {
 
 func (c convCase) String() string {
 	s := c.spec
-	return fmt.Sprintf("%v/%v %dx%dx%dx%d->%d k%dx%d s%dx%d d%dx%d g%d p%d,%d,%d,%d %v %v->%v pad %d,%d block %d+%d,%d+%d residual %v %v nobias %v workers %d",
+	return fmt.Sprintf("%v/%v %dx%dx%dx%d->%d k%dx%d s%dx%d d%dx%d g%d p%d,%d,%d,%d linear %v %v %v->%v pad %d,%d block %d+%d,%d+%d residual %v %v nobias %v workers %d",
 		s.Tier, s.Precision, c.n, c.h, c.w, s.In, s.Out, s.KernelH, s.KernelW, s.StrideH, s.StrideW, s.DilationH, s.DilationW, s.Groups,
-		s.PadTop, s.PadLeft, s.PadBottom, s.PadRight, s.Activation, c.srcFormat, c.dstFormat, c.srcPad, c.dstPad,
+		s.PadTop, s.PadLeft, s.PadBottom, s.PadRight, s.Linear, s.Activation, c.srcFormat, c.dstFormat, c.srcPad, c.dstPad,
 		c.srcLeft, c.srcRest, c.dstLeft, c.dstRest, c.residual, c.inPlace, c.noBias, c.workers)
 }
 
@@ -311,6 +311,7 @@ func randomCase(r *rand.Rand, tier cpu.Tier, p engine.Precision) convCase {
 	s.PadTop, s.PadLeft = r.IntN(s.KernelH+1), r.IntN(s.KernelW+1)
 	s.PadBottom, s.PadRight = r.IntN(s.KernelH+1), r.IntN(s.KernelW+1)
 	s.Activation = kernel.Activation(r.IntN(9))
+	s.Linear = r.IntN(4) == 0
 	format := FormatOf(p, tier)
 	formats := []kernel.Format{format, format, format, kernel.F32}
 	c.srcFormat, c.dstFormat = formats[r.IntN(4)], formats[r.IntN(4)]

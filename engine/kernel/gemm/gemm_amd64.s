@@ -125,6 +125,24 @@ DATA deinterleave<>+120(SB)/4, $0x0000001d
 DATA deinterleave<>+124(SB)/4, $0x0000001f
 GLOBL deinterleave<>(SB), RODATA|NOPTR, $128
 
+DATA widen<>+0(SB)/4, $0x02010000
+DATA widen<>+4(SB)/4, $0x05040300
+DATA widen<>+8(SB)/4, $0x08070600
+DATA widen<>+12(SB)/4, $0x0b0a0900
+DATA widen<>+16(SB)/4, $0x0e0d0c00
+DATA widen<>+20(SB)/4, $0x11100f00
+DATA widen<>+24(SB)/4, $0x14131200
+DATA widen<>+28(SB)/4, $0x17161500
+DATA widen<>+32(SB)/4, $0x1a191800
+DATA widen<>+36(SB)/4, $0x1d1c1b00
+DATA widen<>+40(SB)/4, $0x201f1e00
+DATA widen<>+44(SB)/4, $0x23222100
+DATA widen<>+48(SB)/4, $0x26252400
+DATA widen<>+52(SB)/4, $0x29282700
+DATA widen<>+56(SB)/4, $0x2c2b2a00
+DATA widen<>+60(SB)/4, $0x2f2e2d00
+GLOBL widen<>(SB), RODATA|NOPTR, $64
+
 DATA bitShifts<>+0(SB)/4, $0x0000001f
 DATA bitShifts<>+4(SB)/4, $0x0000001e
 DATA bitShifts<>+8(SB)/4, $0x0000001d
@@ -2664,6 +2682,551 @@ group:
 	VMOVUPS      Z25, 1600(AX)
 	VMOVUPS      Z26, 1664(AX)
 	VMOVUPS      Z27, 1728(AX)
+	MOVQ         96(R8), AX
+	MOVLQSX      (AX), R14
+	MOVLQSX      4(AX), R15
+	MOVQ         104(R8), DX
+	CMPQ         R14, DX
+	CMOVQGT      DX, R14
+	CMPQ         R15, DX
+	CMOVQGT      DX, R15
+	MOVQ         88(R8), AX
+	LEAQ         (R14)(R14*2), R14
+	LEAQ         (R15)(R15*2), R15
+	LEAQ         (AX)(R14*4), R14
+	LEAQ         (AX)(R15*4), R15
+	MOVQ         152(R8), R10
+	MOVQ         280(R8), R11
+	MOVQ         296(R8), R12
+	MOVQ         312(R8), AX
+	MOVQ         248(R8), CX
+	VMOVUPS      (AX), Z28
+	VMOVUPS      64(AX), Z29
+	VBROADCASTSS 184(R8), Z30
+	VBROADCASTSS 188(R8), Z31
+	MOVQ         $0xffffffff, DX
+	MOVQ         192(R8), BX
+	CMPQ         CX, $0x01
+	CMOVQEQ      BX, DX
+	KMOVW        DX, K3
+	SHRQ         $0x10, DX
+	KMOVW        DX, K4
+	ADDQ         $0x00000080, AX
+	MOVQ         AX, 312(R8)
+	CMPQ         R14, R15
+	JGE          rowsdone
+
+row:
+	MOVLQSX   (R14), BX
+	VADDPS    (R10)(BX*1), Z28, Z0
+	VADDPS    64(R10)(BX*1), Z29, Z1
+	TESTQ     R12, R12
+	JZ        noresidual
+	MOVLQSX   8(R14), BX
+	VMOVUPS.Z (R12)(BX*4), K3, Z2
+	VMOVUPS.Z 64(R12)(BX*4), K4, Z3
+	VADDPS    Z2, Z0, Z0
+	VADDPS    Z3, Z1, Z1
+
+noresidual:
+	CMPL   176(R8), $0x02
+	JA     v_act3
+	VMAXPS Z0, Z30, Z0
+	VMAXPS Z1, Z30, Z1
+	VMINPS Z0, Z31, Z0
+	VMINPS Z1, Z31, Z1
+	JMP    v_actdone
+
+v_act3:
+	CMPL         176(R8), $0x03
+	JNE          v_act4
+	VMOVAPS      Z0, Z3
+	VADDPS.BCST  constants<>+16(SB), Z0, Z0
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z0, Z2, Z0
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z0, Z2, Z0
+	VMULPS.BCST  constants<>+24(SB), Z0, Z0
+	VMULPS       Z3, Z0, Z0
+	VMOVAPS      Z1, Z3
+	VADDPS.BCST  constants<>+16(SB), Z1, Z1
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z1, Z2, Z1
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z1, Z2, Z1
+	VMULPS.BCST  constants<>+24(SB), Z1, Z1
+	VMULPS       Z3, Z1, Z1
+	JMP          v_actdone
+
+v_act4:
+	CMPL         176(R8), $0x04
+	JNE          v_act5
+	VADDPS.BCST  constants<>+16(SB), Z0, Z0
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z0, Z2, Z0
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z0, Z2, Z0
+	VMULPS.BCST  constants<>+24(SB), Z0, Z0
+	VADDPS.BCST  constants<>+16(SB), Z1, Z1
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z1, Z2, Z1
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z1, Z2, Z1
+	VMULPS.BCST  constants<>+24(SB), Z1, Z1
+	JMP          v_actdone
+
+v_act5:
+	CMPL              176(R8), $0x05
+	JNE               v_act6
+	VMOVAPS           Z0, Z4
+	VXORPS.BCST       constants<>+44(SB), Z0, Z0
+	VBROADCASTSS      constants<>+68(SB), Z2
+	VMAXPS            Z0, Z2, Z0
+	VBROADCASTSS      constants<>+64(SB), Z2
+	VMINPS            Z0, Z2, Z0
+	VMULPS.BCST       constants<>+72(SB), Z0, Z2
+	VRNDSCALEPS       $0x08, Z2, Z2
+	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
+	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
+	VBROADCASTSS      constants<>+84(SB), Z3
+	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
+	VMULPS            Z0, Z3, Z3
+	VFMADD213PS       Z0, Z0, Z3
+	VADDPS.BCST       constants<>+8(SB), Z3, Z3
+	VSCALEFPS         Z2, Z3, Z0
+	VADDPS.BCST       constants<>+8(SB), Z0, Z0
+	VBROADCASTSS      constants<>+8(SB), Z2
+	VDIVPS            Z0, Z2, Z0
+	VMULPS            Z4, Z0, Z0
+	VMOVAPS           Z1, Z4
+	VXORPS.BCST       constants<>+44(SB), Z1, Z1
+	VBROADCASTSS      constants<>+68(SB), Z2
+	VMAXPS            Z1, Z2, Z1
+	VBROADCASTSS      constants<>+64(SB), Z2
+	VMINPS            Z1, Z2, Z1
+	VMULPS.BCST       constants<>+72(SB), Z1, Z2
+	VRNDSCALEPS       $0x08, Z2, Z2
+	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z1
+	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z1
+	VBROADCASTSS      constants<>+84(SB), Z3
+	VFMADD213PS.BCST  constants<>+88(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+92(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+96(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+100(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+104(SB), Z1, Z3
+	VMULPS            Z1, Z3, Z3
+	VFMADD213PS       Z1, Z1, Z3
+	VADDPS.BCST       constants<>+8(SB), Z3, Z3
+	VSCALEFPS         Z2, Z3, Z1
+	VADDPS.BCST       constants<>+8(SB), Z1, Z1
+	VBROADCASTSS      constants<>+8(SB), Z2
+	VDIVPS            Z1, Z2, Z1
+	VMULPS            Z4, Z1, Z1
+	JMP               v_actdone
+
+v_act6:
+	CMPL              176(R8), $0x06
+	JNE               v_act7
+	VXORPS.BCST       constants<>+44(SB), Z0, Z0
+	VBROADCASTSS      constants<>+68(SB), Z2
+	VMAXPS            Z0, Z2, Z0
+	VBROADCASTSS      constants<>+64(SB), Z2
+	VMINPS            Z0, Z2, Z0
+	VMULPS.BCST       constants<>+72(SB), Z0, Z2
+	VRNDSCALEPS       $0x08, Z2, Z2
+	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
+	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
+	VBROADCASTSS      constants<>+84(SB), Z3
+	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
+	VMULPS            Z0, Z3, Z3
+	VFMADD213PS       Z0, Z0, Z3
+	VADDPS.BCST       constants<>+8(SB), Z3, Z3
+	VSCALEFPS         Z2, Z3, Z0
+	VADDPS.BCST       constants<>+8(SB), Z0, Z0
+	VBROADCASTSS      constants<>+8(SB), Z2
+	VDIVPS            Z0, Z2, Z0
+	VXORPS.BCST       constants<>+44(SB), Z1, Z1
+	VBROADCASTSS      constants<>+68(SB), Z2
+	VMAXPS            Z1, Z2, Z1
+	VBROADCASTSS      constants<>+64(SB), Z2
+	VMINPS            Z1, Z2, Z1
+	VMULPS.BCST       constants<>+72(SB), Z1, Z2
+	VRNDSCALEPS       $0x08, Z2, Z2
+	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z1
+	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z1
+	VBROADCASTSS      constants<>+84(SB), Z3
+	VFMADD213PS.BCST  constants<>+88(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+92(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+96(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+100(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+104(SB), Z1, Z3
+	VMULPS            Z1, Z3, Z3
+	VFMADD213PS       Z1, Z1, Z3
+	VADDPS.BCST       constants<>+8(SB), Z3, Z3
+	VSCALEFPS         Z2, Z3, Z1
+	VADDPS.BCST       constants<>+8(SB), Z1, Z1
+	VBROADCASTSS      constants<>+8(SB), Z2
+	VDIVPS            Z1, Z2, Z1
+	JMP               v_actdone
+
+v_act7:
+	CMPL              176(R8), $0x07
+	JNE               v_act8
+	VMOVAPS           Z0, Z4
+	VBROADCASTSS      constants<>+40(SB), Z2
+	VANDPS            Z2, Z0, Z5
+	VBROADCASTSS      constants<>+8(SB), Z6
+	VFMADD132PS.BCST  constants<>+108(SB), Z6, Z5
+	VDIVPS            Z5, Z6, Z5
+	VMULPS            Z0, Z0, Z0
+	VMULPS.BCST       constants<>+36(SB), Z0, Z0
+	VBROADCASTSS      constants<>+68(SB), Z2
+	VMAXPS            Z0, Z2, Z0
+	VBROADCASTSS      constants<>+64(SB), Z2
+	VMINPS            Z0, Z2, Z0
+	VMULPS.BCST       constants<>+72(SB), Z0, Z2
+	VRNDSCALEPS       $0x08, Z2, Z2
+	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
+	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
+	VBROADCASTSS      constants<>+84(SB), Z3
+	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
+	VMULPS            Z0, Z3, Z3
+	VFMADD213PS       Z0, Z0, Z3
+	VADDPS.BCST       constants<>+8(SB), Z3, Z3
+	VSCALEFPS         Z2, Z3, Z0
+	VBROADCASTSS      constants<>+128(SB), Z6
+	VFMADD213PS.BCST  constants<>+124(SB), Z5, Z6
+	VFMADD213PS.BCST  constants<>+120(SB), Z5, Z6
+	VFMADD213PS.BCST  constants<>+116(SB), Z5, Z6
+	VFMADD213PS.BCST  constants<>+112(SB), Z5, Z6
+	VMULPS            Z5, Z6, Z6
+	VMULPS            Z0, Z6, Z6
+	VBROADCASTSS      constants<>+40(SB), Z2
+	VANDPS            Z2, Z4, Z5
+	VMULPS.BCST       constants<>+4(SB), Z5, Z5
+	VPXORD            Z2, Z2, Z2
+	VMAXPS            Z4, Z2, Z0
+	VFNMADD231PS      Z5, Z6, Z0
+	VMOVAPS           Z1, Z4
+	VBROADCASTSS      constants<>+40(SB), Z2
+	VANDPS            Z2, Z1, Z5
+	VBROADCASTSS      constants<>+8(SB), Z6
+	VFMADD132PS.BCST  constants<>+108(SB), Z6, Z5
+	VDIVPS            Z5, Z6, Z5
+	VMULPS            Z1, Z1, Z1
+	VMULPS.BCST       constants<>+36(SB), Z1, Z1
+	VBROADCASTSS      constants<>+68(SB), Z2
+	VMAXPS            Z1, Z2, Z1
+	VBROADCASTSS      constants<>+64(SB), Z2
+	VMINPS            Z1, Z2, Z1
+	VMULPS.BCST       constants<>+72(SB), Z1, Z2
+	VRNDSCALEPS       $0x08, Z2, Z2
+	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z1
+	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z1
+	VBROADCASTSS      constants<>+84(SB), Z3
+	VFMADD213PS.BCST  constants<>+88(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+92(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+96(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+100(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+104(SB), Z1, Z3
+	VMULPS            Z1, Z3, Z3
+	VFMADD213PS       Z1, Z1, Z3
+	VADDPS.BCST       constants<>+8(SB), Z3, Z3
+	VSCALEFPS         Z2, Z3, Z1
+	VBROADCASTSS      constants<>+128(SB), Z6
+	VFMADD213PS.BCST  constants<>+124(SB), Z5, Z6
+	VFMADD213PS.BCST  constants<>+120(SB), Z5, Z6
+	VFMADD213PS.BCST  constants<>+116(SB), Z5, Z6
+	VFMADD213PS.BCST  constants<>+112(SB), Z5, Z6
+	VMULPS            Z5, Z6, Z6
+	VMULPS            Z1, Z6, Z6
+	VBROADCASTSS      constants<>+40(SB), Z2
+	VANDPS            Z2, Z4, Z5
+	VMULPS.BCST       constants<>+4(SB), Z5, Z5
+	VPXORD            Z2, Z2, Z2
+	VMAXPS            Z4, Z2, Z1
+	VFNMADD231PS      Z5, Z6, Z1
+	JMP               v_actdone
+
+v_act8:
+	VADDPS            Z0, Z0, Z0
+	VXORPS.BCST       constants<>+44(SB), Z0, Z0
+	VBROADCASTSS      constants<>+68(SB), Z2
+	VMAXPS            Z0, Z2, Z0
+	VBROADCASTSS      constants<>+64(SB), Z2
+	VMINPS            Z0, Z2, Z0
+	VMULPS.BCST       constants<>+72(SB), Z0, Z2
+	VRNDSCALEPS       $0x08, Z2, Z2
+	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
+	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
+	VBROADCASTSS      constants<>+84(SB), Z3
+	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
+	VMULPS            Z0, Z3, Z3
+	VFMADD213PS       Z0, Z0, Z3
+	VADDPS.BCST       constants<>+8(SB), Z3, Z3
+	VSCALEFPS         Z2, Z3, Z0
+	VADDPS.BCST       constants<>+8(SB), Z0, Z0
+	VBROADCASTSS      constants<>+8(SB), Z2
+	VDIVPS            Z0, Z2, Z0
+	VADDPS            Z0, Z0, Z0
+	VADDPS.BCST       constants<>+28(SB), Z0, Z0
+	VADDPS            Z1, Z1, Z1
+	VXORPS.BCST       constants<>+44(SB), Z1, Z1
+	VBROADCASTSS      constants<>+68(SB), Z2
+	VMAXPS            Z1, Z2, Z1
+	VBROADCASTSS      constants<>+64(SB), Z2
+	VMINPS            Z1, Z2, Z1
+	VMULPS.BCST       constants<>+72(SB), Z1, Z2
+	VRNDSCALEPS       $0x08, Z2, Z2
+	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z1
+	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z1
+	VBROADCASTSS      constants<>+84(SB), Z3
+	VFMADD213PS.BCST  constants<>+88(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+92(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+96(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+100(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+104(SB), Z1, Z3
+	VMULPS            Z1, Z3, Z3
+	VFMADD213PS       Z1, Z1, Z3
+	VADDPS.BCST       constants<>+8(SB), Z3, Z3
+	VSCALEFPS         Z2, Z3, Z1
+	VADDPS.BCST       constants<>+8(SB), Z1, Z1
+	VBROADCASTSS      constants<>+8(SB), Z2
+	VDIVPS            Z1, Z2, Z1
+	VADDPS            Z1, Z1, Z1
+	VADDPS.BCST       constants<>+28(SB), Z1, Z1
+
+v_actdone:
+	MOVLQSX 4(R14), BX
+	VMOVUPS Z0, K3, (R11)(BX*4)
+	VMOVUPS Z1, K4, 64(R11)(BX*4)
+	ADDQ    $0x0c, R14
+	CMPQ    R14, R15
+	JL      row
+
+rowsdone:
+	ADDQ  $0x00000080, R11
+	MOVQ  R11, 280(R8)
+	TESTQ R12, R12
+	JZ    next
+	ADDQ  $0x00000080, R12
+	MOVQ  R12, 296(R8)
+
+next:
+	DECQ CX
+	MOVQ CX, 248(R8)
+	JNZ  panel
+	MOVQ 24(R8), AX
+	ADDQ AX, 8(R8)
+	ADDQ $0x04, 96(R8)
+	DECQ 80(R8)
+	JNZ  block
+	VZEROUPPER
+	RET
+
+// func fmaNarrow(args *byte)
+// Requires: AVX, AVX512BW, AVX512DQ, AVX512F, AVX512VBMI, CMOV, MMX+
+TEXT ·fmaNarrow(SB), NOSPLIT, $0-8
+	MOVQ      args+0(FP), R8
+	MOVQ      32(R8), R9
+	VMOVDQU64 widen<>+0(SB), Z26
+	MOVQ      $0xeeeeeeeeeeeeeeee, AX
+	KMOVQ     AX, K1
+
+block:
+	MOVQ 64(R8), DI
+	MOVQ 72(R8), AX
+	MOVQ AX, 248(R8)
+	MOVQ 112(R8), AX
+	MOVQ AX, 280(R8)
+	MOVQ 128(R8), AX
+	MOVQ AX, 296(R8)
+	MOVQ 144(R8), AX
+	MOVQ AX, 312(R8)
+
+panel:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+	MOVQ   48(R8), SI
+	MOVQ   56(R8), CX
+
+run:
+	MOVLQSX (SI), R10
+	MOVLQSX 4(SI), DX
+	ADDQ    $0x08, SI
+	ADDQ    8(R8), R10
+	LEAQ    (R9)(R9*2), AX
+	LEAQ    (R10)(AX*1), R11
+	LEAQ    (R11)(AX*1), R12
+
+group:
+	VPERMB.Z     (DI), Z26, K1, Z16
+	PREFETCHT0   2048(DI)
+	VPERMB.Z     48(DI), Z26, K1, Z17
+	PREFETCHT0   2096(DI)
+	VBROADCASTSS (R10), Z18
+	VFMADD231PS  Z16, Z18, Z0
+	VFMADD231PS  Z17, Z18, Z1
+	VBROADCASTSS (R10)(R9*1), Z19
+	VFMADD231PS  Z16, Z19, Z2
+	VFMADD231PS  Z17, Z19, Z3
+	VBROADCASTSS (R10)(R9*2), Z18
+	VFMADD231PS  Z16, Z18, Z4
+	VFMADD231PS  Z17, Z18, Z5
+	VBROADCASTSS (R11), Z19
+	VFMADD231PS  Z16, Z19, Z6
+	VFMADD231PS  Z17, Z19, Z7
+	VBROADCASTSS (R10)(R9*4), Z18
+	VFMADD231PS  Z16, Z18, Z8
+	VFMADD231PS  Z17, Z18, Z9
+	VBROADCASTSS (R11)(R9*2), Z19
+	VFMADD231PS  Z16, Z19, Z10
+	VFMADD231PS  Z17, Z19, Z11
+	VBROADCASTSS (R12), Z18
+	VFMADD231PS  Z16, Z18, Z12
+	VFMADD231PS  Z17, Z18, Z13
+	VBROADCASTSS (R11)(R9*4), Z19
+	VFMADD231PS  Z16, Z19, Z14
+	VFMADD231PS  Z17, Z19, Z15
+	VPERMB.Z     96(DI), Z26, K1, Z16
+	PREFETCHT0   2144(DI)
+	VPERMB.Z     144(DI), Z26, K1, Z17
+	PREFETCHT0   2192(DI)
+	VBROADCASTSS 4(R10), Z18
+	VFMADD231PS  Z16, Z18, Z0
+	VFMADD231PS  Z17, Z18, Z1
+	VBROADCASTSS 4(R10)(R9*1), Z19
+	VFMADD231PS  Z16, Z19, Z2
+	VFMADD231PS  Z17, Z19, Z3
+	VBROADCASTSS 4(R10)(R9*2), Z18
+	VFMADD231PS  Z16, Z18, Z4
+	VFMADD231PS  Z17, Z18, Z5
+	VBROADCASTSS 4(R11), Z19
+	VFMADD231PS  Z16, Z19, Z6
+	VFMADD231PS  Z17, Z19, Z7
+	VBROADCASTSS 4(R10)(R9*4), Z18
+	VFMADD231PS  Z16, Z18, Z8
+	VFMADD231PS  Z17, Z18, Z9
+	VBROADCASTSS 4(R11)(R9*2), Z19
+	VFMADD231PS  Z16, Z19, Z10
+	VFMADD231PS  Z17, Z19, Z11
+	VBROADCASTSS 4(R12), Z18
+	VFMADD231PS  Z16, Z18, Z12
+	VFMADD231PS  Z17, Z18, Z13
+	VBROADCASTSS 4(R11)(R9*4), Z19
+	VFMADD231PS  Z16, Z19, Z14
+	VFMADD231PS  Z17, Z19, Z15
+	VPERMB.Z     192(DI), Z26, K1, Z16
+	PREFETCHT0   2240(DI)
+	VPERMB.Z     240(DI), Z26, K1, Z17
+	PREFETCHT0   2288(DI)
+	VBROADCASTSS 8(R10), Z18
+	VFMADD231PS  Z16, Z18, Z0
+	VFMADD231PS  Z17, Z18, Z1
+	VBROADCASTSS 8(R10)(R9*1), Z19
+	VFMADD231PS  Z16, Z19, Z2
+	VFMADD231PS  Z17, Z19, Z3
+	VBROADCASTSS 8(R10)(R9*2), Z18
+	VFMADD231PS  Z16, Z18, Z4
+	VFMADD231PS  Z17, Z18, Z5
+	VBROADCASTSS 8(R11), Z19
+	VFMADD231PS  Z16, Z19, Z6
+	VFMADD231PS  Z17, Z19, Z7
+	VBROADCASTSS 8(R10)(R9*4), Z18
+	VFMADD231PS  Z16, Z18, Z8
+	VFMADD231PS  Z17, Z18, Z9
+	VBROADCASTSS 8(R11)(R9*2), Z19
+	VFMADD231PS  Z16, Z19, Z10
+	VFMADD231PS  Z17, Z19, Z11
+	VBROADCASTSS 8(R12), Z18
+	VFMADD231PS  Z16, Z18, Z12
+	VFMADD231PS  Z17, Z18, Z13
+	VBROADCASTSS 8(R11)(R9*4), Z19
+	VFMADD231PS  Z16, Z19, Z14
+	VFMADD231PS  Z17, Z19, Z15
+	VPERMB.Z     288(DI), Z26, K1, Z16
+	PREFETCHT0   2336(DI)
+	VPERMB.Z     336(DI), Z26, K1, Z17
+	PREFETCHT0   2384(DI)
+	VBROADCASTSS 12(R10), Z18
+	VFMADD231PS  Z16, Z18, Z0
+	VFMADD231PS  Z17, Z18, Z1
+	VBROADCASTSS 12(R10)(R9*1), Z19
+	VFMADD231PS  Z16, Z19, Z2
+	VFMADD231PS  Z17, Z19, Z3
+	VBROADCASTSS 12(R10)(R9*2), Z18
+	VFMADD231PS  Z16, Z18, Z4
+	VFMADD231PS  Z17, Z18, Z5
+	VBROADCASTSS 12(R11), Z19
+	VFMADD231PS  Z16, Z19, Z6
+	VFMADD231PS  Z17, Z19, Z7
+	VBROADCASTSS 12(R10)(R9*4), Z18
+	VFMADD231PS  Z16, Z18, Z8
+	VFMADD231PS  Z17, Z18, Z9
+	VBROADCASTSS 12(R11)(R9*2), Z19
+	VFMADD231PS  Z16, Z19, Z10
+	VFMADD231PS  Z17, Z19, Z11
+	VBROADCASTSS 12(R12), Z18
+	VFMADD231PS  Z16, Z18, Z12
+	VFMADD231PS  Z17, Z18, Z13
+	VBROADCASTSS 12(R11)(R9*4), Z19
+	VFMADD231PS  Z16, Z19, Z14
+	VFMADD231PS  Z17, Z19, Z15
+	ADDQ         $0x00000180, DI
+	ADDQ         $0x10, R10
+	ADDQ         $0x10, R11
+	ADDQ         $0x10, R12
+	DECQ         DX
+	JNZ          group
+	DECQ         CX
+	JNZ          run
+	MOVQ         152(R8), AX
+	VMOVUPS      Z0, (AX)
+	VMOVUPS      Z1, 64(AX)
+	VMOVUPS      Z2, 128(AX)
+	VMOVUPS      Z3, 192(AX)
+	VMOVUPS      Z4, 256(AX)
+	VMOVUPS      Z5, 320(AX)
+	VMOVUPS      Z6, 384(AX)
+	VMOVUPS      Z7, 448(AX)
+	VMOVUPS      Z8, 512(AX)
+	VMOVUPS      Z9, 576(AX)
+	VMOVUPS      Z10, 640(AX)
+	VMOVUPS      Z11, 704(AX)
+	VMOVUPS      Z12, 768(AX)
+	VMOVUPS      Z13, 832(AX)
+	VMOVUPS      Z14, 896(AX)
+	VMOVUPS      Z15, 960(AX)
 	MOVQ         96(R8), AX
 	MOVLQSX      (AX), R14
 	MOVLQSX      4(AX), R15

@@ -77,15 +77,43 @@ func newDepth(s ConvSpec, g grain) depth {
 	return d
 }
 
-// weightAt returns the index in an OIHW weight of value j of a run for output channel o of a bundle, or -1 if the value
-// is padding or belongs to another group.
-func (d *depth) weightAt(s *ConvSpec, bundle int, r run, j, o int) int {
-	ky, kx, c := r.ky, r.kx+j/d.channels, r.block*d.channels+j%d.channels
+// gather writes len(dst) values of a run, from value from on, of the weights of output channel o of a bundle: zeros behind
+// the end of the run, and for the input channels of other groups.
+func (d *depth) gather(dst []float32, s *ConvSpec, weight []float32, bundle int, r run, from, o int) {
 	in, out := s.In/s.Groups, s.Out/s.Groups
-	if j >= r.n || o >= d.bundleOut || c/in != o/out {
-		return -1
+	taps := s.KernelH * s.KernelW
+	first := o / out * in // channels of the bundle that belong to o's group
+	row := weight[(bundle*d.bundleOut+o)*in*taps:][:in*taps]
+	for len(dst) > 0 {
+		if from >= r.n {
+			clear(dst)
+			return
+		}
+		// The values up to the end of this pixel's channels.
+		kx, c := r.kx+from/d.channels, from%d.channels
+		n := min(len(dst), d.channels-c)
+		c += r.block*d.channels - first
+		at := r.ky*s.KernelW + kx
+		switch {
+		case c >= 0 && c+n <= in && taps == 1:
+			copy(dst[:n], row[c:])
+		case c >= 0 && c+n <= in:
+			at += c * taps
+			for i := range dst[:n] {
+				dst[i] = row[at]
+				at += taps
+			}
+		default:
+			for i := range dst[:n] {
+				dst[i] = 0
+				if c+i >= 0 && c+i < in {
+					dst[i] = row[at+(c+i)*taps]
+				}
+			}
+		}
+		dst = dst[n:]
+		from += n
 	}
-	return (((bundle*d.bundleOut+o)*in+c%in)*s.KernelH+ky)*s.KernelW + kx
 }
 
 // rowEntry says where one row of sums belongs.

@@ -162,26 +162,32 @@ func (c *tileConv) pack(weight []float32) {
 	d := &c.depth
 	const tile = 512 // values
 	c.weights = make([]uint16, d.bundles*c.panels*c.panelBytes()/2)
-	at := 0
+	to := c.weights
+	var values [tileValues]float32
+	var hi, lo [tileValues]uint16
 	for b := range d.bundles {
 		for p := range c.panels {
 			for _, st := range c.offsets {
-				r := d.runs[st.run]
-				for j := range min(c.step, r.n-st.from) {
-					for o := range min(tilePanel, d.bundleOut-p*tilePanel) {
-						i := d.weightAt(&c.spec, b, r, st.from+j, p*tilePanel+o)
-						if i < 0 {
-							continue
+				for o := range min(tilePanel, d.bundleOut-p*tilePanel) {
+					v := values[:c.step]
+					d.gather(v, &c.spec, weight, b, d.runs[st.run], st.from, p*tilePanel+o)
+					at := o%2*tile + o/2*2
+					if c.grain.planes == 2 {
+						kernel.ToSplits(hi[:], lo[:], v)
+						for j := 0; j < len(v); j += 2 {
+							to[at], to[at+1] = hi[j], hi[j+1]
+							to[at+2*tile], to[at+2*tile+1] = lo[j], lo[j+1]
+							at += 32
 						}
-						to := at + o%2*tile + j/2*32 + o/2*2 + j%2
-						if c.grain.planes == 2 {
-							c.weights[to], c.weights[to+2*tile] = kernel.ToSplit(weight[i])
-						} else {
-							c.weights[to] = kernel.ToBF16(weight[i])
-						}
+						continue
+					}
+					kernel.ToBF16s(hi[:], v)
+					for j := 0; j < len(v); j += 2 {
+						to[at], to[at+1] = hi[j], hi[j+1]
+						at += 32
 					}
 				}
-				at += c.grain.planes * 2 * tile
+				to = to[c.grain.planes*2*tile:]
 			}
 		}
 	}

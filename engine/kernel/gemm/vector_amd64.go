@@ -3,8 +3,10 @@
 package gemm
 
 import (
+	"math"
 	"unsafe"
 
+	"github.com/go-modelzoo/zoo/engine"
 	"github.com/go-modelzoo/zoo/engine/kernel"
 	"github.com/go-modelzoo/zoo/engine/kernel/cpu"
 )
@@ -14,6 +16,8 @@ import (
 const (
 	positions512 = 14 // 28 of 32 registers
 	positions256 = 6  // 12 of 16 registers
+	// positionsNarrow is less: weights of three bytes are for vectors, where time is in reading the weights.
+	positionsNarrow = 8
 	// unrollValues is how many values of a run the kernels sum per loop: runs are padded to it with zero weights.
 	unrollValues = 4
 	// flopsPerCycle is what a core does: two fused multiply-adds of 16 or 8 values.
@@ -23,6 +27,9 @@ const (
 
 //go:noescape
 func fma512(args *tileArgs)
+
+//go:noescape
+func fmaNarrow(args *tileArgs)
 
 //go:noescape
 func fma256(args *tileArgs)
@@ -35,14 +42,21 @@ type vectorConv struct {
 	panels int // per bundle
 	groups int // of unrollValues in all runs
 	// weights is [bundle][panel][run][value][channel of the panel].
-	weights []float32
-	bias    []float32 // [bundle][panel][channel of the panel]
-	flops   float64   // per cycle
+	weights       []float32
+	narrow        bool
+	narrowWeights []byte    // instead of weights, if narrow: three bytes each
+	bias          []float32 // [bundle][panel][channel of the panel]
+	flops         float64   // per cycle
 }
 
 func newVectorConv(s ConvSpec, weight, bias []float32) *vectorConv {
 	c := &vectorConv{spec: s}
-	if s.Tier >= cpu.AVX512 {
+	if s.Linear && s.Precision == engine.High && s.Tier >= cpu.AMX {
+		// Time is in reading the weights: float32 arithmetic on weights of three bytes.
+		c.narrow = true
+		c.grain = grain{element: 4, planes: 1, block: 16, rows: positionsNarrow, panel: 32, tier: cpu.AVX512, least: positionsNarrow}
+		c.flops = flopsPerCycle512
+	} else if s.Tier >= cpu.AVX512 {
 		c.grain = grain{element: 4, planes: 1, block: 16, rows: positions512, panel: 32, tier: cpu.AVX512, least: positions512}
 		c.flops = flopsPerCycle512
 	} else {
@@ -56,9 +70,16 @@ func newVectorConv(s ConvSpec, weight, bias []float32) *vectorConv {
 	}
 	panel := c.grain.panel
 	c.panels = (d.bundleOut + panel - 1) / panel
-	c.weights = make([]float32, d.bundles*c.panels*c.groups*unrollValues*panel)
 	c.bias = make([]float32, d.bundles*c.panels*panel)
+	if c.narrow {
+		// The kernel reads 16 bytes behind the last weights.
+		c.narrowWeights = make([]byte, d.bundles*c.panels*c.panelBytes()+16)
+	} else {
+		c.weights = make([]float32, d.bundles*c.panels*c.panelBytes()/4)
+	}
 	at := 0
+	const chunk = 256 // values gathered at a time: the packed chunk of a panel stays in L1
+	var values [chunk]float32
 	for b := range d.bundles {
 		for p := range c.panels {
 			n := min(panel, d.bundleOut-p*panel)
@@ -66,23 +87,48 @@ func newVectorConv(s ConvSpec, weight, bias []float32) *vectorConv {
 				copy(c.bias[(b*c.panels+p)*panel:], bias[b*d.bundleOut+p*panel:][:n])
 			}
 			for _, r := range d.runs {
-				for j := range r.n {
+				for from := 0; from < r.n; from += chunk {
+					v := values[:min(chunk, (r.n-from+unrollValues-1)/unrollValues*unrollValues)]
 					for o := range n {
-						if i := d.weightAt(&s, b, r, j, p*panel+o); i >= 0 {
-							c.weights[at+j*panel+o] = weight[i]
+						d.gather(v, &s, weight, b, r, from, p*panel+o)
+						if c.narrow {
+							to := c.narrowWeights[3*(at+o):]
+							for j, x := range v {
+								narrow(to[3*j*panel:], x)
+							}
+							continue
+						}
+						to := c.weights[at+o:]
+						for j, x := range v {
+							to[j*panel] = x
 						}
 					}
+					at += len(v) * panel
 				}
-				at += (r.n + unrollValues - 1) / unrollValues * unrollValues * panel
 			}
 		}
 	}
 	return c
 }
 
-func (c *vectorConv) bytes() int { return 4 * (len(c.weights) + len(c.bias)) }
+// narrow stores the upper 24 bits of v, rounded to nearest: 16 bits of mantissa, as many as two bfloat16 have.
+func narrow(to []byte, v float32) {
+	b := math.Float32bits(v)
+	if b&0x7f800000 != 0x7f800000 {
+		b += 0x80
+	}
+	to[0], to[1], to[2] = byte(b>>8), byte(b>>16), byte(b>>24)
+}
 
-func (c *vectorConv) panelBytes() int { return c.groups * unrollValues * c.grain.panel * 4 }
+func (c *vectorConv) bytes() int { return len(c.narrowWeights) + 4*(len(c.weights)+len(c.bias)) }
+
+// panelBytes is the size of the packed weights of a panel.
+func (c *vectorConv) panelBytes() int {
+	if c.narrow {
+		return c.groups * unrollValues * c.grain.panel * 3
+	}
+	return c.groups * unrollValues * c.grain.panel * 4
+}
 
 // vectorCall is a vectorConv bound to maps.
 type vectorCall struct {
@@ -92,10 +138,21 @@ type vectorCall struct {
 	parts    int
 	aStride  int
 	blockMax int
+	// converts says that the destination is not float32: the sums then go to scratch memory first, and are converted in
+	// plain Go. That is for linear layers before maps of other formats.
+	converts bool
+	sums     kernel.Map
 }
 
 func (c *vectorConv) bind(src, dst kernel.Map, residual *kernel.Map, workers int) runner {
 	v := &vectorCall{vectorConv: c}
+	if v.converts = dst.Format != kernel.F32; v.converts {
+		v.sums = kernel.Layout(kernel.F32, dst.N, dst.H, dst.W, dst.C, 0)
+		dst = v.sums
+		if residual != nil {
+			residual = &v.sums
+		}
+	}
 	// The kernel reads whole groups of values, so a map can be read itself only if its channels are such.
 	directable := src.Format == kernel.F32 && c.depth.bundleIn%unrollValues == 0 && c.depth.bundles == 1
 	if step, even := uniform(&src); even && step*4%1024 == 0 && c.depth.bundleIn >= 256 {
@@ -124,10 +181,55 @@ func (c *vectorConv) bind(src, dst kernel.Map, residual *kernel.Map, workers int
 func (v *vectorCall) tasks() int { return v.bands * v.parts }
 
 func (v *vectorCall) scratch() int {
-	return 64 + v.grain.rows*v.grain.panel*4 + spareRows*int(unsafe.Sizeof(rowEntry{})) + 64 + v.stagedBytes(v.grain)
+	converted := 0
+	if v.converts {
+		converted = 64 + 4*v.sums.Elements()
+	}
+	return converted + 64 + v.grain.rows*v.grain.panel*4 + spareRows*int(unsafe.Sizeof(rowEntry{})) + 64 + v.stagedBytes(v.grain)
 }
 
 func (v *vectorCall) run(task int, src, dst kernel.Map, residual *kernel.Map, scratch []byte) {
+	if !v.converts {
+		v.compute(task, src, dst, residual, scratch)
+		return
+	}
+	scratch = align(scratch, 64)
+	sums := v.sums.Over(floats(scratch), nil, nil)
+	var added *kernel.Map
+	if residual != nil {
+		v.each(task, func(at, n, y, x, from, to int) {
+			for c := from; c < to; c++ {
+				sums.F32[at+c] = residual.At(n, y, x, c)
+			}
+		})
+		added = &sums
+	}
+	v.compute(task, src, sums, added, scratch[4*v.sums.Elements():])
+	v.each(task, func(at, n, y, x, from, to int) {
+		store(&dst, dst.Off+n*dst.Image+y*dst.Row+x*dst.Pixel+from, sums.F32[at+from:at+to])
+	})
+}
+
+// each calls f for the pixels and the blocks of channels that a task writes; at is the pixel's element of v.sums.
+func (v *vectorCall) each(task int, f func(at, n, y, x, from, to int)) {
+	b := v.band(task % v.bands)
+	panels := v.depth.bundles * v.panels
+	part := task / v.bands
+	m := &v.sums
+	for _, e := range v.geometry.rows[:b.entries] {
+		at := v.origin(m, b) + int(e.dst)
+		pixel := at / m.C
+		for p := part * panels / v.parts; p < (part+1)*panels/v.parts; p++ {
+			from := p % v.panels * v.grain.panel
+			to := min(from+v.grain.panel, v.depth.bundleOut)
+			first := p / v.panels * v.depth.bundleOut
+			f(at, pixel/m.W/m.H, pixel/m.W%m.H, pixel%m.W, first+from, first+to)
+		}
+	}
+}
+
+// compute is run into float32.
+func (v *vectorCall) compute(task int, src, dst kernel.Map, residual *kernel.Map, scratch []byte) {
 	d := &v.depth
 	b := v.band(task % v.bands)
 	panels := d.bundles * v.panels
@@ -180,7 +282,11 @@ func (v *vectorCall) run(task int, src, dst kernel.Map, residual *kernel.Map, sc
 			args.panels = min(group, p1-p0)
 			panel := bundle*v.panels + p0
 			channel := bundle*d.bundleOut + p0*panelWidth
-			args.b = unsafe.Pointer(&v.weights[panel*v.panelBytes()/4])
+			if v.narrow {
+				args.b = unsafe.Pointer(&v.narrowWeights[panel*v.panelBytes()])
+			} else {
+				args.b = unsafe.Pointer(&v.weights[panel*v.panelBytes()/4])
+			}
 			args.bias = &v.bias[panel*panelWidth]
 			args.dst, _ = planes(&dst, dstAt+channel)
 			if residual != nil {
@@ -221,9 +327,12 @@ func (v *vectorCall) run(task int, src, dst kernel.Map, residual *kernel.Map, sc
 }
 
 func (v *vectorCall) call(args *tileArgs) {
-	if v.grain.tier >= cpu.AVX512 {
+	switch {
+	case v.narrow:
+		fmaNarrow(args)
+	case v.grain.tier >= cpu.AVX512:
 		fma512(args)
-	} else {
+	default:
 		fma256(args)
 	}
 }

@@ -83,6 +83,11 @@ func constants() {
 	for i := range 32 {
 		build.DATA(4*i, operand.U32(uint32(i%16*2+i/16)))
 	}
+	// Index vector of VPERMB that spreads 16 values of three bytes to the upper bytes of 16 words; the lowest is masked.
+	widen = build.GLOBL("widen", attr.RODATA|attr.NOPTR)
+	for i := range 16 {
+		build.DATA(4*i, operand.U32(uint32(3*i<<8|(3*i+1)<<16|(3*i+2)<<24)))
+	}
 	// Shifts that bring bit i of a mask to the sign of lane i.
 	bitShifts = build.GLOBL("bitShifts", attr.RODATA|attr.NOPTR)
 	for i := range 16 {
@@ -90,7 +95,7 @@ func constants() {
 	}
 }
 
-var interleave, deinterleave, upperWords, bitShifts operand.Mem
+var interleave, deinterleave, upperWords, widen, bitShifts operand.Mem
 
 // k addresses a constant.
 func k(name string) operand.Mem {

@@ -32,9 +32,11 @@ func addresses(n int) []rowAddress {
 // two vectors of output channels. The sums stay in registers over all runs; each input value is broadcast and multiplied
 // by two vectors of weights. The rows are finished from memory, by the table, as in the tile kernels.
 //
+// narrow weights are the upper 24 bits of float32: 96 bytes for 32 channels.
+//
 // Registers: R8 the arguments, R9 stride of the positions, DI weights, SI runs, CX runs left, DX groups of four values
 // left, R10 to R13 and BX rows 0, 3, 6, 9 and 12, R14 and R15 rows to finish, AX temporary.
-func vectorKernel(name string, lanes, positions int) {
+func vectorKernel(name string, lanes, positions int, narrow bool) {
 	const unroll = 4 // values of a run per loop; runs are padded to it
 	TEXT(name, NOSPLIT, "func(args *byte)")
 	Pragma("noescape")
@@ -58,6 +60,11 @@ func vectorKernel(name string, lanes, positions int) {
 
 	Load(Param("args"), R8)
 	load(tAStride, R9)
+	if narrow {
+		VMOVDQU64(widen, Z26)
+		MOVQ(U64(0xeeeeeeeeeeeeeeee), RAX)
+		KMOVQ(RAX, K1)
+	}
 	Label("block")
 	load(tB, RDI)
 	load(tPanels, RAX)
@@ -89,7 +96,13 @@ func vectorKernel(name string, lanes, positions int) {
 	Label("group")
 	for u := range unroll {
 		for i, w := range weights {
-			VMOVUPS(Mem{Base: RDI, Disp: (2*u + i) * bytes}, w)
+			if narrow {
+				VPERMB_Z(Mem{Base: RDI, Disp: (2*u + i) * 48}, Z26, K1, w)
+				// Page after page of weights is read once: ask ahead where the hardware stops at the end of a page.
+				PREFETCHT0(Mem{Base: RDI, Disp: 2048 + (2*u+i)*48})
+			} else {
+				VMOVUPS(Mem{Base: RDI, Disp: (2*u + i) * bytes}, w)
+			}
 		}
 		for r, a := range rows {
 			m := Mem{Base: bases[a.base/3], Disp: 4 * u}
@@ -102,7 +115,11 @@ func vectorKernel(name string, lanes, positions int) {
 			VFMADD231PS(weights[1], v, vec(2*r+1))
 		}
 	}
-	ADDQ(U32(uint32(unroll*rowBytes)), RDI)
+	if narrow {
+		ADDQ(U32(unroll*96), RDI)
+	} else {
+		ADDQ(U32(uint32(unroll*rowBytes)), RDI)
+	}
 	for i := 0; 3*i < positions; i++ {
 		ADDQ(Imm(4*unroll), bases[i])
 	}
