@@ -46,7 +46,7 @@ conformance: ## every golden at every precision, as a table
 	ZOO_CONFORMANCE=all $(GO) test -count=1 -timeout=30m -run Golden -v ./conformance
 
 bench: build ## zoo beside ONNX Runtime, OpenVINO and PyTorch; writes docs/benchmarks.md
-	bench/run.sh
+	$(GO) run ./bench -rounds 2
 
 fuzz: ## every fuzz target for FUZZRUNS executions
 	internal/check/fuzz.sh $(FUZZRUNS)

@@ -1,0 +1,165 @@
+// Command bench times zoo beside ONNX Runtime, OpenVINO and PyTorch, in turns on one machine, and writes docs/benchmarks.md.
+//
+// Every figure is the median over runs of one process, and the smallest of the rounds' medians, since a shared machine only ever
+// adds time. Peers that are not installed are left out, and the report says so.
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"log"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/go-modelzoo/zoo/engine"
+	"github.com/go-modelzoo/zoo/graph"
+	"github.com/go-modelzoo/zoo/graph/onnx"
+	"github.com/go-modelzoo/zoo/plugins"
+)
+
+// models are those that the project compares itself on.
+var models = []string{
+	"alexnet", "vgg16", "googlenet", "inception_v3", "resnet18", "resnet50", "resnext50_32x4d", "mobilenet_v2", "mobilenet_v3_large",
+	"squeezenet1_1", "densenet121", "efficientnet_b0", "shufflenet_v2_x1_0", "convnext_tiny",
+}
+
+// subjects are what is timed: zoo at a precision, or a peer.
+var subjects = []string{"zoo-high", "onnxruntime", "zoo-highest", "openvino-f32", "zoo-medium", "openvino-bf16", "torch-bf16"}
+
+// config is the command line.
+type config struct {
+	zoo, python, torchPython, out string
+	seconds                       float64
+	rounds, threads               int
+	models, subjects              []string
+	batches                       []int
+}
+
+func main() {
+	log.SetFlags(0)
+	log.SetPrefix("bench: ")
+	var c config
+	var names, subs, batches string
+	flag.StringVar(&c.zoo, "zoo", "bin/zoo", "the program to time")
+	flag.StringVar(&c.python, "python", "python3", "a Python with onnxruntime and openvino")
+	flag.StringVar(&c.torchPython, "torch-python", "/usr/bin/python3", "a Python with torch and torchvision")
+	flag.StringVar(&c.out, "out", "docs/benchmarks.md", "the report to write")
+	flag.Float64Var(&c.seconds, "seconds", 1, "time each subject this long in each round")
+	flag.IntVar(&c.rounds, "rounds", 1, "rounds")
+	flag.IntVar(&c.threads, "threads", 2, "threads for all")
+	flag.StringVar(&names, "models", strings.Join(models, ","), "models to time")
+	flag.StringVar(&subs, "subjects", strings.Join(subjects, ","), "what to time")
+	flag.StringVar(&batches, "batches", "1,8", "batch sizes")
+	flag.Parse()
+	c.models, c.subjects = strings.Split(names, ","), strings.Split(subs, ",")
+	for _, b := range strings.Split(batches, ",") {
+		n, err := strconv.Atoi(b)
+		if err != nil || n < 1 {
+			log.Fatalf("-batches %s: give numbers such as 1,8", batches)
+		}
+		c.batches = append(c.batches, n)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx, c); err != nil {
+		log.Fatal(err)
+	}
+}
+
+func run(ctx context.Context, c config) error {
+	dir, err := os.MkdirTemp("", "zoo-bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	r := newReport(c)
+	for _, name := range c.models {
+		g, err := build(name)
+		if err != nil {
+			return err
+		}
+		file := filepath.Join(dir, name+".onnx")
+		if err := export(g, file); err != nil {
+			return err
+		}
+		for _, batch := range c.batches {
+			for range c.rounds {
+				for _, s := range c.subjects {
+					m, err := c.measure(ctx, s, name, file, g.Input, batch)
+					if ctx.Err() != nil {
+						return ctx.Err()
+					}
+					r.add(s, name, batch, m, err)
+				}
+			}
+			r.macs[name] = g.MACs()
+		}
+		if err := os.Remove(file); err != nil {
+			return err
+		}
+	}
+	var b bytes.Buffer
+	r.write(&b)
+	return os.WriteFile(c.out, b.Bytes(), 0o644)
+}
+
+func build(name string) (*graph.Graph, error) {
+	for _, f := range plugins.All() {
+		if m, ok := f.Model(name); ok {
+			return m.Graph(graph.Shape{}, 1000, nil)
+		}
+	}
+	return nil, fmt.Errorf("no family has %s", name)
+}
+
+func export(g *graph.Graph, file string) error {
+	f, err := os.Create(file)
+	if err != nil {
+		return err
+	}
+	if err := onnx.Write(f, g, engine.ParamMap(g.Initialise(0))); err != nil {
+		f.Close()
+		return err
+	}
+	return f.Close()
+}
+
+// measurement is a line of `zoo bench` or of peer.py.
+type measurement struct {
+	Version    string  `json:"version"`
+	MSPerImage float64 `json:"ms_per_image"`
+	PeakRSSMB  float64 `json:"peak_rss_mb"`
+}
+
+func (c config) measure(ctx context.Context, subject, model, file string, in graph.Shape, batch int) (measurement, error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
+	defer cancel()
+	seconds, threads := fmt.Sprint(c.seconds), fmt.Sprint(c.threads)
+	var cmd *exec.Cmd
+	if precision, ok := strings.CutPrefix(subject, "zoo-"); ok {
+		cmd = exec.CommandContext(ctx, c.zoo, "bench", model, "--batch", fmt.Sprint(batch), "--precision", precision, "--threads", threads, "--duration", seconds+"s", "--runs", "5")
+	} else {
+		python, name := c.python, file
+		if strings.HasPrefix(subject, "torch-") {
+			python, name = c.torchPython, model
+		}
+		cmd = exec.CommandContext(ctx, python, "bench/peer.py", subject, name, fmt.Sprintf("%dx%v", batch, in), seconds, threads)
+	}
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		lines := strings.Split(strings.TrimSpace(stderr.String()), "\n")
+		return measurement{}, fmt.Errorf("%w: %s", err, lines[len(lines)-1])
+	}
+	var m measurement
+	return m, json.Unmarshal(out, &m)
+}

@@ -1,0 +1,149 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"log"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/go-modelzoo/zoo/engine/kernel/cpu"
+)
+
+// key names a cell of the tables.
+type key struct {
+	subject, model string
+	batch          int
+}
+
+// report collects measurements.
+type report struct {
+	config   config
+	best     map[key]measurement
+	versions map[string]bool
+	missing  map[string]string // subject -> why
+	macs     map[string]int64
+}
+
+func newReport(c config) *report {
+	return &report{c, map[key]measurement{}, map[string]bool{}, map[string]string{}, map[string]int64{}}
+}
+
+func (r *report) add(subject, model string, batch int, m measurement, err error) {
+	if err != nil {
+		log.Printf("%s %s batch %d: %v", subject, model, batch, err)
+		r.missing[subject+" "+model] = err.Error()
+		return
+	}
+	log.Printf("%s %s batch %d: %.3f ms", subject, model, batch, m.MSPerImage)
+	if m.Version != "" {
+		r.versions[m.Version] = true
+	}
+	k := key{subject, model, batch}
+	if old, ok := r.best[k]; !ok || m.MSPerImage < old.MSPerImage {
+		r.best[k] = m
+	}
+}
+
+// versus are the comparisons that the report draws: zoo's precision, and the peer of like precision.
+var versus = [][2]string{
+	{"zoo-high", "onnxruntime"}, {"zoo-highest", "onnxruntime"}, {"zoo-high", "openvino-f32"}, {"zoo-medium", "openvino-bf16"}, {"zoo-medium", "torch-bf16"},
+}
+
+func (r *report) write(w io.Writer) {
+	c := r.config
+	info := cpu.Describe()
+	fmt.Fprintf(w, `# Benchmarks
+
+Milliseconds an image, all on %d threads of one machine, each subject a process of its own, in turns. zoo is timed through the host
+(tensors in, logits out); the peers in their own process. Medians over at least 5 runs and %g s; the best of %d rounds. Weights are random:
+speed does not depend on them.
+
+Machine: %s, %d cores, %s; L2 %d KiB a core. Peers: %s.
+
+Made by:
+
+    make build && go run ./bench -rounds %d -seconds %g
+
+`, c.threads, c.seconds, c.rounds, info.Model, info.Cores, strings.Join(info.Features, " "), info.L2>>10, strings.Join(slices.Sorted(maps.Keys(r.versions)), ", "), c.rounds, c.seconds)
+	for _, batch := range c.batches {
+		r.table(w, batch)
+	}
+	r.ratios(w)
+	if len(r.missing) > 0 {
+		fmt.Fprintf(w, "\n## Not measured\n\n")
+		for _, k := range slices.Sorted(maps.Keys(r.missing)) {
+			fmt.Fprintf(w, "- %s: %s\n", k, r.missing[k])
+		}
+	}
+}
+
+func (r *report) table(w io.Writer, batch int) {
+	fmt.Fprintf(w, "## Batch %d\n\n| ms per image |", batch)
+	for _, s := range r.config.subjects {
+		fmt.Fprintf(w, " %s |", s)
+	}
+	fmt.Fprintf(w, " GFLOP/s at high |\n| --- |%s ---: |\n", strings.Repeat(" ---: |", len(r.config.subjects)))
+	for _, m := range r.config.models {
+		fmt.Fprintf(w, "| %s |", m)
+		for _, s := range r.config.subjects {
+			if v, ok := r.best[key{s, m, batch}]; ok {
+				fmt.Fprintf(w, " %.2f |", v.MSPerImage)
+			} else {
+				fmt.Fprint(w, " |")
+			}
+		}
+		if v, ok := r.best[key{"zoo-high", m, batch}]; ok {
+			fmt.Fprintf(w, " %.0f |", 2*float64(r.macs[m])/1e6/v.MSPerImage)
+		} else {
+			fmt.Fprint(w, " |")
+		}
+		fmt.Fprintln(w)
+	}
+	fmt.Fprintln(w)
+}
+
+// ratios prints peer's time over zoo's, by model and in the geometric mean.
+func (r *report) ratios(w io.Writer) {
+	fmt.Fprintf(w, "## Ratios\n\nThe peer's time over zoo's: above 1, zoo is faster.\n\n| |")
+	type column struct {
+		zoo, peer string
+		batch     int
+	}
+	var columns []column
+	for _, v := range versus {
+		for _, b := range r.config.batches {
+			columns = append(columns, column{v[0], v[1], b})
+			fmt.Fprintf(w, " %s over %s, b%d |", strings.TrimPrefix(v[0], "zoo-"), v[1], b)
+		}
+	}
+	fmt.Fprintf(w, "\n| --- |%s\n", strings.Repeat(" ---: |", len(columns)))
+	sums, counts := make([]float64, len(columns)), make([]int, len(columns))
+	for _, m := range r.config.models {
+		fmt.Fprintf(w, "| %s |", m)
+		for i, c := range columns {
+			z, ok1 := r.best[key{c.zoo, m, c.batch}]
+			p, ok2 := r.best[key{c.peer, m, c.batch}]
+			if !ok1 || !ok2 {
+				fmt.Fprint(w, " |")
+				continue
+			}
+			ratio := p.MSPerImage / z.MSPerImage
+			sums[i] += math.Log(ratio)
+			counts[i]++
+			fmt.Fprintf(w, " %.2f |", ratio)
+		}
+		fmt.Fprintln(w)
+	}
+	fmt.Fprint(w, "| **geometric mean** |")
+	for i := range columns {
+		if counts[i] == 0 {
+			fmt.Fprint(w, " |")
+			continue
+		}
+		fmt.Fprintf(w, " **%.2f** |", math.Exp(sums[i]/float64(counts[i])))
+	}
+	fmt.Fprintln(w)
+}
