@@ -183,7 +183,7 @@ func TestTotalsAreWrong(t *testing.T) {
 }
 
 // TestSmallKernelsDoNotPay: two 3×3 convolutions see as much as one 5×5 with 18/25 of the parameters, and three as much as one 7×7 with 27/49
-// (Simonyan and Zisserman, 2014, §2.3; Szegedy et al., 2015, arXiv:1512.00567, §3.1: "25/9 = 2.78 times" for one against one).
+// (Simonyan and Zisserman, 2014, §2.3; Szegedy et al., 2015, arXiv:1512.00567, §3.1).
 func TestSmallKernelsDoNotPay(t *testing.T) {
 	const channels = 64
 	stack := func(kernel, layers int) (params int64, field graph.Pair) {
