@@ -61,6 +61,8 @@ type (
 	// scatterFunc rounds rows of pixels, xStep apart and without gaps between the rows, into at most one register of
 	// channels or exactly two, and stores the sum of each row into sums unless that is nil.
 	scatterFunc func(dst, dst2, x, sums unsafe.Pointer, dstStep, dstRow, xStep, sumRow, rows, pixels, channels int)
+	// prefetchFunc brings bytes bytes to the L2 cache.
+	prefetchFunc func(x unsafe.Pointer, bytes int)
 	// normFunc normalises each pixel over its channels.
 	normFunc func(dst, dst2, x, x2, gamma, beta unsafe.Pointer, dstStep, xStep, pixels, channels int, eps float32)
 	// interleaveFunc stores x[0], y[0], x[1], y[1], ...: 2*channels elements a pixel.

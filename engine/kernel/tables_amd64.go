@@ -336,6 +336,13 @@ var interleaveKernels = func() (t [levels][2]interleaveFunc) {
 	return t
 }()
 
+var prefetchKernels = func() (t [levels]prefetchFunc) {
+	t[levelAVX2] = prefetchAVX2
+	t[levelAVX512] = prefetchAVX512
+	t[levelBF16] = prefetchAVX512
+	return t
+}()
+
 var depthwiseAnyKernels = func() (t [levels]depthwiseAnyFunc) {
 	t[levelAVX2] = depthwiseAnyAVX2
 	t[levelAVX512] = depthwiseAnyAVX512
@@ -633,6 +640,9 @@ func interleave32AVX2(dst, x, y unsafe.Pointer, dstStep, xStep, yStep, pixels, c
 func interleave16AVX2(dst, x, y unsafe.Pointer, dstStep, xStep, yStep, pixels, channels int)
 
 //go:noescape
+func prefetchAVX2(x unsafe.Pointer, bytes int)
+
+//go:noescape
 func depthwiseAnyAVX2(dst, x, weights, bias unsafe.Pointer, dstStep, dstRow, xStep, rowStep, xRow, tapStep, kernelH, kernelW, rows, pixels, channels int, lo, hi float32)
 
 //go:noescape
@@ -919,6 +929,9 @@ func interleave32AVX512(dst, x, y unsafe.Pointer, dstStep, xStep, yStep, pixels,
 
 //go:noescape
 func interleave16AVX512(dst, x, y unsafe.Pointer, dstStep, xStep, yStep, pixels, channels int)
+
+//go:noescape
+func prefetchAVX512(x unsafe.Pointer, bytes int)
 
 //go:noescape
 func depthwiseAnyAVX512(dst, x, weights, bias unsafe.Pointer, dstStep, dstRow, xStep, rowStep, xRow, tapStep, kernelH, kernelW, rows, pixels, channels int, lo, hi float32)

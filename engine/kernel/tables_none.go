@@ -19,6 +19,7 @@ var (
 	depthwiseAnyKernels [levels]depthwiseAnyFunc
 	gatherKernels       [levels][3][2]gatherFunc
 	scatterKernels      [levels][3][2]scatterFunc
+	prefetchKernels     [levels]prefetchFunc
 	normKernels         [levels][3]normFunc
 	interleaveKernels   [levels][2]interleaveFunc
 	planesKernels       [levels][3]planesFunc

@@ -11632,6 +11632,23 @@ done4:
 	VZEROUPPER
 	RET
 
+// func prefetchAVX2(x *byte, bytes int)
+// Requires: MMX+
+TEXT ·prefetchAVX2(SB), NOSPLIT, $0-16
+	MOVQ x+0(FP), AX
+	MOVQ bytes+8(FP), CX
+	ADDQ AX, CX
+
+line1:
+	CMPQ       AX, CX
+	JAE        done2
+	PREFETCHT1 (AX)
+	ADDQ       $+64, AX
+	JMP        line1
+
+done2:
+	RET
+
 // func depthwiseAnyAVX2(dst *byte, x *byte, weights *byte, bias *byte, dstStep int, dstRow int, xStep int, rowStep int, xRow int, tapStep int, kernelH int, kernelW int, rows int, pixels int, channels int, lo float32, hi float32)
 // Requires: AVX, FMA3
 TEXT ·depthwiseAnyAVX2(SB), NOSPLIT, $24-128

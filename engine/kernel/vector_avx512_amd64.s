@@ -13313,6 +13313,23 @@ done4:
 	VZEROUPPER
 	RET
 
+// func prefetchAVX512(x *byte, bytes int)
+// Requires: MMX+
+TEXT ·prefetchAVX512(SB), NOSPLIT, $0-16
+	MOVQ x+0(FP), AX
+	MOVQ bytes+8(FP), CX
+	ADDQ AX, CX
+
+line1:
+	CMPQ       AX, CX
+	JAE        done2
+	PREFETCHT1 (AX)
+	ADDQ       $+64, AX
+	JMP        line1
+
+done2:
+	RET
+
 // func depthwiseAnyAVX512(dst *byte, x *byte, weights *byte, bias *byte, dstStep int, dstRow int, xStep int, rowStep int, xRow int, tapStep int, kernelH int, kernelW int, rows int, pixels int, channels int, lo float32, hi float32)
 // Requires: AVX, AVX512F, BMI2
 TEXT ·depthwiseAnyAVX512(SB), NOSPLIT, $24-128

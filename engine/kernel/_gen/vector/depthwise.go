@@ -194,6 +194,22 @@ func (g *gen) scatter(name string, f format, registers int) {
 	})
 }
 
+// prefetch asks for every cache line of a range.
+func (g *gen) prefetch(name string) {
+	g.fn(name, prefetchSignature)
+	x, end := g.gp("x"), g.gp("bytes")
+	g.i("ADDQ", x, end)
+	top, done := g.newLabel("line"), g.newLabel("done")
+	g.label(top)
+	g.i("CMPQ", x, end)
+	g.jump("JAE", done)
+	g.i("PREFETCHT1", mem(x, nil, 0, 0))
+	g.i("ADDQ", num(64), x)
+	g.jump("JMP", top)
+	g.label(done)
+	g.i("RET")
+}
+
 // group writes body for whole registers of channels and, if it is one, for a tail.
 func (g *gen) group(registers int, body func(tail bool)) {
 	if registers > 1 {

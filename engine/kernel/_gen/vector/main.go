@@ -30,6 +30,7 @@ const (
 	gatherSignature       = "func(dst, x, x2 unsafe.Pointer, xStep, xRow, dstStep, dstRow, rows, pixels, channels int)"
 	scatterSignature      = "func(dst, dst2, x, sums unsafe.Pointer, dstStep, dstRow, xStep, sumRow, rows, pixels, channels int)"
 	depthwiseAnySignature = "func(dst, x, weights, bias unsafe.Pointer, dstStep, dstRow, xStep, rowStep, xRow, tapStep, kernelH, kernelW, rows, pixels, channels int, lo, hi float32)"
+	prefetchSignature     = "func(x unsafe.Pointer, bytes int)"
 	normSignature         = "func(dst, dst2, x, x2, gamma, beta unsafe.Pointer, dstStep, xStep, pixels, channels int, eps float32)"
 	planesSignature       = "func(dst, dst2, red, green, blue unsafe.Pointer, pixels int)"
 	bytesSignature        = "func(dst, dst2, x, scale, shift unsafe.Pointer, pixels int)"
@@ -89,6 +90,7 @@ func inferenceKernels() []kernel {
 		kernel{"alongSum", "alongSumKernels", "", alongSignature, false, func(g *gen, name string) { g.along(name, g.reduceSum, true) }},
 		kernel{"interleave32", "interleaveKernels", "[0]", interleaveSignature, false, func(g *gen, name string) { g.interleave(name, 4) }},
 		kernel{"interleave16", "interleaveKernels", "[1]", interleaveSignature, false, func(g *gen, name string) { g.interleave(name, 2) }},
+		kernel{"prefetch", "prefetchKernels", "", prefetchSignature, false, (*gen).prefetch},
 		kernel{"depthwiseAny", "depthwiseAnyKernels", "", depthwiseAnySignature, false, func(g *gen, name string) { g.depthwiseAny(name) }})
 	for _, k := range []int{3, 5, 7} {
 		for _, s := range []int{1, 2} {
@@ -185,6 +187,7 @@ var tableTypes = map[string]string{
 	"depthwiseAnyKernels": "[levels]depthwiseAnyFunc",
 	"gatherKernels":       "[levels][3][2]gatherFunc",
 	"scatterKernels":      "[levels][3][2]scatterFunc",
+	"prefetchKernels":     "[levels]prefetchFunc",
 	"normKernels":         "[levels][3]normFunc",
 	"interleaveKernels":   "[levels][2]interleaveFunc",
 	"planesKernels":       "[levels][3]planesFunc",
