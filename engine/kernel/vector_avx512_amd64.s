@@ -2510,13 +2510,12 @@ done6:
 	RET
 
 // func siluF32ToF32AVX512(dst *byte, dst2 *byte, x *byte, x2 *byte, dstStep int, xStep int, pixels int, channels int, lo float32, hi float32)
-// Requires: AVX, AVX512F, BMI2
+// Requires: AVX, AVX512DQ, AVX512F, BMI2
 TEXT ·siluF32ToF32AVX512(SB), NOSPLIT, $0-72
 	MOVQ         dst+0(FP), AX
 	MOVQ         x+16(FP), CX
 	MOVQ         pixels+48(FP), DX
 	VBROADCASTSS consts<>+28(SB), Z0
-	VBROADCASTSS consts<>+32(SB), Z1
 
 loop1:
 	XORQ BX, BX
@@ -2525,52 +2524,44 @@ chan2:
 	LEAQ              32(BX), SI
 	CMPQ              SI, channels+56(FP)
 	JGT               less3
-	VMOVUPS           (CX)(BX*4), Z2
-	VMOVUPS           64(CX)(BX*4), Z3
-	VMOVAPS           Z2, Z4
-	VMAXPS            Z4, Z0, Z4
-	VMINPS            Z4, Z1, Z4
-	VMULPS.BCST       consts<>+36(SB), Z4, Z5
-	VRNDSCALEPS       $0x08, Z5, Z5
-	VMOVAPS           Z4, Z6
-	VFMSUB132PS.BCST  consts<>+36(SB), Z5, Z6
-	VFMADD231PS.BCST  consts<>+40(SB), Z4, Z6
-	VBROADCASTSS      consts<>+44(SB), Z7
-	VFMADD213PS.BCST  consts<>+48(SB), Z6, Z7
-	VFMADD213PS.BCST  consts<>+52(SB), Z6, Z7
-	VFMADD213PS.BCST  consts<>+56(SB), Z6, Z7
-	VFMADD213PS.BCST  consts<>+60(SB), Z6, Z7
-	VFMADD213PS.BCST  consts<>+64(SB), Z6, Z7
-	VSCALEFPS         Z5, Z7, Z4
-	VADDPS.BCST       consts<>+68(SB), Z4, Z4
-	VRCP14PS          Z4, Z5
-	VMOVAPS           Z5, Z6
-	VFNMADD213PS.BCST consts<>+72(SB), Z4, Z6
-	VMULPS            Z6, Z5, Z4
-	VMULPS            Z4, Z2, Z2
-	VMOVAPS           Z3, Z4
-	VMAXPS            Z4, Z0, Z4
-	VMINPS            Z4, Z1, Z4
-	VMULPS.BCST       consts<>+36(SB), Z4, Z5
-	VRNDSCALEPS       $0x08, Z5, Z5
-	VMOVAPS           Z4, Z6
-	VFMSUB132PS.BCST  consts<>+36(SB), Z5, Z6
-	VFMADD231PS.BCST  consts<>+40(SB), Z4, Z6
-	VBROADCASTSS      consts<>+44(SB), Z7
-	VFMADD213PS.BCST  consts<>+48(SB), Z6, Z7
-	VFMADD213PS.BCST  consts<>+52(SB), Z6, Z7
-	VFMADD213PS.BCST  consts<>+56(SB), Z6, Z7
-	VFMADD213PS.BCST  consts<>+60(SB), Z6, Z7
-	VFMADD213PS.BCST  consts<>+64(SB), Z6, Z7
-	VSCALEFPS         Z5, Z7, Z4
-	VADDPS.BCST       consts<>+68(SB), Z4, Z4
-	VRCP14PS          Z4, Z5
-	VMOVAPS           Z5, Z6
-	VFNMADD213PS.BCST consts<>+72(SB), Z4, Z6
-	VMULPS            Z6, Z5, Z4
-	VMULPS            Z4, Z3, Z3
-	VMOVUPS           Z2, (AX)(BX*4)
-	VMOVUPS           Z3, 64(AX)(BX*4)
+	VMOVUPS           (CX)(BX*4), Z1
+	VMOVUPS           64(CX)(BX*4), Z2
+	VMOVAPS           Z1, Z3
+	VMULPS.BCST       consts<>+32(SB), Z3, Z4
+	VMINPS            Z4, Z0, Z4
+	VREDUCEPS         $0x09, Z4, Z5
+	VBROADCASTSS      consts<>+36(SB), Z6
+	VFMADD213PS.BCST  consts<>+40(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+44(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+52(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+56(SB), Z5, Z6
+	VSCALEFPS         Z4, Z6, Z3
+	VADDPS.BCST       consts<>+60(SB), Z3, Z3
+	VRCP14PS          Z3, Z4
+	VMOVAPS           Z4, Z5
+	VFNMADD213PS.BCST consts<>+64(SB), Z3, Z5
+	VMULPS            Z5, Z4, Z3
+	VMULPS            Z3, Z1, Z1
+	VMOVAPS           Z2, Z3
+	VMULPS.BCST       consts<>+32(SB), Z3, Z4
+	VMINPS            Z4, Z0, Z4
+	VREDUCEPS         $0x09, Z4, Z5
+	VBROADCASTSS      consts<>+36(SB), Z6
+	VFMADD213PS.BCST  consts<>+40(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+44(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+52(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+56(SB), Z5, Z6
+	VSCALEFPS         Z4, Z6, Z3
+	VADDPS.BCST       consts<>+60(SB), Z3, Z3
+	VRCP14PS          Z3, Z4
+	VMOVAPS           Z4, Z5
+	VFNMADD213PS.BCST consts<>+64(SB), Z3, Z5
+	VMULPS            Z5, Z4, Z3
+	VMULPS            Z3, Z2, Z2
+	VMOVUPS           Z1, (AX)(BX*4)
+	VMOVUPS           Z2, 64(AX)(BX*4)
 	ADDQ              $+32, BX
 	JMP               chan2
 
@@ -2579,29 +2570,25 @@ chan4:
 	LEAQ              16(BX), SI
 	CMPQ              SI, channels+56(FP)
 	JGT               less5
-	VMOVUPS           (CX)(BX*4), Z2
-	VMOVAPS           Z2, Z3
-	VMAXPS            Z3, Z0, Z3
-	VMINPS            Z3, Z1, Z3
-	VMULPS.BCST       consts<>+36(SB), Z3, Z4
-	VRNDSCALEPS       $0x08, Z4, Z4
-	VMOVAPS           Z3, Z5
-	VFMSUB132PS.BCST  consts<>+36(SB), Z4, Z5
-	VFMADD231PS.BCST  consts<>+40(SB), Z3, Z5
-	VBROADCASTSS      consts<>+44(SB), Z6
-	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+52(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+56(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+60(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+64(SB), Z5, Z6
-	VSCALEFPS         Z4, Z6, Z3
-	VADDPS.BCST       consts<>+68(SB), Z3, Z3
-	VRCP14PS          Z3, Z4
-	VMOVAPS           Z4, Z5
-	VFNMADD213PS.BCST consts<>+72(SB), Z3, Z5
-	VMULPS            Z5, Z4, Z3
-	VMULPS            Z3, Z2, Z2
-	VMOVUPS           Z2, (AX)(BX*4)
+	VMOVUPS           (CX)(BX*4), Z1
+	VMOVAPS           Z1, Z2
+	VMULPS.BCST       consts<>+32(SB), Z2, Z3
+	VMINPS            Z3, Z0, Z3
+	VREDUCEPS         $0x09, Z3, Z4
+	VBROADCASTSS      consts<>+36(SB), Z5
+	VFMADD213PS.BCST  consts<>+40(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+44(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+52(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+56(SB), Z4, Z5
+	VSCALEFPS         Z3, Z5, Z2
+	VADDPS.BCST       consts<>+60(SB), Z2, Z2
+	VRCP14PS          Z2, Z3
+	VMOVAPS           Z3, Z4
+	VFNMADD213PS.BCST consts<>+64(SB), Z2, Z4
+	VMULPS            Z4, Z3, Z2
+	VMULPS            Z2, Z1, Z1
+	VMOVUPS           Z1, (AX)(BX*4)
 	ADDQ              $+16, BX
 	JMP               chan4
 
@@ -2612,29 +2599,25 @@ less5:
 	MOVQ              $-1, DI
 	BZHIQ             SI, DI, DI
 	KMOVW             DI, K1
-	VMOVUPS.Z         (CX)(BX*4), K1, Z2
-	VMOVAPS           Z2, Z3
-	VMAXPS            Z3, Z0, Z3
-	VMINPS            Z3, Z1, Z3
-	VMULPS.BCST       consts<>+36(SB), Z3, Z4
-	VRNDSCALEPS       $0x08, Z4, Z4
-	VMOVAPS           Z3, Z5
-	VFMSUB132PS.BCST  consts<>+36(SB), Z4, Z5
-	VFMADD231PS.BCST  consts<>+40(SB), Z3, Z5
-	VBROADCASTSS      consts<>+44(SB), Z6
-	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+52(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+56(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+60(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+64(SB), Z5, Z6
-	VSCALEFPS         Z4, Z6, Z3
-	VADDPS.BCST       consts<>+68(SB), Z3, Z3
-	VRCP14PS          Z3, Z4
-	VMOVAPS           Z4, Z5
-	VFNMADD213PS.BCST consts<>+72(SB), Z3, Z5
-	VMULPS            Z5, Z4, Z3
-	VMULPS            Z3, Z2, Z2
-	VMOVUPS           Z2, K1, (AX)(BX*4)
+	VMOVUPS.Z         (CX)(BX*4), K1, Z1
+	VMOVAPS           Z1, Z2
+	VMULPS.BCST       consts<>+32(SB), Z2, Z3
+	VMINPS            Z3, Z0, Z3
+	VREDUCEPS         $0x09, Z3, Z4
+	VBROADCASTSS      consts<>+36(SB), Z5
+	VFMADD213PS.BCST  consts<>+40(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+44(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+52(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+56(SB), Z4, Z5
+	VSCALEFPS         Z3, Z5, Z2
+	VADDPS.BCST       consts<>+60(SB), Z2, Z2
+	VRCP14PS          Z2, Z3
+	VMOVAPS           Z3, Z4
+	VFNMADD213PS.BCST consts<>+64(SB), Z2, Z4
+	VMULPS            Z4, Z3, Z2
+	VMULPS            Z2, Z1, Z1
+	VMOVUPS           Z1, K1, (AX)(BX*4)
 
 done6:
 	MOVQ dstStep+32(FP), BX
@@ -2647,13 +2630,12 @@ done6:
 	RET
 
 // func siluF32ToBF16AVX512(dst *byte, dst2 *byte, x *byte, x2 *byte, dstStep int, xStep int, pixels int, channels int, lo float32, hi float32)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2
+// Requires: AVX, AVX512BW, AVX512DQ, AVX512F, AVX512VL, BMI2
 TEXT ·siluF32ToBF16AVX512(SB), NOSPLIT, $0-72
 	MOVQ         dst+0(FP), AX
 	MOVQ         x+16(FP), CX
 	MOVQ         pixels+48(FP), DX
 	VBROADCASTSS consts<>+28(SB), Z0
-	VBROADCASTSS consts<>+32(SB), Z1
 
 loop1:
 	XORQ BX, BX
@@ -2662,98 +2644,51 @@ chan2:
 	LEAQ              32(BX), SI
 	CMPQ              SI, channels+56(FP)
 	JGT               less3
-	VMOVUPS           (CX)(BX*4), Z2
-	VMOVUPS           64(CX)(BX*4), Z3
-	VMOVAPS           Z2, Z4
-	VMAXPS            Z4, Z0, Z4
-	VMINPS            Z4, Z1, Z4
-	VMULPS.BCST       consts<>+36(SB), Z4, Z5
-	VRNDSCALEPS       $0x08, Z5, Z5
-	VMOVAPS           Z4, Z6
-	VFMSUB132PS.BCST  consts<>+36(SB), Z5, Z6
-	VFMADD231PS.BCST  consts<>+40(SB), Z4, Z6
-	VBROADCASTSS      consts<>+44(SB), Z7
-	VFMADD213PS.BCST  consts<>+48(SB), Z6, Z7
-	VFMADD213PS.BCST  consts<>+52(SB), Z6, Z7
-	VFMADD213PS.BCST  consts<>+56(SB), Z6, Z7
-	VFMADD213PS.BCST  consts<>+60(SB), Z6, Z7
-	VFMADD213PS.BCST  consts<>+64(SB), Z6, Z7
-	VSCALEFPS         Z5, Z7, Z4
-	VADDPS.BCST       consts<>+68(SB), Z4, Z4
-	VRCP14PS          Z4, Z5
-	VMOVAPS           Z5, Z6
-	VFNMADD213PS.BCST consts<>+72(SB), Z4, Z6
-	VMULPS            Z6, Z5, Z4
-	VMULPS            Z4, Z2, Z2
-	VMOVAPS           Z3, Z4
-	VMAXPS            Z4, Z0, Z4
-	VMINPS            Z4, Z1, Z4
-	VMULPS.BCST       consts<>+36(SB), Z4, Z5
-	VRNDSCALEPS       $0x08, Z5, Z5
-	VMOVAPS           Z4, Z6
-	VFMSUB132PS.BCST  consts<>+36(SB), Z5, Z6
-	VFMADD231PS.BCST  consts<>+40(SB), Z4, Z6
-	VBROADCASTSS      consts<>+44(SB), Z7
-	VFMADD213PS.BCST  consts<>+48(SB), Z6, Z7
-	VFMADD213PS.BCST  consts<>+52(SB), Z6, Z7
-	VFMADD213PS.BCST  consts<>+56(SB), Z6, Z7
-	VFMADD213PS.BCST  consts<>+60(SB), Z6, Z7
-	VFMADD213PS.BCST  consts<>+64(SB), Z6, Z7
-	VSCALEFPS         Z5, Z7, Z4
-	VADDPS.BCST       consts<>+68(SB), Z4, Z4
-	VRCP14PS          Z4, Z5
-	VMOVAPS           Z5, Z6
-	VFNMADD213PS.BCST consts<>+72(SB), Z4, Z6
-	VMULPS            Z6, Z5, Z4
-	VMULPS            Z4, Z3, Z3
-	VPSRLD            $0x10, Z2, Z4
-	VPANDD.BCST       consts<>+0(SB), Z4, Z4
-	VPADDD            Z2, Z4, Z4
-	VPADDD.BCST       consts<>+4(SB), Z4, Z4
-	VCMPPS            $0x03, Z2, Z2, K2
-	VPORD.BCST        consts<>+8(SB), Z2, K2, Z4
-	VPSRLD            $0x10, Z4, Z4
-	VPMOVDW           Z4, Y4
-	VMOVDQU16         Y4, (AX)(BX*2)
-	VPSRLD            $0x10, Z3, Z4
-	VPANDD.BCST       consts<>+0(SB), Z4, Z4
-	VPADDD            Z3, Z4, Z4
-	VPADDD.BCST       consts<>+4(SB), Z4, Z4
-	VCMPPS            $0x03, Z3, Z3, K2
-	VPORD.BCST        consts<>+8(SB), Z3, K2, Z4
-	VPSRLD            $0x10, Z4, Z4
-	VPMOVDW           Z4, Y4
-	VMOVDQU16         Y4, 32(AX)(BX*2)
-	ADDQ              $+32, BX
-	JMP               chan2
-
-less3:
-chan4:
-	LEAQ              16(BX), SI
-	CMPQ              SI, channels+56(FP)
-	JGT               less5
-	VMOVUPS           (CX)(BX*4), Z2
-	VMOVAPS           Z2, Z3
-	VMAXPS            Z3, Z0, Z3
-	VMINPS            Z3, Z1, Z3
-	VMULPS.BCST       consts<>+36(SB), Z3, Z4
-	VRNDSCALEPS       $0x08, Z4, Z4
-	VMOVAPS           Z3, Z5
-	VFMSUB132PS.BCST  consts<>+36(SB), Z4, Z5
-	VFMADD231PS.BCST  consts<>+40(SB), Z3, Z5
-	VBROADCASTSS      consts<>+44(SB), Z6
+	VMOVUPS           (CX)(BX*4), Z1
+	VMOVUPS           64(CX)(BX*4), Z2
+	VMOVAPS           Z1, Z3
+	VMULPS.BCST       consts<>+32(SB), Z3, Z4
+	VMINPS            Z4, Z0, Z4
+	VREDUCEPS         $0x09, Z4, Z5
+	VBROADCASTSS      consts<>+36(SB), Z6
+	VFMADD213PS.BCST  consts<>+40(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+44(SB), Z5, Z6
 	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
 	VFMADD213PS.BCST  consts<>+52(SB), Z5, Z6
 	VFMADD213PS.BCST  consts<>+56(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+60(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+64(SB), Z5, Z6
 	VSCALEFPS         Z4, Z6, Z3
-	VADDPS.BCST       consts<>+68(SB), Z3, Z3
+	VADDPS.BCST       consts<>+60(SB), Z3, Z3
 	VRCP14PS          Z3, Z4
 	VMOVAPS           Z4, Z5
-	VFNMADD213PS.BCST consts<>+72(SB), Z3, Z5
+	VFNMADD213PS.BCST consts<>+64(SB), Z3, Z5
+	VMULPS            Z5, Z4, Z3
+	VMULPS            Z3, Z1, Z1
+	VMOVAPS           Z2, Z3
+	VMULPS.BCST       consts<>+32(SB), Z3, Z4
+	VMINPS            Z4, Z0, Z4
+	VREDUCEPS         $0x09, Z4, Z5
+	VBROADCASTSS      consts<>+36(SB), Z6
+	VFMADD213PS.BCST  consts<>+40(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+44(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+52(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+56(SB), Z5, Z6
+	VSCALEFPS         Z4, Z6, Z3
+	VADDPS.BCST       consts<>+60(SB), Z3, Z3
+	VRCP14PS          Z3, Z4
+	VMOVAPS           Z4, Z5
+	VFNMADD213PS.BCST consts<>+64(SB), Z3, Z5
 	VMULPS            Z5, Z4, Z3
 	VMULPS            Z3, Z2, Z2
+	VPSRLD            $0x10, Z1, Z3
+	VPANDD.BCST       consts<>+0(SB), Z3, Z3
+	VPADDD            Z1, Z3, Z3
+	VPADDD.BCST       consts<>+4(SB), Z3, Z3
+	VCMPPS            $0x03, Z1, Z1, K2
+	VPORD.BCST        consts<>+8(SB), Z1, K2, Z3
+	VPSRLD            $0x10, Z3, Z3
+	VPMOVDW           Z3, Y3
+	VMOVDQU16         Y3, (AX)(BX*2)
 	VPSRLD            $0x10, Z2, Z3
 	VPANDD.BCST       consts<>+0(SB), Z3, Z3
 	VPADDD            Z2, Z3, Z3
@@ -2762,7 +2697,42 @@ chan4:
 	VPORD.BCST        consts<>+8(SB), Z2, K2, Z3
 	VPSRLD            $0x10, Z3, Z3
 	VPMOVDW           Z3, Y3
-	VMOVDQU16         Y3, (AX)(BX*2)
+	VMOVDQU16         Y3, 32(AX)(BX*2)
+	ADDQ              $+32, BX
+	JMP               chan2
+
+less3:
+chan4:
+	LEAQ              16(BX), SI
+	CMPQ              SI, channels+56(FP)
+	JGT               less5
+	VMOVUPS           (CX)(BX*4), Z1
+	VMOVAPS           Z1, Z2
+	VMULPS.BCST       consts<>+32(SB), Z2, Z3
+	VMINPS            Z3, Z0, Z3
+	VREDUCEPS         $0x09, Z3, Z4
+	VBROADCASTSS      consts<>+36(SB), Z5
+	VFMADD213PS.BCST  consts<>+40(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+44(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+52(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+56(SB), Z4, Z5
+	VSCALEFPS         Z3, Z5, Z2
+	VADDPS.BCST       consts<>+60(SB), Z2, Z2
+	VRCP14PS          Z2, Z3
+	VMOVAPS           Z3, Z4
+	VFNMADD213PS.BCST consts<>+64(SB), Z2, Z4
+	VMULPS            Z4, Z3, Z2
+	VMULPS            Z2, Z1, Z1
+	VPSRLD            $0x10, Z1, Z2
+	VPANDD.BCST       consts<>+0(SB), Z2, Z2
+	VPADDD            Z1, Z2, Z2
+	VPADDD.BCST       consts<>+4(SB), Z2, Z2
+	VCMPPS            $0x03, Z1, Z1, K2
+	VPORD.BCST        consts<>+8(SB), Z1, K2, Z2
+	VPSRLD            $0x10, Z2, Z2
+	VPMOVDW           Z2, Y2
+	VMOVDQU16         Y2, (AX)(BX*2)
 	ADDQ              $+16, BX
 	JMP               chan4
 
@@ -2773,37 +2743,33 @@ less5:
 	MOVQ              $-1, DI
 	BZHIQ             SI, DI, DI
 	KMOVW             DI, K1
-	VMOVUPS.Z         (CX)(BX*4), K1, Z2
-	VMOVAPS           Z2, Z3
-	VMAXPS            Z3, Z0, Z3
-	VMINPS            Z3, Z1, Z3
-	VMULPS.BCST       consts<>+36(SB), Z3, Z4
-	VRNDSCALEPS       $0x08, Z4, Z4
-	VMOVAPS           Z3, Z5
-	VFMSUB132PS.BCST  consts<>+36(SB), Z4, Z5
-	VFMADD231PS.BCST  consts<>+40(SB), Z3, Z5
-	VBROADCASTSS      consts<>+44(SB), Z6
-	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+52(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+56(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+60(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+64(SB), Z5, Z6
-	VSCALEFPS         Z4, Z6, Z3
-	VADDPS.BCST       consts<>+68(SB), Z3, Z3
-	VRCP14PS          Z3, Z4
-	VMOVAPS           Z4, Z5
-	VFNMADD213PS.BCST consts<>+72(SB), Z3, Z5
-	VMULPS            Z5, Z4, Z3
-	VMULPS            Z3, Z2, Z2
-	VPSRLD            $0x10, Z2, Z3
-	VPANDD.BCST       consts<>+0(SB), Z3, Z3
-	VPADDD            Z2, Z3, Z3
-	VPADDD.BCST       consts<>+4(SB), Z3, Z3
-	VCMPPS            $0x03, Z2, Z2, K2
-	VPORD.BCST        consts<>+8(SB), Z2, K2, Z3
-	VPSRLD            $0x10, Z3, Z3
-	VPMOVDW           Z3, Y3
-	VMOVDQU16         Y3, K1, (AX)(BX*2)
+	VMOVUPS.Z         (CX)(BX*4), K1, Z1
+	VMOVAPS           Z1, Z2
+	VMULPS.BCST       consts<>+32(SB), Z2, Z3
+	VMINPS            Z3, Z0, Z3
+	VREDUCEPS         $0x09, Z3, Z4
+	VBROADCASTSS      consts<>+36(SB), Z5
+	VFMADD213PS.BCST  consts<>+40(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+44(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+52(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+56(SB), Z4, Z5
+	VSCALEFPS         Z3, Z5, Z2
+	VADDPS.BCST       consts<>+60(SB), Z2, Z2
+	VRCP14PS          Z2, Z3
+	VMOVAPS           Z3, Z4
+	VFNMADD213PS.BCST consts<>+64(SB), Z2, Z4
+	VMULPS            Z4, Z3, Z2
+	VMULPS            Z2, Z1, Z1
+	VPSRLD            $0x10, Z1, Z2
+	VPANDD.BCST       consts<>+0(SB), Z2, Z2
+	VPADDD            Z1, Z2, Z2
+	VPADDD.BCST       consts<>+4(SB), Z2, Z2
+	VCMPPS            $0x03, Z1, Z1, K2
+	VPORD.BCST        consts<>+8(SB), Z1, K2, Z2
+	VPSRLD            $0x10, Z2, Z2
+	VPMOVDW           Z2, Y2
+	VMOVDQU16         Y2, K1, (AX)(BX*2)
 
 done6:
 	MOVQ dstStep+32(FP), BX
@@ -2823,7 +2789,6 @@ TEXT ·siluF32ToSplitAVX512(SB), NOSPLIT, $0-72
 	MOVQ         x+16(FP), DX
 	MOVQ         pixels+48(FP), BX
 	VBROADCASTSS consts<>+28(SB), Z0
-	VBROADCASTSS consts<>+32(SB), Z1
 
 loop1:
 	XORQ SI, SI
@@ -2832,126 +2797,65 @@ chan2:
 	LEAQ              32(SI), DI
 	CMPQ              DI, channels+56(FP)
 	JGT               less3
-	VMOVUPS           (DX)(SI*4), Z2
-	VMOVUPS           64(DX)(SI*4), Z3
-	VMOVAPS           Z2, Z4
-	VMAXPS            Z4, Z0, Z4
-	VMINPS            Z4, Z1, Z4
-	VMULPS.BCST       consts<>+36(SB), Z4, Z5
-	VRNDSCALEPS       $0x08, Z5, Z5
-	VMOVAPS           Z4, Z6
-	VFMSUB132PS.BCST  consts<>+36(SB), Z5, Z6
-	VFMADD231PS.BCST  consts<>+40(SB), Z4, Z6
-	VBROADCASTSS      consts<>+44(SB), Z7
-	VFMADD213PS.BCST  consts<>+48(SB), Z6, Z7
-	VFMADD213PS.BCST  consts<>+52(SB), Z6, Z7
-	VFMADD213PS.BCST  consts<>+56(SB), Z6, Z7
-	VFMADD213PS.BCST  consts<>+60(SB), Z6, Z7
-	VFMADD213PS.BCST  consts<>+64(SB), Z6, Z7
-	VSCALEFPS         Z5, Z7, Z4
-	VADDPS.BCST       consts<>+68(SB), Z4, Z4
-	VRCP14PS          Z4, Z5
-	VMOVAPS           Z5, Z6
-	VFNMADD213PS.BCST consts<>+72(SB), Z4, Z6
-	VMULPS            Z6, Z5, Z4
-	VMULPS            Z4, Z2, Z2
-	VMOVAPS           Z3, Z4
-	VMAXPS            Z4, Z0, Z4
-	VMINPS            Z4, Z1, Z4
-	VMULPS.BCST       consts<>+36(SB), Z4, Z5
-	VRNDSCALEPS       $0x08, Z5, Z5
-	VMOVAPS           Z4, Z6
-	VFMSUB132PS.BCST  consts<>+36(SB), Z5, Z6
-	VFMADD231PS.BCST  consts<>+40(SB), Z4, Z6
-	VBROADCASTSS      consts<>+44(SB), Z7
-	VFMADD213PS.BCST  consts<>+48(SB), Z6, Z7
-	VFMADD213PS.BCST  consts<>+52(SB), Z6, Z7
-	VFMADD213PS.BCST  consts<>+56(SB), Z6, Z7
-	VFMADD213PS.BCST  consts<>+60(SB), Z6, Z7
-	VFMADD213PS.BCST  consts<>+64(SB), Z6, Z7
-	VSCALEFPS         Z5, Z7, Z4
-	VADDPS.BCST       consts<>+68(SB), Z4, Z4
-	VRCP14PS          Z4, Z5
-	VMOVAPS           Z5, Z6
-	VFNMADD213PS.BCST consts<>+72(SB), Z4, Z6
-	VMULPS            Z6, Z5, Z4
-	VMULPS            Z4, Z3, Z3
-	VPSRLD            $0x10, Z2, Z5
-	VPANDD.BCST       consts<>+0(SB), Z5, Z5
-	VPADDD            Z2, Z5, Z5
-	VPADDD.BCST       consts<>+4(SB), Z5, Z5
-	VCMPPS            $0x03, Z2, Z2, K2
-	VPORD.BCST        consts<>+8(SB), Z2, K2, Z5
-	VPANDD.BCST       consts<>+12(SB), Z5, Z4
-	VPSRLD            $0x10, Z5, Z5
-	VPMOVDW           Z5, Y5
-	VMOVDQU16         Y5, (AX)(SI*2)
-	VSUBPS            Z4, Z2, Z2
-	VFPCLASSPSZ       $0x99, Z2, K2
-	KNOTW             K2, K2
-	VMOVAPS.Z         Z2, K2, Z2
-	VPSRLD            $0x10, Z2, Z4
-	VPANDD.BCST       consts<>+0(SB), Z4, Z4
-	VPADDD            Z2, Z4, Z4
-	VPADDD.BCST       consts<>+4(SB), Z4, Z4
-	VCMPPS            $0x03, Z2, Z2, K2
-	VPORD.BCST        consts<>+8(SB), Z2, K2, Z4
-	VPSRLD            $0x10, Z4, Z4
-	VPMOVDW           Z4, Y4
-	VMOVDQU16         Y4, (CX)(SI*2)
-	VPSRLD            $0x10, Z3, Z5
-	VPANDD.BCST       consts<>+0(SB), Z5, Z5
-	VPADDD            Z3, Z5, Z5
-	VPADDD.BCST       consts<>+4(SB), Z5, Z5
-	VCMPPS            $0x03, Z3, Z3, K2
-	VPORD.BCST        consts<>+8(SB), Z3, K2, Z5
-	VPANDD.BCST       consts<>+12(SB), Z5, Z4
-	VPSRLD            $0x10, Z5, Z5
-	VPMOVDW           Z5, Y5
-	VMOVDQU16         Y5, 32(AX)(SI*2)
-	VSUBPS            Z4, Z3, Z3
-	VFPCLASSPSZ       $0x99, Z3, K2
-	KNOTW             K2, K2
-	VMOVAPS.Z         Z3, K2, Z3
-	VPSRLD            $0x10, Z3, Z4
-	VPANDD.BCST       consts<>+0(SB), Z4, Z4
-	VPADDD            Z3, Z4, Z4
-	VPADDD.BCST       consts<>+4(SB), Z4, Z4
-	VCMPPS            $0x03, Z3, Z3, K2
-	VPORD.BCST        consts<>+8(SB), Z3, K2, Z4
-	VPSRLD            $0x10, Z4, Z4
-	VPMOVDW           Z4, Y4
-	VMOVDQU16         Y4, 32(CX)(SI*2)
-	ADDQ              $+32, SI
-	JMP               chan2
-
-less3:
-chan4:
-	LEAQ              16(SI), DI
-	CMPQ              DI, channels+56(FP)
-	JGT               less5
-	VMOVUPS           (DX)(SI*4), Z2
-	VMOVAPS           Z2, Z3
-	VMAXPS            Z3, Z0, Z3
-	VMINPS            Z3, Z1, Z3
-	VMULPS.BCST       consts<>+36(SB), Z3, Z4
-	VRNDSCALEPS       $0x08, Z4, Z4
-	VMOVAPS           Z3, Z5
-	VFMSUB132PS.BCST  consts<>+36(SB), Z4, Z5
-	VFMADD231PS.BCST  consts<>+40(SB), Z3, Z5
-	VBROADCASTSS      consts<>+44(SB), Z6
+	VMOVUPS           (DX)(SI*4), Z1
+	VMOVUPS           64(DX)(SI*4), Z2
+	VMOVAPS           Z1, Z3
+	VMULPS.BCST       consts<>+32(SB), Z3, Z4
+	VMINPS            Z4, Z0, Z4
+	VREDUCEPS         $0x09, Z4, Z5
+	VBROADCASTSS      consts<>+36(SB), Z6
+	VFMADD213PS.BCST  consts<>+40(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+44(SB), Z5, Z6
 	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
 	VFMADD213PS.BCST  consts<>+52(SB), Z5, Z6
 	VFMADD213PS.BCST  consts<>+56(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+60(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+64(SB), Z5, Z6
 	VSCALEFPS         Z4, Z6, Z3
-	VADDPS.BCST       consts<>+68(SB), Z3, Z3
+	VADDPS.BCST       consts<>+60(SB), Z3, Z3
 	VRCP14PS          Z3, Z4
 	VMOVAPS           Z4, Z5
-	VFNMADD213PS.BCST consts<>+72(SB), Z3, Z5
+	VFNMADD213PS.BCST consts<>+64(SB), Z3, Z5
+	VMULPS            Z5, Z4, Z3
+	VMULPS            Z3, Z1, Z1
+	VMOVAPS           Z2, Z3
+	VMULPS.BCST       consts<>+32(SB), Z3, Z4
+	VMINPS            Z4, Z0, Z4
+	VREDUCEPS         $0x09, Z4, Z5
+	VBROADCASTSS      consts<>+36(SB), Z6
+	VFMADD213PS.BCST  consts<>+40(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+44(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+52(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+56(SB), Z5, Z6
+	VSCALEFPS         Z4, Z6, Z3
+	VADDPS.BCST       consts<>+60(SB), Z3, Z3
+	VRCP14PS          Z3, Z4
+	VMOVAPS           Z4, Z5
+	VFNMADD213PS.BCST consts<>+64(SB), Z3, Z5
 	VMULPS            Z5, Z4, Z3
 	VMULPS            Z3, Z2, Z2
+	VPSRLD            $0x10, Z1, Z4
+	VPANDD.BCST       consts<>+0(SB), Z4, Z4
+	VPADDD            Z1, Z4, Z4
+	VPADDD.BCST       consts<>+4(SB), Z4, Z4
+	VCMPPS            $0x03, Z1, Z1, K2
+	VPORD.BCST        consts<>+8(SB), Z1, K2, Z4
+	VPANDD.BCST       consts<>+12(SB), Z4, Z3
+	VPSRLD            $0x10, Z4, Z4
+	VPMOVDW           Z4, Y4
+	VMOVDQU16         Y4, (AX)(SI*2)
+	VSUBPS            Z3, Z1, Z1
+	VFPCLASSPSZ       $0x99, Z1, K2
+	KNOTW             K2, K2
+	VMOVAPS.Z         Z1, K2, Z1
+	VPSRLD            $0x10, Z1, Z3
+	VPANDD.BCST       consts<>+0(SB), Z3, Z3
+	VPADDD            Z1, Z3, Z3
+	VPADDD.BCST       consts<>+4(SB), Z3, Z3
+	VCMPPS            $0x03, Z1, Z1, K2
+	VPORD.BCST        consts<>+8(SB), Z1, K2, Z3
+	VPSRLD            $0x10, Z3, Z3
+	VPMOVDW           Z3, Y3
+	VMOVDQU16         Y3, (CX)(SI*2)
 	VPSRLD            $0x10, Z2, Z4
 	VPANDD.BCST       consts<>+0(SB), Z4, Z4
 	VPADDD            Z2, Z4, Z4
@@ -2961,7 +2865,7 @@ chan4:
 	VPANDD.BCST       consts<>+12(SB), Z4, Z3
 	VPSRLD            $0x10, Z4, Z4
 	VPMOVDW           Z4, Y4
-	VMOVDQU16         Y4, (AX)(SI*2)
+	VMOVDQU16         Y4, 32(AX)(SI*2)
 	VSUBPS            Z3, Z2, Z2
 	VFPCLASSPSZ       $0x99, Z2, K2
 	KNOTW             K2, K2
@@ -2974,7 +2878,56 @@ chan4:
 	VPORD.BCST        consts<>+8(SB), Z2, K2, Z3
 	VPSRLD            $0x10, Z3, Z3
 	VPMOVDW           Z3, Y3
-	VMOVDQU16         Y3, (CX)(SI*2)
+	VMOVDQU16         Y3, 32(CX)(SI*2)
+	ADDQ              $+32, SI
+	JMP               chan2
+
+less3:
+chan4:
+	LEAQ              16(SI), DI
+	CMPQ              DI, channels+56(FP)
+	JGT               less5
+	VMOVUPS           (DX)(SI*4), Z1
+	VMOVAPS           Z1, Z2
+	VMULPS.BCST       consts<>+32(SB), Z2, Z3
+	VMINPS            Z3, Z0, Z3
+	VREDUCEPS         $0x09, Z3, Z4
+	VBROADCASTSS      consts<>+36(SB), Z5
+	VFMADD213PS.BCST  consts<>+40(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+44(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+52(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+56(SB), Z4, Z5
+	VSCALEFPS         Z3, Z5, Z2
+	VADDPS.BCST       consts<>+60(SB), Z2, Z2
+	VRCP14PS          Z2, Z3
+	VMOVAPS           Z3, Z4
+	VFNMADD213PS.BCST consts<>+64(SB), Z2, Z4
+	VMULPS            Z4, Z3, Z2
+	VMULPS            Z2, Z1, Z1
+	VPSRLD            $0x10, Z1, Z3
+	VPANDD.BCST       consts<>+0(SB), Z3, Z3
+	VPADDD            Z1, Z3, Z3
+	VPADDD.BCST       consts<>+4(SB), Z3, Z3
+	VCMPPS            $0x03, Z1, Z1, K2
+	VPORD.BCST        consts<>+8(SB), Z1, K2, Z3
+	VPANDD.BCST       consts<>+12(SB), Z3, Z2
+	VPSRLD            $0x10, Z3, Z3
+	VPMOVDW           Z3, Y3
+	VMOVDQU16         Y3, (AX)(SI*2)
+	VSUBPS            Z2, Z1, Z1
+	VFPCLASSPSZ       $0x99, Z1, K2
+	KNOTW             K2, K2
+	VMOVAPS.Z         Z1, K2, Z1
+	VPSRLD            $0x10, Z1, Z2
+	VPANDD.BCST       consts<>+0(SB), Z2, Z2
+	VPADDD            Z1, Z2, Z2
+	VPADDD.BCST       consts<>+4(SB), Z2, Z2
+	VCMPPS            $0x03, Z1, Z1, K2
+	VPORD.BCST        consts<>+8(SB), Z1, K2, Z2
+	VPSRLD            $0x10, Z2, Z2
+	VPMOVDW           Z2, Y2
+	VMOVDQU16         Y2, (CX)(SI*2)
 	ADDQ              $+16, SI
 	JMP               chan4
 
@@ -2985,51 +2938,47 @@ less5:
 	MOVQ              $-1, R8
 	BZHIQ             DI, R8, R8
 	KMOVW             R8, K1
-	VMOVUPS.Z         (DX)(SI*4), K1, Z2
-	VMOVAPS           Z2, Z3
-	VMAXPS            Z3, Z0, Z3
-	VMINPS            Z3, Z1, Z3
-	VMULPS.BCST       consts<>+36(SB), Z3, Z4
-	VRNDSCALEPS       $0x08, Z4, Z4
-	VMOVAPS           Z3, Z5
-	VFMSUB132PS.BCST  consts<>+36(SB), Z4, Z5
-	VFMADD231PS.BCST  consts<>+40(SB), Z3, Z5
-	VBROADCASTSS      consts<>+44(SB), Z6
-	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+52(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+56(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+60(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+64(SB), Z5, Z6
-	VSCALEFPS         Z4, Z6, Z3
-	VADDPS.BCST       consts<>+68(SB), Z3, Z3
-	VRCP14PS          Z3, Z4
-	VMOVAPS           Z4, Z5
-	VFNMADD213PS.BCST consts<>+72(SB), Z3, Z5
-	VMULPS            Z5, Z4, Z3
-	VMULPS            Z3, Z2, Z2
-	VPSRLD            $0x10, Z2, Z4
-	VPANDD.BCST       consts<>+0(SB), Z4, Z4
-	VPADDD            Z2, Z4, Z4
-	VPADDD.BCST       consts<>+4(SB), Z4, Z4
-	VCMPPS            $0x03, Z2, Z2, K2
-	VPORD.BCST        consts<>+8(SB), Z2, K2, Z4
-	VPANDD.BCST       consts<>+12(SB), Z4, Z3
-	VPSRLD            $0x10, Z4, Z4
-	VPMOVDW           Z4, Y4
-	VMOVDQU16         Y4, K1, (AX)(SI*2)
-	VSUBPS            Z3, Z2, Z2
-	VFPCLASSPSZ       $0x99, Z2, K2
-	KNOTW             K2, K2
-	VMOVAPS.Z         Z2, K2, Z2
-	VPSRLD            $0x10, Z2, Z3
+	VMOVUPS.Z         (DX)(SI*4), K1, Z1
+	VMOVAPS           Z1, Z2
+	VMULPS.BCST       consts<>+32(SB), Z2, Z3
+	VMINPS            Z3, Z0, Z3
+	VREDUCEPS         $0x09, Z3, Z4
+	VBROADCASTSS      consts<>+36(SB), Z5
+	VFMADD213PS.BCST  consts<>+40(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+44(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+52(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+56(SB), Z4, Z5
+	VSCALEFPS         Z3, Z5, Z2
+	VADDPS.BCST       consts<>+60(SB), Z2, Z2
+	VRCP14PS          Z2, Z3
+	VMOVAPS           Z3, Z4
+	VFNMADD213PS.BCST consts<>+64(SB), Z2, Z4
+	VMULPS            Z4, Z3, Z2
+	VMULPS            Z2, Z1, Z1
+	VPSRLD            $0x10, Z1, Z3
 	VPANDD.BCST       consts<>+0(SB), Z3, Z3
-	VPADDD            Z2, Z3, Z3
+	VPADDD            Z1, Z3, Z3
 	VPADDD.BCST       consts<>+4(SB), Z3, Z3
-	VCMPPS            $0x03, Z2, Z2, K2
-	VPORD.BCST        consts<>+8(SB), Z2, K2, Z3
+	VCMPPS            $0x03, Z1, Z1, K2
+	VPORD.BCST        consts<>+8(SB), Z1, K2, Z3
+	VPANDD.BCST       consts<>+12(SB), Z3, Z2
 	VPSRLD            $0x10, Z3, Z3
 	VPMOVDW           Z3, Y3
-	VMOVDQU16         Y3, K1, (CX)(SI*2)
+	VMOVDQU16         Y3, K1, (AX)(SI*2)
+	VSUBPS            Z2, Z1, Z1
+	VFPCLASSPSZ       $0x99, Z1, K2
+	KNOTW             K2, K2
+	VMOVAPS.Z         Z1, K2, Z1
+	VPSRLD            $0x10, Z1, Z2
+	VPANDD.BCST       consts<>+0(SB), Z2, Z2
+	VPADDD            Z1, Z2, Z2
+	VPADDD.BCST       consts<>+4(SB), Z2, Z2
+	VCMPPS            $0x03, Z1, Z1, K2
+	VPORD.BCST        consts<>+8(SB), Z1, K2, Z2
+	VPSRLD            $0x10, Z2, Z2
+	VPMOVDW           Z2, Y2
+	VMOVDQU16         Y2, K1, (CX)(SI*2)
 
 done6:
 	MOVQ dstStep+32(FP), SI
@@ -3043,13 +2992,12 @@ done6:
 	RET
 
 // func siluBF16ToBF16AVX512(dst *byte, dst2 *byte, x *byte, x2 *byte, dstStep int, xStep int, pixels int, channels int, lo float32, hi float32)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2
+// Requires: AVX, AVX512BW, AVX512DQ, AVX512F, AVX512VL, BMI2
 TEXT ·siluBF16ToBF16AVX512(SB), NOSPLIT, $0-72
 	MOVQ         dst+0(FP), AX
 	MOVQ         x+16(FP), CX
 	MOVQ         pixels+48(FP), DX
 	VBROADCASTSS consts<>+28(SB), Z0
-	VBROADCASTSS consts<>+32(SB), Z1
 
 loop1:
 	XORQ BX, BX
@@ -3058,101 +3006,53 @@ chan2:
 	LEAQ              32(BX), SI
 	CMPQ              SI, channels+56(FP)
 	JGT               less3
-	VPMOVZXWD         (CX)(BX*2), Z2
+	VPMOVZXWD         (CX)(BX*2), Z1
+	VPSLLD            $0x10, Z1, Z1
+	VPMOVZXWD         32(CX)(BX*2), Z2
 	VPSLLD            $0x10, Z2, Z2
-	VPMOVZXWD         32(CX)(BX*2), Z3
-	VPSLLD            $0x10, Z3, Z3
-	VMOVAPS           Z2, Z4
-	VMAXPS            Z4, Z0, Z4
-	VMINPS            Z4, Z1, Z4
-	VMULPS.BCST       consts<>+36(SB), Z4, Z5
-	VRNDSCALEPS       $0x08, Z5, Z5
-	VMOVAPS           Z4, Z6
-	VFMSUB132PS.BCST  consts<>+36(SB), Z5, Z6
-	VFMADD231PS.BCST  consts<>+40(SB), Z4, Z6
-	VBROADCASTSS      consts<>+44(SB), Z7
-	VFMADD213PS.BCST  consts<>+48(SB), Z6, Z7
-	VFMADD213PS.BCST  consts<>+52(SB), Z6, Z7
-	VFMADD213PS.BCST  consts<>+56(SB), Z6, Z7
-	VFMADD213PS.BCST  consts<>+60(SB), Z6, Z7
-	VFMADD213PS.BCST  consts<>+64(SB), Z6, Z7
-	VSCALEFPS         Z5, Z7, Z4
-	VADDPS.BCST       consts<>+68(SB), Z4, Z4
-	VRCP14PS          Z4, Z5
-	VMOVAPS           Z5, Z6
-	VFNMADD213PS.BCST consts<>+72(SB), Z4, Z6
-	VMULPS            Z6, Z5, Z4
-	VMULPS            Z4, Z2, Z2
-	VMOVAPS           Z3, Z4
-	VMAXPS            Z4, Z0, Z4
-	VMINPS            Z4, Z1, Z4
-	VMULPS.BCST       consts<>+36(SB), Z4, Z5
-	VRNDSCALEPS       $0x08, Z5, Z5
-	VMOVAPS           Z4, Z6
-	VFMSUB132PS.BCST  consts<>+36(SB), Z5, Z6
-	VFMADD231PS.BCST  consts<>+40(SB), Z4, Z6
-	VBROADCASTSS      consts<>+44(SB), Z7
-	VFMADD213PS.BCST  consts<>+48(SB), Z6, Z7
-	VFMADD213PS.BCST  consts<>+52(SB), Z6, Z7
-	VFMADD213PS.BCST  consts<>+56(SB), Z6, Z7
-	VFMADD213PS.BCST  consts<>+60(SB), Z6, Z7
-	VFMADD213PS.BCST  consts<>+64(SB), Z6, Z7
-	VSCALEFPS         Z5, Z7, Z4
-	VADDPS.BCST       consts<>+68(SB), Z4, Z4
-	VRCP14PS          Z4, Z5
-	VMOVAPS           Z5, Z6
-	VFNMADD213PS.BCST consts<>+72(SB), Z4, Z6
-	VMULPS            Z6, Z5, Z4
-	VMULPS            Z4, Z3, Z3
-	VPSRLD            $0x10, Z2, Z4
-	VPANDD.BCST       consts<>+0(SB), Z4, Z4
-	VPADDD            Z2, Z4, Z4
-	VPADDD.BCST       consts<>+4(SB), Z4, Z4
-	VCMPPS            $0x03, Z2, Z2, K2
-	VPORD.BCST        consts<>+8(SB), Z2, K2, Z4
-	VPSRLD            $0x10, Z4, Z4
-	VPMOVDW           Z4, Y4
-	VMOVDQU16         Y4, (AX)(BX*2)
-	VPSRLD            $0x10, Z3, Z4
-	VPANDD.BCST       consts<>+0(SB), Z4, Z4
-	VPADDD            Z3, Z4, Z4
-	VPADDD.BCST       consts<>+4(SB), Z4, Z4
-	VCMPPS            $0x03, Z3, Z3, K2
-	VPORD.BCST        consts<>+8(SB), Z3, K2, Z4
-	VPSRLD            $0x10, Z4, Z4
-	VPMOVDW           Z4, Y4
-	VMOVDQU16         Y4, 32(AX)(BX*2)
-	ADDQ              $+32, BX
-	JMP               chan2
-
-less3:
-chan4:
-	LEAQ              16(BX), SI
-	CMPQ              SI, channels+56(FP)
-	JGT               less5
-	VPMOVZXWD         (CX)(BX*2), Z2
-	VPSLLD            $0x10, Z2, Z2
-	VMOVAPS           Z2, Z3
-	VMAXPS            Z3, Z0, Z3
-	VMINPS            Z3, Z1, Z3
-	VMULPS.BCST       consts<>+36(SB), Z3, Z4
-	VRNDSCALEPS       $0x08, Z4, Z4
-	VMOVAPS           Z3, Z5
-	VFMSUB132PS.BCST  consts<>+36(SB), Z4, Z5
-	VFMADD231PS.BCST  consts<>+40(SB), Z3, Z5
-	VBROADCASTSS      consts<>+44(SB), Z6
+	VMOVAPS           Z1, Z3
+	VMULPS.BCST       consts<>+32(SB), Z3, Z4
+	VMINPS            Z4, Z0, Z4
+	VREDUCEPS         $0x09, Z4, Z5
+	VBROADCASTSS      consts<>+36(SB), Z6
+	VFMADD213PS.BCST  consts<>+40(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+44(SB), Z5, Z6
 	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
 	VFMADD213PS.BCST  consts<>+52(SB), Z5, Z6
 	VFMADD213PS.BCST  consts<>+56(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+60(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+64(SB), Z5, Z6
 	VSCALEFPS         Z4, Z6, Z3
-	VADDPS.BCST       consts<>+68(SB), Z3, Z3
+	VADDPS.BCST       consts<>+60(SB), Z3, Z3
 	VRCP14PS          Z3, Z4
 	VMOVAPS           Z4, Z5
-	VFNMADD213PS.BCST consts<>+72(SB), Z3, Z5
+	VFNMADD213PS.BCST consts<>+64(SB), Z3, Z5
+	VMULPS            Z5, Z4, Z3
+	VMULPS            Z3, Z1, Z1
+	VMOVAPS           Z2, Z3
+	VMULPS.BCST       consts<>+32(SB), Z3, Z4
+	VMINPS            Z4, Z0, Z4
+	VREDUCEPS         $0x09, Z4, Z5
+	VBROADCASTSS      consts<>+36(SB), Z6
+	VFMADD213PS.BCST  consts<>+40(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+44(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+52(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+56(SB), Z5, Z6
+	VSCALEFPS         Z4, Z6, Z3
+	VADDPS.BCST       consts<>+60(SB), Z3, Z3
+	VRCP14PS          Z3, Z4
+	VMOVAPS           Z4, Z5
+	VFNMADD213PS.BCST consts<>+64(SB), Z3, Z5
 	VMULPS            Z5, Z4, Z3
 	VMULPS            Z3, Z2, Z2
+	VPSRLD            $0x10, Z1, Z3
+	VPANDD.BCST       consts<>+0(SB), Z3, Z3
+	VPADDD            Z1, Z3, Z3
+	VPADDD.BCST       consts<>+4(SB), Z3, Z3
+	VCMPPS            $0x03, Z1, Z1, K2
+	VPORD.BCST        consts<>+8(SB), Z1, K2, Z3
+	VPSRLD            $0x10, Z3, Z3
+	VPMOVDW           Z3, Y3
+	VMOVDQU16         Y3, (AX)(BX*2)
 	VPSRLD            $0x10, Z2, Z3
 	VPANDD.BCST       consts<>+0(SB), Z3, Z3
 	VPADDD            Z2, Z3, Z3
@@ -3161,7 +3061,43 @@ chan4:
 	VPORD.BCST        consts<>+8(SB), Z2, K2, Z3
 	VPSRLD            $0x10, Z3, Z3
 	VPMOVDW           Z3, Y3
-	VMOVDQU16         Y3, (AX)(BX*2)
+	VMOVDQU16         Y3, 32(AX)(BX*2)
+	ADDQ              $+32, BX
+	JMP               chan2
+
+less3:
+chan4:
+	LEAQ              16(BX), SI
+	CMPQ              SI, channels+56(FP)
+	JGT               less5
+	VPMOVZXWD         (CX)(BX*2), Z1
+	VPSLLD            $0x10, Z1, Z1
+	VMOVAPS           Z1, Z2
+	VMULPS.BCST       consts<>+32(SB), Z2, Z3
+	VMINPS            Z3, Z0, Z3
+	VREDUCEPS         $0x09, Z3, Z4
+	VBROADCASTSS      consts<>+36(SB), Z5
+	VFMADD213PS.BCST  consts<>+40(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+44(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+52(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+56(SB), Z4, Z5
+	VSCALEFPS         Z3, Z5, Z2
+	VADDPS.BCST       consts<>+60(SB), Z2, Z2
+	VRCP14PS          Z2, Z3
+	VMOVAPS           Z3, Z4
+	VFNMADD213PS.BCST consts<>+64(SB), Z2, Z4
+	VMULPS            Z4, Z3, Z2
+	VMULPS            Z2, Z1, Z1
+	VPSRLD            $0x10, Z1, Z2
+	VPANDD.BCST       consts<>+0(SB), Z2, Z2
+	VPADDD            Z1, Z2, Z2
+	VPADDD.BCST       consts<>+4(SB), Z2, Z2
+	VCMPPS            $0x03, Z1, Z1, K2
+	VPORD.BCST        consts<>+8(SB), Z1, K2, Z2
+	VPSRLD            $0x10, Z2, Z2
+	VPMOVDW           Z2, Y2
+	VMOVDQU16         Y2, (AX)(BX*2)
 	ADDQ              $+16, BX
 	JMP               chan4
 
@@ -3172,38 +3108,34 @@ less5:
 	MOVQ              $-1, DI
 	BZHIQ             SI, DI, DI
 	KMOVW             DI, K1
-	VPMOVZXWD.Z       (CX)(BX*2), K1, Z2
-	VPSLLD            $0x10, Z2, Z2
-	VMOVAPS           Z2, Z3
-	VMAXPS            Z3, Z0, Z3
-	VMINPS            Z3, Z1, Z3
-	VMULPS.BCST       consts<>+36(SB), Z3, Z4
-	VRNDSCALEPS       $0x08, Z4, Z4
-	VMOVAPS           Z3, Z5
-	VFMSUB132PS.BCST  consts<>+36(SB), Z4, Z5
-	VFMADD231PS.BCST  consts<>+40(SB), Z3, Z5
-	VBROADCASTSS      consts<>+44(SB), Z6
-	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+52(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+56(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+60(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+64(SB), Z5, Z6
-	VSCALEFPS         Z4, Z6, Z3
-	VADDPS.BCST       consts<>+68(SB), Z3, Z3
-	VRCP14PS          Z3, Z4
-	VMOVAPS           Z4, Z5
-	VFNMADD213PS.BCST consts<>+72(SB), Z3, Z5
-	VMULPS            Z5, Z4, Z3
-	VMULPS            Z3, Z2, Z2
-	VPSRLD            $0x10, Z2, Z3
-	VPANDD.BCST       consts<>+0(SB), Z3, Z3
-	VPADDD            Z2, Z3, Z3
-	VPADDD.BCST       consts<>+4(SB), Z3, Z3
-	VCMPPS            $0x03, Z2, Z2, K2
-	VPORD.BCST        consts<>+8(SB), Z2, K2, Z3
-	VPSRLD            $0x10, Z3, Z3
-	VPMOVDW           Z3, Y3
-	VMOVDQU16         Y3, K1, (AX)(BX*2)
+	VPMOVZXWD.Z       (CX)(BX*2), K1, Z1
+	VPSLLD            $0x10, Z1, Z1
+	VMOVAPS           Z1, Z2
+	VMULPS.BCST       consts<>+32(SB), Z2, Z3
+	VMINPS            Z3, Z0, Z3
+	VREDUCEPS         $0x09, Z3, Z4
+	VBROADCASTSS      consts<>+36(SB), Z5
+	VFMADD213PS.BCST  consts<>+40(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+44(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+52(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+56(SB), Z4, Z5
+	VSCALEFPS         Z3, Z5, Z2
+	VADDPS.BCST       consts<>+60(SB), Z2, Z2
+	VRCP14PS          Z2, Z3
+	VMOVAPS           Z3, Z4
+	VFNMADD213PS.BCST consts<>+64(SB), Z2, Z4
+	VMULPS            Z4, Z3, Z2
+	VMULPS            Z2, Z1, Z1
+	VPSRLD            $0x10, Z1, Z2
+	VPANDD.BCST       consts<>+0(SB), Z2, Z2
+	VPADDD            Z1, Z2, Z2
+	VPADDD.BCST       consts<>+4(SB), Z2, Z2
+	VCMPPS            $0x03, Z1, Z1, K2
+	VPORD.BCST        consts<>+8(SB), Z1, K2, Z2
+	VPSRLD            $0x10, Z2, Z2
+	VPMOVDW           Z2, Y2
+	VMOVDQU16         Y2, K1, (AX)(BX*2)
 
 done6:
 	MOVQ dstStep+32(FP), BX
@@ -3224,7 +3156,6 @@ TEXT ·siluSplitToSplitAVX512(SB), NOSPLIT, $0-72
 	MOVQ         x2+24(FP), BX
 	MOVQ         pixels+48(FP), SI
 	VBROADCASTSS consts<>+28(SB), Z0
-	VBROADCASTSS consts<>+32(SB), Z1
 
 loop1:
 	XORQ DI, DI
@@ -3233,138 +3164,73 @@ chan2:
 	LEAQ              32(DI), R8
 	CMPQ              R8, channels+56(FP)
 	JGT               less3
-	VPMOVZXWD         (DX)(DI*2), Z2
+	VPMOVZXWD         (DX)(DI*2), Z1
+	VPSLLD            $0x10, Z1, Z1
+	VPMOVZXWD         (BX)(DI*2), Z2
 	VPSLLD            $0x10, Z2, Z2
-	VPMOVZXWD         (BX)(DI*2), Z3
+	VADDPS            Z2, Z1, Z1
+	VPMOVZXWD         32(DX)(DI*2), Z2
+	VPSLLD            $0x10, Z2, Z2
+	VPMOVZXWD         32(BX)(DI*2), Z3
 	VPSLLD            $0x10, Z3, Z3
 	VADDPS            Z3, Z2, Z2
-	VPMOVZXWD         32(DX)(DI*2), Z3
-	VPSLLD            $0x10, Z3, Z3
-	VPMOVZXWD         32(BX)(DI*2), Z4
-	VPSLLD            $0x10, Z4, Z4
-	VADDPS            Z4, Z3, Z3
-	VMOVAPS           Z2, Z4
-	VMAXPS            Z4, Z0, Z4
-	VMINPS            Z4, Z1, Z4
-	VMULPS.BCST       consts<>+36(SB), Z4, Z5
-	VRNDSCALEPS       $0x08, Z5, Z5
-	VMOVAPS           Z4, Z6
-	VFMSUB132PS.BCST  consts<>+36(SB), Z5, Z6
-	VFMADD231PS.BCST  consts<>+40(SB), Z4, Z6
-	VBROADCASTSS      consts<>+44(SB), Z7
-	VFMADD213PS.BCST  consts<>+48(SB), Z6, Z7
-	VFMADD213PS.BCST  consts<>+52(SB), Z6, Z7
-	VFMADD213PS.BCST  consts<>+56(SB), Z6, Z7
-	VFMADD213PS.BCST  consts<>+60(SB), Z6, Z7
-	VFMADD213PS.BCST  consts<>+64(SB), Z6, Z7
-	VSCALEFPS         Z5, Z7, Z4
-	VADDPS.BCST       consts<>+68(SB), Z4, Z4
-	VRCP14PS          Z4, Z5
-	VMOVAPS           Z5, Z6
-	VFNMADD213PS.BCST consts<>+72(SB), Z4, Z6
-	VMULPS            Z6, Z5, Z4
-	VMULPS            Z4, Z2, Z2
-	VMOVAPS           Z3, Z4
-	VMAXPS            Z4, Z0, Z4
-	VMINPS            Z4, Z1, Z4
-	VMULPS.BCST       consts<>+36(SB), Z4, Z5
-	VRNDSCALEPS       $0x08, Z5, Z5
-	VMOVAPS           Z4, Z6
-	VFMSUB132PS.BCST  consts<>+36(SB), Z5, Z6
-	VFMADD231PS.BCST  consts<>+40(SB), Z4, Z6
-	VBROADCASTSS      consts<>+44(SB), Z7
-	VFMADD213PS.BCST  consts<>+48(SB), Z6, Z7
-	VFMADD213PS.BCST  consts<>+52(SB), Z6, Z7
-	VFMADD213PS.BCST  consts<>+56(SB), Z6, Z7
-	VFMADD213PS.BCST  consts<>+60(SB), Z6, Z7
-	VFMADD213PS.BCST  consts<>+64(SB), Z6, Z7
-	VSCALEFPS         Z5, Z7, Z4
-	VADDPS.BCST       consts<>+68(SB), Z4, Z4
-	VRCP14PS          Z4, Z5
-	VMOVAPS           Z5, Z6
-	VFNMADD213PS.BCST consts<>+72(SB), Z4, Z6
-	VMULPS            Z6, Z5, Z4
-	VMULPS            Z4, Z3, Z3
-	VPSRLD            $0x10, Z2, Z5
-	VPANDD.BCST       consts<>+0(SB), Z5, Z5
-	VPADDD            Z2, Z5, Z5
-	VPADDD.BCST       consts<>+4(SB), Z5, Z5
-	VCMPPS            $0x03, Z2, Z2, K2
-	VPORD.BCST        consts<>+8(SB), Z2, K2, Z5
-	VPANDD.BCST       consts<>+12(SB), Z5, Z4
-	VPSRLD            $0x10, Z5, Z5
-	VPMOVDW           Z5, Y5
-	VMOVDQU16         Y5, (AX)(DI*2)
-	VSUBPS            Z4, Z2, Z2
-	VFPCLASSPSZ       $0x99, Z2, K2
-	KNOTW             K2, K2
-	VMOVAPS.Z         Z2, K2, Z2
-	VPSRLD            $0x10, Z2, Z4
-	VPANDD.BCST       consts<>+0(SB), Z4, Z4
-	VPADDD            Z2, Z4, Z4
-	VPADDD.BCST       consts<>+4(SB), Z4, Z4
-	VCMPPS            $0x03, Z2, Z2, K2
-	VPORD.BCST        consts<>+8(SB), Z2, K2, Z4
-	VPSRLD            $0x10, Z4, Z4
-	VPMOVDW           Z4, Y4
-	VMOVDQU16         Y4, (CX)(DI*2)
-	VPSRLD            $0x10, Z3, Z5
-	VPANDD.BCST       consts<>+0(SB), Z5, Z5
-	VPADDD            Z3, Z5, Z5
-	VPADDD.BCST       consts<>+4(SB), Z5, Z5
-	VCMPPS            $0x03, Z3, Z3, K2
-	VPORD.BCST        consts<>+8(SB), Z3, K2, Z5
-	VPANDD.BCST       consts<>+12(SB), Z5, Z4
-	VPSRLD            $0x10, Z5, Z5
-	VPMOVDW           Z5, Y5
-	VMOVDQU16         Y5, 32(AX)(DI*2)
-	VSUBPS            Z4, Z3, Z3
-	VFPCLASSPSZ       $0x99, Z3, K2
-	KNOTW             K2, K2
-	VMOVAPS.Z         Z3, K2, Z3
-	VPSRLD            $0x10, Z3, Z4
-	VPANDD.BCST       consts<>+0(SB), Z4, Z4
-	VPADDD            Z3, Z4, Z4
-	VPADDD.BCST       consts<>+4(SB), Z4, Z4
-	VCMPPS            $0x03, Z3, Z3, K2
-	VPORD.BCST        consts<>+8(SB), Z3, K2, Z4
-	VPSRLD            $0x10, Z4, Z4
-	VPMOVDW           Z4, Y4
-	VMOVDQU16         Y4, 32(CX)(DI*2)
-	ADDQ              $+32, DI
-	JMP               chan2
-
-less3:
-chan4:
-	LEAQ              16(DI), R8
-	CMPQ              R8, channels+56(FP)
-	JGT               less5
-	VPMOVZXWD         (DX)(DI*2), Z2
-	VPSLLD            $0x10, Z2, Z2
-	VPMOVZXWD         (BX)(DI*2), Z3
-	VPSLLD            $0x10, Z3, Z3
-	VADDPS            Z3, Z2, Z2
-	VMOVAPS           Z2, Z3
-	VMAXPS            Z3, Z0, Z3
-	VMINPS            Z3, Z1, Z3
-	VMULPS.BCST       consts<>+36(SB), Z3, Z4
-	VRNDSCALEPS       $0x08, Z4, Z4
-	VMOVAPS           Z3, Z5
-	VFMSUB132PS.BCST  consts<>+36(SB), Z4, Z5
-	VFMADD231PS.BCST  consts<>+40(SB), Z3, Z5
-	VBROADCASTSS      consts<>+44(SB), Z6
+	VMOVAPS           Z1, Z3
+	VMULPS.BCST       consts<>+32(SB), Z3, Z4
+	VMINPS            Z4, Z0, Z4
+	VREDUCEPS         $0x09, Z4, Z5
+	VBROADCASTSS      consts<>+36(SB), Z6
+	VFMADD213PS.BCST  consts<>+40(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+44(SB), Z5, Z6
 	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
 	VFMADD213PS.BCST  consts<>+52(SB), Z5, Z6
 	VFMADD213PS.BCST  consts<>+56(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+60(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+64(SB), Z5, Z6
 	VSCALEFPS         Z4, Z6, Z3
-	VADDPS.BCST       consts<>+68(SB), Z3, Z3
+	VADDPS.BCST       consts<>+60(SB), Z3, Z3
 	VRCP14PS          Z3, Z4
 	VMOVAPS           Z4, Z5
-	VFNMADD213PS.BCST consts<>+72(SB), Z3, Z5
+	VFNMADD213PS.BCST consts<>+64(SB), Z3, Z5
+	VMULPS            Z5, Z4, Z3
+	VMULPS            Z3, Z1, Z1
+	VMOVAPS           Z2, Z3
+	VMULPS.BCST       consts<>+32(SB), Z3, Z4
+	VMINPS            Z4, Z0, Z4
+	VREDUCEPS         $0x09, Z4, Z5
+	VBROADCASTSS      consts<>+36(SB), Z6
+	VFMADD213PS.BCST  consts<>+40(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+44(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+52(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+56(SB), Z5, Z6
+	VSCALEFPS         Z4, Z6, Z3
+	VADDPS.BCST       consts<>+60(SB), Z3, Z3
+	VRCP14PS          Z3, Z4
+	VMOVAPS           Z4, Z5
+	VFNMADD213PS.BCST consts<>+64(SB), Z3, Z5
 	VMULPS            Z5, Z4, Z3
 	VMULPS            Z3, Z2, Z2
+	VPSRLD            $0x10, Z1, Z4
+	VPANDD.BCST       consts<>+0(SB), Z4, Z4
+	VPADDD            Z1, Z4, Z4
+	VPADDD.BCST       consts<>+4(SB), Z4, Z4
+	VCMPPS            $0x03, Z1, Z1, K2
+	VPORD.BCST        consts<>+8(SB), Z1, K2, Z4
+	VPANDD.BCST       consts<>+12(SB), Z4, Z3
+	VPSRLD            $0x10, Z4, Z4
+	VPMOVDW           Z4, Y4
+	VMOVDQU16         Y4, (AX)(DI*2)
+	VSUBPS            Z3, Z1, Z1
+	VFPCLASSPSZ       $0x99, Z1, K2
+	KNOTW             K2, K2
+	VMOVAPS.Z         Z1, K2, Z1
+	VPSRLD            $0x10, Z1, Z3
+	VPANDD.BCST       consts<>+0(SB), Z3, Z3
+	VPADDD            Z1, Z3, Z3
+	VPADDD.BCST       consts<>+4(SB), Z3, Z3
+	VCMPPS            $0x03, Z1, Z1, K2
+	VPORD.BCST        consts<>+8(SB), Z1, K2, Z3
+	VPSRLD            $0x10, Z3, Z3
+	VPMOVDW           Z3, Y3
+	VMOVDQU16         Y3, (CX)(DI*2)
 	VPSRLD            $0x10, Z2, Z4
 	VPANDD.BCST       consts<>+0(SB), Z4, Z4
 	VPADDD            Z2, Z4, Z4
@@ -3374,7 +3240,7 @@ chan4:
 	VPANDD.BCST       consts<>+12(SB), Z4, Z3
 	VPSRLD            $0x10, Z4, Z4
 	VPMOVDW           Z4, Y4
-	VMOVDQU16         Y4, (AX)(DI*2)
+	VMOVDQU16         Y4, 32(AX)(DI*2)
 	VSUBPS            Z3, Z2, Z2
 	VFPCLASSPSZ       $0x99, Z2, K2
 	KNOTW             K2, K2
@@ -3387,7 +3253,60 @@ chan4:
 	VPORD.BCST        consts<>+8(SB), Z2, K2, Z3
 	VPSRLD            $0x10, Z3, Z3
 	VPMOVDW           Z3, Y3
-	VMOVDQU16         Y3, (CX)(DI*2)
+	VMOVDQU16         Y3, 32(CX)(DI*2)
+	ADDQ              $+32, DI
+	JMP               chan2
+
+less3:
+chan4:
+	LEAQ              16(DI), R8
+	CMPQ              R8, channels+56(FP)
+	JGT               less5
+	VPMOVZXWD         (DX)(DI*2), Z1
+	VPSLLD            $0x10, Z1, Z1
+	VPMOVZXWD         (BX)(DI*2), Z2
+	VPSLLD            $0x10, Z2, Z2
+	VADDPS            Z2, Z1, Z1
+	VMOVAPS           Z1, Z2
+	VMULPS.BCST       consts<>+32(SB), Z2, Z3
+	VMINPS            Z3, Z0, Z3
+	VREDUCEPS         $0x09, Z3, Z4
+	VBROADCASTSS      consts<>+36(SB), Z5
+	VFMADD213PS.BCST  consts<>+40(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+44(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+52(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+56(SB), Z4, Z5
+	VSCALEFPS         Z3, Z5, Z2
+	VADDPS.BCST       consts<>+60(SB), Z2, Z2
+	VRCP14PS          Z2, Z3
+	VMOVAPS           Z3, Z4
+	VFNMADD213PS.BCST consts<>+64(SB), Z2, Z4
+	VMULPS            Z4, Z3, Z2
+	VMULPS            Z2, Z1, Z1
+	VPSRLD            $0x10, Z1, Z3
+	VPANDD.BCST       consts<>+0(SB), Z3, Z3
+	VPADDD            Z1, Z3, Z3
+	VPADDD.BCST       consts<>+4(SB), Z3, Z3
+	VCMPPS            $0x03, Z1, Z1, K2
+	VPORD.BCST        consts<>+8(SB), Z1, K2, Z3
+	VPANDD.BCST       consts<>+12(SB), Z3, Z2
+	VPSRLD            $0x10, Z3, Z3
+	VPMOVDW           Z3, Y3
+	VMOVDQU16         Y3, (AX)(DI*2)
+	VSUBPS            Z2, Z1, Z1
+	VFPCLASSPSZ       $0x99, Z1, K2
+	KNOTW             K2, K2
+	VMOVAPS.Z         Z1, K2, Z1
+	VPSRLD            $0x10, Z1, Z2
+	VPANDD.BCST       consts<>+0(SB), Z2, Z2
+	VPADDD            Z1, Z2, Z2
+	VPADDD.BCST       consts<>+4(SB), Z2, Z2
+	VCMPPS            $0x03, Z1, Z1, K2
+	VPORD.BCST        consts<>+8(SB), Z1, K2, Z2
+	VPSRLD            $0x10, Z2, Z2
+	VPMOVDW           Z2, Y2
+	VMOVDQU16         Y2, (CX)(DI*2)
 	ADDQ              $+16, DI
 	JMP               chan4
 
@@ -3398,55 +3317,51 @@ less5:
 	MOVQ              $-1, R9
 	BZHIQ             R8, R9, R9
 	KMOVW             R9, K1
-	VPMOVZXWD.Z       (DX)(DI*2), K1, Z2
+	VPMOVZXWD.Z       (DX)(DI*2), K1, Z1
+	VPSLLD            $0x10, Z1, Z1
+	VPMOVZXWD.Z       (BX)(DI*2), K1, Z2
 	VPSLLD            $0x10, Z2, Z2
-	VPMOVZXWD.Z       (BX)(DI*2), K1, Z3
-	VPSLLD            $0x10, Z3, Z3
-	VADDPS            Z3, Z2, Z2
-	VMOVAPS           Z2, Z3
-	VMAXPS            Z3, Z0, Z3
-	VMINPS            Z3, Z1, Z3
-	VMULPS.BCST       consts<>+36(SB), Z3, Z4
-	VRNDSCALEPS       $0x08, Z4, Z4
-	VMOVAPS           Z3, Z5
-	VFMSUB132PS.BCST  consts<>+36(SB), Z4, Z5
-	VFMADD231PS.BCST  consts<>+40(SB), Z3, Z5
-	VBROADCASTSS      consts<>+44(SB), Z6
-	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+52(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+56(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+60(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+64(SB), Z5, Z6
-	VSCALEFPS         Z4, Z6, Z3
-	VADDPS.BCST       consts<>+68(SB), Z3, Z3
-	VRCP14PS          Z3, Z4
-	VMOVAPS           Z4, Z5
-	VFNMADD213PS.BCST consts<>+72(SB), Z3, Z5
-	VMULPS            Z5, Z4, Z3
-	VMULPS            Z3, Z2, Z2
-	VPSRLD            $0x10, Z2, Z4
-	VPANDD.BCST       consts<>+0(SB), Z4, Z4
-	VPADDD            Z2, Z4, Z4
-	VPADDD.BCST       consts<>+4(SB), Z4, Z4
-	VCMPPS            $0x03, Z2, Z2, K2
-	VPORD.BCST        consts<>+8(SB), Z2, K2, Z4
-	VPANDD.BCST       consts<>+12(SB), Z4, Z3
-	VPSRLD            $0x10, Z4, Z4
-	VPMOVDW           Z4, Y4
-	VMOVDQU16         Y4, K1, (AX)(DI*2)
-	VSUBPS            Z3, Z2, Z2
-	VFPCLASSPSZ       $0x99, Z2, K2
-	KNOTW             K2, K2
-	VMOVAPS.Z         Z2, K2, Z2
-	VPSRLD            $0x10, Z2, Z3
+	VADDPS            Z2, Z1, Z1
+	VMOVAPS           Z1, Z2
+	VMULPS.BCST       consts<>+32(SB), Z2, Z3
+	VMINPS            Z3, Z0, Z3
+	VREDUCEPS         $0x09, Z3, Z4
+	VBROADCASTSS      consts<>+36(SB), Z5
+	VFMADD213PS.BCST  consts<>+40(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+44(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+52(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+56(SB), Z4, Z5
+	VSCALEFPS         Z3, Z5, Z2
+	VADDPS.BCST       consts<>+60(SB), Z2, Z2
+	VRCP14PS          Z2, Z3
+	VMOVAPS           Z3, Z4
+	VFNMADD213PS.BCST consts<>+64(SB), Z2, Z4
+	VMULPS            Z4, Z3, Z2
+	VMULPS            Z2, Z1, Z1
+	VPSRLD            $0x10, Z1, Z3
 	VPANDD.BCST       consts<>+0(SB), Z3, Z3
-	VPADDD            Z2, Z3, Z3
+	VPADDD            Z1, Z3, Z3
 	VPADDD.BCST       consts<>+4(SB), Z3, Z3
-	VCMPPS            $0x03, Z2, Z2, K2
-	VPORD.BCST        consts<>+8(SB), Z2, K2, Z3
+	VCMPPS            $0x03, Z1, Z1, K2
+	VPORD.BCST        consts<>+8(SB), Z1, K2, Z3
+	VPANDD.BCST       consts<>+12(SB), Z3, Z2
 	VPSRLD            $0x10, Z3, Z3
 	VPMOVDW           Z3, Y3
-	VMOVDQU16         Y3, K1, (CX)(DI*2)
+	VMOVDQU16         Y3, K1, (AX)(DI*2)
+	VSUBPS            Z2, Z1, Z1
+	VFPCLASSPSZ       $0x99, Z1, K2
+	KNOTW             K2, K2
+	VMOVAPS.Z         Z1, K2, Z1
+	VPSRLD            $0x10, Z1, Z2
+	VPANDD.BCST       consts<>+0(SB), Z2, Z2
+	VPADDD            Z1, Z2, Z2
+	VPADDD.BCST       consts<>+4(SB), Z2, Z2
+	VCMPPS            $0x03, Z1, Z1, K2
+	VPORD.BCST        consts<>+8(SB), Z1, K2, Z2
+	VPSRLD            $0x10, Z2, Z2
+	VPMOVDW           Z2, Y2
+	VMOVDQU16         Y2, K1, (CX)(DI*2)
 
 done6:
 	MOVQ dstStep+32(FP), DI
@@ -3461,13 +3376,12 @@ done6:
 	RET
 
 // func sigmoidF32ToF32AVX512(dst *byte, dst2 *byte, x *byte, x2 *byte, dstStep int, xStep int, pixels int, channels int, lo float32, hi float32)
-// Requires: AVX, AVX512F, BMI2
+// Requires: AVX, AVX512DQ, AVX512F, BMI2
 TEXT ·sigmoidF32ToF32AVX512(SB), NOSPLIT, $0-72
 	MOVQ         dst+0(FP), AX
 	MOVQ         x+16(FP), CX
 	MOVQ         pixels+48(FP), DX
 	VBROADCASTSS consts<>+28(SB), Z0
-	VBROADCASTSS consts<>+32(SB), Z1
 
 loop1:
 	XORQ BX, BX
@@ -3476,48 +3390,40 @@ chan2:
 	LEAQ              32(BX), SI
 	CMPQ              SI, channels+56(FP)
 	JGT               less3
-	VMOVUPS           (CX)(BX*4), Z2
-	VMOVUPS           64(CX)(BX*4), Z3
-	VMAXPS            Z2, Z0, Z2
-	VMINPS            Z2, Z1, Z2
-	VMULPS.BCST       consts<>+36(SB), Z2, Z4
-	VRNDSCALEPS       $0x08, Z4, Z4
-	VMOVAPS           Z2, Z5
-	VFMSUB132PS.BCST  consts<>+36(SB), Z4, Z5
-	VFMADD231PS.BCST  consts<>+40(SB), Z2, Z5
-	VBROADCASTSS      consts<>+44(SB), Z6
-	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+52(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+56(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+60(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+64(SB), Z5, Z6
-	VSCALEFPS         Z4, Z6, Z2
-	VADDPS.BCST       consts<>+68(SB), Z2, Z2
-	VRCP14PS          Z2, Z4
-	VMOVAPS           Z4, Z5
-	VFNMADD213PS.BCST consts<>+72(SB), Z2, Z5
-	VMULPS            Z5, Z4, Z2
-	VMAXPS            Z3, Z0, Z3
-	VMINPS            Z3, Z1, Z3
-	VMULPS.BCST       consts<>+36(SB), Z3, Z4
-	VRNDSCALEPS       $0x08, Z4, Z4
-	VMOVAPS           Z3, Z5
-	VFMSUB132PS.BCST  consts<>+36(SB), Z4, Z5
-	VFMADD231PS.BCST  consts<>+40(SB), Z3, Z5
-	VBROADCASTSS      consts<>+44(SB), Z6
-	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+52(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+56(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+60(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+64(SB), Z5, Z6
-	VSCALEFPS         Z4, Z6, Z3
-	VADDPS.BCST       consts<>+68(SB), Z3, Z3
-	VRCP14PS          Z3, Z4
-	VMOVAPS           Z4, Z5
-	VFNMADD213PS.BCST consts<>+72(SB), Z3, Z5
-	VMULPS            Z5, Z4, Z3
-	VMOVUPS           Z2, (AX)(BX*4)
-	VMOVUPS           Z3, 64(AX)(BX*4)
+	VMOVUPS           (CX)(BX*4), Z1
+	VMOVUPS           64(CX)(BX*4), Z2
+	VMULPS.BCST       consts<>+32(SB), Z1, Z3
+	VMINPS            Z3, Z0, Z3
+	VREDUCEPS         $0x09, Z3, Z4
+	VBROADCASTSS      consts<>+36(SB), Z5
+	VFMADD213PS.BCST  consts<>+40(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+44(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+52(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+56(SB), Z4, Z5
+	VSCALEFPS         Z3, Z5, Z1
+	VADDPS.BCST       consts<>+60(SB), Z1, Z1
+	VRCP14PS          Z1, Z3
+	VMOVAPS           Z3, Z4
+	VFNMADD213PS.BCST consts<>+64(SB), Z1, Z4
+	VMULPS            Z4, Z3, Z1
+	VMULPS.BCST       consts<>+32(SB), Z2, Z3
+	VMINPS            Z3, Z0, Z3
+	VREDUCEPS         $0x09, Z3, Z4
+	VBROADCASTSS      consts<>+36(SB), Z5
+	VFMADD213PS.BCST  consts<>+40(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+44(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+52(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+56(SB), Z4, Z5
+	VSCALEFPS         Z3, Z5, Z2
+	VADDPS.BCST       consts<>+60(SB), Z2, Z2
+	VRCP14PS          Z2, Z3
+	VMOVAPS           Z3, Z4
+	VFNMADD213PS.BCST consts<>+64(SB), Z2, Z4
+	VMULPS            Z4, Z3, Z2
+	VMOVUPS           Z1, (AX)(BX*4)
+	VMOVUPS           Z2, 64(AX)(BX*4)
 	ADDQ              $+32, BX
 	JMP               chan2
 
@@ -3526,27 +3432,23 @@ chan4:
 	LEAQ              16(BX), SI
 	CMPQ              SI, channels+56(FP)
 	JGT               less5
-	VMOVUPS           (CX)(BX*4), Z2
-	VMAXPS            Z2, Z0, Z2
-	VMINPS            Z2, Z1, Z2
-	VMULPS.BCST       consts<>+36(SB), Z2, Z3
-	VRNDSCALEPS       $0x08, Z3, Z3
-	VMOVAPS           Z2, Z4
-	VFMSUB132PS.BCST  consts<>+36(SB), Z3, Z4
-	VFMADD231PS.BCST  consts<>+40(SB), Z2, Z4
-	VBROADCASTSS      consts<>+44(SB), Z5
-	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+52(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+56(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+60(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+64(SB), Z4, Z5
-	VSCALEFPS         Z3, Z5, Z2
-	VADDPS.BCST       consts<>+68(SB), Z2, Z2
-	VRCP14PS          Z2, Z3
-	VMOVAPS           Z3, Z4
-	VFNMADD213PS.BCST consts<>+72(SB), Z2, Z4
-	VMULPS            Z4, Z3, Z2
-	VMOVUPS           Z2, (AX)(BX*4)
+	VMOVUPS           (CX)(BX*4), Z1
+	VMULPS.BCST       consts<>+32(SB), Z1, Z2
+	VMINPS            Z2, Z0, Z2
+	VREDUCEPS         $0x09, Z2, Z3
+	VBROADCASTSS      consts<>+36(SB), Z4
+	VFMADD213PS.BCST  consts<>+40(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+44(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+48(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+52(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+56(SB), Z3, Z4
+	VSCALEFPS         Z2, Z4, Z1
+	VADDPS.BCST       consts<>+60(SB), Z1, Z1
+	VRCP14PS          Z1, Z2
+	VMOVAPS           Z2, Z3
+	VFNMADD213PS.BCST consts<>+64(SB), Z1, Z3
+	VMULPS            Z3, Z2, Z1
+	VMOVUPS           Z1, (AX)(BX*4)
 	ADDQ              $+16, BX
 	JMP               chan4
 
@@ -3557,27 +3459,23 @@ less5:
 	MOVQ              $-1, DI
 	BZHIQ             SI, DI, DI
 	KMOVW             DI, K1
-	VMOVUPS.Z         (CX)(BX*4), K1, Z2
-	VMAXPS            Z2, Z0, Z2
-	VMINPS            Z2, Z1, Z2
-	VMULPS.BCST       consts<>+36(SB), Z2, Z3
-	VRNDSCALEPS       $0x08, Z3, Z3
-	VMOVAPS           Z2, Z4
-	VFMSUB132PS.BCST  consts<>+36(SB), Z3, Z4
-	VFMADD231PS.BCST  consts<>+40(SB), Z2, Z4
-	VBROADCASTSS      consts<>+44(SB), Z5
-	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+52(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+56(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+60(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+64(SB), Z4, Z5
-	VSCALEFPS         Z3, Z5, Z2
-	VADDPS.BCST       consts<>+68(SB), Z2, Z2
-	VRCP14PS          Z2, Z3
-	VMOVAPS           Z3, Z4
-	VFNMADD213PS.BCST consts<>+72(SB), Z2, Z4
-	VMULPS            Z4, Z3, Z2
-	VMOVUPS           Z2, K1, (AX)(BX*4)
+	VMOVUPS.Z         (CX)(BX*4), K1, Z1
+	VMULPS.BCST       consts<>+32(SB), Z1, Z2
+	VMINPS            Z2, Z0, Z2
+	VREDUCEPS         $0x09, Z2, Z3
+	VBROADCASTSS      consts<>+36(SB), Z4
+	VFMADD213PS.BCST  consts<>+40(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+44(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+48(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+52(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+56(SB), Z3, Z4
+	VSCALEFPS         Z2, Z4, Z1
+	VADDPS.BCST       consts<>+60(SB), Z1, Z1
+	VRCP14PS          Z1, Z2
+	VMOVAPS           Z2, Z3
+	VFNMADD213PS.BCST consts<>+64(SB), Z1, Z3
+	VMULPS            Z3, Z2, Z1
+	VMOVUPS           Z1, K1, (AX)(BX*4)
 
 done6:
 	MOVQ dstStep+32(FP), BX
@@ -3590,13 +3488,12 @@ done6:
 	RET
 
 // func sigmoidF32ToBF16AVX512(dst *byte, dst2 *byte, x *byte, x2 *byte, dstStep int, xStep int, pixels int, channels int, lo float32, hi float32)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2
+// Requires: AVX, AVX512BW, AVX512DQ, AVX512F, AVX512VL, BMI2
 TEXT ·sigmoidF32ToBF16AVX512(SB), NOSPLIT, $0-72
 	MOVQ         dst+0(FP), AX
 	MOVQ         x+16(FP), CX
 	MOVQ         pixels+48(FP), DX
 	VBROADCASTSS consts<>+28(SB), Z0
-	VBROADCASTSS consts<>+32(SB), Z1
 
 loop1:
 	XORQ BX, BX
@@ -3605,92 +3502,47 @@ chan2:
 	LEAQ              32(BX), SI
 	CMPQ              SI, channels+56(FP)
 	JGT               less3
-	VMOVUPS           (CX)(BX*4), Z2
-	VMOVUPS           64(CX)(BX*4), Z3
-	VMAXPS            Z2, Z0, Z2
-	VMINPS            Z2, Z1, Z2
-	VMULPS.BCST       consts<>+36(SB), Z2, Z4
-	VRNDSCALEPS       $0x08, Z4, Z4
-	VMOVAPS           Z2, Z5
-	VFMSUB132PS.BCST  consts<>+36(SB), Z4, Z5
-	VFMADD231PS.BCST  consts<>+40(SB), Z2, Z5
-	VBROADCASTSS      consts<>+44(SB), Z6
-	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+52(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+56(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+60(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+64(SB), Z5, Z6
-	VSCALEFPS         Z4, Z6, Z2
-	VADDPS.BCST       consts<>+68(SB), Z2, Z2
-	VRCP14PS          Z2, Z4
-	VMOVAPS           Z4, Z5
-	VFNMADD213PS.BCST consts<>+72(SB), Z2, Z5
-	VMULPS            Z5, Z4, Z2
-	VMAXPS            Z3, Z0, Z3
-	VMINPS            Z3, Z1, Z3
-	VMULPS.BCST       consts<>+36(SB), Z3, Z4
-	VRNDSCALEPS       $0x08, Z4, Z4
-	VMOVAPS           Z3, Z5
-	VFMSUB132PS.BCST  consts<>+36(SB), Z4, Z5
-	VFMADD231PS.BCST  consts<>+40(SB), Z3, Z5
-	VBROADCASTSS      consts<>+44(SB), Z6
-	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+52(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+56(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+60(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+64(SB), Z5, Z6
-	VSCALEFPS         Z4, Z6, Z3
-	VADDPS.BCST       consts<>+68(SB), Z3, Z3
-	VRCP14PS          Z3, Z4
-	VMOVAPS           Z4, Z5
-	VFNMADD213PS.BCST consts<>+72(SB), Z3, Z5
-	VMULPS            Z5, Z4, Z3
-	VPSRLD            $0x10, Z2, Z4
-	VPANDD.BCST       consts<>+0(SB), Z4, Z4
-	VPADDD            Z2, Z4, Z4
-	VPADDD.BCST       consts<>+4(SB), Z4, Z4
-	VCMPPS            $0x03, Z2, Z2, K2
-	VPORD.BCST        consts<>+8(SB), Z2, K2, Z4
-	VPSRLD            $0x10, Z4, Z4
-	VPMOVDW           Z4, Y4
-	VMOVDQU16         Y4, (AX)(BX*2)
-	VPSRLD            $0x10, Z3, Z4
-	VPANDD.BCST       consts<>+0(SB), Z4, Z4
-	VPADDD            Z3, Z4, Z4
-	VPADDD.BCST       consts<>+4(SB), Z4, Z4
-	VCMPPS            $0x03, Z3, Z3, K2
-	VPORD.BCST        consts<>+8(SB), Z3, K2, Z4
-	VPSRLD            $0x10, Z4, Z4
-	VPMOVDW           Z4, Y4
-	VMOVDQU16         Y4, 32(AX)(BX*2)
-	ADDQ              $+32, BX
-	JMP               chan2
-
-less3:
-chan4:
-	LEAQ              16(BX), SI
-	CMPQ              SI, channels+56(FP)
-	JGT               less5
-	VMOVUPS           (CX)(BX*4), Z2
-	VMAXPS            Z2, Z0, Z2
-	VMINPS            Z2, Z1, Z2
-	VMULPS.BCST       consts<>+36(SB), Z2, Z3
-	VRNDSCALEPS       $0x08, Z3, Z3
-	VMOVAPS           Z2, Z4
-	VFMSUB132PS.BCST  consts<>+36(SB), Z3, Z4
-	VFMADD231PS.BCST  consts<>+40(SB), Z2, Z4
-	VBROADCASTSS      consts<>+44(SB), Z5
+	VMOVUPS           (CX)(BX*4), Z1
+	VMOVUPS           64(CX)(BX*4), Z2
+	VMULPS.BCST       consts<>+32(SB), Z1, Z3
+	VMINPS            Z3, Z0, Z3
+	VREDUCEPS         $0x09, Z3, Z4
+	VBROADCASTSS      consts<>+36(SB), Z5
+	VFMADD213PS.BCST  consts<>+40(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+44(SB), Z4, Z5
 	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
 	VFMADD213PS.BCST  consts<>+52(SB), Z4, Z5
 	VFMADD213PS.BCST  consts<>+56(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+60(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+64(SB), Z4, Z5
+	VSCALEFPS         Z3, Z5, Z1
+	VADDPS.BCST       consts<>+60(SB), Z1, Z1
+	VRCP14PS          Z1, Z3
+	VMOVAPS           Z3, Z4
+	VFNMADD213PS.BCST consts<>+64(SB), Z1, Z4
+	VMULPS            Z4, Z3, Z1
+	VMULPS.BCST       consts<>+32(SB), Z2, Z3
+	VMINPS            Z3, Z0, Z3
+	VREDUCEPS         $0x09, Z3, Z4
+	VBROADCASTSS      consts<>+36(SB), Z5
+	VFMADD213PS.BCST  consts<>+40(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+44(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+52(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+56(SB), Z4, Z5
 	VSCALEFPS         Z3, Z5, Z2
-	VADDPS.BCST       consts<>+68(SB), Z2, Z2
+	VADDPS.BCST       consts<>+60(SB), Z2, Z2
 	VRCP14PS          Z2, Z3
 	VMOVAPS           Z3, Z4
-	VFNMADD213PS.BCST consts<>+72(SB), Z2, Z4
+	VFNMADD213PS.BCST consts<>+64(SB), Z2, Z4
 	VMULPS            Z4, Z3, Z2
+	VPSRLD            $0x10, Z1, Z3
+	VPANDD.BCST       consts<>+0(SB), Z3, Z3
+	VPADDD            Z1, Z3, Z3
+	VPADDD.BCST       consts<>+4(SB), Z3, Z3
+	VCMPPS            $0x03, Z1, Z1, K2
+	VPORD.BCST        consts<>+8(SB), Z1, K2, Z3
+	VPSRLD            $0x10, Z3, Z3
+	VPMOVDW           Z3, Y3
+	VMOVDQU16         Y3, (AX)(BX*2)
 	VPSRLD            $0x10, Z2, Z3
 	VPANDD.BCST       consts<>+0(SB), Z3, Z3
 	VPADDD            Z2, Z3, Z3
@@ -3699,7 +3551,40 @@ chan4:
 	VPORD.BCST        consts<>+8(SB), Z2, K2, Z3
 	VPSRLD            $0x10, Z3, Z3
 	VPMOVDW           Z3, Y3
-	VMOVDQU16         Y3, (AX)(BX*2)
+	VMOVDQU16         Y3, 32(AX)(BX*2)
+	ADDQ              $+32, BX
+	JMP               chan2
+
+less3:
+chan4:
+	LEAQ              16(BX), SI
+	CMPQ              SI, channels+56(FP)
+	JGT               less5
+	VMOVUPS           (CX)(BX*4), Z1
+	VMULPS.BCST       consts<>+32(SB), Z1, Z2
+	VMINPS            Z2, Z0, Z2
+	VREDUCEPS         $0x09, Z2, Z3
+	VBROADCASTSS      consts<>+36(SB), Z4
+	VFMADD213PS.BCST  consts<>+40(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+44(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+48(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+52(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+56(SB), Z3, Z4
+	VSCALEFPS         Z2, Z4, Z1
+	VADDPS.BCST       consts<>+60(SB), Z1, Z1
+	VRCP14PS          Z1, Z2
+	VMOVAPS           Z2, Z3
+	VFNMADD213PS.BCST consts<>+64(SB), Z1, Z3
+	VMULPS            Z3, Z2, Z1
+	VPSRLD            $0x10, Z1, Z2
+	VPANDD.BCST       consts<>+0(SB), Z2, Z2
+	VPADDD            Z1, Z2, Z2
+	VPADDD.BCST       consts<>+4(SB), Z2, Z2
+	VCMPPS            $0x03, Z1, Z1, K2
+	VPORD.BCST        consts<>+8(SB), Z1, K2, Z2
+	VPSRLD            $0x10, Z2, Z2
+	VPMOVDW           Z2, Y2
+	VMOVDQU16         Y2, (AX)(BX*2)
 	ADDQ              $+16, BX
 	JMP               chan4
 
@@ -3710,35 +3595,31 @@ less5:
 	MOVQ              $-1, DI
 	BZHIQ             SI, DI, DI
 	KMOVW             DI, K1
-	VMOVUPS.Z         (CX)(BX*4), K1, Z2
-	VMAXPS            Z2, Z0, Z2
-	VMINPS            Z2, Z1, Z2
-	VMULPS.BCST       consts<>+36(SB), Z2, Z3
-	VRNDSCALEPS       $0x08, Z3, Z3
-	VMOVAPS           Z2, Z4
-	VFMSUB132PS.BCST  consts<>+36(SB), Z3, Z4
-	VFMADD231PS.BCST  consts<>+40(SB), Z2, Z4
-	VBROADCASTSS      consts<>+44(SB), Z5
-	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+52(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+56(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+60(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+64(SB), Z4, Z5
-	VSCALEFPS         Z3, Z5, Z2
-	VADDPS.BCST       consts<>+68(SB), Z2, Z2
-	VRCP14PS          Z2, Z3
-	VMOVAPS           Z3, Z4
-	VFNMADD213PS.BCST consts<>+72(SB), Z2, Z4
-	VMULPS            Z4, Z3, Z2
-	VPSRLD            $0x10, Z2, Z3
-	VPANDD.BCST       consts<>+0(SB), Z3, Z3
-	VPADDD            Z2, Z3, Z3
-	VPADDD.BCST       consts<>+4(SB), Z3, Z3
-	VCMPPS            $0x03, Z2, Z2, K2
-	VPORD.BCST        consts<>+8(SB), Z2, K2, Z3
-	VPSRLD            $0x10, Z3, Z3
-	VPMOVDW           Z3, Y3
-	VMOVDQU16         Y3, K1, (AX)(BX*2)
+	VMOVUPS.Z         (CX)(BX*4), K1, Z1
+	VMULPS.BCST       consts<>+32(SB), Z1, Z2
+	VMINPS            Z2, Z0, Z2
+	VREDUCEPS         $0x09, Z2, Z3
+	VBROADCASTSS      consts<>+36(SB), Z4
+	VFMADD213PS.BCST  consts<>+40(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+44(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+48(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+52(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+56(SB), Z3, Z4
+	VSCALEFPS         Z2, Z4, Z1
+	VADDPS.BCST       consts<>+60(SB), Z1, Z1
+	VRCP14PS          Z1, Z2
+	VMOVAPS           Z2, Z3
+	VFNMADD213PS.BCST consts<>+64(SB), Z1, Z3
+	VMULPS            Z3, Z2, Z1
+	VPSRLD            $0x10, Z1, Z2
+	VPANDD.BCST       consts<>+0(SB), Z2, Z2
+	VPADDD            Z1, Z2, Z2
+	VPADDD.BCST       consts<>+4(SB), Z2, Z2
+	VCMPPS            $0x03, Z1, Z1, K2
+	VPORD.BCST        consts<>+8(SB), Z1, K2, Z2
+	VPSRLD            $0x10, Z2, Z2
+	VPMOVDW           Z2, Y2
+	VMOVDQU16         Y2, K1, (AX)(BX*2)
 
 done6:
 	MOVQ dstStep+32(FP), BX
@@ -3758,7 +3639,6 @@ TEXT ·sigmoidF32ToSplitAVX512(SB), NOSPLIT, $0-72
 	MOVQ         x+16(FP), DX
 	MOVQ         pixels+48(FP), BX
 	VBROADCASTSS consts<>+28(SB), Z0
-	VBROADCASTSS consts<>+32(SB), Z1
 
 loop1:
 	XORQ SI, SI
@@ -3767,120 +3647,61 @@ chan2:
 	LEAQ              32(SI), DI
 	CMPQ              DI, channels+56(FP)
 	JGT               less3
-	VMOVUPS           (DX)(SI*4), Z2
-	VMOVUPS           64(DX)(SI*4), Z3
-	VMAXPS            Z2, Z0, Z2
-	VMINPS            Z2, Z1, Z2
-	VMULPS.BCST       consts<>+36(SB), Z2, Z4
-	VRNDSCALEPS       $0x08, Z4, Z4
-	VMOVAPS           Z2, Z5
-	VFMSUB132PS.BCST  consts<>+36(SB), Z4, Z5
-	VFMADD231PS.BCST  consts<>+40(SB), Z2, Z5
-	VBROADCASTSS      consts<>+44(SB), Z6
-	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+52(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+56(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+60(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+64(SB), Z5, Z6
-	VSCALEFPS         Z4, Z6, Z2
-	VADDPS.BCST       consts<>+68(SB), Z2, Z2
-	VRCP14PS          Z2, Z4
-	VMOVAPS           Z4, Z5
-	VFNMADD213PS.BCST consts<>+72(SB), Z2, Z5
-	VMULPS            Z5, Z4, Z2
-	VMAXPS            Z3, Z0, Z3
-	VMINPS            Z3, Z1, Z3
-	VMULPS.BCST       consts<>+36(SB), Z3, Z4
-	VRNDSCALEPS       $0x08, Z4, Z4
-	VMOVAPS           Z3, Z5
-	VFMSUB132PS.BCST  consts<>+36(SB), Z4, Z5
-	VFMADD231PS.BCST  consts<>+40(SB), Z3, Z5
-	VBROADCASTSS      consts<>+44(SB), Z6
-	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+52(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+56(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+60(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+64(SB), Z5, Z6
-	VSCALEFPS         Z4, Z6, Z3
-	VADDPS.BCST       consts<>+68(SB), Z3, Z3
-	VRCP14PS          Z3, Z4
-	VMOVAPS           Z4, Z5
-	VFNMADD213PS.BCST consts<>+72(SB), Z3, Z5
-	VMULPS            Z5, Z4, Z3
-	VPSRLD            $0x10, Z2, Z5
-	VPANDD.BCST       consts<>+0(SB), Z5, Z5
-	VPADDD            Z2, Z5, Z5
-	VPADDD.BCST       consts<>+4(SB), Z5, Z5
-	VCMPPS            $0x03, Z2, Z2, K2
-	VPORD.BCST        consts<>+8(SB), Z2, K2, Z5
-	VPANDD.BCST       consts<>+12(SB), Z5, Z4
-	VPSRLD            $0x10, Z5, Z5
-	VPMOVDW           Z5, Y5
-	VMOVDQU16         Y5, (AX)(SI*2)
-	VSUBPS            Z4, Z2, Z2
-	VFPCLASSPSZ       $0x99, Z2, K2
-	KNOTW             K2, K2
-	VMOVAPS.Z         Z2, K2, Z2
-	VPSRLD            $0x10, Z2, Z4
-	VPANDD.BCST       consts<>+0(SB), Z4, Z4
-	VPADDD            Z2, Z4, Z4
-	VPADDD.BCST       consts<>+4(SB), Z4, Z4
-	VCMPPS            $0x03, Z2, Z2, K2
-	VPORD.BCST        consts<>+8(SB), Z2, K2, Z4
-	VPSRLD            $0x10, Z4, Z4
-	VPMOVDW           Z4, Y4
-	VMOVDQU16         Y4, (CX)(SI*2)
-	VPSRLD            $0x10, Z3, Z5
-	VPANDD.BCST       consts<>+0(SB), Z5, Z5
-	VPADDD            Z3, Z5, Z5
-	VPADDD.BCST       consts<>+4(SB), Z5, Z5
-	VCMPPS            $0x03, Z3, Z3, K2
-	VPORD.BCST        consts<>+8(SB), Z3, K2, Z5
-	VPANDD.BCST       consts<>+12(SB), Z5, Z4
-	VPSRLD            $0x10, Z5, Z5
-	VPMOVDW           Z5, Y5
-	VMOVDQU16         Y5, 32(AX)(SI*2)
-	VSUBPS            Z4, Z3, Z3
-	VFPCLASSPSZ       $0x99, Z3, K2
-	KNOTW             K2, K2
-	VMOVAPS.Z         Z3, K2, Z3
-	VPSRLD            $0x10, Z3, Z4
-	VPANDD.BCST       consts<>+0(SB), Z4, Z4
-	VPADDD            Z3, Z4, Z4
-	VPADDD.BCST       consts<>+4(SB), Z4, Z4
-	VCMPPS            $0x03, Z3, Z3, K2
-	VPORD.BCST        consts<>+8(SB), Z3, K2, Z4
-	VPSRLD            $0x10, Z4, Z4
-	VPMOVDW           Z4, Y4
-	VMOVDQU16         Y4, 32(CX)(SI*2)
-	ADDQ              $+32, SI
-	JMP               chan2
-
-less3:
-chan4:
-	LEAQ              16(SI), DI
-	CMPQ              DI, channels+56(FP)
-	JGT               less5
-	VMOVUPS           (DX)(SI*4), Z2
-	VMAXPS            Z2, Z0, Z2
-	VMINPS            Z2, Z1, Z2
-	VMULPS.BCST       consts<>+36(SB), Z2, Z3
-	VRNDSCALEPS       $0x08, Z3, Z3
-	VMOVAPS           Z2, Z4
-	VFMSUB132PS.BCST  consts<>+36(SB), Z3, Z4
-	VFMADD231PS.BCST  consts<>+40(SB), Z2, Z4
-	VBROADCASTSS      consts<>+44(SB), Z5
+	VMOVUPS           (DX)(SI*4), Z1
+	VMOVUPS           64(DX)(SI*4), Z2
+	VMULPS.BCST       consts<>+32(SB), Z1, Z3
+	VMINPS            Z3, Z0, Z3
+	VREDUCEPS         $0x09, Z3, Z4
+	VBROADCASTSS      consts<>+36(SB), Z5
+	VFMADD213PS.BCST  consts<>+40(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+44(SB), Z4, Z5
 	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
 	VFMADD213PS.BCST  consts<>+52(SB), Z4, Z5
 	VFMADD213PS.BCST  consts<>+56(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+60(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+64(SB), Z4, Z5
+	VSCALEFPS         Z3, Z5, Z1
+	VADDPS.BCST       consts<>+60(SB), Z1, Z1
+	VRCP14PS          Z1, Z3
+	VMOVAPS           Z3, Z4
+	VFNMADD213PS.BCST consts<>+64(SB), Z1, Z4
+	VMULPS            Z4, Z3, Z1
+	VMULPS.BCST       consts<>+32(SB), Z2, Z3
+	VMINPS            Z3, Z0, Z3
+	VREDUCEPS         $0x09, Z3, Z4
+	VBROADCASTSS      consts<>+36(SB), Z5
+	VFMADD213PS.BCST  consts<>+40(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+44(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+52(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+56(SB), Z4, Z5
 	VSCALEFPS         Z3, Z5, Z2
-	VADDPS.BCST       consts<>+68(SB), Z2, Z2
+	VADDPS.BCST       consts<>+60(SB), Z2, Z2
 	VRCP14PS          Z2, Z3
 	VMOVAPS           Z3, Z4
-	VFNMADD213PS.BCST consts<>+72(SB), Z2, Z4
+	VFNMADD213PS.BCST consts<>+64(SB), Z2, Z4
 	VMULPS            Z4, Z3, Z2
+	VPSRLD            $0x10, Z1, Z4
+	VPANDD.BCST       consts<>+0(SB), Z4, Z4
+	VPADDD            Z1, Z4, Z4
+	VPADDD.BCST       consts<>+4(SB), Z4, Z4
+	VCMPPS            $0x03, Z1, Z1, K2
+	VPORD.BCST        consts<>+8(SB), Z1, K2, Z4
+	VPANDD.BCST       consts<>+12(SB), Z4, Z3
+	VPSRLD            $0x10, Z4, Z4
+	VPMOVDW           Z4, Y4
+	VMOVDQU16         Y4, (AX)(SI*2)
+	VSUBPS            Z3, Z1, Z1
+	VFPCLASSPSZ       $0x99, Z1, K2
+	KNOTW             K2, K2
+	VMOVAPS.Z         Z1, K2, Z1
+	VPSRLD            $0x10, Z1, Z3
+	VPANDD.BCST       consts<>+0(SB), Z3, Z3
+	VPADDD            Z1, Z3, Z3
+	VPADDD.BCST       consts<>+4(SB), Z3, Z3
+	VCMPPS            $0x03, Z1, Z1, K2
+	VPORD.BCST        consts<>+8(SB), Z1, K2, Z3
+	VPSRLD            $0x10, Z3, Z3
+	VPMOVDW           Z3, Y3
+	VMOVDQU16         Y3, (CX)(SI*2)
 	VPSRLD            $0x10, Z2, Z4
 	VPANDD.BCST       consts<>+0(SB), Z4, Z4
 	VPADDD            Z2, Z4, Z4
@@ -3890,7 +3711,7 @@ chan4:
 	VPANDD.BCST       consts<>+12(SB), Z4, Z3
 	VPSRLD            $0x10, Z4, Z4
 	VPMOVDW           Z4, Y4
-	VMOVDQU16         Y4, (AX)(SI*2)
+	VMOVDQU16         Y4, 32(AX)(SI*2)
 	VSUBPS            Z3, Z2, Z2
 	VFPCLASSPSZ       $0x99, Z2, K2
 	KNOTW             K2, K2
@@ -3903,7 +3724,54 @@ chan4:
 	VPORD.BCST        consts<>+8(SB), Z2, K2, Z3
 	VPSRLD            $0x10, Z3, Z3
 	VPMOVDW           Z3, Y3
-	VMOVDQU16         Y3, (CX)(SI*2)
+	VMOVDQU16         Y3, 32(CX)(SI*2)
+	ADDQ              $+32, SI
+	JMP               chan2
+
+less3:
+chan4:
+	LEAQ              16(SI), DI
+	CMPQ              DI, channels+56(FP)
+	JGT               less5
+	VMOVUPS           (DX)(SI*4), Z1
+	VMULPS.BCST       consts<>+32(SB), Z1, Z2
+	VMINPS            Z2, Z0, Z2
+	VREDUCEPS         $0x09, Z2, Z3
+	VBROADCASTSS      consts<>+36(SB), Z4
+	VFMADD213PS.BCST  consts<>+40(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+44(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+48(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+52(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+56(SB), Z3, Z4
+	VSCALEFPS         Z2, Z4, Z1
+	VADDPS.BCST       consts<>+60(SB), Z1, Z1
+	VRCP14PS          Z1, Z2
+	VMOVAPS           Z2, Z3
+	VFNMADD213PS.BCST consts<>+64(SB), Z1, Z3
+	VMULPS            Z3, Z2, Z1
+	VPSRLD            $0x10, Z1, Z3
+	VPANDD.BCST       consts<>+0(SB), Z3, Z3
+	VPADDD            Z1, Z3, Z3
+	VPADDD.BCST       consts<>+4(SB), Z3, Z3
+	VCMPPS            $0x03, Z1, Z1, K2
+	VPORD.BCST        consts<>+8(SB), Z1, K2, Z3
+	VPANDD.BCST       consts<>+12(SB), Z3, Z2
+	VPSRLD            $0x10, Z3, Z3
+	VPMOVDW           Z3, Y3
+	VMOVDQU16         Y3, (AX)(SI*2)
+	VSUBPS            Z2, Z1, Z1
+	VFPCLASSPSZ       $0x99, Z1, K2
+	KNOTW             K2, K2
+	VMOVAPS.Z         Z1, K2, Z1
+	VPSRLD            $0x10, Z1, Z2
+	VPANDD.BCST       consts<>+0(SB), Z2, Z2
+	VPADDD            Z1, Z2, Z2
+	VPADDD.BCST       consts<>+4(SB), Z2, Z2
+	VCMPPS            $0x03, Z1, Z1, K2
+	VPORD.BCST        consts<>+8(SB), Z1, K2, Z2
+	VPSRLD            $0x10, Z2, Z2
+	VPMOVDW           Z2, Y2
+	VMOVDQU16         Y2, (CX)(SI*2)
 	ADDQ              $+16, SI
 	JMP               chan4
 
@@ -3914,49 +3782,45 @@ less5:
 	MOVQ              $-1, R8
 	BZHIQ             DI, R8, R8
 	KMOVW             R8, K1
-	VMOVUPS.Z         (DX)(SI*4), K1, Z2
-	VMAXPS            Z2, Z0, Z2
-	VMINPS            Z2, Z1, Z2
-	VMULPS.BCST       consts<>+36(SB), Z2, Z3
-	VRNDSCALEPS       $0x08, Z3, Z3
-	VMOVAPS           Z2, Z4
-	VFMSUB132PS.BCST  consts<>+36(SB), Z3, Z4
-	VFMADD231PS.BCST  consts<>+40(SB), Z2, Z4
-	VBROADCASTSS      consts<>+44(SB), Z5
-	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+52(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+56(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+60(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+64(SB), Z4, Z5
-	VSCALEFPS         Z3, Z5, Z2
-	VADDPS.BCST       consts<>+68(SB), Z2, Z2
-	VRCP14PS          Z2, Z3
-	VMOVAPS           Z3, Z4
-	VFNMADD213PS.BCST consts<>+72(SB), Z2, Z4
-	VMULPS            Z4, Z3, Z2
-	VPSRLD            $0x10, Z2, Z4
-	VPANDD.BCST       consts<>+0(SB), Z4, Z4
-	VPADDD            Z2, Z4, Z4
-	VPADDD.BCST       consts<>+4(SB), Z4, Z4
-	VCMPPS            $0x03, Z2, Z2, K2
-	VPORD.BCST        consts<>+8(SB), Z2, K2, Z4
-	VPANDD.BCST       consts<>+12(SB), Z4, Z3
-	VPSRLD            $0x10, Z4, Z4
-	VPMOVDW           Z4, Y4
-	VMOVDQU16         Y4, K1, (AX)(SI*2)
-	VSUBPS            Z3, Z2, Z2
-	VFPCLASSPSZ       $0x99, Z2, K2
-	KNOTW             K2, K2
-	VMOVAPS.Z         Z2, K2, Z2
-	VPSRLD            $0x10, Z2, Z3
+	VMOVUPS.Z         (DX)(SI*4), K1, Z1
+	VMULPS.BCST       consts<>+32(SB), Z1, Z2
+	VMINPS            Z2, Z0, Z2
+	VREDUCEPS         $0x09, Z2, Z3
+	VBROADCASTSS      consts<>+36(SB), Z4
+	VFMADD213PS.BCST  consts<>+40(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+44(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+48(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+52(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+56(SB), Z3, Z4
+	VSCALEFPS         Z2, Z4, Z1
+	VADDPS.BCST       consts<>+60(SB), Z1, Z1
+	VRCP14PS          Z1, Z2
+	VMOVAPS           Z2, Z3
+	VFNMADD213PS.BCST consts<>+64(SB), Z1, Z3
+	VMULPS            Z3, Z2, Z1
+	VPSRLD            $0x10, Z1, Z3
 	VPANDD.BCST       consts<>+0(SB), Z3, Z3
-	VPADDD            Z2, Z3, Z3
+	VPADDD            Z1, Z3, Z3
 	VPADDD.BCST       consts<>+4(SB), Z3, Z3
-	VCMPPS            $0x03, Z2, Z2, K2
-	VPORD.BCST        consts<>+8(SB), Z2, K2, Z3
+	VCMPPS            $0x03, Z1, Z1, K2
+	VPORD.BCST        consts<>+8(SB), Z1, K2, Z3
+	VPANDD.BCST       consts<>+12(SB), Z3, Z2
 	VPSRLD            $0x10, Z3, Z3
 	VPMOVDW           Z3, Y3
-	VMOVDQU16         Y3, K1, (CX)(SI*2)
+	VMOVDQU16         Y3, K1, (AX)(SI*2)
+	VSUBPS            Z2, Z1, Z1
+	VFPCLASSPSZ       $0x99, Z1, K2
+	KNOTW             K2, K2
+	VMOVAPS.Z         Z1, K2, Z1
+	VPSRLD            $0x10, Z1, Z2
+	VPANDD.BCST       consts<>+0(SB), Z2, Z2
+	VPADDD            Z1, Z2, Z2
+	VPADDD.BCST       consts<>+4(SB), Z2, Z2
+	VCMPPS            $0x03, Z1, Z1, K2
+	VPORD.BCST        consts<>+8(SB), Z1, K2, Z2
+	VPSRLD            $0x10, Z2, Z2
+	VPMOVDW           Z2, Y2
+	VMOVDQU16         Y2, K1, (CX)(SI*2)
 
 done6:
 	MOVQ dstStep+32(FP), SI
@@ -3970,13 +3834,12 @@ done6:
 	RET
 
 // func sigmoidBF16ToBF16AVX512(dst *byte, dst2 *byte, x *byte, x2 *byte, dstStep int, xStep int, pixels int, channels int, lo float32, hi float32)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2
+// Requires: AVX, AVX512BW, AVX512DQ, AVX512F, AVX512VL, BMI2
 TEXT ·sigmoidBF16ToBF16AVX512(SB), NOSPLIT, $0-72
 	MOVQ         dst+0(FP), AX
 	MOVQ         x+16(FP), CX
 	MOVQ         pixels+48(FP), DX
 	VBROADCASTSS consts<>+28(SB), Z0
-	VBROADCASTSS consts<>+32(SB), Z1
 
 loop1:
 	XORQ BX, BX
@@ -3985,95 +3848,49 @@ chan2:
 	LEAQ              32(BX), SI
 	CMPQ              SI, channels+56(FP)
 	JGT               less3
-	VPMOVZXWD         (CX)(BX*2), Z2
+	VPMOVZXWD         (CX)(BX*2), Z1
+	VPSLLD            $0x10, Z1, Z1
+	VPMOVZXWD         32(CX)(BX*2), Z2
 	VPSLLD            $0x10, Z2, Z2
-	VPMOVZXWD         32(CX)(BX*2), Z3
-	VPSLLD            $0x10, Z3, Z3
-	VMAXPS            Z2, Z0, Z2
-	VMINPS            Z2, Z1, Z2
-	VMULPS.BCST       consts<>+36(SB), Z2, Z4
-	VRNDSCALEPS       $0x08, Z4, Z4
-	VMOVAPS           Z2, Z5
-	VFMSUB132PS.BCST  consts<>+36(SB), Z4, Z5
-	VFMADD231PS.BCST  consts<>+40(SB), Z2, Z5
-	VBROADCASTSS      consts<>+44(SB), Z6
-	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+52(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+56(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+60(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+64(SB), Z5, Z6
-	VSCALEFPS         Z4, Z6, Z2
-	VADDPS.BCST       consts<>+68(SB), Z2, Z2
-	VRCP14PS          Z2, Z4
-	VMOVAPS           Z4, Z5
-	VFNMADD213PS.BCST consts<>+72(SB), Z2, Z5
-	VMULPS            Z5, Z4, Z2
-	VMAXPS            Z3, Z0, Z3
-	VMINPS            Z3, Z1, Z3
-	VMULPS.BCST       consts<>+36(SB), Z3, Z4
-	VRNDSCALEPS       $0x08, Z4, Z4
-	VMOVAPS           Z3, Z5
-	VFMSUB132PS.BCST  consts<>+36(SB), Z4, Z5
-	VFMADD231PS.BCST  consts<>+40(SB), Z3, Z5
-	VBROADCASTSS      consts<>+44(SB), Z6
-	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+52(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+56(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+60(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+64(SB), Z5, Z6
-	VSCALEFPS         Z4, Z6, Z3
-	VADDPS.BCST       consts<>+68(SB), Z3, Z3
-	VRCP14PS          Z3, Z4
-	VMOVAPS           Z4, Z5
-	VFNMADD213PS.BCST consts<>+72(SB), Z3, Z5
-	VMULPS            Z5, Z4, Z3
-	VPSRLD            $0x10, Z2, Z4
-	VPANDD.BCST       consts<>+0(SB), Z4, Z4
-	VPADDD            Z2, Z4, Z4
-	VPADDD.BCST       consts<>+4(SB), Z4, Z4
-	VCMPPS            $0x03, Z2, Z2, K2
-	VPORD.BCST        consts<>+8(SB), Z2, K2, Z4
-	VPSRLD            $0x10, Z4, Z4
-	VPMOVDW           Z4, Y4
-	VMOVDQU16         Y4, (AX)(BX*2)
-	VPSRLD            $0x10, Z3, Z4
-	VPANDD.BCST       consts<>+0(SB), Z4, Z4
-	VPADDD            Z3, Z4, Z4
-	VPADDD.BCST       consts<>+4(SB), Z4, Z4
-	VCMPPS            $0x03, Z3, Z3, K2
-	VPORD.BCST        consts<>+8(SB), Z3, K2, Z4
-	VPSRLD            $0x10, Z4, Z4
-	VPMOVDW           Z4, Y4
-	VMOVDQU16         Y4, 32(AX)(BX*2)
-	ADDQ              $+32, BX
-	JMP               chan2
-
-less3:
-chan4:
-	LEAQ              16(BX), SI
-	CMPQ              SI, channels+56(FP)
-	JGT               less5
-	VPMOVZXWD         (CX)(BX*2), Z2
-	VPSLLD            $0x10, Z2, Z2
-	VMAXPS            Z2, Z0, Z2
-	VMINPS            Z2, Z1, Z2
-	VMULPS.BCST       consts<>+36(SB), Z2, Z3
-	VRNDSCALEPS       $0x08, Z3, Z3
-	VMOVAPS           Z2, Z4
-	VFMSUB132PS.BCST  consts<>+36(SB), Z3, Z4
-	VFMADD231PS.BCST  consts<>+40(SB), Z2, Z4
-	VBROADCASTSS      consts<>+44(SB), Z5
+	VMULPS.BCST       consts<>+32(SB), Z1, Z3
+	VMINPS            Z3, Z0, Z3
+	VREDUCEPS         $0x09, Z3, Z4
+	VBROADCASTSS      consts<>+36(SB), Z5
+	VFMADD213PS.BCST  consts<>+40(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+44(SB), Z4, Z5
 	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
 	VFMADD213PS.BCST  consts<>+52(SB), Z4, Z5
 	VFMADD213PS.BCST  consts<>+56(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+60(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+64(SB), Z4, Z5
+	VSCALEFPS         Z3, Z5, Z1
+	VADDPS.BCST       consts<>+60(SB), Z1, Z1
+	VRCP14PS          Z1, Z3
+	VMOVAPS           Z3, Z4
+	VFNMADD213PS.BCST consts<>+64(SB), Z1, Z4
+	VMULPS            Z4, Z3, Z1
+	VMULPS.BCST       consts<>+32(SB), Z2, Z3
+	VMINPS            Z3, Z0, Z3
+	VREDUCEPS         $0x09, Z3, Z4
+	VBROADCASTSS      consts<>+36(SB), Z5
+	VFMADD213PS.BCST  consts<>+40(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+44(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+52(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+56(SB), Z4, Z5
 	VSCALEFPS         Z3, Z5, Z2
-	VADDPS.BCST       consts<>+68(SB), Z2, Z2
+	VADDPS.BCST       consts<>+60(SB), Z2, Z2
 	VRCP14PS          Z2, Z3
 	VMOVAPS           Z3, Z4
-	VFNMADD213PS.BCST consts<>+72(SB), Z2, Z4
+	VFNMADD213PS.BCST consts<>+64(SB), Z2, Z4
 	VMULPS            Z4, Z3, Z2
+	VPSRLD            $0x10, Z1, Z3
+	VPANDD.BCST       consts<>+0(SB), Z3, Z3
+	VPADDD            Z1, Z3, Z3
+	VPADDD.BCST       consts<>+4(SB), Z3, Z3
+	VCMPPS            $0x03, Z1, Z1, K2
+	VPORD.BCST        consts<>+8(SB), Z1, K2, Z3
+	VPSRLD            $0x10, Z3, Z3
+	VPMOVDW           Z3, Y3
+	VMOVDQU16         Y3, (AX)(BX*2)
 	VPSRLD            $0x10, Z2, Z3
 	VPANDD.BCST       consts<>+0(SB), Z3, Z3
 	VPADDD            Z2, Z3, Z3
@@ -4082,7 +3899,41 @@ chan4:
 	VPORD.BCST        consts<>+8(SB), Z2, K2, Z3
 	VPSRLD            $0x10, Z3, Z3
 	VPMOVDW           Z3, Y3
-	VMOVDQU16         Y3, (AX)(BX*2)
+	VMOVDQU16         Y3, 32(AX)(BX*2)
+	ADDQ              $+32, BX
+	JMP               chan2
+
+less3:
+chan4:
+	LEAQ              16(BX), SI
+	CMPQ              SI, channels+56(FP)
+	JGT               less5
+	VPMOVZXWD         (CX)(BX*2), Z1
+	VPSLLD            $0x10, Z1, Z1
+	VMULPS.BCST       consts<>+32(SB), Z1, Z2
+	VMINPS            Z2, Z0, Z2
+	VREDUCEPS         $0x09, Z2, Z3
+	VBROADCASTSS      consts<>+36(SB), Z4
+	VFMADD213PS.BCST  consts<>+40(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+44(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+48(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+52(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+56(SB), Z3, Z4
+	VSCALEFPS         Z2, Z4, Z1
+	VADDPS.BCST       consts<>+60(SB), Z1, Z1
+	VRCP14PS          Z1, Z2
+	VMOVAPS           Z2, Z3
+	VFNMADD213PS.BCST consts<>+64(SB), Z1, Z3
+	VMULPS            Z3, Z2, Z1
+	VPSRLD            $0x10, Z1, Z2
+	VPANDD.BCST       consts<>+0(SB), Z2, Z2
+	VPADDD            Z1, Z2, Z2
+	VPADDD.BCST       consts<>+4(SB), Z2, Z2
+	VCMPPS            $0x03, Z1, Z1, K2
+	VPORD.BCST        consts<>+8(SB), Z1, K2, Z2
+	VPSRLD            $0x10, Z2, Z2
+	VPMOVDW           Z2, Y2
+	VMOVDQU16         Y2, (AX)(BX*2)
 	ADDQ              $+16, BX
 	JMP               chan4
 
@@ -4093,36 +3944,32 @@ less5:
 	MOVQ              $-1, DI
 	BZHIQ             SI, DI, DI
 	KMOVW             DI, K1
-	VPMOVZXWD.Z       (CX)(BX*2), K1, Z2
-	VPSLLD            $0x10, Z2, Z2
-	VMAXPS            Z2, Z0, Z2
-	VMINPS            Z2, Z1, Z2
-	VMULPS.BCST       consts<>+36(SB), Z2, Z3
-	VRNDSCALEPS       $0x08, Z3, Z3
-	VMOVAPS           Z2, Z4
-	VFMSUB132PS.BCST  consts<>+36(SB), Z3, Z4
-	VFMADD231PS.BCST  consts<>+40(SB), Z2, Z4
-	VBROADCASTSS      consts<>+44(SB), Z5
-	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+52(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+56(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+60(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+64(SB), Z4, Z5
-	VSCALEFPS         Z3, Z5, Z2
-	VADDPS.BCST       consts<>+68(SB), Z2, Z2
-	VRCP14PS          Z2, Z3
-	VMOVAPS           Z3, Z4
-	VFNMADD213PS.BCST consts<>+72(SB), Z2, Z4
-	VMULPS            Z4, Z3, Z2
-	VPSRLD            $0x10, Z2, Z3
-	VPANDD.BCST       consts<>+0(SB), Z3, Z3
-	VPADDD            Z2, Z3, Z3
-	VPADDD.BCST       consts<>+4(SB), Z3, Z3
-	VCMPPS            $0x03, Z2, Z2, K2
-	VPORD.BCST        consts<>+8(SB), Z2, K2, Z3
-	VPSRLD            $0x10, Z3, Z3
-	VPMOVDW           Z3, Y3
-	VMOVDQU16         Y3, K1, (AX)(BX*2)
+	VPMOVZXWD.Z       (CX)(BX*2), K1, Z1
+	VPSLLD            $0x10, Z1, Z1
+	VMULPS.BCST       consts<>+32(SB), Z1, Z2
+	VMINPS            Z2, Z0, Z2
+	VREDUCEPS         $0x09, Z2, Z3
+	VBROADCASTSS      consts<>+36(SB), Z4
+	VFMADD213PS.BCST  consts<>+40(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+44(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+48(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+52(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+56(SB), Z3, Z4
+	VSCALEFPS         Z2, Z4, Z1
+	VADDPS.BCST       consts<>+60(SB), Z1, Z1
+	VRCP14PS          Z1, Z2
+	VMOVAPS           Z2, Z3
+	VFNMADD213PS.BCST consts<>+64(SB), Z1, Z3
+	VMULPS            Z3, Z2, Z1
+	VPSRLD            $0x10, Z1, Z2
+	VPANDD.BCST       consts<>+0(SB), Z2, Z2
+	VPADDD            Z1, Z2, Z2
+	VPADDD.BCST       consts<>+4(SB), Z2, Z2
+	VCMPPS            $0x03, Z1, Z1, K2
+	VPORD.BCST        consts<>+8(SB), Z1, K2, Z2
+	VPSRLD            $0x10, Z2, Z2
+	VPMOVDW           Z2, Y2
+	VMOVDQU16         Y2, K1, (AX)(BX*2)
 
 done6:
 	MOVQ dstStep+32(FP), BX
@@ -4143,7 +3990,6 @@ TEXT ·sigmoidSplitToSplitAVX512(SB), NOSPLIT, $0-72
 	MOVQ         x2+24(FP), BX
 	MOVQ         pixels+48(FP), SI
 	VBROADCASTSS consts<>+28(SB), Z0
-	VBROADCASTSS consts<>+32(SB), Z1
 
 loop1:
 	XORQ DI, DI
@@ -4152,132 +3998,69 @@ chan2:
 	LEAQ              32(DI), R8
 	CMPQ              R8, channels+56(FP)
 	JGT               less3
-	VPMOVZXWD         (DX)(DI*2), Z2
+	VPMOVZXWD         (DX)(DI*2), Z1
+	VPSLLD            $0x10, Z1, Z1
+	VPMOVZXWD         (BX)(DI*2), Z2
 	VPSLLD            $0x10, Z2, Z2
-	VPMOVZXWD         (BX)(DI*2), Z3
+	VADDPS            Z2, Z1, Z1
+	VPMOVZXWD         32(DX)(DI*2), Z2
+	VPSLLD            $0x10, Z2, Z2
+	VPMOVZXWD         32(BX)(DI*2), Z3
 	VPSLLD            $0x10, Z3, Z3
 	VADDPS            Z3, Z2, Z2
-	VPMOVZXWD         32(DX)(DI*2), Z3
-	VPSLLD            $0x10, Z3, Z3
-	VPMOVZXWD         32(BX)(DI*2), Z4
-	VPSLLD            $0x10, Z4, Z4
-	VADDPS            Z4, Z3, Z3
-	VMAXPS            Z2, Z0, Z2
-	VMINPS            Z2, Z1, Z2
-	VMULPS.BCST       consts<>+36(SB), Z2, Z4
-	VRNDSCALEPS       $0x08, Z4, Z4
-	VMOVAPS           Z2, Z5
-	VFMSUB132PS.BCST  consts<>+36(SB), Z4, Z5
-	VFMADD231PS.BCST  consts<>+40(SB), Z2, Z5
-	VBROADCASTSS      consts<>+44(SB), Z6
-	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+52(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+56(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+60(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+64(SB), Z5, Z6
-	VSCALEFPS         Z4, Z6, Z2
-	VADDPS.BCST       consts<>+68(SB), Z2, Z2
-	VRCP14PS          Z2, Z4
-	VMOVAPS           Z4, Z5
-	VFNMADD213PS.BCST consts<>+72(SB), Z2, Z5
-	VMULPS            Z5, Z4, Z2
-	VMAXPS            Z3, Z0, Z3
-	VMINPS            Z3, Z1, Z3
-	VMULPS.BCST       consts<>+36(SB), Z3, Z4
-	VRNDSCALEPS       $0x08, Z4, Z4
-	VMOVAPS           Z3, Z5
-	VFMSUB132PS.BCST  consts<>+36(SB), Z4, Z5
-	VFMADD231PS.BCST  consts<>+40(SB), Z3, Z5
-	VBROADCASTSS      consts<>+44(SB), Z6
-	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+52(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+56(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+60(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+64(SB), Z5, Z6
-	VSCALEFPS         Z4, Z6, Z3
-	VADDPS.BCST       consts<>+68(SB), Z3, Z3
-	VRCP14PS          Z3, Z4
-	VMOVAPS           Z4, Z5
-	VFNMADD213PS.BCST consts<>+72(SB), Z3, Z5
-	VMULPS            Z5, Z4, Z3
-	VPSRLD            $0x10, Z2, Z5
-	VPANDD.BCST       consts<>+0(SB), Z5, Z5
-	VPADDD            Z2, Z5, Z5
-	VPADDD.BCST       consts<>+4(SB), Z5, Z5
-	VCMPPS            $0x03, Z2, Z2, K2
-	VPORD.BCST        consts<>+8(SB), Z2, K2, Z5
-	VPANDD.BCST       consts<>+12(SB), Z5, Z4
-	VPSRLD            $0x10, Z5, Z5
-	VPMOVDW           Z5, Y5
-	VMOVDQU16         Y5, (AX)(DI*2)
-	VSUBPS            Z4, Z2, Z2
-	VFPCLASSPSZ       $0x99, Z2, K2
-	KNOTW             K2, K2
-	VMOVAPS.Z         Z2, K2, Z2
-	VPSRLD            $0x10, Z2, Z4
-	VPANDD.BCST       consts<>+0(SB), Z4, Z4
-	VPADDD            Z2, Z4, Z4
-	VPADDD.BCST       consts<>+4(SB), Z4, Z4
-	VCMPPS            $0x03, Z2, Z2, K2
-	VPORD.BCST        consts<>+8(SB), Z2, K2, Z4
-	VPSRLD            $0x10, Z4, Z4
-	VPMOVDW           Z4, Y4
-	VMOVDQU16         Y4, (CX)(DI*2)
-	VPSRLD            $0x10, Z3, Z5
-	VPANDD.BCST       consts<>+0(SB), Z5, Z5
-	VPADDD            Z3, Z5, Z5
-	VPADDD.BCST       consts<>+4(SB), Z5, Z5
-	VCMPPS            $0x03, Z3, Z3, K2
-	VPORD.BCST        consts<>+8(SB), Z3, K2, Z5
-	VPANDD.BCST       consts<>+12(SB), Z5, Z4
-	VPSRLD            $0x10, Z5, Z5
-	VPMOVDW           Z5, Y5
-	VMOVDQU16         Y5, 32(AX)(DI*2)
-	VSUBPS            Z4, Z3, Z3
-	VFPCLASSPSZ       $0x99, Z3, K2
-	KNOTW             K2, K2
-	VMOVAPS.Z         Z3, K2, Z3
-	VPSRLD            $0x10, Z3, Z4
-	VPANDD.BCST       consts<>+0(SB), Z4, Z4
-	VPADDD            Z3, Z4, Z4
-	VPADDD.BCST       consts<>+4(SB), Z4, Z4
-	VCMPPS            $0x03, Z3, Z3, K2
-	VPORD.BCST        consts<>+8(SB), Z3, K2, Z4
-	VPSRLD            $0x10, Z4, Z4
-	VPMOVDW           Z4, Y4
-	VMOVDQU16         Y4, 32(CX)(DI*2)
-	ADDQ              $+32, DI
-	JMP               chan2
-
-less3:
-chan4:
-	LEAQ              16(DI), R8
-	CMPQ              R8, channels+56(FP)
-	JGT               less5
-	VPMOVZXWD         (DX)(DI*2), Z2
-	VPSLLD            $0x10, Z2, Z2
-	VPMOVZXWD         (BX)(DI*2), Z3
-	VPSLLD            $0x10, Z3, Z3
-	VADDPS            Z3, Z2, Z2
-	VMAXPS            Z2, Z0, Z2
-	VMINPS            Z2, Z1, Z2
-	VMULPS.BCST       consts<>+36(SB), Z2, Z3
-	VRNDSCALEPS       $0x08, Z3, Z3
-	VMOVAPS           Z2, Z4
-	VFMSUB132PS.BCST  consts<>+36(SB), Z3, Z4
-	VFMADD231PS.BCST  consts<>+40(SB), Z2, Z4
-	VBROADCASTSS      consts<>+44(SB), Z5
+	VMULPS.BCST       consts<>+32(SB), Z1, Z3
+	VMINPS            Z3, Z0, Z3
+	VREDUCEPS         $0x09, Z3, Z4
+	VBROADCASTSS      consts<>+36(SB), Z5
+	VFMADD213PS.BCST  consts<>+40(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+44(SB), Z4, Z5
 	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
 	VFMADD213PS.BCST  consts<>+52(SB), Z4, Z5
 	VFMADD213PS.BCST  consts<>+56(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+60(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+64(SB), Z4, Z5
+	VSCALEFPS         Z3, Z5, Z1
+	VADDPS.BCST       consts<>+60(SB), Z1, Z1
+	VRCP14PS          Z1, Z3
+	VMOVAPS           Z3, Z4
+	VFNMADD213PS.BCST consts<>+64(SB), Z1, Z4
+	VMULPS            Z4, Z3, Z1
+	VMULPS.BCST       consts<>+32(SB), Z2, Z3
+	VMINPS            Z3, Z0, Z3
+	VREDUCEPS         $0x09, Z3, Z4
+	VBROADCASTSS      consts<>+36(SB), Z5
+	VFMADD213PS.BCST  consts<>+40(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+44(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+52(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+56(SB), Z4, Z5
 	VSCALEFPS         Z3, Z5, Z2
-	VADDPS.BCST       consts<>+68(SB), Z2, Z2
+	VADDPS.BCST       consts<>+60(SB), Z2, Z2
 	VRCP14PS          Z2, Z3
 	VMOVAPS           Z3, Z4
-	VFNMADD213PS.BCST consts<>+72(SB), Z2, Z4
+	VFNMADD213PS.BCST consts<>+64(SB), Z2, Z4
 	VMULPS            Z4, Z3, Z2
+	VPSRLD            $0x10, Z1, Z4
+	VPANDD.BCST       consts<>+0(SB), Z4, Z4
+	VPADDD            Z1, Z4, Z4
+	VPADDD.BCST       consts<>+4(SB), Z4, Z4
+	VCMPPS            $0x03, Z1, Z1, K2
+	VPORD.BCST        consts<>+8(SB), Z1, K2, Z4
+	VPANDD.BCST       consts<>+12(SB), Z4, Z3
+	VPSRLD            $0x10, Z4, Z4
+	VPMOVDW           Z4, Y4
+	VMOVDQU16         Y4, (AX)(DI*2)
+	VSUBPS            Z3, Z1, Z1
+	VFPCLASSPSZ       $0x99, Z1, K2
+	KNOTW             K2, K2
+	VMOVAPS.Z         Z1, K2, Z1
+	VPSRLD            $0x10, Z1, Z3
+	VPANDD.BCST       consts<>+0(SB), Z3, Z3
+	VPADDD            Z1, Z3, Z3
+	VPADDD.BCST       consts<>+4(SB), Z3, Z3
+	VCMPPS            $0x03, Z1, Z1, K2
+	VPORD.BCST        consts<>+8(SB), Z1, K2, Z3
+	VPSRLD            $0x10, Z3, Z3
+	VPMOVDW           Z3, Y3
+	VMOVDQU16         Y3, (CX)(DI*2)
 	VPSRLD            $0x10, Z2, Z4
 	VPANDD.BCST       consts<>+0(SB), Z4, Z4
 	VPADDD            Z2, Z4, Z4
@@ -4287,7 +4070,7 @@ chan4:
 	VPANDD.BCST       consts<>+12(SB), Z4, Z3
 	VPSRLD            $0x10, Z4, Z4
 	VPMOVDW           Z4, Y4
-	VMOVDQU16         Y4, (AX)(DI*2)
+	VMOVDQU16         Y4, 32(AX)(DI*2)
 	VSUBPS            Z3, Z2, Z2
 	VFPCLASSPSZ       $0x99, Z2, K2
 	KNOTW             K2, K2
@@ -4300,7 +4083,58 @@ chan4:
 	VPORD.BCST        consts<>+8(SB), Z2, K2, Z3
 	VPSRLD            $0x10, Z3, Z3
 	VPMOVDW           Z3, Y3
-	VMOVDQU16         Y3, (CX)(DI*2)
+	VMOVDQU16         Y3, 32(CX)(DI*2)
+	ADDQ              $+32, DI
+	JMP               chan2
+
+less3:
+chan4:
+	LEAQ              16(DI), R8
+	CMPQ              R8, channels+56(FP)
+	JGT               less5
+	VPMOVZXWD         (DX)(DI*2), Z1
+	VPSLLD            $0x10, Z1, Z1
+	VPMOVZXWD         (BX)(DI*2), Z2
+	VPSLLD            $0x10, Z2, Z2
+	VADDPS            Z2, Z1, Z1
+	VMULPS.BCST       consts<>+32(SB), Z1, Z2
+	VMINPS            Z2, Z0, Z2
+	VREDUCEPS         $0x09, Z2, Z3
+	VBROADCASTSS      consts<>+36(SB), Z4
+	VFMADD213PS.BCST  consts<>+40(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+44(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+48(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+52(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+56(SB), Z3, Z4
+	VSCALEFPS         Z2, Z4, Z1
+	VADDPS.BCST       consts<>+60(SB), Z1, Z1
+	VRCP14PS          Z1, Z2
+	VMOVAPS           Z2, Z3
+	VFNMADD213PS.BCST consts<>+64(SB), Z1, Z3
+	VMULPS            Z3, Z2, Z1
+	VPSRLD            $0x10, Z1, Z3
+	VPANDD.BCST       consts<>+0(SB), Z3, Z3
+	VPADDD            Z1, Z3, Z3
+	VPADDD.BCST       consts<>+4(SB), Z3, Z3
+	VCMPPS            $0x03, Z1, Z1, K2
+	VPORD.BCST        consts<>+8(SB), Z1, K2, Z3
+	VPANDD.BCST       consts<>+12(SB), Z3, Z2
+	VPSRLD            $0x10, Z3, Z3
+	VPMOVDW           Z3, Y3
+	VMOVDQU16         Y3, (AX)(DI*2)
+	VSUBPS            Z2, Z1, Z1
+	VFPCLASSPSZ       $0x99, Z1, K2
+	KNOTW             K2, K2
+	VMOVAPS.Z         Z1, K2, Z1
+	VPSRLD            $0x10, Z1, Z2
+	VPANDD.BCST       consts<>+0(SB), Z2, Z2
+	VPADDD            Z1, Z2, Z2
+	VPADDD.BCST       consts<>+4(SB), Z2, Z2
+	VCMPPS            $0x03, Z1, Z1, K2
+	VPORD.BCST        consts<>+8(SB), Z1, K2, Z2
+	VPSRLD            $0x10, Z2, Z2
+	VPMOVDW           Z2, Y2
+	VMOVDQU16         Y2, (CX)(DI*2)
 	ADDQ              $+16, DI
 	JMP               chan4
 
@@ -4311,53 +4145,49 @@ less5:
 	MOVQ              $-1, R9
 	BZHIQ             R8, R9, R9
 	KMOVW             R9, K1
-	VPMOVZXWD.Z       (DX)(DI*2), K1, Z2
+	VPMOVZXWD.Z       (DX)(DI*2), K1, Z1
+	VPSLLD            $0x10, Z1, Z1
+	VPMOVZXWD.Z       (BX)(DI*2), K1, Z2
 	VPSLLD            $0x10, Z2, Z2
-	VPMOVZXWD.Z       (BX)(DI*2), K1, Z3
-	VPSLLD            $0x10, Z3, Z3
-	VADDPS            Z3, Z2, Z2
-	VMAXPS            Z2, Z0, Z2
-	VMINPS            Z2, Z1, Z2
-	VMULPS.BCST       consts<>+36(SB), Z2, Z3
-	VRNDSCALEPS       $0x08, Z3, Z3
-	VMOVAPS           Z2, Z4
-	VFMSUB132PS.BCST  consts<>+36(SB), Z3, Z4
-	VFMADD231PS.BCST  consts<>+40(SB), Z2, Z4
-	VBROADCASTSS      consts<>+44(SB), Z5
-	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+52(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+56(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+60(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+64(SB), Z4, Z5
-	VSCALEFPS         Z3, Z5, Z2
-	VADDPS.BCST       consts<>+68(SB), Z2, Z2
-	VRCP14PS          Z2, Z3
-	VMOVAPS           Z3, Z4
-	VFNMADD213PS.BCST consts<>+72(SB), Z2, Z4
-	VMULPS            Z4, Z3, Z2
-	VPSRLD            $0x10, Z2, Z4
-	VPANDD.BCST       consts<>+0(SB), Z4, Z4
-	VPADDD            Z2, Z4, Z4
-	VPADDD.BCST       consts<>+4(SB), Z4, Z4
-	VCMPPS            $0x03, Z2, Z2, K2
-	VPORD.BCST        consts<>+8(SB), Z2, K2, Z4
-	VPANDD.BCST       consts<>+12(SB), Z4, Z3
-	VPSRLD            $0x10, Z4, Z4
-	VPMOVDW           Z4, Y4
-	VMOVDQU16         Y4, K1, (AX)(DI*2)
-	VSUBPS            Z3, Z2, Z2
-	VFPCLASSPSZ       $0x99, Z2, K2
-	KNOTW             K2, K2
-	VMOVAPS.Z         Z2, K2, Z2
-	VPSRLD            $0x10, Z2, Z3
+	VADDPS            Z2, Z1, Z1
+	VMULPS.BCST       consts<>+32(SB), Z1, Z2
+	VMINPS            Z2, Z0, Z2
+	VREDUCEPS         $0x09, Z2, Z3
+	VBROADCASTSS      consts<>+36(SB), Z4
+	VFMADD213PS.BCST  consts<>+40(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+44(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+48(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+52(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+56(SB), Z3, Z4
+	VSCALEFPS         Z2, Z4, Z1
+	VADDPS.BCST       consts<>+60(SB), Z1, Z1
+	VRCP14PS          Z1, Z2
+	VMOVAPS           Z2, Z3
+	VFNMADD213PS.BCST consts<>+64(SB), Z1, Z3
+	VMULPS            Z3, Z2, Z1
+	VPSRLD            $0x10, Z1, Z3
 	VPANDD.BCST       consts<>+0(SB), Z3, Z3
-	VPADDD            Z2, Z3, Z3
+	VPADDD            Z1, Z3, Z3
 	VPADDD.BCST       consts<>+4(SB), Z3, Z3
-	VCMPPS            $0x03, Z2, Z2, K2
-	VPORD.BCST        consts<>+8(SB), Z2, K2, Z3
+	VCMPPS            $0x03, Z1, Z1, K2
+	VPORD.BCST        consts<>+8(SB), Z1, K2, Z3
+	VPANDD.BCST       consts<>+12(SB), Z3, Z2
 	VPSRLD            $0x10, Z3, Z3
 	VPMOVDW           Z3, Y3
-	VMOVDQU16         Y3, K1, (CX)(DI*2)
+	VMOVDQU16         Y3, K1, (AX)(DI*2)
+	VSUBPS            Z2, Z1, Z1
+	VFPCLASSPSZ       $0x99, Z1, K2
+	KNOTW             K2, K2
+	VMOVAPS.Z         Z1, K2, Z1
+	VPSRLD            $0x10, Z1, Z2
+	VPANDD.BCST       consts<>+0(SB), Z2, Z2
+	VPADDD            Z1, Z2, Z2
+	VPADDD.BCST       consts<>+4(SB), Z2, Z2
+	VCMPPS            $0x03, Z1, Z1, K2
+	VPORD.BCST        consts<>+8(SB), Z1, K2, Z2
+	VPSRLD            $0x10, Z2, Z2
+	VPMOVDW           Z2, Y2
+	VMOVDQU16         Y2, K1, (CX)(DI*2)
 
 done6:
 	MOVQ dstStep+32(FP), DI
@@ -4377,8 +4207,8 @@ TEXT ·geluF32ToF32AVX512(SB), NOSPLIT, $0-72
 	MOVQ         dst+0(FP), AX
 	MOVQ         x+16(FP), CX
 	MOVQ         pixels+48(FP), DX
-	VBROADCASTSS consts<>+76(SB), Z0
-	VBROADCASTSS consts<>+80(SB), Z1
+	VBROADCASTSS consts<>+68(SB), Z0
+	VBROADCASTSS consts<>+72(SB), Z1
 
 loop1:
 	XORQ BX, BX
@@ -4393,9 +4223,11 @@ chan2:
 	VMAXPS           Z4, Z0, Z4
 	VMINPS           Z4, Z1, Z4
 	VMULPS           Z4, Z4, Z5
+	VBROADCASTSS     consts<>+76(SB), Z6
+	VFMADD132PS.BCST consts<>+80(SB), Z6, Z5
 	VBROADCASTSS     consts<>+84(SB), Z6
-	VFMADD132PS.BCST consts<>+88(SB), Z6, Z5
-	VBROADCASTSS     consts<>+92(SB), Z6
+	VFMADD213PS.BCST consts<>+88(SB), Z5, Z6
+	VFMADD213PS.BCST consts<>+92(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+96(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+100(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+104(SB), Z5, Z6
@@ -4407,18 +4239,18 @@ chan2:
 	VFMADD213PS.BCST consts<>+128(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+132(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+136(SB), Z5, Z6
-	VFMADD213PS.BCST consts<>+140(SB), Z5, Z6
-	VFMADD213PS.BCST consts<>+144(SB), Z5, Z6
-	VFMADD213PS.BCST consts<>+148(SB), Z6, Z4
+	VFMADD213PS.BCST consts<>+140(SB), Z6, Z4
 	VCMPPS           $0x06, Z0, Z2, K2
 	VMULPS.Z         Z4, Z2, K2, Z2
 	VMOVAPS          Z3, Z4
 	VMAXPS           Z4, Z0, Z4
 	VMINPS           Z4, Z1, Z4
 	VMULPS           Z4, Z4, Z5
+	VBROADCASTSS     consts<>+76(SB), Z6
+	VFMADD132PS.BCST consts<>+80(SB), Z6, Z5
 	VBROADCASTSS     consts<>+84(SB), Z6
-	VFMADD132PS.BCST consts<>+88(SB), Z6, Z5
-	VBROADCASTSS     consts<>+92(SB), Z6
+	VFMADD213PS.BCST consts<>+88(SB), Z5, Z6
+	VFMADD213PS.BCST consts<>+92(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+96(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+100(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+104(SB), Z5, Z6
@@ -4430,9 +4262,7 @@ chan2:
 	VFMADD213PS.BCST consts<>+128(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+132(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+136(SB), Z5, Z6
-	VFMADD213PS.BCST consts<>+140(SB), Z5, Z6
-	VFMADD213PS.BCST consts<>+144(SB), Z5, Z6
-	VFMADD213PS.BCST consts<>+148(SB), Z6, Z4
+	VFMADD213PS.BCST consts<>+140(SB), Z6, Z4
 	VCMPPS           $0x06, Z0, Z3, K2
 	VMULPS.Z         Z4, Z3, K2, Z3
 	VMOVUPS          Z2, (AX)(BX*4)
@@ -4450,9 +4280,11 @@ chan4:
 	VMAXPS           Z3, Z0, Z3
 	VMINPS           Z3, Z1, Z3
 	VMULPS           Z3, Z3, Z4
+	VBROADCASTSS     consts<>+76(SB), Z5
+	VFMADD132PS.BCST consts<>+80(SB), Z5, Z4
 	VBROADCASTSS     consts<>+84(SB), Z5
-	VFMADD132PS.BCST consts<>+88(SB), Z5, Z4
-	VBROADCASTSS     consts<>+92(SB), Z5
+	VFMADD213PS.BCST consts<>+88(SB), Z4, Z5
+	VFMADD213PS.BCST consts<>+92(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+96(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+100(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+104(SB), Z4, Z5
@@ -4464,9 +4296,7 @@ chan4:
 	VFMADD213PS.BCST consts<>+128(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+132(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+136(SB), Z4, Z5
-	VFMADD213PS.BCST consts<>+140(SB), Z4, Z5
-	VFMADD213PS.BCST consts<>+144(SB), Z4, Z5
-	VFMADD213PS.BCST consts<>+148(SB), Z5, Z3
+	VFMADD213PS.BCST consts<>+140(SB), Z5, Z3
 	VCMPPS           $0x06, Z0, Z2, K2
 	VMULPS.Z         Z3, Z2, K2, Z2
 	VMOVUPS          Z2, (AX)(BX*4)
@@ -4485,9 +4315,11 @@ less5:
 	VMAXPS           Z3, Z0, Z3
 	VMINPS           Z3, Z1, Z3
 	VMULPS           Z3, Z3, Z4
+	VBROADCASTSS     consts<>+76(SB), Z5
+	VFMADD132PS.BCST consts<>+80(SB), Z5, Z4
 	VBROADCASTSS     consts<>+84(SB), Z5
-	VFMADD132PS.BCST consts<>+88(SB), Z5, Z4
-	VBROADCASTSS     consts<>+92(SB), Z5
+	VFMADD213PS.BCST consts<>+88(SB), Z4, Z5
+	VFMADD213PS.BCST consts<>+92(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+96(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+100(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+104(SB), Z4, Z5
@@ -4499,9 +4331,7 @@ less5:
 	VFMADD213PS.BCST consts<>+128(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+132(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+136(SB), Z4, Z5
-	VFMADD213PS.BCST consts<>+140(SB), Z4, Z5
-	VFMADD213PS.BCST consts<>+144(SB), Z4, Z5
-	VFMADD213PS.BCST consts<>+148(SB), Z5, Z3
+	VFMADD213PS.BCST consts<>+140(SB), Z5, Z3
 	VCMPPS           $0x06, Z0, Z2, K2
 	VMULPS.Z         Z3, Z2, K2, Z2
 	VMOVUPS          Z2, K1, (AX)(BX*4)
@@ -4522,8 +4352,8 @@ TEXT ·geluF32ToBF16AVX512(SB), NOSPLIT, $0-72
 	MOVQ         dst+0(FP), AX
 	MOVQ         x+16(FP), CX
 	MOVQ         pixels+48(FP), DX
-	VBROADCASTSS consts<>+76(SB), Z0
-	VBROADCASTSS consts<>+80(SB), Z1
+	VBROADCASTSS consts<>+68(SB), Z0
+	VBROADCASTSS consts<>+72(SB), Z1
 
 loop1:
 	XORQ BX, BX
@@ -4538,9 +4368,11 @@ chan2:
 	VMAXPS           Z4, Z0, Z4
 	VMINPS           Z4, Z1, Z4
 	VMULPS           Z4, Z4, Z5
+	VBROADCASTSS     consts<>+76(SB), Z6
+	VFMADD132PS.BCST consts<>+80(SB), Z6, Z5
 	VBROADCASTSS     consts<>+84(SB), Z6
-	VFMADD132PS.BCST consts<>+88(SB), Z6, Z5
-	VBROADCASTSS     consts<>+92(SB), Z6
+	VFMADD213PS.BCST consts<>+88(SB), Z5, Z6
+	VFMADD213PS.BCST consts<>+92(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+96(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+100(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+104(SB), Z5, Z6
@@ -4552,18 +4384,18 @@ chan2:
 	VFMADD213PS.BCST consts<>+128(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+132(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+136(SB), Z5, Z6
-	VFMADD213PS.BCST consts<>+140(SB), Z5, Z6
-	VFMADD213PS.BCST consts<>+144(SB), Z5, Z6
-	VFMADD213PS.BCST consts<>+148(SB), Z6, Z4
+	VFMADD213PS.BCST consts<>+140(SB), Z6, Z4
 	VCMPPS           $0x06, Z0, Z2, K2
 	VMULPS.Z         Z4, Z2, K2, Z2
 	VMOVAPS          Z3, Z4
 	VMAXPS           Z4, Z0, Z4
 	VMINPS           Z4, Z1, Z4
 	VMULPS           Z4, Z4, Z5
+	VBROADCASTSS     consts<>+76(SB), Z6
+	VFMADD132PS.BCST consts<>+80(SB), Z6, Z5
 	VBROADCASTSS     consts<>+84(SB), Z6
-	VFMADD132PS.BCST consts<>+88(SB), Z6, Z5
-	VBROADCASTSS     consts<>+92(SB), Z6
+	VFMADD213PS.BCST consts<>+88(SB), Z5, Z6
+	VFMADD213PS.BCST consts<>+92(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+96(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+100(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+104(SB), Z5, Z6
@@ -4575,9 +4407,7 @@ chan2:
 	VFMADD213PS.BCST consts<>+128(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+132(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+136(SB), Z5, Z6
-	VFMADD213PS.BCST consts<>+140(SB), Z5, Z6
-	VFMADD213PS.BCST consts<>+144(SB), Z5, Z6
-	VFMADD213PS.BCST consts<>+148(SB), Z6, Z4
+	VFMADD213PS.BCST consts<>+140(SB), Z6, Z4
 	VCMPPS           $0x06, Z0, Z3, K2
 	VMULPS.Z         Z4, Z3, K2, Z3
 	VPSRLD           $0x10, Z2, Z4
@@ -4611,9 +4441,11 @@ chan4:
 	VMAXPS           Z3, Z0, Z3
 	VMINPS           Z3, Z1, Z3
 	VMULPS           Z3, Z3, Z4
+	VBROADCASTSS     consts<>+76(SB), Z5
+	VFMADD132PS.BCST consts<>+80(SB), Z5, Z4
 	VBROADCASTSS     consts<>+84(SB), Z5
-	VFMADD132PS.BCST consts<>+88(SB), Z5, Z4
-	VBROADCASTSS     consts<>+92(SB), Z5
+	VFMADD213PS.BCST consts<>+88(SB), Z4, Z5
+	VFMADD213PS.BCST consts<>+92(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+96(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+100(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+104(SB), Z4, Z5
@@ -4625,9 +4457,7 @@ chan4:
 	VFMADD213PS.BCST consts<>+128(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+132(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+136(SB), Z4, Z5
-	VFMADD213PS.BCST consts<>+140(SB), Z4, Z5
-	VFMADD213PS.BCST consts<>+144(SB), Z4, Z5
-	VFMADD213PS.BCST consts<>+148(SB), Z5, Z3
+	VFMADD213PS.BCST consts<>+140(SB), Z5, Z3
 	VCMPPS           $0x06, Z0, Z2, K2
 	VMULPS.Z         Z3, Z2, K2, Z2
 	VPSRLD           $0x10, Z2, Z3
@@ -4654,9 +4484,11 @@ less5:
 	VMAXPS           Z3, Z0, Z3
 	VMINPS           Z3, Z1, Z3
 	VMULPS           Z3, Z3, Z4
+	VBROADCASTSS     consts<>+76(SB), Z5
+	VFMADD132PS.BCST consts<>+80(SB), Z5, Z4
 	VBROADCASTSS     consts<>+84(SB), Z5
-	VFMADD132PS.BCST consts<>+88(SB), Z5, Z4
-	VBROADCASTSS     consts<>+92(SB), Z5
+	VFMADD213PS.BCST consts<>+88(SB), Z4, Z5
+	VFMADD213PS.BCST consts<>+92(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+96(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+100(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+104(SB), Z4, Z5
@@ -4668,9 +4500,7 @@ less5:
 	VFMADD213PS.BCST consts<>+128(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+132(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+136(SB), Z4, Z5
-	VFMADD213PS.BCST consts<>+140(SB), Z4, Z5
-	VFMADD213PS.BCST consts<>+144(SB), Z4, Z5
-	VFMADD213PS.BCST consts<>+148(SB), Z5, Z3
+	VFMADD213PS.BCST consts<>+140(SB), Z5, Z3
 	VCMPPS           $0x06, Z0, Z2, K2
 	VMULPS.Z         Z3, Z2, K2, Z2
 	VPSRLD           $0x10, Z2, Z3
@@ -4700,8 +4530,8 @@ TEXT ·geluF32ToSplitAVX512(SB), NOSPLIT, $0-72
 	MOVQ         dst2+8(FP), CX
 	MOVQ         x+16(FP), DX
 	MOVQ         pixels+48(FP), BX
-	VBROADCASTSS consts<>+76(SB), Z0
-	VBROADCASTSS consts<>+80(SB), Z1
+	VBROADCASTSS consts<>+68(SB), Z0
+	VBROADCASTSS consts<>+72(SB), Z1
 
 loop1:
 	XORQ SI, SI
@@ -4716,9 +4546,11 @@ chan2:
 	VMAXPS           Z4, Z0, Z4
 	VMINPS           Z4, Z1, Z4
 	VMULPS           Z4, Z4, Z5
+	VBROADCASTSS     consts<>+76(SB), Z6
+	VFMADD132PS.BCST consts<>+80(SB), Z6, Z5
 	VBROADCASTSS     consts<>+84(SB), Z6
-	VFMADD132PS.BCST consts<>+88(SB), Z6, Z5
-	VBROADCASTSS     consts<>+92(SB), Z6
+	VFMADD213PS.BCST consts<>+88(SB), Z5, Z6
+	VFMADD213PS.BCST consts<>+92(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+96(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+100(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+104(SB), Z5, Z6
@@ -4730,18 +4562,18 @@ chan2:
 	VFMADD213PS.BCST consts<>+128(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+132(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+136(SB), Z5, Z6
-	VFMADD213PS.BCST consts<>+140(SB), Z5, Z6
-	VFMADD213PS.BCST consts<>+144(SB), Z5, Z6
-	VFMADD213PS.BCST consts<>+148(SB), Z6, Z4
+	VFMADD213PS.BCST consts<>+140(SB), Z6, Z4
 	VCMPPS           $0x06, Z0, Z2, K2
 	VMULPS.Z         Z4, Z2, K2, Z2
 	VMOVAPS          Z3, Z4
 	VMAXPS           Z4, Z0, Z4
 	VMINPS           Z4, Z1, Z4
 	VMULPS           Z4, Z4, Z5
+	VBROADCASTSS     consts<>+76(SB), Z6
+	VFMADD132PS.BCST consts<>+80(SB), Z6, Z5
 	VBROADCASTSS     consts<>+84(SB), Z6
-	VFMADD132PS.BCST consts<>+88(SB), Z6, Z5
-	VBROADCASTSS     consts<>+92(SB), Z6
+	VFMADD213PS.BCST consts<>+88(SB), Z5, Z6
+	VFMADD213PS.BCST consts<>+92(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+96(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+100(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+104(SB), Z5, Z6
@@ -4753,9 +4585,7 @@ chan2:
 	VFMADD213PS.BCST consts<>+128(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+132(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+136(SB), Z5, Z6
-	VFMADD213PS.BCST consts<>+140(SB), Z5, Z6
-	VFMADD213PS.BCST consts<>+144(SB), Z5, Z6
-	VFMADD213PS.BCST consts<>+148(SB), Z6, Z4
+	VFMADD213PS.BCST consts<>+140(SB), Z6, Z4
 	VCMPPS           $0x06, Z0, Z3, K2
 	VMULPS.Z         Z4, Z3, K2, Z3
 	VPSRLD           $0x10, Z2, Z5
@@ -4817,9 +4647,11 @@ chan4:
 	VMAXPS           Z3, Z0, Z3
 	VMINPS           Z3, Z1, Z3
 	VMULPS           Z3, Z3, Z4
+	VBROADCASTSS     consts<>+76(SB), Z5
+	VFMADD132PS.BCST consts<>+80(SB), Z5, Z4
 	VBROADCASTSS     consts<>+84(SB), Z5
-	VFMADD132PS.BCST consts<>+88(SB), Z5, Z4
-	VBROADCASTSS     consts<>+92(SB), Z5
+	VFMADD213PS.BCST consts<>+88(SB), Z4, Z5
+	VFMADD213PS.BCST consts<>+92(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+96(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+100(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+104(SB), Z4, Z5
@@ -4831,9 +4663,7 @@ chan4:
 	VFMADD213PS.BCST consts<>+128(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+132(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+136(SB), Z4, Z5
-	VFMADD213PS.BCST consts<>+140(SB), Z4, Z5
-	VFMADD213PS.BCST consts<>+144(SB), Z4, Z5
-	VFMADD213PS.BCST consts<>+148(SB), Z5, Z3
+	VFMADD213PS.BCST consts<>+140(SB), Z5, Z3
 	VCMPPS           $0x06, Z0, Z2, K2
 	VMULPS.Z         Z3, Z2, K2, Z2
 	VPSRLD           $0x10, Z2, Z4
@@ -4874,9 +4704,11 @@ less5:
 	VMAXPS           Z3, Z0, Z3
 	VMINPS           Z3, Z1, Z3
 	VMULPS           Z3, Z3, Z4
+	VBROADCASTSS     consts<>+76(SB), Z5
+	VFMADD132PS.BCST consts<>+80(SB), Z5, Z4
 	VBROADCASTSS     consts<>+84(SB), Z5
-	VFMADD132PS.BCST consts<>+88(SB), Z5, Z4
-	VBROADCASTSS     consts<>+92(SB), Z5
+	VFMADD213PS.BCST consts<>+88(SB), Z4, Z5
+	VFMADD213PS.BCST consts<>+92(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+96(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+100(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+104(SB), Z4, Z5
@@ -4888,9 +4720,7 @@ less5:
 	VFMADD213PS.BCST consts<>+128(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+132(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+136(SB), Z4, Z5
-	VFMADD213PS.BCST consts<>+140(SB), Z4, Z5
-	VFMADD213PS.BCST consts<>+144(SB), Z4, Z5
-	VFMADD213PS.BCST consts<>+148(SB), Z5, Z3
+	VFMADD213PS.BCST consts<>+140(SB), Z5, Z3
 	VCMPPS           $0x06, Z0, Z2, K2
 	VMULPS.Z         Z3, Z2, K2, Z2
 	VPSRLD           $0x10, Z2, Z4
@@ -4934,8 +4764,8 @@ TEXT ·geluBF16ToBF16AVX512(SB), NOSPLIT, $0-72
 	MOVQ         dst+0(FP), AX
 	MOVQ         x+16(FP), CX
 	MOVQ         pixels+48(FP), DX
-	VBROADCASTSS consts<>+76(SB), Z0
-	VBROADCASTSS consts<>+80(SB), Z1
+	VBROADCASTSS consts<>+68(SB), Z0
+	VBROADCASTSS consts<>+72(SB), Z1
 
 loop1:
 	XORQ BX, BX
@@ -4952,9 +4782,11 @@ chan2:
 	VMAXPS           Z4, Z0, Z4
 	VMINPS           Z4, Z1, Z4
 	VMULPS           Z4, Z4, Z5
+	VBROADCASTSS     consts<>+76(SB), Z6
+	VFMADD132PS.BCST consts<>+80(SB), Z6, Z5
 	VBROADCASTSS     consts<>+84(SB), Z6
-	VFMADD132PS.BCST consts<>+88(SB), Z6, Z5
-	VBROADCASTSS     consts<>+92(SB), Z6
+	VFMADD213PS.BCST consts<>+88(SB), Z5, Z6
+	VFMADD213PS.BCST consts<>+92(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+96(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+100(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+104(SB), Z5, Z6
@@ -4966,18 +4798,18 @@ chan2:
 	VFMADD213PS.BCST consts<>+128(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+132(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+136(SB), Z5, Z6
-	VFMADD213PS.BCST consts<>+140(SB), Z5, Z6
-	VFMADD213PS.BCST consts<>+144(SB), Z5, Z6
-	VFMADD213PS.BCST consts<>+148(SB), Z6, Z4
+	VFMADD213PS.BCST consts<>+140(SB), Z6, Z4
 	VCMPPS           $0x06, Z0, Z2, K2
 	VMULPS.Z         Z4, Z2, K2, Z2
 	VMOVAPS          Z3, Z4
 	VMAXPS           Z4, Z0, Z4
 	VMINPS           Z4, Z1, Z4
 	VMULPS           Z4, Z4, Z5
+	VBROADCASTSS     consts<>+76(SB), Z6
+	VFMADD132PS.BCST consts<>+80(SB), Z6, Z5
 	VBROADCASTSS     consts<>+84(SB), Z6
-	VFMADD132PS.BCST consts<>+88(SB), Z6, Z5
-	VBROADCASTSS     consts<>+92(SB), Z6
+	VFMADD213PS.BCST consts<>+88(SB), Z5, Z6
+	VFMADD213PS.BCST consts<>+92(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+96(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+100(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+104(SB), Z5, Z6
@@ -4989,9 +4821,7 @@ chan2:
 	VFMADD213PS.BCST consts<>+128(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+132(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+136(SB), Z5, Z6
-	VFMADD213PS.BCST consts<>+140(SB), Z5, Z6
-	VFMADD213PS.BCST consts<>+144(SB), Z5, Z6
-	VFMADD213PS.BCST consts<>+148(SB), Z6, Z4
+	VFMADD213PS.BCST consts<>+140(SB), Z6, Z4
 	VCMPPS           $0x06, Z0, Z3, K2
 	VMULPS.Z         Z4, Z3, K2, Z3
 	VPSRLD           $0x10, Z2, Z4
@@ -5026,9 +4856,11 @@ chan4:
 	VMAXPS           Z3, Z0, Z3
 	VMINPS           Z3, Z1, Z3
 	VMULPS           Z3, Z3, Z4
+	VBROADCASTSS     consts<>+76(SB), Z5
+	VFMADD132PS.BCST consts<>+80(SB), Z5, Z4
 	VBROADCASTSS     consts<>+84(SB), Z5
-	VFMADD132PS.BCST consts<>+88(SB), Z5, Z4
-	VBROADCASTSS     consts<>+92(SB), Z5
+	VFMADD213PS.BCST consts<>+88(SB), Z4, Z5
+	VFMADD213PS.BCST consts<>+92(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+96(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+100(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+104(SB), Z4, Z5
@@ -5040,9 +4872,7 @@ chan4:
 	VFMADD213PS.BCST consts<>+128(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+132(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+136(SB), Z4, Z5
-	VFMADD213PS.BCST consts<>+140(SB), Z4, Z5
-	VFMADD213PS.BCST consts<>+144(SB), Z4, Z5
-	VFMADD213PS.BCST consts<>+148(SB), Z5, Z3
+	VFMADD213PS.BCST consts<>+140(SB), Z5, Z3
 	VCMPPS           $0x06, Z0, Z2, K2
 	VMULPS.Z         Z3, Z2, K2, Z2
 	VPSRLD           $0x10, Z2, Z3
@@ -5070,9 +4900,11 @@ less5:
 	VMAXPS           Z3, Z0, Z3
 	VMINPS           Z3, Z1, Z3
 	VMULPS           Z3, Z3, Z4
+	VBROADCASTSS     consts<>+76(SB), Z5
+	VFMADD132PS.BCST consts<>+80(SB), Z5, Z4
 	VBROADCASTSS     consts<>+84(SB), Z5
-	VFMADD132PS.BCST consts<>+88(SB), Z5, Z4
-	VBROADCASTSS     consts<>+92(SB), Z5
+	VFMADD213PS.BCST consts<>+88(SB), Z4, Z5
+	VFMADD213PS.BCST consts<>+92(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+96(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+100(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+104(SB), Z4, Z5
@@ -5084,9 +4916,7 @@ less5:
 	VFMADD213PS.BCST consts<>+128(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+132(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+136(SB), Z4, Z5
-	VFMADD213PS.BCST consts<>+140(SB), Z4, Z5
-	VFMADD213PS.BCST consts<>+144(SB), Z4, Z5
-	VFMADD213PS.BCST consts<>+148(SB), Z5, Z3
+	VFMADD213PS.BCST consts<>+140(SB), Z5, Z3
 	VCMPPS           $0x06, Z0, Z2, K2
 	VMULPS.Z         Z3, Z2, K2, Z2
 	VPSRLD           $0x10, Z2, Z3
@@ -5117,8 +4947,8 @@ TEXT ·geluSplitToSplitAVX512(SB), NOSPLIT, $0-72
 	MOVQ         x+16(FP), DX
 	MOVQ         x2+24(FP), BX
 	MOVQ         pixels+48(FP), SI
-	VBROADCASTSS consts<>+76(SB), Z0
-	VBROADCASTSS consts<>+80(SB), Z1
+	VBROADCASTSS consts<>+68(SB), Z0
+	VBROADCASTSS consts<>+72(SB), Z1
 
 loop1:
 	XORQ DI, DI
@@ -5141,9 +4971,11 @@ chan2:
 	VMAXPS           Z4, Z0, Z4
 	VMINPS           Z4, Z1, Z4
 	VMULPS           Z4, Z4, Z5
+	VBROADCASTSS     consts<>+76(SB), Z6
+	VFMADD132PS.BCST consts<>+80(SB), Z6, Z5
 	VBROADCASTSS     consts<>+84(SB), Z6
-	VFMADD132PS.BCST consts<>+88(SB), Z6, Z5
-	VBROADCASTSS     consts<>+92(SB), Z6
+	VFMADD213PS.BCST consts<>+88(SB), Z5, Z6
+	VFMADD213PS.BCST consts<>+92(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+96(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+100(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+104(SB), Z5, Z6
@@ -5155,18 +4987,18 @@ chan2:
 	VFMADD213PS.BCST consts<>+128(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+132(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+136(SB), Z5, Z6
-	VFMADD213PS.BCST consts<>+140(SB), Z5, Z6
-	VFMADD213PS.BCST consts<>+144(SB), Z5, Z6
-	VFMADD213PS.BCST consts<>+148(SB), Z6, Z4
+	VFMADD213PS.BCST consts<>+140(SB), Z6, Z4
 	VCMPPS           $0x06, Z0, Z2, K2
 	VMULPS.Z         Z4, Z2, K2, Z2
 	VMOVAPS          Z3, Z4
 	VMAXPS           Z4, Z0, Z4
 	VMINPS           Z4, Z1, Z4
 	VMULPS           Z4, Z4, Z5
+	VBROADCASTSS     consts<>+76(SB), Z6
+	VFMADD132PS.BCST consts<>+80(SB), Z6, Z5
 	VBROADCASTSS     consts<>+84(SB), Z6
-	VFMADD132PS.BCST consts<>+88(SB), Z6, Z5
-	VBROADCASTSS     consts<>+92(SB), Z6
+	VFMADD213PS.BCST consts<>+88(SB), Z5, Z6
+	VFMADD213PS.BCST consts<>+92(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+96(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+100(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+104(SB), Z5, Z6
@@ -5178,9 +5010,7 @@ chan2:
 	VFMADD213PS.BCST consts<>+128(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+132(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+136(SB), Z5, Z6
-	VFMADD213PS.BCST consts<>+140(SB), Z5, Z6
-	VFMADD213PS.BCST consts<>+144(SB), Z5, Z6
-	VFMADD213PS.BCST consts<>+148(SB), Z6, Z4
+	VFMADD213PS.BCST consts<>+140(SB), Z6, Z4
 	VCMPPS           $0x06, Z0, Z3, K2
 	VMULPS.Z         Z4, Z3, K2, Z3
 	VPSRLD           $0x10, Z2, Z5
@@ -5246,9 +5076,11 @@ chan4:
 	VMAXPS           Z3, Z0, Z3
 	VMINPS           Z3, Z1, Z3
 	VMULPS           Z3, Z3, Z4
+	VBROADCASTSS     consts<>+76(SB), Z5
+	VFMADD132PS.BCST consts<>+80(SB), Z5, Z4
 	VBROADCASTSS     consts<>+84(SB), Z5
-	VFMADD132PS.BCST consts<>+88(SB), Z5, Z4
-	VBROADCASTSS     consts<>+92(SB), Z5
+	VFMADD213PS.BCST consts<>+88(SB), Z4, Z5
+	VFMADD213PS.BCST consts<>+92(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+96(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+100(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+104(SB), Z4, Z5
@@ -5260,9 +5092,7 @@ chan4:
 	VFMADD213PS.BCST consts<>+128(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+132(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+136(SB), Z4, Z5
-	VFMADD213PS.BCST consts<>+140(SB), Z4, Z5
-	VFMADD213PS.BCST consts<>+144(SB), Z4, Z5
-	VFMADD213PS.BCST consts<>+148(SB), Z5, Z3
+	VFMADD213PS.BCST consts<>+140(SB), Z5, Z3
 	VCMPPS           $0x06, Z0, Z2, K2
 	VMULPS.Z         Z3, Z2, K2, Z2
 	VPSRLD           $0x10, Z2, Z4
@@ -5307,9 +5137,11 @@ less5:
 	VMAXPS           Z3, Z0, Z3
 	VMINPS           Z3, Z1, Z3
 	VMULPS           Z3, Z3, Z4
+	VBROADCASTSS     consts<>+76(SB), Z5
+	VFMADD132PS.BCST consts<>+80(SB), Z5, Z4
 	VBROADCASTSS     consts<>+84(SB), Z5
-	VFMADD132PS.BCST consts<>+88(SB), Z5, Z4
-	VBROADCASTSS     consts<>+92(SB), Z5
+	VFMADD213PS.BCST consts<>+88(SB), Z4, Z5
+	VFMADD213PS.BCST consts<>+92(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+96(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+100(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+104(SB), Z4, Z5
@@ -5321,9 +5153,7 @@ less5:
 	VFMADD213PS.BCST consts<>+128(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+132(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+136(SB), Z4, Z5
-	VFMADD213PS.BCST consts<>+140(SB), Z4, Z5
-	VFMADD213PS.BCST consts<>+144(SB), Z4, Z5
-	VFMADD213PS.BCST consts<>+148(SB), Z5, Z3
+	VFMADD213PS.BCST consts<>+140(SB), Z5, Z3
 	VCMPPS           $0x06, Z0, Z2, K2
 	VMULPS.Z         Z3, Z2, K2, Z2
 	VPSRLD           $0x10, Z2, Z4
@@ -5363,13 +5193,12 @@ done6:
 	RET
 
 // func tanhF32ToF32AVX512(dst *byte, dst2 *byte, x *byte, x2 *byte, dstStep int, xStep int, pixels int, channels int, lo float32, hi float32)
-// Requires: AVX, AVX512F, BMI2
+// Requires: AVX, AVX512DQ, AVX512F, BMI2
 TEXT ·tanhF32ToF32AVX512(SB), NOSPLIT, $0-72
 	MOVQ         dst+0(FP), AX
 	MOVQ         x+16(FP), CX
 	MOVQ         pixels+48(FP), DX
 	VBROADCASTSS consts<>+28(SB), Z0
-	VBROADCASTSS consts<>+32(SB), Z1
 
 loop1:
 	XORQ BX, BX
@@ -5378,54 +5207,46 @@ chan2:
 	LEAQ              32(BX), SI
 	CMPQ              SI, channels+56(FP)
 	JGT               less3
-	VMOVUPS           (CX)(BX*4), Z2
-	VMOVUPS           64(CX)(BX*4), Z3
+	VMOVUPS           (CX)(BX*4), Z1
+	VMOVUPS           64(CX)(BX*4), Z2
+	VADDPS            Z1, Z1, Z1
+	VMULPS.BCST       consts<>+32(SB), Z1, Z3
+	VMINPS            Z3, Z0, Z3
+	VREDUCEPS         $0x09, Z3, Z4
+	VBROADCASTSS      consts<>+36(SB), Z5
+	VFMADD213PS.BCST  consts<>+40(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+44(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+52(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+56(SB), Z4, Z5
+	VSCALEFPS         Z3, Z5, Z1
+	VADDPS.BCST       consts<>+60(SB), Z1, Z1
+	VRCP14PS          Z1, Z3
+	VMOVAPS           Z3, Z4
+	VFNMADD213PS.BCST consts<>+64(SB), Z1, Z4
+	VMULPS            Z4, Z3, Z1
+	VADDPS            Z1, Z1, Z1
+	VADDPS.BCST       consts<>+76(SB), Z1, Z1
 	VADDPS            Z2, Z2, Z2
-	VMAXPS            Z2, Z0, Z2
-	VMINPS            Z2, Z1, Z2
-	VMULPS.BCST       consts<>+36(SB), Z2, Z4
-	VRNDSCALEPS       $0x08, Z4, Z4
-	VMOVAPS           Z2, Z5
-	VFMSUB132PS.BCST  consts<>+36(SB), Z4, Z5
-	VFMADD231PS.BCST  consts<>+40(SB), Z2, Z5
-	VBROADCASTSS      consts<>+44(SB), Z6
-	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+52(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+56(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+60(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+64(SB), Z5, Z6
-	VSCALEFPS         Z4, Z6, Z2
-	VADDPS.BCST       consts<>+68(SB), Z2, Z2
-	VRCP14PS          Z2, Z4
-	VMOVAPS           Z4, Z5
-	VFNMADD213PS.BCST consts<>+72(SB), Z2, Z5
-	VMULPS            Z5, Z4, Z2
+	VMULPS.BCST       consts<>+32(SB), Z2, Z3
+	VMINPS            Z3, Z0, Z3
+	VREDUCEPS         $0x09, Z3, Z4
+	VBROADCASTSS      consts<>+36(SB), Z5
+	VFMADD213PS.BCST  consts<>+40(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+44(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+52(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+56(SB), Z4, Z5
+	VSCALEFPS         Z3, Z5, Z2
+	VADDPS.BCST       consts<>+60(SB), Z2, Z2
+	VRCP14PS          Z2, Z3
+	VMOVAPS           Z3, Z4
+	VFNMADD213PS.BCST consts<>+64(SB), Z2, Z4
+	VMULPS            Z4, Z3, Z2
 	VADDPS            Z2, Z2, Z2
-	VADDPS.BCST       consts<>+84(SB), Z2, Z2
-	VADDPS            Z3, Z3, Z3
-	VMAXPS            Z3, Z0, Z3
-	VMINPS            Z3, Z1, Z3
-	VMULPS.BCST       consts<>+36(SB), Z3, Z4
-	VRNDSCALEPS       $0x08, Z4, Z4
-	VMOVAPS           Z3, Z5
-	VFMSUB132PS.BCST  consts<>+36(SB), Z4, Z5
-	VFMADD231PS.BCST  consts<>+40(SB), Z3, Z5
-	VBROADCASTSS      consts<>+44(SB), Z6
-	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+52(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+56(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+60(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+64(SB), Z5, Z6
-	VSCALEFPS         Z4, Z6, Z3
-	VADDPS.BCST       consts<>+68(SB), Z3, Z3
-	VRCP14PS          Z3, Z4
-	VMOVAPS           Z4, Z5
-	VFNMADD213PS.BCST consts<>+72(SB), Z3, Z5
-	VMULPS            Z5, Z4, Z3
-	VADDPS            Z3, Z3, Z3
-	VADDPS.BCST       consts<>+84(SB), Z3, Z3
-	VMOVUPS           Z2, (AX)(BX*4)
-	VMOVUPS           Z3, 64(AX)(BX*4)
+	VADDPS.BCST       consts<>+76(SB), Z2, Z2
+	VMOVUPS           Z1, (AX)(BX*4)
+	VMOVUPS           Z2, 64(AX)(BX*4)
 	ADDQ              $+32, BX
 	JMP               chan2
 
@@ -5434,30 +5255,26 @@ chan4:
 	LEAQ              16(BX), SI
 	CMPQ              SI, channels+56(FP)
 	JGT               less5
-	VMOVUPS           (CX)(BX*4), Z2
-	VADDPS            Z2, Z2, Z2
-	VMAXPS            Z2, Z0, Z2
-	VMINPS            Z2, Z1, Z2
-	VMULPS.BCST       consts<>+36(SB), Z2, Z3
-	VRNDSCALEPS       $0x08, Z3, Z3
-	VMOVAPS           Z2, Z4
-	VFMSUB132PS.BCST  consts<>+36(SB), Z3, Z4
-	VFMADD231PS.BCST  consts<>+40(SB), Z2, Z4
-	VBROADCASTSS      consts<>+44(SB), Z5
-	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+52(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+56(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+60(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+64(SB), Z4, Z5
-	VSCALEFPS         Z3, Z5, Z2
-	VADDPS.BCST       consts<>+68(SB), Z2, Z2
-	VRCP14PS          Z2, Z3
-	VMOVAPS           Z3, Z4
-	VFNMADD213PS.BCST consts<>+72(SB), Z2, Z4
-	VMULPS            Z4, Z3, Z2
-	VADDPS            Z2, Z2, Z2
-	VADDPS.BCST       consts<>+84(SB), Z2, Z2
-	VMOVUPS           Z2, (AX)(BX*4)
+	VMOVUPS           (CX)(BX*4), Z1
+	VADDPS            Z1, Z1, Z1
+	VMULPS.BCST       consts<>+32(SB), Z1, Z2
+	VMINPS            Z2, Z0, Z2
+	VREDUCEPS         $0x09, Z2, Z3
+	VBROADCASTSS      consts<>+36(SB), Z4
+	VFMADD213PS.BCST  consts<>+40(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+44(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+48(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+52(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+56(SB), Z3, Z4
+	VSCALEFPS         Z2, Z4, Z1
+	VADDPS.BCST       consts<>+60(SB), Z1, Z1
+	VRCP14PS          Z1, Z2
+	VMOVAPS           Z2, Z3
+	VFNMADD213PS.BCST consts<>+64(SB), Z1, Z3
+	VMULPS            Z3, Z2, Z1
+	VADDPS            Z1, Z1, Z1
+	VADDPS.BCST       consts<>+76(SB), Z1, Z1
+	VMOVUPS           Z1, (AX)(BX*4)
 	ADDQ              $+16, BX
 	JMP               chan4
 
@@ -5468,30 +5285,26 @@ less5:
 	MOVQ              $-1, DI
 	BZHIQ             SI, DI, DI
 	KMOVW             DI, K1
-	VMOVUPS.Z         (CX)(BX*4), K1, Z2
-	VADDPS            Z2, Z2, Z2
-	VMAXPS            Z2, Z0, Z2
-	VMINPS            Z2, Z1, Z2
-	VMULPS.BCST       consts<>+36(SB), Z2, Z3
-	VRNDSCALEPS       $0x08, Z3, Z3
-	VMOVAPS           Z2, Z4
-	VFMSUB132PS.BCST  consts<>+36(SB), Z3, Z4
-	VFMADD231PS.BCST  consts<>+40(SB), Z2, Z4
-	VBROADCASTSS      consts<>+44(SB), Z5
-	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+52(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+56(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+60(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+64(SB), Z4, Z5
-	VSCALEFPS         Z3, Z5, Z2
-	VADDPS.BCST       consts<>+68(SB), Z2, Z2
-	VRCP14PS          Z2, Z3
-	VMOVAPS           Z3, Z4
-	VFNMADD213PS.BCST consts<>+72(SB), Z2, Z4
-	VMULPS            Z4, Z3, Z2
-	VADDPS            Z2, Z2, Z2
-	VADDPS.BCST       consts<>+84(SB), Z2, Z2
-	VMOVUPS           Z2, K1, (AX)(BX*4)
+	VMOVUPS.Z         (CX)(BX*4), K1, Z1
+	VADDPS            Z1, Z1, Z1
+	VMULPS.BCST       consts<>+32(SB), Z1, Z2
+	VMINPS            Z2, Z0, Z2
+	VREDUCEPS         $0x09, Z2, Z3
+	VBROADCASTSS      consts<>+36(SB), Z4
+	VFMADD213PS.BCST  consts<>+40(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+44(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+48(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+52(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+56(SB), Z3, Z4
+	VSCALEFPS         Z2, Z4, Z1
+	VADDPS.BCST       consts<>+60(SB), Z1, Z1
+	VRCP14PS          Z1, Z2
+	VMOVAPS           Z2, Z3
+	VFNMADD213PS.BCST consts<>+64(SB), Z1, Z3
+	VMULPS            Z3, Z2, Z1
+	VADDPS            Z1, Z1, Z1
+	VADDPS.BCST       consts<>+76(SB), Z1, Z1
+	VMOVUPS           Z1, K1, (AX)(BX*4)
 
 done6:
 	MOVQ dstStep+32(FP), BX
@@ -5504,13 +5317,12 @@ done6:
 	RET
 
 // func tanhF32ToBF16AVX512(dst *byte, dst2 *byte, x *byte, x2 *byte, dstStep int, xStep int, pixels int, channels int, lo float32, hi float32)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2
+// Requires: AVX, AVX512BW, AVX512DQ, AVX512F, AVX512VL, BMI2
 TEXT ·tanhF32ToBF16AVX512(SB), NOSPLIT, $0-72
 	MOVQ         dst+0(FP), AX
 	MOVQ         x+16(FP), CX
 	MOVQ         pixels+48(FP), DX
 	VBROADCASTSS consts<>+28(SB), Z0
-	VBROADCASTSS consts<>+32(SB), Z1
 
 loop1:
 	XORQ BX, BX
@@ -5519,101 +5331,53 @@ chan2:
 	LEAQ              32(BX), SI
 	CMPQ              SI, channels+56(FP)
 	JGT               less3
-	VMOVUPS           (CX)(BX*4), Z2
-	VMOVUPS           64(CX)(BX*4), Z3
-	VADDPS            Z2, Z2, Z2
-	VMAXPS            Z2, Z0, Z2
-	VMINPS            Z2, Z1, Z2
-	VMULPS.BCST       consts<>+36(SB), Z2, Z4
-	VRNDSCALEPS       $0x08, Z4, Z4
-	VMOVAPS           Z2, Z5
-	VFMSUB132PS.BCST  consts<>+36(SB), Z4, Z5
-	VFMADD231PS.BCST  consts<>+40(SB), Z2, Z5
-	VBROADCASTSS      consts<>+44(SB), Z6
-	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+52(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+56(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+60(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+64(SB), Z5, Z6
-	VSCALEFPS         Z4, Z6, Z2
-	VADDPS.BCST       consts<>+68(SB), Z2, Z2
-	VRCP14PS          Z2, Z4
-	VMOVAPS           Z4, Z5
-	VFNMADD213PS.BCST consts<>+72(SB), Z2, Z5
-	VMULPS            Z5, Z4, Z2
-	VADDPS            Z2, Z2, Z2
-	VADDPS.BCST       consts<>+84(SB), Z2, Z2
-	VADDPS            Z3, Z3, Z3
-	VMAXPS            Z3, Z0, Z3
-	VMINPS            Z3, Z1, Z3
-	VMULPS.BCST       consts<>+36(SB), Z3, Z4
-	VRNDSCALEPS       $0x08, Z4, Z4
-	VMOVAPS           Z3, Z5
-	VFMSUB132PS.BCST  consts<>+36(SB), Z4, Z5
-	VFMADD231PS.BCST  consts<>+40(SB), Z3, Z5
-	VBROADCASTSS      consts<>+44(SB), Z6
-	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+52(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+56(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+60(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+64(SB), Z5, Z6
-	VSCALEFPS         Z4, Z6, Z3
-	VADDPS.BCST       consts<>+68(SB), Z3, Z3
-	VRCP14PS          Z3, Z4
-	VMOVAPS           Z4, Z5
-	VFNMADD213PS.BCST consts<>+72(SB), Z3, Z5
-	VMULPS            Z5, Z4, Z3
-	VADDPS            Z3, Z3, Z3
-	VADDPS.BCST       consts<>+84(SB), Z3, Z3
-	VPSRLD            $0x10, Z2, Z4
-	VPANDD.BCST       consts<>+0(SB), Z4, Z4
-	VPADDD            Z2, Z4, Z4
-	VPADDD.BCST       consts<>+4(SB), Z4, Z4
-	VCMPPS            $0x03, Z2, Z2, K2
-	VPORD.BCST        consts<>+8(SB), Z2, K2, Z4
-	VPSRLD            $0x10, Z4, Z4
-	VPMOVDW           Z4, Y4
-	VMOVDQU16         Y4, (AX)(BX*2)
-	VPSRLD            $0x10, Z3, Z4
-	VPANDD.BCST       consts<>+0(SB), Z4, Z4
-	VPADDD            Z3, Z4, Z4
-	VPADDD.BCST       consts<>+4(SB), Z4, Z4
-	VCMPPS            $0x03, Z3, Z3, K2
-	VPORD.BCST        consts<>+8(SB), Z3, K2, Z4
-	VPSRLD            $0x10, Z4, Z4
-	VPMOVDW           Z4, Y4
-	VMOVDQU16         Y4, 32(AX)(BX*2)
-	ADDQ              $+32, BX
-	JMP               chan2
-
-less3:
-chan4:
-	LEAQ              16(BX), SI
-	CMPQ              SI, channels+56(FP)
-	JGT               less5
-	VMOVUPS           (CX)(BX*4), Z2
-	VADDPS            Z2, Z2, Z2
-	VMAXPS            Z2, Z0, Z2
-	VMINPS            Z2, Z1, Z2
-	VMULPS.BCST       consts<>+36(SB), Z2, Z3
-	VRNDSCALEPS       $0x08, Z3, Z3
-	VMOVAPS           Z2, Z4
-	VFMSUB132PS.BCST  consts<>+36(SB), Z3, Z4
-	VFMADD231PS.BCST  consts<>+40(SB), Z2, Z4
-	VBROADCASTSS      consts<>+44(SB), Z5
+	VMOVUPS           (CX)(BX*4), Z1
+	VMOVUPS           64(CX)(BX*4), Z2
+	VADDPS            Z1, Z1, Z1
+	VMULPS.BCST       consts<>+32(SB), Z1, Z3
+	VMINPS            Z3, Z0, Z3
+	VREDUCEPS         $0x09, Z3, Z4
+	VBROADCASTSS      consts<>+36(SB), Z5
+	VFMADD213PS.BCST  consts<>+40(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+44(SB), Z4, Z5
 	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
 	VFMADD213PS.BCST  consts<>+52(SB), Z4, Z5
 	VFMADD213PS.BCST  consts<>+56(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+60(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+64(SB), Z4, Z5
+	VSCALEFPS         Z3, Z5, Z1
+	VADDPS.BCST       consts<>+60(SB), Z1, Z1
+	VRCP14PS          Z1, Z3
+	VMOVAPS           Z3, Z4
+	VFNMADD213PS.BCST consts<>+64(SB), Z1, Z4
+	VMULPS            Z4, Z3, Z1
+	VADDPS            Z1, Z1, Z1
+	VADDPS.BCST       consts<>+76(SB), Z1, Z1
+	VADDPS            Z2, Z2, Z2
+	VMULPS.BCST       consts<>+32(SB), Z2, Z3
+	VMINPS            Z3, Z0, Z3
+	VREDUCEPS         $0x09, Z3, Z4
+	VBROADCASTSS      consts<>+36(SB), Z5
+	VFMADD213PS.BCST  consts<>+40(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+44(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+52(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+56(SB), Z4, Z5
 	VSCALEFPS         Z3, Z5, Z2
-	VADDPS.BCST       consts<>+68(SB), Z2, Z2
+	VADDPS.BCST       consts<>+60(SB), Z2, Z2
 	VRCP14PS          Z2, Z3
 	VMOVAPS           Z3, Z4
-	VFNMADD213PS.BCST consts<>+72(SB), Z2, Z4
+	VFNMADD213PS.BCST consts<>+64(SB), Z2, Z4
 	VMULPS            Z4, Z3, Z2
 	VADDPS            Z2, Z2, Z2
-	VADDPS.BCST       consts<>+84(SB), Z2, Z2
+	VADDPS.BCST       consts<>+76(SB), Z2, Z2
+	VPSRLD            $0x10, Z1, Z3
+	VPANDD.BCST       consts<>+0(SB), Z3, Z3
+	VPADDD            Z1, Z3, Z3
+	VPADDD.BCST       consts<>+4(SB), Z3, Z3
+	VCMPPS            $0x03, Z1, Z1, K2
+	VPORD.BCST        consts<>+8(SB), Z1, K2, Z3
+	VPSRLD            $0x10, Z3, Z3
+	VPMOVDW           Z3, Y3
+	VMOVDQU16         Y3, (AX)(BX*2)
 	VPSRLD            $0x10, Z2, Z3
 	VPANDD.BCST       consts<>+0(SB), Z3, Z3
 	VPADDD            Z2, Z3, Z3
@@ -5622,7 +5386,43 @@ chan4:
 	VPORD.BCST        consts<>+8(SB), Z2, K2, Z3
 	VPSRLD            $0x10, Z3, Z3
 	VPMOVDW           Z3, Y3
-	VMOVDQU16         Y3, (AX)(BX*2)
+	VMOVDQU16         Y3, 32(AX)(BX*2)
+	ADDQ              $+32, BX
+	JMP               chan2
+
+less3:
+chan4:
+	LEAQ              16(BX), SI
+	CMPQ              SI, channels+56(FP)
+	JGT               less5
+	VMOVUPS           (CX)(BX*4), Z1
+	VADDPS            Z1, Z1, Z1
+	VMULPS.BCST       consts<>+32(SB), Z1, Z2
+	VMINPS            Z2, Z0, Z2
+	VREDUCEPS         $0x09, Z2, Z3
+	VBROADCASTSS      consts<>+36(SB), Z4
+	VFMADD213PS.BCST  consts<>+40(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+44(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+48(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+52(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+56(SB), Z3, Z4
+	VSCALEFPS         Z2, Z4, Z1
+	VADDPS.BCST       consts<>+60(SB), Z1, Z1
+	VRCP14PS          Z1, Z2
+	VMOVAPS           Z2, Z3
+	VFNMADD213PS.BCST consts<>+64(SB), Z1, Z3
+	VMULPS            Z3, Z2, Z1
+	VADDPS            Z1, Z1, Z1
+	VADDPS.BCST       consts<>+76(SB), Z1, Z1
+	VPSRLD            $0x10, Z1, Z2
+	VPANDD.BCST       consts<>+0(SB), Z2, Z2
+	VPADDD            Z1, Z2, Z2
+	VPADDD.BCST       consts<>+4(SB), Z2, Z2
+	VCMPPS            $0x03, Z1, Z1, K2
+	VPORD.BCST        consts<>+8(SB), Z1, K2, Z2
+	VPSRLD            $0x10, Z2, Z2
+	VPMOVDW           Z2, Y2
+	VMOVDQU16         Y2, (AX)(BX*2)
 	ADDQ              $+16, BX
 	JMP               chan4
 
@@ -5633,38 +5433,34 @@ less5:
 	MOVQ              $-1, DI
 	BZHIQ             SI, DI, DI
 	KMOVW             DI, K1
-	VMOVUPS.Z         (CX)(BX*4), K1, Z2
-	VADDPS            Z2, Z2, Z2
-	VMAXPS            Z2, Z0, Z2
-	VMINPS            Z2, Z1, Z2
-	VMULPS.BCST       consts<>+36(SB), Z2, Z3
-	VRNDSCALEPS       $0x08, Z3, Z3
-	VMOVAPS           Z2, Z4
-	VFMSUB132PS.BCST  consts<>+36(SB), Z3, Z4
-	VFMADD231PS.BCST  consts<>+40(SB), Z2, Z4
-	VBROADCASTSS      consts<>+44(SB), Z5
-	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+52(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+56(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+60(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+64(SB), Z4, Z5
-	VSCALEFPS         Z3, Z5, Z2
-	VADDPS.BCST       consts<>+68(SB), Z2, Z2
-	VRCP14PS          Z2, Z3
-	VMOVAPS           Z3, Z4
-	VFNMADD213PS.BCST consts<>+72(SB), Z2, Z4
-	VMULPS            Z4, Z3, Z2
-	VADDPS            Z2, Z2, Z2
-	VADDPS.BCST       consts<>+84(SB), Z2, Z2
-	VPSRLD            $0x10, Z2, Z3
-	VPANDD.BCST       consts<>+0(SB), Z3, Z3
-	VPADDD            Z2, Z3, Z3
-	VPADDD.BCST       consts<>+4(SB), Z3, Z3
-	VCMPPS            $0x03, Z2, Z2, K2
-	VPORD.BCST        consts<>+8(SB), Z2, K2, Z3
-	VPSRLD            $0x10, Z3, Z3
-	VPMOVDW           Z3, Y3
-	VMOVDQU16         Y3, K1, (AX)(BX*2)
+	VMOVUPS.Z         (CX)(BX*4), K1, Z1
+	VADDPS            Z1, Z1, Z1
+	VMULPS.BCST       consts<>+32(SB), Z1, Z2
+	VMINPS            Z2, Z0, Z2
+	VREDUCEPS         $0x09, Z2, Z3
+	VBROADCASTSS      consts<>+36(SB), Z4
+	VFMADD213PS.BCST  consts<>+40(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+44(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+48(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+52(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+56(SB), Z3, Z4
+	VSCALEFPS         Z2, Z4, Z1
+	VADDPS.BCST       consts<>+60(SB), Z1, Z1
+	VRCP14PS          Z1, Z2
+	VMOVAPS           Z2, Z3
+	VFNMADD213PS.BCST consts<>+64(SB), Z1, Z3
+	VMULPS            Z3, Z2, Z1
+	VADDPS            Z1, Z1, Z1
+	VADDPS.BCST       consts<>+76(SB), Z1, Z1
+	VPSRLD            $0x10, Z1, Z2
+	VPANDD.BCST       consts<>+0(SB), Z2, Z2
+	VPADDD            Z1, Z2, Z2
+	VPADDD.BCST       consts<>+4(SB), Z2, Z2
+	VCMPPS            $0x03, Z1, Z1, K2
+	VPORD.BCST        consts<>+8(SB), Z1, K2, Z2
+	VPSRLD            $0x10, Z2, Z2
+	VPMOVDW           Z2, Y2
+	VMOVDQU16         Y2, K1, (AX)(BX*2)
 
 done6:
 	MOVQ dstStep+32(FP), BX
@@ -5684,7 +5480,6 @@ TEXT ·tanhF32ToSplitAVX512(SB), NOSPLIT, $0-72
 	MOVQ         x+16(FP), DX
 	MOVQ         pixels+48(FP), BX
 	VBROADCASTSS consts<>+28(SB), Z0
-	VBROADCASTSS consts<>+32(SB), Z1
 
 loop1:
 	XORQ SI, SI
@@ -5693,129 +5488,67 @@ chan2:
 	LEAQ              32(SI), DI
 	CMPQ              DI, channels+56(FP)
 	JGT               less3
-	VMOVUPS           (DX)(SI*4), Z2
-	VMOVUPS           64(DX)(SI*4), Z3
-	VADDPS            Z2, Z2, Z2
-	VMAXPS            Z2, Z0, Z2
-	VMINPS            Z2, Z1, Z2
-	VMULPS.BCST       consts<>+36(SB), Z2, Z4
-	VRNDSCALEPS       $0x08, Z4, Z4
-	VMOVAPS           Z2, Z5
-	VFMSUB132PS.BCST  consts<>+36(SB), Z4, Z5
-	VFMADD231PS.BCST  consts<>+40(SB), Z2, Z5
-	VBROADCASTSS      consts<>+44(SB), Z6
-	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+52(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+56(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+60(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+64(SB), Z5, Z6
-	VSCALEFPS         Z4, Z6, Z2
-	VADDPS.BCST       consts<>+68(SB), Z2, Z2
-	VRCP14PS          Z2, Z4
-	VMOVAPS           Z4, Z5
-	VFNMADD213PS.BCST consts<>+72(SB), Z2, Z5
-	VMULPS            Z5, Z4, Z2
-	VADDPS            Z2, Z2, Z2
-	VADDPS.BCST       consts<>+84(SB), Z2, Z2
-	VADDPS            Z3, Z3, Z3
-	VMAXPS            Z3, Z0, Z3
-	VMINPS            Z3, Z1, Z3
-	VMULPS.BCST       consts<>+36(SB), Z3, Z4
-	VRNDSCALEPS       $0x08, Z4, Z4
-	VMOVAPS           Z3, Z5
-	VFMSUB132PS.BCST  consts<>+36(SB), Z4, Z5
-	VFMADD231PS.BCST  consts<>+40(SB), Z3, Z5
-	VBROADCASTSS      consts<>+44(SB), Z6
-	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+52(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+56(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+60(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+64(SB), Z5, Z6
-	VSCALEFPS         Z4, Z6, Z3
-	VADDPS.BCST       consts<>+68(SB), Z3, Z3
-	VRCP14PS          Z3, Z4
-	VMOVAPS           Z4, Z5
-	VFNMADD213PS.BCST consts<>+72(SB), Z3, Z5
-	VMULPS            Z5, Z4, Z3
-	VADDPS            Z3, Z3, Z3
-	VADDPS.BCST       consts<>+84(SB), Z3, Z3
-	VPSRLD            $0x10, Z2, Z5
-	VPANDD.BCST       consts<>+0(SB), Z5, Z5
-	VPADDD            Z2, Z5, Z5
-	VPADDD.BCST       consts<>+4(SB), Z5, Z5
-	VCMPPS            $0x03, Z2, Z2, K2
-	VPORD.BCST        consts<>+8(SB), Z2, K2, Z5
-	VPANDD.BCST       consts<>+12(SB), Z5, Z4
-	VPSRLD            $0x10, Z5, Z5
-	VPMOVDW           Z5, Y5
-	VMOVDQU16         Y5, (AX)(SI*2)
-	VSUBPS            Z4, Z2, Z2
-	VFPCLASSPSZ       $0x99, Z2, K2
-	KNOTW             K2, K2
-	VMOVAPS.Z         Z2, K2, Z2
-	VPSRLD            $0x10, Z2, Z4
-	VPANDD.BCST       consts<>+0(SB), Z4, Z4
-	VPADDD            Z2, Z4, Z4
-	VPADDD.BCST       consts<>+4(SB), Z4, Z4
-	VCMPPS            $0x03, Z2, Z2, K2
-	VPORD.BCST        consts<>+8(SB), Z2, K2, Z4
-	VPSRLD            $0x10, Z4, Z4
-	VPMOVDW           Z4, Y4
-	VMOVDQU16         Y4, (CX)(SI*2)
-	VPSRLD            $0x10, Z3, Z5
-	VPANDD.BCST       consts<>+0(SB), Z5, Z5
-	VPADDD            Z3, Z5, Z5
-	VPADDD.BCST       consts<>+4(SB), Z5, Z5
-	VCMPPS            $0x03, Z3, Z3, K2
-	VPORD.BCST        consts<>+8(SB), Z3, K2, Z5
-	VPANDD.BCST       consts<>+12(SB), Z5, Z4
-	VPSRLD            $0x10, Z5, Z5
-	VPMOVDW           Z5, Y5
-	VMOVDQU16         Y5, 32(AX)(SI*2)
-	VSUBPS            Z4, Z3, Z3
-	VFPCLASSPSZ       $0x99, Z3, K2
-	KNOTW             K2, K2
-	VMOVAPS.Z         Z3, K2, Z3
-	VPSRLD            $0x10, Z3, Z4
-	VPANDD.BCST       consts<>+0(SB), Z4, Z4
-	VPADDD            Z3, Z4, Z4
-	VPADDD.BCST       consts<>+4(SB), Z4, Z4
-	VCMPPS            $0x03, Z3, Z3, K2
-	VPORD.BCST        consts<>+8(SB), Z3, K2, Z4
-	VPSRLD            $0x10, Z4, Z4
-	VPMOVDW           Z4, Y4
-	VMOVDQU16         Y4, 32(CX)(SI*2)
-	ADDQ              $+32, SI
-	JMP               chan2
-
-less3:
-chan4:
-	LEAQ              16(SI), DI
-	CMPQ              DI, channels+56(FP)
-	JGT               less5
-	VMOVUPS           (DX)(SI*4), Z2
-	VADDPS            Z2, Z2, Z2
-	VMAXPS            Z2, Z0, Z2
-	VMINPS            Z2, Z1, Z2
-	VMULPS.BCST       consts<>+36(SB), Z2, Z3
-	VRNDSCALEPS       $0x08, Z3, Z3
-	VMOVAPS           Z2, Z4
-	VFMSUB132PS.BCST  consts<>+36(SB), Z3, Z4
-	VFMADD231PS.BCST  consts<>+40(SB), Z2, Z4
-	VBROADCASTSS      consts<>+44(SB), Z5
+	VMOVUPS           (DX)(SI*4), Z1
+	VMOVUPS           64(DX)(SI*4), Z2
+	VADDPS            Z1, Z1, Z1
+	VMULPS.BCST       consts<>+32(SB), Z1, Z3
+	VMINPS            Z3, Z0, Z3
+	VREDUCEPS         $0x09, Z3, Z4
+	VBROADCASTSS      consts<>+36(SB), Z5
+	VFMADD213PS.BCST  consts<>+40(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+44(SB), Z4, Z5
 	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
 	VFMADD213PS.BCST  consts<>+52(SB), Z4, Z5
 	VFMADD213PS.BCST  consts<>+56(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+60(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+64(SB), Z4, Z5
+	VSCALEFPS         Z3, Z5, Z1
+	VADDPS.BCST       consts<>+60(SB), Z1, Z1
+	VRCP14PS          Z1, Z3
+	VMOVAPS           Z3, Z4
+	VFNMADD213PS.BCST consts<>+64(SB), Z1, Z4
+	VMULPS            Z4, Z3, Z1
+	VADDPS            Z1, Z1, Z1
+	VADDPS.BCST       consts<>+76(SB), Z1, Z1
+	VADDPS            Z2, Z2, Z2
+	VMULPS.BCST       consts<>+32(SB), Z2, Z3
+	VMINPS            Z3, Z0, Z3
+	VREDUCEPS         $0x09, Z3, Z4
+	VBROADCASTSS      consts<>+36(SB), Z5
+	VFMADD213PS.BCST  consts<>+40(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+44(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+52(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+56(SB), Z4, Z5
 	VSCALEFPS         Z3, Z5, Z2
-	VADDPS.BCST       consts<>+68(SB), Z2, Z2
+	VADDPS.BCST       consts<>+60(SB), Z2, Z2
 	VRCP14PS          Z2, Z3
 	VMOVAPS           Z3, Z4
-	VFNMADD213PS.BCST consts<>+72(SB), Z2, Z4
+	VFNMADD213PS.BCST consts<>+64(SB), Z2, Z4
 	VMULPS            Z4, Z3, Z2
 	VADDPS            Z2, Z2, Z2
-	VADDPS.BCST       consts<>+84(SB), Z2, Z2
+	VADDPS.BCST       consts<>+76(SB), Z2, Z2
+	VPSRLD            $0x10, Z1, Z4
+	VPANDD.BCST       consts<>+0(SB), Z4, Z4
+	VPADDD            Z1, Z4, Z4
+	VPADDD.BCST       consts<>+4(SB), Z4, Z4
+	VCMPPS            $0x03, Z1, Z1, K2
+	VPORD.BCST        consts<>+8(SB), Z1, K2, Z4
+	VPANDD.BCST       consts<>+12(SB), Z4, Z3
+	VPSRLD            $0x10, Z4, Z4
+	VPMOVDW           Z4, Y4
+	VMOVDQU16         Y4, (AX)(SI*2)
+	VSUBPS            Z3, Z1, Z1
+	VFPCLASSPSZ       $0x99, Z1, K2
+	KNOTW             K2, K2
+	VMOVAPS.Z         Z1, K2, Z1
+	VPSRLD            $0x10, Z1, Z3
+	VPANDD.BCST       consts<>+0(SB), Z3, Z3
+	VPADDD            Z1, Z3, Z3
+	VPADDD.BCST       consts<>+4(SB), Z3, Z3
+	VCMPPS            $0x03, Z1, Z1, K2
+	VPORD.BCST        consts<>+8(SB), Z1, K2, Z3
+	VPSRLD            $0x10, Z3, Z3
+	VPMOVDW           Z3, Y3
+	VMOVDQU16         Y3, (CX)(SI*2)
 	VPSRLD            $0x10, Z2, Z4
 	VPANDD.BCST       consts<>+0(SB), Z4, Z4
 	VPADDD            Z2, Z4, Z4
@@ -5825,7 +5558,7 @@ chan4:
 	VPANDD.BCST       consts<>+12(SB), Z4, Z3
 	VPSRLD            $0x10, Z4, Z4
 	VPMOVDW           Z4, Y4
-	VMOVDQU16         Y4, (AX)(SI*2)
+	VMOVDQU16         Y4, 32(AX)(SI*2)
 	VSUBPS            Z3, Z2, Z2
 	VFPCLASSPSZ       $0x99, Z2, K2
 	KNOTW             K2, K2
@@ -5838,7 +5571,57 @@ chan4:
 	VPORD.BCST        consts<>+8(SB), Z2, K2, Z3
 	VPSRLD            $0x10, Z3, Z3
 	VPMOVDW           Z3, Y3
-	VMOVDQU16         Y3, (CX)(SI*2)
+	VMOVDQU16         Y3, 32(CX)(SI*2)
+	ADDQ              $+32, SI
+	JMP               chan2
+
+less3:
+chan4:
+	LEAQ              16(SI), DI
+	CMPQ              DI, channels+56(FP)
+	JGT               less5
+	VMOVUPS           (DX)(SI*4), Z1
+	VADDPS            Z1, Z1, Z1
+	VMULPS.BCST       consts<>+32(SB), Z1, Z2
+	VMINPS            Z2, Z0, Z2
+	VREDUCEPS         $0x09, Z2, Z3
+	VBROADCASTSS      consts<>+36(SB), Z4
+	VFMADD213PS.BCST  consts<>+40(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+44(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+48(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+52(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+56(SB), Z3, Z4
+	VSCALEFPS         Z2, Z4, Z1
+	VADDPS.BCST       consts<>+60(SB), Z1, Z1
+	VRCP14PS          Z1, Z2
+	VMOVAPS           Z2, Z3
+	VFNMADD213PS.BCST consts<>+64(SB), Z1, Z3
+	VMULPS            Z3, Z2, Z1
+	VADDPS            Z1, Z1, Z1
+	VADDPS.BCST       consts<>+76(SB), Z1, Z1
+	VPSRLD            $0x10, Z1, Z3
+	VPANDD.BCST       consts<>+0(SB), Z3, Z3
+	VPADDD            Z1, Z3, Z3
+	VPADDD.BCST       consts<>+4(SB), Z3, Z3
+	VCMPPS            $0x03, Z1, Z1, K2
+	VPORD.BCST        consts<>+8(SB), Z1, K2, Z3
+	VPANDD.BCST       consts<>+12(SB), Z3, Z2
+	VPSRLD            $0x10, Z3, Z3
+	VPMOVDW           Z3, Y3
+	VMOVDQU16         Y3, (AX)(SI*2)
+	VSUBPS            Z2, Z1, Z1
+	VFPCLASSPSZ       $0x99, Z1, K2
+	KNOTW             K2, K2
+	VMOVAPS.Z         Z1, K2, Z1
+	VPSRLD            $0x10, Z1, Z2
+	VPANDD.BCST       consts<>+0(SB), Z2, Z2
+	VPADDD            Z1, Z2, Z2
+	VPADDD.BCST       consts<>+4(SB), Z2, Z2
+	VCMPPS            $0x03, Z1, Z1, K2
+	VPORD.BCST        consts<>+8(SB), Z1, K2, Z2
+	VPSRLD            $0x10, Z2, Z2
+	VPMOVDW           Z2, Y2
+	VMOVDQU16         Y2, (CX)(SI*2)
 	ADDQ              $+16, SI
 	JMP               chan4
 
@@ -5849,52 +5632,48 @@ less5:
 	MOVQ              $-1, R8
 	BZHIQ             DI, R8, R8
 	KMOVW             R8, K1
-	VMOVUPS.Z         (DX)(SI*4), K1, Z2
-	VADDPS            Z2, Z2, Z2
-	VMAXPS            Z2, Z0, Z2
-	VMINPS            Z2, Z1, Z2
-	VMULPS.BCST       consts<>+36(SB), Z2, Z3
-	VRNDSCALEPS       $0x08, Z3, Z3
-	VMOVAPS           Z2, Z4
-	VFMSUB132PS.BCST  consts<>+36(SB), Z3, Z4
-	VFMADD231PS.BCST  consts<>+40(SB), Z2, Z4
-	VBROADCASTSS      consts<>+44(SB), Z5
-	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+52(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+56(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+60(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+64(SB), Z4, Z5
-	VSCALEFPS         Z3, Z5, Z2
-	VADDPS.BCST       consts<>+68(SB), Z2, Z2
-	VRCP14PS          Z2, Z3
-	VMOVAPS           Z3, Z4
-	VFNMADD213PS.BCST consts<>+72(SB), Z2, Z4
-	VMULPS            Z4, Z3, Z2
-	VADDPS            Z2, Z2, Z2
-	VADDPS.BCST       consts<>+84(SB), Z2, Z2
-	VPSRLD            $0x10, Z2, Z4
-	VPANDD.BCST       consts<>+0(SB), Z4, Z4
-	VPADDD            Z2, Z4, Z4
-	VPADDD.BCST       consts<>+4(SB), Z4, Z4
-	VCMPPS            $0x03, Z2, Z2, K2
-	VPORD.BCST        consts<>+8(SB), Z2, K2, Z4
-	VPANDD.BCST       consts<>+12(SB), Z4, Z3
-	VPSRLD            $0x10, Z4, Z4
-	VPMOVDW           Z4, Y4
-	VMOVDQU16         Y4, K1, (AX)(SI*2)
-	VSUBPS            Z3, Z2, Z2
-	VFPCLASSPSZ       $0x99, Z2, K2
-	KNOTW             K2, K2
-	VMOVAPS.Z         Z2, K2, Z2
-	VPSRLD            $0x10, Z2, Z3
+	VMOVUPS.Z         (DX)(SI*4), K1, Z1
+	VADDPS            Z1, Z1, Z1
+	VMULPS.BCST       consts<>+32(SB), Z1, Z2
+	VMINPS            Z2, Z0, Z2
+	VREDUCEPS         $0x09, Z2, Z3
+	VBROADCASTSS      consts<>+36(SB), Z4
+	VFMADD213PS.BCST  consts<>+40(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+44(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+48(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+52(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+56(SB), Z3, Z4
+	VSCALEFPS         Z2, Z4, Z1
+	VADDPS.BCST       consts<>+60(SB), Z1, Z1
+	VRCP14PS          Z1, Z2
+	VMOVAPS           Z2, Z3
+	VFNMADD213PS.BCST consts<>+64(SB), Z1, Z3
+	VMULPS            Z3, Z2, Z1
+	VADDPS            Z1, Z1, Z1
+	VADDPS.BCST       consts<>+76(SB), Z1, Z1
+	VPSRLD            $0x10, Z1, Z3
 	VPANDD.BCST       consts<>+0(SB), Z3, Z3
-	VPADDD            Z2, Z3, Z3
+	VPADDD            Z1, Z3, Z3
 	VPADDD.BCST       consts<>+4(SB), Z3, Z3
-	VCMPPS            $0x03, Z2, Z2, K2
-	VPORD.BCST        consts<>+8(SB), Z2, K2, Z3
+	VCMPPS            $0x03, Z1, Z1, K2
+	VPORD.BCST        consts<>+8(SB), Z1, K2, Z3
+	VPANDD.BCST       consts<>+12(SB), Z3, Z2
 	VPSRLD            $0x10, Z3, Z3
 	VPMOVDW           Z3, Y3
-	VMOVDQU16         Y3, K1, (CX)(SI*2)
+	VMOVDQU16         Y3, K1, (AX)(SI*2)
+	VSUBPS            Z2, Z1, Z1
+	VFPCLASSPSZ       $0x99, Z1, K2
+	KNOTW             K2, K2
+	VMOVAPS.Z         Z1, K2, Z1
+	VPSRLD            $0x10, Z1, Z2
+	VPANDD.BCST       consts<>+0(SB), Z2, Z2
+	VPADDD            Z1, Z2, Z2
+	VPADDD.BCST       consts<>+4(SB), Z2, Z2
+	VCMPPS            $0x03, Z1, Z1, K2
+	VPORD.BCST        consts<>+8(SB), Z1, K2, Z2
+	VPSRLD            $0x10, Z2, Z2
+	VPMOVDW           Z2, Y2
+	VMOVDQU16         Y2, K1, (CX)(SI*2)
 
 done6:
 	MOVQ dstStep+32(FP), SI
@@ -5908,13 +5687,12 @@ done6:
 	RET
 
 // func tanhBF16ToBF16AVX512(dst *byte, dst2 *byte, x *byte, x2 *byte, dstStep int, xStep int, pixels int, channels int, lo float32, hi float32)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2
+// Requires: AVX, AVX512BW, AVX512DQ, AVX512F, AVX512VL, BMI2
 TEXT ·tanhBF16ToBF16AVX512(SB), NOSPLIT, $0-72
 	MOVQ         dst+0(FP), AX
 	MOVQ         x+16(FP), CX
 	MOVQ         pixels+48(FP), DX
 	VBROADCASTSS consts<>+28(SB), Z0
-	VBROADCASTSS consts<>+32(SB), Z1
 
 loop1:
 	XORQ BX, BX
@@ -5923,104 +5701,55 @@ chan2:
 	LEAQ              32(BX), SI
 	CMPQ              SI, channels+56(FP)
 	JGT               less3
-	VPMOVZXWD         (CX)(BX*2), Z2
+	VPMOVZXWD         (CX)(BX*2), Z1
+	VPSLLD            $0x10, Z1, Z1
+	VPMOVZXWD         32(CX)(BX*2), Z2
 	VPSLLD            $0x10, Z2, Z2
-	VPMOVZXWD         32(CX)(BX*2), Z3
-	VPSLLD            $0x10, Z3, Z3
-	VADDPS            Z2, Z2, Z2
-	VMAXPS            Z2, Z0, Z2
-	VMINPS            Z2, Z1, Z2
-	VMULPS.BCST       consts<>+36(SB), Z2, Z4
-	VRNDSCALEPS       $0x08, Z4, Z4
-	VMOVAPS           Z2, Z5
-	VFMSUB132PS.BCST  consts<>+36(SB), Z4, Z5
-	VFMADD231PS.BCST  consts<>+40(SB), Z2, Z5
-	VBROADCASTSS      consts<>+44(SB), Z6
-	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+52(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+56(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+60(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+64(SB), Z5, Z6
-	VSCALEFPS         Z4, Z6, Z2
-	VADDPS.BCST       consts<>+68(SB), Z2, Z2
-	VRCP14PS          Z2, Z4
-	VMOVAPS           Z4, Z5
-	VFNMADD213PS.BCST consts<>+72(SB), Z2, Z5
-	VMULPS            Z5, Z4, Z2
-	VADDPS            Z2, Z2, Z2
-	VADDPS.BCST       consts<>+84(SB), Z2, Z2
-	VADDPS            Z3, Z3, Z3
-	VMAXPS            Z3, Z0, Z3
-	VMINPS            Z3, Z1, Z3
-	VMULPS.BCST       consts<>+36(SB), Z3, Z4
-	VRNDSCALEPS       $0x08, Z4, Z4
-	VMOVAPS           Z3, Z5
-	VFMSUB132PS.BCST  consts<>+36(SB), Z4, Z5
-	VFMADD231PS.BCST  consts<>+40(SB), Z3, Z5
-	VBROADCASTSS      consts<>+44(SB), Z6
-	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+52(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+56(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+60(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+64(SB), Z5, Z6
-	VSCALEFPS         Z4, Z6, Z3
-	VADDPS.BCST       consts<>+68(SB), Z3, Z3
-	VRCP14PS          Z3, Z4
-	VMOVAPS           Z4, Z5
-	VFNMADD213PS.BCST consts<>+72(SB), Z3, Z5
-	VMULPS            Z5, Z4, Z3
-	VADDPS            Z3, Z3, Z3
-	VADDPS.BCST       consts<>+84(SB), Z3, Z3
-	VPSRLD            $0x10, Z2, Z4
-	VPANDD.BCST       consts<>+0(SB), Z4, Z4
-	VPADDD            Z2, Z4, Z4
-	VPADDD.BCST       consts<>+4(SB), Z4, Z4
-	VCMPPS            $0x03, Z2, Z2, K2
-	VPORD.BCST        consts<>+8(SB), Z2, K2, Z4
-	VPSRLD            $0x10, Z4, Z4
-	VPMOVDW           Z4, Y4
-	VMOVDQU16         Y4, (AX)(BX*2)
-	VPSRLD            $0x10, Z3, Z4
-	VPANDD.BCST       consts<>+0(SB), Z4, Z4
-	VPADDD            Z3, Z4, Z4
-	VPADDD.BCST       consts<>+4(SB), Z4, Z4
-	VCMPPS            $0x03, Z3, Z3, K2
-	VPORD.BCST        consts<>+8(SB), Z3, K2, Z4
-	VPSRLD            $0x10, Z4, Z4
-	VPMOVDW           Z4, Y4
-	VMOVDQU16         Y4, 32(AX)(BX*2)
-	ADDQ              $+32, BX
-	JMP               chan2
-
-less3:
-chan4:
-	LEAQ              16(BX), SI
-	CMPQ              SI, channels+56(FP)
-	JGT               less5
-	VPMOVZXWD         (CX)(BX*2), Z2
-	VPSLLD            $0x10, Z2, Z2
-	VADDPS            Z2, Z2, Z2
-	VMAXPS            Z2, Z0, Z2
-	VMINPS            Z2, Z1, Z2
-	VMULPS.BCST       consts<>+36(SB), Z2, Z3
-	VRNDSCALEPS       $0x08, Z3, Z3
-	VMOVAPS           Z2, Z4
-	VFMSUB132PS.BCST  consts<>+36(SB), Z3, Z4
-	VFMADD231PS.BCST  consts<>+40(SB), Z2, Z4
-	VBROADCASTSS      consts<>+44(SB), Z5
+	VADDPS            Z1, Z1, Z1
+	VMULPS.BCST       consts<>+32(SB), Z1, Z3
+	VMINPS            Z3, Z0, Z3
+	VREDUCEPS         $0x09, Z3, Z4
+	VBROADCASTSS      consts<>+36(SB), Z5
+	VFMADD213PS.BCST  consts<>+40(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+44(SB), Z4, Z5
 	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
 	VFMADD213PS.BCST  consts<>+52(SB), Z4, Z5
 	VFMADD213PS.BCST  consts<>+56(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+60(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+64(SB), Z4, Z5
+	VSCALEFPS         Z3, Z5, Z1
+	VADDPS.BCST       consts<>+60(SB), Z1, Z1
+	VRCP14PS          Z1, Z3
+	VMOVAPS           Z3, Z4
+	VFNMADD213PS.BCST consts<>+64(SB), Z1, Z4
+	VMULPS            Z4, Z3, Z1
+	VADDPS            Z1, Z1, Z1
+	VADDPS.BCST       consts<>+76(SB), Z1, Z1
+	VADDPS            Z2, Z2, Z2
+	VMULPS.BCST       consts<>+32(SB), Z2, Z3
+	VMINPS            Z3, Z0, Z3
+	VREDUCEPS         $0x09, Z3, Z4
+	VBROADCASTSS      consts<>+36(SB), Z5
+	VFMADD213PS.BCST  consts<>+40(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+44(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+52(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+56(SB), Z4, Z5
 	VSCALEFPS         Z3, Z5, Z2
-	VADDPS.BCST       consts<>+68(SB), Z2, Z2
+	VADDPS.BCST       consts<>+60(SB), Z2, Z2
 	VRCP14PS          Z2, Z3
 	VMOVAPS           Z3, Z4
-	VFNMADD213PS.BCST consts<>+72(SB), Z2, Z4
+	VFNMADD213PS.BCST consts<>+64(SB), Z2, Z4
 	VMULPS            Z4, Z3, Z2
 	VADDPS            Z2, Z2, Z2
-	VADDPS.BCST       consts<>+84(SB), Z2, Z2
+	VADDPS.BCST       consts<>+76(SB), Z2, Z2
+	VPSRLD            $0x10, Z1, Z3
+	VPANDD.BCST       consts<>+0(SB), Z3, Z3
+	VPADDD            Z1, Z3, Z3
+	VPADDD.BCST       consts<>+4(SB), Z3, Z3
+	VCMPPS            $0x03, Z1, Z1, K2
+	VPORD.BCST        consts<>+8(SB), Z1, K2, Z3
+	VPSRLD            $0x10, Z3, Z3
+	VPMOVDW           Z3, Y3
+	VMOVDQU16         Y3, (AX)(BX*2)
 	VPSRLD            $0x10, Z2, Z3
 	VPANDD.BCST       consts<>+0(SB), Z3, Z3
 	VPADDD            Z2, Z3, Z3
@@ -6029,7 +5758,44 @@ chan4:
 	VPORD.BCST        consts<>+8(SB), Z2, K2, Z3
 	VPSRLD            $0x10, Z3, Z3
 	VPMOVDW           Z3, Y3
-	VMOVDQU16         Y3, (AX)(BX*2)
+	VMOVDQU16         Y3, 32(AX)(BX*2)
+	ADDQ              $+32, BX
+	JMP               chan2
+
+less3:
+chan4:
+	LEAQ              16(BX), SI
+	CMPQ              SI, channels+56(FP)
+	JGT               less5
+	VPMOVZXWD         (CX)(BX*2), Z1
+	VPSLLD            $0x10, Z1, Z1
+	VADDPS            Z1, Z1, Z1
+	VMULPS.BCST       consts<>+32(SB), Z1, Z2
+	VMINPS            Z2, Z0, Z2
+	VREDUCEPS         $0x09, Z2, Z3
+	VBROADCASTSS      consts<>+36(SB), Z4
+	VFMADD213PS.BCST  consts<>+40(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+44(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+48(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+52(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+56(SB), Z3, Z4
+	VSCALEFPS         Z2, Z4, Z1
+	VADDPS.BCST       consts<>+60(SB), Z1, Z1
+	VRCP14PS          Z1, Z2
+	VMOVAPS           Z2, Z3
+	VFNMADD213PS.BCST consts<>+64(SB), Z1, Z3
+	VMULPS            Z3, Z2, Z1
+	VADDPS            Z1, Z1, Z1
+	VADDPS.BCST       consts<>+76(SB), Z1, Z1
+	VPSRLD            $0x10, Z1, Z2
+	VPANDD.BCST       consts<>+0(SB), Z2, Z2
+	VPADDD            Z1, Z2, Z2
+	VPADDD.BCST       consts<>+4(SB), Z2, Z2
+	VCMPPS            $0x03, Z1, Z1, K2
+	VPORD.BCST        consts<>+8(SB), Z1, K2, Z2
+	VPSRLD            $0x10, Z2, Z2
+	VPMOVDW           Z2, Y2
+	VMOVDQU16         Y2, (AX)(BX*2)
 	ADDQ              $+16, BX
 	JMP               chan4
 
@@ -6040,39 +5806,35 @@ less5:
 	MOVQ              $-1, DI
 	BZHIQ             SI, DI, DI
 	KMOVW             DI, K1
-	VPMOVZXWD.Z       (CX)(BX*2), K1, Z2
-	VPSLLD            $0x10, Z2, Z2
-	VADDPS            Z2, Z2, Z2
-	VMAXPS            Z2, Z0, Z2
-	VMINPS            Z2, Z1, Z2
-	VMULPS.BCST       consts<>+36(SB), Z2, Z3
-	VRNDSCALEPS       $0x08, Z3, Z3
-	VMOVAPS           Z2, Z4
-	VFMSUB132PS.BCST  consts<>+36(SB), Z3, Z4
-	VFMADD231PS.BCST  consts<>+40(SB), Z2, Z4
-	VBROADCASTSS      consts<>+44(SB), Z5
-	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+52(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+56(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+60(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+64(SB), Z4, Z5
-	VSCALEFPS         Z3, Z5, Z2
-	VADDPS.BCST       consts<>+68(SB), Z2, Z2
-	VRCP14PS          Z2, Z3
-	VMOVAPS           Z3, Z4
-	VFNMADD213PS.BCST consts<>+72(SB), Z2, Z4
-	VMULPS            Z4, Z3, Z2
-	VADDPS            Z2, Z2, Z2
-	VADDPS.BCST       consts<>+84(SB), Z2, Z2
-	VPSRLD            $0x10, Z2, Z3
-	VPANDD.BCST       consts<>+0(SB), Z3, Z3
-	VPADDD            Z2, Z3, Z3
-	VPADDD.BCST       consts<>+4(SB), Z3, Z3
-	VCMPPS            $0x03, Z2, Z2, K2
-	VPORD.BCST        consts<>+8(SB), Z2, K2, Z3
-	VPSRLD            $0x10, Z3, Z3
-	VPMOVDW           Z3, Y3
-	VMOVDQU16         Y3, K1, (AX)(BX*2)
+	VPMOVZXWD.Z       (CX)(BX*2), K1, Z1
+	VPSLLD            $0x10, Z1, Z1
+	VADDPS            Z1, Z1, Z1
+	VMULPS.BCST       consts<>+32(SB), Z1, Z2
+	VMINPS            Z2, Z0, Z2
+	VREDUCEPS         $0x09, Z2, Z3
+	VBROADCASTSS      consts<>+36(SB), Z4
+	VFMADD213PS.BCST  consts<>+40(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+44(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+48(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+52(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+56(SB), Z3, Z4
+	VSCALEFPS         Z2, Z4, Z1
+	VADDPS.BCST       consts<>+60(SB), Z1, Z1
+	VRCP14PS          Z1, Z2
+	VMOVAPS           Z2, Z3
+	VFNMADD213PS.BCST consts<>+64(SB), Z1, Z3
+	VMULPS            Z3, Z2, Z1
+	VADDPS            Z1, Z1, Z1
+	VADDPS.BCST       consts<>+76(SB), Z1, Z1
+	VPSRLD            $0x10, Z1, Z2
+	VPANDD.BCST       consts<>+0(SB), Z2, Z2
+	VPADDD            Z1, Z2, Z2
+	VPADDD.BCST       consts<>+4(SB), Z2, Z2
+	VCMPPS            $0x03, Z1, Z1, K2
+	VPORD.BCST        consts<>+8(SB), Z1, K2, Z2
+	VPSRLD            $0x10, Z2, Z2
+	VPMOVDW           Z2, Y2
+	VMOVDQU16         Y2, K1, (AX)(BX*2)
 
 done6:
 	MOVQ dstStep+32(FP), BX
@@ -6093,7 +5855,6 @@ TEXT ·tanhSplitToSplitAVX512(SB), NOSPLIT, $0-72
 	MOVQ         x2+24(FP), BX
 	MOVQ         pixels+48(FP), SI
 	VBROADCASTSS consts<>+28(SB), Z0
-	VBROADCASTSS consts<>+32(SB), Z1
 
 loop1:
 	XORQ DI, DI
@@ -6102,141 +5863,75 @@ chan2:
 	LEAQ              32(DI), R8
 	CMPQ              R8, channels+56(FP)
 	JGT               less3
-	VPMOVZXWD         (DX)(DI*2), Z2
+	VPMOVZXWD         (DX)(DI*2), Z1
+	VPSLLD            $0x10, Z1, Z1
+	VPMOVZXWD         (BX)(DI*2), Z2
 	VPSLLD            $0x10, Z2, Z2
-	VPMOVZXWD         (BX)(DI*2), Z3
+	VADDPS            Z2, Z1, Z1
+	VPMOVZXWD         32(DX)(DI*2), Z2
+	VPSLLD            $0x10, Z2, Z2
+	VPMOVZXWD         32(BX)(DI*2), Z3
 	VPSLLD            $0x10, Z3, Z3
 	VADDPS            Z3, Z2, Z2
-	VPMOVZXWD         32(DX)(DI*2), Z3
-	VPSLLD            $0x10, Z3, Z3
-	VPMOVZXWD         32(BX)(DI*2), Z4
-	VPSLLD            $0x10, Z4, Z4
-	VADDPS            Z4, Z3, Z3
-	VADDPS            Z2, Z2, Z2
-	VMAXPS            Z2, Z0, Z2
-	VMINPS            Z2, Z1, Z2
-	VMULPS.BCST       consts<>+36(SB), Z2, Z4
-	VRNDSCALEPS       $0x08, Z4, Z4
-	VMOVAPS           Z2, Z5
-	VFMSUB132PS.BCST  consts<>+36(SB), Z4, Z5
-	VFMADD231PS.BCST  consts<>+40(SB), Z2, Z5
-	VBROADCASTSS      consts<>+44(SB), Z6
-	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+52(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+56(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+60(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+64(SB), Z5, Z6
-	VSCALEFPS         Z4, Z6, Z2
-	VADDPS.BCST       consts<>+68(SB), Z2, Z2
-	VRCP14PS          Z2, Z4
-	VMOVAPS           Z4, Z5
-	VFNMADD213PS.BCST consts<>+72(SB), Z2, Z5
-	VMULPS            Z5, Z4, Z2
-	VADDPS            Z2, Z2, Z2
-	VADDPS.BCST       consts<>+84(SB), Z2, Z2
-	VADDPS            Z3, Z3, Z3
-	VMAXPS            Z3, Z0, Z3
-	VMINPS            Z3, Z1, Z3
-	VMULPS.BCST       consts<>+36(SB), Z3, Z4
-	VRNDSCALEPS       $0x08, Z4, Z4
-	VMOVAPS           Z3, Z5
-	VFMSUB132PS.BCST  consts<>+36(SB), Z4, Z5
-	VFMADD231PS.BCST  consts<>+40(SB), Z3, Z5
-	VBROADCASTSS      consts<>+44(SB), Z6
-	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+52(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+56(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+60(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+64(SB), Z5, Z6
-	VSCALEFPS         Z4, Z6, Z3
-	VADDPS.BCST       consts<>+68(SB), Z3, Z3
-	VRCP14PS          Z3, Z4
-	VMOVAPS           Z4, Z5
-	VFNMADD213PS.BCST consts<>+72(SB), Z3, Z5
-	VMULPS            Z5, Z4, Z3
-	VADDPS            Z3, Z3, Z3
-	VADDPS.BCST       consts<>+84(SB), Z3, Z3
-	VPSRLD            $0x10, Z2, Z5
-	VPANDD.BCST       consts<>+0(SB), Z5, Z5
-	VPADDD            Z2, Z5, Z5
-	VPADDD.BCST       consts<>+4(SB), Z5, Z5
-	VCMPPS            $0x03, Z2, Z2, K2
-	VPORD.BCST        consts<>+8(SB), Z2, K2, Z5
-	VPANDD.BCST       consts<>+12(SB), Z5, Z4
-	VPSRLD            $0x10, Z5, Z5
-	VPMOVDW           Z5, Y5
-	VMOVDQU16         Y5, (AX)(DI*2)
-	VSUBPS            Z4, Z2, Z2
-	VFPCLASSPSZ       $0x99, Z2, K2
-	KNOTW             K2, K2
-	VMOVAPS.Z         Z2, K2, Z2
-	VPSRLD            $0x10, Z2, Z4
-	VPANDD.BCST       consts<>+0(SB), Z4, Z4
-	VPADDD            Z2, Z4, Z4
-	VPADDD.BCST       consts<>+4(SB), Z4, Z4
-	VCMPPS            $0x03, Z2, Z2, K2
-	VPORD.BCST        consts<>+8(SB), Z2, K2, Z4
-	VPSRLD            $0x10, Z4, Z4
-	VPMOVDW           Z4, Y4
-	VMOVDQU16         Y4, (CX)(DI*2)
-	VPSRLD            $0x10, Z3, Z5
-	VPANDD.BCST       consts<>+0(SB), Z5, Z5
-	VPADDD            Z3, Z5, Z5
-	VPADDD.BCST       consts<>+4(SB), Z5, Z5
-	VCMPPS            $0x03, Z3, Z3, K2
-	VPORD.BCST        consts<>+8(SB), Z3, K2, Z5
-	VPANDD.BCST       consts<>+12(SB), Z5, Z4
-	VPSRLD            $0x10, Z5, Z5
-	VPMOVDW           Z5, Y5
-	VMOVDQU16         Y5, 32(AX)(DI*2)
-	VSUBPS            Z4, Z3, Z3
-	VFPCLASSPSZ       $0x99, Z3, K2
-	KNOTW             K2, K2
-	VMOVAPS.Z         Z3, K2, Z3
-	VPSRLD            $0x10, Z3, Z4
-	VPANDD.BCST       consts<>+0(SB), Z4, Z4
-	VPADDD            Z3, Z4, Z4
-	VPADDD.BCST       consts<>+4(SB), Z4, Z4
-	VCMPPS            $0x03, Z3, Z3, K2
-	VPORD.BCST        consts<>+8(SB), Z3, K2, Z4
-	VPSRLD            $0x10, Z4, Z4
-	VPMOVDW           Z4, Y4
-	VMOVDQU16         Y4, 32(CX)(DI*2)
-	ADDQ              $+32, DI
-	JMP               chan2
-
-less3:
-chan4:
-	LEAQ              16(DI), R8
-	CMPQ              R8, channels+56(FP)
-	JGT               less5
-	VPMOVZXWD         (DX)(DI*2), Z2
-	VPSLLD            $0x10, Z2, Z2
-	VPMOVZXWD         (BX)(DI*2), Z3
-	VPSLLD            $0x10, Z3, Z3
-	VADDPS            Z3, Z2, Z2
-	VADDPS            Z2, Z2, Z2
-	VMAXPS            Z2, Z0, Z2
-	VMINPS            Z2, Z1, Z2
-	VMULPS.BCST       consts<>+36(SB), Z2, Z3
-	VRNDSCALEPS       $0x08, Z3, Z3
-	VMOVAPS           Z2, Z4
-	VFMSUB132PS.BCST  consts<>+36(SB), Z3, Z4
-	VFMADD231PS.BCST  consts<>+40(SB), Z2, Z4
-	VBROADCASTSS      consts<>+44(SB), Z5
+	VADDPS            Z1, Z1, Z1
+	VMULPS.BCST       consts<>+32(SB), Z1, Z3
+	VMINPS            Z3, Z0, Z3
+	VREDUCEPS         $0x09, Z3, Z4
+	VBROADCASTSS      consts<>+36(SB), Z5
+	VFMADD213PS.BCST  consts<>+40(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+44(SB), Z4, Z5
 	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
 	VFMADD213PS.BCST  consts<>+52(SB), Z4, Z5
 	VFMADD213PS.BCST  consts<>+56(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+60(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+64(SB), Z4, Z5
+	VSCALEFPS         Z3, Z5, Z1
+	VADDPS.BCST       consts<>+60(SB), Z1, Z1
+	VRCP14PS          Z1, Z3
+	VMOVAPS           Z3, Z4
+	VFNMADD213PS.BCST consts<>+64(SB), Z1, Z4
+	VMULPS            Z4, Z3, Z1
+	VADDPS            Z1, Z1, Z1
+	VADDPS.BCST       consts<>+76(SB), Z1, Z1
+	VADDPS            Z2, Z2, Z2
+	VMULPS.BCST       consts<>+32(SB), Z2, Z3
+	VMINPS            Z3, Z0, Z3
+	VREDUCEPS         $0x09, Z3, Z4
+	VBROADCASTSS      consts<>+36(SB), Z5
+	VFMADD213PS.BCST  consts<>+40(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+44(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+52(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+56(SB), Z4, Z5
 	VSCALEFPS         Z3, Z5, Z2
-	VADDPS.BCST       consts<>+68(SB), Z2, Z2
+	VADDPS.BCST       consts<>+60(SB), Z2, Z2
 	VRCP14PS          Z2, Z3
 	VMOVAPS           Z3, Z4
-	VFNMADD213PS.BCST consts<>+72(SB), Z2, Z4
+	VFNMADD213PS.BCST consts<>+64(SB), Z2, Z4
 	VMULPS            Z4, Z3, Z2
 	VADDPS            Z2, Z2, Z2
-	VADDPS.BCST       consts<>+84(SB), Z2, Z2
+	VADDPS.BCST       consts<>+76(SB), Z2, Z2
+	VPSRLD            $0x10, Z1, Z4
+	VPANDD.BCST       consts<>+0(SB), Z4, Z4
+	VPADDD            Z1, Z4, Z4
+	VPADDD.BCST       consts<>+4(SB), Z4, Z4
+	VCMPPS            $0x03, Z1, Z1, K2
+	VPORD.BCST        consts<>+8(SB), Z1, K2, Z4
+	VPANDD.BCST       consts<>+12(SB), Z4, Z3
+	VPSRLD            $0x10, Z4, Z4
+	VPMOVDW           Z4, Y4
+	VMOVDQU16         Y4, (AX)(DI*2)
+	VSUBPS            Z3, Z1, Z1
+	VFPCLASSPSZ       $0x99, Z1, K2
+	KNOTW             K2, K2
+	VMOVAPS.Z         Z1, K2, Z1
+	VPSRLD            $0x10, Z1, Z3
+	VPANDD.BCST       consts<>+0(SB), Z3, Z3
+	VPADDD            Z1, Z3, Z3
+	VPADDD.BCST       consts<>+4(SB), Z3, Z3
+	VCMPPS            $0x03, Z1, Z1, K2
+	VPORD.BCST        consts<>+8(SB), Z1, K2, Z3
+	VPSRLD            $0x10, Z3, Z3
+	VPMOVDW           Z3, Y3
+	VMOVDQU16         Y3, (CX)(DI*2)
 	VPSRLD            $0x10, Z2, Z4
 	VPANDD.BCST       consts<>+0(SB), Z4, Z4
 	VPADDD            Z2, Z4, Z4
@@ -6246,7 +5941,7 @@ chan4:
 	VPANDD.BCST       consts<>+12(SB), Z4, Z3
 	VPSRLD            $0x10, Z4, Z4
 	VPMOVDW           Z4, Y4
-	VMOVDQU16         Y4, (AX)(DI*2)
+	VMOVDQU16         Y4, 32(AX)(DI*2)
 	VSUBPS            Z3, Z2, Z2
 	VFPCLASSPSZ       $0x99, Z2, K2
 	KNOTW             K2, K2
@@ -6259,7 +5954,61 @@ chan4:
 	VPORD.BCST        consts<>+8(SB), Z2, K2, Z3
 	VPSRLD            $0x10, Z3, Z3
 	VPMOVDW           Z3, Y3
-	VMOVDQU16         Y3, (CX)(DI*2)
+	VMOVDQU16         Y3, 32(CX)(DI*2)
+	ADDQ              $+32, DI
+	JMP               chan2
+
+less3:
+chan4:
+	LEAQ              16(DI), R8
+	CMPQ              R8, channels+56(FP)
+	JGT               less5
+	VPMOVZXWD         (DX)(DI*2), Z1
+	VPSLLD            $0x10, Z1, Z1
+	VPMOVZXWD         (BX)(DI*2), Z2
+	VPSLLD            $0x10, Z2, Z2
+	VADDPS            Z2, Z1, Z1
+	VADDPS            Z1, Z1, Z1
+	VMULPS.BCST       consts<>+32(SB), Z1, Z2
+	VMINPS            Z2, Z0, Z2
+	VREDUCEPS         $0x09, Z2, Z3
+	VBROADCASTSS      consts<>+36(SB), Z4
+	VFMADD213PS.BCST  consts<>+40(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+44(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+48(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+52(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+56(SB), Z3, Z4
+	VSCALEFPS         Z2, Z4, Z1
+	VADDPS.BCST       consts<>+60(SB), Z1, Z1
+	VRCP14PS          Z1, Z2
+	VMOVAPS           Z2, Z3
+	VFNMADD213PS.BCST consts<>+64(SB), Z1, Z3
+	VMULPS            Z3, Z2, Z1
+	VADDPS            Z1, Z1, Z1
+	VADDPS.BCST       consts<>+76(SB), Z1, Z1
+	VPSRLD            $0x10, Z1, Z3
+	VPANDD.BCST       consts<>+0(SB), Z3, Z3
+	VPADDD            Z1, Z3, Z3
+	VPADDD.BCST       consts<>+4(SB), Z3, Z3
+	VCMPPS            $0x03, Z1, Z1, K2
+	VPORD.BCST        consts<>+8(SB), Z1, K2, Z3
+	VPANDD.BCST       consts<>+12(SB), Z3, Z2
+	VPSRLD            $0x10, Z3, Z3
+	VPMOVDW           Z3, Y3
+	VMOVDQU16         Y3, (AX)(DI*2)
+	VSUBPS            Z2, Z1, Z1
+	VFPCLASSPSZ       $0x99, Z1, K2
+	KNOTW             K2, K2
+	VMOVAPS.Z         Z1, K2, Z1
+	VPSRLD            $0x10, Z1, Z2
+	VPANDD.BCST       consts<>+0(SB), Z2, Z2
+	VPADDD            Z1, Z2, Z2
+	VPADDD.BCST       consts<>+4(SB), Z2, Z2
+	VCMPPS            $0x03, Z1, Z1, K2
+	VPORD.BCST        consts<>+8(SB), Z1, K2, Z2
+	VPSRLD            $0x10, Z2, Z2
+	VPMOVDW           Z2, Y2
+	VMOVDQU16         Y2, (CX)(DI*2)
 	ADDQ              $+16, DI
 	JMP               chan4
 
@@ -6270,56 +6019,52 @@ less5:
 	MOVQ              $-1, R9
 	BZHIQ             R8, R9, R9
 	KMOVW             R9, K1
-	VPMOVZXWD.Z       (DX)(DI*2), K1, Z2
+	VPMOVZXWD.Z       (DX)(DI*2), K1, Z1
+	VPSLLD            $0x10, Z1, Z1
+	VPMOVZXWD.Z       (BX)(DI*2), K1, Z2
 	VPSLLD            $0x10, Z2, Z2
-	VPMOVZXWD.Z       (BX)(DI*2), K1, Z3
-	VPSLLD            $0x10, Z3, Z3
-	VADDPS            Z3, Z2, Z2
-	VADDPS            Z2, Z2, Z2
-	VMAXPS            Z2, Z0, Z2
-	VMINPS            Z2, Z1, Z2
-	VMULPS.BCST       consts<>+36(SB), Z2, Z3
-	VRNDSCALEPS       $0x08, Z3, Z3
-	VMOVAPS           Z2, Z4
-	VFMSUB132PS.BCST  consts<>+36(SB), Z3, Z4
-	VFMADD231PS.BCST  consts<>+40(SB), Z2, Z4
-	VBROADCASTSS      consts<>+44(SB), Z5
-	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+52(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+56(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+60(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+64(SB), Z4, Z5
-	VSCALEFPS         Z3, Z5, Z2
-	VADDPS.BCST       consts<>+68(SB), Z2, Z2
-	VRCP14PS          Z2, Z3
-	VMOVAPS           Z3, Z4
-	VFNMADD213PS.BCST consts<>+72(SB), Z2, Z4
-	VMULPS            Z4, Z3, Z2
-	VADDPS            Z2, Z2, Z2
-	VADDPS.BCST       consts<>+84(SB), Z2, Z2
-	VPSRLD            $0x10, Z2, Z4
-	VPANDD.BCST       consts<>+0(SB), Z4, Z4
-	VPADDD            Z2, Z4, Z4
-	VPADDD.BCST       consts<>+4(SB), Z4, Z4
-	VCMPPS            $0x03, Z2, Z2, K2
-	VPORD.BCST        consts<>+8(SB), Z2, K2, Z4
-	VPANDD.BCST       consts<>+12(SB), Z4, Z3
-	VPSRLD            $0x10, Z4, Z4
-	VPMOVDW           Z4, Y4
-	VMOVDQU16         Y4, K1, (AX)(DI*2)
-	VSUBPS            Z3, Z2, Z2
-	VFPCLASSPSZ       $0x99, Z2, K2
-	KNOTW             K2, K2
-	VMOVAPS.Z         Z2, K2, Z2
-	VPSRLD            $0x10, Z2, Z3
+	VADDPS            Z2, Z1, Z1
+	VADDPS            Z1, Z1, Z1
+	VMULPS.BCST       consts<>+32(SB), Z1, Z2
+	VMINPS            Z2, Z0, Z2
+	VREDUCEPS         $0x09, Z2, Z3
+	VBROADCASTSS      consts<>+36(SB), Z4
+	VFMADD213PS.BCST  consts<>+40(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+44(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+48(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+52(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+56(SB), Z3, Z4
+	VSCALEFPS         Z2, Z4, Z1
+	VADDPS.BCST       consts<>+60(SB), Z1, Z1
+	VRCP14PS          Z1, Z2
+	VMOVAPS           Z2, Z3
+	VFNMADD213PS.BCST consts<>+64(SB), Z1, Z3
+	VMULPS            Z3, Z2, Z1
+	VADDPS            Z1, Z1, Z1
+	VADDPS.BCST       consts<>+76(SB), Z1, Z1
+	VPSRLD            $0x10, Z1, Z3
 	VPANDD.BCST       consts<>+0(SB), Z3, Z3
-	VPADDD            Z2, Z3, Z3
+	VPADDD            Z1, Z3, Z3
 	VPADDD.BCST       consts<>+4(SB), Z3, Z3
-	VCMPPS            $0x03, Z2, Z2, K2
-	VPORD.BCST        consts<>+8(SB), Z2, K2, Z3
+	VCMPPS            $0x03, Z1, Z1, K2
+	VPORD.BCST        consts<>+8(SB), Z1, K2, Z3
+	VPANDD.BCST       consts<>+12(SB), Z3, Z2
 	VPSRLD            $0x10, Z3, Z3
 	VPMOVDW           Z3, Y3
-	VMOVDQU16         Y3, K1, (CX)(DI*2)
+	VMOVDQU16         Y3, K1, (AX)(DI*2)
+	VSUBPS            Z2, Z1, Z1
+	VFPCLASSPSZ       $0x99, Z1, K2
+	KNOTW             K2, K2
+	VMOVAPS.Z         Z1, K2, Z1
+	VPSRLD            $0x10, Z1, Z2
+	VPANDD.BCST       consts<>+0(SB), Z2, Z2
+	VPADDD            Z1, Z2, Z2
+	VPADDD.BCST       consts<>+4(SB), Z2, Z2
+	VCMPPS            $0x03, Z1, Z1, K2
+	VPORD.BCST        consts<>+8(SB), Z1, K2, Z2
+	VPSRLD            $0x10, Z2, Z2
+	VPMOVDW           Z2, Y2
+	VMOVDQU16         Y2, K1, (CX)(DI*2)
 
 done6:
 	MOVQ dstStep+32(FP), DI
@@ -6339,8 +6084,8 @@ TEXT ·expAVX512(SB), NOSPLIT, $0-72
 	MOVQ         dst+0(FP), AX
 	MOVQ         x+16(FP), CX
 	MOVQ         pixels+48(FP), DX
-	VBROADCASTSS consts<>+152(SB), Z0
-	VBROADCASTSS consts<>+156(SB), Z1
+	VBROADCASTSS consts<>+144(SB), Z0
+	VBROADCASTSS consts<>+148(SB), Z1
 
 loop1:
 	XORQ BX, BX
@@ -6353,33 +6098,33 @@ chan2:
 	VMOVUPS          64(CX)(BX*4), Z3
 	VMAXPS           Z2, Z0, Z2
 	VMINPS           Z2, Z1, Z2
-	VMULPS.BCST      consts<>+160(SB), Z2, Z4
+	VMULPS.BCST      consts<>+152(SB), Z2, Z4
 	VRNDSCALEPS      $0x08, Z4, Z4
 	VMOVAPS          Z2, Z5
-	VFMSUB132PS.BCST consts<>+160(SB), Z4, Z5
-	VFMADD231PS.BCST consts<>+164(SB), Z2, Z5
-	VBROADCASTSS     consts<>+168(SB), Z6
+	VFMSUB132PS.BCST consts<>+152(SB), Z4, Z5
+	VFMADD231PS.BCST consts<>+156(SB), Z2, Z5
+	VBROADCASTSS     consts<>+160(SB), Z6
+	VFMADD213PS.BCST consts<>+164(SB), Z5, Z6
+	VFMADD213PS.BCST consts<>+168(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+172(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+176(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+180(SB), Z5, Z6
-	VFMADD213PS.BCST consts<>+184(SB), Z5, Z6
-	VFMADD213PS.BCST consts<>+188(SB), Z5, Z6
-	VFMADD213PS.BCST consts<>+68(SB), Z5, Z6
+	VFMADD213PS.BCST consts<>+60(SB), Z5, Z6
 	VSCALEFPS        Z4, Z6, Z2
 	VMAXPS           Z3, Z0, Z3
 	VMINPS           Z3, Z1, Z3
-	VMULPS.BCST      consts<>+160(SB), Z3, Z4
+	VMULPS.BCST      consts<>+152(SB), Z3, Z4
 	VRNDSCALEPS      $0x08, Z4, Z4
 	VMOVAPS          Z3, Z5
-	VFMSUB132PS.BCST consts<>+160(SB), Z4, Z5
-	VFMADD231PS.BCST consts<>+164(SB), Z3, Z5
-	VBROADCASTSS     consts<>+168(SB), Z6
+	VFMSUB132PS.BCST consts<>+152(SB), Z4, Z5
+	VFMADD231PS.BCST consts<>+156(SB), Z3, Z5
+	VBROADCASTSS     consts<>+160(SB), Z6
+	VFMADD213PS.BCST consts<>+164(SB), Z5, Z6
+	VFMADD213PS.BCST consts<>+168(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+172(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+176(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+180(SB), Z5, Z6
-	VFMADD213PS.BCST consts<>+184(SB), Z5, Z6
-	VFMADD213PS.BCST consts<>+188(SB), Z5, Z6
-	VFMADD213PS.BCST consts<>+68(SB), Z5, Z6
+	VFMADD213PS.BCST consts<>+60(SB), Z5, Z6
 	VSCALEFPS        Z4, Z6, Z3
 	VMOVUPS          Z2, (AX)(BX*4)
 	VMOVUPS          Z3, 64(AX)(BX*4)
@@ -6394,18 +6139,18 @@ chan4:
 	VMOVUPS          (CX)(BX*4), Z2
 	VMAXPS           Z2, Z0, Z2
 	VMINPS           Z2, Z1, Z2
-	VMULPS.BCST      consts<>+160(SB), Z2, Z3
+	VMULPS.BCST      consts<>+152(SB), Z2, Z3
 	VRNDSCALEPS      $0x08, Z3, Z3
 	VMOVAPS          Z2, Z4
-	VFMSUB132PS.BCST consts<>+160(SB), Z3, Z4
-	VFMADD231PS.BCST consts<>+164(SB), Z2, Z4
-	VBROADCASTSS     consts<>+168(SB), Z5
+	VFMSUB132PS.BCST consts<>+152(SB), Z3, Z4
+	VFMADD231PS.BCST consts<>+156(SB), Z2, Z4
+	VBROADCASTSS     consts<>+160(SB), Z5
+	VFMADD213PS.BCST consts<>+164(SB), Z4, Z5
+	VFMADD213PS.BCST consts<>+168(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+172(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+176(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+180(SB), Z4, Z5
-	VFMADD213PS.BCST consts<>+184(SB), Z4, Z5
-	VFMADD213PS.BCST consts<>+188(SB), Z4, Z5
-	VFMADD213PS.BCST consts<>+68(SB), Z4, Z5
+	VFMADD213PS.BCST consts<>+60(SB), Z4, Z5
 	VSCALEFPS        Z3, Z5, Z2
 	VMOVUPS          Z2, (AX)(BX*4)
 	ADDQ             $+16, BX
@@ -6421,18 +6166,18 @@ less5:
 	VMOVUPS.Z        (CX)(BX*4), K1, Z2
 	VMAXPS           Z2, Z0, Z2
 	VMINPS           Z2, Z1, Z2
-	VMULPS.BCST      consts<>+160(SB), Z2, Z3
+	VMULPS.BCST      consts<>+152(SB), Z2, Z3
 	VRNDSCALEPS      $0x08, Z3, Z3
 	VMOVAPS          Z2, Z4
-	VFMSUB132PS.BCST consts<>+160(SB), Z3, Z4
-	VFMADD231PS.BCST consts<>+164(SB), Z2, Z4
-	VBROADCASTSS     consts<>+168(SB), Z5
+	VFMSUB132PS.BCST consts<>+152(SB), Z3, Z4
+	VFMADD231PS.BCST consts<>+156(SB), Z2, Z4
+	VBROADCASTSS     consts<>+160(SB), Z5
+	VFMADD213PS.BCST consts<>+164(SB), Z4, Z5
+	VFMADD213PS.BCST consts<>+168(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+172(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+176(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+180(SB), Z4, Z5
-	VFMADD213PS.BCST consts<>+184(SB), Z4, Z5
-	VFMADD213PS.BCST consts<>+188(SB), Z4, Z5
-	VFMADD213PS.BCST consts<>+68(SB), Z4, Z5
+	VFMADD213PS.BCST consts<>+60(SB), Z4, Z5
 	VSCALEFPS        Z3, Z5, Z2
 	VMOVUPS          Z2, K1, (AX)(BX*4)
 
@@ -7705,7 +7450,7 @@ TEXT ·layerNormF32AVX512(SB), NOSPLIT, $0-84
 	MOVQ         gamma+32(FP), DX
 	MOVQ         beta+40(FP), BX
 	VCVTSI2SSQ   channels+72(FP), X0, X0
-	VBROADCASTSS consts<>+68(SB), Z1
+	VBROADCASTSS consts<>+60(SB), Z1
 	VDIVSS       X0, X1, X0
 	VBROADCASTSS X0, Z0
 
@@ -7829,7 +7574,7 @@ done11:
 	VMULSS        X0, X2, X2
 	VADDSS        eps+80(FP), X2, X2
 	VSQRTSS       X2, X2, X2
-	VBROADCASTSS  consts<>+68(SB), Z3
+	VBROADCASTSS  consts<>+60(SB), Z3
 	VDIVSS        X2, X3, X2
 	VBROADCASTSS  X2, Z2
 	XORQ          SI, SI
@@ -9661,7 +9406,7 @@ TEXT ·layerNormBF16AVX512(SB), NOSPLIT, $0-84
 	MOVQ         gamma+32(FP), DX
 	MOVQ         beta+40(FP), BX
 	VCVTSI2SSQ   channels+72(FP), X0, X0
-	VBROADCASTSS consts<>+68(SB), Z1
+	VBROADCASTSS consts<>+60(SB), Z1
 	VDIVSS       X0, X1, X0
 	VBROADCASTSS X0, Z0
 
@@ -9797,7 +9542,7 @@ done11:
 	VMULSS        X0, X2, X2
 	VADDSS        eps+80(FP), X2, X2
 	VSQRTSS       X2, X2, X2
-	VBROADCASTSS  consts<>+68(SB), Z3
+	VBROADCASTSS  consts<>+60(SB), Z3
 	VDIVSS        X2, X3, X2
 	VBROADCASTSS  X2, Z2
 	XORQ          SI, SI
@@ -12724,7 +12469,7 @@ TEXT ·layerNormSplitAVX512(SB), NOSPLIT, $0-84
 	MOVQ         gamma+32(FP), SI
 	MOVQ         beta+40(FP), DI
 	VCVTSI2SSQ   channels+72(FP), X0, X0
-	VBROADCASTSS consts<>+68(SB), Z1
+	VBROADCASTSS consts<>+60(SB), Z1
 	VDIVSS       X0, X1, X0
 	VBROADCASTSS X0, Z0
 
@@ -12896,7 +12641,7 @@ done11:
 	VMULSS        X0, X2, X2
 	VADDSS        eps+80(FP), X2, X2
 	VSQRTSS       X2, X2, X2
-	VBROADCASTSS  consts<>+68(SB), Z3
+	VBROADCASTSS  consts<>+60(SB), Z3
 	VDIVSS        X2, X3, X2
 	VBROADCASTSS  X2, Z2
 	XORQ          R8, R8
@@ -17941,48 +17686,46 @@ DATA consts<>+12(SB)/4, $0xffff0000
 DATA consts<>+16(SB)/4, $0x40c00000
 DATA consts<>+20(SB)/4, $0x40400000
 DATA consts<>+24(SB)/4, $0x3e2aaaab
-DATA consts<>+28(SB)/4, $0xc2ae0000
-DATA consts<>+32(SB)/4, $0x42ae0000
-DATA consts<>+36(SB)/4, $0xbfb8aa3b
-DATA consts<>+40(SB)/4, $0xb2a57060
-DATA consts<>+44(SB)/4, $0x3aae0461
-DATA consts<>+48(SB)/4, $0x3c1e8629
-DATA consts<>+52(SB)/4, $0x3d635b73
-DATA consts<>+56(SB)/4, $0x3e75fc8c
-DATA consts<>+60(SB)/4, $0x3f317214
-DATA consts<>+64(SB)/4, $0x3f800001
-DATA consts<>+68(SB)/4, $0x3f800000
-DATA consts<>+72(SB)/4, $0x40000000
-DATA consts<>+76(SB)/4, $0xc0a80000
-DATA consts<>+80(SB)/4, $0x40a80000
-DATA consts<>+84(SB)/4, $0xbf800000
-DATA consts<>+88(SB)/4, $0x3d949b93
-DATA consts<>+92(SB)/4, $0xba138a45
-DATA consts<>+96(SB)/4, $0x3abf1e70
-DATA consts<>+100(SB)/4, $0xbaad2e83
-DATA consts<>+104(SB)/4, $0x3af48433
-DATA consts<>+108(SB)/4, $0xbba7f123
-DATA consts<>+112(SB)/4, $0x3c14abd3
-DATA consts<>+116(SB)/4, $0xbc543432
-DATA consts<>+120(SB)/4, $0x3c961ceb
-DATA consts<>+124(SB)/4, $0xbcccc358
-DATA consts<>+128(SB)/4, $0x3d035627
-DATA consts<>+132(SB)/4, $0xbd22e462
-DATA consts<>+136(SB)/4, $0x3d4b5760
-DATA consts<>+140(SB)/4, $0xbd8979b3
-DATA consts<>+144(SB)/4, $0x3e09e425
-DATA consts<>+148(SB)/4, $0x3f000000
-DATA consts<>+152(SB)/4, $0xc3160000
-DATA consts<>+156(SB)/4, $0x43160000
-DATA consts<>+160(SB)/4, $0x3fb8aa3b
-DATA consts<>+164(SB)/4, $0x32a57060
-DATA consts<>+168(SB)/4, $0x3920e98e
-DATA consts<>+172(SB)/4, $0x3aafa2b5
-DATA consts<>+176(SB)/4, $0x3c1d96de
-DATA consts<>+180(SB)/4, $0x3d63576a
-DATA consts<>+184(SB)/4, $0x3e75fded
-DATA consts<>+188(SB)/4, $0x3f317218
-GLOBL consts<>(SB), RODATA|NOPTR, $192
+DATA consts<>+28(SB)/4, $0x42fa0000
+DATA consts<>+32(SB)/4, $0xbfb8aa3b
+DATA consts<>+36(SB)/4, $0x3af618ec
+DATA consts<>+40(SB)/4, $0x3c13480e
+DATA consts<>+44(SB)/4, $0x3d64aa22
+DATA consts<>+48(SB)/4, $0x3e75ead5
+DATA consts<>+52(SB)/4, $0x3f31727b
+DATA consts<>+56(SB)/4, $0x3f7fffff
+DATA consts<>+60(SB)/4, $0x3f800000
+DATA consts<>+64(SB)/4, $0x40000000
+DATA consts<>+68(SB)/4, $0xc0a80000
+DATA consts<>+72(SB)/4, $0x40a80000
+DATA consts<>+76(SB)/4, $0xbf800000
+DATA consts<>+80(SB)/4, $0x3d949b93
+DATA consts<>+84(SB)/4, $0xba138a45
+DATA consts<>+88(SB)/4, $0x3abf1e70
+DATA consts<>+92(SB)/4, $0xbaad2e83
+DATA consts<>+96(SB)/4, $0x3af48433
+DATA consts<>+100(SB)/4, $0xbba7f123
+DATA consts<>+104(SB)/4, $0x3c14abd3
+DATA consts<>+108(SB)/4, $0xbc543432
+DATA consts<>+112(SB)/4, $0x3c961ceb
+DATA consts<>+116(SB)/4, $0xbcccc358
+DATA consts<>+120(SB)/4, $0x3d035627
+DATA consts<>+124(SB)/4, $0xbd22e462
+DATA consts<>+128(SB)/4, $0x3d4b5760
+DATA consts<>+132(SB)/4, $0xbd8979b3
+DATA consts<>+136(SB)/4, $0x3e09e425
+DATA consts<>+140(SB)/4, $0x3f000000
+DATA consts<>+144(SB)/4, $0xc3160000
+DATA consts<>+148(SB)/4, $0x43160000
+DATA consts<>+152(SB)/4, $0x3fb8aa3b
+DATA consts<>+156(SB)/4, $0x32a57060
+DATA consts<>+160(SB)/4, $0x3920e98e
+DATA consts<>+164(SB)/4, $0x3aafa2b5
+DATA consts<>+168(SB)/4, $0x3c1d96de
+DATA consts<>+172(SB)/4, $0x3d63576a
+DATA consts<>+176(SB)/4, $0x3e75fded
+DATA consts<>+180(SB)/4, $0x3f317218
+GLOBL consts<>(SB), RODATA|NOPTR, $184
 
 DATA tables<>+0(SB)/4, $0x00000000
 DATA tables<>+4(SB)/4, $0x00000000

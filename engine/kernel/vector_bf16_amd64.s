@@ -1879,13 +1879,12 @@ done6:
 	RET
 
 // func siluF32ToBF16BF16(dst *byte, dst2 *byte, x *byte, x2 *byte, dstStep int, xStep int, pixels int, channels int, lo float32, hi float32)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2
+// Requires: AVX, AVX512BW, AVX512DQ, AVX512F, AVX512VL, BMI2
 TEXT ·siluF32ToBF16BF16(SB), NOSPLIT, $0-72
 	MOVQ         dst+0(FP), AX
 	MOVQ         x+16(FP), CX
 	MOVQ         pixels+48(FP), DX
 	VBROADCASTSS consts<>+20(SB), Z0
-	VBROADCASTSS consts<>+24(SB), Z1
 
 loop1:
 	XORQ BX, BX
@@ -1894,59 +1893,51 @@ chan2:
 	LEAQ              32(BX), SI
 	CMPQ              SI, channels+56(FP)
 	JGT               less3
-	VMOVUPS           (CX)(BX*4), Z2
-	VMOVUPS           64(CX)(BX*4), Z3
-	VMOVAPS           Z2, Z4
-	VMAXPS            Z4, Z0, Z4
-	VMINPS            Z4, Z1, Z4
-	VMULPS.BCST       consts<>+28(SB), Z4, Z5
-	VRNDSCALEPS       $0x08, Z5, Z5
-	VMOVAPS           Z4, Z6
-	VFMSUB132PS.BCST  consts<>+28(SB), Z5, Z6
-	VFMADD231PS.BCST  consts<>+32(SB), Z4, Z6
-	VBROADCASTSS      consts<>+36(SB), Z7
-	VFMADD213PS.BCST  consts<>+40(SB), Z6, Z7
-	VFMADD213PS.BCST  consts<>+44(SB), Z6, Z7
-	VFMADD213PS.BCST  consts<>+48(SB), Z6, Z7
-	VFMADD213PS.BCST  consts<>+52(SB), Z6, Z7
-	VFMADD213PS.BCST  consts<>+56(SB), Z6, Z7
-	VSCALEFPS         Z5, Z7, Z4
-	VADDPS.BCST       consts<>+60(SB), Z4, Z4
-	VRCP14PS          Z4, Z5
-	VMOVAPS           Z5, Z6
-	VFNMADD213PS.BCST consts<>+64(SB), Z4, Z6
-	VMULPS            Z6, Z5, Z4
-	VMULPS            Z4, Z2, Z2
-	VMOVAPS           Z3, Z4
-	VMAXPS            Z4, Z0, Z4
-	VMINPS            Z4, Z1, Z4
-	VMULPS.BCST       consts<>+28(SB), Z4, Z5
-	VRNDSCALEPS       $0x08, Z5, Z5
-	VMOVAPS           Z4, Z6
-	VFMSUB132PS.BCST  consts<>+28(SB), Z5, Z6
-	VFMADD231PS.BCST  consts<>+32(SB), Z4, Z6
-	VBROADCASTSS      consts<>+36(SB), Z7
-	VFMADD213PS.BCST  consts<>+40(SB), Z6, Z7
-	VFMADD213PS.BCST  consts<>+44(SB), Z6, Z7
-	VFMADD213PS.BCST  consts<>+48(SB), Z6, Z7
-	VFMADD213PS.BCST  consts<>+52(SB), Z6, Z7
-	VFMADD213PS.BCST  consts<>+56(SB), Z6, Z7
-	VSCALEFPS         Z5, Z7, Z4
-	VADDPS.BCST       consts<>+60(SB), Z4, Z4
-	VRCP14PS          Z4, Z5
-	VMOVAPS           Z5, Z6
-	VFNMADD213PS.BCST consts<>+64(SB), Z4, Z6
-	VMULPS            Z6, Z5, Z4
-	VMULPS            Z4, Z3, Z3
+	VMOVUPS           (CX)(BX*4), Z1
+	VMOVUPS           64(CX)(BX*4), Z2
+	VMOVAPS           Z1, Z3
+	VMULPS.BCST       consts<>+24(SB), Z3, Z4
+	VMINPS            Z4, Z0, Z4
+	VREDUCEPS         $0x09, Z4, Z5
+	VBROADCASTSS      consts<>+28(SB), Z6
+	VFMADD213PS.BCST  consts<>+32(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+36(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+40(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+44(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
+	VSCALEFPS         Z4, Z6, Z3
+	VADDPS.BCST       consts<>+52(SB), Z3, Z3
+	VRCP14PS          Z3, Z4
+	VMOVAPS           Z4, Z5
+	VFNMADD213PS.BCST consts<>+56(SB), Z3, Z5
+	VMULPS            Z5, Z4, Z3
+	VMULPS            Z3, Z1, Z1
+	VMOVAPS           Z2, Z3
+	VMULPS.BCST       consts<>+24(SB), Z3, Z4
+	VMINPS            Z4, Z0, Z4
+	VREDUCEPS         $0x09, Z4, Z5
+	VBROADCASTSS      consts<>+28(SB), Z6
+	VFMADD213PS.BCST  consts<>+32(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+36(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+40(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+44(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
+	VSCALEFPS         Z4, Z6, Z3
+	VADDPS.BCST       consts<>+52(SB), Z3, Z3
+	VRCP14PS          Z3, Z4
+	VMOVAPS           Z4, Z5
+	VFNMADD213PS.BCST consts<>+56(SB), Z3, Z5
+	VMULPS            Z5, Z4, Z3
+	VMULPS            Z3, Z2, Z2
 
-	// VCVTNE2PS2BF16 Z2, Z3, Z4
+	// VCVTNE2PS2BF16 Z1, Z2, Z3
 	BYTE      $0x62
 	BYTE      $0xf2
-	BYTE      $0x67
+	BYTE      $0x6f
 	BYTE      $0x48
 	BYTE      $0x72
-	BYTE      $0xe2
-	VMOVDQU16 Z4, (AX)(BX*2)
+	BYTE      $0xd9
+	VMOVDQU16 Z3, (AX)(BX*2)
 	ADDQ      $+32, BX
 	JMP       chan2
 
@@ -1955,37 +1946,33 @@ chan4:
 	LEAQ              16(BX), SI
 	CMPQ              SI, channels+56(FP)
 	JGT               less5
-	VMOVUPS           (CX)(BX*4), Z2
-	VMOVAPS           Z2, Z3
-	VMAXPS            Z3, Z0, Z3
-	VMINPS            Z3, Z1, Z3
-	VMULPS.BCST       consts<>+28(SB), Z3, Z4
-	VRNDSCALEPS       $0x08, Z4, Z4
-	VMOVAPS           Z3, Z5
-	VFMSUB132PS.BCST  consts<>+28(SB), Z4, Z5
-	VFMADD231PS.BCST  consts<>+32(SB), Z3, Z5
-	VBROADCASTSS      consts<>+36(SB), Z6
-	VFMADD213PS.BCST  consts<>+40(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+44(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+52(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+56(SB), Z5, Z6
-	VSCALEFPS         Z4, Z6, Z3
-	VADDPS.BCST       consts<>+60(SB), Z3, Z3
-	VRCP14PS          Z3, Z4
-	VMOVAPS           Z4, Z5
-	VFNMADD213PS.BCST consts<>+64(SB), Z3, Z5
-	VMULPS            Z5, Z4, Z3
-	VMULPS            Z3, Z2, Z2
+	VMOVUPS           (CX)(BX*4), Z1
+	VMOVAPS           Z1, Z2
+	VMULPS.BCST       consts<>+24(SB), Z2, Z3
+	VMINPS            Z3, Z0, Z3
+	VREDUCEPS         $0x09, Z3, Z4
+	VBROADCASTSS      consts<>+28(SB), Z5
+	VFMADD213PS.BCST  consts<>+32(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+36(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+40(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+44(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
+	VSCALEFPS         Z3, Z5, Z2
+	VADDPS.BCST       consts<>+52(SB), Z2, Z2
+	VRCP14PS          Z2, Z3
+	VMOVAPS           Z3, Z4
+	VFNMADD213PS.BCST consts<>+56(SB), Z2, Z4
+	VMULPS            Z4, Z3, Z2
+	VMULPS            Z2, Z1, Z1
 
-	// VCVTNEPS2BF16 Z2, K0, Y3
+	// VCVTNEPS2BF16 Z1, K0, Y2
 	BYTE      $0x62
 	BYTE      $0xf2
 	BYTE      $0x7e
 	BYTE      $0x48
 	BYTE      $0x72
-	BYTE      $0xda
-	VMOVDQU16 Y3, (AX)(BX*2)
+	BYTE      $0xd1
+	VMOVDQU16 Y2, (AX)(BX*2)
 	ADDQ      $+16, BX
 	JMP       chan4
 
@@ -1996,37 +1983,33 @@ less5:
 	MOVQ              $-1, DI
 	BZHIQ             SI, DI, DI
 	KMOVW             DI, K1
-	VMOVUPS.Z         (CX)(BX*4), K1, Z2
-	VMOVAPS           Z2, Z3
-	VMAXPS            Z3, Z0, Z3
-	VMINPS            Z3, Z1, Z3
-	VMULPS.BCST       consts<>+28(SB), Z3, Z4
-	VRNDSCALEPS       $0x08, Z4, Z4
-	VMOVAPS           Z3, Z5
-	VFMSUB132PS.BCST  consts<>+28(SB), Z4, Z5
-	VFMADD231PS.BCST  consts<>+32(SB), Z3, Z5
-	VBROADCASTSS      consts<>+36(SB), Z6
-	VFMADD213PS.BCST  consts<>+40(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+44(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+52(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+56(SB), Z5, Z6
-	VSCALEFPS         Z4, Z6, Z3
-	VADDPS.BCST       consts<>+60(SB), Z3, Z3
-	VRCP14PS          Z3, Z4
-	VMOVAPS           Z4, Z5
-	VFNMADD213PS.BCST consts<>+64(SB), Z3, Z5
-	VMULPS            Z5, Z4, Z3
-	VMULPS            Z3, Z2, Z2
+	VMOVUPS.Z         (CX)(BX*4), K1, Z1
+	VMOVAPS           Z1, Z2
+	VMULPS.BCST       consts<>+24(SB), Z2, Z3
+	VMINPS            Z3, Z0, Z3
+	VREDUCEPS         $0x09, Z3, Z4
+	VBROADCASTSS      consts<>+28(SB), Z5
+	VFMADD213PS.BCST  consts<>+32(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+36(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+40(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+44(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
+	VSCALEFPS         Z3, Z5, Z2
+	VADDPS.BCST       consts<>+52(SB), Z2, Z2
+	VRCP14PS          Z2, Z3
+	VMOVAPS           Z3, Z4
+	VFNMADD213PS.BCST consts<>+56(SB), Z2, Z4
+	VMULPS            Z4, Z3, Z2
+	VMULPS            Z2, Z1, Z1
 
-	// VCVTNEPS2BF16 Z2, K0, Y3
+	// VCVTNEPS2BF16 Z1, K0, Y2
 	BYTE      $0x62
 	BYTE      $0xf2
 	BYTE      $0x7e
 	BYTE      $0x48
 	BYTE      $0x72
-	BYTE      $0xda
-	VMOVDQU16 Y3, K1, (AX)(BX*2)
+	BYTE      $0xd1
+	VMOVDQU16 Y2, K1, (AX)(BX*2)
 
 done6:
 	MOVQ dstStep+32(FP), BX
@@ -2046,7 +2029,6 @@ TEXT ·siluF32ToSplitBF16(SB), NOSPLIT, $0-72
 	MOVQ         x+16(FP), DX
 	MOVQ         pixels+48(FP), BX
 	VBROADCASTSS consts<>+20(SB), Z0
-	VBROADCASTSS consts<>+24(SB), Z1
 
 loop1:
 	XORQ SI, SI
@@ -2055,80 +2037,72 @@ chan2:
 	LEAQ              32(SI), DI
 	CMPQ              DI, channels+56(FP)
 	JGT               less3
-	VMOVUPS           (DX)(SI*4), Z2
-	VMOVUPS           64(DX)(SI*4), Z3
-	VMOVAPS           Z2, Z4
-	VMAXPS            Z4, Z0, Z4
-	VMINPS            Z4, Z1, Z4
-	VMULPS.BCST       consts<>+28(SB), Z4, Z5
-	VRNDSCALEPS       $0x08, Z5, Z5
-	VMOVAPS           Z4, Z6
-	VFMSUB132PS.BCST  consts<>+28(SB), Z5, Z6
-	VFMADD231PS.BCST  consts<>+32(SB), Z4, Z6
-	VBROADCASTSS      consts<>+36(SB), Z7
-	VFMADD213PS.BCST  consts<>+40(SB), Z6, Z7
-	VFMADD213PS.BCST  consts<>+44(SB), Z6, Z7
-	VFMADD213PS.BCST  consts<>+48(SB), Z6, Z7
-	VFMADD213PS.BCST  consts<>+52(SB), Z6, Z7
-	VFMADD213PS.BCST  consts<>+56(SB), Z6, Z7
-	VSCALEFPS         Z5, Z7, Z4
-	VADDPS.BCST       consts<>+60(SB), Z4, Z4
-	VRCP14PS          Z4, Z5
-	VMOVAPS           Z5, Z6
-	VFNMADD213PS.BCST consts<>+64(SB), Z4, Z6
-	VMULPS            Z6, Z5, Z4
-	VMULPS            Z4, Z2, Z2
-	VMOVAPS           Z3, Z4
-	VMAXPS            Z4, Z0, Z4
-	VMINPS            Z4, Z1, Z4
-	VMULPS.BCST       consts<>+28(SB), Z4, Z5
-	VRNDSCALEPS       $0x08, Z5, Z5
-	VMOVAPS           Z4, Z6
-	VFMSUB132PS.BCST  consts<>+28(SB), Z5, Z6
-	VFMADD231PS.BCST  consts<>+32(SB), Z4, Z6
-	VBROADCASTSS      consts<>+36(SB), Z7
-	VFMADD213PS.BCST  consts<>+40(SB), Z6, Z7
-	VFMADD213PS.BCST  consts<>+44(SB), Z6, Z7
-	VFMADD213PS.BCST  consts<>+48(SB), Z6, Z7
-	VFMADD213PS.BCST  consts<>+52(SB), Z6, Z7
-	VFMADD213PS.BCST  consts<>+56(SB), Z6, Z7
-	VSCALEFPS         Z5, Z7, Z4
-	VADDPS.BCST       consts<>+60(SB), Z4, Z4
-	VRCP14PS          Z4, Z5
-	VMOVAPS           Z5, Z6
-	VFNMADD213PS.BCST consts<>+64(SB), Z4, Z6
-	VMULPS            Z6, Z5, Z4
-	VMULPS            Z4, Z3, Z3
+	VMOVUPS           (DX)(SI*4), Z1
+	VMOVUPS           64(DX)(SI*4), Z2
+	VMOVAPS           Z1, Z3
+	VMULPS.BCST       consts<>+24(SB), Z3, Z4
+	VMINPS            Z4, Z0, Z4
+	VREDUCEPS         $0x09, Z4, Z5
+	VBROADCASTSS      consts<>+28(SB), Z6
+	VFMADD213PS.BCST  consts<>+32(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+36(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+40(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+44(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
+	VSCALEFPS         Z4, Z6, Z3
+	VADDPS.BCST       consts<>+52(SB), Z3, Z3
+	VRCP14PS          Z3, Z4
+	VMOVAPS           Z4, Z5
+	VFNMADD213PS.BCST consts<>+56(SB), Z3, Z5
+	VMULPS            Z5, Z4, Z3
+	VMULPS            Z3, Z1, Z1
+	VMOVAPS           Z2, Z3
+	VMULPS.BCST       consts<>+24(SB), Z3, Z4
+	VMINPS            Z4, Z0, Z4
+	VREDUCEPS         $0x09, Z4, Z5
+	VBROADCASTSS      consts<>+28(SB), Z6
+	VFMADD213PS.BCST  consts<>+32(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+36(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+40(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+44(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
+	VSCALEFPS         Z4, Z6, Z3
+	VADDPS.BCST       consts<>+52(SB), Z3, Z3
+	VRCP14PS          Z3, Z4
+	VMOVAPS           Z4, Z5
+	VFNMADD213PS.BCST consts<>+56(SB), Z3, Z5
+	VMULPS            Z5, Z4, Z3
+	VMULPS            Z3, Z2, Z2
 
-	// VCVTNE2PS2BF16 Z2, Z3, Z4
+	// VCVTNE2PS2BF16 Z1, Z2, Z3
 	BYTE        $0x62
 	BYTE        $0xf2
-	BYTE        $0x67
+	BYTE        $0x6f
 	BYTE        $0x48
 	BYTE        $0x72
-	BYTE        $0xe2
-	VMOVDQU16   Z4, (AX)(SI*2)
+	BYTE        $0xd9
+	VMOVDQU16   Z3, (AX)(SI*2)
 	MOVQ        $0xaaaaaaaa, DI
 	KMOVD       DI, K3
-	VMOVUPS     tables<>+0(SB), Z6
-	VPERMW.Z    Z4, Z6, K3, Z5
-	VSUBPS      Z5, Z2, Z2
-	VMOVUPS     tables<>+64(SB), Z6
-	VPERMW.Z    Z4, Z6, K3, Z5
-	VSUBPS      Z5, Z3, Z3
+	VMOVUPS     tables<>+0(SB), Z5
+	VPERMW.Z    Z3, Z5, K3, Z4
+	VSUBPS      Z4, Z1, Z1
+	VMOVUPS     tables<>+64(SB), Z5
+	VPERMW.Z    Z3, Z5, K3, Z4
+	VSUBPS      Z4, Z2, Z2
+	VMINPS.BCST consts<>+0(SB), Z1, Z1
 	VMINPS.BCST consts<>+0(SB), Z2, Z2
-	VMINPS.BCST consts<>+0(SB), Z3, Z3
+	VMAXPS.BCST consts<>+4(SB), Z1, Z1
 	VMAXPS.BCST consts<>+4(SB), Z2, Z2
-	VMAXPS.BCST consts<>+4(SB), Z3, Z3
 
-	// VCVTNE2PS2BF16 Z2, Z3, Z4
+	// VCVTNE2PS2BF16 Z1, Z2, Z3
 	BYTE      $0x62
 	BYTE      $0xf2
-	BYTE      $0x67
+	BYTE      $0x6f
 	BYTE      $0x48
 	BYTE      $0x72
-	BYTE      $0xe2
-	VMOVDQU16 Z4, (CX)(SI*2)
+	BYTE      $0xd9
+	VMOVDQU16 Z3, (CX)(SI*2)
 	ADDQ      $+32, SI
 	JMP       chan2
 
@@ -2137,51 +2111,47 @@ chan4:
 	LEAQ              16(SI), DI
 	CMPQ              DI, channels+56(FP)
 	JGT               less5
-	VMOVUPS           (DX)(SI*4), Z2
-	VMOVAPS           Z2, Z3
-	VMAXPS            Z3, Z0, Z3
-	VMINPS            Z3, Z1, Z3
-	VMULPS.BCST       consts<>+28(SB), Z3, Z4
-	VRNDSCALEPS       $0x08, Z4, Z4
-	VMOVAPS           Z3, Z5
-	VFMSUB132PS.BCST  consts<>+28(SB), Z4, Z5
-	VFMADD231PS.BCST  consts<>+32(SB), Z3, Z5
-	VBROADCASTSS      consts<>+36(SB), Z6
-	VFMADD213PS.BCST  consts<>+40(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+44(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+52(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+56(SB), Z5, Z6
-	VSCALEFPS         Z4, Z6, Z3
-	VADDPS.BCST       consts<>+60(SB), Z3, Z3
-	VRCP14PS          Z3, Z4
-	VMOVAPS           Z4, Z5
-	VFNMADD213PS.BCST consts<>+64(SB), Z3, Z5
-	VMULPS            Z5, Z4, Z3
-	VMULPS            Z3, Z2, Z2
+	VMOVUPS           (DX)(SI*4), Z1
+	VMOVAPS           Z1, Z2
+	VMULPS.BCST       consts<>+24(SB), Z2, Z3
+	VMINPS            Z3, Z0, Z3
+	VREDUCEPS         $0x09, Z3, Z4
+	VBROADCASTSS      consts<>+28(SB), Z5
+	VFMADD213PS.BCST  consts<>+32(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+36(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+40(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+44(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
+	VSCALEFPS         Z3, Z5, Z2
+	VADDPS.BCST       consts<>+52(SB), Z2, Z2
+	VRCP14PS          Z2, Z3
+	VMOVAPS           Z3, Z4
+	VFNMADD213PS.BCST consts<>+56(SB), Z2, Z4
+	VMULPS            Z4, Z3, Z2
+	VMULPS            Z2, Z1, Z1
 
-	// VCVTNEPS2BF16 Z2, K0, Y4
+	// VCVTNEPS2BF16 Z1, K0, Y3
 	BYTE        $0x62
 	BYTE        $0xf2
 	BYTE        $0x7e
 	BYTE        $0x48
 	BYTE        $0x72
-	BYTE        $0xe2
-	VPMOVZXWD   Y4, Z3
-	VPSLLD      $0x10, Z3, Z3
-	VMOVDQU16   Y4, (AX)(SI*2)
-	VSUBPS      Z3, Z2, Z2
-	VFPCLASSPSZ $0x99, Z2, K2
+	BYTE        $0xd9
+	VPMOVZXWD   Y3, Z2
+	VPSLLD      $0x10, Z2, Z2
+	VMOVDQU16   Y3, (AX)(SI*2)
+	VSUBPS      Z2, Z1, Z1
+	VFPCLASSPSZ $0x99, Z1, K2
 	KNOTW       K2, K2
 
-	// VCVTNEPS2BF16 Z2, K2, Y3
+	// VCVTNEPS2BF16 Z1, K2, Y2
 	BYTE      $0x62
 	BYTE      $0xf2
 	BYTE      $0x7e
 	BYTE      $0xca
 	BYTE      $0x72
-	BYTE      $0xda
-	VMOVDQU16 Y3, (CX)(SI*2)
+	BYTE      $0xd1
+	VMOVDQU16 Y2, (CX)(SI*2)
 	ADDQ      $+16, SI
 	JMP       chan4
 
@@ -2192,51 +2162,47 @@ less5:
 	MOVQ              $-1, R8
 	BZHIQ             DI, R8, R8
 	KMOVW             R8, K1
-	VMOVUPS.Z         (DX)(SI*4), K1, Z2
-	VMOVAPS           Z2, Z3
-	VMAXPS            Z3, Z0, Z3
-	VMINPS            Z3, Z1, Z3
-	VMULPS.BCST       consts<>+28(SB), Z3, Z4
-	VRNDSCALEPS       $0x08, Z4, Z4
-	VMOVAPS           Z3, Z5
-	VFMSUB132PS.BCST  consts<>+28(SB), Z4, Z5
-	VFMADD231PS.BCST  consts<>+32(SB), Z3, Z5
-	VBROADCASTSS      consts<>+36(SB), Z6
-	VFMADD213PS.BCST  consts<>+40(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+44(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+52(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+56(SB), Z5, Z6
-	VSCALEFPS         Z4, Z6, Z3
-	VADDPS.BCST       consts<>+60(SB), Z3, Z3
-	VRCP14PS          Z3, Z4
-	VMOVAPS           Z4, Z5
-	VFNMADD213PS.BCST consts<>+64(SB), Z3, Z5
-	VMULPS            Z5, Z4, Z3
-	VMULPS            Z3, Z2, Z2
+	VMOVUPS.Z         (DX)(SI*4), K1, Z1
+	VMOVAPS           Z1, Z2
+	VMULPS.BCST       consts<>+24(SB), Z2, Z3
+	VMINPS            Z3, Z0, Z3
+	VREDUCEPS         $0x09, Z3, Z4
+	VBROADCASTSS      consts<>+28(SB), Z5
+	VFMADD213PS.BCST  consts<>+32(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+36(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+40(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+44(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
+	VSCALEFPS         Z3, Z5, Z2
+	VADDPS.BCST       consts<>+52(SB), Z2, Z2
+	VRCP14PS          Z2, Z3
+	VMOVAPS           Z3, Z4
+	VFNMADD213PS.BCST consts<>+56(SB), Z2, Z4
+	VMULPS            Z4, Z3, Z2
+	VMULPS            Z2, Z1, Z1
 
-	// VCVTNEPS2BF16 Z2, K0, Y4
+	// VCVTNEPS2BF16 Z1, K0, Y3
 	BYTE        $0x62
 	BYTE        $0xf2
 	BYTE        $0x7e
 	BYTE        $0x48
 	BYTE        $0x72
-	BYTE        $0xe2
-	VPMOVZXWD   Y4, Z3
-	VPSLLD      $0x10, Z3, Z3
-	VMOVDQU16   Y4, K1, (AX)(SI*2)
-	VSUBPS      Z3, Z2, Z2
-	VFPCLASSPSZ $0x99, Z2, K2
+	BYTE        $0xd9
+	VPMOVZXWD   Y3, Z2
+	VPSLLD      $0x10, Z2, Z2
+	VMOVDQU16   Y3, K1, (AX)(SI*2)
+	VSUBPS      Z2, Z1, Z1
+	VFPCLASSPSZ $0x99, Z1, K2
 	KNOTW       K2, K2
 
-	// VCVTNEPS2BF16 Z2, K2, Y3
+	// VCVTNEPS2BF16 Z1, K2, Y2
 	BYTE      $0x62
 	BYTE      $0xf2
 	BYTE      $0x7e
 	BYTE      $0xca
 	BYTE      $0x72
-	BYTE      $0xda
-	VMOVDQU16 Y3, K1, (CX)(SI*2)
+	BYTE      $0xd1
+	VMOVDQU16 Y2, K1, (CX)(SI*2)
 
 done6:
 	MOVQ dstStep+32(FP), SI
@@ -2250,13 +2216,12 @@ done6:
 	RET
 
 // func siluBF16ToBF16BF16(dst *byte, dst2 *byte, x *byte, x2 *byte, dstStep int, xStep int, pixels int, channels int, lo float32, hi float32)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2
+// Requires: AVX, AVX512BW, AVX512DQ, AVX512F, AVX512VL, BMI2
 TEXT ·siluBF16ToBF16BF16(SB), NOSPLIT, $0-72
 	MOVQ         dst+0(FP), AX
 	MOVQ         x+16(FP), CX
 	MOVQ         pixels+48(FP), DX
 	VBROADCASTSS consts<>+20(SB), Z0
-	VBROADCASTSS consts<>+24(SB), Z1
 
 loop1:
 	XORQ BX, BX
@@ -2265,61 +2230,53 @@ chan2:
 	LEAQ              32(BX), SI
 	CMPQ              SI, channels+56(FP)
 	JGT               less3
-	VPMOVZXWD         (CX)(BX*2), Z2
+	VPMOVZXWD         (CX)(BX*2), Z1
+	VPSLLD            $0x10, Z1, Z1
+	VPMOVZXWD         32(CX)(BX*2), Z2
 	VPSLLD            $0x10, Z2, Z2
-	VPMOVZXWD         32(CX)(BX*2), Z3
-	VPSLLD            $0x10, Z3, Z3
-	VMOVAPS           Z2, Z4
-	VMAXPS            Z4, Z0, Z4
-	VMINPS            Z4, Z1, Z4
-	VMULPS.BCST       consts<>+28(SB), Z4, Z5
-	VRNDSCALEPS       $0x08, Z5, Z5
-	VMOVAPS           Z4, Z6
-	VFMSUB132PS.BCST  consts<>+28(SB), Z5, Z6
-	VFMADD231PS.BCST  consts<>+32(SB), Z4, Z6
-	VBROADCASTSS      consts<>+36(SB), Z7
-	VFMADD213PS.BCST  consts<>+40(SB), Z6, Z7
-	VFMADD213PS.BCST  consts<>+44(SB), Z6, Z7
-	VFMADD213PS.BCST  consts<>+48(SB), Z6, Z7
-	VFMADD213PS.BCST  consts<>+52(SB), Z6, Z7
-	VFMADD213PS.BCST  consts<>+56(SB), Z6, Z7
-	VSCALEFPS         Z5, Z7, Z4
-	VADDPS.BCST       consts<>+60(SB), Z4, Z4
-	VRCP14PS          Z4, Z5
-	VMOVAPS           Z5, Z6
-	VFNMADD213PS.BCST consts<>+64(SB), Z4, Z6
-	VMULPS            Z6, Z5, Z4
-	VMULPS            Z4, Z2, Z2
-	VMOVAPS           Z3, Z4
-	VMAXPS            Z4, Z0, Z4
-	VMINPS            Z4, Z1, Z4
-	VMULPS.BCST       consts<>+28(SB), Z4, Z5
-	VRNDSCALEPS       $0x08, Z5, Z5
-	VMOVAPS           Z4, Z6
-	VFMSUB132PS.BCST  consts<>+28(SB), Z5, Z6
-	VFMADD231PS.BCST  consts<>+32(SB), Z4, Z6
-	VBROADCASTSS      consts<>+36(SB), Z7
-	VFMADD213PS.BCST  consts<>+40(SB), Z6, Z7
-	VFMADD213PS.BCST  consts<>+44(SB), Z6, Z7
-	VFMADD213PS.BCST  consts<>+48(SB), Z6, Z7
-	VFMADD213PS.BCST  consts<>+52(SB), Z6, Z7
-	VFMADD213PS.BCST  consts<>+56(SB), Z6, Z7
-	VSCALEFPS         Z5, Z7, Z4
-	VADDPS.BCST       consts<>+60(SB), Z4, Z4
-	VRCP14PS          Z4, Z5
-	VMOVAPS           Z5, Z6
-	VFNMADD213PS.BCST consts<>+64(SB), Z4, Z6
-	VMULPS            Z6, Z5, Z4
-	VMULPS            Z4, Z3, Z3
+	VMOVAPS           Z1, Z3
+	VMULPS.BCST       consts<>+24(SB), Z3, Z4
+	VMINPS            Z4, Z0, Z4
+	VREDUCEPS         $0x09, Z4, Z5
+	VBROADCASTSS      consts<>+28(SB), Z6
+	VFMADD213PS.BCST  consts<>+32(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+36(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+40(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+44(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
+	VSCALEFPS         Z4, Z6, Z3
+	VADDPS.BCST       consts<>+52(SB), Z3, Z3
+	VRCP14PS          Z3, Z4
+	VMOVAPS           Z4, Z5
+	VFNMADD213PS.BCST consts<>+56(SB), Z3, Z5
+	VMULPS            Z5, Z4, Z3
+	VMULPS            Z3, Z1, Z1
+	VMOVAPS           Z2, Z3
+	VMULPS.BCST       consts<>+24(SB), Z3, Z4
+	VMINPS            Z4, Z0, Z4
+	VREDUCEPS         $0x09, Z4, Z5
+	VBROADCASTSS      consts<>+28(SB), Z6
+	VFMADD213PS.BCST  consts<>+32(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+36(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+40(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+44(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
+	VSCALEFPS         Z4, Z6, Z3
+	VADDPS.BCST       consts<>+52(SB), Z3, Z3
+	VRCP14PS          Z3, Z4
+	VMOVAPS           Z4, Z5
+	VFNMADD213PS.BCST consts<>+56(SB), Z3, Z5
+	VMULPS            Z5, Z4, Z3
+	VMULPS            Z3, Z2, Z2
 
-	// VCVTNE2PS2BF16 Z2, Z3, Z4
+	// VCVTNE2PS2BF16 Z1, Z2, Z3
 	BYTE      $0x62
 	BYTE      $0xf2
-	BYTE      $0x67
+	BYTE      $0x6f
 	BYTE      $0x48
 	BYTE      $0x72
-	BYTE      $0xe2
-	VMOVDQU16 Z4, (AX)(BX*2)
+	BYTE      $0xd9
+	VMOVDQU16 Z3, (AX)(BX*2)
 	ADDQ      $+32, BX
 	JMP       chan2
 
@@ -2328,38 +2285,34 @@ chan4:
 	LEAQ              16(BX), SI
 	CMPQ              SI, channels+56(FP)
 	JGT               less5
-	VPMOVZXWD         (CX)(BX*2), Z2
-	VPSLLD            $0x10, Z2, Z2
-	VMOVAPS           Z2, Z3
-	VMAXPS            Z3, Z0, Z3
-	VMINPS            Z3, Z1, Z3
-	VMULPS.BCST       consts<>+28(SB), Z3, Z4
-	VRNDSCALEPS       $0x08, Z4, Z4
-	VMOVAPS           Z3, Z5
-	VFMSUB132PS.BCST  consts<>+28(SB), Z4, Z5
-	VFMADD231PS.BCST  consts<>+32(SB), Z3, Z5
-	VBROADCASTSS      consts<>+36(SB), Z6
-	VFMADD213PS.BCST  consts<>+40(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+44(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+52(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+56(SB), Z5, Z6
-	VSCALEFPS         Z4, Z6, Z3
-	VADDPS.BCST       consts<>+60(SB), Z3, Z3
-	VRCP14PS          Z3, Z4
-	VMOVAPS           Z4, Z5
-	VFNMADD213PS.BCST consts<>+64(SB), Z3, Z5
-	VMULPS            Z5, Z4, Z3
-	VMULPS            Z3, Z2, Z2
+	VPMOVZXWD         (CX)(BX*2), Z1
+	VPSLLD            $0x10, Z1, Z1
+	VMOVAPS           Z1, Z2
+	VMULPS.BCST       consts<>+24(SB), Z2, Z3
+	VMINPS            Z3, Z0, Z3
+	VREDUCEPS         $0x09, Z3, Z4
+	VBROADCASTSS      consts<>+28(SB), Z5
+	VFMADD213PS.BCST  consts<>+32(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+36(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+40(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+44(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
+	VSCALEFPS         Z3, Z5, Z2
+	VADDPS.BCST       consts<>+52(SB), Z2, Z2
+	VRCP14PS          Z2, Z3
+	VMOVAPS           Z3, Z4
+	VFNMADD213PS.BCST consts<>+56(SB), Z2, Z4
+	VMULPS            Z4, Z3, Z2
+	VMULPS            Z2, Z1, Z1
 
-	// VCVTNEPS2BF16 Z2, K0, Y3
+	// VCVTNEPS2BF16 Z1, K0, Y2
 	BYTE      $0x62
 	BYTE      $0xf2
 	BYTE      $0x7e
 	BYTE      $0x48
 	BYTE      $0x72
-	BYTE      $0xda
-	VMOVDQU16 Y3, (AX)(BX*2)
+	BYTE      $0xd1
+	VMOVDQU16 Y2, (AX)(BX*2)
 	ADDQ      $+16, BX
 	JMP       chan4
 
@@ -2370,38 +2323,34 @@ less5:
 	MOVQ              $-1, DI
 	BZHIQ             SI, DI, DI
 	KMOVW             DI, K1
-	VPMOVZXWD.Z       (CX)(BX*2), K1, Z2
-	VPSLLD            $0x10, Z2, Z2
-	VMOVAPS           Z2, Z3
-	VMAXPS            Z3, Z0, Z3
-	VMINPS            Z3, Z1, Z3
-	VMULPS.BCST       consts<>+28(SB), Z3, Z4
-	VRNDSCALEPS       $0x08, Z4, Z4
-	VMOVAPS           Z3, Z5
-	VFMSUB132PS.BCST  consts<>+28(SB), Z4, Z5
-	VFMADD231PS.BCST  consts<>+32(SB), Z3, Z5
-	VBROADCASTSS      consts<>+36(SB), Z6
-	VFMADD213PS.BCST  consts<>+40(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+44(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+52(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+56(SB), Z5, Z6
-	VSCALEFPS         Z4, Z6, Z3
-	VADDPS.BCST       consts<>+60(SB), Z3, Z3
-	VRCP14PS          Z3, Z4
-	VMOVAPS           Z4, Z5
-	VFNMADD213PS.BCST consts<>+64(SB), Z3, Z5
-	VMULPS            Z5, Z4, Z3
-	VMULPS            Z3, Z2, Z2
+	VPMOVZXWD.Z       (CX)(BX*2), K1, Z1
+	VPSLLD            $0x10, Z1, Z1
+	VMOVAPS           Z1, Z2
+	VMULPS.BCST       consts<>+24(SB), Z2, Z3
+	VMINPS            Z3, Z0, Z3
+	VREDUCEPS         $0x09, Z3, Z4
+	VBROADCASTSS      consts<>+28(SB), Z5
+	VFMADD213PS.BCST  consts<>+32(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+36(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+40(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+44(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
+	VSCALEFPS         Z3, Z5, Z2
+	VADDPS.BCST       consts<>+52(SB), Z2, Z2
+	VRCP14PS          Z2, Z3
+	VMOVAPS           Z3, Z4
+	VFNMADD213PS.BCST consts<>+56(SB), Z2, Z4
+	VMULPS            Z4, Z3, Z2
+	VMULPS            Z2, Z1, Z1
 
-	// VCVTNEPS2BF16 Z2, K0, Y3
+	// VCVTNEPS2BF16 Z1, K0, Y2
 	BYTE      $0x62
 	BYTE      $0xf2
 	BYTE      $0x7e
 	BYTE      $0x48
 	BYTE      $0x72
-	BYTE      $0xda
-	VMOVDQU16 Y3, K1, (AX)(BX*2)
+	BYTE      $0xd1
+	VMOVDQU16 Y2, K1, (AX)(BX*2)
 
 done6:
 	MOVQ dstStep+32(FP), BX
@@ -2422,7 +2371,6 @@ TEXT ·siluSplitToSplitBF16(SB), NOSPLIT, $0-72
 	MOVQ         x2+24(FP), BX
 	MOVQ         pixels+48(FP), SI
 	VBROADCASTSS consts<>+20(SB), Z0
-	VBROADCASTSS consts<>+24(SB), Z1
 
 loop1:
 	XORQ DI, DI
@@ -2431,88 +2379,80 @@ chan2:
 	LEAQ              32(DI), R8
 	CMPQ              R8, channels+56(FP)
 	JGT               less3
-	VPMOVZXWD         (DX)(DI*2), Z2
+	VPMOVZXWD         (DX)(DI*2), Z1
+	VPSLLD            $0x10, Z1, Z1
+	VPMOVZXWD         (BX)(DI*2), Z2
 	VPSLLD            $0x10, Z2, Z2
-	VPMOVZXWD         (BX)(DI*2), Z3
+	VADDPS            Z2, Z1, Z1
+	VPMOVZXWD         32(DX)(DI*2), Z2
+	VPSLLD            $0x10, Z2, Z2
+	VPMOVZXWD         32(BX)(DI*2), Z3
 	VPSLLD            $0x10, Z3, Z3
 	VADDPS            Z3, Z2, Z2
-	VPMOVZXWD         32(DX)(DI*2), Z3
-	VPSLLD            $0x10, Z3, Z3
-	VPMOVZXWD         32(BX)(DI*2), Z4
-	VPSLLD            $0x10, Z4, Z4
-	VADDPS            Z4, Z3, Z3
-	VMOVAPS           Z2, Z4
-	VMAXPS            Z4, Z0, Z4
-	VMINPS            Z4, Z1, Z4
-	VMULPS.BCST       consts<>+28(SB), Z4, Z5
-	VRNDSCALEPS       $0x08, Z5, Z5
-	VMOVAPS           Z4, Z6
-	VFMSUB132PS.BCST  consts<>+28(SB), Z5, Z6
-	VFMADD231PS.BCST  consts<>+32(SB), Z4, Z6
-	VBROADCASTSS      consts<>+36(SB), Z7
-	VFMADD213PS.BCST  consts<>+40(SB), Z6, Z7
-	VFMADD213PS.BCST  consts<>+44(SB), Z6, Z7
-	VFMADD213PS.BCST  consts<>+48(SB), Z6, Z7
-	VFMADD213PS.BCST  consts<>+52(SB), Z6, Z7
-	VFMADD213PS.BCST  consts<>+56(SB), Z6, Z7
-	VSCALEFPS         Z5, Z7, Z4
-	VADDPS.BCST       consts<>+60(SB), Z4, Z4
-	VRCP14PS          Z4, Z5
-	VMOVAPS           Z5, Z6
-	VFNMADD213PS.BCST consts<>+64(SB), Z4, Z6
-	VMULPS            Z6, Z5, Z4
-	VMULPS            Z4, Z2, Z2
-	VMOVAPS           Z3, Z4
-	VMAXPS            Z4, Z0, Z4
-	VMINPS            Z4, Z1, Z4
-	VMULPS.BCST       consts<>+28(SB), Z4, Z5
-	VRNDSCALEPS       $0x08, Z5, Z5
-	VMOVAPS           Z4, Z6
-	VFMSUB132PS.BCST  consts<>+28(SB), Z5, Z6
-	VFMADD231PS.BCST  consts<>+32(SB), Z4, Z6
-	VBROADCASTSS      consts<>+36(SB), Z7
-	VFMADD213PS.BCST  consts<>+40(SB), Z6, Z7
-	VFMADD213PS.BCST  consts<>+44(SB), Z6, Z7
-	VFMADD213PS.BCST  consts<>+48(SB), Z6, Z7
-	VFMADD213PS.BCST  consts<>+52(SB), Z6, Z7
-	VFMADD213PS.BCST  consts<>+56(SB), Z6, Z7
-	VSCALEFPS         Z5, Z7, Z4
-	VADDPS.BCST       consts<>+60(SB), Z4, Z4
-	VRCP14PS          Z4, Z5
-	VMOVAPS           Z5, Z6
-	VFNMADD213PS.BCST consts<>+64(SB), Z4, Z6
-	VMULPS            Z6, Z5, Z4
-	VMULPS            Z4, Z3, Z3
+	VMOVAPS           Z1, Z3
+	VMULPS.BCST       consts<>+24(SB), Z3, Z4
+	VMINPS            Z4, Z0, Z4
+	VREDUCEPS         $0x09, Z4, Z5
+	VBROADCASTSS      consts<>+28(SB), Z6
+	VFMADD213PS.BCST  consts<>+32(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+36(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+40(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+44(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
+	VSCALEFPS         Z4, Z6, Z3
+	VADDPS.BCST       consts<>+52(SB), Z3, Z3
+	VRCP14PS          Z3, Z4
+	VMOVAPS           Z4, Z5
+	VFNMADD213PS.BCST consts<>+56(SB), Z3, Z5
+	VMULPS            Z5, Z4, Z3
+	VMULPS            Z3, Z1, Z1
+	VMOVAPS           Z2, Z3
+	VMULPS.BCST       consts<>+24(SB), Z3, Z4
+	VMINPS            Z4, Z0, Z4
+	VREDUCEPS         $0x09, Z4, Z5
+	VBROADCASTSS      consts<>+28(SB), Z6
+	VFMADD213PS.BCST  consts<>+32(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+36(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+40(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+44(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
+	VSCALEFPS         Z4, Z6, Z3
+	VADDPS.BCST       consts<>+52(SB), Z3, Z3
+	VRCP14PS          Z3, Z4
+	VMOVAPS           Z4, Z5
+	VFNMADD213PS.BCST consts<>+56(SB), Z3, Z5
+	VMULPS            Z5, Z4, Z3
+	VMULPS            Z3, Z2, Z2
 
-	// VCVTNE2PS2BF16 Z2, Z3, Z4
+	// VCVTNE2PS2BF16 Z1, Z2, Z3
 	BYTE        $0x62
 	BYTE        $0xf2
-	BYTE        $0x67
+	BYTE        $0x6f
 	BYTE        $0x48
 	BYTE        $0x72
-	BYTE        $0xe2
-	VMOVDQU16   Z4, (AX)(DI*2)
+	BYTE        $0xd9
+	VMOVDQU16   Z3, (AX)(DI*2)
 	MOVQ        $0xaaaaaaaa, R8
 	KMOVD       R8, K3
-	VMOVUPS     tables<>+0(SB), Z6
-	VPERMW.Z    Z4, Z6, K3, Z5
-	VSUBPS      Z5, Z2, Z2
-	VMOVUPS     tables<>+64(SB), Z6
-	VPERMW.Z    Z4, Z6, K3, Z5
-	VSUBPS      Z5, Z3, Z3
+	VMOVUPS     tables<>+0(SB), Z5
+	VPERMW.Z    Z3, Z5, K3, Z4
+	VSUBPS      Z4, Z1, Z1
+	VMOVUPS     tables<>+64(SB), Z5
+	VPERMW.Z    Z3, Z5, K3, Z4
+	VSUBPS      Z4, Z2, Z2
+	VMINPS.BCST consts<>+0(SB), Z1, Z1
 	VMINPS.BCST consts<>+0(SB), Z2, Z2
-	VMINPS.BCST consts<>+0(SB), Z3, Z3
+	VMAXPS.BCST consts<>+4(SB), Z1, Z1
 	VMAXPS.BCST consts<>+4(SB), Z2, Z2
-	VMAXPS.BCST consts<>+4(SB), Z3, Z3
 
-	// VCVTNE2PS2BF16 Z2, Z3, Z4
+	// VCVTNE2PS2BF16 Z1, Z2, Z3
 	BYTE      $0x62
 	BYTE      $0xf2
-	BYTE      $0x67
+	BYTE      $0x6f
 	BYTE      $0x48
 	BYTE      $0x72
-	BYTE      $0xe2
-	VMOVDQU16 Z4, (CX)(DI*2)
+	BYTE      $0xd9
+	VMOVDQU16 Z3, (CX)(DI*2)
 	ADDQ      $+32, DI
 	JMP       chan2
 
@@ -2521,55 +2461,51 @@ chan4:
 	LEAQ              16(DI), R8
 	CMPQ              R8, channels+56(FP)
 	JGT               less5
-	VPMOVZXWD         (DX)(DI*2), Z2
+	VPMOVZXWD         (DX)(DI*2), Z1
+	VPSLLD            $0x10, Z1, Z1
+	VPMOVZXWD         (BX)(DI*2), Z2
 	VPSLLD            $0x10, Z2, Z2
-	VPMOVZXWD         (BX)(DI*2), Z3
-	VPSLLD            $0x10, Z3, Z3
-	VADDPS            Z3, Z2, Z2
-	VMOVAPS           Z2, Z3
-	VMAXPS            Z3, Z0, Z3
-	VMINPS            Z3, Z1, Z3
-	VMULPS.BCST       consts<>+28(SB), Z3, Z4
-	VRNDSCALEPS       $0x08, Z4, Z4
-	VMOVAPS           Z3, Z5
-	VFMSUB132PS.BCST  consts<>+28(SB), Z4, Z5
-	VFMADD231PS.BCST  consts<>+32(SB), Z3, Z5
-	VBROADCASTSS      consts<>+36(SB), Z6
-	VFMADD213PS.BCST  consts<>+40(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+44(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+52(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+56(SB), Z5, Z6
-	VSCALEFPS         Z4, Z6, Z3
-	VADDPS.BCST       consts<>+60(SB), Z3, Z3
-	VRCP14PS          Z3, Z4
-	VMOVAPS           Z4, Z5
-	VFNMADD213PS.BCST consts<>+64(SB), Z3, Z5
-	VMULPS            Z5, Z4, Z3
-	VMULPS            Z3, Z2, Z2
+	VADDPS            Z2, Z1, Z1
+	VMOVAPS           Z1, Z2
+	VMULPS.BCST       consts<>+24(SB), Z2, Z3
+	VMINPS            Z3, Z0, Z3
+	VREDUCEPS         $0x09, Z3, Z4
+	VBROADCASTSS      consts<>+28(SB), Z5
+	VFMADD213PS.BCST  consts<>+32(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+36(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+40(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+44(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
+	VSCALEFPS         Z3, Z5, Z2
+	VADDPS.BCST       consts<>+52(SB), Z2, Z2
+	VRCP14PS          Z2, Z3
+	VMOVAPS           Z3, Z4
+	VFNMADD213PS.BCST consts<>+56(SB), Z2, Z4
+	VMULPS            Z4, Z3, Z2
+	VMULPS            Z2, Z1, Z1
 
-	// VCVTNEPS2BF16 Z2, K0, Y4
+	// VCVTNEPS2BF16 Z1, K0, Y3
 	BYTE        $0x62
 	BYTE        $0xf2
 	BYTE        $0x7e
 	BYTE        $0x48
 	BYTE        $0x72
-	BYTE        $0xe2
-	VPMOVZXWD   Y4, Z3
-	VPSLLD      $0x10, Z3, Z3
-	VMOVDQU16   Y4, (AX)(DI*2)
-	VSUBPS      Z3, Z2, Z2
-	VFPCLASSPSZ $0x99, Z2, K2
+	BYTE        $0xd9
+	VPMOVZXWD   Y3, Z2
+	VPSLLD      $0x10, Z2, Z2
+	VMOVDQU16   Y3, (AX)(DI*2)
+	VSUBPS      Z2, Z1, Z1
+	VFPCLASSPSZ $0x99, Z1, K2
 	KNOTW       K2, K2
 
-	// VCVTNEPS2BF16 Z2, K2, Y3
+	// VCVTNEPS2BF16 Z1, K2, Y2
 	BYTE      $0x62
 	BYTE      $0xf2
 	BYTE      $0x7e
 	BYTE      $0xca
 	BYTE      $0x72
-	BYTE      $0xda
-	VMOVDQU16 Y3, (CX)(DI*2)
+	BYTE      $0xd1
+	VMOVDQU16 Y2, (CX)(DI*2)
 	ADDQ      $+16, DI
 	JMP       chan4
 
@@ -2580,55 +2516,51 @@ less5:
 	MOVQ              $-1, R9
 	BZHIQ             R8, R9, R9
 	KMOVW             R9, K1
-	VPMOVZXWD.Z       (DX)(DI*2), K1, Z2
+	VPMOVZXWD.Z       (DX)(DI*2), K1, Z1
+	VPSLLD            $0x10, Z1, Z1
+	VPMOVZXWD.Z       (BX)(DI*2), K1, Z2
 	VPSLLD            $0x10, Z2, Z2
-	VPMOVZXWD.Z       (BX)(DI*2), K1, Z3
-	VPSLLD            $0x10, Z3, Z3
-	VADDPS            Z3, Z2, Z2
-	VMOVAPS           Z2, Z3
-	VMAXPS            Z3, Z0, Z3
-	VMINPS            Z3, Z1, Z3
-	VMULPS.BCST       consts<>+28(SB), Z3, Z4
-	VRNDSCALEPS       $0x08, Z4, Z4
-	VMOVAPS           Z3, Z5
-	VFMSUB132PS.BCST  consts<>+28(SB), Z4, Z5
-	VFMADD231PS.BCST  consts<>+32(SB), Z3, Z5
-	VBROADCASTSS      consts<>+36(SB), Z6
-	VFMADD213PS.BCST  consts<>+40(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+44(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+52(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+56(SB), Z5, Z6
-	VSCALEFPS         Z4, Z6, Z3
-	VADDPS.BCST       consts<>+60(SB), Z3, Z3
-	VRCP14PS          Z3, Z4
-	VMOVAPS           Z4, Z5
-	VFNMADD213PS.BCST consts<>+64(SB), Z3, Z5
-	VMULPS            Z5, Z4, Z3
-	VMULPS            Z3, Z2, Z2
+	VADDPS            Z2, Z1, Z1
+	VMOVAPS           Z1, Z2
+	VMULPS.BCST       consts<>+24(SB), Z2, Z3
+	VMINPS            Z3, Z0, Z3
+	VREDUCEPS         $0x09, Z3, Z4
+	VBROADCASTSS      consts<>+28(SB), Z5
+	VFMADD213PS.BCST  consts<>+32(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+36(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+40(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+44(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
+	VSCALEFPS         Z3, Z5, Z2
+	VADDPS.BCST       consts<>+52(SB), Z2, Z2
+	VRCP14PS          Z2, Z3
+	VMOVAPS           Z3, Z4
+	VFNMADD213PS.BCST consts<>+56(SB), Z2, Z4
+	VMULPS            Z4, Z3, Z2
+	VMULPS            Z2, Z1, Z1
 
-	// VCVTNEPS2BF16 Z2, K0, Y4
+	// VCVTNEPS2BF16 Z1, K0, Y3
 	BYTE        $0x62
 	BYTE        $0xf2
 	BYTE        $0x7e
 	BYTE        $0x48
 	BYTE        $0x72
-	BYTE        $0xe2
-	VPMOVZXWD   Y4, Z3
-	VPSLLD      $0x10, Z3, Z3
-	VMOVDQU16   Y4, K1, (AX)(DI*2)
-	VSUBPS      Z3, Z2, Z2
-	VFPCLASSPSZ $0x99, Z2, K2
+	BYTE        $0xd9
+	VPMOVZXWD   Y3, Z2
+	VPSLLD      $0x10, Z2, Z2
+	VMOVDQU16   Y3, K1, (AX)(DI*2)
+	VSUBPS      Z2, Z1, Z1
+	VFPCLASSPSZ $0x99, Z1, K2
 	KNOTW       K2, K2
 
-	// VCVTNEPS2BF16 Z2, K2, Y3
+	// VCVTNEPS2BF16 Z1, K2, Y2
 	BYTE      $0x62
 	BYTE      $0xf2
 	BYTE      $0x7e
 	BYTE      $0xca
 	BYTE      $0x72
-	BYTE      $0xda
-	VMOVDQU16 Y3, K1, (CX)(DI*2)
+	BYTE      $0xd1
+	VMOVDQU16 Y2, K1, (CX)(DI*2)
 
 done6:
 	MOVQ dstStep+32(FP), DI
@@ -2643,13 +2575,12 @@ done6:
 	RET
 
 // func sigmoidF32ToBF16BF16(dst *byte, dst2 *byte, x *byte, x2 *byte, dstStep int, xStep int, pixels int, channels int, lo float32, hi float32)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2
+// Requires: AVX, AVX512BW, AVX512DQ, AVX512F, AVX512VL, BMI2
 TEXT ·sigmoidF32ToBF16BF16(SB), NOSPLIT, $0-72
 	MOVQ         dst+0(FP), AX
 	MOVQ         x+16(FP), CX
 	MOVQ         pixels+48(FP), DX
 	VBROADCASTSS consts<>+20(SB), Z0
-	VBROADCASTSS consts<>+24(SB), Z1
 
 loop1:
 	XORQ BX, BX
@@ -2658,55 +2589,47 @@ chan2:
 	LEAQ              32(BX), SI
 	CMPQ              SI, channels+56(FP)
 	JGT               less3
-	VMOVUPS           (CX)(BX*4), Z2
-	VMOVUPS           64(CX)(BX*4), Z3
-	VMAXPS            Z2, Z0, Z2
-	VMINPS            Z2, Z1, Z2
-	VMULPS.BCST       consts<>+28(SB), Z2, Z4
-	VRNDSCALEPS       $0x08, Z4, Z4
-	VMOVAPS           Z2, Z5
-	VFMSUB132PS.BCST  consts<>+28(SB), Z4, Z5
-	VFMADD231PS.BCST  consts<>+32(SB), Z2, Z5
-	VBROADCASTSS      consts<>+36(SB), Z6
-	VFMADD213PS.BCST  consts<>+40(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+44(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+52(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+56(SB), Z5, Z6
-	VSCALEFPS         Z4, Z6, Z2
-	VADDPS.BCST       consts<>+60(SB), Z2, Z2
-	VRCP14PS          Z2, Z4
-	VMOVAPS           Z4, Z5
-	VFNMADD213PS.BCST consts<>+64(SB), Z2, Z5
-	VMULPS            Z5, Z4, Z2
-	VMAXPS            Z3, Z0, Z3
-	VMINPS            Z3, Z1, Z3
-	VMULPS.BCST       consts<>+28(SB), Z3, Z4
-	VRNDSCALEPS       $0x08, Z4, Z4
-	VMOVAPS           Z3, Z5
-	VFMSUB132PS.BCST  consts<>+28(SB), Z4, Z5
-	VFMADD231PS.BCST  consts<>+32(SB), Z3, Z5
-	VBROADCASTSS      consts<>+36(SB), Z6
-	VFMADD213PS.BCST  consts<>+40(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+44(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+52(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+56(SB), Z5, Z6
-	VSCALEFPS         Z4, Z6, Z3
-	VADDPS.BCST       consts<>+60(SB), Z3, Z3
-	VRCP14PS          Z3, Z4
-	VMOVAPS           Z4, Z5
-	VFNMADD213PS.BCST consts<>+64(SB), Z3, Z5
-	VMULPS            Z5, Z4, Z3
+	VMOVUPS           (CX)(BX*4), Z1
+	VMOVUPS           64(CX)(BX*4), Z2
+	VMULPS.BCST       consts<>+24(SB), Z1, Z3
+	VMINPS            Z3, Z0, Z3
+	VREDUCEPS         $0x09, Z3, Z4
+	VBROADCASTSS      consts<>+28(SB), Z5
+	VFMADD213PS.BCST  consts<>+32(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+36(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+40(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+44(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
+	VSCALEFPS         Z3, Z5, Z1
+	VADDPS.BCST       consts<>+52(SB), Z1, Z1
+	VRCP14PS          Z1, Z3
+	VMOVAPS           Z3, Z4
+	VFNMADD213PS.BCST consts<>+56(SB), Z1, Z4
+	VMULPS            Z4, Z3, Z1
+	VMULPS.BCST       consts<>+24(SB), Z2, Z3
+	VMINPS            Z3, Z0, Z3
+	VREDUCEPS         $0x09, Z3, Z4
+	VBROADCASTSS      consts<>+28(SB), Z5
+	VFMADD213PS.BCST  consts<>+32(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+36(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+40(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+44(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
+	VSCALEFPS         Z3, Z5, Z2
+	VADDPS.BCST       consts<>+52(SB), Z2, Z2
+	VRCP14PS          Z2, Z3
+	VMOVAPS           Z3, Z4
+	VFNMADD213PS.BCST consts<>+56(SB), Z2, Z4
+	VMULPS            Z4, Z3, Z2
 
-	// VCVTNE2PS2BF16 Z2, Z3, Z4
+	// VCVTNE2PS2BF16 Z1, Z2, Z3
 	BYTE      $0x62
 	BYTE      $0xf2
-	BYTE      $0x67
+	BYTE      $0x6f
 	BYTE      $0x48
 	BYTE      $0x72
-	BYTE      $0xe2
-	VMOVDQU16 Z4, (AX)(BX*2)
+	BYTE      $0xd9
+	VMOVDQU16 Z3, (AX)(BX*2)
 	ADDQ      $+32, BX
 	JMP       chan2
 
@@ -2715,35 +2638,31 @@ chan4:
 	LEAQ              16(BX), SI
 	CMPQ              SI, channels+56(FP)
 	JGT               less5
-	VMOVUPS           (CX)(BX*4), Z2
-	VMAXPS            Z2, Z0, Z2
-	VMINPS            Z2, Z1, Z2
-	VMULPS.BCST       consts<>+28(SB), Z2, Z3
-	VRNDSCALEPS       $0x08, Z3, Z3
-	VMOVAPS           Z2, Z4
-	VFMSUB132PS.BCST  consts<>+28(SB), Z3, Z4
-	VFMADD231PS.BCST  consts<>+32(SB), Z2, Z4
-	VBROADCASTSS      consts<>+36(SB), Z5
-	VFMADD213PS.BCST  consts<>+40(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+44(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+52(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+56(SB), Z4, Z5
-	VSCALEFPS         Z3, Z5, Z2
-	VADDPS.BCST       consts<>+60(SB), Z2, Z2
-	VRCP14PS          Z2, Z3
-	VMOVAPS           Z3, Z4
-	VFNMADD213PS.BCST consts<>+64(SB), Z2, Z4
-	VMULPS            Z4, Z3, Z2
+	VMOVUPS           (CX)(BX*4), Z1
+	VMULPS.BCST       consts<>+24(SB), Z1, Z2
+	VMINPS            Z2, Z0, Z2
+	VREDUCEPS         $0x09, Z2, Z3
+	VBROADCASTSS      consts<>+28(SB), Z4
+	VFMADD213PS.BCST  consts<>+32(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+36(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+40(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+44(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+48(SB), Z3, Z4
+	VSCALEFPS         Z2, Z4, Z1
+	VADDPS.BCST       consts<>+52(SB), Z1, Z1
+	VRCP14PS          Z1, Z2
+	VMOVAPS           Z2, Z3
+	VFNMADD213PS.BCST consts<>+56(SB), Z1, Z3
+	VMULPS            Z3, Z2, Z1
 
-	// VCVTNEPS2BF16 Z2, K0, Y3
+	// VCVTNEPS2BF16 Z1, K0, Y2
 	BYTE      $0x62
 	BYTE      $0xf2
 	BYTE      $0x7e
 	BYTE      $0x48
 	BYTE      $0x72
-	BYTE      $0xda
-	VMOVDQU16 Y3, (AX)(BX*2)
+	BYTE      $0xd1
+	VMOVDQU16 Y2, (AX)(BX*2)
 	ADDQ      $+16, BX
 	JMP       chan4
 
@@ -2754,35 +2673,31 @@ less5:
 	MOVQ              $-1, DI
 	BZHIQ             SI, DI, DI
 	KMOVW             DI, K1
-	VMOVUPS.Z         (CX)(BX*4), K1, Z2
-	VMAXPS            Z2, Z0, Z2
-	VMINPS            Z2, Z1, Z2
-	VMULPS.BCST       consts<>+28(SB), Z2, Z3
-	VRNDSCALEPS       $0x08, Z3, Z3
-	VMOVAPS           Z2, Z4
-	VFMSUB132PS.BCST  consts<>+28(SB), Z3, Z4
-	VFMADD231PS.BCST  consts<>+32(SB), Z2, Z4
-	VBROADCASTSS      consts<>+36(SB), Z5
-	VFMADD213PS.BCST  consts<>+40(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+44(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+52(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+56(SB), Z4, Z5
-	VSCALEFPS         Z3, Z5, Z2
-	VADDPS.BCST       consts<>+60(SB), Z2, Z2
-	VRCP14PS          Z2, Z3
-	VMOVAPS           Z3, Z4
-	VFNMADD213PS.BCST consts<>+64(SB), Z2, Z4
-	VMULPS            Z4, Z3, Z2
+	VMOVUPS.Z         (CX)(BX*4), K1, Z1
+	VMULPS.BCST       consts<>+24(SB), Z1, Z2
+	VMINPS            Z2, Z0, Z2
+	VREDUCEPS         $0x09, Z2, Z3
+	VBROADCASTSS      consts<>+28(SB), Z4
+	VFMADD213PS.BCST  consts<>+32(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+36(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+40(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+44(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+48(SB), Z3, Z4
+	VSCALEFPS         Z2, Z4, Z1
+	VADDPS.BCST       consts<>+52(SB), Z1, Z1
+	VRCP14PS          Z1, Z2
+	VMOVAPS           Z2, Z3
+	VFNMADD213PS.BCST consts<>+56(SB), Z1, Z3
+	VMULPS            Z3, Z2, Z1
 
-	// VCVTNEPS2BF16 Z2, K0, Y3
+	// VCVTNEPS2BF16 Z1, K0, Y2
 	BYTE      $0x62
 	BYTE      $0xf2
 	BYTE      $0x7e
 	BYTE      $0x48
 	BYTE      $0x72
-	BYTE      $0xda
-	VMOVDQU16 Y3, K1, (AX)(BX*2)
+	BYTE      $0xd1
+	VMOVDQU16 Y2, K1, (AX)(BX*2)
 
 done6:
 	MOVQ dstStep+32(FP), BX
@@ -2802,7 +2717,6 @@ TEXT ·sigmoidF32ToSplitBF16(SB), NOSPLIT, $0-72
 	MOVQ         x+16(FP), DX
 	MOVQ         pixels+48(FP), BX
 	VBROADCASTSS consts<>+20(SB), Z0
-	VBROADCASTSS consts<>+24(SB), Z1
 
 loop1:
 	XORQ SI, SI
@@ -2811,76 +2725,68 @@ chan2:
 	LEAQ              32(SI), DI
 	CMPQ              DI, channels+56(FP)
 	JGT               less3
-	VMOVUPS           (DX)(SI*4), Z2
-	VMOVUPS           64(DX)(SI*4), Z3
-	VMAXPS            Z2, Z0, Z2
-	VMINPS            Z2, Z1, Z2
-	VMULPS.BCST       consts<>+28(SB), Z2, Z4
-	VRNDSCALEPS       $0x08, Z4, Z4
-	VMOVAPS           Z2, Z5
-	VFMSUB132PS.BCST  consts<>+28(SB), Z4, Z5
-	VFMADD231PS.BCST  consts<>+32(SB), Z2, Z5
-	VBROADCASTSS      consts<>+36(SB), Z6
-	VFMADD213PS.BCST  consts<>+40(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+44(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+52(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+56(SB), Z5, Z6
-	VSCALEFPS         Z4, Z6, Z2
-	VADDPS.BCST       consts<>+60(SB), Z2, Z2
-	VRCP14PS          Z2, Z4
-	VMOVAPS           Z4, Z5
-	VFNMADD213PS.BCST consts<>+64(SB), Z2, Z5
-	VMULPS            Z5, Z4, Z2
-	VMAXPS            Z3, Z0, Z3
-	VMINPS            Z3, Z1, Z3
-	VMULPS.BCST       consts<>+28(SB), Z3, Z4
-	VRNDSCALEPS       $0x08, Z4, Z4
-	VMOVAPS           Z3, Z5
-	VFMSUB132PS.BCST  consts<>+28(SB), Z4, Z5
-	VFMADD231PS.BCST  consts<>+32(SB), Z3, Z5
-	VBROADCASTSS      consts<>+36(SB), Z6
-	VFMADD213PS.BCST  consts<>+40(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+44(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+52(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+56(SB), Z5, Z6
-	VSCALEFPS         Z4, Z6, Z3
-	VADDPS.BCST       consts<>+60(SB), Z3, Z3
-	VRCP14PS          Z3, Z4
-	VMOVAPS           Z4, Z5
-	VFNMADD213PS.BCST consts<>+64(SB), Z3, Z5
-	VMULPS            Z5, Z4, Z3
+	VMOVUPS           (DX)(SI*4), Z1
+	VMOVUPS           64(DX)(SI*4), Z2
+	VMULPS.BCST       consts<>+24(SB), Z1, Z3
+	VMINPS            Z3, Z0, Z3
+	VREDUCEPS         $0x09, Z3, Z4
+	VBROADCASTSS      consts<>+28(SB), Z5
+	VFMADD213PS.BCST  consts<>+32(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+36(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+40(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+44(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
+	VSCALEFPS         Z3, Z5, Z1
+	VADDPS.BCST       consts<>+52(SB), Z1, Z1
+	VRCP14PS          Z1, Z3
+	VMOVAPS           Z3, Z4
+	VFNMADD213PS.BCST consts<>+56(SB), Z1, Z4
+	VMULPS            Z4, Z3, Z1
+	VMULPS.BCST       consts<>+24(SB), Z2, Z3
+	VMINPS            Z3, Z0, Z3
+	VREDUCEPS         $0x09, Z3, Z4
+	VBROADCASTSS      consts<>+28(SB), Z5
+	VFMADD213PS.BCST  consts<>+32(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+36(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+40(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+44(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
+	VSCALEFPS         Z3, Z5, Z2
+	VADDPS.BCST       consts<>+52(SB), Z2, Z2
+	VRCP14PS          Z2, Z3
+	VMOVAPS           Z3, Z4
+	VFNMADD213PS.BCST consts<>+56(SB), Z2, Z4
+	VMULPS            Z4, Z3, Z2
 
-	// VCVTNE2PS2BF16 Z2, Z3, Z4
+	// VCVTNE2PS2BF16 Z1, Z2, Z3
 	BYTE        $0x62
 	BYTE        $0xf2
-	BYTE        $0x67
+	BYTE        $0x6f
 	BYTE        $0x48
 	BYTE        $0x72
-	BYTE        $0xe2
-	VMOVDQU16   Z4, (AX)(SI*2)
+	BYTE        $0xd9
+	VMOVDQU16   Z3, (AX)(SI*2)
 	MOVQ        $0xaaaaaaaa, DI
 	KMOVD       DI, K3
-	VMOVUPS     tables<>+0(SB), Z6
-	VPERMW.Z    Z4, Z6, K3, Z5
-	VSUBPS      Z5, Z2, Z2
-	VMOVUPS     tables<>+64(SB), Z6
-	VPERMW.Z    Z4, Z6, K3, Z5
-	VSUBPS      Z5, Z3, Z3
+	VMOVUPS     tables<>+0(SB), Z5
+	VPERMW.Z    Z3, Z5, K3, Z4
+	VSUBPS      Z4, Z1, Z1
+	VMOVUPS     tables<>+64(SB), Z5
+	VPERMW.Z    Z3, Z5, K3, Z4
+	VSUBPS      Z4, Z2, Z2
+	VMINPS.BCST consts<>+0(SB), Z1, Z1
 	VMINPS.BCST consts<>+0(SB), Z2, Z2
-	VMINPS.BCST consts<>+0(SB), Z3, Z3
+	VMAXPS.BCST consts<>+4(SB), Z1, Z1
 	VMAXPS.BCST consts<>+4(SB), Z2, Z2
-	VMAXPS.BCST consts<>+4(SB), Z3, Z3
 
-	// VCVTNE2PS2BF16 Z2, Z3, Z4
+	// VCVTNE2PS2BF16 Z1, Z2, Z3
 	BYTE      $0x62
 	BYTE      $0xf2
-	BYTE      $0x67
+	BYTE      $0x6f
 	BYTE      $0x48
 	BYTE      $0x72
-	BYTE      $0xe2
-	VMOVDQU16 Z4, (CX)(SI*2)
+	BYTE      $0xd9
+	VMOVDQU16 Z3, (CX)(SI*2)
 	ADDQ      $+32, SI
 	JMP       chan2
 
@@ -2889,49 +2795,45 @@ chan4:
 	LEAQ              16(SI), DI
 	CMPQ              DI, channels+56(FP)
 	JGT               less5
-	VMOVUPS           (DX)(SI*4), Z2
-	VMAXPS            Z2, Z0, Z2
-	VMINPS            Z2, Z1, Z2
-	VMULPS.BCST       consts<>+28(SB), Z2, Z3
-	VRNDSCALEPS       $0x08, Z3, Z3
-	VMOVAPS           Z2, Z4
-	VFMSUB132PS.BCST  consts<>+28(SB), Z3, Z4
-	VFMADD231PS.BCST  consts<>+32(SB), Z2, Z4
-	VBROADCASTSS      consts<>+36(SB), Z5
-	VFMADD213PS.BCST  consts<>+40(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+44(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+52(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+56(SB), Z4, Z5
-	VSCALEFPS         Z3, Z5, Z2
-	VADDPS.BCST       consts<>+60(SB), Z2, Z2
-	VRCP14PS          Z2, Z3
-	VMOVAPS           Z3, Z4
-	VFNMADD213PS.BCST consts<>+64(SB), Z2, Z4
-	VMULPS            Z4, Z3, Z2
+	VMOVUPS           (DX)(SI*4), Z1
+	VMULPS.BCST       consts<>+24(SB), Z1, Z2
+	VMINPS            Z2, Z0, Z2
+	VREDUCEPS         $0x09, Z2, Z3
+	VBROADCASTSS      consts<>+28(SB), Z4
+	VFMADD213PS.BCST  consts<>+32(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+36(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+40(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+44(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+48(SB), Z3, Z4
+	VSCALEFPS         Z2, Z4, Z1
+	VADDPS.BCST       consts<>+52(SB), Z1, Z1
+	VRCP14PS          Z1, Z2
+	VMOVAPS           Z2, Z3
+	VFNMADD213PS.BCST consts<>+56(SB), Z1, Z3
+	VMULPS            Z3, Z2, Z1
 
-	// VCVTNEPS2BF16 Z2, K0, Y4
+	// VCVTNEPS2BF16 Z1, K0, Y3
 	BYTE        $0x62
 	BYTE        $0xf2
 	BYTE        $0x7e
 	BYTE        $0x48
 	BYTE        $0x72
-	BYTE        $0xe2
-	VPMOVZXWD   Y4, Z3
-	VPSLLD      $0x10, Z3, Z3
-	VMOVDQU16   Y4, (AX)(SI*2)
-	VSUBPS      Z3, Z2, Z2
-	VFPCLASSPSZ $0x99, Z2, K2
+	BYTE        $0xd9
+	VPMOVZXWD   Y3, Z2
+	VPSLLD      $0x10, Z2, Z2
+	VMOVDQU16   Y3, (AX)(SI*2)
+	VSUBPS      Z2, Z1, Z1
+	VFPCLASSPSZ $0x99, Z1, K2
 	KNOTW       K2, K2
 
-	// VCVTNEPS2BF16 Z2, K2, Y3
+	// VCVTNEPS2BF16 Z1, K2, Y2
 	BYTE      $0x62
 	BYTE      $0xf2
 	BYTE      $0x7e
 	BYTE      $0xca
 	BYTE      $0x72
-	BYTE      $0xda
-	VMOVDQU16 Y3, (CX)(SI*2)
+	BYTE      $0xd1
+	VMOVDQU16 Y2, (CX)(SI*2)
 	ADDQ      $+16, SI
 	JMP       chan4
 
@@ -2942,49 +2844,45 @@ less5:
 	MOVQ              $-1, R8
 	BZHIQ             DI, R8, R8
 	KMOVW             R8, K1
-	VMOVUPS.Z         (DX)(SI*4), K1, Z2
-	VMAXPS            Z2, Z0, Z2
-	VMINPS            Z2, Z1, Z2
-	VMULPS.BCST       consts<>+28(SB), Z2, Z3
-	VRNDSCALEPS       $0x08, Z3, Z3
-	VMOVAPS           Z2, Z4
-	VFMSUB132PS.BCST  consts<>+28(SB), Z3, Z4
-	VFMADD231PS.BCST  consts<>+32(SB), Z2, Z4
-	VBROADCASTSS      consts<>+36(SB), Z5
-	VFMADD213PS.BCST  consts<>+40(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+44(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+52(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+56(SB), Z4, Z5
-	VSCALEFPS         Z3, Z5, Z2
-	VADDPS.BCST       consts<>+60(SB), Z2, Z2
-	VRCP14PS          Z2, Z3
-	VMOVAPS           Z3, Z4
-	VFNMADD213PS.BCST consts<>+64(SB), Z2, Z4
-	VMULPS            Z4, Z3, Z2
+	VMOVUPS.Z         (DX)(SI*4), K1, Z1
+	VMULPS.BCST       consts<>+24(SB), Z1, Z2
+	VMINPS            Z2, Z0, Z2
+	VREDUCEPS         $0x09, Z2, Z3
+	VBROADCASTSS      consts<>+28(SB), Z4
+	VFMADD213PS.BCST  consts<>+32(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+36(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+40(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+44(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+48(SB), Z3, Z4
+	VSCALEFPS         Z2, Z4, Z1
+	VADDPS.BCST       consts<>+52(SB), Z1, Z1
+	VRCP14PS          Z1, Z2
+	VMOVAPS           Z2, Z3
+	VFNMADD213PS.BCST consts<>+56(SB), Z1, Z3
+	VMULPS            Z3, Z2, Z1
 
-	// VCVTNEPS2BF16 Z2, K0, Y4
+	// VCVTNEPS2BF16 Z1, K0, Y3
 	BYTE        $0x62
 	BYTE        $0xf2
 	BYTE        $0x7e
 	BYTE        $0x48
 	BYTE        $0x72
-	BYTE        $0xe2
-	VPMOVZXWD   Y4, Z3
-	VPSLLD      $0x10, Z3, Z3
-	VMOVDQU16   Y4, K1, (AX)(SI*2)
-	VSUBPS      Z3, Z2, Z2
-	VFPCLASSPSZ $0x99, Z2, K2
+	BYTE        $0xd9
+	VPMOVZXWD   Y3, Z2
+	VPSLLD      $0x10, Z2, Z2
+	VMOVDQU16   Y3, K1, (AX)(SI*2)
+	VSUBPS      Z2, Z1, Z1
+	VFPCLASSPSZ $0x99, Z1, K2
 	KNOTW       K2, K2
 
-	// VCVTNEPS2BF16 Z2, K2, Y3
+	// VCVTNEPS2BF16 Z1, K2, Y2
 	BYTE      $0x62
 	BYTE      $0xf2
 	BYTE      $0x7e
 	BYTE      $0xca
 	BYTE      $0x72
-	BYTE      $0xda
-	VMOVDQU16 Y3, K1, (CX)(SI*2)
+	BYTE      $0xd1
+	VMOVDQU16 Y2, K1, (CX)(SI*2)
 
 done6:
 	MOVQ dstStep+32(FP), SI
@@ -2998,13 +2896,12 @@ done6:
 	RET
 
 // func sigmoidBF16ToBF16BF16(dst *byte, dst2 *byte, x *byte, x2 *byte, dstStep int, xStep int, pixels int, channels int, lo float32, hi float32)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2
+// Requires: AVX, AVX512BW, AVX512DQ, AVX512F, AVX512VL, BMI2
 TEXT ·sigmoidBF16ToBF16BF16(SB), NOSPLIT, $0-72
 	MOVQ         dst+0(FP), AX
 	MOVQ         x+16(FP), CX
 	MOVQ         pixels+48(FP), DX
 	VBROADCASTSS consts<>+20(SB), Z0
-	VBROADCASTSS consts<>+24(SB), Z1
 
 loop1:
 	XORQ BX, BX
@@ -3013,57 +2910,49 @@ chan2:
 	LEAQ              32(BX), SI
 	CMPQ              SI, channels+56(FP)
 	JGT               less3
-	VPMOVZXWD         (CX)(BX*2), Z2
+	VPMOVZXWD         (CX)(BX*2), Z1
+	VPSLLD            $0x10, Z1, Z1
+	VPMOVZXWD         32(CX)(BX*2), Z2
 	VPSLLD            $0x10, Z2, Z2
-	VPMOVZXWD         32(CX)(BX*2), Z3
-	VPSLLD            $0x10, Z3, Z3
-	VMAXPS            Z2, Z0, Z2
-	VMINPS            Z2, Z1, Z2
-	VMULPS.BCST       consts<>+28(SB), Z2, Z4
-	VRNDSCALEPS       $0x08, Z4, Z4
-	VMOVAPS           Z2, Z5
-	VFMSUB132PS.BCST  consts<>+28(SB), Z4, Z5
-	VFMADD231PS.BCST  consts<>+32(SB), Z2, Z5
-	VBROADCASTSS      consts<>+36(SB), Z6
-	VFMADD213PS.BCST  consts<>+40(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+44(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+52(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+56(SB), Z5, Z6
-	VSCALEFPS         Z4, Z6, Z2
-	VADDPS.BCST       consts<>+60(SB), Z2, Z2
-	VRCP14PS          Z2, Z4
-	VMOVAPS           Z4, Z5
-	VFNMADD213PS.BCST consts<>+64(SB), Z2, Z5
-	VMULPS            Z5, Z4, Z2
-	VMAXPS            Z3, Z0, Z3
-	VMINPS            Z3, Z1, Z3
-	VMULPS.BCST       consts<>+28(SB), Z3, Z4
-	VRNDSCALEPS       $0x08, Z4, Z4
-	VMOVAPS           Z3, Z5
-	VFMSUB132PS.BCST  consts<>+28(SB), Z4, Z5
-	VFMADD231PS.BCST  consts<>+32(SB), Z3, Z5
-	VBROADCASTSS      consts<>+36(SB), Z6
-	VFMADD213PS.BCST  consts<>+40(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+44(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+52(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+56(SB), Z5, Z6
-	VSCALEFPS         Z4, Z6, Z3
-	VADDPS.BCST       consts<>+60(SB), Z3, Z3
-	VRCP14PS          Z3, Z4
-	VMOVAPS           Z4, Z5
-	VFNMADD213PS.BCST consts<>+64(SB), Z3, Z5
-	VMULPS            Z5, Z4, Z3
+	VMULPS.BCST       consts<>+24(SB), Z1, Z3
+	VMINPS            Z3, Z0, Z3
+	VREDUCEPS         $0x09, Z3, Z4
+	VBROADCASTSS      consts<>+28(SB), Z5
+	VFMADD213PS.BCST  consts<>+32(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+36(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+40(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+44(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
+	VSCALEFPS         Z3, Z5, Z1
+	VADDPS.BCST       consts<>+52(SB), Z1, Z1
+	VRCP14PS          Z1, Z3
+	VMOVAPS           Z3, Z4
+	VFNMADD213PS.BCST consts<>+56(SB), Z1, Z4
+	VMULPS            Z4, Z3, Z1
+	VMULPS.BCST       consts<>+24(SB), Z2, Z3
+	VMINPS            Z3, Z0, Z3
+	VREDUCEPS         $0x09, Z3, Z4
+	VBROADCASTSS      consts<>+28(SB), Z5
+	VFMADD213PS.BCST  consts<>+32(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+36(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+40(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+44(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
+	VSCALEFPS         Z3, Z5, Z2
+	VADDPS.BCST       consts<>+52(SB), Z2, Z2
+	VRCP14PS          Z2, Z3
+	VMOVAPS           Z3, Z4
+	VFNMADD213PS.BCST consts<>+56(SB), Z2, Z4
+	VMULPS            Z4, Z3, Z2
 
-	// VCVTNE2PS2BF16 Z2, Z3, Z4
+	// VCVTNE2PS2BF16 Z1, Z2, Z3
 	BYTE      $0x62
 	BYTE      $0xf2
-	BYTE      $0x67
+	BYTE      $0x6f
 	BYTE      $0x48
 	BYTE      $0x72
-	BYTE      $0xe2
-	VMOVDQU16 Z4, (AX)(BX*2)
+	BYTE      $0xd9
+	VMOVDQU16 Z3, (AX)(BX*2)
 	ADDQ      $+32, BX
 	JMP       chan2
 
@@ -3072,36 +2961,32 @@ chan4:
 	LEAQ              16(BX), SI
 	CMPQ              SI, channels+56(FP)
 	JGT               less5
-	VPMOVZXWD         (CX)(BX*2), Z2
-	VPSLLD            $0x10, Z2, Z2
-	VMAXPS            Z2, Z0, Z2
-	VMINPS            Z2, Z1, Z2
-	VMULPS.BCST       consts<>+28(SB), Z2, Z3
-	VRNDSCALEPS       $0x08, Z3, Z3
-	VMOVAPS           Z2, Z4
-	VFMSUB132PS.BCST  consts<>+28(SB), Z3, Z4
-	VFMADD231PS.BCST  consts<>+32(SB), Z2, Z4
-	VBROADCASTSS      consts<>+36(SB), Z5
-	VFMADD213PS.BCST  consts<>+40(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+44(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+52(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+56(SB), Z4, Z5
-	VSCALEFPS         Z3, Z5, Z2
-	VADDPS.BCST       consts<>+60(SB), Z2, Z2
-	VRCP14PS          Z2, Z3
-	VMOVAPS           Z3, Z4
-	VFNMADD213PS.BCST consts<>+64(SB), Z2, Z4
-	VMULPS            Z4, Z3, Z2
+	VPMOVZXWD         (CX)(BX*2), Z1
+	VPSLLD            $0x10, Z1, Z1
+	VMULPS.BCST       consts<>+24(SB), Z1, Z2
+	VMINPS            Z2, Z0, Z2
+	VREDUCEPS         $0x09, Z2, Z3
+	VBROADCASTSS      consts<>+28(SB), Z4
+	VFMADD213PS.BCST  consts<>+32(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+36(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+40(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+44(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+48(SB), Z3, Z4
+	VSCALEFPS         Z2, Z4, Z1
+	VADDPS.BCST       consts<>+52(SB), Z1, Z1
+	VRCP14PS          Z1, Z2
+	VMOVAPS           Z2, Z3
+	VFNMADD213PS.BCST consts<>+56(SB), Z1, Z3
+	VMULPS            Z3, Z2, Z1
 
-	// VCVTNEPS2BF16 Z2, K0, Y3
+	// VCVTNEPS2BF16 Z1, K0, Y2
 	BYTE      $0x62
 	BYTE      $0xf2
 	BYTE      $0x7e
 	BYTE      $0x48
 	BYTE      $0x72
-	BYTE      $0xda
-	VMOVDQU16 Y3, (AX)(BX*2)
+	BYTE      $0xd1
+	VMOVDQU16 Y2, (AX)(BX*2)
 	ADDQ      $+16, BX
 	JMP       chan4
 
@@ -3112,36 +2997,32 @@ less5:
 	MOVQ              $-1, DI
 	BZHIQ             SI, DI, DI
 	KMOVW             DI, K1
-	VPMOVZXWD.Z       (CX)(BX*2), K1, Z2
-	VPSLLD            $0x10, Z2, Z2
-	VMAXPS            Z2, Z0, Z2
-	VMINPS            Z2, Z1, Z2
-	VMULPS.BCST       consts<>+28(SB), Z2, Z3
-	VRNDSCALEPS       $0x08, Z3, Z3
-	VMOVAPS           Z2, Z4
-	VFMSUB132PS.BCST  consts<>+28(SB), Z3, Z4
-	VFMADD231PS.BCST  consts<>+32(SB), Z2, Z4
-	VBROADCASTSS      consts<>+36(SB), Z5
-	VFMADD213PS.BCST  consts<>+40(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+44(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+52(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+56(SB), Z4, Z5
-	VSCALEFPS         Z3, Z5, Z2
-	VADDPS.BCST       consts<>+60(SB), Z2, Z2
-	VRCP14PS          Z2, Z3
-	VMOVAPS           Z3, Z4
-	VFNMADD213PS.BCST consts<>+64(SB), Z2, Z4
-	VMULPS            Z4, Z3, Z2
+	VPMOVZXWD.Z       (CX)(BX*2), K1, Z1
+	VPSLLD            $0x10, Z1, Z1
+	VMULPS.BCST       consts<>+24(SB), Z1, Z2
+	VMINPS            Z2, Z0, Z2
+	VREDUCEPS         $0x09, Z2, Z3
+	VBROADCASTSS      consts<>+28(SB), Z4
+	VFMADD213PS.BCST  consts<>+32(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+36(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+40(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+44(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+48(SB), Z3, Z4
+	VSCALEFPS         Z2, Z4, Z1
+	VADDPS.BCST       consts<>+52(SB), Z1, Z1
+	VRCP14PS          Z1, Z2
+	VMOVAPS           Z2, Z3
+	VFNMADD213PS.BCST consts<>+56(SB), Z1, Z3
+	VMULPS            Z3, Z2, Z1
 
-	// VCVTNEPS2BF16 Z2, K0, Y3
+	// VCVTNEPS2BF16 Z1, K0, Y2
 	BYTE      $0x62
 	BYTE      $0xf2
 	BYTE      $0x7e
 	BYTE      $0x48
 	BYTE      $0x72
-	BYTE      $0xda
-	VMOVDQU16 Y3, K1, (AX)(BX*2)
+	BYTE      $0xd1
+	VMOVDQU16 Y2, K1, (AX)(BX*2)
 
 done6:
 	MOVQ dstStep+32(FP), BX
@@ -3162,7 +3043,6 @@ TEXT ·sigmoidSplitToSplitBF16(SB), NOSPLIT, $0-72
 	MOVQ         x2+24(FP), BX
 	MOVQ         pixels+48(FP), SI
 	VBROADCASTSS consts<>+20(SB), Z0
-	VBROADCASTSS consts<>+24(SB), Z1
 
 loop1:
 	XORQ DI, DI
@@ -3171,84 +3051,76 @@ chan2:
 	LEAQ              32(DI), R8
 	CMPQ              R8, channels+56(FP)
 	JGT               less3
-	VPMOVZXWD         (DX)(DI*2), Z2
+	VPMOVZXWD         (DX)(DI*2), Z1
+	VPSLLD            $0x10, Z1, Z1
+	VPMOVZXWD         (BX)(DI*2), Z2
 	VPSLLD            $0x10, Z2, Z2
-	VPMOVZXWD         (BX)(DI*2), Z3
+	VADDPS            Z2, Z1, Z1
+	VPMOVZXWD         32(DX)(DI*2), Z2
+	VPSLLD            $0x10, Z2, Z2
+	VPMOVZXWD         32(BX)(DI*2), Z3
 	VPSLLD            $0x10, Z3, Z3
 	VADDPS            Z3, Z2, Z2
-	VPMOVZXWD         32(DX)(DI*2), Z3
-	VPSLLD            $0x10, Z3, Z3
-	VPMOVZXWD         32(BX)(DI*2), Z4
-	VPSLLD            $0x10, Z4, Z4
-	VADDPS            Z4, Z3, Z3
-	VMAXPS            Z2, Z0, Z2
-	VMINPS            Z2, Z1, Z2
-	VMULPS.BCST       consts<>+28(SB), Z2, Z4
-	VRNDSCALEPS       $0x08, Z4, Z4
-	VMOVAPS           Z2, Z5
-	VFMSUB132PS.BCST  consts<>+28(SB), Z4, Z5
-	VFMADD231PS.BCST  consts<>+32(SB), Z2, Z5
-	VBROADCASTSS      consts<>+36(SB), Z6
-	VFMADD213PS.BCST  consts<>+40(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+44(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+52(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+56(SB), Z5, Z6
-	VSCALEFPS         Z4, Z6, Z2
-	VADDPS.BCST       consts<>+60(SB), Z2, Z2
-	VRCP14PS          Z2, Z4
-	VMOVAPS           Z4, Z5
-	VFNMADD213PS.BCST consts<>+64(SB), Z2, Z5
-	VMULPS            Z5, Z4, Z2
-	VMAXPS            Z3, Z0, Z3
-	VMINPS            Z3, Z1, Z3
-	VMULPS.BCST       consts<>+28(SB), Z3, Z4
-	VRNDSCALEPS       $0x08, Z4, Z4
-	VMOVAPS           Z3, Z5
-	VFMSUB132PS.BCST  consts<>+28(SB), Z4, Z5
-	VFMADD231PS.BCST  consts<>+32(SB), Z3, Z5
-	VBROADCASTSS      consts<>+36(SB), Z6
-	VFMADD213PS.BCST  consts<>+40(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+44(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+52(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+56(SB), Z5, Z6
-	VSCALEFPS         Z4, Z6, Z3
-	VADDPS.BCST       consts<>+60(SB), Z3, Z3
-	VRCP14PS          Z3, Z4
-	VMOVAPS           Z4, Z5
-	VFNMADD213PS.BCST consts<>+64(SB), Z3, Z5
-	VMULPS            Z5, Z4, Z3
+	VMULPS.BCST       consts<>+24(SB), Z1, Z3
+	VMINPS            Z3, Z0, Z3
+	VREDUCEPS         $0x09, Z3, Z4
+	VBROADCASTSS      consts<>+28(SB), Z5
+	VFMADD213PS.BCST  consts<>+32(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+36(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+40(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+44(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
+	VSCALEFPS         Z3, Z5, Z1
+	VADDPS.BCST       consts<>+52(SB), Z1, Z1
+	VRCP14PS          Z1, Z3
+	VMOVAPS           Z3, Z4
+	VFNMADD213PS.BCST consts<>+56(SB), Z1, Z4
+	VMULPS            Z4, Z3, Z1
+	VMULPS.BCST       consts<>+24(SB), Z2, Z3
+	VMINPS            Z3, Z0, Z3
+	VREDUCEPS         $0x09, Z3, Z4
+	VBROADCASTSS      consts<>+28(SB), Z5
+	VFMADD213PS.BCST  consts<>+32(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+36(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+40(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+44(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
+	VSCALEFPS         Z3, Z5, Z2
+	VADDPS.BCST       consts<>+52(SB), Z2, Z2
+	VRCP14PS          Z2, Z3
+	VMOVAPS           Z3, Z4
+	VFNMADD213PS.BCST consts<>+56(SB), Z2, Z4
+	VMULPS            Z4, Z3, Z2
 
-	// VCVTNE2PS2BF16 Z2, Z3, Z4
+	// VCVTNE2PS2BF16 Z1, Z2, Z3
 	BYTE        $0x62
 	BYTE        $0xf2
-	BYTE        $0x67
+	BYTE        $0x6f
 	BYTE        $0x48
 	BYTE        $0x72
-	BYTE        $0xe2
-	VMOVDQU16   Z4, (AX)(DI*2)
+	BYTE        $0xd9
+	VMOVDQU16   Z3, (AX)(DI*2)
 	MOVQ        $0xaaaaaaaa, R8
 	KMOVD       R8, K3
-	VMOVUPS     tables<>+0(SB), Z6
-	VPERMW.Z    Z4, Z6, K3, Z5
-	VSUBPS      Z5, Z2, Z2
-	VMOVUPS     tables<>+64(SB), Z6
-	VPERMW.Z    Z4, Z6, K3, Z5
-	VSUBPS      Z5, Z3, Z3
+	VMOVUPS     tables<>+0(SB), Z5
+	VPERMW.Z    Z3, Z5, K3, Z4
+	VSUBPS      Z4, Z1, Z1
+	VMOVUPS     tables<>+64(SB), Z5
+	VPERMW.Z    Z3, Z5, K3, Z4
+	VSUBPS      Z4, Z2, Z2
+	VMINPS.BCST consts<>+0(SB), Z1, Z1
 	VMINPS.BCST consts<>+0(SB), Z2, Z2
-	VMINPS.BCST consts<>+0(SB), Z3, Z3
+	VMAXPS.BCST consts<>+4(SB), Z1, Z1
 	VMAXPS.BCST consts<>+4(SB), Z2, Z2
-	VMAXPS.BCST consts<>+4(SB), Z3, Z3
 
-	// VCVTNE2PS2BF16 Z2, Z3, Z4
+	// VCVTNE2PS2BF16 Z1, Z2, Z3
 	BYTE      $0x62
 	BYTE      $0xf2
-	BYTE      $0x67
+	BYTE      $0x6f
 	BYTE      $0x48
 	BYTE      $0x72
-	BYTE      $0xe2
-	VMOVDQU16 Z4, (CX)(DI*2)
+	BYTE      $0xd9
+	VMOVDQU16 Z3, (CX)(DI*2)
 	ADDQ      $+32, DI
 	JMP       chan2
 
@@ -3257,53 +3129,49 @@ chan4:
 	LEAQ              16(DI), R8
 	CMPQ              R8, channels+56(FP)
 	JGT               less5
-	VPMOVZXWD         (DX)(DI*2), Z2
+	VPMOVZXWD         (DX)(DI*2), Z1
+	VPSLLD            $0x10, Z1, Z1
+	VPMOVZXWD         (BX)(DI*2), Z2
 	VPSLLD            $0x10, Z2, Z2
-	VPMOVZXWD         (BX)(DI*2), Z3
-	VPSLLD            $0x10, Z3, Z3
-	VADDPS            Z3, Z2, Z2
-	VMAXPS            Z2, Z0, Z2
-	VMINPS            Z2, Z1, Z2
-	VMULPS.BCST       consts<>+28(SB), Z2, Z3
-	VRNDSCALEPS       $0x08, Z3, Z3
-	VMOVAPS           Z2, Z4
-	VFMSUB132PS.BCST  consts<>+28(SB), Z3, Z4
-	VFMADD231PS.BCST  consts<>+32(SB), Z2, Z4
-	VBROADCASTSS      consts<>+36(SB), Z5
-	VFMADD213PS.BCST  consts<>+40(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+44(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+52(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+56(SB), Z4, Z5
-	VSCALEFPS         Z3, Z5, Z2
-	VADDPS.BCST       consts<>+60(SB), Z2, Z2
-	VRCP14PS          Z2, Z3
-	VMOVAPS           Z3, Z4
-	VFNMADD213PS.BCST consts<>+64(SB), Z2, Z4
-	VMULPS            Z4, Z3, Z2
+	VADDPS            Z2, Z1, Z1
+	VMULPS.BCST       consts<>+24(SB), Z1, Z2
+	VMINPS            Z2, Z0, Z2
+	VREDUCEPS         $0x09, Z2, Z3
+	VBROADCASTSS      consts<>+28(SB), Z4
+	VFMADD213PS.BCST  consts<>+32(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+36(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+40(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+44(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+48(SB), Z3, Z4
+	VSCALEFPS         Z2, Z4, Z1
+	VADDPS.BCST       consts<>+52(SB), Z1, Z1
+	VRCP14PS          Z1, Z2
+	VMOVAPS           Z2, Z3
+	VFNMADD213PS.BCST consts<>+56(SB), Z1, Z3
+	VMULPS            Z3, Z2, Z1
 
-	// VCVTNEPS2BF16 Z2, K0, Y4
+	// VCVTNEPS2BF16 Z1, K0, Y3
 	BYTE        $0x62
 	BYTE        $0xf2
 	BYTE        $0x7e
 	BYTE        $0x48
 	BYTE        $0x72
-	BYTE        $0xe2
-	VPMOVZXWD   Y4, Z3
-	VPSLLD      $0x10, Z3, Z3
-	VMOVDQU16   Y4, (AX)(DI*2)
-	VSUBPS      Z3, Z2, Z2
-	VFPCLASSPSZ $0x99, Z2, K2
+	BYTE        $0xd9
+	VPMOVZXWD   Y3, Z2
+	VPSLLD      $0x10, Z2, Z2
+	VMOVDQU16   Y3, (AX)(DI*2)
+	VSUBPS      Z2, Z1, Z1
+	VFPCLASSPSZ $0x99, Z1, K2
 	KNOTW       K2, K2
 
-	// VCVTNEPS2BF16 Z2, K2, Y3
+	// VCVTNEPS2BF16 Z1, K2, Y2
 	BYTE      $0x62
 	BYTE      $0xf2
 	BYTE      $0x7e
 	BYTE      $0xca
 	BYTE      $0x72
-	BYTE      $0xda
-	VMOVDQU16 Y3, (CX)(DI*2)
+	BYTE      $0xd1
+	VMOVDQU16 Y2, (CX)(DI*2)
 	ADDQ      $+16, DI
 	JMP       chan4
 
@@ -3314,53 +3182,49 @@ less5:
 	MOVQ              $-1, R9
 	BZHIQ             R8, R9, R9
 	KMOVW             R9, K1
-	VPMOVZXWD.Z       (DX)(DI*2), K1, Z2
+	VPMOVZXWD.Z       (DX)(DI*2), K1, Z1
+	VPSLLD            $0x10, Z1, Z1
+	VPMOVZXWD.Z       (BX)(DI*2), K1, Z2
 	VPSLLD            $0x10, Z2, Z2
-	VPMOVZXWD.Z       (BX)(DI*2), K1, Z3
-	VPSLLD            $0x10, Z3, Z3
-	VADDPS            Z3, Z2, Z2
-	VMAXPS            Z2, Z0, Z2
-	VMINPS            Z2, Z1, Z2
-	VMULPS.BCST       consts<>+28(SB), Z2, Z3
-	VRNDSCALEPS       $0x08, Z3, Z3
-	VMOVAPS           Z2, Z4
-	VFMSUB132PS.BCST  consts<>+28(SB), Z3, Z4
-	VFMADD231PS.BCST  consts<>+32(SB), Z2, Z4
-	VBROADCASTSS      consts<>+36(SB), Z5
-	VFMADD213PS.BCST  consts<>+40(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+44(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+52(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+56(SB), Z4, Z5
-	VSCALEFPS         Z3, Z5, Z2
-	VADDPS.BCST       consts<>+60(SB), Z2, Z2
-	VRCP14PS          Z2, Z3
-	VMOVAPS           Z3, Z4
-	VFNMADD213PS.BCST consts<>+64(SB), Z2, Z4
-	VMULPS            Z4, Z3, Z2
+	VADDPS            Z2, Z1, Z1
+	VMULPS.BCST       consts<>+24(SB), Z1, Z2
+	VMINPS            Z2, Z0, Z2
+	VREDUCEPS         $0x09, Z2, Z3
+	VBROADCASTSS      consts<>+28(SB), Z4
+	VFMADD213PS.BCST  consts<>+32(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+36(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+40(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+44(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+48(SB), Z3, Z4
+	VSCALEFPS         Z2, Z4, Z1
+	VADDPS.BCST       consts<>+52(SB), Z1, Z1
+	VRCP14PS          Z1, Z2
+	VMOVAPS           Z2, Z3
+	VFNMADD213PS.BCST consts<>+56(SB), Z1, Z3
+	VMULPS            Z3, Z2, Z1
 
-	// VCVTNEPS2BF16 Z2, K0, Y4
+	// VCVTNEPS2BF16 Z1, K0, Y3
 	BYTE        $0x62
 	BYTE        $0xf2
 	BYTE        $0x7e
 	BYTE        $0x48
 	BYTE        $0x72
-	BYTE        $0xe2
-	VPMOVZXWD   Y4, Z3
-	VPSLLD      $0x10, Z3, Z3
-	VMOVDQU16   Y4, K1, (AX)(DI*2)
-	VSUBPS      Z3, Z2, Z2
-	VFPCLASSPSZ $0x99, Z2, K2
+	BYTE        $0xd9
+	VPMOVZXWD   Y3, Z2
+	VPSLLD      $0x10, Z2, Z2
+	VMOVDQU16   Y3, K1, (AX)(DI*2)
+	VSUBPS      Z2, Z1, Z1
+	VFPCLASSPSZ $0x99, Z1, K2
 	KNOTW       K2, K2
 
-	// VCVTNEPS2BF16 Z2, K2, Y3
+	// VCVTNEPS2BF16 Z1, K2, Y2
 	BYTE      $0x62
 	BYTE      $0xf2
 	BYTE      $0x7e
 	BYTE      $0xca
 	BYTE      $0x72
-	BYTE      $0xda
-	VMOVDQU16 Y3, K1, (CX)(DI*2)
+	BYTE      $0xd1
+	VMOVDQU16 Y2, K1, (CX)(DI*2)
 
 done6:
 	MOVQ dstStep+32(FP), DI
@@ -3380,8 +3244,8 @@ TEXT ·geluF32ToBF16BF16(SB), NOSPLIT, $0-72
 	MOVQ         dst+0(FP), AX
 	MOVQ         x+16(FP), CX
 	MOVQ         pixels+48(FP), DX
-	VBROADCASTSS consts<>+68(SB), Z0
-	VBROADCASTSS consts<>+72(SB), Z1
+	VBROADCASTSS consts<>+60(SB), Z0
+	VBROADCASTSS consts<>+64(SB), Z1
 
 loop1:
 	XORQ BX, BX
@@ -3396,9 +3260,11 @@ chan2:
 	VMAXPS           Z4, Z0, Z4
 	VMINPS           Z4, Z1, Z4
 	VMULPS           Z4, Z4, Z5
+	VBROADCASTSS     consts<>+68(SB), Z6
+	VFMADD132PS.BCST consts<>+72(SB), Z6, Z5
 	VBROADCASTSS     consts<>+76(SB), Z6
-	VFMADD132PS.BCST consts<>+80(SB), Z6, Z5
-	VBROADCASTSS     consts<>+84(SB), Z6
+	VFMADD213PS.BCST consts<>+80(SB), Z5, Z6
+	VFMADD213PS.BCST consts<>+84(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+88(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+92(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+96(SB), Z5, Z6
@@ -3410,18 +3276,18 @@ chan2:
 	VFMADD213PS.BCST consts<>+120(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+124(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+128(SB), Z5, Z6
-	VFMADD213PS.BCST consts<>+132(SB), Z5, Z6
-	VFMADD213PS.BCST consts<>+136(SB), Z5, Z6
-	VFMADD213PS.BCST consts<>+140(SB), Z6, Z4
+	VFMADD213PS.BCST consts<>+132(SB), Z6, Z4
 	VCMPPS           $0x06, Z0, Z2, K2
 	VMULPS.Z         Z4, Z2, K2, Z2
 	VMOVAPS          Z3, Z4
 	VMAXPS           Z4, Z0, Z4
 	VMINPS           Z4, Z1, Z4
 	VMULPS           Z4, Z4, Z5
+	VBROADCASTSS     consts<>+68(SB), Z6
+	VFMADD132PS.BCST consts<>+72(SB), Z6, Z5
 	VBROADCASTSS     consts<>+76(SB), Z6
-	VFMADD132PS.BCST consts<>+80(SB), Z6, Z5
-	VBROADCASTSS     consts<>+84(SB), Z6
+	VFMADD213PS.BCST consts<>+80(SB), Z5, Z6
+	VFMADD213PS.BCST consts<>+84(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+88(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+92(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+96(SB), Z5, Z6
@@ -3433,9 +3299,7 @@ chan2:
 	VFMADD213PS.BCST consts<>+120(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+124(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+128(SB), Z5, Z6
-	VFMADD213PS.BCST consts<>+132(SB), Z5, Z6
-	VFMADD213PS.BCST consts<>+136(SB), Z5, Z6
-	VFMADD213PS.BCST consts<>+140(SB), Z6, Z4
+	VFMADD213PS.BCST consts<>+132(SB), Z6, Z4
 	VCMPPS           $0x06, Z0, Z3, K2
 	VMULPS.Z         Z4, Z3, K2, Z3
 
@@ -3460,9 +3324,11 @@ chan4:
 	VMAXPS           Z3, Z0, Z3
 	VMINPS           Z3, Z1, Z3
 	VMULPS           Z3, Z3, Z4
+	VBROADCASTSS     consts<>+68(SB), Z5
+	VFMADD132PS.BCST consts<>+72(SB), Z5, Z4
 	VBROADCASTSS     consts<>+76(SB), Z5
-	VFMADD132PS.BCST consts<>+80(SB), Z5, Z4
-	VBROADCASTSS     consts<>+84(SB), Z5
+	VFMADD213PS.BCST consts<>+80(SB), Z4, Z5
+	VFMADD213PS.BCST consts<>+84(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+88(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+92(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+96(SB), Z4, Z5
@@ -3474,9 +3340,7 @@ chan4:
 	VFMADD213PS.BCST consts<>+120(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+124(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+128(SB), Z4, Z5
-	VFMADD213PS.BCST consts<>+132(SB), Z4, Z5
-	VFMADD213PS.BCST consts<>+136(SB), Z4, Z5
-	VFMADD213PS.BCST consts<>+140(SB), Z5, Z3
+	VFMADD213PS.BCST consts<>+132(SB), Z5, Z3
 	VCMPPS           $0x06, Z0, Z2, K2
 	VMULPS.Z         Z3, Z2, K2, Z2
 
@@ -3503,9 +3367,11 @@ less5:
 	VMAXPS           Z3, Z0, Z3
 	VMINPS           Z3, Z1, Z3
 	VMULPS           Z3, Z3, Z4
+	VBROADCASTSS     consts<>+68(SB), Z5
+	VFMADD132PS.BCST consts<>+72(SB), Z5, Z4
 	VBROADCASTSS     consts<>+76(SB), Z5
-	VFMADD132PS.BCST consts<>+80(SB), Z5, Z4
-	VBROADCASTSS     consts<>+84(SB), Z5
+	VFMADD213PS.BCST consts<>+80(SB), Z4, Z5
+	VFMADD213PS.BCST consts<>+84(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+88(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+92(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+96(SB), Z4, Z5
@@ -3517,9 +3383,7 @@ less5:
 	VFMADD213PS.BCST consts<>+120(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+124(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+128(SB), Z4, Z5
-	VFMADD213PS.BCST consts<>+132(SB), Z4, Z5
-	VFMADD213PS.BCST consts<>+136(SB), Z4, Z5
-	VFMADD213PS.BCST consts<>+140(SB), Z5, Z3
+	VFMADD213PS.BCST consts<>+132(SB), Z5, Z3
 	VCMPPS           $0x06, Z0, Z2, K2
 	VMULPS.Z         Z3, Z2, K2, Z2
 
@@ -3549,8 +3413,8 @@ TEXT ·geluF32ToSplitBF16(SB), NOSPLIT, $0-72
 	MOVQ         dst2+8(FP), CX
 	MOVQ         x+16(FP), DX
 	MOVQ         pixels+48(FP), BX
-	VBROADCASTSS consts<>+68(SB), Z0
-	VBROADCASTSS consts<>+72(SB), Z1
+	VBROADCASTSS consts<>+60(SB), Z0
+	VBROADCASTSS consts<>+64(SB), Z1
 
 loop1:
 	XORQ SI, SI
@@ -3565,9 +3429,11 @@ chan2:
 	VMAXPS           Z4, Z0, Z4
 	VMINPS           Z4, Z1, Z4
 	VMULPS           Z4, Z4, Z5
+	VBROADCASTSS     consts<>+68(SB), Z6
+	VFMADD132PS.BCST consts<>+72(SB), Z6, Z5
 	VBROADCASTSS     consts<>+76(SB), Z6
-	VFMADD132PS.BCST consts<>+80(SB), Z6, Z5
-	VBROADCASTSS     consts<>+84(SB), Z6
+	VFMADD213PS.BCST consts<>+80(SB), Z5, Z6
+	VFMADD213PS.BCST consts<>+84(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+88(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+92(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+96(SB), Z5, Z6
@@ -3579,18 +3445,18 @@ chan2:
 	VFMADD213PS.BCST consts<>+120(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+124(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+128(SB), Z5, Z6
-	VFMADD213PS.BCST consts<>+132(SB), Z5, Z6
-	VFMADD213PS.BCST consts<>+136(SB), Z5, Z6
-	VFMADD213PS.BCST consts<>+140(SB), Z6, Z4
+	VFMADD213PS.BCST consts<>+132(SB), Z6, Z4
 	VCMPPS           $0x06, Z0, Z2, K2
 	VMULPS.Z         Z4, Z2, K2, Z2
 	VMOVAPS          Z3, Z4
 	VMAXPS           Z4, Z0, Z4
 	VMINPS           Z4, Z1, Z4
 	VMULPS           Z4, Z4, Z5
+	VBROADCASTSS     consts<>+68(SB), Z6
+	VFMADD132PS.BCST consts<>+72(SB), Z6, Z5
 	VBROADCASTSS     consts<>+76(SB), Z6
-	VFMADD132PS.BCST consts<>+80(SB), Z6, Z5
-	VBROADCASTSS     consts<>+84(SB), Z6
+	VFMADD213PS.BCST consts<>+80(SB), Z5, Z6
+	VFMADD213PS.BCST consts<>+84(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+88(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+92(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+96(SB), Z5, Z6
@@ -3602,9 +3468,7 @@ chan2:
 	VFMADD213PS.BCST consts<>+120(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+124(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+128(SB), Z5, Z6
-	VFMADD213PS.BCST consts<>+132(SB), Z5, Z6
-	VFMADD213PS.BCST consts<>+136(SB), Z5, Z6
-	VFMADD213PS.BCST consts<>+140(SB), Z6, Z4
+	VFMADD213PS.BCST consts<>+132(SB), Z6, Z4
 	VCMPPS           $0x06, Z0, Z3, K2
 	VMULPS.Z         Z4, Z3, K2, Z3
 
@@ -3650,9 +3514,11 @@ chan4:
 	VMAXPS           Z3, Z0, Z3
 	VMINPS           Z3, Z1, Z3
 	VMULPS           Z3, Z3, Z4
+	VBROADCASTSS     consts<>+68(SB), Z5
+	VFMADD132PS.BCST consts<>+72(SB), Z5, Z4
 	VBROADCASTSS     consts<>+76(SB), Z5
-	VFMADD132PS.BCST consts<>+80(SB), Z5, Z4
-	VBROADCASTSS     consts<>+84(SB), Z5
+	VFMADD213PS.BCST consts<>+80(SB), Z4, Z5
+	VFMADD213PS.BCST consts<>+84(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+88(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+92(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+96(SB), Z4, Z5
@@ -3664,9 +3530,7 @@ chan4:
 	VFMADD213PS.BCST consts<>+120(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+124(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+128(SB), Z4, Z5
-	VFMADD213PS.BCST consts<>+132(SB), Z4, Z5
-	VFMADD213PS.BCST consts<>+136(SB), Z4, Z5
-	VFMADD213PS.BCST consts<>+140(SB), Z5, Z3
+	VFMADD213PS.BCST consts<>+132(SB), Z5, Z3
 	VCMPPS           $0x06, Z0, Z2, K2
 	VMULPS.Z         Z3, Z2, K2, Z2
 
@@ -3707,9 +3571,11 @@ less5:
 	VMAXPS           Z3, Z0, Z3
 	VMINPS           Z3, Z1, Z3
 	VMULPS           Z3, Z3, Z4
+	VBROADCASTSS     consts<>+68(SB), Z5
+	VFMADD132PS.BCST consts<>+72(SB), Z5, Z4
 	VBROADCASTSS     consts<>+76(SB), Z5
-	VFMADD132PS.BCST consts<>+80(SB), Z5, Z4
-	VBROADCASTSS     consts<>+84(SB), Z5
+	VFMADD213PS.BCST consts<>+80(SB), Z4, Z5
+	VFMADD213PS.BCST consts<>+84(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+88(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+92(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+96(SB), Z4, Z5
@@ -3721,9 +3587,7 @@ less5:
 	VFMADD213PS.BCST consts<>+120(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+124(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+128(SB), Z4, Z5
-	VFMADD213PS.BCST consts<>+132(SB), Z4, Z5
-	VFMADD213PS.BCST consts<>+136(SB), Z4, Z5
-	VFMADD213PS.BCST consts<>+140(SB), Z5, Z3
+	VFMADD213PS.BCST consts<>+132(SB), Z5, Z3
 	VCMPPS           $0x06, Z0, Z2, K2
 	VMULPS.Z         Z3, Z2, K2, Z2
 
@@ -3767,8 +3631,8 @@ TEXT ·geluBF16ToBF16BF16(SB), NOSPLIT, $0-72
 	MOVQ         dst+0(FP), AX
 	MOVQ         x+16(FP), CX
 	MOVQ         pixels+48(FP), DX
-	VBROADCASTSS consts<>+68(SB), Z0
-	VBROADCASTSS consts<>+72(SB), Z1
+	VBROADCASTSS consts<>+60(SB), Z0
+	VBROADCASTSS consts<>+64(SB), Z1
 
 loop1:
 	XORQ BX, BX
@@ -3785,9 +3649,11 @@ chan2:
 	VMAXPS           Z4, Z0, Z4
 	VMINPS           Z4, Z1, Z4
 	VMULPS           Z4, Z4, Z5
+	VBROADCASTSS     consts<>+68(SB), Z6
+	VFMADD132PS.BCST consts<>+72(SB), Z6, Z5
 	VBROADCASTSS     consts<>+76(SB), Z6
-	VFMADD132PS.BCST consts<>+80(SB), Z6, Z5
-	VBROADCASTSS     consts<>+84(SB), Z6
+	VFMADD213PS.BCST consts<>+80(SB), Z5, Z6
+	VFMADD213PS.BCST consts<>+84(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+88(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+92(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+96(SB), Z5, Z6
@@ -3799,18 +3665,18 @@ chan2:
 	VFMADD213PS.BCST consts<>+120(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+124(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+128(SB), Z5, Z6
-	VFMADD213PS.BCST consts<>+132(SB), Z5, Z6
-	VFMADD213PS.BCST consts<>+136(SB), Z5, Z6
-	VFMADD213PS.BCST consts<>+140(SB), Z6, Z4
+	VFMADD213PS.BCST consts<>+132(SB), Z6, Z4
 	VCMPPS           $0x06, Z0, Z2, K2
 	VMULPS.Z         Z4, Z2, K2, Z2
 	VMOVAPS          Z3, Z4
 	VMAXPS           Z4, Z0, Z4
 	VMINPS           Z4, Z1, Z4
 	VMULPS           Z4, Z4, Z5
+	VBROADCASTSS     consts<>+68(SB), Z6
+	VFMADD132PS.BCST consts<>+72(SB), Z6, Z5
 	VBROADCASTSS     consts<>+76(SB), Z6
-	VFMADD132PS.BCST consts<>+80(SB), Z6, Z5
-	VBROADCASTSS     consts<>+84(SB), Z6
+	VFMADD213PS.BCST consts<>+80(SB), Z5, Z6
+	VFMADD213PS.BCST consts<>+84(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+88(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+92(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+96(SB), Z5, Z6
@@ -3822,9 +3688,7 @@ chan2:
 	VFMADD213PS.BCST consts<>+120(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+124(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+128(SB), Z5, Z6
-	VFMADD213PS.BCST consts<>+132(SB), Z5, Z6
-	VFMADD213PS.BCST consts<>+136(SB), Z5, Z6
-	VFMADD213PS.BCST consts<>+140(SB), Z6, Z4
+	VFMADD213PS.BCST consts<>+132(SB), Z6, Z4
 	VCMPPS           $0x06, Z0, Z3, K2
 	VMULPS.Z         Z4, Z3, K2, Z3
 
@@ -3850,9 +3714,11 @@ chan4:
 	VMAXPS           Z3, Z0, Z3
 	VMINPS           Z3, Z1, Z3
 	VMULPS           Z3, Z3, Z4
+	VBROADCASTSS     consts<>+68(SB), Z5
+	VFMADD132PS.BCST consts<>+72(SB), Z5, Z4
 	VBROADCASTSS     consts<>+76(SB), Z5
-	VFMADD132PS.BCST consts<>+80(SB), Z5, Z4
-	VBROADCASTSS     consts<>+84(SB), Z5
+	VFMADD213PS.BCST consts<>+80(SB), Z4, Z5
+	VFMADD213PS.BCST consts<>+84(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+88(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+92(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+96(SB), Z4, Z5
@@ -3864,9 +3730,7 @@ chan4:
 	VFMADD213PS.BCST consts<>+120(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+124(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+128(SB), Z4, Z5
-	VFMADD213PS.BCST consts<>+132(SB), Z4, Z5
-	VFMADD213PS.BCST consts<>+136(SB), Z4, Z5
-	VFMADD213PS.BCST consts<>+140(SB), Z5, Z3
+	VFMADD213PS.BCST consts<>+132(SB), Z5, Z3
 	VCMPPS           $0x06, Z0, Z2, K2
 	VMULPS.Z         Z3, Z2, K2, Z2
 
@@ -3894,9 +3758,11 @@ less5:
 	VMAXPS           Z3, Z0, Z3
 	VMINPS           Z3, Z1, Z3
 	VMULPS           Z3, Z3, Z4
+	VBROADCASTSS     consts<>+68(SB), Z5
+	VFMADD132PS.BCST consts<>+72(SB), Z5, Z4
 	VBROADCASTSS     consts<>+76(SB), Z5
-	VFMADD132PS.BCST consts<>+80(SB), Z5, Z4
-	VBROADCASTSS     consts<>+84(SB), Z5
+	VFMADD213PS.BCST consts<>+80(SB), Z4, Z5
+	VFMADD213PS.BCST consts<>+84(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+88(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+92(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+96(SB), Z4, Z5
@@ -3908,9 +3774,7 @@ less5:
 	VFMADD213PS.BCST consts<>+120(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+124(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+128(SB), Z4, Z5
-	VFMADD213PS.BCST consts<>+132(SB), Z4, Z5
-	VFMADD213PS.BCST consts<>+136(SB), Z4, Z5
-	VFMADD213PS.BCST consts<>+140(SB), Z5, Z3
+	VFMADD213PS.BCST consts<>+132(SB), Z5, Z3
 	VCMPPS           $0x06, Z0, Z2, K2
 	VMULPS.Z         Z3, Z2, K2, Z2
 
@@ -3941,8 +3805,8 @@ TEXT ·geluSplitToSplitBF16(SB), NOSPLIT, $0-72
 	MOVQ         x+16(FP), DX
 	MOVQ         x2+24(FP), BX
 	MOVQ         pixels+48(FP), SI
-	VBROADCASTSS consts<>+68(SB), Z0
-	VBROADCASTSS consts<>+72(SB), Z1
+	VBROADCASTSS consts<>+60(SB), Z0
+	VBROADCASTSS consts<>+64(SB), Z1
 
 loop1:
 	XORQ DI, DI
@@ -3965,9 +3829,11 @@ chan2:
 	VMAXPS           Z4, Z0, Z4
 	VMINPS           Z4, Z1, Z4
 	VMULPS           Z4, Z4, Z5
+	VBROADCASTSS     consts<>+68(SB), Z6
+	VFMADD132PS.BCST consts<>+72(SB), Z6, Z5
 	VBROADCASTSS     consts<>+76(SB), Z6
-	VFMADD132PS.BCST consts<>+80(SB), Z6, Z5
-	VBROADCASTSS     consts<>+84(SB), Z6
+	VFMADD213PS.BCST consts<>+80(SB), Z5, Z6
+	VFMADD213PS.BCST consts<>+84(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+88(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+92(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+96(SB), Z5, Z6
@@ -3979,18 +3845,18 @@ chan2:
 	VFMADD213PS.BCST consts<>+120(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+124(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+128(SB), Z5, Z6
-	VFMADD213PS.BCST consts<>+132(SB), Z5, Z6
-	VFMADD213PS.BCST consts<>+136(SB), Z5, Z6
-	VFMADD213PS.BCST consts<>+140(SB), Z6, Z4
+	VFMADD213PS.BCST consts<>+132(SB), Z6, Z4
 	VCMPPS           $0x06, Z0, Z2, K2
 	VMULPS.Z         Z4, Z2, K2, Z2
 	VMOVAPS          Z3, Z4
 	VMAXPS           Z4, Z0, Z4
 	VMINPS           Z4, Z1, Z4
 	VMULPS           Z4, Z4, Z5
+	VBROADCASTSS     consts<>+68(SB), Z6
+	VFMADD132PS.BCST consts<>+72(SB), Z6, Z5
 	VBROADCASTSS     consts<>+76(SB), Z6
-	VFMADD132PS.BCST consts<>+80(SB), Z6, Z5
-	VBROADCASTSS     consts<>+84(SB), Z6
+	VFMADD213PS.BCST consts<>+80(SB), Z5, Z6
+	VFMADD213PS.BCST consts<>+84(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+88(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+92(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+96(SB), Z5, Z6
@@ -4002,9 +3868,7 @@ chan2:
 	VFMADD213PS.BCST consts<>+120(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+124(SB), Z5, Z6
 	VFMADD213PS.BCST consts<>+128(SB), Z5, Z6
-	VFMADD213PS.BCST consts<>+132(SB), Z5, Z6
-	VFMADD213PS.BCST consts<>+136(SB), Z5, Z6
-	VFMADD213PS.BCST consts<>+140(SB), Z6, Z4
+	VFMADD213PS.BCST consts<>+132(SB), Z6, Z4
 	VCMPPS           $0x06, Z0, Z3, K2
 	VMULPS.Z         Z4, Z3, K2, Z3
 
@@ -4054,9 +3918,11 @@ chan4:
 	VMAXPS           Z3, Z0, Z3
 	VMINPS           Z3, Z1, Z3
 	VMULPS           Z3, Z3, Z4
+	VBROADCASTSS     consts<>+68(SB), Z5
+	VFMADD132PS.BCST consts<>+72(SB), Z5, Z4
 	VBROADCASTSS     consts<>+76(SB), Z5
-	VFMADD132PS.BCST consts<>+80(SB), Z5, Z4
-	VBROADCASTSS     consts<>+84(SB), Z5
+	VFMADD213PS.BCST consts<>+80(SB), Z4, Z5
+	VFMADD213PS.BCST consts<>+84(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+88(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+92(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+96(SB), Z4, Z5
@@ -4068,9 +3934,7 @@ chan4:
 	VFMADD213PS.BCST consts<>+120(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+124(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+128(SB), Z4, Z5
-	VFMADD213PS.BCST consts<>+132(SB), Z4, Z5
-	VFMADD213PS.BCST consts<>+136(SB), Z4, Z5
-	VFMADD213PS.BCST consts<>+140(SB), Z5, Z3
+	VFMADD213PS.BCST consts<>+132(SB), Z5, Z3
 	VCMPPS           $0x06, Z0, Z2, K2
 	VMULPS.Z         Z3, Z2, K2, Z2
 
@@ -4115,9 +3979,11 @@ less5:
 	VMAXPS           Z3, Z0, Z3
 	VMINPS           Z3, Z1, Z3
 	VMULPS           Z3, Z3, Z4
+	VBROADCASTSS     consts<>+68(SB), Z5
+	VFMADD132PS.BCST consts<>+72(SB), Z5, Z4
 	VBROADCASTSS     consts<>+76(SB), Z5
-	VFMADD132PS.BCST consts<>+80(SB), Z5, Z4
-	VBROADCASTSS     consts<>+84(SB), Z5
+	VFMADD213PS.BCST consts<>+80(SB), Z4, Z5
+	VFMADD213PS.BCST consts<>+84(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+88(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+92(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+96(SB), Z4, Z5
@@ -4129,9 +3995,7 @@ less5:
 	VFMADD213PS.BCST consts<>+120(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+124(SB), Z4, Z5
 	VFMADD213PS.BCST consts<>+128(SB), Z4, Z5
-	VFMADD213PS.BCST consts<>+132(SB), Z4, Z5
-	VFMADD213PS.BCST consts<>+136(SB), Z4, Z5
-	VFMADD213PS.BCST consts<>+140(SB), Z5, Z3
+	VFMADD213PS.BCST consts<>+132(SB), Z5, Z3
 	VCMPPS           $0x06, Z0, Z2, K2
 	VMULPS.Z         Z3, Z2, K2, Z2
 
@@ -4171,13 +4035,12 @@ done6:
 	RET
 
 // func tanhF32ToBF16BF16(dst *byte, dst2 *byte, x *byte, x2 *byte, dstStep int, xStep int, pixels int, channels int, lo float32, hi float32)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2
+// Requires: AVX, AVX512BW, AVX512DQ, AVX512F, AVX512VL, BMI2
 TEXT ·tanhF32ToBF16BF16(SB), NOSPLIT, $0-72
 	MOVQ         dst+0(FP), AX
 	MOVQ         x+16(FP), CX
 	MOVQ         pixels+48(FP), DX
 	VBROADCASTSS consts<>+20(SB), Z0
-	VBROADCASTSS consts<>+24(SB), Z1
 
 loop1:
 	XORQ BX, BX
@@ -4186,61 +4049,53 @@ chan2:
 	LEAQ              32(BX), SI
 	CMPQ              SI, channels+56(FP)
 	JGT               less3
-	VMOVUPS           (CX)(BX*4), Z2
-	VMOVUPS           64(CX)(BX*4), Z3
+	VMOVUPS           (CX)(BX*4), Z1
+	VMOVUPS           64(CX)(BX*4), Z2
+	VADDPS            Z1, Z1, Z1
+	VMULPS.BCST       consts<>+24(SB), Z1, Z3
+	VMINPS            Z3, Z0, Z3
+	VREDUCEPS         $0x09, Z3, Z4
+	VBROADCASTSS      consts<>+28(SB), Z5
+	VFMADD213PS.BCST  consts<>+32(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+36(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+40(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+44(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
+	VSCALEFPS         Z3, Z5, Z1
+	VADDPS.BCST       consts<>+52(SB), Z1, Z1
+	VRCP14PS          Z1, Z3
+	VMOVAPS           Z3, Z4
+	VFNMADD213PS.BCST consts<>+56(SB), Z1, Z4
+	VMULPS            Z4, Z3, Z1
+	VADDPS            Z1, Z1, Z1
+	VADDPS.BCST       consts<>+68(SB), Z1, Z1
 	VADDPS            Z2, Z2, Z2
-	VMAXPS            Z2, Z0, Z2
-	VMINPS            Z2, Z1, Z2
-	VMULPS.BCST       consts<>+28(SB), Z2, Z4
-	VRNDSCALEPS       $0x08, Z4, Z4
-	VMOVAPS           Z2, Z5
-	VFMSUB132PS.BCST  consts<>+28(SB), Z4, Z5
-	VFMADD231PS.BCST  consts<>+32(SB), Z2, Z5
-	VBROADCASTSS      consts<>+36(SB), Z6
-	VFMADD213PS.BCST  consts<>+40(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+44(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+52(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+56(SB), Z5, Z6
-	VSCALEFPS         Z4, Z6, Z2
-	VADDPS.BCST       consts<>+60(SB), Z2, Z2
-	VRCP14PS          Z2, Z4
-	VMOVAPS           Z4, Z5
-	VFNMADD213PS.BCST consts<>+64(SB), Z2, Z5
-	VMULPS            Z5, Z4, Z2
+	VMULPS.BCST       consts<>+24(SB), Z2, Z3
+	VMINPS            Z3, Z0, Z3
+	VREDUCEPS         $0x09, Z3, Z4
+	VBROADCASTSS      consts<>+28(SB), Z5
+	VFMADD213PS.BCST  consts<>+32(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+36(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+40(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+44(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
+	VSCALEFPS         Z3, Z5, Z2
+	VADDPS.BCST       consts<>+52(SB), Z2, Z2
+	VRCP14PS          Z2, Z3
+	VMOVAPS           Z3, Z4
+	VFNMADD213PS.BCST consts<>+56(SB), Z2, Z4
+	VMULPS            Z4, Z3, Z2
 	VADDPS            Z2, Z2, Z2
-	VADDPS.BCST       consts<>+76(SB), Z2, Z2
-	VADDPS            Z3, Z3, Z3
-	VMAXPS            Z3, Z0, Z3
-	VMINPS            Z3, Z1, Z3
-	VMULPS.BCST       consts<>+28(SB), Z3, Z4
-	VRNDSCALEPS       $0x08, Z4, Z4
-	VMOVAPS           Z3, Z5
-	VFMSUB132PS.BCST  consts<>+28(SB), Z4, Z5
-	VFMADD231PS.BCST  consts<>+32(SB), Z3, Z5
-	VBROADCASTSS      consts<>+36(SB), Z6
-	VFMADD213PS.BCST  consts<>+40(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+44(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+52(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+56(SB), Z5, Z6
-	VSCALEFPS         Z4, Z6, Z3
-	VADDPS.BCST       consts<>+60(SB), Z3, Z3
-	VRCP14PS          Z3, Z4
-	VMOVAPS           Z4, Z5
-	VFNMADD213PS.BCST consts<>+64(SB), Z3, Z5
-	VMULPS            Z5, Z4, Z3
-	VADDPS            Z3, Z3, Z3
-	VADDPS.BCST       consts<>+76(SB), Z3, Z3
+	VADDPS.BCST       consts<>+68(SB), Z2, Z2
 
-	// VCVTNE2PS2BF16 Z2, Z3, Z4
+	// VCVTNE2PS2BF16 Z1, Z2, Z3
 	BYTE      $0x62
 	BYTE      $0xf2
-	BYTE      $0x67
+	BYTE      $0x6f
 	BYTE      $0x48
 	BYTE      $0x72
-	BYTE      $0xe2
-	VMOVDQU16 Z4, (AX)(BX*2)
+	BYTE      $0xd9
+	VMOVDQU16 Z3, (AX)(BX*2)
 	ADDQ      $+32, BX
 	JMP       chan2
 
@@ -4249,38 +4104,34 @@ chan4:
 	LEAQ              16(BX), SI
 	CMPQ              SI, channels+56(FP)
 	JGT               less5
-	VMOVUPS           (CX)(BX*4), Z2
-	VADDPS            Z2, Z2, Z2
-	VMAXPS            Z2, Z0, Z2
-	VMINPS            Z2, Z1, Z2
-	VMULPS.BCST       consts<>+28(SB), Z2, Z3
-	VRNDSCALEPS       $0x08, Z3, Z3
-	VMOVAPS           Z2, Z4
-	VFMSUB132PS.BCST  consts<>+28(SB), Z3, Z4
-	VFMADD231PS.BCST  consts<>+32(SB), Z2, Z4
-	VBROADCASTSS      consts<>+36(SB), Z5
-	VFMADD213PS.BCST  consts<>+40(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+44(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+52(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+56(SB), Z4, Z5
-	VSCALEFPS         Z3, Z5, Z2
-	VADDPS.BCST       consts<>+60(SB), Z2, Z2
-	VRCP14PS          Z2, Z3
-	VMOVAPS           Z3, Z4
-	VFNMADD213PS.BCST consts<>+64(SB), Z2, Z4
-	VMULPS            Z4, Z3, Z2
-	VADDPS            Z2, Z2, Z2
-	VADDPS.BCST       consts<>+76(SB), Z2, Z2
+	VMOVUPS           (CX)(BX*4), Z1
+	VADDPS            Z1, Z1, Z1
+	VMULPS.BCST       consts<>+24(SB), Z1, Z2
+	VMINPS            Z2, Z0, Z2
+	VREDUCEPS         $0x09, Z2, Z3
+	VBROADCASTSS      consts<>+28(SB), Z4
+	VFMADD213PS.BCST  consts<>+32(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+36(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+40(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+44(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+48(SB), Z3, Z4
+	VSCALEFPS         Z2, Z4, Z1
+	VADDPS.BCST       consts<>+52(SB), Z1, Z1
+	VRCP14PS          Z1, Z2
+	VMOVAPS           Z2, Z3
+	VFNMADD213PS.BCST consts<>+56(SB), Z1, Z3
+	VMULPS            Z3, Z2, Z1
+	VADDPS            Z1, Z1, Z1
+	VADDPS.BCST       consts<>+68(SB), Z1, Z1
 
-	// VCVTNEPS2BF16 Z2, K0, Y3
+	// VCVTNEPS2BF16 Z1, K0, Y2
 	BYTE      $0x62
 	BYTE      $0xf2
 	BYTE      $0x7e
 	BYTE      $0x48
 	BYTE      $0x72
-	BYTE      $0xda
-	VMOVDQU16 Y3, (AX)(BX*2)
+	BYTE      $0xd1
+	VMOVDQU16 Y2, (AX)(BX*2)
 	ADDQ      $+16, BX
 	JMP       chan4
 
@@ -4291,38 +4142,34 @@ less5:
 	MOVQ              $-1, DI
 	BZHIQ             SI, DI, DI
 	KMOVW             DI, K1
-	VMOVUPS.Z         (CX)(BX*4), K1, Z2
-	VADDPS            Z2, Z2, Z2
-	VMAXPS            Z2, Z0, Z2
-	VMINPS            Z2, Z1, Z2
-	VMULPS.BCST       consts<>+28(SB), Z2, Z3
-	VRNDSCALEPS       $0x08, Z3, Z3
-	VMOVAPS           Z2, Z4
-	VFMSUB132PS.BCST  consts<>+28(SB), Z3, Z4
-	VFMADD231PS.BCST  consts<>+32(SB), Z2, Z4
-	VBROADCASTSS      consts<>+36(SB), Z5
-	VFMADD213PS.BCST  consts<>+40(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+44(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+52(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+56(SB), Z4, Z5
-	VSCALEFPS         Z3, Z5, Z2
-	VADDPS.BCST       consts<>+60(SB), Z2, Z2
-	VRCP14PS          Z2, Z3
-	VMOVAPS           Z3, Z4
-	VFNMADD213PS.BCST consts<>+64(SB), Z2, Z4
-	VMULPS            Z4, Z3, Z2
-	VADDPS            Z2, Z2, Z2
-	VADDPS.BCST       consts<>+76(SB), Z2, Z2
+	VMOVUPS.Z         (CX)(BX*4), K1, Z1
+	VADDPS            Z1, Z1, Z1
+	VMULPS.BCST       consts<>+24(SB), Z1, Z2
+	VMINPS            Z2, Z0, Z2
+	VREDUCEPS         $0x09, Z2, Z3
+	VBROADCASTSS      consts<>+28(SB), Z4
+	VFMADD213PS.BCST  consts<>+32(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+36(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+40(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+44(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+48(SB), Z3, Z4
+	VSCALEFPS         Z2, Z4, Z1
+	VADDPS.BCST       consts<>+52(SB), Z1, Z1
+	VRCP14PS          Z1, Z2
+	VMOVAPS           Z2, Z3
+	VFNMADD213PS.BCST consts<>+56(SB), Z1, Z3
+	VMULPS            Z3, Z2, Z1
+	VADDPS            Z1, Z1, Z1
+	VADDPS.BCST       consts<>+68(SB), Z1, Z1
 
-	// VCVTNEPS2BF16 Z2, K0, Y3
+	// VCVTNEPS2BF16 Z1, K0, Y2
 	BYTE      $0x62
 	BYTE      $0xf2
 	BYTE      $0x7e
 	BYTE      $0x48
 	BYTE      $0x72
-	BYTE      $0xda
-	VMOVDQU16 Y3, K1, (AX)(BX*2)
+	BYTE      $0xd1
+	VMOVDQU16 Y2, K1, (AX)(BX*2)
 
 done6:
 	MOVQ dstStep+32(FP), BX
@@ -4342,7 +4189,6 @@ TEXT ·tanhF32ToSplitBF16(SB), NOSPLIT, $0-72
 	MOVQ         x+16(FP), DX
 	MOVQ         pixels+48(FP), BX
 	VBROADCASTSS consts<>+20(SB), Z0
-	VBROADCASTSS consts<>+24(SB), Z1
 
 loop1:
 	XORQ SI, SI
@@ -4351,82 +4197,74 @@ chan2:
 	LEAQ              32(SI), DI
 	CMPQ              DI, channels+56(FP)
 	JGT               less3
-	VMOVUPS           (DX)(SI*4), Z2
-	VMOVUPS           64(DX)(SI*4), Z3
+	VMOVUPS           (DX)(SI*4), Z1
+	VMOVUPS           64(DX)(SI*4), Z2
+	VADDPS            Z1, Z1, Z1
+	VMULPS.BCST       consts<>+24(SB), Z1, Z3
+	VMINPS            Z3, Z0, Z3
+	VREDUCEPS         $0x09, Z3, Z4
+	VBROADCASTSS      consts<>+28(SB), Z5
+	VFMADD213PS.BCST  consts<>+32(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+36(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+40(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+44(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
+	VSCALEFPS         Z3, Z5, Z1
+	VADDPS.BCST       consts<>+52(SB), Z1, Z1
+	VRCP14PS          Z1, Z3
+	VMOVAPS           Z3, Z4
+	VFNMADD213PS.BCST consts<>+56(SB), Z1, Z4
+	VMULPS            Z4, Z3, Z1
+	VADDPS            Z1, Z1, Z1
+	VADDPS.BCST       consts<>+68(SB), Z1, Z1
 	VADDPS            Z2, Z2, Z2
-	VMAXPS            Z2, Z0, Z2
-	VMINPS            Z2, Z1, Z2
-	VMULPS.BCST       consts<>+28(SB), Z2, Z4
-	VRNDSCALEPS       $0x08, Z4, Z4
-	VMOVAPS           Z2, Z5
-	VFMSUB132PS.BCST  consts<>+28(SB), Z4, Z5
-	VFMADD231PS.BCST  consts<>+32(SB), Z2, Z5
-	VBROADCASTSS      consts<>+36(SB), Z6
-	VFMADD213PS.BCST  consts<>+40(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+44(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+52(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+56(SB), Z5, Z6
-	VSCALEFPS         Z4, Z6, Z2
-	VADDPS.BCST       consts<>+60(SB), Z2, Z2
-	VRCP14PS          Z2, Z4
-	VMOVAPS           Z4, Z5
-	VFNMADD213PS.BCST consts<>+64(SB), Z2, Z5
-	VMULPS            Z5, Z4, Z2
+	VMULPS.BCST       consts<>+24(SB), Z2, Z3
+	VMINPS            Z3, Z0, Z3
+	VREDUCEPS         $0x09, Z3, Z4
+	VBROADCASTSS      consts<>+28(SB), Z5
+	VFMADD213PS.BCST  consts<>+32(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+36(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+40(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+44(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
+	VSCALEFPS         Z3, Z5, Z2
+	VADDPS.BCST       consts<>+52(SB), Z2, Z2
+	VRCP14PS          Z2, Z3
+	VMOVAPS           Z3, Z4
+	VFNMADD213PS.BCST consts<>+56(SB), Z2, Z4
+	VMULPS            Z4, Z3, Z2
 	VADDPS            Z2, Z2, Z2
-	VADDPS.BCST       consts<>+76(SB), Z2, Z2
-	VADDPS            Z3, Z3, Z3
-	VMAXPS            Z3, Z0, Z3
-	VMINPS            Z3, Z1, Z3
-	VMULPS.BCST       consts<>+28(SB), Z3, Z4
-	VRNDSCALEPS       $0x08, Z4, Z4
-	VMOVAPS           Z3, Z5
-	VFMSUB132PS.BCST  consts<>+28(SB), Z4, Z5
-	VFMADD231PS.BCST  consts<>+32(SB), Z3, Z5
-	VBROADCASTSS      consts<>+36(SB), Z6
-	VFMADD213PS.BCST  consts<>+40(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+44(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+52(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+56(SB), Z5, Z6
-	VSCALEFPS         Z4, Z6, Z3
-	VADDPS.BCST       consts<>+60(SB), Z3, Z3
-	VRCP14PS          Z3, Z4
-	VMOVAPS           Z4, Z5
-	VFNMADD213PS.BCST consts<>+64(SB), Z3, Z5
-	VMULPS            Z5, Z4, Z3
-	VADDPS            Z3, Z3, Z3
-	VADDPS.BCST       consts<>+76(SB), Z3, Z3
+	VADDPS.BCST       consts<>+68(SB), Z2, Z2
 
-	// VCVTNE2PS2BF16 Z2, Z3, Z4
+	// VCVTNE2PS2BF16 Z1, Z2, Z3
 	BYTE        $0x62
 	BYTE        $0xf2
-	BYTE        $0x67
+	BYTE        $0x6f
 	BYTE        $0x48
 	BYTE        $0x72
-	BYTE        $0xe2
-	VMOVDQU16   Z4, (AX)(SI*2)
+	BYTE        $0xd9
+	VMOVDQU16   Z3, (AX)(SI*2)
 	MOVQ        $0xaaaaaaaa, DI
 	KMOVD       DI, K3
-	VMOVUPS     tables<>+0(SB), Z6
-	VPERMW.Z    Z4, Z6, K3, Z5
-	VSUBPS      Z5, Z2, Z2
-	VMOVUPS     tables<>+64(SB), Z6
-	VPERMW.Z    Z4, Z6, K3, Z5
-	VSUBPS      Z5, Z3, Z3
+	VMOVUPS     tables<>+0(SB), Z5
+	VPERMW.Z    Z3, Z5, K3, Z4
+	VSUBPS      Z4, Z1, Z1
+	VMOVUPS     tables<>+64(SB), Z5
+	VPERMW.Z    Z3, Z5, K3, Z4
+	VSUBPS      Z4, Z2, Z2
+	VMINPS.BCST consts<>+0(SB), Z1, Z1
 	VMINPS.BCST consts<>+0(SB), Z2, Z2
-	VMINPS.BCST consts<>+0(SB), Z3, Z3
+	VMAXPS.BCST consts<>+4(SB), Z1, Z1
 	VMAXPS.BCST consts<>+4(SB), Z2, Z2
-	VMAXPS.BCST consts<>+4(SB), Z3, Z3
 
-	// VCVTNE2PS2BF16 Z2, Z3, Z4
+	// VCVTNE2PS2BF16 Z1, Z2, Z3
 	BYTE      $0x62
 	BYTE      $0xf2
-	BYTE      $0x67
+	BYTE      $0x6f
 	BYTE      $0x48
 	BYTE      $0x72
-	BYTE      $0xe2
-	VMOVDQU16 Z4, (CX)(SI*2)
+	BYTE      $0xd9
+	VMOVDQU16 Z3, (CX)(SI*2)
 	ADDQ      $+32, SI
 	JMP       chan2
 
@@ -4435,52 +4273,48 @@ chan4:
 	LEAQ              16(SI), DI
 	CMPQ              DI, channels+56(FP)
 	JGT               less5
-	VMOVUPS           (DX)(SI*4), Z2
-	VADDPS            Z2, Z2, Z2
-	VMAXPS            Z2, Z0, Z2
-	VMINPS            Z2, Z1, Z2
-	VMULPS.BCST       consts<>+28(SB), Z2, Z3
-	VRNDSCALEPS       $0x08, Z3, Z3
-	VMOVAPS           Z2, Z4
-	VFMSUB132PS.BCST  consts<>+28(SB), Z3, Z4
-	VFMADD231PS.BCST  consts<>+32(SB), Z2, Z4
-	VBROADCASTSS      consts<>+36(SB), Z5
-	VFMADD213PS.BCST  consts<>+40(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+44(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+52(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+56(SB), Z4, Z5
-	VSCALEFPS         Z3, Z5, Z2
-	VADDPS.BCST       consts<>+60(SB), Z2, Z2
-	VRCP14PS          Z2, Z3
-	VMOVAPS           Z3, Z4
-	VFNMADD213PS.BCST consts<>+64(SB), Z2, Z4
-	VMULPS            Z4, Z3, Z2
-	VADDPS            Z2, Z2, Z2
-	VADDPS.BCST       consts<>+76(SB), Z2, Z2
+	VMOVUPS           (DX)(SI*4), Z1
+	VADDPS            Z1, Z1, Z1
+	VMULPS.BCST       consts<>+24(SB), Z1, Z2
+	VMINPS            Z2, Z0, Z2
+	VREDUCEPS         $0x09, Z2, Z3
+	VBROADCASTSS      consts<>+28(SB), Z4
+	VFMADD213PS.BCST  consts<>+32(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+36(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+40(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+44(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+48(SB), Z3, Z4
+	VSCALEFPS         Z2, Z4, Z1
+	VADDPS.BCST       consts<>+52(SB), Z1, Z1
+	VRCP14PS          Z1, Z2
+	VMOVAPS           Z2, Z3
+	VFNMADD213PS.BCST consts<>+56(SB), Z1, Z3
+	VMULPS            Z3, Z2, Z1
+	VADDPS            Z1, Z1, Z1
+	VADDPS.BCST       consts<>+68(SB), Z1, Z1
 
-	// VCVTNEPS2BF16 Z2, K0, Y4
+	// VCVTNEPS2BF16 Z1, K0, Y3
 	BYTE        $0x62
 	BYTE        $0xf2
 	BYTE        $0x7e
 	BYTE        $0x48
 	BYTE        $0x72
-	BYTE        $0xe2
-	VPMOVZXWD   Y4, Z3
-	VPSLLD      $0x10, Z3, Z3
-	VMOVDQU16   Y4, (AX)(SI*2)
-	VSUBPS      Z3, Z2, Z2
-	VFPCLASSPSZ $0x99, Z2, K2
+	BYTE        $0xd9
+	VPMOVZXWD   Y3, Z2
+	VPSLLD      $0x10, Z2, Z2
+	VMOVDQU16   Y3, (AX)(SI*2)
+	VSUBPS      Z2, Z1, Z1
+	VFPCLASSPSZ $0x99, Z1, K2
 	KNOTW       K2, K2
 
-	// VCVTNEPS2BF16 Z2, K2, Y3
+	// VCVTNEPS2BF16 Z1, K2, Y2
 	BYTE      $0x62
 	BYTE      $0xf2
 	BYTE      $0x7e
 	BYTE      $0xca
 	BYTE      $0x72
-	BYTE      $0xda
-	VMOVDQU16 Y3, (CX)(SI*2)
+	BYTE      $0xd1
+	VMOVDQU16 Y2, (CX)(SI*2)
 	ADDQ      $+16, SI
 	JMP       chan4
 
@@ -4491,52 +4325,48 @@ less5:
 	MOVQ              $-1, R8
 	BZHIQ             DI, R8, R8
 	KMOVW             R8, K1
-	VMOVUPS.Z         (DX)(SI*4), K1, Z2
-	VADDPS            Z2, Z2, Z2
-	VMAXPS            Z2, Z0, Z2
-	VMINPS            Z2, Z1, Z2
-	VMULPS.BCST       consts<>+28(SB), Z2, Z3
-	VRNDSCALEPS       $0x08, Z3, Z3
-	VMOVAPS           Z2, Z4
-	VFMSUB132PS.BCST  consts<>+28(SB), Z3, Z4
-	VFMADD231PS.BCST  consts<>+32(SB), Z2, Z4
-	VBROADCASTSS      consts<>+36(SB), Z5
-	VFMADD213PS.BCST  consts<>+40(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+44(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+52(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+56(SB), Z4, Z5
-	VSCALEFPS         Z3, Z5, Z2
-	VADDPS.BCST       consts<>+60(SB), Z2, Z2
-	VRCP14PS          Z2, Z3
-	VMOVAPS           Z3, Z4
-	VFNMADD213PS.BCST consts<>+64(SB), Z2, Z4
-	VMULPS            Z4, Z3, Z2
-	VADDPS            Z2, Z2, Z2
-	VADDPS.BCST       consts<>+76(SB), Z2, Z2
+	VMOVUPS.Z         (DX)(SI*4), K1, Z1
+	VADDPS            Z1, Z1, Z1
+	VMULPS.BCST       consts<>+24(SB), Z1, Z2
+	VMINPS            Z2, Z0, Z2
+	VREDUCEPS         $0x09, Z2, Z3
+	VBROADCASTSS      consts<>+28(SB), Z4
+	VFMADD213PS.BCST  consts<>+32(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+36(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+40(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+44(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+48(SB), Z3, Z4
+	VSCALEFPS         Z2, Z4, Z1
+	VADDPS.BCST       consts<>+52(SB), Z1, Z1
+	VRCP14PS          Z1, Z2
+	VMOVAPS           Z2, Z3
+	VFNMADD213PS.BCST consts<>+56(SB), Z1, Z3
+	VMULPS            Z3, Z2, Z1
+	VADDPS            Z1, Z1, Z1
+	VADDPS.BCST       consts<>+68(SB), Z1, Z1
 
-	// VCVTNEPS2BF16 Z2, K0, Y4
+	// VCVTNEPS2BF16 Z1, K0, Y3
 	BYTE        $0x62
 	BYTE        $0xf2
 	BYTE        $0x7e
 	BYTE        $0x48
 	BYTE        $0x72
-	BYTE        $0xe2
-	VPMOVZXWD   Y4, Z3
-	VPSLLD      $0x10, Z3, Z3
-	VMOVDQU16   Y4, K1, (AX)(SI*2)
-	VSUBPS      Z3, Z2, Z2
-	VFPCLASSPSZ $0x99, Z2, K2
+	BYTE        $0xd9
+	VPMOVZXWD   Y3, Z2
+	VPSLLD      $0x10, Z2, Z2
+	VMOVDQU16   Y3, K1, (AX)(SI*2)
+	VSUBPS      Z2, Z1, Z1
+	VFPCLASSPSZ $0x99, Z1, K2
 	KNOTW       K2, K2
 
-	// VCVTNEPS2BF16 Z2, K2, Y3
+	// VCVTNEPS2BF16 Z1, K2, Y2
 	BYTE      $0x62
 	BYTE      $0xf2
 	BYTE      $0x7e
 	BYTE      $0xca
 	BYTE      $0x72
-	BYTE      $0xda
-	VMOVDQU16 Y3, K1, (CX)(SI*2)
+	BYTE      $0xd1
+	VMOVDQU16 Y2, K1, (CX)(SI*2)
 
 done6:
 	MOVQ dstStep+32(FP), SI
@@ -4550,13 +4380,12 @@ done6:
 	RET
 
 // func tanhBF16ToBF16BF16(dst *byte, dst2 *byte, x *byte, x2 *byte, dstStep int, xStep int, pixels int, channels int, lo float32, hi float32)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2
+// Requires: AVX, AVX512BW, AVX512DQ, AVX512F, AVX512VL, BMI2
 TEXT ·tanhBF16ToBF16BF16(SB), NOSPLIT, $0-72
 	MOVQ         dst+0(FP), AX
 	MOVQ         x+16(FP), CX
 	MOVQ         pixels+48(FP), DX
 	VBROADCASTSS consts<>+20(SB), Z0
-	VBROADCASTSS consts<>+24(SB), Z1
 
 loop1:
 	XORQ BX, BX
@@ -4565,63 +4394,55 @@ chan2:
 	LEAQ              32(BX), SI
 	CMPQ              SI, channels+56(FP)
 	JGT               less3
-	VPMOVZXWD         (CX)(BX*2), Z2
+	VPMOVZXWD         (CX)(BX*2), Z1
+	VPSLLD            $0x10, Z1, Z1
+	VPMOVZXWD         32(CX)(BX*2), Z2
 	VPSLLD            $0x10, Z2, Z2
-	VPMOVZXWD         32(CX)(BX*2), Z3
-	VPSLLD            $0x10, Z3, Z3
+	VADDPS            Z1, Z1, Z1
+	VMULPS.BCST       consts<>+24(SB), Z1, Z3
+	VMINPS            Z3, Z0, Z3
+	VREDUCEPS         $0x09, Z3, Z4
+	VBROADCASTSS      consts<>+28(SB), Z5
+	VFMADD213PS.BCST  consts<>+32(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+36(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+40(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+44(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
+	VSCALEFPS         Z3, Z5, Z1
+	VADDPS.BCST       consts<>+52(SB), Z1, Z1
+	VRCP14PS          Z1, Z3
+	VMOVAPS           Z3, Z4
+	VFNMADD213PS.BCST consts<>+56(SB), Z1, Z4
+	VMULPS            Z4, Z3, Z1
+	VADDPS            Z1, Z1, Z1
+	VADDPS.BCST       consts<>+68(SB), Z1, Z1
 	VADDPS            Z2, Z2, Z2
-	VMAXPS            Z2, Z0, Z2
-	VMINPS            Z2, Z1, Z2
-	VMULPS.BCST       consts<>+28(SB), Z2, Z4
-	VRNDSCALEPS       $0x08, Z4, Z4
-	VMOVAPS           Z2, Z5
-	VFMSUB132PS.BCST  consts<>+28(SB), Z4, Z5
-	VFMADD231PS.BCST  consts<>+32(SB), Z2, Z5
-	VBROADCASTSS      consts<>+36(SB), Z6
-	VFMADD213PS.BCST  consts<>+40(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+44(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+52(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+56(SB), Z5, Z6
-	VSCALEFPS         Z4, Z6, Z2
-	VADDPS.BCST       consts<>+60(SB), Z2, Z2
-	VRCP14PS          Z2, Z4
-	VMOVAPS           Z4, Z5
-	VFNMADD213PS.BCST consts<>+64(SB), Z2, Z5
-	VMULPS            Z5, Z4, Z2
+	VMULPS.BCST       consts<>+24(SB), Z2, Z3
+	VMINPS            Z3, Z0, Z3
+	VREDUCEPS         $0x09, Z3, Z4
+	VBROADCASTSS      consts<>+28(SB), Z5
+	VFMADD213PS.BCST  consts<>+32(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+36(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+40(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+44(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
+	VSCALEFPS         Z3, Z5, Z2
+	VADDPS.BCST       consts<>+52(SB), Z2, Z2
+	VRCP14PS          Z2, Z3
+	VMOVAPS           Z3, Z4
+	VFNMADD213PS.BCST consts<>+56(SB), Z2, Z4
+	VMULPS            Z4, Z3, Z2
 	VADDPS            Z2, Z2, Z2
-	VADDPS.BCST       consts<>+76(SB), Z2, Z2
-	VADDPS            Z3, Z3, Z3
-	VMAXPS            Z3, Z0, Z3
-	VMINPS            Z3, Z1, Z3
-	VMULPS.BCST       consts<>+28(SB), Z3, Z4
-	VRNDSCALEPS       $0x08, Z4, Z4
-	VMOVAPS           Z3, Z5
-	VFMSUB132PS.BCST  consts<>+28(SB), Z4, Z5
-	VFMADD231PS.BCST  consts<>+32(SB), Z3, Z5
-	VBROADCASTSS      consts<>+36(SB), Z6
-	VFMADD213PS.BCST  consts<>+40(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+44(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+52(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+56(SB), Z5, Z6
-	VSCALEFPS         Z4, Z6, Z3
-	VADDPS.BCST       consts<>+60(SB), Z3, Z3
-	VRCP14PS          Z3, Z4
-	VMOVAPS           Z4, Z5
-	VFNMADD213PS.BCST consts<>+64(SB), Z3, Z5
-	VMULPS            Z5, Z4, Z3
-	VADDPS            Z3, Z3, Z3
-	VADDPS.BCST       consts<>+76(SB), Z3, Z3
+	VADDPS.BCST       consts<>+68(SB), Z2, Z2
 
-	// VCVTNE2PS2BF16 Z2, Z3, Z4
+	// VCVTNE2PS2BF16 Z1, Z2, Z3
 	BYTE      $0x62
 	BYTE      $0xf2
-	BYTE      $0x67
+	BYTE      $0x6f
 	BYTE      $0x48
 	BYTE      $0x72
-	BYTE      $0xe2
-	VMOVDQU16 Z4, (AX)(BX*2)
+	BYTE      $0xd9
+	VMOVDQU16 Z3, (AX)(BX*2)
 	ADDQ      $+32, BX
 	JMP       chan2
 
@@ -4630,39 +4451,35 @@ chan4:
 	LEAQ              16(BX), SI
 	CMPQ              SI, channels+56(FP)
 	JGT               less5
-	VPMOVZXWD         (CX)(BX*2), Z2
-	VPSLLD            $0x10, Z2, Z2
-	VADDPS            Z2, Z2, Z2
-	VMAXPS            Z2, Z0, Z2
-	VMINPS            Z2, Z1, Z2
-	VMULPS.BCST       consts<>+28(SB), Z2, Z3
-	VRNDSCALEPS       $0x08, Z3, Z3
-	VMOVAPS           Z2, Z4
-	VFMSUB132PS.BCST  consts<>+28(SB), Z3, Z4
-	VFMADD231PS.BCST  consts<>+32(SB), Z2, Z4
-	VBROADCASTSS      consts<>+36(SB), Z5
-	VFMADD213PS.BCST  consts<>+40(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+44(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+52(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+56(SB), Z4, Z5
-	VSCALEFPS         Z3, Z5, Z2
-	VADDPS.BCST       consts<>+60(SB), Z2, Z2
-	VRCP14PS          Z2, Z3
-	VMOVAPS           Z3, Z4
-	VFNMADD213PS.BCST consts<>+64(SB), Z2, Z4
-	VMULPS            Z4, Z3, Z2
-	VADDPS            Z2, Z2, Z2
-	VADDPS.BCST       consts<>+76(SB), Z2, Z2
+	VPMOVZXWD         (CX)(BX*2), Z1
+	VPSLLD            $0x10, Z1, Z1
+	VADDPS            Z1, Z1, Z1
+	VMULPS.BCST       consts<>+24(SB), Z1, Z2
+	VMINPS            Z2, Z0, Z2
+	VREDUCEPS         $0x09, Z2, Z3
+	VBROADCASTSS      consts<>+28(SB), Z4
+	VFMADD213PS.BCST  consts<>+32(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+36(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+40(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+44(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+48(SB), Z3, Z4
+	VSCALEFPS         Z2, Z4, Z1
+	VADDPS.BCST       consts<>+52(SB), Z1, Z1
+	VRCP14PS          Z1, Z2
+	VMOVAPS           Z2, Z3
+	VFNMADD213PS.BCST consts<>+56(SB), Z1, Z3
+	VMULPS            Z3, Z2, Z1
+	VADDPS            Z1, Z1, Z1
+	VADDPS.BCST       consts<>+68(SB), Z1, Z1
 
-	// VCVTNEPS2BF16 Z2, K0, Y3
+	// VCVTNEPS2BF16 Z1, K0, Y2
 	BYTE      $0x62
 	BYTE      $0xf2
 	BYTE      $0x7e
 	BYTE      $0x48
 	BYTE      $0x72
-	BYTE      $0xda
-	VMOVDQU16 Y3, (AX)(BX*2)
+	BYTE      $0xd1
+	VMOVDQU16 Y2, (AX)(BX*2)
 	ADDQ      $+16, BX
 	JMP       chan4
 
@@ -4673,39 +4490,35 @@ less5:
 	MOVQ              $-1, DI
 	BZHIQ             SI, DI, DI
 	KMOVW             DI, K1
-	VPMOVZXWD.Z       (CX)(BX*2), K1, Z2
-	VPSLLD            $0x10, Z2, Z2
-	VADDPS            Z2, Z2, Z2
-	VMAXPS            Z2, Z0, Z2
-	VMINPS            Z2, Z1, Z2
-	VMULPS.BCST       consts<>+28(SB), Z2, Z3
-	VRNDSCALEPS       $0x08, Z3, Z3
-	VMOVAPS           Z2, Z4
-	VFMSUB132PS.BCST  consts<>+28(SB), Z3, Z4
-	VFMADD231PS.BCST  consts<>+32(SB), Z2, Z4
-	VBROADCASTSS      consts<>+36(SB), Z5
-	VFMADD213PS.BCST  consts<>+40(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+44(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+52(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+56(SB), Z4, Z5
-	VSCALEFPS         Z3, Z5, Z2
-	VADDPS.BCST       consts<>+60(SB), Z2, Z2
-	VRCP14PS          Z2, Z3
-	VMOVAPS           Z3, Z4
-	VFNMADD213PS.BCST consts<>+64(SB), Z2, Z4
-	VMULPS            Z4, Z3, Z2
-	VADDPS            Z2, Z2, Z2
-	VADDPS.BCST       consts<>+76(SB), Z2, Z2
+	VPMOVZXWD.Z       (CX)(BX*2), K1, Z1
+	VPSLLD            $0x10, Z1, Z1
+	VADDPS            Z1, Z1, Z1
+	VMULPS.BCST       consts<>+24(SB), Z1, Z2
+	VMINPS            Z2, Z0, Z2
+	VREDUCEPS         $0x09, Z2, Z3
+	VBROADCASTSS      consts<>+28(SB), Z4
+	VFMADD213PS.BCST  consts<>+32(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+36(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+40(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+44(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+48(SB), Z3, Z4
+	VSCALEFPS         Z2, Z4, Z1
+	VADDPS.BCST       consts<>+52(SB), Z1, Z1
+	VRCP14PS          Z1, Z2
+	VMOVAPS           Z2, Z3
+	VFNMADD213PS.BCST consts<>+56(SB), Z1, Z3
+	VMULPS            Z3, Z2, Z1
+	VADDPS            Z1, Z1, Z1
+	VADDPS.BCST       consts<>+68(SB), Z1, Z1
 
-	// VCVTNEPS2BF16 Z2, K0, Y3
+	// VCVTNEPS2BF16 Z1, K0, Y2
 	BYTE      $0x62
 	BYTE      $0xf2
 	BYTE      $0x7e
 	BYTE      $0x48
 	BYTE      $0x72
-	BYTE      $0xda
-	VMOVDQU16 Y3, K1, (AX)(BX*2)
+	BYTE      $0xd1
+	VMOVDQU16 Y2, K1, (AX)(BX*2)
 
 done6:
 	MOVQ dstStep+32(FP), BX
@@ -4726,7 +4539,6 @@ TEXT ·tanhSplitToSplitBF16(SB), NOSPLIT, $0-72
 	MOVQ         x2+24(FP), BX
 	MOVQ         pixels+48(FP), SI
 	VBROADCASTSS consts<>+20(SB), Z0
-	VBROADCASTSS consts<>+24(SB), Z1
 
 loop1:
 	XORQ DI, DI
@@ -4735,90 +4547,82 @@ chan2:
 	LEAQ              32(DI), R8
 	CMPQ              R8, channels+56(FP)
 	JGT               less3
-	VPMOVZXWD         (DX)(DI*2), Z2
+	VPMOVZXWD         (DX)(DI*2), Z1
+	VPSLLD            $0x10, Z1, Z1
+	VPMOVZXWD         (BX)(DI*2), Z2
 	VPSLLD            $0x10, Z2, Z2
-	VPMOVZXWD         (BX)(DI*2), Z3
+	VADDPS            Z2, Z1, Z1
+	VPMOVZXWD         32(DX)(DI*2), Z2
+	VPSLLD            $0x10, Z2, Z2
+	VPMOVZXWD         32(BX)(DI*2), Z3
 	VPSLLD            $0x10, Z3, Z3
 	VADDPS            Z3, Z2, Z2
-	VPMOVZXWD         32(DX)(DI*2), Z3
-	VPSLLD            $0x10, Z3, Z3
-	VPMOVZXWD         32(BX)(DI*2), Z4
-	VPSLLD            $0x10, Z4, Z4
-	VADDPS            Z4, Z3, Z3
+	VADDPS            Z1, Z1, Z1
+	VMULPS.BCST       consts<>+24(SB), Z1, Z3
+	VMINPS            Z3, Z0, Z3
+	VREDUCEPS         $0x09, Z3, Z4
+	VBROADCASTSS      consts<>+28(SB), Z5
+	VFMADD213PS.BCST  consts<>+32(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+36(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+40(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+44(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
+	VSCALEFPS         Z3, Z5, Z1
+	VADDPS.BCST       consts<>+52(SB), Z1, Z1
+	VRCP14PS          Z1, Z3
+	VMOVAPS           Z3, Z4
+	VFNMADD213PS.BCST consts<>+56(SB), Z1, Z4
+	VMULPS            Z4, Z3, Z1
+	VADDPS            Z1, Z1, Z1
+	VADDPS.BCST       consts<>+68(SB), Z1, Z1
 	VADDPS            Z2, Z2, Z2
-	VMAXPS            Z2, Z0, Z2
-	VMINPS            Z2, Z1, Z2
-	VMULPS.BCST       consts<>+28(SB), Z2, Z4
-	VRNDSCALEPS       $0x08, Z4, Z4
-	VMOVAPS           Z2, Z5
-	VFMSUB132PS.BCST  consts<>+28(SB), Z4, Z5
-	VFMADD231PS.BCST  consts<>+32(SB), Z2, Z5
-	VBROADCASTSS      consts<>+36(SB), Z6
-	VFMADD213PS.BCST  consts<>+40(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+44(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+52(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+56(SB), Z5, Z6
-	VSCALEFPS         Z4, Z6, Z2
-	VADDPS.BCST       consts<>+60(SB), Z2, Z2
-	VRCP14PS          Z2, Z4
-	VMOVAPS           Z4, Z5
-	VFNMADD213PS.BCST consts<>+64(SB), Z2, Z5
-	VMULPS            Z5, Z4, Z2
+	VMULPS.BCST       consts<>+24(SB), Z2, Z3
+	VMINPS            Z3, Z0, Z3
+	VREDUCEPS         $0x09, Z3, Z4
+	VBROADCASTSS      consts<>+28(SB), Z5
+	VFMADD213PS.BCST  consts<>+32(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+36(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+40(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+44(SB), Z4, Z5
+	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
+	VSCALEFPS         Z3, Z5, Z2
+	VADDPS.BCST       consts<>+52(SB), Z2, Z2
+	VRCP14PS          Z2, Z3
+	VMOVAPS           Z3, Z4
+	VFNMADD213PS.BCST consts<>+56(SB), Z2, Z4
+	VMULPS            Z4, Z3, Z2
 	VADDPS            Z2, Z2, Z2
-	VADDPS.BCST       consts<>+76(SB), Z2, Z2
-	VADDPS            Z3, Z3, Z3
-	VMAXPS            Z3, Z0, Z3
-	VMINPS            Z3, Z1, Z3
-	VMULPS.BCST       consts<>+28(SB), Z3, Z4
-	VRNDSCALEPS       $0x08, Z4, Z4
-	VMOVAPS           Z3, Z5
-	VFMSUB132PS.BCST  consts<>+28(SB), Z4, Z5
-	VFMADD231PS.BCST  consts<>+32(SB), Z3, Z5
-	VBROADCASTSS      consts<>+36(SB), Z6
-	VFMADD213PS.BCST  consts<>+40(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+44(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+52(SB), Z5, Z6
-	VFMADD213PS.BCST  consts<>+56(SB), Z5, Z6
-	VSCALEFPS         Z4, Z6, Z3
-	VADDPS.BCST       consts<>+60(SB), Z3, Z3
-	VRCP14PS          Z3, Z4
-	VMOVAPS           Z4, Z5
-	VFNMADD213PS.BCST consts<>+64(SB), Z3, Z5
-	VMULPS            Z5, Z4, Z3
-	VADDPS            Z3, Z3, Z3
-	VADDPS.BCST       consts<>+76(SB), Z3, Z3
+	VADDPS.BCST       consts<>+68(SB), Z2, Z2
 
-	// VCVTNE2PS2BF16 Z2, Z3, Z4
+	// VCVTNE2PS2BF16 Z1, Z2, Z3
 	BYTE        $0x62
 	BYTE        $0xf2
-	BYTE        $0x67
+	BYTE        $0x6f
 	BYTE        $0x48
 	BYTE        $0x72
-	BYTE        $0xe2
-	VMOVDQU16   Z4, (AX)(DI*2)
+	BYTE        $0xd9
+	VMOVDQU16   Z3, (AX)(DI*2)
 	MOVQ        $0xaaaaaaaa, R8
 	KMOVD       R8, K3
-	VMOVUPS     tables<>+0(SB), Z6
-	VPERMW.Z    Z4, Z6, K3, Z5
-	VSUBPS      Z5, Z2, Z2
-	VMOVUPS     tables<>+64(SB), Z6
-	VPERMW.Z    Z4, Z6, K3, Z5
-	VSUBPS      Z5, Z3, Z3
+	VMOVUPS     tables<>+0(SB), Z5
+	VPERMW.Z    Z3, Z5, K3, Z4
+	VSUBPS      Z4, Z1, Z1
+	VMOVUPS     tables<>+64(SB), Z5
+	VPERMW.Z    Z3, Z5, K3, Z4
+	VSUBPS      Z4, Z2, Z2
+	VMINPS.BCST consts<>+0(SB), Z1, Z1
 	VMINPS.BCST consts<>+0(SB), Z2, Z2
-	VMINPS.BCST consts<>+0(SB), Z3, Z3
+	VMAXPS.BCST consts<>+4(SB), Z1, Z1
 	VMAXPS.BCST consts<>+4(SB), Z2, Z2
-	VMAXPS.BCST consts<>+4(SB), Z3, Z3
 
-	// VCVTNE2PS2BF16 Z2, Z3, Z4
+	// VCVTNE2PS2BF16 Z1, Z2, Z3
 	BYTE      $0x62
 	BYTE      $0xf2
-	BYTE      $0x67
+	BYTE      $0x6f
 	BYTE      $0x48
 	BYTE      $0x72
-	BYTE      $0xe2
-	VMOVDQU16 Z4, (CX)(DI*2)
+	BYTE      $0xd9
+	VMOVDQU16 Z3, (CX)(DI*2)
 	ADDQ      $+32, DI
 	JMP       chan2
 
@@ -4827,56 +4631,52 @@ chan4:
 	LEAQ              16(DI), R8
 	CMPQ              R8, channels+56(FP)
 	JGT               less5
-	VPMOVZXWD         (DX)(DI*2), Z2
+	VPMOVZXWD         (DX)(DI*2), Z1
+	VPSLLD            $0x10, Z1, Z1
+	VPMOVZXWD         (BX)(DI*2), Z2
 	VPSLLD            $0x10, Z2, Z2
-	VPMOVZXWD         (BX)(DI*2), Z3
-	VPSLLD            $0x10, Z3, Z3
-	VADDPS            Z3, Z2, Z2
-	VADDPS            Z2, Z2, Z2
-	VMAXPS            Z2, Z0, Z2
-	VMINPS            Z2, Z1, Z2
-	VMULPS.BCST       consts<>+28(SB), Z2, Z3
-	VRNDSCALEPS       $0x08, Z3, Z3
-	VMOVAPS           Z2, Z4
-	VFMSUB132PS.BCST  consts<>+28(SB), Z3, Z4
-	VFMADD231PS.BCST  consts<>+32(SB), Z2, Z4
-	VBROADCASTSS      consts<>+36(SB), Z5
-	VFMADD213PS.BCST  consts<>+40(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+44(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+52(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+56(SB), Z4, Z5
-	VSCALEFPS         Z3, Z5, Z2
-	VADDPS.BCST       consts<>+60(SB), Z2, Z2
-	VRCP14PS          Z2, Z3
-	VMOVAPS           Z3, Z4
-	VFNMADD213PS.BCST consts<>+64(SB), Z2, Z4
-	VMULPS            Z4, Z3, Z2
-	VADDPS            Z2, Z2, Z2
-	VADDPS.BCST       consts<>+76(SB), Z2, Z2
+	VADDPS            Z2, Z1, Z1
+	VADDPS            Z1, Z1, Z1
+	VMULPS.BCST       consts<>+24(SB), Z1, Z2
+	VMINPS            Z2, Z0, Z2
+	VREDUCEPS         $0x09, Z2, Z3
+	VBROADCASTSS      consts<>+28(SB), Z4
+	VFMADD213PS.BCST  consts<>+32(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+36(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+40(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+44(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+48(SB), Z3, Z4
+	VSCALEFPS         Z2, Z4, Z1
+	VADDPS.BCST       consts<>+52(SB), Z1, Z1
+	VRCP14PS          Z1, Z2
+	VMOVAPS           Z2, Z3
+	VFNMADD213PS.BCST consts<>+56(SB), Z1, Z3
+	VMULPS            Z3, Z2, Z1
+	VADDPS            Z1, Z1, Z1
+	VADDPS.BCST       consts<>+68(SB), Z1, Z1
 
-	// VCVTNEPS2BF16 Z2, K0, Y4
+	// VCVTNEPS2BF16 Z1, K0, Y3
 	BYTE        $0x62
 	BYTE        $0xf2
 	BYTE        $0x7e
 	BYTE        $0x48
 	BYTE        $0x72
-	BYTE        $0xe2
-	VPMOVZXWD   Y4, Z3
-	VPSLLD      $0x10, Z3, Z3
-	VMOVDQU16   Y4, (AX)(DI*2)
-	VSUBPS      Z3, Z2, Z2
-	VFPCLASSPSZ $0x99, Z2, K2
+	BYTE        $0xd9
+	VPMOVZXWD   Y3, Z2
+	VPSLLD      $0x10, Z2, Z2
+	VMOVDQU16   Y3, (AX)(DI*2)
+	VSUBPS      Z2, Z1, Z1
+	VFPCLASSPSZ $0x99, Z1, K2
 	KNOTW       K2, K2
 
-	// VCVTNEPS2BF16 Z2, K2, Y3
+	// VCVTNEPS2BF16 Z1, K2, Y2
 	BYTE      $0x62
 	BYTE      $0xf2
 	BYTE      $0x7e
 	BYTE      $0xca
 	BYTE      $0x72
-	BYTE      $0xda
-	VMOVDQU16 Y3, (CX)(DI*2)
+	BYTE      $0xd1
+	VMOVDQU16 Y2, (CX)(DI*2)
 	ADDQ      $+16, DI
 	JMP       chan4
 
@@ -4887,56 +4687,52 @@ less5:
 	MOVQ              $-1, R9
 	BZHIQ             R8, R9, R9
 	KMOVW             R9, K1
-	VPMOVZXWD.Z       (DX)(DI*2), K1, Z2
+	VPMOVZXWD.Z       (DX)(DI*2), K1, Z1
+	VPSLLD            $0x10, Z1, Z1
+	VPMOVZXWD.Z       (BX)(DI*2), K1, Z2
 	VPSLLD            $0x10, Z2, Z2
-	VPMOVZXWD.Z       (BX)(DI*2), K1, Z3
-	VPSLLD            $0x10, Z3, Z3
-	VADDPS            Z3, Z2, Z2
-	VADDPS            Z2, Z2, Z2
-	VMAXPS            Z2, Z0, Z2
-	VMINPS            Z2, Z1, Z2
-	VMULPS.BCST       consts<>+28(SB), Z2, Z3
-	VRNDSCALEPS       $0x08, Z3, Z3
-	VMOVAPS           Z2, Z4
-	VFMSUB132PS.BCST  consts<>+28(SB), Z3, Z4
-	VFMADD231PS.BCST  consts<>+32(SB), Z2, Z4
-	VBROADCASTSS      consts<>+36(SB), Z5
-	VFMADD213PS.BCST  consts<>+40(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+44(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+48(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+52(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+56(SB), Z4, Z5
-	VSCALEFPS         Z3, Z5, Z2
-	VADDPS.BCST       consts<>+60(SB), Z2, Z2
-	VRCP14PS          Z2, Z3
-	VMOVAPS           Z3, Z4
-	VFNMADD213PS.BCST consts<>+64(SB), Z2, Z4
-	VMULPS            Z4, Z3, Z2
-	VADDPS            Z2, Z2, Z2
-	VADDPS.BCST       consts<>+76(SB), Z2, Z2
+	VADDPS            Z2, Z1, Z1
+	VADDPS            Z1, Z1, Z1
+	VMULPS.BCST       consts<>+24(SB), Z1, Z2
+	VMINPS            Z2, Z0, Z2
+	VREDUCEPS         $0x09, Z2, Z3
+	VBROADCASTSS      consts<>+28(SB), Z4
+	VFMADD213PS.BCST  consts<>+32(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+36(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+40(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+44(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+48(SB), Z3, Z4
+	VSCALEFPS         Z2, Z4, Z1
+	VADDPS.BCST       consts<>+52(SB), Z1, Z1
+	VRCP14PS          Z1, Z2
+	VMOVAPS           Z2, Z3
+	VFNMADD213PS.BCST consts<>+56(SB), Z1, Z3
+	VMULPS            Z3, Z2, Z1
+	VADDPS            Z1, Z1, Z1
+	VADDPS.BCST       consts<>+68(SB), Z1, Z1
 
-	// VCVTNEPS2BF16 Z2, K0, Y4
+	// VCVTNEPS2BF16 Z1, K0, Y3
 	BYTE        $0x62
 	BYTE        $0xf2
 	BYTE        $0x7e
 	BYTE        $0x48
 	BYTE        $0x72
-	BYTE        $0xe2
-	VPMOVZXWD   Y4, Z3
-	VPSLLD      $0x10, Z3, Z3
-	VMOVDQU16   Y4, K1, (AX)(DI*2)
-	VSUBPS      Z3, Z2, Z2
-	VFPCLASSPSZ $0x99, Z2, K2
+	BYTE        $0xd9
+	VPMOVZXWD   Y3, Z2
+	VPSLLD      $0x10, Z2, Z2
+	VMOVDQU16   Y3, K1, (AX)(DI*2)
+	VSUBPS      Z2, Z1, Z1
+	VFPCLASSPSZ $0x99, Z1, K2
 	KNOTW       K2, K2
 
-	// VCVTNEPS2BF16 Z2, K2, Y3
+	// VCVTNEPS2BF16 Z1, K2, Y2
 	BYTE      $0x62
 	BYTE      $0xf2
 	BYTE      $0x7e
 	BYTE      $0xca
 	BYTE      $0x72
-	BYTE      $0xda
-	VMOVDQU16 Y3, K1, (CX)(DI*2)
+	BYTE      $0xd1
+	VMOVDQU16 Y2, K1, (CX)(DI*2)
 
 done6:
 	MOVQ dstStep+32(FP), DI
@@ -6159,7 +5955,7 @@ TEXT ·layerNormBF16BF16(SB), NOSPLIT, $0-84
 	MOVQ         gamma+32(FP), DX
 	MOVQ         beta+40(FP), BX
 	VCVTSI2SSQ   channels+72(FP), X0, X0
-	VBROADCASTSS consts<>+60(SB), Z1
+	VBROADCASTSS consts<>+52(SB), Z1
 	VDIVSS       X0, X1, X0
 	VBROADCASTSS X0, Z0
 
@@ -6295,7 +6091,7 @@ done11:
 	VMULSS        X0, X2, X2
 	VADDSS        eps+80(FP), X2, X2
 	VSQRTSS       X2, X2, X2
-	VBROADCASTSS  consts<>+60(SB), Z3
+	VBROADCASTSS  consts<>+52(SB), Z3
 	VDIVSS        X2, X3, X2
 	VBROADCASTSS  X2, Z2
 	XORQ          SI, SI
@@ -8403,7 +8199,7 @@ TEXT ·layerNormSplitBF16(SB), NOSPLIT, $0-84
 	MOVQ         gamma+32(FP), SI
 	MOVQ         beta+40(FP), DI
 	VCVTSI2SSQ   channels+72(FP), X0, X0
-	VBROADCASTSS consts<>+60(SB), Z1
+	VBROADCASTSS consts<>+52(SB), Z1
 	VDIVSS       X0, X1, X0
 	VBROADCASTSS X0, Z0
 
@@ -8575,7 +8371,7 @@ done11:
 	VMULSS        X0, X2, X2
 	VADDSS        eps+80(FP), X2, X2
 	VSQRTSS       X2, X2, X2
-	VBROADCASTSS  consts<>+60(SB), Z3
+	VBROADCASTSS  consts<>+52(SB), Z3
 	VDIVSS        X2, X3, X2
 	VBROADCASTSS  X2, Z2
 	XORQ          R8, R8
@@ -8678,38 +8474,36 @@ DATA consts<>+4(SB)/4, $0xfb4097ce
 DATA consts<>+8(SB)/4, $0x40c00000
 DATA consts<>+12(SB)/4, $0x40400000
 DATA consts<>+16(SB)/4, $0x3e2aaaab
-DATA consts<>+20(SB)/4, $0xc2ae0000
-DATA consts<>+24(SB)/4, $0x42ae0000
-DATA consts<>+28(SB)/4, $0xbfb8aa3b
-DATA consts<>+32(SB)/4, $0xb2a57060
-DATA consts<>+36(SB)/4, $0x3aae0461
-DATA consts<>+40(SB)/4, $0x3c1e8629
-DATA consts<>+44(SB)/4, $0x3d635b73
-DATA consts<>+48(SB)/4, $0x3e75fc8c
-DATA consts<>+52(SB)/4, $0x3f317214
-DATA consts<>+56(SB)/4, $0x3f800001
-DATA consts<>+60(SB)/4, $0x3f800000
-DATA consts<>+64(SB)/4, $0x40000000
-DATA consts<>+68(SB)/4, $0xc0a80000
-DATA consts<>+72(SB)/4, $0x40a80000
-DATA consts<>+76(SB)/4, $0xbf800000
-DATA consts<>+80(SB)/4, $0x3d949b93
-DATA consts<>+84(SB)/4, $0xba138a45
-DATA consts<>+88(SB)/4, $0x3abf1e70
-DATA consts<>+92(SB)/4, $0xbaad2e83
-DATA consts<>+96(SB)/4, $0x3af48433
-DATA consts<>+100(SB)/4, $0xbba7f123
-DATA consts<>+104(SB)/4, $0x3c14abd3
-DATA consts<>+108(SB)/4, $0xbc543432
-DATA consts<>+112(SB)/4, $0x3c961ceb
-DATA consts<>+116(SB)/4, $0xbcccc358
-DATA consts<>+120(SB)/4, $0x3d035627
-DATA consts<>+124(SB)/4, $0xbd22e462
-DATA consts<>+128(SB)/4, $0x3d4b5760
-DATA consts<>+132(SB)/4, $0xbd8979b3
-DATA consts<>+136(SB)/4, $0x3e09e425
-DATA consts<>+140(SB)/4, $0x3f000000
-GLOBL consts<>(SB), RODATA|NOPTR, $144
+DATA consts<>+20(SB)/4, $0x42fa0000
+DATA consts<>+24(SB)/4, $0xbfb8aa3b
+DATA consts<>+28(SB)/4, $0x3af618ec
+DATA consts<>+32(SB)/4, $0x3c13480e
+DATA consts<>+36(SB)/4, $0x3d64aa22
+DATA consts<>+40(SB)/4, $0x3e75ead5
+DATA consts<>+44(SB)/4, $0x3f31727b
+DATA consts<>+48(SB)/4, $0x3f7fffff
+DATA consts<>+52(SB)/4, $0x3f800000
+DATA consts<>+56(SB)/4, $0x40000000
+DATA consts<>+60(SB)/4, $0xc0a80000
+DATA consts<>+64(SB)/4, $0x40a80000
+DATA consts<>+68(SB)/4, $0xbf800000
+DATA consts<>+72(SB)/4, $0x3d949b93
+DATA consts<>+76(SB)/4, $0xba138a45
+DATA consts<>+80(SB)/4, $0x3abf1e70
+DATA consts<>+84(SB)/4, $0xbaad2e83
+DATA consts<>+88(SB)/4, $0x3af48433
+DATA consts<>+92(SB)/4, $0xbba7f123
+DATA consts<>+96(SB)/4, $0x3c14abd3
+DATA consts<>+100(SB)/4, $0xbc543432
+DATA consts<>+104(SB)/4, $0x3c961ceb
+DATA consts<>+108(SB)/4, $0xbcccc358
+DATA consts<>+112(SB)/4, $0x3d035627
+DATA consts<>+116(SB)/4, $0xbd22e462
+DATA consts<>+120(SB)/4, $0x3d4b5760
+DATA consts<>+124(SB)/4, $0xbd8979b3
+DATA consts<>+128(SB)/4, $0x3e09e425
+DATA consts<>+132(SB)/4, $0x3f000000
+GLOBL consts<>(SB), RODATA|NOPTR, $136
 
 DATA tables<>+0(SB)/4, $0x00000000
 DATA tables<>+4(SB)/4, $0x00010000

@@ -1321,47 +1321,42 @@ done3:
 	RET
 
 // func siluGradAVX512(dx *byte, dy *byte, x *byte, count int)
-// Requires: AVX, AVX512F, BMI2
+// Requires: AVX, AVX512DQ, AVX512F, BMI2
 TEXT ·siluGradAVX512(SB), NOSPLIT, $0-32
 	MOVQ         dx+0(FP), AX
 	MOVQ         dy+8(FP), CX
 	MOVQ         x+16(FP), DX
 	VBROADCASTSS consts<>+36(SB), Z0
-	VBROADCASTSS consts<>+40(SB), Z1
 	XORQ         BX, BX
 
 chan1:
 	LEAQ              16(BX), SI
 	CMPQ              SI, count+24(FP)
 	JGT               less2
-	VMOVUPS           (DX)(BX*4), Z2
-	VBROADCASTSS      consts<>+0(SB), Z4
-	VMOVAPS           Z2, Z3
-	VMAXPS            Z3, Z0, Z3
-	VMINPS            Z3, Z1, Z3
-	VMULPS.BCST       consts<>+44(SB), Z3, Z5
-	VRNDSCALEPS       $0x08, Z5, Z5
-	VMOVAPS           Z3, Z6
-	VFMSUB132PS.BCST  consts<>+44(SB), Z5, Z6
-	VFMADD231PS.BCST  consts<>+48(SB), Z3, Z6
-	VBROADCASTSS      consts<>+52(SB), Z7
-	VFMADD213PS.BCST  consts<>+56(SB), Z6, Z7
-	VFMADD213PS.BCST  consts<>+60(SB), Z6, Z7
-	VFMADD213PS.BCST  consts<>+64(SB), Z6, Z7
-	VFMADD213PS.BCST  consts<>+68(SB), Z6, Z7
-	VFMADD213PS.BCST  consts<>+72(SB), Z6, Z7
-	VSCALEFPS         Z5, Z7, Z3
-	VADDPS.BCST       consts<>+0(SB), Z3, Z3
-	VRCP14PS          Z3, Z5
-	VMOVAPS           Z5, Z6
-	VFNMADD213PS.BCST consts<>+76(SB), Z3, Z6
-	VMULPS            Z6, Z5, Z3
-	VSUBPS            Z3, Z4, Z4
-	VFMADD213PS.BCST  consts<>+0(SB), Z4, Z2
-	VMULPS            Z3, Z2, Z2
-	VMOVUPS           (CX)(BX*4), Z3
-	VMULPS            Z3, Z2, Z2
-	VMOVUPS           Z2, (AX)(BX*4)
+	VMOVUPS           (DX)(BX*4), Z1
+	VBROADCASTSS      consts<>+0(SB), Z3
+	VMOVAPS           Z1, Z2
+	VMULPS.BCST       consts<>+40(SB), Z2, Z4
+	VMINPS            Z4, Z0, Z4
+	VREDUCEPS         $0x09, Z4, Z5
+	VBROADCASTSS      consts<>+44(SB), Z6
+	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+52(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+56(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+60(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+64(SB), Z5, Z6
+	VSCALEFPS         Z4, Z6, Z2
+	VADDPS.BCST       consts<>+0(SB), Z2, Z2
+	VRCP14PS          Z2, Z4
+	VMOVAPS           Z4, Z5
+	VFNMADD213PS.BCST consts<>+68(SB), Z2, Z5
+	VMULPS            Z5, Z4, Z2
+	VSUBPS            Z2, Z3, Z3
+	VFMADD213PS.BCST  consts<>+0(SB), Z3, Z1
+	VMULPS            Z2, Z1, Z1
+	VMOVUPS           (CX)(BX*4), Z2
+	VMULPS            Z2, Z1, Z1
+	VMOVUPS           Z1, (AX)(BX*4)
 	ADDQ              $+16, BX
 	JMP               chan1
 
@@ -1372,79 +1367,70 @@ less2:
 	MOVQ              $-1, DI
 	BZHIQ             SI, DI, DI
 	KMOVW             DI, K1
-	VMOVUPS.Z         (DX)(BX*4), K1, Z2
-	VBROADCASTSS      consts<>+0(SB), Z4
-	VMOVAPS           Z2, Z3
-	VMAXPS            Z3, Z0, Z3
-	VMINPS            Z3, Z1, Z3
-	VMULPS.BCST       consts<>+44(SB), Z3, Z5
-	VRNDSCALEPS       $0x08, Z5, Z5
-	VMOVAPS           Z3, Z6
-	VFMSUB132PS.BCST  consts<>+44(SB), Z5, Z6
-	VFMADD231PS.BCST  consts<>+48(SB), Z3, Z6
-	VBROADCASTSS      consts<>+52(SB), Z7
-	VFMADD213PS.BCST  consts<>+56(SB), Z6, Z7
-	VFMADD213PS.BCST  consts<>+60(SB), Z6, Z7
-	VFMADD213PS.BCST  consts<>+64(SB), Z6, Z7
-	VFMADD213PS.BCST  consts<>+68(SB), Z6, Z7
-	VFMADD213PS.BCST  consts<>+72(SB), Z6, Z7
-	VSCALEFPS         Z5, Z7, Z3
-	VADDPS.BCST       consts<>+0(SB), Z3, Z3
-	VRCP14PS          Z3, Z5
-	VMOVAPS           Z5, Z6
-	VFNMADD213PS.BCST consts<>+76(SB), Z3, Z6
-	VMULPS            Z6, Z5, Z3
-	VSUBPS            Z3, Z4, Z4
-	VFMADD213PS.BCST  consts<>+0(SB), Z4, Z2
-	VMULPS            Z3, Z2, Z2
-	VMOVUPS.Z         (CX)(BX*4), K1, Z3
-	VMULPS            Z3, Z2, Z2
-	VMOVUPS           Z2, K1, (AX)(BX*4)
+	VMOVUPS.Z         (DX)(BX*4), K1, Z1
+	VBROADCASTSS      consts<>+0(SB), Z3
+	VMOVAPS           Z1, Z2
+	VMULPS.BCST       consts<>+40(SB), Z2, Z4
+	VMINPS            Z4, Z0, Z4
+	VREDUCEPS         $0x09, Z4, Z5
+	VBROADCASTSS      consts<>+44(SB), Z6
+	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+52(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+56(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+60(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+64(SB), Z5, Z6
+	VSCALEFPS         Z4, Z6, Z2
+	VADDPS.BCST       consts<>+0(SB), Z2, Z2
+	VRCP14PS          Z2, Z4
+	VMOVAPS           Z4, Z5
+	VFNMADD213PS.BCST consts<>+68(SB), Z2, Z5
+	VMULPS            Z5, Z4, Z2
+	VSUBPS            Z2, Z3, Z3
+	VFMADD213PS.BCST  consts<>+0(SB), Z3, Z1
+	VMULPS            Z2, Z1, Z1
+	VMOVUPS.Z         (CX)(BX*4), K1, Z2
+	VMULPS            Z2, Z1, Z1
+	VMOVUPS           Z1, K1, (AX)(BX*4)
 
 done3:
 	VZEROUPPER
 	RET
 
 // func sigmoidGradAVX512(dx *byte, dy *byte, x *byte, count int)
-// Requires: AVX, AVX512F, BMI2
+// Requires: AVX, AVX512DQ, AVX512F, BMI2
 TEXT ·sigmoidGradAVX512(SB), NOSPLIT, $0-32
 	MOVQ         dx+0(FP), AX
 	MOVQ         dy+8(FP), CX
 	MOVQ         x+16(FP), DX
 	VBROADCASTSS consts<>+36(SB), Z0
-	VBROADCASTSS consts<>+40(SB), Z1
 	XORQ         BX, BX
 
 chan1:
 	LEAQ              16(BX), SI
 	CMPQ              SI, count+24(FP)
 	JGT               less2
-	VMOVUPS           (DX)(BX*4), Z2
-	VMAXPS            Z2, Z0, Z2
-	VMINPS            Z2, Z1, Z2
-	VMULPS.BCST       consts<>+44(SB), Z2, Z3
-	VRNDSCALEPS       $0x08, Z3, Z3
-	VMOVAPS           Z2, Z4
-	VFMSUB132PS.BCST  consts<>+44(SB), Z3, Z4
-	VFMADD231PS.BCST  consts<>+48(SB), Z2, Z4
-	VBROADCASTSS      consts<>+52(SB), Z5
-	VFMADD213PS.BCST  consts<>+56(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+60(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+64(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+68(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+72(SB), Z4, Z5
-	VSCALEFPS         Z3, Z5, Z2
-	VADDPS.BCST       consts<>+0(SB), Z2, Z2
-	VRCP14PS          Z2, Z3
-	VMOVAPS           Z3, Z4
-	VFNMADD213PS.BCST consts<>+76(SB), Z2, Z4
-	VMULPS            Z4, Z3, Z2
+	VMOVUPS           (DX)(BX*4), Z1
+	VMULPS.BCST       consts<>+40(SB), Z1, Z2
+	VMINPS            Z2, Z0, Z2
+	VREDUCEPS         $0x09, Z2, Z3
+	VBROADCASTSS      consts<>+44(SB), Z4
+	VFMADD213PS.BCST  consts<>+48(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+52(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+56(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+60(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+64(SB), Z3, Z4
+	VSCALEFPS         Z2, Z4, Z1
+	VADDPS.BCST       consts<>+0(SB), Z1, Z1
+	VRCP14PS          Z1, Z2
 	VMOVAPS           Z2, Z3
-	VFNMADD231PS      Z2, Z2, Z3
-	VMOVAPS           Z3, Z2
-	VMOVUPS           (CX)(BX*4), Z3
-	VMULPS            Z3, Z2, Z2
-	VMOVUPS           Z2, (AX)(BX*4)
+	VFNMADD213PS.BCST consts<>+68(SB), Z1, Z3
+	VMULPS            Z3, Z2, Z1
+	VMOVAPS           Z1, Z2
+	VFNMADD231PS      Z1, Z1, Z2
+	VMOVAPS           Z2, Z1
+	VMOVUPS           (CX)(BX*4), Z2
+	VMULPS            Z2, Z1, Z1
+	VMOVUPS           Z1, (AX)(BX*4)
 	ADDQ              $+16, BX
 	JMP               chan1
 
@@ -1455,32 +1441,28 @@ less2:
 	MOVQ              $-1, DI
 	BZHIQ             SI, DI, DI
 	KMOVW             DI, K1
-	VMOVUPS.Z         (DX)(BX*4), K1, Z2
-	VMAXPS            Z2, Z0, Z2
-	VMINPS            Z2, Z1, Z2
-	VMULPS.BCST       consts<>+44(SB), Z2, Z3
-	VRNDSCALEPS       $0x08, Z3, Z3
-	VMOVAPS           Z2, Z4
-	VFMSUB132PS.BCST  consts<>+44(SB), Z3, Z4
-	VFMADD231PS.BCST  consts<>+48(SB), Z2, Z4
-	VBROADCASTSS      consts<>+52(SB), Z5
-	VFMADD213PS.BCST  consts<>+56(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+60(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+64(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+68(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+72(SB), Z4, Z5
-	VSCALEFPS         Z3, Z5, Z2
-	VADDPS.BCST       consts<>+0(SB), Z2, Z2
-	VRCP14PS          Z2, Z3
-	VMOVAPS           Z3, Z4
-	VFNMADD213PS.BCST consts<>+76(SB), Z2, Z4
-	VMULPS            Z4, Z3, Z2
+	VMOVUPS.Z         (DX)(BX*4), K1, Z1
+	VMULPS.BCST       consts<>+40(SB), Z1, Z2
+	VMINPS            Z2, Z0, Z2
+	VREDUCEPS         $0x09, Z2, Z3
+	VBROADCASTSS      consts<>+44(SB), Z4
+	VFMADD213PS.BCST  consts<>+48(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+52(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+56(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+60(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+64(SB), Z3, Z4
+	VSCALEFPS         Z2, Z4, Z1
+	VADDPS.BCST       consts<>+0(SB), Z1, Z1
+	VRCP14PS          Z1, Z2
 	VMOVAPS           Z2, Z3
-	VFNMADD231PS      Z2, Z2, Z3
-	VMOVAPS           Z3, Z2
-	VMOVUPS.Z         (CX)(BX*4), K1, Z3
-	VMULPS            Z3, Z2, Z2
-	VMOVUPS           Z2, K1, (AX)(BX*4)
+	VFNMADD213PS.BCST consts<>+68(SB), Z1, Z3
+	VMULPS            Z3, Z2, Z1
+	VMOVAPS           Z1, Z2
+	VFNMADD231PS      Z1, Z1, Z2
+	VMOVAPS           Z2, Z1
+	VMOVUPS.Z         (CX)(BX*4), K1, Z2
+	VMULPS            Z2, Z1, Z1
+	VMOVUPS           Z1, K1, (AX)(BX*4)
 
 done3:
 	VZEROUPPER
@@ -1492,9 +1474,9 @@ TEXT ·geluGradAVX512(SB), NOSPLIT, $0-32
 	MOVQ         dx+0(FP), AX
 	MOVQ         dy+8(FP), CX
 	MOVQ         x+16(FP), DX
-	VBROADCASTSS consts<>+80(SB), Z0
-	VBROADCASTSS consts<>+84(SB), Z1
-	VBROADCASTSS consts<>+36(SB), Z2
+	VBROADCASTSS consts<>+72(SB), Z0
+	VBROADCASTSS consts<>+76(SB), Z1
+	VBROADCASTSS consts<>+80(SB), Z2
 	VBROADCASTSS consts<>+4(SB), Z3
 	XORQ         BX, BX
 
@@ -1507,9 +1489,10 @@ chan1:
 	VMAXPS           Z5, Z0, Z5
 	VMINPS           Z5, Z1, Z5
 	VMULPS           Z5, Z5, Z7
-	VBROADCASTSS     consts<>+88(SB), Z8
-	VFMADD132PS.BCST consts<>+92(SB), Z8, Z7
-	VBROADCASTSS     consts<>+96(SB), Z8
+	VBROADCASTSS     consts<>+84(SB), Z8
+	VFMADD132PS.BCST consts<>+88(SB), Z8, Z7
+	VBROADCASTSS     consts<>+92(SB), Z8
+	VFMADD213PS.BCST consts<>+96(SB), Z7, Z8
 	VFMADD213PS.BCST consts<>+100(SB), Z7, Z8
 	VFMADD213PS.BCST consts<>+104(SB), Z7, Z8
 	VFMADD213PS.BCST consts<>+108(SB), Z7, Z8
@@ -1522,25 +1505,24 @@ chan1:
 	VFMADD213PS.BCST consts<>+136(SB), Z7, Z8
 	VFMADD213PS.BCST consts<>+140(SB), Z7, Z8
 	VFMADD213PS.BCST consts<>+144(SB), Z7, Z8
-	VFMADD213PS.BCST consts<>+148(SB), Z7, Z8
 	VFMADD213PS.BCST consts<>+20(SB), Z8, Z5
 	VMULPS           Z4, Z4, Z6
-	VMULPS.BCST      consts<>+152(SB), Z6, Z6
+	VMULPS.BCST      consts<>+148(SB), Z6, Z6
 	VMAXPS           Z6, Z2, Z6
 	VMINPS           Z6, Z3, Z6
-	VMULPS.BCST      consts<>+156(SB), Z6, Z7
+	VMULPS.BCST      consts<>+152(SB), Z6, Z7
 	VRNDSCALEPS      $0x08, Z7, Z7
 	VMOVAPS          Z6, Z8
-	VFMSUB132PS.BCST consts<>+156(SB), Z7, Z8
-	VFMADD231PS.BCST consts<>+160(SB), Z6, Z8
-	VBROADCASTSS     consts<>+52(SB), Z9
-	VFMADD213PS.BCST consts<>+56(SB), Z8, Z9
-	VFMADD213PS.BCST consts<>+60(SB), Z8, Z9
-	VFMADD213PS.BCST consts<>+64(SB), Z8, Z9
-	VFMADD213PS.BCST consts<>+68(SB), Z8, Z9
-	VFMADD213PS.BCST consts<>+72(SB), Z8, Z9
+	VFMSUB132PS.BCST consts<>+152(SB), Z7, Z8
+	VFMADD231PS.BCST consts<>+156(SB), Z6, Z8
+	VBROADCASTSS     consts<>+160(SB), Z9
+	VFMADD213PS.BCST consts<>+164(SB), Z8, Z9
+	VFMADD213PS.BCST consts<>+168(SB), Z8, Z9
+	VFMADD213PS.BCST consts<>+172(SB), Z8, Z9
+	VFMADD213PS.BCST consts<>+176(SB), Z8, Z9
+	VFMADD213PS.BCST consts<>+180(SB), Z8, Z9
 	VSCALEFPS        Z7, Z9, Z6
-	VMULPS.BCST      consts<>+164(SB), Z6, Z6
+	VMULPS.BCST      consts<>+184(SB), Z6, Z6
 	VFMADD213PS      Z5, Z6, Z4
 	VMOVUPS          (CX)(BX*4), Z5
 	VMULPS           Z5, Z4, Z4
@@ -1560,9 +1542,10 @@ less2:
 	VMAXPS           Z5, Z0, Z5
 	VMINPS           Z5, Z1, Z5
 	VMULPS           Z5, Z5, Z7
-	VBROADCASTSS     consts<>+88(SB), Z8
-	VFMADD132PS.BCST consts<>+92(SB), Z8, Z7
-	VBROADCASTSS     consts<>+96(SB), Z8
+	VBROADCASTSS     consts<>+84(SB), Z8
+	VFMADD132PS.BCST consts<>+88(SB), Z8, Z7
+	VBROADCASTSS     consts<>+92(SB), Z8
+	VFMADD213PS.BCST consts<>+96(SB), Z7, Z8
 	VFMADD213PS.BCST consts<>+100(SB), Z7, Z8
 	VFMADD213PS.BCST consts<>+104(SB), Z7, Z8
 	VFMADD213PS.BCST consts<>+108(SB), Z7, Z8
@@ -1575,25 +1558,24 @@ less2:
 	VFMADD213PS.BCST consts<>+136(SB), Z7, Z8
 	VFMADD213PS.BCST consts<>+140(SB), Z7, Z8
 	VFMADD213PS.BCST consts<>+144(SB), Z7, Z8
-	VFMADD213PS.BCST consts<>+148(SB), Z7, Z8
 	VFMADD213PS.BCST consts<>+20(SB), Z8, Z5
 	VMULPS           Z4, Z4, Z6
-	VMULPS.BCST      consts<>+152(SB), Z6, Z6
+	VMULPS.BCST      consts<>+148(SB), Z6, Z6
 	VMAXPS           Z6, Z2, Z6
 	VMINPS           Z6, Z3, Z6
-	VMULPS.BCST      consts<>+156(SB), Z6, Z7
+	VMULPS.BCST      consts<>+152(SB), Z6, Z7
 	VRNDSCALEPS      $0x08, Z7, Z7
 	VMOVAPS          Z6, Z8
-	VFMSUB132PS.BCST consts<>+156(SB), Z7, Z8
-	VFMADD231PS.BCST consts<>+160(SB), Z6, Z8
-	VBROADCASTSS     consts<>+52(SB), Z9
-	VFMADD213PS.BCST consts<>+56(SB), Z8, Z9
-	VFMADD213PS.BCST consts<>+60(SB), Z8, Z9
-	VFMADD213PS.BCST consts<>+64(SB), Z8, Z9
-	VFMADD213PS.BCST consts<>+68(SB), Z8, Z9
-	VFMADD213PS.BCST consts<>+72(SB), Z8, Z9
+	VFMSUB132PS.BCST consts<>+152(SB), Z7, Z8
+	VFMADD231PS.BCST consts<>+156(SB), Z6, Z8
+	VBROADCASTSS     consts<>+160(SB), Z9
+	VFMADD213PS.BCST consts<>+164(SB), Z8, Z9
+	VFMADD213PS.BCST consts<>+168(SB), Z8, Z9
+	VFMADD213PS.BCST consts<>+172(SB), Z8, Z9
+	VFMADD213PS.BCST consts<>+176(SB), Z8, Z9
+	VFMADD213PS.BCST consts<>+180(SB), Z8, Z9
 	VSCALEFPS        Z7, Z9, Z6
-	VMULPS.BCST      consts<>+164(SB), Z6, Z6
+	VMULPS.BCST      consts<>+184(SB), Z6, Z6
 	VFMADD213PS      Z5, Z6, Z4
 	VMOVUPS.Z        (CX)(BX*4), K1, Z5
 	VMULPS           Z5, Z4, Z4
@@ -1604,46 +1586,41 @@ done3:
 	RET
 
 // func tanhGradAVX512(dx *byte, dy *byte, x *byte, count int)
-// Requires: AVX, AVX512F, BMI2
+// Requires: AVX, AVX512DQ, AVX512F, BMI2
 TEXT ·tanhGradAVX512(SB), NOSPLIT, $0-32
 	MOVQ         dx+0(FP), AX
 	MOVQ         dy+8(FP), CX
 	MOVQ         x+16(FP), DX
 	VBROADCASTSS consts<>+36(SB), Z0
-	VBROADCASTSS consts<>+40(SB), Z1
 	XORQ         BX, BX
 
 chan1:
 	LEAQ              16(BX), SI
 	CMPQ              SI, count+24(FP)
 	JGT               less2
-	VMOVUPS           (DX)(BX*4), Z2
-	VADDPS            Z2, Z2, Z2
-	VMAXPS            Z2, Z0, Z2
-	VMINPS            Z2, Z1, Z2
-	VMULPS.BCST       consts<>+44(SB), Z2, Z3
-	VRNDSCALEPS       $0x08, Z3, Z3
-	VMOVAPS           Z2, Z4
-	VFMSUB132PS.BCST  consts<>+44(SB), Z3, Z4
-	VFMADD231PS.BCST  consts<>+48(SB), Z2, Z4
-	VBROADCASTSS      consts<>+52(SB), Z5
-	VFMADD213PS.BCST  consts<>+56(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+60(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+64(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+68(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+72(SB), Z4, Z5
-	VSCALEFPS         Z3, Z5, Z2
-	VADDPS.BCST       consts<>+0(SB), Z2, Z2
-	VRCP14PS          Z2, Z3
-	VMOVAPS           Z3, Z4
-	VFNMADD213PS.BCST consts<>+76(SB), Z2, Z4
-	VMULPS            Z4, Z3, Z2
+	VMOVUPS           (DX)(BX*4), Z1
+	VADDPS            Z1, Z1, Z1
+	VMULPS.BCST       consts<>+40(SB), Z1, Z2
+	VMINPS            Z2, Z0, Z2
+	VREDUCEPS         $0x09, Z2, Z3
+	VBROADCASTSS      consts<>+44(SB), Z4
+	VFMADD213PS.BCST  consts<>+48(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+52(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+56(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+60(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+64(SB), Z3, Z4
+	VSCALEFPS         Z2, Z4, Z1
+	VADDPS.BCST       consts<>+0(SB), Z1, Z1
+	VRCP14PS          Z1, Z2
 	VMOVAPS           Z2, Z3
-	VFNMADD231PS      Z2, Z2, Z3
-	VMULPS.BCST       consts<>+168(SB), Z3, Z2
-	VMOVUPS           (CX)(BX*4), Z3
-	VMULPS            Z3, Z2, Z2
-	VMOVUPS           Z2, (AX)(BX*4)
+	VFNMADD213PS.BCST consts<>+68(SB), Z1, Z3
+	VMULPS            Z3, Z2, Z1
+	VMOVAPS           Z1, Z2
+	VFNMADD231PS      Z1, Z1, Z2
+	VMULPS.BCST       consts<>+188(SB), Z2, Z1
+	VMOVUPS           (CX)(BX*4), Z2
+	VMULPS            Z2, Z1, Z1
+	VMOVUPS           Z1, (AX)(BX*4)
 	ADDQ              $+16, BX
 	JMP               chan1
 
@@ -1654,33 +1631,29 @@ less2:
 	MOVQ              $-1, DI
 	BZHIQ             SI, DI, DI
 	KMOVW             DI, K1
-	VMOVUPS.Z         (DX)(BX*4), K1, Z2
-	VADDPS            Z2, Z2, Z2
-	VMAXPS            Z2, Z0, Z2
-	VMINPS            Z2, Z1, Z2
-	VMULPS.BCST       consts<>+44(SB), Z2, Z3
-	VRNDSCALEPS       $0x08, Z3, Z3
-	VMOVAPS           Z2, Z4
-	VFMSUB132PS.BCST  consts<>+44(SB), Z3, Z4
-	VFMADD231PS.BCST  consts<>+48(SB), Z2, Z4
-	VBROADCASTSS      consts<>+52(SB), Z5
-	VFMADD213PS.BCST  consts<>+56(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+60(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+64(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+68(SB), Z4, Z5
-	VFMADD213PS.BCST  consts<>+72(SB), Z4, Z5
-	VSCALEFPS         Z3, Z5, Z2
-	VADDPS.BCST       consts<>+0(SB), Z2, Z2
-	VRCP14PS          Z2, Z3
-	VMOVAPS           Z3, Z4
-	VFNMADD213PS.BCST consts<>+76(SB), Z2, Z4
-	VMULPS            Z4, Z3, Z2
+	VMOVUPS.Z         (DX)(BX*4), K1, Z1
+	VADDPS            Z1, Z1, Z1
+	VMULPS.BCST       consts<>+40(SB), Z1, Z2
+	VMINPS            Z2, Z0, Z2
+	VREDUCEPS         $0x09, Z2, Z3
+	VBROADCASTSS      consts<>+44(SB), Z4
+	VFMADD213PS.BCST  consts<>+48(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+52(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+56(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+60(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+64(SB), Z3, Z4
+	VSCALEFPS         Z2, Z4, Z1
+	VADDPS.BCST       consts<>+0(SB), Z1, Z1
+	VRCP14PS          Z1, Z2
 	VMOVAPS           Z2, Z3
-	VFNMADD231PS      Z2, Z2, Z3
-	VMULPS.BCST       consts<>+168(SB), Z3, Z2
-	VMOVUPS.Z         (CX)(BX*4), K1, Z3
-	VMULPS            Z3, Z2, Z2
-	VMOVUPS           Z2, K1, (AX)(BX*4)
+	VFNMADD213PS.BCST consts<>+68(SB), Z1, Z3
+	VMULPS            Z3, Z2, Z1
+	VMOVAPS           Z1, Z2
+	VFNMADD231PS      Z1, Z1, Z2
+	VMULPS.BCST       consts<>+188(SB), Z2, Z1
+	VMOVUPS.Z         (CX)(BX*4), K1, Z2
+	VMULPS            Z2, Z1, Z1
+	VMOVUPS           Z1, K1, (AX)(BX*4)
 
 done3:
 	VZEROUPPER
@@ -1695,38 +1668,43 @@ DATA consts<>+20(SB)/4, $0x3f000000
 DATA consts<>+24(SB)/4, $0xc0400000
 DATA consts<>+28(SB)/4, $0x40400000
 DATA consts<>+32(SB)/4, $0x3e2aaaab
-DATA consts<>+36(SB)/4, $0xc2ae0000
-DATA consts<>+40(SB)/4, $0x42ae0000
-DATA consts<>+44(SB)/4, $0xbfb8aa3b
-DATA consts<>+48(SB)/4, $0xb2a57060
-DATA consts<>+52(SB)/4, $0x3aae0461
-DATA consts<>+56(SB)/4, $0x3c1e8629
-DATA consts<>+60(SB)/4, $0x3d635b73
-DATA consts<>+64(SB)/4, $0x3e75fc8c
-DATA consts<>+68(SB)/4, $0x3f317214
-DATA consts<>+72(SB)/4, $0x3f800001
-DATA consts<>+76(SB)/4, $0x40000000
-DATA consts<>+80(SB)/4, $0xc0a80000
-DATA consts<>+84(SB)/4, $0x40a80000
-DATA consts<>+88(SB)/4, $0xbf800000
-DATA consts<>+92(SB)/4, $0x3d949b93
-DATA consts<>+96(SB)/4, $0xba138a45
-DATA consts<>+100(SB)/4, $0x3abf1e70
-DATA consts<>+104(SB)/4, $0xbaad2e83
-DATA consts<>+108(SB)/4, $0x3af48433
-DATA consts<>+112(SB)/4, $0xbba7f123
-DATA consts<>+116(SB)/4, $0x3c14abd3
-DATA consts<>+120(SB)/4, $0xbc543432
-DATA consts<>+124(SB)/4, $0x3c961ceb
-DATA consts<>+128(SB)/4, $0xbcccc358
-DATA consts<>+132(SB)/4, $0x3d035627
-DATA consts<>+136(SB)/4, $0xbd22e462
-DATA consts<>+140(SB)/4, $0x3d4b5760
-DATA consts<>+144(SB)/4, $0xbd8979b3
-DATA consts<>+148(SB)/4, $0x3e09e425
-DATA consts<>+152(SB)/4, $0xbf000000
-DATA consts<>+156(SB)/4, $0x3fb8aa3b
-DATA consts<>+160(SB)/4, $0x32a57060
-DATA consts<>+164(SB)/4, $0x3ecc422a
-DATA consts<>+168(SB)/4, $0x40800000
-GLOBL consts<>(SB), RODATA|NOPTR, $172
+DATA consts<>+36(SB)/4, $0x42fa0000
+DATA consts<>+40(SB)/4, $0xbfb8aa3b
+DATA consts<>+44(SB)/4, $0x3af618ec
+DATA consts<>+48(SB)/4, $0x3c13480e
+DATA consts<>+52(SB)/4, $0x3d64aa22
+DATA consts<>+56(SB)/4, $0x3e75ead5
+DATA consts<>+60(SB)/4, $0x3f31727b
+DATA consts<>+64(SB)/4, $0x3f7fffff
+DATA consts<>+68(SB)/4, $0x40000000
+DATA consts<>+72(SB)/4, $0xc0a80000
+DATA consts<>+76(SB)/4, $0x40a80000
+DATA consts<>+80(SB)/4, $0xc2ae0000
+DATA consts<>+84(SB)/4, $0xbf800000
+DATA consts<>+88(SB)/4, $0x3d949b93
+DATA consts<>+92(SB)/4, $0xba138a45
+DATA consts<>+96(SB)/4, $0x3abf1e70
+DATA consts<>+100(SB)/4, $0xbaad2e83
+DATA consts<>+104(SB)/4, $0x3af48433
+DATA consts<>+108(SB)/4, $0xbba7f123
+DATA consts<>+112(SB)/4, $0x3c14abd3
+DATA consts<>+116(SB)/4, $0xbc543432
+DATA consts<>+120(SB)/4, $0x3c961ceb
+DATA consts<>+124(SB)/4, $0xbcccc358
+DATA consts<>+128(SB)/4, $0x3d035627
+DATA consts<>+132(SB)/4, $0xbd22e462
+DATA consts<>+136(SB)/4, $0x3d4b5760
+DATA consts<>+140(SB)/4, $0xbd8979b3
+DATA consts<>+144(SB)/4, $0x3e09e425
+DATA consts<>+148(SB)/4, $0xbf000000
+DATA consts<>+152(SB)/4, $0x3fb8aa3b
+DATA consts<>+156(SB)/4, $0x32a57060
+DATA consts<>+160(SB)/4, $0x3aae0461
+DATA consts<>+164(SB)/4, $0x3c1e8629
+DATA consts<>+168(SB)/4, $0x3d635b73
+DATA consts<>+172(SB)/4, $0x3e75fc8c
+DATA consts<>+176(SB)/4, $0x3f317214
+DATA consts<>+180(SB)/4, $0x3f800001
+DATA consts<>+184(SB)/4, $0x3ecc422a
+DATA consts<>+188(SB)/4, $0x40800000
+GLOBL consts<>(SB), RODATA|NOPTR, $192

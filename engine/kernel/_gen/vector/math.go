@@ -15,6 +15,9 @@ var exp2Poly = []float64{1, 0.6931471824645996, 0.24022646248340607, 0.055503286
 // exp2Short is 2^f for |f| <= 1/2, relative error 7.5e-8.
 var exp2Short = []float64{1.0000001192092896, 0.6931469440460205, 0.24022120237350464, 0.05550713464617729, 0.009675540961325169, 0.001327645150013268}
 
+// exp2Above is 2^f for 0 <= f <= 1, relative error 7.5e-8.
+var exp2Above = []float64{0.9999999403953552, 0.6931530833244324, 0.24015362560749054, 0.05582631379365921, 0.008989347144961357, 0.0018775737844407558}
+
 // phiPoly is (Phi(x) - 1/2) / x for |x| <= phiLimit in u = x^2 * 2/phiLimit^2 - 1, where Phi is the distribution
 // function of the normal distribution; the error of Phi is 8e-8, 1.5e-7 in float32. In u, not in x^2, because the
 // powers of x^2 cancel away all digits.
@@ -87,12 +90,31 @@ func (g *gen) reciprocal(d int) {
 	g.put(r, t)
 }
 
-// sigmoidLimits keep 1+exp(-x) below 2^126, where the reciprocal is still a normal number.
-func (g *gen) sigmoidLimits() limits { return g.limits(-87, 87) }
+// sigmoidLimits keep 1+exp(-x) below 2^126, where the reciprocal is still a normal number. On AVX-512 hi limits -x*log2(e)
+// and lo is not needed: 2^-infinity is zero without help.
+func (g *gen) sigmoidLimits() limits {
+	if g.wide() {
+		return limits{hi: g.constant(125)}
+	}
+	return g.limits(-87, 87)
+}
 
-// sigmoid replaces x by 1/(1+exp(-x)).
+// sigmoid replaces x by 1/(1+exp(-x)). On AVX-512 the exponent is taken apart by VREDUCEPS and VSCALEFPS, which both round
+// down, three instructions less than exp; its rounding makes a relative error of 6e-8*|x| for negative x.
 func (g *gen) sigmoid(x int, lim limits) {
-	g.exp(x, -1, exp2Short, lim)
+	if !g.wide() {
+		g.exp(x, -1, exp2Short, lim)
+		g.withConst("VADDPS", 1, x, x)
+		g.reciprocal(x)
+		return
+	}
+	z, f := g.get(), g.get()
+	g.withConst("VMULPS", -math.Log2E, x, z)
+	g.i("VMINPS", z, lim.hi, z)
+	g.i("VREDUCEPS", imm(9), z, f)
+	p := g.horner(exp2Above, f)
+	g.i("VSCALEFPS", z, p, x)
+	g.put(z, f, p)
 	g.withConst("VADDPS", 1, x, x)
 	g.reciprocal(x)
 }
