@@ -213,6 +213,7 @@ func versions(dir, family string) []Plugin {
 			continue
 		}
 		if p, ok := binary(filepath.Join(dir, e.Name(), binaryName(family)), family, e.Name()); ok {
+			p.folder = filepath.Dir(p.Path)
 			list = append(list, versioned{p, v})
 		}
 	}

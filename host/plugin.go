@@ -26,6 +26,9 @@ type Plugin struct {
 	Models   []ModelInfo
 	// Err says why the plugin cannot be used, or is nil.
 	Err error
+
+	// folder is the plugin's own, in which it may keep files; "" if it shares it with others.
+	folder string
 }
 
 // String returns the family and version, such as "resnet 1.2.0".

@@ -50,7 +50,7 @@ func (p *pool) join(g grants) (*process, error) {
 			return pr, nil
 		}
 	}
-	shared, err := resolveAll(h.opt.ReadOnly)
+	shared, err := resolveAll(append(slices.Clone(h.opt.ReadOnly), p.plugin.folder))
 	if err != nil {
 		return nil, fmt.Errorf("plugin %s: %w", p.plugin, err)
 	}

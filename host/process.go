@@ -159,6 +159,10 @@ func (p *process) bringUp() error {
 	if p.memory, err = pluginrpc.NewMemory(); err != nil && !errors.Is(err, pluginrpc.ErrNoSharedMemory) {
 		p.log.Warn("tensors go through messages", "error", err)
 	}
+	tlsConfig, certificate, err := identity()
+	if err != nil {
+		return err
+	}
 	var inherit *os.File
 	if p.memory != nil {
 		inherit = p.memory.File()
@@ -173,7 +177,7 @@ func (p *process) bringUp() error {
 		HandshakeConfig:  pluginrpc.Handshake,
 		VersionedPlugins: maps.Clone(h.protocols), // go-plugin may add to it
 		AllowedProtocols: []plugin.Protocol{plugin.ProtocolGRPC},
-		AutoMTLS:         true,
+		TLSConfig:        tlsConfig,
 		SkipHostEnv:      true,
 		StartTimeout:     h.opt.StartTimeout,
 		UnixSocketConfig: &plugin.UnixSocketConfig{TempDir: dir},
@@ -184,7 +188,7 @@ func (p *process) bringUp() error {
 		GRPCDialOptions: []grpc.DialOption{grpc.WithDefaultCallOptions(
 			grpc.MaxCallRecvMsgSize(pluginrpc.MaxMessage), grpc.MaxCallSendMsgSize(pluginrpc.MaxMessage))},
 		RunnerFunc: func(_ hclog.Logger, cmd *exec.Cmd, _ string) (runner.Runner, error) {
-			p.child.env = append(p.environment(dir), cmd.Env...)
+			p.child.env = append(append(p.environment(dir), cmd.Env...), "PLUGIN_CLIENT_CERT="+string(certificate))
 			return p.child, nil
 		},
 	})

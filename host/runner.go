@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"sync"
 	"syscall"
 	"time"
@@ -203,7 +204,7 @@ func (c *child) lastWords() {
 }
 
 // Name implements runner.Runner.
-func (c *child) Name() string { return c.path }
+func (c *child) Name() string { return filepath.Base(c.args[0]) }
 
 // ID implements runner.AttachedRunner.
 func (c *child) ID() string {

@@ -18,10 +18,12 @@ type TrainSpec struct {
 	Spec
 	// Config is the training's configuration, passed on as it is.
 	Config json.RawMessage
-	// RunDir is the only folder that the plugin may write. It must exist.
+	// RunDir is the folder that the plugin may write. It must exist.
 	RunDir string
-	// Read are the files and folders of data that the plugin may read.
-	Read []string
+	// Read are the files and folders of data that the plugin may read, Write further folders that it may write, such as a cache. They must
+	// exist.
+	Read  []string
+	Write []string
 	// Resume continues from the newest checkpoint in RunDir.
 	Resume bool
 	// Grace is how long the plugin may take to save a checkpoint after ctx ended; 0 means 30 seconds.
@@ -53,7 +55,11 @@ func (h *Host) Train(ctx context.Context, spec TrainSpec, sink func(json.RawMess
 		return nil, err
 	}
 	g.read = append(g.read, read...)
-	g.write = []string{run}
+	write, err := resolveAll(spec.Write)
+	if err != nil {
+		return nil, err
+	}
+	g.write = append(write, run)
 	setDefault(&spec.Grace, 30*time.Second)
 	start := &zoov1.TrainRequest_Start{
 		Network: spec.message(), Weights: w, Seed: spec.Seed, Compute: spec.compute(), ConfigJson: spec.Config, RunDir: run, Resume: spec.Resume,
