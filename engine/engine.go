@@ -51,6 +51,13 @@ type Params interface {
 	Param(name string) ([]float32, error)
 }
 
+// Releaser is a Params whose values take memory that it can get again, such as a mapped file.
+type Releaser interface {
+	Params
+	// Release lets go of that memory until the values are read again. Slices that Param returned stay valid.
+	Release()
+}
+
 // ParamMap is a Params over a plain map.
 type ParamMap map[string][]float32
 

@@ -255,6 +255,13 @@ func (p *params) Param(name string) ([]float32, error) {
 	return q.Initialise(p.seed), nil
 }
 
+// Release implements engine.Releaser.
+func (p *params) Release() {
+	if p.file != nil {
+		p.file.Release()
+	}
+}
+
 // Close unmaps the file.
 func (p *params) Close() error {
 	if p.file == nil {

@@ -86,6 +86,14 @@ func (f *File) Param(name string) ([]float32, error) {
 	return values, nil
 }
 
+// Release implements engine.Releaser: the pages of a mapped file no longer count as this process's memory until they
+// are read again.
+func (f *File) Release() {
+	if f.mapping != nil && !f.closed.Load() {
+		f.mapping.Forget()
+	}
+}
+
 // Close unmaps the file. Memory that its tensors returned must not be touched afterwards; asking a tensor for more is
 // ErrClosed. Closing twice is harmless.
 func (f *File) Close() error {

@@ -86,7 +86,7 @@ func explain(tb testing.TB, net *infer.Model, s graph.Shape, batch int) string {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	rows, err := plan.Profile(context.Background(), 10)
+	rows, err := plan.Profile(context.Background(), 40)
 	if err != nil {
 		tb.Fatal(err)
 	}

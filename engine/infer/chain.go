@@ -20,16 +20,16 @@ import (
 // chainLimits say when a chain pays.
 type chainLimits struct {
 	bytes   int // that the bands may take
-	weights int // values that every band reads again
+	weights int // values that every band reads again: they should stay in the cache between bands
 	seam    int // rows computed, in percent of the rows that there are
 	pixels  int // of a band at least: matrix products with fewer rows are slow
 }
 
 var defaultChains = chainLimits{
 	bytes:   1 << 20, // half of a 2 MB L2 cache; the rest is for weights and the maps at the ends
-	weights: 192 << 10,
+	weights: 512 << 10,
 	seam:    140,
-	pixels:  96,
+	pixels:  128,
 }
 
 // chain joins ops into chains for a batch of n images.

@@ -32,6 +32,9 @@ func model(tb testing.TB, name string) sdk.Model {
 var quick = map[string]bool{"mobilenet_v2": true, "shufflenet_v2_x1_0": true, "squeezenet1_1": true, "resnet18": true, "mobilenet_v3_large": true}
 
 func TestGoldens(t *testing.T) {
+	if testing.Short() {
+		t.Skip("seconds of work")
+	}
 	cases, err := golden.ForwardCases()
 	if err != nil {
 		t.Fatal(err)

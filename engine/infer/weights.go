@@ -77,6 +77,9 @@ func (p *packer) packAll(ops []*op, pool *work.Pool) (map[*op]*packed, error) {
 		}
 		p.cache[key] = done[i]
 	}
+	if r, ok := p.params.(engine.Releaser); ok && len(list) > 0 {
+		r.Release()
+	}
 	result := make(map[*op]*packed, len(keys))
 	for o, key := range keys {
 		result[o] = p.cache[key]
@@ -140,7 +143,7 @@ func (p *packer) convSpec(o *op) gemm.ConvSpec {
 		In: o.conv.In, Out: o.conv.Out, KernelH: w.Kernel.H, KernelW: w.Kernel.W, StrideH: w.Stride.H, StrideW: w.Stride.W,
 		DilationH: w.Dilation.H, DilationW: w.Dilation.W, Groups: o.conv.Groups,
 		PadTop: o.pads.Top, PadLeft: o.pads.Left, PadBottom: o.pads.Bottom, PadRight: o.pads.Right,
-		Activation: o.act, Precision: p.precision, Tier: p.tier,
+		Activation: o.act, Linear: o.out.shape.IsVector(), Precision: p.precision, Tier: p.tier,
 	}
 }
 

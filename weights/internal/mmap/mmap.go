@@ -69,6 +69,9 @@ func mapFile(f *os.File) (*Mapping, error) {
 // Bytes returns the content. It is read-only memory (writing to it faults) and gone after Close.
 func (m *Mapping) Bytes() []byte { return m.data }
 
+// Forget takes the pages out of this process's memory until they are read again. Where the system has no such call it does nothing.
+func (m *Mapping) Forget() { forget(m.data) }
+
 // Close releases the memory. Closing twice is harmless.
 func (m *Mapping) Close() error {
 	unmap := m.unmap

@@ -15,3 +15,5 @@ func mapBytes(f *os.File, size int) ([]byte, func() error, error) {
 	}
 	return data, nil, nil
 }
+
+func forget([]byte) {}

@@ -15,3 +15,10 @@ func mapBytes(f *os.File, size int) ([]byte, func() error, error) {
 	}
 	return data, func() error { return unix.Munmap(data) }, nil
 }
+
+func forget(data []byte) {
+	if len(data) > 0 {
+		// Advice only: if it is not taken, the pages stay until the system wants them.
+		_ = unix.Madvise(data, unix.MADV_DONTNEED)
+	}
+}

@@ -1,0 +1,302 @@
+package infer
+
+import (
+	"context"
+	"errors"
+	"math"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/go-modelzoo/zoo/engine"
+	"github.com/go-modelzoo/zoo/engine/kernel/cpu"
+	"github.com/go-modelzoo/zoo/engine/work"
+	"github.com/go-modelzoo/zoo/graph"
+	"github.com/go-modelzoo/zoo/internal/reference"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// small is a network with most kinds of steps, for images of any size from 16 pixels on.
+func small(s graph.Shape) (*graph.Graph, error) {
+	b := graph.NewBuilder(s, 10)
+	conv := func(name string, x *graph.Node, out, kernel, stride, groups int) *graph.Node {
+		return b.BatchNorm(name+"bn", b.Conv2d(name, x, graph.Conv{Out: out, Kernel: graph.Square(kernel), Stride: graph.Square(stride), Pad: graph.Square(kernel / 2), Groups: groups}))
+	}
+	x := b.ReLU(conv("stem", b.Input(), 16, 3, 2, 1))
+	x = b.MaxPool(x, graph.Pool{Kernel: graph.Square(3), Stride: graph.Square(2), Pad: graph.Square(1)})
+	y := b.Activation(conv("expand", x, 64, 1, 1, 1), graph.HardSwish)
+	y = b.Activation(conv("depthwise", y, 64, 3, 1, 64), graph.SiLU)
+	e := b.Activation(b.Conv2d("excite", b.GlobalAvgPool(y), graph.Conv{Out: 64, Bias: true}), graph.Sigmoid)
+	x = b.Add(conv("project", b.Mul(y, e), 16, 1, 1, 1), x)
+	b.Tap("block", x)
+	x = b.Concat(x, b.ReLU(conv("branch", x, 16, 3, 1, 1)))
+	b.Features(x)
+	x = b.Linear("fc", b.Flatten(b.AdaptiveAvgPool(x, graph.Square(2))), graph.Fc{Out: 10})
+	b.Classifier("fc")
+	b.Group("all", "stem", "stembn", "expand", "expandbn", "depthwise", "depthwisebn", "excite", "project", "projectbn", "branch", "branchbn", "fc")
+	return b.Finish(x)
+}
+
+func smallModel(t testing.TB, o Options) (*Model, engine.ParamMap) {
+	t.Helper()
+	g, err := small(graph.Shape{C: 3, H: 32, W: 32})
+	if err != nil {
+		t.Fatal(err)
+	}
+	params := randomParams(rand.New(rand.NewPCG(1, 2)), g)
+	m, err := New(small, params, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(m.Close)
+	return m, params
+}
+
+func images(seed uint64, n, h, w int) Input {
+	r := rand.New(rand.NewPCG(seed, 3))
+	in := Input{Data: make([]float32, n*h*w*3), N: n, H: h, W: w, C: 3}
+	for i := range in.Data {
+		in.Data[i] = 4*r.Float32() - 2
+	}
+	return in
+}
+
+func TestConcurrentRunsOfManySizesDoNotMix(t *testing.T) {
+	m, params := smallModel(t, Options{Precision: engine.Highest, Plans: 2}) // fewer plans than sizes: they are evicted all the time
+	var wg sync.WaitGroup
+	for i := range 6 {
+		in := images(uint64(i), 1+i%3, 16+5*i, 40-3*i)
+		g, err := small(graph.Shape{C: 3, H: in.H, W: in.W})
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, err := reference.Run(g, params, in.Data, in.N)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wg.Go(func() {
+			var out []Output
+			for range 20 {
+				var err error
+				if out, err = m.RunInto(context.Background(), in, out); err != nil {
+					t.Error(err)
+					return
+				}
+				if e := distance(out[0].Data, want[0].Data); !(e < 2e-5) {
+					t.Errorf("%d images of %dx%d: relative error %g", in.N, in.H, in.W, e)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func TestLargeBatchRunsInParts(t *testing.T) {
+	m, params := smallModel(t, Options{Precision: engine.Highest, Outputs: []string{Logits, "block"}})
+	in := images(1, 67, 16, 16) // more than a plan takes
+	out, err := m.Run(context.Background(), in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := small(graph.Shape{C: 3, H: 16, W: 16})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tap, _ := g.Tap("block")
+	want, err := reference.Run(g, params, in.Data, in.N, g.Output, tap.Node)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, o := range out {
+		if e := distance(o.Data, want[i].Data); !(e < 2e-5) {
+			t.Errorf("%s: relative error %g", o.Name, e)
+		}
+	}
+}
+
+func TestRunIntoDoesNotAllocate(t *testing.T) {
+	for _, threads := range []int{1, 2} {
+		pool := work.New(threads)
+		defer pool.Close()
+		m, _ := smallModel(t, Options{Pool: pool})
+		m.groups.maps = 64 << 10 // so that there are early steps
+		in := images(1, 4, 64, 64)
+		out, err := m.Run(context.Background(), in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx := context.Background()
+		if a := testing.AllocsPerRun(20, func() {
+			if out, err = m.RunInto(ctx, in, out); err != nil {
+				t.Fatal(err)
+			}
+		}); a > 0 {
+			t.Errorf("%d threads: %g allocations a run", threads, a)
+		}
+	}
+}
+
+func TestEndedContextStopsBetweenSteps(t *testing.T) {
+	m, _ := smallModel(t, Options{})
+	in := images(1, 1, 32, 32)
+	if _, err := m.Run(context.Background(), in); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, err := m.Run(ctx, in); !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v", err)
+	}
+	if _, err := m.Run(context.Background(), in); err != nil {
+		t.Errorf("the next run: %v", err)
+	}
+}
+
+func TestNotANumberReachesLogits(t *testing.T) {
+	for _, precision := range []engine.Precision{engine.Highest, engine.High, engine.Medium} {
+		m, _ := smallModel(t, Options{Precision: precision})
+		in := images(1, 2, 32, 32)
+		in.Data[32*16*3+50] = float32(math.NaN())
+		out, err := m.Run(context.Background(), in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, v := range out[0].Data {
+			if nan := v != v; nan != (i < 10) {
+				t.Errorf("%v: logit %d of image %d is %g", precision, i%10, i/10, v)
+			}
+		}
+		// The buffers held not-a-number: nothing of it may remain.
+		clean, err := m.Run(context.Background(), images(1, 2, 32, 32))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, v := range clean[0].Data {
+			if v != v {
+				t.Errorf("%v: logit %d is not a number after a clean run", precision, i)
+			}
+		}
+	}
+}
+
+func TestOneThreadGivesTheBitsOfMany(t *testing.T) {
+	for _, precision := range []engine.Precision{engine.Highest, engine.High, engine.Medium} {
+		var first []float32
+		for _, threads := range []int{1, 2, 5} {
+			pool := work.New(threads)
+			defer pool.Close()
+			m, _ := smallModel(t, Options{Precision: precision, Pool: pool})
+			out, err := m.Run(context.Background(), images(1, 2, 96, 96))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if first == nil {
+				first = out[0].Data
+			}
+			for i, v := range out[0].Data {
+				if v != first[i] {
+					t.Errorf("%v: logit %d is %g on %d threads and %g on one", precision, i, v, threads, first[i])
+					break
+				}
+			}
+		}
+	}
+}
+
+func TestFaultsNameWhatIsWrong(t *testing.T) {
+	g, err := small(graph.Shape{C: 3, H: 32, W: 32})
+	if err != nil {
+		t.Fatal(err)
+	}
+	params := randomParams(rand.New(rand.NewPCG(1, 2)), g)
+	without := func(change func(engine.ParamMap)) engine.ParamMap {
+		p := engine.ParamMap{}
+		for k, v := range params {
+			p[k] = v
+		}
+		change(p)
+		return p
+	}
+	in := images(1, 1, 32, 32)
+	for _, c := range []struct {
+		name    string
+		params  engine.Params
+		outputs []string
+		in      Input
+		want    string
+	}{
+		{"missing parameter", without(func(p engine.ParamMap) { delete(p, "expandbn.running_var") }), nil, in, "expandbn.running_var"},
+		{"short parameter", without(func(p engine.ParamMap) { p["fc.weight"] = p["fc.weight"][1:] }), nil, in, "fc.weight has 1279 values instead of 1280"},
+		{"unknown output", params, []string{"neck"}, in, `no output "neck": use one of [logits features embedding block]`},
+		{"short image", params, nil, Input{in.Data[1:], 1, 32, 32, 3}, "3071 values given"},
+		{"no image", params, nil, Input{nil, 0, 32, 32, 3}, "0 values given for 0 images"},
+		{"other channels", params, nil, Input{in.Data[:32*32], 1, 32, 32, 1}, "stem.weight has 432 values instead of 144"},
+	} {
+		m, err := New(small, c.params, Options{Outputs: c.outputs})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 2 { // a failed plan is not kept
+			if _, err = m.Run(context.Background(), c.in); err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%s: error %v, want one with %q", c.name, err, c.want)
+			}
+		}
+		m.Close()
+	}
+	high := cpu.AMX + 1
+	if _, err := New(small, params, Options{Tier: &high}); err == nil {
+		t.Error("a tier that no processor has was accepted")
+	}
+}
+
+func TestPlansShareWeights(t *testing.T) {
+	m, _ := smallModel(t, Options{})
+	if _, err := m.Run(context.Background(), images(1, 1, 32, 32)); err != nil {
+		t.Fatal(err)
+	}
+	before := m.PackedBytes()
+	for n := range 4 {
+		if _, err := m.Run(context.Background(), images(1, 1+n, 32+4*n, 36)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if after := m.PackedBytes(); after != before || before == 0 {
+		t.Errorf("packed weights grew from %d to %d bytes", before, after)
+	}
+}
+
+func TestProfileCoversAllWork(t *testing.T) {
+	m, _ := smallModel(t, Options{Precision: engine.Highest})
+	m.groups.maps = 64 << 10
+	plan, err := m.Plan(graph.Shape{C: 3, H: 64, W: 64}, 4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if plan.early == 0 {
+		t.Error("no step is early")
+	}
+	rows, err := plan.Profile(context.Background(), 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := small(graph.Shape{C: 3, H: 64, W: 64})
+	if err != nil {
+		t.Fatal(err)
+	}
+	share, flops := 0.0, 0.0
+	for _, r := range rows {
+		share += r.Share
+		flops += r.GFLOPS * r.MS * 1e6
+	}
+	if math.Abs(share-1) > 1e-6 {
+		t.Errorf("shares sum to %g", share)
+	}
+	if want := float64(2 * 4 * g.MACs()); math.Abs(flops-want) > 1e-6*want {
+		t.Errorf("steps count %g operations, the graph %g", flops, want)
+	}
+}
