@@ -119,3 +119,23 @@ func benchConv(b *testing.B, l benchLayer, tier cpu.Tier, p engine.Precision, n,
 	b.ReportMetric(2*float64(n)*float64(s.MACs(oh, ow))/perOp*1e-9, "GFLOP/s")
 	b.ReportMetric(float64(tasks), "tasks")
 }
+
+// BenchmarkPack packs the weights of a 3×3 and of a 1×1 convolution.
+func BenchmarkPack(b *testing.B) {
+	for _, k := range []int{1, 3} {
+		for _, tier := range tiers()[1:] {
+			for _, p := range precisions {
+				b.Run(fmt.Sprintf("%v/%v/%dx%d", tier, p, k, k), func(b *testing.B) {
+					s := ConvSpec{In: 512, Out: 512, KernelH: k, KernelW: k, Precision: p, Tier: tier}
+					weight := make([]float32, 512*512*k*k)
+					b.SetBytes(int64(4 * len(weight)))
+					for b.Loop() {
+						if _, err := NewConv(s, weight, nil); err != nil {
+							b.Fatal(err)
+						}
+					}
+				})
+			}
+		}
+	}
+}

@@ -65,7 +65,6 @@ type tileArgs struct {
 	activation int
 	low, high  float32        // bounds of the activations that clip
 	mask       int            // channels of the last panel as bits
-	prefetch   int            // bytes ahead that weights are asked for, 0 not
 	awake      unsafe.Pointer // 1 KiB to which a tile is stored now and then
 	state      [13]uint64
 }
@@ -158,36 +157,39 @@ func newTileConv(s ConvSpec, weight, bias []float32) *tileConv {
 // panelBytes is the size of the packed weights of a panel.
 func (c *tileConv) panelBytes() int { return len(c.offsets) * c.grain.planes * 2 * 1024 }
 
+// pack gathers 32 values of 32 channels at a time and turns them into the tiles of a step with the kernels that pack
+// matrices.
 func (c *tileConv) pack(weight []float32) {
 	d := &c.depth
-	const tile = 512 // values
 	c.weights = make([]uint16, d.bundles*c.panels*c.panelBytes()/2)
 	to := c.weights
-	var values [tileValues]float32
-	var hi, lo [tileValues]uint16
+	var values [tilePanel][tileValues]float32
+	var rows [2][tilePanel][tileValues]uint16 // both planes
+	args := stageArgs{
+		dst: unsafe.Pointer(&rows), src: unsafe.Pointer(&values), pixels: tilePanel, srcStep: 4 * tileValues, dstStep: 2 * tileValues,
+		chunks: 1, loadMask: 1<<tileValues - 1, storeMask: 1<<tileValues - 1, low: int(unsafe.Sizeof(rows[0])),
+	}
 	for b := range d.bundles {
 		for p := range c.panels {
+			n := min(tilePanel, d.bundleOut-p*tilePanel)
+			if n < tilePanel {
+				clear(values[n:])
+			}
 			for _, st := range c.offsets {
-				for o := range min(tilePanel, d.bundleOut-p*tilePanel) {
-					v := values[:c.step]
-					d.gather(v, &c.spec, weight, b, d.runs[st.run], st.from, p*tilePanel+o)
-					at := o%2*tile + o/2*2
-					if c.grain.planes == 2 {
-						kernel.ToSplits(hi[:], lo[:], v)
-						for j := 0; j < len(v); j += 2 {
-							to[at], to[at+1] = hi[j], hi[j+1]
-							to[at+2*tile], to[at+2*tile+1] = lo[j], lo[j+1]
-							at += 32
-						}
-						continue
-					}
-					kernel.ToBF16s(hi[:], v)
-					for j := 0; j < len(v); j += 2 {
-						to[at], to[at+1] = hi[j], hi[j+1]
-						at += 32
+				for o := range n {
+					d.gather(values[o][:c.step], &c.spec, weight, b, d.runs[st.run], st.from, p*tilePanel+o)
+				}
+				if c.grain.planes == 2 {
+					stageSplit(&args)
+				} else {
+					stageRound(&args)
+				}
+				for plane := range c.grain.planes {
+					for parity := range 2 {
+						transpose16(unsafe.Pointer(&to[0]), 64, unsafe.Pointer(&rows[plane][parity]), 4*tileValues)
+						to = to[tileRows*tileValues:]
 					}
 				}
-				to = to[c.grain.planes*2*tile:]
 			}
 		}
 	}

@@ -34,7 +34,6 @@ const (
 	tActivation
 	tBounds // two float32
 	tMask
-	tPrefetch
 	tAwake
 	// State of the kernel itself.
 	tPendingDst
@@ -180,14 +179,6 @@ func tileKernel(name string, planes int) {
 	load(tAwake, RAX)
 	amx.Store(5, RAX, RDX, 0)
 	Label(l("awake"))
-	// Weights that come from memory are asked for ahead, into L2.
-	load(tPrefetch, RAX)
-	TESTQ(RAX, RAX)
-	JZ(j("prefetched"))
-	for i := range 32 * planes {
-		PREFETCHT1(Mem{Base: R12, Index: RAX, Scale: 1, Disp: 64 * i})
-	}
-	Label(l("prefetched"))
 	ADDQ(U32(2048*uint32(planes)), R12)
 	load(tShare, RDX)
 
