@@ -3,8 +3,6 @@ package hub_test
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"io"
@@ -96,8 +94,7 @@ func newWorld(t testing.TB, n int) *world {
 	web.Config.ErrorLog = log.New(io.Discard, "", 0)
 	web.Start()
 	t.Cleanup(web.Close)
-	sum := sha256.Sum256(w.file)
-	w.index = newIndex(web.URL+"/tiny.pth", hex.EncodeToString(sum[:]), int64(len(w.file)), int64(n))
+	w.index = newIndex(web.URL+"/tiny.pth", sha256Hex(w.file), int64(len(w.file)), int64(n))
 	w.config = hub.Config{
 		Home:  homeDir(t),
 		Index: encodeIndex(t, w.index),
@@ -118,6 +115,8 @@ func newWorld(t testing.TB, n int) *world {
 	}
 	return w
 }
+
+func sha256Hex(data []byte) string { return digest.FromBytes(data).Encoded() }
 
 func newIndex(url, sum string, size, params int64) *registry.Index {
 	return &registry.Index{
@@ -429,10 +428,10 @@ func TestChangedModelRefusedByLock(t *testing.T) {
 
 func TestTwoPullsOneDownload(t *testing.T) {
 	w := newWorld(t, 500_000)
-	w.origin.Script = func(q sourcetest.Request) sourcetest.Fault {
+	w.origin.Script(func(q sourcetest.Request) sourcetest.Fault {
 		time.Sleep(50 * time.Millisecond)
 		return sourcetest.Fault{}
-	}
+	})
 	var group sync.WaitGroup
 	for range 4 {
 		h := w.open(t, nil) // each as a process of its own: only the files are shared

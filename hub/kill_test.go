@@ -3,7 +3,6 @@ package hub_test
 import (
 	"bytes"
 	"context"
-	"encoding/hex"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -15,8 +14,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"crypto/sha256"
 
 	"github.com/opencontainers/go-digest"
 
@@ -62,6 +59,7 @@ func child() int {
 // pulling is a server and what its children need.
 type pulling struct {
 	server *sourcetest.Server // of the large file
+	web    *httptest.Server   // around it
 	source string
 	index  string
 	want   digest.Digest // of the safetensors file
@@ -79,9 +77,9 @@ func upstreamPulling(t *testing.T, n int) *pulling {
 	file := checkpoint(t, n, registry.FormatSafetensors)
 	p := &pulling{server: &sourcetest.Server{Content: file, ETag: `"1"`}, source: hub.SourceUpstream, want: digest.FromBytes(file)}
 	web := httptest.NewServer(p.server)
+	p.web = web
 	t.Cleanup(web.Close)
-	sum := sha256.Sum256(file)
-	x := newIndex(web.URL+"/tiny.safetensors", hex.EncodeToString(sum[:]), int64(len(file)), int64(n))
+	x := newIndex(web.URL+"/tiny.safetensors", sha256Hex(file), int64(len(file)), int64(n))
 	x.Models[0].Weights[0].Origin.Format = registry.FormatSafetensors
 	p.index = filepath.Join(t.TempDir(), "index.json")
 	if err := os.WriteFile(p.index, encodeIndex(t, x), 0o644); err != nil {
@@ -126,7 +124,7 @@ func mirrorPulling(t *testing.T, n int) *pulling {
 		files.ServeHTTP(w, r)
 	}))
 	t.Cleanup(web.Close)
-	p.source = web.URL
+	p.web, p.source = web, web.URL
 	return p
 }
 
@@ -192,10 +190,10 @@ func TestKilledAnywhereResumes(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			p := start(t, size/4)
 			// Some latency, so that most of the time goes into downloading and most kills hit that.
-			p.server.Script = func(sourcetest.Request) sourcetest.Fault {
+			p.server.Script(func(sourcetest.Request) sourcetest.Fault {
 				time.Sleep(50 * time.Millisecond)
 				return sourcetest.Fault{}
-			}
+			})
 			begin := time.Now()
 			p.run(t, t.TempDir())
 			whole := time.Since(begin)
@@ -242,7 +240,8 @@ func (p *pulling) killedOnce(t *testing.T, home string, d time.Duration) {
 	if err := c.Process.Kill(); err != nil {
 		t.Log(err) // it was done already
 	}
-	c.Wait() // it was killed: its status says nothing
+	c.Wait()                       // it was killed: its status says nothing
+	p.web.CloseClientConnections() // requests of the dead that were still under way are not the next process's
 }
 
 func partialBytes(t *testing.T, s *store.Store) int64 {
@@ -260,10 +259,10 @@ func partialBytes(t *testing.T, s *store.Store) int64 {
 
 func TestTwoProcessesOneDownload(t *testing.T) {
 	p := upstreamPulling(t, 3<<20)
-	p.server.Script = func(sourcetest.Request) sourcetest.Fault {
+	p.server.Script(func(sourcetest.Request) sourcetest.Fault {
 		time.Sleep(100 * time.Millisecond)
 		return sourcetest.Fault{}
-	}
+	})
 	home := t.TempDir()
 	var children []*exec.Cmd
 	var outputs []*bytes.Buffer

@@ -56,7 +56,7 @@ func (h *Hub) Import(ctx context.Context, path string, c *card.Card) (*Model, er
 		}
 		full.Origin = &card.Origin{Digest: d, Size: info.Size(), Unverified: true}
 	}
-	if err := h.storeWeights(&full, path); err != nil {
+	if err := h.storeWeights(&full, path, ""); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	provenance, err := h.putProvenance(&full)

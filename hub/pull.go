@@ -411,7 +411,7 @@ func (h *Hub) convert(ctx context.Context, c *card.Card, checkpoint digest.Diges
 	if err != nil {
 		return nil, err
 	}
-	if err := h.storeWeights(c, path); err != nil {
+	if err := h.storeWeights(c, path, checkpoint); err != nil {
 		return nil, fmt.Errorf("%s:%s: %w", c.Name, c.Tag, err)
 	}
 	if c.Origin == nil || c.Origin.Digest == "" {
@@ -436,8 +436,9 @@ func plainLayer(c *card.Card) ocispec.Descriptor {
 	}
 }
 
-// storeWeights stores the checkpoint at path as safetensors and notes digest and size in the card. A safetensors file stays as it is.
-func (h *Hub) storeWeights(c *card.Card, path string) error {
+// storeWeights stores the checkpoint at path as safetensors and notes digest and size in the card. A safetensors file stays
+// as it is; stored is its digest if it is in the store already, else empty.
+func (h *Hub) storeWeights(c *card.Card, path string, stored digest.Digest) error {
 	f, err := weights.Open(path)
 	if err != nil {
 		return err
@@ -445,6 +446,11 @@ func (h *Hub) storeWeights(c *card.Card, path string) error {
 	defer f.Close() // only read
 	for _, note := range f.Notes() {
 		h.warn("%s:%s: %s", c.Name, c.Tag, note)
+	}
+	if f.Format() == weights.Safetensors && stored != "" {
+		c.Weights.Digest = stored
+		c.Weights.Size, err = h.store.Size(stored)
+		return err
 	}
 	tensors := slices.Collect(f.All())
 	var most int64 = 1 << 20

@@ -212,7 +212,7 @@ func TestFaults(t *testing.T) {
 			t.Run(fmt.Sprintf("%s/table=%v", c.name, table), func(t *testing.T) {
 				t.Parallel()
 				b := newBench(t, testSize, table)
-				b.server.Script = c.script
+				b.server.Script(c.script)
 				b.opts.Attempts = 3
 				b.check(t, c.want)
 			})
@@ -226,13 +226,13 @@ func TestFlippedBitInAnyChunkCostsThatChunk(t *testing.T) {
 			t.Parallel()
 			b := newBench(t, testSize, true)
 			flipped := false
-			b.server.Script = func(q sourcetest.Request) sourcetest.Fault {
+			b.server.Script(func(q sourcetest.Request) sourcetest.Fault {
 				if !flipped && q.Start <= at && at < q.End {
 					flipped = true
 					return sourcetest.Fault{Flip: at + 1}
 				}
 				return sourcetest.Fault{}
-			}
+			})
 			b.check(t, "")
 			if sent := b.server.Sent(); sent > testSize+testChunk {
 				t.Errorf("%d bytes were sent for %d", sent, testSize)
@@ -243,13 +243,13 @@ func TestFlippedBitInAnyChunkCostsThatChunk(t *testing.T) {
 
 func TestFlippedBitAlwaysRefusedAndRangeNamed(t *testing.T) {
 	b := newBench(t, testSize, true)
-	b.server.Script = always(sourcetest.Fault{Flip: 2*testChunk + 100})
+	b.server.Script(always(sourcetest.Fault{Flip: 2*testChunk + 100}))
 	b.check(t, fmt.Sprintf("bytes %d-%d hash to", 2*testChunk, 3*testChunk-1))
 }
 
 func TestFlippedBitWithoutTableRefused(t *testing.T) {
 	b := newBench(t, testSize, false)
-	b.server.Script = always(sourcetest.Fault{Flip: 100})
+	b.server.Script(always(sourcetest.Fault{Flip: 100}))
 	b.check(t, "should be "+b.blob.Descriptor.Digest.Encoded())
 }
 
@@ -265,7 +265,7 @@ func TestWrongPrefixRefused(t *testing.T) {
 
 func TestEndlessBodyOfUnknownSizeRefused(t *testing.T) {
 	b := newBench(t, 3<<20, false)
-	b.server.Script = always(sourcetest.Fault{IgnoreRange: true, Chunked: true})
+	b.server.Script(always(sourcetest.Fault{IgnoreRange: true, Chunked: true}))
 	b.blob.Descriptor.Digest, b.blob.Descriptor.Size, b.blob.MaxSize = "", 0, 1<<20
 	b.check(t, "more than the 1048576 bytes expected")
 }
@@ -273,7 +273,7 @@ func TestEndlessBodyOfUnknownSizeRefused(t *testing.T) {
 func TestUnknownSizeStreamed(t *testing.T) {
 	for _, size := range []int{1, testChunk - 1, testChunk, 3 * testChunk, testSize} {
 		b := newBench(t, size, false)
-		b.server.Script = always(sourcetest.Fault{IgnoreRange: true, Chunked: true})
+		b.server.Script(always(sourcetest.Fault{IgnoreRange: true, Chunked: true}))
 		b.blob.Descriptor.Size = 0
 		b.check(t, "")
 	}
@@ -305,12 +305,12 @@ func TestOfflineDialsNothing(t *testing.T) {
 func TestResumeAsksOnlyForWhatIsMissing(t *testing.T) {
 	for _, table := range []bool{false, true} {
 		b := newBench(t, testSize, table)
-		b.server.Script = func(q sourcetest.Request) sourcetest.Fault {
+		b.server.Script(func(q sourcetest.Request) sourcetest.Fault {
 			if q.N >= 3 {
 				return sourcetest.Fault{Status: 404}
 			}
 			return sourcetest.Fault{Drop: int64(q.N) * 20_000} // the first answers whole
-		}
+		})
 		if _, err := b.fetch(t); err == nil {
 			t.Fatal("a server that refuses served a file")
 		}
@@ -319,7 +319,7 @@ func TestResumeAsksOnlyForWhatIsMissing(t *testing.T) {
 			t.Fatalf("only %d bytes were kept", have)
 		}
 		b.server.Reset()
-		b.server.Script = nil
+		b.server.Script(nil)
 		b.check(t, "")
 		var asked int64
 		for _, q := range b.server.Requests() {

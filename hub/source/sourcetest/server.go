@@ -54,12 +54,18 @@ type Fault struct {
 type Server struct {
 	Content []byte
 	ETag    string
-	// Script chooses the fault of each request. Nil: none.
-	Script func(Request) Fault
 
 	mu       sync.Mutex
+	script   func(Request) Fault
 	requests []Request
 	sent     int64
+}
+
+// Script sets what chooses the fault of each request. Nil: none.
+func (s *Server) Script(f func(Request) Fault) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.script = f
 }
 
 // Requests returns the requests so far.
@@ -97,10 +103,10 @@ func (s *Server) begin(r *http.Request) (Request, Fault) {
 	defer s.mu.Unlock()
 	q.N = len(s.requests)
 	s.requests = append(s.requests, q)
-	if s.Script == nil {
+	if s.script == nil {
 		return q, Fault{}
 	}
-	return q, s.Script(q)
+	return q, s.script(q)
 }
 
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
