@@ -31,9 +31,9 @@ func Derivative(act kernel.Activation, x float32) float32 {
 	case kernel.None:
 		return 1
 	case kernel.ReLU:
-		return inside(x > 0, 1)
+		return within(x > 0, 1)
 	case kernel.ReLU6:
-		return inside(x > 0 && x < 6, 1)
+		return within(x > 0 && x < 6, 1)
 	case kernel.HardSwish:
 		if x < -3 {
 			return 0
@@ -43,7 +43,7 @@ func Derivative(act kernel.Activation, x float32) float32 {
 		}
 		return 1
 	case kernel.HardSigmoid:
-		return inside(x > -3 && x < 3, 1.0/6)
+		return within(x > -3 && x < 3, 1.0/6)
 	case kernel.SiLU:
 		s := 1 / (1 + math.Exp(-v))
 		return float32(s * (1 + v*(1-s)))
@@ -58,7 +58,7 @@ func Derivative(act kernel.Activation, x float32) float32 {
 	}
 }
 
-func inside(ok bool, v float32) float32 {
+func within(ok bool, v float32) float32 {
 	if ok {
 		return v
 	}

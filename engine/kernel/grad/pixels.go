@@ -35,10 +35,7 @@ type (
 	axpyFunc       func(dst, x unsafe.Pointer, dstStep, xStep, pixels, channels int, a float32)
 	fmaFunc        func(dst, x, w unsafe.Pointer, dstStep, pixels, channels int)
 	dotFunc        func(acc, x, y unsafe.Pointer, xStep, yStep, pixels, channels int)
-	sumFunc        func(sum, x unsafe.Pointer, xStep, pixels, channels int)
-	squaresFunc    func(sum, rest, x, mean unsafe.Pointer, xStep, pixels, channels int)
-	pairFunc       func(sum, sumX, dy, x, mean unsafe.Pointer, step, pixels, channels int)
-	maxFunc        func(y, arg, x unsafe.Pointer, tap, xStep, pixels, channels int)
+	maxFunc        func(y, arg, x unsafe.Pointer, first, perRow, rows, columns, rowStep, columnStep, outStep, pixels, channels int)
 	whereFunc      func(dst, x, arg unsafe.Pointer, tap, dstStep, pixels, channels int)
 	blendFunc      func(dst, dy, x, fromDY, fromX, constant unsafe.Pointer, pixels, channels int)
 	layerNormFunc  func(dx, dy, x, gamma, dgamma, dbeta unsafe.Pointer, pixels, channels int, eps float32)
@@ -104,8 +101,7 @@ func dotPixels(tier cpu.Tier, acc, x []float32, xStep int, y []float32, yStep, p
 
 // sumPixels adds the sum over the pixels of x to sum, per channel.
 func sumPixels(tier cpu.Tier, sum, x []float32, step, pixels int) {
-	if k := sumKernels[levelOf(tier)]; k != nil && len(sum) > 0 && pixels > 0 {
-		k(floats(sum), floats(x), step, pixels, len(sum))
+	if len(sum) == 0 || pixels == 0 || callSum(levelOf(tier), floats(sum), floats(x), step, pixels, len(sum)) {
 		return
 	}
 	for p := range pixels {
@@ -117,8 +113,7 @@ func sumPixels(tier cpu.Tier, sum, x []float32, step, pixels int) {
 
 // squaresPixels adds the sums over the pixels of (x-mean)^2 and of x-mean to sum and rest, per channel.
 func squaresPixels(tier cpu.Tier, sum, rest, x, mean []float32, step, pixels int) {
-	if k := squaresKernels[levelOf(tier)]; k != nil && len(sum) > 0 && pixels > 0 {
-		k(floats(sum), floats(rest), floats(x), floats(mean), step, pixels, len(sum))
+	if len(sum) == 0 || pixels == 0 || callSquares(levelOf(tier), floats(sum), floats(rest), floats(x), floats(mean), step, pixels, len(sum)) {
 		return
 	}
 	for p := range pixels {
@@ -132,8 +127,7 @@ func squaresPixels(tier cpu.Tier, sum, rest, x, mean []float32, step, pixels int
 
 // pairPixels adds the sums over the pixels of dy and of dy*(x-mean) to sum and sumX, per channel.
 func pairPixels(tier cpu.Tier, sum, sumX, dy, x, mean []float32, step, pixels int) {
-	if k := pairKernels[levelOf(tier)]; k != nil && len(sum) > 0 && pixels > 0 {
-		k(floats(sum), floats(sumX), floats(dy), floats(x), floats(mean), step, pixels, len(sum))
+	if len(sum) == 0 || pixels == 0 || callPair(levelOf(tier), floats(sum), floats(sumX), floats(dy), floats(x), floats(mean), step, pixels, len(sum)) {
 		return
 	}
 	for p := range pixels {
@@ -145,17 +139,28 @@ func pairPixels(tier cpu.Tier, sum, sumX, dy, x, mean []float32, step, pixels in
 	}
 }
 
-// maxPixels raises the dense pixels of y to those of x where x is greater, and notes the tap in arg where it did.
-func maxPixels(tier cpu.Tier, y []float32, arg []uint8, x []float32, tap uint8, xStep, pixels, channels int) {
-	if k := maxKernels[levelOf(tier)]; k != nil && pixels > 0 && channels > 0 {
-		k(floats(y), unsafe.Pointer(unsafe.SliceData(arg)), floats(x), int(tap), xStep, pixels, channels)
+// maxWindow is the part of a pooling window that lies inside the image: rows x columns taps, the first one number first
+// and one row later the number perRow more; steps are in elements.
+type maxWindow struct {
+	first, perRow, rows, columns, rowStep, columnStep, outStep int
+}
+
+// pixels stores the maxima of the windows of count outputs into y and the numbers of their taps into arg.
+func (w *maxWindow) pixels(tier cpu.Tier, y []float32, arg []uint8, x []float32, count, channels int) {
+	if k := maxKernels[levelOf(tier)]; k != nil && channels > 0 {
+		k(floats(y), unsafe.Pointer(unsafe.SliceData(arg)), floats(x), w.first, w.perRow, w.rows, w.columns, w.rowStep, w.columnStep, w.outStep, count, channels)
 		return
 	}
-	for p := range pixels {
+	for p := range count {
 		y, arg := y[p*channels:][:channels], arg[p*channels:][:channels]
-		for i, v := range x[p*xStep:][:channels] {
-			if v > y[i] || v != v {
-				y[i], arg[i] = v, tap
+		for ky := range w.rows {
+			for kx := range w.columns {
+				tap := uint8(w.first + ky*w.perRow + kx)
+				for i, v := range x[p*w.outStep+ky*w.rowStep+kx*w.columnStep:][:channels] {
+					if ky == 0 && kx == 0 || v > y[i] || v != v {
+						y[i], arg[i] = v, tap
+					}
+				}
 			}
 		}
 	}

@@ -49,36 +49,41 @@ func MaxPool(tier cpu.Tier, y []float32, arg []uint8, x []float32, in, out Shape
 	for r := from; r < to; r++ {
 		n, oy := r/out.H, r%out.H
 		row, index := y[r*out.W*c:(r+1)*out.W*c], arg[r*out.W*c:(r+1)*out.W*c]
-		first := true
-		for ky := range p.KernelH {
-			iy := oy*p.StrideH + ky*p.DilationH - p.PadTop
-			if iy < 0 || iy >= in.H {
-				continue
+		ky, kyEnd := inside(oy*p.StrideH-p.PadTop, p.KernelH, p.DilationH, in.H)
+		iy := oy*p.StrideH + ky*p.DilationH - p.PadTop
+		for ox := 0; ox < out.W; {
+			kx, kxEnd := inside(ox*p.StrideW-p.PadLeft, p.KernelW, p.DilationW, in.W)
+			run := 1
+			for kx == 0 && kxEnd == p.KernelW && ox+run < out.W {
+				if a, b := inside((ox+run)*p.StrideW-p.PadLeft, p.KernelW, p.DilationW, in.W); a != 0 || b != p.KernelW {
+					break
+				}
+				run++
 			}
-			if first { // the first tap inside wins if all are -Inf
-				first = false
-				for ox := range out.W {
-					kx := 0
-					if before := p.PadLeft - ox*p.StrideW; before > 0 {
-						kx = (before + p.DilationW - 1) / p.DilationW
-					}
-					tap := uint8(ky*p.KernelW + min(kx, p.KernelW-1))
-					for i := ox * c; i < (ox+1)*c; i++ {
-						row[i], index[i] = float32(math.Inf(-1)), tap
-					}
+			w := maxWindow{first: ky*p.KernelW + kx, perRow: p.KernelW, rows: kyEnd - ky, columns: kxEnd - kx,
+				rowStep: p.DilationH * in.W * c, columnStep: p.DilationW * c, outStep: p.StrideW * c}
+			if w.rows > 0 && w.columns > 0 {
+				ix := ox*p.StrideW + kx*p.DilationW - p.PadLeft
+				w.pixels(tier, row[ox*c:], index[ox*c:], x[((n*in.H+iy)*in.W+ix)*c:], run, c)
+			} else { // nothing but padding; the gradient goes nowhere
+				for i := ox * c; i < (ox+1)*c; i++ {
+					row[i], index[i] = float32(math.Inf(-1)), 255
 				}
 			}
-			for kx := range p.KernelW {
-				lo, hi := taps(kx, p.StrideW, p.DilationW, p.PadLeft, in.W, out.W)
-				if lo == hi {
-					continue
-				}
-				ix := lo*p.StrideW + kx*p.DilationW - p.PadLeft
-				at := ((n*in.H+iy)*in.W + ix) * c
-				maxPixels(tier, row[lo*c:], index[lo*c:], x[at:], uint8(ky*p.KernelW+kx), p.StrideW*c, hi-lo, c)
-			}
+			ox += run
 		}
 	}
+}
+
+// inside returns the taps [lo, hi) of a window of kernel taps, of which the first is at start, that lie in [0, size).
+func inside(start, kernel, dilation, size int) (lo, hi int) {
+	if start < 0 {
+		lo = (-start + dilation - 1) / dilation
+	}
+	if last := size - 1 - start; last >= 0 {
+		hi = min(kernel, last/dilation+1)
+	}
+	return lo, max(hi, lo)
 }
 
 // MaxPoolData stores the gradient with respect to the input of a max pooling into rows [from, to) of dx, rows of in:

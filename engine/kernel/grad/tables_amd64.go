@@ -27,24 +27,6 @@ var dotKernels = func() (t [levels]dotFunc) {
 	return t
 }()
 
-var sumKernels = func() (t [levels]sumFunc) {
-	t[levelAVX2] = sumAVX2
-	t[levelAVX512] = sumAVX512
-	return t
-}()
-
-var squaresKernels = func() (t [levels]squaresFunc) {
-	t[levelAVX2] = squaresAVX2
-	t[levelAVX512] = squaresAVX512
-	return t
-}()
-
-var pairKernels = func() (t [levels]pairFunc) {
-	t[levelAVX2] = pairAVX2
-	t[levelAVX512] = pairAVX512
-	return t
-}()
-
 var maxKernels = func() (t [levels]maxFunc) {
 	t[levelAVX2] = maxAVX2
 	t[levelAVX512] = maxAVX512
@@ -120,7 +102,7 @@ func squaresAVX2(sum, rest, x, mean unsafe.Pointer, xStep, pixels, channels int)
 func pairAVX2(sum, sumX, dy, x, mean unsafe.Pointer, step, pixels, channels int)
 
 //go:noescape
-func maxAVX2(y, arg, x unsafe.Pointer, tap, xStep, pixels, channels int)
+func maxAVX2(y, arg, x unsafe.Pointer, first, perRow, rows, columns, rowStep, columnStep, outStep, pixels, channels int)
 
 //go:noescape
 func whereAVX2(dst, x, arg unsafe.Pointer, tap, dstStep, pixels, channels int)
@@ -180,7 +162,7 @@ func squaresAVX512(sum, rest, x, mean unsafe.Pointer, xStep, pixels, channels in
 func pairAVX512(sum, sumX, dy, x, mean unsafe.Pointer, step, pixels, channels int)
 
 //go:noescape
-func maxAVX512(y, arg, x unsafe.Pointer, tap, xStep, pixels, channels int)
+func maxAVX512(y, arg, x unsafe.Pointer, first, perRow, rows, columns, rowStep, columnStep, outStep, pixels, channels int)
 
 //go:noescape
 func whereAVX512(dst, x, arg unsafe.Pointer, tap, dstStep, pixels, channels int)

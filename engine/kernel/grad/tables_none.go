@@ -2,6 +2,8 @@
 
 package grad
 
+import "unsafe"
+
 // haveAssembly says that the tables below are filled.
 const haveAssembly = false
 
@@ -10,9 +12,6 @@ var (
 	axpyKernels       [levels]axpyFunc
 	fmaKernels        [levels]fmaFunc
 	dotKernels        [levels]dotFunc
-	sumKernels        [levels]sumFunc
-	squaresKernels    [levels]squaresFunc
-	pairKernels       [levels]pairFunc
 	maxKernels        [levels]maxFunc
 	whereKernels      [levels]whereFunc
 	blendKernels      [levels]blendFunc
@@ -21,3 +20,14 @@ var (
 	sgdKernels        [levels]sgdFunc
 	adamKernels       [levels]adamFunc
 )
+
+// See call_amd64.go.
+func callSum(level, unsafe.Pointer, unsafe.Pointer, int, int, int) bool { return false }
+
+func callSquares(level, unsafe.Pointer, unsafe.Pointer, unsafe.Pointer, unsafe.Pointer, int, int, int) bool {
+	return false
+}
+
+func callPair(level, unsafe.Pointer, unsafe.Pointer, unsafe.Pointer, unsafe.Pointer, unsafe.Pointer, int, int, int) bool {
+	return false
+}

@@ -504,86 +504,117 @@ done7:
 	VZEROUPPER
 	RET
 
-// func maxAVX2(y *byte, arg *byte, x *byte, tap int, xStep int, pixels int, channels int)
+// func maxAVX2(y *byte, arg *byte, x *byte, first int, perRow int, rows int, columns int, rowStep int, columnStep int, outStep int, pixels int, channels int)
 // Requires: AVX, AVX2
-TEXT ·maxAVX2(SB), NOSPLIT, $0-56
+TEXT ·maxAVX2(SB), NOSPLIT, $64-96
 	MOVQ         y+0(FP), AX
 	MOVQ         x+16(FP), CX
 	MOVQ         arg+8(FP), DX
-	MOVQ         tap+24(FP), BX
-	VMOVD        BX, X0
-	VPBROADCASTD X0, Y0
+	MOVQ         rowStep+56(FP), BX
+	SHLQ         $0x02, BX
+	MOVQ         columnStep+64(FP), SI
+	SHLQ         $0x02, SI
+	VPBROADCASTD first+24(FP), Y0
+	VPBROADCASTD perRow+32(FP), Y1
+	VPBROADCASTD consts<>+0(SB), Y2
 
 loop1:
-	XORQ BX, BX
+	XORQ DI, DI
 
 chan2:
-	LEAQ      8(BX), SI
-	CMPQ      SI, channels+48(FP)
-	JGT       less3
-	VMOVUPS   (AX)(BX*4), Y1
-	VMOVUPS   (CX)(BX*4), Y2
-	VCMPPS    $0x0e, Y1, Y2, Y3
-	VCMPPS    $0x03, Y2, Y2, Y4
-	VORPS     Y4, Y3, Y3
-	VBLENDVPS Y3, Y2, Y1, Y1
-	VMOVUPS   Y1, (AX)(BX*4)
-	VMOVMSKPS Y3, SI
-	MOVQ      $+8, R8
-	XORQ      DI, DI
+	LEAQ    8(DI), R8
+	CMPQ    R8, channels+88(FP)
+	JGT     less3
+	LEAQ    (CX)(DI*4), R8
+	VMOVUPS (R8), Y3
+	VMOVAPS Y0, Y4
+	VMOVAPS Y0, Y5
+	MOVQ    rows+40(FP), R9
 
-lane4:
-	BTQ  DI, SI
-	JCC  skip5
-	MOVQ tap+24(FP), R9
-	LEAQ (DX)(BX*1), R10
-	MOVB R9, (R10)(DI*1)
+loop4:
+	MOVQ    R8, R10
+	VMOVAPS Y5, Y6
+	MOVQ    columns+48(FP), R11
 
-skip5:
-	INCQ DI
-	CMPQ DI, R8
-	JL   lane4
-	ADDQ $+8, BX
-	JMP  chan2
+loop5:
+	VMOVUPS   (R10), Y7
+	VCMPPS    $0x0e, Y3, Y7, Y8
+	VCMPPS    $0x03, Y7, Y7, Y9
+	VORPS     Y9, Y8, Y8
+	VBLENDVPS Y8, Y7, Y3, Y3
+	VBLENDVPS Y8, Y6, Y4, Y4
+	VPADDD    Y2, Y6, Y6
+	ADDQ      SI, R10
+	DECQ      R11
+	JNE       loop5
+	VPADDD    Y1, Y5, Y5
+	ADDQ      BX, R8
+	DECQ      R9
+	JNE       loop4
+	VMOVUPS   Y3, (AX)(DI*4)
+	VPACKUSDW Y4, Y4, Y4
+	VPERMQ    $0x08, Y4, Y4
+	VPACKUSWB X4, X4, X4
+	VMOVQ     X4, (DX)(DI*1)
+	ADDQ      $+8, DI
+	JMP       chan2
 
 less3:
-	MOVQ       channels+48(FP), SI
-	SUBQ       BX, SI
+	MOVQ       channels+88(FP), R8
+	SUBQ       DI, R8
 	JE         done6
-	LEAQ       masks<>+32(SB), DI
-	MOVQ       SI, R8
-	NEGQ       R8
-	VMOVUPS    (DI)(R8*4), Y15
-	VMASKMOVPS (AX)(BX*4), Y15, Y1
-	VMASKMOVPS (CX)(BX*4), Y15, Y2
-	VCMPPS     $0x0e, Y1, Y2, Y3
-	VCMPPS     $0x03, Y2, Y2, Y4
-	VORPS      Y4, Y3, Y3
-	VBLENDVPS  Y3, Y2, Y1, Y1
-	VMASKMOVPS Y1, Y15, (AX)(BX*4)
-	VMOVMSKPS  Y3, DI
-	MOVQ       SI, R8
-	XORQ       SI, SI
+	LEAQ       masks<>+32(SB), R9
+	MOVQ       R8, R10
+	NEGQ       R10
+	VMOVUPS    (R9)(R10*4), Y15
+	LEAQ       (CX)(DI*4), R9
+	VMASKMOVPS (R9), Y15, Y3
+	VMOVAPS    Y0, Y4
+	VMOVAPS    Y0, Y5
+	MOVQ       rows+40(FP), R10
 
-lane7:
-	BTQ  SI, DI
-	JCC  skip8
-	MOVQ tap+24(FP), R9
-	LEAQ (DX)(BX*1), R10
-	MOVB R9, (R10)(SI*1)
+loop7:
+	MOVQ    R9, R11
+	VMOVAPS Y5, Y6
+	MOVQ    columns+48(FP), R12
 
-skip8:
-	INCQ SI
-	CMPQ SI, R8
-	JL   lane7
+loop8:
+	VMASKMOVPS (R11), Y15, Y7
+	VCMPPS     $0x0e, Y3, Y7, Y8
+	VCMPPS     $0x03, Y7, Y7, Y9
+	VORPS      Y9, Y8, Y8
+	VBLENDVPS  Y8, Y7, Y3, Y3
+	VBLENDVPS  Y8, Y6, Y4, Y4
+	VPADDD     Y2, Y6, Y6
+	ADDQ       SI, R11
+	DECQ       R12
+	JNE        loop8
+	VPADDD     Y1, Y5, Y5
+	ADDQ       BX, R9
+	DECQ       R10
+	JNE        loop7
+	VMASKMOVPS Y3, Y15, (AX)(DI*4)
+	VPACKUSDW  Y4, Y4, Y4
+	VPERMQ     $0x08, Y4, Y4
+	VPACKUSWB  X4, X4, X4
+	VMOVQ      X4, (SP)
+	XORQ       R9, R9
+
+word9:
+	LEAQ (DX)(DI*1), R11
+	MOVB (SP)(R9*1), R10
+	MOVB R10, (R11)(R9*1)
+	INCQ R9
+	CMPQ R9, R8
+	JL   word9
 
 done6:
-	MOVQ channels+48(FP), BX
-	LEAQ (AX)(BX*4), AX
-	ADDQ BX, DX
-	MOVQ xStep+32(FP), BX
-	LEAQ (CX)(BX*4), CX
-	DECQ pixels+40(FP)
+	MOVQ channels+88(FP), DI
+	LEAQ (AX)(DI*4), AX
+	ADDQ DI, DX
+	MOVQ outStep+72(FP), DI
+	LEAQ (CX)(DI*4), CX
+	DECQ pixels+80(FP)
 	JNE  loop1
 	VZEROUPPER
 	RET
@@ -741,7 +772,7 @@ TEXT ·layerNormAVX2(SB), NOSPLIT, $0-68
 	MOVQ         x+16(FP), DX
 	MOVQ         gamma+24(FP), BX
 	VCVTSI2SSQ   channels+56(FP), X0, X0
-	VBROADCASTSS consts<>+0(SB), Y1
+	VBROADCASTSS consts<>+32(SB), Y1
 	VDIVSS       X0, X1, X0
 	VBROADCASTSS X0, Y0
 
@@ -861,7 +892,7 @@ done11:
 	VMULSS       X0, X2, X2
 	VADDSS       eps+64(FP), X2, X2
 	VSQRTSS      X2, X2, X2
-	VBROADCASTSS consts<>+0(SB), Y3
+	VBROADCASTSS consts<>+32(SB), Y3
 	VDIVSS       X2, X3, X2
 	VBROADCASTSS X2, Y2
 	VXORPS       Y3, Y3, Y3
@@ -1111,7 +1142,7 @@ TEXT ·reluGradAVX2(SB), NOSPLIT, $0-32
 	MOVQ         dx+0(FP), AX
 	MOVQ         dy+8(FP), CX
 	MOVQ         x+16(FP), DX
-	VBROADCASTSS consts<>+0(SB), Y0
+	VBROADCASTSS consts<>+32(SB), Y0
 	XORQ         BX, BX
 
 chan1:
@@ -1119,8 +1150,8 @@ chan1:
 	CMPQ         SI, count+24(FP)
 	JGT          less2
 	VMOVUPS      (DX)(BX*4), Y1
-	VBROADCASTSS consts<>+32(SB), Y2
-	VBROADCASTSS consts<>+64(SB), Y3
+	VBROADCASTSS consts<>+64(SB), Y2
+	VBROADCASTSS consts<>+96(SB), Y3
 	VCMPPS       $0x0e, Y2, Y1, Y2
 	VANDPS       Y0, Y2, Y1
 	VMOVUPS      (CX)(BX*4), Y2
@@ -1137,8 +1168,8 @@ less2:
 	NEGQ         SI
 	VMOVUPS      (DI)(SI*4), Y15
 	VMASKMOVPS   (DX)(BX*4), Y15, Y1
-	VBROADCASTSS consts<>+32(SB), Y2
-	VBROADCASTSS consts<>+64(SB), Y3
+	VBROADCASTSS consts<>+64(SB), Y2
+	VBROADCASTSS consts<>+96(SB), Y3
 	VCMPPS       $0x0e, Y2, Y1, Y2
 	VANDPS       Y0, Y2, Y1
 	VMASKMOVPS   (CX)(BX*4), Y15, Y2
@@ -1155,7 +1186,7 @@ TEXT ·relu6GradAVX2(SB), NOSPLIT, $0-32
 	MOVQ         dx+0(FP), AX
 	MOVQ         dy+8(FP), CX
 	MOVQ         x+16(FP), DX
-	VBROADCASTSS consts<>+0(SB), Y0
+	VBROADCASTSS consts<>+32(SB), Y0
 	XORQ         BX, BX
 
 chan1:
@@ -1163,8 +1194,8 @@ chan1:
 	CMPQ         SI, count+24(FP)
 	JGT          less2
 	VMOVUPS      (DX)(BX*4), Y1
-	VBROADCASTSS consts<>+32(SB), Y2
-	VBROADCASTSS consts<>+96(SB), Y3
+	VBROADCASTSS consts<>+64(SB), Y2
+	VBROADCASTSS consts<>+128(SB), Y3
 	VCMPPS       $0x0e, Y2, Y1, Y2
 	VCMPPS       $0x01, Y3, Y1, Y3
 	VANDPS       Y3, Y2, Y2
@@ -1183,8 +1214,8 @@ less2:
 	NEGQ         SI
 	VMOVUPS      (DI)(SI*4), Y15
 	VMASKMOVPS   (DX)(BX*4), Y15, Y1
-	VBROADCASTSS consts<>+32(SB), Y2
-	VBROADCASTSS consts<>+96(SB), Y3
+	VBROADCASTSS consts<>+64(SB), Y2
+	VBROADCASTSS consts<>+128(SB), Y3
 	VCMPPS       $0x0e, Y2, Y1, Y2
 	VCMPPS       $0x01, Y3, Y1, Y3
 	VANDPS       Y3, Y2, Y2
@@ -1211,14 +1242,14 @@ chan1:
 	JGT          less2
 	VMOVUPS      (DX)(BX*4), Y0
 	VMOVAPS      Y0, Y1
-	VBROADCASTSS consts<>+128(SB), Y2
-	VFMADD213PS  consts<>+160(SB), Y2, Y1
-	VBROADCASTSS consts<>+192(SB), Y2
-	VBROADCASTSS consts<>+32(SB), Y3
+	VBROADCASTSS consts<>+160(SB), Y2
+	VFMADD213PS  consts<>+192(SB), Y2, Y1
+	VBROADCASTSS consts<>+224(SB), Y2
+	VBROADCASTSS consts<>+64(SB), Y3
 	VCMPPS       $0x01, Y2, Y0, Y2
 	VBLENDVPS    Y2, Y3, Y1, Y1
-	VBROADCASTSS consts<>+224(SB), Y2
-	VBROADCASTSS consts<>+0(SB), Y3
+	VBROADCASTSS consts<>+256(SB), Y2
+	VBROADCASTSS consts<>+32(SB), Y3
 	VCMPPS       $0x0e, Y2, Y0, Y2
 	VBLENDVPS    Y2, Y3, Y1, Y1
 	VMOVAPS      Y1, Y0
@@ -1237,14 +1268,14 @@ less2:
 	VMOVUPS      (DI)(SI*4), Y15
 	VMASKMOVPS   (DX)(BX*4), Y15, Y0
 	VMOVAPS      Y0, Y1
-	VBROADCASTSS consts<>+128(SB), Y2
-	VFMADD213PS  consts<>+160(SB), Y2, Y1
-	VBROADCASTSS consts<>+192(SB), Y2
-	VBROADCASTSS consts<>+32(SB), Y3
+	VBROADCASTSS consts<>+160(SB), Y2
+	VFMADD213PS  consts<>+192(SB), Y2, Y1
+	VBROADCASTSS consts<>+224(SB), Y2
+	VBROADCASTSS consts<>+64(SB), Y3
 	VCMPPS       $0x01, Y2, Y0, Y2
 	VBLENDVPS    Y2, Y3, Y1, Y1
-	VBROADCASTSS consts<>+224(SB), Y2
-	VBROADCASTSS consts<>+0(SB), Y3
+	VBROADCASTSS consts<>+256(SB), Y2
+	VBROADCASTSS consts<>+32(SB), Y3
 	VCMPPS       $0x0e, Y2, Y0, Y2
 	VBLENDVPS    Y2, Y3, Y1, Y1
 	VMOVAPS      Y1, Y0
@@ -1262,7 +1293,7 @@ TEXT ·hardSigmoidGradAVX2(SB), NOSPLIT, $0-32
 	MOVQ         dx+0(FP), AX
 	MOVQ         dy+8(FP), CX
 	MOVQ         x+16(FP), DX
-	VBROADCASTSS consts<>+256(SB), Y0
+	VBROADCASTSS consts<>+288(SB), Y0
 	XORQ         BX, BX
 
 chan1:
@@ -1270,8 +1301,8 @@ chan1:
 	CMPQ         SI, count+24(FP)
 	JGT          less2
 	VMOVUPS      (DX)(BX*4), Y1
-	VBROADCASTSS consts<>+192(SB), Y2
-	VBROADCASTSS consts<>+224(SB), Y3
+	VBROADCASTSS consts<>+224(SB), Y2
+	VBROADCASTSS consts<>+256(SB), Y3
 	VCMPPS       $0x0e, Y2, Y1, Y2
 	VCMPPS       $0x01, Y3, Y1, Y3
 	VANDPS       Y3, Y2, Y2
@@ -1290,8 +1321,8 @@ less2:
 	NEGQ         SI
 	VMOVUPS      (DI)(SI*4), Y15
 	VMASKMOVPS   (DX)(BX*4), Y15, Y1
-	VBROADCASTSS consts<>+192(SB), Y2
-	VBROADCASTSS consts<>+224(SB), Y3
+	VBROADCASTSS consts<>+224(SB), Y2
+	VBROADCASTSS consts<>+256(SB), Y3
 	VCMPPS       $0x0e, Y2, Y1, Y2
 	VCMPPS       $0x01, Y3, Y1, Y3
 	VANDPS       Y3, Y2, Y2
@@ -1310,8 +1341,8 @@ TEXT ·siluGradAVX2(SB), NOSPLIT, $0-32
 	MOVQ         dx+0(FP), AX
 	MOVQ         dy+8(FP), CX
 	MOVQ         x+16(FP), DX
-	VBROADCASTSS consts<>+288(SB), Y0
-	VBROADCASTSS consts<>+320(SB), Y1
+	VBROADCASTSS consts<>+320(SB), Y0
+	VBROADCASTSS consts<>+352(SB), Y1
 	XORQ         BX, BX
 
 chan1:
@@ -1319,35 +1350,35 @@ chan1:
 	CMPQ         SI, count+24(FP)
 	JGT          less2
 	VMOVUPS      (DX)(BX*4), Y2
-	VBROADCASTSS consts<>+0(SB), Y4
+	VBROADCASTSS consts<>+32(SB), Y4
 	VMOVAPS      Y2, Y3
 	VMAXPS       Y3, Y0, Y3
 	VMINPS       Y3, Y1, Y3
-	VMULPS       consts<>+352(SB), Y3, Y5
+	VMULPS       consts<>+384(SB), Y3, Y5
 	VROUNDPS     $0x08, Y5, Y5
 	VMOVAPS      Y3, Y6
-	VFMSUB132PS  consts<>+352(SB), Y5, Y6
-	VFMADD231PS  consts<>+384(SB), Y3, Y6
-	VBROADCASTSS consts<>+416(SB), Y7
-	VFMADD213PS  consts<>+448(SB), Y6, Y7
+	VFMSUB132PS  consts<>+384(SB), Y5, Y6
+	VFMADD231PS  consts<>+416(SB), Y3, Y6
+	VBROADCASTSS consts<>+448(SB), Y7
 	VFMADD213PS  consts<>+480(SB), Y6, Y7
 	VFMADD213PS  consts<>+512(SB), Y6, Y7
 	VFMADD213PS  consts<>+544(SB), Y6, Y7
 	VFMADD213PS  consts<>+576(SB), Y6, Y7
+	VFMADD213PS  consts<>+608(SB), Y6, Y7
 	VCVTPS2DQ    Y5, Y5
 	VPSRAD       $0x01, Y5, Y6
 	VPSUBD       Y6, Y5, Y5
-	VPADDD       consts<>+608(SB), Y5, Y5
+	VPADDD       consts<>+640(SB), Y5, Y5
 	VPSLLD       $0x17, Y5, Y5
-	VPADDD       consts<>+608(SB), Y6, Y6
+	VPADDD       consts<>+640(SB), Y6, Y6
 	VPSLLD       $0x17, Y6, Y6
 	VMULPS       Y6, Y7, Y7
 	VMULPS       Y5, Y7, Y3
-	VADDPS       consts<>+0(SB), Y3, Y3
-	VBROADCASTSS consts<>+0(SB), Y5
+	VADDPS       consts<>+32(SB), Y3, Y3
+	VBROADCASTSS consts<>+32(SB), Y5
 	VDIVPS       Y3, Y5, Y3
 	VSUBPS       Y3, Y4, Y4
-	VFMADD213PS  consts<>+0(SB), Y4, Y2
+	VFMADD213PS  consts<>+32(SB), Y4, Y2
 	VMULPS       Y3, Y2, Y2
 	VMOVUPS      (CX)(BX*4), Y3
 	VMULPS       Y3, Y2, Y2
@@ -1363,35 +1394,35 @@ less2:
 	NEGQ         SI
 	VMOVUPS      (DI)(SI*4), Y15
 	VMASKMOVPS   (DX)(BX*4), Y15, Y2
-	VBROADCASTSS consts<>+0(SB), Y4
+	VBROADCASTSS consts<>+32(SB), Y4
 	VMOVAPS      Y2, Y3
 	VMAXPS       Y3, Y0, Y3
 	VMINPS       Y3, Y1, Y3
-	VMULPS       consts<>+352(SB), Y3, Y5
+	VMULPS       consts<>+384(SB), Y3, Y5
 	VROUNDPS     $0x08, Y5, Y5
 	VMOVAPS      Y3, Y6
-	VFMSUB132PS  consts<>+352(SB), Y5, Y6
-	VFMADD231PS  consts<>+384(SB), Y3, Y6
-	VBROADCASTSS consts<>+416(SB), Y7
-	VFMADD213PS  consts<>+448(SB), Y6, Y7
+	VFMSUB132PS  consts<>+384(SB), Y5, Y6
+	VFMADD231PS  consts<>+416(SB), Y3, Y6
+	VBROADCASTSS consts<>+448(SB), Y7
 	VFMADD213PS  consts<>+480(SB), Y6, Y7
 	VFMADD213PS  consts<>+512(SB), Y6, Y7
 	VFMADD213PS  consts<>+544(SB), Y6, Y7
 	VFMADD213PS  consts<>+576(SB), Y6, Y7
+	VFMADD213PS  consts<>+608(SB), Y6, Y7
 	VCVTPS2DQ    Y5, Y5
 	VPSRAD       $0x01, Y5, Y6
 	VPSUBD       Y6, Y5, Y5
-	VPADDD       consts<>+608(SB), Y5, Y5
+	VPADDD       consts<>+640(SB), Y5, Y5
 	VPSLLD       $0x17, Y5, Y5
-	VPADDD       consts<>+608(SB), Y6, Y6
+	VPADDD       consts<>+640(SB), Y6, Y6
 	VPSLLD       $0x17, Y6, Y6
 	VMULPS       Y6, Y7, Y7
 	VMULPS       Y5, Y7, Y3
-	VADDPS       consts<>+0(SB), Y3, Y3
-	VBROADCASTSS consts<>+0(SB), Y5
+	VADDPS       consts<>+32(SB), Y3, Y3
+	VBROADCASTSS consts<>+32(SB), Y5
 	VDIVPS       Y3, Y5, Y3
 	VSUBPS       Y3, Y4, Y4
-	VFMADD213PS  consts<>+0(SB), Y4, Y2
+	VFMADD213PS  consts<>+32(SB), Y4, Y2
 	VMULPS       Y3, Y2, Y2
 	VMASKMOVPS   (CX)(BX*4), Y15, Y3
 	VMULPS       Y3, Y2, Y2
@@ -1407,8 +1438,8 @@ TEXT ·sigmoidGradAVX2(SB), NOSPLIT, $0-32
 	MOVQ         dx+0(FP), AX
 	MOVQ         dy+8(FP), CX
 	MOVQ         x+16(FP), DX
-	VBROADCASTSS consts<>+288(SB), Y0
-	VBROADCASTSS consts<>+320(SB), Y1
+	VBROADCASTSS consts<>+320(SB), Y0
+	VBROADCASTSS consts<>+352(SB), Y1
 	XORQ         BX, BX
 
 chan1:
@@ -1418,28 +1449,28 @@ chan1:
 	VMOVUPS      (DX)(BX*4), Y2
 	VMAXPS       Y2, Y0, Y2
 	VMINPS       Y2, Y1, Y2
-	VMULPS       consts<>+352(SB), Y2, Y3
+	VMULPS       consts<>+384(SB), Y2, Y3
 	VROUNDPS     $0x08, Y3, Y3
 	VMOVAPS      Y2, Y4
-	VFMSUB132PS  consts<>+352(SB), Y3, Y4
-	VFMADD231PS  consts<>+384(SB), Y2, Y4
-	VBROADCASTSS consts<>+416(SB), Y5
-	VFMADD213PS  consts<>+448(SB), Y4, Y5
+	VFMSUB132PS  consts<>+384(SB), Y3, Y4
+	VFMADD231PS  consts<>+416(SB), Y2, Y4
+	VBROADCASTSS consts<>+448(SB), Y5
 	VFMADD213PS  consts<>+480(SB), Y4, Y5
 	VFMADD213PS  consts<>+512(SB), Y4, Y5
 	VFMADD213PS  consts<>+544(SB), Y4, Y5
 	VFMADD213PS  consts<>+576(SB), Y4, Y5
+	VFMADD213PS  consts<>+608(SB), Y4, Y5
 	VCVTPS2DQ    Y3, Y3
 	VPSRAD       $0x01, Y3, Y4
 	VPSUBD       Y4, Y3, Y3
-	VPADDD       consts<>+608(SB), Y3, Y3
+	VPADDD       consts<>+640(SB), Y3, Y3
 	VPSLLD       $0x17, Y3, Y3
-	VPADDD       consts<>+608(SB), Y4, Y4
+	VPADDD       consts<>+640(SB), Y4, Y4
 	VPSLLD       $0x17, Y4, Y4
 	VMULPS       Y4, Y5, Y5
 	VMULPS       Y3, Y5, Y2
-	VADDPS       consts<>+0(SB), Y2, Y2
-	VBROADCASTSS consts<>+0(SB), Y3
+	VADDPS       consts<>+32(SB), Y2, Y2
+	VBROADCASTSS consts<>+32(SB), Y3
 	VDIVPS       Y2, Y3, Y2
 	VMOVAPS      Y2, Y3
 	VFNMADD231PS Y2, Y2, Y3
@@ -1460,28 +1491,28 @@ less2:
 	VMASKMOVPS   (DX)(BX*4), Y15, Y2
 	VMAXPS       Y2, Y0, Y2
 	VMINPS       Y2, Y1, Y2
-	VMULPS       consts<>+352(SB), Y2, Y3
+	VMULPS       consts<>+384(SB), Y2, Y3
 	VROUNDPS     $0x08, Y3, Y3
 	VMOVAPS      Y2, Y4
-	VFMSUB132PS  consts<>+352(SB), Y3, Y4
-	VFMADD231PS  consts<>+384(SB), Y2, Y4
-	VBROADCASTSS consts<>+416(SB), Y5
-	VFMADD213PS  consts<>+448(SB), Y4, Y5
+	VFMSUB132PS  consts<>+384(SB), Y3, Y4
+	VFMADD231PS  consts<>+416(SB), Y2, Y4
+	VBROADCASTSS consts<>+448(SB), Y5
 	VFMADD213PS  consts<>+480(SB), Y4, Y5
 	VFMADD213PS  consts<>+512(SB), Y4, Y5
 	VFMADD213PS  consts<>+544(SB), Y4, Y5
 	VFMADD213PS  consts<>+576(SB), Y4, Y5
+	VFMADD213PS  consts<>+608(SB), Y4, Y5
 	VCVTPS2DQ    Y3, Y3
 	VPSRAD       $0x01, Y3, Y4
 	VPSUBD       Y4, Y3, Y3
-	VPADDD       consts<>+608(SB), Y3, Y3
+	VPADDD       consts<>+640(SB), Y3, Y3
 	VPSLLD       $0x17, Y3, Y3
-	VPADDD       consts<>+608(SB), Y4, Y4
+	VPADDD       consts<>+640(SB), Y4, Y4
 	VPSLLD       $0x17, Y4, Y4
 	VMULPS       Y4, Y5, Y5
 	VMULPS       Y3, Y5, Y2
-	VADDPS       consts<>+0(SB), Y2, Y2
-	VBROADCASTSS consts<>+0(SB), Y3
+	VADDPS       consts<>+32(SB), Y2, Y2
+	VBROADCASTSS consts<>+32(SB), Y3
 	VDIVPS       Y2, Y3, Y2
 	VMOVAPS      Y2, Y3
 	VFNMADD231PS Y2, Y2, Y3
@@ -1500,10 +1531,10 @@ TEXT ·geluGradAVX2(SB), NOSPLIT, $0-32
 	MOVQ         dx+0(FP), AX
 	MOVQ         dy+8(FP), CX
 	MOVQ         x+16(FP), DX
-	VBROADCASTSS consts<>+640(SB), Y0
-	VBROADCASTSS consts<>+672(SB), Y1
-	VBROADCASTSS consts<>+288(SB), Y2
-	VBROADCASTSS consts<>+32(SB), Y3
+	VBROADCASTSS consts<>+672(SB), Y0
+	VBROADCASTSS consts<>+704(SB), Y1
+	VBROADCASTSS consts<>+320(SB), Y2
+	VBROADCASTSS consts<>+64(SB), Y3
 	XORQ         BX, BX
 
 chan1:
@@ -1515,10 +1546,9 @@ chan1:
 	VMAXPS       Y5, Y0, Y5
 	VMINPS       Y5, Y1, Y5
 	VMULPS       Y5, Y5, Y7
-	VBROADCASTSS consts<>+704(SB), Y8
-	VFMADD132PS  consts<>+736(SB), Y8, Y7
-	VBROADCASTSS consts<>+768(SB), Y8
-	VFMADD213PS  consts<>+800(SB), Y7, Y8
+	VBROADCASTSS consts<>+736(SB), Y8
+	VFMADD132PS  consts<>+768(SB), Y8, Y7
+	VBROADCASTSS consts<>+800(SB), Y8
 	VFMADD213PS  consts<>+832(SB), Y7, Y8
 	VFMADD213PS  consts<>+864(SB), Y7, Y8
 	VFMADD213PS  consts<>+896(SB), Y7, Y8
@@ -1531,32 +1561,33 @@ chan1:
 	VFMADD213PS  consts<>+1120(SB), Y7, Y8
 	VFMADD213PS  consts<>+1152(SB), Y7, Y8
 	VFMADD213PS  consts<>+1184(SB), Y7, Y8
-	VFMADD213PS  consts<>+160(SB), Y8, Y5
+	VFMADD213PS  consts<>+1216(SB), Y7, Y8
+	VFMADD213PS  consts<>+192(SB), Y8, Y5
 	VMULPS       Y4, Y4, Y6
-	VMULPS       consts<>+1216(SB), Y6, Y6
+	VMULPS       consts<>+1248(SB), Y6, Y6
 	VMAXPS       Y6, Y2, Y6
 	VMINPS       Y6, Y3, Y6
-	VMULPS       consts<>+1248(SB), Y6, Y7
+	VMULPS       consts<>+1280(SB), Y6, Y7
 	VROUNDPS     $0x08, Y7, Y7
 	VMOVAPS      Y6, Y8
-	VFMSUB132PS  consts<>+1248(SB), Y7, Y8
-	VFMADD231PS  consts<>+1280(SB), Y6, Y8
-	VBROADCASTSS consts<>+416(SB), Y9
-	VFMADD213PS  consts<>+448(SB), Y8, Y9
+	VFMSUB132PS  consts<>+1280(SB), Y7, Y8
+	VFMADD231PS  consts<>+1312(SB), Y6, Y8
+	VBROADCASTSS consts<>+448(SB), Y9
 	VFMADD213PS  consts<>+480(SB), Y8, Y9
 	VFMADD213PS  consts<>+512(SB), Y8, Y9
 	VFMADD213PS  consts<>+544(SB), Y8, Y9
 	VFMADD213PS  consts<>+576(SB), Y8, Y9
+	VFMADD213PS  consts<>+608(SB), Y8, Y9
 	VCVTPS2DQ    Y7, Y7
 	VPSRAD       $0x01, Y7, Y8
 	VPSUBD       Y8, Y7, Y7
-	VPADDD       consts<>+608(SB), Y7, Y7
+	VPADDD       consts<>+640(SB), Y7, Y7
 	VPSLLD       $0x17, Y7, Y7
-	VPADDD       consts<>+608(SB), Y8, Y8
+	VPADDD       consts<>+640(SB), Y8, Y8
 	VPSLLD       $0x17, Y8, Y8
 	VMULPS       Y8, Y9, Y9
 	VMULPS       Y7, Y9, Y6
-	VMULPS       consts<>+1312(SB), Y6, Y6
+	VMULPS       consts<>+1344(SB), Y6, Y6
 	VFMADD213PS  Y5, Y6, Y4
 	VMOVUPS      (CX)(BX*4), Y5
 	VMULPS       Y5, Y4, Y4
@@ -1576,10 +1607,9 @@ less2:
 	VMAXPS       Y5, Y0, Y5
 	VMINPS       Y5, Y1, Y5
 	VMULPS       Y5, Y5, Y7
-	VBROADCASTSS consts<>+704(SB), Y8
-	VFMADD132PS  consts<>+736(SB), Y8, Y7
-	VBROADCASTSS consts<>+768(SB), Y8
-	VFMADD213PS  consts<>+800(SB), Y7, Y8
+	VBROADCASTSS consts<>+736(SB), Y8
+	VFMADD132PS  consts<>+768(SB), Y8, Y7
+	VBROADCASTSS consts<>+800(SB), Y8
 	VFMADD213PS  consts<>+832(SB), Y7, Y8
 	VFMADD213PS  consts<>+864(SB), Y7, Y8
 	VFMADD213PS  consts<>+896(SB), Y7, Y8
@@ -1592,32 +1622,33 @@ less2:
 	VFMADD213PS  consts<>+1120(SB), Y7, Y8
 	VFMADD213PS  consts<>+1152(SB), Y7, Y8
 	VFMADD213PS  consts<>+1184(SB), Y7, Y8
-	VFMADD213PS  consts<>+160(SB), Y8, Y5
+	VFMADD213PS  consts<>+1216(SB), Y7, Y8
+	VFMADD213PS  consts<>+192(SB), Y8, Y5
 	VMULPS       Y4, Y4, Y6
-	VMULPS       consts<>+1216(SB), Y6, Y6
+	VMULPS       consts<>+1248(SB), Y6, Y6
 	VMAXPS       Y6, Y2, Y6
 	VMINPS       Y6, Y3, Y6
-	VMULPS       consts<>+1248(SB), Y6, Y7
+	VMULPS       consts<>+1280(SB), Y6, Y7
 	VROUNDPS     $0x08, Y7, Y7
 	VMOVAPS      Y6, Y8
-	VFMSUB132PS  consts<>+1248(SB), Y7, Y8
-	VFMADD231PS  consts<>+1280(SB), Y6, Y8
-	VBROADCASTSS consts<>+416(SB), Y9
-	VFMADD213PS  consts<>+448(SB), Y8, Y9
+	VFMSUB132PS  consts<>+1280(SB), Y7, Y8
+	VFMADD231PS  consts<>+1312(SB), Y6, Y8
+	VBROADCASTSS consts<>+448(SB), Y9
 	VFMADD213PS  consts<>+480(SB), Y8, Y9
 	VFMADD213PS  consts<>+512(SB), Y8, Y9
 	VFMADD213PS  consts<>+544(SB), Y8, Y9
 	VFMADD213PS  consts<>+576(SB), Y8, Y9
+	VFMADD213PS  consts<>+608(SB), Y8, Y9
 	VCVTPS2DQ    Y7, Y7
 	VPSRAD       $0x01, Y7, Y8
 	VPSUBD       Y8, Y7, Y7
-	VPADDD       consts<>+608(SB), Y7, Y7
+	VPADDD       consts<>+640(SB), Y7, Y7
 	VPSLLD       $0x17, Y7, Y7
-	VPADDD       consts<>+608(SB), Y8, Y8
+	VPADDD       consts<>+640(SB), Y8, Y8
 	VPSLLD       $0x17, Y8, Y8
 	VMULPS       Y8, Y9, Y9
 	VMULPS       Y7, Y9, Y6
-	VMULPS       consts<>+1312(SB), Y6, Y6
+	VMULPS       consts<>+1344(SB), Y6, Y6
 	VFMADD213PS  Y5, Y6, Y4
 	VMASKMOVPS   (CX)(BX*4), Y15, Y5
 	VMULPS       Y5, Y4, Y4
@@ -1633,8 +1664,8 @@ TEXT ·tanhGradAVX2(SB), NOSPLIT, $0-32
 	MOVQ         dx+0(FP), AX
 	MOVQ         dy+8(FP), CX
 	MOVQ         x+16(FP), DX
-	VBROADCASTSS consts<>+288(SB), Y0
-	VBROADCASTSS consts<>+320(SB), Y1
+	VBROADCASTSS consts<>+320(SB), Y0
+	VBROADCASTSS consts<>+352(SB), Y1
 	XORQ         BX, BX
 
 chan1:
@@ -1645,32 +1676,32 @@ chan1:
 	VADDPS       Y2, Y2, Y2
 	VMAXPS       Y2, Y0, Y2
 	VMINPS       Y2, Y1, Y2
-	VMULPS       consts<>+352(SB), Y2, Y3
+	VMULPS       consts<>+384(SB), Y2, Y3
 	VROUNDPS     $0x08, Y3, Y3
 	VMOVAPS      Y2, Y4
-	VFMSUB132PS  consts<>+352(SB), Y3, Y4
-	VFMADD231PS  consts<>+384(SB), Y2, Y4
-	VBROADCASTSS consts<>+416(SB), Y5
-	VFMADD213PS  consts<>+448(SB), Y4, Y5
+	VFMSUB132PS  consts<>+384(SB), Y3, Y4
+	VFMADD231PS  consts<>+416(SB), Y2, Y4
+	VBROADCASTSS consts<>+448(SB), Y5
 	VFMADD213PS  consts<>+480(SB), Y4, Y5
 	VFMADD213PS  consts<>+512(SB), Y4, Y5
 	VFMADD213PS  consts<>+544(SB), Y4, Y5
 	VFMADD213PS  consts<>+576(SB), Y4, Y5
+	VFMADD213PS  consts<>+608(SB), Y4, Y5
 	VCVTPS2DQ    Y3, Y3
 	VPSRAD       $0x01, Y3, Y4
 	VPSUBD       Y4, Y3, Y3
-	VPADDD       consts<>+608(SB), Y3, Y3
+	VPADDD       consts<>+640(SB), Y3, Y3
 	VPSLLD       $0x17, Y3, Y3
-	VPADDD       consts<>+608(SB), Y4, Y4
+	VPADDD       consts<>+640(SB), Y4, Y4
 	VPSLLD       $0x17, Y4, Y4
 	VMULPS       Y4, Y5, Y5
 	VMULPS       Y3, Y5, Y2
-	VADDPS       consts<>+0(SB), Y2, Y2
-	VBROADCASTSS consts<>+0(SB), Y3
+	VADDPS       consts<>+32(SB), Y2, Y2
+	VBROADCASTSS consts<>+32(SB), Y3
 	VDIVPS       Y2, Y3, Y2
 	VMOVAPS      Y2, Y3
 	VFNMADD231PS Y2, Y2, Y3
-	VMULPS       consts<>+1344(SB), Y3, Y2
+	VMULPS       consts<>+1376(SB), Y3, Y2
 	VMOVUPS      (CX)(BX*4), Y3
 	VMULPS       Y3, Y2, Y2
 	VMOVUPS      Y2, (AX)(BX*4)
@@ -1688,32 +1719,32 @@ less2:
 	VADDPS       Y2, Y2, Y2
 	VMAXPS       Y2, Y0, Y2
 	VMINPS       Y2, Y1, Y2
-	VMULPS       consts<>+352(SB), Y2, Y3
+	VMULPS       consts<>+384(SB), Y2, Y3
 	VROUNDPS     $0x08, Y3, Y3
 	VMOVAPS      Y2, Y4
-	VFMSUB132PS  consts<>+352(SB), Y3, Y4
-	VFMADD231PS  consts<>+384(SB), Y2, Y4
-	VBROADCASTSS consts<>+416(SB), Y5
-	VFMADD213PS  consts<>+448(SB), Y4, Y5
+	VFMSUB132PS  consts<>+384(SB), Y3, Y4
+	VFMADD231PS  consts<>+416(SB), Y2, Y4
+	VBROADCASTSS consts<>+448(SB), Y5
 	VFMADD213PS  consts<>+480(SB), Y4, Y5
 	VFMADD213PS  consts<>+512(SB), Y4, Y5
 	VFMADD213PS  consts<>+544(SB), Y4, Y5
 	VFMADD213PS  consts<>+576(SB), Y4, Y5
+	VFMADD213PS  consts<>+608(SB), Y4, Y5
 	VCVTPS2DQ    Y3, Y3
 	VPSRAD       $0x01, Y3, Y4
 	VPSUBD       Y4, Y3, Y3
-	VPADDD       consts<>+608(SB), Y3, Y3
+	VPADDD       consts<>+640(SB), Y3, Y3
 	VPSLLD       $0x17, Y3, Y3
-	VPADDD       consts<>+608(SB), Y4, Y4
+	VPADDD       consts<>+640(SB), Y4, Y4
 	VPSLLD       $0x17, Y4, Y4
 	VMULPS       Y4, Y5, Y5
 	VMULPS       Y3, Y5, Y2
-	VADDPS       consts<>+0(SB), Y2, Y2
-	VBROADCASTSS consts<>+0(SB), Y3
+	VADDPS       consts<>+32(SB), Y2, Y2
+	VBROADCASTSS consts<>+32(SB), Y3
 	VDIVPS       Y2, Y3, Y2
 	VMOVAPS      Y2, Y3
 	VFNMADD231PS Y2, Y2, Y3
-	VMULPS       consts<>+1344(SB), Y3, Y2
+	VMULPS       consts<>+1376(SB), Y3, Y2
 	VMASKMOVPS   (CX)(BX*4), Y15, Y3
 	VMULPS       Y3, Y2, Y2
 	VMASKMOVPS   Y2, Y15, (AX)(BX*4)
@@ -1722,351 +1753,359 @@ done3:
 	VZEROUPPER
 	RET
 
-DATA consts<>+0(SB)/4, $0x3f800000
-DATA consts<>+4(SB)/4, $0x3f800000
-DATA consts<>+8(SB)/4, $0x3f800000
-DATA consts<>+12(SB)/4, $0x3f800000
-DATA consts<>+16(SB)/4, $0x3f800000
-DATA consts<>+20(SB)/4, $0x3f800000
-DATA consts<>+24(SB)/4, $0x3f800000
-DATA consts<>+28(SB)/4, $0x3f800000
-DATA consts<>+32(SB)/4, $0x00000000
-DATA consts<>+36(SB)/4, $0x00000000
-DATA consts<>+40(SB)/4, $0x00000000
-DATA consts<>+44(SB)/4, $0x00000000
-DATA consts<>+48(SB)/4, $0x00000000
-DATA consts<>+52(SB)/4, $0x00000000
-DATA consts<>+56(SB)/4, $0x00000000
-DATA consts<>+60(SB)/4, $0x00000000
-DATA consts<>+64(SB)/4, $0x7f800000
-DATA consts<>+68(SB)/4, $0x7f800000
-DATA consts<>+72(SB)/4, $0x7f800000
-DATA consts<>+76(SB)/4, $0x7f800000
-DATA consts<>+80(SB)/4, $0x7f800000
-DATA consts<>+84(SB)/4, $0x7f800000
-DATA consts<>+88(SB)/4, $0x7f800000
-DATA consts<>+92(SB)/4, $0x7f800000
-DATA consts<>+96(SB)/4, $0x40c00000
-DATA consts<>+100(SB)/4, $0x40c00000
-DATA consts<>+104(SB)/4, $0x40c00000
-DATA consts<>+108(SB)/4, $0x40c00000
-DATA consts<>+112(SB)/4, $0x40c00000
-DATA consts<>+116(SB)/4, $0x40c00000
-DATA consts<>+120(SB)/4, $0x40c00000
-DATA consts<>+124(SB)/4, $0x40c00000
-DATA consts<>+128(SB)/4, $0x3eaaaaab
-DATA consts<>+132(SB)/4, $0x3eaaaaab
-DATA consts<>+136(SB)/4, $0x3eaaaaab
-DATA consts<>+140(SB)/4, $0x3eaaaaab
-DATA consts<>+144(SB)/4, $0x3eaaaaab
-DATA consts<>+148(SB)/4, $0x3eaaaaab
-DATA consts<>+152(SB)/4, $0x3eaaaaab
-DATA consts<>+156(SB)/4, $0x3eaaaaab
-DATA consts<>+160(SB)/4, $0x3f000000
-DATA consts<>+164(SB)/4, $0x3f000000
-DATA consts<>+168(SB)/4, $0x3f000000
-DATA consts<>+172(SB)/4, $0x3f000000
-DATA consts<>+176(SB)/4, $0x3f000000
-DATA consts<>+180(SB)/4, $0x3f000000
-DATA consts<>+184(SB)/4, $0x3f000000
-DATA consts<>+188(SB)/4, $0x3f000000
-DATA consts<>+192(SB)/4, $0xc0400000
-DATA consts<>+196(SB)/4, $0xc0400000
-DATA consts<>+200(SB)/4, $0xc0400000
-DATA consts<>+204(SB)/4, $0xc0400000
-DATA consts<>+208(SB)/4, $0xc0400000
-DATA consts<>+212(SB)/4, $0xc0400000
-DATA consts<>+216(SB)/4, $0xc0400000
-DATA consts<>+220(SB)/4, $0xc0400000
-DATA consts<>+224(SB)/4, $0x40400000
-DATA consts<>+228(SB)/4, $0x40400000
-DATA consts<>+232(SB)/4, $0x40400000
-DATA consts<>+236(SB)/4, $0x40400000
-DATA consts<>+240(SB)/4, $0x40400000
-DATA consts<>+244(SB)/4, $0x40400000
-DATA consts<>+248(SB)/4, $0x40400000
-DATA consts<>+252(SB)/4, $0x40400000
-DATA consts<>+256(SB)/4, $0x3e2aaaab
-DATA consts<>+260(SB)/4, $0x3e2aaaab
-DATA consts<>+264(SB)/4, $0x3e2aaaab
-DATA consts<>+268(SB)/4, $0x3e2aaaab
-DATA consts<>+272(SB)/4, $0x3e2aaaab
-DATA consts<>+276(SB)/4, $0x3e2aaaab
-DATA consts<>+280(SB)/4, $0x3e2aaaab
-DATA consts<>+284(SB)/4, $0x3e2aaaab
-DATA consts<>+288(SB)/4, $0xc2ae0000
-DATA consts<>+292(SB)/4, $0xc2ae0000
-DATA consts<>+296(SB)/4, $0xc2ae0000
-DATA consts<>+300(SB)/4, $0xc2ae0000
-DATA consts<>+304(SB)/4, $0xc2ae0000
-DATA consts<>+308(SB)/4, $0xc2ae0000
-DATA consts<>+312(SB)/4, $0xc2ae0000
-DATA consts<>+316(SB)/4, $0xc2ae0000
-DATA consts<>+320(SB)/4, $0x42ae0000
-DATA consts<>+324(SB)/4, $0x42ae0000
-DATA consts<>+328(SB)/4, $0x42ae0000
-DATA consts<>+332(SB)/4, $0x42ae0000
-DATA consts<>+336(SB)/4, $0x42ae0000
-DATA consts<>+340(SB)/4, $0x42ae0000
-DATA consts<>+344(SB)/4, $0x42ae0000
-DATA consts<>+348(SB)/4, $0x42ae0000
-DATA consts<>+352(SB)/4, $0xbfb8aa3b
-DATA consts<>+356(SB)/4, $0xbfb8aa3b
-DATA consts<>+360(SB)/4, $0xbfb8aa3b
-DATA consts<>+364(SB)/4, $0xbfb8aa3b
-DATA consts<>+368(SB)/4, $0xbfb8aa3b
-DATA consts<>+372(SB)/4, $0xbfb8aa3b
-DATA consts<>+376(SB)/4, $0xbfb8aa3b
-DATA consts<>+380(SB)/4, $0xbfb8aa3b
-DATA consts<>+384(SB)/4, $0xb2a57060
-DATA consts<>+388(SB)/4, $0xb2a57060
-DATA consts<>+392(SB)/4, $0xb2a57060
-DATA consts<>+396(SB)/4, $0xb2a57060
-DATA consts<>+400(SB)/4, $0xb2a57060
-DATA consts<>+404(SB)/4, $0xb2a57060
-DATA consts<>+408(SB)/4, $0xb2a57060
-DATA consts<>+412(SB)/4, $0xb2a57060
-DATA consts<>+416(SB)/4, $0x3aae0461
-DATA consts<>+420(SB)/4, $0x3aae0461
-DATA consts<>+424(SB)/4, $0x3aae0461
-DATA consts<>+428(SB)/4, $0x3aae0461
-DATA consts<>+432(SB)/4, $0x3aae0461
-DATA consts<>+436(SB)/4, $0x3aae0461
-DATA consts<>+440(SB)/4, $0x3aae0461
-DATA consts<>+444(SB)/4, $0x3aae0461
-DATA consts<>+448(SB)/4, $0x3c1e8629
-DATA consts<>+452(SB)/4, $0x3c1e8629
-DATA consts<>+456(SB)/4, $0x3c1e8629
-DATA consts<>+460(SB)/4, $0x3c1e8629
-DATA consts<>+464(SB)/4, $0x3c1e8629
-DATA consts<>+468(SB)/4, $0x3c1e8629
-DATA consts<>+472(SB)/4, $0x3c1e8629
-DATA consts<>+476(SB)/4, $0x3c1e8629
-DATA consts<>+480(SB)/4, $0x3d635b73
-DATA consts<>+484(SB)/4, $0x3d635b73
-DATA consts<>+488(SB)/4, $0x3d635b73
-DATA consts<>+492(SB)/4, $0x3d635b73
-DATA consts<>+496(SB)/4, $0x3d635b73
-DATA consts<>+500(SB)/4, $0x3d635b73
-DATA consts<>+504(SB)/4, $0x3d635b73
-DATA consts<>+508(SB)/4, $0x3d635b73
-DATA consts<>+512(SB)/4, $0x3e75fc8c
-DATA consts<>+516(SB)/4, $0x3e75fc8c
-DATA consts<>+520(SB)/4, $0x3e75fc8c
-DATA consts<>+524(SB)/4, $0x3e75fc8c
-DATA consts<>+528(SB)/4, $0x3e75fc8c
-DATA consts<>+532(SB)/4, $0x3e75fc8c
-DATA consts<>+536(SB)/4, $0x3e75fc8c
-DATA consts<>+540(SB)/4, $0x3e75fc8c
-DATA consts<>+544(SB)/4, $0x3f317214
-DATA consts<>+548(SB)/4, $0x3f317214
-DATA consts<>+552(SB)/4, $0x3f317214
-DATA consts<>+556(SB)/4, $0x3f317214
-DATA consts<>+560(SB)/4, $0x3f317214
-DATA consts<>+564(SB)/4, $0x3f317214
-DATA consts<>+568(SB)/4, $0x3f317214
-DATA consts<>+572(SB)/4, $0x3f317214
-DATA consts<>+576(SB)/4, $0x3f800001
-DATA consts<>+580(SB)/4, $0x3f800001
-DATA consts<>+584(SB)/4, $0x3f800001
-DATA consts<>+588(SB)/4, $0x3f800001
-DATA consts<>+592(SB)/4, $0x3f800001
-DATA consts<>+596(SB)/4, $0x3f800001
-DATA consts<>+600(SB)/4, $0x3f800001
-DATA consts<>+604(SB)/4, $0x3f800001
-DATA consts<>+608(SB)/4, $0x0000007f
-DATA consts<>+612(SB)/4, $0x0000007f
-DATA consts<>+616(SB)/4, $0x0000007f
-DATA consts<>+620(SB)/4, $0x0000007f
-DATA consts<>+624(SB)/4, $0x0000007f
-DATA consts<>+628(SB)/4, $0x0000007f
-DATA consts<>+632(SB)/4, $0x0000007f
-DATA consts<>+636(SB)/4, $0x0000007f
-DATA consts<>+640(SB)/4, $0xc0a80000
-DATA consts<>+644(SB)/4, $0xc0a80000
-DATA consts<>+648(SB)/4, $0xc0a80000
-DATA consts<>+652(SB)/4, $0xc0a80000
-DATA consts<>+656(SB)/4, $0xc0a80000
-DATA consts<>+660(SB)/4, $0xc0a80000
-DATA consts<>+664(SB)/4, $0xc0a80000
-DATA consts<>+668(SB)/4, $0xc0a80000
-DATA consts<>+672(SB)/4, $0x40a80000
-DATA consts<>+676(SB)/4, $0x40a80000
-DATA consts<>+680(SB)/4, $0x40a80000
-DATA consts<>+684(SB)/4, $0x40a80000
-DATA consts<>+688(SB)/4, $0x40a80000
-DATA consts<>+692(SB)/4, $0x40a80000
-DATA consts<>+696(SB)/4, $0x40a80000
-DATA consts<>+700(SB)/4, $0x40a80000
-DATA consts<>+704(SB)/4, $0xbf800000
-DATA consts<>+708(SB)/4, $0xbf800000
-DATA consts<>+712(SB)/4, $0xbf800000
-DATA consts<>+716(SB)/4, $0xbf800000
-DATA consts<>+720(SB)/4, $0xbf800000
-DATA consts<>+724(SB)/4, $0xbf800000
-DATA consts<>+728(SB)/4, $0xbf800000
-DATA consts<>+732(SB)/4, $0xbf800000
-DATA consts<>+736(SB)/4, $0x3d949b93
-DATA consts<>+740(SB)/4, $0x3d949b93
-DATA consts<>+744(SB)/4, $0x3d949b93
-DATA consts<>+748(SB)/4, $0x3d949b93
-DATA consts<>+752(SB)/4, $0x3d949b93
-DATA consts<>+756(SB)/4, $0x3d949b93
-DATA consts<>+760(SB)/4, $0x3d949b93
-DATA consts<>+764(SB)/4, $0x3d949b93
-DATA consts<>+768(SB)/4, $0xba138a45
-DATA consts<>+772(SB)/4, $0xba138a45
-DATA consts<>+776(SB)/4, $0xba138a45
-DATA consts<>+780(SB)/4, $0xba138a45
-DATA consts<>+784(SB)/4, $0xba138a45
-DATA consts<>+788(SB)/4, $0xba138a45
-DATA consts<>+792(SB)/4, $0xba138a45
-DATA consts<>+796(SB)/4, $0xba138a45
-DATA consts<>+800(SB)/4, $0x3abf1e70
-DATA consts<>+804(SB)/4, $0x3abf1e70
-DATA consts<>+808(SB)/4, $0x3abf1e70
-DATA consts<>+812(SB)/4, $0x3abf1e70
-DATA consts<>+816(SB)/4, $0x3abf1e70
-DATA consts<>+820(SB)/4, $0x3abf1e70
-DATA consts<>+824(SB)/4, $0x3abf1e70
-DATA consts<>+828(SB)/4, $0x3abf1e70
-DATA consts<>+832(SB)/4, $0xbaad2e83
-DATA consts<>+836(SB)/4, $0xbaad2e83
-DATA consts<>+840(SB)/4, $0xbaad2e83
-DATA consts<>+844(SB)/4, $0xbaad2e83
-DATA consts<>+848(SB)/4, $0xbaad2e83
-DATA consts<>+852(SB)/4, $0xbaad2e83
-DATA consts<>+856(SB)/4, $0xbaad2e83
-DATA consts<>+860(SB)/4, $0xbaad2e83
-DATA consts<>+864(SB)/4, $0x3af48433
-DATA consts<>+868(SB)/4, $0x3af48433
-DATA consts<>+872(SB)/4, $0x3af48433
-DATA consts<>+876(SB)/4, $0x3af48433
-DATA consts<>+880(SB)/4, $0x3af48433
-DATA consts<>+884(SB)/4, $0x3af48433
-DATA consts<>+888(SB)/4, $0x3af48433
-DATA consts<>+892(SB)/4, $0x3af48433
-DATA consts<>+896(SB)/4, $0xbba7f123
-DATA consts<>+900(SB)/4, $0xbba7f123
-DATA consts<>+904(SB)/4, $0xbba7f123
-DATA consts<>+908(SB)/4, $0xbba7f123
-DATA consts<>+912(SB)/4, $0xbba7f123
-DATA consts<>+916(SB)/4, $0xbba7f123
-DATA consts<>+920(SB)/4, $0xbba7f123
-DATA consts<>+924(SB)/4, $0xbba7f123
-DATA consts<>+928(SB)/4, $0x3c14abd3
-DATA consts<>+932(SB)/4, $0x3c14abd3
-DATA consts<>+936(SB)/4, $0x3c14abd3
-DATA consts<>+940(SB)/4, $0x3c14abd3
-DATA consts<>+944(SB)/4, $0x3c14abd3
-DATA consts<>+948(SB)/4, $0x3c14abd3
-DATA consts<>+952(SB)/4, $0x3c14abd3
-DATA consts<>+956(SB)/4, $0x3c14abd3
-DATA consts<>+960(SB)/4, $0xbc543432
-DATA consts<>+964(SB)/4, $0xbc543432
-DATA consts<>+968(SB)/4, $0xbc543432
-DATA consts<>+972(SB)/4, $0xbc543432
-DATA consts<>+976(SB)/4, $0xbc543432
-DATA consts<>+980(SB)/4, $0xbc543432
-DATA consts<>+984(SB)/4, $0xbc543432
-DATA consts<>+988(SB)/4, $0xbc543432
-DATA consts<>+992(SB)/4, $0x3c961ceb
-DATA consts<>+996(SB)/4, $0x3c961ceb
-DATA consts<>+1000(SB)/4, $0x3c961ceb
-DATA consts<>+1004(SB)/4, $0x3c961ceb
-DATA consts<>+1008(SB)/4, $0x3c961ceb
-DATA consts<>+1012(SB)/4, $0x3c961ceb
-DATA consts<>+1016(SB)/4, $0x3c961ceb
-DATA consts<>+1020(SB)/4, $0x3c961ceb
-DATA consts<>+1024(SB)/4, $0xbcccc358
-DATA consts<>+1028(SB)/4, $0xbcccc358
-DATA consts<>+1032(SB)/4, $0xbcccc358
-DATA consts<>+1036(SB)/4, $0xbcccc358
-DATA consts<>+1040(SB)/4, $0xbcccc358
-DATA consts<>+1044(SB)/4, $0xbcccc358
-DATA consts<>+1048(SB)/4, $0xbcccc358
-DATA consts<>+1052(SB)/4, $0xbcccc358
-DATA consts<>+1056(SB)/4, $0x3d035627
-DATA consts<>+1060(SB)/4, $0x3d035627
-DATA consts<>+1064(SB)/4, $0x3d035627
-DATA consts<>+1068(SB)/4, $0x3d035627
-DATA consts<>+1072(SB)/4, $0x3d035627
-DATA consts<>+1076(SB)/4, $0x3d035627
-DATA consts<>+1080(SB)/4, $0x3d035627
-DATA consts<>+1084(SB)/4, $0x3d035627
-DATA consts<>+1088(SB)/4, $0xbd22e462
-DATA consts<>+1092(SB)/4, $0xbd22e462
-DATA consts<>+1096(SB)/4, $0xbd22e462
-DATA consts<>+1100(SB)/4, $0xbd22e462
-DATA consts<>+1104(SB)/4, $0xbd22e462
-DATA consts<>+1108(SB)/4, $0xbd22e462
-DATA consts<>+1112(SB)/4, $0xbd22e462
-DATA consts<>+1116(SB)/4, $0xbd22e462
-DATA consts<>+1120(SB)/4, $0x3d4b5760
-DATA consts<>+1124(SB)/4, $0x3d4b5760
-DATA consts<>+1128(SB)/4, $0x3d4b5760
-DATA consts<>+1132(SB)/4, $0x3d4b5760
-DATA consts<>+1136(SB)/4, $0x3d4b5760
-DATA consts<>+1140(SB)/4, $0x3d4b5760
-DATA consts<>+1144(SB)/4, $0x3d4b5760
-DATA consts<>+1148(SB)/4, $0x3d4b5760
-DATA consts<>+1152(SB)/4, $0xbd8979b3
-DATA consts<>+1156(SB)/4, $0xbd8979b3
-DATA consts<>+1160(SB)/4, $0xbd8979b3
-DATA consts<>+1164(SB)/4, $0xbd8979b3
-DATA consts<>+1168(SB)/4, $0xbd8979b3
-DATA consts<>+1172(SB)/4, $0xbd8979b3
-DATA consts<>+1176(SB)/4, $0xbd8979b3
-DATA consts<>+1180(SB)/4, $0xbd8979b3
-DATA consts<>+1184(SB)/4, $0x3e09e425
-DATA consts<>+1188(SB)/4, $0x3e09e425
-DATA consts<>+1192(SB)/4, $0x3e09e425
-DATA consts<>+1196(SB)/4, $0x3e09e425
-DATA consts<>+1200(SB)/4, $0x3e09e425
-DATA consts<>+1204(SB)/4, $0x3e09e425
-DATA consts<>+1208(SB)/4, $0x3e09e425
-DATA consts<>+1212(SB)/4, $0x3e09e425
-DATA consts<>+1216(SB)/4, $0xbf000000
-DATA consts<>+1220(SB)/4, $0xbf000000
-DATA consts<>+1224(SB)/4, $0xbf000000
-DATA consts<>+1228(SB)/4, $0xbf000000
-DATA consts<>+1232(SB)/4, $0xbf000000
-DATA consts<>+1236(SB)/4, $0xbf000000
-DATA consts<>+1240(SB)/4, $0xbf000000
-DATA consts<>+1244(SB)/4, $0xbf000000
-DATA consts<>+1248(SB)/4, $0x3fb8aa3b
-DATA consts<>+1252(SB)/4, $0x3fb8aa3b
-DATA consts<>+1256(SB)/4, $0x3fb8aa3b
-DATA consts<>+1260(SB)/4, $0x3fb8aa3b
-DATA consts<>+1264(SB)/4, $0x3fb8aa3b
-DATA consts<>+1268(SB)/4, $0x3fb8aa3b
-DATA consts<>+1272(SB)/4, $0x3fb8aa3b
-DATA consts<>+1276(SB)/4, $0x3fb8aa3b
-DATA consts<>+1280(SB)/4, $0x32a57060
-DATA consts<>+1284(SB)/4, $0x32a57060
-DATA consts<>+1288(SB)/4, $0x32a57060
-DATA consts<>+1292(SB)/4, $0x32a57060
-DATA consts<>+1296(SB)/4, $0x32a57060
-DATA consts<>+1300(SB)/4, $0x32a57060
-DATA consts<>+1304(SB)/4, $0x32a57060
-DATA consts<>+1308(SB)/4, $0x32a57060
-DATA consts<>+1312(SB)/4, $0x3ecc422a
-DATA consts<>+1316(SB)/4, $0x3ecc422a
-DATA consts<>+1320(SB)/4, $0x3ecc422a
-DATA consts<>+1324(SB)/4, $0x3ecc422a
-DATA consts<>+1328(SB)/4, $0x3ecc422a
-DATA consts<>+1332(SB)/4, $0x3ecc422a
-DATA consts<>+1336(SB)/4, $0x3ecc422a
-DATA consts<>+1340(SB)/4, $0x3ecc422a
-DATA consts<>+1344(SB)/4, $0x40800000
-DATA consts<>+1348(SB)/4, $0x40800000
-DATA consts<>+1352(SB)/4, $0x40800000
-DATA consts<>+1356(SB)/4, $0x40800000
-DATA consts<>+1360(SB)/4, $0x40800000
-DATA consts<>+1364(SB)/4, $0x40800000
-DATA consts<>+1368(SB)/4, $0x40800000
-DATA consts<>+1372(SB)/4, $0x40800000
-GLOBL consts<>(SB), RODATA|NOPTR, $1376
+DATA consts<>+0(SB)/4, $0x00000001
+DATA consts<>+4(SB)/4, $0x00000001
+DATA consts<>+8(SB)/4, $0x00000001
+DATA consts<>+12(SB)/4, $0x00000001
+DATA consts<>+16(SB)/4, $0x00000001
+DATA consts<>+20(SB)/4, $0x00000001
+DATA consts<>+24(SB)/4, $0x00000001
+DATA consts<>+28(SB)/4, $0x00000001
+DATA consts<>+32(SB)/4, $0x3f800000
+DATA consts<>+36(SB)/4, $0x3f800000
+DATA consts<>+40(SB)/4, $0x3f800000
+DATA consts<>+44(SB)/4, $0x3f800000
+DATA consts<>+48(SB)/4, $0x3f800000
+DATA consts<>+52(SB)/4, $0x3f800000
+DATA consts<>+56(SB)/4, $0x3f800000
+DATA consts<>+60(SB)/4, $0x3f800000
+DATA consts<>+64(SB)/4, $0x00000000
+DATA consts<>+68(SB)/4, $0x00000000
+DATA consts<>+72(SB)/4, $0x00000000
+DATA consts<>+76(SB)/4, $0x00000000
+DATA consts<>+80(SB)/4, $0x00000000
+DATA consts<>+84(SB)/4, $0x00000000
+DATA consts<>+88(SB)/4, $0x00000000
+DATA consts<>+92(SB)/4, $0x00000000
+DATA consts<>+96(SB)/4, $0x7f800000
+DATA consts<>+100(SB)/4, $0x7f800000
+DATA consts<>+104(SB)/4, $0x7f800000
+DATA consts<>+108(SB)/4, $0x7f800000
+DATA consts<>+112(SB)/4, $0x7f800000
+DATA consts<>+116(SB)/4, $0x7f800000
+DATA consts<>+120(SB)/4, $0x7f800000
+DATA consts<>+124(SB)/4, $0x7f800000
+DATA consts<>+128(SB)/4, $0x40c00000
+DATA consts<>+132(SB)/4, $0x40c00000
+DATA consts<>+136(SB)/4, $0x40c00000
+DATA consts<>+140(SB)/4, $0x40c00000
+DATA consts<>+144(SB)/4, $0x40c00000
+DATA consts<>+148(SB)/4, $0x40c00000
+DATA consts<>+152(SB)/4, $0x40c00000
+DATA consts<>+156(SB)/4, $0x40c00000
+DATA consts<>+160(SB)/4, $0x3eaaaaab
+DATA consts<>+164(SB)/4, $0x3eaaaaab
+DATA consts<>+168(SB)/4, $0x3eaaaaab
+DATA consts<>+172(SB)/4, $0x3eaaaaab
+DATA consts<>+176(SB)/4, $0x3eaaaaab
+DATA consts<>+180(SB)/4, $0x3eaaaaab
+DATA consts<>+184(SB)/4, $0x3eaaaaab
+DATA consts<>+188(SB)/4, $0x3eaaaaab
+DATA consts<>+192(SB)/4, $0x3f000000
+DATA consts<>+196(SB)/4, $0x3f000000
+DATA consts<>+200(SB)/4, $0x3f000000
+DATA consts<>+204(SB)/4, $0x3f000000
+DATA consts<>+208(SB)/4, $0x3f000000
+DATA consts<>+212(SB)/4, $0x3f000000
+DATA consts<>+216(SB)/4, $0x3f000000
+DATA consts<>+220(SB)/4, $0x3f000000
+DATA consts<>+224(SB)/4, $0xc0400000
+DATA consts<>+228(SB)/4, $0xc0400000
+DATA consts<>+232(SB)/4, $0xc0400000
+DATA consts<>+236(SB)/4, $0xc0400000
+DATA consts<>+240(SB)/4, $0xc0400000
+DATA consts<>+244(SB)/4, $0xc0400000
+DATA consts<>+248(SB)/4, $0xc0400000
+DATA consts<>+252(SB)/4, $0xc0400000
+DATA consts<>+256(SB)/4, $0x40400000
+DATA consts<>+260(SB)/4, $0x40400000
+DATA consts<>+264(SB)/4, $0x40400000
+DATA consts<>+268(SB)/4, $0x40400000
+DATA consts<>+272(SB)/4, $0x40400000
+DATA consts<>+276(SB)/4, $0x40400000
+DATA consts<>+280(SB)/4, $0x40400000
+DATA consts<>+284(SB)/4, $0x40400000
+DATA consts<>+288(SB)/4, $0x3e2aaaab
+DATA consts<>+292(SB)/4, $0x3e2aaaab
+DATA consts<>+296(SB)/4, $0x3e2aaaab
+DATA consts<>+300(SB)/4, $0x3e2aaaab
+DATA consts<>+304(SB)/4, $0x3e2aaaab
+DATA consts<>+308(SB)/4, $0x3e2aaaab
+DATA consts<>+312(SB)/4, $0x3e2aaaab
+DATA consts<>+316(SB)/4, $0x3e2aaaab
+DATA consts<>+320(SB)/4, $0xc2ae0000
+DATA consts<>+324(SB)/4, $0xc2ae0000
+DATA consts<>+328(SB)/4, $0xc2ae0000
+DATA consts<>+332(SB)/4, $0xc2ae0000
+DATA consts<>+336(SB)/4, $0xc2ae0000
+DATA consts<>+340(SB)/4, $0xc2ae0000
+DATA consts<>+344(SB)/4, $0xc2ae0000
+DATA consts<>+348(SB)/4, $0xc2ae0000
+DATA consts<>+352(SB)/4, $0x42ae0000
+DATA consts<>+356(SB)/4, $0x42ae0000
+DATA consts<>+360(SB)/4, $0x42ae0000
+DATA consts<>+364(SB)/4, $0x42ae0000
+DATA consts<>+368(SB)/4, $0x42ae0000
+DATA consts<>+372(SB)/4, $0x42ae0000
+DATA consts<>+376(SB)/4, $0x42ae0000
+DATA consts<>+380(SB)/4, $0x42ae0000
+DATA consts<>+384(SB)/4, $0xbfb8aa3b
+DATA consts<>+388(SB)/4, $0xbfb8aa3b
+DATA consts<>+392(SB)/4, $0xbfb8aa3b
+DATA consts<>+396(SB)/4, $0xbfb8aa3b
+DATA consts<>+400(SB)/4, $0xbfb8aa3b
+DATA consts<>+404(SB)/4, $0xbfb8aa3b
+DATA consts<>+408(SB)/4, $0xbfb8aa3b
+DATA consts<>+412(SB)/4, $0xbfb8aa3b
+DATA consts<>+416(SB)/4, $0xb2a57060
+DATA consts<>+420(SB)/4, $0xb2a57060
+DATA consts<>+424(SB)/4, $0xb2a57060
+DATA consts<>+428(SB)/4, $0xb2a57060
+DATA consts<>+432(SB)/4, $0xb2a57060
+DATA consts<>+436(SB)/4, $0xb2a57060
+DATA consts<>+440(SB)/4, $0xb2a57060
+DATA consts<>+444(SB)/4, $0xb2a57060
+DATA consts<>+448(SB)/4, $0x3aae0461
+DATA consts<>+452(SB)/4, $0x3aae0461
+DATA consts<>+456(SB)/4, $0x3aae0461
+DATA consts<>+460(SB)/4, $0x3aae0461
+DATA consts<>+464(SB)/4, $0x3aae0461
+DATA consts<>+468(SB)/4, $0x3aae0461
+DATA consts<>+472(SB)/4, $0x3aae0461
+DATA consts<>+476(SB)/4, $0x3aae0461
+DATA consts<>+480(SB)/4, $0x3c1e8629
+DATA consts<>+484(SB)/4, $0x3c1e8629
+DATA consts<>+488(SB)/4, $0x3c1e8629
+DATA consts<>+492(SB)/4, $0x3c1e8629
+DATA consts<>+496(SB)/4, $0x3c1e8629
+DATA consts<>+500(SB)/4, $0x3c1e8629
+DATA consts<>+504(SB)/4, $0x3c1e8629
+DATA consts<>+508(SB)/4, $0x3c1e8629
+DATA consts<>+512(SB)/4, $0x3d635b73
+DATA consts<>+516(SB)/4, $0x3d635b73
+DATA consts<>+520(SB)/4, $0x3d635b73
+DATA consts<>+524(SB)/4, $0x3d635b73
+DATA consts<>+528(SB)/4, $0x3d635b73
+DATA consts<>+532(SB)/4, $0x3d635b73
+DATA consts<>+536(SB)/4, $0x3d635b73
+DATA consts<>+540(SB)/4, $0x3d635b73
+DATA consts<>+544(SB)/4, $0x3e75fc8c
+DATA consts<>+548(SB)/4, $0x3e75fc8c
+DATA consts<>+552(SB)/4, $0x3e75fc8c
+DATA consts<>+556(SB)/4, $0x3e75fc8c
+DATA consts<>+560(SB)/4, $0x3e75fc8c
+DATA consts<>+564(SB)/4, $0x3e75fc8c
+DATA consts<>+568(SB)/4, $0x3e75fc8c
+DATA consts<>+572(SB)/4, $0x3e75fc8c
+DATA consts<>+576(SB)/4, $0x3f317214
+DATA consts<>+580(SB)/4, $0x3f317214
+DATA consts<>+584(SB)/4, $0x3f317214
+DATA consts<>+588(SB)/4, $0x3f317214
+DATA consts<>+592(SB)/4, $0x3f317214
+DATA consts<>+596(SB)/4, $0x3f317214
+DATA consts<>+600(SB)/4, $0x3f317214
+DATA consts<>+604(SB)/4, $0x3f317214
+DATA consts<>+608(SB)/4, $0x3f800001
+DATA consts<>+612(SB)/4, $0x3f800001
+DATA consts<>+616(SB)/4, $0x3f800001
+DATA consts<>+620(SB)/4, $0x3f800001
+DATA consts<>+624(SB)/4, $0x3f800001
+DATA consts<>+628(SB)/4, $0x3f800001
+DATA consts<>+632(SB)/4, $0x3f800001
+DATA consts<>+636(SB)/4, $0x3f800001
+DATA consts<>+640(SB)/4, $0x0000007f
+DATA consts<>+644(SB)/4, $0x0000007f
+DATA consts<>+648(SB)/4, $0x0000007f
+DATA consts<>+652(SB)/4, $0x0000007f
+DATA consts<>+656(SB)/4, $0x0000007f
+DATA consts<>+660(SB)/4, $0x0000007f
+DATA consts<>+664(SB)/4, $0x0000007f
+DATA consts<>+668(SB)/4, $0x0000007f
+DATA consts<>+672(SB)/4, $0xc0a80000
+DATA consts<>+676(SB)/4, $0xc0a80000
+DATA consts<>+680(SB)/4, $0xc0a80000
+DATA consts<>+684(SB)/4, $0xc0a80000
+DATA consts<>+688(SB)/4, $0xc0a80000
+DATA consts<>+692(SB)/4, $0xc0a80000
+DATA consts<>+696(SB)/4, $0xc0a80000
+DATA consts<>+700(SB)/4, $0xc0a80000
+DATA consts<>+704(SB)/4, $0x40a80000
+DATA consts<>+708(SB)/4, $0x40a80000
+DATA consts<>+712(SB)/4, $0x40a80000
+DATA consts<>+716(SB)/4, $0x40a80000
+DATA consts<>+720(SB)/4, $0x40a80000
+DATA consts<>+724(SB)/4, $0x40a80000
+DATA consts<>+728(SB)/4, $0x40a80000
+DATA consts<>+732(SB)/4, $0x40a80000
+DATA consts<>+736(SB)/4, $0xbf800000
+DATA consts<>+740(SB)/4, $0xbf800000
+DATA consts<>+744(SB)/4, $0xbf800000
+DATA consts<>+748(SB)/4, $0xbf800000
+DATA consts<>+752(SB)/4, $0xbf800000
+DATA consts<>+756(SB)/4, $0xbf800000
+DATA consts<>+760(SB)/4, $0xbf800000
+DATA consts<>+764(SB)/4, $0xbf800000
+DATA consts<>+768(SB)/4, $0x3d949b93
+DATA consts<>+772(SB)/4, $0x3d949b93
+DATA consts<>+776(SB)/4, $0x3d949b93
+DATA consts<>+780(SB)/4, $0x3d949b93
+DATA consts<>+784(SB)/4, $0x3d949b93
+DATA consts<>+788(SB)/4, $0x3d949b93
+DATA consts<>+792(SB)/4, $0x3d949b93
+DATA consts<>+796(SB)/4, $0x3d949b93
+DATA consts<>+800(SB)/4, $0xba138a45
+DATA consts<>+804(SB)/4, $0xba138a45
+DATA consts<>+808(SB)/4, $0xba138a45
+DATA consts<>+812(SB)/4, $0xba138a45
+DATA consts<>+816(SB)/4, $0xba138a45
+DATA consts<>+820(SB)/4, $0xba138a45
+DATA consts<>+824(SB)/4, $0xba138a45
+DATA consts<>+828(SB)/4, $0xba138a45
+DATA consts<>+832(SB)/4, $0x3abf1e70
+DATA consts<>+836(SB)/4, $0x3abf1e70
+DATA consts<>+840(SB)/4, $0x3abf1e70
+DATA consts<>+844(SB)/4, $0x3abf1e70
+DATA consts<>+848(SB)/4, $0x3abf1e70
+DATA consts<>+852(SB)/4, $0x3abf1e70
+DATA consts<>+856(SB)/4, $0x3abf1e70
+DATA consts<>+860(SB)/4, $0x3abf1e70
+DATA consts<>+864(SB)/4, $0xbaad2e83
+DATA consts<>+868(SB)/4, $0xbaad2e83
+DATA consts<>+872(SB)/4, $0xbaad2e83
+DATA consts<>+876(SB)/4, $0xbaad2e83
+DATA consts<>+880(SB)/4, $0xbaad2e83
+DATA consts<>+884(SB)/4, $0xbaad2e83
+DATA consts<>+888(SB)/4, $0xbaad2e83
+DATA consts<>+892(SB)/4, $0xbaad2e83
+DATA consts<>+896(SB)/4, $0x3af48433
+DATA consts<>+900(SB)/4, $0x3af48433
+DATA consts<>+904(SB)/4, $0x3af48433
+DATA consts<>+908(SB)/4, $0x3af48433
+DATA consts<>+912(SB)/4, $0x3af48433
+DATA consts<>+916(SB)/4, $0x3af48433
+DATA consts<>+920(SB)/4, $0x3af48433
+DATA consts<>+924(SB)/4, $0x3af48433
+DATA consts<>+928(SB)/4, $0xbba7f123
+DATA consts<>+932(SB)/4, $0xbba7f123
+DATA consts<>+936(SB)/4, $0xbba7f123
+DATA consts<>+940(SB)/4, $0xbba7f123
+DATA consts<>+944(SB)/4, $0xbba7f123
+DATA consts<>+948(SB)/4, $0xbba7f123
+DATA consts<>+952(SB)/4, $0xbba7f123
+DATA consts<>+956(SB)/4, $0xbba7f123
+DATA consts<>+960(SB)/4, $0x3c14abd3
+DATA consts<>+964(SB)/4, $0x3c14abd3
+DATA consts<>+968(SB)/4, $0x3c14abd3
+DATA consts<>+972(SB)/4, $0x3c14abd3
+DATA consts<>+976(SB)/4, $0x3c14abd3
+DATA consts<>+980(SB)/4, $0x3c14abd3
+DATA consts<>+984(SB)/4, $0x3c14abd3
+DATA consts<>+988(SB)/4, $0x3c14abd3
+DATA consts<>+992(SB)/4, $0xbc543432
+DATA consts<>+996(SB)/4, $0xbc543432
+DATA consts<>+1000(SB)/4, $0xbc543432
+DATA consts<>+1004(SB)/4, $0xbc543432
+DATA consts<>+1008(SB)/4, $0xbc543432
+DATA consts<>+1012(SB)/4, $0xbc543432
+DATA consts<>+1016(SB)/4, $0xbc543432
+DATA consts<>+1020(SB)/4, $0xbc543432
+DATA consts<>+1024(SB)/4, $0x3c961ceb
+DATA consts<>+1028(SB)/4, $0x3c961ceb
+DATA consts<>+1032(SB)/4, $0x3c961ceb
+DATA consts<>+1036(SB)/4, $0x3c961ceb
+DATA consts<>+1040(SB)/4, $0x3c961ceb
+DATA consts<>+1044(SB)/4, $0x3c961ceb
+DATA consts<>+1048(SB)/4, $0x3c961ceb
+DATA consts<>+1052(SB)/4, $0x3c961ceb
+DATA consts<>+1056(SB)/4, $0xbcccc358
+DATA consts<>+1060(SB)/4, $0xbcccc358
+DATA consts<>+1064(SB)/4, $0xbcccc358
+DATA consts<>+1068(SB)/4, $0xbcccc358
+DATA consts<>+1072(SB)/4, $0xbcccc358
+DATA consts<>+1076(SB)/4, $0xbcccc358
+DATA consts<>+1080(SB)/4, $0xbcccc358
+DATA consts<>+1084(SB)/4, $0xbcccc358
+DATA consts<>+1088(SB)/4, $0x3d035627
+DATA consts<>+1092(SB)/4, $0x3d035627
+DATA consts<>+1096(SB)/4, $0x3d035627
+DATA consts<>+1100(SB)/4, $0x3d035627
+DATA consts<>+1104(SB)/4, $0x3d035627
+DATA consts<>+1108(SB)/4, $0x3d035627
+DATA consts<>+1112(SB)/4, $0x3d035627
+DATA consts<>+1116(SB)/4, $0x3d035627
+DATA consts<>+1120(SB)/4, $0xbd22e462
+DATA consts<>+1124(SB)/4, $0xbd22e462
+DATA consts<>+1128(SB)/4, $0xbd22e462
+DATA consts<>+1132(SB)/4, $0xbd22e462
+DATA consts<>+1136(SB)/4, $0xbd22e462
+DATA consts<>+1140(SB)/4, $0xbd22e462
+DATA consts<>+1144(SB)/4, $0xbd22e462
+DATA consts<>+1148(SB)/4, $0xbd22e462
+DATA consts<>+1152(SB)/4, $0x3d4b5760
+DATA consts<>+1156(SB)/4, $0x3d4b5760
+DATA consts<>+1160(SB)/4, $0x3d4b5760
+DATA consts<>+1164(SB)/4, $0x3d4b5760
+DATA consts<>+1168(SB)/4, $0x3d4b5760
+DATA consts<>+1172(SB)/4, $0x3d4b5760
+DATA consts<>+1176(SB)/4, $0x3d4b5760
+DATA consts<>+1180(SB)/4, $0x3d4b5760
+DATA consts<>+1184(SB)/4, $0xbd8979b3
+DATA consts<>+1188(SB)/4, $0xbd8979b3
+DATA consts<>+1192(SB)/4, $0xbd8979b3
+DATA consts<>+1196(SB)/4, $0xbd8979b3
+DATA consts<>+1200(SB)/4, $0xbd8979b3
+DATA consts<>+1204(SB)/4, $0xbd8979b3
+DATA consts<>+1208(SB)/4, $0xbd8979b3
+DATA consts<>+1212(SB)/4, $0xbd8979b3
+DATA consts<>+1216(SB)/4, $0x3e09e425
+DATA consts<>+1220(SB)/4, $0x3e09e425
+DATA consts<>+1224(SB)/4, $0x3e09e425
+DATA consts<>+1228(SB)/4, $0x3e09e425
+DATA consts<>+1232(SB)/4, $0x3e09e425
+DATA consts<>+1236(SB)/4, $0x3e09e425
+DATA consts<>+1240(SB)/4, $0x3e09e425
+DATA consts<>+1244(SB)/4, $0x3e09e425
+DATA consts<>+1248(SB)/4, $0xbf000000
+DATA consts<>+1252(SB)/4, $0xbf000000
+DATA consts<>+1256(SB)/4, $0xbf000000
+DATA consts<>+1260(SB)/4, $0xbf000000
+DATA consts<>+1264(SB)/4, $0xbf000000
+DATA consts<>+1268(SB)/4, $0xbf000000
+DATA consts<>+1272(SB)/4, $0xbf000000
+DATA consts<>+1276(SB)/4, $0xbf000000
+DATA consts<>+1280(SB)/4, $0x3fb8aa3b
+DATA consts<>+1284(SB)/4, $0x3fb8aa3b
+DATA consts<>+1288(SB)/4, $0x3fb8aa3b
+DATA consts<>+1292(SB)/4, $0x3fb8aa3b
+DATA consts<>+1296(SB)/4, $0x3fb8aa3b
+DATA consts<>+1300(SB)/4, $0x3fb8aa3b
+DATA consts<>+1304(SB)/4, $0x3fb8aa3b
+DATA consts<>+1308(SB)/4, $0x3fb8aa3b
+DATA consts<>+1312(SB)/4, $0x32a57060
+DATA consts<>+1316(SB)/4, $0x32a57060
+DATA consts<>+1320(SB)/4, $0x32a57060
+DATA consts<>+1324(SB)/4, $0x32a57060
+DATA consts<>+1328(SB)/4, $0x32a57060
+DATA consts<>+1332(SB)/4, $0x32a57060
+DATA consts<>+1336(SB)/4, $0x32a57060
+DATA consts<>+1340(SB)/4, $0x32a57060
+DATA consts<>+1344(SB)/4, $0x3ecc422a
+DATA consts<>+1348(SB)/4, $0x3ecc422a
+DATA consts<>+1352(SB)/4, $0x3ecc422a
+DATA consts<>+1356(SB)/4, $0x3ecc422a
+DATA consts<>+1360(SB)/4, $0x3ecc422a
+DATA consts<>+1364(SB)/4, $0x3ecc422a
+DATA consts<>+1368(SB)/4, $0x3ecc422a
+DATA consts<>+1372(SB)/4, $0x3ecc422a
+DATA consts<>+1376(SB)/4, $0x40800000
+DATA consts<>+1380(SB)/4, $0x40800000
+DATA consts<>+1384(SB)/4, $0x40800000
+DATA consts<>+1388(SB)/4, $0x40800000
+DATA consts<>+1392(SB)/4, $0x40800000
+DATA consts<>+1396(SB)/4, $0x40800000
+DATA consts<>+1400(SB)/4, $0x40800000
+DATA consts<>+1404(SB)/4, $0x40800000
+GLOBL consts<>(SB), RODATA|NOPTR, $1408
 
 DATA masks<>+0(SB)/4, $0xffffffff
 DATA masks<>+4(SB)/4, $0xffffffff

@@ -560,57 +560,101 @@ done7:
 	VZEROUPPER
 	RET
 
-// func maxAVX512(y *byte, arg *byte, x *byte, tap int, xStep int, pixels int, channels int)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2
-TEXT ·maxAVX512(SB), NOSPLIT, $0-56
+// func maxAVX512(y *byte, arg *byte, x *byte, first int, perRow int, rows int, columns int, rowStep int, columnStep int, outStep int, pixels int, channels int)
+// Requires: AVX, AVX512F, BMI2
+TEXT ·maxAVX512(SB), NOSPLIT, $0-96
 	MOVQ         y+0(FP), AX
 	MOVQ         x+16(FP), CX
 	MOVQ         arg+8(FP), DX
-	MOVQ         tap+24(FP), BX
-	VPBROADCASTB BX, X0
+	MOVQ         rowStep+56(FP), BX
+	SHLQ         $0x02, BX
+	MOVQ         columnStep+64(FP), SI
+	SHLQ         $0x02, SI
+	VPBROADCASTD first+24(FP), Z0
+	VPBROADCASTD perRow+32(FP), Z1
+	VPBROADCASTD consts<>+0(SB), Z2
 
 loop1:
-	XORQ BX, BX
+	XORQ DI, DI
 
 chan2:
-	LEAQ     16(BX), SI
-	CMPQ     SI, channels+48(FP)
-	JGT      less3
-	VMOVUPS  (AX)(BX*4), Z1
-	VMOVUPS  (CX)(BX*4), Z2
-	VCMPPS   $0x06, Z1, Z2, K2
-	VCMPPS   $0x07, Z1, Z1, K2, K3
-	VCMPPS   $0x03, Z2, Z2, K2, K4
-	KORW     K3, K4, K2
-	VMOVUPS  Z2, K2, (AX)(BX*4)
-	VMOVDQU8 X0, K2, (DX)(BX*1)
-	ADDQ     $+16, BX
-	JMP      chan2
+	LEAQ    16(DI), R8
+	CMPQ    R8, channels+88(FP)
+	JGT     less3
+	LEAQ    (CX)(DI*4), R8
+	VMOVUPS (R8), Z3
+	VMOVAPS Z0, Z4
+	VMOVAPS Z0, Z5
+	MOVQ    rows+40(FP), R9
+
+loop4:
+	MOVQ    R8, R10
+	VMOVAPS Z5, Z6
+	MOVQ    columns+48(FP), R11
+
+loop5:
+	VMOVUPS   (R10), Z7
+	VCMPPS    $0x0e, Z3, Z7, K2
+	VCMPPS    $0x03, Z7, Z7, K3
+	KORW      K2, K3, K2
+	VMOVAPS   Z7, K2, Z3
+	VMOVDQA32 Z6, K2, Z4
+	VPADDD    Z2, Z6, Z6
+	ADDQ      SI, R10
+	DECQ      R11
+	JNE       loop5
+	VPADDD    Z1, Z5, Z5
+	ADDQ      BX, R8
+	DECQ      R9
+	JNE       loop4
+	VMOVUPS   Z3, (AX)(DI*4)
+	VPMOVDB   Z4, (DX)(DI*1)
+	ADDQ      $+16, DI
+	JMP       chan2
 
 less3:
-	MOVQ      channels+48(FP), SI
-	SUBQ      BX, SI
-	JE        done4
-	MOVQ      $-1, DI
-	BZHIQ     SI, DI, DI
-	KMOVW     DI, K1
-	VMOVUPS.Z (AX)(BX*4), K1, Z1
-	VMOVUPS.Z (CX)(BX*4), K1, Z2
-	VCMPPS    $0x06, Z1, Z2, K2
-	VCMPPS    $0x07, Z1, Z1, K2, K3
-	VCMPPS    $0x03, Z2, Z2, K2, K4
-	KORW      K3, K4, K2
-	KANDW     K1, K2, K2
-	VMOVUPS   Z2, K2, (AX)(BX*4)
-	VMOVDQU8  X0, K2, (DX)(BX*1)
+	MOVQ      channels+88(FP), R8
+	SUBQ      DI, R8
+	JE        done6
+	MOVQ      $-1, R9
+	BZHIQ     R8, R9, R9
+	KMOVW     R9, K1
+	LEAQ      (CX)(DI*4), R8
+	VMOVUPS.Z (R8), K1, Z3
+	VMOVAPS   Z0, Z4
+	VMOVAPS   Z0, Z5
+	MOVQ      rows+40(FP), R9
 
-done4:
-	MOVQ channels+48(FP), BX
-	LEAQ (AX)(BX*4), AX
-	ADDQ BX, DX
-	MOVQ xStep+32(FP), BX
-	LEAQ (CX)(BX*4), CX
-	DECQ pixels+40(FP)
+loop7:
+	MOVQ    R8, R10
+	VMOVAPS Z5, Z6
+	MOVQ    columns+48(FP), R11
+
+loop8:
+	VMOVUPS.Z (R10), K1, Z7
+	VCMPPS    $0x0e, Z3, Z7, K2
+	VCMPPS    $0x03, Z7, Z7, K3
+	KORW      K2, K3, K2
+	VMOVAPS   Z7, K2, Z3
+	VMOVDQA32 Z6, K2, Z4
+	VPADDD    Z2, Z6, Z6
+	ADDQ      SI, R10
+	DECQ      R11
+	JNE       loop8
+	VPADDD    Z1, Z5, Z5
+	ADDQ      BX, R8
+	DECQ      R9
+	JNE       loop7
+	VMOVUPS   Z3, K1, (AX)(DI*4)
+	VPMOVDB   Z4, K1, (DX)(DI*1)
+
+done6:
+	MOVQ channels+88(FP), DI
+	LEAQ (AX)(DI*4), AX
+	ADDQ DI, DX
+	MOVQ outStep+72(FP), DI
+	LEAQ (CX)(DI*4), CX
+	DECQ pixels+80(FP)
 	JNE  loop1
 	VZEROUPPER
 	RET
@@ -753,7 +797,7 @@ TEXT ·layerNormAVX512(SB), NOSPLIT, $0-68
 	MOVQ         x+16(FP), DX
 	MOVQ         gamma+24(FP), BX
 	VCVTSI2SSQ   channels+56(FP), X0, X0
-	VBROADCASTSS consts<>+0(SB), Z1
+	VBROADCASTSS consts<>+4(SB), Z1
 	VDIVSS       X0, X1, X0
 	VBROADCASTSS X0, Z0
 
@@ -877,7 +921,7 @@ done11:
 	VMULSS        X0, X2, X2
 	VADDSS        eps+64(FP), X2, X2
 	VSQRTSS       X2, X2, X2
-	VBROADCASTSS  consts<>+0(SB), Z3
+	VBROADCASTSS  consts<>+4(SB), Z3
 	VDIVSS        X2, X3, X2
 	VBROADCASTSS  X2, Z2
 	VPXORD        Z3, Z3, Z3
@@ -1131,7 +1175,7 @@ TEXT ·reluGradAVX512(SB), NOSPLIT, $0-32
 	MOVQ         dx+0(FP), AX
 	MOVQ         dy+8(FP), CX
 	MOVQ         x+16(FP), DX
-	VBROADCASTSS consts<>+0(SB), Z0
+	VBROADCASTSS consts<>+4(SB), Z0
 	XORQ         BX, BX
 
 chan1:
@@ -1139,8 +1183,8 @@ chan1:
 	CMPQ         SI, count+24(FP)
 	JGT          less2
 	VMOVUPS      (DX)(BX*4), Z1
-	VBROADCASTSS consts<>+4(SB), Z2
-	VBROADCASTSS consts<>+8(SB), Z3
+	VBROADCASTSS consts<>+8(SB), Z2
+	VBROADCASTSS consts<>+12(SB), Z3
 	VCMPPS       $0x0e, Z2, Z1, K2
 	VMOVAPS.Z    Z0, K2, Z1
 	VMOVUPS      (CX)(BX*4), Z2
@@ -1157,8 +1201,8 @@ less2:
 	BZHIQ        SI, DI, DI
 	KMOVW        DI, K1
 	VMOVUPS.Z    (DX)(BX*4), K1, Z1
-	VBROADCASTSS consts<>+4(SB), Z2
-	VBROADCASTSS consts<>+8(SB), Z3
+	VBROADCASTSS consts<>+8(SB), Z2
+	VBROADCASTSS consts<>+12(SB), Z3
 	VCMPPS       $0x0e, Z2, Z1, K2
 	VMOVAPS.Z    Z0, K2, Z1
 	VMOVUPS.Z    (CX)(BX*4), K1, Z2
@@ -1175,7 +1219,7 @@ TEXT ·relu6GradAVX512(SB), NOSPLIT, $0-32
 	MOVQ         dx+0(FP), AX
 	MOVQ         dy+8(FP), CX
 	MOVQ         x+16(FP), DX
-	VBROADCASTSS consts<>+0(SB), Z0
+	VBROADCASTSS consts<>+4(SB), Z0
 	XORQ         BX, BX
 
 chan1:
@@ -1183,8 +1227,8 @@ chan1:
 	CMPQ         SI, count+24(FP)
 	JGT          less2
 	VMOVUPS      (DX)(BX*4), Z1
-	VBROADCASTSS consts<>+4(SB), Z2
-	VBROADCASTSS consts<>+12(SB), Z3
+	VBROADCASTSS consts<>+8(SB), Z2
+	VBROADCASTSS consts<>+16(SB), Z3
 	VCMPPS       $0x0e, Z2, Z1, K2
 	VCMPPS       $0x01, Z3, Z1, K2, K2
 	VMOVAPS.Z    Z0, K2, Z1
@@ -1202,8 +1246,8 @@ less2:
 	BZHIQ        SI, DI, DI
 	KMOVW        DI, K1
 	VMOVUPS.Z    (DX)(BX*4), K1, Z1
-	VBROADCASTSS consts<>+4(SB), Z2
-	VBROADCASTSS consts<>+12(SB), Z3
+	VBROADCASTSS consts<>+8(SB), Z2
+	VBROADCASTSS consts<>+16(SB), Z3
 	VCMPPS       $0x0e, Z2, Z1, K2
 	VCMPPS       $0x01, Z3, Z1, K2, K2
 	VMOVAPS.Z    Z0, K2, Z1
@@ -1229,14 +1273,14 @@ chan1:
 	JGT              less2
 	VMOVUPS          (DX)(BX*4), Z0
 	VMOVAPS          Z0, Z1
-	VBROADCASTSS     consts<>+16(SB), Z2
-	VFMADD213PS.BCST consts<>+20(SB), Z2, Z1
-	VBROADCASTSS     consts<>+24(SB), Z2
-	VBROADCASTSS     consts<>+4(SB), Z3
+	VBROADCASTSS     consts<>+20(SB), Z2
+	VFMADD213PS.BCST consts<>+24(SB), Z2, Z1
+	VBROADCASTSS     consts<>+28(SB), Z2
+	VBROADCASTSS     consts<>+8(SB), Z3
 	VCMPPS           $0x01, Z2, Z0, K2
 	VMOVAPS          Z3, K2, Z1
-	VBROADCASTSS     consts<>+28(SB), Z2
-	VBROADCASTSS     consts<>+0(SB), Z3
+	VBROADCASTSS     consts<>+32(SB), Z2
+	VBROADCASTSS     consts<>+4(SB), Z3
 	VCMPPS           $0x0e, Z2, Z0, K2
 	VMOVAPS          Z3, K2, Z1
 	VMOVAPS          Z1, Z0
@@ -1255,14 +1299,14 @@ less2:
 	KMOVW            DI, K1
 	VMOVUPS.Z        (DX)(BX*4), K1, Z0
 	VMOVAPS          Z0, Z1
-	VBROADCASTSS     consts<>+16(SB), Z2
-	VFMADD213PS.BCST consts<>+20(SB), Z2, Z1
-	VBROADCASTSS     consts<>+24(SB), Z2
-	VBROADCASTSS     consts<>+4(SB), Z3
+	VBROADCASTSS     consts<>+20(SB), Z2
+	VFMADD213PS.BCST consts<>+24(SB), Z2, Z1
+	VBROADCASTSS     consts<>+28(SB), Z2
+	VBROADCASTSS     consts<>+8(SB), Z3
 	VCMPPS           $0x01, Z2, Z0, K2
 	VMOVAPS          Z3, K2, Z1
-	VBROADCASTSS     consts<>+28(SB), Z2
-	VBROADCASTSS     consts<>+0(SB), Z3
+	VBROADCASTSS     consts<>+32(SB), Z2
+	VBROADCASTSS     consts<>+4(SB), Z3
 	VCMPPS           $0x0e, Z2, Z0, K2
 	VMOVAPS          Z3, K2, Z1
 	VMOVAPS          Z1, Z0
@@ -1280,7 +1324,7 @@ TEXT ·hardSigmoidGradAVX512(SB), NOSPLIT, $0-32
 	MOVQ         dx+0(FP), AX
 	MOVQ         dy+8(FP), CX
 	MOVQ         x+16(FP), DX
-	VBROADCASTSS consts<>+32(SB), Z0
+	VBROADCASTSS consts<>+36(SB), Z0
 	XORQ         BX, BX
 
 chan1:
@@ -1288,8 +1332,8 @@ chan1:
 	CMPQ         SI, count+24(FP)
 	JGT          less2
 	VMOVUPS      (DX)(BX*4), Z1
-	VBROADCASTSS consts<>+24(SB), Z2
-	VBROADCASTSS consts<>+28(SB), Z3
+	VBROADCASTSS consts<>+28(SB), Z2
+	VBROADCASTSS consts<>+32(SB), Z3
 	VCMPPS       $0x0e, Z2, Z1, K2
 	VCMPPS       $0x01, Z3, Z1, K2, K2
 	VMOVAPS.Z    Z0, K2, Z1
@@ -1307,8 +1351,8 @@ less2:
 	BZHIQ        SI, DI, DI
 	KMOVW        DI, K1
 	VMOVUPS.Z    (DX)(BX*4), K1, Z1
-	VBROADCASTSS consts<>+24(SB), Z2
-	VBROADCASTSS consts<>+28(SB), Z3
+	VBROADCASTSS consts<>+28(SB), Z2
+	VBROADCASTSS consts<>+32(SB), Z3
 	VCMPPS       $0x0e, Z2, Z1, K2
 	VCMPPS       $0x01, Z3, Z1, K2, K2
 	VMOVAPS.Z    Z0, K2, Z1
@@ -1326,7 +1370,7 @@ TEXT ·siluGradAVX512(SB), NOSPLIT, $0-32
 	MOVQ         dx+0(FP), AX
 	MOVQ         dy+8(FP), CX
 	MOVQ         x+16(FP), DX
-	VBROADCASTSS consts<>+36(SB), Z0
+	VBROADCASTSS consts<>+40(SB), Z0
 	XORQ         BX, BX
 
 chan1:
@@ -1334,25 +1378,25 @@ chan1:
 	CMPQ              SI, count+24(FP)
 	JGT               less2
 	VMOVUPS           (DX)(BX*4), Z1
-	VBROADCASTSS      consts<>+0(SB), Z3
+	VBROADCASTSS      consts<>+4(SB), Z3
 	VMOVAPS           Z1, Z2
-	VMULPS.BCST       consts<>+40(SB), Z2, Z4
+	VMULPS.BCST       consts<>+44(SB), Z2, Z4
 	VMINPS            Z4, Z0, Z4
 	VREDUCEPS         $0x09, Z4, Z5
-	VBROADCASTSS      consts<>+44(SB), Z6
-	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
+	VBROADCASTSS      consts<>+48(SB), Z6
 	VFMADD213PS.BCST  consts<>+52(SB), Z5, Z6
 	VFMADD213PS.BCST  consts<>+56(SB), Z5, Z6
 	VFMADD213PS.BCST  consts<>+60(SB), Z5, Z6
 	VFMADD213PS.BCST  consts<>+64(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+68(SB), Z5, Z6
 	VSCALEFPS         Z4, Z6, Z2
-	VADDPS.BCST       consts<>+0(SB), Z2, Z2
+	VADDPS.BCST       consts<>+4(SB), Z2, Z2
 	VRCP14PS          Z2, Z4
 	VMOVAPS           Z4, Z5
-	VFNMADD213PS.BCST consts<>+68(SB), Z2, Z5
+	VFNMADD213PS.BCST consts<>+72(SB), Z2, Z5
 	VMULPS            Z5, Z4, Z2
 	VSUBPS            Z2, Z3, Z3
-	VFMADD213PS.BCST  consts<>+0(SB), Z3, Z1
+	VFMADD213PS.BCST  consts<>+4(SB), Z3, Z1
 	VMULPS            Z2, Z1, Z1
 	VMOVUPS           (CX)(BX*4), Z2
 	VMULPS            Z2, Z1, Z1
@@ -1368,25 +1412,25 @@ less2:
 	BZHIQ             SI, DI, DI
 	KMOVW             DI, K1
 	VMOVUPS.Z         (DX)(BX*4), K1, Z1
-	VBROADCASTSS      consts<>+0(SB), Z3
+	VBROADCASTSS      consts<>+4(SB), Z3
 	VMOVAPS           Z1, Z2
-	VMULPS.BCST       consts<>+40(SB), Z2, Z4
+	VMULPS.BCST       consts<>+44(SB), Z2, Z4
 	VMINPS            Z4, Z0, Z4
 	VREDUCEPS         $0x09, Z4, Z5
-	VBROADCASTSS      consts<>+44(SB), Z6
-	VFMADD213PS.BCST  consts<>+48(SB), Z5, Z6
+	VBROADCASTSS      consts<>+48(SB), Z6
 	VFMADD213PS.BCST  consts<>+52(SB), Z5, Z6
 	VFMADD213PS.BCST  consts<>+56(SB), Z5, Z6
 	VFMADD213PS.BCST  consts<>+60(SB), Z5, Z6
 	VFMADD213PS.BCST  consts<>+64(SB), Z5, Z6
+	VFMADD213PS.BCST  consts<>+68(SB), Z5, Z6
 	VSCALEFPS         Z4, Z6, Z2
-	VADDPS.BCST       consts<>+0(SB), Z2, Z2
+	VADDPS.BCST       consts<>+4(SB), Z2, Z2
 	VRCP14PS          Z2, Z4
 	VMOVAPS           Z4, Z5
-	VFNMADD213PS.BCST consts<>+68(SB), Z2, Z5
+	VFNMADD213PS.BCST consts<>+72(SB), Z2, Z5
 	VMULPS            Z5, Z4, Z2
 	VSUBPS            Z2, Z3, Z3
-	VFMADD213PS.BCST  consts<>+0(SB), Z3, Z1
+	VFMADD213PS.BCST  consts<>+4(SB), Z3, Z1
 	VMULPS            Z2, Z1, Z1
 	VMOVUPS.Z         (CX)(BX*4), K1, Z2
 	VMULPS            Z2, Z1, Z1
@@ -1402,7 +1446,7 @@ TEXT ·sigmoidGradAVX512(SB), NOSPLIT, $0-32
 	MOVQ         dx+0(FP), AX
 	MOVQ         dy+8(FP), CX
 	MOVQ         x+16(FP), DX
-	VBROADCASTSS consts<>+36(SB), Z0
+	VBROADCASTSS consts<>+40(SB), Z0
 	XORQ         BX, BX
 
 chan1:
@@ -1410,20 +1454,20 @@ chan1:
 	CMPQ              SI, count+24(FP)
 	JGT               less2
 	VMOVUPS           (DX)(BX*4), Z1
-	VMULPS.BCST       consts<>+40(SB), Z1, Z2
+	VMULPS.BCST       consts<>+44(SB), Z1, Z2
 	VMINPS            Z2, Z0, Z2
 	VREDUCEPS         $0x09, Z2, Z3
-	VBROADCASTSS      consts<>+44(SB), Z4
-	VFMADD213PS.BCST  consts<>+48(SB), Z3, Z4
+	VBROADCASTSS      consts<>+48(SB), Z4
 	VFMADD213PS.BCST  consts<>+52(SB), Z3, Z4
 	VFMADD213PS.BCST  consts<>+56(SB), Z3, Z4
 	VFMADD213PS.BCST  consts<>+60(SB), Z3, Z4
 	VFMADD213PS.BCST  consts<>+64(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+68(SB), Z3, Z4
 	VSCALEFPS         Z2, Z4, Z1
-	VADDPS.BCST       consts<>+0(SB), Z1, Z1
+	VADDPS.BCST       consts<>+4(SB), Z1, Z1
 	VRCP14PS          Z1, Z2
 	VMOVAPS           Z2, Z3
-	VFNMADD213PS.BCST consts<>+68(SB), Z1, Z3
+	VFNMADD213PS.BCST consts<>+72(SB), Z1, Z3
 	VMULPS            Z3, Z2, Z1
 	VMOVAPS           Z1, Z2
 	VFNMADD231PS      Z1, Z1, Z2
@@ -1442,20 +1486,20 @@ less2:
 	BZHIQ             SI, DI, DI
 	KMOVW             DI, K1
 	VMOVUPS.Z         (DX)(BX*4), K1, Z1
-	VMULPS.BCST       consts<>+40(SB), Z1, Z2
+	VMULPS.BCST       consts<>+44(SB), Z1, Z2
 	VMINPS            Z2, Z0, Z2
 	VREDUCEPS         $0x09, Z2, Z3
-	VBROADCASTSS      consts<>+44(SB), Z4
-	VFMADD213PS.BCST  consts<>+48(SB), Z3, Z4
+	VBROADCASTSS      consts<>+48(SB), Z4
 	VFMADD213PS.BCST  consts<>+52(SB), Z3, Z4
 	VFMADD213PS.BCST  consts<>+56(SB), Z3, Z4
 	VFMADD213PS.BCST  consts<>+60(SB), Z3, Z4
 	VFMADD213PS.BCST  consts<>+64(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+68(SB), Z3, Z4
 	VSCALEFPS         Z2, Z4, Z1
-	VADDPS.BCST       consts<>+0(SB), Z1, Z1
+	VADDPS.BCST       consts<>+4(SB), Z1, Z1
 	VRCP14PS          Z1, Z2
 	VMOVAPS           Z2, Z3
-	VFNMADD213PS.BCST consts<>+68(SB), Z1, Z3
+	VFNMADD213PS.BCST consts<>+72(SB), Z1, Z3
 	VMULPS            Z3, Z2, Z1
 	VMOVAPS           Z1, Z2
 	VFNMADD231PS      Z1, Z1, Z2
@@ -1474,10 +1518,10 @@ TEXT ·geluGradAVX512(SB), NOSPLIT, $0-32
 	MOVQ         dx+0(FP), AX
 	MOVQ         dy+8(FP), CX
 	MOVQ         x+16(FP), DX
-	VBROADCASTSS consts<>+72(SB), Z0
-	VBROADCASTSS consts<>+76(SB), Z1
-	VBROADCASTSS consts<>+80(SB), Z2
-	VBROADCASTSS consts<>+4(SB), Z3
+	VBROADCASTSS consts<>+76(SB), Z0
+	VBROADCASTSS consts<>+80(SB), Z1
+	VBROADCASTSS consts<>+84(SB), Z2
+	VBROADCASTSS consts<>+8(SB), Z3
 	XORQ         BX, BX
 
 chan1:
@@ -1489,10 +1533,9 @@ chan1:
 	VMAXPS           Z5, Z0, Z5
 	VMINPS           Z5, Z1, Z5
 	VMULPS           Z5, Z5, Z7
-	VBROADCASTSS     consts<>+84(SB), Z8
-	VFMADD132PS.BCST consts<>+88(SB), Z8, Z7
-	VBROADCASTSS     consts<>+92(SB), Z8
-	VFMADD213PS.BCST consts<>+96(SB), Z7, Z8
+	VBROADCASTSS     consts<>+88(SB), Z8
+	VFMADD132PS.BCST consts<>+92(SB), Z8, Z7
+	VBROADCASTSS     consts<>+96(SB), Z8
 	VFMADD213PS.BCST consts<>+100(SB), Z7, Z8
 	VFMADD213PS.BCST consts<>+104(SB), Z7, Z8
 	VFMADD213PS.BCST consts<>+108(SB), Z7, Z8
@@ -1505,24 +1548,25 @@ chan1:
 	VFMADD213PS.BCST consts<>+136(SB), Z7, Z8
 	VFMADD213PS.BCST consts<>+140(SB), Z7, Z8
 	VFMADD213PS.BCST consts<>+144(SB), Z7, Z8
-	VFMADD213PS.BCST consts<>+20(SB), Z8, Z5
+	VFMADD213PS.BCST consts<>+148(SB), Z7, Z8
+	VFMADD213PS.BCST consts<>+24(SB), Z8, Z5
 	VMULPS           Z4, Z4, Z6
-	VMULPS.BCST      consts<>+148(SB), Z6, Z6
+	VMULPS.BCST      consts<>+152(SB), Z6, Z6
 	VMAXPS           Z6, Z2, Z6
 	VMINPS           Z6, Z3, Z6
-	VMULPS.BCST      consts<>+152(SB), Z6, Z7
+	VMULPS.BCST      consts<>+156(SB), Z6, Z7
 	VRNDSCALEPS      $0x08, Z7, Z7
 	VMOVAPS          Z6, Z8
-	VFMSUB132PS.BCST consts<>+152(SB), Z7, Z8
-	VFMADD231PS.BCST consts<>+156(SB), Z6, Z8
-	VBROADCASTSS     consts<>+160(SB), Z9
-	VFMADD213PS.BCST consts<>+164(SB), Z8, Z9
+	VFMSUB132PS.BCST consts<>+156(SB), Z7, Z8
+	VFMADD231PS.BCST consts<>+160(SB), Z6, Z8
+	VBROADCASTSS     consts<>+164(SB), Z9
 	VFMADD213PS.BCST consts<>+168(SB), Z8, Z9
 	VFMADD213PS.BCST consts<>+172(SB), Z8, Z9
 	VFMADD213PS.BCST consts<>+176(SB), Z8, Z9
 	VFMADD213PS.BCST consts<>+180(SB), Z8, Z9
+	VFMADD213PS.BCST consts<>+184(SB), Z8, Z9
 	VSCALEFPS        Z7, Z9, Z6
-	VMULPS.BCST      consts<>+184(SB), Z6, Z6
+	VMULPS.BCST      consts<>+188(SB), Z6, Z6
 	VFMADD213PS      Z5, Z6, Z4
 	VMOVUPS          (CX)(BX*4), Z5
 	VMULPS           Z5, Z4, Z4
@@ -1542,10 +1586,9 @@ less2:
 	VMAXPS           Z5, Z0, Z5
 	VMINPS           Z5, Z1, Z5
 	VMULPS           Z5, Z5, Z7
-	VBROADCASTSS     consts<>+84(SB), Z8
-	VFMADD132PS.BCST consts<>+88(SB), Z8, Z7
-	VBROADCASTSS     consts<>+92(SB), Z8
-	VFMADD213PS.BCST consts<>+96(SB), Z7, Z8
+	VBROADCASTSS     consts<>+88(SB), Z8
+	VFMADD132PS.BCST consts<>+92(SB), Z8, Z7
+	VBROADCASTSS     consts<>+96(SB), Z8
 	VFMADD213PS.BCST consts<>+100(SB), Z7, Z8
 	VFMADD213PS.BCST consts<>+104(SB), Z7, Z8
 	VFMADD213PS.BCST consts<>+108(SB), Z7, Z8
@@ -1558,24 +1601,25 @@ less2:
 	VFMADD213PS.BCST consts<>+136(SB), Z7, Z8
 	VFMADD213PS.BCST consts<>+140(SB), Z7, Z8
 	VFMADD213PS.BCST consts<>+144(SB), Z7, Z8
-	VFMADD213PS.BCST consts<>+20(SB), Z8, Z5
+	VFMADD213PS.BCST consts<>+148(SB), Z7, Z8
+	VFMADD213PS.BCST consts<>+24(SB), Z8, Z5
 	VMULPS           Z4, Z4, Z6
-	VMULPS.BCST      consts<>+148(SB), Z6, Z6
+	VMULPS.BCST      consts<>+152(SB), Z6, Z6
 	VMAXPS           Z6, Z2, Z6
 	VMINPS           Z6, Z3, Z6
-	VMULPS.BCST      consts<>+152(SB), Z6, Z7
+	VMULPS.BCST      consts<>+156(SB), Z6, Z7
 	VRNDSCALEPS      $0x08, Z7, Z7
 	VMOVAPS          Z6, Z8
-	VFMSUB132PS.BCST consts<>+152(SB), Z7, Z8
-	VFMADD231PS.BCST consts<>+156(SB), Z6, Z8
-	VBROADCASTSS     consts<>+160(SB), Z9
-	VFMADD213PS.BCST consts<>+164(SB), Z8, Z9
+	VFMSUB132PS.BCST consts<>+156(SB), Z7, Z8
+	VFMADD231PS.BCST consts<>+160(SB), Z6, Z8
+	VBROADCASTSS     consts<>+164(SB), Z9
 	VFMADD213PS.BCST consts<>+168(SB), Z8, Z9
 	VFMADD213PS.BCST consts<>+172(SB), Z8, Z9
 	VFMADD213PS.BCST consts<>+176(SB), Z8, Z9
 	VFMADD213PS.BCST consts<>+180(SB), Z8, Z9
+	VFMADD213PS.BCST consts<>+184(SB), Z8, Z9
 	VSCALEFPS        Z7, Z9, Z6
-	VMULPS.BCST      consts<>+184(SB), Z6, Z6
+	VMULPS.BCST      consts<>+188(SB), Z6, Z6
 	VFMADD213PS      Z5, Z6, Z4
 	VMOVUPS.Z        (CX)(BX*4), K1, Z5
 	VMULPS           Z5, Z4, Z4
@@ -1591,7 +1635,7 @@ TEXT ·tanhGradAVX512(SB), NOSPLIT, $0-32
 	MOVQ         dx+0(FP), AX
 	MOVQ         dy+8(FP), CX
 	MOVQ         x+16(FP), DX
-	VBROADCASTSS consts<>+36(SB), Z0
+	VBROADCASTSS consts<>+40(SB), Z0
 	XORQ         BX, BX
 
 chan1:
@@ -1600,24 +1644,24 @@ chan1:
 	JGT               less2
 	VMOVUPS           (DX)(BX*4), Z1
 	VADDPS            Z1, Z1, Z1
-	VMULPS.BCST       consts<>+40(SB), Z1, Z2
+	VMULPS.BCST       consts<>+44(SB), Z1, Z2
 	VMINPS            Z2, Z0, Z2
 	VREDUCEPS         $0x09, Z2, Z3
-	VBROADCASTSS      consts<>+44(SB), Z4
-	VFMADD213PS.BCST  consts<>+48(SB), Z3, Z4
+	VBROADCASTSS      consts<>+48(SB), Z4
 	VFMADD213PS.BCST  consts<>+52(SB), Z3, Z4
 	VFMADD213PS.BCST  consts<>+56(SB), Z3, Z4
 	VFMADD213PS.BCST  consts<>+60(SB), Z3, Z4
 	VFMADD213PS.BCST  consts<>+64(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+68(SB), Z3, Z4
 	VSCALEFPS         Z2, Z4, Z1
-	VADDPS.BCST       consts<>+0(SB), Z1, Z1
+	VADDPS.BCST       consts<>+4(SB), Z1, Z1
 	VRCP14PS          Z1, Z2
 	VMOVAPS           Z2, Z3
-	VFNMADD213PS.BCST consts<>+68(SB), Z1, Z3
+	VFNMADD213PS.BCST consts<>+72(SB), Z1, Z3
 	VMULPS            Z3, Z2, Z1
 	VMOVAPS           Z1, Z2
 	VFNMADD231PS      Z1, Z1, Z2
-	VMULPS.BCST       consts<>+188(SB), Z2, Z1
+	VMULPS.BCST       consts<>+192(SB), Z2, Z1
 	VMOVUPS           (CX)(BX*4), Z2
 	VMULPS            Z2, Z1, Z1
 	VMOVUPS           Z1, (AX)(BX*4)
@@ -1633,24 +1677,24 @@ less2:
 	KMOVW             DI, K1
 	VMOVUPS.Z         (DX)(BX*4), K1, Z1
 	VADDPS            Z1, Z1, Z1
-	VMULPS.BCST       consts<>+40(SB), Z1, Z2
+	VMULPS.BCST       consts<>+44(SB), Z1, Z2
 	VMINPS            Z2, Z0, Z2
 	VREDUCEPS         $0x09, Z2, Z3
-	VBROADCASTSS      consts<>+44(SB), Z4
-	VFMADD213PS.BCST  consts<>+48(SB), Z3, Z4
+	VBROADCASTSS      consts<>+48(SB), Z4
 	VFMADD213PS.BCST  consts<>+52(SB), Z3, Z4
 	VFMADD213PS.BCST  consts<>+56(SB), Z3, Z4
 	VFMADD213PS.BCST  consts<>+60(SB), Z3, Z4
 	VFMADD213PS.BCST  consts<>+64(SB), Z3, Z4
+	VFMADD213PS.BCST  consts<>+68(SB), Z3, Z4
 	VSCALEFPS         Z2, Z4, Z1
-	VADDPS.BCST       consts<>+0(SB), Z1, Z1
+	VADDPS.BCST       consts<>+4(SB), Z1, Z1
 	VRCP14PS          Z1, Z2
 	VMOVAPS           Z2, Z3
-	VFNMADD213PS.BCST consts<>+68(SB), Z1, Z3
+	VFNMADD213PS.BCST consts<>+72(SB), Z1, Z3
 	VMULPS            Z3, Z2, Z1
 	VMOVAPS           Z1, Z2
 	VFNMADD231PS      Z1, Z1, Z2
-	VMULPS.BCST       consts<>+188(SB), Z2, Z1
+	VMULPS.BCST       consts<>+192(SB), Z2, Z1
 	VMOVUPS.Z         (CX)(BX*4), K1, Z2
 	VMULPS            Z2, Z1, Z1
 	VMOVUPS           Z1, K1, (AX)(BX*4)
@@ -1659,52 +1703,53 @@ done3:
 	VZEROUPPER
 	RET
 
-DATA consts<>+0(SB)/4, $0x3f800000
-DATA consts<>+4(SB)/4, $0x00000000
-DATA consts<>+8(SB)/4, $0x7f800000
-DATA consts<>+12(SB)/4, $0x40c00000
-DATA consts<>+16(SB)/4, $0x3eaaaaab
-DATA consts<>+20(SB)/4, $0x3f000000
-DATA consts<>+24(SB)/4, $0xc0400000
-DATA consts<>+28(SB)/4, $0x40400000
-DATA consts<>+32(SB)/4, $0x3e2aaaab
-DATA consts<>+36(SB)/4, $0x42fa0000
-DATA consts<>+40(SB)/4, $0xbfb8aa3b
-DATA consts<>+44(SB)/4, $0x3af618ec
-DATA consts<>+48(SB)/4, $0x3c13480e
-DATA consts<>+52(SB)/4, $0x3d64aa22
-DATA consts<>+56(SB)/4, $0x3e75ead5
-DATA consts<>+60(SB)/4, $0x3f31727b
-DATA consts<>+64(SB)/4, $0x3f7fffff
-DATA consts<>+68(SB)/4, $0x40000000
-DATA consts<>+72(SB)/4, $0xc0a80000
-DATA consts<>+76(SB)/4, $0x40a80000
-DATA consts<>+80(SB)/4, $0xc2ae0000
-DATA consts<>+84(SB)/4, $0xbf800000
-DATA consts<>+88(SB)/4, $0x3d949b93
-DATA consts<>+92(SB)/4, $0xba138a45
-DATA consts<>+96(SB)/4, $0x3abf1e70
-DATA consts<>+100(SB)/4, $0xbaad2e83
-DATA consts<>+104(SB)/4, $0x3af48433
-DATA consts<>+108(SB)/4, $0xbba7f123
-DATA consts<>+112(SB)/4, $0x3c14abd3
-DATA consts<>+116(SB)/4, $0xbc543432
-DATA consts<>+120(SB)/4, $0x3c961ceb
-DATA consts<>+124(SB)/4, $0xbcccc358
-DATA consts<>+128(SB)/4, $0x3d035627
-DATA consts<>+132(SB)/4, $0xbd22e462
-DATA consts<>+136(SB)/4, $0x3d4b5760
-DATA consts<>+140(SB)/4, $0xbd8979b3
-DATA consts<>+144(SB)/4, $0x3e09e425
-DATA consts<>+148(SB)/4, $0xbf000000
-DATA consts<>+152(SB)/4, $0x3fb8aa3b
-DATA consts<>+156(SB)/4, $0x32a57060
-DATA consts<>+160(SB)/4, $0x3aae0461
-DATA consts<>+164(SB)/4, $0x3c1e8629
-DATA consts<>+168(SB)/4, $0x3d635b73
-DATA consts<>+172(SB)/4, $0x3e75fc8c
-DATA consts<>+176(SB)/4, $0x3f317214
-DATA consts<>+180(SB)/4, $0x3f800001
-DATA consts<>+184(SB)/4, $0x3ecc422a
-DATA consts<>+188(SB)/4, $0x40800000
-GLOBL consts<>(SB), RODATA|NOPTR, $192
+DATA consts<>+0(SB)/4, $0x00000001
+DATA consts<>+4(SB)/4, $0x3f800000
+DATA consts<>+8(SB)/4, $0x00000000
+DATA consts<>+12(SB)/4, $0x7f800000
+DATA consts<>+16(SB)/4, $0x40c00000
+DATA consts<>+20(SB)/4, $0x3eaaaaab
+DATA consts<>+24(SB)/4, $0x3f000000
+DATA consts<>+28(SB)/4, $0xc0400000
+DATA consts<>+32(SB)/4, $0x40400000
+DATA consts<>+36(SB)/4, $0x3e2aaaab
+DATA consts<>+40(SB)/4, $0x42fa0000
+DATA consts<>+44(SB)/4, $0xbfb8aa3b
+DATA consts<>+48(SB)/4, $0x3af618ec
+DATA consts<>+52(SB)/4, $0x3c13480e
+DATA consts<>+56(SB)/4, $0x3d64aa22
+DATA consts<>+60(SB)/4, $0x3e75ead5
+DATA consts<>+64(SB)/4, $0x3f31727b
+DATA consts<>+68(SB)/4, $0x3f7fffff
+DATA consts<>+72(SB)/4, $0x40000000
+DATA consts<>+76(SB)/4, $0xc0a80000
+DATA consts<>+80(SB)/4, $0x40a80000
+DATA consts<>+84(SB)/4, $0xc2ae0000
+DATA consts<>+88(SB)/4, $0xbf800000
+DATA consts<>+92(SB)/4, $0x3d949b93
+DATA consts<>+96(SB)/4, $0xba138a45
+DATA consts<>+100(SB)/4, $0x3abf1e70
+DATA consts<>+104(SB)/4, $0xbaad2e83
+DATA consts<>+108(SB)/4, $0x3af48433
+DATA consts<>+112(SB)/4, $0xbba7f123
+DATA consts<>+116(SB)/4, $0x3c14abd3
+DATA consts<>+120(SB)/4, $0xbc543432
+DATA consts<>+124(SB)/4, $0x3c961ceb
+DATA consts<>+128(SB)/4, $0xbcccc358
+DATA consts<>+132(SB)/4, $0x3d035627
+DATA consts<>+136(SB)/4, $0xbd22e462
+DATA consts<>+140(SB)/4, $0x3d4b5760
+DATA consts<>+144(SB)/4, $0xbd8979b3
+DATA consts<>+148(SB)/4, $0x3e09e425
+DATA consts<>+152(SB)/4, $0xbf000000
+DATA consts<>+156(SB)/4, $0x3fb8aa3b
+DATA consts<>+160(SB)/4, $0x32a57060
+DATA consts<>+164(SB)/4, $0x3aae0461
+DATA consts<>+168(SB)/4, $0x3c1e8629
+DATA consts<>+172(SB)/4, $0x3d635b73
+DATA consts<>+176(SB)/4, $0x3e75fc8c
+DATA consts<>+180(SB)/4, $0x3f317214
+DATA consts<>+184(SB)/4, $0x3f800001
+DATA consts<>+188(SB)/4, $0x3ecc422a
+DATA consts<>+192(SB)/4, $0x40800000
+GLOBL consts<>(SB), RODATA|NOPTR, $196

@@ -15,7 +15,7 @@ const (
 	gradSumSignature  = "func(sum, x unsafe.Pointer, xStep, pixels, channels int)"
 	squaresSignature  = "func(sum, rest, x, mean unsafe.Pointer, xStep, pixels, channels int)"
 	pairSignature     = "func(sum, sumX, dy, x, mean unsafe.Pointer, step, pixels, channels int)"
-	maxSignature      = "func(y, arg, x unsafe.Pointer, tap, xStep, pixels, channels int)"
+	maxSignature      = "func(y, arg, x unsafe.Pointer, first, perRow, rows, columns, rowStep, columnStep, outStep, pixels, channels int)"
 	whereSignature    = "func(dst, x, arg unsafe.Pointer, tap, dstStep, pixels, channels int)"
 	blendSignature    = "func(dst, dy, x, fromDY, fromX, constant unsafe.Pointer, pixels, channels int)"
 	gradNormSignature = "func(dx, dy, x, gamma, dgamma, dbeta unsafe.Pointer, pixels, channels int, eps float32)"
@@ -29,9 +29,9 @@ func trainingKernels() []kernel {
 		{"axpy", "axpyKernels", "", axpySignature, false, (*gen).axpy},
 		{"fma", "fmaKernels", "", fmaSignature, false, (*gen).fma},
 		{"dot", "dotKernels", "", dotSignature, false, (*gen).dot},
-		{"sum", "sumKernels", "", gradSumSignature, false, (*gen).gradSum},
-		{"squares", "squaresKernels", "", squaresSignature, false, (*gen).squares},
-		{"pair", "pairKernels", "", pairSignature, false, (*gen).pair},
+		{"sum", "", "", gradSumSignature, false, (*gen).gradSum},
+		{"squares", "", "", squaresSignature, false, (*gen).squares},
+		{"pair", "", "", pairSignature, false, (*gen).pair},
 		{"max", "maxKernels", "", maxSignature, false, (*gen).max},
 		{"where", "whereKernels", "", whereSignature, false, (*gen).where},
 		{"blend", "blendKernels", "", blendSignature, false, (*gen).blend},
@@ -50,9 +50,6 @@ var trainingTables = map[string]string{
 	"axpyKernels":       "[levels]axpyFunc",
 	"fmaKernels":        "[levels]fmaFunc",
 	"dotKernels":        "[levels]dotFunc",
-	"sumKernels":        "[levels]sumFunc",
-	"squaresKernels":    "[levels]squaresFunc",
-	"pairKernels":       "[levels]pairFunc",
 	"maxKernels":        "[levels]maxFunc",
 	"whereKernels":      "[levels]whereFunc",
 	"blendKernels":      "[levels]blendFunc",
@@ -213,49 +210,87 @@ func (g *gen) pair(name string) {
 	g.end()
 }
 
-// max: where x > y or x is not a number, y = x and arg = tap.
+// max: see maxWindow in package grad. Value and number of the greatest tap so far stay in registers; numbers are 32-bit
+// lanes until they are stored as bytes.
 func (g *gen) max(name string) {
 	g.fn(name, maxSignature)
 	y, x, arg := g.float("y"), g.float("x"), g.gp("arg")
-	tap := g.broadcastTap()
+	rowStep, columnStep := g.bytes("rowStep"), g.bytes("columnStep")
+	lanes := func(param string) int {
+		v := g.get()
+		g.i("VPBROADCASTD", g.slot(param), v)
+		return v
+	}
+	first, perRow, one := lanes("first"), lanes("perRow"), g.get()
+	g.i("VPBROADCASTD", g.bits(1), one)
 	g.loop(g.slot("pixels"), func() {
 		g.channels(g.slot("channels"), []int{1}, func(i reg.GPVirtual, _ int, tail bool) {
-			a, b := g.lane(y, i, 0, tail), g.lane(x, i, 0, tail)
-			if g.wide() {
-				// Not (x <= y): greater or unordered. But once y is not a number it stays.
-				g.i("VCMPPS", imm(6), a, b, reg.K2) // not less or equal
-				g.i("VCMPPS", imm(7), a, a, reg.K2, reg.K3)
-				g.i("VCMPPS", imm(3), b, b, reg.K2, reg.K4)
-				g.i("KORW", reg.K3, reg.K4, reg.K2)
-				if tail {
-					g.i("KANDW", reg.K1, reg.K2, reg.K2)
-				}
-				g.i("VMOVUPS", b, reg.K2, at(y.hi, i, 0))
-				g.i("VMOVDQU8", xmm[tap], reg.K2, mem(arg, i, 1, 0))
-			} else {
-				m, n := g.get(), g.get()
-				g.i("VCMPPS", imm(14), a, b, m) // greater
-				g.i("VCMPPS", imm(3), b, b, n)  // unordered
-				g.i("VORPS", n, m, m)
-				g.i("VBLENDVPS", m, b, a, a)
-				g.storeF32(a, at(y.hi, i, 0), tail)
-				g.eachLane(m, tail, func(set func(label string), j reg.GPVirtual) {
-					skip := g.newLabel("skip")
-					set(skip)
-					t := g.gp("tap")
-					p := g.ctx.GP64()
-					g.i("LEAQ", mem(arg, i, 1, 0), p)
-					g.i("MOVB", t.As8(), mem(p, j, 1, 0))
-					g.label(skip)
+			p := g.ctx.GP64()
+			g.i("LEAQ", at(x.hi, i, 0), p)
+			best := g.lane(planes{format: f32, hi: p}, nil, 0, tail)
+			number, row, tap := g.get(), g.get(), g.get()
+			g.move(first, number)
+			g.move(first, row)
+			rows := g.gp("rows")
+			g.loop(rows, func() {
+				q := g.ctx.GP64()
+				g.i("MOVQ", p, q)
+				g.move(row, tap)
+				columns := g.gp("columns")
+				g.loop(columns, func() {
+					v := g.lane(planes{format: f32, hi: q}, nil, 0, tail)
+					if g.wide() {
+						g.i("VCMPPS", imm(14), best, v, reg.K2) // greater
+						g.i("VCMPPS", imm(3), v, v, reg.K3)     // or not a number
+						g.i("KORW", reg.K2, reg.K3, reg.K2)
+						g.i("VMOVAPS", v, reg.K2, best)
+						g.i("VMOVDQA32", tap, reg.K2, number)
+					} else {
+						m, n := g.get(), g.get()
+						g.i("VCMPPS", imm(14), best, v, m)
+						g.i("VCMPPS", imm(3), v, v, n)
+						g.i("VORPS", n, m, m)
+						g.i("VBLENDVPS", m, v, best, best)
+						g.i("VBLENDVPS", m, tap, number, number)
+						g.put(m, n)
+					}
+					g.put(v)
+					g.i("VPADDD", one, tap, tap)
+					g.i("ADDQ", columnStep, q)
 				})
-				g.put(m, n)
+				g.i("VPADDD", perRow, row, row)
+				g.i("ADDQ", rowStep, p)
+			})
+			g.storeF32(best, at(y.hi, i, 0), tail)
+			m := mem(arg, i, 1, 0)
+			switch {
+			case g.wide() && tail:
+				g.i("VPMOVDB", number, reg.K1, m)
+			case g.wide():
+				g.i("VPMOVDB", number, m)
+			default:
+				g.i("VPACKUSDW", number, number, number)
+				g.i("VPERMQ", imm(8), number, number)
+				g.i("VPACKUSWB", xmm[number], xmm[number], xmm[number])
+				if !tail {
+					g.i("VMOVQ", xmm[number], m)
+					break
+				}
+				s := g.local()
+				g.i("VMOVQ", xmm[number], s)
+				g.words(func(j, t reg.GPVirtual) {
+					a := g.ctx.GP64()
+					g.i("LEAQ", m, a)
+					g.i("MOVB", s.Idx(j, 1), t.As8())
+					g.i("MOVB", t.As8(), mem(a, j, 1, 0))
+				})
 			}
-			g.put(a, b)
+			g.put(best, number, row, tap)
 		})
 		t := g.gp("channels")
 		g.i("LEAQ", mem(y.hi, t, 4, 0), y.hi)
 		g.i("ADDQ", t, arg)
-		g.step("xStep", x)
+		g.step("outStep", x)
 	})
 	g.end()
 }
@@ -271,27 +306,6 @@ func (g *gen) broadcastTap() int {
 		g.i("VPBROADCASTD", xmm[v], v)
 	}
 	return v
-}
-
-// eachLane runs body for the lanes of AVX2's mask m; set jumps to a label if the lane is not set.
-func (g *gen) eachLane(m int, tail bool, body func(set func(label string), j reg.GPVirtual)) {
-	bits, j, n := g.ctx.GP64(), g.ctx.GP64(), g.ctx.GP64()
-	g.i("VMOVMSKPS", m, bits.As32())
-	if tail {
-		g.i("MOVQ", g.rem, n)
-	} else {
-		g.i("MOVQ", num(8), n)
-	}
-	top := g.newLabel("lane")
-	g.i("XORQ", j, j)
-	g.label(top)
-	body(func(label string) {
-		g.i("BTQ", j, bits)
-		g.jump("JCC", label)
-	}, j)
-	g.i("INCQ", j)
-	g.i("CMPQ", j, n)
-	g.jump("JL", top)
 }
 
 // where: dst += x where arg is tap.

@@ -40,7 +40,7 @@ const (
 // kernel is one function: its place in a table, and how to write it for an instruction set.
 type kernel struct {
 	name      string // without the instruction set
-	table     string // "unaryKernels"
+	table     string // "unaryKernels", or "" if it is called by its name
 	index     string // after the level: "[classClip][F32][BF16]"
 	signature string
 	rounds    bool // stores bfloat16: differs between AVX512 and BF16
@@ -129,6 +129,9 @@ func emit(dir, pkg string, kernels []kernel, types map[string]string, sets []isa
 			} else {
 				k.write(g, name)
 				fmt.Fprintf(&stubs, "//go:noescape\nfunc %s%s\n\n", name, strings.TrimPrefix(k.signature, "func"))
+			}
+			if k.table == "" {
+				continue
 			}
 			if tables[k.table] == nil {
 				order = append(order, k.table)
