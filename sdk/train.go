@@ -2,15 +2,66 @@ package sdk
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
-
+	"github.com/go-modelzoo/zoo/engine"
+	"github.com/go-modelzoo/zoo/engine/kernel/cpu"
+	"github.com/go-modelzoo/zoo/engine/work"
+	"github.com/go-modelzoo/zoo/finetune"
+	"github.com/go-modelzoo/zoo/graph"
 	zoov1 "github.com/go-modelzoo/zoo/sdk/proto/zoo/v1"
 )
 
 // train runs a training to its end, or until ctx is done, when it saves a checkpoint first. It reports progress as JSON and returns
 // the result as JSON.
 func train(ctx context.Context, n network, start *zoov1.TrainRequest_Start, event func([]byte)) ([]byte, error) {
-	return nil, status.Error(codes.Unimplemented, "this build has no training engine")
+	precision, err := engine.ParsePrecision(start.GetCompute().GetPrecision())
+	if err != nil {
+		return nil, invalid("%v", err)
+	}
+	if d := start.GetCompute().GetDevice(); d != "" && d != "cpu" {
+		return nil, invalid("device %q is not one of this plugin's: use cpu", d)
+	}
+	threads := int(start.GetCompute().GetThreads())
+	if threads < 0 || threads > 1024 {
+		return nil, invalid("%d threads are out of range: use 1 to 1024, or 0 for all processors", threads)
+	}
+	if err := cpu.Check(); err != nil {
+		return nil, err
+	}
+	job := finetune.Job{Config: finetune.Defaults()}
+	if err := json.Unmarshal(start.GetConfigJson(), &job); err != nil {
+		return nil, invalid("training configuration: %v", err)
+	}
+	job.Config.Seed = start.GetSeed()
+	if err := checkDigest(ctx, start.GetWeights()); err != nil {
+		return nil, err
+	}
+	pool := work.New(threads)
+	defer pool.Close()
+	m := finetune.Model{
+		Name: n.model.Name, Input: n.input, Preprocess: job.Preprocess,
+		Build: func(input graph.Shape, classes int) (*graph.Graph, error) {
+			return n.model.Graph(input, classes, n.options)
+		},
+		Weights: start.GetWeights().GetPath(), Digest: start.GetWeights().GetSha256(),
+		Pool: pool, Precision: precision,
+	}
+	run := finetune.Run
+	if start.GetResume() {
+		run = finetune.Resume
+	}
+	result, err := run(ctx, m, job.Config, start.GetRunDir(), func(e finetune.Event) {
+		if data, err := json.Marshal(e); err == nil { // a value that is not finite, in an event alone, is not worth the run
+			event(data)
+		}
+	})
+	switch {
+	case err == nil, errors.Is(err, context.Canceled) && result != nil:
+		return json.Marshal(result)
+	case errors.Is(err, context.Canceled):
+		return []byte("null"), nil // stopped before there was a result; the host knows that it asked
+	}
+	return nil, err
 }

@@ -90,6 +90,7 @@ result on a registry. Each architecture family runs as a plugin process of its o
 var commandGroups = map[string][]func(*app) *cobra.Command{
 	"look":    {newList, newSearch, newInfo, newSummary, newLicenses, newCompare},
 	"use":     {newPredict, newRun, newEval, newEmbed, newBench, newExport, newImport},
+	"train":   {newFinetune, newTrain},
 	"hub":     {newPull, newPush, newMirror, newVerify, newCache, newRegistry},
 	"plugins": {newPlugin, newDoctor, newVersion},
 }

@@ -1,0 +1,292 @@
+package classifier
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/go-modelzoo/zoo/finetune"
+	"github.com/go-modelzoo/zoo/host"
+	"github.com/go-modelzoo/zoo/hub"
+	"github.com/go-modelzoo/zoo/hub/card"
+	"github.com/go-modelzoo/zoo/hub/registry"
+	"github.com/go-modelzoo/zoo/vision/dataset"
+)
+
+// FinetuneOptions say where a training goes.
+type FinetuneOptions struct {
+	// Out is a name for the store, or, if it contains a path separator, a folder for the model.
+	Out string
+	// Resume continues what was begun under Out; Overwrite throws that away.
+	Resume, Overwrite bool
+	// Scratch begins with random weights.
+	Scratch bool
+	// License is that of the result; empty means the base model's, or unknown.
+	License string
+	// Sink is told what happens; may be nil.
+	Sink func(finetune.Event)
+}
+
+// Finetuned is a trained model.
+type Finetuned struct {
+	// Model is what to ask for it by: a name or a folder.
+	Model string `json:"model"`
+	// Folder holds the run: model, card, report, metrics, checkpoints.
+	Folder string `json:"folder"`
+	*finetune.Result
+	// Stopped says that the run was interrupted: this is the best up to there.
+	Stopped bool `json:"stopped,omitempty"`
+}
+
+// Finetune trains a checkpoint in its family's process. When ctx ends, the run is saved, and the best so far is returned with the context's
+// error if there is one.
+func (c *Client) Finetune(ctx context.Context, ck *Checkpoint, config finetune.Config, o FinetuneOptions) (*Finetuned, error) {
+	folder, inStore, err := c.runFolder(o.Out)
+	if err != nil {
+		return nil, err
+	}
+	if o.Overwrite {
+		if err := clearRun(folder); err != nil {
+			return nil, err
+		}
+	}
+	read, err := dataPaths(&config)
+	if err != nil {
+		return nil, err
+	}
+	cache := filepath.Join(c.config.Hub.Home, "cache", "features")
+	for _, dir := range []string{folder, cache} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return nil, err
+		}
+	}
+	config.CacheDir, config.Seed = cache, c.config.Seed
+	job, err := json.Marshal(finetune.Job{Config: config, Preprocess: transform(ck.Card.Preprocess, ck.Card.Input[0])})
+	if err != nil {
+		return nil, err
+	}
+	spec := host.TrainSpec{
+		Spec: host.Spec{
+			Network: ck.Network(), Weights: host.Weights{Path: ck.Path, SHA256: ck.SHA256, NewClassifier: true},
+			Seed: c.config.Seed, Precision: c.config.Precision, Threads: c.config.Threads, Device: c.config.Device,
+		},
+		Config: job, RunDir: folder, Read: read, Write: []string{cache}, Resume: o.Resume,
+	}
+	if o.Scratch {
+		spec.Weights = host.Weights{}
+	} else if ck.Path == "" {
+		return nil, fmt.Errorf("%s has no weights to start from: `zoo train` begins with random ones", ck.Name)
+	}
+	var mistake error
+	answer, err := c.Host.Train(ctx, spec, func(data json.RawMessage) {
+		var e finetune.Event
+		if err := json.Unmarshal(data, &e); err != nil {
+			mistake = fmt.Errorf("the plugin reported what is no event: %w", err)
+		} else if o.Sink != nil {
+			o.Sink(e)
+		}
+	})
+	stopped := err != nil && ctx.Err() != nil
+	if err != nil && (!stopped || len(answer) == 0) {
+		return nil, err
+	}
+	if mistake != nil {
+		return nil, mistake
+	}
+	var r *finetune.Result
+	if err := json.Unmarshal(answer, &r); err != nil {
+		return nil, fmt.Errorf("the plugin's result: %w", err)
+	}
+	if r == nil { // stopped before the first epoch was over
+		return nil, err
+	}
+	k, cardErr := c.trainedCard(ctx, ck, r, o, stopped)
+	if cardErr != nil {
+		return nil, cardErr
+	}
+	if writeErr := writeCard(folder, k); writeErr != nil {
+		return nil, writeErr
+	}
+	out := &Finetuned{Model: folder, Folder: folder, Result: r, Stopped: stopped}
+	if inStore {
+		m, importErr := c.Hub.Import(context.WithoutCancel(ctx), filepath.Join(folder, FolderWeights), k)
+		if importErr != nil {
+			return nil, fmt.Errorf("the model is in %s, but not in the store: %w", folder, importErr)
+		}
+		out.Model = m.Name
+	}
+	return out, err
+}
+
+// runFolder is where a run keeps its files, and whether its result goes into the store.
+func (c *Client) runFolder(out string) (dir string, inStore bool, err error) {
+	switch {
+	case out == "":
+		return "", false, errors.New("no name for the result: give --out NAME, or --out DIR/ for a folder")
+	case strings.ContainsRune(out, '/') || strings.ContainsRune(out, filepath.Separator):
+		dir, err = filepath.Abs(out)
+		return dir, false, err
+	case !registry.ValidName(out):
+		return "", false, fmt.Errorf("%q is no name for a model: use lower-case letters, digits, and . _ - between them, or a path with a separator for a folder", out)
+	}
+	return filepath.Join(c.config.Hub.Home, "runs", out), true, nil
+}
+
+// clearRun removes the files of a run, and nothing else that may be in its folder.
+func clearRun(folder string) error {
+	names := []string{
+		finetune.FileConfig, finetune.FileLast, finetune.FileBest, finetune.FileMetrics, finetune.FileModel, finetune.FileReport, FolderCard,
+	}
+	events, err := filepath.Glob(filepath.Join(folder, "events.out.tfevents.*"))
+	if err != nil {
+		return err
+	}
+	for _, e := range events {
+		names = append(names, filepath.Base(e))
+	}
+	for _, n := range names {
+		if err := os.Remove(filepath.Join(folder, n)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// dataPaths makes the configuration's paths absolute and lists what the plugin must be allowed to read: the data, and where its links lead.
+func dataPaths(config *finetune.Config) ([]string, error) {
+	read := map[string]bool{}
+	for _, path := range []*string{&config.Data, &config.Val} {
+		if *path == "" {
+			continue
+		}
+		abs, err := filepath.Abs(*path)
+		if err != nil {
+			return nil, err
+		}
+		if *path, err = filepath.EvalSymlinks(abs); err != nil {
+			return nil, fmt.Errorf("data %s cannot be read: %w", abs, err)
+		}
+		read[*path] = true
+		samples, err := listSamples(*path)
+		if err != nil {
+			return nil, err
+		}
+		for _, s := range samples {
+			file, err := filepath.EvalSymlinks(s.Path)
+			if err != nil {
+				continue // the loader reports it by name
+			}
+			if dir := filepath.Dir(file); !strings.HasPrefix(dir+string(filepath.Separator), *path+string(filepath.Separator)) {
+				read[dir] = true
+			}
+		}
+	}
+	return slices.Sorted(maps.Keys(read)), nil
+}
+
+func listSamples(path string) ([]dataset.Sample, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !info.IsDir() {
+		d, err := dataset.CSV(path, nil)
+		if err != nil {
+			return nil, err
+		}
+		return d.Samples, nil
+	}
+	train, val, err := dataset.TrainVal(path)
+	if err != nil {
+		return nil, err
+	}
+	if val != nil {
+		return append(train.Samples, val.Samples...), nil
+	}
+	return train.Samples, nil
+}
+
+// trainedCard describes the result of a run.
+func (c *Client) trainedCard(ctx context.Context, ck *Checkpoint, r *finetune.Result, o FinetuneOptions, stopped bool) (*card.Card, error) {
+	k := ck.Card
+	k.Name, k.Tag, k.Variant = filepath.Base(o.Out), hub.TagLocal, ""
+	if !registry.ValidName(k.Name) {
+		k.Name = "model"
+	}
+	if k.Family == "" {
+		p, _, err := c.Host.Model(ctx, k.Model)
+		if err != nil {
+			return nil, err
+		}
+		k.Family = p.Family
+	}
+	k.Params, k.MACs, k.Classes, k.Labels = r.Params, r.MACs, len(r.Classes), r.Classes
+	k.Input = [3]int{r.Input.C, r.Input.H, r.Input.W}
+	k.Metrics = map[string]float64{"top1": round(100 * r.Metrics.Top1), "top5": round(100 * r.Metrics.Top5), "f1": round(100 * r.Metrics.F1)}
+	k.Recipe = strings.Join(r.Config.Command, " ")
+	k.Note = fmt.Sprintf("%s: trained on %d images of %d classes, measured on %d others; epoch %d of %d", r.Strategy, r.TrainImages, len(r.Classes), r.ValImages, r.Best, len(r.History))
+	if stopped {
+		k.Note += "; the run was stopped early"
+	}
+	k.Origin, k.Base = nil, nil
+	scratch := o.Scratch || r.Strategy == finetune.StrategyScratch
+	if !scratch && ck.SHA256 != "" && registry.ValidName(ck.Card.Name) {
+		k.Base = &card.Base{Name: ck.Card.Name, Tag: ck.Card.Tag, Weights: digest.NewDigestFromEncoded(digest.SHA256, ck.SHA256)}
+	}
+	switch {
+	case o.License != "":
+		k.License = o.License
+	case scratch || k.License == "":
+		k.License = "unknown"
+	}
+	k.Created = time.Now().UTC().Truncate(time.Second)
+	f, err := os.Open(r.Path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() // opened for reading
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	d, err := digest.SHA256.FromReader(f)
+	if err != nil {
+		return nil, err
+	}
+	k.Weights = card.Weights{Digest: d, Size: info.Size()}
+	return &k, k.Validate()
+}
+
+// round keeps two decimals.
+func round(v float64) float64 { return float64(int(v*100+0.5)) / 100 }
+
+// writeCard puts the card beside the weights that it describes.
+func writeCard(folder string, k *card.Card) error {
+	data, err := json.MarshalIndent(k, "", "  ")
+	if err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(folder, ".card-*")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(append(data, '\n'))
+	err = errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), filepath.Join(folder, FolderCard))
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	return nil
+}

@@ -1,0 +1,260 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/go-modelzoo/zoo/classifier"
+	"github.com/go-modelzoo/zoo/finetune"
+	"github.com/go-modelzoo/zoo/internal/ui"
+)
+
+func newFinetune(a *app) *cobra.Command {
+	config := finetune.Defaults()
+	var f trainFlags
+	cmd := &cobra.Command{
+		Use:   "finetune MODEL --data DIR --out NAME",
+		Short: "Fit a pretrained model to images of your own",
+		Long: `Fit a pretrained model to images of your own: a folder a class (or two such folders, train and val), or a CSV file of lines "path,class".
+The classifier is replaced to fit the classes. The result is a model like any other, under the name given with --out; a path with a separator
+leaves it in a folder.`,
+		Example: `  zoo finetune resnet50 --data photos --freeze features --out my-photos
+  zoo finetune resnet50 --data photos --freeze features --cache-features --epochs 50 --out my-photos
+  zoo finetune mobilenet_v2 --data photos --layer-decay 0.8 --schedule cosine --mixup 0.2 --out ./my-photos/`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error { return a.train(cmd, args[0], &config, &f) },
+	}
+	f.add(cmd, &config)
+	fl := cmd.Flags()
+	fl.StringVar((*string)(&config.Strategy), "strategy", string(config.Strategy), "auto, feature-extract, head, finetune or scratch; auto looks at the data and says why")
+	fl.StringArrayVar(&config.Freeze, "freeze", nil, "keep as it is: features, a layer group, a glob over parameter names, or until:NAME (repeatable)")
+	fl.IntVar(&config.UnfreezeAt, "unfreeze-at", 0, "epoch (from 1) in which everything begins to train")
+	fl.IntVar(&config.GradualUnfreeze, "gradual-unfreeze", 0, "every so many epochs the next layer group, from the output on, begins to train")
+	fl.StringVar((*string)(&config.CacheFeatures), "cache-features", string(finetune.Auto), "compute the frozen part once for each image: auto, on or off; on means no augmentation unless --views says otherwise")
+	fl.Lookup("cache-features").NoOptDefVal = string(finetune.On)
+	fl.IntVar(&config.Views, "views", 0, "cache so many augmented versions of each image")
+	return cmd
+}
+
+// trainFlags are what finetune and train share, besides what goes straight into the configuration.
+type trainFlags struct {
+	classifier.FinetuneOptions
+	augment string
+	jitter  []float64
+	size    int
+	options map[string]string
+}
+
+func (f *trainFlags) add(cmd *cobra.Command, c *finetune.Config) {
+	fl := cmd.Flags()
+	fl.StringVar(&c.Data, "data", "", "images: a folder with a folder for each class, or a CSV file of lines path,class")
+	fl.StringVar(&c.Val, "val", "", "validation images (default: the data's own val folder, else a part of the data)")
+	fl.Float64Var(&c.ValFraction, "val-fraction", c.ValFraction, "part of the data held back for validation")
+	fl.StringVar(&f.Out, "out", "", "name of the result in the store, or a path with a separator for a folder")
+	fl.BoolVar(&f.Resume, "resume", false, "continue the run that was begun under --out")
+	fl.BoolVar(&f.Overwrite, "overwrite", false, "throw away what was begun under --out")
+	fl.StringVar(&f.License, "license", "", "SPDX identifier of the result's licence (default: the base model's)")
+	fl.BoolVar(&c.SkipBad, "skip-bad", false, "leave out images that cannot be read, and name them")
+	fl.IntVar(&c.Epochs, "epochs", c.Epochs, "how often every image is seen")
+	fl.IntVar(&c.BatchSize, "batch", c.BatchSize, "images a batch")
+	fl.IntVar(&c.Accumulate, "accumulate", c.Accumulate, "batches a step")
+	fl.Float64Var(&c.LR, "lr", c.LR, "learning rate")
+	fl.StringVar(&c.Optimizer.Name, "optimizer", c.Optimizer.Name, "sgd, adam, adamw, rmsprop or lamb")
+	fl.Float64Var(&c.Optimizer.Momentum, "momentum", c.Optimizer.Momentum, "momentum of sgd and rmsprop")
+	fl.BoolVar(&c.Optimizer.Nesterov, "nesterov", c.Optimizer.Nesterov, "Nesterov's momentum")
+	fl.Float64Var(&c.Optimizer.WeightDecay, "weight-decay", c.Optimizer.WeightDecay, "weight decay")
+	fl.BoolVar(&c.NoDecayNorms, "no-decay-norms", false, "no weight decay for biases and norms")
+	fl.Float64Var(&c.LayerDecay, "layer-decay", c.LayerDecay, "factor of the learning rate from each layer group to the one before it")
+	fl.StringVar((*string)(&c.Schedule.Name), "schedule", string(c.Schedule.Name), "learning rate: constant, step, cosine, one-cycle or plateau")
+	fl.IntVar(&c.Schedule.StepEpochs, "step-epochs", c.Schedule.StepEpochs, "step: epochs between reductions")
+	fl.Float64Var(&c.Schedule.Gamma, "gamma", c.Schedule.Gamma, "step and plateau: factor of a reduction")
+	fl.Float64Var(&c.Schedule.MinLR, "min-lr", c.Schedule.MinLR, "cosine and plateau: lowest rate")
+	fl.Float64Var(&c.Schedule.WarmupEpochs, "warmup", c.Schedule.WarmupEpochs, "epochs of linear warm-up")
+	fl.Float64Var(&c.ClipNorm, "clip-norm", 0, "bound of the norm of all gradients together")
+	fl.Float64Var(&c.LabelSmoothing, "label-smoothing", 0, "share of each target spread over all classes")
+	fl.BoolVar(&c.ClassWeights, "class-weights", false, "weigh classes by the inverse of their size")
+	fl.BoolVar(&c.Balanced, "balanced", false, "draw all classes equally often")
+	fl.Float64Var(&c.EMA, "ema", 0, "decay of a moving average of the weights, such as 0.999, which is then the result")
+	fl.StringVar(&f.augment, "augment", string(c.Augment.Policy), "auto (crop and flip), none, or a list of: crop, pad, flip, vflip, rand")
+	fl.Float64SliceVar(&f.jitter, "jitter", nil, "colour jitter: brightness,contrast,saturation,hue")
+	fl.Float64Var(&c.Augment.Erase, "erase", 0, "probability of random erasing")
+	fl.Float64Var(&c.Augment.MixUp, "mixup", 0, "alpha of mixup")
+	fl.Float64Var(&c.Augment.CutMix, "cutmix", 0, "alpha of cutmix")
+	fl.StringVar((*string)(&c.Metric), "metric", string(c.Metric), "what makes an epoch the best: accuracy, loss, f1, kappa or auc")
+	fl.BoolVar(&c.Ordered, "ordered", false, "the classes are ordered: report the quadratic weighted kappa")
+	fl.IntVar(&c.Patience, "patience", 0, "stop after so many epochs without a better one")
+	fl.Float64Var(&c.CheckpointSeconds, "checkpoint-seconds", c.CheckpointSeconds, "save a checkpoint so often, besides every epoch; 0: epochs only")
+	fl.IntVar(&f.size, "size", 0, "train on images of this side (default: the model's)")
+	fl.StringToStringVar(&f.options, "option", nil, "model option NAME=VALUE (repeatable)")
+	cmd.MarkFlagRequired("data")
+	cmd.MarkFlagRequired("out")
+}
+
+// complete moves flags that are more than a value into the configuration.
+func (f *trainFlags) complete(cmd *cobra.Command, c *finetune.Config) error {
+	c.Command = append([]string{"zoo"}, os.Args[1:]...)
+	c.AutoLR = c.Strategy == finetune.StrategyAuto && !cmd.Flags().Changed("lr")
+	if c.UnfreezeAt > 0 {
+		c.UnfreezeAt-- // people count from 1
+		if c.UnfreezeAt == 0 {
+			return usagef("--unfreeze-at 1 freezes nothing: leave --freeze out")
+		}
+	}
+	switch f.augment {
+	case "auto", "none":
+		c.Augment.Policy = finetune.AugmentPolicy(f.augment)
+	default:
+		c.Augment.Policy = finetune.AugmentCustom
+		for name := range strings.SplitSeq(f.augment, ",") {
+			switch strings.TrimSpace(name) {
+			case "crop":
+				c.Augment.Crop = "resized"
+			case "pad":
+				c.Augment.Crop = "pad"
+			case "flip":
+				c.Augment.Flip = true
+			case "vflip":
+				c.Augment.VerticalFlip = true
+			case "rand":
+				c.Augment.RandAugment = true
+			default:
+				return usagef("--augment %s: use auto, none, or a list of crop, pad, flip, vflip, rand", f.augment)
+			}
+		}
+	}
+	if len(f.jitter) > 4 {
+		return usagef("--jitter takes at most four numbers: brightness,contrast,saturation,hue")
+	}
+	copy(c.Augment.Jitter[:], f.jitter)
+	if err := c.Validate(); err != nil {
+		return &usageError{err}
+	}
+	return nil
+}
+
+func (a *app) train(cmd *cobra.Command, model string, config *finetune.Config, f *trainFlags) error {
+	if err := f.complete(cmd, config); err != nil {
+		return err
+	}
+	c, err := a.open()
+	if err != nil {
+		return err
+	}
+	find := c.Find
+	if f.Scratch {
+		find = c.Architecture
+	}
+	ck, err := find(cmd.Context(), model)
+	if err != nil {
+		return err
+	}
+	k := &ck.Card
+	if len(f.options) > 0 {
+		k.Options = f.options
+	}
+	if f.size > 0 {
+		k.Input[1], k.Input[2] = f.size, f.size
+		k.Preprocess.Crop, k.Preprocess.Resize = f.size, f.size
+		if f.size > 64 {
+			k.Preprocess.Resize = f.size * 8 / 7
+		}
+		if k.Preprocess.Interpolation == "" {
+			k.Preprocess.Interpolation = "bilinear"
+		}
+	}
+	show := &trainingView{app: a, bars: a.Progress()}
+	defer show.close()
+	f.Sink = show.event
+	r, err := c.Finetune(cmd.Context(), ck, *config, f.FinetuneOptions)
+	show.close()
+	if r == nil {
+		if err != nil && cmd.Context().Err() != nil {
+			return fmt.Errorf("stopped; the run so far is saved: continue with the same command and --resume")
+		}
+		return err
+	}
+	printErr := a.Print(r, func(w io.Writer) error {
+		m := r.Metrics
+		fmt.Fprintf(w, "%s: %.2f %% of %d images right (epoch %d of %d, %s)\n", r.Model, 100*m.Top1, m.Images, r.Best, len(r.History), r.Strategy)
+		for _, s := range r.Skipped {
+			fmt.Fprintf(w, "skipped: %s\n", s)
+		}
+		_, err := fmt.Fprintf(w, "report: %s\ntry: zoo predict %s IMAGE\n", r.Report, r.Model)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("stopped; the best so far is %s, and the same command with --resume continues", r.Model)
+	}
+	return printErr
+}
+
+// trainingView shows a run: a bar for the epoch under way, a line for each that is over.
+type trainingView struct {
+	*app
+	bars *ui.Progress
+
+	mu     sync.Mutex
+	latest finetune.Event
+	meter  *ui.Meter
+	of     string // what the meter counts
+}
+
+func (v *trainingView) event(e finetune.Event) {
+	switch e.Kind {
+	case finetune.KindNote:
+		v.restart()
+		v.Note("%s", e.Text)
+	case finetune.KindFeatures:
+		v.show("features", e)
+	case finetune.KindStep:
+		v.show(fmt.Sprintf("epoch %d/%d", e.Epoch, e.Epochs), e)
+	case finetune.KindEpoch:
+		v.restart()
+		best := ""
+		if e.Best {
+			best = " *"
+		}
+		v.Note("epoch %2d/%d  train loss %.4f acc %5.2f %%  val loss %.4f acc %5.2f %%  lr %.3g  %.0f images/s%s",
+			e.Epoch, e.Epochs, e.Loss, 100*e.Accuracy, e.Metrics.Loss, 100*e.Metrics.Top1, e.LR, e.ImagesPerSecond, best)
+	}
+}
+
+// show moves the bar of what is under way.
+func (v *trainingView) show(what string, e finetune.Event) {
+	v.mu.Lock()
+	v.latest = e
+	v.mu.Unlock()
+	if v.of != what {
+		v.restart()
+		v.of = what
+		v.meter = v.bars.Live(int64(e.Total), func() string { return what + " " }, func() string {
+			v.mu.Lock()
+			e := v.latest
+			v.mu.Unlock()
+			if e.Kind == finetune.KindFeatures {
+				return fmt.Sprintf(" %d/%d images", e.Done, e.Total)
+			}
+			left := time.Duration(e.Remaining * float64(time.Second)).Round(time.Second)
+			return fmt.Sprintf(" loss %.4f  acc %.1f %%  %.0f images/s  %v left", e.Loss, 100*e.Accuracy, e.ImagesPerSecond, left)
+		})
+	}
+	v.meter.Set(int64(e.Done), int64(e.Total))
+}
+
+// restart ends the bar under way, so that a line can be printed.
+func (v *trainingView) restart() {
+	if v.meter == nil {
+		return
+	}
+	v.bars.Close()
+	v.bars = v.Progress()
+	v.meter, v.of = nil, ""
+}
+
+func (v *trainingView) close() { v.bars.Close() }

@@ -1,0 +1,573 @@
+package finetune
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/gofrs/flock"
+
+	"github.com/go-modelzoo/zoo/engine"
+	"github.com/go-modelzoo/zoo/engine/train"
+	"github.com/go-modelzoo/zoo/engine/work"
+	"github.com/go-modelzoo/zoo/graph"
+	"github.com/go-modelzoo/zoo/vision/dataset"
+	"github.com/go-modelzoo/zoo/vision/transforms"
+)
+
+// Model is what is trained, and on what.
+type Model struct {
+	// Name is for the report.
+	Name string
+	// Build makes the network for images of a shape and a number of classes.
+	Build func(input graph.Shape, classes int) (*graph.Graph, error)
+	// Input is the shape of the images that it is trained on.
+	Input graph.Shape
+	// Preprocess is what is done to an image for evaluation; its result must have Input's size.
+	Preprocess transforms.Preprocess
+	// Weights is a file of pretrained weights, in any format that package weights reads; its classifier may be for other classes.
+	// Empty: random weights.
+	Weights string
+	// Digest identifies the content of Weights, for cached features. Empty: they are not shared between runs.
+	Digest string
+
+	// Pool computes; nil makes one with all processors for the time of the run.
+	Pool      *work.Pool
+	Precision engine.Precision
+}
+
+// Result is what a run gave.
+type Result struct {
+	// Path is the weights file, a safetensors state dict.
+	Path    string      `json:"path"`
+	Report  string      `json:"report"`
+	Classes []string    `json:"classes"`
+	Input   graph.Shape `json:"input"`
+	// Strategy is what was done, with the reason.
+	Strategy Strategy `json:"strategy"`
+	Why      string   `json:"why,omitempty"`
+	// Best is the epoch, from 1, whose weights are the result, and Metrics its validation results. Last are the last epoch's, without
+	// those of the classes.
+	Best    int           `json:"best"`
+	Metrics *Metrics      `json:"metrics"`
+	Last    *Metrics      `json:"last"`
+	History []EpochResult `json:"history"`
+	// TrainImages and ValImages count the images; Skipped lists those that could not be read.
+	TrainImages int      `json:"train_images"`
+	ValImages   int      `json:"val_images"`
+	Skipped     []string `json:"skipped,omitempty"`
+	// Params is the number of trainable values of the network and Trained how many of them were trained.
+	Params  int64 `json:"params"`
+	Trained int64 `json:"trained"`
+	MACs    int64 `json:"macs"`
+	// Seconds is the time that all parts of the run took, and ImagesPerSecond the rate of the training epochs.
+	Seconds         float64 `json:"seconds"`
+	ImagesPerSecond float64 `json:"images_per_second"`
+	Config          Config  `json:"config"`
+}
+
+// EpochResult is a line of metrics.jsonl.
+type EpochResult struct {
+	Epoch           int     `json:"epoch"`
+	Step            int     `json:"step"`
+	LR              float64 `json:"lr"`
+	Loss            float64 `json:"loss"`
+	Accuracy        float64 `json:"accuracy"`
+	Val             Metrics `json:"val"`
+	Best            bool    `json:"best"`
+	Images          int     `json:"images"`
+	Seconds         float64 `json:"seconds"` // of training, without validation
+	ImagesPerSecond float64 `json:"images_per_second"`
+}
+
+// run is a run under way.
+type run struct {
+	model  Model
+	config Config
+	dir    string
+	sink   func(Event)
+
+	train, val *dataset.Dataset
+	graph      *graph.Graph // the whole network
+	params     *initial     // values before training
+	augment    Augment
+	plan       *freezePlan
+	cut        *graph.Node // where cached features are taken; nil: not cached
+	skipped    map[string]bool
+
+	part      *graph.Graph // what trains: the network, or what follows the cut
+	trainer   *train.Trainer
+	optimizer *train.Optimizer
+	frozen    map[string]bool
+	average   *average
+	trainData feeder
+	valData   feeder
+	state     state
+	logs      logs
+	best      *evaluation // of the best epoch; nil after a resumption
+	largest   largestGradient
+	began     time.Time
+	before    float64 // seconds of earlier parts of the run
+}
+
+// ErrRunExists says that a folder holds a run already.
+var ErrRunExists = errors.New("holds a run: continue it with --resume, or choose another folder")
+
+// Run trains. It writes into dir, which is made if need be, and tells sink (which may be nil) what happens. When ctx ends it saves a checkpoint
+// and returns the context's error with the result so far.
+func Run(ctx context.Context, m Model, c Config, dir string, sink func(Event)) (*Result, error) {
+	return start(ctx, m, c, dir, sink, false)
+}
+
+// Resume continues a run from its newest checkpoint with the configuration that it was begun with; what is given must agree with it.
+// Without a checkpoint it begins anew.
+func Resume(ctx context.Context, m Model, c Config, dir string, sink func(Event)) (*Result, error) {
+	return start(ctx, m, c, dir, sink, true)
+}
+
+func start(ctx context.Context, m Model, c Config, dir string, sink func(Event), resume bool) (result *Result, err error) {
+	if c.AutoLR && c.LR == 0 {
+		c.LR = 1 // replaced when the strategy is known
+	}
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	if sink == nil {
+		sink = func(Event) {}
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	lock := flock.New(filepath.Join(dir, ".lock"))
+	waiting, cancel := context.WithTimeout(ctx, 10*time.Second) // a killed host's plugin takes a moment to notice
+	defer cancel()
+	if ok, err := lock.TryLockContext(waiting, 100*time.Millisecond); err != nil || !ok {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		return nil, fmt.Errorf("%s is in use by another run", dir)
+	}
+	defer func() { err = errors.Join(err, lock.Unlock()) }()
+	if m.Pool == nil {
+		m.Pool = work.New(work.DefaultThreads())
+		defer m.Pool.Close()
+	}
+	r := &run{model: m, config: c, dir: dir, sink: sink, skipped: map[string]bool{}, began: time.Now()}
+	defer func() { err = errors.Join(err, r.close()) }()
+	var from *checkpoint
+	if resume {
+		if from, err = openCheckpoint(dir); err != nil {
+			return nil, err
+		}
+	} else if _, err := os.Stat(filepath.Join(dir, FileConfig)); err == nil {
+		return nil, fmt.Errorf("%s %w", dir, ErrRunExists)
+	}
+	if from != nil {
+		defer func() { err = errors.Join(err, from.file.Close()) }()
+	}
+	if err := r.rememberConfig(from != nil); err != nil {
+		return nil, err
+	}
+	if err := r.prepare(ctx, from); err != nil {
+		return nil, err
+	}
+	err = r.loop(ctx)
+	if err != nil && ctx.Err() == nil {
+		return nil, err
+	}
+	stopped := err
+	if stopped != nil && r.best == nil {
+		return nil, stopped // nothing to show yet
+	}
+	if r.best == nil { // it was found before this process began
+		if err := r.evaluateBest(ctx); err != nil {
+			return nil, err
+		}
+	}
+	result, err = r.finish(ctx)
+	return result, errors.Join(stopped, err)
+}
+
+func (r *run) close() error {
+	var errs []error
+	if r.params != nil {
+		errs = append(errs, r.params.Close())
+	}
+	for _, f := range []feeder{r.trainData, r.valData} {
+		if f != nil {
+			errs = append(errs, f.close())
+		}
+	}
+	return errors.Join(append(errs, r.logs.close())...)
+}
+
+func (r *run) emit(e Event) {
+	e.Time = time.Now()
+	r.sink(e)
+}
+
+func (r *run) note(format string, args ...any) {
+	r.emit(Event{Kind: KindNote, Text: fmt.Sprintf(format, args...)})
+}
+
+// rememberConfig keeps the configuration in the run's folder, or compares it with the one kept there.
+func (r *run) rememberConfig(resumed bool) error {
+	path := filepath.Join(r.dir, FileConfig)
+	if resumed {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return fmt.Errorf("the run's configuration: %w", err)
+		}
+		var began Config
+		if err := ParseConfig(data, &began); err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+		names, err := r.config.changed(&began)
+		if err != nil {
+			return err
+		}
+		if len(names) > 0 {
+			slices.Sort(names)
+			return fmt.Errorf("the run in %s was begun with other settings of %s: continue it with the same, or begin another", r.dir, strings.Join(names, ", "))
+		}
+		return nil
+	}
+	data, err := json.MarshalIndent(r.config, "", "  ")
+	if err != nil {
+		return err
+	}
+	return writeFile(path, func(w io.Writer) error { _, err := w.Write(append(data, '\n')); return err })
+}
+
+// prepare opens data and network and, from a checkpoint, everything in between.
+func (r *run) prepare(ctx context.Context, from *checkpoint) error {
+	if err := r.openData(); err != nil {
+		return err
+	}
+	var err error
+	if r.graph, err = r.buildFull(r.model.Input); err != nil {
+		return err
+	}
+	if r.params, err = openParams(r.graph, r.model.Weights, r.config.Seed); err != nil {
+		return err
+	}
+	if err := r.chooseStrategy(ctx, from); err != nil {
+		return err
+	}
+	if r.config.Strategy == StrategyScratch && r.params.file != nil {
+		if err := r.params.Close(); err != nil {
+			return err
+		}
+		r.params = &initial{graph: r.graph, seed: r.config.Seed}
+	}
+	patterns := r.config.Freeze
+	if len(patterns) == 0 {
+		patterns = r.config.Strategy.patterns(r.graph)
+	}
+	if len(patterns) > 0 && r.params.file == nil && r.config.Strategy != StrategyScratch {
+		r.note("freezing %s of a network with random weights: they would need to be trained", strings.Join(patterns, " and "))
+	}
+	if r.plan, err = newFreezePlan(r.graph, patterns, r.config.UnfreezeAt, r.config.GradualUnfreeze); err != nil {
+		return err
+	}
+	r.augment = r.config.Augment.resolve(r.model.Input.H)
+	if err := r.chooseCache(); err != nil {
+		return err
+	}
+	if len(r.params.fresh) > 0 && from == nil {
+		r.note("the classifier is new: %s", r.params.describe())
+	}
+	if err := r.openFeeders(ctx); err != nil {
+		return err
+	}
+	return r.openState(from)
+}
+
+func (r *run) buildFull(s graph.Shape) (*graph.Graph, error) {
+	return r.model.Build(s, len(r.train.Classes))
+}
+
+// chooseStrategy settles Strategy and, with AutoLR, the learning rate.
+func (r *run) chooseStrategy(ctx context.Context, from *checkpoint) error {
+	c := &r.config
+	switch {
+	case len(c.Freeze) > 0:
+		if c.Strategy == StrategyAuto {
+			c.Strategy = StrategyFine
+		}
+		r.state.Why = "--freeze says what stays"
+	case from != nil:
+		c.Strategy, r.state.Why = from.Strategy, from.Why
+	case c.Strategy == StrategyAuto:
+		s, why, err := choose(ctx, r)
+		if err != nil {
+			return err
+		}
+		c.Strategy, r.state.Why = s, why
+		r.note("strategy %s: %s", s, why)
+	}
+	r.state.Strategy = c.Strategy
+	if c.AutoLR {
+		c.LR = c.autoLR()
+	}
+	return nil
+}
+
+// changes reports whether the run may change a parameter.
+func (r *run) changes(name string) bool { return !r.plan.start[name] || r.plan.varies(r.config.Epochs) }
+
+// values are all parameters of the network as they are now.
+func (r *run) values() engine.Params { return overlay{live(&r.trainer.Params), r.params} }
+
+// candidate are the parameters that an epoch is judged by and that are kept: the average where there is one.
+func (r *run) candidate() engine.Params {
+	if r.average != nil {
+		return overlay{r.average.values, r.params}
+	}
+	return r.values()
+}
+
+// openState begins the run, or goes back to where a checkpoint was.
+func (r *run) openState(from *checkpoint) error {
+	values := engine.Params(r.params)
+	if from != nil {
+		saved, err := from.group(prefixWeights)
+		if err != nil {
+			return err
+		}
+		values = overlay{saved, r.params}
+		strategy, why := r.state.Strategy, r.state.Why
+		r.state = from.state
+		r.state.Strategy, r.state.Why = strategy, why
+		r.before = from.Seconds
+	}
+	if err := r.openTrainer(values, r.state.Epoch); err != nil {
+		return err
+	}
+	if r.config.EMA > 0 {
+		r.average = newAverage(r.config.EMA, &r.trainer.Params)
+	}
+	if from != nil {
+		r.trainer.SetSteps(from.Batches)
+		if err := from.restoreMoments(&r.trainer.Params); err != nil {
+			return err
+		}
+		if r.average != nil {
+			saved, err := from.group(prefixAverage)
+			if err != nil {
+				return err
+			}
+			for name, v := range saved {
+				copy(r.average.values[name], v)
+			}
+			r.average.steps = from.EMASteps
+		}
+		r.note("continuing in epoch %d of %d, at step %d", r.state.Epoch+1, r.config.Epochs, r.state.Step)
+	}
+	return r.openLogs()
+}
+
+// openTrainer makes the trainer and the optimiser for an epoch's set of frozen parameters, keeping what the optimiser remembers.
+func (r *run) openTrainer(values engine.Params, epoch int) error {
+	frozen := r.plan.frozen(epoch)
+	o := train.Options{
+		Pool: r.model.Pool, Precision: r.model.Precision, Seed: r.config.Seed,
+		Trainable: func(p *graph.Param) bool { return !frozen[p.Name] },
+		Loss:      train.Loss{LabelSmoothing: r.config.LabelSmoothing},
+	}
+	if r.config.ClassWeights {
+		for _, w := range r.train.ClassWeights() {
+			o.Loss.ClassWeights = append(o.Loss.ClassWeights, float64(w))
+		}
+	}
+	t, err := train.New(r.part, values, o)
+	if err != nil {
+		return err
+	}
+	groups := parameterGroups(r.graph, t.All(), &r.config)
+	optimizer, err := train.NewOptimizer(r.config.Optimizer, groups...)
+	if err != nil {
+		return err
+	}
+	if r.trainer != nil {
+		old := map[string]*train.Param{}
+		for _, p := range r.trainer.All() {
+			old[p.Name()] = p
+		}
+		for _, p := range t.All() {
+			if m, ok := old[p.Name()].Moments(); ok {
+				if err := p.SetMoments(m); err != nil {
+					return err
+				}
+			}
+		}
+		t.SetSteps(r.trainer.Steps())
+	}
+	r.trainer, r.optimizer, r.frozen = t, optimizer, frozen
+	return nil
+}
+
+// explain adds what to do to an error about an image.
+func (r *run) explain(err error) error {
+	if r.config.SkipBad || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	return fmt.Errorf("%w; --skip-bad leaves unreadable images out", err)
+}
+
+// openData finds the images.
+func (r *run) openData() error {
+	c := &r.config
+	var err error
+	if r.train, r.val, err = readData(c.Data); err != nil {
+		return err
+	}
+	if err := r.train.CheckTrainable(); err != nil {
+		return err
+	}
+	switch {
+	case c.Val != "":
+		val, _, err := readLabelled(c.Val, r.train.Classes)
+		if err != nil {
+			return err
+		}
+		if r.val, err = val.WithClasses(r.train.Classes); err != nil {
+			return fmt.Errorf("validation data %s: %w", c.Val, err)
+		}
+	case r.val == nil:
+		if r.train, r.val, err = r.train.Split(c.ValFraction, c.Seed); err != nil {
+			return err
+		}
+	}
+	if c.Metric == MetricAUC && len(r.train.Classes) != 2 {
+		return fmt.Errorf("metric auc is for two classes, the data has %d: use accuracy or f1", len(r.train.Classes))
+	}
+	if c.Metric == MetricKappa {
+		c.Ordered = true
+	}
+	return nil
+}
+
+// readData reads a folder, with or without parts for training and validation, or a CSV file.
+func readData(path string) (train, val *dataset.Dataset, err error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, nil, fmt.Errorf("data: %w", err)
+	}
+	if info.IsDir() {
+		return dataset.TrainVal(path)
+	}
+	train, err = dataset.CSV(path, nil)
+	return train, nil, err
+}
+
+// readLabelled reads validation data.
+func readLabelled(path string, classes []string) (d, _ *dataset.Dataset, err error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, nil, fmt.Errorf("validation data: %w", err)
+	}
+	if info.IsDir() {
+		d, err = dataset.ImageFolder(path)
+	} else {
+		d, err = dataset.CSV(path, classes)
+	}
+	return d, nil, err
+}
+
+// loaderKind is a use of images.
+type loaderKind uint8
+
+const (
+	loaderTrain loaderKind = iota // random order, augmented
+	loaderPlain                   // in order, as for evaluation
+	loaderViews                   // in order, augmented
+)
+
+// imageCache is the memory for decoded images that are kept between epochs.
+const imageCache = 1 << 30
+
+// evalBatch is how many images are evaluated at a time.
+const evalBatch = 32
+
+func (r *run) loader(d *dataset.Dataset, kind loaderKind) (*dataset.Loader, error) {
+	p := r.model.Preprocess
+	c := dataset.LoaderConfig{
+		BatchSize: evalBatch, Seed: r.config.Seed, Width: r.model.Input.W, Height: r.model.Input.H, Normalize: p.Normalize(),
+		CacheBytes: imageCache, SkipBad: r.config.SkipBad, Prepare: p.Transform(),
+	}
+	if kind != loaderPlain {
+		c.Prepare, c.Transform, c.Erase = r.augment.pipeline(p, r.model.Input.H)
+	}
+	if kind == loaderTrain {
+		c.BatchSize = r.config.BatchSize
+		c.Sampling = r.sampling()
+		c.DropLast = r.dropLast()
+	}
+	return dataset.NewLoader(d, c)
+}
+
+func (r *run) sampling() dataset.Sampling {
+	if r.config.Balanced {
+		return dataset.Balanced
+	}
+	return dataset.Shuffled
+}
+
+// dropLast reports whether the last batch of an epoch would be a single image, of which batch norms can learn nothing.
+func (r *run) dropLast() bool {
+	return r.config.BatchSize > 1 && len(r.train.Samples)%r.config.BatchSize == 1
+}
+
+// finish writes the result and the report.
+func (r *run) finish(ctx context.Context) (*Result, error) {
+	res := &Result{
+		Path: filepath.Join(r.dir, FileModel), Report: filepath.Join(r.dir, FileReport),
+		Classes: r.train.Classes, Input: r.model.Input, Strategy: r.state.Strategy, Why: r.state.Why,
+		Best: r.state.BestEpoch, Metrics: r.best.metrics, Last: &r.state.History[len(r.state.History)-1].Val, History: r.state.History,
+		TrainImages: len(r.train.Samples), ValImages: r.best.metrics.Images, Params: r.graph.NumParams(), MACs: r.graph.MACs(),
+		Seconds: r.before + time.Since(r.began).Seconds(), Config: r.config,
+	}
+	for path := range r.skipped {
+		res.Skipped = append(res.Skipped, path)
+	}
+	slices.Sort(res.Skipped)
+	for _, p := range r.trainer.All() {
+		if !p.Spec.Role.Buffer() && r.changes(p.Name()) {
+			res.Trained += int64(len(p.Values()))
+		}
+	}
+	images, seconds := 0, 0.0
+	for _, e := range r.state.History {
+		images, seconds = images+e.Images, seconds+e.Seconds
+	}
+	res.ImagesPerSecond = float64(images) / max(seconds, 1e-9)
+	err := copyFile(filepath.Join(r.dir, FileBest), res.Path)
+	if err != nil {
+		return nil, r.diskAdvice(err)
+	}
+	mistakes := worstMistakes(r.best.logits, r.best.labels, func(i int) string { return r.val.Samples[r.best.index[i]].Path }, r.train.Classes, 24)
+	if err := writeReport(res, mistakes, r.model); err != nil {
+		return nil, r.diskAdvice(err)
+	}
+	r.emit(Event{Kind: KindDone, Path: res.Path, Metrics: res.Metrics, Epoch: res.Best, Epochs: r.config.Epochs, ImagesPerSecond: res.ImagesPerSecond})
+	return res, nil
+}
+
+// copyFile copies a file of the run to another name.
+func copyFile(from, to string) (err error) {
+	f, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer func() { err = cmp.Or(err, f.Close()) }()
+	return writeFile(to, func(w io.Writer) error { _, err := io.Copy(w, f); return err })
+}
