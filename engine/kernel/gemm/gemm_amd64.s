@@ -2934,6 +2934,1424 @@ next:
 	VZEROUPPER
 	RET
 
+// func dot512(args *byte)
+// Requires: AVX, AVX512DQ, AVX512F, CMOV
+TEXT ·dot512(SB), NOSPLIT, $0-8
+	MOVQ args+0(FP), R8
+	MOVQ 32(R8), R9
+
+block:
+	MOVQ 64(R8), DI
+	MOVQ 72(R8), AX
+	MOVQ AX, 240(R8)
+	MOVQ 112(R8), AX
+	MOVQ AX, 272(R8)
+	MOVQ 128(R8), AX
+	MOVQ AX, 288(R8)
+	MOVQ 144(R8), AX
+	MOVQ AX, 304(R8)
+
+panel:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+	VPXORD Z16, Z16, Z16
+	VPXORD Z17, Z17, Z17
+	VPXORD Z18, Z18, Z18
+	VPXORD Z19, Z19, Z19
+	VPXORD Z20, Z20, Z20
+	VPXORD Z21, Z21, Z21
+	VPXORD Z22, Z22, Z22
+	VPXORD Z23, Z23, Z23
+	VPXORD Z24, Z24, Z24
+	VPXORD Z25, Z25, Z25
+	VPXORD Z26, Z26, Z26
+	VPXORD Z27, Z27, Z27
+	MOVQ   48(R8), SI
+	MOVQ   56(R8), CX
+
+run:
+	MOVLQSX (SI), R10
+	MOVLQSX 4(SI), DX
+	ADDQ    $0x08, SI
+	ADDQ    8(R8), R10
+	LEAQ    (R9)(R9*2), AX
+	LEAQ    (R10)(AX*1), R11
+	LEAQ    (R11)(AX*1), R12
+	LEAQ    (R12)(AX*1), R13
+	LEAQ    (R13)(AX*1), BX
+
+group:
+	VMOVUPS      (DI), Z28
+	VMOVUPS      64(DI), Z29
+	VBROADCASTSS (R10), Z30
+
+	// VDPBF16PS Z28, Z30, Z0
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z1
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS (R10)(R9*1), Z31
+
+	// VDPBF16PS Z28, Z31, Z2
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z3
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS (R10)(R9*2), Z30
+
+	// VDPBF16PS Z28, Z30, Z4
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z5
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS (R11), Z31
+
+	// VDPBF16PS Z28, Z31, Z6
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z7
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VBROADCASTSS (R10)(R9*4), Z30
+
+	// VDPBF16PS Z28, Z30, Z8
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z9
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS (R11)(R9*2), Z31
+
+	// VDPBF16PS Z28, Z31, Z10
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z11
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS (R12), Z30
+
+	// VDPBF16PS Z28, Z30, Z12
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z13
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS (R11)(R9*4), Z31
+
+	// VDPBF16PS Z28, Z31, Z14
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z15
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VBROADCASTSS (R10)(R9*8), Z30
+
+	// VDPBF16PS Z28, Z30, Z16
+	BYTE $0x62
+	BYTE $0x82
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z17
+	BYTE         $0x62
+	BYTE         $0x82
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS (R13), Z31
+
+	// VDPBF16PS Z28, Z31, Z18
+	BYTE $0x62
+	BYTE $0x82
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z19
+	BYTE         $0x62
+	BYTE         $0x82
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS (R12)(R9*4), Z30
+
+	// VDPBF16PS Z28, Z30, Z20
+	BYTE $0x62
+	BYTE $0x82
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z21
+	BYTE         $0x62
+	BYTE         $0x82
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS (R11)(R9*8), Z31
+
+	// VDPBF16PS Z28, Z31, Z22
+	BYTE $0x62
+	BYTE $0x82
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z23
+	BYTE         $0x62
+	BYTE         $0x82
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VBROADCASTSS (BX), Z30
+
+	// VDPBF16PS Z28, Z30, Z24
+	BYTE $0x62
+	BYTE $0x02
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z25
+	BYTE         $0x62
+	BYTE         $0x02
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS (R13)(R9*4), Z31
+
+	// VDPBF16PS Z28, Z31, Z26
+	BYTE $0x62
+	BYTE $0x02
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z27
+	BYTE         $0x62
+	BYTE         $0x02
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VMOVUPS      128(DI), Z28
+	VMOVUPS      192(DI), Z29
+	VBROADCASTSS 4(R10), Z30
+
+	// VDPBF16PS Z28, Z30, Z0
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z1
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 4(R10)(R9*1), Z31
+
+	// VDPBF16PS Z28, Z31, Z2
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z3
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS 4(R10)(R9*2), Z30
+
+	// VDPBF16PS Z28, Z30, Z4
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z5
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS 4(R11), Z31
+
+	// VDPBF16PS Z28, Z31, Z6
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z7
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VBROADCASTSS 4(R10)(R9*4), Z30
+
+	// VDPBF16PS Z28, Z30, Z8
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z9
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 4(R11)(R9*2), Z31
+
+	// VDPBF16PS Z28, Z31, Z10
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z11
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS 4(R12), Z30
+
+	// VDPBF16PS Z28, Z30, Z12
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z13
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS 4(R11)(R9*4), Z31
+
+	// VDPBF16PS Z28, Z31, Z14
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z15
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VBROADCASTSS 4(R10)(R9*8), Z30
+
+	// VDPBF16PS Z28, Z30, Z16
+	BYTE $0x62
+	BYTE $0x82
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z17
+	BYTE         $0x62
+	BYTE         $0x82
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 4(R13), Z31
+
+	// VDPBF16PS Z28, Z31, Z18
+	BYTE $0x62
+	BYTE $0x82
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z19
+	BYTE         $0x62
+	BYTE         $0x82
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS 4(R12)(R9*4), Z30
+
+	// VDPBF16PS Z28, Z30, Z20
+	BYTE $0x62
+	BYTE $0x82
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z21
+	BYTE         $0x62
+	BYTE         $0x82
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS 4(R11)(R9*8), Z31
+
+	// VDPBF16PS Z28, Z31, Z22
+	BYTE $0x62
+	BYTE $0x82
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z23
+	BYTE         $0x62
+	BYTE         $0x82
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VBROADCASTSS 4(BX), Z30
+
+	// VDPBF16PS Z28, Z30, Z24
+	BYTE $0x62
+	BYTE $0x02
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z25
+	BYTE         $0x62
+	BYTE         $0x02
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 4(R13)(R9*4), Z31
+
+	// VDPBF16PS Z28, Z31, Z26
+	BYTE $0x62
+	BYTE $0x02
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z27
+	BYTE         $0x62
+	BYTE         $0x02
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VMOVUPS      256(DI), Z28
+	VMOVUPS      320(DI), Z29
+	VBROADCASTSS 8(R10), Z30
+
+	// VDPBF16PS Z28, Z30, Z0
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z1
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 8(R10)(R9*1), Z31
+
+	// VDPBF16PS Z28, Z31, Z2
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z3
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS 8(R10)(R9*2), Z30
+
+	// VDPBF16PS Z28, Z30, Z4
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z5
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS 8(R11), Z31
+
+	// VDPBF16PS Z28, Z31, Z6
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z7
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VBROADCASTSS 8(R10)(R9*4), Z30
+
+	// VDPBF16PS Z28, Z30, Z8
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z9
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 8(R11)(R9*2), Z31
+
+	// VDPBF16PS Z28, Z31, Z10
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z11
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS 8(R12), Z30
+
+	// VDPBF16PS Z28, Z30, Z12
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z13
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS 8(R11)(R9*4), Z31
+
+	// VDPBF16PS Z28, Z31, Z14
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z15
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VBROADCASTSS 8(R10)(R9*8), Z30
+
+	// VDPBF16PS Z28, Z30, Z16
+	BYTE $0x62
+	BYTE $0x82
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z17
+	BYTE         $0x62
+	BYTE         $0x82
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 8(R13), Z31
+
+	// VDPBF16PS Z28, Z31, Z18
+	BYTE $0x62
+	BYTE $0x82
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z19
+	BYTE         $0x62
+	BYTE         $0x82
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS 8(R12)(R9*4), Z30
+
+	// VDPBF16PS Z28, Z30, Z20
+	BYTE $0x62
+	BYTE $0x82
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z21
+	BYTE         $0x62
+	BYTE         $0x82
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS 8(R11)(R9*8), Z31
+
+	// VDPBF16PS Z28, Z31, Z22
+	BYTE $0x62
+	BYTE $0x82
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z23
+	BYTE         $0x62
+	BYTE         $0x82
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VBROADCASTSS 8(BX), Z30
+
+	// VDPBF16PS Z28, Z30, Z24
+	BYTE $0x62
+	BYTE $0x02
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z25
+	BYTE         $0x62
+	BYTE         $0x02
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 8(R13)(R9*4), Z31
+
+	// VDPBF16PS Z28, Z31, Z26
+	BYTE $0x62
+	BYTE $0x02
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z27
+	BYTE         $0x62
+	BYTE         $0x02
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VMOVUPS      384(DI), Z28
+	VMOVUPS      448(DI), Z29
+	VBROADCASTSS 12(R10), Z30
+
+	// VDPBF16PS Z28, Z30, Z0
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z1
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 12(R10)(R9*1), Z31
+
+	// VDPBF16PS Z28, Z31, Z2
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z3
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS 12(R10)(R9*2), Z30
+
+	// VDPBF16PS Z28, Z30, Z4
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z5
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS 12(R11), Z31
+
+	// VDPBF16PS Z28, Z31, Z6
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z7
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VBROADCASTSS 12(R10)(R9*4), Z30
+
+	// VDPBF16PS Z28, Z30, Z8
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z9
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 12(R11)(R9*2), Z31
+
+	// VDPBF16PS Z28, Z31, Z10
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z11
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS 12(R12), Z30
+
+	// VDPBF16PS Z28, Z30, Z12
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z13
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS 12(R11)(R9*4), Z31
+
+	// VDPBF16PS Z28, Z31, Z14
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z15
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VBROADCASTSS 12(R10)(R9*8), Z30
+
+	// VDPBF16PS Z28, Z30, Z16
+	BYTE $0x62
+	BYTE $0x82
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z17
+	BYTE         $0x62
+	BYTE         $0x82
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 12(R13), Z31
+
+	// VDPBF16PS Z28, Z31, Z18
+	BYTE $0x62
+	BYTE $0x82
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z19
+	BYTE         $0x62
+	BYTE         $0x82
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS 12(R12)(R9*4), Z30
+
+	// VDPBF16PS Z28, Z30, Z20
+	BYTE $0x62
+	BYTE $0x82
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z21
+	BYTE         $0x62
+	BYTE         $0x82
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS 12(R11)(R9*8), Z31
+
+	// VDPBF16PS Z28, Z31, Z22
+	BYTE $0x62
+	BYTE $0x82
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z23
+	BYTE         $0x62
+	BYTE         $0x82
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VBROADCASTSS 12(BX), Z30
+
+	// VDPBF16PS Z28, Z30, Z24
+	BYTE $0x62
+	BYTE $0x02
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z25
+	BYTE         $0x62
+	BYTE         $0x02
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 12(R13)(R9*4), Z31
+
+	// VDPBF16PS Z28, Z31, Z26
+	BYTE $0x62
+	BYTE $0x02
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z27
+	BYTE         $0x62
+	BYTE         $0x02
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	ADDQ         $0x00000200, DI
+	ADDQ         $0x10, R10
+	ADDQ         $0x10, R11
+	ADDQ         $0x10, R12
+	ADDQ         $0x10, R13
+	ADDQ         $0x10, BX
+	DECQ         DX
+	JNZ          group
+	DECQ         CX
+	JNZ          run
+	MOVQ         152(R8), AX
+	VMOVUPS      Z0, (AX)
+	VMOVUPS      Z1, 64(AX)
+	VMOVUPS      Z2, 128(AX)
+	VMOVUPS      Z3, 192(AX)
+	VMOVUPS      Z4, 256(AX)
+	VMOVUPS      Z5, 320(AX)
+	VMOVUPS      Z6, 384(AX)
+	VMOVUPS      Z7, 448(AX)
+	VMOVUPS      Z8, 512(AX)
+	VMOVUPS      Z9, 576(AX)
+	VMOVUPS      Z10, 640(AX)
+	VMOVUPS      Z11, 704(AX)
+	VMOVUPS      Z12, 768(AX)
+	VMOVUPS      Z13, 832(AX)
+	VMOVUPS      Z14, 896(AX)
+	VMOVUPS      Z15, 960(AX)
+	VMOVUPS      Z16, 1024(AX)
+	VMOVUPS      Z17, 1088(AX)
+	VMOVUPS      Z18, 1152(AX)
+	VMOVUPS      Z19, 1216(AX)
+	VMOVUPS      Z20, 1280(AX)
+	VMOVUPS      Z21, 1344(AX)
+	VMOVUPS      Z22, 1408(AX)
+	VMOVUPS      Z23, 1472(AX)
+	VMOVUPS      Z24, 1536(AX)
+	VMOVUPS      Z25, 1600(AX)
+	VMOVUPS      Z26, 1664(AX)
+	VMOVUPS      Z27, 1728(AX)
+	MOVQ         96(R8), AX
+	MOVLQSX      (AX), R14
+	MOVLQSX      4(AX), R15
+	MOVQ         104(R8), DX
+	CMPQ         R14, DX
+	CMOVQGT      DX, R14
+	CMPQ         R15, DX
+	CMOVQGT      DX, R15
+	MOVQ         88(R8), AX
+	LEAQ         (R14)(R14*2), R14
+	LEAQ         (R15)(R15*2), R15
+	LEAQ         (AX)(R14*4), R14
+	LEAQ         (AX)(R15*4), R15
+	MOVQ         152(R8), R10
+	MOVQ         272(R8), R11
+	MOVQ         288(R8), R12
+	MOVQ         304(R8), AX
+	MOVQ         240(R8), CX
+	VMOVUPS      (AX), Z28
+	VMOVUPS      64(AX), Z29
+	VBROADCASTSS 184(R8), Z30
+	VBROADCASTSS 188(R8), Z31
+	MOVQ         $0xffffffff, DX
+	MOVQ         192(R8), BX
+	CMPQ         CX, $0x01
+	CMOVQEQ      BX, DX
+	KMOVW        DX, K3
+	SHRQ         $0x10, DX
+	KMOVW        DX, K4
+	ADDQ         $0x00000080, AX
+	MOVQ         AX, 304(R8)
+	CMPQ         R14, R15
+	JGE          rowsdone
+
+row:
+	MOVLQSX   (R14), BX
+	VADDPS    (R10)(BX*1), Z28, Z0
+	VADDPS    64(R10)(BX*1), Z29, Z1
+	TESTQ     R12, R12
+	JZ        noresidual
+	MOVLQSX   8(R14), BX
+	VMOVUPS.Z (R12)(BX*4), K3, Z2
+	VMOVUPS.Z 64(R12)(BX*4), K4, Z3
+	VADDPS    Z2, Z0, Z0
+	VADDPS    Z3, Z1, Z1
+
+noresidual:
+	CMPL   176(R8), $0x02
+	JA     v_act3
+	VMAXPS Z0, Z30, Z0
+	VMAXPS Z1, Z30, Z1
+	VMINPS Z0, Z31, Z0
+	VMINPS Z1, Z31, Z1
+	JMP    v_actdone
+
+v_act3:
+	CMPL         176(R8), $0x03
+	JNE          v_act4
+	VMOVAPS      Z0, Z3
+	VADDPS.BCST  constants<>+16(SB), Z0, Z0
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z0, Z2, Z0
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z0, Z2, Z0
+	VMULPS.BCST  constants<>+24(SB), Z0, Z0
+	VMULPS       Z3, Z0, Z0
+	VMOVAPS      Z1, Z3
+	VADDPS.BCST  constants<>+16(SB), Z1, Z1
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z1, Z2, Z1
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z1, Z2, Z1
+	VMULPS.BCST  constants<>+24(SB), Z1, Z1
+	VMULPS       Z3, Z1, Z1
+	JMP          v_actdone
+
+v_act4:
+	CMPL         176(R8), $0x04
+	JNE          v_act5
+	VADDPS.BCST  constants<>+16(SB), Z0, Z0
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z0, Z2, Z0
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z0, Z2, Z0
+	VMULPS.BCST  constants<>+24(SB), Z0, Z0
+	VADDPS.BCST  constants<>+16(SB), Z1, Z1
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z1, Z2, Z1
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z1, Z2, Z1
+	VMULPS.BCST  constants<>+24(SB), Z1, Z1
+	JMP          v_actdone
+
+v_act5:
+	CMPL              176(R8), $0x05
+	JNE               v_act6
+	VMOVAPS           Z0, Z4
+	VXORPS.BCST       constants<>+44(SB), Z0, Z0
+	VBROADCASTSS      constants<>+68(SB), Z2
+	VMAXPS            Z0, Z2, Z0
+	VBROADCASTSS      constants<>+64(SB), Z2
+	VMINPS            Z0, Z2, Z0
+	VMULPS.BCST       constants<>+72(SB), Z0, Z2
+	VRNDSCALEPS       $0x08, Z2, Z2
+	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
+	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
+	VBROADCASTSS      constants<>+84(SB), Z3
+	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
+	VMULPS            Z0, Z3, Z3
+	VFMADD213PS       Z0, Z0, Z3
+	VADDPS.BCST       constants<>+8(SB), Z3, Z3
+	VSCALEFPS         Z2, Z3, Z0
+	VADDPS.BCST       constants<>+8(SB), Z0, Z0
+	VBROADCASTSS      constants<>+8(SB), Z2
+	VDIVPS            Z0, Z2, Z0
+	VMULPS            Z4, Z0, Z0
+	VMOVAPS           Z1, Z4
+	VXORPS.BCST       constants<>+44(SB), Z1, Z1
+	VBROADCASTSS      constants<>+68(SB), Z2
+	VMAXPS            Z1, Z2, Z1
+	VBROADCASTSS      constants<>+64(SB), Z2
+	VMINPS            Z1, Z2, Z1
+	VMULPS.BCST       constants<>+72(SB), Z1, Z2
+	VRNDSCALEPS       $0x08, Z2, Z2
+	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z1
+	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z1
+	VBROADCASTSS      constants<>+84(SB), Z3
+	VFMADD213PS.BCST  constants<>+88(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+92(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+96(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+100(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+104(SB), Z1, Z3
+	VMULPS            Z1, Z3, Z3
+	VFMADD213PS       Z1, Z1, Z3
+	VADDPS.BCST       constants<>+8(SB), Z3, Z3
+	VSCALEFPS         Z2, Z3, Z1
+	VADDPS.BCST       constants<>+8(SB), Z1, Z1
+	VBROADCASTSS      constants<>+8(SB), Z2
+	VDIVPS            Z1, Z2, Z1
+	VMULPS            Z4, Z1, Z1
+	JMP               v_actdone
+
+v_act6:
+	CMPL              176(R8), $0x06
+	JNE               v_act7
+	VXORPS.BCST       constants<>+44(SB), Z0, Z0
+	VBROADCASTSS      constants<>+68(SB), Z2
+	VMAXPS            Z0, Z2, Z0
+	VBROADCASTSS      constants<>+64(SB), Z2
+	VMINPS            Z0, Z2, Z0
+	VMULPS.BCST       constants<>+72(SB), Z0, Z2
+	VRNDSCALEPS       $0x08, Z2, Z2
+	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
+	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
+	VBROADCASTSS      constants<>+84(SB), Z3
+	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
+	VMULPS            Z0, Z3, Z3
+	VFMADD213PS       Z0, Z0, Z3
+	VADDPS.BCST       constants<>+8(SB), Z3, Z3
+	VSCALEFPS         Z2, Z3, Z0
+	VADDPS.BCST       constants<>+8(SB), Z0, Z0
+	VBROADCASTSS      constants<>+8(SB), Z2
+	VDIVPS            Z0, Z2, Z0
+	VXORPS.BCST       constants<>+44(SB), Z1, Z1
+	VBROADCASTSS      constants<>+68(SB), Z2
+	VMAXPS            Z1, Z2, Z1
+	VBROADCASTSS      constants<>+64(SB), Z2
+	VMINPS            Z1, Z2, Z1
+	VMULPS.BCST       constants<>+72(SB), Z1, Z2
+	VRNDSCALEPS       $0x08, Z2, Z2
+	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z1
+	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z1
+	VBROADCASTSS      constants<>+84(SB), Z3
+	VFMADD213PS.BCST  constants<>+88(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+92(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+96(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+100(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+104(SB), Z1, Z3
+	VMULPS            Z1, Z3, Z3
+	VFMADD213PS       Z1, Z1, Z3
+	VADDPS.BCST       constants<>+8(SB), Z3, Z3
+	VSCALEFPS         Z2, Z3, Z1
+	VADDPS.BCST       constants<>+8(SB), Z1, Z1
+	VBROADCASTSS      constants<>+8(SB), Z2
+	VDIVPS            Z1, Z2, Z1
+	JMP               v_actdone
+
+v_act7:
+	CMPL              176(R8), $0x07
+	JNE               v_act8
+	VMOVAPS           Z0, Z4
+	VBROADCASTSS      constants<>+40(SB), Z2
+	VANDPS            Z2, Z0, Z5
+	VBROADCASTSS      constants<>+8(SB), Z6
+	VFMADD132PS.BCST  constants<>+108(SB), Z6, Z5
+	VDIVPS            Z5, Z6, Z5
+	VMULPS            Z0, Z0, Z0
+	VMULPS.BCST       constants<>+36(SB), Z0, Z0
+	VBROADCASTSS      constants<>+68(SB), Z2
+	VMAXPS            Z0, Z2, Z0
+	VBROADCASTSS      constants<>+64(SB), Z2
+	VMINPS            Z0, Z2, Z0
+	VMULPS.BCST       constants<>+72(SB), Z0, Z2
+	VRNDSCALEPS       $0x08, Z2, Z2
+	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
+	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
+	VBROADCASTSS      constants<>+84(SB), Z3
+	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
+	VMULPS            Z0, Z3, Z3
+	VFMADD213PS       Z0, Z0, Z3
+	VADDPS.BCST       constants<>+8(SB), Z3, Z3
+	VSCALEFPS         Z2, Z3, Z0
+	VBROADCASTSS      constants<>+128(SB), Z6
+	VFMADD213PS.BCST  constants<>+124(SB), Z5, Z6
+	VFMADD213PS.BCST  constants<>+120(SB), Z5, Z6
+	VFMADD213PS.BCST  constants<>+116(SB), Z5, Z6
+	VFMADD213PS.BCST  constants<>+112(SB), Z5, Z6
+	VMULPS            Z5, Z6, Z6
+	VMULPS            Z0, Z6, Z6
+	VBROADCASTSS      constants<>+40(SB), Z2
+	VANDPS            Z2, Z4, Z5
+	VMULPS.BCST       constants<>+4(SB), Z5, Z5
+	VPXORD            Z2, Z2, Z2
+	VMAXPS            Z4, Z2, Z0
+	VFNMADD231PS      Z5, Z6, Z0
+	VMOVAPS           Z1, Z4
+	VBROADCASTSS      constants<>+40(SB), Z2
+	VANDPS            Z2, Z1, Z5
+	VBROADCASTSS      constants<>+8(SB), Z6
+	VFMADD132PS.BCST  constants<>+108(SB), Z6, Z5
+	VDIVPS            Z5, Z6, Z5
+	VMULPS            Z1, Z1, Z1
+	VMULPS.BCST       constants<>+36(SB), Z1, Z1
+	VBROADCASTSS      constants<>+68(SB), Z2
+	VMAXPS            Z1, Z2, Z1
+	VBROADCASTSS      constants<>+64(SB), Z2
+	VMINPS            Z1, Z2, Z1
+	VMULPS.BCST       constants<>+72(SB), Z1, Z2
+	VRNDSCALEPS       $0x08, Z2, Z2
+	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z1
+	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z1
+	VBROADCASTSS      constants<>+84(SB), Z3
+	VFMADD213PS.BCST  constants<>+88(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+92(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+96(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+100(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+104(SB), Z1, Z3
+	VMULPS            Z1, Z3, Z3
+	VFMADD213PS       Z1, Z1, Z3
+	VADDPS.BCST       constants<>+8(SB), Z3, Z3
+	VSCALEFPS         Z2, Z3, Z1
+	VBROADCASTSS      constants<>+128(SB), Z6
+	VFMADD213PS.BCST  constants<>+124(SB), Z5, Z6
+	VFMADD213PS.BCST  constants<>+120(SB), Z5, Z6
+	VFMADD213PS.BCST  constants<>+116(SB), Z5, Z6
+	VFMADD213PS.BCST  constants<>+112(SB), Z5, Z6
+	VMULPS            Z5, Z6, Z6
+	VMULPS            Z1, Z6, Z6
+	VBROADCASTSS      constants<>+40(SB), Z2
+	VANDPS            Z2, Z4, Z5
+	VMULPS.BCST       constants<>+4(SB), Z5, Z5
+	VPXORD            Z2, Z2, Z2
+	VMAXPS            Z4, Z2, Z1
+	VFNMADD231PS      Z5, Z6, Z1
+	JMP               v_actdone
+
+v_act8:
+	VADDPS            Z0, Z0, Z0
+	VXORPS.BCST       constants<>+44(SB), Z0, Z0
+	VBROADCASTSS      constants<>+68(SB), Z2
+	VMAXPS            Z0, Z2, Z0
+	VBROADCASTSS      constants<>+64(SB), Z2
+	VMINPS            Z0, Z2, Z0
+	VMULPS.BCST       constants<>+72(SB), Z0, Z2
+	VRNDSCALEPS       $0x08, Z2, Z2
+	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
+	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
+	VBROADCASTSS      constants<>+84(SB), Z3
+	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
+	VMULPS            Z0, Z3, Z3
+	VFMADD213PS       Z0, Z0, Z3
+	VADDPS.BCST       constants<>+8(SB), Z3, Z3
+	VSCALEFPS         Z2, Z3, Z0
+	VADDPS.BCST       constants<>+8(SB), Z0, Z0
+	VBROADCASTSS      constants<>+8(SB), Z2
+	VDIVPS            Z0, Z2, Z0
+	VADDPS            Z0, Z0, Z0
+	VADDPS.BCST       constants<>+28(SB), Z0, Z0
+	VADDPS            Z1, Z1, Z1
+	VXORPS.BCST       constants<>+44(SB), Z1, Z1
+	VBROADCASTSS      constants<>+68(SB), Z2
+	VMAXPS            Z1, Z2, Z1
+	VBROADCASTSS      constants<>+64(SB), Z2
+	VMINPS            Z1, Z2, Z1
+	VMULPS.BCST       constants<>+72(SB), Z1, Z2
+	VRNDSCALEPS       $0x08, Z2, Z2
+	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z1
+	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z1
+	VBROADCASTSS      constants<>+84(SB), Z3
+	VFMADD213PS.BCST  constants<>+88(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+92(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+96(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+100(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+104(SB), Z1, Z3
+	VMULPS            Z1, Z3, Z3
+	VFMADD213PS       Z1, Z1, Z3
+	VADDPS.BCST       constants<>+8(SB), Z3, Z3
+	VSCALEFPS         Z2, Z3, Z1
+	VADDPS.BCST       constants<>+8(SB), Z1, Z1
+	VBROADCASTSS      constants<>+8(SB), Z2
+	VDIVPS            Z1, Z2, Z1
+	VADDPS            Z1, Z1, Z1
+	VADDPS.BCST       constants<>+28(SB), Z1, Z1
+
+v_actdone:
+	MOVLQSX 4(R14), BX
+	VMOVUPS Z0, K3, (R11)(BX*4)
+	VMOVUPS Z1, K4, 64(R11)(BX*4)
+	ADDQ    $0x0c, R14
+	CMPQ    R14, R15
+	JL      row
+
+rowsdone:
+	ADDQ  $0x00000080, R11
+	MOVQ  R11, 272(R8)
+	TESTQ R12, R12
+	JZ    next
+	ADDQ  $0x00000080, R12
+	MOVQ  R12, 288(R8)
+
+next:
+	DECQ CX
+	MOVQ CX, 240(R8)
+	JNZ  panel
+	MOVQ 24(R8), AX
+	ADDQ AX, 8(R8)
+	ADDQ $0x04, 96(R8)
+	DECQ 80(R8)
+	JNZ  block
+	VZEROUPPER
+	RET
+
 // func fmaNarrow(args *byte)
 // Requires: AVX, AVX512BW, AVX512DQ, AVX512F, AVX512VBMI, CMOV, MMX+
 TEXT ·fmaNarrow(SB), NOSPLIT, $0-8

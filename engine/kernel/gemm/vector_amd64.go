@@ -3,6 +3,7 @@
 package gemm
 
 import (
+	"encoding/binary"
 	"math"
 	"unsafe"
 
@@ -18,7 +19,7 @@ const (
 	positions256 = 6  // 12 of 16 registers
 	// positionsNarrow is less: weights of three bytes are for vectors, where time is in reading the weights.
 	positionsNarrow = 8
-	// unrollValues is how many values of a run the kernels sum per loop: runs are padded to it with zero weights.
+	// unrollValues is how many values of a run, or pairs of them, the kernels sum per loop.
 	unrollValues = 4
 	// flopsPerCycle is what a core does: two fused multiply-adds of 16 or 8 values.
 	flopsPerCycle512 = 64
@@ -32,7 +33,22 @@ func fma512(args *tileArgs)
 func fmaNarrow(args *tileArgs)
 
 //go:noescape
+func dot512(args *tileArgs)
+
+//go:noescape
 func fma256(args *tileArgs)
+
+// weightForm is how weights are packed.
+type weightForm uint8
+
+const (
+	plain  weightForm = iota // float32
+	narrow                   // three bytes: 16 bits of mantissa
+	pairs                    // bfloat16, two values of a run together
+)
+
+// bytes returns the size of a weight.
+func (f weightForm) bytes() int { return [...]int{plain: 4, narrow: 3, pairs: 2}[f] }
 
 // vectorConv is a convolution packed for float32 vectors.
 type vectorConv struct {
@@ -40,20 +56,26 @@ type vectorConv struct {
 	depth  depth
 	grain  grain
 	panels int // per bundle
-	groups int // of unrollValues in all runs
+	groups int // of unroll values in all runs
 	// weights is [bundle][panel][run][value][channel of the panel].
-	weights       []float32
-	narrow        bool
-	narrowWeights []byte    // instead of weights, if narrow: three bytes each
-	bias          []float32 // [bundle][panel][channel of the panel]
-	flops         float64   // per cycle
+	weights []float32
+	// packed is there instead of weights if form is not plain.
+	packed []byte
+	form   weightForm
+	unroll int       // values that the kernel sums per loop: runs are padded to it with zero weights
+	bias   []float32 // [bundle][panel][channel of the panel]
+	flops  float64   // per cycle
 }
 
 func newVectorConv(s ConvSpec, weight, bias []float32) *vectorConv {
-	c := &vectorConv{spec: s}
-	if s.Linear && s.Precision == engine.High && s.Tier >= cpu.AMX {
+	c := &vectorConv{spec: s, unroll: unrollValues}
+	if s.Precision == engine.Medium && s.Tier == cpu.AVX512 && cpu.HasBF16() && (s.Linear || cpu.FastBF16()) {
+		c.form, c.unroll = pairs, 2*unrollValues
+		c.grain = grain{element: 2, planes: 1, block: 32, rows: positions512, panel: 32, tier: cpu.AVX512, least: positions512}
+		c.flops = 2 * flopsPerCycle512
+	} else if s.Linear && s.Precision == engine.High && s.Tier >= cpu.AMX {
 		// Time is in reading the weights: float32 arithmetic on weights of three bytes.
-		c.narrow = true
+		c.form = narrow
 		c.grain = grain{element: 4, planes: 1, block: 16, rows: positionsNarrow, panel: 32, tier: cpu.AVX512, least: positionsNarrow}
 		c.flops = flopsPerCycle512
 	} else if s.Tier >= cpu.AVX512 {
@@ -66,16 +88,16 @@ func newVectorConv(s ConvSpec, weight, bias []float32) *vectorConv {
 	c.depth = newDepth(s, c.grain)
 	d := &c.depth
 	for _, r := range d.runs {
-		c.groups += (r.n + unrollValues - 1) / unrollValues
+		c.groups += (r.n + c.unroll - 1) / c.unroll
 	}
 	panel := c.grain.panel
 	c.panels = (d.bundleOut + panel - 1) / panel
 	c.bias = make([]float32, d.bundles*c.panels*panel)
-	if c.narrow {
-		// The kernel reads 16 bytes behind the last weights.
-		c.narrowWeights = make([]byte, d.bundles*c.panels*c.panelBytes()+16)
-	} else {
+	if c.form == plain {
 		c.weights = make([]float32, d.bundles*c.panels*c.panelBytes()/4)
+	} else {
+		// The kernel reads up to 16 bytes behind the last weights.
+		c.packed = make([]byte, d.bundles*c.panels*c.panelBytes()+16)
 	}
 	at := 0
 	const chunk = 256 // values gathered at a time: the packed chunk of a panel stays in L1
@@ -88,20 +110,10 @@ func newVectorConv(s ConvSpec, weight, bias []float32) *vectorConv {
 			}
 			for _, r := range d.runs {
 				for from := 0; from < r.n; from += chunk {
-					v := values[:min(chunk, (r.n-from+unrollValues-1)/unrollValues*unrollValues)]
+					v := values[:min(chunk, (r.n-from+c.unroll-1)/c.unroll*c.unroll)]
 					for o := range n {
 						d.gather(v, &s, weight, b, r, from, p*panel+o)
-						if c.narrow {
-							to := c.narrowWeights[3*(at+o):]
-							for j, x := range v {
-								narrow(to[3*j*panel:], x)
-							}
-							continue
-						}
-						to := c.weights[at+o:]
-						for j, x := range v {
-							to[j*panel] = x
-						}
+						c.put(at, o, v)
 					}
 					at += len(v) * panel
 				}
@@ -111,8 +123,29 @@ func newVectorConv(s ConvSpec, weight, bias []float32) *vectorConv {
 	return c
 }
 
-// narrow stores the upper 24 bits of v, rounded to nearest: 16 bits of mantissa, as many as two bfloat16 have.
-func narrow(to []byte, v float32) {
+// put stores values of a run for one channel of a panel, of which weight at is the first.
+func (c *vectorConv) put(at, channel int, values []float32) {
+	panel := c.grain.panel
+	switch c.form {
+	case narrow:
+		to := c.packed[3*(at+channel):]
+		for j, x := range values {
+			putNarrow(to[3*j*panel:], x)
+		}
+	case pairs:
+		for j, x := range values {
+			binary.LittleEndian.PutUint16(c.packed[2*(at+j/2*2*panel+2*channel+j%2):], kernel.ToBF16(x))
+		}
+	default:
+		to := c.weights[at+channel:]
+		for j, x := range values {
+			to[j*panel] = x
+		}
+	}
+}
+
+// putNarrow stores the upper 24 bits of v, rounded to nearest: 16 bits of mantissa, as many as two bfloat16 have.
+func putNarrow(to []byte, v float32) {
 	b := math.Float32bits(v)
 	if b&0x7f800000 != 0x7f800000 {
 		b += 0x80
@@ -120,15 +153,10 @@ func narrow(to []byte, v float32) {
 	to[0], to[1], to[2] = byte(b>>8), byte(b>>16), byte(b>>24)
 }
 
-func (c *vectorConv) bytes() int { return len(c.narrowWeights) + 4*(len(c.weights)+len(c.bias)) }
+func (c *vectorConv) bytes() int { return len(c.packed) + 4*(len(c.weights)+len(c.bias)) }
 
 // panelBytes is the size of the packed weights of a panel.
-func (c *vectorConv) panelBytes() int {
-	if c.narrow {
-		return c.groups * unrollValues * c.grain.panel * 3
-	}
-	return c.groups * unrollValues * c.grain.panel * 4
-}
+func (c *vectorConv) panelBytes() int { return c.groups * c.unroll * c.grain.panel * c.form.bytes() }
 
 // vectorCall is a vectorConv bound to maps.
 type vectorCall struct {
@@ -154,26 +182,30 @@ func (c *vectorConv) bind(src, dst kernel.Map, residual *kernel.Map, workers int
 		}
 	}
 	// The kernel reads whole groups of values, so a map can be read itself only if its channels are such.
-	directable := src.Format == kernel.F32 && c.depth.bundleIn%unrollValues == 0 && c.depth.bundles == 1
-	if step, even := uniform(&src); even && step*4%1024 == 0 && c.depth.bundleIn >= 256 {
+	native := kernel.F32
+	if c.form == pairs {
+		native = kernel.BF16
+	}
+	directable := src.Format == native && c.depth.bundleIn%c.unroll == 0 && c.depth.bundles == 1
+	if step, even := uniform(&src); even && step*c.grain.element%1024 == 0 && c.depth.bundleIn >= 256 {
 		directable = false // the rows of a block would share few cache sets
 	}
 	v.geometry = newGeometry(&c.spec, &c.depth, c.grain, &src, &dst, residual, directable)
-	perBlock := float64(2*c.groups*unrollValues*c.grain.rows*c.grain.panel)/c.flops*1.1 + 150
+	perBlock := float64(2*c.groups*c.unroll*c.grain.rows*c.grain.panel)/c.flops*1.1 + 150
 	v.parts = v.choose(c.grain, &c.depth, costs{perBlock: perBlock, panels: c.depth.bundles * c.panels, panelBytes: c.panelBytes()}, workers)
 	v.blockMax = max(1, int(callCycles/perBlock))
 	v.listRows(c.grain, &dst, residual, c.grain.panel*4)
 	v.aStride = v.stride * v.pixel
 	if v.direct {
 		step, _ := uniform(&src)
-		v.aStride = step * 4
+		v.aStride = step * c.grain.element
 	}
 	for _, r := range c.depth.runs {
 		at := 0
 		if !v.direct {
 			at = v.offset(&c.spec, r)
 		}
-		v.runs = append(v.runs, int32(at), int32((r.n+unrollValues-1)/unrollValues))
+		v.runs = append(v.runs, int32(at), int32((r.n+c.unroll-1)/c.unroll))
 	}
 	return v
 }
@@ -260,7 +292,8 @@ func (v *vectorCall) compute(task int, src, dst kernel.Map, residual *kernel.Map
 	if v.direct {
 		first = (b.image*v.imageRows + b.row) * v.pitch
 		positions = v.n * v.oh * v.ow
-		a = unsafe.Add(unsafe.Pointer(&src.F32[src.Off]), first*v.aStride)
+		a, _ = planes(&src, src.Off)
+		a = unsafe.Add(a, first*v.aStride)
 	} else {
 		stage(&v.geometry, &v.spec, d, v.grain, &src, b, scratch, firstBundle, lastBundle+1)
 		a = unsafe.Pointer(&scratch[0])
@@ -282,8 +315,8 @@ func (v *vectorCall) compute(task int, src, dst kernel.Map, residual *kernel.Map
 			args.panels = min(group, p1-p0)
 			panel := bundle*v.panels + p0
 			channel := bundle*d.bundleOut + p0*panelWidth
-			if v.narrow {
-				args.b = unsafe.Pointer(&v.narrowWeights[panel*v.panelBytes()])
+			if v.form != plain {
+				args.b = unsafe.Pointer(&v.packed[panel*v.panelBytes()])
 			} else {
 				args.b = unsafe.Pointer(&v.weights[panel*v.panelBytes()/4])
 			}
@@ -328,8 +361,10 @@ func (v *vectorCall) compute(task int, src, dst kernel.Map, residual *kernel.Map
 
 func (v *vectorCall) call(args *tileArgs) {
 	switch {
-	case v.narrow:
+	case v.form == narrow:
 		fmaNarrow(args)
+	case v.form == pairs:
+		dot512(args)
 	case v.grain.tier >= cpu.AVX512:
 		fma512(args)
 	default:

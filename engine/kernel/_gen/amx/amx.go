@@ -1,6 +1,7 @@
-// Package amx emits the AMX instructions, which Go's assembler does not know, as bytes into an avo function.
+// Package amx emits the instructions that Go's assembler does not know, those of AMX and VDPBF16PS, as bytes into an avo
+// function.
 //
-// The encodings are those of the Intel Architecture Instruction Set Extensions Programming Reference, all of them
+// The encodings are those of the Intel Architecture Instruction Set Extensions Programming Reference, those of AMX
 // VEX-coded in the map 0F38 with opcode 49, 4B or 5C. The registers named here are physical: a function that uses this
 // package assigns its general registers itself.
 package amx
@@ -110,4 +111,22 @@ func Store(t Tile, base, stride reg.Register, disp int32) {
 // Dot emits TDPBF16PS: sum += a * b.
 func Dot(sum, a, b Tile) {
 	bytes(DotCode(sum, a, b), "TDPBF16PS TMM%d, TMM%d, TMM%d", b, a, sum)
+}
+
+// DotPairsCode is VDPBF16PS sum, a, b for 512-bit registers, EVEX-coded.
+func DotPairsCode(sum, a, b uint8) []byte {
+	bit := func(v uint8, n int) byte { return ^v >> n & 1 } // inverted, as the prefix wants it
+	return []byte{
+		0x62,
+		bit(sum, 3)<<7 | bit(b, 4)<<6 | bit(b, 3)<<5 | bit(sum, 4)<<4 | 2,
+		(^a&15)<<3 | 4 | ppF3,
+		2<<5 | bit(a, 4)<<3,
+		0x52,
+		0xc0 | sum&7<<3 | b&7,
+	}
+}
+
+// DotPairs emits VDPBF16PS: sum += a.lo*b.lo + a.hi*b.hi in each lane.
+func DotPairs(sum, a, b reg.Register) {
+	bytes(DotPairsCode(number(sum), number(a), number(b)), "VDPBF16PS %s, %s, %s", b.Asm(), a.Asm(), sum.Asm())
 }

@@ -29,6 +29,9 @@ func TestBytesAreThoseOfADisassembler(t *testing.T) {
 		{"tilestored %tmm3,0x840(%rsi,%rax,1)", StoreCode(3, rsi, rax, 0x840), "c4e27a4b9c0640080000"},
 		{"tdpbf16ps %tmm6,%tmm4,%tmm0", DotCode(0, 4, 6), "c4e24a5cc4"},
 		{"tdpbf16ps %tmm7,%tmm5,%tmm3", DotCode(3, 5, 7), "c4e2425cdd"},
+		{"vdpbf16ps %zmm3,%zmm2,%zmm1", DotPairsCode(1, 2, 3), "62f26e4852cb"},
+		{"vdpbf16ps %zmm28,%zmm30,%zmm17", DotPairsCode(17, 30, 28), "6282" + "0e40" + "52cc"},
+		{"vdpbf16ps %zmm29,%zmm31,%zmm8", DotPairsCode(8, 31, 29), "6212" + "0640" + "52c5"},
 	} {
 		if got := hex.EncodeToString(c.code); got != c.want {
 			t.Errorf("%s: %s, want %s", c.name, got, c.want)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"github.com/go-modelzoo/zoo/engine/kernel/_gen/amx"
 	. "github.com/mmcloughlin/avo/build"
 	. "github.com/mmcloughlin/avo/operand"
 	. "github.com/mmcloughlin/avo/reg"
@@ -28,16 +29,23 @@ func addresses(n int) []rowAddress {
 	return rows
 }
 
+// weightForm is how a vector kernel's weights are packed.
+type weightForm int
+
+const (
+	plain  weightForm = iota // float32
+	narrow                   // the upper 24 bits of float32: 96 bytes for 32 channels
+	pairs                    // bfloat16, two values of the run together; the input is bfloat16 too
+)
+
 // vectorKernel emits the float32 kernel for vectors of 16 or 8: blocks of the given number of positions times panels of
 // two vectors of output channels. The sums stay in registers over all runs; each input value is broadcast and multiplied
 // by two vectors of weights. The rows are finished from memory, by the table, as in the tile kernels.
 //
-// narrow weights are the upper 24 bits of float32: 96 bytes for 32 channels.
-//
 // Registers: R8 the arguments, R9 stride of the positions, DI weights, SI runs, CX runs left, DX groups of four values
 // left, R10 to R13 and BX rows 0, 3, 6, 9 and 12, R14 and R15 rows to finish, AX temporary.
-func vectorKernel(name string, lanes, positions int, narrow bool) {
-	const unroll = 4 // values of a run per loop; runs are padded to it
+func vectorKernel(name string, lanes, positions int, weight weightForm) {
+	const unroll = 4 // values of a run, or pairs of them, per loop; runs are padded to it
 	TEXT(name, NOSPLIT, "func(args *byte)")
 	Pragma("noescape")
 	Doc(name + " computes blocks of a convolution in float32: see tileArgs.")
@@ -60,7 +68,7 @@ func vectorKernel(name string, lanes, positions int, narrow bool) {
 
 	Load(Param("args"), R8)
 	load(tAStride, R9)
-	if narrow {
+	if weight == narrow {
 		VMOVDQU64(widen, Z26)
 		MOVQ(U64(0xeeeeeeeeeeeeeeee), RAX)
 		KMOVQ(RAX, K1)
@@ -96,7 +104,7 @@ func vectorKernel(name string, lanes, positions int, narrow bool) {
 	Label("group")
 	for u := range unroll {
 		for i, w := range weights {
-			if narrow {
+			if weight == narrow {
 				VPERMB_Z(Mem{Base: RDI, Disp: (2*u + i) * 48}, Z26, K1, w)
 				// Page after page of weights is read once: ask ahead where the hardware stops at the end of a page.
 				PREFETCHT0(Mem{Base: RDI, Disp: 2048 + (2*u+i)*48})
@@ -111,11 +119,16 @@ func vectorKernel(name string, lanes, positions int, narrow bool) {
 			}
 			v := value[r%2]
 			VBROADCASTSS(m, v)
-			VFMADD231PS(weights[0], v, vec(2*r))
-			VFMADD231PS(weights[1], v, vec(2*r+1))
+			for i, w := range weights {
+				if weight == pairs {
+					amx.DotPairs(vec(2*r+i), v, w)
+				} else {
+					VFMADD231PS(w, v, vec(2*r+i))
+				}
+			}
 		}
 	}
-	if narrow {
+	if weight == narrow {
 		ADDQ(U32(unroll*96), RDI)
 	} else {
 		ADDQ(U32(uint32(unroll*rowBytes)), RDI)
