@@ -58,9 +58,10 @@ type Hub struct {
 
 	say sync.Mutex // around Progress and Warn
 
-	indexOnce sync.Mutex
-	remote    *registry.Index // the newest verified index from a source or an earlier run; nil: none
-	refreshed bool
+	indexOnce    sync.Mutex      // around the rest
+	remote       *registry.Index // the newest verified index from a source or an earlier run; nil: none
+	refreshed    bool
+	warnedExpiry bool
 }
 
 // Open opens the hub of a configuration and creates its home if need be. Close it when done.

@@ -427,14 +427,14 @@ func TestChangedModelRefusedByLock(t *testing.T) {
 }
 
 func TestTwoPullsOneDownload(t *testing.T) {
-	w := newWorld(t, 500_000)
-	w.origin.Script(func(q sourcetest.Request) sourcetest.Fault {
-		time.Sleep(50 * time.Millisecond)
+	w := newWorld(t, 4<<20) // five chunks, one at a time
+	w.origin.Script(func(sourcetest.Request) sourcetest.Fault {
+		time.Sleep(100 * time.Millisecond)
 		return sourcetest.Fault{}
 	})
 	var group sync.WaitGroup
 	for range 4 {
-		h := w.open(t, nil) // each as a process of its own: only the files are shared
+		h := w.open(t, func(c *hub.Config) { c.Parallel = 1 }) // each as a process of its own: only the files are shared
 		group.Go(func() {
 			if _, err := h.Pull(context.Background(), ref); err != nil {
 				t.Error(err)
@@ -444,6 +444,9 @@ func TestTwoPullsOneDownload(t *testing.T) {
 	group.Wait()
 	if sent := w.origin.Sent(); sent != int64(len(w.file)) {
 		t.Errorf("%d bytes were sent of a file of %d", sent, len(w.file))
+	}
+	if !slices.ContainsFunc(w.progress, func(p hub.Progress) bool { return p.Stage == hub.StageWait && p.Name == ref && p.Done > 0 }) {
+		t.Error("nobody who waited saw the other's progress")
 	}
 }
 

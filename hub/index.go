@@ -24,7 +24,7 @@ const (
 
 	indexRepository = "registry"
 	indexTag        = "latest"
-	indexFile       = "registry.json"
+	signedFile      = "signed.json"
 	signatureSuffix = ".minisig"
 	seenFile        = "seen.json"
 )
@@ -52,15 +52,15 @@ func (h *Hub) cachedIndex() (*registry.Index, error) {
 
 func (h *Hub) loadIndex() (*registry.Index, error) {
 	if h.remote == nil && len(h.keys) > 0 {
-		dir := h.registryDir()
-		data, err := os.ReadFile(filepath.Join(dir, indexFile))
+		path := filepath.Join(h.registryDir(), signedFile)
+		data, err := os.ReadFile(path)
 		if err == nil {
-			signature, err := os.ReadFile(filepath.Join(dir, indexFile+signatureSuffix))
-			if err != nil {
-				return nil, fmt.Errorf("the index's signature is gone: remove %s: %w", dir, err)
+			var s signedIndex
+			if err = json.Unmarshal(data, &s); err == nil {
+				h.remote, err = h.checkIndex(s.Index, s.Signature)
 			}
-			if h.remote, err = h.checkIndex(data, signature); err != nil {
-				return nil, fmt.Errorf("the index in %s: %w", dir, err)
+			if err != nil {
+				return nil, fmt.Errorf("the index in %s: %w", path, err)
 			}
 		} else if !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
@@ -70,10 +70,17 @@ func (h *Hub) loadIndex() (*registry.Index, error) {
 		return h.remote, nil
 	}
 	warning, err := registry.Policy{Now: h.config.Now(), Fixed: true}.Check(h.shipped)
-	if warning != "" {
+	if warning != "" && !h.warnedExpiry {
+		h.warnedExpiry = true
 		h.warn("%s", warning)
 	}
 	return h.shipped, err
+}
+
+// signedIndex is the last accepted index with its signature, in one file so that they cannot come apart.
+type signedIndex struct {
+	Index     []byte `json:"index"`
+	Signature []byte `json:"signature"`
 }
 
 func (h *Hub) registryDir() string { return filepath.Join(h.config.Home, "registry") }
@@ -205,10 +212,14 @@ func (h *Hub) keepIndex(data, signature []byte, version int64) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(
-		replaceFile(filepath.Join(dir, seenFile), floor, 0o644),
-		replaceFile(filepath.Join(dir, indexFile+signatureSuffix), signature, 0o644),
-		replaceFile(filepath.Join(dir, indexFile), data, 0o644))
+	if err := replaceFile(filepath.Join(dir, seenFile), floor, 0o644); err != nil {
+		return err
+	}
+	text, err := json.Marshal(signedIndex{data, signature})
+	if err != nil {
+		return err
+	}
+	return replaceFile(filepath.Join(dir, signedFile), text, 0o644)
 }
 
 // SignIndex checks the index at path and writes its signature beside it, as PATH.minisig. It returns that path.

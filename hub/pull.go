@@ -45,7 +45,7 @@ func (h *Hub) Resolve(ctx context.Context, ref string) (*Resolved, error) {
 	if err != nil {
 		return nil, err
 	}
-	if d, err := h.store.Resolve(source.RefName(r.name, r.tag)); err == nil {
+	if d, err := h.store.Resolve(source.RefName(r.name, r.tag)); err == nil && (r.digest == "" || r.digest == d.Digest) {
 		return &Resolved{Name: r.name, Tag: r.tag, Source: SourceStore, Descriptor: d, Row: r.row, Weights: r.weights}, nil
 	}
 	var found *Resolved
@@ -148,7 +148,10 @@ func (h *Hub) pull(ctx context.Context, r *reference) (*Model, error) {
 	}
 	m, err := h.local(ctx, r)
 	if err == nil {
-		return m, h.checkLicense(r.String(), m.Card.License)
+		if err := h.checkLicense(r.String(), m.Card.License); err != nil {
+			return nil, err
+		}
+		return m, nil
 	}
 	if !errors.Is(err, store.ErrNotFound) {
 		return nil, err
