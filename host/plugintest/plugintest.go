@@ -1,0 +1,222 @@
+// Package plugintest is the conformance kit of plugin binaries: what `zoo plugin test BINARY` runs. Where sdk/zootest looks at a
+// family from inside, this starts the binary and asks it what a host asks, over the protocol, so that it judges a plugin in any
+// language.
+package plugintest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"path/filepath"
+
+	"github.com/go-modelzoo/zoo/graph"
+	"github.com/go-modelzoo/zoo/host"
+)
+
+// Check is one thing that was tried on one model, or on the plugin as a whole (Model ""). Err is nil when it holds.
+type Check struct {
+	Model string
+	Name  string
+	Err   error
+}
+
+// largestRun is the most multiply-accumulates of a network that is also run; larger ones are only built.
+const largestRun = 500e6
+
+// Run starts the binary and reports each check as it is made. It returns an error only if the plugin cannot be asked at all.
+func Run(ctx context.Context, binary string, options host.Options, report func(Check)) (err error) {
+	path, err := filepath.Abs(binary)
+	if err != nil {
+		return err
+	}
+	options.Dirs, options.Embedded, options.CacheDir = []string{filepath.Dir(path)}, nil, ""
+	h, err := host.New(options)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, h.Close()) }()
+	list, err := h.Plugins(ctx)
+	if err != nil {
+		return err
+	}
+	for _, p := range list {
+		if p.Path != path {
+			continue
+		}
+		if p.Err != nil {
+			return p.Err
+		}
+		report(Check{Name: fmt.Sprintf("%s answers, protocol %d", p, p.Protocol)})
+		if len(p.Models) == 0 {
+			report(Check{Name: "models", Err: errors.New("has none")})
+		}
+		for _, m := range p.Models {
+			k := kit{ctx, h, p.Family, m, report}
+			k.run()
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+		}
+		return nil
+	}
+	return fmt.Errorf("%s is not a plugin: the file must be called zoo-FAMILY and be executable", binary)
+}
+
+// kit checks one model.
+type kit struct {
+	ctx    context.Context
+	host   *host.Host
+	family string
+	model  host.ModelInfo
+	report func(Check)
+}
+
+func (k kit) check(name string, err error) bool {
+	k.report(Check{k.model.Name, name, err})
+	return err == nil
+}
+
+func (k kit) network(side, classes int) host.Network {
+	in := k.model.Input
+	if side > 0 {
+		in.H, in.W = side, side
+	}
+	return host.Network{Family: k.family, Model: k.model.Name, Classes: classes, Input: in}
+}
+
+func (k kit) build(side, classes int) (*graph.Graph, error) {
+	return k.host.Build(k.ctx, k.network(side, classes))
+}
+
+func (k kit) run() {
+	g, err := k.build(0, 1000)
+	if !k.check("builds at its own size", err) {
+		return
+	}
+	least, err := k.build(k.model.MinSize, 1)
+	if !k.check(fmt.Sprintf("builds at its smallest size, %d, for one class", k.model.MinSize), err) {
+		return
+	}
+	_, err = k.build(k.model.MinSize-1, 1)
+	if err == nil {
+		err = errors.New("was built")
+	} else {
+		err = nil
+	}
+	k.check("refuses a smaller image", err)
+	_, err = k.build(k.model.MinSize+k.model.MinSize/2|1, 10)
+	k.check("builds at an odd size", err)
+	_, err = k.host.Build(k.ctx, host.Network{Family: k.family, Model: k.model.Name, Options: map[string]string{"no-such-option": "1"}})
+	if err == nil {
+		err = errors.New("took it")
+	} else {
+		err = nil
+	}
+	k.check("refuses an unknown option", err)
+	k.check("layer groups cover every parameter once", groups(g))
+	k.check("feature taps have the declared strides", taps(g))
+	k.check("another classifier changes the classifier's parameters alone", classifier(g, least))
+	if least.MACs() <= largestRun {
+		k.infer(least.Input)
+	}
+}
+
+func groups(g *graph.Graph) error {
+	seen := map[string]bool{}
+	for _, gr := range g.Groups {
+		for _, p := range gr.Params {
+			if seen[p.Name] {
+				return fmt.Errorf("%s is in two groups", p.Name)
+			}
+			seen[p.Name] = true
+		}
+	}
+	for _, p := range g.Params {
+		if !seen[p.Name] {
+			return fmt.Errorf("%s is in none", p.Name)
+		}
+	}
+	return nil
+}
+
+func taps(g *graph.Graph) error {
+	if len(g.Taps) == 0 {
+		return errors.New("there are none")
+	}
+	for i, t := range g.Taps {
+		want := float64(g.Input.H) / float64(t.Stride)
+		if got := float64(t.Node.Shape.H); math.Abs(got-want) > 3+want/4 {
+			return fmt.Errorf("%s: %v rows of an image of %d at stride %d", t.Name, got, g.Input.H, t.Stride)
+		}
+		if i > 0 && t.Stride <= g.Taps[i-1].Stride {
+			return fmt.Errorf("%s: stride %d after %d", t.Name, t.Stride, g.Taps[i-1].Stride)
+		}
+	}
+	return nil
+}
+
+func classifier(a, b *graph.Graph) error {
+	if len(a.Params) != len(b.Params) {
+		return fmt.Errorf("%d parameters became %d", len(a.Params), len(b.Params))
+	}
+	for i, p := range a.Params {
+		q := b.Params[i]
+		if p.Name != q.Name {
+			return fmt.Errorf("%s became %s", p.Name, q.Name)
+		}
+		if same := fmt.Sprint(p.Shape) == fmt.Sprint(q.Shape); !same && !a.InClassifier(p) {
+			return fmt.Errorf("%s has shape %v for %d classes and %v for %d, and is not of the classifier", p.Name, p.Shape, a.Classes, q.Shape, b.Classes)
+		}
+	}
+	return nil
+}
+
+// infer runs one image and the same image three times, and compares.
+func (k kit) infer(in graph.Shape) {
+	s, err := k.host.Open(k.ctx, host.Spec{Network: k.network(in.H, 7), Seed: 1})
+	if !k.check("opens with random weights", err) {
+		return
+	}
+	defer s.Close() // the host ends the process
+	one, err := k.logits(s, in, 1)
+	if !k.check("runs one image", err) {
+		return
+	}
+	three, err := k.logits(s, in, 3)
+	if err == nil {
+		err = equal(one, three)
+	}
+	k.check("gives each image of a batch of three the same", err)
+}
+
+func (k kit) logits(s *host.Session, in graph.Shape, n int) ([]float32, error) {
+	t := &host.Tensor{N: n, Shape: in, Data: make([]float32, n*in.Elements())}
+	for i := range t.Data {
+		t.Data[i] = float32(i%in.Elements()%17)/8 - 1
+	}
+	out, err := s.Infer(k.ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	for i, v := range out[0].Data {
+		if math.IsNaN(float64(v)) || math.IsInf(float64(v), 0) {
+			return nil, fmt.Errorf("logit %d is %v", i, v)
+		}
+	}
+	return out[0].Data, nil
+}
+
+// equal compares a row with each of several, to what reordering sums can change.
+func equal(row, rows []float32) error {
+	scale := 0.0
+	for _, v := range row {
+		scale = max(scale, math.Abs(float64(v)))
+	}
+	for i, v := range rows {
+		if d := math.Abs(float64(v - row[i%len(row)])); d > 1e-3*scale+1e-6 {
+			return fmt.Errorf("logit %d of image %d is %v, alone %v", i%len(row), i/len(row), v, row[i%len(row)])
+		}
+	}
+	return nil
+}
