@@ -15,7 +15,7 @@ import (
 
 func newPlugin(a *app) *cobra.Command {
 	cmd := &cobra.Command{Use: "plugin", Short: "Families of architectures: list, install, write your own"}
-	cmd.AddCommand(newPluginList(a), newPluginInstall(a), newPluginRemove(a), newPluginVerify(a))
+	cmd.AddCommand(newPluginList(a), newPluginInstall(a), newPluginRemove(a), newPluginVerify(a), newPluginNew(a), newPluginTest(a))
 	return cmd
 }
 
