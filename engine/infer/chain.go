@@ -29,7 +29,7 @@ var defaultChains = chainLimits{
 	bytes:   1 << 20, // half of a 2 MB L2 cache; the rest is for weights and the maps at the ends
 	weights: 512 << 10,
 	seam:    140,
-	pixels:  128,
+	pixels:  96,
 }
 
 // chain joins ops into chains for a batch of n images.
@@ -115,8 +115,8 @@ func chainFrom(o *op) []*op {
 			depthwise = true
 		case !u.rowwise():
 			return list
-		case depthwise && u.kind == kConv && u.conv.Out >= 2*u.conv.In:
-			// The next inverted residual begins here: its wide map had better stay in its own chain.
+		case u.kind == kConv && u.conv.Out >= 2*u.conv.In:
+			// The next inverted residual begins here: its wide map had better stay in a chain of its own.
 			if next := u.out.sole(); next != nil && next.kind == kDepthwise {
 				return list
 			}

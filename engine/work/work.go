@@ -14,6 +14,7 @@ package work
 
 import (
 	"fmt"
+	"math"
 	"runtime"
 	"runtime/debug"
 	"sync"
@@ -48,13 +49,30 @@ type Pool struct {
 // job is one call of Run. It is reused; state makes sure that a worker only joins an open one.
 type job struct {
 	run     func(worker, task int)
-	n       atomic.Int64 // tasks
-	next    atomic.Int64 // first task that nobody has taken
-	_       [48]byte
+	shares  []share // by worker
+	_       [32]byte
 	state   atomic.Int32 // isOpen and isAwaited, and the number of workers that have joined
 	_       [60]byte
 	last    chan struct{}         // the last worker to leave sends here if the caller waits
 	failure atomic.Pointer[fault] // the first panic of a task
+}
+
+// share is a range of tasks. A worker takes its own first and then what others have left, so that a worker meets the
+// same part of the data in every step of a plan, as long as all keep pace: that part may still be in its core's cache.
+type share struct {
+	next atomic.Int64 // first task that nobody has taken
+	end  atomic.Int64
+	_    [48]byte
+}
+
+// take returns a task of the share, if one is left.
+func (s *share) take() (task int, ok bool) {
+	end := s.end.Load()
+	if s.next.Load() >= end { // looking first keeps the counter from growing
+		return 0, false
+	}
+	i := s.next.Add(1) - 1
+	return int(i), i < end
 }
 
 const (
@@ -96,7 +114,7 @@ func New(threads int) *Pool {
 		stop:    make(chan struct{}),
 	}
 	for range threads {
-		j := &job{last: make(chan struct{}, 1)}
+		j := &job{shares: make([]share, threads), last: make(chan struct{}, 1)}
 		p.jobs = append(p.jobs, j)
 		p.free <- j
 	}
@@ -124,8 +142,8 @@ func (p *Pool) Close() {
 	p.done.Wait()
 }
 
-// Run calls run(worker, task) for each task from 0 to n-1 and returns when all have returned. Tasks start in order; those with
-// the same worker number, from 0 to Threads()-1, do not overlap, so that a worker number can stand for scratch memory of the
+// Run calls run(worker, task) for each task from 0 to n-1 and returns when all have returned. Each worker begins with a
+// range of its own, the same for every call with the same n, and then takes what others have left. Tasks with the same worker number, from 0 to Threads()-1, do not overlap, so that a worker number can stand for scratch memory of the
 // call. A task must not call Run of the same pool. If a task panics, tasks that have not begun are dropped and Run panics with a
 // *Panic.
 func (p *Pool) Run(n int, run func(worker, task int)) {
@@ -138,8 +156,10 @@ func (p *Pool) Run(n int, run func(worker, task int)) {
 	j := <-p.free
 	p.active.Add(1)
 	j.run = run
-	j.n.Store(int64(n))
-	j.next.Store(0)
+	for w := range j.shares {
+		j.shares[w].next.Store(int64(w * n / p.threads))
+		j.shares[w].end.Store(int64((w + 1) * n / p.threads))
+	}
 	j.state.Store(isOpen)
 	p.epoch.Add(1)
 	p.summon(min(n, p.threads) - 1)
@@ -174,18 +194,18 @@ func (p *Pool) tasks(j *job, worker int) {
 	defer func() {
 		if v := recover(); v != nil {
 			j.failure.CompareAndSwap(nil, &fault{v, debug.Stack()})
-			j.next.Store(j.n.Load())
+			for w := range j.shares {
+				j.shares[w].next.Store(math.MaxInt64 / 2)
+			}
 		}
 	}()
-	n := j.n.Load()
-	for {
-		task := j.next.Add(1) - 1
-		if task >= n {
-			return
-		}
-		j.run(worker, int(task))
-		if worker > 0 && int(p.active.Load()) > p.threads {
-			return
+	for i := range j.shares {
+		s := &j.shares[(worker+i)%len(j.shares)]
+		for task, ok := s.take(); ok; task, ok = s.take() {
+			j.run(worker, task)
+			if worker > 0 && int(p.active.Load()) > p.threads {
+				return
+			}
 		}
 	}
 }
@@ -212,13 +232,23 @@ func (p *Pool) await(j *job) {
 func (j *job) join() bool {
 	for {
 		s := j.state.Load()
-		if s&isOpen == 0 || j.next.Load() >= j.n.Load() {
+		if s&isOpen == 0 || !j.left() {
 			return false
 		}
 		if j.state.CompareAndSwap(s, s+1) {
 			return true
 		}
 	}
+}
+
+// left reports whether there is a task that nobody has taken.
+func (j *job) left() bool {
+	for i := range j.shares {
+		if s := &j.shares[i]; s.next.Load() < s.end.Load() {
+			return true
+		}
+	}
+	return false
 }
 
 func (j *job) leave() {
