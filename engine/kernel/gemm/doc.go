@@ -1,3 +1,42 @@
 // Package gemm computes what a network spends its time in: dense and grouped convolutions, linear layers and matrix
-// products.
+// products, with bias, residual and activation in the same pass.
+//
+// # From convolution to matrix product
+//
+// A convolution is a product of a matrix whose rows are positions (output pixels) with one whose columns are output
+// channels; the sum runs over taps and input channels. The left matrix is never built. In NHWC the input values that a
+// position needs for one tap lie together, and from position to position they are at a constant distance, so the kernels
+// are told the address of the first position, that distance, and a table with one offset for each run of values:
+//
+//   - 1×1 convolutions read the map itself, if its pixels are at a constant distance (a map without border).
+//   - All others read a copy of a band of the input in scratch memory (stage.go), with the zeros around the image written
+//     out, values converted to the format of the kernel, and the channels in blocks of 64 bytes, so that the rows of a tile
+//     are contiguous memory. Zeros right of a row serve as zeros left of the next; a few positions between output rows are
+//     computed and thrown away. The copy costs a few percent and lets one kernel serve every padding, stride and format.
+//   - Small groups are bundled to one block-diagonal product, as the products with zeros cost less than empty tiles.
+//
+// layout.go holds these decisions (depth: the order of the sum, fixed when weights are packed; geometry: the addresses
+// for one shape of maps), divide.go the division into tasks.
+//
+// # Kernels
+//
+//   - AMX tiles (tile_amd64.go) at the precisions High and Medium: 2×2 tiles of sums over one or two planes of bfloat16.
+//     High sums lo·hi, hi·hi and hi·lo in float32. The epilogue of a block runs between the tile products of the next.
+//   - Vectors (vector_amd64.go): float32 multiply-adds in AVX-512 or AVX2; AVX-512 BF16 pairs where they are faster or
+//     save bytes; weights of three bytes for linear layers at High.
+//   - Plain Go (reference.go): the meaning of the others, and the tier cpu.Generic.
+//
+// The assembly is written by the programs in ../_gen/gemm and ../_gen/amx. AMX tiles live only within one call of the
+// assembly, from LDTILECFG to TILERELEASE, and a call takes at most some 60 µs, as goroutines are not preempted in it.
+//
+// # Use
+//
+// NewConv packs weights; Conv.Bind plans for the geometry of maps and returns a Call; Call.Run computes one of its tasks.
+// NewMultiplication and Multiplication.Run do the same for products of float32 matrices, packing both on the way.
+// Everything is read-only after creation and safe for concurrent use, Run allocates nothing, and tasks write disjoint
+// memory. Wrong shapes are errors from New and Bind; maps in Run that differ from what was bound are a fault of the
+// program and panic.
+//
+// Values: a not-a-number or an infinity in the input may spread to output pixels up to 31 input values away from where the
+// formula puts it (it is multiplied with zero weights), otherwise results differ between kernels by rounding alone.
 package gemm
