@@ -1,0 +1,533 @@
+package finetune
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"image"
+	"image/png"
+	"math"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-modelzoo/zoo/engine/train"
+	"github.com/go-modelzoo/zoo/engine/work"
+	"github.com/go-modelzoo/zoo/graph"
+	"github.com/go-modelzoo/zoo/weights"
+)
+
+func TestColoursAreLearnt(t *testing.T) {
+	c := Defaults()
+	c.Data, c.LR, c.Epochs, c.Ordered = images(t), 0.05, 5, true
+	dir := t.TempDir()
+	var kinds []Kind
+	r := mustRun(t, c, dir, func(e Event) { kinds = append(kinds, e.Kind) })
+	if r.Metrics.Top1 < 0.9 || r.Metrics.Kappa == nil || len(r.History) != 5 {
+		t.Errorf("top-1 %.2f, kappa %v after %d epochs", r.Metrics.Top1, r.Metrics.Kappa, len(r.History))
+	}
+	if r.Strategy != StrategyScratch || r.Trained != r.Params {
+		t.Errorf("strategy %s trained %d of %d values; without pretrained weights everything must train", r.Strategy, r.Trained, r.Params)
+	}
+	if r.TrainImages != 48 || r.ValImages != 12 {
+		t.Errorf("%d images for training and %d for validation, want 48 and 12", r.TrainImages, r.ValImages)
+	}
+	f, err := weights.Open(r.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	g, _ := tiny(graph.Shape{C: 3, H: side, W: side}, 3)
+	if f.Len() != len(g.Params) {
+		t.Errorf("the model has %d tensors, the network %d", f.Len(), len(g.Params))
+	}
+	if n := bytes.Count(readFile(t, filepath.Join(dir, FileMetrics)), []byte("\n")); n != 5 {
+		t.Errorf("metrics.jsonl has %d lines", n)
+	}
+	page := string(readFile(t, r.Report))
+	for _, want := range []string{"<svg", "polyline", "Confusion matrix", "blue"} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the report lacks %q", want)
+		}
+	}
+	for _, outside := range []string{"http://", "https://", "src=\"/", "<script src", "<link"} {
+		if strings.Contains(page, outside) {
+			t.Errorf("the report refers to something outside: %q", outside)
+		}
+	}
+}
+
+func TestSameSeedGivesTheSameBits(t *testing.T) {
+	c := everything(images(t))
+	var models [3][]byte
+	for i := range models {
+		if i == 2 {
+			c.Seed++
+		}
+		models[i] = readFile(t, mustRun(t, c, t.TempDir(), nil).Path)
+	}
+	if !bytes.Equal(models[0], models[1]) {
+		t.Error("two runs with one seed differ")
+	}
+	if bytes.Equal(models[0], models[2]) {
+		t.Error("two runs with different seeds do not differ")
+	}
+}
+
+func TestInterruptedAnywhereEndsWithTheSameWeights(t *testing.T) {
+	c := everything(images(t))
+	c.CheckpointSeconds = 1e-9 // after every step
+	want := readFile(t, mustRun(t, c, t.TempDir(), nil).Path)
+	dir := t.TempDir()
+	pool := work.New(2)
+	defer pool.Close()
+	rng := rand.New(rand.NewPCG(1, 2))
+	for parts := 1; ; parts++ {
+		ctx, cancel := context.WithCancel(context.Background())
+		left := 2 + rng.IntN(9)
+		_, err := Resume(ctx, tinyModel(pool), c, dir, func(Event) {
+			if left--; left == 0 {
+				cancel()
+			}
+		})
+		cancel()
+		if err == nil {
+			t.Logf("the run had %d parts", parts)
+			break
+		}
+		if !errors.Is(err, context.Canceled) {
+			t.Fatal(err)
+		}
+		if parts > 100 {
+			t.Fatal("the run does not advance")
+		}
+	}
+	if !bytes.Equal(want, readFile(t, filepath.Join(dir, FileModel))) {
+		t.Error("the weights differ from those of an uninterrupted run")
+	}
+	if n := bytes.Count(readFile(t, filepath.Join(dir, FileMetrics)), []byte("\n")); n != c.Epochs {
+		t.Errorf("metrics.jsonl has %d lines for %d epochs", n, c.Epochs)
+	}
+}
+
+func TestKilledAndResumedEndsWithTheSameWeights(t *testing.T) {
+	kills := 3
+	if os.Getenv("ZOO_SOAK") != "" {
+		kills = 20
+	}
+	c := everything(images(t))
+	c.CheckpointSeconds = 1e-9
+	want := readFile(t, mustRun(t, c, t.TempDir(), nil).Path)
+	for i := range kills {
+		dir := t.TempDir()
+		rng := rand.New(rand.NewPCG(3, uint64(i)))
+		killed := 0
+		for {
+			cmd := child(t, childJob{Config: c, Dir: dir})
+			out, err := cmd.StdoutPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			var stderr bytes.Buffer
+			cmd.Stderr = &stderr
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			// A few events, then a moment within what follows.
+			n := 1 + rng.IntN(60)
+			if killed >= 3 {
+				n = 1 << 20 // let it end
+			}
+			buf := make([]byte, 1)
+			for n > 0 {
+				if _, err := out.Read(buf); err != nil {
+					break
+				}
+				n--
+			}
+			if n == 0 {
+				time.Sleep(time.Duration(rng.IntN(3000)) * time.Microsecond)
+				if err := cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+					t.Fatal(err)
+				}
+				killed++
+			}
+			if err := cmd.Wait(); err == nil {
+				break
+			} else if n > 0 {
+				t.Fatalf("%v: %s", err, stderr.String())
+			}
+		}
+		if !bytes.Equal(want, readFile(t, filepath.Join(dir, FileModel))) {
+			t.Errorf("run %d, killed %d times, ends with other weights", i, killed)
+		}
+	}
+}
+
+func TestFullDiskLosesNothing(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("the size of files cannot be limited here")
+	}
+	c := everything(images(t))
+	want := readFile(t, mustRun(t, c, t.TempDir(), nil).Path)
+	dir := t.TempDir()
+	out, err := child(t, childJob{Config: c, Dir: dir, Limit: 3000}).CombinedOutput()
+	if err == nil {
+		t.Fatal("the run ended well although it could write no checkpoint")
+	}
+	message := strings.TrimLeft(string(out), "X")
+	if !strings.Contains(message, "nothing written before is lost") || strings.Count(strings.TrimSpace(message), "\n") > 0 {
+		t.Errorf("the message is %q", message)
+	}
+	entries, err := filepath.Glob(filepath.Join(dir, ".tmp-*"))
+	if err != nil || len(entries) > 0 {
+		t.Errorf("left behind: %v %v", entries, err)
+	}
+	if out, err := child(t, childJob{Config: c, Dir: dir}).CombinedOutput(); err != nil {
+		t.Fatalf("the run cannot be continued: %v: %s", err, out)
+	}
+	if !bytes.Equal(want, readFile(t, filepath.Join(dir, FileModel))) {
+		t.Error("the weights differ from those of a run with a disk that is not full")
+	}
+}
+
+func TestDivergedLossStopsWithAdvice(t *testing.T) {
+	c := Defaults()
+	c.Data, c.LR, c.Epochs, c.Freeze = images(t), 1e30, 3, []string{"*.running_*"}
+	pool := work.New(1)
+	defer pool.Close()
+	_, err := Run(context.Background(), tinyModel(pool), c, t.TempDir(), nil)
+	var diverged *DivergedError
+	if !errors.As(err, &diverged) || diverged.Step < 2 || diverged.Parameter == "" || !strings.Contains(err.Error(), "lower the learning rate") {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestRunIsNotBegunOverAnother(t *testing.T) {
+	c := Defaults()
+	c.Data, c.Epochs = images(t), 1
+	dir := t.TempDir()
+	mustRun(t, c, dir, nil)
+	pool := work.New(1)
+	defer pool.Close()
+	if _, err := Run(context.Background(), tinyModel(pool), c, dir, nil); !errors.Is(err, ErrRunExists) {
+		t.Errorf("error %v", err)
+	}
+	c.LR *= 2
+	if _, err := Resume(context.Background(), tinyModel(pool), c, dir, nil); err == nil || !strings.Contains(err.Error(), "lr") {
+		t.Errorf("resumed with another learning rate: %v", err)
+	}
+	c.LR /= 2
+	if r, err := Resume(context.Background(), tinyModel(pool), c, dir, nil); err != nil || r.Metrics == nil || r.Metrics.Confusion == nil {
+		t.Errorf("a finished run is not shown again: %v", err)
+	}
+}
+
+func TestMistakesAreOneLine(t *testing.T) {
+	data := images(t)
+	empty, single, few := t.TempDir(), t.TempDir(), t.TempDir()
+	writeImages(t, single, 1, 4, 1)
+	writeImages(t, few, 3, 1, 1)
+	bad := images(t)
+	if err := os.WriteFile(filepath.Join(bad, "red", "003.png"), []byte("\x89PNG\r\n\x1a\nno more"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	labels := filepath.Join(data, "labels.csv")
+	if err := os.WriteFile(labels, []byte("red/000.png,red\nblue/000.png\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	many := filepath.Join(data, "many.csv")
+	if err := os.WriteFile(many, []byte("path,label\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name   string
+		change func(*Config)
+		want   []string
+	}{
+		{"empty folder", func(c *Config) { c.Data = empty }, []string{empty, "no folder in it"}},
+		{"no such folder", func(c *Config) { c.Data = filepath.Join(empty, "x") }, []string{"no such file"}},
+		{"one class", func(c *Config) { c.Data = single }, []string{"one class only (blue)"}},
+		{"unreadable image", func(c *Config) { c.Data = bad }, []string{"003.png", "--skip-bad"}},
+		{"label missing", func(c *Config) { c.Data = labels }, []string{"line 2", "blue/000.png", "no label"}},
+		{"nothing in the table", func(c *Config) { c.Data = many }, []string{"no line"}},
+		{"one image a class", func(c *Config) { c.Data = few }, []string{"no class has two images"}},
+		{"freeze nothing", func(c *Config) { c.Freeze = []string{"layr1"} }, []string{`"layr1" matches nothing`, "did you mean layer1"}},
+		{"freeze all", func(c *Config) { c.Freeze = []string{"*"} }, []string{"leaves nothing to train"}},
+		{"learning rate 0", func(c *Config) { c.LR = 0 }, []string{"learning rate 0 is not above 0"}},
+		{"learning rate below 0", func(c *Config) { c.LR = -1 }, []string{"learning rate -1"}},
+		{"learning rate no number", func(c *Config) { c.LR = math.NaN() }, []string{"learning rate NaN"}},
+		{"optimiser", func(c *Config) { c.Optimizer.Name = "sdg" }, []string{`optimizer "sdg"`, "sgd"}},
+		{"schedule", func(c *Config) { c.Schedule.Name = "cosin" }, []string{`schedule "cosin"`, "cosine"}},
+		{"batch", func(c *Config) { c.BatchSize = 0 }, []string{"batch size: 0"}},
+		{"metric", func(c *Config) { c.Metric = MetricAUC }, []string{"auc is for two classes, the data has 3"}},
+		{"cache with a moving trunk", func(c *Config) { c.CacheFeatures = On }, []string{"features cannot be cached"}},
+		{"views without a cache", func(c *Config) { c.Views = 2 }, []string{"no cached features to keep 2 views"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			config := Defaults()
+			config.Data = data
+			c.change(&config)
+			pool := work.New(1)
+			defer pool.Close()
+			_, err := Run(context.Background(), tinyModel(pool), config, t.TempDir(), nil)
+			if err == nil {
+				t.Fatal("no error")
+			}
+			for _, w := range c.want {
+				if !strings.Contains(err.Error(), w) {
+					t.Errorf("%q lacks %q", err, w)
+				}
+			}
+			if strings.Contains(err.Error(), "\n") {
+				t.Errorf("more than one line: %q", err)
+			}
+		})
+	}
+}
+
+func TestValidationClassUnknownToTrainingRefused(t *testing.T) {
+	dir := t.TempDir()
+	writeImages(t, dir, 2, 3, 1)
+	c := Defaults()
+	c.Data, c.Val = dir, filepath.Join(t.TempDir(), "val")
+	writeImages(t, c.Val, 3, 2, 1)
+	pool := work.New(1)
+	defer pool.Close()
+	_, err := Run(context.Background(), tinyModel(pool), c, t.TempDir(), nil)
+	if err == nil || !strings.Contains(err.Error(), `class "red"`) {
+		t.Errorf("validation images of an unknown class: %v", err)
+	}
+}
+
+func TestUnreadableImagesSkippedAndNamed(t *testing.T) {
+	data := images(t)
+	bad := filepath.Join(data, "red", "003.png")
+	if err := os.WriteFile(bad, []byte("no image"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, cached := range []bool{false, true} {
+		c := Defaults()
+		c.Data, c.SkipBad, c.Epochs = data, true, 2
+		if cached {
+			c.Freeze, c.CacheFeatures = []string{"features"}, On
+		}
+		r := mustRun(t, c, t.TempDir(), nil)
+		if len(r.Skipped) != 1 || !strings.Contains(r.Skipped[0], bad) {
+			t.Errorf("cached %v: skipped %v", cached, r.Skipped)
+		}
+	}
+}
+
+func TestTrainAndValFolders(t *testing.T) {
+	dir := t.TempDir()
+	writeImages(t, filepath.Join(dir, "train"), 2, 6, 1)
+	writeImages(t, filepath.Join(dir, "val"), 2, 4, 2)
+	c := Defaults()
+	c.Data, c.Epochs, c.Metric, c.LR = dir, 3, MetricAUC, 0.05
+	r := mustRun(t, c, t.TempDir(), nil)
+	if r.TrainImages != 12 || r.ValImages != 8 || r.Metrics.AUC == nil {
+		t.Errorf("%d and %d images, AUC %v", r.TrainImages, r.ValImages, r.Metrics.AUC)
+	}
+}
+
+func TestFrozenParametersStay(t *testing.T) {
+	// The base model: random weights in a file.
+	g, err := tiny(graph.Shape{C: 3, H: side, W: side}, 7)
+	if err != nil {
+		t.Fatal(err)
+	}
+	base := filepath.Join(t.TempDir(), "base.safetensors")
+	writeModel(t, g, base)
+	data := images(t)
+	for _, c := range []struct {
+		name, strategy string
+		freeze         []string
+		stays, moves   string
+	}{
+		{"features", "", []string{"features"}, "layer1.conv1.weight", "fc.weight"},
+		{"group", "", []string{"stem"}, "bn1.running_mean", "layer1.conv1.weight"},
+		{"until", "", []string{"until:layer1"}, "conv1.weight", "layer1.conv1.weight"},
+		{"glob", "", []string{"*.conv1.*"}, "layer1.conv1.weight", "conv1.weight"},
+		{"feature-extract", "feature-extract", nil, "layer1.conv1.weight", "fc.weight"},
+		{"head", "head", nil, "conv1.weight", "layer1.conv1.weight"},
+		{"finetune", "finetune", nil, "", "conv1.weight"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			config := Defaults()
+			config.Data, config.Epochs, config.Freeze, config.Augment.Policy = data, 1, c.freeze, AugmentNone
+			config.Optimizer = train.Algorithm{Name: "sgd"}
+			if c.strategy != "" {
+				config.Strategy = Strategy(c.strategy)
+			}
+			pool := work.New(1)
+			defer pool.Close()
+			m := tinyModel(pool)
+			m.Weights = base
+			r, err := Run(context.Background(), m, config, t.TempDir(), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if same, known := sameTensor(t, base, r.Path, c.stays); known && !same {
+				t.Errorf("%s was frozen and has changed", c.stays)
+			}
+			if same, known := sameTensor(t, base, r.Path, c.moves); known && same {
+				t.Errorf("%s was to train and has not", c.moves)
+			}
+		})
+	}
+}
+
+func writeModel(t *testing.T, g *graph.Graph, path string) {
+	t.Helper()
+	list, err := tensors(g, &initial{graph: g, seed: 9})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(weights.WriteSafetensors(f, list, nil), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// sameTensor compares a tensor of two files; known is false if either lacks it or its shape differs.
+func sameTensor(t *testing.T, a, b, name string) (same, known bool) {
+	t.Helper()
+	var values [2][]float32
+	for i, path := range []string{a, b} {
+		f, err := weights.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		if v, err := f.Param(name); err == nil {
+			values[i] = append([]float32{}, v...)
+		}
+	}
+	if values[0] == nil || len(values[0]) != len(values[1]) {
+		return false, false
+	}
+	for i := range values[0] {
+		if values[0][i] != values[1][i] {
+			return false, true
+		}
+	}
+	return true, true
+}
+
+func TestCachedFeaturesGiveTheSameModelAndAreReused(t *testing.T) {
+	c := Defaults()
+	c.Data, c.Epochs, c.LR, c.Freeze, c.Augment.Policy, c.CacheDir = images(t), 3, 0.05, []string{"features"}, AugmentNone, t.TempDir()
+	computed := func(r *int) func(Event) {
+		return func(e Event) {
+			if e.Kind == KindFeatures {
+				*r++
+			}
+		}
+	}
+	pool := work.New(2)
+	defer pool.Close()
+	m := tinyModel(pool)
+	m.Digest = "of random weights"
+	run := func(c Config) (*Result, int) {
+		n := 0
+		r, err := Run(context.Background(), m, c, t.TempDir(), computed(&n))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r, n
+	}
+	first, n := run(c)
+	if n == 0 {
+		t.Error("no features were computed")
+	}
+	again, n := run(c)
+	if n != 0 {
+		t.Error("features were computed again")
+	}
+	if !bytes.Equal(readFile(t, first.Path), readFile(t, again.Path)) {
+		t.Error("the second run differs")
+	}
+	c.CacheFeatures = Off
+	plain, _ := run(c)
+	for i := range plain.History {
+		if d := math.Abs(plain.History[i].Loss - first.History[i].Loss); d > 1e-4 {
+			t.Errorf("epoch %d: loss %.6f with cached features, %.6f without", i+1, first.History[i].Loss, plain.History[i].Loss)
+		}
+	}
+	c.CacheFeatures, c.Augment.Policy, c.Views = On, AugmentAuto, 3
+	if _, n := run(c); n == 0 {
+		t.Error("no views were computed")
+	}
+}
+
+func TestChangedImageInvalidatesFeatures(t *testing.T) {
+	c := Defaults()
+	c.Data, c.Epochs, c.Freeze, c.CacheFeatures, c.CacheDir = images(t), 1, []string{"features"}, On, t.TempDir()
+	pool := work.New(1)
+	defer pool.Close()
+	m := tinyModel(pool)
+	m.Digest = "of random weights"
+	for i := range 2 {
+		n := 0
+		if _, err := Run(context.Background(), m, c, t.TempDir(), func(e Event) {
+			if e.Kind == KindFeatures {
+				n++
+			}
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if n == 0 {
+			t.Errorf("run %d used features of another image", i)
+		}
+		for _, class := range colours { // the split decides which part an image is in: change both
+			for _, name := range []string{"000.png", "001.png", "002.png", "003.png", "004.png", "005.png"} {
+				f, err := os.Create(filepath.Join(c.Data, class.name, name))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := errors.Join(png.Encode(f, image.NewGray(image.Rect(0, 0, side, side))), f.Close()); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+}
+
+func TestEarlyStoppingStops(t *testing.T) {
+	c := Defaults()
+	c.Data, c.Epochs, c.Patience, c.LR = images(t), 50, 2, 1e-9
+	if r := mustRun(t, c, t.TempDir(), nil); len(r.History) > 10 {
+		t.Errorf("%d epochs without progress", len(r.History))
+	}
+}
+
+func TestStrategyAutoExplains(t *testing.T) {
+	g, err := tiny(graph.Shape{C: 3, H: side, W: side}, 7)
+	if err != nil {
+		t.Fatal(err)
+	}
+	base := filepath.Join(t.TempDir(), "base.safetensors")
+	writeModel(t, g, base)
+	c := Defaults()
+	c.Data, c.Epochs, c.AutoLR = images(t), 1, true
+	pool := work.New(1)
+	defer pool.Close()
+	m := tinyModel(pool)
+	m.Weights = base
+	r, err := Run(context.Background(), m, c, t.TempDir(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Colours are told apart even by random features.
+	if r.Strategy != StrategyExtract || !strings.Contains(r.Why, "small") || !strings.Contains(r.Why, "similar") {
+		t.Errorf("strategy %s: %s", r.Strategy, r.Why)
+	}
+}
