@@ -10,7 +10,7 @@ import (
 
 func TestMovesBetweenChannelBlocks(t *testing.T) {
 	eachTier(t, func(t *testing.T, tier cpu.Tier, f Format, r source) {
-		for range 40 {
+		for range guard.Trials(40) {
 			n, h, w := 1+r.IntN(2), 1+r.IntN(4), 1+r.IntN(5)
 			groups := 1 + r.IntN(4)
 			per := channels(r)
@@ -59,7 +59,7 @@ func TestMovesBetweenChannelBlocks(t *testing.T) {
 
 func TestBordersKeepEveryValue(t *testing.T) {
 	eachTier(t, func(t *testing.T, tier cpu.Tier, f Format, r source) {
-		for trial := range 60 {
+		for trial := range guard.Trials(60) {
 			n, h, w, c := 1+r.IntN(2), 1+r.IntN(5), 1+r.IntN(70), channels(r)
 			if trial%2 == 0 {
 				c = 1 + r.IntN(4)
@@ -106,7 +106,7 @@ func TestBordersKeepEveryValue(t *testing.T) {
 func TestZeroBorderLeavesTheRest(t *testing.T) {
 	r := source{rand.New(rand.NewPCG(1, 2)), t}
 	for _, f := range formats {
-		for range 20 {
+		for range guard.Trials(20) {
 			m := randomMap(r, f, 1+r.IntN(3), 1+r.IntN(4), 1+r.IntN(4), channels(r), r.IntN(3))
 			before := clone(m)
 			for i := range m.F32 {

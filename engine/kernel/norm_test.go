@@ -11,7 +11,7 @@ import (
 
 func TestLayerNormOfALargeMean(t *testing.T) {
 	eachTier(t, func(t *testing.T, tier cpu.Tier, f Format, r source) {
-		for range 40 {
+		for range guard.Trials(40) {
 			n, h, w, c := 1+r.IntN(2), 1+r.IntN(3), 1+r.IntN(5), 2+channels(r)
 			src, dst := randomMap(r, f, n, h, w, c, r.IntN(2)), randomMap(r, f, n, h, w, c, r.IntN(2))
 			if f == F32 {
@@ -48,7 +48,7 @@ func TestLayerNormOfALargeMean(t *testing.T) {
 
 func TestLRNWindows(t *testing.T) {
 	eachTier(t, func(t *testing.T, tier cpu.Tier, f Format, r source) {
-		for range 30 {
+		for range guard.Trials(30) {
 			n, h, w, c, size := 1+r.IntN(2), 1+r.IntN(3), 1+r.IntN(4), channels(r), 1+r.IntN(7)
 			beta := []float32{0.75, 0.5, 1}[r.IntN(3)]
 			const alpha, k = 0.5, 2
@@ -72,7 +72,7 @@ func TestLRNWindows(t *testing.T) {
 func TestSoftmaxOfExtremes(t *testing.T) {
 	for _, tier := range tiers() {
 		r := source{rand.New(rand.NewPCG(1, 2)), t}
-		for range 50 {
+		for range guard.Trials(50) {
 			rows, columns := 1+r.IntN(3), 1+r.IntN(1100)
 			src, dst := randoms(r, rows*columns), guard.Slice[float32](r.tb, rows*columns)
 			for i := range src {

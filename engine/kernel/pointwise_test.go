@@ -14,7 +14,7 @@ const activationSlack = 4e-7
 
 func TestActivationOfChannelBlockStaysInside(t *testing.T) {
 	eachTier(t, func(t *testing.T, tier cpu.Tier, from Format, r source) {
-		for range 60 {
+		for range guard.Trials(60) {
 			to := formats[r.IntN(3)]
 			act := Activation(r.IntN(int(activations)))
 			n, h, w, c := 1+r.IntN(3), 1+r.IntN(4), 1+r.IntN(6), channels(r)
@@ -91,7 +91,7 @@ func TestNaNSurvivesActivation(t *testing.T) {
 
 func TestAddIntoItsOperand(t *testing.T) {
 	eachTier(t, func(t *testing.T, tier cpu.Tier, f Format, r source) {
-		for range 40 {
+		for range guard.Trials(40) {
 			act := Activation(r.IntN(int(activations)))
 			n, h, w, c := 1+r.IntN(3), 1+r.IntN(4), 1+r.IntN(6), channels(r)
 			a, b, dst := randomMap(r, f, n, h, w, c, r.IntN(2)), randomMap(r, f, n, h, w, c, r.IntN(2)), randomMap(r, f, n, h, w, c, r.IntN(2))
@@ -121,7 +121,7 @@ func intermediate(f Format, act Activation) float64 {
 
 func TestAffineWithEveryPart(t *testing.T) {
 	eachTier(t, func(t *testing.T, tier cpu.Tier, f Format, r source) {
-		for range 80 {
+		for range guard.Trials(80) {
 			act := Activation(r.IntN(int(activations)))
 			n, h, w, c := 1+r.IntN(3), 1+r.IntN(4), 1+r.IntN(6), channels(r)
 			src, dst, res := randomMap(r, f, n, h, w, c, r.IntN(2)), randomMap(r, f, n, h, w, c, r.IntN(2)), randomMap(r, f, n, h, w, c, r.IntN(2))

@@ -12,7 +12,7 @@ import (
 
 func TestDepthwiseOverRandomShapes(t *testing.T) {
 	eachTier(t, func(t *testing.T, tier cpu.Tier, f Format, r source) {
-		for trial := range 150 {
+		for trial := range guard.Trials(150) {
 			spec := DepthwiseSpec{Channels: channels(r), Tier: tier, Activation: Activation(r.IntN(int(activations)))}
 			spec.KernelH = 1 + r.IntN(7)
 			spec.KernelW = spec.KernelH
@@ -101,7 +101,7 @@ func randoms(r source, n int) []float32 {
 
 func TestPoolingOverRandomShapes(t *testing.T) {
 	eachTier(t, func(t *testing.T, tier cpu.Tier, f Format, r source) {
-		for trial := range 150 {
+		for trial := range guard.Trials(150) {
 			p := Pool{KernelH: 1 + r.IntN(4), KernelW: 1 + r.IntN(4), StrideH: r.IntN(4), StrideW: r.IntN(4), CeilMode: r.IntN(2) == 0, CountIncludePad: r.IntN(2) == 0}
 			if trial%2 == 0 {
 				p.KernelW, p.StrideW = p.KernelH, p.StrideH
@@ -207,7 +207,7 @@ func TestPoolingSizeOfCeilMode(t *testing.T) {
 
 func TestAdaptiveAndGlobalAverage(t *testing.T) {
 	eachTier(t, func(t *testing.T, tier cpu.Tier, f Format, r source) {
-		for range 40 {
+		for range guard.Trials(40) {
 			n, h, w, c := 1+r.IntN(3), 1+r.IntN(14), 1+r.IntN(14), channels(r)
 			src, dst := randomMap(r, f, n, h, w, c, r.IntN(2)), randomMap(r, f, n, 1+r.IntN(8), 1+r.IntN(8), c, r.IntN(2))
 			before := clone(dst)

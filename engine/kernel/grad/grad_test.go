@@ -62,7 +62,7 @@ func asMap(v []float32, s Shape) kernel.Map {
 // <conv(x, w), dy> = <x, dx> = <w, dw>.
 func TestDepthwiseGradientsAreAdjoint(t *testing.T) {
 	eachTier(t, func(t *testing.T, tier cpu.Tier, r source) {
-		for trial := range 60 {
+		for trial := range guard.Trials(60) {
 			c := channels(r)
 			k := 1 + r.IntN(5)
 			spec := kernel.DepthwiseSpec{Channels: c, KernelH: k, KernelW: k, StrideH: 1 + r.IntN(2), StrideW: 1 + r.IntN(2), DilationH: 1 + r.IntN(2), DilationW: 1 + r.IntN(2), Tier: tier,
@@ -104,7 +104,7 @@ func TestDepthwiseGradientsAreAdjoint(t *testing.T) {
 
 func TestPoolGradients(t *testing.T) {
 	eachTier(t, func(t *testing.T, tier cpu.Tier, r source) {
-		for range 80 {
+		for range guard.Trials(80) {
 			c := channels(r)
 			p := kernel.Pool{KernelH: 1 + r.IntN(4), KernelW: 1 + r.IntN(4), StrideH: 1 + r.IntN(3), StrideW: 1 + r.IntN(3), CeilMode: r.IntN(2) == 0, CountIncludePad: r.IntN(2) == 0}
 			p.PadTop, p.PadLeft, p.PadBottom, p.PadRight = r.IntN(p.KernelH/2+1), r.IntN(p.KernelW/2+1), r.IntN(p.KernelH/2+1), r.IntN(p.KernelW/2+1)
@@ -184,7 +184,7 @@ func TestMaxPoolOfTiesAndInfinities(t *testing.T) {
 
 func TestGlobalAndAdaptiveAverageGradients(t *testing.T) {
 	eachTier(t, func(t *testing.T, tier cpu.Tier, r source) {
-		for range 20 {
+		for range guard.Trials(20) {
 			c := channels(r)
 			in, out := Shape{1 + r.IntN(2), 1 + r.IntN(9), 1 + r.IntN(9), c}, Shape{0, 1 + r.IntN(9), 1 + r.IntN(9), c}
 			out.N = in.N
@@ -203,7 +203,7 @@ func TestGlobalAndAdaptiveAverageGradients(t *testing.T) {
 
 func TestMomentsOfALargeMean(t *testing.T) {
 	eachTier(t, func(t *testing.T, tier cpu.Tier, r source) {
-		for range 10 {
+		for range guard.Trials(10) {
 			c, pixels := channels(r), 1+r.IntN(2000)
 			x := randoms(r, c*pixels)
 			for i := range x {
@@ -268,7 +268,7 @@ func picks(r source, n int) []int {
 
 func TestBatchNormGradient(t *testing.T) {
 	eachTier(t, func(t *testing.T, tier cpu.Tier, r source) {
-		for range 8 {
+		for range guard.Trials(8) {
 			c, pixels := channels(r), 2+r.IntN(60)
 			const eps = 1e-3
 			x, dy, gamma := randoms(r, c*pixels), randoms(r, c*pixels), randoms(r, c)
@@ -307,7 +307,7 @@ func TestBatchNormGradient(t *testing.T) {
 
 func TestLayerNormGradient(t *testing.T) {
 	eachTier(t, func(t *testing.T, tier cpu.Tier, r source) {
-		for range 10 {
+		for range guard.Trials(10) {
 			c, pixels := 2+channels(r), 1+r.IntN(10)
 			const eps = 1e-3
 			x, dy, gamma := randoms(r, c*pixels), randoms(r, c*pixels), randoms(r, c)
@@ -357,7 +357,7 @@ func TestLayerNormGradient(t *testing.T) {
 
 func TestLRNGradient(t *testing.T) {
 	r := source{rand.New(rand.NewPCG(5, 6)), t}
-	for range 10 {
+	for range guard.Trials(10) {
 		c, size := 1+r.IntN(20), 1+r.IntN(6)
 		x, dy, dx := randoms(r, 2*c), randoms(r, 2*c), guard.Slice[float32](r.tb, 2*c)
 		LRN(cpu.Best(), dx, dy, x, c, size, 0.3, 0.75, 1.5, make([]float32, LRNScratch(c, size)))
