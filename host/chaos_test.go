@@ -4,6 +4,7 @@ package host
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -25,7 +26,7 @@ func soak() bool { return os.Getenv("ZOO_SOAK") != "" }
 // known are the kinds of error that a user may see when plugins are killed, stopped and starved.
 var known = []error{ErrCrashed, ErrTimeout, ErrMemory, ErrFailed, ErrStart, context.Canceled, context.DeadlineExceeded}
 
-// TestChaos hits plugins at random moments while they classify, load and describe: kills, stops and crashes them from outside, and has
+// TestChaos hits plugins at random moments while they classify, load and train: kills, stops and crashes them from outside, and has
 // them panic, exit, exhaust memory and flood logs from inside. 40 moments; 500 under soak.
 func TestChaos(t *testing.T) {
 	moments := 40
@@ -106,6 +107,37 @@ func TestChaos(t *testing.T) {
 			}
 		})
 	}
+	// One more trains, and continues its run as often as it is interrupted.
+	data := photographs(t, 40)
+	undisturbed := trainSpec(t, data, 12)
+	if _, err := newHost(t, nil).Train(t.Context(), undisturbed, func(json.RawMessage) {}); err != nil {
+		t.Fatal(err)
+	}
+	var trained, interrupted int
+	all.Go(func() {
+		for {
+			spec := trainSpec(t, data, 12)
+			for {
+				_, err := h.Train(t.Context(), spec, func(json.RawMessage) {})
+				if err == nil {
+					break
+				}
+				if !slices.ContainsFunc(known, func(k error) bool { return errors.Is(err, k) }) {
+					t.Errorf("training: error of no kind: %v", err)
+					return
+				}
+				interrupted++
+				spec.Resume = true
+			}
+			sameProduct(t, spec.RunDir, undisturbed.RunDir)
+			trained++
+			select {
+			case <-stop:
+				return
+			default:
+			}
+		}
+	})
 	signals := []syscall.Signal{syscall.SIGKILL, syscall.SIGSTOP, syscall.SIGSEGV}
 	r := rand.New(rand.NewPCG(seed, 99))
 	limit := time.After(time.Duration(moments) * 3 * time.Second)
@@ -142,7 +174,7 @@ chaos:
 		summary = append(summary, fmt.Sprintf("%v: %d", k, v.(*atomic.Int64).Load()))
 		return true
 	})
-	t.Logf("%d moments; outcomes: %s", hits.Load(), strings.Join(summary, ", "))
+	t.Logf("%d moments; outcomes: %s; %d trainings, interrupted %d times beyond recovery", hits.Load(), strings.Join(summary, ", "), trained, interrupted)
 }
 
 // once opens a session, classifies and closes.
