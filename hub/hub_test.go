@@ -29,6 +29,7 @@ import (
 	"github.com/go-modelzoo/zoo/hub/card"
 	"github.com/go-modelzoo/zoo/hub/lock"
 	"github.com/go-modelzoo/zoo/hub/registry"
+	"github.com/go-modelzoo/zoo/hub/source"
 	"github.com/go-modelzoo/zoo/hub/source/sourcetest"
 	"github.com/go-modelzoo/zoo/hub/store"
 	"github.com/go-modelzoo/zoo/weights"
@@ -310,7 +311,7 @@ func TestOfflineDialsNothing(t *testing.T) {
 	h := w.open(t, func(c *hub.Config) {
 		c.Offline, c.Sources = true, []string{"oci://127.0.0.1:1/x", "http://127.0.0.1:1/", hub.SourceUpstream}
 	})
-	if _, err := h.Pull(t.Context(), ref); err == nil || !strings.Contains(err.Error(), "offline") {
+	if _, err := h.Pull(t.Context(), ref); !errors.Is(err, source.ErrOffline) || !errors.Is(err, hub.ErrNotFound) || strings.Contains(err.Error(), "\n") {
 		t.Error(err)
 	}
 	if n := w.dials.Load(); n != 0 {

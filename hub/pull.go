@@ -6,8 +6,10 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -63,7 +65,7 @@ func (h *Hub) try(ctx context.Context, r *reference, use func(*Resolved) error) 
 	if r.from != nil {
 		sources = []source.Source{r.from}
 	}
-	var failures []error
+	var failed failures
 	for _, s := range sources {
 		if s.String() == SourceUpstream {
 			if r.row == nil {
@@ -76,31 +78,48 @@ func (h *Hub) try(ctx context.Context, r *reference, use func(*Resolved) error) 
 			err = use(res)
 		}
 		if err == nil {
+			for _, f := range failed {
+				if !errors.Is(f, source.ErrNotFound) {
+					h.warn("%s could not be had from %v", r, f)
+				}
+			}
 			return nil
 		}
 		if ctx.Err() != nil || !passable(err) {
 			return fmt.Errorf("%s from %s: %w", r, s, err)
 		}
-		if !errors.Is(err, source.ErrNotFound) {
-			h.warn("%s could not be had from %s: %v", r, s, err)
-		}
-		failures = append(failures, fmt.Errorf("%s: %w", s, err))
+		failed = append(failed, fmt.Errorf("%s: %w", s, err))
 	}
-	if len(failures) == 1 {
-		return fmt.Errorf("%s: %w", r, failures[0])
+	if len(failed) == 1 {
+		return fmt.Errorf("%s: %w", r, failed[0])
 	}
-	for _, f := range failures {
+	for _, f := range failed {
 		if !errors.Is(f, source.ErrNotFound) {
-			return fmt.Errorf("%s: %w: %w", r, ErrNotFound, errors.Join(failures...))
+			return fmt.Errorf("%s: %w: %w", r, ErrNotFound, failed)
 		}
 	}
 	return fmt.Errorf("%s: %w: run zoo list, or look at the configured sources", r, ErrNotFound)
 }
 
+// failures are what each source said, in one line.
+type failures []error
+
+func (f failures) Error() string {
+	texts := make([]string, len(f))
+	for i, err := range f {
+		texts[i] = err.Error()
+	}
+	return strings.Join(texts, "; ")
+}
+
+// Unwrap makes errors.Is look at each.
+func (f failures) Unwrap() []error { return f }
+
 // passable says whether a source's failure is one that another source may make up for: it does not have the thing or
 // cannot be reached. Whatever looks like tampering is not.
 func passable(err error) bool {
-	return errors.Is(err, source.ErrNotFound) || errors.Is(err, source.ErrOffline) || errors.Is(err, source.ErrUnauthorized) || source.Temporary(err)
+	var dns *net.DNSError
+	return errors.As(err, &dns) || errors.Is(err, source.ErrNotFound) || errors.Is(err, source.ErrOffline) || errors.Is(err, source.ErrUnauthorized) || source.Temporary(err)
 }
 
 func (h *Hub) resolveAt(ctx context.Context, s source.Source, r *reference) (*Resolved, error) {
@@ -228,13 +247,17 @@ func (h *Hub) download(ctx context.Context, key string, b download.Blob, p Progr
 		return "", 0, err
 	}
 	p.Stage = StageDownload
-	return download.Fetch(ctx, partial, b, download.Options{
+	d, size, err := download.Fetch(ctx, partial, b, download.Options{
 		Parallel: h.config.Parallel, Limiter: h.limiter,
 		Progress: func(done, total int64) {
 			p.Done, p.Total = done, total
 			h.progress(p)
 		},
 	})
+	if err != nil && h.store.PartialSize(key) == 0 {
+		err = errors.Join(err, partial.Discard()) // nothing came: there is nothing to keep
+	}
+	return d, size, err
 }
 
 // fetchArtifact pulls an OCI artifact: manifest, card, signature, then weights.

@@ -127,6 +127,10 @@ func Load(path string) (*File, error) {
 
 // Find returns the path of the nearest zoo.lock in dir or a folder above it, and whether there is one.
 func Find(dir string) (string, bool) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return "", false
+	}
 	for {
 		path := filepath.Join(dir, Name)
 		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() {

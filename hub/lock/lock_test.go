@@ -111,6 +111,10 @@ func TestNearestLockIsFound(t *testing.T) {
 	if path, ok := lock.Find(deep); !ok || path != filepath.Join(dir, lock.Name) {
 		t.Error(path, ok)
 	}
+	t.Chdir(deep)
+	if path, ok := lock.Find("."); !ok || filepath.Base(filepath.Dir(path)) != filepath.Base(dir) {
+		t.Error(path, ok)
+	}
 }
 
 func FuzzParse(f *testing.F) {
