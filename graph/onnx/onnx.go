@@ -134,7 +134,6 @@ type builder struct {
 	initializers []chunk
 	flat, square map[string]string
 	constants    map[string]bool
-	names        int
 }
 
 // attr is an attribute of a node.
