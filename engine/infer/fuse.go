@@ -11,6 +11,7 @@ import (
 func (n *network) fuse() {
 	n.foldAffine()
 	n.foldIntoNext()
+	n.poolFirst()
 	n.fuseActivations()
 	n.fuseShuffles()
 	n.fuseResiduals()
@@ -69,6 +70,33 @@ func (n *network) foldIntoNext() {
 		u.pre = append(slices.Clone(o.post), u.pre...)
 		u.in[0] = o.in[0]
 		o.dead = true
+	}
+	n.link()
+}
+
+// poolFirst moves an average pooling in front of the 1x1 convolution that it follows (DenseNet's transitions): both are linear
+// and work on different axes, and the convolution then has a quarter of the pixels. Windows must be whole, so that a bias
+// stays what it is.
+func (n *network) poolFirst() {
+	for _, o := range n.ops {
+		if o.kind != kConv || o.act != kernel.None || o.residual != nil || o.conv.Kernel != graph.Square(1) || o.conv.Stride != graph.Square(1) || o.pads != (graph.Pads{}) {
+			continue
+		}
+		u := o.out.sole()
+		if u == nil || u.kind != kAvgPool {
+			continue
+		}
+		pool := u.node.Op.(graph.AvgPool)
+		whole := pool.Pads(u.in[0].shape) == (graph.Pads{}) && !pool.Ceil
+		if in, out := o.in[0].shape, u.out.shape; !whole || in.C*out.H*out.W > o.conv.Out*in.H*in.W {
+			continue
+		}
+		// From here on o pools and u convolves; each keeps its place in the order.
+		x, between, y := o.in[0], o.out, u.out
+		*o, *u = *u, *o
+		o.in, o.out, between.op = []*value{x}, between, o
+		u.in, u.out, y.op = []*value{between}, y, u
+		between.shape = graph.Shape{C: x.shape.C, H: y.shape.H, W: y.shape.W}
 	}
 	n.link()
 }
