@@ -91,6 +91,21 @@ type runner interface {
 // NewConv packs weight, [Out, In/Groups, KernelH, KernelW] as PyTorch lays it out, and bias, [Out] or nil, for the tier and
 // the precision of spec. Neither slice is kept.
 func NewConv(spec ConvSpec, weight, bias []float32) (*Conv, error) {
+	return NewConvOn(serial, spec, weight, bias)
+}
+
+// parallel calls f(0) to f(n-1), in any order, at the same time or not, and returns when all are done.
+type parallel = func(n int, f func(i int))
+
+func serial(n int, f func(i int)) {
+	for i := range n {
+		f(i)
+	}
+}
+
+// NewConvOn is NewConv with the packing divided: each must call f for all numbers below n, in any order and possibly at the
+// same time, and return when all calls have.
+func NewConvOn(each func(n int, f func(i int)), spec ConvSpec, weight, bias []float32) (*Conv, error) {
 	s, err := spec.normal()
 	if err != nil {
 		return nil, err
@@ -101,7 +116,8 @@ func NewConv(spec ConvSpec, weight, bias []float32) (*Conv, error) {
 	if bias != nil && len(bias) != s.Out {
 		return nil, fmt.Errorf("gemm: %d biases given to a convolution of %d output channels", len(bias), s.Out)
 	}
-	return &Conv{spec: s, kernel: pack(s, weight, bias)}, nil
+	w := oihw(&s, weight)
+	return &Conv{spec: s, kernel: pack(s, &w, bias, each)}, nil
 }
 
 // Spec returns the description with its defaults filled in.

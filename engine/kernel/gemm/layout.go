@@ -77,13 +77,27 @@ func newDepth(s ConvSpec, g grain) depth {
 	return d
 }
 
+// weights are the weights of a convolution wherever they lie: OIHW as PyTorch has them, or, for the gradient of the input,
+// with the roles of the channels exchanged and the taps reversed. Strides are in elements.
+type weights struct {
+	data                       []float32
+	at                         int // element of output 0, input 0, tap 0,0 of group 0
+	group, out, in, tapH, tapW int
+}
+
+// oihw returns the weights of s as NewConv takes them.
+func oihw(s *ConvSpec, data []float32) weights {
+	in, taps := s.In/s.Groups, s.KernelH*s.KernelW
+	return weights{data: data, group: s.Out / s.Groups * in * taps, out: in * taps, in: taps, tapH: s.KernelW, tapW: 1}
+}
+
 // gather writes len(dst) values of a run, from value from on, of the weights of output channel o of a bundle: zeros behind
 // the end of the run, and for the input channels of other groups.
-func (d *depth) gather(dst []float32, s *ConvSpec, weight []float32, bundle int, r run, from, o int) {
+func (d *depth) gather(dst []float32, s *ConvSpec, w *weights, bundle int, r run, from, o int) {
 	in, out := s.In/s.Groups, s.Out/s.Groups
-	taps := s.KernelH * s.KernelW
-	first := o / out * in // channels of the bundle that belong to o's group
-	row := weight[(bundle*d.bundleOut+o)*in*taps:][:in*taps]
+	o += bundle * d.bundleOut
+	first := o/out*in - bundle*d.bundleIn // channel of the bundle at which o's group begins
+	base := w.at + o/out*w.group + o%out*w.out + r.ky*w.tapH
 	for len(dst) > 0 {
 		if from >= r.n {
 			clear(dst)
@@ -93,21 +107,20 @@ func (d *depth) gather(dst []float32, s *ConvSpec, weight []float32, bundle int,
 		kx, c := r.kx+from/d.channels, from%d.channels
 		n := min(len(dst), d.channels-c)
 		c += r.block*d.channels - first
-		at := r.ky*s.KernelW + kx
+		at := base + kx*w.tapW + c*w.in
 		switch {
-		case c >= 0 && c+n <= in && taps == 1:
-			copy(dst[:n], row[c:])
+		case c >= 0 && c+n <= in && w.in == 1:
+			copy(dst[:n], w.data[at:])
 		case c >= 0 && c+n <= in:
-			at += c * taps
 			for i := range dst[:n] {
-				dst[i] = row[at]
-				at += taps
+				dst[i] = w.data[at]
+				at += w.in
 			}
 		default:
 			for i := range dst[:n] {
 				dst[i] = 0
 				if c+i >= 0 && c+i < in {
-					dst[i] = row[at+(c+i)*taps]
+					dst[i] = w.data[at+i*w.in]
 				}
 			}
 		}
@@ -179,7 +192,7 @@ func uniform(m *kernel.Map) (int, bool) {
 // newGeometry lays out the maps of a call, without the division into bands.
 func newGeometry(s *ConvSpec, d *depth, g grain, src, dst, residual *kernel.Map, directable bool) geometry {
 	p := geometry{h: src.H, w: src.W, oh: dst.H, ow: dst.W, n: src.N}
-	pointwise := s.KernelH == 1 && s.KernelW == 1 && s.PadTop|s.PadLeft|s.PadBottom|s.PadRight == 0 && s.StrideH == 1 && s.StrideW == 1
+	pointwise := src.H == dst.H && src.W == dst.W && s.KernelH == 1 && s.KernelW == 1 && s.PadTop|s.PadLeft|s.PadBottom|s.PadRight == 0 && s.StrideH == 1 && s.StrideW == 1
 	p.colStep, p.rowStep, p.stride, p.phases = 1, 1, s.StrideW, s.StrideH
 	if s.KernelW == 1 {
 		p.colStep, p.stride = s.StrideW, 1

@@ -3,8 +3,8 @@
 package gemm
 
 // pack chooses the kernel for a spec whose defaults are filled in.
-func pack(s ConvSpec, weight, bias []float32) packed {
-	return newReference(s, weight, bias)
+func pack(s ConvSpec, w *weights, bias []float32, _ parallel) packed {
+	return newReference(s, w, bias)
 }
 
 // newMultiplier chooses the kernel of a product.

@@ -8,12 +8,12 @@ import (
 )
 
 // pack chooses the kernel for a spec whose defaults are filled in.
-func pack(s ConvSpec, weight, bias []float32) packed {
+func pack(s ConvSpec, w *weights, bias []float32, each parallel) packed {
 	if s.Tier >= cpu.AMX && s.Precision != engine.Highest && !(s.Linear && s.Precision == engine.High) {
-		return newTileConv(s, weight, bias)
+		return newTileConv(s, w, bias, each)
 	}
 	if s.Tier >= cpu.AVX2 {
-		return newVectorConv(s, weight, bias)
+		return newVectorConv(s, w, bias, each)
 	}
-	return newReference(s, weight, bias)
+	return newReference(s, w, bias)
 }

@@ -18,8 +18,8 @@ type reference struct {
 	round  bool      // round the operands to bfloat16, as Medium does
 }
 
-func newReference(s ConvSpec, weight, bias []float32) *reference {
-	r := &reference{spec: s, weight: make([]float32, len(weight)), bias: make([]float32, s.Out), round: s.Precision == engine.Medium}
+func newReference(s ConvSpec, w *weights, bias []float32) *reference {
+	r := &reference{spec: s, weight: make([]float32, s.Out*(s.In/s.Groups)*s.KernelH*s.KernelW), bias: make([]float32, s.Out), round: s.Precision == engine.Medium}
 	copy(r.bias, bias)
 	in, out := s.In/s.Groups, s.Out/s.Groups
 	taps := s.KernelH * s.KernelW
@@ -27,7 +27,7 @@ func newReference(s ConvSpec, weight, bias []float32) *reference {
 		g := o / out
 		for c := range in {
 			for t := range taps {
-				v := weight[(o*in+c)*taps+t]
+				v := w.data[w.at+g*w.group+o%out*w.out+c*w.in+t/s.KernelW*w.tapH+t%s.KernelW*w.tapW]
 				if r.round {
 					v = kernel.FromBF16(kernel.ToBF16(v))
 				}
@@ -36,6 +36,10 @@ func newReference(s ConvSpec, weight, bias []float32) *reference {
 		}
 	}
 	return r
+}
+
+func (r *reference) repack(_ []byte, w *weights, bias []float32, _ parallel) {
+	*r = *newReference(r.spec, w, bias)
 }
 
 func (r *reference) bytes() int { return 4 * len(r.weight) }

@@ -54,7 +54,7 @@ func (st *stager) run(s *ConvSpec, b band, block, channel, blocks int) {
 		left = 0
 	}
 	// Staged columns [x0, x1) hold pixels of the image.
-	x0 := min((left+p.colStep-1)/p.colStep, p.width)
+	x0 := max(0, min((left+p.colStep-1)/p.colStep, p.width))
 	x1 := max(x0, min((p.w-1+left)/p.colStep+1, p.width))
 	st.prepare(x1-x0, p.colStep*pixel, blocks)
 	for phase := range p.phases {

@@ -123,7 +123,7 @@ func stepWidth(s *ConvSpec, d *depth) (width int, direct bool) {
 	return tileValues, false
 }
 
-func newTileConv(s ConvSpec, weight, bias []float32) *tileConv {
+func newTileConv(s ConvSpec, w *weights, bias []float32, each parallel) *tileConv {
 	c := &tileConv{spec: s, grain: tileGrain}
 	if s.Precision == engine.High {
 		c.grain.planes = 2
@@ -142,54 +142,40 @@ func newTileConv(s ConvSpec, weight, bias []float32) *tileConv {
 		c.config.columns[t] = uint16(2 * c.step)
 		c.config.rows[t+2] = uint8(c.step / 2)
 	}
-	c.pack(weight)
 	c.bias = make([]float32, d.bundles*c.panels*tilePanel)
-	if bias != nil {
-		for b := range d.bundles {
-			for o := range d.bundleOut {
-				c.bias[b*c.panels*tilePanel+o/tilePanel*tilePanel+o%2*16+o%tilePanel/2] = bias[b*d.bundleOut+o]
-			}
-		}
-	}
+	c.repack(each, nil, w, bias)
 	return c
 }
 
 // panelBytes is the size of the packed weights of a panel.
 func (c *tileConv) panelBytes() int { return len(c.offsets) * c.grain.planes * 2 * 1024 }
 
-// pack gathers 32 values of 32 channels at a time and turns them into the tiles of a step with the kernels that pack
-// matrices.
-func (c *tileConv) pack(weight []float32) {
+// pack packs one panel: it gathers 32 values of 32 channels at a time and turns them into the tiles of a step with the
+// kernels that pack matrices.
+func (c *tileConv) pack(w *weights, panel int) {
 	d := &c.depth
-	c.weights = make([]uint16, d.bundles*c.panels*c.panelBytes()/2)
-	to := c.weights
+	to := c.weights[panel*c.panelBytes()/2:]
+	bundle, first := panel/c.panels, panel%c.panels*tilePanel
+	n := min(tilePanel, d.bundleOut-first)
 	var values [tilePanel][tileValues]float32
 	var rows [2][tilePanel][tileValues]uint16 // both planes
 	args := stageArgs{
 		dst: unsafe.Pointer(&rows), src: unsafe.Pointer(&values), pixels: tilePanel, srcStep: 4 * tileValues, dstStep: 2 * tileValues,
 		chunks: 1, loadMask: 1<<tileValues - 1, storeMask: 1<<tileValues - 1, low: int(unsafe.Sizeof(rows[0])),
 	}
-	for b := range d.bundles {
-		for p := range c.panels {
-			n := min(tilePanel, d.bundleOut-p*tilePanel)
-			if n < tilePanel {
-				clear(values[n:])
-			}
-			for _, st := range c.offsets {
-				for o := range n {
-					d.gather(values[o][:c.step], &c.spec, weight, b, d.runs[st.run], st.from, p*tilePanel+o)
-				}
-				if c.grain.planes == 2 {
-					stageSplit(&args)
-				} else {
-					stageRound(&args)
-				}
-				for plane := range c.grain.planes {
-					for parity := range 2 {
-						transpose16(unsafe.Pointer(&to[0]), 64, unsafe.Pointer(&rows[plane][parity]), 4*tileValues)
-						to = to[tileRows*tileValues:]
-					}
-				}
+	for _, st := range c.offsets {
+		for o := range n {
+			d.gather(values[o][:c.step], &c.spec, w, bundle, d.runs[st.run], st.from, first+o)
+		}
+		if c.grain.planes == 2 {
+			stageSplit(&args)
+		} else {
+			stageRound(&args)
+		}
+		for plane := range c.grain.planes {
+			for parity := range 2 {
+				transpose16(unsafe.Pointer(&to[0]), 64, unsafe.Pointer(&rows[plane][parity]), 4*tileValues)
+				to = to[tileRows*tileValues:]
 			}
 		}
 	}

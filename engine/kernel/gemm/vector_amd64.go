@@ -67,7 +67,7 @@ type vectorConv struct {
 	flops  float64   // per cycle
 }
 
-func newVectorConv(s ConvSpec, weight, bias []float32) *vectorConv {
+func newVectorConv(s ConvSpec, w *weights, bias []float32, each parallel) *vectorConv {
 	c := &vectorConv{spec: s, unroll: unrollValues}
 	if s.Precision == engine.Medium && s.Tier == cpu.AVX512 && cpu.HasBF16() && (s.Linear || cpu.FastBF16()) {
 		c.form, c.unroll = pairs, 2*unrollValues
@@ -96,31 +96,35 @@ func newVectorConv(s ConvSpec, weight, bias []float32) *vectorConv {
 	if c.form == plain {
 		c.weights = make([]float32, d.bundles*c.panels*c.panelBytes()/4)
 	} else {
-		// The kernel reads up to 16 bytes behind the last weights.
-		c.packed = make([]byte, d.bundles*c.panels*c.panelBytes()+16)
+		const behind = 16 // bytes that the kernel may read behind the last weights
+		c.packed = make([]byte, d.bundles*c.panels*c.panelBytes()+behind)
 	}
-	at := 0
+	for i, v := range bias {
+		b, o := i/d.bundleOut, i%d.bundleOut
+		c.bias[b*c.panels*panel+o] = v
+	}
+	each(d.bundles*c.panels, func(panel int) { c.pack(w, panel) })
+	return c
+}
+
+// pack packs one panel.
+func (c *vectorConv) pack(w *weights, panel int) {
 	const chunk = 256 // values gathered at a time: the packed chunk of a panel stays in L1
 	var values [chunk]float32
-	for b := range d.bundles {
-		for p := range c.panels {
-			n := min(panel, d.bundleOut-p*panel)
-			if bias != nil {
-				copy(c.bias[(b*c.panels+p)*panel:], bias[b*d.bundleOut+p*panel:][:n])
+	d := &c.depth
+	width := c.grain.panel
+	at := panel * c.panelBytes() / c.form.bytes()
+	bundle, first := panel/c.panels, panel%c.panels*width
+	for _, r := range d.runs {
+		for from := 0; from < r.n; from += chunk {
+			v := values[:min(chunk, (r.n-from+c.unroll-1)/c.unroll*c.unroll)]
+			for o := range min(width, d.bundleOut-first) {
+				d.gather(v, &c.spec, w, bundle, r, from, first+o)
+				c.put(at, o, v)
 			}
-			for _, r := range d.runs {
-				for from := 0; from < r.n; from += chunk {
-					v := values[:min(chunk, (r.n-from+c.unroll-1)/c.unroll*c.unroll)]
-					for o := range n {
-						d.gather(v, &s, weight, b, r, from, p*panel+o)
-						c.put(at, o, v)
-					}
-					at += len(v) * panel
-				}
-			}
+			at += len(v) * width
 		}
 	}
-	return c
 }
 
 // put stores values of a run for one channel of a panel, of which weight at is the first.

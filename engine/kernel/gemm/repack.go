@@ -1,0 +1,73 @@
+package gemm
+
+import (
+	"fmt"
+	"unsafe"
+)
+
+// PackedBytes is how much memory Repack makes use of.
+func (c *Conv) PackedBytes() int { return c.kernel.bytes() + packedAlign }
+
+// packedAlign is the alignment of packed weights.
+const packedAlign = 64
+
+// Repack replaces the weights and biases, as training does at every step. Calls that are bound stay valid; none may run meanwhile. The packed weights
+// lie in memory, if it holds PackedBytes, until the next Repack. each divides the work as for NewConvOn.
+func (c *Conv) Repack(each func(n int, f func(i int)), memory []byte, weight, bias []float32) error {
+	s := &c.spec
+	if want := s.Out * (s.In / s.Groups) * s.KernelH * s.KernelW; len(weight) != want {
+		return fmt.Errorf("gemm: %d weights given to a convolution that has %d", len(weight), want)
+	}
+	if bias != nil && len(bias) != s.Out {
+		return fmt.Errorf("gemm: %d biases given to a convolution of %d output channels", len(bias), s.Out)
+	}
+	w := oihw(s, weight)
+	repack(c.kernel, each, memory, &w, bias)
+	return nil
+}
+
+// PackedBytes is how much memory Repack makes use of.
+func (g *InputGradient) PackedBytes() int {
+	n := 0
+	for _, p := range g.phases {
+		if p.kernel != nil {
+			n += p.kernel.bytes() + packedAlign
+		}
+	}
+	return n
+}
+
+// Repack is Conv.Repack for the gradient of the input.
+func (g *InputGradient) Repack(each func(n int, f func(i int)), memory []byte, weight []float32) error {
+	s := &g.spec
+	if want := s.Out * (s.In / s.Groups) * s.KernelH * s.KernelW; len(weight) != want {
+		return fmt.Errorf("gemm: %d weights given to a convolution that has %d", len(weight), want)
+	}
+	for _, p := range g.phases {
+		if p.kernel != nil {
+			w := p.weights(s, weight)
+			memory = repack(p.kernel, each, memory, &w, nil)
+		}
+	}
+	return nil
+}
+
+// repack packs into the beginning of memory and returns the rest of it.
+func repack(p packed, each parallel, memory []byte, w *weights, bias []float32) []byte {
+	if c, ok := p.(interface {
+		repack(each parallel, memory []byte, w *weights, bias []float32)
+	}); ok {
+		skip := -int(uintptr(unsafe.Pointer(unsafe.SliceData(memory)))) & (packedAlign - 1)
+		size := p.bytes()
+		if skip+size > len(memory) {
+			c.repack(each, nil, w, bias)
+			return nil
+		}
+		c.repack(each, memory[skip:][:size], w, bias)
+		return memory[skip+size:]
+	}
+	if r, ok := p.(*reference); ok {
+		*r = *newReference(r.spec, w, bias)
+	}
+	return memory
+}
