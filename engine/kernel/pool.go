@@ -3,6 +3,7 @@ package kernel
 import (
 	"fmt"
 	"math"
+	"unsafe"
 
 	"github.com/go-modelzoo/zoo/engine/kernel/cpu"
 )
@@ -78,7 +79,9 @@ func PoolScratch(dst, src Map) int {
 // does. Source and destination may have different formats. scratch: PoolScratch.
 func MaxPool(tier cpu.Tier, dst, src Map, p Pool, from, to int, scratch []float32) {
 	p = p.withDefaults()
+	level := levelOf(tier)
 	q := pooler{tier: tier, dst: &dst, src: &src, max: true}
+	q.keys = src.Format == BF16 && dst.Format == BF16 && downKeysKernels[level] != nil
 	q.run(from, to, scratch,
 		func(y int) (int, int, int, int) {
 			return window(y, p.KernelH, p.StrideH, p.DilationH, p.PadTop, p.PadBottom, src.H)
@@ -159,6 +162,7 @@ type pooler struct {
 	tier     cpu.Tier
 	dst, src *Map
 	max      bool
+	keys     bool // the row holds keys of bfloat16, 16-bit integers in the order of the values (0 is -Inf)
 }
 
 // run pools rows [from, to). vertical and horizontal give the window of an output as window does; strideX is the
@@ -173,20 +177,23 @@ func (p *pooler) run(from, to int, scratch []float32, vertical, horizontal func(
 		return
 	}
 	columns := scratch[:src.W*c]
+	if p.keys {
+		columns = scratch[:(src.W*c+1)/2]
+	}
 	rowBuf := Map{}
-	if dst.Format != F32 {
+	if dst.Format != F32 && !p.keys {
 		rowBuf = Layout(F32, 1, 1, dst.W, c, 0).Over(scratch[src.W*c:], nil, nil)
 	}
 	for r := from; r < to; r++ {
 		n, oy := r/dst.H, r%dst.H
 		y, rows, fullRows, _ := vertical(oy)
 		if rows == 0 {
-			fill(columns, p.empty())
+			fill(columns, p.emptyColumn())
 		} else {
 			p.down(columns, src.index(n, y, 0), dilationY*src.Row, rows)
 		}
 		out, step := floatsAt(dst, dst.row(r)), dst.Pixel
-		if dst.Format != F32 {
+		if dst.Format != F32 && !p.keys {
 			out, step = rowBuf.F32, c
 		}
 		for ox := 0; ox < dst.W; {
@@ -204,14 +211,16 @@ func (p *pooler) run(from, to int, scratch []float32, vertical, horizontal func(
 			if !p.max {
 				d = max(divisor(fullRows, fullTaps), 1)
 			}
-			if taps == 0 {
+			if p.keys {
+				p.alongKeys(dst.row(r)+ox*dst.Pixel, columns, x*c, dilationX*c, strideX*c, taps, run)
+			} else if taps == 0 {
 				fill(out[ox*step:ox*step+c], p.empty())
 			} else {
 				p.along(out[ox*step:], step, columns[x*c:], dilationX*c, strideX*c, taps, run, 1/float32(d))
 			}
 			ox += run
 		}
-		if dst.Format != F32 {
+		if dst.Format != F32 && !p.keys {
 			one := *dst
 			one.Off, one.N, one.H = dst.row(r), 1, 1
 			Activate(p.tier, one, rowBuf, None, 0, 1)
@@ -219,6 +228,15 @@ func (p *pooler) run(from, to int, scratch []float32, vertical, horizontal func(
 	}
 }
 
+// emptyColumn is what fills the row where a window has no input in any of its columns.
+func (p *pooler) emptyColumn() float32 {
+	if p.keys {
+		return 0
+	}
+	return p.empty()
+}
+
+// empty is the result of a window without input.
 func (p *pooler) empty() float32 {
 	if p.max {
 		return float32(math.Inf(-1))
@@ -244,10 +262,16 @@ func floatsAt(m *Map, at int) []float32 {
 func (p *pooler) down(dst []float32, at, rowStep, rows int) {
 	level, src := levelOf(p.tier), p.src
 	k := downSumKernel(level, src.Format)
-	if p.max {
+	switch {
+	case p.keys:
+		k = downKeysKernels[level]
+	case p.max:
 		k = downMaxKernel(level, src.Format)
 	}
 	switch {
+	case k != nil && src.Pixel == src.C:
+		h, l := src.ptr(at)
+		k(floats(dst), h, l, 0, rowStep, rows, 1, src.W*src.C)
 	case k != nil:
 		h, l := src.ptr(at)
 		k(floats(dst), h, l, src.Pixel, rowStep, rows, src.W, src.C)
@@ -272,6 +296,20 @@ func (p *pooler) along(dst []float32, dstStep int, src []float32, tapStep, outSt
 	default:
 		alongSumGo(dst, dstStep, src, tapStep, outStep, taps, pixels, c, scale)
 	}
+}
+
+// alongKeys is along from keys into the destination, from element at on; first is the first key of the first window.
+func (p *pooler) alongKeys(at int, keys []float32, first, tapStep, outStep, taps, pixels int) {
+	c := p.src.C
+	if taps == 0 {
+		for i := range c {
+			p.dst.Hi[at+i] = ToBF16(p.empty())
+		}
+		return
+	}
+	x := unsafe.Pointer(&unsafe.Slice((*uint16)(floats(keys)), 2*len(keys))[first])
+	y, _ := p.dst.ptr(at)
+	alongKeysKernels[levelOf(p.tier)](y, x, p.dst.Pixel, tapStep, outStep, taps, pixels, c, 1)
 }
 
 // downGo is the reference of down.

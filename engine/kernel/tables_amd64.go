@@ -372,6 +372,18 @@ var depthwiseKernels = func() (t [levels][depthwiseShapes]depthwiseFunc) {
 	return t
 }()
 
+var downKeysKernels = func() (t [levels]downFunc) {
+	t[levelAVX512] = downKeysAVX512
+	t[levelBF16] = downKeysAVX512
+	return t
+}()
+
+var alongKeysKernels = func() (t [levels]alongFunc) {
+	t[levelAVX512] = alongKeysAVX512
+	t[levelBF16] = alongKeysAVX512
+	return t
+}()
+
 //go:noescape
 func clipF32ToF32AVX2(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
 
@@ -917,6 +929,12 @@ func downSumSplitAVX512(dst, x, x2 unsafe.Pointer, xStep, rowStep, rows, pixels,
 
 //go:noescape
 func layerNormSplitAVX512(dst, dst2, x, x2, gamma, beta unsafe.Pointer, dstStep, xStep, pixels, channels int, eps float32)
+
+//go:noescape
+func downKeysAVX512(dst, x, x2 unsafe.Pointer, xStep, rowStep, rows, pixels, channels int)
+
+//go:noescape
+func alongKeysAVX512(dst, x unsafe.Pointer, dstStep, tapStep, outStep, taps, pixels, channels int, scale float32)
 
 //go:noescape
 func alongMaxAVX512(dst, x unsafe.Pointer, dstStep, tapStep, outStep, taps, pixels, channels int, scale float32)

@@ -13,6 +13,8 @@ var (
 	sumKernels          [levels][3]sumFunc
 	downMaxKernels      [levels][3]downFunc
 	downSumKernels      [levels][3]downFunc
+	downKeysKernels     [levels]downFunc
+	alongKeysKernels    [levels]alongFunc
 	alongMaxKernels     [levels]alongFunc
 	alongSumKernels     [levels]alongFunc
 	depthwiseKernels    [levels][depthwiseShapes]depthwiseFunc

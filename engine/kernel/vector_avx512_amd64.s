@@ -12739,6 +12739,252 @@ done14:
 	VZEROUPPER
 	RET
 
+// func downKeysAVX512(dst *byte, x *byte, x2 *byte, xStep int, rowStep int, rows int, pixels int, channels int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·downKeysAVX512(SB), NOSPLIT, $0-64
+	MOVQ         dst+0(FP), AX
+	MOVQ         x+8(FP), CX
+	MOVQ         rowStep+32(FP), DX
+	ADDQ         DX, DX
+	VPBROADCASTD consts<>+184(SB), Z0
+	VPBROADCASTD consts<>+188(SB), Z1
+
+loop1:
+	XORQ BX, BX
+
+chan2:
+	LEAQ       128(BX), SI
+	CMPQ       SI, channels+56(FP)
+	JGT        less3
+	LEAQ       (CX)(BX*2), SI
+	VMOVDQU16  (SI), Z2
+	VPSRAW     $0x0f, Z2, Z3
+	VPTERNLOGD $0x78, Z1, Z3, Z2
+	VPADDW     Z0, Z2, Z2
+	VMOVDQU16  64(SI), Z3
+	VPSRAW     $0x0f, Z3, Z4
+	VPTERNLOGD $0x78, Z1, Z4, Z3
+	VPADDW     Z0, Z3, Z3
+	VMOVDQU16  128(SI), Z4
+	VPSRAW     $0x0f, Z4, Z5
+	VPTERNLOGD $0x78, Z1, Z5, Z4
+	VPADDW     Z0, Z4, Z4
+	VMOVDQU16  192(SI), Z5
+	VPSRAW     $0x0f, Z5, Z6
+	VPTERNLOGD $0x78, Z1, Z6, Z5
+	VPADDW     Z0, Z5, Z5
+	MOVQ       rows+40(FP), DI
+	DECQ       DI
+	JE         rows4
+
+loop5:
+	ADDQ       DX, SI
+	VMOVDQU16  (SI), Z6
+	VPSRAW     $0x0f, Z6, Z7
+	VPTERNLOGD $0x78, Z1, Z7, Z6
+	VPADDW     Z0, Z6, Z6
+	VPMAXUW    Z6, Z2, Z2
+	VMOVDQU16  64(SI), Z6
+	VPSRAW     $0x0f, Z6, Z7
+	VPTERNLOGD $0x78, Z1, Z7, Z6
+	VPADDW     Z0, Z6, Z6
+	VPMAXUW    Z6, Z3, Z3
+	VMOVDQU16  128(SI), Z6
+	VPSRAW     $0x0f, Z6, Z7
+	VPTERNLOGD $0x78, Z1, Z7, Z6
+	VPADDW     Z0, Z6, Z6
+	VPMAXUW    Z6, Z4, Z4
+	VMOVDQU16  192(SI), Z6
+	VPSRAW     $0x0f, Z6, Z7
+	VPTERNLOGD $0x78, Z1, Z7, Z6
+	VPADDW     Z0, Z6, Z6
+	VPMAXUW    Z6, Z5, Z5
+	DECQ       DI
+	JNE        loop5
+
+rows4:
+	VMOVDQU16 Z2, (AX)(BX*2)
+	VMOVDQU16 Z3, 64(AX)(BX*2)
+	VMOVDQU16 Z4, 128(AX)(BX*2)
+	VMOVDQU16 Z5, 192(AX)(BX*2)
+	ADDQ      $+128, BX
+	JMP       chan2
+
+less3:
+chan6:
+	LEAQ       32(BX), SI
+	CMPQ       SI, channels+56(FP)
+	JGT        less7
+	LEAQ       (CX)(BX*2), SI
+	VMOVDQU16  (SI), Z2
+	VPSRAW     $0x0f, Z2, Z3
+	VPTERNLOGD $0x78, Z1, Z3, Z2
+	VPADDW     Z0, Z2, Z2
+	MOVQ       rows+40(FP), DI
+	DECQ       DI
+	JE         rows8
+
+loop9:
+	ADDQ       DX, SI
+	VMOVDQU16  (SI), Z3
+	VPSRAW     $0x0f, Z3, Z4
+	VPTERNLOGD $0x78, Z1, Z4, Z3
+	VPADDW     Z0, Z3, Z3
+	VPMAXUW    Z3, Z2, Z2
+	DECQ       DI
+	JNE        loop9
+
+rows8:
+	VMOVDQU16 Z2, (AX)(BX*2)
+	ADDQ      $+32, BX
+	JMP       chan6
+
+less7:
+	MOVQ        channels+56(FP), SI
+	SUBQ        BX, SI
+	JE          done10
+	MOVQ        $-1, DI
+	BZHIQ       SI, DI, DI
+	KMOVD       DI, K1
+	LEAQ        (CX)(BX*2), SI
+	VMOVDQU16.Z (SI), K1, Z2
+	VPSRAW      $0x0f, Z2, Z3
+	VPTERNLOGD  $0x78, Z1, Z3, Z2
+	VPADDW      Z0, Z2, Z2
+	MOVQ        rows+40(FP), DI
+	DECQ        DI
+	JE          rows11
+
+loop12:
+	ADDQ        DX, SI
+	VMOVDQU16.Z (SI), K1, Z3
+	VPSRAW      $0x0f, Z3, Z4
+	VPTERNLOGD  $0x78, Z1, Z4, Z3
+	VPADDW      Z0, Z3, Z3
+	VPMAXUW     Z3, Z2, Z2
+	DECQ        DI
+	JNE         loop12
+
+rows11:
+	VMOVDQU16 Z2, K1, (AX)(BX*2)
+
+done10:
+	MOVQ channels+56(FP), BX
+	LEAQ (AX)(BX*2), AX
+	MOVQ xStep+24(FP), BX
+	LEAQ (CX)(BX*2), CX
+	DECQ pixels+48(FP)
+	JNE  loop1
+	VZEROUPPER
+	RET
+
+// func alongKeysAVX512(dst *byte, x *byte, dstStep int, tapStep int, outStep int, taps int, pixels int, channels int, scale float32)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·alongKeysAVX512(SB), NOSPLIT, $0-68
+	MOVQ         dst+0(FP), AX
+	MOVQ         x+8(FP), CX
+	MOVQ         tapStep+24(FP), DX
+	ADDQ         DX, DX
+	VPBROADCASTD consts<>+184(SB), Z0
+	VPBROADCASTD consts<>+188(SB), Z1
+
+loop1:
+	XORQ BX, BX
+
+chan2:
+	LEAQ      64(BX), SI
+	CMPQ      SI, channels+56(FP)
+	JGT       less3
+	LEAQ      (CX)(BX*2), SI
+	VMOVDQU16 (SI), Z2
+	VMOVDQU16 64(SI), Z3
+	MOVQ      taps+40(FP), DI
+	DECQ      DI
+	JE        taps4
+
+loop5:
+	ADDQ      DX, SI
+	VMOVDQU16 (SI), Z4
+	VPMAXUW   Z4, Z2, Z2
+	VMOVDQU16 64(SI), Z4
+	VPMAXUW   Z4, Z3, Z3
+	DECQ      DI
+	JNE       loop5
+
+taps4:
+	VPSUBW     Z0, Z2, Z2
+	VPSRAW     $0x0f, Z2, Z4
+	VPTERNLOGD $0x78, Z1, Z4, Z2
+	VMOVDQU16  Z2, (AX)(BX*2)
+	VPSUBW     Z0, Z3, Z3
+	VPSRAW     $0x0f, Z3, Z4
+	VPTERNLOGD $0x78, Z1, Z4, Z3
+	VMOVDQU16  Z3, 64(AX)(BX*2)
+	ADDQ       $+64, BX
+	JMP        chan2
+
+less3:
+chan6:
+	LEAQ      32(BX), SI
+	CMPQ      SI, channels+56(FP)
+	JGT       less7
+	LEAQ      (CX)(BX*2), SI
+	VMOVDQU16 (SI), Z2
+	MOVQ      taps+40(FP), DI
+	DECQ      DI
+	JE        taps8
+
+loop9:
+	ADDQ      DX, SI
+	VMOVDQU16 (SI), Z3
+	VPMAXUW   Z3, Z2, Z2
+	DECQ      DI
+	JNE       loop9
+
+taps8:
+	VPSUBW     Z0, Z2, Z2
+	VPSRAW     $0x0f, Z2, Z3
+	VPTERNLOGD $0x78, Z1, Z3, Z2
+	VMOVDQU16  Z2, (AX)(BX*2)
+	ADDQ       $+32, BX
+	JMP        chan6
+
+less7:
+	MOVQ        channels+56(FP), SI
+	SUBQ        BX, SI
+	JE          done10
+	MOVQ        $-1, DI
+	BZHIQ       SI, DI, DI
+	KMOVD       DI, K1
+	LEAQ        (CX)(BX*2), SI
+	VMOVDQU16.Z (SI), K1, Z2
+	MOVQ        taps+40(FP), DI
+	DECQ        DI
+	JE          taps11
+
+loop12:
+	ADDQ        DX, SI
+	VMOVDQU16.Z (SI), K1, Z3
+	VPMAXUW     Z3, Z2, Z2
+	DECQ        DI
+	JNE         loop12
+
+taps11:
+	VPSUBW     Z0, Z2, Z2
+	VPSRAW     $0x0f, Z2, Z3
+	VPTERNLOGD $0x78, Z1, Z3, Z2
+	VMOVDQU16  Z2, K1, (AX)(BX*2)
+
+done10:
+	MOVQ dstStep+16(FP), BX
+	LEAQ (AX)(BX*2), AX
+	MOVQ outStep+32(FP), BX
+	LEAQ (CX)(BX*2), CX
+	DECQ pixels+48(FP)
+	JNE  loop1
+	VZEROUPPER
+	RET
+
 // func alongMaxAVX512(dst *byte, x *byte, dstStep int, tapStep int, outStep int, taps int, pixels int, channels int, scale float32)
 // Requires: AVX, AVX512DQ, AVX512F, BMI2
 TEXT ·alongMaxAVX512(SB), NOSPLIT, $0-68
@@ -12961,7 +13207,7 @@ done10:
 	RET
 
 // func interleave32AVX512(dst *byte, x *byte, y *byte, dstStep int, xStep int, yStep int, pixels int, channels int)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, BMI2
 TEXT ·interleave32AVX512(SB), NOSPLIT, $0-64
 	MOVQ    dst+0(FP), AX
 	MOVQ    x+8(FP), CX
@@ -12988,14 +13234,25 @@ whole2:
 	JMP      whole2
 
 rest3:
-	CMPQ SI, channels+56(FP)
-	JGE  done4
-	MOVL (CX)(SI*4), DI
-	MOVL DI, (AX)(SI*8)
-	MOVL (DX)(SI*4), DI
-	MOVL DI, 4(AX)(SI*8)
-	INCQ SI
-	JMP  rest3
+	MOVQ        channels+56(FP), DI
+	SUBQ        SI, DI
+	JE          done4
+	MOVQ        $-1, R8
+	BZHIQ       DI, R8, R8
+	KMOVW       R8, K1
+	VMOVDQU32.Z (CX)(SI*4), K1, Z2
+	VMOVDQU32.Z (DX)(SI*4), K1, Z3
+	VMOVAPS     Z2, Z4
+	VPERMT2D    Z3, Z0, Z4
+	VPERMT2D    Z3, Z1, Z2
+	ADDQ        DI, DI
+	MOVQ        $-1, R8
+	BZHIQ       DI, R8, R8
+	KMOVW       R8, K1
+	VMOVDQU32   Z4, K1, (AX)(SI*8)
+	SHRQ        $0x10, R8
+	KMOVW       R8, K1
+	VMOVDQU32   Z2, K1, 64(AX)(SI*8)
 
 done4:
 	MOVQ dstStep+24(FP), DI
@@ -13010,7 +13267,7 @@ done4:
 	RET
 
 // func interleave16AVX512(dst *byte, x *byte, y *byte, dstStep int, xStep int, yStep int, pixels int, channels int)
-// Requires: AVX, AVX512BW, AVX512F
+// Requires: AVX, AVX512BW, AVX512F, BMI2
 TEXT ·interleave16AVX512(SB), NOSPLIT, $0-64
 	MOVQ    dst+0(FP), AX
 	MOVQ    x+8(FP), CX
@@ -13037,14 +13294,25 @@ whole2:
 	JMP      whole2
 
 rest3:
-	CMPQ SI, channels+56(FP)
-	JGE  done4
-	MOVW (CX)(SI*2), DI
-	MOVW DI, (AX)(SI*4)
-	MOVW (DX)(SI*2), DI
-	MOVW DI, 2(AX)(SI*4)
-	INCQ SI
-	JMP  rest3
+	MOVQ        channels+56(FP), DI
+	SUBQ        SI, DI
+	JE          done4
+	MOVQ        $-1, R8
+	BZHIQ       DI, R8, R8
+	KMOVD       R8, K1
+	VMOVDQU16.Z (CX)(SI*2), K1, Z2
+	VMOVDQU16.Z (DX)(SI*2), K1, Z3
+	VMOVAPS     Z2, Z4
+	VPERMT2W    Z3, Z0, Z4
+	VPERMT2W    Z3, Z1, Z2
+	ADDQ        DI, DI
+	MOVQ        $-1, R8
+	BZHIQ       DI, R8, R8
+	KMOVD       R8, K1
+	VMOVDQU16   Z4, K1, (AX)(SI*4)
+	SHRQ        $0x20, R8
+	KMOVD       R8, K1
+	VMOVDQU16   Z2, K1, 64(AX)(SI*4)
 
 done4:
 	MOVQ dstStep+24(FP), DI
@@ -17725,7 +17993,9 @@ DATA consts<>+168(SB)/4, $0x3c1d96de
 DATA consts<>+172(SB)/4, $0x3d63576a
 DATA consts<>+176(SB)/4, $0x3e75fded
 DATA consts<>+180(SB)/4, $0x3f317218
-GLOBL consts<>(SB), RODATA|NOPTR, $184
+DATA consts<>+184(SB)/4, $0x7f817f81
+DATA consts<>+188(SB)/4, $0x7fff7fff
+GLOBL consts<>(SB), RODATA|NOPTR, $192
 
 DATA tables<>+0(SB)/4, $0x00000000
 DATA tables<>+4(SB)/4, $0x00000000

@@ -26,22 +26,22 @@ const (
 
 func trainingKernels() []kernel {
 	ks := []kernel{
-		{"axpy", "axpyKernels", "", axpySignature, false, (*gen).axpy},
-		{"fma", "fmaKernels", "", fmaSignature, false, (*gen).fma},
-		{"dot", "dotKernels", "", dotSignature, false, (*gen).dot},
-		{"sum", "", "", gradSumSignature, false, (*gen).gradSum},
-		{"squares", "", "", squaresSignature, false, (*gen).squares},
-		{"pair", "", "", pairSignature, false, (*gen).pair},
-		{"max", "maxKernels", "", maxSignature, false, (*gen).max},
-		{"where", "whereKernels", "", whereSignature, false, (*gen).where},
-		{"blend", "blendKernels", "", blendSignature, false, (*gen).blend},
-		{"layerNorm", "layerNormKernels", "", gradNormSignature, false, (*gen).gradLayerNorm},
-		{"sgd", "sgdKernels", "", sgdSignature, false, (*gen).sgd},
-		{"adam", "adamKernels", "", adamSignature, false, (*gen).adam},
+		{"axpy", "axpyKernels", "", axpySignature, false, (*gen).axpy, false},
+		{"fma", "fmaKernels", "", fmaSignature, false, (*gen).fma, false},
+		{"dot", "dotKernels", "", dotSignature, false, (*gen).dot, false},
+		{"sum", "", "", gradSumSignature, false, (*gen).gradSum, false},
+		{"squares", "", "", squaresSignature, false, (*gen).squares, false},
+		{"pair", "", "", pairSignature, false, (*gen).pair, false},
+		{"max", "maxKernels", "", maxSignature, false, (*gen).max, false},
+		{"where", "whereKernels", "", whereSignature, false, (*gen).where, false},
+		{"blend", "blendKernels", "", blendSignature, false, (*gen).blend, false},
+		{"layerNorm", "layerNormKernels", "", gradNormSignature, false, (*gen).gradLayerNorm, false},
+		{"sgd", "sgdKernels", "", sgdSignature, false, (*gen).sgd, false},
+		{"adam", "adamKernels", "", adamSignature, false, (*gen).adam, false},
 	}
 	for i, act := range activationGrads {
 		ks = append(ks, kernel{act.name + "Grad", "activationKernels", fmt.Sprintf("[%d]", i+1), gradActSignature, false,
-			func(g *gen, name string) { g.activationGrad(name, act.derivative) }})
+			func(g *gen, name string) { g.activationGrad(name, act.derivative) }, false})
 	}
 	return ks
 }

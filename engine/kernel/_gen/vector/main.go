@@ -45,6 +45,7 @@ type kernel struct {
 	signature string
 	rounds    bool // stores bfloat16: differs between AVX512 and BF16
 	write     func(g *gen, name string)
+	wide      bool // only for AVX-512
 }
 
 func inferenceKernels() []kernel {
@@ -58,44 +59,46 @@ func inferenceKernels() []kernel {
 				}
 				ks = append(ks, kernel{classNames[class] + formatNames[from] + "To" + formatNames[to], "unaryKernels",
 					fmt.Sprintf("[%d][%s][%s]", class, formatNames[from], formatNames[to]), unarySignature, to != f32,
-					func(g *gen, name string) { g.unary(name, class, from, to) }})
+					func(g *gen, name string) { g.unary(name, class, from, to) }, false})
 			}
 		}
 	}
-	ks = append(ks, kernel{"exp", "expKernels", "", unarySignature, false, func(g *gen, name string) { g.unary(name, expOnly, f32, f32) }})
+	ks = append(ks, kernel{"exp", "expKernels", "", unarySignature, false, func(g *gen, name string) { g.unary(name, expOnly, f32, f32) }, false})
 	for _, f := range all {
 		ks = append(ks, kernel{"add" + formatNames[f], "addKernels", "[" + formatNames[f] + "]", addSignature, f != f32,
-			func(g *gen, name string) { g.add(name, f) }})
+			func(g *gen, name string) { g.add(name, f) }, false})
 		for v, variant := range []string{"scale", "scaleShift", "scaleAdd", "scaleShiftAdd"} {
 			ks = append(ks, kernel{variant + formatNames[f], "affineKernels", fmt.Sprintf("[%d][%s]", v, formatNames[f]), affineSignature, f != f32,
-				func(g *gen, name string) { g.affine(name, f, v&1 != 0, v&2 != 0) }})
+				func(g *gen, name string) { g.affine(name, f, v&1 != 0, v&2 != 0) }, false})
 		}
 		for n, registers := range []string{"One", "Two"} {
 			ks = append(ks,
 				kernel{"gather" + registers + formatNames[f], "gatherKernels", fmt.Sprintf("[%s][%d]", formatNames[f], n), gatherSignature, false,
-					func(g *gen, name string) { g.gather(name, f, n+1) }},
+					func(g *gen, name string) { g.gather(name, f, n+1) }, false},
 				kernel{"scatter" + registers + formatNames[f], "scatterKernels", fmt.Sprintf("[%s][%d]", formatNames[f], n), scatterSignature, f != f32,
-					func(g *gen, name string) { g.scatter(name, f, n+1) }})
+					func(g *gen, name string) { g.scatter(name, f, n+1) }, false})
 		}
 		ks = append(ks,
-			kernel{"planes" + formatNames[f], "planesKernels", "[" + formatNames[f] + "]", planesSignature, f != f32, func(g *gen, name string) { g.planes3(name, f) }},
-			kernel{"bytes" + formatNames[f], "bytesKernels", "[" + formatNames[f] + "]", bytesSignature, f != f32, func(g *gen, name string) { g.bytes3(name, f) }},
-			kernel{"sum" + formatNames[f], "sumKernels", "[" + formatNames[f] + "]", sumSignature, false, func(g *gen, name string) { g.sum(name, f) }},
-			kernel{"downMax" + formatNames[f], "downMaxKernels", "[" + formatNames[f] + "]", downSignature, false, func(g *gen, name string) { g.down(name, f, g.reduceMax) }},
-			kernel{"downSum" + formatNames[f], "downSumKernels", "[" + formatNames[f] + "]", downSignature, false, func(g *gen, name string) { g.down(name, f, g.reduceSum) }},
-			kernel{"layerNorm" + formatNames[f], "normKernels", "[" + formatNames[f] + "]", normSignature, f != f32, func(g *gen, name string) { g.layerNorm(name, f) }})
+			kernel{"planes" + formatNames[f], "planesKernels", "[" + formatNames[f] + "]", planesSignature, f != f32, func(g *gen, name string) { g.planes3(name, f) }, false},
+			kernel{"bytes" + formatNames[f], "bytesKernels", "[" + formatNames[f] + "]", bytesSignature, f != f32, func(g *gen, name string) { g.bytes3(name, f) }, false},
+			kernel{"sum" + formatNames[f], "sumKernels", "[" + formatNames[f] + "]", sumSignature, false, func(g *gen, name string) { g.sum(name, f) }, false},
+			kernel{"downMax" + formatNames[f], "downMaxKernels", "[" + formatNames[f] + "]", downSignature, false, func(g *gen, name string) { g.down(name, f, g.reduceMax) }, false},
+			kernel{"downSum" + formatNames[f], "downSumKernels", "[" + formatNames[f] + "]", downSignature, false, func(g *gen, name string) { g.down(name, f, g.reduceSum) }, false},
+			kernel{"layerNorm" + formatNames[f], "normKernels", "[" + formatNames[f] + "]", normSignature, f != f32, func(g *gen, name string) { g.layerNorm(name, f) }, false})
 	}
 	ks = append(ks,
-		kernel{"alongMax", "alongMaxKernels", "", alongSignature, false, func(g *gen, name string) { g.along(name, g.reduceMax, false) }},
-		kernel{"alongSum", "alongSumKernels", "", alongSignature, false, func(g *gen, name string) { g.along(name, g.reduceSum, true) }},
-		kernel{"interleave32", "interleaveKernels", "[0]", interleaveSignature, false, func(g *gen, name string) { g.interleave(name, 4) }},
-		kernel{"interleave16", "interleaveKernels", "[1]", interleaveSignature, false, func(g *gen, name string) { g.interleave(name, 2) }},
-		kernel{"prefetch", "prefetchKernels", "", prefetchSignature, false, (*gen).prefetch},
-		kernel{"depthwiseAny", "depthwiseAnyKernels", "", depthwiseAnySignature, false, func(g *gen, name string) { g.depthwiseAny(name) }})
+		kernel{"downKeys", "downKeysKernels", "", downSignature, false, (*gen).downKeys, true},
+		kernel{"alongKeys", "alongKeysKernels", "", alongSignature, false, (*gen).alongKeys, true},
+		kernel{"alongMax", "alongMaxKernels", "", alongSignature, false, func(g *gen, name string) { g.along(name, g.reduceMax, false) }, false},
+		kernel{"alongSum", "alongSumKernels", "", alongSignature, false, func(g *gen, name string) { g.along(name, g.reduceSum, true) }, false},
+		kernel{"interleave32", "interleaveKernels", "[0]", interleaveSignature, false, func(g *gen, name string) { g.interleave(name, 4) }, false},
+		kernel{"interleave16", "interleaveKernels", "[1]", interleaveSignature, false, func(g *gen, name string) { g.interleave(name, 2) }, false},
+		kernel{"prefetch", "prefetchKernels", "", prefetchSignature, false, (*gen).prefetch, false},
+		kernel{"depthwiseAny", "depthwiseAnyKernels", "", depthwiseAnySignature, false, func(g *gen, name string) { g.depthwiseAny(name) }, false})
 	for _, k := range []int{3, 5, 7} {
 		for _, s := range []int{1, 2} {
 			ks = append(ks, kernel{fmt.Sprintf("depthwise%dx%ds%d", k, k, s), "depthwiseKernels", fmt.Sprintf("[depthwise%dx%ds%d]", k, k, s), depthwiseSignature, false,
-				func(g *gen, name string) { g.depthwise(name, k, s) }})
+				func(g *gen, name string) { g.depthwise(name, k, s) }, false})
 		}
 	}
 	return ks
@@ -123,6 +126,9 @@ func emit(dir, pkg string, kernels []kernel, types map[string]string, sets []isa
 	for _, set := range sets {
 		g := newGen(set)
 		for _, k := range kernels {
+			if set == avx2 && k.wide {
+				continue
+			}
 			name := k.name + isaNames[set]
 			if set == bf16cvt && !k.rounds {
 				name = k.name + isaNames[avx512]
@@ -184,6 +190,8 @@ var tableTypes = map[string]string{
 	"sumKernels":          "[levels][3]sumFunc",
 	"downMaxKernels":      "[levels][3]downFunc",
 	"downSumKernels":      "[levels][3]downFunc",
+	"downKeysKernels":     "[levels]downFunc",
+	"alongKeysKernels":    "[levels]alongFunc",
 	"alongMaxKernels":     "[levels]alongFunc",
 	"alongSumKernels":     "[levels]alongFunc",
 	"depthwiseKernels":    "[levels][depthwiseShapes]depthwiseFunc",

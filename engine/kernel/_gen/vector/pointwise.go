@@ -139,7 +139,7 @@ func (g *gen) affine(name string, f format, shift, residual bool) {
 	g.end()
 }
 
-// interleave writes the elements of x and y in turns, 32 or 16 bits each. What is left over after the last whole
+// interleave writes the elements of x and y in turns, 32 or 16 bits each. On AVX2, what is left over after the last whole
 // register goes one element at a time.
 func (g *gen) interleave(name string, size int) {
 	g.fn(name, interleaveSignature)
@@ -188,18 +188,22 @@ func (g *gen) interleave(name string, size int) {
 		g.i("ADDQ", num(perRegister), i)
 		g.jump("JMP", top)
 		g.label(rest)
-		g.i("CMPQ", i, g.slot("channels"))
-		g.jump("JGE", done)
-		move, part := "MOVL", func(r reg.GPVirtual) operand.Op { return r.As32() }
-		if size == 2 {
-			move, part = "MOVW", func(r reg.GPVirtual) operand.Op { return r.As16() }
+		if g.wide() {
+			g.interleaveTail(size, dst, x, y, i, lo, hi, done)
+		} else {
+			g.i("CMPQ", i, g.slot("channels"))
+			g.jump("JGE", done)
+			move, part := "MOVL", func(r reg.GPVirtual) operand.Op { return r.As32() }
+			if size == 2 {
+				move, part = "MOVW", func(r reg.GPVirtual) operand.Op { return r.As16() }
+			}
+			g.i(move, mem(x, i, size, 0), part(t))
+			g.i(move, part(t), mem(dst, i, 2*size, 0))
+			g.i(move, mem(y, i, size, 0), part(t))
+			g.i(move, part(t), mem(dst, i, 2*size, size))
+			g.i("INCQ", i)
+			g.jump("JMP", rest)
 		}
-		g.i(move, mem(x, i, size, 0), part(t))
-		g.i(move, part(t), mem(dst, i, 2*size, 0))
-		g.i(move, mem(y, i, size, 0), part(t))
-		g.i(move, part(t), mem(dst, i, 2*size, size))
-		g.i("INCQ", i)
-		g.jump("JMP", rest)
 		g.label(done)
 		for _, s := range []struct {
 			name string
@@ -210,4 +214,36 @@ func (g *gen) interleave(name string, size int) {
 		}
 	})
 	g.end()
+}
+
+// interleaveTail interleaves the elements from i on, fewer than a register, with masks.
+func (g *gen) interleaveTail(size int, dst, x, y, i reg.GPVirtual, lo, hi int, done string) {
+	load, store, kmov := "VMOVDQU32_Z", "VMOVDQU32", "KMOVW"
+	permute := "VPERMT2D"
+	if size == 2 {
+		load, store, kmov, permute = "VMOVDQU16_Z", "VMOVDQU16", "KMOVD", "VPERMT2W"
+	}
+	n := g.gp("channels")
+	g.i("SUBQ", i, n)
+	g.jump("JE", done)
+	m := g.ctx.GP64()
+	g.i("MOVQ", operand.I32(-1), m)
+	g.i("BZHIQ", n, m, m)
+	g.i(kmov, m.As32(), reg.K1)
+	a, b, c := g.get(), g.get(), g.get()
+	g.i(load, mem(x, i, size, 0), reg.K1, a)
+	g.i(load, mem(y, i, size, 0), reg.K1, b)
+	g.move(a, c)
+	g.i(permute, b, lo, c)
+	g.i(permute, b, hi, a)
+	// Twice as many elements go out, at most two registers less two elements.
+	g.i("ADDQ", n, n)
+	g.i("MOVQ", operand.I32(-1), m)
+	g.i("BZHIQ", n, m, m)
+	g.i(kmov, m.As32(), reg.K1)
+	g.i(store, c, reg.K1, mem(dst, i, 2*size, 0))
+	g.i("SHRQ", imm(64/size), m)
+	g.i(kmov, m.As32(), reg.K1)
+	g.i(store, a, reg.K1, mem(dst, i, 2*size, 64))
+	g.put(a, b, c)
 }
