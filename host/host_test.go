@@ -290,6 +290,10 @@ func TestCancelledCallReturnsAtOnceAndThePluginLives(t *testing.T) {
 	if _, err := s.Infer(t.Context(), images(1, 0)); err != nil {
 		t.Fatal(err)
 	}
+	time.Sleep(lag + 200*time.Millisecond)
+	if _, err := s.Infer(t.Context(), images(1, 0)); err != nil {
+		t.Fatal(err)
+	}
 	if s.proc.child.pid() != pid {
 		t.Error("the cancellation cost the process")
 	}

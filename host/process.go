@@ -394,7 +394,7 @@ func (p *process) explain(t task, timeout time.Duration, limited context.Context
 	case has && time.Until(deadline) < early && p.alive():
 		p.kill(fmt.Sprintf("it did not answer within %v while %s", timeout, t.doing))
 		return p.fault(ErrTimeout, t, fmt.Sprintf("did not answer within %v and was ended while %s", timeout, t.doing), err)
-	case st.Code() == codes.Unavailable || st.Code() == codes.Canceled || !p.alive():
+	case st.Code() == codes.Unavailable || st.Code() == codes.Canceled && p.host.ctx.Err() != nil || !p.alive():
 		select {
 		case <-p.child.exited:
 			return p.crash(t, err)

@@ -11,6 +11,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
 	"github.com/go-modelzoo/zoo/engine"
 	"github.com/go-modelzoo/zoo/graph"
 	"github.com/go-modelzoo/zoo/internal/pluginrpc"
@@ -453,6 +456,9 @@ func (c *inferCall) run(ctx context.Context) ([]Output, error) {
 		defer c.pr.release()
 		err := c.pr.call(context.Background(), c.task, func(ctx context.Context) (err error) {
 			c.response, err = c.pr.engine.Infer(ctx, c.request)
+			if status.Code(err) == codes.Canceled && c.settled.Load() {
+				return nil // as asked for
+			}
 			return err
 		})
 		if !c.settled.CompareAndSwap(false, true) {
