@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -240,8 +241,21 @@ func (p *pulling) killedOnce(t *testing.T, home string, d time.Duration) {
 	if err := c.Process.Kill(); err != nil {
 		t.Log(err) // it was done already
 	}
-	c.Wait()                       // it was killed: its status says nothing
-	p.web.CloseClientConnections() // requests of the dead that were still under way are not the next process's
+	c.Wait() // it was killed: its status says nothing
+	// Requests of the dead may still wait to be accepted, and must not be taken for the next process's: a connection behind them,
+	// then all closed.
+	conn, err := net.Dial("tcp", p.web.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := io.WriteString(conn, "GET /none HTTP/1.0\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	p.web.CloseClientConnections()
 }
 
 func partialBytes(t *testing.T, s *store.Store) int64 {

@@ -628,7 +628,8 @@ func (j *job) join(ctx context.Context) error {
 		}
 		n, err := io.CopyBuffer(struct{ io.Writer }{io.MultiWriter(j.hash, j.head)}, struct{ io.Reader }{f}, buf)
 		if err = errors.Join(store.DiskFull(err), f.Close()); err != nil {
-			return fmt.Errorf("joining bytes %d-%d: %w", start, end-1, err)
+			// The piece still has these bytes; twice they would only fill the disk.
+			return fmt.Errorf("joining bytes %d-%d: %w", start, end-1, errors.Join(err, j.head.Truncate(start)))
 		}
 		if n != end-start {
 			return fmt.Errorf("joining bytes %d-%d: %d bytes are on disk: another program changed the store", start, end-1, n)
