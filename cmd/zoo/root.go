@@ -26,18 +26,19 @@ type app struct {
 
 // flags are those that every command takes.
 type flags struct {
-	pluginDirs      []string
-	precision       string
-	device          string
-	threads         int
-	seed            uint64
-	offline         bool
-	plainHTTP       bool
-	verbose         bool
-	pluginMemory    string
-	requireLicenses []string
-	rateLimit       string
-	isolation       string
+	pluginDirs       []string
+	precision        string
+	device           string
+	threads          int
+	seed             uint64
+	offline          bool
+	trustUnpublished bool
+	plainHTTP        bool
+	verbose          bool
+	pluginMemory     string
+	requireLicenses  []string
+	rateLimit        string
+	isolation        string
 }
 
 func newRoot(ctx context.Context) *cobra.Command {
@@ -65,6 +66,7 @@ result on a registry. Each architecture family runs as a plugin process of its o
 	f.BoolVarP(&a.flags.verbose, "verbose", "v", false, "log what plugins do (ZOO_LOG=trace|debug|info|warn|error sets the level)")
 	f.StringVar(&a.flags.pluginMemory, "plugin-memory", "", "memory ceiling of a plugin process, such as 4GB")
 	f.StringSliceVar(&a.flags.requireLicenses, "require-license", nil, "refuse weights under any other licence than these SPDX identifiers")
+	f.BoolVar(&a.flags.trustUnpublished, "trust-unpublished", false, "accept weights of which no digest is published, and pin them")
 	f.StringVar(&a.flags.rateLimit, "rate-limit", "", "download at most this much a second, such as 20MB")
 	f.StringVar(&a.flags.isolation, "isolation", "default", "confine plugins: default, required or off")
 	f.BoolVarP(&a.Quiet, "quiet", "q", false, "no progress bars")
@@ -178,6 +180,7 @@ func (a *app) config() (classifier.Config, error) {
 	}
 	h.Offline = h.Offline || a.flags.offline
 	h.PlainHTTP = h.PlainHTTP || a.flags.plainHTTP
+	h.TrustUnpublished = a.flags.trustUnpublished
 	h.RequireLicenses = append(h.RequireLicenses, a.flags.requireLicenses...)
 	if rate > 0 {
 		h.RateLimit = rate
