@@ -65,6 +65,8 @@ type (
 	prefetchFunc func(x unsafe.Pointer, bytes int)
 	// normFunc normalises each pixel over its channels.
 	normFunc func(dst, dst2, x, x2, gamma, beta unsafe.Pointer, dstStep, xStep, pixels, channels int, eps float32)
+	// lrnFunc is lrnGo with beta 3/4.
+	lrnFunc func(x, squares unsafe.Pointer, channels, before, size int, alpha, k float32)
 	// interleaveFunc stores x[0], y[0], x[1], y[1], ...: 2*channels elements a pixel.
 	interleaveFunc func(dst, x, y unsafe.Pointer, dstStep, xStep, yStep, pixels, channels int)
 	// planesFunc stores dense pixels of three channels from three planes of float32.

@@ -81,24 +81,43 @@ func LRN(tier cpu.Tier, dst, src Map, size int, alpha, beta, k float32, from, to
 	before := size / 2
 	clear(squares[:before])
 	clear(squares[before+c:])
+	level := levelOf(tier)
+	kernel := lrnKernels[level]
+	if beta != 0.75 {
+		kernel = nil
+	}
+	inf := float32(math.Inf(1))
 	for r := from; r < to; r++ {
 		d, s := dst.row(r), src.row(r)
 		for range src.W {
-			src.load(x, s)
-			for i, v := range x {
-				squares[before+i] = v * v
+			if kernel != nil {
+				dh, dl := dst.ptr(d)
+				sh, sl := src.ptr(s)
+				unaryKernels[level][classClip][src.Format][F32](floats(x), nil, sh, sl, 0, 0, 1, c, -inf, inf)
+				kernel(floats(x), floats(squares), c, before, size, alpha/float32(size), k)
+				unaryKernels[level][classClip][F32][dst.Format](dh, dl, floats(x), nil, 0, 0, 1, c, -inf, inf)
+			} else {
+				src.load(x, s)
+				lrnGo(x, squares, before, size, alpha/float32(size), beta, k)
+				dst.store(d, x)
 			}
-			for i, v := range x {
-				var sum float32
-				for _, q := range squares[i : i+size] {
-					sum += q
-				}
-				x[i] = v * lrnFactor(k+alpha/float32(size)*sum, beta)
-			}
-			dst.store(d, x)
 			d += dst.Pixel
 			s += src.Pixel
 		}
+	}
+}
+
+// lrnGo normalises the channels x of one pixel. squares has room for their squares from before on, among zeros.
+func lrnGo(x, squares []float32, before, size int, alpha, beta, k float32) {
+	for i, v := range x {
+		squares[before+i] = v * v
+	}
+	for i, v := range x {
+		var sum float32
+		for _, q := range squares[i : i+size] {
+			sum += q
+		}
+		x[i] = v * lrnFactor(k+alpha*sum, beta)
 	}
 }
 

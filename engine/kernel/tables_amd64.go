@@ -336,6 +336,13 @@ var interleaveKernels = func() (t [levels][2]interleaveFunc) {
 	return t
 }()
 
+var lrnKernels = func() (t [levels]lrnFunc) {
+	t[levelAVX2] = lrnAVX2
+	t[levelAVX512] = lrnAVX512
+	t[levelBF16] = lrnAVX512
+	return t
+}()
+
 var prefetchKernels = func() (t [levels]prefetchFunc) {
 	t[levelAVX2] = prefetchAVX2
 	t[levelAVX512] = prefetchAVX512
@@ -652,6 +659,9 @@ func interleave32AVX2(dst, x, y unsafe.Pointer, dstStep, xStep, yStep, pixels, c
 func interleave16AVX2(dst, x, y unsafe.Pointer, dstStep, xStep, yStep, pixels, channels int)
 
 //go:noescape
+func lrnAVX2(x, squares unsafe.Pointer, channels, before, size int, alpha, k float32)
+
+//go:noescape
 func prefetchAVX2(x unsafe.Pointer, bytes int)
 
 //go:noescape
@@ -947,6 +957,9 @@ func interleave32AVX512(dst, x, y unsafe.Pointer, dstStep, xStep, yStep, pixels,
 
 //go:noescape
 func interleave16AVX512(dst, x, y unsafe.Pointer, dstStep, xStep, yStep, pixels, channels int)
+
+//go:noescape
+func lrnAVX512(x, squares unsafe.Pointer, channels, before, size int, alpha, k float32)
 
 //go:noescape
 func prefetchAVX512(x unsafe.Pointer, bytes int)

@@ -22,6 +22,7 @@ var (
 	gatherKernels       [levels][3][2]gatherFunc
 	scatterKernels      [levels][3][2]scatterFunc
 	prefetchKernels     [levels]prefetchFunc
+	lrnKernels          [levels]lrnFunc
 	normKernels         [levels][3]normFunc
 	interleaveKernels   [levels][2]interleaveFunc
 	planesKernels       [levels][3]planesFunc

@@ -11632,6 +11632,97 @@ done4:
 	VZEROUPPER
 	RET
 
+// func lrnAVX2(x *byte, squares *byte, channels int, before int, size int, alpha float32, k float32)
+// Requires: AVX, FMA3
+TEXT ·lrnAVX2(SB), NOSPLIT, $0-48
+	MOVQ         x+0(FP), AX
+	MOVQ         squares+8(FP), CX
+	VBROADCASTSS alpha+40(FP), Y0
+	VBROADCASTSS k+44(FP), Y1
+	VBROADCASTSS consts<>+576(SB), Y2
+	MOVQ         before+24(FP), DX
+	LEAQ         (CX)(DX*4), DX
+	XORQ         BX, BX
+
+chan1:
+	LEAQ    8(BX), SI
+	CMPQ    SI, channels+16(FP)
+	JGT     less2
+	VMOVUPS (AX)(BX*4), Y3
+	VMULPS  Y3, Y3, Y3
+	VMOVUPS Y3, (DX)(BX*4)
+	ADDQ    $+8, BX
+	JMP     chan1
+
+less2:
+	MOVQ       channels+16(FP), SI
+	SUBQ       BX, SI
+	JE         done3
+	LEAQ       masks<>+32(SB), DI
+	NEGQ       SI
+	VMOVUPS    (DI)(SI*4), Y15
+	VMASKMOVPS (AX)(BX*4), Y15, Y3
+	VMULPS     Y3, Y3, Y3
+	VMASKMOVPS Y3, Y15, (DX)(BX*4)
+
+done3:
+	XORQ DX, DX
+
+chan4:
+	LEAQ   8(DX), BX
+	CMPQ   BX, channels+16(FP)
+	JGT    less5
+	VXORPS Y3, Y3, Y3
+	LEAQ   (CX)(DX*4), BX
+	MOVQ   size+32(FP), SI
+
+loop6:
+	VMOVUPS     (BX), Y4
+	VADDPS      Y4, Y3, Y3
+	ADDQ        $+4, BX
+	DECQ        SI
+	JNE         loop6
+	VFMADD213PS Y1, Y0, Y3
+	VSQRTPS     Y3, Y3
+	VSQRTPS     Y3, Y4
+	VMULPS      Y4, Y3, Y3
+	VDIVPS      Y3, Y2, Y3
+	VMOVUPS     (AX)(DX*4), Y5
+	VMULPS      Y5, Y3, Y5
+	VMOVUPS     Y5, (AX)(DX*4)
+	ADDQ        $+8, DX
+	JMP         chan4
+
+less5:
+	MOVQ    channels+16(FP), BX
+	SUBQ    DX, BX
+	JE      done7
+	LEAQ    masks<>+32(SB), SI
+	NEGQ    BX
+	VMOVUPS (SI)(BX*4), Y15
+	VXORPS  Y3, Y3, Y3
+	LEAQ    (CX)(DX*4), CX
+	MOVQ    size+32(FP), BX
+
+loop8:
+	VMASKMOVPS  (CX), Y15, Y4
+	VADDPS      Y4, Y3, Y3
+	ADDQ        $+4, CX
+	DECQ        BX
+	JNE         loop8
+	VFMADD213PS Y1, Y0, Y3
+	VSQRTPS     Y3, Y3
+	VSQRTPS     Y3, Y4
+	VMULPS      Y4, Y3, Y3
+	VDIVPS      Y3, Y2, Y3
+	VMASKMOVPS  (AX)(DX*4), Y15, Y5
+	VMULPS      Y5, Y3, Y5
+	VMASKMOVPS  Y5, Y15, (AX)(DX*4)
+
+done7:
+	VZEROUPPER
+	RET
+
 // func prefetchAVX2(x *byte, bytes int)
 // Requires: MMX+
 TEXT ·prefetchAVX2(SB), NOSPLIT, $0-16

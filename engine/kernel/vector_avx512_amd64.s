@@ -13326,6 +13326,97 @@ done4:
 	VZEROUPPER
 	RET
 
+// func lrnAVX512(x *byte, squares *byte, channels int, before int, size int, alpha float32, k float32)
+// Requires: AVX, AVX512F, BMI2
+TEXT ·lrnAVX512(SB), NOSPLIT, $0-48
+	MOVQ         x+0(FP), AX
+	MOVQ         squares+8(FP), CX
+	VBROADCASTSS alpha+40(FP), Z0
+	VBROADCASTSS k+44(FP), Z1
+	VBROADCASTSS consts<>+60(SB), Z2
+	MOVQ         before+24(FP), DX
+	LEAQ         (CX)(DX*4), DX
+	XORQ         BX, BX
+
+chan1:
+	LEAQ    16(BX), SI
+	CMPQ    SI, channels+16(FP)
+	JGT     less2
+	VMOVUPS (AX)(BX*4), Z3
+	VMULPS  Z3, Z3, Z3
+	VMOVUPS Z3, (DX)(BX*4)
+	ADDQ    $+16, BX
+	JMP     chan1
+
+less2:
+	MOVQ      channels+16(FP), SI
+	SUBQ      BX, SI
+	JE        done3
+	MOVQ      $-1, DI
+	BZHIQ     SI, DI, DI
+	KMOVW     DI, K1
+	VMOVUPS.Z (AX)(BX*4), K1, Z3
+	VMULPS    Z3, Z3, Z3
+	VMOVUPS   Z3, K1, (DX)(BX*4)
+
+done3:
+	XORQ DX, DX
+
+chan4:
+	LEAQ   16(DX), BX
+	CMPQ   BX, channels+16(FP)
+	JGT    less5
+	VPXORD Z3, Z3, Z3
+	LEAQ   (CX)(DX*4), BX
+	MOVQ   size+32(FP), SI
+
+loop6:
+	VMOVUPS     (BX), Z4
+	VADDPS      Z4, Z3, Z3
+	ADDQ        $+4, BX
+	DECQ        SI
+	JNE         loop6
+	VFMADD213PS Z1, Z0, Z3
+	VSQRTPS     Z3, Z3
+	VSQRTPS     Z3, Z4
+	VMULPS      Z4, Z3, Z3
+	VDIVPS      Z3, Z2, Z3
+	VMOVUPS     (AX)(DX*4), Z5
+	VMULPS      Z5, Z3, Z5
+	VMOVUPS     Z5, (AX)(DX*4)
+	ADDQ        $+16, DX
+	JMP         chan4
+
+less5:
+	MOVQ   channels+16(FP), BX
+	SUBQ   DX, BX
+	JE     done7
+	MOVQ   $-1, SI
+	BZHIQ  BX, SI, SI
+	KMOVW  SI, K1
+	VPXORD Z3, Z3, Z3
+	LEAQ   (CX)(DX*4), CX
+	MOVQ   size+32(FP), BX
+
+loop8:
+	VMOVUPS.Z   (CX), K1, Z4
+	VADDPS      Z4, Z3, Z3
+	ADDQ        $+4, CX
+	DECQ        BX
+	JNE         loop8
+	VFMADD213PS Z1, Z0, Z3
+	VSQRTPS     Z3, Z3
+	VSQRTPS     Z3, Z4
+	VMULPS      Z4, Z3, Z3
+	VDIVPS      Z3, Z2, Z3
+	VMOVUPS.Z   (AX)(DX*4), K1, Z5
+	VMULPS      Z5, Z3, Z5
+	VMOVUPS     Z5, K1, (AX)(DX*4)
+
+done7:
+	VZEROUPPER
+	RET
+
 // func prefetchAVX512(x *byte, bytes int)
 // Requires: MMX+
 TEXT ·prefetchAVX512(SB), NOSPLIT, $0-16

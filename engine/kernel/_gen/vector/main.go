@@ -31,6 +31,7 @@ const (
 	scatterSignature      = "func(dst, dst2, x, sums unsafe.Pointer, dstStep, dstRow, xStep, sumRow, rows, pixels, channels int)"
 	depthwiseAnySignature = "func(dst, x, weights, bias unsafe.Pointer, dstStep, dstRow, xStep, rowStep, xRow, tapStep, kernelH, kernelW, rows, pixels, channels int, lo, hi float32)"
 	prefetchSignature     = "func(x unsafe.Pointer, bytes int)"
+	lrnSignature          = "func(x, squares unsafe.Pointer, channels, before, size int, alpha, k float32)"
 	normSignature         = "func(dst, dst2, x, x2, gamma, beta unsafe.Pointer, dstStep, xStep, pixels, channels int, eps float32)"
 	planesSignature       = "func(dst, dst2, red, green, blue unsafe.Pointer, pixels int)"
 	bytesSignature        = "func(dst, dst2, x, scale, shift unsafe.Pointer, pixels int)"
@@ -93,6 +94,7 @@ func inferenceKernels() []kernel {
 		kernel{"alongSum", "alongSumKernels", "", alongSignature, false, func(g *gen, name string) { g.along(name, g.reduceSum, true) }, false},
 		kernel{"interleave32", "interleaveKernels", "[0]", interleaveSignature, false, func(g *gen, name string) { g.interleave(name, 4) }, false},
 		kernel{"interleave16", "interleaveKernels", "[1]", interleaveSignature, false, func(g *gen, name string) { g.interleave(name, 2) }, false},
+		kernel{"lrn", "lrnKernels", "", lrnSignature, false, (*gen).lrn, false},
 		kernel{"prefetch", "prefetchKernels", "", prefetchSignature, false, (*gen).prefetch, false},
 		kernel{"depthwiseAny", "depthwiseAnyKernels", "", depthwiseAnySignature, false, func(g *gen, name string) { g.depthwiseAny(name) }, false})
 	for _, k := range []int{3, 5, 7} {
@@ -199,6 +201,7 @@ var tableTypes = map[string]string{
 	"gatherKernels":       "[levels][3][2]gatherFunc",
 	"scatterKernels":      "[levels][3][2]scatterFunc",
 	"prefetchKernels":     "[levels]prefetchFunc",
+	"lrnKernels":          "[levels]lrnFunc",
 	"normKernels":         "[levels][3]normFunc",
 	"interleaveKernels":   "[levels][2]interleaveFunc",
 	"planesKernels":       "[levels][3]planesFunc",

@@ -161,6 +161,46 @@ func (g *gen) along(name string, reduce func(acc, x int), scaled bool) {
 	g.end()
 }
 
+// lrn normalises one pixel of float32 in place: x / (k + alpha*sum)^(3/4), the sum over a window of squares.
+func (g *gen) lrn(name string) {
+	g.fn(name, lrnSignature)
+	x, squares := g.gp("x"), g.gp("squares")
+	alpha, k, one := g.scalar("alpha"), g.scalar("k"), g.constant(1)
+	to := g.gp("before")
+	g.i("LEAQ", mem(squares, to, 4, 0), to)
+	g.channels(g.slot("channels"), []int{1}, func(i reg.GPVirtual, _ int, tail bool) {
+		v := g.get()
+		g.loadF32(at(x, i, 0), v, tail)
+		g.i("VMULPS", v, v, v)
+		g.storeF32(v, at(to, i, 0), tail)
+		g.put(v)
+	})
+	g.channels(g.slot("channels"), []int{1}, func(i reg.GPVirtual, _ int, tail bool) {
+		sum, q := g.get(), g.ctx.GP64()
+		g.zero(sum)
+		g.i("LEAQ", at(squares, i, 0), q)
+		n := g.gp("size")
+		g.loop(n, func() {
+			v := g.get()
+			g.loadF32(mem(q, nil, 0, 0), v, tail)
+			g.i("VADDPS", v, sum, sum)
+			g.put(v)
+			g.i("ADDQ", num(4), q)
+		})
+		root, v := g.get(), g.get()
+		g.i("VFMADD213PS", k, alpha, sum)
+		g.i("VSQRTPS", sum, sum)
+		g.i("VSQRTPS", sum, root)
+		g.i("VMULPS", root, sum, sum)
+		g.i("VDIVPS", sum, one, sum)
+		g.loadF32(at(x, i, 0), v, tail)
+		g.i("VMULPS", v, sum, v)
+		g.storeF32(v, at(x, i, 0), tail)
+		g.put(sum, root, v)
+	})
+	g.end()
+}
+
 // layerNorm writes each pixel normalised over its channels.
 func (g *gen) layerNorm(name string, f format) {
 	g.fn(name, normSignature)
