@@ -85,13 +85,13 @@ func (o Options) Bool(name string) bool { return o[name] == "true" }
 func (o Options) Ints(name string) ([]int, error) {
 	parts := strings.Split(o[name], ",")
 	if len(parts) > 64 {
-		return nil, fmt.Errorf("option %s=%s has more than 64 numbers", name, o[name])
+		return nil, fmt.Errorf("option %s has %d numbers: give at most 64", name, len(parts))
 	}
 	list := make([]int, len(parts))
 	for i, p := range parts {
 		n, err := strconv.Atoi(strings.TrimSpace(p))
 		if err != nil || n < 1 || n > 1<<16 {
-			return nil, fmt.Errorf("option %s=%s is not a list of numbers from 1 to 65536, such as 2,2", name, o[name])
+			return nil, fmt.Errorf("option %s=%.64s is not a list of numbers from 1 to 65536, such as 2,2", name, o[name])
 		}
 		list[i] = n
 	}
