@@ -233,7 +233,21 @@ func TestMomentsOfALargeMean(t *testing.T) {
 	})
 }
 
-// forward is a function of x in float64 whose gradient along dy is compared with a kernel's by central differences.
+func TestSumSquaresOfAnyLength(t *testing.T) {
+	for n := range 11 {
+		x := make([]float32, n)
+		want := 0.0
+		for i := range x {
+			x[i] = float32(i) - 3.5
+			want += float64(x[i]) * float64(x[i])
+		}
+		if got := SumSquares(x); got != want {
+			t.Errorf("the sum of %d squares is %g instead of %g", n, got, want)
+		}
+	}
+}
+
+// checkGradient compares a gradient with the central differences of forward, a function of x in float64, along dy.
 func checkGradient(t *testing.T, what string, x, dy, dx []float32, picks []int, forward func(x []float64) []float64) {
 	t.Helper()
 	v := make([]float64, len(x))

@@ -21,13 +21,19 @@ func ScaleBy(tier cpu.Tier, x []float32, a float32) {
 	}
 }
 
-// SumSquares returns the sum of the squares of x, for the norm by which gradients are clipped.
+// SumSquares returns the sum of the squares of x, for the norm by which gradients are clipped. Four sums run beside each
+// other, since one would wait for its own last addition.
 func SumSquares(x []float32) float64 {
-	var sum float64
-	for _, v := range x {
-		sum += float64(v) * float64(v)
+	var sums [4]float64
+	for ; len(x) >= 4; x = x[4:] {
+		for i, v := range x[:4] {
+			sums[i] += float64(v) * float64(v)
+		}
 	}
-	return sum
+	for i, v := range x {
+		sums[i] += float64(v) * float64(v)
+	}
+	return sums[0] + sums[1] + (sums[2] + sums[3])
 }
 
 // ColumnSums adds the sums over the pixels of x, each of len(sums) channels, to sums: the gradient of a bias.
