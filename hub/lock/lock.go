@@ -109,10 +109,10 @@ func Parse(data []byte) (*File, error) {
 
 func valid(d digest.Digest) bool { return d.Validate() == nil && d.Algorithm() == digest.SHA256 }
 
-// Load reads the file at path; one that does not exist is empty.
+// Load reads the file at path; one that does not exist, or has no bytes as touch makes it, pins nothing.
 func Load(path string) (*File, error) {
 	data, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || err == nil && len(data) == 0 {
 		return &File{Schema: schema}, nil
 	}
 	if err != nil {

@@ -111,6 +111,13 @@ func TestNearestLockIsFound(t *testing.T) {
 	if path, ok := lock.Find(deep); !ok || path != filepath.Join(dir, lock.Name) {
 		t.Error(path, ok)
 	}
+	empty := filepath.Join(dir, "empty.lock")
+	if err := os.WriteFile(empty, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if f, err := lock.Load(empty); err != nil || len(f.Models) > 0 {
+		t.Errorf("an empty file: %v", err)
+	}
 	t.Chdir(deep)
 	if path, ok := lock.Find("."); !ok || filepath.Base(filepath.Dir(path)) != filepath.Base(dir) {
 		t.Error(path, ok)
