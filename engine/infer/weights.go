@@ -62,14 +62,26 @@ func (p *packer) packAll(ops []*op, pool *work.Pool) (map[*op]*packed, error) {
 			list = append(list, key)
 		}
 	}
-	// The largest first, so that no thread is left with one at the end.
+	// Large layers are packed one after the other by all threads, then small ones each by one thread.
 	size := func(k packKey) int { return jobs[k].op.parameters() }
 	slices.SortStableFunc(list, func(a, b packKey) int { return size(b) - size(a) })
 	done := make([]*packed, len(list))
 	scratch := make([][]float32, pool.Threads())
-	pool.Run(len(list), func(worker, task int) {
-		j := jobs[list[task]]
-		done[task], j.err = p.pack(j.op, list[task], &scratch[worker])
+	large := 0
+	for ; large < len(list) && size(list[large]) >= packTogether; large++ {
+		j := jobs[list[large]]
+		done[large], j.err = p.pack(j.op, list[large], &scratch[0], func(n int, f func(int)) {
+			pool.Run(n, func(_, task int) { f(task) })
+		})
+	}
+	alone := func(n int, f func(int)) {
+		for i := range n {
+			f(i)
+		}
+	}
+	pool.Run(len(list)-large, func(worker, task int) {
+		j := jobs[list[large+task]]
+		done[large+task], j.err = p.pack(j.op, list[large+task], &scratch[worker], alone)
 	})
 	for i, key := range list {
 		if j := jobs[key]; j.err != nil {
@@ -86,6 +98,9 @@ func (p *packer) packAll(ops []*op, pool *work.Pool) (map[*op]*packed, error) {
 	}
 	return result, nil
 }
+
+// packTogether is the number of weights from which on a layer is packed by all threads together.
+const packTogether = 512 << 10
 
 // flatten returns the ops with chains replaced by what they run.
 func flatten(ops []*op) []*op {
@@ -157,11 +172,12 @@ func (p *packer) depthwiseSpec(o *op) kernel.DepthwiseSpec {
 	}
 }
 
-// pack reads, folds and packs the parameters of one op. scratch is memory for folded weights that is kept between calls.
-func (p *packer) pack(o *op, key packKey, scratch *[]float32) (*packed, error) {
+// pack reads, folds and packs the parameters of one op. scratch is memory for folded weights that is kept between calls; each calls
+// a function for the numbers below n, perhaps on several threads.
+func (p *packer) pack(o *op, key packKey, scratch *[]float32, each func(n int, f func(int))) (*packed, error) {
 	switch o.kind {
 	case kConv, kDepthwise:
-		weight, bias, err := p.fold(o, scratch)
+		weight, bias, err := p.fold(o, scratch, each)
 		if err != nil {
 			return nil, err
 		}
@@ -169,7 +185,7 @@ func (p *packer) pack(o *op, key packKey, scratch *[]float32) (*packed, error) {
 			d, err := kernel.NewDepthwise(key.depthwise, weight, bias)
 			return &packed{depthwise: d}, err
 		}
-		c, err := gemm.NewConv(key.conv, weight, bias)
+		c, err := gemm.NewConvOn(each, key.conv, weight, bias)
 		return &packed{conv: c}, err
 	case kAffine:
 		scale, shift, err := p.affine(o.post, o.out.shape.C)
@@ -266,7 +282,7 @@ func (p *packer) affine(nodes []*graph.Node, c int) (scale, shift []float64, err
 
 // fold returns weight and bias of a convolution with the affine maps in front of it and behind it:
 // s·(w·(a·x + b) + bias) + t = (s·w·a)·x + s·(w·b + bias) + t, in float64.
-func (p *packer) fold(o *op, scratch *[]float32) (weight, bias []float32, err error) {
+func (p *packer) fold(o *op, scratch *[]float32, each func(n int, f func(int))) (weight, bias []float32, err error) {
 	if weight, err = p.param(o.weight, graph.Weight); err != nil {
 		return nil, nil, err
 	}
@@ -294,7 +310,7 @@ func (p *packer) fold(o *op, scratch *[]float32) (weight, bias []float32, err er
 	bias = append(make([]float32, 0, out), bias...)[:out]
 	perOut, inPerGroup := len(weight)/out, in/o.conv.Groups
 	area := perOut / inPerGroup
-	for k := range out {
+	each(out, func(k int) {
 		row, dst := weight[k*perOut:(k+1)*perOut], folded[k*perOut:(k+1)*perOut]
 		first := k / (out / o.conv.Groups) * inPerGroup // input channel of the row's first weight
 		sum := 0.0
@@ -311,7 +327,7 @@ func (p *packer) fold(o *op, scratch *[]float32) (weight, bias []float32, err er
 			}
 		}
 		bias[k] = float32((sum+float64(bias[k]))*s[k] + t[k])
-	}
+	})
 	return folded, bias, nil
 }
 
