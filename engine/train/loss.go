@@ -114,7 +114,7 @@ func (f *crossEntropy) Backward(mat.Tensor) error {
 			continue
 		}
 		m := h.logits.Value().(*featureMap)
-		g := m.pool.get(len(m.data))
+		g := m.env.buffers.get(len(m.data))
 		for i := range f.n {
 			w, p := f.targets[i*f.classes:][:f.classes], h.probs[i*f.classes:][:f.classes]
 			sum := 0.0

@@ -7,14 +7,18 @@ import (
 	"github.com/go-modelzoo/zoo/graph"
 )
 
-// An operator computes one node (with the activation behind it, where that is fused) forward and backward. It may keep what
+// An operator computes one node (with what was fused into it) forward and backward. It may keep what
 // its backward pass needs from one forward to the next backward.
 type operator interface {
 	// forward writes out from the operands.
 	forward(c *context, out []float32, in [][]float32)
 	// backward writes to gin[i] the gradient of operand i, unless gin[i] is nil, and adds to the gradients of the trainable
-	// parameters, given the gradient of the output. It may overwrite gout.
+	// parameters, given the gradient of the output. It may overwrite gout. What reads does not ask for may be nil.
 	backward(c *context, gin [][]float32, gout, out []float32, in [][]float32)
+	// reads reports whether backward reads the operands and the output.
+	reads() (in, out bool)
+	// overwrites lists operands whose gradient may lie in the same memory as gout; the first that is wanted does.
+	overwrites() []int
 }
 
 // context is what operators work with: the batch, the pool, memory.
@@ -35,6 +39,11 @@ func (c *context) bias() []float32 {
 		return p.data
 	}
 	return nil
+}
+
+// rows calls f for ranges of the rows of the output's maps, with the number of the worker for scratch memory.
+func (c *context) rows(f func(worker, from, to int)) {
+	c.splitWorkers(c.n*c.out.H, max(1<<12/(c.out.W*c.out.C), 1), f)
 }
 
 // rows is the number of pixels of a batch of maps.
@@ -68,7 +77,7 @@ func (f *function) Forward() (mat.Tensor, error) {
 	s := f.ctx.out
 	out := f.ctx.buffers.get(f.ctx.n * s.Elements())
 	f.op.forward(f.ctx, out, f.values())
-	f.out = newFeatureMap(out, f.ctx.n, s, f.consumer, f.ctx.buffers)
+	f.out = newFeatureMap(out, f.ctx.n, s, f.consumer, f.ctx.env)
 	return f.out, nil
 }
 
@@ -91,6 +100,14 @@ func (f *function) Backward(mat.Tensor) error {
 func (f *function) compute() []*contribution {
 	f.ctx.lock.Lock()
 	defer f.ctx.lock.Unlock()
+	gout := f.out.sum.Data().F32()
+	given := -1 // the operand whose gradient lies over gout
+	for _, i := range f.op.overwrites() {
+		if i < f.inputs && f.operands[i].RequiresGrad() {
+			given = i
+			break
+		}
+	}
 	gin := make([][]float32, f.inputs)
 	contributions := make([]*contribution, f.inputs)
 	for i := range gin {
@@ -98,17 +115,20 @@ func (f *function) compute() []*contribution {
 			continue
 		}
 		s := f.ctx.in[i]
-		data := f.ctx.buffers.get(f.ctx.n * s.Elements())
+		data := gout
+		if i != given {
+			data = f.ctx.buffers.get(f.ctx.n * s.Elements())
+		}
 		gin[i] = data
 		contributions[i] = &contribution{matrix(data, rows(f.ctx.n, s), s.C), data, f.slots[i]}
 	}
-	gout := f.out.sum.Data().F32()
 	f.op.backward(f.ctx, gin, gout, f.out.data, f.values())
-	f.ctx.buffers.put(gout)
+	if given < 0 {
+		f.ctx.buffers.put(gout)
+	}
 	f.out.sum = nil
 	// Every consumer has had its turn, and this was the producer's: nobody reads the map any more.
-	f.ctx.buffers.put(f.out.data)
-	f.out.data = nil
+	f.out.release()
 	return contributions
 }
 

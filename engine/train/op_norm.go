@@ -3,113 +3,83 @@ package train
 import (
 	"math"
 
+	"github.com/go-modelzoo/zoo/engine/kernel"
+	"github.com/go-modelzoo/zoo/engine/kernel/grad"
 	"github.com/go-modelzoo/zoo/graph"
 )
 
-// batchNorm is graph.BatchNorm with the activation that follows it, if any:
-// y = act(γ·(x-μ)/√(σ²+ε) + β) (Ioffe and Szegedy, 2015).
+// batchNorm is graph.BatchNorm with the sum and the activation that follow it, if any:
+// y = act(γ·(x-μ)/√(σ²+ε) + β + residual) (Ioffe and Szegedy, 2015). Neither the normalised map nor the sum is kept for the backward pass.
 type batchNorm struct {
 	graph.BatchNorm
-	act activation
+	act      activation
+	residual bool // the second operand
 
-	mean, invStd []float32 // of the batch, or the running ones
+	batch        bool // the statistics are the batch's
+	mean         []float32
+	variance     []float64
 	scale, shift []float32
-	batch        bool // mean and invStd are the batch's
+	factors      []float32 // three by channel, see grad.BatchNormData
 }
 
+func (o *batchNorm) reads() (in, out bool) { return true, o.act.active && o.act.fromValue() }
+
+func (o *batchNorm) overwrites() []int { return []int{1, 0} }
+
 func (o *batchNorm) forward(c *context, out []float32, in [][]float32) {
-	ch, n := o.Channels, rows(c.n, c.out)
-	x := in[0]
+	ch := o.Channels
 	if o.mean == nil {
-		o.mean, o.invStd = make([]float32, ch), make([]float32, ch)
+		o.mean, o.variance = make([]float32, ch), make([]float64, ch)
 		o.scale, o.shift = make([]float32, ch), make([]float32, ch)
+		o.factors = make([]float32, 3*ch)
 	}
-	mean, variance := c.params[graph.RunningMean].data, c.params[graph.RunningVar].data
+	runMean, runVar := c.params[graph.RunningMean].data, c.params[graph.RunningVar].data
 	o.batch = c.train && c.params[graph.Weight].trainable
 	if o.batch {
-		mean, variance = o.statistics(c, x, n)
+		m := c.statistics(in[0], rows(c.n, c.out), ch)
+		for j := range ch {
+			o.mean[j], o.variance[j] = float32(m.Mean[j]), m.Variance(j)
+			runMean[j] = float32((1-o.Momentum)*float64(runMean[j]) + o.Momentum*m.Mean[j])
+			runVar[j] = float32((1-o.Momentum)*float64(runVar[j]) + o.Momentum*m.SampleVariance(j))
+		}
+		c.params[graph.NumBatchesTracked].data[0]++
+	} else {
+		for j := range ch {
+			o.mean[j], o.variance[j] = runMean[j], float64(runVar[j])
+		}
 	}
 	gamma, beta := c.weight(), c.bias()
 	for j := range ch {
-		o.mean[j] = mean[j]
-		o.invStd[j] = float32(1 / math.Sqrt(float64(variance[j])+o.Eps))
-		o.scale[j] = gamma[j] * o.invStd[j]
-		o.shift[j] = beta[j] - mean[j]*o.scale[j]
+		o.scale[j] = float32(float64(gamma[j]) / math.Sqrt(o.variance[j]+o.Eps))
+		o.shift[j] = beta[j] - o.mean[j]*o.scale[j]
 	}
-	c.split(n, 256, func(from, to int) {
-		for r := from; r < to; r++ {
-			src, dst := x[r*ch:][:ch], out[r*ch:][:ch]
-			for j, v := range src {
-				dst[j] = v*o.scale[j] + o.shift[j]
-			}
-			o.act.apply(dst)
-		}
+	y, x := denseMap(out, c.n, c.out), denseMap(in[0], c.n, c.out)
+	res := o.second(c, in)
+	c.rows(func(_, from, to int) {
+		kernel.Affine(c.tier, y, x, o.scale, o.shift, 0, res, o.act.kernel(), from, to)
 	})
 }
 
-// statistics returns the batch's mean and biased variance and moves the running ones towards it. The variance is that of deviations from the
-// mean, in a second pass.
-func (o *batchNorm) statistics(c *context, x []float32, n int) (mean, variance []float32) {
-	ch := o.Channels
-	mean, variance = make([]float32, ch), make([]float32, ch)
-	sum := c.reduce(n, ch, func(acc []float64, from, to int) {
-		for r := from; r < to; r++ {
-			for j, v := range x[r*ch:][:ch] {
-				acc[j] += float64(v)
-			}
-		}
-	})
-	for j, s := range sum {
-		mean[j] = float32(s / float64(n))
+// second is the residual as a map, nil if there is none.
+func (o *batchNorm) second(c *context, in [][]float32) *kernel.Map {
+	if !o.residual {
+		return nil
 	}
-	squares := c.reduce(n, ch, func(acc []float64, from, to int) {
-		for r := from; r < to; r++ {
-			for j, v := range x[r*ch:][:ch] {
-				d := float64(v - mean[j])
-				acc[j] += d * d
-			}
-		}
-	})
-	runMean, runVar := c.params[graph.RunningMean].data, c.params[graph.RunningVar].data
-	m := o.Momentum
-	for j, s := range squares {
-		variance[j] = float32(s / float64(n))
-		unbiased := s / float64(max(n-1, 1))
-		runMean[j] = float32((1-m)*float64(runMean[j]) + m*float64(mean[j]))
-		runVar[j] = float32((1-m)*float64(runVar[j]) + m*unbiased)
-	}
-	c.params[graph.NumBatchesTracked].data[0]++
-	return mean, variance
+	m := denseMap(in[1], c.n, c.out)
+	return &m
 }
 
 func (o *batchNorm) backward(c *context, gin [][]float32, gout, out []float32, in [][]float32) {
 	ch, n := o.Channels, rows(c.n, c.out)
-	x := in[0]
-	if o.act.active {
-		c.split(n, 256, func(from, to int) {
-			z := make([]float32, ch)
-			for r := from; r < to; r++ {
-				src, dy := x[r*ch:][:ch], gout[r*ch:][:ch]
-				for j, v := range src {
-					z[j] = v*o.scale[j] + o.shift[j]
-				}
-				o.act.gradient(dy, z, out[r*ch:][:ch])
-			}
-		})
-	}
-	// Σdy and Σdy·x̂ are the gradients of β and γ, and what the batch's statistics pass back.
+	// Σdy and Σdy·(x-μ) are the gradients of β and γ but for a factor, and what the batch's statistics pass back.
 	sums := c.reduce(n, 2*ch, func(acc []float64, from, to int) {
-		for r := from; r < to; r++ {
-			src, dy := x[r*ch:][:ch], gout[r*ch:][:ch]
-			for j, g := range dy {
-				acc[j] += float64(g)
-				acc[ch+j] += float64(g * (src[j] - o.mean[j]) * o.invStd[j])
-			}
-		}
+		o.activationGradient(c, gout, out, in, from, to, func(from, to int) {
+			grad.BatchNormSums(c.tier, acc[:ch], acc[ch:], gout[from*ch:to*ch], in[0][from*ch:to*ch], o.mean)
+		})
 	})
 	if p := c.params[graph.Weight]; p.trainable {
 		for j := range ch {
-			p.grad[j] += float32(sums[ch+j])
+			p.grad[j] += float32(sums[ch+j] / math.Sqrt(o.variance[j]+o.Eps))
 		}
 	}
 	if p := c.params[graph.Bias]; p.trainable {
@@ -117,158 +87,121 @@ func (o *batchNorm) backward(c *context, gin [][]float32, gout, out []float32, i
 			p.grad[j] += float32(sums[j])
 		}
 	}
-	if gin[0] == nil {
-		return
+	if o.residual {
+		c.move(gin[1], gout)
 	}
-	a, b, d := make([]float32, ch), make([]float32, ch), make([]float32, ch) // dx = a·dy + b·x + d
-	for j := range ch {
-		a[j] = o.scale[j]
-		if o.batch {
-			meanDy, meanDyX := sums[j]/float64(n), sums[ch+j]/float64(n)
-			b[j] = float32(-float64(o.scale[j]) * meanDyX * float64(o.invStd[j]))
-			d[j] = float32(-float64(o.scale[j])*meanDy + float64(o.scale[j])*meanDyX*float64(o.invStd[j])*float64(o.mean[j]))
-		}
+	switch {
+	case gin[0] == nil:
+	case o.batch:
+		a, b, d := o.factors[:ch], o.factors[ch:2*ch], o.factors[2*ch:]
+		grad.BatchNormFactors(a, b, d, sums[:ch], sums[ch:], c.weight(), o.mean, o.variance, o.Eps, n)
+		c.split(n, 64, func(from, to int) {
+			grad.BatchNormData(c.tier, gin[0][from*ch:to*ch], gout[from*ch:to*ch], in[0][from*ch:to*ch], a, b, d)
+		})
+	default:
+		c.affine(gin[0], gout, o.scale, nil)
 	}
-	c.split(n, 256, func(from, to int) {
-		for r := from; r < to; r++ {
-			src, dy, dx := x[r*ch:][:ch], gout[r*ch:][:ch], gin[0][r*ch:][:ch]
-			for j, g := range dy {
-				dx[j] = a[j]*g + b[j]*src[j] + d[j]
+}
+
+// activationGradient multiplies pixels from..to of dy by the activation's derivative, a block at a time, and calls then for each block
+// while it is in cache.
+func (o *batchNorm) activationGradient(c *context, dy, out []float32, in [][]float32, from, to int, then func(from, to int)) {
+	ch := o.Channels
+	const block = 16 << 10 // values
+	step := max(block/ch, 1)
+	if step > 256 {
+		step = step / 256 * 256 // the sums go to float64 every 256 pixels
+	}
+	var z []float32
+	if !o.act.fromValue() {
+		z = make([]float32, step*ch)
+	}
+	for ; from < to; from += step {
+		end := min(from+step, to)
+		part := dy[from*ch : end*ch]
+		switch {
+		case !o.act.active:
+		case o.act.fromValue():
+			grad.Activation(c.tier, o.act.kernel(), part, part, out[from*ch:end*ch])
+		default:
+			z := z[:len(part)]
+			pixels := graph.Shape{C: ch, H: 1, W: end - from}
+			y, x := denseMap(z, 1, pixels), denseMap(in[0][from*ch:end*ch], 1, pixels)
+			var res *kernel.Map
+			if o.residual {
+				m := denseMap(in[1][from*ch:end*ch], 1, pixels)
+				res = &m
 			}
+			kernel.Affine(c.tier, y, x, o.scale, o.shift, 0, res, kernel.None, 0, 1)
+			grad.Activation(c.tier, o.act.kernel(), part, part, z)
 		}
-	})
+		then(from, end)
+	}
 }
 
 // layerNorm is graph.LayerNorm (Ba, Kiros and Hinton, 2016).
 type layerNorm struct {
 	graph.LayerNorm
-	mean, invStd []float32 // by pixel
 }
+
+func (o *layerNorm) reads() (in, out bool) { return true, false }
+
+func (o *layerNorm) overwrites() []int { return []int{0} }
 
 func (o *layerNorm) forward(c *context, out []float32, in [][]float32) {
-	ch, n := o.Channels, rows(c.n, c.out)
-	gamma, beta := c.weight(), c.bias()
-	o.mean, o.invStd = resize(o.mean, n), resize(o.invStd, n)
-	c.split(n, 64, func(from, to int) {
-		for r := from; r < to; r++ {
-			src, dst := in[0][r*ch:][:ch], out[r*ch:][:ch]
-			var sum, squares float64
-			for _, v := range src {
-				sum += float64(v)
-			}
-			mean := sum / float64(ch)
-			for _, v := range src {
-				squares += (float64(v) - mean) * (float64(v) - mean)
-			}
-			o.mean[r], o.invStd[r] = float32(mean), float32(1/math.Sqrt(squares/float64(ch)+o.Eps))
-			for j, v := range src {
-				dst[j] = (v-o.mean[r])*o.invStd[r]*gamma[j] + beta[j]
-			}
-		}
-	})
-}
-
-func resize(s []float32, n int) []float32 {
-	if cap(s) < n {
-		return make([]float32, n)
-	}
-	return s[:n]
+	y, x := denseMap(out, c.n, c.out), denseMap(in[0], c.n, c.out)
+	c.rows(func(_, from, to int) { kernel.LayerNorm(c.tier, y, x, c.weight(), c.bias(), float32(o.Eps), from, to) })
 }
 
 func (o *layerNorm) backward(c *context, gin [][]float32, gout, _ []float32, in [][]float32) {
 	ch, n := o.Channels, rows(c.n, c.out)
-	gamma := c.weight()
-	weight, bias := c.params[graph.Weight], c.params[graph.Bias]
-	sums := c.reduce(n, 2*ch, func(acc []float64, from, to int) {
-		for r := from; r < to; r++ {
-			src, dy := in[0][r*ch:][:ch], gout[r*ch:][:ch]
-			for j, g := range dy {
-				acc[j] += float64(g)
-				acc[ch+j] += float64(g * (src[j] - o.mean[r]) * o.invStd[r])
-			}
-		}
+	dx := gin[0]
+	if dx == nil {
+		dx = gout
+	}
+	sums := c.buffers.zero(parts * 2 * ch)
+	defer c.buffers.put(sums)
+	c.pool.Run(parts, func(_, task int) {
+		part := sums[task*2*ch:][:2*ch]
+		from, to := task*n/parts*ch, (task+1)*n/parts*ch
+		grad.LayerNorm(c.tier, dx[from:to], gout[from:to], in[0][from:to], c.weight(), part[:ch], part[ch:], float32(o.Eps))
 	})
-	for j := range ch {
-		if bias.trainable {
-			bias.grad[j] += float32(sums[j])
+	for i, role := range []graph.Role{graph.Weight, graph.Bias} {
+		p := c.params[role]
+		if !p.trainable {
+			continue
 		}
-		if weight.trainable {
-			weight.grad[j] += float32(sums[ch+j])
+		for task := range parts {
+			grad.Sum(c.tier, p.grad, sums[task*2*ch+i*ch:][:ch])
 		}
 	}
-	if gin[0] == nil {
-		return
-	}
-	c.split(n, 64, func(from, to int) {
-		for r := from; r < to; r++ {
-			src, dy, dx := in[0][r*ch:][:ch], gout[r*ch:][:ch], gin[0][r*ch:][:ch]
-			var s1, s2 float64
-			for j, g := range dy {
-				v := float64(g * gamma[j])
-				s1 += v
-				s2 += v * float64((src[j]-o.mean[r])*o.invStd[r])
-			}
-			s1, s2 = s1/float64(ch), s2/float64(ch)
-			for j, g := range dy {
-				hat := (src[j] - o.mean[r]) * o.invStd[r]
-				dx[j] = o.invStd[r] * (g*gamma[j] - float32(s1) - hat*float32(s2))
-			}
-		}
-	})
 }
 
-// localResponseNorm is graph.LocalResponseNorm: with s = K + Alpha/Size·Σx² over the window, y = x·s^-Beta and
-// dx_i = dy_i·s_i^-Beta - 2·Beta·Alpha/Size·x_i·Σ_{j: i in window of j} dy_j·y_j/s_j.
+// localResponseNorm is graph.LocalResponseNorm.
 type localResponseNorm struct {
 	graph.LocalResponseNorm
-	s []float32
 }
 
-// window returns the channels that channel j's sum covers (PyTorch pads Size/2 before and (Size-1)/2 after).
-func (o *localResponseNorm) window(j, ch int) (from, to int) {
-	return max(j-o.Size/2, 0), min(j+(o.Size-1)/2+1, ch)
-}
+func (o *localResponseNorm) reads() (in, out bool) { return true, false }
+
+func (o *localResponseNorm) overwrites() []int { return nil }
 
 func (o *localResponseNorm) forward(c *context, out []float32, in [][]float32) {
-	ch, n := c.out.C, rows(c.n, c.out)
-	o.s = resize(o.s, n*ch)
-	c.split(n, 64, func(from, to int) {
-		for r := from; r < to; r++ {
-			x, y, s := in[0][r*ch:][:ch], out[r*ch:][:ch], o.s[r*ch:][:ch]
-			for j := range x {
-				a, b := o.window(j, ch)
-				var sum float32
-				for _, v := range x[a:b] {
-					sum += v * v
-				}
-				s[j] = float32(o.K) + float32(o.Alpha)/float32(o.Size)*sum
-				y[j] = x[j] * float32(math.Pow(float64(s[j]), -o.Beta))
-			}
-		}
+	y, x := denseMap(out, c.n, c.out), denseMap(in[0], c.n, c.out)
+	floats := c.floatsFor(kernel.LRNScratch(c.out.C, o.Size))
+	c.rows(func(worker, from, to int) {
+		kernel.LRN(c.tier, y, x, o.Size, float32(o.Alpha), float32(o.Beta), float32(o.K), from, to, floats[worker])
 	})
 }
 
-func (o *localResponseNorm) backward(c *context, gin [][]float32, gout, out []float32, in [][]float32) {
+func (o *localResponseNorm) backward(c *context, gin [][]float32, gout, _ []float32, in [][]float32) {
 	if gin[0] == nil {
 		return
 	}
-	ch, n := c.out.C, rows(c.n, c.out)
-	factor := float32(2 * o.Beta * o.Alpha / float64(o.Size))
-	c.split(n, 64, func(from, to int) {
-		ratio := make([]float32, ch)
-		for r := from; r < to; r++ {
-			x, y, s := in[0][r*ch:][:ch], out[r*ch:][:ch], o.s[r*ch:][:ch]
-			dy, dx := gout[r*ch:][:ch], gin[0][r*ch:][:ch]
-			for j := range ratio {
-				ratio[j] = dy[j] * y[j] / s[j]
-				dx[j] = dy[j] * float32(math.Pow(float64(s[j]), -o.Beta))
-			}
-			for j, v := range ratio {
-				a, b := o.window(j, ch)
-				for i := a; i < b; i++ {
-					dx[i] -= factor * x[i] * v
-				}
-			}
-		}
+	ch := c.out.C
+	floats := c.floatsFor(grad.LRNScratch(ch, o.Size))
+	c.splitWorkers(rows(c.n, c.out), 64, func(worker, from, to int) {
+		grad.LRN(c.tier, gin[0][from*ch:to*ch], gout[from*ch:to*ch], in[0][from*ch:to*ch], ch, o.Size,
+			float32(o.Alpha), float32(o.Beta), float32(o.K), floats[worker])
 	})
 }

@@ -6,6 +6,8 @@ import (
 
 	"github.com/nlpodyssey/spago/nn"
 	"github.com/nlpodyssey/spago/optimizers"
+
+	"github.com/go-modelzoo/zoo/engine/kernel/grad"
 )
 
 // Algorithm is an optimiser's update rule and its constants, by PyTorch's names and defaults (torch.optim).
@@ -105,7 +107,7 @@ type rule struct {
 	Algorithm
 	decay  float64
 	lr     float64
-	update func(r *rule, w, g []float32, s *moments)
+	update func(r *rule, e *env, w, g []float32, s *moments)
 }
 
 var _ optimizers.OptimizationStrategy = (*rule)(nil)
@@ -128,7 +130,7 @@ func (r *rule) OptimizeParams(param *nn.Param) error {
 		param.State = s
 	}
 	s.steps++
-	r.update(r, p.data, p.grad, s)
+	r.update(r, p.env, p.data, p.grad, s)
 	return nil
 }
 
@@ -142,92 +144,80 @@ func (s *moments) need(n int, second bool) {
 }
 
 // updates are the algorithms: w -= …, by torch.optim's formulas.
-var updates = map[string]func(r *rule, w, g []float32, s *moments){
+var updates = map[string]func(r *rule, e *env, w, g []float32, s *moments){
 	"sgd":     (*rule).sgd,
-	"adam":    func(r *rule, w, g []float32, s *moments) { r.adam(w, g, s, false) },
-	"adamw":   func(r *rule, w, g []float32, s *moments) { r.adam(w, g, s, true) },
+	"adam":    func(r *rule, e *env, w, g []float32, s *moments) { r.adam(e, w, g, s, false) },
+	"adamw":   func(r *rule, e *env, w, g []float32, s *moments) { r.adam(e, w, g, s, true) },
 	"rmsprop": (*rule).rmsprop,
 	"lamb":    (*rule).lamb,
 }
 
-func (r *rule) sgd(w, g []float32, s *moments) {
-	lr, decay, mu := float32(r.lr), float32(r.decay), float32(r.Momentum)
-	if mu == 0 {
-		for i := range w {
-			w[i] -= lr * (g[i] + decay*w[i])
-		}
+// updateGrain is the least number of values that an update gives to a thread.
+const updateGrain = 1 << 14
+
+func (r *rule) sgd(e *env, w, g []float32, s *moments) {
+	k := grad.SGD{
+		LR: float32(r.lr), Momentum: float32(r.Momentum), WeightDecay: float32(r.decay), Nesterov: r.Nesterov, First: s.steps == 1,
+	}
+	if k.Momentum == 0 {
+		e.split(len(w), updateGrain, func(from, to int) { k.Step(e.tier, w[from:to], g[from:to], nil) })
 		return
 	}
 	s.need(len(w), false)
-	for i := range w {
-		d := g[i] + decay*w[i]
-		if s.steps == 1 {
-			s.first[i] = d
-		} else {
-			s.first[i] = mu*s.first[i] + d
-		}
-		if r.Nesterov {
-			w[i] -= lr * (d + mu*s.first[i])
-		} else {
-			w[i] -= lr * s.first[i]
-		}
-	}
+	e.split(len(w), updateGrain, func(from, to int) { k.Step(e.tier, w[from:to], g[from:to], s.first[from:to]) })
 }
 
-func (r *rule) adam(w, g []float32, s *moments, decoupled bool) {
+func (r *rule) adam(e *env, w, g []float32, s *moments, decoupled bool) {
 	s.need(len(w), true)
-	b1, b2, decay := float32(r.Beta1), float32(r.Beta2), float32(r.decay)
-	stepSize := float32(r.lr / (1 - math.Pow(r.Beta1, float64(s.steps))))
-	root := float32(math.Sqrt(1 - math.Pow(r.Beta2, float64(s.steps))))
-	eps, shrink := float32(r.Eps), float32(1-r.lr*r.decay)
-	for i := range w {
-		d := g[i]
-		if decoupled {
-			w[i] *= shrink
-		} else {
-			d += decay * w[i]
-		}
-		s.first[i] = b1*s.first[i] + (1-b1)*d
-		s.second[i] = b2*s.second[i] + (1-b2)*d*d
-		w[i] -= stepSize * s.first[i] / (sqrt(s.second[i])/root + eps)
+	k := grad.Adam{
+		LR: float32(r.lr), Beta1: float32(r.Beta1), Beta2: float32(r.Beta2), Eps: float32(r.Eps), WeightDecay: float32(r.decay),
+		Decoupled: decoupled, T: s.steps,
 	}
+	e.split(len(w), updateGrain, func(from, to int) {
+		k.Step(e.tier, w[from:to], g[from:to], s.first[from:to], s.second[from:to])
+	})
 }
 
-func (r *rule) rmsprop(w, g []float32, s *moments) {
+func (r *rule) rmsprop(e *env, w, g []float32, s *moments) {
 	s.need(len(w), true)
 	lr, decay, alpha, eps, mu := float32(r.lr), float32(r.decay), float32(r.Alpha), float32(r.Eps), float32(r.Momentum)
-	for i := range w {
-		d := g[i] + decay*w[i]
-		s.second[i] = alpha*s.second[i] + (1-alpha)*d*d
-		s.first[i] = mu*s.first[i] + d/(sqrt(s.second[i])+eps)
-		w[i] -= lr * s.first[i]
-	}
+	e.split(len(w), updateGrain, func(from, to int) {
+		for i := from; i < to; i++ {
+			d := g[i] + decay*w[i]
+			s.second[i] = alpha*s.second[i] + (1-alpha)*d*d
+			s.first[i] = mu*s.first[i] + d/(sqrt(s.second[i])+eps)
+			w[i] -= lr * s.first[i]
+		}
+	})
 }
 
 // lamb is You et al., 2020, algorithm 2, with bias correction and the trust ratio ‖w‖/‖update‖.
-func (r *rule) lamb(w, g []float32, s *moments) {
+func (r *rule) lamb(e *env, w, g []float32, s *moments) {
 	s.need(len(w), true)
 	b1, b2 := float32(r.Beta1), float32(r.Beta2)
 	c1, c2 := float32(1-math.Pow(r.Beta1, float64(s.steps))), float32(1-math.Pow(r.Beta2, float64(s.steps)))
 	update := func(i int) float32 {
 		return s.first[i]/c1/(sqrt(s.second[i]/c2)+float32(r.Eps)) + float32(r.decay)*w[i]
 	}
-	var normW, normU float64
-	for i := range w {
-		s.first[i] = b1*s.first[i] + (1-b1)*g[i]
-		s.second[i] = b2*s.second[i] + (1-b2)*g[i]*g[i]
-		u := float64(update(i))
-		normU += u * u
-		normW += float64(w[i]) * float64(w[i])
-	}
+	norms := e.reduce(len(w), 2, func(acc []float64, from, to int) {
+		for i := from; i < to; i++ {
+			s.first[i] = b1*s.first[i] + (1-b1)*g[i]
+			s.second[i] = b2*s.second[i] + (1-b2)*g[i]*g[i]
+			u := float64(update(i))
+			acc[0] += float64(w[i]) * float64(w[i])
+			acc[1] += u * u
+		}
+	})
 	trust := 1.0
-	if normW > 0 && normU > 0 {
-		trust = math.Sqrt(normW / normU)
+	if norms[0] > 0 && norms[1] > 0 {
+		trust = math.Sqrt(norms[0] / norms[1])
 	}
 	lr := float32(r.lr * trust)
-	for i := range w {
-		w[i] -= lr * update(i)
-	}
+	e.split(len(w), updateGrain, func(from, to int) {
+		for i := from; i < to; i++ {
+			w[i] -= lr * update(i)
+		}
+	})
 }
 
 func sqrt(x float32) float32 { return float32(math.Sqrt(float64(x))) }

@@ -17,6 +17,7 @@ type Param struct {
 	// Spec is the parameter's description in the graph.
 	Spec *graph.Param
 
+	env        *env
 	data, grad []float32 // grad is nil unless trainable
 	trainable  bool
 	touched    bool // grad holds something since ZeroGrad
@@ -24,11 +25,11 @@ type Param struct {
 	spago      *nn.Param
 }
 
-func newParam(spec *graph.Param, values []float32, trainable bool) (*Param, error) {
+func newParam(e *env, spec *graph.Param, values []float32, trainable bool) (*Param, error) {
 	if len(values) != spec.Elements() {
 		return nil, fmt.Errorf("parameter %s has %d values, not the %d of shape %v", spec.Name, len(values), spec.Elements(), spec.Shape)
 	}
-	p := &Param{Spec: spec, data: append([]float32(nil), values...), trainable: trainable && !spec.Role.Buffer()}
+	p := &Param{Spec: spec, env: e, data: append([]float32(nil), values...), trainable: trainable && !spec.Role.Buffer()}
 	r := 1
 	if len(spec.Shape) > 0 {
 		r = spec.Shape[0]
@@ -72,14 +73,14 @@ func (p *Param) HasGrad() bool { return p.touched }
 // AccGrad implements mat.Tensor. The operator has already added to the gradient's buffer; any other tensor is added here.
 func (p *Param) AccGrad(g mat.Tensor) {
 	if g != mat.Tensor(p) {
-		addTo(p.grad, g.Data().F32())
+		p.env.add(p.grad, g.Data().F32())
 	}
 	p.touched = true
 }
 
 // ZeroGrad implements mat.Tensor.
 func (p *Param) ZeroGrad() {
-	clear(p.grad)
+	p.env.split(len(p.grad), 1<<15, func(from, to int) { clear(p.grad[from:to]) })
 	p.touched = false
 }
 

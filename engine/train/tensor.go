@@ -17,7 +17,7 @@ type featureMap struct {
 	data  []float32
 	parts []*contribution // by consumer
 	sum   *mat.Dense[float32]
-	pool  *buffers
+	env   *env
 	mu    sync.Mutex // guards parts and sum
 }
 
@@ -32,17 +32,23 @@ func matrix(data []float32, rows, cols int) *mat.Dense[float32] {
 	return mat.NewDense[float32](mat.WithShape(rows, cols), mat.WithBacking(data))
 }
 
-func newFeatureMap(data []float32, n int, shape graph.Shape, consumers int, pool *buffers) *featureMap {
+func newFeatureMap(data []float32, n int, shape graph.Shape, consumers int, e *env) *featureMap {
 	return &featureMap{
 		Dense: matrix(data, n*shape.H*shape.W, shape.C),
 		n:     n, shape: shape, data: data,
 		parts: make([]*contribution, consumers),
-		pool:  pool,
+		env:   e,
 	}
 }
 
 // Value implements mat.Tensor.
 func (m *featureMap) Value() mat.Tensor { return m }
+
+// release gives the values back.
+func (m *featureMap) release() {
+	m.env.buffers.put(m.data)
+	m.data = nil
+}
 
 // AccGrad implements mat.Tensor: it takes over a contribution.
 func (m *featureMap) AccGrad(g mat.Tensor) {
@@ -65,8 +71,8 @@ func (m *featureMap) Grad() mat.Tensor {
 			case total == nil:
 				total = c.data
 			default:
-				addTo(total, c.data)
-				m.pool.put(c.data)
+				m.env.add(total, c.data)
+				m.env.buffers.put(c.data)
 			}
 			m.parts[i] = nil
 		}

@@ -4,6 +4,7 @@ import (
 	stdcontext "context"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/nlpodyssey/spago/ag"
 	"github.com/nlpodyssey/spago/mat"
@@ -11,6 +12,7 @@ import (
 	"github.com/go-modelzoo/zoo/engine"
 	"github.com/go-modelzoo/zoo/engine/kernel/cpu"
 	"github.com/go-modelzoo/zoo/engine/kernel/gemm"
+	"github.com/go-modelzoo/zoo/engine/kernel/grad"
 	"github.com/go-modelzoo/zoo/engine/work"
 	"github.com/go-modelzoo/zoo/graph"
 )
@@ -40,7 +42,7 @@ type Trainer struct {
 	seed  uint64
 }
 
-// node is a graph node, or a batch norm or sum together with the activation behind it.
+// node is a graph node, or a few that one operator computes.
 type node struct {
 	*graph.Node // whose output this is
 	inputs      []*node
@@ -49,6 +51,9 @@ type node struct {
 	op          operator
 	params      []*Param
 	ctx         *context
+	grad        bool // something that it depends on is trained
+	keep        bool // its values are needed by a backward pass
+	last        int  // the index of the node that reads it last in the forward pass
 }
 
 // New copies the values of all parameters and prepares the operators.
@@ -63,6 +68,7 @@ func New(g *graph.Graph, params engine.Params, o Options) (*Trainer, error) {
 		env: &env{
 			pool: o.Pool, precision: gemm.Resolve(o.Precision, tier), tier: tier,
 			buffers: newBuffers(), dropout: !o.NoDropout,
+			moments: map[int][]*grad.Moments{}, products: map[product]*gemm.Multiplication{},
 		},
 		loss: o.Loss,
 		seed: o.Seed,
@@ -79,7 +85,7 @@ func New(g *graph.Graph, params engine.Params, o Options) (*Trainer, error) {
 			}
 			values = []float32{0}
 		}
-		p, err := newParam(spec, values, o.Trainable == nil || o.Trainable(spec))
+		p, err := newParam(t.env, spec, values, o.Trainable == nil || o.Trainable(spec))
 		if err != nil {
 			return nil, fmt.Errorf("train: %w", err)
 		}
@@ -115,11 +121,15 @@ func (t *Trainer) build() {
 	made := map[int]*node{}
 	for _, n := range order {
 		if act, ok := n.Op.(graph.Activation); ok && uses[n.Inputs[0].ID] == 1 {
-			if before := made[n.Inputs[0].ID]; fuse(before.op, act.Function) {
+			if before := made[n.Inputs[0].ID]; before.Node == n.Inputs[0] && fuse(before.op, act.Function) {
 				before.Node = n
 				made[n.ID] = before
 				continue
 			}
+		}
+		if v := t.normSum(n, made, uses); v != nil {
+			made[n.ID] = v
+			continue
 		}
 		v := &node{Node: n, ctx: &context{env: t.env, in: n.InputShapes(), out: n.Shape, params: map[graph.Role]*Param{}}}
 		for _, in := range n.Inputs {
@@ -140,6 +150,49 @@ func (t *Trainer) build() {
 	for _, r := range roots {
 		t.heads = append(t.heads, made[r.ID])
 	}
+	for i, v := range t.nodes {
+		for _, p := range v.params {
+			v.grad = v.grad || p.trainable
+		}
+		for _, in := range v.inputs {
+			v.grad = v.grad || in.grad
+			in.last = i
+		}
+		if v.op == nil || !v.grad {
+			continue
+		}
+		in, out := v.op.reads()
+		v.keep = v.keep || out
+		for _, p := range v.inputs {
+			p.keep = p.keep || in
+		}
+	}
+	for _, h := range t.heads {
+		h.last = len(t.nodes)
+	}
+}
+
+// normSum makes one operator of a sum of two and a batch norm that only the sum reads, in place of the batch norm.
+func (t *Trainer) normSum(n *graph.Node, made map[int]*node, uses map[int]int) *node {
+	if _, ok := n.Op.(graph.Add); !ok || len(n.Inputs) != 2 {
+		return nil
+	}
+	for i, in := range n.Inputs {
+		v := made[in.ID]
+		norm, ok := v.op.(*batchNorm)
+		if !ok || norm.act.active || norm.residual || uses[in.ID] != 1 || v.Node != in {
+			continue
+		}
+		other := made[n.Inputs[1-i].ID]
+		norm.residual = true
+		v.Node, v.ctx.in = n, []graph.Shape{n.Shape, n.Shape}
+		v.inputs, v.slots = append(v.inputs, other), append(v.slots, other.consumers)
+		other.consumers++
+		at := slices.Index(t.nodes, v)
+		t.nodes = append(slices.Delete(t.nodes, at, at+1), v) // behind the other operand
+		return v
+	}
+	return nil
 }
 
 // fuse gives an operator the activation behind it, if it can take one.
@@ -155,6 +208,16 @@ func fuse(op operator, f graph.Function) bool {
 			op.act = activation{true, f}
 			return true
 		}
+	case *conv:
+		if !op.act.active && clips(f) {
+			op.act.activation = activation{true, f}
+			return true
+		}
+	case *linear:
+		if !op.act.active && clips(f) {
+			op.act.activation = activation{true, f}
+			return true
+		}
 	}
 	return false
 }
@@ -165,9 +228,9 @@ func newOperator(n *graph.Node, params []*Param) operator {
 	case graph.InputOp:
 		return nil
 	case graph.Conv2d:
-		return newConv(op)
+		return newConv(op, n.Inputs[0].Shape)
 	case graph.Linear:
-		return &linear{op}
+		return &linear{Linear: op}
 	case graph.BatchNorm:
 		return &batchNorm{BatchNorm: op}
 	case graph.LayerNorm:
@@ -175,11 +238,11 @@ func newOperator(n *graph.Node, params []*Param) operator {
 	case graph.LocalResponseNorm:
 		return &localResponseNorm{LocalResponseNorm: op}
 	case graph.MaxPool:
-		return &maxPool{MaxPool: op}
+		return &maxPool{pool: window(op.Window, n.Inputs[0].Shape)}
 	case graph.AvgPool:
-		return newAvgPool(op)
+		return newAvgPool(op, n.Inputs[0].Shape)
 	case graph.AdaptiveAvgPool:
-		return newAdaptiveAvgPool(op)
+		return &adaptiveAvgPool{}
 	case graph.Activation:
 		return &elementwise{activation{true, op.Function}}
 	case graph.Add:
@@ -189,9 +252,9 @@ func newOperator(n *graph.Node, params []*Param) operator {
 	case graph.Concat:
 		return &concat{}
 	case graph.ChannelShuffle:
-		return newShuffle(op, n.Shape.C)
+		return &shuffle{op}
 	case graph.Slice:
-		return newSlice(op)
+		return &slice{op}
 	case graph.Subsample:
 		return &subsample{op}
 	case graph.Dropout:
@@ -277,7 +340,7 @@ func (t *Trainer) check(images []float32, n int, targets Targets) error {
 func (t *Trainer) forward(ctx stdcontext.Context, images []float32, n int, train bool) (map[*node]mat.Tensor, []*function, error) {
 	values := make(map[*node]mat.Tensor, len(t.nodes))
 	var functions []*function
-	for _, v := range t.nodes {
+	for i, v := range t.nodes {
 		if err := ctx.Err(); err != nil {
 			return nil, functions, err
 		}
@@ -288,7 +351,7 @@ func (t *Trainer) forward(ctx stdcontext.Context, images []float32, n int, train
 			}
 		}
 		if v.op == nil {
-			values[v] = newFeatureMap(images, n, v.Shape, consumers, t.env.buffers)
+			values[v] = newFeatureMap(images, n, v.Shape, consumers, t.env)
 			continue
 		}
 		v.ctx.n, v.ctx.train = n, train
@@ -301,6 +364,11 @@ func (t *Trainer) forward(ctx stdcontext.Context, images []float32, n int, train
 		}
 		values[v] = ag.NewOperator(f).Run()
 		functions = append(functions, f)
+		for _, in := range v.inputs {
+			if in.op != nil && in.last == i && !(train && in.keep) {
+				values[in].Value().(*featureMap).release()
+			}
+		}
 	}
 	return values, functions, nil
 }
@@ -309,8 +377,7 @@ func (t *Trainer) forward(ctx stdcontext.Context, images []float32, n int, train
 func (t *Trainer) release(functions []*function) {
 	for _, f := range functions {
 		if f.out != nil {
-			t.env.buffers.put(f.out.data)
-			f.out.data = nil
+			f.out.release()
 		}
 	}
 }
@@ -341,8 +408,8 @@ func (t *Trainer) ZeroGrad() {
 func (t *Trainer) GradNorm() float64 {
 	sum := 0.0
 	for _, p := range t.list {
-		for _, g := range p.grad {
-			sum += float64(g) * float64(g)
+		if n := len(p.grad); n > 0 {
+			sum += t.env.reduce(n, 1, func(acc []float64, from, to int) { acc[0] = grad.SumSquares(p.grad[from:to]) })[0]
 		}
 	}
 	return math.Sqrt(sum)
@@ -357,9 +424,7 @@ func (t *Trainer) ClipGradNorm(limit float64) float64 {
 	}
 	f := float32(limit / (norm + 1e-6))
 	for _, p := range t.list {
-		for i := range p.grad {
-			p.grad[i] *= f
-		}
+		t.env.split(len(p.grad), 1<<15, func(from, to int) { grad.ScaleBy(t.env.tier, p.grad[from:to], f) })
 	}
 	return norm
 }
