@@ -34,6 +34,7 @@ func levelOf(t cpu.Tier) level {
 type (
 	axpyFunc       func(dst, x unsafe.Pointer, dstStep, xStep, pixels, channels int, a float32)
 	fmaFunc        func(dst, x, w unsafe.Pointer, dstStep, pixels, channels int)
+	correlateFunc  func(dst, x, w unsafe.Pointer, dstStep, xStep, rowStep, tapStep, wRow, wTap, rows, columns, pixels, channels int)
 	dotFunc        func(acc, x, y unsafe.Pointer, xStep, yStep, pixels, channels int)
 	maxFunc        func(y, arg, x unsafe.Pointer, first, perRow, rows, columns, rowStep, columnStep, outStep, pixels, channels int)
 	whereFunc      func(dst, x, arg unsafe.Pointer, tap, dstStep, pixels, channels int)

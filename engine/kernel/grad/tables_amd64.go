@@ -21,6 +21,12 @@ var fmaKernels = func() (t [levels]fmaFunc) {
 	return t
 }()
 
+var correlateKernels = func() (t [levels]correlateFunc) {
+	t[levelAVX2] = correlateAVX2
+	t[levelAVX512] = correlateAVX512
+	return t
+}()
+
 var dotKernels = func() (t [levels]dotFunc) {
 	t[levelAVX2] = dotAVX2
 	t[levelAVX512] = dotAVX512
@@ -90,6 +96,9 @@ func axpyAVX2(dst, x unsafe.Pointer, dstStep, xStep, pixels, channels int, a flo
 func fmaAVX2(dst, x, w unsafe.Pointer, dstStep, pixels, channels int)
 
 //go:noescape
+func correlateAVX2(dst, x, w unsafe.Pointer, dstStep, xStep, rowStep, tapStep, wRow, wTap, rows, columns, pixels, channels int)
+
+//go:noescape
 func dotAVX2(acc, x, y unsafe.Pointer, xStep, yStep, pixels, channels int)
 
 //go:noescape
@@ -148,6 +157,9 @@ func axpyAVX512(dst, x unsafe.Pointer, dstStep, xStep, pixels, channels int, a f
 
 //go:noescape
 func fmaAVX512(dst, x, w unsafe.Pointer, dstStep, pixels, channels int)
+
+//go:noescape
+func correlateAVX512(dst, x, w unsafe.Pointer, dstStep, xStep, rowStep, tapStep, wRow, wTap, rows, columns, pixels, channels int)
 
 //go:noescape
 func dotAVX512(acc, x, y unsafe.Pointer, xStep, yStep, pixels, channels int)

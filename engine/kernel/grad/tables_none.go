@@ -11,6 +11,7 @@ const haveAssembly = false
 var (
 	axpyKernels       [levels]axpyFunc
 	fmaKernels        [levels]fmaFunc
+	correlateKernels  [levels]correlateFunc
 	dotKernels        [levels]dotFunc
 	maxKernels        [levels]maxFunc
 	whereKernels      [levels]whereFunc

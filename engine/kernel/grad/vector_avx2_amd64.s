@@ -144,6 +144,434 @@ done6:
 	VZEROUPPER
 	RET
 
+// func correlateAVX2(dst *byte, x *byte, w *byte, dstStep int, xStep int, rowStep int, tapStep int, wRow int, wTap int, rows int, columns int, pixels int, channels int)
+// Requires: AVX, FMA3
+TEXT ·correlateAVX2(SB), NOSPLIT, $0-104
+	SHLQ $0x02, dstStep+24(FP)
+	SHLQ $0x02, rowStep+40(FP)
+	SHLQ $0x02, wRow+56(FP)
+	SHLQ $0x02, wTap+64(FP)
+	MOVQ xStep+32(FP), AX
+	SHLQ $0x02, AX
+	MOVQ tapStep+48(FP), CX
+	SHLQ $0x02, CX
+	LEAQ (AX)(AX*2), DX
+
+block1:
+	CMPQ channels+96(FP), $+8
+	JL   rest2
+	MOVQ x+8(FP), BX
+	MOVQ dst+0(FP), SI
+	MOVQ pixels+88(FP), DI
+
+tile4:
+	CMPQ   DI, $+8
+	JL     narrower5
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+	MOVQ   w+16(FP), R9
+	MOVQ   BX, R8
+	MOVQ   rows+72(FP), R10
+
+loop6:
+	MOVQ columns+80(FP), R13
+	MOVQ R8, R11
+	MOVQ R9, R12
+
+loop7:
+	VMOVUPS     (R12), Y8
+	ADDQ        wTap+64(FP), R12
+	MOVQ        R11, R14
+	VFMADD231PS (R14), Y8, Y0
+	VFMADD231PS (R14)(AX*1), Y8, Y1
+	VFMADD231PS (R14)(AX*2), Y8, Y2
+	VFMADD231PS (R14)(DX*1), Y8, Y3
+	LEAQ        (R14)(AX*4), R14
+	VFMADD231PS (R14), Y8, Y4
+	VFMADD231PS (R14)(AX*1), Y8, Y5
+	VFMADD231PS (R14)(AX*2), Y8, Y6
+	VFMADD231PS (R14)(DX*1), Y8, Y7
+	ADDQ        CX, R11
+	DECQ        R13
+	JNE         loop7
+	ADDQ        rowStep+40(FP), R8
+	ADDQ        wRow+56(FP), R9
+	DECQ        R10
+	JNE         loop6
+	VMOVUPS     Y0, (SI)
+	ADDQ        dstStep+24(FP), SI
+	ADDQ        AX, BX
+	VMOVUPS     Y1, (SI)
+	ADDQ        dstStep+24(FP), SI
+	ADDQ        AX, BX
+	VMOVUPS     Y2, (SI)
+	ADDQ        dstStep+24(FP), SI
+	ADDQ        AX, BX
+	VMOVUPS     Y3, (SI)
+	ADDQ        dstStep+24(FP), SI
+	ADDQ        AX, BX
+	VMOVUPS     Y4, (SI)
+	ADDQ        dstStep+24(FP), SI
+	ADDQ        AX, BX
+	VMOVUPS     Y5, (SI)
+	ADDQ        dstStep+24(FP), SI
+	ADDQ        AX, BX
+	VMOVUPS     Y6, (SI)
+	ADDQ        dstStep+24(FP), SI
+	ADDQ        AX, BX
+	VMOVUPS     Y7, (SI)
+	ADDQ        dstStep+24(FP), SI
+	ADDQ        AX, BX
+	SUBQ        $+8, DI
+	JMP         tile4
+
+narrower5:
+tile8:
+	CMPQ   DI, $+4
+	JL     narrower9
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	MOVQ   w+16(FP), R9
+	MOVQ   BX, R8
+	MOVQ   rows+72(FP), R10
+
+loop10:
+	MOVQ columns+80(FP), R13
+	MOVQ R8, R11
+	MOVQ R9, R12
+
+loop11:
+	VMOVUPS     (R12), Y4
+	ADDQ        wTap+64(FP), R12
+	MOVQ        R11, R14
+	VFMADD231PS (R14), Y4, Y0
+	VFMADD231PS (R14)(AX*1), Y4, Y1
+	VFMADD231PS (R14)(AX*2), Y4, Y2
+	VFMADD231PS (R14)(DX*1), Y4, Y3
+	ADDQ        CX, R11
+	DECQ        R13
+	JNE         loop11
+	ADDQ        rowStep+40(FP), R8
+	ADDQ        wRow+56(FP), R9
+	DECQ        R10
+	JNE         loop10
+	VMOVUPS     Y0, (SI)
+	ADDQ        dstStep+24(FP), SI
+	ADDQ        AX, BX
+	VMOVUPS     Y1, (SI)
+	ADDQ        dstStep+24(FP), SI
+	ADDQ        AX, BX
+	VMOVUPS     Y2, (SI)
+	ADDQ        dstStep+24(FP), SI
+	ADDQ        AX, BX
+	VMOVUPS     Y3, (SI)
+	ADDQ        dstStep+24(FP), SI
+	ADDQ        AX, BX
+	SUBQ        $+4, DI
+	JMP         tile8
+
+narrower9:
+tile12:
+	CMPQ   DI, $+2
+	JL     narrower13
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	MOVQ   w+16(FP), R9
+	MOVQ   BX, R8
+	MOVQ   rows+72(FP), R10
+
+loop14:
+	MOVQ columns+80(FP), R13
+	MOVQ R8, R11
+	MOVQ R9, R12
+
+loop15:
+	VMOVUPS     (R12), Y2
+	ADDQ        wTap+64(FP), R12
+	MOVQ        R11, R14
+	VFMADD231PS (R14), Y2, Y0
+	VFMADD231PS (R14)(AX*1), Y2, Y1
+	ADDQ        CX, R11
+	DECQ        R13
+	JNE         loop15
+	ADDQ        rowStep+40(FP), R8
+	ADDQ        wRow+56(FP), R9
+	DECQ        R10
+	JNE         loop14
+	VMOVUPS     Y0, (SI)
+	ADDQ        dstStep+24(FP), SI
+	ADDQ        AX, BX
+	VMOVUPS     Y1, (SI)
+	ADDQ        dstStep+24(FP), SI
+	ADDQ        AX, BX
+	SUBQ        $+2, DI
+	JMP         tile12
+
+narrower13:
+tile16:
+	CMPQ   DI, $+1
+	JL     narrower17
+	VXORPS Y0, Y0, Y0
+	MOVQ   w+16(FP), R9
+	MOVQ   BX, R8
+	MOVQ   rows+72(FP), R10
+
+loop18:
+	MOVQ columns+80(FP), R13
+	MOVQ R8, R11
+	MOVQ R9, R12
+
+loop19:
+	VMOVUPS     (R12), Y1
+	ADDQ        wTap+64(FP), R12
+	MOVQ        R11, R14
+	VFMADD231PS (R14), Y1, Y0
+	ADDQ        CX, R11
+	DECQ        R13
+	JNE         loop19
+	ADDQ        rowStep+40(FP), R8
+	ADDQ        wRow+56(FP), R9
+	DECQ        R10
+	JNE         loop18
+	VMOVUPS     Y0, (SI)
+	ADDQ        dstStep+24(FP), SI
+	ADDQ        AX, BX
+	SUBQ        $+1, DI
+	JMP         tile16
+
+narrower17:
+	ADDQ $+32, x+8(FP)
+	ADDQ $+32, dst+0(FP)
+	ADDQ $+32, w+16(FP)
+	SUBQ $+8, channels+96(FP)
+	JMP  block1
+
+rest2:
+	MOVQ    channels+96(FP), BX
+	TESTQ   BX, BX
+	JE      done3
+	LEAQ    masks<>+32(SB), SI
+	NEGQ    BX
+	VMOVUPS (SI)(BX*4), Y15
+	MOVQ    x+8(FP), BX
+	MOVQ    dst+0(FP), SI
+	MOVQ    pixels+88(FP), DI
+
+tile20:
+	CMPQ   DI, $+8
+	JL     narrower21
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+	MOVQ   w+16(FP), R9
+	MOVQ   BX, R8
+	MOVQ   rows+72(FP), R10
+
+loop22:
+	MOVQ columns+80(FP), R13
+	MOVQ R8, R11
+	MOVQ R9, R12
+
+loop23:
+	VMASKMOVPS  (R12), Y15, Y8
+	ADDQ        wTap+64(FP), R12
+	MOVQ        R11, R14
+	VMASKMOVPS  (R14), Y15, Y9
+	VFMADD231PS Y8, Y9, Y0
+	VMASKMOVPS  (R14)(AX*1), Y15, Y9
+	VFMADD231PS Y8, Y9, Y1
+	VMASKMOVPS  (R14)(AX*2), Y15, Y9
+	VFMADD231PS Y8, Y9, Y2
+	VMASKMOVPS  (R14)(DX*1), Y15, Y9
+	VFMADD231PS Y8, Y9, Y3
+	LEAQ        (R14)(AX*4), R14
+	VMASKMOVPS  (R14), Y15, Y9
+	VFMADD231PS Y8, Y9, Y4
+	VMASKMOVPS  (R14)(AX*1), Y15, Y9
+	VFMADD231PS Y8, Y9, Y5
+	VMASKMOVPS  (R14)(AX*2), Y15, Y9
+	VFMADD231PS Y8, Y9, Y6
+	VMASKMOVPS  (R14)(DX*1), Y15, Y9
+	VFMADD231PS Y8, Y9, Y7
+	ADDQ        CX, R11
+	DECQ        R13
+	JNE         loop23
+	ADDQ        rowStep+40(FP), R8
+	ADDQ        wRow+56(FP), R9
+	DECQ        R10
+	JNE         loop22
+	VMASKMOVPS  Y0, Y15, (SI)
+	ADDQ        dstStep+24(FP), SI
+	ADDQ        AX, BX
+	VMASKMOVPS  Y1, Y15, (SI)
+	ADDQ        dstStep+24(FP), SI
+	ADDQ        AX, BX
+	VMASKMOVPS  Y2, Y15, (SI)
+	ADDQ        dstStep+24(FP), SI
+	ADDQ        AX, BX
+	VMASKMOVPS  Y3, Y15, (SI)
+	ADDQ        dstStep+24(FP), SI
+	ADDQ        AX, BX
+	VMASKMOVPS  Y4, Y15, (SI)
+	ADDQ        dstStep+24(FP), SI
+	ADDQ        AX, BX
+	VMASKMOVPS  Y5, Y15, (SI)
+	ADDQ        dstStep+24(FP), SI
+	ADDQ        AX, BX
+	VMASKMOVPS  Y6, Y15, (SI)
+	ADDQ        dstStep+24(FP), SI
+	ADDQ        AX, BX
+	VMASKMOVPS  Y7, Y15, (SI)
+	ADDQ        dstStep+24(FP), SI
+	ADDQ        AX, BX
+	SUBQ        $+8, DI
+	JMP         tile20
+
+narrower21:
+tile24:
+	CMPQ   DI, $+4
+	JL     narrower25
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	MOVQ   w+16(FP), R9
+	MOVQ   BX, R8
+	MOVQ   rows+72(FP), R10
+
+loop26:
+	MOVQ columns+80(FP), R13
+	MOVQ R8, R11
+	MOVQ R9, R12
+
+loop27:
+	VMASKMOVPS  (R12), Y15, Y4
+	ADDQ        wTap+64(FP), R12
+	MOVQ        R11, R14
+	VMASKMOVPS  (R14), Y15, Y5
+	VFMADD231PS Y4, Y5, Y0
+	VMASKMOVPS  (R14)(AX*1), Y15, Y5
+	VFMADD231PS Y4, Y5, Y1
+	VMASKMOVPS  (R14)(AX*2), Y15, Y5
+	VFMADD231PS Y4, Y5, Y2
+	VMASKMOVPS  (R14)(DX*1), Y15, Y5
+	VFMADD231PS Y4, Y5, Y3
+	ADDQ        CX, R11
+	DECQ        R13
+	JNE         loop27
+	ADDQ        rowStep+40(FP), R8
+	ADDQ        wRow+56(FP), R9
+	DECQ        R10
+	JNE         loop26
+	VMASKMOVPS  Y0, Y15, (SI)
+	ADDQ        dstStep+24(FP), SI
+	ADDQ        AX, BX
+	VMASKMOVPS  Y1, Y15, (SI)
+	ADDQ        dstStep+24(FP), SI
+	ADDQ        AX, BX
+	VMASKMOVPS  Y2, Y15, (SI)
+	ADDQ        dstStep+24(FP), SI
+	ADDQ        AX, BX
+	VMASKMOVPS  Y3, Y15, (SI)
+	ADDQ        dstStep+24(FP), SI
+	ADDQ        AX, BX
+	SUBQ        $+4, DI
+	JMP         tile24
+
+narrower25:
+tile28:
+	CMPQ   DI, $+2
+	JL     narrower29
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	MOVQ   w+16(FP), R8
+	MOVQ   BX, DX
+	MOVQ   rows+72(FP), R9
+
+loop30:
+	MOVQ columns+80(FP), R12
+	MOVQ DX, R10
+	MOVQ R8, R11
+
+loop31:
+	VMASKMOVPS  (R11), Y15, Y2
+	ADDQ        wTap+64(FP), R11
+	MOVQ        R10, R13
+	VMASKMOVPS  (R13), Y15, Y3
+	VFMADD231PS Y2, Y3, Y0
+	VMASKMOVPS  (R13)(AX*1), Y15, Y3
+	VFMADD231PS Y2, Y3, Y1
+	ADDQ        CX, R10
+	DECQ        R12
+	JNE         loop31
+	ADDQ        rowStep+40(FP), DX
+	ADDQ        wRow+56(FP), R8
+	DECQ        R9
+	JNE         loop30
+	VMASKMOVPS  Y0, Y15, (SI)
+	ADDQ        dstStep+24(FP), SI
+	ADDQ        AX, BX
+	VMASKMOVPS  Y1, Y15, (SI)
+	ADDQ        dstStep+24(FP), SI
+	ADDQ        AX, BX
+	SUBQ        $+2, DI
+	JMP         tile28
+
+narrower29:
+tile32:
+	CMPQ   DI, $+1
+	JL     narrower33
+	VXORPS Y0, Y0, Y0
+	MOVQ   w+16(FP), R8
+	MOVQ   BX, DX
+	MOVQ   rows+72(FP), R9
+
+loop34:
+	MOVQ columns+80(FP), R12
+	MOVQ DX, R10
+	MOVQ R8, R11
+
+loop35:
+	VMASKMOVPS  (R11), Y15, Y1
+	ADDQ        wTap+64(FP), R11
+	MOVQ        R10, R13
+	VMASKMOVPS  (R13), Y15, Y2
+	VFMADD231PS Y1, Y2, Y0
+	ADDQ        CX, R10
+	DECQ        R12
+	JNE         loop35
+	ADDQ        rowStep+40(FP), DX
+	ADDQ        wRow+56(FP), R8
+	DECQ        R9
+	JNE         loop34
+	VMASKMOVPS  Y0, Y15, (SI)
+	ADDQ        dstStep+24(FP), SI
+	ADDQ        AX, BX
+	SUBQ        $+1, DI
+	JMP         tile32
+
+narrower33:
+	ADDQ $+32, x+8(FP)
+	ADDQ $+32, dst+0(FP)
+	ADDQ $+32, w+16(FP)
+
+done3:
+	VZEROUPPER
+	RET
+
 // func dotAVX2(acc *byte, x *byte, y *byte, xStep int, yStep int, pixels int, channels int)
 // Requires: AVX, FMA3
 TEXT ·dotAVX2(SB), NOSPLIT, $0-56

@@ -144,6 +144,434 @@ done6:
 	VZEROUPPER
 	RET
 
+// func correlateAVX512(dst *byte, x *byte, w *byte, dstStep int, xStep int, rowStep int, tapStep int, wRow int, wTap int, rows int, columns int, pixels int, channels int)
+// Requires: AVX, AVX512F, BMI2
+TEXT ·correlateAVX512(SB), NOSPLIT, $0-104
+	SHLQ $0x02, dstStep+24(FP)
+	SHLQ $0x02, rowStep+40(FP)
+	SHLQ $0x02, wRow+56(FP)
+	SHLQ $0x02, wTap+64(FP)
+	MOVQ xStep+32(FP), AX
+	SHLQ $0x02, AX
+	MOVQ tapStep+48(FP), CX
+	SHLQ $0x02, CX
+	LEAQ (AX)(AX*2), DX
+
+block1:
+	CMPQ channels+96(FP), $+16
+	JL   rest2
+	MOVQ x+8(FP), BX
+	MOVQ dst+0(FP), SI
+	MOVQ pixels+88(FP), DI
+
+tile4:
+	CMPQ   DI, $+8
+	JL     narrower5
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	MOVQ   w+16(FP), R9
+	MOVQ   BX, R8
+	MOVQ   rows+72(FP), R10
+
+loop6:
+	MOVQ columns+80(FP), R13
+	MOVQ R8, R11
+	MOVQ R9, R12
+
+loop7:
+	VMOVUPS     (R12), Z8
+	ADDQ        wTap+64(FP), R12
+	MOVQ        R11, R14
+	VFMADD231PS (R14), Z8, Z0
+	VFMADD231PS (R14)(AX*1), Z8, Z1
+	VFMADD231PS (R14)(AX*2), Z8, Z2
+	VFMADD231PS (R14)(DX*1), Z8, Z3
+	LEAQ        (R14)(AX*4), R14
+	VFMADD231PS (R14), Z8, Z4
+	VFMADD231PS (R14)(AX*1), Z8, Z5
+	VFMADD231PS (R14)(AX*2), Z8, Z6
+	VFMADD231PS (R14)(DX*1), Z8, Z7
+	ADDQ        CX, R11
+	DECQ        R13
+	JNE         loop7
+	ADDQ        rowStep+40(FP), R8
+	ADDQ        wRow+56(FP), R9
+	DECQ        R10
+	JNE         loop6
+	VMOVUPS     Z0, (SI)
+	ADDQ        dstStep+24(FP), SI
+	ADDQ        AX, BX
+	VMOVUPS     Z1, (SI)
+	ADDQ        dstStep+24(FP), SI
+	ADDQ        AX, BX
+	VMOVUPS     Z2, (SI)
+	ADDQ        dstStep+24(FP), SI
+	ADDQ        AX, BX
+	VMOVUPS     Z3, (SI)
+	ADDQ        dstStep+24(FP), SI
+	ADDQ        AX, BX
+	VMOVUPS     Z4, (SI)
+	ADDQ        dstStep+24(FP), SI
+	ADDQ        AX, BX
+	VMOVUPS     Z5, (SI)
+	ADDQ        dstStep+24(FP), SI
+	ADDQ        AX, BX
+	VMOVUPS     Z6, (SI)
+	ADDQ        dstStep+24(FP), SI
+	ADDQ        AX, BX
+	VMOVUPS     Z7, (SI)
+	ADDQ        dstStep+24(FP), SI
+	ADDQ        AX, BX
+	SUBQ        $+8, DI
+	JMP         tile4
+
+narrower5:
+tile8:
+	CMPQ   DI, $+4
+	JL     narrower9
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	MOVQ   w+16(FP), R9
+	MOVQ   BX, R8
+	MOVQ   rows+72(FP), R10
+
+loop10:
+	MOVQ columns+80(FP), R13
+	MOVQ R8, R11
+	MOVQ R9, R12
+
+loop11:
+	VMOVUPS     (R12), Z4
+	ADDQ        wTap+64(FP), R12
+	MOVQ        R11, R14
+	VFMADD231PS (R14), Z4, Z0
+	VFMADD231PS (R14)(AX*1), Z4, Z1
+	VFMADD231PS (R14)(AX*2), Z4, Z2
+	VFMADD231PS (R14)(DX*1), Z4, Z3
+	ADDQ        CX, R11
+	DECQ        R13
+	JNE         loop11
+	ADDQ        rowStep+40(FP), R8
+	ADDQ        wRow+56(FP), R9
+	DECQ        R10
+	JNE         loop10
+	VMOVUPS     Z0, (SI)
+	ADDQ        dstStep+24(FP), SI
+	ADDQ        AX, BX
+	VMOVUPS     Z1, (SI)
+	ADDQ        dstStep+24(FP), SI
+	ADDQ        AX, BX
+	VMOVUPS     Z2, (SI)
+	ADDQ        dstStep+24(FP), SI
+	ADDQ        AX, BX
+	VMOVUPS     Z3, (SI)
+	ADDQ        dstStep+24(FP), SI
+	ADDQ        AX, BX
+	SUBQ        $+4, DI
+	JMP         tile8
+
+narrower9:
+tile12:
+	CMPQ   DI, $+2
+	JL     narrower13
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	MOVQ   w+16(FP), R9
+	MOVQ   BX, R8
+	MOVQ   rows+72(FP), R10
+
+loop14:
+	MOVQ columns+80(FP), R13
+	MOVQ R8, R11
+	MOVQ R9, R12
+
+loop15:
+	VMOVUPS     (R12), Z2
+	ADDQ        wTap+64(FP), R12
+	MOVQ        R11, R14
+	VFMADD231PS (R14), Z2, Z0
+	VFMADD231PS (R14)(AX*1), Z2, Z1
+	ADDQ        CX, R11
+	DECQ        R13
+	JNE         loop15
+	ADDQ        rowStep+40(FP), R8
+	ADDQ        wRow+56(FP), R9
+	DECQ        R10
+	JNE         loop14
+	VMOVUPS     Z0, (SI)
+	ADDQ        dstStep+24(FP), SI
+	ADDQ        AX, BX
+	VMOVUPS     Z1, (SI)
+	ADDQ        dstStep+24(FP), SI
+	ADDQ        AX, BX
+	SUBQ        $+2, DI
+	JMP         tile12
+
+narrower13:
+tile16:
+	CMPQ   DI, $+1
+	JL     narrower17
+	VPXORD Z0, Z0, Z0
+	MOVQ   w+16(FP), R9
+	MOVQ   BX, R8
+	MOVQ   rows+72(FP), R10
+
+loop18:
+	MOVQ columns+80(FP), R13
+	MOVQ R8, R11
+	MOVQ R9, R12
+
+loop19:
+	VMOVUPS     (R12), Z1
+	ADDQ        wTap+64(FP), R12
+	MOVQ        R11, R14
+	VFMADD231PS (R14), Z1, Z0
+	ADDQ        CX, R11
+	DECQ        R13
+	JNE         loop19
+	ADDQ        rowStep+40(FP), R8
+	ADDQ        wRow+56(FP), R9
+	DECQ        R10
+	JNE         loop18
+	VMOVUPS     Z0, (SI)
+	ADDQ        dstStep+24(FP), SI
+	ADDQ        AX, BX
+	SUBQ        $+1, DI
+	JMP         tile16
+
+narrower17:
+	ADDQ $+64, x+8(FP)
+	ADDQ $+64, dst+0(FP)
+	ADDQ $+64, w+16(FP)
+	SUBQ $+16, channels+96(FP)
+	JMP  block1
+
+rest2:
+	MOVQ  channels+96(FP), BX
+	TESTQ BX, BX
+	JE    done3
+	MOVQ  $-1, SI
+	BZHIQ BX, SI, SI
+	KMOVW SI, K1
+	MOVQ  x+8(FP), BX
+	MOVQ  dst+0(FP), SI
+	MOVQ  pixels+88(FP), DI
+
+tile20:
+	CMPQ   DI, $+8
+	JL     narrower21
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	MOVQ   w+16(FP), R9
+	MOVQ   BX, R8
+	MOVQ   rows+72(FP), R10
+
+loop22:
+	MOVQ columns+80(FP), R13
+	MOVQ R8, R11
+	MOVQ R9, R12
+
+loop23:
+	VMOVUPS.Z   (R12), K1, Z8
+	ADDQ        wTap+64(FP), R12
+	MOVQ        R11, R14
+	VMOVUPS.Z   (R14), K1, Z9
+	VFMADD231PS Z8, Z9, Z0
+	VMOVUPS.Z   (R14)(AX*1), K1, Z9
+	VFMADD231PS Z8, Z9, Z1
+	VMOVUPS.Z   (R14)(AX*2), K1, Z9
+	VFMADD231PS Z8, Z9, Z2
+	VMOVUPS.Z   (R14)(DX*1), K1, Z9
+	VFMADD231PS Z8, Z9, Z3
+	LEAQ        (R14)(AX*4), R14
+	VMOVUPS.Z   (R14), K1, Z9
+	VFMADD231PS Z8, Z9, Z4
+	VMOVUPS.Z   (R14)(AX*1), K1, Z9
+	VFMADD231PS Z8, Z9, Z5
+	VMOVUPS.Z   (R14)(AX*2), K1, Z9
+	VFMADD231PS Z8, Z9, Z6
+	VMOVUPS.Z   (R14)(DX*1), K1, Z9
+	VFMADD231PS Z8, Z9, Z7
+	ADDQ        CX, R11
+	DECQ        R13
+	JNE         loop23
+	ADDQ        rowStep+40(FP), R8
+	ADDQ        wRow+56(FP), R9
+	DECQ        R10
+	JNE         loop22
+	VMOVUPS     Z0, K1, (SI)
+	ADDQ        dstStep+24(FP), SI
+	ADDQ        AX, BX
+	VMOVUPS     Z1, K1, (SI)
+	ADDQ        dstStep+24(FP), SI
+	ADDQ        AX, BX
+	VMOVUPS     Z2, K1, (SI)
+	ADDQ        dstStep+24(FP), SI
+	ADDQ        AX, BX
+	VMOVUPS     Z3, K1, (SI)
+	ADDQ        dstStep+24(FP), SI
+	ADDQ        AX, BX
+	VMOVUPS     Z4, K1, (SI)
+	ADDQ        dstStep+24(FP), SI
+	ADDQ        AX, BX
+	VMOVUPS     Z5, K1, (SI)
+	ADDQ        dstStep+24(FP), SI
+	ADDQ        AX, BX
+	VMOVUPS     Z6, K1, (SI)
+	ADDQ        dstStep+24(FP), SI
+	ADDQ        AX, BX
+	VMOVUPS     Z7, K1, (SI)
+	ADDQ        dstStep+24(FP), SI
+	ADDQ        AX, BX
+	SUBQ        $+8, DI
+	JMP         tile20
+
+narrower21:
+tile24:
+	CMPQ   DI, $+4
+	JL     narrower25
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	MOVQ   w+16(FP), R9
+	MOVQ   BX, R8
+	MOVQ   rows+72(FP), R10
+
+loop26:
+	MOVQ columns+80(FP), R13
+	MOVQ R8, R11
+	MOVQ R9, R12
+
+loop27:
+	VMOVUPS.Z   (R12), K1, Z4
+	ADDQ        wTap+64(FP), R12
+	MOVQ        R11, R14
+	VMOVUPS.Z   (R14), K1, Z5
+	VFMADD231PS Z4, Z5, Z0
+	VMOVUPS.Z   (R14)(AX*1), K1, Z5
+	VFMADD231PS Z4, Z5, Z1
+	VMOVUPS.Z   (R14)(AX*2), K1, Z5
+	VFMADD231PS Z4, Z5, Z2
+	VMOVUPS.Z   (R14)(DX*1), K1, Z5
+	VFMADD231PS Z4, Z5, Z3
+	ADDQ        CX, R11
+	DECQ        R13
+	JNE         loop27
+	ADDQ        rowStep+40(FP), R8
+	ADDQ        wRow+56(FP), R9
+	DECQ        R10
+	JNE         loop26
+	VMOVUPS     Z0, K1, (SI)
+	ADDQ        dstStep+24(FP), SI
+	ADDQ        AX, BX
+	VMOVUPS     Z1, K1, (SI)
+	ADDQ        dstStep+24(FP), SI
+	ADDQ        AX, BX
+	VMOVUPS     Z2, K1, (SI)
+	ADDQ        dstStep+24(FP), SI
+	ADDQ        AX, BX
+	VMOVUPS     Z3, K1, (SI)
+	ADDQ        dstStep+24(FP), SI
+	ADDQ        AX, BX
+	SUBQ        $+4, DI
+	JMP         tile24
+
+narrower25:
+tile28:
+	CMPQ   DI, $+2
+	JL     narrower29
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	MOVQ   w+16(FP), R8
+	MOVQ   BX, DX
+	MOVQ   rows+72(FP), R9
+
+loop30:
+	MOVQ columns+80(FP), R12
+	MOVQ DX, R10
+	MOVQ R8, R11
+
+loop31:
+	VMOVUPS.Z   (R11), K1, Z2
+	ADDQ        wTap+64(FP), R11
+	MOVQ        R10, R13
+	VMOVUPS.Z   (R13), K1, Z3
+	VFMADD231PS Z2, Z3, Z0
+	VMOVUPS.Z   (R13)(AX*1), K1, Z3
+	VFMADD231PS Z2, Z3, Z1
+	ADDQ        CX, R10
+	DECQ        R12
+	JNE         loop31
+	ADDQ        rowStep+40(FP), DX
+	ADDQ        wRow+56(FP), R8
+	DECQ        R9
+	JNE         loop30
+	VMOVUPS     Z0, K1, (SI)
+	ADDQ        dstStep+24(FP), SI
+	ADDQ        AX, BX
+	VMOVUPS     Z1, K1, (SI)
+	ADDQ        dstStep+24(FP), SI
+	ADDQ        AX, BX
+	SUBQ        $+2, DI
+	JMP         tile28
+
+narrower29:
+tile32:
+	CMPQ   DI, $+1
+	JL     narrower33
+	VPXORD Z0, Z0, Z0
+	MOVQ   w+16(FP), R8
+	MOVQ   BX, DX
+	MOVQ   rows+72(FP), R9
+
+loop34:
+	MOVQ columns+80(FP), R12
+	MOVQ DX, R10
+	MOVQ R8, R11
+
+loop35:
+	VMOVUPS.Z   (R11), K1, Z1
+	ADDQ        wTap+64(FP), R11
+	MOVQ        R10, R13
+	VMOVUPS.Z   (R13), K1, Z2
+	VFMADD231PS Z1, Z2, Z0
+	ADDQ        CX, R10
+	DECQ        R12
+	JNE         loop35
+	ADDQ        rowStep+40(FP), DX
+	ADDQ        wRow+56(FP), R8
+	DECQ        R9
+	JNE         loop34
+	VMOVUPS     Z0, K1, (SI)
+	ADDQ        dstStep+24(FP), SI
+	ADDQ        AX, BX
+	SUBQ        $+1, DI
+	JMP         tile32
+
+narrower33:
+	ADDQ $+64, x+8(FP)
+	ADDQ $+64, dst+0(FP)
+	ADDQ $+64, w+16(FP)
+
+done3:
+	VZEROUPPER
+	RET
+
 // func dotAVX512(acc *byte, x *byte, y *byte, xStep int, yStep int, pixels int, channels int)
 // Requires: AVX, AVX512F, BMI2
 TEXT ·dotAVX512(SB), NOSPLIT, $0-56

@@ -103,6 +103,11 @@ func (g *gen) blocks(taps int, prologue func(), body func(x, dst, pixels reg.GPV
 		g.i("IMUL3Q", num(bytes), t, t)
 		g.i("ADDQ", t, g.slot("weights"))
 	}
+	g.channelBlocks(block)
+}
+
+// channelBlocks runs block for every register of channels and for the tail; it counts the parameter channels down.
+func (g *gen) channelBlocks(block func(tail bool)) {
 	top, rest, done := g.newLabel("block"), g.newLabel("rest"), g.newLabel("done")
 	g.label(top)
 	g.i("CMPQ", g.slot("channels"), num(g.lanes()))

@@ -9,25 +9,27 @@ import (
 
 // Signatures of the kernels for training, those of the function types in package grad.
 const (
-	axpySignature     = "func(dst, x unsafe.Pointer, dstStep, xStep, pixels, channels int, a float32)"
-	fmaSignature      = "func(dst, x, w unsafe.Pointer, dstStep, pixels, channels int)"
-	dotSignature      = "func(acc, x, y unsafe.Pointer, xStep, yStep, pixels, channels int)"
-	gradSumSignature  = "func(sum, x unsafe.Pointer, xStep, pixels, channels int)"
-	squaresSignature  = "func(sum, rest, x, mean unsafe.Pointer, xStep, pixels, channels int)"
-	pairSignature     = "func(sum, sumX, dy, x, mean unsafe.Pointer, step, pixels, channels int)"
-	maxSignature      = "func(y, arg, x unsafe.Pointer, first, perRow, rows, columns, rowStep, columnStep, outStep, pixels, channels int)"
-	whereSignature    = "func(dst, x, arg unsafe.Pointer, tap, dstStep, pixels, channels int)"
-	blendSignature    = "func(dst, dy, x, fromDY, fromX, constant unsafe.Pointer, pixels, channels int)"
-	gradNormSignature = "func(dx, dy, x, gamma, dgamma, dbeta unsafe.Pointer, pixels, channels int, eps float32)"
-	gradActSignature  = "func(dx, dy, x unsafe.Pointer, count int)"
-	sgdSignature      = "func(weights, grad, velocity unsafe.Pointer, count int, lr, decay, momentum, damp, nesterov, direct float32)"
-	adamSignature     = "func(weights, grad, mean, square unsafe.Pointer, count int, keep, decay, beta1, rest1, beta2, rest2, step, root, eps float32)"
+	axpySignature      = "func(dst, x unsafe.Pointer, dstStep, xStep, pixels, channels int, a float32)"
+	fmaSignature       = "func(dst, x, w unsafe.Pointer, dstStep, pixels, channels int)"
+	correlateSignature = "func(dst, x, w unsafe.Pointer, dstStep, xStep, rowStep, tapStep, wRow, wTap, rows, columns, pixels, channels int)"
+	dotSignature       = "func(acc, x, y unsafe.Pointer, xStep, yStep, pixels, channels int)"
+	gradSumSignature   = "func(sum, x unsafe.Pointer, xStep, pixels, channels int)"
+	squaresSignature   = "func(sum, rest, x, mean unsafe.Pointer, xStep, pixels, channels int)"
+	pairSignature      = "func(sum, sumX, dy, x, mean unsafe.Pointer, step, pixels, channels int)"
+	maxSignature       = "func(y, arg, x unsafe.Pointer, first, perRow, rows, columns, rowStep, columnStep, outStep, pixels, channels int)"
+	whereSignature     = "func(dst, x, arg unsafe.Pointer, tap, dstStep, pixels, channels int)"
+	blendSignature     = "func(dst, dy, x, fromDY, fromX, constant unsafe.Pointer, pixels, channels int)"
+	gradNormSignature  = "func(dx, dy, x, gamma, dgamma, dbeta unsafe.Pointer, pixels, channels int, eps float32)"
+	gradActSignature   = "func(dx, dy, x unsafe.Pointer, count int)"
+	sgdSignature       = "func(weights, grad, velocity unsafe.Pointer, count int, lr, decay, momentum, damp, nesterov, direct float32)"
+	adamSignature      = "func(weights, grad, mean, square unsafe.Pointer, count int, keep, decay, beta1, rest1, beta2, rest2, step, root, eps float32)"
 )
 
 func trainingKernels() []kernel {
 	ks := []kernel{
 		{"axpy", "axpyKernels", "", axpySignature, false, (*gen).axpy, false},
 		{"fma", "fmaKernels", "", fmaSignature, false, (*gen).fma, false},
+		{"correlate", "correlateKernels", "", correlateSignature, false, (*gen).correlate, false},
 		{"dot", "dotKernels", "", dotSignature, false, (*gen).dot, false},
 		{"sum", "", "", gradSumSignature, false, (*gen).gradSum, false},
 		{"squares", "", "", squaresSignature, false, (*gen).squares, false},
@@ -49,6 +51,7 @@ func trainingKernels() []kernel {
 var trainingTables = map[string]string{
 	"axpyKernels":       "[levels]axpyFunc",
 	"fmaKernels":        "[levels]fmaFunc",
+	"correlateKernels":  "[levels]correlateFunc",
 	"dotKernels":        "[levels]dotFunc",
 	"maxKernels":        "[levels]maxFunc",
 	"whereKernels":      "[levels]whereFunc",
@@ -103,6 +106,81 @@ func (g *gen) fma(name string) {
 		g.storeF32(v, at(dst.hi, i, off), tail)
 		g.put(v, a, b)
 	})
+	g.end()
+}
+
+// correlateTiles are how many pixels are computed at a time.
+var correlateTiles = []int{8, 4, 2, 1}
+
+// correlate writes pixels of the sum over rows x columns taps of x*w, a block of channels at a time: the gradient of a
+// depthwise convolution with respect to its input, see Depthwise.Data in package grad. Steps may be negative.
+func (g *gen) correlate(name string) {
+	g.fn(name, correlateSignature)
+	for _, p := range []string{"dstStep", "rowStep", "wRow", "wTap"} {
+		g.i("SHLQ", imm(2), g.slot(p))
+	}
+	step, tapStep := g.bytes("xStep"), g.bytes("tapStep")
+	step3 := g.ctx.GP64()
+	g.i("LEAQ", mem(step, step, 2, 0), step3)
+	tile := func(n int, x, dst reg.GPVirtual, tail bool) {
+		acc := g.gets(n)
+		for _, a := range acc {
+			g.zero(a)
+		}
+		row, wRow := g.ctx.GP64(), g.gp("w")
+		g.i("MOVQ", x, row)
+		rows := g.gp("rows")
+		g.loop(rows, func() {
+			q, w, columns := g.ctx.GP64(), g.ctx.GP64(), g.gp("columns")
+			g.i("MOVQ", row, q)
+			g.i("MOVQ", wRow, w)
+			g.loop(columns, func() {
+				tap, in := g.get(), g.get()
+				g.loadF32(mem(w, nil, 0, 0), tap, tail)
+				g.i("ADDQ", g.slot("wTap"), w)
+				p := g.ctx.GP64()
+				g.i("MOVQ", q, p)
+				for j, a := range acc {
+					if tail {
+						g.loadF32(g.strided(p, step, step3, j), in, true)
+						g.i("VFMADD231PS", tap, in, a)
+					} else {
+						g.i("VFMADD231PS", g.strided(p, step, step3, j), tap, a)
+					}
+					if j%4 == 3 && j+1 < n {
+						g.i("LEAQ", mem(p, step, 4, 0), p)
+					}
+				}
+				g.i("ADDQ", tapStep, q)
+				g.put(tap, in)
+			})
+			g.i("ADDQ", g.slot("rowStep"), row)
+			g.i("ADDQ", g.slot("wRow"), wRow)
+		})
+		for _, a := range acc {
+			g.storeF32(a, mem(dst, nil, 0, 0), tail)
+			g.i("ADDQ", g.slot("dstStep"), dst)
+			g.i("ADDQ", step, x)
+		}
+		g.put(acc...)
+	}
+	block := func(tail bool) {
+		x, dst, pixels := g.gp("x"), g.gp("dst"), g.gp("pixels")
+		for _, n := range correlateTiles {
+			top, next := g.newLabel("tile"), g.newLabel("narrower")
+			g.label(top)
+			g.i("CMPQ", pixels, num(n))
+			g.jump("JL", next)
+			tile(n, x, dst, tail)
+			g.i("SUBQ", num(n), pixels)
+			g.jump("JMP", top)
+			g.label(next)
+		}
+		for _, p := range []string{"x", "dst", "w"} {
+			g.i("ADDQ", num(4*g.lanes()), g.slot(p))
+		}
+	}
+	g.channelBlocks(block)
 	g.end()
 }
 
