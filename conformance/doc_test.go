@@ -1,8 +1,8 @@
 // Package conformance checks networks against PyTorch's results: the goldens in testdata/goldens and in the folders that ZOO_GOLDENS
 // names, and public checkpoints where they are at hand.
 //
-// By default every forward golden runs at the precision "highest" and the small ones at all three; with ZOO_CONFORMANCE=all, as
-// `make conformance` sets it, everything runs, training too, and -v prints a table.
+// By default every forward golden runs at the precision "highest" and the small ones at all three; with -short only the small ones run. With
+// ZOO_CONFORMANCE=all, as `make conformance` sets it, everything runs, training too, and -v prints a table.
 package conformance
 
 import (

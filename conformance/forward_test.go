@@ -24,6 +24,9 @@ func TestGoldenForward(t *testing.T) {
 	var results table
 	defer results.print()
 	for _, c := range cases {
+		if testing.Short() && !small(c) {
+			continue
+		}
 		t.Run(c.Model+"_"+c.Input.String(), func(t *testing.T) { forward(t, c, pool, &results) })
 	}
 }

@@ -49,6 +49,9 @@ func TestGoldenThroughPlugin(t *testing.T) {
 			if !ok {
 				t.Fatal("there is no golden")
 			}
+			if testing.Short() && !small(c) {
+				t.Skip("large: run without -short")
+			}
 			_, m := find(t, c.Model)
 			n, shape, classes := c.Input.N(), c.Input.Shape(), c.LogitsShape[1]
 			s, err := h.Open(t.Context(), host.Spec{

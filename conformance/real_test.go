@@ -134,6 +134,9 @@ func TestGoldenCIFAR(t *testing.T) {
 		"resnet20": "resnet20-12fca82f.th", "resnet32": "resnet32-d509ac18.th", "resnet44": "resnet44-014dd654.th", "resnet56": "resnet56-4bfd9763.th",
 	} {
 		t.Run(model, func(t *testing.T) {
+			if testing.Short() && model != "resnet20" {
+				t.Skip("large: run without -short")
+			}
 			var want struct {
 				Images []struct{ Logits []float32 }
 			}

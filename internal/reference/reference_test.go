@@ -25,6 +25,9 @@ func TestReferenceDiffersFromPyTorch(t *testing.T) {
 	for _, c := range cases {
 		t.Run(c.Model+"_"+c.Input.String(), func(t *testing.T) {
 			small := c.Input[0]*c.Input[2]*c.Input[3] <= 65*97
+			if testing.Short() && (!small || c.Params > 6e6) {
+				t.Skip("large: run without -short")
+			}
 			if !small && !quick[c.Model] && os.Getenv("ZOO_REFERENCE") != "all" {
 				t.Skip("slow: set ZOO_REFERENCE=all")
 			}
