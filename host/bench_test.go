@@ -1,6 +1,12 @@
 package host
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/go-modelzoo/zoo/graph"
+	"github.com/go-modelzoo/zoo/plugins/mobilenet"
+	"github.com/go-modelzoo/zoo/sdk"
+)
 
 // BenchmarkColdStart is from nothing to the first logits of a small network: starting, handshake, loading, inference, ending.
 func BenchmarkColdStart(b *testing.B) {
@@ -32,6 +38,36 @@ func BenchmarkBorder(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+	if err := in.Release(); err != nil {
+		b.Fatal(err)
+	}
+}
+
+// BenchmarkMobileNet is MobileNet V2 on 8 images through the host. border-% is the share of the time that the plugin does not compute.
+func BenchmarkMobileNet(b *testing.B) {
+	h := newHost(b, func(o *Options) { o.Embedded = []sdk.Family{mobilenet.Family()} })
+	s, err := h.Open(b.Context(), Spec{Network: Network{Family: "mobilenet", Model: "mobilenet_v2"}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer s.Close()
+	in, err := s.NewTensor(b.Context(), 8, graph.Shape{C: 3, H: 224, W: 224})
+	if err != nil {
+		b.Fatal(err)
+	}
+	clear(in.Data)
+	for range 5 {
+		if _, err := s.Infer(b.Context(), in); err != nil {
+			b.Fatal(err)
+		}
+	}
+	s.computed.Store(0)
+	for b.Loop() {
+		if _, err := s.Infer(b.Context(), in); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(100*(1-float64(s.computed.Load())/float64(b.Elapsed())), "border-%")
 	if err := in.Release(); err != nil {
 		b.Fatal(err)
 	}

@@ -20,7 +20,7 @@ import (
 // Layers, each of which is left out with a line in the log where the kernel does not have it:
 //   - no_new_privs: set-uid programs give nothing.
 //   - Landlock (Linux 5.13): files outside the grants cannot be opened; from 6.7 no TCP; from 6.12 no signals and abstract sockets out.
-//   - Namespaces of user, network, processes and IPC: no network at all, not even loopback; no other process can be seen or signalled; all
+//   - Namespaces of network, processes and IPC: no network at all, not even loopback; no other process can be seen or signalled; all
 //     descendants die with the plugin.
 //   - RLIMIT_DATA: the memory ceiling. RLIMIT_CORE 0: no copies of weights on disk.
 func (c confinement) start(start starter) (*os.Process, error) {
@@ -41,22 +41,49 @@ func (c confinement) start(start starter) (*os.Process, error) {
 		}
 		c.log.Warn("the plugin can read and write the user's files: Landlock does not work here", "error", err)
 	}
-	sys.Cloneflags = unix.CLONE_NEWUSER | unix.CLONE_NEWNET | unix.CLONE_NEWPID | unix.CLONE_NEWIPC
-	sys.Pdeathsig = syscall.SIGKILL
-	p, err := start(sys)
-	if err == nil || !namespacesRefused(err) {
+	if p, err := c.separate(start, sys); err == nil || !namespacesRefused(err) {
 		return c.limited(p, err)
-	}
-	if c.isolation == IsolateRequired && !tcp {
+	} else if c.isolation == IsolateRequired && !tcp {
 		return nil, fmt.Errorf("the plugin cannot be isolated: namespaces: %w", err)
+	} else if tcp {
+		c.log.Warn("the plugin can send datagrams: this system allows no user namespaces, Landlock only keeps it from TCP", "error", err)
+	} else {
+		c.log.Warn("the plugin can use the network: this system allows no user namespaces", "error", err)
 	}
-	what := "the plugin can use the network: this system allows no user namespaces"
-	if tcp {
-		what = "the plugin can send datagrams: this system allows no user namespaces, Landlock only keeps it from TCP"
-	}
-	c.log.Warn(what, "error", err)
 	sys.Cloneflags, sys.Pdeathsig = 0, syscall.SIGTERM
 	return c.limited(start(sys))
+}
+
+// separate starts a process in namespaces of its own.
+//
+// An ordinary user needs a user namespace for that. No identities are mapped into it: the process reads its user's files as ever, and has
+// no capability anywhere. Root would lose its right to read what belongs to others, weights in a mounted home folder for instance, so for
+// root the other namespaces are tried alone first, with no capability but that one.
+func (c confinement) separate(start starter, sys *syscall.SysProcAttr) (*os.Process, error) {
+	const namespaces = unix.CLONE_NEWNET | unix.CLONE_NEWPID | unix.CLONE_NEWIPC
+	sys.Pdeathsig = syscall.SIGKILL
+	if os.Geteuid() == 0 && dropCapabilities() == nil {
+		sys.Cloneflags = namespaces
+		if p, err := start(sys); err == nil || !namespacesRefused(err) {
+			return p, err
+		}
+	}
+	sys.Cloneflags = namespaces | unix.CLONE_NEWUSER
+	return start(sys)
+}
+
+// dropCapabilities takes from this thread what it could hand on to a program: every capability but those to read and search files.
+func dropCapabilities() error {
+	for capability := range unix.CAP_LAST_CAP + 1 {
+		if capability == unix.CAP_DAC_OVERRIDE || capability == unix.CAP_DAC_READ_SEARCH {
+			continue
+		}
+		err := unix.Prctl(unix.PR_CAPBSET_DROP, uintptr(capability), 0, 0, 0)
+		if err != nil && !errors.Is(err, unix.EINVAL) { // EINVAL: unknown to this kernel
+			return err
+		}
+	}
+	return nil
 }
 
 // namespacesRefused says that a start failed because of the namespaces and not because of the program.

@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
+
 	"github.com/go-modelzoo/zoo/internal/pluginrpc"
 	"github.com/go-modelzoo/zoo/sdk"
 )
@@ -176,16 +178,21 @@ func TestNothingOfARunningPluginIsInTheFileSystem(t *testing.T) {
 	}
 }
 
-// running lists live processes, zombies apart, whose environment or command line has the mark.
+// state returns the letter of a process's state in /proc, "" if there is no such process.
+func state(pid int) string {
+	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return ""
+	}
+	_, rest, _ := strings.Cut(string(stat), ") ")
+	return rest[:min(len(rest), 1)]
+}
+
+// running lists the processes that are there, zombies apart.
 func running(t *testing.T, pids []int) (alive []int) {
 	t.Helper()
 	for _, pid := range pids {
-		stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-		if err != nil {
-			continue
-		}
-		_, rest, _ := strings.Cut(string(stat), ") ")
-		if !strings.HasPrefix(rest, "Z") {
+		if s := state(pid); s != "" && s != "Z" {
 			alive = append(alive, pid)
 		}
 	}
@@ -317,8 +324,12 @@ func victim(t *testing.T, mode string) {
 		t.Fatal(err)
 	}
 	if strings.Contains(mode, "stopped") {
-		if err := syscall.Kill(s.proc.child.pid(), syscall.SIGSTOP); err != nil {
+		pid := s.proc.child.pid()
+		if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
 			t.Fatal(err)
+		}
+		for state(pid) != "T" { // it takes a moment on a busy machine
+			time.Sleep(time.Millisecond)
 		}
 	}
 	if _, err := os.Stdout.WriteString("ready\n"); err != nil {
@@ -339,6 +350,59 @@ func TestInterruptReachesTheHostAlone(t *testing.T) {
 	}
 	if _, err := s.Infer(t.Context(), images(1, 0)); err != nil || s.proc.child.pid() != pid {
 		t.Errorf("SIGINT ended the plugin: %v", err)
+	}
+}
+
+func TestRootReadsGrantedFilesOfOthers(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	path := secretFile(t)
+	for _, p := range []string{path, filepath.Dir(path)} {
+		if err := os.Chown(p, 12345, 12345); err != nil {
+			t.Skip(err)
+		}
+	}
+	h := confined(t, func(o *Options) { o.ReadOnly = []string{filepath.Dir(path)} })
+	if err := inferFault(t, h, "read", path); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestSystemWithoutNamespacesIsSaidSo(t *testing.T) {
+	for _, isolation := range []Isolation{IsolateDefault, IsolateRequired} {
+		var log strings.Builder
+		c := confinement{
+			isolation: isolation, exe: "/bin/true", dir: t.TempDir(),
+			log: hclog.New(&hclog.LoggerOptions{Output: &log, Level: hclog.Warn}),
+		}
+		tried := 0
+		var p *os.Process
+		var err error
+		done := make(chan struct{})
+		go func() { // whose thread is spoilt
+			defer close(done)
+			p, err = c.start(func(sys *syscall.SysProcAttr) (*os.Process, error) {
+				tried++
+				if sys.Cloneflags != 0 {
+					return nil, &os.PathError{Op: "fork/exec", Path: "/bin/true", Err: syscall.EPERM}
+				}
+				return os.StartProcess("/bin/true", []string{"true"}, &os.ProcAttr{Sys: sys})
+			})
+			if p != nil {
+				if _, err := p.Wait(); err != nil {
+					t.Error(err)
+				}
+			}
+		}()
+		<-done
+		if err != nil {
+			oneLine(t, err, "cannot be isolated")
+			continue
+		}
+		if text := log.String(); tried < 2 || !strings.Contains(text, "no user namespaces") {
+			t.Errorf("%d attempts; the log says %q", tried, text)
+		}
 	}
 }
 

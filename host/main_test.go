@@ -14,13 +14,14 @@ import (
 
 	"github.com/go-modelzoo/zoo/graph"
 	"github.com/go-modelzoo/zoo/internal/pluginrpc"
+	"github.com/go-modelzoo/zoo/plugins/mobilenet"
 	"github.com/go-modelzoo/zoo/sdk"
 )
 
 // The test binary is also every plugin of the tests: started as zoo-<family> it is that one, see plugins_test.go.
 func TestMain(m *testing.M) {
 	if os.Getenv(pluginrpc.Handshake.MagicCookieKey) == pluginrpc.Handshake.MagicCookieValue {
-		sdk.ServeEmbedded(testFamilies)
+		sdk.ServeEmbedded(families)
 		servePlugin(strings.TrimSuffix(strings.TrimPrefix(filepath.Base(os.Args[0]), "zoo-"), ".exe"))
 		return
 	}
@@ -29,6 +30,9 @@ func TestMain(m *testing.M) {
 	}
 	goleak.VerifyTestMain(m)
 }
+
+// families are all that this binary has linked in; testFamilies those that tests use unless they say otherwise.
+func families() []sdk.Family { return append(testFamilies(), mobilenet.Family()) }
 
 func testFamilies() []sdk.Family { return []sdk.Family{tinyFamily("1.0.0")} }
 

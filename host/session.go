@@ -92,6 +92,8 @@ type Session struct {
 	proc   *process // the process where it is open, or nil; guarded by turn
 	id     uint64   // there; guarded by turn
 
+	computed atomic.Int64 // nanoseconds that the plugin says it computed, of all inferences
+
 	mu     sync.Mutex
 	shapes map[graph.Shape][]graph.Shape // of outputs, by input
 }
@@ -412,7 +414,11 @@ func (s *Session) inferShared(ctx context.Context, pr *process, id uint64, t *Te
 		Input:  &zoov1.Range{Offset: input.Offset, Length: int64(len(input.Data))},
 		Output: &zoov1.Range{Offset: c.output.Offset, Length: int64(len(c.output.Data))},
 	}
-	return c.run(ctx)
+	outputs, err := c.run(ctx)
+	if err == nil {
+		s.computed.Add(c.response.GetNanoseconds())
+	}
+	return outputs, err
 }
 
 // inferCall is a call of Engine.Infer. Its segments belong to the plugin until it answers or is dead, whatever the caller does meanwhile: a caller
