@@ -97,7 +97,11 @@ func writeLayoutIndex(t *testing.T, dir string, x *ocispec.Index) {
 func forge(t *testing.T, dir string, data []byte) digest.Digest {
 	t.Helper()
 	d := digest.FromBytes(data)
-	if err := os.WriteFile(filepath.Join(dir, filepath.FromSlash(source.BlobPath(d))), data, 0o644); err != nil {
+	path := filepath.Join(dir, filepath.FromSlash(source.BlobPath(d)))
+	if _, err := os.Stat(path); err == nil {
+		return d // it was not changed
+	}
+	if err := os.WriteFile(path, data, 0o644); err != nil {
 		t.Fatal(err)
 	}
 	return d

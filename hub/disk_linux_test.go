@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/go-modelzoo/zoo/hub"
+	"github.com/go-modelzoo/zoo/hub/download"
 	"github.com/go-modelzoo/zoo/hub/store"
 )
 
@@ -52,7 +53,8 @@ func TestDiskFull(t *testing.T) {
 	for _, q := range w.origin.Requests() {
 		asked += q.End - q.Start
 	}
-	if asked != int64(len(w.file))-have {
+	// A request that the full disk cut off may be counted late, as if it were the second pull's.
+	if missing := int64(len(w.file)) - have; asked < missing || asked > missing+download.DefaultChunkSize {
 		t.Errorf("asked for %d bytes with %d of %d on disk", asked, have, len(w.file))
 	}
 	if err := h.Close(); err != nil {
