@@ -305,6 +305,7 @@ func TestOfflineDialsNothing(t *testing.T) {
 func TestResumeAsksOnlyForWhatIsMissing(t *testing.T) {
 	for _, table := range []bool{false, true} {
 		b := newBench(t, testSize, table)
+		b.opts.Parallel = 1 // no request of the first try is under way when the second begins
 		b.server.Script(func(q sourcetest.Request) sourcetest.Fault {
 			if q.N >= 3 {
 				return sourcetest.Fault{Status: 404}
