@@ -6,6 +6,7 @@ import (
 	"sync"
 	"unsafe"
 
+	"github.com/go-modelzoo/zoo/engine/internal/pages"
 	"github.com/go-modelzoo/zoo/engine/kernel"
 	"github.com/go-modelzoo/zoo/engine/work"
 	"github.com/go-modelzoo/zoo/graph"
@@ -234,7 +235,7 @@ func views(f kernel.Format, memory []byte, plane int) (f32 []float32, hi, lo []u
 
 // aligned returns n bytes that begin at a cache line.
 func aligned(n int) []byte {
-	b := make([]byte, n+cacheLine)
+	b := pages.Huge(make([]byte, n+cacheLine))
 	at := int(-uintptr(unsafe.Pointer(unsafe.SliceData(b))) & (cacheLine - 1))
 	return b[at : at+n : at+n]
 }

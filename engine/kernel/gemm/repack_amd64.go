@@ -2,7 +2,11 @@
 
 package gemm
 
-import "unsafe"
+import (
+	"unsafe"
+
+	"github.com/go-modelzoo/zoo/engine/internal/pages"
+)
 
 func (c *vectorConv) repack(each parallel, _ []byte, w *weights, bias []float32) {
 	*c = *newVectorConv(c.spec, w, bias, each)
@@ -15,7 +19,7 @@ func (c *tileConv) repack(each parallel, memory []byte, w *weights, bias []float
 	case memory != nil:
 		c.weights = unsafe.Slice((*uint16)(unsafe.Pointer(&memory[0])), n)
 	default:
-		c.weights = make([]uint16, n)
+		c.weights = pages.Huge(make([]uint16, n))
 	}
 	each(d.bundles*c.panels, func(panel int) { c.pack(w, panel) })
 	clear(c.bias)

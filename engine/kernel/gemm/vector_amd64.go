@@ -8,6 +8,7 @@ import (
 	"unsafe"
 
 	"github.com/go-modelzoo/zoo/engine"
+	"github.com/go-modelzoo/zoo/engine/internal/pages"
 	"github.com/go-modelzoo/zoo/engine/kernel"
 	"github.com/go-modelzoo/zoo/engine/kernel/cpu"
 )
@@ -94,10 +95,10 @@ func newVectorConv(s ConvSpec, w *weights, bias []float32, each parallel) *vecto
 	c.panels = (d.bundleOut + panel - 1) / panel
 	c.bias = make([]float32, d.bundles*c.panels*panel)
 	if c.form == plain {
-		c.weights = make([]float32, d.bundles*c.panels*c.panelBytes()/4)
+		c.weights = pages.Huge(make([]float32, d.bundles*c.panels*c.panelBytes()/4))
 	} else {
 		const behind = 16 // bytes that the kernel may read behind the last weights
-		c.packed = make([]byte, d.bundles*c.panels*c.panelBytes()+behind)
+		c.packed = pages.Huge(make([]byte, d.bundles*c.panels*c.panelBytes()+behind))
 	}
 	for i, v := range bias {
 		b, o := i/d.bundleOut, i%d.bundleOut

@@ -1,0 +1,21 @@
+// Package pages asks the system for large pages behind large buffers.
+//
+// Packed weights and feature maps are walked from one end to the other, many times a second. With pages of 4 KiB each step over a page's
+// end costs a translation (two nested ones in a virtual machine) and stops the hardware's prefetching; with pages of 2 MiB a
+// stream of weights that lies in the last cache is read about a third faster, and the first touch of fresh memory costs half.
+//
+// The functions only advise; contents and ownership do not change, and they are safe for concurrent use.
+package pages
+
+import "unsafe"
+
+// least is the size from which on a buffer is worth advising about.
+const least = 1 << 20
+
+// Huge advises the system to back a buffer with large pages. Call it before the buffer is first written. It returns the buffer.
+func Huge[T any](s []T) []T {
+	if n := len(s) * int(unsafe.Sizeof(*new(T))); n >= least {
+		advise(unsafe.Pointer(unsafe.SliceData(s)), n)
+	}
+	return s
+}
