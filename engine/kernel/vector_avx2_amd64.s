@@ -2280,30 +2280,22 @@ chan2:
 	JGT          less3
 	VMOVUPS      (CX)(BX*4), Y2
 	VMOVAPS      Y2, Y3
-	VMAXPS       Y3, Y0, Y3
-	VMINPS       Y3, Y1, Y3
 	VMULPS       consts<>+288(SB), Y3, Y4
-	VROUNDPS     $0x08, Y4, Y4
-	VMOVAPS      Y3, Y5
-	VFMSUB132PS  consts<>+288(SB), Y4, Y5
-	VFMADD231PS  consts<>+320(SB), Y3, Y5
-	VBROADCASTSS consts<>+352(SB), Y6
-	VFMADD213PS  consts<>+384(SB), Y5, Y6
-	VFMADD213PS  consts<>+416(SB), Y5, Y6
-	VFMADD213PS  consts<>+448(SB), Y5, Y6
-	VFMADD213PS  consts<>+480(SB), Y5, Y6
-	VFMADD213PS  consts<>+512(SB), Y5, Y6
-	VCVTPS2DQ    Y4, Y4
-	VPSRAD       $0x01, Y4, Y5
-	VPSUBD       Y5, Y4, Y4
-	VPADDD       consts<>+544(SB), Y4, Y4
-	VPSLLD       $0x17, Y4, Y4
-	VPADDD       consts<>+544(SB), Y5, Y5
+	VMAXPS       Y4, Y0, Y4
+	VMINPS       Y4, Y1, Y4
+	VROUNDPS     $0x09, Y4, Y5
+	VSUBPS       Y5, Y4, Y4
+	VBROADCASTSS consts<>+320(SB), Y6
+	VFMADD213PS  consts<>+352(SB), Y4, Y6
+	VFMADD213PS  consts<>+384(SB), Y4, Y6
+	VFMADD213PS  consts<>+416(SB), Y4, Y6
+	VFMADD213PS  consts<>+448(SB), Y4, Y6
+	VFMADD213PS  consts<>+480(SB), Y4, Y6
+	VCVTPS2DQ    Y5, Y5
 	VPSLLD       $0x17, Y5, Y5
-	VMULPS       Y5, Y6, Y6
-	VMULPS       Y4, Y6, Y3
-	VADDPS       consts<>+576(SB), Y3, Y3
-	VBROADCASTSS consts<>+576(SB), Y4
+	VPADDD       Y5, Y6, Y3
+	VADDPS       consts<>+512(SB), Y3, Y3
+	VBROADCASTSS consts<>+512(SB), Y4
 	VDIVPS       Y3, Y4, Y3
 	VMULPS       Y3, Y2, Y2
 	VMOVUPS      Y2, (AX)(BX*4)
@@ -2319,30 +2311,22 @@ less3:
 	VMOVUPS      (DI)(SI*4), Y15
 	VMASKMOVPS   (CX)(BX*4), Y15, Y2
 	VMOVAPS      Y2, Y3
-	VMAXPS       Y3, Y0, Y3
-	VMINPS       Y3, Y1, Y3
 	VMULPS       consts<>+288(SB), Y3, Y4
-	VROUNDPS     $0x08, Y4, Y4
-	VMOVAPS      Y3, Y5
-	VFMSUB132PS  consts<>+288(SB), Y4, Y5
-	VFMADD231PS  consts<>+320(SB), Y3, Y5
-	VBROADCASTSS consts<>+352(SB), Y6
-	VFMADD213PS  consts<>+384(SB), Y5, Y6
-	VFMADD213PS  consts<>+416(SB), Y5, Y6
-	VFMADD213PS  consts<>+448(SB), Y5, Y6
-	VFMADD213PS  consts<>+480(SB), Y5, Y6
-	VFMADD213PS  consts<>+512(SB), Y5, Y6
-	VCVTPS2DQ    Y4, Y4
-	VPSRAD       $0x01, Y4, Y5
-	VPSUBD       Y5, Y4, Y4
-	VPADDD       consts<>+544(SB), Y4, Y4
-	VPSLLD       $0x17, Y4, Y4
-	VPADDD       consts<>+544(SB), Y5, Y5
+	VMAXPS       Y4, Y0, Y4
+	VMINPS       Y4, Y1, Y4
+	VROUNDPS     $0x09, Y4, Y5
+	VSUBPS       Y5, Y4, Y4
+	VBROADCASTSS consts<>+320(SB), Y6
+	VFMADD213PS  consts<>+352(SB), Y4, Y6
+	VFMADD213PS  consts<>+384(SB), Y4, Y6
+	VFMADD213PS  consts<>+416(SB), Y4, Y6
+	VFMADD213PS  consts<>+448(SB), Y4, Y6
+	VFMADD213PS  consts<>+480(SB), Y4, Y6
+	VCVTPS2DQ    Y5, Y5
 	VPSLLD       $0x17, Y5, Y5
-	VMULPS       Y5, Y6, Y6
-	VMULPS       Y4, Y6, Y3
-	VADDPS       consts<>+576(SB), Y3, Y3
-	VBROADCASTSS consts<>+576(SB), Y4
+	VPADDD       Y5, Y6, Y3
+	VADDPS       consts<>+512(SB), Y3, Y3
+	VBROADCASTSS consts<>+512(SB), Y4
 	VDIVPS       Y3, Y4, Y3
 	VMULPS       Y3, Y2, Y2
 	VMASKMOVPS   Y2, Y15, (AX)(BX*4)
@@ -2375,30 +2359,22 @@ chan2:
 	JGT          less3
 	VMOVUPS      (CX)(BX*4), Y2
 	VMOVAPS      Y2, Y3
-	VMAXPS       Y3, Y0, Y3
-	VMINPS       Y3, Y1, Y3
 	VMULPS       consts<>+288(SB), Y3, Y4
-	VROUNDPS     $0x08, Y4, Y4
-	VMOVAPS      Y3, Y5
-	VFMSUB132PS  consts<>+288(SB), Y4, Y5
-	VFMADD231PS  consts<>+320(SB), Y3, Y5
-	VBROADCASTSS consts<>+352(SB), Y6
-	VFMADD213PS  consts<>+384(SB), Y5, Y6
-	VFMADD213PS  consts<>+416(SB), Y5, Y6
-	VFMADD213PS  consts<>+448(SB), Y5, Y6
-	VFMADD213PS  consts<>+480(SB), Y5, Y6
-	VFMADD213PS  consts<>+512(SB), Y5, Y6
-	VCVTPS2DQ    Y4, Y4
-	VPSRAD       $0x01, Y4, Y5
-	VPSUBD       Y5, Y4, Y4
-	VPADDD       consts<>+544(SB), Y4, Y4
-	VPSLLD       $0x17, Y4, Y4
-	VPADDD       consts<>+544(SB), Y5, Y5
+	VMAXPS       Y4, Y0, Y4
+	VMINPS       Y4, Y1, Y4
+	VROUNDPS     $0x09, Y4, Y5
+	VSUBPS       Y5, Y4, Y4
+	VBROADCASTSS consts<>+320(SB), Y6
+	VFMADD213PS  consts<>+352(SB), Y4, Y6
+	VFMADD213PS  consts<>+384(SB), Y4, Y6
+	VFMADD213PS  consts<>+416(SB), Y4, Y6
+	VFMADD213PS  consts<>+448(SB), Y4, Y6
+	VFMADD213PS  consts<>+480(SB), Y4, Y6
+	VCVTPS2DQ    Y5, Y5
 	VPSLLD       $0x17, Y5, Y5
-	VMULPS       Y5, Y6, Y6
-	VMULPS       Y4, Y6, Y3
-	VADDPS       consts<>+576(SB), Y3, Y3
-	VBROADCASTSS consts<>+576(SB), Y4
+	VPADDD       Y5, Y6, Y3
+	VADDPS       consts<>+512(SB), Y3, Y3
+	VBROADCASTSS consts<>+512(SB), Y4
 	VDIVPS       Y3, Y4, Y3
 	VMULPS       Y3, Y2, Y2
 	VPSRLD       $0x10, Y2, Y3
@@ -2425,30 +2401,22 @@ less3:
 	VMOVUPS      (DI)(R8*4), Y15
 	VMASKMOVPS   (CX)(BX*4), Y15, Y2
 	VMOVAPS      Y2, Y3
-	VMAXPS       Y3, Y0, Y3
-	VMINPS       Y3, Y1, Y3
 	VMULPS       consts<>+288(SB), Y3, Y4
-	VROUNDPS     $0x08, Y4, Y4
-	VMOVAPS      Y3, Y5
-	VFMSUB132PS  consts<>+288(SB), Y4, Y5
-	VFMADD231PS  consts<>+320(SB), Y3, Y5
-	VBROADCASTSS consts<>+352(SB), Y6
-	VFMADD213PS  consts<>+384(SB), Y5, Y6
-	VFMADD213PS  consts<>+416(SB), Y5, Y6
-	VFMADD213PS  consts<>+448(SB), Y5, Y6
-	VFMADD213PS  consts<>+480(SB), Y5, Y6
-	VFMADD213PS  consts<>+512(SB), Y5, Y6
-	VCVTPS2DQ    Y4, Y4
-	VPSRAD       $0x01, Y4, Y5
-	VPSUBD       Y5, Y4, Y4
-	VPADDD       consts<>+544(SB), Y4, Y4
-	VPSLLD       $0x17, Y4, Y4
-	VPADDD       consts<>+544(SB), Y5, Y5
+	VMAXPS       Y4, Y0, Y4
+	VMINPS       Y4, Y1, Y4
+	VROUNDPS     $0x09, Y4, Y5
+	VSUBPS       Y5, Y4, Y4
+	VBROADCASTSS consts<>+320(SB), Y6
+	VFMADD213PS  consts<>+352(SB), Y4, Y6
+	VFMADD213PS  consts<>+384(SB), Y4, Y6
+	VFMADD213PS  consts<>+416(SB), Y4, Y6
+	VFMADD213PS  consts<>+448(SB), Y4, Y6
+	VFMADD213PS  consts<>+480(SB), Y4, Y6
+	VCVTPS2DQ    Y5, Y5
 	VPSLLD       $0x17, Y5, Y5
-	VMULPS       Y5, Y6, Y6
-	VMULPS       Y4, Y6, Y3
-	VADDPS       consts<>+576(SB), Y3, Y3
-	VBROADCASTSS consts<>+576(SB), Y4
+	VPADDD       Y5, Y6, Y3
+	VADDPS       consts<>+512(SB), Y3, Y3
+	VBROADCASTSS consts<>+512(SB), Y4
 	VDIVPS       Y3, Y4, Y3
 	VMULPS       Y3, Y2, Y2
 	VPSRLD       $0x10, Y2, Y3
@@ -2501,30 +2469,22 @@ chan2:
 	JGT          less3
 	VMOVUPS      (DX)(SI*4), Y2
 	VMOVAPS      Y2, Y3
-	VMAXPS       Y3, Y0, Y3
-	VMINPS       Y3, Y1, Y3
 	VMULPS       consts<>+288(SB), Y3, Y4
-	VROUNDPS     $0x08, Y4, Y4
-	VMOVAPS      Y3, Y5
-	VFMSUB132PS  consts<>+288(SB), Y4, Y5
-	VFMADD231PS  consts<>+320(SB), Y3, Y5
-	VBROADCASTSS consts<>+352(SB), Y6
-	VFMADD213PS  consts<>+384(SB), Y5, Y6
-	VFMADD213PS  consts<>+416(SB), Y5, Y6
-	VFMADD213PS  consts<>+448(SB), Y5, Y6
-	VFMADD213PS  consts<>+480(SB), Y5, Y6
-	VFMADD213PS  consts<>+512(SB), Y5, Y6
-	VCVTPS2DQ    Y4, Y4
-	VPSRAD       $0x01, Y4, Y5
-	VPSUBD       Y5, Y4, Y4
-	VPADDD       consts<>+544(SB), Y4, Y4
-	VPSLLD       $0x17, Y4, Y4
-	VPADDD       consts<>+544(SB), Y5, Y5
+	VMAXPS       Y4, Y0, Y4
+	VMINPS       Y4, Y1, Y4
+	VROUNDPS     $0x09, Y4, Y5
+	VSUBPS       Y5, Y4, Y4
+	VBROADCASTSS consts<>+320(SB), Y6
+	VFMADD213PS  consts<>+352(SB), Y4, Y6
+	VFMADD213PS  consts<>+384(SB), Y4, Y6
+	VFMADD213PS  consts<>+416(SB), Y4, Y6
+	VFMADD213PS  consts<>+448(SB), Y4, Y6
+	VFMADD213PS  consts<>+480(SB), Y4, Y6
+	VCVTPS2DQ    Y5, Y5
 	VPSLLD       $0x17, Y5, Y5
-	VMULPS       Y5, Y6, Y6
-	VMULPS       Y4, Y6, Y3
-	VADDPS       consts<>+576(SB), Y3, Y3
-	VBROADCASTSS consts<>+576(SB), Y4
+	VPADDD       Y5, Y6, Y3
+	VADDPS       consts<>+512(SB), Y3, Y3
+	VBROADCASTSS consts<>+512(SB), Y4
 	VDIVPS       Y3, Y4, Y3
 	VMULPS       Y3, Y2, Y2
 	VPSRLD       $0x10, Y2, Y4
@@ -2567,30 +2527,22 @@ less3:
 	VMOVUPS      (R8)(R9*4), Y15
 	VMASKMOVPS   (DX)(SI*4), Y15, Y2
 	VMOVAPS      Y2, Y3
-	VMAXPS       Y3, Y0, Y3
-	VMINPS       Y3, Y1, Y3
 	VMULPS       consts<>+288(SB), Y3, Y4
-	VROUNDPS     $0x08, Y4, Y4
-	VMOVAPS      Y3, Y5
-	VFMSUB132PS  consts<>+288(SB), Y4, Y5
-	VFMADD231PS  consts<>+320(SB), Y3, Y5
-	VBROADCASTSS consts<>+352(SB), Y6
-	VFMADD213PS  consts<>+384(SB), Y5, Y6
-	VFMADD213PS  consts<>+416(SB), Y5, Y6
-	VFMADD213PS  consts<>+448(SB), Y5, Y6
-	VFMADD213PS  consts<>+480(SB), Y5, Y6
-	VFMADD213PS  consts<>+512(SB), Y5, Y6
-	VCVTPS2DQ    Y4, Y4
-	VPSRAD       $0x01, Y4, Y5
-	VPSUBD       Y5, Y4, Y4
-	VPADDD       consts<>+544(SB), Y4, Y4
-	VPSLLD       $0x17, Y4, Y4
-	VPADDD       consts<>+544(SB), Y5, Y5
+	VMAXPS       Y4, Y0, Y4
+	VMINPS       Y4, Y1, Y4
+	VROUNDPS     $0x09, Y4, Y5
+	VSUBPS       Y5, Y4, Y4
+	VBROADCASTSS consts<>+320(SB), Y6
+	VFMADD213PS  consts<>+352(SB), Y4, Y6
+	VFMADD213PS  consts<>+384(SB), Y4, Y6
+	VFMADD213PS  consts<>+416(SB), Y4, Y6
+	VFMADD213PS  consts<>+448(SB), Y4, Y6
+	VFMADD213PS  consts<>+480(SB), Y4, Y6
+	VCVTPS2DQ    Y5, Y5
 	VPSLLD       $0x17, Y5, Y5
-	VMULPS       Y5, Y6, Y6
-	VMULPS       Y4, Y6, Y3
-	VADDPS       consts<>+576(SB), Y3, Y3
-	VBROADCASTSS consts<>+576(SB), Y4
+	VPADDD       Y5, Y6, Y3
+	VADDPS       consts<>+512(SB), Y3, Y3
+	VBROADCASTSS consts<>+512(SB), Y4
 	VDIVPS       Y3, Y4, Y3
 	VMULPS       Y3, Y2, Y2
 	VPSRLD       $0x10, Y2, Y4
@@ -2669,30 +2621,22 @@ chan2:
 	VPMOVZXWD    (CX)(BX*2), Y2
 	VPSLLD       $0x10, Y2, Y2
 	VMOVAPS      Y2, Y3
-	VMAXPS       Y3, Y0, Y3
-	VMINPS       Y3, Y1, Y3
 	VMULPS       consts<>+288(SB), Y3, Y4
-	VROUNDPS     $0x08, Y4, Y4
-	VMOVAPS      Y3, Y5
-	VFMSUB132PS  consts<>+288(SB), Y4, Y5
-	VFMADD231PS  consts<>+320(SB), Y3, Y5
-	VBROADCASTSS consts<>+352(SB), Y6
-	VFMADD213PS  consts<>+384(SB), Y5, Y6
-	VFMADD213PS  consts<>+416(SB), Y5, Y6
-	VFMADD213PS  consts<>+448(SB), Y5, Y6
-	VFMADD213PS  consts<>+480(SB), Y5, Y6
-	VFMADD213PS  consts<>+512(SB), Y5, Y6
-	VCVTPS2DQ    Y4, Y4
-	VPSRAD       $0x01, Y4, Y5
-	VPSUBD       Y5, Y4, Y4
-	VPADDD       consts<>+544(SB), Y4, Y4
-	VPSLLD       $0x17, Y4, Y4
-	VPADDD       consts<>+544(SB), Y5, Y5
+	VMAXPS       Y4, Y0, Y4
+	VMINPS       Y4, Y1, Y4
+	VROUNDPS     $0x09, Y4, Y5
+	VSUBPS       Y5, Y4, Y4
+	VBROADCASTSS consts<>+320(SB), Y6
+	VFMADD213PS  consts<>+352(SB), Y4, Y6
+	VFMADD213PS  consts<>+384(SB), Y4, Y6
+	VFMADD213PS  consts<>+416(SB), Y4, Y6
+	VFMADD213PS  consts<>+448(SB), Y4, Y6
+	VFMADD213PS  consts<>+480(SB), Y4, Y6
+	VCVTPS2DQ    Y5, Y5
 	VPSLLD       $0x17, Y5, Y5
-	VMULPS       Y5, Y6, Y6
-	VMULPS       Y4, Y6, Y3
-	VADDPS       consts<>+576(SB), Y3, Y3
-	VBROADCASTSS consts<>+576(SB), Y4
+	VPADDD       Y5, Y6, Y3
+	VADDPS       consts<>+512(SB), Y3, Y3
+	VBROADCASTSS consts<>+512(SB), Y4
 	VDIVPS       Y3, Y4, Y3
 	VMULPS       Y3, Y2, Y2
 	VPSRLD       $0x10, Y2, Y3
@@ -2732,30 +2676,22 @@ word5:
 	VPMOVZXWD    (SP), Y2
 	VPSLLD       $0x10, Y2, Y2
 	VMOVAPS      Y2, Y3
-	VMAXPS       Y3, Y0, Y3
-	VMINPS       Y3, Y1, Y3
 	VMULPS       consts<>+288(SB), Y3, Y4
-	VROUNDPS     $0x08, Y4, Y4
-	VMOVAPS      Y3, Y5
-	VFMSUB132PS  consts<>+288(SB), Y4, Y5
-	VFMADD231PS  consts<>+320(SB), Y3, Y5
-	VBROADCASTSS consts<>+352(SB), Y6
-	VFMADD213PS  consts<>+384(SB), Y5, Y6
-	VFMADD213PS  consts<>+416(SB), Y5, Y6
-	VFMADD213PS  consts<>+448(SB), Y5, Y6
-	VFMADD213PS  consts<>+480(SB), Y5, Y6
-	VFMADD213PS  consts<>+512(SB), Y5, Y6
-	VCVTPS2DQ    Y4, Y4
-	VPSRAD       $0x01, Y4, Y5
-	VPSUBD       Y5, Y4, Y4
-	VPADDD       consts<>+544(SB), Y4, Y4
-	VPSLLD       $0x17, Y4, Y4
-	VPADDD       consts<>+544(SB), Y5, Y5
+	VMAXPS       Y4, Y0, Y4
+	VMINPS       Y4, Y1, Y4
+	VROUNDPS     $0x09, Y4, Y5
+	VSUBPS       Y5, Y4, Y4
+	VBROADCASTSS consts<>+320(SB), Y6
+	VFMADD213PS  consts<>+352(SB), Y4, Y6
+	VFMADD213PS  consts<>+384(SB), Y4, Y6
+	VFMADD213PS  consts<>+416(SB), Y4, Y6
+	VFMADD213PS  consts<>+448(SB), Y4, Y6
+	VFMADD213PS  consts<>+480(SB), Y4, Y6
+	VCVTPS2DQ    Y5, Y5
 	VPSLLD       $0x17, Y5, Y5
-	VMULPS       Y5, Y6, Y6
-	VMULPS       Y4, Y6, Y3
-	VADDPS       consts<>+576(SB), Y3, Y3
-	VBROADCASTSS consts<>+576(SB), Y4
+	VPADDD       Y5, Y6, Y3
+	VADDPS       consts<>+512(SB), Y3, Y3
+	VBROADCASTSS consts<>+512(SB), Y4
 	VDIVPS       Y3, Y4, Y3
 	VMULPS       Y3, Y2, Y2
 	VPSRLD       $0x10, Y2, Y3
@@ -2813,30 +2749,22 @@ chan2:
 	VPSLLD       $0x10, Y3, Y3
 	VADDPS       Y3, Y2, Y2
 	VMOVAPS      Y2, Y3
-	VMAXPS       Y3, Y0, Y3
-	VMINPS       Y3, Y1, Y3
 	VMULPS       consts<>+288(SB), Y3, Y4
-	VROUNDPS     $0x08, Y4, Y4
-	VMOVAPS      Y3, Y5
-	VFMSUB132PS  consts<>+288(SB), Y4, Y5
-	VFMADD231PS  consts<>+320(SB), Y3, Y5
-	VBROADCASTSS consts<>+352(SB), Y6
-	VFMADD213PS  consts<>+384(SB), Y5, Y6
-	VFMADD213PS  consts<>+416(SB), Y5, Y6
-	VFMADD213PS  consts<>+448(SB), Y5, Y6
-	VFMADD213PS  consts<>+480(SB), Y5, Y6
-	VFMADD213PS  consts<>+512(SB), Y5, Y6
-	VCVTPS2DQ    Y4, Y4
-	VPSRAD       $0x01, Y4, Y5
-	VPSUBD       Y5, Y4, Y4
-	VPADDD       consts<>+544(SB), Y4, Y4
-	VPSLLD       $0x17, Y4, Y4
-	VPADDD       consts<>+544(SB), Y5, Y5
+	VMAXPS       Y4, Y0, Y4
+	VMINPS       Y4, Y1, Y4
+	VROUNDPS     $0x09, Y4, Y5
+	VSUBPS       Y5, Y4, Y4
+	VBROADCASTSS consts<>+320(SB), Y6
+	VFMADD213PS  consts<>+352(SB), Y4, Y6
+	VFMADD213PS  consts<>+384(SB), Y4, Y6
+	VFMADD213PS  consts<>+416(SB), Y4, Y6
+	VFMADD213PS  consts<>+448(SB), Y4, Y6
+	VFMADD213PS  consts<>+480(SB), Y4, Y6
+	VCVTPS2DQ    Y5, Y5
 	VPSLLD       $0x17, Y5, Y5
-	VMULPS       Y5, Y6, Y6
-	VMULPS       Y4, Y6, Y3
-	VADDPS       consts<>+576(SB), Y3, Y3
-	VBROADCASTSS consts<>+576(SB), Y4
+	VPADDD       Y5, Y6, Y3
+	VADDPS       consts<>+512(SB), Y3, Y3
+	VBROADCASTSS consts<>+512(SB), Y4
 	VDIVPS       Y3, Y4, Y3
 	VMULPS       Y3, Y2, Y2
 	VPSRLD       $0x10, Y2, Y4
@@ -2907,30 +2835,22 @@ word6:
 	VPSLLD       $0x10, Y3, Y3
 	VADDPS       Y3, Y2, Y2
 	VMOVAPS      Y2, Y3
-	VMAXPS       Y3, Y0, Y3
-	VMINPS       Y3, Y1, Y3
 	VMULPS       consts<>+288(SB), Y3, Y4
-	VROUNDPS     $0x08, Y4, Y4
-	VMOVAPS      Y3, Y5
-	VFMSUB132PS  consts<>+288(SB), Y4, Y5
-	VFMADD231PS  consts<>+320(SB), Y3, Y5
-	VBROADCASTSS consts<>+352(SB), Y6
-	VFMADD213PS  consts<>+384(SB), Y5, Y6
-	VFMADD213PS  consts<>+416(SB), Y5, Y6
-	VFMADD213PS  consts<>+448(SB), Y5, Y6
-	VFMADD213PS  consts<>+480(SB), Y5, Y6
-	VFMADD213PS  consts<>+512(SB), Y5, Y6
-	VCVTPS2DQ    Y4, Y4
-	VPSRAD       $0x01, Y4, Y5
-	VPSUBD       Y5, Y4, Y4
-	VPADDD       consts<>+544(SB), Y4, Y4
-	VPSLLD       $0x17, Y4, Y4
-	VPADDD       consts<>+544(SB), Y5, Y5
+	VMAXPS       Y4, Y0, Y4
+	VMINPS       Y4, Y1, Y4
+	VROUNDPS     $0x09, Y4, Y5
+	VSUBPS       Y5, Y4, Y4
+	VBROADCASTSS consts<>+320(SB), Y6
+	VFMADD213PS  consts<>+352(SB), Y4, Y6
+	VFMADD213PS  consts<>+384(SB), Y4, Y6
+	VFMADD213PS  consts<>+416(SB), Y4, Y6
+	VFMADD213PS  consts<>+448(SB), Y4, Y6
+	VFMADD213PS  consts<>+480(SB), Y4, Y6
+	VCVTPS2DQ    Y5, Y5
 	VPSLLD       $0x17, Y5, Y5
-	VMULPS       Y5, Y6, Y6
-	VMULPS       Y4, Y6, Y3
-	VADDPS       consts<>+576(SB), Y3, Y3
-	VBROADCASTSS consts<>+576(SB), Y4
+	VPADDD       Y5, Y6, Y3
+	VADDPS       consts<>+512(SB), Y3, Y3
+	VBROADCASTSS consts<>+512(SB), Y4
 	VDIVPS       Y3, Y4, Y3
 	VMULPS       Y3, Y2, Y2
 	VPSRLD       $0x10, Y2, Y4
@@ -3008,30 +2928,22 @@ chan2:
 	CMPQ         SI, channels+56(FP)
 	JGT          less3
 	VMOVUPS      (CX)(BX*4), Y2
-	VMAXPS       Y2, Y0, Y2
-	VMINPS       Y2, Y1, Y2
 	VMULPS       consts<>+288(SB), Y2, Y3
-	VROUNDPS     $0x08, Y3, Y3
-	VMOVAPS      Y2, Y4
-	VFMSUB132PS  consts<>+288(SB), Y3, Y4
-	VFMADD231PS  consts<>+320(SB), Y2, Y4
-	VBROADCASTSS consts<>+352(SB), Y5
-	VFMADD213PS  consts<>+384(SB), Y4, Y5
-	VFMADD213PS  consts<>+416(SB), Y4, Y5
-	VFMADD213PS  consts<>+448(SB), Y4, Y5
-	VFMADD213PS  consts<>+480(SB), Y4, Y5
-	VFMADD213PS  consts<>+512(SB), Y4, Y5
-	VCVTPS2DQ    Y3, Y3
-	VPSRAD       $0x01, Y3, Y4
-	VPSUBD       Y4, Y3, Y3
-	VPADDD       consts<>+544(SB), Y3, Y3
-	VPSLLD       $0x17, Y3, Y3
-	VPADDD       consts<>+544(SB), Y4, Y4
+	VMAXPS       Y3, Y0, Y3
+	VMINPS       Y3, Y1, Y3
+	VROUNDPS     $0x09, Y3, Y4
+	VSUBPS       Y4, Y3, Y3
+	VBROADCASTSS consts<>+320(SB), Y5
+	VFMADD213PS  consts<>+352(SB), Y3, Y5
+	VFMADD213PS  consts<>+384(SB), Y3, Y5
+	VFMADD213PS  consts<>+416(SB), Y3, Y5
+	VFMADD213PS  consts<>+448(SB), Y3, Y5
+	VFMADD213PS  consts<>+480(SB), Y3, Y5
+	VCVTPS2DQ    Y4, Y4
 	VPSLLD       $0x17, Y4, Y4
-	VMULPS       Y4, Y5, Y5
-	VMULPS       Y3, Y5, Y2
-	VADDPS       consts<>+576(SB), Y2, Y2
-	VBROADCASTSS consts<>+576(SB), Y3
+	VPADDD       Y4, Y5, Y2
+	VADDPS       consts<>+512(SB), Y2, Y2
+	VBROADCASTSS consts<>+512(SB), Y3
 	VDIVPS       Y2, Y3, Y2
 	VMOVUPS      Y2, (AX)(BX*4)
 	ADDQ         $+8, BX
@@ -3045,30 +2957,22 @@ less3:
 	NEGQ         SI
 	VMOVUPS      (DI)(SI*4), Y15
 	VMASKMOVPS   (CX)(BX*4), Y15, Y2
-	VMAXPS       Y2, Y0, Y2
-	VMINPS       Y2, Y1, Y2
 	VMULPS       consts<>+288(SB), Y2, Y3
-	VROUNDPS     $0x08, Y3, Y3
-	VMOVAPS      Y2, Y4
-	VFMSUB132PS  consts<>+288(SB), Y3, Y4
-	VFMADD231PS  consts<>+320(SB), Y2, Y4
-	VBROADCASTSS consts<>+352(SB), Y5
-	VFMADD213PS  consts<>+384(SB), Y4, Y5
-	VFMADD213PS  consts<>+416(SB), Y4, Y5
-	VFMADD213PS  consts<>+448(SB), Y4, Y5
-	VFMADD213PS  consts<>+480(SB), Y4, Y5
-	VFMADD213PS  consts<>+512(SB), Y4, Y5
-	VCVTPS2DQ    Y3, Y3
-	VPSRAD       $0x01, Y3, Y4
-	VPSUBD       Y4, Y3, Y3
-	VPADDD       consts<>+544(SB), Y3, Y3
-	VPSLLD       $0x17, Y3, Y3
-	VPADDD       consts<>+544(SB), Y4, Y4
+	VMAXPS       Y3, Y0, Y3
+	VMINPS       Y3, Y1, Y3
+	VROUNDPS     $0x09, Y3, Y4
+	VSUBPS       Y4, Y3, Y3
+	VBROADCASTSS consts<>+320(SB), Y5
+	VFMADD213PS  consts<>+352(SB), Y3, Y5
+	VFMADD213PS  consts<>+384(SB), Y3, Y5
+	VFMADD213PS  consts<>+416(SB), Y3, Y5
+	VFMADD213PS  consts<>+448(SB), Y3, Y5
+	VFMADD213PS  consts<>+480(SB), Y3, Y5
+	VCVTPS2DQ    Y4, Y4
 	VPSLLD       $0x17, Y4, Y4
-	VMULPS       Y4, Y5, Y5
-	VMULPS       Y3, Y5, Y2
-	VADDPS       consts<>+576(SB), Y2, Y2
-	VBROADCASTSS consts<>+576(SB), Y3
+	VPADDD       Y4, Y5, Y2
+	VADDPS       consts<>+512(SB), Y2, Y2
+	VBROADCASTSS consts<>+512(SB), Y3
 	VDIVPS       Y2, Y3, Y2
 	VMASKMOVPS   Y2, Y15, (AX)(BX*4)
 
@@ -3099,30 +3003,22 @@ chan2:
 	CMPQ         SI, channels+56(FP)
 	JGT          less3
 	VMOVUPS      (CX)(BX*4), Y2
-	VMAXPS       Y2, Y0, Y2
-	VMINPS       Y2, Y1, Y2
 	VMULPS       consts<>+288(SB), Y2, Y3
-	VROUNDPS     $0x08, Y3, Y3
-	VMOVAPS      Y2, Y4
-	VFMSUB132PS  consts<>+288(SB), Y3, Y4
-	VFMADD231PS  consts<>+320(SB), Y2, Y4
-	VBROADCASTSS consts<>+352(SB), Y5
-	VFMADD213PS  consts<>+384(SB), Y4, Y5
-	VFMADD213PS  consts<>+416(SB), Y4, Y5
-	VFMADD213PS  consts<>+448(SB), Y4, Y5
-	VFMADD213PS  consts<>+480(SB), Y4, Y5
-	VFMADD213PS  consts<>+512(SB), Y4, Y5
-	VCVTPS2DQ    Y3, Y3
-	VPSRAD       $0x01, Y3, Y4
-	VPSUBD       Y4, Y3, Y3
-	VPADDD       consts<>+544(SB), Y3, Y3
-	VPSLLD       $0x17, Y3, Y3
-	VPADDD       consts<>+544(SB), Y4, Y4
+	VMAXPS       Y3, Y0, Y3
+	VMINPS       Y3, Y1, Y3
+	VROUNDPS     $0x09, Y3, Y4
+	VSUBPS       Y4, Y3, Y3
+	VBROADCASTSS consts<>+320(SB), Y5
+	VFMADD213PS  consts<>+352(SB), Y3, Y5
+	VFMADD213PS  consts<>+384(SB), Y3, Y5
+	VFMADD213PS  consts<>+416(SB), Y3, Y5
+	VFMADD213PS  consts<>+448(SB), Y3, Y5
+	VFMADD213PS  consts<>+480(SB), Y3, Y5
+	VCVTPS2DQ    Y4, Y4
 	VPSLLD       $0x17, Y4, Y4
-	VMULPS       Y4, Y5, Y5
-	VMULPS       Y3, Y5, Y2
-	VADDPS       consts<>+576(SB), Y2, Y2
-	VBROADCASTSS consts<>+576(SB), Y3
+	VPADDD       Y4, Y5, Y2
+	VADDPS       consts<>+512(SB), Y2, Y2
+	VBROADCASTSS consts<>+512(SB), Y3
 	VDIVPS       Y2, Y3, Y2
 	VPSRLD       $0x10, Y2, Y3
 	VPAND        consts<>+0(SB), Y3, Y3
@@ -3147,30 +3043,22 @@ less3:
 	NEGQ         R8
 	VMOVUPS      (DI)(R8*4), Y15
 	VMASKMOVPS   (CX)(BX*4), Y15, Y2
-	VMAXPS       Y2, Y0, Y2
-	VMINPS       Y2, Y1, Y2
 	VMULPS       consts<>+288(SB), Y2, Y3
-	VROUNDPS     $0x08, Y3, Y3
-	VMOVAPS      Y2, Y4
-	VFMSUB132PS  consts<>+288(SB), Y3, Y4
-	VFMADD231PS  consts<>+320(SB), Y2, Y4
-	VBROADCASTSS consts<>+352(SB), Y5
-	VFMADD213PS  consts<>+384(SB), Y4, Y5
-	VFMADD213PS  consts<>+416(SB), Y4, Y5
-	VFMADD213PS  consts<>+448(SB), Y4, Y5
-	VFMADD213PS  consts<>+480(SB), Y4, Y5
-	VFMADD213PS  consts<>+512(SB), Y4, Y5
-	VCVTPS2DQ    Y3, Y3
-	VPSRAD       $0x01, Y3, Y4
-	VPSUBD       Y4, Y3, Y3
-	VPADDD       consts<>+544(SB), Y3, Y3
-	VPSLLD       $0x17, Y3, Y3
-	VPADDD       consts<>+544(SB), Y4, Y4
+	VMAXPS       Y3, Y0, Y3
+	VMINPS       Y3, Y1, Y3
+	VROUNDPS     $0x09, Y3, Y4
+	VSUBPS       Y4, Y3, Y3
+	VBROADCASTSS consts<>+320(SB), Y5
+	VFMADD213PS  consts<>+352(SB), Y3, Y5
+	VFMADD213PS  consts<>+384(SB), Y3, Y5
+	VFMADD213PS  consts<>+416(SB), Y3, Y5
+	VFMADD213PS  consts<>+448(SB), Y3, Y5
+	VFMADD213PS  consts<>+480(SB), Y3, Y5
+	VCVTPS2DQ    Y4, Y4
 	VPSLLD       $0x17, Y4, Y4
-	VMULPS       Y4, Y5, Y5
-	VMULPS       Y3, Y5, Y2
-	VADDPS       consts<>+576(SB), Y2, Y2
-	VBROADCASTSS consts<>+576(SB), Y3
+	VPADDD       Y4, Y5, Y2
+	VADDPS       consts<>+512(SB), Y2, Y2
+	VBROADCASTSS consts<>+512(SB), Y3
 	VDIVPS       Y2, Y3, Y2
 	VPSRLD       $0x10, Y2, Y3
 	VPAND        consts<>+0(SB), Y3, Y3
@@ -3221,30 +3109,22 @@ chan2:
 	CMPQ         DI, channels+56(FP)
 	JGT          less3
 	VMOVUPS      (DX)(SI*4), Y2
-	VMAXPS       Y2, Y0, Y2
-	VMINPS       Y2, Y1, Y2
 	VMULPS       consts<>+288(SB), Y2, Y3
-	VROUNDPS     $0x08, Y3, Y3
-	VMOVAPS      Y2, Y4
-	VFMSUB132PS  consts<>+288(SB), Y3, Y4
-	VFMADD231PS  consts<>+320(SB), Y2, Y4
-	VBROADCASTSS consts<>+352(SB), Y5
-	VFMADD213PS  consts<>+384(SB), Y4, Y5
-	VFMADD213PS  consts<>+416(SB), Y4, Y5
-	VFMADD213PS  consts<>+448(SB), Y4, Y5
-	VFMADD213PS  consts<>+480(SB), Y4, Y5
-	VFMADD213PS  consts<>+512(SB), Y4, Y5
-	VCVTPS2DQ    Y3, Y3
-	VPSRAD       $0x01, Y3, Y4
-	VPSUBD       Y4, Y3, Y3
-	VPADDD       consts<>+544(SB), Y3, Y3
-	VPSLLD       $0x17, Y3, Y3
-	VPADDD       consts<>+544(SB), Y4, Y4
+	VMAXPS       Y3, Y0, Y3
+	VMINPS       Y3, Y1, Y3
+	VROUNDPS     $0x09, Y3, Y4
+	VSUBPS       Y4, Y3, Y3
+	VBROADCASTSS consts<>+320(SB), Y5
+	VFMADD213PS  consts<>+352(SB), Y3, Y5
+	VFMADD213PS  consts<>+384(SB), Y3, Y5
+	VFMADD213PS  consts<>+416(SB), Y3, Y5
+	VFMADD213PS  consts<>+448(SB), Y3, Y5
+	VFMADD213PS  consts<>+480(SB), Y3, Y5
+	VCVTPS2DQ    Y4, Y4
 	VPSLLD       $0x17, Y4, Y4
-	VMULPS       Y4, Y5, Y5
-	VMULPS       Y3, Y5, Y2
-	VADDPS       consts<>+576(SB), Y2, Y2
-	VBROADCASTSS consts<>+576(SB), Y3
+	VPADDD       Y4, Y5, Y2
+	VADDPS       consts<>+512(SB), Y2, Y2
+	VBROADCASTSS consts<>+512(SB), Y3
 	VDIVPS       Y2, Y3, Y2
 	VPSRLD       $0x10, Y2, Y4
 	VPAND        consts<>+0(SB), Y4, Y4
@@ -3285,30 +3165,22 @@ less3:
 	NEGQ         R9
 	VMOVUPS      (R8)(R9*4), Y15
 	VMASKMOVPS   (DX)(SI*4), Y15, Y2
-	VMAXPS       Y2, Y0, Y2
-	VMINPS       Y2, Y1, Y2
 	VMULPS       consts<>+288(SB), Y2, Y3
-	VROUNDPS     $0x08, Y3, Y3
-	VMOVAPS      Y2, Y4
-	VFMSUB132PS  consts<>+288(SB), Y3, Y4
-	VFMADD231PS  consts<>+320(SB), Y2, Y4
-	VBROADCASTSS consts<>+352(SB), Y5
-	VFMADD213PS  consts<>+384(SB), Y4, Y5
-	VFMADD213PS  consts<>+416(SB), Y4, Y5
-	VFMADD213PS  consts<>+448(SB), Y4, Y5
-	VFMADD213PS  consts<>+480(SB), Y4, Y5
-	VFMADD213PS  consts<>+512(SB), Y4, Y5
-	VCVTPS2DQ    Y3, Y3
-	VPSRAD       $0x01, Y3, Y4
-	VPSUBD       Y4, Y3, Y3
-	VPADDD       consts<>+544(SB), Y3, Y3
-	VPSLLD       $0x17, Y3, Y3
-	VPADDD       consts<>+544(SB), Y4, Y4
+	VMAXPS       Y3, Y0, Y3
+	VMINPS       Y3, Y1, Y3
+	VROUNDPS     $0x09, Y3, Y4
+	VSUBPS       Y4, Y3, Y3
+	VBROADCASTSS consts<>+320(SB), Y5
+	VFMADD213PS  consts<>+352(SB), Y3, Y5
+	VFMADD213PS  consts<>+384(SB), Y3, Y5
+	VFMADD213PS  consts<>+416(SB), Y3, Y5
+	VFMADD213PS  consts<>+448(SB), Y3, Y5
+	VFMADD213PS  consts<>+480(SB), Y3, Y5
+	VCVTPS2DQ    Y4, Y4
 	VPSLLD       $0x17, Y4, Y4
-	VMULPS       Y4, Y5, Y5
-	VMULPS       Y3, Y5, Y2
-	VADDPS       consts<>+576(SB), Y2, Y2
-	VBROADCASTSS consts<>+576(SB), Y3
+	VPADDD       Y4, Y5, Y2
+	VADDPS       consts<>+512(SB), Y2, Y2
+	VBROADCASTSS consts<>+512(SB), Y3
 	VDIVPS       Y2, Y3, Y2
 	VPSRLD       $0x10, Y2, Y4
 	VPAND        consts<>+0(SB), Y4, Y4
@@ -3385,30 +3257,22 @@ chan2:
 	JGT          less3
 	VPMOVZXWD    (CX)(BX*2), Y2
 	VPSLLD       $0x10, Y2, Y2
-	VMAXPS       Y2, Y0, Y2
-	VMINPS       Y2, Y1, Y2
 	VMULPS       consts<>+288(SB), Y2, Y3
-	VROUNDPS     $0x08, Y3, Y3
-	VMOVAPS      Y2, Y4
-	VFMSUB132PS  consts<>+288(SB), Y3, Y4
-	VFMADD231PS  consts<>+320(SB), Y2, Y4
-	VBROADCASTSS consts<>+352(SB), Y5
-	VFMADD213PS  consts<>+384(SB), Y4, Y5
-	VFMADD213PS  consts<>+416(SB), Y4, Y5
-	VFMADD213PS  consts<>+448(SB), Y4, Y5
-	VFMADD213PS  consts<>+480(SB), Y4, Y5
-	VFMADD213PS  consts<>+512(SB), Y4, Y5
-	VCVTPS2DQ    Y3, Y3
-	VPSRAD       $0x01, Y3, Y4
-	VPSUBD       Y4, Y3, Y3
-	VPADDD       consts<>+544(SB), Y3, Y3
-	VPSLLD       $0x17, Y3, Y3
-	VPADDD       consts<>+544(SB), Y4, Y4
+	VMAXPS       Y3, Y0, Y3
+	VMINPS       Y3, Y1, Y3
+	VROUNDPS     $0x09, Y3, Y4
+	VSUBPS       Y4, Y3, Y3
+	VBROADCASTSS consts<>+320(SB), Y5
+	VFMADD213PS  consts<>+352(SB), Y3, Y5
+	VFMADD213PS  consts<>+384(SB), Y3, Y5
+	VFMADD213PS  consts<>+416(SB), Y3, Y5
+	VFMADD213PS  consts<>+448(SB), Y3, Y5
+	VFMADD213PS  consts<>+480(SB), Y3, Y5
+	VCVTPS2DQ    Y4, Y4
 	VPSLLD       $0x17, Y4, Y4
-	VMULPS       Y4, Y5, Y5
-	VMULPS       Y3, Y5, Y2
-	VADDPS       consts<>+576(SB), Y2, Y2
-	VBROADCASTSS consts<>+576(SB), Y3
+	VPADDD       Y4, Y5, Y2
+	VADDPS       consts<>+512(SB), Y2, Y2
+	VBROADCASTSS consts<>+512(SB), Y3
 	VDIVPS       Y2, Y3, Y2
 	VPSRLD       $0x10, Y2, Y3
 	VPAND        consts<>+0(SB), Y3, Y3
@@ -3446,30 +3310,22 @@ word5:
 	JL           word5
 	VPMOVZXWD    (SP), Y2
 	VPSLLD       $0x10, Y2, Y2
-	VMAXPS       Y2, Y0, Y2
-	VMINPS       Y2, Y1, Y2
 	VMULPS       consts<>+288(SB), Y2, Y3
-	VROUNDPS     $0x08, Y3, Y3
-	VMOVAPS      Y2, Y4
-	VFMSUB132PS  consts<>+288(SB), Y3, Y4
-	VFMADD231PS  consts<>+320(SB), Y2, Y4
-	VBROADCASTSS consts<>+352(SB), Y5
-	VFMADD213PS  consts<>+384(SB), Y4, Y5
-	VFMADD213PS  consts<>+416(SB), Y4, Y5
-	VFMADD213PS  consts<>+448(SB), Y4, Y5
-	VFMADD213PS  consts<>+480(SB), Y4, Y5
-	VFMADD213PS  consts<>+512(SB), Y4, Y5
-	VCVTPS2DQ    Y3, Y3
-	VPSRAD       $0x01, Y3, Y4
-	VPSUBD       Y4, Y3, Y3
-	VPADDD       consts<>+544(SB), Y3, Y3
-	VPSLLD       $0x17, Y3, Y3
-	VPADDD       consts<>+544(SB), Y4, Y4
+	VMAXPS       Y3, Y0, Y3
+	VMINPS       Y3, Y1, Y3
+	VROUNDPS     $0x09, Y3, Y4
+	VSUBPS       Y4, Y3, Y3
+	VBROADCASTSS consts<>+320(SB), Y5
+	VFMADD213PS  consts<>+352(SB), Y3, Y5
+	VFMADD213PS  consts<>+384(SB), Y3, Y5
+	VFMADD213PS  consts<>+416(SB), Y3, Y5
+	VFMADD213PS  consts<>+448(SB), Y3, Y5
+	VFMADD213PS  consts<>+480(SB), Y3, Y5
+	VCVTPS2DQ    Y4, Y4
 	VPSLLD       $0x17, Y4, Y4
-	VMULPS       Y4, Y5, Y5
-	VMULPS       Y3, Y5, Y2
-	VADDPS       consts<>+576(SB), Y2, Y2
-	VBROADCASTSS consts<>+576(SB), Y3
+	VPADDD       Y4, Y5, Y2
+	VADDPS       consts<>+512(SB), Y2, Y2
+	VBROADCASTSS consts<>+512(SB), Y3
 	VDIVPS       Y2, Y3, Y2
 	VPSRLD       $0x10, Y2, Y3
 	VPAND        consts<>+0(SB), Y3, Y3
@@ -3525,30 +3381,22 @@ chan2:
 	VPMOVZXWD    (BX)(DI*2), Y3
 	VPSLLD       $0x10, Y3, Y3
 	VADDPS       Y3, Y2, Y2
-	VMAXPS       Y2, Y0, Y2
-	VMINPS       Y2, Y1, Y2
 	VMULPS       consts<>+288(SB), Y2, Y3
-	VROUNDPS     $0x08, Y3, Y3
-	VMOVAPS      Y2, Y4
-	VFMSUB132PS  consts<>+288(SB), Y3, Y4
-	VFMADD231PS  consts<>+320(SB), Y2, Y4
-	VBROADCASTSS consts<>+352(SB), Y5
-	VFMADD213PS  consts<>+384(SB), Y4, Y5
-	VFMADD213PS  consts<>+416(SB), Y4, Y5
-	VFMADD213PS  consts<>+448(SB), Y4, Y5
-	VFMADD213PS  consts<>+480(SB), Y4, Y5
-	VFMADD213PS  consts<>+512(SB), Y4, Y5
-	VCVTPS2DQ    Y3, Y3
-	VPSRAD       $0x01, Y3, Y4
-	VPSUBD       Y4, Y3, Y3
-	VPADDD       consts<>+544(SB), Y3, Y3
-	VPSLLD       $0x17, Y3, Y3
-	VPADDD       consts<>+544(SB), Y4, Y4
+	VMAXPS       Y3, Y0, Y3
+	VMINPS       Y3, Y1, Y3
+	VROUNDPS     $0x09, Y3, Y4
+	VSUBPS       Y4, Y3, Y3
+	VBROADCASTSS consts<>+320(SB), Y5
+	VFMADD213PS  consts<>+352(SB), Y3, Y5
+	VFMADD213PS  consts<>+384(SB), Y3, Y5
+	VFMADD213PS  consts<>+416(SB), Y3, Y5
+	VFMADD213PS  consts<>+448(SB), Y3, Y5
+	VFMADD213PS  consts<>+480(SB), Y3, Y5
+	VCVTPS2DQ    Y4, Y4
 	VPSLLD       $0x17, Y4, Y4
-	VMULPS       Y4, Y5, Y5
-	VMULPS       Y3, Y5, Y2
-	VADDPS       consts<>+576(SB), Y2, Y2
-	VBROADCASTSS consts<>+576(SB), Y3
+	VPADDD       Y4, Y5, Y2
+	VADDPS       consts<>+512(SB), Y2, Y2
+	VBROADCASTSS consts<>+512(SB), Y3
 	VDIVPS       Y2, Y3, Y2
 	VPSRLD       $0x10, Y2, Y4
 	VPAND        consts<>+0(SB), Y4, Y4
@@ -3617,30 +3465,22 @@ word6:
 	VPMOVZXWD    (SP), Y3
 	VPSLLD       $0x10, Y3, Y3
 	VADDPS       Y3, Y2, Y2
-	VMAXPS       Y2, Y0, Y2
-	VMINPS       Y2, Y1, Y2
 	VMULPS       consts<>+288(SB), Y2, Y3
-	VROUNDPS     $0x08, Y3, Y3
-	VMOVAPS      Y2, Y4
-	VFMSUB132PS  consts<>+288(SB), Y3, Y4
-	VFMADD231PS  consts<>+320(SB), Y2, Y4
-	VBROADCASTSS consts<>+352(SB), Y5
-	VFMADD213PS  consts<>+384(SB), Y4, Y5
-	VFMADD213PS  consts<>+416(SB), Y4, Y5
-	VFMADD213PS  consts<>+448(SB), Y4, Y5
-	VFMADD213PS  consts<>+480(SB), Y4, Y5
-	VFMADD213PS  consts<>+512(SB), Y4, Y5
-	VCVTPS2DQ    Y3, Y3
-	VPSRAD       $0x01, Y3, Y4
-	VPSUBD       Y4, Y3, Y3
-	VPADDD       consts<>+544(SB), Y3, Y3
-	VPSLLD       $0x17, Y3, Y3
-	VPADDD       consts<>+544(SB), Y4, Y4
+	VMAXPS       Y3, Y0, Y3
+	VMINPS       Y3, Y1, Y3
+	VROUNDPS     $0x09, Y3, Y4
+	VSUBPS       Y4, Y3, Y3
+	VBROADCASTSS consts<>+320(SB), Y5
+	VFMADD213PS  consts<>+352(SB), Y3, Y5
+	VFMADD213PS  consts<>+384(SB), Y3, Y5
+	VFMADD213PS  consts<>+416(SB), Y3, Y5
+	VFMADD213PS  consts<>+448(SB), Y3, Y5
+	VFMADD213PS  consts<>+480(SB), Y3, Y5
+	VCVTPS2DQ    Y4, Y4
 	VPSLLD       $0x17, Y4, Y4
-	VMULPS       Y4, Y5, Y5
-	VMULPS       Y3, Y5, Y2
-	VADDPS       consts<>+576(SB), Y2, Y2
-	VBROADCASTSS consts<>+576(SB), Y3
+	VPADDD       Y4, Y5, Y2
+	VADDPS       consts<>+512(SB), Y2, Y2
+	VBROADCASTSS consts<>+512(SB), Y3
 	VDIVPS       Y2, Y3, Y2
 	VPSRLD       $0x10, Y2, Y4
 	VPAND        consts<>+0(SB), Y4, Y4
@@ -3706,8 +3546,8 @@ TEXT ·geluF32ToF32AVX2(SB), NOSPLIT, $0-72
 	MOVQ         dst+0(FP), AX
 	MOVQ         x+16(FP), CX
 	MOVQ         pixels+48(FP), DX
-	VBROADCASTSS consts<>+608(SB), Y0
-	VBROADCASTSS consts<>+640(SB), Y1
+	VBROADCASTSS consts<>+544(SB), Y0
+	VBROADCASTSS consts<>+576(SB), Y1
 
 loop1:
 	XORQ BX, BX
@@ -3721,9 +3561,11 @@ chan2:
 	VMAXPS       Y3, Y0, Y3
 	VMINPS       Y3, Y1, Y3
 	VMULPS       Y3, Y3, Y4
+	VBROADCASTSS consts<>+608(SB), Y5
+	VFMADD132PS  consts<>+640(SB), Y5, Y4
 	VBROADCASTSS consts<>+672(SB), Y5
-	VFMADD132PS  consts<>+704(SB), Y5, Y4
-	VBROADCASTSS consts<>+736(SB), Y5
+	VFMADD213PS  consts<>+704(SB), Y4, Y5
+	VFMADD213PS  consts<>+736(SB), Y4, Y5
 	VFMADD213PS  consts<>+768(SB), Y4, Y5
 	VFMADD213PS  consts<>+800(SB), Y4, Y5
 	VFMADD213PS  consts<>+832(SB), Y4, Y5
@@ -3735,9 +3577,7 @@ chan2:
 	VFMADD213PS  consts<>+1024(SB), Y4, Y5
 	VFMADD213PS  consts<>+1056(SB), Y4, Y5
 	VFMADD213PS  consts<>+1088(SB), Y4, Y5
-	VFMADD213PS  consts<>+1120(SB), Y4, Y5
-	VFMADD213PS  consts<>+1152(SB), Y4, Y5
-	VFMADD213PS  consts<>+1184(SB), Y5, Y3
+	VFMADD213PS  consts<>+1120(SB), Y5, Y3
 	VMULPS       Y2, Y3, Y3
 	VCMPPS       $0x06, Y0, Y2, Y2
 	VANDPS       Y3, Y2, Y2
@@ -3757,9 +3597,11 @@ less3:
 	VMAXPS       Y3, Y0, Y3
 	VMINPS       Y3, Y1, Y3
 	VMULPS       Y3, Y3, Y4
+	VBROADCASTSS consts<>+608(SB), Y5
+	VFMADD132PS  consts<>+640(SB), Y5, Y4
 	VBROADCASTSS consts<>+672(SB), Y5
-	VFMADD132PS  consts<>+704(SB), Y5, Y4
-	VBROADCASTSS consts<>+736(SB), Y5
+	VFMADD213PS  consts<>+704(SB), Y4, Y5
+	VFMADD213PS  consts<>+736(SB), Y4, Y5
 	VFMADD213PS  consts<>+768(SB), Y4, Y5
 	VFMADD213PS  consts<>+800(SB), Y4, Y5
 	VFMADD213PS  consts<>+832(SB), Y4, Y5
@@ -3771,9 +3613,7 @@ less3:
 	VFMADD213PS  consts<>+1024(SB), Y4, Y5
 	VFMADD213PS  consts<>+1056(SB), Y4, Y5
 	VFMADD213PS  consts<>+1088(SB), Y4, Y5
-	VFMADD213PS  consts<>+1120(SB), Y4, Y5
-	VFMADD213PS  consts<>+1152(SB), Y4, Y5
-	VFMADD213PS  consts<>+1184(SB), Y5, Y3
+	VFMADD213PS  consts<>+1120(SB), Y5, Y3
 	VMULPS       Y2, Y3, Y3
 	VCMPPS       $0x06, Y0, Y2, Y2
 	VANDPS       Y3, Y2, Y2
@@ -3795,8 +3635,8 @@ TEXT ·geluF32ToBF16AVX2(SB), NOSPLIT, $64-72
 	MOVQ         dst+0(FP), AX
 	MOVQ         x+16(FP), CX
 	MOVQ         pixels+48(FP), DX
-	VBROADCASTSS consts<>+608(SB), Y0
-	VBROADCASTSS consts<>+640(SB), Y1
+	VBROADCASTSS consts<>+544(SB), Y0
+	VBROADCASTSS consts<>+576(SB), Y1
 
 loop1:
 	XORQ BX, BX
@@ -3810,9 +3650,11 @@ chan2:
 	VMAXPS       Y3, Y0, Y3
 	VMINPS       Y3, Y1, Y3
 	VMULPS       Y3, Y3, Y4
+	VBROADCASTSS consts<>+608(SB), Y5
+	VFMADD132PS  consts<>+640(SB), Y5, Y4
 	VBROADCASTSS consts<>+672(SB), Y5
-	VFMADD132PS  consts<>+704(SB), Y5, Y4
-	VBROADCASTSS consts<>+736(SB), Y5
+	VFMADD213PS  consts<>+704(SB), Y4, Y5
+	VFMADD213PS  consts<>+736(SB), Y4, Y5
 	VFMADD213PS  consts<>+768(SB), Y4, Y5
 	VFMADD213PS  consts<>+800(SB), Y4, Y5
 	VFMADD213PS  consts<>+832(SB), Y4, Y5
@@ -3824,9 +3666,7 @@ chan2:
 	VFMADD213PS  consts<>+1024(SB), Y4, Y5
 	VFMADD213PS  consts<>+1056(SB), Y4, Y5
 	VFMADD213PS  consts<>+1088(SB), Y4, Y5
-	VFMADD213PS  consts<>+1120(SB), Y4, Y5
-	VFMADD213PS  consts<>+1152(SB), Y4, Y5
-	VFMADD213PS  consts<>+1184(SB), Y5, Y3
+	VFMADD213PS  consts<>+1120(SB), Y5, Y3
 	VMULPS       Y2, Y3, Y3
 	VCMPPS       $0x06, Y0, Y2, Y2
 	VANDPS       Y3, Y2, Y2
@@ -3857,9 +3697,11 @@ less3:
 	VMAXPS       Y3, Y0, Y3
 	VMINPS       Y3, Y1, Y3
 	VMULPS       Y3, Y3, Y4
+	VBROADCASTSS consts<>+608(SB), Y5
+	VFMADD132PS  consts<>+640(SB), Y5, Y4
 	VBROADCASTSS consts<>+672(SB), Y5
-	VFMADD132PS  consts<>+704(SB), Y5, Y4
-	VBROADCASTSS consts<>+736(SB), Y5
+	VFMADD213PS  consts<>+704(SB), Y4, Y5
+	VFMADD213PS  consts<>+736(SB), Y4, Y5
 	VFMADD213PS  consts<>+768(SB), Y4, Y5
 	VFMADD213PS  consts<>+800(SB), Y4, Y5
 	VFMADD213PS  consts<>+832(SB), Y4, Y5
@@ -3871,9 +3713,7 @@ less3:
 	VFMADD213PS  consts<>+1024(SB), Y4, Y5
 	VFMADD213PS  consts<>+1056(SB), Y4, Y5
 	VFMADD213PS  consts<>+1088(SB), Y4, Y5
-	VFMADD213PS  consts<>+1120(SB), Y4, Y5
-	VFMADD213PS  consts<>+1152(SB), Y4, Y5
-	VFMADD213PS  consts<>+1184(SB), Y5, Y3
+	VFMADD213PS  consts<>+1120(SB), Y5, Y3
 	VMULPS       Y2, Y3, Y3
 	VCMPPS       $0x06, Y0, Y2, Y2
 	VANDPS       Y3, Y2, Y2
@@ -3915,8 +3755,8 @@ TEXT ·geluF32ToSplitAVX2(SB), NOSPLIT, $64-72
 	MOVQ         dst2+8(FP), CX
 	MOVQ         x+16(FP), DX
 	MOVQ         pixels+48(FP), BX
-	VBROADCASTSS consts<>+608(SB), Y0
-	VBROADCASTSS consts<>+640(SB), Y1
+	VBROADCASTSS consts<>+544(SB), Y0
+	VBROADCASTSS consts<>+576(SB), Y1
 
 loop1:
 	XORQ SI, SI
@@ -3930,9 +3770,11 @@ chan2:
 	VMAXPS       Y3, Y0, Y3
 	VMINPS       Y3, Y1, Y3
 	VMULPS       Y3, Y3, Y4
+	VBROADCASTSS consts<>+608(SB), Y5
+	VFMADD132PS  consts<>+640(SB), Y5, Y4
 	VBROADCASTSS consts<>+672(SB), Y5
-	VFMADD132PS  consts<>+704(SB), Y5, Y4
-	VBROADCASTSS consts<>+736(SB), Y5
+	VFMADD213PS  consts<>+704(SB), Y4, Y5
+	VFMADD213PS  consts<>+736(SB), Y4, Y5
 	VFMADD213PS  consts<>+768(SB), Y4, Y5
 	VFMADD213PS  consts<>+800(SB), Y4, Y5
 	VFMADD213PS  consts<>+832(SB), Y4, Y5
@@ -3944,9 +3786,7 @@ chan2:
 	VFMADD213PS  consts<>+1024(SB), Y4, Y5
 	VFMADD213PS  consts<>+1056(SB), Y4, Y5
 	VFMADD213PS  consts<>+1088(SB), Y4, Y5
-	VFMADD213PS  consts<>+1120(SB), Y4, Y5
-	VFMADD213PS  consts<>+1152(SB), Y4, Y5
-	VFMADD213PS  consts<>+1184(SB), Y5, Y3
+	VFMADD213PS  consts<>+1120(SB), Y5, Y3
 	VMULPS       Y2, Y3, Y3
 	VCMPPS       $0x06, Y0, Y2, Y2
 	VANDPS       Y3, Y2, Y2
@@ -3993,9 +3833,11 @@ less3:
 	VMAXPS       Y3, Y0, Y3
 	VMINPS       Y3, Y1, Y3
 	VMULPS       Y3, Y3, Y4
+	VBROADCASTSS consts<>+608(SB), Y5
+	VFMADD132PS  consts<>+640(SB), Y5, Y4
 	VBROADCASTSS consts<>+672(SB), Y5
-	VFMADD132PS  consts<>+704(SB), Y5, Y4
-	VBROADCASTSS consts<>+736(SB), Y5
+	VFMADD213PS  consts<>+704(SB), Y4, Y5
+	VFMADD213PS  consts<>+736(SB), Y4, Y5
 	VFMADD213PS  consts<>+768(SB), Y4, Y5
 	VFMADD213PS  consts<>+800(SB), Y4, Y5
 	VFMADD213PS  consts<>+832(SB), Y4, Y5
@@ -4007,9 +3849,7 @@ less3:
 	VFMADD213PS  consts<>+1024(SB), Y4, Y5
 	VFMADD213PS  consts<>+1056(SB), Y4, Y5
 	VFMADD213PS  consts<>+1088(SB), Y4, Y5
-	VFMADD213PS  consts<>+1120(SB), Y4, Y5
-	VFMADD213PS  consts<>+1152(SB), Y4, Y5
-	VFMADD213PS  consts<>+1184(SB), Y5, Y3
+	VFMADD213PS  consts<>+1120(SB), Y5, Y3
 	VMULPS       Y2, Y3, Y3
 	VCMPPS       $0x06, Y0, Y2, Y2
 	VANDPS       Y3, Y2, Y2
@@ -4076,8 +3916,8 @@ TEXT ·geluBF16ToBF16AVX2(SB), NOSPLIT, $64-72
 	MOVQ         dst+0(FP), AX
 	MOVQ         x+16(FP), CX
 	MOVQ         pixels+48(FP), DX
-	VBROADCASTSS consts<>+608(SB), Y0
-	VBROADCASTSS consts<>+640(SB), Y1
+	VBROADCASTSS consts<>+544(SB), Y0
+	VBROADCASTSS consts<>+576(SB), Y1
 
 loop1:
 	XORQ BX, BX
@@ -4092,9 +3932,11 @@ chan2:
 	VMAXPS       Y3, Y0, Y3
 	VMINPS       Y3, Y1, Y3
 	VMULPS       Y3, Y3, Y4
+	VBROADCASTSS consts<>+608(SB), Y5
+	VFMADD132PS  consts<>+640(SB), Y5, Y4
 	VBROADCASTSS consts<>+672(SB), Y5
-	VFMADD132PS  consts<>+704(SB), Y5, Y4
-	VBROADCASTSS consts<>+736(SB), Y5
+	VFMADD213PS  consts<>+704(SB), Y4, Y5
+	VFMADD213PS  consts<>+736(SB), Y4, Y5
 	VFMADD213PS  consts<>+768(SB), Y4, Y5
 	VFMADD213PS  consts<>+800(SB), Y4, Y5
 	VFMADD213PS  consts<>+832(SB), Y4, Y5
@@ -4106,9 +3948,7 @@ chan2:
 	VFMADD213PS  consts<>+1024(SB), Y4, Y5
 	VFMADD213PS  consts<>+1056(SB), Y4, Y5
 	VFMADD213PS  consts<>+1088(SB), Y4, Y5
-	VFMADD213PS  consts<>+1120(SB), Y4, Y5
-	VFMADD213PS  consts<>+1152(SB), Y4, Y5
-	VFMADD213PS  consts<>+1184(SB), Y5, Y3
+	VFMADD213PS  consts<>+1120(SB), Y5, Y3
 	VMULPS       Y2, Y3, Y3
 	VCMPPS       $0x06, Y0, Y2, Y2
 	VANDPS       Y3, Y2, Y2
@@ -4152,9 +3992,11 @@ word5:
 	VMAXPS       Y3, Y0, Y3
 	VMINPS       Y3, Y1, Y3
 	VMULPS       Y3, Y3, Y4
+	VBROADCASTSS consts<>+608(SB), Y5
+	VFMADD132PS  consts<>+640(SB), Y5, Y4
 	VBROADCASTSS consts<>+672(SB), Y5
-	VFMADD132PS  consts<>+704(SB), Y5, Y4
-	VBROADCASTSS consts<>+736(SB), Y5
+	VFMADD213PS  consts<>+704(SB), Y4, Y5
+	VFMADD213PS  consts<>+736(SB), Y4, Y5
 	VFMADD213PS  consts<>+768(SB), Y4, Y5
 	VFMADD213PS  consts<>+800(SB), Y4, Y5
 	VFMADD213PS  consts<>+832(SB), Y4, Y5
@@ -4166,9 +4008,7 @@ word5:
 	VFMADD213PS  consts<>+1024(SB), Y4, Y5
 	VFMADD213PS  consts<>+1056(SB), Y4, Y5
 	VFMADD213PS  consts<>+1088(SB), Y4, Y5
-	VFMADD213PS  consts<>+1120(SB), Y4, Y5
-	VFMADD213PS  consts<>+1152(SB), Y4, Y5
-	VFMADD213PS  consts<>+1184(SB), Y5, Y3
+	VFMADD213PS  consts<>+1120(SB), Y5, Y3
 	VMULPS       Y2, Y3, Y3
 	VCMPPS       $0x06, Y0, Y2, Y2
 	VANDPS       Y3, Y2, Y2
@@ -4211,8 +4051,8 @@ TEXT ·geluSplitToSplitAVX2(SB), NOSPLIT, $64-72
 	MOVQ         x+16(FP), DX
 	MOVQ         x2+24(FP), BX
 	MOVQ         pixels+48(FP), SI
-	VBROADCASTSS consts<>+608(SB), Y0
-	VBROADCASTSS consts<>+640(SB), Y1
+	VBROADCASTSS consts<>+544(SB), Y0
+	VBROADCASTSS consts<>+576(SB), Y1
 
 loop1:
 	XORQ DI, DI
@@ -4230,9 +4070,11 @@ chan2:
 	VMAXPS       Y3, Y0, Y3
 	VMINPS       Y3, Y1, Y3
 	VMULPS       Y3, Y3, Y4
+	VBROADCASTSS consts<>+608(SB), Y5
+	VFMADD132PS  consts<>+640(SB), Y5, Y4
 	VBROADCASTSS consts<>+672(SB), Y5
-	VFMADD132PS  consts<>+704(SB), Y5, Y4
-	VBROADCASTSS consts<>+736(SB), Y5
+	VFMADD213PS  consts<>+704(SB), Y4, Y5
+	VFMADD213PS  consts<>+736(SB), Y4, Y5
 	VFMADD213PS  consts<>+768(SB), Y4, Y5
 	VFMADD213PS  consts<>+800(SB), Y4, Y5
 	VFMADD213PS  consts<>+832(SB), Y4, Y5
@@ -4244,9 +4086,7 @@ chan2:
 	VFMADD213PS  consts<>+1024(SB), Y4, Y5
 	VFMADD213PS  consts<>+1056(SB), Y4, Y5
 	VFMADD213PS  consts<>+1088(SB), Y4, Y5
-	VFMADD213PS  consts<>+1120(SB), Y4, Y5
-	VFMADD213PS  consts<>+1152(SB), Y4, Y5
-	VFMADD213PS  consts<>+1184(SB), Y5, Y3
+	VFMADD213PS  consts<>+1120(SB), Y5, Y3
 	VMULPS       Y2, Y3, Y3
 	VCMPPS       $0x06, Y0, Y2, Y2
 	VANDPS       Y3, Y2, Y2
@@ -4321,9 +4161,11 @@ word6:
 	VMAXPS       Y3, Y0, Y3
 	VMINPS       Y3, Y1, Y3
 	VMULPS       Y3, Y3, Y4
+	VBROADCASTSS consts<>+608(SB), Y5
+	VFMADD132PS  consts<>+640(SB), Y5, Y4
 	VBROADCASTSS consts<>+672(SB), Y5
-	VFMADD132PS  consts<>+704(SB), Y5, Y4
-	VBROADCASTSS consts<>+736(SB), Y5
+	VFMADD213PS  consts<>+704(SB), Y4, Y5
+	VFMADD213PS  consts<>+736(SB), Y4, Y5
 	VFMADD213PS  consts<>+768(SB), Y4, Y5
 	VFMADD213PS  consts<>+800(SB), Y4, Y5
 	VFMADD213PS  consts<>+832(SB), Y4, Y5
@@ -4335,9 +4177,7 @@ word6:
 	VFMADD213PS  consts<>+1024(SB), Y4, Y5
 	VFMADD213PS  consts<>+1056(SB), Y4, Y5
 	VFMADD213PS  consts<>+1088(SB), Y4, Y5
-	VFMADD213PS  consts<>+1120(SB), Y4, Y5
-	VFMADD213PS  consts<>+1152(SB), Y4, Y5
-	VFMADD213PS  consts<>+1184(SB), Y5, Y3
+	VFMADD213PS  consts<>+1120(SB), Y5, Y3
 	VMULPS       Y2, Y3, Y3
 	VCMPPS       $0x06, Y0, Y2, Y2
 	VANDPS       Y3, Y2, Y2
@@ -4417,33 +4257,25 @@ chan2:
 	JGT          less3
 	VMOVUPS      (CX)(BX*4), Y2
 	VADDPS       Y2, Y2, Y2
-	VMAXPS       Y2, Y0, Y2
-	VMINPS       Y2, Y1, Y2
 	VMULPS       consts<>+288(SB), Y2, Y3
-	VROUNDPS     $0x08, Y3, Y3
-	VMOVAPS      Y2, Y4
-	VFMSUB132PS  consts<>+288(SB), Y3, Y4
-	VFMADD231PS  consts<>+320(SB), Y2, Y4
-	VBROADCASTSS consts<>+352(SB), Y5
-	VFMADD213PS  consts<>+384(SB), Y4, Y5
-	VFMADD213PS  consts<>+416(SB), Y4, Y5
-	VFMADD213PS  consts<>+448(SB), Y4, Y5
-	VFMADD213PS  consts<>+480(SB), Y4, Y5
-	VFMADD213PS  consts<>+512(SB), Y4, Y5
-	VCVTPS2DQ    Y3, Y3
-	VPSRAD       $0x01, Y3, Y4
-	VPSUBD       Y4, Y3, Y3
-	VPADDD       consts<>+544(SB), Y3, Y3
-	VPSLLD       $0x17, Y3, Y3
-	VPADDD       consts<>+544(SB), Y4, Y4
+	VMAXPS       Y3, Y0, Y3
+	VMINPS       Y3, Y1, Y3
+	VROUNDPS     $0x09, Y3, Y4
+	VSUBPS       Y4, Y3, Y3
+	VBROADCASTSS consts<>+320(SB), Y5
+	VFMADD213PS  consts<>+352(SB), Y3, Y5
+	VFMADD213PS  consts<>+384(SB), Y3, Y5
+	VFMADD213PS  consts<>+416(SB), Y3, Y5
+	VFMADD213PS  consts<>+448(SB), Y3, Y5
+	VFMADD213PS  consts<>+480(SB), Y3, Y5
+	VCVTPS2DQ    Y4, Y4
 	VPSLLD       $0x17, Y4, Y4
-	VMULPS       Y4, Y5, Y5
-	VMULPS       Y3, Y5, Y2
-	VADDPS       consts<>+576(SB), Y2, Y2
-	VBROADCASTSS consts<>+576(SB), Y3
+	VPADDD       Y4, Y5, Y2
+	VADDPS       consts<>+512(SB), Y2, Y2
+	VBROADCASTSS consts<>+512(SB), Y3
 	VDIVPS       Y2, Y3, Y2
 	VADDPS       Y2, Y2, Y2
-	VADDPS       consts<>+672(SB), Y2, Y2
+	VADDPS       consts<>+608(SB), Y2, Y2
 	VMOVUPS      Y2, (AX)(BX*4)
 	ADDQ         $+8, BX
 	JMP          chan2
@@ -4457,33 +4289,25 @@ less3:
 	VMOVUPS      (DI)(SI*4), Y15
 	VMASKMOVPS   (CX)(BX*4), Y15, Y2
 	VADDPS       Y2, Y2, Y2
-	VMAXPS       Y2, Y0, Y2
-	VMINPS       Y2, Y1, Y2
 	VMULPS       consts<>+288(SB), Y2, Y3
-	VROUNDPS     $0x08, Y3, Y3
-	VMOVAPS      Y2, Y4
-	VFMSUB132PS  consts<>+288(SB), Y3, Y4
-	VFMADD231PS  consts<>+320(SB), Y2, Y4
-	VBROADCASTSS consts<>+352(SB), Y5
-	VFMADD213PS  consts<>+384(SB), Y4, Y5
-	VFMADD213PS  consts<>+416(SB), Y4, Y5
-	VFMADD213PS  consts<>+448(SB), Y4, Y5
-	VFMADD213PS  consts<>+480(SB), Y4, Y5
-	VFMADD213PS  consts<>+512(SB), Y4, Y5
-	VCVTPS2DQ    Y3, Y3
-	VPSRAD       $0x01, Y3, Y4
-	VPSUBD       Y4, Y3, Y3
-	VPADDD       consts<>+544(SB), Y3, Y3
-	VPSLLD       $0x17, Y3, Y3
-	VPADDD       consts<>+544(SB), Y4, Y4
+	VMAXPS       Y3, Y0, Y3
+	VMINPS       Y3, Y1, Y3
+	VROUNDPS     $0x09, Y3, Y4
+	VSUBPS       Y4, Y3, Y3
+	VBROADCASTSS consts<>+320(SB), Y5
+	VFMADD213PS  consts<>+352(SB), Y3, Y5
+	VFMADD213PS  consts<>+384(SB), Y3, Y5
+	VFMADD213PS  consts<>+416(SB), Y3, Y5
+	VFMADD213PS  consts<>+448(SB), Y3, Y5
+	VFMADD213PS  consts<>+480(SB), Y3, Y5
+	VCVTPS2DQ    Y4, Y4
 	VPSLLD       $0x17, Y4, Y4
-	VMULPS       Y4, Y5, Y5
-	VMULPS       Y3, Y5, Y2
-	VADDPS       consts<>+576(SB), Y2, Y2
-	VBROADCASTSS consts<>+576(SB), Y3
+	VPADDD       Y4, Y5, Y2
+	VADDPS       consts<>+512(SB), Y2, Y2
+	VBROADCASTSS consts<>+512(SB), Y3
 	VDIVPS       Y2, Y3, Y2
 	VADDPS       Y2, Y2, Y2
-	VADDPS       consts<>+672(SB), Y2, Y2
+	VADDPS       consts<>+608(SB), Y2, Y2
 	VMASKMOVPS   Y2, Y15, (AX)(BX*4)
 
 done4:
@@ -4514,33 +4338,25 @@ chan2:
 	JGT          less3
 	VMOVUPS      (CX)(BX*4), Y2
 	VADDPS       Y2, Y2, Y2
-	VMAXPS       Y2, Y0, Y2
-	VMINPS       Y2, Y1, Y2
 	VMULPS       consts<>+288(SB), Y2, Y3
-	VROUNDPS     $0x08, Y3, Y3
-	VMOVAPS      Y2, Y4
-	VFMSUB132PS  consts<>+288(SB), Y3, Y4
-	VFMADD231PS  consts<>+320(SB), Y2, Y4
-	VBROADCASTSS consts<>+352(SB), Y5
-	VFMADD213PS  consts<>+384(SB), Y4, Y5
-	VFMADD213PS  consts<>+416(SB), Y4, Y5
-	VFMADD213PS  consts<>+448(SB), Y4, Y5
-	VFMADD213PS  consts<>+480(SB), Y4, Y5
-	VFMADD213PS  consts<>+512(SB), Y4, Y5
-	VCVTPS2DQ    Y3, Y3
-	VPSRAD       $0x01, Y3, Y4
-	VPSUBD       Y4, Y3, Y3
-	VPADDD       consts<>+544(SB), Y3, Y3
-	VPSLLD       $0x17, Y3, Y3
-	VPADDD       consts<>+544(SB), Y4, Y4
+	VMAXPS       Y3, Y0, Y3
+	VMINPS       Y3, Y1, Y3
+	VROUNDPS     $0x09, Y3, Y4
+	VSUBPS       Y4, Y3, Y3
+	VBROADCASTSS consts<>+320(SB), Y5
+	VFMADD213PS  consts<>+352(SB), Y3, Y5
+	VFMADD213PS  consts<>+384(SB), Y3, Y5
+	VFMADD213PS  consts<>+416(SB), Y3, Y5
+	VFMADD213PS  consts<>+448(SB), Y3, Y5
+	VFMADD213PS  consts<>+480(SB), Y3, Y5
+	VCVTPS2DQ    Y4, Y4
 	VPSLLD       $0x17, Y4, Y4
-	VMULPS       Y4, Y5, Y5
-	VMULPS       Y3, Y5, Y2
-	VADDPS       consts<>+576(SB), Y2, Y2
-	VBROADCASTSS consts<>+576(SB), Y3
+	VPADDD       Y4, Y5, Y2
+	VADDPS       consts<>+512(SB), Y2, Y2
+	VBROADCASTSS consts<>+512(SB), Y3
 	VDIVPS       Y2, Y3, Y2
 	VADDPS       Y2, Y2, Y2
-	VADDPS       consts<>+672(SB), Y2, Y2
+	VADDPS       consts<>+608(SB), Y2, Y2
 	VPSRLD       $0x10, Y2, Y3
 	VPAND        consts<>+0(SB), Y3, Y3
 	VPADDD       Y2, Y3, Y3
@@ -4565,33 +4381,25 @@ less3:
 	VMOVUPS      (DI)(R8*4), Y15
 	VMASKMOVPS   (CX)(BX*4), Y15, Y2
 	VADDPS       Y2, Y2, Y2
-	VMAXPS       Y2, Y0, Y2
-	VMINPS       Y2, Y1, Y2
 	VMULPS       consts<>+288(SB), Y2, Y3
-	VROUNDPS     $0x08, Y3, Y3
-	VMOVAPS      Y2, Y4
-	VFMSUB132PS  consts<>+288(SB), Y3, Y4
-	VFMADD231PS  consts<>+320(SB), Y2, Y4
-	VBROADCASTSS consts<>+352(SB), Y5
-	VFMADD213PS  consts<>+384(SB), Y4, Y5
-	VFMADD213PS  consts<>+416(SB), Y4, Y5
-	VFMADD213PS  consts<>+448(SB), Y4, Y5
-	VFMADD213PS  consts<>+480(SB), Y4, Y5
-	VFMADD213PS  consts<>+512(SB), Y4, Y5
-	VCVTPS2DQ    Y3, Y3
-	VPSRAD       $0x01, Y3, Y4
-	VPSUBD       Y4, Y3, Y3
-	VPADDD       consts<>+544(SB), Y3, Y3
-	VPSLLD       $0x17, Y3, Y3
-	VPADDD       consts<>+544(SB), Y4, Y4
+	VMAXPS       Y3, Y0, Y3
+	VMINPS       Y3, Y1, Y3
+	VROUNDPS     $0x09, Y3, Y4
+	VSUBPS       Y4, Y3, Y3
+	VBROADCASTSS consts<>+320(SB), Y5
+	VFMADD213PS  consts<>+352(SB), Y3, Y5
+	VFMADD213PS  consts<>+384(SB), Y3, Y5
+	VFMADD213PS  consts<>+416(SB), Y3, Y5
+	VFMADD213PS  consts<>+448(SB), Y3, Y5
+	VFMADD213PS  consts<>+480(SB), Y3, Y5
+	VCVTPS2DQ    Y4, Y4
 	VPSLLD       $0x17, Y4, Y4
-	VMULPS       Y4, Y5, Y5
-	VMULPS       Y3, Y5, Y2
-	VADDPS       consts<>+576(SB), Y2, Y2
-	VBROADCASTSS consts<>+576(SB), Y3
+	VPADDD       Y4, Y5, Y2
+	VADDPS       consts<>+512(SB), Y2, Y2
+	VBROADCASTSS consts<>+512(SB), Y3
 	VDIVPS       Y2, Y3, Y2
 	VADDPS       Y2, Y2, Y2
-	VADDPS       consts<>+672(SB), Y2, Y2
+	VADDPS       consts<>+608(SB), Y2, Y2
 	VPSRLD       $0x10, Y2, Y3
 	VPAND        consts<>+0(SB), Y3, Y3
 	VPADDD       Y2, Y3, Y3
@@ -4642,33 +4450,25 @@ chan2:
 	JGT          less3
 	VMOVUPS      (DX)(SI*4), Y2
 	VADDPS       Y2, Y2, Y2
-	VMAXPS       Y2, Y0, Y2
-	VMINPS       Y2, Y1, Y2
 	VMULPS       consts<>+288(SB), Y2, Y3
-	VROUNDPS     $0x08, Y3, Y3
-	VMOVAPS      Y2, Y4
-	VFMSUB132PS  consts<>+288(SB), Y3, Y4
-	VFMADD231PS  consts<>+320(SB), Y2, Y4
-	VBROADCASTSS consts<>+352(SB), Y5
-	VFMADD213PS  consts<>+384(SB), Y4, Y5
-	VFMADD213PS  consts<>+416(SB), Y4, Y5
-	VFMADD213PS  consts<>+448(SB), Y4, Y5
-	VFMADD213PS  consts<>+480(SB), Y4, Y5
-	VFMADD213PS  consts<>+512(SB), Y4, Y5
-	VCVTPS2DQ    Y3, Y3
-	VPSRAD       $0x01, Y3, Y4
-	VPSUBD       Y4, Y3, Y3
-	VPADDD       consts<>+544(SB), Y3, Y3
-	VPSLLD       $0x17, Y3, Y3
-	VPADDD       consts<>+544(SB), Y4, Y4
+	VMAXPS       Y3, Y0, Y3
+	VMINPS       Y3, Y1, Y3
+	VROUNDPS     $0x09, Y3, Y4
+	VSUBPS       Y4, Y3, Y3
+	VBROADCASTSS consts<>+320(SB), Y5
+	VFMADD213PS  consts<>+352(SB), Y3, Y5
+	VFMADD213PS  consts<>+384(SB), Y3, Y5
+	VFMADD213PS  consts<>+416(SB), Y3, Y5
+	VFMADD213PS  consts<>+448(SB), Y3, Y5
+	VFMADD213PS  consts<>+480(SB), Y3, Y5
+	VCVTPS2DQ    Y4, Y4
 	VPSLLD       $0x17, Y4, Y4
-	VMULPS       Y4, Y5, Y5
-	VMULPS       Y3, Y5, Y2
-	VADDPS       consts<>+576(SB), Y2, Y2
-	VBROADCASTSS consts<>+576(SB), Y3
+	VPADDD       Y4, Y5, Y2
+	VADDPS       consts<>+512(SB), Y2, Y2
+	VBROADCASTSS consts<>+512(SB), Y3
 	VDIVPS       Y2, Y3, Y2
 	VADDPS       Y2, Y2, Y2
-	VADDPS       consts<>+672(SB), Y2, Y2
+	VADDPS       consts<>+608(SB), Y2, Y2
 	VPSRLD       $0x10, Y2, Y4
 	VPAND        consts<>+0(SB), Y4, Y4
 	VPADDD       Y2, Y4, Y4
@@ -4709,33 +4509,25 @@ less3:
 	VMOVUPS      (R8)(R9*4), Y15
 	VMASKMOVPS   (DX)(SI*4), Y15, Y2
 	VADDPS       Y2, Y2, Y2
-	VMAXPS       Y2, Y0, Y2
-	VMINPS       Y2, Y1, Y2
 	VMULPS       consts<>+288(SB), Y2, Y3
-	VROUNDPS     $0x08, Y3, Y3
-	VMOVAPS      Y2, Y4
-	VFMSUB132PS  consts<>+288(SB), Y3, Y4
-	VFMADD231PS  consts<>+320(SB), Y2, Y4
-	VBROADCASTSS consts<>+352(SB), Y5
-	VFMADD213PS  consts<>+384(SB), Y4, Y5
-	VFMADD213PS  consts<>+416(SB), Y4, Y5
-	VFMADD213PS  consts<>+448(SB), Y4, Y5
-	VFMADD213PS  consts<>+480(SB), Y4, Y5
-	VFMADD213PS  consts<>+512(SB), Y4, Y5
-	VCVTPS2DQ    Y3, Y3
-	VPSRAD       $0x01, Y3, Y4
-	VPSUBD       Y4, Y3, Y3
-	VPADDD       consts<>+544(SB), Y3, Y3
-	VPSLLD       $0x17, Y3, Y3
-	VPADDD       consts<>+544(SB), Y4, Y4
+	VMAXPS       Y3, Y0, Y3
+	VMINPS       Y3, Y1, Y3
+	VROUNDPS     $0x09, Y3, Y4
+	VSUBPS       Y4, Y3, Y3
+	VBROADCASTSS consts<>+320(SB), Y5
+	VFMADD213PS  consts<>+352(SB), Y3, Y5
+	VFMADD213PS  consts<>+384(SB), Y3, Y5
+	VFMADD213PS  consts<>+416(SB), Y3, Y5
+	VFMADD213PS  consts<>+448(SB), Y3, Y5
+	VFMADD213PS  consts<>+480(SB), Y3, Y5
+	VCVTPS2DQ    Y4, Y4
 	VPSLLD       $0x17, Y4, Y4
-	VMULPS       Y4, Y5, Y5
-	VMULPS       Y3, Y5, Y2
-	VADDPS       consts<>+576(SB), Y2, Y2
-	VBROADCASTSS consts<>+576(SB), Y3
+	VPADDD       Y4, Y5, Y2
+	VADDPS       consts<>+512(SB), Y2, Y2
+	VBROADCASTSS consts<>+512(SB), Y3
 	VDIVPS       Y2, Y3, Y2
 	VADDPS       Y2, Y2, Y2
-	VADDPS       consts<>+672(SB), Y2, Y2
+	VADDPS       consts<>+608(SB), Y2, Y2
 	VPSRLD       $0x10, Y2, Y4
 	VPAND        consts<>+0(SB), Y4, Y4
 	VPADDD       Y2, Y4, Y4
@@ -4812,33 +4604,25 @@ chan2:
 	VPMOVZXWD    (CX)(BX*2), Y2
 	VPSLLD       $0x10, Y2, Y2
 	VADDPS       Y2, Y2, Y2
-	VMAXPS       Y2, Y0, Y2
-	VMINPS       Y2, Y1, Y2
 	VMULPS       consts<>+288(SB), Y2, Y3
-	VROUNDPS     $0x08, Y3, Y3
-	VMOVAPS      Y2, Y4
-	VFMSUB132PS  consts<>+288(SB), Y3, Y4
-	VFMADD231PS  consts<>+320(SB), Y2, Y4
-	VBROADCASTSS consts<>+352(SB), Y5
-	VFMADD213PS  consts<>+384(SB), Y4, Y5
-	VFMADD213PS  consts<>+416(SB), Y4, Y5
-	VFMADD213PS  consts<>+448(SB), Y4, Y5
-	VFMADD213PS  consts<>+480(SB), Y4, Y5
-	VFMADD213PS  consts<>+512(SB), Y4, Y5
-	VCVTPS2DQ    Y3, Y3
-	VPSRAD       $0x01, Y3, Y4
-	VPSUBD       Y4, Y3, Y3
-	VPADDD       consts<>+544(SB), Y3, Y3
-	VPSLLD       $0x17, Y3, Y3
-	VPADDD       consts<>+544(SB), Y4, Y4
+	VMAXPS       Y3, Y0, Y3
+	VMINPS       Y3, Y1, Y3
+	VROUNDPS     $0x09, Y3, Y4
+	VSUBPS       Y4, Y3, Y3
+	VBROADCASTSS consts<>+320(SB), Y5
+	VFMADD213PS  consts<>+352(SB), Y3, Y5
+	VFMADD213PS  consts<>+384(SB), Y3, Y5
+	VFMADD213PS  consts<>+416(SB), Y3, Y5
+	VFMADD213PS  consts<>+448(SB), Y3, Y5
+	VFMADD213PS  consts<>+480(SB), Y3, Y5
+	VCVTPS2DQ    Y4, Y4
 	VPSLLD       $0x17, Y4, Y4
-	VMULPS       Y4, Y5, Y5
-	VMULPS       Y3, Y5, Y2
-	VADDPS       consts<>+576(SB), Y2, Y2
-	VBROADCASTSS consts<>+576(SB), Y3
+	VPADDD       Y4, Y5, Y2
+	VADDPS       consts<>+512(SB), Y2, Y2
+	VBROADCASTSS consts<>+512(SB), Y3
 	VDIVPS       Y2, Y3, Y2
 	VADDPS       Y2, Y2, Y2
-	VADDPS       consts<>+672(SB), Y2, Y2
+	VADDPS       consts<>+608(SB), Y2, Y2
 	VPSRLD       $0x10, Y2, Y3
 	VPAND        consts<>+0(SB), Y3, Y3
 	VPADDD       Y2, Y3, Y3
@@ -4876,33 +4660,25 @@ word5:
 	VPMOVZXWD    (SP), Y2
 	VPSLLD       $0x10, Y2, Y2
 	VADDPS       Y2, Y2, Y2
-	VMAXPS       Y2, Y0, Y2
-	VMINPS       Y2, Y1, Y2
 	VMULPS       consts<>+288(SB), Y2, Y3
-	VROUNDPS     $0x08, Y3, Y3
-	VMOVAPS      Y2, Y4
-	VFMSUB132PS  consts<>+288(SB), Y3, Y4
-	VFMADD231PS  consts<>+320(SB), Y2, Y4
-	VBROADCASTSS consts<>+352(SB), Y5
-	VFMADD213PS  consts<>+384(SB), Y4, Y5
-	VFMADD213PS  consts<>+416(SB), Y4, Y5
-	VFMADD213PS  consts<>+448(SB), Y4, Y5
-	VFMADD213PS  consts<>+480(SB), Y4, Y5
-	VFMADD213PS  consts<>+512(SB), Y4, Y5
-	VCVTPS2DQ    Y3, Y3
-	VPSRAD       $0x01, Y3, Y4
-	VPSUBD       Y4, Y3, Y3
-	VPADDD       consts<>+544(SB), Y3, Y3
-	VPSLLD       $0x17, Y3, Y3
-	VPADDD       consts<>+544(SB), Y4, Y4
+	VMAXPS       Y3, Y0, Y3
+	VMINPS       Y3, Y1, Y3
+	VROUNDPS     $0x09, Y3, Y4
+	VSUBPS       Y4, Y3, Y3
+	VBROADCASTSS consts<>+320(SB), Y5
+	VFMADD213PS  consts<>+352(SB), Y3, Y5
+	VFMADD213PS  consts<>+384(SB), Y3, Y5
+	VFMADD213PS  consts<>+416(SB), Y3, Y5
+	VFMADD213PS  consts<>+448(SB), Y3, Y5
+	VFMADD213PS  consts<>+480(SB), Y3, Y5
+	VCVTPS2DQ    Y4, Y4
 	VPSLLD       $0x17, Y4, Y4
-	VMULPS       Y4, Y5, Y5
-	VMULPS       Y3, Y5, Y2
-	VADDPS       consts<>+576(SB), Y2, Y2
-	VBROADCASTSS consts<>+576(SB), Y3
+	VPADDD       Y4, Y5, Y2
+	VADDPS       consts<>+512(SB), Y2, Y2
+	VBROADCASTSS consts<>+512(SB), Y3
 	VDIVPS       Y2, Y3, Y2
 	VADDPS       Y2, Y2, Y2
-	VADDPS       consts<>+672(SB), Y2, Y2
+	VADDPS       consts<>+608(SB), Y2, Y2
 	VPSRLD       $0x10, Y2, Y3
 	VPAND        consts<>+0(SB), Y3, Y3
 	VPADDD       Y2, Y3, Y3
@@ -4958,33 +4734,25 @@ chan2:
 	VPSLLD       $0x10, Y3, Y3
 	VADDPS       Y3, Y2, Y2
 	VADDPS       Y2, Y2, Y2
-	VMAXPS       Y2, Y0, Y2
-	VMINPS       Y2, Y1, Y2
 	VMULPS       consts<>+288(SB), Y2, Y3
-	VROUNDPS     $0x08, Y3, Y3
-	VMOVAPS      Y2, Y4
-	VFMSUB132PS  consts<>+288(SB), Y3, Y4
-	VFMADD231PS  consts<>+320(SB), Y2, Y4
-	VBROADCASTSS consts<>+352(SB), Y5
-	VFMADD213PS  consts<>+384(SB), Y4, Y5
-	VFMADD213PS  consts<>+416(SB), Y4, Y5
-	VFMADD213PS  consts<>+448(SB), Y4, Y5
-	VFMADD213PS  consts<>+480(SB), Y4, Y5
-	VFMADD213PS  consts<>+512(SB), Y4, Y5
-	VCVTPS2DQ    Y3, Y3
-	VPSRAD       $0x01, Y3, Y4
-	VPSUBD       Y4, Y3, Y3
-	VPADDD       consts<>+544(SB), Y3, Y3
-	VPSLLD       $0x17, Y3, Y3
-	VPADDD       consts<>+544(SB), Y4, Y4
+	VMAXPS       Y3, Y0, Y3
+	VMINPS       Y3, Y1, Y3
+	VROUNDPS     $0x09, Y3, Y4
+	VSUBPS       Y4, Y3, Y3
+	VBROADCASTSS consts<>+320(SB), Y5
+	VFMADD213PS  consts<>+352(SB), Y3, Y5
+	VFMADD213PS  consts<>+384(SB), Y3, Y5
+	VFMADD213PS  consts<>+416(SB), Y3, Y5
+	VFMADD213PS  consts<>+448(SB), Y3, Y5
+	VFMADD213PS  consts<>+480(SB), Y3, Y5
+	VCVTPS2DQ    Y4, Y4
 	VPSLLD       $0x17, Y4, Y4
-	VMULPS       Y4, Y5, Y5
-	VMULPS       Y3, Y5, Y2
-	VADDPS       consts<>+576(SB), Y2, Y2
-	VBROADCASTSS consts<>+576(SB), Y3
+	VPADDD       Y4, Y5, Y2
+	VADDPS       consts<>+512(SB), Y2, Y2
+	VBROADCASTSS consts<>+512(SB), Y3
 	VDIVPS       Y2, Y3, Y2
 	VADDPS       Y2, Y2, Y2
-	VADDPS       consts<>+672(SB), Y2, Y2
+	VADDPS       consts<>+608(SB), Y2, Y2
 	VPSRLD       $0x10, Y2, Y4
 	VPAND        consts<>+0(SB), Y4, Y4
 	VPADDD       Y2, Y4, Y4
@@ -5053,33 +4821,25 @@ word6:
 	VPSLLD       $0x10, Y3, Y3
 	VADDPS       Y3, Y2, Y2
 	VADDPS       Y2, Y2, Y2
-	VMAXPS       Y2, Y0, Y2
-	VMINPS       Y2, Y1, Y2
 	VMULPS       consts<>+288(SB), Y2, Y3
-	VROUNDPS     $0x08, Y3, Y3
-	VMOVAPS      Y2, Y4
-	VFMSUB132PS  consts<>+288(SB), Y3, Y4
-	VFMADD231PS  consts<>+320(SB), Y2, Y4
-	VBROADCASTSS consts<>+352(SB), Y5
-	VFMADD213PS  consts<>+384(SB), Y4, Y5
-	VFMADD213PS  consts<>+416(SB), Y4, Y5
-	VFMADD213PS  consts<>+448(SB), Y4, Y5
-	VFMADD213PS  consts<>+480(SB), Y4, Y5
-	VFMADD213PS  consts<>+512(SB), Y4, Y5
-	VCVTPS2DQ    Y3, Y3
-	VPSRAD       $0x01, Y3, Y4
-	VPSUBD       Y4, Y3, Y3
-	VPADDD       consts<>+544(SB), Y3, Y3
-	VPSLLD       $0x17, Y3, Y3
-	VPADDD       consts<>+544(SB), Y4, Y4
+	VMAXPS       Y3, Y0, Y3
+	VMINPS       Y3, Y1, Y3
+	VROUNDPS     $0x09, Y3, Y4
+	VSUBPS       Y4, Y3, Y3
+	VBROADCASTSS consts<>+320(SB), Y5
+	VFMADD213PS  consts<>+352(SB), Y3, Y5
+	VFMADD213PS  consts<>+384(SB), Y3, Y5
+	VFMADD213PS  consts<>+416(SB), Y3, Y5
+	VFMADD213PS  consts<>+448(SB), Y3, Y5
+	VFMADD213PS  consts<>+480(SB), Y3, Y5
+	VCVTPS2DQ    Y4, Y4
 	VPSLLD       $0x17, Y4, Y4
-	VMULPS       Y4, Y5, Y5
-	VMULPS       Y3, Y5, Y2
-	VADDPS       consts<>+576(SB), Y2, Y2
-	VBROADCASTSS consts<>+576(SB), Y3
+	VPADDD       Y4, Y5, Y2
+	VADDPS       consts<>+512(SB), Y2, Y2
+	VBROADCASTSS consts<>+512(SB), Y3
 	VDIVPS       Y2, Y3, Y2
 	VADDPS       Y2, Y2, Y2
-	VADDPS       consts<>+672(SB), Y2, Y2
+	VADDPS       consts<>+608(SB), Y2, Y2
 	VPSRLD       $0x10, Y2, Y4
 	VPAND        consts<>+0(SB), Y4, Y4
 	VPADDD       Y2, Y4, Y4
@@ -5144,8 +4904,8 @@ TEXT ·expAVX2(SB), NOSPLIT, $0-72
 	MOVQ         dst+0(FP), AX
 	MOVQ         x+16(FP), CX
 	MOVQ         pixels+48(FP), DX
-	VBROADCASTSS consts<>+1216(SB), Y0
-	VBROADCASTSS consts<>+1248(SB), Y1
+	VBROADCASTSS consts<>+1152(SB), Y0
+	VBROADCASTSS consts<>+1184(SB), Y1
 
 loop1:
 	XORQ BX, BX
@@ -5157,24 +4917,24 @@ chan2:
 	VMOVUPS      (CX)(BX*4), Y2
 	VMAXPS       Y2, Y0, Y2
 	VMINPS       Y2, Y1, Y2
-	VMULPS       consts<>+1280(SB), Y2, Y3
+	VMULPS       consts<>+1216(SB), Y2, Y3
 	VROUNDPS     $0x08, Y3, Y3
 	VMOVAPS      Y2, Y4
-	VFMSUB132PS  consts<>+1280(SB), Y3, Y4
-	VFMADD231PS  consts<>+1312(SB), Y2, Y4
-	VBROADCASTSS consts<>+1344(SB), Y5
+	VFMSUB132PS  consts<>+1216(SB), Y3, Y4
+	VFMADD231PS  consts<>+1248(SB), Y2, Y4
+	VBROADCASTSS consts<>+1280(SB), Y5
+	VFMADD213PS  consts<>+1312(SB), Y4, Y5
+	VFMADD213PS  consts<>+1344(SB), Y4, Y5
 	VFMADD213PS  consts<>+1376(SB), Y4, Y5
 	VFMADD213PS  consts<>+1408(SB), Y4, Y5
 	VFMADD213PS  consts<>+1440(SB), Y4, Y5
-	VFMADD213PS  consts<>+1472(SB), Y4, Y5
-	VFMADD213PS  consts<>+1504(SB), Y4, Y5
-	VFMADD213PS  consts<>+576(SB), Y4, Y5
+	VFMADD213PS  consts<>+512(SB), Y4, Y5
 	VCVTPS2DQ    Y3, Y3
 	VPSRAD       $0x01, Y3, Y4
 	VPSUBD       Y4, Y3, Y3
-	VPADDD       consts<>+544(SB), Y3, Y3
+	VPADDD       consts<>+1472(SB), Y3, Y3
 	VPSLLD       $0x17, Y3, Y3
-	VPADDD       consts<>+544(SB), Y4, Y4
+	VPADDD       consts<>+1472(SB), Y4, Y4
 	VPSLLD       $0x17, Y4, Y4
 	VMULPS       Y4, Y5, Y5
 	VMULPS       Y3, Y5, Y2
@@ -5192,24 +4952,24 @@ less3:
 	VMASKMOVPS   (CX)(BX*4), Y15, Y2
 	VMAXPS       Y2, Y0, Y2
 	VMINPS       Y2, Y1, Y2
-	VMULPS       consts<>+1280(SB), Y2, Y3
+	VMULPS       consts<>+1216(SB), Y2, Y3
 	VROUNDPS     $0x08, Y3, Y3
 	VMOVAPS      Y2, Y4
-	VFMSUB132PS  consts<>+1280(SB), Y3, Y4
-	VFMADD231PS  consts<>+1312(SB), Y2, Y4
-	VBROADCASTSS consts<>+1344(SB), Y5
+	VFMSUB132PS  consts<>+1216(SB), Y3, Y4
+	VFMADD231PS  consts<>+1248(SB), Y2, Y4
+	VBROADCASTSS consts<>+1280(SB), Y5
+	VFMADD213PS  consts<>+1312(SB), Y4, Y5
+	VFMADD213PS  consts<>+1344(SB), Y4, Y5
 	VFMADD213PS  consts<>+1376(SB), Y4, Y5
 	VFMADD213PS  consts<>+1408(SB), Y4, Y5
 	VFMADD213PS  consts<>+1440(SB), Y4, Y5
-	VFMADD213PS  consts<>+1472(SB), Y4, Y5
-	VFMADD213PS  consts<>+1504(SB), Y4, Y5
-	VFMADD213PS  consts<>+576(SB), Y4, Y5
+	VFMADD213PS  consts<>+512(SB), Y4, Y5
 	VCVTPS2DQ    Y3, Y3
 	VPSRAD       $0x01, Y3, Y4
 	VPSUBD       Y4, Y3, Y3
-	VPADDD       consts<>+544(SB), Y3, Y3
+	VPADDD       consts<>+1472(SB), Y3, Y3
 	VPSLLD       $0x17, Y3, Y3
-	VPADDD       consts<>+544(SB), Y4, Y4
+	VPADDD       consts<>+1472(SB), Y4, Y4
 	VPSLLD       $0x17, Y4, Y4
 	VMULPS       Y4, Y5, Y5
 	VMULPS       Y3, Y5, Y2
@@ -6349,7 +6109,7 @@ TEXT ·layerNormF32AVX2(SB), NOSPLIT, $0-84
 	MOVQ         gamma+32(FP), DX
 	MOVQ         beta+40(FP), BX
 	VCVTSI2SSQ   channels+72(FP), X0, X0
-	VBROADCASTSS consts<>+576(SB), Y1
+	VBROADCASTSS consts<>+512(SB), Y1
 	VDIVSS       X0, X1, X0
 	VBROADCASTSS X0, Y0
 
@@ -6469,7 +6229,7 @@ done11:
 	VMULSS       X0, X2, X2
 	VADDSS       eps+80(FP), X2, X2
 	VSQRTSS      X2, X2, X2
-	VBROADCASTSS consts<>+576(SB), Y3
+	VBROADCASTSS consts<>+512(SB), Y3
 	VDIVSS       X2, X3, X2
 	VBROADCASTSS X2, Y2
 	XORQ         SI, SI
@@ -8126,7 +7886,7 @@ TEXT ·layerNormBF16AVX2(SB), NOSPLIT, $64-84
 	MOVQ         gamma+32(FP), DX
 	MOVQ         beta+40(FP), BX
 	VCVTSI2SSQ   channels+72(FP), X0, X0
-	VBROADCASTSS consts<>+576(SB), Y1
+	VBROADCASTSS consts<>+512(SB), Y1
 	VDIVSS       X0, X1, X0
 	VBROADCASTSS X0, Y0
 
@@ -8284,7 +8044,7 @@ done12:
 	VMULSS       X0, X2, X2
 	VADDSS       eps+80(FP), X2, X2
 	VSQRTSS      X2, X2, X2
-	VBROADCASTSS consts<>+576(SB), Y3
+	VBROADCASTSS consts<>+512(SB), Y3
 	VDIVSS       X2, X3, X2
 	VBROADCASTSS X2, Y2
 	XORQ         SI, SI
@@ -10948,7 +10708,7 @@ TEXT ·layerNormSplitAVX2(SB), NOSPLIT, $64-84
 	MOVQ         gamma+32(FP), SI
 	MOVQ         beta+40(FP), DI
 	VCVTSI2SSQ   channels+72(FP), X0, X0
-	VBROADCASTSS consts<>+576(SB), Y1
+	VBROADCASTSS consts<>+512(SB), Y1
 	VDIVSS       X0, X1, X0
 	VBROADCASTSS X0, Y0
 
@@ -11166,7 +10926,7 @@ done13:
 	VMULSS       X0, X2, X2
 	VADDSS       eps+80(FP), X2, X2
 	VSQRTSS      X2, X2, X2
-	VBROADCASTSS consts<>+576(SB), Y3
+	VBROADCASTSS consts<>+512(SB), Y3
 	VDIVSS       X2, X3, X2
 	VBROADCASTSS X2, Y2
 	XORQ         R8, R8
@@ -11639,7 +11399,7 @@ TEXT ·lrnAVX2(SB), NOSPLIT, $0-48
 	MOVQ         squares+8(FP), CX
 	VBROADCASTSS alpha+40(FP), Y0
 	VBROADCASTSS k+44(FP), Y1
-	VBROADCASTSS consts<>+576(SB), Y2
+	VBROADCASTSS consts<>+512(SB), Y2
 	MOVQ         before+24(FP), DX
 	LEAQ         (CX)(DX*4), DX
 	XORQ         BX, BX
@@ -15960,22 +15720,22 @@ DATA consts<>+208(SB)/4, $0x3e2aaaab
 DATA consts<>+212(SB)/4, $0x3e2aaaab
 DATA consts<>+216(SB)/4, $0x3e2aaaab
 DATA consts<>+220(SB)/4, $0x3e2aaaab
-DATA consts<>+224(SB)/4, $0xc2ae0000
-DATA consts<>+228(SB)/4, $0xc2ae0000
-DATA consts<>+232(SB)/4, $0xc2ae0000
-DATA consts<>+236(SB)/4, $0xc2ae0000
-DATA consts<>+240(SB)/4, $0xc2ae0000
-DATA consts<>+244(SB)/4, $0xc2ae0000
-DATA consts<>+248(SB)/4, $0xc2ae0000
-DATA consts<>+252(SB)/4, $0xc2ae0000
-DATA consts<>+256(SB)/4, $0x42ae0000
-DATA consts<>+260(SB)/4, $0x42ae0000
-DATA consts<>+264(SB)/4, $0x42ae0000
-DATA consts<>+268(SB)/4, $0x42ae0000
-DATA consts<>+272(SB)/4, $0x42ae0000
-DATA consts<>+276(SB)/4, $0x42ae0000
-DATA consts<>+280(SB)/4, $0x42ae0000
-DATA consts<>+284(SB)/4, $0x42ae0000
+DATA consts<>+224(SB)/4, $0xc2fc0000
+DATA consts<>+228(SB)/4, $0xc2fc0000
+DATA consts<>+232(SB)/4, $0xc2fc0000
+DATA consts<>+236(SB)/4, $0xc2fc0000
+DATA consts<>+240(SB)/4, $0xc2fc0000
+DATA consts<>+244(SB)/4, $0xc2fc0000
+DATA consts<>+248(SB)/4, $0xc2fc0000
+DATA consts<>+252(SB)/4, $0xc2fc0000
+DATA consts<>+256(SB)/4, $0x42fa0000
+DATA consts<>+260(SB)/4, $0x42fa0000
+DATA consts<>+264(SB)/4, $0x42fa0000
+DATA consts<>+268(SB)/4, $0x42fa0000
+DATA consts<>+272(SB)/4, $0x42fa0000
+DATA consts<>+276(SB)/4, $0x42fa0000
+DATA consts<>+280(SB)/4, $0x42fa0000
+DATA consts<>+284(SB)/4, $0x42fa0000
 DATA consts<>+288(SB)/4, $0xbfb8aa3b
 DATA consts<>+292(SB)/4, $0xbfb8aa3b
 DATA consts<>+296(SB)/4, $0xbfb8aa3b
@@ -15984,311 +15744,303 @@ DATA consts<>+304(SB)/4, $0xbfb8aa3b
 DATA consts<>+308(SB)/4, $0xbfb8aa3b
 DATA consts<>+312(SB)/4, $0xbfb8aa3b
 DATA consts<>+316(SB)/4, $0xbfb8aa3b
-DATA consts<>+320(SB)/4, $0xb2a57060
-DATA consts<>+324(SB)/4, $0xb2a57060
-DATA consts<>+328(SB)/4, $0xb2a57060
-DATA consts<>+332(SB)/4, $0xb2a57060
-DATA consts<>+336(SB)/4, $0xb2a57060
-DATA consts<>+340(SB)/4, $0xb2a57060
-DATA consts<>+344(SB)/4, $0xb2a57060
-DATA consts<>+348(SB)/4, $0xb2a57060
-DATA consts<>+352(SB)/4, $0x3aae0461
-DATA consts<>+356(SB)/4, $0x3aae0461
-DATA consts<>+360(SB)/4, $0x3aae0461
-DATA consts<>+364(SB)/4, $0x3aae0461
-DATA consts<>+368(SB)/4, $0x3aae0461
-DATA consts<>+372(SB)/4, $0x3aae0461
-DATA consts<>+376(SB)/4, $0x3aae0461
-DATA consts<>+380(SB)/4, $0x3aae0461
-DATA consts<>+384(SB)/4, $0x3c1e8629
-DATA consts<>+388(SB)/4, $0x3c1e8629
-DATA consts<>+392(SB)/4, $0x3c1e8629
-DATA consts<>+396(SB)/4, $0x3c1e8629
-DATA consts<>+400(SB)/4, $0x3c1e8629
-DATA consts<>+404(SB)/4, $0x3c1e8629
-DATA consts<>+408(SB)/4, $0x3c1e8629
-DATA consts<>+412(SB)/4, $0x3c1e8629
-DATA consts<>+416(SB)/4, $0x3d635b73
-DATA consts<>+420(SB)/4, $0x3d635b73
-DATA consts<>+424(SB)/4, $0x3d635b73
-DATA consts<>+428(SB)/4, $0x3d635b73
-DATA consts<>+432(SB)/4, $0x3d635b73
-DATA consts<>+436(SB)/4, $0x3d635b73
-DATA consts<>+440(SB)/4, $0x3d635b73
-DATA consts<>+444(SB)/4, $0x3d635b73
-DATA consts<>+448(SB)/4, $0x3e75fc8c
-DATA consts<>+452(SB)/4, $0x3e75fc8c
-DATA consts<>+456(SB)/4, $0x3e75fc8c
-DATA consts<>+460(SB)/4, $0x3e75fc8c
-DATA consts<>+464(SB)/4, $0x3e75fc8c
-DATA consts<>+468(SB)/4, $0x3e75fc8c
-DATA consts<>+472(SB)/4, $0x3e75fc8c
-DATA consts<>+476(SB)/4, $0x3e75fc8c
-DATA consts<>+480(SB)/4, $0x3f317214
-DATA consts<>+484(SB)/4, $0x3f317214
-DATA consts<>+488(SB)/4, $0x3f317214
-DATA consts<>+492(SB)/4, $0x3f317214
-DATA consts<>+496(SB)/4, $0x3f317214
-DATA consts<>+500(SB)/4, $0x3f317214
-DATA consts<>+504(SB)/4, $0x3f317214
-DATA consts<>+508(SB)/4, $0x3f317214
-DATA consts<>+512(SB)/4, $0x3f800001
-DATA consts<>+516(SB)/4, $0x3f800001
-DATA consts<>+520(SB)/4, $0x3f800001
-DATA consts<>+524(SB)/4, $0x3f800001
-DATA consts<>+528(SB)/4, $0x3f800001
-DATA consts<>+532(SB)/4, $0x3f800001
-DATA consts<>+536(SB)/4, $0x3f800001
-DATA consts<>+540(SB)/4, $0x3f800001
-DATA consts<>+544(SB)/4, $0x0000007f
-DATA consts<>+548(SB)/4, $0x0000007f
-DATA consts<>+552(SB)/4, $0x0000007f
-DATA consts<>+556(SB)/4, $0x0000007f
-DATA consts<>+560(SB)/4, $0x0000007f
-DATA consts<>+564(SB)/4, $0x0000007f
-DATA consts<>+568(SB)/4, $0x0000007f
-DATA consts<>+572(SB)/4, $0x0000007f
-DATA consts<>+576(SB)/4, $0x3f800000
-DATA consts<>+580(SB)/4, $0x3f800000
-DATA consts<>+584(SB)/4, $0x3f800000
-DATA consts<>+588(SB)/4, $0x3f800000
-DATA consts<>+592(SB)/4, $0x3f800000
-DATA consts<>+596(SB)/4, $0x3f800000
-DATA consts<>+600(SB)/4, $0x3f800000
-DATA consts<>+604(SB)/4, $0x3f800000
-DATA consts<>+608(SB)/4, $0xc0a80000
-DATA consts<>+612(SB)/4, $0xc0a80000
-DATA consts<>+616(SB)/4, $0xc0a80000
-DATA consts<>+620(SB)/4, $0xc0a80000
-DATA consts<>+624(SB)/4, $0xc0a80000
-DATA consts<>+628(SB)/4, $0xc0a80000
-DATA consts<>+632(SB)/4, $0xc0a80000
-DATA consts<>+636(SB)/4, $0xc0a80000
-DATA consts<>+640(SB)/4, $0x40a80000
-DATA consts<>+644(SB)/4, $0x40a80000
-DATA consts<>+648(SB)/4, $0x40a80000
-DATA consts<>+652(SB)/4, $0x40a80000
-DATA consts<>+656(SB)/4, $0x40a80000
-DATA consts<>+660(SB)/4, $0x40a80000
-DATA consts<>+664(SB)/4, $0x40a80000
-DATA consts<>+668(SB)/4, $0x40a80000
-DATA consts<>+672(SB)/4, $0xbf800000
-DATA consts<>+676(SB)/4, $0xbf800000
-DATA consts<>+680(SB)/4, $0xbf800000
-DATA consts<>+684(SB)/4, $0xbf800000
-DATA consts<>+688(SB)/4, $0xbf800000
-DATA consts<>+692(SB)/4, $0xbf800000
-DATA consts<>+696(SB)/4, $0xbf800000
-DATA consts<>+700(SB)/4, $0xbf800000
-DATA consts<>+704(SB)/4, $0x3d949b93
-DATA consts<>+708(SB)/4, $0x3d949b93
-DATA consts<>+712(SB)/4, $0x3d949b93
-DATA consts<>+716(SB)/4, $0x3d949b93
-DATA consts<>+720(SB)/4, $0x3d949b93
-DATA consts<>+724(SB)/4, $0x3d949b93
-DATA consts<>+728(SB)/4, $0x3d949b93
-DATA consts<>+732(SB)/4, $0x3d949b93
-DATA consts<>+736(SB)/4, $0xba138a45
-DATA consts<>+740(SB)/4, $0xba138a45
-DATA consts<>+744(SB)/4, $0xba138a45
-DATA consts<>+748(SB)/4, $0xba138a45
-DATA consts<>+752(SB)/4, $0xba138a45
-DATA consts<>+756(SB)/4, $0xba138a45
-DATA consts<>+760(SB)/4, $0xba138a45
-DATA consts<>+764(SB)/4, $0xba138a45
-DATA consts<>+768(SB)/4, $0x3abf1e70
-DATA consts<>+772(SB)/4, $0x3abf1e70
-DATA consts<>+776(SB)/4, $0x3abf1e70
-DATA consts<>+780(SB)/4, $0x3abf1e70
-DATA consts<>+784(SB)/4, $0x3abf1e70
-DATA consts<>+788(SB)/4, $0x3abf1e70
-DATA consts<>+792(SB)/4, $0x3abf1e70
-DATA consts<>+796(SB)/4, $0x3abf1e70
-DATA consts<>+800(SB)/4, $0xbaad2e83
-DATA consts<>+804(SB)/4, $0xbaad2e83
-DATA consts<>+808(SB)/4, $0xbaad2e83
-DATA consts<>+812(SB)/4, $0xbaad2e83
-DATA consts<>+816(SB)/4, $0xbaad2e83
-DATA consts<>+820(SB)/4, $0xbaad2e83
-DATA consts<>+824(SB)/4, $0xbaad2e83
-DATA consts<>+828(SB)/4, $0xbaad2e83
-DATA consts<>+832(SB)/4, $0x3af48433
-DATA consts<>+836(SB)/4, $0x3af48433
-DATA consts<>+840(SB)/4, $0x3af48433
-DATA consts<>+844(SB)/4, $0x3af48433
-DATA consts<>+848(SB)/4, $0x3af48433
-DATA consts<>+852(SB)/4, $0x3af48433
-DATA consts<>+856(SB)/4, $0x3af48433
-DATA consts<>+860(SB)/4, $0x3af48433
-DATA consts<>+864(SB)/4, $0xbba7f123
-DATA consts<>+868(SB)/4, $0xbba7f123
-DATA consts<>+872(SB)/4, $0xbba7f123
-DATA consts<>+876(SB)/4, $0xbba7f123
-DATA consts<>+880(SB)/4, $0xbba7f123
-DATA consts<>+884(SB)/4, $0xbba7f123
-DATA consts<>+888(SB)/4, $0xbba7f123
-DATA consts<>+892(SB)/4, $0xbba7f123
-DATA consts<>+896(SB)/4, $0x3c14abd3
-DATA consts<>+900(SB)/4, $0x3c14abd3
-DATA consts<>+904(SB)/4, $0x3c14abd3
-DATA consts<>+908(SB)/4, $0x3c14abd3
-DATA consts<>+912(SB)/4, $0x3c14abd3
-DATA consts<>+916(SB)/4, $0x3c14abd3
-DATA consts<>+920(SB)/4, $0x3c14abd3
-DATA consts<>+924(SB)/4, $0x3c14abd3
-DATA consts<>+928(SB)/4, $0xbc543432
-DATA consts<>+932(SB)/4, $0xbc543432
-DATA consts<>+936(SB)/4, $0xbc543432
-DATA consts<>+940(SB)/4, $0xbc543432
-DATA consts<>+944(SB)/4, $0xbc543432
-DATA consts<>+948(SB)/4, $0xbc543432
-DATA consts<>+952(SB)/4, $0xbc543432
-DATA consts<>+956(SB)/4, $0xbc543432
-DATA consts<>+960(SB)/4, $0x3c961ceb
-DATA consts<>+964(SB)/4, $0x3c961ceb
-DATA consts<>+968(SB)/4, $0x3c961ceb
-DATA consts<>+972(SB)/4, $0x3c961ceb
-DATA consts<>+976(SB)/4, $0x3c961ceb
-DATA consts<>+980(SB)/4, $0x3c961ceb
-DATA consts<>+984(SB)/4, $0x3c961ceb
-DATA consts<>+988(SB)/4, $0x3c961ceb
-DATA consts<>+992(SB)/4, $0xbcccc358
-DATA consts<>+996(SB)/4, $0xbcccc358
-DATA consts<>+1000(SB)/4, $0xbcccc358
-DATA consts<>+1004(SB)/4, $0xbcccc358
-DATA consts<>+1008(SB)/4, $0xbcccc358
-DATA consts<>+1012(SB)/4, $0xbcccc358
-DATA consts<>+1016(SB)/4, $0xbcccc358
-DATA consts<>+1020(SB)/4, $0xbcccc358
-DATA consts<>+1024(SB)/4, $0x3d035627
-DATA consts<>+1028(SB)/4, $0x3d035627
-DATA consts<>+1032(SB)/4, $0x3d035627
-DATA consts<>+1036(SB)/4, $0x3d035627
-DATA consts<>+1040(SB)/4, $0x3d035627
-DATA consts<>+1044(SB)/4, $0x3d035627
-DATA consts<>+1048(SB)/4, $0x3d035627
-DATA consts<>+1052(SB)/4, $0x3d035627
-DATA consts<>+1056(SB)/4, $0xbd22e462
-DATA consts<>+1060(SB)/4, $0xbd22e462
-DATA consts<>+1064(SB)/4, $0xbd22e462
-DATA consts<>+1068(SB)/4, $0xbd22e462
-DATA consts<>+1072(SB)/4, $0xbd22e462
-DATA consts<>+1076(SB)/4, $0xbd22e462
-DATA consts<>+1080(SB)/4, $0xbd22e462
-DATA consts<>+1084(SB)/4, $0xbd22e462
-DATA consts<>+1088(SB)/4, $0x3d4b5760
-DATA consts<>+1092(SB)/4, $0x3d4b5760
-DATA consts<>+1096(SB)/4, $0x3d4b5760
-DATA consts<>+1100(SB)/4, $0x3d4b5760
-DATA consts<>+1104(SB)/4, $0x3d4b5760
-DATA consts<>+1108(SB)/4, $0x3d4b5760
-DATA consts<>+1112(SB)/4, $0x3d4b5760
-DATA consts<>+1116(SB)/4, $0x3d4b5760
-DATA consts<>+1120(SB)/4, $0xbd8979b3
-DATA consts<>+1124(SB)/4, $0xbd8979b3
-DATA consts<>+1128(SB)/4, $0xbd8979b3
-DATA consts<>+1132(SB)/4, $0xbd8979b3
-DATA consts<>+1136(SB)/4, $0xbd8979b3
-DATA consts<>+1140(SB)/4, $0xbd8979b3
-DATA consts<>+1144(SB)/4, $0xbd8979b3
-DATA consts<>+1148(SB)/4, $0xbd8979b3
-DATA consts<>+1152(SB)/4, $0x3e09e425
-DATA consts<>+1156(SB)/4, $0x3e09e425
-DATA consts<>+1160(SB)/4, $0x3e09e425
-DATA consts<>+1164(SB)/4, $0x3e09e425
-DATA consts<>+1168(SB)/4, $0x3e09e425
-DATA consts<>+1172(SB)/4, $0x3e09e425
-DATA consts<>+1176(SB)/4, $0x3e09e425
-DATA consts<>+1180(SB)/4, $0x3e09e425
-DATA consts<>+1184(SB)/4, $0x3f000000
-DATA consts<>+1188(SB)/4, $0x3f000000
-DATA consts<>+1192(SB)/4, $0x3f000000
-DATA consts<>+1196(SB)/4, $0x3f000000
-DATA consts<>+1200(SB)/4, $0x3f000000
-DATA consts<>+1204(SB)/4, $0x3f000000
-DATA consts<>+1208(SB)/4, $0x3f000000
-DATA consts<>+1212(SB)/4, $0x3f000000
-DATA consts<>+1216(SB)/4, $0xc3160000
-DATA consts<>+1220(SB)/4, $0xc3160000
-DATA consts<>+1224(SB)/4, $0xc3160000
-DATA consts<>+1228(SB)/4, $0xc3160000
-DATA consts<>+1232(SB)/4, $0xc3160000
-DATA consts<>+1236(SB)/4, $0xc3160000
-DATA consts<>+1240(SB)/4, $0xc3160000
-DATA consts<>+1244(SB)/4, $0xc3160000
-DATA consts<>+1248(SB)/4, $0x43160000
-DATA consts<>+1252(SB)/4, $0x43160000
-DATA consts<>+1256(SB)/4, $0x43160000
-DATA consts<>+1260(SB)/4, $0x43160000
-DATA consts<>+1264(SB)/4, $0x43160000
-DATA consts<>+1268(SB)/4, $0x43160000
-DATA consts<>+1272(SB)/4, $0x43160000
-DATA consts<>+1276(SB)/4, $0x43160000
-DATA consts<>+1280(SB)/4, $0x3fb8aa3b
-DATA consts<>+1284(SB)/4, $0x3fb8aa3b
-DATA consts<>+1288(SB)/4, $0x3fb8aa3b
-DATA consts<>+1292(SB)/4, $0x3fb8aa3b
-DATA consts<>+1296(SB)/4, $0x3fb8aa3b
-DATA consts<>+1300(SB)/4, $0x3fb8aa3b
-DATA consts<>+1304(SB)/4, $0x3fb8aa3b
-DATA consts<>+1308(SB)/4, $0x3fb8aa3b
-DATA consts<>+1312(SB)/4, $0x32a57060
-DATA consts<>+1316(SB)/4, $0x32a57060
-DATA consts<>+1320(SB)/4, $0x32a57060
-DATA consts<>+1324(SB)/4, $0x32a57060
-DATA consts<>+1328(SB)/4, $0x32a57060
-DATA consts<>+1332(SB)/4, $0x32a57060
-DATA consts<>+1336(SB)/4, $0x32a57060
-DATA consts<>+1340(SB)/4, $0x32a57060
-DATA consts<>+1344(SB)/4, $0x3920e98e
-DATA consts<>+1348(SB)/4, $0x3920e98e
-DATA consts<>+1352(SB)/4, $0x3920e98e
-DATA consts<>+1356(SB)/4, $0x3920e98e
-DATA consts<>+1360(SB)/4, $0x3920e98e
-DATA consts<>+1364(SB)/4, $0x3920e98e
-DATA consts<>+1368(SB)/4, $0x3920e98e
-DATA consts<>+1372(SB)/4, $0x3920e98e
-DATA consts<>+1376(SB)/4, $0x3aafa2b5
-DATA consts<>+1380(SB)/4, $0x3aafa2b5
-DATA consts<>+1384(SB)/4, $0x3aafa2b5
-DATA consts<>+1388(SB)/4, $0x3aafa2b5
-DATA consts<>+1392(SB)/4, $0x3aafa2b5
-DATA consts<>+1396(SB)/4, $0x3aafa2b5
-DATA consts<>+1400(SB)/4, $0x3aafa2b5
-DATA consts<>+1404(SB)/4, $0x3aafa2b5
-DATA consts<>+1408(SB)/4, $0x3c1d96de
-DATA consts<>+1412(SB)/4, $0x3c1d96de
-DATA consts<>+1416(SB)/4, $0x3c1d96de
-DATA consts<>+1420(SB)/4, $0x3c1d96de
-DATA consts<>+1424(SB)/4, $0x3c1d96de
-DATA consts<>+1428(SB)/4, $0x3c1d96de
-DATA consts<>+1432(SB)/4, $0x3c1d96de
-DATA consts<>+1436(SB)/4, $0x3c1d96de
-DATA consts<>+1440(SB)/4, $0x3d63576a
-DATA consts<>+1444(SB)/4, $0x3d63576a
-DATA consts<>+1448(SB)/4, $0x3d63576a
-DATA consts<>+1452(SB)/4, $0x3d63576a
-DATA consts<>+1456(SB)/4, $0x3d63576a
-DATA consts<>+1460(SB)/4, $0x3d63576a
-DATA consts<>+1464(SB)/4, $0x3d63576a
-DATA consts<>+1468(SB)/4, $0x3d63576a
-DATA consts<>+1472(SB)/4, $0x3e75fded
-DATA consts<>+1476(SB)/4, $0x3e75fded
-DATA consts<>+1480(SB)/4, $0x3e75fded
-DATA consts<>+1484(SB)/4, $0x3e75fded
-DATA consts<>+1488(SB)/4, $0x3e75fded
-DATA consts<>+1492(SB)/4, $0x3e75fded
-DATA consts<>+1496(SB)/4, $0x3e75fded
-DATA consts<>+1500(SB)/4, $0x3e75fded
-DATA consts<>+1504(SB)/4, $0x3f317218
-DATA consts<>+1508(SB)/4, $0x3f317218
-DATA consts<>+1512(SB)/4, $0x3f317218
-DATA consts<>+1516(SB)/4, $0x3f317218
-DATA consts<>+1520(SB)/4, $0x3f317218
-DATA consts<>+1524(SB)/4, $0x3f317218
-DATA consts<>+1528(SB)/4, $0x3f317218
-DATA consts<>+1532(SB)/4, $0x3f317218
-GLOBL consts<>(SB), RODATA|NOPTR, $1536
+DATA consts<>+320(SB)/4, $0x3af618ec
+DATA consts<>+324(SB)/4, $0x3af618ec
+DATA consts<>+328(SB)/4, $0x3af618ec
+DATA consts<>+332(SB)/4, $0x3af618ec
+DATA consts<>+336(SB)/4, $0x3af618ec
+DATA consts<>+340(SB)/4, $0x3af618ec
+DATA consts<>+344(SB)/4, $0x3af618ec
+DATA consts<>+348(SB)/4, $0x3af618ec
+DATA consts<>+352(SB)/4, $0x3c13480e
+DATA consts<>+356(SB)/4, $0x3c13480e
+DATA consts<>+360(SB)/4, $0x3c13480e
+DATA consts<>+364(SB)/4, $0x3c13480e
+DATA consts<>+368(SB)/4, $0x3c13480e
+DATA consts<>+372(SB)/4, $0x3c13480e
+DATA consts<>+376(SB)/4, $0x3c13480e
+DATA consts<>+380(SB)/4, $0x3c13480e
+DATA consts<>+384(SB)/4, $0x3d64aa22
+DATA consts<>+388(SB)/4, $0x3d64aa22
+DATA consts<>+392(SB)/4, $0x3d64aa22
+DATA consts<>+396(SB)/4, $0x3d64aa22
+DATA consts<>+400(SB)/4, $0x3d64aa22
+DATA consts<>+404(SB)/4, $0x3d64aa22
+DATA consts<>+408(SB)/4, $0x3d64aa22
+DATA consts<>+412(SB)/4, $0x3d64aa22
+DATA consts<>+416(SB)/4, $0x3e75ead5
+DATA consts<>+420(SB)/4, $0x3e75ead5
+DATA consts<>+424(SB)/4, $0x3e75ead5
+DATA consts<>+428(SB)/4, $0x3e75ead5
+DATA consts<>+432(SB)/4, $0x3e75ead5
+DATA consts<>+436(SB)/4, $0x3e75ead5
+DATA consts<>+440(SB)/4, $0x3e75ead5
+DATA consts<>+444(SB)/4, $0x3e75ead5
+DATA consts<>+448(SB)/4, $0x3f31727b
+DATA consts<>+452(SB)/4, $0x3f31727b
+DATA consts<>+456(SB)/4, $0x3f31727b
+DATA consts<>+460(SB)/4, $0x3f31727b
+DATA consts<>+464(SB)/4, $0x3f31727b
+DATA consts<>+468(SB)/4, $0x3f31727b
+DATA consts<>+472(SB)/4, $0x3f31727b
+DATA consts<>+476(SB)/4, $0x3f31727b
+DATA consts<>+480(SB)/4, $0x3f7fffff
+DATA consts<>+484(SB)/4, $0x3f7fffff
+DATA consts<>+488(SB)/4, $0x3f7fffff
+DATA consts<>+492(SB)/4, $0x3f7fffff
+DATA consts<>+496(SB)/4, $0x3f7fffff
+DATA consts<>+500(SB)/4, $0x3f7fffff
+DATA consts<>+504(SB)/4, $0x3f7fffff
+DATA consts<>+508(SB)/4, $0x3f7fffff
+DATA consts<>+512(SB)/4, $0x3f800000
+DATA consts<>+516(SB)/4, $0x3f800000
+DATA consts<>+520(SB)/4, $0x3f800000
+DATA consts<>+524(SB)/4, $0x3f800000
+DATA consts<>+528(SB)/4, $0x3f800000
+DATA consts<>+532(SB)/4, $0x3f800000
+DATA consts<>+536(SB)/4, $0x3f800000
+DATA consts<>+540(SB)/4, $0x3f800000
+DATA consts<>+544(SB)/4, $0xc0a80000
+DATA consts<>+548(SB)/4, $0xc0a80000
+DATA consts<>+552(SB)/4, $0xc0a80000
+DATA consts<>+556(SB)/4, $0xc0a80000
+DATA consts<>+560(SB)/4, $0xc0a80000
+DATA consts<>+564(SB)/4, $0xc0a80000
+DATA consts<>+568(SB)/4, $0xc0a80000
+DATA consts<>+572(SB)/4, $0xc0a80000
+DATA consts<>+576(SB)/4, $0x40a80000
+DATA consts<>+580(SB)/4, $0x40a80000
+DATA consts<>+584(SB)/4, $0x40a80000
+DATA consts<>+588(SB)/4, $0x40a80000
+DATA consts<>+592(SB)/4, $0x40a80000
+DATA consts<>+596(SB)/4, $0x40a80000
+DATA consts<>+600(SB)/4, $0x40a80000
+DATA consts<>+604(SB)/4, $0x40a80000
+DATA consts<>+608(SB)/4, $0xbf800000
+DATA consts<>+612(SB)/4, $0xbf800000
+DATA consts<>+616(SB)/4, $0xbf800000
+DATA consts<>+620(SB)/4, $0xbf800000
+DATA consts<>+624(SB)/4, $0xbf800000
+DATA consts<>+628(SB)/4, $0xbf800000
+DATA consts<>+632(SB)/4, $0xbf800000
+DATA consts<>+636(SB)/4, $0xbf800000
+DATA consts<>+640(SB)/4, $0x3d949b93
+DATA consts<>+644(SB)/4, $0x3d949b93
+DATA consts<>+648(SB)/4, $0x3d949b93
+DATA consts<>+652(SB)/4, $0x3d949b93
+DATA consts<>+656(SB)/4, $0x3d949b93
+DATA consts<>+660(SB)/4, $0x3d949b93
+DATA consts<>+664(SB)/4, $0x3d949b93
+DATA consts<>+668(SB)/4, $0x3d949b93
+DATA consts<>+672(SB)/4, $0xba138a45
+DATA consts<>+676(SB)/4, $0xba138a45
+DATA consts<>+680(SB)/4, $0xba138a45
+DATA consts<>+684(SB)/4, $0xba138a45
+DATA consts<>+688(SB)/4, $0xba138a45
+DATA consts<>+692(SB)/4, $0xba138a45
+DATA consts<>+696(SB)/4, $0xba138a45
+DATA consts<>+700(SB)/4, $0xba138a45
+DATA consts<>+704(SB)/4, $0x3abf1e70
+DATA consts<>+708(SB)/4, $0x3abf1e70
+DATA consts<>+712(SB)/4, $0x3abf1e70
+DATA consts<>+716(SB)/4, $0x3abf1e70
+DATA consts<>+720(SB)/4, $0x3abf1e70
+DATA consts<>+724(SB)/4, $0x3abf1e70
+DATA consts<>+728(SB)/4, $0x3abf1e70
+DATA consts<>+732(SB)/4, $0x3abf1e70
+DATA consts<>+736(SB)/4, $0xbaad2e83
+DATA consts<>+740(SB)/4, $0xbaad2e83
+DATA consts<>+744(SB)/4, $0xbaad2e83
+DATA consts<>+748(SB)/4, $0xbaad2e83
+DATA consts<>+752(SB)/4, $0xbaad2e83
+DATA consts<>+756(SB)/4, $0xbaad2e83
+DATA consts<>+760(SB)/4, $0xbaad2e83
+DATA consts<>+764(SB)/4, $0xbaad2e83
+DATA consts<>+768(SB)/4, $0x3af48433
+DATA consts<>+772(SB)/4, $0x3af48433
+DATA consts<>+776(SB)/4, $0x3af48433
+DATA consts<>+780(SB)/4, $0x3af48433
+DATA consts<>+784(SB)/4, $0x3af48433
+DATA consts<>+788(SB)/4, $0x3af48433
+DATA consts<>+792(SB)/4, $0x3af48433
+DATA consts<>+796(SB)/4, $0x3af48433
+DATA consts<>+800(SB)/4, $0xbba7f123
+DATA consts<>+804(SB)/4, $0xbba7f123
+DATA consts<>+808(SB)/4, $0xbba7f123
+DATA consts<>+812(SB)/4, $0xbba7f123
+DATA consts<>+816(SB)/4, $0xbba7f123
+DATA consts<>+820(SB)/4, $0xbba7f123
+DATA consts<>+824(SB)/4, $0xbba7f123
+DATA consts<>+828(SB)/4, $0xbba7f123
+DATA consts<>+832(SB)/4, $0x3c14abd3
+DATA consts<>+836(SB)/4, $0x3c14abd3
+DATA consts<>+840(SB)/4, $0x3c14abd3
+DATA consts<>+844(SB)/4, $0x3c14abd3
+DATA consts<>+848(SB)/4, $0x3c14abd3
+DATA consts<>+852(SB)/4, $0x3c14abd3
+DATA consts<>+856(SB)/4, $0x3c14abd3
+DATA consts<>+860(SB)/4, $0x3c14abd3
+DATA consts<>+864(SB)/4, $0xbc543432
+DATA consts<>+868(SB)/4, $0xbc543432
+DATA consts<>+872(SB)/4, $0xbc543432
+DATA consts<>+876(SB)/4, $0xbc543432
+DATA consts<>+880(SB)/4, $0xbc543432
+DATA consts<>+884(SB)/4, $0xbc543432
+DATA consts<>+888(SB)/4, $0xbc543432
+DATA consts<>+892(SB)/4, $0xbc543432
+DATA consts<>+896(SB)/4, $0x3c961ceb
+DATA consts<>+900(SB)/4, $0x3c961ceb
+DATA consts<>+904(SB)/4, $0x3c961ceb
+DATA consts<>+908(SB)/4, $0x3c961ceb
+DATA consts<>+912(SB)/4, $0x3c961ceb
+DATA consts<>+916(SB)/4, $0x3c961ceb
+DATA consts<>+920(SB)/4, $0x3c961ceb
+DATA consts<>+924(SB)/4, $0x3c961ceb
+DATA consts<>+928(SB)/4, $0xbcccc358
+DATA consts<>+932(SB)/4, $0xbcccc358
+DATA consts<>+936(SB)/4, $0xbcccc358
+DATA consts<>+940(SB)/4, $0xbcccc358
+DATA consts<>+944(SB)/4, $0xbcccc358
+DATA consts<>+948(SB)/4, $0xbcccc358
+DATA consts<>+952(SB)/4, $0xbcccc358
+DATA consts<>+956(SB)/4, $0xbcccc358
+DATA consts<>+960(SB)/4, $0x3d035627
+DATA consts<>+964(SB)/4, $0x3d035627
+DATA consts<>+968(SB)/4, $0x3d035627
+DATA consts<>+972(SB)/4, $0x3d035627
+DATA consts<>+976(SB)/4, $0x3d035627
+DATA consts<>+980(SB)/4, $0x3d035627
+DATA consts<>+984(SB)/4, $0x3d035627
+DATA consts<>+988(SB)/4, $0x3d035627
+DATA consts<>+992(SB)/4, $0xbd22e462
+DATA consts<>+996(SB)/4, $0xbd22e462
+DATA consts<>+1000(SB)/4, $0xbd22e462
+DATA consts<>+1004(SB)/4, $0xbd22e462
+DATA consts<>+1008(SB)/4, $0xbd22e462
+DATA consts<>+1012(SB)/4, $0xbd22e462
+DATA consts<>+1016(SB)/4, $0xbd22e462
+DATA consts<>+1020(SB)/4, $0xbd22e462
+DATA consts<>+1024(SB)/4, $0x3d4b5760
+DATA consts<>+1028(SB)/4, $0x3d4b5760
+DATA consts<>+1032(SB)/4, $0x3d4b5760
+DATA consts<>+1036(SB)/4, $0x3d4b5760
+DATA consts<>+1040(SB)/4, $0x3d4b5760
+DATA consts<>+1044(SB)/4, $0x3d4b5760
+DATA consts<>+1048(SB)/4, $0x3d4b5760
+DATA consts<>+1052(SB)/4, $0x3d4b5760
+DATA consts<>+1056(SB)/4, $0xbd8979b3
+DATA consts<>+1060(SB)/4, $0xbd8979b3
+DATA consts<>+1064(SB)/4, $0xbd8979b3
+DATA consts<>+1068(SB)/4, $0xbd8979b3
+DATA consts<>+1072(SB)/4, $0xbd8979b3
+DATA consts<>+1076(SB)/4, $0xbd8979b3
+DATA consts<>+1080(SB)/4, $0xbd8979b3
+DATA consts<>+1084(SB)/4, $0xbd8979b3
+DATA consts<>+1088(SB)/4, $0x3e09e425
+DATA consts<>+1092(SB)/4, $0x3e09e425
+DATA consts<>+1096(SB)/4, $0x3e09e425
+DATA consts<>+1100(SB)/4, $0x3e09e425
+DATA consts<>+1104(SB)/4, $0x3e09e425
+DATA consts<>+1108(SB)/4, $0x3e09e425
+DATA consts<>+1112(SB)/4, $0x3e09e425
+DATA consts<>+1116(SB)/4, $0x3e09e425
+DATA consts<>+1120(SB)/4, $0x3f000000
+DATA consts<>+1124(SB)/4, $0x3f000000
+DATA consts<>+1128(SB)/4, $0x3f000000
+DATA consts<>+1132(SB)/4, $0x3f000000
+DATA consts<>+1136(SB)/4, $0x3f000000
+DATA consts<>+1140(SB)/4, $0x3f000000
+DATA consts<>+1144(SB)/4, $0x3f000000
+DATA consts<>+1148(SB)/4, $0x3f000000
+DATA consts<>+1152(SB)/4, $0xc3160000
+DATA consts<>+1156(SB)/4, $0xc3160000
+DATA consts<>+1160(SB)/4, $0xc3160000
+DATA consts<>+1164(SB)/4, $0xc3160000
+DATA consts<>+1168(SB)/4, $0xc3160000
+DATA consts<>+1172(SB)/4, $0xc3160000
+DATA consts<>+1176(SB)/4, $0xc3160000
+DATA consts<>+1180(SB)/4, $0xc3160000
+DATA consts<>+1184(SB)/4, $0x43160000
+DATA consts<>+1188(SB)/4, $0x43160000
+DATA consts<>+1192(SB)/4, $0x43160000
+DATA consts<>+1196(SB)/4, $0x43160000
+DATA consts<>+1200(SB)/4, $0x43160000
+DATA consts<>+1204(SB)/4, $0x43160000
+DATA consts<>+1208(SB)/4, $0x43160000
+DATA consts<>+1212(SB)/4, $0x43160000
+DATA consts<>+1216(SB)/4, $0x3fb8aa3b
+DATA consts<>+1220(SB)/4, $0x3fb8aa3b
+DATA consts<>+1224(SB)/4, $0x3fb8aa3b
+DATA consts<>+1228(SB)/4, $0x3fb8aa3b
+DATA consts<>+1232(SB)/4, $0x3fb8aa3b
+DATA consts<>+1236(SB)/4, $0x3fb8aa3b
+DATA consts<>+1240(SB)/4, $0x3fb8aa3b
+DATA consts<>+1244(SB)/4, $0x3fb8aa3b
+DATA consts<>+1248(SB)/4, $0x32a57060
+DATA consts<>+1252(SB)/4, $0x32a57060
+DATA consts<>+1256(SB)/4, $0x32a57060
+DATA consts<>+1260(SB)/4, $0x32a57060
+DATA consts<>+1264(SB)/4, $0x32a57060
+DATA consts<>+1268(SB)/4, $0x32a57060
+DATA consts<>+1272(SB)/4, $0x32a57060
+DATA consts<>+1276(SB)/4, $0x32a57060
+DATA consts<>+1280(SB)/4, $0x3920e98e
+DATA consts<>+1284(SB)/4, $0x3920e98e
+DATA consts<>+1288(SB)/4, $0x3920e98e
+DATA consts<>+1292(SB)/4, $0x3920e98e
+DATA consts<>+1296(SB)/4, $0x3920e98e
+DATA consts<>+1300(SB)/4, $0x3920e98e
+DATA consts<>+1304(SB)/4, $0x3920e98e
+DATA consts<>+1308(SB)/4, $0x3920e98e
+DATA consts<>+1312(SB)/4, $0x3aafa2b5
+DATA consts<>+1316(SB)/4, $0x3aafa2b5
+DATA consts<>+1320(SB)/4, $0x3aafa2b5
+DATA consts<>+1324(SB)/4, $0x3aafa2b5
+DATA consts<>+1328(SB)/4, $0x3aafa2b5
+DATA consts<>+1332(SB)/4, $0x3aafa2b5
+DATA consts<>+1336(SB)/4, $0x3aafa2b5
+DATA consts<>+1340(SB)/4, $0x3aafa2b5
+DATA consts<>+1344(SB)/4, $0x3c1d96de
+DATA consts<>+1348(SB)/4, $0x3c1d96de
+DATA consts<>+1352(SB)/4, $0x3c1d96de
+DATA consts<>+1356(SB)/4, $0x3c1d96de
+DATA consts<>+1360(SB)/4, $0x3c1d96de
+DATA consts<>+1364(SB)/4, $0x3c1d96de
+DATA consts<>+1368(SB)/4, $0x3c1d96de
+DATA consts<>+1372(SB)/4, $0x3c1d96de
+DATA consts<>+1376(SB)/4, $0x3d63576a
+DATA consts<>+1380(SB)/4, $0x3d63576a
+DATA consts<>+1384(SB)/4, $0x3d63576a
+DATA consts<>+1388(SB)/4, $0x3d63576a
+DATA consts<>+1392(SB)/4, $0x3d63576a
+DATA consts<>+1396(SB)/4, $0x3d63576a
+DATA consts<>+1400(SB)/4, $0x3d63576a
+DATA consts<>+1404(SB)/4, $0x3d63576a
+DATA consts<>+1408(SB)/4, $0x3e75fded
+DATA consts<>+1412(SB)/4, $0x3e75fded
+DATA consts<>+1416(SB)/4, $0x3e75fded
+DATA consts<>+1420(SB)/4, $0x3e75fded
+DATA consts<>+1424(SB)/4, $0x3e75fded
+DATA consts<>+1428(SB)/4, $0x3e75fded
+DATA consts<>+1432(SB)/4, $0x3e75fded
+DATA consts<>+1436(SB)/4, $0x3e75fded
+DATA consts<>+1440(SB)/4, $0x3f317218
+DATA consts<>+1444(SB)/4, $0x3f317218
+DATA consts<>+1448(SB)/4, $0x3f317218
+DATA consts<>+1452(SB)/4, $0x3f317218
+DATA consts<>+1456(SB)/4, $0x3f317218
+DATA consts<>+1460(SB)/4, $0x3f317218
+DATA consts<>+1464(SB)/4, $0x3f317218
+DATA consts<>+1468(SB)/4, $0x3f317218
+DATA consts<>+1472(SB)/4, $0x0000007f
+DATA consts<>+1476(SB)/4, $0x0000007f
+DATA consts<>+1480(SB)/4, $0x0000007f
+DATA consts<>+1484(SB)/4, $0x0000007f
+DATA consts<>+1488(SB)/4, $0x0000007f
+DATA consts<>+1492(SB)/4, $0x0000007f
+DATA consts<>+1496(SB)/4, $0x0000007f
+DATA consts<>+1500(SB)/4, $0x0000007f
+GLOBL consts<>(SB), RODATA|NOPTR, $1504
 
 DATA tables<>+0(SB)/4, $0x00000000
 DATA tables<>+4(SB)/4, $0x00000000

@@ -1780,28 +1780,20 @@ chan1:
 	VMOVUPS      (DX)(BX*4), Y2
 	VBROADCASTSS consts<>+32(SB), Y4
 	VMOVAPS      Y2, Y3
-	VMAXPS       Y3, Y0, Y3
-	VMINPS       Y3, Y1, Y3
 	VMULPS       consts<>+384(SB), Y3, Y5
-	VROUNDPS     $0x08, Y5, Y5
-	VMOVAPS      Y3, Y6
-	VFMSUB132PS  consts<>+384(SB), Y5, Y6
-	VFMADD231PS  consts<>+416(SB), Y3, Y6
-	VBROADCASTSS consts<>+448(SB), Y7
-	VFMADD213PS  consts<>+480(SB), Y6, Y7
-	VFMADD213PS  consts<>+512(SB), Y6, Y7
-	VFMADD213PS  consts<>+544(SB), Y6, Y7
-	VFMADD213PS  consts<>+576(SB), Y6, Y7
-	VFMADD213PS  consts<>+608(SB), Y6, Y7
-	VCVTPS2DQ    Y5, Y5
-	VPSRAD       $0x01, Y5, Y6
-	VPSUBD       Y6, Y5, Y5
-	VPADDD       consts<>+640(SB), Y5, Y5
-	VPSLLD       $0x17, Y5, Y5
-	VPADDD       consts<>+640(SB), Y6, Y6
+	VMAXPS       Y5, Y0, Y5
+	VMINPS       Y5, Y1, Y5
+	VROUNDPS     $0x09, Y5, Y6
+	VSUBPS       Y6, Y5, Y5
+	VBROADCASTSS consts<>+416(SB), Y7
+	VFMADD213PS  consts<>+448(SB), Y5, Y7
+	VFMADD213PS  consts<>+480(SB), Y5, Y7
+	VFMADD213PS  consts<>+512(SB), Y5, Y7
+	VFMADD213PS  consts<>+544(SB), Y5, Y7
+	VFMADD213PS  consts<>+576(SB), Y5, Y7
+	VCVTPS2DQ    Y6, Y6
 	VPSLLD       $0x17, Y6, Y6
-	VMULPS       Y6, Y7, Y7
-	VMULPS       Y5, Y7, Y3
+	VPADDD       Y6, Y7, Y3
 	VADDPS       consts<>+32(SB), Y3, Y3
 	VBROADCASTSS consts<>+32(SB), Y5
 	VDIVPS       Y3, Y5, Y3
@@ -1824,28 +1816,20 @@ less2:
 	VMASKMOVPS   (DX)(BX*4), Y15, Y2
 	VBROADCASTSS consts<>+32(SB), Y4
 	VMOVAPS      Y2, Y3
-	VMAXPS       Y3, Y0, Y3
-	VMINPS       Y3, Y1, Y3
 	VMULPS       consts<>+384(SB), Y3, Y5
-	VROUNDPS     $0x08, Y5, Y5
-	VMOVAPS      Y3, Y6
-	VFMSUB132PS  consts<>+384(SB), Y5, Y6
-	VFMADD231PS  consts<>+416(SB), Y3, Y6
-	VBROADCASTSS consts<>+448(SB), Y7
-	VFMADD213PS  consts<>+480(SB), Y6, Y7
-	VFMADD213PS  consts<>+512(SB), Y6, Y7
-	VFMADD213PS  consts<>+544(SB), Y6, Y7
-	VFMADD213PS  consts<>+576(SB), Y6, Y7
-	VFMADD213PS  consts<>+608(SB), Y6, Y7
-	VCVTPS2DQ    Y5, Y5
-	VPSRAD       $0x01, Y5, Y6
-	VPSUBD       Y6, Y5, Y5
-	VPADDD       consts<>+640(SB), Y5, Y5
-	VPSLLD       $0x17, Y5, Y5
-	VPADDD       consts<>+640(SB), Y6, Y6
+	VMAXPS       Y5, Y0, Y5
+	VMINPS       Y5, Y1, Y5
+	VROUNDPS     $0x09, Y5, Y6
+	VSUBPS       Y6, Y5, Y5
+	VBROADCASTSS consts<>+416(SB), Y7
+	VFMADD213PS  consts<>+448(SB), Y5, Y7
+	VFMADD213PS  consts<>+480(SB), Y5, Y7
+	VFMADD213PS  consts<>+512(SB), Y5, Y7
+	VFMADD213PS  consts<>+544(SB), Y5, Y7
+	VFMADD213PS  consts<>+576(SB), Y5, Y7
+	VCVTPS2DQ    Y6, Y6
 	VPSLLD       $0x17, Y6, Y6
-	VMULPS       Y6, Y7, Y7
-	VMULPS       Y5, Y7, Y3
+	VPADDD       Y6, Y7, Y3
 	VADDPS       consts<>+32(SB), Y3, Y3
 	VBROADCASTSS consts<>+32(SB), Y5
 	VDIVPS       Y3, Y5, Y3
@@ -1875,28 +1859,20 @@ chan1:
 	CMPQ         SI, count+24(FP)
 	JGT          less2
 	VMOVUPS      (DX)(BX*4), Y2
-	VMAXPS       Y2, Y0, Y2
-	VMINPS       Y2, Y1, Y2
 	VMULPS       consts<>+384(SB), Y2, Y3
-	VROUNDPS     $0x08, Y3, Y3
-	VMOVAPS      Y2, Y4
-	VFMSUB132PS  consts<>+384(SB), Y3, Y4
-	VFMADD231PS  consts<>+416(SB), Y2, Y4
-	VBROADCASTSS consts<>+448(SB), Y5
-	VFMADD213PS  consts<>+480(SB), Y4, Y5
-	VFMADD213PS  consts<>+512(SB), Y4, Y5
-	VFMADD213PS  consts<>+544(SB), Y4, Y5
-	VFMADD213PS  consts<>+576(SB), Y4, Y5
-	VFMADD213PS  consts<>+608(SB), Y4, Y5
-	VCVTPS2DQ    Y3, Y3
-	VPSRAD       $0x01, Y3, Y4
-	VPSUBD       Y4, Y3, Y3
-	VPADDD       consts<>+640(SB), Y3, Y3
-	VPSLLD       $0x17, Y3, Y3
-	VPADDD       consts<>+640(SB), Y4, Y4
+	VMAXPS       Y3, Y0, Y3
+	VMINPS       Y3, Y1, Y3
+	VROUNDPS     $0x09, Y3, Y4
+	VSUBPS       Y4, Y3, Y3
+	VBROADCASTSS consts<>+416(SB), Y5
+	VFMADD213PS  consts<>+448(SB), Y3, Y5
+	VFMADD213PS  consts<>+480(SB), Y3, Y5
+	VFMADD213PS  consts<>+512(SB), Y3, Y5
+	VFMADD213PS  consts<>+544(SB), Y3, Y5
+	VFMADD213PS  consts<>+576(SB), Y3, Y5
+	VCVTPS2DQ    Y4, Y4
 	VPSLLD       $0x17, Y4, Y4
-	VMULPS       Y4, Y5, Y5
-	VMULPS       Y3, Y5, Y2
+	VPADDD       Y4, Y5, Y2
 	VADDPS       consts<>+32(SB), Y2, Y2
 	VBROADCASTSS consts<>+32(SB), Y3
 	VDIVPS       Y2, Y3, Y2
@@ -1917,28 +1893,20 @@ less2:
 	NEGQ         SI
 	VMOVUPS      (DI)(SI*4), Y15
 	VMASKMOVPS   (DX)(BX*4), Y15, Y2
-	VMAXPS       Y2, Y0, Y2
-	VMINPS       Y2, Y1, Y2
 	VMULPS       consts<>+384(SB), Y2, Y3
-	VROUNDPS     $0x08, Y3, Y3
-	VMOVAPS      Y2, Y4
-	VFMSUB132PS  consts<>+384(SB), Y3, Y4
-	VFMADD231PS  consts<>+416(SB), Y2, Y4
-	VBROADCASTSS consts<>+448(SB), Y5
-	VFMADD213PS  consts<>+480(SB), Y4, Y5
-	VFMADD213PS  consts<>+512(SB), Y4, Y5
-	VFMADD213PS  consts<>+544(SB), Y4, Y5
-	VFMADD213PS  consts<>+576(SB), Y4, Y5
-	VFMADD213PS  consts<>+608(SB), Y4, Y5
-	VCVTPS2DQ    Y3, Y3
-	VPSRAD       $0x01, Y3, Y4
-	VPSUBD       Y4, Y3, Y3
-	VPADDD       consts<>+640(SB), Y3, Y3
-	VPSLLD       $0x17, Y3, Y3
-	VPADDD       consts<>+640(SB), Y4, Y4
+	VMAXPS       Y3, Y0, Y3
+	VMINPS       Y3, Y1, Y3
+	VROUNDPS     $0x09, Y3, Y4
+	VSUBPS       Y4, Y3, Y3
+	VBROADCASTSS consts<>+416(SB), Y5
+	VFMADD213PS  consts<>+448(SB), Y3, Y5
+	VFMADD213PS  consts<>+480(SB), Y3, Y5
+	VFMADD213PS  consts<>+512(SB), Y3, Y5
+	VFMADD213PS  consts<>+544(SB), Y3, Y5
+	VFMADD213PS  consts<>+576(SB), Y3, Y5
+	VCVTPS2DQ    Y4, Y4
 	VPSLLD       $0x17, Y4, Y4
-	VMULPS       Y4, Y5, Y5
-	VMULPS       Y3, Y5, Y2
+	VPADDD       Y4, Y5, Y2
 	VADDPS       consts<>+32(SB), Y2, Y2
 	VBROADCASTSS consts<>+32(SB), Y3
 	VDIVPS       Y2, Y3, Y2
@@ -1959,9 +1927,9 @@ TEXT ·geluGradAVX2(SB), NOSPLIT, $0-32
 	MOVQ         dx+0(FP), AX
 	MOVQ         dy+8(FP), CX
 	MOVQ         x+16(FP), DX
-	VBROADCASTSS consts<>+672(SB), Y0
-	VBROADCASTSS consts<>+704(SB), Y1
-	VBROADCASTSS consts<>+320(SB), Y2
+	VBROADCASTSS consts<>+608(SB), Y0
+	VBROADCASTSS consts<>+640(SB), Y1
+	VBROADCASTSS consts<>+672(SB), Y2
 	VBROADCASTSS consts<>+64(SB), Y3
 	XORQ         BX, BX
 
@@ -1974,9 +1942,10 @@ chan1:
 	VMAXPS       Y5, Y0, Y5
 	VMINPS       Y5, Y1, Y5
 	VMULPS       Y5, Y5, Y7
-	VBROADCASTSS consts<>+736(SB), Y8
-	VFMADD132PS  consts<>+768(SB), Y8, Y7
-	VBROADCASTSS consts<>+800(SB), Y8
+	VBROADCASTSS consts<>+704(SB), Y8
+	VFMADD132PS  consts<>+736(SB), Y8, Y7
+	VBROADCASTSS consts<>+768(SB), Y8
+	VFMADD213PS  consts<>+800(SB), Y7, Y8
 	VFMADD213PS  consts<>+832(SB), Y7, Y8
 	VFMADD213PS  consts<>+864(SB), Y7, Y8
 	VFMADD213PS  consts<>+896(SB), Y7, Y8
@@ -1989,33 +1958,32 @@ chan1:
 	VFMADD213PS  consts<>+1120(SB), Y7, Y8
 	VFMADD213PS  consts<>+1152(SB), Y7, Y8
 	VFMADD213PS  consts<>+1184(SB), Y7, Y8
-	VFMADD213PS  consts<>+1216(SB), Y7, Y8
 	VFMADD213PS  consts<>+192(SB), Y8, Y5
 	VMULPS       Y4, Y4, Y6
-	VMULPS       consts<>+1248(SB), Y6, Y6
+	VMULPS       consts<>+1216(SB), Y6, Y6
 	VMAXPS       Y6, Y2, Y6
 	VMINPS       Y6, Y3, Y6
-	VMULPS       consts<>+1280(SB), Y6, Y7
+	VMULPS       consts<>+1248(SB), Y6, Y7
 	VROUNDPS     $0x08, Y7, Y7
 	VMOVAPS      Y6, Y8
-	VFMSUB132PS  consts<>+1280(SB), Y7, Y8
-	VFMADD231PS  consts<>+1312(SB), Y6, Y8
-	VBROADCASTSS consts<>+448(SB), Y9
-	VFMADD213PS  consts<>+480(SB), Y8, Y9
-	VFMADD213PS  consts<>+512(SB), Y8, Y9
-	VFMADD213PS  consts<>+544(SB), Y8, Y9
-	VFMADD213PS  consts<>+576(SB), Y8, Y9
-	VFMADD213PS  consts<>+608(SB), Y8, Y9
+	VFMSUB132PS  consts<>+1248(SB), Y7, Y8
+	VFMADD231PS  consts<>+1280(SB), Y6, Y8
+	VBROADCASTSS consts<>+1312(SB), Y9
+	VFMADD213PS  consts<>+1344(SB), Y8, Y9
+	VFMADD213PS  consts<>+1376(SB), Y8, Y9
+	VFMADD213PS  consts<>+1408(SB), Y8, Y9
+	VFMADD213PS  consts<>+1440(SB), Y8, Y9
+	VFMADD213PS  consts<>+1472(SB), Y8, Y9
 	VCVTPS2DQ    Y7, Y7
 	VPSRAD       $0x01, Y7, Y8
 	VPSUBD       Y8, Y7, Y7
-	VPADDD       consts<>+640(SB), Y7, Y7
+	VPADDD       consts<>+1504(SB), Y7, Y7
 	VPSLLD       $0x17, Y7, Y7
-	VPADDD       consts<>+640(SB), Y8, Y8
+	VPADDD       consts<>+1504(SB), Y8, Y8
 	VPSLLD       $0x17, Y8, Y8
 	VMULPS       Y8, Y9, Y9
 	VMULPS       Y7, Y9, Y6
-	VMULPS       consts<>+1344(SB), Y6, Y6
+	VMULPS       consts<>+1536(SB), Y6, Y6
 	VFMADD213PS  Y5, Y6, Y4
 	VMOVUPS      (CX)(BX*4), Y5
 	VMULPS       Y5, Y4, Y4
@@ -2035,9 +2003,10 @@ less2:
 	VMAXPS       Y5, Y0, Y5
 	VMINPS       Y5, Y1, Y5
 	VMULPS       Y5, Y5, Y7
-	VBROADCASTSS consts<>+736(SB), Y8
-	VFMADD132PS  consts<>+768(SB), Y8, Y7
-	VBROADCASTSS consts<>+800(SB), Y8
+	VBROADCASTSS consts<>+704(SB), Y8
+	VFMADD132PS  consts<>+736(SB), Y8, Y7
+	VBROADCASTSS consts<>+768(SB), Y8
+	VFMADD213PS  consts<>+800(SB), Y7, Y8
 	VFMADD213PS  consts<>+832(SB), Y7, Y8
 	VFMADD213PS  consts<>+864(SB), Y7, Y8
 	VFMADD213PS  consts<>+896(SB), Y7, Y8
@@ -2050,33 +2019,32 @@ less2:
 	VFMADD213PS  consts<>+1120(SB), Y7, Y8
 	VFMADD213PS  consts<>+1152(SB), Y7, Y8
 	VFMADD213PS  consts<>+1184(SB), Y7, Y8
-	VFMADD213PS  consts<>+1216(SB), Y7, Y8
 	VFMADD213PS  consts<>+192(SB), Y8, Y5
 	VMULPS       Y4, Y4, Y6
-	VMULPS       consts<>+1248(SB), Y6, Y6
+	VMULPS       consts<>+1216(SB), Y6, Y6
 	VMAXPS       Y6, Y2, Y6
 	VMINPS       Y6, Y3, Y6
-	VMULPS       consts<>+1280(SB), Y6, Y7
+	VMULPS       consts<>+1248(SB), Y6, Y7
 	VROUNDPS     $0x08, Y7, Y7
 	VMOVAPS      Y6, Y8
-	VFMSUB132PS  consts<>+1280(SB), Y7, Y8
-	VFMADD231PS  consts<>+1312(SB), Y6, Y8
-	VBROADCASTSS consts<>+448(SB), Y9
-	VFMADD213PS  consts<>+480(SB), Y8, Y9
-	VFMADD213PS  consts<>+512(SB), Y8, Y9
-	VFMADD213PS  consts<>+544(SB), Y8, Y9
-	VFMADD213PS  consts<>+576(SB), Y8, Y9
-	VFMADD213PS  consts<>+608(SB), Y8, Y9
+	VFMSUB132PS  consts<>+1248(SB), Y7, Y8
+	VFMADD231PS  consts<>+1280(SB), Y6, Y8
+	VBROADCASTSS consts<>+1312(SB), Y9
+	VFMADD213PS  consts<>+1344(SB), Y8, Y9
+	VFMADD213PS  consts<>+1376(SB), Y8, Y9
+	VFMADD213PS  consts<>+1408(SB), Y8, Y9
+	VFMADD213PS  consts<>+1440(SB), Y8, Y9
+	VFMADD213PS  consts<>+1472(SB), Y8, Y9
 	VCVTPS2DQ    Y7, Y7
 	VPSRAD       $0x01, Y7, Y8
 	VPSUBD       Y8, Y7, Y7
-	VPADDD       consts<>+640(SB), Y7, Y7
+	VPADDD       consts<>+1504(SB), Y7, Y7
 	VPSLLD       $0x17, Y7, Y7
-	VPADDD       consts<>+640(SB), Y8, Y8
+	VPADDD       consts<>+1504(SB), Y8, Y8
 	VPSLLD       $0x17, Y8, Y8
 	VMULPS       Y8, Y9, Y9
 	VMULPS       Y7, Y9, Y6
-	VMULPS       consts<>+1344(SB), Y6, Y6
+	VMULPS       consts<>+1536(SB), Y6, Y6
 	VFMADD213PS  Y5, Y6, Y4
 	VMASKMOVPS   (CX)(BX*4), Y15, Y5
 	VMULPS       Y5, Y4, Y4
@@ -2102,34 +2070,26 @@ chan1:
 	JGT          less2
 	VMOVUPS      (DX)(BX*4), Y2
 	VADDPS       Y2, Y2, Y2
-	VMAXPS       Y2, Y0, Y2
-	VMINPS       Y2, Y1, Y2
 	VMULPS       consts<>+384(SB), Y2, Y3
-	VROUNDPS     $0x08, Y3, Y3
-	VMOVAPS      Y2, Y4
-	VFMSUB132PS  consts<>+384(SB), Y3, Y4
-	VFMADD231PS  consts<>+416(SB), Y2, Y4
-	VBROADCASTSS consts<>+448(SB), Y5
-	VFMADD213PS  consts<>+480(SB), Y4, Y5
-	VFMADD213PS  consts<>+512(SB), Y4, Y5
-	VFMADD213PS  consts<>+544(SB), Y4, Y5
-	VFMADD213PS  consts<>+576(SB), Y4, Y5
-	VFMADD213PS  consts<>+608(SB), Y4, Y5
-	VCVTPS2DQ    Y3, Y3
-	VPSRAD       $0x01, Y3, Y4
-	VPSUBD       Y4, Y3, Y3
-	VPADDD       consts<>+640(SB), Y3, Y3
-	VPSLLD       $0x17, Y3, Y3
-	VPADDD       consts<>+640(SB), Y4, Y4
+	VMAXPS       Y3, Y0, Y3
+	VMINPS       Y3, Y1, Y3
+	VROUNDPS     $0x09, Y3, Y4
+	VSUBPS       Y4, Y3, Y3
+	VBROADCASTSS consts<>+416(SB), Y5
+	VFMADD213PS  consts<>+448(SB), Y3, Y5
+	VFMADD213PS  consts<>+480(SB), Y3, Y5
+	VFMADD213PS  consts<>+512(SB), Y3, Y5
+	VFMADD213PS  consts<>+544(SB), Y3, Y5
+	VFMADD213PS  consts<>+576(SB), Y3, Y5
+	VCVTPS2DQ    Y4, Y4
 	VPSLLD       $0x17, Y4, Y4
-	VMULPS       Y4, Y5, Y5
-	VMULPS       Y3, Y5, Y2
+	VPADDD       Y4, Y5, Y2
 	VADDPS       consts<>+32(SB), Y2, Y2
 	VBROADCASTSS consts<>+32(SB), Y3
 	VDIVPS       Y2, Y3, Y2
 	VMOVAPS      Y2, Y3
 	VFNMADD231PS Y2, Y2, Y3
-	VMULPS       consts<>+1376(SB), Y3, Y2
+	VMULPS       consts<>+1568(SB), Y3, Y2
 	VMOVUPS      (CX)(BX*4), Y3
 	VMULPS       Y3, Y2, Y2
 	VMOVUPS      Y2, (AX)(BX*4)
@@ -2145,34 +2105,26 @@ less2:
 	VMOVUPS      (DI)(SI*4), Y15
 	VMASKMOVPS   (DX)(BX*4), Y15, Y2
 	VADDPS       Y2, Y2, Y2
-	VMAXPS       Y2, Y0, Y2
-	VMINPS       Y2, Y1, Y2
 	VMULPS       consts<>+384(SB), Y2, Y3
-	VROUNDPS     $0x08, Y3, Y3
-	VMOVAPS      Y2, Y4
-	VFMSUB132PS  consts<>+384(SB), Y3, Y4
-	VFMADD231PS  consts<>+416(SB), Y2, Y4
-	VBROADCASTSS consts<>+448(SB), Y5
-	VFMADD213PS  consts<>+480(SB), Y4, Y5
-	VFMADD213PS  consts<>+512(SB), Y4, Y5
-	VFMADD213PS  consts<>+544(SB), Y4, Y5
-	VFMADD213PS  consts<>+576(SB), Y4, Y5
-	VFMADD213PS  consts<>+608(SB), Y4, Y5
-	VCVTPS2DQ    Y3, Y3
-	VPSRAD       $0x01, Y3, Y4
-	VPSUBD       Y4, Y3, Y3
-	VPADDD       consts<>+640(SB), Y3, Y3
-	VPSLLD       $0x17, Y3, Y3
-	VPADDD       consts<>+640(SB), Y4, Y4
+	VMAXPS       Y3, Y0, Y3
+	VMINPS       Y3, Y1, Y3
+	VROUNDPS     $0x09, Y3, Y4
+	VSUBPS       Y4, Y3, Y3
+	VBROADCASTSS consts<>+416(SB), Y5
+	VFMADD213PS  consts<>+448(SB), Y3, Y5
+	VFMADD213PS  consts<>+480(SB), Y3, Y5
+	VFMADD213PS  consts<>+512(SB), Y3, Y5
+	VFMADD213PS  consts<>+544(SB), Y3, Y5
+	VFMADD213PS  consts<>+576(SB), Y3, Y5
+	VCVTPS2DQ    Y4, Y4
 	VPSLLD       $0x17, Y4, Y4
-	VMULPS       Y4, Y5, Y5
-	VMULPS       Y3, Y5, Y2
+	VPADDD       Y4, Y5, Y2
 	VADDPS       consts<>+32(SB), Y2, Y2
 	VBROADCASTSS consts<>+32(SB), Y3
 	VDIVPS       Y2, Y3, Y2
 	VMOVAPS      Y2, Y3
 	VFNMADD231PS Y2, Y2, Y3
-	VMULPS       consts<>+1376(SB), Y3, Y2
+	VMULPS       consts<>+1568(SB), Y3, Y2
 	VMASKMOVPS   (CX)(BX*4), Y15, Y3
 	VMULPS       Y3, Y2, Y2
 	VMASKMOVPS   Y2, Y15, (AX)(BX*4)
@@ -2261,22 +2213,22 @@ DATA consts<>+304(SB)/4, $0x3e2aaaab
 DATA consts<>+308(SB)/4, $0x3e2aaaab
 DATA consts<>+312(SB)/4, $0x3e2aaaab
 DATA consts<>+316(SB)/4, $0x3e2aaaab
-DATA consts<>+320(SB)/4, $0xc2ae0000
-DATA consts<>+324(SB)/4, $0xc2ae0000
-DATA consts<>+328(SB)/4, $0xc2ae0000
-DATA consts<>+332(SB)/4, $0xc2ae0000
-DATA consts<>+336(SB)/4, $0xc2ae0000
-DATA consts<>+340(SB)/4, $0xc2ae0000
-DATA consts<>+344(SB)/4, $0xc2ae0000
-DATA consts<>+348(SB)/4, $0xc2ae0000
-DATA consts<>+352(SB)/4, $0x42ae0000
-DATA consts<>+356(SB)/4, $0x42ae0000
-DATA consts<>+360(SB)/4, $0x42ae0000
-DATA consts<>+364(SB)/4, $0x42ae0000
-DATA consts<>+368(SB)/4, $0x42ae0000
-DATA consts<>+372(SB)/4, $0x42ae0000
-DATA consts<>+376(SB)/4, $0x42ae0000
-DATA consts<>+380(SB)/4, $0x42ae0000
+DATA consts<>+320(SB)/4, $0xc2fc0000
+DATA consts<>+324(SB)/4, $0xc2fc0000
+DATA consts<>+328(SB)/4, $0xc2fc0000
+DATA consts<>+332(SB)/4, $0xc2fc0000
+DATA consts<>+336(SB)/4, $0xc2fc0000
+DATA consts<>+340(SB)/4, $0xc2fc0000
+DATA consts<>+344(SB)/4, $0xc2fc0000
+DATA consts<>+348(SB)/4, $0xc2fc0000
+DATA consts<>+352(SB)/4, $0x42fa0000
+DATA consts<>+356(SB)/4, $0x42fa0000
+DATA consts<>+360(SB)/4, $0x42fa0000
+DATA consts<>+364(SB)/4, $0x42fa0000
+DATA consts<>+368(SB)/4, $0x42fa0000
+DATA consts<>+372(SB)/4, $0x42fa0000
+DATA consts<>+376(SB)/4, $0x42fa0000
+DATA consts<>+380(SB)/4, $0x42fa0000
 DATA consts<>+384(SB)/4, $0xbfb8aa3b
 DATA consts<>+388(SB)/4, $0xbfb8aa3b
 DATA consts<>+392(SB)/4, $0xbfb8aa3b
@@ -2285,255 +2237,303 @@ DATA consts<>+400(SB)/4, $0xbfb8aa3b
 DATA consts<>+404(SB)/4, $0xbfb8aa3b
 DATA consts<>+408(SB)/4, $0xbfb8aa3b
 DATA consts<>+412(SB)/4, $0xbfb8aa3b
-DATA consts<>+416(SB)/4, $0xb2a57060
-DATA consts<>+420(SB)/4, $0xb2a57060
-DATA consts<>+424(SB)/4, $0xb2a57060
-DATA consts<>+428(SB)/4, $0xb2a57060
-DATA consts<>+432(SB)/4, $0xb2a57060
-DATA consts<>+436(SB)/4, $0xb2a57060
-DATA consts<>+440(SB)/4, $0xb2a57060
-DATA consts<>+444(SB)/4, $0xb2a57060
-DATA consts<>+448(SB)/4, $0x3aae0461
-DATA consts<>+452(SB)/4, $0x3aae0461
-DATA consts<>+456(SB)/4, $0x3aae0461
-DATA consts<>+460(SB)/4, $0x3aae0461
-DATA consts<>+464(SB)/4, $0x3aae0461
-DATA consts<>+468(SB)/4, $0x3aae0461
-DATA consts<>+472(SB)/4, $0x3aae0461
-DATA consts<>+476(SB)/4, $0x3aae0461
-DATA consts<>+480(SB)/4, $0x3c1e8629
-DATA consts<>+484(SB)/4, $0x3c1e8629
-DATA consts<>+488(SB)/4, $0x3c1e8629
-DATA consts<>+492(SB)/4, $0x3c1e8629
-DATA consts<>+496(SB)/4, $0x3c1e8629
-DATA consts<>+500(SB)/4, $0x3c1e8629
-DATA consts<>+504(SB)/4, $0x3c1e8629
-DATA consts<>+508(SB)/4, $0x3c1e8629
-DATA consts<>+512(SB)/4, $0x3d635b73
-DATA consts<>+516(SB)/4, $0x3d635b73
-DATA consts<>+520(SB)/4, $0x3d635b73
-DATA consts<>+524(SB)/4, $0x3d635b73
-DATA consts<>+528(SB)/4, $0x3d635b73
-DATA consts<>+532(SB)/4, $0x3d635b73
-DATA consts<>+536(SB)/4, $0x3d635b73
-DATA consts<>+540(SB)/4, $0x3d635b73
-DATA consts<>+544(SB)/4, $0x3e75fc8c
-DATA consts<>+548(SB)/4, $0x3e75fc8c
-DATA consts<>+552(SB)/4, $0x3e75fc8c
-DATA consts<>+556(SB)/4, $0x3e75fc8c
-DATA consts<>+560(SB)/4, $0x3e75fc8c
-DATA consts<>+564(SB)/4, $0x3e75fc8c
-DATA consts<>+568(SB)/4, $0x3e75fc8c
-DATA consts<>+572(SB)/4, $0x3e75fc8c
-DATA consts<>+576(SB)/4, $0x3f317214
-DATA consts<>+580(SB)/4, $0x3f317214
-DATA consts<>+584(SB)/4, $0x3f317214
-DATA consts<>+588(SB)/4, $0x3f317214
-DATA consts<>+592(SB)/4, $0x3f317214
-DATA consts<>+596(SB)/4, $0x3f317214
-DATA consts<>+600(SB)/4, $0x3f317214
-DATA consts<>+604(SB)/4, $0x3f317214
-DATA consts<>+608(SB)/4, $0x3f800001
-DATA consts<>+612(SB)/4, $0x3f800001
-DATA consts<>+616(SB)/4, $0x3f800001
-DATA consts<>+620(SB)/4, $0x3f800001
-DATA consts<>+624(SB)/4, $0x3f800001
-DATA consts<>+628(SB)/4, $0x3f800001
-DATA consts<>+632(SB)/4, $0x3f800001
-DATA consts<>+636(SB)/4, $0x3f800001
-DATA consts<>+640(SB)/4, $0x0000007f
-DATA consts<>+644(SB)/4, $0x0000007f
-DATA consts<>+648(SB)/4, $0x0000007f
-DATA consts<>+652(SB)/4, $0x0000007f
-DATA consts<>+656(SB)/4, $0x0000007f
-DATA consts<>+660(SB)/4, $0x0000007f
-DATA consts<>+664(SB)/4, $0x0000007f
-DATA consts<>+668(SB)/4, $0x0000007f
-DATA consts<>+672(SB)/4, $0xc0a80000
-DATA consts<>+676(SB)/4, $0xc0a80000
-DATA consts<>+680(SB)/4, $0xc0a80000
-DATA consts<>+684(SB)/4, $0xc0a80000
-DATA consts<>+688(SB)/4, $0xc0a80000
-DATA consts<>+692(SB)/4, $0xc0a80000
-DATA consts<>+696(SB)/4, $0xc0a80000
-DATA consts<>+700(SB)/4, $0xc0a80000
-DATA consts<>+704(SB)/4, $0x40a80000
-DATA consts<>+708(SB)/4, $0x40a80000
-DATA consts<>+712(SB)/4, $0x40a80000
-DATA consts<>+716(SB)/4, $0x40a80000
-DATA consts<>+720(SB)/4, $0x40a80000
-DATA consts<>+724(SB)/4, $0x40a80000
-DATA consts<>+728(SB)/4, $0x40a80000
-DATA consts<>+732(SB)/4, $0x40a80000
-DATA consts<>+736(SB)/4, $0xbf800000
-DATA consts<>+740(SB)/4, $0xbf800000
-DATA consts<>+744(SB)/4, $0xbf800000
-DATA consts<>+748(SB)/4, $0xbf800000
-DATA consts<>+752(SB)/4, $0xbf800000
-DATA consts<>+756(SB)/4, $0xbf800000
-DATA consts<>+760(SB)/4, $0xbf800000
-DATA consts<>+764(SB)/4, $0xbf800000
-DATA consts<>+768(SB)/4, $0x3d949b93
-DATA consts<>+772(SB)/4, $0x3d949b93
-DATA consts<>+776(SB)/4, $0x3d949b93
-DATA consts<>+780(SB)/4, $0x3d949b93
-DATA consts<>+784(SB)/4, $0x3d949b93
-DATA consts<>+788(SB)/4, $0x3d949b93
-DATA consts<>+792(SB)/4, $0x3d949b93
-DATA consts<>+796(SB)/4, $0x3d949b93
-DATA consts<>+800(SB)/4, $0xba138a45
-DATA consts<>+804(SB)/4, $0xba138a45
-DATA consts<>+808(SB)/4, $0xba138a45
-DATA consts<>+812(SB)/4, $0xba138a45
-DATA consts<>+816(SB)/4, $0xba138a45
-DATA consts<>+820(SB)/4, $0xba138a45
-DATA consts<>+824(SB)/4, $0xba138a45
-DATA consts<>+828(SB)/4, $0xba138a45
-DATA consts<>+832(SB)/4, $0x3abf1e70
-DATA consts<>+836(SB)/4, $0x3abf1e70
-DATA consts<>+840(SB)/4, $0x3abf1e70
-DATA consts<>+844(SB)/4, $0x3abf1e70
-DATA consts<>+848(SB)/4, $0x3abf1e70
-DATA consts<>+852(SB)/4, $0x3abf1e70
-DATA consts<>+856(SB)/4, $0x3abf1e70
-DATA consts<>+860(SB)/4, $0x3abf1e70
-DATA consts<>+864(SB)/4, $0xbaad2e83
-DATA consts<>+868(SB)/4, $0xbaad2e83
-DATA consts<>+872(SB)/4, $0xbaad2e83
-DATA consts<>+876(SB)/4, $0xbaad2e83
-DATA consts<>+880(SB)/4, $0xbaad2e83
-DATA consts<>+884(SB)/4, $0xbaad2e83
-DATA consts<>+888(SB)/4, $0xbaad2e83
-DATA consts<>+892(SB)/4, $0xbaad2e83
-DATA consts<>+896(SB)/4, $0x3af48433
-DATA consts<>+900(SB)/4, $0x3af48433
-DATA consts<>+904(SB)/4, $0x3af48433
-DATA consts<>+908(SB)/4, $0x3af48433
-DATA consts<>+912(SB)/4, $0x3af48433
-DATA consts<>+916(SB)/4, $0x3af48433
-DATA consts<>+920(SB)/4, $0x3af48433
-DATA consts<>+924(SB)/4, $0x3af48433
-DATA consts<>+928(SB)/4, $0xbba7f123
-DATA consts<>+932(SB)/4, $0xbba7f123
-DATA consts<>+936(SB)/4, $0xbba7f123
-DATA consts<>+940(SB)/4, $0xbba7f123
-DATA consts<>+944(SB)/4, $0xbba7f123
-DATA consts<>+948(SB)/4, $0xbba7f123
-DATA consts<>+952(SB)/4, $0xbba7f123
-DATA consts<>+956(SB)/4, $0xbba7f123
-DATA consts<>+960(SB)/4, $0x3c14abd3
-DATA consts<>+964(SB)/4, $0x3c14abd3
-DATA consts<>+968(SB)/4, $0x3c14abd3
-DATA consts<>+972(SB)/4, $0x3c14abd3
-DATA consts<>+976(SB)/4, $0x3c14abd3
-DATA consts<>+980(SB)/4, $0x3c14abd3
-DATA consts<>+984(SB)/4, $0x3c14abd3
-DATA consts<>+988(SB)/4, $0x3c14abd3
-DATA consts<>+992(SB)/4, $0xbc543432
-DATA consts<>+996(SB)/4, $0xbc543432
-DATA consts<>+1000(SB)/4, $0xbc543432
-DATA consts<>+1004(SB)/4, $0xbc543432
-DATA consts<>+1008(SB)/4, $0xbc543432
-DATA consts<>+1012(SB)/4, $0xbc543432
-DATA consts<>+1016(SB)/4, $0xbc543432
-DATA consts<>+1020(SB)/4, $0xbc543432
-DATA consts<>+1024(SB)/4, $0x3c961ceb
-DATA consts<>+1028(SB)/4, $0x3c961ceb
-DATA consts<>+1032(SB)/4, $0x3c961ceb
-DATA consts<>+1036(SB)/4, $0x3c961ceb
-DATA consts<>+1040(SB)/4, $0x3c961ceb
-DATA consts<>+1044(SB)/4, $0x3c961ceb
-DATA consts<>+1048(SB)/4, $0x3c961ceb
-DATA consts<>+1052(SB)/4, $0x3c961ceb
-DATA consts<>+1056(SB)/4, $0xbcccc358
-DATA consts<>+1060(SB)/4, $0xbcccc358
-DATA consts<>+1064(SB)/4, $0xbcccc358
-DATA consts<>+1068(SB)/4, $0xbcccc358
-DATA consts<>+1072(SB)/4, $0xbcccc358
-DATA consts<>+1076(SB)/4, $0xbcccc358
-DATA consts<>+1080(SB)/4, $0xbcccc358
-DATA consts<>+1084(SB)/4, $0xbcccc358
-DATA consts<>+1088(SB)/4, $0x3d035627
-DATA consts<>+1092(SB)/4, $0x3d035627
-DATA consts<>+1096(SB)/4, $0x3d035627
-DATA consts<>+1100(SB)/4, $0x3d035627
-DATA consts<>+1104(SB)/4, $0x3d035627
-DATA consts<>+1108(SB)/4, $0x3d035627
-DATA consts<>+1112(SB)/4, $0x3d035627
-DATA consts<>+1116(SB)/4, $0x3d035627
-DATA consts<>+1120(SB)/4, $0xbd22e462
-DATA consts<>+1124(SB)/4, $0xbd22e462
-DATA consts<>+1128(SB)/4, $0xbd22e462
-DATA consts<>+1132(SB)/4, $0xbd22e462
-DATA consts<>+1136(SB)/4, $0xbd22e462
-DATA consts<>+1140(SB)/4, $0xbd22e462
-DATA consts<>+1144(SB)/4, $0xbd22e462
-DATA consts<>+1148(SB)/4, $0xbd22e462
-DATA consts<>+1152(SB)/4, $0x3d4b5760
-DATA consts<>+1156(SB)/4, $0x3d4b5760
-DATA consts<>+1160(SB)/4, $0x3d4b5760
-DATA consts<>+1164(SB)/4, $0x3d4b5760
-DATA consts<>+1168(SB)/4, $0x3d4b5760
-DATA consts<>+1172(SB)/4, $0x3d4b5760
-DATA consts<>+1176(SB)/4, $0x3d4b5760
-DATA consts<>+1180(SB)/4, $0x3d4b5760
-DATA consts<>+1184(SB)/4, $0xbd8979b3
-DATA consts<>+1188(SB)/4, $0xbd8979b3
-DATA consts<>+1192(SB)/4, $0xbd8979b3
-DATA consts<>+1196(SB)/4, $0xbd8979b3
-DATA consts<>+1200(SB)/4, $0xbd8979b3
-DATA consts<>+1204(SB)/4, $0xbd8979b3
-DATA consts<>+1208(SB)/4, $0xbd8979b3
-DATA consts<>+1212(SB)/4, $0xbd8979b3
-DATA consts<>+1216(SB)/4, $0x3e09e425
-DATA consts<>+1220(SB)/4, $0x3e09e425
-DATA consts<>+1224(SB)/4, $0x3e09e425
-DATA consts<>+1228(SB)/4, $0x3e09e425
-DATA consts<>+1232(SB)/4, $0x3e09e425
-DATA consts<>+1236(SB)/4, $0x3e09e425
-DATA consts<>+1240(SB)/4, $0x3e09e425
-DATA consts<>+1244(SB)/4, $0x3e09e425
-DATA consts<>+1248(SB)/4, $0xbf000000
-DATA consts<>+1252(SB)/4, $0xbf000000
-DATA consts<>+1256(SB)/4, $0xbf000000
-DATA consts<>+1260(SB)/4, $0xbf000000
-DATA consts<>+1264(SB)/4, $0xbf000000
-DATA consts<>+1268(SB)/4, $0xbf000000
-DATA consts<>+1272(SB)/4, $0xbf000000
-DATA consts<>+1276(SB)/4, $0xbf000000
-DATA consts<>+1280(SB)/4, $0x3fb8aa3b
-DATA consts<>+1284(SB)/4, $0x3fb8aa3b
-DATA consts<>+1288(SB)/4, $0x3fb8aa3b
-DATA consts<>+1292(SB)/4, $0x3fb8aa3b
-DATA consts<>+1296(SB)/4, $0x3fb8aa3b
-DATA consts<>+1300(SB)/4, $0x3fb8aa3b
-DATA consts<>+1304(SB)/4, $0x3fb8aa3b
-DATA consts<>+1308(SB)/4, $0x3fb8aa3b
-DATA consts<>+1312(SB)/4, $0x32a57060
-DATA consts<>+1316(SB)/4, $0x32a57060
-DATA consts<>+1320(SB)/4, $0x32a57060
-DATA consts<>+1324(SB)/4, $0x32a57060
-DATA consts<>+1328(SB)/4, $0x32a57060
-DATA consts<>+1332(SB)/4, $0x32a57060
-DATA consts<>+1336(SB)/4, $0x32a57060
-DATA consts<>+1340(SB)/4, $0x32a57060
-DATA consts<>+1344(SB)/4, $0x3ecc422a
-DATA consts<>+1348(SB)/4, $0x3ecc422a
-DATA consts<>+1352(SB)/4, $0x3ecc422a
-DATA consts<>+1356(SB)/4, $0x3ecc422a
-DATA consts<>+1360(SB)/4, $0x3ecc422a
-DATA consts<>+1364(SB)/4, $0x3ecc422a
-DATA consts<>+1368(SB)/4, $0x3ecc422a
-DATA consts<>+1372(SB)/4, $0x3ecc422a
-DATA consts<>+1376(SB)/4, $0x40800000
-DATA consts<>+1380(SB)/4, $0x40800000
-DATA consts<>+1384(SB)/4, $0x40800000
-DATA consts<>+1388(SB)/4, $0x40800000
-DATA consts<>+1392(SB)/4, $0x40800000
-DATA consts<>+1396(SB)/4, $0x40800000
-DATA consts<>+1400(SB)/4, $0x40800000
-DATA consts<>+1404(SB)/4, $0x40800000
-GLOBL consts<>(SB), RODATA|NOPTR, $1408
+DATA consts<>+416(SB)/4, $0x3af618ec
+DATA consts<>+420(SB)/4, $0x3af618ec
+DATA consts<>+424(SB)/4, $0x3af618ec
+DATA consts<>+428(SB)/4, $0x3af618ec
+DATA consts<>+432(SB)/4, $0x3af618ec
+DATA consts<>+436(SB)/4, $0x3af618ec
+DATA consts<>+440(SB)/4, $0x3af618ec
+DATA consts<>+444(SB)/4, $0x3af618ec
+DATA consts<>+448(SB)/4, $0x3c13480e
+DATA consts<>+452(SB)/4, $0x3c13480e
+DATA consts<>+456(SB)/4, $0x3c13480e
+DATA consts<>+460(SB)/4, $0x3c13480e
+DATA consts<>+464(SB)/4, $0x3c13480e
+DATA consts<>+468(SB)/4, $0x3c13480e
+DATA consts<>+472(SB)/4, $0x3c13480e
+DATA consts<>+476(SB)/4, $0x3c13480e
+DATA consts<>+480(SB)/4, $0x3d64aa22
+DATA consts<>+484(SB)/4, $0x3d64aa22
+DATA consts<>+488(SB)/4, $0x3d64aa22
+DATA consts<>+492(SB)/4, $0x3d64aa22
+DATA consts<>+496(SB)/4, $0x3d64aa22
+DATA consts<>+500(SB)/4, $0x3d64aa22
+DATA consts<>+504(SB)/4, $0x3d64aa22
+DATA consts<>+508(SB)/4, $0x3d64aa22
+DATA consts<>+512(SB)/4, $0x3e75ead5
+DATA consts<>+516(SB)/4, $0x3e75ead5
+DATA consts<>+520(SB)/4, $0x3e75ead5
+DATA consts<>+524(SB)/4, $0x3e75ead5
+DATA consts<>+528(SB)/4, $0x3e75ead5
+DATA consts<>+532(SB)/4, $0x3e75ead5
+DATA consts<>+536(SB)/4, $0x3e75ead5
+DATA consts<>+540(SB)/4, $0x3e75ead5
+DATA consts<>+544(SB)/4, $0x3f31727b
+DATA consts<>+548(SB)/4, $0x3f31727b
+DATA consts<>+552(SB)/4, $0x3f31727b
+DATA consts<>+556(SB)/4, $0x3f31727b
+DATA consts<>+560(SB)/4, $0x3f31727b
+DATA consts<>+564(SB)/4, $0x3f31727b
+DATA consts<>+568(SB)/4, $0x3f31727b
+DATA consts<>+572(SB)/4, $0x3f31727b
+DATA consts<>+576(SB)/4, $0x3f7fffff
+DATA consts<>+580(SB)/4, $0x3f7fffff
+DATA consts<>+584(SB)/4, $0x3f7fffff
+DATA consts<>+588(SB)/4, $0x3f7fffff
+DATA consts<>+592(SB)/4, $0x3f7fffff
+DATA consts<>+596(SB)/4, $0x3f7fffff
+DATA consts<>+600(SB)/4, $0x3f7fffff
+DATA consts<>+604(SB)/4, $0x3f7fffff
+DATA consts<>+608(SB)/4, $0xc0a80000
+DATA consts<>+612(SB)/4, $0xc0a80000
+DATA consts<>+616(SB)/4, $0xc0a80000
+DATA consts<>+620(SB)/4, $0xc0a80000
+DATA consts<>+624(SB)/4, $0xc0a80000
+DATA consts<>+628(SB)/4, $0xc0a80000
+DATA consts<>+632(SB)/4, $0xc0a80000
+DATA consts<>+636(SB)/4, $0xc0a80000
+DATA consts<>+640(SB)/4, $0x40a80000
+DATA consts<>+644(SB)/4, $0x40a80000
+DATA consts<>+648(SB)/4, $0x40a80000
+DATA consts<>+652(SB)/4, $0x40a80000
+DATA consts<>+656(SB)/4, $0x40a80000
+DATA consts<>+660(SB)/4, $0x40a80000
+DATA consts<>+664(SB)/4, $0x40a80000
+DATA consts<>+668(SB)/4, $0x40a80000
+DATA consts<>+672(SB)/4, $0xc2ae0000
+DATA consts<>+676(SB)/4, $0xc2ae0000
+DATA consts<>+680(SB)/4, $0xc2ae0000
+DATA consts<>+684(SB)/4, $0xc2ae0000
+DATA consts<>+688(SB)/4, $0xc2ae0000
+DATA consts<>+692(SB)/4, $0xc2ae0000
+DATA consts<>+696(SB)/4, $0xc2ae0000
+DATA consts<>+700(SB)/4, $0xc2ae0000
+DATA consts<>+704(SB)/4, $0xbf800000
+DATA consts<>+708(SB)/4, $0xbf800000
+DATA consts<>+712(SB)/4, $0xbf800000
+DATA consts<>+716(SB)/4, $0xbf800000
+DATA consts<>+720(SB)/4, $0xbf800000
+DATA consts<>+724(SB)/4, $0xbf800000
+DATA consts<>+728(SB)/4, $0xbf800000
+DATA consts<>+732(SB)/4, $0xbf800000
+DATA consts<>+736(SB)/4, $0x3d949b93
+DATA consts<>+740(SB)/4, $0x3d949b93
+DATA consts<>+744(SB)/4, $0x3d949b93
+DATA consts<>+748(SB)/4, $0x3d949b93
+DATA consts<>+752(SB)/4, $0x3d949b93
+DATA consts<>+756(SB)/4, $0x3d949b93
+DATA consts<>+760(SB)/4, $0x3d949b93
+DATA consts<>+764(SB)/4, $0x3d949b93
+DATA consts<>+768(SB)/4, $0xba138a45
+DATA consts<>+772(SB)/4, $0xba138a45
+DATA consts<>+776(SB)/4, $0xba138a45
+DATA consts<>+780(SB)/4, $0xba138a45
+DATA consts<>+784(SB)/4, $0xba138a45
+DATA consts<>+788(SB)/4, $0xba138a45
+DATA consts<>+792(SB)/4, $0xba138a45
+DATA consts<>+796(SB)/4, $0xba138a45
+DATA consts<>+800(SB)/4, $0x3abf1e70
+DATA consts<>+804(SB)/4, $0x3abf1e70
+DATA consts<>+808(SB)/4, $0x3abf1e70
+DATA consts<>+812(SB)/4, $0x3abf1e70
+DATA consts<>+816(SB)/4, $0x3abf1e70
+DATA consts<>+820(SB)/4, $0x3abf1e70
+DATA consts<>+824(SB)/4, $0x3abf1e70
+DATA consts<>+828(SB)/4, $0x3abf1e70
+DATA consts<>+832(SB)/4, $0xbaad2e83
+DATA consts<>+836(SB)/4, $0xbaad2e83
+DATA consts<>+840(SB)/4, $0xbaad2e83
+DATA consts<>+844(SB)/4, $0xbaad2e83
+DATA consts<>+848(SB)/4, $0xbaad2e83
+DATA consts<>+852(SB)/4, $0xbaad2e83
+DATA consts<>+856(SB)/4, $0xbaad2e83
+DATA consts<>+860(SB)/4, $0xbaad2e83
+DATA consts<>+864(SB)/4, $0x3af48433
+DATA consts<>+868(SB)/4, $0x3af48433
+DATA consts<>+872(SB)/4, $0x3af48433
+DATA consts<>+876(SB)/4, $0x3af48433
+DATA consts<>+880(SB)/4, $0x3af48433
+DATA consts<>+884(SB)/4, $0x3af48433
+DATA consts<>+888(SB)/4, $0x3af48433
+DATA consts<>+892(SB)/4, $0x3af48433
+DATA consts<>+896(SB)/4, $0xbba7f123
+DATA consts<>+900(SB)/4, $0xbba7f123
+DATA consts<>+904(SB)/4, $0xbba7f123
+DATA consts<>+908(SB)/4, $0xbba7f123
+DATA consts<>+912(SB)/4, $0xbba7f123
+DATA consts<>+916(SB)/4, $0xbba7f123
+DATA consts<>+920(SB)/4, $0xbba7f123
+DATA consts<>+924(SB)/4, $0xbba7f123
+DATA consts<>+928(SB)/4, $0x3c14abd3
+DATA consts<>+932(SB)/4, $0x3c14abd3
+DATA consts<>+936(SB)/4, $0x3c14abd3
+DATA consts<>+940(SB)/4, $0x3c14abd3
+DATA consts<>+944(SB)/4, $0x3c14abd3
+DATA consts<>+948(SB)/4, $0x3c14abd3
+DATA consts<>+952(SB)/4, $0x3c14abd3
+DATA consts<>+956(SB)/4, $0x3c14abd3
+DATA consts<>+960(SB)/4, $0xbc543432
+DATA consts<>+964(SB)/4, $0xbc543432
+DATA consts<>+968(SB)/4, $0xbc543432
+DATA consts<>+972(SB)/4, $0xbc543432
+DATA consts<>+976(SB)/4, $0xbc543432
+DATA consts<>+980(SB)/4, $0xbc543432
+DATA consts<>+984(SB)/4, $0xbc543432
+DATA consts<>+988(SB)/4, $0xbc543432
+DATA consts<>+992(SB)/4, $0x3c961ceb
+DATA consts<>+996(SB)/4, $0x3c961ceb
+DATA consts<>+1000(SB)/4, $0x3c961ceb
+DATA consts<>+1004(SB)/4, $0x3c961ceb
+DATA consts<>+1008(SB)/4, $0x3c961ceb
+DATA consts<>+1012(SB)/4, $0x3c961ceb
+DATA consts<>+1016(SB)/4, $0x3c961ceb
+DATA consts<>+1020(SB)/4, $0x3c961ceb
+DATA consts<>+1024(SB)/4, $0xbcccc358
+DATA consts<>+1028(SB)/4, $0xbcccc358
+DATA consts<>+1032(SB)/4, $0xbcccc358
+DATA consts<>+1036(SB)/4, $0xbcccc358
+DATA consts<>+1040(SB)/4, $0xbcccc358
+DATA consts<>+1044(SB)/4, $0xbcccc358
+DATA consts<>+1048(SB)/4, $0xbcccc358
+DATA consts<>+1052(SB)/4, $0xbcccc358
+DATA consts<>+1056(SB)/4, $0x3d035627
+DATA consts<>+1060(SB)/4, $0x3d035627
+DATA consts<>+1064(SB)/4, $0x3d035627
+DATA consts<>+1068(SB)/4, $0x3d035627
+DATA consts<>+1072(SB)/4, $0x3d035627
+DATA consts<>+1076(SB)/4, $0x3d035627
+DATA consts<>+1080(SB)/4, $0x3d035627
+DATA consts<>+1084(SB)/4, $0x3d035627
+DATA consts<>+1088(SB)/4, $0xbd22e462
+DATA consts<>+1092(SB)/4, $0xbd22e462
+DATA consts<>+1096(SB)/4, $0xbd22e462
+DATA consts<>+1100(SB)/4, $0xbd22e462
+DATA consts<>+1104(SB)/4, $0xbd22e462
+DATA consts<>+1108(SB)/4, $0xbd22e462
+DATA consts<>+1112(SB)/4, $0xbd22e462
+DATA consts<>+1116(SB)/4, $0xbd22e462
+DATA consts<>+1120(SB)/4, $0x3d4b5760
+DATA consts<>+1124(SB)/4, $0x3d4b5760
+DATA consts<>+1128(SB)/4, $0x3d4b5760
+DATA consts<>+1132(SB)/4, $0x3d4b5760
+DATA consts<>+1136(SB)/4, $0x3d4b5760
+DATA consts<>+1140(SB)/4, $0x3d4b5760
+DATA consts<>+1144(SB)/4, $0x3d4b5760
+DATA consts<>+1148(SB)/4, $0x3d4b5760
+DATA consts<>+1152(SB)/4, $0xbd8979b3
+DATA consts<>+1156(SB)/4, $0xbd8979b3
+DATA consts<>+1160(SB)/4, $0xbd8979b3
+DATA consts<>+1164(SB)/4, $0xbd8979b3
+DATA consts<>+1168(SB)/4, $0xbd8979b3
+DATA consts<>+1172(SB)/4, $0xbd8979b3
+DATA consts<>+1176(SB)/4, $0xbd8979b3
+DATA consts<>+1180(SB)/4, $0xbd8979b3
+DATA consts<>+1184(SB)/4, $0x3e09e425
+DATA consts<>+1188(SB)/4, $0x3e09e425
+DATA consts<>+1192(SB)/4, $0x3e09e425
+DATA consts<>+1196(SB)/4, $0x3e09e425
+DATA consts<>+1200(SB)/4, $0x3e09e425
+DATA consts<>+1204(SB)/4, $0x3e09e425
+DATA consts<>+1208(SB)/4, $0x3e09e425
+DATA consts<>+1212(SB)/4, $0x3e09e425
+DATA consts<>+1216(SB)/4, $0xbf000000
+DATA consts<>+1220(SB)/4, $0xbf000000
+DATA consts<>+1224(SB)/4, $0xbf000000
+DATA consts<>+1228(SB)/4, $0xbf000000
+DATA consts<>+1232(SB)/4, $0xbf000000
+DATA consts<>+1236(SB)/4, $0xbf000000
+DATA consts<>+1240(SB)/4, $0xbf000000
+DATA consts<>+1244(SB)/4, $0xbf000000
+DATA consts<>+1248(SB)/4, $0x3fb8aa3b
+DATA consts<>+1252(SB)/4, $0x3fb8aa3b
+DATA consts<>+1256(SB)/4, $0x3fb8aa3b
+DATA consts<>+1260(SB)/4, $0x3fb8aa3b
+DATA consts<>+1264(SB)/4, $0x3fb8aa3b
+DATA consts<>+1268(SB)/4, $0x3fb8aa3b
+DATA consts<>+1272(SB)/4, $0x3fb8aa3b
+DATA consts<>+1276(SB)/4, $0x3fb8aa3b
+DATA consts<>+1280(SB)/4, $0x32a57060
+DATA consts<>+1284(SB)/4, $0x32a57060
+DATA consts<>+1288(SB)/4, $0x32a57060
+DATA consts<>+1292(SB)/4, $0x32a57060
+DATA consts<>+1296(SB)/4, $0x32a57060
+DATA consts<>+1300(SB)/4, $0x32a57060
+DATA consts<>+1304(SB)/4, $0x32a57060
+DATA consts<>+1308(SB)/4, $0x32a57060
+DATA consts<>+1312(SB)/4, $0x3aae0461
+DATA consts<>+1316(SB)/4, $0x3aae0461
+DATA consts<>+1320(SB)/4, $0x3aae0461
+DATA consts<>+1324(SB)/4, $0x3aae0461
+DATA consts<>+1328(SB)/4, $0x3aae0461
+DATA consts<>+1332(SB)/4, $0x3aae0461
+DATA consts<>+1336(SB)/4, $0x3aae0461
+DATA consts<>+1340(SB)/4, $0x3aae0461
+DATA consts<>+1344(SB)/4, $0x3c1e8629
+DATA consts<>+1348(SB)/4, $0x3c1e8629
+DATA consts<>+1352(SB)/4, $0x3c1e8629
+DATA consts<>+1356(SB)/4, $0x3c1e8629
+DATA consts<>+1360(SB)/4, $0x3c1e8629
+DATA consts<>+1364(SB)/4, $0x3c1e8629
+DATA consts<>+1368(SB)/4, $0x3c1e8629
+DATA consts<>+1372(SB)/4, $0x3c1e8629
+DATA consts<>+1376(SB)/4, $0x3d635b73
+DATA consts<>+1380(SB)/4, $0x3d635b73
+DATA consts<>+1384(SB)/4, $0x3d635b73
+DATA consts<>+1388(SB)/4, $0x3d635b73
+DATA consts<>+1392(SB)/4, $0x3d635b73
+DATA consts<>+1396(SB)/4, $0x3d635b73
+DATA consts<>+1400(SB)/4, $0x3d635b73
+DATA consts<>+1404(SB)/4, $0x3d635b73
+DATA consts<>+1408(SB)/4, $0x3e75fc8c
+DATA consts<>+1412(SB)/4, $0x3e75fc8c
+DATA consts<>+1416(SB)/4, $0x3e75fc8c
+DATA consts<>+1420(SB)/4, $0x3e75fc8c
+DATA consts<>+1424(SB)/4, $0x3e75fc8c
+DATA consts<>+1428(SB)/4, $0x3e75fc8c
+DATA consts<>+1432(SB)/4, $0x3e75fc8c
+DATA consts<>+1436(SB)/4, $0x3e75fc8c
+DATA consts<>+1440(SB)/4, $0x3f317214
+DATA consts<>+1444(SB)/4, $0x3f317214
+DATA consts<>+1448(SB)/4, $0x3f317214
+DATA consts<>+1452(SB)/4, $0x3f317214
+DATA consts<>+1456(SB)/4, $0x3f317214
+DATA consts<>+1460(SB)/4, $0x3f317214
+DATA consts<>+1464(SB)/4, $0x3f317214
+DATA consts<>+1468(SB)/4, $0x3f317214
+DATA consts<>+1472(SB)/4, $0x3f800001
+DATA consts<>+1476(SB)/4, $0x3f800001
+DATA consts<>+1480(SB)/4, $0x3f800001
+DATA consts<>+1484(SB)/4, $0x3f800001
+DATA consts<>+1488(SB)/4, $0x3f800001
+DATA consts<>+1492(SB)/4, $0x3f800001
+DATA consts<>+1496(SB)/4, $0x3f800001
+DATA consts<>+1500(SB)/4, $0x3f800001
+DATA consts<>+1504(SB)/4, $0x0000007f
+DATA consts<>+1508(SB)/4, $0x0000007f
+DATA consts<>+1512(SB)/4, $0x0000007f
+DATA consts<>+1516(SB)/4, $0x0000007f
+DATA consts<>+1520(SB)/4, $0x0000007f
+DATA consts<>+1524(SB)/4, $0x0000007f
+DATA consts<>+1528(SB)/4, $0x0000007f
+DATA consts<>+1532(SB)/4, $0x0000007f
+DATA consts<>+1536(SB)/4, $0x3ecc422a
+DATA consts<>+1540(SB)/4, $0x3ecc422a
+DATA consts<>+1544(SB)/4, $0x3ecc422a
+DATA consts<>+1548(SB)/4, $0x3ecc422a
+DATA consts<>+1552(SB)/4, $0x3ecc422a
+DATA consts<>+1556(SB)/4, $0x3ecc422a
+DATA consts<>+1560(SB)/4, $0x3ecc422a
+DATA consts<>+1564(SB)/4, $0x3ecc422a
+DATA consts<>+1568(SB)/4, $0x40800000
+DATA consts<>+1572(SB)/4, $0x40800000
+DATA consts<>+1576(SB)/4, $0x40800000
+DATA consts<>+1580(SB)/4, $0x40800000
+DATA consts<>+1584(SB)/4, $0x40800000
+DATA consts<>+1588(SB)/4, $0x40800000
+DATA consts<>+1592(SB)/4, $0x40800000
+DATA consts<>+1596(SB)/4, $0x40800000
+GLOBL consts<>(SB), RODATA|NOPTR, $1600
 
 DATA masks<>+0(SB)/4, $0xffffffff
 DATA masks<>+4(SB)/4, $0xffffffff

@@ -90,31 +90,38 @@ func (g *gen) reciprocal(d int) {
 	g.put(r, t)
 }
 
-// sigmoidLimits keep 1+exp(-x) below 2^126, where the reciprocal is still a normal number. On AVX-512 hi limits -x*log2(e)
-// and lo is not needed: 2^-infinity is zero without help.
+// sigmoidLimits limit -x*log2(e) to where 1+exp(-x) and its reciprocal are normal numbers. On AVX-512 lo is not needed:
+// 2^-infinity is zero without help.
 func (g *gen) sigmoidLimits() limits {
 	if g.wide() {
 		return limits{hi: g.constant(125)}
 	}
-	return g.limits(-87, 87)
+	return g.limits(-126, 125)
 }
 
-// sigmoid replaces x by 1/(1+exp(-x)). On AVX-512 the exponent is taken apart by VREDUCEPS and VSCALEFPS, which both round
-// down, three instructions less than exp; its rounding makes a relative error of 6e-8*|x| for negative x.
+// sigmoid replaces x by 1/(1+exp(-x)). The exponent is rounded down and the polynomial is in [1, 2], so that 2^n is
+// multiplied by adding to the exponent (AVX2), or by VREDUCEPS and VSCALEFPS, which both round down (AVX-512). That -x*log2(e)
+// is rounded makes a relative error of 6e-8*|x| for negative x.
 func (g *gen) sigmoid(x int, lim limits) {
-	if !g.wide() {
-		g.exp(x, -1, exp2Short, lim)
-		g.withConst("VADDPS", 1, x, x)
-		g.reciprocal(x)
-		return
-	}
 	z, f := g.get(), g.get()
 	g.withConst("VMULPS", -math.Log2E, x, z)
-	g.i("VMINPS", z, lim.hi, z)
-	g.i("VREDUCEPS", imm(9), z, f)
-	p := g.horner(exp2Above, f)
-	g.i("VSCALEFPS", z, p, x)
-	g.put(z, f, p)
+	if g.wide() {
+		g.i("VMINPS", z, lim.hi, z)
+		g.i("VREDUCEPS", imm(9), z, f)
+		p := g.horner(exp2Above, f)
+		g.i("VSCALEFPS", z, p, x)
+		g.put(p)
+	} else {
+		g.clip(z, lim.lo, lim.hi)
+		g.i("VROUNDPS", imm(9), z, f)
+		g.i("VSUBPS", f, z, z)
+		p := g.horner(exp2Above, z)
+		g.i("VCVTPS2DQ", f, f)
+		g.i("VPSLLD", imm(23), f, f)
+		g.i("VPADDD", f, p, x)
+		g.put(p)
+	}
+	g.put(z, f)
 	g.withConst("VADDPS", 1, x, x)
 	g.reciprocal(x)
 }
