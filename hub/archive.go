@@ -19,6 +19,7 @@ import (
 	"github.com/go-modelzoo/zoo/hub/registry"
 	"github.com/go-modelzoo/zoo/hub/sign"
 	"github.com/go-modelzoo/zoo/hub/source"
+	"github.com/go-modelzoo/zoo/internal/files"
 )
 
 // Export writes models of the store, packed and with their signatures, as a tar archive of an OCI image layout. The same models give
@@ -73,7 +74,7 @@ func (h *Hub) writeArchive(ctx context.Context, w io.Writer, index *ocispec.Inde
 		if err := t.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: name, Size: size, Mode: 0o644, Format: tar.FormatPAX}); err != nil {
 			return err
 		}
-		_, err := io.Copy(t, contextReader{ctx, r})
+		_, err := io.Copy(t, files.Reader(ctx, r))
 		return err
 	}
 	layout, err := json.Marshal(ocispec.ImageLayout{Version: ocispec.ImageLayoutVersion})
@@ -190,7 +191,7 @@ func (h *Hub) importArtifact(ctx context.Context, x *registry.Index, s source.So
 // readArchive stores an archive's blobs, each checked against its name, and returns its index.
 func (h *Hub) readArchive(ctx context.Context, r io.Reader) (*ocispec.Index, error) {
 	var index *ocispec.Index
-	t := tar.NewReader(contextReader{ctx, r})
+	t := tar.NewReader(files.Reader(ctx, r))
 	for n := 0; ; n++ {
 		header, err := t.Next()
 		if err == io.EOF {

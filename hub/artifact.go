@@ -101,6 +101,9 @@ func parseArtifact(d ocispec.Descriptor, raw []byte, readCard func(ocispec.Descr
 	if unpacked != a.card.Weights.Digest {
 		return nil, fmt.Errorf("%s:%s: %w: the manifest has weights %q and the card %s", name, tag, ErrTampered, unpacked, a.card.Weights.Digest)
 	}
+	if !a.packed() && a.weights.Size != a.card.Weights.Size {
+		return nil, fmt.Errorf("%s:%s: %w: the manifest has weights of %d bytes and the card of %d", name, tag, ErrTampered, a.weights.Size, a.card.Weights.Size)
+	}
 	return a, nil
 }
 

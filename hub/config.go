@@ -12,6 +12,8 @@ import (
 	"runtime"
 	"strings"
 	"time"
+
+	"github.com/go-modelzoo/zoo/internal/files"
 )
 
 // Names of sources that are not addresses.
@@ -144,25 +146,5 @@ func SaveConfig(c Config) error {
 	if err := os.MkdirAll(c.Home, 0o755); err != nil {
 		return err
 	}
-	return replaceFile(filepath.Join(c.Home, configName), append(text, '\n'), 0o644)
-}
-
-// replaceFile writes a file atomically.
-func replaceFile(path string, data []byte, mode os.FileMode) error {
-	tmp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(tmp.Name()) // gone after the rename
-	_, err = tmp.Write(data)
-	if err == nil {
-		err = tmp.Sync()
-	}
-	if err == nil {
-		err = tmp.Chmod(mode)
-	}
-	if err = errors.Join(err, tmp.Close()); err != nil {
-		return err
-	}
-	return os.Rename(tmp.Name(), path)
+	return files.Replace(filepath.Join(c.Home, configName), append(text, '\n'), 0o644)
 }

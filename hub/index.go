@@ -15,6 +15,7 @@ import (
 	"github.com/go-modelzoo/zoo/hub/registry"
 	"github.com/go-modelzoo/zoo/hub/sign"
 	"github.com/go-modelzoo/zoo/hub/source"
+	"github.com/go-modelzoo/zoo/internal/files"
 )
 
 // The index in sources: an artifact with the signed registry.json and its signature as layers.
@@ -212,14 +213,14 @@ func (h *Hub) keepIndex(data, signature []byte, version int64) error {
 	if err != nil {
 		return err
 	}
-	if err := replaceFile(filepath.Join(dir, seenFile), floor, 0o644); err != nil {
+	if err := files.Replace(filepath.Join(dir, seenFile), floor, 0o644); err != nil {
 		return err
 	}
 	text, err := json.Marshal(signedIndex{data, signature})
 	if err != nil {
 		return err
 	}
-	return replaceFile(filepath.Join(dir, signedFile), text, 0o644)
+	return files.Replace(filepath.Join(dir, signedFile), text, 0o644)
 }
 
 // SignIndex checks the index at path and writes its signature beside it, as PATH.minisig. It returns that path.
@@ -233,7 +234,7 @@ func SignIndex(path string, key minisign.PrivateKey) (string, error) {
 		return "", fmt.Errorf("%s: %w", path, err)
 	}
 	out := path + signatureSuffix
-	return out, replaceFile(out, sign.Sign(key, data, fmt.Sprintf("registry version %d", x.Version)), 0o644)
+	return out, files.Replace(out, sign.Sign(key, data, fmt.Sprintf("registry version %d", x.Version)), 0o644)
 }
 
 // CheckIndex checks the index at path and, if any key is given, the signature beside it. It returns the index, and the

@@ -15,6 +15,7 @@ import (
 
 	"github.com/go-modelzoo/zoo/hub/card"
 	"github.com/go-modelzoo/zoo/hub/store"
+	"github.com/go-modelzoo/zoo/internal/files"
 	"github.com/go-modelzoo/zoo/weights"
 )
 
@@ -188,7 +189,7 @@ func (h *Hub) verifyBlob(ctx context.Context, ref string, b ocispec.Descriptor) 
 	}
 	v := digest.SHA256.Digester()
 	progress := &progressWriter{h, Progress{Name: ref, Stage: StageVerify, Total: info.Size(), Source: SourceStore}}
-	if _, err := io.Copy(io.MultiWriter(v.Hash(), progress), contextReader{ctx, f}); err != nil {
+	if _, err := io.Copy(io.MultiWriter(v.Hash(), progress), files.Reader(ctx, f)); err != nil {
 		return err
 	}
 	if got := v.Digest(); got != b.Digest {

@@ -17,6 +17,7 @@ import (
 	"github.com/go-modelzoo/zoo/hub/card"
 	"github.com/go-modelzoo/zoo/hub/source"
 	"github.com/go-modelzoo/zoo/hub/store"
+	"github.com/go-modelzoo/zoo/internal/files"
 	"github.com/go-modelzoo/zoo/weights"
 )
 
@@ -318,7 +319,7 @@ func (t dirTarget) put(ctx context.Context, h *Hub, repository, tag string, root
 		}
 		defer r.Close() // only read
 		copied += d.Size
-		return t.store.Ingest(d.Digest, d.Size, contextReader{ctx, r})
+		return t.store.Ingest(d.Digest, d.Size, files.Reader(ctx, r))
 	}
 	if err := graph(root); err != nil {
 		return copied, err
@@ -331,19 +332,6 @@ func (t dirTarget) put(ctx context.Context, h *Hub, repository, tag string, root
 		}
 	}
 	return copied, t.store.Tag(ctx, name, root)
-}
-
-// contextReader ends when the context does.
-type contextReader struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (c contextReader) Read(p []byte) (int, error) {
-	if err := c.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return c.r.Read(p)
 }
 
 // published returns what a target has under a name and tag: the manifest, and the card's weights. Both are empty if it has nothing.

@@ -26,6 +26,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/go-modelzoo/zoo/hub/registry"
+	"github.com/go-modelzoo/zoo/internal/files"
 )
 
 // Name is the file's name in a project's folder.
@@ -172,26 +173,7 @@ func Update(ctx context.Context, path string, change func(*File) error) (err err
 	if _, err := Parse(after); err != nil {
 		return err
 	}
-	return replace(path, append(after, '\n'))
-}
-
-func replace(path string, data []byte) error {
-	tmp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(tmp.Name()) // gone after the rename
-	_, err = tmp.Write(data)
-	if err == nil {
-		err = tmp.Sync()
-	}
-	if err == nil {
-		err = tmp.Chmod(0o644)
-	}
-	if err = errors.Join(err, tmp.Close()); err != nil {
-		return err
-	}
-	return os.Rename(tmp.Name(), path)
+	return files.Replace(path, append(after, '\n'), 0o644)
 }
 
 // PinModel checks a model against its pin, and pins it if it has none. It says whether the pin is new.

@@ -31,6 +31,7 @@ import (
 	"github.com/gofrs/flock"
 
 	"github.com/go-modelzoo/zoo/hub/registry"
+	"github.com/go-modelzoo/zoo/internal/files"
 )
 
 var (
@@ -141,7 +142,7 @@ func writeBinary(ctx context.Context, path, want string, r io.Reader) error {
 		return err
 	}
 	sum := sha256.New()
-	_, err = io.Copy(io.MultiWriter(f, sum), &contextReader{ctx, r})
+	_, err = io.Copy(io.MultiWriter(f, sum), files.Reader(ctx, r))
 	if got := hex.EncodeToString(sum.Sum(nil)); err == nil && got != want {
 		err = fmt.Errorf("%w: it hashes to %s and should to %s", ErrTampered, got, want)
 	}
@@ -152,18 +153,6 @@ func writeBinary(ctx context.Context, path, want string, r io.Reader) error {
 		err = f.Chmod(0o555)
 	}
 	return errors.Join(err, f.Close())
-}
-
-type contextReader struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (c *contextReader) Read(p []byte) (int, error) {
-	if err := c.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return c.r.Read(p)
 }
 
 // removeAll removes a directory that may be read-only.
