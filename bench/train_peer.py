@@ -35,15 +35,16 @@ def step_time(name, batch, frozen):
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.SGD(trained, lr=1e-3, momentum=0.9)
     images, labels = torch.randn(batch, 3, 224, 224), torch.randint(0, 1000, (batch,))
-    times = []
+    times, cpu = [], []
     for _ in range(7):
-        start = time.perf_counter()
+        start, busy = time.perf_counter(), time.process_time()
         optimizer.zero_grad()
         torch.nn.functional.cross_entropy(model(images), labels).backward()
         optimizer.step()
         times.append(time.perf_counter() - start)
-    times = times[2:]
-    return statistics.median(times), min(times)
+        cpu.append(time.process_time() - busy)
+    times, cpu = times[2:], cpu[2:]
+    return statistics.median(times), min(times), statistics.median(cpu)
 
 
 def main():
@@ -51,10 +52,11 @@ def main():
     wanted = sys.argv[2:] or MODELS.split() + [m + ":frozen" for m in MODELS.split()]
     for spec in wanted:
         name, batch, *frozen = spec.split(":")
-        seconds, best = step_time(name, int(batch), bool(frozen))
+        seconds, best, cpu = step_time(name, int(batch), bool(frozen))
         print(json.dumps({
             "model": name, "batch": int(batch), "frozen": bool(frozen), "peer": "torch " + torch.__version__ + " float32",
             "ms_per_image": round(1e3 * seconds / int(batch), 2), "best_ms_per_image": round(1e3 * best / int(batch), 2),
+            "cpu_ms_per_image": round(1e3 * cpu / int(batch), 2),
             "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
         }), flush=True)
 
