@@ -524,6 +524,19 @@ func TestVerifyFindsDamageAndRepairs(t *testing.T) {
 	sound(t, pull(t, h, ref))
 }
 
+func TestLongestNameAndTag(t *testing.T) {
+	w := newWorld(t, 100)
+	m := &w.index.Models[0]
+	m.Name, m.Weights[0].Tag = strings.Repeat("n", 80), strings.Repeat("T", 128)
+	w.config.Index = encodeIndex(t, w.index)
+	sound(t, pull(t, w.open(t, nil), m.Name))
+	dir := t.TempDir()
+	if _, err := w.open(t, nil).Mirror(t.Context(), []string{m.Name}, dir, hub.MirrorOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	sound(t, pull(t, w.open(t, elsewhere(t, dir)), m.Name))
+}
+
 func TestNaNWeightsWarned(t *testing.T) {
 	w := newWorld(t, 5000)
 	h := w.open(t, nil)
@@ -573,6 +586,30 @@ func TestCacheRemovePrune(t *testing.T) {
 		t.Error(err)
 	}
 	sound(t, pull(t, h, ref))
+}
+
+func TestIncompleteDownloadIsListedKeptAndRemoved(t *testing.T) {
+	w := newWorld(t, 3<<20)
+	w.origin.Script(func(q sourcetest.Request) sourcetest.Fault {
+		if q.N > 0 {
+			return sourcetest.Fault{Status: http.StatusNotFound}
+		}
+		return sourcetest.Fault{}
+	})
+	h := w.open(t, func(c *hub.Config) { c.Parallel = 1 })
+	if _, err := h.Pull(t.Context(), ref); err == nil {
+		t.Fatal("a server that stopped serving gave a file")
+	}
+	list, err := h.Cache()
+	if err != nil || len(list) != 1 || !list[0].Partial || list[0].Bytes < 4<<20 {
+		t.Fatalf("%+v, %v", list, err)
+	}
+	if freed, err := h.Remove(t.Context(), list[0].Reference); err != nil || freed != list[0].Bytes {
+		t.Fatal(freed, err)
+	}
+	if list, err := h.Cache(); err != nil || len(list) > 0 {
+		t.Errorf("%+v, %v", list, err)
+	}
 }
 
 func TestProgressReachesTheEnd(t *testing.T) {

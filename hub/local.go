@@ -252,24 +252,54 @@ func displayName(refName string) string {
 	return refName
 }
 
-// Remove removes models and what only they need, and returns the bytes freed.
+// Remove removes models and what only they need, and incomplete downloads by the key that Cache shows. It returns the bytes freed.
 func (h *Hub) Remove(ctx context.Context, refs ...string) (int64, error) {
 	x, err := h.cachedIndex()
 	if err != nil {
 		return 0, err
 	}
+	downloads, err := h.store.Downloads()
+	if err != nil {
+		return 0, err
+	}
 	var names []string
+	var freed int64
 	for _, ref := range refs {
+		if i := slices.IndexFunc(downloads, func(d store.Download) bool { return d.Key == ref }); i >= 0 {
+			if err := h.discard(ctx, ref); err != nil {
+				return freed, err
+			}
+			freed += downloads[i].Bytes
+			continue
+		}
 		r, err := h.parse(x, ref)
 		if err != nil {
-			return 0, err
+			return freed, err
 		}
 		if _, err := h.store.Resolve(r.name + "/" + r.tag); err != nil {
-			return 0, fmt.Errorf("%s: %w: run zoo cache ls", r, err)
+			return freed, fmt.Errorf("%s: %w: run zoo cache ls", r, err)
 		}
 		names = append(names, r.name+"/"+r.tag)
 	}
-	return h.store.Remove(ctx, names...)
+	if len(names) == 0 {
+		return freed, nil
+	}
+	n, err := h.store.Remove(ctx, names...)
+	return freed + n, err
+}
+
+// discard removes an incomplete download that nobody is working on.
+func (h *Hub) discard(ctx context.Context, key string) error {
+	release, err := h.store.Lock(ctx, "download-"+key, nil)
+	if err != nil {
+		return err
+	}
+	defer release()
+	p, err := h.store.Partial(key)
+	if err != nil {
+		return err
+	}
+	return p.Discard()
 }
 
 // PruneOptions say what Prune may remove. With neither limit it removes no model, only what no model needs.

@@ -33,8 +33,8 @@ var (
 )
 
 // ValidName says whether s may name a model, a family or a plugin: lower-case letters and digits joined by ".", "_", "__" or dashes,
-// at most 128 bytes.
-func ValidName(s string) bool { return len(s) <= 128 && nameGrammar.MatchString(s) }
+// at most 80 bytes, so that a name and a tag fit a file name.
+func ValidName(s string) bool { return len(s) <= 80 && nameGrammar.MatchString(s) }
 
 // ValidTag says whether s may name weights or a version.
 func ValidTag(s string) bool { return tagGrammar.MatchString(s) }

@@ -268,7 +268,7 @@ func (s *Store) temp() (*os.File, string, error) {
 
 // ValidKey says whether s may name a lock or a partial download.
 func validKey(s string) bool {
-	return s != "" && len(s) <= 200 && !strings.ContainsAny(s, `/\:`) && s[0] != '.' && filepath.IsLocal(s)
+	return s != "" && len(s) <= 230 && !strings.ContainsAny(s, `/\:`) && s[0] != '.' && filepath.IsLocal(s)
 }
 
 // emptyIndex is the index of a new store.
