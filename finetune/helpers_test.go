@@ -172,3 +172,14 @@ func child(tb testing.TB, job childJob) *exec.Cmd {
 	cmd.Env = append(os.Environ(), childEnv+"="+string(text))
 	return cmd
 }
+
+func newTrainer(tb testing.TB, g *graph.Graph) *train.Trainer {
+	tb.Helper()
+	pool := work.New(1)
+	tb.Cleanup(pool.Close)
+	t, err := train.New(g, &initial{graph: g}, train.Options{Pool: pool, Precision: engine.Highest})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return t
+}

@@ -100,7 +100,9 @@ func measure(logits []float32, labels []int, classes []string, ordered bool) *Me
 		}
 		m.Confusion[label][best]++
 		if k == 2 {
-			scores[i] = float64(x[1]) - float64(x[0])
+			if scores[i] = float64(x[1]) - float64(x[0]); math.IsNaN(scores[i]) {
+				scores[i] = math.Inf(-1)
+			}
 		}
 	}
 	hits, near := 0, math.Round(m.Top5*float64(n))
