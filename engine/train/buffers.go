@@ -3,6 +3,8 @@ package train
 import (
 	"math/bits"
 	"sync"
+
+	"github.com/go-modelzoo/zoo/engine/internal/pages"
 )
 
 // buffers lends float32 slices and takes them back, so that a step reuses the memory of the step before. Sizes are rounded up to an
@@ -29,7 +31,7 @@ func (b *buffers) get(n int) []float32 {
 	defer b.mu.Unlock()
 	list := b.free[c]
 	if len(list) == 0 {
-		return make([]float32, c)[:n]
+		return pages.Huge(make([]float32, c))[:n]
 	}
 	s := list[len(list)-1]
 	b.free[c] = list[:len(list)-1]

@@ -22,6 +22,7 @@ type Options struct {
 	Pool      *work.Pool
 	Precision engine.Precision
 	// Trainable selects the parameters to train; nil trains all. A batch norm whose weight is not trained keeps its running statistics.
+	// The values of the others must not change after the first batch.
 	Trainable func(*graph.Param) bool
 	Loss      Loss
 	// NoDropout turns dropout and stochastic depth off.
@@ -38,6 +39,7 @@ type Trainer struct {
 	loss  Loss
 	nodes []*node // in order; what the loss needs
 	heads []*node // the output, then the auxiliary ones
+	trunk *trunk  // nil if nothing but the image is static
 	steps uint64
 	seed  uint64
 }
@@ -98,12 +100,14 @@ func New(g *graph.Graph, params engine.Params, o Options) (*Trainer, error) {
 	if trained == 0 {
 		return nil, fmt.Errorf("train: every parameter is frozen: nothing would be learnt")
 	}
-	t.build()
+	if err := t.build(); err != nil {
+		return nil, err
+	}
 	return t, nil
 }
 
 // build turns the graph's nodes into operators, with activations fused into the batch norm or sum before them.
-func (t *Trainer) build() {
+func (t *Trainer) build() error {
 	roots := []*graph.Node{t.graph.Output}
 	for _, a := range t.graph.Aux {
 		roots = append(roots, a.Node)
@@ -119,7 +123,23 @@ func (t *Trainer) build() {
 		uses[r.ID]++
 	}
 	made := map[int]*node{}
+	static := t.staticNodes(order)
+	var frozen []*node
+	for _, n := range border(order, roots, static) {
+		v := &node{Node: n}
+		made[n.ID] = v
+		frozen = append(frozen, v)
+		t.nodes = append(t.nodes, v)
+	}
+	if len(frozen) > 0 {
+		if err := t.newTrunk(frozen); err != nil {
+			return err
+		}
+	}
 	for _, n := range order {
+		if _, image := n.Op.(graph.InputOp); static[n] && !image {
+			continue
+		}
 		if act, ok := n.Op.(graph.Activation); ok && uses[n.Inputs[0].ID] == 1 {
 			if before := made[n.Inputs[0].ID]; before.Node == n.Inputs[0] && fuse(before.op, act.Function) {
 				before.Node = n
@@ -142,6 +162,9 @@ func (t *Trainer) build() {
 			p := t.byName[spec.Name]
 			v.params = append(v.params, p)
 			v.ctx.params[spec.Role] = p
+		}
+		if err := trainable(n); err != nil {
+			return err
 		}
 		v.op = newOperator(n, v.params)
 		made[n.ID] = v
@@ -170,6 +193,7 @@ func (t *Trainer) build() {
 	for _, h := range t.heads {
 		h.last = len(t.nodes)
 	}
+	return nil
 }
 
 // normSum makes one operator of a sum of two and a batch norm that only the sum reads, in place of the batch norm.
@@ -220,6 +244,21 @@ func fuse(op operator, f graph.Function) bool {
 		}
 	}
 	return false
+}
+
+// trainable returns an error for what has no backward pass here.
+func trainable(n *graph.Node) error {
+	switch op := n.Op.(type) {
+	case graph.Conv2d:
+		if op.Stride.H > 1 && op.Dilation.H > 1 || op.Stride.W > 1 && op.Dilation.W > 1 {
+			return fmt.Errorf("train: convolution %s has both a stride and a dilation above 1, which cannot be trained", n.Name)
+		}
+	case graph.MaxPool:
+		if op.Kernel.H*op.Kernel.W > maxTaps {
+			return fmt.Errorf("train: the window of max pooling %s is %dx%d, beyond the %d values that can be trained", n.Name, op.Kernel.H, op.Kernel.W, maxTaps)
+		}
+	}
+	return nil
 }
 
 // newOperator returns the operator of a node; nil for the input.
@@ -340,6 +379,13 @@ func (t *Trainer) check(images []float32, n int, targets Targets) error {
 func (t *Trainer) forward(ctx stdcontext.Context, images []float32, n int, train bool) (map[*node]mat.Tensor, []*function, error) {
 	values := make(map[*node]mat.Tensor, len(t.nodes))
 	var functions []*function
+	var frozen map[*node][]float32
+	if t.trunk != nil {
+		var err error
+		if frozen, err = t.trunk.run(ctx, images, n, t.graph.Input); err != nil {
+			return nil, nil, err
+		}
+	}
 	for i, v := range t.nodes {
 		if err := ctx.Err(); err != nil {
 			return nil, functions, err
@@ -351,7 +397,11 @@ func (t *Trainer) forward(ctx stdcontext.Context, images []float32, n int, train
 			}
 		}
 		if v.op == nil {
-			values[v] = newFeatureMap(images, n, v.Shape, consumers, t.env)
+			data := images
+			if known, ok := frozen[v]; ok {
+				data = known
+			}
+			values[v] = newFeatureMap(data, n, v.Shape, consumers, t.env)
 			continue
 		}
 		v.ctx.n, v.ctx.train = n, train
