@@ -176,7 +176,11 @@ func (c *compiler) conv(o *op, p *packed) error {
 		at = o.residual.id
 		residual = &c.maps[at]
 	}
-	call, err := p.conv.Bind(src, dst, residual, c.threads)
+	view := func(m kernel.Map) kernel.Map { return m }
+	if o.covers() {
+		view = oneRow
+	}
+	call, err := p.conv.Bind(view(src), dst, residual, c.threads)
 	if err != nil {
 		return fmt.Errorf("node %s: %w", o.node.Name, err)
 	}
@@ -186,15 +190,25 @@ func (c *compiler) conv(o *op, p *packed) error {
 		op: o, kernel: convName(spec), macs: int64(c.n) * int64(spec.MACs(dst.H, dst.W)), tasks: call.Tasks(), scratch: call.Scratch(),
 		bind: func(x *exec) func(worker, task int) {
 			if at < 0 {
-				return func(worker, task int) { call.Run(task, x.maps[in], x.maps[out], nil, x.scratch[worker]) }
+				return func(worker, task int) { call.Run(task, view(x.maps[in]), x.maps[out], nil, x.scratch[worker]) }
 			}
-			return func(worker, task int) { call.Run(task, x.maps[in], x.maps[out], &x.maps[at], x.scratch[worker]) }
+			return func(worker, task int) { call.Run(task, view(x.maps[in]), x.maps[out], &x.maps[at], x.scratch[worker]) }
 		},
 	})
 	return nil
 }
 
+// oneRow returns a map without border as images of one row.
+func oneRow(m kernel.Map) kernel.Map {
+	m.W *= m.H
+	m.H, m.Row = 1, m.W*m.Pixel
+	return m
+}
+
 func convName(s gemm.ConvSpec) string {
+	if s.Linear {
+		return "linear " + s.Precision.String()
+	}
 	name := fmt.Sprintf("conv %dx%d", s.KernelH, s.KernelW)
 	if s.StrideH > 1 {
 		name += fmt.Sprintf("/%d", s.StrideH)

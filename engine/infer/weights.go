@@ -154,12 +154,24 @@ func (p *packer) key(o *op) (packKey, bool) {
 
 func (p *packer) convSpec(o *op) gemm.ConvSpec {
 	w := o.conv.Window
+	if o.covers() {
+		w.Kernel = graph.HW(1, w.Kernel.H*w.Kernel.W)
+		w.Stride = w.Kernel
+	}
 	return gemm.ConvSpec{
 		In: o.conv.In, Out: o.conv.Out, KernelH: w.Kernel.H, KernelW: w.Kernel.W, StrideH: w.Stride.H, StrideW: w.Stride.W,
 		DilationH: w.Dilation.H, DilationW: w.Dilation.W, Groups: o.conv.Groups,
 		PadTop: o.pads.Top, PadLeft: o.pads.Left, PadBottom: o.pads.Bottom, PadRight: o.pads.Right,
 		Activation: o.act, Linear: o.out.shape.IsVector(), Precision: p.precision, Tier: p.tier,
 	}
+}
+
+// covers reports whether the kernel is as large as the map: a linear layer behind a flattened map. Such a map is one row of pixels to the
+// kernel, and so is the convolution's kernel, with a stride of its own length: images then follow each other without gaps, as the
+// rows of a matrix product do, and the weights are read once for all of them.
+func (o *op) covers() bool {
+	in := o.in[0].shape
+	return o.kind == kConv && !in.IsVector() && o.conv.Kernel == graph.HW(in.H, in.W) && o.pads == (graph.Pads{}) && o.conv.Groups == 1
 }
 
 func (p *packer) depthwiseSpec(o *op) kernel.DepthwiseSpec {
