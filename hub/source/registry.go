@@ -114,18 +114,21 @@ func (r *Registry) plainHTTP(ctx context.Context) (bool, error) {
 type ociRepository struct {
 	registry *Registry
 
-	once sync.Mutex
-	repo *remote.Repository
+	settle  sync.Mutex // around the first use, which finds out the scheme
+	settled bool
+	repo    *remote.Repository // not changed once settled
 }
 
 func (o *ociRepository) remote(ctx context.Context) (*remote.Repository, error) {
-	plain, err := o.registry.plainHTTP(ctx)
-	if err != nil {
-		return nil, err
+	o.settle.Lock()
+	defer o.settle.Unlock()
+	if !o.settled {
+		plain, err := o.registry.plainHTTP(ctx)
+		if err != nil {
+			return nil, err
+		}
+		o.repo.PlainHTTP, o.settled = plain, true
 	}
-	o.once.Lock()
-	defer o.once.Unlock()
-	o.repo.PlainHTTP = plain
 	return o.repo, nil
 }
 
