@@ -300,6 +300,11 @@ func (v *vectorCall) compute(task int, src, dst kernel.Map, residual *kernel.Map
 		a, _ = planes(&src, src.Off)
 		a = unsafe.Add(a, first*v.aStride)
 	} else {
+		if v.spec.Linear {
+			// A few images fill a part of a block's rows. The others are computed too: what lay in their memory may be
+			// subnormal numbers, whose arithmetic is a hundred times slower.
+			clear(scratch[:v.stagedBytes(v.grain)])
+		}
 		stage(&v.geometry, &v.spec, d, v.grain, &src, b, scratch, firstBundle, lastBundle+1)
 		a = unsafe.Pointer(&scratch[0])
 	}
