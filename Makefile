@@ -28,7 +28,7 @@ bin/plugins/zoo-%: FORCE
 check: ## formatting, vet, staticcheck, generated files, registry, all platforms
 	@bad=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$bad" || { echo "gofmt these files: $$bad" >&2; exit 1; }
 	$(GO) vet ./...
-	$(GO) vet -tags noasm ./engine/...
+	$(GO) vet -tags noasm ./engine/... ./vision/...
 	$(STATICCHECK) ./...
 	$(GO) -C examples/ghostnet mod tidy -diff
 	$(MAKE) --no-print-directory cross
@@ -53,7 +53,7 @@ fuzz: ## every fuzz target for FUZZRUNS executions
 	internal/check/fuzz.sh $(FUZZRUNS)
 
 soak: ## long runs under fault
-	ZOO_SOAK=1 $(GO) test -count=1 -timeout=180m -run 'Soak' -v ./...
+	ZOO_SOAK=1 $(GO) test -count=1 -timeout=180m -v ./hub ./host ./finetune ./engine/infer
 
 clean:
 	rm -rf bin

@@ -145,18 +145,19 @@ func newPluginVerify(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			dir := c.Hub.Plugins()
-			list, err := dir.List()
+			list, err := c.Hub.Plugins().List()
 			if err != nil {
 				return err
 			}
-			var bad []error
-			for _, p := range list {
-				if _, err := dir.Check(p.Name, p.Version); err != nil {
-					bad = append(bad, fmt.Errorf("%s %s: %w", p.Name, p.Version, err))
-				}
+			findings, err := c.Hub.VerifyPlugins()
+			if err != nil {
+				return err
 			}
-			if len(bad) > 0 {
+			if len(findings) > 0 {
+				bad := make([]error, len(findings))
+				for i, f := range findings {
+					bad[i] = fmt.Errorf("%s: %w", f.Name, f.Err)
+				}
 				return fmt.Errorf("%w; remove and install again", errors.Join(bad...))
 			}
 			return a.Print(list, func(w io.Writer) error {

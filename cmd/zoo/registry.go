@@ -1,14 +1,10 @@
 package main
 
 import (
-	"encoding/base64"
 	"fmt"
 	"io"
-	"os"
-	"slices"
 	"time"
 
-	"aead.dev/minisign"
 	"github.com/spf13/cobra"
 
 	"github.com/go-modelzoo/zoo/hub"
@@ -46,14 +42,8 @@ func newRegistryCheck(a *app) *cobra.Command {
 					return err
 				}
 			} else {
-				data, err := os.ReadFile(args[0])
-				if err != nil {
-					return err
-				}
-				if index, err = registry.Parse(data); err != nil {
-					return fmt.Errorf("%s: %w", args[0], err)
-				}
-				if result.SignedBy, err = a.checkSignature(args[0], data); err != nil {
+				var err error
+				if index, result.SignedBy, err = a.checkIndex(args[0]); err != nil {
 					return err
 				}
 			}
@@ -79,28 +69,20 @@ func newRegistryCheck(a *app) *cobra.Command {
 	}
 }
 
-// checkSignature verifies FILE.minisig by the pinned keys, if there is one.
-func (a *app) checkSignature(file string, data []byte) (string, error) {
-	signature, err := os.ReadFile(file + ".minisig")
-	if os.IsNotExist(err) {
-		a.Note("%s is not signed: `zoo registry sign` does", file)
-		return "", nil
-	}
-	if err != nil {
-		return "", err
-	}
+// checkIndex parses an index file and verifies its signature by the pinned keys, if any are pinned.
+func (a *app) checkIndex(file string) (*registry.Index, string, error) {
 	config, err := a.config()
 	if err != nil {
-		return "", err
-	}
-	if len(config.Hub.Keys) == 0 {
-		return "", fmt.Errorf("%s.minisig cannot be checked: no key is pinned: run `zoo registry pin KEY`", file)
+		return nil, "", err
 	}
 	keys, err := sign.ParseKeys(config.Hub.Keys...)
 	if err != nil {
-		return "", err
+		return nil, "", err
 	}
-	return keys.Verify(data, signature)
+	if len(keys) == 0 {
+		a.Note("the signature of %s is not checked, since no key is pinned: `zoo registry pin KEY` does", file)
+	}
+	return hub.CheckIndex(file, keys)
 }
 
 func newRegistrySign(a *app) *cobra.Command {
@@ -114,16 +96,12 @@ func newRegistrySign(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			data, err := os.ReadFile(args[0])
+			signature, err := hub.SignIndex(args[0], *k)
 			if err != nil {
 				return err
 			}
-			index, err := registry.Parse(data)
-			if err != nil {
-				return fmt.Errorf("%s: %w", args[0], err)
-			}
-			signature := sign.Sign(*k, data, fmt.Sprintf("registry.json version %d", index.Version))
-			return os.WriteFile(args[0]+".minisig", signature, 0o644)
+			a.Note("wrote %s", signature)
+			return nil
 		},
 	}
 	cmd.Flags().StringVar(&key, "key", "", "minisign secret key file (`minisign -G` makes one)")
@@ -137,33 +115,11 @@ func newRegistryPin(a *app) *cobra.Command {
 		Short: "Trust what this minisign public key signs; others are refused from then on",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			keys, err := sign.ParseKeys(args[0])
-			if err != nil {
-				return err
-			}
 			home, err := hub.DefaultHome()
 			if err != nil {
 				return err
 			}
-			text := publicKeyText(keys[0])
-			config, err := hub.LoadConfig(home)
-			if err != nil {
-				return err
-			}
-			if slices.Contains(config.Keys, text) {
-				return nil
-			}
-			config.Keys = append(config.Keys, text)
-			return hub.SaveConfig(config)
+			return hub.PinKey(home, args[0])
 		},
 	}
-}
-
-// publicKeyText is the base64 line of a minisign public key.
-func publicKeyText(k minisign.PublicKey) string {
-	text, err := k.MarshalText()
-	if err != nil {
-		return base64.StdEncoding.EncodeToString(nil)
-	}
-	return string(text)
 }
