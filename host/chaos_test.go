@@ -26,9 +26,9 @@ func soak() bool { return os.Getenv("ZOO_SOAK") != "" }
 // known are the kinds of error that a user may see when plugins are killed, stopped and starved.
 var known = []error{ErrCrashed, ErrTimeout, ErrMemory, ErrFailed, ErrStart, context.Canceled, context.DeadlineExceeded}
 
-// TestChaos hits plugins at random moments while they classify, load and train: kills, stops and crashes them from outside, and has
+// TestChaosSoak hits plugins at random moments while they classify, load and train: kills, stops and crashes them from outside, and has
 // them panic, exit, exhaust memory and flood logs from inside. 40 moments; 500 under soak.
-func TestChaos(t *testing.T) {
+func TestChaosSoak(t *testing.T) {
 	moments := 40
 	if soak() {
 		moments = 500
@@ -196,9 +196,9 @@ func once(t *testing.T, h *Host, fault string, n int) (logits []float32, err err
 	return out[0].Data, nil
 }
 
-// TestManyConcurrentCallers has 64 callers of one plugin, some of whom give up at random moments: right answers, and memory stays flat. Two
+// TestManyConcurrentCallersSoak has 64 callers of one plugin, some of whom give up at random moments: right answers, and memory stays flat. Two
 // seconds; ten minutes under soak.
-func TestManyConcurrentCallers(t *testing.T) {
+func TestManyConcurrentCallersSoak(t *testing.T) {
 	length := 2 * time.Second
 	if soak() {
 		length = 10 * time.Minute
