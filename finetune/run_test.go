@@ -304,6 +304,16 @@ func TestValidationClassUnknownToTrainingRefused(t *testing.T) {
 	}
 }
 
+func TestPreprocessingOfAnotherSizeRefused(t *testing.T) {
+	c := Defaults()
+	c.Data = images(t)
+	m := tinyModel(nil)
+	m.Preprocess.Crop = 0
+	if _, err := Run(context.Background(), m, c, t.TempDir(), nil); err == nil || !strings.Contains(err.Error(), "700×500") {
+		t.Errorf("error %v", err)
+	}
+}
+
 func TestUnreadableImagesSkippedAndNamed(t *testing.T) {
 	data := images(t)
 	bad := filepath.Join(data, "red", "003.png")
