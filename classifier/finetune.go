@@ -144,19 +144,21 @@ func (c *Client) runFolder(out string) (dir string, inStore bool, err error) {
 
 // clearRun removes the files of a run, and nothing else that may be in its folder.
 func clearRun(folder string) error {
-	names := []string{
-		finetune.FileConfig, finetune.FileLast, finetune.FileBest, finetune.FileMetrics, finetune.FileModel, finetune.FileReport, FolderCard,
+	entries, err := os.ReadDir(folder)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
 	}
-	events, err := filepath.Glob(filepath.Join(folder, "events.out.tfevents.*"))
 	if err != nil {
 		return err
 	}
-	for _, e := range events {
-		names = append(names, filepath.Base(e))
+	names := []string{
+		finetune.FileConfig, finetune.FileLast, finetune.FileBest, finetune.FileMetrics, finetune.FileModel, finetune.FileReport, FolderCard,
 	}
-	for _, n := range names {
-		if err := os.Remove(filepath.Join(folder, n)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
+	for _, e := range entries {
+		if slices.Contains(names, e.Name()) || strings.HasPrefix(e.Name(), finetune.PrefixEvents) {
+			if err := os.Remove(filepath.Join(folder, e.Name())); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

@@ -23,6 +23,8 @@ const (
 	FileMetrics = "metrics.jsonl"
 	FileModel   = "model.safetensors"
 	FileReport  = "report.html"
+	// PrefixEvents begins the name of TensorBoard's file.
+	PrefixEvents = "events.out.tfevents."
 )
 
 // state is where a run is, besides the values of its parameters. It is the metadata of last.safetensors.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 )
 
@@ -19,11 +20,22 @@ type logs struct {
 func (r *run) openLogs() error {
 	s := &r.state
 	if s.EventsFile == "" {
+		entries, err := os.ReadDir(r.dir)
+		if err != nil {
+			return err
+		}
+		for _, e := range entries {
+			if strings.HasPrefix(e.Name(), PrefixEvents) { // of a start that failed
+				if err := os.Remove(filepath.Join(r.dir, e.Name())); err != nil {
+					return err
+				}
+			}
+		}
 		host, err := os.Hostname()
 		if err != nil {
 			host = "localhost"
 		}
-		s.EventsFile = fmt.Sprintf("events.out.tfevents.%d.%s", time.Now().Unix(), host)
+		s.EventsFile = fmt.Sprintf(PrefixEvents+"%d.%s", time.Now().Unix(), host)
 	}
 	var err error
 	if r.logs.metrics, err = openAppend(filepath.Join(r.dir, FileMetrics), s.MetricsSize); err != nil {

@@ -171,8 +171,12 @@ func start(ctx context.Context, m Model, c Config, dir string, sink func(Event),
 		if from, err = openCheckpoint(dir); err != nil {
 			return nil, err
 		}
-	} else if _, err := os.Stat(filepath.Join(dir, FileConfig)); err == nil {
-		return nil, fmt.Errorf("%s %w", dir, ErrRunExists)
+	} else {
+		for _, name := range []string{FileLast, FileModel} { // a start that failed before does not count
+			if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
+				return nil, fmt.Errorf("%s %w", dir, ErrRunExists)
+			}
+		}
 	}
 	if from != nil {
 		defer func() { err = errors.Join(err, from.file.Close()) }()
