@@ -19,6 +19,7 @@ const (
 	Safetensors Format = "safetensors"
 	PTH         Format = "pth"        // torch.save of PyTorch 1.6 and later: a zip archive
 	LegacyPTH   Format = "legacy pth" // torch.save before: five pickles, then the storages
+	TFLite      Format = "tflite"     // TensorFlow Lite: a FlatBuffer; MobileNet V1 and V2 only
 )
 
 // File is an open checkpoint. It is an engine.Params.
@@ -46,7 +47,7 @@ func (f *File) Format() Format { return f.format }
 func (f *File) Metadata() map[string]string { return maps.Clone(f.metadata) }
 
 // Notes says, a line each, what was done to find the state dict in a .pth: wrappers and prefixes taken off, entries
-// that are not tensors left out.
+// that are not tensors left out; and what was done to the weights of a TensorFlow Lite model.
 func (f *File) Notes() []string { return slices.Clone(f.notes) }
 
 // Names returns the names of all tensors in the order of the file.

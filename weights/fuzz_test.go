@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/go-modelzoo/zoo/weights/internal/tflite"
 )
 
 // The targets check more than that nothing panics: what is accepted must be readable to the last tensor and survive
@@ -75,6 +77,23 @@ func FuzzOpen(f *testing.F) {
 		f.Add(append(make([]byte, k.at), k.magic...))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) { check(t, data) })
+}
+
+// FuzzTFLite takes a TensorFlow Lite model after the identifier at its start.
+func FuzzTFLite(f *testing.F) {
+	for _, n := range liteNetworks() {
+		for _, style := range liteStyles {
+			m, _ := liteModel(f, n, 32, smallState(n, 2), style)
+			data := m.encode()
+			f.Add(data[:4], data[8:])
+		}
+	}
+	f.Fuzz(func(t *testing.T, root, rest []byte) {
+		if len(root) != 4 {
+			return
+		}
+		check(t, slices.Concat(root, []byte(tflite.Identifier), rest))
+	})
 }
 
 // check opens a file and, if that works, reads all of it and writes it again.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/go-modelzoo/zoo/weights/internal/mmap"
+	"github.com/go-modelzoo/zoo/weights/internal/tflite"
 )
 
 // ErrFormat is wrapped by every error about a file's content: it is none of the formats, or is damaged or truncated, or
@@ -46,9 +47,9 @@ var kinds = []struct {
 	{0, "\x80", readLegacyPTH, ""},
 	{0, "PK\x05\x06", nil, "an empty zip archive"},
 	{257, "ustar", nil, "a tar archive (torch.save of 2016, or a model archive): unpack it, or load it in PyTorch and save it again"},
-	{0, "\x89HDF\r\n\x1a\n", nil, "an HDF5 file (Keras): convert it to safetensors"},
+	{0, "\x89HDF\r\n\x1a\n", nil, "an HDF5 file (Keras): convert it to safetensors, or export a MobileNet as TensorFlow Lite"},
 	{0, "\x93NUMPY", nil, "a NumPy array: checkpoints are .safetensors or .pth"},
-	{4, "TFL3", nil, "a TensorFlow Lite model: convert it to safetensors"},
+	{4, tflite.Identifier, readTFLite, ""},
 	{0, "\x1f\x8b", nil, "compressed with gzip: unpack it first"},
 	{0, "\x28\xb5\x2f\xfd", nil, "compressed with zstd: unpack it first"},
 	{0, "version https://git-lfs", nil, "a Git LFS pointer, not the file itself: run git lfs pull"},
@@ -96,5 +97,5 @@ func sniff(data []byte) (read func(*File, []byte) error, isA string) {
 	if length > maxHeader && length < plausible {
 		return nil, fmt.Sprintf("no weights file that can be read: as safetensors it would have a header of %d bytes, of at most %d", length, maxHeader)
 	}
-	return nil, "neither safetensors nor a file of torch.save: give a .safetensors or .pth file"
+	return nil, "neither safetensors, nor a file of torch.save, nor TensorFlow Lite: give a .safetensors, .pth or .tflite file"
 }
