@@ -42,6 +42,48 @@ func TestFLOPsDifferFromPaper(t *testing.T) {
 	}
 }
 
+// TestFLOPsDifferFromTorchvision compares with the GFLOPS of torchvision's table of weights
+// (https://pytorch.org/vision/stable/models.html#table-of-all-available-classification-weights), multiply-adds too, whose bottlenecks have
+// the stride on the 3×3 convolution ("V1.5").
+func TestFLOPsDifferFromTorchvision(t *testing.T) {
+	for name, want := range map[string]float64{"resnet18": 1.81, "resnet34": 3.66, "resnet50": 4.09, "resnet101": 7.80, "resnet152": 11.51} {
+		g, err := model(t, name).Graph(graph.Shape{}, 1000, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := float64(g.MACs()) / 1e9; math.Abs(got-want) > 0.0151 { // torchvision cuts 1.814, 3.664, 4.089, 7.801 and 11.514
+			t.Errorf("%s takes %.3f billion, want %.2f", name, got, want)
+		}
+	}
+}
+
+// TestStrideMovesCost checks where the two figures for the bottlenecks part: the first 1×1 convolutions of stages 2 to 4 run on maps of four
+// times the pixels in V1.5, and the 3×3 ones on as many as before.
+func TestStrideMovesCost(t *testing.T) {
+	v1, err := model(t, "resnet50").Graph(graph.Shape{}, 1000, map[string]string{"stride": "1x1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	v15, err := model(t, "resnet50").Graph(graph.Shape{}, 1000, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v1.NumParams() != v15.NumParams() {
+		t.Errorf("%d and %d parameters", v1.NumParams(), v15.NumParams())
+	}
+	rows := v15.Summary()
+	for i, r := range v1.Summary() {
+		factor := int64(1)
+		switch r.Node.Name {
+		case "layer2.0.conv1", "layer3.0.conv1", "layer4.0.conv1":
+			factor = 4
+		}
+		if _, ok := r.Node.Op.(graph.Conv2d); ok && rows[i].MACs != factor*r.MACs {
+			t.Errorf("%s takes %d and %d", r.Node.Name, r.MACs, rows[i].MACs)
+		}
+	}
+}
+
 // TestCIFARDepthsDiffer compares with He et al., 2015, table 6, in millions of parameters.
 func TestCIFARDepthsDiffer(t *testing.T) {
 	for depth, want := range map[int]float64{20: 0.27, 32: 0.46, 44: 0.66, 56: 0.85, 110: 1.7} {
