@@ -3,6 +3,7 @@ package classifier
 import (
 	"context"
 	"fmt"
+	"iter"
 	"math"
 	"slices"
 
@@ -18,12 +19,15 @@ type Model struct {
 	Labels  []string // by class index; may be empty
 	client  *Client
 	session *host.Session
+	taps    []Tap // the last outputs, if LoadOptions.Taps
 }
 
 // LoadOptions say how to open a network. The zero value gives logits.
 type LoadOptions struct {
 	// Outputs are "logits", "embedding", "features" or names of feature taps.
 	Outputs []string
+	// Taps adds all feature taps to Outputs, for Features.
+	Taps bool
 	// NewClassifier allows weights whose classifier has another number of classes; it is then drawn anew.
 	NewClassifier bool
 }
@@ -39,17 +43,31 @@ func (c *Client) Load(ctx context.Context, ref string, o LoadOptions) (*Model, e
 
 // Open opens a checkpoint. Without weights the network's are drawn from the client's seed.
 func (c *Client) Open(ctx context.Context, ck *Checkpoint, o LoadOptions) (*Model, error) {
+	var taps []Tap
+	outputs := slices.Clone(o.Outputs)
+	if o.Taps {
+		var err error
+		if taps, err = c.taps(ctx, ck); err != nil {
+			return nil, err
+		}
+		if len(taps) == 0 {
+			return nil, fmt.Errorf("%s has no feature taps", ck.Name)
+		}
+		for _, t := range taps {
+			outputs = append(outputs, t.Name)
+		}
+	}
 	s, err := c.Host.Open(ctx, host.Spec{
 		Network:   ck.Network(),
 		Weights:   host.Weights{Path: ck.Path, SHA256: ck.SHA256, NewClassifier: o.NewClassifier},
 		Seed:      c.config.Seed,
 		Precision: c.config.Precision, Threads: c.config.Threads, Device: c.config.Device,
-		Outputs: o.Outputs,
+		Outputs: outputs,
 	})
 	if err != nil {
 		return nil, err
 	}
-	return &Model{Checkpoint: *ck, Labels: Labels(&ck.Card), client: c, session: s}, nil
+	return &Model{Checkpoint: *ck, Labels: Labels(&ck.Card), client: c, session: s, taps: taps}, nil
 }
 
 // Close releases the network; the plugin process stays for others.
@@ -82,14 +100,7 @@ type Prediction struct {
 func (m *Model) Classify(ctx context.Context, images []*vision.Image, top int) ([][]Prediction, error) {
 	out := make([][]Prediction, len(images))
 	i := 0
-	items := func(yield func(Item) bool) {
-		for k, img := range images {
-			if !yield(Item{Name: fmt.Sprintf("image %d", k), Image: img}) {
-				return
-			}
-		}
-	}
-	err := m.Stream(ctx, items, func(r Result) error {
+	err := m.Stream(ctx, decoded(images), func(r Result) error {
 		if r.Err != nil {
 			return r.Err
 		}
@@ -98,6 +109,17 @@ func (m *Model) Classify(ctx context.Context, images []*vision.Image, top int) (
 		return nil
 	})
 	return out, err
+}
+
+// decoded makes items of images.
+func decoded(images []*vision.Image) iter.Seq[Item] {
+	return func(yield func(Item) bool) {
+		for i, img := range images {
+			if !yield(Item{Name: fmt.Sprintf("image %d", i), Image: img}) {
+				return
+			}
+		}
+	}
 }
 
 // Top turns one image's logits into probabilities and returns the largest.
