@@ -71,6 +71,9 @@ func Open(config Config) (*Client, error) {
 	if config.Hub.Index == nil {
 		config.Hub.Index = zoo.RegistryJSON()
 	}
+	if config.Hub.Embedded == nil {
+		config.Hub.Embedded = zoo.EmbeddedHub()
+	}
 	h, err := hub.Open(config.Hub)
 	if err != nil {
 		return nil, err

@@ -33,7 +33,7 @@ func TestEmbeddedIndexIsValid(t *testing.T) {
 			if in := m.With(&w).Input; w.Preprocess.Crop != in[1] || w.Preprocess.Crop != in[2] {
 				t.Errorf("%s:%s: crop %d and input %v", m.Name, w.Tag, w.Preprocess.Crop, in)
 			}
-			if o := w.Origin; o.SizeEstimate != 0 && m.Name != "googlenet" { // its file has the auxiliary heads, its count has not
+			if o := w.Origin; o != nil && o.SizeEstimate != 0 && m.Name != "googlenet" { // its file has the auxiliary heads, its count has not
 				perParam := float64(o.SizeEstimate) / float64(m.With(&w).Params)
 				if perParam < 3.9 || perParam > 4.9 {
 					t.Errorf("%s:%s: %.2f bytes a parameter", m.Name, w.Tag, perParam)
