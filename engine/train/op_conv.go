@@ -108,7 +108,7 @@ func (o *conv) gradientByPixels(c *context, dy, x []float32) {
 	tasks := min(c.pool.Threads(), max(pixels/64, 1))
 	chunk := max(patchValues/max(patch, 1)/32*32, 64)
 	chunk = min(chunk, 512, (pixels+31)/32*32)
-	sums := c.buffers.zero(tasks * values)
+	sums := c.buffers.get(tasks * values)
 	bytes := 0
 	for t := range tasks {
 		n := (t+1)*pixels/tasks - t*pixels/tasks
@@ -121,6 +121,7 @@ func (o *conv) gradientByPixels(c *context, dy, x []float32) {
 	floats := c.floatsFor(chunk * (patch + outG))
 	c.pool.Run(tasks, func(worker, task int) {
 		sum := sums[task*values:][:values]
+		clear(sum)
 		patches, part := floats[worker][:chunk*patch], floats[worker][chunk*patch:]
 		end := (task + 1) * pixels / tasks
 		for p := task * pixels / tasks; p < end; p += chunk {
@@ -152,18 +153,20 @@ func (o *conv) gradientByTaps(c *context, dy, x []float32) {
 	area, pixels := o.Kernel.H*o.Kernel.W, rows(c.n, c.out)
 	values := o.Out * o.In
 	chunk := min(max(patchValues/o.In/32*32, 64), 512, pixels)
-	sums := c.buffers.zero(area * values)
+	sums := c.buffers.get(area * values)
 	bytes := c.prepare(gemm.Product{M: o.Out, N: o.In, K: chunk, TransA: true, Accumulate: true}, 1).Scratch()
 	if n := pixels % chunk; n != 0 {
 		bytes = max(bytes, c.prepare(gemm.Product{M: o.Out, N: o.In, K: n, TransA: true, Accumulate: true}, 1).Scratch())
 	}
 	scratch, floats := c.scratchFor(bytes), c.floatsFor(chunk*o.In)
 	c.pool.Run(area, func(worker, tap int) {
+		sum := sums[tap*values:][:values]
+		clear(sum)
 		for p := 0; p < pixels; p += chunk {
 			n := min(chunk, pixels-p)
 			m := c.prepare(gemm.Product{M: o.Out, N: o.In, K: n, TransA: true, Accumulate: true}, 1)
 			o.tap(c, floats[worker], x, tap, p, p+n)
-			multiplyAlone(m, sums[tap*values:], dy[p*o.Out:], floats[worker], scratch[worker])
+			multiplyAlone(m, sum, dy[p*o.Out:], floats[worker], scratch[worker])
 		}
 	})
 	o.addPixelMajor(c, c.params[graph.Weight].grad, sums, o.In, o.In, values)
