@@ -298,8 +298,7 @@ func (c *compiler) chain(o *op, packed map[*op]*packed) error {
 	}
 	in, out := o.chain[0].in[0].id, o.out.id
 	count := len(b.spans)
-	var st step
-	st = step{
+	st := step{
 		op: o, kernel: strings.Join(names, " + "), macs: macs, tasks: c.n * count, scratch: align(b.bytes) + scratch,
 		bind: func(x *exec) func(worker, task int) {
 			local := make([][]kernel.Map, c.threads) // by worker: the bands

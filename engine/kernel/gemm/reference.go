@@ -38,10 +38,6 @@ func newReference(s ConvSpec, w *weights, bias []float32) *reference {
 	return r
 }
 
-func (r *reference) repack(_ []byte, w *weights, bias []float32, _ parallel) {
-	*r = *newReference(r.spec, w, bias)
-}
-
 func (r *reference) bytes() int { return 4 * len(r.weight) }
 
 func (r *reference) bind(src, dst kernel.Map, residual *kernel.Map, workers int) runner {

@@ -66,15 +66,15 @@ type tileArgs struct {
 	low, high  float32        // bounds of the activations that clip
 	mask       int            // channels of the last panel as bits
 	awake      unsafe.Pointer // 1 KiB to which a tile is stored now and then
-	state      [13]uint64
+	_          [13]uint64     // what the kernels keep between the rows
 }
 
 // tileConfig is the operand of LDTILECFG.
 type tileConfig struct {
-	palette, startRow uint8
-	_                 [14]uint8
-	columns           [16]uint16 // bytes per row
-	rows              [16]uint8
+	palette, _ uint8 // and the row to start at: 0
+	_          [14]uint8
+	columns    [16]uint16 // bytes per row
+	rows       [16]uint8
 }
 
 //go:noescape
@@ -190,8 +190,7 @@ type tileCall struct {
 	offsets  []int32 // byte offset of each step
 	parts    int     // divisions of the panels
 	aStride  int     // bytes between positions
-	format   kernel.Format
-	blockMax int // blocks in one call of the assembly
+	blockMax int     // blocks in one call of the assembly
 }
 
 func (c *tileConv) bind(src, dst kernel.Map, residual *kernel.Map, workers int) runner {
