@@ -29,11 +29,11 @@ func newImport(a *app) *cobra.Command {
 	var f importFlags
 	cmd := &cobra.Command{
 		Use:   "import FILE --as NAME --model MODEL",
-		Short: "Take a .safetensors or .pth checkpoint of your own into the store",
-		Long: `Take a .safetensors or .pth checkpoint of your own into the store. Every tensor must have its place in the network; pickles may only
-hold tensors. What is not said is taken from the model's default weights.`,
+		Short: "Take a .safetensors, .pth or .tflite checkpoint of your own into the store",
+		Long: `Take a .safetensors, .pth or .tflite checkpoint of your own into the store. Every tensor must have its place in the network; pickles may only
+hold tensors; of TensorFlow Lite, MobileNet V1 and V2 are read, quantised or not. What is not said is taken from the model's default weights.`,
 		Example: `  zoo import resnet20-12fca82f.th --as cifar20 --model resnet20 --crop 32 --labels cifar10.txt
-  zoo import mobilenet.safetensors --as mb --model mobilenet_v2 --option padding=same --option norm=none --mean .5,.5,.5 --std .5,.5,.5`,
+  zoo import mobilenet_v2_quant.tflite --as mb --model mobilenet_v2 --option padding=same --option norm=none --mean .5,.5,.5 --std .5,.5,.5`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := a.open()

@@ -58,7 +58,7 @@ func newRun(a *app) *cobra.Command {
 	}
 	cmd.Flags().StringVar(&input, "input", "", "NumPy file of shape [N, C, H, W]")
 	cmd.Flags().StringVar(&output, "output", "", "NumPy file to write: [N, classes], or [N, C, H, W] for a feature map")
-	cmd.Flags().StringVar(&file, "weights", "", "take the weights from this .safetensors or .pth file")
+	cmd.Flags().StringVar(&file, "weights", "", "take the weights from this .safetensors, .pth or .tflite file")
 	cmd.Flags().StringVar(&features, "features", "", "write a feature tap, \"features\" or \"embedding\" instead of logits")
 	cmd.Flags().StringToStringVar(&options, "option", nil, "model option NAME=VALUE (repeatable)")
 	cmd.MarkFlagRequired("input")
