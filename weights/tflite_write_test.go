@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/go-modelzoo/zoo/weights/internal/tflite"
@@ -173,6 +174,7 @@ type liteStyle struct {
 	typ        tflite.Type // of the weights: Float32, Float16, Uint8 with a scale a tensor, Int8 with one a channel
 	keras      bool        // PAD before strides, MEAN, FULLY_CONNECTED
 	background bool        // a class before the others
+	lattice    bool        // the weights were 8-bit integers before: find their scale again; biases are floats
 }
 
 const inputScale = 1.0 / 128
@@ -324,8 +326,17 @@ func liteParameters(t testing.TB, kernel, bias Tensor, depthwise, classifier boo
 		if style.typ == tflite.Int8 {
 			scales, zero = o, 0
 		}
+		largest := make([]float32, scales)
+		for x, v := range values {
+			c := x / row % scales
+			largest[c] = max(largest[c], v, -v, 1e-6)
+		}
+		if style.lattice {
+			largest[0], zero = lattice(t, kernel.Name, values)
+			largest[0] *= 120
+		}
 		for c := range scales {
-			k.scale, k.zero = append(k.scale, 0.01+0.001*float32(c)), append(k.zero, zero)
+			k.scale, k.zero = append(k.scale, largest[c]/120), append(k.zero, zero)
 			b.scale, b.zero = append(b.scale, inputScale*k.scale[c]), append(b.zero, 0)
 		}
 		for x, v := range values {
@@ -340,6 +351,14 @@ func liteParameters(t testing.TB, kernel, bias Tensor, depthwise, classifier boo
 			}
 			wantValues[x] = float32(scale * (q - float64(zero)))
 		}
+		if style.lattice {
+			b.typ, b.scale, b.zero = tflite.Float32, nil, nil
+			for x, v := range biases {
+				b.data = binary.LittleEndian.AppendUint32(b.data, math.Float32bits(v))
+				wantBiases[x] = v
+			}
+			break
+		}
 		b.typ = tflite.Int32
 		for x, v := range biases {
 			scale := float64(b.scale[x%scales])
@@ -352,6 +371,36 @@ func liteParameters(t testing.TB, kernel, bias Tensor, depthwise, classifier boo
 		wantValues, wantBiases = wantValues[row:], wantBiases[1:]
 	}
 	return k, b, FromFloat32(kernel.Name, kernel.Shape, wantValues), FromFloat32(bias.Name, bias.Shape, wantBiases)
+}
+
+// lattice finds the scale and the zero point of values that are scale·(q - zero) with q of 8 bits, up to rounding.
+func lattice(t testing.TB, name string, values []float32) (float32, int64) {
+	t.Helper()
+	sorted := slices.Clone(values)
+	slices.Sort(sorted)
+	low, high := float64(sorted[0]), float64(sorted[len(sorted)-1])
+	gap := high - low
+	for i, v := range sorted[1:] {
+		if d := float64(v - sorted[i]); d > 1e-5*(high-low) {
+			gap = min(gap, d)
+		}
+	}
+search:
+	for divisor := 1.0; divisor < 10; divisor++ {
+		steps := math.Round((high - low) / gap * divisor)
+		scale := (high - low) / steps
+		for _, v := range values {
+			if q := float64(v) / scale; math.Abs(q-math.Round(q)) > 0.01 {
+				continue search
+			}
+		}
+		if steps > 255 {
+			break
+		}
+		return float32(scale), int64(-math.Round(low / scale))
+	}
+	t.Fatalf("%s is no lattice of 8 bits", name)
+	return 0, 0
 }
 
 // toFloat16 rounds a float of ordinary size.
