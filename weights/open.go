@@ -97,5 +97,5 @@ func sniff(data []byte) (read func(*File, []byte) error, isA string) {
 	if length > maxHeader && length < plausible {
 		return nil, fmt.Sprintf("no weights file that can be read: as safetensors it would have a header of %d bytes, of at most %d", length, maxHeader)
 	}
-	return nil, "neither safetensors, nor a file of torch.save, nor TensorFlow Lite: give a .safetensors, .pth or .tflite file"
+	return nil, "neither safetensors nor a file of torch.save nor TensorFlow Lite: give a .safetensors, .pth or .tflite file"
 }
