@@ -161,7 +161,7 @@ chaos:
 	if err := h.Close(); err != nil {
 		t.Error(err)
 	}
-	gone(t, pids, time.Second)
+	gone(t, pids, 10*time.Second)
 	if left := descendants(t, os.Getpid()); len(running(t, left)) > 0 {
 		t.Errorf("processes %v are left", left)
 	}

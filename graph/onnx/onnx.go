@@ -9,6 +9,7 @@ package onnx
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -21,6 +22,9 @@ import (
 
 // opset is the version of the operator set that Write uses.
 const opset = 17
+
+// ErrUnevenBins is wrapped by the error for an adaptive pooling whose bins differ in size.
+var ErrUnevenBins = errors.New("ONNX has no pooling over bins of different sizes: export at an input size that divides")
 
 // Write writes the model to w. Operators of a family's own and adaptive pooling to bins of different sizes have no ONNX form
 // and are an error that names the node.

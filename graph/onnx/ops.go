@@ -174,7 +174,7 @@ func (b *builder) adaptive(n *graph.Node, op graph.AdaptiveAvgPool) error {
 		kh, kw := in.H/op.Out.H, in.W/op.Out.W
 		b.op("AveragePool", value(n), b.images(n), integers("kernel_shape", kh, kw), integers("strides", kh, kw))
 	default:
-		return fmt.Errorf("pools %v to %d×%d bins of different sizes, which ONNX cannot: export at an input size that divides", in, op.Out.H, op.Out.W)
+		return fmt.Errorf("pools %v to %d×%d bins: %w", in, op.Out.H, op.Out.W, ErrUnevenBins)
 	}
 	return nil
 }
