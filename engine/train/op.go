@@ -53,7 +53,6 @@ func rows(n int, s graph.Shape) int { return n * s.H * s.W }
 type function struct {
 	ctx      *context
 	op       operator
-	name     string
 	operands []mat.Tensor // *ag.Operator or *input, then *Param
 	inputs   int          // how many of operands are maps
 	slots    []int        // which consumer of operand i this is

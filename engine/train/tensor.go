@@ -89,10 +89,3 @@ func (m *featureMap) HasGrad() bool { return m.Grad() != nil }
 
 // ZeroGrad implements mat.Tensor.
 func (m *featureMap) ZeroGrad() { m.sum = nil }
-
-func addTo(dst, src []float32) {
-	src = src[:len(dst)]
-	for i, v := range src {
-		dst[i] += v
-	}
-}
