@@ -7,9 +7,6 @@ import (
 
 const paperV3 = "Szegedy, Vanhoucke, Ioffe, Shlens and Wojna: Rethinking the Inception Architecture for Computer Vision, 2015, arXiv:1512.00567"
 
-// auxWeightV3 is the weight of the auxiliary loss in torchvision's training.
-const auxWeightV3 = 0.4
-
 // convV3 has torchvision's initial values; pad keeps the size of the map.
 func convV3(out int, kernel graph.Pair) graph.Conv {
 	return graph.Conv{Out: out, Kernel: kernel, Pad: graph.HW(kernel.H/2, kernel.W/2), Init: graph.TruncNormal(0.1)}
@@ -110,7 +107,7 @@ func auxV3(b *graph.Builder, x *graph.Node) {
 	last.Init = graph.TruncNormal(0.01)
 	x = s.Flatten(s.GlobalAvgPool(basic(s, "conv1", x, last)))
 	x = s.Linear("fc", x, graph.Fc{Out: b.Classes(), Init: graph.TruncNormal(0.001)})
-	b.Aux(name, x, auxWeightV3)
+	b.Aux(name, x, auxWeight)
 	b.Group(name, name)
 	b.Classifier(name + ".fc")
 }
