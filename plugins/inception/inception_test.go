@@ -52,8 +52,8 @@ func TestTransformInputIsNotARenormalisation(t *testing.T) {
 	}
 }
 
-func TestAuxiliaryClassifiersWeighMoreThanPublished(t *testing.T) {
-	for name, want := range map[string][]float64{"googlenet": {0.3, 0.3}, "inception_v3": {0.4}, "inception_v2": nil} {
+func TestAuxiliaryLossesWeighThreeTenths(t *testing.T) {
+	for name, want := range map[string][]float64{"googlenet": {0.3, 0.3}, "inception_v3": {0.3}, "inception_v2": nil} {
 		g := build(t, name, 128, nil)
 		if len(g.Aux) != len(want) {
 			t.Errorf("%s has %d auxiliary classifiers, want %d", name, len(g.Aux), len(want))
