@@ -105,10 +105,13 @@ func run(ctx context.Context, c config) error {
 		if err := os.Remove(file); err != nil {
 			return err
 		}
+		var b bytes.Buffer
+		r.write(&b)
+		if err := os.WriteFile(c.out, b.Bytes(), 0o644); err != nil { // after each model, so that a long run may be cut short
+			return err
+		}
 	}
-	var b bytes.Buffer
-	r.write(&b)
-	return os.WriteFile(c.out, b.Bytes(), 0o644)
+	return nil
 }
 
 func build(name string) (*graph.Graph, error) {
