@@ -65,9 +65,9 @@ Machine: %s, %d cores, %s; L2 %d KiB a core. Peers: %s.
 
 Made by:
 
-    make build && go run ./bench -rounds %d -seconds %g
+    make build && go run ./bench -rounds %d -seconds %g -subjects %s
 
-`, c.threads, c.seconds, c.rounds, info.Model, info.Cores, strings.Join(info.Features, " "), info.L2>>10, strings.Join(slices.Sorted(maps.Keys(r.versions)), ", "), c.rounds, c.seconds)
+`, c.threads, c.seconds, c.rounds, info.Model, info.Cores, strings.Join(info.Features, " "), info.L2>>10, strings.Join(slices.Sorted(maps.Keys(r.versions)), ", "), c.rounds, c.seconds, strings.Join(c.subjects, ","))
 	for _, batch := range c.batches {
 		r.table(w, batch)
 	}
