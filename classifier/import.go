@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/go-modelzoo/zoo/graph"
 	"github.com/go-modelzoo/zoo/hub"
 	"github.com/go-modelzoo/zoo/hub/card"
 	"github.com/go-modelzoo/zoo/weights"
@@ -53,7 +52,7 @@ func (c *Client) Import(ctx context.Context, file string, k *card.Card, allowNew
 	}
 	defer f.Close() // only read
 	var notes []string
-	report := weights.Match(Wants(g), f)
+	report := weights.Match(weights.Wants(g), f)
 	if allowNewClassifier && report.OnlyClassifier() {
 		fresh, err := report.AllowNewClassifier()
 		if err != nil {
@@ -77,26 +76,6 @@ func (c *Client) Import(ctx context.Context, file string, k *card.Card, allowNew
 		return nil, err
 	}
 	return &Imported{m, notes}, nil
-}
-
-// Wants lists the tensors that a graph needs, for weights.Match. Buffers that nothing reads and the parameters of auxiliary
-// classifiers may be absent.
-func Wants(g *graph.Graph) []weights.Want {
-	needed := map[string]bool{}
-	for _, n := range g.InferenceNodes() {
-		for _, p := range n.Params {
-			needed[p.Name] = true
-		}
-	}
-	list := make([]weights.Want, len(g.Params))
-	for i, p := range g.Params {
-		list[i] = weights.Want{
-			Name: p.Name, Shape: p.Shape,
-			Optional:   p.Role == graph.NumBatchesTracked || !needed[p.Name],
-			Classifier: g.InClassifier(p),
-		}
-	}
-	return list
 }
 
 // UseWeights makes a checkpoint use the weights in a file of any format that package weights reads.

@@ -28,18 +28,7 @@ func openParams(g *graph.Graph, path string, seed uint64) (*initial, error) {
 	if err != nil {
 		return nil, err
 	}
-	inference := map[*graph.Node]bool{}
-	for _, n := range g.InferenceNodes() {
-		inference[n] = true
-	}
-	want := make([]weights.Want, len(g.Params))
-	for i, q := range g.Params {
-		want[i] = weights.Want{
-			Name: q.Name, Shape: q.Shape, Classifier: g.InClassifier(q),
-			Optional: q.Role == graph.NumBatchesTracked || !inference[q.Node],
-		}
-	}
-	fresh, err := weights.Match(want, file).AllowNewClassifier()
+	fresh, err := weights.Match(weights.Wants(g), file).AllowNewClassifier()
 	if err != nil {
 		return nil, fmt.Errorf("%w%s", err, closing(file))
 	}

@@ -208,18 +208,7 @@ func loadParams(g *graph.Graph, w *zoov1.Weights, seed uint64) (*params, error) 
 	if err != nil {
 		return nil, err
 	}
-	inference := map[*graph.Node]bool{}
-	for _, n := range g.InferenceNodes() {
-		inference[n] = true
-	}
-	want := make([]weights.Want, len(g.Params))
-	for i, q := range g.Params {
-		want[i] = weights.Want{
-			Name: q.Name, Shape: q.Shape, Classifier: g.InClassifier(q),
-			Optional: q.Role == graph.NumBatchesTracked || !inference[q.Node],
-		}
-	}
-	report := weights.Match(want, file)
+	report := weights.Match(weights.Wants(g), file)
 	err = report.Err()
 	if w.GetNewClassifier() {
 		var fresh []string
