@@ -2,6 +2,10 @@ package gemm
 
 import "math"
 
+// weightsInL2 is how much of the packed weights is used for all positions of a band before the next is begun: half of
+// the 2 MB of L2 that processors with AMX have, for the staged input needs its place there too.
+const weightsInL2 = 1 << 20
+
 // costs are what choose needs to know about a kernel.
 type costs struct {
 	perBlock   float64 // cycles of a block of positions and a panel
@@ -15,7 +19,8 @@ func (p *geometry) choose(g grain, d *depth, c costs, workers int) (parts int) {
 	const (
 		taskOverhead = 3000 // cycles: dispatch, tile configuration, a cold start
 		stageCycles  = 3    // per 64 bytes of staged input
-		weightBytes  = 8    // that a cycle brings from L3
+		weightBytes  = 4    // that a cycle brings from L3 or memory
+		unhidden     = 0.7  // share of that time in which nothing is computed
 		imbalance    = 0.2  // share of a task by which the last worker is late
 		// The input of a band should stay in L2 beside the weights and what the band writes. Where tiles are read from the
 		// map, smaller bands cost nothing and gain much on maps larger than L2 (1×1, 56×56, 64 to 256 channels, high: 450 µs with
@@ -24,7 +29,6 @@ func (p *geometry) choose(g grain, d *depth, c costs, workers int) (parts int) {
 		stagedMax = 768 << 10
 		overL2    = 1.3 // what a larger band is taken to cost
 	)
-	weights := float64(c.panels * c.panelBytes)
 	best := math.Inf(1)
 	var bestRows, bestImages int
 	try := func(rows, images int) {
@@ -44,10 +48,12 @@ func (p *geometry) choose(g grain, d *depth, c costs, workers int) (parts int) {
 			}
 			task := float64(blocks*per)*c.perBlock + stage + taskOverhead
 			rounds := (q.bands*n + workers - 1) / workers
-			load := weights / weightBytes / 2
-			if q.bands < workers {
-				load /= float64(min(n, workers))
+			// A worker's tasks are neighbours, and neighbours have the same panels. They read them anew unless those fit in L2.
+			fetches := (rounds + q.bands - 1) / q.bands
+			if per*c.panelBytes > weightsInL2 {
+				fetches = rounds
 			}
+			load := float64(fetches*per*c.panelBytes) / weightBytes * unhidden
 			if cost := penalty * (float64(rounds)*task + imbalance*task + load); cost < best {
 				best, bestRows, bestImages, parts = cost, rows, images, n
 			}

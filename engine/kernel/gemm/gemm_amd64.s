@@ -335,7 +335,7 @@ last:
 	RET
 
 // func amxMedium(args *byte)
-// Requires: AVX, AVX512BW, AVX512DQ, AVX512F, CMOV
+// Requires: AVX, AVX512BW, AVX512DQ, AVX512F, CMOV, MMX+
 TEXT ·amxMedium(SB), NOSPLIT, $0-8
 	MOVQ args+0(FP), R8
 	MOVQ (R8), AX
@@ -346,16 +346,20 @@ TEXT ·amxMedium(SB), NOSPLIT, $0-8
 	BYTE         $0x78
 	BYTE         $0x49
 	BYTE         $0x00
-	MOVQ         32(R8), R9
-	MOVQ         8(R8), R10
-	MOVQ         16(R8), R11
-	MOVQ         40(R8), DI
-	MOVQ         152(R8), SI
+	MOVQ         24(R8), R9
+	MOVQ         32(R8), DI
+	MOVQ         160(R8), SI
 	XORQ         R14, R14
 	XORQ         R15, R15
-	MOVQ         R14, 264(R8)
-	VBROADCASTSS 184(R8), Z29
-	VBROADCASTSS 188(R8), Z28
+	MOVQ         R14, 416(R8)
+	MOVQ         88(R8), AX
+	MOVQ         AX, 304(R8)
+	MOVQ         16(R8), AX
+	MOVQ         AX, 312(R8)
+	MOVQ         104(R8), AX
+	MOVQ         AX, 320(R8)
+	VBROADCASTSS 208(R8), Z29
+	VBROADCASTSS 212(R8), Z28
 	VPBROADCASTD constants<>+48(SB), Z27
 	VPBROADCASTD constants<>+52(SB), Z26
 	VPBROADCASTD constants<>+56(SB), Z25
@@ -364,39 +368,69 @@ TEXT ·amxMedium(SB), NOSPLIT, $0-8
 	MOVL         constants<>+60(SB), AX
 	KMOVD        AX, K2
 
-block:
-	MOVQ    96(R8), AX
-	MOVLQSX (AX), BX
-	MOVLQSX 4(AX), CX
-	ADDQ    $0x04, AX
-	MOVQ    AX, 96(R8)
-	MOVQ    104(R8), DX
-	CMPQ    BX, DX
-	CMOVQGT DX, BX
-	CMPQ    CX, DX
-	CMOVQGT DX, CX
-	MOVQ    88(R8), AX
-	LEAQ    (BX)(BX*2), BX
-	LEAQ    (CX)(CX*2), CX
-	LEAQ    (AX)(BX*4), BX
-	LEAQ    (AX)(CX*4), CX
-	MOVQ    BX, 248(R8)
-	MOVQ    CX, 256(R8)
-	MOVQ    64(R8), R12
-	MOVQ    72(R8), AX
-	MOVQ    AX, 240(R8)
-	MOVQ    112(R8), AX
-	MOVQ    AX, 272(R8)
-	MOVQ    120(R8), AX
-	MOVQ    AX, 280(R8)
-	MOVQ    128(R8), AX
-	MOVQ    AX, 288(R8)
-	MOVQ    136(R8), AX
-	MOVQ    AX, 296(R8)
-	MOVQ    144(R8), AX
-	MOVQ    AX, 304(R8)
+group:
+	MOVQ 72(R8), AX
+	MOVQ AX, 328(R8)
+	MOVQ 64(R8), AX
+	MOVQ AX, 360(R8)
+	MOVQ 120(R8), AX
+	MOVQ AX, 264(R8)
+	MOVQ 128(R8), AX
+	MOVQ AX, 272(R8)
+	MOVQ 136(R8), AX
+	MOVQ AX, 280(R8)
+	MOVQ 144(R8), AX
+	MOVQ AX, 288(R8)
+	MOVQ 152(R8), AX
+	MOVQ AX, 296(R8)
 
 panel:
+	MOVQ 48(R8), AX
+	MOVQ AX, 336(R8)
+	MOVQ 40(R8), AX
+	MOVQ AX, 368(R8)
+
+chunk:
+	MOVQ    336(R8), AX
+	MOVQ    56(R8), BX
+	CMPQ    BX, AX
+	CMOVQGT AX, BX
+	MOVQ    BX, 352(R8)
+	SHLQ    $0x0b, BX
+	MOVQ    360(R8), AX
+	ADDQ    BX, AX
+	MOVQ    AX, 400(R8)
+	XORQ    DX, DX
+	CMPQ    184(R8), $0x00
+	CMOVQEQ DX, BX
+	ADDQ    BX, AX
+	MOVQ    AX, 408(R8)
+	MOVQ    80(R8), AX
+	MOVQ    AX, 344(R8)
+	MOVQ    312(R8), AX
+	MOVQ    AX, 376(R8)
+	MOVQ    320(R8), AX
+	MOVQ    AX, 384(R8)
+	MOVQ    168(R8), AX
+	MOVQ    AX, 392(R8)
+
+block:
+	MOVQ    376(R8), AX
+	MOVQ    8(R8), R10
+	MOVQ    R10, R11
+	MOVLQSX (AX), BX
+	MOVLQSX 4(AX), CX
+	ADDQ    BX, R10
+	ADDQ    CX, R11
+	ADDQ    $0x08, AX
+	MOVQ    AX, 376(R8)
+	MOVQ    360(R8), R12
+	MOVQ    368(R8), R13
+	MOVQ    352(R8), CX
+	MOVQ    336(R8), AX
+	CMPQ    AX, 48(R8)
+	JNE     resume
+
 	// TILEZERO TMM0
 	BYTE $0xc4
 	BYTE $0xe2
@@ -424,8 +458,55 @@ panel:
 	BYTE $0x7b
 	BYTE $0x49
 	BYTE $0xd8
-	MOVQ 48(R8), R13
-	MOVQ 56(R8), CX
+	JMP  step
+
+resume:
+	MOVQ 392(R8), AX
+	MOVQ $0x00000040, DX
+
+	// TILELOADD 0(AX)(DX*1), TMM0
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0x04
+	BYTE $0x10
+
+	// TILELOADD 1024(AX)(DX*1), TMM1
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0x8c
+	BYTE $0x10
+	BYTE $0x00
+	BYTE $0x04
+	BYTE $0x00
+	BYTE $0x00
+
+	// TILELOADD 2048(AX)(DX*1), TMM2
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0x94
+	BYTE $0x10
+	BYTE $0x00
+	BYTE $0x08
+	BYTE $0x00
+	BYTE $0x00
+
+	// TILELOADD 3072(AX)(DX*1), TMM3
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0x9c
+	BYTE $0x10
+	BYTE $0x00
+	BYTE $0x0c
+	BYTE $0x00
+	BYTE $0x00
 
 step:
 	MOVLQSX (R13), AX
@@ -500,7 +581,7 @@ step:
 	BYTE  $0xdd
 	TESTQ $0x00000007, CX
 	JNZ   awake
-	MOVQ  200(R8), AX
+	MOVQ  224(R8), AX
 
 	// TILESTORED TMM5, 0(AX)(DX*1)
 	BYTE $0xc4
@@ -512,7 +593,23 @@ step:
 
 awake:
 	ADDQ $0x00000800, R12
-	MOVQ 160(R8), DX
+	MOVQ 400(R8), AX
+	MOVQ 184(R8), DX
+	CMPQ AX, 408(R8)
+	JGE  fetched
+
+fetch:
+	PREFETCHT1 (AX)
+	PREFETCHT1 64(AX)
+	PREFETCHT1 128(AX)
+	PREFETCHT1 192(AX)
+	ADDQ       $0x00000100, AX
+	DECQ       DX
+	JNZ        fetch
+	MOVQ       AX, 400(R8)
+
+fetched:
+	MOVQ 176(R8), DX
 
 row:
 	CMPQ      R14, R15
@@ -520,14 +617,14 @@ row:
 	MOVLQSX   (R14), BX
 	VADDPS    (SI)(BX*1), Z31, Z0
 	VADDPS    64(SI)(BX*1), Z30, Z1
-	CMPQ      168(R8), $0x00
+	CMPQ      192(R8), $0x00
 	JNE       halves
 	VMOVAPS   Z24, Z2
 	VPERMI2PS Z1, Z0, Z2
 	VPERMT2PS Z1, Z23, Z0
 	VMOVAPS   Z0, Z1
 	VMOVAPS   Z2, Z0
-	MOVQ      224(R8), AX
+	MOVQ      248(R8), AX
 	TESTQ     AX, AX
 	JZ        noresidual32
 	MOVLQSX   8(R14), BX
@@ -537,7 +634,7 @@ row:
 	VADDPS    Z3, Z1, Z1
 
 noresidual32:
-	CMPL   176(R8), $0x02
+	CMPL   200(R8), $0x02
 	JA     f32_act3
 	VMAXPS Z0, Z29, Z0
 	VMAXPS Z1, Z29, Z1
@@ -546,7 +643,7 @@ noresidual32:
 	JMP    f32_actdone
 
 f32_act3:
-	CMPL         176(R8), $0x03
+	CMPL         200(R8), $0x03
 	JNE          f32_act4
 	VMOVAPS      Z0, Z3
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
@@ -567,7 +664,7 @@ f32_act3:
 	JMP          f32_actdone
 
 f32_act4:
-	CMPL         176(R8), $0x04
+	CMPL         200(R8), $0x04
 	JNE          f32_act5
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
 	VPXORD       Z2, Z2, Z2
@@ -584,7 +681,7 @@ f32_act4:
 	JMP          f32_actdone
 
 f32_act5:
-	CMPL              176(R8), $0x05
+	CMPL              200(R8), $0x05
 	JNE               f32_act6
 	VMOVAPS           Z0, Z4
 	VXORPS.BCST       constants<>+44(SB), Z0, Z0
@@ -637,7 +734,7 @@ f32_act5:
 	JMP               f32_actdone
 
 f32_act6:
-	CMPL              176(R8), $0x06
+	CMPL              200(R8), $0x06
 	JNE               f32_act7
 	VXORPS.BCST       constants<>+44(SB), Z0, Z0
 	VBROADCASTSS      constants<>+68(SB), Z2
@@ -686,7 +783,7 @@ f32_act6:
 	JMP               f32_actdone
 
 f32_act7:
-	CMPL              176(R8), $0x07
+	CMPL              200(R8), $0x07
 	JNE               f32_act8
 	VMOVAPS           Z0, Z4
 	VBROADCASTSS      constants<>+40(SB), Z2
@@ -822,13 +919,13 @@ f32_act8:
 
 f32_actdone:
 	MOVLQSX 4(R14), BX
-	MOVQ    208(R8), AX
+	MOVQ    232(R8), AX
 	VMOVUPS Z0, K3, (AX)(BX*4)
 	VMOVUPS Z1, K4, 64(AX)(BX*4)
 	JMP     rowdone
 
 halves:
-	MOVQ        224(R8), AX
+	MOVQ        248(R8), AX
 	TESTQ       AX, AX
 	JZ          noresidual16
 	MOVLQSX     8(R14), BX
@@ -837,9 +934,9 @@ halves:
 	VPANDD      Z26, Z2, Z2
 	VADDPS      Z3, Z0, Z0
 	VADDPS      Z2, Z1, Z1
-	CMPQ        168(R8), $0x01
+	CMPQ        192(R8), $0x01
 	JE          noresidual16
-	MOVQ        232(R8), AX
+	MOVQ        256(R8), AX
 	VMOVDQU16.Z (AX)(BX*2), K1, Z2
 	VPSLLD      $0x10, Z2, Z3
 	VPANDD      Z26, Z2, Z2
@@ -847,7 +944,7 @@ halves:
 	VADDPS      Z2, Z1, Z1
 
 noresidual16:
-	CMPL   176(R8), $0x02
+	CMPL   200(R8), $0x02
 	JA     f16_act3
 	VMAXPS Z0, Z29, Z0
 	VMAXPS Z1, Z29, Z1
@@ -856,7 +953,7 @@ noresidual16:
 	JMP    f16_actdone
 
 f16_act3:
-	CMPL         176(R8), $0x03
+	CMPL         200(R8), $0x03
 	JNE          f16_act4
 	VMOVAPS      Z0, Z3
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
@@ -877,7 +974,7 @@ f16_act3:
 	JMP          f16_actdone
 
 f16_act4:
-	CMPL         176(R8), $0x04
+	CMPL         200(R8), $0x04
 	JNE          f16_act5
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
 	VPXORD       Z2, Z2, Z2
@@ -894,7 +991,7 @@ f16_act4:
 	JMP          f16_actdone
 
 f16_act5:
-	CMPL              176(R8), $0x05
+	CMPL              200(R8), $0x05
 	JNE               f16_act6
 	VMOVAPS           Z0, Z4
 	VXORPS.BCST       constants<>+44(SB), Z0, Z0
@@ -947,7 +1044,7 @@ f16_act5:
 	JMP               f16_actdone
 
 f16_act6:
-	CMPL              176(R8), $0x06
+	CMPL              200(R8), $0x06
 	JNE               f16_act7
 	VXORPS.BCST       constants<>+44(SB), Z0, Z0
 	VBROADCASTSS      constants<>+68(SB), Z2
@@ -996,7 +1093,7 @@ f16_act6:
 	JMP               f16_actdone
 
 f16_act7:
-	CMPL              176(R8), $0x07
+	CMPL              200(R8), $0x07
 	JNE               f16_act8
 	VMOVAPS           Z0, Z4
 	VBROADCASTSS      constants<>+40(SB), Z2
@@ -1132,13 +1229,13 @@ f16_act8:
 
 f16_actdone:
 	MOVLQSX     4(R14), BX
-	MOVQ        208(R8), AX
+	MOVQ        232(R8), AX
 	VPADDD      Z27, Z0, Z2
 	VPADDD      Z27, Z1, Z3
 	VPSRLD      $0x10, Z2, Z4
 	VMOVDQU16   Z3, K2, Z4
 	VMOVDQU16   Z4, K1, (AX)(BX*2)
-	CMPQ        168(R8), $0x01
+	CMPQ        192(R8), $0x01
 	JE          rowdone
 	VPANDD      Z26, Z2, Z2
 	VPANDD      Z26, Z3, Z3
@@ -1150,7 +1247,7 @@ f16_actdone:
 	VPADDD      Z27, Z1, Z1
 	VPSRLD      $0x10, Z0, Z0
 	VMOVDQU16   Z1, K2, Z0
-	MOVQ        216(R8), AX
+	MOVQ        240(R8), AX
 	VMOVDQU16   Z0, K1, (AX)(BX*2)
 
 rowdone:
@@ -1161,8 +1258,71 @@ rowdone:
 rowsdone:
 	DECQ CX
 	JNZ  step
-	CMPQ 264(R8), $0x00
+	CMPQ 416(R8), $0x00
 	JNE  end
+	MOVQ 336(R8), AX
+	CMPQ AX, 352(R8)
+	JE   summed
+	MOVQ 392(R8), AX
+	MOVQ $0x00000040, DX
+
+	// TILESTORED TMM0, 0(AX)(DX*1)
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x7a
+	BYTE $0x4b
+	BYTE $0x04
+	BYTE $0x10
+
+	// TILESTORED TMM1, 1024(AX)(DX*1)
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x7a
+	BYTE $0x4b
+	BYTE $0x8c
+	BYTE $0x10
+	BYTE $0x00
+	BYTE $0x04
+	BYTE $0x00
+	BYTE $0x00
+
+	// TILESTORED TMM2, 2048(AX)(DX*1)
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x7a
+	BYTE $0x4b
+	BYTE $0x94
+	BYTE $0x10
+	BYTE $0x00
+	BYTE $0x08
+	BYTE $0x00
+	BYTE $0x00
+
+	// TILESTORED TMM3, 3072(AX)(DX*1)
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x7a
+	BYTE $0x4b
+	BYTE $0x9c
+	BYTE $0x10
+	BYTE $0x00
+	BYTE $0x0c
+	BYTE $0x00
+	BYTE $0x00
+	ADDQ $0x00001000, AX
+	MOVQ AX, 392(R8)
+	DECQ 344(R8)
+	JNZ  block
+	MOVQ 352(R8), AX
+	SUBQ AX, 336(R8)
+	MOVQ 368(R8), BX
+	LEAQ (BX)(AX*4), BX
+	MOVQ BX, 368(R8)
+	SHLQ $0x0b, AX
+	ADDQ AX, 360(R8)
+	JMP  chunk
+
+summed:
 	XORQ $0x00001000, SI
 	MOVQ $0x00000080, AX
 
@@ -1206,56 +1366,73 @@ rowsdone:
 	BYTE    $0x08
 	BYTE    $0x00
 	BYTE    $0x00
-	MOVQ    248(R8), R14
-	MOVQ    256(R8), R15
-	MOVQ    304(R8), AX
+	MOVQ    392(R8), AX
+	ADDQ    $0x00001000, AX
+	MOVQ    AX, 392(R8)
+	MOVQ    384(R8), AX
+	MOVLQSX (AX), R14
+	MOVLQSX 4(AX), R15
+	ADDQ    $0x04, AX
+	MOVQ    AX, 384(R8)
+	MOVQ    112(R8), DX
+	CMPQ    R14, DX
+	CMOVQGT DX, R14
+	CMPQ    R15, DX
+	CMOVQGT DX, R15
+	MOVQ    96(R8), AX
+	LEAQ    (R14)(R14*2), R14
+	LEAQ    (AX)(R14*4), R14
+	LEAQ    (R15)(R15*2), R15
+	LEAQ    (AX)(R15*4), R15
+	MOVQ    296(R8), AX
 	VMOVUPS (AX), Z31
 	VMOVUPS 64(AX), Z30
-	ADDQ    $0x00000080, AX
-	MOVQ    AX, 304(R8)
-	MOVQ    $0x00000040, BX
-	MOVQ    $0x00000080, DX
-	CMPQ    168(R8), $0x00
-	CMOVQEQ DX, BX
-	MOVQ    272(R8), AX
-	MOVQ    AX, 208(R8)
-	ADDQ    BX, AX
-	MOVQ    AX, 272(R8)
-	MOVQ    280(R8), AX
-	MOVQ    AX, 216(R8)
-	ADDQ    BX, AX
-	MOVQ    AX, 280(R8)
-	MOVQ    288(R8), AX
-	MOVQ    AX, 224(R8)
-	TESTQ   AX, AX
-	CMOVQEQ AX, BX
-	ADDQ    BX, AX
-	MOVQ    AX, 288(R8)
-	MOVQ    296(R8), AX
+	MOVQ    264(R8), AX
 	MOVQ    AX, 232(R8)
-	ADDQ    BX, AX
-	MOVQ    AX, 296(R8)
+	MOVQ    272(R8), AX
+	MOVQ    AX, 240(R8)
+	MOVQ    280(R8), AX
+	MOVQ    AX, 248(R8)
+	MOVQ    288(R8), AX
+	MOVQ    AX, 256(R8)
 	MOVQ    $0xffffffff, AX
-	MOVQ    240(R8), BX
-	MOVQ    192(R8), DX
-	DECQ    BX
+	MOVQ    216(R8), DX
+	CMPQ    328(R8), $0x01
 	CMOVQEQ DX, AX
-	MOVQ    BX, 240(R8)
 	KMOVD   AX, K1
 	KMOVW   AX, K3
 	SHRQ    $0x10, AX
 	KMOVW   AX, K4
-	TESTQ   BX, BX
-	JNZ     panel
-	MOVQ    24(R8), AX
-	ADDQ    AX, R10
-	ADDQ    AX, R11
-	DECQ    80(R8)
+	DECQ    344(R8)
 	JNZ     block
-	MOVQ    $0x00000001, CX
-	MOVQ    CX, 264(R8)
-	MOVQ    $0x00000020, DX
-	JMP     row
+	MOVQ    352(R8), AX
+	SHLQ    $0x0b, AX
+	ADDQ    AX, 360(R8)
+	ADDQ    $0x00000080, 296(R8)
+	MOVQ    $0x00000040, BX
+	MOVQ    $0x00000080, DX
+	CMPQ    192(R8), $0x00
+	CMOVQEQ DX, BX
+	ADDQ    BX, 264(R8)
+	ADDQ    BX, 272(R8)
+	CMPQ    136(R8), $0x00
+	JE      nextpanel
+	ADDQ    BX, 280(R8)
+	ADDQ    BX, 288(R8)
+
+nextpanel:
+	DECQ 328(R8)
+	JNZ  panel
+	MOVQ 376(R8), AX
+	MOVQ AX, 312(R8)
+	MOVQ 384(R8), AX
+	MOVQ AX, 320(R8)
+	DECQ 304(R8)
+	JNZ  group
+	MOVQ $0x00000001, CX
+	MOVQ CX, 416(R8)
+	MOVQ $0x00000020, DX
+	JMP  row
 
 end:
 	// TILERELEASE
@@ -1268,7 +1445,7 @@ end:
 	RET
 
 // func amxHigh(args *byte)
-// Requires: AVX, AVX512BW, AVX512DQ, AVX512F, CMOV
+// Requires: AVX, AVX512BW, AVX512DQ, AVX512F, CMOV, MMX+
 TEXT ·amxHigh(SB), NOSPLIT, $0-8
 	MOVQ args+0(FP), R8
 	MOVQ (R8), AX
@@ -1279,16 +1456,20 @@ TEXT ·amxHigh(SB), NOSPLIT, $0-8
 	BYTE         $0x78
 	BYTE         $0x49
 	BYTE         $0x00
-	MOVQ         32(R8), R9
-	MOVQ         8(R8), R10
-	MOVQ         16(R8), R11
-	MOVQ         40(R8), DI
-	MOVQ         152(R8), SI
+	MOVQ         24(R8), R9
+	MOVQ         32(R8), DI
+	MOVQ         160(R8), SI
 	XORQ         R14, R14
 	XORQ         R15, R15
-	MOVQ         R14, 264(R8)
-	VBROADCASTSS 184(R8), Z29
-	VBROADCASTSS 188(R8), Z28
+	MOVQ         R14, 416(R8)
+	MOVQ         88(R8), AX
+	MOVQ         AX, 304(R8)
+	MOVQ         16(R8), AX
+	MOVQ         AX, 312(R8)
+	MOVQ         104(R8), AX
+	MOVQ         AX, 320(R8)
+	VBROADCASTSS 208(R8), Z29
+	VBROADCASTSS 212(R8), Z28
 	VPBROADCASTD constants<>+48(SB), Z27
 	VPBROADCASTD constants<>+52(SB), Z26
 	VPBROADCASTD constants<>+56(SB), Z25
@@ -1297,39 +1478,69 @@ TEXT ·amxHigh(SB), NOSPLIT, $0-8
 	MOVL         constants<>+60(SB), AX
 	KMOVD        AX, K2
 
-block:
-	MOVQ    96(R8), AX
-	MOVLQSX (AX), BX
-	MOVLQSX 4(AX), CX
-	ADDQ    $0x04, AX
-	MOVQ    AX, 96(R8)
-	MOVQ    104(R8), DX
-	CMPQ    BX, DX
-	CMOVQGT DX, BX
-	CMPQ    CX, DX
-	CMOVQGT DX, CX
-	MOVQ    88(R8), AX
-	LEAQ    (BX)(BX*2), BX
-	LEAQ    (CX)(CX*2), CX
-	LEAQ    (AX)(BX*4), BX
-	LEAQ    (AX)(CX*4), CX
-	MOVQ    BX, 248(R8)
-	MOVQ    CX, 256(R8)
-	MOVQ    64(R8), R12
-	MOVQ    72(R8), AX
-	MOVQ    AX, 240(R8)
-	MOVQ    112(R8), AX
-	MOVQ    AX, 272(R8)
-	MOVQ    120(R8), AX
-	MOVQ    AX, 280(R8)
-	MOVQ    128(R8), AX
-	MOVQ    AX, 288(R8)
-	MOVQ    136(R8), AX
-	MOVQ    AX, 296(R8)
-	MOVQ    144(R8), AX
-	MOVQ    AX, 304(R8)
+group:
+	MOVQ 72(R8), AX
+	MOVQ AX, 328(R8)
+	MOVQ 64(R8), AX
+	MOVQ AX, 360(R8)
+	MOVQ 120(R8), AX
+	MOVQ AX, 264(R8)
+	MOVQ 128(R8), AX
+	MOVQ AX, 272(R8)
+	MOVQ 136(R8), AX
+	MOVQ AX, 280(R8)
+	MOVQ 144(R8), AX
+	MOVQ AX, 288(R8)
+	MOVQ 152(R8), AX
+	MOVQ AX, 296(R8)
 
 panel:
+	MOVQ 48(R8), AX
+	MOVQ AX, 336(R8)
+	MOVQ 40(R8), AX
+	MOVQ AX, 368(R8)
+
+chunk:
+	MOVQ    336(R8), AX
+	MOVQ    56(R8), BX
+	CMPQ    BX, AX
+	CMOVQGT AX, BX
+	MOVQ    BX, 352(R8)
+	SHLQ    $0x0c, BX
+	MOVQ    360(R8), AX
+	ADDQ    BX, AX
+	MOVQ    AX, 400(R8)
+	XORQ    DX, DX
+	CMPQ    184(R8), $0x00
+	CMOVQEQ DX, BX
+	ADDQ    BX, AX
+	MOVQ    AX, 408(R8)
+	MOVQ    80(R8), AX
+	MOVQ    AX, 344(R8)
+	MOVQ    312(R8), AX
+	MOVQ    AX, 376(R8)
+	MOVQ    320(R8), AX
+	MOVQ    AX, 384(R8)
+	MOVQ    168(R8), AX
+	MOVQ    AX, 392(R8)
+
+block:
+	MOVQ    376(R8), AX
+	MOVQ    8(R8), R10
+	MOVQ    R10, R11
+	MOVLQSX (AX), BX
+	MOVLQSX 4(AX), CX
+	ADDQ    BX, R10
+	ADDQ    CX, R11
+	ADDQ    $0x08, AX
+	MOVQ    AX, 376(R8)
+	MOVQ    360(R8), R12
+	MOVQ    368(R8), R13
+	MOVQ    352(R8), CX
+	MOVQ    336(R8), AX
+	CMPQ    AX, 48(R8)
+	JNE     resume
+
 	// TILEZERO TMM0
 	BYTE $0xc4
 	BYTE $0xe2
@@ -1357,8 +1568,55 @@ panel:
 	BYTE $0x7b
 	BYTE $0x49
 	BYTE $0xd8
-	MOVQ 48(R8), R13
-	MOVQ 56(R8), CX
+	JMP  step
+
+resume:
+	MOVQ 392(R8), AX
+	MOVQ $0x00000040, DX
+
+	// TILELOADD 0(AX)(DX*1), TMM0
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0x04
+	BYTE $0x10
+
+	// TILELOADD 1024(AX)(DX*1), TMM1
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0x8c
+	BYTE $0x10
+	BYTE $0x00
+	BYTE $0x04
+	BYTE $0x00
+	BYTE $0x00
+
+	// TILELOADD 2048(AX)(DX*1), TMM2
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0x94
+	BYTE $0x10
+	BYTE $0x00
+	BYTE $0x08
+	BYTE $0x00
+	BYTE $0x00
+
+	// TILELOADD 3072(AX)(DX*1), TMM3
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0x9c
+	BYTE $0x10
+	BYTE $0x00
+	BYTE $0x0c
+	BYTE $0x00
+	BYTE $0x00
 
 step:
 	MOVLQSX (R13), AX
@@ -1533,7 +1791,7 @@ step:
 	BYTE  $0xdd
 	TESTQ $0x00000003, CX
 	JNZ   awake
-	MOVQ  200(R8), AX
+	MOVQ  224(R8), AX
 
 	// TILESTORED TMM5, 0(AX)(DX*1)
 	BYTE $0xc4
@@ -1545,7 +1803,23 @@ step:
 
 awake:
 	ADDQ $0x00001000, R12
-	MOVQ 160(R8), DX
+	MOVQ 400(R8), AX
+	MOVQ 184(R8), DX
+	CMPQ AX, 408(R8)
+	JGE  fetched
+
+fetch:
+	PREFETCHT1 (AX)
+	PREFETCHT1 64(AX)
+	PREFETCHT1 128(AX)
+	PREFETCHT1 192(AX)
+	ADDQ       $0x00000100, AX
+	DECQ       DX
+	JNZ        fetch
+	MOVQ       AX, 400(R8)
+
+fetched:
+	MOVQ 176(R8), DX
 
 row:
 	CMPQ      R14, R15
@@ -1553,14 +1827,14 @@ row:
 	MOVLQSX   (R14), BX
 	VADDPS    (SI)(BX*1), Z31, Z0
 	VADDPS    64(SI)(BX*1), Z30, Z1
-	CMPQ      168(R8), $0x00
+	CMPQ      192(R8), $0x00
 	JNE       halves
 	VMOVAPS   Z24, Z2
 	VPERMI2PS Z1, Z0, Z2
 	VPERMT2PS Z1, Z23, Z0
 	VMOVAPS   Z0, Z1
 	VMOVAPS   Z2, Z0
-	MOVQ      224(R8), AX
+	MOVQ      248(R8), AX
 	TESTQ     AX, AX
 	JZ        noresidual32
 	MOVLQSX   8(R14), BX
@@ -1570,7 +1844,7 @@ row:
 	VADDPS    Z3, Z1, Z1
 
 noresidual32:
-	CMPL   176(R8), $0x02
+	CMPL   200(R8), $0x02
 	JA     f32_act3
 	VMAXPS Z0, Z29, Z0
 	VMAXPS Z1, Z29, Z1
@@ -1579,7 +1853,7 @@ noresidual32:
 	JMP    f32_actdone
 
 f32_act3:
-	CMPL         176(R8), $0x03
+	CMPL         200(R8), $0x03
 	JNE          f32_act4
 	VMOVAPS      Z0, Z3
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
@@ -1600,7 +1874,7 @@ f32_act3:
 	JMP          f32_actdone
 
 f32_act4:
-	CMPL         176(R8), $0x04
+	CMPL         200(R8), $0x04
 	JNE          f32_act5
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
 	VPXORD       Z2, Z2, Z2
@@ -1617,7 +1891,7 @@ f32_act4:
 	JMP          f32_actdone
 
 f32_act5:
-	CMPL              176(R8), $0x05
+	CMPL              200(R8), $0x05
 	JNE               f32_act6
 	VMOVAPS           Z0, Z4
 	VXORPS.BCST       constants<>+44(SB), Z0, Z0
@@ -1670,7 +1944,7 @@ f32_act5:
 	JMP               f32_actdone
 
 f32_act6:
-	CMPL              176(R8), $0x06
+	CMPL              200(R8), $0x06
 	JNE               f32_act7
 	VXORPS.BCST       constants<>+44(SB), Z0, Z0
 	VBROADCASTSS      constants<>+68(SB), Z2
@@ -1719,7 +1993,7 @@ f32_act6:
 	JMP               f32_actdone
 
 f32_act7:
-	CMPL              176(R8), $0x07
+	CMPL              200(R8), $0x07
 	JNE               f32_act8
 	VMOVAPS           Z0, Z4
 	VBROADCASTSS      constants<>+40(SB), Z2
@@ -1855,13 +2129,13 @@ f32_act8:
 
 f32_actdone:
 	MOVLQSX 4(R14), BX
-	MOVQ    208(R8), AX
+	MOVQ    232(R8), AX
 	VMOVUPS Z0, K3, (AX)(BX*4)
 	VMOVUPS Z1, K4, 64(AX)(BX*4)
 	JMP     rowdone
 
 halves:
-	MOVQ        224(R8), AX
+	MOVQ        248(R8), AX
 	TESTQ       AX, AX
 	JZ          noresidual16
 	MOVLQSX     8(R14), BX
@@ -1870,9 +2144,9 @@ halves:
 	VPANDD      Z26, Z2, Z2
 	VADDPS      Z3, Z0, Z0
 	VADDPS      Z2, Z1, Z1
-	CMPQ        168(R8), $0x01
+	CMPQ        192(R8), $0x01
 	JE          noresidual16
-	MOVQ        232(R8), AX
+	MOVQ        256(R8), AX
 	VMOVDQU16.Z (AX)(BX*2), K1, Z2
 	VPSLLD      $0x10, Z2, Z3
 	VPANDD      Z26, Z2, Z2
@@ -1880,7 +2154,7 @@ halves:
 	VADDPS      Z2, Z1, Z1
 
 noresidual16:
-	CMPL   176(R8), $0x02
+	CMPL   200(R8), $0x02
 	JA     f16_act3
 	VMAXPS Z0, Z29, Z0
 	VMAXPS Z1, Z29, Z1
@@ -1889,7 +2163,7 @@ noresidual16:
 	JMP    f16_actdone
 
 f16_act3:
-	CMPL         176(R8), $0x03
+	CMPL         200(R8), $0x03
 	JNE          f16_act4
 	VMOVAPS      Z0, Z3
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
@@ -1910,7 +2184,7 @@ f16_act3:
 	JMP          f16_actdone
 
 f16_act4:
-	CMPL         176(R8), $0x04
+	CMPL         200(R8), $0x04
 	JNE          f16_act5
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
 	VPXORD       Z2, Z2, Z2
@@ -1927,7 +2201,7 @@ f16_act4:
 	JMP          f16_actdone
 
 f16_act5:
-	CMPL              176(R8), $0x05
+	CMPL              200(R8), $0x05
 	JNE               f16_act6
 	VMOVAPS           Z0, Z4
 	VXORPS.BCST       constants<>+44(SB), Z0, Z0
@@ -1980,7 +2254,7 @@ f16_act5:
 	JMP               f16_actdone
 
 f16_act6:
-	CMPL              176(R8), $0x06
+	CMPL              200(R8), $0x06
 	JNE               f16_act7
 	VXORPS.BCST       constants<>+44(SB), Z0, Z0
 	VBROADCASTSS      constants<>+68(SB), Z2
@@ -2029,7 +2303,7 @@ f16_act6:
 	JMP               f16_actdone
 
 f16_act7:
-	CMPL              176(R8), $0x07
+	CMPL              200(R8), $0x07
 	JNE               f16_act8
 	VMOVAPS           Z0, Z4
 	VBROADCASTSS      constants<>+40(SB), Z2
@@ -2165,13 +2439,13 @@ f16_act8:
 
 f16_actdone:
 	MOVLQSX     4(R14), BX
-	MOVQ        208(R8), AX
+	MOVQ        232(R8), AX
 	VPADDD      Z27, Z0, Z2
 	VPADDD      Z27, Z1, Z3
 	VPSRLD      $0x10, Z2, Z4
 	VMOVDQU16   Z3, K2, Z4
 	VMOVDQU16   Z4, K1, (AX)(BX*2)
-	CMPQ        168(R8), $0x01
+	CMPQ        192(R8), $0x01
 	JE          rowdone
 	VPANDD      Z26, Z2, Z2
 	VPANDD      Z26, Z3, Z3
@@ -2183,7 +2457,7 @@ f16_actdone:
 	VPADDD      Z27, Z1, Z1
 	VPSRLD      $0x10, Z0, Z0
 	VMOVDQU16   Z1, K2, Z0
-	MOVQ        216(R8), AX
+	MOVQ        240(R8), AX
 	VMOVDQU16   Z0, K1, (AX)(BX*2)
 
 rowdone:
@@ -2194,8 +2468,71 @@ rowdone:
 rowsdone:
 	DECQ CX
 	JNZ  step
-	CMPQ 264(R8), $0x00
+	CMPQ 416(R8), $0x00
 	JNE  end
+	MOVQ 336(R8), AX
+	CMPQ AX, 352(R8)
+	JE   summed
+	MOVQ 392(R8), AX
+	MOVQ $0x00000040, DX
+
+	// TILESTORED TMM0, 0(AX)(DX*1)
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x7a
+	BYTE $0x4b
+	BYTE $0x04
+	BYTE $0x10
+
+	// TILESTORED TMM1, 1024(AX)(DX*1)
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x7a
+	BYTE $0x4b
+	BYTE $0x8c
+	BYTE $0x10
+	BYTE $0x00
+	BYTE $0x04
+	BYTE $0x00
+	BYTE $0x00
+
+	// TILESTORED TMM2, 2048(AX)(DX*1)
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x7a
+	BYTE $0x4b
+	BYTE $0x94
+	BYTE $0x10
+	BYTE $0x00
+	BYTE $0x08
+	BYTE $0x00
+	BYTE $0x00
+
+	// TILESTORED TMM3, 3072(AX)(DX*1)
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x7a
+	BYTE $0x4b
+	BYTE $0x9c
+	BYTE $0x10
+	BYTE $0x00
+	BYTE $0x0c
+	BYTE $0x00
+	BYTE $0x00
+	ADDQ $0x00001000, AX
+	MOVQ AX, 392(R8)
+	DECQ 344(R8)
+	JNZ  block
+	MOVQ 352(R8), AX
+	SUBQ AX, 336(R8)
+	MOVQ 368(R8), BX
+	LEAQ (BX)(AX*4), BX
+	MOVQ BX, 368(R8)
+	SHLQ $0x0c, AX
+	ADDQ AX, 360(R8)
+	JMP  chunk
+
+summed:
 	XORQ $0x00001000, SI
 	MOVQ $0x00000080, AX
 
@@ -2239,56 +2576,73 @@ rowsdone:
 	BYTE    $0x08
 	BYTE    $0x00
 	BYTE    $0x00
-	MOVQ    248(R8), R14
-	MOVQ    256(R8), R15
-	MOVQ    304(R8), AX
+	MOVQ    392(R8), AX
+	ADDQ    $0x00001000, AX
+	MOVQ    AX, 392(R8)
+	MOVQ    384(R8), AX
+	MOVLQSX (AX), R14
+	MOVLQSX 4(AX), R15
+	ADDQ    $0x04, AX
+	MOVQ    AX, 384(R8)
+	MOVQ    112(R8), DX
+	CMPQ    R14, DX
+	CMOVQGT DX, R14
+	CMPQ    R15, DX
+	CMOVQGT DX, R15
+	MOVQ    96(R8), AX
+	LEAQ    (R14)(R14*2), R14
+	LEAQ    (AX)(R14*4), R14
+	LEAQ    (R15)(R15*2), R15
+	LEAQ    (AX)(R15*4), R15
+	MOVQ    296(R8), AX
 	VMOVUPS (AX), Z31
 	VMOVUPS 64(AX), Z30
-	ADDQ    $0x00000080, AX
-	MOVQ    AX, 304(R8)
-	MOVQ    $0x00000040, BX
-	MOVQ    $0x00000080, DX
-	CMPQ    168(R8), $0x00
-	CMOVQEQ DX, BX
-	MOVQ    272(R8), AX
-	MOVQ    AX, 208(R8)
-	ADDQ    BX, AX
-	MOVQ    AX, 272(R8)
-	MOVQ    280(R8), AX
-	MOVQ    AX, 216(R8)
-	ADDQ    BX, AX
-	MOVQ    AX, 280(R8)
-	MOVQ    288(R8), AX
-	MOVQ    AX, 224(R8)
-	TESTQ   AX, AX
-	CMOVQEQ AX, BX
-	ADDQ    BX, AX
-	MOVQ    AX, 288(R8)
-	MOVQ    296(R8), AX
+	MOVQ    264(R8), AX
 	MOVQ    AX, 232(R8)
-	ADDQ    BX, AX
-	MOVQ    AX, 296(R8)
+	MOVQ    272(R8), AX
+	MOVQ    AX, 240(R8)
+	MOVQ    280(R8), AX
+	MOVQ    AX, 248(R8)
+	MOVQ    288(R8), AX
+	MOVQ    AX, 256(R8)
 	MOVQ    $0xffffffff, AX
-	MOVQ    240(R8), BX
-	MOVQ    192(R8), DX
-	DECQ    BX
+	MOVQ    216(R8), DX
+	CMPQ    328(R8), $0x01
 	CMOVQEQ DX, AX
-	MOVQ    BX, 240(R8)
 	KMOVD   AX, K1
 	KMOVW   AX, K3
 	SHRQ    $0x10, AX
 	KMOVW   AX, K4
-	TESTQ   BX, BX
-	JNZ     panel
-	MOVQ    24(R8), AX
-	ADDQ    AX, R10
-	ADDQ    AX, R11
-	DECQ    80(R8)
+	DECQ    344(R8)
 	JNZ     block
-	MOVQ    $0x00000001, CX
-	MOVQ    CX, 264(R8)
-	MOVQ    $0x00000020, DX
-	JMP     row
+	MOVQ    352(R8), AX
+	SHLQ    $0x0c, AX
+	ADDQ    AX, 360(R8)
+	ADDQ    $0x00000080, 296(R8)
+	MOVQ    $0x00000040, BX
+	MOVQ    $0x00000080, DX
+	CMPQ    192(R8), $0x00
+	CMOVQEQ DX, BX
+	ADDQ    BX, 264(R8)
+	ADDQ    BX, 272(R8)
+	CMPQ    136(R8), $0x00
+	JE      nextpanel
+	ADDQ    BX, 280(R8)
+	ADDQ    BX, 288(R8)
+
+nextpanel:
+	DECQ 328(R8)
+	JNZ  panel
+	MOVQ 376(R8), AX
+	MOVQ AX, 312(R8)
+	MOVQ 384(R8), AX
+	MOVQ AX, 320(R8)
+	DECQ 304(R8)
+	JNZ  group
+	MOVQ $0x00000001, CX
+	MOVQ CX, 416(R8)
+	MOVQ $0x00000020, DX
+	JMP  row
 
 end:
 	// TILERELEASE

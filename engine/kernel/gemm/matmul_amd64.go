@@ -98,7 +98,7 @@ func (t *tileMultiplier) scratch(cols, depth int) int {
 
 func (t *tileMultiplier) run(p *Product, depth, i0, i1, j0, j1 int, dst, a, b []float32, scratch []byte) {
 	scratch = align(scratch, 2*sumsBytes)
-	args := tileArgs{
+	args := amxArgs{
 		config:  &t.config,
 		offsets: &t.offsets[0],
 		rows:    &t.rows[0],
@@ -107,6 +107,7 @@ func (t *tileMultiplier) run(p *Product, depth, i0, i1, j0, j1 int, dst, a, b []
 		format:  int(kernel.F32),
 		bias:    &t.bias[0],
 		panels:  (j1 - j0 + tilePanel - 1) / tilePanel,
+		blocks:  1,
 	}
 	args.low, args.high = bounds(kernel.None)
 	args.mask = 1<<((j1-j0-1)%tilePanel+1) - 1
@@ -116,13 +117,17 @@ func (t *tileMultiplier) run(p *Product, depth, i0, i1, j0, j1 int, dst, a, b []
 	pb := scratch[:args.panels*(depth/tileValues)*t.stepBytes()]
 	temporary := align(scratch[len(pb):], 64)
 	args.b = unsafe.Pointer(&pb[0])
-	args.a0 = unsafe.Pointer(&pa[0])
 	args.aStride = rowBytes(depth)
-	args.aInc = tileBlock * args.aStride
 	args.aLow = groupRows * args.aStride
+	var tiles [2 * groupRows / tileBlock]int32
+	for i := range tiles {
+		tiles[i] = int32(i * tileRows * args.aStride)
+	}
+	args.tiles = &tiles[0]
 	for k0 := 0; k0 < p.K; k0 += depth {
 		k1 := min(k0+depth, p.K)
 		args.steps = (k1 - k0 + tileValues - 1) / tileValues
+		args.chunk = args.steps
 		args.share = (tileBlock + args.steps - 1) / args.steps
 		t.packB(p, b, k0, k1, j0, j1, pb, temporary)
 		perBlock := args.steps * args.panels * t.planes * (t.planes + 1) / 2 * 4 * productCycles
@@ -132,9 +137,8 @@ func (t *tileMultiplier) run(p *Product, depth, i0, i1, j0, j1 int, dst, a, b []
 			t.packA(p, a, i, i+n, k0, k1, pa, args.aStride, temporary)
 			for block := 0; block*tileBlock < n; block += call {
 				from := i + block*tileBlock
-				args.a0 = unsafe.Pointer(&pa[block*tileBlock*args.aStride])
-				args.a1 = unsafe.Add(args.a0, tileRows*args.aStride)
-				args.blocks = min(call, (n+tileBlock-1)/tileBlock-block)
+				args.a = unsafe.Pointer(&pa[block*tileBlock*args.aStride])
+				args.groups = min(call, (n+tileBlock-1)/tileBlock-block)
 				args.limit = n - block*tileBlock
 				args.starts = &t.starts[0]
 				args.dst = unsafe.Pointer(&dst[from*p.N+j0])

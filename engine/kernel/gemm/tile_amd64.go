@@ -4,6 +4,7 @@ package gemm
 
 import (
 	"math"
+	"slices"
 	"unsafe"
 
 	"github.com/go-modelzoo/zoo/engine"
@@ -23,10 +24,15 @@ const (
 	// successor is computed.
 	sumsBytes  = tileBlock * tilePanel * 4
 	awakeBytes = 1024 // a tile
-	// weightsInL2 is how much of the packed weights is used for all positions of a band before the next is begun: half of
-	// the 2 MB of L2 that processors with AMX have, for the staged input needs its place there too.
-	weightsInL2 = 1 << 20
-	// callCycles limits one call of the assembly, during which the goroutine cannot be preempted: 60 µs at 3 GHz.
+	// Where all weights are more than coldWeights, they come from L3 or memory at every inference. They are then used for all
+	// blocks of a band (at most groupBlocks) in chunks of chunkWeights, while the next is being prefetched.
+	coldWeights  = 512 << 10
+	chunkWeights = 64 << 10
+	groupBlocks  = 32
+	// fetchBytes is what one prefetch of the kernel asks for.
+	fetchBytes = 256
+	// callCycles limits one call of the assembly, during which the goroutine cannot be preempted: 60 µs at 3 GHz, unless a
+	// panel alone takes longer.
 	callCycles = 180e3
 	// productCycles is the time of one tile product.
 	productCycles = 16
@@ -38,21 +44,23 @@ const spareRows = tileBlock + 1
 
 var tileGrain = grain{element: 2, planes: 1, block: tileValues, rows: tileBlock, panel: tilePanel, tier: cpu.AMX, least: tileRows}
 
-// tileArgs are the arguments of the AMX kernels, and their state. The offsets of the fields are known to
+// amxArgs are the arguments of the AMX kernels, and their state. The offsets of the fields are known to
 // _gen/gemm/tile.go.
-type tileArgs struct {
+type amxArgs struct {
 	config     *tileConfig
-	a0, a1     unsafe.Pointer // rows 0 and 16 of the first block, hi plane
-	aInc       int            // bytes to the next block
-	aStride    int            // bytes between rows
+	a          unsafe.Pointer // first position, hi plane
+	tiles      *int32         // byte offsets of the two tiles of each block
+	aStride    int            // bytes between rows of a tile
 	aLow       int            // bytes from the hi plane to the lo plane
 	offsets    *int32         // byte offset of each step from its row
 	steps      int
+	chunk      int            // steps whose weights are used for a whole group before the next
 	b          unsafe.Pointer // packed weights of the first panel
 	panels     int
-	blocks     int // counts down
+	blocks     int // of a group
+	groups     int
 	rows       *rowEntry
-	starts     *int32 // counts up
+	starts     *int32 // of the first block
 	limit      int    // valid entries of rows
 	dst        unsafe.Pointer
 	dstLow     unsafe.Pointer
@@ -60,13 +68,15 @@ type tileArgs struct {
 	resLow     unsafe.Pointer
 	bias       *float32       // 16 even and 16 odd channels for each panel
 	sums       unsafe.Pointer // 2*sumsBytes, aligned to 2*sumsBytes
+	acc        unsafe.Pointer // sumsBytes for each block, unless chunk == steps
 	share      int            // rows finished per step
+	fetch      int            // prefetches of fetchBytes per step
 	format     int            // kernel.Format of dst and res
 	activation int
 	low, high  float32        // bounds of the activations that clip
 	mask       int            // channels of the last panel as bits
 	awake      unsafe.Pointer // 1 KiB to which a tile is stored now and then
-	_          [13]uint64     // what the kernels keep between the rows
+	_          [24]uint64     // what the kernels keep between the rows
 }
 
 // tileConfig is the operand of LDTILECFG.
@@ -78,10 +88,10 @@ type tileConfig struct {
 }
 
 //go:noescape
-func amxMedium(args *tileArgs)
+func amxMedium(args *amxArgs)
 
 //go:noescape
-func amxHigh(args *tileArgs)
+func amxHigh(args *amxArgs)
 
 // tileConv is a convolution packed for AMX.
 type tileConv struct {
@@ -147,8 +157,9 @@ func newTileConv(s ConvSpec, w *weights, bias []float32, each parallel) *tileCon
 	return c
 }
 
-// panelBytes is the size of the packed weights of a panel.
-func (c *tileConv) panelBytes() int { return len(c.offsets) * c.grain.planes * 2 * 1024 }
+// stepBytes is the size of the packed weights of a step of a panel, panelBytes that of all its steps.
+func (c *tileConv) stepBytes() int  { return c.grain.planes * 2 * 1024 }
+func (c *tileConv) panelBytes() int { return len(c.offsets) * c.stepBytes() }
 
 // pack packs one panel: it gathers 32 values of 32 channels at a time and turns them into the tiles of a step with the
 // kernels that pack matrices.
@@ -187,10 +198,20 @@ func (c *tileConv) bytes() int { return 2*len(c.weights) + 4*len(c.bias) }
 type tileCall struct {
 	*tileConv
 	geometry
-	offsets  []int32 // byte offset of each step
-	parts    int     // divisions of the panels
-	aStride  int     // bytes between positions
-	blockMax int     // blocks in one call of the assembly
+	offsets []int32 // byte offset of each step
+	parts   int     // divisions of the panels
+	aStride int     // bytes between positions
+	tiles   []int32 // byte offsets of the two tiles of each block of a band
+	tails   []tail  // of the last bands
+	group   int     // blocks that pass together
+	chunk   int     // steps whose weights are used for a group before the next
+	fetch   int     // prefetches of the next chunk in each step
+}
+
+// tail is what differs in a band whose last block reaches beyond the end of a map that tiles are read from.
+type tail struct {
+	tiles []int32
+	rows  []rowEntry
 }
 
 func (c *tileConv) bind(src, dst kernel.Map, residual *kernel.Map, workers int) runner {
@@ -201,9 +222,7 @@ func (c *tileConv) bind(src, dst kernel.Map, residual *kernel.Map, workers int) 
 		native = kernel.Split
 	}
 	t.geometry = newGeometry(&c.spec, &c.depth, c.grain, &src, &dst, residual, directable && src.Format == native)
-	perBlock := float64(len(c.offsets))*c.stepCycles() + stepOverhead
-	t.parts = t.choose(c.grain, &c.depth, costs{perBlock: perBlock, panels: c.depth.bundles * c.panels, panelBytes: c.panelBytes()}, workers)
-	t.blockMax = max(1, int(callCycles/perBlock))
+	t.parts = t.choose(c.grain, &c.depth, costs{perBlock: c.panelCycles(), panels: c.depth.bundles * c.panels, panelBytes: c.panelBytes()}, workers)
 	t.listRows(c.grain, &dst, residual, tilePanel*4)
 	t.aStride = t.stride * t.pixel
 	if t.direct {
@@ -217,27 +236,92 @@ func (c *tileConv) bind(src, dst kernel.Map, residual *kernel.Map, workers int) 
 			t.offsets[i] += int32(t.offset(&c.spec, c.depth.runs[st.run]))
 		}
 	}
+	blocks := c.grain.blocks(t.positions)
+	t.divide(blocks)
+	t.tiles = make([]int32, 2*blocks)
+	for i := range t.tiles {
+		t.tiles[i] = int32(i * tileRows * t.aStride)
+	}
+	if t.direct {
+		t.listTails()
+	}
 	return t
 }
 
-// stepCycles is the time of one step of a block and a panel.
-func (c *tileConv) stepCycles() float64 {
-	products := 4.0
+// divide chooses the order of the product. Small weights stay in L2: then each block passes over all panels, so that its
+// input stays in L1 and its output is written in the order of memory.
+func (t *tileCall) divide(blocks int) {
+	t.group, t.chunk = 1, len(t.offsets)
+	if t.depth.bundles*t.panels*t.panelBytes() < coldWeights {
+		return
+	}
+	t.group = evenly(blocks, groupBlocks)
+	if blocks > 1 {
+		t.chunk = evenly(t.chunk, chunkWeights/t.stepBytes())
+	}
+	t.fetch = max(1, t.stepBytes()/fetchBytes/t.group)
+}
+
+// evenly returns the size of the parts of n that are at most most and as equal as can be.
+func evenly(n, most int) int {
+	parts := (n + most - 1) / most
+	return (n + parts - 1) / parts
+}
+
+// listTails finds the bands whose last block reaches beyond the last position of the map. Its tiles begin earlier
+// instead: some positions are computed twice, and stored once.
+func (t *tileCall) listTails() {
+	positions := t.n * t.oh * t.ow
+	for i := t.bands - 1; i >= 0; i-- {
+		b := t.band(i)
+		first, blocks := t.firstPosition(b), t.grain.blocks(b.positions)
+		if first+blocks*tileBlock <= positions {
+			break
+		}
+		last := tail{tiles: slices.Clone(t.tiles[:2*blocks]), rows: slices.Clone(t.geometry.rows[:b.entries])}
+		for tile := 2 * (blocks - 1); tile < 2*blocks; tile++ {
+			last.tiles[tile] = int32(min(tile*tileRows, positions-first-tileRows) * t.aStride)
+		}
+		for r := t.starts[blocks-1]; int(r) < b.entries; r++ {
+			e := &last.rows[r]
+			row := int(e.sums) / (tilePanel * 4)
+			position := (blocks-1)*tileBlock + row
+			tile := row / tileRows
+			begin := min((2*(blocks-1)+tile)*tileRows, positions-first-tileRows)
+			e.sums = int32((tile*tileRows + position - begin) * tilePanel * 4)
+		}
+		t.tails = append(t.tails, last)
+	}
+	slices.Reverse(t.tails)
+}
+
+// panelCycles is the time of a block and a panel.
+func (c *tileConv) panelCycles() float64 {
+	products := 4
 	if c.grain.planes == 2 {
 		products = 12
 	}
-	return products * productCycles
+	return float64(len(c.offsets)*products*productCycles + stepOverhead)
 }
 
 func (t *tileCall) tasks() int { return t.bands * t.parts }
 
 func (t *tileCall) scratch() int {
-	return 4*sumsBytes + awakeBytes + spareRows*int(unsafe.Sizeof(rowEntry{})) + 64 + t.stagedBytes(t.grain)
+	return 4*sumsBytes + awakeBytes + t.accBytes() + t.stagedBytes(t.grain)
+}
+
+// accBytes is the memory for the sums between chunks.
+func (t *tileCall) accBytes() int {
+	if t.chunk == len(t.offsets) {
+		return 0
+	}
+	return t.group * sumsBytes
 }
 
 func (t *tileCall) run(task int, src, dst kernel.Map, residual *kernel.Map, scratch []byte) {
 	d := &t.depth
-	b := t.band(task % t.bands)
+	number := task % t.bands
+	b := t.band(number)
 	panels := d.bundles * t.panels
 	part := task / t.bands
 	from, to := part*panels/t.parts, (part+1)*panels/t.parts
@@ -245,38 +329,43 @@ func (t *tileCall) run(task int, src, dst kernel.Map, residual *kernel.Map, scra
 		return
 	}
 	scratch = align(scratch, 2*sumsBytes)
-	args := tileArgs{
+	args := amxArgs{
 		config:     &t.config,
 		aStride:    t.aStride,
 		offsets:    &t.offsets[0],
 		steps:      len(t.offsets),
-		rows:       &t.geometry.rows[0],
+		chunk:      t.chunk,
+		fetch:      t.fetch,
 		limit:      b.entries,
 		sums:       unsafe.Pointer(&scratch[0]),
-		share:      (tileBlock + len(t.offsets) - 1) / len(t.offsets),
+		awake:      unsafe.Pointer(&scratch[2*sumsBytes]),
 		format:     int(dst.Format),
 		activation: int(t.spec.Activation),
 	}
 	args.low, args.high = bounds(t.spec.Activation)
-	args.awake = unsafe.Pointer(&scratch[2*sumsBytes])
+	last := len(t.offsets) % t.chunk // steps of the shortest chunk, in which rows are finished
+	if last == 0 {
+		last = t.chunk
+	}
+	args.share = (tileBlock + last - 1) / last
 	scratch = scratch[2*sumsBytes+awakeBytes:]
-	spare := unsafe.Slice((*rowEntry)(unsafe.Pointer(&scratch[0])), spareRows)
-	scratch = align(scratch[spareRows*unsafe.Sizeof(rowEntry{}):], 64)
+	args.acc = unsafe.Pointer(&scratch[0])
+	scratch = scratch[t.accBytes():]
+	tiles, rows := t.tiles, t.geometry.rows
+	if i := number - (t.bands - len(t.tails)); i >= 0 {
+		tiles, rows = t.tails[i].tiles, t.tails[i].rows
+	}
+	args.rows = &rows[0]
 	firstBundle, lastBundle := from/t.panels, (to-1)/t.panels
-	var a unsafe.Pointer
-	var first, positions int // of the band, in all positions of the map where tiles are read from it
 	if t.direct {
-		first = t.firstPosition(b)
-		positions = t.n * t.oh * t.ow
-		a = unsafe.Pointer(&src.Hi[src.Off])
+		args.a = unsafe.Pointer(&src.Hi[src.Off])
 		if t.grain.planes == 2 {
-			args.aLow = int(uintptr(unsafe.Pointer(&src.Lo[src.Off])) - uintptr(a))
+			args.aLow = int(uintptr(unsafe.Pointer(&src.Lo[src.Off])) - uintptr(args.a))
 		}
-		a = unsafe.Add(a, first*t.aStride)
+		args.a = unsafe.Add(args.a, t.firstPosition(b)*t.aStride)
 	} else {
 		args.aLow = t.planeBytes
 		stage(&t.geometry, &t.spec, d, t.grain, &src, b, scratch, firstBundle, lastBundle+1)
-		a = unsafe.Pointer(&scratch[0])
 	}
 	dstAt := t.origin(&dst, b)
 	resAt := 0
@@ -285,39 +374,30 @@ func (t *tileCall) run(task int, src, dst kernel.Map, residual *kernel.Map, scra
 	}
 	blocks := t.grain.blocks(b.positions)
 	for bundle := firstBundle; bundle <= lastBundle; bundle++ {
-		p0, p1 := max(from-bundle*t.panels, 0), min(to-bundle*t.panels, t.panels)
-		aBundle := a
 		if !t.direct {
-			aBundle = unsafe.Add(a, bundle*d.blocks*t.blockBytes)
+			args.a = unsafe.Pointer(&scratch[bundle*d.blocks*t.blockBytes])
 		}
-		group := max(1, weightsInL2/t.panelBytes())
-		for ; p0 < p1; p0 += group {
-			args.panels = min(group, p1-p0)
-			panel := bundle*t.panels + p0
-			channel := bundle*d.bundleOut + p0*tilePanel
-			args.b = unsafe.Pointer(&t.weights[panel*t.panelBytes()/2])
-			args.bias = &t.bias[panel*tilePanel]
-			args.dst, args.dstLow = planes(&dst, dstAt+channel)
-			if residual != nil {
-				args.res, args.resLow = planes(residual, resAt+channel)
-			}
-			rest := d.bundleOut - (p0+args.panels-1)*tilePanel
-			args.mask = 1<<min(rest, tilePanel) - 1
-			step := max(1, t.blockMax/args.panels)
-			full := blocks
-			if t.direct && first+blocks*tileBlock > positions {
-				full--
-			}
-			for block := 0; block < full; block += step {
-				args.a0 = unsafe.Add(aBundle, block*tileBlock*t.aStride)
-				args.a1 = unsafe.Add(args.a0, tileRows*t.aStride)
-				args.aInc = tileBlock * t.aStride
-				args.blocks = min(step, full-block)
-				args.starts = &t.starts[block]
+		p0, p1 := max(from-bundle*t.panels, 0), min(to-bundle*t.panels, t.panels)
+		most := max(1, int(callCycles/(t.panelCycles()*float64(t.group)))) // groups and panels in a call
+		for block := 0; block < blocks; block += args.blocks * args.groups {
+			args.blocks = min(t.group, blocks-block)
+			args.tiles = &tiles[2*block]
+			args.starts = &t.starts[block]
+			panels := min(most, p1-p0)
+			args.groups = min(max(1, most/panels), (blocks-block)/args.blocks)
+			for p := p0; p < p1; p += panels {
+				args.panels = min(panels, p1-p)
+				panel := bundle*t.panels + p
+				channel := bundle*d.bundleOut + p*tilePanel
+				args.b = unsafe.Pointer(&t.weights[panel*t.panelBytes()/2])
+				args.bias = &t.bias[panel*tilePanel]
+				args.dst, args.dstLow = planes(&dst, dstAt+channel)
+				if residual != nil {
+					args.res, args.resLow = planes(residual, resAt+channel)
+				}
+				rest := d.bundleOut - (p+args.panels-1)*tilePanel
+				args.mask = 1<<min(rest, tilePanel) - 1
 				t.call(&args)
-			}
-			if full < blocks {
-				t.lastBlock(&args, aBundle, full, first, positions, spare)
 			}
 		}
 	}
@@ -326,33 +406,7 @@ func (t *tileCall) run(task int, src, dst kernel.Map, residual *kernel.Map, scra
 // firstPosition returns the number of the first position of a band among those of all images.
 func (t *tileCall) firstPosition(b band) int { return (b.image*t.imageRows + b.row) * t.pitch }
 
-// lastBlock computes a block that reaches beyond the last position of a map that tiles are read from. Its tiles begin
-// earlier instead: some positions are computed twice, and stored once.
-func (t *tileCall) lastBlock(args *tileArgs, a unsafe.Pointer, block, first, positions int, spare []rowEntry) {
-	at := block * tileBlock
-	begin := [2]int{}
-	for i := range begin {
-		begin[i] = min(at+i*tileRows, positions-first-tileRows)
-	}
-	rows := t.geometry.rows[t.starts[block]:min(int(t.starts[block+1]), args.limit)]
-	for i, e := range rows {
-		r := int(e.sums) / (tilePanel * 4)
-		tile := r / tileRows
-		e.sums = int32((tile*tileRows + at + r - begin[tile]) * tilePanel * 4)
-		spare[i] = e
-	}
-	starts := (*[2]int32)(unsafe.Pointer(&spare[tileBlock]))
-	*starts = [2]int32{0, int32(len(rows))}
-	table, limit := args.rows, args.limit
-	args.a0 = unsafe.Add(a, begin[0]*t.aStride)
-	args.a1 = unsafe.Add(a, begin[1]*t.aStride)
-	args.blocks = 1
-	args.rows, args.starts, args.limit = &spare[0], &starts[0], len(rows)
-	t.call(args)
-	args.rows, args.limit = table, limit
-}
-
-func (t *tileCall) call(args *tileArgs) {
+func (t *tileCall) call(args *amxArgs) {
 	if t.grain.planes == 2 {
 		amxHigh(args)
 	} else {

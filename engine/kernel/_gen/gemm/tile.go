@@ -7,54 +7,80 @@ import (
 	. "github.com/mmcloughlin/avo/reg"
 )
 
-// Offsets of the fields of tileArgs in engine/kernel/gemm/amx_amd64.go, each 8 bytes.
+// Offsets of the fields of amxArgs in engine/kernel/gemm/tile_amd64.go, each 8 bytes.
 const (
-	tConfig = 8 * iota
-	tA0
-	tA1
-	tAInc
-	tAStride
-	tALow
-	tOffsets
-	tSteps
-	tB
-	tPanels
-	tBlocks
-	tRows
-	tStarts
-	tLimit
-	tDst
-	tDstLow
-	tRes
-	tResLow
-	tBias
-	tSums
-	tShare
-	tFormat
-	tActivation
-	tBounds // two float32
-	tMask
-	tAwake
+	aConfig = 8 * iota
+	aA
+	aTiles
+	aAStride
+	aALow
+	aOffsets
+	aSteps
+	aChunk
+	aB
+	aPanels
+	aBlocks
+	aGroups
+	aRows
+	aStarts
+	aLimit
+	aDst
+	aDstLow
+	aRes
+	aResLow
+	aBias
+	aSums
+	aAcc
+	aShare
+	aFetch
+	aFormat
+	aActivation
+	aBounds // two float32
+	aMask
+	aAwake
 	// State of the kernel itself.
-	tPendingDst
-	tPendingDstLow
-	tPendingRes
-	tPendingResLow
-	tPanelsLeft
-	tRowsFrom
-	tRowsTo
-	tDone
-	tPanelDst
-	tPanelDstLow
-	tPanelRes
-	tPanelResLow
-	tBiasNext
+	aPendingDst
+	aPendingDstLow
+	aPendingRes
+	aPendingResLow
+	aPanelDst
+	aPanelDstLow
+	aPanelRes
+	aPanelResLow
+	aPanelBias
+	aGroupsLeft
+	aGroupTiles
+	aGroupStarts
+	aPanelsLeft
+	aStepsLeft
+	aBlocksLeft
+	aChunkSteps
+	aChunkB
+	aChunkOffsets
+	aTilesNext
+	aStartsNext
+	aAccNext
+	aFetchNext
+	aFetchEnd
+	aDone
 )
 
-// tileKernel emits the AMX kernel: for each block of 2×16 positions and for each panel of 32 output channels it sums
-// over all steps of 32 input values in four tiles, and stores the sums to scratch memory. The rows of the previous sums
-// are finished (bias, residual, activation, rounding) between the tile products of the current ones, so that the vector
-// units work while the tile unit does.
+// panelState are the pointers that advance from panel to panel: the argument, its value for the panel being summed, and for
+// the panel of the pending rows. The arguments themselves stay: they are pointers that the garbage collector knows.
+var panelState = []struct{ from, panel, pending int }{
+	{aDst, aPanelDst, aPendingDst}, {aDstLow, aPanelDstLow, aPendingDstLow},
+	{aRes, aPanelRes, aPendingRes}, {aResLow, aPanelResLow, aPendingResLow},
+	{from: aBias, panel: aPanelBias},
+}
+
+// tileKernel emits the AMX kernel. For each group of blocks of 2×16 positions, each panel of 32 output channels and each
+// block of the group it sums over all steps of 32 input values in four tiles, and stores the sums to scratch memory. The rows of the previous sums are finished
+// (bias, residual, activation, rounding) between the tile products of the current ones, so that the vector units work
+// while the tile unit does.
+//
+// The steps may be divided into chunks whose weights stay in cache while all blocks of a group pass. Between chunks the sums
+// of a block lie in memory. While the blocks pass, the next chunk of weights is prefetched into L2: the processor's own
+// prefetching brings less than memory could.
 //
 // planes is 1 for operands of one bfloat16, 2 for operands of two (hi and lo, three products).
 //
@@ -64,25 +90,31 @@ const (
 func tileKernel(name string, planes int) {
 	TEXT(name, NOSPLIT, "func(args *byte)")
 	Pragma("noescape")
-	Doc(name + " computes blocks of a convolution in AMX tiles: see tileArgs.")
+	Doc(name + " computes blocks of a convolution in AMX tiles: see amxArgs.")
 	arg := func(offset int) Mem { return Mem{Base: R8, Disp: offset} }
 	load := func(offset int, r GPPhysical) { MOVQ(arg(offset), r) }
-	l := func(s string) string { return s }
+	copyArg := func(from, to int) {
+		load(from, RAX)
+		MOVQ(RAX, arg(to))
+	}
 	j := func(s string) LabelRef { return LabelRef(s) }
+	stepBytes := uint32(2048 * planes)
+	stepShift := Imm(uint64(10 + planes))
 
 	Load(Param("args"), R8)
-	load(tConfig, RAX)
+	load(aConfig, RAX)
 	amx.LoadConfig(RAX)
-	load(tAStride, R9)
-	load(tA0, R10)
-	load(tA1, R11)
-	load(tALow, RDI)
-	load(tSums, RSI)
+	load(aAStride, R9)
+	load(aALow, RDI)
+	load(aSums, RSI)
 	XORQ(R14, R14)
 	XORQ(R15, R15)
-	MOVQ(R14, arg(tDone))
-	VBROADCASTSS(arg(tBounds), Z29)
-	VBROADCASTSS(arg(tBounds+4), Z28)
+	MOVQ(R14, arg(aDone))
+	copyArg(aGroups, aGroupsLeft)
+	copyArg(aTiles, aGroupTiles)
+	copyArg(aStarts, aGroupStarts)
+	VBROADCASTSS(arg(aBounds), Z29)
+	VBROADCASTSS(arg(aBounds+4), Z28)
 	VPBROADCASTD(k("round16"), Z27)
 	VPBROADCASTD(k("high16"), Z26)
 	VPBROADCASTD(k("fixnan"), Z25)
@@ -91,41 +123,65 @@ func tileKernel(name string, planes int) {
 	MOVL(k("oddWords"), EAX)
 	KMOVD(EAX, K2)
 
-	Label(l("block"))
-	// The rows of this block are entries [starts[0], starts[1]) of the list, no further than the limit.
-	load(tStarts, RAX)
-	MOVLQSX(Mem{Base: RAX}, RBX)
-	MOVLQSX(Mem{Base: RAX, Disp: 4}, RCX)
-	ADDQ(Imm(4), RAX)
-	MOVQ(RAX, arg(tStarts))
-	load(tLimit, RDX)
-	CMPQ(RBX, RDX)
-	CMOVQGT(RDX, RBX)
-	CMPQ(RCX, RDX)
-	CMOVQGT(RDX, RCX)
-	load(tRows, RAX)
-	LEAQ(Mem{Base: RBX, Index: RBX, Scale: 2}, RBX)
-	LEAQ(Mem{Base: RCX, Index: RCX, Scale: 2}, RCX)
-	LEAQ(Mem{Base: RAX, Index: RBX, Scale: 4}, RBX)
-	LEAQ(Mem{Base: RAX, Index: RCX, Scale: 4}, RCX)
-	MOVQ(RBX, arg(tRowsFrom))
-	MOVQ(RCX, arg(tRowsTo))
-	load(tB, R12)
-	load(tPanels, RAX)
-	MOVQ(RAX, arg(tPanelsLeft))
-	for _, f := range [][2]int{{tDst, tPanelDst}, {tDstLow, tPanelDstLow}, {tRes, tPanelRes}, {tResLow, tPanelResLow}, {tBias, tBiasNext}} {
-		load(f[0], RAX)
-		MOVQ(RAX, arg(f[1]))
+	Label("group")
+	copyArg(aPanels, aPanelsLeft)
+	copyArg(aB, aChunkB)
+	for _, f := range panelState {
+		copyArg(f.from, f.panel)
 	}
 
-	Label(l("panel"))
+	Label("panel")
+	copyArg(aSteps, aStepsLeft)
+	copyArg(aOffsets, aChunkOffsets)
+
+	Label("chunk")
+	load(aStepsLeft, RAX)
+	load(aChunk, RBX)
+	CMPQ(RBX, RAX)
+	CMOVQGT(RAX, RBX)
+	MOVQ(RBX, arg(aChunkSteps))
+	SHLQ(stepShift, RBX)
+	load(aChunkB, RAX)
+	ADDQ(RBX, RAX)
+	MOVQ(RAX, arg(aFetchNext))
+	XORQ(RDX, RDX)
+	CMPQ(arg(aFetch), Imm(0))
+	CMOVQEQ(RDX, RBX)
+	ADDQ(RBX, RAX)
+	MOVQ(RAX, arg(aFetchEnd))
+	copyArg(aBlocks, aBlocksLeft)
+	copyArg(aGroupTiles, aTilesNext)
+	copyArg(aGroupStarts, aStartsNext)
+	copyArg(aAcc, aAccNext)
+
+	Label("block")
+	load(aTilesNext, RAX)
+	load(aA, R10)
+	MOVQ(R10, R11)
+	MOVLQSX(Mem{Base: RAX}, RBX)
+	MOVLQSX(Mem{Base: RAX, Disp: 4}, RCX)
+	ADDQ(RBX, R10)
+	ADDQ(RCX, R11)
+	ADDQ(Imm(8), RAX)
+	MOVQ(RAX, arg(aTilesNext))
+	load(aChunkB, R12)
+	load(aChunkOffsets, R13)
+	load(aChunkSteps, RCX)
+	load(aStepsLeft, RAX)
+	CMPQ(RAX, arg(aSteps))
+	JNE(j("resume"))
 	for t := range amx.Tile(4) {
 		amx.Zero(t)
 	}
-	load(tOffsets, R13)
-	load(tSteps, RCX)
+	JMP(j("step"))
+	Label("resume")
+	load(aAccNext, RAX)
+	MOVQ(U32(64), RDX)
+	for t := range amx.Tile(4) {
+		amx.Load(t, RAX, RDX, 1024*int32(t))
+	}
 
-	Label(l("step"))
+	Label("step")
 	MOVLQSX(Mem{Base: R13}, RAX)
 	ADDQ(Imm(4), R13)
 	MOVQ(RAX, RBX)
@@ -176,25 +232,63 @@ func tileKernel(name string, planes int) {
 	}
 	TESTQ(U32(uint32(awake-1)), RCX)
 	JNZ(j("awake"))
-	load(tAwake, RAX)
+	load(aAwake, RAX)
 	amx.Store(5, RAX, RDX, 0)
-	Label(l("awake"))
-	ADDQ(U32(2048*uint32(planes)), R12)
-	load(tShare, RDX)
+	Label("awake")
+	ADDQ(U32(stepBytes), R12)
 
-	Label(l("row"))
+	// Four lines of the next weights at a time, as often as it takes to have them all when the last block has passed.
+	load(aFetchNext, RAX)
+	load(aFetch, RDX)
+	CMPQ(RAX, arg(aFetchEnd))
+	JGE(j("fetched"))
+	Label("fetch")
+	for line := range 4 {
+		PREFETCHT1(Mem{Base: RAX, Disp: 64 * line})
+	}
+	ADDQ(U32(256), RAX)
+	DECQ(RDX)
+	JNZ(j("fetch"))
+	MOVQ(RAX, arg(aFetchNext))
+	Label("fetched")
+
+	load(aShare, RDX)
+	Label("row")
 	CMPQ(R14, R15)
 	JGE(j("rowsdone"))
 	finishRow(arg)
 	ADDQ(Imm(12), R14)
 	DECQ(RDX)
 	JNZ(j("row"))
-	Label(l("rowsdone"))
+	Label("rowsdone")
 	DECQ(RCX)
 	JNZ(j("step"))
 
-	CMPQ(arg(tDone), Imm(0))
+	CMPQ(arg(aDone), Imm(0))
 	JNE(j("end"))
+	load(aStepsLeft, RAX)
+	CMPQ(RAX, arg(aChunkSteps))
+	JE(j("summed"))
+	// There are more chunks.
+	load(aAccNext, RAX)
+	MOVQ(U32(64), RDX)
+	for t := range amx.Tile(4) {
+		amx.Store(t, RAX, RDX, 1024*int32(t))
+	}
+	ADDQ(U32(4096), RAX)
+	MOVQ(RAX, arg(aAccNext))
+	DECQ(arg(aBlocksLeft))
+	JNZ(j("block"))
+	load(aChunkSteps, RAX)
+	SUBQ(RAX, arg(aStepsLeft))
+	load(aChunkOffsets, RBX)
+	LEAQ(Mem{Base: RBX, Index: RAX, Scale: 4}, RBX)
+	MOVQ(RBX, arg(aChunkOffsets))
+	SHLQ(stepShift, RAX)
+	ADDQ(RAX, arg(aChunkB))
+	JMP(j("chunk"))
+
+	Label("summed")
 	// Store the sums to the other buffer: two rows of 16 even and 16 odd channels side by side.
 	XORQ(U32(4096), RSI)
 	MOVQ(U32(128), RAX)
@@ -202,54 +296,71 @@ func tileKernel(name string, planes int) {
 	amx.Store(1, RSI, RAX, 64)
 	amx.Store(2, RSI, RAX, 2048)
 	amx.Store(3, RSI, RAX, 2048+64)
-	// They are pending now.
-	load(tRowsFrom, R14)
-	load(tRowsTo, R15)
-	load(tBiasNext, RAX)
+	load(aAccNext, RAX) // as far as the other chunks have come
+	ADDQ(U32(4096), RAX)
+	MOVQ(RAX, arg(aAccNext))
+	// They are pending now. The rows of this block are entries [starts[0], starts[1]) of the list, no further than the limit.
+	load(aStartsNext, RAX)
+	MOVLQSX(Mem{Base: RAX}, R14)
+	MOVLQSX(Mem{Base: RAX, Disp: 4}, R15)
+	ADDQ(Imm(4), RAX)
+	MOVQ(RAX, arg(aStartsNext))
+	load(aLimit, RDX)
+	CMPQ(R14, RDX)
+	CMOVQGT(RDX, R14)
+	CMPQ(R15, RDX)
+	CMOVQGT(RDX, R15)
+	load(aRows, RAX)
+	for _, r := range []GPPhysical{R14, R15} { // times 12, the size of an entry
+		LEAQ(Mem{Base: r, Index: r, Scale: 2}, r)
+		LEAQ(Mem{Base: RAX, Index: r, Scale: 4}, r)
+	}
+	load(aPanelBias, RAX)
 	VMOVUPS(Mem{Base: RAX}, Z31)
 	VMOVUPS(Mem{Base: RAX, Disp: 64}, Z30)
-	ADDQ(U32(128), RAX)
-	MOVQ(RAX, arg(tBiasNext))
-	// The channels of this panel are 64 bytes in a plane of bfloat16, 128 in float32.
-	MOVQ(U32(64), RBX)
-	MOVQ(U32(128), RDX)
-	CMPQ(arg(tFormat), Imm(0))
-	CMOVQEQ(RDX, RBX)
-	for _, f := range [][2]int{{tPanelDst, tPendingDst}, {tPanelDstLow, tPendingDstLow}, {tPanelRes, tPendingRes}, {tPanelResLow, tPendingResLow}} {
-		load(f[0], RAX)
-		MOVQ(RAX, arg(f[1]))
-		if f[0] == tPanelRes { // stays nil
-			TESTQ(RAX, RAX)
-			CMOVQEQ(RAX, RBX)
-		}
-		ADDQ(RBX, RAX)
-		MOVQ(RAX, arg(f[0]))
+	for _, f := range panelState[:4] {
+		copyArg(f.panel, f.pending)
 	}
 	MOVQ(U32(0xffffffff), RAX)
-	load(tPanelsLeft, RBX)
-	load(tMask, RDX)
-	DECQ(RBX)
+	load(aMask, RDX)
+	CMPQ(arg(aPanelsLeft), Imm(1))
 	CMOVQEQ(RDX, RAX)
-	MOVQ(RBX, arg(tPanelsLeft))
 	KMOVD(EAX, K1)
 	KMOVW(EAX, K3)
 	SHRQ(Imm(16), RAX)
 	KMOVW(EAX, K4)
-	TESTQ(RBX, RBX)
-	JNZ(j("panel"))
-
-	load(tAInc, RAX)
-	ADDQ(RAX, R10)
-	ADDQ(RAX, R11)
-	DECQ(arg(tBlocks))
+	DECQ(arg(aBlocksLeft))
 	JNZ(j("block"))
+
+	// The next panel. The channels of this one are 64 bytes in a plane of bfloat16, 128 in float32.
+	load(aChunkSteps, RAX)
+	SHLQ(stepShift, RAX)
+	ADDQ(RAX, arg(aChunkB))
+	ADDQ(U32(128), arg(aPanelBias))
+	MOVQ(U32(64), RBX)
+	MOVQ(U32(128), RDX)
+	CMPQ(arg(aFormat), Imm(0))
+	CMOVQEQ(RDX, RBX)
+	ADDQ(RBX, arg(aPanelDst))
+	ADDQ(RBX, arg(aPanelDstLow))
+	CMPQ(arg(aRes), Imm(0))
+	JE(j("nextpanel")) // stays nil
+	ADDQ(RBX, arg(aPanelRes))
+	ADDQ(RBX, arg(aPanelResLow))
+	Label("nextpanel")
+	DECQ(arg(aPanelsLeft))
+	JNZ(j("panel"))
+	copyArg(aTilesNext, aGroupTiles)
+	copyArg(aStartsNext, aGroupStarts)
+	DECQ(arg(aGroupsLeft))
+	JNZ(j("group"))
 
 	// The rows of the last sums.
 	MOVQ(U32(1), RCX)
-	MOVQ(RCX, arg(tDone))
+	MOVQ(RCX, arg(aDone))
 	MOVQ(U32(32), RDX)
 	JMP(j("row"))
-	Label(l("end"))
+	Label("end")
 	amx.Release()
 	VZEROUPPER()
 	RET()
@@ -262,7 +373,7 @@ func finishRow(arg func(int) Mem) {
 	MOVLQSX(Mem{Base: R14}, RBX)
 	VADDPS(Mem{Base: RSI, Index: RBX, Scale: 1}, Z31, Z0)
 	VADDPS(Mem{Base: RSI, Index: RBX, Scale: 1, Disp: 64}, Z30, Z1)
-	CMPQ(arg(tFormat), Imm(0))
+	CMPQ(arg(aFormat), Imm(0))
 	JNE(LabelRef("halves"))
 
 	// float32: to natural order first.
@@ -271,7 +382,7 @@ func finishRow(arg func(int) Mem) {
 	VPERMT2PS(Z1, Z23, Z0)
 	VMOVAPS(Z0, Z1)
 	VMOVAPS(Z2, Z0)
-	MOVQ(arg(tPendingRes), RAX)
+	MOVQ(arg(aPendingRes), RAX)
 	TESTQ(RAX, RAX)
 	JZ(LabelRef("noresidual32"))
 	MOVLQSX(Mem{Base: R14, Disp: 8}, RBX)
@@ -280,15 +391,15 @@ func finishRow(arg func(int) Mem) {
 	VADDPS(Z2, Z0, Z0)
 	VADDPS(Z3, Z1, Z1)
 	Label("noresidual32")
-	activate(form512, "f32", arg(tActivation), Z29, Z28, Z0, Z1)
+	activate(form512, "f32", arg(aActivation), Z29, Z28, Z0, Z1)
 	MOVLQSX(Mem{Base: R14, Disp: 4}, RBX)
-	MOVQ(arg(tPendingDst), RAX)
+	MOVQ(arg(aPendingDst), RAX)
 	VMOVUPS(Z0, K3, Mem{Base: RAX, Index: RBX, Scale: 4})
 	VMOVUPS(Z1, K4, Mem{Base: RAX, Index: RBX, Scale: 4, Disp: 64})
 	JMP(LabelRef("rowdone"))
 
 	Label("halves")
-	MOVQ(arg(tPendingRes), RAX)
+	MOVQ(arg(aPendingRes), RAX)
 	TESTQ(RAX, RAX)
 	JZ(LabelRef("noresidual16"))
 	MOVLQSX(Mem{Base: R14, Disp: 8}, RBX)
@@ -300,21 +411,21 @@ func finishRow(arg func(int) Mem) {
 		VADDPS(Z2, Z1, Z1)
 	}
 	add()
-	CMPQ(arg(tFormat), Imm(1))
+	CMPQ(arg(aFormat), Imm(1))
 	JE(LabelRef("noresidual16"))
-	MOVQ(arg(tPendingResLow), RAX)
+	MOVQ(arg(aPendingResLow), RAX)
 	add()
 	Label("noresidual16")
-	activate(form512, "f16", arg(tActivation), Z29, Z28, Z0, Z1)
+	activate(form512, "f16", arg(aActivation), Z29, Z28, Z0, Z1)
 	MOVLQSX(Mem{Base: R14, Disp: 4}, RBX)
-	MOVQ(arg(tPendingDst), RAX)
+	MOVQ(arg(aPendingDst), RAX)
 	// Round to the nearest bfloat16 (halves away from zero: they matter to no one) and pack even below odd.
 	VPADDD(Z27, Z0, Z2)
 	VPADDD(Z27, Z1, Z3)
 	VPSRLD(Imm(16), Z2, Z4)
 	VMOVDQU16(Z3, K2, Z4)
 	VMOVDQU16(Z4, K1, Mem{Base: RAX, Index: RBX, Scale: 2})
-	CMPQ(arg(tFormat), Imm(1))
+	CMPQ(arg(aFormat), Imm(1))
 	JE(LabelRef("rowdone"))
 	// lo is what hi leaves. Where hi is an infinity the difference is not a number, and lo must be zero.
 	VPANDD(Z26, Z2, Z2)
@@ -327,7 +438,7 @@ func finishRow(arg func(int) Mem) {
 	VPADDD(Z27, Z1, Z1)
 	VPSRLD(Imm(16), Z0, Z0)
 	VMOVDQU16(Z1, K2, Z0)
-	MOVQ(arg(tPendingDstLow), RAX)
+	MOVQ(arg(aPendingDstLow), RAX)
 	VMOVDQU16(Z0, K1, Mem{Base: RAX, Index: RBX, Scale: 2})
 	Label("rowdone")
 }
