@@ -25,6 +25,9 @@ type step struct {
 // takes, ten times over.
 const grain = 16 << 10
 
+// smallMap is the number of pixels up to which a depthwise convolution of one image is divided by channels.
+const smallMap = 14 * 14
+
 // compiler turns ops into steps for a batch of n images.
 type compiler struct {
 	n       int // images that a step works on
@@ -238,13 +241,29 @@ func (c *compiler) depthwise(o *op, p *packed) {
 	if o.sums != nil {
 		sums = o.sums.id
 	}
-	c.rows(o, depthwiseName(o), o.out, 4*d.Scratch(c.maps[out], c.maps[in]), func(x *exec, worker, from, to int) {
-		var rows []float32
-		if sums >= 0 {
-			rows = x.maps[sums].F32[x.maps[sums].Off:]
+	name, scratch := depthwiseName(o), 4*d.Scratch(c.maps[out], c.maps[in])
+	rowSums := func(x *exec) []float32 {
+		if sums < 0 {
+			return nil
 		}
-		d.Run(x.maps[out], x.maps[in], from, to, x.floats[worker], rows)
-	})
+		return x.maps[sums].F32[x.maps[sums].Off:]
+	}
+	if m := c.maps[out]; m.N == 1 && o.in[0].shape.H*o.in[0].shape.W <= smallMap {
+		// The convolution in front has divided its output channels among the workers, for its weights are more than its maps.
+		blocks := (m.C + kernel.ChannelBlock - 1) / kernel.ChannelBlock
+		tasks := c.tasks(blocks, m.H*m.W*m.C)
+		c.steps = append(c.steps, step{op: o, kernel: name, tasks: tasks, scratch: scratch, bind: func(x *exec) func(worker, task int) {
+			return func(worker, task int) {
+				first, last := part(task, tasks, blocks)
+				last = min(last*kernel.ChannelBlock, m.C)
+				d.RunChannels(x.maps[out], x.maps[in], 0, m.H, first*kernel.ChannelBlock, last, x.floats[worker], rowSums(x))
+			}
+		}})
+	} else {
+		c.rows(o, name, o.out, scratch, func(x *exec, worker, from, to int) {
+			d.Run(x.maps[out], x.maps[in], from, to, x.floats[worker], rowSums(x))
+		})
+	}
 	c.steps[len(c.steps)-1].macs = int64(c.n) * int64(o.out.shape.Elements()) * int64(o.conv.Kernel.H*o.conv.Kernel.W)
 }
 
@@ -328,15 +347,16 @@ func (c *compiler) custom(o *op, p *packed) {
 		}})
 }
 
-// zero adds a step that clears the border of a root whose memory other buffers use too.
-func (c *compiler) zero(r *root, o *op) {
-	tasks := c.tasks(r.images, r.images*2*(r.h+r.w)*r.c)
-	c.steps = append(c.steps, step{op: o, kernel: "zero border", tasks: tasks, bind: func(x *exec) func(worker, task int) {
-		return func(_, task int) {
-			from, to := part(task, tasks, r.images)
-			x.roots[r.index].ZeroBorder(from, to)
+// zero has a step clear the border of a root whose memory other buffers use too, beside its tasks.
+func (s *step) zero(r *root) {
+	tasks, bind := s.tasks, s.bind
+	s.bind = func(x *exec) func(worker, task int) {
+		run := bind(x)
+		return func(worker, task int) {
+			x.roots[r.index].ZeroBorder(part(task, tasks, r.images))
+			run(worker, task)
 		}
-	}})
+	}
 }
 
 // output adds a step that copies an output into the caller's memory.

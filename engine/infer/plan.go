@@ -82,18 +82,26 @@ func (m *Model) compile(g *graph.Graph, n int) (*Plan, error) {
 		}
 	}
 	p.group = group
+	var unclean []*root // whose border the next step has to clear
 	for i, o := range net.ops {
 		if c.n < n && !o.early {
 			p.early = len(c.steps)
 			c.n, c.maps = n, slices.Clone(p.maps)
 		}
-		for _, r := range p.roots {
-			if r.pad > 0 && r.shared && r.first == i {
-				c.zero(r, o)
-			}
-		}
+		begin := len(c.steps)
 		if err := c.compile(o, packed); err != nil {
 			return nil, err
+		}
+		for _, r := range p.roots {
+			if r.pad > 0 && r.shared && r.first == i {
+				unclean = append(unclean, r)
+			}
+		}
+		if begin < len(c.steps) { // the network's input has no step
+			for _, r := range unclean {
+				c.steps[begin].zero(r)
+			}
+			unclean = nil
 		}
 	}
 	if c.n < n {

@@ -145,9 +145,21 @@ func (d *Depthwise) Scratch(dst, src Map) int {
 // If rowSums is not nil it has N*H vectors of C, dst.N and dst.H, and the vector of each computed row receives the sum
 // over its pixels: MeanOfRows makes the global average of them, at a fraction of what another pass over dst would cost.
 func (d *Depthwise) Run(dst, src Map, from, to int, scratch, rowSums []float32) {
+	d.RunChannels(dst, src, from, to, 0, d.spec.Channels, scratch, rowSums)
+}
+
+// ChannelBlock is what the ends of a range of channels given to RunChannels must be a multiple of: two cache lines of float32.
+const ChannelBlock = 32
+
+// RunChannels is Run for the channels [first, last) alone: a small map that one worker's caches hold only a part of the channels of
+// is better divided that way. first is a multiple of ChannelBlock, and last too unless it is the number of channels.
+func (d *Depthwise) RunChannels(dst, src Map, from, to, first, last int, scratch, rowSums []float32) {
 	s := &d.spec
 	if oh, ow := d.OutSize(src.H, src.W); dst.N != src.N || dst.C != s.Channels || src.C != s.Channels || dst.H != oh || dst.W != ow {
 		panic(fmt.Sprintf("kernel: depthwise convolution %dx%d of %v into %v", s.KernelH, s.KernelW, src, dst))
+	}
+	if first%ChannelBlock != 0 || last%ChannelBlock != 0 && last != s.Channels || first < 0 || last > s.Channels {
+		panic(fmt.Sprintf("kernel: channels %d to %d of a depthwise convolution of %d: not multiples of %d", first, last, s.Channels, ChannelBlock))
 	}
 	cold := src.N*src.Image*src.Format.Size() > coldBytes
 	direct, inPlace := d.direct(&src), d.inPlace(&dst, rowSums != nil)
@@ -165,20 +177,20 @@ func (d *Depthwise) Run(dst, src Map, from, to int, scratch, rowSums []float32) 
 		count := min(outRows, to-r, dst.H-y)
 		at := dst.row(r)
 		if cold {
-			first, last := y*s.StrideH-s.PadTop, (y+count-1)*s.StrideH-s.PadTop+(s.KernelH-1)*s.DilationH
+			top, bottom := y*s.StrideH-s.PadTop, (y+count-1)*s.StrideH-s.PadTop+(s.KernelH-1)*s.DilationH
 			if r > from && y > 0 { // the rows above were fetched for the rows before
-				first += (s.KernelH-1)*s.DilationH + 1 - s.StrideH
+				top += (s.KernelH-1)*s.DilationH + 1 - s.StrideH
 			}
-			src.prefetch(s.Tier, n, first, last+1)
+			src.prefetch(s.Tier, n, top, bottom+1)
 			dst.prefetch(s.Tier, n, y, y+count)
 		}
 		switch {
 		case direct && inPlace:
-			x := src.index(n, y*s.StrideH-s.PadTop, -s.PadLeft)
-			d.rows(dst.F32[at:], dst.Pixel, dst.Row, src.F32[x:], src.Pixel, src.Row, 0, dst.C, count, dst.W)
+			x := src.index(n, y*s.StrideH-s.PadTop, -s.PadLeft) + first
+			d.rows(dst.F32[at+first:], dst.Pixel, dst.Row, src.F32[x:], src.Pixel, src.Row, first, last-first, count, dst.W)
 		default:
-			for c := 0; c < dst.C; c += d.group() {
-				width := min(d.group(), dst.C-c)
+			for c := first; c < last; c += d.group() {
+				width := min(d.group(), last-c)
 				x, xPixel, xRow := gathered, d.group(), rowStep
 				if direct {
 					x, xPixel, xRow = src.F32[src.index(n, y*s.StrideH-s.PadTop, -s.PadLeft)+c:], src.Pixel, src.Row

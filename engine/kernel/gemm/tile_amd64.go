@@ -252,7 +252,7 @@ func (c *tileConv) bind(src, dst kernel.Map, residual *kernel.Map, workers int) 
 // input stays in L1 and its output is written in the order of memory.
 func (t *tileCall) divide(blocks int) {
 	t.group, t.chunk = 1, len(t.offsets)
-	if t.depth.bundles*t.panels*t.panelBytes() < coldWeights {
+	if !t.cold() {
 		return
 	}
 	t.group = evenly(blocks, groupBlocks)
@@ -261,6 +261,9 @@ func (t *tileCall) divide(blocks int) {
 	}
 	t.fetch = max(1, t.stepBytes()/fetchBytes/t.group)
 }
+
+// cold reports whether the weights are too many to stay in L2 from one inference to the next.
+func (c *tileConv) cold() bool { return c.depth.bundles*c.panels*c.panelBytes() >= coldWeights }
 
 // evenly returns the size of the parts of n that are at most most and as equal as can be.
 func evenly(n, most int) int {
@@ -320,10 +323,14 @@ func (t *tileCall) accBytes() int {
 
 func (t *tileCall) run(task int, src, dst kernel.Map, residual *kernel.Map, scratch []byte) {
 	d := &t.depth
-	number := task % t.bands
+	// Neighbours go to the same worker. Where the weights are what has to come from memory they have the same panels, else the
+	// same band: the worker then finds its input, which it has written in the step before, in its own cache.
+	number, part := task/t.parts, task%t.parts
+	if t.cold() {
+		number, part = task%t.bands, task/t.bands
+	}
 	b := t.band(number)
 	panels := d.bundles * t.panels
-	part := task / t.bands
 	from, to := part*panels/t.parts, (part+1)*panels/t.parts
 	if from == to {
 		return
