@@ -130,7 +130,7 @@ func (r *rule) OptimizeParams(param *nn.Param) error {
 		param.State = s
 	}
 	s.steps++
-	r.update(r, p.env, p.data, p.grad, s)
+	r.update(r, p.env, p.data, p.accumulator(), s)
 	return nil
 }
 
