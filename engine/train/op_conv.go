@@ -336,6 +336,15 @@ func (o *linear) reads() (in, out bool) { return true, o.act.active }
 
 func (o *linear) overwrites() []int { return nil }
 
+// fewRows is the largest batch for which a product with the weights is a matter of reading them.
+const fewRows = 16
+
+// outputs calls f for ranges of the outputs.
+func (o *linear) outputs(c *context, f func(from, to int)) {
+	const grain = 1 << 15 // weights
+	c.split((o.Out+3)/4, max(1, grain/4/o.In), func(from, to int) { f(4*from, min(4*to, o.Out)) })
+}
+
 func (o *linear) forward(c *context, out []float32, in [][]float32) {
 	n := rows(c.n, c.out)
 	bias := c.bias()
@@ -344,7 +353,14 @@ func (o *linear) forward(c *context, out []float32, in [][]float32) {
 			copy(out[r*o.Out:], bias)
 		}
 	}
-	c.multiply(gemm.Product{M: n, N: o.Out, K: o.In, TransB: true, Accumulate: bias != nil}, out, in[0], c.weight())
+	if n <= fewRows {
+		if bias == nil {
+			clear(out)
+		}
+		o.outputs(c, func(from, to int) { grad.LinearForward(c.tier, out, in[0], c.weight(), n, o.In, o.Out, from, to) })
+	} else {
+		c.multiply(gemm.Product{M: n, N: o.Out, K: o.In, TransB: true, Accumulate: bias != nil}, out, in[0], c.weight())
+	}
 	if o.act.active {
 		m := denseMap(out, c.n, c.out)
 		c.split(m.Rows(), 1, func(from, to int) { kernel.Activate(c.tier, m, m, o.act.kernel(), from, to) })
@@ -356,10 +372,19 @@ func (o *linear) backward(c *context, gin [][]float32, gout, out []float32, in [
 	o.act.gradient(c, gout, out)
 	biasGradient(c, gout)
 	if weight := c.params[graph.Weight]; weight.trainable {
-		dw, accumulate := weight.sum()
-		c.multiply(gemm.Product{M: o.Out, N: o.In, K: n, TransA: true, Accumulate: accumulate}, dw, gout, in[0])
+		dw, add := weight.sum()
+		if n <= fewRows {
+			o.outputs(c, func(from, to int) { grad.LinearWeights(c.tier, dw, gout, in[0], n, o.In, o.Out, from, to, add) })
+		} else {
+			c.multiply(gemm.Product{M: o.Out, N: o.In, K: n, TransA: true, Accumulate: add}, dw, gout, in[0])
+		}
 	}
-	if gin[0] != nil {
-		c.multiply(gemm.Product{M: n, N: o.In, K: o.Out}, gin[0], gout, c.weight())
+	if gin[0] == nil {
+		return
 	}
+	if n <= fewRows {
+		c.split(o.In, 256, func(from, to int) { grad.LinearData(c.tier, gin[0], gout, c.weight(), n, o.In, o.Out, from, to) })
+		return
+	}
+	c.multiply(gemm.Product{M: n, N: o.In, K: o.Out}, gin[0], gout, c.weight())
 }
