@@ -7,6 +7,7 @@ import (
 	"github.com/nlpodyssey/spago/nn"
 	"github.com/nlpodyssey/spago/optimizers"
 
+	"github.com/go-modelzoo/zoo/engine/internal/pages"
 	"github.com/go-modelzoo/zoo/engine/kernel/grad"
 )
 
@@ -136,10 +137,10 @@ func (r *rule) OptimizeParams(param *nn.Param) error {
 
 func (s *moments) need(n int, second bool) {
 	if s.first == nil {
-		s.first = make([]float32, n)
+		s.first = pages.Huge(make([]float32, n))
 	}
 	if second && s.second == nil {
-		s.second = make([]float32, n)
+		s.second = pages.Huge(make([]float32, n))
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"github.com/nlpodyssey/spago/nn"
 
 	"github.com/go-modelzoo/zoo/engine"
+	"github.com/go-modelzoo/zoo/engine/internal/pages"
 	"github.com/go-modelzoo/zoo/graph"
 )
 
@@ -30,14 +31,15 @@ func newParam(e *env, spec *graph.Param, values []float32, trainable bool) (*Par
 	if len(values) != spec.Elements() {
 		return nil, fmt.Errorf("parameter %s has %d values, not the %d of shape %v", spec.Name, len(values), spec.Elements(), spec.Shape)
 	}
-	p := &Param{Spec: spec, env: e, data: append([]float32(nil), values...), trainable: trainable && !spec.Role.Buffer()}
+	p := &Param{Spec: spec, env: e, data: pages.Huge(make([]float32, len(values))), trainable: trainable && !spec.Role.Buffer()}
+	copy(p.data, values)
 	r := 1
 	if len(spec.Shape) > 0 {
 		r = spec.Shape[0]
 	}
 	p.Dense = matrix(p.data, r, len(p.data)/r)
 	if p.trainable {
-		p.grad = make([]float32, len(p.data))
+		p.grad = pages.Huge(make([]float32, len(p.data)))
 		p.gradient = matrix(p.grad, r, len(p.data)/r)
 		p.SetRequiresGrad(true)
 	}

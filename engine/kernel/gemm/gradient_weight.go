@@ -160,7 +160,9 @@ func (g *WeightGradient) layout() {
 		}
 	}
 	g.reach = (g.reach + positionBlock - 1) / positionBlock * positionBlock
-	g.swap = s.KernelH*s.KernelW == 1 && s.Out <= in
+	// Without taps either can be transposed. That takes some cycles a position and channel, the transposition of the sums more a weight.
+	const position, weight = 3, 60 // tenths of a cycle
+	g.swap = s.KernelH*s.KernelW == 1 && position*g.positions*s.Out <= position*g.positions*in+weight*in*s.Out
 	a, b := in, s.Out
 	if g.swap {
 		a, b = b, a
@@ -416,23 +418,27 @@ func (g *WeightGradient) add(weight, sums []float32, from, to int, accumulate bo
 		}
 		return
 	}
-	// Blocks of input and output channels, so that what is written stays in cache. Sums are [tap][input][output].
+	// Blocks of input and output channels: what is read with gaps stays in cache, what is written is contiguous. Sums are
+	// [tap][input][output].
 	const block = 16
-	for o0 := from; o0 < to; o0 += block {
-		o1 := min(o0+block, to)
-		for i0 := 0; i0 < in; i0 += block {
-			for t := range area {
-				for i := i0; i < min(i0+block, in); i++ {
-					src := sums[(t*in+i)*out:]
-					at := i*area + t
+	for i0 := 0; i0 < in; i0 += block {
+		n := min(block, in-i0)
+		for o0 := from; o0 < to; o0 += block {
+			for o := o0; o < min(o0+block, to); o++ {
+				dst := weight[(o*in+i0)*area:][:n*area]
+				for i := range n {
+					at := (i0+i)*out + o
+					row := dst[i*area:][:area]
 					if accumulate {
-						for o, v := range src[o0:o1] {
-							weight[(o0+o)*in*area+at] += v
+						for t := range row {
+							row[t] += sums[at]
+							at += in * out
 						}
 						continue
 					}
-					for o, v := range src[o0:o1] {
-						weight[(o0+o)*in*area+at] = v
+					for t := range row {
+						row[t] = sums[at]
+						at += in * out
 					}
 				}
 			}
