@@ -1,4 +1,5 @@
-// Command bench times zoo beside ONNX Runtime, OpenVINO and PyTorch, in turns on one machine, and writes docs/benchmarks.md.
+// Command bench times zoo beside ONNX Runtime, OpenVINO and PyTorch, in turns on one machine, and writes docs/benchmarks.md; with -train
+// it times training steps beside PyTorch's and writes docs/benchmarks-training.md.
 //
 // Every figure is the median over runs of one process, and the smallest of the rounds' medians, since a shared machine only ever
 // adds time. Peers that are not installed are left out, and the report says so.
@@ -6,6 +7,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"flag"
@@ -37,6 +39,7 @@ var subjects = []string{"zoo-high", "onnxruntime", "zoo-highest", "openvino-f32"
 // config is the command line.
 type config struct {
 	zoo, python, torchPython, out string
+	precision                     string // of training
 	seconds                       float64
 	rounds, threads               int
 	models, subjects              []string
@@ -48,17 +51,25 @@ func main() {
 	log.SetPrefix("bench: ")
 	var c config
 	var names, subs, batches string
+	training := flag.Bool("train", false, "time training steps")
 	flag.StringVar(&c.zoo, "zoo", "bin/zoo", "the program to time")
 	flag.StringVar(&c.python, "python", "python3", "a Python with onnxruntime and openvino")
 	flag.StringVar(&c.torchPython, "torch-python", "/usr/bin/python3", "a Python with torch and torchvision")
-	flag.StringVar(&c.out, "out", "docs/benchmarks.md", "the report to write")
+	flag.StringVar(&c.out, "out", "", "the report to write (default docs/benchmarks.md, docs/benchmarks-training.md with -train)")
+	flag.StringVar(&c.precision, "precision", "high", "zoo's precision with -train")
 	flag.Float64Var(&c.seconds, "seconds", 1, "time each subject this long in each round")
 	flag.IntVar(&c.rounds, "rounds", 1, "rounds")
 	flag.IntVar(&c.threads, "threads", 2, "threads for all")
-	flag.StringVar(&names, "models", strings.Join(models, ","), "models to time")
+	flag.StringVar(&names, "models", "", "models to time; with -train MODEL:BATCH or MODEL:BATCH:frozen (default "+strings.Join(models, ",")+"; "+strings.Join(trainings, ",")+" with -train)")
 	flag.StringVar(&subs, "subjects", strings.Join(subjects, ","), "what to time")
 	flag.StringVar(&batches, "batches", "1,8", "batch sizes")
 	flag.Parse()
+	timing := run
+	defaults, out := models, "docs/benchmarks.md"
+	if *training {
+		timing, defaults, out = train, trainings, "docs/benchmarks-training.md"
+	}
+	names, c.out = cmp.Or(names, strings.Join(defaults, ",")), cmp.Or(c.out, out)
 	c.models, c.subjects = strings.Split(names, ","), strings.Split(subs, ",")
 	for _, b := range strings.Split(batches, ",") {
 		n, err := strconv.Atoi(b)
@@ -69,7 +80,7 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := run(ctx, c); err != nil {
+	if err := timing(ctx, c); err != nil {
 		log.Fatal(err)
 	}
 }
@@ -135,8 +146,9 @@ func export(g *graph.Graph, file string) error {
 	return f.Close()
 }
 
-// measurement is a line of `zoo bench` or of peer.py.
+// measurement is a line of `zoo bench`, of peer.py or of train_peer.py.
 type measurement struct {
+	Peer       string  `json:"peer"`
 	Version    string  `json:"version"`
 	MSPerImage float64 `json:"ms_per_image"`
 	PeakRSSMB  float64 `json:"peak_rss_mb"`

@@ -57,7 +57,7 @@ def main():
             "model": name, "batch": int(batch), "frozen": bool(frozen), "peer": "torch " + torch.__version__ + " float32",
             "ms_per_image": round(1e3 * seconds / int(batch), 2), "best_ms_per_image": round(1e3 * best / int(batch), 2),
             "cpu_ms_per_image": round(1e3 * cpu / int(batch), 2),
-            "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+            "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 // 10**6,
         }), flush=True)
 
 

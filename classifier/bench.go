@@ -2,11 +2,16 @@ package classifier
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
+	"os"
 	"slices"
 	"time"
 
+	"github.com/go-modelzoo/zoo/finetune"
 	"github.com/go-modelzoo/zoo/graph"
+	"github.com/go-modelzoo/zoo/host"
 )
 
 // Measurement is what `zoo bench` prints of a model, a line each.
@@ -59,6 +64,54 @@ func (m *Model) Bench(ctx context.Context, o BenchOptions) (r Measurement, err e
 		MSPerImage: ms, PerSecond: 1000 / ms, PeakRSSMB: float64(rss) / 1e6,
 	}, err
 }
+
+// TrainingMeasurement is what `zoo bench --train` prints of a model, a line each: a step is forward, backward and update.
+type TrainingMeasurement struct {
+	Measurement
+	Train bool `json:"train"` // always: tells the line from one of inference
+	// Params is the number of trainable values of the network and Trained how many of them were trained.
+	Params  int64 `json:"params"`
+	Trained int64 `json:"trained"`
+}
+
+// BenchTraining measures training steps in the family's process, as Finetune trains there: forward, backward and SGD with momentum on random
+// images, with what freeze selects frozen (see finetune.Config.Freeze). The time is the median over the steps.
+func (c *Client) BenchTraining(ctx context.Context, ck *Checkpoint, o BenchOptions, freeze ...string) (r TrainingMeasurement, err error) {
+	job, err := json.Marshal(finetune.Job{Bench: &finetune.Bench{
+		Batch: o.Batch, Classes: max(len(ck.Card.Labels), benchClasses), Freeze: freeze, Warmup: o.Warmup, Runs: o.Runs, Duration: o.Duration,
+	}})
+	if err != nil {
+		return r, err
+	}
+	dir, err := os.MkdirTemp("", "zoo-bench-") // a training has a folder, even if it writes nothing
+	if err != nil {
+		return r, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	answer, err := c.Host.Train(ctx, host.TrainSpec{
+		Spec: host.Spec{
+			Network: ck.Network(), Seed: c.config.Seed, Precision: c.config.Precision, Threads: c.config.Threads, Device: c.config.Device,
+		},
+		Config: job, RunDir: dir,
+	}, func(json.RawMessage) {})
+	if err != nil {
+		return r, err
+	}
+	var s finetune.StepTime
+	if err := json.Unmarshal(answer, &s); err != nil || s.Step <= 0 {
+		return r, fmt.Errorf("the plugin's answer is no measurement of training (%s): a plugin built before `bench --train` cannot give one", answer)
+	}
+	ms := s.Step * 1000 / float64(o.Batch)
+	return TrainingMeasurement{
+		Measurement: Measurement{
+			Model: ck.Name, Batch: o.Batch, Precision: s.Precision, Device: "cpu", MSPerImage: ms, PerSecond: 1000 / ms, PeakRSSMB: float64(s.PeakRSS) / 1e6,
+		},
+		Train: true, Params: s.Params, Trained: s.Trained,
+	}, nil
+}
+
+// benchClasses is the number of classes that training is measured with, unless the model has more.
+const benchClasses = 1000
 
 // noise fills x with values in [-2, 2), as large as normalised pixels.
 func noise(x []float32) {

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"sync"
+	"time"
 
 	"github.com/go-modelzoo/zoo/engine/infer"
 	"github.com/go-modelzoo/zoo/graph"
@@ -115,7 +116,8 @@ type featureManifest struct {
 	Bad      map[int]string `json:"bad,omitempty"` // position -> error
 }
 
-const manifestName = "features.json"
+// FileFeatures is its name; its time says when the entry was last used.
+const FileFeatures = "features.json"
 
 // openFeatures opens the cached features of a dataset, computing what is missing.
 func (r *run) openFeatures(ctx context.Context, d *dataset.Dataset, kind loaderKind, views int) (*features, error) {
@@ -131,7 +133,7 @@ func (r *run) openFeatures(ctx context.Context, d *dataset.Dataset, kind loaderK
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
-	manifest := filepath.Join(dir, manifestName)
+	manifest := filepath.Join(dir, FileFeatures)
 	var m featureManifest
 	data, err := os.ReadFile(manifest)
 	if err == nil {
@@ -141,6 +143,9 @@ func (r *run) openFeatures(ctx context.Context, d *dataset.Dataset, kind loaderK
 	}
 	if err != nil {
 		return nil, err
+	}
+	if now := time.Now(); os.Chtimes(manifest, now, now) != nil {
+		r.note("the time of %s cannot be set: zoo cache prune will take the features for unused", manifest)
 	}
 	f := &features{views: m.Views, shape: m.Shape, perShard: m.PerShard, data: &dataset.Dataset{Classes: d.Classes}}
 	for i, s := range d.Samples {
@@ -341,7 +346,7 @@ func (r *run) computeFeatures(ctx context.Context, d *dataset.Dataset, kind load
 	if err != nil {
 		return m, err
 	}
-	return m, writeFile(filepath.Join(dir, manifestName), func(w io.Writer) error { _, err := w.Write(data); return err })
+	return m, writeFile(filepath.Join(dir, FileFeatures), func(w io.Writer) error { _, err := w.Write(data); return err })
 }
 
 func (f *features) count() int {

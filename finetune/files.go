@@ -5,43 +5,14 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
+
+	"github.com/go-modelzoo/zoo/internal/files"
 )
 
 // writeFile writes a file such that its name always leads to a complete one: the old, or the new.
-func writeFile(path string, write func(io.Writer) error) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), ".tmp-"+filepath.Base(path)+"-*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(fmt.Errorf("%s could not be written, what was there before is kept: %w", path, err), discard(f))
-		}
-	}()
-	if err := write(f); err != nil {
-		return err
-	}
-	if err := f.Sync(); err != nil {
-		return err
-	}
-	if err := f.Chmod(0o644); err != nil {
-		return err
-	}
-	if err := f.Close(); err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(path))
-}
-
-// discard removes a temporary file that may be open.
-func discard(f *os.File) error {
-	f.Close() // may be closed; what was written is not wanted
-	if err := os.Remove(f.Name()); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
+func writeFile(path string, write func(io.Writer) error) error {
+	if err := files.Write(path, 0o644, write); err != nil {
+		return fmt.Errorf("%s could not be written, what was there before is kept: %w", path, err)
 	}
 	return nil
 }

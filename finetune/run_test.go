@@ -183,7 +183,7 @@ func TestFullDiskLosesNothing(t *testing.T) {
 	if !strings.Contains(message, "nothing written before is lost") || strings.Count(strings.TrimSpace(message), "\n") > 0 {
 		t.Errorf("the message is %q", message)
 	}
-	entries, err := filepath.Glob(filepath.Join(dir, ".tmp-*"))
+	entries, err := filepath.Glob(filepath.Join(dir, ".*.*"))
 	if err != nil || len(entries) > 0 {
 		t.Errorf("left behind: %v %v", entries, err)
 	}

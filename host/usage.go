@@ -2,10 +2,9 @@ package host
 
 import (
 	"context"
-	"fmt"
-	"os"
 	"strconv"
-	"strings"
+
+	"github.com/go-modelzoo/zoo/internal/procfs"
 )
 
 // PeakRSS returns the most memory, in bytes, that the session's process has had resident; 0 where the system does not tell
@@ -16,15 +15,5 @@ func (s *Session) PeakRSS(ctx context.Context) (int64, error) {
 		return 0, err
 	}
 	defer pr.release()
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pr.child.process.Pid))
-	if err != nil {
-		return 0, nil // no such file system
-	}
-	for line := range strings.Lines(string(data)) {
-		if rest, ok := strings.CutPrefix(line, "VmHWM:"); ok {
-			kib, err := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(rest), "kB")), 10, 64)
-			return kib << 10, err
-		}
-	}
-	return 0, nil
+	return procfs.PeakRSS(strconv.Itoa(pr.child.process.Pid))
 }

@@ -48,6 +48,13 @@ func train(ctx context.Context, n network, start *zoov1.TrainRequest_Start, even
 		Weights: start.GetWeights().GetPath(), Digest: start.GetWeights().GetSha256(),
 		Pool: pool, Precision: precision,
 	}
+	if job.Bench != nil {
+		r, err := finetune.Measure(ctx, m, *job.Bench, start.GetSeed())
+		if err != nil {
+			return nil, err
+		}
+		return json.Marshal(r)
+	}
 	run := finetune.Run
 	if start.GetResume() {
 		run = finetune.Resume

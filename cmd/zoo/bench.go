@@ -16,17 +16,30 @@ import (
 func newBench(a *app) *cobra.Command {
 	var batch, runs int
 	var duration time.Duration
-	var explain bool
+	var explain, training bool
+	var freeze []string
 	cmd := &cobra.Command{
 		Use:   "bench MODEL...",
 		Short: "Measure speed: one JSON line a model with ms per image, images a second and peak memory",
 		Long: `Measure speed through the host, tensors in and logits out. Works without pulled weights (random ones are as fast). The time is the
-median over the runs.`,
+median over the runs.
+
+With --train it measures training steps instead, in the process that ` + "`zoo finetune`" + ` trains in: forward, backward and SGD with
+momentum on random images. --freeze keeps a part as it is, as it does there.`,
+		Example: `  zoo bench resnet50 --batch 8
+  zoo bench resnet18 --train --batch 16 --freeze features`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if batch < 1 || runs < 1 {
 				return usagef("--batch and --runs must be at least 1")
 			}
+			if training && explain {
+				return usagef("--explain prints the steps of inference: leave out --train")
+			}
+			if !training && len(freeze) > 0 {
+				return usagef("--freeze is for training: add --train")
+			}
+			o := classifier.BenchOptions{Batch: batch, Warmup: 3, Runs: runs, Duration: duration}
 			c, err := a.open()
 			if err != nil {
 				return err
@@ -36,7 +49,13 @@ median over the runs.`,
 				if err != nil {
 					return err
 				}
-				if err := a.bench(cmd, c, ck, classifier.BenchOptions{Batch: batch, Warmup: 3, Runs: runs, Duration: duration}, explain); err != nil {
+				if training {
+					o.Warmup = 2
+					err = a.benchTraining(cmd, c, ck, o, freeze)
+				} else {
+					err = a.bench(cmd, c, ck, o, explain)
+				}
+				if err != nil {
 					return err
 				}
 			}
@@ -47,7 +66,17 @@ median over the runs.`,
 	cmd.Flags().IntVar(&runs, "runs", 10, "time at least this many runs")
 	cmd.Flags().DurationVar(&duration, "duration", 2*time.Second, "and at least this long")
 	cmd.Flags().BoolVar(&explain, "explain", false, "print what each step of the plan takes")
+	cmd.Flags().BoolVar(&training, "train", false, "measure training steps")
+	cmd.Flags().StringSliceVar(&freeze, "freeze", nil, "with --train: what stays as it is, as for finetune")
 	return cmd
+}
+
+func (a *app) benchTraining(cmd *cobra.Command, c *classifier.Client, ck *classifier.Checkpoint, o classifier.BenchOptions, freeze []string) error {
+	r, err := c.BenchTraining(cmd.Context(), ck, o, freeze...)
+	if err != nil {
+		return err
+	}
+	return json.NewEncoder(a.Out).Encode(r)
 }
 
 func (a *app) bench(cmd *cobra.Command, c *classifier.Client, ck *classifier.Checkpoint, o classifier.BenchOptions, explain bool) error {

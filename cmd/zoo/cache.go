@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/go-modelzoo/zoo/classifier"
 	"github.com/go-modelzoo/zoo/hub"
 	"github.com/go-modelzoo/zoo/internal/ui"
 )
@@ -26,12 +27,13 @@ type cacheResult struct {
 	Used      time.Time `json:"used"`
 	Partial   bool      `json:"partial,omitempty"`
 	Shared    bool      `json:"shared,omitempty"`
+	Features  bool      `json:"features,omitempty"` // of a training with --cache-features
 }
 
 func newCacheList(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "ls",
-		Short: "List models and incomplete downloads",
+		Short: "List models, incomplete downloads and cached features",
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			c, err := a.open()
@@ -42,15 +44,26 @@ func newCacheList(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			results := make([]cacheResult, len(entries))
-			for i, e := range entries {
-				results[i] = cacheResult(e)
+			features, err := c.CachedFeatures()
+			if err != nil {
+				return err
+			}
+			results := []cacheResult{}
+			for _, e := range entries {
+				results = append(results, cacheResult{Reference: e.Reference, Bytes: e.Bytes, Used: e.Used, Partial: e.Partial, Shared: e.Shared})
+			}
+			for _, f := range features {
+				results = append(results, cacheResult{Reference: f.Reference, Bytes: f.Bytes, Used: f.Used, Partial: f.Partial, Features: true})
 			}
 			return a.Print(results, func(w io.Writer) error {
 				var rows [][]string
 				for _, e := range results {
 					note := ""
 					switch {
+					case e.Features && e.Partial:
+						note = "incomplete features"
+					case e.Features:
+						note = "features of a training"
 					case e.Partial:
 						note = "incomplete download"
 					case e.Shared:
@@ -67,18 +80,30 @@ func newCacheList(a *app) *cobra.Command {
 func newCacheRemove(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "rm MODEL...",
-		Short: "Remove models from the store",
+		Short: "Remove models, downloads or cached features",
 		Args:  cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := a.open()
 			if err != nil {
 				return err
 			}
-			freed, err := c.Hub.Remove(cmd.Context(), args...)
+			var models, features []string
+			for _, arg := range args {
+				if strings.HasPrefix(arg, classifier.FeaturesPrefix) {
+					features = append(features, arg)
+				} else {
+					models = append(models, arg)
+				}
+			}
+			freed, err := c.RemoveFeatures(features...)
 			if err != nil {
 				return err
 			}
-			return a.freed(args, freed, false)
+			n, err := c.Hub.Remove(cmd.Context(), models...)
+			if err != nil {
+				return err
+			}
+			return a.freed(args, freed+n, false)
 		},
 	}
 }
@@ -88,7 +113,7 @@ func newCachePrune(a *app) *cobra.Command {
 	var o hub.PruneOptions
 	cmd := &cobra.Command{
 		Use:     "prune --older-than AGE",
-		Short:   "Remove models that were not used for long, and what nothing needs",
+		Short:   "Remove models and cached features that were not used for long, and what nothing needs",
 		Example: `  zoo cache prune --older-than 90d --keep-last 5 --dry-run`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
@@ -103,10 +128,14 @@ func newCachePrune(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.freed(models, freed, o.DryRun)
+			features, n, err := c.PruneFeatures(o.OlderThan, o.DryRun)
+			if err != nil {
+				return err
+			}
+			return a.freed(append(models, features...), freed+n, o.DryRun)
 		},
 	}
-	cmd.Flags().StringVar(&older, "older-than", "", "remove models not used for this long, such as 90d or 12h")
+	cmd.Flags().StringVar(&older, "older-than", "", "remove what was not used for this long, such as 90d or 12h")
 	cmd.Flags().IntVar(&o.KeepLast, "keep-last", 0, "keep this many models, those last used, whatever their age")
 	cmd.Flags().BoolVar(&o.DryRun, "dry-run", false, "say what would be removed")
 	return cmd

@@ -229,6 +229,25 @@ func TestBenchPrintsTheLineThatScriptsRead(t *testing.T) {
 	}
 }
 
+func TestBenchOfTrainingPrintsTheSameLine(t *testing.T) {
+	line := must(t, t.TempDir(), "bench", "resnet20", "--train", "--batch", "2", "--runs", "1", "--duration", "1ms", "--freeze", "features")
+	var m map[string]any
+	if err := json.Unmarshal([]byte(line), &m); err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range []string{"model", "batch", "precision", "device", "ms_per_image", "images_per_s", "peak_rss_mb", "train", "params", "trained"} {
+		if _, ok := m[key]; !ok {
+			t.Errorf("%s lacks %s", line, key)
+		}
+	}
+	if m["trained"].(float64) >= m["params"].(float64) {
+		t.Errorf("%s: nothing is frozen", line)
+	}
+	refused(t, t.TempDir(), exitFailure, []string{"nonsense"}, "bench", "resnet20", "--train", "--freeze", "nonsense")
+	refused(t, t.TempDir(), exitUsage, []string{"--train"}, "bench", "resnet20", "--freeze", "features")
+	refused(t, t.TempDir(), exitUsage, []string{"--explain"}, "bench", "resnet20", "--train", "--explain")
+}
+
 func TestEmptyFileRefused(t *testing.T) {
 	home := imported(t)
 	empty := write(t, "empty", nil)

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/go-modelzoo/zoo/classifier"
 )
@@ -64,6 +65,45 @@ func TestTrainedModelIsAModelLikeAnyOther(t *testing.T) {
 	}
 	refused(t, home, exitFailure, []string{"holds a run", "--resume"}, "train", "resnet20", "--data", data, "--out", "shades", "--size", "32")
 	must(t, home, "finetune", "shades", "--data", data, "--freeze", "features", "--cache-features", "--epochs", "2", "--out", folder, "--resume")
+	cachedFeaturesCanBeRemoved(t, home)
+}
+
+func cachedFeaturesCanBeRemoved(t *testing.T, home string) {
+	t.Helper()
+	list := func() (features []string) {
+		t.Helper()
+		var entries []cacheResult
+		if err := json.Unmarshal([]byte(must(t, home, "cache", "ls", "-o", "json")), &entries); err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			if e.Features {
+				if e.Bytes == 0 || e.Partial || time.Since(e.Used) > time.Hour {
+					t.Errorf("entry %+v", e)
+				}
+				features = append(features, e.Reference)
+			}
+		}
+		return features
+	}
+	all := list()
+	if len(all) != 2 {
+		t.Fatalf("%d entries of features, want those of training and validation", len(all))
+	}
+	must(t, home, "cache", "prune", "--older-than", "1h")
+	must(t, home, "cache", "prune", "--older-than", "1ns", "--dry-run")
+	if now := list(); len(now) != 2 {
+		t.Errorf("%v is left of %v although nothing was old", now, all)
+	}
+	must(t, home, "cache", "rm", all[0])
+	refused(t, home, exitFailure, []string{"zoo cache ls"}, "cache", "rm", all[0])
+	if now := list(); len(now) != 1 || now[0] != all[1] {
+		t.Errorf("%v is left of %v", now, all)
+	}
+	must(t, home, "cache", "prune", "--older-than", "1ns")
+	if now := list(); len(now) != 0 {
+		t.Errorf("%v is left", now)
+	}
 }
 
 func TestTrainingMistakesAreOneLine(t *testing.T) {

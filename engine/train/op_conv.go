@@ -9,14 +9,16 @@ import (
 
 // conv is graph.Conv2d and the clipping activation that follows it, if any.
 //
-// The gradient of the input is gemm.InputGradient's. The gradient of the weights is dW = dYᵀ·P, with P the patches of the input as a matrix of one row an output pixel and one column a
-// weight; P exists a few hundred rows at a time, while they are in cache. Depthwise convolutions are depthwise.
+// The gradient of the input is gemm.InputGradient's, that of the weights gemm.WeightGradient's. With groups the latter is dW = dYᵀ·P, with P
+// the patches of the input as a matrix of one row an output pixel and one column a weight; P exists a few hundred rows at a time, while they are
+// in cache. Depthwise convolutions are depthwise.
 type conv struct {
 	graph.Conv2d
 	act clip
 
 	pads        graph.Pads
 	forth, back *filter
+	weights     map[int]*gemm.WeightGradient // by images
 }
 
 func newConv(c graph.Conv2d, in graph.Shape) operator {
@@ -36,35 +38,45 @@ func (o *conv) reads() (in, out bool) { return true, o.act.active }
 func (o *conv) overwrites() []int { return nil }
 
 func (o *conv) forward(c *context, out []float32, in [][]float32) {
+	o.forwardTo(c, denseMap(out, c.n, c.out), in[0])
+}
+
+// forwardTo writes a map whose pixels may lie further apart than its channels.
+func (o *conv) forwardTo(c *context, out kernel.Map, in []float32) {
 	if o.forth == nil {
 		spec := o.spec(c)
 		spec.Activation = o.act.kernel()
 		o.forth = newFilter(c, spec, false)
 	}
 	release := o.forth.pack(c, c.weight(), c.bias())
-	o.forth.run(c, denseMap(in[0], c.n, c.in[0]), denseMap(out, c.n, c.out))
+	o.forth.run(c, denseMap(in, c.n, c.in[0]), out)
 	release()
 }
 
 func (o *conv) backward(c *context, gin [][]float32, gout, out []float32, in [][]float32) {
 	o.act.gradient(c, gout, out)
 	biasGradient(c, gout)
+	o.backwardFrom(c, gin[0], denseMap(gout, c.n, c.out), in[0])
+}
+
+// backwardFrom is backward behind activation and bias. The pixels of gout may lie further apart than its channels.
+func (o *conv) backwardFrom(c *context, gin []float32, gout kernel.Map, in []float32) {
 	if c.params[graph.Weight].trainable {
-		o.weightGradient(c, gout, in[0])
+		o.weightGradient(c, gout, in)
 	}
-	if gin[0] == nil {
+	if gin == nil {
 		return
 	}
 	weight := c.weight()
-	if o.pointwise() {
-		c.multiply(gemm.Product{M: rows(c.n, c.out), N: o.In, K: o.Out}, gin[0], gout, weight)
+	if o.pointwise() && gout.Dense() {
+		c.multiply(gemm.Product{M: rows(c.n, c.out), N: o.In, K: o.Out}, gin, gout.F32, weight)
 		return
 	}
 	if o.back == nil {
 		o.back = newFilter(c, o.spec(c), true)
 	}
 	release := o.back.pack(c, weight, nil)
-	o.back.run(c, denseMap(gout, c.n, c.out), denseMap(gin[0], c.n, c.in[0]))
+	o.back.run(c, gout, denseMap(gin, c.n, c.in[0]))
 	release()
 }
 
@@ -78,29 +90,38 @@ func (o *conv) spec(c *context) gemm.ConvSpec {
 	}
 }
 
-const (
-	// patchValues is how many values of patches a worker holds at a time: with what the product packs of them they fill half of a
-	// 2 MB L2.
-	patchValues = 128 << 10
-	// smallGradient is the number of values up to which every worker has a copy of a weight's gradient of its own and takes
-	// a range of pixels. Beyond it the workers share the taps of the kernel, or the product divides itself.
-	smallGradient = 160 << 10
-)
-
-// weightGradient adds dYᵀ·P to the gradient of the weights.
-func (o *conv) weightGradient(c *context, dy, x []float32) {
-	switch values := len(c.weight()); {
-	case o.pointwise() && values > smallGradient:
-		c.multiply(gemm.Product{M: o.Out, N: o.In, K: rows(c.n, c.out), TransA: true, Accumulate: true}, c.params[graph.Weight].grad, dy, x)
-	case o.Groups == 1 && values > smallGradient:
-		o.gradientByTaps(c, dy, x)
-	default:
-		o.gradientByPixels(c, dy, x)
+// weightGradient computes the gradient of the weights.
+func (o *conv) weightGradient(c *context, y kernel.Map, x []float32) {
+	if o.Groups > 1 {
+		o.gradientByGroups(c, y, x)
+		return
 	}
+	in := denseMap(x, c.n, c.in[0])
+	g := o.weights[c.n]
+	if g == nil {
+		var err error
+		if g, err = gemm.NewWeightGradient(o.spec(c), y, in, c.pool.Threads()); err != nil {
+			panic(err) // the shapes come from a checked graph
+		}
+		if o.weights == nil {
+			o.weights = map[int]*gemm.WeightGradient{}
+		}
+		o.weights[c.n] = g
+	}
+	sums := c.buffers.get(g.Sums())
+	scratch := c.scratchFor(g.Scratch())
+	c.pool.Run(g.Tasks(), func(worker, task int) { g.Run(task, sums, y, in, scratch[worker]) })
+	dw, accumulate := c.params[graph.Weight].sum()
+	c.split(o.Out, max(1, 1<<14*o.Out/len(dw)), func(from, to int) { g.Add(dw, sums, from, to, accumulate) })
+	c.buffers.put(sums)
 }
 
-// gradientByPixels gives each worker a range of pixels and a gradient of its own, and adds these in order.
-func (o *conv) gradientByPixels(c *context, dy, x []float32) {
+// patchValues is how many values of patches a worker holds at a time: with what the product packs of them they fill half of a
+// 2 MB L2.
+const patchValues = 128 << 10
+
+// gradientByGroups gives each worker a range of pixels and a gradient of its own, and adds these in order.
+func (o *conv) gradientByGroups(c *context, y kernel.Map, x []float32) {
 	inG, outG := o.In/o.Groups, o.Out/o.Groups
 	area := o.Kernel.H * o.Kernel.W
 	patch, pixels := inG*area, rows(c.n, c.out)
@@ -128,64 +149,27 @@ func (o *conv) gradientByPixels(c *context, dy, x []float32) {
 			n := min(chunk, end-p)
 			m := c.prepare(gemm.Product{M: outG, N: patch, K: n, TransA: true, Accumulate: true}, 1)
 			for g := range o.Groups {
-				a, b := dy[p*o.Out:], x[p*o.In:]
-				if o.Groups > 1 {
-					gather(part, dy[p*o.Out:], n, o.Out, g*outG, outG)
-					a = part
-				}
-				if !o.pointwise() {
-					o.patches(c, patches, x, g*inG, inG, p, p+n)
-					b = patches
-				}
-				multiplyAlone(m, sum[g*outG*patch:], a, b, scratch[worker])
+				gather(part, y.F32[y.Off+p*y.Pixel:], n, y.Pixel, g*outG, outG)
+				o.patches(c, patches, x, g*inG, inG, p, p+n)
+				multiplyAlone(m, sum[g*outG*patch:], part, patches, scratch[worker])
 			}
 		}
 	})
 	for t := 1; t < tasks; t++ {
 		c.add(sums[:values], sums[t*values:][:values])
 	}
-	o.addPixelMajor(c, c.params[graph.Weight].grad, sums[:values], inG, patch, inG)
+	o.addPixelMajor(c, c.params[graph.Weight].accumulator(), sums[:values], inG)
 	c.buffers.put(sums)
 }
 
-// gradientByTaps gives each worker whole taps of the kernel.
-func (o *conv) gradientByTaps(c *context, dy, x []float32) {
-	area, pixels := o.Kernel.H*o.Kernel.W, rows(c.n, c.out)
-	values := o.Out * o.In
-	chunk := min(max(patchValues/o.In/32*32, 64), 512, pixels)
-	sums := c.buffers.get(area * values)
-	bytes := c.prepare(gemm.Product{M: o.Out, N: o.In, K: chunk, TransA: true, Accumulate: true}, 1).Scratch()
-	if n := pixels % chunk; n != 0 {
-		bytes = max(bytes, c.prepare(gemm.Product{M: o.Out, N: o.In, K: n, TransA: true, Accumulate: true}, 1).Scratch())
-	}
-	scratch, floats := c.scratchFor(bytes), c.floatsFor(chunk*o.In)
-	c.pool.Run(area, func(worker, tap int) {
-		sum := sums[tap*values:][:values]
-		clear(sum)
-		for p := 0; p < pixels; p += chunk {
-			n := min(chunk, pixels-p)
-			m := c.prepare(gemm.Product{M: o.Out, N: o.In, K: n, TransA: true, Accumulate: true}, 1)
-			o.tap(c, floats[worker], x, tap, p, p+n)
-			multiplyAlone(m, sum, dy[p*o.Out:], floats[worker], scratch[worker])
-		}
-	})
-	o.addPixelMajor(c, c.params[graph.Weight].grad, sums, o.In, o.In, values)
-	c.buffers.put(sums)
-}
-
-// addPixelMajor adds to the gradient [out, in, area] the value of tap a, output o and input i from src[a·tapStep + o·rowStep + i].
-func (o *conv) addPixelMajor(c *context, dst, src []float32, in, rowStep, tapStep int) {
+// addPixelMajor adds to the gradient [out, in, area] what src holds as [out, area, in].
+func (o *conv) addPixelMajor(c *context, dst, src []float32, in int) {
 	area := o.Kernel.H * o.Kernel.W
-	if area == 1 {
-		c.add(dst, src[:len(dst)])
-		return
-	}
 	c.split(o.Out, max(1, 1<<14/(in*area)), func(from, to int) {
 		for out := from; out < to; out++ {
 			row := dst[out*in*area:][:in*area]
 			for a := range area {
-				from := src[a*tapStep+out*rowStep:][:in]
-				for i, v := range from {
+				for i, v := range src[(out*area+a)*in:][:in] {
 					row[i*area+a] += v
 				}
 			}
@@ -204,71 +188,20 @@ func gather(dst, src []float32, pixels, c, from, n int) {
 // channel], zero outside the image.
 func (o *conv) patches(c *context, dst, x []float32, first, n, from, to int) {
 	s := c.in[0]
-	row := o.Kernel.W * n
-	whole := o.Dilation.W == 1 && n == s.C // the taps of a kernel row lie together
 	for p := from; p < to; p++ {
 		image, y, ox := p/(c.out.H*c.out.W), p/c.out.W%c.out.H, p%c.out.W
 		top, left := y*o.Stride.H-o.pads.Top, ox*o.Stride.W-o.pads.Left
-		inside := left >= 0 && left+(o.Kernel.W-1)*o.Dilation.W < s.W
 		for ky := range o.Kernel.H {
-			to := dst[:row]
-			dst = dst[row:]
 			iy := top + ky*o.Dilation.H
-			if iy < 0 || iy >= s.H {
-				clear(to)
-				continue
-			}
-			line := x[(image*s.H+iy)*s.W*s.C:][:s.W*s.C]
-			if whole && inside {
-				copy(to, line[left*s.C:])
-				continue
-			}
 			for kx := range o.Kernel.W {
 				ix := left + kx*o.Dilation.W
-				if ix < 0 || ix >= s.W {
-					clear(to[kx*n:][:n])
-					continue
+				if iy < 0 || iy >= s.H || ix < 0 || ix >= s.W {
+					clear(dst[:n])
+				} else {
+					copy(dst[:n], x[((image*s.H+iy)*s.W+ix)*s.C+first:])
 				}
-				copy(to[kx*n:][:n], line[ix*s.C+first:])
+				dst = dst[n:]
 			}
-		}
-	}
-}
-
-// tap writes the input pixel below one tap of the kernel for output pixels from..to of the batch, zero outside the image.
-func (o *conv) tap(c *context, dst, x []float32, tap, from, to int) {
-	s, ch := c.in[0], o.In
-	ky, kx := tap/o.Kernel.W*o.Dilation.H-o.pads.Top, tap%o.Kernel.W*o.Dilation.W-o.pads.Left
-	for p := from; p < to; {
-		image, y, ox := p/(c.out.H*c.out.W), p/c.out.W%c.out.H, p%c.out.W
-		n := min(c.out.W-ox, to-p) // of this row
-		part := dst[:n*ch]
-		dst = dst[n*ch:]
-		p += n
-		iy := y*o.Stride.H + ky
-		if iy < 0 || iy >= s.H {
-			clear(part)
-			continue
-		}
-		line := x[(image*s.H+iy)*s.W*ch:][:s.W*ch]
-		if o.Stride.W == 1 {
-			left := ox + kx
-			before := min(max(-left, 0), n)
-			count := max(min(n-before, s.W-left-before), 0)
-			clear(part[:before*ch])
-			if count > 0 {
-				copy(part[before*ch:][:count*ch], line[(left+before)*ch:])
-			}
-			clear(part[(before+count)*ch:])
-			continue
-		}
-		for i := range n {
-			ix := (ox+i)*o.Stride.W + kx
-			if ix < 0 || ix >= s.W {
-				clear(part[i*ch:][:ch])
-				continue
-			}
-			copy(part[i*ch:][:ch], line[ix*ch:])
 		}
 	}
 }
@@ -283,8 +216,18 @@ func biasGradient(c *context, gout []float32) {
 	sum := c.reduce(rows(c.n, c.out), ch, func(acc []float64, from, to int) {
 		grad.ColumnSums(c.tier, acc, gout[from*ch:to*ch])
 	})
+	addBias(c, sum)
+}
+
+// addBias adds to the bias's gradient, if it is trained.
+func addBias(c *context, sum []float64) {
+	p := c.params[graph.Bias]
+	if p == nil || !p.trainable {
+		return
+	}
+	g := p.accumulator()
 	for j, v := range sum {
-		p.grad[j] += float32(v)
+		g[j] += float32(v)
 	}
 }
 
@@ -393,6 +336,15 @@ func (o *linear) reads() (in, out bool) { return true, o.act.active }
 
 func (o *linear) overwrites() []int { return nil }
 
+// fewRows is the largest batch for which a product with the weights is a matter of reading them.
+const fewRows = 16
+
+// outputs calls f for ranges of the outputs.
+func (o *linear) outputs(c *context, f func(from, to int)) {
+	const grain = 1 << 15 // weights
+	c.split((o.Out+3)/4, max(1, grain/4/o.In), func(from, to int) { f(4*from, min(4*to, o.Out)) })
+}
+
 func (o *linear) forward(c *context, out []float32, in [][]float32) {
 	n := rows(c.n, c.out)
 	bias := c.bias()
@@ -401,7 +353,14 @@ func (o *linear) forward(c *context, out []float32, in [][]float32) {
 			copy(out[r*o.Out:], bias)
 		}
 	}
-	c.multiply(gemm.Product{M: n, N: o.Out, K: o.In, TransB: true, Accumulate: bias != nil}, out, in[0], c.weight())
+	if n <= fewRows {
+		if bias == nil {
+			clear(out)
+		}
+		o.outputs(c, func(from, to int) { grad.LinearForward(c.tier, out, in[0], c.weight(), n, o.In, o.Out, from, to) })
+	} else {
+		c.multiply(gemm.Product{M: n, N: o.Out, K: o.In, TransB: true, Accumulate: bias != nil}, out, in[0], c.weight())
+	}
 	if o.act.active {
 		m := denseMap(out, c.n, c.out)
 		c.split(m.Rows(), 1, func(from, to int) { kernel.Activate(c.tier, m, m, o.act.kernel(), from, to) })
@@ -413,9 +372,19 @@ func (o *linear) backward(c *context, gin [][]float32, gout, out []float32, in [
 	o.act.gradient(c, gout, out)
 	biasGradient(c, gout)
 	if weight := c.params[graph.Weight]; weight.trainable {
-		c.multiply(gemm.Product{M: o.Out, N: o.In, K: n, TransA: true, Accumulate: true}, weight.grad, gout, in[0])
+		dw, add := weight.sum()
+		if n <= fewRows {
+			o.outputs(c, func(from, to int) { grad.LinearWeights(c.tier, dw, gout, in[0], n, o.In, o.Out, from, to, add) })
+		} else {
+			c.multiply(gemm.Product{M: o.Out, N: o.In, K: n, TransA: true, Accumulate: add}, dw, gout, in[0])
+		}
 	}
-	if gin[0] != nil {
-		c.multiply(gemm.Product{M: n, N: o.In, K: o.Out}, gin[0], gout, c.weight())
+	if gin[0] == nil {
+		return
 	}
+	if n <= fewRows {
+		c.split(o.In, 256, func(from, to int) { grad.LinearData(c.tier, gin[0], gout, c.weight(), n, o.In, o.Out, from, to) })
+		return
+	}
+	c.multiply(gemm.Product{M: n, N: o.In, K: o.Out}, gin[0], gout, c.weight())
 }

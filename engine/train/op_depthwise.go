@@ -50,7 +50,7 @@ func (o *depthwise) backward(c *context, gin [][]float32, gout, _ []float32, in 
 	weight := c.params[graph.Weight]
 	biasGradient(c, gout)
 	if weight.trainable {
-		o.weightGradient(c, k, weight.grad, gout, in[0])
+		o.weightGradient(c, k, weight.accumulator(), gout, in[0])
 	}
 	if gin[0] == nil {
 		return

@@ -140,8 +140,9 @@ func (o *channelScale) backward(c *context, gin [][]float32, gout, _ []float32, 
 		sums := c.reduce(rows(c.n, c.out), 2*ch, func(acc []float64, from, to int) {
 			grad.BatchNormSums(c.tier, acc[:ch], acc[ch:], gout[from*ch:to*ch], in[0][from*ch:to*ch], zeros)
 		})
+		g := p.accumulator()
 		for j, v := range sums[ch:] {
-			p.grad[j] += float32(v)
+			g[j] += float32(v)
 		}
 	}
 	if gin[0] != nil {
@@ -233,7 +234,7 @@ func (o *custom) overwrites() []int { return nil }
 func (o *custom) values() (data, grads [][]float32) {
 	for _, p := range o.specs {
 		data = append(data, p.data)
-		grads = append(grads, p.grad) // nil when it is not trained
+		grads = append(grads, p.accumulator()) // nil when it is not trained
 	}
 	return data, grads
 }

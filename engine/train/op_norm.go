@@ -78,13 +78,15 @@ func (o *batchNorm) backward(c *context, gin [][]float32, gout, out []float32, i
 		})
 	})
 	if p := c.params[graph.Weight]; p.trainable {
+		g := p.accumulator()
 		for j := range ch {
-			p.grad[j] += float32(sums[ch+j] / math.Sqrt(o.variance[j]+o.Eps))
+			g[j] += float32(sums[ch+j] / math.Sqrt(o.variance[j]+o.Eps))
 		}
 	}
 	if p := c.params[graph.Bias]; p.trainable {
+		g := p.accumulator()
 		for j := range ch {
-			p.grad[j] += float32(sums[j])
+			g[j] += float32(sums[j])
 		}
 	}
 	if o.residual {
@@ -172,7 +174,7 @@ func (o *layerNorm) backward(c *context, gin [][]float32, gout, _ []float32, in 
 			continue
 		}
 		for task := range parts {
-			grad.Sum(c.tier, p.grad, sums[task*2*ch+i*ch:][:ch])
+			grad.Sum(c.tier, p.accumulator(), sums[task*2*ch+i*ch:][:ch])
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/nlpodyssey/spago/nn"
 	"github.com/nlpodyssey/spago/optimizers"
 
+	"github.com/go-modelzoo/zoo/engine/internal/pages"
 	"github.com/go-modelzoo/zoo/engine/kernel/grad"
 )
 
@@ -130,16 +131,16 @@ func (r *rule) OptimizeParams(param *nn.Param) error {
 		param.State = s
 	}
 	s.steps++
-	r.update(r, p.env, p.data, p.grad, s)
+	r.update(r, p.env, p.data, p.accumulator(), s)
 	return nil
 }
 
 func (s *moments) need(n int, second bool) {
 	if s.first == nil {
-		s.first = make([]float32, n)
+		s.first = pages.Huge(make([]float32, n))
 	}
 	if second && s.second == nil {
-		s.second = make([]float32, n)
+		s.second = pages.Huge(make([]float32, n))
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"github.com/nlpodyssey/spago/nn"
 
 	"github.com/go-modelzoo/zoo/engine"
+	"github.com/go-modelzoo/zoo/engine/internal/pages"
 	"github.com/go-modelzoo/zoo/graph"
 )
 
@@ -20,7 +21,8 @@ type Param struct {
 	env        *env
 	data, grad []float32 // grad is nil unless trainable
 	trainable  bool
-	touched    bool // grad holds something since ZeroGrad
+	touched    bool // grad holds a gradient since ZeroGrad
+	stale      bool // grad holds what was there before ZeroGrad: the next that adds to it overwrites it
 	gradient   *mat.Dense[float32]
 	spago      *nn.Param
 }
@@ -29,14 +31,15 @@ func newParam(e *env, spec *graph.Param, values []float32, trainable bool) (*Par
 	if len(values) != spec.Elements() {
 		return nil, fmt.Errorf("parameter %s has %d values, not the %d of shape %v", spec.Name, len(values), spec.Elements(), spec.Shape)
 	}
-	p := &Param{Spec: spec, env: e, data: append([]float32(nil), values...), trainable: trainable && !spec.Role.Buffer()}
+	p := &Param{Spec: spec, env: e, data: pages.Huge(make([]float32, len(values))), trainable: trainable && !spec.Role.Buffer()}
+	copy(p.data, values)
 	r := 1
 	if len(spec.Shape) > 0 {
 		r = spec.Shape[0]
 	}
 	p.Dense = matrix(p.data, r, len(p.data)/r)
 	if p.trainable {
-		p.grad = make([]float32, len(p.data))
+		p.grad = pages.Huge(make([]float32, len(p.data)))
 		p.gradient = matrix(p.grad, r, len(p.data)/r)
 		p.SetRequiresGrad(true)
 	}
@@ -51,7 +54,23 @@ func (p *Param) Name() string { return p.Spec.Name }
 func (p *Param) Values() []float32 { return p.data }
 
 // Gradient returns the live gradient in PyTorch's layout, nil for a parameter that is not trained.
-func (p *Param) Gradient() []float32 { return p.grad }
+func (p *Param) Gradient() []float32 { return p.accumulator() }
+
+// accumulator returns the gradient to add to.
+func (p *Param) accumulator() []float32 {
+	if p.stale {
+		p.env.split(len(p.grad), 1<<15, func(from, to int) { clear(p.grad[from:to]) })
+		p.stale = false
+	}
+	return p.grad
+}
+
+// sum returns the gradient, and whether to add to it rather than to overwrite all of it.
+func (p *Param) sum() (grad []float32, add bool) {
+	add = !p.stale
+	p.stale = false
+	return p.grad, add
+}
 
 // Trainable reports whether the parameter is trained.
 func (p *Param) Trainable() bool { return p.trainable }
@@ -73,16 +92,13 @@ func (p *Param) HasGrad() bool { return p.touched }
 // AccGrad implements mat.Tensor. The operator has already added to the gradient's buffer; any other tensor is added here.
 func (p *Param) AccGrad(g mat.Tensor) {
 	if g != mat.Tensor(p) {
-		p.env.add(p.grad, g.Data().F32())
+		p.env.add(p.accumulator(), g.Data().F32())
 	}
 	p.touched = true
 }
 
 // ZeroGrad implements mat.Tensor.
-func (p *Param) ZeroGrad() {
-	p.env.split(len(p.grad), 1<<15, func(from, to int) { clear(p.grad[from:to]) })
-	p.touched = false
-}
+func (p *Param) ZeroGrad() { p.stale, p.touched = true, false }
 
 // Params are the parameters of a network by name. It implements engine.Params: what is read is live and changes with each step.
 type Params struct {

@@ -151,6 +151,10 @@ func (t *Trainer) build() error {
 			made[n.ID] = v
 			continue
 		}
+		if v := t.concatConvs(n, made, uses); v != nil {
+			made[n.ID] = v
+			continue
+		}
 		v := &node{Node: n, ctx: &context{env: t.env, in: n.InputShapes(), out: n.Shape, params: map[graph.Role]*Param{}}}
 		for _, in := range n.Inputs {
 			producer := made[in.ID]
@@ -458,8 +462,8 @@ func (t *Trainer) ZeroGrad() {
 func (t *Trainer) GradNorm() float64 {
 	sum := 0.0
 	for _, p := range t.list {
-		if n := len(p.grad); n > 0 {
-			sum += t.env.reduce(n, 1, func(acc []float64, from, to int) { acc[0] = grad.SumSquares(p.grad[from:to]) })[0]
+		if g := p.accumulator(); len(g) > 0 {
+			sum += t.env.reduce(len(g), 1, func(acc []float64, from, to int) { acc[0] = grad.SumSquares(g[from:to]) })[0]
 		}
 	}
 	return math.Sqrt(sum)
@@ -474,7 +478,8 @@ func (t *Trainer) ClipGradNorm(limit float64) float64 {
 	}
 	f := float32(limit / (norm + 1e-6))
 	for _, p := range t.list {
-		t.env.split(len(p.grad), 1<<15, func(from, to int) { grad.ScaleBy(t.env.tier, p.grad[from:to], f) })
+		g := p.accumulator()
+		t.env.split(len(g), 1<<15, func(from, to int) { grad.ScaleBy(t.env.tier, g[from:to], f) })
 	}
 	return norm
 }

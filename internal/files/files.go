@@ -10,14 +10,20 @@ import (
 	"path/filepath"
 )
 
-// Replace writes a file by way of a temporary one in the same directory, which is flushed and renamed.
+// Replace replaces a file by one that holds data.
 func Replace(path string, data []byte, mode os.FileMode) error {
+	return Write(path, mode, func(w io.Writer) error { _, err := w.Write(data); return err })
+}
+
+// Write replaces a file by what write writes, by way of a temporary one in the same directory, which is flushed and renamed. If it fails,
+// what was there before is kept.
+func Write(path string, mode os.FileMode, write func(io.Writer) error) error {
 	tmp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
 	if err != nil {
 		return err
 	}
 	defer os.Remove(tmp.Name()) // gone after the rename
-	_, err = tmp.Write(data)
+	err = write(tmp)
 	if err == nil {
 		err = tmp.Sync()
 	}
@@ -27,7 +33,10 @@ func Replace(path string, data []byte, mode os.FileMode) error {
 	if err = errors.Join(err, tmp.Close()); err != nil {
 		return err
 	}
-	return os.Rename(tmp.Name(), path)
+	if err := os.Rename(tmp.Name(), path); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
 }
 
 // Reader returns r, ending with the context's error once the context does. It is looked at before each Read.

@@ -40,6 +40,8 @@ type (
 	whereFunc      func(dst, x, arg unsafe.Pointer, tap, dstStep, pixels, channels int)
 	blendFunc      func(dst, dy, x, fromDY, fromX, constant unsafe.Pointer, pixels, channels int)
 	layerNormFunc  func(dx, dy, x, gamma, dgamma, dbeta unsafe.Pointer, pixels, channels int, eps float32)
+	mixFunc        func(acc, x, factors unsafe.Pointer, xStep, factorStep, rows, columns int)
+	innerFunc      func(sums, w, x unsafe.Pointer, wStep, columns int)
 	activationFunc func(dx, dy, x unsafe.Pointer, count int)
 	sgdFunc        func(weights, grad, velocity unsafe.Pointer, count int, lr, decay, momentum, damp, nesterov, direct float32)
 	adamFunc       func(weights, grad, mean, square unsafe.Pointer, count int, keep, decay, beta1, rest1, beta2, rest2, step, root, eps float32)

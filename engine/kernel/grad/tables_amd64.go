@@ -33,6 +33,18 @@ var dotKernels = func() (t [levels]dotFunc) {
 	return t
 }()
 
+var mixKernels = func() (t [levels]mixFunc) {
+	t[levelAVX2] = mixAVX2
+	t[levelAVX512] = mixAVX512
+	return t
+}()
+
+var innerKernels = func() (t [levels]innerFunc) {
+	t[levelAVX2] = innerAVX2
+	t[levelAVX512] = innerAVX512
+	return t
+}()
+
 var maxKernels = func() (t [levels]maxFunc) {
 	t[levelAVX2] = maxAVX2
 	t[levelAVX512] = maxAVX512
@@ -102,6 +114,12 @@ func correlateAVX2(dst, x, w unsafe.Pointer, dstStep, xStep, rowStep, tapStep, w
 func dotAVX2(acc, x, y unsafe.Pointer, xStep, yStep, pixels, channels int)
 
 //go:noescape
+func mixAVX2(acc, x, factors unsafe.Pointer, xStep, factorStep, rows, columns int)
+
+//go:noescape
+func innerAVX2(sums, w, x unsafe.Pointer, wStep, columns int)
+
+//go:noescape
 func sumAVX2(sum, x unsafe.Pointer, xStep, pixels, channels int)
 
 //go:noescape
@@ -163,6 +181,12 @@ func correlateAVX512(dst, x, w unsafe.Pointer, dstStep, xStep, rowStep, tapStep,
 
 //go:noescape
 func dotAVX512(acc, x, y unsafe.Pointer, xStep, yStep, pixels, channels int)
+
+//go:noescape
+func mixAVX512(acc, x, factors unsafe.Pointer, xStep, factorStep, rows, columns int)
+
+//go:noescape
+func innerAVX512(sums, w, x unsafe.Pointer, wStep, columns int)
 
 //go:noescape
 func sumAVX512(sum, x unsafe.Pointer, xStep, pixels, channels int)

@@ -13,6 +13,8 @@ var (
 	fmaKernels        [levels]fmaFunc
 	correlateKernels  [levels]correlateFunc
 	dotKernels        [levels]dotFunc
+	mixKernels        [levels]mixFunc
+	innerKernels      [levels]innerFunc
 	maxKernels        [levels]maxFunc
 	whereKernels      [levels]whereFunc
 	blendKernels      [levels]blendFunc

@@ -658,6 +658,205 @@ done7:
 	VZEROUPPER
 	RET
 
+// func mixAVX2(acc *byte, x *byte, factors *byte, xStep int, factorStep int, rows int, columns int)
+// Requires: AVX, FMA3
+TEXT ·mixAVX2(SB), NOSPLIT, $0-56
+	MOVQ acc+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ xStep+24(FP), DX
+	SHLQ $0x02, DX
+	MOVQ factorStep+32(FP), BX
+	SHLQ $0x02, BX
+	XORQ SI, SI
+
+chan1:
+	LEAQ    32(SI), DI
+	CMPQ    DI, columns+48(FP)
+	JGT     less2
+	VMOVUPS (AX)(SI*4), Y0
+	VMOVUPS 32(AX)(SI*4), Y1
+	VMOVUPS 64(AX)(SI*4), Y2
+	VMOVUPS 96(AX)(SI*4), Y3
+	MOVQ    factors+16(FP), R8
+	MOVQ    rows+40(FP), R9
+	LEAQ    (CX)(SI*4), DI
+
+loop3:
+	VBROADCASTSS (R8), Y4
+	VFMADD231PS  (DI), Y4, Y0
+	VFMADD231PS  32(DI), Y4, Y1
+	VFMADD231PS  64(DI), Y4, Y2
+	VFMADD231PS  96(DI), Y4, Y3
+	ADDQ         DX, DI
+	ADDQ         BX, R8
+	DECQ         R9
+	JNE          loop3
+	VMOVUPS      Y0, (AX)(SI*4)
+	VMOVUPS      Y1, 32(AX)(SI*4)
+	VMOVUPS      Y2, 64(AX)(SI*4)
+	VMOVUPS      Y3, 96(AX)(SI*4)
+	ADDQ         $+32, SI
+	JMP          chan1
+
+less2:
+chan4:
+	LEAQ    8(SI), DI
+	CMPQ    DI, columns+48(FP)
+	JGT     less5
+	VMOVUPS (AX)(SI*4), Y0
+	MOVQ    factors+16(FP), R8
+	MOVQ    rows+40(FP), R9
+	LEAQ    (CX)(SI*4), DI
+
+loop6:
+	VBROADCASTSS (R8), Y1
+	VFMADD231PS  (DI), Y1, Y0
+	ADDQ         DX, DI
+	ADDQ         BX, R8
+	DECQ         R9
+	JNE          loop6
+	VMOVUPS      Y0, (AX)(SI*4)
+	ADDQ         $+8, SI
+	JMP          chan4
+
+less5:
+	MOVQ       columns+48(FP), DI
+	SUBQ       SI, DI
+	JE         done7
+	LEAQ       masks<>+32(SB), R8
+	NEGQ       DI
+	VMOVUPS    (R8)(DI*4), Y15
+	VMASKMOVPS (AX)(SI*4), Y15, Y0
+	MOVQ       factors+16(FP), DI
+	MOVQ       rows+40(FP), R8
+	LEAQ       (CX)(SI*4), CX
+
+loop8:
+	VBROADCASTSS (DI), Y1
+	VMASKMOVPS   (CX), Y15, Y2
+	VFMADD231PS  Y1, Y2, Y0
+	ADDQ         DX, CX
+	ADDQ         BX, DI
+	DECQ         R8
+	JNE          loop8
+	VMASKMOVPS   Y0, Y15, (AX)(SI*4)
+
+done7:
+	VZEROUPPER
+	RET
+
+// func innerAVX2(sums *byte, w *byte, x *byte, wStep int, columns int)
+// Requires: AVX, AVX2, FMA3
+TEXT ·innerAVX2(SB), NOSPLIT, $0-40
+	MOVQ   w+8(FP), AX
+	MOVQ   x+16(FP), CX
+	MOVQ   wStep+24(FP), DX
+	SHLQ   $0x02, DX
+	MOVQ   sums+0(FP), BX
+	LEAQ   (AX)(DX*1), SI
+	LEAQ   (SI)(DX*1), DI
+	LEAQ   (DI)(DX*1), DX
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+	XORQ   R8, R8
+
+chan1:
+	LEAQ        16(R8), R9
+	CMPQ        R9, columns+32(FP)
+	JGT         less2
+	VMOVUPS     (CX)(R8*4), Y8
+	VFMADD231PS (AX)(R8*4), Y8, Y0
+	VFMADD231PS (SI)(R8*4), Y8, Y1
+	VFMADD231PS (DI)(R8*4), Y8, Y2
+	VFMADD231PS (DX)(R8*4), Y8, Y3
+	VMOVUPS     32(CX)(R8*4), Y8
+	VFMADD231PS 32(AX)(R8*4), Y8, Y4
+	VFMADD231PS 32(SI)(R8*4), Y8, Y5
+	VFMADD231PS 32(DI)(R8*4), Y8, Y6
+	VFMADD231PS 32(DX)(R8*4), Y8, Y7
+	ADDQ        $+16, R8
+	JMP         chan1
+
+less2:
+chan3:
+	LEAQ        8(R8), R9
+	CMPQ        R9, columns+32(FP)
+	JGT         less4
+	VMOVUPS     (CX)(R8*4), Y8
+	VFMADD231PS (AX)(R8*4), Y8, Y0
+	VFMADD231PS (SI)(R8*4), Y8, Y1
+	VFMADD231PS (DI)(R8*4), Y8, Y2
+	VFMADD231PS (DX)(R8*4), Y8, Y3
+	ADDQ        $+8, R8
+	JMP         chan3
+
+less4:
+	MOVQ        columns+32(FP), R9
+	SUBQ        R8, R9
+	JE          done5
+	LEAQ        masks<>+32(SB), R10
+	NEGQ        R9
+	VMOVUPS     (R10)(R9*4), Y15
+	VMASKMOVPS  (CX)(R8*4), Y15, Y8
+	VMASKMOVPS  (AX)(R8*4), Y15, Y9
+	VFMADD231PS Y9, Y8, Y0
+	VMASKMOVPS  (SI)(R8*4), Y15, Y9
+	VFMADD231PS Y9, Y8, Y1
+	VMASKMOVPS  (DI)(R8*4), Y15, Y9
+	VFMADD231PS Y9, Y8, Y2
+	VMASKMOVPS  (DX)(R8*4), Y15, Y9
+	VFMADD231PS Y9, Y8, Y3
+
+done5:
+	VADDPS       Y4, Y0, Y0
+	VEXTRACTF128 $0x01, Y0, X8
+	VADDPS       X8, X0, X0
+	VPERMILPS    $0x4e, X0, X8
+	VADDPS       X8, X0, X0
+	VPERMILPS    $0xb1, X0, X8
+	VADDPS       X8, X0, X0
+	VBROADCASTSS X0, Y0
+	VADDSS       (BX), X0, X0
+	VMOVSS       X0, (BX)
+	VADDPS       Y5, Y1, Y1
+	VEXTRACTF128 $0x01, Y1, X8
+	VADDPS       X8, X1, X1
+	VPERMILPS    $0x4e, X1, X8
+	VADDPS       X8, X1, X1
+	VPERMILPS    $0xb1, X1, X8
+	VADDPS       X8, X1, X1
+	VBROADCASTSS X1, Y1
+	VADDSS       4(BX), X1, X1
+	VMOVSS       X1, 4(BX)
+	VADDPS       Y6, Y2, Y2
+	VEXTRACTF128 $0x01, Y2, X8
+	VADDPS       X8, X2, X2
+	VPERMILPS    $0x4e, X2, X8
+	VADDPS       X8, X2, X2
+	VPERMILPS    $0xb1, X2, X8
+	VADDPS       X8, X2, X2
+	VBROADCASTSS X2, Y2
+	VADDSS       8(BX), X2, X2
+	VMOVSS       X2, 8(BX)
+	VADDPS       Y7, Y3, Y3
+	VEXTRACTF128 $0x01, Y3, X8
+	VADDPS       X8, X3, X3
+	VPERMILPS    $0x4e, X3, X8
+	VADDPS       X8, X3, X3
+	VPERMILPS    $0xb1, X3, X8
+	VADDPS       X8, X3, X3
+	VBROADCASTSS X3, Y3
+	VADDSS       12(BX), X3, X3
+	VMOVSS       X3, 12(BX)
+	VZEROUPPER
+	RET
+
 // func sumAVX2(sum *byte, x *byte, xStep int, pixels int, channels int)
 // Requires: AVX
 TEXT ·sumAVX2(SB), NOSPLIT, $0-40

@@ -668,6 +668,213 @@ done7:
 	VZEROUPPER
 	RET
 
+// func mixAVX512(acc *byte, x *byte, factors *byte, xStep int, factorStep int, rows int, columns int)
+// Requires: AVX, AVX512F, BMI2
+TEXT ·mixAVX512(SB), NOSPLIT, $0-56
+	MOVQ acc+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ xStep+24(FP), DX
+	SHLQ $0x02, DX
+	MOVQ factorStep+32(FP), BX
+	SHLQ $0x02, BX
+	XORQ SI, SI
+
+chan1:
+	LEAQ    64(SI), DI
+	CMPQ    DI, columns+48(FP)
+	JGT     less2
+	VMOVUPS (AX)(SI*4), Z0
+	VMOVUPS 64(AX)(SI*4), Z1
+	VMOVUPS 128(AX)(SI*4), Z2
+	VMOVUPS 192(AX)(SI*4), Z3
+	MOVQ    factors+16(FP), R8
+	MOVQ    rows+40(FP), R9
+	LEAQ    (CX)(SI*4), DI
+
+loop3:
+	VBROADCASTSS (R8), Z4
+	VFMADD231PS  (DI), Z4, Z0
+	VFMADD231PS  64(DI), Z4, Z1
+	VFMADD231PS  128(DI), Z4, Z2
+	VFMADD231PS  192(DI), Z4, Z3
+	ADDQ         DX, DI
+	ADDQ         BX, R8
+	DECQ         R9
+	JNE          loop3
+	VMOVUPS      Z0, (AX)(SI*4)
+	VMOVUPS      Z1, 64(AX)(SI*4)
+	VMOVUPS      Z2, 128(AX)(SI*4)
+	VMOVUPS      Z3, 192(AX)(SI*4)
+	ADDQ         $+64, SI
+	JMP          chan1
+
+less2:
+chan4:
+	LEAQ    16(SI), DI
+	CMPQ    DI, columns+48(FP)
+	JGT     less5
+	VMOVUPS (AX)(SI*4), Z0
+	MOVQ    factors+16(FP), R8
+	MOVQ    rows+40(FP), R9
+	LEAQ    (CX)(SI*4), DI
+
+loop6:
+	VBROADCASTSS (R8), Z1
+	VFMADD231PS  (DI), Z1, Z0
+	ADDQ         DX, DI
+	ADDQ         BX, R8
+	DECQ         R9
+	JNE          loop6
+	VMOVUPS      Z0, (AX)(SI*4)
+	ADDQ         $+16, SI
+	JMP          chan4
+
+less5:
+	MOVQ      columns+48(FP), DI
+	SUBQ      SI, DI
+	JE        done7
+	MOVQ      $-1, R8
+	BZHIQ     DI, R8, R8
+	KMOVW     R8, K1
+	VMOVUPS.Z (AX)(SI*4), K1, Z0
+	MOVQ      factors+16(FP), DI
+	MOVQ      rows+40(FP), R8
+	LEAQ      (CX)(SI*4), CX
+
+loop8:
+	VBROADCASTSS (DI), Z1
+	VMOVUPS.Z    (CX), K1, Z2
+	VFMADD231PS  Z1, Z2, Z0
+	ADDQ         DX, CX
+	ADDQ         BX, DI
+	DECQ         R8
+	JNE          loop8
+	VMOVUPS      Z0, K1, (AX)(SI*4)
+
+done7:
+	VZEROUPPER
+	RET
+
+// func innerAVX512(sums *byte, w *byte, x *byte, wStep int, columns int)
+// Requires: AVX, AVX512F, AVX512VL, BMI2
+TEXT ·innerAVX512(SB), NOSPLIT, $0-40
+	MOVQ   w+8(FP), AX
+	MOVQ   x+16(FP), CX
+	MOVQ   wStep+24(FP), DX
+	SHLQ   $0x02, DX
+	MOVQ   sums+0(FP), BX
+	LEAQ   (AX)(DX*1), SI
+	LEAQ   (SI)(DX*1), DI
+	LEAQ   (DI)(DX*1), DX
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	XORQ   R8, R8
+
+chan1:
+	LEAQ        32(R8), R9
+	CMPQ        R9, columns+32(FP)
+	JGT         less2
+	VMOVUPS     (CX)(R8*4), Z8
+	VFMADD231PS (AX)(R8*4), Z8, Z0
+	VFMADD231PS (SI)(R8*4), Z8, Z1
+	VFMADD231PS (DI)(R8*4), Z8, Z2
+	VFMADD231PS (DX)(R8*4), Z8, Z3
+	VMOVUPS     64(CX)(R8*4), Z8
+	VFMADD231PS 64(AX)(R8*4), Z8, Z4
+	VFMADD231PS 64(SI)(R8*4), Z8, Z5
+	VFMADD231PS 64(DI)(R8*4), Z8, Z6
+	VFMADD231PS 64(DX)(R8*4), Z8, Z7
+	ADDQ        $+32, R8
+	JMP         chan1
+
+less2:
+chan3:
+	LEAQ        16(R8), R9
+	CMPQ        R9, columns+32(FP)
+	JGT         less4
+	VMOVUPS     (CX)(R8*4), Z8
+	VFMADD231PS (AX)(R8*4), Z8, Z0
+	VFMADD231PS (SI)(R8*4), Z8, Z1
+	VFMADD231PS (DI)(R8*4), Z8, Z2
+	VFMADD231PS (DX)(R8*4), Z8, Z3
+	ADDQ        $+16, R8
+	JMP         chan3
+
+less4:
+	MOVQ        columns+32(FP), R9
+	SUBQ        R8, R9
+	JE          done5
+	MOVQ        $-1, R10
+	BZHIQ       R9, R10, R10
+	KMOVW       R10, K1
+	VMOVUPS.Z   (CX)(R8*4), K1, Z8
+	VMOVUPS.Z   (AX)(R8*4), K1, Z9
+	VFMADD231PS Z9, Z8, Z0
+	VMOVUPS.Z   (SI)(R8*4), K1, Z9
+	VFMADD231PS Z9, Z8, Z1
+	VMOVUPS.Z   (DI)(R8*4), K1, Z9
+	VFMADD231PS Z9, Z8, Z2
+	VMOVUPS.Z   (DX)(R8*4), K1, Z9
+	VFMADD231PS Z9, Z8, Z3
+
+done5:
+	VADDPS        Z4, Z0, Z0
+	VEXTRACTF64X4 $0x01, Z0, Y8
+	VADDPS        Y8, Y0, Y0
+	VEXTRACTF32X4 $0x01, Y0, X8
+	VADDPS        X8, X0, X0
+	VPERMILPS     $0x4e, X0, X8
+	VADDPS        X8, X0, X0
+	VPERMILPS     $0xb1, X0, X8
+	VADDPS        X8, X0, X0
+	VBROADCASTSS  X0, Z0
+	VADDSS        (BX), X0, X0
+	VMOVSS        X0, (BX)
+	VADDPS        Z5, Z1, Z1
+	VEXTRACTF64X4 $0x01, Z1, Y8
+	VADDPS        Y8, Y1, Y1
+	VEXTRACTF32X4 $0x01, Y1, X8
+	VADDPS        X8, X1, X1
+	VPERMILPS     $0x4e, X1, X8
+	VADDPS        X8, X1, X1
+	VPERMILPS     $0xb1, X1, X8
+	VADDPS        X8, X1, X1
+	VBROADCASTSS  X1, Z1
+	VADDSS        4(BX), X1, X1
+	VMOVSS        X1, 4(BX)
+	VADDPS        Z6, Z2, Z2
+	VEXTRACTF64X4 $0x01, Z2, Y8
+	VADDPS        Y8, Y2, Y2
+	VEXTRACTF32X4 $0x01, Y2, X8
+	VADDPS        X8, X2, X2
+	VPERMILPS     $0x4e, X2, X8
+	VADDPS        X8, X2, X2
+	VPERMILPS     $0xb1, X2, X8
+	VADDPS        X8, X2, X2
+	VBROADCASTSS  X2, Z2
+	VADDSS        8(BX), X2, X2
+	VMOVSS        X2, 8(BX)
+	VADDPS        Z7, Z3, Z3
+	VEXTRACTF64X4 $0x01, Z3, Y8
+	VADDPS        Y8, Y3, Y3
+	VEXTRACTF32X4 $0x01, Y3, X8
+	VADDPS        X8, X3, X3
+	VPERMILPS     $0x4e, X3, X8
+	VADDPS        X8, X3, X3
+	VPERMILPS     $0xb1, X3, X8
+	VADDPS        X8, X3, X3
+	VBROADCASTSS  X3, Z3
+	VADDSS        12(BX), X3, X3
+	VMOVSS        X3, 12(BX)
+	VZEROUPPER
+	RET
+
 // func sumAVX512(sum *byte, x *byte, xStep int, pixels int, channels int)
 // Requires: AVX, AVX512F, BMI2
 TEXT ·sumAVX512(SB), NOSPLIT, $0-40

@@ -12,6 +12,8 @@ const (
 	axpySignature      = "func(dst, x unsafe.Pointer, dstStep, xStep, pixels, channels int, a float32)"
 	fmaSignature       = "func(dst, x, w unsafe.Pointer, dstStep, pixels, channels int)"
 	correlateSignature = "func(dst, x, w unsafe.Pointer, dstStep, xStep, rowStep, tapStep, wRow, wTap, rows, columns, pixels, channels int)"
+	mixSignature       = "func(acc, x, factors unsafe.Pointer, xStep, factorStep, rows, columns int)"
+	innerSignature     = "func(sums, w, x unsafe.Pointer, wStep, columns int)"
 	dotSignature       = "func(acc, x, y unsafe.Pointer, xStep, yStep, pixels, channels int)"
 	gradSumSignature   = "func(sum, x unsafe.Pointer, xStep, pixels, channels int)"
 	squaresSignature   = "func(sum, rest, x, mean unsafe.Pointer, xStep, pixels, channels int)"
@@ -31,6 +33,8 @@ func trainingKernels() []kernel {
 		{"fma", "fmaKernels", "", fmaSignature, false, (*gen).fma, false},
 		{"correlate", "correlateKernels", "", correlateSignature, false, (*gen).correlate, false},
 		{"dot", "dotKernels", "", dotSignature, false, (*gen).dot, false},
+		{"mix", "mixKernels", "", mixSignature, false, (*gen).mix, false},
+		{"inner", "innerKernels", "", innerSignature, false, (*gen).inner, false},
 		{"sum", "", "", gradSumSignature, false, (*gen).gradSum, false},
 		{"squares", "", "", squaresSignature, false, (*gen).squares, false},
 		{"pair", "", "", pairSignature, false, (*gen).pair, false},
@@ -53,6 +57,8 @@ var trainingTables = map[string]string{
 	"fmaKernels":        "[levels]fmaFunc",
 	"correlateKernels":  "[levels]correlateFunc",
 	"dotKernels":        "[levels]dotFunc",
+	"mixKernels":        "[levels]mixFunc",
+	"innerKernels":      "[levels]innerFunc",
 	"maxKernels":        "[levels]maxFunc",
 	"whereKernels":      "[levels]whereFunc",
 	"blendKernels":      "[levels]blendFunc",
@@ -241,6 +247,84 @@ func (g *gen) dot(name string) {
 		g.i("VFMADD231PS", a, b, acc[0])
 		g.put(a, b)
 	})
+	g.end()
+}
+
+// mix: acc += sum of factor*x over the rows of x, one factor a row. The sums of a block of columns stay in registers.
+func (g *gen) mix(name string) {
+	g.fn(name, mixSignature)
+	acc, x := g.float("acc"), g.float("x")
+	xStep, factorStep := g.bytes("xStep"), g.bytes("factorStep")
+	g.channels(g.slot("columns"), []int{4, 1}, func(i reg.GPVirtual, unit int, tail bool) {
+		sums := make([]int, unit)
+		for k := range sums {
+			sums[k] = g.lane(acc, i, k*g.lanes(), tail)
+		}
+		row, factor, n := g.ctx.GP64(), g.gp("factors"), g.gp("rows")
+		g.i("LEAQ", at(x.hi, i, 0), row)
+		f := g.get()
+		g.loop(n, func() {
+			g.i("VBROADCASTSS", mem(factor, nil, 0, 0), f)
+			for k, sum := range sums {
+				if tail {
+					v := g.lane(planes{format: f32, hi: row}, nil, 0, true)
+					g.i("VFMADD231PS", f, v, sum)
+					g.put(v)
+				} else {
+					g.i("VFMADD231PS", at(row, nil, k*g.lanes()), f, sum)
+				}
+			}
+			g.i("ADDQ", xStep, row)
+			g.i("ADDQ", factorStep, factor)
+		})
+		for k, sum := range sums {
+			g.storeF32(sum, at(acc.hi, i, k*g.lanes()), tail)
+		}
+		g.put(f)
+		g.put(sums...)
+	})
+	g.end()
+}
+
+// innerRows is how many rows inner takes at a time; package grad has the same number.
+const innerRows = 4
+
+// inner: sums[r] += sum of w[r]*x over the columns, for four rows of w.
+func (g *gen) inner(name string) {
+	g.fn(name, innerSignature)
+	w, x, step, sums := g.float("w"), g.float("x"), g.bytes("wStep"), g.gp("sums")
+	rows := []reg.GPVirtual{w.hi}
+	for range innerRows - 1 {
+		next := g.ctx.GP64()
+		g.i("LEAQ", mem(rows[len(rows)-1], step, 1, 0), next)
+		rows = append(rows, next)
+	}
+	acc := g.gets(2 * innerRows) // two of each: a sum waits for its last addition
+	for _, a := range acc {
+		g.zero(a)
+	}
+	g.channels(g.slot("columns"), []int{2, 1}, func(i reg.GPVirtual, unit int, tail bool) {
+		for k := range unit {
+			v := g.lane(x, i, k*g.lanes(), tail)
+			for r, row := range rows {
+				if tail {
+					u := g.lane(planes{format: f32, hi: row}, i, 0, true)
+					g.i("VFMADD231PS", u, v, acc[r])
+					g.put(u)
+				} else {
+					g.i("VFMADD231PS", at(row, i, k*g.lanes()), v, acc[k*innerRows+r])
+				}
+			}
+			g.put(v)
+		}
+	})
+	for r := range rows {
+		a := acc[r]
+		g.i("VADDPS", acc[innerRows+r], a, a)
+		g.sumLanes(a)
+		g.i("VADDSS", mem(sums, nil, 0, 4*r), xmm[a], xmm[a])
+		g.i("VMOVSS", xmm[a], mem(sums, nil, 0, 4*r))
+	}
 	g.end()
 }
 

@@ -1,6 +1,6 @@
 //go:build unix
 
-package finetune
+package files
 
 import (
 	"errors"

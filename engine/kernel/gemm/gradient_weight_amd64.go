@@ -1,0 +1,176 @@
+//go:build !noasm
+
+package gemm
+
+import (
+	"unsafe"
+
+	"github.com/go-modelzoo/zoo/engine"
+	"github.com/go-modelzoo/zoo/engine/kernel"
+	"github.com/go-modelzoo/zoo/engine/kernel/cpu"
+)
+
+// newOuter chooses the kernel of a gradient of weights whose sums lie in rows of the given width.
+func newOuter(s *ConvSpec, width int) outer {
+	p := Product{M: 1, N: width, K: 1, Precision: s.Precision, Tier: s.Tier}
+	switch {
+	case s.Tier >= cpu.AMX && s.Precision != engine.Highest:
+		return tileOuter{newTileMultiplier(&p)}
+	case s.Tier >= cpu.AVX2:
+		return vectorOuter{newVectorMultiplier(&p)}
+	}
+	return plainOuter{}
+}
+
+// tileOuter sums in AMX tiles: a is the left operand as it lies, b is packed as weights are.
+type tileOuter struct{ t *tileMultiplier }
+
+func (k tileOuter) grain() (int, int) { return tileBlock, tilePanel }
+
+func (k tileOuter) planes() int { return k.t.planes }
+
+func (k tileOuter) valueBytes() int { return 2 }
+
+func (k tileOuter) rowBytes(positions int) int { return rowBytes(positions) }
+
+func (k tileOuter) bBytes(cols, positions int) int {
+	return (cols + tilePanel - 1) / tilePanel * (positions / tileValues) * k.t.stepBytes()
+}
+
+func (k tileOuter) temporary() int { return 4*sumsBytes + awakeBytes + k.t.stepBytes() + 64 }
+
+func (k tileOuter) packA(dst []byte, row, low, at int, src []float32, stride, n, channels int, temporary []byte) {
+	temporary = align(temporary, 64)
+	for i := 0; i < channels; i += tileBlock {
+		k.t.pairs(temporary, src[i:], stride, n, min(tileBlock, channels-i))
+		for plane := range k.t.planes {
+			for parity := range 2 {
+				to := plane*low + (i+parity)*row + 2*at
+				transpose16(unsafe.Pointer(&dst[to]), 2*row, unsafe.Pointer(&temporary[plane*2048+parity*1024]), 64)
+			}
+		}
+	}
+}
+
+func (k tileOuter) packB(dst []byte, positions, at int, src []float32, stride, n, channels int) {
+	panel := positions / tileValues * k.t.stepBytes()
+	dst = dst[at/tileValues*k.t.stepBytes():]
+	for j := 0; j < channels; j += tilePanel {
+		k.t.pairs(dst[j/tilePanel*panel:], src[j:], stride, n, min(tilePanel, channels-j))
+	}
+}
+
+func (k tileOuter) product(o outerCall, dst []float32, ldd int, a, b, temporary []byte) {
+	t := k.t
+	temporary = align(temporary, 2*sumsBytes)
+	steps := o.positions / tileValues
+	args := tileArgs{
+		config:  &t.config,
+		aStride: o.row, aInc: tileBlock * o.row, aLow: o.low,
+		offsets: &t.offsets[0], steps: steps,
+		b: unsafe.Pointer(&b[0]), panels: (o.cols + tilePanel - 1) / tilePanel,
+		rows: &t.rows[0], bias: &t.bias[0],
+		sums:  unsafe.Pointer(&temporary[0]),
+		share: (tileBlock + steps - 1) / steps, format: int(kernel.F32),
+		mask:  1<<((o.cols-1)%tilePanel+1) - 1,
+		awake: unsafe.Pointer(&temporary[2*sumsBytes]),
+	}
+	args.low, args.high = bounds(kernel.None)
+	perBlock := steps * args.panels * t.planes * (t.planes + 1) / 2 * 4 * productCycles
+	call := min(max(1, callCycles/perBlock), groupRows/tileBlock)
+	for i := 0; i < o.rows; i += call * tileBlock {
+		args.a0 = unsafe.Pointer(&a[i*o.row])
+		args.a1 = unsafe.Add(args.a0, tileRows*o.row)
+		args.limit = min(call*tileBlock, o.rows-i)
+		args.blocks = (args.limit + tileBlock - 1) / tileBlock
+		args.starts = &t.starts[0]
+		args.dst = unsafe.Pointer(&dst[i*ldd])
+		if o.accumulate {
+			args.res = args.dst
+		}
+		if t.planes == 2 {
+			amxHigh(&args)
+		} else {
+			amxMedium(&args)
+		}
+	}
+}
+
+// vectorOuter sums in vectors: the values of a are broadcast.
+type vectorOuter struct{ v *vectorMultiplier }
+
+func (k vectorOuter) grain() (int, int) { return k.v.blockRows, k.v.panel }
+
+func (k vectorOuter) planes() int { return 1 }
+
+func (k vectorOuter) valueBytes() int { return 4 }
+
+func (k vectorOuter) rowBytes(positions int) int { return 4 * (positions + 16) }
+
+func (k vectorOuter) bBytes(cols, positions int) int {
+	return (cols + k.v.panel - 1) / k.v.panel * k.v.panel * positions * 4
+}
+
+func (k vectorOuter) temporary() int { return 4*k.v.blockRows*k.v.panel + 64 }
+
+func (k vectorOuter) packA(dst []byte, row, _, at int, src []float32, stride, n, channels int, _ []byte) {
+	f := floats(dst)
+	for c := range channels {
+		to := f[c*row/4+at:][:positionBlock]
+		for p := range n {
+			to[p] = src[p*stride+c]
+		}
+		clear(to[n:])
+	}
+	for c := channels; c%k.v.blockRows != 0; c++ { // rows whose sums are thrown away
+		clear(f[c*row/4+at:][:positionBlock])
+	}
+}
+
+func (k vectorOuter) packB(dst []byte, positions, at int, src []float32, stride, n, channels int) {
+	f, width := floats(dst), k.v.panel
+	for j := 0; j < channels; j += width {
+		cols := min(width, channels-j)
+		block := f[j*positions+at*width:][:positionBlock*width]
+		if cols < width {
+			clear(block)
+		} else {
+			clear(block[n*width:])
+		}
+		for p := range n {
+			copy(block[p*width:][:cols], src[p*stride+j:])
+		}
+	}
+}
+
+func (k vectorOuter) product(o outerCall, dst []float32, ldd int, a, b, temporary []byte) {
+	v := k.v
+	temporary = align(temporary, 64)
+	run := [2]int32{0, int32(o.positions / unrollValues)}
+	args := tileArgs{
+		offsets: &run[0], steps: 1,
+		rows: &v.rows[0], bias: &v.bias[0],
+		sums: unsafe.Pointer(&temporary[0]),
+		b:    unsafe.Pointer(&b[0]), panels: (o.cols + v.panel - 1) / v.panel,
+		aStride: o.row, aInc: v.blockRows * o.row,
+		mask: 1<<((o.cols-1)%v.panel+1) - 1,
+	}
+	args.low, args.high = bounds(kernel.None)
+	perBlock := 2 * o.positions * v.blockRows * v.panel * args.panels / v.flops
+	call := min(max(1, callCycles/perBlock), v.groupRows()/v.blockRows)
+	for i := 0; i < o.rows; i += call * v.blockRows {
+		args.a0 = unsafe.Pointer(&a[i*o.row])
+		args.limit = min(call*v.blockRows, o.rows-i)
+		args.blocks = (args.limit + v.blockRows - 1) / v.blockRows
+		args.starts = &v.starts[0]
+		args.dst = unsafe.Pointer(&dst[i*ldd])
+		if o.accumulate {
+			args.res = args.dst
+		}
+		if v.wide {
+			fma512(&args)
+		} else {
+			fma256(&args)
+		}
+	}
+}
