@@ -64,11 +64,17 @@ func (k tileOuter) product(o outerCall, dst []float32, ldd int, a, b, temporary 
 	t := k.t
 	temporary = align(temporary, 2*sumsBytes)
 	steps := o.positions / tileValues
-	args := tileArgs{
+	var tiles [2 * groupRows / tileBlock]int32
+	for i := range tiles {
+		tiles[i] = int32(i * tileRows * o.row)
+	}
+	args := amxArgs{
 		config:  &t.config,
-		aStride: o.row, aInc: tileBlock * o.row, aLow: o.low,
-		offsets: &t.offsets[0], steps: steps,
-		b: unsafe.Pointer(&b[0]), panels: (o.cols + tilePanel - 1) / tilePanel,
+		tiles:   &tiles[0],
+		aStride: o.row, aLow: o.low,
+		offsets: &t.offsets[0], steps: steps, chunk: steps,
+		blocks: 1,
+		b:      unsafe.Pointer(&b[0]), panels: (o.cols + tilePanel - 1) / tilePanel,
 		rows: &t.rows[0], bias: &t.bias[0],
 		sums:  unsafe.Pointer(&temporary[0]),
 		share: (tileBlock + steps - 1) / steps, format: int(kernel.F32),
@@ -79,10 +85,9 @@ func (k tileOuter) product(o outerCall, dst []float32, ldd int, a, b, temporary 
 	perBlock := steps * args.panels * t.planes * (t.planes + 1) / 2 * 4 * productCycles
 	call := min(max(1, callCycles/perBlock), groupRows/tileBlock)
 	for i := 0; i < o.rows; i += call * tileBlock {
-		args.a0 = unsafe.Pointer(&a[i*o.row])
-		args.a1 = unsafe.Add(args.a0, tileRows*o.row)
+		args.a = unsafe.Pointer(&a[i*o.row])
 		args.limit = min(call*tileBlock, o.rows-i)
-		args.blocks = (args.limit + tileBlock - 1) / tileBlock
+		args.groups = (args.limit + tileBlock - 1) / tileBlock
 		args.starts = &t.starts[0]
 		args.dst = unsafe.Pointer(&dst[i*ldd])
 		if o.accumulate {
