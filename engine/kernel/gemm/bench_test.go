@@ -3,6 +3,8 @@ package gemm
 import (
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"strconv"
 	"sync"
 	"testing"
 
@@ -23,6 +25,14 @@ var benchLayers = []benchLayer{
 	{28, 28, 128, 128, 3, 1, 1, 1},
 	{14, 14, 256, 256, 3, 1, 1, 1},
 	{7, 7, 512, 512, 3, 1, 1, 1},
+	{56, 56, 256, 256, 3, 1, 1, 1},
+	{28, 28, 512, 512, 3, 1, 1, 1},
+	{14, 14, 512, 512, 3, 1, 1, 1},
+	{56, 56, 128, 32, 3, 1, 1, 1},
+	{14, 14, 128, 32, 3, 1, 1, 1},
+	{35, 35, 96, 96, 3, 1, 1, 1},
+	{55, 55, 16, 64, 3, 1, 1, 1},
+	{13, 13, 64, 256, 3, 1, 1, 1},
 	{56, 56, 64, 256, 1, 1, 0, 1},
 	{56, 56, 256, 64, 1, 1, 0, 1},
 	{28, 28, 512, 128, 1, 1, 0, 1},
@@ -76,6 +86,9 @@ func benchConv(b *testing.B, l benchLayer, tier cpu.Tier, p engine.Precision, n,
 	weight := make([]float32, l.out*l.in/l.groups*l.k*l.k)
 	for i := range weight {
 		weight[i] = float32(r.NormFloat64())
+	}
+	if m, err := strconv.Atoi(os.Getenv("WINO")); err == nil && l.k == 3 && l.stride == 1 && l.groups == 1 {
+		s.Winograd = m
 	}
 	conv, err := NewConv(s, weight, make([]float32, l.out))
 	if err != nil {
