@@ -80,7 +80,7 @@ func newVectorConv(s ConvSpec, w *weights, bias []float32, each parallel) *vecto
 		c.grain = grain{element: 4, planes: 1, block: 16, rows: positionsNarrow, panel: 32, tier: cpu.AVX512, least: positionsNarrow}
 		c.flops = flopsPerCycle512
 	} else if s.Tier >= cpu.AVX512 {
-		c.grain = grain{element: 4, planes: 1, block: 16, rows: positions512, panel: 32, tier: cpu.AVX512, least: positions512}
+		c.grain = grain{element: 4, planes: 1, block: 16, rows: positions512, panel: 32, tier: cpu.AVX512, least: 1}
 		c.flops = flopsPerCycle512
 	} else {
 		c.grain = grain{element: 4, planes: 1, block: 16, rows: positions256, panel: 16, tier: cpu.AVX2, least: positions256}
@@ -171,6 +171,7 @@ type vectorCall struct {
 	parts    int
 	aStride  int
 	blockMax int
+	lines    bool // computed by product512, row by row of the output
 	// converts says that the destination is not float32: the sums then go to scratch memory first, and are converted in
 	// plain Go. That is for linear layers before maps of other formats.
 	converts bool
@@ -192,14 +193,25 @@ func (c *vectorConv) bind(src, dst kernel.Map, residual *kernel.Map, workers int
 		native = kernel.BF16
 	}
 	directable := src.Format == native && c.depth.bundleIn%c.unroll == 0 && c.depth.bundles == 1
-	if step, even := uniform(&src); even && step*c.grain.element%1024 == 0 && c.depth.bundleIn >= 256 {
-		directable = false // the rows of a block would share few cache sets
+	v.lines = c.form == plain && c.grain.tier >= cpu.AVX512
+	few := 1024 // bytes between pixels at which the rows of a block would share few cache sets
+	if v.lines {
+		few = 4096
+	}
+	if step, even := uniform(&src); even && step*c.grain.element%few == 0 && c.depth.bundleIn >= 256 {
+		directable = false
 	}
 	v.geometry = newGeometry(&c.spec, &c.depth, c.grain, &src, &dst, residual, directable)
 	perBlock := float64(2*c.groups*c.unroll*c.grain.rows*c.grain.panel)/c.flops*1.1 + 150
-	v.parts = v.choose(c.grain, &c.depth, costs{perBlock: perBlock, panels: c.depth.bundles * c.panels, panelBytes: c.panelBytes()}, workers)
+	if v.lines {
+		v.parts = v.chooseLines(workers)
+	} else {
+		v.parts = v.choose(c.grain, &c.depth, costs{perBlock: perBlock, panels: c.depth.bundles * c.panels, panelBytes: c.panelBytes()}, workers)
+	}
 	v.blockMax = max(1, int(callCycles/perBlock))
-	v.listRows(c.grain, &dst, residual, c.grain.panel*4)
+	if !v.lines || v.converts {
+		v.listRows(c.grain, &dst, residual, c.grain.panel*4)
+	}
 	v.aStride = v.stride * v.pixel
 	if v.direct {
 		step, _ := uniform(&src)
@@ -267,6 +279,10 @@ func (v *vectorCall) each(task int, f func(at, n, y, x, from, to int)) {
 
 // compute is run into float32.
 func (v *vectorCall) compute(task int, src, dst kernel.Map, residual *kernel.Map, scratch []byte) {
+	if v.lines {
+		v.multiply(task, src, dst, residual, scratch)
+		return
+	}
 	d := &v.depth
 	b := v.band(task % v.bands)
 	panels := d.bundles * v.panels
@@ -375,8 +391,6 @@ func (v *vectorCall) call(args *tileArgs) {
 		fmaNarrow(args)
 	case v.form == pairs:
 		dot512(args)
-	case v.grain.tier >= cpu.AVX512:
-		fma512(args)
 	default:
 		fma256(args)
 	}

@@ -15,7 +15,6 @@ const winogradKernels = true
 
 const (
 	winogradPanel  = 32 // output channels of a product
-	winogradRows   = 14 // tiles that a product takes at a time at most: see product512
 	winogradVector = 16 // channels that are transformed at a time
 	// winogradInL2 is how many bytes of transformed input may be read again for every panel of output channels.
 	winogradInL2 = 1200 << 10
@@ -54,21 +53,6 @@ type outputArgs struct {
 	_          uint64 // where bias is
 }
 
-// productArgs are the arguments of product512, and its state.
-type productArgs struct {
-	a       unsafe.Pointer // the first row
-	aStride int            // bytes between rows
-	b       unsafe.Pointer // weights, [value][32]
-	c       unsafe.Pointer // sums
-	cStride int            // bytes between rows of sums
-	groups  int            // of four values
-	rows    int            // of a block, at most winogradRows
-	blocks  int
-	longer  int            // how many blocks have one row more; the first ones
-	next    unsafe.Pointer // what to fetch into L2
-	_       uint64         // where a is
-}
-
 //go:noescape
 func winogradInput2(args *inputArgs)
 
@@ -80,9 +64,6 @@ func winogradOutput2(args *outputArgs)
 
 //go:noescape
 func winogradOutput4(args *outputArgs)
-
-//go:noescape
-func product512(args *productArgs)
 
 // winogradConv is a 3×3 convolution whose weights are transformed.
 type winogradConv struct {
@@ -197,7 +178,7 @@ func (v *winogradCall) taskCycles(c *winogradCosts, tiles, panels, group, input,
 		blockOverhead = 40 // of a block of rows in product512
 		spilled       = 0.4
 	)
-	blocks := (tiles + winogradRows - 1) / winogradRows
+	blocks := (tiles + productRows - 1) / productRows
 	compute := float64(panels) * (float64(tiles)*c.product + float64(blocks*v.points*blockOverhead))
 	cycles := taskOverhead + float64(tiles)*(c.input+float64(panels)*c.output)
 	passes := (panels + group - 1) / group
@@ -293,8 +274,9 @@ func lastMask(channels int) int { return 1<<((channels-1)%winogradVector+1) - 1 
 
 // multiply computes the products of all points for panels [from, to).
 func (v *winogradCall) multiply(inputs, products []byte, tiles, from, to int) {
-	blocks := (tiles + winogradRows - 1) / winogradRows
-	args := productArgs{aStride: v.inputRow, cStride: v.productRow, groups: v.groups, rows: tiles / blocks}
+	run := [2]int32{0, int32(v.groups)}
+	args := productArgs{aStride: v.inputRow, runs: &run[0], runCount: 1, cStride: v.productRow, bias: &noBias[0], mask: 1<<winogradPanel - 1}
+	args.low, args.high = bounds(kernel.None)
 	block := v.block()
 	for point := range v.points {
 		for p := from; p < to; p++ {
@@ -307,8 +289,7 @@ func (v *winogradCall) multiply(inputs, products []byte, tiles, from, to int) {
 			args.a = unsafe.Pointer(&inputs[point*v.inputPoint])
 			args.b = unsafe.Pointer(&v.weights[(point*v.panels+p)*block])
 			args.c = unsafe.Pointer(&products[point*v.productPoint+(p-from)*winogradPanel*4])
-			args.blocks, args.longer = blocks, tiles%blocks
-			product512(&args)
+			args.multiply(tiles, fetchOn)
 		}
 	}
 }

@@ -19,6 +19,7 @@ var sets = map[string]func(){
 		transposeKernel()
 	},
 	"vector": func() {
+		productKernel()
 		vectorKernel("fma512", 16, 14, plain)
 		vectorKernel("dot512", 16, 14, pairs)
 		vectorKernel("fmaNarrow", 16, 8, narrow)

@@ -39,24 +39,6 @@ const (
 	oBiasNext
 )
 
-// Offsets of the fields of productArgs, each 8 bytes.
-const (
-	mA = 8 * iota
-	mAStride
-	mB
-	mC
-	mCStride
-	mGroups
-	mRows
-	mBlocks
-	mLonger
-	mNext
-	mAt
-)
-
-// productRows is how many rows of sums the registers hold beside two vectors of weights and two broadcast values.
-const productRows = 14
-
 // winogradTile is a transformation with tiles of m×m outputs, computed from n×n inputs, n = m+2, by n×n products. The
 // constants are exact in float32. See winograd.go in engine/kernel/gemm for where they come from.
 type winogradTile struct {
@@ -130,25 +112,6 @@ func winogradKernels() {
 		t.inputKernel()
 		t.outputKernel()
 	}
-	productKernel()
-}
-
-// argument is a field of the arguments, in R8, and where it belongs.
-type argument struct {
-	offset int
-	to     GPPhysical
-}
-
-func loadArgs(list ...argument) {
-	for _, a := range list {
-		MOVQ(Mem{Base: R8, Disp: a.offset}, a.to)
-	}
-}
-
-// registers returns count vector registers from the given one on.
-func registers(from, count int) []VecPhysical {
-	all := []VecPhysical{Z0, Z1, Z2, Z3, Z4, Z5, Z6, Z7, Z8, Z9, Z10, Z11, Z12, Z13, Z14, Z15, Z16, Z17, Z18, Z19, Z20, Z21, Z22, Z23, Z24, Z25, Z26, Z27, Z28, Z29, Z30, Z31}
-	return all[from : from+count]
 }
 
 // inputKernel emits the transformation of one tile's input: along the rows into temporary memory, along the columns from
@@ -294,91 +257,4 @@ func (t winogradTile) outputKernel() {
 	JNZ(LabelRef("vector"))
 	VZEROUPPER()
 	RET()
-}
-
-// productKernel emits the product of any number of rows with a panel of 32 columns. The rows are divided into blocks of
-// nearly the same size, and there is a loop for each size, so that no lane computes what is thrown away. The weights that
-// will be needed next are fetched into L2 on the way.
-//
-// Registers: R8 the arguments, R9 stride of A, DI weights, DX groups of four values left, R10 to R13 and BX rows 0, 3, 6, 9
-// and 12 of a block, SI what to fetch, R14 sums, R15 blocks left, CX blocks left that have a row more, AX temporary.
-func productKernel() {
-	const unroll = 4
-	TEXT("product512", NOSPLIT, "func(args *byte)")
-	Pragma("noescape")
-	Doc("product512 multiplies rows with a panel of 32 columns: see productArgs.")
-	arg := func(offset int) Mem { return Mem{Base: R8, Disp: offset} }
-	bases := []GPPhysical{R10, R11, R12, R13, RBX}
-	l := func(format string, n int) string { return fmt.Sprintf(format, n) }
-	Load(Param("args"), R8)
-	loadArgs(argument{mAStride, R9}, argument{mC, R14}, argument{mBlocks, R15}, argument{mLonger, RCX}, argument{mNext, RSI}, argument{mA, R10})
-	MOVQ(R10, arg(mAt))
-	Label("block")
-	MOVQ(arg(mB), RDI)
-	MOVQ(arg(mGroups), RDX)
-	MOVQ(arg(mRows), RAX)
-	TESTQ(RCX, RCX)
-	JZ(LabelRef("size"))
-	DECQ(RCX)
-	INCQ(RAX)
-	Label("size")
-	for n := productRows; n > 1; n-- {
-		CMPQ(RAX, Imm(uint64(n)))
-		JEQ(LabelRef(l("rows%d", n)))
-	}
-	for n := 1; n <= productRows; n++ {
-		Label(l("rows%d", n))
-		z := registers(0, 2*n)
-		w, value := registers(28, 2), registers(30, 2)
-		for _, r := range z {
-			VPXORD(r, r, r)
-		}
-		if n > 3 {
-			LEAQ(Mem{Base: R9, Index: R9, Scale: 2}, RAX)
-		}
-		for i := 1; 3*i < n; i++ {
-			LEAQ(Mem{Base: bases[i-1], Index: RAX, Scale: 1}, bases[i])
-		}
-		rows := addresses(n)
-		Label(l("group%d", n))
-		for u := range unroll {
-			for i := range w {
-				VMOVUPS(Mem{Base: RDI, Disp: (2*u + i) * 64}, w[i])
-			}
-			PREFETCHT1(Mem{Base: RSI, Disp: 64 * u})
-			for r, a := range rows {
-				m := Mem{Base: bases[a.base/3], Disp: 4 * u}
-				if a.scale > 0 {
-					m.Index, m.Scale = R9, uint8(a.scale)
-				}
-				VBROADCASTSS(m, value[r%2])
-				for i := range w {
-					VFMADD231PS(w[i], value[r%2], z[2*r+i])
-				}
-			}
-		}
-		ADDQ(U32(unroll*128), RDI)
-		ADDQ(U32(unroll*64), RSI)
-		for i := 0; 3*i < n; i++ {
-			ADDQ(Imm(4*unroll), bases[i])
-		}
-		DECQ(RDX)
-		JNZ(LabelRef(l("group%d", n)))
-		MOVQ(arg(mCStride), RAX)
-		for r := range n {
-			VMOVUPS(z[2*r], Mem{Base: R14})
-			VMOVUPS(z[2*r+1], Mem{Base: R14, Disp: 64})
-			ADDQ(RAX, R14)
-		}
-		// The next block begins after the last row of this one.
-		MOVQ(arg(mAt), R10)
-		MOVL(U32(uint32(n)), EAX)
-		IMULQ(R9, RAX)
-		ADDQ(RAX, R10)
-		MOVQ(R10, arg(mAt))
-		DECQ(R15)
-		JNZ(LabelRef("block"))
-		VZEROUPPER()
-		RET()
-	}
 }
