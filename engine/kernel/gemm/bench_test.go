@@ -3,8 +3,6 @@ package gemm
 import (
 	"fmt"
 	"math/rand/v2"
-	"os"
-	"strconv"
 	"sync"
 	"testing"
 
@@ -69,7 +67,7 @@ func BenchmarkConv(b *testing.B) {
 			for _, l := range benchLayers {
 				for _, n := range []int{1, 8} {
 					for _, workers := range []int{1, 2} {
-						b.Run(fmt.Sprintf("%v/%v/%v/n%d/w%d", tier, p, l, n, workers), func(b *testing.B) { benchConv(b, l, tier, p, n, workers) })
+						b.Run(fmt.Sprintf("%v/%v/%v/n%d/w%d", tier, p, l, n, workers), func(b *testing.B) { benchConv(b, l, tier, p, n, workers, 0) })
 					}
 				}
 			}
@@ -77,18 +75,34 @@ func BenchmarkConv(b *testing.B) {
 	}
 }
 
-func benchConv(b *testing.B, l benchLayer, tier cpu.Tier, p engine.Precision, n, workers int) {
+// BenchmarkWinograd runs the 3×3 layers by Winograd's method; BenchmarkConv computes them directly.
+func BenchmarkWinograd(b *testing.B) {
+	if !winogradKernels || cpu.Best() < cpu.AVX512 {
+		b.Skip("there are no kernels for this processor")
+	}
+	for _, l := range benchLayers {
+		if l.k != 3 || l.stride != 1 || l.groups != 1 {
+			continue
+		}
+		for _, m := range winogradTiles {
+			for _, n := range []int{1, 8} {
+				for _, workers := range []int{1, 2} {
+					b.Run(fmt.Sprintf("%d/%v/n%d/w%d", m, l, n, workers), func(b *testing.B) { benchConv(b, l, cpu.AVX512, engine.Highest, n, workers, m) })
+				}
+			}
+		}
+	}
+}
+
+func benchConv(b *testing.B, l benchLayer, tier cpu.Tier, p engine.Precision, n, workers, winograd int) {
 	s := ConvSpec{
 		In: l.in, Out: l.out, KernelH: l.k, KernelW: l.k, StrideH: l.stride, StrideW: l.stride, Groups: l.groups,
-		PadTop: l.pad, PadLeft: l.pad, PadBottom: l.pad, PadRight: l.pad, Activation: kernel.ReLU, Precision: p, Tier: tier,
+		PadTop: l.pad, PadLeft: l.pad, PadBottom: l.pad, PadRight: l.pad, Activation: kernel.ReLU, Winograd: winograd, Precision: p, Tier: tier,
 	}
 	r := rand.New(rand.NewPCG(1, 2))
 	weight := make([]float32, l.out*l.in/l.groups*l.k*l.k)
 	for i := range weight {
 		weight[i] = float32(r.NormFloat64())
-	}
-	if m, err := strconv.Atoi(os.Getenv("WINO")); err == nil && l.k == 3 && l.stride == 1 && l.groups == 1 {
-		s.Winograd = m
 	}
 	conv, err := NewConv(s, weight, make([]float32, l.out))
 	if err != nil {

@@ -28,9 +28,6 @@ const (
 )
 
 //go:noescape
-func fma512(args *tileArgs)
-
-//go:noescape
 func fmaNarrow(args *tileArgs)
 
 //go:noescape

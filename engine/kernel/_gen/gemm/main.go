@@ -20,7 +20,6 @@ var sets = map[string]func(){
 	},
 	"vector": func() {
 		productKernel()
-		vectorKernel("fma512", 16, 14, plain)
 		vectorKernel("dot512", 16, 14, pairs)
 		vectorKernel("fmaNarrow", 16, 8, narrow)
 		vectorKernel("fma256", 8, 6, plain)
