@@ -367,6 +367,28 @@ func TestConvRandomShapes(t *testing.T) {
 	}
 }
 
+// TestConvSmallGroups draws groups of the sizes that have kernels of their own.
+func TestConvSmallGroups(t *testing.T) {
+	cases := 60
+	if testing.Short() {
+		cases = 20
+	}
+	for _, tier := range tiers() {
+		for _, size := range []int{4, 8, 16} {
+			t.Run(fmt.Sprintf("%v/%d", tier, size), func(t *testing.T) {
+				r := rand.New(rand.NewPCG(uint64(tier), uint64(size)))
+				for range cases {
+					c := randomCase(r, tier, engine.Highest)
+					s := &c.spec
+					s.Groups = 16 / size * (1 + r.IntN(4))
+					s.In, s.Out = s.Groups*size, s.Groups*size
+					c.run(t, r)
+				}
+			})
+		}
+	}
+}
+
 // TestConvNetworkShapes runs layers of real networks, one output row or two of each where they are large.
 func TestConvNetworkShapes(t *testing.T) {
 	type layer struct{ h, w, in, out, k, stride, pad, groups int }

@@ -96,6 +96,9 @@ func (v *vectorCall) chooseLines(workers int) (parts int) {
 	g, d := v.grain, &v.depth
 	panels := d.bundles * v.panels
 	values := float64(v.groups * v.unroll)
+	if v.groupSize > 0 {
+		values = float64(len(v.depth.runs)*v.groupSize) / 2 // each for half a panel
+	}
 	best := math.Inf(1)
 	var bestRows, bestImages int
 	try := func(rows, images int) {
@@ -173,6 +176,10 @@ func (v *vectorCall) multiply(task int, src, dst kernel.Map, residual *kernel.Ma
 		scratch = align(scratch, 64)
 		stage(&v.geometry, &v.spec, d, v.grain, &src, b, scratch, from/v.panels, (to-1)/v.panels+1)
 		a = unsafe.Pointer(&scratch[0])
+	}
+	if v.groupSize > 0 {
+		v.multiplyGroups(b, from, to, dst, residual, scratch)
+		return
 	}
 	image, row, pixel := strides(&v.geometry, &dst)
 	lines, width := b.rows, v.ow

@@ -60,9 +60,11 @@ type vectorConv struct {
 	// packed is there instead of weights if form is not plain.
 	packed []byte
 	form   weightForm
-	unroll int       // values that the kernel sums per loop: runs are padded to it with zero weights
-	bias   []float32 // [bundle][panel][channel of the panel]
-	flops  float64   // per cycle
+	// groupSize is the channels of a group where small groups are computed by kernels of their own, else 0.
+	groupSize int
+	unroll    int       // values that the kernel sums per loop: runs are padded to it with zero weights
+	bias      []float32 // [bundle][panel][channel of the panel]
+	flops     float64   // per cycle
 }
 
 func newVectorConv(s ConvSpec, w *weights, bias []float32, each parallel) *vectorConv {
@@ -83,7 +85,15 @@ func newVectorConv(s ConvSpec, w *weights, bias []float32, each parallel) *vecto
 		c.grain = grain{element: 4, planes: 1, block: 16, rows: positions256, panel: 16, tier: cpu.AVX2, least: positions256}
 		c.flops = flopsPerCycle256
 	}
-	c.depth = newDepth(s, c.grain)
+	if c.form == plain && c.grain.tier >= cpu.AVX512 {
+		c.groupSize = s.groupSize()
+	}
+	if c.groupSize > 0 {
+		c.grain.panel = groupedChannels
+		c.depth = groupedDepth(&s)
+	} else {
+		c.depth = newDepth(s, c.grain)
+	}
 	d := &c.depth
 	for _, r := range d.runs {
 		c.groups += (r.n + c.unroll - 1) / c.unroll
@@ -101,7 +111,13 @@ func newVectorConv(s ConvSpec, w *weights, bias []float32, each parallel) *vecto
 		b, o := i/d.bundleOut, i%d.bundleOut
 		c.bias[b*c.panels*panel+o] = v
 	}
-	each(d.bundles*c.panels, func(panel int) { c.pack(w, panel) })
+	each(d.bundles*c.panels, func(panel int) {
+		if c.groupSize > 0 {
+			c.packGroups(w, panel)
+		} else {
+			c.pack(w, panel)
+		}
+	})
 	return c
 }
 
@@ -158,13 +174,19 @@ func putNarrow(to []byte, v float32) {
 func (c *vectorConv) bytes() int { return len(c.packed) + 4*(len(c.weights)+len(c.bias)) }
 
 // panelBytes is the size of the packed weights of a panel.
-func (c *vectorConv) panelBytes() int { return c.groups * c.unroll * c.grain.panel * c.form.bytes() }
+func (c *vectorConv) panelBytes() int {
+	if c.groupSize > 0 {
+		return len(c.depth.runs) * c.groupSize * groupedChannels * 4
+	}
+	return c.groups * c.unroll * c.grain.panel * c.form.bytes()
+}
 
 // vectorCall is a vectorConv bound to maps.
 type vectorCall struct {
 	*vectorConv
 	geometry
 	runs     []int32 // byte offset and groups of each run
+	taps     []int32 // byte offset of each tap, for small groups
 	parts    int
 	aStride  int
 	blockMax int
@@ -189,7 +211,7 @@ func (c *vectorConv) bind(src, dst kernel.Map, residual *kernel.Map, workers int
 	if c.form == pairs {
 		native = kernel.BF16
 	}
-	directable := src.Format == native && c.depth.bundleIn%c.unroll == 0 && c.depth.bundles == 1
+	directable := src.Format == native && c.depth.bundleIn%c.unroll == 0 && c.depth.bundles == 1 && c.groupSize == 0
 	v.lines = c.form == plain && c.grain.tier >= cpu.AVX512
 	few := 1024 // bytes between pixels at which the rows of a block would share few cache sets
 	if v.lines {
@@ -219,6 +241,7 @@ func (c *vectorConv) bind(src, dst kernel.Map, residual *kernel.Map, workers int
 		if !v.direct {
 			at = v.offset(&c.spec, r)
 		}
+		v.taps = append(v.taps, int32(at))
 		v.runs = append(v.runs, int32(at), int32((r.n+c.unroll-1)/c.unroll))
 	}
 	return v

@@ -20,6 +20,9 @@ var sets = map[string]func(){
 	},
 	"vector": func() {
 		productKernel()
+		for _, size := range []int{4, 8, 16} {
+			groupedKernel(size)
+		}
 		vectorKernel("dot512", 16, 14, pairs)
 		vectorKernel("fmaNarrow", 16, 8, narrow)
 		vectorKernel("fma256", 8, 6, plain)
