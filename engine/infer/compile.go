@@ -219,6 +219,9 @@ func convName(s gemm.ConvSpec) string {
 	if s.Groups > 1 {
 		name += fmt.Sprintf(" g%d", s.Groups)
 	}
+	if s.Winograd > 0 {
+		name += fmt.Sprintf(" winograd %d", s.Winograd)
+	}
 	return name + " " + s.Precision.String()
 }
 

@@ -158,12 +158,14 @@ func (p *packer) convSpec(o *op) gemm.ConvSpec {
 		w.Kernel = graph.HW(1, w.Kernel.H*w.Kernel.W)
 		w.Stride = w.Kernel
 	}
-	return gemm.ConvSpec{
+	spec := gemm.ConvSpec{
 		In: o.conv.In, Out: o.conv.Out, KernelH: w.Kernel.H, KernelW: w.Kernel.W, StrideH: w.Stride.H, StrideW: w.Stride.W,
 		DilationH: w.Dilation.H, DilationW: w.Dilation.W, Groups: o.conv.Groups,
 		PadTop: o.pads.Top, PadLeft: o.pads.Left, PadBottom: o.pads.Bottom, PadRight: o.pads.Right,
 		Activation: o.act, Linear: o.out.shape.IsVector(), Precision: p.precision, Tier: p.tier,
 	}
+	spec.Winograd = gemm.Winograd(spec, o.out.shape.H, o.out.shape.W)
+	return spec
 }
 
 // covers reports whether the kernel is as large as the map: a linear layer behind a flattened map. Such a map is one row of pixels to the

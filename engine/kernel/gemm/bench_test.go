@@ -23,6 +23,14 @@ var benchLayers = []benchLayer{
 	{28, 28, 128, 128, 3, 1, 1, 1},
 	{14, 14, 256, 256, 3, 1, 1, 1},
 	{7, 7, 512, 512, 3, 1, 1, 1},
+	{56, 56, 256, 256, 3, 1, 1, 1},
+	{28, 28, 512, 512, 3, 1, 1, 1},
+	{14, 14, 512, 512, 3, 1, 1, 1},
+	{56, 56, 128, 32, 3, 1, 1, 1},
+	{14, 14, 128, 32, 3, 1, 1, 1},
+	{35, 35, 96, 96, 3, 1, 1, 1},
+	{55, 55, 16, 64, 3, 1, 1, 1},
+	{13, 13, 64, 256, 3, 1, 1, 1},
 	{56, 56, 64, 256, 1, 1, 0, 1},
 	{56, 56, 256, 64, 1, 1, 0, 1},
 	{28, 28, 512, 128, 1, 1, 0, 1},
@@ -59,7 +67,7 @@ func BenchmarkConv(b *testing.B) {
 			for _, l := range benchLayers {
 				for _, n := range []int{1, 8} {
 					for _, workers := range []int{1, 2} {
-						b.Run(fmt.Sprintf("%v/%v/%v/n%d/w%d", tier, p, l, n, workers), func(b *testing.B) { benchConv(b, l, tier, p, n, workers) })
+						b.Run(fmt.Sprintf("%v/%v/%v/n%d/w%d", tier, p, l, n, workers), func(b *testing.B) { benchConv(b, l, tier, p, n, workers, 0) })
 					}
 				}
 			}
@@ -67,10 +75,29 @@ func BenchmarkConv(b *testing.B) {
 	}
 }
 
-func benchConv(b *testing.B, l benchLayer, tier cpu.Tier, p engine.Precision, n, workers int) {
+// BenchmarkWinograd runs the 3×3 layers by Winograd's method; BenchmarkConv computes them directly.
+func BenchmarkWinograd(b *testing.B) {
+	if !winogradKernels || cpu.Best() < cpu.AVX512 {
+		b.Skip("there are no kernels for this processor")
+	}
+	for _, l := range benchLayers {
+		if l.k != 3 || l.stride != 1 || l.groups != 1 {
+			continue
+		}
+		for _, m := range winogradTiles {
+			for _, n := range []int{1, 8} {
+				for _, workers := range []int{1, 2} {
+					b.Run(fmt.Sprintf("%d/%v/n%d/w%d", m, l, n, workers), func(b *testing.B) { benchConv(b, l, cpu.AVX512, engine.Highest, n, workers, m) })
+				}
+			}
+		}
+	}
+}
+
+func benchConv(b *testing.B, l benchLayer, tier cpu.Tier, p engine.Precision, n, workers, winograd int) {
 	s := ConvSpec{
 		In: l.in, Out: l.out, KernelH: l.k, KernelW: l.k, StrideH: l.stride, StrideW: l.stride, Groups: l.groups,
-		PadTop: l.pad, PadLeft: l.pad, PadBottom: l.pad, PadRight: l.pad, Activation: kernel.ReLU, Precision: p, Tier: tier,
+		PadTop: l.pad, PadLeft: l.pad, PadBottom: l.pad, PadRight: l.pad, Activation: kernel.ReLU, Winograd: winograd, Precision: p, Tier: tier,
 	}
 	r := rand.New(rand.NewPCG(1, 2))
 	weight := make([]float32, l.out*l.in/l.groups*l.k*l.k)

@@ -2,6 +2,7 @@ package gemm
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/go-modelzoo/zoo/engine"
 	"github.com/go-modelzoo/zoo/engine/kernel"
@@ -22,7 +23,10 @@ type ConvSpec struct {
 	// Linear says that the output is a few pixels per image, mostly one: a linear layer, or a convolution as large as its
 	// input. Its time is in reading the weights, so they are packed as small as the precision allows. It changes no result
 	// beyond rounding.
-	Linear    bool
+	Linear bool
+	// Winograd, if not 0, asks for a convolution by Winograd's method in tiles of so many outputs along an axis: what the function
+	// Winograd returned. It changes results by rounding alone. Kernels that cannot, compute directly.
+	Winograd  int
 	Precision engine.Precision // Default is resolved for the tier
 	Tier      cpu.Tier         // the instructions to use, at most cpu.Best()
 }
@@ -44,6 +48,8 @@ func (s ConvSpec) normal() (ConvSpec, error) {
 		return s, fmt.Errorf("gemm: convolution with negative padding")
 	case s.In%s.Groups != 0 || s.Out%s.Groups != 0:
 		return s, fmt.Errorf("gemm: convolution of %d to %d channels cannot have %d groups", s.In, s.Out, s.Groups)
+	case s.Winograd != 0 && !slices.Contains(winogradTiles, s.Winograd):
+		return s, fmt.Errorf("gemm: Winograd's method asked for with tiles of %dx%d outputs; there are %v", s.Winograd, s.Winograd, winogradTiles)
 	case s.Tier > cpu.Best():
 		return s, fmt.Errorf("gemm: tier %v asked for, but this process can use %v at most", s.Tier, cpu.Best())
 	}

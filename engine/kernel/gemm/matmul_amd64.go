@@ -297,6 +297,10 @@ func (v *vectorMultiplier) run(p *Product, depth, i0, i1, j0, j1 int, dst, a, b 
 		for i := i0; i < i1; i += v.groupRows() {
 			n := min(v.groupRows(), i1-i)
 			v.packA(p, a, i, i+n, k0, k1, pa, lda)
+			if v.wide {
+				v.multiply(p, &run, i, n, j0, j1, k0 > 0 || p.Accumulate, dst, pa, lda, pb)
+				continue
+			}
 			for block := 0; block*v.blockRows < n; block += call {
 				from := i + block*v.blockRows
 				args.a0 = unsafe.Pointer(&pa[block*v.blockRows*lda])
@@ -308,12 +312,33 @@ func (v *vectorMultiplier) run(p *Product, depth, i0, i1, j0, j1 int, dst, a, b 
 				if p.Accumulate || k0 > 0 {
 					args.res = args.dst
 				}
-				if v.wide {
-					fma512(&args)
-				} else {
-					fma256(&args)
-				}
+				fma256(&args)
 			}
+		}
+	}
+}
+
+// multiply computes n rows from row i on, columns [j0, j1), of packed operands by product512.
+func (v *vectorMultiplier) multiply(p *Product, run *[2]int32, i, n, j0, j1 int, add bool, dst, pa []float32, lda int, pb []float32) {
+	args := productArgs{
+		a: unsafe.Pointer(&pa[0]), aStride: 4 * lda, runs: &run[0], runCount: 1, bias: &noBias[0],
+		cStride: 4 * p.N, resStride: 4 * p.N,
+	}
+	args.low, args.high = bounds(kernel.None)
+	groups := int(run[1])
+	panel := groups * unrollValues * productPanel
+	most := max(1, int(callCycles)/(groups*unrollValues)/productRows) * productRows
+	for j := j0; j < j1; j += productPanel {
+		args.b = unsafe.Pointer(&pb[(j-j0)/productPanel*panel])
+		args.next = args.b
+		args.mask = 1<<min(j1-j, productPanel) - 1
+		for from := 0; from < n; from += most {
+			args.a = unsafe.Pointer(&pa[from*lda])
+			args.c = unsafe.Pointer(&dst[(i+from)*p.N+j])
+			if add {
+				args.res = args.c
+			}
+			args.multiply(min(most, n-from), fetchOff)
 		}
 	}
 }

@@ -12,6 +12,9 @@ func pack(s ConvSpec, w *weights, bias []float32, each parallel) packed {
 	if s.Tier >= cpu.AMX && s.Precision != engine.Highest && !(s.Linear && s.Precision == engine.High) {
 		return newTileConv(s, w, bias, each)
 	}
+	if s.Winograd != 0 && s.transformable() {
+		return newWinogradConv(s, w, bias, each)
+	}
 	if s.Tier >= cpu.AVX2 {
 		return newVectorConv(s, w, bias, each)
 	}

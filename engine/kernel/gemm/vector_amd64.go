@@ -28,9 +28,6 @@ const (
 )
 
 //go:noescape
-func fma512(args *tileArgs)
-
-//go:noescape
 func fmaNarrow(args *tileArgs)
 
 //go:noescape
@@ -63,9 +60,11 @@ type vectorConv struct {
 	// packed is there instead of weights if form is not plain.
 	packed []byte
 	form   weightForm
-	unroll int       // values that the kernel sums per loop: runs are padded to it with zero weights
-	bias   []float32 // [bundle][panel][channel of the panel]
-	flops  float64   // per cycle
+	// groupSize is the channels of a group where small groups are computed by kernels of their own, else 0.
+	groupSize int
+	unroll    int       // values that the kernel sums per loop: runs are padded to it with zero weights
+	bias      []float32 // [bundle][panel][channel of the panel]
+	flops     float64   // per cycle
 }
 
 func newVectorConv(s ConvSpec, w *weights, bias []float32, each parallel) *vectorConv {
@@ -80,13 +79,21 @@ func newVectorConv(s ConvSpec, w *weights, bias []float32, each parallel) *vecto
 		c.grain = grain{element: 4, planes: 1, block: 16, rows: positionsNarrow, panel: 32, tier: cpu.AVX512, least: positionsNarrow}
 		c.flops = flopsPerCycle512
 	} else if s.Tier >= cpu.AVX512 {
-		c.grain = grain{element: 4, planes: 1, block: 16, rows: positions512, panel: 32, tier: cpu.AVX512, least: positions512}
+		c.grain = grain{element: 4, planes: 1, block: 16, rows: positions512, panel: 32, tier: cpu.AVX512, least: 1}
 		c.flops = flopsPerCycle512
 	} else {
 		c.grain = grain{element: 4, planes: 1, block: 16, rows: positions256, panel: 16, tier: cpu.AVX2, least: positions256}
 		c.flops = flopsPerCycle256
 	}
-	c.depth = newDepth(s, c.grain)
+	if c.form == plain && c.grain.tier >= cpu.AVX512 {
+		c.groupSize = s.groupSize()
+	}
+	if c.groupSize > 0 {
+		c.grain.panel = groupedChannels
+		c.depth = groupedDepth(&s)
+	} else {
+		c.depth = newDepth(s, c.grain)
+	}
 	d := &c.depth
 	for _, r := range d.runs {
 		c.groups += (r.n + c.unroll - 1) / c.unroll
@@ -104,7 +111,13 @@ func newVectorConv(s ConvSpec, w *weights, bias []float32, each parallel) *vecto
 		b, o := i/d.bundleOut, i%d.bundleOut
 		c.bias[b*c.panels*panel+o] = v
 	}
-	each(d.bundles*c.panels, func(panel int) { c.pack(w, panel) })
+	each(d.bundles*c.panels, func(panel int) {
+		if c.groupSize > 0 {
+			c.packGroups(w, panel)
+		} else {
+			c.pack(w, panel)
+		}
+	})
 	return c
 }
 
@@ -161,16 +174,23 @@ func putNarrow(to []byte, v float32) {
 func (c *vectorConv) bytes() int { return len(c.packed) + 4*(len(c.weights)+len(c.bias)) }
 
 // panelBytes is the size of the packed weights of a panel.
-func (c *vectorConv) panelBytes() int { return c.groups * c.unroll * c.grain.panel * c.form.bytes() }
+func (c *vectorConv) panelBytes() int {
+	if c.groupSize > 0 {
+		return len(c.depth.runs) * c.groupSize * groupedChannels * 4
+	}
+	return c.groups * c.unroll * c.grain.panel * c.form.bytes()
+}
 
 // vectorCall is a vectorConv bound to maps.
 type vectorCall struct {
 	*vectorConv
 	geometry
 	runs     []int32 // byte offset and groups of each run
+	taps     []int32 // byte offset of each tap, for small groups
 	parts    int
 	aStride  int
 	blockMax int
+	lines    bool // computed by product512, row by row of the output
 	// converts says that the destination is not float32: the sums then go to scratch memory first, and are converted in
 	// plain Go. That is for linear layers before maps of other formats.
 	converts bool
@@ -191,15 +211,26 @@ func (c *vectorConv) bind(src, dst kernel.Map, residual *kernel.Map, workers int
 	if c.form == pairs {
 		native = kernel.BF16
 	}
-	directable := src.Format == native && c.depth.bundleIn%c.unroll == 0 && c.depth.bundles == 1
-	if step, even := uniform(&src); even && step*c.grain.element%1024 == 0 && c.depth.bundleIn >= 256 {
-		directable = false // the rows of a block would share few cache sets
+	directable := src.Format == native && c.depth.bundleIn%c.unroll == 0 && c.depth.bundles == 1 && c.groupSize == 0
+	v.lines = c.form == plain && c.grain.tier >= cpu.AVX512
+	few := 1024 // bytes between pixels at which the rows of a block would share few cache sets
+	if v.lines {
+		few = 4096
+	}
+	if step, even := uniform(&src); even && step*c.grain.element%few == 0 && c.depth.bundleIn >= 256 {
+		directable = false
 	}
 	v.geometry = newGeometry(&c.spec, &c.depth, c.grain, &src, &dst, residual, directable)
 	perBlock := float64(2*c.groups*c.unroll*c.grain.rows*c.grain.panel)/c.flops*1.1 + 150
-	v.parts = v.choose(c.grain, &c.depth, costs{perBlock: perBlock, panels: c.depth.bundles * c.panels, panelBytes: c.panelBytes()}, workers)
+	if v.lines {
+		v.parts = v.chooseLines(workers)
+	} else {
+		v.parts = v.choose(c.grain, &c.depth, costs{perBlock: perBlock, panels: c.depth.bundles * c.panels, panelBytes: c.panelBytes()}, workers)
+	}
 	v.blockMax = max(1, int(callCycles/perBlock))
-	v.listRows(c.grain, &dst, residual, c.grain.panel*4)
+	if !v.lines || v.converts {
+		v.listRows(c.grain, &dst, residual, c.grain.panel*4)
+	}
 	v.aStride = v.stride * v.pixel
 	if v.direct {
 		step, _ := uniform(&src)
@@ -210,6 +241,7 @@ func (c *vectorConv) bind(src, dst kernel.Map, residual *kernel.Map, workers int
 		if !v.direct {
 			at = v.offset(&c.spec, r)
 		}
+		v.taps = append(v.taps, int32(at))
 		v.runs = append(v.runs, int32(at), int32((r.n+c.unroll-1)/c.unroll))
 	}
 	return v
@@ -267,6 +299,10 @@ func (v *vectorCall) each(task int, f func(at, n, y, x, from, to int)) {
 
 // compute is run into float32.
 func (v *vectorCall) compute(task int, src, dst kernel.Map, residual *kernel.Map, scratch []byte) {
+	if v.lines {
+		v.multiply(task, src, dst, residual, scratch)
+		return
+	}
 	d := &v.depth
 	b := v.band(task % v.bands)
 	panels := d.bundles * v.panels
@@ -375,8 +411,6 @@ func (v *vectorCall) call(args *tileArgs) {
 		fmaNarrow(args)
 	case v.form == pairs:
 		dot512(args)
-	case v.grain.tier >= cpu.AVX512:
-		fma512(args)
 	default:
 		fma256(args)
 	}

@@ -56,6 +56,15 @@ var named = []struct {
 	{"erf3", bits(1.421413741)},
 	{"erf4", bits(-1.453152027)},
 	{"erf5", bits(1.061405429)},
+	// The transformations of 4×4 outputs are interpolation at 0, ±a, ±b and infinity; powers of a = 3/4 and b = 3/2 are exact.
+	{"a", bits(0.75)},
+	{"a²", bits(0.5625)},
+	{"a³", bits(0.421875)},
+	{"b", bits(1.5)},
+	{"b²", bits(2.25)},
+	{"b³", bits(3.375)},
+	{"a²b²", bits(1.265625)},
+	{"a²+b²", bits(2.8125)},
 }
 
 func bits(v float64) uint32 { return math.Float32bits(float32(v)) }

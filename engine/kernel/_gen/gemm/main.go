@@ -2,21 +2,43 @@
 package main
 
 import (
+	"flag"
+	"log"
+
 	"github.com/mmcloughlin/avo/build"
 )
 
+// sets are the files of assembly, each with the constants that it needs.
+var sets = map[string]func(){
+	"tile": func() {
+		stageKernels()
+		tileKernel("amxMedium", 1)
+		tileKernel("amxHigh", 2)
+		pairKernel("pairRound", 1)
+		pairKernel("pairSplit", 2)
+		transposeKernel()
+	},
+	"vector": func() {
+		productKernel()
+		for _, size := range []int{4, 8, 16} {
+			groupedKernel(size)
+		}
+		vectorKernel("dot512", 16, 14, pairs)
+		vectorKernel("fmaNarrow", 16, 8, narrow)
+		vectorKernel("fma256", 8, 6, plain)
+	},
+	"winograd": winogradKernels,
+}
+
 func main() {
+	set := flag.String("set", "", "the kernels to write: tile, vector or winograd")
+	flag.Parse()
+	emit, ok := sets[*set]
+	if !ok {
+		log.Fatalf("gemm: there are no kernels %q", *set)
+	}
 	build.ConstraintExpr("amd64,!noasm")
 	constants()
-	stageKernels()
-	tileKernel("amxMedium", 1)
-	tileKernel("amxHigh", 2)
-	vectorKernel("fma512", 16, 14, plain)
-	vectorKernel("dot512", 16, 14, pairs)
-	vectorKernel("fmaNarrow", 16, 8, narrow)
-	vectorKernel("fma256", 8, 6, plain)
-	pairKernel("pairRound", 1)
-	pairKernel("pairSplit", 2)
-	transposeKernel()
+	emit()
 	build.Generate()
 }

@@ -1,0 +1,185 @@
+package main
+
+import (
+	"fmt"
+
+	. "github.com/mmcloughlin/avo/build"
+	. "github.com/mmcloughlin/avo/operand"
+	. "github.com/mmcloughlin/avo/reg"
+)
+
+// Offsets of the fields of groupedArgs in engine/kernel/gemm/grouped_amd64.go, each 8 bytes.
+const (
+	gA = 8 * iota
+	gAStride
+	gOffsets
+	gTaps
+	gB
+	gC
+	gCStride
+	gRes
+	gResStride
+	gBias
+	gRows
+	gBlocks
+	gLonger
+	gActivation
+	gBounds // two float32
+	// State of the kernel itself.
+	gAt
+	gCAt
+	gResAt
+)
+
+// groupedKernel emits the convolution of groups of 4, 8 or 16 input and output channels for one vector of 16 channels.
+//
+// With groups of 16 each input value is broadcast to the group's outputs. With smaller groups a vector holds several, and a
+// value belongs to the lanes of its group alone: the even values of a vector are doubled to pairs of lanes while they are loaded, then the
+// odd ones, and multiplied into as many sums as a group has pairs. Lane l of sum r is of the output r pairs further in its group;
+// the sums are turned back and added at the end. So no lane is idle and no shuffle competes with the multiply-adds.
+//
+// Registers: R8 the arguments, R9 stride of the positions, DI weights, R15 offsets, CX taps left, R10 to R13 and BX rows 0, 3, 6, 9
+// and 12 of a block, AX and DX temporary.
+func groupedKernel(size int) {
+	name := fmt.Sprintf("grouped%d", size)
+	sums := map[int]int{4: 2, 8: 4, 16: 1}[size] // of a position
+	most := map[int]int{4: 14, 8: 6, 16: 14}[size]
+	TEXT(name, NOSPLIT, "func(args *byte)")
+	Pragma("noescape")
+	Doc(fmt.Sprintf("%s computes positions of a convolution in groups of %d channels: see groupedArgs.", name, size))
+	arg := func(offset int) Mem { return Mem{Base: R8, Disp: offset} }
+	bases := []GPPhysical{R10, R11, R12, R13, RBX}
+	l := func(name string, n int) string { return fmt.Sprintf("%s%d", name, n) }
+	Load(Param("args"), R8)
+	for _, f := range [][2]int{{gA, gAt}, {gC, gCAt}, {gRes, gResAt}} {
+		MOVQ(arg(f[0]), RAX)
+		MOVQ(RAX, arg(f[1]))
+	}
+	MOVQ(arg(gAStride), R9)
+	Label("block")
+	loadArgs(argument{gB, RDI}, argument{gOffsets, R15}, argument{gTaps, RCX}, argument{gRows, RAX}, argument{gLonger, RDX})
+	TESTQ(RDX, RDX)
+	JZ(LabelRef("size"))
+	INCQ(RAX)
+	DECQ(RDX)
+	MOVQ(RDX, arg(gLonger))
+	Label("size")
+	for n := most; n > 1; n-- {
+		CMPQ(RAX, Imm(uint64(n)))
+		JEQ(LabelRef(l("rows", n)))
+	}
+	for n := 1; n <= most; n++ {
+		Label(l("rows", n))
+		z := registers(0, n*sums)
+		rest := registers(most*sums, 32-most*sums)
+		w, x := rest[:max(sums, 2)], rest[max(sums, 2):]
+		for _, r := range z {
+			VPXORD(r, r, r)
+		}
+		Label(l("tap", n))
+		MOVLQSX(Mem{Base: R15}, R10)
+		ADDQ(Imm(4), R15)
+		ADDQ(arg(gAt), R10)
+		if n > 3 {
+			LEAQ(Mem{Base: R9, Index: R9, Scale: 2}, RAX)
+		}
+		for i := 1; 3*i < n; i++ {
+			LEAQ(Mem{Base: bases[i-1], Index: RAX, Scale: 1}, bases[i])
+		}
+		row := func(r, disp int) Mem {
+			a := addresses(n)[r]
+			m := Mem{Base: bases[a.base/3], Disp: disp}
+			if a.scale > 0 {
+				m.Index, m.Scale = R9, uint8(a.scale)
+			}
+			return m
+		}
+		if size == 16 {
+			for i := range size {
+				VMOVUPS(Mem{Base: RDI, Disp: 64 * i}, w[i%2])
+				for r := range n {
+					VFMADD231PS_BCST(row(r, 4*i), w[i%2], z[r])
+				}
+			}
+		} else {
+			for parity, double := range []func(...Op){func(o ...Op) { VMOVSLDUP(o[0], o[1]) }, func(o ...Op) { VMOVSHDUP(o[0], o[1]) }} {
+				for i := range sums {
+					VMOVUPS(Mem{Base: RDI, Disp: 64 * (parity*sums + i)}, w[i])
+				}
+				for r := range n {
+					double(row(r, 0), x[r%2])
+					for i := range sums {
+						VFMADD231PS(w[i], x[r%2], z[r*sums+i])
+					}
+				}
+			}
+		}
+		ADDQ(U32(uint32(64*size)), RDI)
+		DECQ(RCX)
+		JNZ(LabelRef(l("tap", n)))
+
+		MOVQ(arg(gBias), RAX)
+		VMOVUPS(Mem{Base: RAX}, w[0])
+		loadArgs(argument{gResAt, RAX}, argument{gResStride, RDX})
+		for r := range n {
+			sum := z[r*sums]
+			for i := 1; i < sums; i++ {
+				VPERMPD(Imm(uint64(turn(sums, i))), z[r*sums+i], x[0])
+				VADDPS(x[0], sum, sum)
+			}
+			VADDPS(w[0], sum, sum)
+		}
+		TESTQ(RAX, RAX)
+		JZ(LabelRef(l("added", n)))
+		for r := range n {
+			VADDPS(Mem{Base: RAX}, z[r*sums], z[r*sums])
+			ADDQ(RDX, RAX)
+		}
+		MOVQ(RAX, arg(gResAt))
+		Label(l("added", n))
+		VBROADCASTSS(arg(gBounds), w[0])
+		VBROADCASTSS(arg(gBounds+4), w[1])
+		loadArgs(argument{gCAt, R10}, argument{gCStride, R11})
+		MOVQ(R10, RAX)
+		for r := range n {
+			sum := z[r*sums]
+			VMAXPS(sum, w[0], sum) // a not-a-number in the first operand passes
+			VMINPS(sum, w[1], sum)
+			VMOVUPS(sum, Mem{Base: RAX})
+			ADDQ(R11, RAX)
+		}
+		MOVQ(RAX, arg(gCAt))
+		MOVQ(U32(uint32(n)), RDX)
+		if n < most {
+			JMP(LabelRef("stored"))
+		}
+	}
+	Label("stored")
+	MOVQ(RDX, RAX)
+	IMULQ(R9, RAX)
+	ADDQ(RAX, arg(gAt))
+	CMPL(arg(gActivation), Imm(actReLU6))
+	JBE(LabelRef("next"))
+	Label("row")
+	VMOVUPS(Mem{Base: R10}, Z0)
+	activate(form512, "row", arg(gActivation), Z30, Z31, Z0)
+	VMOVUPS(Z0, Mem{Base: R10})
+	ADDQ(R11, R10)
+	DECQ(RDX)
+	JNZ(LabelRef("row"))
+	Label("next")
+	DECQ(arg(gBlocks))
+	JNZ(LabelRef("block"))
+	VZEROUPPER()
+	RET()
+}
+
+// turn returns the operand of VPERMPD that takes pair p of a group of so many pairs from pair p-by.
+func turn(pairs, by int) int {
+	imm := 0
+	for p := range 4 {
+		from := p&^(pairs-1) | (p-by)&(pairs-1)
+		imm |= from << (2 * p)
+	}
+	return imm
+}

@@ -1,0 +1,249 @@
+//go:build !noasm
+
+package gemm
+
+import (
+	"math"
+	"unsafe"
+
+	"github.com/go-modelzoo/zoo/engine/kernel"
+)
+
+const (
+	// productRows is how many rows product512 sums at a time: 28 of 32 registers.
+	productRows = 14
+	// fetchRows is up to how many rows a block fetches as many bytes as it reads; with more rows, half of them.
+	fetchRows = 9
+	// fetchPanel is how many bytes a panel may have for the next one to be fetched whole, fetchAhead how far ahead weights are
+	// fetched otherwise.
+	fetchPanel = 256 << 10
+	fetchAhead = 8 << 10
+	// productPanel is the columns of a product.
+	productPanel = 32
+)
+
+// productArgs are the arguments of product512. The offsets of the fields are known to _gen/gemm/product.go.
+//
+// A row of sums is bias plus the sum over runs of values of a row of A times rows of weights, then plus a row of residual; the
+// activation is last.
+type productArgs struct {
+	a          unsafe.Pointer // the first row
+	aStride    int            // bytes between rows
+	runs       *int32         // of each run, bytes from the row and groups of four values
+	runCount   int
+	b          unsafe.Pointer // weights, [run][value][32]
+	c          unsafe.Pointer // where sums go
+	cStride    int            // bytes between rows of sums
+	res        unsafe.Pointer // nil without residual
+	resStride  int
+	bias       *float32 // 32
+	rows       int      // of a block
+	blocks     int      // counts down
+	longer     int      // how many blocks have one row more: the first ones; counts down
+	next       unsafe.Pointer
+	nextStep   int // what to fetch into L2 while a group of values is summed: 256 or 512 bytes from next on, then on by this
+	mask       int // columns that there are, as bits
+	activation int
+	low, high  float32   // bounds of the activations that clip
+	_          [3]uint64 // where the kernel is in a, c and res
+}
+
+//go:noescape
+func product512(args *productArgs)
+
+// noBias is added where there is none.
+var noBias [productPanel]float32
+
+// fetch says whether a product fetches on from next.
+type fetch bool
+
+const (
+	fetchOn  fetch = true
+	fetchOff fetch = false
+)
+
+// multiply multiplies n rows.
+func (p *productArgs) multiply(n int, f fetch) {
+	p.blocks = (n + productRows - 1) / productRows
+	p.rows, p.longer = n/p.blocks, n%p.blocks
+	p.nextStep = 0
+	if f {
+		p.nextStep = 256
+		if p.rows <= fetchRows {
+			p.nextStep = 512
+		}
+	}
+	product512(p)
+}
+
+// lineCosts estimate how long float32 convolutions take on one core, in cycles.
+const (
+	lineRow      = 1.1 // a value of a row and a panel: 32 multiply-adds
+	lineBlock    = 60  // a block of rows beside its sums
+	lineCall     = 60  // a call of product512
+	lineTask     = 3000
+	lineStaged   = 3.0 / 64 // a byte of input copied
+	lineInL2     = 1200 << 10
+	lineInCache  = 768 << 10 // what input of a band should take at most
+	lineOverL2   = 1.3       // what a larger band is taken to cost
+	lineWeights  = 4         // bytes of weights that a cycle brings from L3
+	lineWeights2 = 20        // and from L2
+)
+
+// chooseLines divides the output into bands, and returns into how many parts the panels are divided: the choice with the least
+// estimated time of the worker that is last to finish.
+func (v *vectorCall) chooseLines(workers int) (parts int) {
+	g, d := v.grain, &v.depth
+	panels := d.bundles * v.panels
+	values := float64(v.groups * v.unroll)
+	if v.groupSize > 0 {
+		values = float64(len(v.depth.runs)*v.groupSize) / 2 // each for half a panel
+	}
+	best := math.Inf(1)
+	var bestRows, bestImages int
+	try := func(rows, images int) {
+		q := v.geometry
+		q.setBands(rows, images, d, g)
+		lines, width := q.bandRows*q.bandImages, q.ow
+		if q.flat {
+			lines, width = 1, q.bandRows
+		}
+		panel := float64(lines) * (lineCall + float64((width+productRows-1)/productRows)*lineBlock + float64(width)*values*lineRow)
+		staged := q.stagedBytes(g)
+		input := staged
+		if q.direct {
+			input = lines * width * d.bundleIn * g.element
+		}
+		penalty := 1.0
+		if input > lineInCache {
+			penalty = lineOverL2
+		}
+		for n := 1; n <= min(panels, 4*workers); n++ {
+			per := (panels + n - 1) / n
+			stage := float64(staged) * lineStaged
+			if d.bundles > 1 {
+				stage *= float64(per) / float64(panels)
+			}
+			tasks := q.bands * n
+			weights := float64(per * v.panelBytes())
+			rate := float64(lineWeights)
+			rounds := (tasks + workers - 1) / workers
+			load := 0.0
+			if weights+float64(input) < lineInL2 { // later tasks find them in L2
+				rate, load = lineWeights2, weights/lineWeights
+			}
+			task := max(float64(per)*panel, weights/rate)*penalty + stage + lineTask
+			if cost := (float64(rounds)+0.1)*task + load; cost < best {
+				best, bestRows, bestImages, parts = cost, rows, images, n
+			}
+		}
+	}
+	if v.flat {
+		total := g.blocks(v.oh)
+		for n := 1; n <= min(total, 64*workers); n++ {
+			try(min((total+n-1)/n*g.rows, v.oh), 1)
+		}
+	} else {
+		last := 0
+		for n := v.oh; n >= 1; n-- {
+			if rows := (v.oh + n - 1) / n; rows != last {
+				last = rows
+				try(rows, 1)
+			}
+		}
+		for n := 2; n <= v.n; n++ {
+			try(v.oh, n)
+		}
+	}
+	v.setBands(bestRows, bestImages, d, g)
+	return parts
+}
+
+// multiply is compute by product512.
+func (v *vectorCall) multiply(task int, src, dst kernel.Map, residual *kernel.Map, scratch []byte) {
+	d := &v.depth
+	b := v.band(task % v.bands)
+	panels := d.bundles * v.panels
+	part := task / v.bands
+	from, to := part*panels/v.parts, (part+1)*panels/v.parts
+	if from == to {
+		return
+	}
+	var a unsafe.Pointer
+	if v.direct {
+		a = unsafe.Add(unsafe.Pointer(&src.F32[src.Off]), (b.image*v.imageRows+b.row)*v.pitch*v.aStride)
+	} else {
+		scratch = align(scratch, 64)
+		stage(&v.geometry, &v.spec, d, v.grain, &src, b, scratch, from/v.panels, (to-1)/v.panels+1)
+		a = unsafe.Pointer(&scratch[0])
+	}
+	if v.groupSize > 0 {
+		v.multiplyGroups(b, from, to, dst, residual, scratch)
+		return
+	}
+	image, row, pixel := strides(&v.geometry, &dst)
+	lines, width := b.rows, v.ow
+	if v.flat {
+		lines, width = 1, b.rows
+	}
+	args := productArgs{aStride: v.aStride, runs: &v.runs[0], runCount: len(v.runs) / 2, cStride: 4 * pixel, activation: int(v.spec.Activation)}
+	args.low, args.high = bounds(v.spec.Activation)
+	var resImage, resRow, resPixel int
+	if residual != nil {
+		resImage, resRow, resPixel = strides(&v.geometry, residual)
+		args.resStride = 4 * resPixel
+	}
+	dstAt, resAt := v.origin(&dst, b), 0
+	if residual != nil {
+		resAt = v.origin(residual, b)
+	}
+	perPanel := v.panelBytes()
+	// A call must not take long, as goroutines are not preempted in it.
+	most := max(1, int(callCycles)/(v.groups*v.unroll)/productRows) * productRows
+	for p := from; p < to; p++ {
+		bundle := p / v.panels
+		channel := bundle*d.bundleOut + p%v.panels*productPanel
+		args.b = unsafe.Pointer(&v.weights[p*perPanel/4])
+		args.bias = &v.bias[p*productPanel]
+		args.mask = 1<<min(d.bundleOut-p%v.panels*productPanel, productPanel) - 1
+		aBundle := a
+		if !v.direct {
+			aBundle = unsafe.Add(a, bundle*d.blocks*v.blockBytes)
+		}
+		// The next panel is fetched into L2 while the first rows of this one are summed; where all rows are in one block and the
+		// weights are too many for L2, what comes a little later.
+		next := p + 1
+		if next == to {
+			next = from
+		}
+		ahead := unsafe.Pointer(&v.weights[next*perPanel/4])
+		fetched := 0
+		if b.images*lines*width <= fetchRows && perPanel > fetchPanel {
+			ahead = args.b
+			if rest := len(v.weights)*4 - p*perPanel; rest > perPanel+fetchAhead {
+				ahead = unsafe.Add(ahead, fetchAhead)
+			}
+		}
+		for n := range b.images {
+			for y := range lines {
+				line := ((n*v.imageRows + y) * v.pitch) * v.aStride
+				for x := 0; x < width; x += most {
+					args.a = unsafe.Add(aBundle, line+x*v.aStride)
+					args.c = unsafe.Pointer(&dst.F32[dstAt+channel+n*image+y*row+x*pixel])
+					if residual != nil {
+						args.res = unsafe.Pointer(&residual.F32[resAt+channel+n*resImage+y*resRow+x*resPixel])
+					}
+					count := min(most, width-x)
+					if fetched < perPanel {
+						args.next = unsafe.Add(ahead, fetched)
+						args.multiply(count, fetchOn)
+						fetched += (count + productRows - 1) / productRows * args.nextStep * v.groups
+					} else {
+						args.next = ahead
+						args.multiply(count, fetchOff)
+					}
+				}
+			}
+		}
+	}
+}

@@ -1,0 +1,108 @@
+package gemm
+
+import (
+	"github.com/go-modelzoo/zoo/engine"
+	"github.com/go-modelzoo/zoo/engine/kernel/cpu"
+)
+
+// This file holds what Winograd's method is, the transformation of the weights, and when it pays.
+//
+// A 3×3 convolution with stride 1 is computed in tiles of m×m outputs from n×n inputs, n = m+2. Inputs and weights are
+// transformed into n² points each, Bᵀ d B and G g Gᵀ; at each point the convolution is a product of a matrix of tiles by input
+// channels with one of input channels by output channels; and Aᵀ M A of the products are the outputs. (Winograd 1980; Lavin and
+// Gray, "Fast Algorithms for Convolutional Neural Networks", 2016.) That is 16 multiplications instead of 36 for m = 2, and 36
+// instead of 144 for m = 4, and 16/9 and 4 times as many weights.
+//
+// Lavin's points for m = 4, 0, ±1 and ±2, make errors six times those of a sum in float32. With 0, ±3/4 and ±3/2, whose powers
+// are exact too, it is three times (relative error of 256 channels 4.7e-7 instead of 1.6e-7); m = 2 has no more than direct sums.
+
+// winogradTiles are the sizes of tiles that there are kernels for, largest first.
+var winogradTiles = []int{4, 2}
+
+// winogradG returns the n×3 matrix that transforms weights, for tiles of m×m outputs.
+func winogradG(m int) [][3]float64 {
+	if m == 2 {
+		return [][3]float64{{1, 0, 0}, {0.5, 0.5, 0.5}, {0.5, -0.5, 0.5}, {0, 0, 1}}
+	}
+	const a, b = 0.75, 1.5
+	g := [][3]float64{{1 / (a * a * b * b), 0, 0}}
+	for _, x := range []float64{a, -a, b, -b} {
+		// 1 over the product of the distances to the other points: x·2x·(x²-y²), y the other of a and b.
+		y := a + b - max(x, -x)
+		f := 1 / (2 * x * x * (x*x - y*y))
+		g = append(g, [3]float64{f, f * x, f * x * x})
+	}
+	return append(g, [3]float64{0, 0, 1})
+}
+
+// transformWeights returns G g Gᵀ; point j*n+i of the result is row i, column j.
+func transformWeights(to []float32, g [][3]float64, w *[9]float64) {
+	n := len(g)
+	for i := range n {
+		var row [3]float64
+		for x := range row {
+			row[x] = g[i][0]*w[x] + g[i][1]*w[3+x] + g[i][2]*w[6+x]
+		}
+		for j := range n {
+			to[j*n+i] = float32(row[0]*g[j][0] + row[1]*g[j][1] + row[2]*g[j][2])
+		}
+	}
+}
+
+// transformable reports whether Winograd's method can compute the convolution.
+func (s *ConvSpec) transformable() bool {
+	return s.KernelH == 3 && s.KernelW == 3 && max(s.StrideH, s.StrideW, s.DilationH, s.DilationW, s.Groups) <= 1 && !s.Linear &&
+		Resolve(s.Precision, s.Tier) == engine.Highest && s.Tier >= cpu.AVX512
+}
+
+// Winograd returns which ConvSpec.Winograd is expected to be the fastest for outputs of h×w pixels: 0 if the convolution is
+// better computed directly.
+func Winograd(s ConvSpec, h, w int) int {
+	if !winogradKernels || !s.transformable() || s.In < 16 || s.Out < 16 {
+		return 0
+	}
+	direct := directCycles(s.In, s.Out, h*w)
+	best := 0
+	for _, m := range winogradTiles {
+		tiles := ((h + m - 1) / m) * ((w + m - 1) / m)
+		if c := newWinogradCosts(m, s.In, s.Out).cycles(tiles); c < direct {
+			direct, best = c, m
+		}
+	}
+	return best
+}
+
+// weightBytesPerCycle is how fast one core reads weights from L3.
+const weightBytesPerCycle = 4
+
+// directCycles estimates the cycles of one core for a 3×3 convolution that is computed directly, were it to do all the work.
+func directCycles(in, out, positions int) float64 {
+	panels := (out + 31) / 32
+	return max(float64(positions*9*in*panels)*1.25, float64(9*4*in*32*panels)/weightBytesPerCycle)
+}
+
+// winogradCosts are estimates in cycles of one core.
+type winogradCosts struct {
+	input, output float64 // to transform one tile, all input channels; one panel of output channels
+	product       float64 // of one tile and one panel, all points
+	panels        int
+	weights       float64 // bytes of a panel
+}
+
+func newWinogradCosts(m, in, out int) winogradCosts {
+	n := m + 2
+	vectors, channels := (in+15)/16, (in+3)&^3
+	return winogradCosts{
+		input:   float64(vectors*n*n*3 + 100),
+		output:  float64(2*n*n*5 + 60),
+		product: float64(n*n*channels) * 1.2,
+		panels:  (out + 31) / 32,
+		weights: float64(n * n * channels * 32 * 4),
+	}
+}
+
+// cycles estimates the cycles of one core for the given number of tiles.
+func (c winogradCosts) cycles(tiles int) float64 {
+	p := float64(c.panels)
+	return float64(tiles)*(c.input+p*c.output) + max(float64(tiles)*p*c.product, p*c.weights/weightBytesPerCycle)
+}

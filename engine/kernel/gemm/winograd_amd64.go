@@ -1,0 +1,358 @@
+//go:build !noasm
+
+package gemm
+
+import (
+	"math"
+	"unsafe"
+
+	"github.com/go-modelzoo/zoo/engine/internal/pages"
+	"github.com/go-modelzoo/zoo/engine/kernel"
+)
+
+// winogradKernels says whether there is assembly for Winograd's method.
+const winogradKernels = true
+
+const (
+	winogradPanel  = 32 // output channels of a product
+	winogradVector = 16 // channels that are transformed at a time
+	// winogradInL2 is how many bytes of transformed input may be read again for every panel of output channels.
+	winogradInL2 = 1200 << 10
+	// winogradScratch is how many bytes of transformed inputs and products a task may have.
+	winogradScratch = 24 << 20
+)
+
+// inputArgs are the arguments of the kernels that transform the input of a tile. Their offsets, as those of the other
+// arguments here, are known to _gen/gemm/winograd.go.
+type inputArgs struct {
+	src     unsafe.Pointer
+	row     int // bytes between rows and pixels of the source
+	pixel   int
+	dst     unsafe.Pointer // of point 0
+	point   int            // bytes between points
+	vectors int            // of 16 channels
+	mask    int            // channels of the last vector as bits
+	temp    unsafe.Pointer // n×n vectors
+}
+
+// outputArgs are the arguments of the kernels that transform products to outputs, and their state.
+type outputArgs struct {
+	src        unsafe.Pointer // of point 0
+	point      int            // bytes between points
+	dst        unsafe.Pointer
+	row, pixel int            // bytes in the destination
+	res        unsafe.Pointer // nil without residual
+	resRow     int
+	resPixel   int
+	bias       *float32
+	vectors    int
+	mask       int
+	temp       unsafe.Pointer // m×n vectors
+	activation int
+	low, high  float32
+	_          uint64 // where bias is
+}
+
+//go:noescape
+func winogradInput2(args *inputArgs)
+
+//go:noescape
+func winogradInput4(args *inputArgs)
+
+//go:noescape
+func winogradOutput2(args *outputArgs)
+
+//go:noescape
+func winogradOutput4(args *outputArgs)
+
+// winogradConv is a 3×3 convolution whose weights are transformed.
+type winogradConv struct {
+	spec    ConvSpec
+	m, n    int // outputs and inputs of a tile along an axis
+	points  int
+	vectors int // of input channels
+	groups  int // of four input channels
+	panels  int
+	weights []float32 // [point][panel][4*groups input channels][32]
+	bias    []float32 // zeros behind the last channel
+}
+
+func newWinogradConv(s ConvSpec, w *weights, bias []float32, each parallel) *winogradConv {
+	n := s.Winograd + 2
+	c := &winogradConv{
+		spec: s, m: s.Winograd, n: n, points: n * n, groups: (s.In + 3) / 4,
+		vectors: (s.In + winogradVector - 1) / winogradVector, panels: (s.Out + winogradPanel - 1) / winogradPanel,
+	}
+	c.bias = make([]float32, c.panels*winogradPanel)
+	copy(c.bias, bias)
+	c.weights = pages.Huge(make([]float32, c.points*c.panels*c.block()))
+	each(c.panels, func(panel int) { c.pack(w, panel) })
+	return c
+}
+
+// block is the number of weights of a panel at one point.
+func (c *winogradConv) block() int { return 4 * c.groups * winogradPanel }
+
+func (c *winogradConv) pack(w *weights, panel int) {
+	g := winogradG(c.m)
+	block := c.block()
+	next := c.panels * block
+	var points [36]float32
+	for in := range c.spec.In {
+		for o := range min(winogradPanel, c.spec.Out-panel*winogradPanel) {
+			at := w.at + (panel*winogradPanel+o)*w.out + in*w.in
+			var taps [9]float64
+			for t := range taps {
+				taps[t] = float64(w.data[at+t/3*w.tapH+t%3*w.tapW])
+			}
+			transformWeights(points[:], g, &taps)
+			to := panel*block + in*winogradPanel + o
+			for p := range c.points {
+				c.weights[to+p*next] = points[p]
+			}
+		}
+	}
+}
+
+func (c *winogradConv) bytes() int { return 4 * (len(c.weights) + len(c.bias)) }
+
+func (c *winogradConv) repack(each parallel, _ []byte, w *weights, bias []float32) {
+	*c = *newWinogradConv(c.spec, w, bias, each)
+}
+
+// winogradCall is a winogradConv bound to maps.
+type winogradCall struct {
+	*winogradConv
+	src, dst kernel.Map
+	tilesH   int // of an image
+	tilesW   int
+	all      int // tiles
+	bands    int // ranges of tiles
+	parts    int // ranges of panels
+	group    int // panels whose products are kept at a time
+
+	// Sizes in bytes.
+	inputRow, inputPoint     int // transformed inputs: [point][tile][channel]
+	productRow, productPoint int // products: [point][tile][channel]
+	patch, outPatch          int // a tile's input and output where they reach beyond the map
+}
+
+func (c *winogradConv) bind(src, dst kernel.Map, residual *kernel.Map, workers int) runner {
+	v := &winogradCall{winogradConv: c, src: src, dst: dst}
+	v.tilesH, v.tilesW = (dst.H+c.m-1)/c.m, (dst.W+c.m-1)/c.m
+	v.all = dst.N * v.tilesH * v.tilesW
+	v.inputRow = oddLines(c.vectors * 64)
+	costs := newWinogradCosts(c.m, c.spec.In, c.spec.Out)
+	best := math.Inf(1)
+	var bestBands, bestGroup int
+	for bands := 1; bands <= min(v.all, 64*workers); bands++ {
+		for parts := 1; parts <= min(c.panels, 2*workers); parts++ {
+			tiles, panels := (v.all+bands-1)/bands, (c.panels+parts-1)/parts
+			for _, group := range []int{1, panels} {
+				input, product := c.points*oddLines(tiles*v.inputRow), c.points*oddLines(tiles*group*winogradPanel*4)
+				if input+product > winogradScratch && tiles > 1 {
+					continue
+				}
+				rounds := (bands*parts + workers - 1) / workers
+				cost := v.taskCycles(&costs, tiles, panels, group, input, product) * (float64(rounds) + 0.1)
+				if cost < best {
+					best, bestBands, bestGroup, v.parts = cost, bands, group, parts
+				}
+			}
+		}
+	}
+	v.bands, v.group = bestBands, bestGroup
+	tiles := (v.all + v.bands - 1) / v.bands
+	v.inputPoint = oddLines(tiles * v.inputRow)
+	v.productRow = v.group * winogradPanel * 4
+	v.productPoint = oddLines(tiles * v.productRow)
+	v.patch = (c.points*c.spec.In*4 + 63) &^ 63
+	v.outPatch = c.m * c.m * v.productRow
+	return v
+}
+
+// taskCycles estimates what a task takes; input and product are bytes of scratch memory.
+func (v *winogradCall) taskCycles(c *winogradCosts, tiles, panels, group, input, product int) float64 {
+	const (
+		taskOverhead  = 3000
+		blockOverhead = 40 // of a block of rows in product512
+		spilled       = 0.4
+	)
+	blocks := (tiles + productRows - 1) / productRows
+	compute := float64(panels) * (float64(tiles)*c.product + float64(blocks*v.points*blockOverhead))
+	cycles := taskOverhead + float64(tiles)*(c.input+float64(panels)*c.output)
+	passes := (panels + group - 1) / group
+	if input > winogradInL2 {
+		cycles += spilled * float64(input) * float64(1+passes)
+	}
+	if product > winogradInL2 {
+		cycles += spilled * float64(product) * float64(2*passes)
+	}
+	// Weights come from L2 if all of the task's stay there.
+	weights := float64(panels) * c.weights
+	rate := float64(weightBytesPerCycle)
+	if weights+float64(input+product) < winogradInL2 {
+		rate *= 4
+	}
+	return cycles + max(compute, weights/rate)
+}
+
+// oddLines rounds bytes up to an odd number of cache lines, so that equal places in a row of blocks fall on different sets.
+func oddLines(bytes int) int { return ((bytes+63)/64 | 1) * 64 }
+
+func (v *winogradCall) tasks() int { return v.bands * v.parts }
+
+func (v *winogradCall) scratch() int {
+	return 64 + v.points*64 + v.patch + 2*v.outPatch + v.points*(v.inputPoint+v.productPoint)
+}
+
+func (v *winogradCall) run(task int, src, dst kernel.Map, residual *kernel.Map, scratch []byte) {
+	band, part := task%v.bands, task/v.bands
+	first, last := band*v.all/v.bands, (band+1)*v.all/v.bands
+	from, to := part*v.panels/v.parts, (part+1)*v.panels/v.parts
+	if first == last || from == to {
+		return
+	}
+	scratch = align(scratch, 64)
+	cut := func(n int) []byte {
+		b := scratch[:n]
+		scratch = scratch[n:]
+		return b
+	}
+	temp := unsafe.Pointer(unsafe.SliceData(cut(v.points * 64)))
+	patch, outPatch, resPatch := cut(v.patch), cut(v.outPatch), cut(v.outPatch)
+	inputs, products := cut(v.points*v.inputPoint), cut(v.points*v.productPoint)
+	v.input(&src, inputs, patch, temp, first, last)
+	for p := from; p < to; p += v.group {
+		end := min(p+v.group, to)
+		v.multiply(inputs, products, last-first, p, end)
+		v.output(&dst, residual, products, outPatch, resPatch, temp, first, last, p, end)
+	}
+}
+
+// tile returns where a tile begins in the output.
+func (v *winogradCall) tile(t int) (image, y, x int) {
+	return t / v.tilesW / v.tilesH, t / v.tilesW % v.tilesH * v.m, t % v.tilesW * v.m
+}
+
+// input transforms the input of tiles [first, last).
+func (v *winogradCall) input(src *kernel.Map, inputs, patch []byte, temp unsafe.Pointer, first, last int) {
+	channels := v.spec.In
+	padded := floats(patch)
+	args := inputArgs{point: v.inputPoint, temp: temp, mask: lastMask(channels)}
+	for t := first; t < last; t++ {
+		image, y, x := v.tile(t)
+		y, x = y-v.spec.PadTop, x-v.spec.PadLeft
+		at := src.Off + image*src.Image + y*src.Row + x*src.Pixel
+		if y >= 0 && x >= 0 && y+v.n <= src.H && x+v.n <= src.W && src.Format == kernel.F32 {
+			args.src, args.row, args.pixel = unsafe.Pointer(&src.F32[at]), src.Row*4, src.Pixel*4
+		} else {
+			args.src, args.row, args.pixel = unsafe.Pointer(&padded[0]), v.n*channels*4, channels*4
+			for i := range v.n {
+				for j := range v.n {
+					to := padded[(i*v.n+j)*channels:][:channels]
+					if y+i < 0 || y+i >= src.H || x+j < 0 || x+j >= src.W {
+						clear(to)
+					} else {
+						loadAll(to, src, at+i*src.Row+j*src.Pixel)
+					}
+				}
+			}
+		}
+		args.dst = unsafe.Pointer(&inputs[(t-first)*v.inputRow])
+		args.vectors = v.vectors
+		if v.m == 4 {
+			winogradInput4(&args)
+		} else {
+			winogradInput2(&args)
+		}
+	}
+}
+
+// lastMask returns the lanes of the last vector of channels.
+func lastMask(channels int) int { return 1<<((channels-1)%winogradVector+1) - 1 }
+
+// multiply computes the products of all points for panels [from, to).
+func (v *winogradCall) multiply(inputs, products []byte, tiles, from, to int) {
+	run := [2]int32{0, int32(v.groups)}
+	args := productArgs{aStride: v.inputRow, runs: &run[0], runCount: 1, cStride: v.productRow, bias: &noBias[0], mask: 1<<winogradPanel - 1}
+	args.low, args.high = bounds(kernel.None)
+	block := v.block()
+	for point := range v.points {
+		for p := from; p < to; p++ {
+			// What comes after the last panel of a point is its first one at the next.
+			next := point*v.panels + p + 1
+			if p == to-1 {
+				next = min(point+1, v.points-1)*v.panels + from
+			}
+			args.next = unsafe.Pointer(&v.weights[next*block])
+			args.a = unsafe.Pointer(&inputs[point*v.inputPoint])
+			args.b = unsafe.Pointer(&v.weights[(point*v.panels+p)*block])
+			args.c = unsafe.Pointer(&products[point*v.productPoint+(p-from)*winogradPanel*4])
+			args.multiply(tiles, fetchOn)
+		}
+	}
+}
+
+// output transforms the products of panels [from, to) for tiles [first, last).
+func (v *winogradCall) output(dst, residual *kernel.Map, products, outPatch, resPatch []byte, temp unsafe.Pointer, first, last, from, to int) {
+	channel := from * winogradPanel
+	channels := min(to*winogradPanel, v.spec.Out) - channel
+	args := outputArgs{point: v.productPoint, temp: temp, activation: int(v.spec.Activation), mask: lastMask(channels)}
+	args.low, args.high = bounds(v.spec.Activation)
+	out, res := floats(outPatch), floats(resPatch)
+	for t := first; t < last; t++ {
+		image, y, x := v.tile(t)
+		rows, columns := min(v.m, dst.H-y), min(v.m, dst.W-x)
+		at := dst.Off + image*dst.Image + y*dst.Row + x*dst.Pixel + channel
+		resAt := 0
+		if residual != nil {
+			resAt = residual.Off + image*residual.Image + y*residual.Row + x*residual.Pixel + channel
+		}
+		whole := rows == v.m && columns == v.m && dst.Format == kernel.F32 && (residual == nil || residual.Format == kernel.F32)
+		if whole {
+			args.dst, args.row, args.pixel = unsafe.Pointer(&dst.F32[at]), dst.Row*4, dst.Pixel*4
+			if residual != nil {
+				args.res, args.resRow, args.resPixel = unsafe.Pointer(&residual.F32[resAt]), residual.Row*4, residual.Pixel*4
+			}
+		} else {
+			args.dst, args.row, args.pixel = unsafe.Pointer(&out[0]), v.m*channels*4, channels*4
+			if residual != nil {
+				clear(res[:v.m*v.m*channels])
+				for i := range rows {
+					for j := range columns {
+						loadAll(res[(i*v.m+j)*channels:][:channels], residual, resAt+i*residual.Row+j*residual.Pixel)
+					}
+				}
+				args.res, args.resRow, args.resPixel = unsafe.Pointer(&res[0]), v.m*channels*4, channels*4
+			}
+		}
+		args.src = unsafe.Pointer(&products[(t-first)*v.productRow])
+		args.bias = &v.bias[channel]
+		args.vectors = (channels + winogradVector - 1) / winogradVector
+		if v.m == 4 {
+			winogradOutput4(&args)
+		} else {
+			winogradOutput2(&args)
+		}
+		if !whole {
+			for i := range rows {
+				for j := range columns {
+					store(dst, at+i*dst.Row+j*dst.Pixel, out[(i*v.m+j)*channels:][:channels])
+				}
+			}
+		}
+	}
+}
+
+// loadAll reads contiguous values of a map.
+func loadAll(to []float32, m *kernel.Map, at int) {
+	switch m.Format {
+	case kernel.F32:
+		copy(to, m.F32[at:])
+	case kernel.BF16:
+		kernel.FromBF16s(to, m.Hi[at:at+len(to)])
+	default:
+		kernel.FromSplits(to, m.Hi[at:at+len(to)], m.Lo[at:at+len(to)])
+	}
+}

@@ -1,0 +1,110 @@
+package gemm
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/go-modelzoo/zoo/engine"
+	"github.com/go-modelzoo/zoo/engine/kernel"
+	"github.com/go-modelzoo/zoo/engine/kernel/cpu"
+)
+
+// winogradSizes are the values that ConvSpec.Winograd may have.
+var winogradSizes = append([]int{0}, winogradTiles...)
+
+// TestWinogradRandomShapes compares with sums in float64, on every tier: those without the method compute directly.
+func TestWinogradRandomShapes(t *testing.T) {
+	cases := 60
+	if testing.Short() {
+		cases = 15
+	}
+	for _, tier := range tiers() {
+		for _, m := range winogradTiles {
+			t.Run(fmt.Sprintf("%v/%d", tier, m), func(t *testing.T) {
+				r := rand.New(rand.NewPCG(uint64(tier), uint64(m)))
+				for range cases {
+					c := randomCase(r, tier, engine.Highest)
+					s := &c.spec
+					s.KernelH, s.KernelW, s.StrideH, s.StrideW, s.DilationH, s.DilationW, s.Groups = 3, 3, 1, 1, 1, 1, 1
+					s.Linear, s.Winograd = false, m
+					s.In, s.Out = min(s.In, 100), min(s.Out, 100)
+					s.PadTop, s.PadLeft, s.PadBottom, s.PadRight = r.IntN(4), r.IntN(4), r.IntN(4), r.IntN(4)
+					if r.IntN(4) == 0 {
+						formats := []kernel.Format{kernel.F32, kernel.BF16, kernel.Split}
+						c.srcFormat, c.dstFormat = formats[r.IntN(3)], formats[r.IntN(3)]
+					}
+					c.run(t, r)
+				}
+			})
+		}
+	}
+}
+
+// TestWinogradWeightsOfPolynomials checks the matrices of the weights.
+func TestWinogradWeightsOfPolynomials(t *testing.T) {
+	// At a point x the transformed weights are a multiple of w0 + w1 x + w2 x²; the last point is infinity.
+	for m, points := range map[int][]float64{2: {0, 1, -1}, 4: {0, 0.75, -0.75, 1.5, -1.5}} {
+		g := winogradG(m)
+		if len(g) != m+2 {
+			t.Fatalf("%d rows for tiles of %d", len(g), m)
+		}
+		for i, x := range points {
+			scale := g[i][0]
+			if scale == 0 || math.Abs(g[i][1]-scale*x) > 1e-15 || math.Abs(g[i][2]-scale*x*x) > 1e-15 {
+				t.Errorf("m = %d: row %d is %v, no multiple of the powers of %g", m, i, g[i], x)
+			}
+		}
+		if g[m+1] != [3]float64{0, 0, 1} {
+			t.Errorf("m = %d: the row of infinity is %v", m, g[m+1])
+		}
+	}
+}
+
+// TestWinogradError measures the relative error over a layer: that of direct float32 sums is 1.6e-7.
+func TestWinogradError(t *testing.T) {
+	if !winogradKernels || cpu.Best() < cpu.AVX512 {
+		t.Skip("there are no kernels for this processor")
+	}
+	for m, limit := range map[int]float64{2: 4e-7, 4: 1.3e-6} {
+		r := rand.New(rand.NewPCG(5, 6))
+		s := ConvSpec{In: 128, Out: 32, KernelH: 3, KernelW: 3, StrideH: 1, StrideW: 1, DilationH: 1, DilationW: 1, Groups: 1, PadTop: 1, PadLeft: 1, PadBottom: 1, PadRight: 1,
+			Winograd: m, Precision: engine.Highest, Tier: cpu.AVX512}
+		weight := make([]float32, s.Out*s.In*9)
+		for i := range weight {
+			weight[i] = float32(r.NormFloat64())
+		}
+		src, dst := kernel.NewMap(kernel.F32, 1, 12, 12, s.In, 0), kernel.NewMap(kernel.F32, 1, 12, 12, s.Out, 0)
+		for i := range src.F32 {
+			src.F32[i] = max(float32(r.NormFloat64()), 0)
+		}
+		conv, err := NewConv(s, weight, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		call, err := conv.Bind(src, dst, nil, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		scratch := make([]byte, call.Scratch())
+		for task := range call.Tasks() {
+			call.Run(task, src, dst, nil, scratch)
+		}
+		var errors, sums float64
+		for y := range 12 {
+			for x := range 12 {
+				for o := range s.Out {
+					want, _ := oracle(s, src, weight, 0, y, x, o)
+					errors += math.Pow(float64(dst.At(0, y, x, o))-want, 2)
+					sums += want * want
+				}
+			}
+		}
+		e := math.Sqrt(errors / sums)
+		t.Logf("tiles of %d: %.2g", m, e)
+		if e > limit {
+			t.Errorf("relative error with tiles of %d is %g, expected at most %g", m, e, limit)
+		}
+	}
+}
