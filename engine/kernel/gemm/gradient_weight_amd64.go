@@ -152,6 +152,10 @@ func (k vectorOuter) product(o outerCall, dst []float32, ldd int, a, b, temporar
 	v := k.v
 	temporary = align(temporary, 64)
 	run := [2]int32{0, int32(o.positions / unrollValues)}
+	if v.wide {
+		v.multiply(&run, dst, ldd, o.rows, o.cols, o.accumulate, floats(a), o.row/4, floats(b))
+		return
+	}
 	args := tileArgs{
 		offsets: &run[0], steps: 1,
 		rows: &v.rows[0], bias: &v.bias[0],
@@ -172,10 +176,6 @@ func (k vectorOuter) product(o outerCall, dst []float32, ldd int, a, b, temporar
 		if o.accumulate {
 			args.res = args.dst
 		}
-		if v.wide {
-			fma512(&args)
-		} else {
-			fma256(&args)
-		}
+		fma256(&args)
 	}
 }

@@ -298,7 +298,7 @@ func (v *vectorMultiplier) run(p *Product, depth, i0, i1, j0, j1 int, dst, a, b 
 			n := min(v.groupRows(), i1-i)
 			v.packA(p, a, i, i+n, k0, k1, pa, lda)
 			if v.wide {
-				v.multiply(p, &run, i, n, j0, j1, k0 > 0 || p.Accumulate, dst, pa, lda, pb)
+				v.multiply(&run, dst[i*p.N+j0:], p.N, n, j1-j0, k0 > 0 || p.Accumulate, pa, lda, pb)
 				continue
 			}
 			for block := 0; block*v.blockRows < n; block += call {
@@ -318,27 +318,27 @@ func (v *vectorMultiplier) run(p *Product, depth, i0, i1, j0, j1 int, dst, a, b 
 	}
 }
 
-// multiply computes n rows from row i on, columns [j0, j1), of packed operands by product512.
-func (v *vectorMultiplier) multiply(p *Product, run *[2]int32, i, n, j0, j1 int, add bool, dst, pa []float32, lda int, pb []float32) {
+// multiply computes rows times cols sums of packed operands by product512: a of rows aStride floats apart, b as panels, dst of rows ldd
+// floats apart. With add they are added to what dst holds.
+func (v *vectorMultiplier) multiply(run *[2]int32, dst []float32, ldd, rows, cols int, add bool, a []float32, aStride int, b []float32) {
 	args := productArgs{
-		a: unsafe.Pointer(&pa[0]), aStride: 4 * lda, runs: &run[0], runCount: 1, bias: &noBias[0],
-		cStride: 4 * p.N, resStride: 4 * p.N,
+		aStride: 4 * aStride, runs: &run[0], runCount: 1, bias: &noBias[0], cStride: 4 * ldd, resStride: 4 * ldd,
 	}
 	args.low, args.high = bounds(kernel.None)
 	groups := int(run[1])
 	panel := groups * unrollValues * productPanel
 	most := max(1, int(callCycles)/(groups*unrollValues)/productRows) * productRows
-	for j := j0; j < j1; j += productPanel {
-		args.b = unsafe.Pointer(&pb[(j-j0)/productPanel*panel])
+	for j := 0; j < cols; j += productPanel {
+		args.b = unsafe.Pointer(&b[j/productPanel*panel])
 		args.next = args.b
-		args.mask = 1<<min(j1-j, productPanel) - 1
-		for from := 0; from < n; from += most {
-			args.a = unsafe.Pointer(&pa[from*lda])
-			args.c = unsafe.Pointer(&dst[(i+from)*p.N+j])
+		args.mask = 1<<min(cols-j, productPanel) - 1
+		for from := 0; from < rows; from += most {
+			args.a = unsafe.Pointer(&a[from*aStride])
+			args.c = unsafe.Pointer(&dst[from*ldd+j])
 			if add {
 				args.res = args.c
 			}
-			args.multiply(min(most, n-from), fetchOff)
+			args.multiply(min(most, rows-from), fetchOff)
 		}
 	}
 }
