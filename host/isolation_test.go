@@ -3,7 +3,9 @@
 package host
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -15,6 +17,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"golang.org/x/sys/unix"
 
 	"github.com/go-modelzoo/zoo/internal/pluginrpc"
 	"github.com/go-modelzoo/zoo/sdk"
@@ -199,6 +202,19 @@ func running(t *testing.T, pids []int) (alive []int) {
 	return alive
 }
 
+// describe says what a process is and does, for a failing test.
+func describe(pid int) string {
+	text := fmt.Sprintf("process %d, state %s", pid, state(pid))
+	for _, file := range []string{"stat", "wchan", "cmdline"} {
+		content, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", pid, file))
+		if err != nil {
+			continue // it has just ended, or the system does not tell
+		}
+		text += fmt.Sprintf(", %s %q", file, bytes.TrimSpace(bytes.ReplaceAll(content, []byte{0}, []byte{' '})))
+	}
+	return text
+}
+
 // descendants lists the processes below pid.
 func descendants(t *testing.T, pid int) []int {
 	t.Helper()
@@ -242,7 +258,12 @@ func gone(t *testing.T, pids []int, within time.Duration) {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("processes %v are still there after %v", left, within)
+			states := make([]string, len(left))
+			for i, pid := range left {
+				states[i] = describe(pid)
+				_ = unix.Kill(pid, unix.SIGKILL) // not to be in the way of the next test
+			}
+			t.Fatalf("processes are still there after %v:\n%s", within, strings.Join(states, "\n"))
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
@@ -270,46 +291,82 @@ func TestGrandchildrenDieWithThePlugin(t *testing.T) {
 // victimEnv makes this test binary a host that starts a plugin, which starts a grandchild, and waits to be killed.
 const victimEnv = "ZOO_TEST_VICTIM"
 
+// TestKilledHostLeavesNoProcess kills hosts whose plugins run or are stopped, with and without a namespace. Who adopts the orphans decides
+// what the kernel does for a stopped process: it continues those whose process group has lost its session's last process outside, which
+// is not so where the adopter is of the same session. In containers that is the rule, here this process plays the adopter.
 func TestKilledHostLeavesNoProcess(t *testing.T) {
 	if mode := os.Getenv(victimEnv); mode != "" {
 		victim(t, mode)
 		return
 	}
-	for _, mode := range []string{"confined", "unconfined", "stopped", "unconfined stopped"} {
-		t.Run(mode, func(t *testing.T) {
-			exe, err := os.Executable()
-			if err != nil {
-				t.Fatal(err)
-			}
-			dir := shortDir(t)
-			cmd := exec.Command(exe, "-test.run=^TestKilledHostLeavesNoProcess$")
-			cmd.Env = append(os.Environ(), victimEnv+"="+mode, "XDG_RUNTIME_DIR="+dir)
-			out, err := cmd.StdoutPipe()
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := cmd.Start(); err != nil {
-				t.Fatal(err)
-			}
-			if _, err := out.Read(make([]byte, 1)); err != nil { // it is ready
-				t.Fatal(err)
-			}
-			pids := descendants(t, cmd.Process.Pid)
-			if len(pids) < 2 {
-				t.Errorf("processes %v: no grandchild", pids)
-			}
-			if err := cmd.Process.Kill(); err != nil {
-				t.Fatal(err)
-			}
-			if err := cmd.Wait(); err == nil {
-				t.Error("the host was not killed")
-			}
-			gone(t, pids, 2*time.Second)
-			entries, err := os.ReadDir(dir)
-			if err != nil || len(entries) > 0 {
-				t.Errorf("left behind: %v, %v", entries, err)
-			}
-		})
+	for _, adopter := range []string{"", "same session"} {
+		for _, mode := range []string{"confined", "unconfined", "stopped", "unconfined stopped"} {
+			t.Run(strings.TrimSpace(mode+" "+adopter), func(t *testing.T) {
+				if adopter != "" {
+					adoptOrphans(t)
+				}
+				killHost(t, mode)
+			})
+		}
+	}
+}
+
+// adoptOrphans makes this process the one that inherits orphans below it, as the first process of a container is, until the test ends.
+func adoptOrphans(t *testing.T) {
+	t.Helper()
+	set := func(on uintptr) {
+		if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, on, 0, 0, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	set(1)
+	t.Cleanup(func() { set(0) })
+}
+
+// killHost starts this test as a host, kills it and checks that nothing of it is left.
+func killHost(t *testing.T, mode string) {
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := shortDir(t)
+	cmd := exec.Command(exe, "-test.run=^TestKilledHostLeavesNoProcess$")
+	cmd.Env = append(os.Environ(), victimEnv+"="+mode, "XDG_RUNTIME_DIR="+dir)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := out.Read(make([]byte, 1)); err != nil { // it is ready
+		t.Fatal(err)
+	}
+	pids := descendants(t, cmd.Process.Pid)
+	if len(pids) < 2 {
+		t.Errorf("processes %v: no grandchild", pids)
+	}
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err == nil {
+		t.Error("the host was not killed")
+	}
+	gone(t, pids, 2*time.Second)
+	reap(t, pids)
+	entries, err := os.ReadDir(dir)
+	if err != nil || len(entries) > 0 {
+		t.Errorf("left behind: %v, %v", entries, err)
+	}
+}
+
+// reap takes leave of the dead that this process adopted: each must be waited for by somebody, and nobody else will.
+func reap(t *testing.T, pids []int) {
+	t.Helper()
+	for _, pid := range pids {
+		if _, err := unix.Wait4(pid, nil, 0, nil); err != nil && !errors.Is(err, unix.ECHILD) { // ECHILD: adopted by another
+			t.Errorf("reaping process %d: %v", pid, err)
+		}
 	}
 }
 
