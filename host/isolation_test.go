@@ -10,6 +10,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"syscall"
@@ -393,6 +395,47 @@ func victim(t *testing.T, mode string) {
 		t.Fatal(err)
 	}
 	time.Sleep(time.Minute)
+}
+
+// A process that hangs before its program begins, as one does whose file lies on a dead server, is ended at the deadline. A lease on the file
+// holds up whoever opens it.
+func TestProcessThatHangsBeforeItsProgramIsEnded(t *testing.T) {
+	exe, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "zoo-tiny")
+	if err := os.WriteFile(path, exe, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close() // ends the lease
+	h := newHost(t, func(o *Options) {
+		o.Dirs = []string{filepath.Dir(path)}
+		o.StartTimeout = time.Second
+		o.Isolation = IsolateOff // rules about files would wait for the lease too
+	})
+	// A thread that is in vfork keeps a processor of Go's, and its garbage collector waiting.
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(4))
+	defer debug.SetGCPercent(debug.SetGCPercent(-1))
+	if _, err := unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_WRLCK); err != nil {
+		t.Skipf("no leases on files here: %v", err)
+	}
+	begin := time.Now()
+	_, err = h.Open(t.Context(), tinySpec(nil))
+	if d := time.Since(begin); d > 4*time.Second {
+		t.Errorf("returned after %v", d)
+	}
+	if !errors.Is(err, ErrTimeout) {
+		t.Errorf("error %v", err)
+	}
+	oneLine(t, err, "tiny", "did not start within 1s")
+	if left := running(t, descendants(t, os.Getpid())); len(left) > 0 {
+		t.Errorf("processes %v are left", left)
+	}
 }
 
 func TestInterruptReachesTheHostAlone(t *testing.T) {

@@ -437,7 +437,7 @@ func (p *process) crash(t task, err error) error {
 		return p.outOfMemory(t, err)
 	}
 	why := "it ended"
-	if reason := p.child.killedFor(); reason != "" {
+	if reason, _ := p.child.verdict(); reason != "" {
 		why = reason
 	} else if p.child.state != nil {
 		why = p.child.state.String()

@@ -153,9 +153,11 @@ func (p *process) watchTraining(ctx, streamCtx context.Context, stream zoov1.Eng
 			return nil
 		case <-pulse.C:
 			limited, cancel := context.WithTimeout(streamCtx, p.host.opt.StartTimeout)
+			hurry := context.AfterFunc(ctx, cancel)
 			// Any answer is a sign of life.
 			_, _ = p.health.Check(limited, &grpc_health_v1.HealthCheckRequest{Service: "plugin"})
 			late := limited.Err() == context.DeadlineExceeded && streamCtx.Err() == nil
+			hurry()
 			cancel()
 			if late {
 				p.kill("it did not answer while " + t.doing)
