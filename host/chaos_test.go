@@ -82,7 +82,7 @@ func TestChaosSoak(t *testing.T) {
 	if err != nil || len(entries) > 0 {
 		t.Errorf("left behind: %v, %v", entries, err)
 	}
-	time.Sleep(drain) // pipes of the dead are read for a while
+	time.Sleep(2 * drain) // pipes of the dead are read for a while
 	for kind, n := range openFiles(t) {
 		if n > before[kind] {
 			t.Errorf("%d files %s are open, %d before", n, kind, before[kind])
