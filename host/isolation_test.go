@@ -165,20 +165,39 @@ func TestFolderTooDeepForASocketIsNotUsed(t *testing.T) {
 func TestNothingOfARunningPluginIsInTheFileSystem(t *testing.T) {
 	base := shortDir(t)
 	t.Setenv("XDG_RUNTIME_DIR", base)
-	left := filepath.Join(base, "zoo-plugin-left")
-	if err := os.Mkdir(left, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	old := time.Now().Add(-2 * stale)
-	if err := os.Chtimes(left, old, old); err != nil {
-		t.Fatal(err)
-	}
 	s := open(t, newHost(t, nil), nil)
 	if _, err := s.Infer(t.Context(), images(1, 0)); err != nil {
 		t.Fatal(err)
 	}
 	entries, err := os.ReadDir(base)
 	if err != nil || len(entries) > 0 {
+		t.Errorf("%v, %v", entries, err)
+	}
+}
+
+func TestFoldersOfKilledHostsAreRemovedAndThoseOfOthersKept(t *testing.T) {
+	base := shortDir(t)
+	t.Setenv("XDG_RUNTIME_DIR", base)
+	old := time.Now().Add(-2 * settled)
+	for name, age := range map[string]time.Time{"left": old, "held": old, "new": time.Now()} {
+		dir := filepath.Join(base, "zoo-plugin-"+name)
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if name == "held" {
+			release, err := hold(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer release()
+		}
+		if err := os.Chtimes(dir, age, age); err != nil {
+			t.Fatal(err)
+		}
+	}
+	open(t, newHost(t, nil), nil)
+	entries, err := os.ReadDir(base)
+	if err != nil || len(entries) != 2 || entries[0].Name() != "zoo-plugin-held" || entries[1].Name() != "zoo-plugin-new" {
 		t.Errorf("%v, %v", entries, err)
 	}
 }

@@ -9,7 +9,6 @@ import (
 	"maps"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -146,13 +145,13 @@ func (p *process) bringUp() error {
 	if err := p.verify(path); err != nil {
 		return err
 	}
-	dir, err := socketDir()
+	dir, remove, err := socketDir()
 	if err != nil {
 		return err
 	}
 	// Once connected, the socket has done its work: nothing of a running plugin is in the file system.
 	defer func() {
-		if err := os.RemoveAll(dir); err != nil {
+		if err := remove(); err != nil {
 			p.log.Warn("the socket's folder stays behind", "error", err)
 		}
 	}()
@@ -273,38 +272,6 @@ func (p *process) verify(path string) error {
 			"plugin %s: %s is not the binary whose SHA-256 is on record (%s): install it again with zoo plugin install %s", p.plugin, path, want, p.plugin.Family)}
 	}
 	return nil
-}
-
-// stale is the age at which the folder of a process that never connected is left over from a host that was killed.
-const stale = 10 * time.Minute
-
-// socketBase is the longest path of a folder for sockets: with what is added to it, a socket's path must stay below the 104 bytes that
-// the least of the systems allows.
-const socketBase = 40
-
-// socketDir makes a folder that only this user can enter, and removes those that killed hosts left.
-func socketDir() (string, error) {
-	base := os.TempDir()
-	for _, dir := range []string{os.Getenv("XDG_RUNTIME_DIR"), os.TempDir(), "/tmp"} {
-		if info, err := os.Stat(dir); dir != "" && len(dir) <= socketBase && err == nil && info.IsDir() {
-			base = dir
-			break
-		}
-	}
-	old, err := filepath.Glob(filepath.Join(base, "zoo-plugin-*"))
-	if err != nil {
-		old = nil // the base has a name that is a bad pattern
-	}
-	for _, d := range old {
-		if info, err := os.Lstat(d); err == nil && info.IsDir() && time.Since(info.ModTime()) > stale {
-			_ = os.RemoveAll(d) // may belong to another user
-		}
-	}
-	dir, err := os.MkdirTemp(base, "zoo-plugin-")
-	if err != nil {
-		return "", fmt.Errorf("folder for the plugin's socket: %w", err)
-	}
-	return resolve(dir)
 }
 
 // kill ends the process at once.
