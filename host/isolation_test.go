@@ -457,6 +457,32 @@ func TestProcessThatHangsBeforeItsProgramIsEnded(t *testing.T) {
 	}
 }
 
+// A process that gets no more memory may live on and answer every call with that; the next call gets another one.
+func TestProcessWithoutMemoryIsReplaced(t *testing.T) {
+	h := newHost(t, nil)
+	s := open(t, h, nil)
+	first := s.proc
+	if err := unix.Prlimit(first.child.pid(), unix.RLIMIT_AS, &unix.Rlimit{Cur: 1 << 20, Max: 1 << 20}, nil); err != nil {
+		t.Fatal(err)
+	}
+	_, err := s.Infer(t.Context(), images(8, 0)) // of which a new segment is mapped
+	if !errors.Is(err, ErrMemory) {
+		t.Errorf("error %v", err)
+	}
+	oneLine(t, err, "tiny 1.0.0", "needed more memory than there is for batch 8; try --batch 2")
+	if _, err := s.Infer(t.Context(), images(8, 0)); err != nil {
+		t.Error(err)
+	}
+	if s.proc == first {
+		t.Error("the process goes on")
+	}
+	select {
+	case <-first.child.exited:
+	case <-time.After(5 * time.Second):
+		t.Error("the process that has no memory is still there")
+	}
+}
+
 func TestInterruptReachesTheHostAlone(t *testing.T) {
 	h := newHost(t, nil)
 	s := open(t, h, nil)

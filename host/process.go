@@ -45,8 +45,9 @@ type process struct {
 	health    grpc_health_v1.HealthClient
 	memory    *pluginrpc.Memory // nil where there is none
 
-	refs int         // users; guarded by pool.mu
-	idle *time.Timer // guarded by pool.mu
+	refs  int         // users; guarded by pool.mu
+	idle  *time.Timer // guarded by pool.mu
+	spent bool        // takes no new users; guarded by pool.mu
 }
 
 // task is what a process does, for messages.
@@ -383,6 +384,7 @@ func (p *process) explain(t task, timeout time.Duration, limited context.Context
 		if strings.Contains(st.Message(), "larger than max") {
 			return p.fault(ErrProtocol, t, fmt.Sprintf("sent a message of more than %s while %s", bytesText(pluginrpc.MaxMessage), t.doing), err)
 		}
+		p.spend() // what it holds may be in the way of the next call, too
 		return p.outOfMemory(t, err)
 	}
 	return p.fault(ErrFailed, t, fmt.Sprintf("failed while %s: %s", t.doing, line(st.Message(), 500)), err)
