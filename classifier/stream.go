@@ -51,7 +51,7 @@ type Result struct {
 	Err     error
 }
 
-// streamBatch is how many images of one size run together: enough to fill the matrix units on small maps, few enough that the first
+// streamBatch is how many images of one size run together unless LoadOptions say otherwise: enough to fill the matrix units on small maps, few enough that the first
 // results come soon.
 const streamBatch = 8
 
@@ -98,7 +98,7 @@ func (b *batch) release() error {
 }
 
 func (m *Model) prepare(ctx context.Context, items iter.Seq[Item], ready chan<- *batch) error {
-	size := streamBatch
+	size := m.batch
 	p := m.Preprocess()
 	if p.Crop == 0 && !p.Squash {
 		size = 1 // every image keeps its own size

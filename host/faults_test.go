@@ -173,7 +173,7 @@ func TestMemoryCeilingIsNamedWithASmallerBatch(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector runs out of memory in its own way")
 	}
-	h := newHost(t, func(o *Options) { o.Memory = 1 << 29 })
+	h := newHost(t, func(o *Options) { o.Memory = 512e6 })
 	s := open(t, h, map[string]string{"fault": "memory"})
 	_, err := s.Infer(t.Context(), images(64, 0))
 	if !errors.Is(err, ErrMemory) {
@@ -277,7 +277,7 @@ func TestFileThatIsNoProgram(t *testing.T) {
 
 func TestPluginsThatLie(t *testing.T) {
 	for name, parts := range map[string][]string{
-		"huge":        {"message of more than 16 MB"},
+		"huge":        {"message of more than 16 MiB"},
 		"lyingshape":  {"1073741824x1x1"},
 		"lyingoutput": {"1x1000x1"},
 		"shortstream": {"ended its answer early"},
