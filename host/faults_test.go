@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/go-plugin"
 
 	"github.com/go-modelzoo/zoo/graph"
 )
@@ -283,6 +284,7 @@ func TestPluginsThatLie(t *testing.T) {
 		"shortstream": {"ended its answer early"},
 		"longstream":  {"fits no output"},
 		"nosession":   {"session 0"},
+		"lyingengine": {"1x1000x1"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := newHost(t, withPlugins(t, name))
@@ -306,43 +308,69 @@ func TestPluginsThatLie(t *testing.T) {
 	})
 }
 
-// Host and plugin of two protocol versions: old × new both ways.
-func TestOldPluginServesANewHost(t *testing.T) {
-	h := newHost(t, withPlugins(t, "old", "both"))
-	for family, protocol := range map[string]int{"old": 1} {
-		s, err := h.Open(t.Context(), Spec{Network: Network{Family: family, Model: "m"}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer s.Close()
-		if got := s.Info().Plugin.Protocol; got != protocol {
-			t.Errorf("%s: protocol %d, want %d", family, got, protocol)
-		}
-		out, err := s.Infer(t.Context(), &Tensor{N: 2, Shape: graph.Shape{C: 1, H: 2, W: 2}, Data: []float32{1, 2, 3, 4, 5, 6, 7, 8}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !slices.Equal(out[0].Data, []float32{2.5, 6.5}) {
-			t.Errorf("%s: %v", family, out)
-		}
-		_, err = s.Profile(t.Context(), 1, graph.Shape{C: 1, H: 2, W: 2})
-		if !errors.Is(err, ErrUnsupported) {
-			t.Errorf("%s: error %v", family, err)
-		}
-		oneLine(t, err, "old", "protocol 1", "zoo plugin install old")
+// A message of 3 GB is refused by its length: nothing of it is kept.
+func TestMessageOf3GBIsRefused(t *testing.T) {
+	h := newHost(t, withPlugins(t, "giant"))
+	before := residentBytes(t, os.Getpid())
+	_, err := h.Open(within5s(t), Spec{Network: Network{Family: "giant", Model: "m"}})
+	if !errors.Is(err, ErrProtocol) {
+		t.Errorf("error %v", err)
+	}
+	oneLine(t, err, "giant 0.9.0", "message of more than 16 MiB")
+	if after := residentBytes(t, os.Getpid()); after > before+64<<20 {
+		t.Errorf("memory grew from %d to %d MB", before>>20, after>>20)
 	}
 }
 
-func TestNewPluginServesAnOldHost(t *testing.T) {
-	old := protocols()
-	delete(old, 2)
-	h := newHost(t, nil)
-	h.protocols = old
-	s := open(t, h, nil)
-	if s.proc.engine != nil || s.Info().Plugin.Protocol != 1 {
-		t.Errorf("protocol %d", s.Info().Plugin.Protocol)
-	}
-	if _, err := s.Infer(t.Context(), images(3, 0)); err != nil {
-		t.Fatal(err)
+// Old and new hosts and plugins use the newest protocol that both speak; what the old one lacks is refused with what to do.
+func TestProtocolsOfOldAndNewHostsAndPlugins(t *testing.T) {
+	newest := protocols()
+	oldest := protocols()
+	delete(oldest, 2)
+	small := graph.Shape{C: 1, H: 2, W: 2}
+	for _, c := range []struct {
+		name     string
+		host     map[int]plugin.PluginSet
+		family   string
+		protocol int
+	}{
+		{"old host, old plugin", oldest, "old", 1},
+		{"new host, old plugin", newest, "old", 1},
+		{"old host, new plugin", oldest, "tiny", 1},
+		{"new host, new plugin", newest, "tiny", 2},
+		{"old host, plugin of tomorrow", oldest, "next", 1},
+		{"new host, plugin of tomorrow", newest, "next", 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			h := newHost(t, withPlugins(t, "old", "tiny", "next"))
+			h.protocols = c.host
+			spec, in, want := Spec{Network: Network{Family: c.family, Model: "m"}}, &Tensor{N: 2, Shape: small, Data: []float32{1, 2, 3, 4, 5, 6, 7, 8}}, []float32{2.5, 6.5}
+			if c.family == "tiny" {
+				spec, in, want = tinySpec(nil), images(3, 0), nil
+			}
+			s, err := h.Open(t.Context(), spec)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			if got := s.Info().Plugin.Protocol; got != c.protocol {
+				t.Errorf("protocol %d, want %d", got, c.protocol)
+			}
+			out, err := s.Infer(t.Context(), in)
+			if err != nil || want != nil && !slices.Equal(out[0].Data, want) {
+				t.Errorf("%v, %v", out, err)
+			}
+			_, err = s.Profile(t.Context(), 1, in.Shape)
+			if c.protocol >= 2 {
+				if err != nil {
+					t.Error(err)
+				}
+				return
+			}
+			if !errors.Is(err, ErrUnsupported) {
+				t.Errorf("error %v", err)
+			}
+			oneLine(t, err, c.family, "protocol 1", "zoo plugin install "+c.family)
+		})
 	}
 }

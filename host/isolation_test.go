@@ -116,10 +116,24 @@ func TestPluginGetsNoSecretsFromTheEnvironment(t *testing.T) {
 	}
 }
 
+// What the tests above see refused works without the sandbox: it is the sandbox that refuses it.
 func TestIsolationOffGivesTheUsersRights(t *testing.T) {
 	h := newHost(t, func(o *Options) { o.Isolation = IsolateOff })
-	if err := inferFault(t, h, "read", secretFile(t)); err != nil {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
 		t.Fatal(err)
+	}
+	defer l.Close()
+	secret := secretFile(t)
+	for _, c := range []struct{ fault, path string }{
+		{"read", secret}, {"write", filepath.Join(t.TempDir(), "new")}, {"dial", l.Addr().String()}, {"remove", secret},
+	} {
+		if err := inferFault(t, h, c.fault, c.path); err != nil {
+			t.Errorf("%s %s: %v", c.fault, c.path, err)
+		}
+	}
+	if _, err := os.Stat(secret); err == nil {
+		t.Error("nothing was removed")
 	}
 }
 
