@@ -109,6 +109,20 @@ func TestPluginCannotSignalTheHost(t *testing.T) {
 	refused(t, inferFault(t, confined(t, nil), "signal", ""))
 }
 
+// A message of 3 GB is refused by its length: nothing of it is kept.
+func TestMessageOf3GBIsRefused(t *testing.T) {
+	h := newHost(t, withPlugins(t, "giant"))
+	before := residentBytes(t, os.Getpid())
+	_, err := h.Open(within5s(t), Spec{Network: Network{Family: "giant", Model: "m"}})
+	if !errors.Is(err, ErrProtocol) {
+		t.Errorf("error %v", err)
+	}
+	oneLine(t, err, "giant 0.9.0", "message of more than 16 MiB")
+	if after := residentBytes(t, os.Getpid()); after > before+64<<20 {
+		t.Errorf("memory grew from %d to %d MB", before>>20, after>>20)
+	}
+}
+
 func TestPluginGetsNoSecretsFromTheEnvironment(t *testing.T) {
 	t.Setenv("REGISTRY_SECRET", "hunter2")
 	if err := inferFault(t, newHost(t, nil), "environment", ""); err != nil {
@@ -416,13 +430,7 @@ func victim(t *testing.T, mode string) {
 		t.Fatal(err)
 	}
 	if strings.Contains(mode, "stopped") {
-		pid := s.proc.child.pid()
-		if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
-			t.Fatal(err)
-		}
-		for state(pid) != "T" { // it takes a moment on a busy machine
-			time.Sleep(time.Millisecond)
-		}
+		halt(t, s.proc.child.pid())
 	}
 	if _, err := os.Stdout.WriteString("ready\n"); err != nil {
 		t.Fatal(err)
