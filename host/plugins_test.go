@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"time"
 
@@ -57,6 +58,9 @@ func (fault) Backward(_, _ [][]float32, _ []float32, _, _ [][]float32, _ []graph
 }
 
 var ballast [][]byte
+
+// heapLine begins what the fault "heap" writes.
+const heapLine = "bytes in use:"
 
 func (f fault) Forward(out []float32, in, _ [][]float32, _ []graph.Shape, _ int) {
 	must := func(err error) {
@@ -123,6 +127,12 @@ func (f fault) Forward(out []float32, in, _ [][]float32, _ []graph.Shape, _ int)
 		must(p.Signal(os.Interrupt))
 	case "child":
 		must(exec.Command("/bin/sleep", "1000").Start())
+	case "heap": // tells how much is in use
+		runtime.GC()
+		runtime.GC() // what finalizers and pools let go
+		var stats runtime.MemStats
+		runtime.ReadMemStats(&stats)
+		fmt.Fprintln(os.Stderr, heapLine, stats.HeapAlloc)
 	case "environment":
 		for _, v := range os.Environ() {
 			if strings.Contains(v, "SECRET") {
