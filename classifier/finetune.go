@@ -87,6 +87,9 @@ func (c *Client) Finetune(ctx context.Context, ck *Checkpoint, config finetune.C
 	if r == nil { // stopped before the first epoch was over
 		return nil, err
 	}
+	if err := ownResult(folder, r); err != nil {
+		return nil, err
+	}
 	k, cardErr := c.trainedCard(ctx, ck, r, o, stopped)
 	if cardErr != nil {
 		return nil, cardErr
@@ -225,6 +228,26 @@ func listSamples(path string) ([]dataset.Sample, error) {
 		return append(train.Samples, val.Samples...), nil
 	}
 	return train.Samples, nil
+}
+
+// ownResult checks that what the plugin says it made is a file of the run's folder. The plugin could write no other, but it could name one, or link
+// to one that this process may read.
+func ownResult(folder string, r *finetune.Result) error {
+	dir, err := filepath.EvalSymlinks(folder)
+	if err != nil {
+		return err
+	}
+	if r.Path != filepath.Join(dir, finetune.FileModel) {
+		return fmt.Errorf("the plugin says that its result is %q, outside the run's folder %s: it was not read", r.Path, dir)
+	}
+	info, err := os.Lstat(r.Path)
+	if err != nil {
+		return fmt.Errorf("the plugin's result: %w", err)
+	}
+	if !info.Mode().IsRegular() {
+		return fmt.Errorf("the plugin's result %s is no regular file: it was not read", r.Path)
+	}
+	return nil
 }
 
 // trainedCard describes the result of a run.
