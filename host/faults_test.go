@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -248,6 +249,30 @@ func TestFloodOfLogsIsBounded(t *testing.T) {
 	defer mu.Unlock()
 	if out.Len() > 1<<20 {
 		t.Errorf("%d bytes went through to the log at level warn", out.Len())
+	}
+}
+
+func TestLogsNameThePluginAndItsVersion(t *testing.T) {
+	var out bytes.Buffer
+	var mu sync.Mutex
+	h := newHost(t, func(o *Options) {
+		o.Logger = hclog.New(&hclog.LoggerOptions{Name: "zoo", Level: hclog.Info, Output: &out, Mutex: &mu, JSONFormat: true})
+	})
+	if err := inferFault(t, h, "panic", ""); err == nil {
+		t.Error("no error")
+	}
+	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) { // logs come when they come
+		mu.Lock()
+		text := out.String()
+		mu.Unlock()
+		for l := range strings.Lines(text) {
+			if strings.Contains(l, `"@module":"tiny"`) && strings.Contains(l, `"version":"1.0.0"`) && strings.Contains(l, "index out of range") {
+				return
+			}
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("no line names plugin, version and panic: %s", text)
+		}
 	}
 }
 

@@ -203,6 +203,24 @@ func TestNothingOfARunningPluginIsInTheFileSystem(t *testing.T) {
 	}
 }
 
+func TestSocketsAreInAFolderThatNobodyElseEnters(t *testing.T) {
+	t.Setenv("XDG_RUNTIME_DIR", shortDir(t))
+	dir, remove, err := socketDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(dir)
+	if err != nil || info.Mode() != os.ModeDir|0o700 {
+		t.Errorf("%v, %v", info.Mode(), err)
+	}
+	if err := remove(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the folder is still there: %v", err)
+	}
+}
+
 func TestFoldersOfKilledHostsAreRemovedAndThoseOfOthersKept(t *testing.T) {
 	base := shortDir(t)
 	t.Setenv("XDG_RUNTIME_DIR", base)
