@@ -53,7 +53,7 @@ fuzz: ## every fuzz target for FUZZRUNS executions
 	internal/check/fuzz.sh $(FUZZRUNS)
 
 soak: ## long runs under fault
-	ZOO_SOAK=1 $(GO) test -count=1 -timeout=180m -v ./hub ./host ./finetune ./engine/infer
+	ZOO_SOAK=1 $(GO) test -count=1 -timeout=180m -v ./hub ./host ./cmd/zoo ./finetune ./engine/infer
 
 clean:
 	rm -rf bin

@@ -44,8 +44,8 @@ type Config struct {
 	PluginMemory int64
 	// Isolation says how strictly plugin processes are confined.
 	Isolation host.Isolation
-	// CallTimeout bounds one inference; 0 means the host's default.
-	CallTimeout time.Duration
+	// StartTimeout bounds the start of a plugin, and the silence of one that trains; CallTimeout bounds one inference. 0 means the host's defaults.
+	StartTimeout, CallTimeout time.Duration
 	// Logger receives the plugins' logs; nil drops them.
 	Logger hclog.Logger
 }
@@ -87,16 +87,17 @@ func Open(config Config) (*Client, error) {
 		return nil, errors.Join(err, h.Close())
 	}
 	p, err := host.New(host.Options{
-		Dirs:        host.DefaultDirs(config.Hub.Home, config.PluginDirs...),
-		Embedded:    plugins.All(),
-		ReadOnly:    append([]string{config.Hub.Home}, config.Hub.SharedStores...),
-		CacheDir:    filepath.Join(config.Hub.Home, "cache", "plugins"),
-		Logger:      config.Logger,
-		CallTimeout: config.CallTimeout,
-		Memory:      config.PluginMemory,
-		Isolation:   config.Isolation,
-		Digest:      digests,
-		Versions:    versions,
+		Dirs:         host.DefaultDirs(config.Hub.Home, config.PluginDirs...),
+		Embedded:     plugins.All(),
+		ReadOnly:     append([]string{config.Hub.Home}, config.Hub.SharedStores...),
+		CacheDir:     filepath.Join(config.Hub.Home, "cache", "plugins"),
+		Logger:       config.Logger,
+		StartTimeout: config.StartTimeout,
+		CallTimeout:  config.CallTimeout,
+		Memory:       config.PluginMemory,
+		Isolation:    config.Isolation,
+		Digest:       digests,
+		Versions:     versions,
 	})
 	if err != nil {
 		return nil, errors.Join(err, h.Close())

@@ -28,12 +28,13 @@ type Check struct {
 	Detail string `json:"detail"`
 }
 
-// Diagnose checks the processor, the GPU libraries, the store, the plugins, the index and the clock.
+// Diagnose checks the processor, the GPU libraries, the store, the plugins, the index, the clock and the sources.
 func (c *Client) Diagnose(ctx context.Context) []Check {
 	checks := []Check{checkCPU(), checkGPU()}
 	checks = append(checks, c.checkHome(), c.checkStore(ctx), c.checkInstalled())
 	checks = append(checks, c.checkPlugins(ctx)...)
-	return append(checks, c.checkIndex(ctx))
+	checks = append(checks, c.checkIndex(ctx))
+	return append(checks, c.checkSources(ctx)...)
 }
 
 func checkCPU() Check {
@@ -149,4 +150,35 @@ func (c *Client) checkIndex(ctx context.Context) Check {
 		return Check{"index", Warn, warning}
 	}
 	return Check{"index", Good, detail}
+}
+
+// probePatience is how long a source may take to answer.
+const probePatience = 5 * time.Second
+
+// checkSources asks every source for something small. One that was configured must answer; the authors' servers need not where there is no network.
+func (c *Client) checkSources(ctx context.Context) []Check {
+	if c.config.Hub.Offline {
+		return []Check{{"sources", Good, "offline: none was asked"}}
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, probePatience, fmt.Errorf("no answer within %v", probePatience))
+	defer cancel()
+	list, err := c.Hub.Probe(ctx)
+	if err != nil {
+		return []Check{{"sources", Bad, err.Error()}}
+	}
+	checks := make([]Check, len(list))
+	for i, r := range list {
+		checks[i] = Check{"source " + r.Source, Good, "answers"}
+		if r.Err == nil {
+			continue
+		}
+		if cause := context.Cause(ctx); cause != nil {
+			r.Err = cause
+		}
+		checks[i].Status, checks[i].Detail = Bad, fmt.Sprintf("%v; check the address in ZOO_REGISTRY or %s", r.Err, filepath.Join(c.config.Hub.Home, "config.json"))
+		if r.Upstream {
+			checks[i].Status, checks[i].Detail = Warn, fmt.Sprintf("%v; models from there cannot be pulled: check network and proxy, or name a mirror in ZOO_REGISTRY", r.Err)
+		}
+	}
+	return checks
 }

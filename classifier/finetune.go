@@ -60,32 +60,9 @@ func (c *Client) Finetune(ctx context.Context, ck *Checkpoint, config finetune.C
 			return nil, err
 		}
 	}
-	read, err := dataPaths(&config)
+	spec, err := c.trainSpec(ck, config, folder, o)
 	if err != nil {
 		return nil, err
-	}
-	cache := filepath.Join(c.config.Hub.Home, "cache", "features")
-	for _, dir := range []string{folder, cache} {
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			return nil, err
-		}
-	}
-	config.CacheDir, config.Seed = cache, c.config.Seed
-	job, err := json.Marshal(finetune.Job{Config: config, Preprocess: transform(ck.Card.Preprocess, ck.Card.Input[0])})
-	if err != nil {
-		return nil, err
-	}
-	spec := host.TrainSpec{
-		Spec: host.Spec{
-			Network: ck.Network(), Weights: host.Weights{Path: ck.Path, SHA256: ck.SHA256, NewClassifier: true},
-			Seed: c.config.Seed, Precision: c.config.Precision, Threads: c.config.Threads, Device: c.config.Device,
-		},
-		Config: job, RunDir: folder, Read: read, Write: []string{cache}, Resume: o.Resume,
-	}
-	if o.Scratch {
-		spec.Weights = host.Weights{}
-	} else if ck.Path == "" {
-		return nil, fmt.Errorf("%s has no weights to start from: `zoo train` begins with random ones", ck.Name)
 	}
 	var mistake error
 	answer, err := c.Host.Train(ctx, spec, func(data json.RawMessage) {
@@ -110,6 +87,9 @@ func (c *Client) Finetune(ctx context.Context, ck *Checkpoint, config finetune.C
 	if r == nil { // stopped before the first epoch was over
 		return nil, err
 	}
+	if err := ownResult(folder, r); err != nil {
+		return nil, err
+	}
 	k, cardErr := c.trainedCard(ctx, ck, r, o, stopped)
 	if cardErr != nil {
 		return nil, cardErr
@@ -126,6 +106,38 @@ func (c *Client) Finetune(ctx context.Context, ck *Checkpoint, config finetune.C
 		out.Model = m.Name
 	}
 	return out, err
+}
+
+// trainSpec is what the host is asked for. It makes the folder.
+func (c *Client) trainSpec(ck *Checkpoint, config finetune.Config, folder string, o FinetuneOptions) (host.TrainSpec, error) {
+	read, err := dataPaths(&config)
+	if err != nil {
+		return host.TrainSpec{}, err
+	}
+	cache := filepath.Join(c.config.Hub.Home, "cache", "features")
+	for _, dir := range []string{folder, cache} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return host.TrainSpec{}, err
+		}
+	}
+	config.CacheDir, config.Seed = cache, c.config.Seed
+	job, err := json.Marshal(finetune.Job{Config: config, Preprocess: transform(ck.Card.Preprocess, ck.Card.Input[0])})
+	if err != nil {
+		return host.TrainSpec{}, err
+	}
+	spec := host.TrainSpec{
+		Spec: host.Spec{
+			Network: ck.Network(), Weights: host.Weights{Path: ck.Path, SHA256: ck.SHA256, NewClassifier: true},
+			Seed: c.config.Seed, Precision: c.config.Precision, Threads: c.config.Threads, Device: c.config.Device,
+		},
+		Config: job, Batch: config.BatchSize, RunDir: folder, Read: read, Write: []string{cache}, Resume: o.Resume,
+	}
+	if o.Scratch {
+		spec.Weights = host.Weights{}
+	} else if ck.Path == "" {
+		return host.TrainSpec{}, fmt.Errorf("%s has no weights to start from: `zoo train` begins with random ones", ck.Name)
+	}
+	return spec, nil
 }
 
 // runFolder is where a run keeps its files, and whether its result goes into the store.
@@ -216,6 +228,26 @@ func listSamples(path string) ([]dataset.Sample, error) {
 		return append(train.Samples, val.Samples...), nil
 	}
 	return train.Samples, nil
+}
+
+// ownResult checks that what the plugin says it made is a file of the run's folder. The plugin could write no other, but it could name one, or link
+// to one that this process may read.
+func ownResult(folder string, r *finetune.Result) error {
+	dir, err := filepath.EvalSymlinks(folder)
+	if err != nil {
+		return err
+	}
+	if r.Path != filepath.Join(dir, finetune.FileModel) {
+		return fmt.Errorf("the plugin says that its result is %q, outside the run's folder %s: it was not read", r.Path, dir)
+	}
+	info, err := os.Lstat(r.Path)
+	if err != nil {
+		return fmt.Errorf("the plugin's result: %w", err)
+	}
+	if !info.Mode().IsRegular() {
+		return fmt.Errorf("the plugin's result %s is no regular file: it was not read", r.Path)
+	}
+	return nil
 }
 
 // trainedCard describes the result of a run.

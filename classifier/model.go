@@ -1,6 +1,7 @@
 package classifier
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"iter"
@@ -20,6 +21,7 @@ type Model struct {
 	client  *Client
 	session *host.Session
 	taps    []Tap // the last outputs, if LoadOptions.Taps
+	batch   int
 }
 
 // LoadOptions say how to open a network. The zero value gives logits.
@@ -30,6 +32,8 @@ type LoadOptions struct {
 	Taps bool
 	// NewClassifier allows weights whose classifier has another number of classes; it is then drawn anew.
 	NewClassifier bool
+	// Batch is how many images of one size run together; 0 means 8.
+	Batch int
 }
 
 // Load finds a model, pulls it if need be, and opens it.
@@ -67,7 +71,7 @@ func (c *Client) Open(ctx context.Context, ck *Checkpoint, o LoadOptions) (*Mode
 	if err != nil {
 		return nil, err
 	}
-	return &Model{Checkpoint: *ck, Labels: Labels(&ck.Card), client: c, session: s, taps: taps}, nil
+	return &Model{Checkpoint: *ck, Labels: Labels(&ck.Card), client: c, session: s, taps: taps, batch: cmp.Or(o.Batch, streamBatch)}, nil
 }
 
 // Close releases the network; the plugin process stays for others.

@@ -2,6 +2,7 @@ package classifier
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"iter"
@@ -50,7 +51,7 @@ type Result struct {
 	Err     error
 }
 
-// streamBatch is how many images of one size run together: enough to fill the matrix units on small maps, few enough that the first
+// streamBatch is how many images of one size run together unless LoadOptions say otherwise: enough to fill the matrix units on small maps, few enough that the first
 // results come soon.
 const streamBatch = 8
 
@@ -72,7 +73,11 @@ func (m *Model) Stream(ctx context.Context, items iter.Seq[Item], each func(Resu
 		}
 		return nil
 	})
-	return g.Wait()
+	err := g.Wait()
+	for b := range ready { // left over where the stream ended early; prepare has closed it
+		err = errors.Join(err, b.release())
+	}
+	return err
 }
 
 // batch is a number of preprocessed images of one size; those that could not be read have an error and no place in the tensor.
@@ -84,8 +89,16 @@ type batch struct {
 	shape  graph.Shape
 }
 
+// release gives the tensor back, if there is one.
+func (b *batch) release() error {
+	if b.tensor == nil {
+		return nil
+	}
+	return b.tensor.Release()
+}
+
 func (m *Model) prepare(ctx context.Context, items iter.Seq[Item], ready chan<- *batch) error {
-	size := streamBatch
+	size := m.batch
 	p := m.Preprocess()
 	if p.Crop == 0 && !p.Squash {
 		size = 1 // every image keeps its own size
@@ -94,14 +107,14 @@ func (m *Model) prepare(ctx context.Context, items iter.Seq[Item], ready chan<- 
 	flush := func() error {
 		b, err := m.load(ctx, pending)
 		if err != nil {
-			return err
+			return errors.Join(err, b.release())
 		}
 		pending = nil
 		select {
 		case ready <- b:
 			return nil
 		case <-ctx.Done():
-			return ctx.Err()
+			return errors.Join(ctx.Err(), b.release())
 		}
 	}
 	for it := range items {
@@ -118,12 +131,12 @@ func (m *Model) prepare(ctx context.Context, items iter.Seq[Item], ready chan<- 
 	return nil
 }
 
-// load decodes and preprocesses the items into one tensor.
+// load decodes and preprocesses the items into one tensor. The batch is to be released also if there is an error.
 func (m *Model) load(ctx context.Context, items []Item) (*batch, error) {
 	b := &batch{items: items, errs: make([]error, len(items)), slot: make([]int, len(items))}
 	images := make([]*vision.Image, len(items))
 	if err := parallel(ctx, len(items), func(i int) { images[i], b.errs[i] = items[i].decode() }); err != nil {
-		return nil, err
+		return b, err
 	}
 	p := m.Preprocess()
 	good := 0
@@ -140,7 +153,7 @@ func (m *Model) load(ctx context.Context, items []Item) (*batch, error) {
 	}
 	t, err := m.session.NewTensor(ctx, good, b.shape)
 	if err != nil {
-		return nil, err
+		return b, err
 	}
 	b.tensor = t
 	e := b.shape.Elements()
@@ -176,7 +189,7 @@ func (m *Model) runBatch(ctx context.Context, b *batch, each func(Result) error)
 	if b.tensor != nil {
 		var err error
 		outputs, err = m.session.Infer(ctx, b.tensor)
-		if e := b.tensor.Release(); err == nil {
+		if e := b.release(); err == nil {
 			err = e
 		}
 		if err != nil {

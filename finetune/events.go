@@ -37,7 +37,7 @@ const (
 	KindNote       Kind = "note"       // Text for people: what was chosen, and why
 	KindFeatures   Kind = "features"   // Done of Total images' features are computed
 	KindStep       Kind = "step"       // about four a second: Epoch, Step, Loss, Accuracy, LR, Done, Total, ImagesPerSecond, Remaining
-	KindEpoch      Kind = "epoch"      // an epoch is over: Loss, Accuracy, LR, Metrics, Best, ImagesPerSecond
+	KindEpoch      Kind = "epoch"      // an epoch is over: Loss, Accuracy, LR, Done, Total, Metrics, Best, ImagesPerSecond
 	KindCheckpoint Kind = "checkpoint" // Path was saved
 	KindDone       Kind = "done"       // Path is the result, Metrics those of it
 )

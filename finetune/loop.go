@@ -232,7 +232,7 @@ func (r *run) endEpoch(ctx context.Context, p *progress, lr float64) error {
 	s.History = append(s.History, e)
 	r.emit(Event{
 		Kind: KindEpoch, Epoch: e.Epoch, Epochs: c.Epochs, Step: s.Step, LR: lr, Loss: e.Loss, Accuracy: e.Accuracy,
-		ImagesPerSecond: e.ImagesPerSecond, Metrics: eval.metrics, Best: best,
+		Done: e.Images, Total: len(r.train.Samples), ImagesPerSecond: e.ImagesPerSecond, Metrics: eval.metrics, Best: best,
 	})
 	s.Epoch++
 	s.Batch, s.Images, s.LossSum, s.Hits = 0, 0, 0, 0

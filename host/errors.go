@@ -103,12 +103,17 @@ func cause(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// bytesText writes a size as "4 GB" or "1.5 GB".
+// bytesText writes a size as it was likely given: "4 GB", "1.5 GB", or "512 MiB" for a whole number of these.
 func bytesText(n int64) string {
-	for _, u := range []struct {
+	type unit struct {
 		size int64
 		name string
-	}{{1 << 30, "GB"}, {1 << 20, "MB"}, {1 << 10, "KB"}} {
+	}
+	units := []unit{{1e9, "GB"}, {1e6, "MB"}, {1e3, "kB"}}
+	if n%(1<<20) == 0 {
+		units = []unit{{1 << 30, "GiB"}, {1 << 20, "MiB"}}
+	}
+	for _, u := range units {
 		if n >= u.size {
 			return strings.TrimSuffix(fmt.Sprintf("%.1f", float64(n)/float64(u.size)), ".0") + " " + u.name
 		}

@@ -5,14 +5,18 @@ package host
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/go-plugin"
 
 	"github.com/go-modelzoo/zoo/graph"
 )
@@ -123,14 +127,41 @@ func TestKilledDuringInferenceIsComputedAgain(t *testing.T) {
 	}
 }
 
+// halt stops a process, all threads of it: on a busy machine that takes a moment.
+func halt(t *testing.T, pid int) {
+	t.Helper()
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		t.Error(err)
+	}
+	running := func(path string) bool {
+		stat, err := os.ReadFile(path)
+		return err == nil && !bytes.Contains(stat, []byte(") T ")) // else it has just ended
+	}
+	for {
+		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+		if err != nil {
+			t.Error(err)
+		}
+		if len(threads) == 0 { // no such file system
+			time.Sleep(100 * time.Millisecond)
+		}
+		if !slices.ContainsFunc(threads, running) {
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
 func TestStoppedPluginIsEndedAtItsDeadline(t *testing.T) {
 	h := newHost(t, func(o *Options) { o.CallTimeout = 500 * time.Millisecond })
 	s := open(t, h, nil)
 	child := s.proc.child
-	if err := syscall.Kill(child.pid(), syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
+	halt(t, child.pid())
+	begin := time.Now()
 	_, err := s.Infer(within5s(t), images(1, 0))
+	if d := time.Since(begin); d > 1500*time.Millisecond {
+		t.Errorf("ended after %v", d)
+	}
 	if !errors.Is(err, ErrTimeout) {
 		t.Errorf("error %v", err)
 	}
@@ -146,8 +177,13 @@ func TestStoppedPluginIsEndedAtItsDeadline(t *testing.T) {
 }
 
 func TestHangingCallIsEndedAtItsDeadline(t *testing.T) {
-	h := newHost(t, func(o *Options) { o.CallTimeout = 300 * time.Millisecond })
-	err := inferFault(t, h, "hang", "")
+	h := newHost(t, func(o *Options) { o.CallTimeout = 500 * time.Millisecond })
+	s := open(t, h, map[string]string{"fault": "hang"})
+	begin := time.Now()
+	_, err := s.Infer(within5s(t), images(1, 0))
+	if d := time.Since(begin); d > 1500*time.Millisecond {
+		t.Errorf("ended after %v", d)
+	}
 	if !errors.Is(err, ErrTimeout) {
 		t.Errorf("error %v", err)
 	}
@@ -157,9 +193,7 @@ func TestHangingCallIsEndedAtItsDeadline(t *testing.T) {
 func TestStoppedPluginDoesNotHoldUpClose(t *testing.T) {
 	h := newHost(t, nil)
 	s := open(t, h, nil)
-	if err := syscall.Kill(s.proc.child.pid(), syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
+	halt(t, s.proc.child.pid())
 	begin := time.Now()
 	if err := h.Close(); err != nil {
 		t.Fatal(err)
@@ -173,7 +207,7 @@ func TestMemoryCeilingIsNamedWithASmallerBatch(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector runs out of memory in its own way")
 	}
-	h := newHost(t, func(o *Options) { o.Memory = 1 << 29 })
+	h := newHost(t, func(o *Options) { o.Memory = 512e6 })
 	s := open(t, h, map[string]string{"fault": "memory"})
 	_, err := s.Infer(t.Context(), images(64, 0))
 	if !errors.Is(err, ErrMemory) {
@@ -215,6 +249,30 @@ func TestFloodOfLogsIsBounded(t *testing.T) {
 	defer mu.Unlock()
 	if out.Len() > 1<<20 {
 		t.Errorf("%d bytes went through to the log at level warn", out.Len())
+	}
+}
+
+func TestLogsNameThePluginAndItsVersion(t *testing.T) {
+	var out bytes.Buffer
+	var mu sync.Mutex
+	h := newHost(t, func(o *Options) {
+		o.Logger = hclog.New(&hclog.LoggerOptions{Name: "zoo", Level: hclog.Info, Output: &out, Mutex: &mu, JSONFormat: true})
+	})
+	if err := inferFault(t, h, "panic", ""); err == nil {
+		t.Error("no error")
+	}
+	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) { // logs come when they come
+		mu.Lock()
+		text := out.String()
+		mu.Unlock()
+		for l := range strings.Lines(text) {
+			if strings.Contains(l, `"@module":"tiny"`) && strings.Contains(l, `"version":"1.0.0"`) && strings.Contains(l, "index out of range") {
+				return
+			}
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("no line names plugin, version and panic: %s", text)
+		}
 	}
 }
 
@@ -277,12 +335,13 @@ func TestFileThatIsNoProgram(t *testing.T) {
 
 func TestPluginsThatLie(t *testing.T) {
 	for name, parts := range map[string][]string{
-		"huge":        {"message of more than 16 MB"},
+		"huge":        {"message of more than 16 MiB"},
 		"lyingshape":  {"1073741824x1x1"},
 		"lyingoutput": {"1x1000x1"},
 		"shortstream": {"ended its answer early"},
 		"longstream":  {"fits no output"},
 		"nosession":   {"session 0"},
+		"lyingengine": {"1x1000x1"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := newHost(t, withPlugins(t, name))
@@ -306,43 +365,55 @@ func TestPluginsThatLie(t *testing.T) {
 	})
 }
 
-// Host and plugin of two protocol versions: old × new both ways.
-func TestOldPluginServesANewHost(t *testing.T) {
-	h := newHost(t, withPlugins(t, "old", "both"))
-	for family, protocol := range map[string]int{"old": 1} {
-		s, err := h.Open(t.Context(), Spec{Network: Network{Family: family, Model: "m"}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer s.Close()
-		if got := s.Info().Plugin.Protocol; got != protocol {
-			t.Errorf("%s: protocol %d, want %d", family, got, protocol)
-		}
-		out, err := s.Infer(t.Context(), &Tensor{N: 2, Shape: graph.Shape{C: 1, H: 2, W: 2}, Data: []float32{1, 2, 3, 4, 5, 6, 7, 8}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !slices.Equal(out[0].Data, []float32{2.5, 6.5}) {
-			t.Errorf("%s: %v", family, out)
-		}
-		_, err = s.Profile(t.Context(), 1, graph.Shape{C: 1, H: 2, W: 2})
-		if !errors.Is(err, ErrUnsupported) {
-			t.Errorf("%s: error %v", family, err)
-		}
-		oneLine(t, err, "old", "protocol 1", "zoo plugin install old")
-	}
-}
-
-func TestNewPluginServesAnOldHost(t *testing.T) {
-	old := protocols()
-	delete(old, 2)
-	h := newHost(t, nil)
-	h.protocols = old
-	s := open(t, h, nil)
-	if s.proc.engine != nil || s.Info().Plugin.Protocol != 1 {
-		t.Errorf("protocol %d", s.Info().Plugin.Protocol)
-	}
-	if _, err := s.Infer(t.Context(), images(3, 0)); err != nil {
-		t.Fatal(err)
+// Old and new hosts and plugins use the newest protocol that both speak; what the old one lacks is refused with what to do.
+func TestProtocolsOfOldAndNewHostsAndPlugins(t *testing.T) {
+	newest := protocols()
+	oldest := protocols()
+	delete(oldest, 2)
+	small := graph.Shape{C: 1, H: 2, W: 2}
+	for _, c := range []struct {
+		name     string
+		host     map[int]plugin.PluginSet
+		family   string
+		protocol int
+	}{
+		{"old host, old plugin", oldest, "old", 1},
+		{"new host, old plugin", newest, "old", 1},
+		{"old host, new plugin", oldest, "tiny", 1},
+		{"new host, new plugin", newest, "tiny", 2},
+		{"old host, plugin of tomorrow", oldest, "next", 1},
+		{"new host, plugin of tomorrow", newest, "next", 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			h := newHost(t, withPlugins(t, "old", "tiny", "next"))
+			h.protocols = c.host
+			spec, in, want := Spec{Network: Network{Family: c.family, Model: "m"}}, &Tensor{N: 2, Shape: small, Data: []float32{1, 2, 3, 4, 5, 6, 7, 8}}, []float32{2.5, 6.5}
+			if c.family == "tiny" {
+				spec, in, want = tinySpec(nil), images(3, 0), nil
+			}
+			s, err := h.Open(t.Context(), spec)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			if got := s.Info().Plugin.Protocol; got != c.protocol {
+				t.Errorf("protocol %d, want %d", got, c.protocol)
+			}
+			out, err := s.Infer(t.Context(), in)
+			if err != nil || want != nil && !slices.Equal(out[0].Data, want) {
+				t.Errorf("%v, %v", out, err)
+			}
+			_, err = s.Profile(t.Context(), 1, in.Shape)
+			if c.protocol >= 2 {
+				if err != nil {
+					t.Error(err)
+				}
+				return
+			}
+			if !errors.Is(err, ErrUnsupported) {
+				t.Errorf("error %v", err)
+			}
+			oneLine(t, err, c.family, "protocol 1", "zoo plugin install "+c.family)
+		})
 	}
 }

@@ -3,11 +3,15 @@
 package host
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"syscall"
@@ -15,6 +19,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"golang.org/x/sys/unix"
 
 	"github.com/go-modelzoo/zoo/internal/pluginrpc"
 	"github.com/go-modelzoo/zoo/sdk"
@@ -104,6 +109,20 @@ func TestPluginCannotSignalTheHost(t *testing.T) {
 	refused(t, inferFault(t, confined(t, nil), "signal", ""))
 }
 
+// A message of 3 GB is refused by its length: nothing of it is kept.
+func TestMessageOf3GBIsRefused(t *testing.T) {
+	h := newHost(t, withPlugins(t, "giant"))
+	before := residentBytes(t, os.Getpid())
+	_, err := h.Open(within5s(t), Spec{Network: Network{Family: "giant", Model: "m"}})
+	if !errors.Is(err, ErrProtocol) {
+		t.Errorf("error %v", err)
+	}
+	oneLine(t, err, "giant 0.9.0", "message of more than 16 MiB")
+	if after := residentBytes(t, os.Getpid()); after > before+64<<20 {
+		t.Errorf("memory grew from %d to %d MB", before>>20, after>>20)
+	}
+}
+
 func TestPluginGetsNoSecretsFromTheEnvironment(t *testing.T) {
 	t.Setenv("REGISTRY_SECRET", "hunter2")
 	if err := inferFault(t, newHost(t, nil), "environment", ""); err != nil {
@@ -111,10 +130,24 @@ func TestPluginGetsNoSecretsFromTheEnvironment(t *testing.T) {
 	}
 }
 
+// What the tests above see refused works without the sandbox: it is the sandbox that refuses it.
 func TestIsolationOffGivesTheUsersRights(t *testing.T) {
 	h := newHost(t, func(o *Options) { o.Isolation = IsolateOff })
-	if err := inferFault(t, h, "read", secretFile(t)); err != nil {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
 		t.Fatal(err)
+	}
+	defer l.Close()
+	secret := secretFile(t)
+	for _, c := range []struct{ fault, path string }{
+		{"read", secret}, {"write", filepath.Join(t.TempDir(), "new")}, {"dial", l.Addr().String()}, {"remove", secret},
+	} {
+		if err := inferFault(t, h, c.fault, c.path); err != nil {
+			t.Errorf("%s %s: %v", c.fault, c.path, err)
+		}
+	}
+	if _, err := os.Stat(secret); err == nil {
+		t.Error("nothing was removed")
 	}
 }
 
@@ -160,20 +193,57 @@ func TestFolderTooDeepForASocketIsNotUsed(t *testing.T) {
 func TestNothingOfARunningPluginIsInTheFileSystem(t *testing.T) {
 	base := shortDir(t)
 	t.Setenv("XDG_RUNTIME_DIR", base)
-	left := filepath.Join(base, "zoo-plugin-left")
-	if err := os.Mkdir(left, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	old := time.Now().Add(-2 * stale)
-	if err := os.Chtimes(left, old, old); err != nil {
-		t.Fatal(err)
-	}
 	s := open(t, newHost(t, nil), nil)
 	if _, err := s.Infer(t.Context(), images(1, 0)); err != nil {
 		t.Fatal(err)
 	}
 	entries, err := os.ReadDir(base)
 	if err != nil || len(entries) > 0 {
+		t.Errorf("%v, %v", entries, err)
+	}
+}
+
+func TestSocketsAreInAFolderThatNobodyElseEnters(t *testing.T) {
+	t.Setenv("XDG_RUNTIME_DIR", shortDir(t))
+	dir, remove, err := socketDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(dir)
+	if err != nil || info.Mode() != os.ModeDir|0o700 {
+		t.Errorf("%v, %v", info.Mode(), err)
+	}
+	if err := remove(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the folder is still there: %v", err)
+	}
+}
+
+func TestFoldersOfKilledHostsAreRemovedAndThoseOfOthersKept(t *testing.T) {
+	base := shortDir(t)
+	t.Setenv("XDG_RUNTIME_DIR", base)
+	old := time.Now().Add(-2 * settled)
+	for name, age := range map[string]time.Time{"left": old, "held": old, "new": time.Now()} {
+		dir := filepath.Join(base, "zoo-plugin-"+name)
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if name == "held" {
+			release, err := hold(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer release()
+		}
+		if err := os.Chtimes(dir, age, age); err != nil {
+			t.Fatal(err)
+		}
+	}
+	open(t, newHost(t, nil), nil)
+	entries, err := os.ReadDir(base)
+	if err != nil || len(entries) != 2 || entries[0].Name() != "zoo-plugin-held" || entries[1].Name() != "zoo-plugin-new" {
 		t.Errorf("%v, %v", entries, err)
 	}
 }
@@ -197,6 +267,19 @@ func running(t *testing.T, pids []int) (alive []int) {
 		}
 	}
 	return alive
+}
+
+// describe says what a process is and does, for a failing test.
+func describe(pid int) string {
+	text := fmt.Sprintf("process %d, state %s", pid, state(pid))
+	for _, file := range []string{"stat", "wchan", "cmdline"} {
+		content, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", pid, file))
+		if err != nil {
+			continue // it has just ended, or the system does not tell
+		}
+		text += fmt.Sprintf(", %s %q", file, bytes.TrimSpace(bytes.ReplaceAll(content, []byte{0}, []byte{' '})))
+	}
+	return text
 }
 
 // descendants lists the processes below pid.
@@ -242,7 +325,12 @@ func gone(t *testing.T, pids []int, within time.Duration) {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("processes %v are still there after %v", left, within)
+			states := make([]string, len(left))
+			for i, pid := range left {
+				states[i] = describe(pid)
+				_ = unix.Kill(pid, unix.SIGKILL) // not to be in the way of the next test
+			}
+			t.Fatalf("processes are still there after %v:\n%s", within, strings.Join(states, "\n"))
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
@@ -270,46 +358,82 @@ func TestGrandchildrenDieWithThePlugin(t *testing.T) {
 // victimEnv makes this test binary a host that starts a plugin, which starts a grandchild, and waits to be killed.
 const victimEnv = "ZOO_TEST_VICTIM"
 
+// TestKilledHostLeavesNoProcess kills hosts whose plugins run or are stopped, with and without a namespace. Who adopts the orphans decides
+// what the kernel does for a stopped process: it continues those whose process group has lost its session's last process outside, which
+// is not so where the adopter is of the same session. In containers that is the rule, here this process plays the adopter.
 func TestKilledHostLeavesNoProcess(t *testing.T) {
 	if mode := os.Getenv(victimEnv); mode != "" {
 		victim(t, mode)
 		return
 	}
-	for _, mode := range []string{"confined", "unconfined", "stopped", "unconfined stopped"} {
-		t.Run(mode, func(t *testing.T) {
-			exe, err := os.Executable()
-			if err != nil {
-				t.Fatal(err)
-			}
-			dir := shortDir(t)
-			cmd := exec.Command(exe, "-test.run=^TestKilledHostLeavesNoProcess$")
-			cmd.Env = append(os.Environ(), victimEnv+"="+mode, "XDG_RUNTIME_DIR="+dir)
-			out, err := cmd.StdoutPipe()
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := cmd.Start(); err != nil {
-				t.Fatal(err)
-			}
-			if _, err := out.Read(make([]byte, 1)); err != nil { // it is ready
-				t.Fatal(err)
-			}
-			pids := descendants(t, cmd.Process.Pid)
-			if len(pids) < 2 {
-				t.Errorf("processes %v: no grandchild", pids)
-			}
-			if err := cmd.Process.Kill(); err != nil {
-				t.Fatal(err)
-			}
-			if err := cmd.Wait(); err == nil {
-				t.Error("the host was not killed")
-			}
-			gone(t, pids, 2*time.Second)
-			entries, err := os.ReadDir(dir)
-			if err != nil || len(entries) > 0 {
-				t.Errorf("left behind: %v, %v", entries, err)
-			}
-		})
+	for _, adopter := range []string{"", "same session"} {
+		for _, mode := range []string{"confined", "unconfined", "stopped", "unconfined stopped"} {
+			t.Run(strings.TrimSpace(mode+" "+adopter), func(t *testing.T) {
+				if adopter != "" {
+					adoptOrphans(t)
+				}
+				killHost(t, mode)
+			})
+		}
+	}
+}
+
+// adoptOrphans makes this process the one that inherits orphans below it, as the first process of a container is, until the test ends.
+func adoptOrphans(t *testing.T) {
+	t.Helper()
+	set := func(on uintptr) {
+		if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, on, 0, 0, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	set(1)
+	t.Cleanup(func() { set(0) })
+}
+
+// killHost starts this test as a host, kills it and checks that nothing of it is left.
+func killHost(t *testing.T, mode string) {
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := shortDir(t)
+	cmd := exec.Command(exe, "-test.run=^TestKilledHostLeavesNoProcess$")
+	cmd.Env = append(os.Environ(), victimEnv+"="+mode, "XDG_RUNTIME_DIR="+dir)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := out.Read(make([]byte, 1)); err != nil { // it is ready
+		t.Fatal(err)
+	}
+	pids := descendants(t, cmd.Process.Pid)
+	if len(pids) < 2 {
+		t.Errorf("processes %v: no grandchild", pids)
+	}
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err == nil {
+		t.Error("the host was not killed")
+	}
+	gone(t, pids, 2*time.Second)
+	reap(t, pids)
+	entries, err := os.ReadDir(dir)
+	if err != nil || len(entries) > 0 {
+		t.Errorf("left behind: %v, %v", entries, err)
+	}
+}
+
+// reap takes leave of the dead that this process adopted: each must be waited for by somebody, and nobody else will.
+func reap(t *testing.T, pids []int) {
+	t.Helper()
+	for _, pid := range pids {
+		if _, err := unix.Wait4(pid, nil, 0, nil); err != nil && !errors.Is(err, unix.ECHILD) { // ECHILD: adopted by another
+			t.Errorf("reaping process %d: %v", pid, err)
+		}
 	}
 }
 
@@ -324,18 +448,79 @@ func victim(t *testing.T, mode string) {
 		t.Fatal(err)
 	}
 	if strings.Contains(mode, "stopped") {
-		pid := s.proc.child.pid()
-		if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
-			t.Fatal(err)
-		}
-		for state(pid) != "T" { // it takes a moment on a busy machine
-			time.Sleep(time.Millisecond)
-		}
+		halt(t, s.proc.child.pid())
 	}
 	if _, err := os.Stdout.WriteString("ready\n"); err != nil {
 		t.Fatal(err)
 	}
 	time.Sleep(time.Minute)
+}
+
+// A process that hangs before its program begins, as one does whose file lies on a dead server, is ended at the deadline. A lease on the file
+// holds up whoever opens it.
+func TestProcessThatHangsBeforeItsProgramIsEnded(t *testing.T) {
+	exe, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "zoo-tiny")
+	if err := os.WriteFile(path, exe, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close() // ends the lease
+	h := newHost(t, func(o *Options) {
+		o.Dirs = []string{filepath.Dir(path)}
+		o.StartTimeout = time.Second
+		o.Isolation = IsolateOff // rules about files would wait for the lease too
+	})
+	// A thread that is in vfork keeps a processor of Go's, and its garbage collector waiting.
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(4))
+	defer debug.SetGCPercent(debug.SetGCPercent(-1))
+	if _, err := unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_WRLCK); err != nil {
+		t.Skipf("no leases on files here: %v", err)
+	}
+	begin := time.Now()
+	_, err = h.Open(t.Context(), tinySpec(nil))
+	if d := time.Since(begin); d > 4*time.Second {
+		t.Errorf("returned after %v", d)
+	}
+	if !errors.Is(err, ErrTimeout) {
+		t.Errorf("error %v", err)
+	}
+	oneLine(t, err, "tiny", "did not start within 1s")
+	if left := running(t, descendants(t, os.Getpid())); len(left) > 0 {
+		t.Errorf("processes %v are left", left)
+	}
+}
+
+// A process that gets no more memory may live on and answer every call with that; the next call gets another one.
+func TestProcessWithoutMemoryIsReplaced(t *testing.T) {
+	h := newHost(t, nil)
+	s := open(t, h, nil)
+	first := s.proc
+	if err := unix.Prlimit(first.child.pid(), unix.RLIMIT_AS, &unix.Rlimit{Cur: 1 << 20, Max: 1 << 20}, nil); err != nil {
+		t.Fatal(err)
+	}
+	_, err := s.Infer(t.Context(), images(8, 0)) // of which a new segment is mapped
+	if !errors.Is(err, ErrMemory) {
+		t.Errorf("error %v", err)
+	}
+	oneLine(t, err, "tiny 1.0.0", "needed more memory than there is for batch 8; try --batch 2")
+	if _, err := s.Infer(t.Context(), images(8, 0)); err != nil {
+		t.Error(err)
+	}
+	if s.proc == first {
+		t.Error("the process goes on")
+	}
+	select {
+	case <-first.child.exited:
+	case <-time.After(5 * time.Second):
+		t.Error("the process that has no memory is still there")
+	}
 }
 
 func TestInterruptReachesTheHostAlone(t *testing.T) {

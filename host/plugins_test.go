@@ -8,11 +8,15 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"time"
 
 	"github.com/hashicorp/go-plugin"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/encoding"
+	"google.golang.org/grpc/encoding/proto"
+	"google.golang.org/grpc/mem"
 
 	"github.com/go-modelzoo/zoo/graph"
 	"github.com/go-modelzoo/zoo/internal/pluginrpc"
@@ -54,6 +58,9 @@ func (fault) Backward(_, _ [][]float32, _ []float32, _, _ [][]float32, _ []graph
 }
 
 var ballast [][]byte
+
+// heapLine begins what the fault "heap" writes.
+const heapLine = "bytes in use:"
 
 func (f fault) Forward(out []float32, in, _ [][]float32, _ []graph.Shape, _ int) {
 	must := func(err error) {
@@ -120,6 +127,12 @@ func (f fault) Forward(out []float32, in, _ [][]float32, _ []graph.Shape, _ int)
 		must(p.Signal(os.Interrupt))
 	case "child":
 		must(exec.Command("/bin/sleep", "1000").Start())
+	case "heap": // tells how much is in use
+		runtime.GC()
+		runtime.GC() // what finalizers and pools let go
+		var stats runtime.MemStats
+		runtime.ReadMemStats(&stats)
+		fmt.Fprintln(os.Stderr, heapLine, stats.HeapAlloc)
 	case "environment":
 		for _, v := range os.Environ() {
 			if strings.Contains(v, "SECRET") {
@@ -168,8 +181,12 @@ func servePlugin(name string) {
 		serveRogue(name, []int{0}, &rogue{})
 	case "old": // protocol 1 alone
 		serveRogue(name, []int{1}, &rogue{family: "old"})
-	case "both": // what a plugin of today is to a host of yesterday
-		serveRogue(name, []int{1, 2}, &rogue{family: "both"})
+	case "next": // speaks a protocol of tomorrow besides
+		serveRogue(name, []int{1, 3}, &rogue{family: "next"})
+	case "lyingengine":
+		serveRogue(name, []int{2}, &rogue{family: name, lie: name})
+	case "giant":
+		serveGiant(&rogue{family: name, lie: name})
 	case "impostor":
 		serveRogue(name, []int{1}, &rogue{family: "resnet"})
 	case "huge", "lyingshape", "lyingoutput", "shortstream", "longstream", "lyinggraph", "nosession", "deaf":
@@ -184,7 +201,35 @@ func servePlugin(name string) {
 type rogue struct {
 	plugin.NetRPCUnsupportedPlugin
 	zoov1.UnimplementedFamilyServer
+	zoov1.UnimplementedEngineServer
 	family, lie string
+}
+
+// serveGiant answers Open with a message of 3 GB, of which it has no more than a part.
+func serveGiant(r *rogue) {
+	plugin.Serve(&plugin.ServeConfig{
+		HandshakeConfig: pluginrpc.Handshake, VersionedPlugins: map[int]plugin.PluginSet{1: {pluginrpc.Service: r}},
+		GRPCServer: func(opts []grpc.ServerOption) *grpc.Server {
+			return grpc.NewServer(append(opts, grpc.MaxSendMsgSize(math.MaxInt), grpc.ForceServerCodecV2(giant{encoding.GetCodecV2(proto.Name)}))...)
+		},
+	})
+	os.Exit(0)
+}
+
+// giant encodes an OpenResponse as 3 GB of zeros.
+type giant struct{ encoding.CodecV2 }
+
+// Marshal implements encoding.CodecV2.
+func (g giant) Marshal(v any) (mem.BufferSlice, error) {
+	if _, ok := v.(*zoov1.OpenResponse); !ok {
+		return g.CodecV2.Marshal(v)
+	}
+	part := mem.SliceBuffer(make([]byte, 1<<20))
+	var message mem.BufferSlice
+	for range 3 << 10 {
+		message = append(message, part)
+	}
+	return message, nil
 }
 
 func serveRogue(_ string, versions []int, r *rogue) {
@@ -198,6 +243,9 @@ func serveRogue(_ string, versions []int, r *rogue) {
 
 func (r *rogue) GRPCServer(_ *plugin.GRPCBroker, s *grpc.Server) error {
 	zoov1.RegisterFamilyServer(s, r)
+	if r.lie == "lyingengine" {
+		zoov1.RegisterEngineServer(s, r)
+	}
 	return nil
 }
 
@@ -247,6 +295,11 @@ func (r *rogue) Open(_ context.Context, req *zoov1.OpenRequest) (*zoov1.OpenResp
 
 func (r *rogue) Close(context.Context, *zoov1.CloseRequest) (*zoov1.CloseResponse, error) {
 	return &zoov1.CloseResponse{}, nil
+}
+
+// Infer says that its output has a shape that it has not.
+func (r *rogue) Infer(context.Context, *zoov1.InferRequest) (*zoov1.InferResponse, error) {
+	return &zoov1.InferResponse{Outputs: []*zoov1.Output{{Name: "logits", Shape: &zoov1.Shape{Channels: 1, Height: 1000, Width: 1}}}}, nil
 }
 
 // InferStream returns the mean of each image.

@@ -71,8 +71,11 @@ func (p *pool) join(g grants) (*process, error) {
 	return pr, nil
 }
 
-// usable reports whether the process is starting or running. It needs pool.mu.
+// usable reports whether the process is starting or running and takes new users. It needs pool.mu.
 func (p *process) usable() bool {
+	if p.spent {
+		return false
+	}
 	select {
 	case <-p.ready:
 		return p.err == nil && p.alive()
@@ -101,6 +104,20 @@ func (p *process) again() bool {
 	return true
 }
 
+// spend has the process take no new users; the last one that it has ends it.
+func (p *process) spend() {
+	p.pool.mu.Lock()
+	defer p.pool.mu.Unlock()
+	p.spent = true
+}
+
+// retain adds a use to one that the caller has.
+func (p *process) retain() {
+	p.pool.mu.Lock()
+	defer p.pool.mu.Unlock()
+	p.refs++
+}
+
 // release ends a use. The last one starts the clock that ends the process.
 func (p *process) release() {
 	p.pool.mu.Lock()
@@ -109,7 +126,7 @@ func (p *process) release() {
 	if p.refs > 0 || !slices.Contains(p.pool.list, p) {
 		return
 	}
-	if !p.usable() { // crashed: nobody will use it again
+	if !p.usable() { // crashed or spent: nobody will use it again
 		p.pool.remove(p)
 		p.pool.host.retire(p)
 		return

@@ -9,7 +9,6 @@ import (
 	"maps"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -46,8 +45,9 @@ type process struct {
 	health    grpc_health_v1.HealthClient
 	memory    *pluginrpc.Memory // nil where there is none
 
-	refs int         // users; guarded by pool.mu
-	idle *time.Timer // guarded by pool.mu
+	refs  int         // users; guarded by pool.mu
+	idle  *time.Timer // guarded by pool.mu
+	spent bool        // takes no new users; guarded by pool.mu
 }
 
 // task is what a process does, for messages.
@@ -146,13 +146,13 @@ func (p *process) bringUp() error {
 	if err := p.verify(path); err != nil {
 		return err
 	}
-	dir, err := socketDir()
+	dir, remove, err := socketDir()
 	if err != nil {
 		return err
 	}
 	// Once connected, the socket has done its work: nothing of a running plugin is in the file system.
 	defer func() {
-		if err := os.RemoveAll(dir); err != nil {
+		if err := remove(); err != nil {
 			p.log.Warn("the socket's folder stays behind", "error", err)
 		}
 	}()
@@ -275,38 +275,6 @@ func (p *process) verify(path string) error {
 	return nil
 }
 
-// stale is the age at which the folder of a process that never connected is left over from a host that was killed.
-const stale = 10 * time.Minute
-
-// socketBase is the longest path of a folder for sockets: with what is added to it, a socket's path must stay below the 104 bytes that
-// the least of the systems allows.
-const socketBase = 40
-
-// socketDir makes a folder that only this user can enter, and removes those that killed hosts left.
-func socketDir() (string, error) {
-	base := os.TempDir()
-	for _, dir := range []string{os.Getenv("XDG_RUNTIME_DIR"), os.TempDir(), "/tmp"} {
-		if info, err := os.Stat(dir); dir != "" && len(dir) <= socketBase && err == nil && info.IsDir() {
-			base = dir
-			break
-		}
-	}
-	old, err := filepath.Glob(filepath.Join(base, "zoo-plugin-*"))
-	if err != nil {
-		old = nil // the base has a name that is a bad pattern
-	}
-	for _, d := range old {
-		if info, err := os.Lstat(d); err == nil && info.IsDir() && time.Since(info.ModTime()) > stale {
-			_ = os.RemoveAll(d) // may belong to another user
-		}
-	}
-	dir, err := os.MkdirTemp(base, "zoo-plugin-")
-	if err != nil {
-		return "", fmt.Errorf("folder for the plugin's socket: %w", err)
-	}
-	return resolve(dir)
-}
-
 // kill ends the process at once.
 func (p *process) kill(reason string) {
 	if p.child != nil {
@@ -416,6 +384,7 @@ func (p *process) explain(t task, timeout time.Duration, limited context.Context
 		if strings.Contains(st.Message(), "larger than max") {
 			return p.fault(ErrProtocol, t, fmt.Sprintf("sent a message of more than %s while %s", bytesText(pluginrpc.MaxMessage), t.doing), err)
 		}
+		p.spend() // what it holds may be in the way of the next call, too
 		return p.outOfMemory(t, err)
 	}
 	return p.fault(ErrFailed, t, fmt.Sprintf("failed while %s: %s", t.doing, line(st.Message(), 500)), err)
@@ -437,7 +406,7 @@ func (p *process) crash(t task, err error) error {
 		return p.outOfMemory(t, err)
 	}
 	why := "it ended"
-	if reason := p.child.killedFor(); reason != "" {
+	if reason, _ := p.child.verdict(); reason != "" {
 		why = reason
 	} else if p.child.state != nil {
 		why = p.child.state.String()

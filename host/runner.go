@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"syscall"
 	"time"
@@ -27,10 +28,11 @@ type child struct {
 	parent         *os.File   // write end of its standard input: closes when this process ends in whatever way
 	theirs         []*os.File // standard input, output and error of the process, then what it inherits
 
-	drained chan struct{} // closed when all that it wrote to standard error has been read
-	started chan error
-	exited  chan struct{} // closed when the process is gone; state is set then
-	state   *os.ProcessState
+	drained   chan struct{} // closed when all that it wrote to standard error has been read
+	started   chan error
+	condemned chan struct{} // closed by the first kill
+	exited    chan struct{} // closed when the process is gone; state is set then
+	state     *os.ProcessState
 
 	mu      sync.Mutex
 	process *os.Process // nil until started
@@ -47,7 +49,10 @@ const drain = 500 * time.Millisecond
 // newChild prepares a process. Its descriptor 3 is inherit, if that is not nil. Until it is started its environment may be changed; if it is not
 // started, discard frees it.
 func newChild(path, name string, inherit *os.File, confine confinement) (*child, error) {
-	c := &child{path: path, args: []string{name}, confine: confine, inherit: inherit, started: make(chan error, 1), exited: make(chan struct{}), drained: make(chan struct{})}
+	c := &child{
+		path: path, args: []string{name}, confine: confine, inherit: inherit,
+		started: make(chan error, 1), condemned: make(chan struct{}), exited: make(chan struct{}), drained: make(chan struct{}),
+	}
 	for i := range 3 {
 		r, w, err := os.Pipe()
 		if err != nil {
@@ -98,6 +103,11 @@ func (c *child) own() {
 	})
 }
 
+// launch starts the process. It must run on a goroutine of its own: see confinement.
+//
+// Between its birth and its program a process has no number that this side knows, and whoever starts it waits. If it hangs there (its file lies on a
+// server that is gone, a signal stopped it), a kill must reach it all the same, so it is looked for among the children of this thread.
+// What this cannot mend: without a user namespace Go uses vfork, where this thread keeps one of Go's processors, and its garbage collector waiting.
 func (c *child) launch() (*os.Process, error) {
 	defer func() {
 		for _, f := range c.theirs {
@@ -108,17 +118,48 @@ func (c *child) launch() (*os.Process, error) {
 	if c.inherit != nil {
 		attr.Files = append(attr.Files[:3:3], c.inherit)
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.killed {
-		return nil, errors.New(c.reason)
-	}
+	runtime.LockOSThread() // for good: its children must be this process alone
+	thread := threadID()
+	launched, watched := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(watched)
+		c.watchBirth(thread, launched)
+	}()
 	p, err := c.confine.start(func(sys *syscall.SysProcAttr) (*os.Process, error) {
+		if reason, dead := c.verdict(); dead {
+			return nil, errors.New(reason)
+		}
 		attr.Sys = sys
 		return os.StartProcess(c.path, c.args, attr)
 	})
+	close(launched)
+	<-watched
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.process = p
+	if c.killed && p != nil {
+		c.end()
+	}
 	return p, err
+}
+
+// watchBirth kills what the thread starts once this side has decided so, until the start is over.
+func (c *child) watchBirth(thread int, launched <-chan struct{}) {
+	select {
+	case <-launched:
+		return
+	case <-c.condemned:
+	}
+	again := time.NewTicker(10 * time.Millisecond) // it may not be born yet
+	defer again.Stop()
+	for {
+		killNewborn(thread)
+		select {
+		case <-launched:
+			return
+		case <-again.C:
+		}
+	}
 }
 
 // Wait implements runner.AttachedRunner.
@@ -136,11 +177,14 @@ func (c *child) Kill(context.Context) error {
 	return nil
 }
 
-// kill ends the process and its group, or keeps it from starting. The first reason given is kept.
+// kill ends the process and its group, or keeps it from starting. The first reason given is kept. It does not wait.
 func (c *child) kill(reason string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.killed = true
+	if !c.killed {
+		c.killed = true
+		close(c.condemned)
+	}
 	if c.reason == "" {
 		c.reason = reason
 	}
@@ -150,9 +194,21 @@ func (c *child) kill(reason string) {
 	default:
 	}
 	if c.process != nil {
-		killGroup(c.process.Pid)
-		_ = c.process.Kill() // where there are no groups; it may just have ended
+		c.end()
 	}
+}
+
+// end kills the process that was started. It needs mu.
+func (c *child) end() {
+	killGroup(c.process.Pid)
+	_ = c.process.Kill() // where there are no groups; it may just have ended
+}
+
+// verdict returns whether this side killed the process, and why.
+func (c *child) verdict() (reason string, killed bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.reason, c.killed
 }
 
 // pid returns the process's number, 0 if it was not started.
@@ -163,13 +219,6 @@ func (c *child) pid() int {
 		return 0
 	}
 	return c.process.Pid
-}
-
-// killedFor returns why this side killed the process, or "".
-func (c *child) killedFor() string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.reason
 }
 
 // Stdout implements runner.Runner.

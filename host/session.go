@@ -455,10 +455,8 @@ func (c *inferCall) free() error {
 }
 
 func (c *inferCall) run(ctx context.Context) ([]Output, error) {
-	if !c.pr.again() { // for the goroutine
-		return nil, errors.Join(c.pr.crash(c.task, nil), c.free())
-	}
-	go func() { // ends with the call, which has a deadline
+	c.pr.retain() // for the goroutine
+	go func() {   // ends with the call, which has a deadline
 		defer c.pr.release()
 		err := c.pr.call(context.Background(), c.task, func(ctx context.Context) (err error) {
 			c.response, err = c.pr.engine.Infer(ctx, c.request)

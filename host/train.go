@@ -18,6 +18,8 @@ type TrainSpec struct {
 	Spec
 	// Config is the training's configuration, passed on as it is.
 	Config json.RawMessage
+	// Batch is how many images it takes at once, for messages; 0 if that is not known.
+	Batch int
 	// RunDir is the folder that the plugin may write. It must exist.
 	RunDir string
 	// Read are the files and folders of data that the plugin may read, Write further folders that it may write, such as a cache. They must
@@ -28,6 +30,8 @@ type TrainSpec struct {
 	Resume bool
 	// Grace is how long the plugin may take to save a checkpoint after ctx ended; 0 means 30 seconds.
 	Grace time.Duration
+	// Peak, unless nil, is told the most memory in bytes that the process has had resident when the training ends, 0 if the system does not tell.
+	Peak func(bytes int64)
 }
 
 // Train trains a model in its family's process. Each event is passed to sink as JSON, one at a time. When ctx ends, the plugin saves a
@@ -74,7 +78,10 @@ func (h *Host) Train(ctx context.Context, spec TrainSpec, sink func(json.RawMess
 		if pr.engine == nil {
 			return pr.unsupported("train")
 		}
-		result, err = pr.train(ctx, start, spec.Grace, sink)
+		result, err = pr.train(ctx, start, task{doing: "training " + spec.Model, batch: spec.Batch}, spec.Grace, sink)
+		if spec.Peak != nil {
+			spec.Peak(pr.peakRSS())
+		}
 		if errors.Is(err, ErrCrashed) && ctx.Err() == nil && !start.Resume {
 			pr.log.Warn("the training continues from its last checkpoint", "error", err)
 			start.Resume = true
@@ -85,8 +92,7 @@ func (h *Host) Train(ctx context.Context, spec TrainSpec, sink func(json.RawMess
 }
 
 // train runs one training in the process.
-func (p *process) train(ctx context.Context, start *zoov1.TrainRequest_Start, grace time.Duration, sink func(json.RawMessage)) (json.RawMessage, error) {
-	t := task{doing: "training " + start.GetNetwork().GetModel()}
+func (p *process) train(ctx context.Context, start *zoov1.TrainRequest_Start, t task, grace time.Duration, sink func(json.RawMessage)) (json.RawMessage, error) {
 	// The stream outlives ctx: the plugin has a checkpoint to save.
 	streamCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
@@ -153,9 +159,11 @@ func (p *process) watchTraining(ctx, streamCtx context.Context, stream zoov1.Eng
 			return nil
 		case <-pulse.C:
 			limited, cancel := context.WithTimeout(streamCtx, p.host.opt.StartTimeout)
+			hurry := context.AfterFunc(ctx, cancel)
 			// Any answer is a sign of life.
 			_, _ = p.health.Check(limited, &grpc_health_v1.HealthCheckRequest{Service: "plugin"})
 			late := limited.Err() == context.DeadlineExceeded && streamCtx.Err() == nil
+			hurry()
 			cancel()
 			if late {
 				p.kill("it did not answer while " + t.doing)

@@ -15,5 +15,15 @@ func (s *Session) PeakRSS(ctx context.Context) (int64, error) {
 		return 0, err
 	}
 	defer pr.release()
-	return procfs.PeakRSS(strconv.Itoa(pr.child.process.Pid))
+	return pr.peakRSS(), nil
+}
+
+// peakRSS is the most memory that the process has had resident, 0 if the system does not tell or the process is gone.
+func (p *process) peakRSS() int64 {
+	peak, err := procfs.PeakRSS(strconv.Itoa(p.child.pid()))
+	if err != nil {
+		p.log.Debug("reading memory", "error", err)
+		return 0
+	}
+	return peak
 }

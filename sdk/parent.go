@@ -11,7 +11,8 @@ import (
 
 // watchParent ends this process, and its children, when the host is gone. The host holds the other end of standard
 // input and never writes to it; the end of file comes whatever way the host dies. SIGTERM and SIGHUP mean the same; the host has the
-// system send the first where it cannot have all children killed with this process. The goroutines live as long as the process.
+// system send the first where it cannot have all children killed with this process. A process that is stopped sees neither, so the system
+// is asked to let it go on when the host dies. The goroutines live as long as the process.
 func watchParent(log hclog.Logger) {
 	in := os.Stdin
 	os.Stdin = nil // for the host alone
@@ -19,6 +20,9 @@ func watchParent(log hclog.Logger) {
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGHUP)
 	closed := make(chan error, 1)
 	go func() {
+		if err := goOnWithoutParent(); err != nil {
+			log.Warn("if this process is stopped it will outlive its host", "error", err)
+		}
 		_, err := io.Copy(io.Discard, in)
 		closed <- err
 	}()

@@ -3,12 +3,14 @@ package sdk
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"runtime/debug"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -296,6 +298,9 @@ func (s *server) shared(r *zoov1.Range, size int64) ([]byte, error) {
 		return nil, status.Errorf(codes.Unimplemented, "%v", s.memoryErr)
 	}
 	data, err := s.memory.At(r.GetOffset(), r.GetLength())
+	if errors.Is(err, syscall.ENOMEM) {
+		return nil, err
+	}
 	if err != nil {
 		return nil, invalid("%v", err)
 	}

@@ -14,6 +14,7 @@ import (
 func newEval(a *app) *cobra.Command {
 	var data, labels string
 	var confusion, skipBad bool
+	var batch int
 	cmd := &cobra.Command{
 		Use:   "eval MODEL --data DIR | --labels FILE.csv",
 		Short: "Measure top-1 and top-5 accuracy on labelled images",
@@ -24,11 +25,14 @@ paths relative to the file and classes by index or name.`,
 			if (data == "") == (labels == "") {
 				return usagef("say what to evaluate on: --data DIR or --labels FILE.csv")
 			}
+			if batch < 1 {
+				return usagef("--batch %d: at least 1 image runs", batch)
+			}
 			c, err := a.open()
 			if err != nil {
 				return err
 			}
-			m, err := c.Load(cmd.Context(), args[0], classifier.LoadOptions{})
+			m, err := c.Load(cmd.Context(), args[0], classifier.LoadOptions{Batch: batch})
 			if err != nil {
 				return err
 			}
@@ -47,6 +51,7 @@ paths relative to the file and classes by index or name.`,
 	}
 	cmd.Flags().StringVar(&data, "data", "", "folder with a subfolder of images for each class")
 	cmd.Flags().StringVar(&labels, "labels", "", "CSV file of lines path,class")
+	cmd.Flags().IntVar(&batch, "batch", 8, "images that run together")
 	cmd.Flags().BoolVar(&confusion, "confusion", false, "also print the confusion matrix")
 	cmd.Flags().BoolVar(&skipBad, "skip-bad", false, "skip images that cannot be read, and count them")
 	return cmd

@@ -49,6 +49,7 @@ type trainFlags struct {
 	jitter  []float64
 	size    int
 	options map[string]string
+	dryRun  bool
 }
 
 func (f *trainFlags) add(cmd *cobra.Command, c *finetune.Config) {
@@ -92,12 +93,15 @@ func (f *trainFlags) add(cmd *cobra.Command, c *finetune.Config) {
 	fl.Float64Var(&c.CheckpointSeconds, "checkpoint-seconds", c.CheckpointSeconds, "save a checkpoint so often, besides every epoch; 0: epochs only")
 	fl.IntVar(&f.size, "size", 0, "train on images of this side (default: the model's)")
 	fl.StringToStringVar(&f.options, "option", nil, "model option NAME=VALUE (repeatable)")
+	fl.BoolVar(&f.dryRun, "dry-run", false, "train for a few seconds, keep nothing, and say how much memory and time all of it will take")
 	cmd.MarkFlagRequired("data")
-	cmd.MarkFlagRequired("out")
 }
 
 // complete moves flags that are more than a value into the configuration.
 func (f *trainFlags) complete(cmd *cobra.Command, c *finetune.Config) error {
+	if f.Out == "" && !f.dryRun {
+		return usagef("say what the result is called: --out NAME, or --out DIR/ for a folder")
+	}
 	c.Command = append([]string{"zoo"}, os.Args[1:]...)
 	c.AutoLR = c.Strategy == finetune.StrategyAuto && !cmd.Flags().Changed("lr")
 	if c.UnfreezeAt > 0 {
@@ -168,6 +172,13 @@ func (a *app) train(cmd *cobra.Command, model string, config *finetune.Config, f
 			k.Preprocess.Interpolation = "bilinear"
 		}
 	}
+	if f.dryRun {
+		e, err := c.EstimateFinetune(cmd.Context(), ck, *config, f.FinetuneOptions)
+		if err != nil {
+			return err
+		}
+		return a.Print(e, func(w io.Writer) error { return printEstimate(w, e) })
+	}
 	show := &trainingView{app: a, bars: a.Progress()}
 	defer show.close()
 	f.Sink = show.event
@@ -192,6 +203,25 @@ func (a *app) train(cmd *cobra.Command, model string, config *finetune.Config, f
 		return fmt.Errorf("stopped; the best so far is %s, and the same command with --resume continues", r.Model)
 	}
 	return printErr
+}
+
+func printEstimate(w io.Writer, e *classifier.Estimate) error {
+	for _, n := range e.Notes {
+		fmt.Fprintln(w, n)
+	}
+	what := fmt.Sprintf("%d epochs of %d images", e.Epochs, e.Images)
+	if e.Features {
+		what = fmt.Sprintf("the features of %d images, without the epochs that follow", e.Images)
+	}
+	memory := "unknown: this system does not tell"
+	if e.Memory > 0 {
+		memory = fmt.Sprintf("%s at batch %d", ui.Bytes(e.Memory), e.Batch)
+	}
+	return ui.Table(w, nil, [][]string{
+		{"memory", memory},
+		{"time", fmt.Sprintf("about %v for %s", time.Duration(e.Seconds*float64(time.Second)).Round(time.Second), what)},
+		{"pace", fmt.Sprintf("%.0f images/s, measured over %.0f s", e.ImagesPerSecond, e.Tried)},
+	})
 }
 
 // trainingView shows a run: a bar for the epoch under way, a line for each that is over.

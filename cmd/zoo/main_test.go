@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/go-modelzoo/zoo/internal/pluginrpc"
 	"github.com/go-modelzoo/zoo/plugins"
 	"github.com/go-modelzoo/zoo/sdk"
 )
@@ -16,8 +17,14 @@ import (
 // asZoo makes the test binary behave as the program.
 const asZoo = "ZOO_TEST_AS_ZOO"
 
+// zooDir and ZOO_TEST_REGISTRY are where runs of the program work, a folder of their own each if it is not set, and what they pull from.
+const zooDir = "ZOO_TEST_DIR"
+
 func TestMain(m *testing.M) {
 	sdk.ServeEmbedded(plugins.All)
+	if os.Getenv(pluginrpc.Handshake.MagicCookieKey) == pluginrpc.Handshake.MagicCookieValue {
+		sdk.Serve(twin(filepath.Base(filepath.Dir(os.Args[0]))))
+	}
 	if os.Getenv(asZoo) != "" {
 		os.Exit(run(os.Args[1:]))
 	}
@@ -38,8 +45,10 @@ func zoo(t *testing.T, home string, stdin []byte, args ...string) output {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(self, args...)
-	cmd.Env = append(os.Environ(), asZoo+"=1", "ZOO_HOME="+home, "ZOO_REGISTRY=", "NO_COLOR=1")
-	cmd.Dir = t.TempDir()
+	cmd.Env = append(os.Environ(), asZoo+"=1", "ZOO_HOME="+home, "ZOO_REGISTRY="+os.Getenv("ZOO_TEST_REGISTRY"), "NO_COLOR=1")
+	if cmd.Dir = os.Getenv(zooDir); cmd.Dir == "" {
+		cmd.Dir = t.TempDir()
+	}
 	var stdout, stderr bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(stdin), &stdout, &stderr
 	err = cmd.Run()

@@ -24,7 +24,7 @@ type imageResult struct {
 }
 
 func newPredict(a *app) *cobra.Command {
-	var top int
+	var top, batch int
 	cmd := &cobra.Command{
 		Use:   "predict [MODEL] IMAGE|DIR|-...",
 		Short: "Classify images: files, folders (with their subfolders), or standard input",
@@ -39,6 +39,9 @@ The model may be left out: then the one inside the program is used (resnet20, wh
 			if top < 1 {
 				return usagef("--top %d: ask for at least 1 class", top)
 			}
+			if batch < 1 {
+				return usagef("--batch %d: at least 1 image runs", batch)
+			}
 			c, err := a.open()
 			if err != nil {
 				return err
@@ -51,7 +54,7 @@ The model may be left out: then the one inside the program is used (resnet20, wh
 			if err != nil {
 				return err
 			}
-			m, err := c.Load(cmd.Context(), model, classifier.LoadOptions{})
+			m, err := c.Load(cmd.Context(), model, classifier.LoadOptions{Batch: batch})
 			if err != nil {
 				return err
 			}
@@ -60,6 +63,7 @@ The model may be left out: then the one inside the program is used (resnet20, wh
 		},
 	}
 	cmd.Flags().IntVar(&top, "top", 5, "print this many classes")
+	cmd.Flags().IntVar(&batch, "batch", 8, "images that run together")
 	return cmd
 }
 

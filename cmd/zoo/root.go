@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/spf13/cobra"
@@ -36,6 +37,7 @@ type flags struct {
 	plainHTTP        bool
 	verbose          bool
 	pluginMemory     string
+	pluginTimeout    time.Duration
 	requireLicenses  []string
 	rateLimit        string
 	isolation        string
@@ -65,6 +67,7 @@ result on a registry. Each architecture family runs as a plugin process of its o
 	f.BoolVar(&a.flags.plainHTTP, "plain-http", false, "allow registries without TLS beyond this machine")
 	f.BoolVarP(&a.flags.verbose, "verbose", "v", false, "log what plugins do (ZOO_LOG=trace|debug|info|warn|error sets the level)")
 	f.StringVar(&a.flags.pluginMemory, "plugin-memory", "", "memory ceiling of a plugin process, such as 4GB")
+	f.DurationVar(&a.flags.pluginTimeout, "plugin-timeout", 0, "how long a plugin may take to start, to answer, or in a training to show that it lives (default: 20s, 5m and 20s)")
 	f.StringSliceVar(&a.flags.requireLicenses, "require-license", nil, "refuse weights under any other licence than these SPDX identifiers")
 	f.BoolVar(&a.flags.trustUnpublished, "trust-unpublished", false, "accept weights of which no digest is published, and pin them")
 	f.StringVar(&a.flags.rateLimit, "rate-limit", "", "download at most this much a second, such as 20MB")
@@ -158,6 +161,9 @@ func (a *app) config() (classifier.Config, error) {
 	if a.flags.threads < 0 {
 		return fail(fmt.Errorf("threads %d is below 0", a.flags.threads))
 	}
+	if a.flags.pluginTimeout < 0 {
+		return fail(fmt.Errorf("--plugin-timeout %v is below 0", a.flags.pluginTimeout))
+	}
 	memory, err := ui.ParseBytes(a.flags.pluginMemory)
 	if err != nil {
 		return fail(fmt.Errorf("--plugin-memory: %w", err))
@@ -192,7 +198,7 @@ func (a *app) config() (classifier.Config, error) {
 	}
 	return classifier.Config{
 		Hub: h, PluginDirs: a.flags.pluginDirs, Precision: precision, Threads: a.flags.threads, Device: a.flags.device, Seed: a.flags.seed,
-		PluginMemory: memory, Isolation: isolation, Logger: a.logger(),
+		PluginMemory: memory, StartTimeout: a.flags.pluginTimeout, CallTimeout: a.flags.pluginTimeout, Isolation: isolation, Logger: a.logger(),
 	}, nil
 }
 

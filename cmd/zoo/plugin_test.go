@@ -1,0 +1,108 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/go-modelzoo/zoo/graph"
+	"github.com/go-modelzoo/zoo/sdk"
+)
+
+// twin is a family of which there are several versions; the binary's folder says which.
+func twin(version string) sdk.Family {
+	return sdk.MustFamily(fmt.Appendf(nil, `{"name":"twin","version":%q,"description":"for tests","license":"Apache-2.0"}`, version), sdk.Model{
+		Name: "twin", Paper: "none", Input: graph.Shape{C: 3, H: 8, W: 8}, MinSize: 4,
+		Build: func(b *graph.Builder, x *graph.Node, _ sdk.Options) *graph.Node {
+			x = b.Features(b.Tap("stage1", b.ReLU(b.Conv2d("conv", x, graph.Conv{Out: 4, Kernel: graph.Square(3), Bias: true}))))
+			x = b.Linear("fc", b.Flatten(b.GlobalAvgPool(x)), graph.Fc{Out: b.Classes()})
+			b.Group("trunk", "conv")
+			b.Group("head", "fc")
+			b.Classifier("fc")
+			return x
+		},
+	})
+}
+
+// twins is a folder with this program as zoo-twin, in a folder for each of two versions.
+func twins(t *testing.T) string {
+	t.Helper()
+	self, err := os.Open(os.Args[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer self.Close()
+	dir := t.TempDir()
+	for _, version := range []string{"1.0.0", "1.10.0"} {
+		if err := os.Mkdir(filepath.Join(dir, version), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := self.Seek(0, io.SeekStart); err != nil {
+			t.Fatal(err)
+		}
+		f, err := os.OpenFile(filepath.Join(dir, version, "zoo-twin"), os.O_CREATE|os.O_WRONLY, 0o755)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.Copy(f, self); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+func TestTwoVersionsOfAFamilySideBySideAreChosenByTheLock(t *testing.T) {
+	home, binaries := t.TempDir(), twins(t)
+	for _, version := range []string{"1.0.0", "1.10.0"} {
+		must(t, home, "plugin", "install", filepath.Join(binaries, version, "zoo-twin"))
+	}
+	for want, lock := range map[string]string{"1.10.0": "", "1.0.0": `{"schema":1,"plugins":{"twin":{"version":"1.0.0","platforms":{}}}}`} {
+		project := t.TempDir()
+		if lock != "" {
+			if err := os.WriteFile(filepath.Join(project, "zoo.lock"), []byte(lock), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		t.Setenv(zooDir, project)
+		var list []pluginResult
+		if err := json.Unmarshal([]byte(must(t, home, "plugin", "list", "-o", "json")), &list); err != nil {
+			t.Fatal(err)
+		}
+		var versions, used []string
+		for _, p := range list {
+			if p.Family == "twin" {
+				versions = append(versions, p.Version)
+				if p.Used {
+					used = append(used, p.Version)
+				}
+			}
+		}
+		slices.Sort(versions)
+		if !slices.Equal(versions, []string{"1.0.0", "1.10.0"}) || !slices.Equal(used, []string{want}) {
+			t.Errorf("installed %v, used %v, want %s", versions, used, want)
+		}
+		must(t, home, "summary", "twin")
+	}
+	text := must(t, home, "plugin", "list")
+	header, _, _ := strings.Cut(text, "\n")
+	for _, column := range []string{"family", "version", "newest", "state", "from"} {
+		if !strings.Contains(strings.ToLower(header), column) {
+			t.Errorf("the table's header is %q, without %q", header, column)
+		}
+	}
+	project := t.TempDir()
+	lock := `{"schema":1,"plugins":{"resnet":{"version":"7.0.0","platforms":{}}}}`
+	if err := os.WriteFile(filepath.Join(project, "zoo.lock"), []byte(lock), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv(zooDir, project)
+	refused(t, home, exitFailure, []string{"resnet 7.0.0", "lock", "zoo plugin install resnet@7.0.0"}, "summary", "resnet20")
+}
