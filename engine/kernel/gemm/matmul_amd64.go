@@ -323,7 +323,7 @@ func (v *vectorMultiplier) multiply(p *Product, run *[2]int32, i, n, j0, j1 int,
 	args.low, args.high = bounds(kernel.None)
 	groups := int(run[1])
 	panel := groups * unrollValues * productPanel
-	most := max(1, int(callCycles)/(groups*unrollValues)/productRows) * productRows
+	most := callRows(groups)
 	for j := j0; j < j1; j += productPanel {
 		args.b = unsafe.Pointer(&pb[(j-j0)/productPanel*panel])
 		args.next = args.b
@@ -334,7 +334,7 @@ func (v *vectorMultiplier) multiply(p *Product, run *[2]int32, i, n, j0, j1 int,
 			if add {
 				args.res = args.c
 			}
-			args.multiply(min(most, n-from), fetchOff)
+			args.multiply(min(most, n-from), false)
 		}
 	}
 }
