@@ -22,8 +22,11 @@
 //
 //   - AMX tiles (tile_amd64.go) at the precisions High and Medium: 2×2 tiles of sums over one or two planes of bfloat16.
 //     High sums lo·hi, hi·hi and hi·lo in float32. The epilogue of a block runs between the tile products of the next.
-//   - Vectors (vector_amd64.go): float32 multiply-adds in AVX-512 or AVX2; AVX-512 BF16 pairs where they are faster or
-//     save bytes; weights of three bytes for linear layers at High.
+//   - Vectors: float32 multiply-adds in AVX-512 (product_amd64.go: any number of rows, so that an output row of any width wastes
+//     nothing) or AVX2 (vector_amd64.go); AVX-512 BF16 pairs where they are faster or save bytes; weights of three bytes for linear
+//     layers at High. Groups of 4, 8 and 16 channels have kernels without idle lanes (grouped_amd64.go).
+//   - Winograd's method for 3×3 convolutions at Highest with AVX-512, where the caller asks for it (winograd.go says when it pays): a
+//     quarter to a half of the multiplications, at two to three times the rounding error with the larger tiles.
 //   - Plain Go (reference.go): the meaning of the others, and the tier cpu.Generic.
 //
 // The assembly is written by the programs in ../_gen/gemm and ../_gen/amx. AMX tiles live only within one call of the
@@ -38,5 +41,5 @@
 // program and panic.
 //
 // Values: a not-a-number or an infinity in the input may spread to output pixels up to 31 input values away from where the
-// formula puts it (it is multiplied with zero weights), otherwise results differ between kernels by rounding alone.
+// formula puts it (it is multiplied with zero weights), and with Winograd's method to all of its tile, otherwise results differ between kernels by rounding alone.
 package gemm

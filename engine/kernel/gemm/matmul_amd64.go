@@ -327,7 +327,7 @@ func (v *vectorMultiplier) multiply(run *[2]int32, dst []float32, ldd, rows, col
 	args.low, args.high = bounds(kernel.None)
 	groups := int(run[1])
 	panel := groups * unrollValues * productPanel
-	most := max(1, int(callCycles)/(groups*unrollValues)/productRows) * productRows
+	most := callRows(groups)
 	for j := 0; j < cols; j += productPanel {
 		args.b = unsafe.Pointer(&b[j/productPanel*panel])
 		args.next = args.b
@@ -338,7 +338,7 @@ func (v *vectorMultiplier) multiply(run *[2]int32, dst []float32, ldd, rows, col
 			if add {
 				args.res = args.c
 			}
-			args.multiply(min(most, rows-from), fetchOff)
+			args.multiply(min(most, rows-from), false)
 		}
 	}
 }

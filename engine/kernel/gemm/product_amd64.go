@@ -54,20 +54,17 @@ func product512(args *productArgs)
 // noBias is added where there is none.
 var noBias [productPanel]float32
 
-// fetch says whether a product fetches on from next.
-type fetch bool
+// callRows is how many rows a call may have: it must not take long, as goroutines are not preempted in it.
+func callRows(groups int) int {
+	return max(1, int(callCycles)/(groups*unrollValues)/productRows) * productRows
+}
 
-const (
-	fetchOn  fetch = true
-	fetchOff fetch = false
-)
-
-// multiply multiplies n rows.
-func (p *productArgs) multiply(n int, f fetch) {
+// multiply multiplies n rows, and fetches on from next if it shall.
+func (p *productArgs) multiply(n int, fetch bool) {
 	p.blocks = (n + productRows - 1) / productRows
 	p.rows, p.longer = n/p.blocks, n%p.blocks
 	p.nextStep = 0
-	if f {
+	if fetch {
 		p.nextStep = 256
 		if p.rows <= fetchRows {
 			p.nextStep = 512
@@ -198,8 +195,7 @@ func (v *vectorCall) multiply(task int, src, dst kernel.Map, residual *kernel.Ma
 		resAt = v.origin(residual, b)
 	}
 	perPanel := v.panelBytes()
-	// A call must not take long, as goroutines are not preempted in it.
-	most := max(1, int(callCycles)/(v.groups*v.unroll)/productRows) * productRows
+	most := callRows(v.groups)
 	for p := from; p < to; p++ {
 		bundle := p / v.panels
 		channel := bundle*d.bundleOut + p%v.panels*productPanel
@@ -236,11 +232,11 @@ func (v *vectorCall) multiply(task int, src, dst kernel.Map, residual *kernel.Ma
 					count := min(most, width-x)
 					if fetched < perPanel {
 						args.next = unsafe.Add(ahead, fetched)
-						args.multiply(count, fetchOn)
+						args.multiply(count, true)
 						fetched += (count + productRows - 1) / productRows * args.nextStep * v.groups
 					} else {
 						args.next = ahead
-						args.multiply(count, fetchOff)
+						args.multiply(count, false)
 					}
 				}
 			}

@@ -277,7 +277,7 @@ func (v *winogradCall) multiply(inputs, products []byte, tiles, from, to int) {
 	run := [2]int32{0, int32(v.groups)}
 	args := productArgs{aStride: v.inputRow, runs: &run[0], runCount: 1, cStride: v.productRow, bias: &noBias[0], mask: 1<<winogradPanel - 1}
 	args.low, args.high = bounds(kernel.None)
-	block := v.block()
+	block, most := v.block(), callRows(v.groups)
 	for point := range v.points {
 		for p := from; p < to; p++ {
 			// What comes after the last panel of a point is its first one at the next.
@@ -286,10 +286,12 @@ func (v *winogradCall) multiply(inputs, products []byte, tiles, from, to int) {
 				next = min(point+1, v.points-1)*v.panels + from
 			}
 			args.next = unsafe.Pointer(&v.weights[next*block])
-			args.a = unsafe.Pointer(&inputs[point*v.inputPoint])
 			args.b = unsafe.Pointer(&v.weights[(point*v.panels+p)*block])
-			args.c = unsafe.Pointer(&products[point*v.productPoint+(p-from)*winogradPanel*4])
-			args.multiply(tiles, fetchOn)
+			for t := 0; t < tiles; t += most {
+				args.a = unsafe.Pointer(&inputs[point*v.inputPoint+t*v.inputRow])
+				args.c = unsafe.Pointer(&products[point*v.productPoint+t*v.productRow+(p-from)*winogradPanel*4])
+				args.multiply(min(most, tiles-t), t == 0)
+			}
 		}
 	}
 }
