@@ -59,7 +59,7 @@ func (r *report) write(w io.Writer) {
 
 Milliseconds an image, all on %d threads of one machine, each subject a process of its own, in turns. zoo is timed through the host
 (tensors in, logits out); the peers in their own process. Medians over at least 5 runs and %g s; the best of %d rounds. Weights are random:
-speed does not depend on them.
+speed does not depend on them. Training steps are in [benchmarks-training.md](benchmarks-training.md).
 
 Machine: %s, %d cores, %s; L2 %d KiB a core. Peers: %s.
 

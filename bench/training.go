@@ -114,7 +114,8 @@ func medians(ms []measurement) (time, memory float64) {
 		memory = max(memory, m.PeakRSSMB)
 	}
 	slices.Sort(times)
-	return times[len(times)/2], memory
+	n := len(times)
+	return (times[(n-1)/2] + times[n/2]) / 2, memory
 }
 
 func (c config) trainingReport(w io.Writer, pairs []*pair, peer string, rounds int) {

@@ -124,6 +124,12 @@ var opCases = []opCase{
 	{"concatenation", 5, 3, false, func(b *graph.Builder, x *graph.Node) *graph.Node {
 		return b.Concat(x, b.Activation(x, graph.Tanh), x)
 	}},
+	{"concatenated convolutions", 5, 4, false, func(b *graph.Builder, x *graph.Node) *graph.Node {
+		b = b.Scope("op")
+		return b.Concat(b.Conv2d("a", x, graph.Conv{Out: 7, Kernel: graph.Square(1), Bias: true}),
+			b.Conv2d("b", x, graph.Conv{Out: 6, Kernel: graph.Square(3), Pad: graph.Square(1)}),
+			b.Conv2d("c", b.Activation(x, graph.Tanh), graph.Conv{Out: 10, Kernel: graph.Square(3), Pad: graph.Square(1), Groups: 5, Bias: true}))
+	}},
 	{"slice", 7, 3, false, func(b *graph.Builder, x *graph.Node) *graph.Node { return b.Concat(b.Slice(x, 2, 5), b.Slice(x, 0, 4)) }},
 	{"shuffle", 12, 3, false, func(b *graph.Builder, x *graph.Node) *graph.Node { return b.ChannelShuffle(x, 3) }},
 	{"subsample", 5, 5, false, func(b *graph.Builder, x *graph.Node) *graph.Node { return b.Subsample(x, 2, 2, 3) }},
@@ -149,11 +155,78 @@ func TestGradientsDifferFromFiniteDifferences(t *testing.T) {
 					s := graph.Shape{C: 3, H: c.side + r.IntN(4), W: c.side + r.IntN(4)}
 					checkGradients(t, p, r, c, s, 2+r.IntN(3), precision, nil)
 				}
+				if strings.HasPrefix(c.name, "linear") { // large batches are another computation
+					checkGradients(t, p, r, c, graph.Shape{C: 3, H: c.side, W: c.side}, 20, precision, nil)
+				}
+				if strings.HasPrefix(c.name, "concatenated") {
+					frozen := func(p *graph.Param) bool { return !strings.HasPrefix(p.Name, "op.b") }
+					checkGradients(t, p, r, c, graph.Shape{C: 3, H: c.side, W: c.side + 1}, 3, precision, frozen)
+				}
 				if strings.HasPrefix(c.name, "batch norm") {
 					frozen := func(p *graph.Param) bool { return !strings.HasPrefix(p.Name, "op.") }
 					checkGradients(t, p, r, c, graph.Shape{C: 3, H: c.side, W: c.side + 1}, 3, precision, frozen)
 				}
 			})
+		}
+	}
+}
+
+// TestConcatenatedConvolutionsInPlace compares convolutions that write their channels of a concatenation with those whose maps are copied.
+// Finite differences would cross too many kinks of ReLU.
+func TestConcatenatedConvolutionsInPlace(t *testing.T) {
+	p := work.New(2)
+	defer p.Close()
+	build := func(copied bool) *graph.Graph {
+		b := graph.NewBuilder(graph.Shape{C: 3, H: 9, W: 8}, 3)
+		part := func(x *graph.Node) *graph.Node {
+			if copied {
+				return b.Slice(x, 0, x.Shape.C)
+			}
+			return x
+		}
+		x := b.ReLU(b.Conv2d("squeeze", b.Input(), graph.Conv{Out: 9, Kernel: graph.Square(1), Bias: true}))
+		y := b.Concat(part(b.ReLU(b.Conv2d("a", x, graph.Conv{Out: 7, Kernel: graph.Square(1), Bias: true}))),
+			part(b.ReLU(b.Conv2d("b", x, graph.Conv{Out: 6, Kernel: graph.Square(3), Pad: graph.Square(1), Bias: true}))))
+		b.Features(y)
+		y = b.Linear("after", b.Flatten(y), graph.Fc{Out: 3})
+		b.Classifier("after")
+		b.Group("all", "squeeze", "a", "b", "after")
+		g, err := b.Finish(y)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return g
+	}
+	const n = 4
+	r := rand.New(rand.NewPCG(4, 9))
+	params := randomParams(r, build(false))
+	images := randomImages(r, n, graph.Shape{C: 3, H: 9, W: 8})
+	for name, trainable := range map[string]func(*graph.Param) bool{
+		"all": nil, "without b": func(p *graph.Param) bool { return !strings.HasPrefix(p.Name, "b.") },
+	} {
+		gradients := func(g *graph.Graph) map[string][]float32 {
+			tr, err := train.New(g, params, train.Options{Pool: p, Precision: engine.Highest, Trainable: trainable})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for range 2 { // the second adds to the first
+				if _, err := tr.Accumulate(t.Context(), images, n, train.Targets{Labels: []int{0, 1, 2, 1}}, 1); err != nil {
+					t.Fatal(err)
+				}
+			}
+			all := map[string][]float32{}
+			for _, p := range tr.All() {
+				all[p.Name()] = p.Gradient()
+			}
+			return all
+		}
+		want := gradients(build(true))
+		for param, got := range gradients(build(false)) {
+			for i, v := range got {
+				if math.Abs(float64(v-want[param][i])) > 1e-5 {
+					t.Fatalf("%s, %s: gradient %d is %g, with copies %g", name, param, i, v, want[param][i])
+				}
+			}
 		}
 	}
 }
