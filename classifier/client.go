@@ -46,6 +46,8 @@ type Config struct {
 	Isolation host.Isolation
 	// StartTimeout bounds the start of a plugin, and the silence of one that trains; CallTimeout bounds one inference. 0 means the host's defaults.
 	StartTimeout, CallTimeout time.Duration
+	// IdleAfter is how long an unused plugin is kept; 0 means the host's default.
+	IdleAfter time.Duration
 	// Logger receives the plugins' logs; nil drops them.
 	Logger hclog.Logger
 }
@@ -94,6 +96,7 @@ func Open(config Config) (*Client, error) {
 		Logger:       config.Logger,
 		StartTimeout: config.StartTimeout,
 		CallTimeout:  config.CallTimeout,
+		IdleAfter:    config.IdleAfter,
 		Memory:       config.PluginMemory,
 		Isolation:    config.Isolation,
 		Digest:       digests,

@@ -113,7 +113,7 @@ type chaos struct {
 
 func newChaos(t *testing.T, moments int64) *chaos {
 	t.Helper()
-	c := &chaos{T: t, seed: uint64(time.Now().UnixNano()), moments: moments, patience: 2 * time.Second, sockets: shortDir(t), over: make(chan struct{}), outcomes: map[string]int{}}
+	c := &chaos{T: t, seed: uint64(time.Now().UnixNano()), moments: moments, patience: 3 * time.Second, sockets: shortDir(t), over: make(chan struct{}), outcomes: map[string]int{}}
 	if raceEnabled { // all is several times slower
 		c.patience = 6 * time.Second
 	}

@@ -86,7 +86,7 @@ type chaos struct {
 
 func newChaos(t *testing.T, short, long int) *chaos {
 	t.Helper()
-	c := &chaos{T: t, home: imported(t), data: photos(t, 10), moments: short, patience: 2 * time.Second, tally: map[string]int{}}
+	c := &chaos{T: t, home: imported(t), data: photos(t, 10), moments: short, patience: 3 * time.Second, tally: map[string]int{}}
 	if os.Getenv("ZOO_SOAK") != "" {
 		c.moments = long
 	}
@@ -228,14 +228,14 @@ type job struct {
 	typical time.Duration // of a run that nothing strikes
 }
 
-// run starts the job's command and returns it with what it writes.
+// start starts a command and returns it with what it writes.
 func (c *chaos) start(home string, args ...string) (cmd *exec.Cmd, stdout, stderr *bytes.Buffer) {
 	c.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		c.Fatal(err)
 	}
-	cmd = exec.Command(self, append(args, "--plugin-timeout", c.patience.String())...)
+	cmd = exec.Command(self, args...)
 	cmd.Env = append(os.Environ(), asZoo+"=1", "ZOO_HOME="+home, "ZOO_REGISTRY="+c.server.URL, "NO_COLOR=1")
 	stdout, stderr = new(bytes.Buffer), new(bytes.Buffer)
 	cmd.Stdout, cmd.Stderr = stdout, stderr
@@ -278,7 +278,7 @@ func (c *chaos) undisturbed(what, home string, j *job, more ...string) time.Dura
 	c.Helper()
 	begin := time.Now()
 	cmd, stdout, stderr := c.start(home, append(slices.Clone(j.args), more...)...)
-	c.finish(what, cmd, stderr, j.limit)
+	c.finish(what, cmd, stderr, j.limit+20*time.Second)
 	if code := cmd.ProcessState.ExitCode(); code != 0 {
 		c.Fatalf("%s, undisturbed: exit %d: %s", what, code, stderr)
 	}
@@ -400,7 +400,7 @@ func (c *chaos) moment(n int, j *job) bool {
 	if program && fault == faultFlood { // its standard error is this test's
 		fault = faultKill
 	}
-	cmd, stdout, stderr := c.start(home, j.args...)
+	cmd, stdout, stderr := c.start(home, append(slices.Clone(j.args), "--plugin-timeout", c.patience.String())...)
 	time.Sleep(time.Duration(c.Int64N(int64(j.typical))))
 	victim := cmd.Process.Pid
 	if !program {
