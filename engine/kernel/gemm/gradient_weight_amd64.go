@@ -68,7 +68,7 @@ func (k tileOuter) product(o outerCall, dst []float32, ldd int, a, b, temporary 
 	for i := range tiles {
 		tiles[i] = int32(i * tileRows * o.row)
 	}
-	args := amxArgs{
+	args := tileArgs{
 		config:  &t.config,
 		tiles:   &tiles[0],
 		aStride: o.row, aLow: o.low,
@@ -156,7 +156,7 @@ func (k vectorOuter) product(o outerCall, dst []float32, ldd int, a, b, temporar
 		v.multiply(&run, dst, ldd, o.rows, o.cols, o.accumulate, floats(a), o.row/4, floats(b))
 		return
 	}
-	args := tileArgs{
+	args := vectorArgs{
 		offsets: &run[0], steps: 1,
 		rows: &v.rows[0], bias: &v.bias[0],
 		sums: unsafe.Pointer(&temporary[0]),

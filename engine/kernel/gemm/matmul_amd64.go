@@ -98,7 +98,7 @@ func (t *tileMultiplier) scratch(cols, depth int) int {
 
 func (t *tileMultiplier) run(p *Product, depth, i0, i1, j0, j1 int, dst, a, b []float32, scratch []byte) {
 	scratch = align(scratch, 2*sumsBytes)
-	args := amxArgs{
+	args := tileArgs{
 		config:  &t.config,
 		offsets: &t.offsets[0],
 		rows:    &t.rows[0],
@@ -274,7 +274,7 @@ func (v *vectorMultiplier) run(p *Product, depth, i0, i1, j0, j1 int, dst, a, b 
 	lda := depth + 16 // or rows would fall on few cache sets
 	pa, pb := f[:v.groupRows()*lda], f[v.groupRows()*lda:]
 	var run [2]int32
-	args := tileArgs{
+	args := vectorArgs{
 		offsets: &run[0],
 		steps:   1,
 		rows:    &v.rows[0],

@@ -44,9 +44,9 @@ const spareRows = tileBlock + 1
 
 var tileGrain = grain{element: 2, planes: 1, block: tileValues, rows: tileBlock, panel: tilePanel, tier: cpu.AMX, least: tileRows}
 
-// amxArgs are the arguments of the AMX kernels, and their state. The offsets of the fields are known to
+// tileArgs are the arguments of the AMX kernels, and their state. The offsets of the fields are known to
 // _gen/gemm/tile.go.
-type amxArgs struct {
+type tileArgs struct {
 	config     *tileConfig
 	a          unsafe.Pointer // first position, hi plane
 	tiles      *int32         // byte offsets of the two tiles of each block
@@ -88,10 +88,10 @@ type tileConfig struct {
 }
 
 //go:noescape
-func amxMedium(args *amxArgs)
+func amxMedium(args *tileArgs)
 
 //go:noescape
-func amxHigh(args *amxArgs)
+func amxHigh(args *tileArgs)
 
 // tileConv is a convolution packed for AMX.
 type tileConv struct {
@@ -336,7 +336,7 @@ func (t *tileCall) run(task int, src, dst kernel.Map, residual *kernel.Map, scra
 		return
 	}
 	scratch = align(scratch, 2*sumsBytes)
-	args := amxArgs{
+	args := tileArgs{
 		config:     &t.config,
 		aStride:    t.aStride,
 		offsets:    &t.offsets[0],
@@ -413,7 +413,7 @@ func (t *tileCall) run(task int, src, dst kernel.Map, residual *kernel.Map, scra
 // firstPosition returns the number of the first position of a band among those of all images.
 func (t *tileCall) firstPosition(b band) int { return (b.image*t.imageRows + b.row) * t.pitch }
 
-func (t *tileCall) call(args *amxArgs) {
+func (t *tileCall) call(args *tileArgs) {
 	if t.grain.planes == 2 {
 		amxHigh(args)
 	} else {

@@ -28,13 +28,13 @@ const (
 )
 
 //go:noescape
-func fmaNarrow(args *tileArgs)
+func fmaNarrow(args *vectorArgs)
 
 //go:noescape
-func dot512(args *tileArgs)
+func dot512(args *vectorArgs)
 
 //go:noescape
-func fma256(args *tileArgs)
+func fma256(args *vectorArgs)
 
 // weightForm is how weights are packed.
 type weightForm uint8
@@ -313,7 +313,7 @@ func (v *vectorCall) compute(task int, src, dst kernel.Map, residual *kernel.Map
 	}
 	scratch = align(scratch, 64)
 	rows, panelWidth := v.grain.rows, v.grain.panel
-	args := tileArgs{
+	args := vectorArgs{
 		aStride:    v.aStride,
 		aInc:       rows * v.aStride,
 		offsets:    &v.runs[0],
@@ -405,7 +405,7 @@ func (v *vectorCall) compute(task int, src, dst kernel.Map, residual *kernel.Map
 	}
 }
 
-func (v *vectorCall) call(args *tileArgs) {
+func (v *vectorCall) call(args *vectorArgs) {
 	switch {
 	case v.form == narrow:
 		fmaNarrow(args)

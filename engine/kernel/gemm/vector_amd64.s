@@ -10633,18 +10633,18 @@ next:
 // Requires: AVX, AVX512DQ, AVX512F, CMOV
 TEXT ·dot512(SB), NOSPLIT, $0-8
 	MOVQ args+0(FP), R8
-	MOVQ 32(R8), R9
+	MOVQ 16(R8), R9
 
 block:
-	MOVQ 64(R8), DI
-	MOVQ 72(R8), AX
-	MOVQ AX, 240(R8)
-	MOVQ 112(R8), AX
-	MOVQ AX, 272(R8)
-	MOVQ 128(R8), AX
-	MOVQ AX, 288(R8)
-	MOVQ 144(R8), AX
-	MOVQ AX, 304(R8)
+	MOVQ 40(R8), DI
+	MOVQ 48(R8), AX
+	MOVQ AX, 144(R8)
+	MOVQ 88(R8), AX
+	MOVQ AX, 152(R8)
+	MOVQ 96(R8), AX
+	MOVQ AX, 160(R8)
+	MOVQ 104(R8), AX
+	MOVQ AX, 168(R8)
 
 panel:
 	VPXORD Z0, Z0, Z0
@@ -10675,14 +10675,14 @@ panel:
 	VPXORD Z25, Z25, Z25
 	VPXORD Z26, Z26, Z26
 	VPXORD Z27, Z27, Z27
-	MOVQ   48(R8), SI
-	MOVQ   56(R8), CX
+	MOVQ   24(R8), SI
+	MOVQ   32(R8), CX
 
 run:
 	MOVLQSX (SI), R10
 	MOVLQSX 4(SI), DX
 	ADDQ    $0x08, SI
-	ADDQ    8(R8), R10
+	ADDQ    (R8), R10
 	LEAQ    (R9)(R9*2), AX
 	LEAQ    (R10)(AX*1), R11
 	LEAQ    (R11)(AX*1), R12
@@ -11660,7 +11660,7 @@ group:
 	JNZ          group
 	DECQ         CX
 	JNZ          run
-	MOVQ         152(R8), AX
+	MOVQ         112(R8), AX
 	VMOVUPS      Z0, (AX)
 	VMOVUPS      Z1, 64(AX)
 	VMOVUPS      Z2, 128(AX)
@@ -11689,37 +11689,37 @@ group:
 	VMOVUPS      Z25, 1600(AX)
 	VMOVUPS      Z26, 1664(AX)
 	VMOVUPS      Z27, 1728(AX)
-	MOVQ         96(R8), AX
+	MOVQ         72(R8), AX
 	MOVLQSX      (AX), R14
 	MOVLQSX      4(AX), R15
-	MOVQ         104(R8), DX
+	MOVQ         80(R8), DX
 	CMPQ         R14, DX
 	CMOVQGT      DX, R14
 	CMPQ         R15, DX
 	CMOVQGT      DX, R15
-	MOVQ         88(R8), AX
+	MOVQ         64(R8), AX
 	LEAQ         (R14)(R14*2), R14
 	LEAQ         (R15)(R15*2), R15
 	LEAQ         (AX)(R14*4), R14
 	LEAQ         (AX)(R15*4), R15
-	MOVQ         152(R8), R10
-	MOVQ         272(R8), R11
-	MOVQ         288(R8), R12
-	MOVQ         304(R8), AX
-	MOVQ         240(R8), CX
+	MOVQ         112(R8), R10
+	MOVQ         152(R8), R11
+	MOVQ         160(R8), R12
+	MOVQ         168(R8), AX
+	MOVQ         144(R8), CX
 	VMOVUPS      (AX), Z28
 	VMOVUPS      64(AX), Z29
-	VBROADCASTSS 184(R8), Z30
-	VBROADCASTSS 188(R8), Z31
+	VBROADCASTSS 128(R8), Z30
+	VBROADCASTSS 132(R8), Z31
 	MOVQ         $0xffffffff, DX
-	MOVQ         192(R8), BX
+	MOVQ         136(R8), BX
 	CMPQ         CX, $0x01
 	CMOVQEQ      BX, DX
 	KMOVW        DX, K3
 	SHRQ         $0x10, DX
 	KMOVW        DX, K4
 	ADDQ         $0x00000080, AX
-	MOVQ         AX, 304(R8)
+	MOVQ         AX, 168(R8)
 	CMPQ         R14, R15
 	JGE          rowsdone
 
@@ -11736,7 +11736,7 @@ row:
 	VADDPS    Z3, Z1, Z1
 
 noresidual:
-	CMPL   176(R8), $0x02
+	CMPL   120(R8), $0x02
 	JA     v_act3
 	VMAXPS Z0, Z30, Z0
 	VMAXPS Z1, Z30, Z1
@@ -11745,7 +11745,7 @@ noresidual:
 	JMP    v_actdone
 
 v_act3:
-	CMPL         176(R8), $0x03
+	CMPL         120(R8), $0x03
 	JNE          v_act4
 	VMOVAPS      Z0, Z3
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
@@ -11766,7 +11766,7 @@ v_act3:
 	JMP          v_actdone
 
 v_act4:
-	CMPL         176(R8), $0x04
+	CMPL         120(R8), $0x04
 	JNE          v_act5
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
 	VPXORD       Z2, Z2, Z2
@@ -11783,7 +11783,7 @@ v_act4:
 	JMP          v_actdone
 
 v_act5:
-	CMPL              176(R8), $0x05
+	CMPL              120(R8), $0x05
 	JNE               v_act6
 	VMOVAPS           Z0, Z4
 	VXORPS.BCST       constants<>+44(SB), Z0, Z0
@@ -11836,7 +11836,7 @@ v_act5:
 	JMP               v_actdone
 
 v_act6:
-	CMPL              176(R8), $0x06
+	CMPL              120(R8), $0x06
 	JNE               v_act7
 	VXORPS.BCST       constants<>+44(SB), Z0, Z0
 	VBROADCASTSS      constants<>+68(SB), Z2
@@ -11885,7 +11885,7 @@ v_act6:
 	JMP               v_actdone
 
 v_act7:
-	CMPL              176(R8), $0x07
+	CMPL              120(R8), $0x07
 	JNE               v_act8
 	VMOVAPS           Z0, Z4
 	VBROADCASTSS      constants<>+40(SB), Z2
@@ -12029,20 +12029,20 @@ v_actdone:
 
 rowsdone:
 	ADDQ  $0x00000080, R11
-	MOVQ  R11, 272(R8)
+	MOVQ  R11, 152(R8)
 	TESTQ R12, R12
 	JZ    next
 	ADDQ  $0x00000080, R12
-	MOVQ  R12, 288(R8)
+	MOVQ  R12, 160(R8)
 
 next:
 	DECQ CX
-	MOVQ CX, 240(R8)
+	MOVQ CX, 144(R8)
 	JNZ  panel
-	MOVQ 24(R8), AX
-	ADDQ AX, 8(R8)
-	ADDQ $0x04, 96(R8)
-	DECQ 80(R8)
+	MOVQ 8(R8), AX
+	ADDQ AX, (R8)
+	ADDQ $0x04, 72(R8)
+	DECQ 56(R8)
 	JNZ  block
 	VZEROUPPER
 	RET
@@ -12051,21 +12051,21 @@ next:
 // Requires: AVX, AVX512BW, AVX512DQ, AVX512F, AVX512VBMI, CMOV, MMX+
 TEXT ·fmaNarrow(SB), NOSPLIT, $0-8
 	MOVQ      args+0(FP), R8
-	MOVQ      32(R8), R9
+	MOVQ      16(R8), R9
 	VMOVDQU64 widen<>+0(SB), Z26
 	MOVQ      $0xeeeeeeeeeeeeeeee, AX
 	KMOVQ     AX, K1
 
 block:
-	MOVQ 64(R8), DI
-	MOVQ 72(R8), AX
-	MOVQ AX, 240(R8)
-	MOVQ 112(R8), AX
-	MOVQ AX, 272(R8)
-	MOVQ 128(R8), AX
-	MOVQ AX, 288(R8)
-	MOVQ 144(R8), AX
-	MOVQ AX, 304(R8)
+	MOVQ 40(R8), DI
+	MOVQ 48(R8), AX
+	MOVQ AX, 144(R8)
+	MOVQ 88(R8), AX
+	MOVQ AX, 152(R8)
+	MOVQ 96(R8), AX
+	MOVQ AX, 160(R8)
+	MOVQ 104(R8), AX
+	MOVQ AX, 168(R8)
 
 panel:
 	VPXORD Z0, Z0, Z0
@@ -12084,14 +12084,14 @@ panel:
 	VPXORD Z13, Z13, Z13
 	VPXORD Z14, Z14, Z14
 	VPXORD Z15, Z15, Z15
-	MOVQ   48(R8), SI
-	MOVQ   56(R8), CX
+	MOVQ   24(R8), SI
+	MOVQ   32(R8), CX
 
 run:
 	MOVLQSX (SI), R10
 	MOVLQSX 4(SI), DX
 	ADDQ    $0x08, SI
-	ADDQ    8(R8), R10
+	ADDQ    (R8), R10
 	LEAQ    (R9)(R9*2), AX
 	LEAQ    (R10)(AX*1), R11
 	LEAQ    (R11)(AX*1), R12
@@ -12217,7 +12217,7 @@ group:
 	JNZ          group
 	DECQ         CX
 	JNZ          run
-	MOVQ         152(R8), AX
+	MOVQ         112(R8), AX
 	VMOVUPS      Z0, (AX)
 	VMOVUPS      Z1, 64(AX)
 	VMOVUPS      Z2, 128(AX)
@@ -12234,37 +12234,37 @@ group:
 	VMOVUPS      Z13, 832(AX)
 	VMOVUPS      Z14, 896(AX)
 	VMOVUPS      Z15, 960(AX)
-	MOVQ         96(R8), AX
+	MOVQ         72(R8), AX
 	MOVLQSX      (AX), R14
 	MOVLQSX      4(AX), R15
-	MOVQ         104(R8), DX
+	MOVQ         80(R8), DX
 	CMPQ         R14, DX
 	CMOVQGT      DX, R14
 	CMPQ         R15, DX
 	CMOVQGT      DX, R15
-	MOVQ         88(R8), AX
+	MOVQ         64(R8), AX
 	LEAQ         (R14)(R14*2), R14
 	LEAQ         (R15)(R15*2), R15
 	LEAQ         (AX)(R14*4), R14
 	LEAQ         (AX)(R15*4), R15
-	MOVQ         152(R8), R10
-	MOVQ         272(R8), R11
-	MOVQ         288(R8), R12
-	MOVQ         304(R8), AX
-	MOVQ         240(R8), CX
+	MOVQ         112(R8), R10
+	MOVQ         152(R8), R11
+	MOVQ         160(R8), R12
+	MOVQ         168(R8), AX
+	MOVQ         144(R8), CX
 	VMOVUPS      (AX), Z28
 	VMOVUPS      64(AX), Z29
-	VBROADCASTSS 184(R8), Z30
-	VBROADCASTSS 188(R8), Z31
+	VBROADCASTSS 128(R8), Z30
+	VBROADCASTSS 132(R8), Z31
 	MOVQ         $0xffffffff, DX
-	MOVQ         192(R8), BX
+	MOVQ         136(R8), BX
 	CMPQ         CX, $0x01
 	CMOVQEQ      BX, DX
 	KMOVW        DX, K3
 	SHRQ         $0x10, DX
 	KMOVW        DX, K4
 	ADDQ         $0x00000080, AX
-	MOVQ         AX, 304(R8)
+	MOVQ         AX, 168(R8)
 	CMPQ         R14, R15
 	JGE          rowsdone
 
@@ -12281,7 +12281,7 @@ row:
 	VADDPS    Z3, Z1, Z1
 
 noresidual:
-	CMPL   176(R8), $0x02
+	CMPL   120(R8), $0x02
 	JA     v_act3
 	VMAXPS Z0, Z30, Z0
 	VMAXPS Z1, Z30, Z1
@@ -12290,7 +12290,7 @@ noresidual:
 	JMP    v_actdone
 
 v_act3:
-	CMPL         176(R8), $0x03
+	CMPL         120(R8), $0x03
 	JNE          v_act4
 	VMOVAPS      Z0, Z3
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
@@ -12311,7 +12311,7 @@ v_act3:
 	JMP          v_actdone
 
 v_act4:
-	CMPL         176(R8), $0x04
+	CMPL         120(R8), $0x04
 	JNE          v_act5
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
 	VPXORD       Z2, Z2, Z2
@@ -12328,7 +12328,7 @@ v_act4:
 	JMP          v_actdone
 
 v_act5:
-	CMPL              176(R8), $0x05
+	CMPL              120(R8), $0x05
 	JNE               v_act6
 	VMOVAPS           Z0, Z4
 	VXORPS.BCST       constants<>+44(SB), Z0, Z0
@@ -12381,7 +12381,7 @@ v_act5:
 	JMP               v_actdone
 
 v_act6:
-	CMPL              176(R8), $0x06
+	CMPL              120(R8), $0x06
 	JNE               v_act7
 	VXORPS.BCST       constants<>+44(SB), Z0, Z0
 	VBROADCASTSS      constants<>+68(SB), Z2
@@ -12430,7 +12430,7 @@ v_act6:
 	JMP               v_actdone
 
 v_act7:
-	CMPL              176(R8), $0x07
+	CMPL              120(R8), $0x07
 	JNE               v_act8
 	VMOVAPS           Z0, Z4
 	VBROADCASTSS      constants<>+40(SB), Z2
@@ -12574,20 +12574,20 @@ v_actdone:
 
 rowsdone:
 	ADDQ  $0x00000080, R11
-	MOVQ  R11, 272(R8)
+	MOVQ  R11, 152(R8)
 	TESTQ R12, R12
 	JZ    next
 	ADDQ  $0x00000080, R12
-	MOVQ  R12, 288(R8)
+	MOVQ  R12, 160(R8)
 
 next:
 	DECQ CX
-	MOVQ CX, 240(R8)
+	MOVQ CX, 144(R8)
 	JNZ  panel
-	MOVQ 24(R8), AX
-	ADDQ AX, 8(R8)
-	ADDQ $0x04, 96(R8)
-	DECQ 80(R8)
+	MOVQ 8(R8), AX
+	ADDQ AX, (R8)
+	ADDQ $0x04, 72(R8)
+	DECQ 56(R8)
 	JNZ  block
 	VZEROUPPER
 	RET
@@ -12596,18 +12596,18 @@ next:
 // Requires: AVX, AVX2, CMOV, FMA3
 TEXT ·fma256(SB), NOSPLIT, $0-8
 	MOVQ args+0(FP), R8
-	MOVQ 32(R8), R9
+	MOVQ 16(R8), R9
 
 block:
-	MOVQ 64(R8), DI
-	MOVQ 72(R8), AX
-	MOVQ AX, 240(R8)
-	MOVQ 112(R8), AX
-	MOVQ AX, 272(R8)
-	MOVQ 128(R8), AX
-	MOVQ AX, 288(R8)
-	MOVQ 144(R8), AX
-	MOVQ AX, 304(R8)
+	MOVQ 40(R8), DI
+	MOVQ 48(R8), AX
+	MOVQ AX, 144(R8)
+	MOVQ 88(R8), AX
+	MOVQ AX, 152(R8)
+	MOVQ 96(R8), AX
+	MOVQ AX, 160(R8)
+	MOVQ 104(R8), AX
+	MOVQ AX, 168(R8)
 
 panel:
 	VXORPS Y0, Y0, Y0
@@ -12622,14 +12622,14 @@ panel:
 	VXORPS Y9, Y9, Y9
 	VXORPS Y10, Y10, Y10
 	VXORPS Y11, Y11, Y11
-	MOVQ   48(R8), SI
-	MOVQ   56(R8), CX
+	MOVQ   24(R8), SI
+	MOVQ   32(R8), CX
 
 run:
 	MOVLQSX (SI), R10
 	MOVLQSX 4(SI), DX
 	ADDQ    $0x08, SI
-	ADDQ    8(R8), R10
+	ADDQ    (R8), R10
 	LEAQ    (R9)(R9*2), AX
 	LEAQ    (R10)(AX*1), R11
 
@@ -12721,7 +12721,7 @@ group:
 	JNZ          group
 	DECQ         CX
 	JNZ          run
-	MOVQ         152(R8), AX
+	MOVQ         112(R8), AX
 	VMOVUPS      Y0, (AX)
 	VMOVUPS      Y1, 32(AX)
 	VMOVUPS      Y2, 64(AX)
@@ -12734,39 +12734,39 @@ group:
 	VMOVUPS      Y9, 288(AX)
 	VMOVUPS      Y10, 320(AX)
 	VMOVUPS      Y11, 352(AX)
-	MOVQ         96(R8), AX
+	MOVQ         72(R8), AX
 	MOVLQSX      (AX), R14
 	MOVLQSX      4(AX), R15
-	MOVQ         104(R8), DX
+	MOVQ         80(R8), DX
 	CMPQ         R14, DX
 	CMOVQGT      DX, R14
 	CMPQ         R15, DX
 	CMOVQGT      DX, R15
-	MOVQ         88(R8), AX
+	MOVQ         64(R8), AX
 	LEAQ         (R14)(R14*2), R14
 	LEAQ         (R15)(R15*2), R15
 	LEAQ         (AX)(R14*4), R14
 	LEAQ         (AX)(R15*4), R15
-	MOVQ         152(R8), R10
-	MOVQ         272(R8), R11
-	MOVQ         288(R8), R12
-	MOVQ         304(R8), AX
-	MOVQ         240(R8), CX
+	MOVQ         112(R8), R10
+	MOVQ         152(R8), R11
+	MOVQ         160(R8), R12
+	MOVQ         168(R8), AX
+	MOVQ         144(R8), CX
 	VMOVUPS      (AX), Y8
 	VMOVUPS      32(AX), Y9
-	VBROADCASTSS 184(R8), Y10
-	VBROADCASTSS 188(R8), Y11
+	VBROADCASTSS 128(R8), Y10
+	VBROADCASTSS 132(R8), Y11
 	VPCMPEQD     Y14, Y14, Y14
 	VMOVDQU      Y14, Y15
 	CMPQ         CX, $0x01
 	JNE          masked
-	VPBROADCASTD 192(R8), Y12
+	VPBROADCASTD 136(R8), Y12
 	VPSLLVD      bitShifts<>+0(SB), Y12, Y14
 	VPSLLVD      bitShifts<>+32(SB), Y12, Y15
 
 masked:
 	ADDQ $0x00000040, AX
-	MOVQ AX, 304(R8)
+	MOVQ AX, 168(R8)
 	CMPQ R14, R15
 	JGE  rowsdone
 
@@ -12783,7 +12783,7 @@ row:
 	VADDPS     Y3, Y1, Y1
 
 noresidual:
-	CMPL   176(R8), $0x02
+	CMPL   120(R8), $0x02
 	JA     v_act3
 	VMAXPS Y0, Y10, Y0
 	VMAXPS Y1, Y10, Y1
@@ -12792,7 +12792,7 @@ noresidual:
 	JMP    v_actdone
 
 v_act3:
-	CMPL         176(R8), $0x03
+	CMPL         120(R8), $0x03
 	JNE          v_act4
 	VMOVAPS      Y0, Y3
 	VBROADCASTSS constants<>+16(SB), Y2
@@ -12817,7 +12817,7 @@ v_act3:
 	JMP          v_actdone
 
 v_act4:
-	CMPL         176(R8), $0x04
+	CMPL         120(R8), $0x04
 	JNE          v_act5
 	VBROADCASTSS constants<>+16(SB), Y2
 	VADDPS       Y2, Y0, Y0
@@ -12838,7 +12838,7 @@ v_act4:
 	JMP          v_actdone
 
 v_act5:
-	CMPL         176(R8), $0x05
+	CMPL         120(R8), $0x05
 	JNE          v_act6
 	VMOVAPS      Y0, Y4
 	VBROADCASTSS constants<>+44(SB), Y2
@@ -12921,7 +12921,7 @@ v_act5:
 	JMP          v_actdone
 
 v_act6:
-	CMPL         176(R8), $0x06
+	CMPL         120(R8), $0x06
 	JNE          v_act7
 	VBROADCASTSS constants<>+44(SB), Y2
 	VXORPS       Y2, Y0, Y0
@@ -13000,7 +13000,7 @@ v_act6:
 	JMP          v_actdone
 
 v_act7:
-	CMPL         176(R8), $0x07
+	CMPL         120(R8), $0x07
 	JNE          v_act8
 	VMOVAPS      Y0, Y4
 	VBROADCASTSS constants<>+40(SB), Y2
@@ -13216,20 +13216,20 @@ v_actdone:
 
 rowsdone:
 	ADDQ  $0x00000040, R11
-	MOVQ  R11, 272(R8)
+	MOVQ  R11, 152(R8)
 	TESTQ R12, R12
 	JZ    next
 	ADDQ  $0x00000040, R12
-	MOVQ  R12, 288(R8)
+	MOVQ  R12, 160(R8)
 
 next:
 	DECQ CX
-	MOVQ CX, 240(R8)
+	MOVQ CX, 144(R8)
 	JNZ  panel
-	MOVQ 24(R8), AX
-	ADDQ AX, 8(R8)
-	ADDQ $0x04, 96(R8)
-	DECQ 80(R8)
+	MOVQ 8(R8), AX
+	ADDQ AX, (R8)
+	ADDQ $0x04, 72(R8)
+	DECQ 56(R8)
 	JNZ  block
 	VZEROUPPER
 	RET

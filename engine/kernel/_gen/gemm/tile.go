@@ -7,7 +7,7 @@ import (
 	. "github.com/mmcloughlin/avo/reg"
 )
 
-// Offsets of the fields of amxArgs in engine/kernel/gemm/tile_amd64.go, each 8 bytes.
+// Offsets of the fields of tileArgs in engine/kernel/gemm/tile_amd64.go, each 8 bytes.
 const (
 	aConfig = 8 * iota
 	aA
@@ -90,7 +90,7 @@ var panelState = []struct{ from, panel, pending int }{
 func tileKernel(name string, planes int) {
 	TEXT(name, NOSPLIT, "func(args *byte)")
 	Pragma("noescape")
-	Doc(name + " computes blocks of a convolution in AMX tiles: see amxArgs.")
+	Doc(name + " computes blocks of a convolution in AMX tiles: see tileArgs.")
 	arg := func(offset int) Mem { return Mem{Base: R8, Disp: offset} }
 	load := func(offset int, r GPPhysical) { MOVQ(arg(offset), r) }
 	copyArg := func(from, to int) {

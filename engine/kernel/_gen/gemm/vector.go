@@ -48,7 +48,7 @@ func vectorKernel(name string, lanes, positions int, weight weightForm) {
 	const unroll = 4 // values of a run, or pairs of them, per loop; runs are padded to it
 	TEXT(name, NOSPLIT, "func(args *byte)")
 	Pragma("noescape")
-	Doc(name + " computes blocks of a convolution in float32: see tileArgs.")
+	Doc(name + " computes blocks of a convolution in float32: see vectorArgs.")
 	arg := func(offset int) Mem { return Mem{Base: R8, Disp: offset} }
 	load := func(offset int, r GPPhysical) { MOVQ(arg(offset), r) }
 	j := func(s string) LabelRef { return LabelRef(s) }

@@ -1,13 +1,10 @@
 package main
 
-// Offsets of the fields of tileArgs in engine/kernel/gemm/amx_amd64.go, each 8 bytes.
+// Offsets of the fields of vectorArgs in engine/kernel/gemm/vector_args_amd64.go, each 8 bytes.
 const (
-	tConfig = 8 * iota
-	tA0
-	tA1
+	tA0 = 8 * iota
 	tAInc
 	tAStride
-	tALow
 	tOffsets
 	tSteps
 	tB
@@ -17,29 +14,15 @@ const (
 	tStarts
 	tLimit
 	tDst
-	tDstLow
 	tRes
-	tResLow
 	tBias
 	tSums
-	tShare
-	tFormat
 	tActivation
 	tBounds // two float32
 	tMask
-	tAwake
 	// State of the kernel itself.
-	tPendingDst
-	tPendingDstLow
-	tPendingRes
-	tPendingResLow
 	tPanelsLeft
-	tRowsFrom
-	tRowsTo
-	tDone
 	tPanelDst
-	tPanelDstLow
 	tPanelRes
-	tPanelResLow
 	tBiasNext
 )
