@@ -263,12 +263,10 @@ func (p *Plan) run(ctx context.Context, in []float32, output func(i int) []float
 	for i := range x.outputs {
 		x.outputs[i].F32 = output(i)
 	}
-	err := p.pool.Hold(func() error {
-		if err := p.runEarly(ctx, x, each); err != nil {
-			return err
-		}
-		return p.runSteps(ctx, x, p.early, len(p.steps), each)
-	})
+	err := p.runEarly(ctx, x, each)
+	if err == nil {
+		err = p.runSteps(ctx, x, p.early, len(p.steps), each)
+	}
 	if err == nil && p.check != nil {
 		p.check(x)
 	}

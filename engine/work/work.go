@@ -33,15 +33,12 @@ const spin = 64
 // Pool is a fixed number of threads. Create it with New and release it with Close.
 type Pool struct {
 	threads int
-	cores   *affinity // nil where threads go where the system puts them
 	free    chan *job // jobs that no call uses; a call takes one, which limits the calls that compute at a time
 	jobs    []*job
 
 	epoch  atomic.Uint32 // counts opened jobs: what spinning workers watch
 	_      [60]byte
 	active atomic.Int32 // callers and workers that compute now
-	_      [60]byte
-	held   atomic.Bool // a caller of Hold is on the first core
 	_      [60]byte
 	parked atomic.Int32 // workers that wait on wake and have not been sent for
 	wake   chan struct{}
@@ -113,7 +110,6 @@ func New(threads int) *Pool {
 	}
 	p := &Pool{
 		threads: threads,
-		cores:   newAffinity(threads),
 		free:    make(chan *job, threads),
 		wake:    make(chan struct{}, threads),
 		stop:    make(chan struct{}),
@@ -124,13 +120,7 @@ func New(threads int) *Pool {
 		p.free <- j
 	}
 	for id := 1; id < threads; id++ {
-		p.done.Go(func() {
-			if p.cores != nil {
-				p.cores.pin(id)
-				defer p.cores.unpin()
-			}
-			p.work(id)
-		})
+		p.done.Go(func() { p.work(id) })
 	}
 	return p
 }
@@ -151,19 +141,6 @@ func (p *Pool) Threads() int { return p.threads }
 func (p *Pool) Close() {
 	p.once.Do(func() { close(p.stop) })
 	p.done.Wait()
-}
-
-// Hold calls f, which will call Run many times, with the calling goroutine on the core that the workers leave free, unless another call of Hold
-// is under way. Nothing else depends on it.
-func (p *Pool) Hold(f func() error) error {
-	if p.cores != nil && p.held.CompareAndSwap(false, true) {
-		p.cores.pin(0)
-		defer func() {
-			p.cores.unpin()
-			p.held.Store(false)
-		}()
-	}
-	return f()
 }
 
 // Run calls run(worker, task) for each task from 0 to n-1 and returns when all have returned. Each worker begins with a
