@@ -87,8 +87,11 @@ type chaos struct {
 func newChaos(t *testing.T, short, long int) *chaos {
 	t.Helper()
 	c := &chaos{T: t, home: imported(t), data: photos(t, 10), moments: short, patience: 3 * time.Second, tally: map[string]int{}}
-	if os.Getenv("ZOO_SOAK") != "" {
+	switch {
+	case os.Getenv("ZOO_SOAK") != "":
 		c.moments = long
+	case testing.Short():
+		c.moments = 3
 	}
 	if raceEnabled { // all is several times slower
 		c.patience = 8 * time.Second
