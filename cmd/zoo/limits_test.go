@@ -16,18 +16,23 @@ func TestMemoryCeilingIsNamedWithASmallerBatch(t *testing.T) {
 		t.Skip("the ceiling binds on Linux, and the race detector runs out of memory in its own way")
 	}
 	home, data := imported(t), photos(t, 10)
-	for want, args := range map[string][]string{
-		"zoo: resnet 1.0.0 needed more than 300 MB for batch 256; try --batch 64": {
-			"bench", "resnet50", "--batch", "256", "--runs", "1", "--plugin-memory", "300MB",
-		},
-		"zoo: resnet 1.0.0 needed more than 256 MiB for batch 16; try --batch 4": {
-			"train", "resnet18", "--data", data, "--batch", "16", "--size", "224", "--out", "x", "--plugin-memory", "256MiB",
-		},
-	} {
-		o := zoo(t, home, nil, args...)
-		if o.code != exitFailure || !strings.HasSuffix(strings.TrimSpace(o.stderr), want) {
-			t.Errorf("zoo %s: exit %d, %q, want %q", strings.Join(args, " "), o.code, o.stderr, want)
+	// What inference needs beyond loading depends on the processor: the first ceiling that it does not fit under is named.
+	for _, ceiling := range []string{"400 MB", "360 MB", "320 MB", "300 MB", "280 MB", "270 MB", "260 MB", "250 MB", "240 MB"} {
+		o := zoo(t, home, nil, "bench", "resnet50", "--batch", "64", "--runs", "1", "--duration", "1ms", "--plugin-memory", strings.ReplaceAll(ceiling, " ", ""))
+		if o.code == 0 && ceiling != "240 MB" {
+			continue
 		}
+		expectCeiling(t, o, "zoo: resnet 1.0.0 needed more than "+ceiling+" for batch 64; try --batch 16")
+		break
+	}
+	o := zoo(t, home, nil, "train", "resnet18", "--data", data, "--batch", "16", "--size", "224", "--out", "x", "--plugin-memory", "256MiB")
+	expectCeiling(t, o, "zoo: resnet 1.0.0 needed more than 256 MiB for batch 16; try --batch 4")
+}
+
+func expectCeiling(t *testing.T, o output, want string) {
+	t.Helper()
+	if o.code != exitFailure || !strings.HasSuffix(strings.TrimSpace(o.stderr), want) {
+		t.Errorf("exit %d, %q, want %q", o.code, o.stderr, want)
 	}
 }
 
