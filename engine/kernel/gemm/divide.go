@@ -2,6 +2,17 @@ package gemm
 
 import "math"
 
+// What the estimates of all kernels have in common, for one core.
+const (
+	taskCycles          = 3000 // dispatch, tile configuration, a cold start
+	stageCycles         = 3    // for 64 bytes of staged input
+	weightBytesPerCycle = 4    // that come from L3 or memory
+	// stagedMax is how much the copied input of a band should take, to stay in L2 beside the weights and what the band writes; overL2
+	// is what a larger band is taken to cost.
+	stagedMax = 768 << 10
+	overL2    = 1.3
+)
+
 // weightsInL2 is how much of the packed weights is used for all positions of a band before the next is begun: half of
 // the 2 MB of L2 that processors with AMX have, for the staged input needs its place there too.
 const weightsInL2 = 1 << 20
@@ -17,21 +28,15 @@ type costs struct {
 // least estimated time of the worker that is last to finish.
 func (p *geometry) choose(g grain, d *depth, c costs, workers int) (parts int) {
 	const (
-		taskOverhead = 3000 // cycles: dispatch, tile configuration, a cold start
-		stageCycles  = 3    // per 64 bytes of staged input
-		weightBytes  = 4    // that a cycle brings from L3 or memory
-		unhidden     = 0.7  // share of that time in which nothing is computed
-		imbalance    = 0.2  // share of a task by which the last worker is late
-		// The input of a band should stay in L2 beside the weights and what the band writes. Where tiles are read from the
-		// map, smaller bands cost nothing and gain much on maps larger than L2 (1×1, 56×56, 64 to 256 channels, high: 450 µs with
-		// bands of 400 KB, 330 with 230); copied bands overlap.
+		unhidden  = 0.7 // share of the time of fetching weights in which nothing is computed
+		imbalance = 0.2 // share of a task by which the last worker is late
+		// Where tiles are read from the map, bands smaller than stagedMax cost nothing and gain much on maps larger than L2
+		// (1×1, 56×56, 64 to 256 channels, high: 450 µs with bands of 400 KB, 330 with 230); copied bands overlap.
 		directMax = 300 << 10
-		stagedMax = 768 << 10
-		overL2    = 1.3 // what a larger band is taken to cost
 	)
 	best := math.Inf(1)
 	var bestRows, bestImages int
-	try := func(rows, images int) {
+	p.eachDivision(g, workers, func(rows, images int) {
 		q := *p
 		q.setBands(rows, images, d, g)
 		staged := q.stagedBytes(g)
@@ -46,36 +51,41 @@ func (p *geometry) choose(g grain, d *depth, c costs, workers int) (parts int) {
 			if d.bundles > 1 {
 				stage *= float64(per) / float64(c.panels)
 			}
-			task := float64(blocks*per)*c.perBlock + stage + taskOverhead
+			task := float64(blocks*per)*c.perBlock + stage + taskCycles
 			rounds := (q.bands*n + workers - 1) / workers
 			// A worker's tasks are neighbours, and neighbours have the same panels. They read them anew unless those fit in L2.
 			fetches := (rounds + q.bands - 1) / q.bands
 			if per*c.panelBytes > weightsInL2 {
 				fetches = rounds
 			}
-			load := float64(fetches*per*c.panelBytes) / weightBytes * unhidden
+			load := float64(fetches*per*c.panelBytes) / weightBytesPerCycle * unhidden
 			if cost := penalty * (float64(rounds)*task + imbalance*task + load); cost < best {
 				best, bestRows, bestImages, parts = cost, rows, images, n
 			}
 		}
-	}
+	})
+	p.setBands(bestRows, bestImages, d, g)
+	return parts
+}
+
+// eachDivision calls try with the rows and images of a band for every division that comes into question. Of a flat map the rows are
+// whole kernel steps, and may be more than there are.
+func (p *geometry) eachDivision(g grain, workers int, try func(rows, images int)) {
 	if p.flat {
 		total := g.blocks(p.oh)
 		for n := 1; n <= min(total, 64*workers); n++ {
 			try((total+n-1)/n*g.rows, 1)
 		}
-	} else {
-		last := 0
-		for n := p.oh; n >= 1; n-- {
-			if rows := (p.oh + n - 1) / n; rows != last {
-				last = rows
-				try(rows, 1)
-			}
-		}
-		for n := 2; n <= p.n; n++ {
-			try(p.oh, n)
+		return
+	}
+	last := 0
+	for n := p.oh; n >= 1; n-- {
+		if rows := (p.oh + n - 1) / n; rows != last {
+			last = rows
+			try(rows, 1)
 		}
 	}
-	p.setBands(bestRows, bestImages, d, g)
-	return parts
+	for n := 2; n <= p.n; n++ {
+		try(p.oh, n)
+	}
 }

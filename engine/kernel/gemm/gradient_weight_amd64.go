@@ -65,9 +65,7 @@ func (k tileOuter) product(o outerCall, dst []float32, ldd int, a, b, temporary 
 	temporary = align(temporary, 2*sumsBytes)
 	steps := o.positions / tileValues
 	var tiles [2 * groupRows / tileBlock]int32
-	for i := range tiles {
-		tiles[i] = int32(i * tileRows * o.row)
-	}
+	listTiles(tiles[:], o.row)
 	args := tileArgs{
 		config:  &t.config,
 		tiles:   &tiles[0],

@@ -120,9 +120,7 @@ func (t *tileMultiplier) run(p *Product, depth, i0, i1, j0, j1 int, dst, a, b []
 	args.aStride = rowBytes(depth)
 	args.aLow = groupRows * args.aStride
 	var tiles [2 * groupRows / tileBlock]int32
-	for i := range tiles {
-		tiles[i] = int32(i * tileRows * args.aStride)
-	}
+	listTiles(tiles[:], args.aStride)
 	args.tiles = &tiles[0]
 	for k0 := 0; k0 < p.K; k0 += depth {
 		k1 := min(k0+depth, p.K)

@@ -73,18 +73,14 @@ func (p *productArgs) multiply(n int, fetch bool) {
 	product512(p)
 }
 
-// lineCosts estimate how long float32 convolutions take on one core, in cycles.
+// Estimates of how long float32 convolutions take on one core, in cycles.
 const (
-	lineRow      = 1.1 // a value of a row and a panel: 32 multiply-adds
-	lineBlock    = 60  // a block of rows beside its sums
-	lineCall     = 60  // a call of product512
-	lineTask     = 3000
-	lineStaged   = 3.0 / 64 // a byte of input copied
-	lineInL2     = 1200 << 10
-	lineInCache  = 768 << 10 // what input of a band should take at most
-	lineOverL2   = 1.3       // what a larger band is taken to cost
-	lineWeights  = 4         // bytes of weights that a cycle brings from L3
-	lineWeights2 = 20        // and from L2
+	lineRow   = 1.1 // a value of a row and a panel: 32 multiply-adds
+	lineBlock = 60  // a block of rows beside its sums
+	lineCall  = 60  // a call of product512
+	// vectorInL2 is how many bytes of operands that are read again and again stay in L2, lineWeights how many a cycle brings from there.
+	vectorInL2  = 1200 << 10
+	lineWeights = 20
 )
 
 // chooseLines divides the output into bands, and returns into how many parts the panels are divided: the choice with the least
@@ -98,7 +94,8 @@ func (v *vectorCall) chooseLines(workers int) (parts int) {
 	}
 	best := math.Inf(1)
 	var bestRows, bestImages int
-	try := func(rows, images int) {
+	v.eachDivision(g, workers, func(rows, images int) {
+		rows = min(rows, v.oh)
 		q := v.geometry
 		q.setBands(rows, images, d, g)
 		lines, width := q.bandRows*q.bandImages, q.ow
@@ -112,46 +109,29 @@ func (v *vectorCall) chooseLines(workers int) (parts int) {
 			input = lines * width * d.bundleIn * g.element
 		}
 		penalty := 1.0
-		if input > lineInCache {
-			penalty = lineOverL2
+		if input > stagedMax {
+			penalty = overL2
 		}
 		for n := 1; n <= min(panels, 4*workers); n++ {
 			per := (panels + n - 1) / n
-			stage := float64(staged) * lineStaged
+			stage := float64(staged) / 64 * stageCycles
 			if d.bundles > 1 {
 				stage *= float64(per) / float64(panels)
 			}
 			tasks := q.bands * n
 			weights := float64(per * v.panelBytes())
-			rate := float64(lineWeights)
+			rate := float64(weightBytesPerCycle)
 			rounds := (tasks + workers - 1) / workers
 			load := 0.0
-			if weights+float64(input) < lineInL2 { // later tasks find them in L2
-				rate, load = lineWeights2, weights/lineWeights
+			if weights+float64(input) < vectorInL2 { // later tasks find them in L2
+				rate, load = lineWeights, weights/weightBytesPerCycle
 			}
-			task := max(float64(per)*panel, weights/rate)*penalty + stage + lineTask
+			task := max(float64(per)*panel, weights/rate)*penalty + stage + taskCycles
 			if cost := (float64(rounds)+0.1)*task + load; cost < best {
 				best, bestRows, bestImages, parts = cost, rows, images, n
 			}
 		}
-	}
-	if v.flat {
-		total := g.blocks(v.oh)
-		for n := 1; n <= min(total, 64*workers); n++ {
-			try(min((total+n-1)/n*g.rows, v.oh), 1)
-		}
-	} else {
-		last := 0
-		for n := v.oh; n >= 1; n-- {
-			if rows := (v.oh + n - 1) / n; rows != last {
-				last = rows
-				try(rows, 1)
-			}
-		}
-		for n := 2; n <= v.n; n++ {
-			try(v.oh, n)
-		}
-	}
+	})
 	v.setBands(bestRows, bestImages, d, g)
 	return parts
 }

@@ -148,15 +148,7 @@ func bitCount(mask int) (n int) {
 func (st *stager) convert(at, e, n int) {
 	src, scratch := &st.src, st.scratch
 	if st.g.element == 4 {
-		v := unsafe.Slice((*float32)(unsafe.Pointer(&scratch[at])), n)
-		switch src.Format {
-		case kernel.F32:
-			copy(v, src.F32[e:e+n])
-		case kernel.BF16:
-			kernel.FromBF16s(v, src.Hi[e:e+n])
-		default:
-			kernel.FromSplits(v, src.Hi[e:e+n], src.Lo[e:e+n])
-		}
+		loadAll(unsafe.Slice((*float32)(unsafe.Pointer(&scratch[at])), n), src, e)
 		return
 	}
 	hi := unsafe.Slice((*uint16)(unsafe.Pointer(&scratch[at])), n)
@@ -178,5 +170,17 @@ func (st *stager) convert(at, e, n int) {
 	default:
 		copy(hi, src.Hi[e:e+n])
 		copy(lo, src.Lo[e:e+n])
+	}
+}
+
+// loadAll reads contiguous values of a map.
+func loadAll(to []float32, m *kernel.Map, at int) {
+	switch m.Format {
+	case kernel.F32:
+		copy(to, m.F32[at:])
+	case kernel.BF16:
+		kernel.FromBF16s(to, m.Hi[at:at+len(to)])
+	default:
+		kernel.FromSplits(to, m.Hi[at:at+len(to)], m.Lo[at:at+len(to)])
 	}
 }

@@ -239,13 +239,18 @@ func (c *tileConv) bind(src, dst kernel.Map, residual *kernel.Map, workers int) 
 	blocks := c.grain.blocks(t.positions)
 	t.divide(blocks)
 	t.tiles = make([]int32, 2*blocks)
-	for i := range t.tiles {
-		t.tiles[i] = int32(i * tileRows * t.aStride)
-	}
+	listTiles(t.tiles, t.aStride)
 	if t.direct {
 		t.listTails()
 	}
 	return t
+}
+
+// listTiles writes the byte offsets of tiles that follow each other.
+func listTiles(tiles []int32, aStride int) {
+	for i := range tiles {
+		tiles[i] = int32(i * tileRows * aStride)
+	}
 }
 
 // divide chooses the order of the product. Small weights stay in L2: then each block passes over all panels, so that its

@@ -72,9 +72,6 @@ func Winograd(s ConvSpec, h, w int) int {
 	return best
 }
 
-// weightBytesPerCycle is how fast one core reads weights from L3.
-const weightBytesPerCycle = 4
-
 // directCycles estimates the cycles of one core for a 3×3 convolution that is computed directly, were it to do all the work.
 func directCycles(in, out, positions int) float64 {
 	panels := (out + 31) / 32

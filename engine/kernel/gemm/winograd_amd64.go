@@ -16,8 +16,6 @@ const winogradKernels = true
 const (
 	winogradPanel  = 32 // output channels of a product
 	winogradVector = 16 // channels that are transformed at a time
-	// winogradInL2 is how many bytes of transformed input may be read again for every panel of output channels.
-	winogradInL2 = 1200 << 10
 	// winogradScratch is how many bytes of transformed inputs and products a task may have.
 	winogradScratch = 24 << 20
 )
@@ -174,24 +172,23 @@ func (c *winogradConv) bind(src, dst kernel.Map, residual *kernel.Map, workers i
 // taskCycles estimates what a task takes; input and product are bytes of scratch memory.
 func (v *winogradCall) taskCycles(c *winogradCosts, tiles, panels, group, input, product int) float64 {
 	const (
-		taskOverhead  = 3000
 		blockOverhead = 40 // of a block of rows in product512
 		spilled       = 0.4
 	)
 	blocks := (tiles + productRows - 1) / productRows
 	compute := float64(panels) * (float64(tiles)*c.product + float64(blocks*v.points*blockOverhead))
-	cycles := taskOverhead + float64(tiles)*(c.input+float64(panels)*c.output)
+	cycles := taskCycles + float64(tiles)*(c.input+float64(panels)*c.output)
 	passes := (panels + group - 1) / group
-	if input > winogradInL2 {
+	if input > vectorInL2 {
 		cycles += spilled * float64(input) * float64(1+passes)
 	}
-	if product > winogradInL2 {
+	if product > vectorInL2 {
 		cycles += spilled * float64(product) * float64(2*passes)
 	}
 	// Weights come from L2 if all of the task's stay there.
 	weights := float64(panels) * c.weights
 	rate := float64(weightBytesPerCycle)
-	if weights+float64(input+product) < winogradInL2 {
+	if weights+float64(input+product) < vectorInL2 {
 		rate *= 4
 	}
 	return cycles + max(compute, weights/rate)
@@ -344,17 +341,5 @@ func (v *winogradCall) output(dst, residual *kernel.Map, products, outPatch, res
 				}
 			}
 		}
-	}
-}
-
-// loadAll reads contiguous values of a map.
-func loadAll(to []float32, m *kernel.Map, at int) {
-	switch m.Format {
-	case kernel.F32:
-		copy(to, m.F32[at:])
-	case kernel.BF16:
-		kernel.FromBF16s(to, m.Hi[at:at+len(to)])
-	default:
-		kernel.FromSplits(to, m.Hi[at:at+len(to)], m.Lo[at:at+len(to)])
 	}
 }
