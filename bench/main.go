@@ -10,6 +10,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"log"
@@ -155,26 +156,29 @@ type measurement struct {
 }
 
 func (c config) measure(ctx context.Context, subject, model, file string, in graph.Shape, batch int) (measurement, error) {
+	seconds, threads := fmt.Sprint(c.seconds), fmt.Sprint(c.threads)
+	if precision, ok := strings.CutPrefix(subject, "zoo-"); ok {
+		return timed(ctx, c.zoo, "bench", model, "--batch", fmt.Sprint(batch), "--precision", precision, "--threads", threads, "--duration", seconds+"s", "--runs", "5")
+	}
+	python, name := c.python, file
+	if strings.HasPrefix(subject, "torch-") {
+		python, name = c.torchPython, model
+	}
+	return timed(ctx, python, "bench/peer.py", subject, name, fmt.Sprintf("%dx%v", batch, in), seconds, threads)
+}
+
+// timed runs a command that prints a measurement.
+func timed(ctx context.Context, name string, args ...string) (m measurement, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()
-	seconds, threads := fmt.Sprint(c.seconds), fmt.Sprint(c.threads)
-	var cmd *exec.Cmd
-	if precision, ok := strings.CutPrefix(subject, "zoo-"); ok {
-		cmd = exec.CommandContext(ctx, c.zoo, "bench", model, "--batch", fmt.Sprint(batch), "--precision", precision, "--threads", threads, "--duration", seconds+"s", "--runs", "5")
-	} else {
-		python, name := c.python, file
-		if strings.HasPrefix(subject, "torch-") {
-			python, name = c.torchPython, model
-		}
-		cmd = exec.CommandContext(ctx, python, "bench/peer.py", subject, name, fmt.Sprintf("%dx%v", batch, in), seconds, threads)
-	}
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
+	out, err := exec.CommandContext(ctx, name, args...).Output()
 	if err != nil {
-		lines := strings.Split(strings.TrimSpace(stderr.String()), "\n")
-		return measurement{}, fmt.Errorf("%w: %s", err, lines[len(lines)-1])
+		var exit *exec.ExitError
+		if errors.As(err, &exit) {
+			lines := strings.Split(strings.TrimSpace(string(exit.Stderr)), "\n")
+			err = fmt.Errorf("%w: %s", err, lines[len(lines)-1])
+		}
+		return m, fmt.Errorf("%s %s: %w", name, strings.Join(args, " "), err)
 	}
-	var m measurement
 	return m, json.Unmarshal(out, &m)
 }

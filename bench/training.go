@@ -3,18 +3,14 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"log"
 	"math"
 	"os"
-	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/go-modelzoo/zoo/engine/kernel/cpu"
 )
@@ -88,22 +84,6 @@ func train(ctx context.Context, c config) error {
 		}
 	}
 	return nil
-}
-
-// timed runs a command that prints a measurement.
-func timed(ctx context.Context, name string, args ...string) (m measurement, err error) {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
-	defer cancel()
-	out, err := exec.CommandContext(ctx, name, args...).Output()
-	if err != nil {
-		var exit *exec.ExitError
-		if errors.As(err, &exit) {
-			lines := strings.Split(strings.TrimSpace(string(exit.Stderr)), "\n")
-			err = fmt.Errorf("%w: %s", err, lines[len(lines)-1])
-		}
-		return m, fmt.Errorf("%s %s: %w", name, strings.Join(args, " "), err)
-	}
-	return m, json.Unmarshal(out, &m)
 }
 
 // medians returns the median time and the greatest memory of the rounds.
