@@ -44,6 +44,7 @@ type process struct {
 	engine    zoov1.EngineClient // nil for protocol 1
 	health    grpc_health_v1.HealthClient
 	memory    *pluginrpc.Memory // nil where there is none
+	bell      bellholder        // of a process with memory and engine
 
 	refs  int         // users; guarded by pool.mu
 	idle  *time.Timer // guarded by pool.mu
@@ -311,6 +312,7 @@ func (p *process) tearDown(now bool) {
 			p.kill("the host ended it")
 		}
 		// go-plugin asks the process to end and waits without a limit for the answer.
+		p.unhangBell()
 		force := time.AfterFunc(gentle, func() { p.kill("it did not end when asked to") })
 		p.client.Kill()
 		force.Stop()
@@ -318,6 +320,9 @@ func (p *process) tearDown(now bool) {
 			<-p.child.exited
 		} else {
 			p.child.discard()
+		}
+		if p.bell.gone != nil {
+			<-p.bell.gone
 		}
 	}
 	if p.memory != nil {

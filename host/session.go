@@ -414,7 +414,12 @@ func (s *Session) inferShared(ctx context.Context, pr *process, id uint64, t *Te
 		Input:  &zoov1.Range{Offset: input.Offset, Length: int64(len(input.Data))},
 		Output: &zoov1.Range{Offset: c.output.Offset, Length: int64(len(c.output.Data))},
 	}
-	outputs, err := c.run(ctx)
+	var outputs []Output
+	if bell := pr.takeBell(); bell != nil {
+		outputs, err = c.ring(ctx, bell)
+	} else {
+		outputs, err = c.run(ctx)
+	}
 	if err == nil {
 		s.computed.Add(c.response.GetNanoseconds())
 	}
@@ -481,12 +486,17 @@ func (c *inferCall) run(ctx context.Context) ([]Output, error) {
 	if !c.settled.CompareAndSwap(false, true) {
 		return c.finish(<-c.done)
 	}
+	c.cancel()
+	return nil, cause(ctx)
+}
+
+// cancel asks the plugin to end the call soon.
+func (c *inferCall) cancel() {
 	limited, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	if _, err := c.pr.engine.Cancel(limited, &zoov1.CancelRequest{Call: c.request.Call}); err != nil {
 		c.pr.log.Debug("cancelling", "error", err) // the call ends by itself or by its deadline
 	}
-	return nil, cause(ctx)
 }
 
 // finish copies the outputs out of the shared memory and frees it.

@@ -30,6 +30,9 @@ const Patience = 2 * time.Millisecond
 // spin is how many times a waiting goroutine looks before it lets others run (about 0.1 µs of looking).
 const spin = 64
 
+// yieldEvery is after how many rounds of looking a waiting thread lets another have its core (about 20 µs).
+const yieldEvery = 64
+
 // Pool is a fixed number of threads. Create it with New and release it with Close.
 type Pool struct {
 	threads int
@@ -216,12 +219,8 @@ func (p *Pool) await(j *job) {
 	if j.state.And(^isOpen)&joined == 0 {
 		return
 	}
-	for begin := time.Now(); time.Since(begin) < Patience; runtime.Gosched() {
-		for range spin {
-			if j.state.Load()&joined == 0 {
-				return
-			}
-		}
+	if wait(func() bool { return j.state.Load()&joined == 0 }) {
+		return
 	}
 	// The worker's thread may have lost its core: stop competing for it.
 	if j.state.Or(isAwaited)&joined != 0 {
@@ -308,15 +307,24 @@ func (p *Pool) work(id int) {
 
 // watch spins until a job is opened after the one counted by seen, and reports whether there was one within Patience.
 func (p *Pool) watch(seen uint32) bool {
+	return wait(func() bool { return p.epoch.Load() != seen })
+}
+
+// wait spins until done, and reports whether that was within Patience. The kernel may have put the thread that it waits for behind this one on the
+// same core, or a thread of the program that the pool works for: both would wait until this one parks if it did not let them pass.
+func wait(done func() bool) bool {
 	begin := time.Now()
-	for {
+	for i := 1; ; i++ {
 		for range spin {
-			if p.epoch.Load() != seen {
+			if done() {
 				return true
 			}
 		}
 		if time.Since(begin) > Patience {
 			return false
+		}
+		if i%yieldEvery == 0 {
+			yieldCore()
 		}
 		runtime.Gosched()
 	}

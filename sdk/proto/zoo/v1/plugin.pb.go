@@ -1904,6 +1904,101 @@ func (x *InferResponse) GetNanoseconds() int64 {
 	return 0
 }
 
+// AttendRequest names a bell: 65536 bytes of the shared file through which zoo makes one call at a time. Its words are 32 bits, little-endian, and
+// written atomically. The bytes say what is there:
+//
+//	    0  the plugin writes 1 when it begins to attend and 0 when it ends
+//	   64  how many calls zoo has made
+//	  128  how many the plugin has answered
+//	  192  the plugin writes 1 before it sleeps on this word (futex, not private), having looked at 64 again; who wakes it writes 0 first
+//	  256  likewise zoo, having looked at 128 again
+//	  320  size of the request
+//	  384  gRPC status code of the answer, 0 for success
+//	  388  size of the answer
+//	  512  the request, an InferRequest
+//	32768  the answer: an InferResponse, or the message of the error
+//
+// A side that has counted up 64 or 128 sets the other's 192 or 256 to 0 and, if it was 1, wakes it.
+type AttendRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Bell          *Range                 `protobuf:"bytes,1,opt,name=bell,proto3" json:"bell,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AttendRequest) Reset() {
+	*x = AttendRequest{}
+	mi := &file_zoo_v1_plugin_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AttendRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AttendRequest) ProtoMessage() {}
+
+func (x *AttendRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_zoo_v1_plugin_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AttendRequest.ProtoReflect.Descriptor instead.
+func (*AttendRequest) Descriptor() ([]byte, []int) {
+	return file_zoo_v1_plugin_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *AttendRequest) GetBell() *Range {
+	if x != nil {
+		return x.Bell
+	}
+	return nil
+}
+
+type AttendResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AttendResponse) Reset() {
+	*x = AttendResponse{}
+	mi := &file_zoo_v1_plugin_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AttendResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AttendResponse) ProtoMessage() {}
+
+func (x *AttendResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_zoo_v1_plugin_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AttendResponse.ProtoReflect.Descriptor instead.
+func (*AttendResponse) Descriptor() ([]byte, []int) {
+	return file_zoo_v1_plugin_proto_rawDescGZIP(), []int{29}
+}
+
 type CancelRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Call          uint64                 `protobuf:"varint,1,opt,name=call,proto3" json:"call,omitempty"`
@@ -1913,7 +2008,7 @@ type CancelRequest struct {
 
 func (x *CancelRequest) Reset() {
 	*x = CancelRequest{}
-	mi := &file_zoo_v1_plugin_proto_msgTypes[28]
+	mi := &file_zoo_v1_plugin_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1925,7 +2020,7 @@ func (x *CancelRequest) String() string {
 func (*CancelRequest) ProtoMessage() {}
 
 func (x *CancelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_zoo_v1_plugin_proto_msgTypes[28]
+	mi := &file_zoo_v1_plugin_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1938,7 +2033,7 @@ func (x *CancelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelRequest.ProtoReflect.Descriptor instead.
 func (*CancelRequest) Descriptor() ([]byte, []int) {
-	return file_zoo_v1_plugin_proto_rawDescGZIP(), []int{28}
+	return file_zoo_v1_plugin_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *CancelRequest) GetCall() uint64 {
@@ -1956,7 +2051,7 @@ type CancelResponse struct {
 
 func (x *CancelResponse) Reset() {
 	*x = CancelResponse{}
-	mi := &file_zoo_v1_plugin_proto_msgTypes[29]
+	mi := &file_zoo_v1_plugin_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1968,7 +2063,7 @@ func (x *CancelResponse) String() string {
 func (*CancelResponse) ProtoMessage() {}
 
 func (x *CancelResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_zoo_v1_plugin_proto_msgTypes[29]
+	mi := &file_zoo_v1_plugin_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1981,7 +2076,7 @@ func (x *CancelResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelResponse.ProtoReflect.Descriptor instead.
 func (*CancelResponse) Descriptor() ([]byte, []int) {
-	return file_zoo_v1_plugin_proto_rawDescGZIP(), []int{29}
+	return file_zoo_v1_plugin_proto_rawDescGZIP(), []int{31}
 }
 
 type ProfileRequest struct {
@@ -1995,7 +2090,7 @@ type ProfileRequest struct {
 
 func (x *ProfileRequest) Reset() {
 	*x = ProfileRequest{}
-	mi := &file_zoo_v1_plugin_proto_msgTypes[30]
+	mi := &file_zoo_v1_plugin_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2007,7 +2102,7 @@ func (x *ProfileRequest) String() string {
 func (*ProfileRequest) ProtoMessage() {}
 
 func (x *ProfileRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_zoo_v1_plugin_proto_msgTypes[30]
+	mi := &file_zoo_v1_plugin_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2020,7 +2115,7 @@ func (x *ProfileRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProfileRequest.ProtoReflect.Descriptor instead.
 func (*ProfileRequest) Descriptor() ([]byte, []int) {
-	return file_zoo_v1_plugin_proto_rawDescGZIP(), []int{30}
+	return file_zoo_v1_plugin_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ProfileRequest) GetSession() uint64 {
@@ -2053,7 +2148,7 @@ type ProfileResponse struct {
 
 func (x *ProfileResponse) Reset() {
 	*x = ProfileResponse{}
-	mi := &file_zoo_v1_plugin_proto_msgTypes[31]
+	mi := &file_zoo_v1_plugin_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2065,7 +2160,7 @@ func (x *ProfileResponse) String() string {
 func (*ProfileResponse) ProtoMessage() {}
 
 func (x *ProfileResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_zoo_v1_plugin_proto_msgTypes[31]
+	mi := &file_zoo_v1_plugin_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2078,7 +2173,7 @@ func (x *ProfileResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProfileResponse.ProtoReflect.Descriptor instead.
 func (*ProfileResponse) Descriptor() ([]byte, []int) {
-	return file_zoo_v1_plugin_proto_rawDescGZIP(), []int{31}
+	return file_zoo_v1_plugin_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ProfileResponse) GetRows() []*ProfileResponse_Row {
@@ -2101,7 +2196,7 @@ type TrainRequest struct {
 
 func (x *TrainRequest) Reset() {
 	*x = TrainRequest{}
-	mi := &file_zoo_v1_plugin_proto_msgTypes[32]
+	mi := &file_zoo_v1_plugin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2113,7 +2208,7 @@ func (x *TrainRequest) String() string {
 func (*TrainRequest) ProtoMessage() {}
 
 func (x *TrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_zoo_v1_plugin_proto_msgTypes[32]
+	mi := &file_zoo_v1_plugin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2126,7 +2221,7 @@ func (x *TrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrainRequest.ProtoReflect.Descriptor instead.
 func (*TrainRequest) Descriptor() ([]byte, []int) {
-	return file_zoo_v1_plugin_proto_rawDescGZIP(), []int{32}
+	return file_zoo_v1_plugin_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *TrainRequest) GetPart() isTrainRequest_Part {
@@ -2183,7 +2278,7 @@ type TrainResponse struct {
 
 func (x *TrainResponse) Reset() {
 	*x = TrainResponse{}
-	mi := &file_zoo_v1_plugin_proto_msgTypes[33]
+	mi := &file_zoo_v1_plugin_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2195,7 +2290,7 @@ func (x *TrainResponse) String() string {
 func (*TrainResponse) ProtoMessage() {}
 
 func (x *TrainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_zoo_v1_plugin_proto_msgTypes[33]
+	mi := &file_zoo_v1_plugin_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2208,7 +2303,7 @@ func (x *TrainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrainResponse.ProtoReflect.Descriptor instead.
 func (*TrainResponse) Descriptor() ([]byte, []int) {
-	return file_zoo_v1_plugin_proto_rawDescGZIP(), []int{33}
+	return file_zoo_v1_plugin_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *TrainResponse) GetPart() isTrainResponse_Part {
@@ -2263,7 +2358,7 @@ type InferStreamRequest_Header struct {
 
 func (x *InferStreamRequest_Header) Reset() {
 	*x = InferStreamRequest_Header{}
-	mi := &file_zoo_v1_plugin_proto_msgTypes[35]
+	mi := &file_zoo_v1_plugin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2275,7 +2370,7 @@ func (x *InferStreamRequest_Header) String() string {
 func (*InferStreamRequest_Header) ProtoMessage() {}
 
 func (x *InferStreamRequest_Header) ProtoReflect() protoreflect.Message {
-	mi := &file_zoo_v1_plugin_proto_msgTypes[35]
+	mi := &file_zoo_v1_plugin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2329,7 +2424,7 @@ type ProfileResponse_Row struct {
 
 func (x *ProfileResponse_Row) Reset() {
 	*x = ProfileResponse_Row{}
-	mi := &file_zoo_v1_plugin_proto_msgTypes[36]
+	mi := &file_zoo_v1_plugin_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2341,7 +2436,7 @@ func (x *ProfileResponse_Row) String() string {
 func (*ProfileResponse_Row) ProtoMessage() {}
 
 func (x *ProfileResponse_Row) ProtoReflect() protoreflect.Message {
-	mi := &file_zoo_v1_plugin_proto_msgTypes[36]
+	mi := &file_zoo_v1_plugin_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2354,7 +2449,7 @@ func (x *ProfileResponse_Row) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProfileResponse_Row.ProtoReflect.Descriptor instead.
 func (*ProfileResponse_Row) Descriptor() ([]byte, []int) {
-	return file_zoo_v1_plugin_proto_rawDescGZIP(), []int{31, 0}
+	return file_zoo_v1_plugin_proto_rawDescGZIP(), []int{33, 0}
 }
 
 func (x *ProfileResponse_Row) GetName() string {
@@ -2417,7 +2512,7 @@ type TrainRequest_Start struct {
 
 func (x *TrainRequest_Start) Reset() {
 	*x = TrainRequest_Start{}
-	mi := &file_zoo_v1_plugin_proto_msgTypes[37]
+	mi := &file_zoo_v1_plugin_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2429,7 +2524,7 @@ func (x *TrainRequest_Start) String() string {
 func (*TrainRequest_Start) ProtoMessage() {}
 
 func (x *TrainRequest_Start) ProtoReflect() protoreflect.Message {
-	mi := &file_zoo_v1_plugin_proto_msgTypes[37]
+	mi := &file_zoo_v1_plugin_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2442,7 +2537,7 @@ func (x *TrainRequest_Start) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrainRequest_Start.ProtoReflect.Descriptor instead.
 func (*TrainRequest_Start) Descriptor() ([]byte, []int) {
-	return file_zoo_v1_plugin_proto_rawDescGZIP(), []int{32, 0}
+	return file_zoo_v1_plugin_proto_rawDescGZIP(), []int{34, 0}
 }
 
 func (x *TrainRequest_Start) GetNetwork() *Network {
@@ -2502,7 +2597,7 @@ type TrainRequest_Stop struct {
 
 func (x *TrainRequest_Stop) Reset() {
 	*x = TrainRequest_Stop{}
-	mi := &file_zoo_v1_plugin_proto_msgTypes[38]
+	mi := &file_zoo_v1_plugin_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2514,7 +2609,7 @@ func (x *TrainRequest_Stop) String() string {
 func (*TrainRequest_Stop) ProtoMessage() {}
 
 func (x *TrainRequest_Stop) ProtoReflect() protoreflect.Message {
-	mi := &file_zoo_v1_plugin_proto_msgTypes[38]
+	mi := &file_zoo_v1_plugin_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2527,7 +2622,7 @@ func (x *TrainRequest_Stop) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrainRequest_Stop.ProtoReflect.Descriptor instead.
 func (*TrainRequest_Stop) Descriptor() ([]byte, []int) {
-	return file_zoo_v1_plugin_proto_rawDescGZIP(), []int{32, 1}
+	return file_zoo_v1_plugin_proto_rawDescGZIP(), []int{34, 1}
 }
 
 type TrainResponse_Done struct {
@@ -2539,7 +2634,7 @@ type TrainResponse_Done struct {
 
 func (x *TrainResponse_Done) Reset() {
 	*x = TrainResponse_Done{}
-	mi := &file_zoo_v1_plugin_proto_msgTypes[39]
+	mi := &file_zoo_v1_plugin_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2551,7 +2646,7 @@ func (x *TrainResponse_Done) String() string {
 func (*TrainResponse_Done) ProtoMessage() {}
 
 func (x *TrainResponse_Done) ProtoReflect() protoreflect.Message {
-	mi := &file_zoo_v1_plugin_proto_msgTypes[39]
+	mi := &file_zoo_v1_plugin_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2564,7 +2659,7 @@ func (x *TrainResponse_Done) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrainResponse_Done.ProtoReflect.Descriptor instead.
 func (*TrainResponse_Done) Descriptor() ([]byte, []int) {
-	return file_zoo_v1_plugin_proto_rawDescGZIP(), []int{33, 0}
+	return file_zoo_v1_plugin_proto_rawDescGZIP(), []int{35, 0}
 }
 
 func (x *TrainResponse_Done) GetResultJson() []byte {
@@ -2711,7 +2806,10 @@ const file_zoo_v1_plugin_proto_rawDesc = "" +
 	"\x06output\x18\x06 \x01(\v2\r.zoo.v1.RangeR\x06output\"[\n" +
 	"\rInferResponse\x12(\n" +
 	"\aoutputs\x18\x01 \x03(\v2\x0e.zoo.v1.OutputR\aoutputs\x12 \n" +
-	"\vnanoseconds\x18\x02 \x01(\x03R\vnanoseconds\"#\n" +
+	"\vnanoseconds\x18\x02 \x01(\x03R\vnanoseconds\"2\n" +
+	"\rAttendRequest\x12!\n" +
+	"\x04bell\x18\x01 \x01(\v2\r.zoo.v1.RangeR\x04bell\"\x10\n" +
+	"\x0eAttendResponse\"#\n" +
 	"\rCancelRequest\x12\x12\n" +
 	"\x04call\x18\x01 \x01(\x04R\x04call\"\x10\n" +
 	"\x0eCancelResponse\"g\n" +
@@ -2755,10 +2853,11 @@ const file_zoo_v1_plugin_proto_rawDesc = "" +
 	"\x05Build\x12\x14.zoo.v1.BuildRequest\x1a\x15.zoo.v1.BuildResponse\x121\n" +
 	"\x04Open\x12\x13.zoo.v1.OpenRequest\x1a\x14.zoo.v1.OpenResponse\x124\n" +
 	"\x05Close\x12\x14.zoo.v1.CloseRequest\x1a\x15.zoo.v1.CloseResponse\x12J\n" +
-	"\vInferStream\x12\x1a.zoo.v1.InferStreamRequest\x1a\x1b.zoo.v1.InferStreamResponse(\x010\x012\xa9\x02\n" +
+	"\vInferStream\x12\x1a.zoo.v1.InferStreamRequest\x1a\x1b.zoo.v1.InferStreamResponse(\x010\x012\xe2\x02\n" +
 	"\x06Engine\x12:\n" +
 	"\aPrepare\x12\x16.zoo.v1.PrepareRequest\x1a\x17.zoo.v1.PrepareResponse\x124\n" +
 	"\x05Infer\x12\x14.zoo.v1.InferRequest\x1a\x15.zoo.v1.InferResponse\x127\n" +
+	"\x06Attend\x12\x15.zoo.v1.AttendRequest\x1a\x16.zoo.v1.AttendResponse\x127\n" +
 	"\x06Cancel\x12\x15.zoo.v1.CancelRequest\x1a\x16.zoo.v1.CancelResponse\x12:\n" +
 	"\aProfile\x12\x16.zoo.v1.ProfileRequest\x1a\x17.zoo.v1.ProfileResponse\x128\n" +
 	"\x05Train\x12\x14.zoo.v1.TrainRequest\x1a\x15.zoo.v1.TrainResponse(\x010\x01B3Z1github.com/go-modelzoo/zoo/sdk/proto/zoo/v1;zoov1b\x06proto3"
@@ -2775,7 +2874,7 @@ func file_zoo_v1_plugin_proto_rawDescGZIP() []byte {
 	return file_zoo_v1_plugin_proto_rawDescData
 }
 
-var file_zoo_v1_plugin_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
+var file_zoo_v1_plugin_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
 var file_zoo_v1_plugin_proto_goTypes = []any{
 	(*DescribeRequest)(nil),           // 0: zoo.v1.DescribeRequest
 	(*DescribeResponse)(nil),          // 1: zoo.v1.DescribeResponse
@@ -2805,24 +2904,26 @@ var file_zoo_v1_plugin_proto_goTypes = []any{
 	(*Range)(nil),                     // 25: zoo.v1.Range
 	(*InferRequest)(nil),              // 26: zoo.v1.InferRequest
 	(*InferResponse)(nil),             // 27: zoo.v1.InferResponse
-	(*CancelRequest)(nil),             // 28: zoo.v1.CancelRequest
-	(*CancelResponse)(nil),            // 29: zoo.v1.CancelResponse
-	(*ProfileRequest)(nil),            // 30: zoo.v1.ProfileRequest
-	(*ProfileResponse)(nil),           // 31: zoo.v1.ProfileResponse
-	(*TrainRequest)(nil),              // 32: zoo.v1.TrainRequest
-	(*TrainResponse)(nil),             // 33: zoo.v1.TrainResponse
-	nil,                               // 34: zoo.v1.Network.OptionsEntry
-	(*InferStreamRequest_Header)(nil), // 35: zoo.v1.InferStreamRequest.Header
-	(*ProfileResponse_Row)(nil),       // 36: zoo.v1.ProfileResponse.Row
-	(*TrainRequest_Start)(nil),        // 37: zoo.v1.TrainRequest.Start
-	(*TrainRequest_Stop)(nil),         // 38: zoo.v1.TrainRequest.Stop
-	(*TrainResponse_Done)(nil),        // 39: zoo.v1.TrainResponse.Done
+	(*AttendRequest)(nil),             // 28: zoo.v1.AttendRequest
+	(*AttendResponse)(nil),            // 29: zoo.v1.AttendResponse
+	(*CancelRequest)(nil),             // 30: zoo.v1.CancelRequest
+	(*CancelResponse)(nil),            // 31: zoo.v1.CancelResponse
+	(*ProfileRequest)(nil),            // 32: zoo.v1.ProfileRequest
+	(*ProfileResponse)(nil),           // 33: zoo.v1.ProfileResponse
+	(*TrainRequest)(nil),              // 34: zoo.v1.TrainRequest
+	(*TrainResponse)(nil),             // 35: zoo.v1.TrainResponse
+	nil,                               // 36: zoo.v1.Network.OptionsEntry
+	(*InferStreamRequest_Header)(nil), // 37: zoo.v1.InferStreamRequest.Header
+	(*ProfileResponse_Row)(nil),       // 38: zoo.v1.ProfileResponse.Row
+	(*TrainRequest_Start)(nil),        // 39: zoo.v1.TrainRequest.Start
+	(*TrainRequest_Stop)(nil),         // 40: zoo.v1.TrainRequest.Stop
+	(*TrainResponse_Done)(nil),        // 41: zoo.v1.TrainResponse.Done
 }
 var file_zoo_v1_plugin_proto_depIdxs = []int32{
 	2,  // 0: zoo.v1.DescribeResponse.models:type_name -> zoo.v1.Model
 	4,  // 1: zoo.v1.Model.input:type_name -> zoo.v1.Shape
 	3,  // 2: zoo.v1.Model.options:type_name -> zoo.v1.Option
-	34, // 3: zoo.v1.Network.options:type_name -> zoo.v1.Network.OptionsEntry
+	36, // 3: zoo.v1.Network.options:type_name -> zoo.v1.Network.OptionsEntry
 	4,  // 4: zoo.v1.Network.input:type_name -> zoo.v1.Shape
 	5,  // 5: zoo.v1.BuildRequest.network:type_name -> zoo.v1.Network
 	8,  // 6: zoo.v1.BuildResponse.graph:type_name -> zoo.v1.Graph
@@ -2839,7 +2940,7 @@ var file_zoo_v1_plugin_proto_depIdxs = []int32{
 	15, // 17: zoo.v1.OpenResponse.compute:type_name -> zoo.v1.Compute
 	18, // 18: zoo.v1.OpenResponse.outputs:type_name -> zoo.v1.Output
 	4,  // 19: zoo.v1.Output.shape:type_name -> zoo.v1.Shape
-	35, // 20: zoo.v1.InferStreamRequest.header:type_name -> zoo.v1.InferStreamRequest.Header
+	37, // 20: zoo.v1.InferStreamRequest.header:type_name -> zoo.v1.InferStreamRequest.Header
 	18, // 21: zoo.v1.InferStreamResponse.header:type_name -> zoo.v1.Output
 	4,  // 22: zoo.v1.PrepareRequest.shape:type_name -> zoo.v1.Shape
 	18, // 23: zoo.v1.PrepareResponse.outputs:type_name -> zoo.v1.Output
@@ -2847,40 +2948,43 @@ var file_zoo_v1_plugin_proto_depIdxs = []int32{
 	25, // 25: zoo.v1.InferRequest.input:type_name -> zoo.v1.Range
 	25, // 26: zoo.v1.InferRequest.output:type_name -> zoo.v1.Range
 	18, // 27: zoo.v1.InferResponse.outputs:type_name -> zoo.v1.Output
-	4,  // 28: zoo.v1.ProfileRequest.shape:type_name -> zoo.v1.Shape
-	36, // 29: zoo.v1.ProfileResponse.rows:type_name -> zoo.v1.ProfileResponse.Row
-	37, // 30: zoo.v1.TrainRequest.start:type_name -> zoo.v1.TrainRequest.Start
-	38, // 31: zoo.v1.TrainRequest.stop:type_name -> zoo.v1.TrainRequest.Stop
-	39, // 32: zoo.v1.TrainResponse.done:type_name -> zoo.v1.TrainResponse.Done
-	4,  // 33: zoo.v1.InferStreamRequest.Header.shape:type_name -> zoo.v1.Shape
-	5,  // 34: zoo.v1.TrainRequest.Start.network:type_name -> zoo.v1.Network
-	14, // 35: zoo.v1.TrainRequest.Start.weights:type_name -> zoo.v1.Weights
-	15, // 36: zoo.v1.TrainRequest.Start.compute:type_name -> zoo.v1.Compute
-	0,  // 37: zoo.v1.Family.Describe:input_type -> zoo.v1.DescribeRequest
-	6,  // 38: zoo.v1.Family.Build:input_type -> zoo.v1.BuildRequest
-	16, // 39: zoo.v1.Family.Open:input_type -> zoo.v1.OpenRequest
-	19, // 40: zoo.v1.Family.Close:input_type -> zoo.v1.CloseRequest
-	21, // 41: zoo.v1.Family.InferStream:input_type -> zoo.v1.InferStreamRequest
-	23, // 42: zoo.v1.Engine.Prepare:input_type -> zoo.v1.PrepareRequest
-	26, // 43: zoo.v1.Engine.Infer:input_type -> zoo.v1.InferRequest
-	28, // 44: zoo.v1.Engine.Cancel:input_type -> zoo.v1.CancelRequest
-	30, // 45: zoo.v1.Engine.Profile:input_type -> zoo.v1.ProfileRequest
-	32, // 46: zoo.v1.Engine.Train:input_type -> zoo.v1.TrainRequest
-	1,  // 47: zoo.v1.Family.Describe:output_type -> zoo.v1.DescribeResponse
-	7,  // 48: zoo.v1.Family.Build:output_type -> zoo.v1.BuildResponse
-	17, // 49: zoo.v1.Family.Open:output_type -> zoo.v1.OpenResponse
-	20, // 50: zoo.v1.Family.Close:output_type -> zoo.v1.CloseResponse
-	22, // 51: zoo.v1.Family.InferStream:output_type -> zoo.v1.InferStreamResponse
-	24, // 52: zoo.v1.Engine.Prepare:output_type -> zoo.v1.PrepareResponse
-	27, // 53: zoo.v1.Engine.Infer:output_type -> zoo.v1.InferResponse
-	29, // 54: zoo.v1.Engine.Cancel:output_type -> zoo.v1.CancelResponse
-	31, // 55: zoo.v1.Engine.Profile:output_type -> zoo.v1.ProfileResponse
-	33, // 56: zoo.v1.Engine.Train:output_type -> zoo.v1.TrainResponse
-	47, // [47:57] is the sub-list for method output_type
-	37, // [37:47] is the sub-list for method input_type
-	37, // [37:37] is the sub-list for extension type_name
-	37, // [37:37] is the sub-list for extension extendee
-	0,  // [0:37] is the sub-list for field type_name
+	25, // 28: zoo.v1.AttendRequest.bell:type_name -> zoo.v1.Range
+	4,  // 29: zoo.v1.ProfileRequest.shape:type_name -> zoo.v1.Shape
+	38, // 30: zoo.v1.ProfileResponse.rows:type_name -> zoo.v1.ProfileResponse.Row
+	39, // 31: zoo.v1.TrainRequest.start:type_name -> zoo.v1.TrainRequest.Start
+	40, // 32: zoo.v1.TrainRequest.stop:type_name -> zoo.v1.TrainRequest.Stop
+	41, // 33: zoo.v1.TrainResponse.done:type_name -> zoo.v1.TrainResponse.Done
+	4,  // 34: zoo.v1.InferStreamRequest.Header.shape:type_name -> zoo.v1.Shape
+	5,  // 35: zoo.v1.TrainRequest.Start.network:type_name -> zoo.v1.Network
+	14, // 36: zoo.v1.TrainRequest.Start.weights:type_name -> zoo.v1.Weights
+	15, // 37: zoo.v1.TrainRequest.Start.compute:type_name -> zoo.v1.Compute
+	0,  // 38: zoo.v1.Family.Describe:input_type -> zoo.v1.DescribeRequest
+	6,  // 39: zoo.v1.Family.Build:input_type -> zoo.v1.BuildRequest
+	16, // 40: zoo.v1.Family.Open:input_type -> zoo.v1.OpenRequest
+	19, // 41: zoo.v1.Family.Close:input_type -> zoo.v1.CloseRequest
+	21, // 42: zoo.v1.Family.InferStream:input_type -> zoo.v1.InferStreamRequest
+	23, // 43: zoo.v1.Engine.Prepare:input_type -> zoo.v1.PrepareRequest
+	26, // 44: zoo.v1.Engine.Infer:input_type -> zoo.v1.InferRequest
+	28, // 45: zoo.v1.Engine.Attend:input_type -> zoo.v1.AttendRequest
+	30, // 46: zoo.v1.Engine.Cancel:input_type -> zoo.v1.CancelRequest
+	32, // 47: zoo.v1.Engine.Profile:input_type -> zoo.v1.ProfileRequest
+	34, // 48: zoo.v1.Engine.Train:input_type -> zoo.v1.TrainRequest
+	1,  // 49: zoo.v1.Family.Describe:output_type -> zoo.v1.DescribeResponse
+	7,  // 50: zoo.v1.Family.Build:output_type -> zoo.v1.BuildResponse
+	17, // 51: zoo.v1.Family.Open:output_type -> zoo.v1.OpenResponse
+	20, // 52: zoo.v1.Family.Close:output_type -> zoo.v1.CloseResponse
+	22, // 53: zoo.v1.Family.InferStream:output_type -> zoo.v1.InferStreamResponse
+	24, // 54: zoo.v1.Engine.Prepare:output_type -> zoo.v1.PrepareResponse
+	27, // 55: zoo.v1.Engine.Infer:output_type -> zoo.v1.InferResponse
+	29, // 56: zoo.v1.Engine.Attend:output_type -> zoo.v1.AttendResponse
+	31, // 57: zoo.v1.Engine.Cancel:output_type -> zoo.v1.CancelResponse
+	33, // 58: zoo.v1.Engine.Profile:output_type -> zoo.v1.ProfileResponse
+	35, // 59: zoo.v1.Engine.Train:output_type -> zoo.v1.TrainResponse
+	49, // [49:60] is the sub-list for method output_type
+	38, // [38:49] is the sub-list for method input_type
+	38, // [38:38] is the sub-list for extension type_name
+	38, // [38:38] is the sub-list for extension extendee
+	0,  // [0:38] is the sub-list for field type_name
 }
 
 func init() { file_zoo_v1_plugin_proto_init() }
@@ -2896,11 +3000,11 @@ func file_zoo_v1_plugin_proto_init() {
 		(*InferStreamResponse_Header)(nil),
 		(*InferStreamResponse_Chunk)(nil),
 	}
-	file_zoo_v1_plugin_proto_msgTypes[32].OneofWrappers = []any{
+	file_zoo_v1_plugin_proto_msgTypes[34].OneofWrappers = []any{
 		(*TrainRequest_Start_)(nil),
 		(*TrainRequest_Stop_)(nil),
 	}
-	file_zoo_v1_plugin_proto_msgTypes[33].OneofWrappers = []any{
+	file_zoo_v1_plugin_proto_msgTypes[35].OneofWrappers = []any{
 		(*TrainResponse_EventJson)(nil),
 		(*TrainResponse_Done_)(nil),
 	}
@@ -2910,7 +3014,7 @@ func file_zoo_v1_plugin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_zoo_v1_plugin_proto_rawDesc), len(file_zoo_v1_plugin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   40,
+			NumMessages:   42,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

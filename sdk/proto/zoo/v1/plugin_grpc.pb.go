@@ -327,6 +327,7 @@ var Family_ServiceDesc = grpc.ServiceDesc{
 const (
 	Engine_Prepare_FullMethodName = "/zoo.v1.Engine/Prepare"
 	Engine_Infer_FullMethodName   = "/zoo.v1.Engine/Infer"
+	Engine_Attend_FullMethodName  = "/zoo.v1.Engine/Attend"
 	Engine_Cancel_FullMethodName  = "/zoo.v1.Engine/Cancel"
 	Engine_Profile_FullMethodName = "/zoo.v1.Engine/Profile"
 	Engine_Train_FullMethodName   = "/zoo.v1.Engine/Train"
@@ -347,6 +348,9 @@ type EngineClient interface {
 	// Infer runs a batch of images whose tensors are in the shared file. The plugin must not touch the two ranges once it has
 	// answered. zoo does not cancel this call through gRPC, since the ranges are in use until the answer: it calls Cancel.
 	Infer(ctx context.Context, in *InferRequest, opts ...grpc.CallOption) (*InferResponse, error)
+	// Attend has the plugin answer calls of Infer that come through a bell, as well as those that come as messages, until zoo cancels it. It is
+	// optional: where it is UNIMPLEMENTED, zoo uses Infer.
+	Attend(ctx context.Context, in *AttendRequest, opts ...grpc.CallOption) (*AttendResponse, error)
 	// Cancel asks that the call of that number ends soon with CANCELLED. An unknown number is no error.
 	Cancel(ctx context.Context, in *CancelRequest, opts ...grpc.CallOption) (*CancelResponse, error)
 	// Profile runs a batch of zeros a few times and tells where the time went.
@@ -378,6 +382,16 @@ func (c *engineClient) Infer(ctx context.Context, in *InferRequest, opts ...grpc
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(InferResponse)
 	err := c.cc.Invoke(ctx, Engine_Infer_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *engineClient) Attend(ctx context.Context, in *AttendRequest, opts ...grpc.CallOption) (*AttendResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AttendResponse)
+	err := c.cc.Invoke(ctx, Engine_Attend_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -432,6 +446,9 @@ type EngineServer interface {
 	// Infer runs a batch of images whose tensors are in the shared file. The plugin must not touch the two ranges once it has
 	// answered. zoo does not cancel this call through gRPC, since the ranges are in use until the answer: it calls Cancel.
 	Infer(context.Context, *InferRequest) (*InferResponse, error)
+	// Attend has the plugin answer calls of Infer that come through a bell, as well as those that come as messages, until zoo cancels it. It is
+	// optional: where it is UNIMPLEMENTED, zoo uses Infer.
+	Attend(context.Context, *AttendRequest) (*AttendResponse, error)
 	// Cancel asks that the call of that number ends soon with CANCELLED. An unknown number is no error.
 	Cancel(context.Context, *CancelRequest) (*CancelResponse, error)
 	// Profile runs a batch of zeros a few times and tells where the time went.
@@ -454,6 +471,9 @@ func (UnimplementedEngineServer) Prepare(context.Context, *PrepareRequest) (*Pre
 }
 func (UnimplementedEngineServer) Infer(context.Context, *InferRequest) (*InferResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Infer not implemented")
+}
+func (UnimplementedEngineServer) Attend(context.Context, *AttendRequest) (*AttendResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Attend not implemented")
 }
 func (UnimplementedEngineServer) Cancel(context.Context, *CancelRequest) (*CancelResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Cancel not implemented")
@@ -521,6 +541,24 @@ func _Engine_Infer_Handler(srv interface{}, ctx context.Context, dec func(interf
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Engine_Attend_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AttendRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(EngineServer).Attend(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Engine_Attend_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(EngineServer).Attend(ctx, req.(*AttendRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Engine_Cancel_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(CancelRequest)
 	if err := dec(in); err != nil {
@@ -578,6 +616,10 @@ var Engine_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Infer",
 			Handler:    _Engine_Infer_Handler,
+		},
+		{
+			MethodName: "Attend",
+			Handler:    _Engine_Attend_Handler,
 		},
 		{
 			MethodName: "Cancel",
