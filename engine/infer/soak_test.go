@@ -1,0 +1,174 @@
+//go:build linux
+
+package infer_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/go-modelzoo/zoo/engine"
+	"github.com/go-modelzoo/zoo/engine/infer"
+	"github.com/go-modelzoo/zoo/engine/work"
+	"github.com/go-modelzoo/zoo/graph"
+)
+
+// soaked are the networks of the soak: every kind of kernel occurs in one of them.
+var soaked = []string{
+	"alexnet", "squeezenet1_1", "googlenet", "resnet18", "resnext50_32x4d", "mobilenet_v2", "mobilenet_v3_large", "densenet121", "efficientnet_b0",
+	"shufflenet_v2_x1_0", "convnext_tiny", "seresnet50",
+}
+
+// soakCase is one input of one open network, with what it must give.
+type soakCase struct {
+	name      string
+	build     func(graph.Shape) (*graph.Graph, error)
+	params    engine.Params
+	precision engine.Precision
+	in        infer.Input
+
+	mu   sync.RWMutex // write: the model is being opened again
+	net  *infer.Model
+	want []float32
+}
+
+func (c *soakCase) open(pool *work.Pool) (err error) {
+	c.net, err = infer.New(c.build, c.params, infer.Options{Precision: c.precision, Pool: pool})
+	return err
+}
+
+// TestMixedModelsSoak runs networks of all families at all precisions, several at once on two threads, for ZOO_SOAK_TIME (an hour unless set):
+// every output must be that of the first run to the last bit, and the process must not grow. Now and then a network is closed and opened again.
+func TestMixedModelsSoak(t *testing.T) {
+	if os.Getenv("ZOO_SOAK") == "" {
+		t.Skip("set ZOO_SOAK=1: it takes an hour")
+	}
+	duration := time.Hour
+	if text := os.Getenv("ZOO_SOAK_TIME"); text != "" {
+		var err error
+		if duration, err = time.ParseDuration(text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pool := work.New(2)
+	defer pool.Close()
+	var cases []*soakCase
+	for i, name := range soaked {
+		m := model(t, name)
+		build := func(s graph.Shape) (*graph.Graph, error) { return m.Graph(s, 1000, nil) }
+		g, err := build(m.Input)
+		if err != nil {
+			t.Fatal(err)
+		}
+		params := engine.ParamMap(g.Initialise(uint64(i)))
+		for _, precision := range []engine.Precision{engine.Highest, engine.High, engine.Medium} {
+			side, n := m.Input.H, 1+(i+int(precision))%3
+			if i%2 == 1 {
+				side = max(m.MinSize, side*2/3)
+			}
+			in := infer.Input{Data: make([]float32, n*3*side*side), N: n, H: side, W: side, C: 3}
+			rng := rand.New(rand.NewPCG(uint64(i), uint64(precision)))
+			for k := range in.Data {
+				in.Data[k] = float32(rng.NormFloat64())
+			}
+			c := &soakCase{name: fmt.Sprintf("%s %v %dx%d", name, precision, n, side), build: build, params: params, precision: precision, in: in}
+			if err := c.open(pool); err != nil {
+				t.Fatal(err)
+			}
+			out, err := c.net.Run(t.Context(), in)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.want = slices.Clone(out[0].Data)
+			cases = append(cases, c)
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), duration)
+	defer cancel()
+	var runs, opened [3]int
+	var callers sync.WaitGroup
+	for caller := range runs {
+		callers.Go(func() {
+			rng := rand.New(rand.NewPCG(uint64(caller), 1))
+			for ctx.Err() == nil {
+				c := cases[rng.IntN(len(cases))]
+				if rng.IntN(100) == 0 {
+					c.mu.Lock()
+					c.net.Close()
+					err := c.open(pool)
+					c.mu.Unlock()
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					opened[caller]++
+				}
+				c.mu.RLock()
+				out, err := c.net.Run(context.Background(), c.in)
+				c.mu.RUnlock()
+				if err != nil {
+					t.Errorf("%s: %v", c.name, err)
+					return
+				}
+				for k, v := range out[0].Data {
+					if v != c.want[k] {
+						t.Errorf("%s: logit %d is %v, was %v", c.name, k, v, c.want[k])
+						return
+					}
+				}
+				runs[caller]++
+			}
+		})
+	}
+	// The first fifth of the time fills what is cached for good: plans, packed weights, the heap's own room.
+	var early, late int64
+	each := time.NewTicker(duration / 60)
+	defer each.Stop()
+	for minute := 1; ctx.Err() == nil; minute++ {
+		select {
+		case <-each.C:
+		case <-ctx.Done():
+		}
+		r := resident(t)
+		if minute <= 12 {
+			early = max(early, r)
+		} else {
+			late = max(late, r)
+		}
+		t.Logf("%d/60: resident %d MB", minute, r>>20)
+	}
+	callers.Wait()
+	t.Logf("%v runs, %v times opened again; resident at most %d MB in the first fifth, %d MB after it", runs, opened, early>>20, late>>20)
+	if late > early+early/20 {
+		t.Errorf("the process grew from %d to %d MB", early>>20, late>>20)
+	}
+	runtime.GC()
+	debug.FreeOSMemory()
+	t.Logf("%d MB after collection", resident(t)>>20)
+	for _, c := range cases {
+		c.net.Close()
+	}
+}
+
+// resident returns the bytes of memory that the process occupies.
+func resident(t *testing.T) int64 {
+	data, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		t.Error(err)
+		return 0
+	}
+	pages, err := strconv.ParseInt(strings.Fields(string(data))[1], 10, 64)
+	if err != nil {
+		t.Error(err)
+	}
+	return pages * int64(os.Getpagesize())
+}
