@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -16,14 +17,18 @@ import (
 // bellholder keeps a process's bell, through which one inference at a time goes without gRPC; see pluginrpc.Bell. Others that run at the same
 // time, and all of a plugin that attends to no bell, go through gRPC.
 type bellholder struct {
-	hang sync.Once            // the first inference has the bell hung
-	free chan *pluginrpc.Bell // the bell, while no call uses it
-	stop context.CancelFunc
-	gone chan struct{} // closed when the plugin no longer attends to it; nil if it was never asked to
+	calls atomic.Int64         // inferences so far
+	hang  sync.Once            // the second inference has the bell hung: a process that classifies one image needs none
+	free  chan *pluginrpc.Bell // the bell, while no call uses it
+	stop  context.CancelFunc
+	gone  chan struct{} // closed when the plugin no longer attends to it; nil if it was never asked to
 }
 
 // takeBell returns the bell for a call, or nil if there is none to be had now. The caller gives it back.
 func (p *process) takeBell() *pluginrpc.Bell {
+	if p.bell.calls.Add(1) == 1 {
+		return nil
+	}
 	p.bell.hang.Do(p.hangBell)
 	select {
 	case b := <-p.bell.free:
@@ -38,7 +43,7 @@ func (p *process) takeBell() *pluginrpc.Bell {
 
 func (p *process) giveBell(b *pluginrpc.Bell) { p.bell.free <- b }
 
-// hangBell asks the plugin to attend to a bell, and does not wait: a bell saves nothing in the first inference.
+// hangBell asks the plugin to attend to a bell, and does not wait: this inference goes through gRPC.
 func (p *process) hangBell() {
 	ctx, stop := context.WithCancel(p.host.ctx)
 	p.bell.stop, p.bell.free, p.bell.gone = stop, make(chan *pluginrpc.Bell, 1), make(chan struct{})
