@@ -18,11 +18,13 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/go-modelzoo/zoo/engine"
+	"github.com/go-modelzoo/zoo/engine/kernel/cpu"
 	"github.com/go-modelzoo/zoo/graph"
 	"github.com/go-modelzoo/zoo/graph/onnx"
 	"github.com/go-modelzoo/zoo/plugins"
@@ -34,13 +36,14 @@ var models = []string{
 	"squeezenet1_1", "densenet121", "efficientnet_b0", "shufflenet_v2_x1_0", "convnext_tiny",
 }
 
-// subjects are what is timed: zoo at a precision, or a peer.
+// subjects are what is timed: zoo at a precision, or a peer. With -avx2 behind its name a subject computes with AVX2 alone.
 var subjects = []string{"zoo-high", "onnxruntime", "zoo-highest", "openvino-f32", "zoo-medium", "openvino-bf16", "torch-bf16"}
 
 // config is the command line.
 type config struct {
 	zoo, python, torchPython, out string
 	precision                     string // of training
+	command                       string // that does this again, as far as it does not speak of this machine's files
 	seconds                       float64
 	rounds, threads               int
 	models, subjects              []string
@@ -79,6 +82,15 @@ func main() {
 		}
 		c.batches = append(c.batches, n)
 	}
+	c.command = "go run ./bench"
+	flag.Visit(func(f *flag.Flag) {
+		if !slices.Contains([]string{"zoo", "python", "torch-python", "out"}, f.Name) {
+			c.command += " -" + f.Name + " " + f.Value.String()
+		}
+	})
+	if tier := os.Getenv(cpu.Env); tier != "" {
+		c.command = cpu.Env + "=" + tier + " " + c.command
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	if err := timing(ctx, c); err != nil {
@@ -92,7 +104,7 @@ func run(ctx context.Context, c config) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	r := newReport(c)
+	r, hidden := newReport(c), &restriction{dir: dir}
 	for _, name := range c.models {
 		g, err := build(name)
 		if err != nil {
@@ -103,16 +115,16 @@ func run(ctx context.Context, c config) error {
 			return err
 		}
 		for _, batch := range c.batches {
+			r.prepare(name, g, batch)
 			for range c.rounds {
 				for _, s := range c.subjects {
-					m, err := c.measure(ctx, s, name, file, g.Input, batch)
+					m, err := c.measure(ctx, hidden, s, name, file, g.Input, batch)
 					if ctx.Err() != nil {
 						return ctx.Err()
 					}
 					r.add(s, name, batch, m, err)
 				}
 			}
-			r.macs[name] = g.MACs()
 		}
 		if err := os.Remove(file); err != nil {
 			return err
@@ -155,23 +167,30 @@ type measurement struct {
 	PeakRSSMB  float64 `json:"peak_rss_mb"`
 }
 
-func (c config) measure(ctx context.Context, subject, model, file string, in graph.Shape, batch int) (measurement, error) {
+func (c config) measure(ctx context.Context, hidden *restriction, subject, model, file string, in graph.Shape, batch int) (measurement, error) {
+	env, err := hidden.environment(ctx, subject)
+	if err != nil {
+		return measurement{}, err
+	}
+	subject = strings.TrimSuffix(subject, avx2)
 	seconds, threads := fmt.Sprint(c.seconds), fmt.Sprint(c.threads)
 	if precision, ok := strings.CutPrefix(subject, "zoo-"); ok {
-		return timed(ctx, c.zoo, "bench", model, "--batch", fmt.Sprint(batch), "--precision", precision, "--threads", threads, "--duration", seconds+"s", "--runs", "5")
+		return timed(ctx, env, c.zoo, "bench", model, "--batch", fmt.Sprint(batch), "--precision", precision, "--threads", threads, "--duration", seconds+"s", "--runs", "5")
 	}
 	python, name := c.python, file
 	if strings.HasPrefix(subject, "torch-") {
 		python, name = c.torchPython, model
 	}
-	return timed(ctx, python, "bench/peer.py", subject, name, fmt.Sprintf("%dx%v", batch, in), seconds, threads)
+	return timed(ctx, env, python, "bench/peer.py", subject, name, fmt.Sprintf("%dx%v", batch, in), seconds, threads)
 }
 
-// timed runs a command that prints a measurement.
-func timed(ctx context.Context, name string, args ...string) (m measurement, err error) {
+// timed runs a command that prints a measurement, with additions to its environment.
+func timed(ctx context.Context, env []string, name string, args ...string) (m measurement, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()
-	out, err := exec.CommandContext(ctx, name, args...).Output()
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Env = append(os.Environ(), env...)
+	out, err := cmd.Output()
 	if err != nil {
 		var exit *exec.ExitError
 		if errors.As(err, &exit) {

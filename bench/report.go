@@ -25,10 +25,15 @@ type report struct {
 	versions map[string]bool
 	missing  map[string]string // subject -> why
 	macs     map[string]int64
+	machine  machine
+	demands  map[key]demand // of zoo's precisions
 }
 
 func newReport(c config) *report {
-	return &report{c, map[key]measurement{}, map[string]bool{}, map[string]string{}, map[string]int64{}}
+	return &report{
+		config: c, best: map[key]measurement{}, versions: map[string]bool{}, missing: map[string]string{},
+		macs: map[string]int64{}, machine: newMachine(c.threads), demands: map[key]demand{},
+	}
 }
 
 func (r *report) add(subject, model string, batch int, m measurement, err error) {
@@ -50,6 +55,7 @@ func (r *report) add(subject, model string, batch int, m measurement, err error)
 // versus are the comparisons that the report draws: zoo's precision, and the peer of like precision.
 var versus = [][2]string{
 	{"zoo-high", "onnxruntime"}, {"zoo-highest", "onnxruntime"}, {"zoo-high", "openvino-f32"}, {"zoo-medium", "openvino-bf16"}, {"zoo-medium", "torch-bf16"},
+	{"zoo-highest-avx2", "onnxruntime-avx2"},
 }
 
 func (r *report) write(w io.Writer) {
@@ -65,13 +71,14 @@ Machine: %s, %d cores, %s; L2 %d KiB a core. Peers: %s.
 
 Made by:
 
-    make build && go run ./bench -rounds %d -seconds %g -subjects %s
+    make build && %s
 
-`, c.threads, c.seconds, c.rounds, info.Model, info.Cores, strings.Join(info.Features, " "), info.L2>>10, strings.Join(slices.Sorted(maps.Keys(r.versions)), ", "), c.rounds, c.seconds, strings.Join(c.subjects, ","))
+`, c.threads, c.seconds, c.rounds, info.Model, info.Cores, strings.Join(info.Features, " "), info.L2>>10, strings.Join(slices.Sorted(maps.Keys(r.versions)), ", "), c.command)
 	for _, batch := range c.batches {
 		r.table(w, batch)
 	}
 	r.ratios(w)
+	r.rooflines(w)
 	if len(r.missing) > 0 {
 		fmt.Fprintf(w, "\n## Not measured\n\n")
 		for _, k := range slices.Sorted(maps.Keys(r.missing)) {
@@ -85,7 +92,13 @@ func (r *report) table(w io.Writer, batch int) {
 	for _, s := range r.config.subjects {
 		fmt.Fprintf(w, " %s |", s)
 	}
-	fmt.Fprintf(w, " GFLOP/s at high |\n| --- |%s ---: |\n", strings.Repeat(" ---: |", len(r.config.subjects)))
+	rates := slices.Contains(r.config.subjects, "zoo-high")
+	columns := len(r.config.subjects)
+	if rates {
+		fmt.Fprint(w, " GFLOP/s at high |")
+		columns++
+	}
+	fmt.Fprintf(w, "\n| --- |%s\n", strings.Repeat(" ---: |", columns))
 	for _, m := range r.config.models {
 		fmt.Fprintf(w, "| %s |", m)
 		for _, s := range r.config.subjects {
@@ -97,7 +110,7 @@ func (r *report) table(w io.Writer, batch int) {
 		}
 		if v, ok := r.best[key{"zoo-high", m, batch}]; ok {
 			fmt.Fprintf(w, " %.0f |", 2*float64(r.macs[m])/1e6/v.MSPerImage)
-		} else {
+		} else if rates {
 			fmt.Fprint(w, " |")
 		}
 		fmt.Fprintln(w)
@@ -114,6 +127,9 @@ func (r *report) ratios(w io.Writer) {
 	}
 	var columns []column
 	for _, v := range versus {
+		if !slices.Contains(r.config.subjects, v[0]) || !slices.Contains(r.config.subjects, v[1]) {
+			continue
+		}
 		for _, b := range r.config.batches {
 			columns = append(columns, column{v[0], v[1], b})
 			fmt.Fprintf(w, " %s over %s, b%d |", strings.TrimPrefix(v[0], "zoo-"), v[1], b)

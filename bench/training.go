@@ -65,11 +65,11 @@ func train(ctx context.Context, c config) error {
 			if p.frozen {
 				zoo = append(zoo, "--freeze", "features")
 			}
-			theirs, err := timed(ctx, c.torchPython, "bench/train_peer.py", fmt.Sprint(c.threads), p.String())
+			theirs, err := timed(ctx, nil, c.torchPython, "bench/train_peer.py", fmt.Sprint(c.threads), p.String())
 			if err != nil {
 				return err
 			}
-			ours, err := timed(ctx, c.zoo, zoo...)
+			ours, err := timed(ctx, nil, c.zoo, zoo...)
 			if err != nil {
 				return err
 			}
