@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	_ "embed"
 	"fmt"
 	"os"
 	"os/exec"
@@ -13,6 +15,9 @@ import (
 
 // avx2 is the end of the name of a subject that is to compute with AVX2 and nothing above it.
 const avx2 = "-avx2"
+
+//go:embed avx2/hide.c
+var hideSource []byte
 
 // restriction keeps subjects to AVX2: zoo by its environment variable, peers, which have no such switch, by a library that hides what
 // else the processor can do (avx2/hide.c). Peers need a C compiler once, Linux, and an Intel processor.
@@ -31,7 +36,9 @@ func (r *restriction) environment(ctx context.Context, subject string) ([]string
 	}
 	if r.library == "" {
 		library := filepath.Join(r.dir, "hide.so")
-		if out, err := exec.CommandContext(ctx, "cc", "-O2", "-shared", "-fPIC", "-o", library, "bench/avx2/hide.c").CombinedOutput(); err != nil {
+		cc := exec.CommandContext(ctx, "cc", "-O2", "-shared", "-fPIC", "-o", library, "-x", "c", "-")
+		cc.Stdin = bytes.NewReader(hideSource)
+		if out, err := cc.CombinedOutput(); err != nil {
 			return nil, fmt.Errorf("%s needs a C compiler named cc: %w: %s", subject, err, out)
 		}
 		r.library = library

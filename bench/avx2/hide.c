@@ -6,9 +6,9 @@
  *     LD_PRELOAD=./hide.so python3 bench/peer.py onnxruntime MODEL.onnx 1x3x224x224 1 2
  *
  * CPUID is made to fault (Linux on Intel processors with cpuid_fault in /proc/cpuinfo), and the handler of the fault answers as the
- * processor would, but for the bits in masked. Libraries choose their kernels once, after this one is loaded (but for the C library: hence its
- * tunables), and no other instruction is touched: nothing becomes slower that does not ask for CPUID. Threads inherit the setting; a program that is executed does not, and
- * loads this library anew.
+ * processor would, but for the bits in masked. Libraries choose their kernels once, after this one is loaded (but for the C library: hence
+ * its tunables), and no other instruction is touched: nothing becomes slower that does not ask for CPUID. Threads inherit the setting; a
+ * program that is executed does not, and loads this library anew.
  */
 #define _GNU_SOURCE
 #include <asm/prctl.h>
