@@ -26,8 +26,8 @@ const (
 	roundBytes   = 256 << 20
 )
 
-// Sizes of buffers for reading: the smallest is beyond the second-level caches of a few cores, the largest beyond what a process gets
-// of a third-level cache.
+// Sizes of buffers for reading: the smallest is beyond the second-level caches of a few cores, the largest such that no more memory is
+// needed than for the largest of the networks.
 const (
 	smallestRead = 8 << 20
 	largestRead  = 512 << 20
@@ -85,17 +85,16 @@ func (m *machine) measure() {
 	}
 }
 
-// measureRead times reading as many bytes as readSize makes of them.
-func (m *machine) measureRead(bytes float64) {
+// measureRead times reading a buffer of a size that readSize returned.
+func (m *machine) measureRead(size int) {
 	if readLines == nil {
 		return
 	}
-	size := readSize(bytes)
-	buffer := make([]byte, size)
+	part := max(size/m.threads/readBlock, 1) * readBlock
+	buffer := make([]byte, m.threads*part)
 	for i := range buffer {
 		buffer[i] = 1 // or all pages would be the one of zeros
 	}
-	part := size / m.threads / readBlock * readBlock
 	m.read[size] = max(m.read[size], m.fastest(func(thread int) float64 {
 		mine := buffer[thread*part:][:part]
 		passes := max(roundBytes/size, 1)
@@ -109,7 +108,7 @@ func (m *machine) measureRead(bytes float64) {
 	debug.FreeOSMemory() // what is timed next may want it
 }
 
-// readSize is the size of the buffer that stands for so many bytes: the power of two below, so that the rate is not lower than theirs.
+// readSize is the size of the buffer that stands for so many bytes: the power of two below, so that its rate is not less than theirs.
 func readSize(bytes float64) int {
 	size := smallestRead
 	for size < largestRead && float64(2*size) <= bytes {

@@ -95,7 +95,7 @@ func (r *report) table(w io.Writer, batch int) {
 	rates := slices.Contains(r.config.subjects, "zoo-high")
 	columns := len(r.config.subjects)
 	if rates {
-		fmt.Fprint(w, " GFLOP/s at high |")
+		fmt.Fprint(w, " GFLOP/s at high (of peak) |")
 		columns++
 	}
 	fmt.Fprintf(w, "\n| --- |%s\n", strings.Repeat(" ---: |", columns))
@@ -109,7 +109,12 @@ func (r *report) table(w io.Writer, batch int) {
 			}
 		}
 		if v, ok := r.best[key{"zoo-high", m, batch}]; ok {
-			fmt.Fprintf(w, " %.0f |", 2*float64(r.macs[m])/1e6/v.MSPerImage)
+			rate := 2 * float64(r.macs[m]) / 1e6 / v.MSPerImage
+			fmt.Fprintf(w, " %.0f", rate)
+			if peak := r.machine.tiles / 3e9; peak > 0 {
+				fmt.Fprintf(w, " (%.0f %%)", 100*rate/peak)
+			}
+			fmt.Fprint(w, " |")
 		} else if rates {
 			fmt.Fprint(w, " |")
 		}

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -28,13 +29,17 @@ var ceilings = []ceiling{
 }
 
 // demand is what a batch costs at least: arithmetic in each of the units, and bytes to and from memory.
-type demand struct{ tiles, vector, bytes float64 }
+type demand struct {
+	tiles, vector float64         // FLOP
+	bytes         map[int]float64 // by the size, as readSize gives it, of all that is touched before they are again
+}
 
-// demand adds up the layers that multiply, as `zoo summary` lists them; all others are taken to be done in passing. A layer reads its
-// weights once for the batch. Its operands and its result count where they are together more than the cache holds. A depthwise
-// convolution is no matrix product, so its multiply-adds are float32 at every precision.
+// demand adds up the layers that multiply, as `zoo summary` lists them; all others are taken to be done in passing. The weights are
+// read once for the batch, and by the next time all of them have been. The operands and the result of a layer count where they are
+// together more than the cache holds. A depthwise convolution is no matrix product: its multiply-adds are float32 at every precision.
 func (c ceiling) demand(g *graph.Graph, batch, cache int) demand {
-	var d demand
+	d := demand{bytes: map[int]float64{}}
+	weights := 0.0
 	for _, row := range g.Summary() {
 		if row.MACs == 0 || row.Training {
 			continue
@@ -45,19 +50,20 @@ func (c ceiling) demand(g *graph.Graph, batch, cache int) demand {
 		} else {
 			d.vector += flop
 		}
-		weight := c.value
 		if row.Node.Shape.IsVector() {
-			weight = c.single
+			weights += c.single * float64(row.Params)
+		} else {
+			weights += c.value * float64(row.Params)
 		}
-		d.bytes += weight * float64(row.Params)
 		elements := row.Node.Shape.Elements()
 		for _, in := range row.Node.InputShapes() {
 			elements += in.Elements()
 		}
-		if maps := c.value * float64(batch*elements); maps > float64(cache) {
-			d.bytes += maps
+		if moved := c.value * float64(batch*elements); moved > float64(cache) {
+			d.bytes[readSize(moved)] += moved
 		}
 	}
+	d.bytes[readSize(weights)] += weights
 	return d
 }
 
@@ -69,7 +75,10 @@ func (m machine) least(d demand) (units, memory float64) {
 	if d.vector > 0 {
 		units += d.vector / m.vector
 	}
-	return units, d.bytes / m.read[readSize(d.bytes)]
+	for size, bytes := range d.bytes {
+		memory += bytes / m.read[size]
+	}
+	return units, memory
 }
 
 // reachable returns the ceilings of the timed precisions that can be told on this machine.
@@ -86,12 +95,21 @@ func (r *report) reachable() []ceiling {
 // prepare measures the machine right before a network is timed, and notes what the network costs.
 func (r *report) prepare(model string, g *graph.Graph, batch int) {
 	r.macs[model] = g.MACs()
+	if !slices.ContainsFunc(ceilings, func(c ceiling) bool { return slices.Contains(r.config.subjects, c.subject) }) {
+		return
+	}
 	r.machine.measure()
 	cache := r.machine.threads * max(cpu.Describe().L2, 0)
+	sizes := map[int]bool{}
 	for _, c := range r.reachable() {
 		d := c.demand(g, batch, cache)
 		r.demands[key{c.subject, model, batch}] = d
-		r.machine.measureRead(d.bytes)
+		for size := range d.bytes {
+			sizes[size] = true
+		}
+	}
+	for size := range sizes {
+		r.machine.measureRead(size)
 	}
 }
 
@@ -104,25 +122,24 @@ func (r *report) rooflines(w io.Writer) {
 	fmt.Fprint(w, `
 ## Roofline
 
-What is left. The least time of an image is its arithmetic at the peak of the unit that the precision uses (high is three products of the tile unit, medium one, highest a
-float32 multiply-add; depthwise convolutions are float32 multiply-adds at all three) plus its bytes at the speed at which these cores read as many again and again: the weights of
-each layer as they are packed, once a batch, and its input and output where they exceed the second-level caches together. All else is taken to cost nothing, and the measured time is given as a multiple of this.
+What is left. The least time of an image is its arithmetic at the peak of the unit that the precision uses (high takes three products of the
+tile unit, medium one, highest and all depthwise convolutions a float32 multiply-add) plus its bytes at the speed of reading as many again and
+again. The bytes are the weights, once a batch, and the input and output of each convolution and linear layer, where these are together more
+than the second-level caches hold: 4 a value at high and highest, 2 at medium, and 3 for weights of linear layers at high.
+
+Columns are the two parts of the least time, and the measured time as a multiple of their sum. All that is neither a convolution nor a linear
+layer counts as nothing; Winograd's method needs a quarter to a half of the multiplications that are counted, so highest may come below 1.
 
 `)
-	fmt.Fprintf(w, "Measured on %d threads at once with random operands, right before each network; the fastest of the run, in GFLOP/s: float32 multiply-adds %.0f", m.threads, m.vector/1e9)
+	fmt.Fprintf(w, "Measured on %d threads at once with random operands right before each network, the fastest of the run: float32 multiply-adds %.0f GFLOP/s", m.threads, m.vector/1e9)
 	if m.tiles > 0 {
-		fmt.Fprintf(w, ", products of tiles %.0f (a third of it for high: %.0f)", m.tiles/1e9, m.tiles/3e9)
+		fmt.Fprintf(w, ", products of tiles %.0f (for high, a third of it: %.0f)", m.tiles/1e9, m.tiles/3e9)
 	}
-	fmt.Fprint(w, "; in GB/s, reading")
-	for size := smallestRead; size <= largestRead; size *= 2 {
-		if rate, ok := m.read[size]; ok {
-			fmt.Fprintf(w, " %d MiB %.0f,", size>>20, rate/1e9)
-		}
+	var rates []string
+	for _, size := range slices.Sorted(maps.Keys(m.read)) {
+		rates = append(rates, fmt.Sprintf("%d MiB %.0f GB/s", size>>20, m.read[size]/1e9))
 	}
-	fmt.Fprintf(w, ` where a network's bytes count as the size below.
-Winograd's method, which highest uses, needs a quarter to a half of the multiplications that are counted here, so that highest may come below 1.
-
-`)
+	fmt.Fprintf(w, "; reading %s.\n\n", strings.Join(rates, ", "))
 	for _, batch := range r.config.batches {
 		r.roofline(w, columns, batch)
 	}
@@ -132,7 +149,7 @@ func (r *report) roofline(w io.Writer, columns []ceiling, batch int) {
 	fmt.Fprintf(w, "| batch %d | GFLOP |", batch)
 	for _, c := range columns {
 		p := strings.TrimPrefix(c.subject, "zoo-")
-		fmt.Fprintf(w, " %s: arithmetic + memory, ms | measured |", p)
+		fmt.Fprintf(w, " %s: arithmetic + memory, ms | times |", p)
 	}
 	fmt.Fprintf(w, "\n| --- | ---: |%s\n", strings.Repeat(" ---: | ---: |", len(columns)))
 	sums, counts := make([]float64, len(columns)), make([]int, len(columns))

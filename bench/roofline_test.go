@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"math"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -37,21 +38,25 @@ const (
 
 func TestDemand(t *testing.T) {
 	g := network(t)
+	read := func(bytes float64) map[int]float64 { return map[int]float64{smallestRead: bytes} }
 	for _, c := range []struct {
 		name         string
 		subject      string
 		batch, cache int
 		want         demand
 	}{
-		{"all maps in cache", "zoo-high", 1, 1 << 20, demand{3 * (convFLOP + fcFLOP), depthFLOP, 4*(convParams+depthParams) + 3*fcParams}},
-		{"one map beyond the cache", "zoo-high", 1, 4 * convMaps, demand{3 * (convFLOP + fcFLOP), depthFLOP, 4*(convParams+depthParams+depthMaps) + 3*fcParams}},
-		{"halves", "zoo-medium", 2, 4 * convMaps, demand{2 * (convFLOP + fcFLOP), 2 * depthFLOP, 2*(convParams+depthParams+fcParams) + 4*depthMaps}},
-		{"weights once a batch", "zoo-highest", 8, 0, demand{0, 8 * (convFLOP + depthFLOP + fcFLOP), 4*(convParams+depthParams+fcParams) + 32*(convMaps+depthMaps+18)}},
+		{"all maps in cache", "zoo-high", 1, 1 << 20, demand{3 * (convFLOP + fcFLOP), depthFLOP, read(4*(convParams+depthParams) + 3*fcParams)}},
+		{"one map beyond the cache", "zoo-high", 1, 4 * convMaps, demand{3 * (convFLOP + fcFLOP), depthFLOP, read(4*(convParams+depthParams+depthMaps) + 3*fcParams)}},
+		{"halves", "zoo-medium", 2, 4 * convMaps, demand{2 * (convFLOP + fcFLOP), 2 * depthFLOP, read(2*(convParams+depthParams+fcParams) + 4*depthMaps)}},
+		{"weights once a batch", "zoo-highest", 8, 0, demand{0, 8 * (convFLOP + depthFLOP + fcFLOP), read(4*(convParams+depthParams+fcParams) + 32*(convMaps+depthMaps+18))}},
+		{"maps by their own size", "zoo-medium", 512, 0, demand{512 * (convFLOP + fcFLOP), 512 * depthFLOP, map[int]float64{
+			8 << 20: 2*(convParams+depthParams+fcParams) + 1024*(convMaps+18), 16 << 20: 1024 * depthMaps,
+		}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			for _, ceiling := range ceilings {
 				if ceiling.subject == c.subject {
-					if got := ceiling.demand(g, c.batch, c.cache); got != c.want {
+					if got := ceiling.demand(g, c.batch, c.cache); !reflect.DeepEqual(got, c.want) {
 						t.Errorf("got %+v, want %+v", got, c.want)
 					}
 				}
@@ -67,9 +72,8 @@ func TestLeast(t *testing.T) {
 		demand        demand
 		units, memory float64
 	}{
-		{"units one after the other", demand{8e9, 8e8, 0}, 0.004, 0},
-		{"bytes of the size below", demand{0, 0, 31 << 20}, 0, (31 << 20) / 2e10},
-		{"less than the smallest size", demand{0, 0, 4 << 20}, 0, (4 << 20) / 4e10},
+		{"units one after the other", demand{tiles: 8e9, vector: 8e8}, 0.004, 0},
+		{"each size at its rate", demand{bytes: map[int]float64{8 << 20: 4e7, 16 << 20: 6e7}}, 0, 0.004},
 	} {
 		units, memory := m.least(c.demand)
 		if math.Abs(units-c.units) > 1e-12 || math.Abs(memory-c.memory) > 1e-12 {
@@ -90,9 +94,10 @@ func TestRooflineTable(t *testing.T) {
 	r := newReport(config{threads: 2, models: []string{"a", "b"}, subjects: []string{"zoo-high", "zoo-highest"}, batches: []int{2}})
 	r.machine = machine{threads: 2, tiles: 4e12, vector: 4e11, read: map[int]float64{8 << 20: 1e10}}
 	r.macs = map[string]int64{"a": 1e9, "b": 5e8}
+	bytes := map[int]float64{8 << 20: 1e7}
 	r.demands = map[key]demand{
-		{"zoo-high", "a", 2}: {tiles: 12e9, bytes: 1e7}, {"zoo-highest", "a", 2}: {vector: 4e9, bytes: 1e7},
-		{"zoo-high", "b", 2}: {tiles: 6e9, bytes: 1e7},
+		{"zoo-high", "a", 2}: {tiles: 12e9, bytes: bytes}, {"zoo-highest", "a", 2}: {vector: 4e9, bytes: bytes},
+		{"zoo-high", "b", 2}: {tiles: 6e9, bytes: bytes},
 	}
 	r.add("zoo-high", "a", 2, measurement{MSPerImage: 4}, nil)
 	r.add("zoo-highest", "a", 2, measurement{MSPerImage: 11}, nil)
@@ -100,7 +105,7 @@ func TestRooflineTable(t *testing.T) {
 	var w strings.Builder
 	r.rooflines(&w)
 	for _, want := range []string{
-		"multiply-adds 400, products of tiles 4000 (a third of it for high: 1333)", "8 MiB 10,",
+		"multiply-adds 400 GFLOP/s, products of tiles 4000 (for high, a third of it: 1333); reading 8 MiB 10 GB/s.",
 		"| a | 2.00 | 1.50 + 0.50 | 2.00 | 5.00 + 0.50 | 2.00 |\n",
 		"| b | 1.00 | 0.75 + 0.50 | | | |\n",
 		"| **geometric mean** | | | **2.00** | | **2.00** |\n",
@@ -126,7 +131,7 @@ func TestNoTiles(t *testing.T) {
 func TestMachine(t *testing.T) {
 	m := newMachine(1)
 	m.measure()
-	m.measureRead(1)
+	m.measureRead(smallestRead)
 	if haveVector := cpu.Best() >= cpu.AVX2 && readLines != nil; haveVector != (m.vector > 0) || haveVector != (m.read[smallestRead] > 0) {
 		t.Errorf("%v: %+v", cpu.Best(), m)
 	}
