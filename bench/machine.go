@@ -108,6 +108,17 @@ func (m *machine) measureRead(size int) {
 	debug.FreeOSMemory() // what is timed next may want it
 }
 
+// bandwidth returns the bytes a second of reading a buffer of a size. What a larger one was read at, a smaller one can be.
+func (m machine) bandwidth(size int) float64 {
+	rate := 0.0
+	for measured, r := range m.read {
+		if measured >= size {
+			rate = max(rate, r)
+		}
+	}
+	return rate
+}
+
 // readSize is the size of the buffer that stands for so many bytes: the power of two below, so that its rate is not less than theirs.
 func readSize(bytes float64) int {
 	size := smallestRead

@@ -2,7 +2,8 @@
 // it times training steps beside PyTorch's and writes docs/benchmarks-training.md.
 //
 // Every figure is the median over runs of one process, and the smallest of the rounds' medians, since a shared machine only ever
-// adds time. Peers that are not installed are left out, and the report says so.
+// adds time. Peers that are not installed are left out, and the report says so. A roofline tells what the same cores could reach at
+// most: their units of arithmetic and their memory are measured right before each network.
 package main
 
 import (

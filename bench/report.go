@@ -125,7 +125,6 @@ func (r *report) table(w io.Writer, batch int) {
 
 // ratios prints peer's time over zoo's, by model and in the geometric mean.
 func (r *report) ratios(w io.Writer) {
-	fmt.Fprintf(w, "## Ratios\n\nThe peer's time over zoo's: above 1, zoo is faster.\n\n| |")
 	type column struct {
 		zoo, peer string
 		batch     int
@@ -137,8 +136,14 @@ func (r *report) ratios(w io.Writer) {
 		}
 		for _, b := range r.config.batches {
 			columns = append(columns, column{v[0], v[1], b})
-			fmt.Fprintf(w, " %s over %s, b%d |", strings.TrimPrefix(v[0], "zoo-"), v[1], b)
 		}
+	}
+	if len(columns) == 0 {
+		return
+	}
+	fmt.Fprint(w, "## Ratios\n\nThe peer's time over zoo's: above 1, zoo is faster.\n\n| |")
+	for _, c := range columns {
+		fmt.Fprintf(w, " %s over %s, b%d |", strings.TrimPrefix(c.zoo, "zoo-"), c.peer, c.batch)
 	}
 	fmt.Fprintf(w, "\n| --- |%s\n", strings.Repeat(" ---: |", len(columns)))
 	sums, counts := make([]float64, len(columns)), make([]int, len(columns))

@@ -76,7 +76,7 @@ func (m machine) least(d demand) (units, memory float64) {
 		units += d.vector / m.vector
 	}
 	for size, bytes := range d.bytes {
-		memory += bytes / m.read[size]
+		memory += bytes / m.bandwidth(size)
 	}
 	return units, memory
 }
@@ -137,7 +137,7 @@ layer counts as nothing; Winograd's method needs a quarter to a half of the mult
 	}
 	var rates []string
 	for _, size := range slices.Sorted(maps.Keys(m.read)) {
-		rates = append(rates, fmt.Sprintf("%d MiB %.0f GB/s", size>>20, m.read[size]/1e9))
+		rates = append(rates, fmt.Sprintf("%d MiB %.0f GB/s", size>>20, m.bandwidth(size)/1e9))
 	}
 	fmt.Fprintf(w, "; reading %s.\n\n", strings.Join(rates, ", "))
 	for _, batch := range r.config.batches {

@@ -66,14 +66,14 @@ func TestDemand(t *testing.T) {
 }
 
 func TestLeast(t *testing.T) {
-	m := machine{tiles: 4e12, vector: 4e11, read: map[int]float64{8 << 20: 4e10, 16 << 20: 2e10}}
+	m := machine{tiles: 4e12, vector: 4e11, read: map[int]float64{8 << 20: 4e10, 16 << 20: 1e10, 32 << 20: 2e10}}
 	for _, c := range []struct {
 		name          string
 		demand        demand
 		units, memory float64
 	}{
 		{"units one after the other", demand{tiles: 8e9, vector: 8e8}, 0.004, 0},
-		{"each size at its rate", demand{bytes: map[int]float64{8 << 20: 4e7, 16 << 20: 6e7}}, 0, 0.004},
+		{"each size at its rate or that of a larger one", demand{bytes: map[int]float64{8 << 20: 4e7, 16 << 20: 6e7}}, 0, 0.004},
 	} {
 		units, memory := m.least(c.demand)
 		if math.Abs(units-c.units) > 1e-12 || math.Abs(memory-c.memory) > 1e-12 {
