@@ -55,7 +55,7 @@ func (m machine) fastest(work func(thread int) (amount float64)) float64 {
 	return rate
 }
 
-// measure times the units of arithmetic. Operands are random: the clock of a processor depends on the bits that it moves.
+// measure times the units of arithmetic. Operands are random, as the clock of a processor may depend on the bits that it moves.
 func (m *machine) measure() {
 	var floats [64]float32
 	r := rand.New(rand.NewPCG(1, 2))
