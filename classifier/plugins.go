@@ -3,8 +3,6 @@ package classifier
 import (
 	"context"
 	"errors"
-	"fmt"
-	"path/filepath"
 
 	"github.com/Masterminds/semver/v3"
 
@@ -49,25 +47,16 @@ func (c *Client) InstallPlugin(ctx context.Context, spec string) (plugins.Instal
 }
 
 func (c *Client) describe(ctx context.Context, path string) (_ hub.PluginConfig, err error) {
-	h, err := host.New(host.Options{Dirs: []string{filepath.Dir(path)}, Logger: c.config.Logger, Isolation: c.config.Isolation})
+	h, err := host.New(host.Options{Logger: c.config.Logger, Isolation: c.config.Isolation})
 	if err != nil {
 		return hub.PluginConfig{}, err
 	}
 	defer func() { err = errors.Join(err, h.Close()) }()
-	list, err := h.Plugins(ctx)
+	p, err := h.Inspect(ctx, path)
 	if err != nil {
 		return hub.PluginConfig{}, err
 	}
-	for _, p := range list {
-		if p.Path != path {
-			continue
-		}
-		if p.Err != nil {
-			return hub.PluginConfig{}, p.Err
-		}
-		return hub.PluginConfig{Name: p.Family, Version: p.Version, Protocol: p.Protocol}, nil
-	}
-	return hub.PluginConfig{}, fmt.Errorf("%s is not a plugin: the file must be called zoo-FAMILY and be executable", path)
+	return hub.PluginConfig{Name: p.Family, Version: p.Version, Protocol: p.Protocol}, nil
 }
 
 // NewestPlugins returns, for each family of the index with published plugins, the newest version.

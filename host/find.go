@@ -79,6 +79,17 @@ func (h *Host) Describe(ctx context.Context, family string) (Plugin, error) {
 	return h.described(ctx, p)
 }
 
+// Inspect starts the binary at path, which need not be in one of the host's folders, and returns what it says of itself. Errors leave it to
+// the caller to name the path.
+func (h *Host) Inspect(ctx context.Context, path string) (Plugin, error) {
+	family := familyOf(filepath.Base(path))
+	p, ok := binary(path, family, "")
+	if family == "" || !ok {
+		return Plugin{}, errors.New("not a plugin: it must be a file called zoo-FAMILY that can be executed")
+	}
+	return h.described(ctx, p)
+}
+
 // Model returns the plugin that has a model, and the model. It asks embedded and known plugins first.
 func (h *Host) Model(ctx context.Context, name string) (Plugin, ModelInfo, error) {
 	list, err := h.Plugins(ctx)

@@ -106,3 +106,18 @@ func TestTwoVersionsOfAFamilySideBySideAreChosenByTheLock(t *testing.T) {
 	t.Setenv(zooDir, project)
 	refused(t, home, exitFailure, []string{"resnet 7.0.0", "lock", "zoo plugin install resnet@7.0.0"}, "summary", "resnet20")
 }
+
+func TestPluginFileIsInstalledByARelativePath(t *testing.T) {
+	binaries := twins(t)
+	t.Setenv(zooDir, filepath.Join(binaries, "1.0.0"))
+	home := t.TempDir()
+	if out := must(t, home, "plugin", "install", "./zoo-twin"); !strings.HasPrefix(out, "twin 1.0.0 ") {
+		t.Errorf("printed %q", out)
+	}
+	if err := os.WriteFile(filepath.Join(binaries, "1.0.0", "notes.txt"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	refused(t, home, exitFailure, []string{"./notes.txt", "zoo-FAMILY"}, "plugin", "install", "./notes.txt")
+	must(t, home, "plugin", "remove", "twin")
+	refused(t, home, exitFailure, []string{"plugin twin: not installed"}, "plugin", "remove", "twin")
+}

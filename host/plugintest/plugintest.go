@@ -36,31 +36,22 @@ func Run(ctx context.Context, binary string, options host.Options, report func(C
 		return err
 	}
 	defer func() { err = errors.Join(err, h.Close()) }()
-	list, err := h.Plugins(ctx)
+	p, err := h.Inspect(ctx, path)
 	if err != nil {
-		return err
+		return fmt.Errorf("%s: %w", binary, err)
 	}
-	for _, p := range list {
-		if p.Path != path {
-			continue
-		}
-		if p.Err != nil {
-			return p.Err
-		}
-		report(Check{Name: fmt.Sprintf("%s answers, protocol %d", p, p.Protocol)})
-		if len(p.Models) == 0 {
-			report(Check{Name: "models", Err: errors.New("has none")})
-		}
-		for _, m := range p.Models {
-			k := kit{ctx, h, p.Family, m, report}
-			k.run()
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-		}
-		return nil
+	report(Check{Name: fmt.Sprintf("%s answers, protocol %d", p, p.Protocol)})
+	if len(p.Models) == 0 {
+		report(Check{Name: "models", Err: errors.New("has none")})
 	}
-	return fmt.Errorf("%s is not a plugin: the file must be called zoo-FAMILY and be executable", binary)
+	for _, m := range p.Models {
+		k := kit{ctx, h, p.Family, m, report}
+		k.run()
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+	return nil
 }
 
 // kit checks one model.

@@ -335,7 +335,7 @@ func (d Dir) Remove(name, constraint string) ([]string, error) {
 		removed = append(removed, v.Original())
 	}
 	if len(removed) == 0 {
-		return nil, fmt.Errorf("plugin %s %s: %w: run zoo plugin list", name, constraint, ErrNotInstalled)
+		return nil, fmt.Errorf("plugin %s: %w: run zoo plugin list", strings.TrimSpace(name+" "+constraint), ErrNotInstalled)
 	}
 	return removed, nil
 }
