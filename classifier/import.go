@@ -4,10 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 
+	"github.com/go-modelzoo/zoo/graph"
 	"github.com/go-modelzoo/zoo/hub"
 	"github.com/go-modelzoo/zoo/hub/card"
+	"github.com/go-modelzoo/zoo/hub/registry"
+	"github.com/go-modelzoo/zoo/hub/store"
+	"github.com/go-modelzoo/zoo/internal/ui"
 	"github.com/go-modelzoo/zoo/weights"
 )
 
@@ -15,20 +23,38 @@ import (
 func (c *Client) Pull(ctx context.Context, ref string) (*hub.Model, error) {
 	m, err := c.Hub.Pull(ctx, ref)
 	if errors.Is(err, hub.ErrNotFound) {
-		if known, e := c.known(ctx, ref); e == nil && !known {
-			return nil, c.unknown(ctx, ref)
-		}
+		return nil, c.absent(ctx, ref, err)
 	}
 	return m, err
 }
 
-// known reports whether the index lists a model of that name, or the reference is no name.
-func (c *Client) known(ctx context.Context, ref string) (bool, error) {
-	if strings.Contains(ref, "://") {
-		return true, nil
+// absent explains that no source has a model: its name is mistyped, or it has no such weights, or none at all. Otherwise err says it.
+func (c *Client) absent(ctx context.Context, ref string, err error) error {
+	name, tag, bad := registry.SplitReference(ref)
+	if bad != nil {
+		return err // an OCI reference
 	}
-	k, err := c.row(ctx, ref)
-	return k != nil, err
+	list, failed := c.List(ctx)
+	if failed != nil {
+		return err
+	}
+	names := make([]string, len(list))
+	for i, m := range list {
+		names[i] = m.Name
+		switch {
+		case m.Name != name:
+		case len(m.Tags) == 0:
+			return fmt.Errorf("%s has no published weights: `zoo train` makes some, `zoo import` takes a checkpoint", name)
+		case tag != "" && !slices.Contains(m.Tags, tag):
+			return fmt.Errorf("%s has no weights %q: it has %s", name, tag, strings.Join(m.Tags, ", "))
+		default:
+			return err
+		}
+	}
+	if s := ui.DidYouMean(ref, names); s != "" {
+		return fmt.Errorf("%w %q%s; `zoo list` shows all", ErrUnknownModel, ref, s)
+	}
+	return fmt.Errorf("%w %q: %w", ErrUnknownModel, ref, err)
 }
 
 // Imported is what Import took in.
@@ -39,8 +65,8 @@ type Imported struct {
 }
 
 // Import checks a checkpoint file against the network that the card describes and takes it into the store under the card's name.
-// Nothing is stored unless every tensor has its place.
-func (c *Client) Import(ctx context.Context, file string, k *card.Card, allowNewClassifier bool) (*Imported, error) {
+// Nothing is stored unless every tensor has its place. With newClassifier the classifier alone may differ, and is then drawn anew.
+func (c *Client) Import(ctx context.Context, file string, k *card.Card, newClassifier bool) (*Imported, error) {
 	ck := &Checkpoint{Name: k.Name, Card: *k}
 	g, err := c.Host.Build(ctx, ck.Network())
 	if err != nil {
@@ -51,24 +77,36 @@ func (c *Client) Import(ctx context.Context, file string, k *card.Card, allowNew
 		return nil, err
 	}
 	defer f.Close() // only read
-	var notes []string
 	report := weights.Match(weights.Wants(g), f)
-	if allowNewClassifier && report.OnlyClassifier() {
-		fresh, err := report.AllowNewClassifier()
-		if err != nil {
-			return nil, err
-		}
-		return nil, fmt.Errorf("%s lacks %s for %d classes: import it with the classes it has, then `zoo finetune` replaces the classifier", file, strings.Join(fresh, ", "), k.Classes)
+	err = report.Err()
+	var fresh []string
+	if newClassifier {
+		fresh, err = report.AllowNewClassifier()
 	}
-	if err := report.Err(); err != nil {
+	if err != nil {
 		return nil, fmt.Errorf("%s does not fit %s: %w", file, k.Model, err)
 	}
 	findings, err := weights.Verify(ctx, f)
 	if err != nil {
 		return nil, err
 	}
+	var notes []string
 	for _, x := range findings {
 		notes = append(notes, "warning: "+x.String())
+	}
+	if len(fresh) > 0 {
+		notes = append(notes, strings.Join(fresh, " and ")+" are drawn at random: `zoo finetune` trains them")
+		if k.Origin, err = originOf(file); err != nil {
+			return nil, err
+		}
+		dir, err := os.MkdirTemp("", "zoo-import-*")
+		if err != nil {
+			return nil, err
+		}
+		defer os.RemoveAll(dir) // what is left in a temporary folder does no harm
+		if file, err = withFresh(dir, g, f, fresh, c.config.Seed); err != nil {
+			return nil, err
+		}
 	}
 	k.Params, k.MACs = g.NumParams(), g.MACs()
 	m, err := c.Hub.Import(ctx, file, k)
@@ -76,6 +114,38 @@ func (c *Client) Import(ctx context.Context, file string, k *card.Card, allowNew
 		return nil, err
 	}
 	return &Imported{m, notes}, nil
+}
+
+// originOf describes a checkpoint of the user's own.
+func originOf(path string) (*card.Origin, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() // only read
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	d, err := store.HashFile(f)
+	return &card.Origin{Digest: d, Size: info.Size(), Unverified: true}, err
+}
+
+// withFresh writes the network's parameters to a file in dir: those called fresh drawn from the seed, the others as f has them. What else f
+// holds, such as another classifier, is left out.
+func withFresh(dir string, g *graph.Graph, f *weights.File, fresh []string, seed uint64) (string, error) {
+	var tensors []weights.Tensor
+	for _, p := range g.Params {
+		t, ok := f.Tensor(p.Name)
+		if slices.Contains(fresh, p.Name) {
+			t, ok = weights.FromFloat32(p.Name, p.Shape, p.Initialise(seed)), true
+		}
+		if ok {
+			tensors = append(tensors, t)
+		}
+	}
+	path := filepath.Join(dir, FolderWeights)
+	return path, WriteFile(path, func(w io.Writer) error { return weights.WriteSafetensors(w, tensors, nil) })
 }
 
 // UseWeights makes a checkpoint use the weights in a file of any format that package weights reads.

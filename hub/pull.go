@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -66,6 +67,7 @@ func (h *Hub) try(ctx context.Context, r *reference, use func(*Resolved) error) 
 		sources = []source.Source{r.from}
 	}
 	var failed failures
+	var asked []string
 	for _, s := range sources {
 		if s.String() == SourceUpstream {
 			if r.row == nil {
@@ -88,17 +90,17 @@ func (h *Hub) try(ctx context.Context, r *reference, use func(*Resolved) error) 
 		if ctx.Err() != nil || !passable(err) {
 			return fmt.Errorf("%s from %s: %w", r, s, err)
 		}
-		failed = append(failed, fmt.Errorf("%s: %w", s, err))
+		failed, asked = append(failed, fmt.Errorf("%s: %w", s, err)), append(asked, s.String())
 	}
-	if len(failed) == 1 {
+	present := func(f error) bool { return !errors.Is(f, source.ErrNotFound) }
+	switch {
+	case !slices.ContainsFunc(failed, present):
+		return fmt.Errorf("%s: %w (asked: %s): run zoo list, or look at the configured sources", r, ErrNotFound, cmp.Or(strings.Join(asked, ", "), "none"))
+	case len(failed) == 1:
 		return fmt.Errorf("%s: %w", r, failed[0])
+	default:
+		return fmt.Errorf("%s: %w: %w", r, ErrNotFound, failed)
 	}
-	for _, f := range failed {
-		if !errors.Is(f, source.ErrNotFound) {
-			return fmt.Errorf("%s: %w: %w", r, ErrNotFound, failed)
-		}
-	}
-	return fmt.Errorf("%s: %w: run zoo list, or look at the configured sources", r, ErrNotFound)
 }
 
 // failures are what each source said, in one line.

@@ -152,6 +152,20 @@ func TestNamesAreSuggested(t *testing.T) {
 	refused(t, t.TempDir(), exitUsage, []string{"did you mean summary"}, "sumary")
 }
 
+func TestModelThatNobodyHasIsExplained(t *testing.T) {
+	home, img := imported(t), write(t, "a.png", picture(t, 32, 32))
+	for model, words := range map[string][]string{
+		"resnet5":     {"did you mean resnet50"},
+		"resnet50:V9": {"resnet50", "V9", "IMAGENET1K_V2"},
+		"mine:V9":     {"mine", "V9", "local"},
+		"vgg16_c":     {"zoo train", "zoo import"},
+		"something":   {"something", "no source has it", "embedded", "zoo list"},
+	} {
+		refused(t, home, exitFailure, words, "pull", model, "--offline")
+		refused(t, home, exitFailure, words, "predict", model, img, "--offline")
+	}
+}
+
 func TestSummaryTotalsAreThePublishedOnes(t *testing.T) {
 	var s struct {
 		Params int64 `json:"params"`
@@ -340,6 +354,37 @@ func TestImageBelowMinimumSizeRefused(t *testing.T) {
 
 func TestCheckpointOfAnotherNetworkIsExplained(t *testing.T) {
 	refused(t, t.TempDir(), exitFailure, []string{"does not fit resnet32"}, "import", checkpoint(t, nil), "--as", "x", "--model", "resnet32")
+}
+
+func TestNewClassifierIsDrawnWhenAskedFor(t *testing.T) {
+	home, file := imported(t), checkpoint(t, nil)
+	args := []string{"import", file, "--as", "three", "--model", "resnet20", "--classes", "3"}
+	refused(t, home, exitFailure, []string{"linear.weight", "--allow-new-classifier"}, args...)
+	o := zoo(t, home, nil, append(args, "--allow-new-classifier")...)
+	if o.code != 0 || !strings.Contains(o.stderr, "linear.weight and linear.bias are drawn") || !strings.Contains(o.stderr, "zoo finetune") {
+		t.Fatalf("exit %d, %q", o.code, o.stderr)
+	}
+	var in bytes.Buffer
+	if err := weights.WriteNPY(&in, []int{1, 3, 32, 32}, make([]float32, 3*32*32)); err != nil {
+		t.Fatal(err)
+	}
+	input := write(t, "x.npy", in.Bytes())
+	run := func(model string, more ...string) []byte {
+		out := filepath.Join(t.TempDir(), "y.npy")
+		must(t, home, append([]string{"run", model, "--input", input, "--output", out}, more...)...)
+		data, err := os.ReadFile(out)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return data
+	}
+	if !bytes.Equal(run("three", "--features", "embedding"), run("mine", "--features", "embedding")) {
+		t.Error("more than the classifier was drawn")
+	}
+	if len(run("three")) == len(run("mine")) {
+		t.Error("the classifier has as many classes as before")
+	}
+	refused(t, home, exitFailure, []string{"does not fit resnet32"}, "import", file, "--as", "x", "--model", "resnet32", "--allow-new-classifier")
 }
 
 func TestExportedFileImportsAgainBitEqual(t *testing.T) {

@@ -64,7 +64,7 @@ hold tensors; of TensorFlow Lite, MobileNet V1 and V2 are read, quantised or not
 	}
 	fl := cmd.Flags()
 	fl.StringVar(&f.as, "as", "", "name in the store")
-	fl.StringVar(&f.model, "model", "", "architecture (`zoo list` shows all)")
+	fl.StringVar(&f.model, "model", "", "architecture, as zoo list names it")
 	fl.StringToStringVar(&f.options, "option", nil, "model option NAME=VALUE (repeatable)")
 	fl.IntVar(&f.classes, "classes", 0, "classes of the classifier (default: as many as labels, else the model's)")
 	fl.StringVar(&f.labels, "labels", "", "file with a class name a line (the last column of tab-separated ones)")
@@ -74,7 +74,7 @@ hold tensors; of TensorFlow Lite, MobileNet V1 and V2 are read, quantised or not
 	fl.StringVar(&f.mean, "mean", "", "mean per channel of pixels in [0,1], such as 0.485,0.456,0.406")
 	fl.StringVar(&f.std, "std", "", "standard deviation per channel")
 	fl.StringVar(&f.license, "license", "unknown", "SPDX identifier of the weights' licence")
-	fl.BoolVar(&f.allowNewClassifier, "allow-new-classifier", false, "say how to go on when only the classifier differs")
+	fl.BoolVar(&f.allowNewClassifier, "allow-new-classifier", false, "if only the classifier differs, draw a new one for --classes or --labels")
 	cmd.MarkFlagRequired("as")
 	cmd.MarkFlagRequired("model")
 	return cmd

@@ -104,7 +104,7 @@ func newRegistrySign(a *app) *cobra.Command {
 			return nil
 		},
 	}
-	cmd.Flags().StringVar(&key, "key", "", "minisign secret key file (`minisign -G` makes one)")
+	cmd.Flags().StringVar(&key, "key", "", "minisign secret key file, as minisign -G makes it")
 	cmd.MarkFlagRequired("key")
 	return cmd
 }
