@@ -401,9 +401,9 @@ func (h *Hub) fetchOrigin(ctx context.Context, res *Resolved) (*artifact, error)
 	switch {
 	case blob.Descriptor.Digest != "":
 	case blob.Prefix != "":
-		h.warn("%s: only the first %d bits of the file's SHA-256 are published (%s); the whole is pinned in %s now", name, 4*len(blob.Prefix), blob.Prefix, h.config.LockFile)
+		h.warn("%s: only the first %d bits of the file's SHA-256 are published (%s); once it is here, the whole is pinned in %s", name, 4*len(blob.Prefix), blob.Prefix, h.config.LockFile)
 	case h.config.TrustUnpublished:
-		h.warn("%s: no digest of the file is published; it is trusted on first use and pinned in %s now", name, h.config.LockFile)
+		h.warn("%s: no digest of the file is published; it is trusted on first use, and then pinned in %s", name, h.config.LockFile)
 	default:
 		return nil, fmt.Errorf("%s: %w: there is nothing to check %s against; to trust it on first use run with --trust-unpublished", name, ErrUnpublished, res.Descriptor.URLs[0])
 	}
