@@ -14,12 +14,14 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/go-modelzoo/zoo/internal/pluginrpc"
+	"github.com/go-modelzoo/zoo/internal/startup"
 	zoov1 "github.com/go-modelzoo/zoo/sdk/proto/zoo/v1"
 )
 
 // Serve serves the family to the zoo that started this process and exits when zoo is done or gone. It is all that a plugin's
 // main does. Nothing may be written to standard output before; logs go to standard error.
 func Serve(f Family) {
+	startup.LateCollection()
 	s := newServer(f)
 	watchParent(s.log)
 	s.memory, s.memoryErr = pluginrpc.InheritMemory()

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/go-modelzoo/zoo/internal/startup"
 	"github.com/go-modelzoo/zoo/plugins"
 	"github.com/go-modelzoo/zoo/sdk"
 )
@@ -22,6 +23,7 @@ const (
 
 func main() {
 	sdk.ServeEmbedded(plugins.All) // does not return in a plugin process
+	startup.LateCollection()
 	os.Exit(run(os.Args[1:]))
 }
 
