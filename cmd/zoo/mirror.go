@@ -61,7 +61,12 @@ func newMirrorExport(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return classifier.WriteFile(args[0], func(w io.Writer) error { return c.Hub.Export(cmd.Context(), w, args[1:]...) })
+			err = classifier.WriteFile(args[0], func(w io.Writer) error { return c.Hub.Export(cmd.Context(), w, args[1:]...) })
+			if err != nil {
+				return err
+			}
+			a.Note("wrote %s", args[0])
+			return nil
 		},
 	}
 }

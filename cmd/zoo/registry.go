@@ -119,7 +119,11 @@ func newRegistryPin(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return hub.PinKey(home, args[0])
+			if err := hub.PinKey(home, args[0]); err != nil {
+				return err
+			}
+			a.Note("pinned in %s: indexes and artifacts that no pinned key signed are refused from now on", home)
+			return nil
 		},
 	}
 }
