@@ -45,8 +45,16 @@ func (c *Checkpoint) Network() host.Network {
 }
 
 // Find resolves a reference to a model with weights: a folder, a model of the store, or one of the index or an OCI reference,
-// which is then pulled.
+// which is then pulled. A licence that the configuration does not allow is refused wherever the model comes from.
 func (c *Client) Find(ctx context.Context, ref string) (*Checkpoint, error) {
+	ck, err := c.find(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	return ck, c.Hub.CheckLicense(ref, ck.Card.License)
+}
+
+func (c *Client) find(ctx context.Context, ref string) (*Checkpoint, error) {
 	if isFolder(ref) {
 		return openFolder(ref)
 	}

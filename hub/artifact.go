@@ -284,8 +284,8 @@ func packedMediaType(spans []codec.Span) string {
 	return MediaTypeWeightsShuffle4
 }
 
-// checkLicense refuses licences that the configuration does not list.
-func (h *Hub) checkLicense(what, license string) error {
+// CheckLicense refuses licences that the configuration does not list. Pull asks it; whoever uses a model of the store does too.
+func (h *Hub) CheckLicense(what, license string) error {
 	allowed := h.config.RequireLicenses
 	if len(allowed) == 0 || slices.ContainsFunc(allowed, func(a string) bool { return strings.EqualFold(a, license) }) {
 		return nil

@@ -163,13 +163,13 @@ func (h *Hub) Pull(ctx context.Context, ref string) (*Model, error) {
 
 func (h *Hub) pull(ctx context.Context, r *reference) (*Model, error) {
 	if r.weights != nil {
-		if err := h.checkLicense(r.String(), r.weights.License); err != nil {
+		if err := h.CheckLicense(r.String(), r.weights.License); err != nil {
 			return nil, err
 		}
 	}
 	m, err := h.local(ctx, r)
 	if err == nil {
-		if err := h.checkLicense(r.String(), m.Card.License); err != nil {
+		if err := h.CheckLicense(r.String(), m.Card.License); err != nil {
 			return nil, err
 		}
 		return m, nil
@@ -289,7 +289,7 @@ func (h *Hub) fetchArtifact(ctx context.Context, res *Resolved) (*artifact, erro
 // and first use. It returns the signatures, to be kept with the artifact.
 func (h *Hub) trust(ctx context.Context, res *Resolved, a *artifact) ([]signature, error) {
 	name := res.Name + ":" + res.Tag
-	if err := h.checkLicense(name, a.card.License); err != nil {
+	if err := h.CheckLicense(name, a.card.License); err != nil {
 		return nil, err
 	}
 	if w := res.Weights; w != nil {

@@ -401,6 +401,13 @@ func TestExportedFileImportsAgainBitEqual(t *testing.T) {
 	}
 }
 
+func TestLicenceIsRequiredOfModelsOfTheStoreToo(t *testing.T) {
+	home, img := imported(t), write(t, "a.png", picture(t, 32, 32))
+	refused(t, home, exitFailure, []string{"mine", "unknown", "MIT"}, "predict", "mine", img, "--require-license", "MIT")
+	must(t, home, "import", checkpoint(t, nil), "--as", "mit", "--model", "resnet20", "--license", "MIT")
+	must(t, home, "predict", "mit", img, "--require-license", "MIT")
+}
+
 func TestOfflinePullDialsNobody(t *testing.T) {
 	o := zoo(t, t.TempDir(), nil, "pull", "resnet18", "--offline")
 	if o.code != exitFailure || !strings.Contains(o.stderr, "offline") {
