@@ -152,6 +152,12 @@ func TestNamesAreSuggested(t *testing.T) {
 	refused(t, t.TempDir(), exitUsage, []string{"did you mean summary"}, "sumary")
 }
 
+func TestPluginFolderThatIsNotThereIsNamed(t *testing.T) {
+	file := write(t, "zoo-x", nil)
+	refused(t, t.TempDir(), exitFailure, []string{"--plugin-dir", "nowhere", "no such"}, "list", "--plugin-dir", "nowhere")
+	refused(t, t.TempDir(), exitFailure, []string{"--plugin-dir", file, "not a folder"}, "list", "--plugin-dir", file)
+}
+
 func TestModelThatNobodyHasIsExplained(t *testing.T) {
 	home, img := imported(t), write(t, "a.png", picture(t, 32, 32))
 	for model, words := range map[string][]string{

@@ -180,6 +180,13 @@ func (a *app) config() (classifier.Config, error) {
 	if err != nil {
 		return classifier.Config{}, err
 	}
+	for _, dir := range a.flags.pluginDirs {
+		if info, err := os.Stat(dir); err != nil {
+			return classifier.Config{}, fmt.Errorf("--plugin-dir: %w", err)
+		} else if !info.IsDir() {
+			return classifier.Config{}, fmt.Errorf("--plugin-dir: %s is not a folder: name the one that holds the plugin", dir)
+		}
+	}
 	h, err := hub.LoadConfig(home)
 	if err != nil {
 		return classifier.Config{}, err
