@@ -77,17 +77,17 @@ func BenchmarkConv(b *testing.B) {
 
 // BenchmarkWinograd runs the 3×3 layers by Winograd's method; BenchmarkConv computes them directly.
 func BenchmarkWinograd(b *testing.B) {
-	if !winogradKernels || cpu.Best() < cpu.AVX512 {
-		b.Skip("there are no kernels for this processor")
-	}
-	for _, l := range benchLayers {
-		if l.k != 3 || l.stride != 1 || l.groups != 1 {
-			continue
-		}
-		for _, m := range winogradTiles {
-			for _, n := range []int{1, 8} {
-				for _, workers := range []int{1, 2} {
-					b.Run(fmt.Sprintf("%d/%v/n%d/w%d", m, l, n, workers), func(b *testing.B) { benchConv(b, l, cpu.AVX512, engine.Highest, n, workers, m) })
+	for _, p := range precisions {
+		for _, l := range benchLayers {
+			s := ConvSpec{In: l.in, Out: l.out, KernelH: l.k, KernelW: l.k, StrideH: l.stride, StrideW: l.stride, Groups: l.groups, Precision: p, Tier: cpu.Best()}
+			if !winogradKernels || !s.transformable() {
+				continue
+			}
+			for _, m := range winogradTiles {
+				for _, n := range []int{1, 8} {
+					for _, workers := range []int{1, 2} {
+						b.Run(fmt.Sprintf("%v/%v/n%d/w%d/%d", p, l, n, workers, m), func(b *testing.B) { benchConv(b, l, s.Tier, p, n, workers, m) })
+					}
 				}
 			}
 		}

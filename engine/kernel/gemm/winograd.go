@@ -52,7 +52,7 @@ func transformWeights(to []float32, g [][3]float64, w *[9]float64) {
 // transformable reports whether Winograd's method can compute the convolution.
 func (s *ConvSpec) transformable() bool {
 	return s.KernelH == 3 && s.KernelW == 3 && max(s.StrideH, s.StrideW, s.DilationH, s.DilationW, s.Groups) <= 1 && !s.Linear &&
-		Resolve(s.Precision, s.Tier) == engine.Highest && s.Tier >= cpu.AVX512
+		(Resolve(s.Precision, s.Tier) == engine.Highest && s.Tier >= cpu.AVX512 || s.Tier >= cpu.AMX)
 }
 
 // Winograd returns which ConvSpec.Winograd is expected to be the fastest for outputs of h×w pixels: 0 if the convolution is

@@ -24,8 +24,8 @@ func TestWinogradRandomShapes(t *testing.T) {
 		for _, m := range winogradTiles {
 			t.Run(fmt.Sprintf("%v/%d", tier, m), func(t *testing.T) {
 				r := rand.New(rand.NewPCG(uint64(tier), uint64(m)))
-				for range cases {
-					c := randomCase(r, tier, engine.Highest)
+				for i := range cases {
+					c := randomCase(r, tier, precisions[i%len(precisions)])
 					s := &c.spec
 					s.KernelH, s.KernelW, s.StrideH, s.StrideW, s.DilationH, s.DilationW, s.Groups = 3, 3, 1, 1, 1, 1, 1
 					s.Linear, s.Winograd = false, m

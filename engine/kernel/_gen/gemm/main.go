@@ -12,8 +12,11 @@ import (
 var sets = map[string]func(){
 	"tile": func() {
 		stageKernels()
-		tileKernel("amxMedium", 1)
-		tileKernel("amxHigh", 2)
+		tileKernel("amxMedium", 1, true)
+		tileKernel("amxHigh", 2, true)
+		tileKernel("amxMediumSums", 1, false)
+		tileKernel("amxHighSums", 2, false)
+		winogradStripKernels()
 		pairKernel("pairRound", 1)
 		pairKernel("pairSplit", 2)
 		transposeKernel()

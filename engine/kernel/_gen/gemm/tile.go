@@ -38,6 +38,10 @@ const (
 	aBounds // two float32
 	aMask
 	aAwake
+	aPoints
+	aPointStep
+	aStrips
+	aStripCount
 	// State of the kernel itself.
 	aPendingDst
 	aPendingDstLow
@@ -82,12 +86,13 @@ var panelState = []struct{ from, panel, pending int }{
 // of a block lie in memory. While the blocks pass, the next chunk of weights is prefetched into L2: the processor's own
 // prefetching brings less than memory could.
 //
-// planes is 1 for operands of one bfloat16, 2 for operands of two (hi and lo, three products).
+// planes is 1 for operands of one bfloat16, 2 for operands of two (hi and lo, three products). Without finish the sums are
+// all that is wanted: they are stored as rows of 16 even and 16 odd channels, row after row and panel after panel.
 //
 // Registers: R8 the arguments, R9 stride of the rows of A, R10 and R11 the two tiles of A, R12 weights, R13 offsets of
 // the steps, CX steps left, DX stride of the weights or rows to do, R14 and R15 the pending rows and their end, SI the
 // pending sums, DI from the hi to the lo plane of A, AX and BX temporary.
-func tileKernel(name string, planes int) {
+func tileKernel(name string, planes int, finish bool) {
 	TEXT(name, NOSPLIT, "func(args *byte)")
 	Pragma("noescape")
 	Doc(name + " computes blocks of a convolution in AMX tiles: see tileArgs.")
@@ -113,15 +118,9 @@ func tileKernel(name string, planes int) {
 	copyArg(aGroups, aGroupsLeft)
 	copyArg(aTiles, aGroupTiles)
 	copyArg(aStarts, aGroupStarts)
-	VBROADCASTSS(arg(aBounds), Z29)
-	VBROADCASTSS(arg(aBounds+4), Z28)
-	VPBROADCASTD(k("round16"), Z27)
-	VPBROADCASTD(k("high16"), Z26)
-	VPBROADCASTD(k("fixnan"), Z25)
-	VMOVUPS(interleave, Z24)
-	VMOVUPS(interleave.Offset(64), Z23)
-	MOVL(k("oddWords"), EAX)
-	KMOVD(EAX, K2)
+	if finish {
+		finishConstants(arg)
+	}
 
 	Label("group")
 	copyArg(aPanels, aPanelsLeft)
@@ -252,20 +251,24 @@ func tileKernel(name string, planes int) {
 	MOVQ(RAX, arg(aFetchNext))
 	Label("fetched")
 
-	load(aShare, RDX)
-	Label("row")
-	CMPQ(R14, R15)
-	JGE(j("rowsdone"))
-	finishRow(arg)
-	ADDQ(Imm(12), R14)
-	DECQ(RDX)
-	JNZ(j("row"))
-	Label("rowsdone")
+	if finish {
+		load(aShare, RDX)
+		Label("row")
+		CMPQ(R14, R15)
+		JGE(j("rowsdone"))
+		finishRow(arg)
+		ADDQ(Imm(12), R14)
+		DECQ(RDX)
+		JNZ(j("row"))
+		Label("rowsdone")
+	}
 	DECQ(RCX)
 	JNZ(j("step"))
 
-	CMPQ(arg(aDone), Imm(0))
-	JNE(j("end"))
+	if finish {
+		CMPQ(arg(aDone), Imm(0))
+		JNE(j("end"))
+	}
 	load(aStepsLeft, RAX)
 	CMPQ(RAX, arg(aChunkSteps))
 	JE(j("summed"))
@@ -290,7 +293,9 @@ func tileKernel(name string, planes int) {
 
 	Label("summed")
 	// Store the sums to the other buffer: two rows of 16 even and 16 odd channels side by side.
-	XORQ(U32(4096), RSI)
+	if finish {
+		XORQ(U32(4096), RSI)
+	}
 	MOVQ(U32(128), RAX)
 	amx.Store(0, RSI, RAX, 0)
 	amx.Store(1, RSI, RAX, 64)
@@ -299,36 +304,11 @@ func tileKernel(name string, planes int) {
 	load(aAccNext, RAX) // as far as the other chunks have come
 	ADDQ(U32(4096), RAX)
 	MOVQ(RAX, arg(aAccNext))
-	// They are pending now. The rows of this block are entries [starts[0], starts[1]) of the list, no further than the limit.
-	load(aStartsNext, RAX)
-	MOVLQSX(Mem{Base: RAX}, R14)
-	MOVLQSX(Mem{Base: RAX, Disp: 4}, R15)
-	ADDQ(Imm(4), RAX)
-	MOVQ(RAX, arg(aStartsNext))
-	load(aLimit, RDX)
-	CMPQ(R14, RDX)
-	CMOVQGT(RDX, R14)
-	CMPQ(R15, RDX)
-	CMOVQGT(RDX, R15)
-	load(aRows, RAX)
-	for _, r := range []GPPhysical{R14, R15} { // times 12, the size of an entry
-		LEAQ(Mem{Base: r, Index: r, Scale: 2}, r)
-		LEAQ(Mem{Base: RAX, Index: r, Scale: 4}, r)
+	if finish {
+		pendRows(arg)
+	} else {
+		ADDQ(U32(4096), RSI)
 	}
-	load(aPanelBias, RAX)
-	VMOVUPS(Mem{Base: RAX}, Z31)
-	VMOVUPS(Mem{Base: RAX, Disp: 64}, Z30)
-	for _, f := range panelState[:4] {
-		copyArg(f.panel, f.pending)
-	}
-	MOVQ(U32(0xffffffff), RAX)
-	load(aMask, RDX)
-	CMPQ(arg(aPanelsLeft), Imm(1))
-	CMOVQEQ(RDX, RAX)
-	KMOVD(EAX, K1)
-	KMOVW(EAX, K3)
-	SHRQ(Imm(16), RAX)
-	KMOVW(EAX, K4)
 	DECQ(arg(aBlocksLeft))
 	JNZ(j("block"))
 
@@ -355,15 +335,71 @@ func tileKernel(name string, planes int) {
 	DECQ(arg(aGroupsLeft))
 	JNZ(j("group"))
 
-	// The rows of the last sums.
-	MOVQ(U32(1), RCX)
-	MOVQ(RCX, arg(aDone))
-	MOVQ(U32(32), RDX)
-	JMP(j("row"))
-	Label("end")
+	if finish {
+		// The rows of the last sums.
+		MOVQ(U32(1), RCX)
+		MOVQ(RCX, arg(aDone))
+		MOVQ(U32(32), RDX)
+		JMP(j("row"))
+		Label("end")
+	}
 	amx.Release()
 	VZEROUPPER()
 	RET()
+}
+
+// finishConstants loads what finishRow expects in registers beside the bias.
+func finishConstants(arg func(int) Mem) {
+	VBROADCASTSS(arg(aBounds), Z29)
+	VBROADCASTSS(arg(aBounds+4), Z28)
+	VPBROADCASTD(k("round16"), Z27)
+	VPBROADCASTD(k("high16"), Z26)
+	VPBROADCASTD(k("fixnan"), Z25)
+	VMOVUPS(interleave, Z24)
+	VMOVUPS(interleave.Offset(64), Z23)
+	MOVL(k("oddWords"), EAX)
+	KMOVD(EAX, K2)
+}
+
+// pendRows makes the rows of the block that was stored last those that are finished next.
+func pendRows(arg func(int) Mem) {
+	load := func(offset int, r GPPhysical) { MOVQ(arg(offset), r) }
+	// The rows of this block are entries [starts[0], starts[1]) of the list, no further than the limit.
+	load(aStartsNext, RAX)
+	MOVLQSX(Mem{Base: RAX}, R14)
+	MOVLQSX(Mem{Base: RAX, Disp: 4}, R15)
+	ADDQ(Imm(4), RAX)
+	MOVQ(RAX, arg(aStartsNext))
+	load(aLimit, RDX)
+	CMPQ(R14, RDX)
+	CMOVQGT(RDX, R14)
+	CMPQ(R15, RDX)
+	CMOVQGT(RDX, R15)
+	load(aRows, RAX)
+	for _, r := range []GPPhysical{R14, R15} { // times 12, the size of an entry
+		LEAQ(Mem{Base: r, Index: r, Scale: 2}, r)
+		LEAQ(Mem{Base: RAX, Index: r, Scale: 4}, r)
+	}
+	load(aPanelBias, RAX)
+	VMOVUPS(Mem{Base: RAX}, Z31)
+	VMOVUPS(Mem{Base: RAX, Disp: 64}, Z30)
+	for _, f := range panelState[:4] {
+		load(f.panel, RAX)
+		MOVQ(RAX, arg(f.pending))
+	}
+	MOVQ(U32(0xffffffff), RAX)
+	load(aMask, RDX)
+	CMPQ(arg(aPanelsLeft), Imm(1))
+	CMOVQEQ(RDX, RAX)
+	finishMasks()
+}
+
+// finishMasks sets the masks that finishRow stores with to the bits of RAX.
+func finishMasks() {
+	KMOVD(EAX, K1)
+	KMOVW(EAX, K3)
+	SHRQ(Imm(16), RAX)
+	KMOVW(EAX, K4)
 }
 
 // finishRow adds bias and residual to one row of 32 sums, applies the activation and stores it in the format of the

@@ -1,0 +1,450 @@
+//go:build !noasm
+
+package gemm
+
+import (
+	"math"
+	"unsafe"
+
+	"github.com/go-modelzoo/zoo/engine"
+	"github.com/go-modelzoo/zoo/engine/internal/pages"
+	"github.com/go-modelzoo/zoo/engine/kernel"
+)
+
+// This file holds Winograd's method in AMX tiles: along the rows only, in tiles of 1×m outputs.
+//
+// At each of n = m+2 points a convolution of the transformed input with a kernel that is one column wide remains. It is
+// computed as tileConv computes convolutions: positions are tiles of outputs, a tap is a constant offset, the sum runs over channels and
+// the three taps in tile registers. With m = 4 that is half of the products, where tiles of 2×2 outputs, 2.25 times fewer,
+// would transform, store and read 4 values for each input and output instead of 1.5. A task transforms the rows of its band, then for
+// each panel computes the products of all points, which stay in L2, and transforms them to outputs.
+
+// stripArgs are the arguments of the kernels that transform a row of the input. The offsets of the fields are known to
+// _gen/gemm/winograd_strip.go.
+type stripArgs struct {
+	src    unsafe.Pointer // first pixel of the row, hi plane
+	low    int            // bytes from the hi plane to the lo plane
+	first  int            // bytes from src to the first pixel of the first tile
+	pixel  int            // bytes between pixels
+	step   int            // bytes between tiles
+	dst    unsafe.Pointer // first tile, point 0, block 0, hi plane
+	dstLow int
+	point  int // bytes between points and blocks of channels
+	block  int
+	blocks int
+	mask   int // channels of the last block as bits
+	tiles  int
+	masks  *uint32 // n for each tile: all ones where the pixel exists, else zero
+	_      uint64
+}
+
+// strip says where the products of a tile are and which rows they become.
+type strip struct {
+	products int32 // byte offset from those of the first tile
+	end      int32 // byte offset of the entry behind the last of its rows
+}
+
+//go:noescape
+func winogradStripRound2(args *stripArgs)
+
+//go:noescape
+func winogradStripRound4(args *stripArgs)
+
+//go:noescape
+func winogradStripSplit2(args *stripArgs)
+
+//go:noescape
+func winogradStripSplit4(args *stripArgs)
+
+//go:noescape
+func winogradStripOutput2(args *tileArgs)
+
+//go:noescape
+func winogradStripOutput4(args *tileArgs)
+
+// stripConv is a 3×3 convolution whose weights are transformed along their rows.
+type stripConv struct {
+	spec      ConvSpec // of the convolution
+	tap       ConvSpec // of what is computed at a point: its kernel has one column
+	grain     grain
+	depth     depth // of tap; its bundles are the points
+	m, points int   // outputs and inputs of a tile
+	steps     int
+	panels    int
+	// weights is [panel][point][step][plane][parity][16 pairs of values][16 channels][2 values], as in tileConv.
+	weights []uint16
+	bias    []float32 // [panel][parity][16]
+	config  tileConfig
+}
+
+func newStripConv(s ConvSpec, w *weights, bias []float32, each parallel) *stripConv {
+	c := &stripConv{spec: s, tap: s, grain: tileGrain, m: s.Winograd, points: s.Winograd + 2, config: fullTiles()}
+	if s.Precision == engine.High {
+		c.grain.planes = 2
+	}
+	c.tap.KernelW, c.tap.PadLeft, c.tap.PadRight = 1, 0, 0
+	blocks := (s.In + tileValues - 1) / tileValues
+	c.depth = depth{bundles: c.points, bundleIn: s.In, bundleOut: s.Out, channels: tileValues, blocks: blocks, blocked: true}
+	for b := range blocks {
+		for ky := range s.KernelH {
+			c.depth.runs = append(c.depth.runs, run{b, ky, 0, tileValues})
+		}
+	}
+	c.steps = len(c.depth.runs)
+	c.panels = (s.Out + tilePanel - 1) / tilePanel
+	c.bias = make([]float32, c.panels*tilePanel)
+	c.repack(each, nil, w, bias)
+	return c
+}
+
+func (c *stripConv) stepBytes() int  { return c.grain.planes * 2 * 1024 }
+func (c *stripConv) pointBytes() int { return c.steps * c.stepBytes() }
+func (c *stripConv) panelBytes() int { return c.points * c.pointBytes() }
+func (c *stripConv) bytes() int      { return 2*len(c.weights) + 4*len(c.bias) }
+
+func (c *stripConv) repack(each parallel, memory []byte, w *weights, bias []float32) {
+	n := c.panels * c.panelBytes() / 2
+	if memory != nil {
+		c.weights = unsafe.Slice((*uint16)(unsafe.Pointer(&memory[0])), n)
+	} else {
+		c.weights = pages.Huge(make([]uint16, n))
+	}
+	each(c.panels, func(panel int) { c.pack(w, panel) })
+	packBias(c.bias, bias)
+}
+
+// packBias puts the even channels of a panel before its odd ones.
+func packBias(to, bias []float32) {
+	clear(to)
+	for o, v := range bias {
+		to[o/tilePanel*tilePanel+o%2*16+o%tilePanel/2] = v
+	}
+}
+
+// pack packs one panel.
+func (c *stripConv) pack(w *weights, panel int) {
+	g := winogradG(c.m)
+	to := c.weights[panel*c.panelBytes()/2:]
+	outs := min(tilePanel, c.spec.Out-panel*tilePanel)
+	var taps [3][tilePanel][tileValues]float32
+	var values [tilePanel][tileValues]float32
+	var rows [2][tilePanel][tileValues]uint16 // both planes
+	args := stageArgs{
+		dst: unsafe.Pointer(&rows), src: unsafe.Pointer(&values), pixels: tilePanel, srcStep: 4 * tileValues, dstStep: 2 * tileValues,
+		chunks: 1, loadMask: 1<<tileValues - 1, storeMask: 1<<tileValues - 1, low: int(unsafe.Sizeof(rows[0])),
+	}
+	for step, r := range c.depth.runs {
+		first := r.block * tileValues
+		ins := min(tileValues, c.spec.In-first)
+		clear(taps[:])
+		for o := range outs {
+			at := w.at + (panel*tilePanel+o)*w.out + first*w.in + r.ky*w.tapH
+			for i := range ins {
+				for kx := range taps {
+					taps[kx][o][i] = w.data[at+kx*w.tapW]
+				}
+				at += w.in
+			}
+		}
+		for point := range c.points {
+			// The products are exact in float64, and the sum is rounded once.
+			g0, g1, g2 := g[point][0], g[point][1], g[point][2]
+			for o := range outs {
+				a, b, c, v := &taps[0][o], &taps[1][o], &taps[2][o], &values[o]
+				for i := range v {
+					v[i] = float32(g0*float64(a[i]) + g1*float64(b[i]) + g2*float64(c[i]))
+				}
+			}
+			if c.grain.planes == 2 {
+				stageSplit(&args)
+			} else {
+				stageRound(&args)
+			}
+			at := to[(point*c.steps+step)*c.stepBytes()/2:]
+			for plane := range c.grain.planes {
+				for parity := range 2 {
+					transpose16(unsafe.Pointer(&at[0]), 64, unsafe.Pointer(&rows[plane][parity]), 4*tileValues)
+					at = at[tileRows*tileValues:]
+				}
+			}
+		}
+	}
+}
+
+// stripCall is a stripConv bound to maps.
+type stripCall struct {
+	*stripConv
+	geometry         // of the taps: its columns are tiles
+	offsets  []int32 // byte offset of each step
+	parts    int     // divisions of the panels
+	tiles    []int32 // as in tileCall
+	strips   []strip
+	masks    []uint32
+	fetch    int // prefetches of the next weights in each step
+	most     int // blocks in a call
+	srcW     int // pixels of a row of the source
+}
+
+func (c *stripConv) bind(src, dst kernel.Map, residual *kernel.Map, workers int) runner {
+	t := &stripCall{stripConv: c, srcW: src.W}
+	from, to := src, dst
+	to.W = (dst.W + c.m - 1) / c.m
+	from.W = to.W
+	t.geometry = newGeometry(&c.tap, &c.depth, c.grain, &from, &to, nil, false)
+	t.choose(workers)
+	for _, r := range c.depth.runs {
+		t.offsets = append(t.offsets, int32(t.offset(&c.tap, r)))
+	}
+	blocks := c.grain.blocks(t.positions)
+	t.tiles = make([]int32, 2*blocks)
+	listTiles(t.tiles, t.pixel)
+	t.listStrips(&dst, residual)
+	t.masks = make([]uint32, 0, to.W*c.points)
+	for tile := range to.W {
+		for i := range c.points {
+			mask := uint32(0)
+			if x := tile*c.m + i - c.spec.PadLeft; x >= 0 && x < src.W {
+				mask = math.MaxUint32
+			}
+			t.masks = append(t.masks, mask)
+		}
+	}
+	if t.cold() {
+		t.fetch = max(1, t.stepBytes()/fetchBytes/blocks)
+	}
+	t.most = max(1, int(callCycles/t.blockCycles()))
+	return t
+}
+
+func (c *stripConv) cold() bool { return c.panels*c.panelBytes() >= coldWeights }
+
+// blockCycles is the time of a block at a point.
+func (c *stripConv) blockCycles() float64 {
+	products := 4
+	if c.grain.planes == 2 {
+		products = 12
+	}
+	return float64(c.steps*products*productCycles + stepOverhead)
+}
+
+// choose divides the output into bands and the panels into parts, as geometry.choose does.
+func (t *stripCall) choose(workers int) {
+	const (
+		unhidden     = 0.7 // as there
+		imbalance    = 0.2
+		inputCycles  = 70         // of a tile and a block of channels
+		outputCycles = 80         // of a tile and a panel
+		keptMax      = 1400 << 10 // what should stay in L2: a band's transformed input and a panel's products
+	)
+	best := math.Inf(1)
+	var bestRows, bestImages int
+	t.eachDivision(t.grain, workers, func(rows, images int) {
+		q := t.geometry
+		q.setBands(rows, images, &t.depth, t.grain)
+		blocks := t.grain.blocks(q.positions)
+		penalty := 1.0
+		if q.stagedBytes(t.grain)+t.productBytes(blocks) > keptMax {
+			penalty = overL2
+		}
+		input := float64((images*(rows+q.extra))*q.ow*t.depth.blocks) * inputCycles
+		output := float64(images*rows*q.ow) * outputCycles
+		for n := 1; n <= min(t.panels, 4*workers); n++ {
+			per := (t.panels + n - 1) / n
+			task := taskCycles + input + float64(per)*(output+float64(t.points*blocks)*t.blockCycles())
+			rounds := (q.bands*n + workers - 1) / workers
+			fetches := (rounds + q.bands - 1) / q.bands
+			if per*t.panelBytes() > weightsInL2 {
+				fetches = rounds
+			}
+			load := float64(fetches*per*t.panelBytes()) / weightBytesPerCycle * unhidden
+			if cost := penalty * (float64(rounds)*task + imbalance*task + load); cost < best {
+				best, bestRows, bestImages, t.parts = cost, rows, images, n
+			}
+		}
+	})
+	t.setBands(bestRows, bestImages, &t.depth, t.grain)
+}
+
+// listStrips writes the tiles of a full band and the rows that they become.
+func (t *stripCall) listStrips(dst, residual *kernel.Map) {
+	for n := range t.bandImages {
+		for y := range t.bandRows {
+			for tile := range t.ow {
+				for i := range min(t.m, dst.W-tile*t.m) {
+					e := rowEntry{sums: int32(i * tilePanel * 4), dst: int32(n*dst.Image + y*dst.Row + (tile*t.m+i)*dst.Pixel)}
+					if residual != nil {
+						e.res = int32(n*residual.Image + y*residual.Row + (tile*t.m+i)*residual.Pixel)
+					}
+					t.geometry.rows = append(t.geometry.rows, e)
+				}
+				position := (n*t.imageRows+y)*t.pitch + tile
+				t.strips = append(t.strips, strip{int32(position * tilePanel * 4), int32(len(t.geometry.rows) * int(unsafe.Sizeof(rowEntry{})))})
+			}
+		}
+	}
+}
+
+// pointStep is the distance of the products of two points.
+func (t *stripCall) pointStep(blocks int) int { return blocks*sumsBytes + 128 }
+
+func (t *stripCall) productBytes(blocks int) int { return t.points * t.pointStep(blocks) }
+
+func (t *stripCall) tasks() int { return t.bands * t.parts }
+
+// rowBytes is the memory for a row of the source in the format that the kernels read.
+func (t *stripCall) rowBytes(format kernel.Format) int {
+	return (t.grain.planes*t.srcW*t.spec.In*2 + 63) &^ 63
+}
+
+func (t *stripCall) scratch() int {
+	return 64 + 8*tilePanel*4 + awakeBytes + t.rowBytes(kernel.F32) + t.productBytes(t.grain.blocks(t.positions)) + t.stagedBytes(t.grain)
+}
+
+func (t *stripCall) run(task int, src, dst kernel.Map, residual *kernel.Map, scratch []byte) {
+	number, part := task/t.parts, task%t.parts
+	if t.cold() {
+		number, part = task%t.bands, task/t.bands
+	}
+	from, to := part*t.panels/t.parts, (part+1)*t.panels/t.parts
+	if from == to {
+		return
+	}
+	b := t.band(number)
+	blocks := t.grain.blocks(b.positions)
+	scratch = align(scratch, 64)
+	cut := func(n int) []byte {
+		part := scratch[:n]
+		scratch = scratch[n:]
+		return part
+	}
+	outputs, awake, row := cut(8*tilePanel*4), cut(awakeBytes), cut(t.rowBytes(src.Format))
+	products := cut(t.productBytes(blocks))
+	t.input(&src, b, scratch, row)
+	args := tileArgs{
+		config: &t.config, aStride: t.pixel, aLow: t.planeBytes, offsets: &t.offsets[0], steps: t.steps, chunk: t.steps, panels: 1, groups: 1,
+		awake: unsafe.Pointer(&awake[0]), fetch: t.fetch, format: int(dst.Format), activation: int(t.spec.Activation),
+		points: unsafe.Pointer(&products[0]), pointStep: t.pointStep(blocks), strips: &t.strips[0], stripCount: b.images * b.rows * t.ow, rows: &t.geometry.rows[0],
+	}
+	args.low, args.high = bounds(t.spec.Activation)
+	dstAt := dst.Off + b.image*dst.Image + b.row*dst.Row
+	resAt := 0
+	if residual != nil {
+		resAt = residual.Off + b.image*residual.Image + b.row*residual.Row
+	}
+	for panel := from; panel < to; panel++ {
+		for point := range t.points {
+			args.a = unsafe.Pointer(&scratch[point*t.depth.blocks*t.blockBytes])
+			args.b = unsafe.Pointer(&t.weights[(panel*t.points+point)*t.pointBytes()/2])
+			for block := 0; block < blocks; block += t.most {
+				args.blocks = min(t.most, blocks-block)
+				args.tiles = &t.tiles[2*block]
+				args.sums = unsafe.Pointer(&products[point*args.pointStep+block*sumsBytes])
+				t.multiply(&args)
+			}
+		}
+		channel := panel * tilePanel
+		args.sums = unsafe.Pointer(&outputs[0])
+		args.bias = &t.bias[channel]
+		args.mask = 1<<min(t.spec.Out-channel, tilePanel) - 1
+		args.dst, args.dstLow = planes(&dst, dstAt+channel)
+		if residual != nil {
+			args.res, args.resLow = planes(residual, resAt+channel)
+		}
+		t.transformOutput(&args)
+	}
+}
+
+// input transforms the rows of a band.
+func (t *stripCall) input(src *kernel.Map, b band, scratch, row []byte) {
+	native := src.Format == kernel.Split && t.grain.planes == 2 || src.Format == kernel.BF16 && t.grain.planes == 1
+	args := stripArgs{
+		dstLow: t.planeBytes, point: t.depth.blocks * t.blockBytes, block: t.blockBytes, blocks: t.depth.blocks,
+		mask: 1<<((t.spec.In-1)%tileValues+1) - 1, tiles: t.ow, masks: &t.masks[0],
+	}
+	width := t.ow * t.pixel
+	for n := range b.images {
+		rows := b.rows + t.extra
+		if n < b.images-1 {
+			rows = min(rows, t.imageRows) // the rest is the next image's first rows
+		}
+		for j := range rows {
+			at := (n*t.imageRows + j) * width
+			y := b.row + j - t.spec.PadTop
+			if y < 0 || y >= src.H {
+				for plane := range t.grain.planes {
+					for i := range t.points * t.depth.blocks {
+						clear(scratch[plane*t.planeBytes+i*t.blockBytes+at:][:width])
+					}
+				}
+				continue
+			}
+			e := src.Off + (b.image+n)*src.Image + y*src.Row
+			pixel := src.Pixel
+			if native {
+				args.src = unsafe.Pointer(&src.Hi[e])
+				if t.grain.planes == 2 {
+					args.low = int(uintptr(unsafe.Pointer(&src.Lo[e])) - uintptr(args.src))
+				}
+			} else {
+				t.convertRow(src, e, row)
+				args.src, args.low, pixel = unsafe.Pointer(&row[0]), t.srcW*t.spec.In*2, t.spec.In
+			}
+			args.first, args.pixel, args.step = -t.spec.PadLeft*pixel*2, pixel*2, t.m*pixel*2
+			args.dst = unsafe.Pointer(&scratch[at])
+			t.transformInput(&args)
+		}
+	}
+}
+
+// convertRow writes a row of another format in the planes that the kernels read.
+func (t *stripCall) convertRow(src *kernel.Map, e int, row []byte) {
+	in := t.spec.In
+	hi := unsafe.Slice((*uint16)(unsafe.Pointer(&row[0])), t.srcW*in)
+	for x := range t.srcW {
+		to, at := hi[x*in:][:in], e+x*src.Pixel
+		if t.grain.planes == 1 {
+			if src.Format == kernel.F32 {
+				kernel.ToBF16s(to, src.F32[at:at+in])
+			} else {
+				copy(to, src.Hi[at:at+in])
+			}
+			continue
+		}
+		low := unsafe.Slice((*uint16)(unsafe.Pointer(&row[t.srcW*in*2])), t.srcW*in)[x*in:][:in]
+		if src.Format == kernel.F32 {
+			kernel.ToSplits(to, low, src.F32[at:at+in])
+		} else {
+			copy(to, src.Hi[at:at+in])
+			clear(low)
+		}
+	}
+}
+
+func (t *stripCall) transformInput(args *stripArgs) {
+	switch {
+	case t.m == 4 && t.grain.planes == 2:
+		winogradStripSplit4(args)
+	case t.m == 4:
+		winogradStripRound4(args)
+	case t.grain.planes == 2:
+		winogradStripSplit2(args)
+	default:
+		winogradStripRound2(args)
+	}
+}
+
+func (t *stripCall) multiply(args *tileArgs) {
+	if t.grain.planes == 2 {
+		amxHighSums(args)
+	} else {
+		amxMediumSums(args)
+	}
+}
+
+func (t *stripCall) transformOutput(args *tileArgs) {
+	if t.m == 4 {
+		winogradStripOutput4(args)
+	} else {
+		winogradStripOutput2(args)
+	}
+}
