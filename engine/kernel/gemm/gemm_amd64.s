@@ -359,13 +359,13 @@ TEXT ·amxMedium(SB), NOSPLIT, $0-8
 	MOVQ         160(R8), SI
 	XORQ         R14, R14
 	XORQ         R15, R15
-	MOVQ         R14, 448(R8)
+	MOVQ         R14, 456(R8)
 	MOVQ         88(R8), AX
-	MOVQ         AX, 336(R8)
-	MOVQ         16(R8), AX
 	MOVQ         AX, 344(R8)
-	MOVQ         104(R8), AX
+	MOVQ         16(R8), AX
 	MOVQ         AX, 352(R8)
+	MOVQ         104(R8), AX
+	MOVQ         AX, 360(R8)
 	VBROADCASTSS 208(R8), Z29
 	VBROADCASTSS 212(R8), Z28
 	VPBROADCASTD constants<>+48(SB), Z27
@@ -378,52 +378,52 @@ TEXT ·amxMedium(SB), NOSPLIT, $0-8
 
 group:
 	MOVQ 72(R8), AX
-	MOVQ AX, 360(R8)
+	MOVQ AX, 368(R8)
 	MOVQ 64(R8), AX
-	MOVQ AX, 392(R8)
+	MOVQ AX, 400(R8)
 	MOVQ 120(R8), AX
-	MOVQ AX, 296(R8)
-	MOVQ 128(R8), AX
 	MOVQ AX, 304(R8)
-	MOVQ 136(R8), AX
+	MOVQ 128(R8), AX
 	MOVQ AX, 312(R8)
-	MOVQ 144(R8), AX
+	MOVQ 136(R8), AX
 	MOVQ AX, 320(R8)
-	MOVQ 152(R8), AX
+	MOVQ 144(R8), AX
 	MOVQ AX, 328(R8)
+	MOVQ 152(R8), AX
+	MOVQ AX, 336(R8)
 
 panel:
 	MOVQ 48(R8), AX
-	MOVQ AX, 368(R8)
+	MOVQ AX, 376(R8)
 	MOVQ 40(R8), AX
-	MOVQ AX, 400(R8)
+	MOVQ AX, 408(R8)
 
 chunk:
-	MOVQ    368(R8), AX
+	MOVQ    376(R8), AX
 	MOVQ    56(R8), BX
 	CMPQ    BX, AX
 	CMOVQGT AX, BX
-	MOVQ    BX, 384(R8)
+	MOVQ    BX, 392(R8)
 	SHLQ    $0x0b, BX
-	MOVQ    392(R8), AX
+	MOVQ    400(R8), AX
 	ADDQ    BX, AX
-	MOVQ    AX, 432(R8)
+	MOVQ    AX, 440(R8)
 	XORQ    DX, DX
 	CMPQ    184(R8), $0x00
 	CMOVQEQ DX, BX
 	ADDQ    BX, AX
-	MOVQ    AX, 440(R8)
+	MOVQ    AX, 448(R8)
 	MOVQ    80(R8), AX
-	MOVQ    AX, 376(R8)
-	MOVQ    344(R8), AX
-	MOVQ    AX, 408(R8)
+	MOVQ    AX, 384(R8)
 	MOVQ    352(R8), AX
 	MOVQ    AX, 416(R8)
-	MOVQ    168(R8), AX
+	MOVQ    360(R8), AX
 	MOVQ    AX, 424(R8)
+	MOVQ    168(R8), AX
+	MOVQ    AX, 432(R8)
 
 block:
-	MOVQ    408(R8), AX
+	MOVQ    416(R8), AX
 	MOVQ    8(R8), R10
 	MOVQ    R10, R11
 	MOVLQSX (AX), BX
@@ -431,11 +431,11 @@ block:
 	ADDQ    BX, R10
 	ADDQ    CX, R11
 	ADDQ    $0x08, AX
-	MOVQ    AX, 408(R8)
-	MOVQ    392(R8), R12
-	MOVQ    400(R8), R13
-	MOVQ    384(R8), CX
-	MOVQ    368(R8), AX
+	MOVQ    AX, 416(R8)
+	MOVQ    400(R8), R12
+	MOVQ    408(R8), R13
+	MOVQ    392(R8), CX
+	MOVQ    376(R8), AX
 	CMPQ    AX, 48(R8)
 	JNE     resume
 
@@ -469,7 +469,7 @@ block:
 	JMP  step
 
 resume:
-	MOVQ 424(R8), AX
+	MOVQ 432(R8), AX
 	MOVQ $0x00000040, DX
 
 	// TILELOADD 0(AX)(DX*1), TMM0
@@ -601,9 +601,9 @@ step:
 
 awake:
 	ADDQ $0x00000800, R12
-	MOVQ 432(R8), AX
+	MOVQ 440(R8), AX
 	MOVQ 184(R8), DX
-	CMPQ AX, 440(R8)
+	CMPQ AX, 448(R8)
 	JGE  fetched
 
 fetch:
@@ -614,7 +614,7 @@ fetch:
 	ADDQ       $0x00000100, AX
 	DECQ       DX
 	JNZ        fetch
-	MOVQ       AX, 432(R8)
+	MOVQ       AX, 440(R8)
 
 fetched:
 	MOVQ 176(R8), DX
@@ -632,7 +632,7 @@ row:
 	VPERMT2PS Z1, Z23, Z0
 	VMOVAPS   Z0, Z1
 	VMOVAPS   Z2, Z0
-	MOVQ      280(R8), AX
+	MOVQ      288(R8), AX
 	TESTQ     AX, AX
 	JZ        noresidual32
 	MOVLQSX   8(R14), BX
@@ -927,13 +927,13 @@ f32_act8:
 
 f32_actdone:
 	MOVLQSX 4(R14), BX
-	MOVQ    264(R8), AX
+	MOVQ    272(R8), AX
 	VMOVUPS Z0, K3, (AX)(BX*4)
 	VMOVUPS Z1, K4, 64(AX)(BX*4)
 	JMP     rowdone
 
 halves:
-	MOVQ        280(R8), AX
+	MOVQ        288(R8), AX
 	TESTQ       AX, AX
 	JZ          noresidual16
 	MOVLQSX     8(R14), BX
@@ -944,7 +944,7 @@ halves:
 	VADDPS      Z2, Z1, Z1
 	CMPQ        192(R8), $0x01
 	JE          noresidual16
-	MOVQ        288(R8), AX
+	MOVQ        296(R8), AX
 	VMOVDQU16.Z (AX)(BX*2), K1, Z2
 	VPSLLD      $0x10, Z2, Z3
 	VPANDD      Z26, Z2, Z2
@@ -1237,7 +1237,7 @@ f16_act8:
 
 f16_actdone:
 	MOVLQSX     4(R14), BX
-	MOVQ        264(R8), AX
+	MOVQ        272(R8), AX
 	VPADDD      Z27, Z0, Z2
 	VPADDD      Z27, Z1, Z3
 	VPSRLD      $0x10, Z2, Z4
@@ -1255,7 +1255,7 @@ f16_actdone:
 	VPADDD      Z27, Z1, Z1
 	VPSRLD      $0x10, Z0, Z0
 	VMOVDQU16   Z1, K2, Z0
-	MOVQ        272(R8), AX
+	MOVQ        280(R8), AX
 	VMOVDQU16   Z0, K1, (AX)(BX*2)
 
 rowdone:
@@ -1266,12 +1266,12 @@ rowdone:
 rowsdone:
 	DECQ CX
 	JNZ  step
-	CMPQ 448(R8), $0x00
+	CMPQ 456(R8), $0x00
 	JNE  end
-	MOVQ 368(R8), AX
-	CMPQ AX, 384(R8)
+	MOVQ 376(R8), AX
+	CMPQ AX, 392(R8)
 	JE   summed
-	MOVQ 424(R8), AX
+	MOVQ 432(R8), AX
 	MOVQ $0x00000040, DX
 
 	// TILESTORED TMM0, 0(AX)(DX*1)
@@ -1318,21 +1318,21 @@ rowsdone:
 	BYTE $0x00
 	BYTE $0x00
 	ADDQ $0x00001000, AX
-	MOVQ AX, 424(R8)
-	DECQ 376(R8)
+	MOVQ AX, 432(R8)
+	DECQ 384(R8)
 	JNZ  block
-	MOVQ 384(R8), AX
-	SUBQ AX, 368(R8)
-	MOVQ 400(R8), BX
+	MOVQ 392(R8), AX
+	SUBQ AX, 376(R8)
+	MOVQ 408(R8), BX
 	LEAQ (BX)(AX*4), BX
-	MOVQ BX, 400(R8)
+	MOVQ BX, 408(R8)
 	SHLQ $0x0b, AX
-	ADDQ AX, 392(R8)
+	ADDQ AX, 400(R8)
 	JMP  chunk
 
 summed:
-	XORQ $0x00001000, SI
 	MOVQ $0x00000080, AX
+	XORQ $0x00001000, SI
 
 	// TILESTORED TMM0, 0(SI)(AX*1)
 	BYTE $0xc4
@@ -1374,14 +1374,14 @@ summed:
 	BYTE    $0x08
 	BYTE    $0x00
 	BYTE    $0x00
-	MOVQ    424(R8), AX
+	MOVQ    432(R8), AX
 	ADDQ    $0x00001000, AX
-	MOVQ    AX, 424(R8)
-	MOVQ    416(R8), AX
+	MOVQ    AX, 432(R8)
+	MOVQ    424(R8), AX
 	MOVLQSX (AX), R14
 	MOVLQSX 4(AX), R15
 	ADDQ    $0x04, AX
-	MOVQ    AX, 416(R8)
+	MOVQ    AX, 424(R8)
 	MOVQ    112(R8), DX
 	CMPQ    R14, DX
 	CMOVQGT DX, R14
@@ -1392,53 +1392,53 @@ summed:
 	LEAQ    (AX)(R14*4), R14
 	LEAQ    (R15)(R15*2), R15
 	LEAQ    (AX)(R15*4), R15
-	MOVQ    328(R8), AX
+	MOVQ    336(R8), AX
 	VMOVUPS (AX), Z31
 	VMOVUPS 64(AX), Z30
-	MOVQ    296(R8), AX
-	MOVQ    AX, 264(R8)
 	MOVQ    304(R8), AX
 	MOVQ    AX, 272(R8)
 	MOVQ    312(R8), AX
 	MOVQ    AX, 280(R8)
 	MOVQ    320(R8), AX
 	MOVQ    AX, 288(R8)
+	MOVQ    328(R8), AX
+	MOVQ    AX, 296(R8)
 	MOVQ    $0xffffffff, AX
 	MOVQ    216(R8), DX
-	CMPQ    360(R8), $0x01
+	CMPQ    368(R8), $0x01
 	CMOVQEQ DX, AX
 	KMOVD   AX, K1
 	KMOVW   AX, K3
 	SHRQ    $0x10, AX
 	KMOVW   AX, K4
-	DECQ    376(R8)
+	DECQ    384(R8)
 	JNZ     block
-	MOVQ    384(R8), AX
+	MOVQ    392(R8), AX
 	SHLQ    $0x0b, AX
-	ADDQ    AX, 392(R8)
-	ADDQ    $0x00000080, 328(R8)
+	ADDQ    AX, 400(R8)
+	ADDQ    $0x00000080, 336(R8)
 	MOVQ    $0x00000040, BX
 	MOVQ    $0x00000080, DX
 	CMPQ    192(R8), $0x00
 	CMOVQEQ DX, BX
-	ADDQ    BX, 296(R8)
 	ADDQ    BX, 304(R8)
+	ADDQ    BX, 312(R8)
 	CMPQ    136(R8), $0x00
 	JE      nextpanel
-	ADDQ    BX, 312(R8)
 	ADDQ    BX, 320(R8)
+	ADDQ    BX, 328(R8)
 
 nextpanel:
-	DECQ 360(R8)
+	DECQ 368(R8)
 	JNZ  panel
-	MOVQ 408(R8), AX
-	MOVQ AX, 344(R8)
 	MOVQ 416(R8), AX
 	MOVQ AX, 352(R8)
-	DECQ 336(R8)
+	MOVQ 424(R8), AX
+	MOVQ AX, 360(R8)
+	DECQ 344(R8)
 	JNZ  group
 	MOVQ $0x00000001, CX
-	MOVQ CX, 448(R8)
+	MOVQ CX, 456(R8)
 	MOVQ $0x00000020, DX
 	JMP  row
 
@@ -1469,13 +1469,13 @@ TEXT ·amxHigh(SB), NOSPLIT, $0-8
 	MOVQ         160(R8), SI
 	XORQ         R14, R14
 	XORQ         R15, R15
-	MOVQ         R14, 448(R8)
+	MOVQ         R14, 456(R8)
 	MOVQ         88(R8), AX
-	MOVQ         AX, 336(R8)
-	MOVQ         16(R8), AX
 	MOVQ         AX, 344(R8)
-	MOVQ         104(R8), AX
+	MOVQ         16(R8), AX
 	MOVQ         AX, 352(R8)
+	MOVQ         104(R8), AX
+	MOVQ         AX, 360(R8)
 	VBROADCASTSS 208(R8), Z29
 	VBROADCASTSS 212(R8), Z28
 	VPBROADCASTD constants<>+48(SB), Z27
@@ -1488,52 +1488,52 @@ TEXT ·amxHigh(SB), NOSPLIT, $0-8
 
 group:
 	MOVQ 72(R8), AX
-	MOVQ AX, 360(R8)
+	MOVQ AX, 368(R8)
 	MOVQ 64(R8), AX
-	MOVQ AX, 392(R8)
+	MOVQ AX, 400(R8)
 	MOVQ 120(R8), AX
-	MOVQ AX, 296(R8)
-	MOVQ 128(R8), AX
 	MOVQ AX, 304(R8)
-	MOVQ 136(R8), AX
+	MOVQ 128(R8), AX
 	MOVQ AX, 312(R8)
-	MOVQ 144(R8), AX
+	MOVQ 136(R8), AX
 	MOVQ AX, 320(R8)
-	MOVQ 152(R8), AX
+	MOVQ 144(R8), AX
 	MOVQ AX, 328(R8)
+	MOVQ 152(R8), AX
+	MOVQ AX, 336(R8)
 
 panel:
 	MOVQ 48(R8), AX
-	MOVQ AX, 368(R8)
+	MOVQ AX, 376(R8)
 	MOVQ 40(R8), AX
-	MOVQ AX, 400(R8)
+	MOVQ AX, 408(R8)
 
 chunk:
-	MOVQ    368(R8), AX
+	MOVQ    376(R8), AX
 	MOVQ    56(R8), BX
 	CMPQ    BX, AX
 	CMOVQGT AX, BX
-	MOVQ    BX, 384(R8)
+	MOVQ    BX, 392(R8)
 	SHLQ    $0x0c, BX
-	MOVQ    392(R8), AX
+	MOVQ    400(R8), AX
 	ADDQ    BX, AX
-	MOVQ    AX, 432(R8)
+	MOVQ    AX, 440(R8)
 	XORQ    DX, DX
 	CMPQ    184(R8), $0x00
 	CMOVQEQ DX, BX
 	ADDQ    BX, AX
-	MOVQ    AX, 440(R8)
+	MOVQ    AX, 448(R8)
 	MOVQ    80(R8), AX
-	MOVQ    AX, 376(R8)
-	MOVQ    344(R8), AX
-	MOVQ    AX, 408(R8)
+	MOVQ    AX, 384(R8)
 	MOVQ    352(R8), AX
 	MOVQ    AX, 416(R8)
-	MOVQ    168(R8), AX
+	MOVQ    360(R8), AX
 	MOVQ    AX, 424(R8)
+	MOVQ    168(R8), AX
+	MOVQ    AX, 432(R8)
 
 block:
-	MOVQ    408(R8), AX
+	MOVQ    416(R8), AX
 	MOVQ    8(R8), R10
 	MOVQ    R10, R11
 	MOVLQSX (AX), BX
@@ -1541,11 +1541,11 @@ block:
 	ADDQ    BX, R10
 	ADDQ    CX, R11
 	ADDQ    $0x08, AX
-	MOVQ    AX, 408(R8)
-	MOVQ    392(R8), R12
-	MOVQ    400(R8), R13
-	MOVQ    384(R8), CX
-	MOVQ    368(R8), AX
+	MOVQ    AX, 416(R8)
+	MOVQ    400(R8), R12
+	MOVQ    408(R8), R13
+	MOVQ    392(R8), CX
+	MOVQ    376(R8), AX
 	CMPQ    AX, 48(R8)
 	JNE     resume
 
@@ -1579,7 +1579,7 @@ block:
 	JMP  step
 
 resume:
-	MOVQ 424(R8), AX
+	MOVQ 432(R8), AX
 	MOVQ $0x00000040, DX
 
 	// TILELOADD 0(AX)(DX*1), TMM0
@@ -1811,9 +1811,9 @@ step:
 
 awake:
 	ADDQ $0x00001000, R12
-	MOVQ 432(R8), AX
+	MOVQ 440(R8), AX
 	MOVQ 184(R8), DX
-	CMPQ AX, 440(R8)
+	CMPQ AX, 448(R8)
 	JGE  fetched
 
 fetch:
@@ -1824,7 +1824,7 @@ fetch:
 	ADDQ       $0x00000100, AX
 	DECQ       DX
 	JNZ        fetch
-	MOVQ       AX, 432(R8)
+	MOVQ       AX, 440(R8)
 
 fetched:
 	MOVQ 176(R8), DX
@@ -1842,7 +1842,7 @@ row:
 	VPERMT2PS Z1, Z23, Z0
 	VMOVAPS   Z0, Z1
 	VMOVAPS   Z2, Z0
-	MOVQ      280(R8), AX
+	MOVQ      288(R8), AX
 	TESTQ     AX, AX
 	JZ        noresidual32
 	MOVLQSX   8(R14), BX
@@ -2137,13 +2137,13 @@ f32_act8:
 
 f32_actdone:
 	MOVLQSX 4(R14), BX
-	MOVQ    264(R8), AX
+	MOVQ    272(R8), AX
 	VMOVUPS Z0, K3, (AX)(BX*4)
 	VMOVUPS Z1, K4, 64(AX)(BX*4)
 	JMP     rowdone
 
 halves:
-	MOVQ        280(R8), AX
+	MOVQ        288(R8), AX
 	TESTQ       AX, AX
 	JZ          noresidual16
 	MOVLQSX     8(R14), BX
@@ -2154,7 +2154,7 @@ halves:
 	VADDPS      Z2, Z1, Z1
 	CMPQ        192(R8), $0x01
 	JE          noresidual16
-	MOVQ        288(R8), AX
+	MOVQ        296(R8), AX
 	VMOVDQU16.Z (AX)(BX*2), K1, Z2
 	VPSLLD      $0x10, Z2, Z3
 	VPANDD      Z26, Z2, Z2
@@ -2447,7 +2447,7 @@ f16_act8:
 
 f16_actdone:
 	MOVLQSX     4(R14), BX
-	MOVQ        264(R8), AX
+	MOVQ        272(R8), AX
 	VPADDD      Z27, Z0, Z2
 	VPADDD      Z27, Z1, Z3
 	VPSRLD      $0x10, Z2, Z4
@@ -2465,7 +2465,7 @@ f16_actdone:
 	VPADDD      Z27, Z1, Z1
 	VPSRLD      $0x10, Z0, Z0
 	VMOVDQU16   Z1, K2, Z0
-	MOVQ        272(R8), AX
+	MOVQ        280(R8), AX
 	VMOVDQU16   Z0, K1, (AX)(BX*2)
 
 rowdone:
@@ -2476,12 +2476,12 @@ rowdone:
 rowsdone:
 	DECQ CX
 	JNZ  step
-	CMPQ 448(R8), $0x00
+	CMPQ 456(R8), $0x00
 	JNE  end
-	MOVQ 368(R8), AX
-	CMPQ AX, 384(R8)
+	MOVQ 376(R8), AX
+	CMPQ AX, 392(R8)
 	JE   summed
-	MOVQ 424(R8), AX
+	MOVQ 432(R8), AX
 	MOVQ $0x00000040, DX
 
 	// TILESTORED TMM0, 0(AX)(DX*1)
@@ -2528,21 +2528,21 @@ rowsdone:
 	BYTE $0x00
 	BYTE $0x00
 	ADDQ $0x00001000, AX
-	MOVQ AX, 424(R8)
-	DECQ 376(R8)
+	MOVQ AX, 432(R8)
+	DECQ 384(R8)
 	JNZ  block
-	MOVQ 384(R8), AX
-	SUBQ AX, 368(R8)
-	MOVQ 400(R8), BX
+	MOVQ 392(R8), AX
+	SUBQ AX, 376(R8)
+	MOVQ 408(R8), BX
 	LEAQ (BX)(AX*4), BX
-	MOVQ BX, 400(R8)
+	MOVQ BX, 408(R8)
 	SHLQ $0x0c, AX
-	ADDQ AX, 392(R8)
+	ADDQ AX, 400(R8)
 	JMP  chunk
 
 summed:
-	XORQ $0x00001000, SI
 	MOVQ $0x00000080, AX
+	XORQ $0x00001000, SI
 
 	// TILESTORED TMM0, 0(SI)(AX*1)
 	BYTE $0xc4
@@ -2584,14 +2584,14 @@ summed:
 	BYTE    $0x08
 	BYTE    $0x00
 	BYTE    $0x00
-	MOVQ    424(R8), AX
+	MOVQ    432(R8), AX
 	ADDQ    $0x00001000, AX
-	MOVQ    AX, 424(R8)
-	MOVQ    416(R8), AX
+	MOVQ    AX, 432(R8)
+	MOVQ    424(R8), AX
 	MOVLQSX (AX), R14
 	MOVLQSX 4(AX), R15
 	ADDQ    $0x04, AX
-	MOVQ    AX, 416(R8)
+	MOVQ    AX, 424(R8)
 	MOVQ    112(R8), DX
 	CMPQ    R14, DX
 	CMOVQGT DX, R14
@@ -2602,53 +2602,53 @@ summed:
 	LEAQ    (AX)(R14*4), R14
 	LEAQ    (R15)(R15*2), R15
 	LEAQ    (AX)(R15*4), R15
-	MOVQ    328(R8), AX
+	MOVQ    336(R8), AX
 	VMOVUPS (AX), Z31
 	VMOVUPS 64(AX), Z30
-	MOVQ    296(R8), AX
-	MOVQ    AX, 264(R8)
 	MOVQ    304(R8), AX
 	MOVQ    AX, 272(R8)
 	MOVQ    312(R8), AX
 	MOVQ    AX, 280(R8)
 	MOVQ    320(R8), AX
 	MOVQ    AX, 288(R8)
+	MOVQ    328(R8), AX
+	MOVQ    AX, 296(R8)
 	MOVQ    $0xffffffff, AX
 	MOVQ    216(R8), DX
-	CMPQ    360(R8), $0x01
+	CMPQ    368(R8), $0x01
 	CMOVQEQ DX, AX
 	KMOVD   AX, K1
 	KMOVW   AX, K3
 	SHRQ    $0x10, AX
 	KMOVW   AX, K4
-	DECQ    376(R8)
+	DECQ    384(R8)
 	JNZ     block
-	MOVQ    384(R8), AX
+	MOVQ    392(R8), AX
 	SHLQ    $0x0c, AX
-	ADDQ    AX, 392(R8)
-	ADDQ    $0x00000080, 328(R8)
+	ADDQ    AX, 400(R8)
+	ADDQ    $0x00000080, 336(R8)
 	MOVQ    $0x00000040, BX
 	MOVQ    $0x00000080, DX
 	CMPQ    192(R8), $0x00
 	CMOVQEQ DX, BX
-	ADDQ    BX, 296(R8)
 	ADDQ    BX, 304(R8)
+	ADDQ    BX, 312(R8)
 	CMPQ    136(R8), $0x00
 	JE      nextpanel
-	ADDQ    BX, 312(R8)
 	ADDQ    BX, 320(R8)
+	ADDQ    BX, 328(R8)
 
 nextpanel:
-	DECQ 360(R8)
+	DECQ 368(R8)
 	JNZ  panel
-	MOVQ 408(R8), AX
-	MOVQ AX, 344(R8)
 	MOVQ 416(R8), AX
 	MOVQ AX, 352(R8)
-	DECQ 336(R8)
+	MOVQ 424(R8), AX
+	MOVQ AX, 360(R8)
+	DECQ 344(R8)
 	JNZ  group
 	MOVQ $0x00000001, CX
-	MOVQ CX, 448(R8)
+	MOVQ CX, 456(R8)
 	MOVQ $0x00000020, DX
 	JMP  row
 
@@ -2662,79 +2662,106 @@ end:
 	VZEROUPPER
 	RET
 
-// func amxMediumSums(args *byte)
-// Requires: AVX, CMOV, MMX+
-TEXT ·amxMediumSums(SB), NOSPLIT, $0-8
+// func winogradStripMedium(args *byte)
+// Requires: AVX, AVX512BW, AVX512DQ, AVX512F, CMOV, MMX+
+TEXT ·winogradStripMedium(SB), NOSPLIT, $0-8
 	MOVQ args+0(FP), R8
 	MOVQ (R8), AX
 
 	// LDTILECFG (AX)
-	BYTE $0xc4
-	BYTE $0xe2
-	BYTE $0x78
-	BYTE $0x49
-	BYTE $0x00
-	MOVQ 24(R8), R9
-	MOVQ 32(R8), DI
-	MOVQ 160(R8), SI
-	XORQ R14, R14
-	XORQ R15, R15
-	MOVQ R14, 448(R8)
-	MOVQ 88(R8), AX
-	MOVQ AX, 336(R8)
-	MOVQ 16(R8), AX
-	MOVQ AX, 344(R8)
-	MOVQ 104(R8), AX
-	MOVQ AX, 352(R8)
+	BYTE         $0xc4
+	BYTE         $0xe2
+	BYTE         $0x78
+	BYTE         $0x49
+	BYTE         $0x00
+	MOVQ         24(R8), R9
+	MOVQ         32(R8), DI
+	MOVQ         232(R8), AX
+	MOVQ         AX, 464(R8)
+	MOVQ         160(R8), SI
+	XORQ         R14, R14
+	XORQ         R15, R15
+	MOVQ         R14, 456(R8)
+	MOVQ         88(R8), AX
+	MOVQ         AX, 344(R8)
+	MOVQ         16(R8), AX
+	MOVQ         AX, 352(R8)
+	MOVQ         104(R8), AX
+	MOVQ         AX, 360(R8)
+	VBROADCASTSS 208(R8), Z29
+	VBROADCASTSS 212(R8), Z28
+	VPBROADCASTD constants<>+48(SB), Z27
+	VPBROADCASTD constants<>+52(SB), Z26
+	VPBROADCASTD constants<>+56(SB), Z25
+	VMOVUPS      interleave<>+0(SB), Z24
+	VMOVUPS      interleave<>+64(SB), Z23
+	MOVL         constants<>+60(SB), AX
+	KMOVD        AX, K2
+	MOVQ         120(R8), AX
+	MOVQ         AX, 272(R8)
+	MOVQ         128(R8), AX
+	MOVQ         AX, 280(R8)
+	MOVQ         136(R8), AX
+	MOVQ         AX, 288(R8)
+	MOVQ         144(R8), AX
+	MOVQ         AX, 296(R8)
+	MOVQ         152(R8), AX
+	VMOVUPS      (AX), Z31
+	VMOVUPS      64(AX), Z30
+	MOVQ         216(R8), AX
+	KMOVD        AX, K1
+	KMOVW        AX, K3
+	SHRQ         $0x10, AX
+	KMOVW        AX, K4
 
 group:
 	MOVQ 72(R8), AX
-	MOVQ AX, 360(R8)
+	MOVQ AX, 368(R8)
 	MOVQ 64(R8), AX
-	MOVQ AX, 392(R8)
+	MOVQ AX, 400(R8)
 	MOVQ 120(R8), AX
-	MOVQ AX, 296(R8)
-	MOVQ 128(R8), AX
 	MOVQ AX, 304(R8)
-	MOVQ 136(R8), AX
+	MOVQ 128(R8), AX
 	MOVQ AX, 312(R8)
-	MOVQ 144(R8), AX
+	MOVQ 136(R8), AX
 	MOVQ AX, 320(R8)
-	MOVQ 152(R8), AX
+	MOVQ 144(R8), AX
 	MOVQ AX, 328(R8)
+	MOVQ 152(R8), AX
+	MOVQ AX, 336(R8)
 
 panel:
 	MOVQ 48(R8), AX
-	MOVQ AX, 368(R8)
+	MOVQ AX, 376(R8)
 	MOVQ 40(R8), AX
-	MOVQ AX, 400(R8)
+	MOVQ AX, 408(R8)
 
 chunk:
-	MOVQ    368(R8), AX
+	MOVQ    376(R8), AX
 	MOVQ    56(R8), BX
 	CMPQ    BX, AX
 	CMOVQGT AX, BX
-	MOVQ    BX, 384(R8)
+	MOVQ    BX, 392(R8)
 	SHLQ    $0x0b, BX
-	MOVQ    392(R8), AX
+	MOVQ    400(R8), AX
 	ADDQ    BX, AX
-	MOVQ    AX, 432(R8)
+	MOVQ    AX, 440(R8)
 	XORQ    DX, DX
 	CMPQ    184(R8), $0x00
 	CMOVQEQ DX, BX
 	ADDQ    BX, AX
-	MOVQ    AX, 440(R8)
+	MOVQ    AX, 448(R8)
 	MOVQ    80(R8), AX
-	MOVQ    AX, 376(R8)
-	MOVQ    344(R8), AX
-	MOVQ    AX, 408(R8)
+	MOVQ    AX, 384(R8)
 	MOVQ    352(R8), AX
 	MOVQ    AX, 416(R8)
-	MOVQ    168(R8), AX
+	MOVQ    360(R8), AX
 	MOVQ    AX, 424(R8)
+	MOVQ    168(R8), AX
+	MOVQ    AX, 432(R8)
 
 block:
-	MOVQ    408(R8), AX
+	MOVQ    416(R8), AX
 	MOVQ    8(R8), R10
 	MOVQ    R10, R11
 	MOVLQSX (AX), BX
@@ -2742,11 +2769,11 @@ block:
 	ADDQ    BX, R10
 	ADDQ    CX, R11
 	ADDQ    $0x08, AX
-	MOVQ    AX, 408(R8)
-	MOVQ    392(R8), R12
-	MOVQ    400(R8), R13
-	MOVQ    384(R8), CX
-	MOVQ    368(R8), AX
+	MOVQ    AX, 416(R8)
+	MOVQ    400(R8), R12
+	MOVQ    408(R8), R13
+	MOVQ    392(R8), CX
+	MOVQ    376(R8), AX
 	CMPQ    AX, 48(R8)
 	JNE     resume
 
@@ -2780,7 +2807,7 @@ block:
 	JMP  step
 
 resume:
-	MOVQ 424(R8), AX
+	MOVQ 432(R8), AX
 	MOVQ $0x00000040, DX
 
 	// TILELOADD 0(AX)(DX*1), TMM0
@@ -2912,9 +2939,9 @@ step:
 
 awake:
 	ADDQ $0x00000800, R12
-	MOVQ 432(R8), AX
+	MOVQ 440(R8), AX
 	MOVQ 184(R8), DX
-	CMPQ AX, 440(R8)
+	CMPQ AX, 448(R8)
 	JGE  fetched
 
 fetch:
@@ -2925,986 +2952,77 @@ fetch:
 	ADDQ       $0x00000100, AX
 	DECQ       DX
 	JNZ        fetch
-	MOVQ       AX, 432(R8)
+	MOVQ       AX, 440(R8)
 
 fetched:
-	DECQ CX
-	JNZ  step
-	MOVQ 368(R8), AX
-	CMPQ AX, 384(R8)
-	JE   summed
-	MOVQ 424(R8), AX
-	MOVQ $0x00000040, DX
-
-	// TILESTORED TMM0, 0(AX)(DX*1)
-	BYTE $0xc4
-	BYTE $0xe2
-	BYTE $0x7a
-	BYTE $0x4b
-	BYTE $0x04
-	BYTE $0x10
-
-	// TILESTORED TMM1, 1024(AX)(DX*1)
-	BYTE $0xc4
-	BYTE $0xe2
-	BYTE $0x7a
-	BYTE $0x4b
-	BYTE $0x8c
-	BYTE $0x10
-	BYTE $0x00
-	BYTE $0x04
-	BYTE $0x00
-	BYTE $0x00
-
-	// TILESTORED TMM2, 2048(AX)(DX*1)
-	BYTE $0xc4
-	BYTE $0xe2
-	BYTE $0x7a
-	BYTE $0x4b
-	BYTE $0x94
-	BYTE $0x10
-	BYTE $0x00
-	BYTE $0x08
-	BYTE $0x00
-	BYTE $0x00
-
-	// TILESTORED TMM3, 3072(AX)(DX*1)
-	BYTE $0xc4
-	BYTE $0xe2
-	BYTE $0x7a
-	BYTE $0x4b
-	BYTE $0x9c
-	BYTE $0x10
-	BYTE $0x00
-	BYTE $0x0c
-	BYTE $0x00
-	BYTE $0x00
-	ADDQ $0x00001000, AX
-	MOVQ AX, 424(R8)
-	DECQ 376(R8)
-	JNZ  block
-	MOVQ 384(R8), AX
-	SUBQ AX, 368(R8)
-	MOVQ 400(R8), BX
-	LEAQ (BX)(AX*4), BX
-	MOVQ BX, 400(R8)
-	SHLQ $0x0b, AX
-	ADDQ AX, 392(R8)
-	JMP  chunk
-
-summed:
-	MOVQ $0x00000080, AX
-
-	// TILESTORED TMM0, 0(SI)(AX*1)
-	BYTE $0xc4
-	BYTE $0xe2
-	BYTE $0x7a
-	BYTE $0x4b
-	BYTE $0x04
-	BYTE $0x06
-
-	// TILESTORED TMM1, 64(SI)(AX*1)
-	BYTE $0xc4
-	BYTE $0xe2
-	BYTE $0x7a
-	BYTE $0x4b
-	BYTE $0x4c
-	BYTE $0x06
-	BYTE $0x40
-
-	// TILESTORED TMM2, 2048(SI)(AX*1)
-	BYTE $0xc4
-	BYTE $0xe2
-	BYTE $0x7a
-	BYTE $0x4b
-	BYTE $0x94
-	BYTE $0x06
-	BYTE $0x00
-	BYTE $0x08
-	BYTE $0x00
-	BYTE $0x00
-
-	// TILESTORED TMM3, 2112(SI)(AX*1)
-	BYTE    $0xc4
-	BYTE    $0xe2
-	BYTE    $0x7a
-	BYTE    $0x4b
-	BYTE    $0x9c
-	BYTE    $0x06
-	BYTE    $0x40
-	BYTE    $0x08
-	BYTE    $0x00
-	BYTE    $0x00
-	MOVQ    424(R8), AX
-	ADDQ    $0x00001000, AX
-	MOVQ    AX, 424(R8)
-	ADDQ    $0x00001000, SI
-	DECQ    376(R8)
-	JNZ     block
-	MOVQ    384(R8), AX
-	SHLQ    $0x0b, AX
-	ADDQ    AX, 392(R8)
-	ADDQ    $0x00000080, 328(R8)
-	MOVQ    $0x00000040, BX
-	MOVQ    $0x00000080, DX
-	CMPQ    192(R8), $0x00
-	CMOVQEQ DX, BX
-	ADDQ    BX, 296(R8)
-	ADDQ    BX, 304(R8)
-	CMPQ    136(R8), $0x00
-	JE      nextpanel
-	ADDQ    BX, 312(R8)
-	ADDQ    BX, 320(R8)
-
-nextpanel:
-	DECQ 360(R8)
-	JNZ  panel
-	MOVQ 408(R8), AX
-	MOVQ AX, 344(R8)
-	MOVQ 416(R8), AX
-	MOVQ AX, 352(R8)
-	DECQ 336(R8)
-	JNZ  group
-
-	// TILERELEASE
-	BYTE $0xc4
-	BYTE $0xe2
-	BYTE $0x78
-	BYTE $0x49
-	BYTE $0xc0
-	VZEROUPPER
-	RET
-
-// func amxHighSums(args *byte)
-// Requires: AVX, CMOV, MMX+
-TEXT ·amxHighSums(SB), NOSPLIT, $0-8
-	MOVQ args+0(FP), R8
-	MOVQ (R8), AX
-
-	// LDTILECFG (AX)
-	BYTE $0xc4
-	BYTE $0xe2
-	BYTE $0x78
-	BYTE $0x49
-	BYTE $0x00
-	MOVQ 24(R8), R9
-	MOVQ 32(R8), DI
-	MOVQ 160(R8), SI
-	XORQ R14, R14
-	XORQ R15, R15
-	MOVQ R14, 448(R8)
-	MOVQ 88(R8), AX
-	MOVQ AX, 336(R8)
-	MOVQ 16(R8), AX
-	MOVQ AX, 344(R8)
-	MOVQ 104(R8), AX
-	MOVQ AX, 352(R8)
-
-group:
-	MOVQ 72(R8), AX
-	MOVQ AX, 360(R8)
-	MOVQ 64(R8), AX
-	MOVQ AX, 392(R8)
-	MOVQ 120(R8), AX
-	MOVQ AX, 296(R8)
-	MOVQ 128(R8), AX
-	MOVQ AX, 304(R8)
-	MOVQ 136(R8), AX
-	MOVQ AX, 312(R8)
-	MOVQ 144(R8), AX
-	MOVQ AX, 320(R8)
-	MOVQ 152(R8), AX
-	MOVQ AX, 328(R8)
-
-panel:
-	MOVQ 48(R8), AX
-	MOVQ AX, 368(R8)
-	MOVQ 40(R8), AX
-	MOVQ AX, 400(R8)
-
-chunk:
-	MOVQ    368(R8), AX
-	MOVQ    56(R8), BX
-	CMPQ    BX, AX
-	CMOVQGT AX, BX
-	MOVQ    BX, 384(R8)
-	SHLQ    $0x0c, BX
-	MOVQ    392(R8), AX
-	ADDQ    BX, AX
-	MOVQ    AX, 432(R8)
-	XORQ    DX, DX
-	CMPQ    184(R8), $0x00
-	CMOVQEQ DX, BX
-	ADDQ    BX, AX
-	MOVQ    AX, 440(R8)
-	MOVQ    80(R8), AX
-	MOVQ    AX, 376(R8)
-	MOVQ    344(R8), AX
-	MOVQ    AX, 408(R8)
-	MOVQ    352(R8), AX
-	MOVQ    AX, 416(R8)
-	MOVQ    168(R8), AX
-	MOVQ    AX, 424(R8)
-
-block:
-	MOVQ    408(R8), AX
-	MOVQ    8(R8), R10
-	MOVQ    R10, R11
-	MOVLQSX (AX), BX
-	MOVLQSX 4(AX), CX
-	ADDQ    BX, R10
-	ADDQ    CX, R11
-	ADDQ    $0x08, AX
-	MOVQ    AX, 408(R8)
-	MOVQ    392(R8), R12
-	MOVQ    400(R8), R13
-	MOVQ    384(R8), CX
-	MOVQ    368(R8), AX
-	CMPQ    AX, 48(R8)
-	JNE     resume
-
-	// TILEZERO TMM0
-	BYTE $0xc4
-	BYTE $0xe2
-	BYTE $0x7b
-	BYTE $0x49
-	BYTE $0xc0
-
-	// TILEZERO TMM1
-	BYTE $0xc4
-	BYTE $0xe2
-	BYTE $0x7b
-	BYTE $0x49
-	BYTE $0xc8
-
-	// TILEZERO TMM2
-	BYTE $0xc4
-	BYTE $0xe2
-	BYTE $0x7b
-	BYTE $0x49
-	BYTE $0xd0
-
-	// TILEZERO TMM3
-	BYTE $0xc4
-	BYTE $0xe2
-	BYTE $0x7b
-	BYTE $0x49
-	BYTE $0xd8
-	JMP  step
-
-resume:
-	MOVQ 424(R8), AX
-	MOVQ $0x00000040, DX
-
-	// TILELOADD 0(AX)(DX*1), TMM0
-	BYTE $0xc4
-	BYTE $0xe2
-	BYTE $0x7b
-	BYTE $0x4b
-	BYTE $0x04
-	BYTE $0x10
-
-	// TILELOADD 1024(AX)(DX*1), TMM1
-	BYTE $0xc4
-	BYTE $0xe2
-	BYTE $0x7b
-	BYTE $0x4b
-	BYTE $0x8c
-	BYTE $0x10
-	BYTE $0x00
-	BYTE $0x04
-	BYTE $0x00
-	BYTE $0x00
-
-	// TILELOADD 2048(AX)(DX*1), TMM2
-	BYTE $0xc4
-	BYTE $0xe2
-	BYTE $0x7b
-	BYTE $0x4b
-	BYTE $0x94
-	BYTE $0x10
-	BYTE $0x00
-	BYTE $0x08
-	BYTE $0x00
-	BYTE $0x00
-
-	// TILELOADD 3072(AX)(DX*1), TMM3
-	BYTE $0xc4
-	BYTE $0xe2
-	BYTE $0x7b
-	BYTE $0x4b
-	BYTE $0x9c
-	BYTE $0x10
-	BYTE $0x00
-	BYTE $0x0c
-	BYTE $0x00
-	BYTE $0x00
-
-step:
-	MOVLQSX (R13), AX
-	ADDQ    $0x04, R13
-	MOVQ    AX, BX
-	ADDQ    R10, AX
-	ADDQ    R11, BX
-	MOVQ    $0x00000040, DX
-	ADDQ    DI, AX
-	ADDQ    DI, BX
-
-	// TILELOADD 0(AX)(R9*1), TMM4
-	BYTE $0xc4
-	BYTE $0xa2
-	BYTE $0x7b
-	BYTE $0x4b
-	BYTE $0x24
-	BYTE $0x08
-
-	// TILELOADD 0(R12)(DX*1), TMM6
-	BYTE $0xc4
-	BYTE $0xc2
-	BYTE $0x7b
-	BYTE $0x4b
-	BYTE $0x34
-	BYTE $0x14
-
-	// TDPBF16PS TMM6, TMM4, TMM0
-	BYTE $0xc4
-	BYTE $0xe2
-	BYTE $0x4a
-	BYTE $0x5c
-	BYTE $0xc4
-
-	// TILELOADD 1024(R12)(DX*1), TMM7
-	BYTE $0xc4
-	BYTE $0xc2
-	BYTE $0x7b
-	BYTE $0x4b
-	BYTE $0xbc
-	BYTE $0x14
-	BYTE $0x00
-	BYTE $0x04
-	BYTE $0x00
-	BYTE $0x00
-
-	// TDPBF16PS TMM7, TMM4, TMM1
-	BYTE $0xc4
-	BYTE $0xe2
-	BYTE $0x42
-	BYTE $0x5c
-	BYTE $0xcc
-
-	// TILELOADD 0(BX)(R9*1), TMM5
-	BYTE $0xc4
-	BYTE $0xa2
-	BYTE $0x7b
-	BYTE $0x4b
-	BYTE $0x2c
-	BYTE $0x0b
-
-	// TDPBF16PS TMM6, TMM5, TMM2
-	BYTE $0xc4
-	BYTE $0xe2
-	BYTE $0x4a
-	BYTE $0x5c
-	BYTE $0xd5
-
-	// TDPBF16PS TMM7, TMM5, TMM3
-	BYTE $0xc4
-	BYTE $0xe2
-	BYTE $0x42
-	BYTE $0x5c
-	BYTE $0xdd
-	SUBQ DI, AX
-	SUBQ DI, BX
-
-	// TILELOADD 0(AX)(R9*1), TMM4
-	BYTE $0xc4
-	BYTE $0xa2
-	BYTE $0x7b
-	BYTE $0x4b
-	BYTE $0x24
-	BYTE $0x08
-
-	// TDPBF16PS TMM6, TMM4, TMM0
-	BYTE $0xc4
-	BYTE $0xe2
-	BYTE $0x4a
-	BYTE $0x5c
-	BYTE $0xc4
-
-	// TDPBF16PS TMM7, TMM4, TMM1
-	BYTE $0xc4
-	BYTE $0xe2
-	BYTE $0x42
-	BYTE $0x5c
-	BYTE $0xcc
-
-	// TILELOADD 0(BX)(R9*1), TMM5
-	BYTE $0xc4
-	BYTE $0xa2
-	BYTE $0x7b
-	BYTE $0x4b
-	BYTE $0x2c
-	BYTE $0x0b
-
-	// TDPBF16PS TMM6, TMM5, TMM2
-	BYTE $0xc4
-	BYTE $0xe2
-	BYTE $0x4a
-	BYTE $0x5c
-	BYTE $0xd5
-
-	// TDPBF16PS TMM7, TMM5, TMM3
-	BYTE $0xc4
-	BYTE $0xe2
-	BYTE $0x42
-	BYTE $0x5c
-	BYTE $0xdd
-
-	// TILELOADD 2048(R12)(DX*1), TMM6
-	BYTE $0xc4
-	BYTE $0xc2
-	BYTE $0x7b
-	BYTE $0x4b
-	BYTE $0xb4
-	BYTE $0x14
-	BYTE $0x00
-	BYTE $0x08
-	BYTE $0x00
-	BYTE $0x00
-
-	// TDPBF16PS TMM6, TMM4, TMM0
-	BYTE $0xc4
-	BYTE $0xe2
-	BYTE $0x4a
-	BYTE $0x5c
-	BYTE $0xc4
-
-	// TILELOADD 3072(R12)(DX*1), TMM7
-	BYTE $0xc4
-	BYTE $0xc2
-	BYTE $0x7b
-	BYTE $0x4b
-	BYTE $0xbc
-	BYTE $0x14
-	BYTE $0x00
-	BYTE $0x0c
-	BYTE $0x00
-	BYTE $0x00
-
-	// TDPBF16PS TMM7, TMM4, TMM1
-	BYTE $0xc4
-	BYTE $0xe2
-	BYTE $0x42
-	BYTE $0x5c
-	BYTE $0xcc
-
-	// TDPBF16PS TMM6, TMM5, TMM2
-	BYTE $0xc4
-	BYTE $0xe2
-	BYTE $0x4a
-	BYTE $0x5c
-	BYTE $0xd5
-
-	// TDPBF16PS TMM7, TMM5, TMM3
-	BYTE  $0xc4
-	BYTE  $0xe2
-	BYTE  $0x42
-	BYTE  $0x5c
-	BYTE  $0xdd
-	TESTQ $0x00000003, CX
-	JNZ   awake
-	MOVQ  224(R8), AX
-
-	// TILESTORED TMM5, 0(AX)(DX*1)
-	BYTE $0xc4
-	BYTE $0xe2
-	BYTE $0x7a
-	BYTE $0x4b
-	BYTE $0x2c
-	BYTE $0x10
-
-awake:
-	ADDQ $0x00001000, R12
-	MOVQ 432(R8), AX
-	MOVQ 184(R8), DX
-	CMPQ AX, 440(R8)
-	JGE  fetched
-
-fetch:
-	PREFETCHT1 (AX)
-	PREFETCHT1 64(AX)
-	PREFETCHT1 128(AX)
-	PREFETCHT1 192(AX)
-	ADDQ       $0x00000100, AX
-	DECQ       DX
-	JNZ        fetch
-	MOVQ       AX, 432(R8)
-
-fetched:
-	DECQ CX
-	JNZ  step
-	MOVQ 368(R8), AX
-	CMPQ AX, 384(R8)
-	JE   summed
-	MOVQ 424(R8), AX
-	MOVQ $0x00000040, DX
-
-	// TILESTORED TMM0, 0(AX)(DX*1)
-	BYTE $0xc4
-	BYTE $0xe2
-	BYTE $0x7a
-	BYTE $0x4b
-	BYTE $0x04
-	BYTE $0x10
-
-	// TILESTORED TMM1, 1024(AX)(DX*1)
-	BYTE $0xc4
-	BYTE $0xe2
-	BYTE $0x7a
-	BYTE $0x4b
-	BYTE $0x8c
-	BYTE $0x10
-	BYTE $0x00
-	BYTE $0x04
-	BYTE $0x00
-	BYTE $0x00
-
-	// TILESTORED TMM2, 2048(AX)(DX*1)
-	BYTE $0xc4
-	BYTE $0xe2
-	BYTE $0x7a
-	BYTE $0x4b
-	BYTE $0x94
-	BYTE $0x10
-	BYTE $0x00
-	BYTE $0x08
-	BYTE $0x00
-	BYTE $0x00
-
-	// TILESTORED TMM3, 3072(AX)(DX*1)
-	BYTE $0xc4
-	BYTE $0xe2
-	BYTE $0x7a
-	BYTE $0x4b
-	BYTE $0x9c
-	BYTE $0x10
-	BYTE $0x00
-	BYTE $0x0c
-	BYTE $0x00
-	BYTE $0x00
-	ADDQ $0x00001000, AX
-	MOVQ AX, 424(R8)
-	DECQ 376(R8)
-	JNZ  block
-	MOVQ 384(R8), AX
-	SUBQ AX, 368(R8)
-	MOVQ 400(R8), BX
-	LEAQ (BX)(AX*4), BX
-	MOVQ BX, 400(R8)
-	SHLQ $0x0c, AX
-	ADDQ AX, 392(R8)
-	JMP  chunk
-
-summed:
-	MOVQ $0x00000080, AX
-
-	// TILESTORED TMM0, 0(SI)(AX*1)
-	BYTE $0xc4
-	BYTE $0xe2
-	BYTE $0x7a
-	BYTE $0x4b
-	BYTE $0x04
-	BYTE $0x06
-
-	// TILESTORED TMM1, 64(SI)(AX*1)
-	BYTE $0xc4
-	BYTE $0xe2
-	BYTE $0x7a
-	BYTE $0x4b
-	BYTE $0x4c
-	BYTE $0x06
-	BYTE $0x40
-
-	// TILESTORED TMM2, 2048(SI)(AX*1)
-	BYTE $0xc4
-	BYTE $0xe2
-	BYTE $0x7a
-	BYTE $0x4b
-	BYTE $0x94
-	BYTE $0x06
-	BYTE $0x00
-	BYTE $0x08
-	BYTE $0x00
-	BYTE $0x00
-
-	// TILESTORED TMM3, 2112(SI)(AX*1)
-	BYTE    $0xc4
-	BYTE    $0xe2
-	BYTE    $0x7a
-	BYTE    $0x4b
-	BYTE    $0x9c
-	BYTE    $0x06
-	BYTE    $0x40
-	BYTE    $0x08
-	BYTE    $0x00
-	BYTE    $0x00
-	MOVQ    424(R8), AX
-	ADDQ    $0x00001000, AX
-	MOVQ    AX, 424(R8)
-	ADDQ    $0x00001000, SI
-	DECQ    376(R8)
-	JNZ     block
-	MOVQ    384(R8), AX
-	SHLQ    $0x0c, AX
-	ADDQ    AX, 392(R8)
-	ADDQ    $0x00000080, 328(R8)
-	MOVQ    $0x00000040, BX
-	MOVQ    $0x00000080, DX
-	CMPQ    192(R8), $0x00
-	CMOVQEQ DX, BX
-	ADDQ    BX, 296(R8)
-	ADDQ    BX, 304(R8)
-	CMPQ    136(R8), $0x00
-	JE      nextpanel
-	ADDQ    BX, 312(R8)
-	ADDQ    BX, 320(R8)
-
-nextpanel:
-	DECQ 360(R8)
-	JNZ  panel
-	MOVQ 408(R8), AX
-	MOVQ AX, 344(R8)
-	MOVQ 416(R8), AX
-	MOVQ AX, 352(R8)
-	DECQ 336(R8)
-	JNZ  group
-
-	// TILERELEASE
-	BYTE $0xc4
-	BYTE $0xe2
-	BYTE $0x78
-	BYTE $0x49
-	BYTE $0xc0
-	VZEROUPPER
-	RET
-
-// func winogradStripRound2(args *byte)
-// Requires: AVX, AVX512BW, AVX512F
-TEXT ·winogradStripRound2(SB), NOSPLIT, $0-8
-	MOVQ         args+0(FP), R8
-	MOVQ         (R8), R9
-	MOVQ         8(R8), R10
-	MOVQ         24(R8), R11
-	MOVQ         40(R8), DI
-	MOVQ         56(R8), R12
-	MOVQ         88(R8), CX
-	MOVQ         96(R8), AX
-	MOVQ         AX, 104(R8)
-	ADDQ         16(R8), R9
-	LEAQ         (R11)(R11*2), R14
-	LEAQ         (R11)(R11*4), R15
-	VPBROADCASTD constants<>+48(SB), Z31
-	VPBROADCASTD constants<>+52(SB), Z30
-	KMOVD        80(R8), K7
-
-tile:
-	MOVQ  104(R8), AX
-	KMOVD (AX), K1
-	KMOVD 4(AX), K2
-	KMOVD 8(AX), K3
-	KMOVD 12(AX), K4
-	ADDQ  $0x10, AX
-	MOVQ  AX, 104(R8)
-	MOVQ  72(R8), DX
-	MOVQ  48(R8), BX
-	MOVQ  R9, R13
-	MOVQ  DI, SI
-
-block:
-	CMPQ  DX, $0x01
-	JNE   whole
-	KANDD K7, K1, K1
-	KANDD K7, K2, K2
-	KANDD K7, K3, K3
-	KANDD K7, K4, K4
-
-whole:
-	VMOVDQU16.Z (R13), K1, Z16
-	VPSLLD      $0x10, Z16, Z0
-	VPANDD      Z30, Z16, Z4
-	VMOVDQU16.Z (R13)(R11*1), K2, Z16
-	VPSLLD      $0x10, Z16, Z1
-	VPANDD      Z30, Z16, Z5
-	VMOVDQU16.Z (R13)(R11*2), K3, Z16
-	VPSLLD      $0x10, Z16, Z2
-	VPANDD      Z30, Z16, Z6
-	VMOVDQU16.Z (R13)(R14*1), K4, Z16
-	VPSLLD      $0x10, Z16, Z3
-	VPANDD      Z30, Z16, Z7
-	VSUBPS      Z2, Z0, Z8
-	VADDPS      Z2, Z1, Z9
-	VSUBPS      Z1, Z2, Z10
-	VSUBPS      Z3, Z1, Z11
-	VSUBPS      Z6, Z4, Z12
-	VADDPS      Z6, Z5, Z13
-	VSUBPS      Z5, Z6, Z14
-	VSUBPS      Z7, Z5, Z15
-	MOVQ        SI, AX
-	VPADDD      Z31, Z8, Z16
-	VPADDD      Z31, Z12, Z17
-	VPSRLD      $0x10, Z16, Z18
-	VPTERNLOGD  $0xf8, Z30, Z17, Z18
-	VMOVDQU64   Z18, (AX)
-	ADDQ        R12, AX
-	VPADDD      Z31, Z9, Z16
-	VPADDD      Z31, Z13, Z17
-	VPSRLD      $0x10, Z16, Z18
-	VPTERNLOGD  $0xf8, Z30, Z17, Z18
-	VMOVDQU64   Z18, (AX)
-	ADDQ        R12, AX
-	VPADDD      Z31, Z10, Z16
-	VPADDD      Z31, Z14, Z17
-	VPSRLD      $0x10, Z16, Z18
-	VPTERNLOGD  $0xf8, Z30, Z17, Z18
-	VMOVDQU64   Z18, (AX)
-	ADDQ        R12, AX
-	VPADDD      Z31, Z11, Z16
-	VPADDD      Z31, Z15, Z17
-	VPSRLD      $0x10, Z16, Z18
-	VPTERNLOGD  $0xf8, Z30, Z17, Z18
-	VMOVDQU64   Z18, (AX)
-	ADDQ        $0x40, R13
-	ADDQ        64(R8), SI
-	DECQ        DX
-	JNZ         block
-	ADDQ        32(R8), R9
-	ADDQ        $0x40, DI
-	DECQ        CX
-	JNZ         tile
-	VZEROUPPER
-	RET
-
-// func winogradStripSplit2(args *byte)
-// Requires: AVX, AVX512BW, AVX512F
-TEXT ·winogradStripSplit2(SB), NOSPLIT, $0-8
-	MOVQ         args+0(FP), R8
-	MOVQ         (R8), R9
-	MOVQ         8(R8), R10
-	MOVQ         24(R8), R11
-	MOVQ         40(R8), DI
-	MOVQ         56(R8), R12
-	MOVQ         88(R8), CX
-	MOVQ         96(R8), AX
-	MOVQ         AX, 104(R8)
-	ADDQ         16(R8), R9
-	LEAQ         (R11)(R11*2), R14
-	LEAQ         (R11)(R11*4), R15
-	VPBROADCASTD constants<>+48(SB), Z31
-	VPBROADCASTD constants<>+52(SB), Z30
-	KMOVD        80(R8), K7
-
-tile:
-	MOVQ  104(R8), AX
-	KMOVD (AX), K1
-	KMOVD 4(AX), K2
-	KMOVD 8(AX), K3
-	KMOVD 12(AX), K4
-	ADDQ  $0x10, AX
-	MOVQ  AX, 104(R8)
-	MOVQ  72(R8), DX
-	MOVQ  48(R8), BX
-	MOVQ  R9, R13
-	MOVQ  DI, SI
-
-block:
-	CMPQ  DX, $0x01
-	JNE   whole
-	KANDD K7, K1, K1
-	KANDD K7, K2, K2
-	KANDD K7, K3, K3
-	KANDD K7, K4, K4
-
-whole:
-	LEAQ        (R13)(R10*1), AX
-	VMOVDQU16.Z (R13), K1, Z16
-	VPSLLD      $0x10, Z16, Z0
-	VPANDD      Z30, Z16, Z4
-	VMOVDQU16.Z (AX), K1, Z17
-	VPSLLD      $0x10, Z17, Z18
-	VPANDD      Z30, Z17, Z19
-	VADDPS      Z18, Z0, Z0
-	VADDPS      Z19, Z4, Z4
-	VMOVDQU16.Z (R13)(R11*1), K2, Z16
-	VPSLLD      $0x10, Z16, Z1
-	VPANDD      Z30, Z16, Z5
-	VMOVDQU16.Z (AX)(R11*1), K2, Z17
-	VPSLLD      $0x10, Z17, Z18
-	VPANDD      Z30, Z17, Z19
-	VADDPS      Z18, Z1, Z1
-	VADDPS      Z19, Z5, Z5
-	VMOVDQU16.Z (R13)(R11*2), K3, Z16
-	VPSLLD      $0x10, Z16, Z2
-	VPANDD      Z30, Z16, Z6
-	VMOVDQU16.Z (AX)(R11*2), K3, Z17
-	VPSLLD      $0x10, Z17, Z18
-	VPANDD      Z30, Z17, Z19
-	VADDPS      Z18, Z2, Z2
-	VADDPS      Z19, Z6, Z6
-	VMOVDQU16.Z (R13)(R14*1), K4, Z16
-	VPSLLD      $0x10, Z16, Z3
-	VPANDD      Z30, Z16, Z7
-	VMOVDQU16.Z (AX)(R14*1), K4, Z17
-	VPSLLD      $0x10, Z17, Z18
-	VPANDD      Z30, Z17, Z19
-	VADDPS      Z18, Z3, Z3
-	VADDPS      Z19, Z7, Z7
-	VSUBPS      Z2, Z0, Z8
-	VADDPS      Z2, Z1, Z9
-	VSUBPS      Z1, Z2, Z10
-	VSUBPS      Z3, Z1, Z11
-	VSUBPS      Z6, Z4, Z12
-	VADDPS      Z6, Z5, Z13
-	VSUBPS      Z5, Z6, Z14
-	VSUBPS      Z7, Z5, Z15
-	MOVQ        SI, AX
-	VPADDD      Z31, Z8, Z16
-	VPADDD      Z31, Z12, Z17
-	VPSRLD      $0x10, Z16, Z18
-	VPTERNLOGD  $0xf8, Z30, Z17, Z18
-	VMOVDQU64   Z18, (AX)
-	VPANDD      Z30, Z16, Z16
-	VPANDD      Z30, Z17, Z17
-	VSUBPS      Z16, Z8, Z8
-	VSUBPS      Z17, Z12, Z12
-	VPADDD      Z31, Z8, Z16
-	VPADDD      Z31, Z12, Z17
-	VPSRLD      $0x10, Z16, Z18
-	VPTERNLOGD  $0xf8, Z30, Z17, Z18
-	VMOVDQU64   Z18, (AX)(BX*1)
-	ADDQ        R12, AX
-	VPADDD      Z31, Z9, Z16
-	VPADDD      Z31, Z13, Z17
-	VPSRLD      $0x10, Z16, Z18
-	VPTERNLOGD  $0xf8, Z30, Z17, Z18
-	VMOVDQU64   Z18, (AX)
-	VPANDD      Z30, Z16, Z16
-	VPANDD      Z30, Z17, Z17
-	VSUBPS      Z16, Z9, Z9
-	VSUBPS      Z17, Z13, Z13
-	VPADDD      Z31, Z9, Z16
-	VPADDD      Z31, Z13, Z17
-	VPSRLD      $0x10, Z16, Z18
-	VPTERNLOGD  $0xf8, Z30, Z17, Z18
-	VMOVDQU64   Z18, (AX)(BX*1)
-	ADDQ        R12, AX
-	VPADDD      Z31, Z10, Z16
-	VPADDD      Z31, Z14, Z17
-	VPSRLD      $0x10, Z16, Z18
-	VPTERNLOGD  $0xf8, Z30, Z17, Z18
-	VMOVDQU64   Z18, (AX)
-	VPANDD      Z30, Z16, Z16
-	VPANDD      Z30, Z17, Z17
-	VSUBPS      Z16, Z10, Z10
-	VSUBPS      Z17, Z14, Z14
-	VPADDD      Z31, Z10, Z16
-	VPADDD      Z31, Z14, Z17
-	VPSRLD      $0x10, Z16, Z18
-	VPTERNLOGD  $0xf8, Z30, Z17, Z18
-	VMOVDQU64   Z18, (AX)(BX*1)
-	ADDQ        R12, AX
-	VPADDD      Z31, Z11, Z16
-	VPADDD      Z31, Z15, Z17
-	VPSRLD      $0x10, Z16, Z18
-	VPTERNLOGD  $0xf8, Z30, Z17, Z18
-	VMOVDQU64   Z18, (AX)
-	VPANDD      Z30, Z16, Z16
-	VPANDD      Z30, Z17, Z17
-	VSUBPS      Z16, Z11, Z11
-	VSUBPS      Z17, Z15, Z15
-	VPADDD      Z31, Z11, Z16
-	VPADDD      Z31, Z15, Z17
-	VPSRLD      $0x10, Z16, Z18
-	VPTERNLOGD  $0xf8, Z30, Z17, Z18
-	VMOVDQU64   Z18, (AX)(BX*1)
-	ADDQ        $0x40, R13
-	ADDQ        64(R8), SI
-	DECQ        DX
-	JNZ         block
-	ADDQ        32(R8), R9
-	ADDQ        $0x40, DI
-	DECQ        CX
-	JNZ         tile
-	VZEROUPPER
-	RET
-
-// func winogradStripOutput2(args *byte)
-// Requires: AVX, AVX512BW, AVX512DQ, AVX512F
-TEXT ·winogradStripOutput2(SB), NOSPLIT, $0-8
-	MOVQ         args+0(FP), R8
-	MOVQ         160(R8), SI
-	MOVQ         240(R8), R9
-	MOVQ         248(R8), R10
-	MOVQ         256(R8), CX
-	MOVQ         96(R8), R14
-	MOVQ         120(R8), AX
-	MOVQ         AX, 264(R8)
-	MOVQ         128(R8), AX
-	MOVQ         AX, 272(R8)
-	MOVQ         136(R8), AX
-	MOVQ         AX, 280(R8)
-	MOVQ         144(R8), AX
-	MOVQ         AX, 288(R8)
-	VBROADCASTSS 208(R8), Z29
-	VBROADCASTSS 212(R8), Z28
-	VPBROADCASTD constants<>+48(SB), Z27
-	VPBROADCASTD constants<>+52(SB), Z26
-	VPBROADCASTD constants<>+56(SB), Z25
-	VMOVUPS      interleave<>+0(SB), Z24
-	VMOVUPS      interleave<>+64(SB), Z23
-	MOVL         constants<>+60(SB), AX
-	KMOVD        AX, K2
-	MOVQ         152(R8), AX
-	VMOVUPS      (AX), Z31
-	VMOVUPS      64(AX), Z30
-	MOVQ         216(R8), AX
-	KMOVD        AX, K1
-	KMOVW        AX, K3
-	SHRQ         $0x10, AX
-	KMOVW        AX, K4
-
-tile:
-	MOVLQSX (R10), R11
-	ADDQ    232(R8), R11
-	VMOVUPS (R11), Z0
-	VMOVUPS 64(R11), Z4
-	ADDQ    R9, R11
-	VMOVUPS (R11), Z1
-	VMOVUPS 64(R11), Z5
-	ADDQ    R9, R11
-	VMOVUPS (R11), Z2
-	VMOVUPS 64(R11), Z6
-	ADDQ    R9, R11
-	VMOVUPS (R11), Z3
-	VMOVUPS 64(R11), Z7
-	VADDPS  Z2, Z1, Z12
-	VSUBPS  Z2, Z1, Z13
-	VADDPS  Z0, Z12, Z12
-	VSUBPS  Z3, Z13, Z13
-	VADDPS  Z6, Z5, Z16
-	VSUBPS  Z6, Z5, Z17
-	VADDPS  Z4, Z16, Z16
-	VSUBPS  Z7, Z17, Z17
-	VMOVUPS Z12, (SI)
-	VMOVUPS Z16, 64(SI)
-	VMOVUPS Z13, 128(SI)
-	VMOVUPS Z17, 192(SI)
-	MOVLQSX 4(R10), R15
-	ADDQ    96(R8), R15
-	ADDQ    $0x08, R10
+	MOVQ 176(R8), DX
+
+strip:
+	CMPQ             264(R8), $0x00
+	JE               stripsdone
+	MOVQ             256(R8), AX
+	MOVLQSX          (AX), BX
+	MOVLQSX          4(AX), R14
+	MOVLQSX          12(AX), R15
+	ADDQ             $0x08, AX
+	MOVQ             AX, 256(R8)
+	ADDQ             96(R8), R14
+	ADDQ             96(R8), R15
+	ADDQ             240(R8), BX
+	MOVQ             248(R8), AX
+	VMOVUPS          (BX), Z0
+	VMOVUPS          64(BX), Z6
+	ADDQ             AX, BX
+	VMOVUPS          (BX), Z1
+	VMOVUPS          64(BX), Z7
+	ADDQ             AX, BX
+	VMOVUPS          (BX), Z2
+	VMOVUPS          64(BX), Z8
+	ADDQ             AX, BX
+	VMOVUPS          (BX), Z3
+	VMOVUPS          64(BX), Z9
+	ADDQ             AX, BX
+	VMOVUPS          (BX), Z4
+	VMOVUPS          64(BX), Z10
+	ADDQ             AX, BX
+	VMOVUPS          (BX), Z5
+	VMOVUPS          64(BX), Z11
+	VADDPS           Z2, Z1, Z12
+	VSUBPS           Z2, Z1, Z13
+	VADDPS           Z4, Z3, Z1
+	VSUBPS           Z4, Z3, Z2
+	VMULPS.BCST      constants<>+136(SB), Z12, Z14
+	VFMADD231PS.BCST constants<>+148(SB), Z1, Z14
+	VMOVAPS          Z5, Z15
+	VFMADD231PS.BCST constants<>+140(SB), Z13, Z15
+	VFMADD231PS.BCST constants<>+152(SB), Z2, Z15
+	VADDPS           Z1, Z12, Z12
+	VADDPS           Z0, Z12, Z12
+	VMULPS.BCST      constants<>+132(SB), Z13, Z13
+	VFMADD231PS.BCST constants<>+144(SB), Z2, Z13
+	VADDPS           Z8, Z7, Z16
+	VSUBPS           Z8, Z7, Z17
+	VADDPS           Z10, Z9, Z7
+	VSUBPS           Z10, Z9, Z8
+	VMULPS.BCST      constants<>+136(SB), Z16, Z18
+	VFMADD231PS.BCST constants<>+148(SB), Z7, Z18
+	VMOVAPS          Z11, Z19
+	VFMADD231PS.BCST constants<>+140(SB), Z17, Z19
+	VFMADD231PS.BCST constants<>+152(SB), Z8, Z19
+	VADDPS           Z7, Z16, Z16
+	VADDPS           Z6, Z16, Z16
+	VMULPS.BCST      constants<>+132(SB), Z17, Z17
+	VFMADD231PS.BCST constants<>+144(SB), Z8, Z17
+	VMOVUPS          Z12, (SI)
+	VMOVUPS          Z16, 64(SI)
+	VMOVUPS          Z13, 128(SI)
+	VMOVUPS          Z17, 192(SI)
+	VMOVUPS          Z14, 256(SI)
+	VMOVUPS          Z18, 320(SI)
+	VMOVUPS          Z15, 384(SI)
+	VMOVUPS          Z19, 448(SI)
 
 row:
-	CMPQ      R14, R15
-	JGE       next
 	MOVLQSX   (R14), BX
 	VADDPS    (SI)(BX*1), Z31, Z0
 	VADDPS    64(SI)(BX*1), Z30, Z1
@@ -3915,7 +3033,7 @@ row:
 	VPERMT2PS Z1, Z23, Z0
 	VMOVAPS   Z0, Z1
 	VMOVAPS   Z2, Z0
-	MOVQ      280(R8), AX
+	MOVQ      288(R8), AX
 	TESTQ     AX, AX
 	JZ        noresidual32
 	MOVLQSX   8(R14), BX
@@ -4210,13 +3328,13 @@ f32_act8:
 
 f32_actdone:
 	MOVLQSX 4(R14), BX
-	MOVQ    264(R8), AX
+	MOVQ    272(R8), AX
 	VMOVUPS Z0, K3, (AX)(BX*4)
 	VMOVUPS Z1, K4, 64(AX)(BX*4)
 	JMP     rowdone
 
 halves:
-	MOVQ        280(R8), AX
+	MOVQ        288(R8), AX
 	TESTQ       AX, AX
 	JZ          noresidual16
 	MOVLQSX     8(R14), BX
@@ -4227,7 +3345,7 @@ halves:
 	VADDPS      Z2, Z1, Z1
 	CMPQ        192(R8), $0x01
 	JE          noresidual16
-	MOVQ        288(R8), AX
+	MOVQ        296(R8), AX
 	VMOVDQU16.Z (AX)(BX*2), K1, Z2
 	VPSLLD      $0x10, Z2, Z3
 	VPANDD      Z26, Z2, Z2
@@ -4520,7 +3638,7 @@ f16_act8:
 
 f16_actdone:
 	MOVLQSX     4(R14), BX
-	MOVQ        264(R8), AX
+	MOVQ        272(R8), AX
 	VPADDD      Z27, Z0, Z2
 	VPADDD      Z27, Z1, Z3
 	VPSRLD      $0x10, Z2, Z4
@@ -4538,22 +3656,1425 @@ f16_actdone:
 	VPADDD      Z27, Z1, Z1
 	VPSRLD      $0x10, Z0, Z0
 	VMOVDQU16   Z1, K2, Z0
-	MOVQ        272(R8), AX
+	MOVQ        280(R8), AX
 	VMOVDQU16   Z0, K1, (AX)(BX*2)
 
 rowdone:
 	ADDQ $0x0c, R14
-	JMP  row
+	CMPQ R14, R15
+	JL   row
+	DECQ 264(R8)
+	DECQ DX
+	JNZ  strip
 
-next:
+stripsdone:
 	DECQ CX
-	JNZ  tile
+	JNZ  step
+	MOVQ 376(R8), AX
+	CMPQ AX, 392(R8)
+	JE   summed
+	MOVQ 432(R8), AX
+	MOVQ $0x00000040, DX
+
+	// TILESTORED TMM0, 0(AX)(DX*1)
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x7a
+	BYTE $0x4b
+	BYTE $0x04
+	BYTE $0x10
+
+	// TILESTORED TMM1, 1024(AX)(DX*1)
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x7a
+	BYTE $0x4b
+	BYTE $0x8c
+	BYTE $0x10
+	BYTE $0x00
+	BYTE $0x04
+	BYTE $0x00
+	BYTE $0x00
+
+	// TILESTORED TMM2, 2048(AX)(DX*1)
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x7a
+	BYTE $0x4b
+	BYTE $0x94
+	BYTE $0x10
+	BYTE $0x00
+	BYTE $0x08
+	BYTE $0x00
+	BYTE $0x00
+
+	// TILESTORED TMM3, 3072(AX)(DX*1)
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x7a
+	BYTE $0x4b
+	BYTE $0x9c
+	BYTE $0x10
+	BYTE $0x00
+	BYTE $0x0c
+	BYTE $0x00
+	BYTE $0x00
+	ADDQ $0x00001000, AX
+	MOVQ AX, 432(R8)
+	DECQ 384(R8)
+	JNZ  block
+	MOVQ 392(R8), AX
+	SUBQ AX, 376(R8)
+	MOVQ 408(R8), BX
+	LEAQ (BX)(AX*4), BX
+	MOVQ BX, 408(R8)
+	SHLQ $0x0b, AX
+	ADDQ AX, 400(R8)
+	JMP  chunk
+
+summed:
+	MOVQ $0x00000080, AX
+	MOVQ 464(R8), BX
+
+	// TILESTORED TMM0, 0(BX)(AX*1)
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x7a
+	BYTE $0x4b
+	BYTE $0x04
+	BYTE $0x03
+
+	// TILESTORED TMM1, 64(BX)(AX*1)
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x7a
+	BYTE $0x4b
+	BYTE $0x4c
+	BYTE $0x03
+	BYTE $0x40
+
+	// TILESTORED TMM2, 2048(BX)(AX*1)
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x7a
+	BYTE $0x4b
+	BYTE $0x94
+	BYTE $0x03
+	BYTE $0x00
+	BYTE $0x08
+	BYTE $0x00
+	BYTE $0x00
+
+	// TILESTORED TMM3, 2112(BX)(AX*1)
+	BYTE    $0xc4
+	BYTE    $0xe2
+	BYTE    $0x7a
+	BYTE    $0x4b
+	BYTE    $0x9c
+	BYTE    $0x03
+	BYTE    $0x40
+	BYTE    $0x08
+	BYTE    $0x00
+	BYTE    $0x00
+	MOVQ    432(R8), AX
+	ADDQ    $0x00001000, AX
+	MOVQ    AX, 432(R8)
+	ADDQ    $0x00001000, BX
+	MOVQ    BX, 464(R8)
+	DECQ    384(R8)
+	JNZ     block
+	MOVQ    392(R8), AX
+	SHLQ    $0x0b, AX
+	ADDQ    AX, 400(R8)
+	ADDQ    $0x00000080, 336(R8)
+	MOVQ    $0x00000040, BX
+	MOVQ    $0x00000080, DX
+	CMPQ    192(R8), $0x00
+	CMOVQEQ DX, BX
+	ADDQ    BX, 304(R8)
+	ADDQ    BX, 312(R8)
+	CMPQ    136(R8), $0x00
+	JE      nextpanel
+	ADDQ    BX, 320(R8)
+	ADDQ    BX, 328(R8)
+
+nextpanel:
+	DECQ 368(R8)
+	JNZ  panel
+	MOVQ 416(R8), AX
+	MOVQ AX, 352(R8)
+	MOVQ 424(R8), AX
+	MOVQ AX, 360(R8)
+	DECQ 344(R8)
+	JNZ  group
+
+	// TILERELEASE
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x78
+	BYTE $0x49
+	BYTE $0xc0
 	VZEROUPPER
 	RET
 
-// func winogradStripRound4(args *byte)
+// func winogradStripHigh(args *byte)
+// Requires: AVX, AVX512BW, AVX512DQ, AVX512F, CMOV, MMX+
+TEXT ·winogradStripHigh(SB), NOSPLIT, $0-8
+	MOVQ args+0(FP), R8
+	MOVQ (R8), AX
+
+	// LDTILECFG (AX)
+	BYTE         $0xc4
+	BYTE         $0xe2
+	BYTE         $0x78
+	BYTE         $0x49
+	BYTE         $0x00
+	MOVQ         24(R8), R9
+	MOVQ         32(R8), DI
+	MOVQ         232(R8), AX
+	MOVQ         AX, 464(R8)
+	MOVQ         160(R8), SI
+	XORQ         R14, R14
+	XORQ         R15, R15
+	MOVQ         R14, 456(R8)
+	MOVQ         88(R8), AX
+	MOVQ         AX, 344(R8)
+	MOVQ         16(R8), AX
+	MOVQ         AX, 352(R8)
+	MOVQ         104(R8), AX
+	MOVQ         AX, 360(R8)
+	VBROADCASTSS 208(R8), Z29
+	VBROADCASTSS 212(R8), Z28
+	VPBROADCASTD constants<>+48(SB), Z27
+	VPBROADCASTD constants<>+52(SB), Z26
+	VPBROADCASTD constants<>+56(SB), Z25
+	VMOVUPS      interleave<>+0(SB), Z24
+	VMOVUPS      interleave<>+64(SB), Z23
+	MOVL         constants<>+60(SB), AX
+	KMOVD        AX, K2
+	MOVQ         120(R8), AX
+	MOVQ         AX, 272(R8)
+	MOVQ         128(R8), AX
+	MOVQ         AX, 280(R8)
+	MOVQ         136(R8), AX
+	MOVQ         AX, 288(R8)
+	MOVQ         144(R8), AX
+	MOVQ         AX, 296(R8)
+	MOVQ         152(R8), AX
+	VMOVUPS      (AX), Z31
+	VMOVUPS      64(AX), Z30
+	MOVQ         216(R8), AX
+	KMOVD        AX, K1
+	KMOVW        AX, K3
+	SHRQ         $0x10, AX
+	KMOVW        AX, K4
+
+group:
+	MOVQ 72(R8), AX
+	MOVQ AX, 368(R8)
+	MOVQ 64(R8), AX
+	MOVQ AX, 400(R8)
+	MOVQ 120(R8), AX
+	MOVQ AX, 304(R8)
+	MOVQ 128(R8), AX
+	MOVQ AX, 312(R8)
+	MOVQ 136(R8), AX
+	MOVQ AX, 320(R8)
+	MOVQ 144(R8), AX
+	MOVQ AX, 328(R8)
+	MOVQ 152(R8), AX
+	MOVQ AX, 336(R8)
+
+panel:
+	MOVQ 48(R8), AX
+	MOVQ AX, 376(R8)
+	MOVQ 40(R8), AX
+	MOVQ AX, 408(R8)
+
+chunk:
+	MOVQ    376(R8), AX
+	MOVQ    56(R8), BX
+	CMPQ    BX, AX
+	CMOVQGT AX, BX
+	MOVQ    BX, 392(R8)
+	SHLQ    $0x0c, BX
+	MOVQ    400(R8), AX
+	ADDQ    BX, AX
+	MOVQ    AX, 440(R8)
+	XORQ    DX, DX
+	CMPQ    184(R8), $0x00
+	CMOVQEQ DX, BX
+	ADDQ    BX, AX
+	MOVQ    AX, 448(R8)
+	MOVQ    80(R8), AX
+	MOVQ    AX, 384(R8)
+	MOVQ    352(R8), AX
+	MOVQ    AX, 416(R8)
+	MOVQ    360(R8), AX
+	MOVQ    AX, 424(R8)
+	MOVQ    168(R8), AX
+	MOVQ    AX, 432(R8)
+
+block:
+	MOVQ    416(R8), AX
+	MOVQ    8(R8), R10
+	MOVQ    R10, R11
+	MOVLQSX (AX), BX
+	MOVLQSX 4(AX), CX
+	ADDQ    BX, R10
+	ADDQ    CX, R11
+	ADDQ    $0x08, AX
+	MOVQ    AX, 416(R8)
+	MOVQ    400(R8), R12
+	MOVQ    408(R8), R13
+	MOVQ    392(R8), CX
+	MOVQ    376(R8), AX
+	CMPQ    AX, 48(R8)
+	JNE     resume
+
+	// TILEZERO TMM0
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x7b
+	BYTE $0x49
+	BYTE $0xc0
+
+	// TILEZERO TMM1
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x7b
+	BYTE $0x49
+	BYTE $0xc8
+
+	// TILEZERO TMM2
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x7b
+	BYTE $0x49
+	BYTE $0xd0
+
+	// TILEZERO TMM3
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x7b
+	BYTE $0x49
+	BYTE $0xd8
+	JMP  step
+
+resume:
+	MOVQ 432(R8), AX
+	MOVQ $0x00000040, DX
+
+	// TILELOADD 0(AX)(DX*1), TMM0
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0x04
+	BYTE $0x10
+
+	// TILELOADD 1024(AX)(DX*1), TMM1
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0x8c
+	BYTE $0x10
+	BYTE $0x00
+	BYTE $0x04
+	BYTE $0x00
+	BYTE $0x00
+
+	// TILELOADD 2048(AX)(DX*1), TMM2
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0x94
+	BYTE $0x10
+	BYTE $0x00
+	BYTE $0x08
+	BYTE $0x00
+	BYTE $0x00
+
+	// TILELOADD 3072(AX)(DX*1), TMM3
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0x9c
+	BYTE $0x10
+	BYTE $0x00
+	BYTE $0x0c
+	BYTE $0x00
+	BYTE $0x00
+
+step:
+	MOVLQSX (R13), AX
+	ADDQ    $0x04, R13
+	MOVQ    AX, BX
+	ADDQ    R10, AX
+	ADDQ    R11, BX
+	MOVQ    $0x00000040, DX
+	ADDQ    DI, AX
+	ADDQ    DI, BX
+
+	// TILELOADD 0(AX)(R9*1), TMM4
+	BYTE $0xc4
+	BYTE $0xa2
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0x24
+	BYTE $0x08
+
+	// TILELOADD 0(R12)(DX*1), TMM6
+	BYTE $0xc4
+	BYTE $0xc2
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0x34
+	BYTE $0x14
+
+	// TDPBF16PS TMM6, TMM4, TMM0
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x4a
+	BYTE $0x5c
+	BYTE $0xc4
+
+	// TILELOADD 1024(R12)(DX*1), TMM7
+	BYTE $0xc4
+	BYTE $0xc2
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0xbc
+	BYTE $0x14
+	BYTE $0x00
+	BYTE $0x04
+	BYTE $0x00
+	BYTE $0x00
+
+	// TDPBF16PS TMM7, TMM4, TMM1
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x42
+	BYTE $0x5c
+	BYTE $0xcc
+
+	// TILELOADD 0(BX)(R9*1), TMM5
+	BYTE $0xc4
+	BYTE $0xa2
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0x2c
+	BYTE $0x0b
+
+	// TDPBF16PS TMM6, TMM5, TMM2
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x4a
+	BYTE $0x5c
+	BYTE $0xd5
+
+	// TDPBF16PS TMM7, TMM5, TMM3
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x42
+	BYTE $0x5c
+	BYTE $0xdd
+	SUBQ DI, AX
+	SUBQ DI, BX
+
+	// TILELOADD 0(AX)(R9*1), TMM4
+	BYTE $0xc4
+	BYTE $0xa2
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0x24
+	BYTE $0x08
+
+	// TDPBF16PS TMM6, TMM4, TMM0
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x4a
+	BYTE $0x5c
+	BYTE $0xc4
+
+	// TDPBF16PS TMM7, TMM4, TMM1
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x42
+	BYTE $0x5c
+	BYTE $0xcc
+
+	// TILELOADD 0(BX)(R9*1), TMM5
+	BYTE $0xc4
+	BYTE $0xa2
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0x2c
+	BYTE $0x0b
+
+	// TDPBF16PS TMM6, TMM5, TMM2
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x4a
+	BYTE $0x5c
+	BYTE $0xd5
+
+	// TDPBF16PS TMM7, TMM5, TMM3
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x42
+	BYTE $0x5c
+	BYTE $0xdd
+
+	// TILELOADD 2048(R12)(DX*1), TMM6
+	BYTE $0xc4
+	BYTE $0xc2
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0xb4
+	BYTE $0x14
+	BYTE $0x00
+	BYTE $0x08
+	BYTE $0x00
+	BYTE $0x00
+
+	// TDPBF16PS TMM6, TMM4, TMM0
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x4a
+	BYTE $0x5c
+	BYTE $0xc4
+
+	// TILELOADD 3072(R12)(DX*1), TMM7
+	BYTE $0xc4
+	BYTE $0xc2
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0xbc
+	BYTE $0x14
+	BYTE $0x00
+	BYTE $0x0c
+	BYTE $0x00
+	BYTE $0x00
+
+	// TDPBF16PS TMM7, TMM4, TMM1
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x42
+	BYTE $0x5c
+	BYTE $0xcc
+
+	// TDPBF16PS TMM6, TMM5, TMM2
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x4a
+	BYTE $0x5c
+	BYTE $0xd5
+
+	// TDPBF16PS TMM7, TMM5, TMM3
+	BYTE  $0xc4
+	BYTE  $0xe2
+	BYTE  $0x42
+	BYTE  $0x5c
+	BYTE  $0xdd
+	TESTQ $0x00000003, CX
+	JNZ   awake
+	MOVQ  224(R8), AX
+
+	// TILESTORED TMM5, 0(AX)(DX*1)
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x7a
+	BYTE $0x4b
+	BYTE $0x2c
+	BYTE $0x10
+
+awake:
+	ADDQ $0x00001000, R12
+	MOVQ 440(R8), AX
+	MOVQ 184(R8), DX
+	CMPQ AX, 448(R8)
+	JGE  fetched
+
+fetch:
+	PREFETCHT1 (AX)
+	PREFETCHT1 64(AX)
+	PREFETCHT1 128(AX)
+	PREFETCHT1 192(AX)
+	ADDQ       $0x00000100, AX
+	DECQ       DX
+	JNZ        fetch
+	MOVQ       AX, 440(R8)
+
+fetched:
+	MOVQ 176(R8), DX
+
+strip:
+	CMPQ             264(R8), $0x00
+	JE               stripsdone
+	MOVQ             256(R8), AX
+	MOVLQSX          (AX), BX
+	MOVLQSX          4(AX), R14
+	MOVLQSX          12(AX), R15
+	ADDQ             $0x08, AX
+	MOVQ             AX, 256(R8)
+	ADDQ             96(R8), R14
+	ADDQ             96(R8), R15
+	ADDQ             240(R8), BX
+	MOVQ             248(R8), AX
+	VMOVUPS          (BX), Z0
+	VMOVUPS          64(BX), Z6
+	ADDQ             AX, BX
+	VMOVUPS          (BX), Z1
+	VMOVUPS          64(BX), Z7
+	ADDQ             AX, BX
+	VMOVUPS          (BX), Z2
+	VMOVUPS          64(BX), Z8
+	ADDQ             AX, BX
+	VMOVUPS          (BX), Z3
+	VMOVUPS          64(BX), Z9
+	ADDQ             AX, BX
+	VMOVUPS          (BX), Z4
+	VMOVUPS          64(BX), Z10
+	ADDQ             AX, BX
+	VMOVUPS          (BX), Z5
+	VMOVUPS          64(BX), Z11
+	VADDPS           Z2, Z1, Z12
+	VSUBPS           Z2, Z1, Z13
+	VADDPS           Z4, Z3, Z1
+	VSUBPS           Z4, Z3, Z2
+	VMULPS.BCST      constants<>+136(SB), Z12, Z14
+	VFMADD231PS.BCST constants<>+148(SB), Z1, Z14
+	VMOVAPS          Z5, Z15
+	VFMADD231PS.BCST constants<>+140(SB), Z13, Z15
+	VFMADD231PS.BCST constants<>+152(SB), Z2, Z15
+	VADDPS           Z1, Z12, Z12
+	VADDPS           Z0, Z12, Z12
+	VMULPS.BCST      constants<>+132(SB), Z13, Z13
+	VFMADD231PS.BCST constants<>+144(SB), Z2, Z13
+	VADDPS           Z8, Z7, Z16
+	VSUBPS           Z8, Z7, Z17
+	VADDPS           Z10, Z9, Z7
+	VSUBPS           Z10, Z9, Z8
+	VMULPS.BCST      constants<>+136(SB), Z16, Z18
+	VFMADD231PS.BCST constants<>+148(SB), Z7, Z18
+	VMOVAPS          Z11, Z19
+	VFMADD231PS.BCST constants<>+140(SB), Z17, Z19
+	VFMADD231PS.BCST constants<>+152(SB), Z8, Z19
+	VADDPS           Z7, Z16, Z16
+	VADDPS           Z6, Z16, Z16
+	VMULPS.BCST      constants<>+132(SB), Z17, Z17
+	VFMADD231PS.BCST constants<>+144(SB), Z8, Z17
+	VMOVUPS          Z12, (SI)
+	VMOVUPS          Z16, 64(SI)
+	VMOVUPS          Z13, 128(SI)
+	VMOVUPS          Z17, 192(SI)
+	VMOVUPS          Z14, 256(SI)
+	VMOVUPS          Z18, 320(SI)
+	VMOVUPS          Z15, 384(SI)
+	VMOVUPS          Z19, 448(SI)
+
+row:
+	MOVLQSX   (R14), BX
+	VADDPS    (SI)(BX*1), Z31, Z0
+	VADDPS    64(SI)(BX*1), Z30, Z1
+	CMPQ      192(R8), $0x00
+	JNE       halves
+	VMOVAPS   Z24, Z2
+	VPERMI2PS Z1, Z0, Z2
+	VPERMT2PS Z1, Z23, Z0
+	VMOVAPS   Z0, Z1
+	VMOVAPS   Z2, Z0
+	MOVQ      288(R8), AX
+	TESTQ     AX, AX
+	JZ        noresidual32
+	MOVLQSX   8(R14), BX
+	VMOVUPS.Z (AX)(BX*4), K3, Z2
+	VMOVUPS.Z 64(AX)(BX*4), K4, Z3
+	VADDPS    Z2, Z0, Z0
+	VADDPS    Z3, Z1, Z1
+
+noresidual32:
+	CMPL   200(R8), $0x02
+	JA     f32_act3
+	VMAXPS Z0, Z29, Z0
+	VMAXPS Z1, Z29, Z1
+	VMINPS Z0, Z28, Z0
+	VMINPS Z1, Z28, Z1
+	JMP    f32_actdone
+
+f32_act3:
+	CMPL         200(R8), $0x03
+	JNE          f32_act4
+	VMOVAPS      Z0, Z3
+	VADDPS.BCST  constants<>+16(SB), Z0, Z0
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z0, Z2, Z0
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z0, Z2, Z0
+	VMULPS.BCST  constants<>+24(SB), Z0, Z0
+	VMULPS       Z3, Z0, Z0
+	VMOVAPS      Z1, Z3
+	VADDPS.BCST  constants<>+16(SB), Z1, Z1
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z1, Z2, Z1
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z1, Z2, Z1
+	VMULPS.BCST  constants<>+24(SB), Z1, Z1
+	VMULPS       Z3, Z1, Z1
+	JMP          f32_actdone
+
+f32_act4:
+	CMPL         200(R8), $0x04
+	JNE          f32_act5
+	VADDPS.BCST  constants<>+16(SB), Z0, Z0
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z0, Z2, Z0
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z0, Z2, Z0
+	VMULPS.BCST  constants<>+24(SB), Z0, Z0
+	VADDPS.BCST  constants<>+16(SB), Z1, Z1
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z1, Z2, Z1
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z1, Z2, Z1
+	VMULPS.BCST  constants<>+24(SB), Z1, Z1
+	JMP          f32_actdone
+
+f32_act5:
+	CMPL              200(R8), $0x05
+	JNE               f32_act6
+	VMOVAPS           Z0, Z4
+	VXORPS.BCST       constants<>+44(SB), Z0, Z0
+	VBROADCASTSS      constants<>+68(SB), Z2
+	VMAXPS            Z0, Z2, Z0
+	VBROADCASTSS      constants<>+64(SB), Z2
+	VMINPS            Z0, Z2, Z0
+	VMULPS.BCST       constants<>+72(SB), Z0, Z2
+	VRNDSCALEPS       $0x08, Z2, Z2
+	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
+	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
+	VBROADCASTSS      constants<>+84(SB), Z3
+	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
+	VMULPS            Z0, Z3, Z3
+	VFMADD213PS       Z0, Z0, Z3
+	VADDPS.BCST       constants<>+8(SB), Z3, Z3
+	VSCALEFPS         Z2, Z3, Z0
+	VADDPS.BCST       constants<>+8(SB), Z0, Z0
+	VBROADCASTSS      constants<>+8(SB), Z2
+	VDIVPS            Z0, Z2, Z0
+	VMULPS            Z4, Z0, Z0
+	VMOVAPS           Z1, Z4
+	VXORPS.BCST       constants<>+44(SB), Z1, Z1
+	VBROADCASTSS      constants<>+68(SB), Z2
+	VMAXPS            Z1, Z2, Z1
+	VBROADCASTSS      constants<>+64(SB), Z2
+	VMINPS            Z1, Z2, Z1
+	VMULPS.BCST       constants<>+72(SB), Z1, Z2
+	VRNDSCALEPS       $0x08, Z2, Z2
+	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z1
+	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z1
+	VBROADCASTSS      constants<>+84(SB), Z3
+	VFMADD213PS.BCST  constants<>+88(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+92(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+96(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+100(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+104(SB), Z1, Z3
+	VMULPS            Z1, Z3, Z3
+	VFMADD213PS       Z1, Z1, Z3
+	VADDPS.BCST       constants<>+8(SB), Z3, Z3
+	VSCALEFPS         Z2, Z3, Z1
+	VADDPS.BCST       constants<>+8(SB), Z1, Z1
+	VBROADCASTSS      constants<>+8(SB), Z2
+	VDIVPS            Z1, Z2, Z1
+	VMULPS            Z4, Z1, Z1
+	JMP               f32_actdone
+
+f32_act6:
+	CMPL              200(R8), $0x06
+	JNE               f32_act7
+	VXORPS.BCST       constants<>+44(SB), Z0, Z0
+	VBROADCASTSS      constants<>+68(SB), Z2
+	VMAXPS            Z0, Z2, Z0
+	VBROADCASTSS      constants<>+64(SB), Z2
+	VMINPS            Z0, Z2, Z0
+	VMULPS.BCST       constants<>+72(SB), Z0, Z2
+	VRNDSCALEPS       $0x08, Z2, Z2
+	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
+	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
+	VBROADCASTSS      constants<>+84(SB), Z3
+	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
+	VMULPS            Z0, Z3, Z3
+	VFMADD213PS       Z0, Z0, Z3
+	VADDPS.BCST       constants<>+8(SB), Z3, Z3
+	VSCALEFPS         Z2, Z3, Z0
+	VADDPS.BCST       constants<>+8(SB), Z0, Z0
+	VBROADCASTSS      constants<>+8(SB), Z2
+	VDIVPS            Z0, Z2, Z0
+	VXORPS.BCST       constants<>+44(SB), Z1, Z1
+	VBROADCASTSS      constants<>+68(SB), Z2
+	VMAXPS            Z1, Z2, Z1
+	VBROADCASTSS      constants<>+64(SB), Z2
+	VMINPS            Z1, Z2, Z1
+	VMULPS.BCST       constants<>+72(SB), Z1, Z2
+	VRNDSCALEPS       $0x08, Z2, Z2
+	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z1
+	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z1
+	VBROADCASTSS      constants<>+84(SB), Z3
+	VFMADD213PS.BCST  constants<>+88(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+92(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+96(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+100(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+104(SB), Z1, Z3
+	VMULPS            Z1, Z3, Z3
+	VFMADD213PS       Z1, Z1, Z3
+	VADDPS.BCST       constants<>+8(SB), Z3, Z3
+	VSCALEFPS         Z2, Z3, Z1
+	VADDPS.BCST       constants<>+8(SB), Z1, Z1
+	VBROADCASTSS      constants<>+8(SB), Z2
+	VDIVPS            Z1, Z2, Z1
+	JMP               f32_actdone
+
+f32_act7:
+	CMPL              200(R8), $0x07
+	JNE               f32_act8
+	VMOVAPS           Z0, Z4
+	VBROADCASTSS      constants<>+40(SB), Z2
+	VANDPS            Z2, Z0, Z5
+	VBROADCASTSS      constants<>+8(SB), Z6
+	VFMADD132PS.BCST  constants<>+108(SB), Z6, Z5
+	VDIVPS            Z5, Z6, Z5
+	VMULPS            Z0, Z0, Z0
+	VMULPS.BCST       constants<>+36(SB), Z0, Z0
+	VBROADCASTSS      constants<>+68(SB), Z2
+	VMAXPS            Z0, Z2, Z0
+	VBROADCASTSS      constants<>+64(SB), Z2
+	VMINPS            Z0, Z2, Z0
+	VMULPS.BCST       constants<>+72(SB), Z0, Z2
+	VRNDSCALEPS       $0x08, Z2, Z2
+	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
+	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
+	VBROADCASTSS      constants<>+84(SB), Z3
+	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
+	VMULPS            Z0, Z3, Z3
+	VFMADD213PS       Z0, Z0, Z3
+	VADDPS.BCST       constants<>+8(SB), Z3, Z3
+	VSCALEFPS         Z2, Z3, Z0
+	VBROADCASTSS      constants<>+128(SB), Z6
+	VFMADD213PS.BCST  constants<>+124(SB), Z5, Z6
+	VFMADD213PS.BCST  constants<>+120(SB), Z5, Z6
+	VFMADD213PS.BCST  constants<>+116(SB), Z5, Z6
+	VFMADD213PS.BCST  constants<>+112(SB), Z5, Z6
+	VMULPS            Z5, Z6, Z6
+	VMULPS            Z0, Z6, Z6
+	VBROADCASTSS      constants<>+40(SB), Z2
+	VANDPS            Z2, Z4, Z5
+	VMULPS.BCST       constants<>+4(SB), Z5, Z5
+	VPXORD            Z2, Z2, Z2
+	VMAXPS            Z4, Z2, Z0
+	VFNMADD231PS      Z5, Z6, Z0
+	VMOVAPS           Z1, Z4
+	VBROADCASTSS      constants<>+40(SB), Z2
+	VANDPS            Z2, Z1, Z5
+	VBROADCASTSS      constants<>+8(SB), Z6
+	VFMADD132PS.BCST  constants<>+108(SB), Z6, Z5
+	VDIVPS            Z5, Z6, Z5
+	VMULPS            Z1, Z1, Z1
+	VMULPS.BCST       constants<>+36(SB), Z1, Z1
+	VBROADCASTSS      constants<>+68(SB), Z2
+	VMAXPS            Z1, Z2, Z1
+	VBROADCASTSS      constants<>+64(SB), Z2
+	VMINPS            Z1, Z2, Z1
+	VMULPS.BCST       constants<>+72(SB), Z1, Z2
+	VRNDSCALEPS       $0x08, Z2, Z2
+	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z1
+	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z1
+	VBROADCASTSS      constants<>+84(SB), Z3
+	VFMADD213PS.BCST  constants<>+88(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+92(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+96(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+100(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+104(SB), Z1, Z3
+	VMULPS            Z1, Z3, Z3
+	VFMADD213PS       Z1, Z1, Z3
+	VADDPS.BCST       constants<>+8(SB), Z3, Z3
+	VSCALEFPS         Z2, Z3, Z1
+	VBROADCASTSS      constants<>+128(SB), Z6
+	VFMADD213PS.BCST  constants<>+124(SB), Z5, Z6
+	VFMADD213PS.BCST  constants<>+120(SB), Z5, Z6
+	VFMADD213PS.BCST  constants<>+116(SB), Z5, Z6
+	VFMADD213PS.BCST  constants<>+112(SB), Z5, Z6
+	VMULPS            Z5, Z6, Z6
+	VMULPS            Z1, Z6, Z6
+	VBROADCASTSS      constants<>+40(SB), Z2
+	VANDPS            Z2, Z4, Z5
+	VMULPS.BCST       constants<>+4(SB), Z5, Z5
+	VPXORD            Z2, Z2, Z2
+	VMAXPS            Z4, Z2, Z1
+	VFNMADD231PS      Z5, Z6, Z1
+	JMP               f32_actdone
+
+f32_act8:
+	VADDPS            Z0, Z0, Z0
+	VXORPS.BCST       constants<>+44(SB), Z0, Z0
+	VBROADCASTSS      constants<>+68(SB), Z2
+	VMAXPS            Z0, Z2, Z0
+	VBROADCASTSS      constants<>+64(SB), Z2
+	VMINPS            Z0, Z2, Z0
+	VMULPS.BCST       constants<>+72(SB), Z0, Z2
+	VRNDSCALEPS       $0x08, Z2, Z2
+	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
+	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
+	VBROADCASTSS      constants<>+84(SB), Z3
+	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
+	VMULPS            Z0, Z3, Z3
+	VFMADD213PS       Z0, Z0, Z3
+	VADDPS.BCST       constants<>+8(SB), Z3, Z3
+	VSCALEFPS         Z2, Z3, Z0
+	VADDPS.BCST       constants<>+8(SB), Z0, Z0
+	VBROADCASTSS      constants<>+8(SB), Z2
+	VDIVPS            Z0, Z2, Z0
+	VADDPS            Z0, Z0, Z0
+	VADDPS.BCST       constants<>+28(SB), Z0, Z0
+	VADDPS            Z1, Z1, Z1
+	VXORPS.BCST       constants<>+44(SB), Z1, Z1
+	VBROADCASTSS      constants<>+68(SB), Z2
+	VMAXPS            Z1, Z2, Z1
+	VBROADCASTSS      constants<>+64(SB), Z2
+	VMINPS            Z1, Z2, Z1
+	VMULPS.BCST       constants<>+72(SB), Z1, Z2
+	VRNDSCALEPS       $0x08, Z2, Z2
+	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z1
+	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z1
+	VBROADCASTSS      constants<>+84(SB), Z3
+	VFMADD213PS.BCST  constants<>+88(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+92(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+96(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+100(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+104(SB), Z1, Z3
+	VMULPS            Z1, Z3, Z3
+	VFMADD213PS       Z1, Z1, Z3
+	VADDPS.BCST       constants<>+8(SB), Z3, Z3
+	VSCALEFPS         Z2, Z3, Z1
+	VADDPS.BCST       constants<>+8(SB), Z1, Z1
+	VBROADCASTSS      constants<>+8(SB), Z2
+	VDIVPS            Z1, Z2, Z1
+	VADDPS            Z1, Z1, Z1
+	VADDPS.BCST       constants<>+28(SB), Z1, Z1
+
+f32_actdone:
+	MOVLQSX 4(R14), BX
+	MOVQ    272(R8), AX
+	VMOVUPS Z0, K3, (AX)(BX*4)
+	VMOVUPS Z1, K4, 64(AX)(BX*4)
+	JMP     rowdone
+
+halves:
+	MOVQ        288(R8), AX
+	TESTQ       AX, AX
+	JZ          noresidual16
+	MOVLQSX     8(R14), BX
+	VMOVDQU16.Z (AX)(BX*2), K1, Z2
+	VPSLLD      $0x10, Z2, Z3
+	VPANDD      Z26, Z2, Z2
+	VADDPS      Z3, Z0, Z0
+	VADDPS      Z2, Z1, Z1
+	CMPQ        192(R8), $0x01
+	JE          noresidual16
+	MOVQ        296(R8), AX
+	VMOVDQU16.Z (AX)(BX*2), K1, Z2
+	VPSLLD      $0x10, Z2, Z3
+	VPANDD      Z26, Z2, Z2
+	VADDPS      Z3, Z0, Z0
+	VADDPS      Z2, Z1, Z1
+
+noresidual16:
+	CMPL   200(R8), $0x02
+	JA     f16_act3
+	VMAXPS Z0, Z29, Z0
+	VMAXPS Z1, Z29, Z1
+	VMINPS Z0, Z28, Z0
+	VMINPS Z1, Z28, Z1
+	JMP    f16_actdone
+
+f16_act3:
+	CMPL         200(R8), $0x03
+	JNE          f16_act4
+	VMOVAPS      Z0, Z3
+	VADDPS.BCST  constants<>+16(SB), Z0, Z0
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z0, Z2, Z0
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z0, Z2, Z0
+	VMULPS.BCST  constants<>+24(SB), Z0, Z0
+	VMULPS       Z3, Z0, Z0
+	VMOVAPS      Z1, Z3
+	VADDPS.BCST  constants<>+16(SB), Z1, Z1
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z1, Z2, Z1
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z1, Z2, Z1
+	VMULPS.BCST  constants<>+24(SB), Z1, Z1
+	VMULPS       Z3, Z1, Z1
+	JMP          f16_actdone
+
+f16_act4:
+	CMPL         200(R8), $0x04
+	JNE          f16_act5
+	VADDPS.BCST  constants<>+16(SB), Z0, Z0
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z0, Z2, Z0
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z0, Z2, Z0
+	VMULPS.BCST  constants<>+24(SB), Z0, Z0
+	VADDPS.BCST  constants<>+16(SB), Z1, Z1
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z1, Z2, Z1
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z1, Z2, Z1
+	VMULPS.BCST  constants<>+24(SB), Z1, Z1
+	JMP          f16_actdone
+
+f16_act5:
+	CMPL              200(R8), $0x05
+	JNE               f16_act6
+	VMOVAPS           Z0, Z4
+	VXORPS.BCST       constants<>+44(SB), Z0, Z0
+	VBROADCASTSS      constants<>+68(SB), Z2
+	VMAXPS            Z0, Z2, Z0
+	VBROADCASTSS      constants<>+64(SB), Z2
+	VMINPS            Z0, Z2, Z0
+	VMULPS.BCST       constants<>+72(SB), Z0, Z2
+	VRNDSCALEPS       $0x08, Z2, Z2
+	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
+	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
+	VBROADCASTSS      constants<>+84(SB), Z3
+	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
+	VMULPS            Z0, Z3, Z3
+	VFMADD213PS       Z0, Z0, Z3
+	VADDPS.BCST       constants<>+8(SB), Z3, Z3
+	VSCALEFPS         Z2, Z3, Z0
+	VADDPS.BCST       constants<>+8(SB), Z0, Z0
+	VBROADCASTSS      constants<>+8(SB), Z2
+	VDIVPS            Z0, Z2, Z0
+	VMULPS            Z4, Z0, Z0
+	VMOVAPS           Z1, Z4
+	VXORPS.BCST       constants<>+44(SB), Z1, Z1
+	VBROADCASTSS      constants<>+68(SB), Z2
+	VMAXPS            Z1, Z2, Z1
+	VBROADCASTSS      constants<>+64(SB), Z2
+	VMINPS            Z1, Z2, Z1
+	VMULPS.BCST       constants<>+72(SB), Z1, Z2
+	VRNDSCALEPS       $0x08, Z2, Z2
+	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z1
+	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z1
+	VBROADCASTSS      constants<>+84(SB), Z3
+	VFMADD213PS.BCST  constants<>+88(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+92(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+96(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+100(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+104(SB), Z1, Z3
+	VMULPS            Z1, Z3, Z3
+	VFMADD213PS       Z1, Z1, Z3
+	VADDPS.BCST       constants<>+8(SB), Z3, Z3
+	VSCALEFPS         Z2, Z3, Z1
+	VADDPS.BCST       constants<>+8(SB), Z1, Z1
+	VBROADCASTSS      constants<>+8(SB), Z2
+	VDIVPS            Z1, Z2, Z1
+	VMULPS            Z4, Z1, Z1
+	JMP               f16_actdone
+
+f16_act6:
+	CMPL              200(R8), $0x06
+	JNE               f16_act7
+	VXORPS.BCST       constants<>+44(SB), Z0, Z0
+	VBROADCASTSS      constants<>+68(SB), Z2
+	VMAXPS            Z0, Z2, Z0
+	VBROADCASTSS      constants<>+64(SB), Z2
+	VMINPS            Z0, Z2, Z0
+	VMULPS.BCST       constants<>+72(SB), Z0, Z2
+	VRNDSCALEPS       $0x08, Z2, Z2
+	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
+	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
+	VBROADCASTSS      constants<>+84(SB), Z3
+	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
+	VMULPS            Z0, Z3, Z3
+	VFMADD213PS       Z0, Z0, Z3
+	VADDPS.BCST       constants<>+8(SB), Z3, Z3
+	VSCALEFPS         Z2, Z3, Z0
+	VADDPS.BCST       constants<>+8(SB), Z0, Z0
+	VBROADCASTSS      constants<>+8(SB), Z2
+	VDIVPS            Z0, Z2, Z0
+	VXORPS.BCST       constants<>+44(SB), Z1, Z1
+	VBROADCASTSS      constants<>+68(SB), Z2
+	VMAXPS            Z1, Z2, Z1
+	VBROADCASTSS      constants<>+64(SB), Z2
+	VMINPS            Z1, Z2, Z1
+	VMULPS.BCST       constants<>+72(SB), Z1, Z2
+	VRNDSCALEPS       $0x08, Z2, Z2
+	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z1
+	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z1
+	VBROADCASTSS      constants<>+84(SB), Z3
+	VFMADD213PS.BCST  constants<>+88(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+92(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+96(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+100(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+104(SB), Z1, Z3
+	VMULPS            Z1, Z3, Z3
+	VFMADD213PS       Z1, Z1, Z3
+	VADDPS.BCST       constants<>+8(SB), Z3, Z3
+	VSCALEFPS         Z2, Z3, Z1
+	VADDPS.BCST       constants<>+8(SB), Z1, Z1
+	VBROADCASTSS      constants<>+8(SB), Z2
+	VDIVPS            Z1, Z2, Z1
+	JMP               f16_actdone
+
+f16_act7:
+	CMPL              200(R8), $0x07
+	JNE               f16_act8
+	VMOVAPS           Z0, Z4
+	VBROADCASTSS      constants<>+40(SB), Z2
+	VANDPS            Z2, Z0, Z5
+	VBROADCASTSS      constants<>+8(SB), Z6
+	VFMADD132PS.BCST  constants<>+108(SB), Z6, Z5
+	VDIVPS            Z5, Z6, Z5
+	VMULPS            Z0, Z0, Z0
+	VMULPS.BCST       constants<>+36(SB), Z0, Z0
+	VBROADCASTSS      constants<>+68(SB), Z2
+	VMAXPS            Z0, Z2, Z0
+	VBROADCASTSS      constants<>+64(SB), Z2
+	VMINPS            Z0, Z2, Z0
+	VMULPS.BCST       constants<>+72(SB), Z0, Z2
+	VRNDSCALEPS       $0x08, Z2, Z2
+	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
+	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
+	VBROADCASTSS      constants<>+84(SB), Z3
+	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
+	VMULPS            Z0, Z3, Z3
+	VFMADD213PS       Z0, Z0, Z3
+	VADDPS.BCST       constants<>+8(SB), Z3, Z3
+	VSCALEFPS         Z2, Z3, Z0
+	VBROADCASTSS      constants<>+128(SB), Z6
+	VFMADD213PS.BCST  constants<>+124(SB), Z5, Z6
+	VFMADD213PS.BCST  constants<>+120(SB), Z5, Z6
+	VFMADD213PS.BCST  constants<>+116(SB), Z5, Z6
+	VFMADD213PS.BCST  constants<>+112(SB), Z5, Z6
+	VMULPS            Z5, Z6, Z6
+	VMULPS            Z0, Z6, Z6
+	VBROADCASTSS      constants<>+40(SB), Z2
+	VANDPS            Z2, Z4, Z5
+	VMULPS.BCST       constants<>+4(SB), Z5, Z5
+	VPXORD            Z2, Z2, Z2
+	VMAXPS            Z4, Z2, Z0
+	VFNMADD231PS      Z5, Z6, Z0
+	VMOVAPS           Z1, Z4
+	VBROADCASTSS      constants<>+40(SB), Z2
+	VANDPS            Z2, Z1, Z5
+	VBROADCASTSS      constants<>+8(SB), Z6
+	VFMADD132PS.BCST  constants<>+108(SB), Z6, Z5
+	VDIVPS            Z5, Z6, Z5
+	VMULPS            Z1, Z1, Z1
+	VMULPS.BCST       constants<>+36(SB), Z1, Z1
+	VBROADCASTSS      constants<>+68(SB), Z2
+	VMAXPS            Z1, Z2, Z1
+	VBROADCASTSS      constants<>+64(SB), Z2
+	VMINPS            Z1, Z2, Z1
+	VMULPS.BCST       constants<>+72(SB), Z1, Z2
+	VRNDSCALEPS       $0x08, Z2, Z2
+	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z1
+	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z1
+	VBROADCASTSS      constants<>+84(SB), Z3
+	VFMADD213PS.BCST  constants<>+88(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+92(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+96(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+100(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+104(SB), Z1, Z3
+	VMULPS            Z1, Z3, Z3
+	VFMADD213PS       Z1, Z1, Z3
+	VADDPS.BCST       constants<>+8(SB), Z3, Z3
+	VSCALEFPS         Z2, Z3, Z1
+	VBROADCASTSS      constants<>+128(SB), Z6
+	VFMADD213PS.BCST  constants<>+124(SB), Z5, Z6
+	VFMADD213PS.BCST  constants<>+120(SB), Z5, Z6
+	VFMADD213PS.BCST  constants<>+116(SB), Z5, Z6
+	VFMADD213PS.BCST  constants<>+112(SB), Z5, Z6
+	VMULPS            Z5, Z6, Z6
+	VMULPS            Z1, Z6, Z6
+	VBROADCASTSS      constants<>+40(SB), Z2
+	VANDPS            Z2, Z4, Z5
+	VMULPS.BCST       constants<>+4(SB), Z5, Z5
+	VPXORD            Z2, Z2, Z2
+	VMAXPS            Z4, Z2, Z1
+	VFNMADD231PS      Z5, Z6, Z1
+	JMP               f16_actdone
+
+f16_act8:
+	VADDPS            Z0, Z0, Z0
+	VXORPS.BCST       constants<>+44(SB), Z0, Z0
+	VBROADCASTSS      constants<>+68(SB), Z2
+	VMAXPS            Z0, Z2, Z0
+	VBROADCASTSS      constants<>+64(SB), Z2
+	VMINPS            Z0, Z2, Z0
+	VMULPS.BCST       constants<>+72(SB), Z0, Z2
+	VRNDSCALEPS       $0x08, Z2, Z2
+	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
+	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
+	VBROADCASTSS      constants<>+84(SB), Z3
+	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
+	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
+	VMULPS            Z0, Z3, Z3
+	VFMADD213PS       Z0, Z0, Z3
+	VADDPS.BCST       constants<>+8(SB), Z3, Z3
+	VSCALEFPS         Z2, Z3, Z0
+	VADDPS.BCST       constants<>+8(SB), Z0, Z0
+	VBROADCASTSS      constants<>+8(SB), Z2
+	VDIVPS            Z0, Z2, Z0
+	VADDPS            Z0, Z0, Z0
+	VADDPS.BCST       constants<>+28(SB), Z0, Z0
+	VADDPS            Z1, Z1, Z1
+	VXORPS.BCST       constants<>+44(SB), Z1, Z1
+	VBROADCASTSS      constants<>+68(SB), Z2
+	VMAXPS            Z1, Z2, Z1
+	VBROADCASTSS      constants<>+64(SB), Z2
+	VMINPS            Z1, Z2, Z1
+	VMULPS.BCST       constants<>+72(SB), Z1, Z2
+	VRNDSCALEPS       $0x08, Z2, Z2
+	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z1
+	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z1
+	VBROADCASTSS      constants<>+84(SB), Z3
+	VFMADD213PS.BCST  constants<>+88(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+92(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+96(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+100(SB), Z1, Z3
+	VFMADD213PS.BCST  constants<>+104(SB), Z1, Z3
+	VMULPS            Z1, Z3, Z3
+	VFMADD213PS       Z1, Z1, Z3
+	VADDPS.BCST       constants<>+8(SB), Z3, Z3
+	VSCALEFPS         Z2, Z3, Z1
+	VADDPS.BCST       constants<>+8(SB), Z1, Z1
+	VBROADCASTSS      constants<>+8(SB), Z2
+	VDIVPS            Z1, Z2, Z1
+	VADDPS            Z1, Z1, Z1
+	VADDPS.BCST       constants<>+28(SB), Z1, Z1
+
+f16_actdone:
+	MOVLQSX     4(R14), BX
+	MOVQ        272(R8), AX
+	VPADDD      Z27, Z0, Z2
+	VPADDD      Z27, Z1, Z3
+	VPSRLD      $0x10, Z2, Z4
+	VMOVDQU16   Z3, K2, Z4
+	VMOVDQU16   Z4, K1, (AX)(BX*2)
+	CMPQ        192(R8), $0x01
+	JE          rowdone
+	VPANDD      Z26, Z2, Z2
+	VPANDD      Z26, Z3, Z3
+	VSUBPS      Z2, Z0, Z0
+	VSUBPS      Z3, Z1, Z1
+	VFIXUPIMMPS $0x00, Z25, Z0, Z0
+	VFIXUPIMMPS $0x00, Z25, Z1, Z1
+	VPADDD      Z27, Z0, Z0
+	VPADDD      Z27, Z1, Z1
+	VPSRLD      $0x10, Z0, Z0
+	VMOVDQU16   Z1, K2, Z0
+	MOVQ        280(R8), AX
+	VMOVDQU16   Z0, K1, (AX)(BX*2)
+
+rowdone:
+	ADDQ $0x0c, R14
+	CMPQ R14, R15
+	JL   row
+	DECQ 264(R8)
+	DECQ DX
+	JNZ  strip
+
+stripsdone:
+	DECQ CX
+	JNZ  step
+	MOVQ 376(R8), AX
+	CMPQ AX, 392(R8)
+	JE   summed
+	MOVQ 432(R8), AX
+	MOVQ $0x00000040, DX
+
+	// TILESTORED TMM0, 0(AX)(DX*1)
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x7a
+	BYTE $0x4b
+	BYTE $0x04
+	BYTE $0x10
+
+	// TILESTORED TMM1, 1024(AX)(DX*1)
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x7a
+	BYTE $0x4b
+	BYTE $0x8c
+	BYTE $0x10
+	BYTE $0x00
+	BYTE $0x04
+	BYTE $0x00
+	BYTE $0x00
+
+	// TILESTORED TMM2, 2048(AX)(DX*1)
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x7a
+	BYTE $0x4b
+	BYTE $0x94
+	BYTE $0x10
+	BYTE $0x00
+	BYTE $0x08
+	BYTE $0x00
+	BYTE $0x00
+
+	// TILESTORED TMM3, 3072(AX)(DX*1)
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x7a
+	BYTE $0x4b
+	BYTE $0x9c
+	BYTE $0x10
+	BYTE $0x00
+	BYTE $0x0c
+	BYTE $0x00
+	BYTE $0x00
+	ADDQ $0x00001000, AX
+	MOVQ AX, 432(R8)
+	DECQ 384(R8)
+	JNZ  block
+	MOVQ 392(R8), AX
+	SUBQ AX, 376(R8)
+	MOVQ 408(R8), BX
+	LEAQ (BX)(AX*4), BX
+	MOVQ BX, 408(R8)
+	SHLQ $0x0c, AX
+	ADDQ AX, 400(R8)
+	JMP  chunk
+
+summed:
+	MOVQ $0x00000080, AX
+	MOVQ 464(R8), BX
+
+	// TILESTORED TMM0, 0(BX)(AX*1)
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x7a
+	BYTE $0x4b
+	BYTE $0x04
+	BYTE $0x03
+
+	// TILESTORED TMM1, 64(BX)(AX*1)
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x7a
+	BYTE $0x4b
+	BYTE $0x4c
+	BYTE $0x03
+	BYTE $0x40
+
+	// TILESTORED TMM2, 2048(BX)(AX*1)
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x7a
+	BYTE $0x4b
+	BYTE $0x94
+	BYTE $0x03
+	BYTE $0x00
+	BYTE $0x08
+	BYTE $0x00
+	BYTE $0x00
+
+	// TILESTORED TMM3, 2112(BX)(AX*1)
+	BYTE    $0xc4
+	BYTE    $0xe2
+	BYTE    $0x7a
+	BYTE    $0x4b
+	BYTE    $0x9c
+	BYTE    $0x03
+	BYTE    $0x40
+	BYTE    $0x08
+	BYTE    $0x00
+	BYTE    $0x00
+	MOVQ    432(R8), AX
+	ADDQ    $0x00001000, AX
+	MOVQ    AX, 432(R8)
+	ADDQ    $0x00001000, BX
+	MOVQ    BX, 464(R8)
+	DECQ    384(R8)
+	JNZ     block
+	MOVQ    392(R8), AX
+	SHLQ    $0x0c, AX
+	ADDQ    AX, 400(R8)
+	ADDQ    $0x00000080, 336(R8)
+	MOVQ    $0x00000040, BX
+	MOVQ    $0x00000080, DX
+	CMPQ    192(R8), $0x00
+	CMOVQEQ DX, BX
+	ADDQ    BX, 304(R8)
+	ADDQ    BX, 312(R8)
+	CMPQ    136(R8), $0x00
+	JE      nextpanel
+	ADDQ    BX, 320(R8)
+	ADDQ    BX, 328(R8)
+
+nextpanel:
+	DECQ 368(R8)
+	JNZ  panel
+	MOVQ 416(R8), AX
+	MOVQ AX, 352(R8)
+	MOVQ 424(R8), AX
+	MOVQ AX, 360(R8)
+	DECQ 344(R8)
+	JNZ  group
+
+	// TILERELEASE
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x78
+	BYTE $0x49
+	BYTE $0xc0
+	VZEROUPPER
+	RET
+
+// func winogradStripRound(args *byte)
 // Requires: AVX, AVX512BW, AVX512F
-TEXT ·winogradStripRound4(SB), NOSPLIT, $0-8
+TEXT ·winogradStripRound(SB), NOSPLIT, $0-8
 	MOVQ         args+0(FP), R8
 	MOVQ         (R8), R9
 	MOVQ         8(R8), R10
@@ -4701,9 +5222,9 @@ whole:
 	VZEROUPPER
 	RET
 
-// func winogradStripSplit4(args *byte)
+// func winogradStripSplit(args *byte)
 // Requires: AVX, AVX512BW, AVX512F
-TEXT ·winogradStripSplit4(SB), NOSPLIT, $0-8
+TEXT ·winogradStripSplit(SB), NOSPLIT, $0-8
 	MOVQ         args+0(FP), R8
 	MOVQ         (R8), R9
 	MOVQ         8(R8), R10
@@ -4936,23 +5457,11 @@ whole:
 	VZEROUPPER
 	RET
 
-// func winogradStripOutput4(args *byte)
+// func winogradStripOutput(args *byte)
 // Requires: AVX, AVX512BW, AVX512DQ, AVX512F
-TEXT ·winogradStripOutput4(SB), NOSPLIT, $0-8
+TEXT ·winogradStripOutput(SB), NOSPLIT, $0-8
 	MOVQ         args+0(FP), R8
 	MOVQ         160(R8), SI
-	MOVQ         240(R8), R9
-	MOVQ         248(R8), R10
-	MOVQ         256(R8), CX
-	MOVQ         96(R8), R14
-	MOVQ         120(R8), AX
-	MOVQ         AX, 264(R8)
-	MOVQ         128(R8), AX
-	MOVQ         AX, 272(R8)
-	MOVQ         136(R8), AX
-	MOVQ         AX, 280(R8)
-	MOVQ         144(R8), AX
-	MOVQ         AX, 288(R8)
 	VBROADCASTSS 208(R8), Z29
 	VBROADCASTSS 212(R8), Z28
 	VPBROADCASTD constants<>+48(SB), Z27
@@ -4962,6 +5471,14 @@ TEXT ·winogradStripOutput4(SB), NOSPLIT, $0-8
 	VMOVUPS      interleave<>+64(SB), Z23
 	MOVL         constants<>+60(SB), AX
 	KMOVD        AX, K2
+	MOVQ         120(R8), AX
+	MOVQ         AX, 272(R8)
+	MOVQ         128(R8), AX
+	MOVQ         AX, 280(R8)
+	MOVQ         136(R8), AX
+	MOVQ         AX, 288(R8)
+	MOVQ         144(R8), AX
+	MOVQ         AX, 296(R8)
 	MOVQ         152(R8), AX
 	VMOVUPS      (AX), Z31
 	VMOVUPS      64(AX), Z30
@@ -4971,26 +5488,36 @@ TEXT ·winogradStripOutput4(SB), NOSPLIT, $0-8
 	SHRQ         $0x10, AX
 	KMOVW        AX, K4
 
-tile:
-	MOVLQSX          (R10), R11
-	ADDQ             232(R8), R11
-	VMOVUPS          (R11), Z0
-	VMOVUPS          64(R11), Z6
-	ADDQ             R9, R11
-	VMOVUPS          (R11), Z1
-	VMOVUPS          64(R11), Z7
-	ADDQ             R9, R11
-	VMOVUPS          (R11), Z2
-	VMOVUPS          64(R11), Z8
-	ADDQ             R9, R11
-	VMOVUPS          (R11), Z3
-	VMOVUPS          64(R11), Z9
-	ADDQ             R9, R11
-	VMOVUPS          (R11), Z4
-	VMOVUPS          64(R11), Z10
-	ADDQ             R9, R11
-	VMOVUPS          (R11), Z5
-	VMOVUPS          64(R11), Z11
+strip:
+	CMPQ             264(R8), $0x00
+	JE               end
+	MOVQ             256(R8), AX
+	MOVLQSX          (AX), BX
+	MOVLQSX          4(AX), R14
+	MOVLQSX          12(AX), R15
+	ADDQ             $0x08, AX
+	MOVQ             AX, 256(R8)
+	ADDQ             96(R8), R14
+	ADDQ             96(R8), R15
+	ADDQ             240(R8), BX
+	MOVQ             248(R8), AX
+	VMOVUPS          (BX), Z0
+	VMOVUPS          64(BX), Z6
+	ADDQ             AX, BX
+	VMOVUPS          (BX), Z1
+	VMOVUPS          64(BX), Z7
+	ADDQ             AX, BX
+	VMOVUPS          (BX), Z2
+	VMOVUPS          64(BX), Z8
+	ADDQ             AX, BX
+	VMOVUPS          (BX), Z3
+	VMOVUPS          64(BX), Z9
+	ADDQ             AX, BX
+	VMOVUPS          (BX), Z4
+	VMOVUPS          64(BX), Z10
+	ADDQ             AX, BX
+	VMOVUPS          (BX), Z5
+	VMOVUPS          64(BX), Z11
 	VADDPS           Z2, Z1, Z12
 	VSUBPS           Z2, Z1, Z13
 	VADDPS           Z4, Z3, Z1
@@ -5025,13 +5552,8 @@ tile:
 	VMOVUPS          Z18, 320(SI)
 	VMOVUPS          Z15, 384(SI)
 	VMOVUPS          Z19, 448(SI)
-	MOVLQSX          4(R10), R15
-	ADDQ             96(R8), R15
-	ADDQ             $0x08, R10
 
 row:
-	CMPQ      R14, R15
-	JGE       next
 	MOVLQSX   (R14), BX
 	VADDPS    (SI)(BX*1), Z31, Z0
 	VADDPS    64(SI)(BX*1), Z30, Z1
@@ -5042,7 +5564,7 @@ row:
 	VPERMT2PS Z1, Z23, Z0
 	VMOVAPS   Z0, Z1
 	VMOVAPS   Z2, Z0
-	MOVQ      280(R8), AX
+	MOVQ      288(R8), AX
 	TESTQ     AX, AX
 	JZ        noresidual32
 	MOVLQSX   8(R14), BX
@@ -5337,13 +5859,13 @@ f32_act8:
 
 f32_actdone:
 	MOVLQSX 4(R14), BX
-	MOVQ    264(R8), AX
+	MOVQ    272(R8), AX
 	VMOVUPS Z0, K3, (AX)(BX*4)
 	VMOVUPS Z1, K4, 64(AX)(BX*4)
 	JMP     rowdone
 
 halves:
-	MOVQ        280(R8), AX
+	MOVQ        288(R8), AX
 	TESTQ       AX, AX
 	JZ          noresidual16
 	MOVLQSX     8(R14), BX
@@ -5354,7 +5876,7 @@ halves:
 	VADDPS      Z2, Z1, Z1
 	CMPQ        192(R8), $0x01
 	JE          noresidual16
-	MOVQ        288(R8), AX
+	MOVQ        296(R8), AX
 	VMOVDQU16.Z (AX)(BX*2), K1, Z2
 	VPSLLD      $0x10, Z2, Z3
 	VPANDD      Z26, Z2, Z2
@@ -5647,7 +6169,7 @@ f16_act8:
 
 f16_actdone:
 	MOVLQSX     4(R14), BX
-	MOVQ        264(R8), AX
+	MOVQ        272(R8), AX
 	VPADDD      Z27, Z0, Z2
 	VPADDD      Z27, Z1, Z3
 	VPSRLD      $0x10, Z2, Z4
@@ -5665,16 +6187,17 @@ f16_actdone:
 	VPADDD      Z27, Z1, Z1
 	VPSRLD      $0x10, Z0, Z0
 	VMOVDQU16   Z1, K2, Z0
-	MOVQ        272(R8), AX
+	MOVQ        280(R8), AX
 	VMOVDQU16   Z0, K1, (AX)(BX*2)
 
 rowdone:
 	ADDQ $0x0c, R14
-	JMP  row
+	CMPQ R14, R15
+	JL   row
+	DECQ 264(R8)
+	JMP  strip
 
-next:
-	DECQ CX
-	JNZ  tile
+end:
 	VZEROUPPER
 	RET
 

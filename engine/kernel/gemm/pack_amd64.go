@@ -10,7 +10,7 @@ import (
 // pack chooses the kernel for a spec whose defaults are filled in.
 func pack(s ConvSpec, w *weights, bias []float32, each parallel) packed {
 	if s.Tier >= cpu.AMX && s.Precision != engine.Highest && !(s.Linear && s.Precision == engine.High) {
-		if s.Winograd != 0 && s.transformable() {
+		if s.Winograd == stripOutputs && s.transformable() {
 			return newStripConv(s, w, bias, each)
 		}
 		return newTileConv(s, w, bias, each)

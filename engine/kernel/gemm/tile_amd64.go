@@ -76,12 +76,13 @@ type tileArgs struct {
 	low, high  float32        // bounds of the activations that clip
 	mask       int            // channels of the last panel as bits
 	awake      unsafe.Pointer // 1 KiB to which a tile is stored now and then
-	// Winograd's method: the products of a panel at point 0, the bytes from point to point, and the tiles to transform.
-	points     unsafe.Pointer
-	pointStep  int
-	strips     *strip
+	// What Winograd's method needs besides.
+	products   unsafe.Pointer // of the point and the panel
+	points     unsafe.Pointer // products of an earlier panel at point 0, which are being finished
+	pointStep  int            // bytes between points
+	strips     *strip         // next to be finished: the kernels count on
 	stripCount int
-	_          [24]uint64 // what the kernels keep between the rows
+	_          [25]uint64 // what the kernels keep between the rows
 }
 
 // tileConfig is the operand of LDTILECFG.
@@ -97,14 +98,6 @@ func amxMedium(args *tileArgs)
 
 //go:noescape
 func amxHigh(args *tileArgs)
-
-// amxMediumSums and amxHighSums store the sums as they are, rows of 16 even and 16 odd channels, to sums: 4 KiB for a block.
-//
-//go:noescape
-func amxMediumSums(args *tileArgs)
-
-//go:noescape
-func amxHighSums(args *tileArgs)
 
 // tileConv is a convolution packed for AMX.
 type tileConv struct {

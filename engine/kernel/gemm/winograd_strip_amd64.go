@@ -38,39 +38,40 @@ type stripArgs struct {
 	_      uint64
 }
 
-// strip says where the products of a tile are and which rows they become.
+// strip is one tile of outputs.
 type strip struct {
-	products int32 // byte offset from those of the first tile
-	end      int32 // byte offset of the entry behind the last of its rows
+	products int32 // byte offset from those of the first
+	row      int32 // byte offset of the first of its rows; the next begins behind its last
 }
 
 //go:noescape
-func winogradStripRound2(args *stripArgs)
+func winogradStripRound(args *stripArgs)
 
 //go:noescape
-func winogradStripRound4(args *stripArgs)
+func winogradStripSplit(args *stripArgs)
 
 //go:noescape
-func winogradStripSplit2(args *stripArgs)
+func winogradStripMedium(args *tileArgs)
 
 //go:noescape
-func winogradStripSplit4(args *stripArgs)
+func winogradStripHigh(args *tileArgs)
 
 //go:noescape
-func winogradStripOutput2(args *tileArgs)
+func winogradStripOutput(args *tileArgs)
 
-//go:noescape
-func winogradStripOutput4(args *tileArgs)
+const (
+	stripOutputs = 4 // the size of the tiles
+	stripPoints  = stripOutputs + 2
+)
 
 // stripConv is a 3×3 convolution whose weights are transformed along their rows.
 type stripConv struct {
-	spec      ConvSpec // of the convolution
-	tap       ConvSpec // of what is computed at a point: its kernel has one column
-	grain     grain
-	depth     depth // of tap; its bundles are the points
-	m, points int   // outputs and inputs of a tile
-	steps     int
-	panels    int
+	spec   ConvSpec // of the convolution
+	tap    ConvSpec // of what is computed at a point: its kernel has one column
+	grain  grain
+	depth  depth // of tap; its bundles are the points
+	steps  int
+	panels int
 	// weights is [panel][point][step][plane][parity][16 pairs of values][16 channels][2 values], as in tileConv.
 	weights []uint16
 	bias    []float32 // [panel][parity][16]
@@ -78,13 +79,13 @@ type stripConv struct {
 }
 
 func newStripConv(s ConvSpec, w *weights, bias []float32, each parallel) *stripConv {
-	c := &stripConv{spec: s, tap: s, grain: tileGrain, m: s.Winograd, points: s.Winograd + 2, config: fullTiles()}
+	c := &stripConv{spec: s, tap: s, grain: tileGrain, config: fullTiles()}
 	if s.Precision == engine.High {
 		c.grain.planes = 2
 	}
 	c.tap.KernelW, c.tap.PadLeft, c.tap.PadRight = 1, 0, 0
 	blocks := (s.In + tileValues - 1) / tileValues
-	c.depth = depth{bundles: c.points, bundleIn: s.In, bundleOut: s.Out, channels: tileValues, blocks: blocks, blocked: true}
+	c.depth = depth{bundles: stripPoints, bundleIn: s.In, bundleOut: s.Out, channels: tileValues, blocks: blocks, blocked: true}
 	for b := range blocks {
 		for ky := range s.KernelH {
 			c.depth.runs = append(c.depth.runs, run{b, ky, 0, tileValues})
@@ -99,7 +100,7 @@ func newStripConv(s ConvSpec, w *weights, bias []float32, each parallel) *stripC
 
 func (c *stripConv) stepBytes() int  { return c.grain.planes * 2 * 1024 }
 func (c *stripConv) pointBytes() int { return c.steps * c.stepBytes() }
-func (c *stripConv) panelBytes() int { return c.points * c.pointBytes() }
+func (c *stripConv) panelBytes() int { return stripPoints * c.pointBytes() }
 func (c *stripConv) bytes() int      { return 2*len(c.weights) + 4*len(c.bias) }
 
 func (c *stripConv) repack(each parallel, memory []byte, w *weights, bias []float32) {
@@ -123,7 +124,7 @@ func packBias(to, bias []float32) {
 
 // pack packs one panel.
 func (c *stripConv) pack(w *weights, panel int) {
-	g := winogradG(c.m)
+	g := winogradG(stripOutputs)
 	to := c.weights[panel*c.panelBytes()/2:]
 	outs := min(tilePanel, c.spec.Out-panel*tilePanel)
 	var taps [3][tilePanel][tileValues]float32
@@ -146,7 +147,7 @@ func (c *stripConv) pack(w *weights, panel int) {
 				at += w.in
 			}
 		}
-		for point := range c.points {
+		for point := range stripPoints {
 			// The products are exact in float64, and the sum is rounded once.
 			g0, g1, g2 := g[point][0], g[point][1], g[point][2]
 			for o := range outs {
@@ -188,7 +189,7 @@ type stripCall struct {
 func (c *stripConv) bind(src, dst kernel.Map, residual *kernel.Map, workers int) runner {
 	t := &stripCall{stripConv: c, srcW: src.W}
 	from, to := src, dst
-	to.W = (dst.W + c.m - 1) / c.m
+	to.W = (dst.W + stripOutputs - 1) / stripOutputs
 	from.W = to.W
 	t.geometry = newGeometry(&c.tap, &c.depth, c.grain, &from, &to, nil, false)
 	t.choose(workers)
@@ -199,11 +200,11 @@ func (c *stripConv) bind(src, dst kernel.Map, residual *kernel.Map, workers int)
 	t.tiles = make([]int32, 2*blocks)
 	listTiles(t.tiles, t.pixel)
 	t.listStrips(&dst, residual)
-	t.masks = make([]uint32, 0, to.W*c.points)
+	t.masks = make([]uint32, 0, to.W*stripPoints)
 	for tile := range to.W {
-		for i := range c.points {
+		for i := range stripPoints {
 			mask := uint32(0)
-			if x := tile*c.m + i - c.spec.PadLeft; x >= 0 && x < src.W {
+			if x := tile*stripOutputs + i - c.spec.PadLeft; x >= 0 && x < src.W {
 				mask = math.MaxUint32
 			}
 			t.masks = append(t.masks, mask)
@@ -232,9 +233,10 @@ func (t *stripCall) choose(workers int) {
 	const (
 		unhidden     = 0.7 // as there
 		imbalance    = 0.2
-		inputCycles  = 70         // of a tile and a block of channels
-		outputCycles = 80         // of a tile and a panel
-		keptMax      = 1400 << 10 // what should stay in L2: a band's transformed input and a panel's products
+		inputCycles  = 80       // of a strip and a block of channels
+		outputCycles = 100      // of a strip and a panel, where they are not hidden
+		inL2         = 1 << 20  // for a band's transformed input and a panel's products, twice
+		readCycles   = 1.0 / 16 // of a byte that should be in L2 and is not
 	)
 	best := math.Inf(1)
 	var bestRows, bestImages int
@@ -242,22 +244,23 @@ func (t *stripCall) choose(workers int) {
 		q := t.geometry
 		q.setBands(rows, images, &t.depth, t.grain)
 		blocks := t.grain.blocks(q.positions)
-		penalty := 1.0
-		if q.stagedBytes(t.grain)+t.productBytes(blocks) > keptMax {
-			penalty = overL2
-		}
 		input := float64((images*(rows+q.extra))*q.ow*t.depth.blocks) * inputCycles
 		output := float64(images*rows*q.ow) * outputCycles
+		product := float64(stripPoints*blocks) * t.blockCycles()
+		kept := q.stagedBytes(t.grain) + 2*t.productBytes(blocks)
+		if kept > inL2 {
+			product += float64(kept) * readCycles * min(4, float64(kept)/inL2)
+		}
 		for n := 1; n <= min(t.panels, 4*workers); n++ {
 			per := (t.panels + n - 1) / n
-			task := taskCycles + input + float64(per)*(output+float64(t.points*blocks)*t.blockCycles())
+			task := taskCycles + input + output + float64(per)*product
 			rounds := (q.bands*n + workers - 1) / workers
 			fetches := (rounds + q.bands - 1) / q.bands
 			if per*t.panelBytes() > weightsInL2 {
 				fetches = rounds
 			}
 			load := float64(fetches*per*t.panelBytes()) / weightBytesPerCycle * unhidden
-			if cost := penalty * (float64(rounds)*task + imbalance*task + load); cost < best {
+			if cost := float64(rounds)*task + imbalance*task + load; cost < best {
 				best, bestRows, bestImages, t.parts = cost, rows, images, n
 			}
 		}
@@ -265,39 +268,46 @@ func (t *stripCall) choose(workers int) {
 	t.setBands(bestRows, bestImages, &t.depth, t.grain)
 }
 
-// listStrips writes the tiles of a full band and the rows that they become.
+// listStrips writes the strips of a full band and the rows that they become.
 func (t *stripCall) listStrips(dst, residual *kernel.Map) {
 	for n := range t.bandImages {
 		for y := range t.bandRows {
-			for tile := range t.ow {
-				for i := range min(t.m, dst.W-tile*t.m) {
-					e := rowEntry{sums: int32(i * tilePanel * 4), dst: int32(n*dst.Image + y*dst.Row + (tile*t.m+i)*dst.Pixel)}
+			for x := range t.ow {
+				position := (n*t.imageRows+y)*t.pitch + x
+				t.addStrip(position)
+				for i := range min(stripOutputs, dst.W-x*stripOutputs) {
+					e := rowEntry{sums: int32(i * tilePanel * 4), dst: int32(n*dst.Image + y*dst.Row + (x*stripOutputs+i)*dst.Pixel)}
 					if residual != nil {
-						e.res = int32(n*residual.Image + y*residual.Row + (tile*t.m+i)*residual.Pixel)
+						e.res = int32(n*residual.Image + y*residual.Row + (x*stripOutputs+i)*residual.Pixel)
 					}
 					t.geometry.rows = append(t.geometry.rows, e)
 				}
-				position := (n*t.imageRows+y)*t.pitch + tile
-				t.strips = append(t.strips, strip{int32(position * tilePanel * 4), int32(len(t.geometry.rows) * int(unsafe.Sizeof(rowEntry{})))})
 			}
 		}
 	}
+	t.addStrip(0) // where the rows of the last one end
+}
+
+func (t *stripCall) addStrip(position int) {
+	t.strips = append(t.strips, strip{int32(position * tilePanel * 4), int32(len(t.geometry.rows) * int(unsafe.Sizeof(rowEntry{})))})
 }
 
 // pointStep is the distance of the products of two points.
 func (t *stripCall) pointStep(blocks int) int { return blocks*sumsBytes + 128 }
 
-func (t *stripCall) productBytes(blocks int) int { return t.points * t.pointStep(blocks) }
+// productBytes is the memory for the products of a panel.
+func (t *stripCall) productBytes(blocks int) int { return stripPoints * t.pointStep(blocks) }
 
 func (t *stripCall) tasks() int { return t.bands * t.parts }
 
 // rowBytes is the memory for a row of the source in the format that the kernels read.
-func (t *stripCall) rowBytes(format kernel.Format) int {
-	return (t.grain.planes*t.srcW*t.spec.In*2 + 63) &^ 63
-}
+func (t *stripCall) rowBytes() int { return (t.grain.planes*t.srcW*t.spec.In*2 + 63) &^ 63 }
+
+// outputBytes is the memory for the sums of a strip.
+const outputBytes = stripOutputs * tilePanel * 4
 
 func (t *stripCall) scratch() int {
-	return 64 + 8*tilePanel*4 + awakeBytes + t.rowBytes(kernel.F32) + t.productBytes(t.grain.blocks(t.positions)) + t.stagedBytes(t.grain)
+	return 64 + outputBytes + awakeBytes + t.rowBytes() + 2*t.productBytes(t.grain.blocks(t.positions)) + t.stagedBytes(t.grain)
 }
 
 func (t *stripCall) run(task int, src, dst kernel.Map, residual *kernel.Map, scratch []byte) {
@@ -317,41 +327,45 @@ func (t *stripCall) run(task int, src, dst kernel.Map, residual *kernel.Map, scr
 		scratch = scratch[n:]
 		return part
 	}
-	outputs, awake, row := cut(8*tilePanel*4), cut(awakeBytes), cut(t.rowBytes(src.Format))
-	products := cut(t.productBytes(blocks))
+	outputs, awake, row := cut(outputBytes), cut(awakeBytes), cut(t.rowBytes())
+	products := [2][]byte{cut(t.productBytes(blocks)), cut(t.productBytes(blocks))}
 	t.input(&src, b, scratch, row)
+	strips := b.images * b.rows * t.ow
 	args := tileArgs{
 		config: &t.config, aStride: t.pixel, aLow: t.planeBytes, offsets: &t.offsets[0], steps: t.steps, chunk: t.steps, panels: 1, groups: 1,
-		awake: unsafe.Pointer(&awake[0]), fetch: t.fetch, format: int(dst.Format), activation: int(t.spec.Activation),
-		points: unsafe.Pointer(&products[0]), pointStep: t.pointStep(blocks), strips: &t.strips[0], stripCount: b.images * b.rows * t.ow, rows: &t.geometry.rows[0],
+		fetch: t.fetch, awake: unsafe.Pointer(&awake[0]), format: int(dst.Format), activation: int(t.spec.Activation),
+		bias: &t.bias[0], sums: unsafe.Pointer(&outputs[0]), pointStep: t.pointStep(blocks), strips: &t.strips[0], rows: &t.geometry.rows[0],
+		share: (strips + stripPoints*blocks*t.steps - 1) / (stripPoints * blocks * t.steps),
 	}
 	args.low, args.high = bounds(t.spec.Activation)
-	dstAt := dst.Off + b.image*dst.Image + b.row*dst.Row
-	resAt := 0
-	if residual != nil {
-		resAt = residual.Off + b.image*residual.Image + b.row*residual.Row
-	}
 	for panel := from; panel < to; panel++ {
-		for point := range t.points {
+		to := products[panel&1]
+		for point := range stripPoints {
 			args.a = unsafe.Pointer(&scratch[point*t.depth.blocks*t.blockBytes])
-			args.b = unsafe.Pointer(&t.weights[(panel*t.points+point)*t.pointBytes()/2])
+			args.b = unsafe.Pointer(&t.weights[(panel*stripPoints+point)*t.pointBytes()/2])
 			for block := 0; block < blocks; block += t.most {
 				args.blocks = min(t.most, blocks-block)
 				args.tiles = &t.tiles[2*block]
-				args.sums = unsafe.Pointer(&products[point*args.pointStep+block*sumsBytes])
-				t.multiply(&args)
+				args.products = unsafe.Pointer(&to[point*args.pointStep+block*sumsBytes])
+				if t.grain.planes == 2 {
+					winogradStripHigh(&args)
+				} else {
+					winogradStripMedium(&args)
+				}
 			}
 		}
+		// The strips of this panel are finished beside the products of the next.
+		args.points = unsafe.Pointer(&to[0])
+		args.strips, args.stripCount = &t.strips[0], strips
 		channel := panel * tilePanel
-		args.sums = unsafe.Pointer(&outputs[0])
 		args.bias = &t.bias[channel]
 		args.mask = 1<<min(t.spec.Out-channel, tilePanel) - 1
-		args.dst, args.dstLow = planes(&dst, dstAt+channel)
+		args.dst, args.dstLow = planes(&dst, dst.Off+b.image*dst.Image+b.row*dst.Row+channel)
 		if residual != nil {
-			args.res, args.resLow = planes(residual, resAt+channel)
+			args.res, args.resLow = planes(residual, residual.Off+b.image*residual.Image+b.row*residual.Row+channel)
 		}
-		t.transformOutput(&args)
 	}
+	winogradStripOutput(&args)
 }
 
 // input transforms the rows of a band.
@@ -372,7 +386,7 @@ func (t *stripCall) input(src *kernel.Map, b band, scratch, row []byte) {
 			y := b.row + j - t.spec.PadTop
 			if y < 0 || y >= src.H {
 				for plane := range t.grain.planes {
-					for i := range t.points * t.depth.blocks {
+					for i := range stripPoints * t.depth.blocks {
 						clear(scratch[plane*t.planeBytes+i*t.blockBytes+at:][:width])
 					}
 				}
@@ -389,9 +403,13 @@ func (t *stripCall) input(src *kernel.Map, b band, scratch, row []byte) {
 				t.convertRow(src, e, row)
 				args.src, args.low, pixel = unsafe.Pointer(&row[0]), t.srcW*t.spec.In*2, t.spec.In
 			}
-			args.first, args.pixel, args.step = -t.spec.PadLeft*pixel*2, pixel*2, t.m*pixel*2
+			args.first, args.pixel, args.step = -t.spec.PadLeft*pixel*2, pixel*2, stripOutputs*pixel*2
 			args.dst = unsafe.Pointer(&scratch[at])
-			t.transformInput(&args)
+			if t.grain.planes == 2 {
+				winogradStripSplit(&args)
+			} else {
+				winogradStripRound(&args)
+			}
 		}
 	}
 }
@@ -417,34 +435,5 @@ func (t *stripCall) convertRow(src *kernel.Map, e int, row []byte) {
 			copy(to, src.Hi[at:at+in])
 			clear(low)
 		}
-	}
-}
-
-func (t *stripCall) transformInput(args *stripArgs) {
-	switch {
-	case t.m == 4 && t.grain.planes == 2:
-		winogradStripSplit4(args)
-	case t.m == 4:
-		winogradStripRound4(args)
-	case t.grain.planes == 2:
-		winogradStripSplit2(args)
-	default:
-		winogradStripRound2(args)
-	}
-}
-
-func (t *stripCall) multiply(args *tileArgs) {
-	if t.grain.planes == 2 {
-		amxHighSums(args)
-	} else {
-		amxMediumSums(args)
-	}
-}
-
-func (t *stripCall) transformOutput(args *tileArgs) {
-	if t.m == 4 {
-		winogradStripOutput4(args)
-	} else {
-		winogradStripOutput2(args)
 	}
 }

@@ -12,10 +12,10 @@ import (
 var sets = map[string]func(){
 	"tile": func() {
 		stageKernels()
-		tileKernel("amxMedium", 1, true)
-		tileKernel("amxHigh", 2, true)
-		tileKernel("amxMediumSums", 1, false)
-		tileKernel("amxHighSums", 2, false)
+		tileKernel("amxMedium", 1, false)
+		tileKernel("amxHigh", 2, false)
+		tileKernel("winogradStripMedium", 1, true)
+		tileKernel("winogradStripHigh", 2, true)
 		winogradStripKernels()
 		pairKernel("pairRound", 1)
 		pairKernel("pairSplit", 2)

@@ -38,6 +38,7 @@ const (
 	aBounds // two float32
 	aMask
 	aAwake
+	aProducts
 	aPoints
 	aPointStep
 	aStrips
@@ -67,6 +68,7 @@ const (
 	aFetchNext
 	aFetchEnd
 	aDone
+	aProductsNext
 )
 
 // panelState are the pointers that advance from panel to panel: the argument, its value for the panel being summed, and for
@@ -86,13 +88,15 @@ var panelState = []struct{ from, panel, pending int }{
 // of a block lie in memory. While the blocks pass, the next chunk of weights is prefetched into L2: the processor's own
 // prefetching brings less than memory could.
 //
-// planes is 1 for operands of one bfloat16, 2 for operands of two (hi and lo, three products). Without finish the sums are
-// all that is wanted: they are stored as rows of 16 even and 16 odd channels, row after row and panel after panel.
+// planes is 1 for operands of one bfloat16, 2 for operands of two (hi and lo, three products).
+//
+// For Winograd's method, with strips, the sums are the products at one point. They are stored as rows of 16 even and 16 odd
+// channels, row after row and panel after panel, and what is finished meanwhile are strips of earlier products.
 //
 // Registers: R8 the arguments, R9 stride of the rows of A, R10 and R11 the two tiles of A, R12 weights, R13 offsets of
 // the steps, CX steps left, DX stride of the weights or rows to do, R14 and R15 the pending rows and their end, SI the
 // pending sums, DI from the hi to the lo plane of A, AX and BX temporary.
-func tileKernel(name string, planes int, finish bool) {
+func tileKernel(name string, planes int, strips bool) {
 	TEXT(name, NOSPLIT, "func(args *byte)")
 	Pragma("noescape")
 	Doc(name + " computes blocks of a convolution in AMX tiles: see tileArgs.")
@@ -111,6 +115,9 @@ func tileKernel(name string, planes int, finish bool) {
 	amx.LoadConfig(RAX)
 	load(aAStride, R9)
 	load(aALow, RDI)
+	if strips {
+		copyArg(aProducts, aProductsNext)
+	}
 	load(aSums, RSI)
 	XORQ(R14, R14)
 	XORQ(R15, R15)
@@ -118,8 +125,9 @@ func tileKernel(name string, planes int, finish bool) {
 	copyArg(aGroups, aGroupsLeft)
 	copyArg(aTiles, aGroupTiles)
 	copyArg(aStarts, aGroupStarts)
-	if finish {
-		finishConstants(arg)
+	finishConstants(arg)
+	if strips {
+		startStrips(arg)
 	}
 
 	Label("group")
@@ -251,8 +259,16 @@ func tileKernel(name string, planes int, finish bool) {
 	MOVQ(RAX, arg(aFetchNext))
 	Label("fetched")
 
-	if finish {
-		load(aShare, RDX)
+	load(aShare, RDX)
+	if strips {
+		Label("strip")
+		CMPQ(arg(aStripCount), Imm(0))
+		JE(j("stripsdone"))
+		finishStrip(arg)
+		DECQ(RDX)
+		JNZ(j("strip"))
+		Label("stripsdone")
+	} else {
 		Label("row")
 		CMPQ(R14, R15)
 		JGE(j("rowsdone"))
@@ -265,7 +281,7 @@ func tileKernel(name string, planes int, finish bool) {
 	DECQ(RCX)
 	JNZ(j("step"))
 
-	if finish {
+	if !strips {
 		CMPQ(arg(aDone), Imm(0))
 		JNE(j("end"))
 	}
@@ -292,22 +308,27 @@ func tileKernel(name string, planes int, finish bool) {
 	JMP(j("chunk"))
 
 	Label("summed")
-	// Store the sums to the other buffer: two rows of 16 even and 16 odd channels side by side.
-	if finish {
-		XORQ(U32(4096), RSI)
-	}
+	// Two rows of 16 even and 16 odd channels side by side.
 	MOVQ(U32(128), RAX)
-	amx.Store(0, RSI, RAX, 0)
-	amx.Store(1, RSI, RAX, 64)
-	amx.Store(2, RSI, RAX, 2048)
-	amx.Store(3, RSI, RAX, 2048+64)
+	sums := RSI
+	if strips {
+		sums = RBX
+		load(aProductsNext, RBX)
+	} else {
+		XORQ(U32(4096), RSI) // the other buffer
+	}
+	amx.Store(0, sums, RAX, 0)
+	amx.Store(1, sums, RAX, 64)
+	amx.Store(2, sums, RAX, 2048)
+	amx.Store(3, sums, RAX, 2048+64)
 	load(aAccNext, RAX) // as far as the other chunks have come
 	ADDQ(U32(4096), RAX)
 	MOVQ(RAX, arg(aAccNext))
-	if finish {
-		pendRows(arg)
+	if strips {
+		ADDQ(U32(4096), RBX)
+		MOVQ(RBX, arg(aProductsNext))
 	} else {
-		ADDQ(U32(4096), RSI)
+		pendRows(arg)
 	}
 	DECQ(arg(aBlocksLeft))
 	JNZ(j("block"))
@@ -335,7 +356,7 @@ func tileKernel(name string, planes int, finish bool) {
 	DECQ(arg(aGroupsLeft))
 	JNZ(j("group"))
 
-	if finish {
+	if !strips {
 		// The rows of the last sums.
 		MOVQ(U32(1), RCX)
 		MOVQ(RCX, arg(aDone))

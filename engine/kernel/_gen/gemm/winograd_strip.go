@@ -1,8 +1,6 @@
 package main
 
 import (
-	"fmt"
-
 	. "github.com/mmcloughlin/avo/build"
 	. "github.com/mmcloughlin/avo/operand"
 	. "github.com/mmcloughlin/avo/reg"
@@ -27,12 +25,13 @@ const (
 	lNext
 )
 
+// strip is the transformation of tiles of 1×4 outputs.
+var strip = winogradTiles[1]
+
 func winogradStripKernels() {
-	for _, t := range winogradTiles {
-		t.stripInputKernel(1)
-		t.stripInputKernel(2)
-		t.stripOutputKernel()
-	}
+	stripInputKernel("winogradStripRound", 1)
+	stripInputKernel("winogradStripSplit", 2)
+	stripOutputKernel("winogradStripOutput")
 }
 
 // stripInputKernel emits the transformation of a row of pixels to the operands of tile products: for every tile of m outputs
@@ -41,9 +40,8 @@ func winogradStripKernels() {
 // Registers: R8 the arguments, R9 the tile's first pixel, R13 the same at a block of channels, R10 from the hi to the lo plane, R11
 // pixel, R14 and R15 three and five pixels, DI destination of the tile, SI of the block, R12 distance of points, BX from hi to lo there,
 // CX tiles left, DX blocks left, AX temporary. K1 to K6 are the masks of the pixels, K7 that of the last block's channels.
-func (t winogradTile) stripInputKernel(planes int) {
-	n := t.m + 2
-	name := fmt.Sprintf("winogradStrip%s%d", []string{"Round", "Split"}[planes-1], t.m)
+func stripInputKernel(name string, planes int) {
+	n := strip.m + 2
 	TEXT(name, NOSPLIT, "func(args *byte)")
 	Pragma("noescape")
 	Doc(name + " transforms the input of a row of tiles: see stripArgs.")
@@ -100,8 +98,8 @@ func (t winogradTile) stripInputKernel(planes int) {
 			VADDPS(spare[3], odd[j], odd[j])
 		}
 	}
-	t.input(even, evenPoints)
-	t.input(odd, oddPoints)
+	strip.input(even, evenPoints)
+	strip.input(odd, oddPoints)
 	MOVQ(RSI, RAX)
 	for i := range n {
 		e, o := evenPoints[i], oddPoints[i]
@@ -142,60 +140,73 @@ func (t winogradTile) stripInputKernel(planes int) {
 	RET()
 }
 
-// stripOutputKernel emits the transformation of the products of a panel to outputs, which are finished as the rows of the tile
-// kernels are.
+// stripOutputKernel emits the transformation of the products of a panel to outputs by itself: the tile kernel does it beside its products.
 //
-// Registers: R8 the arguments, SI the sums of a tile's outputs, R9 distance of points, R10 tiles, CX tiles left, R11 products of the tile, R14 and R15
-// the rows and their end, AX and BX temporary.
-func (t winogradTile) stripOutputKernel() {
-	n, m := t.m+2, t.m
-	name := fmt.Sprintf("winogradStripOutput%d", m)
+// Registers: as in the tile kernel.
+func stripOutputKernel(name string) {
 	TEXT(name, NOSPLIT, "func(args *byte)")
 	Pragma("noescape")
 	Doc(name + " transforms the products of a panel to outputs: see tileArgs.")
 	arg := func(offset int) Mem { return Mem{Base: R8, Disp: offset} }
 	Load(Param("args"), R8)
-	loadArgs(argument{aSums, RSI}, argument{aPointStep, R9}, argument{aStrips, R10}, argument{aStripCount, RCX}, argument{aRows, R14})
+	MOVQ(arg(aSums), RSI)
+	finishConstants(arg)
+	startStrips(arg)
+	Label("strip")
+	CMPQ(arg(aStripCount), Imm(0))
+	JE(LabelRef("end"))
+	finishStrip(arg)
+	JMP(LabelRef("strip"))
+	Label("end")
+	VZEROUPPER()
+	RET()
+}
+
+// startStrips prepares to finish the strips of the panel that the arguments name.
+func startStrips(arg func(int) Mem) {
 	for _, f := range panelState[:4] {
 		MOVQ(arg(f.from), RAX)
 		MOVQ(RAX, arg(f.pending))
 	}
-	finishConstants(arg)
 	MOVQ(arg(aBias), RAX)
 	VMOVUPS(Mem{Base: RAX}, Z31)
 	VMOVUPS(Mem{Base: RAX, Disp: 64}, Z30)
 	MOVQ(arg(aMask), RAX)
 	finishMasks()
+}
+
+// finishStrip transforms the products of the next strip to sums of its outputs, and finishes these as rows.
+func finishStrip(arg func(int) Mem) {
+	n, m := strip.m+2, strip.m
 	even, odd := registers(0, n), registers(n, n)
 	evenOut, oddOut := registers(12, m), registers(16, m)
-	Label("tile")
-	MOVLQSX(Mem{Base: R10}, R11)
-	ADDQ(arg(aPoints), R11)
+	MOVQ(arg(aStrips), RAX)
+	MOVLQSX(Mem{Base: RAX}, RBX)
+	MOVLQSX(Mem{Base: RAX, Disp: 4}, R14)
+	MOVLQSX(Mem{Base: RAX, Disp: 12}, R15)
+	ADDQ(Imm(8), RAX)
+	MOVQ(RAX, arg(aStrips))
+	ADDQ(arg(aRows), R14)
+	ADDQ(arg(aRows), R15)
+	ADDQ(arg(aPoints), RBX)
+	MOVQ(arg(aPointStep), RAX)
 	for i := range n {
-		VMOVUPS(Mem{Base: R11}, even[i])
-		VMOVUPS(Mem{Base: R11, Disp: 64}, odd[i])
+		VMOVUPS(Mem{Base: RBX}, even[i])
+		VMOVUPS(Mem{Base: RBX, Disp: 64}, odd[i])
 		if i < n-1 {
-			ADDQ(R9, R11)
+			ADDQ(RAX, RBX)
 		}
 	}
-	t.output(even, evenOut)
-	t.output(odd, oddOut)
+	strip.output(even, evenOut)
+	strip.output(odd, oddOut)
 	for i := range m {
 		VMOVUPS(evenOut[i], Mem{Base: RSI, Disp: 128 * i})
 		VMOVUPS(oddOut[i], Mem{Base: RSI, Disp: 128*i + 64})
 	}
-	MOVLQSX(Mem{Base: R10, Disp: 4}, R15)
-	ADDQ(arg(aRows), R15)
-	ADDQ(Imm(8), R10)
 	Label("row")
-	CMPQ(R14, R15)
-	JGE(LabelRef("next"))
 	finishRow(arg)
 	ADDQ(Imm(12), R14)
-	JMP(LabelRef("row"))
-	Label("next")
-	DECQ(RCX)
-	JNZ(LabelRef("tile"))
-	VZEROUPPER()
-	RET()
+	CMPQ(R14, R15)
+	JL(LabelRef("row"))
+	DECQ(arg(aStripCount))
 }
