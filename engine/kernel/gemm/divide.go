@@ -7,6 +7,8 @@ const (
 	taskCycles          = 3000 // dispatch, tile configuration, a cold start
 	stageCycles         = 3    // for 64 bytes of staged input
 	weightBytesPerCycle = 4    // that come from L3 or memory
+	weightsUnhidden     = 0.7  // share of the time of fetching weights in which nothing is computed
+	imbalance           = 0.2  // share of a task by which the last worker is late
 	// stagedMax is how much the copied input of a band should take, to stay in L2 beside the weights and what the band writes; overL2
 	// is what a larger band is taken to cost.
 	stagedMax = 768 << 10
@@ -28,8 +30,6 @@ type costs struct {
 // least estimated time of the worker that is last to finish.
 func (p *geometry) choose(g grain, d *depth, c costs, workers int) (parts int) {
 	const (
-		unhidden  = 0.7 // share of the time of fetching weights in which nothing is computed
-		imbalance = 0.2 // share of a task by which the last worker is late
 		// Where tiles are read from the map, bands smaller than stagedMax cost nothing and gain much on maps larger than L2
 		// (1×1, 56×56, 64 to 256 channels, high: 450 µs with bands of 400 KB, 330 with 230); copied bands overlap.
 		directMax = 300 << 10
@@ -58,7 +58,7 @@ func (p *geometry) choose(g grain, d *depth, c costs, workers int) (parts int) {
 			if per*c.panelBytes > weightsInL2 {
 				fetches = rounds
 			}
-			load := float64(fetches*per*c.panelBytes) / weightBytesPerCycle * unhidden
+			load := float64(fetches*per*c.panelBytes) / weightBytesPerCycle * weightsUnhidden
 			if cost := penalty * (float64(rounds)*task + imbalance*task + load); cost < best {
 				best, bestRows, bestImages, parts = cost, rows, images, n
 			}

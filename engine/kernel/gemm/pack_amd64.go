@@ -3,13 +3,12 @@
 package gemm
 
 import (
-	"github.com/go-modelzoo/zoo/engine"
 	"github.com/go-modelzoo/zoo/engine/kernel/cpu"
 )
 
 // pack chooses the kernel for a spec whose defaults are filled in.
 func pack(s ConvSpec, w *weights, bias []float32, each parallel) packed {
-	if s.Tier >= cpu.AMX && s.Precision != engine.Highest && !(s.Linear && s.Precision == engine.High) {
+	if s.tiled() {
 		if s.Winograd == stripOutputs && s.transformable() {
 			return newStripConv(s, w, bias, each)
 		}

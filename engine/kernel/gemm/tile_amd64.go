@@ -34,9 +34,6 @@ const (
 	// callCycles limits one call of the assembly, during which the goroutine cannot be preempted: 60 µs at 3 GHz, unless a
 	// panel alone takes longer.
 	callCycles = 180e3
-	// productCycles is the time of one tile product.
-	productCycles = 16
-	stepOverhead  = 80 // cycles per block and panel beside the products
 )
 
 // spareRows are entries for the rows of a block that lies otherwise than the table says, and one for its bounds.
@@ -78,6 +75,7 @@ type tileArgs struct {
 	awake      unsafe.Pointer // 1 KiB to which a tile is stored now and then
 	// What Winograd's method needs besides.
 	products   unsafe.Pointer // of the point and the panel
+	resume     int            // 1 if they are to be added to
 	points     unsafe.Pointer // products of an earlier panel at point 0, which are being finished
 	pointStep  int            // bytes between points
 	strips     *strip         // next to be finished: the kernels count on
@@ -310,13 +308,7 @@ func (t *tileCall) listTails() {
 }
 
 // panelCycles is the time of a block and a panel.
-func (c *tileConv) panelCycles() float64 {
-	products := 4
-	if c.grain.planes == 2 {
-		products = 12
-	}
-	return float64(len(c.offsets)*products*productCycles + stepOverhead)
-}
+func (c *tileConv) panelCycles() float64 { return tileBlockCycles(c.spec.Precision, len(c.offsets)) }
 
 func (t *tileCall) tasks() int { return t.bands * t.parts }
 

@@ -56,9 +56,15 @@ func (s *ConvSpec) transformable() bool {
 }
 
 // Winograd returns which ConvSpec.Winograd is expected to be the fastest for outputs of h×w pixels: 0 if the convolution is
-// better computed directly.
+// better computed directly. It supposes one image: more of them make use of the same weights, which favours Winograd's method.
 func Winograd(s ConvSpec, h, w int) int {
 	if !winogradKernels || !s.transformable() || s.In < 16 || s.Out < 16 {
+		return 0
+	}
+	if s.tiled() {
+		if stripCycles(&s, h, w) < tileCycles(&s, h, w) {
+			return stripOutputs
+		}
 		return 0
 	}
 	direct := directCycles(s.In, s.Out, h*w)
@@ -70,6 +76,68 @@ func Winograd(s ConvSpec, h, w int) int {
 		}
 	}
 	return best
+}
+
+// tiled reports whether AMX tiles compute the convolution.
+func (s *ConvSpec) tiled() bool {
+	p := Resolve(s.Precision, s.Tier)
+	return s.Tier >= cpu.AMX && p != engine.Highest && !(s.Linear && p == engine.High)
+}
+
+// Tiles of AMX kernels, in cycles.
+const (
+	productCycles = 16 // of one tile product
+	stepOverhead  = 80 // per block and panel beside the products
+)
+
+const (
+	stripOutputs = 4 // of a strip
+	stripPoints  = stripOutputs + 2
+)
+
+// What strips, Winograd's tiles of 1×4 outputs in AMX tiles, are estimated to cost beside tile products, in cycles.
+const (
+	stripInput  = 80  // to transform the input of one, for 32 input channels
+	stripOutput = 100 // to transform its products to outputs, for 32 output channels
+	// stripBusy is how much longer tile products take that leave the tile unit less idle: the processor lowers its clock.
+	stripBusy = 1.15
+)
+
+// tileBlockCycles is the time of a block of 32 positions and 32 output channels whose sum runs over so many steps of 32 input values.
+func tileBlockCycles(p engine.Precision, steps int) float64 {
+	products := 4
+	if p == engine.High {
+		products = 12
+	}
+	return float64(steps*products*productCycles + stepOverhead)
+}
+
+// tileCycles estimates the cycles of one core for a 3×3 convolution that AMX tiles compute directly, were it to do all the work.
+func tileCycles(s *ConvSpec, h, w int) float64 {
+	p := Resolve(s.Precision, s.Tier)
+	panels, blocks := (s.Out+31)/32, (h*(w+1)+31)/32
+	steps := (9*s.In + 31) / 32
+	if s.In >= 32 {
+		steps = 9 * ((s.In + 31) / 32)
+	}
+	return float64(blocks*panels)*tileBlockCycles(p, steps) + tileWeights(p, steps*panels)
+}
+
+// stripCycles is tileCycles for strips.
+func stripCycles(s *ConvSpec, h, w int) float64 {
+	p := Resolve(s.Precision, s.Tier)
+	panels, channels, strips := (s.Out+31)/32, (s.In+31)/32, h*((w+stripOutputs-1)/stripOutputs)
+	products := float64(stripPoints*((strips+31)/32)*panels) * tileBlockCycles(p, 3*channels) * stripBusy
+	return products + float64(strips*(channels*stripInput+panels*stripOutput)) + tileWeights(p, stripPoints*3*channels*panels)
+}
+
+// tileWeights is the time that the weights of so many steps and panels take from L3 or memory.
+func tileWeights(p engine.Precision, steps int) float64 {
+	bytes := steps * 2048
+	if p == engine.High {
+		bytes *= 2
+	}
+	return float64(bytes) / weightBytesPerCycle * weightsUnhidden
 }
 
 // directCycles estimates the cycles of one core for a 3×3 convolution that is computed directly, were it to do all the work.

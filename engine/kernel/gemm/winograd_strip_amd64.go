@@ -59,49 +59,63 @@ func winogradStripHigh(args *tileArgs)
 //go:noescape
 func winogradStripOutput(args *tileArgs)
 
-const (
-	stripOutputs = 4 // the size of the tiles
-	stripPoints  = stripOutputs + 2
-)
+// passBlocks is how many blocks of channels, of 32, are summed in a pass at most. With more of them a band's transformed input would be too
+// large for L2, or the band too small to make use of the weights it reads. Between passes the products of all panels lie in memory.
+const passBlocks = 8
 
 // stripConv is a 3×3 convolution whose weights are transformed along their rows.
 type stripConv struct {
 	spec   ConvSpec // of the convolution
 	tap    ConvSpec // of what is computed at a point: its kernel has one column
 	grain  grain
-	depth  depth // of tap; its bundles are the points
-	steps  int
+	depth  depth // of tap, in a pass; its bundles are the points
+	blocks int   // of channels
+	passes int
 	panels int
-	// weights is [panel][point][step][plane][parity][16 pairs of values][16 channels][2 values], as in tileConv.
+	// weights is [pass][panel][point][step][plane][parity][16 pairs of values][16 channels][2 values], as in tileConv.
 	weights []uint16
 	bias    []float32 // [panel][parity][16]
 	config  tileConfig
 }
 
 func newStripConv(s ConvSpec, w *weights, bias []float32, each parallel) *stripConv {
-	c := &stripConv{spec: s, tap: s, grain: tileGrain, config: fullTiles()}
+	c := &stripConv{
+		spec: s, tap: s, grain: tileGrain, config: fullTiles(),
+		blocks: (s.In + tileValues - 1) / tileValues, panels: (s.Out + tilePanel - 1) / tilePanel,
+	}
 	if s.Precision == engine.High {
 		c.grain.planes = 2
 	}
 	c.tap.KernelW, c.tap.PadLeft, c.tap.PadRight = 1, 0, 0
-	blocks := (s.In + tileValues - 1) / tileValues
+	blocks := evenly(c.blocks, passBlocks)
+	c.passes = (c.blocks + blocks - 1) / blocks
 	c.depth = depth{bundles: stripPoints, bundleIn: s.In, bundleOut: s.Out, channels: tileValues, blocks: blocks, blocked: true}
 	for b := range blocks {
 		for ky := range s.KernelH {
 			c.depth.runs = append(c.depth.runs, run{b, ky, 0, tileValues})
 		}
 	}
-	c.steps = len(c.depth.runs)
-	c.panels = (s.Out + tilePanel - 1) / tilePanel
 	c.bias = make([]float32, c.panels*tilePanel)
 	c.repack(each, nil, w, bias)
 	return c
 }
 
+// passSteps returns the blocks of channels of a pass and its steps.
+func (c *stripConv) passSteps(pass int) (blocks, steps int) {
+	blocks = min(c.depth.blocks, c.blocks-pass*c.depth.blocks)
+	return blocks, blocks * c.spec.KernelH
+}
+
 func (c *stripConv) stepBytes() int  { return c.grain.planes * 2 * 1024 }
-func (c *stripConv) pointBytes() int { return c.steps * c.stepBytes() }
-func (c *stripConv) panelBytes() int { return stripPoints * c.pointBytes() }
+func (c *stripConv) panelBytes() int { return stripPoints * c.blocks * c.spec.KernelH * c.stepBytes() }
 func (c *stripConv) bytes() int      { return 2*len(c.weights) + 4*len(c.bias) }
+
+// stepsOf returns the weights of the steps of a pass.
+func (c *stripConv) stepsOf(pass, panel, point int) []uint16 {
+	_, steps := c.passSteps(pass)
+	before := pass*len(c.depth.runs)*c.panels*stripPoints + (panel*stripPoints+point)*steps
+	return c.weights[before*c.stepBytes()/2:]
+}
 
 func (c *stripConv) repack(each parallel, memory []byte, w *weights, bias []float32) {
 	n := c.panels * c.panelBytes() / 2
@@ -125,7 +139,6 @@ func packBias(to, bias []float32) {
 // pack packs one panel.
 func (c *stripConv) pack(w *weights, panel int) {
 	g := winogradG(stripOutputs)
-	to := c.weights[panel*c.panelBytes()/2:]
 	outs := min(tilePanel, c.spec.Out-panel*tilePanel)
 	var taps [3][tilePanel][tileValues]float32
 	var values [tilePanel][tileValues]float32
@@ -134,38 +147,40 @@ func (c *stripConv) pack(w *weights, panel int) {
 		dst: unsafe.Pointer(&rows), src: unsafe.Pointer(&values), pixels: tilePanel, srcStep: 4 * tileValues, dstStep: 2 * tileValues,
 		chunks: 1, loadMask: 1<<tileValues - 1, storeMask: 1<<tileValues - 1, low: int(unsafe.Sizeof(rows[0])),
 	}
-	for step, r := range c.depth.runs {
-		first := r.block * tileValues
-		ins := min(tileValues, c.spec.In-first)
-		clear(taps[:])
-		for o := range outs {
-			at := w.at + (panel*tilePanel+o)*w.out + first*w.in + r.ky*w.tapH
-			for i := range ins {
-				for kx := range taps {
-					taps[kx][o][i] = w.data[at+kx*w.tapW]
-				}
-				at += w.in
-			}
-		}
-		for point := range stripPoints {
-			// The products are exact in float64, and the sum is rounded once.
-			g0, g1, g2 := g[point][0], g[point][1], g[point][2]
+	for block := range c.blocks {
+		for ky := range c.spec.KernelH {
+			first := block * tileValues
+			ins := min(tileValues, c.spec.In-first)
+			clear(taps[:])
 			for o := range outs {
-				a, b, c, v := &taps[0][o], &taps[1][o], &taps[2][o], &values[o]
-				for i := range v {
-					v[i] = float32(g0*float64(a[i]) + g1*float64(b[i]) + g2*float64(c[i]))
+				at := w.at + (panel*tilePanel+o)*w.out + first*w.in + ky*w.tapH
+				for i := range ins {
+					for kx := range taps {
+						taps[kx][o][i] = w.data[at+kx*w.tapW]
+					}
+					at += w.in
 				}
 			}
-			if c.grain.planes == 2 {
-				stageSplit(&args)
-			} else {
-				stageRound(&args)
-			}
-			at := to[(point*c.steps+step)*c.stepBytes()/2:]
-			for plane := range c.grain.planes {
-				for parity := range 2 {
-					transpose16(unsafe.Pointer(&at[0]), 64, unsafe.Pointer(&rows[plane][parity]), 4*tileValues)
-					at = at[tileRows*tileValues:]
+			for point := range stripPoints {
+				// The products are exact in float64, and the sum is rounded once.
+				g0, g1, g2 := g[point][0], g[point][1], g[point][2]
+				for o := range outs {
+					a, b, c, v := &taps[0][o], &taps[1][o], &taps[2][o], &values[o]
+					for i := range v {
+						v[i] = float32(g0*float64(a[i]) + g1*float64(b[i]) + g2*float64(c[i]))
+					}
+				}
+				if c.grain.planes == 2 {
+					stageSplit(&args)
+				} else {
+					stageRound(&args)
+				}
+				at := c.stepsOf(block/c.depth.blocks, panel, point)[(block%c.depth.blocks*c.spec.KernelH+ky)*c.stepBytes()/2:]
+				for plane := range c.grain.planes {
+					for parity := range 2 {
+						transpose16(unsafe.Pointer(&at[0]), 64, unsafe.Pointer(&rows[plane][parity]), 4*tileValues)
+						at = at[tileRows*tileValues:]
+					}
 				}
 			}
 		}
@@ -213,30 +228,18 @@ func (c *stripConv) bind(src, dst kernel.Map, residual *kernel.Map, workers int)
 	if t.cold() {
 		t.fetch = max(1, t.stepBytes()/fetchBytes/blocks)
 	}
-	t.most = max(1, int(callCycles/t.blockCycles()))
+	t.most = max(1, int(callCycles/tileBlockCycles(t.spec.Precision, len(c.depth.runs))))
 	return t
 }
 
 func (c *stripConv) cold() bool { return c.panels*c.panelBytes() >= coldWeights }
 
-// blockCycles is the time of a block at a point.
-func (c *stripConv) blockCycles() float64 {
-	products := 4
-	if c.grain.planes == 2 {
-		products = 12
-	}
-	return float64(c.steps*products*productCycles + stepOverhead)
-}
-
 // choose divides the output into bands and the panels into parts, as geometry.choose does.
 func (t *stripCall) choose(workers int) {
 	const (
-		unhidden     = 0.7 // as there
-		imbalance    = 0.2
-		inputCycles  = 80       // of a strip and a block of channels
-		outputCycles = 100      // of a strip and a panel, where they are not hidden
-		inL2         = 1 << 20  // for a band's transformed input and a panel's products, twice
-		readCycles   = 1.0 / 16 // of a byte that should be in L2 and is not
+		// The transformed input and the products of two panels should stay in L2. What lies beyond costs less than small bands do.
+		inL2     = 1 << 20
+		perSpill = 0.1 // of the time of products, for as much again
 	)
 	best := math.Inf(1)
 	var bestRows, bestImages int
@@ -244,13 +247,12 @@ func (t *stripCall) choose(workers int) {
 		q := t.geometry
 		q.setBands(rows, images, &t.depth, t.grain)
 		blocks := t.grain.blocks(q.positions)
-		input := float64((images*(rows+q.extra))*q.ow*t.depth.blocks) * inputCycles
-		output := float64(images*rows*q.ow) * outputCycles
-		product := float64(stripPoints*blocks) * t.blockCycles()
+		input := float64((images*(rows+q.extra))*q.ow*t.blocks) * stripInput
+		output := float64(images*rows*q.ow) * stripOutput
+		product := float64(stripPoints*blocks) * tileBlockCycles(t.spec.Precision, t.blocks*t.spec.KernelH)
 		kept := q.stagedBytes(t.grain) + 2*t.productBytes(blocks)
-		if kept > inL2 {
-			product += float64(kept) * readCycles * min(4, float64(kept)/inL2)
-		}
+		product *= 1 + perSpill*max(0, float64(kept)/inL2-1)
+		product += float64(2*(t.passes-1)*t.productBytes(blocks)) / weightBytesPerCycle * weightsUnhidden
 		for n := 1; n <= min(t.panels, 4*workers); n++ {
 			per := (t.panels + n - 1) / n
 			task := taskCycles + input + output + float64(per)*product
@@ -259,7 +261,7 @@ func (t *stripCall) choose(workers int) {
 			if per*t.panelBytes() > weightsInL2 {
 				fetches = rounds
 			}
-			load := float64(fetches*per*t.panelBytes()) / weightBytesPerCycle * unhidden
+			load := float64(fetches*per*t.panelBytes()) / weightBytesPerCycle * weightsUnhidden
 			if cost := float64(rounds)*task + imbalance*task + load; cost < best {
 				best, bestRows, bestImages, t.parts = cost, rows, images, n
 			}
@@ -306,8 +308,16 @@ func (t *stripCall) rowBytes() int { return (t.grain.planes*t.srcW*t.spec.In*2 +
 // outputBytes is the memory for the sums of a strip.
 const outputBytes = stripOutputs * tilePanel * 4
 
+// keptPanels is for how many panels there are products at a time: one is computed while another is finished, unless there are passes.
+func (t *stripCall) keptPanels() int {
+	if t.passes > 1 {
+		return (t.panels + t.parts - 1) / t.parts
+	}
+	return 2
+}
+
 func (t *stripCall) scratch() int {
-	return 64 + outputBytes + awakeBytes + t.rowBytes() + 2*t.productBytes(t.grain.blocks(t.positions)) + t.stagedBytes(t.grain)
+	return 64 + outputBytes + awakeBytes + t.rowBytes() + t.keptPanels()*t.productBytes(t.grain.blocks(t.positions)) + t.stagedBytes(t.grain)
 }
 
 func (t *stripCall) run(task int, src, dst kernel.Map, residual *kernel.Map, scratch []byte) {
@@ -328,53 +338,67 @@ func (t *stripCall) run(task int, src, dst kernel.Map, residual *kernel.Map, scr
 		return part
 	}
 	outputs, awake, row := cut(outputBytes), cut(awakeBytes), cut(t.rowBytes())
-	products := [2][]byte{cut(t.productBytes(blocks)), cut(t.productBytes(blocks))}
-	t.input(&src, b, scratch, row)
+	kept, productBytes := t.keptPanels(), t.productBytes(blocks)
+	products := cut(kept * productBytes)
 	strips := b.images * b.rows * t.ow
 	args := tileArgs{
-		config: &t.config, aStride: t.pixel, aLow: t.planeBytes, offsets: &t.offsets[0], steps: t.steps, chunk: t.steps, panels: 1, groups: 1,
+		config: &t.config, aStride: t.pixel, aLow: t.planeBytes, offsets: &t.offsets[0], panels: 1, groups: 1,
 		fetch: t.fetch, awake: unsafe.Pointer(&awake[0]), format: int(dst.Format), activation: int(t.spec.Activation),
-		bias: &t.bias[0], sums: unsafe.Pointer(&outputs[0]), pointStep: t.pointStep(blocks), strips: &t.strips[0], rows: &t.geometry.rows[0],
-		share: (strips + stripPoints*blocks*t.steps - 1) / (stripPoints * blocks * t.steps),
+		bias: &t.bias[0], sums: unsafe.Pointer(&outputs[0]), pointStep: t.pointStep(blocks), rows: &t.geometry.rows[0],
 	}
 	args.low, args.high = bounds(t.spec.Activation)
-	for panel := from; panel < to; panel++ {
-		to := products[panel&1]
-		for point := range stripPoints {
-			args.a = unsafe.Pointer(&scratch[point*t.depth.blocks*t.blockBytes])
-			args.b = unsafe.Pointer(&t.weights[(panel*stripPoints+point)*t.pointBytes()/2])
-			for block := 0; block < blocks; block += t.most {
-				args.blocks = min(t.most, blocks-block)
-				args.tiles = &t.tiles[2*block]
-				args.products = unsafe.Pointer(&to[point*args.pointStep+block*sumsBytes])
-				if t.grain.planes == 2 {
-					winogradStripHigh(&args)
-				} else {
-					winogradStripMedium(&args)
-				}
+	for pass := range t.passes {
+		_, args.steps = t.passSteps(pass)
+		args.chunk = args.steps
+		args.share = (strips + stripPoints*blocks*args.steps - 1) / (stripPoints * blocks * args.steps)
+		t.input(&src, b, pass, scratch, row)
+		for panel := from; panel < to; panel++ {
+			to := products[(panel-from)%kept*productBytes:][:productBytes]
+			t.multiply(&args, pass, panel, blocks, to, scratch)
+			if pass < t.passes-1 {
+				continue
 			}
-		}
-		// The strips of this panel are finished beside the products of the next.
-		args.points = unsafe.Pointer(&to[0])
-		args.strips, args.stripCount = &t.strips[0], strips
-		channel := panel * tilePanel
-		args.bias = &t.bias[channel]
-		args.mask = 1<<min(t.spec.Out-channel, tilePanel) - 1
-		args.dst, args.dstLow = planes(&dst, dst.Off+b.image*dst.Image+b.row*dst.Row+channel)
-		if residual != nil {
-			args.res, args.resLow = planes(residual, residual.Off+b.image*residual.Image+b.row*residual.Row+channel)
+			// The strips of this panel are finished beside the products of the next.
+			args.points = unsafe.Pointer(&to[0])
+			args.strips, args.stripCount = &t.strips[0], strips
+			channel := panel * tilePanel
+			args.bias = &t.bias[channel]
+			args.mask = 1<<min(t.spec.Out-channel, tilePanel) - 1
+			args.dst, args.dstLow = planes(&dst, dst.Off+b.image*dst.Image+b.row*dst.Row+channel)
+			if residual != nil {
+				args.res, args.resLow = planes(residual, residual.Off+b.image*residual.Image+b.row*residual.Row+channel)
+			}
 		}
 	}
 	winogradStripOutput(&args)
 }
 
-// input transforms the rows of a band.
-func (t *stripCall) input(src *kernel.Map, b band, scratch, row []byte) {
-	native := src.Format == kernel.Split && t.grain.planes == 2 || src.Format == kernel.BF16 && t.grain.planes == 1
-	args := stripArgs{
-		dstLow: t.planeBytes, point: t.depth.blocks * t.blockBytes, block: t.blockBytes, blocks: t.depth.blocks,
-		mask: 1<<((t.spec.In-1)%tileValues+1) - 1, tiles: t.ow, masks: &t.masks[0],
+// multiply computes the products of a panel, or adds those of a pass to them.
+func (t *stripCall) multiply(args *tileArgs, pass, panel, blocks int, products, inputs []byte) {
+	args.resume = min(pass, 1)
+	for point := range stripPoints {
+		args.a = unsafe.Pointer(&inputs[point*t.depth.blocks*t.blockBytes])
+		args.b = unsafe.Pointer(&t.stepsOf(pass, panel, point)[0])
+		for block := 0; block < blocks; block += t.most {
+			args.blocks = min(t.most, blocks-block)
+			args.tiles = &t.tiles[2*block]
+			args.products = unsafe.Pointer(&products[point*args.pointStep+block*sumsBytes])
+			if t.grain.planes == 2 {
+				winogradStripHigh(args)
+			} else {
+				winogradStripMedium(args)
+			}
+		}
 	}
+}
+
+// input transforms the rows of a band, the channels of a pass.
+func (t *stripCall) input(src *kernel.Map, b band, pass int, scratch, row []byte) {
+	native := src.Format == kernel.Split && t.grain.planes == 2 || src.Format == kernel.BF16 && t.grain.planes == 1
+	first := pass * t.depth.blocks * tileValues // channel
+	args := stripArgs{dstLow: t.planeBytes, point: t.depth.blocks * t.blockBytes, block: t.blockBytes, tiles: t.ow, masks: &t.masks[0]}
+	args.blocks, _ = t.passSteps(pass)
+	args.mask = 1<<min(t.spec.In-first-(args.blocks-1)*tileValues, tileValues) - 1
 	width := t.ow * t.pixel
 	for n := range b.images {
 		rows := b.rows + t.extra
@@ -392,7 +416,7 @@ func (t *stripCall) input(src *kernel.Map, b band, scratch, row []byte) {
 				}
 				continue
 			}
-			e := src.Off + (b.image+n)*src.Image + y*src.Row
+			e := src.Off + (b.image+n)*src.Image + y*src.Row + first
 			pixel := src.Pixel
 			if native {
 				args.src = unsafe.Pointer(&src.Hi[e])
@@ -400,8 +424,9 @@ func (t *stripCall) input(src *kernel.Map, b band, scratch, row []byte) {
 					args.low = int(uintptr(unsafe.Pointer(&src.Lo[e])) - uintptr(args.src))
 				}
 			} else {
-				t.convertRow(src, e, row)
-				args.src, args.low, pixel = unsafe.Pointer(&row[0]), t.srcW*t.spec.In*2, t.spec.In
+				pixel = min(t.spec.In-first, t.depth.blocks*tileValues)
+				t.convertRow(src, e, pixel, row)
+				args.src, args.low = unsafe.Pointer(&row[0]), t.srcW*pixel*2
 			}
 			args.first, args.pixel, args.step = -t.spec.PadLeft*pixel*2, pixel*2, stripOutputs*pixel*2
 			args.dst = unsafe.Pointer(&scratch[at])
@@ -414,9 +439,8 @@ func (t *stripCall) input(src *kernel.Map, b band, scratch, row []byte) {
 	}
 }
 
-// convertRow writes a row of another format in the planes that the kernels read.
-func (t *stripCall) convertRow(src *kernel.Map, e int, row []byte) {
-	in := t.spec.In
+// convertRow writes some channels of a row of another format in the planes that the kernels read.
+func (t *stripCall) convertRow(src *kernel.Map, e, in int, row []byte) {
 	hi := unsafe.Slice((*uint16)(unsafe.Pointer(&row[0])), t.srcW*in)
 	for x := range t.srcW {
 		to, at := hi[x*in:][:in], e+x*src.Pixel

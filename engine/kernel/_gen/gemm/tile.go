@@ -39,6 +39,7 @@ const (
 	aMask
 	aAwake
 	aProducts
+	aResume
 	aPoints
 	aPointStep
 	aStrips
@@ -174,18 +175,30 @@ func tileKernel(name string, planes int, strips bool) {
 	load(aChunkB, R12)
 	load(aChunkOffsets, R13)
 	load(aChunkSteps, RCX)
-	load(aStepsLeft, RAX)
-	CMPQ(RAX, arg(aSteps))
+	if strips {
+		CMPQ(arg(aResume), Imm(0))
+	} else {
+		load(aStepsLeft, RAX)
+		CMPQ(RAX, arg(aSteps))
+	}
 	JNE(j("resume"))
 	for t := range amx.Tile(4) {
 		amx.Zero(t)
 	}
 	JMP(j("step"))
 	Label("resume")
-	load(aAccNext, RAX)
-	MOVQ(U32(64), RDX)
-	for t := range amx.Tile(4) {
-		amx.Load(t, RAX, RDX, 1024*int32(t))
+	if strips {
+		load(aProductsNext, RAX)
+		MOVQ(U32(128), RDX)
+		for t := range amx.Tile(4) {
+			amx.Load(t, RAX, RDX, productTile(t))
+		}
+	} else {
+		load(aAccNext, RAX)
+		MOVQ(U32(64), RDX)
+		for t := range amx.Tile(4) {
+			amx.Load(t, RAX, RDX, 1024*int32(t))
+		}
 	}
 
 	Label("step")
@@ -308,7 +321,6 @@ func tileKernel(name string, planes int, strips bool) {
 	JMP(j("chunk"))
 
 	Label("summed")
-	// Two rows of 16 even and 16 odd channels side by side.
 	MOVQ(U32(128), RAX)
 	sums := RSI
 	if strips {
@@ -317,10 +329,9 @@ func tileKernel(name string, planes int, strips bool) {
 	} else {
 		XORQ(U32(4096), RSI) // the other buffer
 	}
-	amx.Store(0, sums, RAX, 0)
-	amx.Store(1, sums, RAX, 64)
-	amx.Store(2, sums, RAX, 2048)
-	amx.Store(3, sums, RAX, 2048+64)
+	for t := range amx.Tile(4) {
+		amx.Store(t, sums, RAX, productTile(t))
+	}
 	load(aAccNext, RAX) // as far as the other chunks have come
 	ADDQ(U32(4096), RAX)
 	MOVQ(RAX, arg(aAccNext))
@@ -368,6 +379,9 @@ func tileKernel(name string, planes int, strips bool) {
 	VZEROUPPER()
 	RET()
 }
+
+// productTile is where a tile lies in the sums of a block: two rows of 16 even and 16 odd channels side by side.
+func productTile(t amx.Tile) int32 { return int32(t/2)*2048 + int32(t%2)*64 }
 
 // finishConstants loads what finishRow expects in registers beside the bias.
 func finishConstants(arg func(int) Mem) {
