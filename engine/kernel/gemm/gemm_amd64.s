@@ -359,13 +359,13 @@ TEXT ·amxMedium(SB), NOSPLIT, $0-8
 	MOVQ         160(R8), SI
 	XORQ         R14, R14
 	XORQ         R15, R15
-	MOVQ         R14, 464(R8)
+	MOVQ         R14, 456(R8)
 	MOVQ         88(R8), AX
-	MOVQ         AX, 352(R8)
+	MOVQ         AX, 344(R8)
 	MOVQ         16(R8), AX
-	MOVQ         AX, 360(R8)
+	MOVQ         AX, 352(R8)
 	MOVQ         104(R8), AX
-	MOVQ         AX, 368(R8)
+	MOVQ         AX, 360(R8)
 	VBROADCASTSS 208(R8), Z29
 	VBROADCASTSS 212(R8), Z28
 	VPBROADCASTD constants<>+48(SB), Z27
@@ -378,52 +378,52 @@ TEXT ·amxMedium(SB), NOSPLIT, $0-8
 
 group:
 	MOVQ 72(R8), AX
-	MOVQ AX, 376(R8)
+	MOVQ AX, 368(R8)
 	MOVQ 64(R8), AX
-	MOVQ AX, 408(R8)
+	MOVQ AX, 400(R8)
 	MOVQ 120(R8), AX
-	MOVQ AX, 312(R8)
+	MOVQ AX, 304(R8)
 	MOVQ 128(R8), AX
-	MOVQ AX, 320(R8)
+	MOVQ AX, 312(R8)
 	MOVQ 136(R8), AX
-	MOVQ AX, 328(R8)
+	MOVQ AX, 320(R8)
 	MOVQ 144(R8), AX
-	MOVQ AX, 336(R8)
+	MOVQ AX, 328(R8)
 	MOVQ 152(R8), AX
-	MOVQ AX, 344(R8)
+	MOVQ AX, 336(R8)
 
 panel:
 	MOVQ 48(R8), AX
-	MOVQ AX, 384(R8)
+	MOVQ AX, 376(R8)
 	MOVQ 40(R8), AX
-	MOVQ AX, 416(R8)
+	MOVQ AX, 408(R8)
 
 chunk:
-	MOVQ    384(R8), AX
+	MOVQ    376(R8), AX
 	MOVQ    56(R8), BX
 	CMPQ    BX, AX
 	CMOVQGT AX, BX
-	MOVQ    BX, 400(R8)
+	MOVQ    BX, 392(R8)
 	SHLQ    $0x0b, BX
-	MOVQ    408(R8), AX
+	MOVQ    400(R8), AX
 	ADDQ    BX, AX
-	MOVQ    AX, 448(R8)
+	MOVQ    AX, 440(R8)
 	XORQ    DX, DX
 	CMPQ    184(R8), $0x00
 	CMOVQEQ DX, BX
 	ADDQ    BX, AX
-	MOVQ    AX, 456(R8)
+	MOVQ    AX, 448(R8)
 	MOVQ    80(R8), AX
-	MOVQ    AX, 392(R8)
+	MOVQ    AX, 384(R8)
+	MOVQ    352(R8), AX
+	MOVQ    AX, 416(R8)
 	MOVQ    360(R8), AX
 	MOVQ    AX, 424(R8)
-	MOVQ    368(R8), AX
-	MOVQ    AX, 432(R8)
 	MOVQ    168(R8), AX
-	MOVQ    AX, 440(R8)
+	MOVQ    AX, 432(R8)
 
 block:
-	MOVQ    424(R8), AX
+	MOVQ    416(R8), AX
 	MOVQ    8(R8), R10
 	MOVQ    R10, R11
 	MOVLQSX (AX), BX
@@ -431,11 +431,11 @@ block:
 	ADDQ    BX, R10
 	ADDQ    CX, R11
 	ADDQ    $0x08, AX
-	MOVQ    AX, 424(R8)
-	MOVQ    408(R8), R12
-	MOVQ    416(R8), R13
-	MOVQ    400(R8), CX
-	MOVQ    384(R8), AX
+	MOVQ    AX, 416(R8)
+	MOVQ    400(R8), R12
+	MOVQ    408(R8), R13
+	MOVQ    392(R8), CX
+	MOVQ    376(R8), AX
 	CMPQ    AX, 48(R8)
 	JNE     resume
 
@@ -469,7 +469,7 @@ block:
 	JMP  step
 
 resume:
-	MOVQ 440(R8), AX
+	MOVQ 432(R8), AX
 	MOVQ $0x00000040, DX
 
 	// TILELOADD 0(AX)(DX*1), TMM0
@@ -601,9 +601,9 @@ step:
 
 awake:
 	ADDQ $0x00000800, R12
-	MOVQ 448(R8), AX
+	MOVQ 440(R8), AX
 	MOVQ 184(R8), DX
-	CMPQ AX, 456(R8)
+	CMPQ AX, 448(R8)
 	JGE  fetched
 
 fetch:
@@ -614,7 +614,7 @@ fetch:
 	ADDQ       $0x00000100, AX
 	DECQ       DX
 	JNZ        fetch
-	MOVQ       AX, 448(R8)
+	MOVQ       AX, 440(R8)
 
 fetched:
 	MOVQ 176(R8), DX
@@ -632,7 +632,7 @@ row:
 	VPERMT2PS Z1, Z23, Z0
 	VMOVAPS   Z0, Z1
 	VMOVAPS   Z2, Z0
-	MOVQ      296(R8), AX
+	MOVQ      288(R8), AX
 	TESTQ     AX, AX
 	JZ        noresidual32
 	MOVLQSX   8(R14), BX
@@ -927,13 +927,13 @@ f32_act8:
 
 f32_actdone:
 	MOVLQSX 4(R14), BX
-	MOVQ    280(R8), AX
+	MOVQ    272(R8), AX
 	VMOVUPS Z0, K3, (AX)(BX*4)
 	VMOVUPS Z1, K4, 64(AX)(BX*4)
 	JMP     rowdone
 
 halves:
-	MOVQ        296(R8), AX
+	MOVQ        288(R8), AX
 	TESTQ       AX, AX
 	JZ          noresidual16
 	MOVLQSX     8(R14), BX
@@ -944,7 +944,7 @@ halves:
 	VADDPS      Z2, Z1, Z1
 	CMPQ        192(R8), $0x01
 	JE          noresidual16
-	MOVQ        304(R8), AX
+	MOVQ        296(R8), AX
 	VMOVDQU16.Z (AX)(BX*2), K1, Z2
 	VPSLLD      $0x10, Z2, Z3
 	VPANDD      Z26, Z2, Z2
@@ -1237,7 +1237,7 @@ f16_act8:
 
 f16_actdone:
 	MOVLQSX     4(R14), BX
-	MOVQ        280(R8), AX
+	MOVQ        272(R8), AX
 	VPADDD      Z27, Z0, Z2
 	VPADDD      Z27, Z1, Z3
 	VPSRLD      $0x10, Z2, Z4
@@ -1255,7 +1255,7 @@ f16_actdone:
 	VPADDD      Z27, Z1, Z1
 	VPSRLD      $0x10, Z0, Z0
 	VMOVDQU16   Z1, K2, Z0
-	MOVQ        288(R8), AX
+	MOVQ        280(R8), AX
 	VMOVDQU16   Z0, K1, (AX)(BX*2)
 
 rowdone:
@@ -1266,12 +1266,12 @@ rowdone:
 rowsdone:
 	DECQ CX
 	JNZ  step
-	CMPQ 464(R8), $0x00
+	CMPQ 456(R8), $0x00
 	JNE  end
-	MOVQ 384(R8), AX
-	CMPQ AX, 400(R8)
+	MOVQ 376(R8), AX
+	CMPQ AX, 392(R8)
 	JE   summed
-	MOVQ 440(R8), AX
+	MOVQ 432(R8), AX
 	MOVQ $0x00000040, DX
 
 	// TILESTORED TMM0, 0(AX)(DX*1)
@@ -1318,16 +1318,16 @@ rowsdone:
 	BYTE $0x00
 	BYTE $0x00
 	ADDQ $0x00001000, AX
-	MOVQ AX, 440(R8)
-	DECQ 392(R8)
+	MOVQ AX, 432(R8)
+	DECQ 384(R8)
 	JNZ  block
-	MOVQ 400(R8), AX
-	SUBQ AX, 384(R8)
-	MOVQ 416(R8), BX
+	MOVQ 392(R8), AX
+	SUBQ AX, 376(R8)
+	MOVQ 408(R8), BX
 	LEAQ (BX)(AX*4), BX
-	MOVQ BX, 416(R8)
+	MOVQ BX, 408(R8)
 	SHLQ $0x0b, AX
-	ADDQ AX, 408(R8)
+	ADDQ AX, 400(R8)
 	JMP  chunk
 
 summed:
@@ -1374,14 +1374,14 @@ summed:
 	BYTE    $0x08
 	BYTE    $0x00
 	BYTE    $0x00
-	MOVQ    440(R8), AX
-	ADDQ    $0x00001000, AX
-	MOVQ    AX, 440(R8)
 	MOVQ    432(R8), AX
+	ADDQ    $0x00001000, AX
+	MOVQ    AX, 432(R8)
+	MOVQ    424(R8), AX
 	MOVLQSX (AX), R14
 	MOVLQSX 4(AX), R15
 	ADDQ    $0x04, AX
-	MOVQ    AX, 432(R8)
+	MOVQ    AX, 424(R8)
 	MOVQ    112(R8), DX
 	CMPQ    R14, DX
 	CMOVQGT DX, R14
@@ -1392,53 +1392,53 @@ summed:
 	LEAQ    (AX)(R14*4), R14
 	LEAQ    (R15)(R15*2), R15
 	LEAQ    (AX)(R15*4), R15
-	MOVQ    344(R8), AX
+	MOVQ    336(R8), AX
 	VMOVUPS (AX), Z31
 	VMOVUPS 64(AX), Z30
+	MOVQ    304(R8), AX
+	MOVQ    AX, 272(R8)
 	MOVQ    312(R8), AX
 	MOVQ    AX, 280(R8)
 	MOVQ    320(R8), AX
 	MOVQ    AX, 288(R8)
 	MOVQ    328(R8), AX
 	MOVQ    AX, 296(R8)
-	MOVQ    336(R8), AX
-	MOVQ    AX, 304(R8)
 	MOVQ    $0xffffffff, AX
 	MOVQ    216(R8), DX
-	CMPQ    376(R8), $0x01
+	CMPQ    368(R8), $0x01
 	CMOVQEQ DX, AX
 	KMOVD   AX, K1
 	KMOVW   AX, K3
 	SHRQ    $0x10, AX
 	KMOVW   AX, K4
-	DECQ    392(R8)
+	DECQ    384(R8)
 	JNZ     block
-	MOVQ    400(R8), AX
+	MOVQ    392(R8), AX
 	SHLQ    $0x0b, AX
-	ADDQ    AX, 408(R8)
-	ADDQ    $0x00000080, 344(R8)
+	ADDQ    AX, 400(R8)
+	ADDQ    $0x00000080, 336(R8)
 	MOVQ    $0x00000040, BX
 	MOVQ    $0x00000080, DX
 	CMPQ    192(R8), $0x00
 	CMOVQEQ DX, BX
+	ADDQ    BX, 304(R8)
 	ADDQ    BX, 312(R8)
-	ADDQ    BX, 320(R8)
 	CMPQ    136(R8), $0x00
 	JE      nextpanel
+	ADDQ    BX, 320(R8)
 	ADDQ    BX, 328(R8)
-	ADDQ    BX, 336(R8)
 
 nextpanel:
-	DECQ 376(R8)
+	DECQ 368(R8)
 	JNZ  panel
+	MOVQ 416(R8), AX
+	MOVQ AX, 352(R8)
 	MOVQ 424(R8), AX
 	MOVQ AX, 360(R8)
-	MOVQ 432(R8), AX
-	MOVQ AX, 368(R8)
-	DECQ 352(R8)
+	DECQ 344(R8)
 	JNZ  group
 	MOVQ $0x00000001, CX
-	MOVQ CX, 464(R8)
+	MOVQ CX, 456(R8)
 	MOVQ $0x00000020, DX
 	JMP  row
 
@@ -1469,13 +1469,13 @@ TEXT ·amxHigh(SB), NOSPLIT, $0-8
 	MOVQ         160(R8), SI
 	XORQ         R14, R14
 	XORQ         R15, R15
-	MOVQ         R14, 464(R8)
+	MOVQ         R14, 456(R8)
 	MOVQ         88(R8), AX
-	MOVQ         AX, 352(R8)
+	MOVQ         AX, 344(R8)
 	MOVQ         16(R8), AX
-	MOVQ         AX, 360(R8)
+	MOVQ         AX, 352(R8)
 	MOVQ         104(R8), AX
-	MOVQ         AX, 368(R8)
+	MOVQ         AX, 360(R8)
 	VBROADCASTSS 208(R8), Z29
 	VBROADCASTSS 212(R8), Z28
 	VPBROADCASTD constants<>+48(SB), Z27
@@ -1488,52 +1488,52 @@ TEXT ·amxHigh(SB), NOSPLIT, $0-8
 
 group:
 	MOVQ 72(R8), AX
-	MOVQ AX, 376(R8)
+	MOVQ AX, 368(R8)
 	MOVQ 64(R8), AX
-	MOVQ AX, 408(R8)
+	MOVQ AX, 400(R8)
 	MOVQ 120(R8), AX
-	MOVQ AX, 312(R8)
+	MOVQ AX, 304(R8)
 	MOVQ 128(R8), AX
-	MOVQ AX, 320(R8)
+	MOVQ AX, 312(R8)
 	MOVQ 136(R8), AX
-	MOVQ AX, 328(R8)
+	MOVQ AX, 320(R8)
 	MOVQ 144(R8), AX
-	MOVQ AX, 336(R8)
+	MOVQ AX, 328(R8)
 	MOVQ 152(R8), AX
-	MOVQ AX, 344(R8)
+	MOVQ AX, 336(R8)
 
 panel:
 	MOVQ 48(R8), AX
-	MOVQ AX, 384(R8)
+	MOVQ AX, 376(R8)
 	MOVQ 40(R8), AX
-	MOVQ AX, 416(R8)
+	MOVQ AX, 408(R8)
 
 chunk:
-	MOVQ    384(R8), AX
+	MOVQ    376(R8), AX
 	MOVQ    56(R8), BX
 	CMPQ    BX, AX
 	CMOVQGT AX, BX
-	MOVQ    BX, 400(R8)
+	MOVQ    BX, 392(R8)
 	SHLQ    $0x0c, BX
-	MOVQ    408(R8), AX
+	MOVQ    400(R8), AX
 	ADDQ    BX, AX
-	MOVQ    AX, 448(R8)
+	MOVQ    AX, 440(R8)
 	XORQ    DX, DX
 	CMPQ    184(R8), $0x00
 	CMOVQEQ DX, BX
 	ADDQ    BX, AX
-	MOVQ    AX, 456(R8)
+	MOVQ    AX, 448(R8)
 	MOVQ    80(R8), AX
-	MOVQ    AX, 392(R8)
+	MOVQ    AX, 384(R8)
+	MOVQ    352(R8), AX
+	MOVQ    AX, 416(R8)
 	MOVQ    360(R8), AX
 	MOVQ    AX, 424(R8)
-	MOVQ    368(R8), AX
-	MOVQ    AX, 432(R8)
 	MOVQ    168(R8), AX
-	MOVQ    AX, 440(R8)
+	MOVQ    AX, 432(R8)
 
 block:
-	MOVQ    424(R8), AX
+	MOVQ    416(R8), AX
 	MOVQ    8(R8), R10
 	MOVQ    R10, R11
 	MOVLQSX (AX), BX
@@ -1541,11 +1541,11 @@ block:
 	ADDQ    BX, R10
 	ADDQ    CX, R11
 	ADDQ    $0x08, AX
-	MOVQ    AX, 424(R8)
-	MOVQ    408(R8), R12
-	MOVQ    416(R8), R13
-	MOVQ    400(R8), CX
-	MOVQ    384(R8), AX
+	MOVQ    AX, 416(R8)
+	MOVQ    400(R8), R12
+	MOVQ    408(R8), R13
+	MOVQ    392(R8), CX
+	MOVQ    376(R8), AX
 	CMPQ    AX, 48(R8)
 	JNE     resume
 
@@ -1579,7 +1579,7 @@ block:
 	JMP  step
 
 resume:
-	MOVQ 440(R8), AX
+	MOVQ 432(R8), AX
 	MOVQ $0x00000040, DX
 
 	// TILELOADD 0(AX)(DX*1), TMM0
@@ -1811,9 +1811,9 @@ step:
 
 awake:
 	ADDQ $0x00001000, R12
-	MOVQ 448(R8), AX
+	MOVQ 440(R8), AX
 	MOVQ 184(R8), DX
-	CMPQ AX, 456(R8)
+	CMPQ AX, 448(R8)
 	JGE  fetched
 
 fetch:
@@ -1824,7 +1824,7 @@ fetch:
 	ADDQ       $0x00000100, AX
 	DECQ       DX
 	JNZ        fetch
-	MOVQ       AX, 448(R8)
+	MOVQ       AX, 440(R8)
 
 fetched:
 	MOVQ 176(R8), DX
@@ -1842,7 +1842,7 @@ row:
 	VPERMT2PS Z1, Z23, Z0
 	VMOVAPS   Z0, Z1
 	VMOVAPS   Z2, Z0
-	MOVQ      296(R8), AX
+	MOVQ      288(R8), AX
 	TESTQ     AX, AX
 	JZ        noresidual32
 	MOVLQSX   8(R14), BX
@@ -2137,13 +2137,13 @@ f32_act8:
 
 f32_actdone:
 	MOVLQSX 4(R14), BX
-	MOVQ    280(R8), AX
+	MOVQ    272(R8), AX
 	VMOVUPS Z0, K3, (AX)(BX*4)
 	VMOVUPS Z1, K4, 64(AX)(BX*4)
 	JMP     rowdone
 
 halves:
-	MOVQ        296(R8), AX
+	MOVQ        288(R8), AX
 	TESTQ       AX, AX
 	JZ          noresidual16
 	MOVLQSX     8(R14), BX
@@ -2154,7 +2154,7 @@ halves:
 	VADDPS      Z2, Z1, Z1
 	CMPQ        192(R8), $0x01
 	JE          noresidual16
-	MOVQ        304(R8), AX
+	MOVQ        296(R8), AX
 	VMOVDQU16.Z (AX)(BX*2), K1, Z2
 	VPSLLD      $0x10, Z2, Z3
 	VPANDD      Z26, Z2, Z2
@@ -2447,7 +2447,7 @@ f16_act8:
 
 f16_actdone:
 	MOVLQSX     4(R14), BX
-	MOVQ        280(R8), AX
+	MOVQ        272(R8), AX
 	VPADDD      Z27, Z0, Z2
 	VPADDD      Z27, Z1, Z3
 	VPSRLD      $0x10, Z2, Z4
@@ -2465,7 +2465,7 @@ f16_actdone:
 	VPADDD      Z27, Z1, Z1
 	VPSRLD      $0x10, Z0, Z0
 	VMOVDQU16   Z1, K2, Z0
-	MOVQ        288(R8), AX
+	MOVQ        280(R8), AX
 	VMOVDQU16   Z0, K1, (AX)(BX*2)
 
 rowdone:
@@ -2476,12 +2476,12 @@ rowdone:
 rowsdone:
 	DECQ CX
 	JNZ  step
-	CMPQ 464(R8), $0x00
+	CMPQ 456(R8), $0x00
 	JNE  end
-	MOVQ 384(R8), AX
-	CMPQ AX, 400(R8)
+	MOVQ 376(R8), AX
+	CMPQ AX, 392(R8)
 	JE   summed
-	MOVQ 440(R8), AX
+	MOVQ 432(R8), AX
 	MOVQ $0x00000040, DX
 
 	// TILESTORED TMM0, 0(AX)(DX*1)
@@ -2528,16 +2528,16 @@ rowsdone:
 	BYTE $0x00
 	BYTE $0x00
 	ADDQ $0x00001000, AX
-	MOVQ AX, 440(R8)
-	DECQ 392(R8)
+	MOVQ AX, 432(R8)
+	DECQ 384(R8)
 	JNZ  block
-	MOVQ 400(R8), AX
-	SUBQ AX, 384(R8)
-	MOVQ 416(R8), BX
+	MOVQ 392(R8), AX
+	SUBQ AX, 376(R8)
+	MOVQ 408(R8), BX
 	LEAQ (BX)(AX*4), BX
-	MOVQ BX, 416(R8)
+	MOVQ BX, 408(R8)
 	SHLQ $0x0c, AX
-	ADDQ AX, 408(R8)
+	ADDQ AX, 400(R8)
 	JMP  chunk
 
 summed:
@@ -2584,14 +2584,14 @@ summed:
 	BYTE    $0x08
 	BYTE    $0x00
 	BYTE    $0x00
-	MOVQ    440(R8), AX
-	ADDQ    $0x00001000, AX
-	MOVQ    AX, 440(R8)
 	MOVQ    432(R8), AX
+	ADDQ    $0x00001000, AX
+	MOVQ    AX, 432(R8)
+	MOVQ    424(R8), AX
 	MOVLQSX (AX), R14
 	MOVLQSX 4(AX), R15
 	ADDQ    $0x04, AX
-	MOVQ    AX, 432(R8)
+	MOVQ    AX, 424(R8)
 	MOVQ    112(R8), DX
 	CMPQ    R14, DX
 	CMOVQGT DX, R14
@@ -2602,53 +2602,53 @@ summed:
 	LEAQ    (AX)(R14*4), R14
 	LEAQ    (R15)(R15*2), R15
 	LEAQ    (AX)(R15*4), R15
-	MOVQ    344(R8), AX
+	MOVQ    336(R8), AX
 	VMOVUPS (AX), Z31
 	VMOVUPS 64(AX), Z30
+	MOVQ    304(R8), AX
+	MOVQ    AX, 272(R8)
 	MOVQ    312(R8), AX
 	MOVQ    AX, 280(R8)
 	MOVQ    320(R8), AX
 	MOVQ    AX, 288(R8)
 	MOVQ    328(R8), AX
 	MOVQ    AX, 296(R8)
-	MOVQ    336(R8), AX
-	MOVQ    AX, 304(R8)
 	MOVQ    $0xffffffff, AX
 	MOVQ    216(R8), DX
-	CMPQ    376(R8), $0x01
+	CMPQ    368(R8), $0x01
 	CMOVQEQ DX, AX
 	KMOVD   AX, K1
 	KMOVW   AX, K3
 	SHRQ    $0x10, AX
 	KMOVW   AX, K4
-	DECQ    392(R8)
+	DECQ    384(R8)
 	JNZ     block
-	MOVQ    400(R8), AX
+	MOVQ    392(R8), AX
 	SHLQ    $0x0c, AX
-	ADDQ    AX, 408(R8)
-	ADDQ    $0x00000080, 344(R8)
+	ADDQ    AX, 400(R8)
+	ADDQ    $0x00000080, 336(R8)
 	MOVQ    $0x00000040, BX
 	MOVQ    $0x00000080, DX
 	CMPQ    192(R8), $0x00
 	CMOVQEQ DX, BX
+	ADDQ    BX, 304(R8)
 	ADDQ    BX, 312(R8)
-	ADDQ    BX, 320(R8)
 	CMPQ    136(R8), $0x00
 	JE      nextpanel
+	ADDQ    BX, 320(R8)
 	ADDQ    BX, 328(R8)
-	ADDQ    BX, 336(R8)
 
 nextpanel:
-	DECQ 376(R8)
+	DECQ 368(R8)
 	JNZ  panel
+	MOVQ 416(R8), AX
+	MOVQ AX, 352(R8)
 	MOVQ 424(R8), AX
 	MOVQ AX, 360(R8)
-	MOVQ 432(R8), AX
-	MOVQ AX, 368(R8)
-	DECQ 352(R8)
+	DECQ 344(R8)
 	JNZ  group
 	MOVQ $0x00000001, CX
-	MOVQ CX, 464(R8)
+	MOVQ CX, 456(R8)
 	MOVQ $0x00000020, DX
 	JMP  row
 
@@ -2677,17 +2677,17 @@ TEXT ·winogradStripMedium(SB), NOSPLIT, $0-8
 	MOVQ         24(R8), R9
 	MOVQ         32(R8), DI
 	MOVQ         232(R8), AX
-	MOVQ         AX, 472(R8)
+	MOVQ         AX, 464(R8)
 	MOVQ         160(R8), SI
 	XORQ         R14, R14
 	XORQ         R15, R15
-	MOVQ         R14, 464(R8)
+	MOVQ         R14, 456(R8)
 	MOVQ         88(R8), AX
-	MOVQ         AX, 352(R8)
+	MOVQ         AX, 344(R8)
 	MOVQ         16(R8), AX
-	MOVQ         AX, 360(R8)
+	MOVQ         AX, 352(R8)
 	MOVQ         104(R8), AX
-	MOVQ         AX, 368(R8)
+	MOVQ         AX, 360(R8)
 	VBROADCASTSS 208(R8), Z29
 	VBROADCASTSS 212(R8), Z28
 	VPBROADCASTD constants<>+48(SB), Z27
@@ -2698,13 +2698,13 @@ TEXT ·winogradStripMedium(SB), NOSPLIT, $0-8
 	MOVL         constants<>+60(SB), AX
 	KMOVD        AX, K2
 	MOVQ         120(R8), AX
-	MOVQ         AX, 280(R8)
+	MOVQ         AX, 272(R8)
 	MOVQ         128(R8), AX
-	MOVQ         AX, 288(R8)
+	MOVQ         AX, 280(R8)
 	MOVQ         136(R8), AX
-	MOVQ         AX, 296(R8)
+	MOVQ         AX, 288(R8)
 	MOVQ         144(R8), AX
-	MOVQ         AX, 304(R8)
+	MOVQ         AX, 296(R8)
 	MOVQ         152(R8), AX
 	VMOVUPS      (AX), Z31
 	VMOVUPS      64(AX), Z30
@@ -2716,52 +2716,52 @@ TEXT ·winogradStripMedium(SB), NOSPLIT, $0-8
 
 group:
 	MOVQ 72(R8), AX
-	MOVQ AX, 376(R8)
+	MOVQ AX, 368(R8)
 	MOVQ 64(R8), AX
-	MOVQ AX, 408(R8)
+	MOVQ AX, 400(R8)
 	MOVQ 120(R8), AX
-	MOVQ AX, 312(R8)
+	MOVQ AX, 304(R8)
 	MOVQ 128(R8), AX
-	MOVQ AX, 320(R8)
+	MOVQ AX, 312(R8)
 	MOVQ 136(R8), AX
-	MOVQ AX, 328(R8)
+	MOVQ AX, 320(R8)
 	MOVQ 144(R8), AX
-	MOVQ AX, 336(R8)
+	MOVQ AX, 328(R8)
 	MOVQ 152(R8), AX
-	MOVQ AX, 344(R8)
+	MOVQ AX, 336(R8)
 
 panel:
 	MOVQ 48(R8), AX
-	MOVQ AX, 384(R8)
+	MOVQ AX, 376(R8)
 	MOVQ 40(R8), AX
-	MOVQ AX, 416(R8)
+	MOVQ AX, 408(R8)
 
 chunk:
-	MOVQ    384(R8), AX
+	MOVQ    376(R8), AX
 	MOVQ    56(R8), BX
 	CMPQ    BX, AX
 	CMOVQGT AX, BX
-	MOVQ    BX, 400(R8)
+	MOVQ    BX, 392(R8)
 	SHLQ    $0x0b, BX
-	MOVQ    408(R8), AX
+	MOVQ    400(R8), AX
 	ADDQ    BX, AX
-	MOVQ    AX, 448(R8)
+	MOVQ    AX, 440(R8)
 	XORQ    DX, DX
 	CMPQ    184(R8), $0x00
 	CMOVQEQ DX, BX
 	ADDQ    BX, AX
-	MOVQ    AX, 456(R8)
+	MOVQ    AX, 448(R8)
 	MOVQ    80(R8), AX
-	MOVQ    AX, 392(R8)
+	MOVQ    AX, 384(R8)
+	MOVQ    352(R8), AX
+	MOVQ    AX, 416(R8)
 	MOVQ    360(R8), AX
 	MOVQ    AX, 424(R8)
-	MOVQ    368(R8), AX
-	MOVQ    AX, 432(R8)
 	MOVQ    168(R8), AX
-	MOVQ    AX, 440(R8)
+	MOVQ    AX, 432(R8)
 
 block:
-	MOVQ    424(R8), AX
+	MOVQ    416(R8), AX
 	MOVQ    8(R8), R10
 	MOVQ    R10, R11
 	MOVLQSX (AX), BX
@@ -2769,11 +2769,12 @@ block:
 	ADDQ    BX, R10
 	ADDQ    CX, R11
 	ADDQ    $0x08, AX
-	MOVQ    AX, 424(R8)
-	MOVQ    408(R8), R12
-	MOVQ    416(R8), R13
-	MOVQ    400(R8), CX
-	CMPQ    240(R8), $0x00
+	MOVQ    AX, 416(R8)
+	MOVQ    400(R8), R12
+	MOVQ    408(R8), R13
+	MOVQ    392(R8), CX
+	MOVQ    376(R8), AX
+	CMPQ    AX, 48(R8)
 	JNE     resume
 
 	// TILEZERO TMM0
@@ -2806,8 +2807,8 @@ block:
 	JMP  step
 
 resume:
-	MOVQ 472(R8), AX
-	MOVQ $0x00000080, DX
+	MOVQ 432(R8), AX
+	MOVQ $0x00000040, DX
 
 	// TILELOADD 0(AX)(DX*1), TMM0
 	BYTE $0xc4
@@ -2817,14 +2818,17 @@ resume:
 	BYTE $0x04
 	BYTE $0x10
 
-	// TILELOADD 64(AX)(DX*1), TMM1
+	// TILELOADD 1024(AX)(DX*1), TMM1
 	BYTE $0xc4
 	BYTE $0xe2
 	BYTE $0x7b
 	BYTE $0x4b
-	BYTE $0x4c
+	BYTE $0x8c
 	BYTE $0x10
-	BYTE $0x40
+	BYTE $0x00
+	BYTE $0x04
+	BYTE $0x00
+	BYTE $0x00
 
 	// TILELOADD 2048(AX)(DX*1), TMM2
 	BYTE $0xc4
@@ -2838,15 +2842,15 @@ resume:
 	BYTE $0x00
 	BYTE $0x00
 
-	// TILELOADD 2112(AX)(DX*1), TMM3
+	// TILELOADD 3072(AX)(DX*1), TMM3
 	BYTE $0xc4
 	BYTE $0xe2
 	BYTE $0x7b
 	BYTE $0x4b
 	BYTE $0x9c
 	BYTE $0x10
-	BYTE $0x40
-	BYTE $0x08
+	BYTE $0x00
+	BYTE $0x0c
 	BYTE $0x00
 	BYTE $0x00
 
@@ -2935,9 +2939,9 @@ step:
 
 awake:
 	ADDQ $0x00000800, R12
-	MOVQ 448(R8), AX
+	MOVQ 440(R8), AX
 	MOVQ 184(R8), DX
-	CMPQ AX, 456(R8)
+	CMPQ AX, 448(R8)
 	JGE  fetched
 
 fetch:
@@ -2948,24 +2952,24 @@ fetch:
 	ADDQ       $0x00000100, AX
 	DECQ       DX
 	JNZ        fetch
-	MOVQ       AX, 448(R8)
+	MOVQ       AX, 440(R8)
 
 fetched:
 	MOVQ 176(R8), DX
 
 strip:
-	CMPQ             272(R8), $0x00
+	CMPQ             264(R8), $0x00
 	JE               stripsdone
-	MOVQ             264(R8), AX
+	MOVQ             256(R8), AX
 	MOVLQSX          (AX), BX
 	MOVLQSX          4(AX), R14
 	MOVLQSX          12(AX), R15
 	ADDQ             $0x08, AX
-	MOVQ             AX, 264(R8)
+	MOVQ             AX, 256(R8)
 	ADDQ             96(R8), R14
 	ADDQ             96(R8), R15
-	ADDQ             248(R8), BX
-	MOVQ             256(R8), AX
+	ADDQ             240(R8), BX
+	MOVQ             248(R8), AX
 	VMOVUPS          (BX), Z0
 	VMOVUPS          64(BX), Z6
 	ADDQ             AX, BX
@@ -3029,7 +3033,7 @@ row:
 	VPERMT2PS Z1, Z23, Z0
 	VMOVAPS   Z0, Z1
 	VMOVAPS   Z2, Z0
-	MOVQ      296(R8), AX
+	MOVQ      288(R8), AX
 	TESTQ     AX, AX
 	JZ        noresidual32
 	MOVLQSX   8(R14), BX
@@ -3324,13 +3328,13 @@ f32_act8:
 
 f32_actdone:
 	MOVLQSX 4(R14), BX
-	MOVQ    280(R8), AX
+	MOVQ    272(R8), AX
 	VMOVUPS Z0, K3, (AX)(BX*4)
 	VMOVUPS Z1, K4, 64(AX)(BX*4)
 	JMP     rowdone
 
 halves:
-	MOVQ        296(R8), AX
+	MOVQ        288(R8), AX
 	TESTQ       AX, AX
 	JZ          noresidual16
 	MOVLQSX     8(R14), BX
@@ -3341,7 +3345,7 @@ halves:
 	VADDPS      Z2, Z1, Z1
 	CMPQ        192(R8), $0x01
 	JE          noresidual16
-	MOVQ        304(R8), AX
+	MOVQ        296(R8), AX
 	VMOVDQU16.Z (AX)(BX*2), K1, Z2
 	VPSLLD      $0x10, Z2, Z3
 	VPANDD      Z26, Z2, Z2
@@ -3634,7 +3638,7 @@ f16_act8:
 
 f16_actdone:
 	MOVLQSX     4(R14), BX
-	MOVQ        280(R8), AX
+	MOVQ        272(R8), AX
 	VPADDD      Z27, Z0, Z2
 	VPADDD      Z27, Z1, Z3
 	VPSRLD      $0x10, Z2, Z4
@@ -3652,24 +3656,24 @@ f16_actdone:
 	VPADDD      Z27, Z1, Z1
 	VPSRLD      $0x10, Z0, Z0
 	VMOVDQU16   Z1, K2, Z0
-	MOVQ        288(R8), AX
+	MOVQ        280(R8), AX
 	VMOVDQU16   Z0, K1, (AX)(BX*2)
 
 rowdone:
 	ADDQ $0x0c, R14
 	CMPQ R14, R15
 	JL   row
-	DECQ 272(R8)
+	DECQ 264(R8)
 	DECQ DX
 	JNZ  strip
 
 stripsdone:
 	DECQ CX
 	JNZ  step
-	MOVQ 384(R8), AX
-	CMPQ AX, 400(R8)
+	MOVQ 376(R8), AX
+	CMPQ AX, 392(R8)
 	JE   summed
-	MOVQ 440(R8), AX
+	MOVQ 432(R8), AX
 	MOVQ $0x00000040, DX
 
 	// TILESTORED TMM0, 0(AX)(DX*1)
@@ -3716,21 +3720,21 @@ stripsdone:
 	BYTE $0x00
 	BYTE $0x00
 	ADDQ $0x00001000, AX
-	MOVQ AX, 440(R8)
-	DECQ 392(R8)
+	MOVQ AX, 432(R8)
+	DECQ 384(R8)
 	JNZ  block
-	MOVQ 400(R8), AX
-	SUBQ AX, 384(R8)
-	MOVQ 416(R8), BX
+	MOVQ 392(R8), AX
+	SUBQ AX, 376(R8)
+	MOVQ 408(R8), BX
 	LEAQ (BX)(AX*4), BX
-	MOVQ BX, 416(R8)
+	MOVQ BX, 408(R8)
 	SHLQ $0x0b, AX
-	ADDQ AX, 408(R8)
+	ADDQ AX, 400(R8)
 	JMP  chunk
 
 summed:
 	MOVQ $0x00000080, AX
-	MOVQ 472(R8), BX
+	MOVQ 464(R8), BX
 
 	// TILESTORED TMM0, 0(BX)(AX*1)
 	BYTE $0xc4
@@ -3772,36 +3776,36 @@ summed:
 	BYTE    $0x08
 	BYTE    $0x00
 	BYTE    $0x00
-	MOVQ    440(R8), AX
+	MOVQ    432(R8), AX
 	ADDQ    $0x00001000, AX
-	MOVQ    AX, 440(R8)
+	MOVQ    AX, 432(R8)
 	ADDQ    $0x00001000, BX
-	MOVQ    BX, 472(R8)
-	DECQ    392(R8)
+	MOVQ    BX, 464(R8)
+	DECQ    384(R8)
 	JNZ     block
-	MOVQ    400(R8), AX
+	MOVQ    392(R8), AX
 	SHLQ    $0x0b, AX
-	ADDQ    AX, 408(R8)
-	ADDQ    $0x00000080, 344(R8)
+	ADDQ    AX, 400(R8)
+	ADDQ    $0x00000080, 336(R8)
 	MOVQ    $0x00000040, BX
 	MOVQ    $0x00000080, DX
 	CMPQ    192(R8), $0x00
 	CMOVQEQ DX, BX
+	ADDQ    BX, 304(R8)
 	ADDQ    BX, 312(R8)
-	ADDQ    BX, 320(R8)
 	CMPQ    136(R8), $0x00
 	JE      nextpanel
+	ADDQ    BX, 320(R8)
 	ADDQ    BX, 328(R8)
-	ADDQ    BX, 336(R8)
 
 nextpanel:
-	DECQ 376(R8)
+	DECQ 368(R8)
 	JNZ  panel
+	MOVQ 416(R8), AX
+	MOVQ AX, 352(R8)
 	MOVQ 424(R8), AX
 	MOVQ AX, 360(R8)
-	MOVQ 432(R8), AX
-	MOVQ AX, 368(R8)
-	DECQ 352(R8)
+	DECQ 344(R8)
 	JNZ  group
 
 	// TILERELEASE
@@ -3828,17 +3832,17 @@ TEXT ·winogradStripHigh(SB), NOSPLIT, $0-8
 	MOVQ         24(R8), R9
 	MOVQ         32(R8), DI
 	MOVQ         232(R8), AX
-	MOVQ         AX, 472(R8)
+	MOVQ         AX, 464(R8)
 	MOVQ         160(R8), SI
 	XORQ         R14, R14
 	XORQ         R15, R15
-	MOVQ         R14, 464(R8)
+	MOVQ         R14, 456(R8)
 	MOVQ         88(R8), AX
-	MOVQ         AX, 352(R8)
+	MOVQ         AX, 344(R8)
 	MOVQ         16(R8), AX
-	MOVQ         AX, 360(R8)
+	MOVQ         AX, 352(R8)
 	MOVQ         104(R8), AX
-	MOVQ         AX, 368(R8)
+	MOVQ         AX, 360(R8)
 	VBROADCASTSS 208(R8), Z29
 	VBROADCASTSS 212(R8), Z28
 	VPBROADCASTD constants<>+48(SB), Z27
@@ -3849,13 +3853,13 @@ TEXT ·winogradStripHigh(SB), NOSPLIT, $0-8
 	MOVL         constants<>+60(SB), AX
 	KMOVD        AX, K2
 	MOVQ         120(R8), AX
-	MOVQ         AX, 280(R8)
+	MOVQ         AX, 272(R8)
 	MOVQ         128(R8), AX
-	MOVQ         AX, 288(R8)
+	MOVQ         AX, 280(R8)
 	MOVQ         136(R8), AX
-	MOVQ         AX, 296(R8)
+	MOVQ         AX, 288(R8)
 	MOVQ         144(R8), AX
-	MOVQ         AX, 304(R8)
+	MOVQ         AX, 296(R8)
 	MOVQ         152(R8), AX
 	VMOVUPS      (AX), Z31
 	VMOVUPS      64(AX), Z30
@@ -3867,52 +3871,52 @@ TEXT ·winogradStripHigh(SB), NOSPLIT, $0-8
 
 group:
 	MOVQ 72(R8), AX
-	MOVQ AX, 376(R8)
+	MOVQ AX, 368(R8)
 	MOVQ 64(R8), AX
-	MOVQ AX, 408(R8)
+	MOVQ AX, 400(R8)
 	MOVQ 120(R8), AX
-	MOVQ AX, 312(R8)
+	MOVQ AX, 304(R8)
 	MOVQ 128(R8), AX
-	MOVQ AX, 320(R8)
+	MOVQ AX, 312(R8)
 	MOVQ 136(R8), AX
-	MOVQ AX, 328(R8)
+	MOVQ AX, 320(R8)
 	MOVQ 144(R8), AX
-	MOVQ AX, 336(R8)
+	MOVQ AX, 328(R8)
 	MOVQ 152(R8), AX
-	MOVQ AX, 344(R8)
+	MOVQ AX, 336(R8)
 
 panel:
 	MOVQ 48(R8), AX
-	MOVQ AX, 384(R8)
+	MOVQ AX, 376(R8)
 	MOVQ 40(R8), AX
-	MOVQ AX, 416(R8)
+	MOVQ AX, 408(R8)
 
 chunk:
-	MOVQ    384(R8), AX
+	MOVQ    376(R8), AX
 	MOVQ    56(R8), BX
 	CMPQ    BX, AX
 	CMOVQGT AX, BX
-	MOVQ    BX, 400(R8)
+	MOVQ    BX, 392(R8)
 	SHLQ    $0x0c, BX
-	MOVQ    408(R8), AX
+	MOVQ    400(R8), AX
 	ADDQ    BX, AX
-	MOVQ    AX, 448(R8)
+	MOVQ    AX, 440(R8)
 	XORQ    DX, DX
 	CMPQ    184(R8), $0x00
 	CMOVQEQ DX, BX
 	ADDQ    BX, AX
-	MOVQ    AX, 456(R8)
+	MOVQ    AX, 448(R8)
 	MOVQ    80(R8), AX
-	MOVQ    AX, 392(R8)
+	MOVQ    AX, 384(R8)
+	MOVQ    352(R8), AX
+	MOVQ    AX, 416(R8)
 	MOVQ    360(R8), AX
 	MOVQ    AX, 424(R8)
-	MOVQ    368(R8), AX
-	MOVQ    AX, 432(R8)
 	MOVQ    168(R8), AX
-	MOVQ    AX, 440(R8)
+	MOVQ    AX, 432(R8)
 
 block:
-	MOVQ    424(R8), AX
+	MOVQ    416(R8), AX
 	MOVQ    8(R8), R10
 	MOVQ    R10, R11
 	MOVLQSX (AX), BX
@@ -3920,11 +3924,12 @@ block:
 	ADDQ    BX, R10
 	ADDQ    CX, R11
 	ADDQ    $0x08, AX
-	MOVQ    AX, 424(R8)
-	MOVQ    408(R8), R12
-	MOVQ    416(R8), R13
-	MOVQ    400(R8), CX
-	CMPQ    240(R8), $0x00
+	MOVQ    AX, 416(R8)
+	MOVQ    400(R8), R12
+	MOVQ    408(R8), R13
+	MOVQ    392(R8), CX
+	MOVQ    376(R8), AX
+	CMPQ    AX, 48(R8)
 	JNE     resume
 
 	// TILEZERO TMM0
@@ -3957,8 +3962,8 @@ block:
 	JMP  step
 
 resume:
-	MOVQ 472(R8), AX
-	MOVQ $0x00000080, DX
+	MOVQ 432(R8), AX
+	MOVQ $0x00000040, DX
 
 	// TILELOADD 0(AX)(DX*1), TMM0
 	BYTE $0xc4
@@ -3968,14 +3973,17 @@ resume:
 	BYTE $0x04
 	BYTE $0x10
 
-	// TILELOADD 64(AX)(DX*1), TMM1
+	// TILELOADD 1024(AX)(DX*1), TMM1
 	BYTE $0xc4
 	BYTE $0xe2
 	BYTE $0x7b
 	BYTE $0x4b
-	BYTE $0x4c
+	BYTE $0x8c
 	BYTE $0x10
-	BYTE $0x40
+	BYTE $0x00
+	BYTE $0x04
+	BYTE $0x00
+	BYTE $0x00
 
 	// TILELOADD 2048(AX)(DX*1), TMM2
 	BYTE $0xc4
@@ -3989,15 +3997,15 @@ resume:
 	BYTE $0x00
 	BYTE $0x00
 
-	// TILELOADD 2112(AX)(DX*1), TMM3
+	// TILELOADD 3072(AX)(DX*1), TMM3
 	BYTE $0xc4
 	BYTE $0xe2
 	BYTE $0x7b
 	BYTE $0x4b
 	BYTE $0x9c
 	BYTE $0x10
-	BYTE $0x40
-	BYTE $0x08
+	BYTE $0x00
+	BYTE $0x0c
 	BYTE $0x00
 	BYTE $0x00
 
@@ -4186,9 +4194,9 @@ step:
 
 awake:
 	ADDQ $0x00001000, R12
-	MOVQ 448(R8), AX
+	MOVQ 440(R8), AX
 	MOVQ 184(R8), DX
-	CMPQ AX, 456(R8)
+	CMPQ AX, 448(R8)
 	JGE  fetched
 
 fetch:
@@ -4199,24 +4207,24 @@ fetch:
 	ADDQ       $0x00000100, AX
 	DECQ       DX
 	JNZ        fetch
-	MOVQ       AX, 448(R8)
+	MOVQ       AX, 440(R8)
 
 fetched:
 	MOVQ 176(R8), DX
 
 strip:
-	CMPQ             272(R8), $0x00
+	CMPQ             264(R8), $0x00
 	JE               stripsdone
-	MOVQ             264(R8), AX
+	MOVQ             256(R8), AX
 	MOVLQSX          (AX), BX
 	MOVLQSX          4(AX), R14
 	MOVLQSX          12(AX), R15
 	ADDQ             $0x08, AX
-	MOVQ             AX, 264(R8)
+	MOVQ             AX, 256(R8)
 	ADDQ             96(R8), R14
 	ADDQ             96(R8), R15
-	ADDQ             248(R8), BX
-	MOVQ             256(R8), AX
+	ADDQ             240(R8), BX
+	MOVQ             248(R8), AX
 	VMOVUPS          (BX), Z0
 	VMOVUPS          64(BX), Z6
 	ADDQ             AX, BX
@@ -4280,7 +4288,7 @@ row:
 	VPERMT2PS Z1, Z23, Z0
 	VMOVAPS   Z0, Z1
 	VMOVAPS   Z2, Z0
-	MOVQ      296(R8), AX
+	MOVQ      288(R8), AX
 	TESTQ     AX, AX
 	JZ        noresidual32
 	MOVLQSX   8(R14), BX
@@ -4575,13 +4583,13 @@ f32_act8:
 
 f32_actdone:
 	MOVLQSX 4(R14), BX
-	MOVQ    280(R8), AX
+	MOVQ    272(R8), AX
 	VMOVUPS Z0, K3, (AX)(BX*4)
 	VMOVUPS Z1, K4, 64(AX)(BX*4)
 	JMP     rowdone
 
 halves:
-	MOVQ        296(R8), AX
+	MOVQ        288(R8), AX
 	TESTQ       AX, AX
 	JZ          noresidual16
 	MOVLQSX     8(R14), BX
@@ -4592,7 +4600,7 @@ halves:
 	VADDPS      Z2, Z1, Z1
 	CMPQ        192(R8), $0x01
 	JE          noresidual16
-	MOVQ        304(R8), AX
+	MOVQ        296(R8), AX
 	VMOVDQU16.Z (AX)(BX*2), K1, Z2
 	VPSLLD      $0x10, Z2, Z3
 	VPANDD      Z26, Z2, Z2
@@ -4885,7 +4893,7 @@ f16_act8:
 
 f16_actdone:
 	MOVLQSX     4(R14), BX
-	MOVQ        280(R8), AX
+	MOVQ        272(R8), AX
 	VPADDD      Z27, Z0, Z2
 	VPADDD      Z27, Z1, Z3
 	VPSRLD      $0x10, Z2, Z4
@@ -4903,24 +4911,24 @@ f16_actdone:
 	VPADDD      Z27, Z1, Z1
 	VPSRLD      $0x10, Z0, Z0
 	VMOVDQU16   Z1, K2, Z0
-	MOVQ        288(R8), AX
+	MOVQ        280(R8), AX
 	VMOVDQU16   Z0, K1, (AX)(BX*2)
 
 rowdone:
 	ADDQ $0x0c, R14
 	CMPQ R14, R15
 	JL   row
-	DECQ 272(R8)
+	DECQ 264(R8)
 	DECQ DX
 	JNZ  strip
 
 stripsdone:
 	DECQ CX
 	JNZ  step
-	MOVQ 384(R8), AX
-	CMPQ AX, 400(R8)
+	MOVQ 376(R8), AX
+	CMPQ AX, 392(R8)
 	JE   summed
-	MOVQ 440(R8), AX
+	MOVQ 432(R8), AX
 	MOVQ $0x00000040, DX
 
 	// TILESTORED TMM0, 0(AX)(DX*1)
@@ -4967,21 +4975,21 @@ stripsdone:
 	BYTE $0x00
 	BYTE $0x00
 	ADDQ $0x00001000, AX
-	MOVQ AX, 440(R8)
-	DECQ 392(R8)
+	MOVQ AX, 432(R8)
+	DECQ 384(R8)
 	JNZ  block
-	MOVQ 400(R8), AX
-	SUBQ AX, 384(R8)
-	MOVQ 416(R8), BX
+	MOVQ 392(R8), AX
+	SUBQ AX, 376(R8)
+	MOVQ 408(R8), BX
 	LEAQ (BX)(AX*4), BX
-	MOVQ BX, 416(R8)
+	MOVQ BX, 408(R8)
 	SHLQ $0x0c, AX
-	ADDQ AX, 408(R8)
+	ADDQ AX, 400(R8)
 	JMP  chunk
 
 summed:
 	MOVQ $0x00000080, AX
-	MOVQ 472(R8), BX
+	MOVQ 464(R8), BX
 
 	// TILESTORED TMM0, 0(BX)(AX*1)
 	BYTE $0xc4
@@ -5023,36 +5031,36 @@ summed:
 	BYTE    $0x08
 	BYTE    $0x00
 	BYTE    $0x00
-	MOVQ    440(R8), AX
+	MOVQ    432(R8), AX
 	ADDQ    $0x00001000, AX
-	MOVQ    AX, 440(R8)
+	MOVQ    AX, 432(R8)
 	ADDQ    $0x00001000, BX
-	MOVQ    BX, 472(R8)
-	DECQ    392(R8)
+	MOVQ    BX, 464(R8)
+	DECQ    384(R8)
 	JNZ     block
-	MOVQ    400(R8), AX
+	MOVQ    392(R8), AX
 	SHLQ    $0x0c, AX
-	ADDQ    AX, 408(R8)
-	ADDQ    $0x00000080, 344(R8)
+	ADDQ    AX, 400(R8)
+	ADDQ    $0x00000080, 336(R8)
 	MOVQ    $0x00000040, BX
 	MOVQ    $0x00000080, DX
 	CMPQ    192(R8), $0x00
 	CMOVQEQ DX, BX
+	ADDQ    BX, 304(R8)
 	ADDQ    BX, 312(R8)
-	ADDQ    BX, 320(R8)
 	CMPQ    136(R8), $0x00
 	JE      nextpanel
+	ADDQ    BX, 320(R8)
 	ADDQ    BX, 328(R8)
-	ADDQ    BX, 336(R8)
 
 nextpanel:
-	DECQ 376(R8)
+	DECQ 368(R8)
 	JNZ  panel
+	MOVQ 416(R8), AX
+	MOVQ AX, 352(R8)
 	MOVQ 424(R8), AX
 	MOVQ AX, 360(R8)
-	MOVQ 432(R8), AX
-	MOVQ AX, 368(R8)
-	DECQ 352(R8)
+	DECQ 344(R8)
 	JNZ  group
 
 	// TILERELEASE
@@ -5464,13 +5472,13 @@ TEXT ·winogradStripOutput(SB), NOSPLIT, $0-8
 	MOVL         constants<>+60(SB), AX
 	KMOVD        AX, K2
 	MOVQ         120(R8), AX
-	MOVQ         AX, 280(R8)
+	MOVQ         AX, 272(R8)
 	MOVQ         128(R8), AX
-	MOVQ         AX, 288(R8)
+	MOVQ         AX, 280(R8)
 	MOVQ         136(R8), AX
-	MOVQ         AX, 296(R8)
+	MOVQ         AX, 288(R8)
 	MOVQ         144(R8), AX
-	MOVQ         AX, 304(R8)
+	MOVQ         AX, 296(R8)
 	MOVQ         152(R8), AX
 	VMOVUPS      (AX), Z31
 	VMOVUPS      64(AX), Z30
@@ -5481,18 +5489,18 @@ TEXT ·winogradStripOutput(SB), NOSPLIT, $0-8
 	KMOVW        AX, K4
 
 strip:
-	CMPQ             272(R8), $0x00
+	CMPQ             264(R8), $0x00
 	JE               end
-	MOVQ             264(R8), AX
+	MOVQ             256(R8), AX
 	MOVLQSX          (AX), BX
 	MOVLQSX          4(AX), R14
 	MOVLQSX          12(AX), R15
 	ADDQ             $0x08, AX
-	MOVQ             AX, 264(R8)
+	MOVQ             AX, 256(R8)
 	ADDQ             96(R8), R14
 	ADDQ             96(R8), R15
-	ADDQ             248(R8), BX
-	MOVQ             256(R8), AX
+	ADDQ             240(R8), BX
+	MOVQ             248(R8), AX
 	VMOVUPS          (BX), Z0
 	VMOVUPS          64(BX), Z6
 	ADDQ             AX, BX
@@ -5556,7 +5564,7 @@ row:
 	VPERMT2PS Z1, Z23, Z0
 	VMOVAPS   Z0, Z1
 	VMOVAPS   Z2, Z0
-	MOVQ      296(R8), AX
+	MOVQ      288(R8), AX
 	TESTQ     AX, AX
 	JZ        noresidual32
 	MOVLQSX   8(R14), BX
@@ -5851,13 +5859,13 @@ f32_act8:
 
 f32_actdone:
 	MOVLQSX 4(R14), BX
-	MOVQ    280(R8), AX
+	MOVQ    272(R8), AX
 	VMOVUPS Z0, K3, (AX)(BX*4)
 	VMOVUPS Z1, K4, 64(AX)(BX*4)
 	JMP     rowdone
 
 halves:
-	MOVQ        296(R8), AX
+	MOVQ        288(R8), AX
 	TESTQ       AX, AX
 	JZ          noresidual16
 	MOVLQSX     8(R14), BX
@@ -5868,7 +5876,7 @@ halves:
 	VADDPS      Z2, Z1, Z1
 	CMPQ        192(R8), $0x01
 	JE          noresidual16
-	MOVQ        304(R8), AX
+	MOVQ        296(R8), AX
 	VMOVDQU16.Z (AX)(BX*2), K1, Z2
 	VPSLLD      $0x10, Z2, Z3
 	VPANDD      Z26, Z2, Z2
@@ -6161,7 +6169,7 @@ f16_act8:
 
 f16_actdone:
 	MOVLQSX     4(R14), BX
-	MOVQ        280(R8), AX
+	MOVQ        272(R8), AX
 	VPADDD      Z27, Z0, Z2
 	VPADDD      Z27, Z1, Z3
 	VPSRLD      $0x10, Z2, Z4
@@ -6179,14 +6187,14 @@ f16_actdone:
 	VPADDD      Z27, Z1, Z1
 	VPSRLD      $0x10, Z0, Z0
 	VMOVDQU16   Z1, K2, Z0
-	MOVQ        288(R8), AX
+	MOVQ        280(R8), AX
 	VMOVDQU16   Z0, K1, (AX)(BX*2)
 
 rowdone:
 	ADDQ $0x0c, R14
 	CMPQ R14, R15
 	JL   row
-	DECQ 272(R8)
+	DECQ 264(R8)
 	JMP  strip
 
 end:

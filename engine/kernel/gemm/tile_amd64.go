@@ -75,7 +75,6 @@ type tileArgs struct {
 	awake      unsafe.Pointer // 1 KiB to which a tile is stored now and then
 	// What Winograd's method needs besides.
 	products   unsafe.Pointer // of the point and the panel
-	resume     int            // 1 if they are to be added to
 	points     unsafe.Pointer // products of an earlier panel at point 0, which are being finished
 	pointStep  int            // bytes between points
 	strips     *strip         // next to be finished: the kernels count on

@@ -59,36 +59,26 @@ func winogradStripHigh(args *tileArgs)
 //go:noescape
 func winogradStripOutput(args *tileArgs)
 
-// passBlocks is how many blocks of channels, of 32, are summed in a pass at most. With more of them a band's transformed input would be too
-// large for L2, or the band too small to make use of the weights it reads. Between passes the products of all panels lie in memory.
-const passBlocks = 8
-
 // stripConv is a 3×3 convolution whose weights are transformed along their rows.
 type stripConv struct {
 	spec   ConvSpec // of the convolution
 	tap    ConvSpec // of what is computed at a point: its kernel has one column
 	grain  grain
-	depth  depth // of tap, in a pass; its bundles are the points
-	blocks int   // of channels
-	passes int
+	depth  depth // of tap; its bundles are the points
 	panels int
-	// weights is [pass][panel][point][step][plane][parity][16 pairs of values][16 channels][2 values], as in tileConv.
+	// weights is [panel][point][step][plane][parity][16 pairs of values][16 channels][2 values], as in tileConv.
 	weights []uint16
 	bias    []float32 // [panel][parity][16]
 	config  tileConfig
 }
 
 func newStripConv(s ConvSpec, w *weights, bias []float32, each parallel) *stripConv {
-	c := &stripConv{
-		spec: s, tap: s, grain: tileGrain, config: fullTiles(),
-		blocks: (s.In + tileValues - 1) / tileValues, panels: (s.Out + tilePanel - 1) / tilePanel,
-	}
+	c := &stripConv{spec: s, tap: s, grain: tileGrain, config: fullTiles(), panels: (s.Out + tilePanel - 1) / tilePanel}
 	if s.Precision == engine.High {
 		c.grain.planes = 2
 	}
 	c.tap.KernelW, c.tap.PadLeft, c.tap.PadRight = 1, 0, 0
-	blocks := evenly(c.blocks, passBlocks)
-	c.passes = (c.blocks + blocks - 1) / blocks
+	blocks := (s.In + tileValues - 1) / tileValues
 	c.depth = depth{bundles: stripPoints, bundleIn: s.In, bundleOut: s.Out, channels: tileValues, blocks: blocks, blocked: true}
 	for b := range blocks {
 		for ky := range s.KernelH {
@@ -100,21 +90,14 @@ func newStripConv(s ConvSpec, w *weights, bias []float32, each parallel) *stripC
 	return c
 }
 
-// passSteps returns the blocks of channels of a pass and its steps.
-func (c *stripConv) passSteps(pass int) (blocks, steps int) {
-	blocks = min(c.depth.blocks, c.blocks-pass*c.depth.blocks)
-	return blocks, blocks * c.spec.KernelH
-}
-
+func (c *stripConv) steps() int      { return len(c.depth.runs) }
 func (c *stripConv) stepBytes() int  { return c.grain.planes * 2 * 1024 }
-func (c *stripConv) panelBytes() int { return stripPoints * c.blocks * c.spec.KernelH * c.stepBytes() }
+func (c *stripConv) panelBytes() int { return stripPoints * c.steps() * c.stepBytes() }
 func (c *stripConv) bytes() int      { return 2*len(c.weights) + 4*len(c.bias) }
 
-// stepsOf returns the weights of the steps of a pass.
-func (c *stripConv) stepsOf(pass, panel, point int) []uint16 {
-	_, steps := c.passSteps(pass)
-	before := pass*len(c.depth.runs)*c.panels*stripPoints + (panel*stripPoints+point)*steps
-	return c.weights[before*c.stepBytes()/2:]
+// at returns the weights of a panel at a point.
+func (c *stripConv) at(panel, point int) []uint16 {
+	return c.weights[(panel*stripPoints+point)*c.steps()*c.stepBytes()/2:]
 }
 
 func (c *stripConv) repack(each parallel, memory []byte, w *weights, bias []float32) {
@@ -147,40 +130,38 @@ func (c *stripConv) pack(w *weights, panel int) {
 		dst: unsafe.Pointer(&rows), src: unsafe.Pointer(&values), pixels: tilePanel, srcStep: 4 * tileValues, dstStep: 2 * tileValues,
 		chunks: 1, loadMask: 1<<tileValues - 1, storeMask: 1<<tileValues - 1, low: int(unsafe.Sizeof(rows[0])),
 	}
-	for block := range c.blocks {
-		for ky := range c.spec.KernelH {
-			first := block * tileValues
-			ins := min(tileValues, c.spec.In-first)
-			clear(taps[:])
+	for step, r := range c.depth.runs {
+		first := r.block * tileValues
+		ins := min(tileValues, c.spec.In-first)
+		clear(taps[:])
+		for o := range outs {
+			at := w.at + (panel*tilePanel+o)*w.out + first*w.in + r.ky*w.tapH
+			for i := range ins {
+				for kx := range taps {
+					taps[kx][o][i] = w.data[at+kx*w.tapW]
+				}
+				at += w.in
+			}
+		}
+		for point := range stripPoints {
+			// The products are exact in float64, and the sum is rounded once.
+			g0, g1, g2 := g[point][0], g[point][1], g[point][2]
 			for o := range outs {
-				at := w.at + (panel*tilePanel+o)*w.out + first*w.in + ky*w.tapH
-				for i := range ins {
-					for kx := range taps {
-						taps[kx][o][i] = w.data[at+kx*w.tapW]
-					}
-					at += w.in
+				a, b, c, v := &taps[0][o], &taps[1][o], &taps[2][o], &values[o]
+				for i := range v {
+					v[i] = float32(g0*float64(a[i]) + g1*float64(b[i]) + g2*float64(c[i]))
 				}
 			}
-			for point := range stripPoints {
-				// The products are exact in float64, and the sum is rounded once.
-				g0, g1, g2 := g[point][0], g[point][1], g[point][2]
-				for o := range outs {
-					a, b, c, v := &taps[0][o], &taps[1][o], &taps[2][o], &values[o]
-					for i := range v {
-						v[i] = float32(g0*float64(a[i]) + g1*float64(b[i]) + g2*float64(c[i]))
-					}
-				}
-				if c.grain.planes == 2 {
-					stageSplit(&args)
-				} else {
-					stageRound(&args)
-				}
-				at := c.stepsOf(block/c.depth.blocks, panel, point)[(block%c.depth.blocks*c.spec.KernelH+ky)*c.stepBytes()/2:]
-				for plane := range c.grain.planes {
-					for parity := range 2 {
-						transpose16(unsafe.Pointer(&at[0]), 64, unsafe.Pointer(&rows[plane][parity]), 4*tileValues)
-						at = at[tileRows*tileValues:]
-					}
+			if c.grain.planes == 2 {
+				stageSplit(&args)
+			} else {
+				stageRound(&args)
+			}
+			at := c.at(panel, point)[step*c.stepBytes()/2:]
+			for plane := range c.grain.planes {
+				for parity := range 2 {
+					transpose16(unsafe.Pointer(&at[0]), 64, unsafe.Pointer(&rows[plane][parity]), 4*tileValues)
+					at = at[tileRows*tileValues:]
 				}
 			}
 		}
@@ -228,7 +209,7 @@ func (c *stripConv) bind(src, dst kernel.Map, residual *kernel.Map, workers int)
 	if t.cold() {
 		t.fetch = max(1, t.stepBytes()/fetchBytes/blocks)
 	}
-	t.most = max(1, int(callCycles/tileBlockCycles(t.spec.Precision, len(c.depth.runs))))
+	t.most = max(1, int(callCycles/tileBlockCycles(t.spec.Precision, t.steps())))
 	return t
 }
 
@@ -247,12 +228,11 @@ func (t *stripCall) choose(workers int) {
 		q := t.geometry
 		q.setBands(rows, images, &t.depth, t.grain)
 		blocks := t.grain.blocks(q.positions)
-		input := float64((images*(rows+q.extra))*q.ow*t.blocks) * stripInput
+		input := float64((images*(rows+q.extra))*q.ow*t.depth.blocks) * stripInput
 		output := float64(images*rows*q.ow) * stripOutput
-		product := float64(stripPoints*blocks) * tileBlockCycles(t.spec.Precision, t.blocks*t.spec.KernelH)
+		product := float64(stripPoints*blocks) * tileBlockCycles(t.spec.Precision, t.steps())
 		kept := q.stagedBytes(t.grain) + 2*t.productBytes(blocks)
 		product *= 1 + perSpill*max(0, float64(kept)/inL2-1)
-		product += float64(2*(t.passes-1)*t.productBytes(blocks)) / weightBytesPerCycle * weightsUnhidden
 		for n := 1; n <= min(t.panels, 4*workers); n++ {
 			per := (t.panels + n - 1) / n
 			task := taskCycles + input + output + float64(per)*product
@@ -308,16 +288,8 @@ func (t *stripCall) rowBytes() int { return (t.grain.planes*t.srcW*t.spec.In*2 +
 // outputBytes is the memory for the sums of a strip.
 const outputBytes = stripOutputs * tilePanel * 4
 
-// keptPanels is for how many panels there are products at a time: one is computed while another is finished, unless there are passes.
-func (t *stripCall) keptPanels() int {
-	if t.passes > 1 {
-		return (t.panels + t.parts - 1) / t.parts
-	}
-	return 2
-}
-
 func (t *stripCall) scratch() int {
-	return 64 + outputBytes + awakeBytes + t.rowBytes() + t.keptPanels()*t.productBytes(t.grain.blocks(t.positions)) + t.stagedBytes(t.grain)
+	return 64 + outputBytes + awakeBytes + t.rowBytes() + 2*t.productBytes(t.grain.blocks(t.positions)) + t.stagedBytes(t.grain)
 }
 
 func (t *stripCall) run(task int, src, dst kernel.Map, residual *kernel.Map, scratch []byte) {
@@ -338,47 +310,38 @@ func (t *stripCall) run(task int, src, dst kernel.Map, residual *kernel.Map, scr
 		return part
 	}
 	outputs, awake, row := cut(outputBytes), cut(awakeBytes), cut(t.rowBytes())
-	kept, productBytes := t.keptPanels(), t.productBytes(blocks)
-	products := cut(kept * productBytes)
-	strips := b.images * b.rows * t.ow
+	products := [2][]byte{cut(t.productBytes(blocks)), cut(t.productBytes(blocks))}
+	t.input(&src, b, scratch, row)
+	strips, productSteps := b.images*b.rows*t.ow, stripPoints*blocks*t.steps()
 	args := tileArgs{
-		config: &t.config, aStride: t.pixel, aLow: t.planeBytes, offsets: &t.offsets[0], panels: 1, groups: 1,
-		fetch: t.fetch, awake: unsafe.Pointer(&awake[0]), format: int(dst.Format), activation: int(t.spec.Activation),
+		config: &t.config, aStride: t.pixel, aLow: t.planeBytes, offsets: &t.offsets[0], steps: t.steps(), chunk: t.steps(), panels: 1, groups: 1,
+		fetch: t.fetch, share: (strips + productSteps - 1) / productSteps, awake: unsafe.Pointer(&awake[0]),
+		format: int(dst.Format), activation: int(t.spec.Activation),
 		bias: &t.bias[0], sums: unsafe.Pointer(&outputs[0]), pointStep: t.pointStep(blocks), rows: &t.geometry.rows[0],
 	}
 	args.low, args.high = bounds(t.spec.Activation)
-	for pass := range t.passes {
-		_, args.steps = t.passSteps(pass)
-		args.chunk = args.steps
-		args.share = (strips + stripPoints*blocks*args.steps - 1) / (stripPoints * blocks * args.steps)
-		t.input(&src, b, pass, scratch, row)
-		for panel := from; panel < to; panel++ {
-			to := products[(panel-from)%kept*productBytes:][:productBytes]
-			t.multiply(&args, pass, panel, blocks, to, scratch)
-			if pass < t.passes-1 {
-				continue
-			}
-			// The strips of this panel are finished beside the products of the next.
-			args.points = unsafe.Pointer(&to[0])
-			args.strips, args.stripCount = &t.strips[0], strips
-			channel := panel * tilePanel
-			args.bias = &t.bias[channel]
-			args.mask = 1<<min(t.spec.Out-channel, tilePanel) - 1
-			args.dst, args.dstLow = planes(&dst, dst.Off+b.image*dst.Image+b.row*dst.Row+channel)
-			if residual != nil {
-				args.res, args.resLow = planes(residual, residual.Off+b.image*residual.Image+b.row*residual.Row+channel)
-			}
+	for panel := from; panel < to; panel++ {
+		to := products[panel&1]
+		t.multiply(&args, panel, blocks, to, scratch)
+		// The strips of this panel are finished beside the products of the next.
+		args.points = unsafe.Pointer(&to[0])
+		args.strips, args.stripCount = &t.strips[0], strips
+		channel := panel * tilePanel
+		args.bias = &t.bias[channel]
+		args.mask = 1<<min(t.spec.Out-channel, tilePanel) - 1
+		args.dst, args.dstLow = planes(&dst, dst.Off+b.image*dst.Image+b.row*dst.Row+channel)
+		if residual != nil {
+			args.res, args.resLow = planes(residual, residual.Off+b.image*residual.Image+b.row*residual.Row+channel)
 		}
 	}
 	winogradStripOutput(&args)
 }
 
-// multiply computes the products of a panel, or adds those of a pass to them.
-func (t *stripCall) multiply(args *tileArgs, pass, panel, blocks int, products, inputs []byte) {
-	args.resume = min(pass, 1)
+// multiply computes the products of a panel at all points.
+func (t *stripCall) multiply(args *tileArgs, panel, blocks int, products, inputs []byte) {
 	for point := range stripPoints {
 		args.a = unsafe.Pointer(&inputs[point*t.depth.blocks*t.blockBytes])
-		args.b = unsafe.Pointer(&t.stepsOf(pass, panel, point)[0])
+		args.b = unsafe.Pointer(&t.at(panel, point)[0])
 		for block := 0; block < blocks; block += t.most {
 			args.blocks = min(t.most, blocks-block)
 			args.tiles = &t.tiles[2*block]
@@ -392,13 +355,13 @@ func (t *stripCall) multiply(args *tileArgs, pass, panel, blocks int, products, 
 	}
 }
 
-// input transforms the rows of a band, the channels of a pass.
-func (t *stripCall) input(src *kernel.Map, b band, pass int, scratch, row []byte) {
+// input transforms the rows of a band.
+func (t *stripCall) input(src *kernel.Map, b band, scratch, row []byte) {
 	native := src.Format == kernel.Split && t.grain.planes == 2 || src.Format == kernel.BF16 && t.grain.planes == 1
-	first := pass * t.depth.blocks * tileValues // channel
-	args := stripArgs{dstLow: t.planeBytes, point: t.depth.blocks * t.blockBytes, block: t.blockBytes, tiles: t.ow, masks: &t.masks[0]}
-	args.blocks, _ = t.passSteps(pass)
-	args.mask = 1<<min(t.spec.In-first-(args.blocks-1)*tileValues, tileValues) - 1
+	args := stripArgs{
+		dstLow: t.planeBytes, point: t.depth.blocks * t.blockBytes, block: t.blockBytes, blocks: t.depth.blocks,
+		mask: 1<<((t.spec.In-1)%tileValues+1) - 1, tiles: t.ow, masks: &t.masks[0],
+	}
 	width := t.ow * t.pixel
 	for n := range b.images {
 		rows := b.rows + t.extra
@@ -416,7 +379,7 @@ func (t *stripCall) input(src *kernel.Map, b band, pass int, scratch, row []byte
 				}
 				continue
 			}
-			e := src.Off + (b.image+n)*src.Image + y*src.Row + first
+			e := src.Off + (b.image+n)*src.Image + y*src.Row
 			pixel := src.Pixel
 			if native {
 				args.src = unsafe.Pointer(&src.Hi[e])
@@ -424,8 +387,8 @@ func (t *stripCall) input(src *kernel.Map, b band, pass int, scratch, row []byte
 					args.low = int(uintptr(unsafe.Pointer(&src.Lo[e])) - uintptr(args.src))
 				}
 			} else {
-				pixel = min(t.spec.In-first, t.depth.blocks*tileValues)
-				t.convertRow(src, e, pixel, row)
+				pixel = t.spec.In
+				t.convertRow(src, e, row)
 				args.src, args.low = unsafe.Pointer(&row[0]), t.srcW*pixel*2
 			}
 			args.first, args.pixel, args.step = -t.spec.PadLeft*pixel*2, pixel*2, stripOutputs*pixel*2
@@ -439,8 +402,9 @@ func (t *stripCall) input(src *kernel.Map, b band, pass int, scratch, row []byte
 	}
 }
 
-// convertRow writes some channels of a row of another format in the planes that the kernels read.
-func (t *stripCall) convertRow(src *kernel.Map, e, in int, row []byte) {
+// convertRow writes a row of another format in the planes that the kernels read.
+func (t *stripCall) convertRow(src *kernel.Map, e int, row []byte) {
+	in := t.spec.In
 	hi := unsafe.Slice((*uint16)(unsafe.Pointer(&row[0])), t.srcW*in)
 	for x := range t.srcW {
 		to, at := hi[x*in:][:in], e+x*src.Pixel

@@ -30,9 +30,6 @@ func TestWinogradRandomShapes(t *testing.T) {
 					s.KernelH, s.KernelW, s.StrideH, s.StrideW, s.DilationH, s.DilationW, s.Groups = 3, 3, 1, 1, 1, 1, 1
 					s.Linear, s.Winograd = false, m
 					s.In, s.Out = min(s.In, 100), min(s.Out, 100)
-					if i%8 == 7 { // more channels than strips sum in a pass
-						s.In, c.n, c.h, c.w = 257+r.IntN(500), min(c.n, 3), min(c.h, 6), min(c.w, 6)
-					}
 					s.PadTop, s.PadLeft, s.PadBottom, s.PadRight = r.IntN(4), r.IntN(4), r.IntN(4), r.IntN(4)
 					if r.IntN(4) == 0 {
 						formats := []kernel.Format{kernel.F32, kernel.BF16, kernel.Split}

@@ -39,7 +39,6 @@ const (
 	aMask
 	aAwake
 	aProducts
-	aResume
 	aPoints
 	aPointStep
 	aStrips
@@ -175,30 +174,18 @@ func tileKernel(name string, planes int, strips bool) {
 	load(aChunkB, R12)
 	load(aChunkOffsets, R13)
 	load(aChunkSteps, RCX)
-	if strips {
-		CMPQ(arg(aResume), Imm(0))
-	} else {
-		load(aStepsLeft, RAX)
-		CMPQ(RAX, arg(aSteps))
-	}
+	load(aStepsLeft, RAX)
+	CMPQ(RAX, arg(aSteps))
 	JNE(j("resume"))
 	for t := range amx.Tile(4) {
 		amx.Zero(t)
 	}
 	JMP(j("step"))
 	Label("resume")
-	if strips {
-		load(aProductsNext, RAX)
-		MOVQ(U32(128), RDX)
-		for t := range amx.Tile(4) {
-			amx.Load(t, RAX, RDX, productTile(t))
-		}
-	} else {
-		load(aAccNext, RAX)
-		MOVQ(U32(64), RDX)
-		for t := range amx.Tile(4) {
-			amx.Load(t, RAX, RDX, 1024*int32(t))
-		}
+	load(aAccNext, RAX)
+	MOVQ(U32(64), RDX)
+	for t := range amx.Tile(4) {
+		amx.Load(t, RAX, RDX, 1024*int32(t))
 	}
 
 	Label("step")
