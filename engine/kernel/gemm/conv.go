@@ -25,7 +25,7 @@ type ConvSpec struct {
 	// beyond rounding.
 	Linear bool
 	// Winograd, if not 0, asks for a convolution by Winograd's method in tiles of so many outputs along an axis: what the function
-	// Winograd returned. It changes results by rounding alone. Kernels that cannot, compute directly.
+	// Winograd returned. It changes results by rounding alone. Kernels that cannot, compute directly; AMX does it along the rows.
 	Winograd  int
 	Precision engine.Precision // Default is resolved for the tier
 	Tier      cpu.Tier         // the instructions to use, at most cpu.Best()

@@ -15,6 +15,10 @@ import (
 //
 // Lavin's points for m = 4, 0, ±1 and ±2, make errors six times those of a sum in float32. With 0, ±3/4 and ±3/2, whose powers
 // are exact too, it is three times (relative error of 256 channels 4.7e-7 instead of 1.6e-7); m = 2 has no more than direct sums.
+//
+// At the precisions High and Medium AMX computes it along the rows only, in strips of 1×4 outputs (winograd_strip_amd64.go): half of
+// the products, twice the weights. Its error is 2.2 and 2 times that of direct sums, as the transformed operands are rounded; tiles
+// of 2×2 would have 1.7 times, of 4×4 five times.
 
 // winogradTiles are the sizes of tiles that there are kernels for, largest first.
 var winogradTiles = []int{4, 2}
@@ -97,10 +101,11 @@ const (
 
 // What strips, Winograd's tiles of 1×4 outputs in AMX tiles, are estimated to cost beside tile products, in cycles.
 const (
-	stripInput  = 80  // to transform the input of one, for 32 input channels
-	stripOutput = 100 // to transform its products to outputs, for 32 output channels
-	// stripBusy is how much longer tile products take that leave the tile unit less idle: the processor lowers its clock.
-	stripBusy = 1.15
+	stripInput  = 75 // to transform the input of one, for 32 input channels
+	stripOutput = 50 // to transform its products to outputs, for 32 output channels
+	// stripSlower is how much longer their tile products take. Transformed inputs have no zeros, as the outputs of a ReLU do, and the
+	// processor's clock depends on that; and both operands come from L2, where direct sums find their input in L1.
+	stripSlower = 1.38
 )
 
 // tileBlockCycles is the time of a block of 32 positions and 32 output channels whose sum runs over so many steps of 32 input values.
@@ -127,7 +132,7 @@ func tileCycles(s *ConvSpec, h, w int) float64 {
 func stripCycles(s *ConvSpec, h, w int) float64 {
 	p := Resolve(s.Precision, s.Tier)
 	panels, channels, strips := (s.Out+31)/32, (s.In+31)/32, h*((w+stripOutputs-1)/stripOutputs)
-	products := float64(stripPoints*((strips+31)/32)*panels) * tileBlockCycles(p, 3*channels) * stripBusy
+	products := float64(stripPoints*((strips+31)/32)*panels) * tileBlockCycles(p, 3*channels) * stripSlower
 	return products + float64(strips*(channels*stripInput+panels*stripOutput)) + tileWeights(p, stripPoints*3*channels*panels)
 }
 

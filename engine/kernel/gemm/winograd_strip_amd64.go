@@ -218,7 +218,8 @@ func (c *stripConv) cold() bool { return c.panels*c.panelBytes() >= coldWeights 
 // choose divides the output into bands and the panels into parts, as geometry.choose does.
 func (t *stripCall) choose(workers int) {
 	const (
-		// The transformed input and the products of two panels should stay in L2. What lies beyond costs less than small bands do.
+		// The transformed input, the products of two panels and the output should stay in L2. What lies beyond costs less than
+		// small bands do.
 		inL2     = 1 << 20
 		perSpill = 0.1 // of the time of products, for as much again
 	)
@@ -231,7 +232,7 @@ func (t *stripCall) choose(workers int) {
 		input := float64((images*(rows+q.extra))*q.ow*t.depth.blocks) * stripInput
 		output := float64(images*rows*q.ow) * stripOutput
 		product := float64(stripPoints*blocks) * tileBlockCycles(t.spec.Precision, t.steps())
-		kept := q.stagedBytes(t.grain) + 2*t.productBytes(blocks)
+		kept := q.stagedBytes(t.grain) + 2*t.productBytes(blocks) + images*rows*q.ow*stripOutputs*t.spec.Out*t.grain.planes*2
 		product *= 1 + perSpill*max(0, float64(kept)/inL2-1)
 		for n := 1; n <= min(t.panels, 4*workers); n++ {
 			per := (t.panels + n - 1) / n

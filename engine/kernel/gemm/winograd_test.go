@@ -62,49 +62,110 @@ func TestWinogradWeightsOfPolynomials(t *testing.T) {
 	}
 }
 
-// TestWinogradError measures the relative error over a layer: that of direct float32 sums is 1.6e-7.
+// TestWinogradError measures the relative error over a layer. Direct sums have 1.6e-7 at Highest, 4e-6 at High and 2.4e-3 at Medium.
 func TestWinogradError(t *testing.T) {
-	if !winogradKernels || cpu.Best() < cpu.AVX512 {
-		t.Skip("there are no kernels for this processor")
+	for _, c := range []struct {
+		precision engine.Precision
+		tier      cpu.Tier
+		m         int
+		limit     float64
+	}{
+		{engine.Highest, cpu.AVX512, 2, 4e-7}, {engine.Highest, cpu.AVX512, 4, 1.3e-6}, {engine.High, cpu.AMX, 4, 1.2e-5}, {engine.Medium, cpu.AMX, 4, 7e-3},
+	} {
+		t.Run(fmt.Sprintf("%v/%d", c.precision, c.m), func(t *testing.T) {
+			if !winogradKernels || cpu.Best() < c.tier {
+				t.Skip("there are no kernels for this processor")
+			}
+			e := layerError(t, ConvSpec{
+				In: 128, Out: 32, KernelH: 3, KernelW: 3, StrideH: 1, StrideW: 1, DilationH: 1, DilationW: 1, Groups: 1,
+				PadTop: 1, PadLeft: 1, PadBottom: 1, PadRight: 1, Winograd: c.m, Precision: c.precision, Tier: c.tier,
+			})
+			t.Logf("relative error %.2g", e)
+			if e > c.limit {
+				t.Errorf("relative error is %g, expected at most %g", e, c.limit)
+			}
+		})
 	}
-	for m, limit := range map[int]float64{2: 4e-7, 4: 1.3e-6} {
-		r := rand.New(rand.NewPCG(5, 6))
-		s := ConvSpec{In: 128, Out: 32, KernelH: 3, KernelW: 3, StrideH: 1, StrideW: 1, DilationH: 1, DilationW: 1, Groups: 1, PadTop: 1, PadLeft: 1, PadBottom: 1, PadRight: 1,
-			Winograd: m, Precision: engine.Highest, Tier: cpu.AVX512}
-		weight := make([]float32, s.Out*s.In*9)
-		for i := range weight {
-			weight[i] = float32(r.NormFloat64())
+}
+
+// layerError computes a layer of 12×12 pixels and returns its error relative to sums in float64.
+func layerError(t *testing.T, s ConvSpec) float64 {
+	t.Helper()
+	r := rand.New(rand.NewPCG(5, 6))
+	weight := make([]float32, s.Out*s.In*9)
+	for i := range weight {
+		weight[i] = float32(r.NormFloat64())
+	}
+	src, dst := kernel.NewMap(kernel.F32, 1, 12, 12, s.In, 0), kernel.NewMap(kernel.F32, 1, 12, 12, s.Out, 0)
+	for i := range src.F32 {
+		src.F32[i] = max(float32(r.NormFloat64()), 0)
+	}
+	conv, err := NewConv(s, weight, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	call, err := conv.Bind(src, dst, nil, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	scratch := make([]byte, call.Scratch())
+	for task := range call.Tasks() {
+		call.Run(task, src, dst, nil, scratch)
+	}
+	var errors, sums float64
+	for y := range 12 {
+		for x := range 12 {
+			for o := range s.Out {
+				want, _ := oracle(s, src, weight, 0, y, x, o)
+				errors += math.Pow(float64(dst.At(0, y, x, o))-want, 2)
+				sums += want * want
+			}
 		}
-		src, dst := kernel.NewMap(kernel.F32, 1, 12, 12, s.In, 0), kernel.NewMap(kernel.F32, 1, 12, 12, s.Out, 0)
-		for i := range src.F32 {
-			src.F32[i] = max(float32(r.NormFloat64()), 0)
-		}
-		conv, err := NewConv(s, weight, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		call, err := conv.Bind(src, dst, nil, 1)
-		if err != nil {
-			t.Fatal(err)
-		}
-		scratch := make([]byte, call.Scratch())
-		for task := range call.Tasks() {
-			call.Run(task, src, dst, nil, scratch)
-		}
-		var errors, sums float64
-		for y := range 12 {
-			for x := range 12 {
-				for o := range s.Out {
-					want, _ := oracle(s, src, weight, 0, y, x, o)
-					errors += math.Pow(float64(dst.At(0, y, x, o))-want, 2)
-					sums += want * want
+	}
+	return math.Sqrt(errors / sums)
+}
+
+// TestWinogradAllocatesNothing runs a bound convolution of every kind.
+func TestWinogradAllocatesNothing(t *testing.T) {
+	for _, tier := range tiers() {
+		for _, p := range precisions {
+			for _, format := range []kernel.Format{kernel.F32, FormatOf(p, tier)} {
+				s := ConvSpec{In: 40, Out: 72, KernelH: 3, KernelW: 3, PadTop: 1, PadLeft: 1, PadBottom: 1, PadRight: 1, Winograd: 4, Precision: p, Tier: tier}
+				conv, err := NewConv(s, make([]float32, s.Out*s.In*9), nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				src, dst := kernel.NewMap(format, 2, 9, 10, s.In, 0), kernel.NewMap(format, 2, 9, 10, s.Out, 0)
+				call, err := conv.Bind(src, dst, &dst, 1)
+				if err != nil {
+					t.Fatal(err)
+				}
+				scratch := make([]byte, call.Scratch())
+				run := func() {
+					for task := range call.Tasks() {
+						call.Run(task, src, dst, &dst, scratch)
+					}
+				}
+				if n := testing.AllocsPerRun(5, run); n != 0 {
+					t.Errorf("%v/%v, %v maps: %g allocations", tier, p, format, n)
 				}
 			}
 		}
-		e := math.Sqrt(errors / sums)
-		t.Logf("tiles of %d: %.2g", m, e)
-		if e > limit {
-			t.Errorf("relative error with tiles of %d is %g, expected at most %g", m, e, limit)
+	}
+}
+
+// TestWinogradOnlyWhereItPays checks the choice for layers that were measured within networks (docs/performance.md).
+func TestWinogradOnlyWhereItPays(t *testing.T) {
+	if !winogradKernels || cpu.Best() < cpu.AMX {
+		t.Skip("there are no kernels for this processor")
+	}
+	for _, c := range []struct{ in, out, size, want int }{
+		{512, 512, 28, 4}, {256, 512, 28, 4}, {256, 256, 56, 4}, {80, 192, 71, 4}, {96, 96, 35, 4},
+		{64, 64, 224, 0}, {64, 64, 56, 0}, {128, 128, 28, 0}, {256, 256, 14, 0}, {512, 512, 14, 0}, {512, 512, 7, 0}, {32, 64, 147, 0},
+	} {
+		s := ConvSpec{In: c.in, Out: c.out, KernelH: 3, KernelW: 3, PadTop: 1, PadLeft: 1, PadBottom: 1, PadRight: 1, Precision: engine.High, Tier: cpu.AMX}
+		if got := Winograd(s, c.size, c.size); got != c.want {
+			t.Errorf("%d to %d channels at %dx%d: %d, want %d", c.in, c.out, c.size, c.size, got, c.want)
 		}
 	}
 }
