@@ -11,34 +11,34 @@ import (
 	"github.com/go-modelzoo/zoo/engine/kernel"
 )
 
-// This file holds Winograd's method in AMX tiles: along the rows only, in tiles of 1×m outputs.
+// This file holds Winograd's method in AMX tiles: along the rows only, in strips of 1×4 outputs.
 //
-// At each of n = m+2 points a convolution of the transformed input with a kernel that is one column wide remains. It is
-// computed as tileConv computes convolutions: positions are tiles of outputs, a tap is a constant offset, the sum runs over channels and
-// the three taps in tile registers. With m = 4 that is half of the products, where tiles of 2×2 outputs, 2.25 times fewer,
-// would transform, store and read 4 values for each input and output instead of 1.5. A task transforms the rows of its band, then for
-// each panel computes the products of all points, which stay in L2, and transforms them to outputs.
+// At each of six points a convolution of the transformed input with a kernel that is one column wide remains. It is computed as
+// tileConv computes convolutions: positions are strips, a tap is a constant offset, the sum runs over channels and the three taps in
+// tile registers. That is half of the products. Tiles of 2×2 outputs, 2.25 times fewer products, would transform, store and read 4
+// values for each input and output instead of 1.5. A task transforms the rows of its band; then for each panel it computes the products
+// at all points, beside which the strips of the panel before are transformed to outputs.
 
 // stripArgs are the arguments of the kernels that transform a row of the input. The offsets of the fields are known to
 // _gen/gemm/winograd_strip.go.
 type stripArgs struct {
 	src    unsafe.Pointer // first pixel of the row, hi plane
 	low    int            // bytes from the hi plane to the lo plane
-	first  int            // bytes from src to the first pixel of the first tile
+	first  int            // bytes from src to the first pixel of the first strip
 	pixel  int            // bytes between pixels
-	step   int            // bytes between tiles
-	dst    unsafe.Pointer // first tile, point 0, block 0, hi plane
+	step   int            // bytes between strips
+	dst    unsafe.Pointer // first strip, point 0, block 0, hi plane
 	dstLow int
 	point  int // bytes between points and blocks of channels
 	block  int
 	blocks int
 	mask   int // channels of the last block as bits
 	tiles  int
-	masks  *uint32 // n for each tile: all ones where the pixel exists, else zero
+	masks  *uint32 // stripPoints for each strip: all ones where the pixel exists, else zero
 	_      uint64
 }
 
-// strip is one tile of outputs.
+// strip is a tile of 1×4 outputs.
 type strip struct {
 	products int32 // byte offset from those of the first
 	row      int32 // byte offset of the first of its rows; the next begins behind its last
@@ -171,7 +171,7 @@ func (c *stripConv) pack(w *weights, panel int) {
 // stripCall is a stripConv bound to maps.
 type stripCall struct {
 	*stripConv
-	geometry         // of the taps: its columns are tiles
+	geometry         // of the taps: its columns are strips
 	offsets  []int32 // byte offset of each step
 	parts    int     // divisions of the panels
 	tiles    []int32 // as in tileCall
