@@ -273,23 +273,14 @@ func (c *compiler) depthwise(o *op, p *packed) {
 func (c *compiler) pool(o *op) {
 	in, out := o.in[0].id, o.out.id
 	scratch := 4 * kernel.PoolScratch(c.maps[out], c.maps[in])
-	window := func(w graph.Window) kernel.Pool {
-		pads := w.Pads(o.in[0].shape)
-		return kernel.Pool{
-			KernelH: w.Kernel.H, KernelW: w.Kernel.W, StrideH: w.Stride.H, StrideW: w.Stride.W, DilationH: w.Dilation.H, DilationW: w.Dilation.W,
-			PadTop: pads.Top, PadLeft: pads.Left, PadBottom: pads.Bottom, PadRight: pads.Right,
-		}
-	}
-	switch n := o.node.Op.(type) {
-	case graph.MaxPool:
-		w := window(n.Window)
-		w.CeilMode = n.Ceil
+	switch o.kind {
+	case kMaxPool:
+		w := o.pooling()
 		c.rows(o, fmt.Sprintf("max pool %dx%d", w.KernelH, w.KernelW), o.out, scratch, func(x *exec, worker, from, to int) {
 			kernel.MaxPool(c.tier, x.maps[out], x.maps[in], w, from, to, x.floats[worker])
 		})
-	case graph.AvgPool:
-		w := window(n.Window)
-		w.CeilMode, w.CountIncludePad = n.Ceil, n.CountIncludePad
+	case kAvgPool:
+		w := o.pooling()
 		c.rows(o, fmt.Sprintf("average pool %dx%d", w.KernelH, w.KernelW), o.out, scratch, func(x *exec, worker, from, to int) {
 			kernel.AvgPool(c.tier, x.maps[out], x.maps[in], w, from, to, x.floats[worker])
 		})

@@ -49,7 +49,7 @@ type value struct {
 	op    *op   // the op that writes it
 	users []*op // the ops that read it, one entry a use
 	keep  bool  // an output of the plan
-	inner bool  // within a chain: it exists only in bands
+	inner bool  // within a chain: it exists only in windows of a few rows
 
 	// Set by place.
 	format kernel.Format
@@ -74,7 +74,8 @@ type op struct {
 	pads   graph.Pads    // kConv, kDepthwise
 	weight *graph.Node   // kConv, kDepthwise: owner of weight and bias
 	pre    []*graph.Node // kConv, kDepthwise: affine nodes on the input channels, folded into the weights
-	chain  []*op         // kChain: what it runs; only the last one's result is kept
+	tile   int           // kConv: rows of results that are computed together, such that a band begins and ends with them; 0 means 1
+	chain  []*op         // kChain: what it runs; out is the last one's result
 	post   []*graph.Node // kConv, kDepthwise: affine nodes on the output channels, folded into the weights; kAffine: its constants
 }
 

@@ -216,7 +216,11 @@ func newRoot(v *value) *root {
 // placeRest makes slices views and gives all other values buffers of their own.
 func (n *network) placeRest() {
 	for _, o := range n.ops {
-		o.sideOutputs(func(v *value) { v.root = newRoot(v) })
+		o.sideOutputs(func(v *value) {
+			if v.root == nil {
+				v.root = newRoot(v)
+			}
+		})
 		if o.out.root != nil {
 			continue
 		}

@@ -52,6 +52,11 @@ func (m *Model) compile(g *graph.Graph, n int) (*Plan, error) {
 		return nil, err
 	}
 	net.fuse()
+	for _, o := range net.ops {
+		if o.kind == kConv {
+			o.tile = m.packer.convSpec(o).Winograd
+		}
+	}
 	p := &Plan{input: g.Input, batch: n, outputs: outputs, inputID: net.input.id, pool: m.pool, values: net.values, guard: m.guard, check: m.check}
 	p.roots = net.place(m.format, n, m.pool.Threads(), m.chains, m.groups)
 	packed, err := m.packer.packAll(net.ops, m.pool)

@@ -85,6 +85,8 @@ type packed interface {
 	bind(src, dst kernel.Map, residual *kernel.Map, workers int) runner
 	// bytes is the memory that the packed weights take.
 	bytes() int
+	// over returns the same weights under a spec that differs in its padding alone.
+	over(spec ConvSpec) packed
 }
 
 // runner is a convolution bound to geometry.
@@ -128,6 +130,17 @@ func NewConvOn(each func(n int, f func(i int)), spec ConvSpec, weight, bias []fl
 
 // Spec returns the description with its defaults filled in.
 func (c *Conv) Spec() ConvSpec { return c.spec }
+
+// Padded returns the convolution with other rows of zeros above and below, as a band of the rows of an image needs it. Both share the
+// packed weights.
+func (c *Conv) Padded(top, bottom int) *Conv {
+	s := c.spec
+	if s.PadTop == top && s.PadBottom == bottom {
+		return c
+	}
+	s.PadTop, s.PadBottom = top, bottom
+	return &Conv{spec: s, kernel: c.kernel.over(s)}
+}
 
 // Bytes returns the memory that the packed weights take.
 func (c *Conv) Bytes() int { return c.kernel.bytes() }

@@ -84,6 +84,12 @@ func (c *neonConv) pack(w *weights, panel int) {
 
 func (c *neonConv) bytes() int { return 4 * (len(c.weights) + len(c.bias)) }
 
+func (c *neonConv) over(spec ConvSpec) packed {
+	o := *c
+	o.spec = spec
+	return &o
+}
+
 // neonCall is a neonConv bound to maps.
 type neonCall struct {
 	*neonConv

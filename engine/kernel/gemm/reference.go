@@ -40,6 +40,12 @@ func newReference(s ConvSpec, w *weights, bias []float32) *reference {
 
 func (r *reference) bytes() int { return 4 * len(r.weight) }
 
+func (r *reference) over(spec ConvSpec) packed {
+	o := *r
+	o.spec = spec
+	return &o
+}
+
 func (r *reference) bind(src, dst kernel.Map, residual *kernel.Map, workers int) runner {
 	return &referenceCall{reference: r, src: src, dst: dst}
 }

@@ -197,6 +197,12 @@ func (c *tileConv) pack(w *weights, panel int) {
 
 func (c *tileConv) bytes() int { return 2*len(c.weights) + 4*len(c.bias) }
 
+func (c *tileConv) over(spec ConvSpec) packed {
+	o := *c
+	o.spec = spec
+	return &o
+}
+
 // tileCall is a tileConv bound to maps.
 type tileCall struct {
 	*tileConv

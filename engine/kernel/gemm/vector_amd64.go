@@ -173,6 +173,12 @@ func putNarrow(to []byte, v float32) {
 
 func (c *vectorConv) bytes() int { return len(c.packed) + 4*(len(c.weights)+len(c.bias)) }
 
+func (c *vectorConv) over(spec ConvSpec) packed {
+	o := *c
+	o.spec = spec
+	return &o
+}
+
 // panelBytes is the size of the packed weights of a panel.
 func (c *vectorConv) panelBytes() int {
 	if c.groupSize > 0 {

@@ -114,6 +114,12 @@ func (c *winogradConv) pack(w *weights, panel int) {
 
 func (c *winogradConv) bytes() int { return 4 * (len(c.weights) + len(c.bias)) }
 
+func (c *winogradConv) over(spec ConvSpec) packed {
+	o := *c
+	o.spec = spec
+	return &o
+}
+
 func (c *winogradConv) repack(each parallel, _ []byte, w *weights, bias []float32) {
 	*c = *newWinogradConv(c.spec, w, bias, each)
 }

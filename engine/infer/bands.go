@@ -1,0 +1,292 @@
+package infer
+
+import (
+	"slices"
+
+	"github.com/go-modelzoo/zoo/engine/kernel"
+	"github.com/go-modelzoo/zoo/engine/kernel/gemm"
+)
+
+// bands is how a chain is cut. A task is a strip of rows of one image: the image itself unless there are too few images for the
+// threads. Within a strip the bands follow each other from the top down, and no row is computed twice: an op that reads more rows
+// than it writes (a 3×3 convolution) computes a row or two less than the op in front of it in the first band, and the rows that it
+// needs again stay in the window of their map. Only where strips meet do both compute the rows at the seam.
+//
+// Values that ops outside the chain read, too, or that are outputs, are written to maps of the plan. Strips write disjoint rows of
+// these.
+type bands struct {
+	ops     []*op
+	images  int
+	strips  int
+	rows    int       // of the last op's result in a band
+	windows []*window // by op: where its result is while it is needed, nil if that is a map of the plan
+	jobs    [][]job   // by strip: what to do, one after the other
+	bytes   int       // of all windows
+
+	readers [][]int // by op: the ops that read its result
+	broken  bool    // strips would write the same rows
+}
+
+// span is a range of rows.
+type span struct{ from, to int }
+
+func (s span) len() int { return max(s.to-s.from, 0) }
+
+// window is some rows of a map of one image, in scratch memory.
+type window struct {
+	layout  kernel.Map // of capacity rows; its offset is that of row 0, rows of padding included
+	pad     int
+	rows    int  // capacity
+	place   int  // bytes into the worker's scratch
+	carried bool // rows stay from one band to the next
+	from    int  // first and last op that uses it in a band
+	to      int
+}
+
+// job is one op on one band.
+type job struct {
+	op   int
+	rows span       // of its result
+	read span       // of its first operand, also beyond the map
+	base int        // row of the map with which the result's window begins now
+	keep span       // rows that stay in the window
+	was  int        // the row with which it began when they were written
+	call *gemm.Call // a convolution, bound to as many rows
+}
+
+// newBands cuts a chain for a batch so that the windows fit into the cache and all threads have work.
+func newBands(ops []*op, images, threads int, limits chainLimits) *bands {
+	h := ops[len(ops)-1].out.shape.H
+	strips := 1
+	for images*strips%threads != 0 && images*strips < 8*threads && strips < h {
+		strips++
+	}
+	b := &bands{ops: ops, images: images, strips: strips, rows: (h + strips - 1) / strips}
+	b.link()
+	b.cut()
+	for b.rows > 1 && b.bytes > limits.bytes {
+		b.rows = (b.rows + 1) / 2
+		b.cut()
+	}
+	return b
+}
+
+// worthwhile reports whether the chain is expected to run faster than its ops one by one.
+func (b *bands) worthwhile(limits chainLimits) bool {
+	weights, computed, all := 0, 0, 0
+	for _, o := range b.ops {
+		if o.kind == kConv {
+			weights += o.conv.Out * o.conv.In / o.conv.Groups * o.conv.Kernel.H * o.conv.Kernel.W
+		}
+		all += o.out.shape.Elements()
+	}
+	for _, jobs := range b.jobs {
+		for _, j := range jobs {
+			s := b.ops[j.op].out.shape
+			computed += j.rows.len() * s.W * s.C
+		}
+	}
+	last := b.ops[len(b.ops)-1].out.shape
+	return !b.broken && b.bytes <= limits.most && weights <= limits.weights && computed*100 <= all*limits.seam && b.rows*last.W >= limits.pixels
+}
+
+// link finds the readers of every op's result and gives those a window that nothing else needs.
+func (b *bands) link() {
+	b.windows = make([]*window, len(b.ops))
+	b.readers = make([][]int, len(b.ops))
+	for i, o := range b.ops {
+		inner := !o.out.keep && i < len(b.ops)-1
+		for _, u := range o.out.users {
+			at := slices.Index(b.ops, u)
+			if at < 0 {
+				inner = false
+			} else if !slices.Contains(b.readers[i], at) {
+				b.readers[i] = append(b.readers[i], at)
+			}
+		}
+		slices.Sort(b.readers[i])
+		pad := 0
+		for _, r := range b.readers[i] {
+			if u := b.ops[r]; u.kind == kDepthwise && o.out.format == kernel.F32 {
+				pad = max(pad, u.pads.Top, u.pads.Left, u.pads.Bottom, u.pads.Right)
+			}
+		}
+		if inner {
+			b.windows[i] = &window{pad: pad, from: i, to: b.readers[i][len(b.readers[i])-1]}
+		} else if pad > 0 {
+			b.broken = true // the border of a map of the plan is cleared beside the tasks of the step that writes it
+		}
+	}
+}
+
+// demand returns the rows of op i's result that its reader r looks at for rows s of its own. In a window with a border the border is
+// part of it.
+func (b *bands) demand(i, r int, s span) span {
+	u, v := b.ops[r], b.ops[i].out
+	d := s
+	if len(u.in) == 0 || u.in[0] == v {
+		d = u.under(s)
+		if u.residual == v || len(u.in) > 1 && u.in[1] == v {
+			d = span{min(d.from, s.from), max(d.to, s.to)}
+		}
+	}
+	pad, h := 0, v.shape.H
+	if w := b.windows[i]; w != nil {
+		pad = w.pad
+	}
+	return span{min(max(d.from, -pad), h), max(min(d.to, h+pad), 0)}
+}
+
+// cut computes the jobs of all strips, and the windows.
+func (b *bands) cut() {
+	b.jobs = make([][]job, b.strips)
+	for _, w := range b.windows {
+		if w != nil {
+			w.rows, w.carried = 0, false
+		}
+	}
+	for s := range b.strips {
+		b.cutStrip(s)
+	}
+	b.allocate()
+}
+
+// tiled rounds a row down to where op o can begin, or up to where it can end.
+func (o *op) tiled(row int, up bool) int {
+	t := max(o.tile, 1)
+	if up {
+		return min((row+t-1)/t*t, o.out.shape.H)
+	}
+	return row / t * t
+}
+
+// share returns the rows of op i's result that are a strip's to write, the same for every chain in which the op might be.
+func (b *bands) share(i, strip int) span {
+	o := b.ops[i]
+	h := o.out.shape.H
+	s := span{o.tiled(h*strip/b.strips, false), o.tiled(h*(strip+1)/b.strips, false)}
+	if strip == b.strips-1 {
+		s.to = h
+	}
+	return s
+}
+
+func (b *bands) cutStrip(strip int) {
+	count := len(b.ops)
+	start, end := make([]int, count), make([]int, count)
+	// Where each op begins and ends in the strip.
+	for i := count - 1; i >= 0; i-- {
+		o := b.ops[i]
+		own := b.share(i, strip)
+		s := own
+		if b.windows[i] != nil {
+			s = span{o.out.shape.H, 0}
+		}
+		for _, r := range b.readers[i] {
+			if start[r] >= end[r] {
+				continue
+			}
+			d := b.demand(i, r, span{start[r], end[r]})
+			s = span{min(s.from, max(d.from, 0)), max(s.to, min(d.to, o.out.shape.H))}
+		}
+		start[i], end[i] = o.tiled(s.from, false), o.tiled(s.to, true)
+		if b.windows[i] == nil && (start[i] < own.from || end[i] > own.to) {
+			b.broken = true
+		}
+	}
+	done := slices.Clone(start)
+	base := make([]int, count)
+	need := make([]int, count)
+	last := count - 1
+	total := max((end[last]-start[last]+b.rows-1)/b.rows, 1)
+	for k := 1; k <= total; k++ {
+		for i := count - 1; i >= 0; i-- {
+			o := b.ops[i]
+			need[i] = done[i]
+			if b.windows[i] == nil {
+				own := b.share(i, strip)
+				need[i] = max(need[i], own.from+(own.len()*k+total-1)/total)
+			}
+			for _, r := range b.readers[i] {
+				if need[r] > done[r] {
+					need[i] = max(need[i], b.demand(i, r, span{done[r], need[r]}).to)
+				}
+			}
+			need[i] = min(o.tiled(min(need[i], o.out.shape.H), true), end[i])
+			if k == total {
+				need[i] = end[i]
+			}
+		}
+		for i, o := range b.ops {
+			w := b.windows[i]
+			if w != nil && done[i] > start[i] && b.lowest(i, done, end) < done[i] {
+				w.carried = true // also if nothing is added in this band
+			}
+			if need[i] <= done[i] {
+				continue
+			}
+			j := job{op: i, rows: span{done[i], need[i]}, read: o.under(span{done[i], need[i]})}
+			if w != nil {
+				j.base = min(b.lowest(i, done, end), done[i])
+				if done[i] > start[i] {
+					j.keep, j.was = span{j.base, done[i]}, base[i]
+				}
+				base[i] = j.base
+				top := need[i]
+				if top == o.out.shape.H {
+					top += w.pad
+				}
+				w.rows = max(w.rows, top-j.base)
+			}
+			b.jobs[strip] = append(b.jobs[strip], j)
+		}
+		copy(done, need)
+	}
+}
+
+// lowest returns the first row of op i's result that its readers will still look at.
+func (b *bands) lowest(i int, done, end []int) int {
+	low := b.ops[i].out.shape.H
+	for _, r := range b.readers[i] {
+		if done[r] < end[r] {
+			low = min(low, b.demand(i, r, span{done[r], done[r] + 1}).from)
+		}
+	}
+	return low
+}
+
+// allocate gives the windows places such that no two that are in use at the same time overlap.
+func (b *bands) allocate() {
+	b.bytes = 0
+	var placed []*window
+	for i, w := range b.windows {
+		if w == nil {
+			continue
+		}
+		if w.carried {
+			w.from, w.to = 0, len(b.ops)
+		} else {
+			w.from, w.to = i, b.readers[i][len(b.readers[i])-1]
+		}
+		v := b.ops[i].out
+		m := kernel.Layout(v.format, 1, w.rows, v.shape.W, v.shape.C, w.pad)
+		m.Off = w.pad * m.Pixel // rows of padding count as rows here
+		m.Image = w.rows * m.Row
+		w.layout = m
+		size := w.plane() * planeCount(v.format)
+		w.place = 0
+		for moved := true; moved; {
+			moved = false
+			for _, p := range placed {
+				if p.from <= w.to && w.from <= p.to && w.place < p.place+p.plane()*planeCount(p.layout.Format) && p.place < w.place+size {
+					w.place, moved = p.place+p.plane()*planeCount(p.layout.Format), true
+				}
+			}
+		}
+		placed = append(placed, w)
+		b.bytes = max(b.bytes, w.place+size)
+	}
+}
+
+// plane returns how many bytes each plane of the window takes.
+func (w *window) plane() int { return align(w.layout.Image*planeSize(w.layout.Format) + overread) }
