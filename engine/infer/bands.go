@@ -22,8 +22,10 @@ type bands struct {
 	windows []*window // by op: where its result is while it is needed, nil if that is a map of the plan
 	jobs    [][]job   // by strip: what to do, one after the other
 	bytes   int       // of all windows
+	live    int       // bytes that a band touches: windows, weights, and the rows of the plan's maps
 
 	readers [][]int // by op: the ops that read its result
+	over    []bool  // by op: its result overwrites its residual, both maps of the plan
 	broken  bool    // strips would write the same rows
 }
 
@@ -54,21 +56,42 @@ type job struct {
 	call *gemm.Call // a convolution, bound to as many rows
 }
 
-// newBands cuts a chain for a batch so that the windows fit into the cache and all threads have work.
+// newBands cuts a chain for a batch so that what a band touches fits into the cache and all threads have work.
 func newBands(ops []*op, images, threads int, limits chainLimits) *bands {
 	h := ops[len(ops)-1].out.shape.H
 	strips := 1
 	for images*strips%threads != 0 && images*strips < 8*threads && strips < h {
 		strips++
 	}
-	b := &bands{ops: ops, images: images, strips: strips, rows: (h + strips - 1) / strips}
+	b := &bands{ops: ops, images: images, strips: strips, rows: (h + strips - 1) / strips, over: make([]bool, len(ops))}
+	for i, o := range ops {
+		b.over[i] = strips == 1 && o.residual != nil && !o.residual.keep && o.residual.shape == o.out.shape
+	}
 	b.link()
 	b.cut()
-	for b.rows > 1 && b.bytes > limits.bytes {
-		b.rows = (b.rows + 1) / 2
+	for b.rows > 1 && b.live > limits.bytes || b.undo() {
+		if b.live > limits.bytes {
+			b.rows = ops[len(ops)-1].fewer(b.rows)
+		}
+		b.link()
 		b.cut()
 	}
 	return b
+}
+
+// fewer returns a number of rows of a band that is about three quarters of the given one, such that the pixels of a band fill whole
+// steps of the matrix kernels if that is possible.
+func (o *op) fewer(rows int) int {
+	const step = 32 // pixels
+	rows = max(rows-(rows+3)/4, 1)
+	w, whole := o.out.shape.W, 1
+	for whole*w%step != 0 {
+		whole++
+	}
+	if rows > whole {
+		rows -= rows % whole
+	}
+	return rows
 }
 
 // worthwhile reports whether the chain is expected to run faster than its ops one by one.
@@ -87,20 +110,24 @@ func (b *bands) worthwhile(limits chainLimits) bool {
 		}
 	}
 	last := b.ops[len(b.ops)-1].out.shape
-	return !b.broken && b.bytes <= limits.most && weights <= limits.weights && computed*100 <= all*limits.seam && b.rows*last.W >= limits.pixels
+	return !b.broken && b.live <= limits.most && weights <= limits.weights && computed*100 <= all*limits.seam && b.rows*last.W >= limits.pixels
 }
 
 // link finds the readers of every op's result and gives those a window that nothing else needs.
 func (b *bands) link() {
 	b.windows = make([]*window, len(b.ops))
 	b.readers = make([][]int, len(b.ops))
+	b.broken = false
 	for i, o := range b.ops {
-		inner := !o.out.keep && i < len(b.ops)-1
+		inner := !o.out.keep && i < len(b.ops)-1 && !b.over[i]
 		for _, u := range o.out.users {
 			at := slices.Index(b.ops, u)
 			if at < 0 {
 				inner = false
-			} else if !slices.Contains(b.readers[i], at) {
+				continue
+			}
+			inner = inner && !(b.over[at] && u.residual == o.out)
+			if !slices.Contains(b.readers[i], at) {
 				b.readers[i] = append(b.readers[i], at)
 			}
 		}
@@ -117,6 +144,38 @@ func (b *bands) link() {
 			b.broken = true // the border of a map of the plan is cleared beside the tasks of the step that writes it
 		}
 	}
+}
+
+// undo takes back the decision to overwrite a residual where an op would still read what is overwritten, and reports whether there
+// was such a case.
+func (b *bands) undo() bool {
+	found := false
+	for i, o := range b.ops {
+		if !b.over[i] {
+			continue
+		}
+		left := make([]int, len(b.ops)) // rows that each op has still to compute
+		next := make([]int, len(b.ops))
+		for _, j := range b.jobs[0] {
+			left[j.op] += j.rows.len()
+		}
+		for _, j := range b.jobs[0] {
+			left[j.op] -= j.rows.len()
+			next[j.op] = j.rows.to
+			if j.op != i {
+				continue
+			}
+			for r, u := range b.ops {
+				reads := false
+				u.reads(func(v **value) { reads = reads || *v == o.residual })
+				if r != i && reads && left[r] > 0 && (u.in[0] != o.residual || u.under(span{next[r], next[r] + 1}).from < j.rows.to) {
+					b.over[i] = false
+				}
+			}
+		}
+		found = found || !b.over[i]
+	}
+	return found
 }
 
 // demand returns the rows of op i's result that its reader r looks at for rows s of its own. In a window with a border the border is
@@ -145,10 +204,17 @@ func (b *bands) cut() {
 			w.rows, w.carried = 0, false
 		}
 	}
+	b.live = 0
 	for s := range b.strips {
 		b.cutStrip(s)
 	}
 	b.allocate()
+	b.live += b.bytes
+	for _, o := range b.ops {
+		if o.kind == kConv {
+			b.live += o.parameters() * planeCount(o.in[0].format) * planeSize(o.in[0].format)
+		}
+	}
 }
 
 // tiled rounds a row down to where op o can begin, or up to where it can end.
@@ -240,8 +306,65 @@ func (b *bands) cutStrip(strip int) {
 			}
 			b.jobs[strip] = append(b.jobs[strip], j)
 		}
+		b.touch(done, need, end)
 		copy(done, need)
 	}
+}
+
+// touch finds how many bytes of maps of the plan a band touches.
+func (b *bands) touch(done, need, end []int) {
+	type rows struct {
+		span
+		bytes int // of a row
+	}
+	maps := map[*value]*rows{}
+	first := map[*value]*value{} // of those that overwrite each other
+	add := func(v *value, s span) {
+		for first[v] != nil {
+			v = first[v]
+		}
+		if s = (span{max(s.from, 0), min(s.to, v.shape.H)}); s.len() == 0 {
+			return
+		}
+		r := maps[v]
+		if r == nil {
+			maps[v] = &rows{s, v.bytes() / v.shape.H}
+			return
+		}
+		r.span = span{min(r.from, s.from), max(r.to, s.to)}
+	}
+	inside := map[*value]bool{}
+	for i, o := range b.ops {
+		if b.over[i] {
+			first[o.out] = o.residual
+		}
+		inside[o.out] = b.windows[i] != nil
+		s := span{done[i], need[i]}
+		if s.len() == 0 {
+			continue
+		}
+		if b.windows[i] == nil {
+			add(o.out, s)
+		}
+		for k, v := range o.in {
+			if inside[v] {
+				continue
+			}
+			if k == 0 {
+				add(v, o.under(s))
+			} else {
+				add(v, s)
+			}
+		}
+		if o.residual != nil && !inside[o.residual] {
+			add(o.residual, s)
+		}
+	}
+	total := 0
+	for _, r := range maps {
+		total += r.len() * r.bytes
+	}
+	b.live = max(b.live, total)
 }
 
 // lowest returns the first row of op i's result that its readers will still look at.

@@ -16,8 +16,8 @@ import (
 
 // chainLimits say when a chain pays.
 type chainLimits struct {
-	bytes   int // that the windows of a chain should take: bands are cut to fit
-	most    int // that they may take at most
+	bytes   int // that a band should touch: windows, weights, and rows of the plan's maps
+	most    int // that it may touch at most
 	weights int // values that every band reads again: they should stay in the cache between bands
 	seam    int // rows computed, in percent of the rows that there are
 	pixels  int // of a band at least: matrix products with fewer rows are slow
@@ -25,8 +25,8 @@ type chainLimits struct {
 }
 
 var defaultChains = chainLimits{
-	bytes:   1 << 20, // half of a 2 MB L2 cache; the rest is for weights and the maps at the ends
-	most:    2 << 20,
+	bytes:   4 << 20,
+	most:    8 << 20,
 	weights: 512 << 10,
 	seam:    140,
 	pixels:  96,
@@ -34,7 +34,7 @@ var defaultChains = chainLimits{
 }
 
 // chain joins ops into chains for a batch of n images.
-func (n *network) chain(images, group, threads int, limits chainLimits) {
+func (n *network) chain(images, threads int, limits chainLimits) {
 	l := newLinker(n)
 	var ops []*op
 	for _, o := range n.ops {
@@ -42,13 +42,9 @@ func (n *network) chain(images, group, threads int, limits chainLimits) {
 			continue
 		}
 		list := l.from(o, limits)
-		count := images
-		if o.early {
-			count = group
-		}
 		var b *bands
 		for ; len(list) > 1; list = list[:len(list)-1] {
-			if b = newBands(list, count, threads, limits); b.worthwhile(limits) {
+			if b = newBands(list, images, threads, limits); b.worthwhile(limits) {
 				break
 			}
 		}
@@ -56,14 +52,23 @@ func (n *network) chain(images, group, threads int, limits chainLimits) {
 			ops = append(ops, o)
 			continue
 		}
-		for i, x := range list {
+		for _, x := range list {
 			l.chains[x] = list
-			x.out.inner = b.windows[i] != nil
 		}
-		ops = append(ops, &op{kind: kChain, node: o.node, in: o.in, out: list[len(list)-1].out, chain: list, early: o.early})
+		c := &op{kind: kChain, node: o.node, in: o.in, out: list[len(list)-1].out, chain: list}
+		c.cut(b)
+		ops = append(ops, c)
 	}
 	// Operands of a chain's later ops must be there when it begins: run chains at the place of their last op.
 	n.ops = order(ops)
+}
+
+// cut sets how a chain is cut.
+func (o *op) cut(b *bands) {
+	o.bands = b
+	for i, x := range o.chain {
+		x.out.inner = b.windows[i] != nil
+	}
 }
 
 // order sorts ops topologically and keeps their order otherwise.
@@ -114,7 +119,7 @@ func (l *linker) from(o *op, limits chainLimits) []*op {
 	depthwise := o.kind == kDepthwise
 	for len(list) < limits.ops && o.sums == nil { // what follows may need the sums, which are not complete before the last band
 		u := l.next(list)
-		if u == nil || l.chains[u] != nil || !u.rowwise() || u.early != o.early || !l.closed(list, u) {
+		if u == nil || l.chains[u] != nil || !u.rowwise() || !l.closed(list, u) {
 			break
 		}
 		switch {

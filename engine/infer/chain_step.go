@@ -30,7 +30,7 @@ type chainer struct {
 
 // chain adds the step of a chain.
 func (c *compiler) chain(o *op, packed map[*op]*packed) error {
-	b := newBands(o.chain, c.n, c.threads, c.chains)
+	b := o.bands
 	k := &chainer{compiler: c, bands: b}
 	runs := make([]bandOp, len(b.ops))
 	var names []string

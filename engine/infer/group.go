@@ -14,9 +14,13 @@ type groupLimits struct {
 
 var defaultGroups = groupLimits{maps: 24 << 20, weights: 8 << 20}
 
-// divide marks the early ops and returns how many images a group has: all of them if there are no early ops.
-func (n *network) divide(images int, limits groupLimits) int {
+// divide marks the early ops and returns how many images a group has: all of them if there are no early ops. Chains, which go from
+// image to image by themselves, are no reason for groups, but may be in them.
+func (n *network) divide(images, threads int, chains chainLimits, limits groupLimits) int {
 	size := func(o *op) int {
+		if o.kind == kChain {
+			return 0
+		}
 		total := o.out.bytes()
 		o.reads(func(v **value) { total += (*v).bytes() })
 		return total
@@ -32,7 +36,10 @@ func (n *network) divide(images int, limits groupLimits) int {
 	}
 	weights, largest := 0, 0
 	for i, o := range n.ops[:count] {
-		if weights += 4 * o.parameters(); weights > limits.weights {
+		for _, x := range flatten([]*op{o}) {
+			weights += 4 * x.parameters()
+		}
+		if weights > limits.weights {
 			count = i
 			break
 		}
@@ -45,8 +52,19 @@ func (n *network) divide(images int, limits groupLimits) int {
 	if group == images {
 		return images
 	}
+	cuts := map[*op]*bands{}
+	for _, o := range n.ops[:count] {
+		if o.kind == kChain {
+			if cuts[o] = newBands(o.chain, group, threads, chains); cuts[o].broken {
+				return images
+			}
+		}
+	}
 	for _, o := range n.ops[:count] {
 		o.early = true
+		if o.kind == kChain {
+			o.cut(cuts[o])
+		}
 	}
 	return group
 }

@@ -62,8 +62,8 @@ const cacheLine = 64
 func (n *network) place(format kernel.Format, images, threads int, chains chainLimits, groups groupLimits) []*root {
 	n.convert()
 	n.chooseFormats(format)
-	group := n.divide(images, groups)
-	n.chain(images, group, threads, chains)
+	n.chain(images, threads, chains)
+	group := n.divide(images, threads, chains, groups)
 	n.placeConcats()
 	n.placeRest()
 	roots := n.roots()
@@ -285,40 +285,50 @@ func (r *root) border() int {
 // reuse lets ops overwrite an operand that nobody reads later.
 func (n *network) reuse(roots []*root) {
 	for i, o := range n.ops {
-		var over []*value
 		switch o.kind {
 		case kConv:
-			over = []*value{o.residual}
+			n.overwrite(i, o.out, o.in[0], o.residual) // it reads more than the pixel that it writes
 		case kAffine, kScale:
-			over = []*value{o.in[0], o.residual}
+			n.overwrite(i, o.out, nil, o.in[0], o.residual)
 		case kAdd:
-			over = o.in
+			n.overwrite(i, o.out, nil, o.in...)
 		case kActivation, kLayerNorm, kMul:
-			over = o.in[:1]
+			n.overwrite(i, o.out, nil, o.in[0])
+		case kChain:
+			for k, x := range o.chain {
+				if o.bands.over[k] {
+					n.overwrite(i, x.out, nil, x.residual)
+				}
+			}
 		}
-		out := o.out.root
-		if out.c != o.out.shape.C || out.first != i {
-			continue // a channel block of a concatenation
+	}
+}
+
+// overwrite gives out, which op i writes, the place of one of the operands over, if op i is the last to read it and it is not in one
+// buffer with the operand beside.
+func (n *network) overwrite(i int, v, beside *value, over ...*value) {
+	out := v.root
+	if out.c != v.shape.C || out.first != i {
+		return // a channel block of a concatenation
+	}
+	for _, v := range over {
+		if v == nil {
+			continue
 		}
-		for _, v := range over {
-			if v == nil {
-				continue
-			}
-			r := v.root
-			if o.kind == kConv && o.in[0].root == r {
-				continue // a convolution reads more than the pixel that it writes
-			}
-			if r == out || r.external || r.last != i || r.c != out.c || r.pad != out.pad || r.images != out.images || r.format != out.format || v.from != 0 || v.shape.C != r.c {
-				continue
-			}
-			for _, w := range out.values {
-				w.root = r
-			}
-			r.values = append(r.values, out.values...)
-			r.last = out.last
-			out.values = nil
-			break
+		r := v.root
+		if beside != nil && beside.root == r {
+			continue
 		}
+		if r == out || r.external || r.last != i || r.c != out.c || r.pad != out.pad || r.images != out.images || r.format != out.format || v.from != 0 || v.shape.C != r.c {
+			continue
+		}
+		for _, w := range out.values {
+			w.root = r
+		}
+		r.values = append(r.values, out.values...)
+		r.last = out.last
+		out.values = nil
+		return
 	}
 }
 
