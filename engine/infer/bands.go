@@ -22,6 +22,7 @@ type bands struct {
 	windows []*window // by op: where its result is while it is needed, nil if that is a map of the plan
 	jobs    [][]job   // by strip: what to do, one after the other
 	bytes   int       // of all windows
+	weights int       // bytes of the weights of all convolutions
 	live    int       // bytes that a band touches: windows, weights, and the rows of the plan's maps
 
 	readers [][]int // by op: the ops that read its result
@@ -69,8 +70,9 @@ func newBands(ops []*op, images, threads int, limits chainLimits) *bands {
 	}
 	b.link()
 	b.cut()
-	for b.rows > 1 && b.live > limits.bytes || b.undo() {
-		if b.live > limits.bytes {
+	band := limits.size(ops, strips).band
+	for b.rows > 1 && b.live > band || b.undo() {
+		if b.live > band {
 			b.rows = ops[len(ops)-1].fewer(b.rows)
 		}
 		b.link()
@@ -96,11 +98,8 @@ func (o *op) fewer(rows int) int {
 
 // worthwhile reports whether the chain is expected to run faster than its ops one by one.
 func (b *bands) worthwhile(limits chainLimits) bool {
-	weights, computed, all := 0, 0, 0
+	computed, all := 0, 0
 	for _, o := range b.ops {
-		if o.kind == kConv {
-			weights += o.conv.Out * o.conv.In / o.conv.Groups * o.conv.Kernel.H * o.conv.Kernel.W
-		}
 		all += o.out.shape.Elements()
 	}
 	for _, jobs := range b.jobs {
@@ -110,7 +109,7 @@ func (b *bands) worthwhile(limits chainLimits) bool {
 		}
 	}
 	last := b.ops[len(b.ops)-1].out.shape
-	return !b.broken && b.live <= limits.most && weights <= limits.weights && computed*100 <= all*limits.seam && b.rows*last.W >= limits.pixels
+	return !b.broken && b.live <= limits.most && b.weights <= limits.size(b.ops, b.strips).weights && computed*100 <= all*limits.seam && b.rows*last.W >= limits.pixels
 }
 
 // link finds the readers of every op's result and gives those a window that nothing else needs.
@@ -209,12 +208,13 @@ func (b *bands) cut() {
 		b.cutStrip(s)
 	}
 	b.allocate()
-	b.live += b.bytes
+	b.weights = 0
 	for _, o := range b.ops {
 		if o.kind == kConv {
-			b.live += o.parameters() * planeCount(o.in[0].format) * planeSize(o.in[0].format)
+			b.weights += o.parameters() * planeCount(o.in[0].format) * planeSize(o.in[0].format)
 		}
 	}
+	b.live += b.bytes + b.weights
 }
 
 // tiled rounds a row down to where op o can begin, or up to where it can end.

@@ -14,23 +14,47 @@ import (
 // stages of a ResNet, the inverted residuals of the MobileNets (expand, depthwise, project), ConvNeXt's blocks, scaling before a
 // projection. See bands for how the rows go.
 
-// chainLimits say when a chain pays.
+// chainLimits say when a chain pays. Sizes are in bytes. What a band touches are the chain's windows, its weights, and rows of the
+// plan's maps.
 type chainLimits struct {
-	bytes   int // that a band should touch: windows, weights, and rows of the plan's maps
-	most    int // that it may touch at most
-	weights int // values that every band reads again: they should stay in the cache between bands
-	seam    int // rows computed, in percent of the rows that there are
-	pixels  int // of a band at least: matrix products with fewer rows are slow
-	ops     int // of a chain at most
+	light  size // of chains whose time is memory's: with depthwise convolutions, scaling, normalisation
+	dense  size // of chains of dense convolutions and pools alone, where larger bands cost less than more of them
+	strips int  // what a band of a dense chain should touch where the strips of an image go to several workers
+	most   int  // that a band may touch at most
+	seam   int  // rows computed, in percent of the rows that there are
+	pixels int  // of a band at least: matrix products with fewer rows are slow
+	ops    int  // of a chain at most
 }
 
+// size limits a chain's use of a worker's own cache.
+type size struct {
+	band    int // that a band should touch
+	weights int // that every band reads again
+}
+
+// A core of the processors with AMX has 2 MB of L2 cache.
 var defaultChains = chainLimits{
-	bytes:   4 << 20,
-	most:    8 << 20,
-	weights: 512 << 10,
-	seam:    140,
-	pixels:  96,
-	ops:     32,
+	light:  size{band: 1500 << 10, weights: 2 << 20},
+	dense:  size{band: 3000 << 10, weights: 800 << 10},
+	strips: 1000 << 10,
+	most:   4000 << 10,
+	seam:   140,
+	pixels: 96,
+	ops:    32,
+}
+
+// size returns the limits for a chain that is cut into the given number of strips.
+func (l *chainLimits) size(ops []*op, strips int) size {
+	s := l.dense
+	for _, o := range ops {
+		if o.kind != kConv && o.kind != kMaxPool && o.kind != kAvgPool {
+			return l.light
+		}
+	}
+	if strips > 1 {
+		s.band = l.strips
+	}
+	return s
 }
 
 // chain joins ops into chains for a batch of n images.

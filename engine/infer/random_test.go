@@ -245,7 +245,8 @@ func checkNetwork(t *testing.T, what string, g *graph.Graph, params engine.Param
 	m.guard = 128
 	m.groups = groupLimits{maps: 4 << 10, weights: 64 << 10}
 	if n != 2 { // chain whatever can be chained, in bands of few rows
-		m.chains = chainLimits{bytes: 1 << (10 + 2*n), most: 1 << 30, weights: 1 << 20, seam: 1000, pixels: 1, ops: 1 + n*4}
+		all := size{band: 1 << (10 + 2*n), weights: 1 << 30}
+		m.chains = chainLimits{light: all, dense: all, strips: all.band, most: 1 << 30, seam: 1000, pixels: 1, ops: 1 + 4*n}
 	}
 	m.check = func(x *exec) {
 		x.eachGuard(func(b []byte) {
