@@ -96,6 +96,9 @@ func (o *op) fewer(rows int) int {
 	return rows
 }
 
+// spreads reports whether the op is a dense convolution that reads more rows than it writes.
+func (o *op) spreads() bool { return o.kind == kConv && o.conv.Kernel.H > 1 }
+
 // worthwhile reports whether the chain is expected to run faster than its ops one by one.
 func (b *bands) worthwhile(limits chainLimits) bool {
 	computed, all := 0, 0
@@ -109,6 +112,11 @@ func (b *bands) worthwhile(limits chainLimits) bool {
 		}
 	}
 	last := b.ops[len(b.ops)-1].out.shape
+	// A worker that has one strip of an image computes what lies at the seams again, and waits for the other at the end of the chain:
+	// DenseNet's layers (affine, 1×1, 3×3) are then faster without their last part.
+	if b.strips > 1 && limits.size(b.ops, b.strips) == limits.light && slices.ContainsFunc(b.ops, (*op).spreads) {
+		return false
+	}
 	return !b.broken && b.live <= limits.most && b.weights <= limits.size(b.ops, b.strips).weights && computed*100 <= all*limits.seam && b.rows*last.W >= limits.pixels
 }
 
