@@ -73,11 +73,10 @@ type stripConv struct {
 }
 
 func newStripConv(s ConvSpec, w *weights, bias []float32, each parallel) *stripConv {
-	c := &stripConv{spec: s, tap: s, grain: tileGrain, config: fullTiles(), panels: (s.Out + tilePanel - 1) / tilePanel}
+	c := &stripConv{spec: s, tap: tapOf(s), grain: tileGrain, config: fullTiles(), panels: (s.Out + tilePanel - 1) / tilePanel}
 	if s.Precision == engine.High {
 		c.grain.planes = 2
 	}
-	c.tap.KernelW, c.tap.PadLeft, c.tap.PadRight = 1, 0, 0
 	blocks := (s.In + tileValues - 1) / tileValues
 	c.depth = depth{bundles: stripPoints, bundleIn: s.In, bundleOut: s.Out, channels: tileValues, blocks: blocks, blocked: true}
 	for b := range blocks {
@@ -98,6 +97,18 @@ func (c *stripConv) bytes() int      { return 2*len(c.weights) + 4*len(c.bias) }
 // at returns the weights of a panel at a point.
 func (c *stripConv) at(panel, point int) []uint16 {
 	return c.weights[(panel*stripPoints+point)*c.steps()*c.stepBytes()/2:]
+}
+
+// tapOf returns the convolution that is computed at a point.
+func tapOf(s ConvSpec) ConvSpec {
+	s.KernelW, s.PadLeft, s.PadRight = 1, 0, 0
+	return s
+}
+
+func (c *stripConv) over(spec ConvSpec) packed {
+	o := *c
+	o.spec, o.tap = spec, tapOf(spec)
+	return &o
 }
 
 func (c *stripConv) repack(each parallel, memory []byte, w *weights, bias []float32) {
