@@ -271,14 +271,20 @@ func TestPlansShareWeights(t *testing.T) {
 }
 
 func TestProfileCoversAllWork(t *testing.T) {
+	t.Run("chains", func(t *testing.T) { profileCoversAllWork(t, defaultChains) })
+	t.Run("groups", func(t *testing.T) { // of steps outside chains
+		if plan := profileCoversAllWork(t, chainLimits{ops: 1}); plan.early == 0 {
+			t.Error("no step is early")
+		}
+	})
+}
+
+func profileCoversAllWork(t *testing.T, chains chainLimits) *Plan {
 	m, _ := smallModel(t, Options{Precision: engine.Highest})
-	m.groups.maps = 64 << 10
+	m.groups.maps, m.chains = 64<<10, chains
 	plan, err := m.Plan(graph.Shape{C: 3, H: 64, W: 64}, 4)
 	if err != nil {
 		t.Fatal(err)
-	}
-	if plan.early == 0 {
-		t.Error("no step is early")
 	}
 	rows, err := plan.Profile(context.Background(), 3)
 	if err != nil {
@@ -299,4 +305,5 @@ func TestProfileCoversAllWork(t *testing.T) {
 	if want := float64(2 * 4 * g.MACs()); math.Abs(flops-want) > 1e-6*want {
 		t.Errorf("steps count %g operations, the graph %g", flops, want)
 	}
+	return plan
 }
