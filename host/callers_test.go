@@ -88,9 +88,10 @@ func TestManyConcurrentCallersSoak(t *testing.T) {
 	if s.proc.child.pid() != pid {
 		t.Error("the process was replaced")
 	}
+	// Segments are as many as were ever in use at once, which differs from one half to the other; a leak would be one for each call given up.
 	const spare = 16 << 20
 	if after.host > before.host+before.host/4+spare || after.plugin > before.plugin+before.plugin/4+spare ||
-		after.goroutines > before.goroutines+8 || after.segments > before.segments+8 {
+		after.goroutines > before.goroutines+8 || after.segments > before.segments+before.segments/4+8 {
 		t.Errorf("memory grew: before %v, after %v", before, after)
 	}
 }
