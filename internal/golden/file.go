@@ -166,7 +166,7 @@ func load(path string, into any) error {
 }
 
 // Folders returns the module's testdata/goldens and every folder that the colon-separated list ZOO_GOLDENS names (on Windows it is
-// separated by semicolons). A folder holds forward/*.json and train/*.json.
+// separated by semicolons), relative to the module's root. A folder holds forward/*.json and train/*.json.
 func Folders() ([]string, error) {
 	root, err := moduleRoot()
 	if err != nil {
@@ -176,6 +176,9 @@ func Folders() ([]string, error) {
 	for _, dir := range filepath.SplitList(os.Getenv("ZOO_GOLDENS")) {
 		if dir == "" {
 			continue
+		}
+		if !filepath.IsAbs(dir) { // tests run in their package's folder
+			dir = filepath.Join(root, dir)
 		}
 		if _, err := os.Stat(dir); err != nil {
 			return nil, fmt.Errorf("ZOO_GOLDENS: %w", err)

@@ -98,6 +98,10 @@ func TestAdditionalFolderIgnored(t *testing.T) {
 	if len(after) != len(before)+1 || after[len(after)-1].Logits[0] != 1 {
 		t.Errorf("%d cases with the folder, %d without", len(after), len(before))
 	}
+	t.Setenv("ZOO_GOLDENS", filepath.Join("testdata", "goldens")) // the module's own, relative to its root
+	if twice, err := ForwardCases(); err != nil || len(twice) != 2*len(before) {
+		t.Errorf("%d cases with the module's folder a second time, %d once: %v", len(twice), len(before), err)
+	}
 	t.Setenv("ZOO_GOLDENS", filepath.Join(dir, "missing"))
 	if _, err := ForwardCases(); err == nil {
 		t.Error("a missing folder in ZOO_GOLDENS is no error")
