@@ -334,6 +334,12 @@ func (p *geometry) band(i int) band {
 	return b
 }
 
+// share returns the band of a task and the range of the panels that it computes there, where all bands of a part follow each other.
+func (p *geometry) share(task, panels, parts int) (b band, from, to int) {
+	part := task / p.bands
+	return p.band(task % p.bands), part * panels / parts, (part + 1) * panels / parts
+}
+
 // origin returns the element of the first pixel of a band in a map of the output's shape.
 func (p *geometry) origin(m *kernel.Map, b band) int {
 	image, row, _ := strides(p, m)

@@ -129,10 +129,7 @@ func (n *neonCall) scratch() int {
 
 func (n *neonCall) run(task int, src, dst kernel.Map, residual *kernel.Map, scratch []byte) {
 	d := &n.depth
-	b := n.band(task % n.bands)
-	panels := d.bundles * n.panels
-	part := task / n.bands
-	from, to := part*panels/n.parts, (part+1)*panels/n.parts
+	b, from, to := n.share(task, d.bundles*n.panels, n.parts)
 	if from == to {
 		return
 	}

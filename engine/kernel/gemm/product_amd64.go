@@ -139,10 +139,7 @@ func (v *vectorCall) chooseLines(workers int) (parts int) {
 // multiply is compute by product512.
 func (v *vectorCall) multiply(task int, src, dst kernel.Map, residual *kernel.Map, scratch []byte) {
 	d := &v.depth
-	b := v.band(task % v.bands)
-	panels := d.bundles * v.panels
-	part := task / v.bands
-	from, to := part*panels/v.parts, (part+1)*panels/v.parts
+	b, from, to := v.share(task, d.bundles*v.panels, v.parts)
 	if from == to {
 		return
 	}

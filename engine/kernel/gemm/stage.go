@@ -152,24 +152,28 @@ func (st *stager) convert(at, e, n int) {
 		return
 	}
 	hi := unsafe.Slice((*uint16)(unsafe.Pointer(&scratch[at])), n)
-	if st.g.planes == 1 {
-		if src.Format == kernel.F32 {
-			kernel.ToBF16s(hi, src.F32[e:e+n])
-		} else {
-			copy(hi, src.Hi[e:e+n])
-		}
-		return
+	var lo []uint16
+	if st.g.planes == 2 {
+		lo = unsafe.Slice((*uint16)(unsafe.Pointer(&scratch[st.p.planeBytes+at])), n)
 	}
-	lo := unsafe.Slice((*uint16)(unsafe.Pointer(&scratch[st.p.planeBytes+at])), n)
-	switch src.Format {
-	case kernel.F32:
-		kernel.ToSplits(hi, lo, src.F32[e:e+n])
-	case kernel.BF16:
-		copy(hi, src.Hi[e:e+n])
-		clear(lo)
+	loadPlanes(hi, lo, src, e)
+}
+
+// loadPlanes reads contiguous values of a map as bfloat16: split into both planes, or, where lo is nil, rounded into hi.
+func loadPlanes(hi, lo []uint16, m *kernel.Map, at int) {
+	n := len(hi)
+	switch {
+	case m.Format == kernel.F32 && lo == nil:
+		kernel.ToBF16s(hi, m.F32[at:at+n])
+	case m.Format == kernel.F32:
+		kernel.ToSplits(hi, lo, m.F32[at:at+n])
 	default:
-		copy(hi, src.Hi[e:e+n])
-		copy(lo, src.Lo[e:e+n])
+		copy(hi, m.Hi[at:at+n])
+		if m.Format == kernel.Split {
+			copy(lo, m.Lo[at:at+n])
+		} else {
+			clear(lo)
+		}
 	}
 }
 

@@ -310,10 +310,7 @@ func (v *vectorCall) compute(task int, src, dst kernel.Map, residual *kernel.Map
 		return
 	}
 	d := &v.depth
-	b := v.band(task % v.bands)
-	panels := d.bundles * v.panels
-	part := task / v.bands
-	from, to := part*panels/v.parts, (part+1)*panels/v.parts
+	b, from, to := v.share(task, d.bundles*v.panels, v.parts)
 	if from == to {
 		return
 	}

@@ -417,23 +417,12 @@ func (t *stripCall) input(src *kernel.Map, b band, scratch, row []byte) {
 // convertRow writes a row of another format in the planes that the kernels read.
 func (t *stripCall) convertRow(src *kernel.Map, e int, row []byte) {
 	in := t.spec.In
-	hi := unsafe.Slice((*uint16)(unsafe.Pointer(&row[0])), t.srcW*in)
+	planes := unsafe.Slice((*uint16)(unsafe.Pointer(&row[0])), t.grain.planes*t.srcW*in)
 	for x := range t.srcW {
-		to, at := hi[x*in:][:in], e+x*src.Pixel
-		if t.grain.planes == 1 {
-			if src.Format == kernel.F32 {
-				kernel.ToBF16s(to, src.F32[at:at+in])
-			} else {
-				copy(to, src.Hi[at:at+in])
-			}
-			continue
+		var lo []uint16
+		if t.grain.planes == 2 {
+			lo = planes[(t.srcW+x)*in:][:in]
 		}
-		low := unsafe.Slice((*uint16)(unsafe.Pointer(&row[t.srcW*in*2])), t.srcW*in)[x*in:][:in]
-		if src.Format == kernel.F32 {
-			kernel.ToSplits(to, low, src.F32[at:at+in])
-		} else {
-			copy(to, src.Hi[at:at+in])
-			clear(low)
-		}
+		loadPlanes(planes[x*in:][:in], lo, src, e+x*src.Pixel)
 	}
 }
