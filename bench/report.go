@@ -146,7 +146,7 @@ func (r *report) ratios(w io.Writer) {
 		fmt.Fprintf(w, " %s over %s, b%d |", strings.TrimPrefix(c.zoo, "zoo-"), c.peer, c.batch)
 	}
 	fmt.Fprintf(w, "\n| --- |%s\n", strings.Repeat(" ---: |", len(columns)))
-	sums, counts := make([]float64, len(columns)), make([]int, len(columns))
+	means := make([]geometric, len(columns))
 	for _, m := range r.config.models {
 		fmt.Fprintf(w, "| %s |", m)
 		for i, c := range columns {
@@ -157,19 +157,32 @@ func (r *report) ratios(w io.Writer) {
 				continue
 			}
 			ratio := p.MSPerImage / z.MSPerImage
-			sums[i] += math.Log(ratio)
-			counts[i]++
+			means[i].add(ratio)
 			fmt.Fprintf(w, " %.2f |", ratio)
 		}
 		fmt.Fprintln(w)
 	}
 	fmt.Fprint(w, "| **geometric mean** |")
 	for i := range columns {
-		if counts[i] == 0 {
+		if means[i].n == 0 {
 			fmt.Fprint(w, " |")
 			continue
 		}
-		fmt.Fprintf(w, " **%.2f** |", math.Exp(sums[i]/float64(counts[i])))
+		fmt.Fprintf(w, " **%.2f** |", means[i].mean())
 	}
 	fmt.Fprintln(w)
 }
+
+// geometric is a geometric mean in the making.
+type geometric struct {
+	logs float64
+	n    int
+}
+
+func (g *geometric) add(x float64) {
+	g.logs += math.Log(x)
+	g.n++
+}
+
+// mean is of at least one number.
+func (g geometric) mean() float64 { return math.Exp(g.logs / float64(g.n)) }

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"math"
 	"slices"
 	"strings"
 
@@ -152,7 +151,7 @@ func (r *report) roofline(w io.Writer, columns []ceiling, batch int) {
 		fmt.Fprintf(w, " %s: arithmetic + memory, ms | times |", p)
 	}
 	fmt.Fprintf(w, "\n| --- | ---: |%s\n", strings.Repeat(" ---: | ---: |", len(columns)))
-	sums, counts := make([]float64, len(columns)), make([]int, len(columns))
+	means := make([]geometric, len(columns))
 	for _, model := range r.config.models {
 		fmt.Fprintf(w, "| %s | %.2f |", model, 2*float64(r.macs[model])/1e9)
 		for i, c := range columns {
@@ -167,8 +166,7 @@ func (r *report) roofline(w io.Writer, columns []ceiling, batch int) {
 			fmt.Fprintf(w, " %.2f + %.2f |", units*perImage, memory*perImage)
 			if v, ok := r.best[k]; ok {
 				times := v.MSPerImage / ((units + memory) * perImage)
-				sums[i] += math.Log(times)
-				counts[i]++
+				means[i].add(times)
 				fmt.Fprintf(w, " %.2f |", times)
 			} else {
 				fmt.Fprint(w, " |")
@@ -178,11 +176,11 @@ func (r *report) roofline(w io.Writer, columns []ceiling, batch int) {
 	}
 	fmt.Fprint(w, "| **geometric mean** | |")
 	for i := range columns {
-		if counts[i] == 0 {
+		if means[i].n == 0 {
 			fmt.Fprint(w, " | |")
 			continue
 		}
-		fmt.Fprintf(w, " | **%.2f** |", math.Exp(sums[i]/float64(counts[i])))
+		fmt.Fprintf(w, " | **%.2f** |", means[i].mean())
 	}
 	fmt.Fprint(w, "\n\n")
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log"
-	"math"
 	"os"
 	"slices"
 	"strconv"
@@ -119,19 +118,18 @@ Made by:
 | | batch | trained | zoo, ms | PyTorch, ms | ratio | zoo, MB | PyTorch, MB |
 | --- | ---: | --- | ---: | ---: | ---: | ---: | ---: |
 `, c.threads, c.precision, peer, rounds, info.Model, info.Cores, strings.Join(info.Features, " "), info.L2>>10, rounds, c.precision, models)
-	sum, logs := 0.0, 0.0
+	sum, mean := 0.0, geometric{}
 	for _, p := range pairs {
 		ours, memory := medians(p.zoo)
 		theirs, peerMemory := medians(p.peer)
 		ratio := theirs / ours
 		sum += ratio
-		logs += math.Log(ratio)
+		mean.add(ratio)
 		what := "everything"
 		if p.frozen {
 			what = "classifier"
 		}
 		fmt.Fprintf(w, "| %s | %d | %s | %.1f | %.1f | %.2f | %.0f | %.0f |\n", p.model, p.batch, what, ours, theirs, ratio, memory, peerMemory)
 	}
-	n := float64(len(pairs))
-	fmt.Fprintf(w, "\nMean of the ratios: %.2f arithmetic, %.2f geometric.\n", sum/n, math.Exp(logs/n))
+	fmt.Fprintf(w, "\nMean of the ratios: %.2f arithmetic, %.2f geometric.\n", sum/float64(len(pairs)), mean.mean())
 }
