@@ -1,7 +1,5 @@
 package infer
 
-import "github.com/go-modelzoo/zoo/engine/kernel"
-
 // The maps of a network's first layers are large, and those of a whole batch fit into no cache; its last layers have the most
 // weights, which should be read once for the whole batch. So a plan for a batch runs its early ops on groups of a few images,
 // one group after the other, and the rest on all images at once. Maps that only early ops use exist for one group.
@@ -70,13 +68,7 @@ func (n *network) divide(images, threads int, chains chainLimits, limits groupLi
 }
 
 // bytes returns what the value takes for one image.
-func (v *value) bytes() int {
-	size := 4
-	if v.format == kernel.BF16 {
-		size = 2
-	}
-	return v.shape.Elements() * size
-}
+func (v *value) bytes() int { return v.shape.Elements() * planeCount(v.format) * planeSize(v.format) }
 
 // count sets how many images each root is for, and keeps the roots that more than one group is written to alive from the beginning.
 func (n *network) count(roots []*root, images, group int) {
