@@ -16,6 +16,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/go-modelzoo/zoo/internal/procfs"
 )
 
 // TestManyConcurrentCallersSoak has 64 callers of one plugin, some of whom give up at random moments: right answers, and memory stays flat. Two
@@ -151,13 +153,9 @@ func residentBytes(t *testing.T, pid int) int64 {
 			return int64(stats.HeapAlloc)
 		}
 	}
-	statm, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
+	rss, err := procfs.RSS(strconv.Itoa(pid))
 	if err != nil {
 		t.Fatal(err)
 	}
-	pages, err := strconv.ParseInt(strings.Fields(string(statm))[1], 10, 64)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return pages * int64(os.Getpagesize())
+	return rss
 }

@@ -9,8 +9,6 @@ import (
 	"os"
 	"runtime/debug"
 	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -19,6 +17,7 @@ import (
 	"github.com/go-modelzoo/zoo/engine/infer"
 	"github.com/go-modelzoo/zoo/engine/work"
 	"github.com/go-modelzoo/zoo/graph"
+	"github.com/go-modelzoo/zoo/internal/procfs"
 )
 
 // soaked are the networks of the soak: every kind of kernel occurs in one of them.
@@ -158,7 +157,10 @@ func TestMixedModelsSoak(t *testing.T) {
 		case <-ctx.Done():
 		}
 		debug.FreeOSMemory() // what is left is in use
-		r := resident(t)
+		r, err := procfs.RSS("self")
+		if err != nil {
+			t.Error(err)
+		}
 		if tick <= 12 {
 			early = max(early, r)
 		} else {
@@ -174,18 +176,4 @@ func TestMixedModelsSoak(t *testing.T) {
 	for _, c := range cases {
 		c.net.Close()
 	}
-}
-
-// resident returns the bytes of memory that the process occupies.
-func resident(t *testing.T) int64 {
-	data, err := os.ReadFile("/proc/self/statm")
-	if err != nil {
-		t.Error(err)
-		return 0
-	}
-	pages, err := strconv.ParseInt(strings.Fields(string(data))[1], 10, 64)
-	if err != nil {
-		t.Error(err)
-	}
-	return pages * int64(os.Getpagesize())
 }

@@ -25,3 +25,20 @@ func PeakRSS(process string) (int64, error) {
 	}
 	return 0, nil
 }
+
+// RSS returns the memory in bytes that a process, by its number or "self", has resident now.
+func RSS(process string) (int64, error) {
+	data, err := os.ReadFile("/proc/" + process + "/statm")
+	if err != nil {
+		return 0, fmt.Errorf("memory of process %s: %w", process, err)
+	}
+	fields := strings.Fields(string(data))
+	if len(fields) < 2 {
+		return 0, fmt.Errorf("memory of process %s: statm reads %q", process, data)
+	}
+	pages, err := strconv.ParseInt(fields[1], 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("memory of process %s: %w", process, err)
+	}
+	return pages * int64(os.Getpagesize()), nil
+}
