@@ -44,7 +44,8 @@ type process struct {
 	engine    zoov1.EngineClient // nil for protocol 1
 	health    grpc_health_v1.HealthClient
 	memory    *pluginrpc.Memory // nil where there is none
-	bell      bellholder        // of a process with memory and engine
+	handed    []handed          // what the process inherits
+	direct    directLine        // of a process with memory and engine
 
 	refs  int         // users; guarded by pool.mu
 	idle  *time.Timer // guarded by pool.mu
@@ -109,8 +110,8 @@ func (p *process) environment(dir string) []string {
 	if p.plugin.Embedded {
 		env = append(env, pluginrpc.EnvFamily+"="+p.plugin.Family)
 	}
-	if p.memory != nil {
-		env = append(env, pluginrpc.EnvSharedMemory+"=3")
+	for i, f := range p.handed {
+		env = append(env, f.variable+"="+strconv.Itoa(firstHanded+i))
 	}
 	if limit := p.host.opt.Memory; limit > 0 {
 		// The garbage collector works harder before the ceiling is hit.
@@ -157,18 +158,15 @@ func (p *process) bringUp() error {
 			p.log.Warn("the socket's folder stays behind", "error", err)
 		}
 	}()
-	if p.memory, err = pluginrpc.NewMemory(); err != nil && !errors.Is(err, pluginrpc.ErrNoSharedMemory) {
-		p.log.Warn("tensors go through messages", "error", err)
-	}
 	tlsConfig, certificate, err := identity()
 	if err != nil {
 		return err
 	}
-	var inherit *os.File
-	if p.memory != nil {
-		inherit = p.memory.File()
+	theirEnd := p.handOver()
+	if theirEnd != nil {
+		defer theirEnd.Close() // of a socket: nothing is lost
 	}
-	p.child, err = newChild(path, name, inherit, confinement{
+	p.child, err = newChild(path, name, p.handed, confinement{
 		isolation: h.opt.Isolation, grants: p.grants, exe: path, dir: dir, memory: h.opt.Memory, log: p.log,
 	})
 	if err != nil {
@@ -194,6 +192,30 @@ func (p *process) bringUp() error {
 		},
 	})
 	return p.introduce()
+}
+
+// handOver makes what the process and this side share. The plugin's end of the line, if there is one, is to be closed once the process has started.
+func (p *process) handOver() (theirEnd *os.File) {
+	var err error
+	p.memory, err = pluginrpc.NewMemory()
+	if errors.Is(err, pluginrpc.ErrNoSharedMemory) {
+		return nil
+	}
+	if err != nil {
+		p.log.Warn("tensors go through messages", "error", err)
+		return nil
+	}
+	p.handed = append(p.handed, handed{pluginrpc.EnvSharedMemory, p.memory.File()})
+	p.direct.line, theirEnd, err = pluginrpc.NewLine()
+	if errors.Is(err, pluginrpc.ErrNoLine) {
+		return nil
+	}
+	if err != nil {
+		p.log.Warn("calls go through gRPC", "error", err)
+		return nil
+	}
+	p.handed = append(p.handed, handed{pluginrpc.EnvLine, theirEnd})
+	return theirEnd
 }
 
 // introduce waits for the handshake and asks the plugin who it is.
@@ -312,7 +334,6 @@ func (p *process) tearDown(now bool) {
 			p.kill("the host ended it")
 		}
 		// go-plugin asks the process to end and waits without a limit for the answer.
-		p.unhangBell()
 		force := time.AfterFunc(gentle, func() { p.kill("it did not end when asked to") })
 		p.client.Kill()
 		force.Stop()
@@ -321,10 +342,8 @@ func (p *process) tearDown(now bool) {
 		} else {
 			p.child.discard()
 		}
-		if p.bell.gone != nil {
-			<-p.bell.gone
-		}
 	}
+	p.hangUp()
 	if p.memory != nil {
 		if err := p.memory.Close(); err != nil {
 			p.log.Warn("freeing shared memory", "error", err)

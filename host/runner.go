@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -23,10 +24,10 @@ type child struct {
 	env     []string
 	confine confinement
 
-	stdout, stderr *os.File   // read ends
-	inherit        *os.File   // not ours to close
+	stdout, stderr *os.File // read ends
+	handed         []handed
 	parent         *os.File   // write end of its standard input: closes when this process ends in whatever way
-	theirs         []*os.File // standard input, output and error of the process, then what it inherits
+	theirs         []*os.File // standard input, output and error of the process
 
 	drained   chan struct{} // closed when all that it wrote to standard error has been read
 	started   chan error
@@ -46,14 +47,22 @@ var _ runner.Runner = (*child)(nil)
 // them open.
 const drain = 500 * time.Millisecond
 
-// newChild prepares a process. Its descriptor 3 is inherit, if that is not nil. Until it is started its environment may be changed; if it is not
-// started, discard frees it.
-func newChild(path, name string, inherit *os.File, confine confinement) (*child, error) {
+// handed is an open file that a process inherits, and the variable of its environment that has the number of the descriptor.
+type handed struct {
+	variable string
+	file     *os.File // not the child's to close
+}
+
+// firstHanded is the descriptor of the first file that a process inherits, after standard input, output and error.
+const firstHanded = 3
+
+// newChild prepares a process that inherits the files. Until it is started its environment may be changed; if it is not started, discard frees it.
+func newChild(path, name string, files []handed, confine confinement) (*child, error) {
 	c := &child{
-		path: path, args: []string{name}, confine: confine, inherit: inherit,
+		path: path, args: []string{name}, confine: confine, handed: files,
 		started: make(chan error, 1), condemned: make(chan struct{}), exited: make(chan struct{}), drained: make(chan struct{}),
 	}
-	for i := range 3 {
+	for i := range firstHanded {
 		r, w, err := os.Pipe()
 		if err != nil {
 			c.discard()
@@ -114,9 +123,9 @@ func (c *child) launch() (*os.Process, error) {
 			_ = f.Close() // the process has its own
 		}
 	}()
-	attr := &os.ProcAttr{Env: c.env, Files: c.theirs}
-	if c.inherit != nil {
-		attr.Files = append(attr.Files[:3:3], c.inherit)
+	attr := &os.ProcAttr{Env: c.env, Files: slices.Clone(c.theirs)}
+	for _, f := range c.handed {
+		attr.Files = append(attr.Files, f.file)
 	}
 	runtime.LockOSThread() // for good: its children must be this process alone
 	thread := threadID()

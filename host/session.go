@@ -415,8 +415,8 @@ func (s *Session) inferShared(ctx context.Context, pr *process, id uint64, t *Te
 		Output: &zoov1.Range{Offset: c.output.Offset, Length: int64(len(c.output.Data))},
 	}
 	var outputs []Output
-	if bell := pr.takeBell(); bell != nil {
-		outputs, err = c.ring(ctx, bell)
+	if line := pr.takeLine(); line != nil {
+		outputs, err = c.dial(ctx, line)
 	} else {
 		outputs, err = c.run(ctx)
 	}

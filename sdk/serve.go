@@ -2,6 +2,7 @@ package sdk
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"runtime/debug"
@@ -25,6 +26,10 @@ func Serve(f Family) {
 	s := newServer(f)
 	watchParent(s.log)
 	s.memory, s.memoryErr = pluginrpc.InheritMemory()
+	var err error
+	if s.attendant.line, err = pluginrpc.InheritLine(); err != nil && !errors.Is(err, pluginrpc.ErrNoLine) {
+		s.log.Warn("calls go through gRPC", "error", err)
+	}
 	family := &familyPlugin{server: s}
 	plugin.Serve(&plugin.ServeConfig{
 		HandshakeConfig: pluginrpc.Handshake,

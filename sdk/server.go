@@ -34,6 +34,7 @@ type server struct {
 
 	memory    *pluginrpc.Memory
 	memoryErr error // why there is none
+	attendant attendant
 
 	mu       sync.Mutex
 	sessions map[uint64]*session
@@ -50,6 +51,7 @@ func newServer(f Family) *server {
 
 // close frees what sessions hold.
 func (s *server) close() {
+	s.hangUp()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for id, se := range s.sessions {

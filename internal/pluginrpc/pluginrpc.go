@@ -30,6 +30,7 @@ const Service = "family"
 // Environment of a plugin process, besides go-plugin's.
 const (
 	EnvSharedMemory = "ZOO_PLUGIN_SHM"    // number of the file descriptor of the shared file
+	EnvLine         = "ZOO_PLUGIN_LINE"   // number of the file descriptor of the line
 	EnvFamily       = "ZOO_PLUGIN_FAMILY" // which of the embedded families to serve
 	EnvLog          = "ZOO_LOG"           // level of the plugin's log
 )

@@ -1904,24 +1904,12 @@ func (x *InferResponse) GetNanoseconds() int64 {
 	return 0
 }
 
-// AttendRequest names a bell: 65536 bytes of the shared file through which zoo makes one call at a time. Its words are 32 bits, little-endian, and
-// written atomically. The bytes say what is there:
-//
-//	    0  the plugin writes 1 when it begins to attend and 0 when it ends
-//	   64  how many calls zoo has made
-//	  128  how many the plugin has answered
-//	  192  the plugin writes 1 before it sleeps on this word (futex, not private), having looked at 64 again; who wakes it writes 0 first
-//	  256  likewise zoo, having looked at 128 again
-//	  320  size of the request
-//	  384  gRPC status code of the answer, 0 for success
-//	  388  size of the answer
-//	  512  the request, an InferRequest
-//	32768  the answer: an InferResponse, or the message of the error
-//
-// A side that has counted up 64 or 128 sets the other's 192 or 256 to 0 and, if it was 1, wakes it.
+// AttendRequest asks for attendance to the line: the socket, of sequenced packets, whose descriptor the environment variable ZOO_PLUGIN_LINE
+// numbers. zoo makes one call at a time through it. A packet of zoo is the number of a call (32 bits, little-endian) and an InferRequest; the answer
+// is one packet with the same number, a gRPC status code (32 bits, little-endian, 0 for success), and then an InferResponse, or the message of the
+// error. A message has at most 32768 bytes.
 type AttendRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Bell          *Range                 `protobuf:"bytes,1,opt,name=bell,proto3" json:"bell,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1954,13 +1942,6 @@ func (x *AttendRequest) ProtoReflect() protoreflect.Message {
 // Deprecated: Use AttendRequest.ProtoReflect.Descriptor instead.
 func (*AttendRequest) Descriptor() ([]byte, []int) {
 	return file_zoo_v1_plugin_proto_rawDescGZIP(), []int{28}
-}
-
-func (x *AttendRequest) GetBell() *Range {
-	if x != nil {
-		return x.Bell
-	}
-	return nil
 }
 
 type AttendResponse struct {
@@ -2806,9 +2787,8 @@ const file_zoo_v1_plugin_proto_rawDesc = "" +
 	"\x06output\x18\x06 \x01(\v2\r.zoo.v1.RangeR\x06output\"[\n" +
 	"\rInferResponse\x12(\n" +
 	"\aoutputs\x18\x01 \x03(\v2\x0e.zoo.v1.OutputR\aoutputs\x12 \n" +
-	"\vnanoseconds\x18\x02 \x01(\x03R\vnanoseconds\"2\n" +
-	"\rAttendRequest\x12!\n" +
-	"\x04bell\x18\x01 \x01(\v2\r.zoo.v1.RangeR\x04bell\"\x10\n" +
+	"\vnanoseconds\x18\x02 \x01(\x03R\vnanoseconds\"\x0f\n" +
+	"\rAttendRequest\"\x10\n" +
 	"\x0eAttendResponse\"#\n" +
 	"\rCancelRequest\x12\x12\n" +
 	"\x04call\x18\x01 \x01(\x04R\x04call\"\x10\n" +
@@ -2948,43 +2928,42 @@ var file_zoo_v1_plugin_proto_depIdxs = []int32{
 	25, // 25: zoo.v1.InferRequest.input:type_name -> zoo.v1.Range
 	25, // 26: zoo.v1.InferRequest.output:type_name -> zoo.v1.Range
 	18, // 27: zoo.v1.InferResponse.outputs:type_name -> zoo.v1.Output
-	25, // 28: zoo.v1.AttendRequest.bell:type_name -> zoo.v1.Range
-	4,  // 29: zoo.v1.ProfileRequest.shape:type_name -> zoo.v1.Shape
-	38, // 30: zoo.v1.ProfileResponse.rows:type_name -> zoo.v1.ProfileResponse.Row
-	39, // 31: zoo.v1.TrainRequest.start:type_name -> zoo.v1.TrainRequest.Start
-	40, // 32: zoo.v1.TrainRequest.stop:type_name -> zoo.v1.TrainRequest.Stop
-	41, // 33: zoo.v1.TrainResponse.done:type_name -> zoo.v1.TrainResponse.Done
-	4,  // 34: zoo.v1.InferStreamRequest.Header.shape:type_name -> zoo.v1.Shape
-	5,  // 35: zoo.v1.TrainRequest.Start.network:type_name -> zoo.v1.Network
-	14, // 36: zoo.v1.TrainRequest.Start.weights:type_name -> zoo.v1.Weights
-	15, // 37: zoo.v1.TrainRequest.Start.compute:type_name -> zoo.v1.Compute
-	0,  // 38: zoo.v1.Family.Describe:input_type -> zoo.v1.DescribeRequest
-	6,  // 39: zoo.v1.Family.Build:input_type -> zoo.v1.BuildRequest
-	16, // 40: zoo.v1.Family.Open:input_type -> zoo.v1.OpenRequest
-	19, // 41: zoo.v1.Family.Close:input_type -> zoo.v1.CloseRequest
-	21, // 42: zoo.v1.Family.InferStream:input_type -> zoo.v1.InferStreamRequest
-	23, // 43: zoo.v1.Engine.Prepare:input_type -> zoo.v1.PrepareRequest
-	26, // 44: zoo.v1.Engine.Infer:input_type -> zoo.v1.InferRequest
-	28, // 45: zoo.v1.Engine.Attend:input_type -> zoo.v1.AttendRequest
-	30, // 46: zoo.v1.Engine.Cancel:input_type -> zoo.v1.CancelRequest
-	32, // 47: zoo.v1.Engine.Profile:input_type -> zoo.v1.ProfileRequest
-	34, // 48: zoo.v1.Engine.Train:input_type -> zoo.v1.TrainRequest
-	1,  // 49: zoo.v1.Family.Describe:output_type -> zoo.v1.DescribeResponse
-	7,  // 50: zoo.v1.Family.Build:output_type -> zoo.v1.BuildResponse
-	17, // 51: zoo.v1.Family.Open:output_type -> zoo.v1.OpenResponse
-	20, // 52: zoo.v1.Family.Close:output_type -> zoo.v1.CloseResponse
-	22, // 53: zoo.v1.Family.InferStream:output_type -> zoo.v1.InferStreamResponse
-	24, // 54: zoo.v1.Engine.Prepare:output_type -> zoo.v1.PrepareResponse
-	27, // 55: zoo.v1.Engine.Infer:output_type -> zoo.v1.InferResponse
-	29, // 56: zoo.v1.Engine.Attend:output_type -> zoo.v1.AttendResponse
-	31, // 57: zoo.v1.Engine.Cancel:output_type -> zoo.v1.CancelResponse
-	33, // 58: zoo.v1.Engine.Profile:output_type -> zoo.v1.ProfileResponse
-	35, // 59: zoo.v1.Engine.Train:output_type -> zoo.v1.TrainResponse
-	49, // [49:60] is the sub-list for method output_type
-	38, // [38:49] is the sub-list for method input_type
-	38, // [38:38] is the sub-list for extension type_name
-	38, // [38:38] is the sub-list for extension extendee
-	0,  // [0:38] is the sub-list for field type_name
+	4,  // 28: zoo.v1.ProfileRequest.shape:type_name -> zoo.v1.Shape
+	38, // 29: zoo.v1.ProfileResponse.rows:type_name -> zoo.v1.ProfileResponse.Row
+	39, // 30: zoo.v1.TrainRequest.start:type_name -> zoo.v1.TrainRequest.Start
+	40, // 31: zoo.v1.TrainRequest.stop:type_name -> zoo.v1.TrainRequest.Stop
+	41, // 32: zoo.v1.TrainResponse.done:type_name -> zoo.v1.TrainResponse.Done
+	4,  // 33: zoo.v1.InferStreamRequest.Header.shape:type_name -> zoo.v1.Shape
+	5,  // 34: zoo.v1.TrainRequest.Start.network:type_name -> zoo.v1.Network
+	14, // 35: zoo.v1.TrainRequest.Start.weights:type_name -> zoo.v1.Weights
+	15, // 36: zoo.v1.TrainRequest.Start.compute:type_name -> zoo.v1.Compute
+	0,  // 37: zoo.v1.Family.Describe:input_type -> zoo.v1.DescribeRequest
+	6,  // 38: zoo.v1.Family.Build:input_type -> zoo.v1.BuildRequest
+	16, // 39: zoo.v1.Family.Open:input_type -> zoo.v1.OpenRequest
+	19, // 40: zoo.v1.Family.Close:input_type -> zoo.v1.CloseRequest
+	21, // 41: zoo.v1.Family.InferStream:input_type -> zoo.v1.InferStreamRequest
+	23, // 42: zoo.v1.Engine.Prepare:input_type -> zoo.v1.PrepareRequest
+	26, // 43: zoo.v1.Engine.Infer:input_type -> zoo.v1.InferRequest
+	28, // 44: zoo.v1.Engine.Attend:input_type -> zoo.v1.AttendRequest
+	30, // 45: zoo.v1.Engine.Cancel:input_type -> zoo.v1.CancelRequest
+	32, // 46: zoo.v1.Engine.Profile:input_type -> zoo.v1.ProfileRequest
+	34, // 47: zoo.v1.Engine.Train:input_type -> zoo.v1.TrainRequest
+	1,  // 48: zoo.v1.Family.Describe:output_type -> zoo.v1.DescribeResponse
+	7,  // 49: zoo.v1.Family.Build:output_type -> zoo.v1.BuildResponse
+	17, // 50: zoo.v1.Family.Open:output_type -> zoo.v1.OpenResponse
+	20, // 51: zoo.v1.Family.Close:output_type -> zoo.v1.CloseResponse
+	22, // 52: zoo.v1.Family.InferStream:output_type -> zoo.v1.InferStreamResponse
+	24, // 53: zoo.v1.Engine.Prepare:output_type -> zoo.v1.PrepareResponse
+	27, // 54: zoo.v1.Engine.Infer:output_type -> zoo.v1.InferResponse
+	29, // 55: zoo.v1.Engine.Attend:output_type -> zoo.v1.AttendResponse
+	31, // 56: zoo.v1.Engine.Cancel:output_type -> zoo.v1.CancelResponse
+	33, // 57: zoo.v1.Engine.Profile:output_type -> zoo.v1.ProfileResponse
+	35, // 58: zoo.v1.Engine.Train:output_type -> zoo.v1.TrainResponse
+	48, // [48:59] is the sub-list for method output_type
+	37, // [37:48] is the sub-list for method input_type
+	37, // [37:37] is the sub-list for extension type_name
+	37, // [37:37] is the sub-list for extension extendee
+	0,  // [0:37] is the sub-list for field type_name
 }
 
 func init() { file_zoo_v1_plugin_proto_init() }

@@ -348,8 +348,8 @@ type EngineClient interface {
 	// Infer runs a batch of images whose tensors are in the shared file. The plugin must not touch the two ranges once it has
 	// answered. zoo does not cancel this call through gRPC, since the ranges are in use until the answer: it calls Cancel.
 	Infer(ctx context.Context, in *InferRequest, opts ...grpc.CallOption) (*InferResponse, error)
-	// Attend has the plugin answer calls of Infer that come through a bell, as well as those that come as messages, until zoo cancels it. It is
-	// optional: where it is UNIMPLEMENTED, zoo uses Infer.
+	// Attend has the plugin answer calls of Infer that come through the line from now on, as well as those that come as messages. It is optional:
+	// where it is UNIMPLEMENTED, zoo uses Infer.
 	Attend(ctx context.Context, in *AttendRequest, opts ...grpc.CallOption) (*AttendResponse, error)
 	// Cancel asks that the call of that number ends soon with CANCELLED. An unknown number is no error.
 	Cancel(ctx context.Context, in *CancelRequest, opts ...grpc.CallOption) (*CancelResponse, error)
@@ -446,8 +446,8 @@ type EngineServer interface {
 	// Infer runs a batch of images whose tensors are in the shared file. The plugin must not touch the two ranges once it has
 	// answered. zoo does not cancel this call through gRPC, since the ranges are in use until the answer: it calls Cancel.
 	Infer(context.Context, *InferRequest) (*InferResponse, error)
-	// Attend has the plugin answer calls of Infer that come through a bell, as well as those that come as messages, until zoo cancels it. It is
-	// optional: where it is UNIMPLEMENTED, zoo uses Infer.
+	// Attend has the plugin answer calls of Infer that come through the line from now on, as well as those that come as messages. It is optional:
+	// where it is UNIMPLEMENTED, zoo uses Infer.
 	Attend(context.Context, *AttendRequest) (*AttendResponse, error)
 	// Cancel asks that the call of that number ends soon with CANCELLED. An unknown number is no error.
 	Cancel(context.Context, *CancelRequest) (*CancelResponse, error)

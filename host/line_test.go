@@ -15,20 +15,20 @@ import (
 	zoov1 "github.com/go-modelzoo/zoo/sdk/proto/zoo/v1"
 )
 
-// withBell opens a session whose process attends to a bell, and takes the other way away: its inferences go through the bell or fail.
-func withBell(t *testing.T, h *Host, options map[string]string) *Session {
+// withLine opens a session whose process attends to a line, and takes the other way away: its inferences go through the line or fail.
+func withLine(t *testing.T, h *Host, options map[string]string) *Session {
 	t.Helper()
 	sound := open(t, h, nil)
 	for begin := time.Now(); ; time.Sleep(time.Millisecond) {
 		if _, err := sound.Infer(t.Context(), images(1, 0)); err != nil {
 			t.Fatal(err)
 		}
-		if b := sound.proc.takeBell(); b != nil {
-			sound.proc.giveBell(b)
+		if l := sound.proc.takeLine(); l != nil {
+			sound.proc.giveLine(l)
 			break
 		}
 		if time.Since(begin) > 10*time.Second {
-			t.Fatal("the plugin attends to no bell")
+			t.Fatal("the plugin attends to no line")
 		}
 	}
 	s := open(t, h, options)
@@ -46,13 +46,13 @@ func (noInfer) Infer(context.Context, *zoov1.InferRequest, ...grpc.CallOption) (
 	return nil, errors.New("went through gRPC")
 }
 
-func TestBellGivesTheSameLogits(t *testing.T) {
+func TestLineGivesTheSameLogits(t *testing.T) {
 	h := newHost(t, nil)
 	want, err := open(t, h, nil).Infer(t.Context(), images(3, 0.5))
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := withBell(t, h, nil)
+	s := withLine(t, h, nil)
 	for range 100 {
 		got, err := s.Infer(t.Context(), images(3, 0.5))
 		if err != nil {
@@ -64,8 +64,8 @@ func TestBellGivesTheSameLogits(t *testing.T) {
 	}
 }
 
-func TestPanicInACallThroughABell(t *testing.T) {
-	s := withBell(t, newHost(t, nil), map[string]string{"fault": "panic"})
+func TestPanicInACallThroughALine(t *testing.T) {
+	s := withLine(t, newHost(t, nil), map[string]string{"fault": "panic"})
 	for range 2 {
 		_, err := s.Infer(within5s(t), images(1, 0))
 		if !errors.Is(err, ErrFailed) {
@@ -75,8 +75,8 @@ func TestPanicInACallThroughABell(t *testing.T) {
 	}
 }
 
-func TestCrashInACallThroughABell(t *testing.T) {
-	s := withBell(t, newHost(t, nil), map[string]string{"fault": "exit"})
+func TestCrashInACallThroughALine(t *testing.T) {
+	s := withLine(t, newHost(t, nil), map[string]string{"fault": "exit"})
 	_, err := s.Infer(within5s(t), images(1, 0))
 	if !errors.Is(err, ErrCrashed) {
 		t.Errorf("error %v", err)
@@ -84,8 +84,8 @@ func TestCrashInACallThroughABell(t *testing.T) {
 	oneLine(t, err, "tiny 1.0.0", "crashed while classifying with tiny", "giving up")
 }
 
-func TestKilledDuringACallThroughABellIsComputedAgain(t *testing.T) {
-	s := withBell(t, newHost(t, nil), map[string]string{"fault": "slow"})
+func TestKilledDuringACallThroughALineIsComputedAgain(t *testing.T) {
+	s := withLine(t, newHost(t, nil), map[string]string{"fault": "slow"})
 	want, err := s.Infer(t.Context(), images(2, 0.5))
 	if err != nil {
 		t.Fatal(err)
@@ -105,9 +105,9 @@ func TestKilledDuringACallThroughABellIsComputedAgain(t *testing.T) {
 	}
 }
 
-func TestHangInACallThroughABellMeetsTheDeadline(t *testing.T) {
+func TestHangInACallThroughALineMeetsTheDeadline(t *testing.T) {
 	h := newHost(t, func(o *Options) { o.CallTimeout = 500 * time.Millisecond })
-	s := withBell(t, h, map[string]string{"fault": "hang"})
+	s := withLine(t, h, map[string]string{"fault": "hang"})
 	begin := time.Now()
 	_, err := s.Infer(t.Context(), images(1, 0))
 	if !errors.Is(err, ErrTimeout) {
@@ -119,8 +119,8 @@ func TestHangInACallThroughABellMeetsTheDeadline(t *testing.T) {
 	}
 }
 
-func TestCancelledCallThroughABellReturnsAtOnceAndThePluginLives(t *testing.T) {
-	s := withBell(t, newHost(t, nil), map[string]string{"fault": "slow"})
+func TestCancelledCallThroughALineReturnsAtOnceAndThePluginLives(t *testing.T) {
+	s := withLine(t, newHost(t, nil), map[string]string{"fault": "slow"})
 	pid := s.proc.child.pid()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
 	defer cancel()
@@ -131,13 +131,13 @@ func TestCancelledCallThroughABellReturnsAtOnceAndThePluginLives(t *testing.T) {
 	if d := time.Since(begin); d > 200*time.Millisecond {
 		t.Errorf("returned after %v", d)
 	}
-	for begin := time.Now(); ; time.Sleep(time.Millisecond) { // the call that was given up has the bell until it ends
-		if b := s.proc.takeBell(); b != nil {
-			s.proc.giveBell(b)
+	for begin := time.Now(); ; time.Sleep(time.Millisecond) { // the call that was given up has the line until it ends
+		if l := s.proc.takeLine(); l != nil {
+			s.proc.giveLine(l)
 			break
 		}
 		if time.Since(begin) > 5*time.Second {
-			t.Fatal("the bell was not given back")
+			t.Fatal("the line was not given back")
 		}
 	}
 	if _, err := s.Infer(t.Context(), images(1, 0)); err != nil {
