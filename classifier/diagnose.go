@@ -9,6 +9,7 @@ import (
 
 	"github.com/go-modelzoo/zoo/engine/kernel/cpu"
 	"github.com/go-modelzoo/zoo/hub/registry"
+	"github.com/go-modelzoo/zoo/internal/plural"
 )
 
 // Status is the outcome of a check.
@@ -42,7 +43,7 @@ func checkCPU() Check {
 		return Check{"processor", Bad, err.Error()}
 	}
 	info := cpu.Describe()
-	k := Check{"processor", Good, fmt.Sprintf("%s, %d cores: kernels for %s", info.Model, info.Cores, info.Tier)}
+	k := Check{"processor", Good, fmt.Sprintf("%s, %s: kernels for %s", info.Model, plural.Count(info.Cores, "core", "cores"), info.Tier)}
 	if cpu.Best() < cpu.AVX2 {
 		k.Status = Warn
 		k.Detail += "; without AVX2 everything is several times slower"
@@ -90,14 +91,14 @@ func (c *Client) checkStore(ctx context.Context) Check {
 	}
 	for _, f := range findings {
 		if !f.Warning {
-			return Check{"store", Bad, fmt.Sprintf("%d problems, the first: %s: %v; run `zoo verify --repair`", len(findings), f.Name, f.Err)}
+			return Check{"store", Bad, fmt.Sprintf("%s, the first: %s: %v; run `zoo verify --repair`", plural.Count(len(findings), "problem", "problems"), f.Name, f.Err)}
 		}
 	}
 	entries, err := c.Hub.Cache()
 	if err != nil {
 		return Check{"store", Bad, err.Error()}
 	}
-	k := Check{"store", Good, fmt.Sprintf("%d entries, every byte as recorded", len(entries))}
+	k := Check{"store", Good, fmt.Sprintf("%s, every byte as recorded", plural.Count(len(entries), "entry", "entries"))}
 	if len(findings) > 0 {
 		k.Status, k.Detail = Warn, fmt.Sprintf("%s: %v", findings[0].Name, findings[0].Err)
 	}
@@ -132,7 +133,7 @@ func (c *Client) checkPlugins(ctx context.Context) []Check {
 		}
 		good++
 	}
-	return append(checks, Check{"plugins", Good, fmt.Sprintf("%d families answer", good)})
+	return append(checks, Check{"plugins", Good, plural.Count(good, "family answers", "families answer")})
 }
 
 func (c *Client) checkIndex(ctx context.Context) Check {

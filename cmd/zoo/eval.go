@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/go-modelzoo/zoo/classifier"
+	"github.com/go-modelzoo/zoo/internal/plural"
 	"github.com/go-modelzoo/zoo/internal/ui"
 	"github.com/go-modelzoo/zoo/vision/dataset"
 )
@@ -70,7 +71,7 @@ func (a *app) eval(cmd *cobra.Command, m *classifier.Model, items []classifier.I
 	meter.Done()
 	bars.Close()
 	return a.Print(e, func(w io.Writer) error {
-		fmt.Fprintf(w, "%d images: top-1 %.2f %%, top-5 %.2f %%\n", e.N, e.Top1, e.Top5)
+		fmt.Fprintf(w, "%s: top-1 %.2f %%, top-5 %.2f %%\n", plural.Count(e.N, "image", "images"), e.Top1, e.Top5)
 		for _, s := range e.Skipped {
 			fmt.Fprintf(w, "skipped: %s\n", s)
 		}

@@ -4,6 +4,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/go-modelzoo/zoo/classifier"
+	"github.com/go-modelzoo/zoo/internal/plural"
 )
 
 func newExport(a *app) *cobra.Command {
@@ -31,7 +32,7 @@ func newExport(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			a.Note("wrote %s: %d tensors", args[1], n)
+			a.Note("wrote %s: %s", args[1], plural.Count(n, "tensor", "tensors"))
 			return nil
 		},
 	}

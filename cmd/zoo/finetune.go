@@ -12,6 +12,7 @@ import (
 
 	"github.com/go-modelzoo/zoo/classifier"
 	"github.com/go-modelzoo/zoo/finetune"
+	"github.com/go-modelzoo/zoo/internal/plural"
 	"github.com/go-modelzoo/zoo/internal/ui"
 )
 
@@ -192,7 +193,7 @@ func (a *app) train(cmd *cobra.Command, model string, config *finetune.Config, f
 	}
 	printErr := a.Print(r, func(w io.Writer) error {
 		m := r.Metrics
-		fmt.Fprintf(w, "%s: %.2f %% of %d images right (epoch %d of %d, %s)\n", r.Model, 100*m.Top1, m.Images, r.Best, len(r.History), r.Strategy)
+		fmt.Fprintf(w, "%s: %.2f %% of %s right (epoch %d of %d, %s)\n", r.Model, 100*m.Top1, plural.Count(m.Images, "image", "images"), r.Best, len(r.History), r.Strategy)
 		for _, s := range r.Skipped {
 			fmt.Fprintf(w, "skipped: %s\n", s)
 		}
@@ -209,9 +210,9 @@ func printEstimate(w io.Writer, e *classifier.Estimate) error {
 	for _, n := range e.Notes {
 		fmt.Fprintln(w, n)
 	}
-	what := fmt.Sprintf("%d epochs of %d images", e.Epochs, e.Images)
+	what := fmt.Sprintf("%s of %s", plural.Count(e.Epochs, "epoch", "epochs"), plural.Count(e.Images, "image", "images"))
 	if e.Features {
-		what = fmt.Sprintf("the features of %d images, without the epochs that follow", e.Images)
+		what = fmt.Sprintf("the features of %s, without the epochs that follow", plural.Count(e.Images, "image", "images"))
 	}
 	memory := "unknown: this system does not tell"
 	if e.Memory > 0 {

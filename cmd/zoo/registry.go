@@ -10,6 +10,7 @@ import (
 	"github.com/go-modelzoo/zoo/hub"
 	"github.com/go-modelzoo/zoo/hub/registry"
 	"github.com/go-modelzoo/zoo/hub/sign"
+	"github.com/go-modelzoo/zoo/internal/plural"
 )
 
 func newRegistry(a *app) *cobra.Command {
@@ -56,7 +57,8 @@ func newRegistryCheck(a *app) *cobra.Command {
 				result.Weights += len(m.Weights)
 			}
 			return a.Print(result, func(w io.Writer) error {
-				fmt.Fprintf(w, "version %d, expires %s, %d models, %d weights\n", result.Version, result.Expires.Format(time.DateOnly), result.Models, result.Weights)
+				fmt.Fprintf(w, "version %d, expires %s, %s, %d weights\n", result.Version, result.Expires.Format(time.DateOnly),
+					plural.Count(result.Models, "model", "models"), result.Weights)
 				if result.SignedBy != "" {
 					fmt.Fprintf(w, "signed by %s\n", result.SignedBy)
 				}

@@ -11,6 +11,7 @@ import (
 	"github.com/go-modelzoo/zoo/engine/kernel/gemm"
 	"github.com/go-modelzoo/zoo/engine/work"
 	"github.com/go-modelzoo/zoo/hub"
+	"github.com/go-modelzoo/zoo/internal/plural"
 	"github.com/go-modelzoo/zoo/internal/ui"
 )
 
@@ -43,7 +44,7 @@ func (a *app) system() error {
 	return a.Print(s, func(w io.Writer) error {
 		return ui.Table(w, nil, [][]string{
 			{"zoo", s.Version + " (" + s.Go + ", " + s.Platform + ")"},
-			{"processor", fmt.Sprintf("%s, %d cores, %s", s.CPU.Model, s.CPU.Cores, strings.Join(s.CPU.Features, " "))},
+			{"processor", fmt.Sprintf("%s, %s, %s", s.CPU.Model, plural.Count(s.CPU.Cores, "core", "cores"), strings.Join(s.CPU.Features, " "))},
 			{"kernels", s.Tier + " (ZOO_CPU=generic|avx2|avx512|amx forces a lower tier)"},
 			{"precision", s.Precision + " unless --precision says otherwise"},
 			{"threads", fmt.Sprint(s.Threads)},
