@@ -160,7 +160,7 @@ func (l layoutRepository) Resolve(ctx context.Context, reference string) (ocispe
 			return d, nil
 		}
 	}
-	return ocispec.Descriptor{}, fmt.Errorf("%s has no %s: %w", l.layout.name, want, ErrNotFound)
+	return ocispec.Descriptor{}, fmt.Errorf("%s: %w", want, ErrNotFound)
 }
 
 func (l layoutRepository) Open(ctx context.Context, d ocispec.Descriptor, r Range) (*Part, error) {
@@ -169,7 +169,7 @@ func (l layoutRepository) Open(ctx context.Context, d ocispec.Descriptor, r Rang
 	}
 	part, err := l.layout.open(ctx, BlobPath(d.Digest), r)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%s has no blob %s: %w", l.layout.name, d.Digest, ErrNotFound)
+		return nil, fmt.Errorf("blob %s: %w", d.Digest, ErrNotFound)
 	}
 	if err != nil {
 		return nil, err
