@@ -12,40 +12,45 @@ DATA constants<>+16(SB)/4, $0x40400000
 DATA constants<>+20(SB)/4, $0x40c00000
 DATA constants<>+24(SB)/4, $0x3e2aaaab
 DATA constants<>+28(SB)/4, $0xbf800000
-DATA constants<>+32(SB)/4, $0x0000007f
-DATA constants<>+36(SB)/4, $0xbf000000
-DATA constants<>+40(SB)/4, $0x7fffffff
-DATA constants<>+44(SB)/4, $0x80000000
-DATA constants<>+48(SB)/4, $0x00008000
-DATA constants<>+52(SB)/4, $0xffff0000
-DATA constants<>+56(SB)/4, $0x00000088
-DATA constants<>+60(SB)/4, $0xaaaaaaaa
-DATA constants<>+64(SB)/4, $0x42b0c0a5
-DATA constants<>+68(SB)/4, $0xc2aeac50
-DATA constants<>+72(SB)/4, $0x3fb8aa3b
-DATA constants<>+76(SB)/4, $0x3f318000
-DATA constants<>+80(SB)/4, $0xb95e8083
-DATA constants<>+84(SB)/4, $0x39506967
-DATA constants<>+88(SB)/4, $0x3ab743ce
-DATA constants<>+92(SB)/4, $0x3c088908
-DATA constants<>+96(SB)/4, $0x3d2aa9c1
-DATA constants<>+100(SB)/4, $0x3e2aaaaa
-DATA constants<>+104(SB)/4, $0x3f000000
-DATA constants<>+108(SB)/4, $0x3e6d3388
-DATA constants<>+112(SB)/4, $0x3e827906
-DATA constants<>+116(SB)/4, $0xbe91a98e
-DATA constants<>+120(SB)/4, $0x3fb5f0e3
-DATA constants<>+124(SB)/4, $0xbfba00e3
-DATA constants<>+128(SB)/4, $0x3f87dc22
-DATA constants<>+132(SB)/4, $0x3f400000
-DATA constants<>+136(SB)/4, $0x3f100000
-DATA constants<>+140(SB)/4, $0x3ed80000
-DATA constants<>+144(SB)/4, $0x3fc00000
-DATA constants<>+148(SB)/4, $0x40100000
-DATA constants<>+152(SB)/4, $0x40580000
-DATA constants<>+156(SB)/4, $0x3fa20000
-DATA constants<>+160(SB)/4, $0x40340000
-GLOBL constants<>(SB), RODATA|NOPTR, $164
+DATA constants<>+32(SB)/4, $0x00008000
+DATA constants<>+36(SB)/4, $0xffff0000
+DATA constants<>+40(SB)/4, $0x00000088
+DATA constants<>+44(SB)/4, $0xaaaaaaaa
+DATA constants<>+48(SB)/4, $0xbfb8aa3b
+DATA constants<>+52(SB)/4, $0xc2fc0000
+DATA constants<>+56(SB)/4, $0x42fa0000
+DATA constants<>+60(SB)/4, $0xc0a80000
+DATA constants<>+64(SB)/4, $0x40a80000
+DATA constants<>+68(SB)/4, $0x3d949b93
+DATA constants<>+72(SB)/4, $0x3f400000
+DATA constants<>+76(SB)/4, $0x3f100000
+DATA constants<>+80(SB)/4, $0x3ed80000
+DATA constants<>+84(SB)/4, $0x3fc00000
+DATA constants<>+88(SB)/4, $0x40100000
+DATA constants<>+92(SB)/4, $0x40580000
+DATA constants<>+96(SB)/4, $0x3fa20000
+DATA constants<>+100(SB)/4, $0x40340000
+DATA constants<>+104(SB)/4, $0x3f7fffff
+DATA constants<>+108(SB)/4, $0x3f31727b
+DATA constants<>+112(SB)/4, $0x3e75ead5
+DATA constants<>+116(SB)/4, $0x3d64aa22
+DATA constants<>+120(SB)/4, $0x3c13480e
+DATA constants<>+124(SB)/4, $0x3af618ec
+DATA constants<>+128(SB)/4, $0x3e09e425
+DATA constants<>+132(SB)/4, $0xbd8979b3
+DATA constants<>+136(SB)/4, $0x3d4b5760
+DATA constants<>+140(SB)/4, $0xbd22e462
+DATA constants<>+144(SB)/4, $0x3d035627
+DATA constants<>+148(SB)/4, $0xbcccc358
+DATA constants<>+152(SB)/4, $0x3c961ceb
+DATA constants<>+156(SB)/4, $0xbc543432
+DATA constants<>+160(SB)/4, $0x3c14abd3
+DATA constants<>+164(SB)/4, $0xbba7f123
+DATA constants<>+168(SB)/4, $0x3af48433
+DATA constants<>+172(SB)/4, $0xbaad2e83
+DATA constants<>+176(SB)/4, $0x3abf1e70
+DATA constants<>+180(SB)/4, $0xba138a45
+GLOBL constants<>(SB), RODATA|NOPTR, $184
 
 DATA interleave<>+0(SB)/4, $0x00000000
 DATA interleave<>+4(SB)/4, $0x00000010
@@ -229,9 +234,9 @@ TEXT ·stageRound(SB), NOSPLIT, $0-8
 	KMOVD        AX, K3
 	MOVQ         64(R8), AX
 	KMOVD        AX, K2
-	VPBROADCASTD constants<>+48(SB), Z27
-	VPBROADCASTD constants<>+52(SB), Z26
-	VPBROADCASTD constants<>+56(SB), Z25
+	VPBROADCASTD constants<>+32(SB), Z27
+	VPBROADCASTD constants<>+36(SB), Z26
+	VPBROADCASTD constants<>+40(SB), Z25
 	VMOVDQU64    upperWords<>+0(SB), Z24
 
 pixel:
@@ -284,9 +289,9 @@ TEXT ·stageSplit(SB), NOSPLIT, $0-8
 	KMOVD        AX, K3
 	MOVQ         64(R8), AX
 	KMOVD        AX, K2
-	VPBROADCASTD constants<>+48(SB), Z27
-	VPBROADCASTD constants<>+52(SB), Z26
-	VPBROADCASTD constants<>+56(SB), Z25
+	VPBROADCASTD constants<>+32(SB), Z27
+	VPBROADCASTD constants<>+36(SB), Z26
+	VPBROADCASTD constants<>+40(SB), Z25
 	VMOVDQU64    upperWords<>+0(SB), Z24
 
 pixel:
@@ -368,12 +373,12 @@ TEXT ·amxMedium(SB), NOSPLIT, $0-8
 	MOVQ         AX, 360(R8)
 	VBROADCASTSS 208(R8), Z29
 	VBROADCASTSS 212(R8), Z28
-	VPBROADCASTD constants<>+48(SB), Z27
-	VPBROADCASTD constants<>+52(SB), Z26
-	VPBROADCASTD constants<>+56(SB), Z25
+	VPBROADCASTD constants<>+32(SB), Z27
+	VPBROADCASTD constants<>+36(SB), Z26
+	VPBROADCASTD constants<>+40(SB), Z25
 	VMOVUPS      interleave<>+0(SB), Z24
 	VMOVUPS      interleave<>+64(SB), Z23
-	MOVL         constants<>+60(SB), AX
+	MOVL         constants<>+44(SB), AX
 	KMOVD        AX, K2
 
 group:
@@ -689,241 +694,173 @@ f32_act4:
 	JMP          f32_actdone
 
 f32_act5:
-	CMPL              200(R8), $0x05
-	JNE               f32_act6
-	VMOVAPS           Z0, Z4
-	VXORPS.BCST       constants<>+44(SB), Z0, Z0
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z0, Z2, Z0
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z0, Z2, Z0
-	VMULPS.BCST       constants<>+72(SB), Z0, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
-	VMULPS            Z0, Z3, Z3
-	VFMADD213PS       Z0, Z0, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z0
-	VADDPS.BCST       constants<>+8(SB), Z0, Z0
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z0, Z2, Z0
-	VMULPS            Z4, Z0, Z0
-	VMOVAPS           Z1, Z4
-	VXORPS.BCST       constants<>+44(SB), Z1, Z1
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z1, Z2, Z1
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z1, Z2, Z1
-	VMULPS.BCST       constants<>+72(SB), Z1, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z1
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z1
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z1, Z3
-	VMULPS            Z1, Z3, Z3
-	VFMADD213PS       Z1, Z1, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z1
-	VADDPS.BCST       constants<>+8(SB), Z1, Z1
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z1, Z2, Z1
-	VMULPS            Z4, Z1, Z1
-	JMP               f32_actdone
+	CMPL             200(R8), $0x05
+	JNE              f32_act6
+	VMOVAPS          Z0, Z4
+	VMULPS.BCST      constants<>+48(SB), Z0, Z0
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z0, Z5, Z0
+	VREDUCEPS        $0x09, Z0, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z0, Z3, Z0
+	VADDPS.BCST      constants<>+8(SB), Z0, Z0
+	VRCP14PS         Z0, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z0, Z3, Z5
+	VMULPS           Z5, Z3, Z0
+	VMULPS           Z4, Z0, Z0
+	VMOVAPS          Z1, Z4
+	VMULPS.BCST      constants<>+48(SB), Z1, Z1
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z1, Z5, Z1
+	VREDUCEPS        $0x09, Z1, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z1, Z3, Z1
+	VADDPS.BCST      constants<>+8(SB), Z1, Z1
+	VRCP14PS         Z1, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z1, Z3, Z5
+	VMULPS           Z5, Z3, Z1
+	VMULPS           Z4, Z1, Z1
+	JMP              f32_actdone
 
 f32_act6:
-	CMPL              200(R8), $0x06
-	JNE               f32_act7
-	VXORPS.BCST       constants<>+44(SB), Z0, Z0
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z0, Z2, Z0
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z0, Z2, Z0
-	VMULPS.BCST       constants<>+72(SB), Z0, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
-	VMULPS            Z0, Z3, Z3
-	VFMADD213PS       Z0, Z0, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z0
-	VADDPS.BCST       constants<>+8(SB), Z0, Z0
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z0, Z2, Z0
-	VXORPS.BCST       constants<>+44(SB), Z1, Z1
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z1, Z2, Z1
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z1, Z2, Z1
-	VMULPS.BCST       constants<>+72(SB), Z1, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z1
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z1
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z1, Z3
-	VMULPS            Z1, Z3, Z3
-	VFMADD213PS       Z1, Z1, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z1
-	VADDPS.BCST       constants<>+8(SB), Z1, Z1
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z1, Z2, Z1
-	JMP               f32_actdone
+	CMPL             200(R8), $0x06
+	JNE              f32_act7
+	VMULPS.BCST      constants<>+48(SB), Z0, Z0
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z0, Z5, Z0
+	VREDUCEPS        $0x09, Z0, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z0, Z3, Z0
+	VADDPS.BCST      constants<>+8(SB), Z0, Z0
+	VRCP14PS         Z0, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z0, Z3, Z5
+	VMULPS           Z5, Z3, Z0
+	VMULPS.BCST      constants<>+48(SB), Z1, Z1
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z1, Z5, Z1
+	VREDUCEPS        $0x09, Z1, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z1, Z3, Z1
+	VADDPS.BCST      constants<>+8(SB), Z1, Z1
+	VRCP14PS         Z1, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z1, Z3, Z5
+	VMULPS           Z5, Z3, Z1
+	JMP              f32_actdone
 
 f32_act7:
-	CMPL              200(R8), $0x07
-	JNE               f32_act8
-	VMOVAPS           Z0, Z4
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z0, Z5
-	VBROADCASTSS      constants<>+8(SB), Z6
-	VFMADD132PS.BCST  constants<>+108(SB), Z6, Z5
-	VDIVPS            Z5, Z6, Z5
-	VMULPS            Z0, Z0, Z0
-	VMULPS.BCST       constants<>+36(SB), Z0, Z0
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z0, Z2, Z0
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z0, Z2, Z0
-	VMULPS.BCST       constants<>+72(SB), Z0, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
-	VMULPS            Z0, Z3, Z3
-	VFMADD213PS       Z0, Z0, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z0
-	VBROADCASTSS      constants<>+128(SB), Z6
-	VFMADD213PS.BCST  constants<>+124(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+120(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+116(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+112(SB), Z5, Z6
-	VMULPS            Z5, Z6, Z6
-	VMULPS            Z0, Z6, Z6
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z4, Z5
-	VMULPS.BCST       constants<>+4(SB), Z5, Z5
-	VPXORD            Z2, Z2, Z2
-	VMAXPS            Z4, Z2, Z0
-	VFNMADD231PS      Z5, Z6, Z0
-	VMOVAPS           Z1, Z4
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z1, Z5
-	VBROADCASTSS      constants<>+8(SB), Z6
-	VFMADD132PS.BCST  constants<>+108(SB), Z6, Z5
-	VDIVPS            Z5, Z6, Z5
-	VMULPS            Z1, Z1, Z1
-	VMULPS.BCST       constants<>+36(SB), Z1, Z1
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z1, Z2, Z1
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z1, Z2, Z1
-	VMULPS.BCST       constants<>+72(SB), Z1, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z1
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z1
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z1, Z3
-	VMULPS            Z1, Z3, Z3
-	VFMADD213PS       Z1, Z1, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z1
-	VBROADCASTSS      constants<>+128(SB), Z6
-	VFMADD213PS.BCST  constants<>+124(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+120(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+116(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+112(SB), Z5, Z6
-	VMULPS            Z5, Z6, Z6
-	VMULPS            Z1, Z6, Z6
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z4, Z5
-	VMULPS.BCST       constants<>+4(SB), Z5, Z5
-	VPXORD            Z2, Z2, Z2
-	VMAXPS            Z4, Z2, Z1
-	VFNMADD231PS      Z5, Z6, Z1
-	JMP               f32_actdone
+	CMPL             200(R8), $0x07
+	JNE              f32_act8
+	VMAXPS.BCST      constants<>+60(SB), Z0, Z2
+	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMULPS           Z2, Z2, Z3
+	VBROADCASTSS     constants<>+28(SB), Z4
+	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
+	VBROADCASTSS     constants<>+180(SB), Z4
+	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
+	VBROADCASTSS     constants<>+60(SB), Z5
+	VCMPPS           $0x06, Z5, Z0, K5
+	VMULPS.Z         Z4, Z0, K5, Z0
+	VMAXPS.BCST      constants<>+60(SB), Z1, Z2
+	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMULPS           Z2, Z2, Z3
+	VBROADCASTSS     constants<>+28(SB), Z4
+	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
+	VBROADCASTSS     constants<>+180(SB), Z4
+	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
+	VBROADCASTSS     constants<>+60(SB), Z5
+	VCMPPS           $0x06, Z5, Z1, K5
+	VMULPS.Z         Z4, Z1, K5, Z1
+	JMP              f32_actdone
 
 f32_act8:
-	VADDPS            Z0, Z0, Z0
-	VXORPS.BCST       constants<>+44(SB), Z0, Z0
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z0, Z2, Z0
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z0, Z2, Z0
-	VMULPS.BCST       constants<>+72(SB), Z0, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
-	VMULPS            Z0, Z3, Z3
-	VFMADD213PS       Z0, Z0, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z0
-	VADDPS.BCST       constants<>+8(SB), Z0, Z0
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z0, Z2, Z0
-	VADDPS            Z0, Z0, Z0
-	VADDPS.BCST       constants<>+28(SB), Z0, Z0
-	VADDPS            Z1, Z1, Z1
-	VXORPS.BCST       constants<>+44(SB), Z1, Z1
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z1, Z2, Z1
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z1, Z2, Z1
-	VMULPS.BCST       constants<>+72(SB), Z1, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z1
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z1
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z1, Z3
-	VMULPS            Z1, Z3, Z3
-	VFMADD213PS       Z1, Z1, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z1
-	VADDPS.BCST       constants<>+8(SB), Z1, Z1
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z1, Z2, Z1
-	VADDPS            Z1, Z1, Z1
-	VADDPS.BCST       constants<>+28(SB), Z1, Z1
+	VADDPS           Z0, Z0, Z0
+	VMULPS.BCST      constants<>+48(SB), Z0, Z0
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z0, Z5, Z0
+	VREDUCEPS        $0x09, Z0, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z0, Z3, Z0
+	VADDPS.BCST      constants<>+8(SB), Z0, Z0
+	VRCP14PS         Z0, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z0, Z3, Z5
+	VMULPS           Z5, Z3, Z0
+	VADDPS           Z0, Z0, Z0
+	VADDPS.BCST      constants<>+28(SB), Z0, Z0
+	VADDPS           Z1, Z1, Z1
+	VMULPS.BCST      constants<>+48(SB), Z1, Z1
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z1, Z5, Z1
+	VREDUCEPS        $0x09, Z1, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z1, Z3, Z1
+	VADDPS.BCST      constants<>+8(SB), Z1, Z1
+	VRCP14PS         Z1, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z1, Z3, Z5
+	VMULPS           Z5, Z3, Z1
+	VADDPS           Z1, Z1, Z1
+	VADDPS.BCST      constants<>+28(SB), Z1, Z1
 
 f32_actdone:
 	MOVLQSX 4(R14), BX
@@ -999,241 +936,173 @@ f16_act4:
 	JMP          f16_actdone
 
 f16_act5:
-	CMPL              200(R8), $0x05
-	JNE               f16_act6
-	VMOVAPS           Z0, Z4
-	VXORPS.BCST       constants<>+44(SB), Z0, Z0
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z0, Z2, Z0
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z0, Z2, Z0
-	VMULPS.BCST       constants<>+72(SB), Z0, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
-	VMULPS            Z0, Z3, Z3
-	VFMADD213PS       Z0, Z0, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z0
-	VADDPS.BCST       constants<>+8(SB), Z0, Z0
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z0, Z2, Z0
-	VMULPS            Z4, Z0, Z0
-	VMOVAPS           Z1, Z4
-	VXORPS.BCST       constants<>+44(SB), Z1, Z1
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z1, Z2, Z1
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z1, Z2, Z1
-	VMULPS.BCST       constants<>+72(SB), Z1, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z1
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z1
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z1, Z3
-	VMULPS            Z1, Z3, Z3
-	VFMADD213PS       Z1, Z1, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z1
-	VADDPS.BCST       constants<>+8(SB), Z1, Z1
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z1, Z2, Z1
-	VMULPS            Z4, Z1, Z1
-	JMP               f16_actdone
+	CMPL             200(R8), $0x05
+	JNE              f16_act6
+	VMOVAPS          Z0, Z4
+	VMULPS.BCST      constants<>+48(SB), Z0, Z0
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z0, Z5, Z0
+	VREDUCEPS        $0x09, Z0, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z0, Z3, Z0
+	VADDPS.BCST      constants<>+8(SB), Z0, Z0
+	VRCP14PS         Z0, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z0, Z3, Z5
+	VMULPS           Z5, Z3, Z0
+	VMULPS           Z4, Z0, Z0
+	VMOVAPS          Z1, Z4
+	VMULPS.BCST      constants<>+48(SB), Z1, Z1
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z1, Z5, Z1
+	VREDUCEPS        $0x09, Z1, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z1, Z3, Z1
+	VADDPS.BCST      constants<>+8(SB), Z1, Z1
+	VRCP14PS         Z1, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z1, Z3, Z5
+	VMULPS           Z5, Z3, Z1
+	VMULPS           Z4, Z1, Z1
+	JMP              f16_actdone
 
 f16_act6:
-	CMPL              200(R8), $0x06
-	JNE               f16_act7
-	VXORPS.BCST       constants<>+44(SB), Z0, Z0
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z0, Z2, Z0
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z0, Z2, Z0
-	VMULPS.BCST       constants<>+72(SB), Z0, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
-	VMULPS            Z0, Z3, Z3
-	VFMADD213PS       Z0, Z0, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z0
-	VADDPS.BCST       constants<>+8(SB), Z0, Z0
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z0, Z2, Z0
-	VXORPS.BCST       constants<>+44(SB), Z1, Z1
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z1, Z2, Z1
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z1, Z2, Z1
-	VMULPS.BCST       constants<>+72(SB), Z1, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z1
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z1
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z1, Z3
-	VMULPS            Z1, Z3, Z3
-	VFMADD213PS       Z1, Z1, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z1
-	VADDPS.BCST       constants<>+8(SB), Z1, Z1
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z1, Z2, Z1
-	JMP               f16_actdone
+	CMPL             200(R8), $0x06
+	JNE              f16_act7
+	VMULPS.BCST      constants<>+48(SB), Z0, Z0
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z0, Z5, Z0
+	VREDUCEPS        $0x09, Z0, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z0, Z3, Z0
+	VADDPS.BCST      constants<>+8(SB), Z0, Z0
+	VRCP14PS         Z0, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z0, Z3, Z5
+	VMULPS           Z5, Z3, Z0
+	VMULPS.BCST      constants<>+48(SB), Z1, Z1
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z1, Z5, Z1
+	VREDUCEPS        $0x09, Z1, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z1, Z3, Z1
+	VADDPS.BCST      constants<>+8(SB), Z1, Z1
+	VRCP14PS         Z1, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z1, Z3, Z5
+	VMULPS           Z5, Z3, Z1
+	JMP              f16_actdone
 
 f16_act7:
-	CMPL              200(R8), $0x07
-	JNE               f16_act8
-	VMOVAPS           Z0, Z4
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z0, Z5
-	VBROADCASTSS      constants<>+8(SB), Z6
-	VFMADD132PS.BCST  constants<>+108(SB), Z6, Z5
-	VDIVPS            Z5, Z6, Z5
-	VMULPS            Z0, Z0, Z0
-	VMULPS.BCST       constants<>+36(SB), Z0, Z0
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z0, Z2, Z0
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z0, Z2, Z0
-	VMULPS.BCST       constants<>+72(SB), Z0, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
-	VMULPS            Z0, Z3, Z3
-	VFMADD213PS       Z0, Z0, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z0
-	VBROADCASTSS      constants<>+128(SB), Z6
-	VFMADD213PS.BCST  constants<>+124(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+120(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+116(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+112(SB), Z5, Z6
-	VMULPS            Z5, Z6, Z6
-	VMULPS            Z0, Z6, Z6
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z4, Z5
-	VMULPS.BCST       constants<>+4(SB), Z5, Z5
-	VPXORD            Z2, Z2, Z2
-	VMAXPS            Z4, Z2, Z0
-	VFNMADD231PS      Z5, Z6, Z0
-	VMOVAPS           Z1, Z4
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z1, Z5
-	VBROADCASTSS      constants<>+8(SB), Z6
-	VFMADD132PS.BCST  constants<>+108(SB), Z6, Z5
-	VDIVPS            Z5, Z6, Z5
-	VMULPS            Z1, Z1, Z1
-	VMULPS.BCST       constants<>+36(SB), Z1, Z1
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z1, Z2, Z1
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z1, Z2, Z1
-	VMULPS.BCST       constants<>+72(SB), Z1, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z1
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z1
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z1, Z3
-	VMULPS            Z1, Z3, Z3
-	VFMADD213PS       Z1, Z1, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z1
-	VBROADCASTSS      constants<>+128(SB), Z6
-	VFMADD213PS.BCST  constants<>+124(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+120(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+116(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+112(SB), Z5, Z6
-	VMULPS            Z5, Z6, Z6
-	VMULPS            Z1, Z6, Z6
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z4, Z5
-	VMULPS.BCST       constants<>+4(SB), Z5, Z5
-	VPXORD            Z2, Z2, Z2
-	VMAXPS            Z4, Z2, Z1
-	VFNMADD231PS      Z5, Z6, Z1
-	JMP               f16_actdone
+	CMPL             200(R8), $0x07
+	JNE              f16_act8
+	VMAXPS.BCST      constants<>+60(SB), Z0, Z2
+	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMULPS           Z2, Z2, Z3
+	VBROADCASTSS     constants<>+28(SB), Z4
+	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
+	VBROADCASTSS     constants<>+180(SB), Z4
+	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
+	VBROADCASTSS     constants<>+60(SB), Z5
+	VCMPPS           $0x06, Z5, Z0, K5
+	VMULPS.Z         Z4, Z0, K5, Z0
+	VMAXPS.BCST      constants<>+60(SB), Z1, Z2
+	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMULPS           Z2, Z2, Z3
+	VBROADCASTSS     constants<>+28(SB), Z4
+	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
+	VBROADCASTSS     constants<>+180(SB), Z4
+	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
+	VBROADCASTSS     constants<>+60(SB), Z5
+	VCMPPS           $0x06, Z5, Z1, K5
+	VMULPS.Z         Z4, Z1, K5, Z1
+	JMP              f16_actdone
 
 f16_act8:
-	VADDPS            Z0, Z0, Z0
-	VXORPS.BCST       constants<>+44(SB), Z0, Z0
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z0, Z2, Z0
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z0, Z2, Z0
-	VMULPS.BCST       constants<>+72(SB), Z0, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
-	VMULPS            Z0, Z3, Z3
-	VFMADD213PS       Z0, Z0, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z0
-	VADDPS.BCST       constants<>+8(SB), Z0, Z0
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z0, Z2, Z0
-	VADDPS            Z0, Z0, Z0
-	VADDPS.BCST       constants<>+28(SB), Z0, Z0
-	VADDPS            Z1, Z1, Z1
-	VXORPS.BCST       constants<>+44(SB), Z1, Z1
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z1, Z2, Z1
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z1, Z2, Z1
-	VMULPS.BCST       constants<>+72(SB), Z1, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z1
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z1
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z1, Z3
-	VMULPS            Z1, Z3, Z3
-	VFMADD213PS       Z1, Z1, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z1
-	VADDPS.BCST       constants<>+8(SB), Z1, Z1
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z1, Z2, Z1
-	VADDPS            Z1, Z1, Z1
-	VADDPS.BCST       constants<>+28(SB), Z1, Z1
+	VADDPS           Z0, Z0, Z0
+	VMULPS.BCST      constants<>+48(SB), Z0, Z0
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z0, Z5, Z0
+	VREDUCEPS        $0x09, Z0, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z0, Z3, Z0
+	VADDPS.BCST      constants<>+8(SB), Z0, Z0
+	VRCP14PS         Z0, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z0, Z3, Z5
+	VMULPS           Z5, Z3, Z0
+	VADDPS           Z0, Z0, Z0
+	VADDPS.BCST      constants<>+28(SB), Z0, Z0
+	VADDPS           Z1, Z1, Z1
+	VMULPS.BCST      constants<>+48(SB), Z1, Z1
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z1, Z5, Z1
+	VREDUCEPS        $0x09, Z1, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z1, Z3, Z1
+	VADDPS.BCST      constants<>+8(SB), Z1, Z1
+	VRCP14PS         Z1, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z1, Z3, Z5
+	VMULPS           Z5, Z3, Z1
+	VADDPS           Z1, Z1, Z1
+	VADDPS.BCST      constants<>+28(SB), Z1, Z1
 
 f16_actdone:
 	MOVLQSX     4(R14), BX
@@ -1478,12 +1347,12 @@ TEXT ·amxHigh(SB), NOSPLIT, $0-8
 	MOVQ         AX, 360(R8)
 	VBROADCASTSS 208(R8), Z29
 	VBROADCASTSS 212(R8), Z28
-	VPBROADCASTD constants<>+48(SB), Z27
-	VPBROADCASTD constants<>+52(SB), Z26
-	VPBROADCASTD constants<>+56(SB), Z25
+	VPBROADCASTD constants<>+32(SB), Z27
+	VPBROADCASTD constants<>+36(SB), Z26
+	VPBROADCASTD constants<>+40(SB), Z25
 	VMOVUPS      interleave<>+0(SB), Z24
 	VMOVUPS      interleave<>+64(SB), Z23
-	MOVL         constants<>+60(SB), AX
+	MOVL         constants<>+44(SB), AX
 	KMOVD        AX, K2
 
 group:
@@ -1899,241 +1768,173 @@ f32_act4:
 	JMP          f32_actdone
 
 f32_act5:
-	CMPL              200(R8), $0x05
-	JNE               f32_act6
-	VMOVAPS           Z0, Z4
-	VXORPS.BCST       constants<>+44(SB), Z0, Z0
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z0, Z2, Z0
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z0, Z2, Z0
-	VMULPS.BCST       constants<>+72(SB), Z0, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
-	VMULPS            Z0, Z3, Z3
-	VFMADD213PS       Z0, Z0, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z0
-	VADDPS.BCST       constants<>+8(SB), Z0, Z0
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z0, Z2, Z0
-	VMULPS            Z4, Z0, Z0
-	VMOVAPS           Z1, Z4
-	VXORPS.BCST       constants<>+44(SB), Z1, Z1
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z1, Z2, Z1
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z1, Z2, Z1
-	VMULPS.BCST       constants<>+72(SB), Z1, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z1
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z1
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z1, Z3
-	VMULPS            Z1, Z3, Z3
-	VFMADD213PS       Z1, Z1, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z1
-	VADDPS.BCST       constants<>+8(SB), Z1, Z1
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z1, Z2, Z1
-	VMULPS            Z4, Z1, Z1
-	JMP               f32_actdone
+	CMPL             200(R8), $0x05
+	JNE              f32_act6
+	VMOVAPS          Z0, Z4
+	VMULPS.BCST      constants<>+48(SB), Z0, Z0
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z0, Z5, Z0
+	VREDUCEPS        $0x09, Z0, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z0, Z3, Z0
+	VADDPS.BCST      constants<>+8(SB), Z0, Z0
+	VRCP14PS         Z0, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z0, Z3, Z5
+	VMULPS           Z5, Z3, Z0
+	VMULPS           Z4, Z0, Z0
+	VMOVAPS          Z1, Z4
+	VMULPS.BCST      constants<>+48(SB), Z1, Z1
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z1, Z5, Z1
+	VREDUCEPS        $0x09, Z1, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z1, Z3, Z1
+	VADDPS.BCST      constants<>+8(SB), Z1, Z1
+	VRCP14PS         Z1, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z1, Z3, Z5
+	VMULPS           Z5, Z3, Z1
+	VMULPS           Z4, Z1, Z1
+	JMP              f32_actdone
 
 f32_act6:
-	CMPL              200(R8), $0x06
-	JNE               f32_act7
-	VXORPS.BCST       constants<>+44(SB), Z0, Z0
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z0, Z2, Z0
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z0, Z2, Z0
-	VMULPS.BCST       constants<>+72(SB), Z0, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
-	VMULPS            Z0, Z3, Z3
-	VFMADD213PS       Z0, Z0, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z0
-	VADDPS.BCST       constants<>+8(SB), Z0, Z0
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z0, Z2, Z0
-	VXORPS.BCST       constants<>+44(SB), Z1, Z1
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z1, Z2, Z1
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z1, Z2, Z1
-	VMULPS.BCST       constants<>+72(SB), Z1, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z1
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z1
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z1, Z3
-	VMULPS            Z1, Z3, Z3
-	VFMADD213PS       Z1, Z1, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z1
-	VADDPS.BCST       constants<>+8(SB), Z1, Z1
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z1, Z2, Z1
-	JMP               f32_actdone
+	CMPL             200(R8), $0x06
+	JNE              f32_act7
+	VMULPS.BCST      constants<>+48(SB), Z0, Z0
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z0, Z5, Z0
+	VREDUCEPS        $0x09, Z0, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z0, Z3, Z0
+	VADDPS.BCST      constants<>+8(SB), Z0, Z0
+	VRCP14PS         Z0, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z0, Z3, Z5
+	VMULPS           Z5, Z3, Z0
+	VMULPS.BCST      constants<>+48(SB), Z1, Z1
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z1, Z5, Z1
+	VREDUCEPS        $0x09, Z1, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z1, Z3, Z1
+	VADDPS.BCST      constants<>+8(SB), Z1, Z1
+	VRCP14PS         Z1, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z1, Z3, Z5
+	VMULPS           Z5, Z3, Z1
+	JMP              f32_actdone
 
 f32_act7:
-	CMPL              200(R8), $0x07
-	JNE               f32_act8
-	VMOVAPS           Z0, Z4
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z0, Z5
-	VBROADCASTSS      constants<>+8(SB), Z6
-	VFMADD132PS.BCST  constants<>+108(SB), Z6, Z5
-	VDIVPS            Z5, Z6, Z5
-	VMULPS            Z0, Z0, Z0
-	VMULPS.BCST       constants<>+36(SB), Z0, Z0
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z0, Z2, Z0
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z0, Z2, Z0
-	VMULPS.BCST       constants<>+72(SB), Z0, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
-	VMULPS            Z0, Z3, Z3
-	VFMADD213PS       Z0, Z0, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z0
-	VBROADCASTSS      constants<>+128(SB), Z6
-	VFMADD213PS.BCST  constants<>+124(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+120(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+116(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+112(SB), Z5, Z6
-	VMULPS            Z5, Z6, Z6
-	VMULPS            Z0, Z6, Z6
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z4, Z5
-	VMULPS.BCST       constants<>+4(SB), Z5, Z5
-	VPXORD            Z2, Z2, Z2
-	VMAXPS            Z4, Z2, Z0
-	VFNMADD231PS      Z5, Z6, Z0
-	VMOVAPS           Z1, Z4
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z1, Z5
-	VBROADCASTSS      constants<>+8(SB), Z6
-	VFMADD132PS.BCST  constants<>+108(SB), Z6, Z5
-	VDIVPS            Z5, Z6, Z5
-	VMULPS            Z1, Z1, Z1
-	VMULPS.BCST       constants<>+36(SB), Z1, Z1
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z1, Z2, Z1
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z1, Z2, Z1
-	VMULPS.BCST       constants<>+72(SB), Z1, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z1
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z1
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z1, Z3
-	VMULPS            Z1, Z3, Z3
-	VFMADD213PS       Z1, Z1, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z1
-	VBROADCASTSS      constants<>+128(SB), Z6
-	VFMADD213PS.BCST  constants<>+124(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+120(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+116(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+112(SB), Z5, Z6
-	VMULPS            Z5, Z6, Z6
-	VMULPS            Z1, Z6, Z6
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z4, Z5
-	VMULPS.BCST       constants<>+4(SB), Z5, Z5
-	VPXORD            Z2, Z2, Z2
-	VMAXPS            Z4, Z2, Z1
-	VFNMADD231PS      Z5, Z6, Z1
-	JMP               f32_actdone
+	CMPL             200(R8), $0x07
+	JNE              f32_act8
+	VMAXPS.BCST      constants<>+60(SB), Z0, Z2
+	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMULPS           Z2, Z2, Z3
+	VBROADCASTSS     constants<>+28(SB), Z4
+	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
+	VBROADCASTSS     constants<>+180(SB), Z4
+	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
+	VBROADCASTSS     constants<>+60(SB), Z5
+	VCMPPS           $0x06, Z5, Z0, K5
+	VMULPS.Z         Z4, Z0, K5, Z0
+	VMAXPS.BCST      constants<>+60(SB), Z1, Z2
+	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMULPS           Z2, Z2, Z3
+	VBROADCASTSS     constants<>+28(SB), Z4
+	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
+	VBROADCASTSS     constants<>+180(SB), Z4
+	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
+	VBROADCASTSS     constants<>+60(SB), Z5
+	VCMPPS           $0x06, Z5, Z1, K5
+	VMULPS.Z         Z4, Z1, K5, Z1
+	JMP              f32_actdone
 
 f32_act8:
-	VADDPS            Z0, Z0, Z0
-	VXORPS.BCST       constants<>+44(SB), Z0, Z0
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z0, Z2, Z0
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z0, Z2, Z0
-	VMULPS.BCST       constants<>+72(SB), Z0, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
-	VMULPS            Z0, Z3, Z3
-	VFMADD213PS       Z0, Z0, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z0
-	VADDPS.BCST       constants<>+8(SB), Z0, Z0
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z0, Z2, Z0
-	VADDPS            Z0, Z0, Z0
-	VADDPS.BCST       constants<>+28(SB), Z0, Z0
-	VADDPS            Z1, Z1, Z1
-	VXORPS.BCST       constants<>+44(SB), Z1, Z1
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z1, Z2, Z1
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z1, Z2, Z1
-	VMULPS.BCST       constants<>+72(SB), Z1, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z1
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z1
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z1, Z3
-	VMULPS            Z1, Z3, Z3
-	VFMADD213PS       Z1, Z1, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z1
-	VADDPS.BCST       constants<>+8(SB), Z1, Z1
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z1, Z2, Z1
-	VADDPS            Z1, Z1, Z1
-	VADDPS.BCST       constants<>+28(SB), Z1, Z1
+	VADDPS           Z0, Z0, Z0
+	VMULPS.BCST      constants<>+48(SB), Z0, Z0
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z0, Z5, Z0
+	VREDUCEPS        $0x09, Z0, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z0, Z3, Z0
+	VADDPS.BCST      constants<>+8(SB), Z0, Z0
+	VRCP14PS         Z0, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z0, Z3, Z5
+	VMULPS           Z5, Z3, Z0
+	VADDPS           Z0, Z0, Z0
+	VADDPS.BCST      constants<>+28(SB), Z0, Z0
+	VADDPS           Z1, Z1, Z1
+	VMULPS.BCST      constants<>+48(SB), Z1, Z1
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z1, Z5, Z1
+	VREDUCEPS        $0x09, Z1, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z1, Z3, Z1
+	VADDPS.BCST      constants<>+8(SB), Z1, Z1
+	VRCP14PS         Z1, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z1, Z3, Z5
+	VMULPS           Z5, Z3, Z1
+	VADDPS           Z1, Z1, Z1
+	VADDPS.BCST      constants<>+28(SB), Z1, Z1
 
 f32_actdone:
 	MOVLQSX 4(R14), BX
@@ -2209,241 +2010,173 @@ f16_act4:
 	JMP          f16_actdone
 
 f16_act5:
-	CMPL              200(R8), $0x05
-	JNE               f16_act6
-	VMOVAPS           Z0, Z4
-	VXORPS.BCST       constants<>+44(SB), Z0, Z0
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z0, Z2, Z0
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z0, Z2, Z0
-	VMULPS.BCST       constants<>+72(SB), Z0, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
-	VMULPS            Z0, Z3, Z3
-	VFMADD213PS       Z0, Z0, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z0
-	VADDPS.BCST       constants<>+8(SB), Z0, Z0
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z0, Z2, Z0
-	VMULPS            Z4, Z0, Z0
-	VMOVAPS           Z1, Z4
-	VXORPS.BCST       constants<>+44(SB), Z1, Z1
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z1, Z2, Z1
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z1, Z2, Z1
-	VMULPS.BCST       constants<>+72(SB), Z1, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z1
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z1
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z1, Z3
-	VMULPS            Z1, Z3, Z3
-	VFMADD213PS       Z1, Z1, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z1
-	VADDPS.BCST       constants<>+8(SB), Z1, Z1
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z1, Z2, Z1
-	VMULPS            Z4, Z1, Z1
-	JMP               f16_actdone
+	CMPL             200(R8), $0x05
+	JNE              f16_act6
+	VMOVAPS          Z0, Z4
+	VMULPS.BCST      constants<>+48(SB), Z0, Z0
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z0, Z5, Z0
+	VREDUCEPS        $0x09, Z0, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z0, Z3, Z0
+	VADDPS.BCST      constants<>+8(SB), Z0, Z0
+	VRCP14PS         Z0, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z0, Z3, Z5
+	VMULPS           Z5, Z3, Z0
+	VMULPS           Z4, Z0, Z0
+	VMOVAPS          Z1, Z4
+	VMULPS.BCST      constants<>+48(SB), Z1, Z1
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z1, Z5, Z1
+	VREDUCEPS        $0x09, Z1, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z1, Z3, Z1
+	VADDPS.BCST      constants<>+8(SB), Z1, Z1
+	VRCP14PS         Z1, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z1, Z3, Z5
+	VMULPS           Z5, Z3, Z1
+	VMULPS           Z4, Z1, Z1
+	JMP              f16_actdone
 
 f16_act6:
-	CMPL              200(R8), $0x06
-	JNE               f16_act7
-	VXORPS.BCST       constants<>+44(SB), Z0, Z0
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z0, Z2, Z0
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z0, Z2, Z0
-	VMULPS.BCST       constants<>+72(SB), Z0, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
-	VMULPS            Z0, Z3, Z3
-	VFMADD213PS       Z0, Z0, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z0
-	VADDPS.BCST       constants<>+8(SB), Z0, Z0
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z0, Z2, Z0
-	VXORPS.BCST       constants<>+44(SB), Z1, Z1
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z1, Z2, Z1
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z1, Z2, Z1
-	VMULPS.BCST       constants<>+72(SB), Z1, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z1
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z1
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z1, Z3
-	VMULPS            Z1, Z3, Z3
-	VFMADD213PS       Z1, Z1, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z1
-	VADDPS.BCST       constants<>+8(SB), Z1, Z1
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z1, Z2, Z1
-	JMP               f16_actdone
+	CMPL             200(R8), $0x06
+	JNE              f16_act7
+	VMULPS.BCST      constants<>+48(SB), Z0, Z0
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z0, Z5, Z0
+	VREDUCEPS        $0x09, Z0, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z0, Z3, Z0
+	VADDPS.BCST      constants<>+8(SB), Z0, Z0
+	VRCP14PS         Z0, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z0, Z3, Z5
+	VMULPS           Z5, Z3, Z0
+	VMULPS.BCST      constants<>+48(SB), Z1, Z1
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z1, Z5, Z1
+	VREDUCEPS        $0x09, Z1, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z1, Z3, Z1
+	VADDPS.BCST      constants<>+8(SB), Z1, Z1
+	VRCP14PS         Z1, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z1, Z3, Z5
+	VMULPS           Z5, Z3, Z1
+	JMP              f16_actdone
 
 f16_act7:
-	CMPL              200(R8), $0x07
-	JNE               f16_act8
-	VMOVAPS           Z0, Z4
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z0, Z5
-	VBROADCASTSS      constants<>+8(SB), Z6
-	VFMADD132PS.BCST  constants<>+108(SB), Z6, Z5
-	VDIVPS            Z5, Z6, Z5
-	VMULPS            Z0, Z0, Z0
-	VMULPS.BCST       constants<>+36(SB), Z0, Z0
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z0, Z2, Z0
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z0, Z2, Z0
-	VMULPS.BCST       constants<>+72(SB), Z0, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
-	VMULPS            Z0, Z3, Z3
-	VFMADD213PS       Z0, Z0, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z0
-	VBROADCASTSS      constants<>+128(SB), Z6
-	VFMADD213PS.BCST  constants<>+124(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+120(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+116(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+112(SB), Z5, Z6
-	VMULPS            Z5, Z6, Z6
-	VMULPS            Z0, Z6, Z6
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z4, Z5
-	VMULPS.BCST       constants<>+4(SB), Z5, Z5
-	VPXORD            Z2, Z2, Z2
-	VMAXPS            Z4, Z2, Z0
-	VFNMADD231PS      Z5, Z6, Z0
-	VMOVAPS           Z1, Z4
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z1, Z5
-	VBROADCASTSS      constants<>+8(SB), Z6
-	VFMADD132PS.BCST  constants<>+108(SB), Z6, Z5
-	VDIVPS            Z5, Z6, Z5
-	VMULPS            Z1, Z1, Z1
-	VMULPS.BCST       constants<>+36(SB), Z1, Z1
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z1, Z2, Z1
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z1, Z2, Z1
-	VMULPS.BCST       constants<>+72(SB), Z1, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z1
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z1
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z1, Z3
-	VMULPS            Z1, Z3, Z3
-	VFMADD213PS       Z1, Z1, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z1
-	VBROADCASTSS      constants<>+128(SB), Z6
-	VFMADD213PS.BCST  constants<>+124(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+120(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+116(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+112(SB), Z5, Z6
-	VMULPS            Z5, Z6, Z6
-	VMULPS            Z1, Z6, Z6
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z4, Z5
-	VMULPS.BCST       constants<>+4(SB), Z5, Z5
-	VPXORD            Z2, Z2, Z2
-	VMAXPS            Z4, Z2, Z1
-	VFNMADD231PS      Z5, Z6, Z1
-	JMP               f16_actdone
+	CMPL             200(R8), $0x07
+	JNE              f16_act8
+	VMAXPS.BCST      constants<>+60(SB), Z0, Z2
+	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMULPS           Z2, Z2, Z3
+	VBROADCASTSS     constants<>+28(SB), Z4
+	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
+	VBROADCASTSS     constants<>+180(SB), Z4
+	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
+	VBROADCASTSS     constants<>+60(SB), Z5
+	VCMPPS           $0x06, Z5, Z0, K5
+	VMULPS.Z         Z4, Z0, K5, Z0
+	VMAXPS.BCST      constants<>+60(SB), Z1, Z2
+	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMULPS           Z2, Z2, Z3
+	VBROADCASTSS     constants<>+28(SB), Z4
+	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
+	VBROADCASTSS     constants<>+180(SB), Z4
+	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
+	VBROADCASTSS     constants<>+60(SB), Z5
+	VCMPPS           $0x06, Z5, Z1, K5
+	VMULPS.Z         Z4, Z1, K5, Z1
+	JMP              f16_actdone
 
 f16_act8:
-	VADDPS            Z0, Z0, Z0
-	VXORPS.BCST       constants<>+44(SB), Z0, Z0
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z0, Z2, Z0
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z0, Z2, Z0
-	VMULPS.BCST       constants<>+72(SB), Z0, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
-	VMULPS            Z0, Z3, Z3
-	VFMADD213PS       Z0, Z0, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z0
-	VADDPS.BCST       constants<>+8(SB), Z0, Z0
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z0, Z2, Z0
-	VADDPS            Z0, Z0, Z0
-	VADDPS.BCST       constants<>+28(SB), Z0, Z0
-	VADDPS            Z1, Z1, Z1
-	VXORPS.BCST       constants<>+44(SB), Z1, Z1
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z1, Z2, Z1
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z1, Z2, Z1
-	VMULPS.BCST       constants<>+72(SB), Z1, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z1
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z1
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z1, Z3
-	VMULPS            Z1, Z3, Z3
-	VFMADD213PS       Z1, Z1, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z1
-	VADDPS.BCST       constants<>+8(SB), Z1, Z1
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z1, Z2, Z1
-	VADDPS            Z1, Z1, Z1
-	VADDPS.BCST       constants<>+28(SB), Z1, Z1
+	VADDPS           Z0, Z0, Z0
+	VMULPS.BCST      constants<>+48(SB), Z0, Z0
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z0, Z5, Z0
+	VREDUCEPS        $0x09, Z0, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z0, Z3, Z0
+	VADDPS.BCST      constants<>+8(SB), Z0, Z0
+	VRCP14PS         Z0, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z0, Z3, Z5
+	VMULPS           Z5, Z3, Z0
+	VADDPS           Z0, Z0, Z0
+	VADDPS.BCST      constants<>+28(SB), Z0, Z0
+	VADDPS           Z1, Z1, Z1
+	VMULPS.BCST      constants<>+48(SB), Z1, Z1
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z1, Z5, Z1
+	VREDUCEPS        $0x09, Z1, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z1, Z3, Z1
+	VADDPS.BCST      constants<>+8(SB), Z1, Z1
+	VRCP14PS         Z1, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z1, Z3, Z5
+	VMULPS           Z5, Z3, Z1
+	VADDPS           Z1, Z1, Z1
+	VADDPS.BCST      constants<>+28(SB), Z1, Z1
 
 f16_actdone:
 	MOVLQSX     4(R14), BX
@@ -2690,12 +2423,12 @@ TEXT ·winogradStripMedium(SB), NOSPLIT, $0-8
 	MOVQ         AX, 360(R8)
 	VBROADCASTSS 208(R8), Z29
 	VBROADCASTSS 212(R8), Z28
-	VPBROADCASTD constants<>+48(SB), Z27
-	VPBROADCASTD constants<>+52(SB), Z26
-	VPBROADCASTD constants<>+56(SB), Z25
+	VPBROADCASTD constants<>+32(SB), Z27
+	VPBROADCASTD constants<>+36(SB), Z26
+	VPBROADCASTD constants<>+40(SB), Z25
 	VMOVUPS      interleave<>+0(SB), Z24
 	VMOVUPS      interleave<>+64(SB), Z23
-	MOVL         constants<>+60(SB), AX
+	MOVL         constants<>+44(SB), AX
 	KMOVD        AX, K2
 	MOVQ         120(R8), AX
 	MOVQ         AX, 272(R8)
@@ -2991,28 +2724,28 @@ strip:
 	VSUBPS           Z2, Z1, Z13
 	VADDPS           Z4, Z3, Z1
 	VSUBPS           Z4, Z3, Z2
-	VMULPS.BCST      constants<>+136(SB), Z12, Z14
-	VFMADD231PS.BCST constants<>+148(SB), Z1, Z14
+	VMULPS.BCST      constants<>+76(SB), Z12, Z14
+	VFMADD231PS.BCST constants<>+88(SB), Z1, Z14
 	VMOVAPS          Z5, Z15
-	VFMADD231PS.BCST constants<>+140(SB), Z13, Z15
-	VFMADD231PS.BCST constants<>+152(SB), Z2, Z15
+	VFMADD231PS.BCST constants<>+80(SB), Z13, Z15
+	VFMADD231PS.BCST constants<>+92(SB), Z2, Z15
 	VADDPS           Z1, Z12, Z12
 	VADDPS           Z0, Z12, Z12
-	VMULPS.BCST      constants<>+132(SB), Z13, Z13
-	VFMADD231PS.BCST constants<>+144(SB), Z2, Z13
+	VMULPS.BCST      constants<>+72(SB), Z13, Z13
+	VFMADD231PS.BCST constants<>+84(SB), Z2, Z13
 	VADDPS           Z8, Z7, Z16
 	VSUBPS           Z8, Z7, Z17
 	VADDPS           Z10, Z9, Z7
 	VSUBPS           Z10, Z9, Z8
-	VMULPS.BCST      constants<>+136(SB), Z16, Z18
-	VFMADD231PS.BCST constants<>+148(SB), Z7, Z18
+	VMULPS.BCST      constants<>+76(SB), Z16, Z18
+	VFMADD231PS.BCST constants<>+88(SB), Z7, Z18
 	VMOVAPS          Z11, Z19
-	VFMADD231PS.BCST constants<>+140(SB), Z17, Z19
-	VFMADD231PS.BCST constants<>+152(SB), Z8, Z19
+	VFMADD231PS.BCST constants<>+80(SB), Z17, Z19
+	VFMADD231PS.BCST constants<>+92(SB), Z8, Z19
 	VADDPS           Z7, Z16, Z16
 	VADDPS           Z6, Z16, Z16
-	VMULPS.BCST      constants<>+132(SB), Z17, Z17
-	VFMADD231PS.BCST constants<>+144(SB), Z8, Z17
+	VMULPS.BCST      constants<>+72(SB), Z17, Z17
+	VFMADD231PS.BCST constants<>+84(SB), Z8, Z17
 	VMOVUPS          Z12, (SI)
 	VMOVUPS          Z16, 64(SI)
 	VMOVUPS          Z13, 128(SI)
@@ -3090,241 +2823,173 @@ f32_act4:
 	JMP          f32_actdone
 
 f32_act5:
-	CMPL              200(R8), $0x05
-	JNE               f32_act6
-	VMOVAPS           Z0, Z4
-	VXORPS.BCST       constants<>+44(SB), Z0, Z0
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z0, Z2, Z0
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z0, Z2, Z0
-	VMULPS.BCST       constants<>+72(SB), Z0, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
-	VMULPS            Z0, Z3, Z3
-	VFMADD213PS       Z0, Z0, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z0
-	VADDPS.BCST       constants<>+8(SB), Z0, Z0
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z0, Z2, Z0
-	VMULPS            Z4, Z0, Z0
-	VMOVAPS           Z1, Z4
-	VXORPS.BCST       constants<>+44(SB), Z1, Z1
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z1, Z2, Z1
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z1, Z2, Z1
-	VMULPS.BCST       constants<>+72(SB), Z1, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z1
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z1
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z1, Z3
-	VMULPS            Z1, Z3, Z3
-	VFMADD213PS       Z1, Z1, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z1
-	VADDPS.BCST       constants<>+8(SB), Z1, Z1
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z1, Z2, Z1
-	VMULPS            Z4, Z1, Z1
-	JMP               f32_actdone
+	CMPL             200(R8), $0x05
+	JNE              f32_act6
+	VMOVAPS          Z0, Z4
+	VMULPS.BCST      constants<>+48(SB), Z0, Z0
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z0, Z5, Z0
+	VREDUCEPS        $0x09, Z0, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z0, Z3, Z0
+	VADDPS.BCST      constants<>+8(SB), Z0, Z0
+	VRCP14PS         Z0, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z0, Z3, Z5
+	VMULPS           Z5, Z3, Z0
+	VMULPS           Z4, Z0, Z0
+	VMOVAPS          Z1, Z4
+	VMULPS.BCST      constants<>+48(SB), Z1, Z1
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z1, Z5, Z1
+	VREDUCEPS        $0x09, Z1, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z1, Z3, Z1
+	VADDPS.BCST      constants<>+8(SB), Z1, Z1
+	VRCP14PS         Z1, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z1, Z3, Z5
+	VMULPS           Z5, Z3, Z1
+	VMULPS           Z4, Z1, Z1
+	JMP              f32_actdone
 
 f32_act6:
-	CMPL              200(R8), $0x06
-	JNE               f32_act7
-	VXORPS.BCST       constants<>+44(SB), Z0, Z0
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z0, Z2, Z0
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z0, Z2, Z0
-	VMULPS.BCST       constants<>+72(SB), Z0, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
-	VMULPS            Z0, Z3, Z3
-	VFMADD213PS       Z0, Z0, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z0
-	VADDPS.BCST       constants<>+8(SB), Z0, Z0
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z0, Z2, Z0
-	VXORPS.BCST       constants<>+44(SB), Z1, Z1
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z1, Z2, Z1
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z1, Z2, Z1
-	VMULPS.BCST       constants<>+72(SB), Z1, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z1
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z1
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z1, Z3
-	VMULPS            Z1, Z3, Z3
-	VFMADD213PS       Z1, Z1, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z1
-	VADDPS.BCST       constants<>+8(SB), Z1, Z1
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z1, Z2, Z1
-	JMP               f32_actdone
+	CMPL             200(R8), $0x06
+	JNE              f32_act7
+	VMULPS.BCST      constants<>+48(SB), Z0, Z0
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z0, Z5, Z0
+	VREDUCEPS        $0x09, Z0, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z0, Z3, Z0
+	VADDPS.BCST      constants<>+8(SB), Z0, Z0
+	VRCP14PS         Z0, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z0, Z3, Z5
+	VMULPS           Z5, Z3, Z0
+	VMULPS.BCST      constants<>+48(SB), Z1, Z1
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z1, Z5, Z1
+	VREDUCEPS        $0x09, Z1, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z1, Z3, Z1
+	VADDPS.BCST      constants<>+8(SB), Z1, Z1
+	VRCP14PS         Z1, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z1, Z3, Z5
+	VMULPS           Z5, Z3, Z1
+	JMP              f32_actdone
 
 f32_act7:
-	CMPL              200(R8), $0x07
-	JNE               f32_act8
-	VMOVAPS           Z0, Z4
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z0, Z5
-	VBROADCASTSS      constants<>+8(SB), Z6
-	VFMADD132PS.BCST  constants<>+108(SB), Z6, Z5
-	VDIVPS            Z5, Z6, Z5
-	VMULPS            Z0, Z0, Z0
-	VMULPS.BCST       constants<>+36(SB), Z0, Z0
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z0, Z2, Z0
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z0, Z2, Z0
-	VMULPS.BCST       constants<>+72(SB), Z0, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
-	VMULPS            Z0, Z3, Z3
-	VFMADD213PS       Z0, Z0, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z0
-	VBROADCASTSS      constants<>+128(SB), Z6
-	VFMADD213PS.BCST  constants<>+124(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+120(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+116(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+112(SB), Z5, Z6
-	VMULPS            Z5, Z6, Z6
-	VMULPS            Z0, Z6, Z6
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z4, Z5
-	VMULPS.BCST       constants<>+4(SB), Z5, Z5
-	VPXORD            Z2, Z2, Z2
-	VMAXPS            Z4, Z2, Z0
-	VFNMADD231PS      Z5, Z6, Z0
-	VMOVAPS           Z1, Z4
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z1, Z5
-	VBROADCASTSS      constants<>+8(SB), Z6
-	VFMADD132PS.BCST  constants<>+108(SB), Z6, Z5
-	VDIVPS            Z5, Z6, Z5
-	VMULPS            Z1, Z1, Z1
-	VMULPS.BCST       constants<>+36(SB), Z1, Z1
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z1, Z2, Z1
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z1, Z2, Z1
-	VMULPS.BCST       constants<>+72(SB), Z1, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z1
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z1
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z1, Z3
-	VMULPS            Z1, Z3, Z3
-	VFMADD213PS       Z1, Z1, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z1
-	VBROADCASTSS      constants<>+128(SB), Z6
-	VFMADD213PS.BCST  constants<>+124(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+120(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+116(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+112(SB), Z5, Z6
-	VMULPS            Z5, Z6, Z6
-	VMULPS            Z1, Z6, Z6
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z4, Z5
-	VMULPS.BCST       constants<>+4(SB), Z5, Z5
-	VPXORD            Z2, Z2, Z2
-	VMAXPS            Z4, Z2, Z1
-	VFNMADD231PS      Z5, Z6, Z1
-	JMP               f32_actdone
+	CMPL             200(R8), $0x07
+	JNE              f32_act8
+	VMAXPS.BCST      constants<>+60(SB), Z0, Z2
+	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMULPS           Z2, Z2, Z3
+	VBROADCASTSS     constants<>+28(SB), Z4
+	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
+	VBROADCASTSS     constants<>+180(SB), Z4
+	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
+	VBROADCASTSS     constants<>+60(SB), Z5
+	VCMPPS           $0x06, Z5, Z0, K5
+	VMULPS.Z         Z4, Z0, K5, Z0
+	VMAXPS.BCST      constants<>+60(SB), Z1, Z2
+	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMULPS           Z2, Z2, Z3
+	VBROADCASTSS     constants<>+28(SB), Z4
+	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
+	VBROADCASTSS     constants<>+180(SB), Z4
+	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
+	VBROADCASTSS     constants<>+60(SB), Z5
+	VCMPPS           $0x06, Z5, Z1, K5
+	VMULPS.Z         Z4, Z1, K5, Z1
+	JMP              f32_actdone
 
 f32_act8:
-	VADDPS            Z0, Z0, Z0
-	VXORPS.BCST       constants<>+44(SB), Z0, Z0
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z0, Z2, Z0
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z0, Z2, Z0
-	VMULPS.BCST       constants<>+72(SB), Z0, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
-	VMULPS            Z0, Z3, Z3
-	VFMADD213PS       Z0, Z0, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z0
-	VADDPS.BCST       constants<>+8(SB), Z0, Z0
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z0, Z2, Z0
-	VADDPS            Z0, Z0, Z0
-	VADDPS.BCST       constants<>+28(SB), Z0, Z0
-	VADDPS            Z1, Z1, Z1
-	VXORPS.BCST       constants<>+44(SB), Z1, Z1
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z1, Z2, Z1
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z1, Z2, Z1
-	VMULPS.BCST       constants<>+72(SB), Z1, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z1
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z1
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z1, Z3
-	VMULPS            Z1, Z3, Z3
-	VFMADD213PS       Z1, Z1, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z1
-	VADDPS.BCST       constants<>+8(SB), Z1, Z1
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z1, Z2, Z1
-	VADDPS            Z1, Z1, Z1
-	VADDPS.BCST       constants<>+28(SB), Z1, Z1
+	VADDPS           Z0, Z0, Z0
+	VMULPS.BCST      constants<>+48(SB), Z0, Z0
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z0, Z5, Z0
+	VREDUCEPS        $0x09, Z0, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z0, Z3, Z0
+	VADDPS.BCST      constants<>+8(SB), Z0, Z0
+	VRCP14PS         Z0, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z0, Z3, Z5
+	VMULPS           Z5, Z3, Z0
+	VADDPS           Z0, Z0, Z0
+	VADDPS.BCST      constants<>+28(SB), Z0, Z0
+	VADDPS           Z1, Z1, Z1
+	VMULPS.BCST      constants<>+48(SB), Z1, Z1
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z1, Z5, Z1
+	VREDUCEPS        $0x09, Z1, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z1, Z3, Z1
+	VADDPS.BCST      constants<>+8(SB), Z1, Z1
+	VRCP14PS         Z1, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z1, Z3, Z5
+	VMULPS           Z5, Z3, Z1
+	VADDPS           Z1, Z1, Z1
+	VADDPS.BCST      constants<>+28(SB), Z1, Z1
 
 f32_actdone:
 	MOVLQSX 4(R14), BX
@@ -3400,241 +3065,173 @@ f16_act4:
 	JMP          f16_actdone
 
 f16_act5:
-	CMPL              200(R8), $0x05
-	JNE               f16_act6
-	VMOVAPS           Z0, Z4
-	VXORPS.BCST       constants<>+44(SB), Z0, Z0
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z0, Z2, Z0
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z0, Z2, Z0
-	VMULPS.BCST       constants<>+72(SB), Z0, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
-	VMULPS            Z0, Z3, Z3
-	VFMADD213PS       Z0, Z0, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z0
-	VADDPS.BCST       constants<>+8(SB), Z0, Z0
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z0, Z2, Z0
-	VMULPS            Z4, Z0, Z0
-	VMOVAPS           Z1, Z4
-	VXORPS.BCST       constants<>+44(SB), Z1, Z1
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z1, Z2, Z1
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z1, Z2, Z1
-	VMULPS.BCST       constants<>+72(SB), Z1, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z1
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z1
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z1, Z3
-	VMULPS            Z1, Z3, Z3
-	VFMADD213PS       Z1, Z1, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z1
-	VADDPS.BCST       constants<>+8(SB), Z1, Z1
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z1, Z2, Z1
-	VMULPS            Z4, Z1, Z1
-	JMP               f16_actdone
+	CMPL             200(R8), $0x05
+	JNE              f16_act6
+	VMOVAPS          Z0, Z4
+	VMULPS.BCST      constants<>+48(SB), Z0, Z0
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z0, Z5, Z0
+	VREDUCEPS        $0x09, Z0, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z0, Z3, Z0
+	VADDPS.BCST      constants<>+8(SB), Z0, Z0
+	VRCP14PS         Z0, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z0, Z3, Z5
+	VMULPS           Z5, Z3, Z0
+	VMULPS           Z4, Z0, Z0
+	VMOVAPS          Z1, Z4
+	VMULPS.BCST      constants<>+48(SB), Z1, Z1
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z1, Z5, Z1
+	VREDUCEPS        $0x09, Z1, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z1, Z3, Z1
+	VADDPS.BCST      constants<>+8(SB), Z1, Z1
+	VRCP14PS         Z1, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z1, Z3, Z5
+	VMULPS           Z5, Z3, Z1
+	VMULPS           Z4, Z1, Z1
+	JMP              f16_actdone
 
 f16_act6:
-	CMPL              200(R8), $0x06
-	JNE               f16_act7
-	VXORPS.BCST       constants<>+44(SB), Z0, Z0
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z0, Z2, Z0
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z0, Z2, Z0
-	VMULPS.BCST       constants<>+72(SB), Z0, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
-	VMULPS            Z0, Z3, Z3
-	VFMADD213PS       Z0, Z0, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z0
-	VADDPS.BCST       constants<>+8(SB), Z0, Z0
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z0, Z2, Z0
-	VXORPS.BCST       constants<>+44(SB), Z1, Z1
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z1, Z2, Z1
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z1, Z2, Z1
-	VMULPS.BCST       constants<>+72(SB), Z1, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z1
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z1
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z1, Z3
-	VMULPS            Z1, Z3, Z3
-	VFMADD213PS       Z1, Z1, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z1
-	VADDPS.BCST       constants<>+8(SB), Z1, Z1
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z1, Z2, Z1
-	JMP               f16_actdone
+	CMPL             200(R8), $0x06
+	JNE              f16_act7
+	VMULPS.BCST      constants<>+48(SB), Z0, Z0
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z0, Z5, Z0
+	VREDUCEPS        $0x09, Z0, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z0, Z3, Z0
+	VADDPS.BCST      constants<>+8(SB), Z0, Z0
+	VRCP14PS         Z0, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z0, Z3, Z5
+	VMULPS           Z5, Z3, Z0
+	VMULPS.BCST      constants<>+48(SB), Z1, Z1
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z1, Z5, Z1
+	VREDUCEPS        $0x09, Z1, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z1, Z3, Z1
+	VADDPS.BCST      constants<>+8(SB), Z1, Z1
+	VRCP14PS         Z1, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z1, Z3, Z5
+	VMULPS           Z5, Z3, Z1
+	JMP              f16_actdone
 
 f16_act7:
-	CMPL              200(R8), $0x07
-	JNE               f16_act8
-	VMOVAPS           Z0, Z4
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z0, Z5
-	VBROADCASTSS      constants<>+8(SB), Z6
-	VFMADD132PS.BCST  constants<>+108(SB), Z6, Z5
-	VDIVPS            Z5, Z6, Z5
-	VMULPS            Z0, Z0, Z0
-	VMULPS.BCST       constants<>+36(SB), Z0, Z0
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z0, Z2, Z0
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z0, Z2, Z0
-	VMULPS.BCST       constants<>+72(SB), Z0, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
-	VMULPS            Z0, Z3, Z3
-	VFMADD213PS       Z0, Z0, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z0
-	VBROADCASTSS      constants<>+128(SB), Z6
-	VFMADD213PS.BCST  constants<>+124(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+120(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+116(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+112(SB), Z5, Z6
-	VMULPS            Z5, Z6, Z6
-	VMULPS            Z0, Z6, Z6
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z4, Z5
-	VMULPS.BCST       constants<>+4(SB), Z5, Z5
-	VPXORD            Z2, Z2, Z2
-	VMAXPS            Z4, Z2, Z0
-	VFNMADD231PS      Z5, Z6, Z0
-	VMOVAPS           Z1, Z4
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z1, Z5
-	VBROADCASTSS      constants<>+8(SB), Z6
-	VFMADD132PS.BCST  constants<>+108(SB), Z6, Z5
-	VDIVPS            Z5, Z6, Z5
-	VMULPS            Z1, Z1, Z1
-	VMULPS.BCST       constants<>+36(SB), Z1, Z1
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z1, Z2, Z1
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z1, Z2, Z1
-	VMULPS.BCST       constants<>+72(SB), Z1, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z1
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z1
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z1, Z3
-	VMULPS            Z1, Z3, Z3
-	VFMADD213PS       Z1, Z1, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z1
-	VBROADCASTSS      constants<>+128(SB), Z6
-	VFMADD213PS.BCST  constants<>+124(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+120(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+116(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+112(SB), Z5, Z6
-	VMULPS            Z5, Z6, Z6
-	VMULPS            Z1, Z6, Z6
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z4, Z5
-	VMULPS.BCST       constants<>+4(SB), Z5, Z5
-	VPXORD            Z2, Z2, Z2
-	VMAXPS            Z4, Z2, Z1
-	VFNMADD231PS      Z5, Z6, Z1
-	JMP               f16_actdone
+	CMPL             200(R8), $0x07
+	JNE              f16_act8
+	VMAXPS.BCST      constants<>+60(SB), Z0, Z2
+	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMULPS           Z2, Z2, Z3
+	VBROADCASTSS     constants<>+28(SB), Z4
+	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
+	VBROADCASTSS     constants<>+180(SB), Z4
+	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
+	VBROADCASTSS     constants<>+60(SB), Z5
+	VCMPPS           $0x06, Z5, Z0, K5
+	VMULPS.Z         Z4, Z0, K5, Z0
+	VMAXPS.BCST      constants<>+60(SB), Z1, Z2
+	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMULPS           Z2, Z2, Z3
+	VBROADCASTSS     constants<>+28(SB), Z4
+	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
+	VBROADCASTSS     constants<>+180(SB), Z4
+	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
+	VBROADCASTSS     constants<>+60(SB), Z5
+	VCMPPS           $0x06, Z5, Z1, K5
+	VMULPS.Z         Z4, Z1, K5, Z1
+	JMP              f16_actdone
 
 f16_act8:
-	VADDPS            Z0, Z0, Z0
-	VXORPS.BCST       constants<>+44(SB), Z0, Z0
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z0, Z2, Z0
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z0, Z2, Z0
-	VMULPS.BCST       constants<>+72(SB), Z0, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
-	VMULPS            Z0, Z3, Z3
-	VFMADD213PS       Z0, Z0, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z0
-	VADDPS.BCST       constants<>+8(SB), Z0, Z0
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z0, Z2, Z0
-	VADDPS            Z0, Z0, Z0
-	VADDPS.BCST       constants<>+28(SB), Z0, Z0
-	VADDPS            Z1, Z1, Z1
-	VXORPS.BCST       constants<>+44(SB), Z1, Z1
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z1, Z2, Z1
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z1, Z2, Z1
-	VMULPS.BCST       constants<>+72(SB), Z1, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z1
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z1
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z1, Z3
-	VMULPS            Z1, Z3, Z3
-	VFMADD213PS       Z1, Z1, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z1
-	VADDPS.BCST       constants<>+8(SB), Z1, Z1
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z1, Z2, Z1
-	VADDPS            Z1, Z1, Z1
-	VADDPS.BCST       constants<>+28(SB), Z1, Z1
+	VADDPS           Z0, Z0, Z0
+	VMULPS.BCST      constants<>+48(SB), Z0, Z0
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z0, Z5, Z0
+	VREDUCEPS        $0x09, Z0, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z0, Z3, Z0
+	VADDPS.BCST      constants<>+8(SB), Z0, Z0
+	VRCP14PS         Z0, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z0, Z3, Z5
+	VMULPS           Z5, Z3, Z0
+	VADDPS           Z0, Z0, Z0
+	VADDPS.BCST      constants<>+28(SB), Z0, Z0
+	VADDPS           Z1, Z1, Z1
+	VMULPS.BCST      constants<>+48(SB), Z1, Z1
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z1, Z5, Z1
+	VREDUCEPS        $0x09, Z1, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z1, Z3, Z1
+	VADDPS.BCST      constants<>+8(SB), Z1, Z1
+	VRCP14PS         Z1, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z1, Z3, Z5
+	VMULPS           Z5, Z3, Z1
+	VADDPS           Z1, Z1, Z1
+	VADDPS.BCST      constants<>+28(SB), Z1, Z1
 
 f16_actdone:
 	MOVLQSX     4(R14), BX
@@ -3845,12 +3442,12 @@ TEXT ·winogradStripHigh(SB), NOSPLIT, $0-8
 	MOVQ         AX, 360(R8)
 	VBROADCASTSS 208(R8), Z29
 	VBROADCASTSS 212(R8), Z28
-	VPBROADCASTD constants<>+48(SB), Z27
-	VPBROADCASTD constants<>+52(SB), Z26
-	VPBROADCASTD constants<>+56(SB), Z25
+	VPBROADCASTD constants<>+32(SB), Z27
+	VPBROADCASTD constants<>+36(SB), Z26
+	VPBROADCASTD constants<>+40(SB), Z25
 	VMOVUPS      interleave<>+0(SB), Z24
 	VMOVUPS      interleave<>+64(SB), Z23
-	MOVL         constants<>+60(SB), AX
+	MOVL         constants<>+44(SB), AX
 	KMOVD        AX, K2
 	MOVQ         120(R8), AX
 	MOVQ         AX, 272(R8)
@@ -4246,28 +3843,28 @@ strip:
 	VSUBPS           Z2, Z1, Z13
 	VADDPS           Z4, Z3, Z1
 	VSUBPS           Z4, Z3, Z2
-	VMULPS.BCST      constants<>+136(SB), Z12, Z14
-	VFMADD231PS.BCST constants<>+148(SB), Z1, Z14
+	VMULPS.BCST      constants<>+76(SB), Z12, Z14
+	VFMADD231PS.BCST constants<>+88(SB), Z1, Z14
 	VMOVAPS          Z5, Z15
-	VFMADD231PS.BCST constants<>+140(SB), Z13, Z15
-	VFMADD231PS.BCST constants<>+152(SB), Z2, Z15
+	VFMADD231PS.BCST constants<>+80(SB), Z13, Z15
+	VFMADD231PS.BCST constants<>+92(SB), Z2, Z15
 	VADDPS           Z1, Z12, Z12
 	VADDPS           Z0, Z12, Z12
-	VMULPS.BCST      constants<>+132(SB), Z13, Z13
-	VFMADD231PS.BCST constants<>+144(SB), Z2, Z13
+	VMULPS.BCST      constants<>+72(SB), Z13, Z13
+	VFMADD231PS.BCST constants<>+84(SB), Z2, Z13
 	VADDPS           Z8, Z7, Z16
 	VSUBPS           Z8, Z7, Z17
 	VADDPS           Z10, Z9, Z7
 	VSUBPS           Z10, Z9, Z8
-	VMULPS.BCST      constants<>+136(SB), Z16, Z18
-	VFMADD231PS.BCST constants<>+148(SB), Z7, Z18
+	VMULPS.BCST      constants<>+76(SB), Z16, Z18
+	VFMADD231PS.BCST constants<>+88(SB), Z7, Z18
 	VMOVAPS          Z11, Z19
-	VFMADD231PS.BCST constants<>+140(SB), Z17, Z19
-	VFMADD231PS.BCST constants<>+152(SB), Z8, Z19
+	VFMADD231PS.BCST constants<>+80(SB), Z17, Z19
+	VFMADD231PS.BCST constants<>+92(SB), Z8, Z19
 	VADDPS           Z7, Z16, Z16
 	VADDPS           Z6, Z16, Z16
-	VMULPS.BCST      constants<>+132(SB), Z17, Z17
-	VFMADD231PS.BCST constants<>+144(SB), Z8, Z17
+	VMULPS.BCST      constants<>+72(SB), Z17, Z17
+	VFMADD231PS.BCST constants<>+84(SB), Z8, Z17
 	VMOVUPS          Z12, (SI)
 	VMOVUPS          Z16, 64(SI)
 	VMOVUPS          Z13, 128(SI)
@@ -4345,241 +3942,173 @@ f32_act4:
 	JMP          f32_actdone
 
 f32_act5:
-	CMPL              200(R8), $0x05
-	JNE               f32_act6
-	VMOVAPS           Z0, Z4
-	VXORPS.BCST       constants<>+44(SB), Z0, Z0
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z0, Z2, Z0
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z0, Z2, Z0
-	VMULPS.BCST       constants<>+72(SB), Z0, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
-	VMULPS            Z0, Z3, Z3
-	VFMADD213PS       Z0, Z0, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z0
-	VADDPS.BCST       constants<>+8(SB), Z0, Z0
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z0, Z2, Z0
-	VMULPS            Z4, Z0, Z0
-	VMOVAPS           Z1, Z4
-	VXORPS.BCST       constants<>+44(SB), Z1, Z1
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z1, Z2, Z1
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z1, Z2, Z1
-	VMULPS.BCST       constants<>+72(SB), Z1, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z1
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z1
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z1, Z3
-	VMULPS            Z1, Z3, Z3
-	VFMADD213PS       Z1, Z1, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z1
-	VADDPS.BCST       constants<>+8(SB), Z1, Z1
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z1, Z2, Z1
-	VMULPS            Z4, Z1, Z1
-	JMP               f32_actdone
+	CMPL             200(R8), $0x05
+	JNE              f32_act6
+	VMOVAPS          Z0, Z4
+	VMULPS.BCST      constants<>+48(SB), Z0, Z0
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z0, Z5, Z0
+	VREDUCEPS        $0x09, Z0, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z0, Z3, Z0
+	VADDPS.BCST      constants<>+8(SB), Z0, Z0
+	VRCP14PS         Z0, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z0, Z3, Z5
+	VMULPS           Z5, Z3, Z0
+	VMULPS           Z4, Z0, Z0
+	VMOVAPS          Z1, Z4
+	VMULPS.BCST      constants<>+48(SB), Z1, Z1
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z1, Z5, Z1
+	VREDUCEPS        $0x09, Z1, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z1, Z3, Z1
+	VADDPS.BCST      constants<>+8(SB), Z1, Z1
+	VRCP14PS         Z1, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z1, Z3, Z5
+	VMULPS           Z5, Z3, Z1
+	VMULPS           Z4, Z1, Z1
+	JMP              f32_actdone
 
 f32_act6:
-	CMPL              200(R8), $0x06
-	JNE               f32_act7
-	VXORPS.BCST       constants<>+44(SB), Z0, Z0
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z0, Z2, Z0
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z0, Z2, Z0
-	VMULPS.BCST       constants<>+72(SB), Z0, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
-	VMULPS            Z0, Z3, Z3
-	VFMADD213PS       Z0, Z0, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z0
-	VADDPS.BCST       constants<>+8(SB), Z0, Z0
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z0, Z2, Z0
-	VXORPS.BCST       constants<>+44(SB), Z1, Z1
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z1, Z2, Z1
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z1, Z2, Z1
-	VMULPS.BCST       constants<>+72(SB), Z1, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z1
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z1
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z1, Z3
-	VMULPS            Z1, Z3, Z3
-	VFMADD213PS       Z1, Z1, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z1
-	VADDPS.BCST       constants<>+8(SB), Z1, Z1
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z1, Z2, Z1
-	JMP               f32_actdone
+	CMPL             200(R8), $0x06
+	JNE              f32_act7
+	VMULPS.BCST      constants<>+48(SB), Z0, Z0
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z0, Z5, Z0
+	VREDUCEPS        $0x09, Z0, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z0, Z3, Z0
+	VADDPS.BCST      constants<>+8(SB), Z0, Z0
+	VRCP14PS         Z0, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z0, Z3, Z5
+	VMULPS           Z5, Z3, Z0
+	VMULPS.BCST      constants<>+48(SB), Z1, Z1
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z1, Z5, Z1
+	VREDUCEPS        $0x09, Z1, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z1, Z3, Z1
+	VADDPS.BCST      constants<>+8(SB), Z1, Z1
+	VRCP14PS         Z1, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z1, Z3, Z5
+	VMULPS           Z5, Z3, Z1
+	JMP              f32_actdone
 
 f32_act7:
-	CMPL              200(R8), $0x07
-	JNE               f32_act8
-	VMOVAPS           Z0, Z4
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z0, Z5
-	VBROADCASTSS      constants<>+8(SB), Z6
-	VFMADD132PS.BCST  constants<>+108(SB), Z6, Z5
-	VDIVPS            Z5, Z6, Z5
-	VMULPS            Z0, Z0, Z0
-	VMULPS.BCST       constants<>+36(SB), Z0, Z0
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z0, Z2, Z0
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z0, Z2, Z0
-	VMULPS.BCST       constants<>+72(SB), Z0, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
-	VMULPS            Z0, Z3, Z3
-	VFMADD213PS       Z0, Z0, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z0
-	VBROADCASTSS      constants<>+128(SB), Z6
-	VFMADD213PS.BCST  constants<>+124(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+120(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+116(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+112(SB), Z5, Z6
-	VMULPS            Z5, Z6, Z6
-	VMULPS            Z0, Z6, Z6
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z4, Z5
-	VMULPS.BCST       constants<>+4(SB), Z5, Z5
-	VPXORD            Z2, Z2, Z2
-	VMAXPS            Z4, Z2, Z0
-	VFNMADD231PS      Z5, Z6, Z0
-	VMOVAPS           Z1, Z4
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z1, Z5
-	VBROADCASTSS      constants<>+8(SB), Z6
-	VFMADD132PS.BCST  constants<>+108(SB), Z6, Z5
-	VDIVPS            Z5, Z6, Z5
-	VMULPS            Z1, Z1, Z1
-	VMULPS.BCST       constants<>+36(SB), Z1, Z1
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z1, Z2, Z1
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z1, Z2, Z1
-	VMULPS.BCST       constants<>+72(SB), Z1, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z1
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z1
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z1, Z3
-	VMULPS            Z1, Z3, Z3
-	VFMADD213PS       Z1, Z1, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z1
-	VBROADCASTSS      constants<>+128(SB), Z6
-	VFMADD213PS.BCST  constants<>+124(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+120(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+116(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+112(SB), Z5, Z6
-	VMULPS            Z5, Z6, Z6
-	VMULPS            Z1, Z6, Z6
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z4, Z5
-	VMULPS.BCST       constants<>+4(SB), Z5, Z5
-	VPXORD            Z2, Z2, Z2
-	VMAXPS            Z4, Z2, Z1
-	VFNMADD231PS      Z5, Z6, Z1
-	JMP               f32_actdone
+	CMPL             200(R8), $0x07
+	JNE              f32_act8
+	VMAXPS.BCST      constants<>+60(SB), Z0, Z2
+	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMULPS           Z2, Z2, Z3
+	VBROADCASTSS     constants<>+28(SB), Z4
+	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
+	VBROADCASTSS     constants<>+180(SB), Z4
+	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
+	VBROADCASTSS     constants<>+60(SB), Z5
+	VCMPPS           $0x06, Z5, Z0, K5
+	VMULPS.Z         Z4, Z0, K5, Z0
+	VMAXPS.BCST      constants<>+60(SB), Z1, Z2
+	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMULPS           Z2, Z2, Z3
+	VBROADCASTSS     constants<>+28(SB), Z4
+	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
+	VBROADCASTSS     constants<>+180(SB), Z4
+	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
+	VBROADCASTSS     constants<>+60(SB), Z5
+	VCMPPS           $0x06, Z5, Z1, K5
+	VMULPS.Z         Z4, Z1, K5, Z1
+	JMP              f32_actdone
 
 f32_act8:
-	VADDPS            Z0, Z0, Z0
-	VXORPS.BCST       constants<>+44(SB), Z0, Z0
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z0, Z2, Z0
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z0, Z2, Z0
-	VMULPS.BCST       constants<>+72(SB), Z0, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
-	VMULPS            Z0, Z3, Z3
-	VFMADD213PS       Z0, Z0, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z0
-	VADDPS.BCST       constants<>+8(SB), Z0, Z0
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z0, Z2, Z0
-	VADDPS            Z0, Z0, Z0
-	VADDPS.BCST       constants<>+28(SB), Z0, Z0
-	VADDPS            Z1, Z1, Z1
-	VXORPS.BCST       constants<>+44(SB), Z1, Z1
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z1, Z2, Z1
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z1, Z2, Z1
-	VMULPS.BCST       constants<>+72(SB), Z1, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z1
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z1
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z1, Z3
-	VMULPS            Z1, Z3, Z3
-	VFMADD213PS       Z1, Z1, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z1
-	VADDPS.BCST       constants<>+8(SB), Z1, Z1
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z1, Z2, Z1
-	VADDPS            Z1, Z1, Z1
-	VADDPS.BCST       constants<>+28(SB), Z1, Z1
+	VADDPS           Z0, Z0, Z0
+	VMULPS.BCST      constants<>+48(SB), Z0, Z0
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z0, Z5, Z0
+	VREDUCEPS        $0x09, Z0, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z0, Z3, Z0
+	VADDPS.BCST      constants<>+8(SB), Z0, Z0
+	VRCP14PS         Z0, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z0, Z3, Z5
+	VMULPS           Z5, Z3, Z0
+	VADDPS           Z0, Z0, Z0
+	VADDPS.BCST      constants<>+28(SB), Z0, Z0
+	VADDPS           Z1, Z1, Z1
+	VMULPS.BCST      constants<>+48(SB), Z1, Z1
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z1, Z5, Z1
+	VREDUCEPS        $0x09, Z1, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z1, Z3, Z1
+	VADDPS.BCST      constants<>+8(SB), Z1, Z1
+	VRCP14PS         Z1, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z1, Z3, Z5
+	VMULPS           Z5, Z3, Z1
+	VADDPS           Z1, Z1, Z1
+	VADDPS.BCST      constants<>+28(SB), Z1, Z1
 
 f32_actdone:
 	MOVLQSX 4(R14), BX
@@ -4655,241 +4184,173 @@ f16_act4:
 	JMP          f16_actdone
 
 f16_act5:
-	CMPL              200(R8), $0x05
-	JNE               f16_act6
-	VMOVAPS           Z0, Z4
-	VXORPS.BCST       constants<>+44(SB), Z0, Z0
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z0, Z2, Z0
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z0, Z2, Z0
-	VMULPS.BCST       constants<>+72(SB), Z0, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
-	VMULPS            Z0, Z3, Z3
-	VFMADD213PS       Z0, Z0, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z0
-	VADDPS.BCST       constants<>+8(SB), Z0, Z0
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z0, Z2, Z0
-	VMULPS            Z4, Z0, Z0
-	VMOVAPS           Z1, Z4
-	VXORPS.BCST       constants<>+44(SB), Z1, Z1
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z1, Z2, Z1
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z1, Z2, Z1
-	VMULPS.BCST       constants<>+72(SB), Z1, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z1
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z1
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z1, Z3
-	VMULPS            Z1, Z3, Z3
-	VFMADD213PS       Z1, Z1, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z1
-	VADDPS.BCST       constants<>+8(SB), Z1, Z1
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z1, Z2, Z1
-	VMULPS            Z4, Z1, Z1
-	JMP               f16_actdone
+	CMPL             200(R8), $0x05
+	JNE              f16_act6
+	VMOVAPS          Z0, Z4
+	VMULPS.BCST      constants<>+48(SB), Z0, Z0
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z0, Z5, Z0
+	VREDUCEPS        $0x09, Z0, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z0, Z3, Z0
+	VADDPS.BCST      constants<>+8(SB), Z0, Z0
+	VRCP14PS         Z0, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z0, Z3, Z5
+	VMULPS           Z5, Z3, Z0
+	VMULPS           Z4, Z0, Z0
+	VMOVAPS          Z1, Z4
+	VMULPS.BCST      constants<>+48(SB), Z1, Z1
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z1, Z5, Z1
+	VREDUCEPS        $0x09, Z1, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z1, Z3, Z1
+	VADDPS.BCST      constants<>+8(SB), Z1, Z1
+	VRCP14PS         Z1, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z1, Z3, Z5
+	VMULPS           Z5, Z3, Z1
+	VMULPS           Z4, Z1, Z1
+	JMP              f16_actdone
 
 f16_act6:
-	CMPL              200(R8), $0x06
-	JNE               f16_act7
-	VXORPS.BCST       constants<>+44(SB), Z0, Z0
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z0, Z2, Z0
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z0, Z2, Z0
-	VMULPS.BCST       constants<>+72(SB), Z0, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
-	VMULPS            Z0, Z3, Z3
-	VFMADD213PS       Z0, Z0, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z0
-	VADDPS.BCST       constants<>+8(SB), Z0, Z0
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z0, Z2, Z0
-	VXORPS.BCST       constants<>+44(SB), Z1, Z1
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z1, Z2, Z1
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z1, Z2, Z1
-	VMULPS.BCST       constants<>+72(SB), Z1, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z1
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z1
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z1, Z3
-	VMULPS            Z1, Z3, Z3
-	VFMADD213PS       Z1, Z1, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z1
-	VADDPS.BCST       constants<>+8(SB), Z1, Z1
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z1, Z2, Z1
-	JMP               f16_actdone
+	CMPL             200(R8), $0x06
+	JNE              f16_act7
+	VMULPS.BCST      constants<>+48(SB), Z0, Z0
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z0, Z5, Z0
+	VREDUCEPS        $0x09, Z0, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z0, Z3, Z0
+	VADDPS.BCST      constants<>+8(SB), Z0, Z0
+	VRCP14PS         Z0, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z0, Z3, Z5
+	VMULPS           Z5, Z3, Z0
+	VMULPS.BCST      constants<>+48(SB), Z1, Z1
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z1, Z5, Z1
+	VREDUCEPS        $0x09, Z1, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z1, Z3, Z1
+	VADDPS.BCST      constants<>+8(SB), Z1, Z1
+	VRCP14PS         Z1, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z1, Z3, Z5
+	VMULPS           Z5, Z3, Z1
+	JMP              f16_actdone
 
 f16_act7:
-	CMPL              200(R8), $0x07
-	JNE               f16_act8
-	VMOVAPS           Z0, Z4
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z0, Z5
-	VBROADCASTSS      constants<>+8(SB), Z6
-	VFMADD132PS.BCST  constants<>+108(SB), Z6, Z5
-	VDIVPS            Z5, Z6, Z5
-	VMULPS            Z0, Z0, Z0
-	VMULPS.BCST       constants<>+36(SB), Z0, Z0
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z0, Z2, Z0
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z0, Z2, Z0
-	VMULPS.BCST       constants<>+72(SB), Z0, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
-	VMULPS            Z0, Z3, Z3
-	VFMADD213PS       Z0, Z0, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z0
-	VBROADCASTSS      constants<>+128(SB), Z6
-	VFMADD213PS.BCST  constants<>+124(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+120(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+116(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+112(SB), Z5, Z6
-	VMULPS            Z5, Z6, Z6
-	VMULPS            Z0, Z6, Z6
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z4, Z5
-	VMULPS.BCST       constants<>+4(SB), Z5, Z5
-	VPXORD            Z2, Z2, Z2
-	VMAXPS            Z4, Z2, Z0
-	VFNMADD231PS      Z5, Z6, Z0
-	VMOVAPS           Z1, Z4
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z1, Z5
-	VBROADCASTSS      constants<>+8(SB), Z6
-	VFMADD132PS.BCST  constants<>+108(SB), Z6, Z5
-	VDIVPS            Z5, Z6, Z5
-	VMULPS            Z1, Z1, Z1
-	VMULPS.BCST       constants<>+36(SB), Z1, Z1
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z1, Z2, Z1
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z1, Z2, Z1
-	VMULPS.BCST       constants<>+72(SB), Z1, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z1
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z1
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z1, Z3
-	VMULPS            Z1, Z3, Z3
-	VFMADD213PS       Z1, Z1, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z1
-	VBROADCASTSS      constants<>+128(SB), Z6
-	VFMADD213PS.BCST  constants<>+124(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+120(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+116(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+112(SB), Z5, Z6
-	VMULPS            Z5, Z6, Z6
-	VMULPS            Z1, Z6, Z6
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z4, Z5
-	VMULPS.BCST       constants<>+4(SB), Z5, Z5
-	VPXORD            Z2, Z2, Z2
-	VMAXPS            Z4, Z2, Z1
-	VFNMADD231PS      Z5, Z6, Z1
-	JMP               f16_actdone
+	CMPL             200(R8), $0x07
+	JNE              f16_act8
+	VMAXPS.BCST      constants<>+60(SB), Z0, Z2
+	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMULPS           Z2, Z2, Z3
+	VBROADCASTSS     constants<>+28(SB), Z4
+	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
+	VBROADCASTSS     constants<>+180(SB), Z4
+	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
+	VBROADCASTSS     constants<>+60(SB), Z5
+	VCMPPS           $0x06, Z5, Z0, K5
+	VMULPS.Z         Z4, Z0, K5, Z0
+	VMAXPS.BCST      constants<>+60(SB), Z1, Z2
+	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMULPS           Z2, Z2, Z3
+	VBROADCASTSS     constants<>+28(SB), Z4
+	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
+	VBROADCASTSS     constants<>+180(SB), Z4
+	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
+	VBROADCASTSS     constants<>+60(SB), Z5
+	VCMPPS           $0x06, Z5, Z1, K5
+	VMULPS.Z         Z4, Z1, K5, Z1
+	JMP              f16_actdone
 
 f16_act8:
-	VADDPS            Z0, Z0, Z0
-	VXORPS.BCST       constants<>+44(SB), Z0, Z0
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z0, Z2, Z0
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z0, Z2, Z0
-	VMULPS.BCST       constants<>+72(SB), Z0, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
-	VMULPS            Z0, Z3, Z3
-	VFMADD213PS       Z0, Z0, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z0
-	VADDPS.BCST       constants<>+8(SB), Z0, Z0
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z0, Z2, Z0
-	VADDPS            Z0, Z0, Z0
-	VADDPS.BCST       constants<>+28(SB), Z0, Z0
-	VADDPS            Z1, Z1, Z1
-	VXORPS.BCST       constants<>+44(SB), Z1, Z1
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z1, Z2, Z1
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z1, Z2, Z1
-	VMULPS.BCST       constants<>+72(SB), Z1, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z1
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z1
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z1, Z3
-	VMULPS            Z1, Z3, Z3
-	VFMADD213PS       Z1, Z1, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z1
-	VADDPS.BCST       constants<>+8(SB), Z1, Z1
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z1, Z2, Z1
-	VADDPS            Z1, Z1, Z1
-	VADDPS.BCST       constants<>+28(SB), Z1, Z1
+	VADDPS           Z0, Z0, Z0
+	VMULPS.BCST      constants<>+48(SB), Z0, Z0
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z0, Z5, Z0
+	VREDUCEPS        $0x09, Z0, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z0, Z3, Z0
+	VADDPS.BCST      constants<>+8(SB), Z0, Z0
+	VRCP14PS         Z0, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z0, Z3, Z5
+	VMULPS           Z5, Z3, Z0
+	VADDPS           Z0, Z0, Z0
+	VADDPS.BCST      constants<>+28(SB), Z0, Z0
+	VADDPS           Z1, Z1, Z1
+	VMULPS.BCST      constants<>+48(SB), Z1, Z1
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z1, Z5, Z1
+	VREDUCEPS        $0x09, Z1, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z1, Z3, Z1
+	VADDPS.BCST      constants<>+8(SB), Z1, Z1
+	VRCP14PS         Z1, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z1, Z3, Z5
+	VMULPS           Z5, Z3, Z1
+	VADDPS           Z1, Z1, Z1
+	VADDPS.BCST      constants<>+28(SB), Z1, Z1
 
 f16_actdone:
 	MOVLQSX     4(R14), BX
@@ -5087,8 +4548,8 @@ TEXT ·winogradStripRound(SB), NOSPLIT, $0-8
 	ADDQ         16(R8), R9
 	LEAQ         (R11)(R11*2), R14
 	LEAQ         (R11)(R11*4), R15
-	VPBROADCASTD constants<>+48(SB), Z31
-	VPBROADCASTD constants<>+52(SB), Z30
+	VPBROADCASTD constants<>+32(SB), Z31
+	VPBROADCASTD constants<>+36(SB), Z30
 	KMOVD        80(R8), K7
 
 tile:
@@ -5136,44 +4597,44 @@ whole:
 	VPSLLD            $0x10, Z24, Z5
 	VPANDD            Z30, Z24, Z11
 	VMOVAPS           Z4, Z13
-	VFNMADD231PS.BCST constants<>+148(SB), Z2, Z13
+	VFNMADD231PS.BCST constants<>+88(SB), Z2, Z13
 	VMOVAPS           Z3, Z12
-	VFNMADD231PS.BCST constants<>+148(SB), Z1, Z12
+	VFNMADD231PS.BCST constants<>+88(SB), Z1, Z12
 	VMOVAPS           Z13, Z14
-	VFMADD231PS.BCST  constants<>+132(SB), Z12, Z13
-	VFNMADD231PS.BCST constants<>+132(SB), Z12, Z14
+	VFMADD231PS.BCST  constants<>+72(SB), Z12, Z13
+	VFNMADD231PS.BCST constants<>+72(SB), Z12, Z14
 	VMOVAPS           Z4, Z15
-	VFNMADD231PS.BCST constants<>+136(SB), Z2, Z15
+	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z15
 	VMOVAPS           Z3, Z12
-	VFNMADD231PS.BCST constants<>+136(SB), Z1, Z12
+	VFNMADD231PS.BCST constants<>+76(SB), Z1, Z12
 	VMOVAPS           Z15, Z16
-	VFMADD231PS.BCST  constants<>+144(SB), Z12, Z15
-	VFNMADD231PS.BCST constants<>+144(SB), Z12, Z16
-	VFMADD231PS.BCST  constants<>+156(SB), Z0, Z4
-	VFNMADD231PS.BCST constants<>+160(SB), Z2, Z4
+	VFMADD231PS.BCST  constants<>+84(SB), Z12, Z15
+	VFNMADD231PS.BCST constants<>+84(SB), Z12, Z16
+	VFMADD231PS.BCST  constants<>+96(SB), Z0, Z4
+	VFNMADD231PS.BCST constants<>+100(SB), Z2, Z4
 	VMOVAPS           Z4, Z12
-	VFMADD231PS.BCST  constants<>+156(SB), Z1, Z5
-	VFNMADD231PS.BCST constants<>+160(SB), Z3, Z5
+	VFMADD231PS.BCST  constants<>+96(SB), Z1, Z5
+	VFNMADD231PS.BCST constants<>+100(SB), Z3, Z5
 	VMOVAPS           Z5, Z17
 	VMOVAPS           Z10, Z19
-	VFNMADD231PS.BCST constants<>+148(SB), Z8, Z19
+	VFNMADD231PS.BCST constants<>+88(SB), Z8, Z19
 	VMOVAPS           Z9, Z18
-	VFNMADD231PS.BCST constants<>+148(SB), Z7, Z18
+	VFNMADD231PS.BCST constants<>+88(SB), Z7, Z18
 	VMOVAPS           Z19, Z20
-	VFMADD231PS.BCST  constants<>+132(SB), Z18, Z19
-	VFNMADD231PS.BCST constants<>+132(SB), Z18, Z20
+	VFMADD231PS.BCST  constants<>+72(SB), Z18, Z19
+	VFNMADD231PS.BCST constants<>+72(SB), Z18, Z20
 	VMOVAPS           Z10, Z21
-	VFNMADD231PS.BCST constants<>+136(SB), Z8, Z21
+	VFNMADD231PS.BCST constants<>+76(SB), Z8, Z21
 	VMOVAPS           Z9, Z18
-	VFNMADD231PS.BCST constants<>+136(SB), Z7, Z18
+	VFNMADD231PS.BCST constants<>+76(SB), Z7, Z18
 	VMOVAPS           Z21, Z22
-	VFMADD231PS.BCST  constants<>+144(SB), Z18, Z21
-	VFNMADD231PS.BCST constants<>+144(SB), Z18, Z22
-	VFMADD231PS.BCST  constants<>+156(SB), Z6, Z10
-	VFNMADD231PS.BCST constants<>+160(SB), Z8, Z10
+	VFMADD231PS.BCST  constants<>+84(SB), Z18, Z21
+	VFNMADD231PS.BCST constants<>+84(SB), Z18, Z22
+	VFMADD231PS.BCST  constants<>+96(SB), Z6, Z10
+	VFNMADD231PS.BCST constants<>+100(SB), Z8, Z10
 	VMOVAPS           Z10, Z18
-	VFMADD231PS.BCST  constants<>+156(SB), Z7, Z11
-	VFNMADD231PS.BCST constants<>+160(SB), Z9, Z11
+	VFMADD231PS.BCST  constants<>+96(SB), Z7, Z11
+	VFNMADD231PS.BCST constants<>+100(SB), Z9, Z11
 	VMOVAPS           Z11, Z23
 	MOVQ              SI, AX
 	VPADDD            Z31, Z12, Z24
@@ -5237,8 +4698,8 @@ TEXT ·winogradStripSplit(SB), NOSPLIT, $0-8
 	ADDQ         16(R8), R9
 	LEAQ         (R11)(R11*2), R14
 	LEAQ         (R11)(R11*4), R15
-	VPBROADCASTD constants<>+48(SB), Z31
-	VPBROADCASTD constants<>+52(SB), Z30
+	VPBROADCASTD constants<>+32(SB), Z31
+	VPBROADCASTD constants<>+36(SB), Z30
 	KMOVD        80(R8), K7
 
 tile:
@@ -5317,44 +4778,44 @@ whole:
 	VADDPS            Z26, Z5, Z5
 	VADDPS            Z27, Z11, Z11
 	VMOVAPS           Z4, Z13
-	VFNMADD231PS.BCST constants<>+148(SB), Z2, Z13
+	VFNMADD231PS.BCST constants<>+88(SB), Z2, Z13
 	VMOVAPS           Z3, Z12
-	VFNMADD231PS.BCST constants<>+148(SB), Z1, Z12
+	VFNMADD231PS.BCST constants<>+88(SB), Z1, Z12
 	VMOVAPS           Z13, Z14
-	VFMADD231PS.BCST  constants<>+132(SB), Z12, Z13
-	VFNMADD231PS.BCST constants<>+132(SB), Z12, Z14
+	VFMADD231PS.BCST  constants<>+72(SB), Z12, Z13
+	VFNMADD231PS.BCST constants<>+72(SB), Z12, Z14
 	VMOVAPS           Z4, Z15
-	VFNMADD231PS.BCST constants<>+136(SB), Z2, Z15
+	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z15
 	VMOVAPS           Z3, Z12
-	VFNMADD231PS.BCST constants<>+136(SB), Z1, Z12
+	VFNMADD231PS.BCST constants<>+76(SB), Z1, Z12
 	VMOVAPS           Z15, Z16
-	VFMADD231PS.BCST  constants<>+144(SB), Z12, Z15
-	VFNMADD231PS.BCST constants<>+144(SB), Z12, Z16
-	VFMADD231PS.BCST  constants<>+156(SB), Z0, Z4
-	VFNMADD231PS.BCST constants<>+160(SB), Z2, Z4
+	VFMADD231PS.BCST  constants<>+84(SB), Z12, Z15
+	VFNMADD231PS.BCST constants<>+84(SB), Z12, Z16
+	VFMADD231PS.BCST  constants<>+96(SB), Z0, Z4
+	VFNMADD231PS.BCST constants<>+100(SB), Z2, Z4
 	VMOVAPS           Z4, Z12
-	VFMADD231PS.BCST  constants<>+156(SB), Z1, Z5
-	VFNMADD231PS.BCST constants<>+160(SB), Z3, Z5
+	VFMADD231PS.BCST  constants<>+96(SB), Z1, Z5
+	VFNMADD231PS.BCST constants<>+100(SB), Z3, Z5
 	VMOVAPS           Z5, Z17
 	VMOVAPS           Z10, Z19
-	VFNMADD231PS.BCST constants<>+148(SB), Z8, Z19
+	VFNMADD231PS.BCST constants<>+88(SB), Z8, Z19
 	VMOVAPS           Z9, Z18
-	VFNMADD231PS.BCST constants<>+148(SB), Z7, Z18
+	VFNMADD231PS.BCST constants<>+88(SB), Z7, Z18
 	VMOVAPS           Z19, Z20
-	VFMADD231PS.BCST  constants<>+132(SB), Z18, Z19
-	VFNMADD231PS.BCST constants<>+132(SB), Z18, Z20
+	VFMADD231PS.BCST  constants<>+72(SB), Z18, Z19
+	VFNMADD231PS.BCST constants<>+72(SB), Z18, Z20
 	VMOVAPS           Z10, Z21
-	VFNMADD231PS.BCST constants<>+136(SB), Z8, Z21
+	VFNMADD231PS.BCST constants<>+76(SB), Z8, Z21
 	VMOVAPS           Z9, Z18
-	VFNMADD231PS.BCST constants<>+136(SB), Z7, Z18
+	VFNMADD231PS.BCST constants<>+76(SB), Z7, Z18
 	VMOVAPS           Z21, Z22
-	VFMADD231PS.BCST  constants<>+144(SB), Z18, Z21
-	VFNMADD231PS.BCST constants<>+144(SB), Z18, Z22
-	VFMADD231PS.BCST  constants<>+156(SB), Z6, Z10
-	VFNMADD231PS.BCST constants<>+160(SB), Z8, Z10
+	VFMADD231PS.BCST  constants<>+84(SB), Z18, Z21
+	VFNMADD231PS.BCST constants<>+84(SB), Z18, Z22
+	VFMADD231PS.BCST  constants<>+96(SB), Z6, Z10
+	VFNMADD231PS.BCST constants<>+100(SB), Z8, Z10
 	VMOVAPS           Z10, Z18
-	VFMADD231PS.BCST  constants<>+156(SB), Z7, Z11
-	VFNMADD231PS.BCST constants<>+160(SB), Z9, Z11
+	VFMADD231PS.BCST  constants<>+96(SB), Z7, Z11
+	VFNMADD231PS.BCST constants<>+100(SB), Z9, Z11
 	VMOVAPS           Z11, Z23
 	MOVQ              SI, AX
 	VPADDD            Z31, Z12, Z24
@@ -5464,12 +4925,12 @@ TEXT ·winogradStripOutput(SB), NOSPLIT, $0-8
 	MOVQ         160(R8), SI
 	VBROADCASTSS 208(R8), Z29
 	VBROADCASTSS 212(R8), Z28
-	VPBROADCASTD constants<>+48(SB), Z27
-	VPBROADCASTD constants<>+52(SB), Z26
-	VPBROADCASTD constants<>+56(SB), Z25
+	VPBROADCASTD constants<>+32(SB), Z27
+	VPBROADCASTD constants<>+36(SB), Z26
+	VPBROADCASTD constants<>+40(SB), Z25
 	VMOVUPS      interleave<>+0(SB), Z24
 	VMOVUPS      interleave<>+64(SB), Z23
-	MOVL         constants<>+60(SB), AX
+	MOVL         constants<>+44(SB), AX
 	KMOVD        AX, K2
 	MOVQ         120(R8), AX
 	MOVQ         AX, 272(R8)
@@ -5522,28 +4983,28 @@ strip:
 	VSUBPS           Z2, Z1, Z13
 	VADDPS           Z4, Z3, Z1
 	VSUBPS           Z4, Z3, Z2
-	VMULPS.BCST      constants<>+136(SB), Z12, Z14
-	VFMADD231PS.BCST constants<>+148(SB), Z1, Z14
+	VMULPS.BCST      constants<>+76(SB), Z12, Z14
+	VFMADD231PS.BCST constants<>+88(SB), Z1, Z14
 	VMOVAPS          Z5, Z15
-	VFMADD231PS.BCST constants<>+140(SB), Z13, Z15
-	VFMADD231PS.BCST constants<>+152(SB), Z2, Z15
+	VFMADD231PS.BCST constants<>+80(SB), Z13, Z15
+	VFMADD231PS.BCST constants<>+92(SB), Z2, Z15
 	VADDPS           Z1, Z12, Z12
 	VADDPS           Z0, Z12, Z12
-	VMULPS.BCST      constants<>+132(SB), Z13, Z13
-	VFMADD231PS.BCST constants<>+144(SB), Z2, Z13
+	VMULPS.BCST      constants<>+72(SB), Z13, Z13
+	VFMADD231PS.BCST constants<>+84(SB), Z2, Z13
 	VADDPS           Z8, Z7, Z16
 	VSUBPS           Z8, Z7, Z17
 	VADDPS           Z10, Z9, Z7
 	VSUBPS           Z10, Z9, Z8
-	VMULPS.BCST      constants<>+136(SB), Z16, Z18
-	VFMADD231PS.BCST constants<>+148(SB), Z7, Z18
+	VMULPS.BCST      constants<>+76(SB), Z16, Z18
+	VFMADD231PS.BCST constants<>+88(SB), Z7, Z18
 	VMOVAPS          Z11, Z19
-	VFMADD231PS.BCST constants<>+140(SB), Z17, Z19
-	VFMADD231PS.BCST constants<>+152(SB), Z8, Z19
+	VFMADD231PS.BCST constants<>+80(SB), Z17, Z19
+	VFMADD231PS.BCST constants<>+92(SB), Z8, Z19
 	VADDPS           Z7, Z16, Z16
 	VADDPS           Z6, Z16, Z16
-	VMULPS.BCST      constants<>+132(SB), Z17, Z17
-	VFMADD231PS.BCST constants<>+144(SB), Z8, Z17
+	VMULPS.BCST      constants<>+72(SB), Z17, Z17
+	VFMADD231PS.BCST constants<>+84(SB), Z8, Z17
 	VMOVUPS          Z12, (SI)
 	VMOVUPS          Z16, 64(SI)
 	VMOVUPS          Z13, 128(SI)
@@ -5621,241 +5082,173 @@ f32_act4:
 	JMP          f32_actdone
 
 f32_act5:
-	CMPL              200(R8), $0x05
-	JNE               f32_act6
-	VMOVAPS           Z0, Z4
-	VXORPS.BCST       constants<>+44(SB), Z0, Z0
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z0, Z2, Z0
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z0, Z2, Z0
-	VMULPS.BCST       constants<>+72(SB), Z0, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
-	VMULPS            Z0, Z3, Z3
-	VFMADD213PS       Z0, Z0, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z0
-	VADDPS.BCST       constants<>+8(SB), Z0, Z0
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z0, Z2, Z0
-	VMULPS            Z4, Z0, Z0
-	VMOVAPS           Z1, Z4
-	VXORPS.BCST       constants<>+44(SB), Z1, Z1
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z1, Z2, Z1
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z1, Z2, Z1
-	VMULPS.BCST       constants<>+72(SB), Z1, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z1
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z1
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z1, Z3
-	VMULPS            Z1, Z3, Z3
-	VFMADD213PS       Z1, Z1, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z1
-	VADDPS.BCST       constants<>+8(SB), Z1, Z1
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z1, Z2, Z1
-	VMULPS            Z4, Z1, Z1
-	JMP               f32_actdone
+	CMPL             200(R8), $0x05
+	JNE              f32_act6
+	VMOVAPS          Z0, Z4
+	VMULPS.BCST      constants<>+48(SB), Z0, Z0
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z0, Z5, Z0
+	VREDUCEPS        $0x09, Z0, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z0, Z3, Z0
+	VADDPS.BCST      constants<>+8(SB), Z0, Z0
+	VRCP14PS         Z0, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z0, Z3, Z5
+	VMULPS           Z5, Z3, Z0
+	VMULPS           Z4, Z0, Z0
+	VMOVAPS          Z1, Z4
+	VMULPS.BCST      constants<>+48(SB), Z1, Z1
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z1, Z5, Z1
+	VREDUCEPS        $0x09, Z1, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z1, Z3, Z1
+	VADDPS.BCST      constants<>+8(SB), Z1, Z1
+	VRCP14PS         Z1, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z1, Z3, Z5
+	VMULPS           Z5, Z3, Z1
+	VMULPS           Z4, Z1, Z1
+	JMP              f32_actdone
 
 f32_act6:
-	CMPL              200(R8), $0x06
-	JNE               f32_act7
-	VXORPS.BCST       constants<>+44(SB), Z0, Z0
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z0, Z2, Z0
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z0, Z2, Z0
-	VMULPS.BCST       constants<>+72(SB), Z0, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
-	VMULPS            Z0, Z3, Z3
-	VFMADD213PS       Z0, Z0, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z0
-	VADDPS.BCST       constants<>+8(SB), Z0, Z0
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z0, Z2, Z0
-	VXORPS.BCST       constants<>+44(SB), Z1, Z1
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z1, Z2, Z1
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z1, Z2, Z1
-	VMULPS.BCST       constants<>+72(SB), Z1, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z1
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z1
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z1, Z3
-	VMULPS            Z1, Z3, Z3
-	VFMADD213PS       Z1, Z1, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z1
-	VADDPS.BCST       constants<>+8(SB), Z1, Z1
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z1, Z2, Z1
-	JMP               f32_actdone
+	CMPL             200(R8), $0x06
+	JNE              f32_act7
+	VMULPS.BCST      constants<>+48(SB), Z0, Z0
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z0, Z5, Z0
+	VREDUCEPS        $0x09, Z0, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z0, Z3, Z0
+	VADDPS.BCST      constants<>+8(SB), Z0, Z0
+	VRCP14PS         Z0, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z0, Z3, Z5
+	VMULPS           Z5, Z3, Z0
+	VMULPS.BCST      constants<>+48(SB), Z1, Z1
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z1, Z5, Z1
+	VREDUCEPS        $0x09, Z1, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z1, Z3, Z1
+	VADDPS.BCST      constants<>+8(SB), Z1, Z1
+	VRCP14PS         Z1, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z1, Z3, Z5
+	VMULPS           Z5, Z3, Z1
+	JMP              f32_actdone
 
 f32_act7:
-	CMPL              200(R8), $0x07
-	JNE               f32_act8
-	VMOVAPS           Z0, Z4
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z0, Z5
-	VBROADCASTSS      constants<>+8(SB), Z6
-	VFMADD132PS.BCST  constants<>+108(SB), Z6, Z5
-	VDIVPS            Z5, Z6, Z5
-	VMULPS            Z0, Z0, Z0
-	VMULPS.BCST       constants<>+36(SB), Z0, Z0
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z0, Z2, Z0
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z0, Z2, Z0
-	VMULPS.BCST       constants<>+72(SB), Z0, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
-	VMULPS            Z0, Z3, Z3
-	VFMADD213PS       Z0, Z0, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z0
-	VBROADCASTSS      constants<>+128(SB), Z6
-	VFMADD213PS.BCST  constants<>+124(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+120(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+116(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+112(SB), Z5, Z6
-	VMULPS            Z5, Z6, Z6
-	VMULPS            Z0, Z6, Z6
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z4, Z5
-	VMULPS.BCST       constants<>+4(SB), Z5, Z5
-	VPXORD            Z2, Z2, Z2
-	VMAXPS            Z4, Z2, Z0
-	VFNMADD231PS      Z5, Z6, Z0
-	VMOVAPS           Z1, Z4
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z1, Z5
-	VBROADCASTSS      constants<>+8(SB), Z6
-	VFMADD132PS.BCST  constants<>+108(SB), Z6, Z5
-	VDIVPS            Z5, Z6, Z5
-	VMULPS            Z1, Z1, Z1
-	VMULPS.BCST       constants<>+36(SB), Z1, Z1
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z1, Z2, Z1
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z1, Z2, Z1
-	VMULPS.BCST       constants<>+72(SB), Z1, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z1
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z1
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z1, Z3
-	VMULPS            Z1, Z3, Z3
-	VFMADD213PS       Z1, Z1, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z1
-	VBROADCASTSS      constants<>+128(SB), Z6
-	VFMADD213PS.BCST  constants<>+124(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+120(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+116(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+112(SB), Z5, Z6
-	VMULPS            Z5, Z6, Z6
-	VMULPS            Z1, Z6, Z6
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z4, Z5
-	VMULPS.BCST       constants<>+4(SB), Z5, Z5
-	VPXORD            Z2, Z2, Z2
-	VMAXPS            Z4, Z2, Z1
-	VFNMADD231PS      Z5, Z6, Z1
-	JMP               f32_actdone
+	CMPL             200(R8), $0x07
+	JNE              f32_act8
+	VMAXPS.BCST      constants<>+60(SB), Z0, Z2
+	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMULPS           Z2, Z2, Z3
+	VBROADCASTSS     constants<>+28(SB), Z4
+	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
+	VBROADCASTSS     constants<>+180(SB), Z4
+	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
+	VBROADCASTSS     constants<>+60(SB), Z5
+	VCMPPS           $0x06, Z5, Z0, K5
+	VMULPS.Z         Z4, Z0, K5, Z0
+	VMAXPS.BCST      constants<>+60(SB), Z1, Z2
+	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMULPS           Z2, Z2, Z3
+	VBROADCASTSS     constants<>+28(SB), Z4
+	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
+	VBROADCASTSS     constants<>+180(SB), Z4
+	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
+	VBROADCASTSS     constants<>+60(SB), Z5
+	VCMPPS           $0x06, Z5, Z1, K5
+	VMULPS.Z         Z4, Z1, K5, Z1
+	JMP              f32_actdone
 
 f32_act8:
-	VADDPS            Z0, Z0, Z0
-	VXORPS.BCST       constants<>+44(SB), Z0, Z0
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z0, Z2, Z0
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z0, Z2, Z0
-	VMULPS.BCST       constants<>+72(SB), Z0, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
-	VMULPS            Z0, Z3, Z3
-	VFMADD213PS       Z0, Z0, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z0
-	VADDPS.BCST       constants<>+8(SB), Z0, Z0
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z0, Z2, Z0
-	VADDPS            Z0, Z0, Z0
-	VADDPS.BCST       constants<>+28(SB), Z0, Z0
-	VADDPS            Z1, Z1, Z1
-	VXORPS.BCST       constants<>+44(SB), Z1, Z1
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z1, Z2, Z1
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z1, Z2, Z1
-	VMULPS.BCST       constants<>+72(SB), Z1, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z1
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z1
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z1, Z3
-	VMULPS            Z1, Z3, Z3
-	VFMADD213PS       Z1, Z1, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z1
-	VADDPS.BCST       constants<>+8(SB), Z1, Z1
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z1, Z2, Z1
-	VADDPS            Z1, Z1, Z1
-	VADDPS.BCST       constants<>+28(SB), Z1, Z1
+	VADDPS           Z0, Z0, Z0
+	VMULPS.BCST      constants<>+48(SB), Z0, Z0
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z0, Z5, Z0
+	VREDUCEPS        $0x09, Z0, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z0, Z3, Z0
+	VADDPS.BCST      constants<>+8(SB), Z0, Z0
+	VRCP14PS         Z0, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z0, Z3, Z5
+	VMULPS           Z5, Z3, Z0
+	VADDPS           Z0, Z0, Z0
+	VADDPS.BCST      constants<>+28(SB), Z0, Z0
+	VADDPS           Z1, Z1, Z1
+	VMULPS.BCST      constants<>+48(SB), Z1, Z1
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z1, Z5, Z1
+	VREDUCEPS        $0x09, Z1, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z1, Z3, Z1
+	VADDPS.BCST      constants<>+8(SB), Z1, Z1
+	VRCP14PS         Z1, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z1, Z3, Z5
+	VMULPS           Z5, Z3, Z1
+	VADDPS           Z1, Z1, Z1
+	VADDPS.BCST      constants<>+28(SB), Z1, Z1
 
 f32_actdone:
 	MOVLQSX 4(R14), BX
@@ -5931,241 +5324,173 @@ f16_act4:
 	JMP          f16_actdone
 
 f16_act5:
-	CMPL              200(R8), $0x05
-	JNE               f16_act6
-	VMOVAPS           Z0, Z4
-	VXORPS.BCST       constants<>+44(SB), Z0, Z0
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z0, Z2, Z0
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z0, Z2, Z0
-	VMULPS.BCST       constants<>+72(SB), Z0, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
-	VMULPS            Z0, Z3, Z3
-	VFMADD213PS       Z0, Z0, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z0
-	VADDPS.BCST       constants<>+8(SB), Z0, Z0
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z0, Z2, Z0
-	VMULPS            Z4, Z0, Z0
-	VMOVAPS           Z1, Z4
-	VXORPS.BCST       constants<>+44(SB), Z1, Z1
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z1, Z2, Z1
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z1, Z2, Z1
-	VMULPS.BCST       constants<>+72(SB), Z1, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z1
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z1
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z1, Z3
-	VMULPS            Z1, Z3, Z3
-	VFMADD213PS       Z1, Z1, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z1
-	VADDPS.BCST       constants<>+8(SB), Z1, Z1
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z1, Z2, Z1
-	VMULPS            Z4, Z1, Z1
-	JMP               f16_actdone
+	CMPL             200(R8), $0x05
+	JNE              f16_act6
+	VMOVAPS          Z0, Z4
+	VMULPS.BCST      constants<>+48(SB), Z0, Z0
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z0, Z5, Z0
+	VREDUCEPS        $0x09, Z0, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z0, Z3, Z0
+	VADDPS.BCST      constants<>+8(SB), Z0, Z0
+	VRCP14PS         Z0, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z0, Z3, Z5
+	VMULPS           Z5, Z3, Z0
+	VMULPS           Z4, Z0, Z0
+	VMOVAPS          Z1, Z4
+	VMULPS.BCST      constants<>+48(SB), Z1, Z1
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z1, Z5, Z1
+	VREDUCEPS        $0x09, Z1, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z1, Z3, Z1
+	VADDPS.BCST      constants<>+8(SB), Z1, Z1
+	VRCP14PS         Z1, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z1, Z3, Z5
+	VMULPS           Z5, Z3, Z1
+	VMULPS           Z4, Z1, Z1
+	JMP              f16_actdone
 
 f16_act6:
-	CMPL              200(R8), $0x06
-	JNE               f16_act7
-	VXORPS.BCST       constants<>+44(SB), Z0, Z0
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z0, Z2, Z0
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z0, Z2, Z0
-	VMULPS.BCST       constants<>+72(SB), Z0, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
-	VMULPS            Z0, Z3, Z3
-	VFMADD213PS       Z0, Z0, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z0
-	VADDPS.BCST       constants<>+8(SB), Z0, Z0
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z0, Z2, Z0
-	VXORPS.BCST       constants<>+44(SB), Z1, Z1
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z1, Z2, Z1
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z1, Z2, Z1
-	VMULPS.BCST       constants<>+72(SB), Z1, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z1
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z1
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z1, Z3
-	VMULPS            Z1, Z3, Z3
-	VFMADD213PS       Z1, Z1, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z1
-	VADDPS.BCST       constants<>+8(SB), Z1, Z1
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z1, Z2, Z1
-	JMP               f16_actdone
+	CMPL             200(R8), $0x06
+	JNE              f16_act7
+	VMULPS.BCST      constants<>+48(SB), Z0, Z0
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z0, Z5, Z0
+	VREDUCEPS        $0x09, Z0, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z0, Z3, Z0
+	VADDPS.BCST      constants<>+8(SB), Z0, Z0
+	VRCP14PS         Z0, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z0, Z3, Z5
+	VMULPS           Z5, Z3, Z0
+	VMULPS.BCST      constants<>+48(SB), Z1, Z1
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z1, Z5, Z1
+	VREDUCEPS        $0x09, Z1, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z1, Z3, Z1
+	VADDPS.BCST      constants<>+8(SB), Z1, Z1
+	VRCP14PS         Z1, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z1, Z3, Z5
+	VMULPS           Z5, Z3, Z1
+	JMP              f16_actdone
 
 f16_act7:
-	CMPL              200(R8), $0x07
-	JNE               f16_act8
-	VMOVAPS           Z0, Z4
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z0, Z5
-	VBROADCASTSS      constants<>+8(SB), Z6
-	VFMADD132PS.BCST  constants<>+108(SB), Z6, Z5
-	VDIVPS            Z5, Z6, Z5
-	VMULPS            Z0, Z0, Z0
-	VMULPS.BCST       constants<>+36(SB), Z0, Z0
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z0, Z2, Z0
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z0, Z2, Z0
-	VMULPS.BCST       constants<>+72(SB), Z0, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
-	VMULPS            Z0, Z3, Z3
-	VFMADD213PS       Z0, Z0, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z0
-	VBROADCASTSS      constants<>+128(SB), Z6
-	VFMADD213PS.BCST  constants<>+124(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+120(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+116(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+112(SB), Z5, Z6
-	VMULPS            Z5, Z6, Z6
-	VMULPS            Z0, Z6, Z6
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z4, Z5
-	VMULPS.BCST       constants<>+4(SB), Z5, Z5
-	VPXORD            Z2, Z2, Z2
-	VMAXPS            Z4, Z2, Z0
-	VFNMADD231PS      Z5, Z6, Z0
-	VMOVAPS           Z1, Z4
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z1, Z5
-	VBROADCASTSS      constants<>+8(SB), Z6
-	VFMADD132PS.BCST  constants<>+108(SB), Z6, Z5
-	VDIVPS            Z5, Z6, Z5
-	VMULPS            Z1, Z1, Z1
-	VMULPS.BCST       constants<>+36(SB), Z1, Z1
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z1, Z2, Z1
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z1, Z2, Z1
-	VMULPS.BCST       constants<>+72(SB), Z1, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z1
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z1
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z1, Z3
-	VMULPS            Z1, Z3, Z3
-	VFMADD213PS       Z1, Z1, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z1
-	VBROADCASTSS      constants<>+128(SB), Z6
-	VFMADD213PS.BCST  constants<>+124(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+120(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+116(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+112(SB), Z5, Z6
-	VMULPS            Z5, Z6, Z6
-	VMULPS            Z1, Z6, Z6
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z4, Z5
-	VMULPS.BCST       constants<>+4(SB), Z5, Z5
-	VPXORD            Z2, Z2, Z2
-	VMAXPS            Z4, Z2, Z1
-	VFNMADD231PS      Z5, Z6, Z1
-	JMP               f16_actdone
+	CMPL             200(R8), $0x07
+	JNE              f16_act8
+	VMAXPS.BCST      constants<>+60(SB), Z0, Z2
+	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMULPS           Z2, Z2, Z3
+	VBROADCASTSS     constants<>+28(SB), Z4
+	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
+	VBROADCASTSS     constants<>+180(SB), Z4
+	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
+	VBROADCASTSS     constants<>+60(SB), Z5
+	VCMPPS           $0x06, Z5, Z0, K5
+	VMULPS.Z         Z4, Z0, K5, Z0
+	VMAXPS.BCST      constants<>+60(SB), Z1, Z2
+	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMULPS           Z2, Z2, Z3
+	VBROADCASTSS     constants<>+28(SB), Z4
+	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
+	VBROADCASTSS     constants<>+180(SB), Z4
+	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
+	VBROADCASTSS     constants<>+60(SB), Z5
+	VCMPPS           $0x06, Z5, Z1, K5
+	VMULPS.Z         Z4, Z1, K5, Z1
+	JMP              f16_actdone
 
 f16_act8:
-	VADDPS            Z0, Z0, Z0
-	VXORPS.BCST       constants<>+44(SB), Z0, Z0
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z0, Z2, Z0
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z0, Z2, Z0
-	VMULPS.BCST       constants<>+72(SB), Z0, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
-	VMULPS            Z0, Z3, Z3
-	VFMADD213PS       Z0, Z0, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z0
-	VADDPS.BCST       constants<>+8(SB), Z0, Z0
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z0, Z2, Z0
-	VADDPS            Z0, Z0, Z0
-	VADDPS.BCST       constants<>+28(SB), Z0, Z0
-	VADDPS            Z1, Z1, Z1
-	VXORPS.BCST       constants<>+44(SB), Z1, Z1
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z1, Z2, Z1
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z1, Z2, Z1
-	VMULPS.BCST       constants<>+72(SB), Z1, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z1
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z1
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z1, Z3
-	VMULPS            Z1, Z3, Z3
-	VFMADD213PS       Z1, Z1, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z1
-	VADDPS.BCST       constants<>+8(SB), Z1, Z1
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z1, Z2, Z1
-	VADDPS            Z1, Z1, Z1
-	VADDPS.BCST       constants<>+28(SB), Z1, Z1
+	VADDPS           Z0, Z0, Z0
+	VMULPS.BCST      constants<>+48(SB), Z0, Z0
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z0, Z5, Z0
+	VREDUCEPS        $0x09, Z0, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z0, Z3, Z0
+	VADDPS.BCST      constants<>+8(SB), Z0, Z0
+	VRCP14PS         Z0, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z0, Z3, Z5
+	VMULPS           Z5, Z3, Z0
+	VADDPS           Z0, Z0, Z0
+	VADDPS.BCST      constants<>+28(SB), Z0, Z0
+	VADDPS           Z1, Z1, Z1
+	VMULPS.BCST      constants<>+48(SB), Z1, Z1
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z1, Z5, Z1
+	VREDUCEPS        $0x09, Z1, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z1, Z3, Z1
+	VADDPS.BCST      constants<>+8(SB), Z1, Z1
+	VRCP14PS         Z1, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z1, Z3, Z5
+	VMULPS           Z5, Z3, Z1
+	VADDPS           Z1, Z1, Z1
+	VADDPS.BCST      constants<>+28(SB), Z1, Z1
 
 f16_actdone:
 	MOVLQSX     4(R14), BX
@@ -6213,11 +5538,11 @@ TEXT ·pairRound(SB), NOSPLIT, $0-8
 	KMOVW        AX, K1
 	SHRQ         $0x10, AX
 	KMOVW        AX, K3
-	MOVL         constants<>+60(SB), AX
+	MOVL         constants<>+44(SB), AX
 	KMOVD        AX, K2
-	VPBROADCASTD constants<>+48(SB), Z27
-	VPBROADCASTD constants<>+52(SB), Z26
-	VPBROADCASTD constants<>+56(SB), Z25
+	VPBROADCASTD constants<>+32(SB), Z27
+	VPBROADCASTD constants<>+36(SB), Z26
+	VPBROADCASTD constants<>+40(SB), Z25
 	VMOVUPS      deinterleave<>+0(SB), Z24
 	VMOVUPS      deinterleave<>+64(SB), Z23
 
@@ -6268,11 +5593,11 @@ TEXT ·pairSplit(SB), NOSPLIT, $0-8
 	KMOVW        AX, K1
 	SHRQ         $0x10, AX
 	KMOVW        AX, K3
-	MOVL         constants<>+60(SB), AX
+	MOVL         constants<>+44(SB), AX
 	KMOVD        AX, K2
-	VPBROADCASTD constants<>+48(SB), Z27
-	VPBROADCASTD constants<>+52(SB), Z26
-	VPBROADCASTD constants<>+56(SB), Z25
+	VPBROADCASTD constants<>+32(SB), Z27
+	VPBROADCASTD constants<>+36(SB), Z26
+	VPBROADCASTD constants<>+40(SB), Z25
 	VMOVUPS      deinterleave<>+0(SB), Z24
 	VMOVUPS      deinterleave<>+64(SB), Z23
 

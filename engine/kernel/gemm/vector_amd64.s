@@ -12,40 +12,45 @@ DATA constants<>+16(SB)/4, $0x40400000
 DATA constants<>+20(SB)/4, $0x40c00000
 DATA constants<>+24(SB)/4, $0x3e2aaaab
 DATA constants<>+28(SB)/4, $0xbf800000
-DATA constants<>+32(SB)/4, $0x0000007f
-DATA constants<>+36(SB)/4, $0xbf000000
-DATA constants<>+40(SB)/4, $0x7fffffff
-DATA constants<>+44(SB)/4, $0x80000000
-DATA constants<>+48(SB)/4, $0x00008000
-DATA constants<>+52(SB)/4, $0xffff0000
-DATA constants<>+56(SB)/4, $0x00000088
-DATA constants<>+60(SB)/4, $0xaaaaaaaa
-DATA constants<>+64(SB)/4, $0x42b0c0a5
-DATA constants<>+68(SB)/4, $0xc2aeac50
-DATA constants<>+72(SB)/4, $0x3fb8aa3b
-DATA constants<>+76(SB)/4, $0x3f318000
-DATA constants<>+80(SB)/4, $0xb95e8083
-DATA constants<>+84(SB)/4, $0x39506967
-DATA constants<>+88(SB)/4, $0x3ab743ce
-DATA constants<>+92(SB)/4, $0x3c088908
-DATA constants<>+96(SB)/4, $0x3d2aa9c1
-DATA constants<>+100(SB)/4, $0x3e2aaaaa
-DATA constants<>+104(SB)/4, $0x3f000000
-DATA constants<>+108(SB)/4, $0x3e6d3388
-DATA constants<>+112(SB)/4, $0x3e827906
-DATA constants<>+116(SB)/4, $0xbe91a98e
-DATA constants<>+120(SB)/4, $0x3fb5f0e3
-DATA constants<>+124(SB)/4, $0xbfba00e3
-DATA constants<>+128(SB)/4, $0x3f87dc22
-DATA constants<>+132(SB)/4, $0x3f400000
-DATA constants<>+136(SB)/4, $0x3f100000
-DATA constants<>+140(SB)/4, $0x3ed80000
-DATA constants<>+144(SB)/4, $0x3fc00000
-DATA constants<>+148(SB)/4, $0x40100000
-DATA constants<>+152(SB)/4, $0x40580000
-DATA constants<>+156(SB)/4, $0x3fa20000
-DATA constants<>+160(SB)/4, $0x40340000
-GLOBL constants<>(SB), RODATA|NOPTR, $164
+DATA constants<>+32(SB)/4, $0x00008000
+DATA constants<>+36(SB)/4, $0xffff0000
+DATA constants<>+40(SB)/4, $0x00000088
+DATA constants<>+44(SB)/4, $0xaaaaaaaa
+DATA constants<>+48(SB)/4, $0xbfb8aa3b
+DATA constants<>+52(SB)/4, $0xc2fc0000
+DATA constants<>+56(SB)/4, $0x42fa0000
+DATA constants<>+60(SB)/4, $0xc0a80000
+DATA constants<>+64(SB)/4, $0x40a80000
+DATA constants<>+68(SB)/4, $0x3d949b93
+DATA constants<>+72(SB)/4, $0x3f400000
+DATA constants<>+76(SB)/4, $0x3f100000
+DATA constants<>+80(SB)/4, $0x3ed80000
+DATA constants<>+84(SB)/4, $0x3fc00000
+DATA constants<>+88(SB)/4, $0x40100000
+DATA constants<>+92(SB)/4, $0x40580000
+DATA constants<>+96(SB)/4, $0x3fa20000
+DATA constants<>+100(SB)/4, $0x40340000
+DATA constants<>+104(SB)/4, $0x3f7fffff
+DATA constants<>+108(SB)/4, $0x3f31727b
+DATA constants<>+112(SB)/4, $0x3e75ead5
+DATA constants<>+116(SB)/4, $0x3d64aa22
+DATA constants<>+120(SB)/4, $0x3c13480e
+DATA constants<>+124(SB)/4, $0x3af618ec
+DATA constants<>+128(SB)/4, $0x3e09e425
+DATA constants<>+132(SB)/4, $0xbd8979b3
+DATA constants<>+136(SB)/4, $0x3d4b5760
+DATA constants<>+140(SB)/4, $0xbd22e462
+DATA constants<>+144(SB)/4, $0x3d035627
+DATA constants<>+148(SB)/4, $0xbcccc358
+DATA constants<>+152(SB)/4, $0x3c961ceb
+DATA constants<>+156(SB)/4, $0xbc543432
+DATA constants<>+160(SB)/4, $0x3c14abd3
+DATA constants<>+164(SB)/4, $0xbba7f123
+DATA constants<>+168(SB)/4, $0x3af48433
+DATA constants<>+172(SB)/4, $0xbaad2e83
+DATA constants<>+176(SB)/4, $0x3abf1e70
+DATA constants<>+180(SB)/4, $0xba138a45
+GLOBL constants<>(SB), RODATA|NOPTR, $184
 
 DATA interleave<>+0(SB)/4, $0x00000000
 DATA interleave<>+4(SB)/4, $0x00000010
@@ -3517,241 +3522,173 @@ row_act4:
 	JMP          row_actdone
 
 row_act5:
-	CMPL              128(R8), $0x05
-	JNE               row_act6
-	VMOVAPS           Z0, Z4
-	VXORPS.BCST       constants<>+44(SB), Z0, Z0
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z0, Z2, Z0
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z0, Z2, Z0
-	VMULPS.BCST       constants<>+72(SB), Z0, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
-	VMULPS            Z0, Z3, Z3
-	VFMADD213PS       Z0, Z0, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z0
-	VADDPS.BCST       constants<>+8(SB), Z0, Z0
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z0, Z2, Z0
-	VMULPS            Z4, Z0, Z0
-	VMOVAPS           Z1, Z4
-	VXORPS.BCST       constants<>+44(SB), Z1, Z1
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z1, Z2, Z1
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z1, Z2, Z1
-	VMULPS.BCST       constants<>+72(SB), Z1, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z1
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z1
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z1, Z3
-	VMULPS            Z1, Z3, Z3
-	VFMADD213PS       Z1, Z1, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z1
-	VADDPS.BCST       constants<>+8(SB), Z1, Z1
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z1, Z2, Z1
-	VMULPS            Z4, Z1, Z1
-	JMP               row_actdone
+	CMPL             128(R8), $0x05
+	JNE              row_act6
+	VMOVAPS          Z0, Z4
+	VMULPS.BCST      constants<>+48(SB), Z0, Z0
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z0, Z5, Z0
+	VREDUCEPS        $0x09, Z0, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z0, Z3, Z0
+	VADDPS.BCST      constants<>+8(SB), Z0, Z0
+	VRCP14PS         Z0, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z0, Z3, Z5
+	VMULPS           Z5, Z3, Z0
+	VMULPS           Z4, Z0, Z0
+	VMOVAPS          Z1, Z4
+	VMULPS.BCST      constants<>+48(SB), Z1, Z1
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z1, Z5, Z1
+	VREDUCEPS        $0x09, Z1, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z1, Z3, Z1
+	VADDPS.BCST      constants<>+8(SB), Z1, Z1
+	VRCP14PS         Z1, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z1, Z3, Z5
+	VMULPS           Z5, Z3, Z1
+	VMULPS           Z4, Z1, Z1
+	JMP              row_actdone
 
 row_act6:
-	CMPL              128(R8), $0x06
-	JNE               row_act7
-	VXORPS.BCST       constants<>+44(SB), Z0, Z0
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z0, Z2, Z0
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z0, Z2, Z0
-	VMULPS.BCST       constants<>+72(SB), Z0, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
-	VMULPS            Z0, Z3, Z3
-	VFMADD213PS       Z0, Z0, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z0
-	VADDPS.BCST       constants<>+8(SB), Z0, Z0
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z0, Z2, Z0
-	VXORPS.BCST       constants<>+44(SB), Z1, Z1
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z1, Z2, Z1
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z1, Z2, Z1
-	VMULPS.BCST       constants<>+72(SB), Z1, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z1
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z1
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z1, Z3
-	VMULPS            Z1, Z3, Z3
-	VFMADD213PS       Z1, Z1, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z1
-	VADDPS.BCST       constants<>+8(SB), Z1, Z1
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z1, Z2, Z1
-	JMP               row_actdone
+	CMPL             128(R8), $0x06
+	JNE              row_act7
+	VMULPS.BCST      constants<>+48(SB), Z0, Z0
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z0, Z5, Z0
+	VREDUCEPS        $0x09, Z0, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z0, Z3, Z0
+	VADDPS.BCST      constants<>+8(SB), Z0, Z0
+	VRCP14PS         Z0, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z0, Z3, Z5
+	VMULPS           Z5, Z3, Z0
+	VMULPS.BCST      constants<>+48(SB), Z1, Z1
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z1, Z5, Z1
+	VREDUCEPS        $0x09, Z1, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z1, Z3, Z1
+	VADDPS.BCST      constants<>+8(SB), Z1, Z1
+	VRCP14PS         Z1, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z1, Z3, Z5
+	VMULPS           Z5, Z3, Z1
+	JMP              row_actdone
 
 row_act7:
-	CMPL              128(R8), $0x07
-	JNE               row_act8
-	VMOVAPS           Z0, Z4
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z0, Z5
-	VBROADCASTSS      constants<>+8(SB), Z6
-	VFMADD132PS.BCST  constants<>+108(SB), Z6, Z5
-	VDIVPS            Z5, Z6, Z5
-	VMULPS            Z0, Z0, Z0
-	VMULPS.BCST       constants<>+36(SB), Z0, Z0
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z0, Z2, Z0
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z0, Z2, Z0
-	VMULPS.BCST       constants<>+72(SB), Z0, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
-	VMULPS            Z0, Z3, Z3
-	VFMADD213PS       Z0, Z0, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z0
-	VBROADCASTSS      constants<>+128(SB), Z6
-	VFMADD213PS.BCST  constants<>+124(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+120(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+116(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+112(SB), Z5, Z6
-	VMULPS            Z5, Z6, Z6
-	VMULPS            Z0, Z6, Z6
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z4, Z5
-	VMULPS.BCST       constants<>+4(SB), Z5, Z5
-	VPXORD            Z2, Z2, Z2
-	VMAXPS            Z4, Z2, Z0
-	VFNMADD231PS      Z5, Z6, Z0
-	VMOVAPS           Z1, Z4
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z1, Z5
-	VBROADCASTSS      constants<>+8(SB), Z6
-	VFMADD132PS.BCST  constants<>+108(SB), Z6, Z5
-	VDIVPS            Z5, Z6, Z5
-	VMULPS            Z1, Z1, Z1
-	VMULPS.BCST       constants<>+36(SB), Z1, Z1
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z1, Z2, Z1
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z1, Z2, Z1
-	VMULPS.BCST       constants<>+72(SB), Z1, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z1
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z1
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z1, Z3
-	VMULPS            Z1, Z3, Z3
-	VFMADD213PS       Z1, Z1, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z1
-	VBROADCASTSS      constants<>+128(SB), Z6
-	VFMADD213PS.BCST  constants<>+124(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+120(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+116(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+112(SB), Z5, Z6
-	VMULPS            Z5, Z6, Z6
-	VMULPS            Z1, Z6, Z6
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z4, Z5
-	VMULPS.BCST       constants<>+4(SB), Z5, Z5
-	VPXORD            Z2, Z2, Z2
-	VMAXPS            Z4, Z2, Z1
-	VFNMADD231PS      Z5, Z6, Z1
-	JMP               row_actdone
+	CMPL             128(R8), $0x07
+	JNE              row_act8
+	VMAXPS.BCST      constants<>+60(SB), Z0, Z2
+	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMULPS           Z2, Z2, Z3
+	VBROADCASTSS     constants<>+28(SB), Z4
+	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
+	VBROADCASTSS     constants<>+180(SB), Z4
+	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
+	VBROADCASTSS     constants<>+60(SB), Z5
+	VCMPPS           $0x06, Z5, Z0, K5
+	VMULPS.Z         Z4, Z0, K5, Z0
+	VMAXPS.BCST      constants<>+60(SB), Z1, Z2
+	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMULPS           Z2, Z2, Z3
+	VBROADCASTSS     constants<>+28(SB), Z4
+	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
+	VBROADCASTSS     constants<>+180(SB), Z4
+	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
+	VBROADCASTSS     constants<>+60(SB), Z5
+	VCMPPS           $0x06, Z5, Z1, K5
+	VMULPS.Z         Z4, Z1, K5, Z1
+	JMP              row_actdone
 
 row_act8:
-	VADDPS            Z0, Z0, Z0
-	VXORPS.BCST       constants<>+44(SB), Z0, Z0
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z0, Z2, Z0
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z0, Z2, Z0
-	VMULPS.BCST       constants<>+72(SB), Z0, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
-	VMULPS            Z0, Z3, Z3
-	VFMADD213PS       Z0, Z0, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z0
-	VADDPS.BCST       constants<>+8(SB), Z0, Z0
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z0, Z2, Z0
-	VADDPS            Z0, Z0, Z0
-	VADDPS.BCST       constants<>+28(SB), Z0, Z0
-	VADDPS            Z1, Z1, Z1
-	VXORPS.BCST       constants<>+44(SB), Z1, Z1
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z1, Z2, Z1
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z1, Z2, Z1
-	VMULPS.BCST       constants<>+72(SB), Z1, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z1
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z1
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z1, Z3
-	VMULPS            Z1, Z3, Z3
-	VFMADD213PS       Z1, Z1, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z1
-	VADDPS.BCST       constants<>+8(SB), Z1, Z1
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z1, Z2, Z1
-	VADDPS            Z1, Z1, Z1
-	VADDPS.BCST       constants<>+28(SB), Z1, Z1
+	VADDPS           Z0, Z0, Z0
+	VMULPS.BCST      constants<>+48(SB), Z0, Z0
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z0, Z5, Z0
+	VREDUCEPS        $0x09, Z0, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z0, Z3, Z0
+	VADDPS.BCST      constants<>+8(SB), Z0, Z0
+	VRCP14PS         Z0, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z0, Z3, Z5
+	VMULPS           Z5, Z3, Z0
+	VADDPS           Z0, Z0, Z0
+	VADDPS.BCST      constants<>+28(SB), Z0, Z0
+	VADDPS           Z1, Z1, Z1
+	VMULPS.BCST      constants<>+48(SB), Z1, Z1
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z1, Z5, Z1
+	VREDUCEPS        $0x09, Z1, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z1, Z3, Z1
+	VADDPS.BCST      constants<>+8(SB), Z1, Z1
+	VRCP14PS         Z1, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z1, Z3, Z5
+	VMULPS           Z5, Z3, Z1
+	VADDPS           Z1, Z1, Z1
+	VADDPS.BCST      constants<>+28(SB), Z1, Z1
 
 row_actdone:
 	VMOVUPS Z0, K3, (R10)
@@ -6111,131 +6048,97 @@ row_act4:
 	JMP          row_actdone
 
 row_act5:
-	CMPL              104(R8), $0x05
-	JNE               row_act6
-	VMOVAPS           Z0, Z4
-	VXORPS.BCST       constants<>+44(SB), Z0, Z0
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z0, Z2, Z0
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z0, Z2, Z0
-	VMULPS.BCST       constants<>+72(SB), Z0, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
-	VMULPS            Z0, Z3, Z3
-	VFMADD213PS       Z0, Z0, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z0
-	VADDPS.BCST       constants<>+8(SB), Z0, Z0
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z0, Z2, Z0
-	VMULPS            Z4, Z0, Z0
-	JMP               row_actdone
+	CMPL             104(R8), $0x05
+	JNE              row_act6
+	VMOVAPS          Z0, Z4
+	VMULPS.BCST      constants<>+48(SB), Z0, Z0
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z0, Z5, Z0
+	VREDUCEPS        $0x09, Z0, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z0, Z3, Z0
+	VADDPS.BCST      constants<>+8(SB), Z0, Z0
+	VRCP14PS         Z0, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z0, Z3, Z5
+	VMULPS           Z5, Z3, Z0
+	VMULPS           Z4, Z0, Z0
+	JMP              row_actdone
 
 row_act6:
-	CMPL              104(R8), $0x06
-	JNE               row_act7
-	VXORPS.BCST       constants<>+44(SB), Z0, Z0
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z0, Z2, Z0
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z0, Z2, Z0
-	VMULPS.BCST       constants<>+72(SB), Z0, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
-	VMULPS            Z0, Z3, Z3
-	VFMADD213PS       Z0, Z0, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z0
-	VADDPS.BCST       constants<>+8(SB), Z0, Z0
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z0, Z2, Z0
-	JMP               row_actdone
+	CMPL             104(R8), $0x06
+	JNE              row_act7
+	VMULPS.BCST      constants<>+48(SB), Z0, Z0
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z0, Z5, Z0
+	VREDUCEPS        $0x09, Z0, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z0, Z3, Z0
+	VADDPS.BCST      constants<>+8(SB), Z0, Z0
+	VRCP14PS         Z0, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z0, Z3, Z5
+	VMULPS           Z5, Z3, Z0
+	JMP              row_actdone
 
 row_act7:
-	CMPL              104(R8), $0x07
-	JNE               row_act8
-	VMOVAPS           Z0, Z4
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z0, Z5
-	VBROADCASTSS      constants<>+8(SB), Z6
-	VFMADD132PS.BCST  constants<>+108(SB), Z6, Z5
-	VDIVPS            Z5, Z6, Z5
-	VMULPS            Z0, Z0, Z0
-	VMULPS.BCST       constants<>+36(SB), Z0, Z0
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z0, Z2, Z0
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z0, Z2, Z0
-	VMULPS.BCST       constants<>+72(SB), Z0, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
-	VMULPS            Z0, Z3, Z3
-	VFMADD213PS       Z0, Z0, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z0
-	VBROADCASTSS      constants<>+128(SB), Z6
-	VFMADD213PS.BCST  constants<>+124(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+120(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+116(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+112(SB), Z5, Z6
-	VMULPS            Z5, Z6, Z6
-	VMULPS            Z0, Z6, Z6
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z4, Z5
-	VMULPS.BCST       constants<>+4(SB), Z5, Z5
-	VPXORD            Z2, Z2, Z2
-	VMAXPS            Z4, Z2, Z0
-	VFNMADD231PS      Z5, Z6, Z0
-	JMP               row_actdone
+	CMPL             104(R8), $0x07
+	JNE              row_act8
+	VMAXPS.BCST      constants<>+60(SB), Z0, Z2
+	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMULPS           Z2, Z2, Z3
+	VBROADCASTSS     constants<>+28(SB), Z4
+	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
+	VBROADCASTSS     constants<>+180(SB), Z4
+	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
+	VBROADCASTSS     constants<>+60(SB), Z5
+	VCMPPS           $0x06, Z5, Z0, K5
+	VMULPS.Z         Z4, Z0, K5, Z0
+	JMP              row_actdone
 
 row_act8:
-	VADDPS            Z0, Z0, Z0
-	VXORPS.BCST       constants<>+44(SB), Z0, Z0
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z0, Z2, Z0
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z0, Z2, Z0
-	VMULPS.BCST       constants<>+72(SB), Z0, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
-	VMULPS            Z0, Z3, Z3
-	VFMADD213PS       Z0, Z0, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z0
-	VADDPS.BCST       constants<>+8(SB), Z0, Z0
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z0, Z2, Z0
-	VADDPS            Z0, Z0, Z0
-	VADDPS.BCST       constants<>+28(SB), Z0, Z0
+	VADDPS           Z0, Z0, Z0
+	VMULPS.BCST      constants<>+48(SB), Z0, Z0
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z0, Z5, Z0
+	VREDUCEPS        $0x09, Z0, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z0, Z3, Z0
+	VADDPS.BCST      constants<>+8(SB), Z0, Z0
+	VRCP14PS         Z0, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z0, Z3, Z5
+	VMULPS           Z5, Z3, Z0
+	VADDPS           Z0, Z0, Z0
+	VADDPS.BCST      constants<>+28(SB), Z0, Z0
 
 row_actdone:
 	VMOVUPS Z0, (R10)
@@ -7105,131 +7008,97 @@ row_act4:
 	JMP          row_actdone
 
 row_act5:
-	CMPL              104(R8), $0x05
-	JNE               row_act6
-	VMOVAPS           Z0, Z4
-	VXORPS.BCST       constants<>+44(SB), Z0, Z0
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z0, Z2, Z0
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z0, Z2, Z0
-	VMULPS.BCST       constants<>+72(SB), Z0, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
-	VMULPS            Z0, Z3, Z3
-	VFMADD213PS       Z0, Z0, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z0
-	VADDPS.BCST       constants<>+8(SB), Z0, Z0
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z0, Z2, Z0
-	VMULPS            Z4, Z0, Z0
-	JMP               row_actdone
+	CMPL             104(R8), $0x05
+	JNE              row_act6
+	VMOVAPS          Z0, Z4
+	VMULPS.BCST      constants<>+48(SB), Z0, Z0
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z0, Z5, Z0
+	VREDUCEPS        $0x09, Z0, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z0, Z3, Z0
+	VADDPS.BCST      constants<>+8(SB), Z0, Z0
+	VRCP14PS         Z0, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z0, Z3, Z5
+	VMULPS           Z5, Z3, Z0
+	VMULPS           Z4, Z0, Z0
+	JMP              row_actdone
 
 row_act6:
-	CMPL              104(R8), $0x06
-	JNE               row_act7
-	VXORPS.BCST       constants<>+44(SB), Z0, Z0
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z0, Z2, Z0
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z0, Z2, Z0
-	VMULPS.BCST       constants<>+72(SB), Z0, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
-	VMULPS            Z0, Z3, Z3
-	VFMADD213PS       Z0, Z0, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z0
-	VADDPS.BCST       constants<>+8(SB), Z0, Z0
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z0, Z2, Z0
-	JMP               row_actdone
+	CMPL             104(R8), $0x06
+	JNE              row_act7
+	VMULPS.BCST      constants<>+48(SB), Z0, Z0
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z0, Z5, Z0
+	VREDUCEPS        $0x09, Z0, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z0, Z3, Z0
+	VADDPS.BCST      constants<>+8(SB), Z0, Z0
+	VRCP14PS         Z0, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z0, Z3, Z5
+	VMULPS           Z5, Z3, Z0
+	JMP              row_actdone
 
 row_act7:
-	CMPL              104(R8), $0x07
-	JNE               row_act8
-	VMOVAPS           Z0, Z4
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z0, Z5
-	VBROADCASTSS      constants<>+8(SB), Z6
-	VFMADD132PS.BCST  constants<>+108(SB), Z6, Z5
-	VDIVPS            Z5, Z6, Z5
-	VMULPS            Z0, Z0, Z0
-	VMULPS.BCST       constants<>+36(SB), Z0, Z0
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z0, Z2, Z0
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z0, Z2, Z0
-	VMULPS.BCST       constants<>+72(SB), Z0, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
-	VMULPS            Z0, Z3, Z3
-	VFMADD213PS       Z0, Z0, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z0
-	VBROADCASTSS      constants<>+128(SB), Z6
-	VFMADD213PS.BCST  constants<>+124(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+120(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+116(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+112(SB), Z5, Z6
-	VMULPS            Z5, Z6, Z6
-	VMULPS            Z0, Z6, Z6
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z4, Z5
-	VMULPS.BCST       constants<>+4(SB), Z5, Z5
-	VPXORD            Z2, Z2, Z2
-	VMAXPS            Z4, Z2, Z0
-	VFNMADD231PS      Z5, Z6, Z0
-	JMP               row_actdone
+	CMPL             104(R8), $0x07
+	JNE              row_act8
+	VMAXPS.BCST      constants<>+60(SB), Z0, Z2
+	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMULPS           Z2, Z2, Z3
+	VBROADCASTSS     constants<>+28(SB), Z4
+	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
+	VBROADCASTSS     constants<>+180(SB), Z4
+	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
+	VBROADCASTSS     constants<>+60(SB), Z5
+	VCMPPS           $0x06, Z5, Z0, K5
+	VMULPS.Z         Z4, Z0, K5, Z0
+	JMP              row_actdone
 
 row_act8:
-	VADDPS            Z0, Z0, Z0
-	VXORPS.BCST       constants<>+44(SB), Z0, Z0
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z0, Z2, Z0
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z0, Z2, Z0
-	VMULPS.BCST       constants<>+72(SB), Z0, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
-	VMULPS            Z0, Z3, Z3
-	VFMADD213PS       Z0, Z0, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z0
-	VADDPS.BCST       constants<>+8(SB), Z0, Z0
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z0, Z2, Z0
-	VADDPS            Z0, Z0, Z0
-	VADDPS.BCST       constants<>+28(SB), Z0, Z0
+	VADDPS           Z0, Z0, Z0
+	VMULPS.BCST      constants<>+48(SB), Z0, Z0
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z0, Z5, Z0
+	VREDUCEPS        $0x09, Z0, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z0, Z3, Z0
+	VADDPS.BCST      constants<>+8(SB), Z0, Z0
+	VRCP14PS         Z0, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z0, Z3, Z5
+	VMULPS           Z5, Z3, Z0
+	VADDPS           Z0, Z0, Z0
+	VADDPS.BCST      constants<>+28(SB), Z0, Z0
 
 row_actdone:
 	VMOVUPS Z0, (R10)
@@ -10491,131 +10360,97 @@ row_act4:
 	JMP          row_actdone
 
 row_act5:
-	CMPL              104(R8), $0x05
-	JNE               row_act6
-	VMOVAPS           Z0, Z4
-	VXORPS.BCST       constants<>+44(SB), Z0, Z0
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z0, Z2, Z0
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z0, Z2, Z0
-	VMULPS.BCST       constants<>+72(SB), Z0, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
-	VMULPS            Z0, Z3, Z3
-	VFMADD213PS       Z0, Z0, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z0
-	VADDPS.BCST       constants<>+8(SB), Z0, Z0
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z0, Z2, Z0
-	VMULPS            Z4, Z0, Z0
-	JMP               row_actdone
+	CMPL             104(R8), $0x05
+	JNE              row_act6
+	VMOVAPS          Z0, Z4
+	VMULPS.BCST      constants<>+48(SB), Z0, Z0
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z0, Z5, Z0
+	VREDUCEPS        $0x09, Z0, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z0, Z3, Z0
+	VADDPS.BCST      constants<>+8(SB), Z0, Z0
+	VRCP14PS         Z0, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z0, Z3, Z5
+	VMULPS           Z5, Z3, Z0
+	VMULPS           Z4, Z0, Z0
+	JMP              row_actdone
 
 row_act6:
-	CMPL              104(R8), $0x06
-	JNE               row_act7
-	VXORPS.BCST       constants<>+44(SB), Z0, Z0
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z0, Z2, Z0
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z0, Z2, Z0
-	VMULPS.BCST       constants<>+72(SB), Z0, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
-	VMULPS            Z0, Z3, Z3
-	VFMADD213PS       Z0, Z0, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z0
-	VADDPS.BCST       constants<>+8(SB), Z0, Z0
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z0, Z2, Z0
-	JMP               row_actdone
+	CMPL             104(R8), $0x06
+	JNE              row_act7
+	VMULPS.BCST      constants<>+48(SB), Z0, Z0
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z0, Z5, Z0
+	VREDUCEPS        $0x09, Z0, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z0, Z3, Z0
+	VADDPS.BCST      constants<>+8(SB), Z0, Z0
+	VRCP14PS         Z0, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z0, Z3, Z5
+	VMULPS           Z5, Z3, Z0
+	JMP              row_actdone
 
 row_act7:
-	CMPL              104(R8), $0x07
-	JNE               row_act8
-	VMOVAPS           Z0, Z4
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z0, Z5
-	VBROADCASTSS      constants<>+8(SB), Z6
-	VFMADD132PS.BCST  constants<>+108(SB), Z6, Z5
-	VDIVPS            Z5, Z6, Z5
-	VMULPS            Z0, Z0, Z0
-	VMULPS.BCST       constants<>+36(SB), Z0, Z0
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z0, Z2, Z0
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z0, Z2, Z0
-	VMULPS.BCST       constants<>+72(SB), Z0, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
-	VMULPS            Z0, Z3, Z3
-	VFMADD213PS       Z0, Z0, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z0
-	VBROADCASTSS      constants<>+128(SB), Z6
-	VFMADD213PS.BCST  constants<>+124(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+120(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+116(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+112(SB), Z5, Z6
-	VMULPS            Z5, Z6, Z6
-	VMULPS            Z0, Z6, Z6
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z4, Z5
-	VMULPS.BCST       constants<>+4(SB), Z5, Z5
-	VPXORD            Z2, Z2, Z2
-	VMAXPS            Z4, Z2, Z0
-	VFNMADD231PS      Z5, Z6, Z0
-	JMP               row_actdone
+	CMPL             104(R8), $0x07
+	JNE              row_act8
+	VMAXPS.BCST      constants<>+60(SB), Z0, Z2
+	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMULPS           Z2, Z2, Z3
+	VBROADCASTSS     constants<>+28(SB), Z4
+	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
+	VBROADCASTSS     constants<>+180(SB), Z4
+	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
+	VBROADCASTSS     constants<>+60(SB), Z5
+	VCMPPS           $0x06, Z5, Z0, K5
+	VMULPS.Z         Z4, Z0, K5, Z0
+	JMP              row_actdone
 
 row_act8:
-	VADDPS            Z0, Z0, Z0
-	VXORPS.BCST       constants<>+44(SB), Z0, Z0
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z0, Z2, Z0
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z0, Z2, Z0
-	VMULPS.BCST       constants<>+72(SB), Z0, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
-	VMULPS            Z0, Z3, Z3
-	VFMADD213PS       Z0, Z0, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z0
-	VADDPS.BCST       constants<>+8(SB), Z0, Z0
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z0, Z2, Z0
-	VADDPS            Z0, Z0, Z0
-	VADDPS.BCST       constants<>+28(SB), Z0, Z0
+	VADDPS           Z0, Z0, Z0
+	VMULPS.BCST      constants<>+48(SB), Z0, Z0
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z0, Z5, Z0
+	VREDUCEPS        $0x09, Z0, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z0, Z3, Z0
+	VADDPS.BCST      constants<>+8(SB), Z0, Z0
+	VRCP14PS         Z0, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z0, Z3, Z5
+	VMULPS           Z5, Z3, Z0
+	VADDPS           Z0, Z0, Z0
+	VADDPS.BCST      constants<>+28(SB), Z0, Z0
 
 row_actdone:
 	VMOVUPS Z0, (R10)
@@ -11783,241 +11618,173 @@ v_act4:
 	JMP          v_actdone
 
 v_act5:
-	CMPL              120(R8), $0x05
-	JNE               v_act6
-	VMOVAPS           Z0, Z4
-	VXORPS.BCST       constants<>+44(SB), Z0, Z0
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z0, Z2, Z0
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z0, Z2, Z0
-	VMULPS.BCST       constants<>+72(SB), Z0, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
-	VMULPS            Z0, Z3, Z3
-	VFMADD213PS       Z0, Z0, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z0
-	VADDPS.BCST       constants<>+8(SB), Z0, Z0
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z0, Z2, Z0
-	VMULPS            Z4, Z0, Z0
-	VMOVAPS           Z1, Z4
-	VXORPS.BCST       constants<>+44(SB), Z1, Z1
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z1, Z2, Z1
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z1, Z2, Z1
-	VMULPS.BCST       constants<>+72(SB), Z1, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z1
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z1
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z1, Z3
-	VMULPS            Z1, Z3, Z3
-	VFMADD213PS       Z1, Z1, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z1
-	VADDPS.BCST       constants<>+8(SB), Z1, Z1
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z1, Z2, Z1
-	VMULPS            Z4, Z1, Z1
-	JMP               v_actdone
+	CMPL             120(R8), $0x05
+	JNE              v_act6
+	VMOVAPS          Z0, Z4
+	VMULPS.BCST      constants<>+48(SB), Z0, Z0
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z0, Z5, Z0
+	VREDUCEPS        $0x09, Z0, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z0, Z3, Z0
+	VADDPS.BCST      constants<>+8(SB), Z0, Z0
+	VRCP14PS         Z0, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z0, Z3, Z5
+	VMULPS           Z5, Z3, Z0
+	VMULPS           Z4, Z0, Z0
+	VMOVAPS          Z1, Z4
+	VMULPS.BCST      constants<>+48(SB), Z1, Z1
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z1, Z5, Z1
+	VREDUCEPS        $0x09, Z1, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z1, Z3, Z1
+	VADDPS.BCST      constants<>+8(SB), Z1, Z1
+	VRCP14PS         Z1, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z1, Z3, Z5
+	VMULPS           Z5, Z3, Z1
+	VMULPS           Z4, Z1, Z1
+	JMP              v_actdone
 
 v_act6:
-	CMPL              120(R8), $0x06
-	JNE               v_act7
-	VXORPS.BCST       constants<>+44(SB), Z0, Z0
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z0, Z2, Z0
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z0, Z2, Z0
-	VMULPS.BCST       constants<>+72(SB), Z0, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
-	VMULPS            Z0, Z3, Z3
-	VFMADD213PS       Z0, Z0, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z0
-	VADDPS.BCST       constants<>+8(SB), Z0, Z0
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z0, Z2, Z0
-	VXORPS.BCST       constants<>+44(SB), Z1, Z1
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z1, Z2, Z1
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z1, Z2, Z1
-	VMULPS.BCST       constants<>+72(SB), Z1, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z1
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z1
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z1, Z3
-	VMULPS            Z1, Z3, Z3
-	VFMADD213PS       Z1, Z1, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z1
-	VADDPS.BCST       constants<>+8(SB), Z1, Z1
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z1, Z2, Z1
-	JMP               v_actdone
+	CMPL             120(R8), $0x06
+	JNE              v_act7
+	VMULPS.BCST      constants<>+48(SB), Z0, Z0
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z0, Z5, Z0
+	VREDUCEPS        $0x09, Z0, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z0, Z3, Z0
+	VADDPS.BCST      constants<>+8(SB), Z0, Z0
+	VRCP14PS         Z0, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z0, Z3, Z5
+	VMULPS           Z5, Z3, Z0
+	VMULPS.BCST      constants<>+48(SB), Z1, Z1
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z1, Z5, Z1
+	VREDUCEPS        $0x09, Z1, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z1, Z3, Z1
+	VADDPS.BCST      constants<>+8(SB), Z1, Z1
+	VRCP14PS         Z1, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z1, Z3, Z5
+	VMULPS           Z5, Z3, Z1
+	JMP              v_actdone
 
 v_act7:
-	CMPL              120(R8), $0x07
-	JNE               v_act8
-	VMOVAPS           Z0, Z4
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z0, Z5
-	VBROADCASTSS      constants<>+8(SB), Z6
-	VFMADD132PS.BCST  constants<>+108(SB), Z6, Z5
-	VDIVPS            Z5, Z6, Z5
-	VMULPS            Z0, Z0, Z0
-	VMULPS.BCST       constants<>+36(SB), Z0, Z0
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z0, Z2, Z0
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z0, Z2, Z0
-	VMULPS.BCST       constants<>+72(SB), Z0, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
-	VMULPS            Z0, Z3, Z3
-	VFMADD213PS       Z0, Z0, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z0
-	VBROADCASTSS      constants<>+128(SB), Z6
-	VFMADD213PS.BCST  constants<>+124(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+120(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+116(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+112(SB), Z5, Z6
-	VMULPS            Z5, Z6, Z6
-	VMULPS            Z0, Z6, Z6
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z4, Z5
-	VMULPS.BCST       constants<>+4(SB), Z5, Z5
-	VPXORD            Z2, Z2, Z2
-	VMAXPS            Z4, Z2, Z0
-	VFNMADD231PS      Z5, Z6, Z0
-	VMOVAPS           Z1, Z4
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z1, Z5
-	VBROADCASTSS      constants<>+8(SB), Z6
-	VFMADD132PS.BCST  constants<>+108(SB), Z6, Z5
-	VDIVPS            Z5, Z6, Z5
-	VMULPS            Z1, Z1, Z1
-	VMULPS.BCST       constants<>+36(SB), Z1, Z1
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z1, Z2, Z1
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z1, Z2, Z1
-	VMULPS.BCST       constants<>+72(SB), Z1, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z1
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z1
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z1, Z3
-	VMULPS            Z1, Z3, Z3
-	VFMADD213PS       Z1, Z1, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z1
-	VBROADCASTSS      constants<>+128(SB), Z6
-	VFMADD213PS.BCST  constants<>+124(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+120(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+116(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+112(SB), Z5, Z6
-	VMULPS            Z5, Z6, Z6
-	VMULPS            Z1, Z6, Z6
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z4, Z5
-	VMULPS.BCST       constants<>+4(SB), Z5, Z5
-	VPXORD            Z2, Z2, Z2
-	VMAXPS            Z4, Z2, Z1
-	VFNMADD231PS      Z5, Z6, Z1
-	JMP               v_actdone
+	CMPL             120(R8), $0x07
+	JNE              v_act8
+	VMAXPS.BCST      constants<>+60(SB), Z0, Z2
+	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMULPS           Z2, Z2, Z3
+	VBROADCASTSS     constants<>+28(SB), Z4
+	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
+	VBROADCASTSS     constants<>+180(SB), Z4
+	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
+	VBROADCASTSS     constants<>+60(SB), Z5
+	VCMPPS           $0x06, Z5, Z0, K5
+	VMULPS.Z         Z4, Z0, K5, Z0
+	VMAXPS.BCST      constants<>+60(SB), Z1, Z2
+	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMULPS           Z2, Z2, Z3
+	VBROADCASTSS     constants<>+28(SB), Z4
+	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
+	VBROADCASTSS     constants<>+180(SB), Z4
+	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
+	VBROADCASTSS     constants<>+60(SB), Z5
+	VCMPPS           $0x06, Z5, Z1, K5
+	VMULPS.Z         Z4, Z1, K5, Z1
+	JMP              v_actdone
 
 v_act8:
-	VADDPS            Z0, Z0, Z0
-	VXORPS.BCST       constants<>+44(SB), Z0, Z0
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z0, Z2, Z0
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z0, Z2, Z0
-	VMULPS.BCST       constants<>+72(SB), Z0, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
-	VMULPS            Z0, Z3, Z3
-	VFMADD213PS       Z0, Z0, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z0
-	VADDPS.BCST       constants<>+8(SB), Z0, Z0
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z0, Z2, Z0
-	VADDPS            Z0, Z0, Z0
-	VADDPS.BCST       constants<>+28(SB), Z0, Z0
-	VADDPS            Z1, Z1, Z1
-	VXORPS.BCST       constants<>+44(SB), Z1, Z1
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z1, Z2, Z1
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z1, Z2, Z1
-	VMULPS.BCST       constants<>+72(SB), Z1, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z1
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z1
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z1, Z3
-	VMULPS            Z1, Z3, Z3
-	VFMADD213PS       Z1, Z1, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z1
-	VADDPS.BCST       constants<>+8(SB), Z1, Z1
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z1, Z2, Z1
-	VADDPS            Z1, Z1, Z1
-	VADDPS.BCST       constants<>+28(SB), Z1, Z1
+	VADDPS           Z0, Z0, Z0
+	VMULPS.BCST      constants<>+48(SB), Z0, Z0
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z0, Z5, Z0
+	VREDUCEPS        $0x09, Z0, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z0, Z3, Z0
+	VADDPS.BCST      constants<>+8(SB), Z0, Z0
+	VRCP14PS         Z0, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z0, Z3, Z5
+	VMULPS           Z5, Z3, Z0
+	VADDPS           Z0, Z0, Z0
+	VADDPS.BCST      constants<>+28(SB), Z0, Z0
+	VADDPS           Z1, Z1, Z1
+	VMULPS.BCST      constants<>+48(SB), Z1, Z1
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z1, Z5, Z1
+	VREDUCEPS        $0x09, Z1, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z1, Z3, Z1
+	VADDPS.BCST      constants<>+8(SB), Z1, Z1
+	VRCP14PS         Z1, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z1, Z3, Z5
+	VMULPS           Z5, Z3, Z1
+	VADDPS           Z1, Z1, Z1
+	VADDPS.BCST      constants<>+28(SB), Z1, Z1
 
 v_actdone:
 	MOVLQSX 4(R14), BX
@@ -12328,241 +12095,173 @@ v_act4:
 	JMP          v_actdone
 
 v_act5:
-	CMPL              120(R8), $0x05
-	JNE               v_act6
-	VMOVAPS           Z0, Z4
-	VXORPS.BCST       constants<>+44(SB), Z0, Z0
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z0, Z2, Z0
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z0, Z2, Z0
-	VMULPS.BCST       constants<>+72(SB), Z0, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
-	VMULPS            Z0, Z3, Z3
-	VFMADD213PS       Z0, Z0, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z0
-	VADDPS.BCST       constants<>+8(SB), Z0, Z0
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z0, Z2, Z0
-	VMULPS            Z4, Z0, Z0
-	VMOVAPS           Z1, Z4
-	VXORPS.BCST       constants<>+44(SB), Z1, Z1
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z1, Z2, Z1
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z1, Z2, Z1
-	VMULPS.BCST       constants<>+72(SB), Z1, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z1
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z1
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z1, Z3
-	VMULPS            Z1, Z3, Z3
-	VFMADD213PS       Z1, Z1, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z1
-	VADDPS.BCST       constants<>+8(SB), Z1, Z1
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z1, Z2, Z1
-	VMULPS            Z4, Z1, Z1
-	JMP               v_actdone
+	CMPL             120(R8), $0x05
+	JNE              v_act6
+	VMOVAPS          Z0, Z4
+	VMULPS.BCST      constants<>+48(SB), Z0, Z0
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z0, Z5, Z0
+	VREDUCEPS        $0x09, Z0, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z0, Z3, Z0
+	VADDPS.BCST      constants<>+8(SB), Z0, Z0
+	VRCP14PS         Z0, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z0, Z3, Z5
+	VMULPS           Z5, Z3, Z0
+	VMULPS           Z4, Z0, Z0
+	VMOVAPS          Z1, Z4
+	VMULPS.BCST      constants<>+48(SB), Z1, Z1
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z1, Z5, Z1
+	VREDUCEPS        $0x09, Z1, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z1, Z3, Z1
+	VADDPS.BCST      constants<>+8(SB), Z1, Z1
+	VRCP14PS         Z1, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z1, Z3, Z5
+	VMULPS           Z5, Z3, Z1
+	VMULPS           Z4, Z1, Z1
+	JMP              v_actdone
 
 v_act6:
-	CMPL              120(R8), $0x06
-	JNE               v_act7
-	VXORPS.BCST       constants<>+44(SB), Z0, Z0
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z0, Z2, Z0
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z0, Z2, Z0
-	VMULPS.BCST       constants<>+72(SB), Z0, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
-	VMULPS            Z0, Z3, Z3
-	VFMADD213PS       Z0, Z0, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z0
-	VADDPS.BCST       constants<>+8(SB), Z0, Z0
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z0, Z2, Z0
-	VXORPS.BCST       constants<>+44(SB), Z1, Z1
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z1, Z2, Z1
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z1, Z2, Z1
-	VMULPS.BCST       constants<>+72(SB), Z1, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z1
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z1
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z1, Z3
-	VMULPS            Z1, Z3, Z3
-	VFMADD213PS       Z1, Z1, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z1
-	VADDPS.BCST       constants<>+8(SB), Z1, Z1
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z1, Z2, Z1
-	JMP               v_actdone
+	CMPL             120(R8), $0x06
+	JNE              v_act7
+	VMULPS.BCST      constants<>+48(SB), Z0, Z0
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z0, Z5, Z0
+	VREDUCEPS        $0x09, Z0, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z0, Z3, Z0
+	VADDPS.BCST      constants<>+8(SB), Z0, Z0
+	VRCP14PS         Z0, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z0, Z3, Z5
+	VMULPS           Z5, Z3, Z0
+	VMULPS.BCST      constants<>+48(SB), Z1, Z1
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z1, Z5, Z1
+	VREDUCEPS        $0x09, Z1, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z1, Z3, Z1
+	VADDPS.BCST      constants<>+8(SB), Z1, Z1
+	VRCP14PS         Z1, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z1, Z3, Z5
+	VMULPS           Z5, Z3, Z1
+	JMP              v_actdone
 
 v_act7:
-	CMPL              120(R8), $0x07
-	JNE               v_act8
-	VMOVAPS           Z0, Z4
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z0, Z5
-	VBROADCASTSS      constants<>+8(SB), Z6
-	VFMADD132PS.BCST  constants<>+108(SB), Z6, Z5
-	VDIVPS            Z5, Z6, Z5
-	VMULPS            Z0, Z0, Z0
-	VMULPS.BCST       constants<>+36(SB), Z0, Z0
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z0, Z2, Z0
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z0, Z2, Z0
-	VMULPS.BCST       constants<>+72(SB), Z0, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
-	VMULPS            Z0, Z3, Z3
-	VFMADD213PS       Z0, Z0, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z0
-	VBROADCASTSS      constants<>+128(SB), Z6
-	VFMADD213PS.BCST  constants<>+124(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+120(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+116(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+112(SB), Z5, Z6
-	VMULPS            Z5, Z6, Z6
-	VMULPS            Z0, Z6, Z6
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z4, Z5
-	VMULPS.BCST       constants<>+4(SB), Z5, Z5
-	VPXORD            Z2, Z2, Z2
-	VMAXPS            Z4, Z2, Z0
-	VFNMADD231PS      Z5, Z6, Z0
-	VMOVAPS           Z1, Z4
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z1, Z5
-	VBROADCASTSS      constants<>+8(SB), Z6
-	VFMADD132PS.BCST  constants<>+108(SB), Z6, Z5
-	VDIVPS            Z5, Z6, Z5
-	VMULPS            Z1, Z1, Z1
-	VMULPS.BCST       constants<>+36(SB), Z1, Z1
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z1, Z2, Z1
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z1, Z2, Z1
-	VMULPS.BCST       constants<>+72(SB), Z1, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z1
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z1
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z1, Z3
-	VMULPS            Z1, Z3, Z3
-	VFMADD213PS       Z1, Z1, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z1
-	VBROADCASTSS      constants<>+128(SB), Z6
-	VFMADD213PS.BCST  constants<>+124(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+120(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+116(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+112(SB), Z5, Z6
-	VMULPS            Z5, Z6, Z6
-	VMULPS            Z1, Z6, Z6
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z4, Z5
-	VMULPS.BCST       constants<>+4(SB), Z5, Z5
-	VPXORD            Z2, Z2, Z2
-	VMAXPS            Z4, Z2, Z1
-	VFNMADD231PS      Z5, Z6, Z1
-	JMP               v_actdone
+	CMPL             120(R8), $0x07
+	JNE              v_act8
+	VMAXPS.BCST      constants<>+60(SB), Z0, Z2
+	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMULPS           Z2, Z2, Z3
+	VBROADCASTSS     constants<>+28(SB), Z4
+	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
+	VBROADCASTSS     constants<>+180(SB), Z4
+	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
+	VBROADCASTSS     constants<>+60(SB), Z5
+	VCMPPS           $0x06, Z5, Z0, K5
+	VMULPS.Z         Z4, Z0, K5, Z0
+	VMAXPS.BCST      constants<>+60(SB), Z1, Z2
+	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMULPS           Z2, Z2, Z3
+	VBROADCASTSS     constants<>+28(SB), Z4
+	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
+	VBROADCASTSS     constants<>+180(SB), Z4
+	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
+	VBROADCASTSS     constants<>+60(SB), Z5
+	VCMPPS           $0x06, Z5, Z1, K5
+	VMULPS.Z         Z4, Z1, K5, Z1
+	JMP              v_actdone
 
 v_act8:
-	VADDPS            Z0, Z0, Z0
-	VXORPS.BCST       constants<>+44(SB), Z0, Z0
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z0, Z2, Z0
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z0, Z2, Z0
-	VMULPS.BCST       constants<>+72(SB), Z0, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z0
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z0
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z0, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z0, Z3
-	VMULPS            Z0, Z3, Z3
-	VFMADD213PS       Z0, Z0, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z0
-	VADDPS.BCST       constants<>+8(SB), Z0, Z0
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z0, Z2, Z0
-	VADDPS            Z0, Z0, Z0
-	VADDPS.BCST       constants<>+28(SB), Z0, Z0
-	VADDPS            Z1, Z1, Z1
-	VXORPS.BCST       constants<>+44(SB), Z1, Z1
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z1, Z2, Z1
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z1, Z2, Z1
-	VMULPS.BCST       constants<>+72(SB), Z1, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z1
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z1
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z1, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z1, Z3
-	VMULPS            Z1, Z3, Z3
-	VFMADD213PS       Z1, Z1, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z1
-	VADDPS.BCST       constants<>+8(SB), Z1, Z1
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z1, Z2, Z1
-	VADDPS            Z1, Z1, Z1
-	VADDPS.BCST       constants<>+28(SB), Z1, Z1
+	VADDPS           Z0, Z0, Z0
+	VMULPS.BCST      constants<>+48(SB), Z0, Z0
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z0, Z5, Z0
+	VREDUCEPS        $0x09, Z0, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z0, Z3, Z0
+	VADDPS.BCST      constants<>+8(SB), Z0, Z0
+	VRCP14PS         Z0, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z0, Z3, Z5
+	VMULPS           Z5, Z3, Z0
+	VADDPS           Z0, Z0, Z0
+	VADDPS.BCST      constants<>+28(SB), Z0, Z0
+	VADDPS           Z1, Z1, Z1
+	VMULPS.BCST      constants<>+48(SB), Z1, Z1
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z1, Z5, Z1
+	VREDUCEPS        $0x09, Z1, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z1, Z3, Z1
+	VADDPS.BCST      constants<>+8(SB), Z1, Z1
+	VRCP14PS         Z1, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z1, Z3, Z5
+	VMULPS           Z5, Z3, Z1
+	VADDPS           Z1, Z1, Z1
+	VADDPS.BCST      constants<>+28(SB), Z1, Z1
 
 v_actdone:
 	MOVLQSX 4(R14), BX
@@ -12841,367 +12540,259 @@ v_act5:
 	CMPL         120(R8), $0x05
 	JNE          v_act6
 	VMOVAPS      Y0, Y4
-	VBROADCASTSS constants<>+44(SB), Y2
-	VXORPS       Y2, Y0, Y0
-	VBROADCASTSS constants<>+68(SB), Y2
-	VMAXPS       Y0, Y2, Y0
-	VBROADCASTSS constants<>+64(SB), Y2
-	VMINPS       Y0, Y2, Y0
-	VBROADCASTSS constants<>+72(SB), Y7
-	VMULPS       Y7, Y0, Y2
-	VROUNDPS     $0x08, Y2, Y2
-	VBROADCASTSS constants<>+76(SB), Y7
-	VFNMADD231PS Y7, Y2, Y0
-	VBROADCASTSS constants<>+80(SB), Y7
-	VFNMADD231PS Y7, Y2, Y0
-	VBROADCASTSS constants<>+84(SB), Y3
-	VBROADCASTSS constants<>+88(SB), Y7
-	VFMADD213PS  Y7, Y0, Y3
-	VBROADCASTSS constants<>+92(SB), Y7
-	VFMADD213PS  Y7, Y0, Y3
-	VBROADCASTSS constants<>+96(SB), Y7
-	VFMADD213PS  Y7, Y0, Y3
-	VBROADCASTSS constants<>+100(SB), Y7
-	VFMADD213PS  Y7, Y0, Y3
-	VBROADCASTSS constants<>+104(SB), Y7
-	VFMADD213PS  Y7, Y0, Y3
-	VMULPS       Y0, Y3, Y3
-	VFMADD213PS  Y0, Y0, Y3
-	VBROADCASTSS constants<>+8(SB), Y7
-	VADDPS       Y7, Y3, Y3
+	VBROADCASTSS constants<>+48(SB), Y5
+	VMULPS       Y5, Y0, Y0
+	VBROADCASTSS constants<>+56(SB), Y5
+	VMINPS       Y0, Y5, Y0
+	VBROADCASTSS constants<>+52(SB), Y5
+	VMAXPS       Y0, Y5, Y0
+	VROUNDPS     $0x09, Y0, Y2
+	VSUBPS       Y2, Y0, Y0
+	VBROADCASTSS constants<>+124(SB), Y3
+	VBROADCASTSS constants<>+120(SB), Y5
+	VFMADD213PS  Y5, Y0, Y3
+	VBROADCASTSS constants<>+116(SB), Y5
+	VFMADD213PS  Y5, Y0, Y3
+	VBROADCASTSS constants<>+112(SB), Y5
+	VFMADD213PS  Y5, Y0, Y3
+	VBROADCASTSS constants<>+108(SB), Y5
+	VFMADD213PS  Y5, Y0, Y3
+	VBROADCASTSS constants<>+104(SB), Y5
+	VFMADD213PS  Y5, Y0, Y3
 	VCVTPS2DQ    Y2, Y2
-	VBROADCASTSS constants<>+32(SB), Y7
-	VPADDD       Y7, Y2, Y2
 	VPSLLD       $0x17, Y2, Y2
-	VMULPS       Y2, Y3, Y0
-	VBROADCASTSS constants<>+8(SB), Y2
-	VADDPS       Y2, Y0, Y0
-	VBROADCASTSS constants<>+8(SB), Y2
-	VDIVPS       Y0, Y2, Y0
+	VPADDD       Y2, Y3, Y0
+	VBROADCASTSS constants<>+8(SB), Y5
+	VADDPS       Y5, Y0, Y0
+	VDIVPS       Y0, Y5, Y0
 	VMULPS       Y4, Y0, Y0
 	VMOVAPS      Y1, Y4
-	VBROADCASTSS constants<>+44(SB), Y2
-	VXORPS       Y2, Y1, Y1
-	VBROADCASTSS constants<>+68(SB), Y2
-	VMAXPS       Y1, Y2, Y1
-	VBROADCASTSS constants<>+64(SB), Y2
-	VMINPS       Y1, Y2, Y1
-	VBROADCASTSS constants<>+72(SB), Y7
-	VMULPS       Y7, Y1, Y2
-	VROUNDPS     $0x08, Y2, Y2
-	VBROADCASTSS constants<>+76(SB), Y7
-	VFNMADD231PS Y7, Y2, Y1
-	VBROADCASTSS constants<>+80(SB), Y7
-	VFNMADD231PS Y7, Y2, Y1
-	VBROADCASTSS constants<>+84(SB), Y3
-	VBROADCASTSS constants<>+88(SB), Y7
-	VFMADD213PS  Y7, Y1, Y3
-	VBROADCASTSS constants<>+92(SB), Y7
-	VFMADD213PS  Y7, Y1, Y3
-	VBROADCASTSS constants<>+96(SB), Y7
-	VFMADD213PS  Y7, Y1, Y3
-	VBROADCASTSS constants<>+100(SB), Y7
-	VFMADD213PS  Y7, Y1, Y3
-	VBROADCASTSS constants<>+104(SB), Y7
-	VFMADD213PS  Y7, Y1, Y3
-	VMULPS       Y1, Y3, Y3
-	VFMADD213PS  Y1, Y1, Y3
-	VBROADCASTSS constants<>+8(SB), Y7
-	VADDPS       Y7, Y3, Y3
+	VBROADCASTSS constants<>+48(SB), Y5
+	VMULPS       Y5, Y1, Y1
+	VBROADCASTSS constants<>+56(SB), Y5
+	VMINPS       Y1, Y5, Y1
+	VBROADCASTSS constants<>+52(SB), Y5
+	VMAXPS       Y1, Y5, Y1
+	VROUNDPS     $0x09, Y1, Y2
+	VSUBPS       Y2, Y1, Y1
+	VBROADCASTSS constants<>+124(SB), Y3
+	VBROADCASTSS constants<>+120(SB), Y5
+	VFMADD213PS  Y5, Y1, Y3
+	VBROADCASTSS constants<>+116(SB), Y5
+	VFMADD213PS  Y5, Y1, Y3
+	VBROADCASTSS constants<>+112(SB), Y5
+	VFMADD213PS  Y5, Y1, Y3
+	VBROADCASTSS constants<>+108(SB), Y5
+	VFMADD213PS  Y5, Y1, Y3
+	VBROADCASTSS constants<>+104(SB), Y5
+	VFMADD213PS  Y5, Y1, Y3
 	VCVTPS2DQ    Y2, Y2
-	VBROADCASTSS constants<>+32(SB), Y7
-	VPADDD       Y7, Y2, Y2
 	VPSLLD       $0x17, Y2, Y2
-	VMULPS       Y2, Y3, Y1
-	VBROADCASTSS constants<>+8(SB), Y2
-	VADDPS       Y2, Y1, Y1
-	VBROADCASTSS constants<>+8(SB), Y2
-	VDIVPS       Y1, Y2, Y1
+	VPADDD       Y2, Y3, Y1
+	VBROADCASTSS constants<>+8(SB), Y5
+	VADDPS       Y5, Y1, Y1
+	VDIVPS       Y1, Y5, Y1
 	VMULPS       Y4, Y1, Y1
 	JMP          v_actdone
 
 v_act6:
 	CMPL         120(R8), $0x06
 	JNE          v_act7
-	VBROADCASTSS constants<>+44(SB), Y2
-	VXORPS       Y2, Y0, Y0
-	VBROADCASTSS constants<>+68(SB), Y2
-	VMAXPS       Y0, Y2, Y0
-	VBROADCASTSS constants<>+64(SB), Y2
-	VMINPS       Y0, Y2, Y0
-	VBROADCASTSS constants<>+72(SB), Y7
-	VMULPS       Y7, Y0, Y2
-	VROUNDPS     $0x08, Y2, Y2
-	VBROADCASTSS constants<>+76(SB), Y7
-	VFNMADD231PS Y7, Y2, Y0
-	VBROADCASTSS constants<>+80(SB), Y7
-	VFNMADD231PS Y7, Y2, Y0
-	VBROADCASTSS constants<>+84(SB), Y3
-	VBROADCASTSS constants<>+88(SB), Y7
-	VFMADD213PS  Y7, Y0, Y3
-	VBROADCASTSS constants<>+92(SB), Y7
-	VFMADD213PS  Y7, Y0, Y3
-	VBROADCASTSS constants<>+96(SB), Y7
-	VFMADD213PS  Y7, Y0, Y3
-	VBROADCASTSS constants<>+100(SB), Y7
-	VFMADD213PS  Y7, Y0, Y3
-	VBROADCASTSS constants<>+104(SB), Y7
-	VFMADD213PS  Y7, Y0, Y3
-	VMULPS       Y0, Y3, Y3
-	VFMADD213PS  Y0, Y0, Y3
-	VBROADCASTSS constants<>+8(SB), Y7
-	VADDPS       Y7, Y3, Y3
+	VBROADCASTSS constants<>+48(SB), Y5
+	VMULPS       Y5, Y0, Y0
+	VBROADCASTSS constants<>+56(SB), Y5
+	VMINPS       Y0, Y5, Y0
+	VBROADCASTSS constants<>+52(SB), Y5
+	VMAXPS       Y0, Y5, Y0
+	VROUNDPS     $0x09, Y0, Y2
+	VSUBPS       Y2, Y0, Y0
+	VBROADCASTSS constants<>+124(SB), Y3
+	VBROADCASTSS constants<>+120(SB), Y5
+	VFMADD213PS  Y5, Y0, Y3
+	VBROADCASTSS constants<>+116(SB), Y5
+	VFMADD213PS  Y5, Y0, Y3
+	VBROADCASTSS constants<>+112(SB), Y5
+	VFMADD213PS  Y5, Y0, Y3
+	VBROADCASTSS constants<>+108(SB), Y5
+	VFMADD213PS  Y5, Y0, Y3
+	VBROADCASTSS constants<>+104(SB), Y5
+	VFMADD213PS  Y5, Y0, Y3
 	VCVTPS2DQ    Y2, Y2
-	VBROADCASTSS constants<>+32(SB), Y7
-	VPADDD       Y7, Y2, Y2
 	VPSLLD       $0x17, Y2, Y2
-	VMULPS       Y2, Y3, Y0
-	VBROADCASTSS constants<>+8(SB), Y2
-	VADDPS       Y2, Y0, Y0
-	VBROADCASTSS constants<>+8(SB), Y2
-	VDIVPS       Y0, Y2, Y0
-	VBROADCASTSS constants<>+44(SB), Y2
-	VXORPS       Y2, Y1, Y1
-	VBROADCASTSS constants<>+68(SB), Y2
-	VMAXPS       Y1, Y2, Y1
-	VBROADCASTSS constants<>+64(SB), Y2
-	VMINPS       Y1, Y2, Y1
-	VBROADCASTSS constants<>+72(SB), Y7
-	VMULPS       Y7, Y1, Y2
-	VROUNDPS     $0x08, Y2, Y2
-	VBROADCASTSS constants<>+76(SB), Y7
-	VFNMADD231PS Y7, Y2, Y1
-	VBROADCASTSS constants<>+80(SB), Y7
-	VFNMADD231PS Y7, Y2, Y1
-	VBROADCASTSS constants<>+84(SB), Y3
-	VBROADCASTSS constants<>+88(SB), Y7
-	VFMADD213PS  Y7, Y1, Y3
-	VBROADCASTSS constants<>+92(SB), Y7
-	VFMADD213PS  Y7, Y1, Y3
-	VBROADCASTSS constants<>+96(SB), Y7
-	VFMADD213PS  Y7, Y1, Y3
-	VBROADCASTSS constants<>+100(SB), Y7
-	VFMADD213PS  Y7, Y1, Y3
-	VBROADCASTSS constants<>+104(SB), Y7
-	VFMADD213PS  Y7, Y1, Y3
-	VMULPS       Y1, Y3, Y3
-	VFMADD213PS  Y1, Y1, Y3
-	VBROADCASTSS constants<>+8(SB), Y7
-	VADDPS       Y7, Y3, Y3
+	VPADDD       Y2, Y3, Y0
+	VBROADCASTSS constants<>+8(SB), Y5
+	VADDPS       Y5, Y0, Y0
+	VDIVPS       Y0, Y5, Y0
+	VBROADCASTSS constants<>+48(SB), Y5
+	VMULPS       Y5, Y1, Y1
+	VBROADCASTSS constants<>+56(SB), Y5
+	VMINPS       Y1, Y5, Y1
+	VBROADCASTSS constants<>+52(SB), Y5
+	VMAXPS       Y1, Y5, Y1
+	VROUNDPS     $0x09, Y1, Y2
+	VSUBPS       Y2, Y1, Y1
+	VBROADCASTSS constants<>+124(SB), Y3
+	VBROADCASTSS constants<>+120(SB), Y5
+	VFMADD213PS  Y5, Y1, Y3
+	VBROADCASTSS constants<>+116(SB), Y5
+	VFMADD213PS  Y5, Y1, Y3
+	VBROADCASTSS constants<>+112(SB), Y5
+	VFMADD213PS  Y5, Y1, Y3
+	VBROADCASTSS constants<>+108(SB), Y5
+	VFMADD213PS  Y5, Y1, Y3
+	VBROADCASTSS constants<>+104(SB), Y5
+	VFMADD213PS  Y5, Y1, Y3
 	VCVTPS2DQ    Y2, Y2
-	VBROADCASTSS constants<>+32(SB), Y7
-	VPADDD       Y7, Y2, Y2
 	VPSLLD       $0x17, Y2, Y2
-	VMULPS       Y2, Y3, Y1
-	VBROADCASTSS constants<>+8(SB), Y2
-	VADDPS       Y2, Y1, Y1
-	VBROADCASTSS constants<>+8(SB), Y2
-	VDIVPS       Y1, Y2, Y1
+	VPADDD       Y2, Y3, Y1
+	VBROADCASTSS constants<>+8(SB), Y5
+	VADDPS       Y5, Y1, Y1
+	VDIVPS       Y1, Y5, Y1
 	JMP          v_actdone
 
 v_act7:
 	CMPL         120(R8), $0x07
 	JNE          v_act8
-	VMOVAPS      Y0, Y4
-	VBROADCASTSS constants<>+40(SB), Y2
-	VANDPS       Y2, Y0, Y5
-	VBROADCASTSS constants<>+8(SB), Y6
-	VBROADCASTSS constants<>+108(SB), Y7
-	VFMADD132PS  Y7, Y6, Y5
-	VDIVPS       Y5, Y6, Y5
-	VMULPS       Y0, Y0, Y0
-	VBROADCASTSS constants<>+36(SB), Y2
-	VMULPS       Y2, Y0, Y0
-	VBROADCASTSS constants<>+68(SB), Y2
-	VMAXPS       Y0, Y2, Y0
-	VBROADCASTSS constants<>+64(SB), Y2
-	VMINPS       Y0, Y2, Y0
-	VBROADCASTSS constants<>+72(SB), Y7
-	VMULPS       Y7, Y0, Y2
-	VROUNDPS     $0x08, Y2, Y2
-	VBROADCASTSS constants<>+76(SB), Y7
-	VFNMADD231PS Y7, Y2, Y0
-	VBROADCASTSS constants<>+80(SB), Y7
-	VFNMADD231PS Y7, Y2, Y0
-	VBROADCASTSS constants<>+84(SB), Y3
-	VBROADCASTSS constants<>+88(SB), Y7
-	VFMADD213PS  Y7, Y0, Y3
-	VBROADCASTSS constants<>+92(SB), Y7
-	VFMADD213PS  Y7, Y0, Y3
-	VBROADCASTSS constants<>+96(SB), Y7
-	VFMADD213PS  Y7, Y0, Y3
-	VBROADCASTSS constants<>+100(SB), Y7
-	VFMADD213PS  Y7, Y0, Y3
-	VBROADCASTSS constants<>+104(SB), Y7
-	VFMADD213PS  Y7, Y0, Y3
-	VMULPS       Y0, Y3, Y3
-	VFMADD213PS  Y0, Y0, Y3
-	VBROADCASTSS constants<>+8(SB), Y7
-	VADDPS       Y7, Y3, Y3
-	VCVTPS2DQ    Y2, Y2
-	VBROADCASTSS constants<>+32(SB), Y7
-	VPADDD       Y7, Y2, Y2
-	VPSLLD       $0x17, Y2, Y2
-	VMULPS       Y2, Y3, Y0
-	VBROADCASTSS constants<>+128(SB), Y6
-	VBROADCASTSS constants<>+124(SB), Y2
-	VFMADD213PS  Y2, Y5, Y6
-	VBROADCASTSS constants<>+120(SB), Y2
-	VFMADD213PS  Y2, Y5, Y6
-	VBROADCASTSS constants<>+116(SB), Y2
-	VFMADD213PS  Y2, Y5, Y6
-	VBROADCASTSS constants<>+112(SB), Y2
-	VFMADD213PS  Y2, Y5, Y6
-	VMULPS       Y5, Y6, Y6
-	VMULPS       Y0, Y6, Y6
-	VBROADCASTSS constants<>+40(SB), Y2
-	VANDPS       Y2, Y4, Y5
-	VBROADCASTSS constants<>+4(SB), Y2
-	VMULPS       Y2, Y5, Y5
-	VXORPS       Y2, Y2, Y2
-	VMAXPS       Y4, Y2, Y0
-	VFNMADD231PS Y5, Y6, Y0
-	VMOVAPS      Y1, Y4
-	VBROADCASTSS constants<>+40(SB), Y2
-	VANDPS       Y2, Y1, Y5
-	VBROADCASTSS constants<>+8(SB), Y6
-	VBROADCASTSS constants<>+108(SB), Y7
-	VFMADD132PS  Y7, Y6, Y5
-	VDIVPS       Y5, Y6, Y5
-	VMULPS       Y1, Y1, Y1
-	VBROADCASTSS constants<>+36(SB), Y2
-	VMULPS       Y2, Y1, Y1
-	VBROADCASTSS constants<>+68(SB), Y2
-	VMAXPS       Y1, Y2, Y1
-	VBROADCASTSS constants<>+64(SB), Y2
-	VMINPS       Y1, Y2, Y1
-	VBROADCASTSS constants<>+72(SB), Y7
-	VMULPS       Y7, Y1, Y2
-	VROUNDPS     $0x08, Y2, Y2
-	VBROADCASTSS constants<>+76(SB), Y7
-	VFNMADD231PS Y7, Y2, Y1
-	VBROADCASTSS constants<>+80(SB), Y7
-	VFNMADD231PS Y7, Y2, Y1
-	VBROADCASTSS constants<>+84(SB), Y3
-	VBROADCASTSS constants<>+88(SB), Y7
-	VFMADD213PS  Y7, Y1, Y3
-	VBROADCASTSS constants<>+92(SB), Y7
-	VFMADD213PS  Y7, Y1, Y3
-	VBROADCASTSS constants<>+96(SB), Y7
-	VFMADD213PS  Y7, Y1, Y3
-	VBROADCASTSS constants<>+100(SB), Y7
-	VFMADD213PS  Y7, Y1, Y3
-	VBROADCASTSS constants<>+104(SB), Y7
-	VFMADD213PS  Y7, Y1, Y3
-	VMULPS       Y1, Y3, Y3
-	VFMADD213PS  Y1, Y1, Y3
-	VBROADCASTSS constants<>+8(SB), Y7
-	VADDPS       Y7, Y3, Y3
-	VCVTPS2DQ    Y2, Y2
-	VBROADCASTSS constants<>+32(SB), Y7
-	VPADDD       Y7, Y2, Y2
-	VPSLLD       $0x17, Y2, Y2
-	VMULPS       Y2, Y3, Y1
-	VBROADCASTSS constants<>+128(SB), Y6
-	VBROADCASTSS constants<>+124(SB), Y2
-	VFMADD213PS  Y2, Y5, Y6
-	VBROADCASTSS constants<>+120(SB), Y2
-	VFMADD213PS  Y2, Y5, Y6
-	VBROADCASTSS constants<>+116(SB), Y2
-	VFMADD213PS  Y2, Y5, Y6
-	VBROADCASTSS constants<>+112(SB), Y2
-	VFMADD213PS  Y2, Y5, Y6
-	VMULPS       Y5, Y6, Y6
-	VMULPS       Y1, Y6, Y6
-	VBROADCASTSS constants<>+40(SB), Y2
-	VANDPS       Y2, Y4, Y5
-	VBROADCASTSS constants<>+4(SB), Y2
-	VMULPS       Y2, Y5, Y5
-	VXORPS       Y2, Y2, Y2
-	VMAXPS       Y4, Y2, Y1
-	VFNMADD231PS Y5, Y6, Y1
+	VBROADCASTSS constants<>+60(SB), Y5
+	VMAXPS       Y5, Y0, Y2
+	VBROADCASTSS constants<>+64(SB), Y5
+	VMINPS       Y5, Y2, Y2
+	VMULPS       Y2, Y2, Y3
+	VBROADCASTSS constants<>+28(SB), Y4
+	VBROADCASTSS constants<>+68(SB), Y5
+	VFMADD132PS  Y5, Y4, Y3
+	VBROADCASTSS constants<>+180(SB), Y4
+	VBROADCASTSS constants<>+176(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+172(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+168(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+164(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+160(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+156(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+152(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+148(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+144(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+140(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+136(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+132(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+128(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+4(SB), Y5
+	VFMADD213PS  Y5, Y2, Y4
+	VBROADCASTSS constants<>+60(SB), Y5
+	VMULPS       Y4, Y0, Y4
+	VCMPPS       $0x06, Y5, Y0, Y0
+	VANDPS       Y4, Y0, Y0
+	VBROADCASTSS constants<>+60(SB), Y5
+	VMAXPS       Y5, Y1, Y2
+	VBROADCASTSS constants<>+64(SB), Y5
+	VMINPS       Y5, Y2, Y2
+	VMULPS       Y2, Y2, Y3
+	VBROADCASTSS constants<>+28(SB), Y4
+	VBROADCASTSS constants<>+68(SB), Y5
+	VFMADD132PS  Y5, Y4, Y3
+	VBROADCASTSS constants<>+180(SB), Y4
+	VBROADCASTSS constants<>+176(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+172(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+168(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+164(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+160(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+156(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+152(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+148(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+144(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+140(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+136(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+132(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+128(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+4(SB), Y5
+	VFMADD213PS  Y5, Y2, Y4
+	VBROADCASTSS constants<>+60(SB), Y5
+	VMULPS       Y4, Y1, Y4
+	VCMPPS       $0x06, Y5, Y1, Y1
+	VANDPS       Y4, Y1, Y1
 	JMP          v_actdone
 
 v_act8:
 	VADDPS       Y0, Y0, Y0
-	VBROADCASTSS constants<>+44(SB), Y2
-	VXORPS       Y2, Y0, Y0
-	VBROADCASTSS constants<>+68(SB), Y2
-	VMAXPS       Y0, Y2, Y0
-	VBROADCASTSS constants<>+64(SB), Y2
-	VMINPS       Y0, Y2, Y0
-	VBROADCASTSS constants<>+72(SB), Y7
-	VMULPS       Y7, Y0, Y2
-	VROUNDPS     $0x08, Y2, Y2
-	VBROADCASTSS constants<>+76(SB), Y7
-	VFNMADD231PS Y7, Y2, Y0
-	VBROADCASTSS constants<>+80(SB), Y7
-	VFNMADD231PS Y7, Y2, Y0
-	VBROADCASTSS constants<>+84(SB), Y3
-	VBROADCASTSS constants<>+88(SB), Y7
-	VFMADD213PS  Y7, Y0, Y3
-	VBROADCASTSS constants<>+92(SB), Y7
-	VFMADD213PS  Y7, Y0, Y3
-	VBROADCASTSS constants<>+96(SB), Y7
-	VFMADD213PS  Y7, Y0, Y3
-	VBROADCASTSS constants<>+100(SB), Y7
-	VFMADD213PS  Y7, Y0, Y3
-	VBROADCASTSS constants<>+104(SB), Y7
-	VFMADD213PS  Y7, Y0, Y3
-	VMULPS       Y0, Y3, Y3
-	VFMADD213PS  Y0, Y0, Y3
-	VBROADCASTSS constants<>+8(SB), Y7
-	VADDPS       Y7, Y3, Y3
+	VBROADCASTSS constants<>+48(SB), Y5
+	VMULPS       Y5, Y0, Y0
+	VBROADCASTSS constants<>+56(SB), Y5
+	VMINPS       Y0, Y5, Y0
+	VBROADCASTSS constants<>+52(SB), Y5
+	VMAXPS       Y0, Y5, Y0
+	VROUNDPS     $0x09, Y0, Y2
+	VSUBPS       Y2, Y0, Y0
+	VBROADCASTSS constants<>+124(SB), Y3
+	VBROADCASTSS constants<>+120(SB), Y5
+	VFMADD213PS  Y5, Y0, Y3
+	VBROADCASTSS constants<>+116(SB), Y5
+	VFMADD213PS  Y5, Y0, Y3
+	VBROADCASTSS constants<>+112(SB), Y5
+	VFMADD213PS  Y5, Y0, Y3
+	VBROADCASTSS constants<>+108(SB), Y5
+	VFMADD213PS  Y5, Y0, Y3
+	VBROADCASTSS constants<>+104(SB), Y5
+	VFMADD213PS  Y5, Y0, Y3
 	VCVTPS2DQ    Y2, Y2
-	VBROADCASTSS constants<>+32(SB), Y7
-	VPADDD       Y7, Y2, Y2
 	VPSLLD       $0x17, Y2, Y2
-	VMULPS       Y2, Y3, Y0
-	VBROADCASTSS constants<>+8(SB), Y2
-	VADDPS       Y2, Y0, Y0
-	VBROADCASTSS constants<>+8(SB), Y2
-	VDIVPS       Y0, Y2, Y0
+	VPADDD       Y2, Y3, Y0
+	VBROADCASTSS constants<>+8(SB), Y5
+	VADDPS       Y5, Y0, Y0
+	VDIVPS       Y0, Y5, Y0
 	VADDPS       Y0, Y0, Y0
 	VBROADCASTSS constants<>+28(SB), Y2
 	VADDPS       Y2, Y0, Y0
 	VADDPS       Y1, Y1, Y1
-	VBROADCASTSS constants<>+44(SB), Y2
-	VXORPS       Y2, Y1, Y1
-	VBROADCASTSS constants<>+68(SB), Y2
-	VMAXPS       Y1, Y2, Y1
-	VBROADCASTSS constants<>+64(SB), Y2
-	VMINPS       Y1, Y2, Y1
-	VBROADCASTSS constants<>+72(SB), Y7
-	VMULPS       Y7, Y1, Y2
-	VROUNDPS     $0x08, Y2, Y2
-	VBROADCASTSS constants<>+76(SB), Y7
-	VFNMADD231PS Y7, Y2, Y1
-	VBROADCASTSS constants<>+80(SB), Y7
-	VFNMADD231PS Y7, Y2, Y1
-	VBROADCASTSS constants<>+84(SB), Y3
-	VBROADCASTSS constants<>+88(SB), Y7
-	VFMADD213PS  Y7, Y1, Y3
-	VBROADCASTSS constants<>+92(SB), Y7
-	VFMADD213PS  Y7, Y1, Y3
-	VBROADCASTSS constants<>+96(SB), Y7
-	VFMADD213PS  Y7, Y1, Y3
-	VBROADCASTSS constants<>+100(SB), Y7
-	VFMADD213PS  Y7, Y1, Y3
-	VBROADCASTSS constants<>+104(SB), Y7
-	VFMADD213PS  Y7, Y1, Y3
-	VMULPS       Y1, Y3, Y3
-	VFMADD213PS  Y1, Y1, Y3
-	VBROADCASTSS constants<>+8(SB), Y7
-	VADDPS       Y7, Y3, Y3
+	VBROADCASTSS constants<>+48(SB), Y5
+	VMULPS       Y5, Y1, Y1
+	VBROADCASTSS constants<>+56(SB), Y5
+	VMINPS       Y1, Y5, Y1
+	VBROADCASTSS constants<>+52(SB), Y5
+	VMAXPS       Y1, Y5, Y1
+	VROUNDPS     $0x09, Y1, Y2
+	VSUBPS       Y2, Y1, Y1
+	VBROADCASTSS constants<>+124(SB), Y3
+	VBROADCASTSS constants<>+120(SB), Y5
+	VFMADD213PS  Y5, Y1, Y3
+	VBROADCASTSS constants<>+116(SB), Y5
+	VFMADD213PS  Y5, Y1, Y3
+	VBROADCASTSS constants<>+112(SB), Y5
+	VFMADD213PS  Y5, Y1, Y3
+	VBROADCASTSS constants<>+108(SB), Y5
+	VFMADD213PS  Y5, Y1, Y3
+	VBROADCASTSS constants<>+104(SB), Y5
+	VFMADD213PS  Y5, Y1, Y3
 	VCVTPS2DQ    Y2, Y2
-	VBROADCASTSS constants<>+32(SB), Y7
-	VPADDD       Y7, Y2, Y2
 	VPSLLD       $0x17, Y2, Y2
-	VMULPS       Y2, Y3, Y1
-	VBROADCASTSS constants<>+8(SB), Y2
-	VADDPS       Y2, Y1, Y1
-	VBROADCASTSS constants<>+8(SB), Y2
-	VDIVPS       Y1, Y2, Y1
+	VPADDD       Y2, Y3, Y1
+	VBROADCASTSS constants<>+8(SB), Y5
+	VADDPS       Y5, Y1, Y1
+	VDIVPS       Y1, Y5, Y1
 	VADDPS       Y1, Y1, Y1
 	VBROADCASTSS constants<>+28(SB), Y2
 	VADDPS       Y2, Y1, Y1

@@ -12,40 +12,45 @@ DATA constants<>+16(SB)/4, $0x40400000
 DATA constants<>+20(SB)/4, $0x40c00000
 DATA constants<>+24(SB)/4, $0x3e2aaaab
 DATA constants<>+28(SB)/4, $0xbf800000
-DATA constants<>+32(SB)/4, $0x0000007f
-DATA constants<>+36(SB)/4, $0xbf000000
-DATA constants<>+40(SB)/4, $0x7fffffff
-DATA constants<>+44(SB)/4, $0x80000000
-DATA constants<>+48(SB)/4, $0x00008000
-DATA constants<>+52(SB)/4, $0xffff0000
-DATA constants<>+56(SB)/4, $0x00000088
-DATA constants<>+60(SB)/4, $0xaaaaaaaa
-DATA constants<>+64(SB)/4, $0x42b0c0a5
-DATA constants<>+68(SB)/4, $0xc2aeac50
-DATA constants<>+72(SB)/4, $0x3fb8aa3b
-DATA constants<>+76(SB)/4, $0x3f318000
-DATA constants<>+80(SB)/4, $0xb95e8083
-DATA constants<>+84(SB)/4, $0x39506967
-DATA constants<>+88(SB)/4, $0x3ab743ce
-DATA constants<>+92(SB)/4, $0x3c088908
-DATA constants<>+96(SB)/4, $0x3d2aa9c1
-DATA constants<>+100(SB)/4, $0x3e2aaaaa
-DATA constants<>+104(SB)/4, $0x3f000000
-DATA constants<>+108(SB)/4, $0x3e6d3388
-DATA constants<>+112(SB)/4, $0x3e827906
-DATA constants<>+116(SB)/4, $0xbe91a98e
-DATA constants<>+120(SB)/4, $0x3fb5f0e3
-DATA constants<>+124(SB)/4, $0xbfba00e3
-DATA constants<>+128(SB)/4, $0x3f87dc22
-DATA constants<>+132(SB)/4, $0x3f400000
-DATA constants<>+136(SB)/4, $0x3f100000
-DATA constants<>+140(SB)/4, $0x3ed80000
-DATA constants<>+144(SB)/4, $0x3fc00000
-DATA constants<>+148(SB)/4, $0x40100000
-DATA constants<>+152(SB)/4, $0x40580000
-DATA constants<>+156(SB)/4, $0x3fa20000
-DATA constants<>+160(SB)/4, $0x40340000
-GLOBL constants<>(SB), RODATA|NOPTR, $164
+DATA constants<>+32(SB)/4, $0x00008000
+DATA constants<>+36(SB)/4, $0xffff0000
+DATA constants<>+40(SB)/4, $0x00000088
+DATA constants<>+44(SB)/4, $0xaaaaaaaa
+DATA constants<>+48(SB)/4, $0xbfb8aa3b
+DATA constants<>+52(SB)/4, $0xc2fc0000
+DATA constants<>+56(SB)/4, $0x42fa0000
+DATA constants<>+60(SB)/4, $0xc0a80000
+DATA constants<>+64(SB)/4, $0x40a80000
+DATA constants<>+68(SB)/4, $0x3d949b93
+DATA constants<>+72(SB)/4, $0x3f400000
+DATA constants<>+76(SB)/4, $0x3f100000
+DATA constants<>+80(SB)/4, $0x3ed80000
+DATA constants<>+84(SB)/4, $0x3fc00000
+DATA constants<>+88(SB)/4, $0x40100000
+DATA constants<>+92(SB)/4, $0x40580000
+DATA constants<>+96(SB)/4, $0x3fa20000
+DATA constants<>+100(SB)/4, $0x40340000
+DATA constants<>+104(SB)/4, $0x3f7fffff
+DATA constants<>+108(SB)/4, $0x3f31727b
+DATA constants<>+112(SB)/4, $0x3e75ead5
+DATA constants<>+116(SB)/4, $0x3d64aa22
+DATA constants<>+120(SB)/4, $0x3c13480e
+DATA constants<>+124(SB)/4, $0x3af618ec
+DATA constants<>+128(SB)/4, $0x3e09e425
+DATA constants<>+132(SB)/4, $0xbd8979b3
+DATA constants<>+136(SB)/4, $0x3d4b5760
+DATA constants<>+140(SB)/4, $0xbd22e462
+DATA constants<>+144(SB)/4, $0x3d035627
+DATA constants<>+148(SB)/4, $0xbcccc358
+DATA constants<>+152(SB)/4, $0x3c961ceb
+DATA constants<>+156(SB)/4, $0xbc543432
+DATA constants<>+160(SB)/4, $0x3c14abd3
+DATA constants<>+164(SB)/4, $0xbba7f123
+DATA constants<>+168(SB)/4, $0x3af48433
+DATA constants<>+172(SB)/4, $0xbaad2e83
+DATA constants<>+176(SB)/4, $0x3abf1e70
+DATA constants<>+180(SB)/4, $0xba138a45
+GLOBL constants<>(SB), RODATA|NOPTR, $184
 
 DATA interleave<>+0(SB)/4, $0x00000000
 DATA interleave<>+4(SB)/4, $0x00000010
@@ -473,241 +478,173 @@ row0_act4:
 	JMP          row0_actdone
 
 row0_act5:
-	CMPL              96(R8), $0x05
-	JNE               row0_act6
-	VMOVAPS           Z8, Z4
-	VXORPS.BCST       constants<>+44(SB), Z8, Z8
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z8, Z2, Z8
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z8, Z2, Z8
-	VMULPS.BCST       constants<>+72(SB), Z8, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z8
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z8
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z8, Z3
-	VMULPS            Z8, Z3, Z3
-	VFMADD213PS       Z8, Z8, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z8
-	VADDPS.BCST       constants<>+8(SB), Z8, Z8
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z8, Z2, Z8
-	VMULPS            Z4, Z8, Z8
-	VMOVAPS           Z9, Z4
-	VXORPS.BCST       constants<>+44(SB), Z9, Z9
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z9, Z2, Z9
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z9, Z2, Z9
-	VMULPS.BCST       constants<>+72(SB), Z9, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z9
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z9
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z9, Z3
-	VMULPS            Z9, Z3, Z3
-	VFMADD213PS       Z9, Z9, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z9
-	VADDPS.BCST       constants<>+8(SB), Z9, Z9
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z9, Z2, Z9
-	VMULPS            Z4, Z9, Z9
-	JMP               row0_actdone
+	CMPL             96(R8), $0x05
+	JNE              row0_act6
+	VMOVAPS          Z8, Z4
+	VMULPS.BCST      constants<>+48(SB), Z8, Z8
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z8, Z5, Z8
+	VREDUCEPS        $0x09, Z8, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z8, Z3, Z8
+	VADDPS.BCST      constants<>+8(SB), Z8, Z8
+	VRCP14PS         Z8, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z8, Z3, Z5
+	VMULPS           Z5, Z3, Z8
+	VMULPS           Z4, Z8, Z8
+	VMOVAPS          Z9, Z4
+	VMULPS.BCST      constants<>+48(SB), Z9, Z9
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z9, Z5, Z9
+	VREDUCEPS        $0x09, Z9, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z9, Z3, Z9
+	VADDPS.BCST      constants<>+8(SB), Z9, Z9
+	VRCP14PS         Z9, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z9, Z3, Z5
+	VMULPS           Z5, Z3, Z9
+	VMULPS           Z4, Z9, Z9
+	JMP              row0_actdone
 
 row0_act6:
-	CMPL              96(R8), $0x06
-	JNE               row0_act7
-	VXORPS.BCST       constants<>+44(SB), Z8, Z8
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z8, Z2, Z8
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z8, Z2, Z8
-	VMULPS.BCST       constants<>+72(SB), Z8, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z8
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z8
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z8, Z3
-	VMULPS            Z8, Z3, Z3
-	VFMADD213PS       Z8, Z8, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z8
-	VADDPS.BCST       constants<>+8(SB), Z8, Z8
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z8, Z2, Z8
-	VXORPS.BCST       constants<>+44(SB), Z9, Z9
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z9, Z2, Z9
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z9, Z2, Z9
-	VMULPS.BCST       constants<>+72(SB), Z9, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z9
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z9
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z9, Z3
-	VMULPS            Z9, Z3, Z3
-	VFMADD213PS       Z9, Z9, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z9
-	VADDPS.BCST       constants<>+8(SB), Z9, Z9
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z9, Z2, Z9
-	JMP               row0_actdone
+	CMPL             96(R8), $0x06
+	JNE              row0_act7
+	VMULPS.BCST      constants<>+48(SB), Z8, Z8
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z8, Z5, Z8
+	VREDUCEPS        $0x09, Z8, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z8, Z3, Z8
+	VADDPS.BCST      constants<>+8(SB), Z8, Z8
+	VRCP14PS         Z8, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z8, Z3, Z5
+	VMULPS           Z5, Z3, Z8
+	VMULPS.BCST      constants<>+48(SB), Z9, Z9
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z9, Z5, Z9
+	VREDUCEPS        $0x09, Z9, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z9, Z3, Z9
+	VADDPS.BCST      constants<>+8(SB), Z9, Z9
+	VRCP14PS         Z9, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z9, Z3, Z5
+	VMULPS           Z5, Z3, Z9
+	JMP              row0_actdone
 
 row0_act7:
-	CMPL              96(R8), $0x07
-	JNE               row0_act8
-	VMOVAPS           Z8, Z4
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z8, Z5
-	VBROADCASTSS      constants<>+8(SB), Z6
-	VFMADD132PS.BCST  constants<>+108(SB), Z6, Z5
-	VDIVPS            Z5, Z6, Z5
-	VMULPS            Z8, Z8, Z8
-	VMULPS.BCST       constants<>+36(SB), Z8, Z8
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z8, Z2, Z8
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z8, Z2, Z8
-	VMULPS.BCST       constants<>+72(SB), Z8, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z8
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z8
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z8, Z3
-	VMULPS            Z8, Z3, Z3
-	VFMADD213PS       Z8, Z8, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z8
-	VBROADCASTSS      constants<>+128(SB), Z6
-	VFMADD213PS.BCST  constants<>+124(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+120(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+116(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+112(SB), Z5, Z6
-	VMULPS            Z5, Z6, Z6
-	VMULPS            Z8, Z6, Z6
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z4, Z5
-	VMULPS.BCST       constants<>+4(SB), Z5, Z5
-	VPXORD            Z2, Z2, Z2
-	VMAXPS            Z4, Z2, Z8
-	VFNMADD231PS      Z5, Z6, Z8
-	VMOVAPS           Z9, Z4
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z9, Z5
-	VBROADCASTSS      constants<>+8(SB), Z6
-	VFMADD132PS.BCST  constants<>+108(SB), Z6, Z5
-	VDIVPS            Z5, Z6, Z5
-	VMULPS            Z9, Z9, Z9
-	VMULPS.BCST       constants<>+36(SB), Z9, Z9
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z9, Z2, Z9
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z9, Z2, Z9
-	VMULPS.BCST       constants<>+72(SB), Z9, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z9
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z9
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z9, Z3
-	VMULPS            Z9, Z3, Z3
-	VFMADD213PS       Z9, Z9, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z9
-	VBROADCASTSS      constants<>+128(SB), Z6
-	VFMADD213PS.BCST  constants<>+124(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+120(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+116(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+112(SB), Z5, Z6
-	VMULPS            Z5, Z6, Z6
-	VMULPS            Z9, Z6, Z6
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z4, Z5
-	VMULPS.BCST       constants<>+4(SB), Z5, Z5
-	VPXORD            Z2, Z2, Z2
-	VMAXPS            Z4, Z2, Z9
-	VFNMADD231PS      Z5, Z6, Z9
-	JMP               row0_actdone
+	CMPL             96(R8), $0x07
+	JNE              row0_act8
+	VMAXPS.BCST      constants<>+60(SB), Z8, Z2
+	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMULPS           Z2, Z2, Z3
+	VBROADCASTSS     constants<>+28(SB), Z4
+	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
+	VBROADCASTSS     constants<>+180(SB), Z4
+	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
+	VBROADCASTSS     constants<>+60(SB), Z5
+	VCMPPS           $0x06, Z5, Z8, K5
+	VMULPS.Z         Z4, Z8, K5, Z8
+	VMAXPS.BCST      constants<>+60(SB), Z9, Z2
+	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMULPS           Z2, Z2, Z3
+	VBROADCASTSS     constants<>+28(SB), Z4
+	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
+	VBROADCASTSS     constants<>+180(SB), Z4
+	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
+	VBROADCASTSS     constants<>+60(SB), Z5
+	VCMPPS           $0x06, Z5, Z9, K5
+	VMULPS.Z         Z4, Z9, K5, Z9
+	JMP              row0_actdone
 
 row0_act8:
-	VADDPS            Z8, Z8, Z8
-	VXORPS.BCST       constants<>+44(SB), Z8, Z8
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z8, Z2, Z8
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z8, Z2, Z8
-	VMULPS.BCST       constants<>+72(SB), Z8, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z8
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z8
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z8, Z3
-	VMULPS            Z8, Z3, Z3
-	VFMADD213PS       Z8, Z8, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z8
-	VADDPS.BCST       constants<>+8(SB), Z8, Z8
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z8, Z2, Z8
-	VADDPS            Z8, Z8, Z8
-	VADDPS.BCST       constants<>+28(SB), Z8, Z8
-	VADDPS            Z9, Z9, Z9
-	VXORPS.BCST       constants<>+44(SB), Z9, Z9
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z9, Z2, Z9
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z9, Z2, Z9
-	VMULPS.BCST       constants<>+72(SB), Z9, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z9
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z9
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z9, Z3
-	VMULPS            Z9, Z3, Z3
-	VFMADD213PS       Z9, Z9, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z9
-	VADDPS.BCST       constants<>+8(SB), Z9, Z9
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z9, Z2, Z9
-	VADDPS            Z9, Z9, Z9
-	VADDPS.BCST       constants<>+28(SB), Z9, Z9
+	VADDPS           Z8, Z8, Z8
+	VMULPS.BCST      constants<>+48(SB), Z8, Z8
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z8, Z5, Z8
+	VREDUCEPS        $0x09, Z8, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z8, Z3, Z8
+	VADDPS.BCST      constants<>+8(SB), Z8, Z8
+	VRCP14PS         Z8, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z8, Z3, Z5
+	VMULPS           Z5, Z3, Z8
+	VADDPS           Z8, Z8, Z8
+	VADDPS.BCST      constants<>+28(SB), Z8, Z8
+	VADDPS           Z9, Z9, Z9
+	VMULPS.BCST      constants<>+48(SB), Z9, Z9
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z9, Z5, Z9
+	VREDUCEPS        $0x09, Z9, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z9, Z3, Z9
+	VADDPS.BCST      constants<>+8(SB), Z9, Z9
+	VRCP14PS         Z9, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z9, Z3, Z5
+	VMULPS           Z5, Z3, Z9
+	VADDPS           Z9, Z9, Z9
+	VADDPS.BCST      constants<>+28(SB), Z9, Z9
 
 row0_actdone:
 	MOVQ      R13, AX
@@ -783,241 +720,173 @@ row1_act4:
 	JMP          row1_actdone
 
 row1_act5:
-	CMPL              96(R8), $0x05
-	JNE               row1_act6
-	VMOVAPS           Z8, Z4
-	VXORPS.BCST       constants<>+44(SB), Z8, Z8
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z8, Z2, Z8
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z8, Z2, Z8
-	VMULPS.BCST       constants<>+72(SB), Z8, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z8
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z8
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z8, Z3
-	VMULPS            Z8, Z3, Z3
-	VFMADD213PS       Z8, Z8, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z8
-	VADDPS.BCST       constants<>+8(SB), Z8, Z8
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z8, Z2, Z8
-	VMULPS            Z4, Z8, Z8
-	VMOVAPS           Z9, Z4
-	VXORPS.BCST       constants<>+44(SB), Z9, Z9
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z9, Z2, Z9
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z9, Z2, Z9
-	VMULPS.BCST       constants<>+72(SB), Z9, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z9
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z9
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z9, Z3
-	VMULPS            Z9, Z3, Z3
-	VFMADD213PS       Z9, Z9, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z9
-	VADDPS.BCST       constants<>+8(SB), Z9, Z9
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z9, Z2, Z9
-	VMULPS            Z4, Z9, Z9
-	JMP               row1_actdone
+	CMPL             96(R8), $0x05
+	JNE              row1_act6
+	VMOVAPS          Z8, Z4
+	VMULPS.BCST      constants<>+48(SB), Z8, Z8
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z8, Z5, Z8
+	VREDUCEPS        $0x09, Z8, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z8, Z3, Z8
+	VADDPS.BCST      constants<>+8(SB), Z8, Z8
+	VRCP14PS         Z8, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z8, Z3, Z5
+	VMULPS           Z5, Z3, Z8
+	VMULPS           Z4, Z8, Z8
+	VMOVAPS          Z9, Z4
+	VMULPS.BCST      constants<>+48(SB), Z9, Z9
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z9, Z5, Z9
+	VREDUCEPS        $0x09, Z9, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z9, Z3, Z9
+	VADDPS.BCST      constants<>+8(SB), Z9, Z9
+	VRCP14PS         Z9, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z9, Z3, Z5
+	VMULPS           Z5, Z3, Z9
+	VMULPS           Z4, Z9, Z9
+	JMP              row1_actdone
 
 row1_act6:
-	CMPL              96(R8), $0x06
-	JNE               row1_act7
-	VXORPS.BCST       constants<>+44(SB), Z8, Z8
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z8, Z2, Z8
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z8, Z2, Z8
-	VMULPS.BCST       constants<>+72(SB), Z8, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z8
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z8
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z8, Z3
-	VMULPS            Z8, Z3, Z3
-	VFMADD213PS       Z8, Z8, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z8
-	VADDPS.BCST       constants<>+8(SB), Z8, Z8
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z8, Z2, Z8
-	VXORPS.BCST       constants<>+44(SB), Z9, Z9
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z9, Z2, Z9
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z9, Z2, Z9
-	VMULPS.BCST       constants<>+72(SB), Z9, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z9
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z9
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z9, Z3
-	VMULPS            Z9, Z3, Z3
-	VFMADD213PS       Z9, Z9, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z9
-	VADDPS.BCST       constants<>+8(SB), Z9, Z9
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z9, Z2, Z9
-	JMP               row1_actdone
+	CMPL             96(R8), $0x06
+	JNE              row1_act7
+	VMULPS.BCST      constants<>+48(SB), Z8, Z8
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z8, Z5, Z8
+	VREDUCEPS        $0x09, Z8, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z8, Z3, Z8
+	VADDPS.BCST      constants<>+8(SB), Z8, Z8
+	VRCP14PS         Z8, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z8, Z3, Z5
+	VMULPS           Z5, Z3, Z8
+	VMULPS.BCST      constants<>+48(SB), Z9, Z9
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z9, Z5, Z9
+	VREDUCEPS        $0x09, Z9, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z9, Z3, Z9
+	VADDPS.BCST      constants<>+8(SB), Z9, Z9
+	VRCP14PS         Z9, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z9, Z3, Z5
+	VMULPS           Z5, Z3, Z9
+	JMP              row1_actdone
 
 row1_act7:
-	CMPL              96(R8), $0x07
-	JNE               row1_act8
-	VMOVAPS           Z8, Z4
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z8, Z5
-	VBROADCASTSS      constants<>+8(SB), Z6
-	VFMADD132PS.BCST  constants<>+108(SB), Z6, Z5
-	VDIVPS            Z5, Z6, Z5
-	VMULPS            Z8, Z8, Z8
-	VMULPS.BCST       constants<>+36(SB), Z8, Z8
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z8, Z2, Z8
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z8, Z2, Z8
-	VMULPS.BCST       constants<>+72(SB), Z8, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z8
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z8
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z8, Z3
-	VMULPS            Z8, Z3, Z3
-	VFMADD213PS       Z8, Z8, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z8
-	VBROADCASTSS      constants<>+128(SB), Z6
-	VFMADD213PS.BCST  constants<>+124(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+120(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+116(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+112(SB), Z5, Z6
-	VMULPS            Z5, Z6, Z6
-	VMULPS            Z8, Z6, Z6
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z4, Z5
-	VMULPS.BCST       constants<>+4(SB), Z5, Z5
-	VPXORD            Z2, Z2, Z2
-	VMAXPS            Z4, Z2, Z8
-	VFNMADD231PS      Z5, Z6, Z8
-	VMOVAPS           Z9, Z4
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z9, Z5
-	VBROADCASTSS      constants<>+8(SB), Z6
-	VFMADD132PS.BCST  constants<>+108(SB), Z6, Z5
-	VDIVPS            Z5, Z6, Z5
-	VMULPS            Z9, Z9, Z9
-	VMULPS.BCST       constants<>+36(SB), Z9, Z9
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z9, Z2, Z9
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z9, Z2, Z9
-	VMULPS.BCST       constants<>+72(SB), Z9, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z9
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z9
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z9, Z3
-	VMULPS            Z9, Z3, Z3
-	VFMADD213PS       Z9, Z9, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z9
-	VBROADCASTSS      constants<>+128(SB), Z6
-	VFMADD213PS.BCST  constants<>+124(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+120(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+116(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+112(SB), Z5, Z6
-	VMULPS            Z5, Z6, Z6
-	VMULPS            Z9, Z6, Z6
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z4, Z5
-	VMULPS.BCST       constants<>+4(SB), Z5, Z5
-	VPXORD            Z2, Z2, Z2
-	VMAXPS            Z4, Z2, Z9
-	VFNMADD231PS      Z5, Z6, Z9
-	JMP               row1_actdone
+	CMPL             96(R8), $0x07
+	JNE              row1_act8
+	VMAXPS.BCST      constants<>+60(SB), Z8, Z2
+	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMULPS           Z2, Z2, Z3
+	VBROADCASTSS     constants<>+28(SB), Z4
+	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
+	VBROADCASTSS     constants<>+180(SB), Z4
+	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
+	VBROADCASTSS     constants<>+60(SB), Z5
+	VCMPPS           $0x06, Z5, Z8, K5
+	VMULPS.Z         Z4, Z8, K5, Z8
+	VMAXPS.BCST      constants<>+60(SB), Z9, Z2
+	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMULPS           Z2, Z2, Z3
+	VBROADCASTSS     constants<>+28(SB), Z4
+	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
+	VBROADCASTSS     constants<>+180(SB), Z4
+	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
+	VBROADCASTSS     constants<>+60(SB), Z5
+	VCMPPS           $0x06, Z5, Z9, K5
+	VMULPS.Z         Z4, Z9, K5, Z9
+	JMP              row1_actdone
 
 row1_act8:
-	VADDPS            Z8, Z8, Z8
-	VXORPS.BCST       constants<>+44(SB), Z8, Z8
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z8, Z2, Z8
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z8, Z2, Z8
-	VMULPS.BCST       constants<>+72(SB), Z8, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z8
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z8
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z8, Z3
-	VMULPS            Z8, Z3, Z3
-	VFMADD213PS       Z8, Z8, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z8
-	VADDPS.BCST       constants<>+8(SB), Z8, Z8
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z8, Z2, Z8
-	VADDPS            Z8, Z8, Z8
-	VADDPS.BCST       constants<>+28(SB), Z8, Z8
-	VADDPS            Z9, Z9, Z9
-	VXORPS.BCST       constants<>+44(SB), Z9, Z9
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z9, Z2, Z9
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z9, Z2, Z9
-	VMULPS.BCST       constants<>+72(SB), Z9, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z9
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z9
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z9, Z3
-	VMULPS            Z9, Z3, Z3
-	VFMADD213PS       Z9, Z9, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z9
-	VADDPS.BCST       constants<>+8(SB), Z9, Z9
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z9, Z2, Z9
-	VADDPS            Z9, Z9, Z9
-	VADDPS.BCST       constants<>+28(SB), Z9, Z9
+	VADDPS           Z8, Z8, Z8
+	VMULPS.BCST      constants<>+48(SB), Z8, Z8
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z8, Z5, Z8
+	VREDUCEPS        $0x09, Z8, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z8, Z3, Z8
+	VADDPS.BCST      constants<>+8(SB), Z8, Z8
+	VRCP14PS         Z8, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z8, Z3, Z5
+	VMULPS           Z5, Z3, Z8
+	VADDPS           Z8, Z8, Z8
+	VADDPS.BCST      constants<>+28(SB), Z8, Z8
+	VADDPS           Z9, Z9, Z9
+	VMULPS.BCST      constants<>+48(SB), Z9, Z9
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z9, Z5, Z9
+	VREDUCEPS        $0x09, Z9, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z9, Z3, Z9
+	VADDPS.BCST      constants<>+8(SB), Z9, Z9
+	VRCP14PS         Z9, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z9, Z3, Z5
+	VMULPS           Z5, Z3, Z9
+	VADDPS           Z9, Z9, Z9
+	VADDPS.BCST      constants<>+28(SB), Z9, Z9
 
 row1_actdone:
 	MOVQ    R13, AX
@@ -1066,24 +935,24 @@ whole:
 	VMOVUPS.Z         (R13)(R11*4), K1, Z4
 	VMOVUPS.Z         (R13)(R15*1), K1, Z5
 	VMOVAPS           Z4, Z7
-	VFNMADD231PS.BCST constants<>+148(SB), Z2, Z7
+	VFNMADD231PS.BCST constants<>+88(SB), Z2, Z7
 	VMOVAPS           Z3, Z6
-	VFNMADD231PS.BCST constants<>+148(SB), Z1, Z6
+	VFNMADD231PS.BCST constants<>+88(SB), Z1, Z6
 	VMOVAPS           Z7, Z8
-	VFMADD231PS.BCST  constants<>+132(SB), Z6, Z7
-	VFNMADD231PS.BCST constants<>+132(SB), Z6, Z8
+	VFMADD231PS.BCST  constants<>+72(SB), Z6, Z7
+	VFNMADD231PS.BCST constants<>+72(SB), Z6, Z8
 	VMOVAPS           Z4, Z9
-	VFNMADD231PS.BCST constants<>+136(SB), Z2, Z9
+	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z9
 	VMOVAPS           Z3, Z6
-	VFNMADD231PS.BCST constants<>+136(SB), Z1, Z6
+	VFNMADD231PS.BCST constants<>+76(SB), Z1, Z6
 	VMOVAPS           Z9, Z10
-	VFMADD231PS.BCST  constants<>+144(SB), Z6, Z9
-	VFNMADD231PS.BCST constants<>+144(SB), Z6, Z10
-	VFMADD231PS.BCST  constants<>+156(SB), Z0, Z4
-	VFNMADD231PS.BCST constants<>+160(SB), Z2, Z4
+	VFMADD231PS.BCST  constants<>+84(SB), Z6, Z9
+	VFNMADD231PS.BCST constants<>+84(SB), Z6, Z10
+	VFMADD231PS.BCST  constants<>+96(SB), Z0, Z4
+	VFNMADD231PS.BCST constants<>+100(SB), Z2, Z4
 	VMOVAPS           Z4, Z6
-	VFMADD231PS.BCST  constants<>+156(SB), Z1, Z5
-	VFNMADD231PS.BCST constants<>+160(SB), Z3, Z5
+	VFMADD231PS.BCST  constants<>+96(SB), Z1, Z5
+	VFNMADD231PS.BCST constants<>+100(SB), Z3, Z5
 	VMOVAPS           Z5, Z11
 	VMOVUPS           Z6, (SI)
 	VMOVUPS           Z7, 384(SI)
@@ -1099,24 +968,24 @@ whole:
 	VMOVUPS.Z         (R13)(R11*4), K1, Z4
 	VMOVUPS.Z         (R13)(R15*1), K1, Z5
 	VMOVAPS           Z4, Z7
-	VFNMADD231PS.BCST constants<>+148(SB), Z2, Z7
+	VFNMADD231PS.BCST constants<>+88(SB), Z2, Z7
 	VMOVAPS           Z3, Z6
-	VFNMADD231PS.BCST constants<>+148(SB), Z1, Z6
+	VFNMADD231PS.BCST constants<>+88(SB), Z1, Z6
 	VMOVAPS           Z7, Z8
-	VFMADD231PS.BCST  constants<>+132(SB), Z6, Z7
-	VFNMADD231PS.BCST constants<>+132(SB), Z6, Z8
+	VFMADD231PS.BCST  constants<>+72(SB), Z6, Z7
+	VFNMADD231PS.BCST constants<>+72(SB), Z6, Z8
 	VMOVAPS           Z4, Z9
-	VFNMADD231PS.BCST constants<>+136(SB), Z2, Z9
+	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z9
 	VMOVAPS           Z3, Z6
-	VFNMADD231PS.BCST constants<>+136(SB), Z1, Z6
+	VFNMADD231PS.BCST constants<>+76(SB), Z1, Z6
 	VMOVAPS           Z9, Z10
-	VFMADD231PS.BCST  constants<>+144(SB), Z6, Z9
-	VFNMADD231PS.BCST constants<>+144(SB), Z6, Z10
-	VFMADD231PS.BCST  constants<>+156(SB), Z0, Z4
-	VFNMADD231PS.BCST constants<>+160(SB), Z2, Z4
+	VFMADD231PS.BCST  constants<>+84(SB), Z6, Z9
+	VFNMADD231PS.BCST constants<>+84(SB), Z6, Z10
+	VFMADD231PS.BCST  constants<>+96(SB), Z0, Z4
+	VFNMADD231PS.BCST constants<>+100(SB), Z2, Z4
 	VMOVAPS           Z4, Z6
-	VFMADD231PS.BCST  constants<>+156(SB), Z1, Z5
-	VFNMADD231PS.BCST constants<>+160(SB), Z3, Z5
+	VFMADD231PS.BCST  constants<>+96(SB), Z1, Z5
+	VFNMADD231PS.BCST constants<>+100(SB), Z3, Z5
 	VMOVAPS           Z5, Z11
 	VMOVUPS           Z6, 64(SI)
 	VMOVUPS           Z7, 448(SI)
@@ -1132,24 +1001,24 @@ whole:
 	VMOVUPS.Z         (R13)(R11*4), K1, Z4
 	VMOVUPS.Z         (R13)(R15*1), K1, Z5
 	VMOVAPS           Z4, Z7
-	VFNMADD231PS.BCST constants<>+148(SB), Z2, Z7
+	VFNMADD231PS.BCST constants<>+88(SB), Z2, Z7
 	VMOVAPS           Z3, Z6
-	VFNMADD231PS.BCST constants<>+148(SB), Z1, Z6
+	VFNMADD231PS.BCST constants<>+88(SB), Z1, Z6
 	VMOVAPS           Z7, Z8
-	VFMADD231PS.BCST  constants<>+132(SB), Z6, Z7
-	VFNMADD231PS.BCST constants<>+132(SB), Z6, Z8
+	VFMADD231PS.BCST  constants<>+72(SB), Z6, Z7
+	VFNMADD231PS.BCST constants<>+72(SB), Z6, Z8
 	VMOVAPS           Z4, Z9
-	VFNMADD231PS.BCST constants<>+136(SB), Z2, Z9
+	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z9
 	VMOVAPS           Z3, Z6
-	VFNMADD231PS.BCST constants<>+136(SB), Z1, Z6
+	VFNMADD231PS.BCST constants<>+76(SB), Z1, Z6
 	VMOVAPS           Z9, Z10
-	VFMADD231PS.BCST  constants<>+144(SB), Z6, Z9
-	VFNMADD231PS.BCST constants<>+144(SB), Z6, Z10
-	VFMADD231PS.BCST  constants<>+156(SB), Z0, Z4
-	VFNMADD231PS.BCST constants<>+160(SB), Z2, Z4
+	VFMADD231PS.BCST  constants<>+84(SB), Z6, Z9
+	VFNMADD231PS.BCST constants<>+84(SB), Z6, Z10
+	VFMADD231PS.BCST  constants<>+96(SB), Z0, Z4
+	VFNMADD231PS.BCST constants<>+100(SB), Z2, Z4
 	VMOVAPS           Z4, Z6
-	VFMADD231PS.BCST  constants<>+156(SB), Z1, Z5
-	VFNMADD231PS.BCST constants<>+160(SB), Z3, Z5
+	VFMADD231PS.BCST  constants<>+96(SB), Z1, Z5
+	VFNMADD231PS.BCST constants<>+100(SB), Z3, Z5
 	VMOVAPS           Z5, Z11
 	VMOVUPS           Z6, 128(SI)
 	VMOVUPS           Z7, 512(SI)
@@ -1165,24 +1034,24 @@ whole:
 	VMOVUPS.Z         (R13)(R11*4), K1, Z4
 	VMOVUPS.Z         (R13)(R15*1), K1, Z5
 	VMOVAPS           Z4, Z7
-	VFNMADD231PS.BCST constants<>+148(SB), Z2, Z7
+	VFNMADD231PS.BCST constants<>+88(SB), Z2, Z7
 	VMOVAPS           Z3, Z6
-	VFNMADD231PS.BCST constants<>+148(SB), Z1, Z6
+	VFNMADD231PS.BCST constants<>+88(SB), Z1, Z6
 	VMOVAPS           Z7, Z8
-	VFMADD231PS.BCST  constants<>+132(SB), Z6, Z7
-	VFNMADD231PS.BCST constants<>+132(SB), Z6, Z8
+	VFMADD231PS.BCST  constants<>+72(SB), Z6, Z7
+	VFNMADD231PS.BCST constants<>+72(SB), Z6, Z8
 	VMOVAPS           Z4, Z9
-	VFNMADD231PS.BCST constants<>+136(SB), Z2, Z9
+	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z9
 	VMOVAPS           Z3, Z6
-	VFNMADD231PS.BCST constants<>+136(SB), Z1, Z6
+	VFNMADD231PS.BCST constants<>+76(SB), Z1, Z6
 	VMOVAPS           Z9, Z10
-	VFMADD231PS.BCST  constants<>+144(SB), Z6, Z9
-	VFNMADD231PS.BCST constants<>+144(SB), Z6, Z10
-	VFMADD231PS.BCST  constants<>+156(SB), Z0, Z4
-	VFNMADD231PS.BCST constants<>+160(SB), Z2, Z4
+	VFMADD231PS.BCST  constants<>+84(SB), Z6, Z9
+	VFNMADD231PS.BCST constants<>+84(SB), Z6, Z10
+	VFMADD231PS.BCST  constants<>+96(SB), Z0, Z4
+	VFNMADD231PS.BCST constants<>+100(SB), Z2, Z4
 	VMOVAPS           Z4, Z6
-	VFMADD231PS.BCST  constants<>+156(SB), Z1, Z5
-	VFNMADD231PS.BCST constants<>+160(SB), Z3, Z5
+	VFMADD231PS.BCST  constants<>+96(SB), Z1, Z5
+	VFNMADD231PS.BCST constants<>+100(SB), Z3, Z5
 	VMOVAPS           Z5, Z11
 	VMOVUPS           Z6, 192(SI)
 	VMOVUPS           Z7, 576(SI)
@@ -1198,24 +1067,24 @@ whole:
 	VMOVUPS.Z         (R13)(R11*4), K1, Z4
 	VMOVUPS.Z         (R13)(R15*1), K1, Z5
 	VMOVAPS           Z4, Z7
-	VFNMADD231PS.BCST constants<>+148(SB), Z2, Z7
+	VFNMADD231PS.BCST constants<>+88(SB), Z2, Z7
 	VMOVAPS           Z3, Z6
-	VFNMADD231PS.BCST constants<>+148(SB), Z1, Z6
+	VFNMADD231PS.BCST constants<>+88(SB), Z1, Z6
 	VMOVAPS           Z7, Z8
-	VFMADD231PS.BCST  constants<>+132(SB), Z6, Z7
-	VFNMADD231PS.BCST constants<>+132(SB), Z6, Z8
+	VFMADD231PS.BCST  constants<>+72(SB), Z6, Z7
+	VFNMADD231PS.BCST constants<>+72(SB), Z6, Z8
 	VMOVAPS           Z4, Z9
-	VFNMADD231PS.BCST constants<>+136(SB), Z2, Z9
+	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z9
 	VMOVAPS           Z3, Z6
-	VFNMADD231PS.BCST constants<>+136(SB), Z1, Z6
+	VFNMADD231PS.BCST constants<>+76(SB), Z1, Z6
 	VMOVAPS           Z9, Z10
-	VFMADD231PS.BCST  constants<>+144(SB), Z6, Z9
-	VFNMADD231PS.BCST constants<>+144(SB), Z6, Z10
-	VFMADD231PS.BCST  constants<>+156(SB), Z0, Z4
-	VFNMADD231PS.BCST constants<>+160(SB), Z2, Z4
+	VFMADD231PS.BCST  constants<>+84(SB), Z6, Z9
+	VFNMADD231PS.BCST constants<>+84(SB), Z6, Z10
+	VFMADD231PS.BCST  constants<>+96(SB), Z0, Z4
+	VFNMADD231PS.BCST constants<>+100(SB), Z2, Z4
 	VMOVAPS           Z4, Z6
-	VFMADD231PS.BCST  constants<>+156(SB), Z1, Z5
-	VFNMADD231PS.BCST constants<>+160(SB), Z3, Z5
+	VFMADD231PS.BCST  constants<>+96(SB), Z1, Z5
+	VFNMADD231PS.BCST constants<>+100(SB), Z3, Z5
 	VMOVAPS           Z5, Z11
 	VMOVUPS           Z6, 256(SI)
 	VMOVUPS           Z7, 640(SI)
@@ -1231,24 +1100,24 @@ whole:
 	VMOVUPS.Z         (R13)(R11*4), K1, Z4
 	VMOVUPS.Z         (R13)(R15*1), K1, Z5
 	VMOVAPS           Z4, Z7
-	VFNMADD231PS.BCST constants<>+148(SB), Z2, Z7
+	VFNMADD231PS.BCST constants<>+88(SB), Z2, Z7
 	VMOVAPS           Z3, Z6
-	VFNMADD231PS.BCST constants<>+148(SB), Z1, Z6
+	VFNMADD231PS.BCST constants<>+88(SB), Z1, Z6
 	VMOVAPS           Z7, Z8
-	VFMADD231PS.BCST  constants<>+132(SB), Z6, Z7
-	VFNMADD231PS.BCST constants<>+132(SB), Z6, Z8
+	VFMADD231PS.BCST  constants<>+72(SB), Z6, Z7
+	VFNMADD231PS.BCST constants<>+72(SB), Z6, Z8
 	VMOVAPS           Z4, Z9
-	VFNMADD231PS.BCST constants<>+136(SB), Z2, Z9
+	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z9
 	VMOVAPS           Z3, Z6
-	VFNMADD231PS.BCST constants<>+136(SB), Z1, Z6
+	VFNMADD231PS.BCST constants<>+76(SB), Z1, Z6
 	VMOVAPS           Z9, Z10
-	VFMADD231PS.BCST  constants<>+144(SB), Z6, Z9
-	VFNMADD231PS.BCST constants<>+144(SB), Z6, Z10
-	VFMADD231PS.BCST  constants<>+156(SB), Z0, Z4
-	VFNMADD231PS.BCST constants<>+160(SB), Z2, Z4
+	VFMADD231PS.BCST  constants<>+84(SB), Z6, Z9
+	VFNMADD231PS.BCST constants<>+84(SB), Z6, Z10
+	VFMADD231PS.BCST  constants<>+96(SB), Z0, Z4
+	VFNMADD231PS.BCST constants<>+100(SB), Z2, Z4
 	VMOVAPS           Z4, Z6
-	VFMADD231PS.BCST  constants<>+156(SB), Z1, Z5
-	VFNMADD231PS.BCST constants<>+160(SB), Z3, Z5
+	VFMADD231PS.BCST  constants<>+96(SB), Z1, Z5
+	VFNMADD231PS.BCST constants<>+100(SB), Z3, Z5
 	VMOVAPS           Z5, Z11
 	VMOVUPS           Z6, 320(SI)
 	VMOVUPS           Z7, 704(SI)
@@ -1264,24 +1133,24 @@ whole:
 	VMOVUPS           256(SI), Z4
 	VMOVUPS           320(SI), Z5
 	VMOVAPS           Z4, Z7
-	VFNMADD231PS.BCST constants<>+148(SB), Z2, Z7
+	VFNMADD231PS.BCST constants<>+88(SB), Z2, Z7
 	VMOVAPS           Z3, Z6
-	VFNMADD231PS.BCST constants<>+148(SB), Z1, Z6
+	VFNMADD231PS.BCST constants<>+88(SB), Z1, Z6
 	VMOVAPS           Z7, Z8
-	VFMADD231PS.BCST  constants<>+132(SB), Z6, Z7
-	VFNMADD231PS.BCST constants<>+132(SB), Z6, Z8
+	VFMADD231PS.BCST  constants<>+72(SB), Z6, Z7
+	VFNMADD231PS.BCST constants<>+72(SB), Z6, Z8
 	VMOVAPS           Z4, Z9
-	VFNMADD231PS.BCST constants<>+136(SB), Z2, Z9
+	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z9
 	VMOVAPS           Z3, Z6
-	VFNMADD231PS.BCST constants<>+136(SB), Z1, Z6
+	VFNMADD231PS.BCST constants<>+76(SB), Z1, Z6
 	VMOVAPS           Z9, Z10
-	VFMADD231PS.BCST  constants<>+144(SB), Z6, Z9
-	VFNMADD231PS.BCST constants<>+144(SB), Z6, Z10
-	VFMADD231PS.BCST  constants<>+156(SB), Z0, Z4
-	VFNMADD231PS.BCST constants<>+160(SB), Z2, Z4
+	VFMADD231PS.BCST  constants<>+84(SB), Z6, Z9
+	VFNMADD231PS.BCST constants<>+84(SB), Z6, Z10
+	VFMADD231PS.BCST  constants<>+96(SB), Z0, Z4
+	VFNMADD231PS.BCST constants<>+100(SB), Z2, Z4
 	VMOVAPS           Z4, Z6
-	VFMADD231PS.BCST  constants<>+156(SB), Z1, Z5
-	VFNMADD231PS.BCST constants<>+160(SB), Z3, Z5
+	VFMADD231PS.BCST  constants<>+96(SB), Z1, Z5
+	VFNMADD231PS.BCST constants<>+100(SB), Z3, Z5
 	VMOVAPS           Z5, Z11
 	VMOVUPS           Z6, (R13)
 	ADDQ              R12, R13
@@ -1302,24 +1171,24 @@ whole:
 	VMOVUPS           640(SI), Z4
 	VMOVUPS           704(SI), Z5
 	VMOVAPS           Z4, Z7
-	VFNMADD231PS.BCST constants<>+148(SB), Z2, Z7
+	VFNMADD231PS.BCST constants<>+88(SB), Z2, Z7
 	VMOVAPS           Z3, Z6
-	VFNMADD231PS.BCST constants<>+148(SB), Z1, Z6
+	VFNMADD231PS.BCST constants<>+88(SB), Z1, Z6
 	VMOVAPS           Z7, Z8
-	VFMADD231PS.BCST  constants<>+132(SB), Z6, Z7
-	VFNMADD231PS.BCST constants<>+132(SB), Z6, Z8
+	VFMADD231PS.BCST  constants<>+72(SB), Z6, Z7
+	VFNMADD231PS.BCST constants<>+72(SB), Z6, Z8
 	VMOVAPS           Z4, Z9
-	VFNMADD231PS.BCST constants<>+136(SB), Z2, Z9
+	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z9
 	VMOVAPS           Z3, Z6
-	VFNMADD231PS.BCST constants<>+136(SB), Z1, Z6
+	VFNMADD231PS.BCST constants<>+76(SB), Z1, Z6
 	VMOVAPS           Z9, Z10
-	VFMADD231PS.BCST  constants<>+144(SB), Z6, Z9
-	VFNMADD231PS.BCST constants<>+144(SB), Z6, Z10
-	VFMADD231PS.BCST  constants<>+156(SB), Z0, Z4
-	VFNMADD231PS.BCST constants<>+160(SB), Z2, Z4
+	VFMADD231PS.BCST  constants<>+84(SB), Z6, Z9
+	VFNMADD231PS.BCST constants<>+84(SB), Z6, Z10
+	VFMADD231PS.BCST  constants<>+96(SB), Z0, Z4
+	VFNMADD231PS.BCST constants<>+100(SB), Z2, Z4
 	VMOVAPS           Z4, Z6
-	VFMADD231PS.BCST  constants<>+156(SB), Z1, Z5
-	VFNMADD231PS.BCST constants<>+160(SB), Z3, Z5
+	VFMADD231PS.BCST  constants<>+96(SB), Z1, Z5
+	VFNMADD231PS.BCST constants<>+100(SB), Z3, Z5
 	VMOVAPS           Z5, Z11
 	VMOVUPS           Z6, (R13)
 	ADDQ              R12, R13
@@ -1340,24 +1209,24 @@ whole:
 	VMOVUPS           1024(SI), Z4
 	VMOVUPS           1088(SI), Z5
 	VMOVAPS           Z4, Z7
-	VFNMADD231PS.BCST constants<>+148(SB), Z2, Z7
+	VFNMADD231PS.BCST constants<>+88(SB), Z2, Z7
 	VMOVAPS           Z3, Z6
-	VFNMADD231PS.BCST constants<>+148(SB), Z1, Z6
+	VFNMADD231PS.BCST constants<>+88(SB), Z1, Z6
 	VMOVAPS           Z7, Z8
-	VFMADD231PS.BCST  constants<>+132(SB), Z6, Z7
-	VFNMADD231PS.BCST constants<>+132(SB), Z6, Z8
+	VFMADD231PS.BCST  constants<>+72(SB), Z6, Z7
+	VFNMADD231PS.BCST constants<>+72(SB), Z6, Z8
 	VMOVAPS           Z4, Z9
-	VFNMADD231PS.BCST constants<>+136(SB), Z2, Z9
+	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z9
 	VMOVAPS           Z3, Z6
-	VFNMADD231PS.BCST constants<>+136(SB), Z1, Z6
+	VFNMADD231PS.BCST constants<>+76(SB), Z1, Z6
 	VMOVAPS           Z9, Z10
-	VFMADD231PS.BCST  constants<>+144(SB), Z6, Z9
-	VFNMADD231PS.BCST constants<>+144(SB), Z6, Z10
-	VFMADD231PS.BCST  constants<>+156(SB), Z0, Z4
-	VFNMADD231PS.BCST constants<>+160(SB), Z2, Z4
+	VFMADD231PS.BCST  constants<>+84(SB), Z6, Z9
+	VFNMADD231PS.BCST constants<>+84(SB), Z6, Z10
+	VFMADD231PS.BCST  constants<>+96(SB), Z0, Z4
+	VFNMADD231PS.BCST constants<>+100(SB), Z2, Z4
 	VMOVAPS           Z4, Z6
-	VFMADD231PS.BCST  constants<>+156(SB), Z1, Z5
-	VFNMADD231PS.BCST constants<>+160(SB), Z3, Z5
+	VFMADD231PS.BCST  constants<>+96(SB), Z1, Z5
+	VFNMADD231PS.BCST constants<>+100(SB), Z3, Z5
 	VMOVAPS           Z5, Z11
 	VMOVUPS           Z6, (R13)
 	ADDQ              R12, R13
@@ -1378,24 +1247,24 @@ whole:
 	VMOVUPS           1408(SI), Z4
 	VMOVUPS           1472(SI), Z5
 	VMOVAPS           Z4, Z7
-	VFNMADD231PS.BCST constants<>+148(SB), Z2, Z7
+	VFNMADD231PS.BCST constants<>+88(SB), Z2, Z7
 	VMOVAPS           Z3, Z6
-	VFNMADD231PS.BCST constants<>+148(SB), Z1, Z6
+	VFNMADD231PS.BCST constants<>+88(SB), Z1, Z6
 	VMOVAPS           Z7, Z8
-	VFMADD231PS.BCST  constants<>+132(SB), Z6, Z7
-	VFNMADD231PS.BCST constants<>+132(SB), Z6, Z8
+	VFMADD231PS.BCST  constants<>+72(SB), Z6, Z7
+	VFNMADD231PS.BCST constants<>+72(SB), Z6, Z8
 	VMOVAPS           Z4, Z9
-	VFNMADD231PS.BCST constants<>+136(SB), Z2, Z9
+	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z9
 	VMOVAPS           Z3, Z6
-	VFNMADD231PS.BCST constants<>+136(SB), Z1, Z6
+	VFNMADD231PS.BCST constants<>+76(SB), Z1, Z6
 	VMOVAPS           Z9, Z10
-	VFMADD231PS.BCST  constants<>+144(SB), Z6, Z9
-	VFNMADD231PS.BCST constants<>+144(SB), Z6, Z10
-	VFMADD231PS.BCST  constants<>+156(SB), Z0, Z4
-	VFNMADD231PS.BCST constants<>+160(SB), Z2, Z4
+	VFMADD231PS.BCST  constants<>+84(SB), Z6, Z9
+	VFNMADD231PS.BCST constants<>+84(SB), Z6, Z10
+	VFMADD231PS.BCST  constants<>+96(SB), Z0, Z4
+	VFNMADD231PS.BCST constants<>+100(SB), Z2, Z4
 	VMOVAPS           Z4, Z6
-	VFMADD231PS.BCST  constants<>+156(SB), Z1, Z5
-	VFNMADD231PS.BCST constants<>+160(SB), Z3, Z5
+	VFMADD231PS.BCST  constants<>+96(SB), Z1, Z5
+	VFNMADD231PS.BCST constants<>+100(SB), Z3, Z5
 	VMOVAPS           Z5, Z11
 	VMOVUPS           Z6, (R13)
 	ADDQ              R12, R13
@@ -1416,24 +1285,24 @@ whole:
 	VMOVUPS           1792(SI), Z4
 	VMOVUPS           1856(SI), Z5
 	VMOVAPS           Z4, Z7
-	VFNMADD231PS.BCST constants<>+148(SB), Z2, Z7
+	VFNMADD231PS.BCST constants<>+88(SB), Z2, Z7
 	VMOVAPS           Z3, Z6
-	VFNMADD231PS.BCST constants<>+148(SB), Z1, Z6
+	VFNMADD231PS.BCST constants<>+88(SB), Z1, Z6
 	VMOVAPS           Z7, Z8
-	VFMADD231PS.BCST  constants<>+132(SB), Z6, Z7
-	VFNMADD231PS.BCST constants<>+132(SB), Z6, Z8
+	VFMADD231PS.BCST  constants<>+72(SB), Z6, Z7
+	VFNMADD231PS.BCST constants<>+72(SB), Z6, Z8
 	VMOVAPS           Z4, Z9
-	VFNMADD231PS.BCST constants<>+136(SB), Z2, Z9
+	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z9
 	VMOVAPS           Z3, Z6
-	VFNMADD231PS.BCST constants<>+136(SB), Z1, Z6
+	VFNMADD231PS.BCST constants<>+76(SB), Z1, Z6
 	VMOVAPS           Z9, Z10
-	VFMADD231PS.BCST  constants<>+144(SB), Z6, Z9
-	VFNMADD231PS.BCST constants<>+144(SB), Z6, Z10
-	VFMADD231PS.BCST  constants<>+156(SB), Z0, Z4
-	VFNMADD231PS.BCST constants<>+160(SB), Z2, Z4
+	VFMADD231PS.BCST  constants<>+84(SB), Z6, Z9
+	VFNMADD231PS.BCST constants<>+84(SB), Z6, Z10
+	VFMADD231PS.BCST  constants<>+96(SB), Z0, Z4
+	VFNMADD231PS.BCST constants<>+100(SB), Z2, Z4
 	VMOVAPS           Z4, Z6
-	VFMADD231PS.BCST  constants<>+156(SB), Z1, Z5
-	VFNMADD231PS.BCST constants<>+160(SB), Z3, Z5
+	VFMADD231PS.BCST  constants<>+96(SB), Z1, Z5
+	VFNMADD231PS.BCST constants<>+100(SB), Z3, Z5
 	VMOVAPS           Z5, Z11
 	VMOVUPS           Z6, (R13)
 	ADDQ              R12, R13
@@ -1454,24 +1323,24 @@ whole:
 	VMOVUPS           2176(SI), Z4
 	VMOVUPS           2240(SI), Z5
 	VMOVAPS           Z4, Z7
-	VFNMADD231PS.BCST constants<>+148(SB), Z2, Z7
+	VFNMADD231PS.BCST constants<>+88(SB), Z2, Z7
 	VMOVAPS           Z3, Z6
-	VFNMADD231PS.BCST constants<>+148(SB), Z1, Z6
+	VFNMADD231PS.BCST constants<>+88(SB), Z1, Z6
 	VMOVAPS           Z7, Z8
-	VFMADD231PS.BCST  constants<>+132(SB), Z6, Z7
-	VFNMADD231PS.BCST constants<>+132(SB), Z6, Z8
+	VFMADD231PS.BCST  constants<>+72(SB), Z6, Z7
+	VFNMADD231PS.BCST constants<>+72(SB), Z6, Z8
 	VMOVAPS           Z4, Z9
-	VFNMADD231PS.BCST constants<>+136(SB), Z2, Z9
+	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z9
 	VMOVAPS           Z3, Z6
-	VFNMADD231PS.BCST constants<>+136(SB), Z1, Z6
+	VFNMADD231PS.BCST constants<>+76(SB), Z1, Z6
 	VMOVAPS           Z9, Z10
-	VFMADD231PS.BCST  constants<>+144(SB), Z6, Z9
-	VFNMADD231PS.BCST constants<>+144(SB), Z6, Z10
-	VFMADD231PS.BCST  constants<>+156(SB), Z0, Z4
-	VFNMADD231PS.BCST constants<>+160(SB), Z2, Z4
+	VFMADD231PS.BCST  constants<>+84(SB), Z6, Z9
+	VFNMADD231PS.BCST constants<>+84(SB), Z6, Z10
+	VFMADD231PS.BCST  constants<>+96(SB), Z0, Z4
+	VFNMADD231PS.BCST constants<>+100(SB), Z2, Z4
 	VMOVAPS           Z4, Z6
-	VFMADD231PS.BCST  constants<>+156(SB), Z1, Z5
-	VFNMADD231PS.BCST constants<>+160(SB), Z3, Z5
+	VFMADD231PS.BCST  constants<>+96(SB), Z1, Z5
+	VFNMADD231PS.BCST constants<>+100(SB), Z3, Z5
 	VMOVAPS           Z5, Z11
 	VMOVUPS           Z6, (R13)
 	ADDQ              R12, R13
@@ -1536,15 +1405,15 @@ whole:
 	VSUBPS           Z2, Z1, Z9
 	VADDPS           Z4, Z3, Z1
 	VSUBPS           Z4, Z3, Z2
-	VMULPS.BCST      constants<>+136(SB), Z8, Z10
-	VFMADD231PS.BCST constants<>+148(SB), Z1, Z10
+	VMULPS.BCST      constants<>+76(SB), Z8, Z10
+	VFMADD231PS.BCST constants<>+88(SB), Z1, Z10
 	VMOVAPS          Z5, Z11
-	VFMADD231PS.BCST constants<>+140(SB), Z9, Z11
-	VFMADD231PS.BCST constants<>+152(SB), Z2, Z11
+	VFMADD231PS.BCST constants<>+80(SB), Z9, Z11
+	VFMADD231PS.BCST constants<>+92(SB), Z2, Z11
 	VADDPS           Z1, Z8, Z8
 	VADDPS           Z0, Z8, Z8
-	VMULPS.BCST      constants<>+132(SB), Z9, Z9
-	VFMADD231PS.BCST constants<>+144(SB), Z2, Z9
+	VMULPS.BCST      constants<>+72(SB), Z9, Z9
+	VFMADD231PS.BCST constants<>+84(SB), Z2, Z9
 	VMOVUPS          Z8, (SI)
 	VMOVUPS          Z9, 384(SI)
 	VMOVUPS          Z10, 768(SI)
@@ -1565,15 +1434,15 @@ whole:
 	VSUBPS           Z2, Z1, Z9
 	VADDPS           Z4, Z3, Z1
 	VSUBPS           Z4, Z3, Z2
-	VMULPS.BCST      constants<>+136(SB), Z8, Z10
-	VFMADD231PS.BCST constants<>+148(SB), Z1, Z10
+	VMULPS.BCST      constants<>+76(SB), Z8, Z10
+	VFMADD231PS.BCST constants<>+88(SB), Z1, Z10
 	VMOVAPS          Z5, Z11
-	VFMADD231PS.BCST constants<>+140(SB), Z9, Z11
-	VFMADD231PS.BCST constants<>+152(SB), Z2, Z11
+	VFMADD231PS.BCST constants<>+80(SB), Z9, Z11
+	VFMADD231PS.BCST constants<>+92(SB), Z2, Z11
 	VADDPS           Z1, Z8, Z8
 	VADDPS           Z0, Z8, Z8
-	VMULPS.BCST      constants<>+132(SB), Z9, Z9
-	VFMADD231PS.BCST constants<>+144(SB), Z2, Z9
+	VMULPS.BCST      constants<>+72(SB), Z9, Z9
+	VFMADD231PS.BCST constants<>+84(SB), Z2, Z9
 	VMOVUPS          Z8, 64(SI)
 	VMOVUPS          Z9, 448(SI)
 	VMOVUPS          Z10, 832(SI)
@@ -1594,15 +1463,15 @@ whole:
 	VSUBPS           Z2, Z1, Z9
 	VADDPS           Z4, Z3, Z1
 	VSUBPS           Z4, Z3, Z2
-	VMULPS.BCST      constants<>+136(SB), Z8, Z10
-	VFMADD231PS.BCST constants<>+148(SB), Z1, Z10
+	VMULPS.BCST      constants<>+76(SB), Z8, Z10
+	VFMADD231PS.BCST constants<>+88(SB), Z1, Z10
 	VMOVAPS          Z5, Z11
-	VFMADD231PS.BCST constants<>+140(SB), Z9, Z11
-	VFMADD231PS.BCST constants<>+152(SB), Z2, Z11
+	VFMADD231PS.BCST constants<>+80(SB), Z9, Z11
+	VFMADD231PS.BCST constants<>+92(SB), Z2, Z11
 	VADDPS           Z1, Z8, Z8
 	VADDPS           Z0, Z8, Z8
-	VMULPS.BCST      constants<>+132(SB), Z9, Z9
-	VFMADD231PS.BCST constants<>+144(SB), Z2, Z9
+	VMULPS.BCST      constants<>+72(SB), Z9, Z9
+	VFMADD231PS.BCST constants<>+84(SB), Z2, Z9
 	VMOVUPS          Z8, 128(SI)
 	VMOVUPS          Z9, 512(SI)
 	VMOVUPS          Z10, 896(SI)
@@ -1623,15 +1492,15 @@ whole:
 	VSUBPS           Z2, Z1, Z9
 	VADDPS           Z4, Z3, Z1
 	VSUBPS           Z4, Z3, Z2
-	VMULPS.BCST      constants<>+136(SB), Z8, Z10
-	VFMADD231PS.BCST constants<>+148(SB), Z1, Z10
+	VMULPS.BCST      constants<>+76(SB), Z8, Z10
+	VFMADD231PS.BCST constants<>+88(SB), Z1, Z10
 	VMOVAPS          Z5, Z11
-	VFMADD231PS.BCST constants<>+140(SB), Z9, Z11
-	VFMADD231PS.BCST constants<>+152(SB), Z2, Z11
+	VFMADD231PS.BCST constants<>+80(SB), Z9, Z11
+	VFMADD231PS.BCST constants<>+92(SB), Z2, Z11
 	VADDPS           Z1, Z8, Z8
 	VADDPS           Z0, Z8, Z8
-	VMULPS.BCST      constants<>+132(SB), Z9, Z9
-	VFMADD231PS.BCST constants<>+144(SB), Z2, Z9
+	VMULPS.BCST      constants<>+72(SB), Z9, Z9
+	VFMADD231PS.BCST constants<>+84(SB), Z2, Z9
 	VMOVUPS          Z8, 192(SI)
 	VMOVUPS          Z9, 576(SI)
 	VMOVUPS          Z10, 960(SI)
@@ -1652,15 +1521,15 @@ whole:
 	VSUBPS           Z2, Z1, Z9
 	VADDPS           Z4, Z3, Z1
 	VSUBPS           Z4, Z3, Z2
-	VMULPS.BCST      constants<>+136(SB), Z8, Z10
-	VFMADD231PS.BCST constants<>+148(SB), Z1, Z10
+	VMULPS.BCST      constants<>+76(SB), Z8, Z10
+	VFMADD231PS.BCST constants<>+88(SB), Z1, Z10
 	VMOVAPS          Z5, Z11
-	VFMADD231PS.BCST constants<>+140(SB), Z9, Z11
-	VFMADD231PS.BCST constants<>+152(SB), Z2, Z11
+	VFMADD231PS.BCST constants<>+80(SB), Z9, Z11
+	VFMADD231PS.BCST constants<>+92(SB), Z2, Z11
 	VADDPS           Z1, Z8, Z8
 	VADDPS           Z0, Z8, Z8
-	VMULPS.BCST      constants<>+132(SB), Z9, Z9
-	VFMADD231PS.BCST constants<>+144(SB), Z2, Z9
+	VMULPS.BCST      constants<>+72(SB), Z9, Z9
+	VFMADD231PS.BCST constants<>+84(SB), Z2, Z9
 	VMOVUPS          Z8, 256(SI)
 	VMOVUPS          Z9, 640(SI)
 	VMOVUPS          Z10, 1024(SI)
@@ -1681,15 +1550,15 @@ whole:
 	VSUBPS           Z2, Z1, Z9
 	VADDPS           Z4, Z3, Z1
 	VSUBPS           Z4, Z3, Z2
-	VMULPS.BCST      constants<>+136(SB), Z8, Z10
-	VFMADD231PS.BCST constants<>+148(SB), Z1, Z10
+	VMULPS.BCST      constants<>+76(SB), Z8, Z10
+	VFMADD231PS.BCST constants<>+88(SB), Z1, Z10
 	VMOVAPS          Z5, Z11
-	VFMADD231PS.BCST constants<>+140(SB), Z9, Z11
-	VFMADD231PS.BCST constants<>+152(SB), Z2, Z11
+	VFMADD231PS.BCST constants<>+80(SB), Z9, Z11
+	VFMADD231PS.BCST constants<>+92(SB), Z2, Z11
 	VADDPS           Z1, Z8, Z8
 	VADDPS           Z0, Z8, Z8
-	VMULPS.BCST      constants<>+132(SB), Z9, Z9
-	VFMADD231PS.BCST constants<>+144(SB), Z2, Z9
+	VMULPS.BCST      constants<>+72(SB), Z9, Z9
+	VFMADD231PS.BCST constants<>+84(SB), Z2, Z9
 	VMOVUPS          Z8, 320(SI)
 	VMOVUPS          Z9, 704(SI)
 	VMOVUPS          Z10, 1088(SI)
@@ -1710,15 +1579,15 @@ whole:
 	VSUBPS           Z2, Z1, Z9
 	VADDPS           Z4, Z3, Z1
 	VSUBPS           Z4, Z3, Z2
-	VMULPS.BCST      constants<>+136(SB), Z8, Z10
-	VFMADD231PS.BCST constants<>+148(SB), Z1, Z10
+	VMULPS.BCST      constants<>+76(SB), Z8, Z10
+	VFMADD231PS.BCST constants<>+88(SB), Z1, Z10
 	VMOVAPS          Z5, Z11
-	VFMADD231PS.BCST constants<>+140(SB), Z9, Z11
-	VFMADD231PS.BCST constants<>+152(SB), Z2, Z11
+	VFMADD231PS.BCST constants<>+80(SB), Z9, Z11
+	VFMADD231PS.BCST constants<>+92(SB), Z2, Z11
 	VADDPS           Z1, Z8, Z8
 	VADDPS           Z0, Z8, Z8
-	VMULPS.BCST      constants<>+132(SB), Z9, Z9
-	VFMADD231PS.BCST constants<>+144(SB), Z2, Z9
+	VMULPS.BCST      constants<>+72(SB), Z9, Z9
+	VFMADD231PS.BCST constants<>+84(SB), Z2, Z9
 	VADDPS           Z29, Z8, Z8
 	VADDPS           Z29, Z9, Z9
 	VADDPS           Z29, Z10, Z10
@@ -1819,461 +1688,325 @@ row0_act4:
 	JMP          row0_actdone
 
 row0_act5:
-	CMPL              96(R8), $0x05
-	JNE               row0_act6
-	VMOVAPS           Z8, Z4
-	VXORPS.BCST       constants<>+44(SB), Z8, Z8
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z8, Z2, Z8
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z8, Z2, Z8
-	VMULPS.BCST       constants<>+72(SB), Z8, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z8
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z8
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z8, Z3
-	VMULPS            Z8, Z3, Z3
-	VFMADD213PS       Z8, Z8, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z8
-	VADDPS.BCST       constants<>+8(SB), Z8, Z8
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z8, Z2, Z8
-	VMULPS            Z4, Z8, Z8
-	VMOVAPS           Z9, Z4
-	VXORPS.BCST       constants<>+44(SB), Z9, Z9
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z9, Z2, Z9
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z9, Z2, Z9
-	VMULPS.BCST       constants<>+72(SB), Z9, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z9
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z9
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z9, Z3
-	VMULPS            Z9, Z3, Z3
-	VFMADD213PS       Z9, Z9, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z9
-	VADDPS.BCST       constants<>+8(SB), Z9, Z9
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z9, Z2, Z9
-	VMULPS            Z4, Z9, Z9
-	VMOVAPS           Z10, Z4
-	VXORPS.BCST       constants<>+44(SB), Z10, Z10
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z10, Z2, Z10
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z10, Z2, Z10
-	VMULPS.BCST       constants<>+72(SB), Z10, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z10
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z10
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z10, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z10, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z10, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z10, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z10, Z3
-	VMULPS            Z10, Z3, Z3
-	VFMADD213PS       Z10, Z10, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z10
-	VADDPS.BCST       constants<>+8(SB), Z10, Z10
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z10, Z2, Z10
-	VMULPS            Z4, Z10, Z10
-	VMOVAPS           Z11, Z4
-	VXORPS.BCST       constants<>+44(SB), Z11, Z11
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z11, Z2, Z11
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z11, Z2, Z11
-	VMULPS.BCST       constants<>+72(SB), Z11, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z11
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z11
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z11, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z11, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z11, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z11, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z11, Z3
-	VMULPS            Z11, Z3, Z3
-	VFMADD213PS       Z11, Z11, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z11
-	VADDPS.BCST       constants<>+8(SB), Z11, Z11
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z11, Z2, Z11
-	VMULPS            Z4, Z11, Z11
-	JMP               row0_actdone
+	CMPL             96(R8), $0x05
+	JNE              row0_act6
+	VMOVAPS          Z8, Z4
+	VMULPS.BCST      constants<>+48(SB), Z8, Z8
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z8, Z5, Z8
+	VREDUCEPS        $0x09, Z8, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z8, Z3, Z8
+	VADDPS.BCST      constants<>+8(SB), Z8, Z8
+	VRCP14PS         Z8, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z8, Z3, Z5
+	VMULPS           Z5, Z3, Z8
+	VMULPS           Z4, Z8, Z8
+	VMOVAPS          Z9, Z4
+	VMULPS.BCST      constants<>+48(SB), Z9, Z9
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z9, Z5, Z9
+	VREDUCEPS        $0x09, Z9, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z9, Z3, Z9
+	VADDPS.BCST      constants<>+8(SB), Z9, Z9
+	VRCP14PS         Z9, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z9, Z3, Z5
+	VMULPS           Z5, Z3, Z9
+	VMULPS           Z4, Z9, Z9
+	VMOVAPS          Z10, Z4
+	VMULPS.BCST      constants<>+48(SB), Z10, Z10
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z10, Z5, Z10
+	VREDUCEPS        $0x09, Z10, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z10, Z3, Z10
+	VADDPS.BCST      constants<>+8(SB), Z10, Z10
+	VRCP14PS         Z10, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z10, Z3, Z5
+	VMULPS           Z5, Z3, Z10
+	VMULPS           Z4, Z10, Z10
+	VMOVAPS          Z11, Z4
+	VMULPS.BCST      constants<>+48(SB), Z11, Z11
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z11, Z5, Z11
+	VREDUCEPS        $0x09, Z11, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z11, Z3, Z11
+	VADDPS.BCST      constants<>+8(SB), Z11, Z11
+	VRCP14PS         Z11, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z11, Z3, Z5
+	VMULPS           Z5, Z3, Z11
+	VMULPS           Z4, Z11, Z11
+	JMP              row0_actdone
 
 row0_act6:
-	CMPL              96(R8), $0x06
-	JNE               row0_act7
-	VXORPS.BCST       constants<>+44(SB), Z8, Z8
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z8, Z2, Z8
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z8, Z2, Z8
-	VMULPS.BCST       constants<>+72(SB), Z8, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z8
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z8
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z8, Z3
-	VMULPS            Z8, Z3, Z3
-	VFMADD213PS       Z8, Z8, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z8
-	VADDPS.BCST       constants<>+8(SB), Z8, Z8
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z8, Z2, Z8
-	VXORPS.BCST       constants<>+44(SB), Z9, Z9
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z9, Z2, Z9
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z9, Z2, Z9
-	VMULPS.BCST       constants<>+72(SB), Z9, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z9
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z9
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z9, Z3
-	VMULPS            Z9, Z3, Z3
-	VFMADD213PS       Z9, Z9, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z9
-	VADDPS.BCST       constants<>+8(SB), Z9, Z9
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z9, Z2, Z9
-	VXORPS.BCST       constants<>+44(SB), Z10, Z10
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z10, Z2, Z10
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z10, Z2, Z10
-	VMULPS.BCST       constants<>+72(SB), Z10, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z10
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z10
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z10, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z10, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z10, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z10, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z10, Z3
-	VMULPS            Z10, Z3, Z3
-	VFMADD213PS       Z10, Z10, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z10
-	VADDPS.BCST       constants<>+8(SB), Z10, Z10
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z10, Z2, Z10
-	VXORPS.BCST       constants<>+44(SB), Z11, Z11
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z11, Z2, Z11
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z11, Z2, Z11
-	VMULPS.BCST       constants<>+72(SB), Z11, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z11
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z11
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z11, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z11, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z11, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z11, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z11, Z3
-	VMULPS            Z11, Z3, Z3
-	VFMADD213PS       Z11, Z11, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z11
-	VADDPS.BCST       constants<>+8(SB), Z11, Z11
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z11, Z2, Z11
-	JMP               row0_actdone
+	CMPL             96(R8), $0x06
+	JNE              row0_act7
+	VMULPS.BCST      constants<>+48(SB), Z8, Z8
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z8, Z5, Z8
+	VREDUCEPS        $0x09, Z8, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z8, Z3, Z8
+	VADDPS.BCST      constants<>+8(SB), Z8, Z8
+	VRCP14PS         Z8, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z8, Z3, Z5
+	VMULPS           Z5, Z3, Z8
+	VMULPS.BCST      constants<>+48(SB), Z9, Z9
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z9, Z5, Z9
+	VREDUCEPS        $0x09, Z9, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z9, Z3, Z9
+	VADDPS.BCST      constants<>+8(SB), Z9, Z9
+	VRCP14PS         Z9, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z9, Z3, Z5
+	VMULPS           Z5, Z3, Z9
+	VMULPS.BCST      constants<>+48(SB), Z10, Z10
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z10, Z5, Z10
+	VREDUCEPS        $0x09, Z10, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z10, Z3, Z10
+	VADDPS.BCST      constants<>+8(SB), Z10, Z10
+	VRCP14PS         Z10, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z10, Z3, Z5
+	VMULPS           Z5, Z3, Z10
+	VMULPS.BCST      constants<>+48(SB), Z11, Z11
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z11, Z5, Z11
+	VREDUCEPS        $0x09, Z11, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z11, Z3, Z11
+	VADDPS.BCST      constants<>+8(SB), Z11, Z11
+	VRCP14PS         Z11, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z11, Z3, Z5
+	VMULPS           Z5, Z3, Z11
+	JMP              row0_actdone
 
 row0_act7:
-	CMPL              96(R8), $0x07
-	JNE               row0_act8
-	VMOVAPS           Z8, Z4
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z8, Z5
-	VBROADCASTSS      constants<>+8(SB), Z6
-	VFMADD132PS.BCST  constants<>+108(SB), Z6, Z5
-	VDIVPS            Z5, Z6, Z5
-	VMULPS            Z8, Z8, Z8
-	VMULPS.BCST       constants<>+36(SB), Z8, Z8
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z8, Z2, Z8
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z8, Z2, Z8
-	VMULPS.BCST       constants<>+72(SB), Z8, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z8
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z8
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z8, Z3
-	VMULPS            Z8, Z3, Z3
-	VFMADD213PS       Z8, Z8, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z8
-	VBROADCASTSS      constants<>+128(SB), Z6
-	VFMADD213PS.BCST  constants<>+124(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+120(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+116(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+112(SB), Z5, Z6
-	VMULPS            Z5, Z6, Z6
-	VMULPS            Z8, Z6, Z6
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z4, Z5
-	VMULPS.BCST       constants<>+4(SB), Z5, Z5
-	VPXORD            Z2, Z2, Z2
-	VMAXPS            Z4, Z2, Z8
-	VFNMADD231PS      Z5, Z6, Z8
-	VMOVAPS           Z9, Z4
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z9, Z5
-	VBROADCASTSS      constants<>+8(SB), Z6
-	VFMADD132PS.BCST  constants<>+108(SB), Z6, Z5
-	VDIVPS            Z5, Z6, Z5
-	VMULPS            Z9, Z9, Z9
-	VMULPS.BCST       constants<>+36(SB), Z9, Z9
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z9, Z2, Z9
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z9, Z2, Z9
-	VMULPS.BCST       constants<>+72(SB), Z9, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z9
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z9
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z9, Z3
-	VMULPS            Z9, Z3, Z3
-	VFMADD213PS       Z9, Z9, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z9
-	VBROADCASTSS      constants<>+128(SB), Z6
-	VFMADD213PS.BCST  constants<>+124(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+120(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+116(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+112(SB), Z5, Z6
-	VMULPS            Z5, Z6, Z6
-	VMULPS            Z9, Z6, Z6
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z4, Z5
-	VMULPS.BCST       constants<>+4(SB), Z5, Z5
-	VPXORD            Z2, Z2, Z2
-	VMAXPS            Z4, Z2, Z9
-	VFNMADD231PS      Z5, Z6, Z9
-	VMOVAPS           Z10, Z4
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z10, Z5
-	VBROADCASTSS      constants<>+8(SB), Z6
-	VFMADD132PS.BCST  constants<>+108(SB), Z6, Z5
-	VDIVPS            Z5, Z6, Z5
-	VMULPS            Z10, Z10, Z10
-	VMULPS.BCST       constants<>+36(SB), Z10, Z10
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z10, Z2, Z10
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z10, Z2, Z10
-	VMULPS.BCST       constants<>+72(SB), Z10, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z10
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z10
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z10, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z10, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z10, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z10, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z10, Z3
-	VMULPS            Z10, Z3, Z3
-	VFMADD213PS       Z10, Z10, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z10
-	VBROADCASTSS      constants<>+128(SB), Z6
-	VFMADD213PS.BCST  constants<>+124(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+120(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+116(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+112(SB), Z5, Z6
-	VMULPS            Z5, Z6, Z6
-	VMULPS            Z10, Z6, Z6
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z4, Z5
-	VMULPS.BCST       constants<>+4(SB), Z5, Z5
-	VPXORD            Z2, Z2, Z2
-	VMAXPS            Z4, Z2, Z10
-	VFNMADD231PS      Z5, Z6, Z10
-	VMOVAPS           Z11, Z4
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z11, Z5
-	VBROADCASTSS      constants<>+8(SB), Z6
-	VFMADD132PS.BCST  constants<>+108(SB), Z6, Z5
-	VDIVPS            Z5, Z6, Z5
-	VMULPS            Z11, Z11, Z11
-	VMULPS.BCST       constants<>+36(SB), Z11, Z11
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z11, Z2, Z11
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z11, Z2, Z11
-	VMULPS.BCST       constants<>+72(SB), Z11, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z11
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z11
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z11, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z11, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z11, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z11, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z11, Z3
-	VMULPS            Z11, Z3, Z3
-	VFMADD213PS       Z11, Z11, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z11
-	VBROADCASTSS      constants<>+128(SB), Z6
-	VFMADD213PS.BCST  constants<>+124(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+120(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+116(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+112(SB), Z5, Z6
-	VMULPS            Z5, Z6, Z6
-	VMULPS            Z11, Z6, Z6
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z4, Z5
-	VMULPS.BCST       constants<>+4(SB), Z5, Z5
-	VPXORD            Z2, Z2, Z2
-	VMAXPS            Z4, Z2, Z11
-	VFNMADD231PS      Z5, Z6, Z11
-	JMP               row0_actdone
+	CMPL             96(R8), $0x07
+	JNE              row0_act8
+	VMAXPS.BCST      constants<>+60(SB), Z8, Z2
+	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMULPS           Z2, Z2, Z3
+	VBROADCASTSS     constants<>+28(SB), Z4
+	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
+	VBROADCASTSS     constants<>+180(SB), Z4
+	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
+	VBROADCASTSS     constants<>+60(SB), Z5
+	VCMPPS           $0x06, Z5, Z8, K5
+	VMULPS.Z         Z4, Z8, K5, Z8
+	VMAXPS.BCST      constants<>+60(SB), Z9, Z2
+	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMULPS           Z2, Z2, Z3
+	VBROADCASTSS     constants<>+28(SB), Z4
+	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
+	VBROADCASTSS     constants<>+180(SB), Z4
+	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
+	VBROADCASTSS     constants<>+60(SB), Z5
+	VCMPPS           $0x06, Z5, Z9, K5
+	VMULPS.Z         Z4, Z9, K5, Z9
+	VMAXPS.BCST      constants<>+60(SB), Z10, Z2
+	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMULPS           Z2, Z2, Z3
+	VBROADCASTSS     constants<>+28(SB), Z4
+	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
+	VBROADCASTSS     constants<>+180(SB), Z4
+	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
+	VBROADCASTSS     constants<>+60(SB), Z5
+	VCMPPS           $0x06, Z5, Z10, K5
+	VMULPS.Z         Z4, Z10, K5, Z10
+	VMAXPS.BCST      constants<>+60(SB), Z11, Z2
+	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMULPS           Z2, Z2, Z3
+	VBROADCASTSS     constants<>+28(SB), Z4
+	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
+	VBROADCASTSS     constants<>+180(SB), Z4
+	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
+	VBROADCASTSS     constants<>+60(SB), Z5
+	VCMPPS           $0x06, Z5, Z11, K5
+	VMULPS.Z         Z4, Z11, K5, Z11
+	JMP              row0_actdone
 
 row0_act8:
-	VADDPS            Z8, Z8, Z8
-	VXORPS.BCST       constants<>+44(SB), Z8, Z8
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z8, Z2, Z8
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z8, Z2, Z8
-	VMULPS.BCST       constants<>+72(SB), Z8, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z8
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z8
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z8, Z3
-	VMULPS            Z8, Z3, Z3
-	VFMADD213PS       Z8, Z8, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z8
-	VADDPS.BCST       constants<>+8(SB), Z8, Z8
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z8, Z2, Z8
-	VADDPS            Z8, Z8, Z8
-	VADDPS.BCST       constants<>+28(SB), Z8, Z8
-	VADDPS            Z9, Z9, Z9
-	VXORPS.BCST       constants<>+44(SB), Z9, Z9
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z9, Z2, Z9
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z9, Z2, Z9
-	VMULPS.BCST       constants<>+72(SB), Z9, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z9
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z9
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z9, Z3
-	VMULPS            Z9, Z3, Z3
-	VFMADD213PS       Z9, Z9, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z9
-	VADDPS.BCST       constants<>+8(SB), Z9, Z9
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z9, Z2, Z9
-	VADDPS            Z9, Z9, Z9
-	VADDPS.BCST       constants<>+28(SB), Z9, Z9
-	VADDPS            Z10, Z10, Z10
-	VXORPS.BCST       constants<>+44(SB), Z10, Z10
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z10, Z2, Z10
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z10, Z2, Z10
-	VMULPS.BCST       constants<>+72(SB), Z10, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z10
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z10
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z10, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z10, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z10, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z10, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z10, Z3
-	VMULPS            Z10, Z3, Z3
-	VFMADD213PS       Z10, Z10, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z10
-	VADDPS.BCST       constants<>+8(SB), Z10, Z10
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z10, Z2, Z10
-	VADDPS            Z10, Z10, Z10
-	VADDPS.BCST       constants<>+28(SB), Z10, Z10
-	VADDPS            Z11, Z11, Z11
-	VXORPS.BCST       constants<>+44(SB), Z11, Z11
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z11, Z2, Z11
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z11, Z2, Z11
-	VMULPS.BCST       constants<>+72(SB), Z11, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z11
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z11
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z11, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z11, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z11, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z11, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z11, Z3
-	VMULPS            Z11, Z3, Z3
-	VFMADD213PS       Z11, Z11, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z11
-	VADDPS.BCST       constants<>+8(SB), Z11, Z11
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z11, Z2, Z11
-	VADDPS            Z11, Z11, Z11
-	VADDPS.BCST       constants<>+28(SB), Z11, Z11
+	VADDPS           Z8, Z8, Z8
+	VMULPS.BCST      constants<>+48(SB), Z8, Z8
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z8, Z5, Z8
+	VREDUCEPS        $0x09, Z8, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z8, Z3, Z8
+	VADDPS.BCST      constants<>+8(SB), Z8, Z8
+	VRCP14PS         Z8, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z8, Z3, Z5
+	VMULPS           Z5, Z3, Z8
+	VADDPS           Z8, Z8, Z8
+	VADDPS.BCST      constants<>+28(SB), Z8, Z8
+	VADDPS           Z9, Z9, Z9
+	VMULPS.BCST      constants<>+48(SB), Z9, Z9
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z9, Z5, Z9
+	VREDUCEPS        $0x09, Z9, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z9, Z3, Z9
+	VADDPS.BCST      constants<>+8(SB), Z9, Z9
+	VRCP14PS         Z9, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z9, Z3, Z5
+	VMULPS           Z5, Z3, Z9
+	VADDPS           Z9, Z9, Z9
+	VADDPS.BCST      constants<>+28(SB), Z9, Z9
+	VADDPS           Z10, Z10, Z10
+	VMULPS.BCST      constants<>+48(SB), Z10, Z10
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z10, Z5, Z10
+	VREDUCEPS        $0x09, Z10, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z10, Z3, Z10
+	VADDPS.BCST      constants<>+8(SB), Z10, Z10
+	VRCP14PS         Z10, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z10, Z3, Z5
+	VMULPS           Z5, Z3, Z10
+	VADDPS           Z10, Z10, Z10
+	VADDPS.BCST      constants<>+28(SB), Z10, Z10
+	VADDPS           Z11, Z11, Z11
+	VMULPS.BCST      constants<>+48(SB), Z11, Z11
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z11, Z5, Z11
+	VREDUCEPS        $0x09, Z11, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z11, Z3, Z11
+	VADDPS.BCST      constants<>+8(SB), Z11, Z11
+	VRCP14PS         Z11, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z11, Z3, Z5
+	VMULPS           Z5, Z3, Z11
+	VADDPS           Z11, Z11, Z11
+	VADDPS.BCST      constants<>+28(SB), Z11, Z11
 
 row0_actdone:
 	MOVQ             R13, AX
@@ -2295,15 +2028,15 @@ row0_actdone:
 	VSUBPS           Z2, Z1, Z9
 	VADDPS           Z4, Z3, Z1
 	VSUBPS           Z4, Z3, Z2
-	VMULPS.BCST      constants<>+136(SB), Z8, Z10
-	VFMADD231PS.BCST constants<>+148(SB), Z1, Z10
+	VMULPS.BCST      constants<>+76(SB), Z8, Z10
+	VFMADD231PS.BCST constants<>+88(SB), Z1, Z10
 	VMOVAPS          Z5, Z11
-	VFMADD231PS.BCST constants<>+140(SB), Z9, Z11
-	VFMADD231PS.BCST constants<>+152(SB), Z2, Z11
+	VFMADD231PS.BCST constants<>+80(SB), Z9, Z11
+	VFMADD231PS.BCST constants<>+92(SB), Z2, Z11
 	VADDPS           Z1, Z8, Z8
 	VADDPS           Z0, Z8, Z8
-	VMULPS.BCST      constants<>+132(SB), Z9, Z9
-	VFMADD231PS.BCST constants<>+144(SB), Z2, Z9
+	VMULPS.BCST      constants<>+72(SB), Z9, Z9
+	VFMADD231PS.BCST constants<>+84(SB), Z2, Z9
 	VADDPS           Z29, Z8, Z8
 	VADDPS           Z29, Z9, Z9
 	VADDPS           Z29, Z10, Z10
@@ -2404,461 +2137,325 @@ row1_act4:
 	JMP          row1_actdone
 
 row1_act5:
-	CMPL              96(R8), $0x05
-	JNE               row1_act6
-	VMOVAPS           Z8, Z4
-	VXORPS.BCST       constants<>+44(SB), Z8, Z8
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z8, Z2, Z8
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z8, Z2, Z8
-	VMULPS.BCST       constants<>+72(SB), Z8, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z8
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z8
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z8, Z3
-	VMULPS            Z8, Z3, Z3
-	VFMADD213PS       Z8, Z8, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z8
-	VADDPS.BCST       constants<>+8(SB), Z8, Z8
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z8, Z2, Z8
-	VMULPS            Z4, Z8, Z8
-	VMOVAPS           Z9, Z4
-	VXORPS.BCST       constants<>+44(SB), Z9, Z9
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z9, Z2, Z9
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z9, Z2, Z9
-	VMULPS.BCST       constants<>+72(SB), Z9, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z9
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z9
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z9, Z3
-	VMULPS            Z9, Z3, Z3
-	VFMADD213PS       Z9, Z9, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z9
-	VADDPS.BCST       constants<>+8(SB), Z9, Z9
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z9, Z2, Z9
-	VMULPS            Z4, Z9, Z9
-	VMOVAPS           Z10, Z4
-	VXORPS.BCST       constants<>+44(SB), Z10, Z10
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z10, Z2, Z10
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z10, Z2, Z10
-	VMULPS.BCST       constants<>+72(SB), Z10, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z10
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z10
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z10, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z10, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z10, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z10, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z10, Z3
-	VMULPS            Z10, Z3, Z3
-	VFMADD213PS       Z10, Z10, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z10
-	VADDPS.BCST       constants<>+8(SB), Z10, Z10
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z10, Z2, Z10
-	VMULPS            Z4, Z10, Z10
-	VMOVAPS           Z11, Z4
-	VXORPS.BCST       constants<>+44(SB), Z11, Z11
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z11, Z2, Z11
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z11, Z2, Z11
-	VMULPS.BCST       constants<>+72(SB), Z11, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z11
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z11
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z11, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z11, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z11, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z11, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z11, Z3
-	VMULPS            Z11, Z3, Z3
-	VFMADD213PS       Z11, Z11, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z11
-	VADDPS.BCST       constants<>+8(SB), Z11, Z11
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z11, Z2, Z11
-	VMULPS            Z4, Z11, Z11
-	JMP               row1_actdone
+	CMPL             96(R8), $0x05
+	JNE              row1_act6
+	VMOVAPS          Z8, Z4
+	VMULPS.BCST      constants<>+48(SB), Z8, Z8
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z8, Z5, Z8
+	VREDUCEPS        $0x09, Z8, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z8, Z3, Z8
+	VADDPS.BCST      constants<>+8(SB), Z8, Z8
+	VRCP14PS         Z8, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z8, Z3, Z5
+	VMULPS           Z5, Z3, Z8
+	VMULPS           Z4, Z8, Z8
+	VMOVAPS          Z9, Z4
+	VMULPS.BCST      constants<>+48(SB), Z9, Z9
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z9, Z5, Z9
+	VREDUCEPS        $0x09, Z9, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z9, Z3, Z9
+	VADDPS.BCST      constants<>+8(SB), Z9, Z9
+	VRCP14PS         Z9, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z9, Z3, Z5
+	VMULPS           Z5, Z3, Z9
+	VMULPS           Z4, Z9, Z9
+	VMOVAPS          Z10, Z4
+	VMULPS.BCST      constants<>+48(SB), Z10, Z10
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z10, Z5, Z10
+	VREDUCEPS        $0x09, Z10, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z10, Z3, Z10
+	VADDPS.BCST      constants<>+8(SB), Z10, Z10
+	VRCP14PS         Z10, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z10, Z3, Z5
+	VMULPS           Z5, Z3, Z10
+	VMULPS           Z4, Z10, Z10
+	VMOVAPS          Z11, Z4
+	VMULPS.BCST      constants<>+48(SB), Z11, Z11
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z11, Z5, Z11
+	VREDUCEPS        $0x09, Z11, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z11, Z3, Z11
+	VADDPS.BCST      constants<>+8(SB), Z11, Z11
+	VRCP14PS         Z11, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z11, Z3, Z5
+	VMULPS           Z5, Z3, Z11
+	VMULPS           Z4, Z11, Z11
+	JMP              row1_actdone
 
 row1_act6:
-	CMPL              96(R8), $0x06
-	JNE               row1_act7
-	VXORPS.BCST       constants<>+44(SB), Z8, Z8
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z8, Z2, Z8
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z8, Z2, Z8
-	VMULPS.BCST       constants<>+72(SB), Z8, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z8
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z8
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z8, Z3
-	VMULPS            Z8, Z3, Z3
-	VFMADD213PS       Z8, Z8, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z8
-	VADDPS.BCST       constants<>+8(SB), Z8, Z8
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z8, Z2, Z8
-	VXORPS.BCST       constants<>+44(SB), Z9, Z9
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z9, Z2, Z9
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z9, Z2, Z9
-	VMULPS.BCST       constants<>+72(SB), Z9, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z9
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z9
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z9, Z3
-	VMULPS            Z9, Z3, Z3
-	VFMADD213PS       Z9, Z9, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z9
-	VADDPS.BCST       constants<>+8(SB), Z9, Z9
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z9, Z2, Z9
-	VXORPS.BCST       constants<>+44(SB), Z10, Z10
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z10, Z2, Z10
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z10, Z2, Z10
-	VMULPS.BCST       constants<>+72(SB), Z10, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z10
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z10
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z10, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z10, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z10, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z10, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z10, Z3
-	VMULPS            Z10, Z3, Z3
-	VFMADD213PS       Z10, Z10, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z10
-	VADDPS.BCST       constants<>+8(SB), Z10, Z10
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z10, Z2, Z10
-	VXORPS.BCST       constants<>+44(SB), Z11, Z11
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z11, Z2, Z11
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z11, Z2, Z11
-	VMULPS.BCST       constants<>+72(SB), Z11, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z11
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z11
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z11, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z11, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z11, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z11, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z11, Z3
-	VMULPS            Z11, Z3, Z3
-	VFMADD213PS       Z11, Z11, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z11
-	VADDPS.BCST       constants<>+8(SB), Z11, Z11
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z11, Z2, Z11
-	JMP               row1_actdone
+	CMPL             96(R8), $0x06
+	JNE              row1_act7
+	VMULPS.BCST      constants<>+48(SB), Z8, Z8
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z8, Z5, Z8
+	VREDUCEPS        $0x09, Z8, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z8, Z3, Z8
+	VADDPS.BCST      constants<>+8(SB), Z8, Z8
+	VRCP14PS         Z8, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z8, Z3, Z5
+	VMULPS           Z5, Z3, Z8
+	VMULPS.BCST      constants<>+48(SB), Z9, Z9
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z9, Z5, Z9
+	VREDUCEPS        $0x09, Z9, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z9, Z3, Z9
+	VADDPS.BCST      constants<>+8(SB), Z9, Z9
+	VRCP14PS         Z9, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z9, Z3, Z5
+	VMULPS           Z5, Z3, Z9
+	VMULPS.BCST      constants<>+48(SB), Z10, Z10
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z10, Z5, Z10
+	VREDUCEPS        $0x09, Z10, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z10, Z3, Z10
+	VADDPS.BCST      constants<>+8(SB), Z10, Z10
+	VRCP14PS         Z10, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z10, Z3, Z5
+	VMULPS           Z5, Z3, Z10
+	VMULPS.BCST      constants<>+48(SB), Z11, Z11
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z11, Z5, Z11
+	VREDUCEPS        $0x09, Z11, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z11, Z3, Z11
+	VADDPS.BCST      constants<>+8(SB), Z11, Z11
+	VRCP14PS         Z11, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z11, Z3, Z5
+	VMULPS           Z5, Z3, Z11
+	JMP              row1_actdone
 
 row1_act7:
-	CMPL              96(R8), $0x07
-	JNE               row1_act8
-	VMOVAPS           Z8, Z4
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z8, Z5
-	VBROADCASTSS      constants<>+8(SB), Z6
-	VFMADD132PS.BCST  constants<>+108(SB), Z6, Z5
-	VDIVPS            Z5, Z6, Z5
-	VMULPS            Z8, Z8, Z8
-	VMULPS.BCST       constants<>+36(SB), Z8, Z8
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z8, Z2, Z8
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z8, Z2, Z8
-	VMULPS.BCST       constants<>+72(SB), Z8, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z8
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z8
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z8, Z3
-	VMULPS            Z8, Z3, Z3
-	VFMADD213PS       Z8, Z8, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z8
-	VBROADCASTSS      constants<>+128(SB), Z6
-	VFMADD213PS.BCST  constants<>+124(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+120(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+116(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+112(SB), Z5, Z6
-	VMULPS            Z5, Z6, Z6
-	VMULPS            Z8, Z6, Z6
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z4, Z5
-	VMULPS.BCST       constants<>+4(SB), Z5, Z5
-	VPXORD            Z2, Z2, Z2
-	VMAXPS            Z4, Z2, Z8
-	VFNMADD231PS      Z5, Z6, Z8
-	VMOVAPS           Z9, Z4
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z9, Z5
-	VBROADCASTSS      constants<>+8(SB), Z6
-	VFMADD132PS.BCST  constants<>+108(SB), Z6, Z5
-	VDIVPS            Z5, Z6, Z5
-	VMULPS            Z9, Z9, Z9
-	VMULPS.BCST       constants<>+36(SB), Z9, Z9
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z9, Z2, Z9
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z9, Z2, Z9
-	VMULPS.BCST       constants<>+72(SB), Z9, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z9
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z9
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z9, Z3
-	VMULPS            Z9, Z3, Z3
-	VFMADD213PS       Z9, Z9, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z9
-	VBROADCASTSS      constants<>+128(SB), Z6
-	VFMADD213PS.BCST  constants<>+124(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+120(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+116(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+112(SB), Z5, Z6
-	VMULPS            Z5, Z6, Z6
-	VMULPS            Z9, Z6, Z6
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z4, Z5
-	VMULPS.BCST       constants<>+4(SB), Z5, Z5
-	VPXORD            Z2, Z2, Z2
-	VMAXPS            Z4, Z2, Z9
-	VFNMADD231PS      Z5, Z6, Z9
-	VMOVAPS           Z10, Z4
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z10, Z5
-	VBROADCASTSS      constants<>+8(SB), Z6
-	VFMADD132PS.BCST  constants<>+108(SB), Z6, Z5
-	VDIVPS            Z5, Z6, Z5
-	VMULPS            Z10, Z10, Z10
-	VMULPS.BCST       constants<>+36(SB), Z10, Z10
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z10, Z2, Z10
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z10, Z2, Z10
-	VMULPS.BCST       constants<>+72(SB), Z10, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z10
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z10
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z10, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z10, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z10, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z10, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z10, Z3
-	VMULPS            Z10, Z3, Z3
-	VFMADD213PS       Z10, Z10, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z10
-	VBROADCASTSS      constants<>+128(SB), Z6
-	VFMADD213PS.BCST  constants<>+124(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+120(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+116(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+112(SB), Z5, Z6
-	VMULPS            Z5, Z6, Z6
-	VMULPS            Z10, Z6, Z6
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z4, Z5
-	VMULPS.BCST       constants<>+4(SB), Z5, Z5
-	VPXORD            Z2, Z2, Z2
-	VMAXPS            Z4, Z2, Z10
-	VFNMADD231PS      Z5, Z6, Z10
-	VMOVAPS           Z11, Z4
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z11, Z5
-	VBROADCASTSS      constants<>+8(SB), Z6
-	VFMADD132PS.BCST  constants<>+108(SB), Z6, Z5
-	VDIVPS            Z5, Z6, Z5
-	VMULPS            Z11, Z11, Z11
-	VMULPS.BCST       constants<>+36(SB), Z11, Z11
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z11, Z2, Z11
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z11, Z2, Z11
-	VMULPS.BCST       constants<>+72(SB), Z11, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z11
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z11
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z11, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z11, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z11, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z11, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z11, Z3
-	VMULPS            Z11, Z3, Z3
-	VFMADD213PS       Z11, Z11, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z11
-	VBROADCASTSS      constants<>+128(SB), Z6
-	VFMADD213PS.BCST  constants<>+124(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+120(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+116(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+112(SB), Z5, Z6
-	VMULPS            Z5, Z6, Z6
-	VMULPS            Z11, Z6, Z6
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z4, Z5
-	VMULPS.BCST       constants<>+4(SB), Z5, Z5
-	VPXORD            Z2, Z2, Z2
-	VMAXPS            Z4, Z2, Z11
-	VFNMADD231PS      Z5, Z6, Z11
-	JMP               row1_actdone
+	CMPL             96(R8), $0x07
+	JNE              row1_act8
+	VMAXPS.BCST      constants<>+60(SB), Z8, Z2
+	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMULPS           Z2, Z2, Z3
+	VBROADCASTSS     constants<>+28(SB), Z4
+	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
+	VBROADCASTSS     constants<>+180(SB), Z4
+	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
+	VBROADCASTSS     constants<>+60(SB), Z5
+	VCMPPS           $0x06, Z5, Z8, K5
+	VMULPS.Z         Z4, Z8, K5, Z8
+	VMAXPS.BCST      constants<>+60(SB), Z9, Z2
+	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMULPS           Z2, Z2, Z3
+	VBROADCASTSS     constants<>+28(SB), Z4
+	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
+	VBROADCASTSS     constants<>+180(SB), Z4
+	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
+	VBROADCASTSS     constants<>+60(SB), Z5
+	VCMPPS           $0x06, Z5, Z9, K5
+	VMULPS.Z         Z4, Z9, K5, Z9
+	VMAXPS.BCST      constants<>+60(SB), Z10, Z2
+	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMULPS           Z2, Z2, Z3
+	VBROADCASTSS     constants<>+28(SB), Z4
+	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
+	VBROADCASTSS     constants<>+180(SB), Z4
+	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
+	VBROADCASTSS     constants<>+60(SB), Z5
+	VCMPPS           $0x06, Z5, Z10, K5
+	VMULPS.Z         Z4, Z10, K5, Z10
+	VMAXPS.BCST      constants<>+60(SB), Z11, Z2
+	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMULPS           Z2, Z2, Z3
+	VBROADCASTSS     constants<>+28(SB), Z4
+	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
+	VBROADCASTSS     constants<>+180(SB), Z4
+	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
+	VBROADCASTSS     constants<>+60(SB), Z5
+	VCMPPS           $0x06, Z5, Z11, K5
+	VMULPS.Z         Z4, Z11, K5, Z11
+	JMP              row1_actdone
 
 row1_act8:
-	VADDPS            Z8, Z8, Z8
-	VXORPS.BCST       constants<>+44(SB), Z8, Z8
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z8, Z2, Z8
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z8, Z2, Z8
-	VMULPS.BCST       constants<>+72(SB), Z8, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z8
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z8
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z8, Z3
-	VMULPS            Z8, Z3, Z3
-	VFMADD213PS       Z8, Z8, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z8
-	VADDPS.BCST       constants<>+8(SB), Z8, Z8
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z8, Z2, Z8
-	VADDPS            Z8, Z8, Z8
-	VADDPS.BCST       constants<>+28(SB), Z8, Z8
-	VADDPS            Z9, Z9, Z9
-	VXORPS.BCST       constants<>+44(SB), Z9, Z9
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z9, Z2, Z9
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z9, Z2, Z9
-	VMULPS.BCST       constants<>+72(SB), Z9, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z9
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z9
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z9, Z3
-	VMULPS            Z9, Z3, Z3
-	VFMADD213PS       Z9, Z9, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z9
-	VADDPS.BCST       constants<>+8(SB), Z9, Z9
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z9, Z2, Z9
-	VADDPS            Z9, Z9, Z9
-	VADDPS.BCST       constants<>+28(SB), Z9, Z9
-	VADDPS            Z10, Z10, Z10
-	VXORPS.BCST       constants<>+44(SB), Z10, Z10
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z10, Z2, Z10
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z10, Z2, Z10
-	VMULPS.BCST       constants<>+72(SB), Z10, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z10
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z10
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z10, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z10, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z10, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z10, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z10, Z3
-	VMULPS            Z10, Z3, Z3
-	VFMADD213PS       Z10, Z10, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z10
-	VADDPS.BCST       constants<>+8(SB), Z10, Z10
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z10, Z2, Z10
-	VADDPS            Z10, Z10, Z10
-	VADDPS.BCST       constants<>+28(SB), Z10, Z10
-	VADDPS            Z11, Z11, Z11
-	VXORPS.BCST       constants<>+44(SB), Z11, Z11
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z11, Z2, Z11
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z11, Z2, Z11
-	VMULPS.BCST       constants<>+72(SB), Z11, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z11
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z11
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z11, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z11, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z11, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z11, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z11, Z3
-	VMULPS            Z11, Z3, Z3
-	VFMADD213PS       Z11, Z11, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z11
-	VADDPS.BCST       constants<>+8(SB), Z11, Z11
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z11, Z2, Z11
-	VADDPS            Z11, Z11, Z11
-	VADDPS.BCST       constants<>+28(SB), Z11, Z11
+	VADDPS           Z8, Z8, Z8
+	VMULPS.BCST      constants<>+48(SB), Z8, Z8
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z8, Z5, Z8
+	VREDUCEPS        $0x09, Z8, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z8, Z3, Z8
+	VADDPS.BCST      constants<>+8(SB), Z8, Z8
+	VRCP14PS         Z8, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z8, Z3, Z5
+	VMULPS           Z5, Z3, Z8
+	VADDPS           Z8, Z8, Z8
+	VADDPS.BCST      constants<>+28(SB), Z8, Z8
+	VADDPS           Z9, Z9, Z9
+	VMULPS.BCST      constants<>+48(SB), Z9, Z9
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z9, Z5, Z9
+	VREDUCEPS        $0x09, Z9, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z9, Z3, Z9
+	VADDPS.BCST      constants<>+8(SB), Z9, Z9
+	VRCP14PS         Z9, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z9, Z3, Z5
+	VMULPS           Z5, Z3, Z9
+	VADDPS           Z9, Z9, Z9
+	VADDPS.BCST      constants<>+28(SB), Z9, Z9
+	VADDPS           Z10, Z10, Z10
+	VMULPS.BCST      constants<>+48(SB), Z10, Z10
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z10, Z5, Z10
+	VREDUCEPS        $0x09, Z10, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z10, Z3, Z10
+	VADDPS.BCST      constants<>+8(SB), Z10, Z10
+	VRCP14PS         Z10, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z10, Z3, Z5
+	VMULPS           Z5, Z3, Z10
+	VADDPS           Z10, Z10, Z10
+	VADDPS.BCST      constants<>+28(SB), Z10, Z10
+	VADDPS           Z11, Z11, Z11
+	VMULPS.BCST      constants<>+48(SB), Z11, Z11
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z11, Z5, Z11
+	VREDUCEPS        $0x09, Z11, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z11, Z3, Z11
+	VADDPS.BCST      constants<>+8(SB), Z11, Z11
+	VRCP14PS         Z11, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z11, Z3, Z5
+	VMULPS           Z5, Z3, Z11
+	VADDPS           Z11, Z11, Z11
+	VADDPS.BCST      constants<>+28(SB), Z11, Z11
 
 row1_actdone:
 	MOVQ             R13, AX
@@ -2880,15 +2477,15 @@ row1_actdone:
 	VSUBPS           Z2, Z1, Z9
 	VADDPS           Z4, Z3, Z1
 	VSUBPS           Z4, Z3, Z2
-	VMULPS.BCST      constants<>+136(SB), Z8, Z10
-	VFMADD231PS.BCST constants<>+148(SB), Z1, Z10
+	VMULPS.BCST      constants<>+76(SB), Z8, Z10
+	VFMADD231PS.BCST constants<>+88(SB), Z1, Z10
 	VMOVAPS          Z5, Z11
-	VFMADD231PS.BCST constants<>+140(SB), Z9, Z11
-	VFMADD231PS.BCST constants<>+152(SB), Z2, Z11
+	VFMADD231PS.BCST constants<>+80(SB), Z9, Z11
+	VFMADD231PS.BCST constants<>+92(SB), Z2, Z11
 	VADDPS           Z1, Z8, Z8
 	VADDPS           Z0, Z8, Z8
-	VMULPS.BCST      constants<>+132(SB), Z9, Z9
-	VFMADD231PS.BCST constants<>+144(SB), Z2, Z9
+	VMULPS.BCST      constants<>+72(SB), Z9, Z9
+	VFMADD231PS.BCST constants<>+84(SB), Z2, Z9
 	VADDPS           Z29, Z8, Z8
 	VADDPS           Z29, Z9, Z9
 	VADDPS           Z29, Z10, Z10
@@ -2989,461 +2586,325 @@ row2_act4:
 	JMP          row2_actdone
 
 row2_act5:
-	CMPL              96(R8), $0x05
-	JNE               row2_act6
-	VMOVAPS           Z8, Z4
-	VXORPS.BCST       constants<>+44(SB), Z8, Z8
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z8, Z2, Z8
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z8, Z2, Z8
-	VMULPS.BCST       constants<>+72(SB), Z8, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z8
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z8
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z8, Z3
-	VMULPS            Z8, Z3, Z3
-	VFMADD213PS       Z8, Z8, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z8
-	VADDPS.BCST       constants<>+8(SB), Z8, Z8
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z8, Z2, Z8
-	VMULPS            Z4, Z8, Z8
-	VMOVAPS           Z9, Z4
-	VXORPS.BCST       constants<>+44(SB), Z9, Z9
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z9, Z2, Z9
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z9, Z2, Z9
-	VMULPS.BCST       constants<>+72(SB), Z9, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z9
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z9
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z9, Z3
-	VMULPS            Z9, Z3, Z3
-	VFMADD213PS       Z9, Z9, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z9
-	VADDPS.BCST       constants<>+8(SB), Z9, Z9
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z9, Z2, Z9
-	VMULPS            Z4, Z9, Z9
-	VMOVAPS           Z10, Z4
-	VXORPS.BCST       constants<>+44(SB), Z10, Z10
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z10, Z2, Z10
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z10, Z2, Z10
-	VMULPS.BCST       constants<>+72(SB), Z10, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z10
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z10
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z10, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z10, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z10, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z10, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z10, Z3
-	VMULPS            Z10, Z3, Z3
-	VFMADD213PS       Z10, Z10, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z10
-	VADDPS.BCST       constants<>+8(SB), Z10, Z10
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z10, Z2, Z10
-	VMULPS            Z4, Z10, Z10
-	VMOVAPS           Z11, Z4
-	VXORPS.BCST       constants<>+44(SB), Z11, Z11
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z11, Z2, Z11
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z11, Z2, Z11
-	VMULPS.BCST       constants<>+72(SB), Z11, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z11
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z11
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z11, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z11, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z11, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z11, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z11, Z3
-	VMULPS            Z11, Z3, Z3
-	VFMADD213PS       Z11, Z11, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z11
-	VADDPS.BCST       constants<>+8(SB), Z11, Z11
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z11, Z2, Z11
-	VMULPS            Z4, Z11, Z11
-	JMP               row2_actdone
+	CMPL             96(R8), $0x05
+	JNE              row2_act6
+	VMOVAPS          Z8, Z4
+	VMULPS.BCST      constants<>+48(SB), Z8, Z8
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z8, Z5, Z8
+	VREDUCEPS        $0x09, Z8, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z8, Z3, Z8
+	VADDPS.BCST      constants<>+8(SB), Z8, Z8
+	VRCP14PS         Z8, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z8, Z3, Z5
+	VMULPS           Z5, Z3, Z8
+	VMULPS           Z4, Z8, Z8
+	VMOVAPS          Z9, Z4
+	VMULPS.BCST      constants<>+48(SB), Z9, Z9
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z9, Z5, Z9
+	VREDUCEPS        $0x09, Z9, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z9, Z3, Z9
+	VADDPS.BCST      constants<>+8(SB), Z9, Z9
+	VRCP14PS         Z9, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z9, Z3, Z5
+	VMULPS           Z5, Z3, Z9
+	VMULPS           Z4, Z9, Z9
+	VMOVAPS          Z10, Z4
+	VMULPS.BCST      constants<>+48(SB), Z10, Z10
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z10, Z5, Z10
+	VREDUCEPS        $0x09, Z10, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z10, Z3, Z10
+	VADDPS.BCST      constants<>+8(SB), Z10, Z10
+	VRCP14PS         Z10, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z10, Z3, Z5
+	VMULPS           Z5, Z3, Z10
+	VMULPS           Z4, Z10, Z10
+	VMOVAPS          Z11, Z4
+	VMULPS.BCST      constants<>+48(SB), Z11, Z11
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z11, Z5, Z11
+	VREDUCEPS        $0x09, Z11, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z11, Z3, Z11
+	VADDPS.BCST      constants<>+8(SB), Z11, Z11
+	VRCP14PS         Z11, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z11, Z3, Z5
+	VMULPS           Z5, Z3, Z11
+	VMULPS           Z4, Z11, Z11
+	JMP              row2_actdone
 
 row2_act6:
-	CMPL              96(R8), $0x06
-	JNE               row2_act7
-	VXORPS.BCST       constants<>+44(SB), Z8, Z8
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z8, Z2, Z8
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z8, Z2, Z8
-	VMULPS.BCST       constants<>+72(SB), Z8, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z8
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z8
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z8, Z3
-	VMULPS            Z8, Z3, Z3
-	VFMADD213PS       Z8, Z8, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z8
-	VADDPS.BCST       constants<>+8(SB), Z8, Z8
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z8, Z2, Z8
-	VXORPS.BCST       constants<>+44(SB), Z9, Z9
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z9, Z2, Z9
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z9, Z2, Z9
-	VMULPS.BCST       constants<>+72(SB), Z9, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z9
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z9
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z9, Z3
-	VMULPS            Z9, Z3, Z3
-	VFMADD213PS       Z9, Z9, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z9
-	VADDPS.BCST       constants<>+8(SB), Z9, Z9
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z9, Z2, Z9
-	VXORPS.BCST       constants<>+44(SB), Z10, Z10
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z10, Z2, Z10
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z10, Z2, Z10
-	VMULPS.BCST       constants<>+72(SB), Z10, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z10
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z10
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z10, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z10, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z10, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z10, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z10, Z3
-	VMULPS            Z10, Z3, Z3
-	VFMADD213PS       Z10, Z10, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z10
-	VADDPS.BCST       constants<>+8(SB), Z10, Z10
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z10, Z2, Z10
-	VXORPS.BCST       constants<>+44(SB), Z11, Z11
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z11, Z2, Z11
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z11, Z2, Z11
-	VMULPS.BCST       constants<>+72(SB), Z11, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z11
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z11
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z11, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z11, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z11, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z11, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z11, Z3
-	VMULPS            Z11, Z3, Z3
-	VFMADD213PS       Z11, Z11, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z11
-	VADDPS.BCST       constants<>+8(SB), Z11, Z11
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z11, Z2, Z11
-	JMP               row2_actdone
+	CMPL             96(R8), $0x06
+	JNE              row2_act7
+	VMULPS.BCST      constants<>+48(SB), Z8, Z8
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z8, Z5, Z8
+	VREDUCEPS        $0x09, Z8, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z8, Z3, Z8
+	VADDPS.BCST      constants<>+8(SB), Z8, Z8
+	VRCP14PS         Z8, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z8, Z3, Z5
+	VMULPS           Z5, Z3, Z8
+	VMULPS.BCST      constants<>+48(SB), Z9, Z9
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z9, Z5, Z9
+	VREDUCEPS        $0x09, Z9, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z9, Z3, Z9
+	VADDPS.BCST      constants<>+8(SB), Z9, Z9
+	VRCP14PS         Z9, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z9, Z3, Z5
+	VMULPS           Z5, Z3, Z9
+	VMULPS.BCST      constants<>+48(SB), Z10, Z10
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z10, Z5, Z10
+	VREDUCEPS        $0x09, Z10, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z10, Z3, Z10
+	VADDPS.BCST      constants<>+8(SB), Z10, Z10
+	VRCP14PS         Z10, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z10, Z3, Z5
+	VMULPS           Z5, Z3, Z10
+	VMULPS.BCST      constants<>+48(SB), Z11, Z11
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z11, Z5, Z11
+	VREDUCEPS        $0x09, Z11, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z11, Z3, Z11
+	VADDPS.BCST      constants<>+8(SB), Z11, Z11
+	VRCP14PS         Z11, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z11, Z3, Z5
+	VMULPS           Z5, Z3, Z11
+	JMP              row2_actdone
 
 row2_act7:
-	CMPL              96(R8), $0x07
-	JNE               row2_act8
-	VMOVAPS           Z8, Z4
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z8, Z5
-	VBROADCASTSS      constants<>+8(SB), Z6
-	VFMADD132PS.BCST  constants<>+108(SB), Z6, Z5
-	VDIVPS            Z5, Z6, Z5
-	VMULPS            Z8, Z8, Z8
-	VMULPS.BCST       constants<>+36(SB), Z8, Z8
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z8, Z2, Z8
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z8, Z2, Z8
-	VMULPS.BCST       constants<>+72(SB), Z8, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z8
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z8
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z8, Z3
-	VMULPS            Z8, Z3, Z3
-	VFMADD213PS       Z8, Z8, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z8
-	VBROADCASTSS      constants<>+128(SB), Z6
-	VFMADD213PS.BCST  constants<>+124(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+120(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+116(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+112(SB), Z5, Z6
-	VMULPS            Z5, Z6, Z6
-	VMULPS            Z8, Z6, Z6
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z4, Z5
-	VMULPS.BCST       constants<>+4(SB), Z5, Z5
-	VPXORD            Z2, Z2, Z2
-	VMAXPS            Z4, Z2, Z8
-	VFNMADD231PS      Z5, Z6, Z8
-	VMOVAPS           Z9, Z4
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z9, Z5
-	VBROADCASTSS      constants<>+8(SB), Z6
-	VFMADD132PS.BCST  constants<>+108(SB), Z6, Z5
-	VDIVPS            Z5, Z6, Z5
-	VMULPS            Z9, Z9, Z9
-	VMULPS.BCST       constants<>+36(SB), Z9, Z9
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z9, Z2, Z9
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z9, Z2, Z9
-	VMULPS.BCST       constants<>+72(SB), Z9, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z9
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z9
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z9, Z3
-	VMULPS            Z9, Z3, Z3
-	VFMADD213PS       Z9, Z9, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z9
-	VBROADCASTSS      constants<>+128(SB), Z6
-	VFMADD213PS.BCST  constants<>+124(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+120(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+116(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+112(SB), Z5, Z6
-	VMULPS            Z5, Z6, Z6
-	VMULPS            Z9, Z6, Z6
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z4, Z5
-	VMULPS.BCST       constants<>+4(SB), Z5, Z5
-	VPXORD            Z2, Z2, Z2
-	VMAXPS            Z4, Z2, Z9
-	VFNMADD231PS      Z5, Z6, Z9
-	VMOVAPS           Z10, Z4
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z10, Z5
-	VBROADCASTSS      constants<>+8(SB), Z6
-	VFMADD132PS.BCST  constants<>+108(SB), Z6, Z5
-	VDIVPS            Z5, Z6, Z5
-	VMULPS            Z10, Z10, Z10
-	VMULPS.BCST       constants<>+36(SB), Z10, Z10
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z10, Z2, Z10
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z10, Z2, Z10
-	VMULPS.BCST       constants<>+72(SB), Z10, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z10
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z10
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z10, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z10, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z10, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z10, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z10, Z3
-	VMULPS            Z10, Z3, Z3
-	VFMADD213PS       Z10, Z10, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z10
-	VBROADCASTSS      constants<>+128(SB), Z6
-	VFMADD213PS.BCST  constants<>+124(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+120(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+116(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+112(SB), Z5, Z6
-	VMULPS            Z5, Z6, Z6
-	VMULPS            Z10, Z6, Z6
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z4, Z5
-	VMULPS.BCST       constants<>+4(SB), Z5, Z5
-	VPXORD            Z2, Z2, Z2
-	VMAXPS            Z4, Z2, Z10
-	VFNMADD231PS      Z5, Z6, Z10
-	VMOVAPS           Z11, Z4
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z11, Z5
-	VBROADCASTSS      constants<>+8(SB), Z6
-	VFMADD132PS.BCST  constants<>+108(SB), Z6, Z5
-	VDIVPS            Z5, Z6, Z5
-	VMULPS            Z11, Z11, Z11
-	VMULPS.BCST       constants<>+36(SB), Z11, Z11
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z11, Z2, Z11
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z11, Z2, Z11
-	VMULPS.BCST       constants<>+72(SB), Z11, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z11
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z11
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z11, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z11, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z11, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z11, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z11, Z3
-	VMULPS            Z11, Z3, Z3
-	VFMADD213PS       Z11, Z11, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z11
-	VBROADCASTSS      constants<>+128(SB), Z6
-	VFMADD213PS.BCST  constants<>+124(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+120(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+116(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+112(SB), Z5, Z6
-	VMULPS            Z5, Z6, Z6
-	VMULPS            Z11, Z6, Z6
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z4, Z5
-	VMULPS.BCST       constants<>+4(SB), Z5, Z5
-	VPXORD            Z2, Z2, Z2
-	VMAXPS            Z4, Z2, Z11
-	VFNMADD231PS      Z5, Z6, Z11
-	JMP               row2_actdone
+	CMPL             96(R8), $0x07
+	JNE              row2_act8
+	VMAXPS.BCST      constants<>+60(SB), Z8, Z2
+	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMULPS           Z2, Z2, Z3
+	VBROADCASTSS     constants<>+28(SB), Z4
+	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
+	VBROADCASTSS     constants<>+180(SB), Z4
+	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
+	VBROADCASTSS     constants<>+60(SB), Z5
+	VCMPPS           $0x06, Z5, Z8, K5
+	VMULPS.Z         Z4, Z8, K5, Z8
+	VMAXPS.BCST      constants<>+60(SB), Z9, Z2
+	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMULPS           Z2, Z2, Z3
+	VBROADCASTSS     constants<>+28(SB), Z4
+	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
+	VBROADCASTSS     constants<>+180(SB), Z4
+	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
+	VBROADCASTSS     constants<>+60(SB), Z5
+	VCMPPS           $0x06, Z5, Z9, K5
+	VMULPS.Z         Z4, Z9, K5, Z9
+	VMAXPS.BCST      constants<>+60(SB), Z10, Z2
+	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMULPS           Z2, Z2, Z3
+	VBROADCASTSS     constants<>+28(SB), Z4
+	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
+	VBROADCASTSS     constants<>+180(SB), Z4
+	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
+	VBROADCASTSS     constants<>+60(SB), Z5
+	VCMPPS           $0x06, Z5, Z10, K5
+	VMULPS.Z         Z4, Z10, K5, Z10
+	VMAXPS.BCST      constants<>+60(SB), Z11, Z2
+	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMULPS           Z2, Z2, Z3
+	VBROADCASTSS     constants<>+28(SB), Z4
+	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
+	VBROADCASTSS     constants<>+180(SB), Z4
+	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
+	VBROADCASTSS     constants<>+60(SB), Z5
+	VCMPPS           $0x06, Z5, Z11, K5
+	VMULPS.Z         Z4, Z11, K5, Z11
+	JMP              row2_actdone
 
 row2_act8:
-	VADDPS            Z8, Z8, Z8
-	VXORPS.BCST       constants<>+44(SB), Z8, Z8
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z8, Z2, Z8
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z8, Z2, Z8
-	VMULPS.BCST       constants<>+72(SB), Z8, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z8
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z8
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z8, Z3
-	VMULPS            Z8, Z3, Z3
-	VFMADD213PS       Z8, Z8, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z8
-	VADDPS.BCST       constants<>+8(SB), Z8, Z8
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z8, Z2, Z8
-	VADDPS            Z8, Z8, Z8
-	VADDPS.BCST       constants<>+28(SB), Z8, Z8
-	VADDPS            Z9, Z9, Z9
-	VXORPS.BCST       constants<>+44(SB), Z9, Z9
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z9, Z2, Z9
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z9, Z2, Z9
-	VMULPS.BCST       constants<>+72(SB), Z9, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z9
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z9
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z9, Z3
-	VMULPS            Z9, Z3, Z3
-	VFMADD213PS       Z9, Z9, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z9
-	VADDPS.BCST       constants<>+8(SB), Z9, Z9
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z9, Z2, Z9
-	VADDPS            Z9, Z9, Z9
-	VADDPS.BCST       constants<>+28(SB), Z9, Z9
-	VADDPS            Z10, Z10, Z10
-	VXORPS.BCST       constants<>+44(SB), Z10, Z10
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z10, Z2, Z10
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z10, Z2, Z10
-	VMULPS.BCST       constants<>+72(SB), Z10, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z10
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z10
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z10, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z10, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z10, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z10, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z10, Z3
-	VMULPS            Z10, Z3, Z3
-	VFMADD213PS       Z10, Z10, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z10
-	VADDPS.BCST       constants<>+8(SB), Z10, Z10
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z10, Z2, Z10
-	VADDPS            Z10, Z10, Z10
-	VADDPS.BCST       constants<>+28(SB), Z10, Z10
-	VADDPS            Z11, Z11, Z11
-	VXORPS.BCST       constants<>+44(SB), Z11, Z11
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z11, Z2, Z11
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z11, Z2, Z11
-	VMULPS.BCST       constants<>+72(SB), Z11, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z11
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z11
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z11, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z11, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z11, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z11, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z11, Z3
-	VMULPS            Z11, Z3, Z3
-	VFMADD213PS       Z11, Z11, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z11
-	VADDPS.BCST       constants<>+8(SB), Z11, Z11
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z11, Z2, Z11
-	VADDPS            Z11, Z11, Z11
-	VADDPS.BCST       constants<>+28(SB), Z11, Z11
+	VADDPS           Z8, Z8, Z8
+	VMULPS.BCST      constants<>+48(SB), Z8, Z8
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z8, Z5, Z8
+	VREDUCEPS        $0x09, Z8, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z8, Z3, Z8
+	VADDPS.BCST      constants<>+8(SB), Z8, Z8
+	VRCP14PS         Z8, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z8, Z3, Z5
+	VMULPS           Z5, Z3, Z8
+	VADDPS           Z8, Z8, Z8
+	VADDPS.BCST      constants<>+28(SB), Z8, Z8
+	VADDPS           Z9, Z9, Z9
+	VMULPS.BCST      constants<>+48(SB), Z9, Z9
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z9, Z5, Z9
+	VREDUCEPS        $0x09, Z9, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z9, Z3, Z9
+	VADDPS.BCST      constants<>+8(SB), Z9, Z9
+	VRCP14PS         Z9, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z9, Z3, Z5
+	VMULPS           Z5, Z3, Z9
+	VADDPS           Z9, Z9, Z9
+	VADDPS.BCST      constants<>+28(SB), Z9, Z9
+	VADDPS           Z10, Z10, Z10
+	VMULPS.BCST      constants<>+48(SB), Z10, Z10
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z10, Z5, Z10
+	VREDUCEPS        $0x09, Z10, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z10, Z3, Z10
+	VADDPS.BCST      constants<>+8(SB), Z10, Z10
+	VRCP14PS         Z10, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z10, Z3, Z5
+	VMULPS           Z5, Z3, Z10
+	VADDPS           Z10, Z10, Z10
+	VADDPS.BCST      constants<>+28(SB), Z10, Z10
+	VADDPS           Z11, Z11, Z11
+	VMULPS.BCST      constants<>+48(SB), Z11, Z11
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z11, Z5, Z11
+	VREDUCEPS        $0x09, Z11, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z11, Z3, Z11
+	VADDPS.BCST      constants<>+8(SB), Z11, Z11
+	VRCP14PS         Z11, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z11, Z3, Z5
+	VMULPS           Z5, Z3, Z11
+	VADDPS           Z11, Z11, Z11
+	VADDPS.BCST      constants<>+28(SB), Z11, Z11
 
 row2_actdone:
 	MOVQ             R13, AX
@@ -3465,15 +2926,15 @@ row2_actdone:
 	VSUBPS           Z2, Z1, Z9
 	VADDPS           Z4, Z3, Z1
 	VSUBPS           Z4, Z3, Z2
-	VMULPS.BCST      constants<>+136(SB), Z8, Z10
-	VFMADD231PS.BCST constants<>+148(SB), Z1, Z10
+	VMULPS.BCST      constants<>+76(SB), Z8, Z10
+	VFMADD231PS.BCST constants<>+88(SB), Z1, Z10
 	VMOVAPS          Z5, Z11
-	VFMADD231PS.BCST constants<>+140(SB), Z9, Z11
-	VFMADD231PS.BCST constants<>+152(SB), Z2, Z11
+	VFMADD231PS.BCST constants<>+80(SB), Z9, Z11
+	VFMADD231PS.BCST constants<>+92(SB), Z2, Z11
 	VADDPS           Z1, Z8, Z8
 	VADDPS           Z0, Z8, Z8
-	VMULPS.BCST      constants<>+132(SB), Z9, Z9
-	VFMADD231PS.BCST constants<>+144(SB), Z2, Z9
+	VMULPS.BCST      constants<>+72(SB), Z9, Z9
+	VFMADD231PS.BCST constants<>+84(SB), Z2, Z9
 	VADDPS           Z29, Z8, Z8
 	VADDPS           Z29, Z9, Z9
 	VADDPS           Z29, Z10, Z10
@@ -3574,461 +3035,325 @@ row3_act4:
 	JMP          row3_actdone
 
 row3_act5:
-	CMPL              96(R8), $0x05
-	JNE               row3_act6
-	VMOVAPS           Z8, Z4
-	VXORPS.BCST       constants<>+44(SB), Z8, Z8
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z8, Z2, Z8
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z8, Z2, Z8
-	VMULPS.BCST       constants<>+72(SB), Z8, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z8
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z8
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z8, Z3
-	VMULPS            Z8, Z3, Z3
-	VFMADD213PS       Z8, Z8, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z8
-	VADDPS.BCST       constants<>+8(SB), Z8, Z8
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z8, Z2, Z8
-	VMULPS            Z4, Z8, Z8
-	VMOVAPS           Z9, Z4
-	VXORPS.BCST       constants<>+44(SB), Z9, Z9
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z9, Z2, Z9
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z9, Z2, Z9
-	VMULPS.BCST       constants<>+72(SB), Z9, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z9
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z9
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z9, Z3
-	VMULPS            Z9, Z3, Z3
-	VFMADD213PS       Z9, Z9, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z9
-	VADDPS.BCST       constants<>+8(SB), Z9, Z9
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z9, Z2, Z9
-	VMULPS            Z4, Z9, Z9
-	VMOVAPS           Z10, Z4
-	VXORPS.BCST       constants<>+44(SB), Z10, Z10
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z10, Z2, Z10
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z10, Z2, Z10
-	VMULPS.BCST       constants<>+72(SB), Z10, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z10
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z10
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z10, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z10, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z10, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z10, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z10, Z3
-	VMULPS            Z10, Z3, Z3
-	VFMADD213PS       Z10, Z10, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z10
-	VADDPS.BCST       constants<>+8(SB), Z10, Z10
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z10, Z2, Z10
-	VMULPS            Z4, Z10, Z10
-	VMOVAPS           Z11, Z4
-	VXORPS.BCST       constants<>+44(SB), Z11, Z11
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z11, Z2, Z11
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z11, Z2, Z11
-	VMULPS.BCST       constants<>+72(SB), Z11, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z11
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z11
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z11, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z11, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z11, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z11, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z11, Z3
-	VMULPS            Z11, Z3, Z3
-	VFMADD213PS       Z11, Z11, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z11
-	VADDPS.BCST       constants<>+8(SB), Z11, Z11
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z11, Z2, Z11
-	VMULPS            Z4, Z11, Z11
-	JMP               row3_actdone
+	CMPL             96(R8), $0x05
+	JNE              row3_act6
+	VMOVAPS          Z8, Z4
+	VMULPS.BCST      constants<>+48(SB), Z8, Z8
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z8, Z5, Z8
+	VREDUCEPS        $0x09, Z8, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z8, Z3, Z8
+	VADDPS.BCST      constants<>+8(SB), Z8, Z8
+	VRCP14PS         Z8, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z8, Z3, Z5
+	VMULPS           Z5, Z3, Z8
+	VMULPS           Z4, Z8, Z8
+	VMOVAPS          Z9, Z4
+	VMULPS.BCST      constants<>+48(SB), Z9, Z9
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z9, Z5, Z9
+	VREDUCEPS        $0x09, Z9, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z9, Z3, Z9
+	VADDPS.BCST      constants<>+8(SB), Z9, Z9
+	VRCP14PS         Z9, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z9, Z3, Z5
+	VMULPS           Z5, Z3, Z9
+	VMULPS           Z4, Z9, Z9
+	VMOVAPS          Z10, Z4
+	VMULPS.BCST      constants<>+48(SB), Z10, Z10
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z10, Z5, Z10
+	VREDUCEPS        $0x09, Z10, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z10, Z3, Z10
+	VADDPS.BCST      constants<>+8(SB), Z10, Z10
+	VRCP14PS         Z10, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z10, Z3, Z5
+	VMULPS           Z5, Z3, Z10
+	VMULPS           Z4, Z10, Z10
+	VMOVAPS          Z11, Z4
+	VMULPS.BCST      constants<>+48(SB), Z11, Z11
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z11, Z5, Z11
+	VREDUCEPS        $0x09, Z11, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z11, Z3, Z11
+	VADDPS.BCST      constants<>+8(SB), Z11, Z11
+	VRCP14PS         Z11, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z11, Z3, Z5
+	VMULPS           Z5, Z3, Z11
+	VMULPS           Z4, Z11, Z11
+	JMP              row3_actdone
 
 row3_act6:
-	CMPL              96(R8), $0x06
-	JNE               row3_act7
-	VXORPS.BCST       constants<>+44(SB), Z8, Z8
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z8, Z2, Z8
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z8, Z2, Z8
-	VMULPS.BCST       constants<>+72(SB), Z8, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z8
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z8
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z8, Z3
-	VMULPS            Z8, Z3, Z3
-	VFMADD213PS       Z8, Z8, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z8
-	VADDPS.BCST       constants<>+8(SB), Z8, Z8
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z8, Z2, Z8
-	VXORPS.BCST       constants<>+44(SB), Z9, Z9
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z9, Z2, Z9
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z9, Z2, Z9
-	VMULPS.BCST       constants<>+72(SB), Z9, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z9
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z9
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z9, Z3
-	VMULPS            Z9, Z3, Z3
-	VFMADD213PS       Z9, Z9, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z9
-	VADDPS.BCST       constants<>+8(SB), Z9, Z9
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z9, Z2, Z9
-	VXORPS.BCST       constants<>+44(SB), Z10, Z10
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z10, Z2, Z10
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z10, Z2, Z10
-	VMULPS.BCST       constants<>+72(SB), Z10, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z10
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z10
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z10, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z10, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z10, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z10, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z10, Z3
-	VMULPS            Z10, Z3, Z3
-	VFMADD213PS       Z10, Z10, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z10
-	VADDPS.BCST       constants<>+8(SB), Z10, Z10
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z10, Z2, Z10
-	VXORPS.BCST       constants<>+44(SB), Z11, Z11
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z11, Z2, Z11
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z11, Z2, Z11
-	VMULPS.BCST       constants<>+72(SB), Z11, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z11
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z11
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z11, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z11, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z11, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z11, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z11, Z3
-	VMULPS            Z11, Z3, Z3
-	VFMADD213PS       Z11, Z11, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z11
-	VADDPS.BCST       constants<>+8(SB), Z11, Z11
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z11, Z2, Z11
-	JMP               row3_actdone
+	CMPL             96(R8), $0x06
+	JNE              row3_act7
+	VMULPS.BCST      constants<>+48(SB), Z8, Z8
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z8, Z5, Z8
+	VREDUCEPS        $0x09, Z8, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z8, Z3, Z8
+	VADDPS.BCST      constants<>+8(SB), Z8, Z8
+	VRCP14PS         Z8, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z8, Z3, Z5
+	VMULPS           Z5, Z3, Z8
+	VMULPS.BCST      constants<>+48(SB), Z9, Z9
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z9, Z5, Z9
+	VREDUCEPS        $0x09, Z9, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z9, Z3, Z9
+	VADDPS.BCST      constants<>+8(SB), Z9, Z9
+	VRCP14PS         Z9, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z9, Z3, Z5
+	VMULPS           Z5, Z3, Z9
+	VMULPS.BCST      constants<>+48(SB), Z10, Z10
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z10, Z5, Z10
+	VREDUCEPS        $0x09, Z10, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z10, Z3, Z10
+	VADDPS.BCST      constants<>+8(SB), Z10, Z10
+	VRCP14PS         Z10, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z10, Z3, Z5
+	VMULPS           Z5, Z3, Z10
+	VMULPS.BCST      constants<>+48(SB), Z11, Z11
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z11, Z5, Z11
+	VREDUCEPS        $0x09, Z11, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z11, Z3, Z11
+	VADDPS.BCST      constants<>+8(SB), Z11, Z11
+	VRCP14PS         Z11, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z11, Z3, Z5
+	VMULPS           Z5, Z3, Z11
+	JMP              row3_actdone
 
 row3_act7:
-	CMPL              96(R8), $0x07
-	JNE               row3_act8
-	VMOVAPS           Z8, Z4
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z8, Z5
-	VBROADCASTSS      constants<>+8(SB), Z6
-	VFMADD132PS.BCST  constants<>+108(SB), Z6, Z5
-	VDIVPS            Z5, Z6, Z5
-	VMULPS            Z8, Z8, Z8
-	VMULPS.BCST       constants<>+36(SB), Z8, Z8
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z8, Z2, Z8
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z8, Z2, Z8
-	VMULPS.BCST       constants<>+72(SB), Z8, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z8
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z8
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z8, Z3
-	VMULPS            Z8, Z3, Z3
-	VFMADD213PS       Z8, Z8, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z8
-	VBROADCASTSS      constants<>+128(SB), Z6
-	VFMADD213PS.BCST  constants<>+124(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+120(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+116(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+112(SB), Z5, Z6
-	VMULPS            Z5, Z6, Z6
-	VMULPS            Z8, Z6, Z6
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z4, Z5
-	VMULPS.BCST       constants<>+4(SB), Z5, Z5
-	VPXORD            Z2, Z2, Z2
-	VMAXPS            Z4, Z2, Z8
-	VFNMADD231PS      Z5, Z6, Z8
-	VMOVAPS           Z9, Z4
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z9, Z5
-	VBROADCASTSS      constants<>+8(SB), Z6
-	VFMADD132PS.BCST  constants<>+108(SB), Z6, Z5
-	VDIVPS            Z5, Z6, Z5
-	VMULPS            Z9, Z9, Z9
-	VMULPS.BCST       constants<>+36(SB), Z9, Z9
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z9, Z2, Z9
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z9, Z2, Z9
-	VMULPS.BCST       constants<>+72(SB), Z9, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z9
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z9
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z9, Z3
-	VMULPS            Z9, Z3, Z3
-	VFMADD213PS       Z9, Z9, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z9
-	VBROADCASTSS      constants<>+128(SB), Z6
-	VFMADD213PS.BCST  constants<>+124(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+120(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+116(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+112(SB), Z5, Z6
-	VMULPS            Z5, Z6, Z6
-	VMULPS            Z9, Z6, Z6
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z4, Z5
-	VMULPS.BCST       constants<>+4(SB), Z5, Z5
-	VPXORD            Z2, Z2, Z2
-	VMAXPS            Z4, Z2, Z9
-	VFNMADD231PS      Z5, Z6, Z9
-	VMOVAPS           Z10, Z4
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z10, Z5
-	VBROADCASTSS      constants<>+8(SB), Z6
-	VFMADD132PS.BCST  constants<>+108(SB), Z6, Z5
-	VDIVPS            Z5, Z6, Z5
-	VMULPS            Z10, Z10, Z10
-	VMULPS.BCST       constants<>+36(SB), Z10, Z10
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z10, Z2, Z10
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z10, Z2, Z10
-	VMULPS.BCST       constants<>+72(SB), Z10, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z10
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z10
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z10, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z10, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z10, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z10, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z10, Z3
-	VMULPS            Z10, Z3, Z3
-	VFMADD213PS       Z10, Z10, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z10
-	VBROADCASTSS      constants<>+128(SB), Z6
-	VFMADD213PS.BCST  constants<>+124(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+120(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+116(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+112(SB), Z5, Z6
-	VMULPS            Z5, Z6, Z6
-	VMULPS            Z10, Z6, Z6
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z4, Z5
-	VMULPS.BCST       constants<>+4(SB), Z5, Z5
-	VPXORD            Z2, Z2, Z2
-	VMAXPS            Z4, Z2, Z10
-	VFNMADD231PS      Z5, Z6, Z10
-	VMOVAPS           Z11, Z4
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z11, Z5
-	VBROADCASTSS      constants<>+8(SB), Z6
-	VFMADD132PS.BCST  constants<>+108(SB), Z6, Z5
-	VDIVPS            Z5, Z6, Z5
-	VMULPS            Z11, Z11, Z11
-	VMULPS.BCST       constants<>+36(SB), Z11, Z11
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z11, Z2, Z11
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z11, Z2, Z11
-	VMULPS.BCST       constants<>+72(SB), Z11, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z11
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z11
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z11, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z11, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z11, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z11, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z11, Z3
-	VMULPS            Z11, Z3, Z3
-	VFMADD213PS       Z11, Z11, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z11
-	VBROADCASTSS      constants<>+128(SB), Z6
-	VFMADD213PS.BCST  constants<>+124(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+120(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+116(SB), Z5, Z6
-	VFMADD213PS.BCST  constants<>+112(SB), Z5, Z6
-	VMULPS            Z5, Z6, Z6
-	VMULPS            Z11, Z6, Z6
-	VBROADCASTSS      constants<>+40(SB), Z2
-	VANDPS            Z2, Z4, Z5
-	VMULPS.BCST       constants<>+4(SB), Z5, Z5
-	VPXORD            Z2, Z2, Z2
-	VMAXPS            Z4, Z2, Z11
-	VFNMADD231PS      Z5, Z6, Z11
-	JMP               row3_actdone
+	CMPL             96(R8), $0x07
+	JNE              row3_act8
+	VMAXPS.BCST      constants<>+60(SB), Z8, Z2
+	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMULPS           Z2, Z2, Z3
+	VBROADCASTSS     constants<>+28(SB), Z4
+	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
+	VBROADCASTSS     constants<>+180(SB), Z4
+	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
+	VBROADCASTSS     constants<>+60(SB), Z5
+	VCMPPS           $0x06, Z5, Z8, K5
+	VMULPS.Z         Z4, Z8, K5, Z8
+	VMAXPS.BCST      constants<>+60(SB), Z9, Z2
+	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMULPS           Z2, Z2, Z3
+	VBROADCASTSS     constants<>+28(SB), Z4
+	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
+	VBROADCASTSS     constants<>+180(SB), Z4
+	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
+	VBROADCASTSS     constants<>+60(SB), Z5
+	VCMPPS           $0x06, Z5, Z9, K5
+	VMULPS.Z         Z4, Z9, K5, Z9
+	VMAXPS.BCST      constants<>+60(SB), Z10, Z2
+	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMULPS           Z2, Z2, Z3
+	VBROADCASTSS     constants<>+28(SB), Z4
+	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
+	VBROADCASTSS     constants<>+180(SB), Z4
+	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
+	VBROADCASTSS     constants<>+60(SB), Z5
+	VCMPPS           $0x06, Z5, Z10, K5
+	VMULPS.Z         Z4, Z10, K5, Z10
+	VMAXPS.BCST      constants<>+60(SB), Z11, Z2
+	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMULPS           Z2, Z2, Z3
+	VBROADCASTSS     constants<>+28(SB), Z4
+	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
+	VBROADCASTSS     constants<>+180(SB), Z4
+	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
+	VBROADCASTSS     constants<>+60(SB), Z5
+	VCMPPS           $0x06, Z5, Z11, K5
+	VMULPS.Z         Z4, Z11, K5, Z11
+	JMP              row3_actdone
 
 row3_act8:
-	VADDPS            Z8, Z8, Z8
-	VXORPS.BCST       constants<>+44(SB), Z8, Z8
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z8, Z2, Z8
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z8, Z2, Z8
-	VMULPS.BCST       constants<>+72(SB), Z8, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z8
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z8
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z8, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z8, Z3
-	VMULPS            Z8, Z3, Z3
-	VFMADD213PS       Z8, Z8, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z8
-	VADDPS.BCST       constants<>+8(SB), Z8, Z8
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z8, Z2, Z8
-	VADDPS            Z8, Z8, Z8
-	VADDPS.BCST       constants<>+28(SB), Z8, Z8
-	VADDPS            Z9, Z9, Z9
-	VXORPS.BCST       constants<>+44(SB), Z9, Z9
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z9, Z2, Z9
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z9, Z2, Z9
-	VMULPS.BCST       constants<>+72(SB), Z9, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z9
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z9
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z9, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z9, Z3
-	VMULPS            Z9, Z3, Z3
-	VFMADD213PS       Z9, Z9, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z9
-	VADDPS.BCST       constants<>+8(SB), Z9, Z9
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z9, Z2, Z9
-	VADDPS            Z9, Z9, Z9
-	VADDPS.BCST       constants<>+28(SB), Z9, Z9
-	VADDPS            Z10, Z10, Z10
-	VXORPS.BCST       constants<>+44(SB), Z10, Z10
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z10, Z2, Z10
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z10, Z2, Z10
-	VMULPS.BCST       constants<>+72(SB), Z10, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z10
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z10
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z10, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z10, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z10, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z10, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z10, Z3
-	VMULPS            Z10, Z3, Z3
-	VFMADD213PS       Z10, Z10, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z10
-	VADDPS.BCST       constants<>+8(SB), Z10, Z10
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z10, Z2, Z10
-	VADDPS            Z10, Z10, Z10
-	VADDPS.BCST       constants<>+28(SB), Z10, Z10
-	VADDPS            Z11, Z11, Z11
-	VXORPS.BCST       constants<>+44(SB), Z11, Z11
-	VBROADCASTSS      constants<>+68(SB), Z2
-	VMAXPS            Z11, Z2, Z11
-	VBROADCASTSS      constants<>+64(SB), Z2
-	VMINPS            Z11, Z2, Z11
-	VMULPS.BCST       constants<>+72(SB), Z11, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z11
-	VFNMADD231PS.BCST constants<>+80(SB), Z2, Z11
-	VBROADCASTSS      constants<>+84(SB), Z3
-	VFMADD213PS.BCST  constants<>+88(SB), Z11, Z3
-	VFMADD213PS.BCST  constants<>+92(SB), Z11, Z3
-	VFMADD213PS.BCST  constants<>+96(SB), Z11, Z3
-	VFMADD213PS.BCST  constants<>+100(SB), Z11, Z3
-	VFMADD213PS.BCST  constants<>+104(SB), Z11, Z3
-	VMULPS            Z11, Z3, Z3
-	VFMADD213PS       Z11, Z11, Z3
-	VADDPS.BCST       constants<>+8(SB), Z3, Z3
-	VSCALEFPS         Z2, Z3, Z11
-	VADDPS.BCST       constants<>+8(SB), Z11, Z11
-	VBROADCASTSS      constants<>+8(SB), Z2
-	VDIVPS            Z11, Z2, Z11
-	VADDPS            Z11, Z11, Z11
-	VADDPS.BCST       constants<>+28(SB), Z11, Z11
+	VADDPS           Z8, Z8, Z8
+	VMULPS.BCST      constants<>+48(SB), Z8, Z8
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z8, Z5, Z8
+	VREDUCEPS        $0x09, Z8, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z8, Z3, Z8
+	VADDPS.BCST      constants<>+8(SB), Z8, Z8
+	VRCP14PS         Z8, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z8, Z3, Z5
+	VMULPS           Z5, Z3, Z8
+	VADDPS           Z8, Z8, Z8
+	VADDPS.BCST      constants<>+28(SB), Z8, Z8
+	VADDPS           Z9, Z9, Z9
+	VMULPS.BCST      constants<>+48(SB), Z9, Z9
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z9, Z5, Z9
+	VREDUCEPS        $0x09, Z9, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z9, Z3, Z9
+	VADDPS.BCST      constants<>+8(SB), Z9, Z9
+	VRCP14PS         Z9, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z9, Z3, Z5
+	VMULPS           Z5, Z3, Z9
+	VADDPS           Z9, Z9, Z9
+	VADDPS.BCST      constants<>+28(SB), Z9, Z9
+	VADDPS           Z10, Z10, Z10
+	VMULPS.BCST      constants<>+48(SB), Z10, Z10
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z10, Z5, Z10
+	VREDUCEPS        $0x09, Z10, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z10, Z3, Z10
+	VADDPS.BCST      constants<>+8(SB), Z10, Z10
+	VRCP14PS         Z10, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z10, Z3, Z5
+	VMULPS           Z5, Z3, Z10
+	VADDPS           Z10, Z10, Z10
+	VADDPS.BCST      constants<>+28(SB), Z10, Z10
+	VADDPS           Z11, Z11, Z11
+	VMULPS.BCST      constants<>+48(SB), Z11, Z11
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z11, Z5, Z11
+	VREDUCEPS        $0x09, Z11, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z11, Z3, Z11
+	VADDPS.BCST      constants<>+8(SB), Z11, Z11
+	VRCP14PS         Z11, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z11, Z3, Z5
+	VMULPS           Z5, Z3, Z11
+	VADDPS           Z11, Z11, Z11
+	VADDPS.BCST      constants<>+28(SB), Z11, Z11
 
 row3_actdone:
 	MOVQ    R13, AX

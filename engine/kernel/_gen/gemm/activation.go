@@ -19,15 +19,15 @@ const (
 	actTanh
 )
 
-// form is a width of vectors: its temporary registers 2 to 7.
+// form is a width of vectors: its temporary registers 2 to 5.
 type form struct {
 	wide bool
-	t    [6]VecPhysical
+	t    [4]VecPhysical
 }
 
 var (
-	form512 = form{true, [6]VecPhysical{Z2, Z3, Z4, Z5, Z6, Z7}}
-	form256 = form{false, [6]VecPhysical{Y2, Y3, Y4, Y5, Y6, Y7}}
+	form512 = form{true, [4]VecPhysical{Z2, Z3, Z4, Z5}}
+	form256 = form{false, [4]VecPhysical{Y2, Y3, Y4, Y5}}
 )
 
 // constant loads a constant into all lanes of v.
@@ -107,47 +107,44 @@ func (f form) hardSwish(x VecPhysical) {
 	VMULPS(f.t[1], x, x)
 }
 
-// exp is exp(x) in place; it uses the temporary registers 0, 1 and 5.
-func (f form) exp(x VecPhysical) {
-	n, p, t := f.t[0], f.t[1], f.t[5]
-	f.constant("expMin", n)
-	VMAXPS(x, n, x)
-	f.constant("expMax", n)
-	VMINPS(x, n, x)
-	f.with(VMULPS_BCST, VMULPS, "log2e", t, x, n)
-	if f.wide {
-		VRNDSCALEPS(Imm(8), n, n)
-	} else {
-		VROUNDPS(Imm(8), n, n)
+// horner evaluates a polynomial of x into p; it uses the temporary register 3.
+func (f form) horner(q *polynomial, x, p VecPhysical) {
+	last := len(q.coefficients) - 1
+	f.constant(q.coefficient(last), p)
+	for i := last - 1; i >= 0; i-- {
+		f.with(VFMADD213PS_BCST, VFMADD213PS, q.coefficient(i), f.t[3], x, p)
 	}
-	f.with(VFNMADD231PS_BCST, VFNMADD231PS, "ln2hi", t, n, x)
-	f.with(VFNMADD231PS_BCST, VFNMADD231PS, "ln2lo", t, n, x)
-	f.constant("exp0", p)
-	for i := 1; i <= 5; i++ {
-		f.with(VFMADD213PS_BCST, VFMADD213PS, fmt.Sprintf("exp%d", i), t, x, p)
-	}
-	VMULPS(x, p, p)
-	VFMADD213PS(x, x, p) // (p*x)*x + x
-	f.with(VADDPS_BCST, VADDPS, "1", t, p, p)
-	if f.wide {
-		VSCALEFPS(n, p, x)
-		return
-	}
-	// Times 2^n by its exponent bits: expMin and expMax keep n within [-126, 127].
-	VCVTPS2DQ(n, n)
-	f.constant("bias", t)
-	VPADDD(t, n, n)
-	VPSLLD(Imm(23), n, n)
-	VMULPS(n, p, x)
 }
 
-// sigmoid is 1 / (1 + exp(-x)).
+// sigmoid is 1 / (1 + exp(-x)). The exponent of 2^(-x log2(e)) is rounded down and the polynomial is in [1, 2], so that VREDUCEPS and
+// VSCALEFPS, which both round down, or an addition to the exponent's bits do the rest. VRCP14PS and a step of Newton's method take
+// a third of the time of a division and are within 2 units in the last place. It uses the temporary registers 0, 1 and 3.
 func (f form) sigmoid(x VecPhysical) {
-	t := f.t[0]
-	f.with(VXORPS_BCST, VXORPS, "sign", t, x, x)
-	f.exp(x)
-	f.with(VADDPS_BCST, VADDPS, "1", t, x, x)
+	z, p, t := f.t[0], f.t[1], f.t[3]
+	f.with(VMULPS_BCST, VMULPS, "-log2e", t, x, x)
+	f.constant("exp2Max", t)
+	VMINPS(x, t, x) // a not-a-number in the first operand passes
+	if f.wide {
+		VREDUCEPS(Imm(9), x, z)
+		f.horner(exp2Above, z, p)
+		VSCALEFPS(x, p, x) // zero for 2 to the power of minus infinity
+		VADDPS_BCST(k("1"), x, x)
+		VRCP14PS(x, p)
+		f.constant("2", t)
+		VFNMADD231PS(x, p, t)
+		VMULPS(t, p, x)
+		return
+	}
+	f.constant("exp2Min", t)
+	VMAXPS(x, t, x)
+	VROUNDPS(Imm(9), x, z)
+	VSUBPS(z, x, x)
+	f.horner(exp2Above, x, p)
+	VCVTPS2DQ(z, z)
+	VPSLLD(Imm(23), z, z)
+	VPADDD(z, p, x)
 	f.constant("1", t)
+	VADDPS(t, x, x)
 	VDIVPS(x, t, x)
 }
 
@@ -166,28 +163,25 @@ func (f form) tanh(x VecPhysical) {
 	f.with(VADDPS_BCST, VADDPS, "-1", f.t[0], x, x)
 }
 
-// gelu is max(x, 0) - |x|/2 * (1 - erf(|x|/sqrt(2))). It uses all temporary registers.
+// gelu is x * Phi(x). It uses all temporary registers, and K5.
 func (f form) gelu(x VecPhysical) {
-	keep, t, q := f.t[2], f.t[3], f.t[4]
-	f.move(x, keep)
-	f.constant("abs", f.t[0])
-	VANDPS(f.t[0], x, t)
-	f.constant("1", q)
-	f.with(VFMADD132PS_BCST, VFMADD132PS, "erfP", f.t[5], q, t) // 1 + p*z
-	VDIVPS(t, q, t)
-	VMULPS(x, x, x)
-	f.with(VMULPS_BCST, VMULPS, "-half", f.t[0], x, x)
-	f.exp(x)
-	f.constant("erf5", q)
-	for i := 4; i >= 1; i-- {
-		f.with(VFMADD213PS_BCST, VFMADD213PS, fmt.Sprintf("erf%d", i), f.t[0], t, q)
+	c, u, q, t := f.t[0], f.t[1], f.t[2], f.t[3]
+	f.with(VMAXPS_BCST, VMAXPS, "-phiLimit", t, x, c)
+	f.with(VMINPS_BCST, VMINPS, "phiLimit", t, c, c)
+	VMULPS(c, c, u)
+	f.constant("-1", q)
+	f.with(VFMADD132PS_BCST, VFMADD132PS, "phiScale", t, q, u)
+	f.horner(phi, u, q)
+	f.with(VFMADD213PS_BCST, VFMADD213PS, "half", t, c, q)
+	// Below the limit Phi is 2e-7 instead of 0; times a large x that would be seen.
+	const notLessOrEqual = 6
+	f.constant("-phiLimit", t)
+	if f.wide {
+		VCMPPS(Imm(notLessOrEqual), t, x, K5)
+		VMULPS_Z(q, x, K5, x)
+		return
 	}
-	VMULPS(t, q, q)
-	VMULPS(x, q, q)
-	f.constant("abs", f.t[0])
-	VANDPS(f.t[0], keep, t)
-	f.with(VMULPS_BCST, VMULPS, "half", f.t[0], t, t)
-	f.zero(f.t[0])
-	VMAXPS(keep, f.t[0], x)
-	VFNMADD231PS(t, q, x)
+	VMULPS(q, x, q)
+	VCMPPS(Imm(notLessOrEqual), t, x, x)
+	VANDPS(q, x, x)
 }

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"fmt"
 	"math"
 
+	"github.com/go-modelzoo/zoo/engine/kernel/_gen/poly"
 	"github.com/mmcloughlin/avo/attr"
 	"github.com/mmcloughlin/avo/build"
 	"github.com/mmcloughlin/avo/operand"
@@ -29,33 +31,17 @@ var named = []struct {
 	{"6", bits(6)},
 	{"1/6", bits(1.0 / 6)},
 	{"-1", bits(-1)},
-	{"bias", 127},
-	{"-half", bits(-0.5)},
-	{"abs", 0x7fffffff},
-	{"sign", 0x80000000},
 	{"round16", 0x8000},      // half of the last place of a bfloat16
 	{"high16", 0xffff0000},   // the bits of a bfloat16
 	{"fixnan", 0x00000088},   // VFIXUPIMM: quiet and signalling not-a-number become +0, all else stays
 	{"oddWords", 0xaaaaaaaa}, // mask of the upper halves of 32-bit lanes
-	// exp(x) after Cephes expf.c: x = n ln2 + r, exp(r) by a polynomial.
-	{"expMax", bits(88.3762626647949)},
-	{"expMin", bits(-87.3365447504)},
-	{"log2e", bits(1.44269504088896341)},
-	{"ln2hi", bits(0.693359375)},
-	{"ln2lo", bits(-2.12194440e-4)},
-	{"exp0", bits(1.9875691500e-4)},
-	{"exp1", bits(1.3981999507e-3)},
-	{"exp2", bits(8.3334519073e-3)},
-	{"exp3", bits(4.1665795894e-2)},
-	{"exp4", bits(1.6666665459e-1)},
-	{"exp5", bits(5.0000001201e-1)},
-	// erf after Abramowitz and Stegun, 7.1.26: 1 - erf(z) = t*poly(t)*exp(-z*z), t = 1/(1+p*z), here with z = |x|/sqrt(2).
-	{"erfP", bits(0.3275911 / math.Sqrt2)},
-	{"erf1", bits(0.254829592)},
-	{"erf2", bits(-0.284496736)},
-	{"erf3", bits(1.421413741)},
-	{"erf4", bits(-1.453152027)},
-	{"erf5", bits(1.061405429)},
+	// Of the sigmoid: exp(-x) = 2^(-x log2(e)), and where that and its reciprocal are normal numbers.
+	{"-log2e", bits(-math.Log2E)},
+	{"exp2Min", bits(-126)},
+	{"exp2Max", bits(125)},
+	{"-phiLimit", bits(-poly.PhiLimit)},
+	{"phiLimit", bits(poly.PhiLimit)},
+	{"phiScale", bits(2 / (poly.PhiLimit * poly.PhiLimit))},
 	// The transformations of 4×4 outputs are interpolation at 0, ±a, ±b and infinity; powers of a = 3/4 and b = 3/2 are exact.
 	{"a", bits(0.75)},
 	{"a²", bits(0.5625)},
@@ -67,15 +53,37 @@ var named = []struct {
 	{"a²+b²", bits(2.8125)},
 }
 
+// polynomial is one whose coefficients are among the constants.
+type polynomial struct {
+	name         string
+	coefficients []float64
+}
+
+func (p *polynomial) coefficient(i int) string { return fmt.Sprint(p.name, i) }
+
+var (
+	exp2Above   = &polynomial{"exp2Above", poly.Exp2Above}
+	phi         = &polynomial{"phi", poly.Phi}
+	polynomials = []*polynomial{exp2Above, phi}
+)
+
 func bits(v float64) uint32 { return math.Float32bits(float32(v)) }
 
 // constants emits the tables.
 func constants() {
 	consts.at = map[string]int{}
 	consts.base = build.GLOBL("constants", attr.RODATA|attr.NOPTR)
-	for i, c := range named {
-		build.DATA(4*i, operand.U32(c.bits))
-		consts.at[c.name] = 4 * i
+	add := func(name string, bits uint32) {
+		build.DATA(4*len(consts.at), operand.U32(bits))
+		consts.at[name] = 4 * len(consts.at)
+	}
+	for _, c := range named {
+		add(c.name, c.bits)
+	}
+	for _, p := range polynomials {
+		for i, c := range p.coefficients {
+			add(p.coefficient(i), bits(c))
+		}
 	}
 	// Index vectors of VPERMT2PS that turn 16 even and 16 odd channels into channels 0..15 and 16..31.
 	interleave = build.GLOBL("interleave", attr.RODATA|attr.NOPTR)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 
+	"github.com/go-modelzoo/zoo/engine/kernel/_gen/poly"
 	"github.com/mmcloughlin/avo/reg"
 )
 
@@ -665,7 +666,7 @@ var activationGrads = []struct {
 			g.phi(p, lim)
 			g.i("VMULPS", x, x, e)
 			g.withConst("VMULPS", -0.5, e, e)
-			g.exp(e, 1, exp2Short, expLim)
+			g.exp(e, 1, poly.Exp2Short, expLim)
 			g.withConst("VMULPS", 1/math.Sqrt(2*math.Pi), e, e)
 			g.i("VFMADD213PS", p, e, x)
 			g.put(p, e)

@@ -3,34 +3,15 @@ package main
 import (
 	"math"
 
+	"github.com/go-modelzoo/zoo/engine/kernel/_gen/poly"
 	"github.com/mmcloughlin/avo/reg"
 )
 
-// The polynomials were fitted by iteratively reweighted least squares on Chebyshev nodes, which approaches the minimax
-// polynomial; the errors are those of the fit in float64.
-
-// exp2Poly is 2^f for |f| <= 1/2, relative error 1.9e-9.
-var exp2Poly = []float64{1, 0.6931471824645996, 0.24022646248340607, 0.05550328642129898, 0.009618489071726799, 0.0013399930903688073, 0.00015345794963650405}
-
-// exp2Short is 2^f for |f| <= 1/2, relative error 7.5e-8.
-var exp2Short = []float64{1.0000001192092896, 0.6931469440460205, 0.24022120237350464, 0.05550713464617729, 0.009675540961325169, 0.001327645150013268}
-
-// exp2Above is 2^f for 0 <= f <= 1, relative error 7.5e-8.
-var exp2Above = []float64{0.9999999403953552, 0.6931530833244324, 0.24015362560749054, 0.05582631379365921, 0.008989347144961357, 0.0018775737844407558}
-
-// phiPoly is (Phi(x) - 1/2) / x for |x| <= phiLimit in u = x^2 * 2/phiLimit^2 - 1, where Phi is the distribution
-// function of the normal distribution; the error of Phi is 8e-8, 1.5e-7 in float32. In u, not in x^2, because the
-// powers of x^2 cancel away all digits.
-var phiPoly = []float64{0.13465936481952667, -0.06712665408849716, 0.049643874168395996, -0.039768584072589874, 0.03206458315253258, -0.02499549090862274,
-	0.018324336037039757, -0.012951897457242012, 0.009074169211089611, -0.005125181283801794, 0.001865512109361589, -0.0013212714111432433, 0.0014581214636564255, -0.000562820874620229}
-
-const phiLimit = 5.25
-
 // horner evaluates a polynomial of x into a new register.
-func (g *gen) horner(poly []float64, x int) int {
-	p := g.constant(poly[len(poly)-1])
-	for k := len(poly) - 2; k >= 0; k-- {
-		g.withConst("VFMADD213PS", poly[k], x, p)
+func (g *gen) horner(coefficients []float64, x int) int {
+	p := g.constant(coefficients[len(coefficients)-1])
+	for k := len(coefficients) - 2; k >= 0; k-- {
+		g.withConst("VFMADD213PS", coefficients[k], x, p)
 	}
 	return p
 }
@@ -42,7 +23,7 @@ func (g *gen) limits(lo, hi float64) limits { return limits{g.constant(lo), g.co
 
 // exp replaces x by exp(sign*x), sign 1 or -1, after clipping x to lim. 2^n is multiplied in two halves on AVX2, so that
 // results underflow and overflow as they should for |x| up to 170.
-func (g *gen) exp(x int, sign float64, poly []float64, lim limits) {
+func (g *gen) exp(x int, sign float64, coefficients []float64, lim limits) {
 	log2e := sign * math.Log2E
 	high := float64(float32(log2e))
 	g.clip(x, lim.lo, lim.hi)
@@ -56,7 +37,7 @@ func (g *gen) exp(x int, sign float64, poly []float64, lim limits) {
 	g.move(x, f)
 	g.withConst("VFMSUB132PS", high, n, f)
 	g.withConst("VFMADD231PS", log2e-high, x, f)
-	p := g.horner(poly, f)
+	p := g.horner(coefficients, f)
 	if g.wide() {
 		g.i("VSCALEFPS", n, p, x)
 	} else {
@@ -108,14 +89,14 @@ func (g *gen) sigmoid(x int, lim limits) {
 	if g.wide() {
 		g.i("VMINPS", z, lim.hi, z)
 		g.i("VREDUCEPS", imm(9), z, f)
-		p := g.horner(exp2Above, f)
+		p := g.horner(poly.Exp2Above, f)
 		g.i("VSCALEFPS", z, p, x)
 		g.put(p)
 	} else {
 		g.clip(z, lim.lo, lim.hi)
 		g.i("VROUNDPS", imm(9), z, f)
 		g.i("VSUBPS", f, z, z)
-		p := g.horner(exp2Above, z)
+		p := g.horner(poly.Exp2Above, z)
 		g.i("VCVTPS2DQ", f, f)
 		g.i("VPSLLD", imm(23), f, f)
 		g.i("VPADDD", f, p, x)
@@ -126,7 +107,7 @@ func (g *gen) sigmoid(x int, lim limits) {
 	g.reciprocal(x)
 }
 
-func (g *gen) phiLimits() limits { return g.limits(-phiLimit, phiLimit) }
+func (g *gen) phiLimits() limits { return g.limits(-poly.PhiLimit, poly.PhiLimit) }
 
 // phi replaces x by the distribution function of the normal distribution.
 func (g *gen) phi(x int, lim limits) {
@@ -135,9 +116,9 @@ func (g *gen) phi(x int, lim limits) {
 	g.i("VMULPS", x, x, u)
 	minusOne := g.constant(-1)
 	// u = x^2 * 2/limit^2 - 1
-	g.withConst("VFMADD132PS", 2/(phiLimit*phiLimit), minusOne, u)
+	g.withConst("VFMADD132PS", 2/(poly.PhiLimit*poly.PhiLimit), minusOne, u)
 	g.put(minusOne)
-	q := g.horner(phiPoly, u)
+	q := g.horner(poly.Phi, u)
 	g.withConst("VFMADD213PS", 0.5, q, x)
 	g.put(u, q)
 }
@@ -215,6 +196,6 @@ func (g *gen) activation(class int) func(x int) {
 		}
 	default:
 		lim := g.limits(-150, 150)
-		return func(x int) { g.exp(x, 1, exp2Poly, lim) }
+		return func(x int) { g.exp(x, 1, poly.Exp2, lim) }
 	}
 }
