@@ -148,8 +148,7 @@ func (l *linker) from(o *op, limits chainLimits) []*op {
 		}
 		switch {
 		case u.kind == kDepthwise:
-			// In front of a depthwise convolution there must be much to save.
-			if v := u.in[0].op; depthwise || v.kind != kConv || v.conv.Out < 2*v.conv.In {
+			if v := u.in[0].op; depthwise || v.kind != kConv {
 				return list
 			}
 			depthwise = true

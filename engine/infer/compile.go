@@ -38,9 +38,14 @@ type compiler struct {
 	steps   []step
 }
 
-// tasks returns into how many parts to divide rows that together have the given number of values.
+// tasks returns into how many parts to divide rows that together have the given number of values: as many for each worker if there are
+// more than workers.
 func (c *compiler) tasks(rows, values int) int {
-	return max(1, min(rows, values/grain, 4*c.threads))
+	n := max(1, min(rows, values/grain, 4*c.threads))
+	if n > c.threads {
+		n -= n % c.threads
+	}
+	return n
 }
 
 // part returns the rows of a task.
@@ -125,7 +130,7 @@ func (c *compiler) compile(o *op, all map[*op]*packed) error {
 		c.steps = append(c.steps, step{op: o, kernel: "mean of rows", tasks: 1, bind: func(x *exec) func(int, int) {
 			return func(int, int) {
 				s := &x.maps[sums]
-				kernel.MeanOfRows(x.maps[out], s.F32[s.Off:], h, w, 0, images)
+				kernel.MeanOfRows(tier, x.maps[out], s.F32[s.Off:], h, w, 0, images)
 			}
 		}})
 	case kLayerNorm:
@@ -238,6 +243,9 @@ func depthwiseName(o *op) string {
 	return name
 }
 
+// depthwiseCost is about how much longer a value of a depthwise convolution takes than one of a kernel that the grain is meant for.
+func depthwiseCost(o *op) int { return 1 + o.conv.Kernel.H*o.conv.Kernel.W/4 }
+
 func (c *compiler) depthwise(o *op, p *packed) {
 	d, in, out := p.depthwise, o.in[0].id, o.out.id
 	sums := -1
@@ -254,7 +262,7 @@ func (c *compiler) depthwise(o *op, p *packed) {
 	if m := c.maps[out]; m.N == 1 && o.in[0].shape.H*o.in[0].shape.W <= smallMap {
 		// The convolution in front has divided its output channels among the workers, for its weights are more than its maps.
 		blocks := (m.C + kernel.ChannelBlock - 1) / kernel.ChannelBlock
-		tasks := c.tasks(blocks, m.H*m.W*m.C)
+		tasks := c.tasks(blocks, m.H*m.W*m.C*depthwiseCost(o))
 		c.steps = append(c.steps, step{op: o, kernel: name, tasks: tasks, scratch: scratch, bind: func(x *exec) func(worker, task int) {
 			return func(worker, task int) {
 				first, last := part(task, tasks, blocks)

@@ -167,7 +167,7 @@ func TestNothingAllocates(t *testing.T) {
 				AvgPool(tier, o, m, p, 0, 8, scratch)
 				AdaptiveAvgPool(tier, o, m, 0, 8, scratch)
 				GlobalAvgPool(tier, vector, m, 0, 1)
-				MeanOfRows(vector, plain, 8, 8, 0, 1)
+				MeanOfRows(tier, vector, plain, 8, 8, 0, 1)
 				LayerNorm(tier, o, m, scale, scale, 1e-5, 0, 8)
 				LRN(tier, o, m, 5, 1, 0.75, 1, 0, 8, scratch)
 				Interleave(tier, o, half, half, 0, 8)

@@ -391,16 +391,13 @@ func GlobalAvgPool(tier cpu.Tier, dst, src Map, from, to int) {
 // MeanOfRows stores the mean over the pixels of the images [from, to) into dst, an N x 1 x 1 x C map of float32, from
 // the sums of rows that a depthwise convolution left (see Depthwise.Run): sums holds N*h vectors of C, each the sum over
 // w pixels. The result does not depend on how the rows were divided among workers.
-func MeanOfRows(dst Map, sums []float32, h, w, from, to int) {
+func MeanOfRows(tier cpu.Tier, dst Map, sums []float32, h, w, from, to int) {
 	scale := 1 / float32(h*w)
+	rows := Vectors(sums, len(sums)/dst.C, dst.C)
 	for n := from; n < to; n++ {
 		out := dst.F32[dst.index(n, 0, 0):][:dst.C]
 		clear(out)
-		for y := range h {
-			for c, v := range sums[(n*h+y)*dst.C:][:dst.C] {
-				out[c] += v
-			}
-		}
+		sumPixels(tier, out, &rows, n*h*dst.C, h)
 		for c := range out {
 			out[c] *= scale
 		}
