@@ -110,9 +110,23 @@ func (d *Depthwise) direct(src *Map) bool {
 	return src.Format == F32 && src.Pad >= max(s.PadTop, s.PadLeft, s.PadBottom, s.PadRight)
 }
 
-// inPlace reports whether the kernel can write the destination itself: it can clip, but neither round nor apply other
+// into returns the kernel that rounds, applies the activation and adds up rows itself, if there is one.
+func (d *Depthwise) into() depthwiseIntoFunc {
+	switch shape := d.shape(); activationClass[d.spec.Activation] {
+	case classClip, classHardSwish, classSiLU:
+		if shape >= 0 {
+			return depthwiseIntoKernels[levelOf(d.spec.Tier)][shape]
+		}
+	}
+	return nil
+}
+
+// inPlace reports whether the kernel can write the destination itself. Most can clip, but neither round nor apply other
 // activations nor add up rows.
 func (d *Depthwise) inPlace(dst *Map, sums bool) bool {
+	if d.into() != nil {
+		return true
+	}
 	_, _, clip := d.spec.Activation.bounds()
 	return dst.Format == F32 && clip && !sums
 }
@@ -187,7 +201,7 @@ func (d *Depthwise) RunChannels(dst, src Map, from, to, first, last int, scratch
 		switch {
 		case direct && inPlace:
 			x := src.index(n, y*s.StrideH-s.PadTop, -s.PadLeft) + first
-			d.rows(dst.F32[at+first:], dst.Pixel, dst.Row, src.F32[x:], src.Pixel, src.Row, first, last-first, count, dst.W)
+			d.store(&dst, at+first, src.F32[x:], src.Pixel, src.Row, first, last-first, count, sumsAt(rowSums, r*dst.C+first))
 		default:
 			for c := first; c < last; c += d.group() {
 				width := min(d.group(), last-c)
@@ -197,15 +211,12 @@ func (d *Depthwise) RunChannels(dst, src Map, from, to, first, last int, scratch
 				} else {
 					d.gather(gathered, rowStep, &src, n, y*s.StrideH-s.PadTop, (count-1)*s.StrideH+(s.KernelH-1)*s.DilationH+1, c, width)
 				}
+				sums := sumsAt(rowSums, r*dst.C+c)
 				if inPlace {
-					d.rows(dst.F32[at+c:], dst.Pixel, dst.Row, x, xPixel, xRow, c, width, count, dst.W)
+					d.store(&dst, at+c, x, xPixel, xRow, c, width, count, sums)
 					continue
 				}
 				d.rows(out, d.group(), dst.W*d.group(), x, xPixel, xRow, c, width, count, dst.W)
-				var sums []float32
-				if rowSums != nil {
-					sums = rowSums[r*dst.C+c:]
-				}
 				d.finish(&dst, at+c, out[:count*dst.W*d.group()], sums, count, width)
 			}
 		}
@@ -307,6 +318,33 @@ func (d *Depthwise) finish(dst *Map, at int, x, sums []float32, rows, width int)
 			}
 		}
 	}
+}
+
+// sumsAt returns the sums from element at on, or nil if there are none.
+func sumsAt(rowSums []float32, at int) []float32 {
+	if rowSums == nil {
+		return nil
+	}
+	return rowSums[at:]
+}
+
+// store convolves channels [c, c+channels) and stores them into the destination, from element at on: rows rows from the window that
+// begins at x[0], and their sums unless these are nil.
+func (d *Depthwise) store(dst *Map, at int, x []float32, xPixel, xRow, c, channels, rows int, sums []float32) {
+	s := &d.spec
+	k := d.into()
+	if k == nil || dst.Format == F32 && activationClass[s.Activation] == classClip && sums == nil {
+		d.rows(dst.F32[at:], dst.Pixel, dst.Row, x, xPixel, xRow, c, channels, rows, dst.W)
+		return
+	}
+	lo, hi, _ := s.Activation.bounds()
+	size := 2 // bytes of a value in a plane
+	if dst.Format == F32 {
+		size = 4
+	}
+	p, p2 := dst.ptr(at)
+	k(p, p2, floats(x), floats(d.weights[c*s.KernelH*s.KernelW:]), floats(d.bias[c:]), floats(sums), dst.Pixel*size, dst.Row*size,
+		xPixel, xRow, xRow*s.StrideH, dst.C, rows, dst.W, channels, int(dst.Format), int(activationClass[s.Activation]), lo, hi)
 }
 
 // rows convolves and clips channels [c, c+channels): rows rows of pixels outputs from the window that begins at x[0].

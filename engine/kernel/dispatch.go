@@ -53,6 +53,9 @@ type (
 	// depthwiseFunc convolves rows of float32, see Depthwise. dstRow and xRow are from output row to output row, rowStep
 	// is from row to row of the window.
 	depthwiseFunc func(dst, x, weights, bias unsafe.Pointer, dstStep, dstRow, xStep, rowStep, xRow, rows, pixels, channels int, lo, hi float32)
+	// depthwiseIntoFunc is depthwiseFunc for a destination of any format, whose steps and rows are in bytes, with the activation of a
+	// class (classClip, classHardSwish or classSiLU) and with the sum of each row unless sums is nil; sumRow is from one to the next.
+	depthwiseIntoFunc func(dst, dst2, x, weights, bias, sums unsafe.Pointer, dstStep, dstRow, xStep, rowStep, xRow, sumRow, rows, pixels, channels, format, class int, lo, hi float32)
 	// depthwiseAnyFunc is depthwiseFunc for any window and stride; tapStep is from column to column of the window,
 	// xStep from the window of one output to the next.
 	depthwiseAnyFunc func(dst, x, weights, bias unsafe.Pointer, dstStep, dstRow, xStep, rowStep, xRow, tapStep, kernelH, kernelW, rows, pixels, channels int, lo, hi float32)

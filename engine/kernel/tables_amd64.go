@@ -391,6 +391,22 @@ var alongKeysKernels = func() (t [levels]alongFunc) {
 	return t
 }()
 
+var depthwiseIntoKernels = func() (t [levels][depthwiseShapes]depthwiseIntoFunc) {
+	t[levelAVX512][depthwise3x3s1] = depthwise3x3s1IntoAVX512
+	t[levelAVX512][depthwise3x3s2] = depthwise3x3s2IntoAVX512
+	t[levelAVX512][depthwise5x5s1] = depthwise5x5s1IntoAVX512
+	t[levelAVX512][depthwise5x5s2] = depthwise5x5s2IntoAVX512
+	t[levelAVX512][depthwise7x7s1] = depthwise7x7s1IntoAVX512
+	t[levelAVX512][depthwise7x7s2] = depthwise7x7s2IntoAVX512
+	t[levelBF16][depthwise3x3s1] = depthwise3x3s1IntoBF16
+	t[levelBF16][depthwise3x3s2] = depthwise3x3s2IntoBF16
+	t[levelBF16][depthwise5x5s1] = depthwise5x5s1IntoBF16
+	t[levelBF16][depthwise5x5s2] = depthwise5x5s2IntoBF16
+	t[levelBF16][depthwise7x7s1] = depthwise7x7s1IntoBF16
+	t[levelBF16][depthwise7x7s2] = depthwise7x7s2IntoBF16
+	return t
+}()
+
 //go:noescape
 func clipF32ToF32AVX2(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
 
@@ -971,19 +987,37 @@ func depthwiseAnyAVX512(dst, x, weights, bias unsafe.Pointer, dstStep, dstRow, x
 func depthwise3x3s1AVX512(dst, x, weights, bias unsafe.Pointer, dstStep, dstRow, xStep, rowStep, xRow, rows, pixels, channels int, lo, hi float32)
 
 //go:noescape
+func depthwise3x3s1IntoAVX512(dst, dst2, x, weights, bias, sums unsafe.Pointer, dstStep, dstRow, xStep, rowStep, xRow, sumRow, rows, pixels, channels, format, class int, lo, hi float32)
+
+//go:noescape
 func depthwise3x3s2AVX512(dst, x, weights, bias unsafe.Pointer, dstStep, dstRow, xStep, rowStep, xRow, rows, pixels, channels int, lo, hi float32)
+
+//go:noescape
+func depthwise3x3s2IntoAVX512(dst, dst2, x, weights, bias, sums unsafe.Pointer, dstStep, dstRow, xStep, rowStep, xRow, sumRow, rows, pixels, channels, format, class int, lo, hi float32)
 
 //go:noescape
 func depthwise5x5s1AVX512(dst, x, weights, bias unsafe.Pointer, dstStep, dstRow, xStep, rowStep, xRow, rows, pixels, channels int, lo, hi float32)
 
 //go:noescape
+func depthwise5x5s1IntoAVX512(dst, dst2, x, weights, bias, sums unsafe.Pointer, dstStep, dstRow, xStep, rowStep, xRow, sumRow, rows, pixels, channels, format, class int, lo, hi float32)
+
+//go:noescape
 func depthwise5x5s2AVX512(dst, x, weights, bias unsafe.Pointer, dstStep, dstRow, xStep, rowStep, xRow, rows, pixels, channels int, lo, hi float32)
+
+//go:noescape
+func depthwise5x5s2IntoAVX512(dst, dst2, x, weights, bias, sums unsafe.Pointer, dstStep, dstRow, xStep, rowStep, xRow, sumRow, rows, pixels, channels, format, class int, lo, hi float32)
 
 //go:noescape
 func depthwise7x7s1AVX512(dst, x, weights, bias unsafe.Pointer, dstStep, dstRow, xStep, rowStep, xRow, rows, pixels, channels int, lo, hi float32)
 
 //go:noescape
+func depthwise7x7s1IntoAVX512(dst, dst2, x, weights, bias, sums unsafe.Pointer, dstStep, dstRow, xStep, rowStep, xRow, sumRow, rows, pixels, channels, format, class int, lo, hi float32)
+
+//go:noescape
 func depthwise7x7s2AVX512(dst, x, weights, bias unsafe.Pointer, dstStep, dstRow, xStep, rowStep, xRow, rows, pixels, channels int, lo, hi float32)
+
+//go:noescape
+func depthwise7x7s2IntoAVX512(dst, dst2, x, weights, bias, sums unsafe.Pointer, dstStep, dstRow, xStep, rowStep, xRow, sumRow, rows, pixels, channels, format, class int, lo, hi float32)
 
 //go:noescape
 func clipF32ToBF16BF16(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
@@ -1134,3 +1168,21 @@ func bytesSplitBF16(dst, dst2, x, scale, shift unsafe.Pointer, pixels int)
 
 //go:noescape
 func layerNormSplitBF16(dst, dst2, x, x2, gamma, beta unsafe.Pointer, dstStep, xStep, pixels, channels int, eps float32)
+
+//go:noescape
+func depthwise3x3s1IntoBF16(dst, dst2, x, weights, bias, sums unsafe.Pointer, dstStep, dstRow, xStep, rowStep, xRow, sumRow, rows, pixels, channels, format, class int, lo, hi float32)
+
+//go:noescape
+func depthwise3x3s2IntoBF16(dst, dst2, x, weights, bias, sums unsafe.Pointer, dstStep, dstRow, xStep, rowStep, xRow, sumRow, rows, pixels, channels, format, class int, lo, hi float32)
+
+//go:noescape
+func depthwise5x5s1IntoBF16(dst, dst2, x, weights, bias, sums unsafe.Pointer, dstStep, dstRow, xStep, rowStep, xRow, sumRow, rows, pixels, channels, format, class int, lo, hi float32)
+
+//go:noescape
+func depthwise5x5s2IntoBF16(dst, dst2, x, weights, bias, sums unsafe.Pointer, dstStep, dstRow, xStep, rowStep, xRow, sumRow, rows, pixels, channels, format, class int, lo, hi float32)
+
+//go:noescape
+func depthwise7x7s1IntoBF16(dst, dst2, x, weights, bias, sums unsafe.Pointer, dstStep, dstRow, xStep, rowStep, xRow, sumRow, rows, pixels, channels, format, class int, lo, hi float32)
+
+//go:noescape
+func depthwise7x7s2IntoBF16(dst, dst2, x, weights, bias, sums unsafe.Pointer, dstStep, dstRow, xStep, rowStep, xRow, sumRow, rows, pixels, channels, format, class int, lo, hi float32)

@@ -7,25 +7,26 @@ const haveAssembly = false
 
 // Without assembly every table is empty, and every kernel its plain Go reference.
 var (
-	unaryKernels        [levels][classes][3][3]unaryFunc
-	addKernels          [levels][3]addFunc
-	affineKernels       [levels][4][3]affineFunc
-	sumKernels          [levels][3]sumFunc
-	downMaxKernels      [levels][3]downFunc
-	downSumKernels      [levels][3]downFunc
-	downKeysKernels     [levels]downFunc
-	alongKeysKernels    [levels]alongFunc
-	alongMaxKernels     [levels]alongFunc
-	alongSumKernels     [levels]alongFunc
-	depthwiseKernels    [levels][depthwiseShapes]depthwiseFunc
-	depthwiseAnyKernels [levels]depthwiseAnyFunc
-	gatherKernels       [levels][3][2]gatherFunc
-	scatterKernels      [levels][3][2]scatterFunc
-	prefetchKernels     [levels]prefetchFunc
-	lrnKernels          [levels]lrnFunc
-	normKernels         [levels][3]normFunc
-	interleaveKernels   [levels][2]interleaveFunc
-	planesKernels       [levels][3]planesFunc
-	bytesKernels        [levels][3]bytesFunc
-	expKernels          [levels]unaryFunc
+	unaryKernels         [levels][classes][3][3]unaryFunc
+	addKernels           [levels][3]addFunc
+	affineKernels        [levels][4][3]affineFunc
+	sumKernels           [levels][3]sumFunc
+	downMaxKernels       [levels][3]downFunc
+	downSumKernels       [levels][3]downFunc
+	downKeysKernels      [levels]downFunc
+	alongKeysKernels     [levels]alongFunc
+	alongMaxKernels      [levels]alongFunc
+	alongSumKernels      [levels]alongFunc
+	depthwiseKernels     [levels][depthwiseShapes]depthwiseFunc
+	depthwiseIntoKernels [levels][depthwiseShapes]depthwiseIntoFunc
+	depthwiseAnyKernels  [levels]depthwiseAnyFunc
+	gatherKernels        [levels][3][2]gatherFunc
+	scatterKernels       [levels][3][2]scatterFunc
+	prefetchKernels      [levels]prefetchFunc
+	lrnKernels           [levels]lrnFunc
+	normKernels          [levels][3]normFunc
+	interleaveKernels    [levels][2]interleaveFunc
+	planesKernels        [levels][3]planesFunc
+	bytesKernels         [levels][3]bytesFunc
+	expKernels           [levels]unaryFunc
 )

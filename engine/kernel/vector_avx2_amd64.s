@@ -11846,6 +11846,8 @@ loop7:
 	VFMADD231PS  Y9, Y10, Y6
 	DECQ         R10
 	JNE          loop7
+	IMUL3Q       $+7, CX, R8
+	ADDQ         R8, BX
 	VBROADCASTSS lo+96(FP), Y7
 	VBROADCASTSS hi+100(FP), Y8
 	MOVQ         dstStep+32(FP), R8
@@ -11874,8 +11876,6 @@ loop7:
 	VMINPS       Y6, Y8, Y6
 	VMOVUPS      Y6, (SI)(R8*2)
 	ADDQ         R9, SI
-	IMUL3Q       $+7, CX, R8
-	ADDQ         R8, BX
 	SUBQ         $+7, DI
 	JMP          tile5
 
@@ -11919,6 +11919,8 @@ loop10:
 	VFMADD231PS  Y6, Y7, Y3
 	DECQ         R10
 	JNE          loop10
+	IMUL3Q       $+4, CX, R8
+	ADDQ         R8, BX
 	VBROADCASTSS lo+96(FP), Y4
 	VBROADCASTSS hi+100(FP), Y5
 	MOVQ         dstStep+32(FP), R8
@@ -11937,8 +11939,6 @@ loop10:
 	VMINPS       Y3, Y5, Y3
 	VMOVUPS      Y3, (SI)(R9*1)
 	LEAQ         (SI)(R8*4), SI
-	IMUL3Q       $+4, CX, R8
-	ADDQ         R8, BX
 	SUBQ         $+4, DI
 
 narrower9:
@@ -11970,6 +11970,8 @@ loop13:
 	VFMADD231PS  Y4, Y5, Y1
 	DECQ         R10
 	JNE          loop13
+	IMUL3Q       $+2, CX, R8
+	ADDQ         R8, BX
 	VBROADCASTSS lo+96(FP), Y2
 	VBROADCASTSS hi+100(FP), Y3
 	MOVQ         dstStep+32(FP), R8
@@ -11982,8 +11984,6 @@ loop13:
 	VMINPS       Y1, Y3, Y1
 	VMOVUPS      Y1, (SI)(R8*1)
 	LEAQ         (SI)(R8*2), SI
-	IMUL3Q       $+2, CX, R8
-	ADDQ         R8, BX
 	SUBQ         $+2, DI
 
 narrower12:
@@ -12011,6 +12011,8 @@ loop16:
 	VFMADD231PS  Y3, Y4, Y0
 	DECQ         R10
 	JNE          loop16
+	IMUL3Q       $+1, CX, R8
+	ADDQ         R8, BX
 	VBROADCASTSS lo+96(FP), Y1
 	VBROADCASTSS hi+100(FP), Y2
 	MOVQ         dstStep+32(FP), R8
@@ -12020,8 +12022,6 @@ loop16:
 	VMINPS       Y0, Y2, Y0
 	VMOVUPS      Y0, (SI)
 	ADDQ         R8, SI
-	IMUL3Q       $+1, CX, R8
-	ADDQ         R8, BX
 	SUBQ         $+1, DI
 	JMP          tile14
 
@@ -12114,6 +12114,8 @@ loop20:
 	VFMADD231PS  Y9, Y10, Y6
 	DECQ         R10
 	JNE          loop20
+	IMUL3Q       $+7, CX, R8
+	ADDQ         R8, BX
 	VBROADCASTSS lo+96(FP), Y7
 	VBROADCASTSS hi+100(FP), Y8
 	MOVQ         dstStep+32(FP), R8
@@ -12142,8 +12144,6 @@ loop20:
 	VMINPS       Y6, Y8, Y6
 	VMASKMOVPS   Y6, Y15, (SI)(R8*2)
 	ADDQ         R9, SI
-	IMUL3Q       $+7, CX, R8
-	ADDQ         R8, BX
 	SUBQ         $+7, DI
 	JMP          tile18
 
@@ -12187,6 +12187,8 @@ loop23:
 	VFMADD231PS  Y6, Y7, Y3
 	DECQ         R10
 	JNE          loop23
+	IMUL3Q       $+4, CX, R8
+	ADDQ         R8, BX
 	VBROADCASTSS lo+96(FP), Y4
 	VBROADCASTSS hi+100(FP), Y5
 	MOVQ         dstStep+32(FP), R8
@@ -12205,8 +12207,6 @@ loop23:
 	VMINPS       Y3, Y5, Y3
 	VMASKMOVPS   Y3, Y15, (SI)(R9*1)
 	LEAQ         (SI)(R8*4), SI
-	IMUL3Q       $+4, CX, R8
-	ADDQ         R8, BX
 	SUBQ         $+4, DI
 
 narrower22:
@@ -12238,6 +12238,8 @@ loop26:
 	VFMADD231PS  Y4, Y5, Y1
 	DECQ         R10
 	JNE          loop26
+	IMUL3Q       $+2, CX, R8
+	ADDQ         R8, BX
 	VBROADCASTSS lo+96(FP), Y2
 	VBROADCASTSS hi+100(FP), Y3
 	MOVQ         dstStep+32(FP), R8
@@ -12250,8 +12252,6 @@ loop26:
 	VMINPS       Y1, Y3, Y1
 	VMASKMOVPS   Y1, Y15, (SI)(R8*1)
 	LEAQ         (SI)(R8*2), SI
-	IMUL3Q       $+2, CX, R8
-	ADDQ         R8, BX
 	SUBQ         $+2, DI
 
 narrower25:
@@ -12279,6 +12279,8 @@ loop29:
 	VFMADD231PS  Y3, Y4, Y0
 	DECQ         R10
 	JNE          loop29
+	IMUL3Q       $+1, CX, R8
+	ADDQ         R8, BX
 	VBROADCASTSS lo+96(FP), Y1
 	VBROADCASTSS hi+100(FP), Y2
 	MOVQ         dstStep+32(FP), R8
@@ -12288,8 +12290,6 @@ loop29:
 	VMINPS       Y0, Y2, Y0
 	VMASKMOVPS   Y0, Y15, (SI)
 	ADDQ         R8, SI
-	IMUL3Q       $+1, CX, R8
-	ADDQ         R8, BX
 	SUBQ         $+1, DI
 	JMP          tile27
 
@@ -12398,6 +12398,8 @@ loop7:
 	VFMADD231PS  Y9, Y10, Y6
 	DECQ         R10
 	JNE          loop7
+	IMUL3Q       $+14, CX, R8
+	ADDQ         R8, BX
 	VBROADCASTSS lo+96(FP), Y7
 	VBROADCASTSS hi+100(FP), Y8
 	MOVQ         dstStep+32(FP), R8
@@ -12426,8 +12428,6 @@ loop7:
 	VMINPS       Y6, Y8, Y6
 	VMOVUPS      Y6, (SI)(R8*2)
 	ADDQ         R9, SI
-	IMUL3Q       $+14, CX, R8
-	ADDQ         R8, BX
 	SUBQ         $+7, DI
 	JMP          tile5
 
@@ -12475,6 +12475,8 @@ loop10:
 	VFMADD231PS  Y6, Y7, Y3
 	DECQ         R10
 	JNE          loop10
+	IMUL3Q       $+8, CX, R8
+	ADDQ         R8, BX
 	VBROADCASTSS lo+96(FP), Y4
 	VBROADCASTSS hi+100(FP), Y5
 	MOVQ         dstStep+32(FP), R8
@@ -12493,8 +12495,6 @@ loop10:
 	VMINPS       Y3, Y5, Y3
 	VMOVUPS      Y3, (SI)(R9*1)
 	LEAQ         (SI)(R8*4), SI
-	IMUL3Q       $+8, CX, R8
-	ADDQ         R8, BX
 	SUBQ         $+4, DI
 
 narrower9:
@@ -12528,6 +12528,8 @@ loop13:
 	VFMADD231PS  Y4, Y5, Y1
 	DECQ         R10
 	JNE          loop13
+	IMUL3Q       $+4, CX, R8
+	ADDQ         R8, BX
 	VBROADCASTSS lo+96(FP), Y2
 	VBROADCASTSS hi+100(FP), Y3
 	MOVQ         dstStep+32(FP), R8
@@ -12540,8 +12542,6 @@ loop13:
 	VMINPS       Y1, Y3, Y1
 	VMOVUPS      Y1, (SI)(R8*1)
 	LEAQ         (SI)(R8*2), SI
-	IMUL3Q       $+4, CX, R8
-	ADDQ         R8, BX
 	SUBQ         $+2, DI
 
 narrower12:
@@ -12569,6 +12569,8 @@ loop16:
 	VFMADD231PS  Y3, Y4, Y0
 	DECQ         R10
 	JNE          loop16
+	IMUL3Q       $+2, CX, R8
+	ADDQ         R8, BX
 	VBROADCASTSS lo+96(FP), Y1
 	VBROADCASTSS hi+100(FP), Y2
 	MOVQ         dstStep+32(FP), R8
@@ -12578,8 +12580,6 @@ loop16:
 	VMINPS       Y0, Y2, Y0
 	VMOVUPS      Y0, (SI)
 	ADDQ         R8, SI
-	IMUL3Q       $+2, CX, R8
-	ADDQ         R8, BX
 	SUBQ         $+1, DI
 	JMP          tile14
 
@@ -12679,6 +12679,8 @@ loop20:
 	VFMADD231PS  Y9, Y10, Y6
 	DECQ         R10
 	JNE          loop20
+	IMUL3Q       $+14, CX, R8
+	ADDQ         R8, BX
 	VBROADCASTSS lo+96(FP), Y7
 	VBROADCASTSS hi+100(FP), Y8
 	MOVQ         dstStep+32(FP), R8
@@ -12707,8 +12709,6 @@ loop20:
 	VMINPS       Y6, Y8, Y6
 	VMASKMOVPS   Y6, Y15, (SI)(R8*2)
 	ADDQ         R9, SI
-	IMUL3Q       $+14, CX, R8
-	ADDQ         R8, BX
 	SUBQ         $+7, DI
 	JMP          tile18
 
@@ -12756,6 +12756,8 @@ loop23:
 	VFMADD231PS  Y6, Y7, Y3
 	DECQ         R10
 	JNE          loop23
+	IMUL3Q       $+8, CX, R8
+	ADDQ         R8, BX
 	VBROADCASTSS lo+96(FP), Y4
 	VBROADCASTSS hi+100(FP), Y5
 	MOVQ         dstStep+32(FP), R8
@@ -12774,8 +12776,6 @@ loop23:
 	VMINPS       Y3, Y5, Y3
 	VMASKMOVPS   Y3, Y15, (SI)(R9*1)
 	LEAQ         (SI)(R8*4), SI
-	IMUL3Q       $+8, CX, R8
-	ADDQ         R8, BX
 	SUBQ         $+4, DI
 
 narrower22:
@@ -12809,6 +12809,8 @@ loop26:
 	VFMADD231PS  Y4, Y5, Y1
 	DECQ         R10
 	JNE          loop26
+	IMUL3Q       $+4, CX, R8
+	ADDQ         R8, BX
 	VBROADCASTSS lo+96(FP), Y2
 	VBROADCASTSS hi+100(FP), Y3
 	MOVQ         dstStep+32(FP), R8
@@ -12821,8 +12823,6 @@ loop26:
 	VMINPS       Y1, Y3, Y1
 	VMASKMOVPS   Y1, Y15, (SI)(R8*1)
 	LEAQ         (SI)(R8*2), SI
-	IMUL3Q       $+4, CX, R8
-	ADDQ         R8, BX
 	SUBQ         $+2, DI
 
 narrower25:
@@ -12850,6 +12850,8 @@ loop29:
 	VFMADD231PS  Y3, Y4, Y0
 	DECQ         R10
 	JNE          loop29
+	IMUL3Q       $+2, CX, R8
+	ADDQ         R8, BX
 	VBROADCASTSS lo+96(FP), Y1
 	VBROADCASTSS hi+100(FP), Y2
 	MOVQ         dstStep+32(FP), R8
@@ -12859,8 +12861,6 @@ loop29:
 	VMINPS       Y0, Y2, Y0
 	VMASKMOVPS   Y0, Y15, (SI)
 	ADDQ         R8, SI
-	IMUL3Q       $+2, CX, R8
-	ADDQ         R8, BX
 	SUBQ         $+1, DI
 	JMP          tile27
 
@@ -12980,6 +12980,8 @@ loop7:
 	VFMADD231PS  Y11, Y12, Y6
 	DECQ         R10
 	JNE          loop7
+	IMUL3Q       $+7, CX, R8
+	ADDQ         R8, BX
 	VBROADCASTSS lo+96(FP), Y7
 	VBROADCASTSS hi+100(FP), Y8
 	MOVQ         dstStep+32(FP), R8
@@ -13008,8 +13010,6 @@ loop7:
 	VMINPS       Y6, Y8, Y6
 	VMOVUPS      Y6, (SI)(R8*2)
 	ADDQ         R9, SI
-	IMUL3Q       $+7, CX, R8
-	ADDQ         R8, BX
 	SUBQ         $+7, DI
 	JMP          tile5
 
@@ -13065,6 +13065,8 @@ loop10:
 	VFMADD231PS  Y8, Y9, Y3
 	DECQ         R10
 	JNE          loop10
+	IMUL3Q       $+4, CX, R8
+	ADDQ         R8, BX
 	VBROADCASTSS lo+96(FP), Y4
 	VBROADCASTSS hi+100(FP), Y5
 	MOVQ         dstStep+32(FP), R8
@@ -13083,8 +13085,6 @@ loop10:
 	VMINPS       Y3, Y5, Y3
 	VMOVUPS      Y3, (SI)(R9*1)
 	LEAQ         (SI)(R8*4), SI
-	IMUL3Q       $+4, CX, R8
-	ADDQ         R8, BX
 	SUBQ         $+4, DI
 
 narrower9:
@@ -13125,6 +13125,8 @@ loop13:
 	VFMADD231PS  Y6, Y7, Y1
 	DECQ         R10
 	JNE          loop13
+	IMUL3Q       $+2, CX, R8
+	ADDQ         R8, BX
 	VBROADCASTSS lo+96(FP), Y2
 	VBROADCASTSS hi+100(FP), Y3
 	MOVQ         dstStep+32(FP), R8
@@ -13137,8 +13139,6 @@ loop13:
 	VMINPS       Y1, Y3, Y1
 	VMOVUPS      Y1, (SI)(R8*1)
 	LEAQ         (SI)(R8*2), SI
-	IMUL3Q       $+2, CX, R8
-	ADDQ         R8, BX
 	SUBQ         $+2, DI
 
 narrower12:
@@ -13173,6 +13173,8 @@ loop16:
 	VFMADD231PS  Y5, Y6, Y0
 	DECQ         R10
 	JNE          loop16
+	IMUL3Q       $+1, CX, R8
+	ADDQ         R8, BX
 	VBROADCASTSS lo+96(FP), Y1
 	VBROADCASTSS hi+100(FP), Y2
 	MOVQ         dstStep+32(FP), R8
@@ -13182,8 +13184,6 @@ loop16:
 	VMINPS       Y0, Y2, Y0
 	VMOVUPS      Y0, (SI)
 	ADDQ         R8, SI
-	IMUL3Q       $+1, CX, R8
-	ADDQ         R8, BX
 	SUBQ         $+1, DI
 	JMP          tile14
 
@@ -13294,6 +13294,8 @@ loop20:
 	VFMADD231PS  Y11, Y12, Y6
 	DECQ         R10
 	JNE          loop20
+	IMUL3Q       $+7, CX, R8
+	ADDQ         R8, BX
 	VBROADCASTSS lo+96(FP), Y7
 	VBROADCASTSS hi+100(FP), Y8
 	MOVQ         dstStep+32(FP), R8
@@ -13322,8 +13324,6 @@ loop20:
 	VMINPS       Y6, Y8, Y6
 	VMASKMOVPS   Y6, Y15, (SI)(R8*2)
 	ADDQ         R9, SI
-	IMUL3Q       $+7, CX, R8
-	ADDQ         R8, BX
 	SUBQ         $+7, DI
 	JMP          tile18
 
@@ -13379,6 +13379,8 @@ loop23:
 	VFMADD231PS  Y8, Y9, Y3
 	DECQ         R10
 	JNE          loop23
+	IMUL3Q       $+4, CX, R8
+	ADDQ         R8, BX
 	VBROADCASTSS lo+96(FP), Y4
 	VBROADCASTSS hi+100(FP), Y5
 	MOVQ         dstStep+32(FP), R8
@@ -13397,8 +13399,6 @@ loop23:
 	VMINPS       Y3, Y5, Y3
 	VMASKMOVPS   Y3, Y15, (SI)(R9*1)
 	LEAQ         (SI)(R8*4), SI
-	IMUL3Q       $+4, CX, R8
-	ADDQ         R8, BX
 	SUBQ         $+4, DI
 
 narrower22:
@@ -13439,6 +13439,8 @@ loop26:
 	VFMADD231PS  Y6, Y7, Y1
 	DECQ         R10
 	JNE          loop26
+	IMUL3Q       $+2, CX, R8
+	ADDQ         R8, BX
 	VBROADCASTSS lo+96(FP), Y2
 	VBROADCASTSS hi+100(FP), Y3
 	MOVQ         dstStep+32(FP), R8
@@ -13451,8 +13453,6 @@ loop26:
 	VMINPS       Y1, Y3, Y1
 	VMASKMOVPS   Y1, Y15, (SI)(R8*1)
 	LEAQ         (SI)(R8*2), SI
-	IMUL3Q       $+2, CX, R8
-	ADDQ         R8, BX
 	SUBQ         $+2, DI
 
 narrower25:
@@ -13487,6 +13487,8 @@ loop29:
 	VFMADD231PS  Y5, Y6, Y0
 	DECQ         R10
 	JNE          loop29
+	IMUL3Q       $+1, CX, R8
+	ADDQ         R8, BX
 	VBROADCASTSS lo+96(FP), Y1
 	VBROADCASTSS hi+100(FP), Y2
 	MOVQ         dstStep+32(FP), R8
@@ -13496,8 +13498,6 @@ loop29:
 	VMINPS       Y0, Y2, Y0
 	VMASKMOVPS   Y0, Y15, (SI)
 	ADDQ         R8, SI
-	IMUL3Q       $+1, CX, R8
-	ADDQ         R8, BX
 	SUBQ         $+1, DI
 	JMP          tile27
 
@@ -13625,6 +13625,8 @@ loop7:
 	VFMADD231PS  Y11, Y12, Y6
 	DECQ         R10
 	JNE          loop7
+	IMUL3Q       $+14, CX, R8
+	ADDQ         R8, BX
 	VBROADCASTSS lo+96(FP), Y7
 	VBROADCASTSS hi+100(FP), Y8
 	MOVQ         dstStep+32(FP), R8
@@ -13653,8 +13655,6 @@ loop7:
 	VMINPS       Y6, Y8, Y6
 	VMOVUPS      Y6, (SI)(R8*2)
 	ADDQ         R9, SI
-	IMUL3Q       $+14, CX, R8
-	ADDQ         R8, BX
 	SUBQ         $+7, DI
 	JMP          tile5
 
@@ -13714,6 +13714,8 @@ loop10:
 	VFMADD231PS  Y8, Y9, Y3
 	DECQ         R10
 	JNE          loop10
+	IMUL3Q       $+8, CX, R8
+	ADDQ         R8, BX
 	VBROADCASTSS lo+96(FP), Y4
 	VBROADCASTSS hi+100(FP), Y5
 	MOVQ         dstStep+32(FP), R8
@@ -13732,8 +13734,6 @@ loop10:
 	VMINPS       Y3, Y5, Y3
 	VMOVUPS      Y3, (SI)(R9*1)
 	LEAQ         (SI)(R8*4), SI
-	IMUL3Q       $+8, CX, R8
-	ADDQ         R8, BX
 	SUBQ         $+4, DI
 
 narrower9:
@@ -13775,6 +13775,8 @@ loop13:
 	VFMADD231PS  Y6, Y7, Y1
 	DECQ         R10
 	JNE          loop13
+	IMUL3Q       $+4, CX, R8
+	ADDQ         R8, BX
 	VBROADCASTSS lo+96(FP), Y2
 	VBROADCASTSS hi+100(FP), Y3
 	MOVQ         dstStep+32(FP), R8
@@ -13787,8 +13789,6 @@ loop13:
 	VMINPS       Y1, Y3, Y1
 	VMOVUPS      Y1, (SI)(R8*1)
 	LEAQ         (SI)(R8*2), SI
-	IMUL3Q       $+4, CX, R8
-	ADDQ         R8, BX
 	SUBQ         $+2, DI
 
 narrower12:
@@ -13823,6 +13823,8 @@ loop16:
 	VFMADD231PS  Y5, Y6, Y0
 	DECQ         R10
 	JNE          loop16
+	IMUL3Q       $+2, CX, R8
+	ADDQ         R8, BX
 	VBROADCASTSS lo+96(FP), Y1
 	VBROADCASTSS hi+100(FP), Y2
 	MOVQ         dstStep+32(FP), R8
@@ -13832,8 +13834,6 @@ loop16:
 	VMINPS       Y0, Y2, Y0
 	VMOVUPS      Y0, (SI)
 	ADDQ         R8, SI
-	IMUL3Q       $+2, CX, R8
-	ADDQ         R8, BX
 	SUBQ         $+1, DI
 	JMP          tile14
 
@@ -13952,6 +13952,8 @@ loop20:
 	VFMADD231PS  Y11, Y12, Y6
 	DECQ         R10
 	JNE          loop20
+	IMUL3Q       $+14, CX, R8
+	ADDQ         R8, BX
 	VBROADCASTSS lo+96(FP), Y7
 	VBROADCASTSS hi+100(FP), Y8
 	MOVQ         dstStep+32(FP), R8
@@ -13980,8 +13982,6 @@ loop20:
 	VMINPS       Y6, Y8, Y6
 	VMASKMOVPS   Y6, Y15, (SI)(R8*2)
 	ADDQ         R9, SI
-	IMUL3Q       $+14, CX, R8
-	ADDQ         R8, BX
 	SUBQ         $+7, DI
 	JMP          tile18
 
@@ -14041,6 +14041,8 @@ loop23:
 	VFMADD231PS  Y8, Y9, Y3
 	DECQ         R10
 	JNE          loop23
+	IMUL3Q       $+8, CX, R8
+	ADDQ         R8, BX
 	VBROADCASTSS lo+96(FP), Y4
 	VBROADCASTSS hi+100(FP), Y5
 	MOVQ         dstStep+32(FP), R8
@@ -14059,8 +14061,6 @@ loop23:
 	VMINPS       Y3, Y5, Y3
 	VMASKMOVPS   Y3, Y15, (SI)(R9*1)
 	LEAQ         (SI)(R8*4), SI
-	IMUL3Q       $+8, CX, R8
-	ADDQ         R8, BX
 	SUBQ         $+4, DI
 
 narrower22:
@@ -14102,6 +14102,8 @@ loop26:
 	VFMADD231PS  Y6, Y7, Y1
 	DECQ         R10
 	JNE          loop26
+	IMUL3Q       $+4, CX, R8
+	ADDQ         R8, BX
 	VBROADCASTSS lo+96(FP), Y2
 	VBROADCASTSS hi+100(FP), Y3
 	MOVQ         dstStep+32(FP), R8
@@ -14114,8 +14116,6 @@ loop26:
 	VMINPS       Y1, Y3, Y1
 	VMASKMOVPS   Y1, Y15, (SI)(R8*1)
 	LEAQ         (SI)(R8*2), SI
-	IMUL3Q       $+4, CX, R8
-	ADDQ         R8, BX
 	SUBQ         $+2, DI
 
 narrower25:
@@ -14150,6 +14150,8 @@ loop29:
 	VFMADD231PS  Y5, Y6, Y0
 	DECQ         R10
 	JNE          loop29
+	IMUL3Q       $+2, CX, R8
+	ADDQ         R8, BX
 	VBROADCASTSS lo+96(FP), Y1
 	VBROADCASTSS hi+100(FP), Y2
 	MOVQ         dstStep+32(FP), R8
@@ -14159,8 +14161,6 @@ loop29:
 	VMINPS       Y0, Y2, Y0
 	VMASKMOVPS   Y0, Y15, (SI)
 	ADDQ         R8, SI
-	IMUL3Q       $+2, CX, R8
-	ADDQ         R8, BX
 	SUBQ         $+1, DI
 	JMP          tile27
 
@@ -14299,6 +14299,8 @@ loop7:
 	VFMADD231PS  Y13, Y14, Y6
 	DECQ         R10
 	JNE          loop7
+	IMUL3Q       $+7, CX, R8
+	ADDQ         R8, BX
 	VBROADCASTSS lo+96(FP), Y7
 	VBROADCASTSS hi+100(FP), Y8
 	MOVQ         dstStep+32(FP), R8
@@ -14327,8 +14329,6 @@ loop7:
 	VMINPS       Y6, Y8, Y6
 	VMOVUPS      Y6, (SI)(R8*2)
 	ADDQ         R9, SI
-	IMUL3Q       $+7, CX, R8
-	ADDQ         R8, BX
 	SUBQ         $+7, DI
 	JMP          tile5
 
@@ -14397,6 +14397,8 @@ loop10:
 	VFMADD231PS  Y10, Y11, Y3
 	DECQ         R10
 	JNE          loop10
+	IMUL3Q       $+4, CX, R8
+	ADDQ         R8, BX
 	VBROADCASTSS lo+96(FP), Y4
 	VBROADCASTSS hi+100(FP), Y5
 	MOVQ         dstStep+32(FP), R8
@@ -14415,8 +14417,6 @@ loop10:
 	VMINPS       Y3, Y5, Y3
 	VMOVUPS      Y3, (SI)(R9*1)
 	LEAQ         (SI)(R8*4), SI
-	IMUL3Q       $+4, CX, R8
-	ADDQ         R8, BX
 	SUBQ         $+4, DI
 
 narrower9:
@@ -14465,6 +14465,8 @@ loop13:
 	VFMADD231PS  Y8, Y9, Y1
 	DECQ         R10
 	JNE          loop13
+	IMUL3Q       $+2, CX, R8
+	ADDQ         R8, BX
 	VBROADCASTSS lo+96(FP), Y2
 	VBROADCASTSS hi+100(FP), Y3
 	MOVQ         dstStep+32(FP), R8
@@ -14477,8 +14479,6 @@ loop13:
 	VMINPS       Y1, Y3, Y1
 	VMOVUPS      Y1, (SI)(R8*1)
 	LEAQ         (SI)(R8*2), SI
-	IMUL3Q       $+2, CX, R8
-	ADDQ         R8, BX
 	SUBQ         $+2, DI
 
 narrower12:
@@ -14519,6 +14519,8 @@ loop16:
 	VFMADD231PS  Y7, Y8, Y0
 	DECQ         R10
 	JNE          loop16
+	IMUL3Q       $+1, CX, R8
+	ADDQ         R8, BX
 	VBROADCASTSS lo+96(FP), Y1
 	VBROADCASTSS hi+100(FP), Y2
 	MOVQ         dstStep+32(FP), R8
@@ -14528,8 +14530,6 @@ loop16:
 	VMINPS       Y0, Y2, Y0
 	VMOVUPS      Y0, (SI)
 	ADDQ         R8, SI
-	IMUL3Q       $+1, CX, R8
-	ADDQ         R8, BX
 	SUBQ         $+1, DI
 	JMP          tile14
 
@@ -14659,6 +14659,8 @@ loop20:
 	VFMADD231PS  Y13, Y14, Y6
 	DECQ         R10
 	JNE          loop20
+	IMUL3Q       $+7, CX, R8
+	ADDQ         R8, BX
 	VBROADCASTSS lo+96(FP), Y7
 	VBROADCASTSS hi+100(FP), Y8
 	MOVQ         dstStep+32(FP), R8
@@ -14687,8 +14689,6 @@ loop20:
 	VMINPS       Y6, Y8, Y6
 	VMASKMOVPS   Y6, Y15, (SI)(R8*2)
 	ADDQ         R9, SI
-	IMUL3Q       $+7, CX, R8
-	ADDQ         R8, BX
 	SUBQ         $+7, DI
 	JMP          tile18
 
@@ -14757,6 +14757,8 @@ loop23:
 	VFMADD231PS  Y10, Y11, Y3
 	DECQ         R10
 	JNE          loop23
+	IMUL3Q       $+4, CX, R8
+	ADDQ         R8, BX
 	VBROADCASTSS lo+96(FP), Y4
 	VBROADCASTSS hi+100(FP), Y5
 	MOVQ         dstStep+32(FP), R8
@@ -14775,8 +14777,6 @@ loop23:
 	VMINPS       Y3, Y5, Y3
 	VMASKMOVPS   Y3, Y15, (SI)(R9*1)
 	LEAQ         (SI)(R8*4), SI
-	IMUL3Q       $+4, CX, R8
-	ADDQ         R8, BX
 	SUBQ         $+4, DI
 
 narrower22:
@@ -14825,6 +14825,8 @@ loop26:
 	VFMADD231PS  Y8, Y9, Y1
 	DECQ         R10
 	JNE          loop26
+	IMUL3Q       $+2, CX, R8
+	ADDQ         R8, BX
 	VBROADCASTSS lo+96(FP), Y2
 	VBROADCASTSS hi+100(FP), Y3
 	MOVQ         dstStep+32(FP), R8
@@ -14837,8 +14839,6 @@ loop26:
 	VMINPS       Y1, Y3, Y1
 	VMASKMOVPS   Y1, Y15, (SI)(R8*1)
 	LEAQ         (SI)(R8*2), SI
-	IMUL3Q       $+2, CX, R8
-	ADDQ         R8, BX
 	SUBQ         $+2, DI
 
 narrower25:
@@ -14879,6 +14879,8 @@ loop29:
 	VFMADD231PS  Y7, Y8, Y0
 	DECQ         R10
 	JNE          loop29
+	IMUL3Q       $+1, CX, R8
+	ADDQ         R8, BX
 	VBROADCASTSS lo+96(FP), Y1
 	VBROADCASTSS hi+100(FP), Y2
 	MOVQ         dstStep+32(FP), R8
@@ -14888,8 +14890,6 @@ loop29:
 	VMINPS       Y0, Y2, Y0
 	VMASKMOVPS   Y0, Y15, (SI)
 	ADDQ         R8, SI
-	IMUL3Q       $+1, CX, R8
-	ADDQ         R8, BX
 	SUBQ         $+1, DI
 	JMP          tile27
 
@@ -15035,6 +15035,8 @@ loop7:
 	VFMADD231PS  Y13, Y14, Y6
 	DECQ         R10
 	JNE          loop7
+	IMUL3Q       $+14, CX, R8
+	ADDQ         R8, BX
 	VBROADCASTSS lo+96(FP), Y7
 	VBROADCASTSS hi+100(FP), Y8
 	MOVQ         dstStep+32(FP), R8
@@ -15063,8 +15065,6 @@ loop7:
 	VMINPS       Y6, Y8, Y6
 	VMOVUPS      Y6, (SI)(R8*2)
 	ADDQ         R9, SI
-	IMUL3Q       $+14, CX, R8
-	ADDQ         R8, BX
 	SUBQ         $+7, DI
 	JMP          tile5
 
@@ -15137,6 +15137,8 @@ loop10:
 	VFMADD231PS  Y10, Y11, Y3
 	DECQ         R10
 	JNE          loop10
+	IMUL3Q       $+8, CX, R8
+	ADDQ         R8, BX
 	VBROADCASTSS lo+96(FP), Y4
 	VBROADCASTSS hi+100(FP), Y5
 	MOVQ         dstStep+32(FP), R8
@@ -15155,8 +15157,6 @@ loop10:
 	VMINPS       Y3, Y5, Y3
 	VMOVUPS      Y3, (SI)(R9*1)
 	LEAQ         (SI)(R8*4), SI
-	IMUL3Q       $+8, CX, R8
-	ADDQ         R8, BX
 	SUBQ         $+4, DI
 
 narrower9:
@@ -15207,6 +15207,8 @@ loop13:
 	VFMADD231PS  Y8, Y9, Y1
 	DECQ         R10
 	JNE          loop13
+	IMUL3Q       $+4, CX, R8
+	ADDQ         R8, BX
 	VBROADCASTSS lo+96(FP), Y2
 	VBROADCASTSS hi+100(FP), Y3
 	MOVQ         dstStep+32(FP), R8
@@ -15219,8 +15221,6 @@ loop13:
 	VMINPS       Y1, Y3, Y1
 	VMOVUPS      Y1, (SI)(R8*1)
 	LEAQ         (SI)(R8*2), SI
-	IMUL3Q       $+4, CX, R8
-	ADDQ         R8, BX
 	SUBQ         $+2, DI
 
 narrower12:
@@ -15261,6 +15261,8 @@ loop16:
 	VFMADD231PS  Y7, Y8, Y0
 	DECQ         R10
 	JNE          loop16
+	IMUL3Q       $+2, CX, R8
+	ADDQ         R8, BX
 	VBROADCASTSS lo+96(FP), Y1
 	VBROADCASTSS hi+100(FP), Y2
 	MOVQ         dstStep+32(FP), R8
@@ -15270,8 +15272,6 @@ loop16:
 	VMINPS       Y0, Y2, Y0
 	VMOVUPS      Y0, (SI)
 	ADDQ         R8, SI
-	IMUL3Q       $+2, CX, R8
-	ADDQ         R8, BX
 	SUBQ         $+1, DI
 	JMP          tile14
 
@@ -15408,6 +15408,8 @@ loop20:
 	VFMADD231PS  Y13, Y14, Y6
 	DECQ         R10
 	JNE          loop20
+	IMUL3Q       $+14, CX, R8
+	ADDQ         R8, BX
 	VBROADCASTSS lo+96(FP), Y7
 	VBROADCASTSS hi+100(FP), Y8
 	MOVQ         dstStep+32(FP), R8
@@ -15436,8 +15438,6 @@ loop20:
 	VMINPS       Y6, Y8, Y6
 	VMASKMOVPS   Y6, Y15, (SI)(R8*2)
 	ADDQ         R9, SI
-	IMUL3Q       $+14, CX, R8
-	ADDQ         R8, BX
 	SUBQ         $+7, DI
 	JMP          tile18
 
@@ -15510,6 +15510,8 @@ loop23:
 	VFMADD231PS  Y10, Y11, Y3
 	DECQ         R10
 	JNE          loop23
+	IMUL3Q       $+8, CX, R8
+	ADDQ         R8, BX
 	VBROADCASTSS lo+96(FP), Y4
 	VBROADCASTSS hi+100(FP), Y5
 	MOVQ         dstStep+32(FP), R8
@@ -15528,8 +15530,6 @@ loop23:
 	VMINPS       Y3, Y5, Y3
 	VMASKMOVPS   Y3, Y15, (SI)(R9*1)
 	LEAQ         (SI)(R8*4), SI
-	IMUL3Q       $+8, CX, R8
-	ADDQ         R8, BX
 	SUBQ         $+4, DI
 
 narrower22:
@@ -15580,6 +15580,8 @@ loop26:
 	VFMADD231PS  Y8, Y9, Y1
 	DECQ         R10
 	JNE          loop26
+	IMUL3Q       $+4, CX, R8
+	ADDQ         R8, BX
 	VBROADCASTSS lo+96(FP), Y2
 	VBROADCASTSS hi+100(FP), Y3
 	MOVQ         dstStep+32(FP), R8
@@ -15592,8 +15594,6 @@ loop26:
 	VMINPS       Y1, Y3, Y1
 	VMASKMOVPS   Y1, Y15, (SI)(R8*1)
 	LEAQ         (SI)(R8*2), SI
-	IMUL3Q       $+4, CX, R8
-	ADDQ         R8, BX
 	SUBQ         $+2, DI
 
 narrower25:
@@ -15634,6 +15634,8 @@ loop29:
 	VFMADD231PS  Y7, Y8, Y0
 	DECQ         R10
 	JNE          loop29
+	IMUL3Q       $+2, CX, R8
+	ADDQ         R8, BX
 	VBROADCASTSS lo+96(FP), Y1
 	VBROADCASTSS hi+100(FP), Y2
 	MOVQ         dstStep+32(FP), R8
@@ -15643,8 +15645,6 @@ loop29:
 	VMINPS       Y0, Y2, Y0
 	VMASKMOVPS   Y0, Y15, (SI)
 	ADDQ         R8, SI
-	IMUL3Q       $+2, CX, R8
-	ADDQ         R8, BX
 	SUBQ         $+1, DI
 	JMP          tile27
 

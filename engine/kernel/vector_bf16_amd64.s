@@ -8469,6 +8469,15254 @@ done14:
 	VZEROUPPER
 	RET
 
+// func depthwise3x3s1IntoBF16(dst *byte, dst2 *byte, x *byte, weights *byte, bias *byte, sums *byte, dstStep int, dstRow int, xStep int, rowStep int, xRow int, sumRow int, rows int, pixels int, channels int, format int, class int, lo float32, hi float32)
+// Requires: AVX, AVX512BW, AVX512DQ, AVX512F, AVX512VL, BMI2
+TEXT ·depthwise3x3s1IntoBF16(SB), NOSPLIT, $32-144
+	MOVQ         dst2+8(FP), AX
+	SUBQ         dst+0(FP), AX
+	MOVQ         AX, dst2+8(FP)
+	SHLQ         $0x02, xRow+80(FP)
+	SHLQ         $0x02, sumRow+88(FP)
+	MOVQ         rowStep+72(FP), AX
+	MOVQ         xStep+64(FP), CX
+	SHLQ         $0x02, AX
+	SHLQ         $0x02, CX
+	LEAQ         (CX)(CX*2), DX
+	VBROADCASTSS lo+136(FP), Z0
+	VBROADCASTSS hi+140(FP), Z1
+
+block1:
+	CMPQ    channels+112(FP), $+16
+	JL      rest2
+	MOVQ    weights+24(FP), BX
+	MOVQ    bias+32(FP), SI
+	VMOVUPS (BX), Z2
+	VMOVUPS 64(BX), Z3
+	VMOVUPS 128(BX), Z4
+	VMOVUPS 192(BX), Z5
+	VMOVUPS 256(BX), Z6
+	VMOVUPS 320(BX), Z7
+	VMOVUPS 384(BX), Z8
+	VMOVUPS 448(BX), Z9
+	VMOVUPS 512(BX), Z10
+	VMOVUPS (SI), Z11
+	MOVQ    rows+96(FP), BX
+	MOVQ    BX, (SP)
+	MOVQ    x+16(FP), BX
+	MOVQ    BX, 8(SP)
+	MOVQ    dst+0(FP), BX
+	MOVQ    BX, 16(SP)
+	MOVQ    sums+40(FP), BX
+	MOVQ    BX, 24(SP)
+
+loop4:
+	MOVQ   8(SP), BX
+	MOVQ   16(SP), SI
+	VPXORD Z12, Z12, Z12
+	MOVQ   pixels+104(FP), DI
+
+tile5:
+	CMPQ         DI, $+7
+	JL           narrower6
+	MOVQ         BX, R8
+	VMOVAPS      Z11, Z13
+	VMOVAPS      Z11, Z14
+	VMOVAPS      Z11, Z15
+	VMOVAPS      Z11, Z16
+	VMOVAPS      Z11, Z17
+	VMOVAPS      Z11, Z18
+	VMOVAPS      Z11, Z19
+	MOVQ         R8, R9
+	ADDQ         AX, R8
+	VMOVUPS      (R9), Z20
+	VFMADD231PS  Z2, Z20, Z13
+	VMOVUPS      (R9)(CX*1), Z20
+	VFMADD231PS  Z2, Z20, Z14
+	VFMADD231PS  Z3, Z20, Z13
+	VMOVUPS      (R9)(CX*2), Z20
+	VFMADD231PS  Z2, Z20, Z15
+	VFMADD231PS  Z3, Z20, Z14
+	VFMADD231PS  Z4, Z20, Z13
+	VMOVUPS      (R9)(DX*1), Z20
+	VFMADD231PS  Z2, Z20, Z16
+	VFMADD231PS  Z3, Z20, Z15
+	VFMADD231PS  Z4, Z20, Z14
+	LEAQ         (R9)(CX*4), R9
+	VMOVUPS      (R9), Z20
+	VFMADD231PS  Z2, Z20, Z17
+	VFMADD231PS  Z3, Z20, Z16
+	VFMADD231PS  Z4, Z20, Z15
+	VMOVUPS      (R9)(CX*1), Z20
+	VFMADD231PS  Z2, Z20, Z18
+	VFMADD231PS  Z3, Z20, Z17
+	VFMADD231PS  Z4, Z20, Z16
+	VMOVUPS      (R9)(CX*2), Z20
+	VFMADD231PS  Z2, Z20, Z19
+	VFMADD231PS  Z3, Z20, Z18
+	VFMADD231PS  Z4, Z20, Z17
+	VMOVUPS      (R9)(DX*1), Z20
+	VFMADD231PS  Z3, Z20, Z19
+	VFMADD231PS  Z4, Z20, Z18
+	LEAQ         (R9)(CX*4), R9
+	VMOVUPS      (R9), Z20
+	VFMADD231PS  Z4, Z20, Z19
+	MOVQ         R8, R9
+	ADDQ         AX, R8
+	VMOVUPS      (R9), Z20
+	VFMADD231PS  Z5, Z20, Z13
+	VMOVUPS      (R9)(CX*1), Z20
+	VFMADD231PS  Z5, Z20, Z14
+	VFMADD231PS  Z6, Z20, Z13
+	VMOVUPS      (R9)(CX*2), Z20
+	VFMADD231PS  Z5, Z20, Z15
+	VFMADD231PS  Z6, Z20, Z14
+	VFMADD231PS  Z7, Z20, Z13
+	VMOVUPS      (R9)(DX*1), Z20
+	VFMADD231PS  Z5, Z20, Z16
+	VFMADD231PS  Z6, Z20, Z15
+	VFMADD231PS  Z7, Z20, Z14
+	LEAQ         (R9)(CX*4), R9
+	VMOVUPS      (R9), Z20
+	VFMADD231PS  Z5, Z20, Z17
+	VFMADD231PS  Z6, Z20, Z16
+	VFMADD231PS  Z7, Z20, Z15
+	VMOVUPS      (R9)(CX*1), Z20
+	VFMADD231PS  Z5, Z20, Z18
+	VFMADD231PS  Z6, Z20, Z17
+	VFMADD231PS  Z7, Z20, Z16
+	VMOVUPS      (R9)(CX*2), Z20
+	VFMADD231PS  Z5, Z20, Z19
+	VFMADD231PS  Z6, Z20, Z18
+	VFMADD231PS  Z7, Z20, Z17
+	VMOVUPS      (R9)(DX*1), Z20
+	VFMADD231PS  Z6, Z20, Z19
+	VFMADD231PS  Z7, Z20, Z18
+	LEAQ         (R9)(CX*4), R9
+	VMOVUPS      (R9), Z20
+	VFMADD231PS  Z7, Z20, Z19
+	MOVQ         R8, R9
+	ADDQ         AX, R8
+	VMOVUPS      (R9), Z20
+	VFMADD231PS  Z8, Z20, Z13
+	VMOVUPS      (R9)(CX*1), Z20
+	VFMADD231PS  Z8, Z20, Z14
+	VFMADD231PS  Z9, Z20, Z13
+	VMOVUPS      (R9)(CX*2), Z20
+	VFMADD231PS  Z8, Z20, Z15
+	VFMADD231PS  Z9, Z20, Z14
+	VFMADD231PS  Z10, Z20, Z13
+	VMOVUPS      (R9)(DX*1), Z20
+	VFMADD231PS  Z8, Z20, Z16
+	VFMADD231PS  Z9, Z20, Z15
+	VFMADD231PS  Z10, Z20, Z14
+	LEAQ         (R9)(CX*4), R9
+	VMOVUPS      (R9), Z20
+	VFMADD231PS  Z8, Z20, Z17
+	VFMADD231PS  Z9, Z20, Z16
+	VFMADD231PS  Z10, Z20, Z15
+	VMOVUPS      (R9)(CX*1), Z20
+	VFMADD231PS  Z8, Z20, Z18
+	VFMADD231PS  Z9, Z20, Z17
+	VFMADD231PS  Z10, Z20, Z16
+	VMOVUPS      (R9)(CX*2), Z20
+	VFMADD231PS  Z8, Z20, Z19
+	VFMADD231PS  Z9, Z20, Z18
+	VFMADD231PS  Z10, Z20, Z17
+	VMOVUPS      (R9)(DX*1), Z20
+	VFMADD231PS  Z9, Z20, Z19
+	VFMADD231PS  Z10, Z20, Z18
+	LEAQ         (R9)(CX*4), R9
+	VMOVUPS      (R9), Z20
+	VFMADD231PS  Z10, Z20, Z19
+	IMUL3Q       $+7, CX, R8
+	ADDQ         R8, BX
+	CMPQ         class+128(FP), $+1
+	JNE          other8
+	VBROADCASTSS consts<>+8(SB), Z21
+	VPXORD       Z20, Z20, Z20
+	VADDPS.BCST  consts<>+12(SB), Z13, Z22
+	VMAXPS       Z22, Z20, Z22
+	VMINPS       Z22, Z21, Z22
+	VMULPS       Z22, Z13, Z22
+	VMULPS.BCST  consts<>+16(SB), Z22, Z13
+	VADDPS.BCST  consts<>+12(SB), Z14, Z22
+	VMAXPS       Z22, Z20, Z22
+	VMINPS       Z22, Z21, Z22
+	VMULPS       Z22, Z14, Z22
+	VMULPS.BCST  consts<>+16(SB), Z22, Z14
+	VADDPS.BCST  consts<>+12(SB), Z15, Z22
+	VMAXPS       Z22, Z20, Z22
+	VMINPS       Z22, Z21, Z22
+	VMULPS       Z22, Z15, Z22
+	VMULPS.BCST  consts<>+16(SB), Z22, Z15
+	VADDPS.BCST  consts<>+12(SB), Z16, Z22
+	VMAXPS       Z22, Z20, Z22
+	VMINPS       Z22, Z21, Z22
+	VMULPS       Z22, Z16, Z22
+	VMULPS.BCST  consts<>+16(SB), Z22, Z16
+	VADDPS.BCST  consts<>+12(SB), Z17, Z22
+	VMAXPS       Z22, Z20, Z22
+	VMINPS       Z22, Z21, Z22
+	VMULPS       Z22, Z17, Z22
+	VMULPS.BCST  consts<>+16(SB), Z22, Z17
+	VADDPS.BCST  consts<>+12(SB), Z18, Z22
+	VMAXPS       Z22, Z20, Z22
+	VMINPS       Z22, Z21, Z22
+	VMULPS       Z22, Z18, Z22
+	VMULPS.BCST  consts<>+16(SB), Z22, Z18
+	VADDPS.BCST  consts<>+12(SB), Z19, Z22
+	VMAXPS       Z22, Z20, Z22
+	VMINPS       Z22, Z21, Z22
+	VMULPS       Z22, Z19, Z22
+	VMULPS.BCST  consts<>+16(SB), Z22, Z19
+	JMP          activated7
+
+other8:
+	CMPQ              class+128(FP), $+3
+	JNE               other9
+	VBROADCASTSS      consts<>+20(SB), Z20
+	VMOVAPS           Z13, Z21
+	VMULPS.BCST       consts<>+24(SB), Z21, Z22
+	VMINPS            Z22, Z20, Z22
+	VREDUCEPS         $0x09, Z22, Z23
+	VBROADCASTSS      consts<>+28(SB), Z24
+	VFMADD213PS.BCST  consts<>+32(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+36(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+40(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+44(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+48(SB), Z23, Z24
+	VSCALEFPS         Z22, Z24, Z21
+	VADDPS.BCST       consts<>+52(SB), Z21, Z21
+	VRCP14PS          Z21, Z22
+	VMOVAPS           Z22, Z23
+	VFNMADD213PS.BCST consts<>+56(SB), Z21, Z23
+	VMULPS            Z23, Z22, Z21
+	VMULPS            Z21, Z13, Z13
+	VMOVAPS           Z14, Z21
+	VMULPS.BCST       consts<>+24(SB), Z21, Z22
+	VMINPS            Z22, Z20, Z22
+	VREDUCEPS         $0x09, Z22, Z23
+	VBROADCASTSS      consts<>+28(SB), Z24
+	VFMADD213PS.BCST  consts<>+32(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+36(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+40(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+44(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+48(SB), Z23, Z24
+	VSCALEFPS         Z22, Z24, Z21
+	VADDPS.BCST       consts<>+52(SB), Z21, Z21
+	VRCP14PS          Z21, Z22
+	VMOVAPS           Z22, Z23
+	VFNMADD213PS.BCST consts<>+56(SB), Z21, Z23
+	VMULPS            Z23, Z22, Z21
+	VMULPS            Z21, Z14, Z14
+	VMOVAPS           Z15, Z21
+	VMULPS.BCST       consts<>+24(SB), Z21, Z22
+	VMINPS            Z22, Z20, Z22
+	VREDUCEPS         $0x09, Z22, Z23
+	VBROADCASTSS      consts<>+28(SB), Z24
+	VFMADD213PS.BCST  consts<>+32(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+36(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+40(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+44(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+48(SB), Z23, Z24
+	VSCALEFPS         Z22, Z24, Z21
+	VADDPS.BCST       consts<>+52(SB), Z21, Z21
+	VRCP14PS          Z21, Z22
+	VMOVAPS           Z22, Z23
+	VFNMADD213PS.BCST consts<>+56(SB), Z21, Z23
+	VMULPS            Z23, Z22, Z21
+	VMULPS            Z21, Z15, Z15
+	VMOVAPS           Z16, Z21
+	VMULPS.BCST       consts<>+24(SB), Z21, Z22
+	VMINPS            Z22, Z20, Z22
+	VREDUCEPS         $0x09, Z22, Z23
+	VBROADCASTSS      consts<>+28(SB), Z24
+	VFMADD213PS.BCST  consts<>+32(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+36(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+40(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+44(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+48(SB), Z23, Z24
+	VSCALEFPS         Z22, Z24, Z21
+	VADDPS.BCST       consts<>+52(SB), Z21, Z21
+	VRCP14PS          Z21, Z22
+	VMOVAPS           Z22, Z23
+	VFNMADD213PS.BCST consts<>+56(SB), Z21, Z23
+	VMULPS            Z23, Z22, Z21
+	VMULPS            Z21, Z16, Z16
+	VMOVAPS           Z17, Z21
+	VMULPS.BCST       consts<>+24(SB), Z21, Z22
+	VMINPS            Z22, Z20, Z22
+	VREDUCEPS         $0x09, Z22, Z23
+	VBROADCASTSS      consts<>+28(SB), Z24
+	VFMADD213PS.BCST  consts<>+32(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+36(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+40(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+44(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+48(SB), Z23, Z24
+	VSCALEFPS         Z22, Z24, Z21
+	VADDPS.BCST       consts<>+52(SB), Z21, Z21
+	VRCP14PS          Z21, Z22
+	VMOVAPS           Z22, Z23
+	VFNMADD213PS.BCST consts<>+56(SB), Z21, Z23
+	VMULPS            Z23, Z22, Z21
+	VMULPS            Z21, Z17, Z17
+	VMOVAPS           Z18, Z21
+	VMULPS.BCST       consts<>+24(SB), Z21, Z22
+	VMINPS            Z22, Z20, Z22
+	VREDUCEPS         $0x09, Z22, Z23
+	VBROADCASTSS      consts<>+28(SB), Z24
+	VFMADD213PS.BCST  consts<>+32(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+36(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+40(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+44(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+48(SB), Z23, Z24
+	VSCALEFPS         Z22, Z24, Z21
+	VADDPS.BCST       consts<>+52(SB), Z21, Z21
+	VRCP14PS          Z21, Z22
+	VMOVAPS           Z22, Z23
+	VFNMADD213PS.BCST consts<>+56(SB), Z21, Z23
+	VMULPS            Z23, Z22, Z21
+	VMULPS            Z21, Z18, Z18
+	VMOVAPS           Z19, Z21
+	VMULPS.BCST       consts<>+24(SB), Z21, Z22
+	VMINPS            Z22, Z20, Z22
+	VREDUCEPS         $0x09, Z22, Z23
+	VBROADCASTSS      consts<>+28(SB), Z24
+	VFMADD213PS.BCST  consts<>+32(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+36(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+40(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+44(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+48(SB), Z23, Z24
+	VSCALEFPS         Z22, Z24, Z21
+	VADDPS.BCST       consts<>+52(SB), Z21, Z21
+	VRCP14PS          Z21, Z22
+	VMOVAPS           Z22, Z23
+	VFNMADD213PS.BCST consts<>+56(SB), Z21, Z23
+	VMULPS            Z23, Z22, Z21
+	VMULPS            Z21, Z19, Z19
+	JMP               activated7
+
+other9:
+	VMAXPS Z13, Z0, Z13
+	VMINPS Z13, Z1, Z13
+	VMAXPS Z14, Z0, Z14
+	VMINPS Z14, Z1, Z14
+	VMAXPS Z15, Z0, Z15
+	VMINPS Z15, Z1, Z15
+	VMAXPS Z16, Z0, Z16
+	VMINPS Z16, Z1, Z16
+	VMAXPS Z17, Z0, Z17
+	VMINPS Z17, Z1, Z17
+	VMAXPS Z18, Z0, Z18
+	VMINPS Z18, Z1, Z18
+	VMAXPS Z19, Z0, Z19
+	VMINPS Z19, Z1, Z19
+
+activated7:
+	VADDPS Z13, Z12, Z12
+	VADDPS Z14, Z12, Z12
+	VADDPS Z15, Z12, Z12
+	VADDPS Z16, Z12, Z12
+	VADDPS Z17, Z12, Z12
+	VADDPS Z18, Z12, Z12
+	VADDPS Z19, Z12, Z12
+	MOVQ   dstStep+48(FP), R8
+	LEAQ   (R8)(R8*2), R9
+	CMPQ   format+120(FP), $+2
+	JNE    other11
+	MOVQ   dst2+8(FP), R10
+	ADDQ   SI, R10
+	LEAQ   (SI), R11
+	LEAQ   (R10), R12
+	LEAQ   (SI)(R8*1), R13
+	LEAQ   (R10)(R8*1), R14
+
+	// VCVTNE2PS2BF16 Z13, Z14, Z20
+	BYTE          $0x62
+	BYTE          $0xc2
+	BYTE          $0x0f
+	BYTE          $0x48
+	BYTE          $0x72
+	BYTE          $0xe5
+	VMOVDQU16     Y20, (R11)
+	VEXTRACTI64X4 $0x01, Z20, (R13)
+	MOVQ          $0xaaaaaaaa, R11
+	KMOVD         R11, K3
+	VMOVUPS       tables<>+0(SB), Z22
+	VPERMW.Z      Z20, Z22, K3, Z21
+	VSUBPS        Z21, Z13, Z13
+	VMOVUPS       tables<>+64(SB), Z22
+	VPERMW.Z      Z20, Z22, K3, Z21
+	VSUBPS        Z21, Z14, Z14
+	VMINPS.BCST   consts<>+0(SB), Z13, Z13
+	VMINPS.BCST   consts<>+0(SB), Z14, Z14
+	VMAXPS.BCST   consts<>+4(SB), Z13, Z13
+	VMAXPS.BCST   consts<>+4(SB), Z14, Z14
+
+	// VCVTNE2PS2BF16 Z13, Z14, Z20
+	BYTE          $0x62
+	BYTE          $0xc2
+	BYTE          $0x0f
+	BYTE          $0x48
+	BYTE          $0x72
+	BYTE          $0xe5
+	VMOVDQU16     Y20, (R12)
+	VEXTRACTI64X4 $0x01, Z20, (R14)
+	LEAQ          (SI)(R8*2), R11
+	LEAQ          (R10)(R8*2), R12
+	LEAQ          (SI)(R9*1), R13
+	LEAQ          (R10)(R9*1), R14
+
+	// VCVTNE2PS2BF16 Z15, Z16, Z20
+	BYTE          $0x62
+	BYTE          $0xc2
+	BYTE          $0x7f
+	BYTE          $0x40
+	BYTE          $0x72
+	BYTE          $0xe7
+	VMOVDQU16     Y20, (R11)
+	VEXTRACTI64X4 $0x01, Z20, (R13)
+	MOVQ          $0xaaaaaaaa, R11
+	KMOVD         R11, K3
+	VMOVUPS       tables<>+0(SB), Z22
+	VPERMW.Z      Z20, Z22, K3, Z21
+	VSUBPS        Z21, Z15, Z15
+	VMOVUPS       tables<>+64(SB), Z22
+	VPERMW.Z      Z20, Z22, K3, Z21
+	VSUBPS        Z21, Z16, Z16
+	VMINPS.BCST   consts<>+0(SB), Z15, Z15
+	VMINPS.BCST   consts<>+0(SB), Z16, Z16
+	VMAXPS.BCST   consts<>+4(SB), Z15, Z15
+	VMAXPS.BCST   consts<>+4(SB), Z16, Z16
+
+	// VCVTNE2PS2BF16 Z15, Z16, Z20
+	BYTE          $0x62
+	BYTE          $0xc2
+	BYTE          $0x7f
+	BYTE          $0x40
+	BYTE          $0x72
+	BYTE          $0xe7
+	VMOVDQU16     Y20, (R12)
+	VEXTRACTI64X4 $0x01, Z20, (R14)
+	LEAQ          (SI)(R8*4), SI
+	LEAQ          (R10)(R8*4), R10
+	LEAQ          (SI), R11
+	LEAQ          (R10), R12
+	LEAQ          (SI)(R8*1), R13
+	LEAQ          (R10)(R8*1), R14
+
+	// VCVTNE2PS2BF16 Z17, Z18, Z20
+	BYTE          $0x62
+	BYTE          $0xa2
+	BYTE          $0x6f
+	BYTE          $0x40
+	BYTE          $0x72
+	BYTE          $0xe1
+	VMOVDQU16     Y20, (R11)
+	VEXTRACTI64X4 $0x01, Z20, (R13)
+	MOVQ          $0xaaaaaaaa, R11
+	KMOVD         R11, K3
+	VMOVUPS       tables<>+0(SB), Z22
+	VPERMW.Z      Z20, Z22, K3, Z21
+	VSUBPS        Z21, Z17, Z17
+	VMOVUPS       tables<>+64(SB), Z22
+	VPERMW.Z      Z20, Z22, K3, Z21
+	VSUBPS        Z21, Z18, Z18
+	VMINPS.BCST   consts<>+0(SB), Z17, Z17
+	VMINPS.BCST   consts<>+0(SB), Z18, Z18
+	VMAXPS.BCST   consts<>+4(SB), Z17, Z17
+	VMAXPS.BCST   consts<>+4(SB), Z18, Z18
+
+	// VCVTNE2PS2BF16 Z17, Z18, Z20
+	BYTE          $0x62
+	BYTE          $0xa2
+	BYTE          $0x6f
+	BYTE          $0x40
+	BYTE          $0x72
+	BYTE          $0xe1
+	VMOVDQU16     Y20, (R12)
+	VEXTRACTI64X4 $0x01, Z20, (R14)
+	LEAQ          (SI)(R8*2), R11
+	LEAQ          (R10)(R8*2), R8
+
+	// VCVTNEPS2BF16 Z19, K0, Y21
+	BYTE        $0x62
+	BYTE        $0xa2
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xeb
+	VPMOVZXWD   Y21, Z20
+	VPSLLD      $0x10, Z20, Z20
+	VMOVDQU16   Y21, (R11)
+	VSUBPS      Z20, Z19, Z19
+	VFPCLASSPSZ $0x99, Z19, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z19, K2, Y20
+	BYTE      $0x62
+	BYTE      $0xa2
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xe3
+	VMOVDQU16 Y20, (R8)
+	ADDQ      R9, SI
+	JMP       stored10
+
+other11:
+	CMPQ format+120(FP), $+1
+	JNE  other12
+	LEAQ (SI), R10
+	LEAQ (SI)(R8*1), R11
+
+	// VCVTNE2PS2BF16 Z13, Z14, Z20
+	BYTE          $0x62
+	BYTE          $0xc2
+	BYTE          $0x0f
+	BYTE          $0x48
+	BYTE          $0x72
+	BYTE          $0xe5
+	VMOVDQU16     Y20, (R10)
+	VEXTRACTI64X4 $0x01, Z20, (R11)
+	LEAQ          (SI)(R8*2), R10
+	LEAQ          (SI)(R9*1), R11
+
+	// VCVTNE2PS2BF16 Z15, Z16, Z20
+	BYTE          $0x62
+	BYTE          $0xc2
+	BYTE          $0x7f
+	BYTE          $0x40
+	BYTE          $0x72
+	BYTE          $0xe7
+	VMOVDQU16     Y20, (R10)
+	VEXTRACTI64X4 $0x01, Z20, (R11)
+	LEAQ          (SI)(R8*4), SI
+	LEAQ          (SI), R10
+	LEAQ          (SI)(R8*1), R11
+
+	// VCVTNE2PS2BF16 Z17, Z18, Z20
+	BYTE          $0x62
+	BYTE          $0xa2
+	BYTE          $0x6f
+	BYTE          $0x40
+	BYTE          $0x72
+	BYTE          $0xe1
+	VMOVDQU16     Y20, (R10)
+	VEXTRACTI64X4 $0x01, Z20, (R11)
+	LEAQ          (SI)(R8*2), R8
+
+	// VCVTNEPS2BF16 Z19, K0, Y20
+	BYTE      $0x62
+	BYTE      $0xa2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xe3
+	VMOVDQU16 Y20, (R8)
+	ADDQ      R9, SI
+	JMP       stored10
+
+other12:
+	LEAQ    (SI), R10
+	VMOVUPS Z13, (R10)
+	LEAQ    (SI)(R8*1), R10
+	VMOVUPS Z14, (R10)
+	LEAQ    (SI)(R8*2), R10
+	VMOVUPS Z15, (R10)
+	LEAQ    (SI)(R9*1), R10
+	VMOVUPS Z16, (R10)
+	LEAQ    (SI)(R8*4), SI
+	LEAQ    (SI), R10
+	VMOVUPS Z17, (R10)
+	LEAQ    (SI)(R8*1), R10
+	VMOVUPS Z18, (R10)
+	LEAQ    (SI)(R8*2), R8
+	VMOVUPS Z19, (R8)
+	ADDQ    R9, SI
+	JMP     stored10
+
+stored10:
+	SUBQ $+7, DI
+	JMP  tile5
+
+narrower6:
+	CMPQ         DI, $+4
+	JL           narrower15
+	MOVQ         BX, R8
+	VMOVAPS      Z11, Z13
+	VMOVAPS      Z11, Z14
+	VMOVAPS      Z11, Z15
+	VMOVAPS      Z11, Z16
+	MOVQ         R8, R9
+	ADDQ         AX, R8
+	VMOVUPS      (R9), Z17
+	VFMADD231PS  Z2, Z17, Z13
+	VMOVUPS      (R9)(CX*1), Z17
+	VFMADD231PS  Z2, Z17, Z14
+	VFMADD231PS  Z3, Z17, Z13
+	VMOVUPS      (R9)(CX*2), Z17
+	VFMADD231PS  Z2, Z17, Z15
+	VFMADD231PS  Z3, Z17, Z14
+	VFMADD231PS  Z4, Z17, Z13
+	VMOVUPS      (R9)(DX*1), Z17
+	VFMADD231PS  Z2, Z17, Z16
+	VFMADD231PS  Z3, Z17, Z15
+	VFMADD231PS  Z4, Z17, Z14
+	LEAQ         (R9)(CX*4), R9
+	VMOVUPS      (R9), Z17
+	VFMADD231PS  Z3, Z17, Z16
+	VFMADD231PS  Z4, Z17, Z15
+	VMOVUPS      (R9)(CX*1), Z17
+	VFMADD231PS  Z4, Z17, Z16
+	MOVQ         R8, R9
+	ADDQ         AX, R8
+	VMOVUPS      (R9), Z17
+	VFMADD231PS  Z5, Z17, Z13
+	VMOVUPS      (R9)(CX*1), Z17
+	VFMADD231PS  Z5, Z17, Z14
+	VFMADD231PS  Z6, Z17, Z13
+	VMOVUPS      (R9)(CX*2), Z17
+	VFMADD231PS  Z5, Z17, Z15
+	VFMADD231PS  Z6, Z17, Z14
+	VFMADD231PS  Z7, Z17, Z13
+	VMOVUPS      (R9)(DX*1), Z17
+	VFMADD231PS  Z5, Z17, Z16
+	VFMADD231PS  Z6, Z17, Z15
+	VFMADD231PS  Z7, Z17, Z14
+	LEAQ         (R9)(CX*4), R9
+	VMOVUPS      (R9), Z17
+	VFMADD231PS  Z6, Z17, Z16
+	VFMADD231PS  Z7, Z17, Z15
+	VMOVUPS      (R9)(CX*1), Z17
+	VFMADD231PS  Z7, Z17, Z16
+	MOVQ         R8, R9
+	ADDQ         AX, R8
+	VMOVUPS      (R9), Z17
+	VFMADD231PS  Z8, Z17, Z13
+	VMOVUPS      (R9)(CX*1), Z17
+	VFMADD231PS  Z8, Z17, Z14
+	VFMADD231PS  Z9, Z17, Z13
+	VMOVUPS      (R9)(CX*2), Z17
+	VFMADD231PS  Z8, Z17, Z15
+	VFMADD231PS  Z9, Z17, Z14
+	VFMADD231PS  Z10, Z17, Z13
+	VMOVUPS      (R9)(DX*1), Z17
+	VFMADD231PS  Z8, Z17, Z16
+	VFMADD231PS  Z9, Z17, Z15
+	VFMADD231PS  Z10, Z17, Z14
+	LEAQ         (R9)(CX*4), R9
+	VMOVUPS      (R9), Z17
+	VFMADD231PS  Z9, Z17, Z16
+	VFMADD231PS  Z10, Z17, Z15
+	VMOVUPS      (R9)(CX*1), Z17
+	VFMADD231PS  Z10, Z17, Z16
+	IMUL3Q       $+4, CX, R8
+	ADDQ         R8, BX
+	CMPQ         class+128(FP), $+1
+	JNE          other17
+	VBROADCASTSS consts<>+8(SB), Z18
+	VPXORD       Z17, Z17, Z17
+	VADDPS.BCST  consts<>+12(SB), Z13, Z19
+	VMAXPS       Z19, Z17, Z19
+	VMINPS       Z19, Z18, Z19
+	VMULPS       Z19, Z13, Z19
+	VMULPS.BCST  consts<>+16(SB), Z19, Z13
+	VADDPS.BCST  consts<>+12(SB), Z14, Z19
+	VMAXPS       Z19, Z17, Z19
+	VMINPS       Z19, Z18, Z19
+	VMULPS       Z19, Z14, Z19
+	VMULPS.BCST  consts<>+16(SB), Z19, Z14
+	VADDPS.BCST  consts<>+12(SB), Z15, Z19
+	VMAXPS       Z19, Z17, Z19
+	VMINPS       Z19, Z18, Z19
+	VMULPS       Z19, Z15, Z19
+	VMULPS.BCST  consts<>+16(SB), Z19, Z15
+	VADDPS.BCST  consts<>+12(SB), Z16, Z19
+	VMAXPS       Z19, Z17, Z19
+	VMINPS       Z19, Z18, Z19
+	VMULPS       Z19, Z16, Z19
+	VMULPS.BCST  consts<>+16(SB), Z19, Z16
+	JMP          activated16
+
+other17:
+	CMPQ              class+128(FP), $+3
+	JNE               other18
+	VBROADCASTSS      consts<>+20(SB), Z17
+	VMOVAPS           Z13, Z18
+	VMULPS.BCST       consts<>+24(SB), Z18, Z19
+	VMINPS            Z19, Z17, Z19
+	VREDUCEPS         $0x09, Z19, Z20
+	VBROADCASTSS      consts<>+28(SB), Z21
+	VFMADD213PS.BCST  consts<>+32(SB), Z20, Z21
+	VFMADD213PS.BCST  consts<>+36(SB), Z20, Z21
+	VFMADD213PS.BCST  consts<>+40(SB), Z20, Z21
+	VFMADD213PS.BCST  consts<>+44(SB), Z20, Z21
+	VFMADD213PS.BCST  consts<>+48(SB), Z20, Z21
+	VSCALEFPS         Z19, Z21, Z18
+	VADDPS.BCST       consts<>+52(SB), Z18, Z18
+	VRCP14PS          Z18, Z19
+	VMOVAPS           Z19, Z20
+	VFNMADD213PS.BCST consts<>+56(SB), Z18, Z20
+	VMULPS            Z20, Z19, Z18
+	VMULPS            Z18, Z13, Z13
+	VMOVAPS           Z14, Z18
+	VMULPS.BCST       consts<>+24(SB), Z18, Z19
+	VMINPS            Z19, Z17, Z19
+	VREDUCEPS         $0x09, Z19, Z20
+	VBROADCASTSS      consts<>+28(SB), Z21
+	VFMADD213PS.BCST  consts<>+32(SB), Z20, Z21
+	VFMADD213PS.BCST  consts<>+36(SB), Z20, Z21
+	VFMADD213PS.BCST  consts<>+40(SB), Z20, Z21
+	VFMADD213PS.BCST  consts<>+44(SB), Z20, Z21
+	VFMADD213PS.BCST  consts<>+48(SB), Z20, Z21
+	VSCALEFPS         Z19, Z21, Z18
+	VADDPS.BCST       consts<>+52(SB), Z18, Z18
+	VRCP14PS          Z18, Z19
+	VMOVAPS           Z19, Z20
+	VFNMADD213PS.BCST consts<>+56(SB), Z18, Z20
+	VMULPS            Z20, Z19, Z18
+	VMULPS            Z18, Z14, Z14
+	VMOVAPS           Z15, Z18
+	VMULPS.BCST       consts<>+24(SB), Z18, Z19
+	VMINPS            Z19, Z17, Z19
+	VREDUCEPS         $0x09, Z19, Z20
+	VBROADCASTSS      consts<>+28(SB), Z21
+	VFMADD213PS.BCST  consts<>+32(SB), Z20, Z21
+	VFMADD213PS.BCST  consts<>+36(SB), Z20, Z21
+	VFMADD213PS.BCST  consts<>+40(SB), Z20, Z21
+	VFMADD213PS.BCST  consts<>+44(SB), Z20, Z21
+	VFMADD213PS.BCST  consts<>+48(SB), Z20, Z21
+	VSCALEFPS         Z19, Z21, Z18
+	VADDPS.BCST       consts<>+52(SB), Z18, Z18
+	VRCP14PS          Z18, Z19
+	VMOVAPS           Z19, Z20
+	VFNMADD213PS.BCST consts<>+56(SB), Z18, Z20
+	VMULPS            Z20, Z19, Z18
+	VMULPS            Z18, Z15, Z15
+	VMOVAPS           Z16, Z18
+	VMULPS.BCST       consts<>+24(SB), Z18, Z19
+	VMINPS            Z19, Z17, Z19
+	VREDUCEPS         $0x09, Z19, Z20
+	VBROADCASTSS      consts<>+28(SB), Z21
+	VFMADD213PS.BCST  consts<>+32(SB), Z20, Z21
+	VFMADD213PS.BCST  consts<>+36(SB), Z20, Z21
+	VFMADD213PS.BCST  consts<>+40(SB), Z20, Z21
+	VFMADD213PS.BCST  consts<>+44(SB), Z20, Z21
+	VFMADD213PS.BCST  consts<>+48(SB), Z20, Z21
+	VSCALEFPS         Z19, Z21, Z18
+	VADDPS.BCST       consts<>+52(SB), Z18, Z18
+	VRCP14PS          Z18, Z19
+	VMOVAPS           Z19, Z20
+	VFNMADD213PS.BCST consts<>+56(SB), Z18, Z20
+	VMULPS            Z20, Z19, Z18
+	VMULPS            Z18, Z16, Z16
+	JMP               activated16
+
+other18:
+	VMAXPS Z13, Z0, Z13
+	VMINPS Z13, Z1, Z13
+	VMAXPS Z14, Z0, Z14
+	VMINPS Z14, Z1, Z14
+	VMAXPS Z15, Z0, Z15
+	VMINPS Z15, Z1, Z15
+	VMAXPS Z16, Z0, Z16
+	VMINPS Z16, Z1, Z16
+
+activated16:
+	VADDPS Z13, Z12, Z12
+	VADDPS Z14, Z12, Z12
+	VADDPS Z15, Z12, Z12
+	VADDPS Z16, Z12, Z12
+	MOVQ   dstStep+48(FP), R8
+	LEAQ   (R8)(R8*2), R9
+	CMPQ   format+120(FP), $+2
+	JNE    other20
+	MOVQ   dst2+8(FP), R10
+	ADDQ   SI, R10
+	LEAQ   (SI), R11
+	LEAQ   (R10), R12
+	LEAQ   (SI)(R8*1), R13
+	LEAQ   (R10)(R8*1), R14
+
+	// VCVTNE2PS2BF16 Z13, Z14, Z17
+	BYTE          $0x62
+	BYTE          $0xc2
+	BYTE          $0x0f
+	BYTE          $0x48
+	BYTE          $0x72
+	BYTE          $0xcd
+	VMOVDQU16     Y17, (R11)
+	VEXTRACTI64X4 $0x01, Z17, (R13)
+	MOVQ          $0xaaaaaaaa, R11
+	KMOVD         R11, K3
+	VMOVUPS       tables<>+0(SB), Z19
+	VPERMW.Z      Z17, Z19, K3, Z18
+	VSUBPS        Z18, Z13, Z13
+	VMOVUPS       tables<>+64(SB), Z19
+	VPERMW.Z      Z17, Z19, K3, Z18
+	VSUBPS        Z18, Z14, Z14
+	VMINPS.BCST   consts<>+0(SB), Z13, Z13
+	VMINPS.BCST   consts<>+0(SB), Z14, Z14
+	VMAXPS.BCST   consts<>+4(SB), Z13, Z13
+	VMAXPS.BCST   consts<>+4(SB), Z14, Z14
+
+	// VCVTNE2PS2BF16 Z13, Z14, Z17
+	BYTE          $0x62
+	BYTE          $0xc2
+	BYTE          $0x0f
+	BYTE          $0x48
+	BYTE          $0x72
+	BYTE          $0xcd
+	VMOVDQU16     Y17, (R12)
+	VEXTRACTI64X4 $0x01, Z17, (R14)
+	LEAQ          (SI)(R8*2), R11
+	LEAQ          (R10)(R8*2), R12
+	LEAQ          (SI)(R9*1), R13
+	LEAQ          (R10)(R9*1), R9
+
+	// VCVTNE2PS2BF16 Z15, Z16, Z17
+	BYTE          $0x62
+	BYTE          $0xc2
+	BYTE          $0x7f
+	BYTE          $0x40
+	BYTE          $0x72
+	BYTE          $0xcf
+	VMOVDQU16     Y17, (R11)
+	VEXTRACTI64X4 $0x01, Z17, (R13)
+	MOVQ          $0xaaaaaaaa, R10
+	KMOVD         R10, K3
+	VMOVUPS       tables<>+0(SB), Z19
+	VPERMW.Z      Z17, Z19, K3, Z18
+	VSUBPS        Z18, Z15, Z15
+	VMOVUPS       tables<>+64(SB), Z19
+	VPERMW.Z      Z17, Z19, K3, Z18
+	VSUBPS        Z18, Z16, Z16
+	VMINPS.BCST   consts<>+0(SB), Z15, Z15
+	VMINPS.BCST   consts<>+0(SB), Z16, Z16
+	VMAXPS.BCST   consts<>+4(SB), Z15, Z15
+	VMAXPS.BCST   consts<>+4(SB), Z16, Z16
+
+	// VCVTNE2PS2BF16 Z15, Z16, Z17
+	BYTE          $0x62
+	BYTE          $0xc2
+	BYTE          $0x7f
+	BYTE          $0x40
+	BYTE          $0x72
+	BYTE          $0xcf
+	VMOVDQU16     Y17, (R12)
+	VEXTRACTI64X4 $0x01, Z17, (R9)
+	LEAQ          (SI)(R8*4), SI
+	JMP           stored19
+
+other20:
+	CMPQ format+120(FP), $+1
+	JNE  other21
+	LEAQ (SI), R10
+	LEAQ (SI)(R8*1), R11
+
+	// VCVTNE2PS2BF16 Z13, Z14, Z17
+	BYTE          $0x62
+	BYTE          $0xc2
+	BYTE          $0x0f
+	BYTE          $0x48
+	BYTE          $0x72
+	BYTE          $0xcd
+	VMOVDQU16     Y17, (R10)
+	VEXTRACTI64X4 $0x01, Z17, (R11)
+	LEAQ          (SI)(R8*2), R10
+	LEAQ          (SI)(R9*1), R9
+
+	// VCVTNE2PS2BF16 Z15, Z16, Z17
+	BYTE          $0x62
+	BYTE          $0xc2
+	BYTE          $0x7f
+	BYTE          $0x40
+	BYTE          $0x72
+	BYTE          $0xcf
+	VMOVDQU16     Y17, (R10)
+	VEXTRACTI64X4 $0x01, Z17, (R9)
+	LEAQ          (SI)(R8*4), SI
+	JMP           stored19
+
+other21:
+	LEAQ    (SI), R10
+	VMOVUPS Z13, (R10)
+	LEAQ    (SI)(R8*1), R10
+	VMOVUPS Z14, (R10)
+	LEAQ    (SI)(R8*2), R10
+	VMOVUPS Z15, (R10)
+	LEAQ    (SI)(R9*1), R9
+	VMOVUPS Z16, (R9)
+	LEAQ    (SI)(R8*4), SI
+	JMP     stored19
+
+stored19:
+	SUBQ $+4, DI
+
+narrower15:
+	CMPQ         DI, $+2
+	JL           narrower24
+	MOVQ         BX, R8
+	VMOVAPS      Z11, Z13
+	VMOVAPS      Z11, Z14
+	MOVQ         R8, R9
+	ADDQ         AX, R8
+	VMOVUPS      (R9), Z15
+	VFMADD231PS  Z2, Z15, Z13
+	VMOVUPS      (R9)(CX*1), Z15
+	VFMADD231PS  Z2, Z15, Z14
+	VFMADD231PS  Z3, Z15, Z13
+	VMOVUPS      (R9)(CX*2), Z15
+	VFMADD231PS  Z3, Z15, Z14
+	VFMADD231PS  Z4, Z15, Z13
+	VMOVUPS      (R9)(DX*1), Z15
+	VFMADD231PS  Z4, Z15, Z14
+	MOVQ         R8, R9
+	ADDQ         AX, R8
+	VMOVUPS      (R9), Z15
+	VFMADD231PS  Z5, Z15, Z13
+	VMOVUPS      (R9)(CX*1), Z15
+	VFMADD231PS  Z5, Z15, Z14
+	VFMADD231PS  Z6, Z15, Z13
+	VMOVUPS      (R9)(CX*2), Z15
+	VFMADD231PS  Z6, Z15, Z14
+	VFMADD231PS  Z7, Z15, Z13
+	VMOVUPS      (R9)(DX*1), Z15
+	VFMADD231PS  Z7, Z15, Z14
+	MOVQ         R8, R9
+	ADDQ         AX, R8
+	VMOVUPS      (R9), Z15
+	VFMADD231PS  Z8, Z15, Z13
+	VMOVUPS      (R9)(CX*1), Z15
+	VFMADD231PS  Z8, Z15, Z14
+	VFMADD231PS  Z9, Z15, Z13
+	VMOVUPS      (R9)(CX*2), Z15
+	VFMADD231PS  Z9, Z15, Z14
+	VFMADD231PS  Z10, Z15, Z13
+	VMOVUPS      (R9)(DX*1), Z15
+	VFMADD231PS  Z10, Z15, Z14
+	IMUL3Q       $+2, CX, R8
+	ADDQ         R8, BX
+	CMPQ         class+128(FP), $+1
+	JNE          other26
+	VBROADCASTSS consts<>+8(SB), Z16
+	VPXORD       Z15, Z15, Z15
+	VADDPS.BCST  consts<>+12(SB), Z13, Z17
+	VMAXPS       Z17, Z15, Z17
+	VMINPS       Z17, Z16, Z17
+	VMULPS       Z17, Z13, Z17
+	VMULPS.BCST  consts<>+16(SB), Z17, Z13
+	VADDPS.BCST  consts<>+12(SB), Z14, Z17
+	VMAXPS       Z17, Z15, Z17
+	VMINPS       Z17, Z16, Z17
+	VMULPS       Z17, Z14, Z17
+	VMULPS.BCST  consts<>+16(SB), Z17, Z14
+	JMP          activated25
+
+other26:
+	CMPQ              class+128(FP), $+3
+	JNE               other27
+	VBROADCASTSS      consts<>+20(SB), Z15
+	VMOVAPS           Z13, Z16
+	VMULPS.BCST       consts<>+24(SB), Z16, Z17
+	VMINPS            Z17, Z15, Z17
+	VREDUCEPS         $0x09, Z17, Z18
+	VBROADCASTSS      consts<>+28(SB), Z19
+	VFMADD213PS.BCST  consts<>+32(SB), Z18, Z19
+	VFMADD213PS.BCST  consts<>+36(SB), Z18, Z19
+	VFMADD213PS.BCST  consts<>+40(SB), Z18, Z19
+	VFMADD213PS.BCST  consts<>+44(SB), Z18, Z19
+	VFMADD213PS.BCST  consts<>+48(SB), Z18, Z19
+	VSCALEFPS         Z17, Z19, Z16
+	VADDPS.BCST       consts<>+52(SB), Z16, Z16
+	VRCP14PS          Z16, Z17
+	VMOVAPS           Z17, Z18
+	VFNMADD213PS.BCST consts<>+56(SB), Z16, Z18
+	VMULPS            Z18, Z17, Z16
+	VMULPS            Z16, Z13, Z13
+	VMOVAPS           Z14, Z16
+	VMULPS.BCST       consts<>+24(SB), Z16, Z17
+	VMINPS            Z17, Z15, Z17
+	VREDUCEPS         $0x09, Z17, Z18
+	VBROADCASTSS      consts<>+28(SB), Z19
+	VFMADD213PS.BCST  consts<>+32(SB), Z18, Z19
+	VFMADD213PS.BCST  consts<>+36(SB), Z18, Z19
+	VFMADD213PS.BCST  consts<>+40(SB), Z18, Z19
+	VFMADD213PS.BCST  consts<>+44(SB), Z18, Z19
+	VFMADD213PS.BCST  consts<>+48(SB), Z18, Z19
+	VSCALEFPS         Z17, Z19, Z16
+	VADDPS.BCST       consts<>+52(SB), Z16, Z16
+	VRCP14PS          Z16, Z17
+	VMOVAPS           Z17, Z18
+	VFNMADD213PS.BCST consts<>+56(SB), Z16, Z18
+	VMULPS            Z18, Z17, Z16
+	VMULPS            Z16, Z14, Z14
+	JMP               activated25
+
+other27:
+	VMAXPS Z13, Z0, Z13
+	VMINPS Z13, Z1, Z13
+	VMAXPS Z14, Z0, Z14
+	VMINPS Z14, Z1, Z14
+
+activated25:
+	VADDPS Z13, Z12, Z12
+	VADDPS Z14, Z12, Z12
+	MOVQ   dstStep+48(FP), R8
+	LEAQ   (R8)(R8*2), R9
+	CMPQ   format+120(FP), $+2
+	JNE    other29
+	MOVQ   dst2+8(FP), R9
+	ADDQ   SI, R9
+	LEAQ   (SI), R10
+	LEAQ   (R9), R11
+	LEAQ   (SI)(R8*1), R12
+	LEAQ   (R9)(R8*1), R9
+
+	// VCVTNE2PS2BF16 Z13, Z14, Z15
+	BYTE          $0x62
+	BYTE          $0x52
+	BYTE          $0x0f
+	BYTE          $0x48
+	BYTE          $0x72
+	BYTE          $0xfd
+	VMOVDQU16     Y15, (R10)
+	VEXTRACTI64X4 $0x01, Z15, (R12)
+	MOVQ          $0xaaaaaaaa, R10
+	KMOVD         R10, K3
+	VMOVUPS       tables<>+0(SB), Z17
+	VPERMW.Z      Z15, Z17, K3, Z16
+	VSUBPS        Z16, Z13, Z13
+	VMOVUPS       tables<>+64(SB), Z17
+	VPERMW.Z      Z15, Z17, K3, Z16
+	VSUBPS        Z16, Z14, Z14
+	VMINPS.BCST   consts<>+0(SB), Z13, Z13
+	VMINPS.BCST   consts<>+0(SB), Z14, Z14
+	VMAXPS.BCST   consts<>+4(SB), Z13, Z13
+	VMAXPS.BCST   consts<>+4(SB), Z14, Z14
+
+	// VCVTNE2PS2BF16 Z13, Z14, Z15
+	BYTE          $0x62
+	BYTE          $0x52
+	BYTE          $0x0f
+	BYTE          $0x48
+	BYTE          $0x72
+	BYTE          $0xfd
+	VMOVDQU16     Y15, (R11)
+	VEXTRACTI64X4 $0x01, Z15, (R9)
+	LEAQ          (SI)(R8*2), SI
+	JMP           stored28
+
+other29:
+	CMPQ format+120(FP), $+1
+	JNE  other30
+	LEAQ (SI), R9
+	LEAQ (SI)(R8*1), R10
+
+	// VCVTNE2PS2BF16 Z13, Z14, Z15
+	BYTE          $0x62
+	BYTE          $0x52
+	BYTE          $0x0f
+	BYTE          $0x48
+	BYTE          $0x72
+	BYTE          $0xfd
+	VMOVDQU16     Y15, (R9)
+	VEXTRACTI64X4 $0x01, Z15, (R10)
+	LEAQ          (SI)(R8*2), SI
+	JMP           stored28
+
+other30:
+	LEAQ    (SI), R9
+	VMOVUPS Z13, (R9)
+	LEAQ    (SI)(R8*1), R9
+	VMOVUPS Z14, (R9)
+	LEAQ    (SI)(R8*2), SI
+	JMP     stored28
+
+stored28:
+	SUBQ $+2, DI
+
+narrower24:
+tile32:
+	CMPQ         DI, $+1
+	JL           narrower33
+	MOVQ         BX, R8
+	VMOVAPS      Z11, Z13
+	MOVQ         R8, R9
+	ADDQ         AX, R8
+	VMOVUPS      (R9), Z14
+	VFMADD231PS  Z2, Z14, Z13
+	VMOVUPS      (R9)(CX*1), Z14
+	VFMADD231PS  Z3, Z14, Z13
+	VMOVUPS      (R9)(CX*2), Z14
+	VFMADD231PS  Z4, Z14, Z13
+	MOVQ         R8, R9
+	ADDQ         AX, R8
+	VMOVUPS      (R9), Z14
+	VFMADD231PS  Z5, Z14, Z13
+	VMOVUPS      (R9)(CX*1), Z14
+	VFMADD231PS  Z6, Z14, Z13
+	VMOVUPS      (R9)(CX*2), Z14
+	VFMADD231PS  Z7, Z14, Z13
+	MOVQ         R8, R9
+	ADDQ         AX, R8
+	VMOVUPS      (R9), Z14
+	VFMADD231PS  Z8, Z14, Z13
+	VMOVUPS      (R9)(CX*1), Z14
+	VFMADD231PS  Z9, Z14, Z13
+	VMOVUPS      (R9)(CX*2), Z14
+	VFMADD231PS  Z10, Z14, Z13
+	IMUL3Q       $+1, CX, R8
+	ADDQ         R8, BX
+	CMPQ         class+128(FP), $+1
+	JNE          other35
+	VBROADCASTSS consts<>+8(SB), Z15
+	VPXORD       Z14, Z14, Z14
+	VADDPS.BCST  consts<>+12(SB), Z13, Z16
+	VMAXPS       Z16, Z14, Z16
+	VMINPS       Z16, Z15, Z16
+	VMULPS       Z16, Z13, Z16
+	VMULPS.BCST  consts<>+16(SB), Z16, Z13
+	JMP          activated34
+
+other35:
+	CMPQ              class+128(FP), $+3
+	JNE               other36
+	VBROADCASTSS      consts<>+20(SB), Z14
+	VMOVAPS           Z13, Z15
+	VMULPS.BCST       consts<>+24(SB), Z15, Z16
+	VMINPS            Z16, Z14, Z16
+	VREDUCEPS         $0x09, Z16, Z17
+	VBROADCASTSS      consts<>+28(SB), Z18
+	VFMADD213PS.BCST  consts<>+32(SB), Z17, Z18
+	VFMADD213PS.BCST  consts<>+36(SB), Z17, Z18
+	VFMADD213PS.BCST  consts<>+40(SB), Z17, Z18
+	VFMADD213PS.BCST  consts<>+44(SB), Z17, Z18
+	VFMADD213PS.BCST  consts<>+48(SB), Z17, Z18
+	VSCALEFPS         Z16, Z18, Z15
+	VADDPS.BCST       consts<>+52(SB), Z15, Z15
+	VRCP14PS          Z15, Z16
+	VMOVAPS           Z16, Z17
+	VFNMADD213PS.BCST consts<>+56(SB), Z15, Z17
+	VMULPS            Z17, Z16, Z15
+	VMULPS            Z15, Z13, Z13
+	JMP               activated34
+
+other36:
+	VMAXPS Z13, Z0, Z13
+	VMINPS Z13, Z1, Z13
+
+activated34:
+	VADDPS Z13, Z12, Z12
+	MOVQ   dstStep+48(FP), R8
+	LEAQ   (R8)(R8*2), R9
+	CMPQ   format+120(FP), $+2
+	JNE    other38
+	MOVQ   dst2+8(FP), R9
+	ADDQ   SI, R9
+	LEAQ   (SI), R10
+	LEAQ   (R9), R9
+
+	// VCVTNEPS2BF16 Z13, K0, Y15
+	BYTE        $0x62
+	BYTE        $0x52
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xfd
+	VPMOVZXWD   Y15, Z14
+	VPSLLD      $0x10, Z14, Z14
+	VMOVDQU16   Y15, (R10)
+	VSUBPS      Z14, Z13, Z13
+	VFPCLASSPSZ $0x99, Z13, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z13, K2, Y14
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xf5
+	VMOVDQU16 Y14, (R9)
+	ADDQ      R8, SI
+	JMP       stored37
+
+other38:
+	CMPQ format+120(FP), $+1
+	JNE  other39
+	LEAQ (SI), R9
+
+	// VCVTNEPS2BF16 Z13, K0, Y14
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xf5
+	VMOVDQU16 Y14, (R9)
+	ADDQ      R8, SI
+	JMP       stored37
+
+other39:
+	LEAQ    (SI), R9
+	VMOVUPS Z13, (R9)
+	ADDQ    R8, SI
+	JMP     stored37
+
+stored37:
+	SUBQ $+1, DI
+	JMP  tile32
+
+narrower33:
+	MOVQ    xRow+80(FP), BX
+	ADDQ    BX, 8(SP)
+	MOVQ    dstRow+56(FP), BX
+	ADDQ    BX, 16(SP)
+	MOVQ    24(SP), BX
+	TESTQ   BX, BX
+	JE      none41
+	VMOVUPS Z12, (BX)
+	ADDQ    sumRow+88(FP), BX
+	MOVQ    BX, 24(SP)
+
+none41:
+	DECQ (SP)
+	JNE  loop4
+	ADDQ $+64, x+16(FP)
+	ADDQ $+64, bias+32(FP)
+	ADDQ $+576, weights+24(FP)
+	ADDQ $+32, dst+0(FP)
+	CMPQ format+120(FP), $+0
+	JNE  halves42
+	ADDQ $+32, dst+0(FP)
+
+halves42:
+	CMPQ sums+40(FP), $+0
+	JE   nosums43
+	ADDQ $+64, sums+40(FP)
+
+nosums43:
+	SUBQ $+16, channels+112(FP)
+	JMP  block1
+
+rest2:
+	MOVQ    channels+112(FP), BX
+	TESTQ   BX, BX
+	JE      done3
+	MOVQ    $-1, SI
+	BZHIQ   BX, SI, SI
+	KMOVW   SI, K1
+	MOVQ    weights+24(FP), BX
+	MOVQ    bias+32(FP), SI
+	VMOVUPS (BX), Z2
+	VMOVUPS 64(BX), Z3
+	VMOVUPS 128(BX), Z4
+	VMOVUPS 192(BX), Z5
+	VMOVUPS 256(BX), Z6
+	VMOVUPS 320(BX), Z7
+	VMOVUPS 384(BX), Z8
+	VMOVUPS 448(BX), Z9
+	VMOVUPS 512(BX), Z10
+	VMOVUPS (SI), Z11
+	MOVQ    rows+96(FP), BX
+	MOVQ    BX, (SP)
+	MOVQ    x+16(FP), BX
+	MOVQ    BX, 8(SP)
+	MOVQ    dst+0(FP), BX
+	MOVQ    BX, 16(SP)
+	MOVQ    sums+40(FP), BX
+	MOVQ    BX, 24(SP)
+
+loop44:
+	MOVQ   8(SP), BX
+	MOVQ   16(SP), SI
+	VPXORD Z12, Z12, Z12
+	MOVQ   pixels+104(FP), DI
+
+tile45:
+	CMPQ         DI, $+7
+	JL           narrower46
+	MOVQ         BX, R8
+	VMOVAPS      Z11, Z13
+	VMOVAPS      Z11, Z14
+	VMOVAPS      Z11, Z15
+	VMOVAPS      Z11, Z16
+	VMOVAPS      Z11, Z17
+	VMOVAPS      Z11, Z18
+	VMOVAPS      Z11, Z19
+	MOVQ         R8, R9
+	ADDQ         AX, R8
+	VMOVUPS.Z    (R9), K1, Z20
+	VFMADD231PS  Z2, Z20, Z13
+	VMOVUPS.Z    (R9)(CX*1), K1, Z20
+	VFMADD231PS  Z2, Z20, Z14
+	VFMADD231PS  Z3, Z20, Z13
+	VMOVUPS.Z    (R9)(CX*2), K1, Z20
+	VFMADD231PS  Z2, Z20, Z15
+	VFMADD231PS  Z3, Z20, Z14
+	VFMADD231PS  Z4, Z20, Z13
+	VMOVUPS.Z    (R9)(DX*1), K1, Z20
+	VFMADD231PS  Z2, Z20, Z16
+	VFMADD231PS  Z3, Z20, Z15
+	VFMADD231PS  Z4, Z20, Z14
+	LEAQ         (R9)(CX*4), R9
+	VMOVUPS.Z    (R9), K1, Z20
+	VFMADD231PS  Z2, Z20, Z17
+	VFMADD231PS  Z3, Z20, Z16
+	VFMADD231PS  Z4, Z20, Z15
+	VMOVUPS.Z    (R9)(CX*1), K1, Z20
+	VFMADD231PS  Z2, Z20, Z18
+	VFMADD231PS  Z3, Z20, Z17
+	VFMADD231PS  Z4, Z20, Z16
+	VMOVUPS.Z    (R9)(CX*2), K1, Z20
+	VFMADD231PS  Z2, Z20, Z19
+	VFMADD231PS  Z3, Z20, Z18
+	VFMADD231PS  Z4, Z20, Z17
+	VMOVUPS.Z    (R9)(DX*1), K1, Z20
+	VFMADD231PS  Z3, Z20, Z19
+	VFMADD231PS  Z4, Z20, Z18
+	LEAQ         (R9)(CX*4), R9
+	VMOVUPS.Z    (R9), K1, Z20
+	VFMADD231PS  Z4, Z20, Z19
+	MOVQ         R8, R9
+	ADDQ         AX, R8
+	VMOVUPS.Z    (R9), K1, Z20
+	VFMADD231PS  Z5, Z20, Z13
+	VMOVUPS.Z    (R9)(CX*1), K1, Z20
+	VFMADD231PS  Z5, Z20, Z14
+	VFMADD231PS  Z6, Z20, Z13
+	VMOVUPS.Z    (R9)(CX*2), K1, Z20
+	VFMADD231PS  Z5, Z20, Z15
+	VFMADD231PS  Z6, Z20, Z14
+	VFMADD231PS  Z7, Z20, Z13
+	VMOVUPS.Z    (R9)(DX*1), K1, Z20
+	VFMADD231PS  Z5, Z20, Z16
+	VFMADD231PS  Z6, Z20, Z15
+	VFMADD231PS  Z7, Z20, Z14
+	LEAQ         (R9)(CX*4), R9
+	VMOVUPS.Z    (R9), K1, Z20
+	VFMADD231PS  Z5, Z20, Z17
+	VFMADD231PS  Z6, Z20, Z16
+	VFMADD231PS  Z7, Z20, Z15
+	VMOVUPS.Z    (R9)(CX*1), K1, Z20
+	VFMADD231PS  Z5, Z20, Z18
+	VFMADD231PS  Z6, Z20, Z17
+	VFMADD231PS  Z7, Z20, Z16
+	VMOVUPS.Z    (R9)(CX*2), K1, Z20
+	VFMADD231PS  Z5, Z20, Z19
+	VFMADD231PS  Z6, Z20, Z18
+	VFMADD231PS  Z7, Z20, Z17
+	VMOVUPS.Z    (R9)(DX*1), K1, Z20
+	VFMADD231PS  Z6, Z20, Z19
+	VFMADD231PS  Z7, Z20, Z18
+	LEAQ         (R9)(CX*4), R9
+	VMOVUPS.Z    (R9), K1, Z20
+	VFMADD231PS  Z7, Z20, Z19
+	MOVQ         R8, R9
+	ADDQ         AX, R8
+	VMOVUPS.Z    (R9), K1, Z20
+	VFMADD231PS  Z8, Z20, Z13
+	VMOVUPS.Z    (R9)(CX*1), K1, Z20
+	VFMADD231PS  Z8, Z20, Z14
+	VFMADD231PS  Z9, Z20, Z13
+	VMOVUPS.Z    (R9)(CX*2), K1, Z20
+	VFMADD231PS  Z8, Z20, Z15
+	VFMADD231PS  Z9, Z20, Z14
+	VFMADD231PS  Z10, Z20, Z13
+	VMOVUPS.Z    (R9)(DX*1), K1, Z20
+	VFMADD231PS  Z8, Z20, Z16
+	VFMADD231PS  Z9, Z20, Z15
+	VFMADD231PS  Z10, Z20, Z14
+	LEAQ         (R9)(CX*4), R9
+	VMOVUPS.Z    (R9), K1, Z20
+	VFMADD231PS  Z8, Z20, Z17
+	VFMADD231PS  Z9, Z20, Z16
+	VFMADD231PS  Z10, Z20, Z15
+	VMOVUPS.Z    (R9)(CX*1), K1, Z20
+	VFMADD231PS  Z8, Z20, Z18
+	VFMADD231PS  Z9, Z20, Z17
+	VFMADD231PS  Z10, Z20, Z16
+	VMOVUPS.Z    (R9)(CX*2), K1, Z20
+	VFMADD231PS  Z8, Z20, Z19
+	VFMADD231PS  Z9, Z20, Z18
+	VFMADD231PS  Z10, Z20, Z17
+	VMOVUPS.Z    (R9)(DX*1), K1, Z20
+	VFMADD231PS  Z9, Z20, Z19
+	VFMADD231PS  Z10, Z20, Z18
+	LEAQ         (R9)(CX*4), R9
+	VMOVUPS.Z    (R9), K1, Z20
+	VFMADD231PS  Z10, Z20, Z19
+	IMUL3Q       $+7, CX, R8
+	ADDQ         R8, BX
+	CMPQ         class+128(FP), $+1
+	JNE          other48
+	VBROADCASTSS consts<>+8(SB), Z21
+	VPXORD       Z20, Z20, Z20
+	VADDPS.BCST  consts<>+12(SB), Z13, Z22
+	VMAXPS       Z22, Z20, Z22
+	VMINPS       Z22, Z21, Z22
+	VMULPS       Z22, Z13, Z22
+	VMULPS.BCST  consts<>+16(SB), Z22, Z13
+	VADDPS.BCST  consts<>+12(SB), Z14, Z22
+	VMAXPS       Z22, Z20, Z22
+	VMINPS       Z22, Z21, Z22
+	VMULPS       Z22, Z14, Z22
+	VMULPS.BCST  consts<>+16(SB), Z22, Z14
+	VADDPS.BCST  consts<>+12(SB), Z15, Z22
+	VMAXPS       Z22, Z20, Z22
+	VMINPS       Z22, Z21, Z22
+	VMULPS       Z22, Z15, Z22
+	VMULPS.BCST  consts<>+16(SB), Z22, Z15
+	VADDPS.BCST  consts<>+12(SB), Z16, Z22
+	VMAXPS       Z22, Z20, Z22
+	VMINPS       Z22, Z21, Z22
+	VMULPS       Z22, Z16, Z22
+	VMULPS.BCST  consts<>+16(SB), Z22, Z16
+	VADDPS.BCST  consts<>+12(SB), Z17, Z22
+	VMAXPS       Z22, Z20, Z22
+	VMINPS       Z22, Z21, Z22
+	VMULPS       Z22, Z17, Z22
+	VMULPS.BCST  consts<>+16(SB), Z22, Z17
+	VADDPS.BCST  consts<>+12(SB), Z18, Z22
+	VMAXPS       Z22, Z20, Z22
+	VMINPS       Z22, Z21, Z22
+	VMULPS       Z22, Z18, Z22
+	VMULPS.BCST  consts<>+16(SB), Z22, Z18
+	VADDPS.BCST  consts<>+12(SB), Z19, Z22
+	VMAXPS       Z22, Z20, Z22
+	VMINPS       Z22, Z21, Z22
+	VMULPS       Z22, Z19, Z22
+	VMULPS.BCST  consts<>+16(SB), Z22, Z19
+	JMP          activated47
+
+other48:
+	CMPQ              class+128(FP), $+3
+	JNE               other49
+	VBROADCASTSS      consts<>+20(SB), Z20
+	VMOVAPS           Z13, Z21
+	VMULPS.BCST       consts<>+24(SB), Z21, Z22
+	VMINPS            Z22, Z20, Z22
+	VREDUCEPS         $0x09, Z22, Z23
+	VBROADCASTSS      consts<>+28(SB), Z24
+	VFMADD213PS.BCST  consts<>+32(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+36(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+40(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+44(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+48(SB), Z23, Z24
+	VSCALEFPS         Z22, Z24, Z21
+	VADDPS.BCST       consts<>+52(SB), Z21, Z21
+	VRCP14PS          Z21, Z22
+	VMOVAPS           Z22, Z23
+	VFNMADD213PS.BCST consts<>+56(SB), Z21, Z23
+	VMULPS            Z23, Z22, Z21
+	VMULPS            Z21, Z13, Z13
+	VMOVAPS           Z14, Z21
+	VMULPS.BCST       consts<>+24(SB), Z21, Z22
+	VMINPS            Z22, Z20, Z22
+	VREDUCEPS         $0x09, Z22, Z23
+	VBROADCASTSS      consts<>+28(SB), Z24
+	VFMADD213PS.BCST  consts<>+32(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+36(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+40(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+44(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+48(SB), Z23, Z24
+	VSCALEFPS         Z22, Z24, Z21
+	VADDPS.BCST       consts<>+52(SB), Z21, Z21
+	VRCP14PS          Z21, Z22
+	VMOVAPS           Z22, Z23
+	VFNMADD213PS.BCST consts<>+56(SB), Z21, Z23
+	VMULPS            Z23, Z22, Z21
+	VMULPS            Z21, Z14, Z14
+	VMOVAPS           Z15, Z21
+	VMULPS.BCST       consts<>+24(SB), Z21, Z22
+	VMINPS            Z22, Z20, Z22
+	VREDUCEPS         $0x09, Z22, Z23
+	VBROADCASTSS      consts<>+28(SB), Z24
+	VFMADD213PS.BCST  consts<>+32(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+36(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+40(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+44(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+48(SB), Z23, Z24
+	VSCALEFPS         Z22, Z24, Z21
+	VADDPS.BCST       consts<>+52(SB), Z21, Z21
+	VRCP14PS          Z21, Z22
+	VMOVAPS           Z22, Z23
+	VFNMADD213PS.BCST consts<>+56(SB), Z21, Z23
+	VMULPS            Z23, Z22, Z21
+	VMULPS            Z21, Z15, Z15
+	VMOVAPS           Z16, Z21
+	VMULPS.BCST       consts<>+24(SB), Z21, Z22
+	VMINPS            Z22, Z20, Z22
+	VREDUCEPS         $0x09, Z22, Z23
+	VBROADCASTSS      consts<>+28(SB), Z24
+	VFMADD213PS.BCST  consts<>+32(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+36(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+40(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+44(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+48(SB), Z23, Z24
+	VSCALEFPS         Z22, Z24, Z21
+	VADDPS.BCST       consts<>+52(SB), Z21, Z21
+	VRCP14PS          Z21, Z22
+	VMOVAPS           Z22, Z23
+	VFNMADD213PS.BCST consts<>+56(SB), Z21, Z23
+	VMULPS            Z23, Z22, Z21
+	VMULPS            Z21, Z16, Z16
+	VMOVAPS           Z17, Z21
+	VMULPS.BCST       consts<>+24(SB), Z21, Z22
+	VMINPS            Z22, Z20, Z22
+	VREDUCEPS         $0x09, Z22, Z23
+	VBROADCASTSS      consts<>+28(SB), Z24
+	VFMADD213PS.BCST  consts<>+32(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+36(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+40(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+44(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+48(SB), Z23, Z24
+	VSCALEFPS         Z22, Z24, Z21
+	VADDPS.BCST       consts<>+52(SB), Z21, Z21
+	VRCP14PS          Z21, Z22
+	VMOVAPS           Z22, Z23
+	VFNMADD213PS.BCST consts<>+56(SB), Z21, Z23
+	VMULPS            Z23, Z22, Z21
+	VMULPS            Z21, Z17, Z17
+	VMOVAPS           Z18, Z21
+	VMULPS.BCST       consts<>+24(SB), Z21, Z22
+	VMINPS            Z22, Z20, Z22
+	VREDUCEPS         $0x09, Z22, Z23
+	VBROADCASTSS      consts<>+28(SB), Z24
+	VFMADD213PS.BCST  consts<>+32(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+36(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+40(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+44(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+48(SB), Z23, Z24
+	VSCALEFPS         Z22, Z24, Z21
+	VADDPS.BCST       consts<>+52(SB), Z21, Z21
+	VRCP14PS          Z21, Z22
+	VMOVAPS           Z22, Z23
+	VFNMADD213PS.BCST consts<>+56(SB), Z21, Z23
+	VMULPS            Z23, Z22, Z21
+	VMULPS            Z21, Z18, Z18
+	VMOVAPS           Z19, Z21
+	VMULPS.BCST       consts<>+24(SB), Z21, Z22
+	VMINPS            Z22, Z20, Z22
+	VREDUCEPS         $0x09, Z22, Z23
+	VBROADCASTSS      consts<>+28(SB), Z24
+	VFMADD213PS.BCST  consts<>+32(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+36(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+40(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+44(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+48(SB), Z23, Z24
+	VSCALEFPS         Z22, Z24, Z21
+	VADDPS.BCST       consts<>+52(SB), Z21, Z21
+	VRCP14PS          Z21, Z22
+	VMOVAPS           Z22, Z23
+	VFNMADD213PS.BCST consts<>+56(SB), Z21, Z23
+	VMULPS            Z23, Z22, Z21
+	VMULPS            Z21, Z19, Z19
+	JMP               activated47
+
+other49:
+	VMAXPS Z13, Z0, Z13
+	VMINPS Z13, Z1, Z13
+	VMAXPS Z14, Z0, Z14
+	VMINPS Z14, Z1, Z14
+	VMAXPS Z15, Z0, Z15
+	VMINPS Z15, Z1, Z15
+	VMAXPS Z16, Z0, Z16
+	VMINPS Z16, Z1, Z16
+	VMAXPS Z17, Z0, Z17
+	VMINPS Z17, Z1, Z17
+	VMAXPS Z18, Z0, Z18
+	VMINPS Z18, Z1, Z18
+	VMAXPS Z19, Z0, Z19
+	VMINPS Z19, Z1, Z19
+
+activated47:
+	VADDPS Z13, Z12, Z12
+	VADDPS Z14, Z12, Z12
+	VADDPS Z15, Z12, Z12
+	VADDPS Z16, Z12, Z12
+	VADDPS Z17, Z12, Z12
+	VADDPS Z18, Z12, Z12
+	VADDPS Z19, Z12, Z12
+	MOVQ   dstStep+48(FP), R8
+	LEAQ   (R8)(R8*2), R9
+	CMPQ   format+120(FP), $+2
+	JNE    other51
+	MOVQ   dst2+8(FP), R10
+	ADDQ   SI, R10
+	LEAQ   (SI), R11
+	LEAQ   (R10), R12
+
+	// VCVTNEPS2BF16 Z13, K0, Y21
+	BYTE        $0x62
+	BYTE        $0xc2
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xed
+	VPMOVZXWD   Y21, Z20
+	VPSLLD      $0x10, Z20, Z20
+	VMOVDQU16   Y21, K1, (R11)
+	VSUBPS      Z20, Z13, Z13
+	VFPCLASSPSZ $0x99, Z13, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z13, K2, Y20
+	BYTE      $0x62
+	BYTE      $0xc2
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xe5
+	VMOVDQU16 Y20, K1, (R12)
+	LEAQ      (SI)(R8*1), R11
+	LEAQ      (R10)(R8*1), R12
+
+	// VCVTNEPS2BF16 Z14, K0, Y21
+	BYTE        $0x62
+	BYTE        $0xc2
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xee
+	VPMOVZXWD   Y21, Z20
+	VPSLLD      $0x10, Z20, Z20
+	VMOVDQU16   Y21, K1, (R11)
+	VSUBPS      Z20, Z14, Z14
+	VFPCLASSPSZ $0x99, Z14, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z14, K2, Y20
+	BYTE      $0x62
+	BYTE      $0xc2
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xe6
+	VMOVDQU16 Y20, K1, (R12)
+	LEAQ      (SI)(R8*2), R11
+	LEAQ      (R10)(R8*2), R12
+
+	// VCVTNEPS2BF16 Z15, K0, Y21
+	BYTE        $0x62
+	BYTE        $0xc2
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xef
+	VPMOVZXWD   Y21, Z20
+	VPSLLD      $0x10, Z20, Z20
+	VMOVDQU16   Y21, K1, (R11)
+	VSUBPS      Z20, Z15, Z15
+	VFPCLASSPSZ $0x99, Z15, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z15, K2, Y20
+	BYTE      $0x62
+	BYTE      $0xc2
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xe7
+	VMOVDQU16 Y20, K1, (R12)
+	LEAQ      (SI)(R9*1), R11
+	LEAQ      (R10)(R9*1), R12
+
+	// VCVTNEPS2BF16 Z16, K0, Y21
+	BYTE        $0x62
+	BYTE        $0xa2
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xe8
+	VPMOVZXWD   Y21, Z20
+	VPSLLD      $0x10, Z20, Z20
+	VMOVDQU16   Y21, K1, (R11)
+	VSUBPS      Z20, Z16, Z16
+	VFPCLASSPSZ $0x99, Z16, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z16, K2, Y20
+	BYTE      $0x62
+	BYTE      $0xa2
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xe0
+	VMOVDQU16 Y20, K1, (R12)
+	LEAQ      (SI)(R8*4), SI
+	LEAQ      (R10)(R8*4), R10
+	LEAQ      (SI), R11
+	LEAQ      (R10), R12
+
+	// VCVTNEPS2BF16 Z17, K0, Y21
+	BYTE        $0x62
+	BYTE        $0xa2
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xe9
+	VPMOVZXWD   Y21, Z20
+	VPSLLD      $0x10, Z20, Z20
+	VMOVDQU16   Y21, K1, (R11)
+	VSUBPS      Z20, Z17, Z17
+	VFPCLASSPSZ $0x99, Z17, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z17, K2, Y20
+	BYTE      $0x62
+	BYTE      $0xa2
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xe1
+	VMOVDQU16 Y20, K1, (R12)
+	LEAQ      (SI)(R8*1), R11
+	LEAQ      (R10)(R8*1), R12
+
+	// VCVTNEPS2BF16 Z18, K0, Y21
+	BYTE        $0x62
+	BYTE        $0xa2
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xea
+	VPMOVZXWD   Y21, Z20
+	VPSLLD      $0x10, Z20, Z20
+	VMOVDQU16   Y21, K1, (R11)
+	VSUBPS      Z20, Z18, Z18
+	VFPCLASSPSZ $0x99, Z18, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z18, K2, Y20
+	BYTE      $0x62
+	BYTE      $0xa2
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xe2
+	VMOVDQU16 Y20, K1, (R12)
+	LEAQ      (SI)(R8*2), R11
+	LEAQ      (R10)(R8*2), R8
+
+	// VCVTNEPS2BF16 Z19, K0, Y21
+	BYTE        $0x62
+	BYTE        $0xa2
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xeb
+	VPMOVZXWD   Y21, Z20
+	VPSLLD      $0x10, Z20, Z20
+	VMOVDQU16   Y21, K1, (R11)
+	VSUBPS      Z20, Z19, Z19
+	VFPCLASSPSZ $0x99, Z19, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z19, K2, Y20
+	BYTE      $0x62
+	BYTE      $0xa2
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xe3
+	VMOVDQU16 Y20, K1, (R8)
+	ADDQ      R9, SI
+	JMP       stored50
+
+other51:
+	CMPQ format+120(FP), $+1
+	JNE  other52
+	LEAQ (SI), R10
+
+	// VCVTNEPS2BF16 Z13, K0, Y20
+	BYTE      $0x62
+	BYTE      $0xc2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xe5
+	VMOVDQU16 Y20, K1, (R10)
+	LEAQ      (SI)(R8*1), R10
+
+	// VCVTNEPS2BF16 Z14, K0, Y20
+	BYTE      $0x62
+	BYTE      $0xc2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xe6
+	VMOVDQU16 Y20, K1, (R10)
+	LEAQ      (SI)(R8*2), R10
+
+	// VCVTNEPS2BF16 Z15, K0, Y20
+	BYTE      $0x62
+	BYTE      $0xc2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xe7
+	VMOVDQU16 Y20, K1, (R10)
+	LEAQ      (SI)(R9*1), R10
+
+	// VCVTNEPS2BF16 Z16, K0, Y20
+	BYTE      $0x62
+	BYTE      $0xa2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xe0
+	VMOVDQU16 Y20, K1, (R10)
+	LEAQ      (SI)(R8*4), SI
+	LEAQ      (SI), R10
+
+	// VCVTNEPS2BF16 Z17, K0, Y20
+	BYTE      $0x62
+	BYTE      $0xa2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xe1
+	VMOVDQU16 Y20, K1, (R10)
+	LEAQ      (SI)(R8*1), R10
+
+	// VCVTNEPS2BF16 Z18, K0, Y20
+	BYTE      $0x62
+	BYTE      $0xa2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xe2
+	VMOVDQU16 Y20, K1, (R10)
+	LEAQ      (SI)(R8*2), R8
+
+	// VCVTNEPS2BF16 Z19, K0, Y20
+	BYTE      $0x62
+	BYTE      $0xa2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xe3
+	VMOVDQU16 Y20, K1, (R8)
+	ADDQ      R9, SI
+	JMP       stored50
+
+other52:
+	LEAQ    (SI), R10
+	VMOVUPS Z13, K1, (R10)
+	LEAQ    (SI)(R8*1), R10
+	VMOVUPS Z14, K1, (R10)
+	LEAQ    (SI)(R8*2), R10
+	VMOVUPS Z15, K1, (R10)
+	LEAQ    (SI)(R9*1), R10
+	VMOVUPS Z16, K1, (R10)
+	LEAQ    (SI)(R8*4), SI
+	LEAQ    (SI), R10
+	VMOVUPS Z17, K1, (R10)
+	LEAQ    (SI)(R8*1), R10
+	VMOVUPS Z18, K1, (R10)
+	LEAQ    (SI)(R8*2), R8
+	VMOVUPS Z19, K1, (R8)
+	ADDQ    R9, SI
+	JMP     stored50
+
+stored50:
+	SUBQ $+7, DI
+	JMP  tile45
+
+narrower46:
+	CMPQ         DI, $+4
+	JL           narrower55
+	MOVQ         BX, R8
+	VMOVAPS      Z11, Z13
+	VMOVAPS      Z11, Z14
+	VMOVAPS      Z11, Z15
+	VMOVAPS      Z11, Z16
+	MOVQ         R8, R9
+	ADDQ         AX, R8
+	VMOVUPS.Z    (R9), K1, Z17
+	VFMADD231PS  Z2, Z17, Z13
+	VMOVUPS.Z    (R9)(CX*1), K1, Z17
+	VFMADD231PS  Z2, Z17, Z14
+	VFMADD231PS  Z3, Z17, Z13
+	VMOVUPS.Z    (R9)(CX*2), K1, Z17
+	VFMADD231PS  Z2, Z17, Z15
+	VFMADD231PS  Z3, Z17, Z14
+	VFMADD231PS  Z4, Z17, Z13
+	VMOVUPS.Z    (R9)(DX*1), K1, Z17
+	VFMADD231PS  Z2, Z17, Z16
+	VFMADD231PS  Z3, Z17, Z15
+	VFMADD231PS  Z4, Z17, Z14
+	LEAQ         (R9)(CX*4), R9
+	VMOVUPS.Z    (R9), K1, Z17
+	VFMADD231PS  Z3, Z17, Z16
+	VFMADD231PS  Z4, Z17, Z15
+	VMOVUPS.Z    (R9)(CX*1), K1, Z17
+	VFMADD231PS  Z4, Z17, Z16
+	MOVQ         R8, R9
+	ADDQ         AX, R8
+	VMOVUPS.Z    (R9), K1, Z17
+	VFMADD231PS  Z5, Z17, Z13
+	VMOVUPS.Z    (R9)(CX*1), K1, Z17
+	VFMADD231PS  Z5, Z17, Z14
+	VFMADD231PS  Z6, Z17, Z13
+	VMOVUPS.Z    (R9)(CX*2), K1, Z17
+	VFMADD231PS  Z5, Z17, Z15
+	VFMADD231PS  Z6, Z17, Z14
+	VFMADD231PS  Z7, Z17, Z13
+	VMOVUPS.Z    (R9)(DX*1), K1, Z17
+	VFMADD231PS  Z5, Z17, Z16
+	VFMADD231PS  Z6, Z17, Z15
+	VFMADD231PS  Z7, Z17, Z14
+	LEAQ         (R9)(CX*4), R9
+	VMOVUPS.Z    (R9), K1, Z17
+	VFMADD231PS  Z6, Z17, Z16
+	VFMADD231PS  Z7, Z17, Z15
+	VMOVUPS.Z    (R9)(CX*1), K1, Z17
+	VFMADD231PS  Z7, Z17, Z16
+	MOVQ         R8, R9
+	ADDQ         AX, R8
+	VMOVUPS.Z    (R9), K1, Z17
+	VFMADD231PS  Z8, Z17, Z13
+	VMOVUPS.Z    (R9)(CX*1), K1, Z17
+	VFMADD231PS  Z8, Z17, Z14
+	VFMADD231PS  Z9, Z17, Z13
+	VMOVUPS.Z    (R9)(CX*2), K1, Z17
+	VFMADD231PS  Z8, Z17, Z15
+	VFMADD231PS  Z9, Z17, Z14
+	VFMADD231PS  Z10, Z17, Z13
+	VMOVUPS.Z    (R9)(DX*1), K1, Z17
+	VFMADD231PS  Z8, Z17, Z16
+	VFMADD231PS  Z9, Z17, Z15
+	VFMADD231PS  Z10, Z17, Z14
+	LEAQ         (R9)(CX*4), R9
+	VMOVUPS.Z    (R9), K1, Z17
+	VFMADD231PS  Z9, Z17, Z16
+	VFMADD231PS  Z10, Z17, Z15
+	VMOVUPS.Z    (R9)(CX*1), K1, Z17
+	VFMADD231PS  Z10, Z17, Z16
+	IMUL3Q       $+4, CX, R8
+	ADDQ         R8, BX
+	CMPQ         class+128(FP), $+1
+	JNE          other57
+	VBROADCASTSS consts<>+8(SB), Z18
+	VPXORD       Z17, Z17, Z17
+	VADDPS.BCST  consts<>+12(SB), Z13, Z19
+	VMAXPS       Z19, Z17, Z19
+	VMINPS       Z19, Z18, Z19
+	VMULPS       Z19, Z13, Z19
+	VMULPS.BCST  consts<>+16(SB), Z19, Z13
+	VADDPS.BCST  consts<>+12(SB), Z14, Z19
+	VMAXPS       Z19, Z17, Z19
+	VMINPS       Z19, Z18, Z19
+	VMULPS       Z19, Z14, Z19
+	VMULPS.BCST  consts<>+16(SB), Z19, Z14
+	VADDPS.BCST  consts<>+12(SB), Z15, Z19
+	VMAXPS       Z19, Z17, Z19
+	VMINPS       Z19, Z18, Z19
+	VMULPS       Z19, Z15, Z19
+	VMULPS.BCST  consts<>+16(SB), Z19, Z15
+	VADDPS.BCST  consts<>+12(SB), Z16, Z19
+	VMAXPS       Z19, Z17, Z19
+	VMINPS       Z19, Z18, Z19
+	VMULPS       Z19, Z16, Z19
+	VMULPS.BCST  consts<>+16(SB), Z19, Z16
+	JMP          activated56
+
+other57:
+	CMPQ              class+128(FP), $+3
+	JNE               other58
+	VBROADCASTSS      consts<>+20(SB), Z17
+	VMOVAPS           Z13, Z18
+	VMULPS.BCST       consts<>+24(SB), Z18, Z19
+	VMINPS            Z19, Z17, Z19
+	VREDUCEPS         $0x09, Z19, Z20
+	VBROADCASTSS      consts<>+28(SB), Z21
+	VFMADD213PS.BCST  consts<>+32(SB), Z20, Z21
+	VFMADD213PS.BCST  consts<>+36(SB), Z20, Z21
+	VFMADD213PS.BCST  consts<>+40(SB), Z20, Z21
+	VFMADD213PS.BCST  consts<>+44(SB), Z20, Z21
+	VFMADD213PS.BCST  consts<>+48(SB), Z20, Z21
+	VSCALEFPS         Z19, Z21, Z18
+	VADDPS.BCST       consts<>+52(SB), Z18, Z18
+	VRCP14PS          Z18, Z19
+	VMOVAPS           Z19, Z20
+	VFNMADD213PS.BCST consts<>+56(SB), Z18, Z20
+	VMULPS            Z20, Z19, Z18
+	VMULPS            Z18, Z13, Z13
+	VMOVAPS           Z14, Z18
+	VMULPS.BCST       consts<>+24(SB), Z18, Z19
+	VMINPS            Z19, Z17, Z19
+	VREDUCEPS         $0x09, Z19, Z20
+	VBROADCASTSS      consts<>+28(SB), Z21
+	VFMADD213PS.BCST  consts<>+32(SB), Z20, Z21
+	VFMADD213PS.BCST  consts<>+36(SB), Z20, Z21
+	VFMADD213PS.BCST  consts<>+40(SB), Z20, Z21
+	VFMADD213PS.BCST  consts<>+44(SB), Z20, Z21
+	VFMADD213PS.BCST  consts<>+48(SB), Z20, Z21
+	VSCALEFPS         Z19, Z21, Z18
+	VADDPS.BCST       consts<>+52(SB), Z18, Z18
+	VRCP14PS          Z18, Z19
+	VMOVAPS           Z19, Z20
+	VFNMADD213PS.BCST consts<>+56(SB), Z18, Z20
+	VMULPS            Z20, Z19, Z18
+	VMULPS            Z18, Z14, Z14
+	VMOVAPS           Z15, Z18
+	VMULPS.BCST       consts<>+24(SB), Z18, Z19
+	VMINPS            Z19, Z17, Z19
+	VREDUCEPS         $0x09, Z19, Z20
+	VBROADCASTSS      consts<>+28(SB), Z21
+	VFMADD213PS.BCST  consts<>+32(SB), Z20, Z21
+	VFMADD213PS.BCST  consts<>+36(SB), Z20, Z21
+	VFMADD213PS.BCST  consts<>+40(SB), Z20, Z21
+	VFMADD213PS.BCST  consts<>+44(SB), Z20, Z21
+	VFMADD213PS.BCST  consts<>+48(SB), Z20, Z21
+	VSCALEFPS         Z19, Z21, Z18
+	VADDPS.BCST       consts<>+52(SB), Z18, Z18
+	VRCP14PS          Z18, Z19
+	VMOVAPS           Z19, Z20
+	VFNMADD213PS.BCST consts<>+56(SB), Z18, Z20
+	VMULPS            Z20, Z19, Z18
+	VMULPS            Z18, Z15, Z15
+	VMOVAPS           Z16, Z18
+	VMULPS.BCST       consts<>+24(SB), Z18, Z19
+	VMINPS            Z19, Z17, Z19
+	VREDUCEPS         $0x09, Z19, Z20
+	VBROADCASTSS      consts<>+28(SB), Z21
+	VFMADD213PS.BCST  consts<>+32(SB), Z20, Z21
+	VFMADD213PS.BCST  consts<>+36(SB), Z20, Z21
+	VFMADD213PS.BCST  consts<>+40(SB), Z20, Z21
+	VFMADD213PS.BCST  consts<>+44(SB), Z20, Z21
+	VFMADD213PS.BCST  consts<>+48(SB), Z20, Z21
+	VSCALEFPS         Z19, Z21, Z18
+	VADDPS.BCST       consts<>+52(SB), Z18, Z18
+	VRCP14PS          Z18, Z19
+	VMOVAPS           Z19, Z20
+	VFNMADD213PS.BCST consts<>+56(SB), Z18, Z20
+	VMULPS            Z20, Z19, Z18
+	VMULPS            Z18, Z16, Z16
+	JMP               activated56
+
+other58:
+	VMAXPS Z13, Z0, Z13
+	VMINPS Z13, Z1, Z13
+	VMAXPS Z14, Z0, Z14
+	VMINPS Z14, Z1, Z14
+	VMAXPS Z15, Z0, Z15
+	VMINPS Z15, Z1, Z15
+	VMAXPS Z16, Z0, Z16
+	VMINPS Z16, Z1, Z16
+
+activated56:
+	VADDPS Z13, Z12, Z12
+	VADDPS Z14, Z12, Z12
+	VADDPS Z15, Z12, Z12
+	VADDPS Z16, Z12, Z12
+	MOVQ   dstStep+48(FP), R8
+	LEAQ   (R8)(R8*2), R9
+	CMPQ   format+120(FP), $+2
+	JNE    other60
+	MOVQ   dst2+8(FP), R10
+	ADDQ   SI, R10
+	LEAQ   (SI), R11
+	LEAQ   (R10), R12
+
+	// VCVTNEPS2BF16 Z13, K0, Y18
+	BYTE        $0x62
+	BYTE        $0xc2
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xd5
+	VPMOVZXWD   Y18, Z17
+	VPSLLD      $0x10, Z17, Z17
+	VMOVDQU16   Y18, K1, (R11)
+	VSUBPS      Z17, Z13, Z13
+	VFPCLASSPSZ $0x99, Z13, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z13, K2, Y17
+	BYTE      $0x62
+	BYTE      $0xc2
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xcd
+	VMOVDQU16 Y17, K1, (R12)
+	LEAQ      (SI)(R8*1), R11
+	LEAQ      (R10)(R8*1), R12
+
+	// VCVTNEPS2BF16 Z14, K0, Y18
+	BYTE        $0x62
+	BYTE        $0xc2
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xd6
+	VPMOVZXWD   Y18, Z17
+	VPSLLD      $0x10, Z17, Z17
+	VMOVDQU16   Y18, K1, (R11)
+	VSUBPS      Z17, Z14, Z14
+	VFPCLASSPSZ $0x99, Z14, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z14, K2, Y17
+	BYTE      $0x62
+	BYTE      $0xc2
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xce
+	VMOVDQU16 Y17, K1, (R12)
+	LEAQ      (SI)(R8*2), R11
+	LEAQ      (R10)(R8*2), R12
+
+	// VCVTNEPS2BF16 Z15, K0, Y18
+	BYTE        $0x62
+	BYTE        $0xc2
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xd7
+	VPMOVZXWD   Y18, Z17
+	VPSLLD      $0x10, Z17, Z17
+	VMOVDQU16   Y18, K1, (R11)
+	VSUBPS      Z17, Z15, Z15
+	VFPCLASSPSZ $0x99, Z15, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z15, K2, Y17
+	BYTE      $0x62
+	BYTE      $0xc2
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xcf
+	VMOVDQU16 Y17, K1, (R12)
+	LEAQ      (SI)(R9*1), R11
+	LEAQ      (R10)(R9*1), R9
+
+	// VCVTNEPS2BF16 Z16, K0, Y18
+	BYTE        $0x62
+	BYTE        $0xa2
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xd0
+	VPMOVZXWD   Y18, Z17
+	VPSLLD      $0x10, Z17, Z17
+	VMOVDQU16   Y18, K1, (R11)
+	VSUBPS      Z17, Z16, Z16
+	VFPCLASSPSZ $0x99, Z16, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z16, K2, Y17
+	BYTE      $0x62
+	BYTE      $0xa2
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xc8
+	VMOVDQU16 Y17, K1, (R9)
+	LEAQ      (SI)(R8*4), SI
+	JMP       stored59
+
+other60:
+	CMPQ format+120(FP), $+1
+	JNE  other61
+	LEAQ (SI), R10
+
+	// VCVTNEPS2BF16 Z13, K0, Y17
+	BYTE      $0x62
+	BYTE      $0xc2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xcd
+	VMOVDQU16 Y17, K1, (R10)
+	LEAQ      (SI)(R8*1), R10
+
+	// VCVTNEPS2BF16 Z14, K0, Y17
+	BYTE      $0x62
+	BYTE      $0xc2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xce
+	VMOVDQU16 Y17, K1, (R10)
+	LEAQ      (SI)(R8*2), R10
+
+	// VCVTNEPS2BF16 Z15, K0, Y17
+	BYTE      $0x62
+	BYTE      $0xc2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xcf
+	VMOVDQU16 Y17, K1, (R10)
+	LEAQ      (SI)(R9*1), R9
+
+	// VCVTNEPS2BF16 Z16, K0, Y17
+	BYTE      $0x62
+	BYTE      $0xa2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc8
+	VMOVDQU16 Y17, K1, (R9)
+	LEAQ      (SI)(R8*4), SI
+	JMP       stored59
+
+other61:
+	LEAQ    (SI), R10
+	VMOVUPS Z13, K1, (R10)
+	LEAQ    (SI)(R8*1), R10
+	VMOVUPS Z14, K1, (R10)
+	LEAQ    (SI)(R8*2), R10
+	VMOVUPS Z15, K1, (R10)
+	LEAQ    (SI)(R9*1), R9
+	VMOVUPS Z16, K1, (R9)
+	LEAQ    (SI)(R8*4), SI
+	JMP     stored59
+
+stored59:
+	SUBQ $+4, DI
+
+narrower55:
+	CMPQ         DI, $+2
+	JL           narrower64
+	MOVQ         BX, R8
+	VMOVAPS      Z11, Z13
+	VMOVAPS      Z11, Z14
+	MOVQ         R8, R9
+	ADDQ         AX, R8
+	VMOVUPS.Z    (R9), K1, Z15
+	VFMADD231PS  Z2, Z15, Z13
+	VMOVUPS.Z    (R9)(CX*1), K1, Z15
+	VFMADD231PS  Z2, Z15, Z14
+	VFMADD231PS  Z3, Z15, Z13
+	VMOVUPS.Z    (R9)(CX*2), K1, Z15
+	VFMADD231PS  Z3, Z15, Z14
+	VFMADD231PS  Z4, Z15, Z13
+	VMOVUPS.Z    (R9)(DX*1), K1, Z15
+	VFMADD231PS  Z4, Z15, Z14
+	MOVQ         R8, R9
+	ADDQ         AX, R8
+	VMOVUPS.Z    (R9), K1, Z15
+	VFMADD231PS  Z5, Z15, Z13
+	VMOVUPS.Z    (R9)(CX*1), K1, Z15
+	VFMADD231PS  Z5, Z15, Z14
+	VFMADD231PS  Z6, Z15, Z13
+	VMOVUPS.Z    (R9)(CX*2), K1, Z15
+	VFMADD231PS  Z6, Z15, Z14
+	VFMADD231PS  Z7, Z15, Z13
+	VMOVUPS.Z    (R9)(DX*1), K1, Z15
+	VFMADD231PS  Z7, Z15, Z14
+	MOVQ         R8, R9
+	ADDQ         AX, R8
+	VMOVUPS.Z    (R9), K1, Z15
+	VFMADD231PS  Z8, Z15, Z13
+	VMOVUPS.Z    (R9)(CX*1), K1, Z15
+	VFMADD231PS  Z8, Z15, Z14
+	VFMADD231PS  Z9, Z15, Z13
+	VMOVUPS.Z    (R9)(CX*2), K1, Z15
+	VFMADD231PS  Z9, Z15, Z14
+	VFMADD231PS  Z10, Z15, Z13
+	VMOVUPS.Z    (R9)(DX*1), K1, Z15
+	VFMADD231PS  Z10, Z15, Z14
+	IMUL3Q       $+2, CX, R8
+	ADDQ         R8, BX
+	CMPQ         class+128(FP), $+1
+	JNE          other66
+	VBROADCASTSS consts<>+8(SB), Z16
+	VPXORD       Z15, Z15, Z15
+	VADDPS.BCST  consts<>+12(SB), Z13, Z17
+	VMAXPS       Z17, Z15, Z17
+	VMINPS       Z17, Z16, Z17
+	VMULPS       Z17, Z13, Z17
+	VMULPS.BCST  consts<>+16(SB), Z17, Z13
+	VADDPS.BCST  consts<>+12(SB), Z14, Z17
+	VMAXPS       Z17, Z15, Z17
+	VMINPS       Z17, Z16, Z17
+	VMULPS       Z17, Z14, Z17
+	VMULPS.BCST  consts<>+16(SB), Z17, Z14
+	JMP          activated65
+
+other66:
+	CMPQ              class+128(FP), $+3
+	JNE               other67
+	VBROADCASTSS      consts<>+20(SB), Z15
+	VMOVAPS           Z13, Z16
+	VMULPS.BCST       consts<>+24(SB), Z16, Z17
+	VMINPS            Z17, Z15, Z17
+	VREDUCEPS         $0x09, Z17, Z18
+	VBROADCASTSS      consts<>+28(SB), Z19
+	VFMADD213PS.BCST  consts<>+32(SB), Z18, Z19
+	VFMADD213PS.BCST  consts<>+36(SB), Z18, Z19
+	VFMADD213PS.BCST  consts<>+40(SB), Z18, Z19
+	VFMADD213PS.BCST  consts<>+44(SB), Z18, Z19
+	VFMADD213PS.BCST  consts<>+48(SB), Z18, Z19
+	VSCALEFPS         Z17, Z19, Z16
+	VADDPS.BCST       consts<>+52(SB), Z16, Z16
+	VRCP14PS          Z16, Z17
+	VMOVAPS           Z17, Z18
+	VFNMADD213PS.BCST consts<>+56(SB), Z16, Z18
+	VMULPS            Z18, Z17, Z16
+	VMULPS            Z16, Z13, Z13
+	VMOVAPS           Z14, Z16
+	VMULPS.BCST       consts<>+24(SB), Z16, Z17
+	VMINPS            Z17, Z15, Z17
+	VREDUCEPS         $0x09, Z17, Z18
+	VBROADCASTSS      consts<>+28(SB), Z19
+	VFMADD213PS.BCST  consts<>+32(SB), Z18, Z19
+	VFMADD213PS.BCST  consts<>+36(SB), Z18, Z19
+	VFMADD213PS.BCST  consts<>+40(SB), Z18, Z19
+	VFMADD213PS.BCST  consts<>+44(SB), Z18, Z19
+	VFMADD213PS.BCST  consts<>+48(SB), Z18, Z19
+	VSCALEFPS         Z17, Z19, Z16
+	VADDPS.BCST       consts<>+52(SB), Z16, Z16
+	VRCP14PS          Z16, Z17
+	VMOVAPS           Z17, Z18
+	VFNMADD213PS.BCST consts<>+56(SB), Z16, Z18
+	VMULPS            Z18, Z17, Z16
+	VMULPS            Z16, Z14, Z14
+	JMP               activated65
+
+other67:
+	VMAXPS Z13, Z0, Z13
+	VMINPS Z13, Z1, Z13
+	VMAXPS Z14, Z0, Z14
+	VMINPS Z14, Z1, Z14
+
+activated65:
+	VADDPS Z13, Z12, Z12
+	VADDPS Z14, Z12, Z12
+	MOVQ   dstStep+48(FP), R8
+	LEAQ   (R8)(R8*2), R9
+	CMPQ   format+120(FP), $+2
+	JNE    other69
+	MOVQ   dst2+8(FP), R9
+	ADDQ   SI, R9
+	LEAQ   (SI), R10
+	LEAQ   (R9), R11
+
+	// VCVTNEPS2BF16 Z13, K0, Y16
+	BYTE        $0x62
+	BYTE        $0xc2
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xc5
+	VPMOVZXWD   Y16, Z15
+	VPSLLD      $0x10, Z15, Z15
+	VMOVDQU16   Y16, K1, (R10)
+	VSUBPS      Z15, Z13, Z13
+	VFPCLASSPSZ $0x99, Z13, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z13, K2, Y15
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xfd
+	VMOVDQU16 Y15, K1, (R11)
+	LEAQ      (SI)(R8*1), R10
+	LEAQ      (R9)(R8*1), R9
+
+	// VCVTNEPS2BF16 Z14, K0, Y16
+	BYTE        $0x62
+	BYTE        $0xc2
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xc6
+	VPMOVZXWD   Y16, Z15
+	VPSLLD      $0x10, Z15, Z15
+	VMOVDQU16   Y16, K1, (R10)
+	VSUBPS      Z15, Z14, Z14
+	VFPCLASSPSZ $0x99, Z14, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z14, K2, Y15
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xfe
+	VMOVDQU16 Y15, K1, (R9)
+	LEAQ      (SI)(R8*2), SI
+	JMP       stored68
+
+other69:
+	CMPQ format+120(FP), $+1
+	JNE  other70
+	LEAQ (SI), R9
+
+	// VCVTNEPS2BF16 Z13, K0, Y15
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xfd
+	VMOVDQU16 Y15, K1, (R9)
+	LEAQ      (SI)(R8*1), R9
+
+	// VCVTNEPS2BF16 Z14, K0, Y15
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xfe
+	VMOVDQU16 Y15, K1, (R9)
+	LEAQ      (SI)(R8*2), SI
+	JMP       stored68
+
+other70:
+	LEAQ    (SI), R9
+	VMOVUPS Z13, K1, (R9)
+	LEAQ    (SI)(R8*1), R9
+	VMOVUPS Z14, K1, (R9)
+	LEAQ    (SI)(R8*2), SI
+	JMP     stored68
+
+stored68:
+	SUBQ $+2, DI
+
+narrower64:
+tile72:
+	CMPQ         DI, $+1
+	JL           narrower73
+	MOVQ         BX, R8
+	VMOVAPS      Z11, Z13
+	MOVQ         R8, R9
+	ADDQ         AX, R8
+	VMOVUPS.Z    (R9), K1, Z14
+	VFMADD231PS  Z2, Z14, Z13
+	VMOVUPS.Z    (R9)(CX*1), K1, Z14
+	VFMADD231PS  Z3, Z14, Z13
+	VMOVUPS.Z    (R9)(CX*2), K1, Z14
+	VFMADD231PS  Z4, Z14, Z13
+	MOVQ         R8, R9
+	ADDQ         AX, R8
+	VMOVUPS.Z    (R9), K1, Z14
+	VFMADD231PS  Z5, Z14, Z13
+	VMOVUPS.Z    (R9)(CX*1), K1, Z14
+	VFMADD231PS  Z6, Z14, Z13
+	VMOVUPS.Z    (R9)(CX*2), K1, Z14
+	VFMADD231PS  Z7, Z14, Z13
+	MOVQ         R8, R9
+	ADDQ         AX, R8
+	VMOVUPS.Z    (R9), K1, Z14
+	VFMADD231PS  Z8, Z14, Z13
+	VMOVUPS.Z    (R9)(CX*1), K1, Z14
+	VFMADD231PS  Z9, Z14, Z13
+	VMOVUPS.Z    (R9)(CX*2), K1, Z14
+	VFMADD231PS  Z10, Z14, Z13
+	IMUL3Q       $+1, CX, R8
+	ADDQ         R8, BX
+	CMPQ         class+128(FP), $+1
+	JNE          other75
+	VBROADCASTSS consts<>+8(SB), Z15
+	VPXORD       Z14, Z14, Z14
+	VADDPS.BCST  consts<>+12(SB), Z13, Z16
+	VMAXPS       Z16, Z14, Z16
+	VMINPS       Z16, Z15, Z16
+	VMULPS       Z16, Z13, Z16
+	VMULPS.BCST  consts<>+16(SB), Z16, Z13
+	JMP          activated74
+
+other75:
+	CMPQ              class+128(FP), $+3
+	JNE               other76
+	VBROADCASTSS      consts<>+20(SB), Z14
+	VMOVAPS           Z13, Z15
+	VMULPS.BCST       consts<>+24(SB), Z15, Z16
+	VMINPS            Z16, Z14, Z16
+	VREDUCEPS         $0x09, Z16, Z17
+	VBROADCASTSS      consts<>+28(SB), Z18
+	VFMADD213PS.BCST  consts<>+32(SB), Z17, Z18
+	VFMADD213PS.BCST  consts<>+36(SB), Z17, Z18
+	VFMADD213PS.BCST  consts<>+40(SB), Z17, Z18
+	VFMADD213PS.BCST  consts<>+44(SB), Z17, Z18
+	VFMADD213PS.BCST  consts<>+48(SB), Z17, Z18
+	VSCALEFPS         Z16, Z18, Z15
+	VADDPS.BCST       consts<>+52(SB), Z15, Z15
+	VRCP14PS          Z15, Z16
+	VMOVAPS           Z16, Z17
+	VFNMADD213PS.BCST consts<>+56(SB), Z15, Z17
+	VMULPS            Z17, Z16, Z15
+	VMULPS            Z15, Z13, Z13
+	JMP               activated74
+
+other76:
+	VMAXPS Z13, Z0, Z13
+	VMINPS Z13, Z1, Z13
+
+activated74:
+	VADDPS Z13, Z12, Z12
+	MOVQ   dstStep+48(FP), R8
+	LEAQ   (R8)(R8*2), R9
+	CMPQ   format+120(FP), $+2
+	JNE    other78
+	MOVQ   dst2+8(FP), R9
+	ADDQ   SI, R9
+	LEAQ   (SI), R10
+	LEAQ   (R9), R9
+
+	// VCVTNEPS2BF16 Z13, K0, Y15
+	BYTE        $0x62
+	BYTE        $0x52
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xfd
+	VPMOVZXWD   Y15, Z14
+	VPSLLD      $0x10, Z14, Z14
+	VMOVDQU16   Y15, K1, (R10)
+	VSUBPS      Z14, Z13, Z13
+	VFPCLASSPSZ $0x99, Z13, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z13, K2, Y14
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xf5
+	VMOVDQU16 Y14, K1, (R9)
+	ADDQ      R8, SI
+	JMP       stored77
+
+other78:
+	CMPQ format+120(FP), $+1
+	JNE  other79
+	LEAQ (SI), R9
+
+	// VCVTNEPS2BF16 Z13, K0, Y14
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xf5
+	VMOVDQU16 Y14, K1, (R9)
+	ADDQ      R8, SI
+	JMP       stored77
+
+other79:
+	LEAQ    (SI), R9
+	VMOVUPS Z13, K1, (R9)
+	ADDQ    R8, SI
+	JMP     stored77
+
+stored77:
+	SUBQ $+1, DI
+	JMP  tile72
+
+narrower73:
+	MOVQ    xRow+80(FP), BX
+	ADDQ    BX, 8(SP)
+	MOVQ    dstRow+56(FP), BX
+	ADDQ    BX, 16(SP)
+	MOVQ    24(SP), BX
+	TESTQ   BX, BX
+	JE      none81
+	VMOVUPS Z12, K1, (BX)
+	ADDQ    sumRow+88(FP), BX
+	MOVQ    BX, 24(SP)
+
+none81:
+	DECQ (SP)
+	JNE  loop44
+	ADDQ $+64, x+16(FP)
+	ADDQ $+64, bias+32(FP)
+	ADDQ $+576, weights+24(FP)
+	ADDQ $+32, dst+0(FP)
+	CMPQ format+120(FP), $+0
+	JNE  halves82
+	ADDQ $+32, dst+0(FP)
+
+halves82:
+	CMPQ sums+40(FP), $+0
+	JE   nosums83
+	ADDQ $+64, sums+40(FP)
+
+nosums83:
+done3:
+	VZEROUPPER
+	RET
+
+// func depthwise3x3s2IntoBF16(dst *byte, dst2 *byte, x *byte, weights *byte, bias *byte, sums *byte, dstStep int, dstRow int, xStep int, rowStep int, xRow int, sumRow int, rows int, pixels int, channels int, format int, class int, lo float32, hi float32)
+// Requires: AVX, AVX512BW, AVX512DQ, AVX512F, AVX512VL, BMI2
+TEXT ·depthwise3x3s2IntoBF16(SB), NOSPLIT, $32-144
+	MOVQ         dst2+8(FP), AX
+	SUBQ         dst+0(FP), AX
+	MOVQ         AX, dst2+8(FP)
+	SHLQ         $0x02, xRow+80(FP)
+	SHLQ         $0x02, sumRow+88(FP)
+	MOVQ         rowStep+72(FP), AX
+	MOVQ         xStep+64(FP), CX
+	SHLQ         $0x02, AX
+	SHLQ         $0x02, CX
+	LEAQ         (CX)(CX*2), DX
+	VBROADCASTSS lo+136(FP), Z0
+	VBROADCASTSS hi+140(FP), Z1
+
+block1:
+	CMPQ    channels+112(FP), $+16
+	JL      rest2
+	MOVQ    weights+24(FP), BX
+	MOVQ    bias+32(FP), SI
+	VMOVUPS (BX), Z2
+	VMOVUPS 64(BX), Z3
+	VMOVUPS 128(BX), Z4
+	VMOVUPS 192(BX), Z5
+	VMOVUPS 256(BX), Z6
+	VMOVUPS 320(BX), Z7
+	VMOVUPS 384(BX), Z8
+	VMOVUPS 448(BX), Z9
+	VMOVUPS 512(BX), Z10
+	VMOVUPS (SI), Z11
+	MOVQ    rows+96(FP), BX
+	MOVQ    BX, (SP)
+	MOVQ    x+16(FP), BX
+	MOVQ    BX, 8(SP)
+	MOVQ    dst+0(FP), BX
+	MOVQ    BX, 16(SP)
+	MOVQ    sums+40(FP), BX
+	MOVQ    BX, 24(SP)
+
+loop4:
+	MOVQ   8(SP), BX
+	MOVQ   16(SP), SI
+	VPXORD Z12, Z12, Z12
+	MOVQ   pixels+104(FP), DI
+
+tile5:
+	CMPQ         DI, $+7
+	JL           narrower6
+	MOVQ         BX, R8
+	VMOVAPS      Z11, Z13
+	VMOVAPS      Z11, Z14
+	VMOVAPS      Z11, Z15
+	VMOVAPS      Z11, Z16
+	VMOVAPS      Z11, Z17
+	VMOVAPS      Z11, Z18
+	VMOVAPS      Z11, Z19
+	MOVQ         R8, R9
+	ADDQ         AX, R8
+	VMOVUPS      (R9), Z20
+	VFMADD231PS  Z2, Z20, Z13
+	VMOVUPS      (R9)(CX*1), Z20
+	VFMADD231PS  Z3, Z20, Z13
+	VMOVUPS      (R9)(CX*2), Z20
+	VFMADD231PS  Z2, Z20, Z14
+	VFMADD231PS  Z4, Z20, Z13
+	VMOVUPS      (R9)(DX*1), Z20
+	VFMADD231PS  Z3, Z20, Z14
+	LEAQ         (R9)(CX*4), R9
+	VMOVUPS      (R9), Z20
+	VFMADD231PS  Z2, Z20, Z15
+	VFMADD231PS  Z4, Z20, Z14
+	VMOVUPS      (R9)(CX*1), Z20
+	VFMADD231PS  Z3, Z20, Z15
+	VMOVUPS      (R9)(CX*2), Z20
+	VFMADD231PS  Z2, Z20, Z16
+	VFMADD231PS  Z4, Z20, Z15
+	VMOVUPS      (R9)(DX*1), Z20
+	VFMADD231PS  Z3, Z20, Z16
+	LEAQ         (R9)(CX*4), R9
+	VMOVUPS      (R9), Z20
+	VFMADD231PS  Z2, Z20, Z17
+	VFMADD231PS  Z4, Z20, Z16
+	VMOVUPS      (R9)(CX*1), Z20
+	VFMADD231PS  Z3, Z20, Z17
+	VMOVUPS      (R9)(CX*2), Z20
+	VFMADD231PS  Z2, Z20, Z18
+	VFMADD231PS  Z4, Z20, Z17
+	VMOVUPS      (R9)(DX*1), Z20
+	VFMADD231PS  Z3, Z20, Z18
+	LEAQ         (R9)(CX*4), R9
+	VMOVUPS      (R9), Z20
+	VFMADD231PS  Z2, Z20, Z19
+	VFMADD231PS  Z4, Z20, Z18
+	VMOVUPS      (R9)(CX*1), Z20
+	VFMADD231PS  Z3, Z20, Z19
+	VMOVUPS      (R9)(CX*2), Z20
+	VFMADD231PS  Z4, Z20, Z19
+	MOVQ         R8, R9
+	ADDQ         AX, R8
+	VMOVUPS      (R9), Z20
+	VFMADD231PS  Z5, Z20, Z13
+	VMOVUPS      (R9)(CX*1), Z20
+	VFMADD231PS  Z6, Z20, Z13
+	VMOVUPS      (R9)(CX*2), Z20
+	VFMADD231PS  Z5, Z20, Z14
+	VFMADD231PS  Z7, Z20, Z13
+	VMOVUPS      (R9)(DX*1), Z20
+	VFMADD231PS  Z6, Z20, Z14
+	LEAQ         (R9)(CX*4), R9
+	VMOVUPS      (R9), Z20
+	VFMADD231PS  Z5, Z20, Z15
+	VFMADD231PS  Z7, Z20, Z14
+	VMOVUPS      (R9)(CX*1), Z20
+	VFMADD231PS  Z6, Z20, Z15
+	VMOVUPS      (R9)(CX*2), Z20
+	VFMADD231PS  Z5, Z20, Z16
+	VFMADD231PS  Z7, Z20, Z15
+	VMOVUPS      (R9)(DX*1), Z20
+	VFMADD231PS  Z6, Z20, Z16
+	LEAQ         (R9)(CX*4), R9
+	VMOVUPS      (R9), Z20
+	VFMADD231PS  Z5, Z20, Z17
+	VFMADD231PS  Z7, Z20, Z16
+	VMOVUPS      (R9)(CX*1), Z20
+	VFMADD231PS  Z6, Z20, Z17
+	VMOVUPS      (R9)(CX*2), Z20
+	VFMADD231PS  Z5, Z20, Z18
+	VFMADD231PS  Z7, Z20, Z17
+	VMOVUPS      (R9)(DX*1), Z20
+	VFMADD231PS  Z6, Z20, Z18
+	LEAQ         (R9)(CX*4), R9
+	VMOVUPS      (R9), Z20
+	VFMADD231PS  Z5, Z20, Z19
+	VFMADD231PS  Z7, Z20, Z18
+	VMOVUPS      (R9)(CX*1), Z20
+	VFMADD231PS  Z6, Z20, Z19
+	VMOVUPS      (R9)(CX*2), Z20
+	VFMADD231PS  Z7, Z20, Z19
+	MOVQ         R8, R9
+	ADDQ         AX, R8
+	VMOVUPS      (R9), Z20
+	VFMADD231PS  Z8, Z20, Z13
+	VMOVUPS      (R9)(CX*1), Z20
+	VFMADD231PS  Z9, Z20, Z13
+	VMOVUPS      (R9)(CX*2), Z20
+	VFMADD231PS  Z8, Z20, Z14
+	VFMADD231PS  Z10, Z20, Z13
+	VMOVUPS      (R9)(DX*1), Z20
+	VFMADD231PS  Z9, Z20, Z14
+	LEAQ         (R9)(CX*4), R9
+	VMOVUPS      (R9), Z20
+	VFMADD231PS  Z8, Z20, Z15
+	VFMADD231PS  Z10, Z20, Z14
+	VMOVUPS      (R9)(CX*1), Z20
+	VFMADD231PS  Z9, Z20, Z15
+	VMOVUPS      (R9)(CX*2), Z20
+	VFMADD231PS  Z8, Z20, Z16
+	VFMADD231PS  Z10, Z20, Z15
+	VMOVUPS      (R9)(DX*1), Z20
+	VFMADD231PS  Z9, Z20, Z16
+	LEAQ         (R9)(CX*4), R9
+	VMOVUPS      (R9), Z20
+	VFMADD231PS  Z8, Z20, Z17
+	VFMADD231PS  Z10, Z20, Z16
+	VMOVUPS      (R9)(CX*1), Z20
+	VFMADD231PS  Z9, Z20, Z17
+	VMOVUPS      (R9)(CX*2), Z20
+	VFMADD231PS  Z8, Z20, Z18
+	VFMADD231PS  Z10, Z20, Z17
+	VMOVUPS      (R9)(DX*1), Z20
+	VFMADD231PS  Z9, Z20, Z18
+	LEAQ         (R9)(CX*4), R9
+	VMOVUPS      (R9), Z20
+	VFMADD231PS  Z8, Z20, Z19
+	VFMADD231PS  Z10, Z20, Z18
+	VMOVUPS      (R9)(CX*1), Z20
+	VFMADD231PS  Z9, Z20, Z19
+	VMOVUPS      (R9)(CX*2), Z20
+	VFMADD231PS  Z10, Z20, Z19
+	IMUL3Q       $+14, CX, R8
+	ADDQ         R8, BX
+	CMPQ         class+128(FP), $+1
+	JNE          other8
+	VBROADCASTSS consts<>+8(SB), Z21
+	VPXORD       Z20, Z20, Z20
+	VADDPS.BCST  consts<>+12(SB), Z13, Z22
+	VMAXPS       Z22, Z20, Z22
+	VMINPS       Z22, Z21, Z22
+	VMULPS       Z22, Z13, Z22
+	VMULPS.BCST  consts<>+16(SB), Z22, Z13
+	VADDPS.BCST  consts<>+12(SB), Z14, Z22
+	VMAXPS       Z22, Z20, Z22
+	VMINPS       Z22, Z21, Z22
+	VMULPS       Z22, Z14, Z22
+	VMULPS.BCST  consts<>+16(SB), Z22, Z14
+	VADDPS.BCST  consts<>+12(SB), Z15, Z22
+	VMAXPS       Z22, Z20, Z22
+	VMINPS       Z22, Z21, Z22
+	VMULPS       Z22, Z15, Z22
+	VMULPS.BCST  consts<>+16(SB), Z22, Z15
+	VADDPS.BCST  consts<>+12(SB), Z16, Z22
+	VMAXPS       Z22, Z20, Z22
+	VMINPS       Z22, Z21, Z22
+	VMULPS       Z22, Z16, Z22
+	VMULPS.BCST  consts<>+16(SB), Z22, Z16
+	VADDPS.BCST  consts<>+12(SB), Z17, Z22
+	VMAXPS       Z22, Z20, Z22
+	VMINPS       Z22, Z21, Z22
+	VMULPS       Z22, Z17, Z22
+	VMULPS.BCST  consts<>+16(SB), Z22, Z17
+	VADDPS.BCST  consts<>+12(SB), Z18, Z22
+	VMAXPS       Z22, Z20, Z22
+	VMINPS       Z22, Z21, Z22
+	VMULPS       Z22, Z18, Z22
+	VMULPS.BCST  consts<>+16(SB), Z22, Z18
+	VADDPS.BCST  consts<>+12(SB), Z19, Z22
+	VMAXPS       Z22, Z20, Z22
+	VMINPS       Z22, Z21, Z22
+	VMULPS       Z22, Z19, Z22
+	VMULPS.BCST  consts<>+16(SB), Z22, Z19
+	JMP          activated7
+
+other8:
+	CMPQ              class+128(FP), $+3
+	JNE               other9
+	VBROADCASTSS      consts<>+20(SB), Z20
+	VMOVAPS           Z13, Z21
+	VMULPS.BCST       consts<>+24(SB), Z21, Z22
+	VMINPS            Z22, Z20, Z22
+	VREDUCEPS         $0x09, Z22, Z23
+	VBROADCASTSS      consts<>+28(SB), Z24
+	VFMADD213PS.BCST  consts<>+32(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+36(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+40(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+44(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+48(SB), Z23, Z24
+	VSCALEFPS         Z22, Z24, Z21
+	VADDPS.BCST       consts<>+52(SB), Z21, Z21
+	VRCP14PS          Z21, Z22
+	VMOVAPS           Z22, Z23
+	VFNMADD213PS.BCST consts<>+56(SB), Z21, Z23
+	VMULPS            Z23, Z22, Z21
+	VMULPS            Z21, Z13, Z13
+	VMOVAPS           Z14, Z21
+	VMULPS.BCST       consts<>+24(SB), Z21, Z22
+	VMINPS            Z22, Z20, Z22
+	VREDUCEPS         $0x09, Z22, Z23
+	VBROADCASTSS      consts<>+28(SB), Z24
+	VFMADD213PS.BCST  consts<>+32(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+36(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+40(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+44(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+48(SB), Z23, Z24
+	VSCALEFPS         Z22, Z24, Z21
+	VADDPS.BCST       consts<>+52(SB), Z21, Z21
+	VRCP14PS          Z21, Z22
+	VMOVAPS           Z22, Z23
+	VFNMADD213PS.BCST consts<>+56(SB), Z21, Z23
+	VMULPS            Z23, Z22, Z21
+	VMULPS            Z21, Z14, Z14
+	VMOVAPS           Z15, Z21
+	VMULPS.BCST       consts<>+24(SB), Z21, Z22
+	VMINPS            Z22, Z20, Z22
+	VREDUCEPS         $0x09, Z22, Z23
+	VBROADCASTSS      consts<>+28(SB), Z24
+	VFMADD213PS.BCST  consts<>+32(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+36(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+40(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+44(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+48(SB), Z23, Z24
+	VSCALEFPS         Z22, Z24, Z21
+	VADDPS.BCST       consts<>+52(SB), Z21, Z21
+	VRCP14PS          Z21, Z22
+	VMOVAPS           Z22, Z23
+	VFNMADD213PS.BCST consts<>+56(SB), Z21, Z23
+	VMULPS            Z23, Z22, Z21
+	VMULPS            Z21, Z15, Z15
+	VMOVAPS           Z16, Z21
+	VMULPS.BCST       consts<>+24(SB), Z21, Z22
+	VMINPS            Z22, Z20, Z22
+	VREDUCEPS         $0x09, Z22, Z23
+	VBROADCASTSS      consts<>+28(SB), Z24
+	VFMADD213PS.BCST  consts<>+32(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+36(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+40(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+44(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+48(SB), Z23, Z24
+	VSCALEFPS         Z22, Z24, Z21
+	VADDPS.BCST       consts<>+52(SB), Z21, Z21
+	VRCP14PS          Z21, Z22
+	VMOVAPS           Z22, Z23
+	VFNMADD213PS.BCST consts<>+56(SB), Z21, Z23
+	VMULPS            Z23, Z22, Z21
+	VMULPS            Z21, Z16, Z16
+	VMOVAPS           Z17, Z21
+	VMULPS.BCST       consts<>+24(SB), Z21, Z22
+	VMINPS            Z22, Z20, Z22
+	VREDUCEPS         $0x09, Z22, Z23
+	VBROADCASTSS      consts<>+28(SB), Z24
+	VFMADD213PS.BCST  consts<>+32(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+36(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+40(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+44(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+48(SB), Z23, Z24
+	VSCALEFPS         Z22, Z24, Z21
+	VADDPS.BCST       consts<>+52(SB), Z21, Z21
+	VRCP14PS          Z21, Z22
+	VMOVAPS           Z22, Z23
+	VFNMADD213PS.BCST consts<>+56(SB), Z21, Z23
+	VMULPS            Z23, Z22, Z21
+	VMULPS            Z21, Z17, Z17
+	VMOVAPS           Z18, Z21
+	VMULPS.BCST       consts<>+24(SB), Z21, Z22
+	VMINPS            Z22, Z20, Z22
+	VREDUCEPS         $0x09, Z22, Z23
+	VBROADCASTSS      consts<>+28(SB), Z24
+	VFMADD213PS.BCST  consts<>+32(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+36(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+40(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+44(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+48(SB), Z23, Z24
+	VSCALEFPS         Z22, Z24, Z21
+	VADDPS.BCST       consts<>+52(SB), Z21, Z21
+	VRCP14PS          Z21, Z22
+	VMOVAPS           Z22, Z23
+	VFNMADD213PS.BCST consts<>+56(SB), Z21, Z23
+	VMULPS            Z23, Z22, Z21
+	VMULPS            Z21, Z18, Z18
+	VMOVAPS           Z19, Z21
+	VMULPS.BCST       consts<>+24(SB), Z21, Z22
+	VMINPS            Z22, Z20, Z22
+	VREDUCEPS         $0x09, Z22, Z23
+	VBROADCASTSS      consts<>+28(SB), Z24
+	VFMADD213PS.BCST  consts<>+32(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+36(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+40(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+44(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+48(SB), Z23, Z24
+	VSCALEFPS         Z22, Z24, Z21
+	VADDPS.BCST       consts<>+52(SB), Z21, Z21
+	VRCP14PS          Z21, Z22
+	VMOVAPS           Z22, Z23
+	VFNMADD213PS.BCST consts<>+56(SB), Z21, Z23
+	VMULPS            Z23, Z22, Z21
+	VMULPS            Z21, Z19, Z19
+	JMP               activated7
+
+other9:
+	VMAXPS Z13, Z0, Z13
+	VMINPS Z13, Z1, Z13
+	VMAXPS Z14, Z0, Z14
+	VMINPS Z14, Z1, Z14
+	VMAXPS Z15, Z0, Z15
+	VMINPS Z15, Z1, Z15
+	VMAXPS Z16, Z0, Z16
+	VMINPS Z16, Z1, Z16
+	VMAXPS Z17, Z0, Z17
+	VMINPS Z17, Z1, Z17
+	VMAXPS Z18, Z0, Z18
+	VMINPS Z18, Z1, Z18
+	VMAXPS Z19, Z0, Z19
+	VMINPS Z19, Z1, Z19
+
+activated7:
+	VADDPS Z13, Z12, Z12
+	VADDPS Z14, Z12, Z12
+	VADDPS Z15, Z12, Z12
+	VADDPS Z16, Z12, Z12
+	VADDPS Z17, Z12, Z12
+	VADDPS Z18, Z12, Z12
+	VADDPS Z19, Z12, Z12
+	MOVQ   dstStep+48(FP), R8
+	LEAQ   (R8)(R8*2), R9
+	CMPQ   format+120(FP), $+2
+	JNE    other11
+	MOVQ   dst2+8(FP), R10
+	ADDQ   SI, R10
+	LEAQ   (SI), R11
+	LEAQ   (R10), R12
+	LEAQ   (SI)(R8*1), R13
+	LEAQ   (R10)(R8*1), R14
+
+	// VCVTNE2PS2BF16 Z13, Z14, Z20
+	BYTE          $0x62
+	BYTE          $0xc2
+	BYTE          $0x0f
+	BYTE          $0x48
+	BYTE          $0x72
+	BYTE          $0xe5
+	VMOVDQU16     Y20, (R11)
+	VEXTRACTI64X4 $0x01, Z20, (R13)
+	MOVQ          $0xaaaaaaaa, R11
+	KMOVD         R11, K3
+	VMOVUPS       tables<>+0(SB), Z22
+	VPERMW.Z      Z20, Z22, K3, Z21
+	VSUBPS        Z21, Z13, Z13
+	VMOVUPS       tables<>+64(SB), Z22
+	VPERMW.Z      Z20, Z22, K3, Z21
+	VSUBPS        Z21, Z14, Z14
+	VMINPS.BCST   consts<>+0(SB), Z13, Z13
+	VMINPS.BCST   consts<>+0(SB), Z14, Z14
+	VMAXPS.BCST   consts<>+4(SB), Z13, Z13
+	VMAXPS.BCST   consts<>+4(SB), Z14, Z14
+
+	// VCVTNE2PS2BF16 Z13, Z14, Z20
+	BYTE          $0x62
+	BYTE          $0xc2
+	BYTE          $0x0f
+	BYTE          $0x48
+	BYTE          $0x72
+	BYTE          $0xe5
+	VMOVDQU16     Y20, (R12)
+	VEXTRACTI64X4 $0x01, Z20, (R14)
+	LEAQ          (SI)(R8*2), R11
+	LEAQ          (R10)(R8*2), R12
+	LEAQ          (SI)(R9*1), R13
+	LEAQ          (R10)(R9*1), R14
+
+	// VCVTNE2PS2BF16 Z15, Z16, Z20
+	BYTE          $0x62
+	BYTE          $0xc2
+	BYTE          $0x7f
+	BYTE          $0x40
+	BYTE          $0x72
+	BYTE          $0xe7
+	VMOVDQU16     Y20, (R11)
+	VEXTRACTI64X4 $0x01, Z20, (R13)
+	MOVQ          $0xaaaaaaaa, R11
+	KMOVD         R11, K3
+	VMOVUPS       tables<>+0(SB), Z22
+	VPERMW.Z      Z20, Z22, K3, Z21
+	VSUBPS        Z21, Z15, Z15
+	VMOVUPS       tables<>+64(SB), Z22
+	VPERMW.Z      Z20, Z22, K3, Z21
+	VSUBPS        Z21, Z16, Z16
+	VMINPS.BCST   consts<>+0(SB), Z15, Z15
+	VMINPS.BCST   consts<>+0(SB), Z16, Z16
+	VMAXPS.BCST   consts<>+4(SB), Z15, Z15
+	VMAXPS.BCST   consts<>+4(SB), Z16, Z16
+
+	// VCVTNE2PS2BF16 Z15, Z16, Z20
+	BYTE          $0x62
+	BYTE          $0xc2
+	BYTE          $0x7f
+	BYTE          $0x40
+	BYTE          $0x72
+	BYTE          $0xe7
+	VMOVDQU16     Y20, (R12)
+	VEXTRACTI64X4 $0x01, Z20, (R14)
+	LEAQ          (SI)(R8*4), SI
+	LEAQ          (R10)(R8*4), R10
+	LEAQ          (SI), R11
+	LEAQ          (R10), R12
+	LEAQ          (SI)(R8*1), R13
+	LEAQ          (R10)(R8*1), R14
+
+	// VCVTNE2PS2BF16 Z17, Z18, Z20
+	BYTE          $0x62
+	BYTE          $0xa2
+	BYTE          $0x6f
+	BYTE          $0x40
+	BYTE          $0x72
+	BYTE          $0xe1
+	VMOVDQU16     Y20, (R11)
+	VEXTRACTI64X4 $0x01, Z20, (R13)
+	MOVQ          $0xaaaaaaaa, R11
+	KMOVD         R11, K3
+	VMOVUPS       tables<>+0(SB), Z22
+	VPERMW.Z      Z20, Z22, K3, Z21
+	VSUBPS        Z21, Z17, Z17
+	VMOVUPS       tables<>+64(SB), Z22
+	VPERMW.Z      Z20, Z22, K3, Z21
+	VSUBPS        Z21, Z18, Z18
+	VMINPS.BCST   consts<>+0(SB), Z17, Z17
+	VMINPS.BCST   consts<>+0(SB), Z18, Z18
+	VMAXPS.BCST   consts<>+4(SB), Z17, Z17
+	VMAXPS.BCST   consts<>+4(SB), Z18, Z18
+
+	// VCVTNE2PS2BF16 Z17, Z18, Z20
+	BYTE          $0x62
+	BYTE          $0xa2
+	BYTE          $0x6f
+	BYTE          $0x40
+	BYTE          $0x72
+	BYTE          $0xe1
+	VMOVDQU16     Y20, (R12)
+	VEXTRACTI64X4 $0x01, Z20, (R14)
+	LEAQ          (SI)(R8*2), R11
+	LEAQ          (R10)(R8*2), R8
+
+	// VCVTNEPS2BF16 Z19, K0, Y21
+	BYTE        $0x62
+	BYTE        $0xa2
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xeb
+	VPMOVZXWD   Y21, Z20
+	VPSLLD      $0x10, Z20, Z20
+	VMOVDQU16   Y21, (R11)
+	VSUBPS      Z20, Z19, Z19
+	VFPCLASSPSZ $0x99, Z19, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z19, K2, Y20
+	BYTE      $0x62
+	BYTE      $0xa2
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xe3
+	VMOVDQU16 Y20, (R8)
+	ADDQ      R9, SI
+	JMP       stored10
+
+other11:
+	CMPQ format+120(FP), $+1
+	JNE  other12
+	LEAQ (SI), R10
+	LEAQ (SI)(R8*1), R11
+
+	// VCVTNE2PS2BF16 Z13, Z14, Z20
+	BYTE          $0x62
+	BYTE          $0xc2
+	BYTE          $0x0f
+	BYTE          $0x48
+	BYTE          $0x72
+	BYTE          $0xe5
+	VMOVDQU16     Y20, (R10)
+	VEXTRACTI64X4 $0x01, Z20, (R11)
+	LEAQ          (SI)(R8*2), R10
+	LEAQ          (SI)(R9*1), R11
+
+	// VCVTNE2PS2BF16 Z15, Z16, Z20
+	BYTE          $0x62
+	BYTE          $0xc2
+	BYTE          $0x7f
+	BYTE          $0x40
+	BYTE          $0x72
+	BYTE          $0xe7
+	VMOVDQU16     Y20, (R10)
+	VEXTRACTI64X4 $0x01, Z20, (R11)
+	LEAQ          (SI)(R8*4), SI
+	LEAQ          (SI), R10
+	LEAQ          (SI)(R8*1), R11
+
+	// VCVTNE2PS2BF16 Z17, Z18, Z20
+	BYTE          $0x62
+	BYTE          $0xa2
+	BYTE          $0x6f
+	BYTE          $0x40
+	BYTE          $0x72
+	BYTE          $0xe1
+	VMOVDQU16     Y20, (R10)
+	VEXTRACTI64X4 $0x01, Z20, (R11)
+	LEAQ          (SI)(R8*2), R8
+
+	// VCVTNEPS2BF16 Z19, K0, Y20
+	BYTE      $0x62
+	BYTE      $0xa2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xe3
+	VMOVDQU16 Y20, (R8)
+	ADDQ      R9, SI
+	JMP       stored10
+
+other12:
+	LEAQ    (SI), R10
+	VMOVUPS Z13, (R10)
+	LEAQ    (SI)(R8*1), R10
+	VMOVUPS Z14, (R10)
+	LEAQ    (SI)(R8*2), R10
+	VMOVUPS Z15, (R10)
+	LEAQ    (SI)(R9*1), R10
+	VMOVUPS Z16, (R10)
+	LEAQ    (SI)(R8*4), SI
+	LEAQ    (SI), R10
+	VMOVUPS Z17, (R10)
+	LEAQ    (SI)(R8*1), R10
+	VMOVUPS Z18, (R10)
+	LEAQ    (SI)(R8*2), R8
+	VMOVUPS Z19, (R8)
+	ADDQ    R9, SI
+	JMP     stored10
+
+stored10:
+	SUBQ $+7, DI
+	JMP  tile5
+
+narrower6:
+	CMPQ         DI, $+4
+	JL           narrower15
+	MOVQ         BX, R8
+	VMOVAPS      Z11, Z13
+	VMOVAPS      Z11, Z14
+	VMOVAPS      Z11, Z15
+	VMOVAPS      Z11, Z16
+	MOVQ         R8, R9
+	ADDQ         AX, R8
+	VMOVUPS      (R9), Z17
+	VFMADD231PS  Z2, Z17, Z13
+	VMOVUPS      (R9)(CX*1), Z17
+	VFMADD231PS  Z3, Z17, Z13
+	VMOVUPS      (R9)(CX*2), Z17
+	VFMADD231PS  Z2, Z17, Z14
+	VFMADD231PS  Z4, Z17, Z13
+	VMOVUPS      (R9)(DX*1), Z17
+	VFMADD231PS  Z3, Z17, Z14
+	LEAQ         (R9)(CX*4), R9
+	VMOVUPS      (R9), Z17
+	VFMADD231PS  Z2, Z17, Z15
+	VFMADD231PS  Z4, Z17, Z14
+	VMOVUPS      (R9)(CX*1), Z17
+	VFMADD231PS  Z3, Z17, Z15
+	VMOVUPS      (R9)(CX*2), Z17
+	VFMADD231PS  Z2, Z17, Z16
+	VFMADD231PS  Z4, Z17, Z15
+	VMOVUPS      (R9)(DX*1), Z17
+	VFMADD231PS  Z3, Z17, Z16
+	LEAQ         (R9)(CX*4), R9
+	VMOVUPS      (R9), Z17
+	VFMADD231PS  Z4, Z17, Z16
+	MOVQ         R8, R9
+	ADDQ         AX, R8
+	VMOVUPS      (R9), Z17
+	VFMADD231PS  Z5, Z17, Z13
+	VMOVUPS      (R9)(CX*1), Z17
+	VFMADD231PS  Z6, Z17, Z13
+	VMOVUPS      (R9)(CX*2), Z17
+	VFMADD231PS  Z5, Z17, Z14
+	VFMADD231PS  Z7, Z17, Z13
+	VMOVUPS      (R9)(DX*1), Z17
+	VFMADD231PS  Z6, Z17, Z14
+	LEAQ         (R9)(CX*4), R9
+	VMOVUPS      (R9), Z17
+	VFMADD231PS  Z5, Z17, Z15
+	VFMADD231PS  Z7, Z17, Z14
+	VMOVUPS      (R9)(CX*1), Z17
+	VFMADD231PS  Z6, Z17, Z15
+	VMOVUPS      (R9)(CX*2), Z17
+	VFMADD231PS  Z5, Z17, Z16
+	VFMADD231PS  Z7, Z17, Z15
+	VMOVUPS      (R9)(DX*1), Z17
+	VFMADD231PS  Z6, Z17, Z16
+	LEAQ         (R9)(CX*4), R9
+	VMOVUPS      (R9), Z17
+	VFMADD231PS  Z7, Z17, Z16
+	MOVQ         R8, R9
+	ADDQ         AX, R8
+	VMOVUPS      (R9), Z17
+	VFMADD231PS  Z8, Z17, Z13
+	VMOVUPS      (R9)(CX*1), Z17
+	VFMADD231PS  Z9, Z17, Z13
+	VMOVUPS      (R9)(CX*2), Z17
+	VFMADD231PS  Z8, Z17, Z14
+	VFMADD231PS  Z10, Z17, Z13
+	VMOVUPS      (R9)(DX*1), Z17
+	VFMADD231PS  Z9, Z17, Z14
+	LEAQ         (R9)(CX*4), R9
+	VMOVUPS      (R9), Z17
+	VFMADD231PS  Z8, Z17, Z15
+	VFMADD231PS  Z10, Z17, Z14
+	VMOVUPS      (R9)(CX*1), Z17
+	VFMADD231PS  Z9, Z17, Z15
+	VMOVUPS      (R9)(CX*2), Z17
+	VFMADD231PS  Z8, Z17, Z16
+	VFMADD231PS  Z10, Z17, Z15
+	VMOVUPS      (R9)(DX*1), Z17
+	VFMADD231PS  Z9, Z17, Z16
+	LEAQ         (R9)(CX*4), R9
+	VMOVUPS      (R9), Z17
+	VFMADD231PS  Z10, Z17, Z16
+	IMUL3Q       $+8, CX, R8
+	ADDQ         R8, BX
+	CMPQ         class+128(FP), $+1
+	JNE          other17
+	VBROADCASTSS consts<>+8(SB), Z18
+	VPXORD       Z17, Z17, Z17
+	VADDPS.BCST  consts<>+12(SB), Z13, Z19
+	VMAXPS       Z19, Z17, Z19
+	VMINPS       Z19, Z18, Z19
+	VMULPS       Z19, Z13, Z19
+	VMULPS.BCST  consts<>+16(SB), Z19, Z13
+	VADDPS.BCST  consts<>+12(SB), Z14, Z19
+	VMAXPS       Z19, Z17, Z19
+	VMINPS       Z19, Z18, Z19
+	VMULPS       Z19, Z14, Z19
+	VMULPS.BCST  consts<>+16(SB), Z19, Z14
+	VADDPS.BCST  consts<>+12(SB), Z15, Z19
+	VMAXPS       Z19, Z17, Z19
+	VMINPS       Z19, Z18, Z19
+	VMULPS       Z19, Z15, Z19
+	VMULPS.BCST  consts<>+16(SB), Z19, Z15
+	VADDPS.BCST  consts<>+12(SB), Z16, Z19
+	VMAXPS       Z19, Z17, Z19
+	VMINPS       Z19, Z18, Z19
+	VMULPS       Z19, Z16, Z19
+	VMULPS.BCST  consts<>+16(SB), Z19, Z16
+	JMP          activated16
+
+other17:
+	CMPQ              class+128(FP), $+3
+	JNE               other18
+	VBROADCASTSS      consts<>+20(SB), Z17
+	VMOVAPS           Z13, Z18
+	VMULPS.BCST       consts<>+24(SB), Z18, Z19
+	VMINPS            Z19, Z17, Z19
+	VREDUCEPS         $0x09, Z19, Z20
+	VBROADCASTSS      consts<>+28(SB), Z21
+	VFMADD213PS.BCST  consts<>+32(SB), Z20, Z21
+	VFMADD213PS.BCST  consts<>+36(SB), Z20, Z21
+	VFMADD213PS.BCST  consts<>+40(SB), Z20, Z21
+	VFMADD213PS.BCST  consts<>+44(SB), Z20, Z21
+	VFMADD213PS.BCST  consts<>+48(SB), Z20, Z21
+	VSCALEFPS         Z19, Z21, Z18
+	VADDPS.BCST       consts<>+52(SB), Z18, Z18
+	VRCP14PS          Z18, Z19
+	VMOVAPS           Z19, Z20
+	VFNMADD213PS.BCST consts<>+56(SB), Z18, Z20
+	VMULPS            Z20, Z19, Z18
+	VMULPS            Z18, Z13, Z13
+	VMOVAPS           Z14, Z18
+	VMULPS.BCST       consts<>+24(SB), Z18, Z19
+	VMINPS            Z19, Z17, Z19
+	VREDUCEPS         $0x09, Z19, Z20
+	VBROADCASTSS      consts<>+28(SB), Z21
+	VFMADD213PS.BCST  consts<>+32(SB), Z20, Z21
+	VFMADD213PS.BCST  consts<>+36(SB), Z20, Z21
+	VFMADD213PS.BCST  consts<>+40(SB), Z20, Z21
+	VFMADD213PS.BCST  consts<>+44(SB), Z20, Z21
+	VFMADD213PS.BCST  consts<>+48(SB), Z20, Z21
+	VSCALEFPS         Z19, Z21, Z18
+	VADDPS.BCST       consts<>+52(SB), Z18, Z18
+	VRCP14PS          Z18, Z19
+	VMOVAPS           Z19, Z20
+	VFNMADD213PS.BCST consts<>+56(SB), Z18, Z20
+	VMULPS            Z20, Z19, Z18
+	VMULPS            Z18, Z14, Z14
+	VMOVAPS           Z15, Z18
+	VMULPS.BCST       consts<>+24(SB), Z18, Z19
+	VMINPS            Z19, Z17, Z19
+	VREDUCEPS         $0x09, Z19, Z20
+	VBROADCASTSS      consts<>+28(SB), Z21
+	VFMADD213PS.BCST  consts<>+32(SB), Z20, Z21
+	VFMADD213PS.BCST  consts<>+36(SB), Z20, Z21
+	VFMADD213PS.BCST  consts<>+40(SB), Z20, Z21
+	VFMADD213PS.BCST  consts<>+44(SB), Z20, Z21
+	VFMADD213PS.BCST  consts<>+48(SB), Z20, Z21
+	VSCALEFPS         Z19, Z21, Z18
+	VADDPS.BCST       consts<>+52(SB), Z18, Z18
+	VRCP14PS          Z18, Z19
+	VMOVAPS           Z19, Z20
+	VFNMADD213PS.BCST consts<>+56(SB), Z18, Z20
+	VMULPS            Z20, Z19, Z18
+	VMULPS            Z18, Z15, Z15
+	VMOVAPS           Z16, Z18
+	VMULPS.BCST       consts<>+24(SB), Z18, Z19
+	VMINPS            Z19, Z17, Z19
+	VREDUCEPS         $0x09, Z19, Z20
+	VBROADCASTSS      consts<>+28(SB), Z21
+	VFMADD213PS.BCST  consts<>+32(SB), Z20, Z21
+	VFMADD213PS.BCST  consts<>+36(SB), Z20, Z21
+	VFMADD213PS.BCST  consts<>+40(SB), Z20, Z21
+	VFMADD213PS.BCST  consts<>+44(SB), Z20, Z21
+	VFMADD213PS.BCST  consts<>+48(SB), Z20, Z21
+	VSCALEFPS         Z19, Z21, Z18
+	VADDPS.BCST       consts<>+52(SB), Z18, Z18
+	VRCP14PS          Z18, Z19
+	VMOVAPS           Z19, Z20
+	VFNMADD213PS.BCST consts<>+56(SB), Z18, Z20
+	VMULPS            Z20, Z19, Z18
+	VMULPS            Z18, Z16, Z16
+	JMP               activated16
+
+other18:
+	VMAXPS Z13, Z0, Z13
+	VMINPS Z13, Z1, Z13
+	VMAXPS Z14, Z0, Z14
+	VMINPS Z14, Z1, Z14
+	VMAXPS Z15, Z0, Z15
+	VMINPS Z15, Z1, Z15
+	VMAXPS Z16, Z0, Z16
+	VMINPS Z16, Z1, Z16
+
+activated16:
+	VADDPS Z13, Z12, Z12
+	VADDPS Z14, Z12, Z12
+	VADDPS Z15, Z12, Z12
+	VADDPS Z16, Z12, Z12
+	MOVQ   dstStep+48(FP), R8
+	LEAQ   (R8)(R8*2), R9
+	CMPQ   format+120(FP), $+2
+	JNE    other20
+	MOVQ   dst2+8(FP), R10
+	ADDQ   SI, R10
+	LEAQ   (SI), R11
+	LEAQ   (R10), R12
+	LEAQ   (SI)(R8*1), R13
+	LEAQ   (R10)(R8*1), R14
+
+	// VCVTNE2PS2BF16 Z13, Z14, Z17
+	BYTE          $0x62
+	BYTE          $0xc2
+	BYTE          $0x0f
+	BYTE          $0x48
+	BYTE          $0x72
+	BYTE          $0xcd
+	VMOVDQU16     Y17, (R11)
+	VEXTRACTI64X4 $0x01, Z17, (R13)
+	MOVQ          $0xaaaaaaaa, R11
+	KMOVD         R11, K3
+	VMOVUPS       tables<>+0(SB), Z19
+	VPERMW.Z      Z17, Z19, K3, Z18
+	VSUBPS        Z18, Z13, Z13
+	VMOVUPS       tables<>+64(SB), Z19
+	VPERMW.Z      Z17, Z19, K3, Z18
+	VSUBPS        Z18, Z14, Z14
+	VMINPS.BCST   consts<>+0(SB), Z13, Z13
+	VMINPS.BCST   consts<>+0(SB), Z14, Z14
+	VMAXPS.BCST   consts<>+4(SB), Z13, Z13
+	VMAXPS.BCST   consts<>+4(SB), Z14, Z14
+
+	// VCVTNE2PS2BF16 Z13, Z14, Z17
+	BYTE          $0x62
+	BYTE          $0xc2
+	BYTE          $0x0f
+	BYTE          $0x48
+	BYTE          $0x72
+	BYTE          $0xcd
+	VMOVDQU16     Y17, (R12)
+	VEXTRACTI64X4 $0x01, Z17, (R14)
+	LEAQ          (SI)(R8*2), R11
+	LEAQ          (R10)(R8*2), R12
+	LEAQ          (SI)(R9*1), R13
+	LEAQ          (R10)(R9*1), R9
+
+	// VCVTNE2PS2BF16 Z15, Z16, Z17
+	BYTE          $0x62
+	BYTE          $0xc2
+	BYTE          $0x7f
+	BYTE          $0x40
+	BYTE          $0x72
+	BYTE          $0xcf
+	VMOVDQU16     Y17, (R11)
+	VEXTRACTI64X4 $0x01, Z17, (R13)
+	MOVQ          $0xaaaaaaaa, R10
+	KMOVD         R10, K3
+	VMOVUPS       tables<>+0(SB), Z19
+	VPERMW.Z      Z17, Z19, K3, Z18
+	VSUBPS        Z18, Z15, Z15
+	VMOVUPS       tables<>+64(SB), Z19
+	VPERMW.Z      Z17, Z19, K3, Z18
+	VSUBPS        Z18, Z16, Z16
+	VMINPS.BCST   consts<>+0(SB), Z15, Z15
+	VMINPS.BCST   consts<>+0(SB), Z16, Z16
+	VMAXPS.BCST   consts<>+4(SB), Z15, Z15
+	VMAXPS.BCST   consts<>+4(SB), Z16, Z16
+
+	// VCVTNE2PS2BF16 Z15, Z16, Z17
+	BYTE          $0x62
+	BYTE          $0xc2
+	BYTE          $0x7f
+	BYTE          $0x40
+	BYTE          $0x72
+	BYTE          $0xcf
+	VMOVDQU16     Y17, (R12)
+	VEXTRACTI64X4 $0x01, Z17, (R9)
+	LEAQ          (SI)(R8*4), SI
+	JMP           stored19
+
+other20:
+	CMPQ format+120(FP), $+1
+	JNE  other21
+	LEAQ (SI), R10
+	LEAQ (SI)(R8*1), R11
+
+	// VCVTNE2PS2BF16 Z13, Z14, Z17
+	BYTE          $0x62
+	BYTE          $0xc2
+	BYTE          $0x0f
+	BYTE          $0x48
+	BYTE          $0x72
+	BYTE          $0xcd
+	VMOVDQU16     Y17, (R10)
+	VEXTRACTI64X4 $0x01, Z17, (R11)
+	LEAQ          (SI)(R8*2), R10
+	LEAQ          (SI)(R9*1), R9
+
+	// VCVTNE2PS2BF16 Z15, Z16, Z17
+	BYTE          $0x62
+	BYTE          $0xc2
+	BYTE          $0x7f
+	BYTE          $0x40
+	BYTE          $0x72
+	BYTE          $0xcf
+	VMOVDQU16     Y17, (R10)
+	VEXTRACTI64X4 $0x01, Z17, (R9)
+	LEAQ          (SI)(R8*4), SI
+	JMP           stored19
+
+other21:
+	LEAQ    (SI), R10
+	VMOVUPS Z13, (R10)
+	LEAQ    (SI)(R8*1), R10
+	VMOVUPS Z14, (R10)
+	LEAQ    (SI)(R8*2), R10
+	VMOVUPS Z15, (R10)
+	LEAQ    (SI)(R9*1), R9
+	VMOVUPS Z16, (R9)
+	LEAQ    (SI)(R8*4), SI
+	JMP     stored19
+
+stored19:
+	SUBQ $+4, DI
+
+narrower15:
+	CMPQ         DI, $+2
+	JL           narrower24
+	MOVQ         BX, R8
+	VMOVAPS      Z11, Z13
+	VMOVAPS      Z11, Z14
+	MOVQ         R8, R9
+	ADDQ         AX, R8
+	VMOVUPS      (R9), Z15
+	VFMADD231PS  Z2, Z15, Z13
+	VMOVUPS      (R9)(CX*1), Z15
+	VFMADD231PS  Z3, Z15, Z13
+	VMOVUPS      (R9)(CX*2), Z15
+	VFMADD231PS  Z2, Z15, Z14
+	VFMADD231PS  Z4, Z15, Z13
+	VMOVUPS      (R9)(DX*1), Z15
+	VFMADD231PS  Z3, Z15, Z14
+	LEAQ         (R9)(CX*4), R9
+	VMOVUPS      (R9), Z15
+	VFMADD231PS  Z4, Z15, Z14
+	MOVQ         R8, R9
+	ADDQ         AX, R8
+	VMOVUPS      (R9), Z15
+	VFMADD231PS  Z5, Z15, Z13
+	VMOVUPS      (R9)(CX*1), Z15
+	VFMADD231PS  Z6, Z15, Z13
+	VMOVUPS      (R9)(CX*2), Z15
+	VFMADD231PS  Z5, Z15, Z14
+	VFMADD231PS  Z7, Z15, Z13
+	VMOVUPS      (R9)(DX*1), Z15
+	VFMADD231PS  Z6, Z15, Z14
+	LEAQ         (R9)(CX*4), R9
+	VMOVUPS      (R9), Z15
+	VFMADD231PS  Z7, Z15, Z14
+	MOVQ         R8, R9
+	ADDQ         AX, R8
+	VMOVUPS      (R9), Z15
+	VFMADD231PS  Z8, Z15, Z13
+	VMOVUPS      (R9)(CX*1), Z15
+	VFMADD231PS  Z9, Z15, Z13
+	VMOVUPS      (R9)(CX*2), Z15
+	VFMADD231PS  Z8, Z15, Z14
+	VFMADD231PS  Z10, Z15, Z13
+	VMOVUPS      (R9)(DX*1), Z15
+	VFMADD231PS  Z9, Z15, Z14
+	LEAQ         (R9)(CX*4), R9
+	VMOVUPS      (R9), Z15
+	VFMADD231PS  Z10, Z15, Z14
+	IMUL3Q       $+4, CX, R8
+	ADDQ         R8, BX
+	CMPQ         class+128(FP), $+1
+	JNE          other26
+	VBROADCASTSS consts<>+8(SB), Z16
+	VPXORD       Z15, Z15, Z15
+	VADDPS.BCST  consts<>+12(SB), Z13, Z17
+	VMAXPS       Z17, Z15, Z17
+	VMINPS       Z17, Z16, Z17
+	VMULPS       Z17, Z13, Z17
+	VMULPS.BCST  consts<>+16(SB), Z17, Z13
+	VADDPS.BCST  consts<>+12(SB), Z14, Z17
+	VMAXPS       Z17, Z15, Z17
+	VMINPS       Z17, Z16, Z17
+	VMULPS       Z17, Z14, Z17
+	VMULPS.BCST  consts<>+16(SB), Z17, Z14
+	JMP          activated25
+
+other26:
+	CMPQ              class+128(FP), $+3
+	JNE               other27
+	VBROADCASTSS      consts<>+20(SB), Z15
+	VMOVAPS           Z13, Z16
+	VMULPS.BCST       consts<>+24(SB), Z16, Z17
+	VMINPS            Z17, Z15, Z17
+	VREDUCEPS         $0x09, Z17, Z18
+	VBROADCASTSS      consts<>+28(SB), Z19
+	VFMADD213PS.BCST  consts<>+32(SB), Z18, Z19
+	VFMADD213PS.BCST  consts<>+36(SB), Z18, Z19
+	VFMADD213PS.BCST  consts<>+40(SB), Z18, Z19
+	VFMADD213PS.BCST  consts<>+44(SB), Z18, Z19
+	VFMADD213PS.BCST  consts<>+48(SB), Z18, Z19
+	VSCALEFPS         Z17, Z19, Z16
+	VADDPS.BCST       consts<>+52(SB), Z16, Z16
+	VRCP14PS          Z16, Z17
+	VMOVAPS           Z17, Z18
+	VFNMADD213PS.BCST consts<>+56(SB), Z16, Z18
+	VMULPS            Z18, Z17, Z16
+	VMULPS            Z16, Z13, Z13
+	VMOVAPS           Z14, Z16
+	VMULPS.BCST       consts<>+24(SB), Z16, Z17
+	VMINPS            Z17, Z15, Z17
+	VREDUCEPS         $0x09, Z17, Z18
+	VBROADCASTSS      consts<>+28(SB), Z19
+	VFMADD213PS.BCST  consts<>+32(SB), Z18, Z19
+	VFMADD213PS.BCST  consts<>+36(SB), Z18, Z19
+	VFMADD213PS.BCST  consts<>+40(SB), Z18, Z19
+	VFMADD213PS.BCST  consts<>+44(SB), Z18, Z19
+	VFMADD213PS.BCST  consts<>+48(SB), Z18, Z19
+	VSCALEFPS         Z17, Z19, Z16
+	VADDPS.BCST       consts<>+52(SB), Z16, Z16
+	VRCP14PS          Z16, Z17
+	VMOVAPS           Z17, Z18
+	VFNMADD213PS.BCST consts<>+56(SB), Z16, Z18
+	VMULPS            Z18, Z17, Z16
+	VMULPS            Z16, Z14, Z14
+	JMP               activated25
+
+other27:
+	VMAXPS Z13, Z0, Z13
+	VMINPS Z13, Z1, Z13
+	VMAXPS Z14, Z0, Z14
+	VMINPS Z14, Z1, Z14
+
+activated25:
+	VADDPS Z13, Z12, Z12
+	VADDPS Z14, Z12, Z12
+	MOVQ   dstStep+48(FP), R8
+	LEAQ   (R8)(R8*2), R9
+	CMPQ   format+120(FP), $+2
+	JNE    other29
+	MOVQ   dst2+8(FP), R9
+	ADDQ   SI, R9
+	LEAQ   (SI), R10
+	LEAQ   (R9), R11
+	LEAQ   (SI)(R8*1), R12
+	LEAQ   (R9)(R8*1), R9
+
+	// VCVTNE2PS2BF16 Z13, Z14, Z15
+	BYTE          $0x62
+	BYTE          $0x52
+	BYTE          $0x0f
+	BYTE          $0x48
+	BYTE          $0x72
+	BYTE          $0xfd
+	VMOVDQU16     Y15, (R10)
+	VEXTRACTI64X4 $0x01, Z15, (R12)
+	MOVQ          $0xaaaaaaaa, R10
+	KMOVD         R10, K3
+	VMOVUPS       tables<>+0(SB), Z17
+	VPERMW.Z      Z15, Z17, K3, Z16
+	VSUBPS        Z16, Z13, Z13
+	VMOVUPS       tables<>+64(SB), Z17
+	VPERMW.Z      Z15, Z17, K3, Z16
+	VSUBPS        Z16, Z14, Z14
+	VMINPS.BCST   consts<>+0(SB), Z13, Z13
+	VMINPS.BCST   consts<>+0(SB), Z14, Z14
+	VMAXPS.BCST   consts<>+4(SB), Z13, Z13
+	VMAXPS.BCST   consts<>+4(SB), Z14, Z14
+
+	// VCVTNE2PS2BF16 Z13, Z14, Z15
+	BYTE          $0x62
+	BYTE          $0x52
+	BYTE          $0x0f
+	BYTE          $0x48
+	BYTE          $0x72
+	BYTE          $0xfd
+	VMOVDQU16     Y15, (R11)
+	VEXTRACTI64X4 $0x01, Z15, (R9)
+	LEAQ          (SI)(R8*2), SI
+	JMP           stored28
+
+other29:
+	CMPQ format+120(FP), $+1
+	JNE  other30
+	LEAQ (SI), R9
+	LEAQ (SI)(R8*1), R10
+
+	// VCVTNE2PS2BF16 Z13, Z14, Z15
+	BYTE          $0x62
+	BYTE          $0x52
+	BYTE          $0x0f
+	BYTE          $0x48
+	BYTE          $0x72
+	BYTE          $0xfd
+	VMOVDQU16     Y15, (R9)
+	VEXTRACTI64X4 $0x01, Z15, (R10)
+	LEAQ          (SI)(R8*2), SI
+	JMP           stored28
+
+other30:
+	LEAQ    (SI), R9
+	VMOVUPS Z13, (R9)
+	LEAQ    (SI)(R8*1), R9
+	VMOVUPS Z14, (R9)
+	LEAQ    (SI)(R8*2), SI
+	JMP     stored28
+
+stored28:
+	SUBQ $+2, DI
+
+narrower24:
+tile32:
+	CMPQ         DI, $+1
+	JL           narrower33
+	MOVQ         BX, R8
+	VMOVAPS      Z11, Z13
+	MOVQ         R8, R9
+	ADDQ         AX, R8
+	VMOVUPS      (R9), Z14
+	VFMADD231PS  Z2, Z14, Z13
+	VMOVUPS      (R9)(CX*1), Z14
+	VFMADD231PS  Z3, Z14, Z13
+	VMOVUPS      (R9)(CX*2), Z14
+	VFMADD231PS  Z4, Z14, Z13
+	MOVQ         R8, R9
+	ADDQ         AX, R8
+	VMOVUPS      (R9), Z14
+	VFMADD231PS  Z5, Z14, Z13
+	VMOVUPS      (R9)(CX*1), Z14
+	VFMADD231PS  Z6, Z14, Z13
+	VMOVUPS      (R9)(CX*2), Z14
+	VFMADD231PS  Z7, Z14, Z13
+	MOVQ         R8, R9
+	ADDQ         AX, R8
+	VMOVUPS      (R9), Z14
+	VFMADD231PS  Z8, Z14, Z13
+	VMOVUPS      (R9)(CX*1), Z14
+	VFMADD231PS  Z9, Z14, Z13
+	VMOVUPS      (R9)(CX*2), Z14
+	VFMADD231PS  Z10, Z14, Z13
+	IMUL3Q       $+2, CX, R8
+	ADDQ         R8, BX
+	CMPQ         class+128(FP), $+1
+	JNE          other35
+	VBROADCASTSS consts<>+8(SB), Z15
+	VPXORD       Z14, Z14, Z14
+	VADDPS.BCST  consts<>+12(SB), Z13, Z16
+	VMAXPS       Z16, Z14, Z16
+	VMINPS       Z16, Z15, Z16
+	VMULPS       Z16, Z13, Z16
+	VMULPS.BCST  consts<>+16(SB), Z16, Z13
+	JMP          activated34
+
+other35:
+	CMPQ              class+128(FP), $+3
+	JNE               other36
+	VBROADCASTSS      consts<>+20(SB), Z14
+	VMOVAPS           Z13, Z15
+	VMULPS.BCST       consts<>+24(SB), Z15, Z16
+	VMINPS            Z16, Z14, Z16
+	VREDUCEPS         $0x09, Z16, Z17
+	VBROADCASTSS      consts<>+28(SB), Z18
+	VFMADD213PS.BCST  consts<>+32(SB), Z17, Z18
+	VFMADD213PS.BCST  consts<>+36(SB), Z17, Z18
+	VFMADD213PS.BCST  consts<>+40(SB), Z17, Z18
+	VFMADD213PS.BCST  consts<>+44(SB), Z17, Z18
+	VFMADD213PS.BCST  consts<>+48(SB), Z17, Z18
+	VSCALEFPS         Z16, Z18, Z15
+	VADDPS.BCST       consts<>+52(SB), Z15, Z15
+	VRCP14PS          Z15, Z16
+	VMOVAPS           Z16, Z17
+	VFNMADD213PS.BCST consts<>+56(SB), Z15, Z17
+	VMULPS            Z17, Z16, Z15
+	VMULPS            Z15, Z13, Z13
+	JMP               activated34
+
+other36:
+	VMAXPS Z13, Z0, Z13
+	VMINPS Z13, Z1, Z13
+
+activated34:
+	VADDPS Z13, Z12, Z12
+	MOVQ   dstStep+48(FP), R8
+	LEAQ   (R8)(R8*2), R9
+	CMPQ   format+120(FP), $+2
+	JNE    other38
+	MOVQ   dst2+8(FP), R9
+	ADDQ   SI, R9
+	LEAQ   (SI), R10
+	LEAQ   (R9), R9
+
+	// VCVTNEPS2BF16 Z13, K0, Y15
+	BYTE        $0x62
+	BYTE        $0x52
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xfd
+	VPMOVZXWD   Y15, Z14
+	VPSLLD      $0x10, Z14, Z14
+	VMOVDQU16   Y15, (R10)
+	VSUBPS      Z14, Z13, Z13
+	VFPCLASSPSZ $0x99, Z13, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z13, K2, Y14
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xf5
+	VMOVDQU16 Y14, (R9)
+	ADDQ      R8, SI
+	JMP       stored37
+
+other38:
+	CMPQ format+120(FP), $+1
+	JNE  other39
+	LEAQ (SI), R9
+
+	// VCVTNEPS2BF16 Z13, K0, Y14
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xf5
+	VMOVDQU16 Y14, (R9)
+	ADDQ      R8, SI
+	JMP       stored37
+
+other39:
+	LEAQ    (SI), R9
+	VMOVUPS Z13, (R9)
+	ADDQ    R8, SI
+	JMP     stored37
+
+stored37:
+	SUBQ $+1, DI
+	JMP  tile32
+
+narrower33:
+	MOVQ    xRow+80(FP), BX
+	ADDQ    BX, 8(SP)
+	MOVQ    dstRow+56(FP), BX
+	ADDQ    BX, 16(SP)
+	MOVQ    24(SP), BX
+	TESTQ   BX, BX
+	JE      none41
+	VMOVUPS Z12, (BX)
+	ADDQ    sumRow+88(FP), BX
+	MOVQ    BX, 24(SP)
+
+none41:
+	DECQ (SP)
+	JNE  loop4
+	ADDQ $+64, x+16(FP)
+	ADDQ $+64, bias+32(FP)
+	ADDQ $+576, weights+24(FP)
+	ADDQ $+32, dst+0(FP)
+	CMPQ format+120(FP), $+0
+	JNE  halves42
+	ADDQ $+32, dst+0(FP)
+
+halves42:
+	CMPQ sums+40(FP), $+0
+	JE   nosums43
+	ADDQ $+64, sums+40(FP)
+
+nosums43:
+	SUBQ $+16, channels+112(FP)
+	JMP  block1
+
+rest2:
+	MOVQ    channels+112(FP), BX
+	TESTQ   BX, BX
+	JE      done3
+	MOVQ    $-1, SI
+	BZHIQ   BX, SI, SI
+	KMOVW   SI, K1
+	MOVQ    weights+24(FP), BX
+	MOVQ    bias+32(FP), SI
+	VMOVUPS (BX), Z2
+	VMOVUPS 64(BX), Z3
+	VMOVUPS 128(BX), Z4
+	VMOVUPS 192(BX), Z5
+	VMOVUPS 256(BX), Z6
+	VMOVUPS 320(BX), Z7
+	VMOVUPS 384(BX), Z8
+	VMOVUPS 448(BX), Z9
+	VMOVUPS 512(BX), Z10
+	VMOVUPS (SI), Z11
+	MOVQ    rows+96(FP), BX
+	MOVQ    BX, (SP)
+	MOVQ    x+16(FP), BX
+	MOVQ    BX, 8(SP)
+	MOVQ    dst+0(FP), BX
+	MOVQ    BX, 16(SP)
+	MOVQ    sums+40(FP), BX
+	MOVQ    BX, 24(SP)
+
+loop44:
+	MOVQ   8(SP), BX
+	MOVQ   16(SP), SI
+	VPXORD Z12, Z12, Z12
+	MOVQ   pixels+104(FP), DI
+
+tile45:
+	CMPQ         DI, $+7
+	JL           narrower46
+	MOVQ         BX, R8
+	VMOVAPS      Z11, Z13
+	VMOVAPS      Z11, Z14
+	VMOVAPS      Z11, Z15
+	VMOVAPS      Z11, Z16
+	VMOVAPS      Z11, Z17
+	VMOVAPS      Z11, Z18
+	VMOVAPS      Z11, Z19
+	MOVQ         R8, R9
+	ADDQ         AX, R8
+	VMOVUPS.Z    (R9), K1, Z20
+	VFMADD231PS  Z2, Z20, Z13
+	VMOVUPS.Z    (R9)(CX*1), K1, Z20
+	VFMADD231PS  Z3, Z20, Z13
+	VMOVUPS.Z    (R9)(CX*2), K1, Z20
+	VFMADD231PS  Z2, Z20, Z14
+	VFMADD231PS  Z4, Z20, Z13
+	VMOVUPS.Z    (R9)(DX*1), K1, Z20
+	VFMADD231PS  Z3, Z20, Z14
+	LEAQ         (R9)(CX*4), R9
+	VMOVUPS.Z    (R9), K1, Z20
+	VFMADD231PS  Z2, Z20, Z15
+	VFMADD231PS  Z4, Z20, Z14
+	VMOVUPS.Z    (R9)(CX*1), K1, Z20
+	VFMADD231PS  Z3, Z20, Z15
+	VMOVUPS.Z    (R9)(CX*2), K1, Z20
+	VFMADD231PS  Z2, Z20, Z16
+	VFMADD231PS  Z4, Z20, Z15
+	VMOVUPS.Z    (R9)(DX*1), K1, Z20
+	VFMADD231PS  Z3, Z20, Z16
+	LEAQ         (R9)(CX*4), R9
+	VMOVUPS.Z    (R9), K1, Z20
+	VFMADD231PS  Z2, Z20, Z17
+	VFMADD231PS  Z4, Z20, Z16
+	VMOVUPS.Z    (R9)(CX*1), K1, Z20
+	VFMADD231PS  Z3, Z20, Z17
+	VMOVUPS.Z    (R9)(CX*2), K1, Z20
+	VFMADD231PS  Z2, Z20, Z18
+	VFMADD231PS  Z4, Z20, Z17
+	VMOVUPS.Z    (R9)(DX*1), K1, Z20
+	VFMADD231PS  Z3, Z20, Z18
+	LEAQ         (R9)(CX*4), R9
+	VMOVUPS.Z    (R9), K1, Z20
+	VFMADD231PS  Z2, Z20, Z19
+	VFMADD231PS  Z4, Z20, Z18
+	VMOVUPS.Z    (R9)(CX*1), K1, Z20
+	VFMADD231PS  Z3, Z20, Z19
+	VMOVUPS.Z    (R9)(CX*2), K1, Z20
+	VFMADD231PS  Z4, Z20, Z19
+	MOVQ         R8, R9
+	ADDQ         AX, R8
+	VMOVUPS.Z    (R9), K1, Z20
+	VFMADD231PS  Z5, Z20, Z13
+	VMOVUPS.Z    (R9)(CX*1), K1, Z20
+	VFMADD231PS  Z6, Z20, Z13
+	VMOVUPS.Z    (R9)(CX*2), K1, Z20
+	VFMADD231PS  Z5, Z20, Z14
+	VFMADD231PS  Z7, Z20, Z13
+	VMOVUPS.Z    (R9)(DX*1), K1, Z20
+	VFMADD231PS  Z6, Z20, Z14
+	LEAQ         (R9)(CX*4), R9
+	VMOVUPS.Z    (R9), K1, Z20
+	VFMADD231PS  Z5, Z20, Z15
+	VFMADD231PS  Z7, Z20, Z14
+	VMOVUPS.Z    (R9)(CX*1), K1, Z20
+	VFMADD231PS  Z6, Z20, Z15
+	VMOVUPS.Z    (R9)(CX*2), K1, Z20
+	VFMADD231PS  Z5, Z20, Z16
+	VFMADD231PS  Z7, Z20, Z15
+	VMOVUPS.Z    (R9)(DX*1), K1, Z20
+	VFMADD231PS  Z6, Z20, Z16
+	LEAQ         (R9)(CX*4), R9
+	VMOVUPS.Z    (R9), K1, Z20
+	VFMADD231PS  Z5, Z20, Z17
+	VFMADD231PS  Z7, Z20, Z16
+	VMOVUPS.Z    (R9)(CX*1), K1, Z20
+	VFMADD231PS  Z6, Z20, Z17
+	VMOVUPS.Z    (R9)(CX*2), K1, Z20
+	VFMADD231PS  Z5, Z20, Z18
+	VFMADD231PS  Z7, Z20, Z17
+	VMOVUPS.Z    (R9)(DX*1), K1, Z20
+	VFMADD231PS  Z6, Z20, Z18
+	LEAQ         (R9)(CX*4), R9
+	VMOVUPS.Z    (R9), K1, Z20
+	VFMADD231PS  Z5, Z20, Z19
+	VFMADD231PS  Z7, Z20, Z18
+	VMOVUPS.Z    (R9)(CX*1), K1, Z20
+	VFMADD231PS  Z6, Z20, Z19
+	VMOVUPS.Z    (R9)(CX*2), K1, Z20
+	VFMADD231PS  Z7, Z20, Z19
+	MOVQ         R8, R9
+	ADDQ         AX, R8
+	VMOVUPS.Z    (R9), K1, Z20
+	VFMADD231PS  Z8, Z20, Z13
+	VMOVUPS.Z    (R9)(CX*1), K1, Z20
+	VFMADD231PS  Z9, Z20, Z13
+	VMOVUPS.Z    (R9)(CX*2), K1, Z20
+	VFMADD231PS  Z8, Z20, Z14
+	VFMADD231PS  Z10, Z20, Z13
+	VMOVUPS.Z    (R9)(DX*1), K1, Z20
+	VFMADD231PS  Z9, Z20, Z14
+	LEAQ         (R9)(CX*4), R9
+	VMOVUPS.Z    (R9), K1, Z20
+	VFMADD231PS  Z8, Z20, Z15
+	VFMADD231PS  Z10, Z20, Z14
+	VMOVUPS.Z    (R9)(CX*1), K1, Z20
+	VFMADD231PS  Z9, Z20, Z15
+	VMOVUPS.Z    (R9)(CX*2), K1, Z20
+	VFMADD231PS  Z8, Z20, Z16
+	VFMADD231PS  Z10, Z20, Z15
+	VMOVUPS.Z    (R9)(DX*1), K1, Z20
+	VFMADD231PS  Z9, Z20, Z16
+	LEAQ         (R9)(CX*4), R9
+	VMOVUPS.Z    (R9), K1, Z20
+	VFMADD231PS  Z8, Z20, Z17
+	VFMADD231PS  Z10, Z20, Z16
+	VMOVUPS.Z    (R9)(CX*1), K1, Z20
+	VFMADD231PS  Z9, Z20, Z17
+	VMOVUPS.Z    (R9)(CX*2), K1, Z20
+	VFMADD231PS  Z8, Z20, Z18
+	VFMADD231PS  Z10, Z20, Z17
+	VMOVUPS.Z    (R9)(DX*1), K1, Z20
+	VFMADD231PS  Z9, Z20, Z18
+	LEAQ         (R9)(CX*4), R9
+	VMOVUPS.Z    (R9), K1, Z20
+	VFMADD231PS  Z8, Z20, Z19
+	VFMADD231PS  Z10, Z20, Z18
+	VMOVUPS.Z    (R9)(CX*1), K1, Z20
+	VFMADD231PS  Z9, Z20, Z19
+	VMOVUPS.Z    (R9)(CX*2), K1, Z20
+	VFMADD231PS  Z10, Z20, Z19
+	IMUL3Q       $+14, CX, R8
+	ADDQ         R8, BX
+	CMPQ         class+128(FP), $+1
+	JNE          other48
+	VBROADCASTSS consts<>+8(SB), Z21
+	VPXORD       Z20, Z20, Z20
+	VADDPS.BCST  consts<>+12(SB), Z13, Z22
+	VMAXPS       Z22, Z20, Z22
+	VMINPS       Z22, Z21, Z22
+	VMULPS       Z22, Z13, Z22
+	VMULPS.BCST  consts<>+16(SB), Z22, Z13
+	VADDPS.BCST  consts<>+12(SB), Z14, Z22
+	VMAXPS       Z22, Z20, Z22
+	VMINPS       Z22, Z21, Z22
+	VMULPS       Z22, Z14, Z22
+	VMULPS.BCST  consts<>+16(SB), Z22, Z14
+	VADDPS.BCST  consts<>+12(SB), Z15, Z22
+	VMAXPS       Z22, Z20, Z22
+	VMINPS       Z22, Z21, Z22
+	VMULPS       Z22, Z15, Z22
+	VMULPS.BCST  consts<>+16(SB), Z22, Z15
+	VADDPS.BCST  consts<>+12(SB), Z16, Z22
+	VMAXPS       Z22, Z20, Z22
+	VMINPS       Z22, Z21, Z22
+	VMULPS       Z22, Z16, Z22
+	VMULPS.BCST  consts<>+16(SB), Z22, Z16
+	VADDPS.BCST  consts<>+12(SB), Z17, Z22
+	VMAXPS       Z22, Z20, Z22
+	VMINPS       Z22, Z21, Z22
+	VMULPS       Z22, Z17, Z22
+	VMULPS.BCST  consts<>+16(SB), Z22, Z17
+	VADDPS.BCST  consts<>+12(SB), Z18, Z22
+	VMAXPS       Z22, Z20, Z22
+	VMINPS       Z22, Z21, Z22
+	VMULPS       Z22, Z18, Z22
+	VMULPS.BCST  consts<>+16(SB), Z22, Z18
+	VADDPS.BCST  consts<>+12(SB), Z19, Z22
+	VMAXPS       Z22, Z20, Z22
+	VMINPS       Z22, Z21, Z22
+	VMULPS       Z22, Z19, Z22
+	VMULPS.BCST  consts<>+16(SB), Z22, Z19
+	JMP          activated47
+
+other48:
+	CMPQ              class+128(FP), $+3
+	JNE               other49
+	VBROADCASTSS      consts<>+20(SB), Z20
+	VMOVAPS           Z13, Z21
+	VMULPS.BCST       consts<>+24(SB), Z21, Z22
+	VMINPS            Z22, Z20, Z22
+	VREDUCEPS         $0x09, Z22, Z23
+	VBROADCASTSS      consts<>+28(SB), Z24
+	VFMADD213PS.BCST  consts<>+32(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+36(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+40(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+44(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+48(SB), Z23, Z24
+	VSCALEFPS         Z22, Z24, Z21
+	VADDPS.BCST       consts<>+52(SB), Z21, Z21
+	VRCP14PS          Z21, Z22
+	VMOVAPS           Z22, Z23
+	VFNMADD213PS.BCST consts<>+56(SB), Z21, Z23
+	VMULPS            Z23, Z22, Z21
+	VMULPS            Z21, Z13, Z13
+	VMOVAPS           Z14, Z21
+	VMULPS.BCST       consts<>+24(SB), Z21, Z22
+	VMINPS            Z22, Z20, Z22
+	VREDUCEPS         $0x09, Z22, Z23
+	VBROADCASTSS      consts<>+28(SB), Z24
+	VFMADD213PS.BCST  consts<>+32(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+36(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+40(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+44(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+48(SB), Z23, Z24
+	VSCALEFPS         Z22, Z24, Z21
+	VADDPS.BCST       consts<>+52(SB), Z21, Z21
+	VRCP14PS          Z21, Z22
+	VMOVAPS           Z22, Z23
+	VFNMADD213PS.BCST consts<>+56(SB), Z21, Z23
+	VMULPS            Z23, Z22, Z21
+	VMULPS            Z21, Z14, Z14
+	VMOVAPS           Z15, Z21
+	VMULPS.BCST       consts<>+24(SB), Z21, Z22
+	VMINPS            Z22, Z20, Z22
+	VREDUCEPS         $0x09, Z22, Z23
+	VBROADCASTSS      consts<>+28(SB), Z24
+	VFMADD213PS.BCST  consts<>+32(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+36(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+40(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+44(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+48(SB), Z23, Z24
+	VSCALEFPS         Z22, Z24, Z21
+	VADDPS.BCST       consts<>+52(SB), Z21, Z21
+	VRCP14PS          Z21, Z22
+	VMOVAPS           Z22, Z23
+	VFNMADD213PS.BCST consts<>+56(SB), Z21, Z23
+	VMULPS            Z23, Z22, Z21
+	VMULPS            Z21, Z15, Z15
+	VMOVAPS           Z16, Z21
+	VMULPS.BCST       consts<>+24(SB), Z21, Z22
+	VMINPS            Z22, Z20, Z22
+	VREDUCEPS         $0x09, Z22, Z23
+	VBROADCASTSS      consts<>+28(SB), Z24
+	VFMADD213PS.BCST  consts<>+32(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+36(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+40(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+44(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+48(SB), Z23, Z24
+	VSCALEFPS         Z22, Z24, Z21
+	VADDPS.BCST       consts<>+52(SB), Z21, Z21
+	VRCP14PS          Z21, Z22
+	VMOVAPS           Z22, Z23
+	VFNMADD213PS.BCST consts<>+56(SB), Z21, Z23
+	VMULPS            Z23, Z22, Z21
+	VMULPS            Z21, Z16, Z16
+	VMOVAPS           Z17, Z21
+	VMULPS.BCST       consts<>+24(SB), Z21, Z22
+	VMINPS            Z22, Z20, Z22
+	VREDUCEPS         $0x09, Z22, Z23
+	VBROADCASTSS      consts<>+28(SB), Z24
+	VFMADD213PS.BCST  consts<>+32(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+36(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+40(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+44(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+48(SB), Z23, Z24
+	VSCALEFPS         Z22, Z24, Z21
+	VADDPS.BCST       consts<>+52(SB), Z21, Z21
+	VRCP14PS          Z21, Z22
+	VMOVAPS           Z22, Z23
+	VFNMADD213PS.BCST consts<>+56(SB), Z21, Z23
+	VMULPS            Z23, Z22, Z21
+	VMULPS            Z21, Z17, Z17
+	VMOVAPS           Z18, Z21
+	VMULPS.BCST       consts<>+24(SB), Z21, Z22
+	VMINPS            Z22, Z20, Z22
+	VREDUCEPS         $0x09, Z22, Z23
+	VBROADCASTSS      consts<>+28(SB), Z24
+	VFMADD213PS.BCST  consts<>+32(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+36(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+40(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+44(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+48(SB), Z23, Z24
+	VSCALEFPS         Z22, Z24, Z21
+	VADDPS.BCST       consts<>+52(SB), Z21, Z21
+	VRCP14PS          Z21, Z22
+	VMOVAPS           Z22, Z23
+	VFNMADD213PS.BCST consts<>+56(SB), Z21, Z23
+	VMULPS            Z23, Z22, Z21
+	VMULPS            Z21, Z18, Z18
+	VMOVAPS           Z19, Z21
+	VMULPS.BCST       consts<>+24(SB), Z21, Z22
+	VMINPS            Z22, Z20, Z22
+	VREDUCEPS         $0x09, Z22, Z23
+	VBROADCASTSS      consts<>+28(SB), Z24
+	VFMADD213PS.BCST  consts<>+32(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+36(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+40(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+44(SB), Z23, Z24
+	VFMADD213PS.BCST  consts<>+48(SB), Z23, Z24
+	VSCALEFPS         Z22, Z24, Z21
+	VADDPS.BCST       consts<>+52(SB), Z21, Z21
+	VRCP14PS          Z21, Z22
+	VMOVAPS           Z22, Z23
+	VFNMADD213PS.BCST consts<>+56(SB), Z21, Z23
+	VMULPS            Z23, Z22, Z21
+	VMULPS            Z21, Z19, Z19
+	JMP               activated47
+
+other49:
+	VMAXPS Z13, Z0, Z13
+	VMINPS Z13, Z1, Z13
+	VMAXPS Z14, Z0, Z14
+	VMINPS Z14, Z1, Z14
+	VMAXPS Z15, Z0, Z15
+	VMINPS Z15, Z1, Z15
+	VMAXPS Z16, Z0, Z16
+	VMINPS Z16, Z1, Z16
+	VMAXPS Z17, Z0, Z17
+	VMINPS Z17, Z1, Z17
+	VMAXPS Z18, Z0, Z18
+	VMINPS Z18, Z1, Z18
+	VMAXPS Z19, Z0, Z19
+	VMINPS Z19, Z1, Z19
+
+activated47:
+	VADDPS Z13, Z12, Z12
+	VADDPS Z14, Z12, Z12
+	VADDPS Z15, Z12, Z12
+	VADDPS Z16, Z12, Z12
+	VADDPS Z17, Z12, Z12
+	VADDPS Z18, Z12, Z12
+	VADDPS Z19, Z12, Z12
+	MOVQ   dstStep+48(FP), R8
+	LEAQ   (R8)(R8*2), R9
+	CMPQ   format+120(FP), $+2
+	JNE    other51
+	MOVQ   dst2+8(FP), R10
+	ADDQ   SI, R10
+	LEAQ   (SI), R11
+	LEAQ   (R10), R12
+
+	// VCVTNEPS2BF16 Z13, K0, Y21
+	BYTE        $0x62
+	BYTE        $0xc2
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xed
+	VPMOVZXWD   Y21, Z20
+	VPSLLD      $0x10, Z20, Z20
+	VMOVDQU16   Y21, K1, (R11)
+	VSUBPS      Z20, Z13, Z13
+	VFPCLASSPSZ $0x99, Z13, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z13, K2, Y20
+	BYTE      $0x62
+	BYTE      $0xc2
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xe5
+	VMOVDQU16 Y20, K1, (R12)
+	LEAQ      (SI)(R8*1), R11
+	LEAQ      (R10)(R8*1), R12
+
+	// VCVTNEPS2BF16 Z14, K0, Y21
+	BYTE        $0x62
+	BYTE        $0xc2
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xee
+	VPMOVZXWD   Y21, Z20
+	VPSLLD      $0x10, Z20, Z20
+	VMOVDQU16   Y21, K1, (R11)
+	VSUBPS      Z20, Z14, Z14
+	VFPCLASSPSZ $0x99, Z14, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z14, K2, Y20
+	BYTE      $0x62
+	BYTE      $0xc2
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xe6
+	VMOVDQU16 Y20, K1, (R12)
+	LEAQ      (SI)(R8*2), R11
+	LEAQ      (R10)(R8*2), R12
+
+	// VCVTNEPS2BF16 Z15, K0, Y21
+	BYTE        $0x62
+	BYTE        $0xc2
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xef
+	VPMOVZXWD   Y21, Z20
+	VPSLLD      $0x10, Z20, Z20
+	VMOVDQU16   Y21, K1, (R11)
+	VSUBPS      Z20, Z15, Z15
+	VFPCLASSPSZ $0x99, Z15, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z15, K2, Y20
+	BYTE      $0x62
+	BYTE      $0xc2
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xe7
+	VMOVDQU16 Y20, K1, (R12)
+	LEAQ      (SI)(R9*1), R11
+	LEAQ      (R10)(R9*1), R12
+
+	// VCVTNEPS2BF16 Z16, K0, Y21
+	BYTE        $0x62
+	BYTE        $0xa2
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xe8
+	VPMOVZXWD   Y21, Z20
+	VPSLLD      $0x10, Z20, Z20
+	VMOVDQU16   Y21, K1, (R11)
+	VSUBPS      Z20, Z16, Z16
+	VFPCLASSPSZ $0x99, Z16, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z16, K2, Y20
+	BYTE      $0x62
+	BYTE      $0xa2
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xe0
+	VMOVDQU16 Y20, K1, (R12)
+	LEAQ      (SI)(R8*4), SI
+	LEAQ      (R10)(R8*4), R10
+	LEAQ      (SI), R11
+	LEAQ      (R10), R12
+
+	// VCVTNEPS2BF16 Z17, K0, Y21
+	BYTE        $0x62
+	BYTE        $0xa2
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xe9
+	VPMOVZXWD   Y21, Z20
+	VPSLLD      $0x10, Z20, Z20
+	VMOVDQU16   Y21, K1, (R11)
+	VSUBPS      Z20, Z17, Z17
+	VFPCLASSPSZ $0x99, Z17, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z17, K2, Y20
+	BYTE      $0x62
+	BYTE      $0xa2
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xe1
+	VMOVDQU16 Y20, K1, (R12)
+	LEAQ      (SI)(R8*1), R11
+	LEAQ      (R10)(R8*1), R12
+
+	// VCVTNEPS2BF16 Z18, K0, Y21
+	BYTE        $0x62
+	BYTE        $0xa2
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xea
+	VPMOVZXWD   Y21, Z20
+	VPSLLD      $0x10, Z20, Z20
+	VMOVDQU16   Y21, K1, (R11)
+	VSUBPS      Z20, Z18, Z18
+	VFPCLASSPSZ $0x99, Z18, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z18, K2, Y20
+	BYTE      $0x62
+	BYTE      $0xa2
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xe2
+	VMOVDQU16 Y20, K1, (R12)
+	LEAQ      (SI)(R8*2), R11
+	LEAQ      (R10)(R8*2), R8
+
+	// VCVTNEPS2BF16 Z19, K0, Y21
+	BYTE        $0x62
+	BYTE        $0xa2
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xeb
+	VPMOVZXWD   Y21, Z20
+	VPSLLD      $0x10, Z20, Z20
+	VMOVDQU16   Y21, K1, (R11)
+	VSUBPS      Z20, Z19, Z19
+	VFPCLASSPSZ $0x99, Z19, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z19, K2, Y20
+	BYTE      $0x62
+	BYTE      $0xa2
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xe3
+	VMOVDQU16 Y20, K1, (R8)
+	ADDQ      R9, SI
+	JMP       stored50
+
+other51:
+	CMPQ format+120(FP), $+1
+	JNE  other52
+	LEAQ (SI), R10
+
+	// VCVTNEPS2BF16 Z13, K0, Y20
+	BYTE      $0x62
+	BYTE      $0xc2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xe5
+	VMOVDQU16 Y20, K1, (R10)
+	LEAQ      (SI)(R8*1), R10
+
+	// VCVTNEPS2BF16 Z14, K0, Y20
+	BYTE      $0x62
+	BYTE      $0xc2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xe6
+	VMOVDQU16 Y20, K1, (R10)
+	LEAQ      (SI)(R8*2), R10
+
+	// VCVTNEPS2BF16 Z15, K0, Y20
+	BYTE      $0x62
+	BYTE      $0xc2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xe7
+	VMOVDQU16 Y20, K1, (R10)
+	LEAQ      (SI)(R9*1), R10
+
+	// VCVTNEPS2BF16 Z16, K0, Y20
+	BYTE      $0x62
+	BYTE      $0xa2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xe0
+	VMOVDQU16 Y20, K1, (R10)
+	LEAQ      (SI)(R8*4), SI
+	LEAQ      (SI), R10
+
+	// VCVTNEPS2BF16 Z17, K0, Y20
+	BYTE      $0x62
+	BYTE      $0xa2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xe1
+	VMOVDQU16 Y20, K1, (R10)
+	LEAQ      (SI)(R8*1), R10
+
+	// VCVTNEPS2BF16 Z18, K0, Y20
+	BYTE      $0x62
+	BYTE      $0xa2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xe2
+	VMOVDQU16 Y20, K1, (R10)
+	LEAQ      (SI)(R8*2), R8
+
+	// VCVTNEPS2BF16 Z19, K0, Y20
+	BYTE      $0x62
+	BYTE      $0xa2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xe3
+	VMOVDQU16 Y20, K1, (R8)
+	ADDQ      R9, SI
+	JMP       stored50
+
+other52:
+	LEAQ    (SI), R10
+	VMOVUPS Z13, K1, (R10)
+	LEAQ    (SI)(R8*1), R10
+	VMOVUPS Z14, K1, (R10)
+	LEAQ    (SI)(R8*2), R10
+	VMOVUPS Z15, K1, (R10)
+	LEAQ    (SI)(R9*1), R10
+	VMOVUPS Z16, K1, (R10)
+	LEAQ    (SI)(R8*4), SI
+	LEAQ    (SI), R10
+	VMOVUPS Z17, K1, (R10)
+	LEAQ    (SI)(R8*1), R10
+	VMOVUPS Z18, K1, (R10)
+	LEAQ    (SI)(R8*2), R8
+	VMOVUPS Z19, K1, (R8)
+	ADDQ    R9, SI
+	JMP     stored50
+
+stored50:
+	SUBQ $+7, DI
+	JMP  tile45
+
+narrower46:
+	CMPQ         DI, $+4
+	JL           narrower55
+	MOVQ         BX, R8
+	VMOVAPS      Z11, Z13
+	VMOVAPS      Z11, Z14
+	VMOVAPS      Z11, Z15
+	VMOVAPS      Z11, Z16
+	MOVQ         R8, R9
+	ADDQ         AX, R8
+	VMOVUPS.Z    (R9), K1, Z17
+	VFMADD231PS  Z2, Z17, Z13
+	VMOVUPS.Z    (R9)(CX*1), K1, Z17
+	VFMADD231PS  Z3, Z17, Z13
+	VMOVUPS.Z    (R9)(CX*2), K1, Z17
+	VFMADD231PS  Z2, Z17, Z14
+	VFMADD231PS  Z4, Z17, Z13
+	VMOVUPS.Z    (R9)(DX*1), K1, Z17
+	VFMADD231PS  Z3, Z17, Z14
+	LEAQ         (R9)(CX*4), R9
+	VMOVUPS.Z    (R9), K1, Z17
+	VFMADD231PS  Z2, Z17, Z15
+	VFMADD231PS  Z4, Z17, Z14
+	VMOVUPS.Z    (R9)(CX*1), K1, Z17
+	VFMADD231PS  Z3, Z17, Z15
+	VMOVUPS.Z    (R9)(CX*2), K1, Z17
+	VFMADD231PS  Z2, Z17, Z16
+	VFMADD231PS  Z4, Z17, Z15
+	VMOVUPS.Z    (R9)(DX*1), K1, Z17
+	VFMADD231PS  Z3, Z17, Z16
+	LEAQ         (R9)(CX*4), R9
+	VMOVUPS.Z    (R9), K1, Z17
+	VFMADD231PS  Z4, Z17, Z16
+	MOVQ         R8, R9
+	ADDQ         AX, R8
+	VMOVUPS.Z    (R9), K1, Z17
+	VFMADD231PS  Z5, Z17, Z13
+	VMOVUPS.Z    (R9)(CX*1), K1, Z17
+	VFMADD231PS  Z6, Z17, Z13
+	VMOVUPS.Z    (R9)(CX*2), K1, Z17
+	VFMADD231PS  Z5, Z17, Z14
+	VFMADD231PS  Z7, Z17, Z13
+	VMOVUPS.Z    (R9)(DX*1), K1, Z17
+	VFMADD231PS  Z6, Z17, Z14
+	LEAQ         (R9)(CX*4), R9
+	VMOVUPS.Z    (R9), K1, Z17
+	VFMADD231PS  Z5, Z17, Z15
+	VFMADD231PS  Z7, Z17, Z14
+	VMOVUPS.Z    (R9)(CX*1), K1, Z17
+	VFMADD231PS  Z6, Z17, Z15
+	VMOVUPS.Z    (R9)(CX*2), K1, Z17
+	VFMADD231PS  Z5, Z17, Z16
+	VFMADD231PS  Z7, Z17, Z15
+	VMOVUPS.Z    (R9)(DX*1), K1, Z17
+	VFMADD231PS  Z6, Z17, Z16
+	LEAQ         (R9)(CX*4), R9
+	VMOVUPS.Z    (R9), K1, Z17
+	VFMADD231PS  Z7, Z17, Z16
+	MOVQ         R8, R9
+	ADDQ         AX, R8
+	VMOVUPS.Z    (R9), K1, Z17
+	VFMADD231PS  Z8, Z17, Z13
+	VMOVUPS.Z    (R9)(CX*1), K1, Z17
+	VFMADD231PS  Z9, Z17, Z13
+	VMOVUPS.Z    (R9)(CX*2), K1, Z17
+	VFMADD231PS  Z8, Z17, Z14
+	VFMADD231PS  Z10, Z17, Z13
+	VMOVUPS.Z    (R9)(DX*1), K1, Z17
+	VFMADD231PS  Z9, Z17, Z14
+	LEAQ         (R9)(CX*4), R9
+	VMOVUPS.Z    (R9), K1, Z17
+	VFMADD231PS  Z8, Z17, Z15
+	VFMADD231PS  Z10, Z17, Z14
+	VMOVUPS.Z    (R9)(CX*1), K1, Z17
+	VFMADD231PS  Z9, Z17, Z15
+	VMOVUPS.Z    (R9)(CX*2), K1, Z17
+	VFMADD231PS  Z8, Z17, Z16
+	VFMADD231PS  Z10, Z17, Z15
+	VMOVUPS.Z    (R9)(DX*1), K1, Z17
+	VFMADD231PS  Z9, Z17, Z16
+	LEAQ         (R9)(CX*4), R9
+	VMOVUPS.Z    (R9), K1, Z17
+	VFMADD231PS  Z10, Z17, Z16
+	IMUL3Q       $+8, CX, R8
+	ADDQ         R8, BX
+	CMPQ         class+128(FP), $+1
+	JNE          other57
+	VBROADCASTSS consts<>+8(SB), Z18
+	VPXORD       Z17, Z17, Z17
+	VADDPS.BCST  consts<>+12(SB), Z13, Z19
+	VMAXPS       Z19, Z17, Z19
+	VMINPS       Z19, Z18, Z19
+	VMULPS       Z19, Z13, Z19
+	VMULPS.BCST  consts<>+16(SB), Z19, Z13
+	VADDPS.BCST  consts<>+12(SB), Z14, Z19
+	VMAXPS       Z19, Z17, Z19
+	VMINPS       Z19, Z18, Z19
+	VMULPS       Z19, Z14, Z19
+	VMULPS.BCST  consts<>+16(SB), Z19, Z14
+	VADDPS.BCST  consts<>+12(SB), Z15, Z19
+	VMAXPS       Z19, Z17, Z19
+	VMINPS       Z19, Z18, Z19
+	VMULPS       Z19, Z15, Z19
+	VMULPS.BCST  consts<>+16(SB), Z19, Z15
+	VADDPS.BCST  consts<>+12(SB), Z16, Z19
+	VMAXPS       Z19, Z17, Z19
+	VMINPS       Z19, Z18, Z19
+	VMULPS       Z19, Z16, Z19
+	VMULPS.BCST  consts<>+16(SB), Z19, Z16
+	JMP          activated56
+
+other57:
+	CMPQ              class+128(FP), $+3
+	JNE               other58
+	VBROADCASTSS      consts<>+20(SB), Z17
+	VMOVAPS           Z13, Z18
+	VMULPS.BCST       consts<>+24(SB), Z18, Z19
+	VMINPS            Z19, Z17, Z19
+	VREDUCEPS         $0x09, Z19, Z20
+	VBROADCASTSS      consts<>+28(SB), Z21
+	VFMADD213PS.BCST  consts<>+32(SB), Z20, Z21
+	VFMADD213PS.BCST  consts<>+36(SB), Z20, Z21
+	VFMADD213PS.BCST  consts<>+40(SB), Z20, Z21
+	VFMADD213PS.BCST  consts<>+44(SB), Z20, Z21
+	VFMADD213PS.BCST  consts<>+48(SB), Z20, Z21
+	VSCALEFPS         Z19, Z21, Z18
+	VADDPS.BCST       consts<>+52(SB), Z18, Z18
+	VRCP14PS          Z18, Z19
+	VMOVAPS           Z19, Z20
+	VFNMADD213PS.BCST consts<>+56(SB), Z18, Z20
+	VMULPS            Z20, Z19, Z18
+	VMULPS            Z18, Z13, Z13
+	VMOVAPS           Z14, Z18
+	VMULPS.BCST       consts<>+24(SB), Z18, Z19
+	VMINPS            Z19, Z17, Z19
+	VREDUCEPS         $0x09, Z19, Z20
+	VBROADCASTSS      consts<>+28(SB), Z21
+	VFMADD213PS.BCST  consts<>+32(SB), Z20, Z21
+	VFMADD213PS.BCST  consts<>+36(SB), Z20, Z21
+	VFMADD213PS.BCST  consts<>+40(SB), Z20, Z21
+	VFMADD213PS.BCST  consts<>+44(SB), Z20, Z21
+	VFMADD213PS.BCST  consts<>+48(SB), Z20, Z21
+	VSCALEFPS         Z19, Z21, Z18
+	VADDPS.BCST       consts<>+52(SB), Z18, Z18
+	VRCP14PS          Z18, Z19
+	VMOVAPS           Z19, Z20
+	VFNMADD213PS.BCST consts<>+56(SB), Z18, Z20
+	VMULPS            Z20, Z19, Z18
+	VMULPS            Z18, Z14, Z14
+	VMOVAPS           Z15, Z18
+	VMULPS.BCST       consts<>+24(SB), Z18, Z19
+	VMINPS            Z19, Z17, Z19
+	VREDUCEPS         $0x09, Z19, Z20
+	VBROADCASTSS      consts<>+28(SB), Z21
+	VFMADD213PS.BCST  consts<>+32(SB), Z20, Z21
+	VFMADD213PS.BCST  consts<>+36(SB), Z20, Z21
+	VFMADD213PS.BCST  consts<>+40(SB), Z20, Z21
+	VFMADD213PS.BCST  consts<>+44(SB), Z20, Z21
+	VFMADD213PS.BCST  consts<>+48(SB), Z20, Z21
+	VSCALEFPS         Z19, Z21, Z18
+	VADDPS.BCST       consts<>+52(SB), Z18, Z18
+	VRCP14PS          Z18, Z19
+	VMOVAPS           Z19, Z20
+	VFNMADD213PS.BCST consts<>+56(SB), Z18, Z20
+	VMULPS            Z20, Z19, Z18
+	VMULPS            Z18, Z15, Z15
+	VMOVAPS           Z16, Z18
+	VMULPS.BCST       consts<>+24(SB), Z18, Z19
+	VMINPS            Z19, Z17, Z19
+	VREDUCEPS         $0x09, Z19, Z20
+	VBROADCASTSS      consts<>+28(SB), Z21
+	VFMADD213PS.BCST  consts<>+32(SB), Z20, Z21
+	VFMADD213PS.BCST  consts<>+36(SB), Z20, Z21
+	VFMADD213PS.BCST  consts<>+40(SB), Z20, Z21
+	VFMADD213PS.BCST  consts<>+44(SB), Z20, Z21
+	VFMADD213PS.BCST  consts<>+48(SB), Z20, Z21
+	VSCALEFPS         Z19, Z21, Z18
+	VADDPS.BCST       consts<>+52(SB), Z18, Z18
+	VRCP14PS          Z18, Z19
+	VMOVAPS           Z19, Z20
+	VFNMADD213PS.BCST consts<>+56(SB), Z18, Z20
+	VMULPS            Z20, Z19, Z18
+	VMULPS            Z18, Z16, Z16
+	JMP               activated56
+
+other58:
+	VMAXPS Z13, Z0, Z13
+	VMINPS Z13, Z1, Z13
+	VMAXPS Z14, Z0, Z14
+	VMINPS Z14, Z1, Z14
+	VMAXPS Z15, Z0, Z15
+	VMINPS Z15, Z1, Z15
+	VMAXPS Z16, Z0, Z16
+	VMINPS Z16, Z1, Z16
+
+activated56:
+	VADDPS Z13, Z12, Z12
+	VADDPS Z14, Z12, Z12
+	VADDPS Z15, Z12, Z12
+	VADDPS Z16, Z12, Z12
+	MOVQ   dstStep+48(FP), R8
+	LEAQ   (R8)(R8*2), R9
+	CMPQ   format+120(FP), $+2
+	JNE    other60
+	MOVQ   dst2+8(FP), R10
+	ADDQ   SI, R10
+	LEAQ   (SI), R11
+	LEAQ   (R10), R12
+
+	// VCVTNEPS2BF16 Z13, K0, Y18
+	BYTE        $0x62
+	BYTE        $0xc2
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xd5
+	VPMOVZXWD   Y18, Z17
+	VPSLLD      $0x10, Z17, Z17
+	VMOVDQU16   Y18, K1, (R11)
+	VSUBPS      Z17, Z13, Z13
+	VFPCLASSPSZ $0x99, Z13, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z13, K2, Y17
+	BYTE      $0x62
+	BYTE      $0xc2
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xcd
+	VMOVDQU16 Y17, K1, (R12)
+	LEAQ      (SI)(R8*1), R11
+	LEAQ      (R10)(R8*1), R12
+
+	// VCVTNEPS2BF16 Z14, K0, Y18
+	BYTE        $0x62
+	BYTE        $0xc2
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xd6
+	VPMOVZXWD   Y18, Z17
+	VPSLLD      $0x10, Z17, Z17
+	VMOVDQU16   Y18, K1, (R11)
+	VSUBPS      Z17, Z14, Z14
+	VFPCLASSPSZ $0x99, Z14, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z14, K2, Y17
+	BYTE      $0x62
+	BYTE      $0xc2
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xce
+	VMOVDQU16 Y17, K1, (R12)
+	LEAQ      (SI)(R8*2), R11
+	LEAQ      (R10)(R8*2), R12
+
+	// VCVTNEPS2BF16 Z15, K0, Y18
+	BYTE        $0x62
+	BYTE        $0xc2
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xd7
+	VPMOVZXWD   Y18, Z17
+	VPSLLD      $0x10, Z17, Z17
+	VMOVDQU16   Y18, K1, (R11)
+	VSUBPS      Z17, Z15, Z15
+	VFPCLASSPSZ $0x99, Z15, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z15, K2, Y17
+	BYTE      $0x62
+	BYTE      $0xc2
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xcf
+	VMOVDQU16 Y17, K1, (R12)
+	LEAQ      (SI)(R9*1), R11
+	LEAQ      (R10)(R9*1), R9
+
+	// VCVTNEPS2BF16 Z16, K0, Y18
+	BYTE        $0x62
+	BYTE        $0xa2
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xd0
+	VPMOVZXWD   Y18, Z17
+	VPSLLD      $0x10, Z17, Z17
+	VMOVDQU16   Y18, K1, (R11)
+	VSUBPS      Z17, Z16, Z16
+	VFPCLASSPSZ $0x99, Z16, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z16, K2, Y17
+	BYTE      $0x62
+	BYTE      $0xa2
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xc8
+	VMOVDQU16 Y17, K1, (R9)
+	LEAQ      (SI)(R8*4), SI
+	JMP       stored59
+
+other60:
+	CMPQ format+120(FP), $+1
+	JNE  other61
+	LEAQ (SI), R10
+
+	// VCVTNEPS2BF16 Z13, K0, Y17
+	BYTE      $0x62
+	BYTE      $0xc2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xcd
+	VMOVDQU16 Y17, K1, (R10)
+	LEAQ      (SI)(R8*1), R10
+
+	// VCVTNEPS2BF16 Z14, K0, Y17
+	BYTE      $0x62
+	BYTE      $0xc2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xce
+	VMOVDQU16 Y17, K1, (R10)
+	LEAQ      (SI)(R8*2), R10
+
+	// VCVTNEPS2BF16 Z15, K0, Y17
+	BYTE      $0x62
+	BYTE      $0xc2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xcf
+	VMOVDQU16 Y17, K1, (R10)
+	LEAQ      (SI)(R9*1), R9
+
+	// VCVTNEPS2BF16 Z16, K0, Y17
+	BYTE      $0x62
+	BYTE      $0xa2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc8
+	VMOVDQU16 Y17, K1, (R9)
+	LEAQ      (SI)(R8*4), SI
+	JMP       stored59
+
+other61:
+	LEAQ    (SI), R10
+	VMOVUPS Z13, K1, (R10)
+	LEAQ    (SI)(R8*1), R10
+	VMOVUPS Z14, K1, (R10)
+	LEAQ    (SI)(R8*2), R10
+	VMOVUPS Z15, K1, (R10)
+	LEAQ    (SI)(R9*1), R9
+	VMOVUPS Z16, K1, (R9)
+	LEAQ    (SI)(R8*4), SI
+	JMP     stored59
+
+stored59:
+	SUBQ $+4, DI
+
+narrower55:
+	CMPQ         DI, $+2
+	JL           narrower64
+	MOVQ         BX, R8
+	VMOVAPS      Z11, Z13
+	VMOVAPS      Z11, Z14
+	MOVQ         R8, R9
+	ADDQ         AX, R8
+	VMOVUPS.Z    (R9), K1, Z15
+	VFMADD231PS  Z2, Z15, Z13
+	VMOVUPS.Z    (R9)(CX*1), K1, Z15
+	VFMADD231PS  Z3, Z15, Z13
+	VMOVUPS.Z    (R9)(CX*2), K1, Z15
+	VFMADD231PS  Z2, Z15, Z14
+	VFMADD231PS  Z4, Z15, Z13
+	VMOVUPS.Z    (R9)(DX*1), K1, Z15
+	VFMADD231PS  Z3, Z15, Z14
+	LEAQ         (R9)(CX*4), R9
+	VMOVUPS.Z    (R9), K1, Z15
+	VFMADD231PS  Z4, Z15, Z14
+	MOVQ         R8, R9
+	ADDQ         AX, R8
+	VMOVUPS.Z    (R9), K1, Z15
+	VFMADD231PS  Z5, Z15, Z13
+	VMOVUPS.Z    (R9)(CX*1), K1, Z15
+	VFMADD231PS  Z6, Z15, Z13
+	VMOVUPS.Z    (R9)(CX*2), K1, Z15
+	VFMADD231PS  Z5, Z15, Z14
+	VFMADD231PS  Z7, Z15, Z13
+	VMOVUPS.Z    (R9)(DX*1), K1, Z15
+	VFMADD231PS  Z6, Z15, Z14
+	LEAQ         (R9)(CX*4), R9
+	VMOVUPS.Z    (R9), K1, Z15
+	VFMADD231PS  Z7, Z15, Z14
+	MOVQ         R8, R9
+	ADDQ         AX, R8
+	VMOVUPS.Z    (R9), K1, Z15
+	VFMADD231PS  Z8, Z15, Z13
+	VMOVUPS.Z    (R9)(CX*1), K1, Z15
+	VFMADD231PS  Z9, Z15, Z13
+	VMOVUPS.Z    (R9)(CX*2), K1, Z15
+	VFMADD231PS  Z8, Z15, Z14
+	VFMADD231PS  Z10, Z15, Z13
+	VMOVUPS.Z    (R9)(DX*1), K1, Z15
+	VFMADD231PS  Z9, Z15, Z14
+	LEAQ         (R9)(CX*4), R9
+	VMOVUPS.Z    (R9), K1, Z15
+	VFMADD231PS  Z10, Z15, Z14
+	IMUL3Q       $+4, CX, R8
+	ADDQ         R8, BX
+	CMPQ         class+128(FP), $+1
+	JNE          other66
+	VBROADCASTSS consts<>+8(SB), Z16
+	VPXORD       Z15, Z15, Z15
+	VADDPS.BCST  consts<>+12(SB), Z13, Z17
+	VMAXPS       Z17, Z15, Z17
+	VMINPS       Z17, Z16, Z17
+	VMULPS       Z17, Z13, Z17
+	VMULPS.BCST  consts<>+16(SB), Z17, Z13
+	VADDPS.BCST  consts<>+12(SB), Z14, Z17
+	VMAXPS       Z17, Z15, Z17
+	VMINPS       Z17, Z16, Z17
+	VMULPS       Z17, Z14, Z17
+	VMULPS.BCST  consts<>+16(SB), Z17, Z14
+	JMP          activated65
+
+other66:
+	CMPQ              class+128(FP), $+3
+	JNE               other67
+	VBROADCASTSS      consts<>+20(SB), Z15
+	VMOVAPS           Z13, Z16
+	VMULPS.BCST       consts<>+24(SB), Z16, Z17
+	VMINPS            Z17, Z15, Z17
+	VREDUCEPS         $0x09, Z17, Z18
+	VBROADCASTSS      consts<>+28(SB), Z19
+	VFMADD213PS.BCST  consts<>+32(SB), Z18, Z19
+	VFMADD213PS.BCST  consts<>+36(SB), Z18, Z19
+	VFMADD213PS.BCST  consts<>+40(SB), Z18, Z19
+	VFMADD213PS.BCST  consts<>+44(SB), Z18, Z19
+	VFMADD213PS.BCST  consts<>+48(SB), Z18, Z19
+	VSCALEFPS         Z17, Z19, Z16
+	VADDPS.BCST       consts<>+52(SB), Z16, Z16
+	VRCP14PS          Z16, Z17
+	VMOVAPS           Z17, Z18
+	VFNMADD213PS.BCST consts<>+56(SB), Z16, Z18
+	VMULPS            Z18, Z17, Z16
+	VMULPS            Z16, Z13, Z13
+	VMOVAPS           Z14, Z16
+	VMULPS.BCST       consts<>+24(SB), Z16, Z17
+	VMINPS            Z17, Z15, Z17
+	VREDUCEPS         $0x09, Z17, Z18
+	VBROADCASTSS      consts<>+28(SB), Z19
+	VFMADD213PS.BCST  consts<>+32(SB), Z18, Z19
+	VFMADD213PS.BCST  consts<>+36(SB), Z18, Z19
+	VFMADD213PS.BCST  consts<>+40(SB), Z18, Z19
+	VFMADD213PS.BCST  consts<>+44(SB), Z18, Z19
+	VFMADD213PS.BCST  consts<>+48(SB), Z18, Z19
+	VSCALEFPS         Z17, Z19, Z16
+	VADDPS.BCST       consts<>+52(SB), Z16, Z16
+	VRCP14PS          Z16, Z17
+	VMOVAPS           Z17, Z18
+	VFNMADD213PS.BCST consts<>+56(SB), Z16, Z18
+	VMULPS            Z18, Z17, Z16
+	VMULPS            Z16, Z14, Z14
+	JMP               activated65
+
+other67:
+	VMAXPS Z13, Z0, Z13
+	VMINPS Z13, Z1, Z13
+	VMAXPS Z14, Z0, Z14
+	VMINPS Z14, Z1, Z14
+
+activated65:
+	VADDPS Z13, Z12, Z12
+	VADDPS Z14, Z12, Z12
+	MOVQ   dstStep+48(FP), R8
+	LEAQ   (R8)(R8*2), R9
+	CMPQ   format+120(FP), $+2
+	JNE    other69
+	MOVQ   dst2+8(FP), R9
+	ADDQ   SI, R9
+	LEAQ   (SI), R10
+	LEAQ   (R9), R11
+
+	// VCVTNEPS2BF16 Z13, K0, Y16
+	BYTE        $0x62
+	BYTE        $0xc2
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xc5
+	VPMOVZXWD   Y16, Z15
+	VPSLLD      $0x10, Z15, Z15
+	VMOVDQU16   Y16, K1, (R10)
+	VSUBPS      Z15, Z13, Z13
+	VFPCLASSPSZ $0x99, Z13, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z13, K2, Y15
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xfd
+	VMOVDQU16 Y15, K1, (R11)
+	LEAQ      (SI)(R8*1), R10
+	LEAQ      (R9)(R8*1), R9
+
+	// VCVTNEPS2BF16 Z14, K0, Y16
+	BYTE        $0x62
+	BYTE        $0xc2
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xc6
+	VPMOVZXWD   Y16, Z15
+	VPSLLD      $0x10, Z15, Z15
+	VMOVDQU16   Y16, K1, (R10)
+	VSUBPS      Z15, Z14, Z14
+	VFPCLASSPSZ $0x99, Z14, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z14, K2, Y15
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xfe
+	VMOVDQU16 Y15, K1, (R9)
+	LEAQ      (SI)(R8*2), SI
+	JMP       stored68
+
+other69:
+	CMPQ format+120(FP), $+1
+	JNE  other70
+	LEAQ (SI), R9
+
+	// VCVTNEPS2BF16 Z13, K0, Y15
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xfd
+	VMOVDQU16 Y15, K1, (R9)
+	LEAQ      (SI)(R8*1), R9
+
+	// VCVTNEPS2BF16 Z14, K0, Y15
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xfe
+	VMOVDQU16 Y15, K1, (R9)
+	LEAQ      (SI)(R8*2), SI
+	JMP       stored68
+
+other70:
+	LEAQ    (SI), R9
+	VMOVUPS Z13, K1, (R9)
+	LEAQ    (SI)(R8*1), R9
+	VMOVUPS Z14, K1, (R9)
+	LEAQ    (SI)(R8*2), SI
+	JMP     stored68
+
+stored68:
+	SUBQ $+2, DI
+
+narrower64:
+tile72:
+	CMPQ         DI, $+1
+	JL           narrower73
+	MOVQ         BX, R8
+	VMOVAPS      Z11, Z13
+	MOVQ         R8, R9
+	ADDQ         AX, R8
+	VMOVUPS.Z    (R9), K1, Z14
+	VFMADD231PS  Z2, Z14, Z13
+	VMOVUPS.Z    (R9)(CX*1), K1, Z14
+	VFMADD231PS  Z3, Z14, Z13
+	VMOVUPS.Z    (R9)(CX*2), K1, Z14
+	VFMADD231PS  Z4, Z14, Z13
+	MOVQ         R8, R9
+	ADDQ         AX, R8
+	VMOVUPS.Z    (R9), K1, Z14
+	VFMADD231PS  Z5, Z14, Z13
+	VMOVUPS.Z    (R9)(CX*1), K1, Z14
+	VFMADD231PS  Z6, Z14, Z13
+	VMOVUPS.Z    (R9)(CX*2), K1, Z14
+	VFMADD231PS  Z7, Z14, Z13
+	MOVQ         R8, R9
+	ADDQ         AX, R8
+	VMOVUPS.Z    (R9), K1, Z14
+	VFMADD231PS  Z8, Z14, Z13
+	VMOVUPS.Z    (R9)(CX*1), K1, Z14
+	VFMADD231PS  Z9, Z14, Z13
+	VMOVUPS.Z    (R9)(CX*2), K1, Z14
+	VFMADD231PS  Z10, Z14, Z13
+	IMUL3Q       $+2, CX, R8
+	ADDQ         R8, BX
+	CMPQ         class+128(FP), $+1
+	JNE          other75
+	VBROADCASTSS consts<>+8(SB), Z15
+	VPXORD       Z14, Z14, Z14
+	VADDPS.BCST  consts<>+12(SB), Z13, Z16
+	VMAXPS       Z16, Z14, Z16
+	VMINPS       Z16, Z15, Z16
+	VMULPS       Z16, Z13, Z16
+	VMULPS.BCST  consts<>+16(SB), Z16, Z13
+	JMP          activated74
+
+other75:
+	CMPQ              class+128(FP), $+3
+	JNE               other76
+	VBROADCASTSS      consts<>+20(SB), Z14
+	VMOVAPS           Z13, Z15
+	VMULPS.BCST       consts<>+24(SB), Z15, Z16
+	VMINPS            Z16, Z14, Z16
+	VREDUCEPS         $0x09, Z16, Z17
+	VBROADCASTSS      consts<>+28(SB), Z18
+	VFMADD213PS.BCST  consts<>+32(SB), Z17, Z18
+	VFMADD213PS.BCST  consts<>+36(SB), Z17, Z18
+	VFMADD213PS.BCST  consts<>+40(SB), Z17, Z18
+	VFMADD213PS.BCST  consts<>+44(SB), Z17, Z18
+	VFMADD213PS.BCST  consts<>+48(SB), Z17, Z18
+	VSCALEFPS         Z16, Z18, Z15
+	VADDPS.BCST       consts<>+52(SB), Z15, Z15
+	VRCP14PS          Z15, Z16
+	VMOVAPS           Z16, Z17
+	VFNMADD213PS.BCST consts<>+56(SB), Z15, Z17
+	VMULPS            Z17, Z16, Z15
+	VMULPS            Z15, Z13, Z13
+	JMP               activated74
+
+other76:
+	VMAXPS Z13, Z0, Z13
+	VMINPS Z13, Z1, Z13
+
+activated74:
+	VADDPS Z13, Z12, Z12
+	MOVQ   dstStep+48(FP), R8
+	LEAQ   (R8)(R8*2), R9
+	CMPQ   format+120(FP), $+2
+	JNE    other78
+	MOVQ   dst2+8(FP), R9
+	ADDQ   SI, R9
+	LEAQ   (SI), R10
+	LEAQ   (R9), R9
+
+	// VCVTNEPS2BF16 Z13, K0, Y15
+	BYTE        $0x62
+	BYTE        $0x52
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xfd
+	VPMOVZXWD   Y15, Z14
+	VPSLLD      $0x10, Z14, Z14
+	VMOVDQU16   Y15, K1, (R10)
+	VSUBPS      Z14, Z13, Z13
+	VFPCLASSPSZ $0x99, Z13, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z13, K2, Y14
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xf5
+	VMOVDQU16 Y14, K1, (R9)
+	ADDQ      R8, SI
+	JMP       stored77
+
+other78:
+	CMPQ format+120(FP), $+1
+	JNE  other79
+	LEAQ (SI), R9
+
+	// VCVTNEPS2BF16 Z13, K0, Y14
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xf5
+	VMOVDQU16 Y14, K1, (R9)
+	ADDQ      R8, SI
+	JMP       stored77
+
+other79:
+	LEAQ    (SI), R9
+	VMOVUPS Z13, K1, (R9)
+	ADDQ    R8, SI
+	JMP     stored77
+
+stored77:
+	SUBQ $+1, DI
+	JMP  tile72
+
+narrower73:
+	MOVQ    xRow+80(FP), BX
+	ADDQ    BX, 8(SP)
+	MOVQ    dstRow+56(FP), BX
+	ADDQ    BX, 16(SP)
+	MOVQ    24(SP), BX
+	TESTQ   BX, BX
+	JE      none81
+	VMOVUPS Z12, K1, (BX)
+	ADDQ    sumRow+88(FP), BX
+	MOVQ    BX, 24(SP)
+
+none81:
+	DECQ (SP)
+	JNE  loop44
+	ADDQ $+64, x+16(FP)
+	ADDQ $+64, bias+32(FP)
+	ADDQ $+576, weights+24(FP)
+	ADDQ $+32, dst+0(FP)
+	CMPQ format+120(FP), $+0
+	JNE  halves82
+	ADDQ $+32, dst+0(FP)
+
+halves82:
+	CMPQ sums+40(FP), $+0
+	JE   nosums83
+	ADDQ $+64, sums+40(FP)
+
+nosums83:
+done3:
+	VZEROUPPER
+	RET
+
+// func depthwise5x5s1IntoBF16(dst *byte, dst2 *byte, x *byte, weights *byte, bias *byte, sums *byte, dstStep int, dstRow int, xStep int, rowStep int, xRow int, sumRow int, rows int, pixels int, channels int, format int, class int, lo float32, hi float32)
+// Requires: AVX, AVX512BW, AVX512DQ, AVX512F, AVX512VL, BMI2
+TEXT ·depthwise5x5s1IntoBF16(SB), NOSPLIT, $32-144
+	MOVQ         dst2+8(FP), AX
+	SUBQ         dst+0(FP), AX
+	MOVQ         AX, dst2+8(FP)
+	SHLQ         $0x02, xRow+80(FP)
+	SHLQ         $0x02, sumRow+88(FP)
+	MOVQ         rowStep+72(FP), AX
+	MOVQ         xStep+64(FP), CX
+	SHLQ         $0x02, AX
+	SHLQ         $0x02, CX
+	LEAQ         (CX)(CX*2), DX
+	VBROADCASTSS lo+136(FP), Z0
+	VBROADCASTSS hi+140(FP), Z1
+
+block1:
+	CMPQ channels+112(FP), $+16
+	JL   rest2
+	MOVQ rows+96(FP), BX
+	MOVQ BX, (SP)
+	MOVQ x+16(FP), BX
+	MOVQ BX, 8(SP)
+	MOVQ dst+0(FP), BX
+	MOVQ BX, 16(SP)
+	MOVQ sums+40(FP), BX
+	MOVQ BX, 24(SP)
+
+loop4:
+	MOVQ   8(SP), BX
+	MOVQ   16(SP), SI
+	VPXORD Z2, Z2, Z2
+	MOVQ   pixels+104(FP), DI
+
+tile5:
+	CMPQ    DI, $+7
+	JL      narrower6
+	MOVQ    BX, R8
+	MOVQ    bias+32(FP), R9
+	VMOVUPS (R9), Z3
+	VMOVAPS Z3, Z4
+	VMOVAPS Z3, Z5
+	VMOVAPS Z3, Z6
+	VMOVAPS Z3, Z7
+	VMOVAPS Z3, Z8
+	VMOVAPS Z3, Z9
+	MOVQ    weights+24(FP), R9
+	MOVQ    $+5, R10
+
+loop7:
+	VMOVUPS      (R9), Z10
+	VMOVUPS      64(R9), Z11
+	VMOVUPS      128(R9), Z12
+	VMOVUPS      192(R9), Z13
+	VMOVUPS      256(R9), Z14
+	ADDQ         $+320, R9
+	MOVQ         R8, R11
+	ADDQ         AX, R8
+	VMOVUPS      (R11), Z15
+	VFMADD231PS  Z10, Z15, Z3
+	VMOVUPS      (R11)(CX*1), Z15
+	VFMADD231PS  Z10, Z15, Z4
+	VFMADD231PS  Z11, Z15, Z3
+	VMOVUPS      (R11)(CX*2), Z15
+	VFMADD231PS  Z10, Z15, Z5
+	VFMADD231PS  Z11, Z15, Z4
+	VFMADD231PS  Z12, Z15, Z3
+	VMOVUPS      (R11)(DX*1), Z15
+	VFMADD231PS  Z10, Z15, Z6
+	VFMADD231PS  Z11, Z15, Z5
+	VFMADD231PS  Z12, Z15, Z4
+	VFMADD231PS  Z13, Z15, Z3
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS      (R11), Z15
+	VFMADD231PS  Z10, Z15, Z7
+	VFMADD231PS  Z11, Z15, Z6
+	VFMADD231PS  Z12, Z15, Z5
+	VFMADD231PS  Z13, Z15, Z4
+	VFMADD231PS  Z14, Z15, Z3
+	VMOVUPS      (R11)(CX*1), Z15
+	VFMADD231PS  Z10, Z15, Z8
+	VFMADD231PS  Z11, Z15, Z7
+	VFMADD231PS  Z12, Z15, Z6
+	VFMADD231PS  Z13, Z15, Z5
+	VFMADD231PS  Z14, Z15, Z4
+	VMOVUPS      (R11)(CX*2), Z15
+	VFMADD231PS  Z10, Z15, Z9
+	VFMADD231PS  Z11, Z15, Z8
+	VFMADD231PS  Z12, Z15, Z7
+	VFMADD231PS  Z13, Z15, Z6
+	VFMADD231PS  Z14, Z15, Z5
+	VMOVUPS      (R11)(DX*1), Z15
+	VFMADD231PS  Z11, Z15, Z9
+	VFMADD231PS  Z12, Z15, Z8
+	VFMADD231PS  Z13, Z15, Z7
+	VFMADD231PS  Z14, Z15, Z6
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS      (R11), Z15
+	VFMADD231PS  Z12, Z15, Z9
+	VFMADD231PS  Z13, Z15, Z8
+	VFMADD231PS  Z14, Z15, Z7
+	VMOVUPS      (R11)(CX*1), Z15
+	VFMADD231PS  Z13, Z15, Z9
+	VFMADD231PS  Z14, Z15, Z8
+	VMOVUPS      (R11)(CX*2), Z15
+	VFMADD231PS  Z14, Z15, Z9
+	DECQ         R10
+	JNE          loop7
+	IMUL3Q       $+7, CX, R8
+	ADDQ         R8, BX
+	CMPQ         class+128(FP), $+1
+	JNE          other9
+	VBROADCASTSS consts<>+8(SB), Z11
+	VPXORD       Z10, Z10, Z10
+	VADDPS.BCST  consts<>+12(SB), Z3, Z12
+	VMAXPS       Z12, Z10, Z12
+	VMINPS       Z12, Z11, Z12
+	VMULPS       Z12, Z3, Z12
+	VMULPS.BCST  consts<>+16(SB), Z12, Z3
+	VADDPS.BCST  consts<>+12(SB), Z4, Z12
+	VMAXPS       Z12, Z10, Z12
+	VMINPS       Z12, Z11, Z12
+	VMULPS       Z12, Z4, Z12
+	VMULPS.BCST  consts<>+16(SB), Z12, Z4
+	VADDPS.BCST  consts<>+12(SB), Z5, Z12
+	VMAXPS       Z12, Z10, Z12
+	VMINPS       Z12, Z11, Z12
+	VMULPS       Z12, Z5, Z12
+	VMULPS.BCST  consts<>+16(SB), Z12, Z5
+	VADDPS.BCST  consts<>+12(SB), Z6, Z12
+	VMAXPS       Z12, Z10, Z12
+	VMINPS       Z12, Z11, Z12
+	VMULPS       Z12, Z6, Z12
+	VMULPS.BCST  consts<>+16(SB), Z12, Z6
+	VADDPS.BCST  consts<>+12(SB), Z7, Z12
+	VMAXPS       Z12, Z10, Z12
+	VMINPS       Z12, Z11, Z12
+	VMULPS       Z12, Z7, Z12
+	VMULPS.BCST  consts<>+16(SB), Z12, Z7
+	VADDPS.BCST  consts<>+12(SB), Z8, Z12
+	VMAXPS       Z12, Z10, Z12
+	VMINPS       Z12, Z11, Z12
+	VMULPS       Z12, Z8, Z12
+	VMULPS.BCST  consts<>+16(SB), Z12, Z8
+	VADDPS.BCST  consts<>+12(SB), Z9, Z12
+	VMAXPS       Z12, Z10, Z12
+	VMINPS       Z12, Z11, Z12
+	VMULPS       Z12, Z9, Z12
+	VMULPS.BCST  consts<>+16(SB), Z12, Z9
+	JMP          activated8
+
+other9:
+	CMPQ              class+128(FP), $+3
+	JNE               other10
+	VBROADCASTSS      consts<>+20(SB), Z10
+	VMOVAPS           Z3, Z11
+	VMULPS.BCST       consts<>+24(SB), Z11, Z12
+	VMINPS            Z12, Z10, Z12
+	VREDUCEPS         $0x09, Z12, Z13
+	VBROADCASTSS      consts<>+28(SB), Z14
+	VFMADD213PS.BCST  consts<>+32(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+36(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+40(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+44(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+48(SB), Z13, Z14
+	VSCALEFPS         Z12, Z14, Z11
+	VADDPS.BCST       consts<>+52(SB), Z11, Z11
+	VRCP14PS          Z11, Z12
+	VMOVAPS           Z12, Z13
+	VFNMADD213PS.BCST consts<>+56(SB), Z11, Z13
+	VMULPS            Z13, Z12, Z11
+	VMULPS            Z11, Z3, Z3
+	VMOVAPS           Z4, Z11
+	VMULPS.BCST       consts<>+24(SB), Z11, Z12
+	VMINPS            Z12, Z10, Z12
+	VREDUCEPS         $0x09, Z12, Z13
+	VBROADCASTSS      consts<>+28(SB), Z14
+	VFMADD213PS.BCST  consts<>+32(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+36(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+40(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+44(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+48(SB), Z13, Z14
+	VSCALEFPS         Z12, Z14, Z11
+	VADDPS.BCST       consts<>+52(SB), Z11, Z11
+	VRCP14PS          Z11, Z12
+	VMOVAPS           Z12, Z13
+	VFNMADD213PS.BCST consts<>+56(SB), Z11, Z13
+	VMULPS            Z13, Z12, Z11
+	VMULPS            Z11, Z4, Z4
+	VMOVAPS           Z5, Z11
+	VMULPS.BCST       consts<>+24(SB), Z11, Z12
+	VMINPS            Z12, Z10, Z12
+	VREDUCEPS         $0x09, Z12, Z13
+	VBROADCASTSS      consts<>+28(SB), Z14
+	VFMADD213PS.BCST  consts<>+32(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+36(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+40(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+44(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+48(SB), Z13, Z14
+	VSCALEFPS         Z12, Z14, Z11
+	VADDPS.BCST       consts<>+52(SB), Z11, Z11
+	VRCP14PS          Z11, Z12
+	VMOVAPS           Z12, Z13
+	VFNMADD213PS.BCST consts<>+56(SB), Z11, Z13
+	VMULPS            Z13, Z12, Z11
+	VMULPS            Z11, Z5, Z5
+	VMOVAPS           Z6, Z11
+	VMULPS.BCST       consts<>+24(SB), Z11, Z12
+	VMINPS            Z12, Z10, Z12
+	VREDUCEPS         $0x09, Z12, Z13
+	VBROADCASTSS      consts<>+28(SB), Z14
+	VFMADD213PS.BCST  consts<>+32(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+36(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+40(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+44(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+48(SB), Z13, Z14
+	VSCALEFPS         Z12, Z14, Z11
+	VADDPS.BCST       consts<>+52(SB), Z11, Z11
+	VRCP14PS          Z11, Z12
+	VMOVAPS           Z12, Z13
+	VFNMADD213PS.BCST consts<>+56(SB), Z11, Z13
+	VMULPS            Z13, Z12, Z11
+	VMULPS            Z11, Z6, Z6
+	VMOVAPS           Z7, Z11
+	VMULPS.BCST       consts<>+24(SB), Z11, Z12
+	VMINPS            Z12, Z10, Z12
+	VREDUCEPS         $0x09, Z12, Z13
+	VBROADCASTSS      consts<>+28(SB), Z14
+	VFMADD213PS.BCST  consts<>+32(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+36(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+40(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+44(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+48(SB), Z13, Z14
+	VSCALEFPS         Z12, Z14, Z11
+	VADDPS.BCST       consts<>+52(SB), Z11, Z11
+	VRCP14PS          Z11, Z12
+	VMOVAPS           Z12, Z13
+	VFNMADD213PS.BCST consts<>+56(SB), Z11, Z13
+	VMULPS            Z13, Z12, Z11
+	VMULPS            Z11, Z7, Z7
+	VMOVAPS           Z8, Z11
+	VMULPS.BCST       consts<>+24(SB), Z11, Z12
+	VMINPS            Z12, Z10, Z12
+	VREDUCEPS         $0x09, Z12, Z13
+	VBROADCASTSS      consts<>+28(SB), Z14
+	VFMADD213PS.BCST  consts<>+32(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+36(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+40(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+44(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+48(SB), Z13, Z14
+	VSCALEFPS         Z12, Z14, Z11
+	VADDPS.BCST       consts<>+52(SB), Z11, Z11
+	VRCP14PS          Z11, Z12
+	VMOVAPS           Z12, Z13
+	VFNMADD213PS.BCST consts<>+56(SB), Z11, Z13
+	VMULPS            Z13, Z12, Z11
+	VMULPS            Z11, Z8, Z8
+	VMOVAPS           Z9, Z11
+	VMULPS.BCST       consts<>+24(SB), Z11, Z12
+	VMINPS            Z12, Z10, Z12
+	VREDUCEPS         $0x09, Z12, Z13
+	VBROADCASTSS      consts<>+28(SB), Z14
+	VFMADD213PS.BCST  consts<>+32(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+36(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+40(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+44(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+48(SB), Z13, Z14
+	VSCALEFPS         Z12, Z14, Z11
+	VADDPS.BCST       consts<>+52(SB), Z11, Z11
+	VRCP14PS          Z11, Z12
+	VMOVAPS           Z12, Z13
+	VFNMADD213PS.BCST consts<>+56(SB), Z11, Z13
+	VMULPS            Z13, Z12, Z11
+	VMULPS            Z11, Z9, Z9
+	JMP               activated8
+
+other10:
+	VMAXPS Z3, Z0, Z3
+	VMINPS Z3, Z1, Z3
+	VMAXPS Z4, Z0, Z4
+	VMINPS Z4, Z1, Z4
+	VMAXPS Z5, Z0, Z5
+	VMINPS Z5, Z1, Z5
+	VMAXPS Z6, Z0, Z6
+	VMINPS Z6, Z1, Z6
+	VMAXPS Z7, Z0, Z7
+	VMINPS Z7, Z1, Z7
+	VMAXPS Z8, Z0, Z8
+	VMINPS Z8, Z1, Z8
+	VMAXPS Z9, Z0, Z9
+	VMINPS Z9, Z1, Z9
+
+activated8:
+	VADDPS Z3, Z2, Z2
+	VADDPS Z4, Z2, Z2
+	VADDPS Z5, Z2, Z2
+	VADDPS Z6, Z2, Z2
+	VADDPS Z7, Z2, Z2
+	VADDPS Z8, Z2, Z2
+	VADDPS Z9, Z2, Z2
+	MOVQ   dstStep+48(FP), R8
+	LEAQ   (R8)(R8*2), R9
+	CMPQ   format+120(FP), $+2
+	JNE    other12
+	MOVQ   dst2+8(FP), R10
+	ADDQ   SI, R10
+	LEAQ   (SI), R11
+	LEAQ   (R10), R12
+	LEAQ   (SI)(R8*1), R13
+	LEAQ   (R10)(R8*1), R14
+
+	// VCVTNE2PS2BF16 Z3, Z4, Z10
+	BYTE          $0x62
+	BYTE          $0x72
+	BYTE          $0x5f
+	BYTE          $0x48
+	BYTE          $0x72
+	BYTE          $0xd3
+	VMOVDQU16     Y10, (R11)
+	VEXTRACTI64X4 $0x01, Z10, (R13)
+	MOVQ          $0xaaaaaaaa, R11
+	KMOVD         R11, K3
+	VMOVUPS       tables<>+0(SB), Z12
+	VPERMW.Z      Z10, Z12, K3, Z11
+	VSUBPS        Z11, Z3, Z3
+	VMOVUPS       tables<>+64(SB), Z12
+	VPERMW.Z      Z10, Z12, K3, Z11
+	VSUBPS        Z11, Z4, Z4
+	VMINPS.BCST   consts<>+0(SB), Z3, Z3
+	VMINPS.BCST   consts<>+0(SB), Z4, Z4
+	VMAXPS.BCST   consts<>+4(SB), Z3, Z3
+	VMAXPS.BCST   consts<>+4(SB), Z4, Z4
+
+	// VCVTNE2PS2BF16 Z3, Z4, Z10
+	BYTE          $0x62
+	BYTE          $0x72
+	BYTE          $0x5f
+	BYTE          $0x48
+	BYTE          $0x72
+	BYTE          $0xd3
+	VMOVDQU16     Y10, (R12)
+	VEXTRACTI64X4 $0x01, Z10, (R14)
+	LEAQ          (SI)(R8*2), R11
+	LEAQ          (R10)(R8*2), R12
+	LEAQ          (SI)(R9*1), R13
+	LEAQ          (R10)(R9*1), R14
+
+	// VCVTNE2PS2BF16 Z5, Z6, Z10
+	BYTE          $0x62
+	BYTE          $0x72
+	BYTE          $0x4f
+	BYTE          $0x48
+	BYTE          $0x72
+	BYTE          $0xd5
+	VMOVDQU16     Y10, (R11)
+	VEXTRACTI64X4 $0x01, Z10, (R13)
+	MOVQ          $0xaaaaaaaa, R11
+	KMOVD         R11, K3
+	VMOVUPS       tables<>+0(SB), Z12
+	VPERMW.Z      Z10, Z12, K3, Z11
+	VSUBPS        Z11, Z5, Z5
+	VMOVUPS       tables<>+64(SB), Z12
+	VPERMW.Z      Z10, Z12, K3, Z11
+	VSUBPS        Z11, Z6, Z6
+	VMINPS.BCST   consts<>+0(SB), Z5, Z5
+	VMINPS.BCST   consts<>+0(SB), Z6, Z6
+	VMAXPS.BCST   consts<>+4(SB), Z5, Z5
+	VMAXPS.BCST   consts<>+4(SB), Z6, Z6
+
+	// VCVTNE2PS2BF16 Z5, Z6, Z10
+	BYTE          $0x62
+	BYTE          $0x72
+	BYTE          $0x4f
+	BYTE          $0x48
+	BYTE          $0x72
+	BYTE          $0xd5
+	VMOVDQU16     Y10, (R12)
+	VEXTRACTI64X4 $0x01, Z10, (R14)
+	LEAQ          (SI)(R8*4), SI
+	LEAQ          (R10)(R8*4), R10
+	LEAQ          (SI), R11
+	LEAQ          (R10), R12
+	LEAQ          (SI)(R8*1), R13
+	LEAQ          (R10)(R8*1), R14
+
+	// VCVTNE2PS2BF16 Z7, Z8, Z10
+	BYTE          $0x62
+	BYTE          $0x72
+	BYTE          $0x3f
+	BYTE          $0x48
+	BYTE          $0x72
+	BYTE          $0xd7
+	VMOVDQU16     Y10, (R11)
+	VEXTRACTI64X4 $0x01, Z10, (R13)
+	MOVQ          $0xaaaaaaaa, R11
+	KMOVD         R11, K3
+	VMOVUPS       tables<>+0(SB), Z12
+	VPERMW.Z      Z10, Z12, K3, Z11
+	VSUBPS        Z11, Z7, Z7
+	VMOVUPS       tables<>+64(SB), Z12
+	VPERMW.Z      Z10, Z12, K3, Z11
+	VSUBPS        Z11, Z8, Z8
+	VMINPS.BCST   consts<>+0(SB), Z7, Z7
+	VMINPS.BCST   consts<>+0(SB), Z8, Z8
+	VMAXPS.BCST   consts<>+4(SB), Z7, Z7
+	VMAXPS.BCST   consts<>+4(SB), Z8, Z8
+
+	// VCVTNE2PS2BF16 Z7, Z8, Z10
+	BYTE          $0x62
+	BYTE          $0x72
+	BYTE          $0x3f
+	BYTE          $0x48
+	BYTE          $0x72
+	BYTE          $0xd7
+	VMOVDQU16     Y10, (R12)
+	VEXTRACTI64X4 $0x01, Z10, (R14)
+	LEAQ          (SI)(R8*2), R11
+	LEAQ          (R10)(R8*2), R8
+
+	// VCVTNEPS2BF16 Z9, K0, Y11
+	BYTE        $0x62
+	BYTE        $0x52
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xd9
+	VPMOVZXWD   Y11, Z10
+	VPSLLD      $0x10, Z10, Z10
+	VMOVDQU16   Y11, (R11)
+	VSUBPS      Z10, Z9, Z9
+	VFPCLASSPSZ $0x99, Z9, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z9, K2, Y10
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xd1
+	VMOVDQU16 Y10, (R8)
+	ADDQ      R9, SI
+	JMP       stored11
+
+other12:
+	CMPQ format+120(FP), $+1
+	JNE  other13
+	LEAQ (SI), R10
+	LEAQ (SI)(R8*1), R11
+
+	// VCVTNE2PS2BF16 Z3, Z4, Z10
+	BYTE          $0x62
+	BYTE          $0x72
+	BYTE          $0x5f
+	BYTE          $0x48
+	BYTE          $0x72
+	BYTE          $0xd3
+	VMOVDQU16     Y10, (R10)
+	VEXTRACTI64X4 $0x01, Z10, (R11)
+	LEAQ          (SI)(R8*2), R10
+	LEAQ          (SI)(R9*1), R11
+
+	// VCVTNE2PS2BF16 Z5, Z6, Z10
+	BYTE          $0x62
+	BYTE          $0x72
+	BYTE          $0x4f
+	BYTE          $0x48
+	BYTE          $0x72
+	BYTE          $0xd5
+	VMOVDQU16     Y10, (R10)
+	VEXTRACTI64X4 $0x01, Z10, (R11)
+	LEAQ          (SI)(R8*4), SI
+	LEAQ          (SI), R10
+	LEAQ          (SI)(R8*1), R11
+
+	// VCVTNE2PS2BF16 Z7, Z8, Z10
+	BYTE          $0x62
+	BYTE          $0x72
+	BYTE          $0x3f
+	BYTE          $0x48
+	BYTE          $0x72
+	BYTE          $0xd7
+	VMOVDQU16     Y10, (R10)
+	VEXTRACTI64X4 $0x01, Z10, (R11)
+	LEAQ          (SI)(R8*2), R8
+
+	// VCVTNEPS2BF16 Z9, K0, Y10
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd1
+	VMOVDQU16 Y10, (R8)
+	ADDQ      R9, SI
+	JMP       stored11
+
+other13:
+	LEAQ    (SI), R10
+	VMOVUPS Z3, (R10)
+	LEAQ    (SI)(R8*1), R10
+	VMOVUPS Z4, (R10)
+	LEAQ    (SI)(R8*2), R10
+	VMOVUPS Z5, (R10)
+	LEAQ    (SI)(R9*1), R10
+	VMOVUPS Z6, (R10)
+	LEAQ    (SI)(R8*4), SI
+	LEAQ    (SI), R10
+	VMOVUPS Z7, (R10)
+	LEAQ    (SI)(R8*1), R10
+	VMOVUPS Z8, (R10)
+	LEAQ    (SI)(R8*2), R8
+	VMOVUPS Z9, (R8)
+	ADDQ    R9, SI
+	JMP     stored11
+
+stored11:
+	SUBQ $+7, DI
+	JMP  tile5
+
+narrower6:
+	CMPQ    DI, $+4
+	JL      narrower16
+	MOVQ    BX, R8
+	MOVQ    bias+32(FP), R9
+	VMOVUPS (R9), Z3
+	VMOVAPS Z3, Z4
+	VMOVAPS Z3, Z5
+	VMOVAPS Z3, Z6
+	MOVQ    weights+24(FP), R9
+	MOVQ    $+5, R10
+
+loop17:
+	VMOVUPS      (R9), Z7
+	VMOVUPS      64(R9), Z8
+	VMOVUPS      128(R9), Z9
+	VMOVUPS      192(R9), Z10
+	VMOVUPS      256(R9), Z11
+	ADDQ         $+320, R9
+	MOVQ         R8, R11
+	ADDQ         AX, R8
+	VMOVUPS      (R11), Z12
+	VFMADD231PS  Z7, Z12, Z3
+	VMOVUPS      (R11)(CX*1), Z12
+	VFMADD231PS  Z7, Z12, Z4
+	VFMADD231PS  Z8, Z12, Z3
+	VMOVUPS      (R11)(CX*2), Z12
+	VFMADD231PS  Z7, Z12, Z5
+	VFMADD231PS  Z8, Z12, Z4
+	VFMADD231PS  Z9, Z12, Z3
+	VMOVUPS      (R11)(DX*1), Z12
+	VFMADD231PS  Z7, Z12, Z6
+	VFMADD231PS  Z8, Z12, Z5
+	VFMADD231PS  Z9, Z12, Z4
+	VFMADD231PS  Z10, Z12, Z3
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS      (R11), Z12
+	VFMADD231PS  Z8, Z12, Z6
+	VFMADD231PS  Z9, Z12, Z5
+	VFMADD231PS  Z10, Z12, Z4
+	VFMADD231PS  Z11, Z12, Z3
+	VMOVUPS      (R11)(CX*1), Z12
+	VFMADD231PS  Z9, Z12, Z6
+	VFMADD231PS  Z10, Z12, Z5
+	VFMADD231PS  Z11, Z12, Z4
+	VMOVUPS      (R11)(CX*2), Z12
+	VFMADD231PS  Z10, Z12, Z6
+	VFMADD231PS  Z11, Z12, Z5
+	VMOVUPS      (R11)(DX*1), Z12
+	VFMADD231PS  Z11, Z12, Z6
+	DECQ         R10
+	JNE          loop17
+	IMUL3Q       $+4, CX, R8
+	ADDQ         R8, BX
+	CMPQ         class+128(FP), $+1
+	JNE          other19
+	VBROADCASTSS consts<>+8(SB), Z8
+	VPXORD       Z7, Z7, Z7
+	VADDPS.BCST  consts<>+12(SB), Z3, Z9
+	VMAXPS       Z9, Z7, Z9
+	VMINPS       Z9, Z8, Z9
+	VMULPS       Z9, Z3, Z9
+	VMULPS.BCST  consts<>+16(SB), Z9, Z3
+	VADDPS.BCST  consts<>+12(SB), Z4, Z9
+	VMAXPS       Z9, Z7, Z9
+	VMINPS       Z9, Z8, Z9
+	VMULPS       Z9, Z4, Z9
+	VMULPS.BCST  consts<>+16(SB), Z9, Z4
+	VADDPS.BCST  consts<>+12(SB), Z5, Z9
+	VMAXPS       Z9, Z7, Z9
+	VMINPS       Z9, Z8, Z9
+	VMULPS       Z9, Z5, Z9
+	VMULPS.BCST  consts<>+16(SB), Z9, Z5
+	VADDPS.BCST  consts<>+12(SB), Z6, Z9
+	VMAXPS       Z9, Z7, Z9
+	VMINPS       Z9, Z8, Z9
+	VMULPS       Z9, Z6, Z9
+	VMULPS.BCST  consts<>+16(SB), Z9, Z6
+	JMP          activated18
+
+other19:
+	CMPQ              class+128(FP), $+3
+	JNE               other20
+	VBROADCASTSS      consts<>+20(SB), Z7
+	VMOVAPS           Z3, Z8
+	VMULPS.BCST       consts<>+24(SB), Z8, Z9
+	VMINPS            Z9, Z7, Z9
+	VREDUCEPS         $0x09, Z9, Z10
+	VBROADCASTSS      consts<>+28(SB), Z11
+	VFMADD213PS.BCST  consts<>+32(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+36(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+40(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+44(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+48(SB), Z10, Z11
+	VSCALEFPS         Z9, Z11, Z8
+	VADDPS.BCST       consts<>+52(SB), Z8, Z8
+	VRCP14PS          Z8, Z9
+	VMOVAPS           Z9, Z10
+	VFNMADD213PS.BCST consts<>+56(SB), Z8, Z10
+	VMULPS            Z10, Z9, Z8
+	VMULPS            Z8, Z3, Z3
+	VMOVAPS           Z4, Z8
+	VMULPS.BCST       consts<>+24(SB), Z8, Z9
+	VMINPS            Z9, Z7, Z9
+	VREDUCEPS         $0x09, Z9, Z10
+	VBROADCASTSS      consts<>+28(SB), Z11
+	VFMADD213PS.BCST  consts<>+32(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+36(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+40(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+44(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+48(SB), Z10, Z11
+	VSCALEFPS         Z9, Z11, Z8
+	VADDPS.BCST       consts<>+52(SB), Z8, Z8
+	VRCP14PS          Z8, Z9
+	VMOVAPS           Z9, Z10
+	VFNMADD213PS.BCST consts<>+56(SB), Z8, Z10
+	VMULPS            Z10, Z9, Z8
+	VMULPS            Z8, Z4, Z4
+	VMOVAPS           Z5, Z8
+	VMULPS.BCST       consts<>+24(SB), Z8, Z9
+	VMINPS            Z9, Z7, Z9
+	VREDUCEPS         $0x09, Z9, Z10
+	VBROADCASTSS      consts<>+28(SB), Z11
+	VFMADD213PS.BCST  consts<>+32(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+36(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+40(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+44(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+48(SB), Z10, Z11
+	VSCALEFPS         Z9, Z11, Z8
+	VADDPS.BCST       consts<>+52(SB), Z8, Z8
+	VRCP14PS          Z8, Z9
+	VMOVAPS           Z9, Z10
+	VFNMADD213PS.BCST consts<>+56(SB), Z8, Z10
+	VMULPS            Z10, Z9, Z8
+	VMULPS            Z8, Z5, Z5
+	VMOVAPS           Z6, Z8
+	VMULPS.BCST       consts<>+24(SB), Z8, Z9
+	VMINPS            Z9, Z7, Z9
+	VREDUCEPS         $0x09, Z9, Z10
+	VBROADCASTSS      consts<>+28(SB), Z11
+	VFMADD213PS.BCST  consts<>+32(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+36(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+40(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+44(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+48(SB), Z10, Z11
+	VSCALEFPS         Z9, Z11, Z8
+	VADDPS.BCST       consts<>+52(SB), Z8, Z8
+	VRCP14PS          Z8, Z9
+	VMOVAPS           Z9, Z10
+	VFNMADD213PS.BCST consts<>+56(SB), Z8, Z10
+	VMULPS            Z10, Z9, Z8
+	VMULPS            Z8, Z6, Z6
+	JMP               activated18
+
+other20:
+	VMAXPS Z3, Z0, Z3
+	VMINPS Z3, Z1, Z3
+	VMAXPS Z4, Z0, Z4
+	VMINPS Z4, Z1, Z4
+	VMAXPS Z5, Z0, Z5
+	VMINPS Z5, Z1, Z5
+	VMAXPS Z6, Z0, Z6
+	VMINPS Z6, Z1, Z6
+
+activated18:
+	VADDPS Z3, Z2, Z2
+	VADDPS Z4, Z2, Z2
+	VADDPS Z5, Z2, Z2
+	VADDPS Z6, Z2, Z2
+	MOVQ   dstStep+48(FP), R8
+	LEAQ   (R8)(R8*2), R9
+	CMPQ   format+120(FP), $+2
+	JNE    other22
+	MOVQ   dst2+8(FP), R10
+	ADDQ   SI, R10
+	LEAQ   (SI), R11
+	LEAQ   (R10), R12
+	LEAQ   (SI)(R8*1), R13
+	LEAQ   (R10)(R8*1), R14
+
+	// VCVTNE2PS2BF16 Z3, Z4, Z7
+	BYTE          $0x62
+	BYTE          $0xf2
+	BYTE          $0x5f
+	BYTE          $0x48
+	BYTE          $0x72
+	BYTE          $0xfb
+	VMOVDQU16     Y7, (R11)
+	VEXTRACTI64X4 $0x01, Z7, (R13)
+	MOVQ          $0xaaaaaaaa, R11
+	KMOVD         R11, K3
+	VMOVUPS       tables<>+0(SB), Z9
+	VPERMW.Z      Z7, Z9, K3, Z8
+	VSUBPS        Z8, Z3, Z3
+	VMOVUPS       tables<>+64(SB), Z9
+	VPERMW.Z      Z7, Z9, K3, Z8
+	VSUBPS        Z8, Z4, Z4
+	VMINPS.BCST   consts<>+0(SB), Z3, Z3
+	VMINPS.BCST   consts<>+0(SB), Z4, Z4
+	VMAXPS.BCST   consts<>+4(SB), Z3, Z3
+	VMAXPS.BCST   consts<>+4(SB), Z4, Z4
+
+	// VCVTNE2PS2BF16 Z3, Z4, Z7
+	BYTE          $0x62
+	BYTE          $0xf2
+	BYTE          $0x5f
+	BYTE          $0x48
+	BYTE          $0x72
+	BYTE          $0xfb
+	VMOVDQU16     Y7, (R12)
+	VEXTRACTI64X4 $0x01, Z7, (R14)
+	LEAQ          (SI)(R8*2), R11
+	LEAQ          (R10)(R8*2), R12
+	LEAQ          (SI)(R9*1), R13
+	LEAQ          (R10)(R9*1), R9
+
+	// VCVTNE2PS2BF16 Z5, Z6, Z7
+	BYTE          $0x62
+	BYTE          $0xf2
+	BYTE          $0x4f
+	BYTE          $0x48
+	BYTE          $0x72
+	BYTE          $0xfd
+	VMOVDQU16     Y7, (R11)
+	VEXTRACTI64X4 $0x01, Z7, (R13)
+	MOVQ          $0xaaaaaaaa, R10
+	KMOVD         R10, K3
+	VMOVUPS       tables<>+0(SB), Z9
+	VPERMW.Z      Z7, Z9, K3, Z8
+	VSUBPS        Z8, Z5, Z5
+	VMOVUPS       tables<>+64(SB), Z9
+	VPERMW.Z      Z7, Z9, K3, Z8
+	VSUBPS        Z8, Z6, Z6
+	VMINPS.BCST   consts<>+0(SB), Z5, Z5
+	VMINPS.BCST   consts<>+0(SB), Z6, Z6
+	VMAXPS.BCST   consts<>+4(SB), Z5, Z5
+	VMAXPS.BCST   consts<>+4(SB), Z6, Z6
+
+	// VCVTNE2PS2BF16 Z5, Z6, Z7
+	BYTE          $0x62
+	BYTE          $0xf2
+	BYTE          $0x4f
+	BYTE          $0x48
+	BYTE          $0x72
+	BYTE          $0xfd
+	VMOVDQU16     Y7, (R12)
+	VEXTRACTI64X4 $0x01, Z7, (R9)
+	LEAQ          (SI)(R8*4), SI
+	JMP           stored21
+
+other22:
+	CMPQ format+120(FP), $+1
+	JNE  other23
+	LEAQ (SI), R10
+	LEAQ (SI)(R8*1), R11
+
+	// VCVTNE2PS2BF16 Z3, Z4, Z7
+	BYTE          $0x62
+	BYTE          $0xf2
+	BYTE          $0x5f
+	BYTE          $0x48
+	BYTE          $0x72
+	BYTE          $0xfb
+	VMOVDQU16     Y7, (R10)
+	VEXTRACTI64X4 $0x01, Z7, (R11)
+	LEAQ          (SI)(R8*2), R10
+	LEAQ          (SI)(R9*1), R9
+
+	// VCVTNE2PS2BF16 Z5, Z6, Z7
+	BYTE          $0x62
+	BYTE          $0xf2
+	BYTE          $0x4f
+	BYTE          $0x48
+	BYTE          $0x72
+	BYTE          $0xfd
+	VMOVDQU16     Y7, (R10)
+	VEXTRACTI64X4 $0x01, Z7, (R9)
+	LEAQ          (SI)(R8*4), SI
+	JMP           stored21
+
+other23:
+	LEAQ    (SI), R10
+	VMOVUPS Z3, (R10)
+	LEAQ    (SI)(R8*1), R10
+	VMOVUPS Z4, (R10)
+	LEAQ    (SI)(R8*2), R10
+	VMOVUPS Z5, (R10)
+	LEAQ    (SI)(R9*1), R9
+	VMOVUPS Z6, (R9)
+	LEAQ    (SI)(R8*4), SI
+	JMP     stored21
+
+stored21:
+	SUBQ $+4, DI
+
+narrower16:
+	CMPQ    DI, $+2
+	JL      narrower26
+	MOVQ    BX, R8
+	MOVQ    bias+32(FP), R9
+	VMOVUPS (R9), Z3
+	VMOVAPS Z3, Z4
+	MOVQ    weights+24(FP), R9
+	MOVQ    $+5, R10
+
+loop27:
+	VMOVUPS      (R9), Z5
+	VMOVUPS      64(R9), Z6
+	VMOVUPS      128(R9), Z7
+	VMOVUPS      192(R9), Z8
+	VMOVUPS      256(R9), Z9
+	ADDQ         $+320, R9
+	MOVQ         R8, R11
+	ADDQ         AX, R8
+	VMOVUPS      (R11), Z10
+	VFMADD231PS  Z5, Z10, Z3
+	VMOVUPS      (R11)(CX*1), Z10
+	VFMADD231PS  Z5, Z10, Z4
+	VFMADD231PS  Z6, Z10, Z3
+	VMOVUPS      (R11)(CX*2), Z10
+	VFMADD231PS  Z6, Z10, Z4
+	VFMADD231PS  Z7, Z10, Z3
+	VMOVUPS      (R11)(DX*1), Z10
+	VFMADD231PS  Z7, Z10, Z4
+	VFMADD231PS  Z8, Z10, Z3
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS      (R11), Z10
+	VFMADD231PS  Z8, Z10, Z4
+	VFMADD231PS  Z9, Z10, Z3
+	VMOVUPS      (R11)(CX*1), Z10
+	VFMADD231PS  Z9, Z10, Z4
+	DECQ         R10
+	JNE          loop27
+	IMUL3Q       $+2, CX, R8
+	ADDQ         R8, BX
+	CMPQ         class+128(FP), $+1
+	JNE          other29
+	VBROADCASTSS consts<>+8(SB), Z6
+	VPXORD       Z5, Z5, Z5
+	VADDPS.BCST  consts<>+12(SB), Z3, Z7
+	VMAXPS       Z7, Z5, Z7
+	VMINPS       Z7, Z6, Z7
+	VMULPS       Z7, Z3, Z7
+	VMULPS.BCST  consts<>+16(SB), Z7, Z3
+	VADDPS.BCST  consts<>+12(SB), Z4, Z7
+	VMAXPS       Z7, Z5, Z7
+	VMINPS       Z7, Z6, Z7
+	VMULPS       Z7, Z4, Z7
+	VMULPS.BCST  consts<>+16(SB), Z7, Z4
+	JMP          activated28
+
+other29:
+	CMPQ              class+128(FP), $+3
+	JNE               other30
+	VBROADCASTSS      consts<>+20(SB), Z5
+	VMOVAPS           Z3, Z6
+	VMULPS.BCST       consts<>+24(SB), Z6, Z7
+	VMINPS            Z7, Z5, Z7
+	VREDUCEPS         $0x09, Z7, Z8
+	VBROADCASTSS      consts<>+28(SB), Z9
+	VFMADD213PS.BCST  consts<>+32(SB), Z8, Z9
+	VFMADD213PS.BCST  consts<>+36(SB), Z8, Z9
+	VFMADD213PS.BCST  consts<>+40(SB), Z8, Z9
+	VFMADD213PS.BCST  consts<>+44(SB), Z8, Z9
+	VFMADD213PS.BCST  consts<>+48(SB), Z8, Z9
+	VSCALEFPS         Z7, Z9, Z6
+	VADDPS.BCST       consts<>+52(SB), Z6, Z6
+	VRCP14PS          Z6, Z7
+	VMOVAPS           Z7, Z8
+	VFNMADD213PS.BCST consts<>+56(SB), Z6, Z8
+	VMULPS            Z8, Z7, Z6
+	VMULPS            Z6, Z3, Z3
+	VMOVAPS           Z4, Z6
+	VMULPS.BCST       consts<>+24(SB), Z6, Z7
+	VMINPS            Z7, Z5, Z7
+	VREDUCEPS         $0x09, Z7, Z8
+	VBROADCASTSS      consts<>+28(SB), Z9
+	VFMADD213PS.BCST  consts<>+32(SB), Z8, Z9
+	VFMADD213PS.BCST  consts<>+36(SB), Z8, Z9
+	VFMADD213PS.BCST  consts<>+40(SB), Z8, Z9
+	VFMADD213PS.BCST  consts<>+44(SB), Z8, Z9
+	VFMADD213PS.BCST  consts<>+48(SB), Z8, Z9
+	VSCALEFPS         Z7, Z9, Z6
+	VADDPS.BCST       consts<>+52(SB), Z6, Z6
+	VRCP14PS          Z6, Z7
+	VMOVAPS           Z7, Z8
+	VFNMADD213PS.BCST consts<>+56(SB), Z6, Z8
+	VMULPS            Z8, Z7, Z6
+	VMULPS            Z6, Z4, Z4
+	JMP               activated28
+
+other30:
+	VMAXPS Z3, Z0, Z3
+	VMINPS Z3, Z1, Z3
+	VMAXPS Z4, Z0, Z4
+	VMINPS Z4, Z1, Z4
+
+activated28:
+	VADDPS Z3, Z2, Z2
+	VADDPS Z4, Z2, Z2
+	MOVQ   dstStep+48(FP), R8
+	LEAQ   (R8)(R8*2), R9
+	CMPQ   format+120(FP), $+2
+	JNE    other32
+	MOVQ   dst2+8(FP), R9
+	ADDQ   SI, R9
+	LEAQ   (SI), R10
+	LEAQ   (R9), R11
+	LEAQ   (SI)(R8*1), R12
+	LEAQ   (R9)(R8*1), R9
+
+	// VCVTNE2PS2BF16 Z3, Z4, Z5
+	BYTE          $0x62
+	BYTE          $0xf2
+	BYTE          $0x5f
+	BYTE          $0x48
+	BYTE          $0x72
+	BYTE          $0xeb
+	VMOVDQU16     Y5, (R10)
+	VEXTRACTI64X4 $0x01, Z5, (R12)
+	MOVQ          $0xaaaaaaaa, R10
+	KMOVD         R10, K3
+	VMOVUPS       tables<>+0(SB), Z7
+	VPERMW.Z      Z5, Z7, K3, Z6
+	VSUBPS        Z6, Z3, Z3
+	VMOVUPS       tables<>+64(SB), Z7
+	VPERMW.Z      Z5, Z7, K3, Z6
+	VSUBPS        Z6, Z4, Z4
+	VMINPS.BCST   consts<>+0(SB), Z3, Z3
+	VMINPS.BCST   consts<>+0(SB), Z4, Z4
+	VMAXPS.BCST   consts<>+4(SB), Z3, Z3
+	VMAXPS.BCST   consts<>+4(SB), Z4, Z4
+
+	// VCVTNE2PS2BF16 Z3, Z4, Z5
+	BYTE          $0x62
+	BYTE          $0xf2
+	BYTE          $0x5f
+	BYTE          $0x48
+	BYTE          $0x72
+	BYTE          $0xeb
+	VMOVDQU16     Y5, (R11)
+	VEXTRACTI64X4 $0x01, Z5, (R9)
+	LEAQ          (SI)(R8*2), SI
+	JMP           stored31
+
+other32:
+	CMPQ format+120(FP), $+1
+	JNE  other33
+	LEAQ (SI), R9
+	LEAQ (SI)(R8*1), R10
+
+	// VCVTNE2PS2BF16 Z3, Z4, Z5
+	BYTE          $0x62
+	BYTE          $0xf2
+	BYTE          $0x5f
+	BYTE          $0x48
+	BYTE          $0x72
+	BYTE          $0xeb
+	VMOVDQU16     Y5, (R9)
+	VEXTRACTI64X4 $0x01, Z5, (R10)
+	LEAQ          (SI)(R8*2), SI
+	JMP           stored31
+
+other33:
+	LEAQ    (SI), R9
+	VMOVUPS Z3, (R9)
+	LEAQ    (SI)(R8*1), R9
+	VMOVUPS Z4, (R9)
+	LEAQ    (SI)(R8*2), SI
+	JMP     stored31
+
+stored31:
+	SUBQ $+2, DI
+
+narrower26:
+tile35:
+	CMPQ    DI, $+1
+	JL      narrower36
+	MOVQ    BX, R8
+	MOVQ    bias+32(FP), R9
+	VMOVUPS (R9), Z3
+	MOVQ    weights+24(FP), R9
+	MOVQ    $+5, R10
+
+loop37:
+	VMOVUPS      (R9), Z4
+	VMOVUPS      64(R9), Z5
+	VMOVUPS      128(R9), Z6
+	VMOVUPS      192(R9), Z7
+	VMOVUPS      256(R9), Z8
+	ADDQ         $+320, R9
+	MOVQ         R8, R11
+	ADDQ         AX, R8
+	VMOVUPS      (R11), Z9
+	VFMADD231PS  Z4, Z9, Z3
+	VMOVUPS      (R11)(CX*1), Z9
+	VFMADD231PS  Z5, Z9, Z3
+	VMOVUPS      (R11)(CX*2), Z9
+	VFMADD231PS  Z6, Z9, Z3
+	VMOVUPS      (R11)(DX*1), Z9
+	VFMADD231PS  Z7, Z9, Z3
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS      (R11), Z9
+	VFMADD231PS  Z8, Z9, Z3
+	DECQ         R10
+	JNE          loop37
+	IMUL3Q       $+1, CX, R8
+	ADDQ         R8, BX
+	CMPQ         class+128(FP), $+1
+	JNE          other39
+	VBROADCASTSS consts<>+8(SB), Z5
+	VPXORD       Z4, Z4, Z4
+	VADDPS.BCST  consts<>+12(SB), Z3, Z6
+	VMAXPS       Z6, Z4, Z6
+	VMINPS       Z6, Z5, Z6
+	VMULPS       Z6, Z3, Z6
+	VMULPS.BCST  consts<>+16(SB), Z6, Z3
+	JMP          activated38
+
+other39:
+	CMPQ              class+128(FP), $+3
+	JNE               other40
+	VBROADCASTSS      consts<>+20(SB), Z4
+	VMOVAPS           Z3, Z5
+	VMULPS.BCST       consts<>+24(SB), Z5, Z6
+	VMINPS            Z6, Z4, Z6
+	VREDUCEPS         $0x09, Z6, Z7
+	VBROADCASTSS      consts<>+28(SB), Z8
+	VFMADD213PS.BCST  consts<>+32(SB), Z7, Z8
+	VFMADD213PS.BCST  consts<>+36(SB), Z7, Z8
+	VFMADD213PS.BCST  consts<>+40(SB), Z7, Z8
+	VFMADD213PS.BCST  consts<>+44(SB), Z7, Z8
+	VFMADD213PS.BCST  consts<>+48(SB), Z7, Z8
+	VSCALEFPS         Z6, Z8, Z5
+	VADDPS.BCST       consts<>+52(SB), Z5, Z5
+	VRCP14PS          Z5, Z6
+	VMOVAPS           Z6, Z7
+	VFNMADD213PS.BCST consts<>+56(SB), Z5, Z7
+	VMULPS            Z7, Z6, Z5
+	VMULPS            Z5, Z3, Z3
+	JMP               activated38
+
+other40:
+	VMAXPS Z3, Z0, Z3
+	VMINPS Z3, Z1, Z3
+
+activated38:
+	VADDPS Z3, Z2, Z2
+	MOVQ   dstStep+48(FP), R8
+	LEAQ   (R8)(R8*2), R9
+	CMPQ   format+120(FP), $+2
+	JNE    other42
+	MOVQ   dst2+8(FP), R9
+	ADDQ   SI, R9
+	LEAQ   (SI), R10
+	LEAQ   (R9), R9
+
+	// VCVTNEPS2BF16 Z3, K0, Y5
+	BYTE        $0x62
+	BYTE        $0xf2
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xeb
+	VPMOVZXWD   Y5, Z4
+	VPSLLD      $0x10, Z4, Z4
+	VMOVDQU16   Y5, (R10)
+	VSUBPS      Z4, Z3, Z3
+	VFPCLASSPSZ $0x99, Z3, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z3, K2, Y4
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xe3
+	VMOVDQU16 Y4, (R9)
+	ADDQ      R8, SI
+	JMP       stored41
+
+other42:
+	CMPQ format+120(FP), $+1
+	JNE  other43
+	LEAQ (SI), R9
+
+	// VCVTNEPS2BF16 Z3, K0, Y4
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xe3
+	VMOVDQU16 Y4, (R9)
+	ADDQ      R8, SI
+	JMP       stored41
+
+other43:
+	LEAQ    (SI), R9
+	VMOVUPS Z3, (R9)
+	ADDQ    R8, SI
+	JMP     stored41
+
+stored41:
+	SUBQ $+1, DI
+	JMP  tile35
+
+narrower36:
+	MOVQ    xRow+80(FP), BX
+	ADDQ    BX, 8(SP)
+	MOVQ    dstRow+56(FP), BX
+	ADDQ    BX, 16(SP)
+	MOVQ    24(SP), BX
+	TESTQ   BX, BX
+	JE      none45
+	VMOVUPS Z2, (BX)
+	ADDQ    sumRow+88(FP), BX
+	MOVQ    BX, 24(SP)
+
+none45:
+	DECQ (SP)
+	JNE  loop4
+	ADDQ $+64, x+16(FP)
+	ADDQ $+64, bias+32(FP)
+	ADDQ $+1600, weights+24(FP)
+	ADDQ $+32, dst+0(FP)
+	CMPQ format+120(FP), $+0
+	JNE  halves46
+	ADDQ $+32, dst+0(FP)
+
+halves46:
+	CMPQ sums+40(FP), $+0
+	JE   nosums47
+	ADDQ $+64, sums+40(FP)
+
+nosums47:
+	SUBQ $+16, channels+112(FP)
+	JMP  block1
+
+rest2:
+	MOVQ  channels+112(FP), BX
+	TESTQ BX, BX
+	JE    done3
+	MOVQ  $-1, SI
+	BZHIQ BX, SI, SI
+	KMOVW SI, K1
+	MOVQ  rows+96(FP), BX
+	MOVQ  BX, (SP)
+	MOVQ  x+16(FP), BX
+	MOVQ  BX, 8(SP)
+	MOVQ  dst+0(FP), BX
+	MOVQ  BX, 16(SP)
+	MOVQ  sums+40(FP), BX
+	MOVQ  BX, 24(SP)
+
+loop48:
+	MOVQ   8(SP), BX
+	MOVQ   16(SP), SI
+	VPXORD Z2, Z2, Z2
+	MOVQ   pixels+104(FP), DI
+
+tile49:
+	CMPQ    DI, $+7
+	JL      narrower50
+	MOVQ    BX, R8
+	MOVQ    bias+32(FP), R9
+	VMOVUPS (R9), Z3
+	VMOVAPS Z3, Z4
+	VMOVAPS Z3, Z5
+	VMOVAPS Z3, Z6
+	VMOVAPS Z3, Z7
+	VMOVAPS Z3, Z8
+	VMOVAPS Z3, Z9
+	MOVQ    weights+24(FP), R9
+	MOVQ    $+5, R10
+
+loop51:
+	VMOVUPS      (R9), Z10
+	VMOVUPS      64(R9), Z11
+	VMOVUPS      128(R9), Z12
+	VMOVUPS      192(R9), Z13
+	VMOVUPS      256(R9), Z14
+	ADDQ         $+320, R9
+	MOVQ         R8, R11
+	ADDQ         AX, R8
+	VMOVUPS.Z    (R11), K1, Z15
+	VFMADD231PS  Z10, Z15, Z3
+	VMOVUPS.Z    (R11)(CX*1), K1, Z15
+	VFMADD231PS  Z10, Z15, Z4
+	VFMADD231PS  Z11, Z15, Z3
+	VMOVUPS.Z    (R11)(CX*2), K1, Z15
+	VFMADD231PS  Z10, Z15, Z5
+	VFMADD231PS  Z11, Z15, Z4
+	VFMADD231PS  Z12, Z15, Z3
+	VMOVUPS.Z    (R11)(DX*1), K1, Z15
+	VFMADD231PS  Z10, Z15, Z6
+	VFMADD231PS  Z11, Z15, Z5
+	VFMADD231PS  Z12, Z15, Z4
+	VFMADD231PS  Z13, Z15, Z3
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS.Z    (R11), K1, Z15
+	VFMADD231PS  Z10, Z15, Z7
+	VFMADD231PS  Z11, Z15, Z6
+	VFMADD231PS  Z12, Z15, Z5
+	VFMADD231PS  Z13, Z15, Z4
+	VFMADD231PS  Z14, Z15, Z3
+	VMOVUPS.Z    (R11)(CX*1), K1, Z15
+	VFMADD231PS  Z10, Z15, Z8
+	VFMADD231PS  Z11, Z15, Z7
+	VFMADD231PS  Z12, Z15, Z6
+	VFMADD231PS  Z13, Z15, Z5
+	VFMADD231PS  Z14, Z15, Z4
+	VMOVUPS.Z    (R11)(CX*2), K1, Z15
+	VFMADD231PS  Z10, Z15, Z9
+	VFMADD231PS  Z11, Z15, Z8
+	VFMADD231PS  Z12, Z15, Z7
+	VFMADD231PS  Z13, Z15, Z6
+	VFMADD231PS  Z14, Z15, Z5
+	VMOVUPS.Z    (R11)(DX*1), K1, Z15
+	VFMADD231PS  Z11, Z15, Z9
+	VFMADD231PS  Z12, Z15, Z8
+	VFMADD231PS  Z13, Z15, Z7
+	VFMADD231PS  Z14, Z15, Z6
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS.Z    (R11), K1, Z15
+	VFMADD231PS  Z12, Z15, Z9
+	VFMADD231PS  Z13, Z15, Z8
+	VFMADD231PS  Z14, Z15, Z7
+	VMOVUPS.Z    (R11)(CX*1), K1, Z15
+	VFMADD231PS  Z13, Z15, Z9
+	VFMADD231PS  Z14, Z15, Z8
+	VMOVUPS.Z    (R11)(CX*2), K1, Z15
+	VFMADD231PS  Z14, Z15, Z9
+	DECQ         R10
+	JNE          loop51
+	IMUL3Q       $+7, CX, R8
+	ADDQ         R8, BX
+	CMPQ         class+128(FP), $+1
+	JNE          other53
+	VBROADCASTSS consts<>+8(SB), Z11
+	VPXORD       Z10, Z10, Z10
+	VADDPS.BCST  consts<>+12(SB), Z3, Z12
+	VMAXPS       Z12, Z10, Z12
+	VMINPS       Z12, Z11, Z12
+	VMULPS       Z12, Z3, Z12
+	VMULPS.BCST  consts<>+16(SB), Z12, Z3
+	VADDPS.BCST  consts<>+12(SB), Z4, Z12
+	VMAXPS       Z12, Z10, Z12
+	VMINPS       Z12, Z11, Z12
+	VMULPS       Z12, Z4, Z12
+	VMULPS.BCST  consts<>+16(SB), Z12, Z4
+	VADDPS.BCST  consts<>+12(SB), Z5, Z12
+	VMAXPS       Z12, Z10, Z12
+	VMINPS       Z12, Z11, Z12
+	VMULPS       Z12, Z5, Z12
+	VMULPS.BCST  consts<>+16(SB), Z12, Z5
+	VADDPS.BCST  consts<>+12(SB), Z6, Z12
+	VMAXPS       Z12, Z10, Z12
+	VMINPS       Z12, Z11, Z12
+	VMULPS       Z12, Z6, Z12
+	VMULPS.BCST  consts<>+16(SB), Z12, Z6
+	VADDPS.BCST  consts<>+12(SB), Z7, Z12
+	VMAXPS       Z12, Z10, Z12
+	VMINPS       Z12, Z11, Z12
+	VMULPS       Z12, Z7, Z12
+	VMULPS.BCST  consts<>+16(SB), Z12, Z7
+	VADDPS.BCST  consts<>+12(SB), Z8, Z12
+	VMAXPS       Z12, Z10, Z12
+	VMINPS       Z12, Z11, Z12
+	VMULPS       Z12, Z8, Z12
+	VMULPS.BCST  consts<>+16(SB), Z12, Z8
+	VADDPS.BCST  consts<>+12(SB), Z9, Z12
+	VMAXPS       Z12, Z10, Z12
+	VMINPS       Z12, Z11, Z12
+	VMULPS       Z12, Z9, Z12
+	VMULPS.BCST  consts<>+16(SB), Z12, Z9
+	JMP          activated52
+
+other53:
+	CMPQ              class+128(FP), $+3
+	JNE               other54
+	VBROADCASTSS      consts<>+20(SB), Z10
+	VMOVAPS           Z3, Z11
+	VMULPS.BCST       consts<>+24(SB), Z11, Z12
+	VMINPS            Z12, Z10, Z12
+	VREDUCEPS         $0x09, Z12, Z13
+	VBROADCASTSS      consts<>+28(SB), Z14
+	VFMADD213PS.BCST  consts<>+32(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+36(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+40(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+44(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+48(SB), Z13, Z14
+	VSCALEFPS         Z12, Z14, Z11
+	VADDPS.BCST       consts<>+52(SB), Z11, Z11
+	VRCP14PS          Z11, Z12
+	VMOVAPS           Z12, Z13
+	VFNMADD213PS.BCST consts<>+56(SB), Z11, Z13
+	VMULPS            Z13, Z12, Z11
+	VMULPS            Z11, Z3, Z3
+	VMOVAPS           Z4, Z11
+	VMULPS.BCST       consts<>+24(SB), Z11, Z12
+	VMINPS            Z12, Z10, Z12
+	VREDUCEPS         $0x09, Z12, Z13
+	VBROADCASTSS      consts<>+28(SB), Z14
+	VFMADD213PS.BCST  consts<>+32(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+36(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+40(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+44(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+48(SB), Z13, Z14
+	VSCALEFPS         Z12, Z14, Z11
+	VADDPS.BCST       consts<>+52(SB), Z11, Z11
+	VRCP14PS          Z11, Z12
+	VMOVAPS           Z12, Z13
+	VFNMADD213PS.BCST consts<>+56(SB), Z11, Z13
+	VMULPS            Z13, Z12, Z11
+	VMULPS            Z11, Z4, Z4
+	VMOVAPS           Z5, Z11
+	VMULPS.BCST       consts<>+24(SB), Z11, Z12
+	VMINPS            Z12, Z10, Z12
+	VREDUCEPS         $0x09, Z12, Z13
+	VBROADCASTSS      consts<>+28(SB), Z14
+	VFMADD213PS.BCST  consts<>+32(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+36(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+40(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+44(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+48(SB), Z13, Z14
+	VSCALEFPS         Z12, Z14, Z11
+	VADDPS.BCST       consts<>+52(SB), Z11, Z11
+	VRCP14PS          Z11, Z12
+	VMOVAPS           Z12, Z13
+	VFNMADD213PS.BCST consts<>+56(SB), Z11, Z13
+	VMULPS            Z13, Z12, Z11
+	VMULPS            Z11, Z5, Z5
+	VMOVAPS           Z6, Z11
+	VMULPS.BCST       consts<>+24(SB), Z11, Z12
+	VMINPS            Z12, Z10, Z12
+	VREDUCEPS         $0x09, Z12, Z13
+	VBROADCASTSS      consts<>+28(SB), Z14
+	VFMADD213PS.BCST  consts<>+32(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+36(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+40(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+44(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+48(SB), Z13, Z14
+	VSCALEFPS         Z12, Z14, Z11
+	VADDPS.BCST       consts<>+52(SB), Z11, Z11
+	VRCP14PS          Z11, Z12
+	VMOVAPS           Z12, Z13
+	VFNMADD213PS.BCST consts<>+56(SB), Z11, Z13
+	VMULPS            Z13, Z12, Z11
+	VMULPS            Z11, Z6, Z6
+	VMOVAPS           Z7, Z11
+	VMULPS.BCST       consts<>+24(SB), Z11, Z12
+	VMINPS            Z12, Z10, Z12
+	VREDUCEPS         $0x09, Z12, Z13
+	VBROADCASTSS      consts<>+28(SB), Z14
+	VFMADD213PS.BCST  consts<>+32(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+36(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+40(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+44(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+48(SB), Z13, Z14
+	VSCALEFPS         Z12, Z14, Z11
+	VADDPS.BCST       consts<>+52(SB), Z11, Z11
+	VRCP14PS          Z11, Z12
+	VMOVAPS           Z12, Z13
+	VFNMADD213PS.BCST consts<>+56(SB), Z11, Z13
+	VMULPS            Z13, Z12, Z11
+	VMULPS            Z11, Z7, Z7
+	VMOVAPS           Z8, Z11
+	VMULPS.BCST       consts<>+24(SB), Z11, Z12
+	VMINPS            Z12, Z10, Z12
+	VREDUCEPS         $0x09, Z12, Z13
+	VBROADCASTSS      consts<>+28(SB), Z14
+	VFMADD213PS.BCST  consts<>+32(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+36(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+40(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+44(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+48(SB), Z13, Z14
+	VSCALEFPS         Z12, Z14, Z11
+	VADDPS.BCST       consts<>+52(SB), Z11, Z11
+	VRCP14PS          Z11, Z12
+	VMOVAPS           Z12, Z13
+	VFNMADD213PS.BCST consts<>+56(SB), Z11, Z13
+	VMULPS            Z13, Z12, Z11
+	VMULPS            Z11, Z8, Z8
+	VMOVAPS           Z9, Z11
+	VMULPS.BCST       consts<>+24(SB), Z11, Z12
+	VMINPS            Z12, Z10, Z12
+	VREDUCEPS         $0x09, Z12, Z13
+	VBROADCASTSS      consts<>+28(SB), Z14
+	VFMADD213PS.BCST  consts<>+32(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+36(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+40(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+44(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+48(SB), Z13, Z14
+	VSCALEFPS         Z12, Z14, Z11
+	VADDPS.BCST       consts<>+52(SB), Z11, Z11
+	VRCP14PS          Z11, Z12
+	VMOVAPS           Z12, Z13
+	VFNMADD213PS.BCST consts<>+56(SB), Z11, Z13
+	VMULPS            Z13, Z12, Z11
+	VMULPS            Z11, Z9, Z9
+	JMP               activated52
+
+other54:
+	VMAXPS Z3, Z0, Z3
+	VMINPS Z3, Z1, Z3
+	VMAXPS Z4, Z0, Z4
+	VMINPS Z4, Z1, Z4
+	VMAXPS Z5, Z0, Z5
+	VMINPS Z5, Z1, Z5
+	VMAXPS Z6, Z0, Z6
+	VMINPS Z6, Z1, Z6
+	VMAXPS Z7, Z0, Z7
+	VMINPS Z7, Z1, Z7
+	VMAXPS Z8, Z0, Z8
+	VMINPS Z8, Z1, Z8
+	VMAXPS Z9, Z0, Z9
+	VMINPS Z9, Z1, Z9
+
+activated52:
+	VADDPS Z3, Z2, Z2
+	VADDPS Z4, Z2, Z2
+	VADDPS Z5, Z2, Z2
+	VADDPS Z6, Z2, Z2
+	VADDPS Z7, Z2, Z2
+	VADDPS Z8, Z2, Z2
+	VADDPS Z9, Z2, Z2
+	MOVQ   dstStep+48(FP), R8
+	LEAQ   (R8)(R8*2), R9
+	CMPQ   format+120(FP), $+2
+	JNE    other56
+	MOVQ   dst2+8(FP), R10
+	ADDQ   SI, R10
+	LEAQ   (SI), R11
+	LEAQ   (R10), R12
+
+	// VCVTNEPS2BF16 Z3, K0, Y11
+	BYTE        $0x62
+	BYTE        $0x72
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xdb
+	VPMOVZXWD   Y11, Z10
+	VPSLLD      $0x10, Z10, Z10
+	VMOVDQU16   Y11, K1, (R11)
+	VSUBPS      Z10, Z3, Z3
+	VFPCLASSPSZ $0x99, Z3, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z3, K2, Y10
+	BYTE      $0x62
+	BYTE      $0x72
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xd3
+	VMOVDQU16 Y10, K1, (R12)
+	LEAQ      (SI)(R8*1), R11
+	LEAQ      (R10)(R8*1), R12
+
+	// VCVTNEPS2BF16 Z4, K0, Y11
+	BYTE        $0x62
+	BYTE        $0x72
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xdc
+	VPMOVZXWD   Y11, Z10
+	VPSLLD      $0x10, Z10, Z10
+	VMOVDQU16   Y11, K1, (R11)
+	VSUBPS      Z10, Z4, Z4
+	VFPCLASSPSZ $0x99, Z4, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z4, K2, Y10
+	BYTE      $0x62
+	BYTE      $0x72
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xd4
+	VMOVDQU16 Y10, K1, (R12)
+	LEAQ      (SI)(R8*2), R11
+	LEAQ      (R10)(R8*2), R12
+
+	// VCVTNEPS2BF16 Z5, K0, Y11
+	BYTE        $0x62
+	BYTE        $0x72
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xdd
+	VPMOVZXWD   Y11, Z10
+	VPSLLD      $0x10, Z10, Z10
+	VMOVDQU16   Y11, K1, (R11)
+	VSUBPS      Z10, Z5, Z5
+	VFPCLASSPSZ $0x99, Z5, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z5, K2, Y10
+	BYTE      $0x62
+	BYTE      $0x72
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xd5
+	VMOVDQU16 Y10, K1, (R12)
+	LEAQ      (SI)(R9*1), R11
+	LEAQ      (R10)(R9*1), R12
+
+	// VCVTNEPS2BF16 Z6, K0, Y11
+	BYTE        $0x62
+	BYTE        $0x72
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xde
+	VPMOVZXWD   Y11, Z10
+	VPSLLD      $0x10, Z10, Z10
+	VMOVDQU16   Y11, K1, (R11)
+	VSUBPS      Z10, Z6, Z6
+	VFPCLASSPSZ $0x99, Z6, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z6, K2, Y10
+	BYTE      $0x62
+	BYTE      $0x72
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xd6
+	VMOVDQU16 Y10, K1, (R12)
+	LEAQ      (SI)(R8*4), SI
+	LEAQ      (R10)(R8*4), R10
+	LEAQ      (SI), R11
+	LEAQ      (R10), R12
+
+	// VCVTNEPS2BF16 Z7, K0, Y11
+	BYTE        $0x62
+	BYTE        $0x72
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xdf
+	VPMOVZXWD   Y11, Z10
+	VPSLLD      $0x10, Z10, Z10
+	VMOVDQU16   Y11, K1, (R11)
+	VSUBPS      Z10, Z7, Z7
+	VFPCLASSPSZ $0x99, Z7, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z7, K2, Y10
+	BYTE      $0x62
+	BYTE      $0x72
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xd7
+	VMOVDQU16 Y10, K1, (R12)
+	LEAQ      (SI)(R8*1), R11
+	LEAQ      (R10)(R8*1), R12
+
+	// VCVTNEPS2BF16 Z8, K0, Y11
+	BYTE        $0x62
+	BYTE        $0x52
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xd8
+	VPMOVZXWD   Y11, Z10
+	VPSLLD      $0x10, Z10, Z10
+	VMOVDQU16   Y11, K1, (R11)
+	VSUBPS      Z10, Z8, Z8
+	VFPCLASSPSZ $0x99, Z8, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z8, K2, Y10
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xd0
+	VMOVDQU16 Y10, K1, (R12)
+	LEAQ      (SI)(R8*2), R11
+	LEAQ      (R10)(R8*2), R8
+
+	// VCVTNEPS2BF16 Z9, K0, Y11
+	BYTE        $0x62
+	BYTE        $0x52
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xd9
+	VPMOVZXWD   Y11, Z10
+	VPSLLD      $0x10, Z10, Z10
+	VMOVDQU16   Y11, K1, (R11)
+	VSUBPS      Z10, Z9, Z9
+	VFPCLASSPSZ $0x99, Z9, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z9, K2, Y10
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xd1
+	VMOVDQU16 Y10, K1, (R8)
+	ADDQ      R9, SI
+	JMP       stored55
+
+other56:
+	CMPQ format+120(FP), $+1
+	JNE  other57
+	LEAQ (SI), R10
+
+	// VCVTNEPS2BF16 Z3, K0, Y10
+	BYTE      $0x62
+	BYTE      $0x72
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd3
+	VMOVDQU16 Y10, K1, (R10)
+	LEAQ      (SI)(R8*1), R10
+
+	// VCVTNEPS2BF16 Z4, K0, Y10
+	BYTE      $0x62
+	BYTE      $0x72
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd4
+	VMOVDQU16 Y10, K1, (R10)
+	LEAQ      (SI)(R8*2), R10
+
+	// VCVTNEPS2BF16 Z5, K0, Y10
+	BYTE      $0x62
+	BYTE      $0x72
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd5
+	VMOVDQU16 Y10, K1, (R10)
+	LEAQ      (SI)(R9*1), R10
+
+	// VCVTNEPS2BF16 Z6, K0, Y10
+	BYTE      $0x62
+	BYTE      $0x72
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd6
+	VMOVDQU16 Y10, K1, (R10)
+	LEAQ      (SI)(R8*4), SI
+	LEAQ      (SI), R10
+
+	// VCVTNEPS2BF16 Z7, K0, Y10
+	BYTE      $0x62
+	BYTE      $0x72
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd7
+	VMOVDQU16 Y10, K1, (R10)
+	LEAQ      (SI)(R8*1), R10
+
+	// VCVTNEPS2BF16 Z8, K0, Y10
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd0
+	VMOVDQU16 Y10, K1, (R10)
+	LEAQ      (SI)(R8*2), R8
+
+	// VCVTNEPS2BF16 Z9, K0, Y10
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd1
+	VMOVDQU16 Y10, K1, (R8)
+	ADDQ      R9, SI
+	JMP       stored55
+
+other57:
+	LEAQ    (SI), R10
+	VMOVUPS Z3, K1, (R10)
+	LEAQ    (SI)(R8*1), R10
+	VMOVUPS Z4, K1, (R10)
+	LEAQ    (SI)(R8*2), R10
+	VMOVUPS Z5, K1, (R10)
+	LEAQ    (SI)(R9*1), R10
+	VMOVUPS Z6, K1, (R10)
+	LEAQ    (SI)(R8*4), SI
+	LEAQ    (SI), R10
+	VMOVUPS Z7, K1, (R10)
+	LEAQ    (SI)(R8*1), R10
+	VMOVUPS Z8, K1, (R10)
+	LEAQ    (SI)(R8*2), R8
+	VMOVUPS Z9, K1, (R8)
+	ADDQ    R9, SI
+	JMP     stored55
+
+stored55:
+	SUBQ $+7, DI
+	JMP  tile49
+
+narrower50:
+	CMPQ    DI, $+4
+	JL      narrower60
+	MOVQ    BX, R8
+	MOVQ    bias+32(FP), R9
+	VMOVUPS (R9), Z3
+	VMOVAPS Z3, Z4
+	VMOVAPS Z3, Z5
+	VMOVAPS Z3, Z6
+	MOVQ    weights+24(FP), R9
+	MOVQ    $+5, R10
+
+loop61:
+	VMOVUPS      (R9), Z7
+	VMOVUPS      64(R9), Z8
+	VMOVUPS      128(R9), Z9
+	VMOVUPS      192(R9), Z10
+	VMOVUPS      256(R9), Z11
+	ADDQ         $+320, R9
+	MOVQ         R8, R11
+	ADDQ         AX, R8
+	VMOVUPS.Z    (R11), K1, Z12
+	VFMADD231PS  Z7, Z12, Z3
+	VMOVUPS.Z    (R11)(CX*1), K1, Z12
+	VFMADD231PS  Z7, Z12, Z4
+	VFMADD231PS  Z8, Z12, Z3
+	VMOVUPS.Z    (R11)(CX*2), K1, Z12
+	VFMADD231PS  Z7, Z12, Z5
+	VFMADD231PS  Z8, Z12, Z4
+	VFMADD231PS  Z9, Z12, Z3
+	VMOVUPS.Z    (R11)(DX*1), K1, Z12
+	VFMADD231PS  Z7, Z12, Z6
+	VFMADD231PS  Z8, Z12, Z5
+	VFMADD231PS  Z9, Z12, Z4
+	VFMADD231PS  Z10, Z12, Z3
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS.Z    (R11), K1, Z12
+	VFMADD231PS  Z8, Z12, Z6
+	VFMADD231PS  Z9, Z12, Z5
+	VFMADD231PS  Z10, Z12, Z4
+	VFMADD231PS  Z11, Z12, Z3
+	VMOVUPS.Z    (R11)(CX*1), K1, Z12
+	VFMADD231PS  Z9, Z12, Z6
+	VFMADD231PS  Z10, Z12, Z5
+	VFMADD231PS  Z11, Z12, Z4
+	VMOVUPS.Z    (R11)(CX*2), K1, Z12
+	VFMADD231PS  Z10, Z12, Z6
+	VFMADD231PS  Z11, Z12, Z5
+	VMOVUPS.Z    (R11)(DX*1), K1, Z12
+	VFMADD231PS  Z11, Z12, Z6
+	DECQ         R10
+	JNE          loop61
+	IMUL3Q       $+4, CX, R8
+	ADDQ         R8, BX
+	CMPQ         class+128(FP), $+1
+	JNE          other63
+	VBROADCASTSS consts<>+8(SB), Z8
+	VPXORD       Z7, Z7, Z7
+	VADDPS.BCST  consts<>+12(SB), Z3, Z9
+	VMAXPS       Z9, Z7, Z9
+	VMINPS       Z9, Z8, Z9
+	VMULPS       Z9, Z3, Z9
+	VMULPS.BCST  consts<>+16(SB), Z9, Z3
+	VADDPS.BCST  consts<>+12(SB), Z4, Z9
+	VMAXPS       Z9, Z7, Z9
+	VMINPS       Z9, Z8, Z9
+	VMULPS       Z9, Z4, Z9
+	VMULPS.BCST  consts<>+16(SB), Z9, Z4
+	VADDPS.BCST  consts<>+12(SB), Z5, Z9
+	VMAXPS       Z9, Z7, Z9
+	VMINPS       Z9, Z8, Z9
+	VMULPS       Z9, Z5, Z9
+	VMULPS.BCST  consts<>+16(SB), Z9, Z5
+	VADDPS.BCST  consts<>+12(SB), Z6, Z9
+	VMAXPS       Z9, Z7, Z9
+	VMINPS       Z9, Z8, Z9
+	VMULPS       Z9, Z6, Z9
+	VMULPS.BCST  consts<>+16(SB), Z9, Z6
+	JMP          activated62
+
+other63:
+	CMPQ              class+128(FP), $+3
+	JNE               other64
+	VBROADCASTSS      consts<>+20(SB), Z7
+	VMOVAPS           Z3, Z8
+	VMULPS.BCST       consts<>+24(SB), Z8, Z9
+	VMINPS            Z9, Z7, Z9
+	VREDUCEPS         $0x09, Z9, Z10
+	VBROADCASTSS      consts<>+28(SB), Z11
+	VFMADD213PS.BCST  consts<>+32(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+36(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+40(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+44(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+48(SB), Z10, Z11
+	VSCALEFPS         Z9, Z11, Z8
+	VADDPS.BCST       consts<>+52(SB), Z8, Z8
+	VRCP14PS          Z8, Z9
+	VMOVAPS           Z9, Z10
+	VFNMADD213PS.BCST consts<>+56(SB), Z8, Z10
+	VMULPS            Z10, Z9, Z8
+	VMULPS            Z8, Z3, Z3
+	VMOVAPS           Z4, Z8
+	VMULPS.BCST       consts<>+24(SB), Z8, Z9
+	VMINPS            Z9, Z7, Z9
+	VREDUCEPS         $0x09, Z9, Z10
+	VBROADCASTSS      consts<>+28(SB), Z11
+	VFMADD213PS.BCST  consts<>+32(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+36(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+40(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+44(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+48(SB), Z10, Z11
+	VSCALEFPS         Z9, Z11, Z8
+	VADDPS.BCST       consts<>+52(SB), Z8, Z8
+	VRCP14PS          Z8, Z9
+	VMOVAPS           Z9, Z10
+	VFNMADD213PS.BCST consts<>+56(SB), Z8, Z10
+	VMULPS            Z10, Z9, Z8
+	VMULPS            Z8, Z4, Z4
+	VMOVAPS           Z5, Z8
+	VMULPS.BCST       consts<>+24(SB), Z8, Z9
+	VMINPS            Z9, Z7, Z9
+	VREDUCEPS         $0x09, Z9, Z10
+	VBROADCASTSS      consts<>+28(SB), Z11
+	VFMADD213PS.BCST  consts<>+32(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+36(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+40(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+44(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+48(SB), Z10, Z11
+	VSCALEFPS         Z9, Z11, Z8
+	VADDPS.BCST       consts<>+52(SB), Z8, Z8
+	VRCP14PS          Z8, Z9
+	VMOVAPS           Z9, Z10
+	VFNMADD213PS.BCST consts<>+56(SB), Z8, Z10
+	VMULPS            Z10, Z9, Z8
+	VMULPS            Z8, Z5, Z5
+	VMOVAPS           Z6, Z8
+	VMULPS.BCST       consts<>+24(SB), Z8, Z9
+	VMINPS            Z9, Z7, Z9
+	VREDUCEPS         $0x09, Z9, Z10
+	VBROADCASTSS      consts<>+28(SB), Z11
+	VFMADD213PS.BCST  consts<>+32(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+36(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+40(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+44(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+48(SB), Z10, Z11
+	VSCALEFPS         Z9, Z11, Z8
+	VADDPS.BCST       consts<>+52(SB), Z8, Z8
+	VRCP14PS          Z8, Z9
+	VMOVAPS           Z9, Z10
+	VFNMADD213PS.BCST consts<>+56(SB), Z8, Z10
+	VMULPS            Z10, Z9, Z8
+	VMULPS            Z8, Z6, Z6
+	JMP               activated62
+
+other64:
+	VMAXPS Z3, Z0, Z3
+	VMINPS Z3, Z1, Z3
+	VMAXPS Z4, Z0, Z4
+	VMINPS Z4, Z1, Z4
+	VMAXPS Z5, Z0, Z5
+	VMINPS Z5, Z1, Z5
+	VMAXPS Z6, Z0, Z6
+	VMINPS Z6, Z1, Z6
+
+activated62:
+	VADDPS Z3, Z2, Z2
+	VADDPS Z4, Z2, Z2
+	VADDPS Z5, Z2, Z2
+	VADDPS Z6, Z2, Z2
+	MOVQ   dstStep+48(FP), R8
+	LEAQ   (R8)(R8*2), R9
+	CMPQ   format+120(FP), $+2
+	JNE    other66
+	MOVQ   dst2+8(FP), R10
+	ADDQ   SI, R10
+	LEAQ   (SI), R11
+	LEAQ   (R10), R12
+
+	// VCVTNEPS2BF16 Z3, K0, Y8
+	BYTE        $0x62
+	BYTE        $0x72
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xc3
+	VPMOVZXWD   Y8, Z7
+	VPSLLD      $0x10, Z7, Z7
+	VMOVDQU16   Y8, K1, (R11)
+	VSUBPS      Z7, Z3, Z3
+	VFPCLASSPSZ $0x99, Z3, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z3, K2, Y7
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xfb
+	VMOVDQU16 Y7, K1, (R12)
+	LEAQ      (SI)(R8*1), R11
+	LEAQ      (R10)(R8*1), R12
+
+	// VCVTNEPS2BF16 Z4, K0, Y8
+	BYTE        $0x62
+	BYTE        $0x72
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xc4
+	VPMOVZXWD   Y8, Z7
+	VPSLLD      $0x10, Z7, Z7
+	VMOVDQU16   Y8, K1, (R11)
+	VSUBPS      Z7, Z4, Z4
+	VFPCLASSPSZ $0x99, Z4, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z4, K2, Y7
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xfc
+	VMOVDQU16 Y7, K1, (R12)
+	LEAQ      (SI)(R8*2), R11
+	LEAQ      (R10)(R8*2), R12
+
+	// VCVTNEPS2BF16 Z5, K0, Y8
+	BYTE        $0x62
+	BYTE        $0x72
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xc5
+	VPMOVZXWD   Y8, Z7
+	VPSLLD      $0x10, Z7, Z7
+	VMOVDQU16   Y8, K1, (R11)
+	VSUBPS      Z7, Z5, Z5
+	VFPCLASSPSZ $0x99, Z5, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z5, K2, Y7
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xfd
+	VMOVDQU16 Y7, K1, (R12)
+	LEAQ      (SI)(R9*1), R11
+	LEAQ      (R10)(R9*1), R9
+
+	// VCVTNEPS2BF16 Z6, K0, Y8
+	BYTE        $0x62
+	BYTE        $0x72
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xc6
+	VPMOVZXWD   Y8, Z7
+	VPSLLD      $0x10, Z7, Z7
+	VMOVDQU16   Y8, K1, (R11)
+	VSUBPS      Z7, Z6, Z6
+	VFPCLASSPSZ $0x99, Z6, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z6, K2, Y7
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xfe
+	VMOVDQU16 Y7, K1, (R9)
+	LEAQ      (SI)(R8*4), SI
+	JMP       stored65
+
+other66:
+	CMPQ format+120(FP), $+1
+	JNE  other67
+	LEAQ (SI), R10
+
+	// VCVTNEPS2BF16 Z3, K0, Y7
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xfb
+	VMOVDQU16 Y7, K1, (R10)
+	LEAQ      (SI)(R8*1), R10
+
+	// VCVTNEPS2BF16 Z4, K0, Y7
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xfc
+	VMOVDQU16 Y7, K1, (R10)
+	LEAQ      (SI)(R8*2), R10
+
+	// VCVTNEPS2BF16 Z5, K0, Y7
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xfd
+	VMOVDQU16 Y7, K1, (R10)
+	LEAQ      (SI)(R9*1), R9
+
+	// VCVTNEPS2BF16 Z6, K0, Y7
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xfe
+	VMOVDQU16 Y7, K1, (R9)
+	LEAQ      (SI)(R8*4), SI
+	JMP       stored65
+
+other67:
+	LEAQ    (SI), R10
+	VMOVUPS Z3, K1, (R10)
+	LEAQ    (SI)(R8*1), R10
+	VMOVUPS Z4, K1, (R10)
+	LEAQ    (SI)(R8*2), R10
+	VMOVUPS Z5, K1, (R10)
+	LEAQ    (SI)(R9*1), R9
+	VMOVUPS Z6, K1, (R9)
+	LEAQ    (SI)(R8*4), SI
+	JMP     stored65
+
+stored65:
+	SUBQ $+4, DI
+
+narrower60:
+	CMPQ    DI, $+2
+	JL      narrower70
+	MOVQ    BX, R8
+	MOVQ    bias+32(FP), R9
+	VMOVUPS (R9), Z3
+	VMOVAPS Z3, Z4
+	MOVQ    weights+24(FP), R9
+	MOVQ    $+5, R10
+
+loop71:
+	VMOVUPS      (R9), Z5
+	VMOVUPS      64(R9), Z6
+	VMOVUPS      128(R9), Z7
+	VMOVUPS      192(R9), Z8
+	VMOVUPS      256(R9), Z9
+	ADDQ         $+320, R9
+	MOVQ         R8, R11
+	ADDQ         AX, R8
+	VMOVUPS.Z    (R11), K1, Z10
+	VFMADD231PS  Z5, Z10, Z3
+	VMOVUPS.Z    (R11)(CX*1), K1, Z10
+	VFMADD231PS  Z5, Z10, Z4
+	VFMADD231PS  Z6, Z10, Z3
+	VMOVUPS.Z    (R11)(CX*2), K1, Z10
+	VFMADD231PS  Z6, Z10, Z4
+	VFMADD231PS  Z7, Z10, Z3
+	VMOVUPS.Z    (R11)(DX*1), K1, Z10
+	VFMADD231PS  Z7, Z10, Z4
+	VFMADD231PS  Z8, Z10, Z3
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS.Z    (R11), K1, Z10
+	VFMADD231PS  Z8, Z10, Z4
+	VFMADD231PS  Z9, Z10, Z3
+	VMOVUPS.Z    (R11)(CX*1), K1, Z10
+	VFMADD231PS  Z9, Z10, Z4
+	DECQ         R10
+	JNE          loop71
+	IMUL3Q       $+2, CX, R8
+	ADDQ         R8, BX
+	CMPQ         class+128(FP), $+1
+	JNE          other73
+	VBROADCASTSS consts<>+8(SB), Z6
+	VPXORD       Z5, Z5, Z5
+	VADDPS.BCST  consts<>+12(SB), Z3, Z7
+	VMAXPS       Z7, Z5, Z7
+	VMINPS       Z7, Z6, Z7
+	VMULPS       Z7, Z3, Z7
+	VMULPS.BCST  consts<>+16(SB), Z7, Z3
+	VADDPS.BCST  consts<>+12(SB), Z4, Z7
+	VMAXPS       Z7, Z5, Z7
+	VMINPS       Z7, Z6, Z7
+	VMULPS       Z7, Z4, Z7
+	VMULPS.BCST  consts<>+16(SB), Z7, Z4
+	JMP          activated72
+
+other73:
+	CMPQ              class+128(FP), $+3
+	JNE               other74
+	VBROADCASTSS      consts<>+20(SB), Z5
+	VMOVAPS           Z3, Z6
+	VMULPS.BCST       consts<>+24(SB), Z6, Z7
+	VMINPS            Z7, Z5, Z7
+	VREDUCEPS         $0x09, Z7, Z8
+	VBROADCASTSS      consts<>+28(SB), Z9
+	VFMADD213PS.BCST  consts<>+32(SB), Z8, Z9
+	VFMADD213PS.BCST  consts<>+36(SB), Z8, Z9
+	VFMADD213PS.BCST  consts<>+40(SB), Z8, Z9
+	VFMADD213PS.BCST  consts<>+44(SB), Z8, Z9
+	VFMADD213PS.BCST  consts<>+48(SB), Z8, Z9
+	VSCALEFPS         Z7, Z9, Z6
+	VADDPS.BCST       consts<>+52(SB), Z6, Z6
+	VRCP14PS          Z6, Z7
+	VMOVAPS           Z7, Z8
+	VFNMADD213PS.BCST consts<>+56(SB), Z6, Z8
+	VMULPS            Z8, Z7, Z6
+	VMULPS            Z6, Z3, Z3
+	VMOVAPS           Z4, Z6
+	VMULPS.BCST       consts<>+24(SB), Z6, Z7
+	VMINPS            Z7, Z5, Z7
+	VREDUCEPS         $0x09, Z7, Z8
+	VBROADCASTSS      consts<>+28(SB), Z9
+	VFMADD213PS.BCST  consts<>+32(SB), Z8, Z9
+	VFMADD213PS.BCST  consts<>+36(SB), Z8, Z9
+	VFMADD213PS.BCST  consts<>+40(SB), Z8, Z9
+	VFMADD213PS.BCST  consts<>+44(SB), Z8, Z9
+	VFMADD213PS.BCST  consts<>+48(SB), Z8, Z9
+	VSCALEFPS         Z7, Z9, Z6
+	VADDPS.BCST       consts<>+52(SB), Z6, Z6
+	VRCP14PS          Z6, Z7
+	VMOVAPS           Z7, Z8
+	VFNMADD213PS.BCST consts<>+56(SB), Z6, Z8
+	VMULPS            Z8, Z7, Z6
+	VMULPS            Z6, Z4, Z4
+	JMP               activated72
+
+other74:
+	VMAXPS Z3, Z0, Z3
+	VMINPS Z3, Z1, Z3
+	VMAXPS Z4, Z0, Z4
+	VMINPS Z4, Z1, Z4
+
+activated72:
+	VADDPS Z3, Z2, Z2
+	VADDPS Z4, Z2, Z2
+	MOVQ   dstStep+48(FP), R8
+	LEAQ   (R8)(R8*2), R9
+	CMPQ   format+120(FP), $+2
+	JNE    other76
+	MOVQ   dst2+8(FP), R9
+	ADDQ   SI, R9
+	LEAQ   (SI), R10
+	LEAQ   (R9), R11
+
+	// VCVTNEPS2BF16 Z3, K0, Y6
+	BYTE        $0x62
+	BYTE        $0xf2
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xf3
+	VPMOVZXWD   Y6, Z5
+	VPSLLD      $0x10, Z5, Z5
+	VMOVDQU16   Y6, K1, (R10)
+	VSUBPS      Z5, Z3, Z3
+	VFPCLASSPSZ $0x99, Z3, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z3, K2, Y5
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xeb
+	VMOVDQU16 Y5, K1, (R11)
+	LEAQ      (SI)(R8*1), R10
+	LEAQ      (R9)(R8*1), R9
+
+	// VCVTNEPS2BF16 Z4, K0, Y6
+	BYTE        $0x62
+	BYTE        $0xf2
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xf4
+	VPMOVZXWD   Y6, Z5
+	VPSLLD      $0x10, Z5, Z5
+	VMOVDQU16   Y6, K1, (R10)
+	VSUBPS      Z5, Z4, Z4
+	VFPCLASSPSZ $0x99, Z4, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z4, K2, Y5
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xec
+	VMOVDQU16 Y5, K1, (R9)
+	LEAQ      (SI)(R8*2), SI
+	JMP       stored75
+
+other76:
+	CMPQ format+120(FP), $+1
+	JNE  other77
+	LEAQ (SI), R9
+
+	// VCVTNEPS2BF16 Z3, K0, Y5
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xeb
+	VMOVDQU16 Y5, K1, (R9)
+	LEAQ      (SI)(R8*1), R9
+
+	// VCVTNEPS2BF16 Z4, K0, Y5
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xec
+	VMOVDQU16 Y5, K1, (R9)
+	LEAQ      (SI)(R8*2), SI
+	JMP       stored75
+
+other77:
+	LEAQ    (SI), R9
+	VMOVUPS Z3, K1, (R9)
+	LEAQ    (SI)(R8*1), R9
+	VMOVUPS Z4, K1, (R9)
+	LEAQ    (SI)(R8*2), SI
+	JMP     stored75
+
+stored75:
+	SUBQ $+2, DI
+
+narrower70:
+tile79:
+	CMPQ    DI, $+1
+	JL      narrower80
+	MOVQ    BX, R8
+	MOVQ    bias+32(FP), R9
+	VMOVUPS (R9), Z3
+	MOVQ    weights+24(FP), R9
+	MOVQ    $+5, R10
+
+loop81:
+	VMOVUPS      (R9), Z4
+	VMOVUPS      64(R9), Z5
+	VMOVUPS      128(R9), Z6
+	VMOVUPS      192(R9), Z7
+	VMOVUPS      256(R9), Z8
+	ADDQ         $+320, R9
+	MOVQ         R8, R11
+	ADDQ         AX, R8
+	VMOVUPS.Z    (R11), K1, Z9
+	VFMADD231PS  Z4, Z9, Z3
+	VMOVUPS.Z    (R11)(CX*1), K1, Z9
+	VFMADD231PS  Z5, Z9, Z3
+	VMOVUPS.Z    (R11)(CX*2), K1, Z9
+	VFMADD231PS  Z6, Z9, Z3
+	VMOVUPS.Z    (R11)(DX*1), K1, Z9
+	VFMADD231PS  Z7, Z9, Z3
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS.Z    (R11), K1, Z9
+	VFMADD231PS  Z8, Z9, Z3
+	DECQ         R10
+	JNE          loop81
+	IMUL3Q       $+1, CX, R8
+	ADDQ         R8, BX
+	CMPQ         class+128(FP), $+1
+	JNE          other83
+	VBROADCASTSS consts<>+8(SB), Z5
+	VPXORD       Z4, Z4, Z4
+	VADDPS.BCST  consts<>+12(SB), Z3, Z6
+	VMAXPS       Z6, Z4, Z6
+	VMINPS       Z6, Z5, Z6
+	VMULPS       Z6, Z3, Z6
+	VMULPS.BCST  consts<>+16(SB), Z6, Z3
+	JMP          activated82
+
+other83:
+	CMPQ              class+128(FP), $+3
+	JNE               other84
+	VBROADCASTSS      consts<>+20(SB), Z4
+	VMOVAPS           Z3, Z5
+	VMULPS.BCST       consts<>+24(SB), Z5, Z6
+	VMINPS            Z6, Z4, Z6
+	VREDUCEPS         $0x09, Z6, Z7
+	VBROADCASTSS      consts<>+28(SB), Z8
+	VFMADD213PS.BCST  consts<>+32(SB), Z7, Z8
+	VFMADD213PS.BCST  consts<>+36(SB), Z7, Z8
+	VFMADD213PS.BCST  consts<>+40(SB), Z7, Z8
+	VFMADD213PS.BCST  consts<>+44(SB), Z7, Z8
+	VFMADD213PS.BCST  consts<>+48(SB), Z7, Z8
+	VSCALEFPS         Z6, Z8, Z5
+	VADDPS.BCST       consts<>+52(SB), Z5, Z5
+	VRCP14PS          Z5, Z6
+	VMOVAPS           Z6, Z7
+	VFNMADD213PS.BCST consts<>+56(SB), Z5, Z7
+	VMULPS            Z7, Z6, Z5
+	VMULPS            Z5, Z3, Z3
+	JMP               activated82
+
+other84:
+	VMAXPS Z3, Z0, Z3
+	VMINPS Z3, Z1, Z3
+
+activated82:
+	VADDPS Z3, Z2, Z2
+	MOVQ   dstStep+48(FP), R8
+	LEAQ   (R8)(R8*2), R9
+	CMPQ   format+120(FP), $+2
+	JNE    other86
+	MOVQ   dst2+8(FP), R9
+	ADDQ   SI, R9
+	LEAQ   (SI), R10
+	LEAQ   (R9), R9
+
+	// VCVTNEPS2BF16 Z3, K0, Y5
+	BYTE        $0x62
+	BYTE        $0xf2
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xeb
+	VPMOVZXWD   Y5, Z4
+	VPSLLD      $0x10, Z4, Z4
+	VMOVDQU16   Y5, K1, (R10)
+	VSUBPS      Z4, Z3, Z3
+	VFPCLASSPSZ $0x99, Z3, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z3, K2, Y4
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xe3
+	VMOVDQU16 Y4, K1, (R9)
+	ADDQ      R8, SI
+	JMP       stored85
+
+other86:
+	CMPQ format+120(FP), $+1
+	JNE  other87
+	LEAQ (SI), R9
+
+	// VCVTNEPS2BF16 Z3, K0, Y4
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xe3
+	VMOVDQU16 Y4, K1, (R9)
+	ADDQ      R8, SI
+	JMP       stored85
+
+other87:
+	LEAQ    (SI), R9
+	VMOVUPS Z3, K1, (R9)
+	ADDQ    R8, SI
+	JMP     stored85
+
+stored85:
+	SUBQ $+1, DI
+	JMP  tile79
+
+narrower80:
+	MOVQ    xRow+80(FP), BX
+	ADDQ    BX, 8(SP)
+	MOVQ    dstRow+56(FP), BX
+	ADDQ    BX, 16(SP)
+	MOVQ    24(SP), BX
+	TESTQ   BX, BX
+	JE      none89
+	VMOVUPS Z2, K1, (BX)
+	ADDQ    sumRow+88(FP), BX
+	MOVQ    BX, 24(SP)
+
+none89:
+	DECQ (SP)
+	JNE  loop48
+	ADDQ $+64, x+16(FP)
+	ADDQ $+64, bias+32(FP)
+	ADDQ $+1600, weights+24(FP)
+	ADDQ $+32, dst+0(FP)
+	CMPQ format+120(FP), $+0
+	JNE  halves90
+	ADDQ $+32, dst+0(FP)
+
+halves90:
+	CMPQ sums+40(FP), $+0
+	JE   nosums91
+	ADDQ $+64, sums+40(FP)
+
+nosums91:
+done3:
+	VZEROUPPER
+	RET
+
+// func depthwise5x5s2IntoBF16(dst *byte, dst2 *byte, x *byte, weights *byte, bias *byte, sums *byte, dstStep int, dstRow int, xStep int, rowStep int, xRow int, sumRow int, rows int, pixels int, channels int, format int, class int, lo float32, hi float32)
+// Requires: AVX, AVX512BW, AVX512DQ, AVX512F, AVX512VL, BMI2
+TEXT ·depthwise5x5s2IntoBF16(SB), NOSPLIT, $32-144
+	MOVQ         dst2+8(FP), AX
+	SUBQ         dst+0(FP), AX
+	MOVQ         AX, dst2+8(FP)
+	SHLQ         $0x02, xRow+80(FP)
+	SHLQ         $0x02, sumRow+88(FP)
+	MOVQ         rowStep+72(FP), AX
+	MOVQ         xStep+64(FP), CX
+	SHLQ         $0x02, AX
+	SHLQ         $0x02, CX
+	LEAQ         (CX)(CX*2), DX
+	VBROADCASTSS lo+136(FP), Z0
+	VBROADCASTSS hi+140(FP), Z1
+
+block1:
+	CMPQ channels+112(FP), $+16
+	JL   rest2
+	MOVQ rows+96(FP), BX
+	MOVQ BX, (SP)
+	MOVQ x+16(FP), BX
+	MOVQ BX, 8(SP)
+	MOVQ dst+0(FP), BX
+	MOVQ BX, 16(SP)
+	MOVQ sums+40(FP), BX
+	MOVQ BX, 24(SP)
+
+loop4:
+	MOVQ   8(SP), BX
+	MOVQ   16(SP), SI
+	VPXORD Z2, Z2, Z2
+	MOVQ   pixels+104(FP), DI
+
+tile5:
+	CMPQ    DI, $+7
+	JL      narrower6
+	MOVQ    BX, R8
+	MOVQ    bias+32(FP), R9
+	VMOVUPS (R9), Z3
+	VMOVAPS Z3, Z4
+	VMOVAPS Z3, Z5
+	VMOVAPS Z3, Z6
+	VMOVAPS Z3, Z7
+	VMOVAPS Z3, Z8
+	VMOVAPS Z3, Z9
+	MOVQ    weights+24(FP), R9
+	MOVQ    $+5, R10
+
+loop7:
+	VMOVUPS      (R9), Z10
+	VMOVUPS      64(R9), Z11
+	VMOVUPS      128(R9), Z12
+	VMOVUPS      192(R9), Z13
+	VMOVUPS      256(R9), Z14
+	ADDQ         $+320, R9
+	MOVQ         R8, R11
+	ADDQ         AX, R8
+	VMOVUPS      (R11), Z15
+	VFMADD231PS  Z10, Z15, Z3
+	VMOVUPS      (R11)(CX*1), Z15
+	VFMADD231PS  Z11, Z15, Z3
+	VMOVUPS      (R11)(CX*2), Z15
+	VFMADD231PS  Z10, Z15, Z4
+	VFMADD231PS  Z12, Z15, Z3
+	VMOVUPS      (R11)(DX*1), Z15
+	VFMADD231PS  Z11, Z15, Z4
+	VFMADD231PS  Z13, Z15, Z3
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS      (R11), Z15
+	VFMADD231PS  Z10, Z15, Z5
+	VFMADD231PS  Z12, Z15, Z4
+	VFMADD231PS  Z14, Z15, Z3
+	VMOVUPS      (R11)(CX*1), Z15
+	VFMADD231PS  Z11, Z15, Z5
+	VFMADD231PS  Z13, Z15, Z4
+	VMOVUPS      (R11)(CX*2), Z15
+	VFMADD231PS  Z10, Z15, Z6
+	VFMADD231PS  Z12, Z15, Z5
+	VFMADD231PS  Z14, Z15, Z4
+	VMOVUPS      (R11)(DX*1), Z15
+	VFMADD231PS  Z11, Z15, Z6
+	VFMADD231PS  Z13, Z15, Z5
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS      (R11), Z15
+	VFMADD231PS  Z10, Z15, Z7
+	VFMADD231PS  Z12, Z15, Z6
+	VFMADD231PS  Z14, Z15, Z5
+	VMOVUPS      (R11)(CX*1), Z15
+	VFMADD231PS  Z11, Z15, Z7
+	VFMADD231PS  Z13, Z15, Z6
+	VMOVUPS      (R11)(CX*2), Z15
+	VFMADD231PS  Z10, Z15, Z8
+	VFMADD231PS  Z12, Z15, Z7
+	VFMADD231PS  Z14, Z15, Z6
+	VMOVUPS      (R11)(DX*1), Z15
+	VFMADD231PS  Z11, Z15, Z8
+	VFMADD231PS  Z13, Z15, Z7
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS      (R11), Z15
+	VFMADD231PS  Z10, Z15, Z9
+	VFMADD231PS  Z12, Z15, Z8
+	VFMADD231PS  Z14, Z15, Z7
+	VMOVUPS      (R11)(CX*1), Z15
+	VFMADD231PS  Z11, Z15, Z9
+	VFMADD231PS  Z13, Z15, Z8
+	VMOVUPS      (R11)(CX*2), Z15
+	VFMADD231PS  Z12, Z15, Z9
+	VFMADD231PS  Z14, Z15, Z8
+	VMOVUPS      (R11)(DX*1), Z15
+	VFMADD231PS  Z13, Z15, Z9
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS      (R11), Z15
+	VFMADD231PS  Z14, Z15, Z9
+	DECQ         R10
+	JNE          loop7
+	IMUL3Q       $+14, CX, R8
+	ADDQ         R8, BX
+	CMPQ         class+128(FP), $+1
+	JNE          other9
+	VBROADCASTSS consts<>+8(SB), Z11
+	VPXORD       Z10, Z10, Z10
+	VADDPS.BCST  consts<>+12(SB), Z3, Z12
+	VMAXPS       Z12, Z10, Z12
+	VMINPS       Z12, Z11, Z12
+	VMULPS       Z12, Z3, Z12
+	VMULPS.BCST  consts<>+16(SB), Z12, Z3
+	VADDPS.BCST  consts<>+12(SB), Z4, Z12
+	VMAXPS       Z12, Z10, Z12
+	VMINPS       Z12, Z11, Z12
+	VMULPS       Z12, Z4, Z12
+	VMULPS.BCST  consts<>+16(SB), Z12, Z4
+	VADDPS.BCST  consts<>+12(SB), Z5, Z12
+	VMAXPS       Z12, Z10, Z12
+	VMINPS       Z12, Z11, Z12
+	VMULPS       Z12, Z5, Z12
+	VMULPS.BCST  consts<>+16(SB), Z12, Z5
+	VADDPS.BCST  consts<>+12(SB), Z6, Z12
+	VMAXPS       Z12, Z10, Z12
+	VMINPS       Z12, Z11, Z12
+	VMULPS       Z12, Z6, Z12
+	VMULPS.BCST  consts<>+16(SB), Z12, Z6
+	VADDPS.BCST  consts<>+12(SB), Z7, Z12
+	VMAXPS       Z12, Z10, Z12
+	VMINPS       Z12, Z11, Z12
+	VMULPS       Z12, Z7, Z12
+	VMULPS.BCST  consts<>+16(SB), Z12, Z7
+	VADDPS.BCST  consts<>+12(SB), Z8, Z12
+	VMAXPS       Z12, Z10, Z12
+	VMINPS       Z12, Z11, Z12
+	VMULPS       Z12, Z8, Z12
+	VMULPS.BCST  consts<>+16(SB), Z12, Z8
+	VADDPS.BCST  consts<>+12(SB), Z9, Z12
+	VMAXPS       Z12, Z10, Z12
+	VMINPS       Z12, Z11, Z12
+	VMULPS       Z12, Z9, Z12
+	VMULPS.BCST  consts<>+16(SB), Z12, Z9
+	JMP          activated8
+
+other9:
+	CMPQ              class+128(FP), $+3
+	JNE               other10
+	VBROADCASTSS      consts<>+20(SB), Z10
+	VMOVAPS           Z3, Z11
+	VMULPS.BCST       consts<>+24(SB), Z11, Z12
+	VMINPS            Z12, Z10, Z12
+	VREDUCEPS         $0x09, Z12, Z13
+	VBROADCASTSS      consts<>+28(SB), Z14
+	VFMADD213PS.BCST  consts<>+32(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+36(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+40(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+44(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+48(SB), Z13, Z14
+	VSCALEFPS         Z12, Z14, Z11
+	VADDPS.BCST       consts<>+52(SB), Z11, Z11
+	VRCP14PS          Z11, Z12
+	VMOVAPS           Z12, Z13
+	VFNMADD213PS.BCST consts<>+56(SB), Z11, Z13
+	VMULPS            Z13, Z12, Z11
+	VMULPS            Z11, Z3, Z3
+	VMOVAPS           Z4, Z11
+	VMULPS.BCST       consts<>+24(SB), Z11, Z12
+	VMINPS            Z12, Z10, Z12
+	VREDUCEPS         $0x09, Z12, Z13
+	VBROADCASTSS      consts<>+28(SB), Z14
+	VFMADD213PS.BCST  consts<>+32(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+36(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+40(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+44(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+48(SB), Z13, Z14
+	VSCALEFPS         Z12, Z14, Z11
+	VADDPS.BCST       consts<>+52(SB), Z11, Z11
+	VRCP14PS          Z11, Z12
+	VMOVAPS           Z12, Z13
+	VFNMADD213PS.BCST consts<>+56(SB), Z11, Z13
+	VMULPS            Z13, Z12, Z11
+	VMULPS            Z11, Z4, Z4
+	VMOVAPS           Z5, Z11
+	VMULPS.BCST       consts<>+24(SB), Z11, Z12
+	VMINPS            Z12, Z10, Z12
+	VREDUCEPS         $0x09, Z12, Z13
+	VBROADCASTSS      consts<>+28(SB), Z14
+	VFMADD213PS.BCST  consts<>+32(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+36(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+40(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+44(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+48(SB), Z13, Z14
+	VSCALEFPS         Z12, Z14, Z11
+	VADDPS.BCST       consts<>+52(SB), Z11, Z11
+	VRCP14PS          Z11, Z12
+	VMOVAPS           Z12, Z13
+	VFNMADD213PS.BCST consts<>+56(SB), Z11, Z13
+	VMULPS            Z13, Z12, Z11
+	VMULPS            Z11, Z5, Z5
+	VMOVAPS           Z6, Z11
+	VMULPS.BCST       consts<>+24(SB), Z11, Z12
+	VMINPS            Z12, Z10, Z12
+	VREDUCEPS         $0x09, Z12, Z13
+	VBROADCASTSS      consts<>+28(SB), Z14
+	VFMADD213PS.BCST  consts<>+32(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+36(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+40(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+44(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+48(SB), Z13, Z14
+	VSCALEFPS         Z12, Z14, Z11
+	VADDPS.BCST       consts<>+52(SB), Z11, Z11
+	VRCP14PS          Z11, Z12
+	VMOVAPS           Z12, Z13
+	VFNMADD213PS.BCST consts<>+56(SB), Z11, Z13
+	VMULPS            Z13, Z12, Z11
+	VMULPS            Z11, Z6, Z6
+	VMOVAPS           Z7, Z11
+	VMULPS.BCST       consts<>+24(SB), Z11, Z12
+	VMINPS            Z12, Z10, Z12
+	VREDUCEPS         $0x09, Z12, Z13
+	VBROADCASTSS      consts<>+28(SB), Z14
+	VFMADD213PS.BCST  consts<>+32(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+36(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+40(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+44(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+48(SB), Z13, Z14
+	VSCALEFPS         Z12, Z14, Z11
+	VADDPS.BCST       consts<>+52(SB), Z11, Z11
+	VRCP14PS          Z11, Z12
+	VMOVAPS           Z12, Z13
+	VFNMADD213PS.BCST consts<>+56(SB), Z11, Z13
+	VMULPS            Z13, Z12, Z11
+	VMULPS            Z11, Z7, Z7
+	VMOVAPS           Z8, Z11
+	VMULPS.BCST       consts<>+24(SB), Z11, Z12
+	VMINPS            Z12, Z10, Z12
+	VREDUCEPS         $0x09, Z12, Z13
+	VBROADCASTSS      consts<>+28(SB), Z14
+	VFMADD213PS.BCST  consts<>+32(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+36(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+40(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+44(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+48(SB), Z13, Z14
+	VSCALEFPS         Z12, Z14, Z11
+	VADDPS.BCST       consts<>+52(SB), Z11, Z11
+	VRCP14PS          Z11, Z12
+	VMOVAPS           Z12, Z13
+	VFNMADD213PS.BCST consts<>+56(SB), Z11, Z13
+	VMULPS            Z13, Z12, Z11
+	VMULPS            Z11, Z8, Z8
+	VMOVAPS           Z9, Z11
+	VMULPS.BCST       consts<>+24(SB), Z11, Z12
+	VMINPS            Z12, Z10, Z12
+	VREDUCEPS         $0x09, Z12, Z13
+	VBROADCASTSS      consts<>+28(SB), Z14
+	VFMADD213PS.BCST  consts<>+32(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+36(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+40(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+44(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+48(SB), Z13, Z14
+	VSCALEFPS         Z12, Z14, Z11
+	VADDPS.BCST       consts<>+52(SB), Z11, Z11
+	VRCP14PS          Z11, Z12
+	VMOVAPS           Z12, Z13
+	VFNMADD213PS.BCST consts<>+56(SB), Z11, Z13
+	VMULPS            Z13, Z12, Z11
+	VMULPS            Z11, Z9, Z9
+	JMP               activated8
+
+other10:
+	VMAXPS Z3, Z0, Z3
+	VMINPS Z3, Z1, Z3
+	VMAXPS Z4, Z0, Z4
+	VMINPS Z4, Z1, Z4
+	VMAXPS Z5, Z0, Z5
+	VMINPS Z5, Z1, Z5
+	VMAXPS Z6, Z0, Z6
+	VMINPS Z6, Z1, Z6
+	VMAXPS Z7, Z0, Z7
+	VMINPS Z7, Z1, Z7
+	VMAXPS Z8, Z0, Z8
+	VMINPS Z8, Z1, Z8
+	VMAXPS Z9, Z0, Z9
+	VMINPS Z9, Z1, Z9
+
+activated8:
+	VADDPS Z3, Z2, Z2
+	VADDPS Z4, Z2, Z2
+	VADDPS Z5, Z2, Z2
+	VADDPS Z6, Z2, Z2
+	VADDPS Z7, Z2, Z2
+	VADDPS Z8, Z2, Z2
+	VADDPS Z9, Z2, Z2
+	MOVQ   dstStep+48(FP), R8
+	LEAQ   (R8)(R8*2), R9
+	CMPQ   format+120(FP), $+2
+	JNE    other12
+	MOVQ   dst2+8(FP), R10
+	ADDQ   SI, R10
+	LEAQ   (SI), R11
+	LEAQ   (R10), R12
+	LEAQ   (SI)(R8*1), R13
+	LEAQ   (R10)(R8*1), R14
+
+	// VCVTNE2PS2BF16 Z3, Z4, Z10
+	BYTE          $0x62
+	BYTE          $0x72
+	BYTE          $0x5f
+	BYTE          $0x48
+	BYTE          $0x72
+	BYTE          $0xd3
+	VMOVDQU16     Y10, (R11)
+	VEXTRACTI64X4 $0x01, Z10, (R13)
+	MOVQ          $0xaaaaaaaa, R11
+	KMOVD         R11, K3
+	VMOVUPS       tables<>+0(SB), Z12
+	VPERMW.Z      Z10, Z12, K3, Z11
+	VSUBPS        Z11, Z3, Z3
+	VMOVUPS       tables<>+64(SB), Z12
+	VPERMW.Z      Z10, Z12, K3, Z11
+	VSUBPS        Z11, Z4, Z4
+	VMINPS.BCST   consts<>+0(SB), Z3, Z3
+	VMINPS.BCST   consts<>+0(SB), Z4, Z4
+	VMAXPS.BCST   consts<>+4(SB), Z3, Z3
+	VMAXPS.BCST   consts<>+4(SB), Z4, Z4
+
+	// VCVTNE2PS2BF16 Z3, Z4, Z10
+	BYTE          $0x62
+	BYTE          $0x72
+	BYTE          $0x5f
+	BYTE          $0x48
+	BYTE          $0x72
+	BYTE          $0xd3
+	VMOVDQU16     Y10, (R12)
+	VEXTRACTI64X4 $0x01, Z10, (R14)
+	LEAQ          (SI)(R8*2), R11
+	LEAQ          (R10)(R8*2), R12
+	LEAQ          (SI)(R9*1), R13
+	LEAQ          (R10)(R9*1), R14
+
+	// VCVTNE2PS2BF16 Z5, Z6, Z10
+	BYTE          $0x62
+	BYTE          $0x72
+	BYTE          $0x4f
+	BYTE          $0x48
+	BYTE          $0x72
+	BYTE          $0xd5
+	VMOVDQU16     Y10, (R11)
+	VEXTRACTI64X4 $0x01, Z10, (R13)
+	MOVQ          $0xaaaaaaaa, R11
+	KMOVD         R11, K3
+	VMOVUPS       tables<>+0(SB), Z12
+	VPERMW.Z      Z10, Z12, K3, Z11
+	VSUBPS        Z11, Z5, Z5
+	VMOVUPS       tables<>+64(SB), Z12
+	VPERMW.Z      Z10, Z12, K3, Z11
+	VSUBPS        Z11, Z6, Z6
+	VMINPS.BCST   consts<>+0(SB), Z5, Z5
+	VMINPS.BCST   consts<>+0(SB), Z6, Z6
+	VMAXPS.BCST   consts<>+4(SB), Z5, Z5
+	VMAXPS.BCST   consts<>+4(SB), Z6, Z6
+
+	// VCVTNE2PS2BF16 Z5, Z6, Z10
+	BYTE          $0x62
+	BYTE          $0x72
+	BYTE          $0x4f
+	BYTE          $0x48
+	BYTE          $0x72
+	BYTE          $0xd5
+	VMOVDQU16     Y10, (R12)
+	VEXTRACTI64X4 $0x01, Z10, (R14)
+	LEAQ          (SI)(R8*4), SI
+	LEAQ          (R10)(R8*4), R10
+	LEAQ          (SI), R11
+	LEAQ          (R10), R12
+	LEAQ          (SI)(R8*1), R13
+	LEAQ          (R10)(R8*1), R14
+
+	// VCVTNE2PS2BF16 Z7, Z8, Z10
+	BYTE          $0x62
+	BYTE          $0x72
+	BYTE          $0x3f
+	BYTE          $0x48
+	BYTE          $0x72
+	BYTE          $0xd7
+	VMOVDQU16     Y10, (R11)
+	VEXTRACTI64X4 $0x01, Z10, (R13)
+	MOVQ          $0xaaaaaaaa, R11
+	KMOVD         R11, K3
+	VMOVUPS       tables<>+0(SB), Z12
+	VPERMW.Z      Z10, Z12, K3, Z11
+	VSUBPS        Z11, Z7, Z7
+	VMOVUPS       tables<>+64(SB), Z12
+	VPERMW.Z      Z10, Z12, K3, Z11
+	VSUBPS        Z11, Z8, Z8
+	VMINPS.BCST   consts<>+0(SB), Z7, Z7
+	VMINPS.BCST   consts<>+0(SB), Z8, Z8
+	VMAXPS.BCST   consts<>+4(SB), Z7, Z7
+	VMAXPS.BCST   consts<>+4(SB), Z8, Z8
+
+	// VCVTNE2PS2BF16 Z7, Z8, Z10
+	BYTE          $0x62
+	BYTE          $0x72
+	BYTE          $0x3f
+	BYTE          $0x48
+	BYTE          $0x72
+	BYTE          $0xd7
+	VMOVDQU16     Y10, (R12)
+	VEXTRACTI64X4 $0x01, Z10, (R14)
+	LEAQ          (SI)(R8*2), R11
+	LEAQ          (R10)(R8*2), R8
+
+	// VCVTNEPS2BF16 Z9, K0, Y11
+	BYTE        $0x62
+	BYTE        $0x52
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xd9
+	VPMOVZXWD   Y11, Z10
+	VPSLLD      $0x10, Z10, Z10
+	VMOVDQU16   Y11, (R11)
+	VSUBPS      Z10, Z9, Z9
+	VFPCLASSPSZ $0x99, Z9, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z9, K2, Y10
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xd1
+	VMOVDQU16 Y10, (R8)
+	ADDQ      R9, SI
+	JMP       stored11
+
+other12:
+	CMPQ format+120(FP), $+1
+	JNE  other13
+	LEAQ (SI), R10
+	LEAQ (SI)(R8*1), R11
+
+	// VCVTNE2PS2BF16 Z3, Z4, Z10
+	BYTE          $0x62
+	BYTE          $0x72
+	BYTE          $0x5f
+	BYTE          $0x48
+	BYTE          $0x72
+	BYTE          $0xd3
+	VMOVDQU16     Y10, (R10)
+	VEXTRACTI64X4 $0x01, Z10, (R11)
+	LEAQ          (SI)(R8*2), R10
+	LEAQ          (SI)(R9*1), R11
+
+	// VCVTNE2PS2BF16 Z5, Z6, Z10
+	BYTE          $0x62
+	BYTE          $0x72
+	BYTE          $0x4f
+	BYTE          $0x48
+	BYTE          $0x72
+	BYTE          $0xd5
+	VMOVDQU16     Y10, (R10)
+	VEXTRACTI64X4 $0x01, Z10, (R11)
+	LEAQ          (SI)(R8*4), SI
+	LEAQ          (SI), R10
+	LEAQ          (SI)(R8*1), R11
+
+	// VCVTNE2PS2BF16 Z7, Z8, Z10
+	BYTE          $0x62
+	BYTE          $0x72
+	BYTE          $0x3f
+	BYTE          $0x48
+	BYTE          $0x72
+	BYTE          $0xd7
+	VMOVDQU16     Y10, (R10)
+	VEXTRACTI64X4 $0x01, Z10, (R11)
+	LEAQ          (SI)(R8*2), R8
+
+	// VCVTNEPS2BF16 Z9, K0, Y10
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd1
+	VMOVDQU16 Y10, (R8)
+	ADDQ      R9, SI
+	JMP       stored11
+
+other13:
+	LEAQ    (SI), R10
+	VMOVUPS Z3, (R10)
+	LEAQ    (SI)(R8*1), R10
+	VMOVUPS Z4, (R10)
+	LEAQ    (SI)(R8*2), R10
+	VMOVUPS Z5, (R10)
+	LEAQ    (SI)(R9*1), R10
+	VMOVUPS Z6, (R10)
+	LEAQ    (SI)(R8*4), SI
+	LEAQ    (SI), R10
+	VMOVUPS Z7, (R10)
+	LEAQ    (SI)(R8*1), R10
+	VMOVUPS Z8, (R10)
+	LEAQ    (SI)(R8*2), R8
+	VMOVUPS Z9, (R8)
+	ADDQ    R9, SI
+	JMP     stored11
+
+stored11:
+	SUBQ $+7, DI
+	JMP  tile5
+
+narrower6:
+	CMPQ    DI, $+4
+	JL      narrower16
+	MOVQ    BX, R8
+	MOVQ    bias+32(FP), R9
+	VMOVUPS (R9), Z3
+	VMOVAPS Z3, Z4
+	VMOVAPS Z3, Z5
+	VMOVAPS Z3, Z6
+	MOVQ    weights+24(FP), R9
+	MOVQ    $+5, R10
+
+loop17:
+	VMOVUPS      (R9), Z7
+	VMOVUPS      64(R9), Z8
+	VMOVUPS      128(R9), Z9
+	VMOVUPS      192(R9), Z10
+	VMOVUPS      256(R9), Z11
+	ADDQ         $+320, R9
+	MOVQ         R8, R11
+	ADDQ         AX, R8
+	VMOVUPS      (R11), Z12
+	VFMADD231PS  Z7, Z12, Z3
+	VMOVUPS      (R11)(CX*1), Z12
+	VFMADD231PS  Z8, Z12, Z3
+	VMOVUPS      (R11)(CX*2), Z12
+	VFMADD231PS  Z7, Z12, Z4
+	VFMADD231PS  Z9, Z12, Z3
+	VMOVUPS      (R11)(DX*1), Z12
+	VFMADD231PS  Z8, Z12, Z4
+	VFMADD231PS  Z10, Z12, Z3
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS      (R11), Z12
+	VFMADD231PS  Z7, Z12, Z5
+	VFMADD231PS  Z9, Z12, Z4
+	VFMADD231PS  Z11, Z12, Z3
+	VMOVUPS      (R11)(CX*1), Z12
+	VFMADD231PS  Z8, Z12, Z5
+	VFMADD231PS  Z10, Z12, Z4
+	VMOVUPS      (R11)(CX*2), Z12
+	VFMADD231PS  Z7, Z12, Z6
+	VFMADD231PS  Z9, Z12, Z5
+	VFMADD231PS  Z11, Z12, Z4
+	VMOVUPS      (R11)(DX*1), Z12
+	VFMADD231PS  Z8, Z12, Z6
+	VFMADD231PS  Z10, Z12, Z5
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS      (R11), Z12
+	VFMADD231PS  Z9, Z12, Z6
+	VFMADD231PS  Z11, Z12, Z5
+	VMOVUPS      (R11)(CX*1), Z12
+	VFMADD231PS  Z10, Z12, Z6
+	VMOVUPS      (R11)(CX*2), Z12
+	VFMADD231PS  Z11, Z12, Z6
+	DECQ         R10
+	JNE          loop17
+	IMUL3Q       $+8, CX, R8
+	ADDQ         R8, BX
+	CMPQ         class+128(FP), $+1
+	JNE          other19
+	VBROADCASTSS consts<>+8(SB), Z8
+	VPXORD       Z7, Z7, Z7
+	VADDPS.BCST  consts<>+12(SB), Z3, Z9
+	VMAXPS       Z9, Z7, Z9
+	VMINPS       Z9, Z8, Z9
+	VMULPS       Z9, Z3, Z9
+	VMULPS.BCST  consts<>+16(SB), Z9, Z3
+	VADDPS.BCST  consts<>+12(SB), Z4, Z9
+	VMAXPS       Z9, Z7, Z9
+	VMINPS       Z9, Z8, Z9
+	VMULPS       Z9, Z4, Z9
+	VMULPS.BCST  consts<>+16(SB), Z9, Z4
+	VADDPS.BCST  consts<>+12(SB), Z5, Z9
+	VMAXPS       Z9, Z7, Z9
+	VMINPS       Z9, Z8, Z9
+	VMULPS       Z9, Z5, Z9
+	VMULPS.BCST  consts<>+16(SB), Z9, Z5
+	VADDPS.BCST  consts<>+12(SB), Z6, Z9
+	VMAXPS       Z9, Z7, Z9
+	VMINPS       Z9, Z8, Z9
+	VMULPS       Z9, Z6, Z9
+	VMULPS.BCST  consts<>+16(SB), Z9, Z6
+	JMP          activated18
+
+other19:
+	CMPQ              class+128(FP), $+3
+	JNE               other20
+	VBROADCASTSS      consts<>+20(SB), Z7
+	VMOVAPS           Z3, Z8
+	VMULPS.BCST       consts<>+24(SB), Z8, Z9
+	VMINPS            Z9, Z7, Z9
+	VREDUCEPS         $0x09, Z9, Z10
+	VBROADCASTSS      consts<>+28(SB), Z11
+	VFMADD213PS.BCST  consts<>+32(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+36(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+40(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+44(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+48(SB), Z10, Z11
+	VSCALEFPS         Z9, Z11, Z8
+	VADDPS.BCST       consts<>+52(SB), Z8, Z8
+	VRCP14PS          Z8, Z9
+	VMOVAPS           Z9, Z10
+	VFNMADD213PS.BCST consts<>+56(SB), Z8, Z10
+	VMULPS            Z10, Z9, Z8
+	VMULPS            Z8, Z3, Z3
+	VMOVAPS           Z4, Z8
+	VMULPS.BCST       consts<>+24(SB), Z8, Z9
+	VMINPS            Z9, Z7, Z9
+	VREDUCEPS         $0x09, Z9, Z10
+	VBROADCASTSS      consts<>+28(SB), Z11
+	VFMADD213PS.BCST  consts<>+32(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+36(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+40(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+44(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+48(SB), Z10, Z11
+	VSCALEFPS         Z9, Z11, Z8
+	VADDPS.BCST       consts<>+52(SB), Z8, Z8
+	VRCP14PS          Z8, Z9
+	VMOVAPS           Z9, Z10
+	VFNMADD213PS.BCST consts<>+56(SB), Z8, Z10
+	VMULPS            Z10, Z9, Z8
+	VMULPS            Z8, Z4, Z4
+	VMOVAPS           Z5, Z8
+	VMULPS.BCST       consts<>+24(SB), Z8, Z9
+	VMINPS            Z9, Z7, Z9
+	VREDUCEPS         $0x09, Z9, Z10
+	VBROADCASTSS      consts<>+28(SB), Z11
+	VFMADD213PS.BCST  consts<>+32(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+36(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+40(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+44(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+48(SB), Z10, Z11
+	VSCALEFPS         Z9, Z11, Z8
+	VADDPS.BCST       consts<>+52(SB), Z8, Z8
+	VRCP14PS          Z8, Z9
+	VMOVAPS           Z9, Z10
+	VFNMADD213PS.BCST consts<>+56(SB), Z8, Z10
+	VMULPS            Z10, Z9, Z8
+	VMULPS            Z8, Z5, Z5
+	VMOVAPS           Z6, Z8
+	VMULPS.BCST       consts<>+24(SB), Z8, Z9
+	VMINPS            Z9, Z7, Z9
+	VREDUCEPS         $0x09, Z9, Z10
+	VBROADCASTSS      consts<>+28(SB), Z11
+	VFMADD213PS.BCST  consts<>+32(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+36(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+40(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+44(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+48(SB), Z10, Z11
+	VSCALEFPS         Z9, Z11, Z8
+	VADDPS.BCST       consts<>+52(SB), Z8, Z8
+	VRCP14PS          Z8, Z9
+	VMOVAPS           Z9, Z10
+	VFNMADD213PS.BCST consts<>+56(SB), Z8, Z10
+	VMULPS            Z10, Z9, Z8
+	VMULPS            Z8, Z6, Z6
+	JMP               activated18
+
+other20:
+	VMAXPS Z3, Z0, Z3
+	VMINPS Z3, Z1, Z3
+	VMAXPS Z4, Z0, Z4
+	VMINPS Z4, Z1, Z4
+	VMAXPS Z5, Z0, Z5
+	VMINPS Z5, Z1, Z5
+	VMAXPS Z6, Z0, Z6
+	VMINPS Z6, Z1, Z6
+
+activated18:
+	VADDPS Z3, Z2, Z2
+	VADDPS Z4, Z2, Z2
+	VADDPS Z5, Z2, Z2
+	VADDPS Z6, Z2, Z2
+	MOVQ   dstStep+48(FP), R8
+	LEAQ   (R8)(R8*2), R9
+	CMPQ   format+120(FP), $+2
+	JNE    other22
+	MOVQ   dst2+8(FP), R10
+	ADDQ   SI, R10
+	LEAQ   (SI), R11
+	LEAQ   (R10), R12
+	LEAQ   (SI)(R8*1), R13
+	LEAQ   (R10)(R8*1), R14
+
+	// VCVTNE2PS2BF16 Z3, Z4, Z7
+	BYTE          $0x62
+	BYTE          $0xf2
+	BYTE          $0x5f
+	BYTE          $0x48
+	BYTE          $0x72
+	BYTE          $0xfb
+	VMOVDQU16     Y7, (R11)
+	VEXTRACTI64X4 $0x01, Z7, (R13)
+	MOVQ          $0xaaaaaaaa, R11
+	KMOVD         R11, K3
+	VMOVUPS       tables<>+0(SB), Z9
+	VPERMW.Z      Z7, Z9, K3, Z8
+	VSUBPS        Z8, Z3, Z3
+	VMOVUPS       tables<>+64(SB), Z9
+	VPERMW.Z      Z7, Z9, K3, Z8
+	VSUBPS        Z8, Z4, Z4
+	VMINPS.BCST   consts<>+0(SB), Z3, Z3
+	VMINPS.BCST   consts<>+0(SB), Z4, Z4
+	VMAXPS.BCST   consts<>+4(SB), Z3, Z3
+	VMAXPS.BCST   consts<>+4(SB), Z4, Z4
+
+	// VCVTNE2PS2BF16 Z3, Z4, Z7
+	BYTE          $0x62
+	BYTE          $0xf2
+	BYTE          $0x5f
+	BYTE          $0x48
+	BYTE          $0x72
+	BYTE          $0xfb
+	VMOVDQU16     Y7, (R12)
+	VEXTRACTI64X4 $0x01, Z7, (R14)
+	LEAQ          (SI)(R8*2), R11
+	LEAQ          (R10)(R8*2), R12
+	LEAQ          (SI)(R9*1), R13
+	LEAQ          (R10)(R9*1), R9
+
+	// VCVTNE2PS2BF16 Z5, Z6, Z7
+	BYTE          $0x62
+	BYTE          $0xf2
+	BYTE          $0x4f
+	BYTE          $0x48
+	BYTE          $0x72
+	BYTE          $0xfd
+	VMOVDQU16     Y7, (R11)
+	VEXTRACTI64X4 $0x01, Z7, (R13)
+	MOVQ          $0xaaaaaaaa, R10
+	KMOVD         R10, K3
+	VMOVUPS       tables<>+0(SB), Z9
+	VPERMW.Z      Z7, Z9, K3, Z8
+	VSUBPS        Z8, Z5, Z5
+	VMOVUPS       tables<>+64(SB), Z9
+	VPERMW.Z      Z7, Z9, K3, Z8
+	VSUBPS        Z8, Z6, Z6
+	VMINPS.BCST   consts<>+0(SB), Z5, Z5
+	VMINPS.BCST   consts<>+0(SB), Z6, Z6
+	VMAXPS.BCST   consts<>+4(SB), Z5, Z5
+	VMAXPS.BCST   consts<>+4(SB), Z6, Z6
+
+	// VCVTNE2PS2BF16 Z5, Z6, Z7
+	BYTE          $0x62
+	BYTE          $0xf2
+	BYTE          $0x4f
+	BYTE          $0x48
+	BYTE          $0x72
+	BYTE          $0xfd
+	VMOVDQU16     Y7, (R12)
+	VEXTRACTI64X4 $0x01, Z7, (R9)
+	LEAQ          (SI)(R8*4), SI
+	JMP           stored21
+
+other22:
+	CMPQ format+120(FP), $+1
+	JNE  other23
+	LEAQ (SI), R10
+	LEAQ (SI)(R8*1), R11
+
+	// VCVTNE2PS2BF16 Z3, Z4, Z7
+	BYTE          $0x62
+	BYTE          $0xf2
+	BYTE          $0x5f
+	BYTE          $0x48
+	BYTE          $0x72
+	BYTE          $0xfb
+	VMOVDQU16     Y7, (R10)
+	VEXTRACTI64X4 $0x01, Z7, (R11)
+	LEAQ          (SI)(R8*2), R10
+	LEAQ          (SI)(R9*1), R9
+
+	// VCVTNE2PS2BF16 Z5, Z6, Z7
+	BYTE          $0x62
+	BYTE          $0xf2
+	BYTE          $0x4f
+	BYTE          $0x48
+	BYTE          $0x72
+	BYTE          $0xfd
+	VMOVDQU16     Y7, (R10)
+	VEXTRACTI64X4 $0x01, Z7, (R9)
+	LEAQ          (SI)(R8*4), SI
+	JMP           stored21
+
+other23:
+	LEAQ    (SI), R10
+	VMOVUPS Z3, (R10)
+	LEAQ    (SI)(R8*1), R10
+	VMOVUPS Z4, (R10)
+	LEAQ    (SI)(R8*2), R10
+	VMOVUPS Z5, (R10)
+	LEAQ    (SI)(R9*1), R9
+	VMOVUPS Z6, (R9)
+	LEAQ    (SI)(R8*4), SI
+	JMP     stored21
+
+stored21:
+	SUBQ $+4, DI
+
+narrower16:
+	CMPQ    DI, $+2
+	JL      narrower26
+	MOVQ    BX, R8
+	MOVQ    bias+32(FP), R9
+	VMOVUPS (R9), Z3
+	VMOVAPS Z3, Z4
+	MOVQ    weights+24(FP), R9
+	MOVQ    $+5, R10
+
+loop27:
+	VMOVUPS      (R9), Z5
+	VMOVUPS      64(R9), Z6
+	VMOVUPS      128(R9), Z7
+	VMOVUPS      192(R9), Z8
+	VMOVUPS      256(R9), Z9
+	ADDQ         $+320, R9
+	MOVQ         R8, R11
+	ADDQ         AX, R8
+	VMOVUPS      (R11), Z10
+	VFMADD231PS  Z5, Z10, Z3
+	VMOVUPS      (R11)(CX*1), Z10
+	VFMADD231PS  Z6, Z10, Z3
+	VMOVUPS      (R11)(CX*2), Z10
+	VFMADD231PS  Z5, Z10, Z4
+	VFMADD231PS  Z7, Z10, Z3
+	VMOVUPS      (R11)(DX*1), Z10
+	VFMADD231PS  Z6, Z10, Z4
+	VFMADD231PS  Z8, Z10, Z3
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS      (R11), Z10
+	VFMADD231PS  Z7, Z10, Z4
+	VFMADD231PS  Z9, Z10, Z3
+	VMOVUPS      (R11)(CX*1), Z10
+	VFMADD231PS  Z8, Z10, Z4
+	VMOVUPS      (R11)(CX*2), Z10
+	VFMADD231PS  Z9, Z10, Z4
+	DECQ         R10
+	JNE          loop27
+	IMUL3Q       $+4, CX, R8
+	ADDQ         R8, BX
+	CMPQ         class+128(FP), $+1
+	JNE          other29
+	VBROADCASTSS consts<>+8(SB), Z6
+	VPXORD       Z5, Z5, Z5
+	VADDPS.BCST  consts<>+12(SB), Z3, Z7
+	VMAXPS       Z7, Z5, Z7
+	VMINPS       Z7, Z6, Z7
+	VMULPS       Z7, Z3, Z7
+	VMULPS.BCST  consts<>+16(SB), Z7, Z3
+	VADDPS.BCST  consts<>+12(SB), Z4, Z7
+	VMAXPS       Z7, Z5, Z7
+	VMINPS       Z7, Z6, Z7
+	VMULPS       Z7, Z4, Z7
+	VMULPS.BCST  consts<>+16(SB), Z7, Z4
+	JMP          activated28
+
+other29:
+	CMPQ              class+128(FP), $+3
+	JNE               other30
+	VBROADCASTSS      consts<>+20(SB), Z5
+	VMOVAPS           Z3, Z6
+	VMULPS.BCST       consts<>+24(SB), Z6, Z7
+	VMINPS            Z7, Z5, Z7
+	VREDUCEPS         $0x09, Z7, Z8
+	VBROADCASTSS      consts<>+28(SB), Z9
+	VFMADD213PS.BCST  consts<>+32(SB), Z8, Z9
+	VFMADD213PS.BCST  consts<>+36(SB), Z8, Z9
+	VFMADD213PS.BCST  consts<>+40(SB), Z8, Z9
+	VFMADD213PS.BCST  consts<>+44(SB), Z8, Z9
+	VFMADD213PS.BCST  consts<>+48(SB), Z8, Z9
+	VSCALEFPS         Z7, Z9, Z6
+	VADDPS.BCST       consts<>+52(SB), Z6, Z6
+	VRCP14PS          Z6, Z7
+	VMOVAPS           Z7, Z8
+	VFNMADD213PS.BCST consts<>+56(SB), Z6, Z8
+	VMULPS            Z8, Z7, Z6
+	VMULPS            Z6, Z3, Z3
+	VMOVAPS           Z4, Z6
+	VMULPS.BCST       consts<>+24(SB), Z6, Z7
+	VMINPS            Z7, Z5, Z7
+	VREDUCEPS         $0x09, Z7, Z8
+	VBROADCASTSS      consts<>+28(SB), Z9
+	VFMADD213PS.BCST  consts<>+32(SB), Z8, Z9
+	VFMADD213PS.BCST  consts<>+36(SB), Z8, Z9
+	VFMADD213PS.BCST  consts<>+40(SB), Z8, Z9
+	VFMADD213PS.BCST  consts<>+44(SB), Z8, Z9
+	VFMADD213PS.BCST  consts<>+48(SB), Z8, Z9
+	VSCALEFPS         Z7, Z9, Z6
+	VADDPS.BCST       consts<>+52(SB), Z6, Z6
+	VRCP14PS          Z6, Z7
+	VMOVAPS           Z7, Z8
+	VFNMADD213PS.BCST consts<>+56(SB), Z6, Z8
+	VMULPS            Z8, Z7, Z6
+	VMULPS            Z6, Z4, Z4
+	JMP               activated28
+
+other30:
+	VMAXPS Z3, Z0, Z3
+	VMINPS Z3, Z1, Z3
+	VMAXPS Z4, Z0, Z4
+	VMINPS Z4, Z1, Z4
+
+activated28:
+	VADDPS Z3, Z2, Z2
+	VADDPS Z4, Z2, Z2
+	MOVQ   dstStep+48(FP), R8
+	LEAQ   (R8)(R8*2), R9
+	CMPQ   format+120(FP), $+2
+	JNE    other32
+	MOVQ   dst2+8(FP), R9
+	ADDQ   SI, R9
+	LEAQ   (SI), R10
+	LEAQ   (R9), R11
+	LEAQ   (SI)(R8*1), R12
+	LEAQ   (R9)(R8*1), R9
+
+	// VCVTNE2PS2BF16 Z3, Z4, Z5
+	BYTE          $0x62
+	BYTE          $0xf2
+	BYTE          $0x5f
+	BYTE          $0x48
+	BYTE          $0x72
+	BYTE          $0xeb
+	VMOVDQU16     Y5, (R10)
+	VEXTRACTI64X4 $0x01, Z5, (R12)
+	MOVQ          $0xaaaaaaaa, R10
+	KMOVD         R10, K3
+	VMOVUPS       tables<>+0(SB), Z7
+	VPERMW.Z      Z5, Z7, K3, Z6
+	VSUBPS        Z6, Z3, Z3
+	VMOVUPS       tables<>+64(SB), Z7
+	VPERMW.Z      Z5, Z7, K3, Z6
+	VSUBPS        Z6, Z4, Z4
+	VMINPS.BCST   consts<>+0(SB), Z3, Z3
+	VMINPS.BCST   consts<>+0(SB), Z4, Z4
+	VMAXPS.BCST   consts<>+4(SB), Z3, Z3
+	VMAXPS.BCST   consts<>+4(SB), Z4, Z4
+
+	// VCVTNE2PS2BF16 Z3, Z4, Z5
+	BYTE          $0x62
+	BYTE          $0xf2
+	BYTE          $0x5f
+	BYTE          $0x48
+	BYTE          $0x72
+	BYTE          $0xeb
+	VMOVDQU16     Y5, (R11)
+	VEXTRACTI64X4 $0x01, Z5, (R9)
+	LEAQ          (SI)(R8*2), SI
+	JMP           stored31
+
+other32:
+	CMPQ format+120(FP), $+1
+	JNE  other33
+	LEAQ (SI), R9
+	LEAQ (SI)(R8*1), R10
+
+	// VCVTNE2PS2BF16 Z3, Z4, Z5
+	BYTE          $0x62
+	BYTE          $0xf2
+	BYTE          $0x5f
+	BYTE          $0x48
+	BYTE          $0x72
+	BYTE          $0xeb
+	VMOVDQU16     Y5, (R9)
+	VEXTRACTI64X4 $0x01, Z5, (R10)
+	LEAQ          (SI)(R8*2), SI
+	JMP           stored31
+
+other33:
+	LEAQ    (SI), R9
+	VMOVUPS Z3, (R9)
+	LEAQ    (SI)(R8*1), R9
+	VMOVUPS Z4, (R9)
+	LEAQ    (SI)(R8*2), SI
+	JMP     stored31
+
+stored31:
+	SUBQ $+2, DI
+
+narrower26:
+tile35:
+	CMPQ    DI, $+1
+	JL      narrower36
+	MOVQ    BX, R8
+	MOVQ    bias+32(FP), R9
+	VMOVUPS (R9), Z3
+	MOVQ    weights+24(FP), R9
+	MOVQ    $+5, R10
+
+loop37:
+	VMOVUPS      (R9), Z4
+	VMOVUPS      64(R9), Z5
+	VMOVUPS      128(R9), Z6
+	VMOVUPS      192(R9), Z7
+	VMOVUPS      256(R9), Z8
+	ADDQ         $+320, R9
+	MOVQ         R8, R11
+	ADDQ         AX, R8
+	VMOVUPS      (R11), Z9
+	VFMADD231PS  Z4, Z9, Z3
+	VMOVUPS      (R11)(CX*1), Z9
+	VFMADD231PS  Z5, Z9, Z3
+	VMOVUPS      (R11)(CX*2), Z9
+	VFMADD231PS  Z6, Z9, Z3
+	VMOVUPS      (R11)(DX*1), Z9
+	VFMADD231PS  Z7, Z9, Z3
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS      (R11), Z9
+	VFMADD231PS  Z8, Z9, Z3
+	DECQ         R10
+	JNE          loop37
+	IMUL3Q       $+2, CX, R8
+	ADDQ         R8, BX
+	CMPQ         class+128(FP), $+1
+	JNE          other39
+	VBROADCASTSS consts<>+8(SB), Z5
+	VPXORD       Z4, Z4, Z4
+	VADDPS.BCST  consts<>+12(SB), Z3, Z6
+	VMAXPS       Z6, Z4, Z6
+	VMINPS       Z6, Z5, Z6
+	VMULPS       Z6, Z3, Z6
+	VMULPS.BCST  consts<>+16(SB), Z6, Z3
+	JMP          activated38
+
+other39:
+	CMPQ              class+128(FP), $+3
+	JNE               other40
+	VBROADCASTSS      consts<>+20(SB), Z4
+	VMOVAPS           Z3, Z5
+	VMULPS.BCST       consts<>+24(SB), Z5, Z6
+	VMINPS            Z6, Z4, Z6
+	VREDUCEPS         $0x09, Z6, Z7
+	VBROADCASTSS      consts<>+28(SB), Z8
+	VFMADD213PS.BCST  consts<>+32(SB), Z7, Z8
+	VFMADD213PS.BCST  consts<>+36(SB), Z7, Z8
+	VFMADD213PS.BCST  consts<>+40(SB), Z7, Z8
+	VFMADD213PS.BCST  consts<>+44(SB), Z7, Z8
+	VFMADD213PS.BCST  consts<>+48(SB), Z7, Z8
+	VSCALEFPS         Z6, Z8, Z5
+	VADDPS.BCST       consts<>+52(SB), Z5, Z5
+	VRCP14PS          Z5, Z6
+	VMOVAPS           Z6, Z7
+	VFNMADD213PS.BCST consts<>+56(SB), Z5, Z7
+	VMULPS            Z7, Z6, Z5
+	VMULPS            Z5, Z3, Z3
+	JMP               activated38
+
+other40:
+	VMAXPS Z3, Z0, Z3
+	VMINPS Z3, Z1, Z3
+
+activated38:
+	VADDPS Z3, Z2, Z2
+	MOVQ   dstStep+48(FP), R8
+	LEAQ   (R8)(R8*2), R9
+	CMPQ   format+120(FP), $+2
+	JNE    other42
+	MOVQ   dst2+8(FP), R9
+	ADDQ   SI, R9
+	LEAQ   (SI), R10
+	LEAQ   (R9), R9
+
+	// VCVTNEPS2BF16 Z3, K0, Y5
+	BYTE        $0x62
+	BYTE        $0xf2
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xeb
+	VPMOVZXWD   Y5, Z4
+	VPSLLD      $0x10, Z4, Z4
+	VMOVDQU16   Y5, (R10)
+	VSUBPS      Z4, Z3, Z3
+	VFPCLASSPSZ $0x99, Z3, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z3, K2, Y4
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xe3
+	VMOVDQU16 Y4, (R9)
+	ADDQ      R8, SI
+	JMP       stored41
+
+other42:
+	CMPQ format+120(FP), $+1
+	JNE  other43
+	LEAQ (SI), R9
+
+	// VCVTNEPS2BF16 Z3, K0, Y4
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xe3
+	VMOVDQU16 Y4, (R9)
+	ADDQ      R8, SI
+	JMP       stored41
+
+other43:
+	LEAQ    (SI), R9
+	VMOVUPS Z3, (R9)
+	ADDQ    R8, SI
+	JMP     stored41
+
+stored41:
+	SUBQ $+1, DI
+	JMP  tile35
+
+narrower36:
+	MOVQ    xRow+80(FP), BX
+	ADDQ    BX, 8(SP)
+	MOVQ    dstRow+56(FP), BX
+	ADDQ    BX, 16(SP)
+	MOVQ    24(SP), BX
+	TESTQ   BX, BX
+	JE      none45
+	VMOVUPS Z2, (BX)
+	ADDQ    sumRow+88(FP), BX
+	MOVQ    BX, 24(SP)
+
+none45:
+	DECQ (SP)
+	JNE  loop4
+	ADDQ $+64, x+16(FP)
+	ADDQ $+64, bias+32(FP)
+	ADDQ $+1600, weights+24(FP)
+	ADDQ $+32, dst+0(FP)
+	CMPQ format+120(FP), $+0
+	JNE  halves46
+	ADDQ $+32, dst+0(FP)
+
+halves46:
+	CMPQ sums+40(FP), $+0
+	JE   nosums47
+	ADDQ $+64, sums+40(FP)
+
+nosums47:
+	SUBQ $+16, channels+112(FP)
+	JMP  block1
+
+rest2:
+	MOVQ  channels+112(FP), BX
+	TESTQ BX, BX
+	JE    done3
+	MOVQ  $-1, SI
+	BZHIQ BX, SI, SI
+	KMOVW SI, K1
+	MOVQ  rows+96(FP), BX
+	MOVQ  BX, (SP)
+	MOVQ  x+16(FP), BX
+	MOVQ  BX, 8(SP)
+	MOVQ  dst+0(FP), BX
+	MOVQ  BX, 16(SP)
+	MOVQ  sums+40(FP), BX
+	MOVQ  BX, 24(SP)
+
+loop48:
+	MOVQ   8(SP), BX
+	MOVQ   16(SP), SI
+	VPXORD Z2, Z2, Z2
+	MOVQ   pixels+104(FP), DI
+
+tile49:
+	CMPQ    DI, $+7
+	JL      narrower50
+	MOVQ    BX, R8
+	MOVQ    bias+32(FP), R9
+	VMOVUPS (R9), Z3
+	VMOVAPS Z3, Z4
+	VMOVAPS Z3, Z5
+	VMOVAPS Z3, Z6
+	VMOVAPS Z3, Z7
+	VMOVAPS Z3, Z8
+	VMOVAPS Z3, Z9
+	MOVQ    weights+24(FP), R9
+	MOVQ    $+5, R10
+
+loop51:
+	VMOVUPS      (R9), Z10
+	VMOVUPS      64(R9), Z11
+	VMOVUPS      128(R9), Z12
+	VMOVUPS      192(R9), Z13
+	VMOVUPS      256(R9), Z14
+	ADDQ         $+320, R9
+	MOVQ         R8, R11
+	ADDQ         AX, R8
+	VMOVUPS.Z    (R11), K1, Z15
+	VFMADD231PS  Z10, Z15, Z3
+	VMOVUPS.Z    (R11)(CX*1), K1, Z15
+	VFMADD231PS  Z11, Z15, Z3
+	VMOVUPS.Z    (R11)(CX*2), K1, Z15
+	VFMADD231PS  Z10, Z15, Z4
+	VFMADD231PS  Z12, Z15, Z3
+	VMOVUPS.Z    (R11)(DX*1), K1, Z15
+	VFMADD231PS  Z11, Z15, Z4
+	VFMADD231PS  Z13, Z15, Z3
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS.Z    (R11), K1, Z15
+	VFMADD231PS  Z10, Z15, Z5
+	VFMADD231PS  Z12, Z15, Z4
+	VFMADD231PS  Z14, Z15, Z3
+	VMOVUPS.Z    (R11)(CX*1), K1, Z15
+	VFMADD231PS  Z11, Z15, Z5
+	VFMADD231PS  Z13, Z15, Z4
+	VMOVUPS.Z    (R11)(CX*2), K1, Z15
+	VFMADD231PS  Z10, Z15, Z6
+	VFMADD231PS  Z12, Z15, Z5
+	VFMADD231PS  Z14, Z15, Z4
+	VMOVUPS.Z    (R11)(DX*1), K1, Z15
+	VFMADD231PS  Z11, Z15, Z6
+	VFMADD231PS  Z13, Z15, Z5
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS.Z    (R11), K1, Z15
+	VFMADD231PS  Z10, Z15, Z7
+	VFMADD231PS  Z12, Z15, Z6
+	VFMADD231PS  Z14, Z15, Z5
+	VMOVUPS.Z    (R11)(CX*1), K1, Z15
+	VFMADD231PS  Z11, Z15, Z7
+	VFMADD231PS  Z13, Z15, Z6
+	VMOVUPS.Z    (R11)(CX*2), K1, Z15
+	VFMADD231PS  Z10, Z15, Z8
+	VFMADD231PS  Z12, Z15, Z7
+	VFMADD231PS  Z14, Z15, Z6
+	VMOVUPS.Z    (R11)(DX*1), K1, Z15
+	VFMADD231PS  Z11, Z15, Z8
+	VFMADD231PS  Z13, Z15, Z7
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS.Z    (R11), K1, Z15
+	VFMADD231PS  Z10, Z15, Z9
+	VFMADD231PS  Z12, Z15, Z8
+	VFMADD231PS  Z14, Z15, Z7
+	VMOVUPS.Z    (R11)(CX*1), K1, Z15
+	VFMADD231PS  Z11, Z15, Z9
+	VFMADD231PS  Z13, Z15, Z8
+	VMOVUPS.Z    (R11)(CX*2), K1, Z15
+	VFMADD231PS  Z12, Z15, Z9
+	VFMADD231PS  Z14, Z15, Z8
+	VMOVUPS.Z    (R11)(DX*1), K1, Z15
+	VFMADD231PS  Z13, Z15, Z9
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS.Z    (R11), K1, Z15
+	VFMADD231PS  Z14, Z15, Z9
+	DECQ         R10
+	JNE          loop51
+	IMUL3Q       $+14, CX, R8
+	ADDQ         R8, BX
+	CMPQ         class+128(FP), $+1
+	JNE          other53
+	VBROADCASTSS consts<>+8(SB), Z11
+	VPXORD       Z10, Z10, Z10
+	VADDPS.BCST  consts<>+12(SB), Z3, Z12
+	VMAXPS       Z12, Z10, Z12
+	VMINPS       Z12, Z11, Z12
+	VMULPS       Z12, Z3, Z12
+	VMULPS.BCST  consts<>+16(SB), Z12, Z3
+	VADDPS.BCST  consts<>+12(SB), Z4, Z12
+	VMAXPS       Z12, Z10, Z12
+	VMINPS       Z12, Z11, Z12
+	VMULPS       Z12, Z4, Z12
+	VMULPS.BCST  consts<>+16(SB), Z12, Z4
+	VADDPS.BCST  consts<>+12(SB), Z5, Z12
+	VMAXPS       Z12, Z10, Z12
+	VMINPS       Z12, Z11, Z12
+	VMULPS       Z12, Z5, Z12
+	VMULPS.BCST  consts<>+16(SB), Z12, Z5
+	VADDPS.BCST  consts<>+12(SB), Z6, Z12
+	VMAXPS       Z12, Z10, Z12
+	VMINPS       Z12, Z11, Z12
+	VMULPS       Z12, Z6, Z12
+	VMULPS.BCST  consts<>+16(SB), Z12, Z6
+	VADDPS.BCST  consts<>+12(SB), Z7, Z12
+	VMAXPS       Z12, Z10, Z12
+	VMINPS       Z12, Z11, Z12
+	VMULPS       Z12, Z7, Z12
+	VMULPS.BCST  consts<>+16(SB), Z12, Z7
+	VADDPS.BCST  consts<>+12(SB), Z8, Z12
+	VMAXPS       Z12, Z10, Z12
+	VMINPS       Z12, Z11, Z12
+	VMULPS       Z12, Z8, Z12
+	VMULPS.BCST  consts<>+16(SB), Z12, Z8
+	VADDPS.BCST  consts<>+12(SB), Z9, Z12
+	VMAXPS       Z12, Z10, Z12
+	VMINPS       Z12, Z11, Z12
+	VMULPS       Z12, Z9, Z12
+	VMULPS.BCST  consts<>+16(SB), Z12, Z9
+	JMP          activated52
+
+other53:
+	CMPQ              class+128(FP), $+3
+	JNE               other54
+	VBROADCASTSS      consts<>+20(SB), Z10
+	VMOVAPS           Z3, Z11
+	VMULPS.BCST       consts<>+24(SB), Z11, Z12
+	VMINPS            Z12, Z10, Z12
+	VREDUCEPS         $0x09, Z12, Z13
+	VBROADCASTSS      consts<>+28(SB), Z14
+	VFMADD213PS.BCST  consts<>+32(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+36(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+40(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+44(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+48(SB), Z13, Z14
+	VSCALEFPS         Z12, Z14, Z11
+	VADDPS.BCST       consts<>+52(SB), Z11, Z11
+	VRCP14PS          Z11, Z12
+	VMOVAPS           Z12, Z13
+	VFNMADD213PS.BCST consts<>+56(SB), Z11, Z13
+	VMULPS            Z13, Z12, Z11
+	VMULPS            Z11, Z3, Z3
+	VMOVAPS           Z4, Z11
+	VMULPS.BCST       consts<>+24(SB), Z11, Z12
+	VMINPS            Z12, Z10, Z12
+	VREDUCEPS         $0x09, Z12, Z13
+	VBROADCASTSS      consts<>+28(SB), Z14
+	VFMADD213PS.BCST  consts<>+32(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+36(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+40(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+44(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+48(SB), Z13, Z14
+	VSCALEFPS         Z12, Z14, Z11
+	VADDPS.BCST       consts<>+52(SB), Z11, Z11
+	VRCP14PS          Z11, Z12
+	VMOVAPS           Z12, Z13
+	VFNMADD213PS.BCST consts<>+56(SB), Z11, Z13
+	VMULPS            Z13, Z12, Z11
+	VMULPS            Z11, Z4, Z4
+	VMOVAPS           Z5, Z11
+	VMULPS.BCST       consts<>+24(SB), Z11, Z12
+	VMINPS            Z12, Z10, Z12
+	VREDUCEPS         $0x09, Z12, Z13
+	VBROADCASTSS      consts<>+28(SB), Z14
+	VFMADD213PS.BCST  consts<>+32(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+36(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+40(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+44(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+48(SB), Z13, Z14
+	VSCALEFPS         Z12, Z14, Z11
+	VADDPS.BCST       consts<>+52(SB), Z11, Z11
+	VRCP14PS          Z11, Z12
+	VMOVAPS           Z12, Z13
+	VFNMADD213PS.BCST consts<>+56(SB), Z11, Z13
+	VMULPS            Z13, Z12, Z11
+	VMULPS            Z11, Z5, Z5
+	VMOVAPS           Z6, Z11
+	VMULPS.BCST       consts<>+24(SB), Z11, Z12
+	VMINPS            Z12, Z10, Z12
+	VREDUCEPS         $0x09, Z12, Z13
+	VBROADCASTSS      consts<>+28(SB), Z14
+	VFMADD213PS.BCST  consts<>+32(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+36(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+40(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+44(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+48(SB), Z13, Z14
+	VSCALEFPS         Z12, Z14, Z11
+	VADDPS.BCST       consts<>+52(SB), Z11, Z11
+	VRCP14PS          Z11, Z12
+	VMOVAPS           Z12, Z13
+	VFNMADD213PS.BCST consts<>+56(SB), Z11, Z13
+	VMULPS            Z13, Z12, Z11
+	VMULPS            Z11, Z6, Z6
+	VMOVAPS           Z7, Z11
+	VMULPS.BCST       consts<>+24(SB), Z11, Z12
+	VMINPS            Z12, Z10, Z12
+	VREDUCEPS         $0x09, Z12, Z13
+	VBROADCASTSS      consts<>+28(SB), Z14
+	VFMADD213PS.BCST  consts<>+32(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+36(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+40(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+44(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+48(SB), Z13, Z14
+	VSCALEFPS         Z12, Z14, Z11
+	VADDPS.BCST       consts<>+52(SB), Z11, Z11
+	VRCP14PS          Z11, Z12
+	VMOVAPS           Z12, Z13
+	VFNMADD213PS.BCST consts<>+56(SB), Z11, Z13
+	VMULPS            Z13, Z12, Z11
+	VMULPS            Z11, Z7, Z7
+	VMOVAPS           Z8, Z11
+	VMULPS.BCST       consts<>+24(SB), Z11, Z12
+	VMINPS            Z12, Z10, Z12
+	VREDUCEPS         $0x09, Z12, Z13
+	VBROADCASTSS      consts<>+28(SB), Z14
+	VFMADD213PS.BCST  consts<>+32(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+36(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+40(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+44(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+48(SB), Z13, Z14
+	VSCALEFPS         Z12, Z14, Z11
+	VADDPS.BCST       consts<>+52(SB), Z11, Z11
+	VRCP14PS          Z11, Z12
+	VMOVAPS           Z12, Z13
+	VFNMADD213PS.BCST consts<>+56(SB), Z11, Z13
+	VMULPS            Z13, Z12, Z11
+	VMULPS            Z11, Z8, Z8
+	VMOVAPS           Z9, Z11
+	VMULPS.BCST       consts<>+24(SB), Z11, Z12
+	VMINPS            Z12, Z10, Z12
+	VREDUCEPS         $0x09, Z12, Z13
+	VBROADCASTSS      consts<>+28(SB), Z14
+	VFMADD213PS.BCST  consts<>+32(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+36(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+40(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+44(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+48(SB), Z13, Z14
+	VSCALEFPS         Z12, Z14, Z11
+	VADDPS.BCST       consts<>+52(SB), Z11, Z11
+	VRCP14PS          Z11, Z12
+	VMOVAPS           Z12, Z13
+	VFNMADD213PS.BCST consts<>+56(SB), Z11, Z13
+	VMULPS            Z13, Z12, Z11
+	VMULPS            Z11, Z9, Z9
+	JMP               activated52
+
+other54:
+	VMAXPS Z3, Z0, Z3
+	VMINPS Z3, Z1, Z3
+	VMAXPS Z4, Z0, Z4
+	VMINPS Z4, Z1, Z4
+	VMAXPS Z5, Z0, Z5
+	VMINPS Z5, Z1, Z5
+	VMAXPS Z6, Z0, Z6
+	VMINPS Z6, Z1, Z6
+	VMAXPS Z7, Z0, Z7
+	VMINPS Z7, Z1, Z7
+	VMAXPS Z8, Z0, Z8
+	VMINPS Z8, Z1, Z8
+	VMAXPS Z9, Z0, Z9
+	VMINPS Z9, Z1, Z9
+
+activated52:
+	VADDPS Z3, Z2, Z2
+	VADDPS Z4, Z2, Z2
+	VADDPS Z5, Z2, Z2
+	VADDPS Z6, Z2, Z2
+	VADDPS Z7, Z2, Z2
+	VADDPS Z8, Z2, Z2
+	VADDPS Z9, Z2, Z2
+	MOVQ   dstStep+48(FP), R8
+	LEAQ   (R8)(R8*2), R9
+	CMPQ   format+120(FP), $+2
+	JNE    other56
+	MOVQ   dst2+8(FP), R10
+	ADDQ   SI, R10
+	LEAQ   (SI), R11
+	LEAQ   (R10), R12
+
+	// VCVTNEPS2BF16 Z3, K0, Y11
+	BYTE        $0x62
+	BYTE        $0x72
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xdb
+	VPMOVZXWD   Y11, Z10
+	VPSLLD      $0x10, Z10, Z10
+	VMOVDQU16   Y11, K1, (R11)
+	VSUBPS      Z10, Z3, Z3
+	VFPCLASSPSZ $0x99, Z3, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z3, K2, Y10
+	BYTE      $0x62
+	BYTE      $0x72
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xd3
+	VMOVDQU16 Y10, K1, (R12)
+	LEAQ      (SI)(R8*1), R11
+	LEAQ      (R10)(R8*1), R12
+
+	// VCVTNEPS2BF16 Z4, K0, Y11
+	BYTE        $0x62
+	BYTE        $0x72
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xdc
+	VPMOVZXWD   Y11, Z10
+	VPSLLD      $0x10, Z10, Z10
+	VMOVDQU16   Y11, K1, (R11)
+	VSUBPS      Z10, Z4, Z4
+	VFPCLASSPSZ $0x99, Z4, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z4, K2, Y10
+	BYTE      $0x62
+	BYTE      $0x72
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xd4
+	VMOVDQU16 Y10, K1, (R12)
+	LEAQ      (SI)(R8*2), R11
+	LEAQ      (R10)(R8*2), R12
+
+	// VCVTNEPS2BF16 Z5, K0, Y11
+	BYTE        $0x62
+	BYTE        $0x72
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xdd
+	VPMOVZXWD   Y11, Z10
+	VPSLLD      $0x10, Z10, Z10
+	VMOVDQU16   Y11, K1, (R11)
+	VSUBPS      Z10, Z5, Z5
+	VFPCLASSPSZ $0x99, Z5, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z5, K2, Y10
+	BYTE      $0x62
+	BYTE      $0x72
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xd5
+	VMOVDQU16 Y10, K1, (R12)
+	LEAQ      (SI)(R9*1), R11
+	LEAQ      (R10)(R9*1), R12
+
+	// VCVTNEPS2BF16 Z6, K0, Y11
+	BYTE        $0x62
+	BYTE        $0x72
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xde
+	VPMOVZXWD   Y11, Z10
+	VPSLLD      $0x10, Z10, Z10
+	VMOVDQU16   Y11, K1, (R11)
+	VSUBPS      Z10, Z6, Z6
+	VFPCLASSPSZ $0x99, Z6, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z6, K2, Y10
+	BYTE      $0x62
+	BYTE      $0x72
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xd6
+	VMOVDQU16 Y10, K1, (R12)
+	LEAQ      (SI)(R8*4), SI
+	LEAQ      (R10)(R8*4), R10
+	LEAQ      (SI), R11
+	LEAQ      (R10), R12
+
+	// VCVTNEPS2BF16 Z7, K0, Y11
+	BYTE        $0x62
+	BYTE        $0x72
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xdf
+	VPMOVZXWD   Y11, Z10
+	VPSLLD      $0x10, Z10, Z10
+	VMOVDQU16   Y11, K1, (R11)
+	VSUBPS      Z10, Z7, Z7
+	VFPCLASSPSZ $0x99, Z7, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z7, K2, Y10
+	BYTE      $0x62
+	BYTE      $0x72
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xd7
+	VMOVDQU16 Y10, K1, (R12)
+	LEAQ      (SI)(R8*1), R11
+	LEAQ      (R10)(R8*1), R12
+
+	// VCVTNEPS2BF16 Z8, K0, Y11
+	BYTE        $0x62
+	BYTE        $0x52
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xd8
+	VPMOVZXWD   Y11, Z10
+	VPSLLD      $0x10, Z10, Z10
+	VMOVDQU16   Y11, K1, (R11)
+	VSUBPS      Z10, Z8, Z8
+	VFPCLASSPSZ $0x99, Z8, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z8, K2, Y10
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xd0
+	VMOVDQU16 Y10, K1, (R12)
+	LEAQ      (SI)(R8*2), R11
+	LEAQ      (R10)(R8*2), R8
+
+	// VCVTNEPS2BF16 Z9, K0, Y11
+	BYTE        $0x62
+	BYTE        $0x52
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xd9
+	VPMOVZXWD   Y11, Z10
+	VPSLLD      $0x10, Z10, Z10
+	VMOVDQU16   Y11, K1, (R11)
+	VSUBPS      Z10, Z9, Z9
+	VFPCLASSPSZ $0x99, Z9, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z9, K2, Y10
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xd1
+	VMOVDQU16 Y10, K1, (R8)
+	ADDQ      R9, SI
+	JMP       stored55
+
+other56:
+	CMPQ format+120(FP), $+1
+	JNE  other57
+	LEAQ (SI), R10
+
+	// VCVTNEPS2BF16 Z3, K0, Y10
+	BYTE      $0x62
+	BYTE      $0x72
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd3
+	VMOVDQU16 Y10, K1, (R10)
+	LEAQ      (SI)(R8*1), R10
+
+	// VCVTNEPS2BF16 Z4, K0, Y10
+	BYTE      $0x62
+	BYTE      $0x72
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd4
+	VMOVDQU16 Y10, K1, (R10)
+	LEAQ      (SI)(R8*2), R10
+
+	// VCVTNEPS2BF16 Z5, K0, Y10
+	BYTE      $0x62
+	BYTE      $0x72
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd5
+	VMOVDQU16 Y10, K1, (R10)
+	LEAQ      (SI)(R9*1), R10
+
+	// VCVTNEPS2BF16 Z6, K0, Y10
+	BYTE      $0x62
+	BYTE      $0x72
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd6
+	VMOVDQU16 Y10, K1, (R10)
+	LEAQ      (SI)(R8*4), SI
+	LEAQ      (SI), R10
+
+	// VCVTNEPS2BF16 Z7, K0, Y10
+	BYTE      $0x62
+	BYTE      $0x72
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd7
+	VMOVDQU16 Y10, K1, (R10)
+	LEAQ      (SI)(R8*1), R10
+
+	// VCVTNEPS2BF16 Z8, K0, Y10
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd0
+	VMOVDQU16 Y10, K1, (R10)
+	LEAQ      (SI)(R8*2), R8
+
+	// VCVTNEPS2BF16 Z9, K0, Y10
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd1
+	VMOVDQU16 Y10, K1, (R8)
+	ADDQ      R9, SI
+	JMP       stored55
+
+other57:
+	LEAQ    (SI), R10
+	VMOVUPS Z3, K1, (R10)
+	LEAQ    (SI)(R8*1), R10
+	VMOVUPS Z4, K1, (R10)
+	LEAQ    (SI)(R8*2), R10
+	VMOVUPS Z5, K1, (R10)
+	LEAQ    (SI)(R9*1), R10
+	VMOVUPS Z6, K1, (R10)
+	LEAQ    (SI)(R8*4), SI
+	LEAQ    (SI), R10
+	VMOVUPS Z7, K1, (R10)
+	LEAQ    (SI)(R8*1), R10
+	VMOVUPS Z8, K1, (R10)
+	LEAQ    (SI)(R8*2), R8
+	VMOVUPS Z9, K1, (R8)
+	ADDQ    R9, SI
+	JMP     stored55
+
+stored55:
+	SUBQ $+7, DI
+	JMP  tile49
+
+narrower50:
+	CMPQ    DI, $+4
+	JL      narrower60
+	MOVQ    BX, R8
+	MOVQ    bias+32(FP), R9
+	VMOVUPS (R9), Z3
+	VMOVAPS Z3, Z4
+	VMOVAPS Z3, Z5
+	VMOVAPS Z3, Z6
+	MOVQ    weights+24(FP), R9
+	MOVQ    $+5, R10
+
+loop61:
+	VMOVUPS      (R9), Z7
+	VMOVUPS      64(R9), Z8
+	VMOVUPS      128(R9), Z9
+	VMOVUPS      192(R9), Z10
+	VMOVUPS      256(R9), Z11
+	ADDQ         $+320, R9
+	MOVQ         R8, R11
+	ADDQ         AX, R8
+	VMOVUPS.Z    (R11), K1, Z12
+	VFMADD231PS  Z7, Z12, Z3
+	VMOVUPS.Z    (R11)(CX*1), K1, Z12
+	VFMADD231PS  Z8, Z12, Z3
+	VMOVUPS.Z    (R11)(CX*2), K1, Z12
+	VFMADD231PS  Z7, Z12, Z4
+	VFMADD231PS  Z9, Z12, Z3
+	VMOVUPS.Z    (R11)(DX*1), K1, Z12
+	VFMADD231PS  Z8, Z12, Z4
+	VFMADD231PS  Z10, Z12, Z3
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS.Z    (R11), K1, Z12
+	VFMADD231PS  Z7, Z12, Z5
+	VFMADD231PS  Z9, Z12, Z4
+	VFMADD231PS  Z11, Z12, Z3
+	VMOVUPS.Z    (R11)(CX*1), K1, Z12
+	VFMADD231PS  Z8, Z12, Z5
+	VFMADD231PS  Z10, Z12, Z4
+	VMOVUPS.Z    (R11)(CX*2), K1, Z12
+	VFMADD231PS  Z7, Z12, Z6
+	VFMADD231PS  Z9, Z12, Z5
+	VFMADD231PS  Z11, Z12, Z4
+	VMOVUPS.Z    (R11)(DX*1), K1, Z12
+	VFMADD231PS  Z8, Z12, Z6
+	VFMADD231PS  Z10, Z12, Z5
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS.Z    (R11), K1, Z12
+	VFMADD231PS  Z9, Z12, Z6
+	VFMADD231PS  Z11, Z12, Z5
+	VMOVUPS.Z    (R11)(CX*1), K1, Z12
+	VFMADD231PS  Z10, Z12, Z6
+	VMOVUPS.Z    (R11)(CX*2), K1, Z12
+	VFMADD231PS  Z11, Z12, Z6
+	DECQ         R10
+	JNE          loop61
+	IMUL3Q       $+8, CX, R8
+	ADDQ         R8, BX
+	CMPQ         class+128(FP), $+1
+	JNE          other63
+	VBROADCASTSS consts<>+8(SB), Z8
+	VPXORD       Z7, Z7, Z7
+	VADDPS.BCST  consts<>+12(SB), Z3, Z9
+	VMAXPS       Z9, Z7, Z9
+	VMINPS       Z9, Z8, Z9
+	VMULPS       Z9, Z3, Z9
+	VMULPS.BCST  consts<>+16(SB), Z9, Z3
+	VADDPS.BCST  consts<>+12(SB), Z4, Z9
+	VMAXPS       Z9, Z7, Z9
+	VMINPS       Z9, Z8, Z9
+	VMULPS       Z9, Z4, Z9
+	VMULPS.BCST  consts<>+16(SB), Z9, Z4
+	VADDPS.BCST  consts<>+12(SB), Z5, Z9
+	VMAXPS       Z9, Z7, Z9
+	VMINPS       Z9, Z8, Z9
+	VMULPS       Z9, Z5, Z9
+	VMULPS.BCST  consts<>+16(SB), Z9, Z5
+	VADDPS.BCST  consts<>+12(SB), Z6, Z9
+	VMAXPS       Z9, Z7, Z9
+	VMINPS       Z9, Z8, Z9
+	VMULPS       Z9, Z6, Z9
+	VMULPS.BCST  consts<>+16(SB), Z9, Z6
+	JMP          activated62
+
+other63:
+	CMPQ              class+128(FP), $+3
+	JNE               other64
+	VBROADCASTSS      consts<>+20(SB), Z7
+	VMOVAPS           Z3, Z8
+	VMULPS.BCST       consts<>+24(SB), Z8, Z9
+	VMINPS            Z9, Z7, Z9
+	VREDUCEPS         $0x09, Z9, Z10
+	VBROADCASTSS      consts<>+28(SB), Z11
+	VFMADD213PS.BCST  consts<>+32(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+36(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+40(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+44(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+48(SB), Z10, Z11
+	VSCALEFPS         Z9, Z11, Z8
+	VADDPS.BCST       consts<>+52(SB), Z8, Z8
+	VRCP14PS          Z8, Z9
+	VMOVAPS           Z9, Z10
+	VFNMADD213PS.BCST consts<>+56(SB), Z8, Z10
+	VMULPS            Z10, Z9, Z8
+	VMULPS            Z8, Z3, Z3
+	VMOVAPS           Z4, Z8
+	VMULPS.BCST       consts<>+24(SB), Z8, Z9
+	VMINPS            Z9, Z7, Z9
+	VREDUCEPS         $0x09, Z9, Z10
+	VBROADCASTSS      consts<>+28(SB), Z11
+	VFMADD213PS.BCST  consts<>+32(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+36(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+40(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+44(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+48(SB), Z10, Z11
+	VSCALEFPS         Z9, Z11, Z8
+	VADDPS.BCST       consts<>+52(SB), Z8, Z8
+	VRCP14PS          Z8, Z9
+	VMOVAPS           Z9, Z10
+	VFNMADD213PS.BCST consts<>+56(SB), Z8, Z10
+	VMULPS            Z10, Z9, Z8
+	VMULPS            Z8, Z4, Z4
+	VMOVAPS           Z5, Z8
+	VMULPS.BCST       consts<>+24(SB), Z8, Z9
+	VMINPS            Z9, Z7, Z9
+	VREDUCEPS         $0x09, Z9, Z10
+	VBROADCASTSS      consts<>+28(SB), Z11
+	VFMADD213PS.BCST  consts<>+32(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+36(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+40(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+44(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+48(SB), Z10, Z11
+	VSCALEFPS         Z9, Z11, Z8
+	VADDPS.BCST       consts<>+52(SB), Z8, Z8
+	VRCP14PS          Z8, Z9
+	VMOVAPS           Z9, Z10
+	VFNMADD213PS.BCST consts<>+56(SB), Z8, Z10
+	VMULPS            Z10, Z9, Z8
+	VMULPS            Z8, Z5, Z5
+	VMOVAPS           Z6, Z8
+	VMULPS.BCST       consts<>+24(SB), Z8, Z9
+	VMINPS            Z9, Z7, Z9
+	VREDUCEPS         $0x09, Z9, Z10
+	VBROADCASTSS      consts<>+28(SB), Z11
+	VFMADD213PS.BCST  consts<>+32(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+36(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+40(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+44(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+48(SB), Z10, Z11
+	VSCALEFPS         Z9, Z11, Z8
+	VADDPS.BCST       consts<>+52(SB), Z8, Z8
+	VRCP14PS          Z8, Z9
+	VMOVAPS           Z9, Z10
+	VFNMADD213PS.BCST consts<>+56(SB), Z8, Z10
+	VMULPS            Z10, Z9, Z8
+	VMULPS            Z8, Z6, Z6
+	JMP               activated62
+
+other64:
+	VMAXPS Z3, Z0, Z3
+	VMINPS Z3, Z1, Z3
+	VMAXPS Z4, Z0, Z4
+	VMINPS Z4, Z1, Z4
+	VMAXPS Z5, Z0, Z5
+	VMINPS Z5, Z1, Z5
+	VMAXPS Z6, Z0, Z6
+	VMINPS Z6, Z1, Z6
+
+activated62:
+	VADDPS Z3, Z2, Z2
+	VADDPS Z4, Z2, Z2
+	VADDPS Z5, Z2, Z2
+	VADDPS Z6, Z2, Z2
+	MOVQ   dstStep+48(FP), R8
+	LEAQ   (R8)(R8*2), R9
+	CMPQ   format+120(FP), $+2
+	JNE    other66
+	MOVQ   dst2+8(FP), R10
+	ADDQ   SI, R10
+	LEAQ   (SI), R11
+	LEAQ   (R10), R12
+
+	// VCVTNEPS2BF16 Z3, K0, Y8
+	BYTE        $0x62
+	BYTE        $0x72
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xc3
+	VPMOVZXWD   Y8, Z7
+	VPSLLD      $0x10, Z7, Z7
+	VMOVDQU16   Y8, K1, (R11)
+	VSUBPS      Z7, Z3, Z3
+	VFPCLASSPSZ $0x99, Z3, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z3, K2, Y7
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xfb
+	VMOVDQU16 Y7, K1, (R12)
+	LEAQ      (SI)(R8*1), R11
+	LEAQ      (R10)(R8*1), R12
+
+	// VCVTNEPS2BF16 Z4, K0, Y8
+	BYTE        $0x62
+	BYTE        $0x72
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xc4
+	VPMOVZXWD   Y8, Z7
+	VPSLLD      $0x10, Z7, Z7
+	VMOVDQU16   Y8, K1, (R11)
+	VSUBPS      Z7, Z4, Z4
+	VFPCLASSPSZ $0x99, Z4, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z4, K2, Y7
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xfc
+	VMOVDQU16 Y7, K1, (R12)
+	LEAQ      (SI)(R8*2), R11
+	LEAQ      (R10)(R8*2), R12
+
+	// VCVTNEPS2BF16 Z5, K0, Y8
+	BYTE        $0x62
+	BYTE        $0x72
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xc5
+	VPMOVZXWD   Y8, Z7
+	VPSLLD      $0x10, Z7, Z7
+	VMOVDQU16   Y8, K1, (R11)
+	VSUBPS      Z7, Z5, Z5
+	VFPCLASSPSZ $0x99, Z5, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z5, K2, Y7
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xfd
+	VMOVDQU16 Y7, K1, (R12)
+	LEAQ      (SI)(R9*1), R11
+	LEAQ      (R10)(R9*1), R9
+
+	// VCVTNEPS2BF16 Z6, K0, Y8
+	BYTE        $0x62
+	BYTE        $0x72
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xc6
+	VPMOVZXWD   Y8, Z7
+	VPSLLD      $0x10, Z7, Z7
+	VMOVDQU16   Y8, K1, (R11)
+	VSUBPS      Z7, Z6, Z6
+	VFPCLASSPSZ $0x99, Z6, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z6, K2, Y7
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xfe
+	VMOVDQU16 Y7, K1, (R9)
+	LEAQ      (SI)(R8*4), SI
+	JMP       stored65
+
+other66:
+	CMPQ format+120(FP), $+1
+	JNE  other67
+	LEAQ (SI), R10
+
+	// VCVTNEPS2BF16 Z3, K0, Y7
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xfb
+	VMOVDQU16 Y7, K1, (R10)
+	LEAQ      (SI)(R8*1), R10
+
+	// VCVTNEPS2BF16 Z4, K0, Y7
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xfc
+	VMOVDQU16 Y7, K1, (R10)
+	LEAQ      (SI)(R8*2), R10
+
+	// VCVTNEPS2BF16 Z5, K0, Y7
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xfd
+	VMOVDQU16 Y7, K1, (R10)
+	LEAQ      (SI)(R9*1), R9
+
+	// VCVTNEPS2BF16 Z6, K0, Y7
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xfe
+	VMOVDQU16 Y7, K1, (R9)
+	LEAQ      (SI)(R8*4), SI
+	JMP       stored65
+
+other67:
+	LEAQ    (SI), R10
+	VMOVUPS Z3, K1, (R10)
+	LEAQ    (SI)(R8*1), R10
+	VMOVUPS Z4, K1, (R10)
+	LEAQ    (SI)(R8*2), R10
+	VMOVUPS Z5, K1, (R10)
+	LEAQ    (SI)(R9*1), R9
+	VMOVUPS Z6, K1, (R9)
+	LEAQ    (SI)(R8*4), SI
+	JMP     stored65
+
+stored65:
+	SUBQ $+4, DI
+
+narrower60:
+	CMPQ    DI, $+2
+	JL      narrower70
+	MOVQ    BX, R8
+	MOVQ    bias+32(FP), R9
+	VMOVUPS (R9), Z3
+	VMOVAPS Z3, Z4
+	MOVQ    weights+24(FP), R9
+	MOVQ    $+5, R10
+
+loop71:
+	VMOVUPS      (R9), Z5
+	VMOVUPS      64(R9), Z6
+	VMOVUPS      128(R9), Z7
+	VMOVUPS      192(R9), Z8
+	VMOVUPS      256(R9), Z9
+	ADDQ         $+320, R9
+	MOVQ         R8, R11
+	ADDQ         AX, R8
+	VMOVUPS.Z    (R11), K1, Z10
+	VFMADD231PS  Z5, Z10, Z3
+	VMOVUPS.Z    (R11)(CX*1), K1, Z10
+	VFMADD231PS  Z6, Z10, Z3
+	VMOVUPS.Z    (R11)(CX*2), K1, Z10
+	VFMADD231PS  Z5, Z10, Z4
+	VFMADD231PS  Z7, Z10, Z3
+	VMOVUPS.Z    (R11)(DX*1), K1, Z10
+	VFMADD231PS  Z6, Z10, Z4
+	VFMADD231PS  Z8, Z10, Z3
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS.Z    (R11), K1, Z10
+	VFMADD231PS  Z7, Z10, Z4
+	VFMADD231PS  Z9, Z10, Z3
+	VMOVUPS.Z    (R11)(CX*1), K1, Z10
+	VFMADD231PS  Z8, Z10, Z4
+	VMOVUPS.Z    (R11)(CX*2), K1, Z10
+	VFMADD231PS  Z9, Z10, Z4
+	DECQ         R10
+	JNE          loop71
+	IMUL3Q       $+4, CX, R8
+	ADDQ         R8, BX
+	CMPQ         class+128(FP), $+1
+	JNE          other73
+	VBROADCASTSS consts<>+8(SB), Z6
+	VPXORD       Z5, Z5, Z5
+	VADDPS.BCST  consts<>+12(SB), Z3, Z7
+	VMAXPS       Z7, Z5, Z7
+	VMINPS       Z7, Z6, Z7
+	VMULPS       Z7, Z3, Z7
+	VMULPS.BCST  consts<>+16(SB), Z7, Z3
+	VADDPS.BCST  consts<>+12(SB), Z4, Z7
+	VMAXPS       Z7, Z5, Z7
+	VMINPS       Z7, Z6, Z7
+	VMULPS       Z7, Z4, Z7
+	VMULPS.BCST  consts<>+16(SB), Z7, Z4
+	JMP          activated72
+
+other73:
+	CMPQ              class+128(FP), $+3
+	JNE               other74
+	VBROADCASTSS      consts<>+20(SB), Z5
+	VMOVAPS           Z3, Z6
+	VMULPS.BCST       consts<>+24(SB), Z6, Z7
+	VMINPS            Z7, Z5, Z7
+	VREDUCEPS         $0x09, Z7, Z8
+	VBROADCASTSS      consts<>+28(SB), Z9
+	VFMADD213PS.BCST  consts<>+32(SB), Z8, Z9
+	VFMADD213PS.BCST  consts<>+36(SB), Z8, Z9
+	VFMADD213PS.BCST  consts<>+40(SB), Z8, Z9
+	VFMADD213PS.BCST  consts<>+44(SB), Z8, Z9
+	VFMADD213PS.BCST  consts<>+48(SB), Z8, Z9
+	VSCALEFPS         Z7, Z9, Z6
+	VADDPS.BCST       consts<>+52(SB), Z6, Z6
+	VRCP14PS          Z6, Z7
+	VMOVAPS           Z7, Z8
+	VFNMADD213PS.BCST consts<>+56(SB), Z6, Z8
+	VMULPS            Z8, Z7, Z6
+	VMULPS            Z6, Z3, Z3
+	VMOVAPS           Z4, Z6
+	VMULPS.BCST       consts<>+24(SB), Z6, Z7
+	VMINPS            Z7, Z5, Z7
+	VREDUCEPS         $0x09, Z7, Z8
+	VBROADCASTSS      consts<>+28(SB), Z9
+	VFMADD213PS.BCST  consts<>+32(SB), Z8, Z9
+	VFMADD213PS.BCST  consts<>+36(SB), Z8, Z9
+	VFMADD213PS.BCST  consts<>+40(SB), Z8, Z9
+	VFMADD213PS.BCST  consts<>+44(SB), Z8, Z9
+	VFMADD213PS.BCST  consts<>+48(SB), Z8, Z9
+	VSCALEFPS         Z7, Z9, Z6
+	VADDPS.BCST       consts<>+52(SB), Z6, Z6
+	VRCP14PS          Z6, Z7
+	VMOVAPS           Z7, Z8
+	VFNMADD213PS.BCST consts<>+56(SB), Z6, Z8
+	VMULPS            Z8, Z7, Z6
+	VMULPS            Z6, Z4, Z4
+	JMP               activated72
+
+other74:
+	VMAXPS Z3, Z0, Z3
+	VMINPS Z3, Z1, Z3
+	VMAXPS Z4, Z0, Z4
+	VMINPS Z4, Z1, Z4
+
+activated72:
+	VADDPS Z3, Z2, Z2
+	VADDPS Z4, Z2, Z2
+	MOVQ   dstStep+48(FP), R8
+	LEAQ   (R8)(R8*2), R9
+	CMPQ   format+120(FP), $+2
+	JNE    other76
+	MOVQ   dst2+8(FP), R9
+	ADDQ   SI, R9
+	LEAQ   (SI), R10
+	LEAQ   (R9), R11
+
+	// VCVTNEPS2BF16 Z3, K0, Y6
+	BYTE        $0x62
+	BYTE        $0xf2
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xf3
+	VPMOVZXWD   Y6, Z5
+	VPSLLD      $0x10, Z5, Z5
+	VMOVDQU16   Y6, K1, (R10)
+	VSUBPS      Z5, Z3, Z3
+	VFPCLASSPSZ $0x99, Z3, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z3, K2, Y5
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xeb
+	VMOVDQU16 Y5, K1, (R11)
+	LEAQ      (SI)(R8*1), R10
+	LEAQ      (R9)(R8*1), R9
+
+	// VCVTNEPS2BF16 Z4, K0, Y6
+	BYTE        $0x62
+	BYTE        $0xf2
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xf4
+	VPMOVZXWD   Y6, Z5
+	VPSLLD      $0x10, Z5, Z5
+	VMOVDQU16   Y6, K1, (R10)
+	VSUBPS      Z5, Z4, Z4
+	VFPCLASSPSZ $0x99, Z4, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z4, K2, Y5
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xec
+	VMOVDQU16 Y5, K1, (R9)
+	LEAQ      (SI)(R8*2), SI
+	JMP       stored75
+
+other76:
+	CMPQ format+120(FP), $+1
+	JNE  other77
+	LEAQ (SI), R9
+
+	// VCVTNEPS2BF16 Z3, K0, Y5
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xeb
+	VMOVDQU16 Y5, K1, (R9)
+	LEAQ      (SI)(R8*1), R9
+
+	// VCVTNEPS2BF16 Z4, K0, Y5
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xec
+	VMOVDQU16 Y5, K1, (R9)
+	LEAQ      (SI)(R8*2), SI
+	JMP       stored75
+
+other77:
+	LEAQ    (SI), R9
+	VMOVUPS Z3, K1, (R9)
+	LEAQ    (SI)(R8*1), R9
+	VMOVUPS Z4, K1, (R9)
+	LEAQ    (SI)(R8*2), SI
+	JMP     stored75
+
+stored75:
+	SUBQ $+2, DI
+
+narrower70:
+tile79:
+	CMPQ    DI, $+1
+	JL      narrower80
+	MOVQ    BX, R8
+	MOVQ    bias+32(FP), R9
+	VMOVUPS (R9), Z3
+	MOVQ    weights+24(FP), R9
+	MOVQ    $+5, R10
+
+loop81:
+	VMOVUPS      (R9), Z4
+	VMOVUPS      64(R9), Z5
+	VMOVUPS      128(R9), Z6
+	VMOVUPS      192(R9), Z7
+	VMOVUPS      256(R9), Z8
+	ADDQ         $+320, R9
+	MOVQ         R8, R11
+	ADDQ         AX, R8
+	VMOVUPS.Z    (R11), K1, Z9
+	VFMADD231PS  Z4, Z9, Z3
+	VMOVUPS.Z    (R11)(CX*1), K1, Z9
+	VFMADD231PS  Z5, Z9, Z3
+	VMOVUPS.Z    (R11)(CX*2), K1, Z9
+	VFMADD231PS  Z6, Z9, Z3
+	VMOVUPS.Z    (R11)(DX*1), K1, Z9
+	VFMADD231PS  Z7, Z9, Z3
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS.Z    (R11), K1, Z9
+	VFMADD231PS  Z8, Z9, Z3
+	DECQ         R10
+	JNE          loop81
+	IMUL3Q       $+2, CX, R8
+	ADDQ         R8, BX
+	CMPQ         class+128(FP), $+1
+	JNE          other83
+	VBROADCASTSS consts<>+8(SB), Z5
+	VPXORD       Z4, Z4, Z4
+	VADDPS.BCST  consts<>+12(SB), Z3, Z6
+	VMAXPS       Z6, Z4, Z6
+	VMINPS       Z6, Z5, Z6
+	VMULPS       Z6, Z3, Z6
+	VMULPS.BCST  consts<>+16(SB), Z6, Z3
+	JMP          activated82
+
+other83:
+	CMPQ              class+128(FP), $+3
+	JNE               other84
+	VBROADCASTSS      consts<>+20(SB), Z4
+	VMOVAPS           Z3, Z5
+	VMULPS.BCST       consts<>+24(SB), Z5, Z6
+	VMINPS            Z6, Z4, Z6
+	VREDUCEPS         $0x09, Z6, Z7
+	VBROADCASTSS      consts<>+28(SB), Z8
+	VFMADD213PS.BCST  consts<>+32(SB), Z7, Z8
+	VFMADD213PS.BCST  consts<>+36(SB), Z7, Z8
+	VFMADD213PS.BCST  consts<>+40(SB), Z7, Z8
+	VFMADD213PS.BCST  consts<>+44(SB), Z7, Z8
+	VFMADD213PS.BCST  consts<>+48(SB), Z7, Z8
+	VSCALEFPS         Z6, Z8, Z5
+	VADDPS.BCST       consts<>+52(SB), Z5, Z5
+	VRCP14PS          Z5, Z6
+	VMOVAPS           Z6, Z7
+	VFNMADD213PS.BCST consts<>+56(SB), Z5, Z7
+	VMULPS            Z7, Z6, Z5
+	VMULPS            Z5, Z3, Z3
+	JMP               activated82
+
+other84:
+	VMAXPS Z3, Z0, Z3
+	VMINPS Z3, Z1, Z3
+
+activated82:
+	VADDPS Z3, Z2, Z2
+	MOVQ   dstStep+48(FP), R8
+	LEAQ   (R8)(R8*2), R9
+	CMPQ   format+120(FP), $+2
+	JNE    other86
+	MOVQ   dst2+8(FP), R9
+	ADDQ   SI, R9
+	LEAQ   (SI), R10
+	LEAQ   (R9), R9
+
+	// VCVTNEPS2BF16 Z3, K0, Y5
+	BYTE        $0x62
+	BYTE        $0xf2
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xeb
+	VPMOVZXWD   Y5, Z4
+	VPSLLD      $0x10, Z4, Z4
+	VMOVDQU16   Y5, K1, (R10)
+	VSUBPS      Z4, Z3, Z3
+	VFPCLASSPSZ $0x99, Z3, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z3, K2, Y4
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xe3
+	VMOVDQU16 Y4, K1, (R9)
+	ADDQ      R8, SI
+	JMP       stored85
+
+other86:
+	CMPQ format+120(FP), $+1
+	JNE  other87
+	LEAQ (SI), R9
+
+	// VCVTNEPS2BF16 Z3, K0, Y4
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xe3
+	VMOVDQU16 Y4, K1, (R9)
+	ADDQ      R8, SI
+	JMP       stored85
+
+other87:
+	LEAQ    (SI), R9
+	VMOVUPS Z3, K1, (R9)
+	ADDQ    R8, SI
+	JMP     stored85
+
+stored85:
+	SUBQ $+1, DI
+	JMP  tile79
+
+narrower80:
+	MOVQ    xRow+80(FP), BX
+	ADDQ    BX, 8(SP)
+	MOVQ    dstRow+56(FP), BX
+	ADDQ    BX, 16(SP)
+	MOVQ    24(SP), BX
+	TESTQ   BX, BX
+	JE      none89
+	VMOVUPS Z2, K1, (BX)
+	ADDQ    sumRow+88(FP), BX
+	MOVQ    BX, 24(SP)
+
+none89:
+	DECQ (SP)
+	JNE  loop48
+	ADDQ $+64, x+16(FP)
+	ADDQ $+64, bias+32(FP)
+	ADDQ $+1600, weights+24(FP)
+	ADDQ $+32, dst+0(FP)
+	CMPQ format+120(FP), $+0
+	JNE  halves90
+	ADDQ $+32, dst+0(FP)
+
+halves90:
+	CMPQ sums+40(FP), $+0
+	JE   nosums91
+	ADDQ $+64, sums+40(FP)
+
+nosums91:
+done3:
+	VZEROUPPER
+	RET
+
+// func depthwise7x7s1IntoBF16(dst *byte, dst2 *byte, x *byte, weights *byte, bias *byte, sums *byte, dstStep int, dstRow int, xStep int, rowStep int, xRow int, sumRow int, rows int, pixels int, channels int, format int, class int, lo float32, hi float32)
+// Requires: AVX, AVX512BW, AVX512DQ, AVX512F, AVX512VL, BMI2
+TEXT ·depthwise7x7s1IntoBF16(SB), NOSPLIT, $32-144
+	MOVQ         dst2+8(FP), AX
+	SUBQ         dst+0(FP), AX
+	MOVQ         AX, dst2+8(FP)
+	SHLQ         $0x02, xRow+80(FP)
+	SHLQ         $0x02, sumRow+88(FP)
+	MOVQ         rowStep+72(FP), AX
+	MOVQ         xStep+64(FP), CX
+	SHLQ         $0x02, AX
+	SHLQ         $0x02, CX
+	LEAQ         (CX)(CX*2), DX
+	VBROADCASTSS lo+136(FP), Z0
+	VBROADCASTSS hi+140(FP), Z1
+
+block1:
+	CMPQ channels+112(FP), $+16
+	JL   rest2
+	MOVQ rows+96(FP), BX
+	MOVQ BX, (SP)
+	MOVQ x+16(FP), BX
+	MOVQ BX, 8(SP)
+	MOVQ dst+0(FP), BX
+	MOVQ BX, 16(SP)
+	MOVQ sums+40(FP), BX
+	MOVQ BX, 24(SP)
+
+loop4:
+	MOVQ   8(SP), BX
+	MOVQ   16(SP), SI
+	VPXORD Z2, Z2, Z2
+	MOVQ   pixels+104(FP), DI
+
+tile5:
+	CMPQ    DI, $+7
+	JL      narrower6
+	MOVQ    BX, R8
+	MOVQ    bias+32(FP), R9
+	VMOVUPS (R9), Z3
+	VMOVAPS Z3, Z4
+	VMOVAPS Z3, Z5
+	VMOVAPS Z3, Z6
+	VMOVAPS Z3, Z7
+	VMOVAPS Z3, Z8
+	VMOVAPS Z3, Z9
+	MOVQ    weights+24(FP), R9
+	MOVQ    $+7, R10
+
+loop7:
+	VMOVUPS      (R9), Z10
+	VMOVUPS      64(R9), Z11
+	VMOVUPS      128(R9), Z12
+	VMOVUPS      192(R9), Z13
+	VMOVUPS      256(R9), Z14
+	VMOVUPS      320(R9), Z15
+	VMOVUPS      384(R9), Z16
+	ADDQ         $+448, R9
+	MOVQ         R8, R11
+	ADDQ         AX, R8
+	VMOVUPS      (R11), Z17
+	VFMADD231PS  Z10, Z17, Z3
+	VMOVUPS      (R11)(CX*1), Z17
+	VFMADD231PS  Z10, Z17, Z4
+	VFMADD231PS  Z11, Z17, Z3
+	VMOVUPS      (R11)(CX*2), Z17
+	VFMADD231PS  Z10, Z17, Z5
+	VFMADD231PS  Z11, Z17, Z4
+	VFMADD231PS  Z12, Z17, Z3
+	VMOVUPS      (R11)(DX*1), Z17
+	VFMADD231PS  Z10, Z17, Z6
+	VFMADD231PS  Z11, Z17, Z5
+	VFMADD231PS  Z12, Z17, Z4
+	VFMADD231PS  Z13, Z17, Z3
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS      (R11), Z17
+	VFMADD231PS  Z10, Z17, Z7
+	VFMADD231PS  Z11, Z17, Z6
+	VFMADD231PS  Z12, Z17, Z5
+	VFMADD231PS  Z13, Z17, Z4
+	VFMADD231PS  Z14, Z17, Z3
+	VMOVUPS      (R11)(CX*1), Z17
+	VFMADD231PS  Z10, Z17, Z8
+	VFMADD231PS  Z11, Z17, Z7
+	VFMADD231PS  Z12, Z17, Z6
+	VFMADD231PS  Z13, Z17, Z5
+	VFMADD231PS  Z14, Z17, Z4
+	VFMADD231PS  Z15, Z17, Z3
+	VMOVUPS      (R11)(CX*2), Z17
+	VFMADD231PS  Z10, Z17, Z9
+	VFMADD231PS  Z11, Z17, Z8
+	VFMADD231PS  Z12, Z17, Z7
+	VFMADD231PS  Z13, Z17, Z6
+	VFMADD231PS  Z14, Z17, Z5
+	VFMADD231PS  Z15, Z17, Z4
+	VFMADD231PS  Z16, Z17, Z3
+	VMOVUPS      (R11)(DX*1), Z17
+	VFMADD231PS  Z11, Z17, Z9
+	VFMADD231PS  Z12, Z17, Z8
+	VFMADD231PS  Z13, Z17, Z7
+	VFMADD231PS  Z14, Z17, Z6
+	VFMADD231PS  Z15, Z17, Z5
+	VFMADD231PS  Z16, Z17, Z4
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS      (R11), Z17
+	VFMADD231PS  Z12, Z17, Z9
+	VFMADD231PS  Z13, Z17, Z8
+	VFMADD231PS  Z14, Z17, Z7
+	VFMADD231PS  Z15, Z17, Z6
+	VFMADD231PS  Z16, Z17, Z5
+	VMOVUPS      (R11)(CX*1), Z17
+	VFMADD231PS  Z13, Z17, Z9
+	VFMADD231PS  Z14, Z17, Z8
+	VFMADD231PS  Z15, Z17, Z7
+	VFMADD231PS  Z16, Z17, Z6
+	VMOVUPS      (R11)(CX*2), Z17
+	VFMADD231PS  Z14, Z17, Z9
+	VFMADD231PS  Z15, Z17, Z8
+	VFMADD231PS  Z16, Z17, Z7
+	VMOVUPS      (R11)(DX*1), Z17
+	VFMADD231PS  Z15, Z17, Z9
+	VFMADD231PS  Z16, Z17, Z8
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS      (R11), Z17
+	VFMADD231PS  Z16, Z17, Z9
+	DECQ         R10
+	JNE          loop7
+	IMUL3Q       $+7, CX, R8
+	ADDQ         R8, BX
+	CMPQ         class+128(FP), $+1
+	JNE          other9
+	VBROADCASTSS consts<>+8(SB), Z11
+	VPXORD       Z10, Z10, Z10
+	VADDPS.BCST  consts<>+12(SB), Z3, Z12
+	VMAXPS       Z12, Z10, Z12
+	VMINPS       Z12, Z11, Z12
+	VMULPS       Z12, Z3, Z12
+	VMULPS.BCST  consts<>+16(SB), Z12, Z3
+	VADDPS.BCST  consts<>+12(SB), Z4, Z12
+	VMAXPS       Z12, Z10, Z12
+	VMINPS       Z12, Z11, Z12
+	VMULPS       Z12, Z4, Z12
+	VMULPS.BCST  consts<>+16(SB), Z12, Z4
+	VADDPS.BCST  consts<>+12(SB), Z5, Z12
+	VMAXPS       Z12, Z10, Z12
+	VMINPS       Z12, Z11, Z12
+	VMULPS       Z12, Z5, Z12
+	VMULPS.BCST  consts<>+16(SB), Z12, Z5
+	VADDPS.BCST  consts<>+12(SB), Z6, Z12
+	VMAXPS       Z12, Z10, Z12
+	VMINPS       Z12, Z11, Z12
+	VMULPS       Z12, Z6, Z12
+	VMULPS.BCST  consts<>+16(SB), Z12, Z6
+	VADDPS.BCST  consts<>+12(SB), Z7, Z12
+	VMAXPS       Z12, Z10, Z12
+	VMINPS       Z12, Z11, Z12
+	VMULPS       Z12, Z7, Z12
+	VMULPS.BCST  consts<>+16(SB), Z12, Z7
+	VADDPS.BCST  consts<>+12(SB), Z8, Z12
+	VMAXPS       Z12, Z10, Z12
+	VMINPS       Z12, Z11, Z12
+	VMULPS       Z12, Z8, Z12
+	VMULPS.BCST  consts<>+16(SB), Z12, Z8
+	VADDPS.BCST  consts<>+12(SB), Z9, Z12
+	VMAXPS       Z12, Z10, Z12
+	VMINPS       Z12, Z11, Z12
+	VMULPS       Z12, Z9, Z12
+	VMULPS.BCST  consts<>+16(SB), Z12, Z9
+	JMP          activated8
+
+other9:
+	CMPQ              class+128(FP), $+3
+	JNE               other10
+	VBROADCASTSS      consts<>+20(SB), Z10
+	VMOVAPS           Z3, Z11
+	VMULPS.BCST       consts<>+24(SB), Z11, Z12
+	VMINPS            Z12, Z10, Z12
+	VREDUCEPS         $0x09, Z12, Z13
+	VBROADCASTSS      consts<>+28(SB), Z14
+	VFMADD213PS.BCST  consts<>+32(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+36(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+40(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+44(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+48(SB), Z13, Z14
+	VSCALEFPS         Z12, Z14, Z11
+	VADDPS.BCST       consts<>+52(SB), Z11, Z11
+	VRCP14PS          Z11, Z12
+	VMOVAPS           Z12, Z13
+	VFNMADD213PS.BCST consts<>+56(SB), Z11, Z13
+	VMULPS            Z13, Z12, Z11
+	VMULPS            Z11, Z3, Z3
+	VMOVAPS           Z4, Z11
+	VMULPS.BCST       consts<>+24(SB), Z11, Z12
+	VMINPS            Z12, Z10, Z12
+	VREDUCEPS         $0x09, Z12, Z13
+	VBROADCASTSS      consts<>+28(SB), Z14
+	VFMADD213PS.BCST  consts<>+32(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+36(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+40(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+44(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+48(SB), Z13, Z14
+	VSCALEFPS         Z12, Z14, Z11
+	VADDPS.BCST       consts<>+52(SB), Z11, Z11
+	VRCP14PS          Z11, Z12
+	VMOVAPS           Z12, Z13
+	VFNMADD213PS.BCST consts<>+56(SB), Z11, Z13
+	VMULPS            Z13, Z12, Z11
+	VMULPS            Z11, Z4, Z4
+	VMOVAPS           Z5, Z11
+	VMULPS.BCST       consts<>+24(SB), Z11, Z12
+	VMINPS            Z12, Z10, Z12
+	VREDUCEPS         $0x09, Z12, Z13
+	VBROADCASTSS      consts<>+28(SB), Z14
+	VFMADD213PS.BCST  consts<>+32(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+36(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+40(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+44(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+48(SB), Z13, Z14
+	VSCALEFPS         Z12, Z14, Z11
+	VADDPS.BCST       consts<>+52(SB), Z11, Z11
+	VRCP14PS          Z11, Z12
+	VMOVAPS           Z12, Z13
+	VFNMADD213PS.BCST consts<>+56(SB), Z11, Z13
+	VMULPS            Z13, Z12, Z11
+	VMULPS            Z11, Z5, Z5
+	VMOVAPS           Z6, Z11
+	VMULPS.BCST       consts<>+24(SB), Z11, Z12
+	VMINPS            Z12, Z10, Z12
+	VREDUCEPS         $0x09, Z12, Z13
+	VBROADCASTSS      consts<>+28(SB), Z14
+	VFMADD213PS.BCST  consts<>+32(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+36(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+40(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+44(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+48(SB), Z13, Z14
+	VSCALEFPS         Z12, Z14, Z11
+	VADDPS.BCST       consts<>+52(SB), Z11, Z11
+	VRCP14PS          Z11, Z12
+	VMOVAPS           Z12, Z13
+	VFNMADD213PS.BCST consts<>+56(SB), Z11, Z13
+	VMULPS            Z13, Z12, Z11
+	VMULPS            Z11, Z6, Z6
+	VMOVAPS           Z7, Z11
+	VMULPS.BCST       consts<>+24(SB), Z11, Z12
+	VMINPS            Z12, Z10, Z12
+	VREDUCEPS         $0x09, Z12, Z13
+	VBROADCASTSS      consts<>+28(SB), Z14
+	VFMADD213PS.BCST  consts<>+32(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+36(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+40(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+44(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+48(SB), Z13, Z14
+	VSCALEFPS         Z12, Z14, Z11
+	VADDPS.BCST       consts<>+52(SB), Z11, Z11
+	VRCP14PS          Z11, Z12
+	VMOVAPS           Z12, Z13
+	VFNMADD213PS.BCST consts<>+56(SB), Z11, Z13
+	VMULPS            Z13, Z12, Z11
+	VMULPS            Z11, Z7, Z7
+	VMOVAPS           Z8, Z11
+	VMULPS.BCST       consts<>+24(SB), Z11, Z12
+	VMINPS            Z12, Z10, Z12
+	VREDUCEPS         $0x09, Z12, Z13
+	VBROADCASTSS      consts<>+28(SB), Z14
+	VFMADD213PS.BCST  consts<>+32(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+36(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+40(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+44(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+48(SB), Z13, Z14
+	VSCALEFPS         Z12, Z14, Z11
+	VADDPS.BCST       consts<>+52(SB), Z11, Z11
+	VRCP14PS          Z11, Z12
+	VMOVAPS           Z12, Z13
+	VFNMADD213PS.BCST consts<>+56(SB), Z11, Z13
+	VMULPS            Z13, Z12, Z11
+	VMULPS            Z11, Z8, Z8
+	VMOVAPS           Z9, Z11
+	VMULPS.BCST       consts<>+24(SB), Z11, Z12
+	VMINPS            Z12, Z10, Z12
+	VREDUCEPS         $0x09, Z12, Z13
+	VBROADCASTSS      consts<>+28(SB), Z14
+	VFMADD213PS.BCST  consts<>+32(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+36(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+40(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+44(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+48(SB), Z13, Z14
+	VSCALEFPS         Z12, Z14, Z11
+	VADDPS.BCST       consts<>+52(SB), Z11, Z11
+	VRCP14PS          Z11, Z12
+	VMOVAPS           Z12, Z13
+	VFNMADD213PS.BCST consts<>+56(SB), Z11, Z13
+	VMULPS            Z13, Z12, Z11
+	VMULPS            Z11, Z9, Z9
+	JMP               activated8
+
+other10:
+	VMAXPS Z3, Z0, Z3
+	VMINPS Z3, Z1, Z3
+	VMAXPS Z4, Z0, Z4
+	VMINPS Z4, Z1, Z4
+	VMAXPS Z5, Z0, Z5
+	VMINPS Z5, Z1, Z5
+	VMAXPS Z6, Z0, Z6
+	VMINPS Z6, Z1, Z6
+	VMAXPS Z7, Z0, Z7
+	VMINPS Z7, Z1, Z7
+	VMAXPS Z8, Z0, Z8
+	VMINPS Z8, Z1, Z8
+	VMAXPS Z9, Z0, Z9
+	VMINPS Z9, Z1, Z9
+
+activated8:
+	VADDPS Z3, Z2, Z2
+	VADDPS Z4, Z2, Z2
+	VADDPS Z5, Z2, Z2
+	VADDPS Z6, Z2, Z2
+	VADDPS Z7, Z2, Z2
+	VADDPS Z8, Z2, Z2
+	VADDPS Z9, Z2, Z2
+	MOVQ   dstStep+48(FP), R8
+	LEAQ   (R8)(R8*2), R9
+	CMPQ   format+120(FP), $+2
+	JNE    other12
+	MOVQ   dst2+8(FP), R10
+	ADDQ   SI, R10
+	LEAQ   (SI), R11
+	LEAQ   (R10), R12
+	LEAQ   (SI)(R8*1), R13
+	LEAQ   (R10)(R8*1), R14
+
+	// VCVTNE2PS2BF16 Z3, Z4, Z10
+	BYTE          $0x62
+	BYTE          $0x72
+	BYTE          $0x5f
+	BYTE          $0x48
+	BYTE          $0x72
+	BYTE          $0xd3
+	VMOVDQU16     Y10, (R11)
+	VEXTRACTI64X4 $0x01, Z10, (R13)
+	MOVQ          $0xaaaaaaaa, R11
+	KMOVD         R11, K3
+	VMOVUPS       tables<>+0(SB), Z12
+	VPERMW.Z      Z10, Z12, K3, Z11
+	VSUBPS        Z11, Z3, Z3
+	VMOVUPS       tables<>+64(SB), Z12
+	VPERMW.Z      Z10, Z12, K3, Z11
+	VSUBPS        Z11, Z4, Z4
+	VMINPS.BCST   consts<>+0(SB), Z3, Z3
+	VMINPS.BCST   consts<>+0(SB), Z4, Z4
+	VMAXPS.BCST   consts<>+4(SB), Z3, Z3
+	VMAXPS.BCST   consts<>+4(SB), Z4, Z4
+
+	// VCVTNE2PS2BF16 Z3, Z4, Z10
+	BYTE          $0x62
+	BYTE          $0x72
+	BYTE          $0x5f
+	BYTE          $0x48
+	BYTE          $0x72
+	BYTE          $0xd3
+	VMOVDQU16     Y10, (R12)
+	VEXTRACTI64X4 $0x01, Z10, (R14)
+	LEAQ          (SI)(R8*2), R11
+	LEAQ          (R10)(R8*2), R12
+	LEAQ          (SI)(R9*1), R13
+	LEAQ          (R10)(R9*1), R14
+
+	// VCVTNE2PS2BF16 Z5, Z6, Z10
+	BYTE          $0x62
+	BYTE          $0x72
+	BYTE          $0x4f
+	BYTE          $0x48
+	BYTE          $0x72
+	BYTE          $0xd5
+	VMOVDQU16     Y10, (R11)
+	VEXTRACTI64X4 $0x01, Z10, (R13)
+	MOVQ          $0xaaaaaaaa, R11
+	KMOVD         R11, K3
+	VMOVUPS       tables<>+0(SB), Z12
+	VPERMW.Z      Z10, Z12, K3, Z11
+	VSUBPS        Z11, Z5, Z5
+	VMOVUPS       tables<>+64(SB), Z12
+	VPERMW.Z      Z10, Z12, K3, Z11
+	VSUBPS        Z11, Z6, Z6
+	VMINPS.BCST   consts<>+0(SB), Z5, Z5
+	VMINPS.BCST   consts<>+0(SB), Z6, Z6
+	VMAXPS.BCST   consts<>+4(SB), Z5, Z5
+	VMAXPS.BCST   consts<>+4(SB), Z6, Z6
+
+	// VCVTNE2PS2BF16 Z5, Z6, Z10
+	BYTE          $0x62
+	BYTE          $0x72
+	BYTE          $0x4f
+	BYTE          $0x48
+	BYTE          $0x72
+	BYTE          $0xd5
+	VMOVDQU16     Y10, (R12)
+	VEXTRACTI64X4 $0x01, Z10, (R14)
+	LEAQ          (SI)(R8*4), SI
+	LEAQ          (R10)(R8*4), R10
+	LEAQ          (SI), R11
+	LEAQ          (R10), R12
+	LEAQ          (SI)(R8*1), R13
+	LEAQ          (R10)(R8*1), R14
+
+	// VCVTNE2PS2BF16 Z7, Z8, Z10
+	BYTE          $0x62
+	BYTE          $0x72
+	BYTE          $0x3f
+	BYTE          $0x48
+	BYTE          $0x72
+	BYTE          $0xd7
+	VMOVDQU16     Y10, (R11)
+	VEXTRACTI64X4 $0x01, Z10, (R13)
+	MOVQ          $0xaaaaaaaa, R11
+	KMOVD         R11, K3
+	VMOVUPS       tables<>+0(SB), Z12
+	VPERMW.Z      Z10, Z12, K3, Z11
+	VSUBPS        Z11, Z7, Z7
+	VMOVUPS       tables<>+64(SB), Z12
+	VPERMW.Z      Z10, Z12, K3, Z11
+	VSUBPS        Z11, Z8, Z8
+	VMINPS.BCST   consts<>+0(SB), Z7, Z7
+	VMINPS.BCST   consts<>+0(SB), Z8, Z8
+	VMAXPS.BCST   consts<>+4(SB), Z7, Z7
+	VMAXPS.BCST   consts<>+4(SB), Z8, Z8
+
+	// VCVTNE2PS2BF16 Z7, Z8, Z10
+	BYTE          $0x62
+	BYTE          $0x72
+	BYTE          $0x3f
+	BYTE          $0x48
+	BYTE          $0x72
+	BYTE          $0xd7
+	VMOVDQU16     Y10, (R12)
+	VEXTRACTI64X4 $0x01, Z10, (R14)
+	LEAQ          (SI)(R8*2), R11
+	LEAQ          (R10)(R8*2), R8
+
+	// VCVTNEPS2BF16 Z9, K0, Y11
+	BYTE        $0x62
+	BYTE        $0x52
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xd9
+	VPMOVZXWD   Y11, Z10
+	VPSLLD      $0x10, Z10, Z10
+	VMOVDQU16   Y11, (R11)
+	VSUBPS      Z10, Z9, Z9
+	VFPCLASSPSZ $0x99, Z9, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z9, K2, Y10
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xd1
+	VMOVDQU16 Y10, (R8)
+	ADDQ      R9, SI
+	JMP       stored11
+
+other12:
+	CMPQ format+120(FP), $+1
+	JNE  other13
+	LEAQ (SI), R10
+	LEAQ (SI)(R8*1), R11
+
+	// VCVTNE2PS2BF16 Z3, Z4, Z10
+	BYTE          $0x62
+	BYTE          $0x72
+	BYTE          $0x5f
+	BYTE          $0x48
+	BYTE          $0x72
+	BYTE          $0xd3
+	VMOVDQU16     Y10, (R10)
+	VEXTRACTI64X4 $0x01, Z10, (R11)
+	LEAQ          (SI)(R8*2), R10
+	LEAQ          (SI)(R9*1), R11
+
+	// VCVTNE2PS2BF16 Z5, Z6, Z10
+	BYTE          $0x62
+	BYTE          $0x72
+	BYTE          $0x4f
+	BYTE          $0x48
+	BYTE          $0x72
+	BYTE          $0xd5
+	VMOVDQU16     Y10, (R10)
+	VEXTRACTI64X4 $0x01, Z10, (R11)
+	LEAQ          (SI)(R8*4), SI
+	LEAQ          (SI), R10
+	LEAQ          (SI)(R8*1), R11
+
+	// VCVTNE2PS2BF16 Z7, Z8, Z10
+	BYTE          $0x62
+	BYTE          $0x72
+	BYTE          $0x3f
+	BYTE          $0x48
+	BYTE          $0x72
+	BYTE          $0xd7
+	VMOVDQU16     Y10, (R10)
+	VEXTRACTI64X4 $0x01, Z10, (R11)
+	LEAQ          (SI)(R8*2), R8
+
+	// VCVTNEPS2BF16 Z9, K0, Y10
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd1
+	VMOVDQU16 Y10, (R8)
+	ADDQ      R9, SI
+	JMP       stored11
+
+other13:
+	LEAQ    (SI), R10
+	VMOVUPS Z3, (R10)
+	LEAQ    (SI)(R8*1), R10
+	VMOVUPS Z4, (R10)
+	LEAQ    (SI)(R8*2), R10
+	VMOVUPS Z5, (R10)
+	LEAQ    (SI)(R9*1), R10
+	VMOVUPS Z6, (R10)
+	LEAQ    (SI)(R8*4), SI
+	LEAQ    (SI), R10
+	VMOVUPS Z7, (R10)
+	LEAQ    (SI)(R8*1), R10
+	VMOVUPS Z8, (R10)
+	LEAQ    (SI)(R8*2), R8
+	VMOVUPS Z9, (R8)
+	ADDQ    R9, SI
+	JMP     stored11
+
+stored11:
+	SUBQ $+7, DI
+	JMP  tile5
+
+narrower6:
+	CMPQ    DI, $+4
+	JL      narrower16
+	MOVQ    BX, R8
+	MOVQ    bias+32(FP), R9
+	VMOVUPS (R9), Z3
+	VMOVAPS Z3, Z4
+	VMOVAPS Z3, Z5
+	VMOVAPS Z3, Z6
+	MOVQ    weights+24(FP), R9
+	MOVQ    $+7, R10
+
+loop17:
+	VMOVUPS      (R9), Z7
+	VMOVUPS      64(R9), Z8
+	VMOVUPS      128(R9), Z9
+	VMOVUPS      192(R9), Z10
+	VMOVUPS      256(R9), Z11
+	VMOVUPS      320(R9), Z12
+	VMOVUPS      384(R9), Z13
+	ADDQ         $+448, R9
+	MOVQ         R8, R11
+	ADDQ         AX, R8
+	VMOVUPS      (R11), Z14
+	VFMADD231PS  Z7, Z14, Z3
+	VMOVUPS      (R11)(CX*1), Z14
+	VFMADD231PS  Z7, Z14, Z4
+	VFMADD231PS  Z8, Z14, Z3
+	VMOVUPS      (R11)(CX*2), Z14
+	VFMADD231PS  Z7, Z14, Z5
+	VFMADD231PS  Z8, Z14, Z4
+	VFMADD231PS  Z9, Z14, Z3
+	VMOVUPS      (R11)(DX*1), Z14
+	VFMADD231PS  Z7, Z14, Z6
+	VFMADD231PS  Z8, Z14, Z5
+	VFMADD231PS  Z9, Z14, Z4
+	VFMADD231PS  Z10, Z14, Z3
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS      (R11), Z14
+	VFMADD231PS  Z8, Z14, Z6
+	VFMADD231PS  Z9, Z14, Z5
+	VFMADD231PS  Z10, Z14, Z4
+	VFMADD231PS  Z11, Z14, Z3
+	VMOVUPS      (R11)(CX*1), Z14
+	VFMADD231PS  Z9, Z14, Z6
+	VFMADD231PS  Z10, Z14, Z5
+	VFMADD231PS  Z11, Z14, Z4
+	VFMADD231PS  Z12, Z14, Z3
+	VMOVUPS      (R11)(CX*2), Z14
+	VFMADD231PS  Z10, Z14, Z6
+	VFMADD231PS  Z11, Z14, Z5
+	VFMADD231PS  Z12, Z14, Z4
+	VFMADD231PS  Z13, Z14, Z3
+	VMOVUPS      (R11)(DX*1), Z14
+	VFMADD231PS  Z11, Z14, Z6
+	VFMADD231PS  Z12, Z14, Z5
+	VFMADD231PS  Z13, Z14, Z4
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS      (R11), Z14
+	VFMADD231PS  Z12, Z14, Z6
+	VFMADD231PS  Z13, Z14, Z5
+	VMOVUPS      (R11)(CX*1), Z14
+	VFMADD231PS  Z13, Z14, Z6
+	DECQ         R10
+	JNE          loop17
+	IMUL3Q       $+4, CX, R8
+	ADDQ         R8, BX
+	CMPQ         class+128(FP), $+1
+	JNE          other19
+	VBROADCASTSS consts<>+8(SB), Z8
+	VPXORD       Z7, Z7, Z7
+	VADDPS.BCST  consts<>+12(SB), Z3, Z9
+	VMAXPS       Z9, Z7, Z9
+	VMINPS       Z9, Z8, Z9
+	VMULPS       Z9, Z3, Z9
+	VMULPS.BCST  consts<>+16(SB), Z9, Z3
+	VADDPS.BCST  consts<>+12(SB), Z4, Z9
+	VMAXPS       Z9, Z7, Z9
+	VMINPS       Z9, Z8, Z9
+	VMULPS       Z9, Z4, Z9
+	VMULPS.BCST  consts<>+16(SB), Z9, Z4
+	VADDPS.BCST  consts<>+12(SB), Z5, Z9
+	VMAXPS       Z9, Z7, Z9
+	VMINPS       Z9, Z8, Z9
+	VMULPS       Z9, Z5, Z9
+	VMULPS.BCST  consts<>+16(SB), Z9, Z5
+	VADDPS.BCST  consts<>+12(SB), Z6, Z9
+	VMAXPS       Z9, Z7, Z9
+	VMINPS       Z9, Z8, Z9
+	VMULPS       Z9, Z6, Z9
+	VMULPS.BCST  consts<>+16(SB), Z9, Z6
+	JMP          activated18
+
+other19:
+	CMPQ              class+128(FP), $+3
+	JNE               other20
+	VBROADCASTSS      consts<>+20(SB), Z7
+	VMOVAPS           Z3, Z8
+	VMULPS.BCST       consts<>+24(SB), Z8, Z9
+	VMINPS            Z9, Z7, Z9
+	VREDUCEPS         $0x09, Z9, Z10
+	VBROADCASTSS      consts<>+28(SB), Z11
+	VFMADD213PS.BCST  consts<>+32(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+36(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+40(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+44(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+48(SB), Z10, Z11
+	VSCALEFPS         Z9, Z11, Z8
+	VADDPS.BCST       consts<>+52(SB), Z8, Z8
+	VRCP14PS          Z8, Z9
+	VMOVAPS           Z9, Z10
+	VFNMADD213PS.BCST consts<>+56(SB), Z8, Z10
+	VMULPS            Z10, Z9, Z8
+	VMULPS            Z8, Z3, Z3
+	VMOVAPS           Z4, Z8
+	VMULPS.BCST       consts<>+24(SB), Z8, Z9
+	VMINPS            Z9, Z7, Z9
+	VREDUCEPS         $0x09, Z9, Z10
+	VBROADCASTSS      consts<>+28(SB), Z11
+	VFMADD213PS.BCST  consts<>+32(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+36(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+40(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+44(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+48(SB), Z10, Z11
+	VSCALEFPS         Z9, Z11, Z8
+	VADDPS.BCST       consts<>+52(SB), Z8, Z8
+	VRCP14PS          Z8, Z9
+	VMOVAPS           Z9, Z10
+	VFNMADD213PS.BCST consts<>+56(SB), Z8, Z10
+	VMULPS            Z10, Z9, Z8
+	VMULPS            Z8, Z4, Z4
+	VMOVAPS           Z5, Z8
+	VMULPS.BCST       consts<>+24(SB), Z8, Z9
+	VMINPS            Z9, Z7, Z9
+	VREDUCEPS         $0x09, Z9, Z10
+	VBROADCASTSS      consts<>+28(SB), Z11
+	VFMADD213PS.BCST  consts<>+32(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+36(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+40(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+44(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+48(SB), Z10, Z11
+	VSCALEFPS         Z9, Z11, Z8
+	VADDPS.BCST       consts<>+52(SB), Z8, Z8
+	VRCP14PS          Z8, Z9
+	VMOVAPS           Z9, Z10
+	VFNMADD213PS.BCST consts<>+56(SB), Z8, Z10
+	VMULPS            Z10, Z9, Z8
+	VMULPS            Z8, Z5, Z5
+	VMOVAPS           Z6, Z8
+	VMULPS.BCST       consts<>+24(SB), Z8, Z9
+	VMINPS            Z9, Z7, Z9
+	VREDUCEPS         $0x09, Z9, Z10
+	VBROADCASTSS      consts<>+28(SB), Z11
+	VFMADD213PS.BCST  consts<>+32(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+36(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+40(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+44(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+48(SB), Z10, Z11
+	VSCALEFPS         Z9, Z11, Z8
+	VADDPS.BCST       consts<>+52(SB), Z8, Z8
+	VRCP14PS          Z8, Z9
+	VMOVAPS           Z9, Z10
+	VFNMADD213PS.BCST consts<>+56(SB), Z8, Z10
+	VMULPS            Z10, Z9, Z8
+	VMULPS            Z8, Z6, Z6
+	JMP               activated18
+
+other20:
+	VMAXPS Z3, Z0, Z3
+	VMINPS Z3, Z1, Z3
+	VMAXPS Z4, Z0, Z4
+	VMINPS Z4, Z1, Z4
+	VMAXPS Z5, Z0, Z5
+	VMINPS Z5, Z1, Z5
+	VMAXPS Z6, Z0, Z6
+	VMINPS Z6, Z1, Z6
+
+activated18:
+	VADDPS Z3, Z2, Z2
+	VADDPS Z4, Z2, Z2
+	VADDPS Z5, Z2, Z2
+	VADDPS Z6, Z2, Z2
+	MOVQ   dstStep+48(FP), R8
+	LEAQ   (R8)(R8*2), R9
+	CMPQ   format+120(FP), $+2
+	JNE    other22
+	MOVQ   dst2+8(FP), R10
+	ADDQ   SI, R10
+	LEAQ   (SI), R11
+	LEAQ   (R10), R12
+	LEAQ   (SI)(R8*1), R13
+	LEAQ   (R10)(R8*1), R14
+
+	// VCVTNE2PS2BF16 Z3, Z4, Z7
+	BYTE          $0x62
+	BYTE          $0xf2
+	BYTE          $0x5f
+	BYTE          $0x48
+	BYTE          $0x72
+	BYTE          $0xfb
+	VMOVDQU16     Y7, (R11)
+	VEXTRACTI64X4 $0x01, Z7, (R13)
+	MOVQ          $0xaaaaaaaa, R11
+	KMOVD         R11, K3
+	VMOVUPS       tables<>+0(SB), Z9
+	VPERMW.Z      Z7, Z9, K3, Z8
+	VSUBPS        Z8, Z3, Z3
+	VMOVUPS       tables<>+64(SB), Z9
+	VPERMW.Z      Z7, Z9, K3, Z8
+	VSUBPS        Z8, Z4, Z4
+	VMINPS.BCST   consts<>+0(SB), Z3, Z3
+	VMINPS.BCST   consts<>+0(SB), Z4, Z4
+	VMAXPS.BCST   consts<>+4(SB), Z3, Z3
+	VMAXPS.BCST   consts<>+4(SB), Z4, Z4
+
+	// VCVTNE2PS2BF16 Z3, Z4, Z7
+	BYTE          $0x62
+	BYTE          $0xf2
+	BYTE          $0x5f
+	BYTE          $0x48
+	BYTE          $0x72
+	BYTE          $0xfb
+	VMOVDQU16     Y7, (R12)
+	VEXTRACTI64X4 $0x01, Z7, (R14)
+	LEAQ          (SI)(R8*2), R11
+	LEAQ          (R10)(R8*2), R12
+	LEAQ          (SI)(R9*1), R13
+	LEAQ          (R10)(R9*1), R9
+
+	// VCVTNE2PS2BF16 Z5, Z6, Z7
+	BYTE          $0x62
+	BYTE          $0xf2
+	BYTE          $0x4f
+	BYTE          $0x48
+	BYTE          $0x72
+	BYTE          $0xfd
+	VMOVDQU16     Y7, (R11)
+	VEXTRACTI64X4 $0x01, Z7, (R13)
+	MOVQ          $0xaaaaaaaa, R10
+	KMOVD         R10, K3
+	VMOVUPS       tables<>+0(SB), Z9
+	VPERMW.Z      Z7, Z9, K3, Z8
+	VSUBPS        Z8, Z5, Z5
+	VMOVUPS       tables<>+64(SB), Z9
+	VPERMW.Z      Z7, Z9, K3, Z8
+	VSUBPS        Z8, Z6, Z6
+	VMINPS.BCST   consts<>+0(SB), Z5, Z5
+	VMINPS.BCST   consts<>+0(SB), Z6, Z6
+	VMAXPS.BCST   consts<>+4(SB), Z5, Z5
+	VMAXPS.BCST   consts<>+4(SB), Z6, Z6
+
+	// VCVTNE2PS2BF16 Z5, Z6, Z7
+	BYTE          $0x62
+	BYTE          $0xf2
+	BYTE          $0x4f
+	BYTE          $0x48
+	BYTE          $0x72
+	BYTE          $0xfd
+	VMOVDQU16     Y7, (R12)
+	VEXTRACTI64X4 $0x01, Z7, (R9)
+	LEAQ          (SI)(R8*4), SI
+	JMP           stored21
+
+other22:
+	CMPQ format+120(FP), $+1
+	JNE  other23
+	LEAQ (SI), R10
+	LEAQ (SI)(R8*1), R11
+
+	// VCVTNE2PS2BF16 Z3, Z4, Z7
+	BYTE          $0x62
+	BYTE          $0xf2
+	BYTE          $0x5f
+	BYTE          $0x48
+	BYTE          $0x72
+	BYTE          $0xfb
+	VMOVDQU16     Y7, (R10)
+	VEXTRACTI64X4 $0x01, Z7, (R11)
+	LEAQ          (SI)(R8*2), R10
+	LEAQ          (SI)(R9*1), R9
+
+	// VCVTNE2PS2BF16 Z5, Z6, Z7
+	BYTE          $0x62
+	BYTE          $0xf2
+	BYTE          $0x4f
+	BYTE          $0x48
+	BYTE          $0x72
+	BYTE          $0xfd
+	VMOVDQU16     Y7, (R10)
+	VEXTRACTI64X4 $0x01, Z7, (R9)
+	LEAQ          (SI)(R8*4), SI
+	JMP           stored21
+
+other23:
+	LEAQ    (SI), R10
+	VMOVUPS Z3, (R10)
+	LEAQ    (SI)(R8*1), R10
+	VMOVUPS Z4, (R10)
+	LEAQ    (SI)(R8*2), R10
+	VMOVUPS Z5, (R10)
+	LEAQ    (SI)(R9*1), R9
+	VMOVUPS Z6, (R9)
+	LEAQ    (SI)(R8*4), SI
+	JMP     stored21
+
+stored21:
+	SUBQ $+4, DI
+
+narrower16:
+	CMPQ    DI, $+2
+	JL      narrower26
+	MOVQ    BX, R8
+	MOVQ    bias+32(FP), R9
+	VMOVUPS (R9), Z3
+	VMOVAPS Z3, Z4
+	MOVQ    weights+24(FP), R9
+	MOVQ    $+7, R10
+
+loop27:
+	VMOVUPS      (R9), Z5
+	VMOVUPS      64(R9), Z6
+	VMOVUPS      128(R9), Z7
+	VMOVUPS      192(R9), Z8
+	VMOVUPS      256(R9), Z9
+	VMOVUPS      320(R9), Z10
+	VMOVUPS      384(R9), Z11
+	ADDQ         $+448, R9
+	MOVQ         R8, R11
+	ADDQ         AX, R8
+	VMOVUPS      (R11), Z12
+	VFMADD231PS  Z5, Z12, Z3
+	VMOVUPS      (R11)(CX*1), Z12
+	VFMADD231PS  Z5, Z12, Z4
+	VFMADD231PS  Z6, Z12, Z3
+	VMOVUPS      (R11)(CX*2), Z12
+	VFMADD231PS  Z6, Z12, Z4
+	VFMADD231PS  Z7, Z12, Z3
+	VMOVUPS      (R11)(DX*1), Z12
+	VFMADD231PS  Z7, Z12, Z4
+	VFMADD231PS  Z8, Z12, Z3
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS      (R11), Z12
+	VFMADD231PS  Z8, Z12, Z4
+	VFMADD231PS  Z9, Z12, Z3
+	VMOVUPS      (R11)(CX*1), Z12
+	VFMADD231PS  Z9, Z12, Z4
+	VFMADD231PS  Z10, Z12, Z3
+	VMOVUPS      (R11)(CX*2), Z12
+	VFMADD231PS  Z10, Z12, Z4
+	VFMADD231PS  Z11, Z12, Z3
+	VMOVUPS      (R11)(DX*1), Z12
+	VFMADD231PS  Z11, Z12, Z4
+	DECQ         R10
+	JNE          loop27
+	IMUL3Q       $+2, CX, R8
+	ADDQ         R8, BX
+	CMPQ         class+128(FP), $+1
+	JNE          other29
+	VBROADCASTSS consts<>+8(SB), Z6
+	VPXORD       Z5, Z5, Z5
+	VADDPS.BCST  consts<>+12(SB), Z3, Z7
+	VMAXPS       Z7, Z5, Z7
+	VMINPS       Z7, Z6, Z7
+	VMULPS       Z7, Z3, Z7
+	VMULPS.BCST  consts<>+16(SB), Z7, Z3
+	VADDPS.BCST  consts<>+12(SB), Z4, Z7
+	VMAXPS       Z7, Z5, Z7
+	VMINPS       Z7, Z6, Z7
+	VMULPS       Z7, Z4, Z7
+	VMULPS.BCST  consts<>+16(SB), Z7, Z4
+	JMP          activated28
+
+other29:
+	CMPQ              class+128(FP), $+3
+	JNE               other30
+	VBROADCASTSS      consts<>+20(SB), Z5
+	VMOVAPS           Z3, Z6
+	VMULPS.BCST       consts<>+24(SB), Z6, Z7
+	VMINPS            Z7, Z5, Z7
+	VREDUCEPS         $0x09, Z7, Z8
+	VBROADCASTSS      consts<>+28(SB), Z9
+	VFMADD213PS.BCST  consts<>+32(SB), Z8, Z9
+	VFMADD213PS.BCST  consts<>+36(SB), Z8, Z9
+	VFMADD213PS.BCST  consts<>+40(SB), Z8, Z9
+	VFMADD213PS.BCST  consts<>+44(SB), Z8, Z9
+	VFMADD213PS.BCST  consts<>+48(SB), Z8, Z9
+	VSCALEFPS         Z7, Z9, Z6
+	VADDPS.BCST       consts<>+52(SB), Z6, Z6
+	VRCP14PS          Z6, Z7
+	VMOVAPS           Z7, Z8
+	VFNMADD213PS.BCST consts<>+56(SB), Z6, Z8
+	VMULPS            Z8, Z7, Z6
+	VMULPS            Z6, Z3, Z3
+	VMOVAPS           Z4, Z6
+	VMULPS.BCST       consts<>+24(SB), Z6, Z7
+	VMINPS            Z7, Z5, Z7
+	VREDUCEPS         $0x09, Z7, Z8
+	VBROADCASTSS      consts<>+28(SB), Z9
+	VFMADD213PS.BCST  consts<>+32(SB), Z8, Z9
+	VFMADD213PS.BCST  consts<>+36(SB), Z8, Z9
+	VFMADD213PS.BCST  consts<>+40(SB), Z8, Z9
+	VFMADD213PS.BCST  consts<>+44(SB), Z8, Z9
+	VFMADD213PS.BCST  consts<>+48(SB), Z8, Z9
+	VSCALEFPS         Z7, Z9, Z6
+	VADDPS.BCST       consts<>+52(SB), Z6, Z6
+	VRCP14PS          Z6, Z7
+	VMOVAPS           Z7, Z8
+	VFNMADD213PS.BCST consts<>+56(SB), Z6, Z8
+	VMULPS            Z8, Z7, Z6
+	VMULPS            Z6, Z4, Z4
+	JMP               activated28
+
+other30:
+	VMAXPS Z3, Z0, Z3
+	VMINPS Z3, Z1, Z3
+	VMAXPS Z4, Z0, Z4
+	VMINPS Z4, Z1, Z4
+
+activated28:
+	VADDPS Z3, Z2, Z2
+	VADDPS Z4, Z2, Z2
+	MOVQ   dstStep+48(FP), R8
+	LEAQ   (R8)(R8*2), R9
+	CMPQ   format+120(FP), $+2
+	JNE    other32
+	MOVQ   dst2+8(FP), R9
+	ADDQ   SI, R9
+	LEAQ   (SI), R10
+	LEAQ   (R9), R11
+	LEAQ   (SI)(R8*1), R12
+	LEAQ   (R9)(R8*1), R9
+
+	// VCVTNE2PS2BF16 Z3, Z4, Z5
+	BYTE          $0x62
+	BYTE          $0xf2
+	BYTE          $0x5f
+	BYTE          $0x48
+	BYTE          $0x72
+	BYTE          $0xeb
+	VMOVDQU16     Y5, (R10)
+	VEXTRACTI64X4 $0x01, Z5, (R12)
+	MOVQ          $0xaaaaaaaa, R10
+	KMOVD         R10, K3
+	VMOVUPS       tables<>+0(SB), Z7
+	VPERMW.Z      Z5, Z7, K3, Z6
+	VSUBPS        Z6, Z3, Z3
+	VMOVUPS       tables<>+64(SB), Z7
+	VPERMW.Z      Z5, Z7, K3, Z6
+	VSUBPS        Z6, Z4, Z4
+	VMINPS.BCST   consts<>+0(SB), Z3, Z3
+	VMINPS.BCST   consts<>+0(SB), Z4, Z4
+	VMAXPS.BCST   consts<>+4(SB), Z3, Z3
+	VMAXPS.BCST   consts<>+4(SB), Z4, Z4
+
+	// VCVTNE2PS2BF16 Z3, Z4, Z5
+	BYTE          $0x62
+	BYTE          $0xf2
+	BYTE          $0x5f
+	BYTE          $0x48
+	BYTE          $0x72
+	BYTE          $0xeb
+	VMOVDQU16     Y5, (R11)
+	VEXTRACTI64X4 $0x01, Z5, (R9)
+	LEAQ          (SI)(R8*2), SI
+	JMP           stored31
+
+other32:
+	CMPQ format+120(FP), $+1
+	JNE  other33
+	LEAQ (SI), R9
+	LEAQ (SI)(R8*1), R10
+
+	// VCVTNE2PS2BF16 Z3, Z4, Z5
+	BYTE          $0x62
+	BYTE          $0xf2
+	BYTE          $0x5f
+	BYTE          $0x48
+	BYTE          $0x72
+	BYTE          $0xeb
+	VMOVDQU16     Y5, (R9)
+	VEXTRACTI64X4 $0x01, Z5, (R10)
+	LEAQ          (SI)(R8*2), SI
+	JMP           stored31
+
+other33:
+	LEAQ    (SI), R9
+	VMOVUPS Z3, (R9)
+	LEAQ    (SI)(R8*1), R9
+	VMOVUPS Z4, (R9)
+	LEAQ    (SI)(R8*2), SI
+	JMP     stored31
+
+stored31:
+	SUBQ $+2, DI
+
+narrower26:
+tile35:
+	CMPQ    DI, $+1
+	JL      narrower36
+	MOVQ    BX, R8
+	MOVQ    bias+32(FP), R9
+	VMOVUPS (R9), Z3
+	MOVQ    weights+24(FP), R9
+	MOVQ    $+7, R10
+
+loop37:
+	VMOVUPS      (R9), Z4
+	VMOVUPS      64(R9), Z5
+	VMOVUPS      128(R9), Z6
+	VMOVUPS      192(R9), Z7
+	VMOVUPS      256(R9), Z8
+	VMOVUPS      320(R9), Z9
+	VMOVUPS      384(R9), Z10
+	ADDQ         $+448, R9
+	MOVQ         R8, R11
+	ADDQ         AX, R8
+	VMOVUPS      (R11), Z11
+	VFMADD231PS  Z4, Z11, Z3
+	VMOVUPS      (R11)(CX*1), Z11
+	VFMADD231PS  Z5, Z11, Z3
+	VMOVUPS      (R11)(CX*2), Z11
+	VFMADD231PS  Z6, Z11, Z3
+	VMOVUPS      (R11)(DX*1), Z11
+	VFMADD231PS  Z7, Z11, Z3
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS      (R11), Z11
+	VFMADD231PS  Z8, Z11, Z3
+	VMOVUPS      (R11)(CX*1), Z11
+	VFMADD231PS  Z9, Z11, Z3
+	VMOVUPS      (R11)(CX*2), Z11
+	VFMADD231PS  Z10, Z11, Z3
+	DECQ         R10
+	JNE          loop37
+	IMUL3Q       $+1, CX, R8
+	ADDQ         R8, BX
+	CMPQ         class+128(FP), $+1
+	JNE          other39
+	VBROADCASTSS consts<>+8(SB), Z5
+	VPXORD       Z4, Z4, Z4
+	VADDPS.BCST  consts<>+12(SB), Z3, Z6
+	VMAXPS       Z6, Z4, Z6
+	VMINPS       Z6, Z5, Z6
+	VMULPS       Z6, Z3, Z6
+	VMULPS.BCST  consts<>+16(SB), Z6, Z3
+	JMP          activated38
+
+other39:
+	CMPQ              class+128(FP), $+3
+	JNE               other40
+	VBROADCASTSS      consts<>+20(SB), Z4
+	VMOVAPS           Z3, Z5
+	VMULPS.BCST       consts<>+24(SB), Z5, Z6
+	VMINPS            Z6, Z4, Z6
+	VREDUCEPS         $0x09, Z6, Z7
+	VBROADCASTSS      consts<>+28(SB), Z8
+	VFMADD213PS.BCST  consts<>+32(SB), Z7, Z8
+	VFMADD213PS.BCST  consts<>+36(SB), Z7, Z8
+	VFMADD213PS.BCST  consts<>+40(SB), Z7, Z8
+	VFMADD213PS.BCST  consts<>+44(SB), Z7, Z8
+	VFMADD213PS.BCST  consts<>+48(SB), Z7, Z8
+	VSCALEFPS         Z6, Z8, Z5
+	VADDPS.BCST       consts<>+52(SB), Z5, Z5
+	VRCP14PS          Z5, Z6
+	VMOVAPS           Z6, Z7
+	VFNMADD213PS.BCST consts<>+56(SB), Z5, Z7
+	VMULPS            Z7, Z6, Z5
+	VMULPS            Z5, Z3, Z3
+	JMP               activated38
+
+other40:
+	VMAXPS Z3, Z0, Z3
+	VMINPS Z3, Z1, Z3
+
+activated38:
+	VADDPS Z3, Z2, Z2
+	MOVQ   dstStep+48(FP), R8
+	LEAQ   (R8)(R8*2), R9
+	CMPQ   format+120(FP), $+2
+	JNE    other42
+	MOVQ   dst2+8(FP), R9
+	ADDQ   SI, R9
+	LEAQ   (SI), R10
+	LEAQ   (R9), R9
+
+	// VCVTNEPS2BF16 Z3, K0, Y5
+	BYTE        $0x62
+	BYTE        $0xf2
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xeb
+	VPMOVZXWD   Y5, Z4
+	VPSLLD      $0x10, Z4, Z4
+	VMOVDQU16   Y5, (R10)
+	VSUBPS      Z4, Z3, Z3
+	VFPCLASSPSZ $0x99, Z3, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z3, K2, Y4
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xe3
+	VMOVDQU16 Y4, (R9)
+	ADDQ      R8, SI
+	JMP       stored41
+
+other42:
+	CMPQ format+120(FP), $+1
+	JNE  other43
+	LEAQ (SI), R9
+
+	// VCVTNEPS2BF16 Z3, K0, Y4
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xe3
+	VMOVDQU16 Y4, (R9)
+	ADDQ      R8, SI
+	JMP       stored41
+
+other43:
+	LEAQ    (SI), R9
+	VMOVUPS Z3, (R9)
+	ADDQ    R8, SI
+	JMP     stored41
+
+stored41:
+	SUBQ $+1, DI
+	JMP  tile35
+
+narrower36:
+	MOVQ    xRow+80(FP), BX
+	ADDQ    BX, 8(SP)
+	MOVQ    dstRow+56(FP), BX
+	ADDQ    BX, 16(SP)
+	MOVQ    24(SP), BX
+	TESTQ   BX, BX
+	JE      none45
+	VMOVUPS Z2, (BX)
+	ADDQ    sumRow+88(FP), BX
+	MOVQ    BX, 24(SP)
+
+none45:
+	DECQ (SP)
+	JNE  loop4
+	ADDQ $+64, x+16(FP)
+	ADDQ $+64, bias+32(FP)
+	ADDQ $+3136, weights+24(FP)
+	ADDQ $+32, dst+0(FP)
+	CMPQ format+120(FP), $+0
+	JNE  halves46
+	ADDQ $+32, dst+0(FP)
+
+halves46:
+	CMPQ sums+40(FP), $+0
+	JE   nosums47
+	ADDQ $+64, sums+40(FP)
+
+nosums47:
+	SUBQ $+16, channels+112(FP)
+	JMP  block1
+
+rest2:
+	MOVQ  channels+112(FP), BX
+	TESTQ BX, BX
+	JE    done3
+	MOVQ  $-1, SI
+	BZHIQ BX, SI, SI
+	KMOVW SI, K1
+	MOVQ  rows+96(FP), BX
+	MOVQ  BX, (SP)
+	MOVQ  x+16(FP), BX
+	MOVQ  BX, 8(SP)
+	MOVQ  dst+0(FP), BX
+	MOVQ  BX, 16(SP)
+	MOVQ  sums+40(FP), BX
+	MOVQ  BX, 24(SP)
+
+loop48:
+	MOVQ   8(SP), BX
+	MOVQ   16(SP), SI
+	VPXORD Z2, Z2, Z2
+	MOVQ   pixels+104(FP), DI
+
+tile49:
+	CMPQ    DI, $+7
+	JL      narrower50
+	MOVQ    BX, R8
+	MOVQ    bias+32(FP), R9
+	VMOVUPS (R9), Z3
+	VMOVAPS Z3, Z4
+	VMOVAPS Z3, Z5
+	VMOVAPS Z3, Z6
+	VMOVAPS Z3, Z7
+	VMOVAPS Z3, Z8
+	VMOVAPS Z3, Z9
+	MOVQ    weights+24(FP), R9
+	MOVQ    $+7, R10
+
+loop51:
+	VMOVUPS      (R9), Z10
+	VMOVUPS      64(R9), Z11
+	VMOVUPS      128(R9), Z12
+	VMOVUPS      192(R9), Z13
+	VMOVUPS      256(R9), Z14
+	VMOVUPS      320(R9), Z15
+	VMOVUPS      384(R9), Z16
+	ADDQ         $+448, R9
+	MOVQ         R8, R11
+	ADDQ         AX, R8
+	VMOVUPS.Z    (R11), K1, Z17
+	VFMADD231PS  Z10, Z17, Z3
+	VMOVUPS.Z    (R11)(CX*1), K1, Z17
+	VFMADD231PS  Z10, Z17, Z4
+	VFMADD231PS  Z11, Z17, Z3
+	VMOVUPS.Z    (R11)(CX*2), K1, Z17
+	VFMADD231PS  Z10, Z17, Z5
+	VFMADD231PS  Z11, Z17, Z4
+	VFMADD231PS  Z12, Z17, Z3
+	VMOVUPS.Z    (R11)(DX*1), K1, Z17
+	VFMADD231PS  Z10, Z17, Z6
+	VFMADD231PS  Z11, Z17, Z5
+	VFMADD231PS  Z12, Z17, Z4
+	VFMADD231PS  Z13, Z17, Z3
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS.Z    (R11), K1, Z17
+	VFMADD231PS  Z10, Z17, Z7
+	VFMADD231PS  Z11, Z17, Z6
+	VFMADD231PS  Z12, Z17, Z5
+	VFMADD231PS  Z13, Z17, Z4
+	VFMADD231PS  Z14, Z17, Z3
+	VMOVUPS.Z    (R11)(CX*1), K1, Z17
+	VFMADD231PS  Z10, Z17, Z8
+	VFMADD231PS  Z11, Z17, Z7
+	VFMADD231PS  Z12, Z17, Z6
+	VFMADD231PS  Z13, Z17, Z5
+	VFMADD231PS  Z14, Z17, Z4
+	VFMADD231PS  Z15, Z17, Z3
+	VMOVUPS.Z    (R11)(CX*2), K1, Z17
+	VFMADD231PS  Z10, Z17, Z9
+	VFMADD231PS  Z11, Z17, Z8
+	VFMADD231PS  Z12, Z17, Z7
+	VFMADD231PS  Z13, Z17, Z6
+	VFMADD231PS  Z14, Z17, Z5
+	VFMADD231PS  Z15, Z17, Z4
+	VFMADD231PS  Z16, Z17, Z3
+	VMOVUPS.Z    (R11)(DX*1), K1, Z17
+	VFMADD231PS  Z11, Z17, Z9
+	VFMADD231PS  Z12, Z17, Z8
+	VFMADD231PS  Z13, Z17, Z7
+	VFMADD231PS  Z14, Z17, Z6
+	VFMADD231PS  Z15, Z17, Z5
+	VFMADD231PS  Z16, Z17, Z4
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS.Z    (R11), K1, Z17
+	VFMADD231PS  Z12, Z17, Z9
+	VFMADD231PS  Z13, Z17, Z8
+	VFMADD231PS  Z14, Z17, Z7
+	VFMADD231PS  Z15, Z17, Z6
+	VFMADD231PS  Z16, Z17, Z5
+	VMOVUPS.Z    (R11)(CX*1), K1, Z17
+	VFMADD231PS  Z13, Z17, Z9
+	VFMADD231PS  Z14, Z17, Z8
+	VFMADD231PS  Z15, Z17, Z7
+	VFMADD231PS  Z16, Z17, Z6
+	VMOVUPS.Z    (R11)(CX*2), K1, Z17
+	VFMADD231PS  Z14, Z17, Z9
+	VFMADD231PS  Z15, Z17, Z8
+	VFMADD231PS  Z16, Z17, Z7
+	VMOVUPS.Z    (R11)(DX*1), K1, Z17
+	VFMADD231PS  Z15, Z17, Z9
+	VFMADD231PS  Z16, Z17, Z8
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS.Z    (R11), K1, Z17
+	VFMADD231PS  Z16, Z17, Z9
+	DECQ         R10
+	JNE          loop51
+	IMUL3Q       $+7, CX, R8
+	ADDQ         R8, BX
+	CMPQ         class+128(FP), $+1
+	JNE          other53
+	VBROADCASTSS consts<>+8(SB), Z11
+	VPXORD       Z10, Z10, Z10
+	VADDPS.BCST  consts<>+12(SB), Z3, Z12
+	VMAXPS       Z12, Z10, Z12
+	VMINPS       Z12, Z11, Z12
+	VMULPS       Z12, Z3, Z12
+	VMULPS.BCST  consts<>+16(SB), Z12, Z3
+	VADDPS.BCST  consts<>+12(SB), Z4, Z12
+	VMAXPS       Z12, Z10, Z12
+	VMINPS       Z12, Z11, Z12
+	VMULPS       Z12, Z4, Z12
+	VMULPS.BCST  consts<>+16(SB), Z12, Z4
+	VADDPS.BCST  consts<>+12(SB), Z5, Z12
+	VMAXPS       Z12, Z10, Z12
+	VMINPS       Z12, Z11, Z12
+	VMULPS       Z12, Z5, Z12
+	VMULPS.BCST  consts<>+16(SB), Z12, Z5
+	VADDPS.BCST  consts<>+12(SB), Z6, Z12
+	VMAXPS       Z12, Z10, Z12
+	VMINPS       Z12, Z11, Z12
+	VMULPS       Z12, Z6, Z12
+	VMULPS.BCST  consts<>+16(SB), Z12, Z6
+	VADDPS.BCST  consts<>+12(SB), Z7, Z12
+	VMAXPS       Z12, Z10, Z12
+	VMINPS       Z12, Z11, Z12
+	VMULPS       Z12, Z7, Z12
+	VMULPS.BCST  consts<>+16(SB), Z12, Z7
+	VADDPS.BCST  consts<>+12(SB), Z8, Z12
+	VMAXPS       Z12, Z10, Z12
+	VMINPS       Z12, Z11, Z12
+	VMULPS       Z12, Z8, Z12
+	VMULPS.BCST  consts<>+16(SB), Z12, Z8
+	VADDPS.BCST  consts<>+12(SB), Z9, Z12
+	VMAXPS       Z12, Z10, Z12
+	VMINPS       Z12, Z11, Z12
+	VMULPS       Z12, Z9, Z12
+	VMULPS.BCST  consts<>+16(SB), Z12, Z9
+	JMP          activated52
+
+other53:
+	CMPQ              class+128(FP), $+3
+	JNE               other54
+	VBROADCASTSS      consts<>+20(SB), Z10
+	VMOVAPS           Z3, Z11
+	VMULPS.BCST       consts<>+24(SB), Z11, Z12
+	VMINPS            Z12, Z10, Z12
+	VREDUCEPS         $0x09, Z12, Z13
+	VBROADCASTSS      consts<>+28(SB), Z14
+	VFMADD213PS.BCST  consts<>+32(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+36(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+40(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+44(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+48(SB), Z13, Z14
+	VSCALEFPS         Z12, Z14, Z11
+	VADDPS.BCST       consts<>+52(SB), Z11, Z11
+	VRCP14PS          Z11, Z12
+	VMOVAPS           Z12, Z13
+	VFNMADD213PS.BCST consts<>+56(SB), Z11, Z13
+	VMULPS            Z13, Z12, Z11
+	VMULPS            Z11, Z3, Z3
+	VMOVAPS           Z4, Z11
+	VMULPS.BCST       consts<>+24(SB), Z11, Z12
+	VMINPS            Z12, Z10, Z12
+	VREDUCEPS         $0x09, Z12, Z13
+	VBROADCASTSS      consts<>+28(SB), Z14
+	VFMADD213PS.BCST  consts<>+32(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+36(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+40(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+44(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+48(SB), Z13, Z14
+	VSCALEFPS         Z12, Z14, Z11
+	VADDPS.BCST       consts<>+52(SB), Z11, Z11
+	VRCP14PS          Z11, Z12
+	VMOVAPS           Z12, Z13
+	VFNMADD213PS.BCST consts<>+56(SB), Z11, Z13
+	VMULPS            Z13, Z12, Z11
+	VMULPS            Z11, Z4, Z4
+	VMOVAPS           Z5, Z11
+	VMULPS.BCST       consts<>+24(SB), Z11, Z12
+	VMINPS            Z12, Z10, Z12
+	VREDUCEPS         $0x09, Z12, Z13
+	VBROADCASTSS      consts<>+28(SB), Z14
+	VFMADD213PS.BCST  consts<>+32(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+36(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+40(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+44(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+48(SB), Z13, Z14
+	VSCALEFPS         Z12, Z14, Z11
+	VADDPS.BCST       consts<>+52(SB), Z11, Z11
+	VRCP14PS          Z11, Z12
+	VMOVAPS           Z12, Z13
+	VFNMADD213PS.BCST consts<>+56(SB), Z11, Z13
+	VMULPS            Z13, Z12, Z11
+	VMULPS            Z11, Z5, Z5
+	VMOVAPS           Z6, Z11
+	VMULPS.BCST       consts<>+24(SB), Z11, Z12
+	VMINPS            Z12, Z10, Z12
+	VREDUCEPS         $0x09, Z12, Z13
+	VBROADCASTSS      consts<>+28(SB), Z14
+	VFMADD213PS.BCST  consts<>+32(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+36(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+40(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+44(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+48(SB), Z13, Z14
+	VSCALEFPS         Z12, Z14, Z11
+	VADDPS.BCST       consts<>+52(SB), Z11, Z11
+	VRCP14PS          Z11, Z12
+	VMOVAPS           Z12, Z13
+	VFNMADD213PS.BCST consts<>+56(SB), Z11, Z13
+	VMULPS            Z13, Z12, Z11
+	VMULPS            Z11, Z6, Z6
+	VMOVAPS           Z7, Z11
+	VMULPS.BCST       consts<>+24(SB), Z11, Z12
+	VMINPS            Z12, Z10, Z12
+	VREDUCEPS         $0x09, Z12, Z13
+	VBROADCASTSS      consts<>+28(SB), Z14
+	VFMADD213PS.BCST  consts<>+32(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+36(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+40(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+44(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+48(SB), Z13, Z14
+	VSCALEFPS         Z12, Z14, Z11
+	VADDPS.BCST       consts<>+52(SB), Z11, Z11
+	VRCP14PS          Z11, Z12
+	VMOVAPS           Z12, Z13
+	VFNMADD213PS.BCST consts<>+56(SB), Z11, Z13
+	VMULPS            Z13, Z12, Z11
+	VMULPS            Z11, Z7, Z7
+	VMOVAPS           Z8, Z11
+	VMULPS.BCST       consts<>+24(SB), Z11, Z12
+	VMINPS            Z12, Z10, Z12
+	VREDUCEPS         $0x09, Z12, Z13
+	VBROADCASTSS      consts<>+28(SB), Z14
+	VFMADD213PS.BCST  consts<>+32(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+36(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+40(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+44(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+48(SB), Z13, Z14
+	VSCALEFPS         Z12, Z14, Z11
+	VADDPS.BCST       consts<>+52(SB), Z11, Z11
+	VRCP14PS          Z11, Z12
+	VMOVAPS           Z12, Z13
+	VFNMADD213PS.BCST consts<>+56(SB), Z11, Z13
+	VMULPS            Z13, Z12, Z11
+	VMULPS            Z11, Z8, Z8
+	VMOVAPS           Z9, Z11
+	VMULPS.BCST       consts<>+24(SB), Z11, Z12
+	VMINPS            Z12, Z10, Z12
+	VREDUCEPS         $0x09, Z12, Z13
+	VBROADCASTSS      consts<>+28(SB), Z14
+	VFMADD213PS.BCST  consts<>+32(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+36(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+40(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+44(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+48(SB), Z13, Z14
+	VSCALEFPS         Z12, Z14, Z11
+	VADDPS.BCST       consts<>+52(SB), Z11, Z11
+	VRCP14PS          Z11, Z12
+	VMOVAPS           Z12, Z13
+	VFNMADD213PS.BCST consts<>+56(SB), Z11, Z13
+	VMULPS            Z13, Z12, Z11
+	VMULPS            Z11, Z9, Z9
+	JMP               activated52
+
+other54:
+	VMAXPS Z3, Z0, Z3
+	VMINPS Z3, Z1, Z3
+	VMAXPS Z4, Z0, Z4
+	VMINPS Z4, Z1, Z4
+	VMAXPS Z5, Z0, Z5
+	VMINPS Z5, Z1, Z5
+	VMAXPS Z6, Z0, Z6
+	VMINPS Z6, Z1, Z6
+	VMAXPS Z7, Z0, Z7
+	VMINPS Z7, Z1, Z7
+	VMAXPS Z8, Z0, Z8
+	VMINPS Z8, Z1, Z8
+	VMAXPS Z9, Z0, Z9
+	VMINPS Z9, Z1, Z9
+
+activated52:
+	VADDPS Z3, Z2, Z2
+	VADDPS Z4, Z2, Z2
+	VADDPS Z5, Z2, Z2
+	VADDPS Z6, Z2, Z2
+	VADDPS Z7, Z2, Z2
+	VADDPS Z8, Z2, Z2
+	VADDPS Z9, Z2, Z2
+	MOVQ   dstStep+48(FP), R8
+	LEAQ   (R8)(R8*2), R9
+	CMPQ   format+120(FP), $+2
+	JNE    other56
+	MOVQ   dst2+8(FP), R10
+	ADDQ   SI, R10
+	LEAQ   (SI), R11
+	LEAQ   (R10), R12
+
+	// VCVTNEPS2BF16 Z3, K0, Y11
+	BYTE        $0x62
+	BYTE        $0x72
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xdb
+	VPMOVZXWD   Y11, Z10
+	VPSLLD      $0x10, Z10, Z10
+	VMOVDQU16   Y11, K1, (R11)
+	VSUBPS      Z10, Z3, Z3
+	VFPCLASSPSZ $0x99, Z3, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z3, K2, Y10
+	BYTE      $0x62
+	BYTE      $0x72
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xd3
+	VMOVDQU16 Y10, K1, (R12)
+	LEAQ      (SI)(R8*1), R11
+	LEAQ      (R10)(R8*1), R12
+
+	// VCVTNEPS2BF16 Z4, K0, Y11
+	BYTE        $0x62
+	BYTE        $0x72
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xdc
+	VPMOVZXWD   Y11, Z10
+	VPSLLD      $0x10, Z10, Z10
+	VMOVDQU16   Y11, K1, (R11)
+	VSUBPS      Z10, Z4, Z4
+	VFPCLASSPSZ $0x99, Z4, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z4, K2, Y10
+	BYTE      $0x62
+	BYTE      $0x72
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xd4
+	VMOVDQU16 Y10, K1, (R12)
+	LEAQ      (SI)(R8*2), R11
+	LEAQ      (R10)(R8*2), R12
+
+	// VCVTNEPS2BF16 Z5, K0, Y11
+	BYTE        $0x62
+	BYTE        $0x72
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xdd
+	VPMOVZXWD   Y11, Z10
+	VPSLLD      $0x10, Z10, Z10
+	VMOVDQU16   Y11, K1, (R11)
+	VSUBPS      Z10, Z5, Z5
+	VFPCLASSPSZ $0x99, Z5, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z5, K2, Y10
+	BYTE      $0x62
+	BYTE      $0x72
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xd5
+	VMOVDQU16 Y10, K1, (R12)
+	LEAQ      (SI)(R9*1), R11
+	LEAQ      (R10)(R9*1), R12
+
+	// VCVTNEPS2BF16 Z6, K0, Y11
+	BYTE        $0x62
+	BYTE        $0x72
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xde
+	VPMOVZXWD   Y11, Z10
+	VPSLLD      $0x10, Z10, Z10
+	VMOVDQU16   Y11, K1, (R11)
+	VSUBPS      Z10, Z6, Z6
+	VFPCLASSPSZ $0x99, Z6, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z6, K2, Y10
+	BYTE      $0x62
+	BYTE      $0x72
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xd6
+	VMOVDQU16 Y10, K1, (R12)
+	LEAQ      (SI)(R8*4), SI
+	LEAQ      (R10)(R8*4), R10
+	LEAQ      (SI), R11
+	LEAQ      (R10), R12
+
+	// VCVTNEPS2BF16 Z7, K0, Y11
+	BYTE        $0x62
+	BYTE        $0x72
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xdf
+	VPMOVZXWD   Y11, Z10
+	VPSLLD      $0x10, Z10, Z10
+	VMOVDQU16   Y11, K1, (R11)
+	VSUBPS      Z10, Z7, Z7
+	VFPCLASSPSZ $0x99, Z7, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z7, K2, Y10
+	BYTE      $0x62
+	BYTE      $0x72
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xd7
+	VMOVDQU16 Y10, K1, (R12)
+	LEAQ      (SI)(R8*1), R11
+	LEAQ      (R10)(R8*1), R12
+
+	// VCVTNEPS2BF16 Z8, K0, Y11
+	BYTE        $0x62
+	BYTE        $0x52
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xd8
+	VPMOVZXWD   Y11, Z10
+	VPSLLD      $0x10, Z10, Z10
+	VMOVDQU16   Y11, K1, (R11)
+	VSUBPS      Z10, Z8, Z8
+	VFPCLASSPSZ $0x99, Z8, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z8, K2, Y10
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xd0
+	VMOVDQU16 Y10, K1, (R12)
+	LEAQ      (SI)(R8*2), R11
+	LEAQ      (R10)(R8*2), R8
+
+	// VCVTNEPS2BF16 Z9, K0, Y11
+	BYTE        $0x62
+	BYTE        $0x52
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xd9
+	VPMOVZXWD   Y11, Z10
+	VPSLLD      $0x10, Z10, Z10
+	VMOVDQU16   Y11, K1, (R11)
+	VSUBPS      Z10, Z9, Z9
+	VFPCLASSPSZ $0x99, Z9, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z9, K2, Y10
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xd1
+	VMOVDQU16 Y10, K1, (R8)
+	ADDQ      R9, SI
+	JMP       stored55
+
+other56:
+	CMPQ format+120(FP), $+1
+	JNE  other57
+	LEAQ (SI), R10
+
+	// VCVTNEPS2BF16 Z3, K0, Y10
+	BYTE      $0x62
+	BYTE      $0x72
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd3
+	VMOVDQU16 Y10, K1, (R10)
+	LEAQ      (SI)(R8*1), R10
+
+	// VCVTNEPS2BF16 Z4, K0, Y10
+	BYTE      $0x62
+	BYTE      $0x72
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd4
+	VMOVDQU16 Y10, K1, (R10)
+	LEAQ      (SI)(R8*2), R10
+
+	// VCVTNEPS2BF16 Z5, K0, Y10
+	BYTE      $0x62
+	BYTE      $0x72
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd5
+	VMOVDQU16 Y10, K1, (R10)
+	LEAQ      (SI)(R9*1), R10
+
+	// VCVTNEPS2BF16 Z6, K0, Y10
+	BYTE      $0x62
+	BYTE      $0x72
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd6
+	VMOVDQU16 Y10, K1, (R10)
+	LEAQ      (SI)(R8*4), SI
+	LEAQ      (SI), R10
+
+	// VCVTNEPS2BF16 Z7, K0, Y10
+	BYTE      $0x62
+	BYTE      $0x72
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd7
+	VMOVDQU16 Y10, K1, (R10)
+	LEAQ      (SI)(R8*1), R10
+
+	// VCVTNEPS2BF16 Z8, K0, Y10
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd0
+	VMOVDQU16 Y10, K1, (R10)
+	LEAQ      (SI)(R8*2), R8
+
+	// VCVTNEPS2BF16 Z9, K0, Y10
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd1
+	VMOVDQU16 Y10, K1, (R8)
+	ADDQ      R9, SI
+	JMP       stored55
+
+other57:
+	LEAQ    (SI), R10
+	VMOVUPS Z3, K1, (R10)
+	LEAQ    (SI)(R8*1), R10
+	VMOVUPS Z4, K1, (R10)
+	LEAQ    (SI)(R8*2), R10
+	VMOVUPS Z5, K1, (R10)
+	LEAQ    (SI)(R9*1), R10
+	VMOVUPS Z6, K1, (R10)
+	LEAQ    (SI)(R8*4), SI
+	LEAQ    (SI), R10
+	VMOVUPS Z7, K1, (R10)
+	LEAQ    (SI)(R8*1), R10
+	VMOVUPS Z8, K1, (R10)
+	LEAQ    (SI)(R8*2), R8
+	VMOVUPS Z9, K1, (R8)
+	ADDQ    R9, SI
+	JMP     stored55
+
+stored55:
+	SUBQ $+7, DI
+	JMP  tile49
+
+narrower50:
+	CMPQ    DI, $+4
+	JL      narrower60
+	MOVQ    BX, R8
+	MOVQ    bias+32(FP), R9
+	VMOVUPS (R9), Z3
+	VMOVAPS Z3, Z4
+	VMOVAPS Z3, Z5
+	VMOVAPS Z3, Z6
+	MOVQ    weights+24(FP), R9
+	MOVQ    $+7, R10
+
+loop61:
+	VMOVUPS      (R9), Z7
+	VMOVUPS      64(R9), Z8
+	VMOVUPS      128(R9), Z9
+	VMOVUPS      192(R9), Z10
+	VMOVUPS      256(R9), Z11
+	VMOVUPS      320(R9), Z12
+	VMOVUPS      384(R9), Z13
+	ADDQ         $+448, R9
+	MOVQ         R8, R11
+	ADDQ         AX, R8
+	VMOVUPS.Z    (R11), K1, Z14
+	VFMADD231PS  Z7, Z14, Z3
+	VMOVUPS.Z    (R11)(CX*1), K1, Z14
+	VFMADD231PS  Z7, Z14, Z4
+	VFMADD231PS  Z8, Z14, Z3
+	VMOVUPS.Z    (R11)(CX*2), K1, Z14
+	VFMADD231PS  Z7, Z14, Z5
+	VFMADD231PS  Z8, Z14, Z4
+	VFMADD231PS  Z9, Z14, Z3
+	VMOVUPS.Z    (R11)(DX*1), K1, Z14
+	VFMADD231PS  Z7, Z14, Z6
+	VFMADD231PS  Z8, Z14, Z5
+	VFMADD231PS  Z9, Z14, Z4
+	VFMADD231PS  Z10, Z14, Z3
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS.Z    (R11), K1, Z14
+	VFMADD231PS  Z8, Z14, Z6
+	VFMADD231PS  Z9, Z14, Z5
+	VFMADD231PS  Z10, Z14, Z4
+	VFMADD231PS  Z11, Z14, Z3
+	VMOVUPS.Z    (R11)(CX*1), K1, Z14
+	VFMADD231PS  Z9, Z14, Z6
+	VFMADD231PS  Z10, Z14, Z5
+	VFMADD231PS  Z11, Z14, Z4
+	VFMADD231PS  Z12, Z14, Z3
+	VMOVUPS.Z    (R11)(CX*2), K1, Z14
+	VFMADD231PS  Z10, Z14, Z6
+	VFMADD231PS  Z11, Z14, Z5
+	VFMADD231PS  Z12, Z14, Z4
+	VFMADD231PS  Z13, Z14, Z3
+	VMOVUPS.Z    (R11)(DX*1), K1, Z14
+	VFMADD231PS  Z11, Z14, Z6
+	VFMADD231PS  Z12, Z14, Z5
+	VFMADD231PS  Z13, Z14, Z4
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS.Z    (R11), K1, Z14
+	VFMADD231PS  Z12, Z14, Z6
+	VFMADD231PS  Z13, Z14, Z5
+	VMOVUPS.Z    (R11)(CX*1), K1, Z14
+	VFMADD231PS  Z13, Z14, Z6
+	DECQ         R10
+	JNE          loop61
+	IMUL3Q       $+4, CX, R8
+	ADDQ         R8, BX
+	CMPQ         class+128(FP), $+1
+	JNE          other63
+	VBROADCASTSS consts<>+8(SB), Z8
+	VPXORD       Z7, Z7, Z7
+	VADDPS.BCST  consts<>+12(SB), Z3, Z9
+	VMAXPS       Z9, Z7, Z9
+	VMINPS       Z9, Z8, Z9
+	VMULPS       Z9, Z3, Z9
+	VMULPS.BCST  consts<>+16(SB), Z9, Z3
+	VADDPS.BCST  consts<>+12(SB), Z4, Z9
+	VMAXPS       Z9, Z7, Z9
+	VMINPS       Z9, Z8, Z9
+	VMULPS       Z9, Z4, Z9
+	VMULPS.BCST  consts<>+16(SB), Z9, Z4
+	VADDPS.BCST  consts<>+12(SB), Z5, Z9
+	VMAXPS       Z9, Z7, Z9
+	VMINPS       Z9, Z8, Z9
+	VMULPS       Z9, Z5, Z9
+	VMULPS.BCST  consts<>+16(SB), Z9, Z5
+	VADDPS.BCST  consts<>+12(SB), Z6, Z9
+	VMAXPS       Z9, Z7, Z9
+	VMINPS       Z9, Z8, Z9
+	VMULPS       Z9, Z6, Z9
+	VMULPS.BCST  consts<>+16(SB), Z9, Z6
+	JMP          activated62
+
+other63:
+	CMPQ              class+128(FP), $+3
+	JNE               other64
+	VBROADCASTSS      consts<>+20(SB), Z7
+	VMOVAPS           Z3, Z8
+	VMULPS.BCST       consts<>+24(SB), Z8, Z9
+	VMINPS            Z9, Z7, Z9
+	VREDUCEPS         $0x09, Z9, Z10
+	VBROADCASTSS      consts<>+28(SB), Z11
+	VFMADD213PS.BCST  consts<>+32(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+36(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+40(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+44(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+48(SB), Z10, Z11
+	VSCALEFPS         Z9, Z11, Z8
+	VADDPS.BCST       consts<>+52(SB), Z8, Z8
+	VRCP14PS          Z8, Z9
+	VMOVAPS           Z9, Z10
+	VFNMADD213PS.BCST consts<>+56(SB), Z8, Z10
+	VMULPS            Z10, Z9, Z8
+	VMULPS            Z8, Z3, Z3
+	VMOVAPS           Z4, Z8
+	VMULPS.BCST       consts<>+24(SB), Z8, Z9
+	VMINPS            Z9, Z7, Z9
+	VREDUCEPS         $0x09, Z9, Z10
+	VBROADCASTSS      consts<>+28(SB), Z11
+	VFMADD213PS.BCST  consts<>+32(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+36(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+40(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+44(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+48(SB), Z10, Z11
+	VSCALEFPS         Z9, Z11, Z8
+	VADDPS.BCST       consts<>+52(SB), Z8, Z8
+	VRCP14PS          Z8, Z9
+	VMOVAPS           Z9, Z10
+	VFNMADD213PS.BCST consts<>+56(SB), Z8, Z10
+	VMULPS            Z10, Z9, Z8
+	VMULPS            Z8, Z4, Z4
+	VMOVAPS           Z5, Z8
+	VMULPS.BCST       consts<>+24(SB), Z8, Z9
+	VMINPS            Z9, Z7, Z9
+	VREDUCEPS         $0x09, Z9, Z10
+	VBROADCASTSS      consts<>+28(SB), Z11
+	VFMADD213PS.BCST  consts<>+32(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+36(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+40(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+44(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+48(SB), Z10, Z11
+	VSCALEFPS         Z9, Z11, Z8
+	VADDPS.BCST       consts<>+52(SB), Z8, Z8
+	VRCP14PS          Z8, Z9
+	VMOVAPS           Z9, Z10
+	VFNMADD213PS.BCST consts<>+56(SB), Z8, Z10
+	VMULPS            Z10, Z9, Z8
+	VMULPS            Z8, Z5, Z5
+	VMOVAPS           Z6, Z8
+	VMULPS.BCST       consts<>+24(SB), Z8, Z9
+	VMINPS            Z9, Z7, Z9
+	VREDUCEPS         $0x09, Z9, Z10
+	VBROADCASTSS      consts<>+28(SB), Z11
+	VFMADD213PS.BCST  consts<>+32(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+36(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+40(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+44(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+48(SB), Z10, Z11
+	VSCALEFPS         Z9, Z11, Z8
+	VADDPS.BCST       consts<>+52(SB), Z8, Z8
+	VRCP14PS          Z8, Z9
+	VMOVAPS           Z9, Z10
+	VFNMADD213PS.BCST consts<>+56(SB), Z8, Z10
+	VMULPS            Z10, Z9, Z8
+	VMULPS            Z8, Z6, Z6
+	JMP               activated62
+
+other64:
+	VMAXPS Z3, Z0, Z3
+	VMINPS Z3, Z1, Z3
+	VMAXPS Z4, Z0, Z4
+	VMINPS Z4, Z1, Z4
+	VMAXPS Z5, Z0, Z5
+	VMINPS Z5, Z1, Z5
+	VMAXPS Z6, Z0, Z6
+	VMINPS Z6, Z1, Z6
+
+activated62:
+	VADDPS Z3, Z2, Z2
+	VADDPS Z4, Z2, Z2
+	VADDPS Z5, Z2, Z2
+	VADDPS Z6, Z2, Z2
+	MOVQ   dstStep+48(FP), R8
+	LEAQ   (R8)(R8*2), R9
+	CMPQ   format+120(FP), $+2
+	JNE    other66
+	MOVQ   dst2+8(FP), R10
+	ADDQ   SI, R10
+	LEAQ   (SI), R11
+	LEAQ   (R10), R12
+
+	// VCVTNEPS2BF16 Z3, K0, Y8
+	BYTE        $0x62
+	BYTE        $0x72
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xc3
+	VPMOVZXWD   Y8, Z7
+	VPSLLD      $0x10, Z7, Z7
+	VMOVDQU16   Y8, K1, (R11)
+	VSUBPS      Z7, Z3, Z3
+	VFPCLASSPSZ $0x99, Z3, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z3, K2, Y7
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xfb
+	VMOVDQU16 Y7, K1, (R12)
+	LEAQ      (SI)(R8*1), R11
+	LEAQ      (R10)(R8*1), R12
+
+	// VCVTNEPS2BF16 Z4, K0, Y8
+	BYTE        $0x62
+	BYTE        $0x72
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xc4
+	VPMOVZXWD   Y8, Z7
+	VPSLLD      $0x10, Z7, Z7
+	VMOVDQU16   Y8, K1, (R11)
+	VSUBPS      Z7, Z4, Z4
+	VFPCLASSPSZ $0x99, Z4, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z4, K2, Y7
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xfc
+	VMOVDQU16 Y7, K1, (R12)
+	LEAQ      (SI)(R8*2), R11
+	LEAQ      (R10)(R8*2), R12
+
+	// VCVTNEPS2BF16 Z5, K0, Y8
+	BYTE        $0x62
+	BYTE        $0x72
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xc5
+	VPMOVZXWD   Y8, Z7
+	VPSLLD      $0x10, Z7, Z7
+	VMOVDQU16   Y8, K1, (R11)
+	VSUBPS      Z7, Z5, Z5
+	VFPCLASSPSZ $0x99, Z5, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z5, K2, Y7
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xfd
+	VMOVDQU16 Y7, K1, (R12)
+	LEAQ      (SI)(R9*1), R11
+	LEAQ      (R10)(R9*1), R9
+
+	// VCVTNEPS2BF16 Z6, K0, Y8
+	BYTE        $0x62
+	BYTE        $0x72
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xc6
+	VPMOVZXWD   Y8, Z7
+	VPSLLD      $0x10, Z7, Z7
+	VMOVDQU16   Y8, K1, (R11)
+	VSUBPS      Z7, Z6, Z6
+	VFPCLASSPSZ $0x99, Z6, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z6, K2, Y7
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xfe
+	VMOVDQU16 Y7, K1, (R9)
+	LEAQ      (SI)(R8*4), SI
+	JMP       stored65
+
+other66:
+	CMPQ format+120(FP), $+1
+	JNE  other67
+	LEAQ (SI), R10
+
+	// VCVTNEPS2BF16 Z3, K0, Y7
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xfb
+	VMOVDQU16 Y7, K1, (R10)
+	LEAQ      (SI)(R8*1), R10
+
+	// VCVTNEPS2BF16 Z4, K0, Y7
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xfc
+	VMOVDQU16 Y7, K1, (R10)
+	LEAQ      (SI)(R8*2), R10
+
+	// VCVTNEPS2BF16 Z5, K0, Y7
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xfd
+	VMOVDQU16 Y7, K1, (R10)
+	LEAQ      (SI)(R9*1), R9
+
+	// VCVTNEPS2BF16 Z6, K0, Y7
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xfe
+	VMOVDQU16 Y7, K1, (R9)
+	LEAQ      (SI)(R8*4), SI
+	JMP       stored65
+
+other67:
+	LEAQ    (SI), R10
+	VMOVUPS Z3, K1, (R10)
+	LEAQ    (SI)(R8*1), R10
+	VMOVUPS Z4, K1, (R10)
+	LEAQ    (SI)(R8*2), R10
+	VMOVUPS Z5, K1, (R10)
+	LEAQ    (SI)(R9*1), R9
+	VMOVUPS Z6, K1, (R9)
+	LEAQ    (SI)(R8*4), SI
+	JMP     stored65
+
+stored65:
+	SUBQ $+4, DI
+
+narrower60:
+	CMPQ    DI, $+2
+	JL      narrower70
+	MOVQ    BX, R8
+	MOVQ    bias+32(FP), R9
+	VMOVUPS (R9), Z3
+	VMOVAPS Z3, Z4
+	MOVQ    weights+24(FP), R9
+	MOVQ    $+7, R10
+
+loop71:
+	VMOVUPS      (R9), Z5
+	VMOVUPS      64(R9), Z6
+	VMOVUPS      128(R9), Z7
+	VMOVUPS      192(R9), Z8
+	VMOVUPS      256(R9), Z9
+	VMOVUPS      320(R9), Z10
+	VMOVUPS      384(R9), Z11
+	ADDQ         $+448, R9
+	MOVQ         R8, R11
+	ADDQ         AX, R8
+	VMOVUPS.Z    (R11), K1, Z12
+	VFMADD231PS  Z5, Z12, Z3
+	VMOVUPS.Z    (R11)(CX*1), K1, Z12
+	VFMADD231PS  Z5, Z12, Z4
+	VFMADD231PS  Z6, Z12, Z3
+	VMOVUPS.Z    (R11)(CX*2), K1, Z12
+	VFMADD231PS  Z6, Z12, Z4
+	VFMADD231PS  Z7, Z12, Z3
+	VMOVUPS.Z    (R11)(DX*1), K1, Z12
+	VFMADD231PS  Z7, Z12, Z4
+	VFMADD231PS  Z8, Z12, Z3
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS.Z    (R11), K1, Z12
+	VFMADD231PS  Z8, Z12, Z4
+	VFMADD231PS  Z9, Z12, Z3
+	VMOVUPS.Z    (R11)(CX*1), K1, Z12
+	VFMADD231PS  Z9, Z12, Z4
+	VFMADD231PS  Z10, Z12, Z3
+	VMOVUPS.Z    (R11)(CX*2), K1, Z12
+	VFMADD231PS  Z10, Z12, Z4
+	VFMADD231PS  Z11, Z12, Z3
+	VMOVUPS.Z    (R11)(DX*1), K1, Z12
+	VFMADD231PS  Z11, Z12, Z4
+	DECQ         R10
+	JNE          loop71
+	IMUL3Q       $+2, CX, R8
+	ADDQ         R8, BX
+	CMPQ         class+128(FP), $+1
+	JNE          other73
+	VBROADCASTSS consts<>+8(SB), Z6
+	VPXORD       Z5, Z5, Z5
+	VADDPS.BCST  consts<>+12(SB), Z3, Z7
+	VMAXPS       Z7, Z5, Z7
+	VMINPS       Z7, Z6, Z7
+	VMULPS       Z7, Z3, Z7
+	VMULPS.BCST  consts<>+16(SB), Z7, Z3
+	VADDPS.BCST  consts<>+12(SB), Z4, Z7
+	VMAXPS       Z7, Z5, Z7
+	VMINPS       Z7, Z6, Z7
+	VMULPS       Z7, Z4, Z7
+	VMULPS.BCST  consts<>+16(SB), Z7, Z4
+	JMP          activated72
+
+other73:
+	CMPQ              class+128(FP), $+3
+	JNE               other74
+	VBROADCASTSS      consts<>+20(SB), Z5
+	VMOVAPS           Z3, Z6
+	VMULPS.BCST       consts<>+24(SB), Z6, Z7
+	VMINPS            Z7, Z5, Z7
+	VREDUCEPS         $0x09, Z7, Z8
+	VBROADCASTSS      consts<>+28(SB), Z9
+	VFMADD213PS.BCST  consts<>+32(SB), Z8, Z9
+	VFMADD213PS.BCST  consts<>+36(SB), Z8, Z9
+	VFMADD213PS.BCST  consts<>+40(SB), Z8, Z9
+	VFMADD213PS.BCST  consts<>+44(SB), Z8, Z9
+	VFMADD213PS.BCST  consts<>+48(SB), Z8, Z9
+	VSCALEFPS         Z7, Z9, Z6
+	VADDPS.BCST       consts<>+52(SB), Z6, Z6
+	VRCP14PS          Z6, Z7
+	VMOVAPS           Z7, Z8
+	VFNMADD213PS.BCST consts<>+56(SB), Z6, Z8
+	VMULPS            Z8, Z7, Z6
+	VMULPS            Z6, Z3, Z3
+	VMOVAPS           Z4, Z6
+	VMULPS.BCST       consts<>+24(SB), Z6, Z7
+	VMINPS            Z7, Z5, Z7
+	VREDUCEPS         $0x09, Z7, Z8
+	VBROADCASTSS      consts<>+28(SB), Z9
+	VFMADD213PS.BCST  consts<>+32(SB), Z8, Z9
+	VFMADD213PS.BCST  consts<>+36(SB), Z8, Z9
+	VFMADD213PS.BCST  consts<>+40(SB), Z8, Z9
+	VFMADD213PS.BCST  consts<>+44(SB), Z8, Z9
+	VFMADD213PS.BCST  consts<>+48(SB), Z8, Z9
+	VSCALEFPS         Z7, Z9, Z6
+	VADDPS.BCST       consts<>+52(SB), Z6, Z6
+	VRCP14PS          Z6, Z7
+	VMOVAPS           Z7, Z8
+	VFNMADD213PS.BCST consts<>+56(SB), Z6, Z8
+	VMULPS            Z8, Z7, Z6
+	VMULPS            Z6, Z4, Z4
+	JMP               activated72
+
+other74:
+	VMAXPS Z3, Z0, Z3
+	VMINPS Z3, Z1, Z3
+	VMAXPS Z4, Z0, Z4
+	VMINPS Z4, Z1, Z4
+
+activated72:
+	VADDPS Z3, Z2, Z2
+	VADDPS Z4, Z2, Z2
+	MOVQ   dstStep+48(FP), R8
+	LEAQ   (R8)(R8*2), R9
+	CMPQ   format+120(FP), $+2
+	JNE    other76
+	MOVQ   dst2+8(FP), R9
+	ADDQ   SI, R9
+	LEAQ   (SI), R10
+	LEAQ   (R9), R11
+
+	// VCVTNEPS2BF16 Z3, K0, Y6
+	BYTE        $0x62
+	BYTE        $0xf2
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xf3
+	VPMOVZXWD   Y6, Z5
+	VPSLLD      $0x10, Z5, Z5
+	VMOVDQU16   Y6, K1, (R10)
+	VSUBPS      Z5, Z3, Z3
+	VFPCLASSPSZ $0x99, Z3, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z3, K2, Y5
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xeb
+	VMOVDQU16 Y5, K1, (R11)
+	LEAQ      (SI)(R8*1), R10
+	LEAQ      (R9)(R8*1), R9
+
+	// VCVTNEPS2BF16 Z4, K0, Y6
+	BYTE        $0x62
+	BYTE        $0xf2
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xf4
+	VPMOVZXWD   Y6, Z5
+	VPSLLD      $0x10, Z5, Z5
+	VMOVDQU16   Y6, K1, (R10)
+	VSUBPS      Z5, Z4, Z4
+	VFPCLASSPSZ $0x99, Z4, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z4, K2, Y5
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xec
+	VMOVDQU16 Y5, K1, (R9)
+	LEAQ      (SI)(R8*2), SI
+	JMP       stored75
+
+other76:
+	CMPQ format+120(FP), $+1
+	JNE  other77
+	LEAQ (SI), R9
+
+	// VCVTNEPS2BF16 Z3, K0, Y5
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xeb
+	VMOVDQU16 Y5, K1, (R9)
+	LEAQ      (SI)(R8*1), R9
+
+	// VCVTNEPS2BF16 Z4, K0, Y5
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xec
+	VMOVDQU16 Y5, K1, (R9)
+	LEAQ      (SI)(R8*2), SI
+	JMP       stored75
+
+other77:
+	LEAQ    (SI), R9
+	VMOVUPS Z3, K1, (R9)
+	LEAQ    (SI)(R8*1), R9
+	VMOVUPS Z4, K1, (R9)
+	LEAQ    (SI)(R8*2), SI
+	JMP     stored75
+
+stored75:
+	SUBQ $+2, DI
+
+narrower70:
+tile79:
+	CMPQ    DI, $+1
+	JL      narrower80
+	MOVQ    BX, R8
+	MOVQ    bias+32(FP), R9
+	VMOVUPS (R9), Z3
+	MOVQ    weights+24(FP), R9
+	MOVQ    $+7, R10
+
+loop81:
+	VMOVUPS      (R9), Z4
+	VMOVUPS      64(R9), Z5
+	VMOVUPS      128(R9), Z6
+	VMOVUPS      192(R9), Z7
+	VMOVUPS      256(R9), Z8
+	VMOVUPS      320(R9), Z9
+	VMOVUPS      384(R9), Z10
+	ADDQ         $+448, R9
+	MOVQ         R8, R11
+	ADDQ         AX, R8
+	VMOVUPS.Z    (R11), K1, Z11
+	VFMADD231PS  Z4, Z11, Z3
+	VMOVUPS.Z    (R11)(CX*1), K1, Z11
+	VFMADD231PS  Z5, Z11, Z3
+	VMOVUPS.Z    (R11)(CX*2), K1, Z11
+	VFMADD231PS  Z6, Z11, Z3
+	VMOVUPS.Z    (R11)(DX*1), K1, Z11
+	VFMADD231PS  Z7, Z11, Z3
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS.Z    (R11), K1, Z11
+	VFMADD231PS  Z8, Z11, Z3
+	VMOVUPS.Z    (R11)(CX*1), K1, Z11
+	VFMADD231PS  Z9, Z11, Z3
+	VMOVUPS.Z    (R11)(CX*2), K1, Z11
+	VFMADD231PS  Z10, Z11, Z3
+	DECQ         R10
+	JNE          loop81
+	IMUL3Q       $+1, CX, R8
+	ADDQ         R8, BX
+	CMPQ         class+128(FP), $+1
+	JNE          other83
+	VBROADCASTSS consts<>+8(SB), Z5
+	VPXORD       Z4, Z4, Z4
+	VADDPS.BCST  consts<>+12(SB), Z3, Z6
+	VMAXPS       Z6, Z4, Z6
+	VMINPS       Z6, Z5, Z6
+	VMULPS       Z6, Z3, Z6
+	VMULPS.BCST  consts<>+16(SB), Z6, Z3
+	JMP          activated82
+
+other83:
+	CMPQ              class+128(FP), $+3
+	JNE               other84
+	VBROADCASTSS      consts<>+20(SB), Z4
+	VMOVAPS           Z3, Z5
+	VMULPS.BCST       consts<>+24(SB), Z5, Z6
+	VMINPS            Z6, Z4, Z6
+	VREDUCEPS         $0x09, Z6, Z7
+	VBROADCASTSS      consts<>+28(SB), Z8
+	VFMADD213PS.BCST  consts<>+32(SB), Z7, Z8
+	VFMADD213PS.BCST  consts<>+36(SB), Z7, Z8
+	VFMADD213PS.BCST  consts<>+40(SB), Z7, Z8
+	VFMADD213PS.BCST  consts<>+44(SB), Z7, Z8
+	VFMADD213PS.BCST  consts<>+48(SB), Z7, Z8
+	VSCALEFPS         Z6, Z8, Z5
+	VADDPS.BCST       consts<>+52(SB), Z5, Z5
+	VRCP14PS          Z5, Z6
+	VMOVAPS           Z6, Z7
+	VFNMADD213PS.BCST consts<>+56(SB), Z5, Z7
+	VMULPS            Z7, Z6, Z5
+	VMULPS            Z5, Z3, Z3
+	JMP               activated82
+
+other84:
+	VMAXPS Z3, Z0, Z3
+	VMINPS Z3, Z1, Z3
+
+activated82:
+	VADDPS Z3, Z2, Z2
+	MOVQ   dstStep+48(FP), R8
+	LEAQ   (R8)(R8*2), R9
+	CMPQ   format+120(FP), $+2
+	JNE    other86
+	MOVQ   dst2+8(FP), R9
+	ADDQ   SI, R9
+	LEAQ   (SI), R10
+	LEAQ   (R9), R9
+
+	// VCVTNEPS2BF16 Z3, K0, Y5
+	BYTE        $0x62
+	BYTE        $0xf2
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xeb
+	VPMOVZXWD   Y5, Z4
+	VPSLLD      $0x10, Z4, Z4
+	VMOVDQU16   Y5, K1, (R10)
+	VSUBPS      Z4, Z3, Z3
+	VFPCLASSPSZ $0x99, Z3, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z3, K2, Y4
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xe3
+	VMOVDQU16 Y4, K1, (R9)
+	ADDQ      R8, SI
+	JMP       stored85
+
+other86:
+	CMPQ format+120(FP), $+1
+	JNE  other87
+	LEAQ (SI), R9
+
+	// VCVTNEPS2BF16 Z3, K0, Y4
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xe3
+	VMOVDQU16 Y4, K1, (R9)
+	ADDQ      R8, SI
+	JMP       stored85
+
+other87:
+	LEAQ    (SI), R9
+	VMOVUPS Z3, K1, (R9)
+	ADDQ    R8, SI
+	JMP     stored85
+
+stored85:
+	SUBQ $+1, DI
+	JMP  tile79
+
+narrower80:
+	MOVQ    xRow+80(FP), BX
+	ADDQ    BX, 8(SP)
+	MOVQ    dstRow+56(FP), BX
+	ADDQ    BX, 16(SP)
+	MOVQ    24(SP), BX
+	TESTQ   BX, BX
+	JE      none89
+	VMOVUPS Z2, K1, (BX)
+	ADDQ    sumRow+88(FP), BX
+	MOVQ    BX, 24(SP)
+
+none89:
+	DECQ (SP)
+	JNE  loop48
+	ADDQ $+64, x+16(FP)
+	ADDQ $+64, bias+32(FP)
+	ADDQ $+3136, weights+24(FP)
+	ADDQ $+32, dst+0(FP)
+	CMPQ format+120(FP), $+0
+	JNE  halves90
+	ADDQ $+32, dst+0(FP)
+
+halves90:
+	CMPQ sums+40(FP), $+0
+	JE   nosums91
+	ADDQ $+64, sums+40(FP)
+
+nosums91:
+done3:
+	VZEROUPPER
+	RET
+
+// func depthwise7x7s2IntoBF16(dst *byte, dst2 *byte, x *byte, weights *byte, bias *byte, sums *byte, dstStep int, dstRow int, xStep int, rowStep int, xRow int, sumRow int, rows int, pixels int, channels int, format int, class int, lo float32, hi float32)
+// Requires: AVX, AVX512BW, AVX512DQ, AVX512F, AVX512VL, BMI2
+TEXT ·depthwise7x7s2IntoBF16(SB), NOSPLIT, $32-144
+	MOVQ         dst2+8(FP), AX
+	SUBQ         dst+0(FP), AX
+	MOVQ         AX, dst2+8(FP)
+	SHLQ         $0x02, xRow+80(FP)
+	SHLQ         $0x02, sumRow+88(FP)
+	MOVQ         rowStep+72(FP), AX
+	MOVQ         xStep+64(FP), CX
+	SHLQ         $0x02, AX
+	SHLQ         $0x02, CX
+	LEAQ         (CX)(CX*2), DX
+	VBROADCASTSS lo+136(FP), Z0
+	VBROADCASTSS hi+140(FP), Z1
+
+block1:
+	CMPQ channels+112(FP), $+16
+	JL   rest2
+	MOVQ rows+96(FP), BX
+	MOVQ BX, (SP)
+	MOVQ x+16(FP), BX
+	MOVQ BX, 8(SP)
+	MOVQ dst+0(FP), BX
+	MOVQ BX, 16(SP)
+	MOVQ sums+40(FP), BX
+	MOVQ BX, 24(SP)
+
+loop4:
+	MOVQ   8(SP), BX
+	MOVQ   16(SP), SI
+	VPXORD Z2, Z2, Z2
+	MOVQ   pixels+104(FP), DI
+
+tile5:
+	CMPQ    DI, $+7
+	JL      narrower6
+	MOVQ    BX, R8
+	MOVQ    bias+32(FP), R9
+	VMOVUPS (R9), Z3
+	VMOVAPS Z3, Z4
+	VMOVAPS Z3, Z5
+	VMOVAPS Z3, Z6
+	VMOVAPS Z3, Z7
+	VMOVAPS Z3, Z8
+	VMOVAPS Z3, Z9
+	MOVQ    weights+24(FP), R9
+	MOVQ    $+7, R10
+
+loop7:
+	VMOVUPS      (R9), Z10
+	VMOVUPS      64(R9), Z11
+	VMOVUPS      128(R9), Z12
+	VMOVUPS      192(R9), Z13
+	VMOVUPS      256(R9), Z14
+	VMOVUPS      320(R9), Z15
+	VMOVUPS      384(R9), Z16
+	ADDQ         $+448, R9
+	MOVQ         R8, R11
+	ADDQ         AX, R8
+	VMOVUPS      (R11), Z17
+	VFMADD231PS  Z10, Z17, Z3
+	VMOVUPS      (R11)(CX*1), Z17
+	VFMADD231PS  Z11, Z17, Z3
+	VMOVUPS      (R11)(CX*2), Z17
+	VFMADD231PS  Z10, Z17, Z4
+	VFMADD231PS  Z12, Z17, Z3
+	VMOVUPS      (R11)(DX*1), Z17
+	VFMADD231PS  Z11, Z17, Z4
+	VFMADD231PS  Z13, Z17, Z3
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS      (R11), Z17
+	VFMADD231PS  Z10, Z17, Z5
+	VFMADD231PS  Z12, Z17, Z4
+	VFMADD231PS  Z14, Z17, Z3
+	VMOVUPS      (R11)(CX*1), Z17
+	VFMADD231PS  Z11, Z17, Z5
+	VFMADD231PS  Z13, Z17, Z4
+	VFMADD231PS  Z15, Z17, Z3
+	VMOVUPS      (R11)(CX*2), Z17
+	VFMADD231PS  Z10, Z17, Z6
+	VFMADD231PS  Z12, Z17, Z5
+	VFMADD231PS  Z14, Z17, Z4
+	VFMADD231PS  Z16, Z17, Z3
+	VMOVUPS      (R11)(DX*1), Z17
+	VFMADD231PS  Z11, Z17, Z6
+	VFMADD231PS  Z13, Z17, Z5
+	VFMADD231PS  Z15, Z17, Z4
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS      (R11), Z17
+	VFMADD231PS  Z10, Z17, Z7
+	VFMADD231PS  Z12, Z17, Z6
+	VFMADD231PS  Z14, Z17, Z5
+	VFMADD231PS  Z16, Z17, Z4
+	VMOVUPS      (R11)(CX*1), Z17
+	VFMADD231PS  Z11, Z17, Z7
+	VFMADD231PS  Z13, Z17, Z6
+	VFMADD231PS  Z15, Z17, Z5
+	VMOVUPS      (R11)(CX*2), Z17
+	VFMADD231PS  Z10, Z17, Z8
+	VFMADD231PS  Z12, Z17, Z7
+	VFMADD231PS  Z14, Z17, Z6
+	VFMADD231PS  Z16, Z17, Z5
+	VMOVUPS      (R11)(DX*1), Z17
+	VFMADD231PS  Z11, Z17, Z8
+	VFMADD231PS  Z13, Z17, Z7
+	VFMADD231PS  Z15, Z17, Z6
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS      (R11), Z17
+	VFMADD231PS  Z10, Z17, Z9
+	VFMADD231PS  Z12, Z17, Z8
+	VFMADD231PS  Z14, Z17, Z7
+	VFMADD231PS  Z16, Z17, Z6
+	VMOVUPS      (R11)(CX*1), Z17
+	VFMADD231PS  Z11, Z17, Z9
+	VFMADD231PS  Z13, Z17, Z8
+	VFMADD231PS  Z15, Z17, Z7
+	VMOVUPS      (R11)(CX*2), Z17
+	VFMADD231PS  Z12, Z17, Z9
+	VFMADD231PS  Z14, Z17, Z8
+	VFMADD231PS  Z16, Z17, Z7
+	VMOVUPS      (R11)(DX*1), Z17
+	VFMADD231PS  Z13, Z17, Z9
+	VFMADD231PS  Z15, Z17, Z8
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS      (R11), Z17
+	VFMADD231PS  Z14, Z17, Z9
+	VFMADD231PS  Z16, Z17, Z8
+	VMOVUPS      (R11)(CX*1), Z17
+	VFMADD231PS  Z15, Z17, Z9
+	VMOVUPS      (R11)(CX*2), Z17
+	VFMADD231PS  Z16, Z17, Z9
+	DECQ         R10
+	JNE          loop7
+	IMUL3Q       $+14, CX, R8
+	ADDQ         R8, BX
+	CMPQ         class+128(FP), $+1
+	JNE          other9
+	VBROADCASTSS consts<>+8(SB), Z11
+	VPXORD       Z10, Z10, Z10
+	VADDPS.BCST  consts<>+12(SB), Z3, Z12
+	VMAXPS       Z12, Z10, Z12
+	VMINPS       Z12, Z11, Z12
+	VMULPS       Z12, Z3, Z12
+	VMULPS.BCST  consts<>+16(SB), Z12, Z3
+	VADDPS.BCST  consts<>+12(SB), Z4, Z12
+	VMAXPS       Z12, Z10, Z12
+	VMINPS       Z12, Z11, Z12
+	VMULPS       Z12, Z4, Z12
+	VMULPS.BCST  consts<>+16(SB), Z12, Z4
+	VADDPS.BCST  consts<>+12(SB), Z5, Z12
+	VMAXPS       Z12, Z10, Z12
+	VMINPS       Z12, Z11, Z12
+	VMULPS       Z12, Z5, Z12
+	VMULPS.BCST  consts<>+16(SB), Z12, Z5
+	VADDPS.BCST  consts<>+12(SB), Z6, Z12
+	VMAXPS       Z12, Z10, Z12
+	VMINPS       Z12, Z11, Z12
+	VMULPS       Z12, Z6, Z12
+	VMULPS.BCST  consts<>+16(SB), Z12, Z6
+	VADDPS.BCST  consts<>+12(SB), Z7, Z12
+	VMAXPS       Z12, Z10, Z12
+	VMINPS       Z12, Z11, Z12
+	VMULPS       Z12, Z7, Z12
+	VMULPS.BCST  consts<>+16(SB), Z12, Z7
+	VADDPS.BCST  consts<>+12(SB), Z8, Z12
+	VMAXPS       Z12, Z10, Z12
+	VMINPS       Z12, Z11, Z12
+	VMULPS       Z12, Z8, Z12
+	VMULPS.BCST  consts<>+16(SB), Z12, Z8
+	VADDPS.BCST  consts<>+12(SB), Z9, Z12
+	VMAXPS       Z12, Z10, Z12
+	VMINPS       Z12, Z11, Z12
+	VMULPS       Z12, Z9, Z12
+	VMULPS.BCST  consts<>+16(SB), Z12, Z9
+	JMP          activated8
+
+other9:
+	CMPQ              class+128(FP), $+3
+	JNE               other10
+	VBROADCASTSS      consts<>+20(SB), Z10
+	VMOVAPS           Z3, Z11
+	VMULPS.BCST       consts<>+24(SB), Z11, Z12
+	VMINPS            Z12, Z10, Z12
+	VREDUCEPS         $0x09, Z12, Z13
+	VBROADCASTSS      consts<>+28(SB), Z14
+	VFMADD213PS.BCST  consts<>+32(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+36(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+40(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+44(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+48(SB), Z13, Z14
+	VSCALEFPS         Z12, Z14, Z11
+	VADDPS.BCST       consts<>+52(SB), Z11, Z11
+	VRCP14PS          Z11, Z12
+	VMOVAPS           Z12, Z13
+	VFNMADD213PS.BCST consts<>+56(SB), Z11, Z13
+	VMULPS            Z13, Z12, Z11
+	VMULPS            Z11, Z3, Z3
+	VMOVAPS           Z4, Z11
+	VMULPS.BCST       consts<>+24(SB), Z11, Z12
+	VMINPS            Z12, Z10, Z12
+	VREDUCEPS         $0x09, Z12, Z13
+	VBROADCASTSS      consts<>+28(SB), Z14
+	VFMADD213PS.BCST  consts<>+32(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+36(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+40(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+44(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+48(SB), Z13, Z14
+	VSCALEFPS         Z12, Z14, Z11
+	VADDPS.BCST       consts<>+52(SB), Z11, Z11
+	VRCP14PS          Z11, Z12
+	VMOVAPS           Z12, Z13
+	VFNMADD213PS.BCST consts<>+56(SB), Z11, Z13
+	VMULPS            Z13, Z12, Z11
+	VMULPS            Z11, Z4, Z4
+	VMOVAPS           Z5, Z11
+	VMULPS.BCST       consts<>+24(SB), Z11, Z12
+	VMINPS            Z12, Z10, Z12
+	VREDUCEPS         $0x09, Z12, Z13
+	VBROADCASTSS      consts<>+28(SB), Z14
+	VFMADD213PS.BCST  consts<>+32(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+36(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+40(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+44(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+48(SB), Z13, Z14
+	VSCALEFPS         Z12, Z14, Z11
+	VADDPS.BCST       consts<>+52(SB), Z11, Z11
+	VRCP14PS          Z11, Z12
+	VMOVAPS           Z12, Z13
+	VFNMADD213PS.BCST consts<>+56(SB), Z11, Z13
+	VMULPS            Z13, Z12, Z11
+	VMULPS            Z11, Z5, Z5
+	VMOVAPS           Z6, Z11
+	VMULPS.BCST       consts<>+24(SB), Z11, Z12
+	VMINPS            Z12, Z10, Z12
+	VREDUCEPS         $0x09, Z12, Z13
+	VBROADCASTSS      consts<>+28(SB), Z14
+	VFMADD213PS.BCST  consts<>+32(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+36(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+40(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+44(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+48(SB), Z13, Z14
+	VSCALEFPS         Z12, Z14, Z11
+	VADDPS.BCST       consts<>+52(SB), Z11, Z11
+	VRCP14PS          Z11, Z12
+	VMOVAPS           Z12, Z13
+	VFNMADD213PS.BCST consts<>+56(SB), Z11, Z13
+	VMULPS            Z13, Z12, Z11
+	VMULPS            Z11, Z6, Z6
+	VMOVAPS           Z7, Z11
+	VMULPS.BCST       consts<>+24(SB), Z11, Z12
+	VMINPS            Z12, Z10, Z12
+	VREDUCEPS         $0x09, Z12, Z13
+	VBROADCASTSS      consts<>+28(SB), Z14
+	VFMADD213PS.BCST  consts<>+32(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+36(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+40(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+44(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+48(SB), Z13, Z14
+	VSCALEFPS         Z12, Z14, Z11
+	VADDPS.BCST       consts<>+52(SB), Z11, Z11
+	VRCP14PS          Z11, Z12
+	VMOVAPS           Z12, Z13
+	VFNMADD213PS.BCST consts<>+56(SB), Z11, Z13
+	VMULPS            Z13, Z12, Z11
+	VMULPS            Z11, Z7, Z7
+	VMOVAPS           Z8, Z11
+	VMULPS.BCST       consts<>+24(SB), Z11, Z12
+	VMINPS            Z12, Z10, Z12
+	VREDUCEPS         $0x09, Z12, Z13
+	VBROADCASTSS      consts<>+28(SB), Z14
+	VFMADD213PS.BCST  consts<>+32(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+36(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+40(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+44(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+48(SB), Z13, Z14
+	VSCALEFPS         Z12, Z14, Z11
+	VADDPS.BCST       consts<>+52(SB), Z11, Z11
+	VRCP14PS          Z11, Z12
+	VMOVAPS           Z12, Z13
+	VFNMADD213PS.BCST consts<>+56(SB), Z11, Z13
+	VMULPS            Z13, Z12, Z11
+	VMULPS            Z11, Z8, Z8
+	VMOVAPS           Z9, Z11
+	VMULPS.BCST       consts<>+24(SB), Z11, Z12
+	VMINPS            Z12, Z10, Z12
+	VREDUCEPS         $0x09, Z12, Z13
+	VBROADCASTSS      consts<>+28(SB), Z14
+	VFMADD213PS.BCST  consts<>+32(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+36(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+40(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+44(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+48(SB), Z13, Z14
+	VSCALEFPS         Z12, Z14, Z11
+	VADDPS.BCST       consts<>+52(SB), Z11, Z11
+	VRCP14PS          Z11, Z12
+	VMOVAPS           Z12, Z13
+	VFNMADD213PS.BCST consts<>+56(SB), Z11, Z13
+	VMULPS            Z13, Z12, Z11
+	VMULPS            Z11, Z9, Z9
+	JMP               activated8
+
+other10:
+	VMAXPS Z3, Z0, Z3
+	VMINPS Z3, Z1, Z3
+	VMAXPS Z4, Z0, Z4
+	VMINPS Z4, Z1, Z4
+	VMAXPS Z5, Z0, Z5
+	VMINPS Z5, Z1, Z5
+	VMAXPS Z6, Z0, Z6
+	VMINPS Z6, Z1, Z6
+	VMAXPS Z7, Z0, Z7
+	VMINPS Z7, Z1, Z7
+	VMAXPS Z8, Z0, Z8
+	VMINPS Z8, Z1, Z8
+	VMAXPS Z9, Z0, Z9
+	VMINPS Z9, Z1, Z9
+
+activated8:
+	VADDPS Z3, Z2, Z2
+	VADDPS Z4, Z2, Z2
+	VADDPS Z5, Z2, Z2
+	VADDPS Z6, Z2, Z2
+	VADDPS Z7, Z2, Z2
+	VADDPS Z8, Z2, Z2
+	VADDPS Z9, Z2, Z2
+	MOVQ   dstStep+48(FP), R8
+	LEAQ   (R8)(R8*2), R9
+	CMPQ   format+120(FP), $+2
+	JNE    other12
+	MOVQ   dst2+8(FP), R10
+	ADDQ   SI, R10
+	LEAQ   (SI), R11
+	LEAQ   (R10), R12
+	LEAQ   (SI)(R8*1), R13
+	LEAQ   (R10)(R8*1), R14
+
+	// VCVTNE2PS2BF16 Z3, Z4, Z10
+	BYTE          $0x62
+	BYTE          $0x72
+	BYTE          $0x5f
+	BYTE          $0x48
+	BYTE          $0x72
+	BYTE          $0xd3
+	VMOVDQU16     Y10, (R11)
+	VEXTRACTI64X4 $0x01, Z10, (R13)
+	MOVQ          $0xaaaaaaaa, R11
+	KMOVD         R11, K3
+	VMOVUPS       tables<>+0(SB), Z12
+	VPERMW.Z      Z10, Z12, K3, Z11
+	VSUBPS        Z11, Z3, Z3
+	VMOVUPS       tables<>+64(SB), Z12
+	VPERMW.Z      Z10, Z12, K3, Z11
+	VSUBPS        Z11, Z4, Z4
+	VMINPS.BCST   consts<>+0(SB), Z3, Z3
+	VMINPS.BCST   consts<>+0(SB), Z4, Z4
+	VMAXPS.BCST   consts<>+4(SB), Z3, Z3
+	VMAXPS.BCST   consts<>+4(SB), Z4, Z4
+
+	// VCVTNE2PS2BF16 Z3, Z4, Z10
+	BYTE          $0x62
+	BYTE          $0x72
+	BYTE          $0x5f
+	BYTE          $0x48
+	BYTE          $0x72
+	BYTE          $0xd3
+	VMOVDQU16     Y10, (R12)
+	VEXTRACTI64X4 $0x01, Z10, (R14)
+	LEAQ          (SI)(R8*2), R11
+	LEAQ          (R10)(R8*2), R12
+	LEAQ          (SI)(R9*1), R13
+	LEAQ          (R10)(R9*1), R14
+
+	// VCVTNE2PS2BF16 Z5, Z6, Z10
+	BYTE          $0x62
+	BYTE          $0x72
+	BYTE          $0x4f
+	BYTE          $0x48
+	BYTE          $0x72
+	BYTE          $0xd5
+	VMOVDQU16     Y10, (R11)
+	VEXTRACTI64X4 $0x01, Z10, (R13)
+	MOVQ          $0xaaaaaaaa, R11
+	KMOVD         R11, K3
+	VMOVUPS       tables<>+0(SB), Z12
+	VPERMW.Z      Z10, Z12, K3, Z11
+	VSUBPS        Z11, Z5, Z5
+	VMOVUPS       tables<>+64(SB), Z12
+	VPERMW.Z      Z10, Z12, K3, Z11
+	VSUBPS        Z11, Z6, Z6
+	VMINPS.BCST   consts<>+0(SB), Z5, Z5
+	VMINPS.BCST   consts<>+0(SB), Z6, Z6
+	VMAXPS.BCST   consts<>+4(SB), Z5, Z5
+	VMAXPS.BCST   consts<>+4(SB), Z6, Z6
+
+	// VCVTNE2PS2BF16 Z5, Z6, Z10
+	BYTE          $0x62
+	BYTE          $0x72
+	BYTE          $0x4f
+	BYTE          $0x48
+	BYTE          $0x72
+	BYTE          $0xd5
+	VMOVDQU16     Y10, (R12)
+	VEXTRACTI64X4 $0x01, Z10, (R14)
+	LEAQ          (SI)(R8*4), SI
+	LEAQ          (R10)(R8*4), R10
+	LEAQ          (SI), R11
+	LEAQ          (R10), R12
+	LEAQ          (SI)(R8*1), R13
+	LEAQ          (R10)(R8*1), R14
+
+	// VCVTNE2PS2BF16 Z7, Z8, Z10
+	BYTE          $0x62
+	BYTE          $0x72
+	BYTE          $0x3f
+	BYTE          $0x48
+	BYTE          $0x72
+	BYTE          $0xd7
+	VMOVDQU16     Y10, (R11)
+	VEXTRACTI64X4 $0x01, Z10, (R13)
+	MOVQ          $0xaaaaaaaa, R11
+	KMOVD         R11, K3
+	VMOVUPS       tables<>+0(SB), Z12
+	VPERMW.Z      Z10, Z12, K3, Z11
+	VSUBPS        Z11, Z7, Z7
+	VMOVUPS       tables<>+64(SB), Z12
+	VPERMW.Z      Z10, Z12, K3, Z11
+	VSUBPS        Z11, Z8, Z8
+	VMINPS.BCST   consts<>+0(SB), Z7, Z7
+	VMINPS.BCST   consts<>+0(SB), Z8, Z8
+	VMAXPS.BCST   consts<>+4(SB), Z7, Z7
+	VMAXPS.BCST   consts<>+4(SB), Z8, Z8
+
+	// VCVTNE2PS2BF16 Z7, Z8, Z10
+	BYTE          $0x62
+	BYTE          $0x72
+	BYTE          $0x3f
+	BYTE          $0x48
+	BYTE          $0x72
+	BYTE          $0xd7
+	VMOVDQU16     Y10, (R12)
+	VEXTRACTI64X4 $0x01, Z10, (R14)
+	LEAQ          (SI)(R8*2), R11
+	LEAQ          (R10)(R8*2), R8
+
+	// VCVTNEPS2BF16 Z9, K0, Y11
+	BYTE        $0x62
+	BYTE        $0x52
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xd9
+	VPMOVZXWD   Y11, Z10
+	VPSLLD      $0x10, Z10, Z10
+	VMOVDQU16   Y11, (R11)
+	VSUBPS      Z10, Z9, Z9
+	VFPCLASSPSZ $0x99, Z9, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z9, K2, Y10
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xd1
+	VMOVDQU16 Y10, (R8)
+	ADDQ      R9, SI
+	JMP       stored11
+
+other12:
+	CMPQ format+120(FP), $+1
+	JNE  other13
+	LEAQ (SI), R10
+	LEAQ (SI)(R8*1), R11
+
+	// VCVTNE2PS2BF16 Z3, Z4, Z10
+	BYTE          $0x62
+	BYTE          $0x72
+	BYTE          $0x5f
+	BYTE          $0x48
+	BYTE          $0x72
+	BYTE          $0xd3
+	VMOVDQU16     Y10, (R10)
+	VEXTRACTI64X4 $0x01, Z10, (R11)
+	LEAQ          (SI)(R8*2), R10
+	LEAQ          (SI)(R9*1), R11
+
+	// VCVTNE2PS2BF16 Z5, Z6, Z10
+	BYTE          $0x62
+	BYTE          $0x72
+	BYTE          $0x4f
+	BYTE          $0x48
+	BYTE          $0x72
+	BYTE          $0xd5
+	VMOVDQU16     Y10, (R10)
+	VEXTRACTI64X4 $0x01, Z10, (R11)
+	LEAQ          (SI)(R8*4), SI
+	LEAQ          (SI), R10
+	LEAQ          (SI)(R8*1), R11
+
+	// VCVTNE2PS2BF16 Z7, Z8, Z10
+	BYTE          $0x62
+	BYTE          $0x72
+	BYTE          $0x3f
+	BYTE          $0x48
+	BYTE          $0x72
+	BYTE          $0xd7
+	VMOVDQU16     Y10, (R10)
+	VEXTRACTI64X4 $0x01, Z10, (R11)
+	LEAQ          (SI)(R8*2), R8
+
+	// VCVTNEPS2BF16 Z9, K0, Y10
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd1
+	VMOVDQU16 Y10, (R8)
+	ADDQ      R9, SI
+	JMP       stored11
+
+other13:
+	LEAQ    (SI), R10
+	VMOVUPS Z3, (R10)
+	LEAQ    (SI)(R8*1), R10
+	VMOVUPS Z4, (R10)
+	LEAQ    (SI)(R8*2), R10
+	VMOVUPS Z5, (R10)
+	LEAQ    (SI)(R9*1), R10
+	VMOVUPS Z6, (R10)
+	LEAQ    (SI)(R8*4), SI
+	LEAQ    (SI), R10
+	VMOVUPS Z7, (R10)
+	LEAQ    (SI)(R8*1), R10
+	VMOVUPS Z8, (R10)
+	LEAQ    (SI)(R8*2), R8
+	VMOVUPS Z9, (R8)
+	ADDQ    R9, SI
+	JMP     stored11
+
+stored11:
+	SUBQ $+7, DI
+	JMP  tile5
+
+narrower6:
+	CMPQ    DI, $+4
+	JL      narrower16
+	MOVQ    BX, R8
+	MOVQ    bias+32(FP), R9
+	VMOVUPS (R9), Z3
+	VMOVAPS Z3, Z4
+	VMOVAPS Z3, Z5
+	VMOVAPS Z3, Z6
+	MOVQ    weights+24(FP), R9
+	MOVQ    $+7, R10
+
+loop17:
+	VMOVUPS      (R9), Z7
+	VMOVUPS      64(R9), Z8
+	VMOVUPS      128(R9), Z9
+	VMOVUPS      192(R9), Z10
+	VMOVUPS      256(R9), Z11
+	VMOVUPS      320(R9), Z12
+	VMOVUPS      384(R9), Z13
+	ADDQ         $+448, R9
+	MOVQ         R8, R11
+	ADDQ         AX, R8
+	VMOVUPS      (R11), Z14
+	VFMADD231PS  Z7, Z14, Z3
+	VMOVUPS      (R11)(CX*1), Z14
+	VFMADD231PS  Z8, Z14, Z3
+	VMOVUPS      (R11)(CX*2), Z14
+	VFMADD231PS  Z7, Z14, Z4
+	VFMADD231PS  Z9, Z14, Z3
+	VMOVUPS      (R11)(DX*1), Z14
+	VFMADD231PS  Z8, Z14, Z4
+	VFMADD231PS  Z10, Z14, Z3
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS      (R11), Z14
+	VFMADD231PS  Z7, Z14, Z5
+	VFMADD231PS  Z9, Z14, Z4
+	VFMADD231PS  Z11, Z14, Z3
+	VMOVUPS      (R11)(CX*1), Z14
+	VFMADD231PS  Z8, Z14, Z5
+	VFMADD231PS  Z10, Z14, Z4
+	VFMADD231PS  Z12, Z14, Z3
+	VMOVUPS      (R11)(CX*2), Z14
+	VFMADD231PS  Z7, Z14, Z6
+	VFMADD231PS  Z9, Z14, Z5
+	VFMADD231PS  Z11, Z14, Z4
+	VFMADD231PS  Z13, Z14, Z3
+	VMOVUPS      (R11)(DX*1), Z14
+	VFMADD231PS  Z8, Z14, Z6
+	VFMADD231PS  Z10, Z14, Z5
+	VFMADD231PS  Z12, Z14, Z4
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS      (R11), Z14
+	VFMADD231PS  Z9, Z14, Z6
+	VFMADD231PS  Z11, Z14, Z5
+	VFMADD231PS  Z13, Z14, Z4
+	VMOVUPS      (R11)(CX*1), Z14
+	VFMADD231PS  Z10, Z14, Z6
+	VFMADD231PS  Z12, Z14, Z5
+	VMOVUPS      (R11)(CX*2), Z14
+	VFMADD231PS  Z11, Z14, Z6
+	VFMADD231PS  Z13, Z14, Z5
+	VMOVUPS      (R11)(DX*1), Z14
+	VFMADD231PS  Z12, Z14, Z6
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS      (R11), Z14
+	VFMADD231PS  Z13, Z14, Z6
+	DECQ         R10
+	JNE          loop17
+	IMUL3Q       $+8, CX, R8
+	ADDQ         R8, BX
+	CMPQ         class+128(FP), $+1
+	JNE          other19
+	VBROADCASTSS consts<>+8(SB), Z8
+	VPXORD       Z7, Z7, Z7
+	VADDPS.BCST  consts<>+12(SB), Z3, Z9
+	VMAXPS       Z9, Z7, Z9
+	VMINPS       Z9, Z8, Z9
+	VMULPS       Z9, Z3, Z9
+	VMULPS.BCST  consts<>+16(SB), Z9, Z3
+	VADDPS.BCST  consts<>+12(SB), Z4, Z9
+	VMAXPS       Z9, Z7, Z9
+	VMINPS       Z9, Z8, Z9
+	VMULPS       Z9, Z4, Z9
+	VMULPS.BCST  consts<>+16(SB), Z9, Z4
+	VADDPS.BCST  consts<>+12(SB), Z5, Z9
+	VMAXPS       Z9, Z7, Z9
+	VMINPS       Z9, Z8, Z9
+	VMULPS       Z9, Z5, Z9
+	VMULPS.BCST  consts<>+16(SB), Z9, Z5
+	VADDPS.BCST  consts<>+12(SB), Z6, Z9
+	VMAXPS       Z9, Z7, Z9
+	VMINPS       Z9, Z8, Z9
+	VMULPS       Z9, Z6, Z9
+	VMULPS.BCST  consts<>+16(SB), Z9, Z6
+	JMP          activated18
+
+other19:
+	CMPQ              class+128(FP), $+3
+	JNE               other20
+	VBROADCASTSS      consts<>+20(SB), Z7
+	VMOVAPS           Z3, Z8
+	VMULPS.BCST       consts<>+24(SB), Z8, Z9
+	VMINPS            Z9, Z7, Z9
+	VREDUCEPS         $0x09, Z9, Z10
+	VBROADCASTSS      consts<>+28(SB), Z11
+	VFMADD213PS.BCST  consts<>+32(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+36(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+40(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+44(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+48(SB), Z10, Z11
+	VSCALEFPS         Z9, Z11, Z8
+	VADDPS.BCST       consts<>+52(SB), Z8, Z8
+	VRCP14PS          Z8, Z9
+	VMOVAPS           Z9, Z10
+	VFNMADD213PS.BCST consts<>+56(SB), Z8, Z10
+	VMULPS            Z10, Z9, Z8
+	VMULPS            Z8, Z3, Z3
+	VMOVAPS           Z4, Z8
+	VMULPS.BCST       consts<>+24(SB), Z8, Z9
+	VMINPS            Z9, Z7, Z9
+	VREDUCEPS         $0x09, Z9, Z10
+	VBROADCASTSS      consts<>+28(SB), Z11
+	VFMADD213PS.BCST  consts<>+32(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+36(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+40(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+44(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+48(SB), Z10, Z11
+	VSCALEFPS         Z9, Z11, Z8
+	VADDPS.BCST       consts<>+52(SB), Z8, Z8
+	VRCP14PS          Z8, Z9
+	VMOVAPS           Z9, Z10
+	VFNMADD213PS.BCST consts<>+56(SB), Z8, Z10
+	VMULPS            Z10, Z9, Z8
+	VMULPS            Z8, Z4, Z4
+	VMOVAPS           Z5, Z8
+	VMULPS.BCST       consts<>+24(SB), Z8, Z9
+	VMINPS            Z9, Z7, Z9
+	VREDUCEPS         $0x09, Z9, Z10
+	VBROADCASTSS      consts<>+28(SB), Z11
+	VFMADD213PS.BCST  consts<>+32(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+36(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+40(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+44(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+48(SB), Z10, Z11
+	VSCALEFPS         Z9, Z11, Z8
+	VADDPS.BCST       consts<>+52(SB), Z8, Z8
+	VRCP14PS          Z8, Z9
+	VMOVAPS           Z9, Z10
+	VFNMADD213PS.BCST consts<>+56(SB), Z8, Z10
+	VMULPS            Z10, Z9, Z8
+	VMULPS            Z8, Z5, Z5
+	VMOVAPS           Z6, Z8
+	VMULPS.BCST       consts<>+24(SB), Z8, Z9
+	VMINPS            Z9, Z7, Z9
+	VREDUCEPS         $0x09, Z9, Z10
+	VBROADCASTSS      consts<>+28(SB), Z11
+	VFMADD213PS.BCST  consts<>+32(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+36(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+40(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+44(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+48(SB), Z10, Z11
+	VSCALEFPS         Z9, Z11, Z8
+	VADDPS.BCST       consts<>+52(SB), Z8, Z8
+	VRCP14PS          Z8, Z9
+	VMOVAPS           Z9, Z10
+	VFNMADD213PS.BCST consts<>+56(SB), Z8, Z10
+	VMULPS            Z10, Z9, Z8
+	VMULPS            Z8, Z6, Z6
+	JMP               activated18
+
+other20:
+	VMAXPS Z3, Z0, Z3
+	VMINPS Z3, Z1, Z3
+	VMAXPS Z4, Z0, Z4
+	VMINPS Z4, Z1, Z4
+	VMAXPS Z5, Z0, Z5
+	VMINPS Z5, Z1, Z5
+	VMAXPS Z6, Z0, Z6
+	VMINPS Z6, Z1, Z6
+
+activated18:
+	VADDPS Z3, Z2, Z2
+	VADDPS Z4, Z2, Z2
+	VADDPS Z5, Z2, Z2
+	VADDPS Z6, Z2, Z2
+	MOVQ   dstStep+48(FP), R8
+	LEAQ   (R8)(R8*2), R9
+	CMPQ   format+120(FP), $+2
+	JNE    other22
+	MOVQ   dst2+8(FP), R10
+	ADDQ   SI, R10
+	LEAQ   (SI), R11
+	LEAQ   (R10), R12
+	LEAQ   (SI)(R8*1), R13
+	LEAQ   (R10)(R8*1), R14
+
+	// VCVTNE2PS2BF16 Z3, Z4, Z7
+	BYTE          $0x62
+	BYTE          $0xf2
+	BYTE          $0x5f
+	BYTE          $0x48
+	BYTE          $0x72
+	BYTE          $0xfb
+	VMOVDQU16     Y7, (R11)
+	VEXTRACTI64X4 $0x01, Z7, (R13)
+	MOVQ          $0xaaaaaaaa, R11
+	KMOVD         R11, K3
+	VMOVUPS       tables<>+0(SB), Z9
+	VPERMW.Z      Z7, Z9, K3, Z8
+	VSUBPS        Z8, Z3, Z3
+	VMOVUPS       tables<>+64(SB), Z9
+	VPERMW.Z      Z7, Z9, K3, Z8
+	VSUBPS        Z8, Z4, Z4
+	VMINPS.BCST   consts<>+0(SB), Z3, Z3
+	VMINPS.BCST   consts<>+0(SB), Z4, Z4
+	VMAXPS.BCST   consts<>+4(SB), Z3, Z3
+	VMAXPS.BCST   consts<>+4(SB), Z4, Z4
+
+	// VCVTNE2PS2BF16 Z3, Z4, Z7
+	BYTE          $0x62
+	BYTE          $0xf2
+	BYTE          $0x5f
+	BYTE          $0x48
+	BYTE          $0x72
+	BYTE          $0xfb
+	VMOVDQU16     Y7, (R12)
+	VEXTRACTI64X4 $0x01, Z7, (R14)
+	LEAQ          (SI)(R8*2), R11
+	LEAQ          (R10)(R8*2), R12
+	LEAQ          (SI)(R9*1), R13
+	LEAQ          (R10)(R9*1), R9
+
+	// VCVTNE2PS2BF16 Z5, Z6, Z7
+	BYTE          $0x62
+	BYTE          $0xf2
+	BYTE          $0x4f
+	BYTE          $0x48
+	BYTE          $0x72
+	BYTE          $0xfd
+	VMOVDQU16     Y7, (R11)
+	VEXTRACTI64X4 $0x01, Z7, (R13)
+	MOVQ          $0xaaaaaaaa, R10
+	KMOVD         R10, K3
+	VMOVUPS       tables<>+0(SB), Z9
+	VPERMW.Z      Z7, Z9, K3, Z8
+	VSUBPS        Z8, Z5, Z5
+	VMOVUPS       tables<>+64(SB), Z9
+	VPERMW.Z      Z7, Z9, K3, Z8
+	VSUBPS        Z8, Z6, Z6
+	VMINPS.BCST   consts<>+0(SB), Z5, Z5
+	VMINPS.BCST   consts<>+0(SB), Z6, Z6
+	VMAXPS.BCST   consts<>+4(SB), Z5, Z5
+	VMAXPS.BCST   consts<>+4(SB), Z6, Z6
+
+	// VCVTNE2PS2BF16 Z5, Z6, Z7
+	BYTE          $0x62
+	BYTE          $0xf2
+	BYTE          $0x4f
+	BYTE          $0x48
+	BYTE          $0x72
+	BYTE          $0xfd
+	VMOVDQU16     Y7, (R12)
+	VEXTRACTI64X4 $0x01, Z7, (R9)
+	LEAQ          (SI)(R8*4), SI
+	JMP           stored21
+
+other22:
+	CMPQ format+120(FP), $+1
+	JNE  other23
+	LEAQ (SI), R10
+	LEAQ (SI)(R8*1), R11
+
+	// VCVTNE2PS2BF16 Z3, Z4, Z7
+	BYTE          $0x62
+	BYTE          $0xf2
+	BYTE          $0x5f
+	BYTE          $0x48
+	BYTE          $0x72
+	BYTE          $0xfb
+	VMOVDQU16     Y7, (R10)
+	VEXTRACTI64X4 $0x01, Z7, (R11)
+	LEAQ          (SI)(R8*2), R10
+	LEAQ          (SI)(R9*1), R9
+
+	// VCVTNE2PS2BF16 Z5, Z6, Z7
+	BYTE          $0x62
+	BYTE          $0xf2
+	BYTE          $0x4f
+	BYTE          $0x48
+	BYTE          $0x72
+	BYTE          $0xfd
+	VMOVDQU16     Y7, (R10)
+	VEXTRACTI64X4 $0x01, Z7, (R9)
+	LEAQ          (SI)(R8*4), SI
+	JMP           stored21
+
+other23:
+	LEAQ    (SI), R10
+	VMOVUPS Z3, (R10)
+	LEAQ    (SI)(R8*1), R10
+	VMOVUPS Z4, (R10)
+	LEAQ    (SI)(R8*2), R10
+	VMOVUPS Z5, (R10)
+	LEAQ    (SI)(R9*1), R9
+	VMOVUPS Z6, (R9)
+	LEAQ    (SI)(R8*4), SI
+	JMP     stored21
+
+stored21:
+	SUBQ $+4, DI
+
+narrower16:
+	CMPQ    DI, $+2
+	JL      narrower26
+	MOVQ    BX, R8
+	MOVQ    bias+32(FP), R9
+	VMOVUPS (R9), Z3
+	VMOVAPS Z3, Z4
+	MOVQ    weights+24(FP), R9
+	MOVQ    $+7, R10
+
+loop27:
+	VMOVUPS      (R9), Z5
+	VMOVUPS      64(R9), Z6
+	VMOVUPS      128(R9), Z7
+	VMOVUPS      192(R9), Z8
+	VMOVUPS      256(R9), Z9
+	VMOVUPS      320(R9), Z10
+	VMOVUPS      384(R9), Z11
+	ADDQ         $+448, R9
+	MOVQ         R8, R11
+	ADDQ         AX, R8
+	VMOVUPS      (R11), Z12
+	VFMADD231PS  Z5, Z12, Z3
+	VMOVUPS      (R11)(CX*1), Z12
+	VFMADD231PS  Z6, Z12, Z3
+	VMOVUPS      (R11)(CX*2), Z12
+	VFMADD231PS  Z5, Z12, Z4
+	VFMADD231PS  Z7, Z12, Z3
+	VMOVUPS      (R11)(DX*1), Z12
+	VFMADD231PS  Z6, Z12, Z4
+	VFMADD231PS  Z8, Z12, Z3
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS      (R11), Z12
+	VFMADD231PS  Z7, Z12, Z4
+	VFMADD231PS  Z9, Z12, Z3
+	VMOVUPS      (R11)(CX*1), Z12
+	VFMADD231PS  Z8, Z12, Z4
+	VFMADD231PS  Z10, Z12, Z3
+	VMOVUPS      (R11)(CX*2), Z12
+	VFMADD231PS  Z9, Z12, Z4
+	VFMADD231PS  Z11, Z12, Z3
+	VMOVUPS      (R11)(DX*1), Z12
+	VFMADD231PS  Z10, Z12, Z4
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS      (R11), Z12
+	VFMADD231PS  Z11, Z12, Z4
+	DECQ         R10
+	JNE          loop27
+	IMUL3Q       $+4, CX, R8
+	ADDQ         R8, BX
+	CMPQ         class+128(FP), $+1
+	JNE          other29
+	VBROADCASTSS consts<>+8(SB), Z6
+	VPXORD       Z5, Z5, Z5
+	VADDPS.BCST  consts<>+12(SB), Z3, Z7
+	VMAXPS       Z7, Z5, Z7
+	VMINPS       Z7, Z6, Z7
+	VMULPS       Z7, Z3, Z7
+	VMULPS.BCST  consts<>+16(SB), Z7, Z3
+	VADDPS.BCST  consts<>+12(SB), Z4, Z7
+	VMAXPS       Z7, Z5, Z7
+	VMINPS       Z7, Z6, Z7
+	VMULPS       Z7, Z4, Z7
+	VMULPS.BCST  consts<>+16(SB), Z7, Z4
+	JMP          activated28
+
+other29:
+	CMPQ              class+128(FP), $+3
+	JNE               other30
+	VBROADCASTSS      consts<>+20(SB), Z5
+	VMOVAPS           Z3, Z6
+	VMULPS.BCST       consts<>+24(SB), Z6, Z7
+	VMINPS            Z7, Z5, Z7
+	VREDUCEPS         $0x09, Z7, Z8
+	VBROADCASTSS      consts<>+28(SB), Z9
+	VFMADD213PS.BCST  consts<>+32(SB), Z8, Z9
+	VFMADD213PS.BCST  consts<>+36(SB), Z8, Z9
+	VFMADD213PS.BCST  consts<>+40(SB), Z8, Z9
+	VFMADD213PS.BCST  consts<>+44(SB), Z8, Z9
+	VFMADD213PS.BCST  consts<>+48(SB), Z8, Z9
+	VSCALEFPS         Z7, Z9, Z6
+	VADDPS.BCST       consts<>+52(SB), Z6, Z6
+	VRCP14PS          Z6, Z7
+	VMOVAPS           Z7, Z8
+	VFNMADD213PS.BCST consts<>+56(SB), Z6, Z8
+	VMULPS            Z8, Z7, Z6
+	VMULPS            Z6, Z3, Z3
+	VMOVAPS           Z4, Z6
+	VMULPS.BCST       consts<>+24(SB), Z6, Z7
+	VMINPS            Z7, Z5, Z7
+	VREDUCEPS         $0x09, Z7, Z8
+	VBROADCASTSS      consts<>+28(SB), Z9
+	VFMADD213PS.BCST  consts<>+32(SB), Z8, Z9
+	VFMADD213PS.BCST  consts<>+36(SB), Z8, Z9
+	VFMADD213PS.BCST  consts<>+40(SB), Z8, Z9
+	VFMADD213PS.BCST  consts<>+44(SB), Z8, Z9
+	VFMADD213PS.BCST  consts<>+48(SB), Z8, Z9
+	VSCALEFPS         Z7, Z9, Z6
+	VADDPS.BCST       consts<>+52(SB), Z6, Z6
+	VRCP14PS          Z6, Z7
+	VMOVAPS           Z7, Z8
+	VFNMADD213PS.BCST consts<>+56(SB), Z6, Z8
+	VMULPS            Z8, Z7, Z6
+	VMULPS            Z6, Z4, Z4
+	JMP               activated28
+
+other30:
+	VMAXPS Z3, Z0, Z3
+	VMINPS Z3, Z1, Z3
+	VMAXPS Z4, Z0, Z4
+	VMINPS Z4, Z1, Z4
+
+activated28:
+	VADDPS Z3, Z2, Z2
+	VADDPS Z4, Z2, Z2
+	MOVQ   dstStep+48(FP), R8
+	LEAQ   (R8)(R8*2), R9
+	CMPQ   format+120(FP), $+2
+	JNE    other32
+	MOVQ   dst2+8(FP), R9
+	ADDQ   SI, R9
+	LEAQ   (SI), R10
+	LEAQ   (R9), R11
+	LEAQ   (SI)(R8*1), R12
+	LEAQ   (R9)(R8*1), R9
+
+	// VCVTNE2PS2BF16 Z3, Z4, Z5
+	BYTE          $0x62
+	BYTE          $0xf2
+	BYTE          $0x5f
+	BYTE          $0x48
+	BYTE          $0x72
+	BYTE          $0xeb
+	VMOVDQU16     Y5, (R10)
+	VEXTRACTI64X4 $0x01, Z5, (R12)
+	MOVQ          $0xaaaaaaaa, R10
+	KMOVD         R10, K3
+	VMOVUPS       tables<>+0(SB), Z7
+	VPERMW.Z      Z5, Z7, K3, Z6
+	VSUBPS        Z6, Z3, Z3
+	VMOVUPS       tables<>+64(SB), Z7
+	VPERMW.Z      Z5, Z7, K3, Z6
+	VSUBPS        Z6, Z4, Z4
+	VMINPS.BCST   consts<>+0(SB), Z3, Z3
+	VMINPS.BCST   consts<>+0(SB), Z4, Z4
+	VMAXPS.BCST   consts<>+4(SB), Z3, Z3
+	VMAXPS.BCST   consts<>+4(SB), Z4, Z4
+
+	// VCVTNE2PS2BF16 Z3, Z4, Z5
+	BYTE          $0x62
+	BYTE          $0xf2
+	BYTE          $0x5f
+	BYTE          $0x48
+	BYTE          $0x72
+	BYTE          $0xeb
+	VMOVDQU16     Y5, (R11)
+	VEXTRACTI64X4 $0x01, Z5, (R9)
+	LEAQ          (SI)(R8*2), SI
+	JMP           stored31
+
+other32:
+	CMPQ format+120(FP), $+1
+	JNE  other33
+	LEAQ (SI), R9
+	LEAQ (SI)(R8*1), R10
+
+	// VCVTNE2PS2BF16 Z3, Z4, Z5
+	BYTE          $0x62
+	BYTE          $0xf2
+	BYTE          $0x5f
+	BYTE          $0x48
+	BYTE          $0x72
+	BYTE          $0xeb
+	VMOVDQU16     Y5, (R9)
+	VEXTRACTI64X4 $0x01, Z5, (R10)
+	LEAQ          (SI)(R8*2), SI
+	JMP           stored31
+
+other33:
+	LEAQ    (SI), R9
+	VMOVUPS Z3, (R9)
+	LEAQ    (SI)(R8*1), R9
+	VMOVUPS Z4, (R9)
+	LEAQ    (SI)(R8*2), SI
+	JMP     stored31
+
+stored31:
+	SUBQ $+2, DI
+
+narrower26:
+tile35:
+	CMPQ    DI, $+1
+	JL      narrower36
+	MOVQ    BX, R8
+	MOVQ    bias+32(FP), R9
+	VMOVUPS (R9), Z3
+	MOVQ    weights+24(FP), R9
+	MOVQ    $+7, R10
+
+loop37:
+	VMOVUPS      (R9), Z4
+	VMOVUPS      64(R9), Z5
+	VMOVUPS      128(R9), Z6
+	VMOVUPS      192(R9), Z7
+	VMOVUPS      256(R9), Z8
+	VMOVUPS      320(R9), Z9
+	VMOVUPS      384(R9), Z10
+	ADDQ         $+448, R9
+	MOVQ         R8, R11
+	ADDQ         AX, R8
+	VMOVUPS      (R11), Z11
+	VFMADD231PS  Z4, Z11, Z3
+	VMOVUPS      (R11)(CX*1), Z11
+	VFMADD231PS  Z5, Z11, Z3
+	VMOVUPS      (R11)(CX*2), Z11
+	VFMADD231PS  Z6, Z11, Z3
+	VMOVUPS      (R11)(DX*1), Z11
+	VFMADD231PS  Z7, Z11, Z3
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS      (R11), Z11
+	VFMADD231PS  Z8, Z11, Z3
+	VMOVUPS      (R11)(CX*1), Z11
+	VFMADD231PS  Z9, Z11, Z3
+	VMOVUPS      (R11)(CX*2), Z11
+	VFMADD231PS  Z10, Z11, Z3
+	DECQ         R10
+	JNE          loop37
+	IMUL3Q       $+2, CX, R8
+	ADDQ         R8, BX
+	CMPQ         class+128(FP), $+1
+	JNE          other39
+	VBROADCASTSS consts<>+8(SB), Z5
+	VPXORD       Z4, Z4, Z4
+	VADDPS.BCST  consts<>+12(SB), Z3, Z6
+	VMAXPS       Z6, Z4, Z6
+	VMINPS       Z6, Z5, Z6
+	VMULPS       Z6, Z3, Z6
+	VMULPS.BCST  consts<>+16(SB), Z6, Z3
+	JMP          activated38
+
+other39:
+	CMPQ              class+128(FP), $+3
+	JNE               other40
+	VBROADCASTSS      consts<>+20(SB), Z4
+	VMOVAPS           Z3, Z5
+	VMULPS.BCST       consts<>+24(SB), Z5, Z6
+	VMINPS            Z6, Z4, Z6
+	VREDUCEPS         $0x09, Z6, Z7
+	VBROADCASTSS      consts<>+28(SB), Z8
+	VFMADD213PS.BCST  consts<>+32(SB), Z7, Z8
+	VFMADD213PS.BCST  consts<>+36(SB), Z7, Z8
+	VFMADD213PS.BCST  consts<>+40(SB), Z7, Z8
+	VFMADD213PS.BCST  consts<>+44(SB), Z7, Z8
+	VFMADD213PS.BCST  consts<>+48(SB), Z7, Z8
+	VSCALEFPS         Z6, Z8, Z5
+	VADDPS.BCST       consts<>+52(SB), Z5, Z5
+	VRCP14PS          Z5, Z6
+	VMOVAPS           Z6, Z7
+	VFNMADD213PS.BCST consts<>+56(SB), Z5, Z7
+	VMULPS            Z7, Z6, Z5
+	VMULPS            Z5, Z3, Z3
+	JMP               activated38
+
+other40:
+	VMAXPS Z3, Z0, Z3
+	VMINPS Z3, Z1, Z3
+
+activated38:
+	VADDPS Z3, Z2, Z2
+	MOVQ   dstStep+48(FP), R8
+	LEAQ   (R8)(R8*2), R9
+	CMPQ   format+120(FP), $+2
+	JNE    other42
+	MOVQ   dst2+8(FP), R9
+	ADDQ   SI, R9
+	LEAQ   (SI), R10
+	LEAQ   (R9), R9
+
+	// VCVTNEPS2BF16 Z3, K0, Y5
+	BYTE        $0x62
+	BYTE        $0xf2
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xeb
+	VPMOVZXWD   Y5, Z4
+	VPSLLD      $0x10, Z4, Z4
+	VMOVDQU16   Y5, (R10)
+	VSUBPS      Z4, Z3, Z3
+	VFPCLASSPSZ $0x99, Z3, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z3, K2, Y4
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xe3
+	VMOVDQU16 Y4, (R9)
+	ADDQ      R8, SI
+	JMP       stored41
+
+other42:
+	CMPQ format+120(FP), $+1
+	JNE  other43
+	LEAQ (SI), R9
+
+	// VCVTNEPS2BF16 Z3, K0, Y4
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xe3
+	VMOVDQU16 Y4, (R9)
+	ADDQ      R8, SI
+	JMP       stored41
+
+other43:
+	LEAQ    (SI), R9
+	VMOVUPS Z3, (R9)
+	ADDQ    R8, SI
+	JMP     stored41
+
+stored41:
+	SUBQ $+1, DI
+	JMP  tile35
+
+narrower36:
+	MOVQ    xRow+80(FP), BX
+	ADDQ    BX, 8(SP)
+	MOVQ    dstRow+56(FP), BX
+	ADDQ    BX, 16(SP)
+	MOVQ    24(SP), BX
+	TESTQ   BX, BX
+	JE      none45
+	VMOVUPS Z2, (BX)
+	ADDQ    sumRow+88(FP), BX
+	MOVQ    BX, 24(SP)
+
+none45:
+	DECQ (SP)
+	JNE  loop4
+	ADDQ $+64, x+16(FP)
+	ADDQ $+64, bias+32(FP)
+	ADDQ $+3136, weights+24(FP)
+	ADDQ $+32, dst+0(FP)
+	CMPQ format+120(FP), $+0
+	JNE  halves46
+	ADDQ $+32, dst+0(FP)
+
+halves46:
+	CMPQ sums+40(FP), $+0
+	JE   nosums47
+	ADDQ $+64, sums+40(FP)
+
+nosums47:
+	SUBQ $+16, channels+112(FP)
+	JMP  block1
+
+rest2:
+	MOVQ  channels+112(FP), BX
+	TESTQ BX, BX
+	JE    done3
+	MOVQ  $-1, SI
+	BZHIQ BX, SI, SI
+	KMOVW SI, K1
+	MOVQ  rows+96(FP), BX
+	MOVQ  BX, (SP)
+	MOVQ  x+16(FP), BX
+	MOVQ  BX, 8(SP)
+	MOVQ  dst+0(FP), BX
+	MOVQ  BX, 16(SP)
+	MOVQ  sums+40(FP), BX
+	MOVQ  BX, 24(SP)
+
+loop48:
+	MOVQ   8(SP), BX
+	MOVQ   16(SP), SI
+	VPXORD Z2, Z2, Z2
+	MOVQ   pixels+104(FP), DI
+
+tile49:
+	CMPQ    DI, $+7
+	JL      narrower50
+	MOVQ    BX, R8
+	MOVQ    bias+32(FP), R9
+	VMOVUPS (R9), Z3
+	VMOVAPS Z3, Z4
+	VMOVAPS Z3, Z5
+	VMOVAPS Z3, Z6
+	VMOVAPS Z3, Z7
+	VMOVAPS Z3, Z8
+	VMOVAPS Z3, Z9
+	MOVQ    weights+24(FP), R9
+	MOVQ    $+7, R10
+
+loop51:
+	VMOVUPS      (R9), Z10
+	VMOVUPS      64(R9), Z11
+	VMOVUPS      128(R9), Z12
+	VMOVUPS      192(R9), Z13
+	VMOVUPS      256(R9), Z14
+	VMOVUPS      320(R9), Z15
+	VMOVUPS      384(R9), Z16
+	ADDQ         $+448, R9
+	MOVQ         R8, R11
+	ADDQ         AX, R8
+	VMOVUPS.Z    (R11), K1, Z17
+	VFMADD231PS  Z10, Z17, Z3
+	VMOVUPS.Z    (R11)(CX*1), K1, Z17
+	VFMADD231PS  Z11, Z17, Z3
+	VMOVUPS.Z    (R11)(CX*2), K1, Z17
+	VFMADD231PS  Z10, Z17, Z4
+	VFMADD231PS  Z12, Z17, Z3
+	VMOVUPS.Z    (R11)(DX*1), K1, Z17
+	VFMADD231PS  Z11, Z17, Z4
+	VFMADD231PS  Z13, Z17, Z3
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS.Z    (R11), K1, Z17
+	VFMADD231PS  Z10, Z17, Z5
+	VFMADD231PS  Z12, Z17, Z4
+	VFMADD231PS  Z14, Z17, Z3
+	VMOVUPS.Z    (R11)(CX*1), K1, Z17
+	VFMADD231PS  Z11, Z17, Z5
+	VFMADD231PS  Z13, Z17, Z4
+	VFMADD231PS  Z15, Z17, Z3
+	VMOVUPS.Z    (R11)(CX*2), K1, Z17
+	VFMADD231PS  Z10, Z17, Z6
+	VFMADD231PS  Z12, Z17, Z5
+	VFMADD231PS  Z14, Z17, Z4
+	VFMADD231PS  Z16, Z17, Z3
+	VMOVUPS.Z    (R11)(DX*1), K1, Z17
+	VFMADD231PS  Z11, Z17, Z6
+	VFMADD231PS  Z13, Z17, Z5
+	VFMADD231PS  Z15, Z17, Z4
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS.Z    (R11), K1, Z17
+	VFMADD231PS  Z10, Z17, Z7
+	VFMADD231PS  Z12, Z17, Z6
+	VFMADD231PS  Z14, Z17, Z5
+	VFMADD231PS  Z16, Z17, Z4
+	VMOVUPS.Z    (R11)(CX*1), K1, Z17
+	VFMADD231PS  Z11, Z17, Z7
+	VFMADD231PS  Z13, Z17, Z6
+	VFMADD231PS  Z15, Z17, Z5
+	VMOVUPS.Z    (R11)(CX*2), K1, Z17
+	VFMADD231PS  Z10, Z17, Z8
+	VFMADD231PS  Z12, Z17, Z7
+	VFMADD231PS  Z14, Z17, Z6
+	VFMADD231PS  Z16, Z17, Z5
+	VMOVUPS.Z    (R11)(DX*1), K1, Z17
+	VFMADD231PS  Z11, Z17, Z8
+	VFMADD231PS  Z13, Z17, Z7
+	VFMADD231PS  Z15, Z17, Z6
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS.Z    (R11), K1, Z17
+	VFMADD231PS  Z10, Z17, Z9
+	VFMADD231PS  Z12, Z17, Z8
+	VFMADD231PS  Z14, Z17, Z7
+	VFMADD231PS  Z16, Z17, Z6
+	VMOVUPS.Z    (R11)(CX*1), K1, Z17
+	VFMADD231PS  Z11, Z17, Z9
+	VFMADD231PS  Z13, Z17, Z8
+	VFMADD231PS  Z15, Z17, Z7
+	VMOVUPS.Z    (R11)(CX*2), K1, Z17
+	VFMADD231PS  Z12, Z17, Z9
+	VFMADD231PS  Z14, Z17, Z8
+	VFMADD231PS  Z16, Z17, Z7
+	VMOVUPS.Z    (R11)(DX*1), K1, Z17
+	VFMADD231PS  Z13, Z17, Z9
+	VFMADD231PS  Z15, Z17, Z8
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS.Z    (R11), K1, Z17
+	VFMADD231PS  Z14, Z17, Z9
+	VFMADD231PS  Z16, Z17, Z8
+	VMOVUPS.Z    (R11)(CX*1), K1, Z17
+	VFMADD231PS  Z15, Z17, Z9
+	VMOVUPS.Z    (R11)(CX*2), K1, Z17
+	VFMADD231PS  Z16, Z17, Z9
+	DECQ         R10
+	JNE          loop51
+	IMUL3Q       $+14, CX, R8
+	ADDQ         R8, BX
+	CMPQ         class+128(FP), $+1
+	JNE          other53
+	VBROADCASTSS consts<>+8(SB), Z11
+	VPXORD       Z10, Z10, Z10
+	VADDPS.BCST  consts<>+12(SB), Z3, Z12
+	VMAXPS       Z12, Z10, Z12
+	VMINPS       Z12, Z11, Z12
+	VMULPS       Z12, Z3, Z12
+	VMULPS.BCST  consts<>+16(SB), Z12, Z3
+	VADDPS.BCST  consts<>+12(SB), Z4, Z12
+	VMAXPS       Z12, Z10, Z12
+	VMINPS       Z12, Z11, Z12
+	VMULPS       Z12, Z4, Z12
+	VMULPS.BCST  consts<>+16(SB), Z12, Z4
+	VADDPS.BCST  consts<>+12(SB), Z5, Z12
+	VMAXPS       Z12, Z10, Z12
+	VMINPS       Z12, Z11, Z12
+	VMULPS       Z12, Z5, Z12
+	VMULPS.BCST  consts<>+16(SB), Z12, Z5
+	VADDPS.BCST  consts<>+12(SB), Z6, Z12
+	VMAXPS       Z12, Z10, Z12
+	VMINPS       Z12, Z11, Z12
+	VMULPS       Z12, Z6, Z12
+	VMULPS.BCST  consts<>+16(SB), Z12, Z6
+	VADDPS.BCST  consts<>+12(SB), Z7, Z12
+	VMAXPS       Z12, Z10, Z12
+	VMINPS       Z12, Z11, Z12
+	VMULPS       Z12, Z7, Z12
+	VMULPS.BCST  consts<>+16(SB), Z12, Z7
+	VADDPS.BCST  consts<>+12(SB), Z8, Z12
+	VMAXPS       Z12, Z10, Z12
+	VMINPS       Z12, Z11, Z12
+	VMULPS       Z12, Z8, Z12
+	VMULPS.BCST  consts<>+16(SB), Z12, Z8
+	VADDPS.BCST  consts<>+12(SB), Z9, Z12
+	VMAXPS       Z12, Z10, Z12
+	VMINPS       Z12, Z11, Z12
+	VMULPS       Z12, Z9, Z12
+	VMULPS.BCST  consts<>+16(SB), Z12, Z9
+	JMP          activated52
+
+other53:
+	CMPQ              class+128(FP), $+3
+	JNE               other54
+	VBROADCASTSS      consts<>+20(SB), Z10
+	VMOVAPS           Z3, Z11
+	VMULPS.BCST       consts<>+24(SB), Z11, Z12
+	VMINPS            Z12, Z10, Z12
+	VREDUCEPS         $0x09, Z12, Z13
+	VBROADCASTSS      consts<>+28(SB), Z14
+	VFMADD213PS.BCST  consts<>+32(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+36(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+40(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+44(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+48(SB), Z13, Z14
+	VSCALEFPS         Z12, Z14, Z11
+	VADDPS.BCST       consts<>+52(SB), Z11, Z11
+	VRCP14PS          Z11, Z12
+	VMOVAPS           Z12, Z13
+	VFNMADD213PS.BCST consts<>+56(SB), Z11, Z13
+	VMULPS            Z13, Z12, Z11
+	VMULPS            Z11, Z3, Z3
+	VMOVAPS           Z4, Z11
+	VMULPS.BCST       consts<>+24(SB), Z11, Z12
+	VMINPS            Z12, Z10, Z12
+	VREDUCEPS         $0x09, Z12, Z13
+	VBROADCASTSS      consts<>+28(SB), Z14
+	VFMADD213PS.BCST  consts<>+32(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+36(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+40(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+44(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+48(SB), Z13, Z14
+	VSCALEFPS         Z12, Z14, Z11
+	VADDPS.BCST       consts<>+52(SB), Z11, Z11
+	VRCP14PS          Z11, Z12
+	VMOVAPS           Z12, Z13
+	VFNMADD213PS.BCST consts<>+56(SB), Z11, Z13
+	VMULPS            Z13, Z12, Z11
+	VMULPS            Z11, Z4, Z4
+	VMOVAPS           Z5, Z11
+	VMULPS.BCST       consts<>+24(SB), Z11, Z12
+	VMINPS            Z12, Z10, Z12
+	VREDUCEPS         $0x09, Z12, Z13
+	VBROADCASTSS      consts<>+28(SB), Z14
+	VFMADD213PS.BCST  consts<>+32(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+36(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+40(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+44(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+48(SB), Z13, Z14
+	VSCALEFPS         Z12, Z14, Z11
+	VADDPS.BCST       consts<>+52(SB), Z11, Z11
+	VRCP14PS          Z11, Z12
+	VMOVAPS           Z12, Z13
+	VFNMADD213PS.BCST consts<>+56(SB), Z11, Z13
+	VMULPS            Z13, Z12, Z11
+	VMULPS            Z11, Z5, Z5
+	VMOVAPS           Z6, Z11
+	VMULPS.BCST       consts<>+24(SB), Z11, Z12
+	VMINPS            Z12, Z10, Z12
+	VREDUCEPS         $0x09, Z12, Z13
+	VBROADCASTSS      consts<>+28(SB), Z14
+	VFMADD213PS.BCST  consts<>+32(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+36(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+40(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+44(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+48(SB), Z13, Z14
+	VSCALEFPS         Z12, Z14, Z11
+	VADDPS.BCST       consts<>+52(SB), Z11, Z11
+	VRCP14PS          Z11, Z12
+	VMOVAPS           Z12, Z13
+	VFNMADD213PS.BCST consts<>+56(SB), Z11, Z13
+	VMULPS            Z13, Z12, Z11
+	VMULPS            Z11, Z6, Z6
+	VMOVAPS           Z7, Z11
+	VMULPS.BCST       consts<>+24(SB), Z11, Z12
+	VMINPS            Z12, Z10, Z12
+	VREDUCEPS         $0x09, Z12, Z13
+	VBROADCASTSS      consts<>+28(SB), Z14
+	VFMADD213PS.BCST  consts<>+32(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+36(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+40(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+44(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+48(SB), Z13, Z14
+	VSCALEFPS         Z12, Z14, Z11
+	VADDPS.BCST       consts<>+52(SB), Z11, Z11
+	VRCP14PS          Z11, Z12
+	VMOVAPS           Z12, Z13
+	VFNMADD213PS.BCST consts<>+56(SB), Z11, Z13
+	VMULPS            Z13, Z12, Z11
+	VMULPS            Z11, Z7, Z7
+	VMOVAPS           Z8, Z11
+	VMULPS.BCST       consts<>+24(SB), Z11, Z12
+	VMINPS            Z12, Z10, Z12
+	VREDUCEPS         $0x09, Z12, Z13
+	VBROADCASTSS      consts<>+28(SB), Z14
+	VFMADD213PS.BCST  consts<>+32(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+36(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+40(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+44(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+48(SB), Z13, Z14
+	VSCALEFPS         Z12, Z14, Z11
+	VADDPS.BCST       consts<>+52(SB), Z11, Z11
+	VRCP14PS          Z11, Z12
+	VMOVAPS           Z12, Z13
+	VFNMADD213PS.BCST consts<>+56(SB), Z11, Z13
+	VMULPS            Z13, Z12, Z11
+	VMULPS            Z11, Z8, Z8
+	VMOVAPS           Z9, Z11
+	VMULPS.BCST       consts<>+24(SB), Z11, Z12
+	VMINPS            Z12, Z10, Z12
+	VREDUCEPS         $0x09, Z12, Z13
+	VBROADCASTSS      consts<>+28(SB), Z14
+	VFMADD213PS.BCST  consts<>+32(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+36(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+40(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+44(SB), Z13, Z14
+	VFMADD213PS.BCST  consts<>+48(SB), Z13, Z14
+	VSCALEFPS         Z12, Z14, Z11
+	VADDPS.BCST       consts<>+52(SB), Z11, Z11
+	VRCP14PS          Z11, Z12
+	VMOVAPS           Z12, Z13
+	VFNMADD213PS.BCST consts<>+56(SB), Z11, Z13
+	VMULPS            Z13, Z12, Z11
+	VMULPS            Z11, Z9, Z9
+	JMP               activated52
+
+other54:
+	VMAXPS Z3, Z0, Z3
+	VMINPS Z3, Z1, Z3
+	VMAXPS Z4, Z0, Z4
+	VMINPS Z4, Z1, Z4
+	VMAXPS Z5, Z0, Z5
+	VMINPS Z5, Z1, Z5
+	VMAXPS Z6, Z0, Z6
+	VMINPS Z6, Z1, Z6
+	VMAXPS Z7, Z0, Z7
+	VMINPS Z7, Z1, Z7
+	VMAXPS Z8, Z0, Z8
+	VMINPS Z8, Z1, Z8
+	VMAXPS Z9, Z0, Z9
+	VMINPS Z9, Z1, Z9
+
+activated52:
+	VADDPS Z3, Z2, Z2
+	VADDPS Z4, Z2, Z2
+	VADDPS Z5, Z2, Z2
+	VADDPS Z6, Z2, Z2
+	VADDPS Z7, Z2, Z2
+	VADDPS Z8, Z2, Z2
+	VADDPS Z9, Z2, Z2
+	MOVQ   dstStep+48(FP), R8
+	LEAQ   (R8)(R8*2), R9
+	CMPQ   format+120(FP), $+2
+	JNE    other56
+	MOVQ   dst2+8(FP), R10
+	ADDQ   SI, R10
+	LEAQ   (SI), R11
+	LEAQ   (R10), R12
+
+	// VCVTNEPS2BF16 Z3, K0, Y11
+	BYTE        $0x62
+	BYTE        $0x72
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xdb
+	VPMOVZXWD   Y11, Z10
+	VPSLLD      $0x10, Z10, Z10
+	VMOVDQU16   Y11, K1, (R11)
+	VSUBPS      Z10, Z3, Z3
+	VFPCLASSPSZ $0x99, Z3, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z3, K2, Y10
+	BYTE      $0x62
+	BYTE      $0x72
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xd3
+	VMOVDQU16 Y10, K1, (R12)
+	LEAQ      (SI)(R8*1), R11
+	LEAQ      (R10)(R8*1), R12
+
+	// VCVTNEPS2BF16 Z4, K0, Y11
+	BYTE        $0x62
+	BYTE        $0x72
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xdc
+	VPMOVZXWD   Y11, Z10
+	VPSLLD      $0x10, Z10, Z10
+	VMOVDQU16   Y11, K1, (R11)
+	VSUBPS      Z10, Z4, Z4
+	VFPCLASSPSZ $0x99, Z4, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z4, K2, Y10
+	BYTE      $0x62
+	BYTE      $0x72
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xd4
+	VMOVDQU16 Y10, K1, (R12)
+	LEAQ      (SI)(R8*2), R11
+	LEAQ      (R10)(R8*2), R12
+
+	// VCVTNEPS2BF16 Z5, K0, Y11
+	BYTE        $0x62
+	BYTE        $0x72
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xdd
+	VPMOVZXWD   Y11, Z10
+	VPSLLD      $0x10, Z10, Z10
+	VMOVDQU16   Y11, K1, (R11)
+	VSUBPS      Z10, Z5, Z5
+	VFPCLASSPSZ $0x99, Z5, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z5, K2, Y10
+	BYTE      $0x62
+	BYTE      $0x72
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xd5
+	VMOVDQU16 Y10, K1, (R12)
+	LEAQ      (SI)(R9*1), R11
+	LEAQ      (R10)(R9*1), R12
+
+	// VCVTNEPS2BF16 Z6, K0, Y11
+	BYTE        $0x62
+	BYTE        $0x72
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xde
+	VPMOVZXWD   Y11, Z10
+	VPSLLD      $0x10, Z10, Z10
+	VMOVDQU16   Y11, K1, (R11)
+	VSUBPS      Z10, Z6, Z6
+	VFPCLASSPSZ $0x99, Z6, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z6, K2, Y10
+	BYTE      $0x62
+	BYTE      $0x72
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xd6
+	VMOVDQU16 Y10, K1, (R12)
+	LEAQ      (SI)(R8*4), SI
+	LEAQ      (R10)(R8*4), R10
+	LEAQ      (SI), R11
+	LEAQ      (R10), R12
+
+	// VCVTNEPS2BF16 Z7, K0, Y11
+	BYTE        $0x62
+	BYTE        $0x72
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xdf
+	VPMOVZXWD   Y11, Z10
+	VPSLLD      $0x10, Z10, Z10
+	VMOVDQU16   Y11, K1, (R11)
+	VSUBPS      Z10, Z7, Z7
+	VFPCLASSPSZ $0x99, Z7, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z7, K2, Y10
+	BYTE      $0x62
+	BYTE      $0x72
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xd7
+	VMOVDQU16 Y10, K1, (R12)
+	LEAQ      (SI)(R8*1), R11
+	LEAQ      (R10)(R8*1), R12
+
+	// VCVTNEPS2BF16 Z8, K0, Y11
+	BYTE        $0x62
+	BYTE        $0x52
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xd8
+	VPMOVZXWD   Y11, Z10
+	VPSLLD      $0x10, Z10, Z10
+	VMOVDQU16   Y11, K1, (R11)
+	VSUBPS      Z10, Z8, Z8
+	VFPCLASSPSZ $0x99, Z8, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z8, K2, Y10
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xd0
+	VMOVDQU16 Y10, K1, (R12)
+	LEAQ      (SI)(R8*2), R11
+	LEAQ      (R10)(R8*2), R8
+
+	// VCVTNEPS2BF16 Z9, K0, Y11
+	BYTE        $0x62
+	BYTE        $0x52
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xd9
+	VPMOVZXWD   Y11, Z10
+	VPSLLD      $0x10, Z10, Z10
+	VMOVDQU16   Y11, K1, (R11)
+	VSUBPS      Z10, Z9, Z9
+	VFPCLASSPSZ $0x99, Z9, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z9, K2, Y10
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xd1
+	VMOVDQU16 Y10, K1, (R8)
+	ADDQ      R9, SI
+	JMP       stored55
+
+other56:
+	CMPQ format+120(FP), $+1
+	JNE  other57
+	LEAQ (SI), R10
+
+	// VCVTNEPS2BF16 Z3, K0, Y10
+	BYTE      $0x62
+	BYTE      $0x72
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd3
+	VMOVDQU16 Y10, K1, (R10)
+	LEAQ      (SI)(R8*1), R10
+
+	// VCVTNEPS2BF16 Z4, K0, Y10
+	BYTE      $0x62
+	BYTE      $0x72
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd4
+	VMOVDQU16 Y10, K1, (R10)
+	LEAQ      (SI)(R8*2), R10
+
+	// VCVTNEPS2BF16 Z5, K0, Y10
+	BYTE      $0x62
+	BYTE      $0x72
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd5
+	VMOVDQU16 Y10, K1, (R10)
+	LEAQ      (SI)(R9*1), R10
+
+	// VCVTNEPS2BF16 Z6, K0, Y10
+	BYTE      $0x62
+	BYTE      $0x72
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd6
+	VMOVDQU16 Y10, K1, (R10)
+	LEAQ      (SI)(R8*4), SI
+	LEAQ      (SI), R10
+
+	// VCVTNEPS2BF16 Z7, K0, Y10
+	BYTE      $0x62
+	BYTE      $0x72
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd7
+	VMOVDQU16 Y10, K1, (R10)
+	LEAQ      (SI)(R8*1), R10
+
+	// VCVTNEPS2BF16 Z8, K0, Y10
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd0
+	VMOVDQU16 Y10, K1, (R10)
+	LEAQ      (SI)(R8*2), R8
+
+	// VCVTNEPS2BF16 Z9, K0, Y10
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd1
+	VMOVDQU16 Y10, K1, (R8)
+	ADDQ      R9, SI
+	JMP       stored55
+
+other57:
+	LEAQ    (SI), R10
+	VMOVUPS Z3, K1, (R10)
+	LEAQ    (SI)(R8*1), R10
+	VMOVUPS Z4, K1, (R10)
+	LEAQ    (SI)(R8*2), R10
+	VMOVUPS Z5, K1, (R10)
+	LEAQ    (SI)(R9*1), R10
+	VMOVUPS Z6, K1, (R10)
+	LEAQ    (SI)(R8*4), SI
+	LEAQ    (SI), R10
+	VMOVUPS Z7, K1, (R10)
+	LEAQ    (SI)(R8*1), R10
+	VMOVUPS Z8, K1, (R10)
+	LEAQ    (SI)(R8*2), R8
+	VMOVUPS Z9, K1, (R8)
+	ADDQ    R9, SI
+	JMP     stored55
+
+stored55:
+	SUBQ $+7, DI
+	JMP  tile49
+
+narrower50:
+	CMPQ    DI, $+4
+	JL      narrower60
+	MOVQ    BX, R8
+	MOVQ    bias+32(FP), R9
+	VMOVUPS (R9), Z3
+	VMOVAPS Z3, Z4
+	VMOVAPS Z3, Z5
+	VMOVAPS Z3, Z6
+	MOVQ    weights+24(FP), R9
+	MOVQ    $+7, R10
+
+loop61:
+	VMOVUPS      (R9), Z7
+	VMOVUPS      64(R9), Z8
+	VMOVUPS      128(R9), Z9
+	VMOVUPS      192(R9), Z10
+	VMOVUPS      256(R9), Z11
+	VMOVUPS      320(R9), Z12
+	VMOVUPS      384(R9), Z13
+	ADDQ         $+448, R9
+	MOVQ         R8, R11
+	ADDQ         AX, R8
+	VMOVUPS.Z    (R11), K1, Z14
+	VFMADD231PS  Z7, Z14, Z3
+	VMOVUPS.Z    (R11)(CX*1), K1, Z14
+	VFMADD231PS  Z8, Z14, Z3
+	VMOVUPS.Z    (R11)(CX*2), K1, Z14
+	VFMADD231PS  Z7, Z14, Z4
+	VFMADD231PS  Z9, Z14, Z3
+	VMOVUPS.Z    (R11)(DX*1), K1, Z14
+	VFMADD231PS  Z8, Z14, Z4
+	VFMADD231PS  Z10, Z14, Z3
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS.Z    (R11), K1, Z14
+	VFMADD231PS  Z7, Z14, Z5
+	VFMADD231PS  Z9, Z14, Z4
+	VFMADD231PS  Z11, Z14, Z3
+	VMOVUPS.Z    (R11)(CX*1), K1, Z14
+	VFMADD231PS  Z8, Z14, Z5
+	VFMADD231PS  Z10, Z14, Z4
+	VFMADD231PS  Z12, Z14, Z3
+	VMOVUPS.Z    (R11)(CX*2), K1, Z14
+	VFMADD231PS  Z7, Z14, Z6
+	VFMADD231PS  Z9, Z14, Z5
+	VFMADD231PS  Z11, Z14, Z4
+	VFMADD231PS  Z13, Z14, Z3
+	VMOVUPS.Z    (R11)(DX*1), K1, Z14
+	VFMADD231PS  Z8, Z14, Z6
+	VFMADD231PS  Z10, Z14, Z5
+	VFMADD231PS  Z12, Z14, Z4
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS.Z    (R11), K1, Z14
+	VFMADD231PS  Z9, Z14, Z6
+	VFMADD231PS  Z11, Z14, Z5
+	VFMADD231PS  Z13, Z14, Z4
+	VMOVUPS.Z    (R11)(CX*1), K1, Z14
+	VFMADD231PS  Z10, Z14, Z6
+	VFMADD231PS  Z12, Z14, Z5
+	VMOVUPS.Z    (R11)(CX*2), K1, Z14
+	VFMADD231PS  Z11, Z14, Z6
+	VFMADD231PS  Z13, Z14, Z5
+	VMOVUPS.Z    (R11)(DX*1), K1, Z14
+	VFMADD231PS  Z12, Z14, Z6
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS.Z    (R11), K1, Z14
+	VFMADD231PS  Z13, Z14, Z6
+	DECQ         R10
+	JNE          loop61
+	IMUL3Q       $+8, CX, R8
+	ADDQ         R8, BX
+	CMPQ         class+128(FP), $+1
+	JNE          other63
+	VBROADCASTSS consts<>+8(SB), Z8
+	VPXORD       Z7, Z7, Z7
+	VADDPS.BCST  consts<>+12(SB), Z3, Z9
+	VMAXPS       Z9, Z7, Z9
+	VMINPS       Z9, Z8, Z9
+	VMULPS       Z9, Z3, Z9
+	VMULPS.BCST  consts<>+16(SB), Z9, Z3
+	VADDPS.BCST  consts<>+12(SB), Z4, Z9
+	VMAXPS       Z9, Z7, Z9
+	VMINPS       Z9, Z8, Z9
+	VMULPS       Z9, Z4, Z9
+	VMULPS.BCST  consts<>+16(SB), Z9, Z4
+	VADDPS.BCST  consts<>+12(SB), Z5, Z9
+	VMAXPS       Z9, Z7, Z9
+	VMINPS       Z9, Z8, Z9
+	VMULPS       Z9, Z5, Z9
+	VMULPS.BCST  consts<>+16(SB), Z9, Z5
+	VADDPS.BCST  consts<>+12(SB), Z6, Z9
+	VMAXPS       Z9, Z7, Z9
+	VMINPS       Z9, Z8, Z9
+	VMULPS       Z9, Z6, Z9
+	VMULPS.BCST  consts<>+16(SB), Z9, Z6
+	JMP          activated62
+
+other63:
+	CMPQ              class+128(FP), $+3
+	JNE               other64
+	VBROADCASTSS      consts<>+20(SB), Z7
+	VMOVAPS           Z3, Z8
+	VMULPS.BCST       consts<>+24(SB), Z8, Z9
+	VMINPS            Z9, Z7, Z9
+	VREDUCEPS         $0x09, Z9, Z10
+	VBROADCASTSS      consts<>+28(SB), Z11
+	VFMADD213PS.BCST  consts<>+32(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+36(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+40(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+44(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+48(SB), Z10, Z11
+	VSCALEFPS         Z9, Z11, Z8
+	VADDPS.BCST       consts<>+52(SB), Z8, Z8
+	VRCP14PS          Z8, Z9
+	VMOVAPS           Z9, Z10
+	VFNMADD213PS.BCST consts<>+56(SB), Z8, Z10
+	VMULPS            Z10, Z9, Z8
+	VMULPS            Z8, Z3, Z3
+	VMOVAPS           Z4, Z8
+	VMULPS.BCST       consts<>+24(SB), Z8, Z9
+	VMINPS            Z9, Z7, Z9
+	VREDUCEPS         $0x09, Z9, Z10
+	VBROADCASTSS      consts<>+28(SB), Z11
+	VFMADD213PS.BCST  consts<>+32(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+36(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+40(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+44(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+48(SB), Z10, Z11
+	VSCALEFPS         Z9, Z11, Z8
+	VADDPS.BCST       consts<>+52(SB), Z8, Z8
+	VRCP14PS          Z8, Z9
+	VMOVAPS           Z9, Z10
+	VFNMADD213PS.BCST consts<>+56(SB), Z8, Z10
+	VMULPS            Z10, Z9, Z8
+	VMULPS            Z8, Z4, Z4
+	VMOVAPS           Z5, Z8
+	VMULPS.BCST       consts<>+24(SB), Z8, Z9
+	VMINPS            Z9, Z7, Z9
+	VREDUCEPS         $0x09, Z9, Z10
+	VBROADCASTSS      consts<>+28(SB), Z11
+	VFMADD213PS.BCST  consts<>+32(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+36(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+40(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+44(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+48(SB), Z10, Z11
+	VSCALEFPS         Z9, Z11, Z8
+	VADDPS.BCST       consts<>+52(SB), Z8, Z8
+	VRCP14PS          Z8, Z9
+	VMOVAPS           Z9, Z10
+	VFNMADD213PS.BCST consts<>+56(SB), Z8, Z10
+	VMULPS            Z10, Z9, Z8
+	VMULPS            Z8, Z5, Z5
+	VMOVAPS           Z6, Z8
+	VMULPS.BCST       consts<>+24(SB), Z8, Z9
+	VMINPS            Z9, Z7, Z9
+	VREDUCEPS         $0x09, Z9, Z10
+	VBROADCASTSS      consts<>+28(SB), Z11
+	VFMADD213PS.BCST  consts<>+32(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+36(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+40(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+44(SB), Z10, Z11
+	VFMADD213PS.BCST  consts<>+48(SB), Z10, Z11
+	VSCALEFPS         Z9, Z11, Z8
+	VADDPS.BCST       consts<>+52(SB), Z8, Z8
+	VRCP14PS          Z8, Z9
+	VMOVAPS           Z9, Z10
+	VFNMADD213PS.BCST consts<>+56(SB), Z8, Z10
+	VMULPS            Z10, Z9, Z8
+	VMULPS            Z8, Z6, Z6
+	JMP               activated62
+
+other64:
+	VMAXPS Z3, Z0, Z3
+	VMINPS Z3, Z1, Z3
+	VMAXPS Z4, Z0, Z4
+	VMINPS Z4, Z1, Z4
+	VMAXPS Z5, Z0, Z5
+	VMINPS Z5, Z1, Z5
+	VMAXPS Z6, Z0, Z6
+	VMINPS Z6, Z1, Z6
+
+activated62:
+	VADDPS Z3, Z2, Z2
+	VADDPS Z4, Z2, Z2
+	VADDPS Z5, Z2, Z2
+	VADDPS Z6, Z2, Z2
+	MOVQ   dstStep+48(FP), R8
+	LEAQ   (R8)(R8*2), R9
+	CMPQ   format+120(FP), $+2
+	JNE    other66
+	MOVQ   dst2+8(FP), R10
+	ADDQ   SI, R10
+	LEAQ   (SI), R11
+	LEAQ   (R10), R12
+
+	// VCVTNEPS2BF16 Z3, K0, Y8
+	BYTE        $0x62
+	BYTE        $0x72
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xc3
+	VPMOVZXWD   Y8, Z7
+	VPSLLD      $0x10, Z7, Z7
+	VMOVDQU16   Y8, K1, (R11)
+	VSUBPS      Z7, Z3, Z3
+	VFPCLASSPSZ $0x99, Z3, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z3, K2, Y7
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xfb
+	VMOVDQU16 Y7, K1, (R12)
+	LEAQ      (SI)(R8*1), R11
+	LEAQ      (R10)(R8*1), R12
+
+	// VCVTNEPS2BF16 Z4, K0, Y8
+	BYTE        $0x62
+	BYTE        $0x72
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xc4
+	VPMOVZXWD   Y8, Z7
+	VPSLLD      $0x10, Z7, Z7
+	VMOVDQU16   Y8, K1, (R11)
+	VSUBPS      Z7, Z4, Z4
+	VFPCLASSPSZ $0x99, Z4, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z4, K2, Y7
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xfc
+	VMOVDQU16 Y7, K1, (R12)
+	LEAQ      (SI)(R8*2), R11
+	LEAQ      (R10)(R8*2), R12
+
+	// VCVTNEPS2BF16 Z5, K0, Y8
+	BYTE        $0x62
+	BYTE        $0x72
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xc5
+	VPMOVZXWD   Y8, Z7
+	VPSLLD      $0x10, Z7, Z7
+	VMOVDQU16   Y8, K1, (R11)
+	VSUBPS      Z7, Z5, Z5
+	VFPCLASSPSZ $0x99, Z5, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z5, K2, Y7
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xfd
+	VMOVDQU16 Y7, K1, (R12)
+	LEAQ      (SI)(R9*1), R11
+	LEAQ      (R10)(R9*1), R9
+
+	// VCVTNEPS2BF16 Z6, K0, Y8
+	BYTE        $0x62
+	BYTE        $0x72
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xc6
+	VPMOVZXWD   Y8, Z7
+	VPSLLD      $0x10, Z7, Z7
+	VMOVDQU16   Y8, K1, (R11)
+	VSUBPS      Z7, Z6, Z6
+	VFPCLASSPSZ $0x99, Z6, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z6, K2, Y7
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xfe
+	VMOVDQU16 Y7, K1, (R9)
+	LEAQ      (SI)(R8*4), SI
+	JMP       stored65
+
+other66:
+	CMPQ format+120(FP), $+1
+	JNE  other67
+	LEAQ (SI), R10
+
+	// VCVTNEPS2BF16 Z3, K0, Y7
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xfb
+	VMOVDQU16 Y7, K1, (R10)
+	LEAQ      (SI)(R8*1), R10
+
+	// VCVTNEPS2BF16 Z4, K0, Y7
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xfc
+	VMOVDQU16 Y7, K1, (R10)
+	LEAQ      (SI)(R8*2), R10
+
+	// VCVTNEPS2BF16 Z5, K0, Y7
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xfd
+	VMOVDQU16 Y7, K1, (R10)
+	LEAQ      (SI)(R9*1), R9
+
+	// VCVTNEPS2BF16 Z6, K0, Y7
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xfe
+	VMOVDQU16 Y7, K1, (R9)
+	LEAQ      (SI)(R8*4), SI
+	JMP       stored65
+
+other67:
+	LEAQ    (SI), R10
+	VMOVUPS Z3, K1, (R10)
+	LEAQ    (SI)(R8*1), R10
+	VMOVUPS Z4, K1, (R10)
+	LEAQ    (SI)(R8*2), R10
+	VMOVUPS Z5, K1, (R10)
+	LEAQ    (SI)(R9*1), R9
+	VMOVUPS Z6, K1, (R9)
+	LEAQ    (SI)(R8*4), SI
+	JMP     stored65
+
+stored65:
+	SUBQ $+4, DI
+
+narrower60:
+	CMPQ    DI, $+2
+	JL      narrower70
+	MOVQ    BX, R8
+	MOVQ    bias+32(FP), R9
+	VMOVUPS (R9), Z3
+	VMOVAPS Z3, Z4
+	MOVQ    weights+24(FP), R9
+	MOVQ    $+7, R10
+
+loop71:
+	VMOVUPS      (R9), Z5
+	VMOVUPS      64(R9), Z6
+	VMOVUPS      128(R9), Z7
+	VMOVUPS      192(R9), Z8
+	VMOVUPS      256(R9), Z9
+	VMOVUPS      320(R9), Z10
+	VMOVUPS      384(R9), Z11
+	ADDQ         $+448, R9
+	MOVQ         R8, R11
+	ADDQ         AX, R8
+	VMOVUPS.Z    (R11), K1, Z12
+	VFMADD231PS  Z5, Z12, Z3
+	VMOVUPS.Z    (R11)(CX*1), K1, Z12
+	VFMADD231PS  Z6, Z12, Z3
+	VMOVUPS.Z    (R11)(CX*2), K1, Z12
+	VFMADD231PS  Z5, Z12, Z4
+	VFMADD231PS  Z7, Z12, Z3
+	VMOVUPS.Z    (R11)(DX*1), K1, Z12
+	VFMADD231PS  Z6, Z12, Z4
+	VFMADD231PS  Z8, Z12, Z3
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS.Z    (R11), K1, Z12
+	VFMADD231PS  Z7, Z12, Z4
+	VFMADD231PS  Z9, Z12, Z3
+	VMOVUPS.Z    (R11)(CX*1), K1, Z12
+	VFMADD231PS  Z8, Z12, Z4
+	VFMADD231PS  Z10, Z12, Z3
+	VMOVUPS.Z    (R11)(CX*2), K1, Z12
+	VFMADD231PS  Z9, Z12, Z4
+	VFMADD231PS  Z11, Z12, Z3
+	VMOVUPS.Z    (R11)(DX*1), K1, Z12
+	VFMADD231PS  Z10, Z12, Z4
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS.Z    (R11), K1, Z12
+	VFMADD231PS  Z11, Z12, Z4
+	DECQ         R10
+	JNE          loop71
+	IMUL3Q       $+4, CX, R8
+	ADDQ         R8, BX
+	CMPQ         class+128(FP), $+1
+	JNE          other73
+	VBROADCASTSS consts<>+8(SB), Z6
+	VPXORD       Z5, Z5, Z5
+	VADDPS.BCST  consts<>+12(SB), Z3, Z7
+	VMAXPS       Z7, Z5, Z7
+	VMINPS       Z7, Z6, Z7
+	VMULPS       Z7, Z3, Z7
+	VMULPS.BCST  consts<>+16(SB), Z7, Z3
+	VADDPS.BCST  consts<>+12(SB), Z4, Z7
+	VMAXPS       Z7, Z5, Z7
+	VMINPS       Z7, Z6, Z7
+	VMULPS       Z7, Z4, Z7
+	VMULPS.BCST  consts<>+16(SB), Z7, Z4
+	JMP          activated72
+
+other73:
+	CMPQ              class+128(FP), $+3
+	JNE               other74
+	VBROADCASTSS      consts<>+20(SB), Z5
+	VMOVAPS           Z3, Z6
+	VMULPS.BCST       consts<>+24(SB), Z6, Z7
+	VMINPS            Z7, Z5, Z7
+	VREDUCEPS         $0x09, Z7, Z8
+	VBROADCASTSS      consts<>+28(SB), Z9
+	VFMADD213PS.BCST  consts<>+32(SB), Z8, Z9
+	VFMADD213PS.BCST  consts<>+36(SB), Z8, Z9
+	VFMADD213PS.BCST  consts<>+40(SB), Z8, Z9
+	VFMADD213PS.BCST  consts<>+44(SB), Z8, Z9
+	VFMADD213PS.BCST  consts<>+48(SB), Z8, Z9
+	VSCALEFPS         Z7, Z9, Z6
+	VADDPS.BCST       consts<>+52(SB), Z6, Z6
+	VRCP14PS          Z6, Z7
+	VMOVAPS           Z7, Z8
+	VFNMADD213PS.BCST consts<>+56(SB), Z6, Z8
+	VMULPS            Z8, Z7, Z6
+	VMULPS            Z6, Z3, Z3
+	VMOVAPS           Z4, Z6
+	VMULPS.BCST       consts<>+24(SB), Z6, Z7
+	VMINPS            Z7, Z5, Z7
+	VREDUCEPS         $0x09, Z7, Z8
+	VBROADCASTSS      consts<>+28(SB), Z9
+	VFMADD213PS.BCST  consts<>+32(SB), Z8, Z9
+	VFMADD213PS.BCST  consts<>+36(SB), Z8, Z9
+	VFMADD213PS.BCST  consts<>+40(SB), Z8, Z9
+	VFMADD213PS.BCST  consts<>+44(SB), Z8, Z9
+	VFMADD213PS.BCST  consts<>+48(SB), Z8, Z9
+	VSCALEFPS         Z7, Z9, Z6
+	VADDPS.BCST       consts<>+52(SB), Z6, Z6
+	VRCP14PS          Z6, Z7
+	VMOVAPS           Z7, Z8
+	VFNMADD213PS.BCST consts<>+56(SB), Z6, Z8
+	VMULPS            Z8, Z7, Z6
+	VMULPS            Z6, Z4, Z4
+	JMP               activated72
+
+other74:
+	VMAXPS Z3, Z0, Z3
+	VMINPS Z3, Z1, Z3
+	VMAXPS Z4, Z0, Z4
+	VMINPS Z4, Z1, Z4
+
+activated72:
+	VADDPS Z3, Z2, Z2
+	VADDPS Z4, Z2, Z2
+	MOVQ   dstStep+48(FP), R8
+	LEAQ   (R8)(R8*2), R9
+	CMPQ   format+120(FP), $+2
+	JNE    other76
+	MOVQ   dst2+8(FP), R9
+	ADDQ   SI, R9
+	LEAQ   (SI), R10
+	LEAQ   (R9), R11
+
+	// VCVTNEPS2BF16 Z3, K0, Y6
+	BYTE        $0x62
+	BYTE        $0xf2
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xf3
+	VPMOVZXWD   Y6, Z5
+	VPSLLD      $0x10, Z5, Z5
+	VMOVDQU16   Y6, K1, (R10)
+	VSUBPS      Z5, Z3, Z3
+	VFPCLASSPSZ $0x99, Z3, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z3, K2, Y5
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xeb
+	VMOVDQU16 Y5, K1, (R11)
+	LEAQ      (SI)(R8*1), R10
+	LEAQ      (R9)(R8*1), R9
+
+	// VCVTNEPS2BF16 Z4, K0, Y6
+	BYTE        $0x62
+	BYTE        $0xf2
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xf4
+	VPMOVZXWD   Y6, Z5
+	VPSLLD      $0x10, Z5, Z5
+	VMOVDQU16   Y6, K1, (R10)
+	VSUBPS      Z5, Z4, Z4
+	VFPCLASSPSZ $0x99, Z4, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z4, K2, Y5
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xec
+	VMOVDQU16 Y5, K1, (R9)
+	LEAQ      (SI)(R8*2), SI
+	JMP       stored75
+
+other76:
+	CMPQ format+120(FP), $+1
+	JNE  other77
+	LEAQ (SI), R9
+
+	// VCVTNEPS2BF16 Z3, K0, Y5
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xeb
+	VMOVDQU16 Y5, K1, (R9)
+	LEAQ      (SI)(R8*1), R9
+
+	// VCVTNEPS2BF16 Z4, K0, Y5
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xec
+	VMOVDQU16 Y5, K1, (R9)
+	LEAQ      (SI)(R8*2), SI
+	JMP       stored75
+
+other77:
+	LEAQ    (SI), R9
+	VMOVUPS Z3, K1, (R9)
+	LEAQ    (SI)(R8*1), R9
+	VMOVUPS Z4, K1, (R9)
+	LEAQ    (SI)(R8*2), SI
+	JMP     stored75
+
+stored75:
+	SUBQ $+2, DI
+
+narrower70:
+tile79:
+	CMPQ    DI, $+1
+	JL      narrower80
+	MOVQ    BX, R8
+	MOVQ    bias+32(FP), R9
+	VMOVUPS (R9), Z3
+	MOVQ    weights+24(FP), R9
+	MOVQ    $+7, R10
+
+loop81:
+	VMOVUPS      (R9), Z4
+	VMOVUPS      64(R9), Z5
+	VMOVUPS      128(R9), Z6
+	VMOVUPS      192(R9), Z7
+	VMOVUPS      256(R9), Z8
+	VMOVUPS      320(R9), Z9
+	VMOVUPS      384(R9), Z10
+	ADDQ         $+448, R9
+	MOVQ         R8, R11
+	ADDQ         AX, R8
+	VMOVUPS.Z    (R11), K1, Z11
+	VFMADD231PS  Z4, Z11, Z3
+	VMOVUPS.Z    (R11)(CX*1), K1, Z11
+	VFMADD231PS  Z5, Z11, Z3
+	VMOVUPS.Z    (R11)(CX*2), K1, Z11
+	VFMADD231PS  Z6, Z11, Z3
+	VMOVUPS.Z    (R11)(DX*1), K1, Z11
+	VFMADD231PS  Z7, Z11, Z3
+	LEAQ         (R11)(CX*4), R11
+	VMOVUPS.Z    (R11), K1, Z11
+	VFMADD231PS  Z8, Z11, Z3
+	VMOVUPS.Z    (R11)(CX*1), K1, Z11
+	VFMADD231PS  Z9, Z11, Z3
+	VMOVUPS.Z    (R11)(CX*2), K1, Z11
+	VFMADD231PS  Z10, Z11, Z3
+	DECQ         R10
+	JNE          loop81
+	IMUL3Q       $+2, CX, R8
+	ADDQ         R8, BX
+	CMPQ         class+128(FP), $+1
+	JNE          other83
+	VBROADCASTSS consts<>+8(SB), Z5
+	VPXORD       Z4, Z4, Z4
+	VADDPS.BCST  consts<>+12(SB), Z3, Z6
+	VMAXPS       Z6, Z4, Z6
+	VMINPS       Z6, Z5, Z6
+	VMULPS       Z6, Z3, Z6
+	VMULPS.BCST  consts<>+16(SB), Z6, Z3
+	JMP          activated82
+
+other83:
+	CMPQ              class+128(FP), $+3
+	JNE               other84
+	VBROADCASTSS      consts<>+20(SB), Z4
+	VMOVAPS           Z3, Z5
+	VMULPS.BCST       consts<>+24(SB), Z5, Z6
+	VMINPS            Z6, Z4, Z6
+	VREDUCEPS         $0x09, Z6, Z7
+	VBROADCASTSS      consts<>+28(SB), Z8
+	VFMADD213PS.BCST  consts<>+32(SB), Z7, Z8
+	VFMADD213PS.BCST  consts<>+36(SB), Z7, Z8
+	VFMADD213PS.BCST  consts<>+40(SB), Z7, Z8
+	VFMADD213PS.BCST  consts<>+44(SB), Z7, Z8
+	VFMADD213PS.BCST  consts<>+48(SB), Z7, Z8
+	VSCALEFPS         Z6, Z8, Z5
+	VADDPS.BCST       consts<>+52(SB), Z5, Z5
+	VRCP14PS          Z5, Z6
+	VMOVAPS           Z6, Z7
+	VFNMADD213PS.BCST consts<>+56(SB), Z5, Z7
+	VMULPS            Z7, Z6, Z5
+	VMULPS            Z5, Z3, Z3
+	JMP               activated82
+
+other84:
+	VMAXPS Z3, Z0, Z3
+	VMINPS Z3, Z1, Z3
+
+activated82:
+	VADDPS Z3, Z2, Z2
+	MOVQ   dstStep+48(FP), R8
+	LEAQ   (R8)(R8*2), R9
+	CMPQ   format+120(FP), $+2
+	JNE    other86
+	MOVQ   dst2+8(FP), R9
+	ADDQ   SI, R9
+	LEAQ   (SI), R10
+	LEAQ   (R9), R9
+
+	// VCVTNEPS2BF16 Z3, K0, Y5
+	BYTE        $0x62
+	BYTE        $0xf2
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xeb
+	VPMOVZXWD   Y5, Z4
+	VPSLLD      $0x10, Z4, Z4
+	VMOVDQU16   Y5, K1, (R10)
+	VSUBPS      Z4, Z3, Z3
+	VFPCLASSPSZ $0x99, Z3, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z3, K2, Y4
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xe3
+	VMOVDQU16 Y4, K1, (R9)
+	ADDQ      R8, SI
+	JMP       stored85
+
+other86:
+	CMPQ format+120(FP), $+1
+	JNE  other87
+	LEAQ (SI), R9
+
+	// VCVTNEPS2BF16 Z3, K0, Y4
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xe3
+	VMOVDQU16 Y4, K1, (R9)
+	ADDQ      R8, SI
+	JMP       stored85
+
+other87:
+	LEAQ    (SI), R9
+	VMOVUPS Z3, K1, (R9)
+	ADDQ    R8, SI
+	JMP     stored85
+
+stored85:
+	SUBQ $+1, DI
+	JMP  tile79
+
+narrower80:
+	MOVQ    xRow+80(FP), BX
+	ADDQ    BX, 8(SP)
+	MOVQ    dstRow+56(FP), BX
+	ADDQ    BX, 16(SP)
+	MOVQ    24(SP), BX
+	TESTQ   BX, BX
+	JE      none89
+	VMOVUPS Z2, K1, (BX)
+	ADDQ    sumRow+88(FP), BX
+	MOVQ    BX, 24(SP)
+
+none89:
+	DECQ (SP)
+	JNE  loop48
+	ADDQ $+64, x+16(FP)
+	ADDQ $+64, bias+32(FP)
+	ADDQ $+3136, weights+24(FP)
+	ADDQ $+32, dst+0(FP)
+	CMPQ format+120(FP), $+0
+	JNE  halves90
+	ADDQ $+32, dst+0(FP)
+
+halves90:
+	CMPQ sums+40(FP), $+0
+	JE   nosums91
+	ADDQ $+64, sums+40(FP)
+
+nosums91:
+done3:
+	VZEROUPPER
+	RET
+
 DATA consts<>+0(SB)/4, $0x7b4097ce
 DATA consts<>+4(SB)/4, $0xfb4097ce
 DATA consts<>+8(SB)/4, $0x40c00000

@@ -15,44 +15,27 @@ var depthwiseTiles = []int{7, 4, 2, 1}
 // stay in them (3x3 on AVX-512).
 func (g *gen) depthwise(name string, k, stride int) {
 	g.fn(name, depthwiseSignature)
-	rowStep := g.gp("rowStep")
-	step := g.gp("xStep")
-	g.i("SHLQ", imm(2), rowStep)
-	g.i("SHLQ", imm(2), step)
-	step3 := g.ctx.GP64()
-	g.i("LEAQ", mem(step, step, 2, 0), step3)
-	t := &tiling{k: k, stride: stride, rowStep: rowStep, step: step, step3: step3}
-	if g.wide() {
-		t.lo, t.hi = g.scalar("lo"), g.scalar("hi")
-		t.limits = true
-	}
-	prologue := func() {}
-	if g.wide() && k == 3 {
-		t.weights = g.gets(9)
-		t.bias = g.get()
-		prologue = func() {
-			w, b := g.gp("weights"), g.gp("bias")
-			for i, v := range t.weights {
-				g.i("VMOVUPS", mem(w, nil, 0, i*4*g.lanes()), v)
-			}
-			g.i("VMOVUPS", mem(b, nil, 0, 0), t.bias)
-		}
-	}
+	t, prologue := g.tiling(k, stride)
 	g.blocks(k*k, prologue, func(x, dst, pixels reg.GPVirtual, tail bool) {
-		for n, tile := range depthwiseTiles {
-			top, next := g.newLabel("tile"), g.newLabel("narrower")
-			g.label(top)
-			g.i("CMPQ", pixels, num(tile))
-			g.jump("JL", next)
-			g.depthwiseTile(t, tile, x, dst, tail)
-			g.i("SUBQ", num(tile), pixels)
-			if n == 0 || n == len(depthwiseTiles)-1 {
-				g.jump("JMP", top)
-			}
-			g.label(next)
-		}
+		g.eachTile(pixels, func(tile int) { g.depthwiseTile(t, tile, x, dst, tail) })
 	})
 	g.end()
+}
+
+// eachTile runs body for tiles until no pixels are left.
+func (g *gen) eachTile(pixels reg.GPVirtual, body func(tile int)) {
+	for n, tile := range depthwiseTiles {
+		top, next := g.newLabel("tile"), g.newLabel("narrower")
+		g.label(top)
+		g.i("CMPQ", pixels, num(tile))
+		g.jump("JL", next)
+		body(tile)
+		g.i("SUBQ", num(tile), pixels)
+		if n == 0 || n == len(depthwiseTiles)-1 {
+			g.jump("JMP", top)
+		}
+		g.label(next)
+	}
 }
 
 // tiling is what all tiles of a convolution share.
@@ -63,6 +46,33 @@ type tiling struct {
 	lo, hi               int
 	weights              []int // all weights of the block, or nil
 	bias                 int   // with weights
+}
+
+// tiling begins a function: it loads what all tiles need. prologue loads the weights of a block if they stay in registers.
+func (g *gen) tiling(k, stride int) (t *tiling, prologue func()) {
+	rowStep := g.gp("rowStep")
+	step := g.gp("xStep")
+	g.i("SHLQ", imm(2), rowStep)
+	g.i("SHLQ", imm(2), step)
+	step3 := g.ctx.GP64()
+	g.i("LEAQ", mem(step, step, 2, 0), step3)
+	t = &tiling{k: k, stride: stride, rowStep: rowStep, step: step, step3: step3}
+	if g.wide() {
+		t.lo, t.hi = g.scalar("lo"), g.scalar("hi")
+		t.limits = true
+	}
+	if !g.wide() || k != 3 {
+		return t, func() {}
+	}
+	t.weights = g.gets(9)
+	t.bias = g.get()
+	return t, func() {
+		w, b := g.gp("weights"), g.gp("bias")
+		for i, v := range t.weights {
+			g.i("VMOVUPS", mem(w, nil, 0, i*4*g.lanes()), v)
+		}
+		g.i("VMOVUPS", mem(b, nil, 0, 0), t.bias)
+	}
 }
 
 // blocks runs prologue for every block of channels and body for every row of it, and moves the parameters on. taps is the number of weights
@@ -235,8 +245,8 @@ func (g *gen) group(registers int, body func(tail bool)) {
 	g.end()
 }
 
-// depthwiseTile computes tile outputs of one block of channels and moves x and dst on.
-func (g *gen) depthwiseTile(t *tiling, tile int, x, dst reg.GPVirtual, tail bool) {
+// depthwiseSums computes tile sums of one block of channels in registers and moves x on.
+func (g *gen) depthwiseSums(t *tiling, tile int, x reg.GPVirtual, tail bool) []int {
 	acc := g.gets(tile)
 	inputs := (tile-1)*t.stride + t.k
 	row := g.ctx.GP64()
@@ -285,6 +295,15 @@ func (g *gen) depthwiseTile(t *tiling, tile int, x, dst reg.GPVirtual, tail bool
 			g.put(w...)
 		})
 	}
+	u := g.ctx.GP64()
+	g.i("IMUL3Q", num(tile*t.stride), t.step, u)
+	g.i("ADDQ", u, x)
+	return acc
+}
+
+// depthwiseTile computes tile outputs of one block of channels and moves x and dst on.
+func (g *gen) depthwiseTile(t *tiling, tile int, x, dst reg.GPVirtual, tail bool) {
+	acc := g.depthwiseSums(t, tile, x, tail)
 	lo, hi := t.lo, t.hi
 	if !t.limits {
 		lo, hi = g.scalar("lo"), g.scalar("hi")
@@ -302,21 +321,22 @@ func (g *gen) depthwiseTile(t *tiling, tile int, x, dst reg.GPVirtual, tail bool
 	if !t.limits {
 		g.put(lo, hi)
 	}
-	// Move on by what the last group of four has not.
+	g.moveOn(tile, d, d3, dst)
+	g.put(acc...)
+}
+
+// moveOn adds to the address what is left of tile steps when whole groups of four were added between groups.
+func (g *gen) moveOn(tile int, step, step3, dst reg.GPVirtual) {
 	switch (tile-1)%4 + 1 {
 	case 1:
-		g.i("ADDQ", d, dst)
+		g.i("ADDQ", step, dst)
 	case 2:
-		g.i("LEAQ", mem(dst, d, 2, 0), dst)
+		g.i("LEAQ", mem(dst, step, 2, 0), dst)
 	case 3:
-		g.i("ADDQ", d3, dst)
+		g.i("ADDQ", step3, dst)
 	case 4:
-		g.i("LEAQ", mem(dst, d, 4, 0), dst)
+		g.i("LEAQ", mem(dst, step, 4, 0), dst)
 	}
-	u := g.ctx.GP64()
-	g.i("IMUL3Q", num(tile*t.stride), t.step, u)
-	g.i("ADDQ", u, x)
-	g.put(acc...)
 }
 
 // strided is the address of element j%4 of a group of four, step bytes apart.

@@ -20,22 +20,23 @@ import (
 
 // Signatures of the kernels, those of the function types in package kernel.
 const (
-	unarySignature        = "func(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)"
-	addSignature          = "func(dst, dst2, x, x2, y, y2 unsafe.Pointer, dstStep, xStep, yStep, pixels, channels int, lo, hi float32)"
-	affineSignature       = "func(dst, dst2, x, x2, y, y2, scale, shift unsafe.Pointer, dstStep, xStep, yStep, pixels, channels int, lo, hi float32)"
-	sumSignature          = "func(sum, x, x2 unsafe.Pointer, xStep, pixels, channels int)"
-	downSignature         = "func(dst, x, x2 unsafe.Pointer, xStep, rowStep, rows, pixels, channels int)"
-	alongSignature        = "func(dst, x unsafe.Pointer, dstStep, tapStep, outStep, taps, pixels, channels int, scale float32)"
-	depthwiseSignature    = "func(dst, x, weights, bias unsafe.Pointer, dstStep, dstRow, xStep, rowStep, xRow, rows, pixels, channels int, lo, hi float32)"
-	gatherSignature       = "func(dst, x, x2 unsafe.Pointer, xStep, xRow, dstStep, dstRow, rows, pixels, channels int)"
-	scatterSignature      = "func(dst, dst2, x, sums unsafe.Pointer, dstStep, dstRow, xStep, sumRow, rows, pixels, channels int)"
-	depthwiseAnySignature = "func(dst, x, weights, bias unsafe.Pointer, dstStep, dstRow, xStep, rowStep, xRow, tapStep, kernelH, kernelW, rows, pixels, channels int, lo, hi float32)"
-	prefetchSignature     = "func(x unsafe.Pointer, bytes int)"
-	lrnSignature          = "func(x, squares unsafe.Pointer, channels, before, size int, alpha, k float32)"
-	normSignature         = "func(dst, dst2, x, x2, gamma, beta unsafe.Pointer, dstStep, xStep, pixels, channels int, eps float32)"
-	planesSignature       = "func(dst, dst2, red, green, blue unsafe.Pointer, pixels int)"
-	bytesSignature        = "func(dst, dst2, x, scale, shift unsafe.Pointer, pixels int)"
-	interleaveSignature   = "func(dst, x, y unsafe.Pointer, dstStep, xStep, yStep, pixels, channels int)"
+	unarySignature         = "func(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)"
+	addSignature           = "func(dst, dst2, x, x2, y, y2 unsafe.Pointer, dstStep, xStep, yStep, pixels, channels int, lo, hi float32)"
+	affineSignature        = "func(dst, dst2, x, x2, y, y2, scale, shift unsafe.Pointer, dstStep, xStep, yStep, pixels, channels int, lo, hi float32)"
+	sumSignature           = "func(sum, x, x2 unsafe.Pointer, xStep, pixels, channels int)"
+	downSignature          = "func(dst, x, x2 unsafe.Pointer, xStep, rowStep, rows, pixels, channels int)"
+	alongSignature         = "func(dst, x unsafe.Pointer, dstStep, tapStep, outStep, taps, pixels, channels int, scale float32)"
+	depthwiseSignature     = "func(dst, x, weights, bias unsafe.Pointer, dstStep, dstRow, xStep, rowStep, xRow, rows, pixels, channels int, lo, hi float32)"
+	depthwiseIntoSignature = "func(dst, dst2, x, weights, bias, sums unsafe.Pointer, dstStep, dstRow, xStep, rowStep, xRow, sumRow, rows, pixels, channels, format, class int, lo, hi float32)"
+	gatherSignature        = "func(dst, x, x2 unsafe.Pointer, xStep, xRow, dstStep, dstRow, rows, pixels, channels int)"
+	scatterSignature       = "func(dst, dst2, x, sums unsafe.Pointer, dstStep, dstRow, xStep, sumRow, rows, pixels, channels int)"
+	depthwiseAnySignature  = "func(dst, x, weights, bias unsafe.Pointer, dstStep, dstRow, xStep, rowStep, xRow, tapStep, kernelH, kernelW, rows, pixels, channels int, lo, hi float32)"
+	prefetchSignature      = "func(x unsafe.Pointer, bytes int)"
+	lrnSignature           = "func(x, squares unsafe.Pointer, channels, before, size int, alpha, k float32)"
+	normSignature          = "func(dst, dst2, x, x2, gamma, beta unsafe.Pointer, dstStep, xStep, pixels, channels int, eps float32)"
+	planesSignature        = "func(dst, dst2, red, green, blue unsafe.Pointer, pixels int)"
+	bytesSignature         = "func(dst, dst2, x, scale, shift unsafe.Pointer, pixels int)"
+	interleaveSignature    = "func(dst, x, y unsafe.Pointer, dstStep, xStep, yStep, pixels, channels int)"
 )
 
 // kernel is one function: its place in a table, and how to write it for an instruction set.
@@ -100,7 +101,9 @@ func inferenceKernels() []kernel {
 	for _, k := range []int{3, 5, 7} {
 		for _, s := range []int{1, 2} {
 			ks = append(ks, kernel{fmt.Sprintf("depthwise%dx%ds%d", k, k, s), "depthwiseKernels", fmt.Sprintf("[depthwise%dx%ds%d]", k, k, s), depthwiseSignature, false,
-				func(g *gen, name string) { g.depthwise(name, k, s) }, false})
+				func(g *gen, name string) { g.depthwise(name, k, s) }, false},
+				kernel{fmt.Sprintf("depthwise%dx%ds%dInto", k, k, s), "depthwiseIntoKernels", fmt.Sprintf("[depthwise%dx%ds%d]", k, k, s), depthwiseIntoSignature, true,
+					func(g *gen, name string) { g.depthwiseInto(name, k, s) }, true})
 		}
 	}
 	return ks
@@ -186,25 +189,26 @@ const haveAssembly = true
 
 // tableTypes are the types of the tables, those in tables_none.go.
 var tableTypes = map[string]string{
-	"unaryKernels":        "[levels][classes][3][3]unaryFunc",
-	"addKernels":          "[levels][3]addFunc",
-	"affineKernels":       "[levels][4][3]affineFunc",
-	"sumKernels":          "[levels][3]sumFunc",
-	"downMaxKernels":      "[levels][3]downFunc",
-	"downSumKernels":      "[levels][3]downFunc",
-	"downKeysKernels":     "[levels]downFunc",
-	"alongKeysKernels":    "[levels]alongFunc",
-	"alongMaxKernels":     "[levels]alongFunc",
-	"alongSumKernels":     "[levels]alongFunc",
-	"depthwiseKernels":    "[levels][depthwiseShapes]depthwiseFunc",
-	"depthwiseAnyKernels": "[levels]depthwiseAnyFunc",
-	"gatherKernels":       "[levels][3][2]gatherFunc",
-	"scatterKernels":      "[levels][3][2]scatterFunc",
-	"prefetchKernels":     "[levels]prefetchFunc",
-	"lrnKernels":          "[levels]lrnFunc",
-	"normKernels":         "[levels][3]normFunc",
-	"interleaveKernels":   "[levels][2]interleaveFunc",
-	"planesKernels":       "[levels][3]planesFunc",
-	"bytesKernels":        "[levels][3]bytesFunc",
-	"expKernels":          "[levels]unaryFunc",
+	"unaryKernels":         "[levels][classes][3][3]unaryFunc",
+	"addKernels":           "[levels][3]addFunc",
+	"affineKernels":        "[levels][4][3]affineFunc",
+	"sumKernels":           "[levels][3]sumFunc",
+	"downMaxKernels":       "[levels][3]downFunc",
+	"downSumKernels":       "[levels][3]downFunc",
+	"downKeysKernels":      "[levels]downFunc",
+	"alongKeysKernels":     "[levels]alongFunc",
+	"alongMaxKernels":      "[levels]alongFunc",
+	"alongSumKernels":      "[levels]alongFunc",
+	"depthwiseKernels":     "[levels][depthwiseShapes]depthwiseFunc",
+	"depthwiseIntoKernels": "[levels][depthwiseShapes]depthwiseIntoFunc",
+	"depthwiseAnyKernels":  "[levels]depthwiseAnyFunc",
+	"gatherKernels":        "[levels][3][2]gatherFunc",
+	"scatterKernels":       "[levels][3][2]scatterFunc",
+	"prefetchKernels":      "[levels]prefetchFunc",
+	"lrnKernels":           "[levels]lrnFunc",
+	"normKernels":          "[levels][3]normFunc",
+	"interleaveKernels":    "[levels][2]interleaveFunc",
+	"planesKernels":        "[levels][3]planesFunc",
+	"bytesKernels":         "[levels][3]bytesFunc",
+	"expKernels":           "[levels]unaryFunc",
 }
