@@ -129,8 +129,13 @@ func (n *network) chooseFormats(format kernel.Format) {
 			tie(o.residual, o.out)
 		}
 		switch o.kind {
-		case kAffine, kActivation, kLayerNorm, kLRN, kShuffle, kSlice, kSubsample, kScale:
+		case kAffine, kActivation, kLayerNorm, kLRN, kShuffle, kSlice, kSubsample:
 			tie(o.in[0], o.out)
+		case kScale:
+			// A depthwise convolution writes float32 sooner than two planes, which the scaling then need not put together again.
+			if v := o.in[0]; format != kernel.Split || o.residual != nil || v.op.kind != kDepthwise || v.sole() != o {
+				tie(v, o.out)
+			}
 		case kAdd, kConcat, kInterleave:
 			for _, v := range o.in {
 				tie(v, o.out)

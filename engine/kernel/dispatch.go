@@ -116,7 +116,11 @@ func unaryKernel(t cpu.Tier, act Activation, from, to Format) unaryFunc {
 
 func addKernel(t cpu.Tier, f Format) addFunc { return addKernels[levelOf(t)][f] }
 
-func affineKernel(t cpu.Tier, f Format, shift, residual bool) affineFunc {
+// affineKernel returns the kernel for a source of one format and a destination, and residual, of another; nil if there is none.
+func affineKernel(t cpu.Tier, from, to Format, shift, residual bool) affineFunc {
+	if from != to {
+		return scaleIntoKernels[levelOf(t)][to]
+	}
 	i := 0
 	if shift {
 		i |= 1
@@ -124,7 +128,7 @@ func affineKernel(t cpu.Tier, f Format, shift, residual bool) affineFunc {
 	if residual {
 		i |= 2
 	}
-	return affineKernels[levelOf(t)][i][f]
+	return affineKernels[levelOf(t)][i][to]
 }
 
 func sumKernel(l level, f Format) sumFunc      { return sumKernels[l][f] }

@@ -159,20 +159,22 @@ func addGo(dst *Map, d int, a *Map, x int, b *Map, y int, s span, act Activation
 }
 
 // Affine stores act(src*scale + shift + residual) into rows [from, to) of dst, which may be src or residual. All maps
-// have one format.
+// have one format, except that a source of float32 may be scaled into another format where there is neither shift nor residual.
 //
 // scale and shift hold a value per channel: image n takes them from n*stride on, so stride is 0 where all images share
 // one vector (layer scale, a batch norm that could not be folded) and at least C where each has its own (squeeze and
 // excitation). shift may be nil, residual may be nil.
 func Affine(tier cpu.Tier, dst, src Map, scale, shift []float32, stride int, residual *Map, act Activation, from, to int) {
 	mustMatch("affine map", &dst, &src)
-	mustFormat("affine map", &dst, &src)
+	if src.Format != F32 || shift != nil || residual != nil {
+		mustFormat("affine map", &dst, &src)
+	}
 	if residual != nil {
 		mustMatch("affine map", &dst, residual)
 		mustFormat("affine map", &dst, residual)
 	}
 	lo, hi, clip := act.bounds()
-	k := affineKernel(tier, dst.Format, shift != nil, residual != nil)
+	k := affineKernel(tier, src.Format, dst.Format, shift != nil, residual != nil)
 	s := span{to - from, dst.W, dst.C}
 	for r := from; r < to; r++ {
 		at := r / dst.H * stride

@@ -140,6 +140,9 @@ func TestAffineWithEveryPart(t *testing.T) {
 			if r.IntN(2) == 0 {
 				shift = nil
 			}
+			if residual == nil && shift == nil && r.IntN(2) == 0 {
+				src = randomMap(r, F32, n, h, w, c, r.IntN(2))
+			}
 			before := clone(dst)
 			lo, hi := someRows(r, dst)
 			Affine(tier, dst, src, scale, shift, stride, residual, act, lo, hi)

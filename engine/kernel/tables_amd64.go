@@ -312,6 +312,16 @@ var normKernels = func() (t [levels][3]normFunc) {
 	return t
 }()
 
+var scaleIntoKernels = func() (t [levels][3]affineFunc) {
+	t[levelAVX2][BF16] = scaleF32ToBF16AVX2
+	t[levelAVX2][Split] = scaleF32ToSplitAVX2
+	t[levelAVX512][BF16] = scaleF32ToBF16AVX512
+	t[levelAVX512][Split] = scaleF32ToSplitAVX512
+	t[levelBF16][BF16] = scaleF32ToBF16BF16
+	t[levelBF16][Split] = scaleF32ToSplitBF16
+	return t
+}()
+
 var alongMaxKernels = func() (t [levels]alongFunc) {
 	t[levelAVX2] = alongMaxAVX2
 	t[levelAVX512] = alongMaxAVX512
@@ -588,6 +598,9 @@ func scaleAddBF16AVX2(dst, dst2, x, x2, y, y2, scale, shift unsafe.Pointer, dstS
 func scaleShiftAddBF16AVX2(dst, dst2, x, x2, y, y2, scale, shift unsafe.Pointer, dstStep, xStep, yStep, pixels, channels int, lo, hi float32)
 
 //go:noescape
+func scaleF32ToBF16AVX2(dst, dst2, x, x2, y, y2, scale, shift unsafe.Pointer, dstStep, xStep, yStep, pixels, channels int, lo, hi float32)
+
+//go:noescape
 func gatherOneBF16AVX2(dst, x, x2 unsafe.Pointer, xStep, xRow, dstStep, dstRow, rows, pixels, channels int)
 
 //go:noescape
@@ -631,6 +644,9 @@ func scaleAddSplitAVX2(dst, dst2, x, x2, y, y2, scale, shift unsafe.Pointer, dst
 
 //go:noescape
 func scaleShiftAddSplitAVX2(dst, dst2, x, x2, y, y2, scale, shift unsafe.Pointer, dstStep, xStep, yStep, pixels, channels int, lo, hi float32)
+
+//go:noescape
+func scaleF32ToSplitAVX2(dst, dst2, x, x2, y, y2, scale, shift unsafe.Pointer, dstStep, xStep, yStep, pixels, channels int, lo, hi float32)
 
 //go:noescape
 func gatherOneSplitAVX2(dst, x, x2 unsafe.Pointer, xStep, xRow, dstStep, dstRow, rows, pixels, channels int)
@@ -882,6 +898,9 @@ func scaleAddBF16AVX512(dst, dst2, x, x2, y, y2, scale, shift unsafe.Pointer, ds
 func scaleShiftAddBF16AVX512(dst, dst2, x, x2, y, y2, scale, shift unsafe.Pointer, dstStep, xStep, yStep, pixels, channels int, lo, hi float32)
 
 //go:noescape
+func scaleF32ToBF16AVX512(dst, dst2, x, x2, y, y2, scale, shift unsafe.Pointer, dstStep, xStep, yStep, pixels, channels int, lo, hi float32)
+
+//go:noescape
 func gatherOneBF16AVX512(dst, x, x2 unsafe.Pointer, xStep, xRow, dstStep, dstRow, rows, pixels, channels int)
 
 //go:noescape
@@ -925,6 +944,9 @@ func scaleAddSplitAVX512(dst, dst2, x, x2, y, y2, scale, shift unsafe.Pointer, d
 
 //go:noescape
 func scaleShiftAddSplitAVX512(dst, dst2, x, x2, y, y2, scale, shift unsafe.Pointer, dstStep, xStep, yStep, pixels, channels int, lo, hi float32)
+
+//go:noescape
+func scaleF32ToSplitAVX512(dst, dst2, x, x2, y, y2, scale, shift unsafe.Pointer, dstStep, xStep, yStep, pixels, channels int, lo, hi float32)
 
 //go:noescape
 func gatherOneSplitAVX512(dst, x, x2 unsafe.Pointer, xStep, xRow, dstStep, dstRow, rows, pixels, channels int)
@@ -1125,6 +1147,9 @@ func scaleAddBF16BF16(dst, dst2, x, x2, y, y2, scale, shift unsafe.Pointer, dstS
 func scaleShiftAddBF16BF16(dst, dst2, x, x2, y, y2, scale, shift unsafe.Pointer, dstStep, xStep, yStep, pixels, channels int, lo, hi float32)
 
 //go:noescape
+func scaleF32ToBF16BF16(dst, dst2, x, x2, y, y2, scale, shift unsafe.Pointer, dstStep, xStep, yStep, pixels, channels int, lo, hi float32)
+
+//go:noescape
 func scatterOneBF16BF16(dst, dst2, x, sums unsafe.Pointer, dstStep, dstRow, xStep, sumRow, rows, pixels, channels int)
 
 //go:noescape
@@ -1153,6 +1178,9 @@ func scaleAddSplitBF16(dst, dst2, x, x2, y, y2, scale, shift unsafe.Pointer, dst
 
 //go:noescape
 func scaleShiftAddSplitBF16(dst, dst2, x, x2, y, y2, scale, shift unsafe.Pointer, dstStep, xStep, yStep, pixels, channels int, lo, hi float32)
+
+//go:noescape
+func scaleF32ToSplitBF16(dst, dst2, x, x2, y, y2, scale, shift unsafe.Pointer, dstStep, xStep, yStep, pixels, channels int, lo, hi float32)
 
 //go:noescape
 func scatterOneSplitBF16(dst, dst2, x, sums unsafe.Pointer, dstStep, dstRow, xStep, sumRow, rows, pixels, channels int)

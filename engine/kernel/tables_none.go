@@ -10,6 +10,7 @@ var (
 	unaryKernels         [levels][classes][3][3]unaryFunc
 	addKernels           [levels][3]addFunc
 	affineKernels        [levels][4][3]affineFunc
+	scaleIntoKernels     [levels][3]affineFunc
 	sumKernels           [levels][3]sumFunc
 	downMaxKernels       [levels][3]downFunc
 	downSumKernels       [levels][3]downFunc

@@ -6801,6 +6801,85 @@ done4:
 	VZEROUPPER
 	RET
 
+// func scaleF32ToBF16AVX2(dst *byte, dst2 *byte, x *byte, x2 *byte, y *byte, y2 *byte, scale *byte, shift *byte, dstStep int, xStep int, yStep int, pixels int, channels int, lo float32, hi float32)
+// Requires: AVX, AVX2
+TEXT ·scaleF32ToBF16AVX2(SB), NOSPLIT, $64-112
+	MOVQ         dst+0(FP), AX
+	MOVQ         x+16(FP), CX
+	MOVQ         scale+48(FP), DX
+	VBROADCASTSS lo+104(FP), Y0
+	VBROADCASTSS hi+108(FP), Y1
+
+loop1:
+	XORQ BX, BX
+
+chan2:
+	LEAQ      8(BX), SI
+	CMPQ      SI, channels+96(FP)
+	JGT       less3
+	VMOVUPS   (CX)(BX*4), Y2
+	VMOVUPS   (DX)(BX*4), Y3
+	VMULPS    Y3, Y2, Y2
+	VMAXPS    Y2, Y0, Y2
+	VMINPS    Y2, Y1, Y2
+	VPSRLD    $0x10, Y2, Y3
+	VPAND     consts<>+0(SB), Y3, Y3
+	VPADDD    Y2, Y3, Y3
+	VPADDD    consts<>+32(SB), Y3, Y3
+	VCMPPS    $0x03, Y2, Y2, Y4
+	VPOR      consts<>+64(SB), Y2, Y5
+	VBLENDVPS Y4, Y5, Y3, Y3
+	VPSRLD    $0x10, Y3, Y3
+	VPACKUSDW Y3, Y3, Y3
+	VPERMQ    $0x08, Y3, Y3
+	VMOVDQU   X3, (AX)(BX*2)
+	ADDQ      $+8, BX
+	JMP       chan2
+
+less3:
+	MOVQ       channels+96(FP), SI
+	SUBQ       BX, SI
+	JE         done4
+	LEAQ       masks<>+32(SB), DI
+	MOVQ       SI, R8
+	NEGQ       R8
+	VMOVUPS    (DI)(R8*4), Y15
+	VMASKMOVPS (CX)(BX*4), Y15, Y2
+	VMASKMOVPS (DX)(BX*4), Y15, Y3
+	VMULPS     Y3, Y2, Y2
+	VMAXPS     Y2, Y0, Y2
+	VMINPS     Y2, Y1, Y2
+	VPSRLD     $0x10, Y2, Y3
+	VPAND      consts<>+0(SB), Y3, Y3
+	VPADDD     Y2, Y3, Y3
+	VPADDD     consts<>+32(SB), Y3, Y3
+	VCMPPS     $0x03, Y2, Y2, Y4
+	VPOR       consts<>+64(SB), Y2, Y5
+	VBLENDVPS  Y4, Y5, Y3, Y3
+	VPSRLD     $0x10, Y3, Y3
+	VPACKUSDW  Y3, Y3, Y3
+	VPERMQ     $0x08, Y3, Y3
+	VMOVDQU    X3, (SP)
+	XORQ       DI, DI
+
+word5:
+	LEAQ (AX)(BX*2), R9
+	MOVW (SP)(DI*2), R8
+	MOVW R8, (R9)(DI*2)
+	INCQ DI
+	CMPQ DI, SI
+	JL   word5
+
+done4:
+	MOVQ dstStep+64(FP), BX
+	LEAQ (AX)(BX*2), AX
+	MOVQ xStep+72(FP), BX
+	LEAQ (CX)(BX*4), CX
+	DECQ pixels+88(FP)
+	JNE  loop1
+	VZEROUPPER
+	RET
+
 // func gatherOneBF16AVX2(dst *byte, x *byte, x2 *byte, xStep int, xRow int, dstStep int, dstRow int, rows int, pixels int, channels int)
 // Requires: AVX, AVX2
 TEXT ·gatherOneBF16AVX2(SB), NOSPLIT, $64-80
@@ -9030,6 +9109,128 @@ done4:
 	MOVQ yStep+80(FP), R10
 	LEAQ (SI)(R10*2), SI
 	LEAQ (DI)(R10*2), DI
+	DECQ pixels+88(FP)
+	JNE  loop1
+	VZEROUPPER
+	RET
+
+// func scaleF32ToSplitAVX2(dst *byte, dst2 *byte, x *byte, x2 *byte, y *byte, y2 *byte, scale *byte, shift *byte, dstStep int, xStep int, yStep int, pixels int, channels int, lo float32, hi float32)
+// Requires: AVX, AVX2
+TEXT ·scaleF32ToSplitAVX2(SB), NOSPLIT, $64-112
+	MOVQ         dst+0(FP), AX
+	MOVQ         dst2+8(FP), CX
+	MOVQ         x+16(FP), DX
+	MOVQ         scale+48(FP), BX
+	VBROADCASTSS lo+104(FP), Y0
+	VBROADCASTSS hi+108(FP), Y1
+
+loop1:
+	XORQ SI, SI
+
+chan2:
+	LEAQ      8(SI), DI
+	CMPQ      DI, channels+96(FP)
+	JGT       less3
+	VMOVUPS   (DX)(SI*4), Y2
+	VMOVUPS   (BX)(SI*4), Y3
+	VMULPS    Y3, Y2, Y2
+	VMAXPS    Y2, Y0, Y2
+	VMINPS    Y2, Y1, Y2
+	VPSRLD    $0x10, Y2, Y4
+	VPAND     consts<>+0(SB), Y4, Y4
+	VPADDD    Y2, Y4, Y4
+	VPADDD    consts<>+32(SB), Y4, Y4
+	VCMPPS    $0x03, Y2, Y2, Y5
+	VPOR      consts<>+64(SB), Y2, Y6
+	VBLENDVPS Y5, Y6, Y4, Y4
+	VPAND     consts<>+96(SB), Y4, Y3
+	VPSRLD    $0x10, Y4, Y4
+	VPACKUSDW Y4, Y4, Y4
+	VPERMQ    $0x08, Y4, Y4
+	VMOVDQU   X4, (AX)(SI*2)
+	VSUBPS    Y3, Y2, Y2
+	VSUBPS    Y2, Y2, Y3
+	VCMPPS    $0x07, Y3, Y3, Y3
+	VANDPS    Y3, Y2, Y2
+	VPSRLD    $0x10, Y2, Y3
+	VPAND     consts<>+0(SB), Y3, Y3
+	VPADDD    Y2, Y3, Y3
+	VPADDD    consts<>+32(SB), Y3, Y3
+	VCMPPS    $0x03, Y2, Y2, Y4
+	VPOR      consts<>+64(SB), Y2, Y5
+	VBLENDVPS Y4, Y5, Y3, Y3
+	VPSRLD    $0x10, Y3, Y3
+	VPACKUSDW Y3, Y3, Y3
+	VPERMQ    $0x08, Y3, Y3
+	VMOVDQU   X3, (CX)(SI*2)
+	ADDQ      $+8, SI
+	JMP       chan2
+
+less3:
+	MOVQ       channels+96(FP), DI
+	SUBQ       SI, DI
+	JE         done4
+	LEAQ       masks<>+32(SB), R8
+	MOVQ       DI, R9
+	NEGQ       R9
+	VMOVUPS    (R8)(R9*4), Y15
+	VMASKMOVPS (DX)(SI*4), Y15, Y2
+	VMASKMOVPS (BX)(SI*4), Y15, Y3
+	VMULPS     Y3, Y2, Y2
+	VMAXPS     Y2, Y0, Y2
+	VMINPS     Y2, Y1, Y2
+	VPSRLD     $0x10, Y2, Y4
+	VPAND      consts<>+0(SB), Y4, Y4
+	VPADDD     Y2, Y4, Y4
+	VPADDD     consts<>+32(SB), Y4, Y4
+	VCMPPS     $0x03, Y2, Y2, Y5
+	VPOR       consts<>+64(SB), Y2, Y6
+	VBLENDVPS  Y5, Y6, Y4, Y4
+	VPAND      consts<>+96(SB), Y4, Y3
+	VPSRLD     $0x10, Y4, Y4
+	VPACKUSDW  Y4, Y4, Y4
+	VPERMQ     $0x08, Y4, Y4
+	VMOVDQU    X4, (SP)
+	XORQ       R8, R8
+
+word5:
+	LEAQ      (AX)(SI*2), R10
+	MOVW      (SP)(R8*2), R9
+	MOVW      R9, (R10)(R8*2)
+	INCQ      R8
+	CMPQ      R8, DI
+	JL        word5
+	VSUBPS    Y3, Y2, Y2
+	VSUBPS    Y2, Y2, Y3
+	VCMPPS    $0x07, Y3, Y3, Y3
+	VANDPS    Y3, Y2, Y2
+	VPSRLD    $0x10, Y2, Y3
+	VPAND     consts<>+0(SB), Y3, Y3
+	VPADDD    Y2, Y3, Y3
+	VPADDD    consts<>+32(SB), Y3, Y3
+	VCMPPS    $0x03, Y2, Y2, Y4
+	VPOR      consts<>+64(SB), Y2, Y5
+	VBLENDVPS Y4, Y5, Y3, Y3
+	VPSRLD    $0x10, Y3, Y3
+	VPACKUSDW Y3, Y3, Y3
+	VPERMQ    $0x08, Y3, Y3
+	VMOVDQU   X3, (SP)
+	XORQ      R8, R8
+
+word6:
+	LEAQ (CX)(SI*2), R10
+	MOVW (SP)(R8*2), R9
+	MOVW R9, (R10)(R8*2)
+	INCQ R8
+	CMPQ R8, DI
+	JL   word6
+
+done4:
+	MOVQ dstStep+64(FP), SI
+	LEAQ (AX)(SI*2), AX
+	LEAQ (CX)(SI*2), CX
+	MOVQ xStep+72(FP), SI
+	LEAQ (DX)(SI*4), DX
 	DECQ pixels+88(FP)
 	JNE  loop1
 	VZEROUPPER

@@ -8352,6 +8352,135 @@ done6:
 	VZEROUPPER
 	RET
 
+// func scaleF32ToBF16AVX512(dst *byte, dst2 *byte, x *byte, x2 *byte, y *byte, y2 *byte, scale *byte, shift *byte, dstStep int, xStep int, yStep int, pixels int, channels int, lo float32, hi float32)
+// Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2
+TEXT ·scaleF32ToBF16AVX512(SB), NOSPLIT, $0-112
+	MOVQ         dst+0(FP), AX
+	MOVQ         x+16(FP), CX
+	MOVQ         scale+48(FP), DX
+	VBROADCASTSS lo+104(FP), Z0
+	VBROADCASTSS hi+108(FP), Z1
+
+loop1:
+	XORQ BX, BX
+
+chan2:
+	LEAQ        64(BX), SI
+	CMPQ        SI, channels+96(FP)
+	JGT         less3
+	VMOVUPS     (CX)(BX*4), Z2
+	VMOVUPS     (DX)(BX*4), Z3
+	VMULPS      Z3, Z2, Z2
+	VMAXPS      Z2, Z0, Z2
+	VMINPS      Z2, Z1, Z2
+	VMOVUPS     64(CX)(BX*4), Z3
+	VMOVUPS     64(DX)(BX*4), Z4
+	VMULPS      Z4, Z3, Z3
+	VMAXPS      Z3, Z0, Z3
+	VMINPS      Z3, Z1, Z3
+	VMOVUPS     128(CX)(BX*4), Z4
+	VMOVUPS     128(DX)(BX*4), Z5
+	VMULPS      Z5, Z4, Z4
+	VMAXPS      Z4, Z0, Z4
+	VMINPS      Z4, Z1, Z4
+	VMOVUPS     192(CX)(BX*4), Z5
+	VMOVUPS     192(DX)(BX*4), Z6
+	VMULPS      Z6, Z5, Z5
+	VMAXPS      Z5, Z0, Z5
+	VMINPS      Z5, Z1, Z5
+	VPSRLD      $0x10, Z2, Z6
+	VPANDD.BCST consts<>+0(SB), Z6, Z6
+	VPADDD      Z2, Z6, Z6
+	VPADDD.BCST consts<>+4(SB), Z6, Z6
+	VCMPPS      $0x03, Z2, Z2, K2
+	VPORD.BCST  consts<>+8(SB), Z2, K2, Z6
+	VPSRLD      $0x10, Z6, Z6
+	VPMOVDW     Z6, Y6
+	VMOVDQU16   Y6, (AX)(BX*2)
+	VPSRLD      $0x10, Z3, Z6
+	VPANDD.BCST consts<>+0(SB), Z6, Z6
+	VPADDD      Z3, Z6, Z6
+	VPADDD.BCST consts<>+4(SB), Z6, Z6
+	VCMPPS      $0x03, Z3, Z3, K2
+	VPORD.BCST  consts<>+8(SB), Z3, K2, Z6
+	VPSRLD      $0x10, Z6, Z6
+	VPMOVDW     Z6, Y6
+	VMOVDQU16   Y6, 32(AX)(BX*2)
+	VPSRLD      $0x10, Z4, Z6
+	VPANDD.BCST consts<>+0(SB), Z6, Z6
+	VPADDD      Z4, Z6, Z6
+	VPADDD.BCST consts<>+4(SB), Z6, Z6
+	VCMPPS      $0x03, Z4, Z4, K2
+	VPORD.BCST  consts<>+8(SB), Z4, K2, Z6
+	VPSRLD      $0x10, Z6, Z6
+	VPMOVDW     Z6, Y6
+	VMOVDQU16   Y6, 64(AX)(BX*2)
+	VPSRLD      $0x10, Z5, Z6
+	VPANDD.BCST consts<>+0(SB), Z6, Z6
+	VPADDD      Z5, Z6, Z6
+	VPADDD.BCST consts<>+4(SB), Z6, Z6
+	VCMPPS      $0x03, Z5, Z5, K2
+	VPORD.BCST  consts<>+8(SB), Z5, K2, Z6
+	VPSRLD      $0x10, Z6, Z6
+	VPMOVDW     Z6, Y6
+	VMOVDQU16   Y6, 96(AX)(BX*2)
+	ADDQ        $+64, BX
+	JMP         chan2
+
+less3:
+chan4:
+	LEAQ        16(BX), SI
+	CMPQ        SI, channels+96(FP)
+	JGT         less5
+	VMOVUPS     (CX)(BX*4), Z2
+	VMOVUPS     (DX)(BX*4), Z3
+	VMULPS      Z3, Z2, Z2
+	VMAXPS      Z2, Z0, Z2
+	VMINPS      Z2, Z1, Z2
+	VPSRLD      $0x10, Z2, Z3
+	VPANDD.BCST consts<>+0(SB), Z3, Z3
+	VPADDD      Z2, Z3, Z3
+	VPADDD.BCST consts<>+4(SB), Z3, Z3
+	VCMPPS      $0x03, Z2, Z2, K2
+	VPORD.BCST  consts<>+8(SB), Z2, K2, Z3
+	VPSRLD      $0x10, Z3, Z3
+	VPMOVDW     Z3, Y3
+	VMOVDQU16   Y3, (AX)(BX*2)
+	ADDQ        $+16, BX
+	JMP         chan4
+
+less5:
+	MOVQ        channels+96(FP), SI
+	SUBQ        BX, SI
+	JE          done6
+	MOVQ        $-1, DI
+	BZHIQ       SI, DI, DI
+	KMOVW       DI, K1
+	VMOVUPS.Z   (CX)(BX*4), K1, Z2
+	VMOVUPS.Z   (DX)(BX*4), K1, Z3
+	VMULPS      Z3, Z2, Z2
+	VMAXPS      Z2, Z0, Z2
+	VMINPS      Z2, Z1, Z2
+	VPSRLD      $0x10, Z2, Z3
+	VPANDD.BCST consts<>+0(SB), Z3, Z3
+	VPADDD      Z2, Z3, Z3
+	VPADDD.BCST consts<>+4(SB), Z3, Z3
+	VCMPPS      $0x03, Z2, Z2, K2
+	VPORD.BCST  consts<>+8(SB), Z2, K2, Z3
+	VPSRLD      $0x10, Z3, Z3
+	VPMOVDW     Z3, Y3
+	VMOVDQU16   Y3, K1, (AX)(BX*2)
+
+done6:
+	MOVQ dstStep+64(FP), BX
+	LEAQ (AX)(BX*2), AX
+	MOVQ xStep+72(FP), BX
+	LEAQ (CX)(BX*4), CX
+	DECQ pixels+88(FP)
+	JNE  loop1
+	VZEROUPPER
+	RET
+
 // func gatherOneBF16AVX512(dst *byte, x *byte, x2 *byte, xStep int, xRow int, dstStep int, dstRow int, rows int, pixels int, channels int)
 // Requires: AVX, AVX512F, BMI2
 TEXT ·gatherOneBF16AVX512(SB), NOSPLIT, $0-80
@@ -10923,6 +11052,221 @@ done6:
 	MOVQ yStep+80(FP), R10
 	LEAQ (SI)(R10*2), SI
 	LEAQ (DI)(R10*2), DI
+	DECQ pixels+88(FP)
+	JNE  loop1
+	VZEROUPPER
+	RET
+
+// func scaleF32ToSplitAVX512(dst *byte, dst2 *byte, x *byte, x2 *byte, y *byte, y2 *byte, scale *byte, shift *byte, dstStep int, xStep int, yStep int, pixels int, channels int, lo float32, hi float32)
+// Requires: AVX, AVX512BW, AVX512DQ, AVX512F, AVX512VL, BMI2
+TEXT ·scaleF32ToSplitAVX512(SB), NOSPLIT, $0-112
+	MOVQ         dst+0(FP), AX
+	MOVQ         dst2+8(FP), CX
+	MOVQ         x+16(FP), DX
+	MOVQ         scale+48(FP), BX
+	VBROADCASTSS lo+104(FP), Z0
+	VBROADCASTSS hi+108(FP), Z1
+
+loop1:
+	XORQ SI, SI
+
+chan2:
+	LEAQ        64(SI), DI
+	CMPQ        DI, channels+96(FP)
+	JGT         less3
+	VMOVUPS     (DX)(SI*4), Z2
+	VMOVUPS     (BX)(SI*4), Z3
+	VMULPS      Z3, Z2, Z2
+	VMAXPS      Z2, Z0, Z2
+	VMINPS      Z2, Z1, Z2
+	VMOVUPS     64(DX)(SI*4), Z3
+	VMOVUPS     64(BX)(SI*4), Z4
+	VMULPS      Z4, Z3, Z3
+	VMAXPS      Z3, Z0, Z3
+	VMINPS      Z3, Z1, Z3
+	VMOVUPS     128(DX)(SI*4), Z4
+	VMOVUPS     128(BX)(SI*4), Z5
+	VMULPS      Z5, Z4, Z4
+	VMAXPS      Z4, Z0, Z4
+	VMINPS      Z4, Z1, Z4
+	VMOVUPS     192(DX)(SI*4), Z5
+	VMOVUPS     192(BX)(SI*4), Z6
+	VMULPS      Z6, Z5, Z5
+	VMAXPS      Z5, Z0, Z5
+	VMINPS      Z5, Z1, Z5
+	VPSRLD      $0x10, Z2, Z7
+	VPANDD.BCST consts<>+0(SB), Z7, Z7
+	VPADDD      Z2, Z7, Z7
+	VPADDD.BCST consts<>+4(SB), Z7, Z7
+	VCMPPS      $0x03, Z2, Z2, K2
+	VPORD.BCST  consts<>+8(SB), Z2, K2, Z7
+	VPANDD.BCST consts<>+12(SB), Z7, Z6
+	VPSRLD      $0x10, Z7, Z7
+	VPMOVDW     Z7, Y7
+	VMOVDQU16   Y7, (AX)(SI*2)
+	VSUBPS      Z6, Z2, Z2
+	VFPCLASSPSZ $0x99, Z2, K2
+	KNOTW       K2, K2
+	VMOVAPS.Z   Z2, K2, Z2
+	VPSRLD      $0x10, Z2, Z6
+	VPANDD.BCST consts<>+0(SB), Z6, Z6
+	VPADDD      Z2, Z6, Z6
+	VPADDD.BCST consts<>+4(SB), Z6, Z6
+	VCMPPS      $0x03, Z2, Z2, K2
+	VPORD.BCST  consts<>+8(SB), Z2, K2, Z6
+	VPSRLD      $0x10, Z6, Z6
+	VPMOVDW     Z6, Y6
+	VMOVDQU16   Y6, (CX)(SI*2)
+	VPSRLD      $0x10, Z3, Z7
+	VPANDD.BCST consts<>+0(SB), Z7, Z7
+	VPADDD      Z3, Z7, Z7
+	VPADDD.BCST consts<>+4(SB), Z7, Z7
+	VCMPPS      $0x03, Z3, Z3, K2
+	VPORD.BCST  consts<>+8(SB), Z3, K2, Z7
+	VPANDD.BCST consts<>+12(SB), Z7, Z6
+	VPSRLD      $0x10, Z7, Z7
+	VPMOVDW     Z7, Y7
+	VMOVDQU16   Y7, 32(AX)(SI*2)
+	VSUBPS      Z6, Z3, Z3
+	VFPCLASSPSZ $0x99, Z3, K2
+	KNOTW       K2, K2
+	VMOVAPS.Z   Z3, K2, Z3
+	VPSRLD      $0x10, Z3, Z6
+	VPANDD.BCST consts<>+0(SB), Z6, Z6
+	VPADDD      Z3, Z6, Z6
+	VPADDD.BCST consts<>+4(SB), Z6, Z6
+	VCMPPS      $0x03, Z3, Z3, K2
+	VPORD.BCST  consts<>+8(SB), Z3, K2, Z6
+	VPSRLD      $0x10, Z6, Z6
+	VPMOVDW     Z6, Y6
+	VMOVDQU16   Y6, 32(CX)(SI*2)
+	VPSRLD      $0x10, Z4, Z7
+	VPANDD.BCST consts<>+0(SB), Z7, Z7
+	VPADDD      Z4, Z7, Z7
+	VPADDD.BCST consts<>+4(SB), Z7, Z7
+	VCMPPS      $0x03, Z4, Z4, K2
+	VPORD.BCST  consts<>+8(SB), Z4, K2, Z7
+	VPANDD.BCST consts<>+12(SB), Z7, Z6
+	VPSRLD      $0x10, Z7, Z7
+	VPMOVDW     Z7, Y7
+	VMOVDQU16   Y7, 64(AX)(SI*2)
+	VSUBPS      Z6, Z4, Z4
+	VFPCLASSPSZ $0x99, Z4, K2
+	KNOTW       K2, K2
+	VMOVAPS.Z   Z4, K2, Z4
+	VPSRLD      $0x10, Z4, Z6
+	VPANDD.BCST consts<>+0(SB), Z6, Z6
+	VPADDD      Z4, Z6, Z6
+	VPADDD.BCST consts<>+4(SB), Z6, Z6
+	VCMPPS      $0x03, Z4, Z4, K2
+	VPORD.BCST  consts<>+8(SB), Z4, K2, Z6
+	VPSRLD      $0x10, Z6, Z6
+	VPMOVDW     Z6, Y6
+	VMOVDQU16   Y6, 64(CX)(SI*2)
+	VPSRLD      $0x10, Z5, Z7
+	VPANDD.BCST consts<>+0(SB), Z7, Z7
+	VPADDD      Z5, Z7, Z7
+	VPADDD.BCST consts<>+4(SB), Z7, Z7
+	VCMPPS      $0x03, Z5, Z5, K2
+	VPORD.BCST  consts<>+8(SB), Z5, K2, Z7
+	VPANDD.BCST consts<>+12(SB), Z7, Z6
+	VPSRLD      $0x10, Z7, Z7
+	VPMOVDW     Z7, Y7
+	VMOVDQU16   Y7, 96(AX)(SI*2)
+	VSUBPS      Z6, Z5, Z5
+	VFPCLASSPSZ $0x99, Z5, K2
+	KNOTW       K2, K2
+	VMOVAPS.Z   Z5, K2, Z5
+	VPSRLD      $0x10, Z5, Z6
+	VPANDD.BCST consts<>+0(SB), Z6, Z6
+	VPADDD      Z5, Z6, Z6
+	VPADDD.BCST consts<>+4(SB), Z6, Z6
+	VCMPPS      $0x03, Z5, Z5, K2
+	VPORD.BCST  consts<>+8(SB), Z5, K2, Z6
+	VPSRLD      $0x10, Z6, Z6
+	VPMOVDW     Z6, Y6
+	VMOVDQU16   Y6, 96(CX)(SI*2)
+	ADDQ        $+64, SI
+	JMP         chan2
+
+less3:
+chan4:
+	LEAQ        16(SI), DI
+	CMPQ        DI, channels+96(FP)
+	JGT         less5
+	VMOVUPS     (DX)(SI*4), Z2
+	VMOVUPS     (BX)(SI*4), Z3
+	VMULPS      Z3, Z2, Z2
+	VMAXPS      Z2, Z0, Z2
+	VMINPS      Z2, Z1, Z2
+	VPSRLD      $0x10, Z2, Z4
+	VPANDD.BCST consts<>+0(SB), Z4, Z4
+	VPADDD      Z2, Z4, Z4
+	VPADDD.BCST consts<>+4(SB), Z4, Z4
+	VCMPPS      $0x03, Z2, Z2, K2
+	VPORD.BCST  consts<>+8(SB), Z2, K2, Z4
+	VPANDD.BCST consts<>+12(SB), Z4, Z3
+	VPSRLD      $0x10, Z4, Z4
+	VPMOVDW     Z4, Y4
+	VMOVDQU16   Y4, (AX)(SI*2)
+	VSUBPS      Z3, Z2, Z2
+	VFPCLASSPSZ $0x99, Z2, K2
+	KNOTW       K2, K2
+	VMOVAPS.Z   Z2, K2, Z2
+	VPSRLD      $0x10, Z2, Z3
+	VPANDD.BCST consts<>+0(SB), Z3, Z3
+	VPADDD      Z2, Z3, Z3
+	VPADDD.BCST consts<>+4(SB), Z3, Z3
+	VCMPPS      $0x03, Z2, Z2, K2
+	VPORD.BCST  consts<>+8(SB), Z2, K2, Z3
+	VPSRLD      $0x10, Z3, Z3
+	VPMOVDW     Z3, Y3
+	VMOVDQU16   Y3, (CX)(SI*2)
+	ADDQ        $+16, SI
+	JMP         chan4
+
+less5:
+	MOVQ        channels+96(FP), DI
+	SUBQ        SI, DI
+	JE          done6
+	MOVQ        $-1, R8
+	BZHIQ       DI, R8, R8
+	KMOVW       R8, K1
+	VMOVUPS.Z   (DX)(SI*4), K1, Z2
+	VMOVUPS.Z   (BX)(SI*4), K1, Z3
+	VMULPS      Z3, Z2, Z2
+	VMAXPS      Z2, Z0, Z2
+	VMINPS      Z2, Z1, Z2
+	VPSRLD      $0x10, Z2, Z4
+	VPANDD.BCST consts<>+0(SB), Z4, Z4
+	VPADDD      Z2, Z4, Z4
+	VPADDD.BCST consts<>+4(SB), Z4, Z4
+	VCMPPS      $0x03, Z2, Z2, K2
+	VPORD.BCST  consts<>+8(SB), Z2, K2, Z4
+	VPANDD.BCST consts<>+12(SB), Z4, Z3
+	VPSRLD      $0x10, Z4, Z4
+	VPMOVDW     Z4, Y4
+	VMOVDQU16   Y4, K1, (AX)(SI*2)
+	VSUBPS      Z3, Z2, Z2
+	VFPCLASSPSZ $0x99, Z2, K2
+	KNOTW       K2, K2
+	VMOVAPS.Z   Z2, K2, Z2
+	VPSRLD      $0x10, Z2, Z3
+	VPANDD.BCST consts<>+0(SB), Z3, Z3
+	VPADDD      Z2, Z3, Z3
+	VPADDD.BCST consts<>+4(SB), Z3, Z3
+	VCMPPS      $0x03, Z2, Z2, K2
+	VPORD.BCST  consts<>+8(SB), Z2, K2, Z3
+	VPSRLD      $0x10, Z3, Z3
+	VPMOVDW     Z3, Y3
+	VMOVDQU16   Y3, K1, (CX)(SI*2)
+
+done6:
+	MOVQ dstStep+64(FP), SI
+	LEAQ (AX)(SI*2), AX
+	LEAQ (CX)(SI*2), CX
+	MOVQ xStep+72(FP), SI
+	LEAQ (DX)(SI*4), DX
 	DECQ pixels+88(FP)
 	JNE  loop1
 	VZEROUPPER

@@ -5390,6 +5390,117 @@ done6:
 	VZEROUPPER
 	RET
 
+// func scaleF32ToBF16BF16(dst *byte, dst2 *byte, x *byte, x2 *byte, y *byte, y2 *byte, scale *byte, shift *byte, dstStep int, xStep int, yStep int, pixels int, channels int, lo float32, hi float32)
+// Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2
+TEXT ·scaleF32ToBF16BF16(SB), NOSPLIT, $0-112
+	MOVQ         dst+0(FP), AX
+	MOVQ         x+16(FP), CX
+	MOVQ         scale+48(FP), DX
+	VBROADCASTSS lo+104(FP), Z0
+	VBROADCASTSS hi+108(FP), Z1
+
+loop1:
+	XORQ BX, BX
+
+chan2:
+	LEAQ    64(BX), SI
+	CMPQ    SI, channels+96(FP)
+	JGT     less3
+	VMOVUPS (CX)(BX*4), Z2
+	VMOVUPS (DX)(BX*4), Z3
+	VMULPS  Z3, Z2, Z2
+	VMAXPS  Z2, Z0, Z2
+	VMINPS  Z2, Z1, Z2
+	VMOVUPS 64(CX)(BX*4), Z3
+	VMOVUPS 64(DX)(BX*4), Z4
+	VMULPS  Z4, Z3, Z3
+	VMAXPS  Z3, Z0, Z3
+	VMINPS  Z3, Z1, Z3
+	VMOVUPS 128(CX)(BX*4), Z4
+	VMOVUPS 128(DX)(BX*4), Z5
+	VMULPS  Z5, Z4, Z4
+	VMAXPS  Z4, Z0, Z4
+	VMINPS  Z4, Z1, Z4
+	VMOVUPS 192(CX)(BX*4), Z5
+	VMOVUPS 192(DX)(BX*4), Z6
+	VMULPS  Z6, Z5, Z5
+	VMAXPS  Z5, Z0, Z5
+	VMINPS  Z5, Z1, Z5
+
+	// VCVTNE2PS2BF16 Z2, Z3, Z6
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x67
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xf2
+	VMOVDQU16 Z6, (AX)(BX*2)
+
+	// VCVTNE2PS2BF16 Z4, Z5, Z6
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x57
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xf4
+	VMOVDQU16 Z6, 64(AX)(BX*2)
+	ADDQ      $+64, BX
+	JMP       chan2
+
+less3:
+chan4:
+	LEAQ    16(BX), SI
+	CMPQ    SI, channels+96(FP)
+	JGT     less5
+	VMOVUPS (CX)(BX*4), Z2
+	VMOVUPS (DX)(BX*4), Z3
+	VMULPS  Z3, Z2, Z2
+	VMAXPS  Z2, Z0, Z2
+	VMINPS  Z2, Z1, Z2
+
+	// VCVTNEPS2BF16 Z2, K0, Y3
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xda
+	VMOVDQU16 Y3, (AX)(BX*2)
+	ADDQ      $+16, BX
+	JMP       chan4
+
+less5:
+	MOVQ      channels+96(FP), SI
+	SUBQ      BX, SI
+	JE        done6
+	MOVQ      $-1, DI
+	BZHIQ     SI, DI, DI
+	KMOVW     DI, K1
+	VMOVUPS.Z (CX)(BX*4), K1, Z2
+	VMOVUPS.Z (DX)(BX*4), K1, Z3
+	VMULPS    Z3, Z2, Z2
+	VMAXPS    Z2, Z0, Z2
+	VMINPS    Z2, Z1, Z2
+
+	// VCVTNEPS2BF16 Z2, K0, Y3
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xda
+	VMOVDQU16 Y3, K1, (AX)(BX*2)
+
+done6:
+	MOVQ dstStep+64(FP), BX
+	LEAQ (AX)(BX*2), AX
+	MOVQ xStep+72(FP), BX
+	LEAQ (CX)(BX*4), CX
+	DECQ pixels+88(FP)
+	JNE  loop1
+	VZEROUPPER
+	RET
+
 // func scatterOneBF16BF16(dst *byte, dst2 *byte, x *byte, sums *byte, dstStep int, dstRow int, xStep int, sumRow int, rows int, pixels int, channels int)
 // Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2
 TEXT ·scatterOneBF16BF16(SB), NOSPLIT, $0-88
@@ -7312,6 +7423,189 @@ done6:
 	MOVQ yStep+80(FP), R10
 	LEAQ (SI)(R10*2), SI
 	LEAQ (DI)(R10*2), DI
+	DECQ pixels+88(FP)
+	JNE  loop1
+	VZEROUPPER
+	RET
+
+// func scaleF32ToSplitBF16(dst *byte, dst2 *byte, x *byte, x2 *byte, y *byte, y2 *byte, scale *byte, shift *byte, dstStep int, xStep int, yStep int, pixels int, channels int, lo float32, hi float32)
+// Requires: AVX, AVX512BW, AVX512DQ, AVX512F, AVX512VL, BMI2
+TEXT ·scaleF32ToSplitBF16(SB), NOSPLIT, $0-112
+	MOVQ         dst+0(FP), AX
+	MOVQ         dst2+8(FP), CX
+	MOVQ         x+16(FP), DX
+	MOVQ         scale+48(FP), BX
+	VBROADCASTSS lo+104(FP), Z0
+	VBROADCASTSS hi+108(FP), Z1
+
+loop1:
+	XORQ SI, SI
+
+chan2:
+	LEAQ    64(SI), DI
+	CMPQ    DI, channels+96(FP)
+	JGT     less3
+	VMOVUPS (DX)(SI*4), Z2
+	VMOVUPS (BX)(SI*4), Z3
+	VMULPS  Z3, Z2, Z2
+	VMAXPS  Z2, Z0, Z2
+	VMINPS  Z2, Z1, Z2
+	VMOVUPS 64(DX)(SI*4), Z3
+	VMOVUPS 64(BX)(SI*4), Z4
+	VMULPS  Z4, Z3, Z3
+	VMAXPS  Z3, Z0, Z3
+	VMINPS  Z3, Z1, Z3
+	VMOVUPS 128(DX)(SI*4), Z4
+	VMOVUPS 128(BX)(SI*4), Z5
+	VMULPS  Z5, Z4, Z4
+	VMAXPS  Z4, Z0, Z4
+	VMINPS  Z4, Z1, Z4
+	VMOVUPS 192(DX)(SI*4), Z5
+	VMOVUPS 192(BX)(SI*4), Z6
+	VMULPS  Z6, Z5, Z5
+	VMAXPS  Z5, Z0, Z5
+	VMINPS  Z5, Z1, Z5
+
+	// VCVTNE2PS2BF16 Z2, Z3, Z6
+	BYTE        $0x62
+	BYTE        $0xf2
+	BYTE        $0x67
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xf2
+	VMOVDQU16   Z6, (AX)(SI*2)
+	MOVQ        $0xaaaaaaaa, DI
+	KMOVD       DI, K3
+	VMOVUPS     tables<>+0(SB), Z8
+	VPERMW.Z    Z6, Z8, K3, Z7
+	VSUBPS      Z7, Z2, Z2
+	VMOVUPS     tables<>+64(SB), Z8
+	VPERMW.Z    Z6, Z8, K3, Z7
+	VSUBPS      Z7, Z3, Z3
+	VMINPS.BCST consts<>+0(SB), Z2, Z2
+	VMINPS.BCST consts<>+0(SB), Z3, Z3
+	VMAXPS.BCST consts<>+4(SB), Z2, Z2
+	VMAXPS.BCST consts<>+4(SB), Z3, Z3
+
+	// VCVTNE2PS2BF16 Z2, Z3, Z6
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x67
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xf2
+	VMOVDQU16 Z6, (CX)(SI*2)
+
+	// VCVTNE2PS2BF16 Z4, Z5, Z6
+	BYTE        $0x62
+	BYTE        $0xf2
+	BYTE        $0x57
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xf4
+	VMOVDQU16   Z6, 64(AX)(SI*2)
+	MOVQ        $0xaaaaaaaa, DI
+	KMOVD       DI, K3
+	VMOVUPS     tables<>+0(SB), Z8
+	VPERMW.Z    Z6, Z8, K3, Z7
+	VSUBPS      Z7, Z4, Z4
+	VMOVUPS     tables<>+64(SB), Z8
+	VPERMW.Z    Z6, Z8, K3, Z7
+	VSUBPS      Z7, Z5, Z5
+	VMINPS.BCST consts<>+0(SB), Z4, Z4
+	VMINPS.BCST consts<>+0(SB), Z5, Z5
+	VMAXPS.BCST consts<>+4(SB), Z4, Z4
+	VMAXPS.BCST consts<>+4(SB), Z5, Z5
+
+	// VCVTNE2PS2BF16 Z4, Z5, Z6
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x57
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xf4
+	VMOVDQU16 Z6, 64(CX)(SI*2)
+	ADDQ      $+64, SI
+	JMP       chan2
+
+less3:
+chan4:
+	LEAQ    16(SI), DI
+	CMPQ    DI, channels+96(FP)
+	JGT     less5
+	VMOVUPS (DX)(SI*4), Z2
+	VMOVUPS (BX)(SI*4), Z3
+	VMULPS  Z3, Z2, Z2
+	VMAXPS  Z2, Z0, Z2
+	VMINPS  Z2, Z1, Z2
+
+	// VCVTNEPS2BF16 Z2, K0, Y4
+	BYTE        $0x62
+	BYTE        $0xf2
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xe2
+	VPMOVZXWD   Y4, Z3
+	VPSLLD      $0x10, Z3, Z3
+	VMOVDQU16   Y4, (AX)(SI*2)
+	VSUBPS      Z3, Z2, Z2
+	VFPCLASSPSZ $0x99, Z2, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z2, K2, Y3
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xda
+	VMOVDQU16 Y3, (CX)(SI*2)
+	ADDQ      $+16, SI
+	JMP       chan4
+
+less5:
+	MOVQ      channels+96(FP), DI
+	SUBQ      SI, DI
+	JE        done6
+	MOVQ      $-1, R8
+	BZHIQ     DI, R8, R8
+	KMOVW     R8, K1
+	VMOVUPS.Z (DX)(SI*4), K1, Z2
+	VMOVUPS.Z (BX)(SI*4), K1, Z3
+	VMULPS    Z3, Z2, Z2
+	VMAXPS    Z2, Z0, Z2
+	VMINPS    Z2, Z1, Z2
+
+	// VCVTNEPS2BF16 Z2, K0, Y4
+	BYTE        $0x62
+	BYTE        $0xf2
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xe2
+	VPMOVZXWD   Y4, Z3
+	VPSLLD      $0x10, Z3, Z3
+	VMOVDQU16   Y4, K1, (AX)(SI*2)
+	VSUBPS      Z3, Z2, Z2
+	VFPCLASSPSZ $0x99, Z2, K2
+	KNOTW       K2, K2
+
+	// VCVTNEPS2BF16 Z2, K2, Y3
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0xca
+	BYTE      $0x72
+	BYTE      $0xda
+	VMOVDQU16 Y3, K1, (CX)(SI*2)
+
+done6:
+	MOVQ dstStep+64(FP), SI
+	LEAQ (AX)(SI*2), AX
+	LEAQ (CX)(SI*2), CX
+	MOVQ xStep+72(FP), SI
+	LEAQ (DX)(SI*4), DX
 	DECQ pixels+88(FP)
 	JNE  loop1
 	VZEROUPPER

@@ -71,7 +71,11 @@ func inferenceKernels() []kernel {
 			func(g *gen, name string) { g.add(name, f) }, false})
 		for v, variant := range []string{"scale", "scaleShift", "scaleAdd", "scaleShiftAdd"} {
 			ks = append(ks, kernel{variant + formatNames[f], "affineKernels", fmt.Sprintf("[%d][%s]", v, formatNames[f]), affineSignature, f != f32,
-				func(g *gen, name string) { g.affine(name, f, v&1 != 0, v&2 != 0) }, false})
+				func(g *gen, name string) { g.affine(name, f, f, v&1 != 0, v&2 != 0) }, false})
+		}
+		if f != f32 {
+			ks = append(ks, kernel{"scaleF32To" + formatNames[f], "scaleIntoKernels", "[" + formatNames[f] + "]", affineSignature, true,
+				func(g *gen, name string) { g.affine(name, f32, f, false, false) }, false})
 		}
 		for n, registers := range []string{"One", "Two"} {
 			ks = append(ks,
@@ -192,6 +196,7 @@ var tableTypes = map[string]string{
 	"unaryKernels":         "[levels][classes][3][3]unaryFunc",
 	"addKernels":           "[levels][3]addFunc",
 	"affineKernels":        "[levels][4][3]affineFunc",
+	"scaleIntoKernels":     "[levels][3]affineFunc",
 	"sumKernels":           "[levels][3]sumFunc",
 	"downMaxKernels":       "[levels][3]downFunc",
 	"downSumKernels":       "[levels][3]downFunc",

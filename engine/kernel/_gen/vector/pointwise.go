@@ -84,13 +84,13 @@ func (g *gen) addLoaded(v int, p planes, i reg.Register, off int, tail bool) {
 	g.put(y)
 }
 
-// affine writes dst = clip(x*scale + shift + y), the last two if asked for.
-func (g *gen) affine(name string, f format, shift, residual bool) {
+// affine writes dst = clip(x*scale + shift + y), the last two if asked for. y has the format of dst.
+func (g *gen) affine(name string, from, to format, shift, residual bool) {
 	g.fn(name, affineSignature)
-	dst, x := g.planes(f, "dst"), g.planes(f, "x")
+	dst, x := g.planes(to, "dst"), g.planes(from, "x")
 	var y planes
 	if residual {
-		y = g.planes(f, "y")
+		y = g.planes(to, "y")
 	}
 	scales := g.gp("scale")
 	var shifts reg.GPVirtual
@@ -100,7 +100,7 @@ func (g *gen) affine(name string, f format, shift, residual bool) {
 	clip := g.activation(clipOnly)
 	pixels := g.slot("pixels")
 	g.loop(pixels, func() {
-		g.channels(g.slot("channels"), g.simpleUnits(f), func(i reg.GPVirtual, unit int, tail bool) {
+		g.channels(g.slot("channels"), g.simpleUnits(to), func(i reg.GPVirtual, unit int, tail bool) {
 			vs := make([]int, unit)
 			for k := range vs {
 				off := k * g.lanes()
