@@ -244,7 +244,7 @@ func depthwiseName(o *op) string {
 }
 
 // depthwiseCost is about how much longer a value of a depthwise convolution takes than one of a kernel that the grain is meant for.
-func depthwiseCost(o *op) int { return 1 + o.conv.Kernel.H*o.conv.Kernel.W/4 }
+func depthwiseCost(o *op) int { return 1 + o.conv.Kernel.H*o.conv.Kernel.W/8 }
 
 func (c *compiler) depthwise(o *op, p *packed) {
 	d, in, out := p.depthwise, o.in[0].id, o.out.id
