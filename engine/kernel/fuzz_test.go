@@ -18,7 +18,7 @@ func same(t *testing.T, what string, tier cpu.Tier, got, want Map, slack float64
 	}, slack+1.01*precision(got.Format))
 }
 
-// FuzzDepthwise compares every tier with plain Go over windows, strides, paddings and formats.
+// FuzzDepthwise compares every tier with plain Go over windows, strides, paddings and formats, with and without sums of rows.
 func FuzzDepthwise(f *testing.F) {
 	f.Add(uint64(1), uint8(3), uint8(3), uint8(1), uint8(1), uint8(1), uint8(14), uint8(14), uint8(40), uint8(0))
 	f.Add(uint64(2), uint8(5), uint8(5), uint8(2), uint8(1), uint8(2), uint8(7), uint8(9), uint8(17), uint8(5))
@@ -30,7 +30,7 @@ func FuzzDepthwise(f *testing.F) {
 			Activation: Activation(seed % uint64(activations))}
 		weights, bias := randoms(r, spec.Channels*spec.KernelH*spec.KernelW), randoms(r, spec.Channels)
 		src := randomMap(r, formats[flags%3], 1, 1+int(h)%24, 1+int(w)%24, spec.Channels, int(flags)/3%6)
-		var want Map
+		var want, wantSums Map
 		for _, tier := range tiers() {
 			spec.Tier = tier
 			d, err := NewDepthwise(spec, weights, bias)
@@ -43,13 +43,21 @@ func FuzzDepthwise(f *testing.F) {
 			}
 			dst := randomMap(r, formats[flags/18%3], 1, oh, ow, spec.Channels, 1)
 			before := clone(dst)
-			d.Run(dst, src, 0, oh, exactScratch(r, d.Scratch(dst, src)), nil)
+			sums := Layout(F32, 1, oh, 1, spec.Channels, 0).Over(randoms(r, oh*spec.Channels), nil, nil)
+			var rowSums []float32
+			if seed%2 == 1 {
+				rowSums = sums.F32
+			}
+			d.Run(dst, src, 0, oh, exactScratch(r, d.Scratch(dst, src)), rowSums)
 			checkOutside(t, "depthwise", before, dst, 0, oh)
 			if tier == cpu.Generic {
-				want = dst
+				want, wantSums = dst, sums
 				continue
 			}
 			same(t, "depthwise", tier, dst, want, 1e-5)
+			if rowSums != nil {
+				same(t, "sums of a depthwise convolution's rows", tier, sums, wantSums, 1e-4)
+			}
 		}
 	})
 }
