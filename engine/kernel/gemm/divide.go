@@ -13,6 +13,8 @@ const (
 	// is what a larger band is taken to cost.
 	stagedMax = 768 << 10
 	overL2    = 1.3
+	// fetchBound is up to how many times as long as fetching a panel its products take where bands are not made small for the input's sake.
+	fetchBound = 1.5
 )
 
 // weightsInL2 is how much of the packed weights is used for all positions of a band before the next is begun: half of
@@ -24,6 +26,7 @@ type costs struct {
 	perBlock   float64 // cycles of a block of positions and a panel
 	panels     int
 	panelBytes int
+	cold       bool // weights come from L3 or memory, and are fetched while a band's blocks pass
 }
 
 // choose divides the output into bands, and returns into how many parts the panels are divided: the choice with the
@@ -40,11 +43,19 @@ func (p *geometry) choose(g grain, d *depth, c costs, workers int) (parts int) {
 		q := *p
 		q.setBands(rows, images, d, g)
 		staged := q.stagedBytes(g)
+		blocks := g.blocks(q.positions)
+		input, most := staged, stagedMax
+		if p.direct {
+			input, most = g.planes*q.positions*d.bundleIn*g.element, directMax
+		}
+		if c.cold && float64(blocks)*c.perBlock < fetchBound*float64(c.panelBytes)/weightBytesPerCycle {
+			// Blocks must pass while the weights come: those of a small band would wait for most of them.
+			most = weightsInL2
+		}
 		penalty := 1.0
-		if staged > stagedMax || p.direct && g.planes*q.positions*d.bundleIn*g.element > directMax {
+		if input > most {
 			penalty = overL2
 		}
-		blocks := g.blocks(q.positions)
 		for n := 1; n <= min(c.panels, 4*workers); n++ {
 			per := (c.panels + n - 1) / n
 			stage := float64(staged) / 64 * stageCycles
@@ -58,7 +69,13 @@ func (p *geometry) choose(g grain, d *depth, c costs, workers int) (parts int) {
 			if per*c.panelBytes > weightsInL2 {
 				fetches = rounds
 			}
-			load := float64(fetches*per*c.panelBytes) / weightBytesPerCycle * weightsUnhidden
+			fetch := float64(per*c.panelBytes) / weightBytesPerCycle
+			load := fetch * weightsUnhidden
+			if c.cold {
+				// What a band computes hides most of as much fetching.
+				load = max(fetch*(1-weightsUnhidden), fetch-weightsUnhidden*float64(blocks*per)*c.perBlock)
+			}
+			load *= float64(fetches)
 			if cost := penalty * (float64(rounds)*task + imbalance*task + load); cost < best {
 				best, bestRows, bestImages, parts = cost, rows, images, n
 			}

@@ -363,16 +363,16 @@ TEXT ·amxMedium(SB), NOSPLIT, $0-8
 	MOVQ         32(R8), DI
 	MOVQ         160(R8), SI
 	XORQ         R14, R14
-	XORQ         R15, R15
-	MOVQ         R14, 456(R8)
+	MOVQ         R14, 448(R8)
+	MOVQ         R14, 464(R8)
 	MOVQ         88(R8), AX
-	MOVQ         AX, 344(R8)
-	MOVQ         16(R8), AX
 	MOVQ         AX, 352(R8)
-	MOVQ         104(R8), AX
+	MOVQ         16(R8), AX
 	MOVQ         AX, 360(R8)
-	VBROADCASTSS 208(R8), Z29
-	VBROADCASTSS 212(R8), Z28
+	MOVQ         104(R8), AX
+	MOVQ         AX, 368(R8)
+	VBROADCASTSS 216(R8), Z29
+	VBROADCASTSS 220(R8), Z28
 	VPBROADCASTD constants<>+32(SB), Z27
 	VPBROADCASTD constants<>+36(SB), Z26
 	VPBROADCASTD constants<>+40(SB), Z25
@@ -383,52 +383,52 @@ TEXT ·amxMedium(SB), NOSPLIT, $0-8
 
 group:
 	MOVQ 72(R8), AX
-	MOVQ AX, 368(R8)
+	MOVQ AX, 376(R8)
 	MOVQ 64(R8), AX
-	MOVQ AX, 400(R8)
+	MOVQ AX, 408(R8)
 	MOVQ 120(R8), AX
-	MOVQ AX, 304(R8)
-	MOVQ 128(R8), AX
 	MOVQ AX, 312(R8)
-	MOVQ 136(R8), AX
+	MOVQ 128(R8), AX
 	MOVQ AX, 320(R8)
-	MOVQ 144(R8), AX
+	MOVQ 136(R8), AX
 	MOVQ AX, 328(R8)
-	MOVQ 152(R8), AX
+	MOVQ 144(R8), AX
 	MOVQ AX, 336(R8)
+	MOVQ 152(R8), AX
+	MOVQ AX, 344(R8)
 
 panel:
 	MOVQ 48(R8), AX
-	MOVQ AX, 376(R8)
+	MOVQ AX, 384(R8)
 	MOVQ 40(R8), AX
-	MOVQ AX, 408(R8)
+	MOVQ AX, 416(R8)
 
 chunk:
-	MOVQ    376(R8), AX
+	MOVQ    384(R8), AX
 	MOVQ    56(R8), BX
 	CMPQ    BX, AX
 	CMOVQGT AX, BX
-	MOVQ    BX, 392(R8)
+	MOVQ    BX, 400(R8)
 	SHLQ    $0x0b, BX
-	MOVQ    400(R8), AX
-	ADDQ    BX, AX
-	MOVQ    AX, 440(R8)
+	MOVQ    408(R8), AX
+	ADDQ    192(R8), AX
+	MOVQ    AX, R15
 	XORQ    DX, DX
 	CMPQ    184(R8), $0x00
 	CMOVQEQ DX, BX
 	ADDQ    BX, AX
-	MOVQ    AX, 448(R8)
+	MOVQ    AX, 456(R8)
 	MOVQ    80(R8), AX
-	MOVQ    AX, 384(R8)
-	MOVQ    352(R8), AX
-	MOVQ    AX, 416(R8)
+	MOVQ    AX, 392(R8)
 	MOVQ    360(R8), AX
 	MOVQ    AX, 424(R8)
-	MOVQ    168(R8), AX
+	MOVQ    368(R8), AX
 	MOVQ    AX, 432(R8)
+	MOVQ    168(R8), AX
+	MOVQ    AX, 440(R8)
 
 block:
-	MOVQ    416(R8), AX
+	MOVQ    424(R8), AX
 	MOVQ    8(R8), R10
 	MOVQ    R10, R11
 	MOVLQSX (AX), BX
@@ -436,11 +436,11 @@ block:
 	ADDQ    BX, R10
 	ADDQ    CX, R11
 	ADDQ    $0x08, AX
-	MOVQ    AX, 416(R8)
-	MOVQ    400(R8), R12
-	MOVQ    408(R8), R13
-	MOVQ    392(R8), CX
-	MOVQ    376(R8), AX
+	MOVQ    AX, 424(R8)
+	MOVQ    408(R8), R12
+	MOVQ    416(R8), R13
+	MOVQ    400(R8), CX
+	MOVQ    384(R8), AX
 	CMPQ    AX, 48(R8)
 	JNE     resume
 
@@ -474,7 +474,7 @@ block:
 	JMP  step
 
 resume:
-	MOVQ 432(R8), AX
+	MOVQ 440(R8), AX
 	MOVQ $0x00000040, DX
 
 	// TILELOADD 0(AX)(DX*1), TMM0
@@ -570,7 +570,21 @@ step:
 	BYTE $0x42
 	BYTE $0x5c
 	BYTE $0xcc
+	CMPQ R15, 456(R8)
+	JGE  fetched0
+	MOVQ 184(R8), DX
 
+fetch0:
+	PREFETCHT1 (R15)
+	PREFETCHT1 64(R15)
+	PREFETCHT1 128(R15)
+	PREFETCHT1 192(R15)
+	ADDQ       $0x00000100, R15
+	DECQ       DX
+	JNZ        fetch0
+	MOVQ       $0x00000040, DX
+
+fetched0:
 	// TILELOADD 0(BX)(R9*1), TMM5
 	BYTE $0xc4
 	BYTE $0xa2
@@ -587,14 +601,29 @@ step:
 	BYTE $0xd5
 
 	// TDPBF16PS TMM7, TMM5, TMM3
-	BYTE  $0xc4
-	BYTE  $0xe2
-	BYTE  $0x42
-	BYTE  $0x5c
-	BYTE  $0xdd
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x42
+	BYTE $0x5c
+	BYTE $0xdd
+	CMPQ R15, 456(R8)
+	JGE  fetched1
+	MOVQ 184(R8), DX
+
+fetch1:
+	PREFETCHT1 (R15)
+	PREFETCHT1 64(R15)
+	PREFETCHT1 128(R15)
+	PREFETCHT1 192(R15)
+	ADDQ       $0x00000100, R15
+	DECQ       DX
+	JNZ        fetch1
+	MOVQ       $0x00000040, DX
+
+fetched1:
 	TESTQ $0x00000007, CX
 	JNZ   awake
-	MOVQ  224(R8), AX
+	MOVQ  232(R8), AX
 
 	// TILESTORED TMM5, 0(AX)(DX*1)
 	BYTE $0xc4
@@ -606,38 +635,22 @@ step:
 
 awake:
 	ADDQ $0x00000800, R12
-	MOVQ 440(R8), AX
-	MOVQ 184(R8), DX
-	CMPQ AX, 448(R8)
-	JGE  fetched
-
-fetch:
-	PREFETCHT1 (AX)
-	PREFETCHT1 64(AX)
-	PREFETCHT1 128(AX)
-	PREFETCHT1 192(AX)
-	ADDQ       $0x00000100, AX
-	DECQ       DX
-	JNZ        fetch
-	MOVQ       AX, 440(R8)
-
-fetched:
 	MOVQ 176(R8), DX
 
 row:
-	CMPQ      R14, R15
+	CMPQ      R14, 448(R8)
 	JGE       rowsdone
 	MOVLQSX   (R14), BX
 	VADDPS    (SI)(BX*1), Z31, Z0
 	VADDPS    64(SI)(BX*1), Z30, Z1
-	CMPQ      192(R8), $0x00
+	CMPQ      200(R8), $0x00
 	JNE       halves
 	VMOVAPS   Z24, Z2
 	VPERMI2PS Z1, Z0, Z2
 	VPERMT2PS Z1, Z23, Z0
 	VMOVAPS   Z0, Z1
 	VMOVAPS   Z2, Z0
-	MOVQ      288(R8), AX
+	MOVQ      296(R8), AX
 	TESTQ     AX, AX
 	JZ        noresidual32
 	MOVLQSX   8(R14), BX
@@ -647,7 +660,7 @@ row:
 	VADDPS    Z3, Z1, Z1
 
 noresidual32:
-	CMPL   200(R8), $0x02
+	CMPL   208(R8), $0x02
 	JA     f32_act3
 	VMAXPS Z0, Z29, Z0
 	VMAXPS Z1, Z29, Z1
@@ -656,7 +669,7 @@ noresidual32:
 	JMP    f32_actdone
 
 f32_act3:
-	CMPL         200(R8), $0x03
+	CMPL         208(R8), $0x03
 	JNE          f32_act4
 	VMOVAPS      Z0, Z3
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
@@ -677,7 +690,7 @@ f32_act3:
 	JMP          f32_actdone
 
 f32_act4:
-	CMPL         200(R8), $0x04
+	CMPL         208(R8), $0x04
 	JNE          f32_act5
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
 	VPXORD       Z2, Z2, Z2
@@ -694,7 +707,7 @@ f32_act4:
 	JMP          f32_actdone
 
 f32_act5:
-	CMPL             200(R8), $0x05
+	CMPL             208(R8), $0x05
 	JNE              f32_act6
 	VMOVAPS          Z0, Z4
 	VMULPS.BCST      constants<>+48(SB), Z0, Z0
@@ -735,7 +748,7 @@ f32_act5:
 	JMP              f32_actdone
 
 f32_act6:
-	CMPL             200(R8), $0x06
+	CMPL             208(R8), $0x06
 	JNE              f32_act7
 	VMULPS.BCST      constants<>+48(SB), Z0, Z0
 	VBROADCASTSS     constants<>+56(SB), Z5
@@ -772,7 +785,7 @@ f32_act6:
 	JMP              f32_actdone
 
 f32_act7:
-	CMPL             200(R8), $0x07
+	CMPL             208(R8), $0x07
 	JNE              f32_act8
 	VMAXPS.BCST      constants<>+60(SB), Z0, Z2
 	VMINPS.BCST      constants<>+64(SB), Z2, Z2
@@ -864,13 +877,13 @@ f32_act8:
 
 f32_actdone:
 	MOVLQSX 4(R14), BX
-	MOVQ    272(R8), AX
+	MOVQ    280(R8), AX
 	VMOVUPS Z0, K3, (AX)(BX*4)
 	VMOVUPS Z1, K4, 64(AX)(BX*4)
 	JMP     rowdone
 
 halves:
-	MOVQ        288(R8), AX
+	MOVQ        296(R8), AX
 	TESTQ       AX, AX
 	JZ          noresidual16
 	MOVLQSX     8(R14), BX
@@ -879,9 +892,9 @@ halves:
 	VPANDD      Z26, Z2, Z2
 	VADDPS      Z3, Z0, Z0
 	VADDPS      Z2, Z1, Z1
-	CMPQ        192(R8), $0x01
+	CMPQ        200(R8), $0x01
 	JE          noresidual16
-	MOVQ        296(R8), AX
+	MOVQ        304(R8), AX
 	VMOVDQU16.Z (AX)(BX*2), K1, Z2
 	VPSLLD      $0x10, Z2, Z3
 	VPANDD      Z26, Z2, Z2
@@ -889,7 +902,7 @@ halves:
 	VADDPS      Z2, Z1, Z1
 
 noresidual16:
-	CMPL   200(R8), $0x02
+	CMPL   208(R8), $0x02
 	JA     f16_act3
 	VMAXPS Z0, Z29, Z0
 	VMAXPS Z1, Z29, Z1
@@ -898,7 +911,7 @@ noresidual16:
 	JMP    f16_actdone
 
 f16_act3:
-	CMPL         200(R8), $0x03
+	CMPL         208(R8), $0x03
 	JNE          f16_act4
 	VMOVAPS      Z0, Z3
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
@@ -919,7 +932,7 @@ f16_act3:
 	JMP          f16_actdone
 
 f16_act4:
-	CMPL         200(R8), $0x04
+	CMPL         208(R8), $0x04
 	JNE          f16_act5
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
 	VPXORD       Z2, Z2, Z2
@@ -936,7 +949,7 @@ f16_act4:
 	JMP          f16_actdone
 
 f16_act5:
-	CMPL             200(R8), $0x05
+	CMPL             208(R8), $0x05
 	JNE              f16_act6
 	VMOVAPS          Z0, Z4
 	VMULPS.BCST      constants<>+48(SB), Z0, Z0
@@ -977,7 +990,7 @@ f16_act5:
 	JMP              f16_actdone
 
 f16_act6:
-	CMPL             200(R8), $0x06
+	CMPL             208(R8), $0x06
 	JNE              f16_act7
 	VMULPS.BCST      constants<>+48(SB), Z0, Z0
 	VBROADCASTSS     constants<>+56(SB), Z5
@@ -1014,7 +1027,7 @@ f16_act6:
 	JMP              f16_actdone
 
 f16_act7:
-	CMPL             200(R8), $0x07
+	CMPL             208(R8), $0x07
 	JNE              f16_act8
 	VMAXPS.BCST      constants<>+60(SB), Z0, Z2
 	VMINPS.BCST      constants<>+64(SB), Z2, Z2
@@ -1106,13 +1119,13 @@ f16_act8:
 
 f16_actdone:
 	MOVLQSX     4(R14), BX
-	MOVQ        272(R8), AX
+	MOVQ        280(R8), AX
 	VPADDD      Z27, Z0, Z2
 	VPADDD      Z27, Z1, Z3
 	VPSRLD      $0x10, Z2, Z4
 	VMOVDQU16   Z3, K2, Z4
 	VMOVDQU16   Z4, K1, (AX)(BX*2)
-	CMPQ        192(R8), $0x01
+	CMPQ        200(R8), $0x01
 	JE          rowdone
 	VPANDD      Z26, Z2, Z2
 	VPANDD      Z26, Z3, Z3
@@ -1124,7 +1137,7 @@ f16_actdone:
 	VPADDD      Z27, Z1, Z1
 	VPSRLD      $0x10, Z0, Z0
 	VMOVDQU16   Z1, K2, Z0
-	MOVQ        280(R8), AX
+	MOVQ        288(R8), AX
 	VMOVDQU16   Z0, K1, (AX)(BX*2)
 
 rowdone:
@@ -1135,12 +1148,12 @@ rowdone:
 rowsdone:
 	DECQ CX
 	JNZ  step
-	CMPQ 456(R8), $0x00
+	CMPQ 464(R8), $0x00
 	JNE  end
-	MOVQ 376(R8), AX
-	CMPQ AX, 392(R8)
+	MOVQ 384(R8), AX
+	CMPQ AX, 400(R8)
 	JE   summed
-	MOVQ 432(R8), AX
+	MOVQ 440(R8), AX
 	MOVQ $0x00000040, DX
 
 	// TILESTORED TMM0, 0(AX)(DX*1)
@@ -1187,16 +1200,16 @@ rowsdone:
 	BYTE $0x00
 	BYTE $0x00
 	ADDQ $0x00001000, AX
-	MOVQ AX, 432(R8)
-	DECQ 384(R8)
+	MOVQ AX, 440(R8)
+	DECQ 392(R8)
 	JNZ  block
-	MOVQ 392(R8), AX
-	SUBQ AX, 376(R8)
-	MOVQ 408(R8), BX
+	MOVQ 400(R8), AX
+	SUBQ AX, 384(R8)
+	MOVQ 416(R8), BX
 	LEAQ (BX)(AX*4), BX
-	MOVQ BX, 408(R8)
+	MOVQ BX, 416(R8)
 	SHLQ $0x0b, AX
-	ADDQ AX, 400(R8)
+	ADDQ AX, 408(R8)
 	JMP  chunk
 
 summed:
@@ -1243,71 +1256,72 @@ summed:
 	BYTE    $0x08
 	BYTE    $0x00
 	BYTE    $0x00
-	MOVQ    432(R8), AX
+	MOVQ    440(R8), AX
 	ADDQ    $0x00001000, AX
-	MOVQ    AX, 432(R8)
-	MOVQ    424(R8), AX
+	MOVQ    AX, 440(R8)
+	MOVQ    432(R8), AX
 	MOVLQSX (AX), R14
-	MOVLQSX 4(AX), R15
+	MOVLQSX 4(AX), BX
 	ADDQ    $0x04, AX
-	MOVQ    AX, 424(R8)
+	MOVQ    AX, 432(R8)
 	MOVQ    112(R8), DX
 	CMPQ    R14, DX
 	CMOVQGT DX, R14
-	CMPQ    R15, DX
-	CMOVQGT DX, R15
+	CMPQ    BX, DX
+	CMOVQGT DX, BX
 	MOVQ    96(R8), AX
 	LEAQ    (R14)(R14*2), R14
 	LEAQ    (AX)(R14*4), R14
-	LEAQ    (R15)(R15*2), R15
-	LEAQ    (AX)(R15*4), R15
-	MOVQ    336(R8), AX
+	LEAQ    (BX)(BX*2), BX
+	LEAQ    (AX)(BX*4), BX
+	MOVQ    BX, 448(R8)
+	MOVQ    344(R8), AX
 	VMOVUPS (AX), Z31
 	VMOVUPS 64(AX), Z30
-	MOVQ    304(R8), AX
-	MOVQ    AX, 272(R8)
 	MOVQ    312(R8), AX
 	MOVQ    AX, 280(R8)
 	MOVQ    320(R8), AX
 	MOVQ    AX, 288(R8)
 	MOVQ    328(R8), AX
 	MOVQ    AX, 296(R8)
+	MOVQ    336(R8), AX
+	MOVQ    AX, 304(R8)
 	MOVQ    $0xffffffff, AX
-	MOVQ    216(R8), DX
-	CMPQ    368(R8), $0x01
+	MOVQ    224(R8), DX
+	CMPQ    376(R8), $0x01
 	CMOVQEQ DX, AX
 	KMOVD   AX, K1
 	KMOVW   AX, K3
 	SHRQ    $0x10, AX
 	KMOVW   AX, K4
-	DECQ    384(R8)
+	DECQ    392(R8)
 	JNZ     block
-	MOVQ    392(R8), AX
+	MOVQ    400(R8), AX
 	SHLQ    $0x0b, AX
-	ADDQ    AX, 400(R8)
-	ADDQ    $0x00000080, 336(R8)
+	ADDQ    AX, 408(R8)
+	ADDQ    $0x00000080, 344(R8)
 	MOVQ    $0x00000040, BX
 	MOVQ    $0x00000080, DX
-	CMPQ    192(R8), $0x00
+	CMPQ    200(R8), $0x00
 	CMOVQEQ DX, BX
-	ADDQ    BX, 304(R8)
 	ADDQ    BX, 312(R8)
+	ADDQ    BX, 320(R8)
 	CMPQ    136(R8), $0x00
 	JE      nextpanel
-	ADDQ    BX, 320(R8)
 	ADDQ    BX, 328(R8)
+	ADDQ    BX, 336(R8)
 
 nextpanel:
-	DECQ 368(R8)
+	DECQ 376(R8)
 	JNZ  panel
-	MOVQ 416(R8), AX
-	MOVQ AX, 352(R8)
 	MOVQ 424(R8), AX
 	MOVQ AX, 360(R8)
-	DECQ 344(R8)
+	MOVQ 432(R8), AX
+	MOVQ AX, 368(R8)
+	DECQ 352(R8)
 	JNZ  group
 	MOVQ $0x00000001, CX
-	MOVQ CX, 456(R8)
+	MOVQ CX, 464(R8)
 	MOVQ $0x00000020, DX
 	JMP  row
 
@@ -1337,16 +1351,16 @@ TEXT ·amxHigh(SB), NOSPLIT, $0-8
 	MOVQ         32(R8), DI
 	MOVQ         160(R8), SI
 	XORQ         R14, R14
-	XORQ         R15, R15
-	MOVQ         R14, 456(R8)
+	MOVQ         R14, 448(R8)
+	MOVQ         R14, 464(R8)
 	MOVQ         88(R8), AX
-	MOVQ         AX, 344(R8)
-	MOVQ         16(R8), AX
 	MOVQ         AX, 352(R8)
-	MOVQ         104(R8), AX
+	MOVQ         16(R8), AX
 	MOVQ         AX, 360(R8)
-	VBROADCASTSS 208(R8), Z29
-	VBROADCASTSS 212(R8), Z28
+	MOVQ         104(R8), AX
+	MOVQ         AX, 368(R8)
+	VBROADCASTSS 216(R8), Z29
+	VBROADCASTSS 220(R8), Z28
 	VPBROADCASTD constants<>+32(SB), Z27
 	VPBROADCASTD constants<>+36(SB), Z26
 	VPBROADCASTD constants<>+40(SB), Z25
@@ -1357,52 +1371,52 @@ TEXT ·amxHigh(SB), NOSPLIT, $0-8
 
 group:
 	MOVQ 72(R8), AX
-	MOVQ AX, 368(R8)
+	MOVQ AX, 376(R8)
 	MOVQ 64(R8), AX
-	MOVQ AX, 400(R8)
+	MOVQ AX, 408(R8)
 	MOVQ 120(R8), AX
-	MOVQ AX, 304(R8)
-	MOVQ 128(R8), AX
 	MOVQ AX, 312(R8)
-	MOVQ 136(R8), AX
+	MOVQ 128(R8), AX
 	MOVQ AX, 320(R8)
-	MOVQ 144(R8), AX
+	MOVQ 136(R8), AX
 	MOVQ AX, 328(R8)
-	MOVQ 152(R8), AX
+	MOVQ 144(R8), AX
 	MOVQ AX, 336(R8)
+	MOVQ 152(R8), AX
+	MOVQ AX, 344(R8)
 
 panel:
 	MOVQ 48(R8), AX
-	MOVQ AX, 376(R8)
+	MOVQ AX, 384(R8)
 	MOVQ 40(R8), AX
-	MOVQ AX, 408(R8)
+	MOVQ AX, 416(R8)
 
 chunk:
-	MOVQ    376(R8), AX
+	MOVQ    384(R8), AX
 	MOVQ    56(R8), BX
 	CMPQ    BX, AX
 	CMOVQGT AX, BX
-	MOVQ    BX, 392(R8)
+	MOVQ    BX, 400(R8)
 	SHLQ    $0x0c, BX
-	MOVQ    400(R8), AX
-	ADDQ    BX, AX
-	MOVQ    AX, 440(R8)
+	MOVQ    408(R8), AX
+	ADDQ    192(R8), AX
+	MOVQ    AX, R15
 	XORQ    DX, DX
 	CMPQ    184(R8), $0x00
 	CMOVQEQ DX, BX
 	ADDQ    BX, AX
-	MOVQ    AX, 448(R8)
+	MOVQ    AX, 456(R8)
 	MOVQ    80(R8), AX
-	MOVQ    AX, 384(R8)
-	MOVQ    352(R8), AX
-	MOVQ    AX, 416(R8)
+	MOVQ    AX, 392(R8)
 	MOVQ    360(R8), AX
 	MOVQ    AX, 424(R8)
-	MOVQ    168(R8), AX
+	MOVQ    368(R8), AX
 	MOVQ    AX, 432(R8)
+	MOVQ    168(R8), AX
+	MOVQ    AX, 440(R8)
 
 block:
-	MOVQ    416(R8), AX
+	MOVQ    424(R8), AX
 	MOVQ    8(R8), R10
 	MOVQ    R10, R11
 	MOVLQSX (AX), BX
@@ -1410,11 +1424,11 @@ block:
 	ADDQ    BX, R10
 	ADDQ    CX, R11
 	ADDQ    $0x08, AX
-	MOVQ    AX, 416(R8)
-	MOVQ    400(R8), R12
-	MOVQ    408(R8), R13
-	MOVQ    392(R8), CX
-	MOVQ    376(R8), AX
+	MOVQ    AX, 424(R8)
+	MOVQ    408(R8), R12
+	MOVQ    416(R8), R13
+	MOVQ    400(R8), CX
+	MOVQ    384(R8), AX
 	CMPQ    AX, 48(R8)
 	JNE     resume
 
@@ -1448,7 +1462,7 @@ block:
 	JMP  step
 
 resume:
-	MOVQ 432(R8), AX
+	MOVQ 440(R8), AX
 	MOVQ $0x00000040, DX
 
 	// TILELOADD 0(AX)(DX*1), TMM0
@@ -1561,7 +1575,21 @@ step:
 	BYTE $0x4a
 	BYTE $0x5c
 	BYTE $0xd5
+	CMPQ R15, 456(R8)
+	JGE  fetched0
+	MOVQ 184(R8), DX
 
+fetch0:
+	PREFETCHT1 (R15)
+	PREFETCHT1 64(R15)
+	PREFETCHT1 128(R15)
+	PREFETCHT1 192(R15)
+	ADDQ       $0x00000100, R15
+	DECQ       DX
+	JNZ        fetch0
+	MOVQ       $0x00000040, DX
+
+fetched0:
 	// TDPBF16PS TMM7, TMM5, TMM3
 	BYTE $0xc4
 	BYTE $0xe2
@@ -1592,7 +1620,21 @@ step:
 	BYTE $0x42
 	BYTE $0x5c
 	BYTE $0xcc
+	CMPQ R15, 456(R8)
+	JGE  fetched1
+	MOVQ 184(R8), DX
 
+fetch1:
+	PREFETCHT1 (R15)
+	PREFETCHT1 64(R15)
+	PREFETCHT1 128(R15)
+	PREFETCHT1 192(R15)
+	ADDQ       $0x00000100, R15
+	DECQ       DX
+	JNZ        fetch1
+	MOVQ       $0x00000040, DX
+
+fetched1:
 	// TILELOADD 0(BX)(R9*1), TMM5
 	BYTE $0xc4
 	BYTE $0xa2
@@ -1633,7 +1675,21 @@ step:
 	BYTE $0x4a
 	BYTE $0x5c
 	BYTE $0xc4
+	CMPQ R15, 456(R8)
+	JGE  fetched2
+	MOVQ 184(R8), DX
 
+fetch2:
+	PREFETCHT1 (R15)
+	PREFETCHT1 64(R15)
+	PREFETCHT1 128(R15)
+	PREFETCHT1 192(R15)
+	ADDQ       $0x00000100, R15
+	DECQ       DX
+	JNZ        fetch2
+	MOVQ       $0x00000040, DX
+
+fetched2:
 	// TILELOADD 3072(R12)(DX*1), TMM7
 	BYTE $0xc4
 	BYTE $0xc2
@@ -1661,14 +1717,29 @@ step:
 	BYTE $0xd5
 
 	// TDPBF16PS TMM7, TMM5, TMM3
-	BYTE  $0xc4
-	BYTE  $0xe2
-	BYTE  $0x42
-	BYTE  $0x5c
-	BYTE  $0xdd
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x42
+	BYTE $0x5c
+	BYTE $0xdd
+	CMPQ R15, 456(R8)
+	JGE  fetched3
+	MOVQ 184(R8), DX
+
+fetch3:
+	PREFETCHT1 (R15)
+	PREFETCHT1 64(R15)
+	PREFETCHT1 128(R15)
+	PREFETCHT1 192(R15)
+	ADDQ       $0x00000100, R15
+	DECQ       DX
+	JNZ        fetch3
+	MOVQ       $0x00000040, DX
+
+fetched3:
 	TESTQ $0x00000003, CX
 	JNZ   awake
-	MOVQ  224(R8), AX
+	MOVQ  232(R8), AX
 
 	// TILESTORED TMM5, 0(AX)(DX*1)
 	BYTE $0xc4
@@ -1680,38 +1751,22 @@ step:
 
 awake:
 	ADDQ $0x00001000, R12
-	MOVQ 440(R8), AX
-	MOVQ 184(R8), DX
-	CMPQ AX, 448(R8)
-	JGE  fetched
-
-fetch:
-	PREFETCHT1 (AX)
-	PREFETCHT1 64(AX)
-	PREFETCHT1 128(AX)
-	PREFETCHT1 192(AX)
-	ADDQ       $0x00000100, AX
-	DECQ       DX
-	JNZ        fetch
-	MOVQ       AX, 440(R8)
-
-fetched:
 	MOVQ 176(R8), DX
 
 row:
-	CMPQ      R14, R15
+	CMPQ      R14, 448(R8)
 	JGE       rowsdone
 	MOVLQSX   (R14), BX
 	VADDPS    (SI)(BX*1), Z31, Z0
 	VADDPS    64(SI)(BX*1), Z30, Z1
-	CMPQ      192(R8), $0x00
+	CMPQ      200(R8), $0x00
 	JNE       halves
 	VMOVAPS   Z24, Z2
 	VPERMI2PS Z1, Z0, Z2
 	VPERMT2PS Z1, Z23, Z0
 	VMOVAPS   Z0, Z1
 	VMOVAPS   Z2, Z0
-	MOVQ      288(R8), AX
+	MOVQ      296(R8), AX
 	TESTQ     AX, AX
 	JZ        noresidual32
 	MOVLQSX   8(R14), BX
@@ -1721,7 +1776,7 @@ row:
 	VADDPS    Z3, Z1, Z1
 
 noresidual32:
-	CMPL   200(R8), $0x02
+	CMPL   208(R8), $0x02
 	JA     f32_act3
 	VMAXPS Z0, Z29, Z0
 	VMAXPS Z1, Z29, Z1
@@ -1730,7 +1785,7 @@ noresidual32:
 	JMP    f32_actdone
 
 f32_act3:
-	CMPL         200(R8), $0x03
+	CMPL         208(R8), $0x03
 	JNE          f32_act4
 	VMOVAPS      Z0, Z3
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
@@ -1751,7 +1806,7 @@ f32_act3:
 	JMP          f32_actdone
 
 f32_act4:
-	CMPL         200(R8), $0x04
+	CMPL         208(R8), $0x04
 	JNE          f32_act5
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
 	VPXORD       Z2, Z2, Z2
@@ -1768,7 +1823,7 @@ f32_act4:
 	JMP          f32_actdone
 
 f32_act5:
-	CMPL             200(R8), $0x05
+	CMPL             208(R8), $0x05
 	JNE              f32_act6
 	VMOVAPS          Z0, Z4
 	VMULPS.BCST      constants<>+48(SB), Z0, Z0
@@ -1809,7 +1864,7 @@ f32_act5:
 	JMP              f32_actdone
 
 f32_act6:
-	CMPL             200(R8), $0x06
+	CMPL             208(R8), $0x06
 	JNE              f32_act7
 	VMULPS.BCST      constants<>+48(SB), Z0, Z0
 	VBROADCASTSS     constants<>+56(SB), Z5
@@ -1846,7 +1901,7 @@ f32_act6:
 	JMP              f32_actdone
 
 f32_act7:
-	CMPL             200(R8), $0x07
+	CMPL             208(R8), $0x07
 	JNE              f32_act8
 	VMAXPS.BCST      constants<>+60(SB), Z0, Z2
 	VMINPS.BCST      constants<>+64(SB), Z2, Z2
@@ -1938,13 +1993,13 @@ f32_act8:
 
 f32_actdone:
 	MOVLQSX 4(R14), BX
-	MOVQ    272(R8), AX
+	MOVQ    280(R8), AX
 	VMOVUPS Z0, K3, (AX)(BX*4)
 	VMOVUPS Z1, K4, 64(AX)(BX*4)
 	JMP     rowdone
 
 halves:
-	MOVQ        288(R8), AX
+	MOVQ        296(R8), AX
 	TESTQ       AX, AX
 	JZ          noresidual16
 	MOVLQSX     8(R14), BX
@@ -1953,9 +2008,9 @@ halves:
 	VPANDD      Z26, Z2, Z2
 	VADDPS      Z3, Z0, Z0
 	VADDPS      Z2, Z1, Z1
-	CMPQ        192(R8), $0x01
+	CMPQ        200(R8), $0x01
 	JE          noresidual16
-	MOVQ        296(R8), AX
+	MOVQ        304(R8), AX
 	VMOVDQU16.Z (AX)(BX*2), K1, Z2
 	VPSLLD      $0x10, Z2, Z3
 	VPANDD      Z26, Z2, Z2
@@ -1963,7 +2018,7 @@ halves:
 	VADDPS      Z2, Z1, Z1
 
 noresidual16:
-	CMPL   200(R8), $0x02
+	CMPL   208(R8), $0x02
 	JA     f16_act3
 	VMAXPS Z0, Z29, Z0
 	VMAXPS Z1, Z29, Z1
@@ -1972,7 +2027,7 @@ noresidual16:
 	JMP    f16_actdone
 
 f16_act3:
-	CMPL         200(R8), $0x03
+	CMPL         208(R8), $0x03
 	JNE          f16_act4
 	VMOVAPS      Z0, Z3
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
@@ -1993,7 +2048,7 @@ f16_act3:
 	JMP          f16_actdone
 
 f16_act4:
-	CMPL         200(R8), $0x04
+	CMPL         208(R8), $0x04
 	JNE          f16_act5
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
 	VPXORD       Z2, Z2, Z2
@@ -2010,7 +2065,7 @@ f16_act4:
 	JMP          f16_actdone
 
 f16_act5:
-	CMPL             200(R8), $0x05
+	CMPL             208(R8), $0x05
 	JNE              f16_act6
 	VMOVAPS          Z0, Z4
 	VMULPS.BCST      constants<>+48(SB), Z0, Z0
@@ -2051,7 +2106,7 @@ f16_act5:
 	JMP              f16_actdone
 
 f16_act6:
-	CMPL             200(R8), $0x06
+	CMPL             208(R8), $0x06
 	JNE              f16_act7
 	VMULPS.BCST      constants<>+48(SB), Z0, Z0
 	VBROADCASTSS     constants<>+56(SB), Z5
@@ -2088,7 +2143,7 @@ f16_act6:
 	JMP              f16_actdone
 
 f16_act7:
-	CMPL             200(R8), $0x07
+	CMPL             208(R8), $0x07
 	JNE              f16_act8
 	VMAXPS.BCST      constants<>+60(SB), Z0, Z2
 	VMINPS.BCST      constants<>+64(SB), Z2, Z2
@@ -2180,13 +2235,13 @@ f16_act8:
 
 f16_actdone:
 	MOVLQSX     4(R14), BX
-	MOVQ        272(R8), AX
+	MOVQ        280(R8), AX
 	VPADDD      Z27, Z0, Z2
 	VPADDD      Z27, Z1, Z3
 	VPSRLD      $0x10, Z2, Z4
 	VMOVDQU16   Z3, K2, Z4
 	VMOVDQU16   Z4, K1, (AX)(BX*2)
-	CMPQ        192(R8), $0x01
+	CMPQ        200(R8), $0x01
 	JE          rowdone
 	VPANDD      Z26, Z2, Z2
 	VPANDD      Z26, Z3, Z3
@@ -2198,7 +2253,7 @@ f16_actdone:
 	VPADDD      Z27, Z1, Z1
 	VPSRLD      $0x10, Z0, Z0
 	VMOVDQU16   Z1, K2, Z0
-	MOVQ        280(R8), AX
+	MOVQ        288(R8), AX
 	VMOVDQU16   Z0, K1, (AX)(BX*2)
 
 rowdone:
@@ -2209,12 +2264,12 @@ rowdone:
 rowsdone:
 	DECQ CX
 	JNZ  step
-	CMPQ 456(R8), $0x00
+	CMPQ 464(R8), $0x00
 	JNE  end
-	MOVQ 376(R8), AX
-	CMPQ AX, 392(R8)
+	MOVQ 384(R8), AX
+	CMPQ AX, 400(R8)
 	JE   summed
-	MOVQ 432(R8), AX
+	MOVQ 440(R8), AX
 	MOVQ $0x00000040, DX
 
 	// TILESTORED TMM0, 0(AX)(DX*1)
@@ -2261,16 +2316,16 @@ rowsdone:
 	BYTE $0x00
 	BYTE $0x00
 	ADDQ $0x00001000, AX
-	MOVQ AX, 432(R8)
-	DECQ 384(R8)
+	MOVQ AX, 440(R8)
+	DECQ 392(R8)
 	JNZ  block
-	MOVQ 392(R8), AX
-	SUBQ AX, 376(R8)
-	MOVQ 408(R8), BX
+	MOVQ 400(R8), AX
+	SUBQ AX, 384(R8)
+	MOVQ 416(R8), BX
 	LEAQ (BX)(AX*4), BX
-	MOVQ BX, 408(R8)
+	MOVQ BX, 416(R8)
 	SHLQ $0x0c, AX
-	ADDQ AX, 400(R8)
+	ADDQ AX, 408(R8)
 	JMP  chunk
 
 summed:
@@ -2317,71 +2372,72 @@ summed:
 	BYTE    $0x08
 	BYTE    $0x00
 	BYTE    $0x00
-	MOVQ    432(R8), AX
+	MOVQ    440(R8), AX
 	ADDQ    $0x00001000, AX
-	MOVQ    AX, 432(R8)
-	MOVQ    424(R8), AX
+	MOVQ    AX, 440(R8)
+	MOVQ    432(R8), AX
 	MOVLQSX (AX), R14
-	MOVLQSX 4(AX), R15
+	MOVLQSX 4(AX), BX
 	ADDQ    $0x04, AX
-	MOVQ    AX, 424(R8)
+	MOVQ    AX, 432(R8)
 	MOVQ    112(R8), DX
 	CMPQ    R14, DX
 	CMOVQGT DX, R14
-	CMPQ    R15, DX
-	CMOVQGT DX, R15
+	CMPQ    BX, DX
+	CMOVQGT DX, BX
 	MOVQ    96(R8), AX
 	LEAQ    (R14)(R14*2), R14
 	LEAQ    (AX)(R14*4), R14
-	LEAQ    (R15)(R15*2), R15
-	LEAQ    (AX)(R15*4), R15
-	MOVQ    336(R8), AX
+	LEAQ    (BX)(BX*2), BX
+	LEAQ    (AX)(BX*4), BX
+	MOVQ    BX, 448(R8)
+	MOVQ    344(R8), AX
 	VMOVUPS (AX), Z31
 	VMOVUPS 64(AX), Z30
-	MOVQ    304(R8), AX
-	MOVQ    AX, 272(R8)
 	MOVQ    312(R8), AX
 	MOVQ    AX, 280(R8)
 	MOVQ    320(R8), AX
 	MOVQ    AX, 288(R8)
 	MOVQ    328(R8), AX
 	MOVQ    AX, 296(R8)
+	MOVQ    336(R8), AX
+	MOVQ    AX, 304(R8)
 	MOVQ    $0xffffffff, AX
-	MOVQ    216(R8), DX
-	CMPQ    368(R8), $0x01
+	MOVQ    224(R8), DX
+	CMPQ    376(R8), $0x01
 	CMOVQEQ DX, AX
 	KMOVD   AX, K1
 	KMOVW   AX, K3
 	SHRQ    $0x10, AX
 	KMOVW   AX, K4
-	DECQ    384(R8)
+	DECQ    392(R8)
 	JNZ     block
-	MOVQ    392(R8), AX
+	MOVQ    400(R8), AX
 	SHLQ    $0x0c, AX
-	ADDQ    AX, 400(R8)
-	ADDQ    $0x00000080, 336(R8)
+	ADDQ    AX, 408(R8)
+	ADDQ    $0x00000080, 344(R8)
 	MOVQ    $0x00000040, BX
 	MOVQ    $0x00000080, DX
-	CMPQ    192(R8), $0x00
+	CMPQ    200(R8), $0x00
 	CMOVQEQ DX, BX
-	ADDQ    BX, 304(R8)
 	ADDQ    BX, 312(R8)
+	ADDQ    BX, 320(R8)
 	CMPQ    136(R8), $0x00
 	JE      nextpanel
-	ADDQ    BX, 320(R8)
 	ADDQ    BX, 328(R8)
+	ADDQ    BX, 336(R8)
 
 nextpanel:
-	DECQ 368(R8)
+	DECQ 376(R8)
 	JNZ  panel
-	MOVQ 416(R8), AX
-	MOVQ AX, 352(R8)
 	MOVQ 424(R8), AX
 	MOVQ AX, 360(R8)
-	DECQ 344(R8)
+	MOVQ 432(R8), AX
+	MOVQ AX, 368(R8)
+	DECQ 352(R8)
 	JNZ  group
 	MOVQ $0x00000001, CX
-	MOVQ CX, 456(R8)
+	MOVQ CX, 464(R8)
 	MOVQ $0x00000020, DX
 	JMP  row
 
@@ -2409,20 +2465,20 @@ TEXT ·winogradStripMedium(SB), NOSPLIT, $0-8
 	BYTE         $0x00
 	MOVQ         24(R8), R9
 	MOVQ         32(R8), DI
-	MOVQ         232(R8), AX
-	MOVQ         AX, 464(R8)
+	MOVQ         240(R8), AX
+	MOVQ         AX, 472(R8)
 	MOVQ         160(R8), SI
 	XORQ         R14, R14
-	XORQ         R15, R15
-	MOVQ         R14, 456(R8)
+	MOVQ         R14, 448(R8)
+	MOVQ         R14, 464(R8)
 	MOVQ         88(R8), AX
-	MOVQ         AX, 344(R8)
-	MOVQ         16(R8), AX
 	MOVQ         AX, 352(R8)
-	MOVQ         104(R8), AX
+	MOVQ         16(R8), AX
 	MOVQ         AX, 360(R8)
-	VBROADCASTSS 208(R8), Z29
-	VBROADCASTSS 212(R8), Z28
+	MOVQ         104(R8), AX
+	MOVQ         AX, 368(R8)
+	VBROADCASTSS 216(R8), Z29
+	VBROADCASTSS 220(R8), Z28
 	VPBROADCASTD constants<>+32(SB), Z27
 	VPBROADCASTD constants<>+36(SB), Z26
 	VPBROADCASTD constants<>+40(SB), Z25
@@ -2431,17 +2487,17 @@ TEXT ·winogradStripMedium(SB), NOSPLIT, $0-8
 	MOVL         constants<>+44(SB), AX
 	KMOVD        AX, K2
 	MOVQ         120(R8), AX
-	MOVQ         AX, 272(R8)
-	MOVQ         128(R8), AX
 	MOVQ         AX, 280(R8)
-	MOVQ         136(R8), AX
+	MOVQ         128(R8), AX
 	MOVQ         AX, 288(R8)
-	MOVQ         144(R8), AX
+	MOVQ         136(R8), AX
 	MOVQ         AX, 296(R8)
+	MOVQ         144(R8), AX
+	MOVQ         AX, 304(R8)
 	MOVQ         152(R8), AX
 	VMOVUPS      (AX), Z31
 	VMOVUPS      64(AX), Z30
-	MOVQ         216(R8), AX
+	MOVQ         224(R8), AX
 	KMOVD        AX, K1
 	KMOVW        AX, K3
 	SHRQ         $0x10, AX
@@ -2449,52 +2505,52 @@ TEXT ·winogradStripMedium(SB), NOSPLIT, $0-8
 
 group:
 	MOVQ 72(R8), AX
-	MOVQ AX, 368(R8)
+	MOVQ AX, 376(R8)
 	MOVQ 64(R8), AX
-	MOVQ AX, 400(R8)
+	MOVQ AX, 408(R8)
 	MOVQ 120(R8), AX
-	MOVQ AX, 304(R8)
-	MOVQ 128(R8), AX
 	MOVQ AX, 312(R8)
-	MOVQ 136(R8), AX
+	MOVQ 128(R8), AX
 	MOVQ AX, 320(R8)
-	MOVQ 144(R8), AX
+	MOVQ 136(R8), AX
 	MOVQ AX, 328(R8)
-	MOVQ 152(R8), AX
+	MOVQ 144(R8), AX
 	MOVQ AX, 336(R8)
+	MOVQ 152(R8), AX
+	MOVQ AX, 344(R8)
 
 panel:
 	MOVQ 48(R8), AX
-	MOVQ AX, 376(R8)
+	MOVQ AX, 384(R8)
 	MOVQ 40(R8), AX
-	MOVQ AX, 408(R8)
+	MOVQ AX, 416(R8)
 
 chunk:
-	MOVQ    376(R8), AX
+	MOVQ    384(R8), AX
 	MOVQ    56(R8), BX
 	CMPQ    BX, AX
 	CMOVQGT AX, BX
-	MOVQ    BX, 392(R8)
+	MOVQ    BX, 400(R8)
 	SHLQ    $0x0b, BX
-	MOVQ    400(R8), AX
-	ADDQ    BX, AX
-	MOVQ    AX, 440(R8)
+	MOVQ    408(R8), AX
+	ADDQ    192(R8), AX
+	MOVQ    AX, R15
 	XORQ    DX, DX
 	CMPQ    184(R8), $0x00
 	CMOVQEQ DX, BX
 	ADDQ    BX, AX
-	MOVQ    AX, 448(R8)
+	MOVQ    AX, 456(R8)
 	MOVQ    80(R8), AX
-	MOVQ    AX, 384(R8)
-	MOVQ    352(R8), AX
-	MOVQ    AX, 416(R8)
+	MOVQ    AX, 392(R8)
 	MOVQ    360(R8), AX
 	MOVQ    AX, 424(R8)
-	MOVQ    168(R8), AX
+	MOVQ    368(R8), AX
 	MOVQ    AX, 432(R8)
+	MOVQ    168(R8), AX
+	MOVQ    AX, 440(R8)
 
 block:
-	MOVQ    416(R8), AX
+	MOVQ    424(R8), AX
 	MOVQ    8(R8), R10
 	MOVQ    R10, R11
 	MOVLQSX (AX), BX
@@ -2502,11 +2558,11 @@ block:
 	ADDQ    BX, R10
 	ADDQ    CX, R11
 	ADDQ    $0x08, AX
-	MOVQ    AX, 416(R8)
-	MOVQ    400(R8), R12
-	MOVQ    408(R8), R13
-	MOVQ    392(R8), CX
-	MOVQ    376(R8), AX
+	MOVQ    AX, 424(R8)
+	MOVQ    408(R8), R12
+	MOVQ    416(R8), R13
+	MOVQ    400(R8), CX
+	MOVQ    384(R8), AX
 	CMPQ    AX, 48(R8)
 	JNE     resume
 
@@ -2540,7 +2596,7 @@ block:
 	JMP  step
 
 resume:
-	MOVQ 432(R8), AX
+	MOVQ 440(R8), AX
 	MOVQ $0x00000040, DX
 
 	// TILELOADD 0(AX)(DX*1), TMM0
@@ -2636,7 +2692,21 @@ step:
 	BYTE $0x42
 	BYTE $0x5c
 	BYTE $0xcc
+	CMPQ R15, 456(R8)
+	JGE  fetched0
+	MOVQ 184(R8), DX
 
+fetch0:
+	PREFETCHT1 (R15)
+	PREFETCHT1 64(R15)
+	PREFETCHT1 128(R15)
+	PREFETCHT1 192(R15)
+	ADDQ       $0x00000100, R15
+	DECQ       DX
+	JNZ        fetch0
+	MOVQ       $0x00000040, DX
+
+fetched0:
 	// TILELOADD 0(BX)(R9*1), TMM5
 	BYTE $0xc4
 	BYTE $0xa2
@@ -2653,14 +2723,29 @@ step:
 	BYTE $0xd5
 
 	// TDPBF16PS TMM7, TMM5, TMM3
-	BYTE  $0xc4
-	BYTE  $0xe2
-	BYTE  $0x42
-	BYTE  $0x5c
-	BYTE  $0xdd
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x42
+	BYTE $0x5c
+	BYTE $0xdd
+	CMPQ R15, 456(R8)
+	JGE  fetched1
+	MOVQ 184(R8), DX
+
+fetch1:
+	PREFETCHT1 (R15)
+	PREFETCHT1 64(R15)
+	PREFETCHT1 128(R15)
+	PREFETCHT1 192(R15)
+	ADDQ       $0x00000100, R15
+	DECQ       DX
+	JNZ        fetch1
+	MOVQ       $0x00000040, DX
+
+fetched1:
 	TESTQ $0x00000007, CX
 	JNZ   awake
-	MOVQ  224(R8), AX
+	MOVQ  232(R8), AX
 
 	// TILESTORED TMM5, 0(AX)(DX*1)
 	BYTE $0xc4
@@ -2672,37 +2757,22 @@ step:
 
 awake:
 	ADDQ $0x00000800, R12
-	MOVQ 440(R8), AX
-	MOVQ 184(R8), DX
-	CMPQ AX, 448(R8)
-	JGE  fetched
-
-fetch:
-	PREFETCHT1 (AX)
-	PREFETCHT1 64(AX)
-	PREFETCHT1 128(AX)
-	PREFETCHT1 192(AX)
-	ADDQ       $0x00000100, AX
-	DECQ       DX
-	JNZ        fetch
-	MOVQ       AX, 440(R8)
-
-fetched:
 	MOVQ 176(R8), DX
 
 strip:
-	CMPQ             264(R8), $0x00
+	CMPQ             272(R8), $0x00
 	JE               stripsdone
-	MOVQ             256(R8), AX
+	MOVQ             264(R8), AX
 	MOVLQSX          (AX), BX
 	MOVLQSX          4(AX), R14
-	MOVLQSX          12(AX), R15
 	ADDQ             $0x08, AX
-	MOVQ             AX, 256(R8)
+	MOVQ             AX, 264(R8)
+	MOVLQSX          4(AX), AX
 	ADDQ             96(R8), R14
-	ADDQ             96(R8), R15
-	ADDQ             240(R8), BX
-	MOVQ             248(R8), AX
+	ADDQ             96(R8), AX
+	MOVQ             AX, 448(R8)
+	ADDQ             248(R8), BX
+	MOVQ             256(R8), AX
 	VMOVUPS          (BX), Z0
 	VMOVUPS          64(BX), Z6
 	ADDQ             AX, BX
@@ -2759,14 +2829,14 @@ row:
 	MOVLQSX   (R14), BX
 	VADDPS    (SI)(BX*1), Z31, Z0
 	VADDPS    64(SI)(BX*1), Z30, Z1
-	CMPQ      192(R8), $0x00
+	CMPQ      200(R8), $0x00
 	JNE       halves
 	VMOVAPS   Z24, Z2
 	VPERMI2PS Z1, Z0, Z2
 	VPERMT2PS Z1, Z23, Z0
 	VMOVAPS   Z0, Z1
 	VMOVAPS   Z2, Z0
-	MOVQ      288(R8), AX
+	MOVQ      296(R8), AX
 	TESTQ     AX, AX
 	JZ        noresidual32
 	MOVLQSX   8(R14), BX
@@ -2776,7 +2846,7 @@ row:
 	VADDPS    Z3, Z1, Z1
 
 noresidual32:
-	CMPL   200(R8), $0x02
+	CMPL   208(R8), $0x02
 	JA     f32_act3
 	VMAXPS Z0, Z29, Z0
 	VMAXPS Z1, Z29, Z1
@@ -2785,7 +2855,7 @@ noresidual32:
 	JMP    f32_actdone
 
 f32_act3:
-	CMPL         200(R8), $0x03
+	CMPL         208(R8), $0x03
 	JNE          f32_act4
 	VMOVAPS      Z0, Z3
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
@@ -2806,7 +2876,7 @@ f32_act3:
 	JMP          f32_actdone
 
 f32_act4:
-	CMPL         200(R8), $0x04
+	CMPL         208(R8), $0x04
 	JNE          f32_act5
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
 	VPXORD       Z2, Z2, Z2
@@ -2823,7 +2893,7 @@ f32_act4:
 	JMP          f32_actdone
 
 f32_act5:
-	CMPL             200(R8), $0x05
+	CMPL             208(R8), $0x05
 	JNE              f32_act6
 	VMOVAPS          Z0, Z4
 	VMULPS.BCST      constants<>+48(SB), Z0, Z0
@@ -2864,7 +2934,7 @@ f32_act5:
 	JMP              f32_actdone
 
 f32_act6:
-	CMPL             200(R8), $0x06
+	CMPL             208(R8), $0x06
 	JNE              f32_act7
 	VMULPS.BCST      constants<>+48(SB), Z0, Z0
 	VBROADCASTSS     constants<>+56(SB), Z5
@@ -2901,7 +2971,7 @@ f32_act6:
 	JMP              f32_actdone
 
 f32_act7:
-	CMPL             200(R8), $0x07
+	CMPL             208(R8), $0x07
 	JNE              f32_act8
 	VMAXPS.BCST      constants<>+60(SB), Z0, Z2
 	VMINPS.BCST      constants<>+64(SB), Z2, Z2
@@ -2993,13 +3063,13 @@ f32_act8:
 
 f32_actdone:
 	MOVLQSX 4(R14), BX
-	MOVQ    272(R8), AX
+	MOVQ    280(R8), AX
 	VMOVUPS Z0, K3, (AX)(BX*4)
 	VMOVUPS Z1, K4, 64(AX)(BX*4)
 	JMP     rowdone
 
 halves:
-	MOVQ        288(R8), AX
+	MOVQ        296(R8), AX
 	TESTQ       AX, AX
 	JZ          noresidual16
 	MOVLQSX     8(R14), BX
@@ -3008,9 +3078,9 @@ halves:
 	VPANDD      Z26, Z2, Z2
 	VADDPS      Z3, Z0, Z0
 	VADDPS      Z2, Z1, Z1
-	CMPQ        192(R8), $0x01
+	CMPQ        200(R8), $0x01
 	JE          noresidual16
-	MOVQ        296(R8), AX
+	MOVQ        304(R8), AX
 	VMOVDQU16.Z (AX)(BX*2), K1, Z2
 	VPSLLD      $0x10, Z2, Z3
 	VPANDD      Z26, Z2, Z2
@@ -3018,7 +3088,7 @@ halves:
 	VADDPS      Z2, Z1, Z1
 
 noresidual16:
-	CMPL   200(R8), $0x02
+	CMPL   208(R8), $0x02
 	JA     f16_act3
 	VMAXPS Z0, Z29, Z0
 	VMAXPS Z1, Z29, Z1
@@ -3027,7 +3097,7 @@ noresidual16:
 	JMP    f16_actdone
 
 f16_act3:
-	CMPL         200(R8), $0x03
+	CMPL         208(R8), $0x03
 	JNE          f16_act4
 	VMOVAPS      Z0, Z3
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
@@ -3048,7 +3118,7 @@ f16_act3:
 	JMP          f16_actdone
 
 f16_act4:
-	CMPL         200(R8), $0x04
+	CMPL         208(R8), $0x04
 	JNE          f16_act5
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
 	VPXORD       Z2, Z2, Z2
@@ -3065,7 +3135,7 @@ f16_act4:
 	JMP          f16_actdone
 
 f16_act5:
-	CMPL             200(R8), $0x05
+	CMPL             208(R8), $0x05
 	JNE              f16_act6
 	VMOVAPS          Z0, Z4
 	VMULPS.BCST      constants<>+48(SB), Z0, Z0
@@ -3106,7 +3176,7 @@ f16_act5:
 	JMP              f16_actdone
 
 f16_act6:
-	CMPL             200(R8), $0x06
+	CMPL             208(R8), $0x06
 	JNE              f16_act7
 	VMULPS.BCST      constants<>+48(SB), Z0, Z0
 	VBROADCASTSS     constants<>+56(SB), Z5
@@ -3143,7 +3213,7 @@ f16_act6:
 	JMP              f16_actdone
 
 f16_act7:
-	CMPL             200(R8), $0x07
+	CMPL             208(R8), $0x07
 	JNE              f16_act8
 	VMAXPS.BCST      constants<>+60(SB), Z0, Z2
 	VMINPS.BCST      constants<>+64(SB), Z2, Z2
@@ -3235,13 +3305,13 @@ f16_act8:
 
 f16_actdone:
 	MOVLQSX     4(R14), BX
-	MOVQ        272(R8), AX
+	MOVQ        280(R8), AX
 	VPADDD      Z27, Z0, Z2
 	VPADDD      Z27, Z1, Z3
 	VPSRLD      $0x10, Z2, Z4
 	VMOVDQU16   Z3, K2, Z4
 	VMOVDQU16   Z4, K1, (AX)(BX*2)
-	CMPQ        192(R8), $0x01
+	CMPQ        200(R8), $0x01
 	JE          rowdone
 	VPANDD      Z26, Z2, Z2
 	VPANDD      Z26, Z3, Z3
@@ -3253,24 +3323,24 @@ f16_actdone:
 	VPADDD      Z27, Z1, Z1
 	VPSRLD      $0x10, Z0, Z0
 	VMOVDQU16   Z1, K2, Z0
-	MOVQ        280(R8), AX
+	MOVQ        288(R8), AX
 	VMOVDQU16   Z0, K1, (AX)(BX*2)
 
 rowdone:
 	ADDQ $0x0c, R14
-	CMPQ R14, R15
+	CMPQ R14, 448(R8)
 	JL   row
-	DECQ 264(R8)
+	DECQ 272(R8)
 	DECQ DX
 	JNZ  strip
 
 stripsdone:
 	DECQ CX
 	JNZ  step
-	MOVQ 376(R8), AX
-	CMPQ AX, 392(R8)
+	MOVQ 384(R8), AX
+	CMPQ AX, 400(R8)
 	JE   summed
-	MOVQ 432(R8), AX
+	MOVQ 440(R8), AX
 	MOVQ $0x00000040, DX
 
 	// TILESTORED TMM0, 0(AX)(DX*1)
@@ -3317,21 +3387,21 @@ stripsdone:
 	BYTE $0x00
 	BYTE $0x00
 	ADDQ $0x00001000, AX
-	MOVQ AX, 432(R8)
-	DECQ 384(R8)
+	MOVQ AX, 440(R8)
+	DECQ 392(R8)
 	JNZ  block
-	MOVQ 392(R8), AX
-	SUBQ AX, 376(R8)
-	MOVQ 408(R8), BX
+	MOVQ 400(R8), AX
+	SUBQ AX, 384(R8)
+	MOVQ 416(R8), BX
 	LEAQ (BX)(AX*4), BX
-	MOVQ BX, 408(R8)
+	MOVQ BX, 416(R8)
 	SHLQ $0x0b, AX
-	ADDQ AX, 400(R8)
+	ADDQ AX, 408(R8)
 	JMP  chunk
 
 summed:
 	MOVQ $0x00000080, AX
-	MOVQ 464(R8), BX
+	MOVQ 472(R8), BX
 
 	// TILESTORED TMM0, 0(BX)(AX*1)
 	BYTE $0xc4
@@ -3373,36 +3443,36 @@ summed:
 	BYTE    $0x08
 	BYTE    $0x00
 	BYTE    $0x00
-	MOVQ    432(R8), AX
+	MOVQ    440(R8), AX
 	ADDQ    $0x00001000, AX
-	MOVQ    AX, 432(R8)
+	MOVQ    AX, 440(R8)
 	ADDQ    $0x00001000, BX
-	MOVQ    BX, 464(R8)
-	DECQ    384(R8)
+	MOVQ    BX, 472(R8)
+	DECQ    392(R8)
 	JNZ     block
-	MOVQ    392(R8), AX
+	MOVQ    400(R8), AX
 	SHLQ    $0x0b, AX
-	ADDQ    AX, 400(R8)
-	ADDQ    $0x00000080, 336(R8)
+	ADDQ    AX, 408(R8)
+	ADDQ    $0x00000080, 344(R8)
 	MOVQ    $0x00000040, BX
 	MOVQ    $0x00000080, DX
-	CMPQ    192(R8), $0x00
+	CMPQ    200(R8), $0x00
 	CMOVQEQ DX, BX
-	ADDQ    BX, 304(R8)
 	ADDQ    BX, 312(R8)
+	ADDQ    BX, 320(R8)
 	CMPQ    136(R8), $0x00
 	JE      nextpanel
-	ADDQ    BX, 320(R8)
 	ADDQ    BX, 328(R8)
+	ADDQ    BX, 336(R8)
 
 nextpanel:
-	DECQ 368(R8)
+	DECQ 376(R8)
 	JNZ  panel
-	MOVQ 416(R8), AX
-	MOVQ AX, 352(R8)
 	MOVQ 424(R8), AX
 	MOVQ AX, 360(R8)
-	DECQ 344(R8)
+	MOVQ 432(R8), AX
+	MOVQ AX, 368(R8)
+	DECQ 352(R8)
 	JNZ  group
 
 	// TILERELEASE
@@ -3428,20 +3498,20 @@ TEXT ·winogradStripHigh(SB), NOSPLIT, $0-8
 	BYTE         $0x00
 	MOVQ         24(R8), R9
 	MOVQ         32(R8), DI
-	MOVQ         232(R8), AX
-	MOVQ         AX, 464(R8)
+	MOVQ         240(R8), AX
+	MOVQ         AX, 472(R8)
 	MOVQ         160(R8), SI
 	XORQ         R14, R14
-	XORQ         R15, R15
-	MOVQ         R14, 456(R8)
+	MOVQ         R14, 448(R8)
+	MOVQ         R14, 464(R8)
 	MOVQ         88(R8), AX
-	MOVQ         AX, 344(R8)
-	MOVQ         16(R8), AX
 	MOVQ         AX, 352(R8)
-	MOVQ         104(R8), AX
+	MOVQ         16(R8), AX
 	MOVQ         AX, 360(R8)
-	VBROADCASTSS 208(R8), Z29
-	VBROADCASTSS 212(R8), Z28
+	MOVQ         104(R8), AX
+	MOVQ         AX, 368(R8)
+	VBROADCASTSS 216(R8), Z29
+	VBROADCASTSS 220(R8), Z28
 	VPBROADCASTD constants<>+32(SB), Z27
 	VPBROADCASTD constants<>+36(SB), Z26
 	VPBROADCASTD constants<>+40(SB), Z25
@@ -3450,17 +3520,17 @@ TEXT ·winogradStripHigh(SB), NOSPLIT, $0-8
 	MOVL         constants<>+44(SB), AX
 	KMOVD        AX, K2
 	MOVQ         120(R8), AX
-	MOVQ         AX, 272(R8)
-	MOVQ         128(R8), AX
 	MOVQ         AX, 280(R8)
-	MOVQ         136(R8), AX
+	MOVQ         128(R8), AX
 	MOVQ         AX, 288(R8)
-	MOVQ         144(R8), AX
+	MOVQ         136(R8), AX
 	MOVQ         AX, 296(R8)
+	MOVQ         144(R8), AX
+	MOVQ         AX, 304(R8)
 	MOVQ         152(R8), AX
 	VMOVUPS      (AX), Z31
 	VMOVUPS      64(AX), Z30
-	MOVQ         216(R8), AX
+	MOVQ         224(R8), AX
 	KMOVD        AX, K1
 	KMOVW        AX, K3
 	SHRQ         $0x10, AX
@@ -3468,52 +3538,52 @@ TEXT ·winogradStripHigh(SB), NOSPLIT, $0-8
 
 group:
 	MOVQ 72(R8), AX
-	MOVQ AX, 368(R8)
+	MOVQ AX, 376(R8)
 	MOVQ 64(R8), AX
-	MOVQ AX, 400(R8)
+	MOVQ AX, 408(R8)
 	MOVQ 120(R8), AX
-	MOVQ AX, 304(R8)
-	MOVQ 128(R8), AX
 	MOVQ AX, 312(R8)
-	MOVQ 136(R8), AX
+	MOVQ 128(R8), AX
 	MOVQ AX, 320(R8)
-	MOVQ 144(R8), AX
+	MOVQ 136(R8), AX
 	MOVQ AX, 328(R8)
-	MOVQ 152(R8), AX
+	MOVQ 144(R8), AX
 	MOVQ AX, 336(R8)
+	MOVQ 152(R8), AX
+	MOVQ AX, 344(R8)
 
 panel:
 	MOVQ 48(R8), AX
-	MOVQ AX, 376(R8)
+	MOVQ AX, 384(R8)
 	MOVQ 40(R8), AX
-	MOVQ AX, 408(R8)
+	MOVQ AX, 416(R8)
 
 chunk:
-	MOVQ    376(R8), AX
+	MOVQ    384(R8), AX
 	MOVQ    56(R8), BX
 	CMPQ    BX, AX
 	CMOVQGT AX, BX
-	MOVQ    BX, 392(R8)
+	MOVQ    BX, 400(R8)
 	SHLQ    $0x0c, BX
-	MOVQ    400(R8), AX
-	ADDQ    BX, AX
-	MOVQ    AX, 440(R8)
+	MOVQ    408(R8), AX
+	ADDQ    192(R8), AX
+	MOVQ    AX, R15
 	XORQ    DX, DX
 	CMPQ    184(R8), $0x00
 	CMOVQEQ DX, BX
 	ADDQ    BX, AX
-	MOVQ    AX, 448(R8)
+	MOVQ    AX, 456(R8)
 	MOVQ    80(R8), AX
-	MOVQ    AX, 384(R8)
-	MOVQ    352(R8), AX
-	MOVQ    AX, 416(R8)
+	MOVQ    AX, 392(R8)
 	MOVQ    360(R8), AX
 	MOVQ    AX, 424(R8)
-	MOVQ    168(R8), AX
+	MOVQ    368(R8), AX
 	MOVQ    AX, 432(R8)
+	MOVQ    168(R8), AX
+	MOVQ    AX, 440(R8)
 
 block:
-	MOVQ    416(R8), AX
+	MOVQ    424(R8), AX
 	MOVQ    8(R8), R10
 	MOVQ    R10, R11
 	MOVLQSX (AX), BX
@@ -3521,11 +3591,11 @@ block:
 	ADDQ    BX, R10
 	ADDQ    CX, R11
 	ADDQ    $0x08, AX
-	MOVQ    AX, 416(R8)
-	MOVQ    400(R8), R12
-	MOVQ    408(R8), R13
-	MOVQ    392(R8), CX
-	MOVQ    376(R8), AX
+	MOVQ    AX, 424(R8)
+	MOVQ    408(R8), R12
+	MOVQ    416(R8), R13
+	MOVQ    400(R8), CX
+	MOVQ    384(R8), AX
 	CMPQ    AX, 48(R8)
 	JNE     resume
 
@@ -3559,7 +3629,7 @@ block:
 	JMP  step
 
 resume:
-	MOVQ 432(R8), AX
+	MOVQ 440(R8), AX
 	MOVQ $0x00000040, DX
 
 	// TILELOADD 0(AX)(DX*1), TMM0
@@ -3672,7 +3742,21 @@ step:
 	BYTE $0x4a
 	BYTE $0x5c
 	BYTE $0xd5
+	CMPQ R15, 456(R8)
+	JGE  fetched0
+	MOVQ 184(R8), DX
 
+fetch0:
+	PREFETCHT1 (R15)
+	PREFETCHT1 64(R15)
+	PREFETCHT1 128(R15)
+	PREFETCHT1 192(R15)
+	ADDQ       $0x00000100, R15
+	DECQ       DX
+	JNZ        fetch0
+	MOVQ       $0x00000040, DX
+
+fetched0:
 	// TDPBF16PS TMM7, TMM5, TMM3
 	BYTE $0xc4
 	BYTE $0xe2
@@ -3703,7 +3787,21 @@ step:
 	BYTE $0x42
 	BYTE $0x5c
 	BYTE $0xcc
+	CMPQ R15, 456(R8)
+	JGE  fetched1
+	MOVQ 184(R8), DX
 
+fetch1:
+	PREFETCHT1 (R15)
+	PREFETCHT1 64(R15)
+	PREFETCHT1 128(R15)
+	PREFETCHT1 192(R15)
+	ADDQ       $0x00000100, R15
+	DECQ       DX
+	JNZ        fetch1
+	MOVQ       $0x00000040, DX
+
+fetched1:
 	// TILELOADD 0(BX)(R9*1), TMM5
 	BYTE $0xc4
 	BYTE $0xa2
@@ -3744,7 +3842,21 @@ step:
 	BYTE $0x4a
 	BYTE $0x5c
 	BYTE $0xc4
+	CMPQ R15, 456(R8)
+	JGE  fetched2
+	MOVQ 184(R8), DX
 
+fetch2:
+	PREFETCHT1 (R15)
+	PREFETCHT1 64(R15)
+	PREFETCHT1 128(R15)
+	PREFETCHT1 192(R15)
+	ADDQ       $0x00000100, R15
+	DECQ       DX
+	JNZ        fetch2
+	MOVQ       $0x00000040, DX
+
+fetched2:
 	// TILELOADD 3072(R12)(DX*1), TMM7
 	BYTE $0xc4
 	BYTE $0xc2
@@ -3772,14 +3884,29 @@ step:
 	BYTE $0xd5
 
 	// TDPBF16PS TMM7, TMM5, TMM3
-	BYTE  $0xc4
-	BYTE  $0xe2
-	BYTE  $0x42
-	BYTE  $0x5c
-	BYTE  $0xdd
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x42
+	BYTE $0x5c
+	BYTE $0xdd
+	CMPQ R15, 456(R8)
+	JGE  fetched3
+	MOVQ 184(R8), DX
+
+fetch3:
+	PREFETCHT1 (R15)
+	PREFETCHT1 64(R15)
+	PREFETCHT1 128(R15)
+	PREFETCHT1 192(R15)
+	ADDQ       $0x00000100, R15
+	DECQ       DX
+	JNZ        fetch3
+	MOVQ       $0x00000040, DX
+
+fetched3:
 	TESTQ $0x00000003, CX
 	JNZ   awake
-	MOVQ  224(R8), AX
+	MOVQ  232(R8), AX
 
 	// TILESTORED TMM5, 0(AX)(DX*1)
 	BYTE $0xc4
@@ -3791,37 +3918,22 @@ step:
 
 awake:
 	ADDQ $0x00001000, R12
-	MOVQ 440(R8), AX
-	MOVQ 184(R8), DX
-	CMPQ AX, 448(R8)
-	JGE  fetched
-
-fetch:
-	PREFETCHT1 (AX)
-	PREFETCHT1 64(AX)
-	PREFETCHT1 128(AX)
-	PREFETCHT1 192(AX)
-	ADDQ       $0x00000100, AX
-	DECQ       DX
-	JNZ        fetch
-	MOVQ       AX, 440(R8)
-
-fetched:
 	MOVQ 176(R8), DX
 
 strip:
-	CMPQ             264(R8), $0x00
+	CMPQ             272(R8), $0x00
 	JE               stripsdone
-	MOVQ             256(R8), AX
+	MOVQ             264(R8), AX
 	MOVLQSX          (AX), BX
 	MOVLQSX          4(AX), R14
-	MOVLQSX          12(AX), R15
 	ADDQ             $0x08, AX
-	MOVQ             AX, 256(R8)
+	MOVQ             AX, 264(R8)
+	MOVLQSX          4(AX), AX
 	ADDQ             96(R8), R14
-	ADDQ             96(R8), R15
-	ADDQ             240(R8), BX
-	MOVQ             248(R8), AX
+	ADDQ             96(R8), AX
+	MOVQ             AX, 448(R8)
+	ADDQ             248(R8), BX
+	MOVQ             256(R8), AX
 	VMOVUPS          (BX), Z0
 	VMOVUPS          64(BX), Z6
 	ADDQ             AX, BX
@@ -3878,14 +3990,14 @@ row:
 	MOVLQSX   (R14), BX
 	VADDPS    (SI)(BX*1), Z31, Z0
 	VADDPS    64(SI)(BX*1), Z30, Z1
-	CMPQ      192(R8), $0x00
+	CMPQ      200(R8), $0x00
 	JNE       halves
 	VMOVAPS   Z24, Z2
 	VPERMI2PS Z1, Z0, Z2
 	VPERMT2PS Z1, Z23, Z0
 	VMOVAPS   Z0, Z1
 	VMOVAPS   Z2, Z0
-	MOVQ      288(R8), AX
+	MOVQ      296(R8), AX
 	TESTQ     AX, AX
 	JZ        noresidual32
 	MOVLQSX   8(R14), BX
@@ -3895,7 +4007,7 @@ row:
 	VADDPS    Z3, Z1, Z1
 
 noresidual32:
-	CMPL   200(R8), $0x02
+	CMPL   208(R8), $0x02
 	JA     f32_act3
 	VMAXPS Z0, Z29, Z0
 	VMAXPS Z1, Z29, Z1
@@ -3904,7 +4016,7 @@ noresidual32:
 	JMP    f32_actdone
 
 f32_act3:
-	CMPL         200(R8), $0x03
+	CMPL         208(R8), $0x03
 	JNE          f32_act4
 	VMOVAPS      Z0, Z3
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
@@ -3925,7 +4037,7 @@ f32_act3:
 	JMP          f32_actdone
 
 f32_act4:
-	CMPL         200(R8), $0x04
+	CMPL         208(R8), $0x04
 	JNE          f32_act5
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
 	VPXORD       Z2, Z2, Z2
@@ -3942,7 +4054,7 @@ f32_act4:
 	JMP          f32_actdone
 
 f32_act5:
-	CMPL             200(R8), $0x05
+	CMPL             208(R8), $0x05
 	JNE              f32_act6
 	VMOVAPS          Z0, Z4
 	VMULPS.BCST      constants<>+48(SB), Z0, Z0
@@ -3983,7 +4095,7 @@ f32_act5:
 	JMP              f32_actdone
 
 f32_act6:
-	CMPL             200(R8), $0x06
+	CMPL             208(R8), $0x06
 	JNE              f32_act7
 	VMULPS.BCST      constants<>+48(SB), Z0, Z0
 	VBROADCASTSS     constants<>+56(SB), Z5
@@ -4020,7 +4132,7 @@ f32_act6:
 	JMP              f32_actdone
 
 f32_act7:
-	CMPL             200(R8), $0x07
+	CMPL             208(R8), $0x07
 	JNE              f32_act8
 	VMAXPS.BCST      constants<>+60(SB), Z0, Z2
 	VMINPS.BCST      constants<>+64(SB), Z2, Z2
@@ -4112,13 +4224,13 @@ f32_act8:
 
 f32_actdone:
 	MOVLQSX 4(R14), BX
-	MOVQ    272(R8), AX
+	MOVQ    280(R8), AX
 	VMOVUPS Z0, K3, (AX)(BX*4)
 	VMOVUPS Z1, K4, 64(AX)(BX*4)
 	JMP     rowdone
 
 halves:
-	MOVQ        288(R8), AX
+	MOVQ        296(R8), AX
 	TESTQ       AX, AX
 	JZ          noresidual16
 	MOVLQSX     8(R14), BX
@@ -4127,9 +4239,9 @@ halves:
 	VPANDD      Z26, Z2, Z2
 	VADDPS      Z3, Z0, Z0
 	VADDPS      Z2, Z1, Z1
-	CMPQ        192(R8), $0x01
+	CMPQ        200(R8), $0x01
 	JE          noresidual16
-	MOVQ        296(R8), AX
+	MOVQ        304(R8), AX
 	VMOVDQU16.Z (AX)(BX*2), K1, Z2
 	VPSLLD      $0x10, Z2, Z3
 	VPANDD      Z26, Z2, Z2
@@ -4137,7 +4249,7 @@ halves:
 	VADDPS      Z2, Z1, Z1
 
 noresidual16:
-	CMPL   200(R8), $0x02
+	CMPL   208(R8), $0x02
 	JA     f16_act3
 	VMAXPS Z0, Z29, Z0
 	VMAXPS Z1, Z29, Z1
@@ -4146,7 +4258,7 @@ noresidual16:
 	JMP    f16_actdone
 
 f16_act3:
-	CMPL         200(R8), $0x03
+	CMPL         208(R8), $0x03
 	JNE          f16_act4
 	VMOVAPS      Z0, Z3
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
@@ -4167,7 +4279,7 @@ f16_act3:
 	JMP          f16_actdone
 
 f16_act4:
-	CMPL         200(R8), $0x04
+	CMPL         208(R8), $0x04
 	JNE          f16_act5
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
 	VPXORD       Z2, Z2, Z2
@@ -4184,7 +4296,7 @@ f16_act4:
 	JMP          f16_actdone
 
 f16_act5:
-	CMPL             200(R8), $0x05
+	CMPL             208(R8), $0x05
 	JNE              f16_act6
 	VMOVAPS          Z0, Z4
 	VMULPS.BCST      constants<>+48(SB), Z0, Z0
@@ -4225,7 +4337,7 @@ f16_act5:
 	JMP              f16_actdone
 
 f16_act6:
-	CMPL             200(R8), $0x06
+	CMPL             208(R8), $0x06
 	JNE              f16_act7
 	VMULPS.BCST      constants<>+48(SB), Z0, Z0
 	VBROADCASTSS     constants<>+56(SB), Z5
@@ -4262,7 +4374,7 @@ f16_act6:
 	JMP              f16_actdone
 
 f16_act7:
-	CMPL             200(R8), $0x07
+	CMPL             208(R8), $0x07
 	JNE              f16_act8
 	VMAXPS.BCST      constants<>+60(SB), Z0, Z2
 	VMINPS.BCST      constants<>+64(SB), Z2, Z2
@@ -4354,13 +4466,13 @@ f16_act8:
 
 f16_actdone:
 	MOVLQSX     4(R14), BX
-	MOVQ        272(R8), AX
+	MOVQ        280(R8), AX
 	VPADDD      Z27, Z0, Z2
 	VPADDD      Z27, Z1, Z3
 	VPSRLD      $0x10, Z2, Z4
 	VMOVDQU16   Z3, K2, Z4
 	VMOVDQU16   Z4, K1, (AX)(BX*2)
-	CMPQ        192(R8), $0x01
+	CMPQ        200(R8), $0x01
 	JE          rowdone
 	VPANDD      Z26, Z2, Z2
 	VPANDD      Z26, Z3, Z3
@@ -4372,24 +4484,24 @@ f16_actdone:
 	VPADDD      Z27, Z1, Z1
 	VPSRLD      $0x10, Z0, Z0
 	VMOVDQU16   Z1, K2, Z0
-	MOVQ        280(R8), AX
+	MOVQ        288(R8), AX
 	VMOVDQU16   Z0, K1, (AX)(BX*2)
 
 rowdone:
 	ADDQ $0x0c, R14
-	CMPQ R14, R15
+	CMPQ R14, 448(R8)
 	JL   row
-	DECQ 264(R8)
+	DECQ 272(R8)
 	DECQ DX
 	JNZ  strip
 
 stripsdone:
 	DECQ CX
 	JNZ  step
-	MOVQ 376(R8), AX
-	CMPQ AX, 392(R8)
+	MOVQ 384(R8), AX
+	CMPQ AX, 400(R8)
 	JE   summed
-	MOVQ 432(R8), AX
+	MOVQ 440(R8), AX
 	MOVQ $0x00000040, DX
 
 	// TILESTORED TMM0, 0(AX)(DX*1)
@@ -4436,21 +4548,21 @@ stripsdone:
 	BYTE $0x00
 	BYTE $0x00
 	ADDQ $0x00001000, AX
-	MOVQ AX, 432(R8)
-	DECQ 384(R8)
+	MOVQ AX, 440(R8)
+	DECQ 392(R8)
 	JNZ  block
-	MOVQ 392(R8), AX
-	SUBQ AX, 376(R8)
-	MOVQ 408(R8), BX
+	MOVQ 400(R8), AX
+	SUBQ AX, 384(R8)
+	MOVQ 416(R8), BX
 	LEAQ (BX)(AX*4), BX
-	MOVQ BX, 408(R8)
+	MOVQ BX, 416(R8)
 	SHLQ $0x0c, AX
-	ADDQ AX, 400(R8)
+	ADDQ AX, 408(R8)
 	JMP  chunk
 
 summed:
 	MOVQ $0x00000080, AX
-	MOVQ 464(R8), BX
+	MOVQ 472(R8), BX
 
 	// TILESTORED TMM0, 0(BX)(AX*1)
 	BYTE $0xc4
@@ -4492,36 +4604,36 @@ summed:
 	BYTE    $0x08
 	BYTE    $0x00
 	BYTE    $0x00
-	MOVQ    432(R8), AX
+	MOVQ    440(R8), AX
 	ADDQ    $0x00001000, AX
-	MOVQ    AX, 432(R8)
+	MOVQ    AX, 440(R8)
 	ADDQ    $0x00001000, BX
-	MOVQ    BX, 464(R8)
-	DECQ    384(R8)
+	MOVQ    BX, 472(R8)
+	DECQ    392(R8)
 	JNZ     block
-	MOVQ    392(R8), AX
+	MOVQ    400(R8), AX
 	SHLQ    $0x0c, AX
-	ADDQ    AX, 400(R8)
-	ADDQ    $0x00000080, 336(R8)
+	ADDQ    AX, 408(R8)
+	ADDQ    $0x00000080, 344(R8)
 	MOVQ    $0x00000040, BX
 	MOVQ    $0x00000080, DX
-	CMPQ    192(R8), $0x00
+	CMPQ    200(R8), $0x00
 	CMOVQEQ DX, BX
-	ADDQ    BX, 304(R8)
 	ADDQ    BX, 312(R8)
+	ADDQ    BX, 320(R8)
 	CMPQ    136(R8), $0x00
 	JE      nextpanel
-	ADDQ    BX, 320(R8)
 	ADDQ    BX, 328(R8)
+	ADDQ    BX, 336(R8)
 
 nextpanel:
-	DECQ 368(R8)
+	DECQ 376(R8)
 	JNZ  panel
-	MOVQ 416(R8), AX
-	MOVQ AX, 352(R8)
 	MOVQ 424(R8), AX
 	MOVQ AX, 360(R8)
-	DECQ 344(R8)
+	MOVQ 432(R8), AX
+	MOVQ AX, 368(R8)
+	DECQ 352(R8)
 	JNZ  group
 
 	// TILERELEASE
@@ -4923,8 +5035,8 @@ whole:
 TEXT ·winogradStripOutput(SB), NOSPLIT, $0-8
 	MOVQ         args+0(FP), R8
 	MOVQ         160(R8), SI
-	VBROADCASTSS 208(R8), Z29
-	VBROADCASTSS 212(R8), Z28
+	VBROADCASTSS 216(R8), Z29
+	VBROADCASTSS 220(R8), Z28
 	VPBROADCASTD constants<>+32(SB), Z27
 	VPBROADCASTD constants<>+36(SB), Z26
 	VPBROADCASTD constants<>+40(SB), Z25
@@ -4933,35 +5045,36 @@ TEXT ·winogradStripOutput(SB), NOSPLIT, $0-8
 	MOVL         constants<>+44(SB), AX
 	KMOVD        AX, K2
 	MOVQ         120(R8), AX
-	MOVQ         AX, 272(R8)
-	MOVQ         128(R8), AX
 	MOVQ         AX, 280(R8)
-	MOVQ         136(R8), AX
+	MOVQ         128(R8), AX
 	MOVQ         AX, 288(R8)
-	MOVQ         144(R8), AX
+	MOVQ         136(R8), AX
 	MOVQ         AX, 296(R8)
+	MOVQ         144(R8), AX
+	MOVQ         AX, 304(R8)
 	MOVQ         152(R8), AX
 	VMOVUPS      (AX), Z31
 	VMOVUPS      64(AX), Z30
-	MOVQ         216(R8), AX
+	MOVQ         224(R8), AX
 	KMOVD        AX, K1
 	KMOVW        AX, K3
 	SHRQ         $0x10, AX
 	KMOVW        AX, K4
 
 strip:
-	CMPQ             264(R8), $0x00
+	CMPQ             272(R8), $0x00
 	JE               end
-	MOVQ             256(R8), AX
+	MOVQ             264(R8), AX
 	MOVLQSX          (AX), BX
 	MOVLQSX          4(AX), R14
-	MOVLQSX          12(AX), R15
 	ADDQ             $0x08, AX
-	MOVQ             AX, 256(R8)
+	MOVQ             AX, 264(R8)
+	MOVLQSX          4(AX), AX
 	ADDQ             96(R8), R14
-	ADDQ             96(R8), R15
-	ADDQ             240(R8), BX
-	MOVQ             248(R8), AX
+	ADDQ             96(R8), AX
+	MOVQ             AX, 448(R8)
+	ADDQ             248(R8), BX
+	MOVQ             256(R8), AX
 	VMOVUPS          (BX), Z0
 	VMOVUPS          64(BX), Z6
 	ADDQ             AX, BX
@@ -5018,14 +5131,14 @@ row:
 	MOVLQSX   (R14), BX
 	VADDPS    (SI)(BX*1), Z31, Z0
 	VADDPS    64(SI)(BX*1), Z30, Z1
-	CMPQ      192(R8), $0x00
+	CMPQ      200(R8), $0x00
 	JNE       halves
 	VMOVAPS   Z24, Z2
 	VPERMI2PS Z1, Z0, Z2
 	VPERMT2PS Z1, Z23, Z0
 	VMOVAPS   Z0, Z1
 	VMOVAPS   Z2, Z0
-	MOVQ      288(R8), AX
+	MOVQ      296(R8), AX
 	TESTQ     AX, AX
 	JZ        noresidual32
 	MOVLQSX   8(R14), BX
@@ -5035,7 +5148,7 @@ row:
 	VADDPS    Z3, Z1, Z1
 
 noresidual32:
-	CMPL   200(R8), $0x02
+	CMPL   208(R8), $0x02
 	JA     f32_act3
 	VMAXPS Z0, Z29, Z0
 	VMAXPS Z1, Z29, Z1
@@ -5044,7 +5157,7 @@ noresidual32:
 	JMP    f32_actdone
 
 f32_act3:
-	CMPL         200(R8), $0x03
+	CMPL         208(R8), $0x03
 	JNE          f32_act4
 	VMOVAPS      Z0, Z3
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
@@ -5065,7 +5178,7 @@ f32_act3:
 	JMP          f32_actdone
 
 f32_act4:
-	CMPL         200(R8), $0x04
+	CMPL         208(R8), $0x04
 	JNE          f32_act5
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
 	VPXORD       Z2, Z2, Z2
@@ -5082,7 +5195,7 @@ f32_act4:
 	JMP          f32_actdone
 
 f32_act5:
-	CMPL             200(R8), $0x05
+	CMPL             208(R8), $0x05
 	JNE              f32_act6
 	VMOVAPS          Z0, Z4
 	VMULPS.BCST      constants<>+48(SB), Z0, Z0
@@ -5123,7 +5236,7 @@ f32_act5:
 	JMP              f32_actdone
 
 f32_act6:
-	CMPL             200(R8), $0x06
+	CMPL             208(R8), $0x06
 	JNE              f32_act7
 	VMULPS.BCST      constants<>+48(SB), Z0, Z0
 	VBROADCASTSS     constants<>+56(SB), Z5
@@ -5160,7 +5273,7 @@ f32_act6:
 	JMP              f32_actdone
 
 f32_act7:
-	CMPL             200(R8), $0x07
+	CMPL             208(R8), $0x07
 	JNE              f32_act8
 	VMAXPS.BCST      constants<>+60(SB), Z0, Z2
 	VMINPS.BCST      constants<>+64(SB), Z2, Z2
@@ -5252,13 +5365,13 @@ f32_act8:
 
 f32_actdone:
 	MOVLQSX 4(R14), BX
-	MOVQ    272(R8), AX
+	MOVQ    280(R8), AX
 	VMOVUPS Z0, K3, (AX)(BX*4)
 	VMOVUPS Z1, K4, 64(AX)(BX*4)
 	JMP     rowdone
 
 halves:
-	MOVQ        288(R8), AX
+	MOVQ        296(R8), AX
 	TESTQ       AX, AX
 	JZ          noresidual16
 	MOVLQSX     8(R14), BX
@@ -5267,9 +5380,9 @@ halves:
 	VPANDD      Z26, Z2, Z2
 	VADDPS      Z3, Z0, Z0
 	VADDPS      Z2, Z1, Z1
-	CMPQ        192(R8), $0x01
+	CMPQ        200(R8), $0x01
 	JE          noresidual16
-	MOVQ        296(R8), AX
+	MOVQ        304(R8), AX
 	VMOVDQU16.Z (AX)(BX*2), K1, Z2
 	VPSLLD      $0x10, Z2, Z3
 	VPANDD      Z26, Z2, Z2
@@ -5277,7 +5390,7 @@ halves:
 	VADDPS      Z2, Z1, Z1
 
 noresidual16:
-	CMPL   200(R8), $0x02
+	CMPL   208(R8), $0x02
 	JA     f16_act3
 	VMAXPS Z0, Z29, Z0
 	VMAXPS Z1, Z29, Z1
@@ -5286,7 +5399,7 @@ noresidual16:
 	JMP    f16_actdone
 
 f16_act3:
-	CMPL         200(R8), $0x03
+	CMPL         208(R8), $0x03
 	JNE          f16_act4
 	VMOVAPS      Z0, Z3
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
@@ -5307,7 +5420,7 @@ f16_act3:
 	JMP          f16_actdone
 
 f16_act4:
-	CMPL         200(R8), $0x04
+	CMPL         208(R8), $0x04
 	JNE          f16_act5
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
 	VPXORD       Z2, Z2, Z2
@@ -5324,7 +5437,7 @@ f16_act4:
 	JMP          f16_actdone
 
 f16_act5:
-	CMPL             200(R8), $0x05
+	CMPL             208(R8), $0x05
 	JNE              f16_act6
 	VMOVAPS          Z0, Z4
 	VMULPS.BCST      constants<>+48(SB), Z0, Z0
@@ -5365,7 +5478,7 @@ f16_act5:
 	JMP              f16_actdone
 
 f16_act6:
-	CMPL             200(R8), $0x06
+	CMPL             208(R8), $0x06
 	JNE              f16_act7
 	VMULPS.BCST      constants<>+48(SB), Z0, Z0
 	VBROADCASTSS     constants<>+56(SB), Z5
@@ -5402,7 +5515,7 @@ f16_act6:
 	JMP              f16_actdone
 
 f16_act7:
-	CMPL             200(R8), $0x07
+	CMPL             208(R8), $0x07
 	JNE              f16_act8
 	VMAXPS.BCST      constants<>+60(SB), Z0, Z2
 	VMINPS.BCST      constants<>+64(SB), Z2, Z2
@@ -5494,13 +5607,13 @@ f16_act8:
 
 f16_actdone:
 	MOVLQSX     4(R14), BX
-	MOVQ        272(R8), AX
+	MOVQ        280(R8), AX
 	VPADDD      Z27, Z0, Z2
 	VPADDD      Z27, Z1, Z3
 	VPSRLD      $0x10, Z2, Z4
 	VMOVDQU16   Z3, K2, Z4
 	VMOVDQU16   Z4, K1, (AX)(BX*2)
-	CMPQ        192(R8), $0x01
+	CMPQ        200(R8), $0x01
 	JE          rowdone
 	VPANDD      Z26, Z2, Z2
 	VPANDD      Z26, Z3, Z3
@@ -5512,14 +5625,14 @@ f16_actdone:
 	VPADDD      Z27, Z1, Z1
 	VPSRLD      $0x10, Z0, Z0
 	VMOVDQU16   Z1, K2, Z0
-	MOVQ        280(R8), AX
+	MOVQ        288(R8), AX
 	VMOVDQU16   Z0, K1, (AX)(BX*2)
 
 rowdone:
 	ADDQ $0x0c, R14
-	CMPQ R14, R15
+	CMPQ R14, 448(R8)
 	JL   row
-	DECQ 264(R8)
+	DECQ 272(R8)
 	JMP  strip
 
 end:

@@ -28,9 +28,12 @@ const (
 	// blocks of a band (at most groupBlocks) in chunks of chunkWeights, while the next is being prefetched.
 	coldWeights  = 512 << 10
 	chunkWeights = 64 << 10
+	chunkFew     = 16 << 10 // for one or two blocks: these do little else than fetch
 	groupBlocks  = 32
 	// fetchBytes is what one prefetch of the kernel asks for.
 	fetchBytes = 256
+	// fetchSpots is at how many places in a step the kernels fetch, for each plane.
+	fetchSpots = 2
 	// callCycles limits one call of the assembly, during which the goroutine cannot be preempted: 60 µs at 3 GHz, unless a
 	// panel alone takes longer.
 	callCycles = 180e3
@@ -67,7 +70,8 @@ type tileArgs struct {
 	sums       unsafe.Pointer // 2*sumsBytes, aligned to 2*sumsBytes
 	acc        unsafe.Pointer // sumsBytes for each block, unless chunk == steps
 	share      int            // rows finished per step
-	fetch      int            // prefetches of fetchBytes per step
+	fetch      int            // prefetches of fetchBytes each of the fetchSpots of a step
+	ahead      int            // bytes from the weights of a chunk to those that are prefetched meanwhile
 	format     int            // kernel.Format of dst and res
 	activation int
 	low, high  float32        // bounds of the activations that clip
@@ -215,6 +219,7 @@ type tileCall struct {
 	group   int     // blocks that pass together
 	chunk   int     // steps whose weights are used for a group before the next
 	fetch   int     // prefetches of the next chunk in each step
+	ahead   int     // see tileArgs
 }
 
 // tail is what differs in a band whose last block reaches beyond the end of a map that tiles are read from.
@@ -231,7 +236,7 @@ func (c *tileConv) bind(src, dst kernel.Map, residual *kernel.Map, workers int) 
 		native = kernel.Split
 	}
 	t.geometry = newGeometry(&c.spec, &c.depth, c.grain, &src, &dst, residual, directable && src.Format == native)
-	t.parts = t.choose(c.grain, &c.depth, costs{perBlock: c.panelCycles(), panels: c.depth.bundles * c.panels, panelBytes: c.panelBytes()}, workers)
+	t.parts = t.choose(c.grain, &c.depth, costs{perBlock: c.panelCycles(), panels: c.depth.bundles * c.panels, panelBytes: c.panelBytes(), cold: c.cold()}, workers)
 	t.listRows(c.grain, &dst, residual, tilePanel*4)
 	t.aStride = t.stride * t.pixel
 	if t.direct {
@@ -270,10 +275,23 @@ func (t *tileCall) divide(blocks int) {
 		return
 	}
 	t.group = evenly(blocks, groupBlocks)
-	if blocks > 1 {
+	t.fetch = t.fetches(t.group)
+	switch {
+	case blocks == 1: // no other block needs these weights, so they are one chunk
+		t.ahead = fetchAhead
+		return
+	case t.group <= 2:
+		t.chunk = evenly(t.chunk, chunkFew/t.stepBytes())
+	default:
 		t.chunk = evenly(t.chunk, chunkWeights/t.stepBytes())
 	}
-	t.fetch = max(1, t.stepBytes()/fetchBytes/t.group)
+	t.ahead = t.chunk * t.stepBytes()
+}
+
+// fetches returns how many prefetches a step shall make at each of its places so that the weights of a step are fetched while blocks pass.
+func (c *tileConv) fetches(blocks int) int {
+	spots := fetchSpots * c.grain.planes * blocks
+	return (c.stepBytes()/fetchBytes + spots - 1) / spots
 }
 
 // cold reports whether the weights are too many to stay in L2 from one inference to the next.
@@ -351,6 +369,7 @@ func (t *tileCall) run(task int, src, dst kernel.Map, residual *kernel.Map, scra
 		steps:      len(t.offsets),
 		chunk:      t.chunk,
 		fetch:      t.fetch,
+		ahead:      t.ahead,
 		limit:      b.entries,
 		sums:       unsafe.Pointer(&scratch[0]),
 		awake:      unsafe.Pointer(&scratch[2*sumsBytes]),

@@ -218,7 +218,8 @@ func (c *stripConv) bind(src, dst kernel.Map, residual *kernel.Map, workers int)
 		}
 	}
 	if t.cold() {
-		t.fetch = max(1, t.stepBytes()/fetchBytes/blocks)
+		spots := fetchSpots * t.grain.planes * blocks
+		t.fetch = (t.stepBytes()/fetchBytes + spots - 1) / spots
 	}
 	t.most = max(1, int(callCycles/tileBlockCycles(t.spec.Precision, t.steps())))
 	return t
@@ -327,7 +328,7 @@ func (t *stripCall) run(task int, src, dst kernel.Map, residual *kernel.Map, scr
 	strips, productSteps := b.images*b.rows*t.ow, stripPoints*blocks*t.steps()
 	args := tileArgs{
 		config: &t.config, aStride: t.pixel, aLow: t.planeBytes, offsets: &t.offsets[0], steps: t.steps(), chunk: t.steps(), panels: 1, groups: 1,
-		fetch: t.fetch, share: (strips + productSteps - 1) / productSteps, awake: unsafe.Pointer(&awake[0]),
+		fetch: t.fetch, ahead: t.steps() * t.stepBytes(), share: (strips + productSteps - 1) / productSteps, awake: unsafe.Pointer(&awake[0]),
 		format: int(dst.Format), activation: int(t.spec.Activation),
 		bias: &t.bias[0], sums: unsafe.Pointer(&outputs[0]), pointStep: t.pointStep(blocks), rows: &t.geometry.rows[0],
 	}

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"fmt"
+
 	"github.com/go-modelzoo/zoo/engine/kernel/_gen/amx"
 	. "github.com/mmcloughlin/avo/build"
 	. "github.com/mmcloughlin/avo/operand"
@@ -33,6 +35,7 @@ const (
 	aAcc
 	aShare
 	aFetch
+	aAhead
 	aFormat
 	aActivation
 	aBounds // two float32
@@ -65,7 +68,7 @@ const (
 	aTilesNext
 	aStartsNext
 	aAccNext
-	aFetchNext
+	aPendingEnd
 	aFetchEnd
 	aDone
 	aProductsNext
@@ -94,8 +97,8 @@ var panelState = []struct{ from, panel, pending int }{
 // channels, row after row and panel after panel, and what is finished meanwhile are strips of earlier products.
 //
 // Registers: R8 the arguments, R9 stride of the rows of A, R10 and R11 the two tiles of A, R12 weights, R13 offsets of
-// the steps, CX steps left, DX stride of the weights or rows to do, R14 and R15 the pending rows and their end, SI the
-// pending sums, DI from the hi to the lo plane of A, AX and BX temporary.
+// the steps, CX steps left, DX stride of the weights or rows to do, R14 the pending rows, R15 what to
+// fetch next, SI the pending sums, DI from the hi to the lo plane of A, AX and BX temporary.
 func tileKernel(name string, planes int, strips bool) {
 	TEXT(name, NOSPLIT, "func(args *byte)")
 	Pragma("noescape")
@@ -120,7 +123,7 @@ func tileKernel(name string, planes int, strips bool) {
 	}
 	load(aSums, RSI)
 	XORQ(R14, R14)
-	XORQ(R15, R15)
+	MOVQ(R14, arg(aPendingEnd))
 	MOVQ(R14, arg(aDone))
 	copyArg(aGroups, aGroupsLeft)
 	copyArg(aTiles, aGroupTiles)
@@ -149,8 +152,8 @@ func tileKernel(name string, planes int, strips bool) {
 	MOVQ(RBX, arg(aChunkSteps))
 	SHLQ(stepShift, RBX)
 	load(aChunkB, RAX)
-	ADDQ(RBX, RAX)
-	MOVQ(RAX, arg(aFetchNext))
+	ADDQ(arg(aAhead), RAX)
+	MOVQ(RAX, R15)
 	XORQ(RDX, RDX)
 	CMPQ(arg(aFetch), Imm(0))
 	CMOVQEQ(RDX, RBX)
@@ -195,15 +198,36 @@ func tileKernel(name string, planes int, strips bool) {
 	ADDQ(R10, RAX)
 	ADDQ(R11, RBX)
 	MOVQ(U32(64), RDX)
+	// Weights for later are asked for between the products, four lines at a time: the processor's own prefetching brings less than
+	// memory could, and many at once keep the tiles' own loads waiting.
+	spots := 0
+	fetch := func() {
+		loop, done := fmt.Sprintf("fetch%d", spots), fmt.Sprintf("fetched%d", spots)
+		spots++
+		CMPQ(R15, arg(aFetchEnd))
+		JGE(j(done))
+		load(aFetch, RDX)
+		Label(loop)
+		for line := range 4 {
+			PREFETCHT1(Mem{Base: R15, Disp: 64 * line})
+		}
+		ADDQ(U32(256), R15)
+		DECQ(RDX)
+		JNZ(j(loop))
+		MOVQ(U32(64), RDX)
+		Label(done)
+	}
 	if planes == 1 {
 		amx.Load(4, RAX, R9, 0)
 		amx.Load(6, R12, RDX, 0)
 		amx.Dot(0, 4, 6)
 		amx.Load(7, R12, RDX, 1024)
 		amx.Dot(1, 4, 7)
+		fetch()
 		amx.Load(5, RBX, R9, 0)
 		amx.Dot(2, 5, 6)
 		amx.Dot(3, 5, 7)
+		fetch()
 	} else {
 		// lo·hi, hi·hi, hi·lo: each tile is loaded once.
 		ADDQ(RDI, RAX)
@@ -215,21 +239,25 @@ func tileKernel(name string, planes int, strips bool) {
 		amx.Dot(1, 4, 7)
 		amx.Load(5, RBX, R9, 0)
 		amx.Dot(2, 5, 6)
+		fetch()
 		amx.Dot(3, 5, 7)
 		SUBQ(RDI, RAX)
 		SUBQ(RDI, RBX)
 		amx.Load(4, RAX, R9, 0)
 		amx.Dot(0, 4, 6)
 		amx.Dot(1, 4, 7)
+		fetch()
 		amx.Load(5, RBX, R9, 0)
 		amx.Dot(2, 5, 6)
 		amx.Dot(3, 5, 7)
 		amx.Load(6, R12, RDX, 2048)
 		amx.Dot(0, 4, 6)
+		fetch()
 		amx.Load(7, R12, RDX, 3072)
 		amx.Dot(1, 4, 7)
 		amx.Dot(2, 5, 6)
 		amx.Dot(3, 5, 7)
+		fetch()
 	}
 	// The processor puts the path from tiles to memory to sleep after some 1,500 cycles, and a store then takes 870 cycles
 	// to wake it, in which nothing is computed. A store to nowhere every 500 to 800 cycles keeps it awake.
@@ -244,21 +272,6 @@ func tileKernel(name string, planes int, strips bool) {
 	Label("awake")
 	ADDQ(U32(stepBytes), R12)
 
-	// Four lines of the next weights at a time, as often as it takes to have them all when the last block has passed.
-	load(aFetchNext, RAX)
-	load(aFetch, RDX)
-	CMPQ(RAX, arg(aFetchEnd))
-	JGE(j("fetched"))
-	Label("fetch")
-	for line := range 4 {
-		PREFETCHT1(Mem{Base: RAX, Disp: 64 * line})
-	}
-	ADDQ(U32(256), RAX)
-	DECQ(RDX)
-	JNZ(j("fetch"))
-	MOVQ(RAX, arg(aFetchNext))
-	Label("fetched")
-
 	load(aShare, RDX)
 	if strips {
 		Label("strip")
@@ -270,7 +283,7 @@ func tileKernel(name string, planes int, strips bool) {
 		Label("stripsdone")
 	} else {
 		Label("row")
-		CMPQ(R14, R15)
+		CMPQ(R14, arg(aPendingEnd))
 		JGE(j("rowsdone"))
 		finishRow(arg)
 		ADDQ(Imm(12), R14)
@@ -389,19 +402,20 @@ func pendRows(arg func(int) Mem) {
 	// The rows of this block are entries [starts[0], starts[1]) of the list, no further than the limit.
 	load(aStartsNext, RAX)
 	MOVLQSX(Mem{Base: RAX}, R14)
-	MOVLQSX(Mem{Base: RAX, Disp: 4}, R15)
+	MOVLQSX(Mem{Base: RAX, Disp: 4}, RBX)
 	ADDQ(Imm(4), RAX)
 	MOVQ(RAX, arg(aStartsNext))
 	load(aLimit, RDX)
 	CMPQ(R14, RDX)
 	CMOVQGT(RDX, R14)
-	CMPQ(R15, RDX)
-	CMOVQGT(RDX, R15)
+	CMPQ(RBX, RDX)
+	CMOVQGT(RDX, RBX)
 	load(aRows, RAX)
-	for _, r := range []GPPhysical{R14, R15} { // times 12, the size of an entry
+	for _, r := range []GPPhysical{R14, RBX} { // times 12, the size of an entry
 		LEAQ(Mem{Base: r, Index: r, Scale: 2}, r)
 		LEAQ(Mem{Base: RAX, Index: r, Scale: 4}, r)
 	}
+	MOVQ(RBX, arg(aPendingEnd))
 	load(aPanelBias, RAX)
 	VMOVUPS(Mem{Base: RAX}, Z31)
 	VMOVUPS(Mem{Base: RAX, Disp: 64}, Z30)

@@ -183,11 +183,12 @@ func finishStrip(arg func(int) Mem) {
 	MOVQ(arg(aStrips), RAX)
 	MOVLQSX(Mem{Base: RAX}, RBX)
 	MOVLQSX(Mem{Base: RAX, Disp: 4}, R14)
-	MOVLQSX(Mem{Base: RAX, Disp: 12}, R15)
 	ADDQ(Imm(8), RAX)
 	MOVQ(RAX, arg(aStrips))
+	MOVLQSX(Mem{Base: RAX, Disp: 4}, RAX)
 	ADDQ(arg(aRows), R14)
-	ADDQ(arg(aRows), R15)
+	ADDQ(arg(aRows), RAX)
+	MOVQ(RAX, arg(aPendingEnd))
 	ADDQ(arg(aPoints), RBX)
 	MOVQ(arg(aPointStep), RAX)
 	for i := range n {
@@ -206,7 +207,7 @@ func finishStrip(arg func(int) Mem) {
 	Label("row")
 	finishRow(arg)
 	ADDQ(Imm(12), R14)
-	CMPQ(R14, R15)
+	CMPQ(R14, arg(aPendingEnd))
 	JL(LabelRef("row"))
 	DECQ(arg(aStripCount))
 }
