@@ -363,8 +363,8 @@ TEXT ·amxMedium(SB), NOSPLIT, $0-8
 	MOVQ         32(R8), DI
 	MOVQ         160(R8), SI
 	XORQ         R14, R14
-	MOVQ         R14, 448(R8)
-	MOVQ         R14, 464(R8)
+	XORQ         R15, R15
+	MOVQ         R14, 472(R8)
 	MOVQ         88(R8), AX
 	MOVQ         AX, 352(R8)
 	MOVQ         16(R8), AX
@@ -412,12 +412,11 @@ chunk:
 	SHLQ    $0x0b, BX
 	MOVQ    408(R8), AX
 	ADDQ    192(R8), AX
-	MOVQ    AX, R15
+	MOVQ    AX, 448(R8)
 	XORQ    DX, DX
 	CMPQ    184(R8), $0x00
 	CMOVQEQ DX, BX
-	ADDQ    BX, AX
-	MOVQ    AX, 456(R8)
+	MOVQ    BX, 456(R8)
 	MOVQ    80(R8), AX
 	MOVQ    AX, 392(R8)
 	MOVQ    360(R8), AX
@@ -570,19 +569,8 @@ step:
 	BYTE $0x42
 	BYTE $0x5c
 	BYTE $0xcc
-	CMPQ R15, 456(R8)
-	JGE  fetched0
-	MOVQ 184(R8), DX
-
-fetch0:
-	PREFETCHT1 (R15)
-	PREFETCHT1 64(R15)
-	PREFETCHT1 128(R15)
-	PREFETCHT1 192(R15)
-	ADDQ       $0x00000100, R15
-	DECQ       DX
-	JNZ        fetch0
-	MOVQ       $0x00000040, DX
+	CMPQ 456(R8), $0x00
+	JGT  fetch0
 
 fetched0:
 	// TILELOADD 0(BX)(R9*1), TMM5
@@ -601,26 +589,11 @@ fetched0:
 	BYTE $0xd5
 
 	// TDPBF16PS TMM7, TMM5, TMM3
-	BYTE $0xc4
-	BYTE $0xe2
-	BYTE $0x42
-	BYTE $0x5c
-	BYTE $0xdd
-	CMPQ R15, 456(R8)
-	JGE  fetched1
-	MOVQ 184(R8), DX
-
-fetch1:
-	PREFETCHT1 (R15)
-	PREFETCHT1 64(R15)
-	PREFETCHT1 128(R15)
-	PREFETCHT1 192(R15)
-	ADDQ       $0x00000100, R15
-	DECQ       DX
-	JNZ        fetch1
-	MOVQ       $0x00000040, DX
-
-fetched1:
+	BYTE  $0xc4
+	BYTE  $0xe2
+	BYTE  $0x42
+	BYTE  $0x5c
+	BYTE  $0xdd
 	TESTQ $0x00000007, CX
 	JNZ   awake
 	MOVQ  232(R8), AX
@@ -638,7 +611,7 @@ awake:
 	MOVQ 176(R8), DX
 
 row:
-	CMPQ      R14, 448(R8)
+	CMPQ      R14, R15
 	JGE       rowsdone
 	MOVLQSX   (R14), BX
 	VADDPS    (SI)(BX*1), Z31, Z0
@@ -1148,7 +1121,7 @@ rowdone:
 rowsdone:
 	DECQ CX
 	JNZ  step
-	CMPQ 464(R8), $0x00
+	CMPQ 472(R8), $0x00
 	JNE  end
 	MOVQ 384(R8), AX
 	CMPQ AX, 400(R8)
@@ -1261,20 +1234,19 @@ summed:
 	MOVQ    AX, 440(R8)
 	MOVQ    432(R8), AX
 	MOVLQSX (AX), R14
-	MOVLQSX 4(AX), BX
+	MOVLQSX 4(AX), R15
 	ADDQ    $0x04, AX
 	MOVQ    AX, 432(R8)
 	MOVQ    112(R8), DX
 	CMPQ    R14, DX
 	CMOVQGT DX, R14
-	CMPQ    BX, DX
-	CMOVQGT DX, BX
+	CMPQ    R15, DX
+	CMOVQGT DX, R15
 	MOVQ    96(R8), AX
 	LEAQ    (R14)(R14*2), R14
 	LEAQ    (AX)(R14*4), R14
-	LEAQ    (BX)(BX*2), BX
-	LEAQ    (AX)(BX*4), BX
-	MOVQ    BX, 448(R8)
+	LEAQ    (R15)(R15*2), R15
+	LEAQ    (AX)(R15*4), R15
 	MOVQ    344(R8), AX
 	VMOVUPS (AX), Z31
 	VMOVUPS 64(AX), Z30
@@ -1321,7 +1293,7 @@ nextpanel:
 	DECQ 352(R8)
 	JNZ  group
 	MOVQ $0x00000001, CX
-	MOVQ CX, 464(R8)
+	MOVQ CX, 472(R8)
 	MOVQ $0x00000020, DX
 	JMP  row
 
@@ -1334,6 +1306,29 @@ end:
 	BYTE $0xc0
 	VZEROUPPER
 	RET
+
+fetch0:
+	MOVQ    R14, 464(R8)
+	MOVQ    448(R8), DX
+	MOVBQZX 184(R8), R14
+	SHLQ    $0x08, R14
+	SUBQ    R14, 456(R8)
+
+lines0:
+	SUBQ       $0x00000100, R14
+	JLT        lines0done
+	PREFETCHT1 (DX)
+	PREFETCHT1 64(DX)
+	PREFETCHT1 128(DX)
+	PREFETCHT1 192(DX)
+	ADDQ       $0x00000100, DX
+	JMP        lines0
+
+lines0done:
+	MOVQ DX, 448(R8)
+	MOVQ 464(R8), R14
+	MOVQ $0x00000040, DX
+	JMP  fetched0
 
 // func amxHigh(args *byte)
 // Requires: AVX, AVX512BW, AVX512DQ, AVX512F, CMOV, MMX+
@@ -1351,8 +1346,8 @@ TEXT ·amxHigh(SB), NOSPLIT, $0-8
 	MOVQ         32(R8), DI
 	MOVQ         160(R8), SI
 	XORQ         R14, R14
-	MOVQ         R14, 448(R8)
-	MOVQ         R14, 464(R8)
+	XORQ         R15, R15
+	MOVQ         R14, 472(R8)
 	MOVQ         88(R8), AX
 	MOVQ         AX, 352(R8)
 	MOVQ         16(R8), AX
@@ -1400,12 +1395,11 @@ chunk:
 	SHLQ    $0x0c, BX
 	MOVQ    408(R8), AX
 	ADDQ    192(R8), AX
-	MOVQ    AX, R15
+	MOVQ    AX, 448(R8)
 	XORQ    DX, DX
 	CMPQ    184(R8), $0x00
 	CMOVQEQ DX, BX
-	ADDQ    BX, AX
-	MOVQ    AX, 456(R8)
+	MOVQ    BX, 456(R8)
 	MOVQ    80(R8), AX
 	MOVQ    AX, 392(R8)
 	MOVQ    360(R8), AX
@@ -1575,19 +1569,8 @@ step:
 	BYTE $0x4a
 	BYTE $0x5c
 	BYTE $0xd5
-	CMPQ R15, 456(R8)
-	JGE  fetched0
-	MOVQ 184(R8), DX
-
-fetch0:
-	PREFETCHT1 (R15)
-	PREFETCHT1 64(R15)
-	PREFETCHT1 128(R15)
-	PREFETCHT1 192(R15)
-	ADDQ       $0x00000100, R15
-	DECQ       DX
-	JNZ        fetch0
-	MOVQ       $0x00000040, DX
+	CMPQ 456(R8), $0x00
+	JGT  fetch0
 
 fetched0:
 	// TDPBF16PS TMM7, TMM5, TMM3
@@ -1620,19 +1603,8 @@ fetched0:
 	BYTE $0x42
 	BYTE $0x5c
 	BYTE $0xcc
-	CMPQ R15, 456(R8)
-	JGE  fetched1
-	MOVQ 184(R8), DX
-
-fetch1:
-	PREFETCHT1 (R15)
-	PREFETCHT1 64(R15)
-	PREFETCHT1 128(R15)
-	PREFETCHT1 192(R15)
-	ADDQ       $0x00000100, R15
-	DECQ       DX
-	JNZ        fetch1
-	MOVQ       $0x00000040, DX
+	CMPQ 456(R8), $0x00
+	JGT  fetch1
 
 fetched1:
 	// TILELOADD 0(BX)(R9*1), TMM5
@@ -1675,19 +1647,8 @@ fetched1:
 	BYTE $0x4a
 	BYTE $0x5c
 	BYTE $0xc4
-	CMPQ R15, 456(R8)
-	JGE  fetched2
-	MOVQ 184(R8), DX
-
-fetch2:
-	PREFETCHT1 (R15)
-	PREFETCHT1 64(R15)
-	PREFETCHT1 128(R15)
-	PREFETCHT1 192(R15)
-	ADDQ       $0x00000100, R15
-	DECQ       DX
-	JNZ        fetch2
-	MOVQ       $0x00000040, DX
+	CMPQ 456(R8), $0x00
+	JGT  fetch2
 
 fetched2:
 	// TILELOADD 3072(R12)(DX*1), TMM7
@@ -1722,19 +1683,8 @@ fetched2:
 	BYTE $0x42
 	BYTE $0x5c
 	BYTE $0xdd
-	CMPQ R15, 456(R8)
-	JGE  fetched3
-	MOVQ 184(R8), DX
-
-fetch3:
-	PREFETCHT1 (R15)
-	PREFETCHT1 64(R15)
-	PREFETCHT1 128(R15)
-	PREFETCHT1 192(R15)
-	ADDQ       $0x00000100, R15
-	DECQ       DX
-	JNZ        fetch3
-	MOVQ       $0x00000040, DX
+	CMPQ 456(R8), $0x00
+	JGT  fetch3
 
 fetched3:
 	TESTQ $0x00000003, CX
@@ -1754,7 +1704,7 @@ awake:
 	MOVQ 176(R8), DX
 
 row:
-	CMPQ      R14, 448(R8)
+	CMPQ      R14, R15
 	JGE       rowsdone
 	MOVLQSX   (R14), BX
 	VADDPS    (SI)(BX*1), Z31, Z0
@@ -2264,7 +2214,7 @@ rowdone:
 rowsdone:
 	DECQ CX
 	JNZ  step
-	CMPQ 464(R8), $0x00
+	CMPQ 472(R8), $0x00
 	JNE  end
 	MOVQ 384(R8), AX
 	CMPQ AX, 400(R8)
@@ -2377,20 +2327,19 @@ summed:
 	MOVQ    AX, 440(R8)
 	MOVQ    432(R8), AX
 	MOVLQSX (AX), R14
-	MOVLQSX 4(AX), BX
+	MOVLQSX 4(AX), R15
 	ADDQ    $0x04, AX
 	MOVQ    AX, 432(R8)
 	MOVQ    112(R8), DX
 	CMPQ    R14, DX
 	CMOVQGT DX, R14
-	CMPQ    BX, DX
-	CMOVQGT DX, BX
+	CMPQ    R15, DX
+	CMOVQGT DX, R15
 	MOVQ    96(R8), AX
 	LEAQ    (R14)(R14*2), R14
 	LEAQ    (AX)(R14*4), R14
-	LEAQ    (BX)(BX*2), BX
-	LEAQ    (AX)(BX*4), BX
-	MOVQ    BX, 448(R8)
+	LEAQ    (R15)(R15*2), R15
+	LEAQ    (AX)(R15*4), R15
 	MOVQ    344(R8), AX
 	VMOVUPS (AX), Z31
 	VMOVUPS 64(AX), Z30
@@ -2437,7 +2386,7 @@ nextpanel:
 	DECQ 352(R8)
 	JNZ  group
 	MOVQ $0x00000001, CX
-	MOVQ CX, 464(R8)
+	MOVQ CX, 472(R8)
 	MOVQ $0x00000020, DX
 	JMP  row
 
@@ -2450,6 +2399,98 @@ end:
 	BYTE $0xc0
 	VZEROUPPER
 	RET
+
+fetch0:
+	MOVQ    R14, 464(R8)
+	MOVQ    448(R8), DX
+	MOVBQZX 184(R8), R14
+	SHLQ    $0x08, R14
+	SUBQ    R14, 456(R8)
+
+lines0:
+	SUBQ       $0x00000100, R14
+	JLT        lines0done
+	PREFETCHT1 (DX)
+	PREFETCHT1 64(DX)
+	PREFETCHT1 128(DX)
+	PREFETCHT1 192(DX)
+	ADDQ       $0x00000100, DX
+	JMP        lines0
+
+lines0done:
+	MOVQ DX, 448(R8)
+	MOVQ 464(R8), R14
+	MOVQ $0x00000040, DX
+	JMP  fetched0
+
+fetch1:
+	MOVQ    R14, 464(R8)
+	MOVQ    448(R8), DX
+	MOVBQZX 185(R8), R14
+	SHLQ    $0x08, R14
+	SUBQ    R14, 456(R8)
+
+lines1:
+	SUBQ       $0x00000100, R14
+	JLT        lines1done
+	PREFETCHT1 (DX)
+	PREFETCHT1 64(DX)
+	PREFETCHT1 128(DX)
+	PREFETCHT1 192(DX)
+	ADDQ       $0x00000100, DX
+	JMP        lines1
+
+lines1done:
+	MOVQ DX, 448(R8)
+	MOVQ 464(R8), R14
+	MOVQ $0x00000040, DX
+	JMP  fetched1
+
+fetch2:
+	MOVQ    R14, 464(R8)
+	MOVQ    448(R8), DX
+	MOVBQZX 186(R8), R14
+	SHLQ    $0x08, R14
+	SUBQ    R14, 456(R8)
+
+lines2:
+	SUBQ       $0x00000100, R14
+	JLT        lines2done
+	PREFETCHT1 (DX)
+	PREFETCHT1 64(DX)
+	PREFETCHT1 128(DX)
+	PREFETCHT1 192(DX)
+	ADDQ       $0x00000100, DX
+	JMP        lines2
+
+lines2done:
+	MOVQ DX, 448(R8)
+	MOVQ 464(R8), R14
+	MOVQ $0x00000040, DX
+	JMP  fetched2
+
+fetch3:
+	MOVQ    R14, 464(R8)
+	MOVQ    448(R8), DX
+	MOVBQZX 187(R8), R14
+	SHLQ    $0x08, R14
+	SUBQ    R14, 456(R8)
+
+lines3:
+	SUBQ       $0x00000100, R14
+	JLT        lines3done
+	PREFETCHT1 (DX)
+	PREFETCHT1 64(DX)
+	PREFETCHT1 128(DX)
+	PREFETCHT1 192(DX)
+	ADDQ       $0x00000100, DX
+	JMP        lines3
+
+lines3done:
+	MOVQ DX, 448(R8)
+	MOVQ 464(R8), R14
+	MOVQ $0x00000040, DX
+	JMP  fetched3
 
 // func winogradStripMedium(args *byte)
 // Requires: AVX, AVX512BW, AVX512DQ, AVX512F, CMOV, MMX+
@@ -2466,11 +2507,11 @@ TEXT ·winogradStripMedium(SB), NOSPLIT, $0-8
 	MOVQ         24(R8), R9
 	MOVQ         32(R8), DI
 	MOVQ         240(R8), AX
-	MOVQ         AX, 472(R8)
+	MOVQ         AX, 480(R8)
 	MOVQ         160(R8), SI
 	XORQ         R14, R14
-	MOVQ         R14, 448(R8)
-	MOVQ         R14, 464(R8)
+	XORQ         R15, R15
+	MOVQ         R14, 472(R8)
 	MOVQ         88(R8), AX
 	MOVQ         AX, 352(R8)
 	MOVQ         16(R8), AX
@@ -2534,12 +2575,11 @@ chunk:
 	SHLQ    $0x0b, BX
 	MOVQ    408(R8), AX
 	ADDQ    192(R8), AX
-	MOVQ    AX, R15
+	MOVQ    AX, 448(R8)
 	XORQ    DX, DX
 	CMPQ    184(R8), $0x00
 	CMOVQEQ DX, BX
-	ADDQ    BX, AX
-	MOVQ    AX, 456(R8)
+	MOVQ    BX, 456(R8)
 	MOVQ    80(R8), AX
 	MOVQ    AX, 392(R8)
 	MOVQ    360(R8), AX
@@ -2692,19 +2732,8 @@ step:
 	BYTE $0x42
 	BYTE $0x5c
 	BYTE $0xcc
-	CMPQ R15, 456(R8)
-	JGE  fetched0
-	MOVQ 184(R8), DX
-
-fetch0:
-	PREFETCHT1 (R15)
-	PREFETCHT1 64(R15)
-	PREFETCHT1 128(R15)
-	PREFETCHT1 192(R15)
-	ADDQ       $0x00000100, R15
-	DECQ       DX
-	JNZ        fetch0
-	MOVQ       $0x00000040, DX
+	CMPQ 456(R8), $0x00
+	JGT  fetch0
 
 fetched0:
 	// TILELOADD 0(BX)(R9*1), TMM5
@@ -2723,26 +2752,11 @@ fetched0:
 	BYTE $0xd5
 
 	// TDPBF16PS TMM7, TMM5, TMM3
-	BYTE $0xc4
-	BYTE $0xe2
-	BYTE $0x42
-	BYTE $0x5c
-	BYTE $0xdd
-	CMPQ R15, 456(R8)
-	JGE  fetched1
-	MOVQ 184(R8), DX
-
-fetch1:
-	PREFETCHT1 (R15)
-	PREFETCHT1 64(R15)
-	PREFETCHT1 128(R15)
-	PREFETCHT1 192(R15)
-	ADDQ       $0x00000100, R15
-	DECQ       DX
-	JNZ        fetch1
-	MOVQ       $0x00000040, DX
-
-fetched1:
+	BYTE  $0xc4
+	BYTE  $0xe2
+	BYTE  $0x42
+	BYTE  $0x5c
+	BYTE  $0xdd
 	TESTQ $0x00000007, CX
 	JNZ   awake
 	MOVQ  232(R8), AX
@@ -2765,12 +2779,11 @@ strip:
 	MOVQ             264(R8), AX
 	MOVLQSX          (AX), BX
 	MOVLQSX          4(AX), R14
+	MOVLQSX          12(AX), R15
 	ADDQ             $0x08, AX
 	MOVQ             AX, 264(R8)
-	MOVLQSX          4(AX), AX
 	ADDQ             96(R8), R14
-	ADDQ             96(R8), AX
-	MOVQ             AX, 448(R8)
+	ADDQ             96(R8), R15
 	ADDQ             248(R8), BX
 	MOVQ             256(R8), AX
 	VMOVUPS          (BX), Z0
@@ -3328,7 +3341,7 @@ f16_actdone:
 
 rowdone:
 	ADDQ $0x0c, R14
-	CMPQ R14, 448(R8)
+	CMPQ R14, R15
 	JL   row
 	DECQ 272(R8)
 	DECQ DX
@@ -3401,7 +3414,7 @@ stripsdone:
 
 summed:
 	MOVQ $0x00000080, AX
-	MOVQ 472(R8), BX
+	MOVQ 480(R8), BX
 
 	// TILESTORED TMM0, 0(BX)(AX*1)
 	BYTE $0xc4
@@ -3447,7 +3460,7 @@ summed:
 	ADDQ    $0x00001000, AX
 	MOVQ    AX, 440(R8)
 	ADDQ    $0x00001000, BX
-	MOVQ    BX, 472(R8)
+	MOVQ    BX, 480(R8)
 	DECQ    392(R8)
 	JNZ     block
 	MOVQ    400(R8), AX
@@ -3484,6 +3497,29 @@ nextpanel:
 	VZEROUPPER
 	RET
 
+fetch0:
+	MOVQ    R14, 464(R8)
+	MOVQ    448(R8), DX
+	MOVBQZX 184(R8), R14
+	SHLQ    $0x08, R14
+	SUBQ    R14, 456(R8)
+
+lines0:
+	SUBQ       $0x00000100, R14
+	JLT        lines0done
+	PREFETCHT1 (DX)
+	PREFETCHT1 64(DX)
+	PREFETCHT1 128(DX)
+	PREFETCHT1 192(DX)
+	ADDQ       $0x00000100, DX
+	JMP        lines0
+
+lines0done:
+	MOVQ DX, 448(R8)
+	MOVQ 464(R8), R14
+	MOVQ $0x00000040, DX
+	JMP  fetched0
+
 // func winogradStripHigh(args *byte)
 // Requires: AVX, AVX512BW, AVX512DQ, AVX512F, CMOV, MMX+
 TEXT ·winogradStripHigh(SB), NOSPLIT, $0-8
@@ -3499,11 +3535,11 @@ TEXT ·winogradStripHigh(SB), NOSPLIT, $0-8
 	MOVQ         24(R8), R9
 	MOVQ         32(R8), DI
 	MOVQ         240(R8), AX
-	MOVQ         AX, 472(R8)
+	MOVQ         AX, 480(R8)
 	MOVQ         160(R8), SI
 	XORQ         R14, R14
-	MOVQ         R14, 448(R8)
-	MOVQ         R14, 464(R8)
+	XORQ         R15, R15
+	MOVQ         R14, 472(R8)
 	MOVQ         88(R8), AX
 	MOVQ         AX, 352(R8)
 	MOVQ         16(R8), AX
@@ -3567,12 +3603,11 @@ chunk:
 	SHLQ    $0x0c, BX
 	MOVQ    408(R8), AX
 	ADDQ    192(R8), AX
-	MOVQ    AX, R15
+	MOVQ    AX, 448(R8)
 	XORQ    DX, DX
 	CMPQ    184(R8), $0x00
 	CMOVQEQ DX, BX
-	ADDQ    BX, AX
-	MOVQ    AX, 456(R8)
+	MOVQ    BX, 456(R8)
 	MOVQ    80(R8), AX
 	MOVQ    AX, 392(R8)
 	MOVQ    360(R8), AX
@@ -3742,19 +3777,8 @@ step:
 	BYTE $0x4a
 	BYTE $0x5c
 	BYTE $0xd5
-	CMPQ R15, 456(R8)
-	JGE  fetched0
-	MOVQ 184(R8), DX
-
-fetch0:
-	PREFETCHT1 (R15)
-	PREFETCHT1 64(R15)
-	PREFETCHT1 128(R15)
-	PREFETCHT1 192(R15)
-	ADDQ       $0x00000100, R15
-	DECQ       DX
-	JNZ        fetch0
-	MOVQ       $0x00000040, DX
+	CMPQ 456(R8), $0x00
+	JGT  fetch0
 
 fetched0:
 	// TDPBF16PS TMM7, TMM5, TMM3
@@ -3787,19 +3811,8 @@ fetched0:
 	BYTE $0x42
 	BYTE $0x5c
 	BYTE $0xcc
-	CMPQ R15, 456(R8)
-	JGE  fetched1
-	MOVQ 184(R8), DX
-
-fetch1:
-	PREFETCHT1 (R15)
-	PREFETCHT1 64(R15)
-	PREFETCHT1 128(R15)
-	PREFETCHT1 192(R15)
-	ADDQ       $0x00000100, R15
-	DECQ       DX
-	JNZ        fetch1
-	MOVQ       $0x00000040, DX
+	CMPQ 456(R8), $0x00
+	JGT  fetch1
 
 fetched1:
 	// TILELOADD 0(BX)(R9*1), TMM5
@@ -3842,19 +3855,8 @@ fetched1:
 	BYTE $0x4a
 	BYTE $0x5c
 	BYTE $0xc4
-	CMPQ R15, 456(R8)
-	JGE  fetched2
-	MOVQ 184(R8), DX
-
-fetch2:
-	PREFETCHT1 (R15)
-	PREFETCHT1 64(R15)
-	PREFETCHT1 128(R15)
-	PREFETCHT1 192(R15)
-	ADDQ       $0x00000100, R15
-	DECQ       DX
-	JNZ        fetch2
-	MOVQ       $0x00000040, DX
+	CMPQ 456(R8), $0x00
+	JGT  fetch2
 
 fetched2:
 	// TILELOADD 3072(R12)(DX*1), TMM7
@@ -3889,19 +3891,8 @@ fetched2:
 	BYTE $0x42
 	BYTE $0x5c
 	BYTE $0xdd
-	CMPQ R15, 456(R8)
-	JGE  fetched3
-	MOVQ 184(R8), DX
-
-fetch3:
-	PREFETCHT1 (R15)
-	PREFETCHT1 64(R15)
-	PREFETCHT1 128(R15)
-	PREFETCHT1 192(R15)
-	ADDQ       $0x00000100, R15
-	DECQ       DX
-	JNZ        fetch3
-	MOVQ       $0x00000040, DX
+	CMPQ 456(R8), $0x00
+	JGT  fetch3
 
 fetched3:
 	TESTQ $0x00000003, CX
@@ -3926,12 +3917,11 @@ strip:
 	MOVQ             264(R8), AX
 	MOVLQSX          (AX), BX
 	MOVLQSX          4(AX), R14
+	MOVLQSX          12(AX), R15
 	ADDQ             $0x08, AX
 	MOVQ             AX, 264(R8)
-	MOVLQSX          4(AX), AX
 	ADDQ             96(R8), R14
-	ADDQ             96(R8), AX
-	MOVQ             AX, 448(R8)
+	ADDQ             96(R8), R15
 	ADDQ             248(R8), BX
 	MOVQ             256(R8), AX
 	VMOVUPS          (BX), Z0
@@ -4489,7 +4479,7 @@ f16_actdone:
 
 rowdone:
 	ADDQ $0x0c, R14
-	CMPQ R14, 448(R8)
+	CMPQ R14, R15
 	JL   row
 	DECQ 272(R8)
 	DECQ DX
@@ -4562,7 +4552,7 @@ stripsdone:
 
 summed:
 	MOVQ $0x00000080, AX
-	MOVQ 472(R8), BX
+	MOVQ 480(R8), BX
 
 	// TILESTORED TMM0, 0(BX)(AX*1)
 	BYTE $0xc4
@@ -4608,7 +4598,7 @@ summed:
 	ADDQ    $0x00001000, AX
 	MOVQ    AX, 440(R8)
 	ADDQ    $0x00001000, BX
-	MOVQ    BX, 472(R8)
+	MOVQ    BX, 480(R8)
 	DECQ    392(R8)
 	JNZ     block
 	MOVQ    400(R8), AX
@@ -4644,6 +4634,98 @@ nextpanel:
 	BYTE $0xc0
 	VZEROUPPER
 	RET
+
+fetch0:
+	MOVQ    R14, 464(R8)
+	MOVQ    448(R8), DX
+	MOVBQZX 184(R8), R14
+	SHLQ    $0x08, R14
+	SUBQ    R14, 456(R8)
+
+lines0:
+	SUBQ       $0x00000100, R14
+	JLT        lines0done
+	PREFETCHT1 (DX)
+	PREFETCHT1 64(DX)
+	PREFETCHT1 128(DX)
+	PREFETCHT1 192(DX)
+	ADDQ       $0x00000100, DX
+	JMP        lines0
+
+lines0done:
+	MOVQ DX, 448(R8)
+	MOVQ 464(R8), R14
+	MOVQ $0x00000040, DX
+	JMP  fetched0
+
+fetch1:
+	MOVQ    R14, 464(R8)
+	MOVQ    448(R8), DX
+	MOVBQZX 185(R8), R14
+	SHLQ    $0x08, R14
+	SUBQ    R14, 456(R8)
+
+lines1:
+	SUBQ       $0x00000100, R14
+	JLT        lines1done
+	PREFETCHT1 (DX)
+	PREFETCHT1 64(DX)
+	PREFETCHT1 128(DX)
+	PREFETCHT1 192(DX)
+	ADDQ       $0x00000100, DX
+	JMP        lines1
+
+lines1done:
+	MOVQ DX, 448(R8)
+	MOVQ 464(R8), R14
+	MOVQ $0x00000040, DX
+	JMP  fetched1
+
+fetch2:
+	MOVQ    R14, 464(R8)
+	MOVQ    448(R8), DX
+	MOVBQZX 186(R8), R14
+	SHLQ    $0x08, R14
+	SUBQ    R14, 456(R8)
+
+lines2:
+	SUBQ       $0x00000100, R14
+	JLT        lines2done
+	PREFETCHT1 (DX)
+	PREFETCHT1 64(DX)
+	PREFETCHT1 128(DX)
+	PREFETCHT1 192(DX)
+	ADDQ       $0x00000100, DX
+	JMP        lines2
+
+lines2done:
+	MOVQ DX, 448(R8)
+	MOVQ 464(R8), R14
+	MOVQ $0x00000040, DX
+	JMP  fetched2
+
+fetch3:
+	MOVQ    R14, 464(R8)
+	MOVQ    448(R8), DX
+	MOVBQZX 187(R8), R14
+	SHLQ    $0x08, R14
+	SUBQ    R14, 456(R8)
+
+lines3:
+	SUBQ       $0x00000100, R14
+	JLT        lines3done
+	PREFETCHT1 (DX)
+	PREFETCHT1 64(DX)
+	PREFETCHT1 128(DX)
+	PREFETCHT1 192(DX)
+	ADDQ       $0x00000100, DX
+	JMP        lines3
+
+lines3done:
+	MOVQ DX, 448(R8)
+	MOVQ 464(R8), R14
+	MOVQ $0x00000040, DX
+	JMP  fetched3
 
 // func winogradStripRound(args *byte)
 // Requires: AVX, AVX512BW, AVX512F
@@ -5067,12 +5149,11 @@ strip:
 	MOVQ             264(R8), AX
 	MOVLQSX          (AX), BX
 	MOVLQSX          4(AX), R14
+	MOVLQSX          12(AX), R15
 	ADDQ             $0x08, AX
 	MOVQ             AX, 264(R8)
-	MOVLQSX          4(AX), AX
 	ADDQ             96(R8), R14
-	ADDQ             96(R8), AX
-	MOVQ             AX, 448(R8)
+	ADDQ             96(R8), R15
 	ADDQ             248(R8), BX
 	MOVQ             256(R8), AX
 	VMOVUPS          (BX), Z0
@@ -5630,7 +5711,7 @@ f16_actdone:
 
 rowdone:
 	ADDQ $0x0c, R14
-	CMPQ R14, 448(R8)
+	CMPQ R14, R15
 	JL   row
 	DECQ 272(R8)
 	JMP  strip

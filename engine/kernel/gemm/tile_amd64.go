@@ -32,8 +32,6 @@ const (
 	groupBlocks  = 32
 	// fetchBytes is what one prefetch of the kernel asks for.
 	fetchBytes = 256
-	// fetchSpots is at how many places in a step the kernels fetch, for each plane.
-	fetchSpots = 2
 	// callCycles limits one call of the assembly, during which the goroutine cannot be preempted: 60 µs at 3 GHz, unless a
 	// panel alone takes longer.
 	callCycles = 180e3
@@ -70,7 +68,7 @@ type tileArgs struct {
 	sums       unsafe.Pointer // 2*sumsBytes, aligned to 2*sumsBytes
 	acc        unsafe.Pointer // sumsBytes for each block, unless chunk == steps
 	share      int            // rows finished per step
-	fetch      int            // prefetches of fetchBytes each of the fetchSpots of a step
+	fetch      [8]uint8       // prefetches of fetchBytes at each place in a step that has them
 	ahead      int            // bytes from the weights of a chunk to those that are prefetched meanwhile
 	format     int            // kernel.Format of dst and res
 	activation int
@@ -83,7 +81,7 @@ type tileArgs struct {
 	pointStep  int            // bytes between points
 	strips     *strip         // next to be finished: the kernels count on
 	stripCount int
-	_          [25]uint64 // what the kernels keep between the rows
+	_          [26]uint64 // what the kernels keep between the rows
 }
 
 // tileConfig is the operand of LDTILECFG.
@@ -211,15 +209,15 @@ func (c *tileConv) over(spec ConvSpec) packed {
 type tileCall struct {
 	*tileConv
 	geometry
-	offsets []int32 // byte offset of each step
-	parts   int     // divisions of the panels
-	aStride int     // bytes between positions
-	tiles   []int32 // byte offsets of the two tiles of each block of a band
-	tails   []tail  // of the last bands
-	group   int     // blocks that pass together
-	chunk   int     // steps whose weights are used for a group before the next
-	fetch   int     // prefetches of the next chunk in each step
-	ahead   int     // see tileArgs
+	offsets []int32  // byte offset of each step
+	parts   int      // divisions of the panels
+	aStride int      // bytes between positions
+	tiles   []int32  // byte offsets of the two tiles of each block of a band
+	tails   []tail   // of the last bands
+	group   int      // blocks that pass together
+	chunk   int      // steps whose weights are used for a group before the next
+	fetch   [8]uint8 // as in tileArgs, as is ahead
+	ahead   int
 }
 
 // tail is what differs in a band whose last block reaches beyond the end of a map that tiles are read from.
@@ -275,7 +273,7 @@ func (t *tileCall) divide(blocks int) {
 		return
 	}
 	t.group = evenly(blocks, groupBlocks)
-	t.fetch = t.fetches(t.group)
+	t.fetch = fetches(t.grain.planes, t.stepBytes(), t.group)
 	switch {
 	case blocks == 1: // no other block needs these weights, so they are one chunk
 		t.ahead = fetchAhead
@@ -288,10 +286,17 @@ func (t *tileCall) divide(blocks int) {
 	t.ahead = t.chunk * t.stepBytes()
 }
 
-// fetches returns how many prefetches a step shall make at each of its places so that the weights of a step are fetched while blocks pass.
-func (c *tileConv) fetches(blocks int) int {
-	spots := fetchSpots * c.grain.planes * blocks
-	return (c.stepBytes()/fetchBytes + spots - 1) / spots
+// fetches divides what has to be fetched in a step, so that as much as its weights are fetched while blocks pass, among the places in
+// the step where the kernels do that.
+func fetches(planes, stepBytes, blocks int) (spots [8]uint8) {
+	n, each := 1, max(1, stepBytes/fetchBytes/blocks)
+	if planes == 2 {
+		n = 4
+	}
+	for i := range n {
+		spots[i] = uint8(each*(i+1)/n - each*i/n)
+	}
+	return spots
 }
 
 // cold reports whether the weights are too many to stay in L2 from one inference to the next.

@@ -188,9 +188,9 @@ type stripCall struct {
 	tiles    []int32 // as in tileCall
 	strips   []strip
 	masks    []uint32
-	fetch    int // prefetches of the next weights in each step
-	most     int // blocks in a call
-	srcW     int // pixels of a row of the source
+	fetch    [8]uint8 // as in tileArgs
+	most     int      // blocks in a call
+	srcW     int      // pixels of a row of the source
 }
 
 func (c *stripConv) bind(src, dst kernel.Map, residual *kernel.Map, workers int) runner {
@@ -218,8 +218,7 @@ func (c *stripConv) bind(src, dst kernel.Map, residual *kernel.Map, workers int)
 		}
 	}
 	if t.cold() {
-		spots := fetchSpots * t.grain.planes * blocks
-		t.fetch = (t.stepBytes()/fetchBytes + spots - 1) / spots
+		t.fetch = fetches(t.grain.planes, t.stepBytes(), blocks)
 	}
 	t.most = max(1, int(callCycles/tileBlockCycles(t.spec.Precision, t.steps())))
 	return t

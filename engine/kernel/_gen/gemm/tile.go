@@ -68,8 +68,9 @@ const (
 	aTilesNext
 	aStartsNext
 	aAccNext
-	aPendingEnd
-	aFetchEnd
+	aFetchNext
+	aFetchLeft // bytes
+	aSpare
 	aDone
 	aProductsNext
 )
@@ -97,8 +98,8 @@ var panelState = []struct{ from, panel, pending int }{
 // channels, row after row and panel after panel, and what is finished meanwhile are strips of earlier products.
 //
 // Registers: R8 the arguments, R9 stride of the rows of A, R10 and R11 the two tiles of A, R12 weights, R13 offsets of
-// the steps, CX steps left, DX stride of the weights or rows to do, R14 the pending rows, R15 what to
-// fetch next, SI the pending sums, DI from the hi to the lo plane of A, AX and BX temporary.
+// the steps, CX steps left, DX stride of the weights or rows to do, R14 and R15 the pending rows and their end, SI the
+// pending sums, DI from the hi to the lo plane of A, AX and BX temporary.
 func tileKernel(name string, planes int, strips bool) {
 	TEXT(name, NOSPLIT, "func(args *byte)")
 	Pragma("noescape")
@@ -123,7 +124,7 @@ func tileKernel(name string, planes int, strips bool) {
 	}
 	load(aSums, RSI)
 	XORQ(R14, R14)
-	MOVQ(R14, arg(aPendingEnd))
+	XORQ(R15, R15)
 	MOVQ(R14, arg(aDone))
 	copyArg(aGroups, aGroupsLeft)
 	copyArg(aTiles, aGroupTiles)
@@ -153,12 +154,11 @@ func tileKernel(name string, planes int, strips bool) {
 	SHLQ(stepShift, RBX)
 	load(aChunkB, RAX)
 	ADDQ(arg(aAhead), RAX)
-	MOVQ(RAX, R15)
+	MOVQ(RAX, arg(aFetchNext))
 	XORQ(RDX, RDX)
 	CMPQ(arg(aFetch), Imm(0))
 	CMOVQEQ(RDX, RBX)
-	ADDQ(RBX, RAX)
-	MOVQ(RAX, arg(aFetchEnd))
+	MOVQ(RBX, arg(aFetchLeft))
 	copyArg(aBlocks, aBlocksLeft)
 	copyArg(aGroupTiles, aTilesNext)
 	copyArg(aGroupStarts, aStartsNext)
@@ -199,23 +199,14 @@ func tileKernel(name string, planes int, strips bool) {
 	ADDQ(R11, RBX)
 	MOVQ(U32(64), RDX)
 	// Weights for later are asked for between the products, four lines at a time: the processor's own prefetching brings less than
-	// memory could, and many at once keep the tiles' own loads waiting.
+	// memory could, and many at once keep the tiles' own loads waiting. aFetch says how often at each of these places.
+	// The code for it stands at the end, so that kernels whose weights are in cache run straight on.
 	spots := 0
 	fetch := func() {
-		loop, done := fmt.Sprintf("fetch%d", spots), fmt.Sprintf("fetched%d", spots)
+		CMPQ(arg(aFetchLeft), Imm(0))
+		JGT(j(fmt.Sprintf("fetch%d", spots)))
+		Label(fmt.Sprintf("fetched%d", spots))
 		spots++
-		CMPQ(R15, arg(aFetchEnd))
-		JGE(j(done))
-		load(aFetch, RDX)
-		Label(loop)
-		for line := range 4 {
-			PREFETCHT1(Mem{Base: R15, Disp: 64 * line})
-		}
-		ADDQ(U32(256), R15)
-		DECQ(RDX)
-		JNZ(j(loop))
-		MOVQ(U32(64), RDX)
-		Label(done)
 	}
 	if planes == 1 {
 		amx.Load(4, RAX, R9, 0)
@@ -227,7 +218,6 @@ func tileKernel(name string, planes int, strips bool) {
 		amx.Load(5, RBX, R9, 0)
 		amx.Dot(2, 5, 6)
 		amx.Dot(3, 5, 7)
-		fetch()
 	} else {
 		// lo·hi, hi·hi, hi·lo: each tile is loaded once.
 		ADDQ(RDI, RAX)
@@ -283,7 +273,7 @@ func tileKernel(name string, planes int, strips bool) {
 		Label("stripsdone")
 	} else {
 		Label("row")
-		CMPQ(R14, arg(aPendingEnd))
+		CMPQ(R14, R15)
 		JGE(j("rowsdone"))
 		finishRow(arg)
 		ADDQ(Imm(12), R14)
@@ -378,6 +368,29 @@ func tileKernel(name string, planes int, strips bool) {
 	amx.Release()
 	VZEROUPPER()
 	RET()
+
+	for spot := range spots {
+		loop, fetched := fmt.Sprintf("lines%d", spot), j(fmt.Sprintf("fetched%d", spot))
+		Label(fmt.Sprintf("fetch%d", spot))
+		MOVQ(R14, arg(aSpare))
+		load(aFetchNext, RDX)
+		MOVBQZX(arg(aFetch+spot), R14)
+		SHLQ(Imm(8), R14)
+		SUBQ(R14, arg(aFetchLeft))
+		Label(loop)
+		SUBQ(U32(256), R14)
+		JLT(j(loop + "done"))
+		for line := range 4 {
+			PREFETCHT1(Mem{Base: RDX, Disp: 64 * line})
+		}
+		ADDQ(U32(256), RDX)
+		JMP(j(loop))
+		Label(loop + "done")
+		MOVQ(RDX, arg(aFetchNext))
+		load(aSpare, R14)
+		MOVQ(U32(64), RDX)
+		JMP(fetched)
+	}
 }
 
 // productTile is where a tile lies in the sums of a block: two rows of 16 even and 16 odd channels side by side.
@@ -402,20 +415,19 @@ func pendRows(arg func(int) Mem) {
 	// The rows of this block are entries [starts[0], starts[1]) of the list, no further than the limit.
 	load(aStartsNext, RAX)
 	MOVLQSX(Mem{Base: RAX}, R14)
-	MOVLQSX(Mem{Base: RAX, Disp: 4}, RBX)
+	MOVLQSX(Mem{Base: RAX, Disp: 4}, R15)
 	ADDQ(Imm(4), RAX)
 	MOVQ(RAX, arg(aStartsNext))
 	load(aLimit, RDX)
 	CMPQ(R14, RDX)
 	CMOVQGT(RDX, R14)
-	CMPQ(RBX, RDX)
-	CMOVQGT(RDX, RBX)
+	CMPQ(R15, RDX)
+	CMOVQGT(RDX, R15)
 	load(aRows, RAX)
-	for _, r := range []GPPhysical{R14, RBX} { // times 12, the size of an entry
+	for _, r := range []GPPhysical{R14, R15} { // times 12, the size of an entry
 		LEAQ(Mem{Base: r, Index: r, Scale: 2}, r)
 		LEAQ(Mem{Base: RAX, Index: r, Scale: 4}, r)
 	}
-	MOVQ(RBX, arg(aPendingEnd))
 	load(aPanelBias, RAX)
 	VMOVUPS(Mem{Base: RAX}, Z31)
 	VMOVUPS(Mem{Base: RAX, Disp: 64}, Z30)

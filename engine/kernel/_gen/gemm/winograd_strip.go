@@ -183,12 +183,11 @@ func finishStrip(arg func(int) Mem) {
 	MOVQ(arg(aStrips), RAX)
 	MOVLQSX(Mem{Base: RAX}, RBX)
 	MOVLQSX(Mem{Base: RAX, Disp: 4}, R14)
+	MOVLQSX(Mem{Base: RAX, Disp: 12}, R15)
 	ADDQ(Imm(8), RAX)
 	MOVQ(RAX, arg(aStrips))
-	MOVLQSX(Mem{Base: RAX, Disp: 4}, RAX)
 	ADDQ(arg(aRows), R14)
-	ADDQ(arg(aRows), RAX)
-	MOVQ(RAX, arg(aPendingEnd))
+	ADDQ(arg(aRows), R15)
 	ADDQ(arg(aPoints), RBX)
 	MOVQ(arg(aPointStep), RAX)
 	for i := range n {
@@ -207,7 +206,7 @@ func finishStrip(arg func(int) Mem) {
 	Label("row")
 	finishRow(arg)
 	ADDQ(Imm(12), R14)
-	CMPQ(R14, arg(aPendingEnd))
+	CMPQ(R14, R15)
 	JL(LabelRef("row"))
 	DECQ(arg(aStripCount))
 }
