@@ -43,6 +43,7 @@ type Pool struct {
 	threads int
 	free    chan *job // jobs that no call uses; a call takes one, which limits the calls that compute at a time
 	jobs    []*job
+	moved   []time.Time // when a worker last moved to another processor; each is its worker's own
 
 	epoch  atomic.Uint32 // counts opened jobs: what spinning workers watch
 	_      [60]byte
@@ -71,7 +72,8 @@ type job struct {
 type share struct {
 	next atomic.Int64 // first task that nobody has taken
 	end  atomic.Int64
-	_    [48]byte
+	cpu  atomic.Int32 // the processor on which the worker joined, or unknownCPU
+	_    [44]byte
 }
 
 // take returns a task of the share, if one is left.
@@ -121,6 +123,7 @@ func New(threads int) *Pool {
 		free:    make(chan *job, threads),
 		wake:    make(chan struct{}, threads),
 		stop:    make(chan struct{}),
+		moved:   make([]time.Time, threads),
 	}
 	for range threads {
 		j := &job{shares: make([]share, threads), last: make(chan struct{}, 1)}
@@ -168,7 +171,9 @@ func (p *Pool) Run(n int, run func(worker, task int)) {
 	for w := range j.shares {
 		j.shares[w].next.Store(int64(w * n / p.threads))
 		j.shares[w].end.Store(int64((w + 1) * n / p.threads))
+		j.shares[w].cpu.Store(unknownCPU)
 	}
+	j.shares[0].cpu.Store(currentCPU())
 	j.state.Store(isOpen)
 	p.epoch.Add(1)
 	p.summon(min(n, p.threads) - 1)
@@ -270,6 +275,7 @@ func (p *Pool) help(id int) bool {
 			continue
 		}
 		if int(p.active.Add(1)) <= p.threads {
+			p.spread(j, id)
 			p.tasks(j, id)
 			p.active.Add(-1)
 			j.leave()
@@ -279,6 +285,30 @@ func (p *Pool) help(id int) bool {
 		j.leave()
 	}
 	return false
+}
+
+// unknownCPU stands for the number of a processor where it cannot be told.
+const unknownCPU = -1
+
+// spreadEvery is how long a worker stays where it is at least. To move takes some ten microseconds.
+const spreadEvery = time.Millisecond
+
+// spread moves a worker that finds itself on the processor of another that computes the same job. The kernel puts a thread that it wakes where the
+// waker was, and may leave it there for 30 ms beside another one that computes, while a processor is idle.
+func (p *Pool) spread(j *job, id int) {
+	cpu := currentCPU()
+	for i := range j.shares {
+		if i == id || cpu == unknownCPU || j.shares[i].cpu.Load() != cpu {
+			continue
+		}
+		if now := time.Now(); now.Sub(p.moved[id]) > spreadEvery {
+			p.moved[id] = now
+			leaveCPU(cpu, p.threads)
+			cpu = currentCPU()
+		}
+		break
+	}
+	j.shares[id].cpu.Store(cpu)
 }
 
 // work is a worker's life: help, spin, park.
