@@ -219,7 +219,7 @@ func (b *bands) cut() {
 	b.weights = 0
 	for _, o := range b.ops {
 		if o.kind == kConv {
-			b.weights += o.parameters() * planeCount(o.in[0].format) * planeSize(o.in[0].format)
+			b.weights += o.parameters() * o.in[0].format.Size()
 		}
 	}
 	b.live += b.bytes + b.weights
@@ -404,13 +404,13 @@ func (b *bands) allocate() {
 		m.Off = w.pad * m.Pixel // rows of padding count as rows here
 		m.Image = w.rows * m.Row
 		w.layout = m
-		size := w.plane() * planeCount(v.format)
+		size := w.plane() * v.format.Planes()
 		w.place = 0
 		for moved := true; moved; {
 			moved = false
 			for _, p := range placed {
-				if p.from <= w.to && w.from <= p.to && w.place < p.place+p.plane()*planeCount(p.layout.Format) && p.place < w.place+size {
-					w.place, moved = p.place+p.plane()*planeCount(p.layout.Format), true
+				if p.from <= w.to && w.from <= p.to && w.place < p.place+p.plane()*p.layout.Format.Planes() && p.place < w.place+size {
+					w.place, moved = p.place+p.plane()*p.layout.Format.Planes(), true
 				}
 			}
 		}
@@ -420,4 +420,4 @@ func (b *bands) allocate() {
 }
 
 // plane returns how many bytes each plane of the window takes.
-func (w *window) plane() int { return align(w.layout.Image*planeSize(w.layout.Format) + overread) }
+func (w *window) plane() int { return align(w.layout.Image*w.layout.Format.PlaneSize() + overread) }

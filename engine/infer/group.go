@@ -68,7 +68,7 @@ func (n *network) divide(images, threads int, chains chainLimits, limits groupLi
 }
 
 // bytes returns what the value takes for one image.
-func (v *value) bytes() int { return v.shape.Elements() * planeCount(v.format) * planeSize(v.format) }
+func (v *value) bytes() int { return v.shape.Elements() * v.format.Size() }
 
 // count sets how many images each root is for, and keeps the roots that more than one group is written to alive from the beginning.
 func (n *network) count(roots []*root, images, group int) {

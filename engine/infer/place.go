@@ -29,22 +29,7 @@ func (r *root) layout() kernel.Map { return kernel.Layout(r.format, r.images, r.
 
 // planes returns how many bytes a plane of the root takes, rounded up to whole cache lines, and how many planes there are.
 func (r *root) planes() (bytes, count int) {
-	return align(r.layout().Elements() * planeSize(r.format)), planeCount(r.format)
-}
-
-// planeSize returns the bytes of a value in each plane of a map.
-func planeSize(f kernel.Format) int {
-	if f == kernel.F32 {
-		return 4
-	}
-	return 2
-}
-
-func planeCount(f kernel.Format) int {
-	if f == kernel.Split {
-		return 2
-	}
-	return 1
+	return align(r.layout().Elements() * r.format.PlaneSize()), r.format.Planes()
 }
 
 // bytes returns what the root takes in the arena.

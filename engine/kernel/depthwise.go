@@ -234,13 +234,10 @@ func (m *Map) prefetch(tier cpu.Tier, n, from, to int) {
 	// From the first pixel to the last, channel blocks beside this one included where there are any.
 	elements := (to-from-1)*m.Row + (m.W-1)*m.Pixel + m.C
 	hi, lo := m.ptr(m.index(n, from, 0))
-	if m.Format == F32 {
-		k(hi, 4*elements)
-		return
-	}
-	k(hi, 2*elements)
+	bytes := m.Format.PlaneSize() * elements
+	k(hi, bytes)
 	if m.Format == Split {
-		k(lo, 2*elements)
+		k(lo, bytes)
 	}
 }
 
@@ -295,11 +292,7 @@ func (d *Depthwise) finish(dst *Map, at int, x, sums []float32, rows, width int)
 		for i := 0; i < width; {
 			registers, part := d.registers(width - i)
 			h, l := dst.ptr(at + i)
-			var sum []float32
-			if sums != nil {
-				sum = sums[i:]
-			}
-			scatterKernels[level][dst.Format][registers](h, l, floats(x[i:]), floats(sum), dst.Pixel, dst.Row, d.group(), dst.C, rows, dst.W, part)
+			scatterKernels[level][dst.Format][registers](h, l, floats(x[i:]), floats(sumsAt(sums, i)), dst.Pixel, dst.Row, d.group(), dst.C, rows, dst.W, part)
 			i += part
 		}
 		return
@@ -338,10 +331,7 @@ func (d *Depthwise) store(dst *Map, at int, x []float32, xPixel, xRow, c, channe
 		return
 	}
 	lo, hi, _ := s.Activation.bounds()
-	size := 2 // bytes of a value in a plane
-	if dst.Format == F32 {
-		size = 4
-	}
+	size := dst.Format.PlaneSize()
 	p, p2 := dst.ptr(at)
 	k(p, p2, floats(x), floats(d.weights[c*s.KernelH*s.KernelW:]), floats(d.bias[c:]), floats(sums), dst.Pixel*size, dst.Row*size,
 		xPixel, xRow, xRow*s.StrideH, dst.C, rows, dst.W, channels, int(dst.Format), int(activationClass[s.Activation]), lo, hi)

@@ -24,13 +24,24 @@ func (f Format) String() string {
 	return fmt.Sprintf("format(%d)", uint8(f))
 }
 
-// Size returns the bytes that one value takes, all planes together.
-func (f Format) Size() int {
-	if f == BF16 {
+// Planes returns how many planes a map has.
+func (f Format) Planes() int {
+	if f == Split {
 		return 2
 	}
-	return 4
+	return 1
 }
+
+// PlaneSize returns the bytes that one value takes in each plane.
+func (f Format) PlaneSize() int {
+	if f == F32 {
+		return 4
+	}
+	return 2
+}
+
+// Size returns the bytes that one value takes, all planes together.
+func (f Format) Size() int { return f.Planes() * f.PlaneSize() }
 
 // Map is an NHWC feature map, or a channel block of one, possibly with a border of pixels around each image. It is a
 // view: copying a Map copies no values. All strides are in elements, and the same for all planes.

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strconv"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -59,15 +58,11 @@ func NewLine() (*Line, *os.File, error) {
 
 // InheritLine opens the end of the line that the process was started with.
 func InheritLine() (*Line, error) {
-	text := os.Getenv(EnvLine)
-	if text == "" {
-		return nil, ErrNoLine
-	}
-	fd, err := strconv.ParseUint(text, 10, 16)
+	fd, err := inherited(EnvLine, ErrNoLine)
 	if err != nil {
-		return nil, fmt.Errorf("environment variable %s=%q is no file descriptor", EnvLine, text)
+		return nil, err
 	}
-	f, err := inheritSocket(uintptr(fd))
+	f, err := inheritSocket(fd)
 	if err != nil {
 		return nil, err
 	}
@@ -131,18 +126,7 @@ func (l *Line) Answer(ctx context.Context) (status uint32, response []byte, err 
 // Attend answers calls until either end is closed. A response that is too large for a line is cut off.
 func (l *Line) Attend(answer func(request []byte) (status uint32, response []byte)) error {
 	for {
-		p, err := l.receive()
-		if err == nil && len(p) < 4 {
-			err = fmt.Errorf("a request of %d bytes", len(p))
-		}
-		if err == nil {
-			number := binary.LittleEndian.Uint32(p)
-			status, response := answer(p[4:])
-			l.out = binary.LittleEndian.AppendUint32(l.out[:0], number)
-			l.out = binary.LittleEndian.AppendUint32(l.out, status)
-			l.out = append(l.out, response[:min(len(response), MaxLineMessage)]...)
-			err = l.send()
-		}
+		err := l.attendOnce(answer)
 		if errors.Is(err, ErrGone) {
 			return nil
 		}
@@ -150,6 +134,22 @@ func (l *Line) Attend(answer func(request []byte) (status uint32, response []byt
 			return err
 		}
 	}
+}
+
+func (l *Line) attendOnce(answer func(request []byte) (status uint32, response []byte)) error {
+	p, err := l.receive()
+	if err != nil {
+		return err
+	}
+	if len(p) < 4 {
+		return fmt.Errorf("a request of %d bytes", len(p))
+	}
+	number := binary.LittleEndian.Uint32(p)
+	status, response := answer(p[4:])
+	l.out = binary.LittleEndian.AppendUint32(l.out[:0], number)
+	l.out = binary.LittleEndian.AppendUint32(l.out, status)
+	l.out = append(l.out, response[:min(len(response), MaxLineMessage)]...)
+	return l.send()
 }
 
 // receive waits for a packet.

@@ -19,7 +19,6 @@ func socketPair() (ours, theirs *os.File, err error) {
 }
 
 func inheritSocket(fd uintptr) (*os.File, error) {
-	closeOnExec(fd)
 	if err := unix.SetNonblock(int(fd), true); err != nil {
 		return nil, fmt.Errorf("file descriptor %d of environment variable %s: %w", fd, EnvLine, err)
 	}

@@ -44,16 +44,26 @@ func NewMemory() (*Memory, error) {
 
 // InheritMemory opens the Memory that the process was started with.
 func InheritMemory() (*Memory, error) {
-	text := os.Getenv(EnvSharedMemory)
+	fd, err := inherited(EnvSharedMemory, ErrNoSharedMemory)
+	if err != nil {
+		return nil, err
+	}
+	return newMemory(os.NewFile(fd, "shared memory")), nil
+}
+
+// inherited returns the descriptor whose number the environment variable has, and keeps it from the process's children. It fails with none if
+// the variable is not there.
+func inherited(variable string, none error) (uintptr, error) {
+	text := os.Getenv(variable)
 	if text == "" {
-		return nil, ErrNoSharedMemory
+		return 0, none
 	}
 	fd, err := strconv.ParseUint(text, 10, 16)
 	if err != nil {
-		return nil, fmt.Errorf("environment variable %s=%q is no file descriptor", EnvSharedMemory, text)
+		return 0, fmt.Errorf("environment variable %s=%q is no file descriptor", variable, text)
 	}
 	closeOnExec(uintptr(fd))
-	return newMemory(os.NewFile(uintptr(fd), "shared memory")), nil
+	return uintptr(fd), nil
 }
 
 func newMemory(f *os.File) *Memory {

@@ -18,6 +18,23 @@ func (l benchLayer) String() string {
 	return fmt.Sprintf("%dx%d_%d-%d_k%ds%dg%d", l.h, l.w, l.in, l.out, l.k, l.stride, l.groups)
 }
 
+// spec is the layer with a ReLU behind it.
+func (l benchLayer) spec(tier cpu.Tier, p engine.Precision) ConvSpec {
+	return ConvSpec{
+		In: l.in, Out: l.out, KernelH: l.k, KernelW: l.k, StrideH: l.stride, StrideW: l.stride, Groups: l.groups,
+		PadTop: l.pad, PadLeft: l.pad, PadBottom: l.pad, PadRight: l.pad, Activation: kernel.ReLU, Precision: p, Tier: tier,
+	}
+}
+
+// weights are random, and as many as the layer has.
+func (l benchLayer) weights(r *rand.Rand) []float32 {
+	w := make([]float32, l.out*l.in/l.groups*l.k*l.k)
+	for i := range w {
+		w[i] = float32(r.NormFloat64())
+	}
+	return w
+}
+
 var benchLayers = []benchLayer{
 	{56, 56, 64, 64, 3, 1, 1, 1},
 	{28, 28, 128, 128, 3, 1, 1, 1},
@@ -81,7 +98,7 @@ func BenchmarkConv(b *testing.B) {
 func BenchmarkWinograd(b *testing.B) {
 	for _, p := range precisions {
 		for _, l := range benchLayers {
-			s := ConvSpec{In: l.in, Out: l.out, KernelH: l.k, KernelW: l.k, StrideH: l.stride, StrideW: l.stride, Groups: l.groups, Precision: p, Tier: cpu.Best()}
+			s := l.spec(cpu.Best(), p)
 			if !winogradKernels || !s.transformable() {
 				continue
 			}
@@ -97,16 +114,10 @@ func BenchmarkWinograd(b *testing.B) {
 }
 
 func benchConv(b *testing.B, l benchLayer, tier cpu.Tier, p engine.Precision, n, workers, winograd int) {
-	s := ConvSpec{
-		In: l.in, Out: l.out, KernelH: l.k, KernelW: l.k, StrideH: l.stride, StrideW: l.stride, Groups: l.groups,
-		PadTop: l.pad, PadLeft: l.pad, PadBottom: l.pad, PadRight: l.pad, Activation: kernel.ReLU, Winograd: winograd, Precision: p, Tier: tier,
-	}
+	s := l.spec(tier, p)
+	s.Winograd = winograd
 	r := rand.New(rand.NewPCG(1, 2))
-	weight := make([]float32, l.out*l.in/l.groups*l.k*l.k)
-	for i := range weight {
-		weight[i] = float32(r.NormFloat64())
-	}
-	conv, err := NewConv(s, weight, make([]float32, l.out))
+	conv, err := NewConv(s, l.weights(r), make([]float32, l.out))
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -46,17 +46,11 @@ func BenchmarkConvCold(b *testing.B) {
 
 func benchCold(b *testing.B, l benchLayer, p engine.Precision, n int) {
 	const workers = 2
-	s := ConvSpec{
-		In: l.in, Out: l.out, KernelH: l.k, KernelW: l.k, StrideH: l.stride, StrideW: l.stride,
-		PadTop: l.pad, PadLeft: l.pad, PadBottom: l.pad, PadRight: l.pad, Activation: kernel.ReLU, Precision: p, Tier: cpu.Best(),
-	}
+	s := l.spec(cpu.Best(), p)
 	pool := work.New(workers)
 	defer pool.Close()
 	r := rand.New(rand.NewPCG(1, 2))
-	weight := make([]float32, l.out*l.in*l.k*l.k)
-	for i := range weight {
-		weight[i] = float32(r.NormFloat64())
-	}
+	weight := l.weights(r)
 	f := FormatOf(p, s.Tier)
 	src := kernel.NewMap(f, n, l.h, l.w, l.in, 0)
 	fill(src.Images(0, 1), r)

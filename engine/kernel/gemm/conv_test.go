@@ -391,8 +391,7 @@ func TestConvSmallGroups(t *testing.T) {
 
 // TestConvNetworkShapes runs layers of real networks, one output row or two of each where they are large.
 func TestConvNetworkShapes(t *testing.T) {
-	type layer struct{ h, w, in, out, k, stride, pad, groups int }
-	layers := []layer{
+	layers := []benchLayer{
 		{19, 33, 3, 64, 7, 2, 3, 1}, {8, 56, 64, 64, 3, 1, 1, 1}, {14, 14, 128, 128, 3, 1, 1, 1}, {7, 7, 256, 96, 3, 1, 1, 1},
 		{8, 56, 64, 256, 1, 1, 0, 1}, {28, 28, 96, 128, 1, 2, 0, 1}, {7, 7, 512, 64, 1, 1, 0, 1}, {23, 23, 3, 64, 11, 4, 2, 1},
 		{14, 14, 128, 128, 3, 1, 1, 32}, {14, 14, 256, 256, 3, 2, 1, 32}, {7, 7, 512, 512, 3, 1, 1, 32}, {17, 17, 128, 64, 1, 1, 0, 1}, {9, 28, 96, 24, 1, 1, 0, 1},
@@ -404,11 +403,8 @@ func TestConvNetworkShapes(t *testing.T) {
 				r := rand.New(rand.NewPCG(1, 2))
 				for i, l := range layers {
 					f := FormatOf(p, tier)
-					c := convCase{n: 1 + i%2, h: l.h, w: l.w, srcFormat: f, dstFormat: f, workers: 2, residual: i%3 == 0, spec: ConvSpec{
-						In: l.in, Out: l.out, KernelH: l.k, KernelW: l.k, StrideH: l.stride, StrideW: l.stride, Groups: l.groups,
-						PadTop: l.pad, PadLeft: l.pad, PadBottom: l.pad, PadRight: l.pad, Activation: kernel.ReLU, Precision: p, Tier: tier,
-						DilationH: 1, DilationW: 1,
-					}}
+					c := convCase{n: 1 + i%2, h: l.h, w: l.w, srcFormat: f, dstFormat: f, workers: 2, residual: i%3 == 0, spec: l.spec(tier, p)}
+					c.spec.DilationH, c.spec.DilationW = 1, 1
 					if l.in == 3 {
 						c.srcFormat = kernel.F32
 					}

@@ -37,7 +37,7 @@ func TestSmallMapIsOneBand(t *testing.T) {
 	}
 	for _, p := range []engine.Precision{engine.High, engine.Medium} {
 		for _, l := range []benchLayer{{7, 7, 2048, 512, 1, 1, 0, 1}, {14, 14, 1024, 512, 1, 1, 0, 1}, {7, 7, 512, 512, 3, 1, 1, 1}} {
-			s := ConvSpec{In: l.in, Out: l.out, KernelH: l.k, KernelW: l.k, PadTop: l.pad, PadLeft: l.pad, PadBottom: l.pad, PadRight: l.pad, Precision: p, Tier: cpu.Best()}
+			s := l.spec(cpu.Best(), p)
 			c, err := NewConv(s, make([]float32, l.out*l.in*l.k*l.k), nil)
 			if err != nil {
 				t.Fatal(err)
