@@ -400,7 +400,7 @@ func (b *bands) allocate() {
 			w.from, w.to = i, b.readers[i][len(b.readers[i])-1]
 		}
 		v := b.ops[i].out
-		m := kernel.Layout(v.format, 1, w.rows, v.shape.W, v.shape.C, w.pad)
+		m := layout(v.format, 1, w.rows, v.shape.W, v.shape.C, w.pad)
 		m.Off = w.pad * m.Pixel // rows of padding count as rows here
 		m.Image = w.rows * m.Row
 		w.layout = m

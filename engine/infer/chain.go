@@ -57,8 +57,8 @@ func (l *chainLimits) size(ops []*op, strips int) size {
 	return s
 }
 
-// chain joins ops into chains for a batch of n images.
-func (n *network) chain(images, threads int, limits chainLimits) {
+// chain joins ops into chains for a batch of images, of which early ops see one shard and one thread.
+func (n *network) chain(images, threads, shards int, limits chainLimits) {
 	l := newLinker(n)
 	var ops []*op
 	for _, o := range n.ops {
@@ -68,7 +68,12 @@ func (n *network) chain(images, threads int, limits chainLimits) {
 		list := l.from(o, limits)
 		var b *bands
 		for ; len(list) > 1; list = list[:len(list)-1] {
-			if b = newBands(list, images, threads, limits); b.worthwhile(limits) {
+			if o.early {
+				b = newBands(list, images/shards, 1, limits)
+			} else {
+				b = newBands(list, images, threads, limits)
+			}
+			if b.worthwhile(limits) {
 				break
 			}
 		}
@@ -79,7 +84,7 @@ func (n *network) chain(images, threads int, limits chainLimits) {
 		for _, x := range list {
 			l.chains[x] = list
 		}
-		c := &op{kind: kChain, node: o.node, in: o.in, out: list[len(list)-1].out, chain: list}
+		c := &op{kind: kChain, node: o.node, in: o.in, out: list[len(list)-1].out, chain: list, early: o.early}
 		c.cut(b)
 		ops = append(ops, c)
 	}
@@ -143,7 +148,7 @@ func (l *linker) from(o *op, limits chainLimits) []*op {
 	depthwise := o.kind == kDepthwise
 	for len(list) < limits.ops && o.sums == nil { // what follows may need the sums, which are not complete before the last band
 		u := l.next(list)
-		if u == nil || l.chains[u] != nil || !u.rowwise() || !l.closed(list, u) {
+		if u == nil || u.early != o.early || l.chains[u] != nil || !u.rowwise() || !l.closed(list, u) {
 			break
 		}
 		switch {

@@ -355,7 +355,8 @@ func (s *step) zero(r *root) {
 	s.bind = func(x *exec) func(worker, task int) {
 		run := bind(x)
 		return func(worker, task int) {
-			x.roots[r.index].ZeroBorder(part(task, tasks, r.images))
+			m := &x.roots[r.index]
+			m.ZeroBorder(part(task, tasks, m.N))
 			run(worker, task)
 		}
 	}

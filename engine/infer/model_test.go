@@ -157,6 +157,57 @@ func TestEndedContextStopsBetweenSteps(t *testing.T) {
 	}
 }
 
+func TestEndedContextStopsShards(t *testing.T) {
+	pool := work.New(2)
+	defer pool.Close()
+	m, _ := smallModel(t, Options{Pool: pool})
+	in := images(1, 2, 32, 32)
+	plan, err := m.Plan(graph.Shape{C: 3, H: 32, W: 32}, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if plan.shards != 2 || plan.early == 0 {
+		t.Fatalf("%d shards with %d steps", plan.shards, plan.early)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	x := plan.acquire()
+	defer plan.release(x)
+	if err := x.runEarly(ctx, nil); !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v", err)
+	}
+	if _, err := m.Run(context.Background(), in); err != nil {
+		t.Errorf("the next run: %v", err)
+	}
+}
+
+// Each shard would read weights that the threads together read once.
+func TestHeavyLayersAreNotSharded(t *testing.T) {
+	pool := work.New(2)
+	defer pool.Close()
+	m, _ := smallModel(t, Options{Pool: pool})
+	m.groups.light = 2 << 10
+	plan, err := m.Plan(graph.Shape{C: 3, H: 64, W: 64}, 4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	late := 0
+	for i, s := range plan.steps {
+		for _, o := range flatten([]*op{s.op}) {
+			heavy := 4*o.parameters() > m.groups.light && 2*o.out.shape.H*o.out.shape.W < m.groups.pixels
+			if heavy && i < plan.early {
+				t.Errorf("%s runs in shards", o.node.Name)
+			}
+			if heavy {
+				late++
+			}
+		}
+	}
+	if late == 0 || plan.early == 0 {
+		t.Errorf("%d heavy layers, %d steps in shards", late, plan.early)
+	}
+}
+
 func TestNotANumberReachesLogits(t *testing.T) {
 	for _, precision := range []engine.Precision{engine.Highest, engine.High, engine.Medium} {
 		m, _ := smallModel(t, Options{Precision: precision})
@@ -271,16 +322,23 @@ func TestPlansShareWeights(t *testing.T) {
 }
 
 func TestProfileCoversAllWork(t *testing.T) {
-	t.Run("chains", func(t *testing.T) { profileCoversAllWork(t, defaultChains) })
+	t.Run("chains", func(t *testing.T) { profileCoversAllWork(t, 3, defaultChains) })
 	t.Run("groups", func(t *testing.T) { // of steps outside chains
-		if plan := profileCoversAllWork(t, chainLimits{ops: 1}); plan.early == 0 {
-			t.Error("no step is early")
+		if plan := profileCoversAllWork(t, 1, chainLimits{ops: 1}); plan.early == 0 || plan.rounds() == 1 {
+			t.Error("no step is run on one group after the other")
+		}
+	})
+	t.Run("shards", func(t *testing.T) {
+		if plan := profileCoversAllWork(t, 2, chainLimits{ops: 1}); plan.early == 0 || plan.shards != 2 {
+			t.Error("no step is run in shards")
 		}
 	})
 }
 
-func profileCoversAllWork(t *testing.T, chains chainLimits) *Plan {
-	m, _ := smallModel(t, Options{Precision: engine.Highest})
+func profileCoversAllWork(t *testing.T, threads int, chains chainLimits) *Plan {
+	pool := work.New(threads)
+	defer pool.Close()
+	m, _ := smallModel(t, Options{Precision: engine.Highest, Pool: pool})
 	m.groups.maps, m.chains = 64<<10, chains
 	plan, err := m.Plan(graph.Shape{C: 3, H: 64, W: 64}, 4)
 	if err != nil {

@@ -15,27 +15,41 @@ type root struct {
 	pad      int
 	images   int
 	early    bool // early ops use it
+	late     bool // other ops use it, or it is an output
 	external bool // the caller's image, not in the arena
 	values   []*value
-
-	first, last int  // ops that write and read it first and last
-	offset      int  // bytes into the arena
-	index       int  // in the plan's list
-	shared      bool // its memory is used by other roots too, at other times
+	index    int // in the plan's list
+	lease
 }
 
+// own reports whether every shard has such a root of its own, for one group of images.
+func (r *root) own() bool { return r.early && !r.late && !r.external }
+
 // layout returns the geometry of the root.
-func (r *root) layout() kernel.Map { return kernel.Layout(r.format, r.images, r.h, r.w, r.c, r.pad) }
+func (r *root) layout() kernel.Map {
+	if r.external || slices.ContainsFunc(r.values, func(v *value) bool { return v.flat }) {
+		return kernel.Layout(r.format, r.images, r.h, r.w, r.c, r.pad)
+	}
+	return layout(r.format, r.images, r.h, r.w, r.c, r.pad)
+}
+
+// layout returns the geometry of a map. The rows of a tile are neighbouring pixels, and where these are a multiple of 256 bytes apart
+// they share few sets of the first-level cache: so pixels of many channels get a cache line more.
+func layout(format kernel.Format, n, h, w, c, pad int) kernel.Map {
+	const (
+		sets   = 256
+		spaced = 1024 // maps with fewer bytes a pixel are large, and lose more by being larger
+	)
+	pixel := c
+	if bytes := c * format.PlaneSize(); h*w > 1 && bytes%sets == 0 && bytes >= spaced {
+		pixel += cacheLine / format.PlaneSize()
+	}
+	return kernel.Spaced(format, n, h, w, c, pad, pixel)
+}
 
 // planes returns how many bytes a plane of the root takes, rounded up to whole cache lines, and how many planes there are.
 func (r *root) planes() (bytes, count int) {
 	return align(r.layout().Elements() * r.format.PlaneSize()), r.format.Planes()
-}
-
-// bytes returns what the root takes in the arena.
-func (r *root) bytes() int {
-	plane, count := r.planes()
-	return plane * count
 }
 
 func align(n int) int { return (n + cacheLine - 1) &^ (cacheLine - 1) }
@@ -43,21 +57,23 @@ func align(n int) int { return (n + cacheLine - 1) &^ (cacheLine - 1) }
 // cacheLine is the alignment of buffers: that of the widest vector and of a tile's row.
 const cacheLine = 64
 
-// place decides for every value its format and where it lies. format is the one that the plan's convolutions read fastest.
-func (n *network) place(format kernel.Format, images, threads int, chains chainLimits, groups groupLimits) []*root {
+// place decides for every value its format and where it lies, and how the batch is divided. format is the one that the plan's
+// convolutions read fastest.
+func (n *network) place(format kernel.Format, images, threads int, chains chainLimits, groups groupLimits) ([]*root, division) {
 	n.convert()
 	n.chooseFormats(format)
-	n.chain(images, threads, chains)
-	group := n.divide(images, threads, chains, groups)
+	shards := n.shard(images, threads, groups)
+	n.chain(images, threads, shards, chains)
+	d := n.divide(images, threads, shards, chains, groups)
 	n.placeConcats()
 	n.placeRest()
 	roots := n.roots()
 	for _, r := range roots {
 		r.pad = r.border()
 	}
-	n.count(roots, images, group)
+	n.count(roots, images, d)
 	n.reuse(roots)
-	return slices.DeleteFunc(roots, func(r *root) bool { return len(r.values) == 0 })
+	return slices.DeleteFunc(roots, func(r *root) bool { return len(r.values) == 0 }), d
 }
 
 // convert puts copies around the ops that only take dense float32.
@@ -325,37 +341,44 @@ func (n *network) overwrite(i int, v, beside *value, over ...*value) {
 	}
 }
 
-// allocate finds an offset for every root such that no two overlap in time and memory, and returns the size of the arena. It is the
-// greedy best fit by size: large buffers first, each into the smallest gap that holds it. A gap of guard bytes follows every
-// buffer.
-func allocate(roots []*root, guard int) int {
-	order := slices.DeleteFunc(slices.Clone(roots), func(r *root) bool { return r.external })
-	slices.SortStableFunc(order, func(a, b *root) int { return b.bytes() - a.bytes() })
+// lease is a piece of memory and when it is needed.
+type lease struct {
+	size        int  // bytes
+	first, last int  // ops that write and read it first and last
+	offset      int  // bytes into the memory that it is a piece of
+	shared      bool // other leases have some of its bytes at other times
+}
+
+// allocate finds an offset for every lease such that no two overlap in time and memory, and returns how much memory they take. It is
+// the greedy best fit by size: large ones first, each into the smallest gap that holds it. A gap of guard bytes follows each.
+func allocate(leases []*lease, guard int) int {
+	order := slices.Clone(leases)
+	slices.SortStableFunc(order, func(a, b *lease) int { return b.size - a.size })
 	total := 0
-	var placed []*root // by offset
-	for _, r := range order {
-		size := r.bytes() + guard
+	var placed []*lease // by offset
+	for _, l := range order {
+		size := l.size + guard
 		best, bestGap, at := -1, 0, 0
 		for _, p := range placed {
-			if p.last < r.first || p.first > r.last {
+			if p.last < l.first || p.first > l.last {
 				continue
 			}
 			if gap := p.offset - at; gap >= size && (best < 0 || gap < bestGap) {
 				best, bestGap = at, gap
 			}
-			at = max(at, p.offset+p.bytes()+guard)
+			at = max(at, p.offset+p.size+guard)
 		}
 		if best < 0 {
 			best = at
 		}
-		r.offset = best
+		l.offset = best
 		total = max(total, best+size)
-		i, _ := slices.BinarySearchFunc(placed, best, func(p *root, at int) int { return p.offset - at })
-		placed = slices.Insert(placed, i, r)
+		i, _ := slices.BinarySearchFunc(placed, best, func(p *lease, at int) int { return p.offset - at })
+		placed = slices.Insert(placed, i, l)
 	}
-	for _, r := range order {
-		r.shared = slices.ContainsFunc(order, func(p *root) bool {
-			return p != r && p.offset < r.offset+r.bytes() && r.offset < p.offset+p.bytes()
+	for _, l := range order {
+		l.shared = slices.ContainsFunc(order, func(p *lease) bool {
+			return p != l && p.offset < l.offset+l.size && l.offset < p.offset+p.size
 		})
 	}
 	return total

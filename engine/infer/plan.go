@@ -21,15 +21,16 @@ type Plan struct {
 	inputID int
 	pool    *work.Pool
 
-	values  []*value
-	maps    []kernel.Map // by value
-	roots   []*root
-	steps   []step
-	early   int   // how many steps run on one group of images after the other
-	group   int   // images in a group
-	windows []int // values of the whole batch that early steps use: they see a group's images of them
-	arena   int   // bytes
-	guard   int   // bytes behind every buffer, which nothing may change
+	values []*value
+	maps   []kernel.Map // by value
+	roots  []*root
+	steps  []step
+	early  int // how many steps run on groups of images
+	division
+	windows []*value // of the whole batch that early steps use: they see a group's images of them
+	arena   int      // bytes
+	shared  lease    // the part of the arena that the shards' own roots are in
+	guard   int      // bytes behind every buffer, which nothing may change
 	check   func(x *exec)
 	scratch int // bytes a worker
 
@@ -58,40 +59,43 @@ func (m *Model) compile(g *graph.Graph, n int) (*Plan, error) {
 		}
 	}
 	p := &Plan{input: g.Input, batch: n, outputs: outputs, inputID: net.input.id, pool: m.pool, values: net.values, guard: m.guard, check: m.check}
-	p.roots = net.place(m.format, n, m.pool.Threads(), m.chains, m.groups)
+	p.roots, p.division = net.place(m.format, n, m.pool.Threads(), m.chains, m.groups)
 	packed, err := m.packer.packAll(net.ops, m.pool)
 	if err != nil {
 		return nil, err
 	}
-	p.arena = allocate(p.roots, p.guard)
+	p.allocate()
 	p.maps = make([]kernel.Map, len(net.values))
-	group := n
 	for i, r := range p.roots {
 		r.index = i
-		group = min(group, r.images)
-	}
-	for _, r := range p.roots {
 		layout := r.layout()
 		for _, v := range r.values {
 			p.maps[v.id] = layout.Sub(v.from, v.from+v.shape.C)
-			if group < n && r.early && r.images == n {
-				p.windows = append(p.windows, v.id)
+			if r.early && !r.own() {
+				p.windows = append(p.windows, v)
 			}
 		}
 	}
 	c := &compiler{n: n, threads: m.pool.Threads(), tier: m.tier, chains: m.chains, maps: slices.Clone(p.maps)}
-	if group < n {
-		c.n = group
-		for _, id := range p.windows {
-			c.maps[id] = c.maps[id].Images(0, group)
+	beginLate := func() {
+		p.early = len(c.steps)
+		c.n, c.threads, c.maps = n, m.pool.Threads(), slices.Clone(p.maps)
+	}
+	late := !slices.ContainsFunc(net.ops, func(o *op) bool { return o.early })
+	if !late {
+		c.n = p.group
+		if p.shards > 1 {
+			c.threads = 1
+		}
+		for _, v := range p.windows {
+			c.maps[v.id] = c.maps[v.id].Images(0, p.group)
 		}
 	}
-	p.group = group
 	var unclean []*root // whose border the next step has to clear
 	for i, o := range net.ops {
-		if c.n < n && !o.early {
-			p.early = len(c.steps)
-			c.n, c.maps = n, slices.Clone(p.maps)
+		if !late && !o.early {
+			late = true
+			beginLate()
 		}
 		begin := len(c.steps)
 		if err := c.compile(o, packed); err != nil {
@@ -109,9 +113,8 @@ func (m *Model) compile(g *graph.Graph, n int) (*Plan, error) {
 			unclean = nil
 		}
 	}
-	if c.n < n {
-		p.early = len(c.steps)
-		c.n, c.maps = n, slices.Clone(p.maps)
+	if !late {
+		beginLate()
 	}
 	for i, v := range net.output {
 		c.output(i, v)
@@ -123,6 +126,37 @@ func (m *Model) compile(g *graph.Graph, n int) (*Plan, error) {
 	return p, nil
 }
 
+// allocate finds places in the arena: the roots that only early ops use within the memory of a shard, and that of all shards among
+// the other roots.
+func (p *Plan) allocate() {
+	var own, other []*lease
+	p.shared.last = -1
+	for _, r := range p.roots {
+		if r.external {
+			continue
+		}
+		plane, count := r.planes()
+		r.size = plane * count
+		if r.own() {
+			own = append(own, &r.lease)
+			p.shared.last = max(p.shared.last, r.last)
+		} else {
+			other = append(other, &r.lease)
+		}
+	}
+	if len(own) > 0 {
+		p.shared.size = p.shards * align(allocate(own, p.guard))
+		other = append(other, &p.shared)
+	}
+	p.arena = allocate(other, p.guard)
+	for _, l := range own {
+		l.shared = l.shared || p.shared.shared
+	}
+}
+
+// rounds returns how many groups of images each shard goes through.
+func (p *Plan) rounds() int { return p.batch / p.shards / p.group }
+
 // exec is what one run of a plan needs: buffers, and the steps' functions bound to them.
 type exec struct {
 	plan    *Plan
@@ -130,12 +164,15 @@ type exec struct {
 	scratch [][]byte    // by worker
 	floats  [][]float32 // the same memory
 	roots   []kernel.Map
-	maps    []kernel.Map // by value, as the next step sees them
-	whole   []kernel.Map // by value, for the whole batch
+	maps    []kernel.Map // by value
 	outputs []kernel.Map // the caller's
 	// residual is where each worker keeps the map that it points a kernel to.
 	residual []kernel.Map
-	tasks    []func(worker, task int)
+	tasks    []func(worker, task int) // by step: the late ones
+
+	shards   []*exec             // what the early steps see: maps for a group of images, and the memory of one worker if there are several
+	runShard func(worker, s int) // the early steps of shard s
+	ctx      context.Context     // of the run under way, for shards
 }
 
 // acquire returns idle buffers, or new ones.
@@ -153,8 +190,12 @@ func (p *Plan) acquire() *exec {
 // release keeps buffers for the next run; no more than can run at once.
 func (p *Plan) release(x *exec) {
 	for _, v := range p.external() {
-		x.maps[v.id].F32, x.whole[v.id].F32 = nil, nil
+		x.maps[v.id].F32 = nil
+		for _, s := range x.shards {
+			s.maps[v.id].F32 = nil
+		}
 	}
+	x.ctx = nil
 	for i := range x.outputs {
 		x.outputs[i].F32 = nil
 	}
@@ -170,29 +211,21 @@ func (p *Plan) newExec() *exec {
 		plan:     p,
 		arena:    aligned(p.arena + overread),
 		roots:    make([]kernel.Map, len(p.roots)),
-		maps:     append([]kernel.Map(nil), p.maps...),
+		maps:     slices.Clone(p.maps),
 		outputs:  make([]kernel.Map, len(p.outputs)),
 		residual: make([]kernel.Map, p.pool.Threads()),
+		tasks:    make([]func(worker, task int), len(p.steps)),
 	}
 	for range p.pool.Threads() {
 		s := aligned(p.scratch)
 		x.scratch = append(x.scratch, s)
 		x.floats = append(x.floats, slice[float32](s))
 	}
-	for i, r := range p.roots {
-		x.roots[i] = r.layout()
-		if r.external {
-			continue
-		}
-		plane, _ := r.planes()
-		memory := x.arena[r.offset : r.offset+r.bytes()]
-		f32, hi, lo := views(r.format, memory, plane)
-		x.roots[i] = x.roots[i].Over(f32, hi, lo)
-		for _, v := range r.values {
-			x.maps[v.id] = x.maps[v.id].Over(f32, hi, lo)
+	for _, r := range p.roots {
+		if !r.own() {
+			x.place(r, x.arena)
 		}
 	}
-	x.whole = slices.Clone(x.maps)
 	x.eachGuard(func(b []byte) {
 		for i := range b {
 			b[i] = canary
@@ -201,10 +234,62 @@ func (p *Plan) newExec() *exec {
 	for i, w := range p.outputs {
 		x.outputs[i] = kernel.Layout(kernel.F32, p.batch, w.shape.H, w.shape.W, w.shape.C, 0)
 	}
-	for _, s := range p.steps {
-		x.tasks = append(x.tasks, s.bind(x))
+	if p.early > 0 {
+		for s := range p.shards {
+			x.shards = append(x.shards, x.shard(s))
+		}
+		x.runShard = func(_, s int) { x.runAlone(s) }
+	}
+	for i, s := range p.steps[p.early:] {
+		x.tasks[p.early+i] = s.bind(x)
 	}
 	return x
+}
+
+// place gives a root and its values their memory.
+func (x *exec) place(r *root, memory []byte) {
+	x.roots[r.index] = r.layout()
+	if r.external {
+		return
+	}
+	plane, _ := r.planes()
+	f32, hi, lo := views(r.format, memory[r.offset:r.offset+r.size], plane)
+	x.roots[r.index] = x.roots[r.index].Over(f32, hi, lo)
+	for _, v := range r.values {
+		x.maps[v.id] = x.maps[v.id].Over(f32, hi, lo)
+	}
+}
+
+// shard returns what the early steps of a shard need. It sees its first group.
+func (x *exec) shard(s int) *exec {
+	p := x.plan
+	y := &exec{
+		plan: p, scratch: x.scratch, floats: x.floats, residual: x.residual,
+		roots: slices.Clone(x.roots), maps: slices.Clone(x.maps), tasks: make([]func(worker, task int), p.early),
+	}
+	if p.shards > 1 { // its own thread is worker 0 to it
+		y.scratch, y.floats, y.residual = x.scratch[s:s+1], x.floats[s:s+1], x.residual[s:s+1]
+	}
+	size := p.shared.size / p.shards
+	for _, r := range p.roots {
+		if r.own() {
+			y.place(r, x.arena[p.shared.offset+s*size:][:size])
+		}
+	}
+	x.show(y, s*p.rounds())
+	for i := range y.tasks {
+		y.tasks[i] = p.steps[i].bind(y)
+	}
+	return y
+}
+
+// show lets a shard see group k of the batch.
+func (x *exec) show(shard *exec, k int) {
+	from, to := k*x.plan.group, (k+1)*x.plan.group
+	for _, v := range x.plan.windows {
+		shard.maps[v.id] = x.maps[v.id].Images(from, to)
+		shard.roots[v.root.index] = x.roots[v.root.index].Images(from, to)
+	}
 }
 
 // canary fills the guards.
@@ -217,11 +302,20 @@ func (x *exec) eachGuard(f func([]byte)) {
 		return
 	}
 	used := make([]bool, p.arena)
+	use := func(from, size int) {
+		for i := range size {
+			used[from+i] = true
+		}
+	}
 	for _, r := range p.roots {
-		if !r.external {
-			for i := range r.bytes() {
-				used[r.offset+i] = true
+		switch {
+		case r.external:
+		case r.own():
+			for s := range p.shards {
+				use(p.shared.offset+s*p.shared.size/p.shards+r.offset, r.size)
 			}
+		default:
+			use(r.offset, r.size)
 		}
 	}
 	for at := 0; at < len(used); at++ {
@@ -263,14 +357,14 @@ func slice[T float32 | uint16](b []byte) []T {
 func (p *Plan) run(ctx context.Context, in []float32, output func(i int) []float32, each func(i int, run func())) error {
 	x := p.acquire()
 	for _, v := range p.external() {
-		x.whole[v.id].F32, x.maps[v.id].F32 = in, in
+		x.maps[v.id].F32 = in
 	}
 	for i := range x.outputs {
 		x.outputs[i].F32 = output(i)
 	}
-	err := p.runEarly(ctx, x, each)
+	err := x.runEarly(ctx, each)
 	if err == nil {
-		err = p.runSteps(ctx, x, p.early, len(p.steps), each)
+		err = x.runSteps(ctx, p.early, len(p.steps), each)
 	}
 	if err == nil && p.check != nil {
 		p.check(x)
@@ -280,37 +374,73 @@ func (p *Plan) run(ctx context.Context, in []float32, output func(i int) []float
 }
 
 // runEarly runs the early steps on every group of images.
-func (p *Plan) runEarly(ctx context.Context, x *exec, each func(i int, run func())) error {
+func (x *exec) runEarly(ctx context.Context, each func(i int, run func())) error {
+	p := x.plan
 	if p.early == 0 {
 		return nil
 	}
-	for first := 0; first < p.batch; first += p.group {
-		for _, id := range p.windows {
-			x.maps[id] = x.whole[id].Images(first, first+p.group)
+	if p.shards > 1 && each == nil {
+		x.ctx = ctx
+		p.pool.Run(p.shards, x.runShard)
+		return ctx.Err()
+	}
+	for k := range p.rounds() {
+		for s, y := range x.shards {
+			x.show(y, s*p.rounds()+k)
 		}
-		if err := p.runSteps(ctx, x, 0, p.early, each); err != nil {
+		if err := x.runSteps(ctx, 0, p.early, each); err != nil {
 			return err
 		}
-	}
-	for _, id := range p.windows {
-		x.maps[id] = x.whole[id]
 	}
 	return nil
 }
 
-// runSteps runs steps [from, to).
-func (p *Plan) runSteps(ctx context.Context, x *exec, from, to int, each func(i int, run func())) error {
+// runAlone runs the early steps on every group of a shard, on one thread.
+func (x *exec) runAlone(s int) {
+	p, y := x.plan, x.shards[s]
+	for k := range p.rounds() {
+		x.show(y, s*p.rounds()+k)
+		for i := range p.early {
+			if x.ctx.Err() != nil {
+				return
+			}
+			y.runTasks(i)
+		}
+	}
+}
+
+// runTasks runs all tasks of an early step of a shard on one thread.
+func (x *exec) runTasks(i int) {
+	for task := range x.plan.steps[i].tasks {
+		x.tasks[i](0, task)
+	}
+}
+
+// runSteps runs steps [from, to), each on all threads.
+func (x *exec) runSteps(ctx context.Context, from, to int, each func(i int, run func())) error {
 	for i := from; i < to; i++ {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		if each != nil {
-			each(i, func() { p.pool.Run(p.steps[i].tasks, x.tasks[i]) })
+			each(i, func() { x.runStep(i) })
 			continue
 		}
-		p.pool.Run(p.steps[i].tasks, x.tasks[i])
+		x.runStep(i)
 	}
 	return nil
+}
+
+func (x *exec) runStep(i int) {
+	p := x.plan
+	switch {
+	case i >= p.early:
+		p.pool.Run(p.steps[i].tasks, x.tasks[i])
+	case p.shards == 1:
+		p.pool.Run(p.steps[i].tasks, x.shards[0].tasks[i])
+	default:
+		p.pool.Run(p.shards, func(_, s int) { x.shards[s].runTasks(i) })
+	}
 }
 
 // external returns the values that lie in the caller's images.

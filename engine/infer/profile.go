@@ -40,14 +40,17 @@ func (p *Plan) Profile(ctx context.Context, runs int) ([]Row, error) {
 	rows := make([]Row, len(p.steps))
 	total := 0.0
 	for i, s := range p.steps {
-		rounds := max(p.batch/p.group, 1) // of an early step in a run
-		if i >= p.early {
-			rounds = 1
+		tasks, rounds, shards := s.tasks, 1, 1
+		if i < p.early {
+			rounds, shards = p.rounds(), p.shards
+			if shards > 1 {
+				tasks = shards
+			}
 		}
 		t := sums(times[i], rounds)[1:] // the first run warms up
-		rows[i] = Row{Node: s.op.node.Name, Kernel: s.kernel, Shape: s.op.out.shape, Tasks: s.tasks, MS: slices.Min(t)}
+		rows[i] = Row{Node: s.op.node.Name, Kernel: s.kernel, Shape: s.op.out.shape, Tasks: tasks, MS: slices.Min(t)}
 		if rows[i].MS > 0 {
-			rows[i].GFLOPS = 2 * float64(s.macs) * float64(rounds) / rows[i].MS / 1e6
+			rows[i].GFLOPS = 2 * float64(s.macs) * float64(rounds*shards) / rows[i].MS / 1e6
 		}
 		total += rows[i].MS
 	}

@@ -202,8 +202,10 @@ func tiers() []cpu.Tier {
 
 // TestRandomNetworksAgreeWithReference compares every output of plans for random networks with a plain evaluation of the graph.
 func TestRandomNetworksAgreeWithReference(t *testing.T) {
-	pool := work.New(3)
-	defer pool.Close()
+	pools := []*work.Pool{work.New(3), work.New(2)} // so that batches of 2, 3 and 4 images are divided into shards, and others are not
+	for _, pool := range pools {
+		defer pool.Close()
+	}
 	networks := 150
 	if testing.Short() {
 		networks = 30
@@ -226,7 +228,7 @@ func TestRandomNetworksAgreeWithReference(t *testing.T) {
 		}
 		for _, tier := range tiers() {
 			for _, precision := range []engine.Precision{engine.Highest, engine.High, engine.Medium} {
-				checkNetwork(t, fmt.Sprintf("seed %d, %v, %v", seed, tier, precision), g, params, in, n, want, tier, precision, pool)
+				checkNetwork(t, fmt.Sprintf("seed %d, %v, %v", seed, tier, precision), g, params, in, n, want, tier, precision, pools[seed%2])
 			}
 		}
 		if t.Failed() {
@@ -243,7 +245,7 @@ func checkNetwork(t *testing.T, what string, g *graph.Graph, params engine.Param
 		t.Fatalf("%s: %v", what, err)
 	}
 	m.guard = 128
-	m.groups = groupLimits{maps: 4 << 10, weights: 64 << 10}
+	m.groups = groupLimits{maps: 4 << 10, shard: 4 << 10, weights: 64 << 10, light: 1 << 10, pixels: 4 << n}
 	if n != 2 { // chain whatever can be chained, in bands of few rows
 		all := size{band: 1 << (10 + 2*n), weights: 1 << 30}
 		m.chains = chainLimits{light: all, dense: all, strips: all.band, most: 1 << 30, seam: 1000, pixels: 1, ops: 1 + 4*n}

@@ -44,12 +44,13 @@ func (c *soakCase) open(pool *work.Pool) (err error) {
 	return err
 }
 
-// warm runs the network on as many goroutines as there are callers, so that it has all the buffers that it will ever keep.
+// warm runs the network on as many goroutines as there are callers, so that it has all the buffers that it will ever keep: these are as many
+// as were ever in use at once.
 func (c *soakCase) warm(t *testing.T) {
 	var all sync.WaitGroup
 	for range soakCallers {
 		all.Go(func() {
-			for range 3 {
+			for range 10 {
 				if _, err := c.net.Run(context.Background(), c.in); err != nil {
 					t.Error(err)
 				}
@@ -151,7 +152,7 @@ func TestMixedModelsSoak(t *testing.T) {
 			}
 		})
 	}
-	var early, late int64
+	var resident []int64
 	each := time.NewTicker(duration / 60)
 	defer each.Stop()
 	for tick := 1; ctx.Err() == nil; tick++ {
@@ -166,19 +167,24 @@ func TestMixedModelsSoak(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
-		if tick <= 12 {
-			early = max(early, r)
-		} else {
-			late = max(late, r)
-		}
+		resident = append(resident, r)
 		t.Logf("%d/60: resident %d MB", tick, r>>20)
 	}
 	callers.Wait()
-	t.Logf("%v runs, %v times opened again; resident at most %d MB in the first fifth, %d MB after it", runs, opened, early>>20, late>>20)
-	if late > early+early/50 {
-		t.Errorf("the process grew from %d to %d MB", early>>20, late>>20)
+	// How many buffers a network keeps depends on how often two callers met in it, so that memory goes up and down a little.
+	fifth := len(resident) / 5
+	first, last := median(resident[:fifth]), median(resident[len(resident)-fifth:])
+	t.Logf("%v runs, %v times opened again; resident %d to %d MB, median %d MB in the first fifth, %d MB in the last",
+		runs, opened, slices.Min(resident)>>20, slices.Max(resident)>>20, first>>20, last>>20)
+	if last > first+first/50 {
+		t.Errorf("the process grew from %d to %d MB", first>>20, last>>20)
 	}
 	for _, c := range cases {
 		c.net.Close()
 	}
+}
+
+func median(v []int64) int64 {
+	v = slices.Sorted(slices.Values(v))
+	return v[len(v)/2]
 }

@@ -62,11 +62,14 @@ type Map struct {
 
 // Layout returns the map of the given shape, dense but for a border of pad pixels, without a buffer. Elements says how
 // large a buffer it needs, Over gives it one.
-func Layout(format Format, n, h, w, c, pad int) Map {
-	row := (w + 2*pad) * c
+func Layout(format Format, n, h, w, c, pad int) Map { return Spaced(format, n, h, w, c, pad, c) }
+
+// Spaced is Layout with pixels that begin the given number of elements apart, c at least.
+func Spaced(format Format, n, h, w, c, pad, pixel int) Map {
+	row := (w + 2*pad) * pixel
 	return Map{
 		N: n, H: h, W: w, C: c, Format: format,
-		Off: pad*row + pad*c, Pixel: c, Row: row, Image: (h + 2*pad) * row, Pad: pad,
+		Off: pad*row + pad*pixel, Pixel: pixel, Row: row, Image: (h + 2*pad) * row, Pad: pad,
 	}
 }
 
