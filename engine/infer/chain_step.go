@@ -42,11 +42,10 @@ func (c *compiler) chain(o *op, packed map[*op]*packed) error {
 		runs[i] = run
 		names = append(names, name)
 	}
-	threads := c.threads // of early and late steps
 	c.steps = append(c.steps, step{
 		op: o, kernel: summary(names), macs: k.macs, tasks: c.n * b.strips, scratch: align(b.bytes) + k.scratch,
 		bind: func(x *exec) func(worker, task int) {
-			lanes := make([]lane, threads)
+			lanes := make([]lane, len(x.scratch))
 			for w := range lanes {
 				lanes[w].maps = make([]kernel.Map, len(b.ops))
 				for i, v := range b.windows {

@@ -170,9 +170,7 @@ type exec struct {
 	residual []kernel.Map
 	tasks    []func(worker, task int) // by step: the late ones
 
-	shards   []*exec             // what the early steps see: maps for a group of images, and the memory of one worker if there are several
-	runShard func(worker, s int) // the early steps of shard s
-	ctx      context.Context     // of the run under way, for shards
+	sharding // for the early steps
 }
 
 // acquire returns idle buffers, or new ones.
@@ -236,9 +234,9 @@ func (p *Plan) newExec() *exec {
 	}
 	if p.early > 0 {
 		for s := range p.shards {
-			x.shards = append(x.shards, x.shard(s))
+			x.shards = append(x.shards, x.newShard(s))
 		}
-		x.runShard = func(_, s int) { x.runAlone(s) }
+		x.runShard = func(_, s int) { x.runOwn(s) }
 	}
 	for i, s := range p.steps[p.early:] {
 		x.tasks[p.early+i] = s.bind(x)
@@ -257,38 +255,6 @@ func (x *exec) place(r *root, memory []byte) {
 	x.roots[r.index] = x.roots[r.index].Over(f32, hi, lo)
 	for _, v := range r.values {
 		x.maps[v.id] = x.maps[v.id].Over(f32, hi, lo)
-	}
-}
-
-// shard returns what the early steps of a shard need. It sees its first group.
-func (x *exec) shard(s int) *exec {
-	p := x.plan
-	y := &exec{
-		plan: p, scratch: x.scratch, floats: x.floats, residual: x.residual,
-		roots: slices.Clone(x.roots), maps: slices.Clone(x.maps), tasks: make([]func(worker, task int), p.early),
-	}
-	if p.shards > 1 { // its own thread is worker 0 to it
-		y.scratch, y.floats, y.residual = x.scratch[s:s+1], x.floats[s:s+1], x.residual[s:s+1]
-	}
-	size := p.shared.size / p.shards
-	for _, r := range p.roots {
-		if r.own() {
-			y.place(r, x.arena[p.shared.offset+s*size:][:size])
-		}
-	}
-	x.show(y, s*p.rounds())
-	for i := range y.tasks {
-		y.tasks[i] = p.steps[i].bind(y)
-	}
-	return y
-}
-
-// show lets a shard see group k of the batch.
-func (x *exec) show(shard *exec, k int) {
-	from, to := k*x.plan.group, (k+1)*x.plan.group
-	for _, v := range x.plan.windows {
-		shard.maps[v.id] = x.maps[v.id].Images(from, to)
-		shard.roots[v.root.index] = x.roots[v.root.index].Images(from, to)
 	}
 }
 
@@ -371,49 +337,6 @@ func (p *Plan) run(ctx context.Context, in []float32, output func(i int) []float
 	}
 	p.release(x)
 	return err
-}
-
-// runEarly runs the early steps on every group of images.
-func (x *exec) runEarly(ctx context.Context, each func(i int, run func())) error {
-	p := x.plan
-	if p.early == 0 {
-		return nil
-	}
-	if p.shards > 1 && each == nil {
-		x.ctx = ctx
-		p.pool.Run(p.shards, x.runShard)
-		return ctx.Err()
-	}
-	for k := range p.rounds() {
-		for s, y := range x.shards {
-			x.show(y, s*p.rounds()+k)
-		}
-		if err := x.runSteps(ctx, 0, p.early, each); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// runAlone runs the early steps on every group of a shard, on one thread.
-func (x *exec) runAlone(s int) {
-	p, y := x.plan, x.shards[s]
-	for k := range p.rounds() {
-		x.show(y, s*p.rounds()+k)
-		for i := range p.early {
-			if x.ctx.Err() != nil {
-				return
-			}
-			y.runTasks(i)
-		}
-	}
-}
-
-// runTasks runs all tasks of an early step of a shard on one thread.
-func (x *exec) runTasks(i int) {
-	for task := range x.plan.steps[i].tasks {
-		x.tasks[i](0, task)
-	}
 }
 
 // runSteps runs steps [from, to), each on all threads.

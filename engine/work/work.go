@@ -229,7 +229,7 @@ func (p *Pool) await(j *job) {
 	if j.state.And(^isOpen)&joined == 0 {
 		return
 	}
-	if wait(func() bool { return j.state.Load()&joined == 0 }) {
+	if Wait(func() bool { return j.state.Load()&joined == 0 }) {
 		return
 	}
 	// The worker's thread may have lost its core: stop competing for it.
@@ -342,12 +342,12 @@ func (p *Pool) work(id int) {
 
 // watch spins until a job is opened after the one counted by seen, and reports whether there was one within Patience.
 func (p *Pool) watch(seen uint32) bool {
-	return wait(func() bool { return p.epoch.Load() != seen })
+	return Wait(func() bool { return p.epoch.Load() != seen })
 }
 
-// wait spins until done, and reports whether that was within Patience. The kernel may have put the thread that it waits for behind this one on the
-// same core, or a thread of the program that the pool works for: both would wait until this one parks if it did not let them pass.
-func wait(done func() bool) bool {
+// Wait spins until done, and reports whether that was within Patience. The kernel may have put the thread that it waits for behind this one
+// on the same core, or a thread of the program that the pool works for: both would wait until this one parks if it did not let them pass.
+func Wait(done func() bool) bool {
 	begin := time.Now()
 	for yields := 1; ; {
 		for range spin {
