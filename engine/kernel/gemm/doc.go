@@ -13,6 +13,8 @@
 //     out, values converted to the format of the kernel, and the channels in blocks of 64 bytes, so that the rows of a tile
 //     are contiguous memory. Zeros right of a row serve as zeros left of the next; a few positions between output rows are
 //     computed and thrown away. The copy costs a few percent and lets one kernel serve every padding, stride and format.
+//     A band of several images has them above each other or side by side, whichever wastes fewer positions. Where a band's input
+//     would not fit in L2, AMX tiles take its channels in slices, and keep the sums of all panels meanwhile.
 //   - Small groups are bundled to one block-diagonal product, as the products with zeros cost less than empty tiles.
 //
 // layout.go holds these decisions (depth: the order of the sum, fixed when weights are packed; geometry: the addresses

@@ -361,18 +361,18 @@ TEXT ·amxMedium(SB), NOSPLIT, $0-8
 	BYTE         $0x00
 	MOVQ         24(R8), R9
 	MOVQ         32(R8), DI
-	MOVQ         160(R8), SI
+	MOVQ         184(R8), SI
 	XORQ         R14, R14
 	XORQ         R15, R15
-	MOVQ         R14, 472(R8)
-	MOVQ         88(R8), AX
-	MOVQ         AX, 352(R8)
+	MOVQ         R14, 512(R8)
+	MOVQ         112(R8), AX
+	MOVQ         AX, 392(R8)
 	MOVQ         16(R8), AX
-	MOVQ         AX, 360(R8)
-	MOVQ         104(R8), AX
-	MOVQ         AX, 368(R8)
-	VBROADCASTSS 216(R8), Z29
-	VBROADCASTSS 220(R8), Z28
+	MOVQ         AX, 400(R8)
+	MOVQ         128(R8), AX
+	MOVQ         AX, 408(R8)
+	VBROADCASTSS 248(R8), Z29
+	VBROADCASTSS 252(R8), Z28
 	VPBROADCASTD constants<>+32(SB), Z27
 	VPBROADCASTD constants<>+36(SB), Z26
 	VPBROADCASTD constants<>+40(SB), Z25
@@ -382,52 +382,55 @@ TEXT ·amxMedium(SB), NOSPLIT, $0-8
 	KMOVD        AX, K2
 
 group:
-	MOVQ 72(R8), AX
-	MOVQ AX, 376(R8)
-	MOVQ 64(R8), AX
-	MOVQ AX, 408(R8)
-	MOVQ 120(R8), AX
-	MOVQ AX, 312(R8)
-	MOVQ 128(R8), AX
-	MOVQ AX, 320(R8)
-	MOVQ 136(R8), AX
-	MOVQ AX, 328(R8)
+	MOVQ 96(R8), AX
+	MOVQ AX, 416(R8)
+	MOVQ 80(R8), AX
+	MOVQ AX, 448(R8)
 	MOVQ 144(R8), AX
-	MOVQ AX, 336(R8)
-	MOVQ 152(R8), AX
 	MOVQ AX, 344(R8)
+	MOVQ 152(R8), AX
+	MOVQ AX, 352(R8)
+	MOVQ 160(R8), AX
+	MOVQ AX, 360(R8)
+	MOVQ 168(R8), AX
+	MOVQ AX, 368(R8)
+	MOVQ 176(R8), AX
+	MOVQ AX, 376(R8)
+	MOVQ 192(R8), AX
+	MOVQ AX, 384(R8)
 
 panel:
 	MOVQ 48(R8), AX
-	MOVQ AX, 384(R8)
+	SUBQ 64(R8), AX
+	MOVQ AX, 424(R8)
 	MOVQ 40(R8), AX
-	MOVQ AX, 416(R8)
+	MOVQ AX, 456(R8)
 
 chunk:
-	MOVQ    384(R8), AX
+	MOVQ    424(R8), AX
 	MOVQ    56(R8), BX
 	CMPQ    BX, AX
 	CMOVQGT AX, BX
-	MOVQ    BX, 400(R8)
+	MOVQ    BX, 440(R8)
 	SHLQ    $0x0b, BX
-	MOVQ    408(R8), AX
-	ADDQ    192(R8), AX
-	MOVQ    AX, 448(R8)
+	MOVQ    448(R8), AX
+	ADDQ    224(R8), AX
+	MOVQ    AX, 488(R8)
 	XORQ    DX, DX
-	CMPQ    184(R8), $0x00
+	CMPQ    216(R8), $0x00
 	CMOVQEQ DX, BX
-	MOVQ    BX, 456(R8)
-	MOVQ    80(R8), AX
-	MOVQ    AX, 392(R8)
-	MOVQ    360(R8), AX
-	MOVQ    AX, 424(R8)
-	MOVQ    368(R8), AX
+	MOVQ    BX, 496(R8)
+	MOVQ    104(R8), AX
 	MOVQ    AX, 432(R8)
-	MOVQ    168(R8), AX
-	MOVQ    AX, 440(R8)
+	MOVQ    400(R8), AX
+	MOVQ    AX, 464(R8)
+	MOVQ    408(R8), AX
+	MOVQ    AX, 472(R8)
+	MOVQ    384(R8), AX
+	MOVQ    AX, 480(R8)
 
 block:
-	MOVQ    424(R8), AX
+	MOVQ    464(R8), AX
 	MOVQ    8(R8), R10
 	MOVQ    R10, R11
 	MOVLQSX (AX), BX
@@ -435,11 +438,11 @@ block:
 	ADDQ    BX, R10
 	ADDQ    CX, R11
 	ADDQ    $0x08, AX
-	MOVQ    AX, 424(R8)
-	MOVQ    408(R8), R12
-	MOVQ    416(R8), R13
-	MOVQ    400(R8), CX
-	MOVQ    384(R8), AX
+	MOVQ    AX, 464(R8)
+	MOVQ    448(R8), R12
+	MOVQ    456(R8), R13
+	MOVQ    440(R8), CX
+	MOVQ    424(R8), AX
 	CMPQ    AX, 48(R8)
 	JNE     resume
 
@@ -473,7 +476,7 @@ block:
 	JMP  step
 
 resume:
-	MOVQ 440(R8), AX
+	MOVQ 480(R8), AX
 	MOVQ $0x00000040, DX
 
 	// TILELOADD 0(AX)(DX*1), TMM0
@@ -569,7 +572,7 @@ step:
 	BYTE $0x42
 	BYTE $0x5c
 	BYTE $0xcc
-	CMPQ 456(R8), $0x00
+	CMPQ 496(R8), $0x00
 	JGT  fetch0
 
 fetched0:
@@ -596,7 +599,7 @@ fetched0:
 	BYTE  $0xdd
 	TESTQ $0x00000007, CX
 	JNZ   awake
-	MOVQ  232(R8), AX
+	MOVQ  264(R8), AX
 
 	// TILESTORED TMM5, 0(AX)(DX*1)
 	BYTE $0xc4
@@ -608,7 +611,7 @@ fetched0:
 
 awake:
 	ADDQ $0x00000800, R12
-	MOVQ 176(R8), DX
+	MOVQ 208(R8), DX
 
 row:
 	CMPQ      R14, R15
@@ -616,14 +619,14 @@ row:
 	MOVLQSX   (R14), BX
 	VADDPS    (SI)(BX*1), Z31, Z0
 	VADDPS    64(SI)(BX*1), Z30, Z1
-	CMPQ      200(R8), $0x00
+	CMPQ      232(R8), $0x00
 	JNE       halves
 	VMOVAPS   Z24, Z2
 	VPERMI2PS Z1, Z0, Z2
 	VPERMT2PS Z1, Z23, Z0
 	VMOVAPS   Z0, Z1
 	VMOVAPS   Z2, Z0
-	MOVQ      296(R8), AX
+	MOVQ      328(R8), AX
 	TESTQ     AX, AX
 	JZ        noresidual32
 	MOVLQSX   8(R14), BX
@@ -633,7 +636,7 @@ row:
 	VADDPS    Z3, Z1, Z1
 
 noresidual32:
-	CMPL   208(R8), $0x02
+	CMPL   240(R8), $0x02
 	JA     f32_act3
 	VMAXPS Z0, Z29, Z0
 	VMAXPS Z1, Z29, Z1
@@ -642,7 +645,7 @@ noresidual32:
 	JMP    f32_actdone
 
 f32_act3:
-	CMPL         208(R8), $0x03
+	CMPL         240(R8), $0x03
 	JNE          f32_act4
 	VMOVAPS      Z0, Z3
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
@@ -663,7 +666,7 @@ f32_act3:
 	JMP          f32_actdone
 
 f32_act4:
-	CMPL         208(R8), $0x04
+	CMPL         240(R8), $0x04
 	JNE          f32_act5
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
 	VPXORD       Z2, Z2, Z2
@@ -680,7 +683,7 @@ f32_act4:
 	JMP          f32_actdone
 
 f32_act5:
-	CMPL             208(R8), $0x05
+	CMPL             240(R8), $0x05
 	JNE              f32_act6
 	VMOVAPS          Z0, Z4
 	VMULPS.BCST      constants<>+48(SB), Z0, Z0
@@ -721,7 +724,7 @@ f32_act5:
 	JMP              f32_actdone
 
 f32_act6:
-	CMPL             208(R8), $0x06
+	CMPL             240(R8), $0x06
 	JNE              f32_act7
 	VMULPS.BCST      constants<>+48(SB), Z0, Z0
 	VBROADCASTSS     constants<>+56(SB), Z5
@@ -758,7 +761,7 @@ f32_act6:
 	JMP              f32_actdone
 
 f32_act7:
-	CMPL             208(R8), $0x07
+	CMPL             240(R8), $0x07
 	JNE              f32_act8
 	VMAXPS.BCST      constants<>+60(SB), Z0, Z2
 	VMINPS.BCST      constants<>+64(SB), Z2, Z2
@@ -850,13 +853,13 @@ f32_act8:
 
 f32_actdone:
 	MOVLQSX 4(R14), BX
-	MOVQ    280(R8), AX
+	MOVQ    312(R8), AX
 	VMOVUPS Z0, K3, (AX)(BX*4)
 	VMOVUPS Z1, K4, 64(AX)(BX*4)
 	JMP     rowdone
 
 halves:
-	MOVQ        296(R8), AX
+	MOVQ        328(R8), AX
 	TESTQ       AX, AX
 	JZ          noresidual16
 	MOVLQSX     8(R14), BX
@@ -865,9 +868,9 @@ halves:
 	VPANDD      Z26, Z2, Z2
 	VADDPS      Z3, Z0, Z0
 	VADDPS      Z2, Z1, Z1
-	CMPQ        200(R8), $0x01
+	CMPQ        232(R8), $0x01
 	JE          noresidual16
-	MOVQ        304(R8), AX
+	MOVQ        336(R8), AX
 	VMOVDQU16.Z (AX)(BX*2), K1, Z2
 	VPSLLD      $0x10, Z2, Z3
 	VPANDD      Z26, Z2, Z2
@@ -875,7 +878,7 @@ halves:
 	VADDPS      Z2, Z1, Z1
 
 noresidual16:
-	CMPL   208(R8), $0x02
+	CMPL   240(R8), $0x02
 	JA     f16_act3
 	VMAXPS Z0, Z29, Z0
 	VMAXPS Z1, Z29, Z1
@@ -884,7 +887,7 @@ noresidual16:
 	JMP    f16_actdone
 
 f16_act3:
-	CMPL         208(R8), $0x03
+	CMPL         240(R8), $0x03
 	JNE          f16_act4
 	VMOVAPS      Z0, Z3
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
@@ -905,7 +908,7 @@ f16_act3:
 	JMP          f16_actdone
 
 f16_act4:
-	CMPL         208(R8), $0x04
+	CMPL         240(R8), $0x04
 	JNE          f16_act5
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
 	VPXORD       Z2, Z2, Z2
@@ -922,7 +925,7 @@ f16_act4:
 	JMP          f16_actdone
 
 f16_act5:
-	CMPL             208(R8), $0x05
+	CMPL             240(R8), $0x05
 	JNE              f16_act6
 	VMOVAPS          Z0, Z4
 	VMULPS.BCST      constants<>+48(SB), Z0, Z0
@@ -963,7 +966,7 @@ f16_act5:
 	JMP              f16_actdone
 
 f16_act6:
-	CMPL             208(R8), $0x06
+	CMPL             240(R8), $0x06
 	JNE              f16_act7
 	VMULPS.BCST      constants<>+48(SB), Z0, Z0
 	VBROADCASTSS     constants<>+56(SB), Z5
@@ -1000,7 +1003,7 @@ f16_act6:
 	JMP              f16_actdone
 
 f16_act7:
-	CMPL             208(R8), $0x07
+	CMPL             240(R8), $0x07
 	JNE              f16_act8
 	VMAXPS.BCST      constants<>+60(SB), Z0, Z2
 	VMINPS.BCST      constants<>+64(SB), Z2, Z2
@@ -1092,13 +1095,13 @@ f16_act8:
 
 f16_actdone:
 	MOVLQSX     4(R14), BX
-	MOVQ        280(R8), AX
+	MOVQ        312(R8), AX
 	VPADDD      Z27, Z0, Z2
 	VPADDD      Z27, Z1, Z3
 	VPSRLD      $0x10, Z2, Z4
 	VMOVDQU16   Z3, K2, Z4
 	VMOVDQU16   Z4, K1, (AX)(BX*2)
-	CMPQ        200(R8), $0x01
+	CMPQ        232(R8), $0x01
 	JE          rowdone
 	VPANDD      Z26, Z2, Z2
 	VPANDD      Z26, Z3, Z3
@@ -1110,7 +1113,7 @@ f16_actdone:
 	VPADDD      Z27, Z1, Z1
 	VPSRLD      $0x10, Z0, Z0
 	VMOVDQU16   Z1, K2, Z0
-	MOVQ        288(R8), AX
+	MOVQ        320(R8), AX
 	VMOVDQU16   Z0, K1, (AX)(BX*2)
 
 rowdone:
@@ -1121,12 +1124,12 @@ rowdone:
 rowsdone:
 	DECQ CX
 	JNZ  step
-	CMPQ 472(R8), $0x00
+	CMPQ 512(R8), $0x00
 	JNE  end
-	MOVQ 384(R8), AX
-	CMPQ AX, 400(R8)
+	MOVQ 424(R8), AX
+	CMPQ AX, 440(R8)
 	JE   summed
-	MOVQ 440(R8), AX
+	MOVQ 480(R8), AX
 	MOVQ $0x00000040, DX
 
 	// TILESTORED TMM0, 0(AX)(DX*1)
@@ -1173,17 +1176,20 @@ rowsdone:
 	BYTE $0x00
 	BYTE $0x00
 	ADDQ $0x00001000, AX
-	MOVQ AX, 440(R8)
-	DECQ 392(R8)
+	MOVQ AX, 480(R8)
+	DECQ 432(R8)
 	JNZ  block
-	MOVQ 400(R8), AX
-	SUBQ AX, 384(R8)
-	MOVQ 416(R8), BX
+	MOVQ 440(R8), AX
+	SUBQ AX, 424(R8)
+	MOVQ 456(R8), BX
 	LEAQ (BX)(AX*4), BX
-	MOVQ BX, 416(R8)
+	MOVQ BX, 456(R8)
 	SHLQ $0x0b, AX
-	ADDQ AX, 408(R8)
-	JMP  chunk
+	ADDQ AX, 448(R8)
+	MOVQ 424(R8), AX
+	CMPQ AX, 72(R8)
+	JNE  chunk
+	JMP  nextpanel
 
 summed:
 	MOVQ $0x00000080, AX
@@ -1229,71 +1235,75 @@ summed:
 	BYTE    $0x08
 	BYTE    $0x00
 	BYTE    $0x00
-	MOVQ    440(R8), AX
+	MOVQ    480(R8), AX
 	ADDQ    $0x00001000, AX
-	MOVQ    AX, 440(R8)
-	MOVQ    432(R8), AX
+	MOVQ    AX, 480(R8)
+	MOVQ    472(R8), AX
 	MOVLQSX (AX), R14
 	MOVLQSX 4(AX), R15
 	ADDQ    $0x04, AX
-	MOVQ    AX, 432(R8)
-	MOVQ    112(R8), DX
+	MOVQ    AX, 472(R8)
+	MOVQ    136(R8), DX
 	CMPQ    R14, DX
 	CMOVQGT DX, R14
 	CMPQ    R15, DX
 	CMOVQGT DX, R15
-	MOVQ    96(R8), AX
+	MOVQ    120(R8), AX
 	LEAQ    (R14)(R14*2), R14
 	LEAQ    (AX)(R14*4), R14
 	LEAQ    (R15)(R15*2), R15
 	LEAQ    (AX)(R15*4), R15
-	MOVQ    344(R8), AX
+	MOVQ    376(R8), AX
 	VMOVUPS (AX), Z31
 	VMOVUPS 64(AX), Z30
-	MOVQ    312(R8), AX
-	MOVQ    AX, 280(R8)
-	MOVQ    320(R8), AX
-	MOVQ    AX, 288(R8)
-	MOVQ    328(R8), AX
-	MOVQ    AX, 296(R8)
-	MOVQ    336(R8), AX
-	MOVQ    AX, 304(R8)
+	MOVQ    344(R8), AX
+	MOVQ    AX, 312(R8)
+	MOVQ    352(R8), AX
+	MOVQ    AX, 320(R8)
+	MOVQ    360(R8), AX
+	MOVQ    AX, 328(R8)
+	MOVQ    368(R8), AX
+	MOVQ    AX, 336(R8)
 	MOVQ    $0xffffffff, AX
-	MOVQ    224(R8), DX
-	CMPQ    376(R8), $0x01
+	MOVQ    256(R8), DX
+	CMPQ    416(R8), $0x01
 	CMOVQEQ DX, AX
 	KMOVD   AX, K1
 	KMOVW   AX, K3
 	SHRQ    $0x10, AX
 	KMOVW   AX, K4
-	DECQ    392(R8)
+	DECQ    432(R8)
 	JNZ     block
-	MOVQ    400(R8), AX
+	MOVQ    440(R8), AX
 	SHLQ    $0x0b, AX
-	ADDQ    AX, 408(R8)
-	ADDQ    $0x00000080, 344(R8)
+	ADDQ    AX, 448(R8)
+	ADDQ    $0x00000080, 376(R8)
 	MOVQ    $0x00000040, BX
 	MOVQ    $0x00000080, DX
-	CMPQ    200(R8), $0x00
+	CMPQ    232(R8), $0x00
 	CMOVQEQ DX, BX
-	ADDQ    BX, 312(R8)
-	ADDQ    BX, 320(R8)
-	CMPQ    136(R8), $0x00
+	ADDQ    BX, 344(R8)
+	ADDQ    BX, 352(R8)
+	CMPQ    160(R8), $0x00
 	JE      nextpanel
-	ADDQ    BX, 328(R8)
-	ADDQ    BX, 336(R8)
+	ADDQ    BX, 360(R8)
+	ADDQ    BX, 368(R8)
 
 nextpanel:
-	DECQ 376(R8)
+	MOVQ 88(R8), AX
+	ADDQ AX, 448(R8)
+	MOVQ 200(R8), AX
+	ADDQ AX, 384(R8)
+	DECQ 416(R8)
 	JNZ  panel
-	MOVQ 424(R8), AX
-	MOVQ AX, 360(R8)
-	MOVQ 432(R8), AX
-	MOVQ AX, 368(R8)
-	DECQ 352(R8)
+	MOVQ 464(R8), AX
+	MOVQ AX, 400(R8)
+	MOVQ 472(R8), AX
+	MOVQ AX, 408(R8)
+	DECQ 392(R8)
 	JNZ  group
 	MOVQ $0x00000001, CX
-	MOVQ CX, 472(R8)
+	MOVQ CX, 512(R8)
 	MOVQ $0x00000020, DX
 	JMP  row
 
@@ -1308,11 +1318,11 @@ end:
 	RET
 
 fetch0:
-	MOVQ    R14, 464(R8)
-	MOVQ    448(R8), DX
-	MOVBQZX 184(R8), R14
+	MOVQ    R14, 504(R8)
+	MOVQ    488(R8), DX
+	MOVBQZX 216(R8), R14
 	SHLQ    $0x08, R14
-	SUBQ    R14, 456(R8)
+	SUBQ    R14, 496(R8)
 
 lines0:
 	SUBQ       $0x00000100, R14
@@ -1325,8 +1335,8 @@ lines0:
 	JMP        lines0
 
 lines0done:
-	MOVQ DX, 448(R8)
-	MOVQ 464(R8), R14
+	MOVQ DX, 488(R8)
+	MOVQ 504(R8), R14
 	MOVQ $0x00000040, DX
 	JMP  fetched0
 
@@ -1344,18 +1354,18 @@ TEXT ·amxHigh(SB), NOSPLIT, $0-8
 	BYTE         $0x00
 	MOVQ         24(R8), R9
 	MOVQ         32(R8), DI
-	MOVQ         160(R8), SI
+	MOVQ         184(R8), SI
 	XORQ         R14, R14
 	XORQ         R15, R15
-	MOVQ         R14, 472(R8)
-	MOVQ         88(R8), AX
-	MOVQ         AX, 352(R8)
+	MOVQ         R14, 512(R8)
+	MOVQ         112(R8), AX
+	MOVQ         AX, 392(R8)
 	MOVQ         16(R8), AX
-	MOVQ         AX, 360(R8)
-	MOVQ         104(R8), AX
-	MOVQ         AX, 368(R8)
-	VBROADCASTSS 216(R8), Z29
-	VBROADCASTSS 220(R8), Z28
+	MOVQ         AX, 400(R8)
+	MOVQ         128(R8), AX
+	MOVQ         AX, 408(R8)
+	VBROADCASTSS 248(R8), Z29
+	VBROADCASTSS 252(R8), Z28
 	VPBROADCASTD constants<>+32(SB), Z27
 	VPBROADCASTD constants<>+36(SB), Z26
 	VPBROADCASTD constants<>+40(SB), Z25
@@ -1365,52 +1375,55 @@ TEXT ·amxHigh(SB), NOSPLIT, $0-8
 	KMOVD        AX, K2
 
 group:
-	MOVQ 72(R8), AX
-	MOVQ AX, 376(R8)
-	MOVQ 64(R8), AX
-	MOVQ AX, 408(R8)
-	MOVQ 120(R8), AX
-	MOVQ AX, 312(R8)
-	MOVQ 128(R8), AX
-	MOVQ AX, 320(R8)
-	MOVQ 136(R8), AX
-	MOVQ AX, 328(R8)
+	MOVQ 96(R8), AX
+	MOVQ AX, 416(R8)
+	MOVQ 80(R8), AX
+	MOVQ AX, 448(R8)
 	MOVQ 144(R8), AX
-	MOVQ AX, 336(R8)
-	MOVQ 152(R8), AX
 	MOVQ AX, 344(R8)
+	MOVQ 152(R8), AX
+	MOVQ AX, 352(R8)
+	MOVQ 160(R8), AX
+	MOVQ AX, 360(R8)
+	MOVQ 168(R8), AX
+	MOVQ AX, 368(R8)
+	MOVQ 176(R8), AX
+	MOVQ AX, 376(R8)
+	MOVQ 192(R8), AX
+	MOVQ AX, 384(R8)
 
 panel:
 	MOVQ 48(R8), AX
-	MOVQ AX, 384(R8)
+	SUBQ 64(R8), AX
+	MOVQ AX, 424(R8)
 	MOVQ 40(R8), AX
-	MOVQ AX, 416(R8)
+	MOVQ AX, 456(R8)
 
 chunk:
-	MOVQ    384(R8), AX
+	MOVQ    424(R8), AX
 	MOVQ    56(R8), BX
 	CMPQ    BX, AX
 	CMOVQGT AX, BX
-	MOVQ    BX, 400(R8)
+	MOVQ    BX, 440(R8)
 	SHLQ    $0x0c, BX
-	MOVQ    408(R8), AX
-	ADDQ    192(R8), AX
-	MOVQ    AX, 448(R8)
+	MOVQ    448(R8), AX
+	ADDQ    224(R8), AX
+	MOVQ    AX, 488(R8)
 	XORQ    DX, DX
-	CMPQ    184(R8), $0x00
+	CMPQ    216(R8), $0x00
 	CMOVQEQ DX, BX
-	MOVQ    BX, 456(R8)
-	MOVQ    80(R8), AX
-	MOVQ    AX, 392(R8)
-	MOVQ    360(R8), AX
-	MOVQ    AX, 424(R8)
-	MOVQ    368(R8), AX
+	MOVQ    BX, 496(R8)
+	MOVQ    104(R8), AX
 	MOVQ    AX, 432(R8)
-	MOVQ    168(R8), AX
-	MOVQ    AX, 440(R8)
+	MOVQ    400(R8), AX
+	MOVQ    AX, 464(R8)
+	MOVQ    408(R8), AX
+	MOVQ    AX, 472(R8)
+	MOVQ    384(R8), AX
+	MOVQ    AX, 480(R8)
 
 block:
-	MOVQ    424(R8), AX
+	MOVQ    464(R8), AX
 	MOVQ    8(R8), R10
 	MOVQ    R10, R11
 	MOVLQSX (AX), BX
@@ -1418,11 +1431,11 @@ block:
 	ADDQ    BX, R10
 	ADDQ    CX, R11
 	ADDQ    $0x08, AX
-	MOVQ    AX, 424(R8)
-	MOVQ    408(R8), R12
-	MOVQ    416(R8), R13
-	MOVQ    400(R8), CX
-	MOVQ    384(R8), AX
+	MOVQ    AX, 464(R8)
+	MOVQ    448(R8), R12
+	MOVQ    456(R8), R13
+	MOVQ    440(R8), CX
+	MOVQ    424(R8), AX
 	CMPQ    AX, 48(R8)
 	JNE     resume
 
@@ -1456,7 +1469,7 @@ block:
 	JMP  step
 
 resume:
-	MOVQ 440(R8), AX
+	MOVQ 480(R8), AX
 	MOVQ $0x00000040, DX
 
 	// TILELOADD 0(AX)(DX*1), TMM0
@@ -1569,7 +1582,7 @@ step:
 	BYTE $0x4a
 	BYTE $0x5c
 	BYTE $0xd5
-	CMPQ 456(R8), $0x00
+	CMPQ 496(R8), $0x00
 	JGT  fetch0
 
 fetched0:
@@ -1603,7 +1616,7 @@ fetched0:
 	BYTE $0x42
 	BYTE $0x5c
 	BYTE $0xcc
-	CMPQ 456(R8), $0x00
+	CMPQ 496(R8), $0x00
 	JGT  fetch1
 
 fetched1:
@@ -1647,7 +1660,7 @@ fetched1:
 	BYTE $0x4a
 	BYTE $0x5c
 	BYTE $0xc4
-	CMPQ 456(R8), $0x00
+	CMPQ 496(R8), $0x00
 	JGT  fetch2
 
 fetched2:
@@ -1683,13 +1696,13 @@ fetched2:
 	BYTE $0x42
 	BYTE $0x5c
 	BYTE $0xdd
-	CMPQ 456(R8), $0x00
+	CMPQ 496(R8), $0x00
 	JGT  fetch3
 
 fetched3:
 	TESTQ $0x00000003, CX
 	JNZ   awake
-	MOVQ  232(R8), AX
+	MOVQ  264(R8), AX
 
 	// TILESTORED TMM5, 0(AX)(DX*1)
 	BYTE $0xc4
@@ -1701,7 +1714,7 @@ fetched3:
 
 awake:
 	ADDQ $0x00001000, R12
-	MOVQ 176(R8), DX
+	MOVQ 208(R8), DX
 
 row:
 	CMPQ      R14, R15
@@ -1709,14 +1722,14 @@ row:
 	MOVLQSX   (R14), BX
 	VADDPS    (SI)(BX*1), Z31, Z0
 	VADDPS    64(SI)(BX*1), Z30, Z1
-	CMPQ      200(R8), $0x00
+	CMPQ      232(R8), $0x00
 	JNE       halves
 	VMOVAPS   Z24, Z2
 	VPERMI2PS Z1, Z0, Z2
 	VPERMT2PS Z1, Z23, Z0
 	VMOVAPS   Z0, Z1
 	VMOVAPS   Z2, Z0
-	MOVQ      296(R8), AX
+	MOVQ      328(R8), AX
 	TESTQ     AX, AX
 	JZ        noresidual32
 	MOVLQSX   8(R14), BX
@@ -1726,7 +1739,7 @@ row:
 	VADDPS    Z3, Z1, Z1
 
 noresidual32:
-	CMPL   208(R8), $0x02
+	CMPL   240(R8), $0x02
 	JA     f32_act3
 	VMAXPS Z0, Z29, Z0
 	VMAXPS Z1, Z29, Z1
@@ -1735,7 +1748,7 @@ noresidual32:
 	JMP    f32_actdone
 
 f32_act3:
-	CMPL         208(R8), $0x03
+	CMPL         240(R8), $0x03
 	JNE          f32_act4
 	VMOVAPS      Z0, Z3
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
@@ -1756,7 +1769,7 @@ f32_act3:
 	JMP          f32_actdone
 
 f32_act4:
-	CMPL         208(R8), $0x04
+	CMPL         240(R8), $0x04
 	JNE          f32_act5
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
 	VPXORD       Z2, Z2, Z2
@@ -1773,7 +1786,7 @@ f32_act4:
 	JMP          f32_actdone
 
 f32_act5:
-	CMPL             208(R8), $0x05
+	CMPL             240(R8), $0x05
 	JNE              f32_act6
 	VMOVAPS          Z0, Z4
 	VMULPS.BCST      constants<>+48(SB), Z0, Z0
@@ -1814,7 +1827,7 @@ f32_act5:
 	JMP              f32_actdone
 
 f32_act6:
-	CMPL             208(R8), $0x06
+	CMPL             240(R8), $0x06
 	JNE              f32_act7
 	VMULPS.BCST      constants<>+48(SB), Z0, Z0
 	VBROADCASTSS     constants<>+56(SB), Z5
@@ -1851,7 +1864,7 @@ f32_act6:
 	JMP              f32_actdone
 
 f32_act7:
-	CMPL             208(R8), $0x07
+	CMPL             240(R8), $0x07
 	JNE              f32_act8
 	VMAXPS.BCST      constants<>+60(SB), Z0, Z2
 	VMINPS.BCST      constants<>+64(SB), Z2, Z2
@@ -1943,13 +1956,13 @@ f32_act8:
 
 f32_actdone:
 	MOVLQSX 4(R14), BX
-	MOVQ    280(R8), AX
+	MOVQ    312(R8), AX
 	VMOVUPS Z0, K3, (AX)(BX*4)
 	VMOVUPS Z1, K4, 64(AX)(BX*4)
 	JMP     rowdone
 
 halves:
-	MOVQ        296(R8), AX
+	MOVQ        328(R8), AX
 	TESTQ       AX, AX
 	JZ          noresidual16
 	MOVLQSX     8(R14), BX
@@ -1958,9 +1971,9 @@ halves:
 	VPANDD      Z26, Z2, Z2
 	VADDPS      Z3, Z0, Z0
 	VADDPS      Z2, Z1, Z1
-	CMPQ        200(R8), $0x01
+	CMPQ        232(R8), $0x01
 	JE          noresidual16
-	MOVQ        304(R8), AX
+	MOVQ        336(R8), AX
 	VMOVDQU16.Z (AX)(BX*2), K1, Z2
 	VPSLLD      $0x10, Z2, Z3
 	VPANDD      Z26, Z2, Z2
@@ -1968,7 +1981,7 @@ halves:
 	VADDPS      Z2, Z1, Z1
 
 noresidual16:
-	CMPL   208(R8), $0x02
+	CMPL   240(R8), $0x02
 	JA     f16_act3
 	VMAXPS Z0, Z29, Z0
 	VMAXPS Z1, Z29, Z1
@@ -1977,7 +1990,7 @@ noresidual16:
 	JMP    f16_actdone
 
 f16_act3:
-	CMPL         208(R8), $0x03
+	CMPL         240(R8), $0x03
 	JNE          f16_act4
 	VMOVAPS      Z0, Z3
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
@@ -1998,7 +2011,7 @@ f16_act3:
 	JMP          f16_actdone
 
 f16_act4:
-	CMPL         208(R8), $0x04
+	CMPL         240(R8), $0x04
 	JNE          f16_act5
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
 	VPXORD       Z2, Z2, Z2
@@ -2015,7 +2028,7 @@ f16_act4:
 	JMP          f16_actdone
 
 f16_act5:
-	CMPL             208(R8), $0x05
+	CMPL             240(R8), $0x05
 	JNE              f16_act6
 	VMOVAPS          Z0, Z4
 	VMULPS.BCST      constants<>+48(SB), Z0, Z0
@@ -2056,7 +2069,7 @@ f16_act5:
 	JMP              f16_actdone
 
 f16_act6:
-	CMPL             208(R8), $0x06
+	CMPL             240(R8), $0x06
 	JNE              f16_act7
 	VMULPS.BCST      constants<>+48(SB), Z0, Z0
 	VBROADCASTSS     constants<>+56(SB), Z5
@@ -2093,7 +2106,7 @@ f16_act6:
 	JMP              f16_actdone
 
 f16_act7:
-	CMPL             208(R8), $0x07
+	CMPL             240(R8), $0x07
 	JNE              f16_act8
 	VMAXPS.BCST      constants<>+60(SB), Z0, Z2
 	VMINPS.BCST      constants<>+64(SB), Z2, Z2
@@ -2185,13 +2198,13 @@ f16_act8:
 
 f16_actdone:
 	MOVLQSX     4(R14), BX
-	MOVQ        280(R8), AX
+	MOVQ        312(R8), AX
 	VPADDD      Z27, Z0, Z2
 	VPADDD      Z27, Z1, Z3
 	VPSRLD      $0x10, Z2, Z4
 	VMOVDQU16   Z3, K2, Z4
 	VMOVDQU16   Z4, K1, (AX)(BX*2)
-	CMPQ        200(R8), $0x01
+	CMPQ        232(R8), $0x01
 	JE          rowdone
 	VPANDD      Z26, Z2, Z2
 	VPANDD      Z26, Z3, Z3
@@ -2203,7 +2216,7 @@ f16_actdone:
 	VPADDD      Z27, Z1, Z1
 	VPSRLD      $0x10, Z0, Z0
 	VMOVDQU16   Z1, K2, Z0
-	MOVQ        288(R8), AX
+	MOVQ        320(R8), AX
 	VMOVDQU16   Z0, K1, (AX)(BX*2)
 
 rowdone:
@@ -2214,12 +2227,12 @@ rowdone:
 rowsdone:
 	DECQ CX
 	JNZ  step
-	CMPQ 472(R8), $0x00
+	CMPQ 512(R8), $0x00
 	JNE  end
-	MOVQ 384(R8), AX
-	CMPQ AX, 400(R8)
+	MOVQ 424(R8), AX
+	CMPQ AX, 440(R8)
 	JE   summed
-	MOVQ 440(R8), AX
+	MOVQ 480(R8), AX
 	MOVQ $0x00000040, DX
 
 	// TILESTORED TMM0, 0(AX)(DX*1)
@@ -2266,17 +2279,20 @@ rowsdone:
 	BYTE $0x00
 	BYTE $0x00
 	ADDQ $0x00001000, AX
-	MOVQ AX, 440(R8)
-	DECQ 392(R8)
+	MOVQ AX, 480(R8)
+	DECQ 432(R8)
 	JNZ  block
-	MOVQ 400(R8), AX
-	SUBQ AX, 384(R8)
-	MOVQ 416(R8), BX
+	MOVQ 440(R8), AX
+	SUBQ AX, 424(R8)
+	MOVQ 456(R8), BX
 	LEAQ (BX)(AX*4), BX
-	MOVQ BX, 416(R8)
+	MOVQ BX, 456(R8)
 	SHLQ $0x0c, AX
-	ADDQ AX, 408(R8)
-	JMP  chunk
+	ADDQ AX, 448(R8)
+	MOVQ 424(R8), AX
+	CMPQ AX, 72(R8)
+	JNE  chunk
+	JMP  nextpanel
 
 summed:
 	MOVQ $0x00000080, AX
@@ -2322,71 +2338,75 @@ summed:
 	BYTE    $0x08
 	BYTE    $0x00
 	BYTE    $0x00
-	MOVQ    440(R8), AX
+	MOVQ    480(R8), AX
 	ADDQ    $0x00001000, AX
-	MOVQ    AX, 440(R8)
-	MOVQ    432(R8), AX
+	MOVQ    AX, 480(R8)
+	MOVQ    472(R8), AX
 	MOVLQSX (AX), R14
 	MOVLQSX 4(AX), R15
 	ADDQ    $0x04, AX
-	MOVQ    AX, 432(R8)
-	MOVQ    112(R8), DX
+	MOVQ    AX, 472(R8)
+	MOVQ    136(R8), DX
 	CMPQ    R14, DX
 	CMOVQGT DX, R14
 	CMPQ    R15, DX
 	CMOVQGT DX, R15
-	MOVQ    96(R8), AX
+	MOVQ    120(R8), AX
 	LEAQ    (R14)(R14*2), R14
 	LEAQ    (AX)(R14*4), R14
 	LEAQ    (R15)(R15*2), R15
 	LEAQ    (AX)(R15*4), R15
-	MOVQ    344(R8), AX
+	MOVQ    376(R8), AX
 	VMOVUPS (AX), Z31
 	VMOVUPS 64(AX), Z30
-	MOVQ    312(R8), AX
-	MOVQ    AX, 280(R8)
-	MOVQ    320(R8), AX
-	MOVQ    AX, 288(R8)
-	MOVQ    328(R8), AX
-	MOVQ    AX, 296(R8)
-	MOVQ    336(R8), AX
-	MOVQ    AX, 304(R8)
+	MOVQ    344(R8), AX
+	MOVQ    AX, 312(R8)
+	MOVQ    352(R8), AX
+	MOVQ    AX, 320(R8)
+	MOVQ    360(R8), AX
+	MOVQ    AX, 328(R8)
+	MOVQ    368(R8), AX
+	MOVQ    AX, 336(R8)
 	MOVQ    $0xffffffff, AX
-	MOVQ    224(R8), DX
-	CMPQ    376(R8), $0x01
+	MOVQ    256(R8), DX
+	CMPQ    416(R8), $0x01
 	CMOVQEQ DX, AX
 	KMOVD   AX, K1
 	KMOVW   AX, K3
 	SHRQ    $0x10, AX
 	KMOVW   AX, K4
-	DECQ    392(R8)
+	DECQ    432(R8)
 	JNZ     block
-	MOVQ    400(R8), AX
+	MOVQ    440(R8), AX
 	SHLQ    $0x0c, AX
-	ADDQ    AX, 408(R8)
-	ADDQ    $0x00000080, 344(R8)
+	ADDQ    AX, 448(R8)
+	ADDQ    $0x00000080, 376(R8)
 	MOVQ    $0x00000040, BX
 	MOVQ    $0x00000080, DX
-	CMPQ    200(R8), $0x00
+	CMPQ    232(R8), $0x00
 	CMOVQEQ DX, BX
-	ADDQ    BX, 312(R8)
-	ADDQ    BX, 320(R8)
-	CMPQ    136(R8), $0x00
+	ADDQ    BX, 344(R8)
+	ADDQ    BX, 352(R8)
+	CMPQ    160(R8), $0x00
 	JE      nextpanel
-	ADDQ    BX, 328(R8)
-	ADDQ    BX, 336(R8)
+	ADDQ    BX, 360(R8)
+	ADDQ    BX, 368(R8)
 
 nextpanel:
-	DECQ 376(R8)
+	MOVQ 88(R8), AX
+	ADDQ AX, 448(R8)
+	MOVQ 200(R8), AX
+	ADDQ AX, 384(R8)
+	DECQ 416(R8)
 	JNZ  panel
-	MOVQ 424(R8), AX
-	MOVQ AX, 360(R8)
-	MOVQ 432(R8), AX
-	MOVQ AX, 368(R8)
-	DECQ 352(R8)
+	MOVQ 464(R8), AX
+	MOVQ AX, 400(R8)
+	MOVQ 472(R8), AX
+	MOVQ AX, 408(R8)
+	DECQ 392(R8)
 	JNZ  group
 	MOVQ $0x00000001, CX
-	MOVQ CX, 472(R8)
+	MOVQ CX, 512(R8)
 	MOVQ $0x00000020, DX
 	JMP  row
 
@@ -2401,11 +2421,11 @@ end:
 	RET
 
 fetch0:
-	MOVQ    R14, 464(R8)
-	MOVQ    448(R8), DX
-	MOVBQZX 184(R8), R14
+	MOVQ    R14, 504(R8)
+	MOVQ    488(R8), DX
+	MOVBQZX 216(R8), R14
 	SHLQ    $0x08, R14
-	SUBQ    R14, 456(R8)
+	SUBQ    R14, 496(R8)
 
 lines0:
 	SUBQ       $0x00000100, R14
@@ -2418,17 +2438,17 @@ lines0:
 	JMP        lines0
 
 lines0done:
-	MOVQ DX, 448(R8)
-	MOVQ 464(R8), R14
+	MOVQ DX, 488(R8)
+	MOVQ 504(R8), R14
 	MOVQ $0x00000040, DX
 	JMP  fetched0
 
 fetch1:
-	MOVQ    R14, 464(R8)
-	MOVQ    448(R8), DX
-	MOVBQZX 185(R8), R14
+	MOVQ    R14, 504(R8)
+	MOVQ    488(R8), DX
+	MOVBQZX 217(R8), R14
 	SHLQ    $0x08, R14
-	SUBQ    R14, 456(R8)
+	SUBQ    R14, 496(R8)
 
 lines1:
 	SUBQ       $0x00000100, R14
@@ -2441,17 +2461,17 @@ lines1:
 	JMP        lines1
 
 lines1done:
-	MOVQ DX, 448(R8)
-	MOVQ 464(R8), R14
+	MOVQ DX, 488(R8)
+	MOVQ 504(R8), R14
 	MOVQ $0x00000040, DX
 	JMP  fetched1
 
 fetch2:
-	MOVQ    R14, 464(R8)
-	MOVQ    448(R8), DX
-	MOVBQZX 186(R8), R14
+	MOVQ    R14, 504(R8)
+	MOVQ    488(R8), DX
+	MOVBQZX 218(R8), R14
 	SHLQ    $0x08, R14
-	SUBQ    R14, 456(R8)
+	SUBQ    R14, 496(R8)
 
 lines2:
 	SUBQ       $0x00000100, R14
@@ -2464,17 +2484,17 @@ lines2:
 	JMP        lines2
 
 lines2done:
-	MOVQ DX, 448(R8)
-	MOVQ 464(R8), R14
+	MOVQ DX, 488(R8)
+	MOVQ 504(R8), R14
 	MOVQ $0x00000040, DX
 	JMP  fetched2
 
 fetch3:
-	MOVQ    R14, 464(R8)
-	MOVQ    448(R8), DX
-	MOVBQZX 187(R8), R14
+	MOVQ    R14, 504(R8)
+	MOVQ    488(R8), DX
+	MOVBQZX 219(R8), R14
 	SHLQ    $0x08, R14
-	SUBQ    R14, 456(R8)
+	SUBQ    R14, 496(R8)
 
 lines3:
 	SUBQ       $0x00000100, R14
@@ -2487,8 +2507,8 @@ lines3:
 	JMP        lines3
 
 lines3done:
-	MOVQ DX, 448(R8)
-	MOVQ 464(R8), R14
+	MOVQ DX, 488(R8)
+	MOVQ 504(R8), R14
 	MOVQ $0x00000040, DX
 	JMP  fetched3
 
@@ -2506,20 +2526,20 @@ TEXT ·winogradStripMedium(SB), NOSPLIT, $0-8
 	BYTE         $0x00
 	MOVQ         24(R8), R9
 	MOVQ         32(R8), DI
-	MOVQ         240(R8), AX
-	MOVQ         AX, 480(R8)
-	MOVQ         160(R8), SI
+	MOVQ         272(R8), AX
+	MOVQ         AX, 520(R8)
+	MOVQ         184(R8), SI
 	XORQ         R14, R14
 	XORQ         R15, R15
-	MOVQ         R14, 472(R8)
-	MOVQ         88(R8), AX
-	MOVQ         AX, 352(R8)
+	MOVQ         R14, 512(R8)
+	MOVQ         112(R8), AX
+	MOVQ         AX, 392(R8)
 	MOVQ         16(R8), AX
-	MOVQ         AX, 360(R8)
-	MOVQ         104(R8), AX
-	MOVQ         AX, 368(R8)
-	VBROADCASTSS 216(R8), Z29
-	VBROADCASTSS 220(R8), Z28
+	MOVQ         AX, 400(R8)
+	MOVQ         128(R8), AX
+	MOVQ         AX, 408(R8)
+	VBROADCASTSS 248(R8), Z29
+	VBROADCASTSS 252(R8), Z28
 	VPBROADCASTD constants<>+32(SB), Z27
 	VPBROADCASTD constants<>+36(SB), Z26
 	VPBROADCASTD constants<>+40(SB), Z25
@@ -2527,70 +2547,73 @@ TEXT ·winogradStripMedium(SB), NOSPLIT, $0-8
 	VMOVUPS      interleave<>+64(SB), Z23
 	MOVL         constants<>+44(SB), AX
 	KMOVD        AX, K2
-	MOVQ         120(R8), AX
-	MOVQ         AX, 280(R8)
-	MOVQ         128(R8), AX
-	MOVQ         AX, 288(R8)
-	MOVQ         136(R8), AX
-	MOVQ         AX, 296(R8)
 	MOVQ         144(R8), AX
-	MOVQ         AX, 304(R8)
+	MOVQ         AX, 312(R8)
 	MOVQ         152(R8), AX
+	MOVQ         AX, 320(R8)
+	MOVQ         160(R8), AX
+	MOVQ         AX, 328(R8)
+	MOVQ         168(R8), AX
+	MOVQ         AX, 336(R8)
+	MOVQ         176(R8), AX
 	VMOVUPS      (AX), Z31
 	VMOVUPS      64(AX), Z30
-	MOVQ         224(R8), AX
+	MOVQ         256(R8), AX
 	KMOVD        AX, K1
 	KMOVW        AX, K3
 	SHRQ         $0x10, AX
 	KMOVW        AX, K4
 
 group:
-	MOVQ 72(R8), AX
-	MOVQ AX, 376(R8)
-	MOVQ 64(R8), AX
-	MOVQ AX, 408(R8)
-	MOVQ 120(R8), AX
-	MOVQ AX, 312(R8)
-	MOVQ 128(R8), AX
-	MOVQ AX, 320(R8)
-	MOVQ 136(R8), AX
-	MOVQ AX, 328(R8)
+	MOVQ 96(R8), AX
+	MOVQ AX, 416(R8)
+	MOVQ 80(R8), AX
+	MOVQ AX, 448(R8)
 	MOVQ 144(R8), AX
-	MOVQ AX, 336(R8)
-	MOVQ 152(R8), AX
 	MOVQ AX, 344(R8)
+	MOVQ 152(R8), AX
+	MOVQ AX, 352(R8)
+	MOVQ 160(R8), AX
+	MOVQ AX, 360(R8)
+	MOVQ 168(R8), AX
+	MOVQ AX, 368(R8)
+	MOVQ 176(R8), AX
+	MOVQ AX, 376(R8)
+	MOVQ 192(R8), AX
+	MOVQ AX, 384(R8)
 
 panel:
 	MOVQ 48(R8), AX
-	MOVQ AX, 384(R8)
+	SUBQ 64(R8), AX
+	MOVQ AX, 424(R8)
 	MOVQ 40(R8), AX
-	MOVQ AX, 416(R8)
+	MOVQ AX, 456(R8)
 
 chunk:
-	MOVQ    384(R8), AX
+	MOVQ    424(R8), AX
 	MOVQ    56(R8), BX
 	CMPQ    BX, AX
 	CMOVQGT AX, BX
-	MOVQ    BX, 400(R8)
+	MOVQ    BX, 440(R8)
 	SHLQ    $0x0b, BX
-	MOVQ    408(R8), AX
-	ADDQ    192(R8), AX
-	MOVQ    AX, 448(R8)
+	MOVQ    448(R8), AX
+	ADDQ    224(R8), AX
+	MOVQ    AX, 488(R8)
 	XORQ    DX, DX
-	CMPQ    184(R8), $0x00
+	CMPQ    216(R8), $0x00
 	CMOVQEQ DX, BX
-	MOVQ    BX, 456(R8)
-	MOVQ    80(R8), AX
-	MOVQ    AX, 392(R8)
-	MOVQ    360(R8), AX
-	MOVQ    AX, 424(R8)
-	MOVQ    368(R8), AX
+	MOVQ    BX, 496(R8)
+	MOVQ    104(R8), AX
 	MOVQ    AX, 432(R8)
-	MOVQ    168(R8), AX
-	MOVQ    AX, 440(R8)
+	MOVQ    400(R8), AX
+	MOVQ    AX, 464(R8)
+	MOVQ    408(R8), AX
+	MOVQ    AX, 472(R8)
+	MOVQ    384(R8), AX
+	MOVQ    AX, 480(R8)
 
 block:
-	MOVQ    424(R8), AX
+	MOVQ    464(R8), AX
 	MOVQ    8(R8), R10
 	MOVQ    R10, R11
 	MOVLQSX (AX), BX
@@ -2598,11 +2621,11 @@ block:
 	ADDQ    BX, R10
 	ADDQ    CX, R11
 	ADDQ    $0x08, AX
-	MOVQ    AX, 424(R8)
-	MOVQ    408(R8), R12
-	MOVQ    416(R8), R13
-	MOVQ    400(R8), CX
-	MOVQ    384(R8), AX
+	MOVQ    AX, 464(R8)
+	MOVQ    448(R8), R12
+	MOVQ    456(R8), R13
+	MOVQ    440(R8), CX
+	MOVQ    424(R8), AX
 	CMPQ    AX, 48(R8)
 	JNE     resume
 
@@ -2636,7 +2659,7 @@ block:
 	JMP  step
 
 resume:
-	MOVQ 440(R8), AX
+	MOVQ 480(R8), AX
 	MOVQ $0x00000040, DX
 
 	// TILELOADD 0(AX)(DX*1), TMM0
@@ -2732,7 +2755,7 @@ step:
 	BYTE $0x42
 	BYTE $0x5c
 	BYTE $0xcc
-	CMPQ 456(R8), $0x00
+	CMPQ 496(R8), $0x00
 	JGT  fetch0
 
 fetched0:
@@ -2759,7 +2782,7 @@ fetched0:
 	BYTE  $0xdd
 	TESTQ $0x00000007, CX
 	JNZ   awake
-	MOVQ  232(R8), AX
+	MOVQ  264(R8), AX
 
 	// TILESTORED TMM5, 0(AX)(DX*1)
 	BYTE $0xc4
@@ -2771,21 +2794,21 @@ fetched0:
 
 awake:
 	ADDQ $0x00000800, R12
-	MOVQ 176(R8), DX
+	MOVQ 208(R8), DX
 
 strip:
-	CMPQ             272(R8), $0x00
+	CMPQ             304(R8), $0x00
 	JE               stripsdone
-	MOVQ             264(R8), AX
+	MOVQ             296(R8), AX
 	MOVLQSX          (AX), BX
 	MOVLQSX          4(AX), R14
 	MOVLQSX          12(AX), R15
 	ADDQ             $0x08, AX
-	MOVQ             AX, 264(R8)
-	ADDQ             96(R8), R14
-	ADDQ             96(R8), R15
-	ADDQ             248(R8), BX
-	MOVQ             256(R8), AX
+	MOVQ             AX, 296(R8)
+	ADDQ             120(R8), R14
+	ADDQ             120(R8), R15
+	ADDQ             280(R8), BX
+	MOVQ             288(R8), AX
 	VMOVUPS          (BX), Z0
 	VMOVUPS          64(BX), Z6
 	ADDQ             AX, BX
@@ -2842,14 +2865,14 @@ row:
 	MOVLQSX   (R14), BX
 	VADDPS    (SI)(BX*1), Z31, Z0
 	VADDPS    64(SI)(BX*1), Z30, Z1
-	CMPQ      200(R8), $0x00
+	CMPQ      232(R8), $0x00
 	JNE       halves
 	VMOVAPS   Z24, Z2
 	VPERMI2PS Z1, Z0, Z2
 	VPERMT2PS Z1, Z23, Z0
 	VMOVAPS   Z0, Z1
 	VMOVAPS   Z2, Z0
-	MOVQ      296(R8), AX
+	MOVQ      328(R8), AX
 	TESTQ     AX, AX
 	JZ        noresidual32
 	MOVLQSX   8(R14), BX
@@ -2859,7 +2882,7 @@ row:
 	VADDPS    Z3, Z1, Z1
 
 noresidual32:
-	CMPL   208(R8), $0x02
+	CMPL   240(R8), $0x02
 	JA     f32_act3
 	VMAXPS Z0, Z29, Z0
 	VMAXPS Z1, Z29, Z1
@@ -2868,7 +2891,7 @@ noresidual32:
 	JMP    f32_actdone
 
 f32_act3:
-	CMPL         208(R8), $0x03
+	CMPL         240(R8), $0x03
 	JNE          f32_act4
 	VMOVAPS      Z0, Z3
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
@@ -2889,7 +2912,7 @@ f32_act3:
 	JMP          f32_actdone
 
 f32_act4:
-	CMPL         208(R8), $0x04
+	CMPL         240(R8), $0x04
 	JNE          f32_act5
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
 	VPXORD       Z2, Z2, Z2
@@ -2906,7 +2929,7 @@ f32_act4:
 	JMP          f32_actdone
 
 f32_act5:
-	CMPL             208(R8), $0x05
+	CMPL             240(R8), $0x05
 	JNE              f32_act6
 	VMOVAPS          Z0, Z4
 	VMULPS.BCST      constants<>+48(SB), Z0, Z0
@@ -2947,7 +2970,7 @@ f32_act5:
 	JMP              f32_actdone
 
 f32_act6:
-	CMPL             208(R8), $0x06
+	CMPL             240(R8), $0x06
 	JNE              f32_act7
 	VMULPS.BCST      constants<>+48(SB), Z0, Z0
 	VBROADCASTSS     constants<>+56(SB), Z5
@@ -2984,7 +3007,7 @@ f32_act6:
 	JMP              f32_actdone
 
 f32_act7:
-	CMPL             208(R8), $0x07
+	CMPL             240(R8), $0x07
 	JNE              f32_act8
 	VMAXPS.BCST      constants<>+60(SB), Z0, Z2
 	VMINPS.BCST      constants<>+64(SB), Z2, Z2
@@ -3076,13 +3099,13 @@ f32_act8:
 
 f32_actdone:
 	MOVLQSX 4(R14), BX
-	MOVQ    280(R8), AX
+	MOVQ    312(R8), AX
 	VMOVUPS Z0, K3, (AX)(BX*4)
 	VMOVUPS Z1, K4, 64(AX)(BX*4)
 	JMP     rowdone
 
 halves:
-	MOVQ        296(R8), AX
+	MOVQ        328(R8), AX
 	TESTQ       AX, AX
 	JZ          noresidual16
 	MOVLQSX     8(R14), BX
@@ -3091,9 +3114,9 @@ halves:
 	VPANDD      Z26, Z2, Z2
 	VADDPS      Z3, Z0, Z0
 	VADDPS      Z2, Z1, Z1
-	CMPQ        200(R8), $0x01
+	CMPQ        232(R8), $0x01
 	JE          noresidual16
-	MOVQ        304(R8), AX
+	MOVQ        336(R8), AX
 	VMOVDQU16.Z (AX)(BX*2), K1, Z2
 	VPSLLD      $0x10, Z2, Z3
 	VPANDD      Z26, Z2, Z2
@@ -3101,7 +3124,7 @@ halves:
 	VADDPS      Z2, Z1, Z1
 
 noresidual16:
-	CMPL   208(R8), $0x02
+	CMPL   240(R8), $0x02
 	JA     f16_act3
 	VMAXPS Z0, Z29, Z0
 	VMAXPS Z1, Z29, Z1
@@ -3110,7 +3133,7 @@ noresidual16:
 	JMP    f16_actdone
 
 f16_act3:
-	CMPL         208(R8), $0x03
+	CMPL         240(R8), $0x03
 	JNE          f16_act4
 	VMOVAPS      Z0, Z3
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
@@ -3131,7 +3154,7 @@ f16_act3:
 	JMP          f16_actdone
 
 f16_act4:
-	CMPL         208(R8), $0x04
+	CMPL         240(R8), $0x04
 	JNE          f16_act5
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
 	VPXORD       Z2, Z2, Z2
@@ -3148,7 +3171,7 @@ f16_act4:
 	JMP          f16_actdone
 
 f16_act5:
-	CMPL             208(R8), $0x05
+	CMPL             240(R8), $0x05
 	JNE              f16_act6
 	VMOVAPS          Z0, Z4
 	VMULPS.BCST      constants<>+48(SB), Z0, Z0
@@ -3189,7 +3212,7 @@ f16_act5:
 	JMP              f16_actdone
 
 f16_act6:
-	CMPL             208(R8), $0x06
+	CMPL             240(R8), $0x06
 	JNE              f16_act7
 	VMULPS.BCST      constants<>+48(SB), Z0, Z0
 	VBROADCASTSS     constants<>+56(SB), Z5
@@ -3226,7 +3249,7 @@ f16_act6:
 	JMP              f16_actdone
 
 f16_act7:
-	CMPL             208(R8), $0x07
+	CMPL             240(R8), $0x07
 	JNE              f16_act8
 	VMAXPS.BCST      constants<>+60(SB), Z0, Z2
 	VMINPS.BCST      constants<>+64(SB), Z2, Z2
@@ -3318,13 +3341,13 @@ f16_act8:
 
 f16_actdone:
 	MOVLQSX     4(R14), BX
-	MOVQ        280(R8), AX
+	MOVQ        312(R8), AX
 	VPADDD      Z27, Z0, Z2
 	VPADDD      Z27, Z1, Z3
 	VPSRLD      $0x10, Z2, Z4
 	VMOVDQU16   Z3, K2, Z4
 	VMOVDQU16   Z4, K1, (AX)(BX*2)
-	CMPQ        200(R8), $0x01
+	CMPQ        232(R8), $0x01
 	JE          rowdone
 	VPANDD      Z26, Z2, Z2
 	VPANDD      Z26, Z3, Z3
@@ -3336,24 +3359,24 @@ f16_actdone:
 	VPADDD      Z27, Z1, Z1
 	VPSRLD      $0x10, Z0, Z0
 	VMOVDQU16   Z1, K2, Z0
-	MOVQ        288(R8), AX
+	MOVQ        320(R8), AX
 	VMOVDQU16   Z0, K1, (AX)(BX*2)
 
 rowdone:
 	ADDQ $0x0c, R14
 	CMPQ R14, R15
 	JL   row
-	DECQ 272(R8)
+	DECQ 304(R8)
 	DECQ DX
 	JNZ  strip
 
 stripsdone:
 	DECQ CX
 	JNZ  step
-	MOVQ 384(R8), AX
-	CMPQ AX, 400(R8)
+	MOVQ 424(R8), AX
+	CMPQ AX, 440(R8)
 	JE   summed
-	MOVQ 440(R8), AX
+	MOVQ 480(R8), AX
 	MOVQ $0x00000040, DX
 
 	// TILESTORED TMM0, 0(AX)(DX*1)
@@ -3400,21 +3423,24 @@ stripsdone:
 	BYTE $0x00
 	BYTE $0x00
 	ADDQ $0x00001000, AX
-	MOVQ AX, 440(R8)
-	DECQ 392(R8)
+	MOVQ AX, 480(R8)
+	DECQ 432(R8)
 	JNZ  block
-	MOVQ 400(R8), AX
-	SUBQ AX, 384(R8)
-	MOVQ 416(R8), BX
+	MOVQ 440(R8), AX
+	SUBQ AX, 424(R8)
+	MOVQ 456(R8), BX
 	LEAQ (BX)(AX*4), BX
-	MOVQ BX, 416(R8)
+	MOVQ BX, 456(R8)
 	SHLQ $0x0b, AX
-	ADDQ AX, 408(R8)
-	JMP  chunk
+	ADDQ AX, 448(R8)
+	MOVQ 424(R8), AX
+	CMPQ AX, 72(R8)
+	JNE  chunk
+	JMP  nextpanel
 
 summed:
 	MOVQ $0x00000080, AX
-	MOVQ 480(R8), BX
+	MOVQ 520(R8), BX
 
 	// TILESTORED TMM0, 0(BX)(AX*1)
 	BYTE $0xc4
@@ -3456,36 +3482,40 @@ summed:
 	BYTE    $0x08
 	BYTE    $0x00
 	BYTE    $0x00
-	MOVQ    440(R8), AX
+	MOVQ    480(R8), AX
 	ADDQ    $0x00001000, AX
-	MOVQ    AX, 440(R8)
+	MOVQ    AX, 480(R8)
 	ADDQ    $0x00001000, BX
-	MOVQ    BX, 480(R8)
-	DECQ    392(R8)
+	MOVQ    BX, 520(R8)
+	DECQ    432(R8)
 	JNZ     block
-	MOVQ    400(R8), AX
+	MOVQ    440(R8), AX
 	SHLQ    $0x0b, AX
-	ADDQ    AX, 408(R8)
-	ADDQ    $0x00000080, 344(R8)
+	ADDQ    AX, 448(R8)
+	ADDQ    $0x00000080, 376(R8)
 	MOVQ    $0x00000040, BX
 	MOVQ    $0x00000080, DX
-	CMPQ    200(R8), $0x00
+	CMPQ    232(R8), $0x00
 	CMOVQEQ DX, BX
-	ADDQ    BX, 312(R8)
-	ADDQ    BX, 320(R8)
-	CMPQ    136(R8), $0x00
+	ADDQ    BX, 344(R8)
+	ADDQ    BX, 352(R8)
+	CMPQ    160(R8), $0x00
 	JE      nextpanel
-	ADDQ    BX, 328(R8)
-	ADDQ    BX, 336(R8)
+	ADDQ    BX, 360(R8)
+	ADDQ    BX, 368(R8)
 
 nextpanel:
-	DECQ 376(R8)
+	MOVQ 88(R8), AX
+	ADDQ AX, 448(R8)
+	MOVQ 200(R8), AX
+	ADDQ AX, 384(R8)
+	DECQ 416(R8)
 	JNZ  panel
-	MOVQ 424(R8), AX
-	MOVQ AX, 360(R8)
-	MOVQ 432(R8), AX
-	MOVQ AX, 368(R8)
-	DECQ 352(R8)
+	MOVQ 464(R8), AX
+	MOVQ AX, 400(R8)
+	MOVQ 472(R8), AX
+	MOVQ AX, 408(R8)
+	DECQ 392(R8)
 	JNZ  group
 
 	// TILERELEASE
@@ -3498,11 +3528,11 @@ nextpanel:
 	RET
 
 fetch0:
-	MOVQ    R14, 464(R8)
-	MOVQ    448(R8), DX
-	MOVBQZX 184(R8), R14
+	MOVQ    R14, 504(R8)
+	MOVQ    488(R8), DX
+	MOVBQZX 216(R8), R14
 	SHLQ    $0x08, R14
-	SUBQ    R14, 456(R8)
+	SUBQ    R14, 496(R8)
 
 lines0:
 	SUBQ       $0x00000100, R14
@@ -3515,8 +3545,8 @@ lines0:
 	JMP        lines0
 
 lines0done:
-	MOVQ DX, 448(R8)
-	MOVQ 464(R8), R14
+	MOVQ DX, 488(R8)
+	MOVQ 504(R8), R14
 	MOVQ $0x00000040, DX
 	JMP  fetched0
 
@@ -3534,20 +3564,20 @@ TEXT ·winogradStripHigh(SB), NOSPLIT, $0-8
 	BYTE         $0x00
 	MOVQ         24(R8), R9
 	MOVQ         32(R8), DI
-	MOVQ         240(R8), AX
-	MOVQ         AX, 480(R8)
-	MOVQ         160(R8), SI
+	MOVQ         272(R8), AX
+	MOVQ         AX, 520(R8)
+	MOVQ         184(R8), SI
 	XORQ         R14, R14
 	XORQ         R15, R15
-	MOVQ         R14, 472(R8)
-	MOVQ         88(R8), AX
-	MOVQ         AX, 352(R8)
+	MOVQ         R14, 512(R8)
+	MOVQ         112(R8), AX
+	MOVQ         AX, 392(R8)
 	MOVQ         16(R8), AX
-	MOVQ         AX, 360(R8)
-	MOVQ         104(R8), AX
-	MOVQ         AX, 368(R8)
-	VBROADCASTSS 216(R8), Z29
-	VBROADCASTSS 220(R8), Z28
+	MOVQ         AX, 400(R8)
+	MOVQ         128(R8), AX
+	MOVQ         AX, 408(R8)
+	VBROADCASTSS 248(R8), Z29
+	VBROADCASTSS 252(R8), Z28
 	VPBROADCASTD constants<>+32(SB), Z27
 	VPBROADCASTD constants<>+36(SB), Z26
 	VPBROADCASTD constants<>+40(SB), Z25
@@ -3555,70 +3585,73 @@ TEXT ·winogradStripHigh(SB), NOSPLIT, $0-8
 	VMOVUPS      interleave<>+64(SB), Z23
 	MOVL         constants<>+44(SB), AX
 	KMOVD        AX, K2
-	MOVQ         120(R8), AX
-	MOVQ         AX, 280(R8)
-	MOVQ         128(R8), AX
-	MOVQ         AX, 288(R8)
-	MOVQ         136(R8), AX
-	MOVQ         AX, 296(R8)
 	MOVQ         144(R8), AX
-	MOVQ         AX, 304(R8)
+	MOVQ         AX, 312(R8)
 	MOVQ         152(R8), AX
+	MOVQ         AX, 320(R8)
+	MOVQ         160(R8), AX
+	MOVQ         AX, 328(R8)
+	MOVQ         168(R8), AX
+	MOVQ         AX, 336(R8)
+	MOVQ         176(R8), AX
 	VMOVUPS      (AX), Z31
 	VMOVUPS      64(AX), Z30
-	MOVQ         224(R8), AX
+	MOVQ         256(R8), AX
 	KMOVD        AX, K1
 	KMOVW        AX, K3
 	SHRQ         $0x10, AX
 	KMOVW        AX, K4
 
 group:
-	MOVQ 72(R8), AX
-	MOVQ AX, 376(R8)
-	MOVQ 64(R8), AX
-	MOVQ AX, 408(R8)
-	MOVQ 120(R8), AX
-	MOVQ AX, 312(R8)
-	MOVQ 128(R8), AX
-	MOVQ AX, 320(R8)
-	MOVQ 136(R8), AX
-	MOVQ AX, 328(R8)
+	MOVQ 96(R8), AX
+	MOVQ AX, 416(R8)
+	MOVQ 80(R8), AX
+	MOVQ AX, 448(R8)
 	MOVQ 144(R8), AX
-	MOVQ AX, 336(R8)
-	MOVQ 152(R8), AX
 	MOVQ AX, 344(R8)
+	MOVQ 152(R8), AX
+	MOVQ AX, 352(R8)
+	MOVQ 160(R8), AX
+	MOVQ AX, 360(R8)
+	MOVQ 168(R8), AX
+	MOVQ AX, 368(R8)
+	MOVQ 176(R8), AX
+	MOVQ AX, 376(R8)
+	MOVQ 192(R8), AX
+	MOVQ AX, 384(R8)
 
 panel:
 	MOVQ 48(R8), AX
-	MOVQ AX, 384(R8)
+	SUBQ 64(R8), AX
+	MOVQ AX, 424(R8)
 	MOVQ 40(R8), AX
-	MOVQ AX, 416(R8)
+	MOVQ AX, 456(R8)
 
 chunk:
-	MOVQ    384(R8), AX
+	MOVQ    424(R8), AX
 	MOVQ    56(R8), BX
 	CMPQ    BX, AX
 	CMOVQGT AX, BX
-	MOVQ    BX, 400(R8)
+	MOVQ    BX, 440(R8)
 	SHLQ    $0x0c, BX
-	MOVQ    408(R8), AX
-	ADDQ    192(R8), AX
-	MOVQ    AX, 448(R8)
+	MOVQ    448(R8), AX
+	ADDQ    224(R8), AX
+	MOVQ    AX, 488(R8)
 	XORQ    DX, DX
-	CMPQ    184(R8), $0x00
+	CMPQ    216(R8), $0x00
 	CMOVQEQ DX, BX
-	MOVQ    BX, 456(R8)
-	MOVQ    80(R8), AX
-	MOVQ    AX, 392(R8)
-	MOVQ    360(R8), AX
-	MOVQ    AX, 424(R8)
-	MOVQ    368(R8), AX
+	MOVQ    BX, 496(R8)
+	MOVQ    104(R8), AX
 	MOVQ    AX, 432(R8)
-	MOVQ    168(R8), AX
-	MOVQ    AX, 440(R8)
+	MOVQ    400(R8), AX
+	MOVQ    AX, 464(R8)
+	MOVQ    408(R8), AX
+	MOVQ    AX, 472(R8)
+	MOVQ    384(R8), AX
+	MOVQ    AX, 480(R8)
 
 block:
-	MOVQ    424(R8), AX
+	MOVQ    464(R8), AX
 	MOVQ    8(R8), R10
 	MOVQ    R10, R11
 	MOVLQSX (AX), BX
@@ -3626,11 +3659,11 @@ block:
 	ADDQ    BX, R10
 	ADDQ    CX, R11
 	ADDQ    $0x08, AX
-	MOVQ    AX, 424(R8)
-	MOVQ    408(R8), R12
-	MOVQ    416(R8), R13
-	MOVQ    400(R8), CX
-	MOVQ    384(R8), AX
+	MOVQ    AX, 464(R8)
+	MOVQ    448(R8), R12
+	MOVQ    456(R8), R13
+	MOVQ    440(R8), CX
+	MOVQ    424(R8), AX
 	CMPQ    AX, 48(R8)
 	JNE     resume
 
@@ -3664,7 +3697,7 @@ block:
 	JMP  step
 
 resume:
-	MOVQ 440(R8), AX
+	MOVQ 480(R8), AX
 	MOVQ $0x00000040, DX
 
 	// TILELOADD 0(AX)(DX*1), TMM0
@@ -3777,7 +3810,7 @@ step:
 	BYTE $0x4a
 	BYTE $0x5c
 	BYTE $0xd5
-	CMPQ 456(R8), $0x00
+	CMPQ 496(R8), $0x00
 	JGT  fetch0
 
 fetched0:
@@ -3811,7 +3844,7 @@ fetched0:
 	BYTE $0x42
 	BYTE $0x5c
 	BYTE $0xcc
-	CMPQ 456(R8), $0x00
+	CMPQ 496(R8), $0x00
 	JGT  fetch1
 
 fetched1:
@@ -3855,7 +3888,7 @@ fetched1:
 	BYTE $0x4a
 	BYTE $0x5c
 	BYTE $0xc4
-	CMPQ 456(R8), $0x00
+	CMPQ 496(R8), $0x00
 	JGT  fetch2
 
 fetched2:
@@ -3891,13 +3924,13 @@ fetched2:
 	BYTE $0x42
 	BYTE $0x5c
 	BYTE $0xdd
-	CMPQ 456(R8), $0x00
+	CMPQ 496(R8), $0x00
 	JGT  fetch3
 
 fetched3:
 	TESTQ $0x00000003, CX
 	JNZ   awake
-	MOVQ  232(R8), AX
+	MOVQ  264(R8), AX
 
 	// TILESTORED TMM5, 0(AX)(DX*1)
 	BYTE $0xc4
@@ -3909,21 +3942,21 @@ fetched3:
 
 awake:
 	ADDQ $0x00001000, R12
-	MOVQ 176(R8), DX
+	MOVQ 208(R8), DX
 
 strip:
-	CMPQ             272(R8), $0x00
+	CMPQ             304(R8), $0x00
 	JE               stripsdone
-	MOVQ             264(R8), AX
+	MOVQ             296(R8), AX
 	MOVLQSX          (AX), BX
 	MOVLQSX          4(AX), R14
 	MOVLQSX          12(AX), R15
 	ADDQ             $0x08, AX
-	MOVQ             AX, 264(R8)
-	ADDQ             96(R8), R14
-	ADDQ             96(R8), R15
-	ADDQ             248(R8), BX
-	MOVQ             256(R8), AX
+	MOVQ             AX, 296(R8)
+	ADDQ             120(R8), R14
+	ADDQ             120(R8), R15
+	ADDQ             280(R8), BX
+	MOVQ             288(R8), AX
 	VMOVUPS          (BX), Z0
 	VMOVUPS          64(BX), Z6
 	ADDQ             AX, BX
@@ -3980,14 +4013,14 @@ row:
 	MOVLQSX   (R14), BX
 	VADDPS    (SI)(BX*1), Z31, Z0
 	VADDPS    64(SI)(BX*1), Z30, Z1
-	CMPQ      200(R8), $0x00
+	CMPQ      232(R8), $0x00
 	JNE       halves
 	VMOVAPS   Z24, Z2
 	VPERMI2PS Z1, Z0, Z2
 	VPERMT2PS Z1, Z23, Z0
 	VMOVAPS   Z0, Z1
 	VMOVAPS   Z2, Z0
-	MOVQ      296(R8), AX
+	MOVQ      328(R8), AX
 	TESTQ     AX, AX
 	JZ        noresidual32
 	MOVLQSX   8(R14), BX
@@ -3997,7 +4030,7 @@ row:
 	VADDPS    Z3, Z1, Z1
 
 noresidual32:
-	CMPL   208(R8), $0x02
+	CMPL   240(R8), $0x02
 	JA     f32_act3
 	VMAXPS Z0, Z29, Z0
 	VMAXPS Z1, Z29, Z1
@@ -4006,7 +4039,7 @@ noresidual32:
 	JMP    f32_actdone
 
 f32_act3:
-	CMPL         208(R8), $0x03
+	CMPL         240(R8), $0x03
 	JNE          f32_act4
 	VMOVAPS      Z0, Z3
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
@@ -4027,7 +4060,7 @@ f32_act3:
 	JMP          f32_actdone
 
 f32_act4:
-	CMPL         208(R8), $0x04
+	CMPL         240(R8), $0x04
 	JNE          f32_act5
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
 	VPXORD       Z2, Z2, Z2
@@ -4044,7 +4077,7 @@ f32_act4:
 	JMP          f32_actdone
 
 f32_act5:
-	CMPL             208(R8), $0x05
+	CMPL             240(R8), $0x05
 	JNE              f32_act6
 	VMOVAPS          Z0, Z4
 	VMULPS.BCST      constants<>+48(SB), Z0, Z0
@@ -4085,7 +4118,7 @@ f32_act5:
 	JMP              f32_actdone
 
 f32_act6:
-	CMPL             208(R8), $0x06
+	CMPL             240(R8), $0x06
 	JNE              f32_act7
 	VMULPS.BCST      constants<>+48(SB), Z0, Z0
 	VBROADCASTSS     constants<>+56(SB), Z5
@@ -4122,7 +4155,7 @@ f32_act6:
 	JMP              f32_actdone
 
 f32_act7:
-	CMPL             208(R8), $0x07
+	CMPL             240(R8), $0x07
 	JNE              f32_act8
 	VMAXPS.BCST      constants<>+60(SB), Z0, Z2
 	VMINPS.BCST      constants<>+64(SB), Z2, Z2
@@ -4214,13 +4247,13 @@ f32_act8:
 
 f32_actdone:
 	MOVLQSX 4(R14), BX
-	MOVQ    280(R8), AX
+	MOVQ    312(R8), AX
 	VMOVUPS Z0, K3, (AX)(BX*4)
 	VMOVUPS Z1, K4, 64(AX)(BX*4)
 	JMP     rowdone
 
 halves:
-	MOVQ        296(R8), AX
+	MOVQ        328(R8), AX
 	TESTQ       AX, AX
 	JZ          noresidual16
 	MOVLQSX     8(R14), BX
@@ -4229,9 +4262,9 @@ halves:
 	VPANDD      Z26, Z2, Z2
 	VADDPS      Z3, Z0, Z0
 	VADDPS      Z2, Z1, Z1
-	CMPQ        200(R8), $0x01
+	CMPQ        232(R8), $0x01
 	JE          noresidual16
-	MOVQ        304(R8), AX
+	MOVQ        336(R8), AX
 	VMOVDQU16.Z (AX)(BX*2), K1, Z2
 	VPSLLD      $0x10, Z2, Z3
 	VPANDD      Z26, Z2, Z2
@@ -4239,7 +4272,7 @@ halves:
 	VADDPS      Z2, Z1, Z1
 
 noresidual16:
-	CMPL   208(R8), $0x02
+	CMPL   240(R8), $0x02
 	JA     f16_act3
 	VMAXPS Z0, Z29, Z0
 	VMAXPS Z1, Z29, Z1
@@ -4248,7 +4281,7 @@ noresidual16:
 	JMP    f16_actdone
 
 f16_act3:
-	CMPL         208(R8), $0x03
+	CMPL         240(R8), $0x03
 	JNE          f16_act4
 	VMOVAPS      Z0, Z3
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
@@ -4269,7 +4302,7 @@ f16_act3:
 	JMP          f16_actdone
 
 f16_act4:
-	CMPL         208(R8), $0x04
+	CMPL         240(R8), $0x04
 	JNE          f16_act5
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
 	VPXORD       Z2, Z2, Z2
@@ -4286,7 +4319,7 @@ f16_act4:
 	JMP          f16_actdone
 
 f16_act5:
-	CMPL             208(R8), $0x05
+	CMPL             240(R8), $0x05
 	JNE              f16_act6
 	VMOVAPS          Z0, Z4
 	VMULPS.BCST      constants<>+48(SB), Z0, Z0
@@ -4327,7 +4360,7 @@ f16_act5:
 	JMP              f16_actdone
 
 f16_act6:
-	CMPL             208(R8), $0x06
+	CMPL             240(R8), $0x06
 	JNE              f16_act7
 	VMULPS.BCST      constants<>+48(SB), Z0, Z0
 	VBROADCASTSS     constants<>+56(SB), Z5
@@ -4364,7 +4397,7 @@ f16_act6:
 	JMP              f16_actdone
 
 f16_act7:
-	CMPL             208(R8), $0x07
+	CMPL             240(R8), $0x07
 	JNE              f16_act8
 	VMAXPS.BCST      constants<>+60(SB), Z0, Z2
 	VMINPS.BCST      constants<>+64(SB), Z2, Z2
@@ -4456,13 +4489,13 @@ f16_act8:
 
 f16_actdone:
 	MOVLQSX     4(R14), BX
-	MOVQ        280(R8), AX
+	MOVQ        312(R8), AX
 	VPADDD      Z27, Z0, Z2
 	VPADDD      Z27, Z1, Z3
 	VPSRLD      $0x10, Z2, Z4
 	VMOVDQU16   Z3, K2, Z4
 	VMOVDQU16   Z4, K1, (AX)(BX*2)
-	CMPQ        200(R8), $0x01
+	CMPQ        232(R8), $0x01
 	JE          rowdone
 	VPANDD      Z26, Z2, Z2
 	VPANDD      Z26, Z3, Z3
@@ -4474,24 +4507,24 @@ f16_actdone:
 	VPADDD      Z27, Z1, Z1
 	VPSRLD      $0x10, Z0, Z0
 	VMOVDQU16   Z1, K2, Z0
-	MOVQ        288(R8), AX
+	MOVQ        320(R8), AX
 	VMOVDQU16   Z0, K1, (AX)(BX*2)
 
 rowdone:
 	ADDQ $0x0c, R14
 	CMPQ R14, R15
 	JL   row
-	DECQ 272(R8)
+	DECQ 304(R8)
 	DECQ DX
 	JNZ  strip
 
 stripsdone:
 	DECQ CX
 	JNZ  step
-	MOVQ 384(R8), AX
-	CMPQ AX, 400(R8)
+	MOVQ 424(R8), AX
+	CMPQ AX, 440(R8)
 	JE   summed
-	MOVQ 440(R8), AX
+	MOVQ 480(R8), AX
 	MOVQ $0x00000040, DX
 
 	// TILESTORED TMM0, 0(AX)(DX*1)
@@ -4538,21 +4571,24 @@ stripsdone:
 	BYTE $0x00
 	BYTE $0x00
 	ADDQ $0x00001000, AX
-	MOVQ AX, 440(R8)
-	DECQ 392(R8)
+	MOVQ AX, 480(R8)
+	DECQ 432(R8)
 	JNZ  block
-	MOVQ 400(R8), AX
-	SUBQ AX, 384(R8)
-	MOVQ 416(R8), BX
+	MOVQ 440(R8), AX
+	SUBQ AX, 424(R8)
+	MOVQ 456(R8), BX
 	LEAQ (BX)(AX*4), BX
-	MOVQ BX, 416(R8)
+	MOVQ BX, 456(R8)
 	SHLQ $0x0c, AX
-	ADDQ AX, 408(R8)
-	JMP  chunk
+	ADDQ AX, 448(R8)
+	MOVQ 424(R8), AX
+	CMPQ AX, 72(R8)
+	JNE  chunk
+	JMP  nextpanel
 
 summed:
 	MOVQ $0x00000080, AX
-	MOVQ 480(R8), BX
+	MOVQ 520(R8), BX
 
 	// TILESTORED TMM0, 0(BX)(AX*1)
 	BYTE $0xc4
@@ -4594,36 +4630,40 @@ summed:
 	BYTE    $0x08
 	BYTE    $0x00
 	BYTE    $0x00
-	MOVQ    440(R8), AX
+	MOVQ    480(R8), AX
 	ADDQ    $0x00001000, AX
-	MOVQ    AX, 440(R8)
+	MOVQ    AX, 480(R8)
 	ADDQ    $0x00001000, BX
-	MOVQ    BX, 480(R8)
-	DECQ    392(R8)
+	MOVQ    BX, 520(R8)
+	DECQ    432(R8)
 	JNZ     block
-	MOVQ    400(R8), AX
+	MOVQ    440(R8), AX
 	SHLQ    $0x0c, AX
-	ADDQ    AX, 408(R8)
-	ADDQ    $0x00000080, 344(R8)
+	ADDQ    AX, 448(R8)
+	ADDQ    $0x00000080, 376(R8)
 	MOVQ    $0x00000040, BX
 	MOVQ    $0x00000080, DX
-	CMPQ    200(R8), $0x00
+	CMPQ    232(R8), $0x00
 	CMOVQEQ DX, BX
-	ADDQ    BX, 312(R8)
-	ADDQ    BX, 320(R8)
-	CMPQ    136(R8), $0x00
+	ADDQ    BX, 344(R8)
+	ADDQ    BX, 352(R8)
+	CMPQ    160(R8), $0x00
 	JE      nextpanel
-	ADDQ    BX, 328(R8)
-	ADDQ    BX, 336(R8)
+	ADDQ    BX, 360(R8)
+	ADDQ    BX, 368(R8)
 
 nextpanel:
-	DECQ 376(R8)
+	MOVQ 88(R8), AX
+	ADDQ AX, 448(R8)
+	MOVQ 200(R8), AX
+	ADDQ AX, 384(R8)
+	DECQ 416(R8)
 	JNZ  panel
-	MOVQ 424(R8), AX
-	MOVQ AX, 360(R8)
-	MOVQ 432(R8), AX
-	MOVQ AX, 368(R8)
-	DECQ 352(R8)
+	MOVQ 464(R8), AX
+	MOVQ AX, 400(R8)
+	MOVQ 472(R8), AX
+	MOVQ AX, 408(R8)
+	DECQ 392(R8)
 	JNZ  group
 
 	// TILERELEASE
@@ -4636,11 +4676,11 @@ nextpanel:
 	RET
 
 fetch0:
-	MOVQ    R14, 464(R8)
-	MOVQ    448(R8), DX
-	MOVBQZX 184(R8), R14
+	MOVQ    R14, 504(R8)
+	MOVQ    488(R8), DX
+	MOVBQZX 216(R8), R14
 	SHLQ    $0x08, R14
-	SUBQ    R14, 456(R8)
+	SUBQ    R14, 496(R8)
 
 lines0:
 	SUBQ       $0x00000100, R14
@@ -4653,17 +4693,17 @@ lines0:
 	JMP        lines0
 
 lines0done:
-	MOVQ DX, 448(R8)
-	MOVQ 464(R8), R14
+	MOVQ DX, 488(R8)
+	MOVQ 504(R8), R14
 	MOVQ $0x00000040, DX
 	JMP  fetched0
 
 fetch1:
-	MOVQ    R14, 464(R8)
-	MOVQ    448(R8), DX
-	MOVBQZX 185(R8), R14
+	MOVQ    R14, 504(R8)
+	MOVQ    488(R8), DX
+	MOVBQZX 217(R8), R14
 	SHLQ    $0x08, R14
-	SUBQ    R14, 456(R8)
+	SUBQ    R14, 496(R8)
 
 lines1:
 	SUBQ       $0x00000100, R14
@@ -4676,17 +4716,17 @@ lines1:
 	JMP        lines1
 
 lines1done:
-	MOVQ DX, 448(R8)
-	MOVQ 464(R8), R14
+	MOVQ DX, 488(R8)
+	MOVQ 504(R8), R14
 	MOVQ $0x00000040, DX
 	JMP  fetched1
 
 fetch2:
-	MOVQ    R14, 464(R8)
-	MOVQ    448(R8), DX
-	MOVBQZX 186(R8), R14
+	MOVQ    R14, 504(R8)
+	MOVQ    488(R8), DX
+	MOVBQZX 218(R8), R14
 	SHLQ    $0x08, R14
-	SUBQ    R14, 456(R8)
+	SUBQ    R14, 496(R8)
 
 lines2:
 	SUBQ       $0x00000100, R14
@@ -4699,17 +4739,17 @@ lines2:
 	JMP        lines2
 
 lines2done:
-	MOVQ DX, 448(R8)
-	MOVQ 464(R8), R14
+	MOVQ DX, 488(R8)
+	MOVQ 504(R8), R14
 	MOVQ $0x00000040, DX
 	JMP  fetched2
 
 fetch3:
-	MOVQ    R14, 464(R8)
-	MOVQ    448(R8), DX
-	MOVBQZX 187(R8), R14
+	MOVQ    R14, 504(R8)
+	MOVQ    488(R8), DX
+	MOVBQZX 219(R8), R14
 	SHLQ    $0x08, R14
-	SUBQ    R14, 456(R8)
+	SUBQ    R14, 496(R8)
 
 lines3:
 	SUBQ       $0x00000100, R14
@@ -4722,8 +4762,8 @@ lines3:
 	JMP        lines3
 
 lines3done:
-	MOVQ DX, 448(R8)
-	MOVQ 464(R8), R14
+	MOVQ DX, 488(R8)
+	MOVQ 504(R8), R14
 	MOVQ $0x00000040, DX
 	JMP  fetched3
 
@@ -5116,9 +5156,9 @@ whole:
 // Requires: AVX, AVX512BW, AVX512DQ, AVX512F
 TEXT ·winogradStripOutput(SB), NOSPLIT, $0-8
 	MOVQ         args+0(FP), R8
-	MOVQ         160(R8), SI
-	VBROADCASTSS 216(R8), Z29
-	VBROADCASTSS 220(R8), Z28
+	MOVQ         184(R8), SI
+	VBROADCASTSS 248(R8), Z29
+	VBROADCASTSS 252(R8), Z28
 	VPBROADCASTD constants<>+32(SB), Z27
 	VPBROADCASTD constants<>+36(SB), Z26
 	VPBROADCASTD constants<>+40(SB), Z25
@@ -5126,36 +5166,36 @@ TEXT ·winogradStripOutput(SB), NOSPLIT, $0-8
 	VMOVUPS      interleave<>+64(SB), Z23
 	MOVL         constants<>+44(SB), AX
 	KMOVD        AX, K2
-	MOVQ         120(R8), AX
-	MOVQ         AX, 280(R8)
-	MOVQ         128(R8), AX
-	MOVQ         AX, 288(R8)
-	MOVQ         136(R8), AX
-	MOVQ         AX, 296(R8)
 	MOVQ         144(R8), AX
-	MOVQ         AX, 304(R8)
+	MOVQ         AX, 312(R8)
 	MOVQ         152(R8), AX
+	MOVQ         AX, 320(R8)
+	MOVQ         160(R8), AX
+	MOVQ         AX, 328(R8)
+	MOVQ         168(R8), AX
+	MOVQ         AX, 336(R8)
+	MOVQ         176(R8), AX
 	VMOVUPS      (AX), Z31
 	VMOVUPS      64(AX), Z30
-	MOVQ         224(R8), AX
+	MOVQ         256(R8), AX
 	KMOVD        AX, K1
 	KMOVW        AX, K3
 	SHRQ         $0x10, AX
 	KMOVW        AX, K4
 
 strip:
-	CMPQ             272(R8), $0x00
+	CMPQ             304(R8), $0x00
 	JE               end
-	MOVQ             264(R8), AX
+	MOVQ             296(R8), AX
 	MOVLQSX          (AX), BX
 	MOVLQSX          4(AX), R14
 	MOVLQSX          12(AX), R15
 	ADDQ             $0x08, AX
-	MOVQ             AX, 264(R8)
-	ADDQ             96(R8), R14
-	ADDQ             96(R8), R15
-	ADDQ             248(R8), BX
-	MOVQ             256(R8), AX
+	MOVQ             AX, 296(R8)
+	ADDQ             120(R8), R14
+	ADDQ             120(R8), R15
+	ADDQ             280(R8), BX
+	MOVQ             288(R8), AX
 	VMOVUPS          (BX), Z0
 	VMOVUPS          64(BX), Z6
 	ADDQ             AX, BX
@@ -5212,14 +5252,14 @@ row:
 	MOVLQSX   (R14), BX
 	VADDPS    (SI)(BX*1), Z31, Z0
 	VADDPS    64(SI)(BX*1), Z30, Z1
-	CMPQ      200(R8), $0x00
+	CMPQ      232(R8), $0x00
 	JNE       halves
 	VMOVAPS   Z24, Z2
 	VPERMI2PS Z1, Z0, Z2
 	VPERMT2PS Z1, Z23, Z0
 	VMOVAPS   Z0, Z1
 	VMOVAPS   Z2, Z0
-	MOVQ      296(R8), AX
+	MOVQ      328(R8), AX
 	TESTQ     AX, AX
 	JZ        noresidual32
 	MOVLQSX   8(R14), BX
@@ -5229,7 +5269,7 @@ row:
 	VADDPS    Z3, Z1, Z1
 
 noresidual32:
-	CMPL   208(R8), $0x02
+	CMPL   240(R8), $0x02
 	JA     f32_act3
 	VMAXPS Z0, Z29, Z0
 	VMAXPS Z1, Z29, Z1
@@ -5238,7 +5278,7 @@ noresidual32:
 	JMP    f32_actdone
 
 f32_act3:
-	CMPL         208(R8), $0x03
+	CMPL         240(R8), $0x03
 	JNE          f32_act4
 	VMOVAPS      Z0, Z3
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
@@ -5259,7 +5299,7 @@ f32_act3:
 	JMP          f32_actdone
 
 f32_act4:
-	CMPL         208(R8), $0x04
+	CMPL         240(R8), $0x04
 	JNE          f32_act5
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
 	VPXORD       Z2, Z2, Z2
@@ -5276,7 +5316,7 @@ f32_act4:
 	JMP          f32_actdone
 
 f32_act5:
-	CMPL             208(R8), $0x05
+	CMPL             240(R8), $0x05
 	JNE              f32_act6
 	VMOVAPS          Z0, Z4
 	VMULPS.BCST      constants<>+48(SB), Z0, Z0
@@ -5317,7 +5357,7 @@ f32_act5:
 	JMP              f32_actdone
 
 f32_act6:
-	CMPL             208(R8), $0x06
+	CMPL             240(R8), $0x06
 	JNE              f32_act7
 	VMULPS.BCST      constants<>+48(SB), Z0, Z0
 	VBROADCASTSS     constants<>+56(SB), Z5
@@ -5354,7 +5394,7 @@ f32_act6:
 	JMP              f32_actdone
 
 f32_act7:
-	CMPL             208(R8), $0x07
+	CMPL             240(R8), $0x07
 	JNE              f32_act8
 	VMAXPS.BCST      constants<>+60(SB), Z0, Z2
 	VMINPS.BCST      constants<>+64(SB), Z2, Z2
@@ -5446,13 +5486,13 @@ f32_act8:
 
 f32_actdone:
 	MOVLQSX 4(R14), BX
-	MOVQ    280(R8), AX
+	MOVQ    312(R8), AX
 	VMOVUPS Z0, K3, (AX)(BX*4)
 	VMOVUPS Z1, K4, 64(AX)(BX*4)
 	JMP     rowdone
 
 halves:
-	MOVQ        296(R8), AX
+	MOVQ        328(R8), AX
 	TESTQ       AX, AX
 	JZ          noresidual16
 	MOVLQSX     8(R14), BX
@@ -5461,9 +5501,9 @@ halves:
 	VPANDD      Z26, Z2, Z2
 	VADDPS      Z3, Z0, Z0
 	VADDPS      Z2, Z1, Z1
-	CMPQ        200(R8), $0x01
+	CMPQ        232(R8), $0x01
 	JE          noresidual16
-	MOVQ        304(R8), AX
+	MOVQ        336(R8), AX
 	VMOVDQU16.Z (AX)(BX*2), K1, Z2
 	VPSLLD      $0x10, Z2, Z3
 	VPANDD      Z26, Z2, Z2
@@ -5471,7 +5511,7 @@ halves:
 	VADDPS      Z2, Z1, Z1
 
 noresidual16:
-	CMPL   208(R8), $0x02
+	CMPL   240(R8), $0x02
 	JA     f16_act3
 	VMAXPS Z0, Z29, Z0
 	VMAXPS Z1, Z29, Z1
@@ -5480,7 +5520,7 @@ noresidual16:
 	JMP    f16_actdone
 
 f16_act3:
-	CMPL         208(R8), $0x03
+	CMPL         240(R8), $0x03
 	JNE          f16_act4
 	VMOVAPS      Z0, Z3
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
@@ -5501,7 +5541,7 @@ f16_act3:
 	JMP          f16_actdone
 
 f16_act4:
-	CMPL         208(R8), $0x04
+	CMPL         240(R8), $0x04
 	JNE          f16_act5
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
 	VPXORD       Z2, Z2, Z2
@@ -5518,7 +5558,7 @@ f16_act4:
 	JMP          f16_actdone
 
 f16_act5:
-	CMPL             208(R8), $0x05
+	CMPL             240(R8), $0x05
 	JNE              f16_act6
 	VMOVAPS          Z0, Z4
 	VMULPS.BCST      constants<>+48(SB), Z0, Z0
@@ -5559,7 +5599,7 @@ f16_act5:
 	JMP              f16_actdone
 
 f16_act6:
-	CMPL             208(R8), $0x06
+	CMPL             240(R8), $0x06
 	JNE              f16_act7
 	VMULPS.BCST      constants<>+48(SB), Z0, Z0
 	VBROADCASTSS     constants<>+56(SB), Z5
@@ -5596,7 +5636,7 @@ f16_act6:
 	JMP              f16_actdone
 
 f16_act7:
-	CMPL             208(R8), $0x07
+	CMPL             240(R8), $0x07
 	JNE              f16_act8
 	VMAXPS.BCST      constants<>+60(SB), Z0, Z2
 	VMINPS.BCST      constants<>+64(SB), Z2, Z2
@@ -5688,13 +5728,13 @@ f16_act8:
 
 f16_actdone:
 	MOVLQSX     4(R14), BX
-	MOVQ        280(R8), AX
+	MOVQ        312(R8), AX
 	VPADDD      Z27, Z0, Z2
 	VPADDD      Z27, Z1, Z3
 	VPSRLD      $0x10, Z2, Z4
 	VMOVDQU16   Z3, K2, Z4
 	VMOVDQU16   Z4, K1, (AX)(BX*2)
-	CMPQ        200(R8), $0x01
+	CMPQ        232(R8), $0x01
 	JE          rowdone
 	VPANDD      Z26, Z2, Z2
 	VPANDD      Z26, Z3, Z3
@@ -5706,14 +5746,14 @@ f16_actdone:
 	VPADDD      Z27, Z1, Z1
 	VPSRLD      $0x10, Z0, Z0
 	VMOVDQU16   Z1, K2, Z0
-	MOVQ        288(R8), AX
+	MOVQ        320(R8), AX
 	VMOVDQU16   Z0, K1, (AX)(BX*2)
 
 rowdone:
 	ADDQ $0x0c, R14
 	CMPQ R14, R15
 	JL   row
-	DECQ 272(R8)
+	DECQ 304(R8)
 	JMP  strip
 
 end:

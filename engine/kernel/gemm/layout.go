@@ -152,7 +152,8 @@ type geometry struct {
 	tail             int // zero pixels that must follow the last row
 	pixel            int // bytes from staged pixel to staged pixel
 	extra            int // phase rows beyond the output rows of a band
-	imageRows        int // phase rows from image to image in a band of several images
+	imageRows        int // phase rows from image to image in a band of several images, unless they lie side by side
+	across           int // images of a band that lie side by side in a staged row: 1, or all
 
 	bandRows, bandImages int // output rows and images of a band; bandRows == oh if bandImages > 1
 	bandsPerImage        int
@@ -160,7 +161,8 @@ type geometry struct {
 	positions            int // of a full band
 	phaseBytes           int
 	blockBytes           int
-	planeBytes           int // all blocks of all bundles, one plane
+	planeBytes           int // one plane of what is staged at a time
+	slice                int // channel blocks of a bundle that are staged at a time: all, or some of the only bundle's
 
 	rows   []rowEntry
 	starts []int32 // rows[starts[i]:starts[i+1]] belong to positions of block i
@@ -191,7 +193,7 @@ func uniform(m *kernel.Map) (int, bool) {
 
 // newGeometry lays out the maps of a call, without the division into bands.
 func newGeometry(s *ConvSpec, d *depth, g grain, src, dst, residual *kernel.Map, directable bool) geometry {
-	p := geometry{h: src.H, w: src.W, oh: dst.H, ow: dst.W, n: src.N}
+	p := geometry{h: src.H, w: src.W, oh: dst.H, ow: dst.W, n: src.N, across: 1, slice: d.blocks}
 	pointwise := src.H == dst.H && src.W == dst.W && s.KernelH == 1 && s.KernelW == 1 && s.PadTop|s.PadLeft|s.PadBottom|s.PadRight == 0 && s.StrideH == 1 && s.StrideW == 1
 	p.colStep, p.rowStep, p.stride, p.phases = 1, 1, s.StrideW, s.StrideH
 	if s.KernelW == 1 {
@@ -252,19 +254,26 @@ func (p *geometry) setBands(rows, images int, d *depth, g grain) {
 		p.bands = p.n * p.bandsPerImage
 	}
 	p.positions = p.bandPositions(p.bandRows, p.bandImages)
-	staged := (p.bandImages-1)*p.imageRows + p.bandRows + p.extra
 	const overread = 64 // a step may read this much behind the last value of a run: it must be finite
-	p.phaseBytes = (staged*p.width+p.tail)*p.pixel + overread
+	p.phaseBytes = (p.stagedRows()*p.across*p.width+p.tail)*p.pixel + overread
 	p.blockBytes = (p.phases*p.phaseBytes + 63) &^ 63
 	if p.blockBytes%1024 == 0 {
 		p.blockBytes += 64
 	}
-	p.planeBytes = d.bundles * d.blocks * p.blockBytes
+	p.planeBytes = d.bundles * p.slice * p.blockBytes
 }
 
 // bandPositions returns how many positions a band of so many rows and images has.
-func (p *geometry) bandPositions(rows, images int) int {
-	return ((images-1)*p.imageRows+rows-1)*p.pitch + p.ow
+func (p *geometry) bandPositions(rows, images int) int { return p.position(images-1, rows-1) + p.ow }
+
+// position returns the position of the first pixel of an output row of an image of a band.
+func (p *geometry) position(image, row int) int {
+	return ((image/p.across*p.imageRows+row)*p.across + image%p.across) * p.pitch
+}
+
+// stagedRows returns the staged rows of each phase of a full band, of all images above each other.
+func (p *geometry) stagedRows() int {
+	return (p.bandImages/p.across-1)*p.imageRows + p.bandRows + p.extra
 }
 
 // blocks returns how many kernel steps cover the positions.
@@ -288,19 +297,18 @@ func (p *geometry) listRows(g grain, dst, residual *kernel.Map, sumsRow int) {
 	}
 	p.rows = make([]rowEntry, 0, p.bandImages*p.bandRows*p.ow)
 	p.starts = make([]int32, 1, g.blocks(p.positions)+1)
-	for n := range p.bandImages {
-		for y := range p.bandRows {
-			for x := range p.ow {
-				at := (n*p.imageRows+y)*p.pitch + x
-				for len(p.starts) <= at/g.rows {
-					p.starts = append(p.starts, int32(len(p.rows)))
-				}
-				p.rows = append(p.rows, rowEntry{
-					sums: int32(at % g.rows * sumsRow),
-					dst:  int32(n*image + y*row + x*pixel),
-					res:  int32(n*rimage + y*rrow + x*rpixel),
-				})
+	for i := range p.bandImages * p.bandRows { // in the order of positions
+		n, y := i/(p.across*p.bandRows)*p.across+i%p.across, i/p.across%p.bandRows
+		for x := range p.ow {
+			at := p.position(n, y) + x
+			for len(p.starts) <= at/g.rows {
+				p.starts = append(p.starts, int32(len(p.rows)))
 			}
+			p.rows = append(p.rows, rowEntry{
+				sums: int32(at % g.rows * sumsRow),
+				dst:  int32(n*image + y*row + x*pixel),
+				res:  int32(n*rimage + y*rrow + x*rpixel),
+			})
 		}
 	}
 	for len(p.starts) <= g.blocks(p.positions) {
@@ -349,5 +357,5 @@ func (p *geometry) origin(m *kernel.Map, b band) int {
 // offset returns the byte offset of a run from the first position of a band, in staged memory.
 func (p *geometry) offset(s *ConvSpec, r run) int {
 	t := r.ky * s.DilationH
-	return r.block*p.blockBytes + t%p.phases*p.phaseBytes + (t/p.phases*p.width+r.kx*s.DilationW)*p.pixel
+	return r.block%p.slice*p.blockBytes + t%p.phases*p.phaseBytes + (t/p.phases*p.across*p.width+r.kx*s.DilationW)*p.pixel
 }

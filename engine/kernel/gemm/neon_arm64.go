@@ -104,7 +104,7 @@ func (c *neonConv) bind(src, dst kernel.Map, residual *kernel.Map, workers int) 
 	n.geometry = newGeometry(&c.spec, &c.depth, c.grain, &src, &dst, residual, src.Format == kernel.F32 && c.depth.bundles == 1)
 	const flopsPerCycle = 16
 	perBlock := float64(2*c.values*neonPositions*neonPanel)/flopsPerCycle + 200
-	n.parts = n.choose(c.grain, &c.depth, costs{perBlock: perBlock, panels: c.depth.bundles * c.panels, panelBytes: 4 * c.values * neonPanel}, workers)
+	n.parts = n.choose(c.grain, &c.depth, costs{perBlock: perBlock, panels: c.depth.bundles * c.panels, panelBytes: 4 * c.values * neonPanel, stage: stageCycles}, workers)
 	n.listRows(c.grain, &dst, residual, neonPanel*4)
 	n.aStride = n.stride * n.pixel
 	if n.direct {

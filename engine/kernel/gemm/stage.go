@@ -28,7 +28,8 @@ type stager struct {
 	src      kernel.Map
 	scratch  []byte
 	args     stageArgs
-	valueSrc int // bytes of a value in the source
+	valueSrc int  // bytes of a value in the source
+	zeroed   bool // scratch has the zeros around the images already
 }
 
 // stage copies the input of a band to scratch memory in the layout of the geometry: zeros around the images, values in
@@ -43,6 +44,13 @@ func stage(p *geometry, s *ConvSpec, d *depth, g grain, src *kernel.Map, b band,
 	for bundle := from; bundle < to; bundle++ {
 		st.run(s, b, bundle, bundle*d.bundleIn, 1)
 	}
+}
+
+// stageSlice copies a slice of the channel blocks of a band's only bundle to where the slices before it were.
+func stageSlice(p *geometry, s *ConvSpec, d *depth, g grain, src *kernel.Map, b band, scratch []byte, slice int) {
+	st := stager{p: p, d: d, g: g, src: *src, scratch: scratch, zeroed: slice > 0}
+	first := slice * p.slice
+	st.run(s, b, 0, first*d.channels, min(p.slice, d.blocks-first))
 }
 
 // run stages a number of blocks of which the first has the given number and begins at a channel of the source.
@@ -62,12 +70,12 @@ func (st *stager) run(s *ConvSpec, b band, block, channel, blocks int) {
 		end := 0
 		for n := range b.images {
 			rows := b.rows + p.extra
-			if n < b.images-1 {
+			if p.across == 1 && n < b.images-1 {
 				rows = min(rows, p.imageRows) // the rest is the next image's first rows
 			}
 			for j := range rows {
 				y := ((b.row+j)*p.phases+phase)*p.rowStep - s.PadTop
-				end = (n*p.imageRows + j) * p.width * p.pixel
+				end = p.position(n, j) * p.stride * p.pixel
 				if y < 0 || y >= p.h {
 					st.clear(at+end, p.width*p.pixel, blocks)
 				} else {
@@ -81,13 +89,13 @@ func (st *stager) run(s *ConvSpec, b band, block, channel, blocks int) {
 			}
 		}
 		// Zeros right of the last row, and whatever a step may read behind its last value.
-		st.clear(at+end, p.phaseBytes-((p.bandImages-1)*p.imageRows+p.bandRows+p.extra)*p.width*p.pixel, blocks)
+		st.clear(at+end, p.phaseBytes-p.stagedRows()*p.across*p.width*p.pixel, blocks)
 	}
 }
 
 // clear zeroes n bytes in each block and plane.
 func (st *stager) clear(at, n, blocks int) {
-	if n <= 0 {
+	if n <= 0 || st.zeroed {
 		return
 	}
 	for plane := range st.g.planes {

@@ -30,6 +30,8 @@ const (
 	chunkWeights = 64 << 10
 	chunkFew     = 16 << 10 // for one or two blocks: these do little else than fetch
 	groupBlocks  = 32
+	// tileStageCycles is the time to stage 64 bytes, which come from L3 in a network with many images.
+	tileStageCycles = 8
 	// fetchBytes is what one prefetch of the kernel asks for.
 	fetchBytes = 256
 	// callCycles limits one call of the assembly, during which the goroutine cannot be preempted: 60 µs at 3 GHz, unless a
@@ -53,7 +55,10 @@ type tileArgs struct {
 	offsets    *int32         // byte offset of each step from its row
 	steps      int
 	chunk      int            // steps whose weights are used for a whole group before the next
+	skip       int            // steps whose sums an earlier call has left in acc
+	until      int            // steps left to a later call, for which the sums are kept in acc
 	b          unsafe.Pointer // packed weights of the first panel
+	bStep      int            // bytes from the end of the steps of a panel to those of the next
 	panels     int
 	blocks     int // of a group
 	groups     int
@@ -67,6 +72,7 @@ type tileArgs struct {
 	bias       *float32       // 16 even and 16 odd channels for each panel
 	sums       unsafe.Pointer // 2*sumsBytes, aligned to 2*sumsBytes
 	acc        unsafe.Pointer // sumsBytes for each block, unless chunk == steps
+	accStep    int            // bytes from the sums of a panel to those of the next
 	share      int            // rows finished per step
 	fetch      [8]uint8       // prefetches of fetchBytes at each place in a step that has them
 	ahead      int            // bytes from the weights of a chunk to those that are prefetched meanwhile
@@ -81,7 +87,7 @@ type tileArgs struct {
 	pointStep  int            // bytes between points
 	strips     *strip         // next to be finished: the kernels count on
 	stripCount int
-	_          [26]uint64 // what the kernels keep between the rows
+	_          [27]uint64 // what the kernels keep between the rows
 }
 
 // tileConfig is the operand of LDTILECFG.
@@ -234,7 +240,10 @@ func (c *tileConv) bind(src, dst kernel.Map, residual *kernel.Map, workers int) 
 		native = kernel.Split
 	}
 	t.geometry = newGeometry(&c.spec, &c.depth, c.grain, &src, &dst, residual, directable && src.Format == native)
-	t.parts = t.choose(c.grain, &c.depth, costs{perBlock: c.panelCycles(), panels: c.depth.bundles * c.panels, panelBytes: c.panelBytes(), cold: c.cold()}, workers)
+	t.parts = t.choose(c.grain, &c.depth, costs{
+		perBlock: c.panelCycles(), panels: c.depth.bundles * c.panels, panelBytes: c.panelBytes(), cold: c.cold(),
+		stage: tileStageCycles, sumsBytes: sumsBytes, chunkBytes: chunkWeights,
+	}, workers)
 	t.listRows(c.grain, &dst, residual, tilePanel*4)
 	t.aStride = t.stride * t.pixel
 	if t.direct {
@@ -272,13 +281,18 @@ func (t *tileCall) divide(blocks int) {
 	if !t.cold() {
 		return
 	}
+	if t.sliced() {
+		t.group, t.chunk = blocks, t.slice*t.blockSteps()
+		t.fetch = fetches(t.grain.planes, t.stepBytes(), blocks)
+		return
+	}
 	t.group = evenly(blocks, groupBlocks)
 	t.fetch = fetches(t.grain.planes, t.stepBytes(), t.group)
 	switch {
 	case blocks == 1: // no other block needs these weights, so they are one chunk
 		t.ahead = fetchAhead
 		return
-	case t.group <= 2:
+	case t.group <= fewBlocks:
 		t.chunk = evenly(t.chunk, chunkFew/t.stepBytes())
 	default:
 		t.chunk = evenly(t.chunk, chunkWeights/t.stepBytes())
@@ -344,8 +358,19 @@ func (t *tileCall) scratch() int {
 	return 4*sumsBytes + awakeBytes + t.accBytes() + t.stagedBytes(t.grain)
 }
 
+// sliced reports whether the channels are divided into slices. Then the chunks of weights are slices too, and the order is: slices, of
+// which each is staged before its products, panels, blocks. So every weight is fetched once and every input copied once by a
+// task whose whole input would not fit in L2.
+func (t *tileCall) sliced() bool { return t.slice < t.depth.blocks }
+
+// blockSteps returns the steps of a channel block.
+func (t *tileCall) blockSteps() int { return len(t.offsets) / t.depth.blocks }
+
 // accBytes is the memory for the sums between chunks.
 func (t *tileCall) accBytes() int {
+	if t.sliced() {
+		return t.group * ((t.panels + t.parts - 1) / t.parts) * sumsBytes
+	}
 	if t.chunk == len(t.offsets) {
 		return 0
 	}
@@ -402,14 +427,16 @@ func (t *tileCall) run(task int, src, dst kernel.Map, residual *kernel.Map, scra
 			args.aLow = int(uintptr(unsafe.Pointer(&src.Lo[src.Off])) - uintptr(args.a))
 		}
 		args.a = unsafe.Add(args.a, t.firstPosition(b)*t.aStride)
-	} else {
-		args.aLow = t.planeBytes
+	} else if args.aLow = t.planeBytes; !t.sliced() {
 		stage(&t.geometry, &t.spec, d, t.grain, &src, b, scratch, firstBundle, lastBundle+1)
 	}
-	dstAt := t.origin(&dst, b)
-	resAt := 0
+	out := tileOutput{t: t, dst: &dst, dstAt: t.origin(&dst, b), res: residual}
 	if residual != nil {
-		resAt = t.origin(residual, b)
+		out.resAt = t.origin(residual, b)
+	}
+	if t.sliced() {
+		t.runSlices(&args, b, from, to, &src, &out, scratch)
+		return
 	}
 	blocks := t.grain.blocks(b.positions)
 	for bundle := firstBundle; bundle <= lastBundle; bundle++ {
@@ -417,7 +444,7 @@ func (t *tileCall) run(task int, src, dst kernel.Map, residual *kernel.Map, scra
 			args.a = unsafe.Pointer(&scratch[bundle*d.blocks*t.blockBytes])
 		}
 		p0, p1 := max(from-bundle*t.panels, 0), min(to-bundle*t.panels, t.panels)
-		most := max(1, int(callCycles/(t.panelCycles()*float64(t.group)))) // groups and panels in a call
+		most := t.callPanels(t.group, len(t.offsets)) // groups and panels in a call
 		for block := 0; block < blocks; block += args.blocks * args.groups {
 			args.blocks = min(t.group, blocks-block)
 			args.tiles = &tiles[2*block]
@@ -426,20 +453,65 @@ func (t *tileCall) run(task int, src, dst kernel.Map, residual *kernel.Map, scra
 			args.groups = min(max(1, most/panels), (blocks-block)/args.blocks)
 			for p := p0; p < p1; p += panels {
 				args.panels = min(panels, p1-p)
-				panel := bundle*t.panels + p
-				channel := bundle*d.bundleOut + p*tilePanel
-				args.b = unsafe.Pointer(&t.weights[panel*t.panelBytes()/2])
-				args.bias = &t.bias[panel*tilePanel]
-				args.dst, args.dstLow = planes(&dst, dstAt+channel)
-				if residual != nil {
-					args.res, args.resLow = planes(residual, resAt+channel)
-				}
-				rest := d.bundleOut - (p+args.panels-1)*tilePanel
-				args.mask = 1<<min(rest, tilePanel) - 1
+				out.panels(&args, bundle, p)
+				args.b = unsafe.Pointer(&t.weights[(bundle*t.panels+p)*t.panelBytes()/2])
 				t.call(&args)
 			}
 		}
 	}
+}
+
+// runSlices computes the panels [from, to) of a band slice by slice.
+func (t *tileCall) runSlices(args *tileArgs, b band, from, to int, src *kernel.Map, out *tileOutput, scratch []byte) {
+	steps := len(t.offsets)
+	acc := args.acc
+	args.a, args.tiles, args.starts = unsafe.Pointer(&scratch[0]), &t.tiles[0], &t.starts[0]
+	args.blocks, args.groups = t.grain.blocks(b.positions), 1
+	args.accStep = args.blocks * sumsBytes
+	for first := 0; first < steps; first += t.chunk {
+		stageSlice(&t.geometry, &t.spec, &t.depth, t.grain, src, b, scratch, first/t.chunk)
+		n := min(t.chunk, steps-first)
+		args.offsets = &t.offsets[first]
+		args.skip, args.until = first, steps-first-n
+		args.bStep = (steps - n) * t.stepBytes()
+		most := t.callPanels(args.blocks, n)
+		for p := from; p < to; p += args.panels {
+			// Behind the last panel comes the first one's next slice.
+			args.panels, args.ahead = 1, (from-p)*t.panelBytes()+n*t.stepBytes()
+			if rest := to - 1 - p; rest > 0 {
+				args.panels, args.ahead = min(most, rest), t.panelBytes()
+			}
+			out.panels(args, 0, p)
+			args.b = unsafe.Pointer(&t.weights[(p*t.panelBytes()+first*t.stepBytes())/2])
+			args.acc = unsafe.Add(acc, (p-from)*args.accStep)
+			t.call(args)
+		}
+	}
+}
+
+// callPanels returns how many panels of a group a call may compute.
+func (t *tileCall) callPanels(blocks, steps int) int {
+	return max(1, int(callCycles/(tileBlockCycles(t.spec.Precision, steps)*float64(blocks))))
+}
+
+// tileOutput is where a task's results go.
+type tileOutput struct {
+	t            *tileCall
+	dst, res     *kernel.Map // res may be nil
+	dstAt, resAt int         // elements of the band's first pixel
+}
+
+// panels sets the arguments that belong to the output for args.panels panels of a bundle.
+func (o *tileOutput) panels(args *tileArgs, bundle, first int) {
+	out := o.t.depth.bundleOut
+	channel := bundle*out + first*tilePanel
+	args.bias = &o.t.bias[(bundle*o.t.panels+first)*tilePanel]
+	args.dst, args.dstLow = planes(o.dst, o.dstAt+channel)
+	if o.res != nil {
+		args.res, args.resLow = planes(o.res, o.resAt+channel)
+	}
+	rest := out - (first+args.panels-1)*tilePanel
+	args.mask = 1<<min(rest, tilePanel) - 1
 }
 
 // firstPosition returns the number of the first position of a band among those of all images.

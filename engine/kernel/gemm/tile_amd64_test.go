@@ -3,6 +3,8 @@
 package gemm
 
 import (
+	"fmt"
+	"math/rand/v2"
 	"testing"
 
 	"github.com/go-modelzoo/zoo/engine"
@@ -51,5 +53,83 @@ func TestSmallMapIsOneBand(t *testing.T) {
 				t.Errorf("%v %v: %d bands", p, l, bands)
 			}
 		}
+	}
+}
+
+// TestSlices checks that several images with the channels in slices, and side by side, have the very results of images one by one.
+func TestSlices(t *testing.T) {
+	if cpu.Best() < cpu.AMX {
+		t.Skip("no AMX")
+	}
+	sliced := make(map[bool]bool) // slices occurred with images above each other, and side by side
+	for _, c := range []struct {
+		layer    benchLayer
+		n        int
+		residual bool
+	}{
+		{benchLayer{14, 14, 512, 80, 3, 2, 1, 1}, 4, true},
+		{benchLayer{7, 7, 1024, 64, 3, 1, 1, 1}, 4, false},
+		{benchLayer{13, 13, 512, 72, 3, 1, 1, 1}, 5, true},
+		{benchLayer{28, 28, 256, 256, 3, 2, 1, 1}, 7, false},
+	} {
+		for _, p := range []engine.Precision{engine.High, engine.Medium} {
+			t.Run(fmt.Sprintf("%v/%v/n%d", p, c.layer, c.n), func(t *testing.T) {
+				s := c.layer.spec(cpu.Best(), p)
+				r := rand.New(rand.NewPCG(1, 2))
+				conv, err := NewConv(s, c.layer.weights(r), nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				oh, ow := s.OutputSize(c.layer.h, c.layer.w)
+				format := FormatOf(p, s.Tier)
+				src := kernel.NewMap(format, c.n, c.layer.h, c.layer.w, c.layer.in, 0)
+				fill(src, r)
+				var residual *kernel.Map
+				if c.residual {
+					m := kernel.NewMap(format, c.n, oh, ow, c.layer.out, 0)
+					fill(m, r)
+					residual = &m
+				}
+				got := kernel.NewMap(format, c.n, oh, ow, c.layer.out, 0)
+				want := kernel.NewMap(format, c.n, oh, ow, c.layer.out, 0)
+				run := func(src, dst kernel.Map, residual *kernel.Map) *tileCall {
+					call, err := conv.Bind(src, dst, residual, 1)
+					if err != nil {
+						t.Fatal(err)
+					}
+					scratch := make([]byte, call.Scratch())
+					for task := range call.Tasks() {
+						call.Run(task, src, dst, residual, scratch)
+					}
+					return call.runner.(*tileCall)
+				}
+				call := run(src, got, residual)
+				if call.sliced() {
+					sliced[call.across > 1] = true
+				}
+				for n := range c.n {
+					var of *kernel.Map
+					if residual != nil {
+						m := residual.Images(n, n+1)
+						of = &m
+					}
+					run(src.Images(n, n+1), want.Images(n, n+1), of)
+				}
+				for n := range c.n {
+					for y := range oh {
+						for x := range ow {
+							for o := range c.layer.out {
+								if g, w := got.At(n, y, x, o), want.At(n, y, x, o); g != w {
+									t.Fatalf("image %d, row %d, column %d, channel %d: %v, alone %v", n, y, x, o, g, w)
+								}
+							}
+						}
+					}
+				}
+			})
+		}
+	}
+	if len(sliced) < 2 {
+		t.Errorf("slices occurred with images side by side only as in %v: the test has lost its point", sliced)
 	}
 }

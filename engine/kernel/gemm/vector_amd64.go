@@ -231,7 +231,7 @@ func (c *vectorConv) bind(src, dst kernel.Map, residual *kernel.Map, workers int
 	if v.lines {
 		v.parts = v.chooseLines(workers)
 	} else {
-		v.parts = v.choose(c.grain, &c.depth, costs{perBlock: perBlock, panels: c.depth.bundles * c.panels, panelBytes: c.panelBytes()}, workers)
+		v.parts = v.choose(c.grain, &c.depth, costs{perBlock: perBlock, panels: c.depth.bundles * c.panels, panelBytes: c.panelBytes(), stage: stageCycles}, workers)
 	}
 	v.blockMax = max(1, int(callCycles/perBlock))
 	if !v.lines || v.converts {

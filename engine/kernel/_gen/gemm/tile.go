@@ -19,7 +19,10 @@ const (
 	aOffsets
 	aSteps
 	aChunk
+	aSkip
+	aUntil
 	aB
+	aBStep
 	aPanels
 	aBlocks
 	aGroups
@@ -33,6 +36,7 @@ const (
 	aBias
 	aSums
 	aAcc
+	aAccStep
 	aShare
 	aFetch
 	aAhead
@@ -56,6 +60,7 @@ const (
 	aPanelRes
 	aPanelResLow
 	aPanelBias
+	aPanelAcc
 	aGroupsLeft
 	aGroupTiles
 	aGroupStarts
@@ -80,7 +85,7 @@ const (
 var panelState = []struct{ from, panel, pending int }{
 	{aDst, aPanelDst, aPendingDst}, {aDstLow, aPanelDstLow, aPendingDstLow},
 	{aRes, aPanelRes, aPendingRes}, {aResLow, aPanelResLow, aPendingResLow},
-	{from: aBias, panel: aPanelBias},
+	{from: aBias, panel: aPanelBias}, {from: aAcc, panel: aPanelAcc},
 }
 
 // tileKernel emits the AMX kernel. For each group of blocks of 2×16 positions, each panel of 32 output channels and each
@@ -89,7 +94,7 @@ var panelState = []struct{ from, panel, pending int }{
 // while the tile unit does.
 //
 // The steps may be divided into chunks whose weights stay in cache while all blocks of a group pass. Between chunks the sums
-// of a block lie in memory. While the blocks pass, the next chunk of weights is prefetched into L2: the processor's own
+// of a block lie in memory, and a call may compute some of the chunks only (aSkip, aUntil). While the blocks pass, the next chunk of weights is prefetched into L2: the processor's own
 // prefetching brings less than memory could.
 //
 // planes is 1 for operands of one bfloat16, 2 for operands of two (hi and lo, three products).
@@ -142,7 +147,9 @@ func tileKernel(name string, planes int, strips bool) {
 	}
 
 	Label("panel")
-	copyArg(aSteps, aStepsLeft)
+	load(aSteps, RAX)
+	SUBQ(arg(aSkip), RAX)
+	MOVQ(RAX, arg(aStepsLeft))
 	copyArg(aOffsets, aChunkOffsets)
 
 	Label("chunk")
@@ -162,7 +169,7 @@ func tileKernel(name string, planes int, strips bool) {
 	copyArg(aBlocks, aBlocksLeft)
 	copyArg(aGroupTiles, aTilesNext)
 	copyArg(aGroupStarts, aStartsNext)
-	copyArg(aAcc, aAccNext)
+	copyArg(aPanelAcc, aAccNext)
 
 	Label("block")
 	load(aTilesNext, RAX)
@@ -308,7 +315,10 @@ func tileKernel(name string, planes int, strips bool) {
 	MOVQ(RBX, arg(aChunkOffsets))
 	SHLQ(stepShift, RAX)
 	ADDQ(RAX, arg(aChunkB))
-	JMP(j("chunk"))
+	load(aStepsLeft, RAX)
+	CMPQ(RAX, arg(aUntil))
+	JNE(j("chunk"))
+	JMP(j("nextpanel")) // the sums are left to a later call
 
 	Label("summed")
 	MOVQ(U32(128), RAX)
@@ -350,6 +360,10 @@ func tileKernel(name string, planes int, strips bool) {
 	ADDQ(RBX, arg(aPanelRes))
 	ADDQ(RBX, arg(aPanelResLow))
 	Label("nextpanel")
+	load(aBStep, RAX)
+	ADDQ(RAX, arg(aChunkB))
+	load(aAccStep, RAX)
+	ADDQ(RAX, arg(aPanelAcc))
 	DECQ(arg(aPanelsLeft))
 	JNZ(j("panel"))
 	copyArg(aTilesNext, aGroupTiles)
