@@ -18,38 +18,61 @@ func same(t *testing.T, what string, tier cpu.Tier, got, want Map, slack float64
 	}, slack+1.01*precision(got.Format))
 }
 
-// FuzzDepthwise compares every tier with plain Go over windows, strides, paddings and formats, with and without sums of rows.
+// FuzzDepthwise compares every tier with plain Go over windows, strides, paddings and formats, with and without sums of rows, with rows
+// and channels in one call or in two. Half of the inputs are of the windows that have kernels of their own. Maps are as large as tails
+// need: a few rows, and columns and channels for one or two whole tiles and any rest.
 func FuzzDepthwise(f *testing.F) {
+	const own = 128 // flag in kh: a window with a kernel of its own
 	f.Add(uint64(1), uint8(3), uint8(3), uint8(1), uint8(1), uint8(1), uint8(14), uint8(14), uint8(40), uint8(0))
 	f.Add(uint64(2), uint8(5), uint8(5), uint8(2), uint8(1), uint8(2), uint8(7), uint8(9), uint8(17), uint8(5))
 	f.Add(uint64(3), uint8(2), uint8(7), uint8(3), uint8(2), uint8(3), uint8(20), uint8(1), uint8(1), uint8(2))
+	for window := range uint8(3) {
+		f.Add(uint64(4), own+window, uint8(0), uint8(window), uint8(0), uint8(3), uint8(6), uint8(13), uint8(47), uint8(20+window))
+		f.Add(uint64(5), own+window, uint8(0), uint8(window+1), uint8(0), uint8(2), uint8(3), uint8(23), uint8(31), uint8(40+window))
+	}
 	f.Fuzz(func(t *testing.T, seed uint64, kh, kw, stride, dilation, pad, h, w, c, flags uint8) {
 		r := source{rand.New(rand.NewPCG(seed, 0)), t}
-		spec := DepthwiseSpec{Channels: 1 + int(c)%70, KernelH: 1 + int(kh)%8, KernelW: 1 + int(kw)%8, StrideH: 1 + int(stride)%3, StrideW: 1 + int(stride)%3,
-			DilationH: 1 + int(dilation)%3, DilationW: 1 + int(dilation)%3, PadTop: int(pad) % 5, PadLeft: int(pad) % 4, PadBottom: int(pad) % 3, PadRight: int(pad) % 6,
+		s := DepthwiseSpec{Channels: 1 + int(c)%70, KernelH: 1 + int(kh)%8, KernelW: 1 + int(kw)%8, StrideH: 1 + int(stride)%3, StrideW: 1 + int(stride/3)%3,
+			DilationH: 1 + int(dilation)%3, DilationW: 1 + int(dilation/3)%3, PadTop: int(pad) % 5, PadLeft: int(pad) % 4, PadBottom: int(pad) % 3, PadRight: int(pad) % 6,
 			Activation: Activation(seed % uint64(activations))}
-		weights, bias := randoms(r, spec.Channels*spec.KernelH*spec.KernelW), randoms(r, spec.Channels)
-		src := randomMap(r, formats[flags%3], 1, 1+int(h)%24, 1+int(w)%24, spec.Channels, int(flags)/3%6)
+		if kh&own != 0 {
+			k, step := 3+2*int(kh-own)%3, 1+int(stride)%2
+			s.KernelH, s.KernelW, s.StrideH, s.StrideW, s.DilationH, s.DilationW = k, k, step, step, 1, 1
+		}
+		// size is a height or width in which the window fits at least once.
+		size := func(extra, kernel, dilation, pads int) int { return max(kernel*dilation-pads, 1) + extra }
+		height := size(int(h)%8, s.KernelH, s.DilationH, s.PadTop+s.PadBottom)
+		width := size(int(w)%24, s.KernelW, s.DilationW, s.PadLeft+s.PadRight)
+		weights, bias := randoms(r, s.Channels*s.KernelH*s.KernelW), randoms(r, s.Channels)
+		src := randomMap(r, formats[flags%3], 1+int(h)/128, height, width, s.Channels, int(flags)/3%6)
+		first, split := r.IntN(1+(s.Channels-1)/ChannelBlock)*ChannelBlock, r.IntN(2) == 0
 		var want, wantSums Map
 		for _, tier := range tiers() {
-			spec.Tier = tier
-			d, err := NewDepthwise(spec, weights, bias)
+			s.Tier = tier
+			d, err := NewDepthwise(s, weights, bias)
 			if err != nil {
 				t.Fatal(err)
 			}
 			oh, ow := d.OutSize(src.H, src.W)
-			if oh < 1 || ow < 1 {
-				return
-			}
-			dst := randomMap(r, formats[flags/18%3], 1, oh, ow, spec.Channels, 1)
+			dst := randomMap(r, formats[flags/18%3], src.N, oh, ow, s.Channels, 1)
 			before := clone(dst)
-			sums := Layout(F32, 1, oh, 1, spec.Channels, 0).Over(randoms(r, oh*spec.Channels), nil, nil)
+			sums := Layout(F32, src.N, oh, 1, s.Channels, 0).Over(randoms(r, src.N*oh*s.Channels), nil, nil)
 			var rowSums []float32
 			if seed%2 == 1 {
 				rowSums = sums.F32
 			}
-			d.Run(dst, src, 0, oh, exactScratch(r, d.Scratch(dst, src)), rowSums)
-			checkOutside(t, "depthwise", before, dst, 0, oh)
+			scratch := exactScratch(r, d.Scratch(dst, src))
+			rows := []int{0, dst.Rows()}
+			if split {
+				rows = []int{0, r.IntN(dst.Rows() + 1), dst.Rows()}
+			}
+			for i, to := range rows[1:] {
+				d.RunChannels(dst, src, rows[i], to, first, s.Channels, scratch, rowSums)
+				if first > 0 {
+					d.RunChannels(dst, src, rows[i], to, 0, first, scratch, rowSums)
+				}
+			}
+			checkOutside(t, "depthwise", before, dst, 0, dst.Rows())
 			if tier == cpu.Generic {
 				want, wantSums = dst, sums
 				continue
