@@ -158,27 +158,21 @@ func BenchmarkInterleave(b *testing.B) {
 	})
 }
 
+// BenchmarkBorder measures the changes of layout behind and before a linear layer.
 func BenchmarkBorder(b *testing.B) {
-	eachBench(b, "nchw", func(b *testing.B, tier cpu.Tier, f Format) {
-		src, dst := make([]float32, 3*224*224), NewMap(f, 1, 224, 224, 3, 0)
-		b.SetBytes(int64(4*len(src) + dst.Bytes()))
-		for b.Loop() {
-			FromNCHW(tier, dst, src, 0, dst.Rows())
-		}
-	})
+	plain := make([]float32, 49*512)
 	eachBench(b, "flatten", func(b *testing.B, tier cpu.Tier, f Format) {
-		src, dst := benchMap(f, 1, 7, 7, 512, 0), make([]float32, 49*512)
-		b.SetBytes(int64(4*len(dst) + src.Bytes()))
+		m := benchMap(f, 1, 7, 7, 512, 0)
+		b.SetBytes(int64(4*len(plain) + m.Bytes()))
 		for b.Loop() {
-			ToNCHW(tier, dst, src, 0, src.Rows())
+			ToNCHW(tier, plain, m, 0, m.Rows())
 		}
 	})
-	eachBench(b, "bytes", func(b *testing.B, tier cpu.Tier, f Format) {
-		src, dst := make([]uint8, 3*224*224), NewMap(f, 1, 224, 224, 3, 0)
-		scale := make([]float32, 3)
-		b.SetBytes(int64(len(src) + dst.Bytes()))
+	eachBench(b, "unflatten", func(b *testing.B, tier cpu.Tier, f Format) {
+		m := NewMap(f, 1, 7, 7, 512, 0)
+		b.SetBytes(int64(4*len(plain) + m.Bytes()))
 		for b.Loop() {
-			FromBytes(tier, dst, src, scale, scale, 0, dst.Rows())
+			FromNCHW(tier, m, plain, 0, m.Rows())
 		}
 	})
 }

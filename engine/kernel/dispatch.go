@@ -72,10 +72,6 @@ type (
 	lrnFunc func(x, squares unsafe.Pointer, channels, before, size int, alpha, k float32)
 	// interleaveFunc stores x[0], y[0], x[1], y[1], ...: 2*channels elements a pixel.
 	interleaveFunc func(dst, x, y unsafe.Pointer, dstStep, xStep, yStep, pixels, channels int)
-	// planesFunc stores dense pixels of three channels from three planes of float32.
-	planesFunc func(dst, dst2, red, green, blue unsafe.Pointer, pixels int)
-	// bytesFunc stores dense pixels of three channels as byte*scale + shift.
-	bytesFunc func(dst, dst2, x, scale, shift unsafe.Pointer, pixels int)
 )
 
 // ptr returns the addresses of element at in the planes of the map.

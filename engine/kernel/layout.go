@@ -2,7 +2,6 @@ package kernel
 
 import (
 	"fmt"
-	"unsafe"
 
 	"github.com/go-modelzoo/zoo/engine/kernel/cpu"
 )
@@ -151,19 +150,12 @@ func Subsample(dst, src Map, stride, first, from, to int) {
 }
 
 // FromNCHW stores rows [from, to) of dst from src, float32 in the order N, C, H, W of PyTorch, of the shape of dst.
-// Three channels, as images have, without gaps between the pixels are fast.
-func FromNCHW(tier cpu.Tier, dst Map, src []float32, from, to int) {
+func FromNCHW(_ cpu.Tier, dst Map, src []float32, from, to int) {
 	mustHold("NCHW", &dst, len(src))
 	plane := dst.H * dst.W
-	k := planesKernels[levelOf(tier)][dst.Format]
 	for r := from; r < to; r++ {
 		n, y := r/dst.H, r%dst.H
 		rows := src[n*dst.C*plane+y*dst.W:]
-		if k != nil && dst.C == 3 && dst.Pixel == 3 && dst.W > 0 {
-			h, l := dst.ptr(dst.row(r))
-			k(h, l, floats(rows), floats(rows[plane:]), floats(rows[2*plane:]), dst.W)
-			continue
-		}
 		// A tile of pixels x channels at a time, so that each side of the move uses whole cache lines.
 		var tile [transposeTile * transposeTile]float32
 		for x0 := 0; x0 < dst.W; x0 += transposeTile {
@@ -187,7 +179,7 @@ func FromNCHW(tier cpu.Tier, dst Map, src []float32, from, to int) {
 
 // ToNCHW stores rows [from, to) of src into dst, float32 in the order N, C, H, W of PyTorch. As the whole map it is
 // what torch.flatten(x, 1) gives to a linear layer.
-func ToNCHW(tier cpu.Tier, dst []float32, src Map, from, to int) {
+func ToNCHW(_ cpu.Tier, dst []float32, src Map, from, to int) {
 	mustHold("NCHW", &src, len(dst))
 	plane := src.H * src.W
 	for r := from; r < to; r++ {
@@ -216,36 +208,6 @@ func ToNCHW(tier cpu.Tier, dst []float32, src Map, from, to int) {
 
 // transposeTile is how many channels and pixels the transposes take at a time: one cache line of float32.
 const transposeTile = 16
-
-// FromBytes stores rows [from, to) of dst from pixels, bytes in the order N, H, W, C such as a decoded image, as
-// float32(b)*scale[c] + shift[c]. With mean m and deviation s of torchvision's Normalize, scale is 1/(255*s) and shift
-// is -m/s. Three channels without gaps between the pixels are fast.
-func FromBytes(tier cpu.Tier, dst Map, pixels []uint8, scale, shift []float32, from, to int) {
-	mustHold("NHWC bytes", &dst, len(pixels))
-	scale, shift = scale[:dst.C], shift[:dst.C]
-	k := bytesKernels[levelOf(tier)][dst.Format]
-	for r := from; r < to; r++ {
-		in := pixels[r*dst.W*dst.C:][:dst.W*dst.C]
-		at := dst.row(r)
-		if k != nil && dst.C == 3 && dst.Pixel == 3 && dst.W > 0 {
-			h, l := dst.ptr(at)
-			k(h, l, unsafe.Pointer(unsafe.SliceData(in)), floats(scale), floats(shift), dst.W)
-			continue
-		}
-		var buf [transposeTile]float32
-		for range dst.W {
-			for c0 := 0; c0 < dst.C; c0 += transposeTile {
-				v := buf[:min(transposeTile, dst.C-c0)]
-				for c := range v {
-					v[c] = float32(in[c0+c])*scale[c0+c] + shift[c0+c]
-				}
-				dst.store(at+c0, v)
-			}
-			at += dst.Pixel
-			in = in[dst.C:]
-		}
-	}
-}
 
 func mustHold(what string, m *Map, have int) {
 	if need := m.N * m.H * m.W * m.C; have < need {

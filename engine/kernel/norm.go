@@ -1,7 +1,6 @@
 package kernel
 
 import (
-	"fmt"
 	"math"
 
 	"github.com/go-modelzoo/zoo/engine/kernel/cpu"
@@ -128,55 +127,4 @@ func lrnFactor(v, beta float32) float32 {
 		return float32(1 / (root * math.Sqrt(root)))
 	}
 	return float32(math.Pow(float64(v), -float64(beta)))
-}
-
-// Softmax stores the softmax of each of rows vectors of columns values of src into dst, which may be src. A row that
-// holds not-a-number, or infinities of which it is not defined, becomes not-a-number.
-func Softmax(tier cpu.Tier, dst, src []float32, rows, columns int) {
-	if len(dst) < rows*columns || len(src) < rows*columns {
-		panic(fmt.Sprintf("kernel: softmax of %dx%d from %d into %d values", rows, columns, len(src), len(dst)))
-	}
-	for r := range rows {
-		softmax(tier, dst[r*columns:(r+1)*columns], src[r*columns:(r+1)*columns])
-	}
-}
-
-func softmax(tier cpu.Tier, dst, src []float32) {
-	if len(src) == 0 {
-		return
-	}
-	top := src[0]
-	for _, v := range src[1:] {
-		if v > top || v != v {
-			top = v
-		}
-	}
-	for i, v := range src {
-		dst[i] = v - top
-	}
-	Exp(tier, dst, dst)
-	var sum float64
-	for _, v := range dst {
-		sum += float64(v)
-	}
-	inverse := float32(1 / sum)
-	for i := range dst {
-		dst[i] *= inverse
-	}
-}
-
-// Exp stores e to the power of each value of src into dst, of the same length, which may be src. The assembly is within
-// 2 units in the last place where the result is a normal number, and within 2^-149 below.
-func Exp(tier cpu.Tier, dst, src []float32) {
-	dst = dst[:len(src)]
-	if len(src) == 0 {
-		return
-	}
-	if k := expKernels[levelOf(tier)]; k != nil {
-		k(floats(dst), nil, floats(src), nil, 0, 0, 1, len(src), 0, 0)
-		return
-	}
-	for i, v := range src {
-		dst[i] = float32(math.Exp(float64(v)))
-	}
 }

@@ -69,16 +69,11 @@ func Convert(tier cpu.Tier, dst, src Map, from, to int) {
 	Activate(tier, dst, src, None, from, to)
 }
 
-// Activate stores act(src) into rows [from, to) of dst, which may be src and may have another format.
+// Activate stores act(src) into rows [from, to) of dst, which may be src and may have another format. Where the formats
+// differ there is assembly only if one of them is float32 and act clips or is None: no network needs more.
 func Activate(tier cpu.Tier, dst, src Map, act Activation, from, to int) {
 	mustMatch("activation", &dst, &src)
 	k := unaryKernel(tier, act, src.Format, dst.Format)
-	if k == nil && src.Format != F32 && dst.Format != BF16 && dst.Format != src.Format && levelOf(tier) != levelGo {
-		// Rare: there is no kernel for this pair. The conversion loses nothing.
-		Activate(tier, dst, src, None, from, to)
-		Activate(tier, dst, dst, act, from, to)
-		return
-	}
 	lo, hi, _ := act.bounds()
 	s := spanOf(from, to, &dst, &src)
 	for i := range s.count {

@@ -163,40 +163,6 @@ func TestAffineWithEveryPart(t *testing.T) {
 	})
 }
 
-// ulps is the distance of two float32 in units in the last place of want, at least of the smallest normal number.
-func ulps(got float32, want float64) float64 {
-	_, e := math.Frexp(want)
-	return math.Abs(float64(got)-want) / math.Ldexp(1, max(e, -125)-24)
-}
-
-func TestExpWithinTwoULP(t *testing.T) {
-	for _, tier := range tiers() {
-		var xs []float32
-		for x := -104.0; x < 88.7; x += 0.00917 {
-			xs = append(xs, float32(x))
-		}
-		got := make([]float32, len(xs))
-		Exp(tier, got, xs)
-		worst, at := 0.0, float32(0)
-		for i, x := range xs {
-			if u := ulps(got[i], math.Exp(float64(x))); u > worst {
-				worst, at = u, x
-			}
-		}
-		t.Logf("%v: exp is within %.2f ulp, worst at %g", tier, worst, at)
-		if worst > 2 {
-			t.Errorf("%v: exp(%g) is off by %.2f ulp", tier, at, worst)
-		}
-		for _, c := range []struct{ x, want float64 }{{math.Inf(-1), 0}, {-200, 0}, {-1e30, 0}, {200, math.Inf(1)}, {math.Inf(1), math.Inf(1)}, {0, 1}} {
-			v := []float32{float32(c.x)}
-			Exp(tier, v, v)
-			if float64(v[0]) != c.want {
-				t.Errorf("%v: exp(%g) is %g", tier, c.x, v[0])
-			}
-		}
-	}
-}
-
 func TestActivationsWithinStatedError(t *testing.T) {
 	// The stated errors, relative to the result (and 7e-8*|x| more, the rounding of an exponent) and absolute.
 	stated := map[Activation]struct{ relative, absolute float64 }{

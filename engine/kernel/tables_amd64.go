@@ -15,38 +15,24 @@ var unaryKernels = func() (t [levels][classes][3][3]unaryFunc) {
 	t[levelAVX2][0][F32][Split] = clipF32ToSplitAVX2
 	t[levelAVX2][0][BF16][F32] = clipBF16ToF32AVX2
 	t[levelAVX2][0][BF16][BF16] = clipBF16ToBF16AVX2
-	t[levelAVX2][0][BF16][Split] = clipBF16ToSplitAVX2
 	t[levelAVX2][0][Split][F32] = clipSplitToF32AVX2
-	t[levelAVX2][0][Split][BF16] = clipSplitToBF16AVX2
 	t[levelAVX2][0][Split][Split] = clipSplitToSplitAVX2
 	t[levelAVX2][1][F32][F32] = hardSwishF32ToF32AVX2
-	t[levelAVX2][1][F32][BF16] = hardSwishF32ToBF16AVX2
-	t[levelAVX2][1][F32][Split] = hardSwishF32ToSplitAVX2
 	t[levelAVX2][1][BF16][BF16] = hardSwishBF16ToBF16AVX2
 	t[levelAVX2][1][Split][Split] = hardSwishSplitToSplitAVX2
 	t[levelAVX2][2][F32][F32] = hardSigmoidF32ToF32AVX2
-	t[levelAVX2][2][F32][BF16] = hardSigmoidF32ToBF16AVX2
-	t[levelAVX2][2][F32][Split] = hardSigmoidF32ToSplitAVX2
 	t[levelAVX2][2][BF16][BF16] = hardSigmoidBF16ToBF16AVX2
 	t[levelAVX2][2][Split][Split] = hardSigmoidSplitToSplitAVX2
 	t[levelAVX2][3][F32][F32] = siluF32ToF32AVX2
-	t[levelAVX2][3][F32][BF16] = siluF32ToBF16AVX2
-	t[levelAVX2][3][F32][Split] = siluF32ToSplitAVX2
 	t[levelAVX2][3][BF16][BF16] = siluBF16ToBF16AVX2
 	t[levelAVX2][3][Split][Split] = siluSplitToSplitAVX2
 	t[levelAVX2][4][F32][F32] = sigmoidF32ToF32AVX2
-	t[levelAVX2][4][F32][BF16] = sigmoidF32ToBF16AVX2
-	t[levelAVX2][4][F32][Split] = sigmoidF32ToSplitAVX2
 	t[levelAVX2][4][BF16][BF16] = sigmoidBF16ToBF16AVX2
 	t[levelAVX2][4][Split][Split] = sigmoidSplitToSplitAVX2
 	t[levelAVX2][5][F32][F32] = geluF32ToF32AVX2
-	t[levelAVX2][5][F32][BF16] = geluF32ToBF16AVX2
-	t[levelAVX2][5][F32][Split] = geluF32ToSplitAVX2
 	t[levelAVX2][5][BF16][BF16] = geluBF16ToBF16AVX2
 	t[levelAVX2][5][Split][Split] = geluSplitToSplitAVX2
 	t[levelAVX2][6][F32][F32] = tanhF32ToF32AVX2
-	t[levelAVX2][6][F32][BF16] = tanhF32ToBF16AVX2
-	t[levelAVX2][6][F32][Split] = tanhF32ToSplitAVX2
 	t[levelAVX2][6][BF16][BF16] = tanhBF16ToBF16AVX2
 	t[levelAVX2][6][Split][Split] = tanhSplitToSplitAVX2
 	t[levelAVX512][0][F32][F32] = clipF32ToF32AVX512
@@ -54,38 +40,24 @@ var unaryKernels = func() (t [levels][classes][3][3]unaryFunc) {
 	t[levelAVX512][0][F32][Split] = clipF32ToSplitAVX512
 	t[levelAVX512][0][BF16][F32] = clipBF16ToF32AVX512
 	t[levelAVX512][0][BF16][BF16] = clipBF16ToBF16AVX512
-	t[levelAVX512][0][BF16][Split] = clipBF16ToSplitAVX512
 	t[levelAVX512][0][Split][F32] = clipSplitToF32AVX512
-	t[levelAVX512][0][Split][BF16] = clipSplitToBF16AVX512
 	t[levelAVX512][0][Split][Split] = clipSplitToSplitAVX512
 	t[levelAVX512][1][F32][F32] = hardSwishF32ToF32AVX512
-	t[levelAVX512][1][F32][BF16] = hardSwishF32ToBF16AVX512
-	t[levelAVX512][1][F32][Split] = hardSwishF32ToSplitAVX512
 	t[levelAVX512][1][BF16][BF16] = hardSwishBF16ToBF16AVX512
 	t[levelAVX512][1][Split][Split] = hardSwishSplitToSplitAVX512
 	t[levelAVX512][2][F32][F32] = hardSigmoidF32ToF32AVX512
-	t[levelAVX512][2][F32][BF16] = hardSigmoidF32ToBF16AVX512
-	t[levelAVX512][2][F32][Split] = hardSigmoidF32ToSplitAVX512
 	t[levelAVX512][2][BF16][BF16] = hardSigmoidBF16ToBF16AVX512
 	t[levelAVX512][2][Split][Split] = hardSigmoidSplitToSplitAVX512
 	t[levelAVX512][3][F32][F32] = siluF32ToF32AVX512
-	t[levelAVX512][3][F32][BF16] = siluF32ToBF16AVX512
-	t[levelAVX512][3][F32][Split] = siluF32ToSplitAVX512
 	t[levelAVX512][3][BF16][BF16] = siluBF16ToBF16AVX512
 	t[levelAVX512][3][Split][Split] = siluSplitToSplitAVX512
 	t[levelAVX512][4][F32][F32] = sigmoidF32ToF32AVX512
-	t[levelAVX512][4][F32][BF16] = sigmoidF32ToBF16AVX512
-	t[levelAVX512][4][F32][Split] = sigmoidF32ToSplitAVX512
 	t[levelAVX512][4][BF16][BF16] = sigmoidBF16ToBF16AVX512
 	t[levelAVX512][4][Split][Split] = sigmoidSplitToSplitAVX512
 	t[levelAVX512][5][F32][F32] = geluF32ToF32AVX512
-	t[levelAVX512][5][F32][BF16] = geluF32ToBF16AVX512
-	t[levelAVX512][5][F32][Split] = geluF32ToSplitAVX512
 	t[levelAVX512][5][BF16][BF16] = geluBF16ToBF16AVX512
 	t[levelAVX512][5][Split][Split] = geluSplitToSplitAVX512
 	t[levelAVX512][6][F32][F32] = tanhF32ToF32AVX512
-	t[levelAVX512][6][F32][BF16] = tanhF32ToBF16AVX512
-	t[levelAVX512][6][F32][Split] = tanhF32ToSplitAVX512
 	t[levelAVX512][6][BF16][BF16] = tanhBF16ToBF16AVX512
 	t[levelAVX512][6][Split][Split] = tanhSplitToSplitAVX512
 	t[levelBF16][0][F32][F32] = clipF32ToF32AVX512
@@ -93,47 +65,26 @@ var unaryKernels = func() (t [levels][classes][3][3]unaryFunc) {
 	t[levelBF16][0][F32][Split] = clipF32ToSplitBF16
 	t[levelBF16][0][BF16][F32] = clipBF16ToF32AVX512
 	t[levelBF16][0][BF16][BF16] = clipBF16ToBF16BF16
-	t[levelBF16][0][BF16][Split] = clipBF16ToSplitBF16
 	t[levelBF16][0][Split][F32] = clipSplitToF32AVX512
-	t[levelBF16][0][Split][BF16] = clipSplitToBF16BF16
 	t[levelBF16][0][Split][Split] = clipSplitToSplitBF16
 	t[levelBF16][1][F32][F32] = hardSwishF32ToF32AVX512
-	t[levelBF16][1][F32][BF16] = hardSwishF32ToBF16BF16
-	t[levelBF16][1][F32][Split] = hardSwishF32ToSplitBF16
 	t[levelBF16][1][BF16][BF16] = hardSwishBF16ToBF16BF16
 	t[levelBF16][1][Split][Split] = hardSwishSplitToSplitBF16
 	t[levelBF16][2][F32][F32] = hardSigmoidF32ToF32AVX512
-	t[levelBF16][2][F32][BF16] = hardSigmoidF32ToBF16BF16
-	t[levelBF16][2][F32][Split] = hardSigmoidF32ToSplitBF16
 	t[levelBF16][2][BF16][BF16] = hardSigmoidBF16ToBF16BF16
 	t[levelBF16][2][Split][Split] = hardSigmoidSplitToSplitBF16
 	t[levelBF16][3][F32][F32] = siluF32ToF32AVX512
-	t[levelBF16][3][F32][BF16] = siluF32ToBF16BF16
-	t[levelBF16][3][F32][Split] = siluF32ToSplitBF16
 	t[levelBF16][3][BF16][BF16] = siluBF16ToBF16BF16
 	t[levelBF16][3][Split][Split] = siluSplitToSplitBF16
 	t[levelBF16][4][F32][F32] = sigmoidF32ToF32AVX512
-	t[levelBF16][4][F32][BF16] = sigmoidF32ToBF16BF16
-	t[levelBF16][4][F32][Split] = sigmoidF32ToSplitBF16
 	t[levelBF16][4][BF16][BF16] = sigmoidBF16ToBF16BF16
 	t[levelBF16][4][Split][Split] = sigmoidSplitToSplitBF16
 	t[levelBF16][5][F32][F32] = geluF32ToF32AVX512
-	t[levelBF16][5][F32][BF16] = geluF32ToBF16BF16
-	t[levelBF16][5][F32][Split] = geluF32ToSplitBF16
 	t[levelBF16][5][BF16][BF16] = geluBF16ToBF16BF16
 	t[levelBF16][5][Split][Split] = geluSplitToSplitBF16
 	t[levelBF16][6][F32][F32] = tanhF32ToF32AVX512
-	t[levelBF16][6][F32][BF16] = tanhF32ToBF16BF16
-	t[levelBF16][6][F32][Split] = tanhF32ToSplitBF16
 	t[levelBF16][6][BF16][BF16] = tanhBF16ToBF16BF16
 	t[levelBF16][6][Split][Split] = tanhSplitToSplitBF16
-	return t
-}()
-
-var expKernels = func() (t [levels]unaryFunc) {
-	t[levelAVX2] = expAVX2
-	t[levelAVX512] = expAVX512
-	t[levelBF16] = expAVX512
 	return t
 }()
 
@@ -231,32 +182,6 @@ var scatterKernels = func() (t [levels][3][2]scatterFunc) {
 	t[levelBF16][BF16][1] = scatterTwoBF16BF16
 	t[levelBF16][Split][0] = scatterOneSplitBF16
 	t[levelBF16][Split][1] = scatterTwoSplitBF16
-	return t
-}()
-
-var planesKernels = func() (t [levels][3]planesFunc) {
-	t[levelAVX2][F32] = planesF32AVX2
-	t[levelAVX2][BF16] = planesBF16AVX2
-	t[levelAVX2][Split] = planesSplitAVX2
-	t[levelAVX512][F32] = planesF32AVX512
-	t[levelAVX512][BF16] = planesBF16AVX512
-	t[levelAVX512][Split] = planesSplitAVX512
-	t[levelBF16][F32] = planesF32AVX512
-	t[levelBF16][BF16] = planesBF16BF16
-	t[levelBF16][Split] = planesSplitBF16
-	return t
-}()
-
-var bytesKernels = func() (t [levels][3]bytesFunc) {
-	t[levelAVX2][F32] = bytesF32AVX2
-	t[levelAVX2][BF16] = bytesBF16AVX2
-	t[levelAVX2][Split] = bytesSplitAVX2
-	t[levelAVX512][F32] = bytesF32AVX512
-	t[levelAVX512][BF16] = bytesBF16AVX512
-	t[levelAVX512][Split] = bytesSplitAVX512
-	t[levelBF16][F32] = bytesF32AVX512
-	t[levelBF16][BF16] = bytesBF16BF16
-	t[levelBF16][Split] = bytesSplitBF16
 	return t
 }()
 
@@ -433,25 +358,13 @@ func clipBF16ToF32AVX2(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, 
 func clipBF16ToBF16AVX2(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
 
 //go:noescape
-func clipBF16ToSplitAVX2(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
-
-//go:noescape
 func clipSplitToF32AVX2(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
-
-//go:noescape
-func clipSplitToBF16AVX2(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
 
 //go:noescape
 func clipSplitToSplitAVX2(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
 
 //go:noescape
 func hardSwishF32ToF32AVX2(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
-
-//go:noescape
-func hardSwishF32ToBF16AVX2(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
-
-//go:noescape
-func hardSwishF32ToSplitAVX2(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
 
 //go:noescape
 func hardSwishBF16ToBF16AVX2(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
@@ -463,12 +376,6 @@ func hardSwishSplitToSplitAVX2(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, 
 func hardSigmoidF32ToF32AVX2(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
 
 //go:noescape
-func hardSigmoidF32ToBF16AVX2(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
-
-//go:noescape
-func hardSigmoidF32ToSplitAVX2(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
-
-//go:noescape
 func hardSigmoidBF16ToBF16AVX2(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
 
 //go:noescape
@@ -476,12 +383,6 @@ func hardSigmoidSplitToSplitAVX2(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep
 
 //go:noescape
 func siluF32ToF32AVX2(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
-
-//go:noescape
-func siluF32ToBF16AVX2(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
-
-//go:noescape
-func siluF32ToSplitAVX2(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
 
 //go:noescape
 func siluBF16ToBF16AVX2(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
@@ -493,12 +394,6 @@ func siluSplitToSplitAVX2(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixel
 func sigmoidF32ToF32AVX2(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
 
 //go:noescape
-func sigmoidF32ToBF16AVX2(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
-
-//go:noescape
-func sigmoidF32ToSplitAVX2(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
-
-//go:noescape
 func sigmoidBF16ToBF16AVX2(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
 
 //go:noescape
@@ -506,12 +401,6 @@ func sigmoidSplitToSplitAVX2(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pi
 
 //go:noescape
 func geluF32ToF32AVX2(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
-
-//go:noescape
-func geluF32ToBF16AVX2(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
-
-//go:noescape
-func geluF32ToSplitAVX2(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
 
 //go:noescape
 func geluBF16ToBF16AVX2(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
@@ -523,19 +412,10 @@ func geluSplitToSplitAVX2(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixel
 func tanhF32ToF32AVX2(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
 
 //go:noescape
-func tanhF32ToBF16AVX2(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
-
-//go:noescape
-func tanhF32ToSplitAVX2(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
-
-//go:noescape
 func tanhBF16ToBF16AVX2(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
 
 //go:noescape
 func tanhSplitToSplitAVX2(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
-
-//go:noescape
-func expAVX2(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
 
 //go:noescape
 func addF32AVX2(dst, dst2, x, x2, y, y2 unsafe.Pointer, dstStep, xStep, yStep, pixels, channels int, lo, hi float32)
@@ -563,12 +443,6 @@ func gatherTwoF32AVX2(dst, x, x2 unsafe.Pointer, xStep, xRow, dstStep, dstRow, r
 
 //go:noescape
 func scatterTwoF32AVX2(dst, dst2, x, sums unsafe.Pointer, dstStep, dstRow, xStep, sumRow, rows, pixels, channels int)
-
-//go:noescape
-func planesF32AVX2(dst, dst2, red, green, blue unsafe.Pointer, pixels int)
-
-//go:noescape
-func bytesF32AVX2(dst, dst2, x, scale, shift unsafe.Pointer, pixels int)
 
 //go:noescape
 func sumF32AVX2(sum, x, x2 unsafe.Pointer, xStep, pixels, channels int)
@@ -613,12 +487,6 @@ func gatherTwoBF16AVX2(dst, x, x2 unsafe.Pointer, xStep, xRow, dstStep, dstRow, 
 func scatterTwoBF16AVX2(dst, dst2, x, sums unsafe.Pointer, dstStep, dstRow, xStep, sumRow, rows, pixels, channels int)
 
 //go:noescape
-func planesBF16AVX2(dst, dst2, red, green, blue unsafe.Pointer, pixels int)
-
-//go:noescape
-func bytesBF16AVX2(dst, dst2, x, scale, shift unsafe.Pointer, pixels int)
-
-//go:noescape
 func sumBF16AVX2(sum, x, x2 unsafe.Pointer, xStep, pixels, channels int)
 
 //go:noescape
@@ -659,12 +527,6 @@ func gatherTwoSplitAVX2(dst, x, x2 unsafe.Pointer, xStep, xRow, dstStep, dstRow,
 
 //go:noescape
 func scatterTwoSplitAVX2(dst, dst2, x, sums unsafe.Pointer, dstStep, dstRow, xStep, sumRow, rows, pixels, channels int)
-
-//go:noescape
-func planesSplitAVX2(dst, dst2, red, green, blue unsafe.Pointer, pixels int)
-
-//go:noescape
-func bytesSplitAVX2(dst, dst2, x, scale, shift unsafe.Pointer, pixels int)
 
 //go:noescape
 func sumSplitAVX2(sum, x, x2 unsafe.Pointer, xStep, pixels, channels int)
@@ -733,25 +595,13 @@ func clipBF16ToF32AVX512(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels
 func clipBF16ToBF16AVX512(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
 
 //go:noescape
-func clipBF16ToSplitAVX512(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
-
-//go:noescape
 func clipSplitToF32AVX512(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
-
-//go:noescape
-func clipSplitToBF16AVX512(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
 
 //go:noescape
 func clipSplitToSplitAVX512(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
 
 //go:noescape
 func hardSwishF32ToF32AVX512(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
-
-//go:noescape
-func hardSwishF32ToBF16AVX512(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
-
-//go:noescape
-func hardSwishF32ToSplitAVX512(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
 
 //go:noescape
 func hardSwishBF16ToBF16AVX512(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
@@ -763,12 +613,6 @@ func hardSwishSplitToSplitAVX512(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep
 func hardSigmoidF32ToF32AVX512(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
 
 //go:noescape
-func hardSigmoidF32ToBF16AVX512(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
-
-//go:noescape
-func hardSigmoidF32ToSplitAVX512(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
-
-//go:noescape
 func hardSigmoidBF16ToBF16AVX512(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
 
 //go:noescape
@@ -776,12 +620,6 @@ func hardSigmoidSplitToSplitAVX512(dst, dst2, x, x2 unsafe.Pointer, dstStep, xSt
 
 //go:noescape
 func siluF32ToF32AVX512(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
-
-//go:noescape
-func siluF32ToBF16AVX512(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
-
-//go:noescape
-func siluF32ToSplitAVX512(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
 
 //go:noescape
 func siluBF16ToBF16AVX512(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
@@ -793,12 +631,6 @@ func siluSplitToSplitAVX512(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pix
 func sigmoidF32ToF32AVX512(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
 
 //go:noescape
-func sigmoidF32ToBF16AVX512(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
-
-//go:noescape
-func sigmoidF32ToSplitAVX512(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
-
-//go:noescape
 func sigmoidBF16ToBF16AVX512(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
 
 //go:noescape
@@ -806,12 +638,6 @@ func sigmoidSplitToSplitAVX512(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, 
 
 //go:noescape
 func geluF32ToF32AVX512(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
-
-//go:noescape
-func geluF32ToBF16AVX512(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
-
-//go:noescape
-func geluF32ToSplitAVX512(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
 
 //go:noescape
 func geluBF16ToBF16AVX512(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
@@ -823,19 +649,10 @@ func geluSplitToSplitAVX512(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pix
 func tanhF32ToF32AVX512(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
 
 //go:noescape
-func tanhF32ToBF16AVX512(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
-
-//go:noescape
-func tanhF32ToSplitAVX512(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
-
-//go:noescape
 func tanhBF16ToBF16AVX512(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
 
 //go:noescape
 func tanhSplitToSplitAVX512(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
-
-//go:noescape
-func expAVX512(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
 
 //go:noescape
 func addF32AVX512(dst, dst2, x, x2, y, y2 unsafe.Pointer, dstStep, xStep, yStep, pixels, channels int, lo, hi float32)
@@ -863,12 +680,6 @@ func gatherTwoF32AVX512(dst, x, x2 unsafe.Pointer, xStep, xRow, dstStep, dstRow,
 
 //go:noescape
 func scatterTwoF32AVX512(dst, dst2, x, sums unsafe.Pointer, dstStep, dstRow, xStep, sumRow, rows, pixels, channels int)
-
-//go:noescape
-func planesF32AVX512(dst, dst2, red, green, blue unsafe.Pointer, pixels int)
-
-//go:noescape
-func bytesF32AVX512(dst, dst2, x, scale, shift unsafe.Pointer, pixels int)
 
 //go:noescape
 func sumF32AVX512(sum, x, x2 unsafe.Pointer, xStep, pixels, channels int)
@@ -913,12 +724,6 @@ func gatherTwoBF16AVX512(dst, x, x2 unsafe.Pointer, xStep, xRow, dstStep, dstRow
 func scatterTwoBF16AVX512(dst, dst2, x, sums unsafe.Pointer, dstStep, dstRow, xStep, sumRow, rows, pixels, channels int)
 
 //go:noescape
-func planesBF16AVX512(dst, dst2, red, green, blue unsafe.Pointer, pixels int)
-
-//go:noescape
-func bytesBF16AVX512(dst, dst2, x, scale, shift unsafe.Pointer, pixels int)
-
-//go:noescape
 func sumBF16AVX512(sum, x, x2 unsafe.Pointer, xStep, pixels, channels int)
 
 //go:noescape
@@ -959,12 +764,6 @@ func gatherTwoSplitAVX512(dst, x, x2 unsafe.Pointer, xStep, xRow, dstStep, dstRo
 
 //go:noescape
 func scatterTwoSplitAVX512(dst, dst2, x, sums unsafe.Pointer, dstStep, dstRow, xStep, sumRow, rows, pixels, channels int)
-
-//go:noescape
-func planesSplitAVX512(dst, dst2, red, green, blue unsafe.Pointer, pixels int)
-
-//go:noescape
-func bytesSplitAVX512(dst, dst2, x, scale, shift unsafe.Pointer, pixels int)
 
 //go:noescape
 func sumSplitAVX512(sum, x, x2 unsafe.Pointer, xStep, pixels, channels int)
@@ -1051,19 +850,7 @@ func clipF32ToSplitBF16(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels,
 func clipBF16ToBF16BF16(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
 
 //go:noescape
-func clipBF16ToSplitBF16(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
-
-//go:noescape
-func clipSplitToBF16BF16(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
-
-//go:noescape
 func clipSplitToSplitBF16(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
-
-//go:noescape
-func hardSwishF32ToBF16BF16(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
-
-//go:noescape
-func hardSwishF32ToSplitBF16(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
 
 //go:noescape
 func hardSwishBF16ToBF16BF16(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
@@ -1072,22 +859,10 @@ func hardSwishBF16ToBF16BF16(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pi
 func hardSwishSplitToSplitBF16(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
 
 //go:noescape
-func hardSigmoidF32ToBF16BF16(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
-
-//go:noescape
-func hardSigmoidF32ToSplitBF16(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
-
-//go:noescape
 func hardSigmoidBF16ToBF16BF16(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
 
 //go:noescape
 func hardSigmoidSplitToSplitBF16(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
-
-//go:noescape
-func siluF32ToBF16BF16(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
-
-//go:noescape
-func siluF32ToSplitBF16(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
 
 //go:noescape
 func siluBF16ToBF16BF16(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
@@ -1096,34 +871,16 @@ func siluBF16ToBF16BF16(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels,
 func siluSplitToSplitBF16(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
 
 //go:noescape
-func sigmoidF32ToBF16BF16(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
-
-//go:noescape
-func sigmoidF32ToSplitBF16(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
-
-//go:noescape
 func sigmoidBF16ToBF16BF16(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
 
 //go:noescape
 func sigmoidSplitToSplitBF16(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
 
 //go:noescape
-func geluF32ToBF16BF16(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
-
-//go:noescape
-func geluF32ToSplitBF16(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
-
-//go:noescape
 func geluBF16ToBF16BF16(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
 
 //go:noescape
 func geluSplitToSplitBF16(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
-
-//go:noescape
-func tanhF32ToBF16BF16(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
-
-//go:noescape
-func tanhF32ToSplitBF16(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
 
 //go:noescape
 func tanhBF16ToBF16BF16(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
@@ -1156,12 +913,6 @@ func scatterOneBF16BF16(dst, dst2, x, sums unsafe.Pointer, dstStep, dstRow, xSte
 func scatterTwoBF16BF16(dst, dst2, x, sums unsafe.Pointer, dstStep, dstRow, xStep, sumRow, rows, pixels, channels int)
 
 //go:noescape
-func planesBF16BF16(dst, dst2, red, green, blue unsafe.Pointer, pixels int)
-
-//go:noescape
-func bytesBF16BF16(dst, dst2, x, scale, shift unsafe.Pointer, pixels int)
-
-//go:noescape
 func layerNormBF16BF16(dst, dst2, x, x2, gamma, beta unsafe.Pointer, dstStep, xStep, pixels, channels int, eps float32)
 
 //go:noescape
@@ -1187,12 +938,6 @@ func scatterOneSplitBF16(dst, dst2, x, sums unsafe.Pointer, dstStep, dstRow, xSt
 
 //go:noescape
 func scatterTwoSplitBF16(dst, dst2, x, sums unsafe.Pointer, dstStep, dstRow, xStep, sumRow, rows, pixels, channels int)
-
-//go:noescape
-func planesSplitBF16(dst, dst2, red, green, blue unsafe.Pointer, pixels int)
-
-//go:noescape
-func bytesSplitBF16(dst, dst2, x, scale, shift unsafe.Pointer, pixels int)
 
 //go:noescape
 func layerNormSplitBF16(dst, dst2, x, x2, gamma, beta unsafe.Pointer, dstStep, xStep, pixels, channels int, eps float32)

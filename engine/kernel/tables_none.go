@@ -27,7 +27,4 @@ var (
 	lrnKernels           [levels]lrnFunc
 	normKernels          [levels][3]normFunc
 	interleaveKernels    [levels][2]interleaveFunc
-	planesKernels        [levels][3]planesFunc
-	bytesKernels         [levels][3]bytesFunc
-	expKernels           [levels]unaryFunc
 )

@@ -479,7 +479,7 @@ func (t *Trainer) ClipGradNorm(limit float64) float64 {
 	f := float32(limit / (norm + 1e-6))
 	for _, p := range t.list {
 		g := p.accumulator()
-		t.env.split(len(g), 1<<15, func(from, to int) { grad.ScaleBy(t.env.tier, g[from:to], f) })
+		t.env.split(len(g), 1<<15, func(from, to int) { grad.ScaleBy(g[from:to], f) })
 	}
 	return norm
 }

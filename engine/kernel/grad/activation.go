@@ -20,12 +20,12 @@ func Activation(tier cpu.Tier, act kernel.Activation, dx, dy, x []float32) {
 		return
 	}
 	for i, v := range x {
-		dx[i] = dy[i] * Derivative(act, v)
+		dx[i] = dy[i] * derivative(act, v)
 	}
 }
 
-// Derivative returns act'(x), computed in float64.
-func Derivative(act kernel.Activation, x float32) float32 {
+// derivative returns act'(x), computed in float64.
+func derivative(act kernel.Activation, x float32) float32 {
 	v := float64(x)
 	switch act {
 	case kernel.None:
@@ -63,37 +63,4 @@ func within(ok bool, v float32) float32 {
 		return v
 	}
 	return 0
-}
-
-// CrossEntropy returns the sum over the rows of logits, classes values each, of the softmax cross-entropy with the
-// labels, and stores scale times its gradient into dlogits, which may be logits. scale is 1/batch for the mean that
-// torch.nn.CrossEntropyLoss takes. smoothing mixes the target with the uniform distribution as label_smoothing does.
-// Labels are in [0, classes).
-func CrossEntropy(tier cpu.Tier, dlogits, logits []float32, labels []int, classes int, smoothing, scale float32) float64 {
-	var loss float64
-	for r, label := range labels {
-		row := logits[r*classes : (r+1)*classes]
-		out := dlogits[r*classes : (r+1)*classes]
-		top, mean := math.Inf(-1), 0.0
-		for _, v := range row {
-			top = max(top, float64(v))
-			mean += float64(v)
-		}
-		mean /= float64(classes)
-		var sum float64
-		for _, v := range row {
-			sum += math.Exp(float64(v) - top)
-		}
-		log := top + math.Log(sum)
-		loss += log - float64(1-smoothing)*float64(row[label]) - float64(smoothing)*mean
-		uniform := float64(smoothing) / float64(classes)
-		for i, v := range row {
-			p := math.Exp(float64(v)-log) - uniform
-			if i == label {
-				p -= float64(1 - smoothing)
-			}
-			out[i] = float32(p) * scale
-		}
-	}
-	return loss
 }

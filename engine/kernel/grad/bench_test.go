@@ -46,7 +46,7 @@ func BenchmarkKernels(b *testing.B) {
 		{"depthwiseweights", 8 * n, func(t cpu.Tier) { dw.WeightGrad(t, packed, x, y, 0, s.Rows()) }},
 		{"sgd", 20 * n, func(t cpu.Tier) { SGD{LR: 1e-9, Momentum: 0.9, WeightDecay: 1e-4}.Step(t, z, x, y) }},
 		{"adam", 28 * n, func(t cpu.Tier) { Adam{LR: 1e-9, Beta1: 0.9, Beta2: 0.999, Eps: 1e-8, T: 1}.Step(t, z, x, y, squares) }},
-		{"axpy", 12 * n, func(t cpu.Tier) { Axpy(t, z, 1e-9, x) }},
+		{"sum", 12 * n, func(t cpu.Tier) { Sum(t, z, x) }},
 	} {
 		for tier := cpu.Generic; tier <= min(cpu.Best(), cpu.AVX512); tier++ {
 			b.Run(k.name+"/"+tier.String(), func(b *testing.B) {

@@ -401,7 +401,7 @@ func TestActivationGradientAtCornersAndElsewhere(t *testing.T) {
 			copy(x, []float32{0, 3, -3, 6, -6, 100, -100, float32(math.Copysign(0, -1))})
 			Activation(tier, act, dx, dy, x)
 			for i, v := range x {
-				near(t, act.String(), i, float64(dx[i]), float64(dy[i]*Derivative(act, v)), 2e-6)
+				near(t, act.String(), i, float64(dx[i]), float64(dy[i]*derivative(act, v)), 2e-6)
 			}
 		}
 	})
@@ -409,40 +409,8 @@ func TestActivationGradientAtCornersAndElsewhere(t *testing.T) {
 		for x := -7.013; x < 7; x += 0.0517 {
 			const h = 1e-3
 			want := (float64(act.Apply(float32(x+h))) - float64(act.Apply(float32(x-h)))) / (float64(float32(x+h)) - float64(float32(x-h)))
-			near(t, act.String(), 0, float64(Derivative(act, float32(x))), want, 2e-3)
+			near(t, act.String(), 0, float64(derivative(act, float32(x))), want, 2e-3)
 		}
-	}
-}
-
-func TestCrossEntropyGradient(t *testing.T) {
-	r := source{rand.New(rand.NewPCG(7, 8)), t}
-	const classes, rows = 7, 3
-	for _, smoothing := range []float32{0, 0.1} {
-		x, dx := randoms(r, rows*classes), make([]float32, rows*classes)
-		labels := []int{2, 0, 6}
-		loss := CrossEntropy(cpu.Best(), dx, x, labels, classes, smoothing, 1)
-		forward := func(x []float64) []float64 {
-			y := make([]float64, rows)
-			for n := range rows {
-				sum, mean := 0.0, 0.0
-				for _, v := range x[n*classes : (n+1)*classes] {
-					sum += math.Exp(v)
-					mean += v / classes
-				}
-				y[n] = math.Log(sum) - float64(1-smoothing)*x[n*classes+labels[n]] - float64(smoothing)*mean
-			}
-			return y
-		}
-		v := make([]float64, len(x))
-		for i := range x {
-			v[i] = float64(x[i])
-		}
-		want := 0.0
-		for _, y := range forward(v) {
-			want += y
-		}
-		near(t, "loss", 0, loss, want, 1e-6)
-		checkGradient(t, "cross-entropy", x, []float32{1, 1, 1}, dx, picks(r, len(x)), forward)
 	}
 }
 

@@ -7,15 +7,12 @@ import (
 )
 
 // Sum adds part to dst: the step by which partial results become one. Both have the same length.
-func Sum(tier cpu.Tier, dst, part []float32) { Axpy(tier, dst, 1, part) }
-
-// Axpy adds a*x to dst, of the same length.
-func Axpy(tier cpu.Tier, dst []float32, a float32, x []float32) {
-	axpyPixels(tier, dst, len(x), x, len(x), a, 1, len(x))
+func Sum(tier cpu.Tier, dst, part []float32) {
+	axpyPixels(tier, dst, len(part), part, len(part), 1, 1, len(part))
 }
 
 // ScaleBy multiplies all values of x by a.
-func ScaleBy(tier cpu.Tier, x []float32, a float32) {
+func ScaleBy(x []float32, a float32) {
 	for i := range x {
 		x[i] *= a
 	}

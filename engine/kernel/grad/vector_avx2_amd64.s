@@ -2129,64 +2129,56 @@ TEXT ·geluGradAVX2(SB), NOSPLIT, $0-32
 	VBROADCASTSS consts<>+608(SB), Y0
 	VBROADCASTSS consts<>+640(SB), Y1
 	VBROADCASTSS consts<>+672(SB), Y2
-	VBROADCASTSS consts<>+64(SB), Y3
 	XORQ         BX, BX
 
 chan1:
 	LEAQ         8(BX), SI
 	CMPQ         SI, count+24(FP)
 	JGT          less2
-	VMOVUPS      (DX)(BX*4), Y4
-	VMOVAPS      Y4, Y5
-	VMAXPS       Y5, Y0, Y5
-	VMINPS       Y5, Y1, Y5
-	VMULPS       Y5, Y5, Y7
-	VBROADCASTSS consts<>+704(SB), Y8
-	VFMADD132PS  consts<>+736(SB), Y8, Y7
-	VBROADCASTSS consts<>+768(SB), Y8
-	VFMADD213PS  consts<>+800(SB), Y7, Y8
-	VFMADD213PS  consts<>+832(SB), Y7, Y8
-	VFMADD213PS  consts<>+864(SB), Y7, Y8
-	VFMADD213PS  consts<>+896(SB), Y7, Y8
-	VFMADD213PS  consts<>+928(SB), Y7, Y8
-	VFMADD213PS  consts<>+960(SB), Y7, Y8
-	VFMADD213PS  consts<>+992(SB), Y7, Y8
-	VFMADD213PS  consts<>+1024(SB), Y7, Y8
-	VFMADD213PS  consts<>+1056(SB), Y7, Y8
-	VFMADD213PS  consts<>+1088(SB), Y7, Y8
-	VFMADD213PS  consts<>+1120(SB), Y7, Y8
-	VFMADD213PS  consts<>+1152(SB), Y7, Y8
-	VFMADD213PS  consts<>+1184(SB), Y7, Y8
-	VFMADD213PS  consts<>+192(SB), Y8, Y5
+	VMOVUPS      (DX)(BX*4), Y3
+	VMOVAPS      Y3, Y4
+	VMAXPS       Y4, Y0, Y4
+	VMINPS       Y4, Y1, Y4
 	VMULPS       Y4, Y4, Y6
-	VMULPS       consts<>+1216(SB), Y6, Y6
-	VMAXPS       Y6, Y2, Y6
-	VMINPS       Y6, Y3, Y6
-	VMULPS       consts<>+1248(SB), Y6, Y7
-	VROUNDPS     $0x08, Y7, Y7
-	VMOVAPS      Y6, Y8
-	VFMSUB132PS  consts<>+1248(SB), Y7, Y8
-	VFMADD231PS  consts<>+1280(SB), Y6, Y8
-	VBROADCASTSS consts<>+1312(SB), Y9
-	VFMADD213PS  consts<>+1344(SB), Y8, Y9
-	VFMADD213PS  consts<>+1376(SB), Y8, Y9
-	VFMADD213PS  consts<>+1408(SB), Y8, Y9
-	VFMADD213PS  consts<>+1440(SB), Y8, Y9
-	VFMADD213PS  consts<>+1472(SB), Y8, Y9
-	VCVTPS2DQ    Y7, Y7
-	VPSRAD       $0x01, Y7, Y8
-	VPSUBD       Y8, Y7, Y7
-	VPADDD       consts<>+1504(SB), Y7, Y7
-	VPSLLD       $0x17, Y7, Y7
-	VPADDD       consts<>+1504(SB), Y8, Y8
-	VPSLLD       $0x17, Y8, Y8
-	VMULPS       Y8, Y9, Y9
-	VMULPS       Y7, Y9, Y6
-	VMULPS       consts<>+1536(SB), Y6, Y6
-	VFMADD213PS  Y5, Y6, Y4
-	VMOVUPS      (CX)(BX*4), Y5
-	VMULPS       Y5, Y4, Y4
-	VMOVUPS      Y4, (AX)(BX*4)
+	VBROADCASTSS consts<>+704(SB), Y7
+	VFMADD132PS  consts<>+736(SB), Y7, Y6
+	VBROADCASTSS consts<>+768(SB), Y7
+	VFMADD213PS  consts<>+800(SB), Y6, Y7
+	VFMADD213PS  consts<>+832(SB), Y6, Y7
+	VFMADD213PS  consts<>+864(SB), Y6, Y7
+	VFMADD213PS  consts<>+896(SB), Y6, Y7
+	VFMADD213PS  consts<>+928(SB), Y6, Y7
+	VFMADD213PS  consts<>+960(SB), Y6, Y7
+	VFMADD213PS  consts<>+992(SB), Y6, Y7
+	VFMADD213PS  consts<>+1024(SB), Y6, Y7
+	VFMADD213PS  consts<>+1056(SB), Y6, Y7
+	VFMADD213PS  consts<>+1088(SB), Y6, Y7
+	VFMADD213PS  consts<>+1120(SB), Y6, Y7
+	VFMADD213PS  consts<>+1152(SB), Y6, Y7
+	VFMADD213PS  consts<>+1184(SB), Y6, Y7
+	VFMADD213PS  consts<>+192(SB), Y7, Y4
+	VMULPS       Y3, Y3, Y5
+	VMULPS       consts<>+1216(SB), Y5, Y5
+	VMAXPS       Y5, Y2, Y5
+	VMULPS       consts<>+1248(SB), Y5, Y6
+	VROUNDPS     $0x08, Y6, Y6
+	VMOVAPS      Y5, Y7
+	VFMSUB132PS  consts<>+1248(SB), Y6, Y7
+	VFMADD231PS  consts<>+1280(SB), Y5, Y7
+	VBROADCASTSS consts<>+1312(SB), Y8
+	VFMADD213PS  consts<>+1344(SB), Y7, Y8
+	VFMADD213PS  consts<>+1376(SB), Y7, Y8
+	VFMADD213PS  consts<>+1408(SB), Y7, Y8
+	VFMADD213PS  consts<>+1440(SB), Y7, Y8
+	VFMADD213PS  consts<>+1472(SB), Y7, Y8
+	VCVTPS2DQ    Y6, Y6
+	VPSLLD       $0x17, Y6, Y6
+	VPADDD       Y6, Y8, Y5
+	VMULPS       consts<>+1504(SB), Y5, Y5
+	VFMADD213PS  Y4, Y5, Y3
+	VMOVUPS      (CX)(BX*4), Y4
+	VMULPS       Y4, Y3, Y3
+	VMOVUPS      Y3, (AX)(BX*4)
 	ADDQ         $+8, BX
 	JMP          chan1
 
@@ -2197,57 +2189,50 @@ less2:
 	LEAQ         masks<>+32(SB), DI
 	NEGQ         SI
 	VMOVUPS      (DI)(SI*4), Y15
-	VMASKMOVPS   (DX)(BX*4), Y15, Y4
-	VMOVAPS      Y4, Y5
-	VMAXPS       Y5, Y0, Y5
-	VMINPS       Y5, Y1, Y5
-	VMULPS       Y5, Y5, Y7
-	VBROADCASTSS consts<>+704(SB), Y8
-	VFMADD132PS  consts<>+736(SB), Y8, Y7
-	VBROADCASTSS consts<>+768(SB), Y8
-	VFMADD213PS  consts<>+800(SB), Y7, Y8
-	VFMADD213PS  consts<>+832(SB), Y7, Y8
-	VFMADD213PS  consts<>+864(SB), Y7, Y8
-	VFMADD213PS  consts<>+896(SB), Y7, Y8
-	VFMADD213PS  consts<>+928(SB), Y7, Y8
-	VFMADD213PS  consts<>+960(SB), Y7, Y8
-	VFMADD213PS  consts<>+992(SB), Y7, Y8
-	VFMADD213PS  consts<>+1024(SB), Y7, Y8
-	VFMADD213PS  consts<>+1056(SB), Y7, Y8
-	VFMADD213PS  consts<>+1088(SB), Y7, Y8
-	VFMADD213PS  consts<>+1120(SB), Y7, Y8
-	VFMADD213PS  consts<>+1152(SB), Y7, Y8
-	VFMADD213PS  consts<>+1184(SB), Y7, Y8
-	VFMADD213PS  consts<>+192(SB), Y8, Y5
+	VMASKMOVPS   (DX)(BX*4), Y15, Y3
+	VMOVAPS      Y3, Y4
+	VMAXPS       Y4, Y0, Y4
+	VMINPS       Y4, Y1, Y4
 	VMULPS       Y4, Y4, Y6
-	VMULPS       consts<>+1216(SB), Y6, Y6
-	VMAXPS       Y6, Y2, Y6
-	VMINPS       Y6, Y3, Y6
-	VMULPS       consts<>+1248(SB), Y6, Y7
-	VROUNDPS     $0x08, Y7, Y7
-	VMOVAPS      Y6, Y8
-	VFMSUB132PS  consts<>+1248(SB), Y7, Y8
-	VFMADD231PS  consts<>+1280(SB), Y6, Y8
-	VBROADCASTSS consts<>+1312(SB), Y9
-	VFMADD213PS  consts<>+1344(SB), Y8, Y9
-	VFMADD213PS  consts<>+1376(SB), Y8, Y9
-	VFMADD213PS  consts<>+1408(SB), Y8, Y9
-	VFMADD213PS  consts<>+1440(SB), Y8, Y9
-	VFMADD213PS  consts<>+1472(SB), Y8, Y9
-	VCVTPS2DQ    Y7, Y7
-	VPSRAD       $0x01, Y7, Y8
-	VPSUBD       Y8, Y7, Y7
-	VPADDD       consts<>+1504(SB), Y7, Y7
-	VPSLLD       $0x17, Y7, Y7
-	VPADDD       consts<>+1504(SB), Y8, Y8
-	VPSLLD       $0x17, Y8, Y8
-	VMULPS       Y8, Y9, Y9
-	VMULPS       Y7, Y9, Y6
-	VMULPS       consts<>+1536(SB), Y6, Y6
-	VFMADD213PS  Y5, Y6, Y4
-	VMASKMOVPS   (CX)(BX*4), Y15, Y5
-	VMULPS       Y5, Y4, Y4
-	VMASKMOVPS   Y4, Y15, (AX)(BX*4)
+	VBROADCASTSS consts<>+704(SB), Y7
+	VFMADD132PS  consts<>+736(SB), Y7, Y6
+	VBROADCASTSS consts<>+768(SB), Y7
+	VFMADD213PS  consts<>+800(SB), Y6, Y7
+	VFMADD213PS  consts<>+832(SB), Y6, Y7
+	VFMADD213PS  consts<>+864(SB), Y6, Y7
+	VFMADD213PS  consts<>+896(SB), Y6, Y7
+	VFMADD213PS  consts<>+928(SB), Y6, Y7
+	VFMADD213PS  consts<>+960(SB), Y6, Y7
+	VFMADD213PS  consts<>+992(SB), Y6, Y7
+	VFMADD213PS  consts<>+1024(SB), Y6, Y7
+	VFMADD213PS  consts<>+1056(SB), Y6, Y7
+	VFMADD213PS  consts<>+1088(SB), Y6, Y7
+	VFMADD213PS  consts<>+1120(SB), Y6, Y7
+	VFMADD213PS  consts<>+1152(SB), Y6, Y7
+	VFMADD213PS  consts<>+1184(SB), Y6, Y7
+	VFMADD213PS  consts<>+192(SB), Y7, Y4
+	VMULPS       Y3, Y3, Y5
+	VMULPS       consts<>+1216(SB), Y5, Y5
+	VMAXPS       Y5, Y2, Y5
+	VMULPS       consts<>+1248(SB), Y5, Y6
+	VROUNDPS     $0x08, Y6, Y6
+	VMOVAPS      Y5, Y7
+	VFMSUB132PS  consts<>+1248(SB), Y6, Y7
+	VFMADD231PS  consts<>+1280(SB), Y5, Y7
+	VBROADCASTSS consts<>+1312(SB), Y8
+	VFMADD213PS  consts<>+1344(SB), Y7, Y8
+	VFMADD213PS  consts<>+1376(SB), Y7, Y8
+	VFMADD213PS  consts<>+1408(SB), Y7, Y8
+	VFMADD213PS  consts<>+1440(SB), Y7, Y8
+	VFMADD213PS  consts<>+1472(SB), Y7, Y8
+	VCVTPS2DQ    Y6, Y6
+	VPSLLD       $0x17, Y6, Y6
+	VPADDD       Y6, Y8, Y5
+	VMULPS       consts<>+1504(SB), Y5, Y5
+	VFMADD213PS  Y4, Y5, Y3
+	VMASKMOVPS   (CX)(BX*4), Y15, Y4
+	VMULPS       Y4, Y3, Y3
+	VMASKMOVPS   Y3, Y15, (AX)(BX*4)
 
 done3:
 	VZEROUPPER
@@ -2288,7 +2273,7 @@ chan1:
 	VDIVPS       Y2, Y3, Y2
 	VMOVAPS      Y2, Y3
 	VFNMADD231PS Y2, Y2, Y3
-	VMULPS       consts<>+1568(SB), Y3, Y2
+	VMULPS       consts<>+1536(SB), Y3, Y2
 	VMOVUPS      (CX)(BX*4), Y3
 	VMULPS       Y3, Y2, Y2
 	VMOVUPS      Y2, (AX)(BX*4)
@@ -2323,7 +2308,7 @@ less2:
 	VDIVPS       Y2, Y3, Y2
 	VMOVAPS      Y2, Y3
 	VFNMADD231PS Y2, Y2, Y3
-	VMULPS       consts<>+1568(SB), Y3, Y2
+	VMULPS       consts<>+1536(SB), Y3, Y2
 	VMASKMOVPS   (CX)(BX*4), Y15, Y3
 	VMULPS       Y3, Y2, Y2
 	VMASKMOVPS   Y2, Y15, (AX)(BX*4)
@@ -2708,31 +2693,23 @@ DATA consts<>+1488(SB)/4, $0x3f800001
 DATA consts<>+1492(SB)/4, $0x3f800001
 DATA consts<>+1496(SB)/4, $0x3f800001
 DATA consts<>+1500(SB)/4, $0x3f800001
-DATA consts<>+1504(SB)/4, $0x0000007f
-DATA consts<>+1508(SB)/4, $0x0000007f
-DATA consts<>+1512(SB)/4, $0x0000007f
-DATA consts<>+1516(SB)/4, $0x0000007f
-DATA consts<>+1520(SB)/4, $0x0000007f
-DATA consts<>+1524(SB)/4, $0x0000007f
-DATA consts<>+1528(SB)/4, $0x0000007f
-DATA consts<>+1532(SB)/4, $0x0000007f
-DATA consts<>+1536(SB)/4, $0x3ecc422a
-DATA consts<>+1540(SB)/4, $0x3ecc422a
-DATA consts<>+1544(SB)/4, $0x3ecc422a
-DATA consts<>+1548(SB)/4, $0x3ecc422a
-DATA consts<>+1552(SB)/4, $0x3ecc422a
-DATA consts<>+1556(SB)/4, $0x3ecc422a
-DATA consts<>+1560(SB)/4, $0x3ecc422a
-DATA consts<>+1564(SB)/4, $0x3ecc422a
-DATA consts<>+1568(SB)/4, $0x40800000
-DATA consts<>+1572(SB)/4, $0x40800000
-DATA consts<>+1576(SB)/4, $0x40800000
-DATA consts<>+1580(SB)/4, $0x40800000
-DATA consts<>+1584(SB)/4, $0x40800000
-DATA consts<>+1588(SB)/4, $0x40800000
-DATA consts<>+1592(SB)/4, $0x40800000
-DATA consts<>+1596(SB)/4, $0x40800000
-GLOBL consts<>(SB), RODATA|NOPTR, $1600
+DATA consts<>+1504(SB)/4, $0x3ecc422a
+DATA consts<>+1508(SB)/4, $0x3ecc422a
+DATA consts<>+1512(SB)/4, $0x3ecc422a
+DATA consts<>+1516(SB)/4, $0x3ecc422a
+DATA consts<>+1520(SB)/4, $0x3ecc422a
+DATA consts<>+1524(SB)/4, $0x3ecc422a
+DATA consts<>+1528(SB)/4, $0x3ecc422a
+DATA consts<>+1532(SB)/4, $0x3ecc422a
+DATA consts<>+1536(SB)/4, $0x40800000
+DATA consts<>+1540(SB)/4, $0x40800000
+DATA consts<>+1544(SB)/4, $0x40800000
+DATA consts<>+1548(SB)/4, $0x40800000
+DATA consts<>+1552(SB)/4, $0x40800000
+DATA consts<>+1556(SB)/4, $0x40800000
+DATA consts<>+1560(SB)/4, $0x40800000
+DATA consts<>+1564(SB)/4, $0x40800000
+GLOBL consts<>(SB), RODATA|NOPTR, $1568
 
 DATA masks<>+0(SB)/4, $0xffffffff
 DATA masks<>+4(SB)/4, $0xffffffff

@@ -2156,56 +2156,54 @@ TEXT ·geluGradAVX512(SB), NOSPLIT, $0-32
 	VBROADCASTSS consts<>+76(SB), Z0
 	VBROADCASTSS consts<>+80(SB), Z1
 	VBROADCASTSS consts<>+84(SB), Z2
-	VBROADCASTSS consts<>+8(SB), Z3
 	XORQ         BX, BX
 
 chan1:
 	LEAQ             16(BX), SI
 	CMPQ             SI, count+24(FP)
 	JGT              less2
-	VMOVUPS          (DX)(BX*4), Z4
-	VMOVAPS          Z4, Z5
-	VMAXPS           Z5, Z0, Z5
-	VMINPS           Z5, Z1, Z5
-	VMULPS           Z5, Z5, Z7
-	VBROADCASTSS     consts<>+88(SB), Z8
-	VFMADD132PS.BCST consts<>+92(SB), Z8, Z7
-	VBROADCASTSS     consts<>+96(SB), Z8
-	VFMADD213PS.BCST consts<>+100(SB), Z7, Z8
-	VFMADD213PS.BCST consts<>+104(SB), Z7, Z8
-	VFMADD213PS.BCST consts<>+108(SB), Z7, Z8
-	VFMADD213PS.BCST consts<>+112(SB), Z7, Z8
-	VFMADD213PS.BCST consts<>+116(SB), Z7, Z8
-	VFMADD213PS.BCST consts<>+120(SB), Z7, Z8
-	VFMADD213PS.BCST consts<>+124(SB), Z7, Z8
-	VFMADD213PS.BCST consts<>+128(SB), Z7, Z8
-	VFMADD213PS.BCST consts<>+132(SB), Z7, Z8
-	VFMADD213PS.BCST consts<>+136(SB), Z7, Z8
-	VFMADD213PS.BCST consts<>+140(SB), Z7, Z8
-	VFMADD213PS.BCST consts<>+144(SB), Z7, Z8
-	VFMADD213PS.BCST consts<>+148(SB), Z7, Z8
-	VFMADD213PS.BCST consts<>+24(SB), Z8, Z5
+	VMOVUPS          (DX)(BX*4), Z3
+	VMOVAPS          Z3, Z4
+	VMAXPS           Z4, Z0, Z4
+	VMINPS           Z4, Z1, Z4
 	VMULPS           Z4, Z4, Z6
-	VMULPS.BCST      consts<>+152(SB), Z6, Z6
-	VMAXPS           Z6, Z2, Z6
-	VMINPS           Z6, Z3, Z6
-	VMULPS.BCST      consts<>+156(SB), Z6, Z7
-	VRNDSCALEPS      $0x08, Z7, Z7
-	VMOVAPS          Z6, Z8
-	VFMSUB132PS.BCST consts<>+156(SB), Z7, Z8
-	VFMADD231PS.BCST consts<>+160(SB), Z6, Z8
-	VBROADCASTSS     consts<>+164(SB), Z9
-	VFMADD213PS.BCST consts<>+168(SB), Z8, Z9
-	VFMADD213PS.BCST consts<>+172(SB), Z8, Z9
-	VFMADD213PS.BCST consts<>+176(SB), Z8, Z9
-	VFMADD213PS.BCST consts<>+180(SB), Z8, Z9
-	VFMADD213PS.BCST consts<>+184(SB), Z8, Z9
-	VSCALEFPS        Z7, Z9, Z6
-	VMULPS.BCST      consts<>+188(SB), Z6, Z6
-	VFMADD213PS      Z5, Z6, Z4
-	VMOVUPS          (CX)(BX*4), Z5
-	VMULPS           Z5, Z4, Z4
-	VMOVUPS          Z4, (AX)(BX*4)
+	VBROADCASTSS     consts<>+88(SB), Z7
+	VFMADD132PS.BCST consts<>+92(SB), Z7, Z6
+	VBROADCASTSS     consts<>+96(SB), Z7
+	VFMADD213PS.BCST consts<>+100(SB), Z6, Z7
+	VFMADD213PS.BCST consts<>+104(SB), Z6, Z7
+	VFMADD213PS.BCST consts<>+108(SB), Z6, Z7
+	VFMADD213PS.BCST consts<>+112(SB), Z6, Z7
+	VFMADD213PS.BCST consts<>+116(SB), Z6, Z7
+	VFMADD213PS.BCST consts<>+120(SB), Z6, Z7
+	VFMADD213PS.BCST consts<>+124(SB), Z6, Z7
+	VFMADD213PS.BCST consts<>+128(SB), Z6, Z7
+	VFMADD213PS.BCST consts<>+132(SB), Z6, Z7
+	VFMADD213PS.BCST consts<>+136(SB), Z6, Z7
+	VFMADD213PS.BCST consts<>+140(SB), Z6, Z7
+	VFMADD213PS.BCST consts<>+144(SB), Z6, Z7
+	VFMADD213PS.BCST consts<>+148(SB), Z6, Z7
+	VFMADD213PS.BCST consts<>+24(SB), Z7, Z4
+	VMULPS           Z3, Z3, Z5
+	VMULPS.BCST      consts<>+152(SB), Z5, Z5
+	VMAXPS           Z5, Z2, Z5
+	VMULPS.BCST      consts<>+156(SB), Z5, Z6
+	VRNDSCALEPS      $0x08, Z6, Z6
+	VMOVAPS          Z5, Z7
+	VFMSUB132PS.BCST consts<>+156(SB), Z6, Z7
+	VFMADD231PS.BCST consts<>+160(SB), Z5, Z7
+	VBROADCASTSS     consts<>+164(SB), Z8
+	VFMADD213PS.BCST consts<>+168(SB), Z7, Z8
+	VFMADD213PS.BCST consts<>+172(SB), Z7, Z8
+	VFMADD213PS.BCST consts<>+176(SB), Z7, Z8
+	VFMADD213PS.BCST consts<>+180(SB), Z7, Z8
+	VFMADD213PS.BCST consts<>+184(SB), Z7, Z8
+	VSCALEFPS        Z6, Z8, Z5
+	VMULPS.BCST      consts<>+188(SB), Z5, Z5
+	VFMADD213PS      Z4, Z5, Z3
+	VMOVUPS          (CX)(BX*4), Z4
+	VMULPS           Z4, Z3, Z3
+	VMOVUPS          Z3, (AX)(BX*4)
 	ADDQ             $+16, BX
 	JMP              chan1
 
@@ -2216,49 +2214,48 @@ less2:
 	MOVQ             $-1, DI
 	BZHIQ            SI, DI, DI
 	KMOVW            DI, K1
-	VMOVUPS.Z        (DX)(BX*4), K1, Z4
-	VMOVAPS          Z4, Z5
-	VMAXPS           Z5, Z0, Z5
-	VMINPS           Z5, Z1, Z5
-	VMULPS           Z5, Z5, Z7
-	VBROADCASTSS     consts<>+88(SB), Z8
-	VFMADD132PS.BCST consts<>+92(SB), Z8, Z7
-	VBROADCASTSS     consts<>+96(SB), Z8
-	VFMADD213PS.BCST consts<>+100(SB), Z7, Z8
-	VFMADD213PS.BCST consts<>+104(SB), Z7, Z8
-	VFMADD213PS.BCST consts<>+108(SB), Z7, Z8
-	VFMADD213PS.BCST consts<>+112(SB), Z7, Z8
-	VFMADD213PS.BCST consts<>+116(SB), Z7, Z8
-	VFMADD213PS.BCST consts<>+120(SB), Z7, Z8
-	VFMADD213PS.BCST consts<>+124(SB), Z7, Z8
-	VFMADD213PS.BCST consts<>+128(SB), Z7, Z8
-	VFMADD213PS.BCST consts<>+132(SB), Z7, Z8
-	VFMADD213PS.BCST consts<>+136(SB), Z7, Z8
-	VFMADD213PS.BCST consts<>+140(SB), Z7, Z8
-	VFMADD213PS.BCST consts<>+144(SB), Z7, Z8
-	VFMADD213PS.BCST consts<>+148(SB), Z7, Z8
-	VFMADD213PS.BCST consts<>+24(SB), Z8, Z5
+	VMOVUPS.Z        (DX)(BX*4), K1, Z3
+	VMOVAPS          Z3, Z4
+	VMAXPS           Z4, Z0, Z4
+	VMINPS           Z4, Z1, Z4
 	VMULPS           Z4, Z4, Z6
-	VMULPS.BCST      consts<>+152(SB), Z6, Z6
-	VMAXPS           Z6, Z2, Z6
-	VMINPS           Z6, Z3, Z6
-	VMULPS.BCST      consts<>+156(SB), Z6, Z7
-	VRNDSCALEPS      $0x08, Z7, Z7
-	VMOVAPS          Z6, Z8
-	VFMSUB132PS.BCST consts<>+156(SB), Z7, Z8
-	VFMADD231PS.BCST consts<>+160(SB), Z6, Z8
-	VBROADCASTSS     consts<>+164(SB), Z9
-	VFMADD213PS.BCST consts<>+168(SB), Z8, Z9
-	VFMADD213PS.BCST consts<>+172(SB), Z8, Z9
-	VFMADD213PS.BCST consts<>+176(SB), Z8, Z9
-	VFMADD213PS.BCST consts<>+180(SB), Z8, Z9
-	VFMADD213PS.BCST consts<>+184(SB), Z8, Z9
-	VSCALEFPS        Z7, Z9, Z6
-	VMULPS.BCST      consts<>+188(SB), Z6, Z6
-	VFMADD213PS      Z5, Z6, Z4
-	VMOVUPS.Z        (CX)(BX*4), K1, Z5
-	VMULPS           Z5, Z4, Z4
-	VMOVUPS          Z4, K1, (AX)(BX*4)
+	VBROADCASTSS     consts<>+88(SB), Z7
+	VFMADD132PS.BCST consts<>+92(SB), Z7, Z6
+	VBROADCASTSS     consts<>+96(SB), Z7
+	VFMADD213PS.BCST consts<>+100(SB), Z6, Z7
+	VFMADD213PS.BCST consts<>+104(SB), Z6, Z7
+	VFMADD213PS.BCST consts<>+108(SB), Z6, Z7
+	VFMADD213PS.BCST consts<>+112(SB), Z6, Z7
+	VFMADD213PS.BCST consts<>+116(SB), Z6, Z7
+	VFMADD213PS.BCST consts<>+120(SB), Z6, Z7
+	VFMADD213PS.BCST consts<>+124(SB), Z6, Z7
+	VFMADD213PS.BCST consts<>+128(SB), Z6, Z7
+	VFMADD213PS.BCST consts<>+132(SB), Z6, Z7
+	VFMADD213PS.BCST consts<>+136(SB), Z6, Z7
+	VFMADD213PS.BCST consts<>+140(SB), Z6, Z7
+	VFMADD213PS.BCST consts<>+144(SB), Z6, Z7
+	VFMADD213PS.BCST consts<>+148(SB), Z6, Z7
+	VFMADD213PS.BCST consts<>+24(SB), Z7, Z4
+	VMULPS           Z3, Z3, Z5
+	VMULPS.BCST      consts<>+152(SB), Z5, Z5
+	VMAXPS           Z5, Z2, Z5
+	VMULPS.BCST      consts<>+156(SB), Z5, Z6
+	VRNDSCALEPS      $0x08, Z6, Z6
+	VMOVAPS          Z5, Z7
+	VFMSUB132PS.BCST consts<>+156(SB), Z6, Z7
+	VFMADD231PS.BCST consts<>+160(SB), Z5, Z7
+	VBROADCASTSS     consts<>+164(SB), Z8
+	VFMADD213PS.BCST consts<>+168(SB), Z7, Z8
+	VFMADD213PS.BCST consts<>+172(SB), Z7, Z8
+	VFMADD213PS.BCST consts<>+176(SB), Z7, Z8
+	VFMADD213PS.BCST consts<>+180(SB), Z7, Z8
+	VFMADD213PS.BCST consts<>+184(SB), Z7, Z8
+	VSCALEFPS        Z6, Z8, Z5
+	VMULPS.BCST      consts<>+188(SB), Z5, Z5
+	VFMADD213PS      Z4, Z5, Z3
+	VMOVUPS.Z        (CX)(BX*4), K1, Z4
+	VMULPS           Z4, Z3, Z3
+	VMOVUPS          Z3, K1, (AX)(BX*4)
 
 done3:
 	VZEROUPPER

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math"
 
-	"github.com/go-modelzoo/zoo/engine/kernel/_gen/poly"
 	"github.com/mmcloughlin/avo/reg"
 )
 
@@ -659,14 +658,14 @@ var activationGrads = []struct {
 		}
 	}},
 	{"gelu", func(g *gen) func(int) {
-		lim, expLim := g.phiLimits(), g.limits(-87, 0)
+		lim, lowest := g.phiLimits(), g.constant(-87)
 		return func(x int) { // Phi(x) + x*exp(-x^2/2)/sqrt(2*pi)
 			p, e := g.get(), g.get()
 			g.move(x, p)
 			g.phi(p, lim)
 			g.i("VMULPS", x, x, e)
 			g.withConst("VMULPS", -0.5, e, e)
-			g.exp(e, 1, poly.Exp2Short, expLim)
+			g.exp(e, lowest)
 			g.withConst("VMULPS", 1/math.Sqrt(2*math.Pi), e, e)
 			g.i("VFMADD213PS", p, e, x)
 			g.put(p, e)

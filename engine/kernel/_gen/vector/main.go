@@ -34,8 +34,6 @@ const (
 	prefetchSignature      = "func(x unsafe.Pointer, bytes int)"
 	lrnSignature           = "func(x, squares unsafe.Pointer, channels, before, size int, alpha, k float32)"
 	normSignature          = "func(dst, dst2, x, x2, gamma, beta unsafe.Pointer, dstStep, xStep, pixels, channels int, eps float32)"
-	planesSignature        = "func(dst, dst2, red, green, blue unsafe.Pointer, pixels int)"
-	bytesSignature         = "func(dst, dst2, x, scale, shift unsafe.Pointer, pixels int)"
 	interleaveSignature    = "func(dst, x, y unsafe.Pointer, dstStep, xStep, yStep, pixels, channels int)"
 )
 
@@ -56,8 +54,8 @@ func inferenceKernels() []kernel {
 	for class := clipOnly; class <= tanh; class++ {
 		for _, from := range all {
 			for _, to := range all {
-				if class != clipOnly && from != to && from != f32 {
-					continue // Activate converts first
+				if from != to && (class != clipOnly || from != f32 && to != f32) {
+					continue // no network has them
 				}
 				ks = append(ks, kernel{classNames[class] + formatNames[from] + "To" + formatNames[to], "unaryKernels",
 					fmt.Sprintf("[%d][%s][%s]", class, formatNames[from], formatNames[to]), unarySignature, to != f32,
@@ -65,7 +63,6 @@ func inferenceKernels() []kernel {
 			}
 		}
 	}
-	ks = append(ks, kernel{"exp", "expKernels", "", unarySignature, false, func(g *gen, name string) { g.unary(name, expOnly, f32, f32) }, false})
 	for _, f := range all {
 		ks = append(ks, kernel{"add" + formatNames[f], "addKernels", "[" + formatNames[f] + "]", addSignature, f != f32,
 			func(g *gen, name string) { g.add(name, f) }, false})
@@ -85,8 +82,6 @@ func inferenceKernels() []kernel {
 					func(g *gen, name string) { g.scatter(name, f, n+1) }, false})
 		}
 		ks = append(ks,
-			kernel{"planes" + formatNames[f], "planesKernels", "[" + formatNames[f] + "]", planesSignature, f != f32, func(g *gen, name string) { g.planes3(name, f) }, false},
-			kernel{"bytes" + formatNames[f], "bytesKernels", "[" + formatNames[f] + "]", bytesSignature, f != f32, func(g *gen, name string) { g.bytes3(name, f) }, false},
 			kernel{"sum" + formatNames[f], "sumKernels", "[" + formatNames[f] + "]", sumSignature, false, func(g *gen, name string) { g.sum(name, f) }, false},
 			kernel{"downMax" + formatNames[f], "downMaxKernels", "[" + formatNames[f] + "]", downSignature, false, func(g *gen, name string) { g.down(name, f, g.reduceMax) }, false},
 			kernel{"downSum" + formatNames[f], "downSumKernels", "[" + formatNames[f] + "]", downSignature, false, func(g *gen, name string) { g.down(name, f, g.reduceSum) }, false},
@@ -213,7 +208,4 @@ var tableTypes = map[string]string{
 	"lrnKernels":           "[levels]lrnFunc",
 	"normKernels":          "[levels][3]normFunc",
 	"interleaveKernels":    "[levels][2]interleaveFunc",
-	"planesKernels":        "[levels][3]planesFunc",
-	"bytesKernels":         "[levels][3]bytesFunc",
-	"expKernels":           "[levels]unaryFunc",
 }

@@ -16,17 +16,15 @@ func (g *gen) horner(coefficients []float64, x int) int {
 	return p
 }
 
-// limits pins the interval outside of which exp neither grows nor shrinks; put both back.
+// limits are registers with the ends of the interval outside of which a function neither grows nor shrinks.
 type limits struct{ lo, hi int }
 
 func (g *gen) limits(lo, hi float64) limits { return limits{g.constant(lo), g.constant(hi)} }
 
-// exp replaces x by exp(sign*x), sign 1 or -1, after clipping x to lim. 2^n is multiplied in two halves on AVX2, so that
-// results underflow and overflow as they should for |x| up to 170.
-func (g *gen) exp(x int, sign float64, coefficients []float64, lim limits) {
-	log2e := sign * math.Log2E
-	high := float64(float32(log2e))
-	g.clip(x, lim.lo, lim.hi)
+// exp replaces x, at most 0, by exp(x), after raising it to lowest: at least -87, so that 2^n and the result are normal numbers.
+func (g *gen) exp(x, lowest int) {
+	high := float64(float32(math.Log2E))
+	g.i("VMAXPS", x, lowest, x)
 	n, f := g.get(), g.get()
 	g.withConst("VMULPS", high, x, n)
 	if g.wide() {
@@ -36,20 +34,14 @@ func (g *gen) exp(x int, sign float64, coefficients []float64, lim limits) {
 	}
 	g.move(x, f)
 	g.withConst("VFMSUB132PS", high, n, f)
-	g.withConst("VFMADD231PS", log2e-high, x, f)
-	p := g.horner(coefficients, f)
+	g.withConst("VFMADD231PS", math.Log2E-high, x, f)
+	p := g.horner(poly.Exp2, f)
 	if g.wide() {
 		g.i("VSCALEFPS", n, p, x)
 	} else {
 		g.i("VCVTPS2DQ", n, n)
-		g.i("VPSRAD", imm(1), n, f)
-		g.i("VPSUBD", f, n, n)
-		for _, half := range []int{n, f} {
-			g.withBits("VPADDD", 127, half, half)
-			g.i("VPSLLD", imm(23), half, half)
-		}
-		g.i("VMULPS", f, p, p)
-		g.i("VMULPS", n, p, x)
+		g.i("VPSLLD", imm(23), n, n)
+		g.i("VPADDD", n, p, x)
 	}
 	g.put(n, f, p)
 }
@@ -132,10 +124,9 @@ const (
 	sigmoid
 	gelu
 	tanh
-	expOnly
 )
 
-var classNames = []string{"clip", "hardSwish", "hardSigmoid", "silu", "sigmoid", "gelu", "tanh", "exp"}
+var classNames = []string{"clip", "hardSwish", "hardSigmoid", "silu", "sigmoid", "gelu", "tanh"}
 
 // activation returns a function that replaces a register by its activation. What it needs in every iteration is loaded
 // before the loop.
@@ -186,7 +177,7 @@ func (g *gen) activation(class int) func(x int) {
 			}
 			g.put(t)
 		}
-	case tanh: // 2*sigmoid(2x) - 1
+	default: // tanh: 2*sigmoid(2x) - 1
 		lim := g.sigmoidLimits()
 		return func(x int) {
 			g.i("VADDPS", x, x, x)
@@ -194,8 +185,5 @@ func (g *gen) activation(class int) func(x int) {
 			g.i("VADDPS", x, x, x)
 			g.withConst("VADDPS", -1, x, x)
 		}
-	default:
-		lim := g.limits(-150, 150)
-		return func(x int) { g.exp(x, 1, poly.Exp2, lim) }
 	}
 }
