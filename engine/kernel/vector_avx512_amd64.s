@@ -10980,7 +10980,6 @@ TEXT ·depthwise3x3s1IntoAVX512(SB), NOSPLIT, $32-144
 	MOVQ         dst2+8(FP), AX
 	SUBQ         dst+0(FP), AX
 	MOVQ         AX, dst2+8(FP)
-	SHLQ         $0x02, xRow+80(FP)
 	SHLQ         $0x02, sumRow+88(FP)
 	MOVQ         rowStep+72(FP), AX
 	MOVQ         xStep+64(FP), CX
@@ -10989,6 +10988,7 @@ TEXT ·depthwise3x3s1IntoAVX512(SB), NOSPLIT, $32-144
 	LEAQ         (CX)(CX*2), DX
 	VBROADCASTSS lo+136(FP), Z0
 	VBROADCASTSS hi+140(FP), Z1
+	SHLQ         $0x02, xRow+80(FP)
 
 block1:
 	CMPQ    channels+112(FP), $+16
@@ -11005,20 +11005,20 @@ block1:
 	VMOVUPS 448(BX), Z9
 	VMOVUPS 512(BX), Z10
 	VMOVUPS (SI), Z11
-	MOVQ    rows+96(FP), BX
-	MOVQ    BX, (SP)
-	MOVQ    x+16(FP), BX
-	MOVQ    BX, 8(SP)
-	MOVQ    dst+0(FP), BX
-	MOVQ    BX, 16(SP)
 	MOVQ    sums+40(FP), BX
+	MOVQ    BX, (SP)
+	MOVQ    rows+96(FP), BX
+	MOVQ    BX, 8(SP)
+	MOVQ    x+16(FP), BX
+	MOVQ    BX, 16(SP)
+	MOVQ    dst+0(FP), BX
 	MOVQ    BX, 24(SP)
 
 loop4:
-	MOVQ   8(SP), BX
-	MOVQ   16(SP), SI
-	VPXORD Z12, Z12, Z12
+	MOVQ   16(SP), BX
+	MOVQ   24(SP), SI
 	MOVQ   pixels+104(FP), DI
+	VPXORD Z12, Z12, Z12
 
 tile5:
 	CMPQ         DI, $+7
@@ -12307,34 +12307,35 @@ stored37:
 	JMP  tile32
 
 narrower33:
-	MOVQ    xRow+80(FP), BX
-	ADDQ    BX, 8(SP)
-	MOVQ    dstRow+56(FP), BX
-	ADDQ    BX, 16(SP)
-	MOVQ    24(SP), BX
+	MOVQ    (SP), BX
 	TESTQ   BX, BX
 	JE      none41
 	VMOVUPS Z12, (BX)
 	ADDQ    sumRow+88(FP), BX
-	MOVQ    BX, 24(SP)
+	MOVQ    BX, (SP)
 
 none41:
-	DECQ (SP)
+	MOVQ xRow+80(FP), BX
+	ADDQ BX, 16(SP)
+	MOVQ dstRow+56(FP), BX
+	ADDQ BX, 24(SP)
+	DECQ 8(SP)
 	JNE  loop4
 	ADDQ $+64, x+16(FP)
-	ADDQ $+64, bias+32(FP)
-	ADDQ $+576, weights+24(FP)
 	ADDQ $+32, dst+0(FP)
 	CMPQ format+120(FP), $+0
 	JNE  halves42
 	ADDQ $+32, dst+0(FP)
 
 halves42:
-	CMPQ sums+40(FP), $+0
-	JE   nosums43
-	ADDQ $+64, sums+40(FP)
+	MOVQ  sums+40(FP), BX
+	TESTQ BX, BX
+	JE    none43
+	ADDQ  $+64, sums+40(FP)
 
-nosums43:
+none43:
+	ADDQ $+64, bias+32(FP)
+	ADDQ $+576, weights+24(FP)
 	SUBQ $+16, channels+112(FP)
 	JMP  block1
 
@@ -12357,20 +12358,20 @@ rest2:
 	VMOVUPS 448(BX), Z9
 	VMOVUPS 512(BX), Z10
 	VMOVUPS (SI), Z11
-	MOVQ    rows+96(FP), BX
-	MOVQ    BX, (SP)
-	MOVQ    x+16(FP), BX
-	MOVQ    BX, 8(SP)
-	MOVQ    dst+0(FP), BX
-	MOVQ    BX, 16(SP)
 	MOVQ    sums+40(FP), BX
+	MOVQ    BX, (SP)
+	MOVQ    rows+96(FP), BX
+	MOVQ    BX, 8(SP)
+	MOVQ    x+16(FP), BX
+	MOVQ    BX, 16(SP)
+	MOVQ    dst+0(FP), BX
 	MOVQ    BX, 24(SP)
 
 loop44:
-	MOVQ   8(SP), BX
-	MOVQ   16(SP), SI
-	VPXORD Z12, Z12, Z12
+	MOVQ   16(SP), BX
+	MOVQ   24(SP), SI
 	MOVQ   pixels+104(FP), DI
+	VPXORD Z12, Z12, Z12
 
 tile45:
 	CMPQ         DI, $+7
@@ -13659,34 +13660,36 @@ stored77:
 	JMP  tile72
 
 narrower73:
-	MOVQ    xRow+80(FP), BX
-	ADDQ    BX, 8(SP)
-	MOVQ    dstRow+56(FP), BX
-	ADDQ    BX, 16(SP)
-	MOVQ    24(SP), BX
+	MOVQ    (SP), BX
 	TESTQ   BX, BX
 	JE      none81
 	VMOVUPS Z12, K1, (BX)
 	ADDQ    sumRow+88(FP), BX
-	MOVQ    BX, 24(SP)
+	MOVQ    BX, (SP)
 
 none81:
-	DECQ (SP)
+	MOVQ xRow+80(FP), BX
+	ADDQ BX, 16(SP)
+	MOVQ dstRow+56(FP), BX
+	ADDQ BX, 24(SP)
+	DECQ 8(SP)
 	JNE  loop44
 	ADDQ $+64, x+16(FP)
-	ADDQ $+64, bias+32(FP)
-	ADDQ $+576, weights+24(FP)
 	ADDQ $+32, dst+0(FP)
 	CMPQ format+120(FP), $+0
 	JNE  halves82
 	ADDQ $+32, dst+0(FP)
 
 halves82:
-	CMPQ sums+40(FP), $+0
-	JE   nosums83
-	ADDQ $+64, sums+40(FP)
+	MOVQ  sums+40(FP), AX
+	TESTQ AX, AX
+	JE    none83
+	ADDQ  $+64, sums+40(FP)
 
-nosums83:
+none83:
+	ADDQ $+64, bias+32(FP)
+	ADDQ $+576, weights+24(FP)
+
 done3:
 	VZEROUPPER
 	RET
@@ -14542,7 +14545,6 @@ TEXT ·depthwise3x3s2IntoAVX512(SB), NOSPLIT, $32-144
 	MOVQ         dst2+8(FP), AX
 	SUBQ         dst+0(FP), AX
 	MOVQ         AX, dst2+8(FP)
-	SHLQ         $0x02, xRow+80(FP)
 	SHLQ         $0x02, sumRow+88(FP)
 	MOVQ         rowStep+72(FP), AX
 	MOVQ         xStep+64(FP), CX
@@ -14551,6 +14553,7 @@ TEXT ·depthwise3x3s2IntoAVX512(SB), NOSPLIT, $32-144
 	LEAQ         (CX)(CX*2), DX
 	VBROADCASTSS lo+136(FP), Z0
 	VBROADCASTSS hi+140(FP), Z1
+	SHLQ         $0x02, xRow+80(FP)
 
 block1:
 	CMPQ    channels+112(FP), $+16
@@ -14567,20 +14570,20 @@ block1:
 	VMOVUPS 448(BX), Z9
 	VMOVUPS 512(BX), Z10
 	VMOVUPS (SI), Z11
-	MOVQ    rows+96(FP), BX
-	MOVQ    BX, (SP)
-	MOVQ    x+16(FP), BX
-	MOVQ    BX, 8(SP)
-	MOVQ    dst+0(FP), BX
-	MOVQ    BX, 16(SP)
 	MOVQ    sums+40(FP), BX
+	MOVQ    BX, (SP)
+	MOVQ    rows+96(FP), BX
+	MOVQ    BX, 8(SP)
+	MOVQ    x+16(FP), BX
+	MOVQ    BX, 16(SP)
+	MOVQ    dst+0(FP), BX
 	MOVQ    BX, 24(SP)
 
 loop4:
-	MOVQ   8(SP), BX
-	MOVQ   16(SP), SI
-	VPXORD Z12, Z12, Z12
+	MOVQ   16(SP), BX
+	MOVQ   24(SP), SI
 	MOVQ   pixels+104(FP), DI
+	VPXORD Z12, Z12, Z12
 
 tile5:
 	CMPQ         DI, $+7
@@ -15908,34 +15911,35 @@ stored37:
 	JMP  tile32
 
 narrower33:
-	MOVQ    xRow+80(FP), BX
-	ADDQ    BX, 8(SP)
-	MOVQ    dstRow+56(FP), BX
-	ADDQ    BX, 16(SP)
-	MOVQ    24(SP), BX
+	MOVQ    (SP), BX
 	TESTQ   BX, BX
 	JE      none41
 	VMOVUPS Z12, (BX)
 	ADDQ    sumRow+88(FP), BX
-	MOVQ    BX, 24(SP)
+	MOVQ    BX, (SP)
 
 none41:
-	DECQ (SP)
+	MOVQ xRow+80(FP), BX
+	ADDQ BX, 16(SP)
+	MOVQ dstRow+56(FP), BX
+	ADDQ BX, 24(SP)
+	DECQ 8(SP)
 	JNE  loop4
 	ADDQ $+64, x+16(FP)
-	ADDQ $+64, bias+32(FP)
-	ADDQ $+576, weights+24(FP)
 	ADDQ $+32, dst+0(FP)
 	CMPQ format+120(FP), $+0
 	JNE  halves42
 	ADDQ $+32, dst+0(FP)
 
 halves42:
-	CMPQ sums+40(FP), $+0
-	JE   nosums43
-	ADDQ $+64, sums+40(FP)
+	MOVQ  sums+40(FP), BX
+	TESTQ BX, BX
+	JE    none43
+	ADDQ  $+64, sums+40(FP)
 
-nosums43:
+none43:
+	ADDQ $+64, bias+32(FP)
+	ADDQ $+576, weights+24(FP)
 	SUBQ $+16, channels+112(FP)
 	JMP  block1
 
@@ -15958,20 +15962,20 @@ rest2:
 	VMOVUPS 448(BX), Z9
 	VMOVUPS 512(BX), Z10
 	VMOVUPS (SI), Z11
-	MOVQ    rows+96(FP), BX
-	MOVQ    BX, (SP)
-	MOVQ    x+16(FP), BX
-	MOVQ    BX, 8(SP)
-	MOVQ    dst+0(FP), BX
-	MOVQ    BX, 16(SP)
 	MOVQ    sums+40(FP), BX
+	MOVQ    BX, (SP)
+	MOVQ    rows+96(FP), BX
+	MOVQ    BX, 8(SP)
+	MOVQ    x+16(FP), BX
+	MOVQ    BX, 16(SP)
+	MOVQ    dst+0(FP), BX
 	MOVQ    BX, 24(SP)
 
 loop44:
-	MOVQ   8(SP), BX
-	MOVQ   16(SP), SI
-	VPXORD Z12, Z12, Z12
+	MOVQ   16(SP), BX
+	MOVQ   24(SP), SI
 	MOVQ   pixels+104(FP), DI
+	VPXORD Z12, Z12, Z12
 
 tile45:
 	CMPQ         DI, $+7
@@ -17299,34 +17303,36 @@ stored77:
 	JMP  tile72
 
 narrower73:
-	MOVQ    xRow+80(FP), BX
-	ADDQ    BX, 8(SP)
-	MOVQ    dstRow+56(FP), BX
-	ADDQ    BX, 16(SP)
-	MOVQ    24(SP), BX
+	MOVQ    (SP), BX
 	TESTQ   BX, BX
 	JE      none81
 	VMOVUPS Z12, K1, (BX)
 	ADDQ    sumRow+88(FP), BX
-	MOVQ    BX, 24(SP)
+	MOVQ    BX, (SP)
 
 none81:
-	DECQ (SP)
+	MOVQ xRow+80(FP), BX
+	ADDQ BX, 16(SP)
+	MOVQ dstRow+56(FP), BX
+	ADDQ BX, 24(SP)
+	DECQ 8(SP)
 	JNE  loop44
 	ADDQ $+64, x+16(FP)
-	ADDQ $+64, bias+32(FP)
-	ADDQ $+576, weights+24(FP)
 	ADDQ $+32, dst+0(FP)
 	CMPQ format+120(FP), $+0
 	JNE  halves82
 	ADDQ $+32, dst+0(FP)
 
 halves82:
-	CMPQ sums+40(FP), $+0
-	JE   nosums83
-	ADDQ $+64, sums+40(FP)
+	MOVQ  sums+40(FP), AX
+	TESTQ AX, AX
+	JE    none83
+	ADDQ  $+64, sums+40(FP)
 
-nosums83:
+none83:
+	ADDQ $+64, bias+32(FP)
+	ADDQ $+576, weights+24(FP)
+
 done3:
 	VZEROUPPER
 	RET
@@ -17960,7 +17966,6 @@ TEXT ·depthwise5x5s1IntoAVX512(SB), NOSPLIT, $32-144
 	MOVQ         dst2+8(FP), AX
 	SUBQ         dst+0(FP), AX
 	MOVQ         AX, dst2+8(FP)
-	SHLQ         $0x02, xRow+80(FP)
 	SHLQ         $0x02, sumRow+88(FP)
 	MOVQ         rowStep+72(FP), AX
 	MOVQ         xStep+64(FP), CX
@@ -17969,24 +17974,25 @@ TEXT ·depthwise5x5s1IntoAVX512(SB), NOSPLIT, $32-144
 	LEAQ         (CX)(CX*2), DX
 	VBROADCASTSS lo+136(FP), Z0
 	VBROADCASTSS hi+140(FP), Z1
+	SHLQ         $0x02, xRow+80(FP)
 
 block1:
 	CMPQ channels+112(FP), $+16
 	JL   rest2
-	MOVQ rows+96(FP), BX
-	MOVQ BX, (SP)
-	MOVQ x+16(FP), BX
-	MOVQ BX, 8(SP)
-	MOVQ dst+0(FP), BX
-	MOVQ BX, 16(SP)
 	MOVQ sums+40(FP), BX
+	MOVQ BX, (SP)
+	MOVQ rows+96(FP), BX
+	MOVQ BX, 8(SP)
+	MOVQ x+16(FP), BX
+	MOVQ BX, 16(SP)
+	MOVQ dst+0(FP), BX
 	MOVQ BX, 24(SP)
 
 loop4:
-	MOVQ   8(SP), BX
-	MOVQ   16(SP), SI
-	VPXORD Z2, Z2, Z2
+	MOVQ   16(SP), BX
+	MOVQ   24(SP), SI
 	MOVQ   pixels+104(FP), DI
+	VPXORD Z2, Z2, Z2
 
 tile5:
 	CMPQ    DI, $+7
@@ -19215,34 +19221,35 @@ stored41:
 	JMP  tile35
 
 narrower36:
-	MOVQ    xRow+80(FP), BX
-	ADDQ    BX, 8(SP)
-	MOVQ    dstRow+56(FP), BX
-	ADDQ    BX, 16(SP)
-	MOVQ    24(SP), BX
+	MOVQ    (SP), BX
 	TESTQ   BX, BX
 	JE      none45
 	VMOVUPS Z2, (BX)
 	ADDQ    sumRow+88(FP), BX
-	MOVQ    BX, 24(SP)
+	MOVQ    BX, (SP)
 
 none45:
-	DECQ (SP)
+	MOVQ xRow+80(FP), BX
+	ADDQ BX, 16(SP)
+	MOVQ dstRow+56(FP), BX
+	ADDQ BX, 24(SP)
+	DECQ 8(SP)
 	JNE  loop4
 	ADDQ $+64, x+16(FP)
-	ADDQ $+64, bias+32(FP)
-	ADDQ $+1600, weights+24(FP)
 	ADDQ $+32, dst+0(FP)
 	CMPQ format+120(FP), $+0
 	JNE  halves46
 	ADDQ $+32, dst+0(FP)
 
 halves46:
-	CMPQ sums+40(FP), $+0
-	JE   nosums47
-	ADDQ $+64, sums+40(FP)
+	MOVQ  sums+40(FP), BX
+	TESTQ BX, BX
+	JE    none47
+	ADDQ  $+64, sums+40(FP)
 
-nosums47:
+none47:
+	ADDQ $+64, bias+32(FP)
+	ADDQ $+1600, weights+24(FP)
 	SUBQ $+16, channels+112(FP)
 	JMP  block1
 
@@ -19253,20 +19260,20 @@ rest2:
 	MOVQ  $-1, SI
 	BZHIQ BX, SI, SI
 	KMOVW SI, K1
-	MOVQ  rows+96(FP), BX
-	MOVQ  BX, (SP)
-	MOVQ  x+16(FP), BX
-	MOVQ  BX, 8(SP)
-	MOVQ  dst+0(FP), BX
-	MOVQ  BX, 16(SP)
 	MOVQ  sums+40(FP), BX
+	MOVQ  BX, (SP)
+	MOVQ  rows+96(FP), BX
+	MOVQ  BX, 8(SP)
+	MOVQ  x+16(FP), BX
+	MOVQ  BX, 16(SP)
+	MOVQ  dst+0(FP), BX
 	MOVQ  BX, 24(SP)
 
 loop48:
-	MOVQ   8(SP), BX
-	MOVQ   16(SP), SI
-	VPXORD Z2, Z2, Z2
+	MOVQ   16(SP), BX
+	MOVQ   24(SP), SI
 	MOVQ   pixels+104(FP), DI
+	VPXORD Z2, Z2, Z2
 
 tile49:
 	CMPQ    DI, $+7
@@ -20495,34 +20502,36 @@ stored85:
 	JMP  tile79
 
 narrower80:
-	MOVQ    xRow+80(FP), BX
-	ADDQ    BX, 8(SP)
-	MOVQ    dstRow+56(FP), BX
-	ADDQ    BX, 16(SP)
-	MOVQ    24(SP), BX
+	MOVQ    (SP), BX
 	TESTQ   BX, BX
 	JE      none89
 	VMOVUPS Z2, K1, (BX)
 	ADDQ    sumRow+88(FP), BX
-	MOVQ    BX, 24(SP)
+	MOVQ    BX, (SP)
 
 none89:
-	DECQ (SP)
+	MOVQ xRow+80(FP), BX
+	ADDQ BX, 16(SP)
+	MOVQ dstRow+56(FP), BX
+	ADDQ BX, 24(SP)
+	DECQ 8(SP)
 	JNE  loop48
 	ADDQ $+64, x+16(FP)
-	ADDQ $+64, bias+32(FP)
-	ADDQ $+1600, weights+24(FP)
 	ADDQ $+32, dst+0(FP)
 	CMPQ format+120(FP), $+0
 	JNE  halves90
 	ADDQ $+32, dst+0(FP)
 
 halves90:
-	CMPQ sums+40(FP), $+0
-	JE   nosums91
-	ADDQ $+64, sums+40(FP)
+	MOVQ  sums+40(FP), AX
+	TESTQ AX, AX
+	JE    none91
+	ADDQ  $+64, sums+40(FP)
 
-nosums91:
+none91:
+	ADDQ $+64, bias+32(FP)
+	ADDQ $+1600, weights+24(FP)
+
 done3:
 	VZEROUPPER
 	RET
@@ -21182,7 +21191,6 @@ TEXT ·depthwise5x5s2IntoAVX512(SB), NOSPLIT, $32-144
 	MOVQ         dst2+8(FP), AX
 	SUBQ         dst+0(FP), AX
 	MOVQ         AX, dst2+8(FP)
-	SHLQ         $0x02, xRow+80(FP)
 	SHLQ         $0x02, sumRow+88(FP)
 	MOVQ         rowStep+72(FP), AX
 	MOVQ         xStep+64(FP), CX
@@ -21191,24 +21199,25 @@ TEXT ·depthwise5x5s2IntoAVX512(SB), NOSPLIT, $32-144
 	LEAQ         (CX)(CX*2), DX
 	VBROADCASTSS lo+136(FP), Z0
 	VBROADCASTSS hi+140(FP), Z1
+	SHLQ         $0x02, xRow+80(FP)
 
 block1:
 	CMPQ channels+112(FP), $+16
 	JL   rest2
-	MOVQ rows+96(FP), BX
-	MOVQ BX, (SP)
-	MOVQ x+16(FP), BX
-	MOVQ BX, 8(SP)
-	MOVQ dst+0(FP), BX
-	MOVQ BX, 16(SP)
 	MOVQ sums+40(FP), BX
+	MOVQ BX, (SP)
+	MOVQ rows+96(FP), BX
+	MOVQ BX, 8(SP)
+	MOVQ x+16(FP), BX
+	MOVQ BX, 16(SP)
+	MOVQ dst+0(FP), BX
 	MOVQ BX, 24(SP)
 
 loop4:
-	MOVQ   8(SP), BX
-	MOVQ   16(SP), SI
-	VPXORD Z2, Z2, Z2
+	MOVQ   16(SP), BX
+	MOVQ   24(SP), SI
 	MOVQ   pixels+104(FP), DI
+	VPXORD Z2, Z2, Z2
 
 tile5:
 	CMPQ    DI, $+7
@@ -22450,34 +22459,35 @@ stored41:
 	JMP  tile35
 
 narrower36:
-	MOVQ    xRow+80(FP), BX
-	ADDQ    BX, 8(SP)
-	MOVQ    dstRow+56(FP), BX
-	ADDQ    BX, 16(SP)
-	MOVQ    24(SP), BX
+	MOVQ    (SP), BX
 	TESTQ   BX, BX
 	JE      none45
 	VMOVUPS Z2, (BX)
 	ADDQ    sumRow+88(FP), BX
-	MOVQ    BX, 24(SP)
+	MOVQ    BX, (SP)
 
 none45:
-	DECQ (SP)
+	MOVQ xRow+80(FP), BX
+	ADDQ BX, 16(SP)
+	MOVQ dstRow+56(FP), BX
+	ADDQ BX, 24(SP)
+	DECQ 8(SP)
 	JNE  loop4
 	ADDQ $+64, x+16(FP)
-	ADDQ $+64, bias+32(FP)
-	ADDQ $+1600, weights+24(FP)
 	ADDQ $+32, dst+0(FP)
 	CMPQ format+120(FP), $+0
 	JNE  halves46
 	ADDQ $+32, dst+0(FP)
 
 halves46:
-	CMPQ sums+40(FP), $+0
-	JE   nosums47
-	ADDQ $+64, sums+40(FP)
+	MOVQ  sums+40(FP), BX
+	TESTQ BX, BX
+	JE    none47
+	ADDQ  $+64, sums+40(FP)
 
-nosums47:
+none47:
+	ADDQ $+64, bias+32(FP)
+	ADDQ $+1600, weights+24(FP)
 	SUBQ $+16, channels+112(FP)
 	JMP  block1
 
@@ -22488,20 +22498,20 @@ rest2:
 	MOVQ  $-1, SI
 	BZHIQ BX, SI, SI
 	KMOVW SI, K1
-	MOVQ  rows+96(FP), BX
-	MOVQ  BX, (SP)
-	MOVQ  x+16(FP), BX
-	MOVQ  BX, 8(SP)
-	MOVQ  dst+0(FP), BX
-	MOVQ  BX, 16(SP)
 	MOVQ  sums+40(FP), BX
+	MOVQ  BX, (SP)
+	MOVQ  rows+96(FP), BX
+	MOVQ  BX, 8(SP)
+	MOVQ  x+16(FP), BX
+	MOVQ  BX, 16(SP)
+	MOVQ  dst+0(FP), BX
 	MOVQ  BX, 24(SP)
 
 loop48:
-	MOVQ   8(SP), BX
-	MOVQ   16(SP), SI
-	VPXORD Z2, Z2, Z2
+	MOVQ   16(SP), BX
+	MOVQ   24(SP), SI
 	MOVQ   pixels+104(FP), DI
+	VPXORD Z2, Z2, Z2
 
 tile49:
 	CMPQ    DI, $+7
@@ -23743,34 +23753,36 @@ stored85:
 	JMP  tile79
 
 narrower80:
-	MOVQ    xRow+80(FP), BX
-	ADDQ    BX, 8(SP)
-	MOVQ    dstRow+56(FP), BX
-	ADDQ    BX, 16(SP)
-	MOVQ    24(SP), BX
+	MOVQ    (SP), BX
 	TESTQ   BX, BX
 	JE      none89
 	VMOVUPS Z2, K1, (BX)
 	ADDQ    sumRow+88(FP), BX
-	MOVQ    BX, 24(SP)
+	MOVQ    BX, (SP)
 
 none89:
-	DECQ (SP)
+	MOVQ xRow+80(FP), BX
+	ADDQ BX, 16(SP)
+	MOVQ dstRow+56(FP), BX
+	ADDQ BX, 24(SP)
+	DECQ 8(SP)
 	JNE  loop48
 	ADDQ $+64, x+16(FP)
-	ADDQ $+64, bias+32(FP)
-	ADDQ $+1600, weights+24(FP)
 	ADDQ $+32, dst+0(FP)
 	CMPQ format+120(FP), $+0
 	JNE  halves90
 	ADDQ $+32, dst+0(FP)
 
 halves90:
-	CMPQ sums+40(FP), $+0
-	JE   nosums91
-	ADDQ $+64, sums+40(FP)
+	MOVQ  sums+40(FP), AX
+	TESTQ AX, AX
+	JE    none91
+	ADDQ  $+64, sums+40(FP)
 
-nosums91:
+none91:
+	ADDQ $+64, bias+32(FP)
+	ADDQ $+1600, weights+24(FP)
+
 done3:
 	VZEROUPPER
 	RET
@@ -24496,7 +24508,6 @@ TEXT ·depthwise7x7s1IntoAVX512(SB), NOSPLIT, $32-144
 	MOVQ         dst2+8(FP), AX
 	SUBQ         dst+0(FP), AX
 	MOVQ         AX, dst2+8(FP)
-	SHLQ         $0x02, xRow+80(FP)
 	SHLQ         $0x02, sumRow+88(FP)
 	MOVQ         rowStep+72(FP), AX
 	MOVQ         xStep+64(FP), CX
@@ -24505,24 +24516,25 @@ TEXT ·depthwise7x7s1IntoAVX512(SB), NOSPLIT, $32-144
 	LEAQ         (CX)(CX*2), DX
 	VBROADCASTSS lo+136(FP), Z0
 	VBROADCASTSS hi+140(FP), Z1
+	SHLQ         $0x02, xRow+80(FP)
 
 block1:
 	CMPQ channels+112(FP), $+16
 	JL   rest2
-	MOVQ rows+96(FP), BX
-	MOVQ BX, (SP)
-	MOVQ x+16(FP), BX
-	MOVQ BX, 8(SP)
-	MOVQ dst+0(FP), BX
-	MOVQ BX, 16(SP)
 	MOVQ sums+40(FP), BX
+	MOVQ BX, (SP)
+	MOVQ rows+96(FP), BX
+	MOVQ BX, 8(SP)
+	MOVQ x+16(FP), BX
+	MOVQ BX, 16(SP)
+	MOVQ dst+0(FP), BX
 	MOVQ BX, 24(SP)
 
 loop4:
-	MOVQ   8(SP), BX
-	MOVQ   16(SP), SI
-	VPXORD Z2, Z2, Z2
+	MOVQ   16(SP), BX
+	MOVQ   24(SP), SI
 	MOVQ   pixels+104(FP), DI
+	VPXORD Z2, Z2, Z2
 
 tile5:
 	CMPQ    DI, $+7
@@ -25797,34 +25809,35 @@ stored41:
 	JMP  tile35
 
 narrower36:
-	MOVQ    xRow+80(FP), BX
-	ADDQ    BX, 8(SP)
-	MOVQ    dstRow+56(FP), BX
-	ADDQ    BX, 16(SP)
-	MOVQ    24(SP), BX
+	MOVQ    (SP), BX
 	TESTQ   BX, BX
 	JE      none45
 	VMOVUPS Z2, (BX)
 	ADDQ    sumRow+88(FP), BX
-	MOVQ    BX, 24(SP)
+	MOVQ    BX, (SP)
 
 none45:
-	DECQ (SP)
+	MOVQ xRow+80(FP), BX
+	ADDQ BX, 16(SP)
+	MOVQ dstRow+56(FP), BX
+	ADDQ BX, 24(SP)
+	DECQ 8(SP)
 	JNE  loop4
 	ADDQ $+64, x+16(FP)
-	ADDQ $+64, bias+32(FP)
-	ADDQ $+3136, weights+24(FP)
 	ADDQ $+32, dst+0(FP)
 	CMPQ format+120(FP), $+0
 	JNE  halves46
 	ADDQ $+32, dst+0(FP)
 
 halves46:
-	CMPQ sums+40(FP), $+0
-	JE   nosums47
-	ADDQ $+64, sums+40(FP)
+	MOVQ  sums+40(FP), BX
+	TESTQ BX, BX
+	JE    none47
+	ADDQ  $+64, sums+40(FP)
 
-nosums47:
+none47:
+	ADDQ $+64, bias+32(FP)
+	ADDQ $+3136, weights+24(FP)
 	SUBQ $+16, channels+112(FP)
 	JMP  block1
 
@@ -25835,20 +25848,20 @@ rest2:
 	MOVQ  $-1, SI
 	BZHIQ BX, SI, SI
 	KMOVW SI, K1
-	MOVQ  rows+96(FP), BX
-	MOVQ  BX, (SP)
-	MOVQ  x+16(FP), BX
-	MOVQ  BX, 8(SP)
-	MOVQ  dst+0(FP), BX
-	MOVQ  BX, 16(SP)
 	MOVQ  sums+40(FP), BX
+	MOVQ  BX, (SP)
+	MOVQ  rows+96(FP), BX
+	MOVQ  BX, 8(SP)
+	MOVQ  x+16(FP), BX
+	MOVQ  BX, 16(SP)
+	MOVQ  dst+0(FP), BX
 	MOVQ  BX, 24(SP)
 
 loop48:
-	MOVQ   8(SP), BX
-	MOVQ   16(SP), SI
-	VPXORD Z2, Z2, Z2
+	MOVQ   16(SP), BX
+	MOVQ   24(SP), SI
 	MOVQ   pixels+104(FP), DI
+	VPXORD Z2, Z2, Z2
 
 tile49:
 	CMPQ    DI, $+7
@@ -27123,34 +27136,36 @@ stored85:
 	JMP  tile79
 
 narrower80:
-	MOVQ    xRow+80(FP), BX
-	ADDQ    BX, 8(SP)
-	MOVQ    dstRow+56(FP), BX
-	ADDQ    BX, 16(SP)
-	MOVQ    24(SP), BX
+	MOVQ    (SP), BX
 	TESTQ   BX, BX
 	JE      none89
 	VMOVUPS Z2, K1, (BX)
 	ADDQ    sumRow+88(FP), BX
-	MOVQ    BX, 24(SP)
+	MOVQ    BX, (SP)
 
 none89:
-	DECQ (SP)
+	MOVQ xRow+80(FP), BX
+	ADDQ BX, 16(SP)
+	MOVQ dstRow+56(FP), BX
+	ADDQ BX, 24(SP)
+	DECQ 8(SP)
 	JNE  loop48
 	ADDQ $+64, x+16(FP)
-	ADDQ $+64, bias+32(FP)
-	ADDQ $+3136, weights+24(FP)
 	ADDQ $+32, dst+0(FP)
 	CMPQ format+120(FP), $+0
 	JNE  halves90
 	ADDQ $+32, dst+0(FP)
 
 halves90:
-	CMPQ sums+40(FP), $+0
-	JE   nosums91
-	ADDQ $+64, sums+40(FP)
+	MOVQ  sums+40(FP), AX
+	TESTQ AX, AX
+	JE    none91
+	ADDQ  $+64, sums+40(FP)
 
-nosums91:
+none91:
+	ADDQ $+64, bias+32(FP)
+	ADDQ $+3136, weights+24(FP)
+
 done3:
 	VZEROUPPER
 	RET
@@ -27902,7 +27917,6 @@ TEXT ·depthwise7x7s2IntoAVX512(SB), NOSPLIT, $32-144
 	MOVQ         dst2+8(FP), AX
 	SUBQ         dst+0(FP), AX
 	MOVQ         AX, dst2+8(FP)
-	SHLQ         $0x02, xRow+80(FP)
 	SHLQ         $0x02, sumRow+88(FP)
 	MOVQ         rowStep+72(FP), AX
 	MOVQ         xStep+64(FP), CX
@@ -27911,24 +27925,25 @@ TEXT ·depthwise7x7s2IntoAVX512(SB), NOSPLIT, $32-144
 	LEAQ         (CX)(CX*2), DX
 	VBROADCASTSS lo+136(FP), Z0
 	VBROADCASTSS hi+140(FP), Z1
+	SHLQ         $0x02, xRow+80(FP)
 
 block1:
 	CMPQ channels+112(FP), $+16
 	JL   rest2
-	MOVQ rows+96(FP), BX
-	MOVQ BX, (SP)
-	MOVQ x+16(FP), BX
-	MOVQ BX, 8(SP)
-	MOVQ dst+0(FP), BX
-	MOVQ BX, 16(SP)
 	MOVQ sums+40(FP), BX
+	MOVQ BX, (SP)
+	MOVQ rows+96(FP), BX
+	MOVQ BX, 8(SP)
+	MOVQ x+16(FP), BX
+	MOVQ BX, 16(SP)
+	MOVQ dst+0(FP), BX
 	MOVQ BX, 24(SP)
 
 loop4:
-	MOVQ   8(SP), BX
-	MOVQ   16(SP), SI
-	VPXORD Z2, Z2, Z2
+	MOVQ   16(SP), BX
+	MOVQ   24(SP), SI
 	MOVQ   pixels+104(FP), DI
+	VPXORD Z2, Z2, Z2
 
 tile5:
 	CMPQ    DI, $+7
@@ -29216,34 +29231,35 @@ stored41:
 	JMP  tile35
 
 narrower36:
-	MOVQ    xRow+80(FP), BX
-	ADDQ    BX, 8(SP)
-	MOVQ    dstRow+56(FP), BX
-	ADDQ    BX, 16(SP)
-	MOVQ    24(SP), BX
+	MOVQ    (SP), BX
 	TESTQ   BX, BX
 	JE      none45
 	VMOVUPS Z2, (BX)
 	ADDQ    sumRow+88(FP), BX
-	MOVQ    BX, 24(SP)
+	MOVQ    BX, (SP)
 
 none45:
-	DECQ (SP)
+	MOVQ xRow+80(FP), BX
+	ADDQ BX, 16(SP)
+	MOVQ dstRow+56(FP), BX
+	ADDQ BX, 24(SP)
+	DECQ 8(SP)
 	JNE  loop4
 	ADDQ $+64, x+16(FP)
-	ADDQ $+64, bias+32(FP)
-	ADDQ $+3136, weights+24(FP)
 	ADDQ $+32, dst+0(FP)
 	CMPQ format+120(FP), $+0
 	JNE  halves46
 	ADDQ $+32, dst+0(FP)
 
 halves46:
-	CMPQ sums+40(FP), $+0
-	JE   nosums47
-	ADDQ $+64, sums+40(FP)
+	MOVQ  sums+40(FP), BX
+	TESTQ BX, BX
+	JE    none47
+	ADDQ  $+64, sums+40(FP)
 
-nosums47:
+none47:
+	ADDQ $+64, bias+32(FP)
+	ADDQ $+3136, weights+24(FP)
 	SUBQ $+16, channels+112(FP)
 	JMP  block1
 
@@ -29254,20 +29270,20 @@ rest2:
 	MOVQ  $-1, SI
 	BZHIQ BX, SI, SI
 	KMOVW SI, K1
-	MOVQ  rows+96(FP), BX
-	MOVQ  BX, (SP)
-	MOVQ  x+16(FP), BX
-	MOVQ  BX, 8(SP)
-	MOVQ  dst+0(FP), BX
-	MOVQ  BX, 16(SP)
 	MOVQ  sums+40(FP), BX
+	MOVQ  BX, (SP)
+	MOVQ  rows+96(FP), BX
+	MOVQ  BX, 8(SP)
+	MOVQ  x+16(FP), BX
+	MOVQ  BX, 16(SP)
+	MOVQ  dst+0(FP), BX
 	MOVQ  BX, 24(SP)
 
 loop48:
-	MOVQ   8(SP), BX
-	MOVQ   16(SP), SI
-	VPXORD Z2, Z2, Z2
+	MOVQ   16(SP), BX
+	MOVQ   24(SP), SI
 	MOVQ   pixels+104(FP), DI
+	VPXORD Z2, Z2, Z2
 
 tile49:
 	CMPQ    DI, $+7
@@ -30555,34 +30571,36 @@ stored85:
 	JMP  tile79
 
 narrower80:
-	MOVQ    xRow+80(FP), BX
-	ADDQ    BX, 8(SP)
-	MOVQ    dstRow+56(FP), BX
-	ADDQ    BX, 16(SP)
-	MOVQ    24(SP), BX
+	MOVQ    (SP), BX
 	TESTQ   BX, BX
 	JE      none89
 	VMOVUPS Z2, K1, (BX)
 	ADDQ    sumRow+88(FP), BX
-	MOVQ    BX, 24(SP)
+	MOVQ    BX, (SP)
 
 none89:
-	DECQ (SP)
+	MOVQ xRow+80(FP), BX
+	ADDQ BX, 16(SP)
+	MOVQ dstRow+56(FP), BX
+	ADDQ BX, 24(SP)
+	DECQ 8(SP)
 	JNE  loop48
 	ADDQ $+64, x+16(FP)
-	ADDQ $+64, bias+32(FP)
-	ADDQ $+3136, weights+24(FP)
 	ADDQ $+32, dst+0(FP)
 	CMPQ format+120(FP), $+0
 	JNE  halves90
 	ADDQ $+32, dst+0(FP)
 
 halves90:
-	CMPQ sums+40(FP), $+0
-	JE   nosums91
-	ADDQ $+64, sums+40(FP)
+	MOVQ  sums+40(FP), AX
+	TESTQ AX, AX
+	JE    none91
+	ADDQ  $+64, sums+40(FP)
 
-nosums91:
+none91:
+	ADDQ $+64, bias+32(FP)
+	ADDQ $+3136, weights+24(FP)
+
 done3:
 	VZEROUPPER
 	RET

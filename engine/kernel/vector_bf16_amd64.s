@@ -5517,7 +5517,6 @@ TEXT ·depthwise3x3s1IntoBF16(SB), NOSPLIT, $32-144
 	MOVQ         dst2+8(FP), AX
 	SUBQ         dst+0(FP), AX
 	MOVQ         AX, dst2+8(FP)
-	SHLQ         $0x02, xRow+80(FP)
 	SHLQ         $0x02, sumRow+88(FP)
 	MOVQ         rowStep+72(FP), AX
 	MOVQ         xStep+64(FP), CX
@@ -5526,6 +5525,7 @@ TEXT ·depthwise3x3s1IntoBF16(SB), NOSPLIT, $32-144
 	LEAQ         (CX)(CX*2), DX
 	VBROADCASTSS lo+136(FP), Z0
 	VBROADCASTSS hi+140(FP), Z1
+	SHLQ         $0x02, xRow+80(FP)
 
 block1:
 	CMPQ    channels+112(FP), $+16
@@ -5542,20 +5542,20 @@ block1:
 	VMOVUPS 448(BX), Z9
 	VMOVUPS 512(BX), Z10
 	VMOVUPS (SI), Z11
-	MOVQ    rows+96(FP), BX
-	MOVQ    BX, (SP)
-	MOVQ    x+16(FP), BX
-	MOVQ    BX, 8(SP)
-	MOVQ    dst+0(FP), BX
-	MOVQ    BX, 16(SP)
 	MOVQ    sums+40(FP), BX
+	MOVQ    BX, (SP)
+	MOVQ    rows+96(FP), BX
+	MOVQ    BX, 8(SP)
+	MOVQ    x+16(FP), BX
+	MOVQ    BX, 16(SP)
+	MOVQ    dst+0(FP), BX
 	MOVQ    BX, 24(SP)
 
 loop4:
-	MOVQ   8(SP), BX
-	MOVQ   16(SP), SI
-	VPXORD Z12, Z12, Z12
+	MOVQ   16(SP), BX
+	MOVQ   24(SP), SI
 	MOVQ   pixels+104(FP), DI
+	VPXORD Z12, Z12, Z12
 
 tile5:
 	CMPQ         DI, $+7
@@ -6712,34 +6712,35 @@ stored37:
 	JMP  tile32
 
 narrower33:
-	MOVQ    xRow+80(FP), BX
-	ADDQ    BX, 8(SP)
-	MOVQ    dstRow+56(FP), BX
-	ADDQ    BX, 16(SP)
-	MOVQ    24(SP), BX
+	MOVQ    (SP), BX
 	TESTQ   BX, BX
 	JE      none41
 	VMOVUPS Z12, (BX)
 	ADDQ    sumRow+88(FP), BX
-	MOVQ    BX, 24(SP)
+	MOVQ    BX, (SP)
 
 none41:
-	DECQ (SP)
+	MOVQ xRow+80(FP), BX
+	ADDQ BX, 16(SP)
+	MOVQ dstRow+56(FP), BX
+	ADDQ BX, 24(SP)
+	DECQ 8(SP)
 	JNE  loop4
 	ADDQ $+64, x+16(FP)
-	ADDQ $+64, bias+32(FP)
-	ADDQ $+576, weights+24(FP)
 	ADDQ $+32, dst+0(FP)
 	CMPQ format+120(FP), $+0
 	JNE  halves42
 	ADDQ $+32, dst+0(FP)
 
 halves42:
-	CMPQ sums+40(FP), $+0
-	JE   nosums43
-	ADDQ $+64, sums+40(FP)
+	MOVQ  sums+40(FP), BX
+	TESTQ BX, BX
+	JE    none43
+	ADDQ  $+64, sums+40(FP)
 
-nosums43:
+none43:
+	ADDQ $+64, bias+32(FP)
+	ADDQ $+576, weights+24(FP)
 	SUBQ $+16, channels+112(FP)
 	JMP  block1
 
@@ -6762,20 +6763,20 @@ rest2:
 	VMOVUPS 448(BX), Z9
 	VMOVUPS 512(BX), Z10
 	VMOVUPS (SI), Z11
-	MOVQ    rows+96(FP), BX
-	MOVQ    BX, (SP)
-	MOVQ    x+16(FP), BX
-	MOVQ    BX, 8(SP)
-	MOVQ    dst+0(FP), BX
-	MOVQ    BX, 16(SP)
 	MOVQ    sums+40(FP), BX
+	MOVQ    BX, (SP)
+	MOVQ    rows+96(FP), BX
+	MOVQ    BX, 8(SP)
+	MOVQ    x+16(FP), BX
+	MOVQ    BX, 16(SP)
+	MOVQ    dst+0(FP), BX
 	MOVQ    BX, 24(SP)
 
 loop44:
-	MOVQ   8(SP), BX
-	MOVQ   16(SP), SI
-	VPXORD Z12, Z12, Z12
+	MOVQ   16(SP), BX
+	MOVQ   24(SP), SI
 	MOVQ   pixels+104(FP), DI
+	VPXORD Z12, Z12, Z12
 
 tile45:
 	CMPQ         DI, $+7
@@ -8064,34 +8065,36 @@ stored77:
 	JMP  tile72
 
 narrower73:
-	MOVQ    xRow+80(FP), BX
-	ADDQ    BX, 8(SP)
-	MOVQ    dstRow+56(FP), BX
-	ADDQ    BX, 16(SP)
-	MOVQ    24(SP), BX
+	MOVQ    (SP), BX
 	TESTQ   BX, BX
 	JE      none81
 	VMOVUPS Z12, K1, (BX)
 	ADDQ    sumRow+88(FP), BX
-	MOVQ    BX, 24(SP)
+	MOVQ    BX, (SP)
 
 none81:
-	DECQ (SP)
+	MOVQ xRow+80(FP), BX
+	ADDQ BX, 16(SP)
+	MOVQ dstRow+56(FP), BX
+	ADDQ BX, 24(SP)
+	DECQ 8(SP)
 	JNE  loop44
 	ADDQ $+64, x+16(FP)
-	ADDQ $+64, bias+32(FP)
-	ADDQ $+576, weights+24(FP)
 	ADDQ $+32, dst+0(FP)
 	CMPQ format+120(FP), $+0
 	JNE  halves82
 	ADDQ $+32, dst+0(FP)
 
 halves82:
-	CMPQ sums+40(FP), $+0
-	JE   nosums83
-	ADDQ $+64, sums+40(FP)
+	MOVQ  sums+40(FP), AX
+	TESTQ AX, AX
+	JE    none83
+	ADDQ  $+64, sums+40(FP)
 
-nosums83:
+none83:
+	ADDQ $+64, bias+32(FP)
+	ADDQ $+576, weights+24(FP)
+
 done3:
 	VZEROUPPER
 	RET
@@ -8102,7 +8105,6 @@ TEXT ·depthwise3x3s2IntoBF16(SB), NOSPLIT, $32-144
 	MOVQ         dst2+8(FP), AX
 	SUBQ         dst+0(FP), AX
 	MOVQ         AX, dst2+8(FP)
-	SHLQ         $0x02, xRow+80(FP)
 	SHLQ         $0x02, sumRow+88(FP)
 	MOVQ         rowStep+72(FP), AX
 	MOVQ         xStep+64(FP), CX
@@ -8111,6 +8113,7 @@ TEXT ·depthwise3x3s2IntoBF16(SB), NOSPLIT, $32-144
 	LEAQ         (CX)(CX*2), DX
 	VBROADCASTSS lo+136(FP), Z0
 	VBROADCASTSS hi+140(FP), Z1
+	SHLQ         $0x02, xRow+80(FP)
 
 block1:
 	CMPQ    channels+112(FP), $+16
@@ -8127,20 +8130,20 @@ block1:
 	VMOVUPS 448(BX), Z9
 	VMOVUPS 512(BX), Z10
 	VMOVUPS (SI), Z11
-	MOVQ    rows+96(FP), BX
-	MOVQ    BX, (SP)
-	MOVQ    x+16(FP), BX
-	MOVQ    BX, 8(SP)
-	MOVQ    dst+0(FP), BX
-	MOVQ    BX, 16(SP)
 	MOVQ    sums+40(FP), BX
+	MOVQ    BX, (SP)
+	MOVQ    rows+96(FP), BX
+	MOVQ    BX, 8(SP)
+	MOVQ    x+16(FP), BX
+	MOVQ    BX, 16(SP)
+	MOVQ    dst+0(FP), BX
 	MOVQ    BX, 24(SP)
 
 loop4:
-	MOVQ   8(SP), BX
-	MOVQ   16(SP), SI
-	VPXORD Z12, Z12, Z12
+	MOVQ   16(SP), BX
+	MOVQ   24(SP), SI
 	MOVQ   pixels+104(FP), DI
+	VPXORD Z12, Z12, Z12
 
 tile5:
 	CMPQ         DI, $+7
@@ -9336,34 +9339,35 @@ stored37:
 	JMP  tile32
 
 narrower33:
-	MOVQ    xRow+80(FP), BX
-	ADDQ    BX, 8(SP)
-	MOVQ    dstRow+56(FP), BX
-	ADDQ    BX, 16(SP)
-	MOVQ    24(SP), BX
+	MOVQ    (SP), BX
 	TESTQ   BX, BX
 	JE      none41
 	VMOVUPS Z12, (BX)
 	ADDQ    sumRow+88(FP), BX
-	MOVQ    BX, 24(SP)
+	MOVQ    BX, (SP)
 
 none41:
-	DECQ (SP)
+	MOVQ xRow+80(FP), BX
+	ADDQ BX, 16(SP)
+	MOVQ dstRow+56(FP), BX
+	ADDQ BX, 24(SP)
+	DECQ 8(SP)
 	JNE  loop4
 	ADDQ $+64, x+16(FP)
-	ADDQ $+64, bias+32(FP)
-	ADDQ $+576, weights+24(FP)
 	ADDQ $+32, dst+0(FP)
 	CMPQ format+120(FP), $+0
 	JNE  halves42
 	ADDQ $+32, dst+0(FP)
 
 halves42:
-	CMPQ sums+40(FP), $+0
-	JE   nosums43
-	ADDQ $+64, sums+40(FP)
+	MOVQ  sums+40(FP), BX
+	TESTQ BX, BX
+	JE    none43
+	ADDQ  $+64, sums+40(FP)
 
-nosums43:
+none43:
+	ADDQ $+64, bias+32(FP)
+	ADDQ $+576, weights+24(FP)
 	SUBQ $+16, channels+112(FP)
 	JMP  block1
 
@@ -9386,20 +9390,20 @@ rest2:
 	VMOVUPS 448(BX), Z9
 	VMOVUPS 512(BX), Z10
 	VMOVUPS (SI), Z11
-	MOVQ    rows+96(FP), BX
-	MOVQ    BX, (SP)
-	MOVQ    x+16(FP), BX
-	MOVQ    BX, 8(SP)
-	MOVQ    dst+0(FP), BX
-	MOVQ    BX, 16(SP)
 	MOVQ    sums+40(FP), BX
+	MOVQ    BX, (SP)
+	MOVQ    rows+96(FP), BX
+	MOVQ    BX, 8(SP)
+	MOVQ    x+16(FP), BX
+	MOVQ    BX, 16(SP)
+	MOVQ    dst+0(FP), BX
 	MOVQ    BX, 24(SP)
 
 loop44:
-	MOVQ   8(SP), BX
-	MOVQ   16(SP), SI
-	VPXORD Z12, Z12, Z12
+	MOVQ   16(SP), BX
+	MOVQ   24(SP), SI
 	MOVQ   pixels+104(FP), DI
+	VPXORD Z12, Z12, Z12
 
 tile45:
 	CMPQ         DI, $+7
@@ -10727,34 +10731,36 @@ stored77:
 	JMP  tile72
 
 narrower73:
-	MOVQ    xRow+80(FP), BX
-	ADDQ    BX, 8(SP)
-	MOVQ    dstRow+56(FP), BX
-	ADDQ    BX, 16(SP)
-	MOVQ    24(SP), BX
+	MOVQ    (SP), BX
 	TESTQ   BX, BX
 	JE      none81
 	VMOVUPS Z12, K1, (BX)
 	ADDQ    sumRow+88(FP), BX
-	MOVQ    BX, 24(SP)
+	MOVQ    BX, (SP)
 
 none81:
-	DECQ (SP)
+	MOVQ xRow+80(FP), BX
+	ADDQ BX, 16(SP)
+	MOVQ dstRow+56(FP), BX
+	ADDQ BX, 24(SP)
+	DECQ 8(SP)
 	JNE  loop44
 	ADDQ $+64, x+16(FP)
-	ADDQ $+64, bias+32(FP)
-	ADDQ $+576, weights+24(FP)
 	ADDQ $+32, dst+0(FP)
 	CMPQ format+120(FP), $+0
 	JNE  halves82
 	ADDQ $+32, dst+0(FP)
 
 halves82:
-	CMPQ sums+40(FP), $+0
-	JE   nosums83
-	ADDQ $+64, sums+40(FP)
+	MOVQ  sums+40(FP), AX
+	TESTQ AX, AX
+	JE    none83
+	ADDQ  $+64, sums+40(FP)
 
-nosums83:
+none83:
+	ADDQ $+64, bias+32(FP)
+	ADDQ $+576, weights+24(FP)
+
 done3:
 	VZEROUPPER
 	RET
@@ -10765,7 +10771,6 @@ TEXT ·depthwise5x5s1IntoBF16(SB), NOSPLIT, $32-144
 	MOVQ         dst2+8(FP), AX
 	SUBQ         dst+0(FP), AX
 	MOVQ         AX, dst2+8(FP)
-	SHLQ         $0x02, xRow+80(FP)
 	SHLQ         $0x02, sumRow+88(FP)
 	MOVQ         rowStep+72(FP), AX
 	MOVQ         xStep+64(FP), CX
@@ -10774,24 +10779,25 @@ TEXT ·depthwise5x5s1IntoBF16(SB), NOSPLIT, $32-144
 	LEAQ         (CX)(CX*2), DX
 	VBROADCASTSS lo+136(FP), Z0
 	VBROADCASTSS hi+140(FP), Z1
+	SHLQ         $0x02, xRow+80(FP)
 
 block1:
 	CMPQ channels+112(FP), $+16
 	JL   rest2
-	MOVQ rows+96(FP), BX
-	MOVQ BX, (SP)
-	MOVQ x+16(FP), BX
-	MOVQ BX, 8(SP)
-	MOVQ dst+0(FP), BX
-	MOVQ BX, 16(SP)
 	MOVQ sums+40(FP), BX
+	MOVQ BX, (SP)
+	MOVQ rows+96(FP), BX
+	MOVQ BX, 8(SP)
+	MOVQ x+16(FP), BX
+	MOVQ BX, 16(SP)
+	MOVQ dst+0(FP), BX
 	MOVQ BX, 24(SP)
 
 loop4:
-	MOVQ   8(SP), BX
-	MOVQ   16(SP), SI
-	VPXORD Z2, Z2, Z2
+	MOVQ   16(SP), BX
+	MOVQ   24(SP), SI
 	MOVQ   pixels+104(FP), DI
+	VPXORD Z2, Z2, Z2
 
 tile5:
 	CMPQ    DI, $+7
@@ -11888,34 +11894,35 @@ stored41:
 	JMP  tile35
 
 narrower36:
-	MOVQ    xRow+80(FP), BX
-	ADDQ    BX, 8(SP)
-	MOVQ    dstRow+56(FP), BX
-	ADDQ    BX, 16(SP)
-	MOVQ    24(SP), BX
+	MOVQ    (SP), BX
 	TESTQ   BX, BX
 	JE      none45
 	VMOVUPS Z2, (BX)
 	ADDQ    sumRow+88(FP), BX
-	MOVQ    BX, 24(SP)
+	MOVQ    BX, (SP)
 
 none45:
-	DECQ (SP)
+	MOVQ xRow+80(FP), BX
+	ADDQ BX, 16(SP)
+	MOVQ dstRow+56(FP), BX
+	ADDQ BX, 24(SP)
+	DECQ 8(SP)
 	JNE  loop4
 	ADDQ $+64, x+16(FP)
-	ADDQ $+64, bias+32(FP)
-	ADDQ $+1600, weights+24(FP)
 	ADDQ $+32, dst+0(FP)
 	CMPQ format+120(FP), $+0
 	JNE  halves46
 	ADDQ $+32, dst+0(FP)
 
 halves46:
-	CMPQ sums+40(FP), $+0
-	JE   nosums47
-	ADDQ $+64, sums+40(FP)
+	MOVQ  sums+40(FP), BX
+	TESTQ BX, BX
+	JE    none47
+	ADDQ  $+64, sums+40(FP)
 
-nosums47:
+none47:
+	ADDQ $+64, bias+32(FP)
+	ADDQ $+1600, weights+24(FP)
 	SUBQ $+16, channels+112(FP)
 	JMP  block1
 
@@ -11926,20 +11933,20 @@ rest2:
 	MOVQ  $-1, SI
 	BZHIQ BX, SI, SI
 	KMOVW SI, K1
-	MOVQ  rows+96(FP), BX
-	MOVQ  BX, (SP)
-	MOVQ  x+16(FP), BX
-	MOVQ  BX, 8(SP)
-	MOVQ  dst+0(FP), BX
-	MOVQ  BX, 16(SP)
 	MOVQ  sums+40(FP), BX
+	MOVQ  BX, (SP)
+	MOVQ  rows+96(FP), BX
+	MOVQ  BX, 8(SP)
+	MOVQ  x+16(FP), BX
+	MOVQ  BX, 16(SP)
+	MOVQ  dst+0(FP), BX
 	MOVQ  BX, 24(SP)
 
 loop48:
-	MOVQ   8(SP), BX
-	MOVQ   16(SP), SI
-	VPXORD Z2, Z2, Z2
+	MOVQ   16(SP), BX
+	MOVQ   24(SP), SI
 	MOVQ   pixels+104(FP), DI
+	VPXORD Z2, Z2, Z2
 
 tile49:
 	CMPQ    DI, $+7
@@ -13168,34 +13175,36 @@ stored85:
 	JMP  tile79
 
 narrower80:
-	MOVQ    xRow+80(FP), BX
-	ADDQ    BX, 8(SP)
-	MOVQ    dstRow+56(FP), BX
-	ADDQ    BX, 16(SP)
-	MOVQ    24(SP), BX
+	MOVQ    (SP), BX
 	TESTQ   BX, BX
 	JE      none89
 	VMOVUPS Z2, K1, (BX)
 	ADDQ    sumRow+88(FP), BX
-	MOVQ    BX, 24(SP)
+	MOVQ    BX, (SP)
 
 none89:
-	DECQ (SP)
+	MOVQ xRow+80(FP), BX
+	ADDQ BX, 16(SP)
+	MOVQ dstRow+56(FP), BX
+	ADDQ BX, 24(SP)
+	DECQ 8(SP)
 	JNE  loop48
 	ADDQ $+64, x+16(FP)
-	ADDQ $+64, bias+32(FP)
-	ADDQ $+1600, weights+24(FP)
 	ADDQ $+32, dst+0(FP)
 	CMPQ format+120(FP), $+0
 	JNE  halves90
 	ADDQ $+32, dst+0(FP)
 
 halves90:
-	CMPQ sums+40(FP), $+0
-	JE   nosums91
-	ADDQ $+64, sums+40(FP)
+	MOVQ  sums+40(FP), AX
+	TESTQ AX, AX
+	JE    none91
+	ADDQ  $+64, sums+40(FP)
 
-nosums91:
+none91:
+	ADDQ $+64, bias+32(FP)
+	ADDQ $+1600, weights+24(FP)
+
 done3:
 	VZEROUPPER
 	RET
@@ -13206,7 +13215,6 @@ TEXT ·depthwise5x5s2IntoBF16(SB), NOSPLIT, $32-144
 	MOVQ         dst2+8(FP), AX
 	SUBQ         dst+0(FP), AX
 	MOVQ         AX, dst2+8(FP)
-	SHLQ         $0x02, xRow+80(FP)
 	SHLQ         $0x02, sumRow+88(FP)
 	MOVQ         rowStep+72(FP), AX
 	MOVQ         xStep+64(FP), CX
@@ -13215,24 +13223,25 @@ TEXT ·depthwise5x5s2IntoBF16(SB), NOSPLIT, $32-144
 	LEAQ         (CX)(CX*2), DX
 	VBROADCASTSS lo+136(FP), Z0
 	VBROADCASTSS hi+140(FP), Z1
+	SHLQ         $0x02, xRow+80(FP)
 
 block1:
 	CMPQ channels+112(FP), $+16
 	JL   rest2
-	MOVQ rows+96(FP), BX
-	MOVQ BX, (SP)
-	MOVQ x+16(FP), BX
-	MOVQ BX, 8(SP)
-	MOVQ dst+0(FP), BX
-	MOVQ BX, 16(SP)
 	MOVQ sums+40(FP), BX
+	MOVQ BX, (SP)
+	MOVQ rows+96(FP), BX
+	MOVQ BX, 8(SP)
+	MOVQ x+16(FP), BX
+	MOVQ BX, 16(SP)
+	MOVQ dst+0(FP), BX
 	MOVQ BX, 24(SP)
 
 loop4:
-	MOVQ   8(SP), BX
-	MOVQ   16(SP), SI
-	VPXORD Z2, Z2, Z2
+	MOVQ   16(SP), BX
+	MOVQ   24(SP), SI
 	MOVQ   pixels+104(FP), DI
+	VPXORD Z2, Z2, Z2
 
 tile5:
 	CMPQ    DI, $+7
@@ -14342,34 +14351,35 @@ stored41:
 	JMP  tile35
 
 narrower36:
-	MOVQ    xRow+80(FP), BX
-	ADDQ    BX, 8(SP)
-	MOVQ    dstRow+56(FP), BX
-	ADDQ    BX, 16(SP)
-	MOVQ    24(SP), BX
+	MOVQ    (SP), BX
 	TESTQ   BX, BX
 	JE      none45
 	VMOVUPS Z2, (BX)
 	ADDQ    sumRow+88(FP), BX
-	MOVQ    BX, 24(SP)
+	MOVQ    BX, (SP)
 
 none45:
-	DECQ (SP)
+	MOVQ xRow+80(FP), BX
+	ADDQ BX, 16(SP)
+	MOVQ dstRow+56(FP), BX
+	ADDQ BX, 24(SP)
+	DECQ 8(SP)
 	JNE  loop4
 	ADDQ $+64, x+16(FP)
-	ADDQ $+64, bias+32(FP)
-	ADDQ $+1600, weights+24(FP)
 	ADDQ $+32, dst+0(FP)
 	CMPQ format+120(FP), $+0
 	JNE  halves46
 	ADDQ $+32, dst+0(FP)
 
 halves46:
-	CMPQ sums+40(FP), $+0
-	JE   nosums47
-	ADDQ $+64, sums+40(FP)
+	MOVQ  sums+40(FP), BX
+	TESTQ BX, BX
+	JE    none47
+	ADDQ  $+64, sums+40(FP)
 
-nosums47:
+none47:
+	ADDQ $+64, bias+32(FP)
+	ADDQ $+1600, weights+24(FP)
 	SUBQ $+16, channels+112(FP)
 	JMP  block1
 
@@ -14380,20 +14390,20 @@ rest2:
 	MOVQ  $-1, SI
 	BZHIQ BX, SI, SI
 	KMOVW SI, K1
-	MOVQ  rows+96(FP), BX
-	MOVQ  BX, (SP)
-	MOVQ  x+16(FP), BX
-	MOVQ  BX, 8(SP)
-	MOVQ  dst+0(FP), BX
-	MOVQ  BX, 16(SP)
 	MOVQ  sums+40(FP), BX
+	MOVQ  BX, (SP)
+	MOVQ  rows+96(FP), BX
+	MOVQ  BX, 8(SP)
+	MOVQ  x+16(FP), BX
+	MOVQ  BX, 16(SP)
+	MOVQ  dst+0(FP), BX
 	MOVQ  BX, 24(SP)
 
 loop48:
-	MOVQ   8(SP), BX
-	MOVQ   16(SP), SI
-	VPXORD Z2, Z2, Z2
+	MOVQ   16(SP), BX
+	MOVQ   24(SP), SI
 	MOVQ   pixels+104(FP), DI
+	VPXORD Z2, Z2, Z2
 
 tile49:
 	CMPQ    DI, $+7
@@ -15635,34 +15645,36 @@ stored85:
 	JMP  tile79
 
 narrower80:
-	MOVQ    xRow+80(FP), BX
-	ADDQ    BX, 8(SP)
-	MOVQ    dstRow+56(FP), BX
-	ADDQ    BX, 16(SP)
-	MOVQ    24(SP), BX
+	MOVQ    (SP), BX
 	TESTQ   BX, BX
 	JE      none89
 	VMOVUPS Z2, K1, (BX)
 	ADDQ    sumRow+88(FP), BX
-	MOVQ    BX, 24(SP)
+	MOVQ    BX, (SP)
 
 none89:
-	DECQ (SP)
+	MOVQ xRow+80(FP), BX
+	ADDQ BX, 16(SP)
+	MOVQ dstRow+56(FP), BX
+	ADDQ BX, 24(SP)
+	DECQ 8(SP)
 	JNE  loop48
 	ADDQ $+64, x+16(FP)
-	ADDQ $+64, bias+32(FP)
-	ADDQ $+1600, weights+24(FP)
 	ADDQ $+32, dst+0(FP)
 	CMPQ format+120(FP), $+0
 	JNE  halves90
 	ADDQ $+32, dst+0(FP)
 
 halves90:
-	CMPQ sums+40(FP), $+0
-	JE   nosums91
-	ADDQ $+64, sums+40(FP)
+	MOVQ  sums+40(FP), AX
+	TESTQ AX, AX
+	JE    none91
+	ADDQ  $+64, sums+40(FP)
 
-nosums91:
+none91:
+	ADDQ $+64, bias+32(FP)
+	ADDQ $+1600, weights+24(FP)
+
 done3:
 	VZEROUPPER
 	RET
@@ -15673,7 +15685,6 @@ TEXT ·depthwise7x7s1IntoBF16(SB), NOSPLIT, $32-144
 	MOVQ         dst2+8(FP), AX
 	SUBQ         dst+0(FP), AX
 	MOVQ         AX, dst2+8(FP)
-	SHLQ         $0x02, xRow+80(FP)
 	SHLQ         $0x02, sumRow+88(FP)
 	MOVQ         rowStep+72(FP), AX
 	MOVQ         xStep+64(FP), CX
@@ -15682,24 +15693,25 @@ TEXT ·depthwise7x7s1IntoBF16(SB), NOSPLIT, $32-144
 	LEAQ         (CX)(CX*2), DX
 	VBROADCASTSS lo+136(FP), Z0
 	VBROADCASTSS hi+140(FP), Z1
+	SHLQ         $0x02, xRow+80(FP)
 
 block1:
 	CMPQ channels+112(FP), $+16
 	JL   rest2
-	MOVQ rows+96(FP), BX
-	MOVQ BX, (SP)
-	MOVQ x+16(FP), BX
-	MOVQ BX, 8(SP)
-	MOVQ dst+0(FP), BX
-	MOVQ BX, 16(SP)
 	MOVQ sums+40(FP), BX
+	MOVQ BX, (SP)
+	MOVQ rows+96(FP), BX
+	MOVQ BX, 8(SP)
+	MOVQ x+16(FP), BX
+	MOVQ BX, 16(SP)
+	MOVQ dst+0(FP), BX
 	MOVQ BX, 24(SP)
 
 loop4:
-	MOVQ   8(SP), BX
-	MOVQ   16(SP), SI
-	VPXORD Z2, Z2, Z2
+	MOVQ   16(SP), BX
+	MOVQ   24(SP), SI
 	MOVQ   pixels+104(FP), DI
+	VPXORD Z2, Z2, Z2
 
 tile5:
 	CMPQ    DI, $+7
@@ -16842,34 +16854,35 @@ stored41:
 	JMP  tile35
 
 narrower36:
-	MOVQ    xRow+80(FP), BX
-	ADDQ    BX, 8(SP)
-	MOVQ    dstRow+56(FP), BX
-	ADDQ    BX, 16(SP)
-	MOVQ    24(SP), BX
+	MOVQ    (SP), BX
 	TESTQ   BX, BX
 	JE      none45
 	VMOVUPS Z2, (BX)
 	ADDQ    sumRow+88(FP), BX
-	MOVQ    BX, 24(SP)
+	MOVQ    BX, (SP)
 
 none45:
-	DECQ (SP)
+	MOVQ xRow+80(FP), BX
+	ADDQ BX, 16(SP)
+	MOVQ dstRow+56(FP), BX
+	ADDQ BX, 24(SP)
+	DECQ 8(SP)
 	JNE  loop4
 	ADDQ $+64, x+16(FP)
-	ADDQ $+64, bias+32(FP)
-	ADDQ $+3136, weights+24(FP)
 	ADDQ $+32, dst+0(FP)
 	CMPQ format+120(FP), $+0
 	JNE  halves46
 	ADDQ $+32, dst+0(FP)
 
 halves46:
-	CMPQ sums+40(FP), $+0
-	JE   nosums47
-	ADDQ $+64, sums+40(FP)
+	MOVQ  sums+40(FP), BX
+	TESTQ BX, BX
+	JE    none47
+	ADDQ  $+64, sums+40(FP)
 
-nosums47:
+none47:
+	ADDQ $+64, bias+32(FP)
+	ADDQ $+3136, weights+24(FP)
 	SUBQ $+16, channels+112(FP)
 	JMP  block1
 
@@ -16880,20 +16893,20 @@ rest2:
 	MOVQ  $-1, SI
 	BZHIQ BX, SI, SI
 	KMOVW SI, K1
-	MOVQ  rows+96(FP), BX
-	MOVQ  BX, (SP)
-	MOVQ  x+16(FP), BX
-	MOVQ  BX, 8(SP)
-	MOVQ  dst+0(FP), BX
-	MOVQ  BX, 16(SP)
 	MOVQ  sums+40(FP), BX
+	MOVQ  BX, (SP)
+	MOVQ  rows+96(FP), BX
+	MOVQ  BX, 8(SP)
+	MOVQ  x+16(FP), BX
+	MOVQ  BX, 16(SP)
+	MOVQ  dst+0(FP), BX
 	MOVQ  BX, 24(SP)
 
 loop48:
-	MOVQ   8(SP), BX
-	MOVQ   16(SP), SI
-	VPXORD Z2, Z2, Z2
+	MOVQ   16(SP), BX
+	MOVQ   24(SP), SI
 	MOVQ   pixels+104(FP), DI
+	VPXORD Z2, Z2, Z2
 
 tile49:
 	CMPQ    DI, $+7
@@ -18168,34 +18181,36 @@ stored85:
 	JMP  tile79
 
 narrower80:
-	MOVQ    xRow+80(FP), BX
-	ADDQ    BX, 8(SP)
-	MOVQ    dstRow+56(FP), BX
-	ADDQ    BX, 16(SP)
-	MOVQ    24(SP), BX
+	MOVQ    (SP), BX
 	TESTQ   BX, BX
 	JE      none89
 	VMOVUPS Z2, K1, (BX)
 	ADDQ    sumRow+88(FP), BX
-	MOVQ    BX, 24(SP)
+	MOVQ    BX, (SP)
 
 none89:
-	DECQ (SP)
+	MOVQ xRow+80(FP), BX
+	ADDQ BX, 16(SP)
+	MOVQ dstRow+56(FP), BX
+	ADDQ BX, 24(SP)
+	DECQ 8(SP)
 	JNE  loop48
 	ADDQ $+64, x+16(FP)
-	ADDQ $+64, bias+32(FP)
-	ADDQ $+3136, weights+24(FP)
 	ADDQ $+32, dst+0(FP)
 	CMPQ format+120(FP), $+0
 	JNE  halves90
 	ADDQ $+32, dst+0(FP)
 
 halves90:
-	CMPQ sums+40(FP), $+0
-	JE   nosums91
-	ADDQ $+64, sums+40(FP)
+	MOVQ  sums+40(FP), AX
+	TESTQ AX, AX
+	JE    none91
+	ADDQ  $+64, sums+40(FP)
 
-nosums91:
+none91:
+	ADDQ $+64, bias+32(FP)
+	ADDQ $+3136, weights+24(FP)
+
 done3:
 	VZEROUPPER
 	RET
@@ -18206,7 +18221,6 @@ TEXT ·depthwise7x7s2IntoBF16(SB), NOSPLIT, $32-144
 	MOVQ         dst2+8(FP), AX
 	SUBQ         dst+0(FP), AX
 	MOVQ         AX, dst2+8(FP)
-	SHLQ         $0x02, xRow+80(FP)
 	SHLQ         $0x02, sumRow+88(FP)
 	MOVQ         rowStep+72(FP), AX
 	MOVQ         xStep+64(FP), CX
@@ -18215,24 +18229,25 @@ TEXT ·depthwise7x7s2IntoBF16(SB), NOSPLIT, $32-144
 	LEAQ         (CX)(CX*2), DX
 	VBROADCASTSS lo+136(FP), Z0
 	VBROADCASTSS hi+140(FP), Z1
+	SHLQ         $0x02, xRow+80(FP)
 
 block1:
 	CMPQ channels+112(FP), $+16
 	JL   rest2
-	MOVQ rows+96(FP), BX
-	MOVQ BX, (SP)
-	MOVQ x+16(FP), BX
-	MOVQ BX, 8(SP)
-	MOVQ dst+0(FP), BX
-	MOVQ BX, 16(SP)
 	MOVQ sums+40(FP), BX
+	MOVQ BX, (SP)
+	MOVQ rows+96(FP), BX
+	MOVQ BX, 8(SP)
+	MOVQ x+16(FP), BX
+	MOVQ BX, 16(SP)
+	MOVQ dst+0(FP), BX
 	MOVQ BX, 24(SP)
 
 loop4:
-	MOVQ   8(SP), BX
-	MOVQ   16(SP), SI
-	VPXORD Z2, Z2, Z2
+	MOVQ   16(SP), BX
+	MOVQ   24(SP), SI
 	MOVQ   pixels+104(FP), DI
+	VPXORD Z2, Z2, Z2
 
 tile5:
 	CMPQ    DI, $+7
@@ -19388,34 +19403,35 @@ stored41:
 	JMP  tile35
 
 narrower36:
-	MOVQ    xRow+80(FP), BX
-	ADDQ    BX, 8(SP)
-	MOVQ    dstRow+56(FP), BX
-	ADDQ    BX, 16(SP)
-	MOVQ    24(SP), BX
+	MOVQ    (SP), BX
 	TESTQ   BX, BX
 	JE      none45
 	VMOVUPS Z2, (BX)
 	ADDQ    sumRow+88(FP), BX
-	MOVQ    BX, 24(SP)
+	MOVQ    BX, (SP)
 
 none45:
-	DECQ (SP)
+	MOVQ xRow+80(FP), BX
+	ADDQ BX, 16(SP)
+	MOVQ dstRow+56(FP), BX
+	ADDQ BX, 24(SP)
+	DECQ 8(SP)
 	JNE  loop4
 	ADDQ $+64, x+16(FP)
-	ADDQ $+64, bias+32(FP)
-	ADDQ $+3136, weights+24(FP)
 	ADDQ $+32, dst+0(FP)
 	CMPQ format+120(FP), $+0
 	JNE  halves46
 	ADDQ $+32, dst+0(FP)
 
 halves46:
-	CMPQ sums+40(FP), $+0
-	JE   nosums47
-	ADDQ $+64, sums+40(FP)
+	MOVQ  sums+40(FP), BX
+	TESTQ BX, BX
+	JE    none47
+	ADDQ  $+64, sums+40(FP)
 
-nosums47:
+none47:
+	ADDQ $+64, bias+32(FP)
+	ADDQ $+3136, weights+24(FP)
 	SUBQ $+16, channels+112(FP)
 	JMP  block1
 
@@ -19426,20 +19442,20 @@ rest2:
 	MOVQ  $-1, SI
 	BZHIQ BX, SI, SI
 	KMOVW SI, K1
-	MOVQ  rows+96(FP), BX
-	MOVQ  BX, (SP)
-	MOVQ  x+16(FP), BX
-	MOVQ  BX, 8(SP)
-	MOVQ  dst+0(FP), BX
-	MOVQ  BX, 16(SP)
 	MOVQ  sums+40(FP), BX
+	MOVQ  BX, (SP)
+	MOVQ  rows+96(FP), BX
+	MOVQ  BX, 8(SP)
+	MOVQ  x+16(FP), BX
+	MOVQ  BX, 16(SP)
+	MOVQ  dst+0(FP), BX
 	MOVQ  BX, 24(SP)
 
 loop48:
-	MOVQ   8(SP), BX
-	MOVQ   16(SP), SI
-	VPXORD Z2, Z2, Z2
+	MOVQ   16(SP), BX
+	MOVQ   24(SP), SI
 	MOVQ   pixels+104(FP), DI
+	VPXORD Z2, Z2, Z2
 
 tile49:
 	CMPQ    DI, $+7
@@ -20727,34 +20743,36 @@ stored85:
 	JMP  tile79
 
 narrower80:
-	MOVQ    xRow+80(FP), BX
-	ADDQ    BX, 8(SP)
-	MOVQ    dstRow+56(FP), BX
-	ADDQ    BX, 16(SP)
-	MOVQ    24(SP), BX
+	MOVQ    (SP), BX
 	TESTQ   BX, BX
 	JE      none89
 	VMOVUPS Z2, K1, (BX)
 	ADDQ    sumRow+88(FP), BX
-	MOVQ    BX, 24(SP)
+	MOVQ    BX, (SP)
 
 none89:
-	DECQ (SP)
+	MOVQ xRow+80(FP), BX
+	ADDQ BX, 16(SP)
+	MOVQ dstRow+56(FP), BX
+	ADDQ BX, 24(SP)
+	DECQ 8(SP)
 	JNE  loop48
 	ADDQ $+64, x+16(FP)
-	ADDQ $+64, bias+32(FP)
-	ADDQ $+3136, weights+24(FP)
 	ADDQ $+32, dst+0(FP)
 	CMPQ format+120(FP), $+0
 	JNE  halves90
 	ADDQ $+32, dst+0(FP)
 
 halves90:
-	CMPQ sums+40(FP), $+0
-	JE   nosums91
-	ADDQ $+64, sums+40(FP)
+	MOVQ  sums+40(FP), AX
+	TESTQ AX, AX
+	JE    none91
+	ADDQ  $+64, sums+40(FP)
 
-nosums91:
+none91:
+	ADDQ $+64, bias+32(FP)
+	ADDQ $+3136, weights+24(FP)
+
 done3:
 	VZEROUPPER
 	RET

@@ -16,9 +16,10 @@ var depthwiseTiles = []int{7, 4, 2, 1}
 func (g *gen) depthwise(name string, k, stride int) {
 	g.fn(name, depthwiseSignature)
 	t, prologue := g.tiling(k, stride)
+	g.i("SHLQ", imm(2), g.slot("dstRow"))
 	g.blocks(k*k, prologue, func(x, dst, pixels reg.GPVirtual, tail bool) {
 		g.eachTile(pixels, func(tile int) { g.depthwiseTile(t, tile, x, dst, tail) })
-	})
+	}, g.nextFloats)
 	g.end()
 }
 
@@ -75,15 +76,14 @@ func (g *gen) tiling(k, stride int) (t *tiling, prologue func()) {
 	}
 }
 
-// blocks runs prologue for every block of channels and body for every row of it, and moves the parameters on. taps is the number of weights
-// of a block in registers, 0 if it is that of the parameters.
-func (g *gen) blocks(taps int, prologue func(), body func(x, dst, pixels reg.GPVirtual, tail bool)) {
+// blocks runs body for every row of every block of channels, with the addresses of x and dst where the row begins; before the rows
+// of a block prologue, behind them next, which moves dst on. The other parameters it moves on itself. taps is the number of weights of
+// a channel, 0 if that is kernelH*kernelW.
+func (g *gen) blocks(taps int, prologue func(), body func(x, dst, pixels reg.GPVirtual, tail bool), next func()) {
 	bytes := 4 * g.lanes()
-	for _, p := range []string{"dstRow", "xRow"} {
-		g.i("SHLQ", imm(2), g.slot(p))
-	}
-	rows := g.ctx.AllocLocal(24)
-	block := func(tail bool) {
+	g.i("SHLQ", imm(2), g.slot("xRow"))
+	rows := g.ctx.AllocLocal(24) // rows left; where the row begins: x, dst
+	g.channelBlocks(func(tail bool) {
 		prologue()
 		t := g.gp("rows")
 		g.i("MOVQ", t, rows)
@@ -101,9 +101,9 @@ func (g *gen) blocks(taps int, prologue func(), body func(x, dst, pixels reg.GPV
 				g.i("ADDQ", t, rows.Offset(8+8*k))
 			}
 		})
-		for _, p := range []string{"x", "dst", "bias"} {
-			g.i("ADDQ", num(bytes), g.slot(p))
-		}
+		g.i("ADDQ", num(bytes), g.slot("x"))
+		next()
+		g.i("ADDQ", num(bytes), g.slot("bias"))
 		if taps > 0 {
 			g.i("ADDQ", num(bytes*taps), g.slot("weights"))
 			return
@@ -112,9 +112,11 @@ func (g *gen) blocks(taps int, prologue func(), body func(x, dst, pixels reg.GPV
 		g.i("IMULQ", g.slot("kernelW"), t)
 		g.i("IMUL3Q", num(bytes), t, t)
 		g.i("ADDQ", t, g.slot("weights"))
-	}
-	g.channelBlocks(block)
+	})
 }
+
+// nextFloats moves dst on by a block of float32.
+func (g *gen) nextFloats() { g.i("ADDQ", num(4*g.lanes()), g.slot("dst")) }
 
 // channelBlocks runs block for every register of channels and for the tail; it counts the parameter channels down.
 func (g *gen) channelBlocks(block func(tail bool)) {
@@ -404,6 +406,7 @@ func (g *gen) depthwiseAny(name string) {
 		g.put(lo, hi)
 		g.put(acc...)
 	}
+	g.i("SHLQ", imm(2), g.slot("dstRow"))
 	g.blocks(0, func() {}, func(x, dst, pixels reg.GPVirtual, tail bool) {
 		for _, n := range []int{4, 1} {
 			top, next := g.newLabel("tile"), g.newLabel("narrower")
@@ -415,7 +418,7 @@ func (g *gen) depthwiseAny(name string) {
 			g.jump("JMP", top)
 			g.label(next)
 		}
-	})
+	}, g.nextFloats)
 	g.end()
 }
 

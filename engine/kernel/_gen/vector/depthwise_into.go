@@ -15,59 +15,38 @@ func (g *gen) depthwiseInto(name string, k, stride int) {
 	low := g.gp("dst2") // from plane to plane
 	g.i("SUBQ", g.slot("dst"), low)
 	g.i("MOVQ", low, g.slot("dst2"))
-	for _, p := range []string{"xRow", "sumRow"} {
-		g.i("SHLQ", imm(2), g.slot(p))
+	g.i("SHLQ", imm(2), g.slot("sumRow"))
+	t, load := g.tiling(k, stride)
+	sum, sums := g.get(), g.ctx.AllocLocal(8)
+	ifThere := func(p operand.Mem, body func(at reg.GPVirtual)) {
+		at, none := g.ctx.GP64(), g.newLabel("none")
+		g.i("MOVQ", p, at)
+		g.i("TESTQ", at, at)
+		g.jump("JE", none)
+		body(at)
+		g.label(none)
 	}
-	t, prologue := g.tiling(k, stride)
-	sum := g.get()
-	rows := g.ctx.AllocLocal(32) // rows left; where the row begins: x, dst, sums
-	pointers := []struct {
-		name, row string
-		at        operand.Mem
-	}{{"x", "xRow", rows.Offset(8)}, {"dst", "dstRow", rows.Offset(16)}, {"sums", "sumRow", rows.Offset(24)}}
-	g.channelBlocks(func(tail bool) {
-		prologue()
-		u := g.gp("rows")
-		g.i("MOVQ", u, rows)
-		for _, p := range pointers {
-			u := g.gp(p.name)
-			g.i("MOVQ", u, p.at)
-		}
-		g.loop(rows, func() {
-			x, dst := g.ctx.GP64(), g.ctx.GP64()
-			g.i("MOVQ", pointers[0].at, x)
-			g.i("MOVQ", pointers[1].at, dst)
-			g.zero(sum)
-			pixels := g.gp("pixels")
-			g.eachTile(pixels, func(tile int) { g.depthwiseIntoTile(t, tile, sum, x, dst, tail) })
-			for _, p := range pointers[:2] {
-				u := g.gp(p.row)
-				g.i("ADDQ", u, p.at)
-			}
-			none := g.newLabel("none")
-			s := g.ctx.GP64()
-			g.i("MOVQ", pointers[2].at, s)
-			g.i("TESTQ", s, s)
-			g.jump("JE", none)
-			g.storeF32(sum, mem(s, nil, 0, 0), tail)
-			g.i("ADDQ", g.slot("sumRow"), s)
-			g.i("MOVQ", s, pointers[2].at)
-			g.label(none)
+	prologue := func() {
+		load()
+		s := g.gp("sums")
+		g.i("MOVQ", s, sums)
+	}
+	g.blocks(k*k, prologue, func(x, dst, pixels reg.GPVirtual, tail bool) {
+		g.zero(sum)
+		g.eachTile(pixels, func(tile int) { g.depthwiseIntoTile(t, tile, sum, x, dst, tail) })
+		ifThere(sums, func(at reg.GPVirtual) {
+			g.storeF32(sum, mem(at, nil, 0, 0), tail)
+			g.i("ADDQ", g.slot("sumRow"), at)
+			g.i("MOVQ", at, sums)
 		})
-		for _, p := range []string{"x", "bias"} {
-			g.i("ADDQ", num(4*g.lanes()), g.slot(p))
-		}
-		g.i("ADDQ", num(4*g.lanes()*k*k), g.slot("weights"))
-		halves, none := g.newLabel("halves"), g.newLabel("nosums")
+	}, func() {
+		halves := g.newLabel("halves")
 		g.i("ADDQ", num(2*g.lanes()), g.slot("dst"))
 		g.i("CMPQ", g.slot("format"), num(int(f32)))
 		g.jump("JNE", halves)
 		g.i("ADDQ", num(2*g.lanes()), g.slot("dst"))
 		g.label(halves)
-		g.i("CMPQ", g.slot("sums"), num(0))
-		g.jump("JE", none)
-		g.i("ADDQ", num(4*g.lanes()), g.slot("sums"))
-		g.label(none)
+		ifThere(g.slot("sums"), func(reg.GPVirtual) { g.i("ADDQ", num(4*g.lanes()), g.slot("sums")) })
 	})
 	g.end()
 }
