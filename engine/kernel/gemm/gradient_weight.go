@@ -355,7 +355,11 @@ func (r *reader) read(p phase, q, n int) (values []float32, stride int) {
 		if last := w - 1 - left - col*stepX; last >= 0 {
 			behind = min(last/stepX+1, count)
 		}
-		behind = max(behind, before)
+		if behind <= before { // the address of the first of no columns may lie behind the map
+			clear(staged[:count*ch])
+			staged = staged[count*ch:]
+			continue
+		}
 		at := line + ((col+before)*stepX+left)*g.pixel(r.x) + r.from
 		step := stepX * g.pixel(r.x)
 		if count == whole && before == 0 && behind == count {

@@ -136,6 +136,23 @@ func TestWeightGradientOfManyWeightsAndPixels(t *testing.T) {
 	}
 }
 
+// TestWeightGradientReadsBehindTheMap has taps that reach so far beyond short rows of the output that a block of positions begins where
+// the row's address lies behind the map: found by fuzzing.
+func TestWeightGradientReadsBehindTheMap(t *testing.T) {
+	r := rand.New(rand.NewPCG(7, 8))
+	for _, tier := range tiers() {
+		for _, p := range precisions {
+			for _, c := range []convCase{
+				{n: 1, h: 24, w: 23, workers: 1, spec: ConvSpec{In: 33, Out: 32, KernelH: 1, KernelW: 8, DilationH: 2, DilationW: 3, PadTop: 2, PadRight: 1}},
+				{n: 7, h: 5, w: 5, workers: 1, spec: ConvSpec{In: 16, Out: 200, KernelH: 5, KernelW: 5}}, // one pixel an image
+			} {
+				c.spec.Tier, c.spec.Precision = tier, p
+				checkWeightGradient(t, c, false, r)
+			}
+		}
+	}
+}
+
 func TestWeightGradientRefusesWhatItCannotCompute(t *testing.T) {
 	m := func(h, c int) kernel.Map { return kernel.NewMap(kernel.F32, 1, h, h, c, 0) }
 	for name, f := range map[string]func() (*WeightGradient, error){
