@@ -298,19 +298,16 @@ var depthwiseKernels = func() (t [levels][depthwiseShapes]depthwiseFunc) {
 	t[levelAVX2][depthwise5x5s1] = depthwise5x5s1AVX2
 	t[levelAVX2][depthwise5x5s2] = depthwise5x5s2AVX2
 	t[levelAVX2][depthwise7x7s1] = depthwise7x7s1AVX2
-	t[levelAVX2][depthwise7x7s2] = depthwise7x7s2AVX2
 	t[levelAVX512][depthwise3x3s1] = depthwise3x3s1AVX512
 	t[levelAVX512][depthwise3x3s2] = depthwise3x3s2AVX512
 	t[levelAVX512][depthwise5x5s1] = depthwise5x5s1AVX512
 	t[levelAVX512][depthwise5x5s2] = depthwise5x5s2AVX512
 	t[levelAVX512][depthwise7x7s1] = depthwise7x7s1AVX512
-	t[levelAVX512][depthwise7x7s2] = depthwise7x7s2AVX512
 	t[levelBF16][depthwise3x3s1] = depthwise3x3s1AVX512
 	t[levelBF16][depthwise3x3s2] = depthwise3x3s2AVX512
 	t[levelBF16][depthwise5x5s1] = depthwise5x5s1AVX512
 	t[levelBF16][depthwise5x5s2] = depthwise5x5s2AVX512
 	t[levelBF16][depthwise7x7s1] = depthwise7x7s1AVX512
-	t[levelBF16][depthwise7x7s2] = depthwise7x7s2AVX512
 	return t
 }()
 
@@ -332,13 +329,11 @@ var depthwiseIntoKernels = func() (t [levels][depthwiseShapes]depthwiseIntoFunc)
 	t[levelAVX512][depthwise5x5s1] = depthwise5x5s1IntoAVX512
 	t[levelAVX512][depthwise5x5s2] = depthwise5x5s2IntoAVX512
 	t[levelAVX512][depthwise7x7s1] = depthwise7x7s1IntoAVX512
-	t[levelAVX512][depthwise7x7s2] = depthwise7x7s2IntoAVX512
 	t[levelBF16][depthwise3x3s1] = depthwise3x3s1IntoBF16
 	t[levelBF16][depthwise3x3s2] = depthwise3x3s2IntoBF16
 	t[levelBF16][depthwise5x5s1] = depthwise5x5s1IntoBF16
 	t[levelBF16][depthwise5x5s2] = depthwise5x5s2IntoBF16
 	t[levelBF16][depthwise7x7s1] = depthwise7x7s1IntoBF16
-	t[levelBF16][depthwise7x7s2] = depthwise7x7s2IntoBF16
 	return t
 }()
 
@@ -575,9 +570,6 @@ func depthwise5x5s2AVX2(dst, x, weights, bias unsafe.Pointer, dstStep, dstRow, x
 
 //go:noescape
 func depthwise7x7s1AVX2(dst, x, weights, bias unsafe.Pointer, dstStep, dstRow, xStep, rowStep, xRow, rows, pixels, channels int, lo, hi float32)
-
-//go:noescape
-func depthwise7x7s2AVX2(dst, x, weights, bias unsafe.Pointer, dstStep, dstRow, xStep, rowStep, xRow, rows, pixels, channels int, lo, hi float32)
 
 //go:noescape
 func clipF32ToF32AVX512(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
@@ -835,12 +827,6 @@ func depthwise7x7s1AVX512(dst, x, weights, bias unsafe.Pointer, dstStep, dstRow,
 func depthwise7x7s1IntoAVX512(dst, dst2, x, weights, bias, sums unsafe.Pointer, dstStep, dstRow, xStep, rowStep, xRow, sumRow, rows, pixels, channels, format, class int, lo, hi float32)
 
 //go:noescape
-func depthwise7x7s2AVX512(dst, x, weights, bias unsafe.Pointer, dstStep, dstRow, xStep, rowStep, xRow, rows, pixels, channels int, lo, hi float32)
-
-//go:noescape
-func depthwise7x7s2IntoAVX512(dst, dst2, x, weights, bias, sums unsafe.Pointer, dstStep, dstRow, xStep, rowStep, xRow, sumRow, rows, pixels, channels, format, class int, lo, hi float32)
-
-//go:noescape
 func clipF32ToBF16BF16(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
 
 //go:noescape
@@ -956,6 +942,3 @@ func depthwise5x5s2IntoBF16(dst, dst2, x, weights, bias, sums unsafe.Pointer, ds
 
 //go:noescape
 func depthwise7x7s1IntoBF16(dst, dst2, x, weights, bias, sums unsafe.Pointer, dstStep, dstRow, xStep, rowStep, xRow, sumRow, rows, pixels, channels, format, class int, lo, hi float32)
-
-//go:noescape
-func depthwise7x7s2IntoBF16(dst, dst2, x, weights, bias, sums unsafe.Pointer, dstStep, dstRow, xStep, rowStep, xRow, sumRow, rows, pixels, channels, format, class int, lo, hi float32)

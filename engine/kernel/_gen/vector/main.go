@@ -97,13 +97,11 @@ func inferenceKernels() []kernel {
 		kernel{"lrn", "lrnKernels", "", lrnSignature, false, (*gen).lrn, false},
 		kernel{"prefetch", "prefetchKernels", "", prefetchSignature, false, (*gen).prefetch, false},
 		kernel{"depthwiseAny", "depthwiseAnyKernels", "", depthwiseAnySignature, false, func(g *gen, name string) { g.depthwiseAny(name) }, false})
-	for _, k := range []int{3, 5, 7} {
-		for _, s := range []int{1, 2} {
-			ks = append(ks, kernel{fmt.Sprintf("depthwise%dx%ds%d", k, k, s), "depthwiseKernels", fmt.Sprintf("[depthwise%dx%ds%d]", k, k, s), depthwiseSignature, false,
-				func(g *gen, name string) { g.depthwise(name, k, s) }, false},
-				kernel{fmt.Sprintf("depthwise%dx%ds%dInto", k, k, s), "depthwiseIntoKernels", fmt.Sprintf("[depthwise%dx%ds%d]", k, k, s), depthwiseIntoSignature, true,
-					func(g *gen, name string) { g.depthwiseInto(name, k, s) }, true})
-		}
+	for _, w := range []struct{ k, stride int }{{3, 1}, {3, 2}, {5, 1}, {5, 2}, {7, 1}} {
+		name := fmt.Sprintf("depthwise%dx%ds%d", w.k, w.k, w.stride)
+		ks = append(ks,
+			kernel{name, "depthwiseKernels", "[" + name + "]", depthwiseSignature, false, func(g *gen, name string) { g.depthwise(name, w.k, w.stride) }, false},
+			kernel{name + "Into", "depthwiseIntoKernels", "[" + name + "]", depthwiseIntoSignature, true, func(g *gen, name string) { g.depthwiseInto(name, w.k, w.stride) }, true})
 	}
 	return ks
 }
