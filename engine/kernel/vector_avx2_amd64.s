@@ -3459,8 +3459,8 @@ TEXT ·gatherOneF32AVX2(SB), NOSPLIT, $0-80
 	MOVQ dstStep+40(FP), DX
 
 loop3:
-	MOVQ AX, BX
 	MOVQ CX, SI
+	MOVQ AX, BX
 	MOVQ pixels+64(FP), DI
 
 loop4:
@@ -3488,8 +3488,8 @@ part1:
 	MOVQ    dstStep+40(FP), DX
 
 loop5:
-	MOVQ AX, BX
 	MOVQ CX, SI
+	MOVQ AX, BX
 	MOVQ pixels+64(FP), DI
 
 loop6:
@@ -3598,8 +3598,8 @@ TEXT ·gatherTwoF32AVX2(SB), NOSPLIT, $0-80
 	MOVQ dstStep+40(FP), DX
 
 loop1:
-	MOVQ AX, BX
 	MOVQ CX, SI
+	MOVQ AX, BX
 	MOVQ pixels+64(FP), DI
 
 loop2:
@@ -4724,8 +4724,8 @@ TEXT ·gatherOneBF16AVX2(SB), NOSPLIT, $64-80
 	MOVQ dstStep+40(FP), DX
 
 loop3:
-	MOVQ AX, BX
 	MOVQ CX, SI
+	MOVQ AX, BX
 	MOVQ pixels+64(FP), DI
 
 loop4:
@@ -4755,8 +4755,8 @@ part1:
 	MOVQ    dstStep+40(FP), BX
 
 loop5:
-	MOVQ CX, SI
 	MOVQ DX, DI
+	MOVQ CX, SI
 	MOVQ pixels+64(FP), R8
 
 loop6:
@@ -4908,8 +4908,8 @@ TEXT ·gatherTwoBF16AVX2(SB), NOSPLIT, $0-80
 	MOVQ dstStep+40(FP), DX
 
 loop1:
-	MOVQ AX, BX
 	MOVQ CX, SI
+	MOVQ AX, BX
 	MOVQ pixels+64(FP), DI
 
 loop2:
@@ -6581,9 +6581,9 @@ TEXT ·gatherOneSplitAVX2(SB), NOSPLIT, $64-80
 	MOVQ dstStep+40(FP), BX
 
 loop3:
-	MOVQ AX, SI
 	MOVQ CX, DI
 	MOVQ DX, R8
+	MOVQ AX, SI
 	MOVQ pixels+64(FP), R9
 
 loop4:
@@ -6619,9 +6619,9 @@ part1:
 	MOVQ    dstStep+40(FP), SI
 
 loop5:
-	MOVQ CX, DI
 	MOVQ DX, R8
 	MOVQ BX, R9
+	MOVQ CX, DI
 	MOVQ pixels+64(FP), R10
 
 loop6:
@@ -6840,9 +6840,9 @@ TEXT ·gatherTwoSplitAVX2(SB), NOSPLIT, $0-80
 	MOVQ dstStep+40(FP), BX
 
 loop1:
-	MOVQ AX, SI
 	MOVQ CX, DI
 	MOVQ DX, R8
+	MOVQ AX, SI
 	MOVQ pixels+64(FP), R9
 
 loop2:
@@ -8676,7 +8676,6 @@ loop13:
 	SUBQ         $+2, DI
 
 narrower12:
-tile14:
 	CMPQ    DI, $+1
 	JL      narrower15
 	MOVQ    BX, R8
@@ -8704,15 +8703,14 @@ loop16:
 	ADDQ         R8, BX
 	VBROADCASTSS lo+96(FP), Y1
 	VBROADCASTSS hi+100(FP), Y2
-	MOVQ         dstStep+32(FP), R8
-	SHLQ         $0x02, R8
-	LEAQ         (R8)(R8*2), R9
+	MOVQ         dstStep+32(FP), BX
+	SHLQ         $0x02, BX
+	LEAQ         (BX)(BX*2), R8
 	VMAXPS       Y0, Y1, Y0
 	VMINPS       Y0, Y2, Y0
 	VMOVUPS      Y0, (SI)
-	ADDQ         R8, SI
+	ADDQ         BX, SI
 	SUBQ         $+1, DI
-	JMP          tile14
 
 narrower15:
 	MOVQ xRow+64(FP), BX
@@ -8944,7 +8942,6 @@ loop26:
 	SUBQ         $+2, DI
 
 narrower25:
-tile27:
 	CMPQ    DI, $+1
 	JL      narrower28
 	MOVQ    BX, R8
@@ -8972,15 +8969,14 @@ loop29:
 	ADDQ         R8, BX
 	VBROADCASTSS lo+96(FP), Y1
 	VBROADCASTSS hi+100(FP), Y2
-	MOVQ         dstStep+32(FP), R8
-	SHLQ         $0x02, R8
-	LEAQ         (R8)(R8*2), R9
+	MOVQ         dstStep+32(FP), BX
+	SHLQ         $0x02, BX
+	LEAQ         (BX)(BX*2), R8
 	VMAXPS       Y0, Y1, Y0
 	VMINPS       Y0, Y2, Y0
 	VMASKMOVPS   Y0, Y15, (SI)
-	ADDQ         R8, SI
+	ADDQ         BX, SI
 	SUBQ         $+1, DI
-	JMP          tile27
 
 narrower28:
 	MOVQ xRow+64(FP), BX
@@ -9234,7 +9230,6 @@ loop13:
 	SUBQ         $+2, DI
 
 narrower12:
-tile14:
 	CMPQ    DI, $+1
 	JL      narrower15
 	MOVQ    BX, R8
@@ -9262,15 +9257,14 @@ loop16:
 	ADDQ         R8, BX
 	VBROADCASTSS lo+96(FP), Y1
 	VBROADCASTSS hi+100(FP), Y2
-	MOVQ         dstStep+32(FP), R8
-	SHLQ         $0x02, R8
-	LEAQ         (R8)(R8*2), R9
+	MOVQ         dstStep+32(FP), BX
+	SHLQ         $0x02, BX
+	LEAQ         (BX)(BX*2), R8
 	VMAXPS       Y0, Y1, Y0
 	VMINPS       Y0, Y2, Y0
 	VMOVUPS      Y0, (SI)
-	ADDQ         R8, SI
+	ADDQ         BX, SI
 	SUBQ         $+1, DI
-	JMP          tile14
 
 narrower15:
 	MOVQ xRow+64(FP), BX
@@ -9515,7 +9509,6 @@ loop26:
 	SUBQ         $+2, DI
 
 narrower25:
-tile27:
 	CMPQ    DI, $+1
 	JL      narrower28
 	MOVQ    BX, R8
@@ -9543,15 +9536,14 @@ loop29:
 	ADDQ         R8, BX
 	VBROADCASTSS lo+96(FP), Y1
 	VBROADCASTSS hi+100(FP), Y2
-	MOVQ         dstStep+32(FP), R8
-	SHLQ         $0x02, R8
-	LEAQ         (R8)(R8*2), R9
+	MOVQ         dstStep+32(FP), BX
+	SHLQ         $0x02, BX
+	LEAQ         (BX)(BX*2), R8
 	VMAXPS       Y0, Y1, Y0
 	VMINPS       Y0, Y2, Y0
 	VMASKMOVPS   Y0, Y15, (SI)
-	ADDQ         R8, SI
+	ADDQ         BX, SI
 	SUBQ         $+1, DI
-	JMP          tile27
 
 narrower28:
 	MOVQ xRow+64(FP), BX
@@ -9831,7 +9823,6 @@ loop13:
 	SUBQ         $+2, DI
 
 narrower12:
-tile14:
 	CMPQ    DI, $+1
 	JL      narrower15
 	MOVQ    BX, R8
@@ -9866,15 +9857,14 @@ loop16:
 	ADDQ         R8, BX
 	VBROADCASTSS lo+96(FP), Y1
 	VBROADCASTSS hi+100(FP), Y2
-	MOVQ         dstStep+32(FP), R8
-	SHLQ         $0x02, R8
-	LEAQ         (R8)(R8*2), R9
+	MOVQ         dstStep+32(FP), BX
+	SHLQ         $0x02, BX
+	LEAQ         (BX)(BX*2), R8
 	VMAXPS       Y0, Y1, Y0
 	VMINPS       Y0, Y2, Y0
 	VMOVUPS      Y0, (SI)
-	ADDQ         R8, SI
+	ADDQ         BX, SI
 	SUBQ         $+1, DI
-	JMP          tile14
 
 narrower15:
 	MOVQ xRow+64(FP), BX
@@ -10145,7 +10135,6 @@ loop26:
 	SUBQ         $+2, DI
 
 narrower25:
-tile27:
 	CMPQ    DI, $+1
 	JL      narrower28
 	MOVQ    BX, R8
@@ -10180,15 +10169,14 @@ loop29:
 	ADDQ         R8, BX
 	VBROADCASTSS lo+96(FP), Y1
 	VBROADCASTSS hi+100(FP), Y2
-	MOVQ         dstStep+32(FP), R8
-	SHLQ         $0x02, R8
-	LEAQ         (R8)(R8*2), R9
+	MOVQ         dstStep+32(FP), BX
+	SHLQ         $0x02, BX
+	LEAQ         (BX)(BX*2), R8
 	VMAXPS       Y0, Y1, Y0
 	VMINPS       Y0, Y2, Y0
 	VMASKMOVPS   Y0, Y15, (SI)
-	ADDQ         R8, SI
+	ADDQ         BX, SI
 	SUBQ         $+1, DI
-	JMP          tile27
 
 narrower28:
 	MOVQ xRow+64(FP), BX
@@ -10481,7 +10469,6 @@ loop13:
 	SUBQ         $+2, DI
 
 narrower12:
-tile14:
 	CMPQ    DI, $+1
 	JL      narrower15
 	MOVQ    BX, R8
@@ -10516,15 +10503,14 @@ loop16:
 	ADDQ         R8, BX
 	VBROADCASTSS lo+96(FP), Y1
 	VBROADCASTSS hi+100(FP), Y2
-	MOVQ         dstStep+32(FP), R8
-	SHLQ         $0x02, R8
-	LEAQ         (R8)(R8*2), R9
+	MOVQ         dstStep+32(FP), BX
+	SHLQ         $0x02, BX
+	LEAQ         (BX)(BX*2), R8
 	VMAXPS       Y0, Y1, Y0
 	VMINPS       Y0, Y2, Y0
 	VMOVUPS      Y0, (SI)
-	ADDQ         R8, SI
+	ADDQ         BX, SI
 	SUBQ         $+1, DI
-	JMP          tile14
 
 narrower15:
 	MOVQ xRow+64(FP), BX
@@ -10808,7 +10794,6 @@ loop26:
 	SUBQ         $+2, DI
 
 narrower25:
-tile27:
 	CMPQ    DI, $+1
 	JL      narrower28
 	MOVQ    BX, R8
@@ -10843,15 +10828,14 @@ loop29:
 	ADDQ         R8, BX
 	VBROADCASTSS lo+96(FP), Y1
 	VBROADCASTSS hi+100(FP), Y2
-	MOVQ         dstStep+32(FP), R8
-	SHLQ         $0x02, R8
-	LEAQ         (R8)(R8*2), R9
+	MOVQ         dstStep+32(FP), BX
+	SHLQ         $0x02, BX
+	LEAQ         (BX)(BX*2), R8
 	VMAXPS       Y0, Y1, Y0
 	VMINPS       Y0, Y2, Y0
 	VMASKMOVPS   Y0, Y15, (SI)
-	ADDQ         R8, SI
+	ADDQ         BX, SI
 	SUBQ         $+1, DI
-	JMP          tile27
 
 narrower28:
 	MOVQ xRow+64(FP), BX
@@ -11171,7 +11155,6 @@ loop13:
 	SUBQ         $+2, DI
 
 narrower12:
-tile14:
 	CMPQ    DI, $+1
 	JL      narrower15
 	MOVQ    BX, R8
@@ -11212,15 +11195,14 @@ loop16:
 	ADDQ         R8, BX
 	VBROADCASTSS lo+96(FP), Y1
 	VBROADCASTSS hi+100(FP), Y2
-	MOVQ         dstStep+32(FP), R8
-	SHLQ         $0x02, R8
-	LEAQ         (R8)(R8*2), R9
+	MOVQ         dstStep+32(FP), BX
+	SHLQ         $0x02, BX
+	LEAQ         (BX)(BX*2), R8
 	VMAXPS       Y0, Y1, Y0
 	VMINPS       Y0, Y2, Y0
 	VMOVUPS      Y0, (SI)
-	ADDQ         R8, SI
+	ADDQ         BX, SI
 	SUBQ         $+1, DI
-	JMP          tile14
 
 narrower15:
 	MOVQ xRow+64(FP), BX
@@ -11531,7 +11513,6 @@ loop26:
 	SUBQ         $+2, DI
 
 narrower25:
-tile27:
 	CMPQ    DI, $+1
 	JL      narrower28
 	MOVQ    BX, R8
@@ -11572,15 +11553,14 @@ loop29:
 	ADDQ         R8, BX
 	VBROADCASTSS lo+96(FP), Y1
 	VBROADCASTSS hi+100(FP), Y2
-	MOVQ         dstStep+32(FP), R8
-	SHLQ         $0x02, R8
-	LEAQ         (R8)(R8*2), R9
+	MOVQ         dstStep+32(FP), BX
+	SHLQ         $0x02, BX
+	LEAQ         (BX)(BX*2), R8
 	VMAXPS       Y0, Y1, Y0
 	VMINPS       Y0, Y2, Y0
 	VMASKMOVPS   Y0, Y15, (SI)
-	ADDQ         R8, SI
+	ADDQ         BX, SI
 	SUBQ         $+1, DI
-	JMP          tile27
 
 narrower28:
 	MOVQ xRow+64(FP), BX

@@ -4156,8 +4156,8 @@ TEXT ·gatherOneF32AVX512(SB), NOSPLIT, $0-80
 	MOVQ dstStep+40(FP), DX
 
 loop3:
-	MOVQ AX, BX
 	MOVQ CX, SI
+	MOVQ AX, BX
 	MOVQ pixels+64(FP), DI
 
 loop4:
@@ -4185,8 +4185,8 @@ part1:
 	MOVQ  dstStep+40(FP), DX
 
 loop5:
-	MOVQ AX, BX
 	MOVQ CX, SI
+	MOVQ AX, BX
 	MOVQ pixels+64(FP), DI
 
 loop6:
@@ -4295,8 +4295,8 @@ TEXT ·gatherTwoF32AVX512(SB), NOSPLIT, $0-80
 	MOVQ dstStep+40(FP), DX
 
 loop1:
-	MOVQ AX, BX
 	MOVQ CX, SI
+	MOVQ AX, BX
 	MOVQ pixels+64(FP), DI
 
 loop2:
@@ -5740,8 +5740,8 @@ TEXT ·gatherOneBF16AVX512(SB), NOSPLIT, $0-80
 	MOVQ dstStep+40(FP), DX
 
 loop3:
-	MOVQ AX, BX
 	MOVQ CX, SI
+	MOVQ AX, BX
 	MOVQ pixels+64(FP), DI
 
 loop4:
@@ -5770,8 +5770,8 @@ part1:
 	MOVQ  dstStep+40(FP), DX
 
 loop5:
-	MOVQ AX, BX
 	MOVQ CX, SI
+	MOVQ AX, BX
 	MOVQ pixels+64(FP), DI
 
 loop6:
@@ -5897,8 +5897,8 @@ TEXT ·gatherTwoBF16AVX512(SB), NOSPLIT, $0-80
 	MOVQ dstStep+40(FP), DX
 
 loop1:
-	MOVQ AX, BX
 	MOVQ CX, SI
+	MOVQ AX, BX
 	MOVQ pixels+64(FP), DI
 
 loop2:
@@ -8118,9 +8118,9 @@ TEXT ·gatherOneSplitAVX512(SB), NOSPLIT, $0-80
 	MOVQ dstStep+40(FP), BX
 
 loop3:
-	MOVQ AX, SI
 	MOVQ CX, DI
 	MOVQ DX, R8
+	MOVQ AX, SI
 	MOVQ pixels+64(FP), R9
 
 loop4:
@@ -8155,9 +8155,9 @@ part1:
 	MOVQ  dstStep+40(FP), BX
 
 loop5:
-	MOVQ AX, SI
 	MOVQ CX, DI
 	MOVQ DX, R8
+	MOVQ AX, SI
 	MOVQ pixels+64(FP), R9
 
 loop6:
@@ -8325,9 +8325,9 @@ TEXT ·gatherTwoSplitAVX512(SB), NOSPLIT, $0-80
 	MOVQ dstStep+40(FP), BX
 
 loop1:
-	MOVQ AX, SI
 	MOVQ CX, DI
 	MOVQ DX, R8
+	MOVQ AX, SI
 	MOVQ pixels+64(FP), R9
 
 loop2:
@@ -10539,7 +10539,6 @@ narrower8:
 	SUBQ        $+2, DI
 
 narrower10:
-tile11:
 	CMPQ        DI, $+1
 	JL          narrower12
 	MOVQ        BX, R8
@@ -10570,15 +10569,14 @@ tile11:
 	VFMADD231PS Z10, Z13, Z12
 	IMUL3Q      $+1, CX, R8
 	ADDQ        R8, BX
-	MOVQ        dstStep+32(FP), R8
-	SHLQ        $0x02, R8
-	LEAQ        (R8)(R8*2), R9
+	MOVQ        dstStep+32(FP), BX
+	SHLQ        $0x02, BX
+	LEAQ        (BX)(BX*2), R8
 	VMAXPS      Z12, Z0, Z12
 	VMINPS      Z12, Z1, Z12
 	VMOVUPS     Z12, (SI)
-	ADDQ        R8, SI
+	ADDQ        BX, SI
 	SUBQ        $+1, DI
-	JMP         tile11
 
 narrower12:
 	MOVQ xRow+64(FP), BX
@@ -10917,7 +10915,6 @@ narrower17:
 	SUBQ        $+2, DI
 
 narrower19:
-tile20:
 	CMPQ        DI, $+1
 	JL          narrower21
 	MOVQ        BX, R8
@@ -10948,15 +10945,14 @@ tile20:
 	VFMADD231PS Z10, Z13, Z12
 	IMUL3Q      $+1, CX, R8
 	ADDQ        R8, BX
-	MOVQ        dstStep+32(FP), R8
-	SHLQ        $0x02, R8
-	LEAQ        (R8)(R8*2), R9
+	MOVQ        dstStep+32(FP), BX
+	SHLQ        $0x02, BX
+	LEAQ        (BX)(BX*2), R8
 	VMAXPS      Z12, Z0, Z12
 	VMINPS      Z12, Z1, Z12
 	VMOVUPS     Z12, K1, (SI)
-	ADDQ        R8, SI
+	ADDQ        BX, SI
 	SUBQ        $+1, DI
-	JMP         tile20
 
 narrower21:
 	MOVQ xRow+64(FP), BX
@@ -12175,7 +12171,6 @@ stored28:
 	SUBQ $+2, DI
 
 narrower24:
-tile32:
 	CMPQ         DI, $+1
 	JL           narrower33
 	MOVQ         BX, R8
@@ -12246,14 +12241,14 @@ other36:
 
 activated34:
 	VADDPS      Z13, Z12, Z12
-	MOVQ        dstStep+48(FP), R8
-	LEAQ        (R8)(R8*2), R9
+	MOVQ        dstStep+48(FP), BX
+	LEAQ        (BX)(BX*2), R8
 	CMPQ        format+120(FP), $+2
 	JNE         other38
-	MOVQ        dst2+8(FP), R9
-	ADDQ        SI, R9
-	LEAQ        (SI), R10
-	LEAQ        (R9), R9
+	MOVQ        dst2+8(FP), R8
+	ADDQ        SI, R8
+	LEAQ        (SI), R9
+	LEAQ        (R8), R8
 	VPSRLD      $0x10, Z13, Z15
 	VPANDD.BCST consts<>+0(SB), Z15, Z15
 	VPADDD      Z13, Z15, Z15
@@ -12263,7 +12258,7 @@ activated34:
 	VPANDD.BCST consts<>+12(SB), Z15, Z14
 	VPSRLD      $0x10, Z15, Z15
 	VPMOVDW     Z15, Y15
-	VMOVDQU16   Y15, (R10)
+	VMOVDQU16   Y15, (R9)
 	VSUBPS      Z14, Z13, Z13
 	VFPCLASSPSZ $0x99, Z13, K2
 	KNOTW       K2, K2
@@ -12276,14 +12271,14 @@ activated34:
 	VPORD.BCST  consts<>+8(SB), Z13, K2, Z14
 	VPSRLD      $0x10, Z14, Z14
 	VPMOVDW     Z14, Y14
-	VMOVDQU16   Y14, (R9)
-	ADDQ        R8, SI
+	VMOVDQU16   Y14, (R8)
+	ADDQ        BX, SI
 	JMP         stored37
 
 other38:
 	CMPQ        format+120(FP), $+1
 	JNE         other39
-	LEAQ        (SI), R9
+	LEAQ        (SI), R8
 	VPSRLD      $0x10, Z13, Z14
 	VPANDD.BCST consts<>+0(SB), Z14, Z14
 	VPADDD      Z13, Z14, Z14
@@ -12292,19 +12287,18 @@ other38:
 	VPORD.BCST  consts<>+8(SB), Z13, K2, Z14
 	VPSRLD      $0x10, Z14, Z14
 	VPMOVDW     Z14, Y14
-	VMOVDQU16   Y14, (R9)
-	ADDQ        R8, SI
+	VMOVDQU16   Y14, (R8)
+	ADDQ        BX, SI
 	JMP         stored37
 
 other39:
-	LEAQ    (SI), R9
-	VMOVUPS Z13, (R9)
-	ADDQ    R8, SI
+	LEAQ    (SI), R8
+	VMOVUPS Z13, (R8)
+	ADDQ    BX, SI
 	JMP     stored37
 
 stored37:
 	SUBQ $+1, DI
-	JMP  tile32
 
 narrower33:
 	MOVQ    (SP), BX
@@ -13528,7 +13522,6 @@ stored68:
 	SUBQ $+2, DI
 
 narrower64:
-tile72:
 	CMPQ         DI, $+1
 	JL           narrower73
 	MOVQ         BX, R8
@@ -13599,14 +13592,14 @@ other76:
 
 activated74:
 	VADDPS      Z13, Z12, Z12
-	MOVQ        dstStep+48(FP), R8
-	LEAQ        (R8)(R8*2), R9
+	MOVQ        dstStep+48(FP), BX
+	LEAQ        (BX)(BX*2), R8
 	CMPQ        format+120(FP), $+2
 	JNE         other78
-	MOVQ        dst2+8(FP), R9
-	ADDQ        SI, R9
-	LEAQ        (SI), R10
-	LEAQ        (R9), R9
+	MOVQ        dst2+8(FP), R8
+	ADDQ        SI, R8
+	LEAQ        (SI), R9
+	LEAQ        (R8), R8
 	VPSRLD      $0x10, Z13, Z15
 	VPANDD.BCST consts<>+0(SB), Z15, Z15
 	VPADDD      Z13, Z15, Z15
@@ -13616,7 +13609,7 @@ activated74:
 	VPANDD.BCST consts<>+12(SB), Z15, Z14
 	VPSRLD      $0x10, Z15, Z15
 	VPMOVDW     Z15, Y15
-	VMOVDQU16   Y15, K1, (R10)
+	VMOVDQU16   Y15, K1, (R9)
 	VSUBPS      Z14, Z13, Z13
 	VFPCLASSPSZ $0x99, Z13, K2
 	KNOTW       K2, K2
@@ -13629,14 +13622,14 @@ activated74:
 	VPORD.BCST  consts<>+8(SB), Z13, K2, Z14
 	VPSRLD      $0x10, Z14, Z14
 	VPMOVDW     Z14, Y14
-	VMOVDQU16   Y14, K1, (R9)
-	ADDQ        R8, SI
+	VMOVDQU16   Y14, K1, (R8)
+	ADDQ        BX, SI
 	JMP         stored77
 
 other78:
 	CMPQ        format+120(FP), $+1
 	JNE         other79
-	LEAQ        (SI), R9
+	LEAQ        (SI), R8
 	VPSRLD      $0x10, Z13, Z14
 	VPANDD.BCST consts<>+0(SB), Z14, Z14
 	VPADDD      Z13, Z14, Z14
@@ -13645,19 +13638,18 @@ other78:
 	VPORD.BCST  consts<>+8(SB), Z13, K2, Z14
 	VPSRLD      $0x10, Z14, Z14
 	VPMOVDW     Z14, Y14
-	VMOVDQU16   Y14, K1, (R9)
-	ADDQ        R8, SI
+	VMOVDQU16   Y14, K1, (R8)
+	ADDQ        BX, SI
 	JMP         stored77
 
 other79:
-	LEAQ    (SI), R9
-	VMOVUPS Z13, K1, (R9)
-	ADDQ    R8, SI
+	LEAQ    (SI), R8
+	VMOVUPS Z13, K1, (R8)
+	ADDQ    BX, SI
 	JMP     stored77
 
 stored77:
 	SUBQ $+1, DI
-	JMP  tile72
 
 narrower73:
 	MOVQ    (SP), BX
@@ -14065,7 +14057,6 @@ narrower8:
 	SUBQ        $+2, DI
 
 narrower10:
-tile11:
 	CMPQ        DI, $+1
 	JL          narrower12
 	MOVQ        BX, R8
@@ -14096,15 +14087,14 @@ tile11:
 	VFMADD231PS Z10, Z13, Z12
 	IMUL3Q      $+2, CX, R8
 	ADDQ        R8, BX
-	MOVQ        dstStep+32(FP), R8
-	SHLQ        $0x02, R8
-	LEAQ        (R8)(R8*2), R9
+	MOVQ        dstStep+32(FP), BX
+	SHLQ        $0x02, BX
+	LEAQ        (BX)(BX*2), R8
 	VMAXPS      Z12, Z0, Z12
 	VMINPS      Z12, Z1, Z12
 	VMOVUPS     Z12, (SI)
-	ADDQ        R8, SI
+	ADDQ        BX, SI
 	SUBQ        $+1, DI
-	JMP         tile11
 
 narrower12:
 	MOVQ xRow+64(FP), BX
@@ -14482,7 +14472,6 @@ narrower17:
 	SUBQ        $+2, DI
 
 narrower19:
-tile20:
 	CMPQ        DI, $+1
 	JL          narrower21
 	MOVQ        BX, R8
@@ -14513,15 +14502,14 @@ tile20:
 	VFMADD231PS Z10, Z13, Z12
 	IMUL3Q      $+2, CX, R8
 	ADDQ        R8, BX
-	MOVQ        dstStep+32(FP), R8
-	SHLQ        $0x02, R8
-	LEAQ        (R8)(R8*2), R9
+	MOVQ        dstStep+32(FP), BX
+	SHLQ        $0x02, BX
+	LEAQ        (BX)(BX*2), R8
 	VMAXPS      Z12, Z0, Z12
 	VMINPS      Z12, Z1, Z12
 	VMOVUPS     Z12, K1, (SI)
-	ADDQ        R8, SI
+	ADDQ        BX, SI
 	SUBQ        $+1, DI
-	JMP         tile20
 
 narrower21:
 	MOVQ xRow+64(FP), BX
@@ -15779,7 +15767,6 @@ stored28:
 	SUBQ $+2, DI
 
 narrower24:
-tile32:
 	CMPQ         DI, $+1
 	JL           narrower33
 	MOVQ         BX, R8
@@ -15850,14 +15837,14 @@ other36:
 
 activated34:
 	VADDPS      Z13, Z12, Z12
-	MOVQ        dstStep+48(FP), R8
-	LEAQ        (R8)(R8*2), R9
+	MOVQ        dstStep+48(FP), BX
+	LEAQ        (BX)(BX*2), R8
 	CMPQ        format+120(FP), $+2
 	JNE         other38
-	MOVQ        dst2+8(FP), R9
-	ADDQ        SI, R9
-	LEAQ        (SI), R10
-	LEAQ        (R9), R9
+	MOVQ        dst2+8(FP), R8
+	ADDQ        SI, R8
+	LEAQ        (SI), R9
+	LEAQ        (R8), R8
 	VPSRLD      $0x10, Z13, Z15
 	VPANDD.BCST consts<>+0(SB), Z15, Z15
 	VPADDD      Z13, Z15, Z15
@@ -15867,7 +15854,7 @@ activated34:
 	VPANDD.BCST consts<>+12(SB), Z15, Z14
 	VPSRLD      $0x10, Z15, Z15
 	VPMOVDW     Z15, Y15
-	VMOVDQU16   Y15, (R10)
+	VMOVDQU16   Y15, (R9)
 	VSUBPS      Z14, Z13, Z13
 	VFPCLASSPSZ $0x99, Z13, K2
 	KNOTW       K2, K2
@@ -15880,14 +15867,14 @@ activated34:
 	VPORD.BCST  consts<>+8(SB), Z13, K2, Z14
 	VPSRLD      $0x10, Z14, Z14
 	VPMOVDW     Z14, Y14
-	VMOVDQU16   Y14, (R9)
-	ADDQ        R8, SI
+	VMOVDQU16   Y14, (R8)
+	ADDQ        BX, SI
 	JMP         stored37
 
 other38:
 	CMPQ        format+120(FP), $+1
 	JNE         other39
-	LEAQ        (SI), R9
+	LEAQ        (SI), R8
 	VPSRLD      $0x10, Z13, Z14
 	VPANDD.BCST consts<>+0(SB), Z14, Z14
 	VPADDD      Z13, Z14, Z14
@@ -15896,19 +15883,18 @@ other38:
 	VPORD.BCST  consts<>+8(SB), Z13, K2, Z14
 	VPSRLD      $0x10, Z14, Z14
 	VPMOVDW     Z14, Y14
-	VMOVDQU16   Y14, (R9)
-	ADDQ        R8, SI
+	VMOVDQU16   Y14, (R8)
+	ADDQ        BX, SI
 	JMP         stored37
 
 other39:
-	LEAQ    (SI), R9
-	VMOVUPS Z13, (R9)
-	ADDQ    R8, SI
+	LEAQ    (SI), R8
+	VMOVUPS Z13, (R8)
+	ADDQ    BX, SI
 	JMP     stored37
 
 stored37:
 	SUBQ $+1, DI
-	JMP  tile32
 
 narrower33:
 	MOVQ    (SP), BX
@@ -17171,7 +17157,6 @@ stored68:
 	SUBQ $+2, DI
 
 narrower64:
-tile72:
 	CMPQ         DI, $+1
 	JL           narrower73
 	MOVQ         BX, R8
@@ -17242,14 +17227,14 @@ other76:
 
 activated74:
 	VADDPS      Z13, Z12, Z12
-	MOVQ        dstStep+48(FP), R8
-	LEAQ        (R8)(R8*2), R9
+	MOVQ        dstStep+48(FP), BX
+	LEAQ        (BX)(BX*2), R8
 	CMPQ        format+120(FP), $+2
 	JNE         other78
-	MOVQ        dst2+8(FP), R9
-	ADDQ        SI, R9
-	LEAQ        (SI), R10
-	LEAQ        (R9), R9
+	MOVQ        dst2+8(FP), R8
+	ADDQ        SI, R8
+	LEAQ        (SI), R9
+	LEAQ        (R8), R8
 	VPSRLD      $0x10, Z13, Z15
 	VPANDD.BCST consts<>+0(SB), Z15, Z15
 	VPADDD      Z13, Z15, Z15
@@ -17259,7 +17244,7 @@ activated74:
 	VPANDD.BCST consts<>+12(SB), Z15, Z14
 	VPSRLD      $0x10, Z15, Z15
 	VPMOVDW     Z15, Y15
-	VMOVDQU16   Y15, K1, (R10)
+	VMOVDQU16   Y15, K1, (R9)
 	VSUBPS      Z14, Z13, Z13
 	VFPCLASSPSZ $0x99, Z13, K2
 	KNOTW       K2, K2
@@ -17272,14 +17257,14 @@ activated74:
 	VPORD.BCST  consts<>+8(SB), Z13, K2, Z14
 	VPSRLD      $0x10, Z14, Z14
 	VPMOVDW     Z14, Y14
-	VMOVDQU16   Y14, K1, (R9)
-	ADDQ        R8, SI
+	VMOVDQU16   Y14, K1, (R8)
+	ADDQ        BX, SI
 	JMP         stored77
 
 other78:
 	CMPQ        format+120(FP), $+1
 	JNE         other79
-	LEAQ        (SI), R9
+	LEAQ        (SI), R8
 	VPSRLD      $0x10, Z13, Z14
 	VPANDD.BCST consts<>+0(SB), Z14, Z14
 	VPADDD      Z13, Z14, Z14
@@ -17288,19 +17273,18 @@ other78:
 	VPORD.BCST  consts<>+8(SB), Z13, K2, Z14
 	VPSRLD      $0x10, Z14, Z14
 	VPMOVDW     Z14, Y14
-	VMOVDQU16   Y14, K1, (R9)
-	ADDQ        R8, SI
+	VMOVDQU16   Y14, K1, (R8)
+	ADDQ        BX, SI
 	JMP         stored77
 
 other79:
-	LEAQ    (SI), R9
-	VMOVUPS Z13, K1, (R9)
-	ADDQ    R8, SI
+	LEAQ    (SI), R8
+	VMOVUPS Z13, K1, (R8)
+	ADDQ    BX, SI
 	JMP     stored77
 
 stored77:
 	SUBQ $+1, DI
-	JMP  tile72
 
 narrower73:
 	MOVQ    (SP), BX
@@ -17595,7 +17579,6 @@ loop13:
 	SUBQ        $+2, DI
 
 narrower12:
-tile14:
 	CMPQ    DI, $+1
 	JL      narrower15
 	MOVQ    BX, R8
@@ -17628,15 +17611,14 @@ loop16:
 	JNE         loop16
 	IMUL3Q      $+1, CX, R8
 	ADDQ        R8, BX
-	MOVQ        dstStep+32(FP), R8
-	SHLQ        $0x02, R8
-	LEAQ        (R8)(R8*2), R9
+	MOVQ        dstStep+32(FP), BX
+	SHLQ        $0x02, BX
+	LEAQ        (BX)(BX*2), R8
 	VMAXPS      Z2, Z0, Z2
 	VMINPS      Z2, Z1, Z2
 	VMOVUPS     Z2, (SI)
-	ADDQ        R8, SI
+	ADDQ        BX, SI
 	SUBQ        $+1, DI
-	JMP         tile14
 
 narrower15:
 	MOVQ xRow+64(FP), BX
@@ -17901,7 +17883,6 @@ loop26:
 	SUBQ        $+2, DI
 
 narrower25:
-tile27:
 	CMPQ    DI, $+1
 	JL      narrower28
 	MOVQ    BX, R8
@@ -17934,15 +17915,14 @@ loop29:
 	JNE         loop29
 	IMUL3Q      $+1, CX, R8
 	ADDQ        R8, BX
-	MOVQ        dstStep+32(FP), R8
-	SHLQ        $0x02, R8
-	LEAQ        (R8)(R8*2), R9
+	MOVQ        dstStep+32(FP), BX
+	SHLQ        $0x02, BX
+	LEAQ        (BX)(BX*2), R8
 	VMAXPS      Z2, Z0, Z2
 	VMINPS      Z2, Z1, Z2
 	VMOVUPS     Z2, K1, (SI)
-	ADDQ        R8, SI
+	ADDQ        BX, SI
 	SUBQ        $+1, DI
-	JMP         tile27
 
 narrower28:
 	MOVQ xRow+64(FP), BX
@@ -19087,7 +19067,6 @@ stored31:
 	SUBQ $+2, DI
 
 narrower26:
-tile35:
 	CMPQ    DI, $+1
 	JL      narrower36
 	MOVQ    BX, R8
@@ -19160,14 +19139,14 @@ other40:
 
 activated38:
 	VADDPS      Z3, Z2, Z2
-	MOVQ        dstStep+48(FP), R8
-	LEAQ        (R8)(R8*2), R9
+	MOVQ        dstStep+48(FP), BX
+	LEAQ        (BX)(BX*2), R8
 	CMPQ        format+120(FP), $+2
 	JNE         other42
-	MOVQ        dst2+8(FP), R9
-	ADDQ        SI, R9
-	LEAQ        (SI), R10
-	LEAQ        (R9), R9
+	MOVQ        dst2+8(FP), R8
+	ADDQ        SI, R8
+	LEAQ        (SI), R9
+	LEAQ        (R8), R8
 	VPSRLD      $0x10, Z3, Z5
 	VPANDD.BCST consts<>+0(SB), Z5, Z5
 	VPADDD      Z3, Z5, Z5
@@ -19177,7 +19156,7 @@ activated38:
 	VPANDD.BCST consts<>+12(SB), Z5, Z4
 	VPSRLD      $0x10, Z5, Z5
 	VPMOVDW     Z5, Y5
-	VMOVDQU16   Y5, (R10)
+	VMOVDQU16   Y5, (R9)
 	VSUBPS      Z4, Z3, Z3
 	VFPCLASSPSZ $0x99, Z3, K2
 	KNOTW       K2, K2
@@ -19190,14 +19169,14 @@ activated38:
 	VPORD.BCST  consts<>+8(SB), Z3, K2, Z4
 	VPSRLD      $0x10, Z4, Z4
 	VPMOVDW     Z4, Y4
-	VMOVDQU16   Y4, (R9)
-	ADDQ        R8, SI
+	VMOVDQU16   Y4, (R8)
+	ADDQ        BX, SI
 	JMP         stored41
 
 other42:
 	CMPQ        format+120(FP), $+1
 	JNE         other43
-	LEAQ        (SI), R9
+	LEAQ        (SI), R8
 	VPSRLD      $0x10, Z3, Z4
 	VPANDD.BCST consts<>+0(SB), Z4, Z4
 	VPADDD      Z3, Z4, Z4
@@ -19206,19 +19185,18 @@ other42:
 	VPORD.BCST  consts<>+8(SB), Z3, K2, Z4
 	VPSRLD      $0x10, Z4, Z4
 	VPMOVDW     Z4, Y4
-	VMOVDQU16   Y4, (R9)
-	ADDQ        R8, SI
+	VMOVDQU16   Y4, (R8)
+	ADDQ        BX, SI
 	JMP         stored41
 
 other43:
-	LEAQ    (SI), R9
-	VMOVUPS Z3, (R9)
-	ADDQ    R8, SI
+	LEAQ    (SI), R8
+	VMOVUPS Z3, (R8)
+	ADDQ    BX, SI
 	JMP     stored41
 
 stored41:
 	SUBQ $+1, DI
-	JMP  tile35
 
 narrower36:
 	MOVQ    (SP), BX
@@ -20368,7 +20346,6 @@ stored75:
 	SUBQ $+2, DI
 
 narrower70:
-tile79:
 	CMPQ    DI, $+1
 	JL      narrower80
 	MOVQ    BX, R8
@@ -20441,14 +20418,14 @@ other84:
 
 activated82:
 	VADDPS      Z3, Z2, Z2
-	MOVQ        dstStep+48(FP), R8
-	LEAQ        (R8)(R8*2), R9
+	MOVQ        dstStep+48(FP), BX
+	LEAQ        (BX)(BX*2), R8
 	CMPQ        format+120(FP), $+2
 	JNE         other86
-	MOVQ        dst2+8(FP), R9
-	ADDQ        SI, R9
-	LEAQ        (SI), R10
-	LEAQ        (R9), R9
+	MOVQ        dst2+8(FP), R8
+	ADDQ        SI, R8
+	LEAQ        (SI), R9
+	LEAQ        (R8), R8
 	VPSRLD      $0x10, Z3, Z5
 	VPANDD.BCST consts<>+0(SB), Z5, Z5
 	VPADDD      Z3, Z5, Z5
@@ -20458,7 +20435,7 @@ activated82:
 	VPANDD.BCST consts<>+12(SB), Z5, Z4
 	VPSRLD      $0x10, Z5, Z5
 	VPMOVDW     Z5, Y5
-	VMOVDQU16   Y5, K1, (R10)
+	VMOVDQU16   Y5, K1, (R9)
 	VSUBPS      Z4, Z3, Z3
 	VFPCLASSPSZ $0x99, Z3, K2
 	KNOTW       K2, K2
@@ -20471,14 +20448,14 @@ activated82:
 	VPORD.BCST  consts<>+8(SB), Z3, K2, Z4
 	VPSRLD      $0x10, Z4, Z4
 	VPMOVDW     Z4, Y4
-	VMOVDQU16   Y4, K1, (R9)
-	ADDQ        R8, SI
+	VMOVDQU16   Y4, K1, (R8)
+	ADDQ        BX, SI
 	JMP         stored85
 
 other86:
 	CMPQ        format+120(FP), $+1
 	JNE         other87
-	LEAQ        (SI), R9
+	LEAQ        (SI), R8
 	VPSRLD      $0x10, Z3, Z4
 	VPANDD.BCST consts<>+0(SB), Z4, Z4
 	VPADDD      Z3, Z4, Z4
@@ -20487,19 +20464,18 @@ other86:
 	VPORD.BCST  consts<>+8(SB), Z3, K2, Z4
 	VPSRLD      $0x10, Z4, Z4
 	VPMOVDW     Z4, Y4
-	VMOVDQU16   Y4, K1, (R9)
-	ADDQ        R8, SI
+	VMOVDQU16   Y4, K1, (R8)
+	ADDQ        BX, SI
 	JMP         stored85
 
 other87:
-	LEAQ    (SI), R9
-	VMOVUPS Z3, K1, (R9)
-	ADDQ    R8, SI
+	LEAQ    (SI), R8
+	VMOVUPS Z3, K1, (R8)
+	ADDQ    BX, SI
 	JMP     stored85
 
 stored85:
 	SUBQ $+1, DI
-	JMP  tile79
 
 narrower80:
 	MOVQ    (SP), BX
@@ -20807,7 +20783,6 @@ loop13:
 	SUBQ        $+2, DI
 
 narrower12:
-tile14:
 	CMPQ    DI, $+1
 	JL      narrower15
 	MOVQ    BX, R8
@@ -20840,15 +20815,14 @@ loop16:
 	JNE         loop16
 	IMUL3Q      $+2, CX, R8
 	ADDQ        R8, BX
-	MOVQ        dstStep+32(FP), R8
-	SHLQ        $0x02, R8
-	LEAQ        (R8)(R8*2), R9
+	MOVQ        dstStep+32(FP), BX
+	SHLQ        $0x02, BX
+	LEAQ        (BX)(BX*2), R8
 	VMAXPS      Z2, Z0, Z2
 	VMINPS      Z2, Z1, Z2
 	VMOVUPS     Z2, (SI)
-	ADDQ        R8, SI
+	ADDQ        BX, SI
 	SUBQ        $+1, DI
-	JMP         tile14
 
 narrower15:
 	MOVQ xRow+64(FP), BX
@@ -21126,7 +21100,6 @@ loop26:
 	SUBQ        $+2, DI
 
 narrower25:
-tile27:
 	CMPQ    DI, $+1
 	JL      narrower28
 	MOVQ    BX, R8
@@ -21159,15 +21132,14 @@ loop29:
 	JNE         loop29
 	IMUL3Q      $+2, CX, R8
 	ADDQ        R8, BX
-	MOVQ        dstStep+32(FP), R8
-	SHLQ        $0x02, R8
-	LEAQ        (R8)(R8*2), R9
+	MOVQ        dstStep+32(FP), BX
+	SHLQ        $0x02, BX
+	LEAQ        (BX)(BX*2), R8
 	VMAXPS      Z2, Z0, Z2
 	VMINPS      Z2, Z1, Z2
 	VMOVUPS     Z2, K1, (SI)
-	ADDQ        R8, SI
+	ADDQ        BX, SI
 	SUBQ        $+1, DI
-	JMP         tile27
 
 narrower28:
 	MOVQ xRow+64(FP), BX
@@ -22325,7 +22297,6 @@ stored31:
 	SUBQ $+2, DI
 
 narrower26:
-tile35:
 	CMPQ    DI, $+1
 	JL      narrower36
 	MOVQ    BX, R8
@@ -22398,14 +22369,14 @@ other40:
 
 activated38:
 	VADDPS      Z3, Z2, Z2
-	MOVQ        dstStep+48(FP), R8
-	LEAQ        (R8)(R8*2), R9
+	MOVQ        dstStep+48(FP), BX
+	LEAQ        (BX)(BX*2), R8
 	CMPQ        format+120(FP), $+2
 	JNE         other42
-	MOVQ        dst2+8(FP), R9
-	ADDQ        SI, R9
-	LEAQ        (SI), R10
-	LEAQ        (R9), R9
+	MOVQ        dst2+8(FP), R8
+	ADDQ        SI, R8
+	LEAQ        (SI), R9
+	LEAQ        (R8), R8
 	VPSRLD      $0x10, Z3, Z5
 	VPANDD.BCST consts<>+0(SB), Z5, Z5
 	VPADDD      Z3, Z5, Z5
@@ -22415,7 +22386,7 @@ activated38:
 	VPANDD.BCST consts<>+12(SB), Z5, Z4
 	VPSRLD      $0x10, Z5, Z5
 	VPMOVDW     Z5, Y5
-	VMOVDQU16   Y5, (R10)
+	VMOVDQU16   Y5, (R9)
 	VSUBPS      Z4, Z3, Z3
 	VFPCLASSPSZ $0x99, Z3, K2
 	KNOTW       K2, K2
@@ -22428,14 +22399,14 @@ activated38:
 	VPORD.BCST  consts<>+8(SB), Z3, K2, Z4
 	VPSRLD      $0x10, Z4, Z4
 	VPMOVDW     Z4, Y4
-	VMOVDQU16   Y4, (R9)
-	ADDQ        R8, SI
+	VMOVDQU16   Y4, (R8)
+	ADDQ        BX, SI
 	JMP         stored41
 
 other42:
 	CMPQ        format+120(FP), $+1
 	JNE         other43
-	LEAQ        (SI), R9
+	LEAQ        (SI), R8
 	VPSRLD      $0x10, Z3, Z4
 	VPANDD.BCST consts<>+0(SB), Z4, Z4
 	VPADDD      Z3, Z4, Z4
@@ -22444,19 +22415,18 @@ other42:
 	VPORD.BCST  consts<>+8(SB), Z3, K2, Z4
 	VPSRLD      $0x10, Z4, Z4
 	VPMOVDW     Z4, Y4
-	VMOVDQU16   Y4, (R9)
-	ADDQ        R8, SI
+	VMOVDQU16   Y4, (R8)
+	ADDQ        BX, SI
 	JMP         stored41
 
 other43:
-	LEAQ    (SI), R9
-	VMOVUPS Z3, (R9)
-	ADDQ    R8, SI
+	LEAQ    (SI), R8
+	VMOVUPS Z3, (R8)
+	ADDQ    BX, SI
 	JMP     stored41
 
 stored41:
 	SUBQ $+1, DI
-	JMP  tile35
 
 narrower36:
 	MOVQ    (SP), BX
@@ -23619,7 +23589,6 @@ stored75:
 	SUBQ $+2, DI
 
 narrower70:
-tile79:
 	CMPQ    DI, $+1
 	JL      narrower80
 	MOVQ    BX, R8
@@ -23692,14 +23661,14 @@ other84:
 
 activated82:
 	VADDPS      Z3, Z2, Z2
-	MOVQ        dstStep+48(FP), R8
-	LEAQ        (R8)(R8*2), R9
+	MOVQ        dstStep+48(FP), BX
+	LEAQ        (BX)(BX*2), R8
 	CMPQ        format+120(FP), $+2
 	JNE         other86
-	MOVQ        dst2+8(FP), R9
-	ADDQ        SI, R9
-	LEAQ        (SI), R10
-	LEAQ        (R9), R9
+	MOVQ        dst2+8(FP), R8
+	ADDQ        SI, R8
+	LEAQ        (SI), R9
+	LEAQ        (R8), R8
 	VPSRLD      $0x10, Z3, Z5
 	VPANDD.BCST consts<>+0(SB), Z5, Z5
 	VPADDD      Z3, Z5, Z5
@@ -23709,7 +23678,7 @@ activated82:
 	VPANDD.BCST consts<>+12(SB), Z5, Z4
 	VPSRLD      $0x10, Z5, Z5
 	VPMOVDW     Z5, Y5
-	VMOVDQU16   Y5, K1, (R10)
+	VMOVDQU16   Y5, K1, (R9)
 	VSUBPS      Z4, Z3, Z3
 	VFPCLASSPSZ $0x99, Z3, K2
 	KNOTW       K2, K2
@@ -23722,14 +23691,14 @@ activated82:
 	VPORD.BCST  consts<>+8(SB), Z3, K2, Z4
 	VPSRLD      $0x10, Z4, Z4
 	VPMOVDW     Z4, Y4
-	VMOVDQU16   Y4, K1, (R9)
-	ADDQ        R8, SI
+	VMOVDQU16   Y4, K1, (R8)
+	ADDQ        BX, SI
 	JMP         stored85
 
 other86:
 	CMPQ        format+120(FP), $+1
 	JNE         other87
-	LEAQ        (SI), R9
+	LEAQ        (SI), R8
 	VPSRLD      $0x10, Z3, Z4
 	VPANDD.BCST consts<>+0(SB), Z4, Z4
 	VPADDD      Z3, Z4, Z4
@@ -23738,19 +23707,18 @@ other86:
 	VPORD.BCST  consts<>+8(SB), Z3, K2, Z4
 	VPSRLD      $0x10, Z4, Z4
 	VPMOVDW     Z4, Y4
-	VMOVDQU16   Y4, K1, (R9)
-	ADDQ        R8, SI
+	VMOVDQU16   Y4, K1, (R8)
+	ADDQ        BX, SI
 	JMP         stored85
 
 other87:
-	LEAQ    (SI), R9
-	VMOVUPS Z3, K1, (R9)
-	ADDQ    R8, SI
+	LEAQ    (SI), R8
+	VMOVUPS Z3, K1, (R8)
+	ADDQ    BX, SI
 	JMP     stored85
 
 stored85:
 	SUBQ $+1, DI
-	JMP  tile79
 
 narrower80:
 	MOVQ    (SP), BX
@@ -24085,7 +24053,6 @@ loop13:
 	SUBQ        $+2, DI
 
 narrower12:
-tile14:
 	CMPQ    DI, $+1
 	JL      narrower15
 	MOVQ    BX, R8
@@ -24124,15 +24091,14 @@ loop16:
 	JNE         loop16
 	IMUL3Q      $+1, CX, R8
 	ADDQ        R8, BX
-	MOVQ        dstStep+32(FP), R8
-	SHLQ        $0x02, R8
-	LEAQ        (R8)(R8*2), R9
+	MOVQ        dstStep+32(FP), BX
+	SHLQ        $0x02, BX
+	LEAQ        (BX)(BX*2), R8
 	VMAXPS      Z2, Z0, Z2
 	VMINPS      Z2, Z1, Z2
 	VMOVUPS     Z2, (SI)
-	ADDQ        R8, SI
+	ADDQ        BX, SI
 	SUBQ        $+1, DI
-	JMP         tile14
 
 narrower15:
 	MOVQ xRow+64(FP), BX
@@ -24437,7 +24403,6 @@ loop26:
 	SUBQ        $+2, DI
 
 narrower25:
-tile27:
 	CMPQ    DI, $+1
 	JL      narrower28
 	MOVQ    BX, R8
@@ -24476,15 +24441,14 @@ loop29:
 	JNE         loop29
 	IMUL3Q      $+1, CX, R8
 	ADDQ        R8, BX
-	MOVQ        dstStep+32(FP), R8
-	SHLQ        $0x02, R8
-	LEAQ        (R8)(R8*2), R9
+	MOVQ        dstStep+32(FP), BX
+	SHLQ        $0x02, BX
+	LEAQ        (BX)(BX*2), R8
 	VMAXPS      Z2, Z0, Z2
 	VMINPS      Z2, Z1, Z2
 	VMOVUPS     Z2, K1, (SI)
-	ADDQ        R8, SI
+	ADDQ        BX, SI
 	SUBQ        $+1, DI
-	JMP         tile27
 
 narrower28:
 	MOVQ xRow+64(FP), BX
@@ -25669,7 +25633,6 @@ stored31:
 	SUBQ $+2, DI
 
 narrower26:
-tile35:
 	CMPQ    DI, $+1
 	JL      narrower36
 	MOVQ    BX, R8
@@ -25748,14 +25711,14 @@ other40:
 
 activated38:
 	VADDPS      Z3, Z2, Z2
-	MOVQ        dstStep+48(FP), R8
-	LEAQ        (R8)(R8*2), R9
+	MOVQ        dstStep+48(FP), BX
+	LEAQ        (BX)(BX*2), R8
 	CMPQ        format+120(FP), $+2
 	JNE         other42
-	MOVQ        dst2+8(FP), R9
-	ADDQ        SI, R9
-	LEAQ        (SI), R10
-	LEAQ        (R9), R9
+	MOVQ        dst2+8(FP), R8
+	ADDQ        SI, R8
+	LEAQ        (SI), R9
+	LEAQ        (R8), R8
 	VPSRLD      $0x10, Z3, Z5
 	VPANDD.BCST consts<>+0(SB), Z5, Z5
 	VPADDD      Z3, Z5, Z5
@@ -25765,7 +25728,7 @@ activated38:
 	VPANDD.BCST consts<>+12(SB), Z5, Z4
 	VPSRLD      $0x10, Z5, Z5
 	VPMOVDW     Z5, Y5
-	VMOVDQU16   Y5, (R10)
+	VMOVDQU16   Y5, (R9)
 	VSUBPS      Z4, Z3, Z3
 	VFPCLASSPSZ $0x99, Z3, K2
 	KNOTW       K2, K2
@@ -25778,14 +25741,14 @@ activated38:
 	VPORD.BCST  consts<>+8(SB), Z3, K2, Z4
 	VPSRLD      $0x10, Z4, Z4
 	VPMOVDW     Z4, Y4
-	VMOVDQU16   Y4, (R9)
-	ADDQ        R8, SI
+	VMOVDQU16   Y4, (R8)
+	ADDQ        BX, SI
 	JMP         stored41
 
 other42:
 	CMPQ        format+120(FP), $+1
 	JNE         other43
-	LEAQ        (SI), R9
+	LEAQ        (SI), R8
 	VPSRLD      $0x10, Z3, Z4
 	VPANDD.BCST consts<>+0(SB), Z4, Z4
 	VPADDD      Z3, Z4, Z4
@@ -25794,19 +25757,18 @@ other42:
 	VPORD.BCST  consts<>+8(SB), Z3, K2, Z4
 	VPSRLD      $0x10, Z4, Z4
 	VPMOVDW     Z4, Y4
-	VMOVDQU16   Y4, (R9)
-	ADDQ        R8, SI
+	VMOVDQU16   Y4, (R8)
+	ADDQ        BX, SI
 	JMP         stored41
 
 other43:
-	LEAQ    (SI), R9
-	VMOVUPS Z3, (R9)
-	ADDQ    R8, SI
+	LEAQ    (SI), R8
+	VMOVUPS Z3, (R8)
+	ADDQ    BX, SI
 	JMP     stored41
 
 stored41:
 	SUBQ $+1, DI
-	JMP  tile35
 
 narrower36:
 	MOVQ    (SP), BX
@@ -26996,7 +26958,6 @@ stored75:
 	SUBQ $+2, DI
 
 narrower70:
-tile79:
 	CMPQ    DI, $+1
 	JL      narrower80
 	MOVQ    BX, R8
@@ -27075,14 +27036,14 @@ other84:
 
 activated82:
 	VADDPS      Z3, Z2, Z2
-	MOVQ        dstStep+48(FP), R8
-	LEAQ        (R8)(R8*2), R9
+	MOVQ        dstStep+48(FP), BX
+	LEAQ        (BX)(BX*2), R8
 	CMPQ        format+120(FP), $+2
 	JNE         other86
-	MOVQ        dst2+8(FP), R9
-	ADDQ        SI, R9
-	LEAQ        (SI), R10
-	LEAQ        (R9), R9
+	MOVQ        dst2+8(FP), R8
+	ADDQ        SI, R8
+	LEAQ        (SI), R9
+	LEAQ        (R8), R8
 	VPSRLD      $0x10, Z3, Z5
 	VPANDD.BCST consts<>+0(SB), Z5, Z5
 	VPADDD      Z3, Z5, Z5
@@ -27092,7 +27053,7 @@ activated82:
 	VPANDD.BCST consts<>+12(SB), Z5, Z4
 	VPSRLD      $0x10, Z5, Z5
 	VPMOVDW     Z5, Y5
-	VMOVDQU16   Y5, K1, (R10)
+	VMOVDQU16   Y5, K1, (R9)
 	VSUBPS      Z4, Z3, Z3
 	VFPCLASSPSZ $0x99, Z3, K2
 	KNOTW       K2, K2
@@ -27105,14 +27066,14 @@ activated82:
 	VPORD.BCST  consts<>+8(SB), Z3, K2, Z4
 	VPSRLD      $0x10, Z4, Z4
 	VPMOVDW     Z4, Y4
-	VMOVDQU16   Y4, K1, (R9)
-	ADDQ        R8, SI
+	VMOVDQU16   Y4, K1, (R8)
+	ADDQ        BX, SI
 	JMP         stored85
 
 other86:
 	CMPQ        format+120(FP), $+1
 	JNE         other87
-	LEAQ        (SI), R9
+	LEAQ        (SI), R8
 	VPSRLD      $0x10, Z3, Z4
 	VPANDD.BCST consts<>+0(SB), Z4, Z4
 	VPADDD      Z3, Z4, Z4
@@ -27121,19 +27082,18 @@ other86:
 	VPORD.BCST  consts<>+8(SB), Z3, K2, Z4
 	VPSRLD      $0x10, Z4, Z4
 	VPMOVDW     Z4, Y4
-	VMOVDQU16   Y4, K1, (R9)
-	ADDQ        R8, SI
+	VMOVDQU16   Y4, K1, (R8)
+	ADDQ        BX, SI
 	JMP         stored85
 
 other87:
-	LEAQ    (SI), R9
-	VMOVUPS Z3, K1, (R9)
-	ADDQ    R8, SI
+	LEAQ    (SI), R8
+	VMOVUPS Z3, K1, (R8)
+	ADDQ    BX, SI
 	JMP     stored85
 
 stored85:
 	SUBQ $+1, DI
-	JMP  tile79
 
 narrower80:
 	MOVQ    (SP), BX

@@ -6580,7 +6580,6 @@ stored28:
 	SUBQ $+2, DI
 
 narrower24:
-tile32:
 	CMPQ         DI, $+1
 	JL           narrower33
 	MOVQ         BX, R8
@@ -6651,14 +6650,14 @@ other36:
 
 activated34:
 	VADDPS Z13, Z12, Z12
-	MOVQ   dstStep+48(FP), R8
-	LEAQ   (R8)(R8*2), R9
+	MOVQ   dstStep+48(FP), BX
+	LEAQ   (BX)(BX*2), R8
 	CMPQ   format+120(FP), $+2
 	JNE    other38
-	MOVQ   dst2+8(FP), R9
-	ADDQ   SI, R9
-	LEAQ   (SI), R10
-	LEAQ   (R9), R9
+	MOVQ   dst2+8(FP), R8
+	ADDQ   SI, R8
+	LEAQ   (SI), R9
+	LEAQ   (R8), R8
 
 	// VCVTNEPS2BF16 Z13, K0, Y15
 	BYTE        $0x62
@@ -6669,7 +6668,7 @@ activated34:
 	BYTE        $0xfd
 	VPMOVZXWD   Y15, Z14
 	VPSLLD      $0x10, Z14, Z14
-	VMOVDQU16   Y15, (R10)
+	VMOVDQU16   Y15, (R9)
 	VSUBPS      Z14, Z13, Z13
 	VFPCLASSPSZ $0x99, Z13, K2
 	KNOTW       K2, K2
@@ -6681,14 +6680,14 @@ activated34:
 	BYTE      $0xca
 	BYTE      $0x72
 	BYTE      $0xf5
-	VMOVDQU16 Y14, (R9)
-	ADDQ      R8, SI
+	VMOVDQU16 Y14, (R8)
+	ADDQ      BX, SI
 	JMP       stored37
 
 other38:
 	CMPQ format+120(FP), $+1
 	JNE  other39
-	LEAQ (SI), R9
+	LEAQ (SI), R8
 
 	// VCVTNEPS2BF16 Z13, K0, Y14
 	BYTE      $0x62
@@ -6697,19 +6696,18 @@ other38:
 	BYTE      $0x48
 	BYTE      $0x72
 	BYTE      $0xf5
-	VMOVDQU16 Y14, (R9)
-	ADDQ      R8, SI
+	VMOVDQU16 Y14, (R8)
+	ADDQ      BX, SI
 	JMP       stored37
 
 other39:
-	LEAQ    (SI), R9
-	VMOVUPS Z13, (R9)
-	ADDQ    R8, SI
+	LEAQ    (SI), R8
+	VMOVUPS Z13, (R8)
+	ADDQ    BX, SI
 	JMP     stored37
 
 stored37:
 	SUBQ $+1, DI
-	JMP  tile32
 
 narrower33:
 	MOVQ    (SP), BX
@@ -7933,7 +7931,6 @@ stored68:
 	SUBQ $+2, DI
 
 narrower64:
-tile72:
 	CMPQ         DI, $+1
 	JL           narrower73
 	MOVQ         BX, R8
@@ -8004,14 +8001,14 @@ other76:
 
 activated74:
 	VADDPS Z13, Z12, Z12
-	MOVQ   dstStep+48(FP), R8
-	LEAQ   (R8)(R8*2), R9
+	MOVQ   dstStep+48(FP), BX
+	LEAQ   (BX)(BX*2), R8
 	CMPQ   format+120(FP), $+2
 	JNE    other78
-	MOVQ   dst2+8(FP), R9
-	ADDQ   SI, R9
-	LEAQ   (SI), R10
-	LEAQ   (R9), R9
+	MOVQ   dst2+8(FP), R8
+	ADDQ   SI, R8
+	LEAQ   (SI), R9
+	LEAQ   (R8), R8
 
 	// VCVTNEPS2BF16 Z13, K0, Y15
 	BYTE        $0x62
@@ -8022,7 +8019,7 @@ activated74:
 	BYTE        $0xfd
 	VPMOVZXWD   Y15, Z14
 	VPSLLD      $0x10, Z14, Z14
-	VMOVDQU16   Y15, K1, (R10)
+	VMOVDQU16   Y15, K1, (R9)
 	VSUBPS      Z14, Z13, Z13
 	VFPCLASSPSZ $0x99, Z13, K2
 	KNOTW       K2, K2
@@ -8034,14 +8031,14 @@ activated74:
 	BYTE      $0xca
 	BYTE      $0x72
 	BYTE      $0xf5
-	VMOVDQU16 Y14, K1, (R9)
-	ADDQ      R8, SI
+	VMOVDQU16 Y14, K1, (R8)
+	ADDQ      BX, SI
 	JMP       stored77
 
 other78:
 	CMPQ format+120(FP), $+1
 	JNE  other79
-	LEAQ (SI), R9
+	LEAQ (SI), R8
 
 	// VCVTNEPS2BF16 Z13, K0, Y14
 	BYTE      $0x62
@@ -8050,19 +8047,18 @@ other78:
 	BYTE      $0x48
 	BYTE      $0x72
 	BYTE      $0xf5
-	VMOVDQU16 Y14, K1, (R9)
-	ADDQ      R8, SI
+	VMOVDQU16 Y14, K1, (R8)
+	ADDQ      BX, SI
 	JMP       stored77
 
 other79:
-	LEAQ    (SI), R9
-	VMOVUPS Z13, K1, (R9)
-	ADDQ    R8, SI
+	LEAQ    (SI), R8
+	VMOVUPS Z13, K1, (R8)
+	ADDQ    BX, SI
 	JMP     stored77
 
 stored77:
 	SUBQ $+1, DI
-	JMP  tile72
 
 narrower73:
 	MOVQ    (SP), BX
@@ -9207,7 +9203,6 @@ stored28:
 	SUBQ $+2, DI
 
 narrower24:
-tile32:
 	CMPQ         DI, $+1
 	JL           narrower33
 	MOVQ         BX, R8
@@ -9278,14 +9273,14 @@ other36:
 
 activated34:
 	VADDPS Z13, Z12, Z12
-	MOVQ   dstStep+48(FP), R8
-	LEAQ   (R8)(R8*2), R9
+	MOVQ   dstStep+48(FP), BX
+	LEAQ   (BX)(BX*2), R8
 	CMPQ   format+120(FP), $+2
 	JNE    other38
-	MOVQ   dst2+8(FP), R9
-	ADDQ   SI, R9
-	LEAQ   (SI), R10
-	LEAQ   (R9), R9
+	MOVQ   dst2+8(FP), R8
+	ADDQ   SI, R8
+	LEAQ   (SI), R9
+	LEAQ   (R8), R8
 
 	// VCVTNEPS2BF16 Z13, K0, Y15
 	BYTE        $0x62
@@ -9296,7 +9291,7 @@ activated34:
 	BYTE        $0xfd
 	VPMOVZXWD   Y15, Z14
 	VPSLLD      $0x10, Z14, Z14
-	VMOVDQU16   Y15, (R10)
+	VMOVDQU16   Y15, (R9)
 	VSUBPS      Z14, Z13, Z13
 	VFPCLASSPSZ $0x99, Z13, K2
 	KNOTW       K2, K2
@@ -9308,14 +9303,14 @@ activated34:
 	BYTE      $0xca
 	BYTE      $0x72
 	BYTE      $0xf5
-	VMOVDQU16 Y14, (R9)
-	ADDQ      R8, SI
+	VMOVDQU16 Y14, (R8)
+	ADDQ      BX, SI
 	JMP       stored37
 
 other38:
 	CMPQ format+120(FP), $+1
 	JNE  other39
-	LEAQ (SI), R9
+	LEAQ (SI), R8
 
 	// VCVTNEPS2BF16 Z13, K0, Y14
 	BYTE      $0x62
@@ -9324,19 +9319,18 @@ other38:
 	BYTE      $0x48
 	BYTE      $0x72
 	BYTE      $0xf5
-	VMOVDQU16 Y14, (R9)
-	ADDQ      R8, SI
+	VMOVDQU16 Y14, (R8)
+	ADDQ      BX, SI
 	JMP       stored37
 
 other39:
-	LEAQ    (SI), R9
-	VMOVUPS Z13, (R9)
-	ADDQ    R8, SI
+	LEAQ    (SI), R8
+	VMOVUPS Z13, (R8)
+	ADDQ    BX, SI
 	JMP     stored37
 
 stored37:
 	SUBQ $+1, DI
-	JMP  tile32
 
 narrower33:
 	MOVQ    (SP), BX
@@ -10599,7 +10593,6 @@ stored68:
 	SUBQ $+2, DI
 
 narrower64:
-tile72:
 	CMPQ         DI, $+1
 	JL           narrower73
 	MOVQ         BX, R8
@@ -10670,14 +10663,14 @@ other76:
 
 activated74:
 	VADDPS Z13, Z12, Z12
-	MOVQ   dstStep+48(FP), R8
-	LEAQ   (R8)(R8*2), R9
+	MOVQ   dstStep+48(FP), BX
+	LEAQ   (BX)(BX*2), R8
 	CMPQ   format+120(FP), $+2
 	JNE    other78
-	MOVQ   dst2+8(FP), R9
-	ADDQ   SI, R9
-	LEAQ   (SI), R10
-	LEAQ   (R9), R9
+	MOVQ   dst2+8(FP), R8
+	ADDQ   SI, R8
+	LEAQ   (SI), R9
+	LEAQ   (R8), R8
 
 	// VCVTNEPS2BF16 Z13, K0, Y15
 	BYTE        $0x62
@@ -10688,7 +10681,7 @@ activated74:
 	BYTE        $0xfd
 	VPMOVZXWD   Y15, Z14
 	VPSLLD      $0x10, Z14, Z14
-	VMOVDQU16   Y15, K1, (R10)
+	VMOVDQU16   Y15, K1, (R9)
 	VSUBPS      Z14, Z13, Z13
 	VFPCLASSPSZ $0x99, Z13, K2
 	KNOTW       K2, K2
@@ -10700,14 +10693,14 @@ activated74:
 	BYTE      $0xca
 	BYTE      $0x72
 	BYTE      $0xf5
-	VMOVDQU16 Y14, K1, (R9)
-	ADDQ      R8, SI
+	VMOVDQU16 Y14, K1, (R8)
+	ADDQ      BX, SI
 	JMP       stored77
 
 other78:
 	CMPQ format+120(FP), $+1
 	JNE  other79
-	LEAQ (SI), R9
+	LEAQ (SI), R8
 
 	// VCVTNEPS2BF16 Z13, K0, Y14
 	BYTE      $0x62
@@ -10716,19 +10709,18 @@ other78:
 	BYTE      $0x48
 	BYTE      $0x72
 	BYTE      $0xf5
-	VMOVDQU16 Y14, K1, (R9)
-	ADDQ      R8, SI
+	VMOVDQU16 Y14, K1, (R8)
+	ADDQ      BX, SI
 	JMP       stored77
 
 other79:
-	LEAQ    (SI), R9
-	VMOVUPS Z13, K1, (R9)
-	ADDQ    R8, SI
+	LEAQ    (SI), R8
+	VMOVUPS Z13, K1, (R8)
+	ADDQ    BX, SI
 	JMP     stored77
 
 stored77:
 	SUBQ $+1, DI
-	JMP  tile72
 
 narrower73:
 	MOVQ    (SP), BX
@@ -11760,7 +11752,6 @@ stored31:
 	SUBQ $+2, DI
 
 narrower26:
-tile35:
 	CMPQ    DI, $+1
 	JL      narrower36
 	MOVQ    BX, R8
@@ -11833,14 +11824,14 @@ other40:
 
 activated38:
 	VADDPS Z3, Z2, Z2
-	MOVQ   dstStep+48(FP), R8
-	LEAQ   (R8)(R8*2), R9
+	MOVQ   dstStep+48(FP), BX
+	LEAQ   (BX)(BX*2), R8
 	CMPQ   format+120(FP), $+2
 	JNE    other42
-	MOVQ   dst2+8(FP), R9
-	ADDQ   SI, R9
-	LEAQ   (SI), R10
-	LEAQ   (R9), R9
+	MOVQ   dst2+8(FP), R8
+	ADDQ   SI, R8
+	LEAQ   (SI), R9
+	LEAQ   (R8), R8
 
 	// VCVTNEPS2BF16 Z3, K0, Y5
 	BYTE        $0x62
@@ -11851,7 +11842,7 @@ activated38:
 	BYTE        $0xeb
 	VPMOVZXWD   Y5, Z4
 	VPSLLD      $0x10, Z4, Z4
-	VMOVDQU16   Y5, (R10)
+	VMOVDQU16   Y5, (R9)
 	VSUBPS      Z4, Z3, Z3
 	VFPCLASSPSZ $0x99, Z3, K2
 	KNOTW       K2, K2
@@ -11863,14 +11854,14 @@ activated38:
 	BYTE      $0xca
 	BYTE      $0x72
 	BYTE      $0xe3
-	VMOVDQU16 Y4, (R9)
-	ADDQ      R8, SI
+	VMOVDQU16 Y4, (R8)
+	ADDQ      BX, SI
 	JMP       stored41
 
 other42:
 	CMPQ format+120(FP), $+1
 	JNE  other43
-	LEAQ (SI), R9
+	LEAQ (SI), R8
 
 	// VCVTNEPS2BF16 Z3, K0, Y4
 	BYTE      $0x62
@@ -11879,19 +11870,18 @@ other42:
 	BYTE      $0x48
 	BYTE      $0x72
 	BYTE      $0xe3
-	VMOVDQU16 Y4, (R9)
-	ADDQ      R8, SI
+	VMOVDQU16 Y4, (R8)
+	ADDQ      BX, SI
 	JMP       stored41
 
 other43:
-	LEAQ    (SI), R9
-	VMOVUPS Z3, (R9)
-	ADDQ    R8, SI
+	LEAQ    (SI), R8
+	VMOVUPS Z3, (R8)
+	ADDQ    BX, SI
 	JMP     stored41
 
 stored41:
 	SUBQ $+1, DI
-	JMP  tile35
 
 narrower36:
 	MOVQ    (SP), BX
@@ -13041,7 +13031,6 @@ stored75:
 	SUBQ $+2, DI
 
 narrower70:
-tile79:
 	CMPQ    DI, $+1
 	JL      narrower80
 	MOVQ    BX, R8
@@ -13114,14 +13103,14 @@ other84:
 
 activated82:
 	VADDPS Z3, Z2, Z2
-	MOVQ   dstStep+48(FP), R8
-	LEAQ   (R8)(R8*2), R9
+	MOVQ   dstStep+48(FP), BX
+	LEAQ   (BX)(BX*2), R8
 	CMPQ   format+120(FP), $+2
 	JNE    other86
-	MOVQ   dst2+8(FP), R9
-	ADDQ   SI, R9
-	LEAQ   (SI), R10
-	LEAQ   (R9), R9
+	MOVQ   dst2+8(FP), R8
+	ADDQ   SI, R8
+	LEAQ   (SI), R9
+	LEAQ   (R8), R8
 
 	// VCVTNEPS2BF16 Z3, K0, Y5
 	BYTE        $0x62
@@ -13132,7 +13121,7 @@ activated82:
 	BYTE        $0xeb
 	VPMOVZXWD   Y5, Z4
 	VPSLLD      $0x10, Z4, Z4
-	VMOVDQU16   Y5, K1, (R10)
+	VMOVDQU16   Y5, K1, (R9)
 	VSUBPS      Z4, Z3, Z3
 	VFPCLASSPSZ $0x99, Z3, K2
 	KNOTW       K2, K2
@@ -13144,14 +13133,14 @@ activated82:
 	BYTE      $0xca
 	BYTE      $0x72
 	BYTE      $0xe3
-	VMOVDQU16 Y4, K1, (R9)
-	ADDQ      R8, SI
+	VMOVDQU16 Y4, K1, (R8)
+	ADDQ      BX, SI
 	JMP       stored85
 
 other86:
 	CMPQ format+120(FP), $+1
 	JNE  other87
-	LEAQ (SI), R9
+	LEAQ (SI), R8
 
 	// VCVTNEPS2BF16 Z3, K0, Y4
 	BYTE      $0x62
@@ -13160,19 +13149,18 @@ other86:
 	BYTE      $0x48
 	BYTE      $0x72
 	BYTE      $0xe3
-	VMOVDQU16 Y4, K1, (R9)
-	ADDQ      R8, SI
+	VMOVDQU16 Y4, K1, (R8)
+	ADDQ      BX, SI
 	JMP       stored85
 
 other87:
-	LEAQ    (SI), R9
-	VMOVUPS Z3, K1, (R9)
-	ADDQ    R8, SI
+	LEAQ    (SI), R8
+	VMOVUPS Z3, K1, (R8)
+	ADDQ    BX, SI
 	JMP     stored85
 
 stored85:
 	SUBQ $+1, DI
-	JMP  tile79
 
 narrower80:
 	MOVQ    (SP), BX
@@ -14217,7 +14205,6 @@ stored31:
 	SUBQ $+2, DI
 
 narrower26:
-tile35:
 	CMPQ    DI, $+1
 	JL      narrower36
 	MOVQ    BX, R8
@@ -14290,14 +14277,14 @@ other40:
 
 activated38:
 	VADDPS Z3, Z2, Z2
-	MOVQ   dstStep+48(FP), R8
-	LEAQ   (R8)(R8*2), R9
+	MOVQ   dstStep+48(FP), BX
+	LEAQ   (BX)(BX*2), R8
 	CMPQ   format+120(FP), $+2
 	JNE    other42
-	MOVQ   dst2+8(FP), R9
-	ADDQ   SI, R9
-	LEAQ   (SI), R10
-	LEAQ   (R9), R9
+	MOVQ   dst2+8(FP), R8
+	ADDQ   SI, R8
+	LEAQ   (SI), R9
+	LEAQ   (R8), R8
 
 	// VCVTNEPS2BF16 Z3, K0, Y5
 	BYTE        $0x62
@@ -14308,7 +14295,7 @@ activated38:
 	BYTE        $0xeb
 	VPMOVZXWD   Y5, Z4
 	VPSLLD      $0x10, Z4, Z4
-	VMOVDQU16   Y5, (R10)
+	VMOVDQU16   Y5, (R9)
 	VSUBPS      Z4, Z3, Z3
 	VFPCLASSPSZ $0x99, Z3, K2
 	KNOTW       K2, K2
@@ -14320,14 +14307,14 @@ activated38:
 	BYTE      $0xca
 	BYTE      $0x72
 	BYTE      $0xe3
-	VMOVDQU16 Y4, (R9)
-	ADDQ      R8, SI
+	VMOVDQU16 Y4, (R8)
+	ADDQ      BX, SI
 	JMP       stored41
 
 other42:
 	CMPQ format+120(FP), $+1
 	JNE  other43
-	LEAQ (SI), R9
+	LEAQ (SI), R8
 
 	// VCVTNEPS2BF16 Z3, K0, Y4
 	BYTE      $0x62
@@ -14336,19 +14323,18 @@ other42:
 	BYTE      $0x48
 	BYTE      $0x72
 	BYTE      $0xe3
-	VMOVDQU16 Y4, (R9)
-	ADDQ      R8, SI
+	VMOVDQU16 Y4, (R8)
+	ADDQ      BX, SI
 	JMP       stored41
 
 other43:
-	LEAQ    (SI), R9
-	VMOVUPS Z3, (R9)
-	ADDQ    R8, SI
+	LEAQ    (SI), R8
+	VMOVUPS Z3, (R8)
+	ADDQ    BX, SI
 	JMP     stored41
 
 stored41:
 	SUBQ $+1, DI
-	JMP  tile35
 
 narrower36:
 	MOVQ    (SP), BX
@@ -15511,7 +15497,6 @@ stored75:
 	SUBQ $+2, DI
 
 narrower70:
-tile79:
 	CMPQ    DI, $+1
 	JL      narrower80
 	MOVQ    BX, R8
@@ -15584,14 +15569,14 @@ other84:
 
 activated82:
 	VADDPS Z3, Z2, Z2
-	MOVQ   dstStep+48(FP), R8
-	LEAQ   (R8)(R8*2), R9
+	MOVQ   dstStep+48(FP), BX
+	LEAQ   (BX)(BX*2), R8
 	CMPQ   format+120(FP), $+2
 	JNE    other86
-	MOVQ   dst2+8(FP), R9
-	ADDQ   SI, R9
-	LEAQ   (SI), R10
-	LEAQ   (R9), R9
+	MOVQ   dst2+8(FP), R8
+	ADDQ   SI, R8
+	LEAQ   (SI), R9
+	LEAQ   (R8), R8
 
 	// VCVTNEPS2BF16 Z3, K0, Y5
 	BYTE        $0x62
@@ -15602,7 +15587,7 @@ activated82:
 	BYTE        $0xeb
 	VPMOVZXWD   Y5, Z4
 	VPSLLD      $0x10, Z4, Z4
-	VMOVDQU16   Y5, K1, (R10)
+	VMOVDQU16   Y5, K1, (R9)
 	VSUBPS      Z4, Z3, Z3
 	VFPCLASSPSZ $0x99, Z3, K2
 	KNOTW       K2, K2
@@ -15614,14 +15599,14 @@ activated82:
 	BYTE      $0xca
 	BYTE      $0x72
 	BYTE      $0xe3
-	VMOVDQU16 Y4, K1, (R9)
-	ADDQ      R8, SI
+	VMOVDQU16 Y4, K1, (R8)
+	ADDQ      BX, SI
 	JMP       stored85
 
 other86:
 	CMPQ format+120(FP), $+1
 	JNE  other87
-	LEAQ (SI), R9
+	LEAQ (SI), R8
 
 	// VCVTNEPS2BF16 Z3, K0, Y4
 	BYTE      $0x62
@@ -15630,19 +15615,18 @@ other86:
 	BYTE      $0x48
 	BYTE      $0x72
 	BYTE      $0xe3
-	VMOVDQU16 Y4, K1, (R9)
-	ADDQ      R8, SI
+	VMOVDQU16 Y4, K1, (R8)
+	ADDQ      BX, SI
 	JMP       stored85
 
 other87:
-	LEAQ    (SI), R9
-	VMOVUPS Z3, K1, (R9)
-	ADDQ    R8, SI
+	LEAQ    (SI), R8
+	VMOVUPS Z3, K1, (R8)
+	ADDQ    BX, SI
 	JMP     stored85
 
 stored85:
 	SUBQ $+1, DI
-	JMP  tile79
 
 narrower80:
 	MOVQ    (SP), BX
@@ -16714,7 +16698,6 @@ stored31:
 	SUBQ $+2, DI
 
 narrower26:
-tile35:
 	CMPQ    DI, $+1
 	JL      narrower36
 	MOVQ    BX, R8
@@ -16793,14 +16776,14 @@ other40:
 
 activated38:
 	VADDPS Z3, Z2, Z2
-	MOVQ   dstStep+48(FP), R8
-	LEAQ   (R8)(R8*2), R9
+	MOVQ   dstStep+48(FP), BX
+	LEAQ   (BX)(BX*2), R8
 	CMPQ   format+120(FP), $+2
 	JNE    other42
-	MOVQ   dst2+8(FP), R9
-	ADDQ   SI, R9
-	LEAQ   (SI), R10
-	LEAQ   (R9), R9
+	MOVQ   dst2+8(FP), R8
+	ADDQ   SI, R8
+	LEAQ   (SI), R9
+	LEAQ   (R8), R8
 
 	// VCVTNEPS2BF16 Z3, K0, Y5
 	BYTE        $0x62
@@ -16811,7 +16794,7 @@ activated38:
 	BYTE        $0xeb
 	VPMOVZXWD   Y5, Z4
 	VPSLLD      $0x10, Z4, Z4
-	VMOVDQU16   Y5, (R10)
+	VMOVDQU16   Y5, (R9)
 	VSUBPS      Z4, Z3, Z3
 	VFPCLASSPSZ $0x99, Z3, K2
 	KNOTW       K2, K2
@@ -16823,14 +16806,14 @@ activated38:
 	BYTE      $0xca
 	BYTE      $0x72
 	BYTE      $0xe3
-	VMOVDQU16 Y4, (R9)
-	ADDQ      R8, SI
+	VMOVDQU16 Y4, (R8)
+	ADDQ      BX, SI
 	JMP       stored41
 
 other42:
 	CMPQ format+120(FP), $+1
 	JNE  other43
-	LEAQ (SI), R9
+	LEAQ (SI), R8
 
 	// VCVTNEPS2BF16 Z3, K0, Y4
 	BYTE      $0x62
@@ -16839,19 +16822,18 @@ other42:
 	BYTE      $0x48
 	BYTE      $0x72
 	BYTE      $0xe3
-	VMOVDQU16 Y4, (R9)
-	ADDQ      R8, SI
+	VMOVDQU16 Y4, (R8)
+	ADDQ      BX, SI
 	JMP       stored41
 
 other43:
-	LEAQ    (SI), R9
-	VMOVUPS Z3, (R9)
-	ADDQ    R8, SI
+	LEAQ    (SI), R8
+	VMOVUPS Z3, (R8)
+	ADDQ    BX, SI
 	JMP     stored41
 
 stored41:
 	SUBQ $+1, DI
-	JMP  tile35
 
 narrower36:
 	MOVQ    (SP), BX
@@ -18041,7 +18023,6 @@ stored75:
 	SUBQ $+2, DI
 
 narrower70:
-tile79:
 	CMPQ    DI, $+1
 	JL      narrower80
 	MOVQ    BX, R8
@@ -18120,14 +18101,14 @@ other84:
 
 activated82:
 	VADDPS Z3, Z2, Z2
-	MOVQ   dstStep+48(FP), R8
-	LEAQ   (R8)(R8*2), R9
+	MOVQ   dstStep+48(FP), BX
+	LEAQ   (BX)(BX*2), R8
 	CMPQ   format+120(FP), $+2
 	JNE    other86
-	MOVQ   dst2+8(FP), R9
-	ADDQ   SI, R9
-	LEAQ   (SI), R10
-	LEAQ   (R9), R9
+	MOVQ   dst2+8(FP), R8
+	ADDQ   SI, R8
+	LEAQ   (SI), R9
+	LEAQ   (R8), R8
 
 	// VCVTNEPS2BF16 Z3, K0, Y5
 	BYTE        $0x62
@@ -18138,7 +18119,7 @@ activated82:
 	BYTE        $0xeb
 	VPMOVZXWD   Y5, Z4
 	VPSLLD      $0x10, Z4, Z4
-	VMOVDQU16   Y5, K1, (R10)
+	VMOVDQU16   Y5, K1, (R9)
 	VSUBPS      Z4, Z3, Z3
 	VFPCLASSPSZ $0x99, Z3, K2
 	KNOTW       K2, K2
@@ -18150,14 +18131,14 @@ activated82:
 	BYTE      $0xca
 	BYTE      $0x72
 	BYTE      $0xe3
-	VMOVDQU16 Y4, K1, (R9)
-	ADDQ      R8, SI
+	VMOVDQU16 Y4, K1, (R8)
+	ADDQ      BX, SI
 	JMP       stored85
 
 other86:
 	CMPQ format+120(FP), $+1
 	JNE  other87
-	LEAQ (SI), R9
+	LEAQ (SI), R8
 
 	// VCVTNEPS2BF16 Z3, K0, Y4
 	BYTE      $0x62
@@ -18166,19 +18147,18 @@ other86:
 	BYTE      $0x48
 	BYTE      $0x72
 	BYTE      $0xe3
-	VMOVDQU16 Y4, K1, (R9)
-	ADDQ      R8, SI
+	VMOVDQU16 Y4, K1, (R8)
+	ADDQ      BX, SI
 	JMP       stored85
 
 other87:
-	LEAQ    (SI), R9
-	VMOVUPS Z3, K1, (R9)
-	ADDQ    R8, SI
+	LEAQ    (SI), R8
+	VMOVUPS Z3, K1, (R8)
+	ADDQ    BX, SI
 	JMP     stored85
 
 stored85:
 	SUBQ $+1, DI
-	JMP  tile79
 
 narrower80:
 	MOVQ    (SP), BX

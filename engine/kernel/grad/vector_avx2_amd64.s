@@ -232,7 +232,6 @@ loop7:
 	JMP         tile4
 
 narrower5:
-tile8:
 	CMPQ   DI, $+4
 	JL     narrower9
 	VXORPS Y0, Y0, Y0
@@ -276,10 +275,8 @@ loop11:
 	ADDQ        dstStep+24(FP), SI
 	ADDQ        AX, BX
 	SUBQ        $+4, DI
-	JMP         tile8
 
 narrower9:
-tile12:
 	CMPQ   DI, $+2
 	JL     narrower13
 	VXORPS Y0, Y0, Y0
@@ -313,10 +310,8 @@ loop15:
 	ADDQ        dstStep+24(FP), SI
 	ADDQ        AX, BX
 	SUBQ        $+2, DI
-	JMP         tile12
 
 narrower13:
-tile16:
 	CMPQ   DI, $+1
 	JL     narrower17
 	VXORPS Y0, Y0, Y0
@@ -345,7 +340,6 @@ loop19:
 	ADDQ        dstStep+24(FP), SI
 	ADDQ        AX, BX
 	SUBQ        $+1, DI
-	JMP         tile16
 
 narrower17:
 	ADDQ $+32, x+8(FP)
@@ -441,7 +435,6 @@ loop23:
 	JMP         tile20
 
 narrower21:
-tile24:
 	CMPQ   DI, $+4
 	JL     narrower25
 	VXORPS Y0, Y0, Y0
@@ -489,10 +482,8 @@ loop27:
 	ADDQ        dstStep+24(FP), SI
 	ADDQ        AX, BX
 	SUBQ        $+4, DI
-	JMP         tile24
 
 narrower25:
-tile28:
 	CMPQ   DI, $+2
 	JL     narrower29
 	VXORPS Y0, Y0, Y0
@@ -528,10 +519,8 @@ loop31:
 	ADDQ        dstStep+24(FP), SI
 	ADDQ        AX, BX
 	SUBQ        $+2, DI
-	JMP         tile28
 
 narrower29:
-tile32:
 	CMPQ   DI, $+1
 	JL     narrower33
 	VXORPS Y0, Y0, Y0
@@ -561,7 +550,6 @@ loop35:
 	ADDQ        dstStep+24(FP), SI
 	ADDQ        AX, BX
 	SUBQ        $+1, DI
-	JMP         tile32
 
 narrower33:
 	ADDQ $+32, x+8(FP)
@@ -805,13 +793,13 @@ less4:
 	VMOVUPS     (R10)(R9*4), Y15
 	VMASKMOVPS  (CX)(R8*4), Y15, Y8
 	VMASKMOVPS  (AX)(R8*4), Y15, Y9
-	VFMADD231PS Y9, Y8, Y0
+	VFMADD231PS Y8, Y9, Y0
 	VMASKMOVPS  (SI)(R8*4), Y15, Y9
-	VFMADD231PS Y9, Y8, Y1
+	VFMADD231PS Y8, Y9, Y1
 	VMASKMOVPS  (DI)(R8*4), Y15, Y9
-	VFMADD231PS Y9, Y8, Y2
+	VFMADD231PS Y8, Y9, Y2
 	VMASKMOVPS  (DX)(R8*4), Y15, Y9
-	VFMADD231PS Y9, Y8, Y3
+	VFMADD231PS Y8, Y9, Y3
 
 done5:
 	VADDPS       Y4, Y0, Y0

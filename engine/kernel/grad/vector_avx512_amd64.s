@@ -232,7 +232,6 @@ loop7:
 	JMP         tile4
 
 narrower5:
-tile8:
 	CMPQ   DI, $+4
 	JL     narrower9
 	VPXORD Z0, Z0, Z0
@@ -276,10 +275,8 @@ loop11:
 	ADDQ        dstStep+24(FP), SI
 	ADDQ        AX, BX
 	SUBQ        $+4, DI
-	JMP         tile8
 
 narrower9:
-tile12:
 	CMPQ   DI, $+2
 	JL     narrower13
 	VPXORD Z0, Z0, Z0
@@ -313,10 +310,8 @@ loop15:
 	ADDQ        dstStep+24(FP), SI
 	ADDQ        AX, BX
 	SUBQ        $+2, DI
-	JMP         tile12
 
 narrower13:
-tile16:
 	CMPQ   DI, $+1
 	JL     narrower17
 	VPXORD Z0, Z0, Z0
@@ -345,7 +340,6 @@ loop19:
 	ADDQ        dstStep+24(FP), SI
 	ADDQ        AX, BX
 	SUBQ        $+1, DI
-	JMP         tile16
 
 narrower17:
 	ADDQ $+64, x+8(FP)
@@ -441,7 +435,6 @@ loop23:
 	JMP         tile20
 
 narrower21:
-tile24:
 	CMPQ   DI, $+4
 	JL     narrower25
 	VPXORD Z0, Z0, Z0
@@ -489,10 +482,8 @@ loop27:
 	ADDQ        dstStep+24(FP), SI
 	ADDQ        AX, BX
 	SUBQ        $+4, DI
-	JMP         tile24
 
 narrower25:
-tile28:
 	CMPQ   DI, $+2
 	JL     narrower29
 	VPXORD Z0, Z0, Z0
@@ -528,10 +519,8 @@ loop31:
 	ADDQ        dstStep+24(FP), SI
 	ADDQ        AX, BX
 	SUBQ        $+2, DI
-	JMP         tile28
 
 narrower29:
-tile32:
 	CMPQ   DI, $+1
 	JL     narrower33
 	VPXORD Z0, Z0, Z0
@@ -561,7 +550,6 @@ loop35:
 	ADDQ        dstStep+24(FP), SI
 	ADDQ        AX, BX
 	SUBQ        $+1, DI
-	JMP         tile32
 
 narrower33:
 	ADDQ $+64, x+8(FP)
@@ -815,13 +803,13 @@ less4:
 	KMOVW       R10, K1
 	VMOVUPS.Z   (CX)(R8*4), K1, Z8
 	VMOVUPS.Z   (AX)(R8*4), K1, Z9
-	VFMADD231PS Z9, Z8, Z0
+	VFMADD231PS Z8, Z9, Z0
 	VMOVUPS.Z   (SI)(R8*4), K1, Z9
-	VFMADD231PS Z9, Z8, Z1
+	VFMADD231PS Z8, Z9, Z1
 	VMOVUPS.Z   (DI)(R8*4), K1, Z9
-	VFMADD231PS Z9, Z8, Z2
+	VFMADD231PS Z8, Z9, Z2
 	VMOVUPS.Z   (DX)(R8*4), K1, Z9
-	VFMADD231PS Z9, Z8, Z3
+	VFMADD231PS Z8, Z9, Z3
 
 done5:
 	VADDPS        Z4, Z0, Z0

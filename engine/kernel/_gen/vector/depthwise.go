@@ -18,21 +18,21 @@ func (g *gen) depthwise(name string, k, stride int) {
 	t, prologue := g.tiling(k, stride)
 	g.i("SHLQ", imm(2), g.slot("dstRow"))
 	g.blocks(k*k, prologue, func(x, dst, pixels reg.GPVirtual, tail bool) {
-		g.eachTile(pixels, func(tile int) { g.depthwiseTile(t, tile, x, dst, tail) })
+		g.eachTile(pixels, depthwiseTiles, func(tile int) { g.depthwiseTile(t, tile, x, dst, tail) })
 	}, g.nextFloats)
 	g.end()
 }
 
-// eachTile runs body for tiles until no pixels are left.
-func (g *gen) eachTile(pixels reg.GPVirtual, body func(tile int)) {
-	for n, tile := range depthwiseTiles {
+// eachTile runs body for tiles, the widest first, until no pixels are left.
+func (g *gen) eachTile(pixels reg.GPVirtual, tiles []int, body func(tile int)) {
+	for n, tile := range tiles {
 		top, next := g.newLabel("tile"), g.newLabel("narrower")
 		g.label(top)
 		g.i("CMPQ", pixels, num(tile))
 		g.jump("JL", next)
 		body(tile)
 		g.i("SUBQ", num(tile), pixels)
-		if n == 0 || n == len(depthwiseTiles)-1 {
+		if n == 0 || tiles[n-1] > 2*tile { // else it fits once at most
 			g.jump("JMP", top)
 		}
 		g.label(next)
@@ -144,13 +144,8 @@ func (g *gen) gather(name string, f format, registers int) {
 		dst, x := g.gp("dst"), g.planes(f, "x")
 		step := g.gp("dstStep")
 		g.loop(g.slot("rows"), func() {
-			d, p := g.ctx.GP64(), planes{format: f, hi: g.ctx.GP64()}
+			d, p := g.ctx.GP64(), g.element(x, nil)
 			g.i("MOVQ", dst, d)
-			g.i("MOVQ", x.hi, p.hi)
-			if f == split {
-				p.lo = g.ctx.GP64()
-				g.i("MOVQ", x.lo, p.lo)
-			}
 			n := g.gp("pixels")
 			g.loop(n, func() {
 				for k := range registers {
@@ -175,12 +170,7 @@ func (g *gen) scatter(name string, f format, registers int) {
 		dst, x, sums := g.planes(f, "dst"), g.gp("x"), g.gp("sums")
 		step := g.gp("xStep")
 		g.loop(g.slot("rows"), func() {
-			p := planes{format: f, hi: g.ctx.GP64()}
-			g.i("MOVQ", dst.hi, p.hi)
-			if f == split {
-				p.lo = g.ctx.GP64()
-				g.i("MOVQ", dst.lo, p.lo)
-			}
+			p := g.element(dst, nil)
 			sum := g.gets(registers)
 			for _, s := range sum {
 				g.zero(s)
@@ -380,19 +370,14 @@ func (g *gen) depthwiseAny(name string) {
 			q, kx := g.ctx.GP64(), g.gp("kernelW")
 			g.i("MOVQ", row, q)
 			g.loop(kx, func() {
-				w, in := g.get(), g.get()
+				w := g.get()
 				g.i("VMOVUPS", mem(weights, nil, 0, 0), w)
 				g.i("ADDQ", num(bytes), weights)
-				for j := range acc {
-					if m := g.strided(q, step, step3, j); tail {
-						g.loadF32(m, in, true)
-						g.i("VFMADD231PS", w, in, acc[j])
-					} else {
-						g.i("VFMADD231PS", m, w, acc[j])
-					}
+				for j, a := range acc {
+					g.fmaF32(w, g.strided(q, step, step3, j), a, tail)
 				}
 				g.i("ADDQ", tapStep, q)
-				g.put(w, in)
+				g.put(w)
 			})
 			g.i("ADDQ", g.slot("rowStep"), row)
 		})
@@ -408,16 +393,7 @@ func (g *gen) depthwiseAny(name string) {
 	}
 	g.i("SHLQ", imm(2), g.slot("dstRow"))
 	g.blocks(0, func() {}, func(x, dst, pixels reg.GPVirtual, tail bool) {
-		for _, n := range []int{4, 1} {
-			top, next := g.newLabel("tile"), g.newLabel("narrower")
-			g.label(top)
-			g.i("CMPQ", pixels, num(n))
-			g.jump("JL", next)
-			tile(n, x, dst, tail)
-			g.i("SUBQ", num(n), pixels)
-			g.jump("JMP", top)
-			g.label(next)
-		}
+		g.eachTile(pixels, []int{4, 1}, func(n int) { tile(n, x, dst, tail) })
 	}, g.nextFloats)
 	g.end()
 }

@@ -33,7 +33,7 @@ func (g *gen) depthwiseInto(name string, k, stride int) {
 	}
 	g.blocks(k*k, prologue, func(x, dst, pixels reg.GPVirtual, tail bool) {
 		g.zero(sum)
-		g.eachTile(pixels, func(tile int) { g.depthwiseIntoTile(t, tile, sum, x, dst, tail) })
+		g.eachTile(pixels, depthwiseTiles, func(tile int) { g.depthwiseIntoTile(t, tile, sum, x, dst, tail) })
 		ifThere(sums, func(at reg.GPVirtual) {
 			g.storeF32(sum, mem(at, nil, 0, 0), tail)
 			g.i("ADDQ", g.slot("sumRow"), at)

@@ -74,17 +74,16 @@ func (g *gen) float(name string) planes { return planes{format: f32, hi: g.gp(na
 // lane loads lanes of float32 into a new register.
 func (g *gen) lane(p planes, i reg.Register, off int, tail bool) int { return g.load(p, i, off, tail) }
 
-// perPixel walks pixels x channels; steps names the planes that move on, by a parameter or by "channels".
-func (g *gen) perPixel(units []int, steps map[string]planes, order []string, body func(i reg.GPVirtual, off int, tail bool)) {
+// perPixel walks pixels x channels, and moves dst on by dstStep and x by the parameter xStep.
+func (g *gen) perPixel(dst, x planes, xStep string, body func(i reg.GPVirtual, off int, tail bool)) {
 	g.loop(g.slot("pixels"), func() {
-		g.channels(g.slot("channels"), units, func(i reg.GPVirtual, unit int, tail bool) {
+		g.channels(g.slot("channels"), []int{4, 1}, func(i reg.GPVirtual, unit int, tail bool) {
 			for k := range unit {
 				body(i, k*g.lanes(), tail)
 			}
 		})
-		for _, name := range order {
-			g.step(name, steps[name])
-		}
+		g.step("dstStep", dst)
+		g.step(xStep, x)
 	})
 }
 
@@ -93,7 +92,7 @@ func (g *gen) axpy(name string) {
 	g.fn(name, axpySignature)
 	dst, x := g.float("dst"), g.float("x")
 	a := g.scalar("a")
-	g.perPixel([]int{4, 1}, map[string]planes{"dstStep": dst, "xStep": x}, []string{"dstStep", "xStep"}, func(i reg.GPVirtual, off int, tail bool) {
+	g.perPixel(dst, x, "xStep", func(i reg.GPVirtual, off int, tail bool) {
 		v, w := g.lane(dst, i, off, tail), g.lane(x, i, off, tail)
 		g.i("VFMADD231PS", a, w, v)
 		g.storeF32(v, at(dst.hi, i, off), tail)
@@ -106,7 +105,7 @@ func (g *gen) axpy(name string) {
 func (g *gen) fma(name string) {
 	g.fn(name, fmaSignature)
 	dst, x, w := g.float("dst"), g.float("x"), g.float("w")
-	g.perPixel([]int{4, 1}, map[string]planes{"dstStep": dst, "channels": x}, []string{"dstStep", "channels"}, func(i reg.GPVirtual, off int, tail bool) {
+	g.perPixel(dst, x, "channels", func(i reg.GPVirtual, off int, tail bool) {
 		v, a, b := g.lane(dst, i, off, tail), g.lane(x, i, off, tail), g.lane(w, i, off, tail)
 		g.i("VFMADD231PS", a, b, v)
 		g.storeF32(v, at(dst.hi, i, off), tail)
@@ -141,24 +140,19 @@ func (g *gen) correlate(name string) {
 			g.i("MOVQ", row, q)
 			g.i("MOVQ", wRow, w)
 			g.loop(columns, func() {
-				tap, in := g.get(), g.get()
+				tap := g.get()
 				g.loadF32(mem(w, nil, 0, 0), tap, tail)
 				g.i("ADDQ", g.slot("wTap"), w)
 				p := g.ctx.GP64()
 				g.i("MOVQ", q, p)
 				for j, a := range acc {
-					if tail {
-						g.loadF32(g.strided(p, step, step3, j), in, true)
-						g.i("VFMADD231PS", tap, in, a)
-					} else {
-						g.i("VFMADD231PS", g.strided(p, step, step3, j), tap, a)
-					}
+					g.fmaF32(tap, g.strided(p, step, step3, j), a, tail)
 					if j%4 == 3 && j+1 < n {
 						g.i("LEAQ", mem(p, step, 4, 0), p)
 					}
 				}
 				g.i("ADDQ", tapStep, q)
-				g.put(tap, in)
+				g.put(tap)
 			})
 			g.i("ADDQ", g.slot("rowStep"), row)
 			g.i("ADDQ", g.slot("wRow"), wRow)
@@ -172,16 +166,7 @@ func (g *gen) correlate(name string) {
 	}
 	block := func(tail bool) {
 		x, dst, pixels := g.gp("x"), g.gp("dst"), g.gp("pixels")
-		for _, n := range correlateTiles {
-			top, next := g.newLabel("tile"), g.newLabel("narrower")
-			g.label(top)
-			g.i("CMPQ", pixels, num(n))
-			g.jump("JL", next)
-			tile(n, x, dst, tail)
-			g.i("SUBQ", num(n), pixels)
-			g.jump("JMP", top)
-			g.label(next)
-		}
+		g.eachTile(pixels, correlateTiles, func(n int) { tile(n, x, dst, tail) })
 		for _, p := range []string{"x", "dst", "w"} {
 			g.i("ADDQ", num(4*g.lanes()), g.slot(p))
 		}
@@ -266,13 +251,7 @@ func (g *gen) mix(name string) {
 		g.loop(n, func() {
 			g.i("VBROADCASTSS", mem(factor, nil, 0, 0), f)
 			for k, sum := range sums {
-				if tail {
-					v := g.lane(planes{format: f32, hi: row}, nil, 0, true)
-					g.i("VFMADD231PS", f, v, sum)
-					g.put(v)
-				} else {
-					g.i("VFMADD231PS", at(row, nil, k*g.lanes()), f, sum)
-				}
+				g.fmaF32(f, at(row, nil, k*g.lanes()), sum, tail)
 			}
 			g.i("ADDQ", xStep, row)
 			g.i("ADDQ", factorStep, factor)
@@ -307,13 +286,7 @@ func (g *gen) inner(name string) {
 		for k := range unit {
 			v := g.lane(x, i, k*g.lanes(), tail)
 			for r, row := range rows {
-				if tail {
-					u := g.lane(planes{format: f32, hi: row}, i, 0, true)
-					g.i("VFMADD231PS", u, v, acc[r])
-					g.put(u)
-				} else {
-					g.i("VFMADD231PS", at(row, i, k*g.lanes()), v, acc[k*innerRows+r])
-				}
+				g.fmaF32(v, at(row, i, k*g.lanes()), acc[k*innerRows+r], tail)
 			}
 			g.put(v)
 		}
@@ -549,25 +522,9 @@ func (g *gen) blend(name string) {
 func (g *gen) gradLayerNorm(name string) {
 	g.fn(name, gradNormSignature)
 	dx, dy, x, gamma := g.float("dx"), g.float("dy"), g.float("x"), g.float("gamma")
-	inverseCount := g.get()
-	g.i("VCVTSI2SSQ", g.slot("channels"), xmm[inverseCount], xmm[inverseCount])
-	one := g.constant(1)
-	g.i("VDIVSS", xmm[inverseCount], xmm[one], xmm[inverseCount])
-	g.put(one)
-	g.i("VBROADCASTSS", xmm[inverseCount], inverseCount)
+	inverseCount := g.inverseCount()
 	g.loop(g.slot("pixels"), func() {
-		mean := g.over(x, func(acc, v int, _ bool) { g.i("VADDPS", v, acc, acc) })
-		g.sumLanes(mean)
-		g.i("VMULPS", inverseCount, mean, mean)
-		inverse := g.over(x, func(acc, v int, tail bool) {
-			g.i("VSUBPS", mean, v, v)
-			if tail {
-				g.clearTail(v)
-			}
-			g.i("VFMADD231PS", v, v, acc)
-		})
-		g.sumLanes(inverse)
-		g.inverseRoot(inverse, inverseCount)
+		mean, inverse := g.statistics(x, inverseCount)
 		sumG, sumGX := g.get(), g.get()
 		g.zero(sumG)
 		g.zero(sumGX)

@@ -36,6 +36,14 @@ const (
 
 var formatNames = [...]string{"F32", "BF16", "Split"}
 
+// size is how many bytes a value takes in a plane.
+func (f format) size() int {
+	if f == f32 {
+		return 4
+	}
+	return 2
+}
+
 // planes are the addresses of a map's planes.
 type planes struct {
 	format
@@ -316,21 +324,28 @@ func (g *gen) intBits(name string, v uint32, b, dst int) {
 	}
 }
 
-// setTail makes the mask of the first rem lanes.
+// setTail makes the mask of the first rem lanes of float32.
 func (g *gen) setTail(rem reg.GPVirtual) {
 	g.rem = rem
-	t := g.ctx.GP64()
 	if g.wide() {
-		g.i("MOVQ", operand.I32(-1), t)
-		g.i("BZHIQ", rem, t, t)
-		g.i("KMOVW", t.As32(), reg.K1)
+		g.setMask(rem, "KMOVW")
 		return
 	}
+	t := g.ctx.GP64()
 	g.i("LEAQ", operand.NewDataAddr(operand.NewStaticSymbol(g.prefix+"masks"), 32), t)
 	u := g.ctx.GP64()
 	g.i("MOVQ", rem, u)
 	g.i("NEGQ", u)
 	g.i("VMOVUPS", mem(t, u, 4, 0), tailMask)
+}
+
+// setMask sets the first n bits of K1, by KMOVW or, for lanes of 16 bits, by KMOVD, and returns them in a general register.
+func (g *gen) setMask(n reg.GPVirtual, move string) reg.GPVirtual {
+	m := g.ctx.GP64()
+	g.i("MOVQ", operand.I32(-1), m)
+	g.i("BZHIQ", n, m, m)
+	g.i(move, m.As32(), reg.K1)
+	return m
 }
 
 // loadF32 loads float32 lanes; those behind the tail become zero and are not touched in memory.
@@ -363,6 +378,18 @@ func (g *gen) clearTail(v int) {
 	} else {
 		g.i("VANDPS", tailMask, v, v)
 	}
+}
+
+// fmaF32 adds w times lanes of memory to acc.
+func (g *gen) fmaF32(w int, m operand.Mem, acc int, tail bool) {
+	if !tail {
+		g.i("VFMADD231PS", m, w, acc)
+		return
+	}
+	v := g.get()
+	g.loadF32(m, v, true)
+	g.i("VFMADD231PS", w, v, acc)
+	g.put(v)
 }
 
 // widen loads bfloat16 lanes as float32.
@@ -607,16 +634,21 @@ func (g *gen) storeWords(v int, base, index reg.Register, off int, tail bool) {
 
 // channels walks count channels: steps of units[k] registers while they fit, then the tail.
 func (g *gen) channels(count operand.Op, units []int, body func(i reg.GPVirtual, unit int, tail bool)) {
+	g.strips(count, g.lanes(), units, g.setTail, body)
+}
+
+// strips is channels for registers of so many lanes; mask makes the mask of a tail.
+func (g *gen) strips(count operand.Op, lanes int, units []int, mask func(rem reg.GPVirtual), body func(i reg.GPVirtual, unit int, tail bool)) {
 	i, t := g.ctx.GP64(), g.ctx.GP64()
 	g.i("XORQ", i, i)
 	for _, u := range units {
 		top, next := g.newLabel("chan"), g.newLabel("less")
 		g.label(top)
-		g.i("LEAQ", mem(i, nil, 0, u*g.lanes()), t)
+		g.i("LEAQ", mem(i, nil, 0, u*lanes), t)
 		g.i("CMPQ", t, count)
 		g.jump("JGT", next)
 		body(i, u, false)
-		g.i("ADDQ", num(u*g.lanes()), i)
+		g.i("ADDQ", num(u*lanes), i)
 		g.jump("JMP", top)
 		g.label(next)
 	}
@@ -625,7 +657,7 @@ func (g *gen) channels(count operand.Op, units []int, body func(i reg.GPVirtual,
 	g.i("MOVQ", count, rem)
 	g.i("SUBQ", i, rem)
 	g.jump("JE", done)
-	g.setTail(rem)
+	mask(rem)
 	body(i, 1, true)
 	g.label(done)
 }
@@ -644,15 +676,37 @@ func (g *gen) step(name string, ps ...planes) {
 	t := g.ctx.GP64()
 	for _, p := range ps {
 		g.i("MOVQ", g.slot(name), t)
-		scale := 4
-		if p.format != f32 {
-			scale = 2
-		}
-		g.i("LEAQ", mem(p.hi, t, scale, 0), p.hi)
+		g.i("LEAQ", mem(p.hi, t, p.size(), 0), p.hi)
 		if p.format == split {
-			g.i("LEAQ", mem(p.lo, t, scale, 0), p.lo)
+			g.i("LEAQ", mem(p.lo, t, p.size(), 0), p.lo)
 		}
 	}
+}
+
+// advance adds bytes to the addresses of planes.
+func (g *gen) advance(p planes, bytes reg.GPVirtual) {
+	g.i("ADDQ", bytes, p.hi)
+	if p.format == split {
+		g.i("ADDQ", bytes, p.lo)
+	}
+}
+
+// element returns the addresses of element index, nil for the first, in registers of their own.
+func (g *gen) element(p planes, index reg.Register) planes {
+	address := func(base reg.GPVirtual) reg.GPVirtual {
+		r := g.ctx.GP64()
+		if index == nil {
+			g.i("MOVQ", base, r)
+		} else {
+			g.i("LEAQ", mem(base, index, p.size(), 0), r)
+		}
+		return r
+	}
+	q := planes{format: p.format, hi: address(p.hi)}
+	if p.format == split {
+		q.lo = address(p.lo)
+	}
+	return q
 }
 
 // planes loads the addresses of a map.

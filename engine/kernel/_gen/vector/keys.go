@@ -30,30 +30,7 @@ func (g *gen) flip(k keyed, v int) {
 
 // wordChannels is channels for registers of 32 words.
 func (g *gen) wordChannels(units []int, body func(i reg.GPVirtual, unit int, tail bool)) {
-	const lanes = 32
-	i, t := g.ctx.GP64(), g.ctx.GP64()
-	g.i("XORQ", i, i)
-	for _, u := range units {
-		top, next := g.newLabel("chan"), g.newLabel("less")
-		g.label(top)
-		g.i("LEAQ", mem(i, nil, 0, u*lanes), t)
-		g.i("CMPQ", t, g.slot("channels"))
-		g.jump("JGT", next)
-		body(i, u, false)
-		g.i("ADDQ", num(u*lanes), i)
-		g.jump("JMP", top)
-		g.label(next)
-	}
-	done := g.newLabel("done")
-	rem := g.gp("channels")
-	g.i("SUBQ", i, rem)
-	g.jump("JE", done)
-	m := g.ctx.GP64()
-	g.i("MOVQ", operand.I32(-1), m)
-	g.i("BZHIQ", rem, m, m)
-	g.i("KMOVD", m.As32(), reg.K1)
-	body(i, 1, true)
-	g.label(done)
+	g.strips(g.slot("channels"), 32, units, func(rem reg.GPVirtual) { g.setMask(rem, "KMOVD") }, body)
 }
 
 func (g *gen) loadWords(m operand.Mem, tail bool) int {
@@ -65,6 +42,8 @@ func (g *gen) loadWords(m operand.Mem, tail bool) int {
 	}
 	return v
 }
+
+func (g *gen) greaterKey(acc, v int) { g.i("VPMAXUW", v, acc, acc) }
 
 func (g *gen) storeKeys(v int, m operand.Mem, tail bool) {
 	if tail {
@@ -83,31 +62,13 @@ func (g *gen) downKeys(name string) {
 	k := g.keyed()
 	g.loop(g.slot("pixels"), func() {
 		g.wordChannels([]int{4, 1}, func(i reg.GPVirtual, unit int, tail bool) {
-			p := g.ctx.GP64()
-			g.i("LEAQ", mem(x.hi, i, 2, 0), p)
-			load := func(u int) int {
-				v := g.loadWords(mem(p, nil, 0, 64*u), tail)
+			p := g.element(x, i)
+			acc := g.fold(unit, "rows", p, step, func(u int) int {
+				v := g.loadWords(mem(p.hi, nil, 0, 64*u), tail)
 				g.flip(k, v)
 				g.i("VPADDW", k.bias, v, v)
 				return v
-			}
-			acc := make([]int, unit)
-			for u := range acc {
-				acc[u] = load(u)
-			}
-			n := g.gp("rows")
-			done := g.newLabel("rows")
-			g.i("DECQ", n)
-			g.jump("JE", done)
-			g.loop(n, func() {
-				g.i("ADDQ", step, p)
-				for u := range acc {
-					v := load(u)
-					g.i("VPMAXUW", v, acc[u], acc[u])
-					g.put(v)
-				}
-			})
-			g.label(done)
+			}, g.greaterKey)
 			for u := range acc {
 				g.storeKeys(acc[u], mem(dst, i, 2, 64*u), tail)
 			}
@@ -129,25 +90,8 @@ func (g *gen) alongKeys(name string) {
 	k := g.keyed()
 	g.loop(g.slot("pixels"), func() {
 		g.wordChannels([]int{2, 1}, func(i reg.GPVirtual, unit int, tail bool) {
-			p := g.ctx.GP64()
-			g.i("LEAQ", mem(x.hi, i, 2, 0), p)
-			acc := make([]int, unit)
-			for u := range acc {
-				acc[u] = g.loadWords(mem(p, nil, 0, 64*u), tail)
-			}
-			n := g.gp("taps")
-			done := g.newLabel("taps")
-			g.i("DECQ", n)
-			g.jump("JE", done)
-			g.loop(n, func() {
-				g.i("ADDQ", step, p)
-				for u := range acc {
-					v := g.loadWords(mem(p, nil, 0, 64*u), tail)
-					g.i("VPMAXUW", v, acc[u], acc[u])
-					g.put(v)
-				}
-			})
-			g.label(done)
+			p := g.element(x, i)
+			acc := g.fold(unit, "taps", p, step, func(u int) int { return g.loadWords(mem(p.hi, nil, 0, 64*u), tail) }, g.greaterKey)
 			for u, v := range acc {
 				g.i("VPSUBW", k.bias, v, v)
 				g.flip(k, v)

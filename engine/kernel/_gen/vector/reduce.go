@@ -9,11 +9,7 @@ func (g *gen) sum(name string, f format) {
 	g.fn(name, sumSignature)
 	sums, x := g.gp("sum"), g.planes(f, "x")
 	step := g.gp("xStep")
-	size := 4
-	if f != f32 {
-		size = 2
-	}
-	g.i("SHLQ", imm(size/2), step)
+	g.i("SHLQ", imm(f.size()/2), step)
 	units := []int{8, 4, 1}
 	if !g.wide() {
 		units = []int{4, 1}
@@ -24,21 +20,13 @@ func (g *gen) sum(name string, f format) {
 			acc[k] = g.get()
 			g.loadF32(at(sums, i, k*g.lanes()), acc[k], tail)
 		}
-		p := planes{format: f, hi: g.ctx.GP64()}
-		g.i("LEAQ", mem(x.hi, i, size, 0), p.hi)
-		if f == split {
-			p.lo = g.ctx.GP64()
-			g.i("LEAQ", mem(x.lo, i, size, 0), p.lo)
-		}
+		p := g.element(x, i)
 		n := g.gp("pixels")
 		g.loop(n, func() {
 			for k := range acc {
 				g.addLoaded(acc[k], p, nil, k*g.lanes(), tail)
 			}
-			g.i("ADDQ", step, p.hi)
-			if f == split {
-				g.i("ADDQ", step, p.lo)
-			}
+			g.advance(p, step)
 		})
 		for k := range acc {
 			g.storeF32(acc[k], at(sums, i, k*g.lanes()), tail)
@@ -48,17 +36,34 @@ func (g *gen) sum(name string, f format) {
 	g.end()
 }
 
+// fold loads unit registers and reduces them over the count of places, step bytes apart, from p on. load loads register k.
+func (g *gen) fold(unit int, count string, p planes, step reg.GPVirtual, load func(k int) int, reduce func(acc, x int)) []int {
+	acc := make([]int, unit)
+	for k := range acc {
+		acc[k] = load(k)
+	}
+	n, done := g.gp(count), g.newLabel(count)
+	g.i("DECQ", n)
+	g.jump("JE", done)
+	g.loop(n, func() {
+		g.advance(p, step)
+		for k := range acc {
+			v := load(k)
+			reduce(acc[k], v)
+			g.put(v)
+		}
+	})
+	g.label(done)
+	return acc
+}
+
 // reduceMax replaces acc by the greater of acc and x, or not-a-number if one of them is: VMAXPS returns its second
 // source in that case, so both orders are taken, and their union has all bits of the exponent.
 func (g *gen) reduceMax(acc, x int) {
 	t := g.get()
 	g.i("VMAXPS", acc, x, t)
 	g.i("VMAXPS", x, acc, acc)
-	if g.wide() {
-		g.i("VORPS", t, acc, acc)
-	} else {
-		g.i("VORPS", t, acc, acc)
-	}
+	g.i("VORPS", t, acc, acc)
 	g.put(t)
 }
 
@@ -69,39 +74,11 @@ func (g *gen) down(name string, f format, reduce func(acc, x int)) {
 	g.fn(name, downSignature)
 	dst, x := planes{format: f32, hi: g.gp("dst")}, g.planes(f, "x")
 	step := g.gp("rowStep")
-	size := 4
-	if f != f32 {
-		size = 2
-	}
-	g.i("SHLQ", imm(size/2), step)
+	g.i("SHLQ", imm(f.size()/2), step)
 	g.loop(g.slot("pixels"), func() {
 		g.channels(g.slot("channels"), g.simpleUnits(f), func(i reg.GPVirtual, unit int, tail bool) {
-			p := planes{format: f, hi: g.ctx.GP64()}
-			g.i("LEAQ", mem(x.hi, i, size, 0), p.hi)
-			if f == split {
-				p.lo = g.ctx.GP64()
-				g.i("LEAQ", mem(x.lo, i, size, 0), p.lo)
-			}
-			acc := make([]int, unit)
-			for k := range acc {
-				acc[k] = g.load(p, nil, k*g.lanes(), tail)
-			}
-			n := g.gp("rows")
-			done := g.newLabel("rows")
-			g.i("DECQ", n)
-			g.jump("JE", done)
-			g.loop(n, func() {
-				g.i("ADDQ", step, p.hi)
-				if f == split {
-					g.i("ADDQ", step, p.lo)
-				}
-				for k := range acc {
-					v := g.load(p, nil, k*g.lanes(), tail)
-					reduce(acc[k], v)
-					g.put(v)
-				}
-			})
-			g.label(done)
+			p := g.element(x, i)
+			acc := g.fold(unit, "rows", p, step, func(k int) int { return g.load(p, nil, k*g.lanes(), tail) }, reduce)
 			for k := range acc {
 				g.storeF32(acc[k], at(dst.hi, i, k*g.lanes()), tail)
 			}
@@ -126,27 +103,8 @@ func (g *gen) along(name string, reduce func(acc, x int), scaled bool) {
 	}
 	g.loop(g.slot("pixels"), func() {
 		g.channels(g.slot("channels"), []int{4, 1}, func(i reg.GPVirtual, unit int, tail bool) {
-			p := g.ctx.GP64()
-			g.i("LEAQ", at(x.hi, i, 0), p)
-			acc := make([]int, unit)
-			for k := range acc {
-				acc[k] = g.get()
-				g.loadF32(at(p, nil, k*g.lanes()), acc[k], tail)
-			}
-			n := g.gp("taps")
-			done := g.newLabel("taps")
-			g.i("DECQ", n)
-			g.jump("JE", done)
-			g.loop(n, func() {
-				g.i("ADDQ", step, p)
-				for k := range acc {
-					v := g.get()
-					g.loadF32(at(p, nil, k*g.lanes()), v, tail)
-					reduce(acc[k], v)
-					g.put(v)
-				}
-			})
-			g.label(done)
+			p := g.element(x, i)
+			acc := g.fold(unit, "taps", p, step, func(k int) int { return g.load(p, nil, k*g.lanes(), tail) }, reduce)
 			for k := range acc {
 				if scaled {
 					g.i("VMULPS", scale, acc[k], acc[k])
@@ -206,25 +164,9 @@ func (g *gen) layerNorm(name string, f format) {
 	g.fn(name, normSignature)
 	dst, x := g.planes(f, "dst"), g.planes(f, "x")
 	gamma, beta := g.gp("gamma"), g.gp("beta")
-	inverseCount := g.get()
-	g.i("VCVTSI2SSQ", g.slot("channels"), xmm[inverseCount], xmm[inverseCount])
-	one := g.constant(1)
-	g.i("VDIVSS", xmm[inverseCount], xmm[one], xmm[inverseCount])
-	g.put(one)
-	g.i("VBROADCASTSS", xmm[inverseCount], inverseCount)
+	inverseCount := g.inverseCount()
 	g.loop(g.slot("pixels"), func() {
-		mean := g.over(x, func(acc, v int, _ bool) { g.i("VADDPS", v, acc, acc) })
-		g.sumLanes(mean)
-		g.i("VMULPS", inverseCount, mean, mean)
-		inverse := g.over(x, func(acc, v int, tail bool) {
-			g.i("VSUBPS", mean, v, v)
-			if tail {
-				g.clearTail(v)
-			}
-			g.i("VFMADD231PS", v, v, acc)
-		})
-		g.sumLanes(inverse)
-		g.inverseRoot(inverse, inverseCount)
+		mean, inverse := g.statistics(x, inverseCount)
 		g.channels(g.slot("channels"), []int{1}, func(i reg.GPVirtual, _ int, tail bool) {
 			v := g.load(x, i, 0, tail)
 			s, t := g.get(), g.get()
@@ -242,6 +184,34 @@ func (g *gen) layerNorm(name string, f format) {
 		g.step("xStep", x)
 	})
 	g.end()
+}
+
+// inverseCount returns a register with 1/channels.
+func (g *gen) inverseCount() int {
+	v := g.get()
+	g.i("VCVTSI2SSQ", g.slot("channels"), xmm[v], xmm[v])
+	one := g.constant(1)
+	g.i("VDIVSS", xmm[v], xmm[one], xmm[v])
+	g.put(one)
+	g.i("VBROADCASTSS", xmm[v], v)
+	return v
+}
+
+// statistics returns registers with the mean of a pixel's channels and 1/sqrt(variance + eps).
+func (g *gen) statistics(x planes, inverseCount int) (mean, inverse int) {
+	mean = g.over(x, func(acc, v int, _ bool) { g.i("VADDPS", v, acc, acc) })
+	g.sumLanes(mean)
+	g.i("VMULPS", inverseCount, mean, mean)
+	inverse = g.over(x, func(acc, v int, tail bool) {
+		g.i("VSUBPS", mean, v, v)
+		if tail {
+			g.clearTail(v)
+		}
+		g.i("VFMADD231PS", v, v, acc)
+	})
+	g.sumLanes(inverse)
+	g.inverseRoot(inverse, inverseCount)
+	return mean, inverse
 }
 
 // inverseRoot replaces the sum of squares in all lanes of v by 1/sqrt(sum*inverseCount + eps).
