@@ -20,6 +20,7 @@ type DepthwiseSpec struct {
 // Depthwise is a depthwise convolution with its weights packed. It is immutable and safe for concurrent use.
 type Depthwise struct {
 	spec    DepthwiseSpec
+	shape   int       // index of the kernel made for the window, or -1
 	lanes   int       // channels in a block of weights
 	weights []float32 // [ceil(C/lanes)][KernelH][KernelW][lanes]
 	bias    []float32 // [ceil(C/lanes)*lanes]
@@ -70,7 +71,7 @@ func NewDepthwise(spec DepthwiseSpec, weights, bias []float32) (*Depthwise, erro
 	if bias != nil && len(bias) != spec.Channels {
 		return nil, fmt.Errorf("depthwise convolution of %d channels: %d biases", spec.Channels, len(bias))
 	}
-	d := &Depthwise{spec: spec, lanes: 16}
+	d := &Depthwise{spec: spec, shape: spec.shape(), lanes: 16}
 	if levelOf(spec.Tier) == levelAVX2 {
 		d.lanes = 8
 	}
@@ -112,11 +113,12 @@ func (d *Depthwise) direct(src *Map) bool {
 
 // into returns the kernel that rounds, applies the activation and adds up rows itself, if there is one.
 func (d *Depthwise) into() depthwiseIntoFunc {
-	switch shape := d.shape(); activationClass[d.spec.Activation] {
+	if d.shape < 0 {
+		return nil
+	}
+	switch activationClass[d.spec.Activation] {
 	case classClip, classHardSwish, classSiLU:
-		if shape >= 0 {
-			return depthwiseIntoKernels[levelOf(d.spec.Tier)][shape]
-		}
+		return depthwiseIntoKernels[levelOf(d.spec.Tier)][d.shape]
 	}
 	return nil
 }
@@ -342,9 +344,9 @@ func (d *Depthwise) rows(dst []float32, dstPixel, dstRow int, x []float32, xPixe
 	s := &d.spec
 	lo, hi, _ := s.Activation.bounds()
 	weights, bias := d.weights[c*s.KernelH*s.KernelW:], d.bias[c:]
-	level, shape := levelOf(s.Tier), d.shape()
-	if shape >= 0 && depthwiseKernels[level][shape] != nil {
-		depthwiseKernels[level][shape](floats(dst), floats(x), floats(weights), floats(bias), dstPixel, dstRow, xPixel, xRow, xRow*s.StrideH, rows, pixels, channels, lo, hi)
+	level := levelOf(s.Tier)
+	if d.shape >= 0 && depthwiseKernels[level][d.shape] != nil {
+		depthwiseKernels[level][d.shape](floats(dst), floats(x), floats(weights), floats(bias), dstPixel, dstRow, xPixel, xRow, xRow*s.StrideH, rows, pixels, channels, lo, hi)
 		return
 	}
 	if k := depthwiseAnyKernels[level]; k != nil {
@@ -358,8 +360,7 @@ func (d *Depthwise) rows(dst []float32, dstPixel, dstRow int, x []float32, xPixe
 }
 
 // shape returns the index of the kernel made for this window, or -1.
-func (d *Depthwise) shape() int {
-	s := &d.spec
+func (s *DepthwiseSpec) shape() int {
 	if s.KernelH != s.KernelW || s.StrideH != s.StrideW || s.DilationH != 1 || s.DilationW != 1 {
 		return -1
 	}
