@@ -132,66 +132,62 @@ chan2:
 	VMINPS  Z4, Z1, Z4
 	VMAXPS  Z5, Z0, Z5
 	VMINPS  Z5, Z1, Z5
+	MOVQ    $0xaaaaaaaa, DI
+	KMOVD   DI, K3
+	VMOVUPS tables<>+0(SB), Z6
+	VMOVUPS tables<>+64(SB), Z7
 
-	// VCVTNE2PS2BF16 Z2, Z3, Z6
+	// VCVTNE2PS2BF16 Z2, Z3, Z8
 	BYTE        $0x62
-	BYTE        $0xf2
+	BYTE        $0x72
 	BYTE        $0x67
 	BYTE        $0x48
 	BYTE        $0x72
-	BYTE        $0xf2
-	VMOVDQU16   Z6, (AX)(SI*2)
-	MOVQ        $0xaaaaaaaa, DI
-	KMOVD       DI, K3
-	VMOVUPS     tables<>+0(SB), Z8
-	VPERMW.Z    Z6, Z8, K3, Z7
-	VSUBPS      Z7, Z2, Z2
-	VMOVUPS     tables<>+64(SB), Z8
-	VPERMW.Z    Z6, Z8, K3, Z7
-	VSUBPS      Z7, Z3, Z3
+	BYTE        $0xc2
+	VMOVDQU16   Z8, (AX)(SI*2)
+	VPERMW.Z    Z8, Z6, K3, Z9
+	VSUBPS      Z9, Z2, Z2
+	VPERMW.Z    Z8, Z7, K3, Z9
+	VSUBPS      Z9, Z3, Z3
 	VMINPS.BCST consts<>+0(SB), Z2, Z2
 	VMINPS.BCST consts<>+0(SB), Z3, Z3
 	VMAXPS.BCST consts<>+4(SB), Z2, Z2
 	VMAXPS.BCST consts<>+4(SB), Z3, Z3
 
-	// VCVTNE2PS2BF16 Z2, Z3, Z6
+	// VCVTNE2PS2BF16 Z2, Z3, Z8
 	BYTE      $0x62
-	BYTE      $0xf2
+	BYTE      $0x72
 	BYTE      $0x67
 	BYTE      $0x48
 	BYTE      $0x72
-	BYTE      $0xf2
-	VMOVDQU16 Z6, (CX)(SI*2)
+	BYTE      $0xc2
+	VMOVDQU16 Z8, (CX)(SI*2)
 
-	// VCVTNE2PS2BF16 Z4, Z5, Z6
+	// VCVTNE2PS2BF16 Z4, Z5, Z8
 	BYTE        $0x62
-	BYTE        $0xf2
+	BYTE        $0x72
 	BYTE        $0x57
 	BYTE        $0x48
 	BYTE        $0x72
-	BYTE        $0xf4
-	VMOVDQU16   Z6, 64(AX)(SI*2)
-	MOVQ        $0xaaaaaaaa, DI
-	KMOVD       DI, K3
-	VMOVUPS     tables<>+0(SB), Z8
-	VPERMW.Z    Z6, Z8, K3, Z7
-	VSUBPS      Z7, Z4, Z4
-	VMOVUPS     tables<>+64(SB), Z8
-	VPERMW.Z    Z6, Z8, K3, Z7
-	VSUBPS      Z7, Z5, Z5
+	BYTE        $0xc4
+	VMOVDQU16   Z8, 64(AX)(SI*2)
+	VPERMW.Z    Z8, Z6, K3, Z9
+	VSUBPS      Z9, Z4, Z4
+	VPERMW.Z    Z8, Z7, K3, Z9
+	VSUBPS      Z9, Z5, Z5
 	VMINPS.BCST consts<>+0(SB), Z4, Z4
 	VMINPS.BCST consts<>+0(SB), Z5, Z5
 	VMAXPS.BCST consts<>+4(SB), Z4, Z4
 	VMAXPS.BCST consts<>+4(SB), Z5, Z5
 
-	// VCVTNE2PS2BF16 Z4, Z5, Z6
+	// VCVTNE2PS2BF16 Z4, Z5, Z8
 	BYTE      $0x62
-	BYTE      $0xf2
+	BYTE      $0x72
 	BYTE      $0x57
 	BYTE      $0x48
 	BYTE      $0x72
-	BYTE      $0xf4
-	VMOVDQU16 Z6, 64(CX)(SI*2)
+	BYTE      $0xc4
+	VMOVDQU16 Z8, 64(CX)(SI*2)
 	ADDQ      $+64, SI
 	JMP       chan2
 
@@ -425,66 +421,62 @@ chan2:
 	VMINPS    Z4, Z1, Z4
 	VMAXPS    Z5, Z0, Z5
 	VMINPS    Z5, Z1, Z5
+	MOVQ      $0xaaaaaaaa, R8
+	KMOVD     R8, K3
+	VMOVUPS   tables<>+0(SB), Z6
+	VMOVUPS   tables<>+64(SB), Z7
 
-	// VCVTNE2PS2BF16 Z2, Z3, Z6
+	// VCVTNE2PS2BF16 Z2, Z3, Z8
 	BYTE        $0x62
-	BYTE        $0xf2
+	BYTE        $0x72
 	BYTE        $0x67
 	BYTE        $0x48
 	BYTE        $0x72
-	BYTE        $0xf2
-	VMOVDQU16   Z6, (AX)(DI*2)
-	MOVQ        $0xaaaaaaaa, R8
-	KMOVD       R8, K3
-	VMOVUPS     tables<>+0(SB), Z8
-	VPERMW.Z    Z6, Z8, K3, Z7
-	VSUBPS      Z7, Z2, Z2
-	VMOVUPS     tables<>+64(SB), Z8
-	VPERMW.Z    Z6, Z8, K3, Z7
-	VSUBPS      Z7, Z3, Z3
+	BYTE        $0xc2
+	VMOVDQU16   Z8, (AX)(DI*2)
+	VPERMW.Z    Z8, Z6, K3, Z9
+	VSUBPS      Z9, Z2, Z2
+	VPERMW.Z    Z8, Z7, K3, Z9
+	VSUBPS      Z9, Z3, Z3
 	VMINPS.BCST consts<>+0(SB), Z2, Z2
 	VMINPS.BCST consts<>+0(SB), Z3, Z3
 	VMAXPS.BCST consts<>+4(SB), Z2, Z2
 	VMAXPS.BCST consts<>+4(SB), Z3, Z3
 
-	// VCVTNE2PS2BF16 Z2, Z3, Z6
+	// VCVTNE2PS2BF16 Z2, Z3, Z8
 	BYTE      $0x62
-	BYTE      $0xf2
+	BYTE      $0x72
 	BYTE      $0x67
 	BYTE      $0x48
 	BYTE      $0x72
-	BYTE      $0xf2
-	VMOVDQU16 Z6, (CX)(DI*2)
+	BYTE      $0xc2
+	VMOVDQU16 Z8, (CX)(DI*2)
 
-	// VCVTNE2PS2BF16 Z4, Z5, Z6
+	// VCVTNE2PS2BF16 Z4, Z5, Z8
 	BYTE        $0x62
-	BYTE        $0xf2
+	BYTE        $0x72
 	BYTE        $0x57
 	BYTE        $0x48
 	BYTE        $0x72
-	BYTE        $0xf4
-	VMOVDQU16   Z6, 64(AX)(DI*2)
-	MOVQ        $0xaaaaaaaa, R8
-	KMOVD       R8, K3
-	VMOVUPS     tables<>+0(SB), Z8
-	VPERMW.Z    Z6, Z8, K3, Z7
-	VSUBPS      Z7, Z4, Z4
-	VMOVUPS     tables<>+64(SB), Z8
-	VPERMW.Z    Z6, Z8, K3, Z7
-	VSUBPS      Z7, Z5, Z5
+	BYTE        $0xc4
+	VMOVDQU16   Z8, 64(AX)(DI*2)
+	VPERMW.Z    Z8, Z6, K3, Z9
+	VSUBPS      Z9, Z4, Z4
+	VPERMW.Z    Z8, Z7, K3, Z9
+	VSUBPS      Z9, Z5, Z5
 	VMINPS.BCST consts<>+0(SB), Z4, Z4
 	VMINPS.BCST consts<>+0(SB), Z5, Z5
 	VMAXPS.BCST consts<>+4(SB), Z4, Z4
 	VMAXPS.BCST consts<>+4(SB), Z5, Z5
 
-	// VCVTNE2PS2BF16 Z4, Z5, Z6
+	// VCVTNE2PS2BF16 Z4, Z5, Z8
 	BYTE      $0x62
-	BYTE      $0xf2
+	BYTE      $0x72
 	BYTE      $0x57
 	BYTE      $0x48
 	BYTE      $0x72
-	BYTE      $0xf4
-	VMOVDQU16 Z6, 64(CX)(DI*2)
+	BYTE      $0xc4
+	VMOVDQU16 Z8, 64(CX)(DI*2)
 	ADDQ      $+64, DI
 	JMP       chan2
 
@@ -714,36 +706,36 @@ chan2:
 	VMINPS      Z4, Z1, Z4
 	VMULPS      Z4, Z3, Z4
 	VMULPS.BCST consts<>+16(SB), Z4, Z3
+	MOVQ        $0xaaaaaaaa, R8
+	KMOVD       R8, K3
+	VMOVUPS     tables<>+0(SB), Z4
+	VMOVUPS     tables<>+64(SB), Z5
 
-	// VCVTNE2PS2BF16 Z2, Z3, Z4
+	// VCVTNE2PS2BF16 Z2, Z3, Z6
 	BYTE        $0x62
 	BYTE        $0xf2
 	BYTE        $0x67
 	BYTE        $0x48
 	BYTE        $0x72
-	BYTE        $0xe2
-	VMOVDQU16   Z4, (AX)(DI*2)
-	MOVQ        $0xaaaaaaaa, R8
-	KMOVD       R8, K3
-	VMOVUPS     tables<>+0(SB), Z6
-	VPERMW.Z    Z4, Z6, K3, Z5
-	VSUBPS      Z5, Z2, Z2
-	VMOVUPS     tables<>+64(SB), Z6
-	VPERMW.Z    Z4, Z6, K3, Z5
-	VSUBPS      Z5, Z3, Z3
+	BYTE        $0xf2
+	VMOVDQU16   Z6, (AX)(DI*2)
+	VPERMW.Z    Z6, Z4, K3, Z7
+	VSUBPS      Z7, Z2, Z2
+	VPERMW.Z    Z6, Z5, K3, Z7
+	VSUBPS      Z7, Z3, Z3
 	VMINPS.BCST consts<>+0(SB), Z2, Z2
 	VMINPS.BCST consts<>+0(SB), Z3, Z3
 	VMAXPS.BCST consts<>+4(SB), Z2, Z2
 	VMAXPS.BCST consts<>+4(SB), Z3, Z3
 
-	// VCVTNE2PS2BF16 Z2, Z3, Z4
+	// VCVTNE2PS2BF16 Z2, Z3, Z6
 	BYTE      $0x62
 	BYTE      $0xf2
 	BYTE      $0x67
 	BYTE      $0x48
 	BYTE      $0x72
-	BYTE      $0xe2
-	VMOVDQU16 Z4, (CX)(DI*2)
+	BYTE      $0xf2
+	VMOVDQU16 Z6, (CX)(DI*2)
 	ADDQ      $+32, DI
 	JMP       chan2
 
@@ -973,36 +965,36 @@ chan2:
 	VMAXPS      Z4, Z0, Z4
 	VMINPS      Z4, Z1, Z4
 	VMULPS.BCST consts<>+16(SB), Z4, Z3
+	MOVQ        $0xaaaaaaaa, R8
+	KMOVD       R8, K3
+	VMOVUPS     tables<>+0(SB), Z4
+	VMOVUPS     tables<>+64(SB), Z5
 
-	// VCVTNE2PS2BF16 Z2, Z3, Z4
+	// VCVTNE2PS2BF16 Z2, Z3, Z6
 	BYTE        $0x62
 	BYTE        $0xf2
 	BYTE        $0x67
 	BYTE        $0x48
 	BYTE        $0x72
-	BYTE        $0xe2
-	VMOVDQU16   Z4, (AX)(DI*2)
-	MOVQ        $0xaaaaaaaa, R8
-	KMOVD       R8, K3
-	VMOVUPS     tables<>+0(SB), Z6
-	VPERMW.Z    Z4, Z6, K3, Z5
-	VSUBPS      Z5, Z2, Z2
-	VMOVUPS     tables<>+64(SB), Z6
-	VPERMW.Z    Z4, Z6, K3, Z5
-	VSUBPS      Z5, Z3, Z3
+	BYTE        $0xf2
+	VMOVDQU16   Z6, (AX)(DI*2)
+	VPERMW.Z    Z6, Z4, K3, Z7
+	VSUBPS      Z7, Z2, Z2
+	VPERMW.Z    Z6, Z5, K3, Z7
+	VSUBPS      Z7, Z3, Z3
 	VMINPS.BCST consts<>+0(SB), Z2, Z2
 	VMINPS.BCST consts<>+0(SB), Z3, Z3
 	VMAXPS.BCST consts<>+4(SB), Z2, Z2
 	VMAXPS.BCST consts<>+4(SB), Z3, Z3
 
-	// VCVTNE2PS2BF16 Z2, Z3, Z4
+	// VCVTNE2PS2BF16 Z2, Z3, Z6
 	BYTE      $0x62
 	BYTE      $0xf2
 	BYTE      $0x67
 	BYTE      $0x48
 	BYTE      $0x72
-	BYTE      $0xe2
-	VMOVDQU16 Z4, (CX)(DI*2)
+	BYTE      $0xf2
+	VMOVDQU16 Z6, (CX)(DI*2)
 	ADDQ      $+32, DI
 	JMP       chan2
 
@@ -1306,36 +1298,36 @@ chan2:
 	VFNMADD213PS.BCST consts<>+56(SB), Z3, Z5
 	VMULPS            Z5, Z4, Z3
 	VMULPS            Z3, Z2, Z2
+	MOVQ              $0xaaaaaaaa, R8
+	KMOVD             R8, K3
+	VMOVUPS           tables<>+0(SB), Z3
+	VMOVUPS           tables<>+64(SB), Z4
 
-	// VCVTNE2PS2BF16 Z1, Z2, Z3
+	// VCVTNE2PS2BF16 Z1, Z2, Z5
 	BYTE        $0x62
 	BYTE        $0xf2
 	BYTE        $0x6f
 	BYTE        $0x48
 	BYTE        $0x72
-	BYTE        $0xd9
-	VMOVDQU16   Z3, (AX)(DI*2)
-	MOVQ        $0xaaaaaaaa, R8
-	KMOVD       R8, K3
-	VMOVUPS     tables<>+0(SB), Z5
-	VPERMW.Z    Z3, Z5, K3, Z4
-	VSUBPS      Z4, Z1, Z1
-	VMOVUPS     tables<>+64(SB), Z5
-	VPERMW.Z    Z3, Z5, K3, Z4
-	VSUBPS      Z4, Z2, Z2
+	BYTE        $0xe9
+	VMOVDQU16   Z5, (AX)(DI*2)
+	VPERMW.Z    Z5, Z3, K3, Z6
+	VSUBPS      Z6, Z1, Z1
+	VPERMW.Z    Z5, Z4, K3, Z6
+	VSUBPS      Z6, Z2, Z2
 	VMINPS.BCST consts<>+0(SB), Z1, Z1
 	VMINPS.BCST consts<>+0(SB), Z2, Z2
 	VMAXPS.BCST consts<>+4(SB), Z1, Z1
 	VMAXPS.BCST consts<>+4(SB), Z2, Z2
 
-	// VCVTNE2PS2BF16 Z1, Z2, Z3
+	// VCVTNE2PS2BF16 Z1, Z2, Z5
 	BYTE      $0x62
 	BYTE      $0xf2
 	BYTE      $0x6f
 	BYTE      $0x48
 	BYTE      $0x72
-	BYTE      $0xd9
-	VMOVDQU16 Z3, (CX)(DI*2)
+	BYTE      $0xe9
+	VMOVDQU16 Z5, (CX)(DI*2)
 	ADDQ      $+32, DI
 	JMP       chan2
 
@@ -1653,36 +1645,36 @@ chan2:
 	VMOVAPS           Z3, Z4
 	VFNMADD213PS.BCST consts<>+56(SB), Z2, Z4
 	VMULPS            Z4, Z3, Z2
+	MOVQ              $0xaaaaaaaa, R8
+	KMOVD             R8, K3
+	VMOVUPS           tables<>+0(SB), Z3
+	VMOVUPS           tables<>+64(SB), Z4
 
-	// VCVTNE2PS2BF16 Z1, Z2, Z3
+	// VCVTNE2PS2BF16 Z1, Z2, Z5
 	BYTE        $0x62
 	BYTE        $0xf2
 	BYTE        $0x6f
 	BYTE        $0x48
 	BYTE        $0x72
-	BYTE        $0xd9
-	VMOVDQU16   Z3, (AX)(DI*2)
-	MOVQ        $0xaaaaaaaa, R8
-	KMOVD       R8, K3
-	VMOVUPS     tables<>+0(SB), Z5
-	VPERMW.Z    Z3, Z5, K3, Z4
-	VSUBPS      Z4, Z1, Z1
-	VMOVUPS     tables<>+64(SB), Z5
-	VPERMW.Z    Z3, Z5, K3, Z4
-	VSUBPS      Z4, Z2, Z2
+	BYTE        $0xe9
+	VMOVDQU16   Z5, (AX)(DI*2)
+	VPERMW.Z    Z5, Z3, K3, Z6
+	VSUBPS      Z6, Z1, Z1
+	VPERMW.Z    Z5, Z4, K3, Z6
+	VSUBPS      Z6, Z2, Z2
 	VMINPS.BCST consts<>+0(SB), Z1, Z1
 	VMINPS.BCST consts<>+0(SB), Z2, Z2
 	VMAXPS.BCST consts<>+4(SB), Z1, Z1
 	VMAXPS.BCST consts<>+4(SB), Z2, Z2
 
-	// VCVTNE2PS2BF16 Z1, Z2, Z3
+	// VCVTNE2PS2BF16 Z1, Z2, Z5
 	BYTE      $0x62
 	BYTE      $0xf2
 	BYTE      $0x6f
 	BYTE      $0x48
 	BYTE      $0x72
-	BYTE      $0xd9
-	VMOVDQU16 Z3, (CX)(DI*2)
+	BYTE      $0xe9
+	VMOVDQU16 Z5, (CX)(DI*2)
 	ADDQ      $+32, DI
 	JMP       chan2
 
@@ -2046,36 +2038,36 @@ chan2:
 	VFMADD213PS.BCST consts<>+132(SB), Z6, Z4
 	VCMPPS           $0x06, Z0, Z3, K2
 	VMULPS.Z         Z4, Z3, K2, Z3
+	MOVQ             $0xaaaaaaaa, R8
+	KMOVD            R8, K3
+	VMOVUPS          tables<>+0(SB), Z4
+	VMOVUPS          tables<>+64(SB), Z5
 
-	// VCVTNE2PS2BF16 Z2, Z3, Z4
+	// VCVTNE2PS2BF16 Z2, Z3, Z6
 	BYTE        $0x62
 	BYTE        $0xf2
 	BYTE        $0x67
 	BYTE        $0x48
 	BYTE        $0x72
-	BYTE        $0xe2
-	VMOVDQU16   Z4, (AX)(DI*2)
-	MOVQ        $0xaaaaaaaa, R8
-	KMOVD       R8, K3
-	VMOVUPS     tables<>+0(SB), Z6
-	VPERMW.Z    Z4, Z6, K3, Z5
-	VSUBPS      Z5, Z2, Z2
-	VMOVUPS     tables<>+64(SB), Z6
-	VPERMW.Z    Z4, Z6, K3, Z5
-	VSUBPS      Z5, Z3, Z3
+	BYTE        $0xf2
+	VMOVDQU16   Z6, (AX)(DI*2)
+	VPERMW.Z    Z6, Z4, K3, Z7
+	VSUBPS      Z7, Z2, Z2
+	VPERMW.Z    Z6, Z5, K3, Z7
+	VSUBPS      Z7, Z3, Z3
 	VMINPS.BCST consts<>+0(SB), Z2, Z2
 	VMINPS.BCST consts<>+0(SB), Z3, Z3
 	VMAXPS.BCST consts<>+4(SB), Z2, Z2
 	VMAXPS.BCST consts<>+4(SB), Z3, Z3
 
-	// VCVTNE2PS2BF16 Z2, Z3, Z4
+	// VCVTNE2PS2BF16 Z2, Z3, Z6
 	BYTE      $0x62
 	BYTE      $0xf2
 	BYTE      $0x67
 	BYTE      $0x48
 	BYTE      $0x72
-	BYTE      $0xe2
-	VMOVDQU16 Z4, (CX)(DI*2)
+	BYTE      $0xf2
+	VMOVDQU16 Z6, (CX)(DI*2)
 	ADDQ      $+32, DI
 	JMP       chan2
 
@@ -2423,36 +2415,36 @@ chan2:
 	VMULPS            Z4, Z3, Z2
 	VADDPS            Z2, Z2, Z2
 	VADDPS.BCST       consts<>+68(SB), Z2, Z2
+	MOVQ              $0xaaaaaaaa, R8
+	KMOVD             R8, K3
+	VMOVUPS           tables<>+0(SB), Z3
+	VMOVUPS           tables<>+64(SB), Z4
 
-	// VCVTNE2PS2BF16 Z1, Z2, Z3
+	// VCVTNE2PS2BF16 Z1, Z2, Z5
 	BYTE        $0x62
 	BYTE        $0xf2
 	BYTE        $0x6f
 	BYTE        $0x48
 	BYTE        $0x72
-	BYTE        $0xd9
-	VMOVDQU16   Z3, (AX)(DI*2)
-	MOVQ        $0xaaaaaaaa, R8
-	KMOVD       R8, K3
-	VMOVUPS     tables<>+0(SB), Z5
-	VPERMW.Z    Z3, Z5, K3, Z4
-	VSUBPS      Z4, Z1, Z1
-	VMOVUPS     tables<>+64(SB), Z5
-	VPERMW.Z    Z3, Z5, K3, Z4
-	VSUBPS      Z4, Z2, Z2
+	BYTE        $0xe9
+	VMOVDQU16   Z5, (AX)(DI*2)
+	VPERMW.Z    Z5, Z3, K3, Z6
+	VSUBPS      Z6, Z1, Z1
+	VPERMW.Z    Z5, Z4, K3, Z6
+	VSUBPS      Z6, Z2, Z2
 	VMINPS.BCST consts<>+0(SB), Z1, Z1
 	VMINPS.BCST consts<>+0(SB), Z2, Z2
 	VMAXPS.BCST consts<>+4(SB), Z1, Z1
 	VMAXPS.BCST consts<>+4(SB), Z2, Z2
 
-	// VCVTNE2PS2BF16 Z1, Z2, Z3
+	// VCVTNE2PS2BF16 Z1, Z2, Z5
 	BYTE      $0x62
 	BYTE      $0xf2
 	BYTE      $0x6f
 	BYTE      $0x48
 	BYTE      $0x72
-	BYTE      $0xd9
-	VMOVDQU16 Z3, (CX)(DI*2)
+	BYTE      $0xe9
+	VMOVDQU16 Z5, (CX)(DI*2)
 	ADDQ      $+32, DI
 	JMP       chan2
 
@@ -3752,66 +3744,62 @@ chan2:
 	VADDPS    Z6, Z5, Z5
 	VMAXPS    Z5, Z0, Z5
 	VMINPS    Z5, Z1, Z5
+	MOVQ      $0xaaaaaaaa, R10
+	KMOVD     R10, K3
+	VMOVUPS   tables<>+0(SB), Z6
+	VMOVUPS   tables<>+64(SB), Z7
 
-	// VCVTNE2PS2BF16 Z2, Z3, Z6
+	// VCVTNE2PS2BF16 Z2, Z3, Z8
 	BYTE        $0x62
-	BYTE        $0xf2
+	BYTE        $0x72
 	BYTE        $0x67
 	BYTE        $0x48
 	BYTE        $0x72
-	BYTE        $0xf2
-	VMOVDQU16   Z6, (AX)(R9*2)
-	MOVQ        $0xaaaaaaaa, R10
-	KMOVD       R10, K3
-	VMOVUPS     tables<>+0(SB), Z8
-	VPERMW.Z    Z6, Z8, K3, Z7
-	VSUBPS      Z7, Z2, Z2
-	VMOVUPS     tables<>+64(SB), Z8
-	VPERMW.Z    Z6, Z8, K3, Z7
-	VSUBPS      Z7, Z3, Z3
+	BYTE        $0xc2
+	VMOVDQU16   Z8, (AX)(R9*2)
+	VPERMW.Z    Z8, Z6, K3, Z9
+	VSUBPS      Z9, Z2, Z2
+	VPERMW.Z    Z8, Z7, K3, Z9
+	VSUBPS      Z9, Z3, Z3
 	VMINPS.BCST consts<>+0(SB), Z2, Z2
 	VMINPS.BCST consts<>+0(SB), Z3, Z3
 	VMAXPS.BCST consts<>+4(SB), Z2, Z2
 	VMAXPS.BCST consts<>+4(SB), Z3, Z3
 
-	// VCVTNE2PS2BF16 Z2, Z3, Z6
+	// VCVTNE2PS2BF16 Z2, Z3, Z8
 	BYTE      $0x62
-	BYTE      $0xf2
+	BYTE      $0x72
 	BYTE      $0x67
 	BYTE      $0x48
 	BYTE      $0x72
-	BYTE      $0xf2
-	VMOVDQU16 Z6, (CX)(R9*2)
+	BYTE      $0xc2
+	VMOVDQU16 Z8, (CX)(R9*2)
 
-	// VCVTNE2PS2BF16 Z4, Z5, Z6
+	// VCVTNE2PS2BF16 Z4, Z5, Z8
 	BYTE        $0x62
-	BYTE        $0xf2
+	BYTE        $0x72
 	BYTE        $0x57
 	BYTE        $0x48
 	BYTE        $0x72
-	BYTE        $0xf4
-	VMOVDQU16   Z6, 64(AX)(R9*2)
-	MOVQ        $0xaaaaaaaa, R10
-	KMOVD       R10, K3
-	VMOVUPS     tables<>+0(SB), Z8
-	VPERMW.Z    Z6, Z8, K3, Z7
-	VSUBPS      Z7, Z4, Z4
-	VMOVUPS     tables<>+64(SB), Z8
-	VPERMW.Z    Z6, Z8, K3, Z7
-	VSUBPS      Z7, Z5, Z5
+	BYTE        $0xc4
+	VMOVDQU16   Z8, 64(AX)(R9*2)
+	VPERMW.Z    Z8, Z6, K3, Z9
+	VSUBPS      Z9, Z4, Z4
+	VPERMW.Z    Z8, Z7, K3, Z9
+	VSUBPS      Z9, Z5, Z5
 	VMINPS.BCST consts<>+0(SB), Z4, Z4
 	VMINPS.BCST consts<>+0(SB), Z5, Z5
 	VMAXPS.BCST consts<>+4(SB), Z4, Z4
 	VMAXPS.BCST consts<>+4(SB), Z5, Z5
 
-	// VCVTNE2PS2BF16 Z4, Z5, Z6
+	// VCVTNE2PS2BF16 Z4, Z5, Z8
 	BYTE      $0x62
-	BYTE      $0xf2
+	BYTE      $0x72
 	BYTE      $0x57
 	BYTE      $0x48
 	BYTE      $0x72
-	BYTE      $0xf4
-	VMOVDQU16 Z6, 64(CX)(R9*2)
+	BYTE      $0xc4
+	VMOVDQU16 Z8, 64(CX)(R9*2)
 	ADDQ      $+64, R9
 	JMP       chan2
 
@@ -3972,66 +3960,62 @@ chan2:
 	VMULPS    Z6, Z5, Z5
 	VMAXPS    Z5, Z0, Z5
 	VMINPS    Z5, Z1, Z5
+	MOVQ      $0xaaaaaaaa, R8
+	KMOVD     R8, K3
+	VMOVUPS   tables<>+0(SB), Z6
+	VMOVUPS   tables<>+64(SB), Z7
 
-	// VCVTNE2PS2BF16 Z2, Z3, Z6
+	// VCVTNE2PS2BF16 Z2, Z3, Z8
 	BYTE        $0x62
-	BYTE        $0xf2
+	BYTE        $0x72
 	BYTE        $0x67
 	BYTE        $0x48
 	BYTE        $0x72
-	BYTE        $0xf2
-	VMOVDQU16   Z6, (AX)(DI*2)
-	MOVQ        $0xaaaaaaaa, R8
-	KMOVD       R8, K3
-	VMOVUPS     tables<>+0(SB), Z8
-	VPERMW.Z    Z6, Z8, K3, Z7
-	VSUBPS      Z7, Z2, Z2
-	VMOVUPS     tables<>+64(SB), Z8
-	VPERMW.Z    Z6, Z8, K3, Z7
-	VSUBPS      Z7, Z3, Z3
+	BYTE        $0xc2
+	VMOVDQU16   Z8, (AX)(DI*2)
+	VPERMW.Z    Z8, Z6, K3, Z9
+	VSUBPS      Z9, Z2, Z2
+	VPERMW.Z    Z8, Z7, K3, Z9
+	VSUBPS      Z9, Z3, Z3
 	VMINPS.BCST consts<>+0(SB), Z2, Z2
 	VMINPS.BCST consts<>+0(SB), Z3, Z3
 	VMAXPS.BCST consts<>+4(SB), Z2, Z2
 	VMAXPS.BCST consts<>+4(SB), Z3, Z3
 
-	// VCVTNE2PS2BF16 Z2, Z3, Z6
+	// VCVTNE2PS2BF16 Z2, Z3, Z8
 	BYTE      $0x62
-	BYTE      $0xf2
+	BYTE      $0x72
 	BYTE      $0x67
 	BYTE      $0x48
 	BYTE      $0x72
-	BYTE      $0xf2
-	VMOVDQU16 Z6, (CX)(DI*2)
+	BYTE      $0xc2
+	VMOVDQU16 Z8, (CX)(DI*2)
 
-	// VCVTNE2PS2BF16 Z4, Z5, Z6
+	// VCVTNE2PS2BF16 Z4, Z5, Z8
 	BYTE        $0x62
-	BYTE        $0xf2
+	BYTE        $0x72
 	BYTE        $0x57
 	BYTE        $0x48
 	BYTE        $0x72
-	BYTE        $0xf4
-	VMOVDQU16   Z6, 64(AX)(DI*2)
-	MOVQ        $0xaaaaaaaa, R8
-	KMOVD       R8, K3
-	VMOVUPS     tables<>+0(SB), Z8
-	VPERMW.Z    Z6, Z8, K3, Z7
-	VSUBPS      Z7, Z4, Z4
-	VMOVUPS     tables<>+64(SB), Z8
-	VPERMW.Z    Z6, Z8, K3, Z7
-	VSUBPS      Z7, Z5, Z5
+	BYTE        $0xc4
+	VMOVDQU16   Z8, 64(AX)(DI*2)
+	VPERMW.Z    Z8, Z6, K3, Z9
+	VSUBPS      Z9, Z4, Z4
+	VPERMW.Z    Z8, Z7, K3, Z9
+	VSUBPS      Z9, Z5, Z5
 	VMINPS.BCST consts<>+0(SB), Z4, Z4
 	VMINPS.BCST consts<>+0(SB), Z5, Z5
 	VMAXPS.BCST consts<>+4(SB), Z4, Z4
 	VMAXPS.BCST consts<>+4(SB), Z5, Z5
 
-	// VCVTNE2PS2BF16 Z4, Z5, Z6
+	// VCVTNE2PS2BF16 Z4, Z5, Z8
 	BYTE      $0x62
-	BYTE      $0xf2
+	BYTE      $0x72
 	BYTE      $0x57
 	BYTE      $0x48
 	BYTE      $0x72
-	BYTE      $0xf4
-	VMOVDQU16 Z6, 64(CX)(DI*2)
+	BYTE      $0xc4
+	VMOVDQU16 Z8, 64(CX)(DI*2)
 	ADDQ      $+64, DI
 	JMP       chan2
 
@@ -4186,66 +4170,62 @@ chan2:
 	VFMADD213PS Z7, Z6, Z5
 	VMAXPS      Z5, Z0, Z5
 	VMINPS      Z5, Z1, Z5
+	MOVQ        $0xaaaaaaaa, R9
+	KMOVD       R9, K3
+	VMOVUPS     tables<>+0(SB), Z6
+	VMOVUPS     tables<>+64(SB), Z7
 
-	// VCVTNE2PS2BF16 Z2, Z3, Z6
+	// VCVTNE2PS2BF16 Z2, Z3, Z8
 	BYTE        $0x62
-	BYTE        $0xf2
+	BYTE        $0x72
 	BYTE        $0x67
 	BYTE        $0x48
 	BYTE        $0x72
-	BYTE        $0xf2
-	VMOVDQU16   Z6, (AX)(R8*2)
-	MOVQ        $0xaaaaaaaa, R9
-	KMOVD       R9, K3
-	VMOVUPS     tables<>+0(SB), Z8
-	VPERMW.Z    Z6, Z8, K3, Z7
-	VSUBPS      Z7, Z2, Z2
-	VMOVUPS     tables<>+64(SB), Z8
-	VPERMW.Z    Z6, Z8, K3, Z7
-	VSUBPS      Z7, Z3, Z3
+	BYTE        $0xc2
+	VMOVDQU16   Z8, (AX)(R8*2)
+	VPERMW.Z    Z8, Z6, K3, Z9
+	VSUBPS      Z9, Z2, Z2
+	VPERMW.Z    Z8, Z7, K3, Z9
+	VSUBPS      Z9, Z3, Z3
 	VMINPS.BCST consts<>+0(SB), Z2, Z2
 	VMINPS.BCST consts<>+0(SB), Z3, Z3
 	VMAXPS.BCST consts<>+4(SB), Z2, Z2
 	VMAXPS.BCST consts<>+4(SB), Z3, Z3
 
-	// VCVTNE2PS2BF16 Z2, Z3, Z6
+	// VCVTNE2PS2BF16 Z2, Z3, Z8
 	BYTE      $0x62
-	BYTE      $0xf2
+	BYTE      $0x72
 	BYTE      $0x67
 	BYTE      $0x48
 	BYTE      $0x72
-	BYTE      $0xf2
-	VMOVDQU16 Z6, (CX)(R8*2)
+	BYTE      $0xc2
+	VMOVDQU16 Z8, (CX)(R8*2)
 
-	// VCVTNE2PS2BF16 Z4, Z5, Z6
+	// VCVTNE2PS2BF16 Z4, Z5, Z8
 	BYTE        $0x62
-	BYTE        $0xf2
+	BYTE        $0x72
 	BYTE        $0x57
 	BYTE        $0x48
 	BYTE        $0x72
-	BYTE        $0xf4
-	VMOVDQU16   Z6, 64(AX)(R8*2)
-	MOVQ        $0xaaaaaaaa, R9
-	KMOVD       R9, K3
-	VMOVUPS     tables<>+0(SB), Z8
-	VPERMW.Z    Z6, Z8, K3, Z7
-	VSUBPS      Z7, Z4, Z4
-	VMOVUPS     tables<>+64(SB), Z8
-	VPERMW.Z    Z6, Z8, K3, Z7
-	VSUBPS      Z7, Z5, Z5
+	BYTE        $0xc4
+	VMOVDQU16   Z8, 64(AX)(R8*2)
+	VPERMW.Z    Z8, Z6, K3, Z9
+	VSUBPS      Z9, Z4, Z4
+	VPERMW.Z    Z8, Z7, K3, Z9
+	VSUBPS      Z9, Z5, Z5
 	VMINPS.BCST consts<>+0(SB), Z4, Z4
 	VMINPS.BCST consts<>+0(SB), Z5, Z5
 	VMAXPS.BCST consts<>+4(SB), Z4, Z4
 	VMAXPS.BCST consts<>+4(SB), Z5, Z5
 
-	// VCVTNE2PS2BF16 Z4, Z5, Z6
+	// VCVTNE2PS2BF16 Z4, Z5, Z8
 	BYTE      $0x62
-	BYTE      $0xf2
+	BYTE      $0x72
 	BYTE      $0x57
 	BYTE      $0x48
 	BYTE      $0x72
-	BYTE      $0xf4
-	VMOVDQU16 Z6, 64(CX)(R8*2)
+	BYTE      $0xc4
+	VMOVDQU16 Z8, 64(CX)(R8*2)
 	ADDQ      $+64, R8
 	JMP       chan2
 
@@ -4419,66 +4399,62 @@ chan2:
 	VFMADD213PS Z7, Z6, Z5
 	VMAXPS      Z5, Z0, Z5
 	VMINPS      Z5, Z1, Z5
+	MOVQ        $0xaaaaaaaa, R10
+	KMOVD       R10, K3
+	VMOVUPS     tables<>+0(SB), Z6
+	VMOVUPS     tables<>+64(SB), Z7
 
-	// VCVTNE2PS2BF16 Z2, Z3, Z6
+	// VCVTNE2PS2BF16 Z2, Z3, Z8
 	BYTE        $0x62
-	BYTE        $0xf2
+	BYTE        $0x72
 	BYTE        $0x67
 	BYTE        $0x48
 	BYTE        $0x72
-	BYTE        $0xf2
-	VMOVDQU16   Z6, (AX)(R9*2)
-	MOVQ        $0xaaaaaaaa, R10
-	KMOVD       R10, K3
-	VMOVUPS     tables<>+0(SB), Z8
-	VPERMW.Z    Z6, Z8, K3, Z7
-	VSUBPS      Z7, Z2, Z2
-	VMOVUPS     tables<>+64(SB), Z8
-	VPERMW.Z    Z6, Z8, K3, Z7
-	VSUBPS      Z7, Z3, Z3
+	BYTE        $0xc2
+	VMOVDQU16   Z8, (AX)(R9*2)
+	VPERMW.Z    Z8, Z6, K3, Z9
+	VSUBPS      Z9, Z2, Z2
+	VPERMW.Z    Z8, Z7, K3, Z9
+	VSUBPS      Z9, Z3, Z3
 	VMINPS.BCST consts<>+0(SB), Z2, Z2
 	VMINPS.BCST consts<>+0(SB), Z3, Z3
 	VMAXPS.BCST consts<>+4(SB), Z2, Z2
 	VMAXPS.BCST consts<>+4(SB), Z3, Z3
 
-	// VCVTNE2PS2BF16 Z2, Z3, Z6
+	// VCVTNE2PS2BF16 Z2, Z3, Z8
 	BYTE      $0x62
-	BYTE      $0xf2
+	BYTE      $0x72
 	BYTE      $0x67
 	BYTE      $0x48
 	BYTE      $0x72
-	BYTE      $0xf2
-	VMOVDQU16 Z6, (CX)(R9*2)
+	BYTE      $0xc2
+	VMOVDQU16 Z8, (CX)(R9*2)
 
-	// VCVTNE2PS2BF16 Z4, Z5, Z6
+	// VCVTNE2PS2BF16 Z4, Z5, Z8
 	BYTE        $0x62
-	BYTE        $0xf2
+	BYTE        $0x72
 	BYTE        $0x57
 	BYTE        $0x48
 	BYTE        $0x72
-	BYTE        $0xf4
-	VMOVDQU16   Z6, 64(AX)(R9*2)
-	MOVQ        $0xaaaaaaaa, R10
-	KMOVD       R10, K3
-	VMOVUPS     tables<>+0(SB), Z8
-	VPERMW.Z    Z6, Z8, K3, Z7
-	VSUBPS      Z7, Z4, Z4
-	VMOVUPS     tables<>+64(SB), Z8
-	VPERMW.Z    Z6, Z8, K3, Z7
-	VSUBPS      Z7, Z5, Z5
+	BYTE        $0xc4
+	VMOVDQU16   Z8, 64(AX)(R9*2)
+	VPERMW.Z    Z8, Z6, K3, Z9
+	VSUBPS      Z9, Z4, Z4
+	VPERMW.Z    Z8, Z7, K3, Z9
+	VSUBPS      Z9, Z5, Z5
 	VMINPS.BCST consts<>+0(SB), Z4, Z4
 	VMINPS.BCST consts<>+0(SB), Z5, Z5
 	VMAXPS.BCST consts<>+4(SB), Z4, Z4
 	VMAXPS.BCST consts<>+4(SB), Z5, Z5
 
-	// VCVTNE2PS2BF16 Z4, Z5, Z6
+	// VCVTNE2PS2BF16 Z4, Z5, Z8
 	BYTE      $0x62
-	BYTE      $0xf2
+	BYTE      $0x72
 	BYTE      $0x57
 	BYTE      $0x48
 	BYTE      $0x72
-	BYTE      $0xf4
-	VMOVDQU16 Z6, 64(CX)(R9*2)
+	BYTE      $0xc4
+	VMOVDQU16 Z8, 64(CX)(R9*2)
 	ADDQ      $+64, R9
 	JMP       chan2
 
@@ -4672,66 +4648,62 @@ chan2:
 	VADDPS      Z7, Z5, Z5
 	VMAXPS      Z5, Z0, Z5
 	VMINPS      Z5, Z1, Z5
+	MOVQ        $0xaaaaaaaa, R11
+	KMOVD       R11, K3
+	VMOVUPS     tables<>+0(SB), Z6
+	VMOVUPS     tables<>+64(SB), Z7
 
-	// VCVTNE2PS2BF16 Z2, Z3, Z6
+	// VCVTNE2PS2BF16 Z2, Z3, Z8
 	BYTE        $0x62
-	BYTE        $0xf2
+	BYTE        $0x72
 	BYTE        $0x67
 	BYTE        $0x48
 	BYTE        $0x72
-	BYTE        $0xf2
-	VMOVDQU16   Z6, (AX)(R10*2)
-	MOVQ        $0xaaaaaaaa, R11
-	KMOVD       R11, K3
-	VMOVUPS     tables<>+0(SB), Z8
-	VPERMW.Z    Z6, Z8, K3, Z7
-	VSUBPS      Z7, Z2, Z2
-	VMOVUPS     tables<>+64(SB), Z8
-	VPERMW.Z    Z6, Z8, K3, Z7
-	VSUBPS      Z7, Z3, Z3
+	BYTE        $0xc2
+	VMOVDQU16   Z8, (AX)(R10*2)
+	VPERMW.Z    Z8, Z6, K3, Z9
+	VSUBPS      Z9, Z2, Z2
+	VPERMW.Z    Z8, Z7, K3, Z9
+	VSUBPS      Z9, Z3, Z3
 	VMINPS.BCST consts<>+0(SB), Z2, Z2
 	VMINPS.BCST consts<>+0(SB), Z3, Z3
 	VMAXPS.BCST consts<>+4(SB), Z2, Z2
 	VMAXPS.BCST consts<>+4(SB), Z3, Z3
 
-	// VCVTNE2PS2BF16 Z2, Z3, Z6
+	// VCVTNE2PS2BF16 Z2, Z3, Z8
 	BYTE      $0x62
-	BYTE      $0xf2
+	BYTE      $0x72
 	BYTE      $0x67
 	BYTE      $0x48
 	BYTE      $0x72
-	BYTE      $0xf2
-	VMOVDQU16 Z6, (CX)(R10*2)
+	BYTE      $0xc2
+	VMOVDQU16 Z8, (CX)(R10*2)
 
-	// VCVTNE2PS2BF16 Z4, Z5, Z6
+	// VCVTNE2PS2BF16 Z4, Z5, Z8
 	BYTE        $0x62
-	BYTE        $0xf2
+	BYTE        $0x72
 	BYTE        $0x57
 	BYTE        $0x48
 	BYTE        $0x72
-	BYTE        $0xf4
-	VMOVDQU16   Z6, 64(AX)(R10*2)
-	MOVQ        $0xaaaaaaaa, R11
-	KMOVD       R11, K3
-	VMOVUPS     tables<>+0(SB), Z8
-	VPERMW.Z    Z6, Z8, K3, Z7
-	VSUBPS      Z7, Z4, Z4
-	VMOVUPS     tables<>+64(SB), Z8
-	VPERMW.Z    Z6, Z8, K3, Z7
-	VSUBPS      Z7, Z5, Z5
+	BYTE        $0xc4
+	VMOVDQU16   Z8, 64(AX)(R10*2)
+	VPERMW.Z    Z8, Z6, K3, Z9
+	VSUBPS      Z9, Z4, Z4
+	VPERMW.Z    Z8, Z7, K3, Z9
+	VSUBPS      Z9, Z5, Z5
 	VMINPS.BCST consts<>+0(SB), Z4, Z4
 	VMINPS.BCST consts<>+0(SB), Z5, Z5
 	VMAXPS.BCST consts<>+4(SB), Z4, Z4
 	VMAXPS.BCST consts<>+4(SB), Z5, Z5
 
-	// VCVTNE2PS2BF16 Z4, Z5, Z6
+	// VCVTNE2PS2BF16 Z4, Z5, Z8
 	BYTE      $0x62
-	BYTE      $0xf2
+	BYTE      $0x72
 	BYTE      $0x57
 	BYTE      $0x48
 	BYTE      $0x72
-	BYTE      $0xf4
-	VMOVDQU16 Z6, 64(CX)(R10*2)
+	BYTE      $0xc4
+	VMOVDQU16 Z8, 64(CX)(R10*2)
 	ADDQ      $+64, R10
 	JMP       chan2
 
@@ -4881,66 +4853,62 @@ chan2:
 	VMULPS  Z6, Z5, Z5
 	VMAXPS  Z5, Z0, Z5
 	VMINPS  Z5, Z1, Z5
+	MOVQ    $0xaaaaaaaa, DI
+	KMOVD   DI, K3
+	VMOVUPS tables<>+0(SB), Z6
+	VMOVUPS tables<>+64(SB), Z7
 
-	// VCVTNE2PS2BF16 Z2, Z3, Z6
+	// VCVTNE2PS2BF16 Z2, Z3, Z8
 	BYTE        $0x62
-	BYTE        $0xf2
+	BYTE        $0x72
 	BYTE        $0x67
 	BYTE        $0x48
 	BYTE        $0x72
-	BYTE        $0xf2
-	VMOVDQU16   Z6, (AX)(SI*2)
-	MOVQ        $0xaaaaaaaa, DI
-	KMOVD       DI, K3
-	VMOVUPS     tables<>+0(SB), Z8
-	VPERMW.Z    Z6, Z8, K3, Z7
-	VSUBPS      Z7, Z2, Z2
-	VMOVUPS     tables<>+64(SB), Z8
-	VPERMW.Z    Z6, Z8, K3, Z7
-	VSUBPS      Z7, Z3, Z3
+	BYTE        $0xc2
+	VMOVDQU16   Z8, (AX)(SI*2)
+	VPERMW.Z    Z8, Z6, K3, Z9
+	VSUBPS      Z9, Z2, Z2
+	VPERMW.Z    Z8, Z7, K3, Z9
+	VSUBPS      Z9, Z3, Z3
 	VMINPS.BCST consts<>+0(SB), Z2, Z2
 	VMINPS.BCST consts<>+0(SB), Z3, Z3
 	VMAXPS.BCST consts<>+4(SB), Z2, Z2
 	VMAXPS.BCST consts<>+4(SB), Z3, Z3
 
-	// VCVTNE2PS2BF16 Z2, Z3, Z6
+	// VCVTNE2PS2BF16 Z2, Z3, Z8
 	BYTE      $0x62
-	BYTE      $0xf2
+	BYTE      $0x72
 	BYTE      $0x67
 	BYTE      $0x48
 	BYTE      $0x72
-	BYTE      $0xf2
-	VMOVDQU16 Z6, (CX)(SI*2)
+	BYTE      $0xc2
+	VMOVDQU16 Z8, (CX)(SI*2)
 
-	// VCVTNE2PS2BF16 Z4, Z5, Z6
+	// VCVTNE2PS2BF16 Z4, Z5, Z8
 	BYTE        $0x62
-	BYTE        $0xf2
+	BYTE        $0x72
 	BYTE        $0x57
 	BYTE        $0x48
 	BYTE        $0x72
-	BYTE        $0xf4
-	VMOVDQU16   Z6, 64(AX)(SI*2)
-	MOVQ        $0xaaaaaaaa, DI
-	KMOVD       DI, K3
-	VMOVUPS     tables<>+0(SB), Z8
-	VPERMW.Z    Z6, Z8, K3, Z7
-	VSUBPS      Z7, Z4, Z4
-	VMOVUPS     tables<>+64(SB), Z8
-	VPERMW.Z    Z6, Z8, K3, Z7
-	VSUBPS      Z7, Z5, Z5
+	BYTE        $0xc4
+	VMOVDQU16   Z8, 64(AX)(SI*2)
+	VPERMW.Z    Z8, Z6, K3, Z9
+	VSUBPS      Z9, Z4, Z4
+	VPERMW.Z    Z8, Z7, K3, Z9
+	VSUBPS      Z9, Z5, Z5
 	VMINPS.BCST consts<>+0(SB), Z4, Z4
 	VMINPS.BCST consts<>+0(SB), Z5, Z5
 	VMAXPS.BCST consts<>+4(SB), Z4, Z4
 	VMAXPS.BCST consts<>+4(SB), Z5, Z5
 
-	// VCVTNE2PS2BF16 Z4, Z5, Z6
+	// VCVTNE2PS2BF16 Z4, Z5, Z8
 	BYTE      $0x62
-	BYTE      $0xf2
+	BYTE      $0x72
 	BYTE      $0x57
 	BYTE      $0x48
 	BYTE      $0x72
-	BYTE      $0xf4
-	VMOVDQU16 Z6, 64(CX)(SI*2)
+	BYTE      $0xc4
+	VMOVDQU16 Z8, 64(CX)(SI*2)
 	ADDQ      $+64, SI
 	JMP       chan2
 
@@ -5179,36 +5147,36 @@ loop2:
 	VADDPS  Z2, Z0, Z0
 	VMOVUPS 64(DX), Z3
 	VADDPS  Z3, Z1, Z1
+	MOVQ    $0xaaaaaaaa, R10
+	KMOVD   R10, K3
+	VMOVUPS tables<>+0(SB), Z4
+	VMOVUPS tables<>+64(SB), Z5
 
-	// VCVTNE2PS2BF16 Z2, Z3, Z4
+	// VCVTNE2PS2BF16 Z2, Z3, Z6
 	BYTE        $0x62
 	BYTE        $0xf2
 	BYTE        $0x67
 	BYTE        $0x48
 	BYTE        $0x72
-	BYTE        $0xe2
-	VMOVDQU16   Z4, (DI)
-	MOVQ        $0xaaaaaaaa, R10
-	KMOVD       R10, K3
-	VMOVUPS     tables<>+0(SB), Z6
-	VPERMW.Z    Z4, Z6, K3, Z5
-	VSUBPS      Z5, Z2, Z2
-	VMOVUPS     tables<>+64(SB), Z6
-	VPERMW.Z    Z4, Z6, K3, Z5
-	VSUBPS      Z5, Z3, Z3
+	BYTE        $0xf2
+	VMOVDQU16   Z6, (DI)
+	VPERMW.Z    Z6, Z4, K3, Z7
+	VSUBPS      Z7, Z2, Z2
+	VPERMW.Z    Z6, Z5, K3, Z7
+	VSUBPS      Z7, Z3, Z3
 	VMINPS.BCST consts<>+0(SB), Z2, Z2
 	VMINPS.BCST consts<>+0(SB), Z3, Z3
 	VMAXPS.BCST consts<>+4(SB), Z2, Z2
 	VMAXPS.BCST consts<>+4(SB), Z3, Z3
 
-	// VCVTNE2PS2BF16 Z2, Z3, Z4
+	// VCVTNE2PS2BF16 Z2, Z3, Z6
 	BYTE      $0x62
 	BYTE      $0xf2
 	BYTE      $0x67
 	BYTE      $0x48
 	BYTE      $0x72
-	BYTE      $0xe2
-	VMOVDQU16 Z4, (R8)
+	BYTE      $0xf2
+	VMOVDQU16 Z6, (R8)
 	ADDQ      SI, DX
 	MOVQ      dstStep+32(FP), R10
 	LEAQ      (DI)(R10*2), DI
@@ -5855,91 +5823,87 @@ other9:
 	VMINPS Z19, Z1, Z19
 
 activated7:
-	VADDPS Z13, Z12, Z12
-	VADDPS Z14, Z12, Z12
-	VADDPS Z15, Z12, Z12
-	VADDPS Z16, Z12, Z12
-	VADDPS Z17, Z12, Z12
-	VADDPS Z18, Z12, Z12
-	VADDPS Z19, Z12, Z12
-	MOVQ   dstStep+48(FP), R8
-	LEAQ   (R8)(R8*2), R9
-	CMPQ   format+120(FP), $+2
-	JNE    other11
-	MOVQ   dst2+8(FP), R10
-	ADDQ   SI, R10
-	LEAQ   (SI), R11
-	LEAQ   (R10), R12
-	LEAQ   (SI)(R8*1), R13
-	LEAQ   (R10)(R8*1), R14
+	VADDPS  Z13, Z12, Z12
+	VADDPS  Z14, Z12, Z12
+	VADDPS  Z15, Z12, Z12
+	VADDPS  Z16, Z12, Z12
+	VADDPS  Z17, Z12, Z12
+	VADDPS  Z18, Z12, Z12
+	VADDPS  Z19, Z12, Z12
+	MOVQ    dstStep+48(FP), R8
+	LEAQ    (R8)(R8*2), R9
+	CMPQ    format+120(FP), $+2
+	JNE     other11
+	MOVQ    dst2+8(FP), R10
+	ADDQ    SI, R10
+	MOVQ    $0xaaaaaaaa, R11
+	KMOVD   R11, K3
+	VMOVUPS tables<>+0(SB), Z20
+	VMOVUPS tables<>+64(SB), Z21
+	LEAQ    (SI), R11
+	LEAQ    (R10), R12
+	LEAQ    (SI)(R8*1), R13
+	LEAQ    (R10)(R8*1), R14
 
-	// VCVTNE2PS2BF16 Z13, Z14, Z20
+	// VCVTNE2PS2BF16 Z13, Z14, Z22
 	BYTE          $0x62
 	BYTE          $0xc2
 	BYTE          $0x0f
 	BYTE          $0x48
 	BYTE          $0x72
-	BYTE          $0xe5
-	VMOVDQU16     Y20, (R11)
-	VEXTRACTI64X4 $0x01, Z20, (R13)
-	MOVQ          $0xaaaaaaaa, R11
-	KMOVD         R11, K3
-	VMOVUPS       tables<>+0(SB), Z22
-	VPERMW.Z      Z20, Z22, K3, Z21
-	VSUBPS        Z21, Z13, Z13
-	VMOVUPS       tables<>+64(SB), Z22
-	VPERMW.Z      Z20, Z22, K3, Z21
-	VSUBPS        Z21, Z14, Z14
+	BYTE          $0xf5
+	VMOVDQU16     Y22, (R11)
+	VEXTRACTI64X4 $0x01, Z22, (R13)
+	VPERMW.Z      Z22, Z20, K3, Z23
+	VSUBPS        Z23, Z13, Z13
+	VPERMW.Z      Z22, Z21, K3, Z23
+	VSUBPS        Z23, Z14, Z14
 	VMINPS.BCST   consts<>+0(SB), Z13, Z13
 	VMINPS.BCST   consts<>+0(SB), Z14, Z14
 	VMAXPS.BCST   consts<>+4(SB), Z13, Z13
 	VMAXPS.BCST   consts<>+4(SB), Z14, Z14
 
-	// VCVTNE2PS2BF16 Z13, Z14, Z20
+	// VCVTNE2PS2BF16 Z13, Z14, Z22
 	BYTE          $0x62
 	BYTE          $0xc2
 	BYTE          $0x0f
 	BYTE          $0x48
 	BYTE          $0x72
-	BYTE          $0xe5
-	VMOVDQU16     Y20, (R12)
-	VEXTRACTI64X4 $0x01, Z20, (R14)
+	BYTE          $0xf5
+	VMOVDQU16     Y22, (R12)
+	VEXTRACTI64X4 $0x01, Z22, (R14)
 	LEAQ          (SI)(R8*2), R11
 	LEAQ          (R10)(R8*2), R12
 	LEAQ          (SI)(R9*1), R13
 	LEAQ          (R10)(R9*1), R14
 
-	// VCVTNE2PS2BF16 Z15, Z16, Z20
+	// VCVTNE2PS2BF16 Z15, Z16, Z22
 	BYTE          $0x62
 	BYTE          $0xc2
 	BYTE          $0x7f
 	BYTE          $0x40
 	BYTE          $0x72
-	BYTE          $0xe7
-	VMOVDQU16     Y20, (R11)
-	VEXTRACTI64X4 $0x01, Z20, (R13)
-	MOVQ          $0xaaaaaaaa, R11
-	KMOVD         R11, K3
-	VMOVUPS       tables<>+0(SB), Z22
-	VPERMW.Z      Z20, Z22, K3, Z21
-	VSUBPS        Z21, Z15, Z15
-	VMOVUPS       tables<>+64(SB), Z22
-	VPERMW.Z      Z20, Z22, K3, Z21
-	VSUBPS        Z21, Z16, Z16
+	BYTE          $0xf7
+	VMOVDQU16     Y22, (R11)
+	VEXTRACTI64X4 $0x01, Z22, (R13)
+	VPERMW.Z      Z22, Z20, K3, Z23
+	VSUBPS        Z23, Z15, Z15
+	VPERMW.Z      Z22, Z21, K3, Z23
+	VSUBPS        Z23, Z16, Z16
 	VMINPS.BCST   consts<>+0(SB), Z15, Z15
 	VMINPS.BCST   consts<>+0(SB), Z16, Z16
 	VMAXPS.BCST   consts<>+4(SB), Z15, Z15
 	VMAXPS.BCST   consts<>+4(SB), Z16, Z16
 
-	// VCVTNE2PS2BF16 Z15, Z16, Z20
+	// VCVTNE2PS2BF16 Z15, Z16, Z22
 	BYTE          $0x62
 	BYTE          $0xc2
 	BYTE          $0x7f
 	BYTE          $0x40
 	BYTE          $0x72
-	BYTE          $0xe7
-	VMOVDQU16     Y20, (R12)
-	VEXTRACTI64X4 $0x01, Z20, (R14)
+	BYTE          $0xf7
+	VMOVDQU16     Y22, (R12)
+	VEXTRACTI64X4 $0x01, Z22, (R14)
 	LEAQ          (SI)(R8*4), SI
 	LEAQ          (R10)(R8*4), R10
 	LEAQ          (SI), R11
@@ -5947,62 +5911,58 @@ activated7:
 	LEAQ          (SI)(R8*1), R13
 	LEAQ          (R10)(R8*1), R14
 
-	// VCVTNE2PS2BF16 Z17, Z18, Z20
+	// VCVTNE2PS2BF16 Z17, Z18, Z22
 	BYTE          $0x62
 	BYTE          $0xa2
 	BYTE          $0x6f
 	BYTE          $0x40
 	BYTE          $0x72
-	BYTE          $0xe1
-	VMOVDQU16     Y20, (R11)
-	VEXTRACTI64X4 $0x01, Z20, (R13)
-	MOVQ          $0xaaaaaaaa, R11
-	KMOVD         R11, K3
-	VMOVUPS       tables<>+0(SB), Z22
-	VPERMW.Z      Z20, Z22, K3, Z21
-	VSUBPS        Z21, Z17, Z17
-	VMOVUPS       tables<>+64(SB), Z22
-	VPERMW.Z      Z20, Z22, K3, Z21
-	VSUBPS        Z21, Z18, Z18
+	BYTE          $0xf1
+	VMOVDQU16     Y22, (R11)
+	VEXTRACTI64X4 $0x01, Z22, (R13)
+	VPERMW.Z      Z22, Z20, K3, Z23
+	VSUBPS        Z23, Z17, Z17
+	VPERMW.Z      Z22, Z21, K3, Z23
+	VSUBPS        Z23, Z18, Z18
 	VMINPS.BCST   consts<>+0(SB), Z17, Z17
 	VMINPS.BCST   consts<>+0(SB), Z18, Z18
 	VMAXPS.BCST   consts<>+4(SB), Z17, Z17
 	VMAXPS.BCST   consts<>+4(SB), Z18, Z18
 
-	// VCVTNE2PS2BF16 Z17, Z18, Z20
+	// VCVTNE2PS2BF16 Z17, Z18, Z22
 	BYTE          $0x62
 	BYTE          $0xa2
 	BYTE          $0x6f
 	BYTE          $0x40
 	BYTE          $0x72
-	BYTE          $0xe1
-	VMOVDQU16     Y20, (R12)
-	VEXTRACTI64X4 $0x01, Z20, (R14)
+	BYTE          $0xf1
+	VMOVDQU16     Y22, (R12)
+	VEXTRACTI64X4 $0x01, Z22, (R14)
 	LEAQ          (SI)(R8*2), R11
 	LEAQ          (R10)(R8*2), R8
 
-	// VCVTNEPS2BF16 Z19, K0, Y21
+	// VCVTNEPS2BF16 Z19, K0, Y23
 	BYTE        $0x62
 	BYTE        $0xa2
 	BYTE        $0x7e
 	BYTE        $0x48
 	BYTE        $0x72
-	BYTE        $0xeb
-	VPMOVZXWD   Y21, Z20
-	VPSLLD      $0x10, Z20, Z20
-	VMOVDQU16   Y21, (R11)
-	VSUBPS      Z20, Z19, Z19
+	BYTE        $0xfb
+	VPMOVZXWD   Y23, Z22
+	VPSLLD      $0x10, Z22, Z22
+	VMOVDQU16   Y23, (R11)
+	VSUBPS      Z22, Z19, Z19
 	VFPCLASSPSZ $0x99, Z19, K2
 	KNOTW       K2, K2
 
-	// VCVTNEPS2BF16 Z19, K2, Y20
+	// VCVTNEPS2BF16 Z19, K2, Y22
 	BYTE      $0x62
 	BYTE      $0xa2
 	BYTE      $0x7e
 	BYTE      $0xca
 	BYTE      $0x72
-	BYTE      $0xe3
-	VMOVDQU16 Y20, (R8)
+	BYTE      $0xf3
+	VMOVDQU16 Y22, (R8)
 	ADDQ      R9, SI
 	JMP       stored10
 
@@ -6266,88 +6226,84 @@ other18:
 	VMINPS Z16, Z1, Z16
 
 activated16:
-	VADDPS Z13, Z12, Z12
-	VADDPS Z14, Z12, Z12
-	VADDPS Z15, Z12, Z12
-	VADDPS Z16, Z12, Z12
-	MOVQ   dstStep+48(FP), R8
-	LEAQ   (R8)(R8*2), R9
-	CMPQ   format+120(FP), $+2
-	JNE    other20
-	MOVQ   dst2+8(FP), R10
-	ADDQ   SI, R10
-	LEAQ   (SI), R11
-	LEAQ   (R10), R12
-	LEAQ   (SI)(R8*1), R13
-	LEAQ   (R10)(R8*1), R14
+	VADDPS  Z13, Z12, Z12
+	VADDPS  Z14, Z12, Z12
+	VADDPS  Z15, Z12, Z12
+	VADDPS  Z16, Z12, Z12
+	MOVQ    dstStep+48(FP), R8
+	LEAQ    (R8)(R8*2), R9
+	CMPQ    format+120(FP), $+2
+	JNE     other20
+	MOVQ    dst2+8(FP), R10
+	ADDQ    SI, R10
+	MOVQ    $0xaaaaaaaa, R11
+	KMOVD   R11, K3
+	VMOVUPS tables<>+0(SB), Z17
+	VMOVUPS tables<>+64(SB), Z18
+	LEAQ    (SI), R11
+	LEAQ    (R10), R12
+	LEAQ    (SI)(R8*1), R13
+	LEAQ    (R10)(R8*1), R14
 
-	// VCVTNE2PS2BF16 Z13, Z14, Z17
+	// VCVTNE2PS2BF16 Z13, Z14, Z19
 	BYTE          $0x62
 	BYTE          $0xc2
 	BYTE          $0x0f
 	BYTE          $0x48
 	BYTE          $0x72
-	BYTE          $0xcd
-	VMOVDQU16     Y17, (R11)
-	VEXTRACTI64X4 $0x01, Z17, (R13)
-	MOVQ          $0xaaaaaaaa, R11
-	KMOVD         R11, K3
-	VMOVUPS       tables<>+0(SB), Z19
-	VPERMW.Z      Z17, Z19, K3, Z18
-	VSUBPS        Z18, Z13, Z13
-	VMOVUPS       tables<>+64(SB), Z19
-	VPERMW.Z      Z17, Z19, K3, Z18
-	VSUBPS        Z18, Z14, Z14
+	BYTE          $0xdd
+	VMOVDQU16     Y19, (R11)
+	VEXTRACTI64X4 $0x01, Z19, (R13)
+	VPERMW.Z      Z19, Z17, K3, Z20
+	VSUBPS        Z20, Z13, Z13
+	VPERMW.Z      Z19, Z18, K3, Z20
+	VSUBPS        Z20, Z14, Z14
 	VMINPS.BCST   consts<>+0(SB), Z13, Z13
 	VMINPS.BCST   consts<>+0(SB), Z14, Z14
 	VMAXPS.BCST   consts<>+4(SB), Z13, Z13
 	VMAXPS.BCST   consts<>+4(SB), Z14, Z14
 
-	// VCVTNE2PS2BF16 Z13, Z14, Z17
+	// VCVTNE2PS2BF16 Z13, Z14, Z19
 	BYTE          $0x62
 	BYTE          $0xc2
 	BYTE          $0x0f
 	BYTE          $0x48
 	BYTE          $0x72
-	BYTE          $0xcd
-	VMOVDQU16     Y17, (R12)
-	VEXTRACTI64X4 $0x01, Z17, (R14)
+	BYTE          $0xdd
+	VMOVDQU16     Y19, (R12)
+	VEXTRACTI64X4 $0x01, Z19, (R14)
 	LEAQ          (SI)(R8*2), R11
 	LEAQ          (R10)(R8*2), R12
 	LEAQ          (SI)(R9*1), R13
 	LEAQ          (R10)(R9*1), R9
 
-	// VCVTNE2PS2BF16 Z15, Z16, Z17
+	// VCVTNE2PS2BF16 Z15, Z16, Z19
 	BYTE          $0x62
 	BYTE          $0xc2
 	BYTE          $0x7f
 	BYTE          $0x40
 	BYTE          $0x72
-	BYTE          $0xcf
-	VMOVDQU16     Y17, (R11)
-	VEXTRACTI64X4 $0x01, Z17, (R13)
-	MOVQ          $0xaaaaaaaa, R10
-	KMOVD         R10, K3
-	VMOVUPS       tables<>+0(SB), Z19
-	VPERMW.Z      Z17, Z19, K3, Z18
-	VSUBPS        Z18, Z15, Z15
-	VMOVUPS       tables<>+64(SB), Z19
-	VPERMW.Z      Z17, Z19, K3, Z18
-	VSUBPS        Z18, Z16, Z16
+	BYTE          $0xdf
+	VMOVDQU16     Y19, (R11)
+	VEXTRACTI64X4 $0x01, Z19, (R13)
+	VPERMW.Z      Z19, Z17, K3, Z20
+	VSUBPS        Z20, Z15, Z15
+	VPERMW.Z      Z19, Z18, K3, Z20
+	VSUBPS        Z20, Z16, Z16
 	VMINPS.BCST   consts<>+0(SB), Z15, Z15
 	VMINPS.BCST   consts<>+0(SB), Z16, Z16
 	VMAXPS.BCST   consts<>+4(SB), Z15, Z15
 	VMAXPS.BCST   consts<>+4(SB), Z16, Z16
 
-	// VCVTNE2PS2BF16 Z15, Z16, Z17
+	// VCVTNE2PS2BF16 Z15, Z16, Z19
 	BYTE          $0x62
 	BYTE          $0xc2
 	BYTE          $0x7f
 	BYTE          $0x40
 	BYTE          $0x72
-	BYTE          $0xcf
-	VMOVDQU16     Y17, (R12)
-	VEXTRACTI64X4 $0x01, Z17, (R9)
+	BYTE          $0xdf
+	VMOVDQU16     Y19, (R12)
+	VEXTRACTI64X4 $0x01, Z19, (R9)
 	LEAQ          (SI)(R8*4), SI
 	JMP           stored19
 
@@ -6503,50 +6459,50 @@ other27:
 	VMINPS Z14, Z1, Z14
 
 activated25:
-	VADDPS Z13, Z12, Z12
-	VADDPS Z14, Z12, Z12
-	MOVQ   dstStep+48(FP), R8
-	LEAQ   (R8)(R8*2), R9
-	CMPQ   format+120(FP), $+2
-	JNE    other29
-	MOVQ   dst2+8(FP), R9
-	ADDQ   SI, R9
-	LEAQ   (SI), R10
-	LEAQ   (R9), R11
-	LEAQ   (SI)(R8*1), R12
-	LEAQ   (R9)(R8*1), R9
+	VADDPS  Z13, Z12, Z12
+	VADDPS  Z14, Z12, Z12
+	MOVQ    dstStep+48(FP), R8
+	LEAQ    (R8)(R8*2), R9
+	CMPQ    format+120(FP), $+2
+	JNE     other29
+	MOVQ    dst2+8(FP), R9
+	ADDQ    SI, R9
+	MOVQ    $0xaaaaaaaa, R10
+	KMOVD   R10, K3
+	VMOVUPS tables<>+0(SB), Z15
+	VMOVUPS tables<>+64(SB), Z16
+	LEAQ    (SI), R10
+	LEAQ    (R9), R11
+	LEAQ    (SI)(R8*1), R12
+	LEAQ    (R9)(R8*1), R9
 
-	// VCVTNE2PS2BF16 Z13, Z14, Z15
+	// VCVTNE2PS2BF16 Z13, Z14, Z17
 	BYTE          $0x62
-	BYTE          $0x52
+	BYTE          $0xc2
 	BYTE          $0x0f
 	BYTE          $0x48
 	BYTE          $0x72
-	BYTE          $0xfd
-	VMOVDQU16     Y15, (R10)
-	VEXTRACTI64X4 $0x01, Z15, (R12)
-	MOVQ          $0xaaaaaaaa, R10
-	KMOVD         R10, K3
-	VMOVUPS       tables<>+0(SB), Z17
-	VPERMW.Z      Z15, Z17, K3, Z16
-	VSUBPS        Z16, Z13, Z13
-	VMOVUPS       tables<>+64(SB), Z17
-	VPERMW.Z      Z15, Z17, K3, Z16
-	VSUBPS        Z16, Z14, Z14
+	BYTE          $0xcd
+	VMOVDQU16     Y17, (R10)
+	VEXTRACTI64X4 $0x01, Z17, (R12)
+	VPERMW.Z      Z17, Z15, K3, Z18
+	VSUBPS        Z18, Z13, Z13
+	VPERMW.Z      Z17, Z16, K3, Z18
+	VSUBPS        Z18, Z14, Z14
 	VMINPS.BCST   consts<>+0(SB), Z13, Z13
 	VMINPS.BCST   consts<>+0(SB), Z14, Z14
 	VMAXPS.BCST   consts<>+4(SB), Z13, Z13
 	VMAXPS.BCST   consts<>+4(SB), Z14, Z14
 
-	// VCVTNE2PS2BF16 Z13, Z14, Z15
+	// VCVTNE2PS2BF16 Z13, Z14, Z17
 	BYTE          $0x62
-	BYTE          $0x52
+	BYTE          $0xc2
 	BYTE          $0x0f
 	BYTE          $0x48
 	BYTE          $0x72
-	BYTE          $0xfd
-	VMOVDQU16     Y15, (R11)
-	VEXTRACTI64X4 $0x01, Z15, (R9)
+	BYTE          $0xcd
+	VMOVDQU16     Y17, (R11)
+	VEXTRACTI64X4 $0x01, Z17, (R9)
 	LEAQ          (SI)(R8*2), SI
 	JMP           stored28
 
@@ -8460,91 +8416,87 @@ other9:
 	VMINPS Z19, Z1, Z19
 
 activated7:
-	VADDPS Z13, Z12, Z12
-	VADDPS Z14, Z12, Z12
-	VADDPS Z15, Z12, Z12
-	VADDPS Z16, Z12, Z12
-	VADDPS Z17, Z12, Z12
-	VADDPS Z18, Z12, Z12
-	VADDPS Z19, Z12, Z12
-	MOVQ   dstStep+48(FP), R8
-	LEAQ   (R8)(R8*2), R9
-	CMPQ   format+120(FP), $+2
-	JNE    other11
-	MOVQ   dst2+8(FP), R10
-	ADDQ   SI, R10
-	LEAQ   (SI), R11
-	LEAQ   (R10), R12
-	LEAQ   (SI)(R8*1), R13
-	LEAQ   (R10)(R8*1), R14
+	VADDPS  Z13, Z12, Z12
+	VADDPS  Z14, Z12, Z12
+	VADDPS  Z15, Z12, Z12
+	VADDPS  Z16, Z12, Z12
+	VADDPS  Z17, Z12, Z12
+	VADDPS  Z18, Z12, Z12
+	VADDPS  Z19, Z12, Z12
+	MOVQ    dstStep+48(FP), R8
+	LEAQ    (R8)(R8*2), R9
+	CMPQ    format+120(FP), $+2
+	JNE     other11
+	MOVQ    dst2+8(FP), R10
+	ADDQ    SI, R10
+	MOVQ    $0xaaaaaaaa, R11
+	KMOVD   R11, K3
+	VMOVUPS tables<>+0(SB), Z20
+	VMOVUPS tables<>+64(SB), Z21
+	LEAQ    (SI), R11
+	LEAQ    (R10), R12
+	LEAQ    (SI)(R8*1), R13
+	LEAQ    (R10)(R8*1), R14
 
-	// VCVTNE2PS2BF16 Z13, Z14, Z20
+	// VCVTNE2PS2BF16 Z13, Z14, Z22
 	BYTE          $0x62
 	BYTE          $0xc2
 	BYTE          $0x0f
 	BYTE          $0x48
 	BYTE          $0x72
-	BYTE          $0xe5
-	VMOVDQU16     Y20, (R11)
-	VEXTRACTI64X4 $0x01, Z20, (R13)
-	MOVQ          $0xaaaaaaaa, R11
-	KMOVD         R11, K3
-	VMOVUPS       tables<>+0(SB), Z22
-	VPERMW.Z      Z20, Z22, K3, Z21
-	VSUBPS        Z21, Z13, Z13
-	VMOVUPS       tables<>+64(SB), Z22
-	VPERMW.Z      Z20, Z22, K3, Z21
-	VSUBPS        Z21, Z14, Z14
+	BYTE          $0xf5
+	VMOVDQU16     Y22, (R11)
+	VEXTRACTI64X4 $0x01, Z22, (R13)
+	VPERMW.Z      Z22, Z20, K3, Z23
+	VSUBPS        Z23, Z13, Z13
+	VPERMW.Z      Z22, Z21, K3, Z23
+	VSUBPS        Z23, Z14, Z14
 	VMINPS.BCST   consts<>+0(SB), Z13, Z13
 	VMINPS.BCST   consts<>+0(SB), Z14, Z14
 	VMAXPS.BCST   consts<>+4(SB), Z13, Z13
 	VMAXPS.BCST   consts<>+4(SB), Z14, Z14
 
-	// VCVTNE2PS2BF16 Z13, Z14, Z20
+	// VCVTNE2PS2BF16 Z13, Z14, Z22
 	BYTE          $0x62
 	BYTE          $0xc2
 	BYTE          $0x0f
 	BYTE          $0x48
 	BYTE          $0x72
-	BYTE          $0xe5
-	VMOVDQU16     Y20, (R12)
-	VEXTRACTI64X4 $0x01, Z20, (R14)
+	BYTE          $0xf5
+	VMOVDQU16     Y22, (R12)
+	VEXTRACTI64X4 $0x01, Z22, (R14)
 	LEAQ          (SI)(R8*2), R11
 	LEAQ          (R10)(R8*2), R12
 	LEAQ          (SI)(R9*1), R13
 	LEAQ          (R10)(R9*1), R14
 
-	// VCVTNE2PS2BF16 Z15, Z16, Z20
+	// VCVTNE2PS2BF16 Z15, Z16, Z22
 	BYTE          $0x62
 	BYTE          $0xc2
 	BYTE          $0x7f
 	BYTE          $0x40
 	BYTE          $0x72
-	BYTE          $0xe7
-	VMOVDQU16     Y20, (R11)
-	VEXTRACTI64X4 $0x01, Z20, (R13)
-	MOVQ          $0xaaaaaaaa, R11
-	KMOVD         R11, K3
-	VMOVUPS       tables<>+0(SB), Z22
-	VPERMW.Z      Z20, Z22, K3, Z21
-	VSUBPS        Z21, Z15, Z15
-	VMOVUPS       tables<>+64(SB), Z22
-	VPERMW.Z      Z20, Z22, K3, Z21
-	VSUBPS        Z21, Z16, Z16
+	BYTE          $0xf7
+	VMOVDQU16     Y22, (R11)
+	VEXTRACTI64X4 $0x01, Z22, (R13)
+	VPERMW.Z      Z22, Z20, K3, Z23
+	VSUBPS        Z23, Z15, Z15
+	VPERMW.Z      Z22, Z21, K3, Z23
+	VSUBPS        Z23, Z16, Z16
 	VMINPS.BCST   consts<>+0(SB), Z15, Z15
 	VMINPS.BCST   consts<>+0(SB), Z16, Z16
 	VMAXPS.BCST   consts<>+4(SB), Z15, Z15
 	VMAXPS.BCST   consts<>+4(SB), Z16, Z16
 
-	// VCVTNE2PS2BF16 Z15, Z16, Z20
+	// VCVTNE2PS2BF16 Z15, Z16, Z22
 	BYTE          $0x62
 	BYTE          $0xc2
 	BYTE          $0x7f
 	BYTE          $0x40
 	BYTE          $0x72
-	BYTE          $0xe7
-	VMOVDQU16     Y20, (R12)
-	VEXTRACTI64X4 $0x01, Z20, (R14)
+	BYTE          $0xf7
+	VMOVDQU16     Y22, (R12)
+	VEXTRACTI64X4 $0x01, Z22, (R14)
 	LEAQ          (SI)(R8*4), SI
 	LEAQ          (R10)(R8*4), R10
 	LEAQ          (SI), R11
@@ -8552,62 +8504,58 @@ activated7:
 	LEAQ          (SI)(R8*1), R13
 	LEAQ          (R10)(R8*1), R14
 
-	// VCVTNE2PS2BF16 Z17, Z18, Z20
+	// VCVTNE2PS2BF16 Z17, Z18, Z22
 	BYTE          $0x62
 	BYTE          $0xa2
 	BYTE          $0x6f
 	BYTE          $0x40
 	BYTE          $0x72
-	BYTE          $0xe1
-	VMOVDQU16     Y20, (R11)
-	VEXTRACTI64X4 $0x01, Z20, (R13)
-	MOVQ          $0xaaaaaaaa, R11
-	KMOVD         R11, K3
-	VMOVUPS       tables<>+0(SB), Z22
-	VPERMW.Z      Z20, Z22, K3, Z21
-	VSUBPS        Z21, Z17, Z17
-	VMOVUPS       tables<>+64(SB), Z22
-	VPERMW.Z      Z20, Z22, K3, Z21
-	VSUBPS        Z21, Z18, Z18
+	BYTE          $0xf1
+	VMOVDQU16     Y22, (R11)
+	VEXTRACTI64X4 $0x01, Z22, (R13)
+	VPERMW.Z      Z22, Z20, K3, Z23
+	VSUBPS        Z23, Z17, Z17
+	VPERMW.Z      Z22, Z21, K3, Z23
+	VSUBPS        Z23, Z18, Z18
 	VMINPS.BCST   consts<>+0(SB), Z17, Z17
 	VMINPS.BCST   consts<>+0(SB), Z18, Z18
 	VMAXPS.BCST   consts<>+4(SB), Z17, Z17
 	VMAXPS.BCST   consts<>+4(SB), Z18, Z18
 
-	// VCVTNE2PS2BF16 Z17, Z18, Z20
+	// VCVTNE2PS2BF16 Z17, Z18, Z22
 	BYTE          $0x62
 	BYTE          $0xa2
 	BYTE          $0x6f
 	BYTE          $0x40
 	BYTE          $0x72
-	BYTE          $0xe1
-	VMOVDQU16     Y20, (R12)
-	VEXTRACTI64X4 $0x01, Z20, (R14)
+	BYTE          $0xf1
+	VMOVDQU16     Y22, (R12)
+	VEXTRACTI64X4 $0x01, Z22, (R14)
 	LEAQ          (SI)(R8*2), R11
 	LEAQ          (R10)(R8*2), R8
 
-	// VCVTNEPS2BF16 Z19, K0, Y21
+	// VCVTNEPS2BF16 Z19, K0, Y23
 	BYTE        $0x62
 	BYTE        $0xa2
 	BYTE        $0x7e
 	BYTE        $0x48
 	BYTE        $0x72
-	BYTE        $0xeb
-	VPMOVZXWD   Y21, Z20
-	VPSLLD      $0x10, Z20, Z20
-	VMOVDQU16   Y21, (R11)
-	VSUBPS      Z20, Z19, Z19
+	BYTE        $0xfb
+	VPMOVZXWD   Y23, Z22
+	VPSLLD      $0x10, Z22, Z22
+	VMOVDQU16   Y23, (R11)
+	VSUBPS      Z22, Z19, Z19
 	VFPCLASSPSZ $0x99, Z19, K2
 	KNOTW       K2, K2
 
-	// VCVTNEPS2BF16 Z19, K2, Y20
+	// VCVTNEPS2BF16 Z19, K2, Y22
 	BYTE      $0x62
 	BYTE      $0xa2
 	BYTE      $0x7e
 	BYTE      $0xca
 	BYTE      $0x72
-	BYTE      $0xe3
-	VMOVDQU16 Y20, (R8)
+	BYTE      $0xf3
+	VMOVDQU16 Y22, (R8)
 	ADDQ      R9, SI
 	JMP       stored10
 
@@ -8883,88 +8831,84 @@ other18:
 	VMINPS Z16, Z1, Z16
 
 activated16:
-	VADDPS Z13, Z12, Z12
-	VADDPS Z14, Z12, Z12
-	VADDPS Z15, Z12, Z12
-	VADDPS Z16, Z12, Z12
-	MOVQ   dstStep+48(FP), R8
-	LEAQ   (R8)(R8*2), R9
-	CMPQ   format+120(FP), $+2
-	JNE    other20
-	MOVQ   dst2+8(FP), R10
-	ADDQ   SI, R10
-	LEAQ   (SI), R11
-	LEAQ   (R10), R12
-	LEAQ   (SI)(R8*1), R13
-	LEAQ   (R10)(R8*1), R14
+	VADDPS  Z13, Z12, Z12
+	VADDPS  Z14, Z12, Z12
+	VADDPS  Z15, Z12, Z12
+	VADDPS  Z16, Z12, Z12
+	MOVQ    dstStep+48(FP), R8
+	LEAQ    (R8)(R8*2), R9
+	CMPQ    format+120(FP), $+2
+	JNE     other20
+	MOVQ    dst2+8(FP), R10
+	ADDQ    SI, R10
+	MOVQ    $0xaaaaaaaa, R11
+	KMOVD   R11, K3
+	VMOVUPS tables<>+0(SB), Z17
+	VMOVUPS tables<>+64(SB), Z18
+	LEAQ    (SI), R11
+	LEAQ    (R10), R12
+	LEAQ    (SI)(R8*1), R13
+	LEAQ    (R10)(R8*1), R14
 
-	// VCVTNE2PS2BF16 Z13, Z14, Z17
+	// VCVTNE2PS2BF16 Z13, Z14, Z19
 	BYTE          $0x62
 	BYTE          $0xc2
 	BYTE          $0x0f
 	BYTE          $0x48
 	BYTE          $0x72
-	BYTE          $0xcd
-	VMOVDQU16     Y17, (R11)
-	VEXTRACTI64X4 $0x01, Z17, (R13)
-	MOVQ          $0xaaaaaaaa, R11
-	KMOVD         R11, K3
-	VMOVUPS       tables<>+0(SB), Z19
-	VPERMW.Z      Z17, Z19, K3, Z18
-	VSUBPS        Z18, Z13, Z13
-	VMOVUPS       tables<>+64(SB), Z19
-	VPERMW.Z      Z17, Z19, K3, Z18
-	VSUBPS        Z18, Z14, Z14
+	BYTE          $0xdd
+	VMOVDQU16     Y19, (R11)
+	VEXTRACTI64X4 $0x01, Z19, (R13)
+	VPERMW.Z      Z19, Z17, K3, Z20
+	VSUBPS        Z20, Z13, Z13
+	VPERMW.Z      Z19, Z18, K3, Z20
+	VSUBPS        Z20, Z14, Z14
 	VMINPS.BCST   consts<>+0(SB), Z13, Z13
 	VMINPS.BCST   consts<>+0(SB), Z14, Z14
 	VMAXPS.BCST   consts<>+4(SB), Z13, Z13
 	VMAXPS.BCST   consts<>+4(SB), Z14, Z14
 
-	// VCVTNE2PS2BF16 Z13, Z14, Z17
+	// VCVTNE2PS2BF16 Z13, Z14, Z19
 	BYTE          $0x62
 	BYTE          $0xc2
 	BYTE          $0x0f
 	BYTE          $0x48
 	BYTE          $0x72
-	BYTE          $0xcd
-	VMOVDQU16     Y17, (R12)
-	VEXTRACTI64X4 $0x01, Z17, (R14)
+	BYTE          $0xdd
+	VMOVDQU16     Y19, (R12)
+	VEXTRACTI64X4 $0x01, Z19, (R14)
 	LEAQ          (SI)(R8*2), R11
 	LEAQ          (R10)(R8*2), R12
 	LEAQ          (SI)(R9*1), R13
 	LEAQ          (R10)(R9*1), R9
 
-	// VCVTNE2PS2BF16 Z15, Z16, Z17
+	// VCVTNE2PS2BF16 Z15, Z16, Z19
 	BYTE          $0x62
 	BYTE          $0xc2
 	BYTE          $0x7f
 	BYTE          $0x40
 	BYTE          $0x72
-	BYTE          $0xcf
-	VMOVDQU16     Y17, (R11)
-	VEXTRACTI64X4 $0x01, Z17, (R13)
-	MOVQ          $0xaaaaaaaa, R10
-	KMOVD         R10, K3
-	VMOVUPS       tables<>+0(SB), Z19
-	VPERMW.Z      Z17, Z19, K3, Z18
-	VSUBPS        Z18, Z15, Z15
-	VMOVUPS       tables<>+64(SB), Z19
-	VPERMW.Z      Z17, Z19, K3, Z18
-	VSUBPS        Z18, Z16, Z16
+	BYTE          $0xdf
+	VMOVDQU16     Y19, (R11)
+	VEXTRACTI64X4 $0x01, Z19, (R13)
+	VPERMW.Z      Z19, Z17, K3, Z20
+	VSUBPS        Z20, Z15, Z15
+	VPERMW.Z      Z19, Z18, K3, Z20
+	VSUBPS        Z20, Z16, Z16
 	VMINPS.BCST   consts<>+0(SB), Z15, Z15
 	VMINPS.BCST   consts<>+0(SB), Z16, Z16
 	VMAXPS.BCST   consts<>+4(SB), Z15, Z15
 	VMAXPS.BCST   consts<>+4(SB), Z16, Z16
 
-	// VCVTNE2PS2BF16 Z15, Z16, Z17
+	// VCVTNE2PS2BF16 Z15, Z16, Z19
 	BYTE          $0x62
 	BYTE          $0xc2
 	BYTE          $0x7f
 	BYTE          $0x40
 	BYTE          $0x72
-	BYTE          $0xcf
-	VMOVDQU16     Y17, (R12)
-	VEXTRACTI64X4 $0x01, Z17, (R9)
+	BYTE          $0xdf
+	VMOVDQU16     Y19, (R12)
+	VEXTRACTI64X4 $0x01, Z19, (R9)
 	LEAQ          (SI)(R8*4), SI
 	JMP           stored19
 
@@ -9126,50 +9070,50 @@ other27:
 	VMINPS Z14, Z1, Z14
 
 activated25:
-	VADDPS Z13, Z12, Z12
-	VADDPS Z14, Z12, Z12
-	MOVQ   dstStep+48(FP), R8
-	LEAQ   (R8)(R8*2), R9
-	CMPQ   format+120(FP), $+2
-	JNE    other29
-	MOVQ   dst2+8(FP), R9
-	ADDQ   SI, R9
-	LEAQ   (SI), R10
-	LEAQ   (R9), R11
-	LEAQ   (SI)(R8*1), R12
-	LEAQ   (R9)(R8*1), R9
+	VADDPS  Z13, Z12, Z12
+	VADDPS  Z14, Z12, Z12
+	MOVQ    dstStep+48(FP), R8
+	LEAQ    (R8)(R8*2), R9
+	CMPQ    format+120(FP), $+2
+	JNE     other29
+	MOVQ    dst2+8(FP), R9
+	ADDQ    SI, R9
+	MOVQ    $0xaaaaaaaa, R10
+	KMOVD   R10, K3
+	VMOVUPS tables<>+0(SB), Z15
+	VMOVUPS tables<>+64(SB), Z16
+	LEAQ    (SI), R10
+	LEAQ    (R9), R11
+	LEAQ    (SI)(R8*1), R12
+	LEAQ    (R9)(R8*1), R9
 
-	// VCVTNE2PS2BF16 Z13, Z14, Z15
+	// VCVTNE2PS2BF16 Z13, Z14, Z17
 	BYTE          $0x62
-	BYTE          $0x52
+	BYTE          $0xc2
 	BYTE          $0x0f
 	BYTE          $0x48
 	BYTE          $0x72
-	BYTE          $0xfd
-	VMOVDQU16     Y15, (R10)
-	VEXTRACTI64X4 $0x01, Z15, (R12)
-	MOVQ          $0xaaaaaaaa, R10
-	KMOVD         R10, K3
-	VMOVUPS       tables<>+0(SB), Z17
-	VPERMW.Z      Z15, Z17, K3, Z16
-	VSUBPS        Z16, Z13, Z13
-	VMOVUPS       tables<>+64(SB), Z17
-	VPERMW.Z      Z15, Z17, K3, Z16
-	VSUBPS        Z16, Z14, Z14
+	BYTE          $0xcd
+	VMOVDQU16     Y17, (R10)
+	VEXTRACTI64X4 $0x01, Z17, (R12)
+	VPERMW.Z      Z17, Z15, K3, Z18
+	VSUBPS        Z18, Z13, Z13
+	VPERMW.Z      Z17, Z16, K3, Z18
+	VSUBPS        Z18, Z14, Z14
 	VMINPS.BCST   consts<>+0(SB), Z13, Z13
 	VMINPS.BCST   consts<>+0(SB), Z14, Z14
 	VMAXPS.BCST   consts<>+4(SB), Z13, Z13
 	VMAXPS.BCST   consts<>+4(SB), Z14, Z14
 
-	// VCVTNE2PS2BF16 Z13, Z14, Z15
+	// VCVTNE2PS2BF16 Z13, Z14, Z17
 	BYTE          $0x62
-	BYTE          $0x52
+	BYTE          $0xc2
 	BYTE          $0x0f
 	BYTE          $0x48
 	BYTE          $0x72
-	BYTE          $0xfd
-	VMOVDQU16     Y15, (R11)
-	VEXTRACTI64X4 $0x01, Z15, (R9)
+	BYTE          $0xcd
+	VMOVDQU16     Y17, (R11)
+	VEXTRACTI64X4 $0x01, Z17, (R9)
 	LEAQ          (SI)(R8*2), SI
 	JMP           stored28
 
@@ -11050,91 +10994,87 @@ other10:
 	VMINPS Z9, Z1, Z9
 
 activated8:
-	VADDPS Z3, Z2, Z2
-	VADDPS Z4, Z2, Z2
-	VADDPS Z5, Z2, Z2
-	VADDPS Z6, Z2, Z2
-	VADDPS Z7, Z2, Z2
-	VADDPS Z8, Z2, Z2
-	VADDPS Z9, Z2, Z2
-	MOVQ   dstStep+48(FP), R8
-	LEAQ   (R8)(R8*2), R9
-	CMPQ   format+120(FP), $+2
-	JNE    other12
-	MOVQ   dst2+8(FP), R10
-	ADDQ   SI, R10
-	LEAQ   (SI), R11
-	LEAQ   (R10), R12
-	LEAQ   (SI)(R8*1), R13
-	LEAQ   (R10)(R8*1), R14
+	VADDPS  Z3, Z2, Z2
+	VADDPS  Z4, Z2, Z2
+	VADDPS  Z5, Z2, Z2
+	VADDPS  Z6, Z2, Z2
+	VADDPS  Z7, Z2, Z2
+	VADDPS  Z8, Z2, Z2
+	VADDPS  Z9, Z2, Z2
+	MOVQ    dstStep+48(FP), R8
+	LEAQ    (R8)(R8*2), R9
+	CMPQ    format+120(FP), $+2
+	JNE     other12
+	MOVQ    dst2+8(FP), R10
+	ADDQ    SI, R10
+	MOVQ    $0xaaaaaaaa, R11
+	KMOVD   R11, K3
+	VMOVUPS tables<>+0(SB), Z10
+	VMOVUPS tables<>+64(SB), Z11
+	LEAQ    (SI), R11
+	LEAQ    (R10), R12
+	LEAQ    (SI)(R8*1), R13
+	LEAQ    (R10)(R8*1), R14
 
-	// VCVTNE2PS2BF16 Z3, Z4, Z10
+	// VCVTNE2PS2BF16 Z3, Z4, Z12
 	BYTE          $0x62
 	BYTE          $0x72
 	BYTE          $0x5f
 	BYTE          $0x48
 	BYTE          $0x72
-	BYTE          $0xd3
-	VMOVDQU16     Y10, (R11)
-	VEXTRACTI64X4 $0x01, Z10, (R13)
-	MOVQ          $0xaaaaaaaa, R11
-	KMOVD         R11, K3
-	VMOVUPS       tables<>+0(SB), Z12
-	VPERMW.Z      Z10, Z12, K3, Z11
-	VSUBPS        Z11, Z3, Z3
-	VMOVUPS       tables<>+64(SB), Z12
-	VPERMW.Z      Z10, Z12, K3, Z11
-	VSUBPS        Z11, Z4, Z4
+	BYTE          $0xe3
+	VMOVDQU16     Y12, (R11)
+	VEXTRACTI64X4 $0x01, Z12, (R13)
+	VPERMW.Z      Z12, Z10, K3, Z13
+	VSUBPS        Z13, Z3, Z3
+	VPERMW.Z      Z12, Z11, K3, Z13
+	VSUBPS        Z13, Z4, Z4
 	VMINPS.BCST   consts<>+0(SB), Z3, Z3
 	VMINPS.BCST   consts<>+0(SB), Z4, Z4
 	VMAXPS.BCST   consts<>+4(SB), Z3, Z3
 	VMAXPS.BCST   consts<>+4(SB), Z4, Z4
 
-	// VCVTNE2PS2BF16 Z3, Z4, Z10
+	// VCVTNE2PS2BF16 Z3, Z4, Z12
 	BYTE          $0x62
 	BYTE          $0x72
 	BYTE          $0x5f
 	BYTE          $0x48
 	BYTE          $0x72
-	BYTE          $0xd3
-	VMOVDQU16     Y10, (R12)
-	VEXTRACTI64X4 $0x01, Z10, (R14)
+	BYTE          $0xe3
+	VMOVDQU16     Y12, (R12)
+	VEXTRACTI64X4 $0x01, Z12, (R14)
 	LEAQ          (SI)(R8*2), R11
 	LEAQ          (R10)(R8*2), R12
 	LEAQ          (SI)(R9*1), R13
 	LEAQ          (R10)(R9*1), R14
 
-	// VCVTNE2PS2BF16 Z5, Z6, Z10
+	// VCVTNE2PS2BF16 Z5, Z6, Z12
 	BYTE          $0x62
 	BYTE          $0x72
 	BYTE          $0x4f
 	BYTE          $0x48
 	BYTE          $0x72
-	BYTE          $0xd5
-	VMOVDQU16     Y10, (R11)
-	VEXTRACTI64X4 $0x01, Z10, (R13)
-	MOVQ          $0xaaaaaaaa, R11
-	KMOVD         R11, K3
-	VMOVUPS       tables<>+0(SB), Z12
-	VPERMW.Z      Z10, Z12, K3, Z11
-	VSUBPS        Z11, Z5, Z5
-	VMOVUPS       tables<>+64(SB), Z12
-	VPERMW.Z      Z10, Z12, K3, Z11
-	VSUBPS        Z11, Z6, Z6
+	BYTE          $0xe5
+	VMOVDQU16     Y12, (R11)
+	VEXTRACTI64X4 $0x01, Z12, (R13)
+	VPERMW.Z      Z12, Z10, K3, Z13
+	VSUBPS        Z13, Z5, Z5
+	VPERMW.Z      Z12, Z11, K3, Z13
+	VSUBPS        Z13, Z6, Z6
 	VMINPS.BCST   consts<>+0(SB), Z5, Z5
 	VMINPS.BCST   consts<>+0(SB), Z6, Z6
 	VMAXPS.BCST   consts<>+4(SB), Z5, Z5
 	VMAXPS.BCST   consts<>+4(SB), Z6, Z6
 
-	// VCVTNE2PS2BF16 Z5, Z6, Z10
+	// VCVTNE2PS2BF16 Z5, Z6, Z12
 	BYTE          $0x62
 	BYTE          $0x72
 	BYTE          $0x4f
 	BYTE          $0x48
 	BYTE          $0x72
-	BYTE          $0xd5
-	VMOVDQU16     Y10, (R12)
-	VEXTRACTI64X4 $0x01, Z10, (R14)
+	BYTE          $0xe5
+	VMOVDQU16     Y12, (R12)
+	VEXTRACTI64X4 $0x01, Z12, (R14)
 	LEAQ          (SI)(R8*4), SI
 	LEAQ          (R10)(R8*4), R10
 	LEAQ          (SI), R11
@@ -11142,62 +11082,58 @@ activated8:
 	LEAQ          (SI)(R8*1), R13
 	LEAQ          (R10)(R8*1), R14
 
-	// VCVTNE2PS2BF16 Z7, Z8, Z10
+	// VCVTNE2PS2BF16 Z7, Z8, Z12
 	BYTE          $0x62
 	BYTE          $0x72
 	BYTE          $0x3f
 	BYTE          $0x48
 	BYTE          $0x72
-	BYTE          $0xd7
-	VMOVDQU16     Y10, (R11)
-	VEXTRACTI64X4 $0x01, Z10, (R13)
-	MOVQ          $0xaaaaaaaa, R11
-	KMOVD         R11, K3
-	VMOVUPS       tables<>+0(SB), Z12
-	VPERMW.Z      Z10, Z12, K3, Z11
-	VSUBPS        Z11, Z7, Z7
-	VMOVUPS       tables<>+64(SB), Z12
-	VPERMW.Z      Z10, Z12, K3, Z11
-	VSUBPS        Z11, Z8, Z8
+	BYTE          $0xe7
+	VMOVDQU16     Y12, (R11)
+	VEXTRACTI64X4 $0x01, Z12, (R13)
+	VPERMW.Z      Z12, Z10, K3, Z13
+	VSUBPS        Z13, Z7, Z7
+	VPERMW.Z      Z12, Z11, K3, Z13
+	VSUBPS        Z13, Z8, Z8
 	VMINPS.BCST   consts<>+0(SB), Z7, Z7
 	VMINPS.BCST   consts<>+0(SB), Z8, Z8
 	VMAXPS.BCST   consts<>+4(SB), Z7, Z7
 	VMAXPS.BCST   consts<>+4(SB), Z8, Z8
 
-	// VCVTNE2PS2BF16 Z7, Z8, Z10
+	// VCVTNE2PS2BF16 Z7, Z8, Z12
 	BYTE          $0x62
 	BYTE          $0x72
 	BYTE          $0x3f
 	BYTE          $0x48
 	BYTE          $0x72
-	BYTE          $0xd7
-	VMOVDQU16     Y10, (R12)
-	VEXTRACTI64X4 $0x01, Z10, (R14)
+	BYTE          $0xe7
+	VMOVDQU16     Y12, (R12)
+	VEXTRACTI64X4 $0x01, Z12, (R14)
 	LEAQ          (SI)(R8*2), R11
 	LEAQ          (R10)(R8*2), R8
 
-	// VCVTNEPS2BF16 Z9, K0, Y11
+	// VCVTNEPS2BF16 Z9, K0, Y13
 	BYTE        $0x62
 	BYTE        $0x52
 	BYTE        $0x7e
 	BYTE        $0x48
 	BYTE        $0x72
-	BYTE        $0xd9
-	VPMOVZXWD   Y11, Z10
-	VPSLLD      $0x10, Z10, Z10
-	VMOVDQU16   Y11, (R11)
-	VSUBPS      Z10, Z9, Z9
+	BYTE        $0xe9
+	VPMOVZXWD   Y13, Z12
+	VPSLLD      $0x10, Z12, Z12
+	VMOVDQU16   Y13, (R11)
+	VSUBPS      Z12, Z9, Z9
 	VFPCLASSPSZ $0x99, Z9, K2
 	KNOTW       K2, K2
 
-	// VCVTNEPS2BF16 Z9, K2, Y10
+	// VCVTNEPS2BF16 Z9, K2, Y12
 	BYTE      $0x62
 	BYTE      $0x52
 	BYTE      $0x7e
 	BYTE      $0xca
 	BYTE      $0x72
-	BYTE      $0xd1
-	VMOVDQU16 Y10, (R8)
+	BYTE      $0xe1
+	VMOVDQU16 Y12, (R8)
 	ADDQ      R9, SI
 	JMP       stored11
 
@@ -11442,88 +11378,84 @@ other20:
 	VMINPS Z6, Z1, Z6
 
 activated18:
-	VADDPS Z3, Z2, Z2
-	VADDPS Z4, Z2, Z2
-	VADDPS Z5, Z2, Z2
-	VADDPS Z6, Z2, Z2
-	MOVQ   dstStep+48(FP), R8
-	LEAQ   (R8)(R8*2), R9
-	CMPQ   format+120(FP), $+2
-	JNE    other22
-	MOVQ   dst2+8(FP), R10
-	ADDQ   SI, R10
-	LEAQ   (SI), R11
-	LEAQ   (R10), R12
-	LEAQ   (SI)(R8*1), R13
-	LEAQ   (R10)(R8*1), R14
+	VADDPS  Z3, Z2, Z2
+	VADDPS  Z4, Z2, Z2
+	VADDPS  Z5, Z2, Z2
+	VADDPS  Z6, Z2, Z2
+	MOVQ    dstStep+48(FP), R8
+	LEAQ    (R8)(R8*2), R9
+	CMPQ    format+120(FP), $+2
+	JNE     other22
+	MOVQ    dst2+8(FP), R10
+	ADDQ    SI, R10
+	MOVQ    $0xaaaaaaaa, R11
+	KMOVD   R11, K3
+	VMOVUPS tables<>+0(SB), Z7
+	VMOVUPS tables<>+64(SB), Z8
+	LEAQ    (SI), R11
+	LEAQ    (R10), R12
+	LEAQ    (SI)(R8*1), R13
+	LEAQ    (R10)(R8*1), R14
 
-	// VCVTNE2PS2BF16 Z3, Z4, Z7
+	// VCVTNE2PS2BF16 Z3, Z4, Z9
 	BYTE          $0x62
-	BYTE          $0xf2
+	BYTE          $0x72
 	BYTE          $0x5f
 	BYTE          $0x48
 	BYTE          $0x72
-	BYTE          $0xfb
-	VMOVDQU16     Y7, (R11)
-	VEXTRACTI64X4 $0x01, Z7, (R13)
-	MOVQ          $0xaaaaaaaa, R11
-	KMOVD         R11, K3
-	VMOVUPS       tables<>+0(SB), Z9
-	VPERMW.Z      Z7, Z9, K3, Z8
-	VSUBPS        Z8, Z3, Z3
-	VMOVUPS       tables<>+64(SB), Z9
-	VPERMW.Z      Z7, Z9, K3, Z8
-	VSUBPS        Z8, Z4, Z4
+	BYTE          $0xcb
+	VMOVDQU16     Y9, (R11)
+	VEXTRACTI64X4 $0x01, Z9, (R13)
+	VPERMW.Z      Z9, Z7, K3, Z10
+	VSUBPS        Z10, Z3, Z3
+	VPERMW.Z      Z9, Z8, K3, Z10
+	VSUBPS        Z10, Z4, Z4
 	VMINPS.BCST   consts<>+0(SB), Z3, Z3
 	VMINPS.BCST   consts<>+0(SB), Z4, Z4
 	VMAXPS.BCST   consts<>+4(SB), Z3, Z3
 	VMAXPS.BCST   consts<>+4(SB), Z4, Z4
 
-	// VCVTNE2PS2BF16 Z3, Z4, Z7
+	// VCVTNE2PS2BF16 Z3, Z4, Z9
 	BYTE          $0x62
-	BYTE          $0xf2
+	BYTE          $0x72
 	BYTE          $0x5f
 	BYTE          $0x48
 	BYTE          $0x72
-	BYTE          $0xfb
-	VMOVDQU16     Y7, (R12)
-	VEXTRACTI64X4 $0x01, Z7, (R14)
+	BYTE          $0xcb
+	VMOVDQU16     Y9, (R12)
+	VEXTRACTI64X4 $0x01, Z9, (R14)
 	LEAQ          (SI)(R8*2), R11
 	LEAQ          (R10)(R8*2), R12
 	LEAQ          (SI)(R9*1), R13
 	LEAQ          (R10)(R9*1), R9
 
-	// VCVTNE2PS2BF16 Z5, Z6, Z7
+	// VCVTNE2PS2BF16 Z5, Z6, Z9
 	BYTE          $0x62
-	BYTE          $0xf2
+	BYTE          $0x72
 	BYTE          $0x4f
 	BYTE          $0x48
 	BYTE          $0x72
-	BYTE          $0xfd
-	VMOVDQU16     Y7, (R11)
-	VEXTRACTI64X4 $0x01, Z7, (R13)
-	MOVQ          $0xaaaaaaaa, R10
-	KMOVD         R10, K3
-	VMOVUPS       tables<>+0(SB), Z9
-	VPERMW.Z      Z7, Z9, K3, Z8
-	VSUBPS        Z8, Z5, Z5
-	VMOVUPS       tables<>+64(SB), Z9
-	VPERMW.Z      Z7, Z9, K3, Z8
-	VSUBPS        Z8, Z6, Z6
+	BYTE          $0xcd
+	VMOVDQU16     Y9, (R11)
+	VEXTRACTI64X4 $0x01, Z9, (R13)
+	VPERMW.Z      Z9, Z7, K3, Z10
+	VSUBPS        Z10, Z5, Z5
+	VPERMW.Z      Z9, Z8, K3, Z10
+	VSUBPS        Z10, Z6, Z6
 	VMINPS.BCST   consts<>+0(SB), Z5, Z5
 	VMINPS.BCST   consts<>+0(SB), Z6, Z6
 	VMAXPS.BCST   consts<>+4(SB), Z5, Z5
 	VMAXPS.BCST   consts<>+4(SB), Z6, Z6
 
-	// VCVTNE2PS2BF16 Z5, Z6, Z7
+	// VCVTNE2PS2BF16 Z5, Z6, Z9
 	BYTE          $0x62
-	BYTE          $0xf2
+	BYTE          $0x72
 	BYTE          $0x4f
 	BYTE          $0x48
 	BYTE          $0x72
-	BYTE          $0xfd
-	VMOVDQU16     Y7, (R12)
-	VEXTRACTI64X4 $0x01, Z7, (R9)
+	BYTE          $0xcd
+	VMOVDQU16     Y9, (R12)
+	VEXTRACTI64X4 $0x01, Z9, (R9)
 	LEAQ          (SI)(R8*4), SI
 	JMP           stored21
 
@@ -11675,50 +11607,50 @@ other30:
 	VMINPS Z4, Z1, Z4
 
 activated28:
-	VADDPS Z3, Z2, Z2
-	VADDPS Z4, Z2, Z2
-	MOVQ   dstStep+48(FP), R8
-	LEAQ   (R8)(R8*2), R9
-	CMPQ   format+120(FP), $+2
-	JNE    other32
-	MOVQ   dst2+8(FP), R9
-	ADDQ   SI, R9
-	LEAQ   (SI), R10
-	LEAQ   (R9), R11
-	LEAQ   (SI)(R8*1), R12
-	LEAQ   (R9)(R8*1), R9
+	VADDPS  Z3, Z2, Z2
+	VADDPS  Z4, Z2, Z2
+	MOVQ    dstStep+48(FP), R8
+	LEAQ    (R8)(R8*2), R9
+	CMPQ    format+120(FP), $+2
+	JNE     other32
+	MOVQ    dst2+8(FP), R9
+	ADDQ    SI, R9
+	MOVQ    $0xaaaaaaaa, R10
+	KMOVD   R10, K3
+	VMOVUPS tables<>+0(SB), Z5
+	VMOVUPS tables<>+64(SB), Z6
+	LEAQ    (SI), R10
+	LEAQ    (R9), R11
+	LEAQ    (SI)(R8*1), R12
+	LEAQ    (R9)(R8*1), R9
 
-	// VCVTNE2PS2BF16 Z3, Z4, Z5
+	// VCVTNE2PS2BF16 Z3, Z4, Z7
 	BYTE          $0x62
 	BYTE          $0xf2
 	BYTE          $0x5f
 	BYTE          $0x48
 	BYTE          $0x72
-	BYTE          $0xeb
-	VMOVDQU16     Y5, (R10)
-	VEXTRACTI64X4 $0x01, Z5, (R12)
-	MOVQ          $0xaaaaaaaa, R10
-	KMOVD         R10, K3
-	VMOVUPS       tables<>+0(SB), Z7
-	VPERMW.Z      Z5, Z7, K3, Z6
-	VSUBPS        Z6, Z3, Z3
-	VMOVUPS       tables<>+64(SB), Z7
-	VPERMW.Z      Z5, Z7, K3, Z6
-	VSUBPS        Z6, Z4, Z4
+	BYTE          $0xfb
+	VMOVDQU16     Y7, (R10)
+	VEXTRACTI64X4 $0x01, Z7, (R12)
+	VPERMW.Z      Z7, Z5, K3, Z8
+	VSUBPS        Z8, Z3, Z3
+	VPERMW.Z      Z7, Z6, K3, Z8
+	VSUBPS        Z8, Z4, Z4
 	VMINPS.BCST   consts<>+0(SB), Z3, Z3
 	VMINPS.BCST   consts<>+0(SB), Z4, Z4
 	VMAXPS.BCST   consts<>+4(SB), Z3, Z3
 	VMAXPS.BCST   consts<>+4(SB), Z4, Z4
 
-	// VCVTNE2PS2BF16 Z3, Z4, Z5
+	// VCVTNE2PS2BF16 Z3, Z4, Z7
 	BYTE          $0x62
 	BYTE          $0xf2
 	BYTE          $0x5f
 	BYTE          $0x48
 	BYTE          $0x72
-	BYTE          $0xeb
-	VMOVDQU16     Y5, (R11)
-	VEXTRACTI64X4 $0x01, Z5, (R9)
+	BYTE          $0xfb
+	VMOVDQU16     Y7, (R11)
+	VEXTRACTI64X4 $0x01, Z7, (R9)
 	LEAQ          (SI)(R8*2), SI
 	JMP           stored31
 
@@ -13498,91 +13430,87 @@ other10:
 	VMINPS Z9, Z1, Z9
 
 activated8:
-	VADDPS Z3, Z2, Z2
-	VADDPS Z4, Z2, Z2
-	VADDPS Z5, Z2, Z2
-	VADDPS Z6, Z2, Z2
-	VADDPS Z7, Z2, Z2
-	VADDPS Z8, Z2, Z2
-	VADDPS Z9, Z2, Z2
-	MOVQ   dstStep+48(FP), R8
-	LEAQ   (R8)(R8*2), R9
-	CMPQ   format+120(FP), $+2
-	JNE    other12
-	MOVQ   dst2+8(FP), R10
-	ADDQ   SI, R10
-	LEAQ   (SI), R11
-	LEAQ   (R10), R12
-	LEAQ   (SI)(R8*1), R13
-	LEAQ   (R10)(R8*1), R14
+	VADDPS  Z3, Z2, Z2
+	VADDPS  Z4, Z2, Z2
+	VADDPS  Z5, Z2, Z2
+	VADDPS  Z6, Z2, Z2
+	VADDPS  Z7, Z2, Z2
+	VADDPS  Z8, Z2, Z2
+	VADDPS  Z9, Z2, Z2
+	MOVQ    dstStep+48(FP), R8
+	LEAQ    (R8)(R8*2), R9
+	CMPQ    format+120(FP), $+2
+	JNE     other12
+	MOVQ    dst2+8(FP), R10
+	ADDQ    SI, R10
+	MOVQ    $0xaaaaaaaa, R11
+	KMOVD   R11, K3
+	VMOVUPS tables<>+0(SB), Z10
+	VMOVUPS tables<>+64(SB), Z11
+	LEAQ    (SI), R11
+	LEAQ    (R10), R12
+	LEAQ    (SI)(R8*1), R13
+	LEAQ    (R10)(R8*1), R14
 
-	// VCVTNE2PS2BF16 Z3, Z4, Z10
+	// VCVTNE2PS2BF16 Z3, Z4, Z12
 	BYTE          $0x62
 	BYTE          $0x72
 	BYTE          $0x5f
 	BYTE          $0x48
 	BYTE          $0x72
-	BYTE          $0xd3
-	VMOVDQU16     Y10, (R11)
-	VEXTRACTI64X4 $0x01, Z10, (R13)
-	MOVQ          $0xaaaaaaaa, R11
-	KMOVD         R11, K3
-	VMOVUPS       tables<>+0(SB), Z12
-	VPERMW.Z      Z10, Z12, K3, Z11
-	VSUBPS        Z11, Z3, Z3
-	VMOVUPS       tables<>+64(SB), Z12
-	VPERMW.Z      Z10, Z12, K3, Z11
-	VSUBPS        Z11, Z4, Z4
+	BYTE          $0xe3
+	VMOVDQU16     Y12, (R11)
+	VEXTRACTI64X4 $0x01, Z12, (R13)
+	VPERMW.Z      Z12, Z10, K3, Z13
+	VSUBPS        Z13, Z3, Z3
+	VPERMW.Z      Z12, Z11, K3, Z13
+	VSUBPS        Z13, Z4, Z4
 	VMINPS.BCST   consts<>+0(SB), Z3, Z3
 	VMINPS.BCST   consts<>+0(SB), Z4, Z4
 	VMAXPS.BCST   consts<>+4(SB), Z3, Z3
 	VMAXPS.BCST   consts<>+4(SB), Z4, Z4
 
-	// VCVTNE2PS2BF16 Z3, Z4, Z10
+	// VCVTNE2PS2BF16 Z3, Z4, Z12
 	BYTE          $0x62
 	BYTE          $0x72
 	BYTE          $0x5f
 	BYTE          $0x48
 	BYTE          $0x72
-	BYTE          $0xd3
-	VMOVDQU16     Y10, (R12)
-	VEXTRACTI64X4 $0x01, Z10, (R14)
+	BYTE          $0xe3
+	VMOVDQU16     Y12, (R12)
+	VEXTRACTI64X4 $0x01, Z12, (R14)
 	LEAQ          (SI)(R8*2), R11
 	LEAQ          (R10)(R8*2), R12
 	LEAQ          (SI)(R9*1), R13
 	LEAQ          (R10)(R9*1), R14
 
-	// VCVTNE2PS2BF16 Z5, Z6, Z10
+	// VCVTNE2PS2BF16 Z5, Z6, Z12
 	BYTE          $0x62
 	BYTE          $0x72
 	BYTE          $0x4f
 	BYTE          $0x48
 	BYTE          $0x72
-	BYTE          $0xd5
-	VMOVDQU16     Y10, (R11)
-	VEXTRACTI64X4 $0x01, Z10, (R13)
-	MOVQ          $0xaaaaaaaa, R11
-	KMOVD         R11, K3
-	VMOVUPS       tables<>+0(SB), Z12
-	VPERMW.Z      Z10, Z12, K3, Z11
-	VSUBPS        Z11, Z5, Z5
-	VMOVUPS       tables<>+64(SB), Z12
-	VPERMW.Z      Z10, Z12, K3, Z11
-	VSUBPS        Z11, Z6, Z6
+	BYTE          $0xe5
+	VMOVDQU16     Y12, (R11)
+	VEXTRACTI64X4 $0x01, Z12, (R13)
+	VPERMW.Z      Z12, Z10, K3, Z13
+	VSUBPS        Z13, Z5, Z5
+	VPERMW.Z      Z12, Z11, K3, Z13
+	VSUBPS        Z13, Z6, Z6
 	VMINPS.BCST   consts<>+0(SB), Z5, Z5
 	VMINPS.BCST   consts<>+0(SB), Z6, Z6
 	VMAXPS.BCST   consts<>+4(SB), Z5, Z5
 	VMAXPS.BCST   consts<>+4(SB), Z6, Z6
 
-	// VCVTNE2PS2BF16 Z5, Z6, Z10
+	// VCVTNE2PS2BF16 Z5, Z6, Z12
 	BYTE          $0x62
 	BYTE          $0x72
 	BYTE          $0x4f
 	BYTE          $0x48
 	BYTE          $0x72
-	BYTE          $0xd5
-	VMOVDQU16     Y10, (R12)
-	VEXTRACTI64X4 $0x01, Z10, (R14)
+	BYTE          $0xe5
+	VMOVDQU16     Y12, (R12)
+	VEXTRACTI64X4 $0x01, Z12, (R14)
 	LEAQ          (SI)(R8*4), SI
 	LEAQ          (R10)(R8*4), R10
 	LEAQ          (SI), R11
@@ -13590,62 +13518,58 @@ activated8:
 	LEAQ          (SI)(R8*1), R13
 	LEAQ          (R10)(R8*1), R14
 
-	// VCVTNE2PS2BF16 Z7, Z8, Z10
+	// VCVTNE2PS2BF16 Z7, Z8, Z12
 	BYTE          $0x62
 	BYTE          $0x72
 	BYTE          $0x3f
 	BYTE          $0x48
 	BYTE          $0x72
-	BYTE          $0xd7
-	VMOVDQU16     Y10, (R11)
-	VEXTRACTI64X4 $0x01, Z10, (R13)
-	MOVQ          $0xaaaaaaaa, R11
-	KMOVD         R11, K3
-	VMOVUPS       tables<>+0(SB), Z12
-	VPERMW.Z      Z10, Z12, K3, Z11
-	VSUBPS        Z11, Z7, Z7
-	VMOVUPS       tables<>+64(SB), Z12
-	VPERMW.Z      Z10, Z12, K3, Z11
-	VSUBPS        Z11, Z8, Z8
+	BYTE          $0xe7
+	VMOVDQU16     Y12, (R11)
+	VEXTRACTI64X4 $0x01, Z12, (R13)
+	VPERMW.Z      Z12, Z10, K3, Z13
+	VSUBPS        Z13, Z7, Z7
+	VPERMW.Z      Z12, Z11, K3, Z13
+	VSUBPS        Z13, Z8, Z8
 	VMINPS.BCST   consts<>+0(SB), Z7, Z7
 	VMINPS.BCST   consts<>+0(SB), Z8, Z8
 	VMAXPS.BCST   consts<>+4(SB), Z7, Z7
 	VMAXPS.BCST   consts<>+4(SB), Z8, Z8
 
-	// VCVTNE2PS2BF16 Z7, Z8, Z10
+	// VCVTNE2PS2BF16 Z7, Z8, Z12
 	BYTE          $0x62
 	BYTE          $0x72
 	BYTE          $0x3f
 	BYTE          $0x48
 	BYTE          $0x72
-	BYTE          $0xd7
-	VMOVDQU16     Y10, (R12)
-	VEXTRACTI64X4 $0x01, Z10, (R14)
+	BYTE          $0xe7
+	VMOVDQU16     Y12, (R12)
+	VEXTRACTI64X4 $0x01, Z12, (R14)
 	LEAQ          (SI)(R8*2), R11
 	LEAQ          (R10)(R8*2), R8
 
-	// VCVTNEPS2BF16 Z9, K0, Y11
+	// VCVTNEPS2BF16 Z9, K0, Y13
 	BYTE        $0x62
 	BYTE        $0x52
 	BYTE        $0x7e
 	BYTE        $0x48
 	BYTE        $0x72
-	BYTE        $0xd9
-	VPMOVZXWD   Y11, Z10
-	VPSLLD      $0x10, Z10, Z10
-	VMOVDQU16   Y11, (R11)
-	VSUBPS      Z10, Z9, Z9
+	BYTE        $0xe9
+	VPMOVZXWD   Y13, Z12
+	VPSLLD      $0x10, Z12, Z12
+	VMOVDQU16   Y13, (R11)
+	VSUBPS      Z12, Z9, Z9
 	VFPCLASSPSZ $0x99, Z9, K2
 	KNOTW       K2, K2
 
-	// VCVTNEPS2BF16 Z9, K2, Y10
+	// VCVTNEPS2BF16 Z9, K2, Y12
 	BYTE      $0x62
 	BYTE      $0x52
 	BYTE      $0x7e
 	BYTE      $0xca
 	BYTE      $0x72
-	BYTE      $0xd1
-	VMOVDQU16 Y10, (R8)
+	BYTE      $0xe1
+	VMOVDQU16 Y12, (R8)
 	ADDQ      R9, SI
 	JMP       stored11
 
@@ -13894,88 +13818,84 @@ other20:
 	VMINPS Z6, Z1, Z6
 
 activated18:
-	VADDPS Z3, Z2, Z2
-	VADDPS Z4, Z2, Z2
-	VADDPS Z5, Z2, Z2
-	VADDPS Z6, Z2, Z2
-	MOVQ   dstStep+48(FP), R8
-	LEAQ   (R8)(R8*2), R9
-	CMPQ   format+120(FP), $+2
-	JNE    other22
-	MOVQ   dst2+8(FP), R10
-	ADDQ   SI, R10
-	LEAQ   (SI), R11
-	LEAQ   (R10), R12
-	LEAQ   (SI)(R8*1), R13
-	LEAQ   (R10)(R8*1), R14
+	VADDPS  Z3, Z2, Z2
+	VADDPS  Z4, Z2, Z2
+	VADDPS  Z5, Z2, Z2
+	VADDPS  Z6, Z2, Z2
+	MOVQ    dstStep+48(FP), R8
+	LEAQ    (R8)(R8*2), R9
+	CMPQ    format+120(FP), $+2
+	JNE     other22
+	MOVQ    dst2+8(FP), R10
+	ADDQ    SI, R10
+	MOVQ    $0xaaaaaaaa, R11
+	KMOVD   R11, K3
+	VMOVUPS tables<>+0(SB), Z7
+	VMOVUPS tables<>+64(SB), Z8
+	LEAQ    (SI), R11
+	LEAQ    (R10), R12
+	LEAQ    (SI)(R8*1), R13
+	LEAQ    (R10)(R8*1), R14
 
-	// VCVTNE2PS2BF16 Z3, Z4, Z7
+	// VCVTNE2PS2BF16 Z3, Z4, Z9
 	BYTE          $0x62
-	BYTE          $0xf2
+	BYTE          $0x72
 	BYTE          $0x5f
 	BYTE          $0x48
 	BYTE          $0x72
-	BYTE          $0xfb
-	VMOVDQU16     Y7, (R11)
-	VEXTRACTI64X4 $0x01, Z7, (R13)
-	MOVQ          $0xaaaaaaaa, R11
-	KMOVD         R11, K3
-	VMOVUPS       tables<>+0(SB), Z9
-	VPERMW.Z      Z7, Z9, K3, Z8
-	VSUBPS        Z8, Z3, Z3
-	VMOVUPS       tables<>+64(SB), Z9
-	VPERMW.Z      Z7, Z9, K3, Z8
-	VSUBPS        Z8, Z4, Z4
+	BYTE          $0xcb
+	VMOVDQU16     Y9, (R11)
+	VEXTRACTI64X4 $0x01, Z9, (R13)
+	VPERMW.Z      Z9, Z7, K3, Z10
+	VSUBPS        Z10, Z3, Z3
+	VPERMW.Z      Z9, Z8, K3, Z10
+	VSUBPS        Z10, Z4, Z4
 	VMINPS.BCST   consts<>+0(SB), Z3, Z3
 	VMINPS.BCST   consts<>+0(SB), Z4, Z4
 	VMAXPS.BCST   consts<>+4(SB), Z3, Z3
 	VMAXPS.BCST   consts<>+4(SB), Z4, Z4
 
-	// VCVTNE2PS2BF16 Z3, Z4, Z7
+	// VCVTNE2PS2BF16 Z3, Z4, Z9
 	BYTE          $0x62
-	BYTE          $0xf2
+	BYTE          $0x72
 	BYTE          $0x5f
 	BYTE          $0x48
 	BYTE          $0x72
-	BYTE          $0xfb
-	VMOVDQU16     Y7, (R12)
-	VEXTRACTI64X4 $0x01, Z7, (R14)
+	BYTE          $0xcb
+	VMOVDQU16     Y9, (R12)
+	VEXTRACTI64X4 $0x01, Z9, (R14)
 	LEAQ          (SI)(R8*2), R11
 	LEAQ          (R10)(R8*2), R12
 	LEAQ          (SI)(R9*1), R13
 	LEAQ          (R10)(R9*1), R9
 
-	// VCVTNE2PS2BF16 Z5, Z6, Z7
+	// VCVTNE2PS2BF16 Z5, Z6, Z9
 	BYTE          $0x62
-	BYTE          $0xf2
+	BYTE          $0x72
 	BYTE          $0x4f
 	BYTE          $0x48
 	BYTE          $0x72
-	BYTE          $0xfd
-	VMOVDQU16     Y7, (R11)
-	VEXTRACTI64X4 $0x01, Z7, (R13)
-	MOVQ          $0xaaaaaaaa, R10
-	KMOVD         R10, K3
-	VMOVUPS       tables<>+0(SB), Z9
-	VPERMW.Z      Z7, Z9, K3, Z8
-	VSUBPS        Z8, Z5, Z5
-	VMOVUPS       tables<>+64(SB), Z9
-	VPERMW.Z      Z7, Z9, K3, Z8
-	VSUBPS        Z8, Z6, Z6
+	BYTE          $0xcd
+	VMOVDQU16     Y9, (R11)
+	VEXTRACTI64X4 $0x01, Z9, (R13)
+	VPERMW.Z      Z9, Z7, K3, Z10
+	VSUBPS        Z10, Z5, Z5
+	VPERMW.Z      Z9, Z8, K3, Z10
+	VSUBPS        Z10, Z6, Z6
 	VMINPS.BCST   consts<>+0(SB), Z5, Z5
 	VMINPS.BCST   consts<>+0(SB), Z6, Z6
 	VMAXPS.BCST   consts<>+4(SB), Z5, Z5
 	VMAXPS.BCST   consts<>+4(SB), Z6, Z6
 
-	// VCVTNE2PS2BF16 Z5, Z6, Z7
+	// VCVTNE2PS2BF16 Z5, Z6, Z9
 	BYTE          $0x62
-	BYTE          $0xf2
+	BYTE          $0x72
 	BYTE          $0x4f
 	BYTE          $0x48
 	BYTE          $0x72
-	BYTE          $0xfd
-	VMOVDQU16     Y7, (R12)
-	VEXTRACTI64X4 $0x01, Z7, (R9)
+	BYTE          $0xcd
+	VMOVDQU16     Y9, (R12)
+	VEXTRACTI64X4 $0x01, Z9, (R9)
 	LEAQ          (SI)(R8*4), SI
 	JMP           stored21
 
@@ -14128,50 +14048,50 @@ other30:
 	VMINPS Z4, Z1, Z4
 
 activated28:
-	VADDPS Z3, Z2, Z2
-	VADDPS Z4, Z2, Z2
-	MOVQ   dstStep+48(FP), R8
-	LEAQ   (R8)(R8*2), R9
-	CMPQ   format+120(FP), $+2
-	JNE    other32
-	MOVQ   dst2+8(FP), R9
-	ADDQ   SI, R9
-	LEAQ   (SI), R10
-	LEAQ   (R9), R11
-	LEAQ   (SI)(R8*1), R12
-	LEAQ   (R9)(R8*1), R9
+	VADDPS  Z3, Z2, Z2
+	VADDPS  Z4, Z2, Z2
+	MOVQ    dstStep+48(FP), R8
+	LEAQ    (R8)(R8*2), R9
+	CMPQ    format+120(FP), $+2
+	JNE     other32
+	MOVQ    dst2+8(FP), R9
+	ADDQ    SI, R9
+	MOVQ    $0xaaaaaaaa, R10
+	KMOVD   R10, K3
+	VMOVUPS tables<>+0(SB), Z5
+	VMOVUPS tables<>+64(SB), Z6
+	LEAQ    (SI), R10
+	LEAQ    (R9), R11
+	LEAQ    (SI)(R8*1), R12
+	LEAQ    (R9)(R8*1), R9
 
-	// VCVTNE2PS2BF16 Z3, Z4, Z5
+	// VCVTNE2PS2BF16 Z3, Z4, Z7
 	BYTE          $0x62
 	BYTE          $0xf2
 	BYTE          $0x5f
 	BYTE          $0x48
 	BYTE          $0x72
-	BYTE          $0xeb
-	VMOVDQU16     Y5, (R10)
-	VEXTRACTI64X4 $0x01, Z5, (R12)
-	MOVQ          $0xaaaaaaaa, R10
-	KMOVD         R10, K3
-	VMOVUPS       tables<>+0(SB), Z7
-	VPERMW.Z      Z5, Z7, K3, Z6
-	VSUBPS        Z6, Z3, Z3
-	VMOVUPS       tables<>+64(SB), Z7
-	VPERMW.Z      Z5, Z7, K3, Z6
-	VSUBPS        Z6, Z4, Z4
+	BYTE          $0xfb
+	VMOVDQU16     Y7, (R10)
+	VEXTRACTI64X4 $0x01, Z7, (R12)
+	VPERMW.Z      Z7, Z5, K3, Z8
+	VSUBPS        Z8, Z3, Z3
+	VPERMW.Z      Z7, Z6, K3, Z8
+	VSUBPS        Z8, Z4, Z4
 	VMINPS.BCST   consts<>+0(SB), Z3, Z3
 	VMINPS.BCST   consts<>+0(SB), Z4, Z4
 	VMAXPS.BCST   consts<>+4(SB), Z3, Z3
 	VMAXPS.BCST   consts<>+4(SB), Z4, Z4
 
-	// VCVTNE2PS2BF16 Z3, Z4, Z5
+	// VCVTNE2PS2BF16 Z3, Z4, Z7
 	BYTE          $0x62
 	BYTE          $0xf2
 	BYTE          $0x5f
 	BYTE          $0x48
 	BYTE          $0x72
-	BYTE          $0xeb
-	VMOVDQU16     Y5, (R11)
-	VEXTRACTI64X4 $0x01, Z5, (R9)
+	BYTE          $0xfb
+	VMOVDQU16     Y7, (R11)
+	VEXTRACTI64X4 $0x01, Z7, (R9)
 	LEAQ          (SI)(R8*2), SI
 	JMP           stored31
 
@@ -15975,91 +15895,87 @@ other10:
 	VMINPS Z9, Z1, Z9
 
 activated8:
-	VADDPS Z3, Z2, Z2
-	VADDPS Z4, Z2, Z2
-	VADDPS Z5, Z2, Z2
-	VADDPS Z6, Z2, Z2
-	VADDPS Z7, Z2, Z2
-	VADDPS Z8, Z2, Z2
-	VADDPS Z9, Z2, Z2
-	MOVQ   dstStep+48(FP), R8
-	LEAQ   (R8)(R8*2), R9
-	CMPQ   format+120(FP), $+2
-	JNE    other12
-	MOVQ   dst2+8(FP), R10
-	ADDQ   SI, R10
-	LEAQ   (SI), R11
-	LEAQ   (R10), R12
-	LEAQ   (SI)(R8*1), R13
-	LEAQ   (R10)(R8*1), R14
+	VADDPS  Z3, Z2, Z2
+	VADDPS  Z4, Z2, Z2
+	VADDPS  Z5, Z2, Z2
+	VADDPS  Z6, Z2, Z2
+	VADDPS  Z7, Z2, Z2
+	VADDPS  Z8, Z2, Z2
+	VADDPS  Z9, Z2, Z2
+	MOVQ    dstStep+48(FP), R8
+	LEAQ    (R8)(R8*2), R9
+	CMPQ    format+120(FP), $+2
+	JNE     other12
+	MOVQ    dst2+8(FP), R10
+	ADDQ    SI, R10
+	MOVQ    $0xaaaaaaaa, R11
+	KMOVD   R11, K3
+	VMOVUPS tables<>+0(SB), Z10
+	VMOVUPS tables<>+64(SB), Z11
+	LEAQ    (SI), R11
+	LEAQ    (R10), R12
+	LEAQ    (SI)(R8*1), R13
+	LEAQ    (R10)(R8*1), R14
 
-	// VCVTNE2PS2BF16 Z3, Z4, Z10
+	// VCVTNE2PS2BF16 Z3, Z4, Z12
 	BYTE          $0x62
 	BYTE          $0x72
 	BYTE          $0x5f
 	BYTE          $0x48
 	BYTE          $0x72
-	BYTE          $0xd3
-	VMOVDQU16     Y10, (R11)
-	VEXTRACTI64X4 $0x01, Z10, (R13)
-	MOVQ          $0xaaaaaaaa, R11
-	KMOVD         R11, K3
-	VMOVUPS       tables<>+0(SB), Z12
-	VPERMW.Z      Z10, Z12, K3, Z11
-	VSUBPS        Z11, Z3, Z3
-	VMOVUPS       tables<>+64(SB), Z12
-	VPERMW.Z      Z10, Z12, K3, Z11
-	VSUBPS        Z11, Z4, Z4
+	BYTE          $0xe3
+	VMOVDQU16     Y12, (R11)
+	VEXTRACTI64X4 $0x01, Z12, (R13)
+	VPERMW.Z      Z12, Z10, K3, Z13
+	VSUBPS        Z13, Z3, Z3
+	VPERMW.Z      Z12, Z11, K3, Z13
+	VSUBPS        Z13, Z4, Z4
 	VMINPS.BCST   consts<>+0(SB), Z3, Z3
 	VMINPS.BCST   consts<>+0(SB), Z4, Z4
 	VMAXPS.BCST   consts<>+4(SB), Z3, Z3
 	VMAXPS.BCST   consts<>+4(SB), Z4, Z4
 
-	// VCVTNE2PS2BF16 Z3, Z4, Z10
+	// VCVTNE2PS2BF16 Z3, Z4, Z12
 	BYTE          $0x62
 	BYTE          $0x72
 	BYTE          $0x5f
 	BYTE          $0x48
 	BYTE          $0x72
-	BYTE          $0xd3
-	VMOVDQU16     Y10, (R12)
-	VEXTRACTI64X4 $0x01, Z10, (R14)
+	BYTE          $0xe3
+	VMOVDQU16     Y12, (R12)
+	VEXTRACTI64X4 $0x01, Z12, (R14)
 	LEAQ          (SI)(R8*2), R11
 	LEAQ          (R10)(R8*2), R12
 	LEAQ          (SI)(R9*1), R13
 	LEAQ          (R10)(R9*1), R14
 
-	// VCVTNE2PS2BF16 Z5, Z6, Z10
+	// VCVTNE2PS2BF16 Z5, Z6, Z12
 	BYTE          $0x62
 	BYTE          $0x72
 	BYTE          $0x4f
 	BYTE          $0x48
 	BYTE          $0x72
-	BYTE          $0xd5
-	VMOVDQU16     Y10, (R11)
-	VEXTRACTI64X4 $0x01, Z10, (R13)
-	MOVQ          $0xaaaaaaaa, R11
-	KMOVD         R11, K3
-	VMOVUPS       tables<>+0(SB), Z12
-	VPERMW.Z      Z10, Z12, K3, Z11
-	VSUBPS        Z11, Z5, Z5
-	VMOVUPS       tables<>+64(SB), Z12
-	VPERMW.Z      Z10, Z12, K3, Z11
-	VSUBPS        Z11, Z6, Z6
+	BYTE          $0xe5
+	VMOVDQU16     Y12, (R11)
+	VEXTRACTI64X4 $0x01, Z12, (R13)
+	VPERMW.Z      Z12, Z10, K3, Z13
+	VSUBPS        Z13, Z5, Z5
+	VPERMW.Z      Z12, Z11, K3, Z13
+	VSUBPS        Z13, Z6, Z6
 	VMINPS.BCST   consts<>+0(SB), Z5, Z5
 	VMINPS.BCST   consts<>+0(SB), Z6, Z6
 	VMAXPS.BCST   consts<>+4(SB), Z5, Z5
 	VMAXPS.BCST   consts<>+4(SB), Z6, Z6
 
-	// VCVTNE2PS2BF16 Z5, Z6, Z10
+	// VCVTNE2PS2BF16 Z5, Z6, Z12
 	BYTE          $0x62
 	BYTE          $0x72
 	BYTE          $0x4f
 	BYTE          $0x48
 	BYTE          $0x72
-	BYTE          $0xd5
-	VMOVDQU16     Y10, (R12)
-	VEXTRACTI64X4 $0x01, Z10, (R14)
+	BYTE          $0xe5
+	VMOVDQU16     Y12, (R12)
+	VEXTRACTI64X4 $0x01, Z12, (R14)
 	LEAQ          (SI)(R8*4), SI
 	LEAQ          (R10)(R8*4), R10
 	LEAQ          (SI), R11
@@ -16067,62 +15983,58 @@ activated8:
 	LEAQ          (SI)(R8*1), R13
 	LEAQ          (R10)(R8*1), R14
 
-	// VCVTNE2PS2BF16 Z7, Z8, Z10
+	// VCVTNE2PS2BF16 Z7, Z8, Z12
 	BYTE          $0x62
 	BYTE          $0x72
 	BYTE          $0x3f
 	BYTE          $0x48
 	BYTE          $0x72
-	BYTE          $0xd7
-	VMOVDQU16     Y10, (R11)
-	VEXTRACTI64X4 $0x01, Z10, (R13)
-	MOVQ          $0xaaaaaaaa, R11
-	KMOVD         R11, K3
-	VMOVUPS       tables<>+0(SB), Z12
-	VPERMW.Z      Z10, Z12, K3, Z11
-	VSUBPS        Z11, Z7, Z7
-	VMOVUPS       tables<>+64(SB), Z12
-	VPERMW.Z      Z10, Z12, K3, Z11
-	VSUBPS        Z11, Z8, Z8
+	BYTE          $0xe7
+	VMOVDQU16     Y12, (R11)
+	VEXTRACTI64X4 $0x01, Z12, (R13)
+	VPERMW.Z      Z12, Z10, K3, Z13
+	VSUBPS        Z13, Z7, Z7
+	VPERMW.Z      Z12, Z11, K3, Z13
+	VSUBPS        Z13, Z8, Z8
 	VMINPS.BCST   consts<>+0(SB), Z7, Z7
 	VMINPS.BCST   consts<>+0(SB), Z8, Z8
 	VMAXPS.BCST   consts<>+4(SB), Z7, Z7
 	VMAXPS.BCST   consts<>+4(SB), Z8, Z8
 
-	// VCVTNE2PS2BF16 Z7, Z8, Z10
+	// VCVTNE2PS2BF16 Z7, Z8, Z12
 	BYTE          $0x62
 	BYTE          $0x72
 	BYTE          $0x3f
 	BYTE          $0x48
 	BYTE          $0x72
-	BYTE          $0xd7
-	VMOVDQU16     Y10, (R12)
-	VEXTRACTI64X4 $0x01, Z10, (R14)
+	BYTE          $0xe7
+	VMOVDQU16     Y12, (R12)
+	VEXTRACTI64X4 $0x01, Z12, (R14)
 	LEAQ          (SI)(R8*2), R11
 	LEAQ          (R10)(R8*2), R8
 
-	// VCVTNEPS2BF16 Z9, K0, Y11
+	// VCVTNEPS2BF16 Z9, K0, Y13
 	BYTE        $0x62
 	BYTE        $0x52
 	BYTE        $0x7e
 	BYTE        $0x48
 	BYTE        $0x72
-	BYTE        $0xd9
-	VPMOVZXWD   Y11, Z10
-	VPSLLD      $0x10, Z10, Z10
-	VMOVDQU16   Y11, (R11)
-	VSUBPS      Z10, Z9, Z9
+	BYTE        $0xe9
+	VPMOVZXWD   Y13, Z12
+	VPSLLD      $0x10, Z12, Z12
+	VMOVDQU16   Y13, (R11)
+	VSUBPS      Z12, Z9, Z9
 	VFPCLASSPSZ $0x99, Z9, K2
 	KNOTW       K2, K2
 
-	// VCVTNEPS2BF16 Z9, K2, Y10
+	// VCVTNEPS2BF16 Z9, K2, Y12
 	BYTE      $0x62
 	BYTE      $0x52
 	BYTE      $0x7e
 	BYTE      $0xca
 	BYTE      $0x72
-	BYTE      $0xd1
-	VMOVDQU16 Y10, (R8)
+	BYTE      $0xe1
+	VMOVDQU16 Y12, (R8)
 	ADDQ      R9, SI
 	JMP       stored11
 
@@ -16380,88 +16292,84 @@ other20:
 	VMINPS Z6, Z1, Z6
 
 activated18:
-	VADDPS Z3, Z2, Z2
-	VADDPS Z4, Z2, Z2
-	VADDPS Z5, Z2, Z2
-	VADDPS Z6, Z2, Z2
-	MOVQ   dstStep+48(FP), R8
-	LEAQ   (R8)(R8*2), R9
-	CMPQ   format+120(FP), $+2
-	JNE    other22
-	MOVQ   dst2+8(FP), R10
-	ADDQ   SI, R10
-	LEAQ   (SI), R11
-	LEAQ   (R10), R12
-	LEAQ   (SI)(R8*1), R13
-	LEAQ   (R10)(R8*1), R14
+	VADDPS  Z3, Z2, Z2
+	VADDPS  Z4, Z2, Z2
+	VADDPS  Z5, Z2, Z2
+	VADDPS  Z6, Z2, Z2
+	MOVQ    dstStep+48(FP), R8
+	LEAQ    (R8)(R8*2), R9
+	CMPQ    format+120(FP), $+2
+	JNE     other22
+	MOVQ    dst2+8(FP), R10
+	ADDQ    SI, R10
+	MOVQ    $0xaaaaaaaa, R11
+	KMOVD   R11, K3
+	VMOVUPS tables<>+0(SB), Z7
+	VMOVUPS tables<>+64(SB), Z8
+	LEAQ    (SI), R11
+	LEAQ    (R10), R12
+	LEAQ    (SI)(R8*1), R13
+	LEAQ    (R10)(R8*1), R14
 
-	// VCVTNE2PS2BF16 Z3, Z4, Z7
+	// VCVTNE2PS2BF16 Z3, Z4, Z9
 	BYTE          $0x62
-	BYTE          $0xf2
+	BYTE          $0x72
 	BYTE          $0x5f
 	BYTE          $0x48
 	BYTE          $0x72
-	BYTE          $0xfb
-	VMOVDQU16     Y7, (R11)
-	VEXTRACTI64X4 $0x01, Z7, (R13)
-	MOVQ          $0xaaaaaaaa, R11
-	KMOVD         R11, K3
-	VMOVUPS       tables<>+0(SB), Z9
-	VPERMW.Z      Z7, Z9, K3, Z8
-	VSUBPS        Z8, Z3, Z3
-	VMOVUPS       tables<>+64(SB), Z9
-	VPERMW.Z      Z7, Z9, K3, Z8
-	VSUBPS        Z8, Z4, Z4
+	BYTE          $0xcb
+	VMOVDQU16     Y9, (R11)
+	VEXTRACTI64X4 $0x01, Z9, (R13)
+	VPERMW.Z      Z9, Z7, K3, Z10
+	VSUBPS        Z10, Z3, Z3
+	VPERMW.Z      Z9, Z8, K3, Z10
+	VSUBPS        Z10, Z4, Z4
 	VMINPS.BCST   consts<>+0(SB), Z3, Z3
 	VMINPS.BCST   consts<>+0(SB), Z4, Z4
 	VMAXPS.BCST   consts<>+4(SB), Z3, Z3
 	VMAXPS.BCST   consts<>+4(SB), Z4, Z4
 
-	// VCVTNE2PS2BF16 Z3, Z4, Z7
+	// VCVTNE2PS2BF16 Z3, Z4, Z9
 	BYTE          $0x62
-	BYTE          $0xf2
+	BYTE          $0x72
 	BYTE          $0x5f
 	BYTE          $0x48
 	BYTE          $0x72
-	BYTE          $0xfb
-	VMOVDQU16     Y7, (R12)
-	VEXTRACTI64X4 $0x01, Z7, (R14)
+	BYTE          $0xcb
+	VMOVDQU16     Y9, (R12)
+	VEXTRACTI64X4 $0x01, Z9, (R14)
 	LEAQ          (SI)(R8*2), R11
 	LEAQ          (R10)(R8*2), R12
 	LEAQ          (SI)(R9*1), R13
 	LEAQ          (R10)(R9*1), R9
 
-	// VCVTNE2PS2BF16 Z5, Z6, Z7
+	// VCVTNE2PS2BF16 Z5, Z6, Z9
 	BYTE          $0x62
-	BYTE          $0xf2
+	BYTE          $0x72
 	BYTE          $0x4f
 	BYTE          $0x48
 	BYTE          $0x72
-	BYTE          $0xfd
-	VMOVDQU16     Y7, (R11)
-	VEXTRACTI64X4 $0x01, Z7, (R13)
-	MOVQ          $0xaaaaaaaa, R10
-	KMOVD         R10, K3
-	VMOVUPS       tables<>+0(SB), Z9
-	VPERMW.Z      Z7, Z9, K3, Z8
-	VSUBPS        Z8, Z5, Z5
-	VMOVUPS       tables<>+64(SB), Z9
-	VPERMW.Z      Z7, Z9, K3, Z8
-	VSUBPS        Z8, Z6, Z6
+	BYTE          $0xcd
+	VMOVDQU16     Y9, (R11)
+	VEXTRACTI64X4 $0x01, Z9, (R13)
+	VPERMW.Z      Z9, Z7, K3, Z10
+	VSUBPS        Z10, Z5, Z5
+	VPERMW.Z      Z9, Z8, K3, Z10
+	VSUBPS        Z10, Z6, Z6
 	VMINPS.BCST   consts<>+0(SB), Z5, Z5
 	VMINPS.BCST   consts<>+0(SB), Z6, Z6
 	VMAXPS.BCST   consts<>+4(SB), Z5, Z5
 	VMAXPS.BCST   consts<>+4(SB), Z6, Z6
 
-	// VCVTNE2PS2BF16 Z5, Z6, Z7
+	// VCVTNE2PS2BF16 Z5, Z6, Z9
 	BYTE          $0x62
-	BYTE          $0xf2
+	BYTE          $0x72
 	BYTE          $0x4f
 	BYTE          $0x48
 	BYTE          $0x72
-	BYTE          $0xfd
-	VMOVDQU16     Y7, (R12)
-	VEXTRACTI64X4 $0x01, Z7, (R9)
+	BYTE          $0xcd
+	VMOVDQU16     Y9, (R12)
+	VEXTRACTI64X4 $0x01, Z9, (R9)
 	LEAQ          (SI)(R8*4), SI
 	JMP           stored21
 
@@ -16621,50 +16529,50 @@ other30:
 	VMINPS Z4, Z1, Z4
 
 activated28:
-	VADDPS Z3, Z2, Z2
-	VADDPS Z4, Z2, Z2
-	MOVQ   dstStep+48(FP), R8
-	LEAQ   (R8)(R8*2), R9
-	CMPQ   format+120(FP), $+2
-	JNE    other32
-	MOVQ   dst2+8(FP), R9
-	ADDQ   SI, R9
-	LEAQ   (SI), R10
-	LEAQ   (R9), R11
-	LEAQ   (SI)(R8*1), R12
-	LEAQ   (R9)(R8*1), R9
+	VADDPS  Z3, Z2, Z2
+	VADDPS  Z4, Z2, Z2
+	MOVQ    dstStep+48(FP), R8
+	LEAQ    (R8)(R8*2), R9
+	CMPQ    format+120(FP), $+2
+	JNE     other32
+	MOVQ    dst2+8(FP), R9
+	ADDQ    SI, R9
+	MOVQ    $0xaaaaaaaa, R10
+	KMOVD   R10, K3
+	VMOVUPS tables<>+0(SB), Z5
+	VMOVUPS tables<>+64(SB), Z6
+	LEAQ    (SI), R10
+	LEAQ    (R9), R11
+	LEAQ    (SI)(R8*1), R12
+	LEAQ    (R9)(R8*1), R9
 
-	// VCVTNE2PS2BF16 Z3, Z4, Z5
+	// VCVTNE2PS2BF16 Z3, Z4, Z7
 	BYTE          $0x62
 	BYTE          $0xf2
 	BYTE          $0x5f
 	BYTE          $0x48
 	BYTE          $0x72
-	BYTE          $0xeb
-	VMOVDQU16     Y5, (R10)
-	VEXTRACTI64X4 $0x01, Z5, (R12)
-	MOVQ          $0xaaaaaaaa, R10
-	KMOVD         R10, K3
-	VMOVUPS       tables<>+0(SB), Z7
-	VPERMW.Z      Z5, Z7, K3, Z6
-	VSUBPS        Z6, Z3, Z3
-	VMOVUPS       tables<>+64(SB), Z7
-	VPERMW.Z      Z5, Z7, K3, Z6
-	VSUBPS        Z6, Z4, Z4
+	BYTE          $0xfb
+	VMOVDQU16     Y7, (R10)
+	VEXTRACTI64X4 $0x01, Z7, (R12)
+	VPERMW.Z      Z7, Z5, K3, Z8
+	VSUBPS        Z8, Z3, Z3
+	VPERMW.Z      Z7, Z6, K3, Z8
+	VSUBPS        Z8, Z4, Z4
 	VMINPS.BCST   consts<>+0(SB), Z3, Z3
 	VMINPS.BCST   consts<>+0(SB), Z4, Z4
 	VMAXPS.BCST   consts<>+4(SB), Z3, Z3
 	VMAXPS.BCST   consts<>+4(SB), Z4, Z4
 
-	// VCVTNE2PS2BF16 Z3, Z4, Z5
+	// VCVTNE2PS2BF16 Z3, Z4, Z7
 	BYTE          $0x62
 	BYTE          $0xf2
 	BYTE          $0x5f
 	BYTE          $0x48
 	BYTE          $0x72
-	BYTE          $0xeb
-	VMOVDQU16     Y5, (R11)
-	VEXTRACTI64X4 $0x01, Z5, (R9)
+	BYTE          $0xfb
+	VMOVDQU16     Y7, (R11)
+	VEXTRACTI64X4 $0x01, Z7, (R9)
 	LEAQ          (SI)(R8*2), SI
 	JMP           stored31
 

@@ -116,8 +116,13 @@ func (g *gen) storeTile(acc []int, p planes, step, step3 reg.GPVirtual, tail boo
 		}
 		return q
 	}
+	pairs := g.pairs(p, tail) && len(acc) > 1
+	var rests *rests
+	if pairs && p.format == split {
+		rests = g.rests()
+	}
 	for j := 0; j < len(acc); j++ {
-		if g.isa != bf16cvt || p.format == f32 || tail || j+1 == len(acc) {
+		if !pairs || j+1 == len(acc) {
 			g.store(acc[j], pixel(j), nil, 0, tail)
 			continue
 		}
@@ -133,7 +138,7 @@ func (g *gen) storeTile(acc []int, p planes, step, step3 reg.GPVirtual, tail boo
 		g.convertPair(a, b, h)
 		halves(h, first.hi, second.hi)
 		if p.format == split {
-			g.restPair(a, b, h)
+			rests.pair(a, b, h)
 			g.convertPair(a, b, h)
 			halves(h, first.lo, second.lo)
 		}

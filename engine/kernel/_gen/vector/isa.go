@@ -562,40 +562,69 @@ func (g *gen) convertPair(low, high, dst int) {
 // storeAll stores registers of consecutive lanes from element index+off on; the registers are lost. With the instruction
 // that rounds two registers at a time a whole cache line of bfloat16 is written at once.
 func (g *gen) storeAll(vs []int, p planes, index reg.Register, off int, tail bool) {
-	for len(vs) > 0 {
-		if g.isa != bf16cvt || p.format == f32 || tail || len(vs) < 2 {
-			g.store(vs[0], p, index, off, tail)
-			vs, off = vs[1:], off+g.lanes()
-			continue
+	if !g.pairs(p, tail) {
+		for k, v := range vs {
+			g.store(v, p, index, off+k*g.lanes(), tail)
 		}
-		a, b := vs[0], vs[1]
+		return
+	}
+	var rests *rests
+	if p.format == split && len(vs) > 1 {
+		rests = g.rests()
+	}
+	for ; len(vs) > 1; vs, off = vs[2:], off+2*g.lanes() {
 		h := g.get()
-		g.convertPair(a, b, h)
+		g.convertPair(vs[0], vs[1], h)
 		g.i("VMOVDQU16", h, mem(p.hi, index, 2, 2*off))
 		if p.format == split {
-			g.restPair(a, b, h)
-			g.convertPair(a, b, h)
+			rests.pair(vs[0], vs[1], h)
+			g.convertPair(vs[0], vs[1], h)
 			g.i("VMOVDQU16", h, mem(p.lo, index, 2, 2*off))
 		}
 		g.put(h)
-		vs, off = vs[2:], off+2*g.lanes()
+	}
+	if rests != nil {
+		rests.put()
+	}
+	if len(vs) == 1 {
+		g.store(vs[0], p, index, off, false)
 	}
 }
 
-// restPair subtracts from a and b the values in h, their rounded form. Where those are infinite or not a number the rest
-// becomes a finite number, which changes nothing in the sum.
-func (g *gen) restPair(a, b, h int) {
+// pairs reports whether two registers are rounded at a time.
+func (g *gen) pairs(p planes, tail bool) bool { return g.isa == bf16cvt && p.format != f32 && !tail }
+
+// rests subtracts rounded values. It keeps what it needs in registers, since a table of a whole cache line may lie across two.
+type rests struct {
+	g     *gen
+	index [2]int
+}
+
+func (g *gen) rests() *rests {
+	r := &rests{g: g}
 	m := g.ctx.GP64()
 	g.i("MOVQ", operand.U32(0xaaaaaaaa), m)
 	g.i("KMOVD", m.As32(), reg.K3)
-	v, index := g.get(), g.get()
-	for half, x := range []int{a, b} {
+	for half := range r.index {
 		words := make([]uint32, 16)
 		for i := range words {
 			words[i] = uint32(16*half+i) << 16
 		}
-		g.i("VMOVUPS", g.table(words), index)
-		g.i("VPERMW_Z", h, index, reg.K3, v) // each word to the upper half of a lane
+		r.index[half] = g.get()
+		g.i("VMOVUPS", g.table(words), r.index[half])
+	}
+	return r
+}
+
+func (r *rests) put() { r.g.put(r.index[:]...) }
+
+// pair subtracts from a and b the values in h, their rounded form. Where those are infinite or not a number the rest
+// becomes a finite number, which changes nothing in the sum.
+func (r *rests) pair(a, b, h int) {
+	g := r.g
+	v := g.get()
+	for half, x := range []int{a, b} {
+		g.i("VPERMW_Z", h, r.index[half], reg.K3, v) // each word to the upper half of a lane
 		g.i("VSUBPS", v, x, x)
 	}
 	for _, limit := range []struct {
@@ -607,7 +636,7 @@ func (g *gen) restPair(a, b, h int) {
 			g.i(limit.name, g.bits(math.Float32bits(float32(limit.value))), x, x)
 		}
 	}
-	g.put(v, index)
+	g.put(v)
 }
 
 // storeWords stores the 16-bit lanes in the lower half of v.
