@@ -20,8 +20,8 @@ import (
 	"github.com/go-modelzoo/zoo/internal/procfs"
 )
 
-// TestManyConcurrentCallersSoak has 64 callers of one plugin, some of whom give up at random moments: right answers, and memory stays flat. Two
-// seconds; ten minutes under soak.
+// TestManyConcurrentCallersSoak has 64 callers of one plugin, some of whom give up at random moments: right answers, and
+// memory stays flat. Two seconds; ten minutes under soak.
 func TestManyConcurrentCallersSoak(t *testing.T) {
 	length := 2 * time.Second
 	if soak() {
@@ -90,7 +90,8 @@ func TestManyConcurrentCallersSoak(t *testing.T) {
 	if s.proc.child.pid() != pid {
 		t.Error("the process was replaced")
 	}
-	// Segments are as many as were ever in use at once, which differs from one half to the other; a leak would be one for each call given up.
+	// Segments are as many as were ever in use at once, which differs from one half to the other; a leak would be one for
+	// each call given up.
 	const spare = 16 << 20
 	if after.host > before.host+before.host/4+spare || after.plugin > before.plugin+before.plugin/4+spare ||
 		after.goroutines > before.goroutines+8 || after.segments > before.segments+before.segments/4+8 {
@@ -140,8 +141,8 @@ func memoryInUse(t *testing.T, h *Host, plugin int) inUse {
 	return u
 }
 
-// residentBytes is the memory of a process that is in use. Of this process it is taken after a garbage collection, and under the race detector, whose
-// own records grow with time, it is the heap alone.
+// residentBytes is the memory of a process that is in use. Of this process it is taken after a garbage collection, and under
+// the race detector, whose own records grow with time, it is the heap alone.
 func residentBytes(t *testing.T, pid int) int64 {
 	t.Helper()
 	if pid == os.Getpid() {

@@ -38,9 +38,9 @@ func kindOf(err error) error {
 	return nil
 }
 
-// TestChaosSoak hits plugins at random moments while they start, load, classify and train: kills, stops and crashes them from outside, and has
-// them panic, exit, exhaust memory and flood logs from inside. Forty moments; 500 under soak. ZOO_SEED repeats the dice of a run, though not
-// the machine's.
+// TestChaosSoak hits plugins at random moments while they start, load, classify and train: kills, stops and crashes them
+// from outside, and has them panic, exit, exhaust memory and flood logs from inside. Forty moments; 500 under soak. ZOO_SEED
+// repeats the dice of a run, though not the machine's.
 func TestChaosSoak(t *testing.T) {
 	c := newChaos(t, 40)
 	if soak() {
@@ -176,7 +176,8 @@ func (c *chaos) done() bool {
 	}
 }
 
-// judge counts an error, and checks that it is one line that names the plugin and what happened. It reports whether it is one that faults may cause.
+// judge counts an error, and checks that it is one line that names the plugin and what happened. It reports whether it is
+// one that faults may cause.
 func (c *chaos) judge(what string, err error) bool {
 	if c.ctx.Err() != nil {
 		return false

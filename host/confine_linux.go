@@ -13,9 +13,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// start starts a process confined. It must run on a goroutine of its own, which then waits for the process: the thread takes on
-// the confinement, so that the child is born with it and no launcher program is needed, and is thrown away when the goroutine ends. The child
-// is sent a signal when this thread ends, which is when the host does.
+// start starts a process confined. It must run on a goroutine of its own, which then waits for the process: the thread takes
+// on the confinement, so that the child is born with it and no launcher program is needed, and is thrown away when the
+// goroutine ends. The child is sent a signal when this thread ends, which is when the host does.
 //
 // Layers, each of which is left out with a line in the log where the kernel does not have it:
 //   - no_new_privs: set-uid programs give nothing.
@@ -96,8 +96,8 @@ func namespacesRefused(err error) bool {
 	return false
 }
 
-// limited sets the resource limits of a process that was just started. They bind from its first moments on, not its first instruction: they are
-// against mistakes.
+// limited sets the resource limits of a process that was just started. They bind from its first moments on, not its first
+// instruction: they are against mistakes.
 func (c confinement) limited(p *os.Process, err error) (*os.Process, error) {
 	if err != nil {
 		return nil, err

@@ -35,12 +35,13 @@ const (
 type Options struct {
 	// Dirs are searched for plugin binaries in this order; ones that do not exist are no error. See DefaultDirs.
 	Dirs []string
-	// Embedded are the families linked into this program, which must call sdk.ServeEmbedded first in main. They serve where Dirs have no binary.
+	// Embedded are the families linked into this program, which must call sdk.ServeEmbedded first in main. They serve where
+	// Dirs have no binary.
 	Embedded []sdk.Family
 	// CacheDir keeps what plugin binaries tell of themselves, so that listing does not start them; "" keeps nothing.
 	CacheDir string
-	// ReadOnly are files and folders that every plugin may read, such as the store of weights. Other files are granted call by call; a process
-	// that lacks a grant cannot be given it, so then another one is started.
+	// ReadOnly are files and folders that every plugin may read, such as the store of weights. Other files are granted call
+	// by call; a process that lacks a grant cannot be given it, so then another one is started.
 	ReadOnly []string
 	// Logger receives the host's and the plugins' logs; nil discards them.
 	Logger hclog.Logger

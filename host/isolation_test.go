@@ -456,8 +456,8 @@ func victim(t *testing.T, mode string) {
 	time.Sleep(time.Minute)
 }
 
-// A process that hangs before its program begins, as one does whose file lies on a dead server, is ended at the deadline. A lease on the file
-// holds up whoever opens it.
+// A process that hangs before its program begins, as one does whose file lies on a dead server, is ended at the deadline. A
+// lease on the file holds up whoever opens it.
 func TestProcessThatHangsBeforeItsProgramIsEnded(t *testing.T) {
 	exe, err := os.ReadFile("/proc/self/exe")
 	if err != nil {

@@ -76,8 +76,8 @@ func (p *process) closeLine() {
 	}
 }
 
-// dial makes the call through a line. It runs on the caller's goroutine, since waking another one takes longer than the call; only the rest of a
-// call that the caller gave up is left to one.
+// dial makes the call through a line. It runs on the caller's goroutine, since waking another one takes longer than the
+// call; only the rest of a call that the caller gave up is left to one.
 func (c *inferCall) dial(ctx context.Context, line *pluginrpc.Line) ([]Output, error) {
 	request, err := proto.Marshal(c.request)
 	if err != nil {

@@ -194,7 +194,8 @@ func (p *process) bringUp() error {
 	return p.introduce()
 }
 
-// handOver makes what the process and this side share. The plugin's end of the line, if there is one, is to be closed once the process has started.
+// handOver makes what the process and this side share. The plugin's end of the line, if there is one, is to be closed once
+// the process has started.
 func (p *process) handOver() (theirEnd *os.File) {
 	var err error
 	p.memory, err = pluginrpc.NewMemory()

@@ -56,7 +56,8 @@ type handed struct {
 // firstHanded is the descriptor of the first file that a process inherits, after standard input, output and error.
 const firstHanded = 3
 
-// newChild prepares a process that inherits the files. Until it is started its environment may be changed; if it is not started, discard frees it.
+// newChild prepares a process that inherits the files. Until it is started its environment may be changed; if it is not
+// started, discard frees it.
 func newChild(path, name string, files []handed, confine confinement) (*child, error) {
 	c := &child{
 		path: path, args: []string{name}, confine: confine, handed: files,
@@ -114,9 +115,10 @@ func (c *child) own() {
 
 // launch starts the process. It must run on a goroutine of its own: see confinement.
 //
-// Between its birth and its program a process has no number that this side knows, and whoever starts it waits. If it hangs there (its file lies on a
-// server that is gone, a signal stopped it), a kill must reach it all the same, so it is looked for among the children of this thread.
-// What this cannot mend: without a user namespace Go uses vfork, where this thread keeps one of Go's processors, and its garbage collector waiting.
+// Between its birth and its program a process has no number that this side knows, and whoever starts it waits. If it hangs
+// there (its file lies on a server that is gone, a signal stopped it), a kill must reach it all the same, so it is looked
+// for among the children of this thread. What this cannot mend: without a user namespace Go uses vfork, where this thread
+// keeps one of Go's processors, and its garbage collector waiting.
 func (c *child) launch() (*os.Process, error) {
 	defer func() {
 		for _, f := range c.theirs {

@@ -40,7 +40,8 @@ type Spec struct {
 	Threads int
 	// Device is "cpu" (also "") or "cuda".
 	Device string
-	// Outputs are what inference returns, in this order: "logits", "embedding" (pooled features), "features" or names of taps; none means logits.
+	// Outputs are what inference returns, in this order: "logits", "embedding" (pooled features), "features" or names of
+	// taps; none means logits.
 	Outputs []string
 }
 
@@ -133,7 +134,8 @@ func (h *Host) Open(ctx context.Context, spec Spec) (*Session, error) {
 // Info returns what is in force.
 func (s *Session) Info() SessionInfo { return s.info }
 
-// enter returns the process where the session is open, opening it if need be, and the session's number there. The caller releases the process.
+// enter returns the process where the session is open, opening it if need be, and the session's number there. The caller
+// releases the process.
 func (s *Session) enter(ctx context.Context) (*process, uint64, error) {
 	select {
 	case s.turn <- struct{}{}:
@@ -426,8 +428,8 @@ func (s *Session) inferShared(ctx context.Context, pr *process, id uint64, t *Te
 	return outputs, err
 }
 
-// inferCall is a call of Engine.Infer. Its segments belong to the plugin until it answers or is dead, whatever the caller does meanwhile: a caller
-// who gives up leaves the call to its goroutine.
+// inferCall is a call of Engine.Infer. Its segments belong to the plugin until it answers or is dead, whatever the caller
+// does meanwhile: a caller who gives up leaves the call to its goroutine.
 type inferCall struct {
 	pr       *process
 	task     task

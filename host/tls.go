@@ -13,10 +13,11 @@ import (
 	"time"
 )
 
-// identity makes the host's side of go-plugin's mutual TLS for one process: a key that never leaves memory, and the certificate in PEM that
-// the plugin gets in its environment. The plugin answers with its own certificate in the handshake, which go-plugin then puts into the configuration as
-// the only authority. It is what ClientConfig.AutoMTLS does, with P-256 in place of P-521: ten milliseconds less at every start, and
-// BoringSSL, which the gRPC of other languages is built with, refuses P-521.
+// identity makes the host's side of go-plugin's mutual TLS for one process: a key that never leaves memory, and the
+// certificate in PEM that the plugin gets in its environment. The plugin answers with its own certificate in the handshake,
+// which go-plugin then puts into the configuration as the only authority. It is what ClientConfig.AutoMTLS does, with P-256
+// in place of P-521: ten milliseconds less at every start, and BoringSSL, which the gRPC of other languages is built with,
+// refuses P-521.
 func identity() (*tls.Config, []byte, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

@@ -30,7 +30,8 @@ type TrainSpec struct {
 	Resume bool
 	// Grace is how long the plugin may take to save a checkpoint after ctx ended; 0 means 30 seconds.
 	Grace time.Duration
-	// Peak, unless nil, is told the most memory in bytes that the process has had resident when the training ends, 0 if the system does not tell.
+	// Peak, unless nil, is told the most memory in bytes that the process has had resident when the training ends, 0 if the
+	// system does not tell.
 	Peak func(bytes int64)
 }
 

@@ -108,8 +108,8 @@ func (s *server) newGRPC(opts []grpc.ServerOption) *grpc.Server {
 	)...)
 }
 
-// redirect has what a family prints go straight to the log. go-plugin would stream it to the host, which loses the last words of a process that
-// dies. It runs in the first call, which comes after go-plugin set these variables.
+// redirect has what a family prints go straight to the log. go-plugin would stream it to the host, which loses the last
+// words of a process that dies. It runs in the first call, which comes after go-plugin set these variables.
 func redirect(stderr *os.File) func() {
 	return sync.OnceFunc(func() { os.Stdout, os.Stderr = stderr, stderr })
 }

@@ -8,11 +8,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// currentCPU returns the number of the processor that this thread runs on (RDTSCP; Linux keeps it in TSC_AUX). It takes some ten nanoseconds.
+// currentCPU returns the number of the processor that this thread runs on (RDTSCP; Linux keeps it in TSC_AUX). It takes some
+// ten nanoseconds.
 func currentCPU() int32
 
-// leaveCPU moves this thread to another of the processors that it may use, if these are at least threads, and leaves it free to go where it wants
-// from there.
+// leaveCPU moves this thread to another of the processors that it may use, if these are at least threads, and leaves it free
+// to go where it wants from there.
 func leaveCPU(cpu int32, threads int) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()

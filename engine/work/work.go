@@ -30,9 +30,10 @@ const Patience = 2 * time.Millisecond
 // spin is how many times a waiting goroutine looks between two looks at the clock (about 0.1 µs).
 const spin = 64
 
-// yieldEvery is how often a waiting thread lets another have its core, and schedEvery how many times it does before its goroutine lets another of
-// this program have the thread. The second is rare because it has Go start a thread that looks for work whenever a processor of Go's is idle: beside a
-// caller that waits for the next image there was a new one every few microseconds.
+// yieldEvery is how often a waiting thread lets another have its core, and schedEvery how many times it does before its
+// goroutine lets another of this program have the thread. The second is rare because it has Go start a thread that looks for
+// work whenever a processor of Go's is idle: beside a caller that waits for the next image there was a new one every few
+// microseconds.
 const (
 	yieldEvery = 20 * time.Microsecond
 	schedEvery = 8
@@ -155,8 +156,9 @@ func (p *Pool) Close() {
 }
 
 // Run calls run(worker, task) for each task from 0 to n-1 and returns when all have returned. Each worker begins with a
-// range of its own, the same for every call with the same n, and then takes what others have left. Tasks with the same worker number, from 0 to Threads()-1, do not overlap, so that a worker number can stand for scratch memory of the
-// call. A task must not call Run of the same pool. If a task panics, tasks that have not begun are dropped and Run panics with a
+// range of its own, the same for every call with the same n, and then takes what others have left. Tasks with the same
+// worker number, from 0 to Threads()-1, do not overlap, so that a worker number can stand for scratch memory of the call. A
+// task must not call Run of the same pool. If a task panics, tasks that have not begun are dropped and Run panics with a
 // *Panic.
 func (p *Pool) Run(n int, run func(worker, task int)) {
 	if n <= 1 || p.threads == 1 {
@@ -293,8 +295,9 @@ const unknownCPU = -1
 // spreadEvery is how long a worker stays where it is at least. To move takes some ten microseconds.
 const spreadEvery = time.Millisecond
 
-// spread moves a worker that finds itself on the processor of another that computes the same job. The kernel puts a thread that it wakes where the
-// waker was, and may leave it there for 30 ms beside another one that computes, while a processor is idle.
+// spread moves a worker that finds itself on the processor of another that computes the same job. The kernel puts a thread
+// that it wakes where the waker was, and may leave it there for 30 ms beside another one that computes, while a processor is
+// idle.
 func (p *Pool) spread(j *job, id int) {
 	cpu := currentCPU()
 	for i := range j.shares {

@@ -14,7 +14,8 @@ import (
 // MaxLineMessage is the size in bytes of the largest request or response that goes through a line.
 const MaxLineMessage = 32 << 10
 
-// lineHeader is what stands before a response: the call's number and its status, 32 bits each, little-endian. A request has only the number.
+// lineHeader is what stands before a response: the call's number and its status, 32 bits each, little-endian. A request has
+// only the number.
 const lineHeader = 8
 
 // ErrNoLine says that this system has no lines, or that the process was started without one.
@@ -23,15 +24,16 @@ var ErrNoLine = errors.New("no line between processes")
 // ErrGone says that the other end of a line was closed, as it is when its process ends.
 var ErrGone = errors.New("the other end of the line is gone")
 
-// Line is one end of a socket between host and plugin alone, for one small call at a time. A call through gRPC wakes four goroutines one after
-// another; through a line each side wakes one of the other.
+// Line is one end of a socket between host and plugin alone, for one small call at a time. A call through gRPC wakes four
+// goroutines one after another; through a line each side wakes one of the other.
 //
-// While the host waits it must leave the processors to the plugin, so both sides wait in Go's poller, and all else is done with system calls that
-// the runtime does not see (they never wait). A thread that waits in a system call that it does see has its monitor wake hundreds of times a
-// second to take the thread's place away, each time stopping a thread that computes.
+// While the host waits it must leave the processors to the plugin, so both sides wait in Go's poller, and all else is done
+// with system calls that the runtime does not see (they never wait). A thread that waits in a system call that it does see
+// has its monitor wake hundreds of times a second to take the thread's place away, each time stopping a thread that
+// computes.
 //
-// A plugin may send anything at any time: packets are bounded, and an answer must have its call's number. What it gains is a wrong answer of its
-// own or a deadline.
+// A plugin may send anything at any time: packets are bounded, and an answer must have its call's number. What it gains is a
+// wrong answer of its own or a deadline.
 //
 // An end belongs to one goroutine at a time; only Close may be called beside it.
 type Line struct {
@@ -43,7 +45,8 @@ type Line struct {
 	out   []byte // the last packet sent
 }
 
-// NewLine makes a line and returns the host's end, and the plugin's as what the plugin's process inherits; close that once the process is started.
+// NewLine makes a line and returns the host's end, and the plugin's as what the plugin's process inherits; close that once
+// the process is started.
 func NewLine() (*Line, *os.File, error) {
 	ours, theirs, err := socketPair()
 	if err != nil {
@@ -96,8 +99,8 @@ func (l *Line) Ask(request []byte) error {
 	return l.send()
 }
 
-// Answer waits for the answer to the call. It ends early with the context's error, and may then be called again. The response is valid until the
-// next call.
+// Answer waits for the answer to the call. It ends early with the context's error, and may then be called again. The
+// response is valid until the next call.
 func (l *Line) Answer(ctx context.Context) (status uint32, response []byte, err error) {
 	given := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {

@@ -25,8 +25,8 @@ func inheritSocket(fd uintptr) (*os.File, error) {
 	return os.NewFile(fd, "line"), nil
 }
 
-// receive reads a packet, the beginning of it if the buffer is too small. It is not done if there is none yet. Descriptors that a packet carries
-// are dropped by the system, since read does not take them.
+// receive reads a packet, the beginning of it if the buffer is too small. It is not done if there is none yet. Descriptors
+// that a packet carries are dropped by the system, since read does not take them.
 func receive(fd uintptr, buffer []byte) (n int, done bool, err error) {
 	for {
 		n, _, errno := syscall.RawSyscall(unix.SYS_READ, fd, uintptr(unsafe.Pointer(unsafe.SliceData(buffer))), uintptr(len(buffer)))

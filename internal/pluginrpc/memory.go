@@ -51,8 +51,8 @@ func InheritMemory() (*Memory, error) {
 	return newMemory(os.NewFile(fd, "shared memory")), nil
 }
 
-// inherited returns the descriptor whose number the environment variable has, and keeps it from the process's children. It fails with none if
-// the variable is not there.
+// inherited returns the descriptor whose number the environment variable has, and keeps it from the process's children. It
+// fails with none if the variable is not there.
 func inherited(variable string, none error) (uintptr, error) {
 	text := os.Getenv(variable)
 	if text == "" {

@@ -38,7 +38,8 @@ func description(s *subject) error {
 	return f.err()
 }
 
-// sizes builds at the smallest size, at sizes around it that are odd or not square, and at the model's own, and wants one pixel less refused.
+// sizes builds at the smallest size, at sizes around it that are odd or not square, and at the model's own, and wants one
+// pixel less refused.
 func sizes(s *subject) error {
 	var f faults
 	low := s.model.MinSize

@@ -2,8 +2,8 @@ package grad
 
 import "github.com/go-modelzoo/zoo/engine/kernel/cpu"
 
-// The three products of a linear layer y = x·Wᵀ, W [out, in], for a batch of a few rows: their time is in reading or writing W, once, as it lies.
-// Linear layers of large batches are for the matrix products of kernel/gemm.
+// The three products of a linear layer y = x·Wᵀ, W [out, in], for a batch of a few rows: their time is in reading or writing
+// W, once, as it lies. Linear layers of large batches are for the matrix products of kernel/gemm.
 
 const (
 	// innerRows is how many rows of W the kernel for the forward product takes at a time.
