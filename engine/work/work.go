@@ -159,7 +159,7 @@ func (p *Pool) Close() {
 // range of its own, the same for every call with the same n, and then takes what others have left. Tasks with the same
 // worker number, from 0 to Threads()-1, do not overlap, so that a worker number can stand for scratch memory of the call. A
 // task must not call Run of the same pool. If a task panics, tasks that have not begun are dropped and Run panics with a
-// *Panic.
+// *Panic, or where the caller's goroutine is alone (one thread or one task) with the task's own value.
 func (p *Pool) Run(n int, run func(worker, task int)) {
 	if n <= 1 || p.threads == 1 {
 		for task := range n {
@@ -193,14 +193,7 @@ func (p *Pool) Run(n int, run func(worker, task int)) {
 
 // summon wakes up to n parked workers.
 func (p *Pool) summon(n int) {
-	for ; n > 0; n-- {
-		k := p.parked.Load()
-		for k > 0 && !p.parked.CompareAndSwap(k, k-1) {
-			k = p.parked.Load()
-		}
-		if k <= 0 {
-			return
-		}
+	for ; n > 0 && p.unpark(); n-- {
 		p.wake <- struct{}{}
 	}
 }
@@ -276,15 +269,16 @@ func (p *Pool) help(id int) bool {
 		if !j.join() {
 			continue
 		}
-		if int(p.active.Add(1)) <= p.threads {
+		wanted := int(p.active.Add(1)) <= p.threads
+		if wanted {
 			p.spread(j, id)
 			p.tasks(j, id)
-			p.active.Add(-1)
-			j.leave()
-			return true
 		}
 		p.active.Add(-1)
 		j.leave()
+		if wanted {
+			return true
+		}
 	}
 	return false
 }
@@ -327,11 +321,7 @@ func (p *Pool) work(id int) {
 		p.parked.Add(1)
 		if p.epoch.Load() != seen {
 			// A job was opened since: undo, unless someone has already sent for us.
-			k := p.parked.Load()
-			for k > 0 && !p.parked.CompareAndSwap(k, k-1) {
-				k = p.parked.Load()
-			}
-			if k > 0 {
+			if p.unpark() {
 				continue
 			}
 		}
@@ -339,6 +329,19 @@ func (p *Pool) work(id int) {
 		case <-p.wake:
 		case <-p.stop:
 			return
+		}
+	}
+}
+
+// unpark counts a parked worker less, if there is one: whoever did so sends for it, or is it.
+func (p *Pool) unpark() bool {
+	for {
+		k := p.parked.Load()
+		if k <= 0 {
+			return false
+		}
+		if p.parked.CompareAndSwap(k, k-1) {
+			return true
 		}
 	}
 }
