@@ -1,6 +1,7 @@
 package host
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -63,18 +65,17 @@ func newChild(path, name string, files []handed, confine confinement) (*child, e
 		path: path, args: []string{name}, confine: confine, handed: files,
 		started: make(chan error, 1), condemned: make(chan struct{}), exited: make(chan struct{}), drained: make(chan struct{}),
 	}
-	for i := range firstHanded {
-		r, w, err := os.Pipe()
+	for _, mine := range []**os.File{&c.parent, &c.stdout, &c.stderr} { // by the descriptors of the process
+		read, write, err := os.Pipe()
 		if err != nil {
 			c.discard()
-			return nil, fmt.Errorf("pipe: %w", err)
+			return nil, fmt.Errorf("make a pipe to the plugin: %w", err)
 		}
-		mine, its := r, w
-		if i == 0 {
-			mine, its = w, r
+		if mine == &c.parent {
+			*mine, c.theirs = write, append(c.theirs, read)
+		} else {
+			*mine, c.theirs = read, append(c.theirs, write)
 		}
-		c.theirs = append(c.theirs, its)
-		*[]**os.File{&c.parent, &c.stdout, &c.stderr}[i] = mine
 	}
 	return c, nil
 }
@@ -138,7 +139,7 @@ func (c *child) launch() (*os.Process, error) {
 	}()
 	p, err := c.confine.start(func(sys *syscall.SysProcAttr) (*os.Process, error) {
 		if reason, dead := c.verdict(); dead {
-			return nil, errors.New(reason)
+			return nil, errors.New(cmp.Or(reason, "stopped before it was started"))
 		}
 		attr.Sys = sys
 		return os.StartProcess(c.path, c.args, attr)
@@ -177,7 +178,7 @@ func (c *child) watchBirth(thread int, launched <-chan struct{}) {
 func (c *child) Wait(context.Context) error {
 	<-c.exited
 	if c.state != nil && !c.state.Success() {
-		return fmt.Errorf("%s", c.state)
+		return errors.New(c.state.String())
 	}
 	return nil
 }
@@ -269,7 +270,7 @@ func (c *child) Name() string { return filepath.Base(c.args[0]) }
 // ID implements runner.AttachedRunner.
 func (c *child) ID() string {
 	if pid := c.pid(); pid != 0 {
-		return fmt.Sprint(pid)
+		return strconv.Itoa(pid)
 	}
 	return ""
 }

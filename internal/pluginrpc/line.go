@@ -14,9 +14,11 @@ import (
 // MaxLineMessage is the size in bytes of the largest request or response that goes through a line.
 const MaxLineMessage = 32 << 10
 
-// lineHeader is what stands before a response: the call's number and its status, 32 bits each, little-endian. A request has
-// only the number.
-const lineHeader = 8
+// A packet begins with the call's number and, if it is a response, a status: 32 bits each, little-endian.
+const (
+	lineNumber = 4
+	lineHeader = lineNumber + 4 // of a response
+)
 
 // ErrNoLine says that this system has no lines, or that the process was started without one.
 var ErrNoLine = errors.New("no line between processes")
@@ -118,12 +120,12 @@ func (l *Line) Answer(ctx context.Context) (status uint32, response []byte, err 
 	case err != nil:
 		return 0, nil, err
 	case len(p) < lineHeader:
-		return 0, nil, fmt.Errorf("an answer of %d bytes", len(p))
+		return 0, nil, fmt.Errorf("an answer of %d bytes on the line: its header alone has %d", len(p), lineHeader)
 	}
 	if n := binary.LittleEndian.Uint32(p); n != l.calls {
-		return 0, nil, fmt.Errorf("an answer to call %d where call %d was made", n, l.calls)
+		return 0, nil, fmt.Errorf("an answer to call %d on the line, where call %d was made", n, l.calls)
 	}
-	return binary.LittleEndian.Uint32(p[4:]), p[lineHeader:], nil
+	return binary.LittleEndian.Uint32(p[lineNumber:]), p[lineHeader:], nil
 }
 
 // Attend answers calls until either end is closed. A response that is too large for a line is cut off.
@@ -144,11 +146,11 @@ func (l *Line) attendOnce(answer func(request []byte) (status uint32, response [
 	if err != nil {
 		return err
 	}
-	if len(p) < 4 {
-		return fmt.Errorf("a request of %d bytes", len(p))
+	if len(p) < lineNumber {
+		return fmt.Errorf("a request of %d bytes on the line: its number alone has %d", len(p), lineNumber)
 	}
 	number := binary.LittleEndian.Uint32(p)
-	status, response := answer(p[4:])
+	status, response := answer(p[lineNumber:])
 	l.out = binary.LittleEndian.AppendUint32(l.out[:0], number)
 	l.out = binary.LittleEndian.AppendUint32(l.out, status)
 	l.out = append(l.out, response[:min(len(response), MaxLineMessage)]...)
@@ -171,7 +173,7 @@ func (l *Line) receive() ([]byte, error) {
 	case failed != nil:
 		return nil, failed
 	case n == len(l.in):
-		return nil, fmt.Errorf("a packet of more than %d bytes", n-1)
+		return nil, fmt.Errorf("a packet of more than %d bytes on the line", n-1)
 	}
 	return l.in[:n], nil
 }
