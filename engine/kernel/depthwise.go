@@ -177,6 +177,9 @@ func (d *Depthwise) RunChannels(dst, src Map, from, to, first, last int, scratch
 	if first%ChannelBlock != 0 || last%ChannelBlock != 0 && last != s.Channels || first < 0 || last > s.Channels {
 		panic(fmt.Sprintf("kernel: channels %d to %d of a depthwise convolution of %d: not multiples of %d", first, last, s.Channels, ChannelBlock))
 	}
+	if rowSums != nil && len(rowSums) < dst.Rows()*dst.C {
+		panic(fmt.Sprintf("kernel: %d sums of rows of %v, which has %d", len(rowSums), dst, dst.Rows()*dst.C))
+	}
 	cold := src.N*src.Image*src.Format.Size() > coldBytes
 	direct, inPlace := d.direct(&src), d.inPlace(&dst, rowSums != nil)
 	outRows, inRows, rowStep := d.batch(&src, dst.W)

@@ -106,12 +106,6 @@ var activationClass = [activations]uint8{
 	SiLU: classSiLU, Sigmoid: classSigmoid, GELU: classGELU, Tanh: classTanh,
 }
 
-func unaryKernel(t cpu.Tier, act Activation, from, to Format) unaryFunc {
-	return unaryKernels[levelOf(t)][activationClass[act]][from][to]
-}
-
-func addKernel(t cpu.Tier, f Format) addFunc { return addKernels[levelOf(t)][f] }
-
 // affineKernel returns the kernel for a source of one format and a destination, and residual, of another; nil if there is none.
 func affineKernel(t cpu.Tier, from, to Format, shift, residual bool) affineFunc {
 	if from != to {
@@ -126,9 +120,3 @@ func affineKernel(t cpu.Tier, from, to Format, shift, residual bool) affineFunc 
 	}
 	return affineKernels[levelOf(t)][i][to]
 }
-
-func sumKernel(l level, f Format) sumFunc      { return sumKernels[l][f] }
-func downMaxKernel(l level, f Format) downFunc { return downMaxKernels[l][f] }
-func downSumKernel(l level, f Format) downFunc { return downSumKernels[l][f] }
-func alongMaxKernel(l level) alongFunc         { return alongMaxKernels[l] }
-func alongSumKernel(l level) alongFunc         { return alongSumKernels[l] }

@@ -73,7 +73,7 @@ func Convert(tier cpu.Tier, dst, src Map, from, to int) {
 // differ there is assembly only if one of them is float32 and act clips or is None: no network needs more.
 func Activate(tier cpu.Tier, dst, src Map, act Activation, from, to int) {
 	mustMatch("activation", &dst, &src)
-	k := unaryKernel(tier, act, src.Format, dst.Format)
+	k := unaryKernels[levelOf(tier)][activationClass[act]][src.Format][dst.Format]
 	lo, hi, _ := act.bounds()
 	s := spanOf(from, to, &dst, &src)
 	for i := range s.count {
@@ -116,7 +116,7 @@ func Add(tier cpu.Tier, dst, a, b Map, act Activation, from, to int) {
 	mustMatch("sum", &dst, &a, &b)
 	mustFormat("sum", &dst, &a, &b)
 	lo, hi, clip := act.bounds()
-	k := addKernel(tier, dst.Format)
+	k := addKernels[levelOf(tier)][dst.Format]
 	s := spanOf(from, to, &dst, &a, &b)
 	for i := range s.count {
 		d, x, y := dst.row(from+i), a.row(from+i), b.row(from+i)

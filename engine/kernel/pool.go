@@ -20,7 +20,8 @@ type Pool struct {
 	Divisor                              int  // replaces the divisor of the average if not 0
 }
 
-func (p Pool) withDefaults() Pool {
+// WithDefaults returns the pool with its zero values filled in.
+func (p Pool) WithDefaults() Pool {
 	def := func(v *int, d int) {
 		if *v == 0 {
 			*v = d
@@ -35,7 +36,7 @@ func (p Pool) withDefaults() Pool {
 
 // Validate returns an error if the window makes no sense.
 func (p Pool) Validate() error {
-	p = p.withDefaults()
+	p = p.WithDefaults()
 	if p.KernelH < 1 || p.KernelW < 1 || p.StrideH < 1 || p.StrideW < 1 || p.DilationH < 1 || p.DilationW < 1 ||
 		p.PadTop < 0 || p.PadLeft < 0 || p.PadBottom < 0 || p.PadRight < 0 || p.Divisor < 0 {
 		return fmt.Errorf("pooling %dx%d with stride %dx%d and dilation %dx%d: sizes must be positive", p.KernelH, p.KernelW, p.StrideH, p.StrideW, p.DilationH, p.DilationW)
@@ -48,7 +49,7 @@ func (p Pool) Validate() error {
 
 // OutSize returns height and width of the output for an input of h x w; not positive where the window does not fit.
 func (p Pool) OutSize(h, w int) (int, int) {
-	p = p.withDefaults()
+	p = p.WithDefaults()
 	size := func(in, before, after, kernel, stride, dilation int) int {
 		span := in + before + after - dilation*(kernel-1) - 1
 		if span < 0 {
@@ -78,7 +79,7 @@ func PoolScratch(dst, src Map) int {
 // MaxPool stores the maxima of the windows of src into rows [from, to) of dst. Padding never wins, not-a-number always
 // does. Source and destination may have different formats. scratch: PoolScratch.
 func MaxPool(tier cpu.Tier, dst, src Map, p Pool, from, to int, scratch []float32) {
-	p = p.withDefaults()
+	p = p.WithDefaults()
 	level := levelOf(tier)
 	q := pooler{tier: tier, dst: &dst, src: &src, max: true}
 	q.keys = src.Format == BF16 && dst.Format == BF16 && downKeysKernels[level] != nil
@@ -94,7 +95,7 @@ func MaxPool(tier cpu.Tier, dst, src Map, p Pool, from, to int, scratch []float3
 // AvgPool stores the averages of the windows of src into rows [from, to) of dst. Source and destination may have
 // different formats. scratch: PoolScratch.
 func AvgPool(tier cpu.Tier, dst, src Map, p Pool, from, to int, scratch []float32) {
-	p = p.withDefaults()
+	p = p.WithDefaults()
 	p.DilationH, p.DilationW = 1, 1
 	q := pooler{tier: tier, dst: &dst, src: &src}
 	q.run(from, to, scratch,
@@ -261,12 +262,12 @@ func floatsAt(m *Map, at int) []float32 {
 // down reduces rows rows of the source, rowStep elements apart, the first at element at, to one dense row of float32.
 func (p *pooler) down(dst []float32, at, rowStep, rows int) {
 	level, src := levelOf(p.tier), p.src
-	k := downSumKernel(level, src.Format)
+	k := downSumKernels[level][src.Format]
 	switch {
 	case p.keys:
 		k = downKeysKernels[level]
 	case p.max:
-		k = downMaxKernel(level, src.Format)
+		k = downMaxKernels[level][src.Format]
 	}
 	switch {
 	case k != nil && src.Pixel == src.C:
@@ -284,9 +285,9 @@ func (p *pooler) down(dst []float32, at, rowStep, rows int) {
 // sums by scale; the windows of neighbouring outputs are outStep elements apart.
 func (p *pooler) along(dst []float32, dstStep int, src []float32, tapStep, outStep, taps, pixels int, scale float32) {
 	level, c := levelOf(p.tier), p.src.C
-	k := alongSumKernel(level)
+	k := alongSumKernels[level]
 	if p.max {
-		k = alongMaxKernel(level)
+		k = alongMaxKernels[level]
 	}
 	switch {
 	case k != nil:
@@ -393,7 +394,7 @@ func GlobalAvgPool(tier cpu.Tier, dst, src Map, from, to int) {
 // w pixels. The result does not depend on how the rows were divided among workers.
 func MeanOfRows(tier cpu.Tier, dst Map, sums []float32, h, w, from, to int) {
 	scale := 1 / float32(h*w)
-	rows := Vectors(sums, len(sums)/dst.C, dst.C)
+	rows := Vectors(sums, dst.N*h, dst.C)
 	for n := from; n < to; n++ {
 		out := dst.F32[dst.index(n, 0, 0):][:dst.C]
 		clear(out)
@@ -406,7 +407,7 @@ func MeanOfRows(tier cpu.Tier, dst Map, sums []float32, h, w, from, to int) {
 
 // sumPixels adds pixels pixels of src, the first at element at, to sum.
 func sumPixels(tier cpu.Tier, sum []float32, src *Map, at, pixels int) {
-	if k := sumKernel(levelOf(tier), src.Format); k != nil && len(sum) > 0 && pixels > 0 {
+	if k := sumKernels[levelOf(tier)][src.Format]; k != nil && len(sum) > 0 && pixels > 0 {
 		h, l := src.ptr(at)
 		k(floats(sum), h, l, src.Pixel, pixels, len(sum))
 		return

@@ -143,7 +143,7 @@ func TestPoolingOverRandomShapes(t *testing.T) {
 			}
 			what := fmt.Sprintf("max %v pooling %+v of %v", isMax, p, src)
 			checkOutside(t, what, before, dst, lo, hi)
-			q := p.withDefaults()
+			q := p.WithDefaults()
 			checkRows(t, what, dst, lo, hi, func(n, y, x, c int) (float64, float64) {
 				if isMax {
 					return maxWindow(q, src, n, y, x, c), 0
@@ -259,6 +259,32 @@ func TestMeanOfRowsIsTheGlobalAverage(t *testing.T) {
 			if math.Abs(float64(v-b.F32[i])) > 1e-5 {
 				t.Fatalf("%v: mean %d is %g from rows, %g from pixels", tier, i, v, b.F32[i])
 			}
+		}
+	}
+}
+
+// TestTooFewSumsOfRows wants a panic where kernels would write or read behind the sums.
+func TestTooFewSumsOfRows(t *testing.T) {
+	src, dst := NewMap(F32, 1, 4, 4, 32, 1), NewMap(F32, 1, 4, 4, 32, 0)
+	sums := make([]float32, 4*32-1)
+	for _, tier := range tiers() {
+		d, err := NewDepthwise(DepthwiseSpec{Channels: 32, KernelH: 3, KernelW: 3, PadTop: 1, PadLeft: 1, PadBottom: 1, PadRight: 1, Tier: tier}, make([]float32, 9*32), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		scratch := make([]float32, d.Scratch(dst, src))
+		for what, f := range map[string]func(){
+			"depthwise":    func() { d.Run(dst, src, 0, 4, scratch, sums) },
+			"mean of rows": func() { MeanOfRows(tier, NewMap(F32, 1, 1, 1, 32, 0), sums, 4, 4, 0, 1) },
+		} {
+			func() {
+				defer func() {
+					if recover() == nil {
+						t.Errorf("%v: %s with too few sums of rows did not panic", tier, what)
+					}
+				}()
+				f()
+			}()
 		}
 	}
 }

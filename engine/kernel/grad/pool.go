@@ -8,20 +8,6 @@ import (
 	"github.com/go-modelzoo/zoo/engine/kernel/cpu"
 )
 
-// defaults fills in the zero values of a Pool as package kernel does.
-func defaults(p kernel.Pool) kernel.Pool {
-	def := func(v *int, d int) {
-		if *v == 0 {
-			*v = d
-		}
-	}
-	def(&p.StrideH, p.KernelH)
-	def(&p.StrideW, p.KernelW)
-	def(&p.DilationH, 1)
-	def(&p.DilationW, 1)
-	return p
-}
-
 // taps returns the outputs [lo, hi) of out whose tap at offset (tap*dilation - before) lies inside [0, in).
 func taps(tap, stride, dilation, before, in, out int) (lo, hi int) {
 	offset := tap*dilation - before
@@ -41,7 +27,7 @@ func taps(tap, stride, dilation, before, in, out int) (lo, hi int) {
 // ky*KernelW+kx, into arg, of the length of y. Of equal values the first wins, as in PyTorch. A window has at most 255
 // taps.
 func MaxPool(tier cpu.Tier, y []float32, arg []uint8, x []float32, in, out Shape, p kernel.Pool, from, to int) {
-	p = defaults(p)
+	p = p.WithDefaults()
 	if p.KernelH*p.KernelW > 255 || in.C != out.C || in.N != out.N {
 		panic(fmt.Sprintf("kernel/grad: max pooling %dx%d of %v into %v", p.KernelH, p.KernelW, in, out))
 	}
@@ -89,7 +75,7 @@ func inside(start, kernel, dilation, size int) (lo, hi int) {
 // MaxPoolData stores the gradient with respect to the input of a max pooling into rows [from, to) of dx, rows of in:
 // each dy goes to the tap that arg names.
 func MaxPoolData(tier cpu.Tier, dx, dy []float32, arg []uint8, in, out Shape, p kernel.Pool, from, to int) {
-	p = defaults(p)
+	p = p.WithDefaults()
 	c := in.C
 	clear(dx[from*in.W*c : to*in.W*c])
 	backward(in, out, p, from, to, func(r, o, ky, kx, ix, lo, hi int) {
@@ -100,7 +86,7 @@ func MaxPoolData(tier cpu.Tier, dx, dy []float32, arg []uint8, in, out Shape, p 
 
 // AvgPoolData stores the gradient with respect to the input of an average pooling into rows [from, to) of dx, rows of in.
 func AvgPoolData(tier cpu.Tier, dx, dy []float32, in, out Shape, p kernel.Pool, from, to int) {
-	p = defaults(p)
+	p = p.WithDefaults()
 	p.DilationH, p.DilationW = 1, 1
 	c := in.C
 	clear(dx[from*in.W*c : to*in.W*c])
