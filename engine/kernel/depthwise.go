@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"cmp"
 	"fmt"
 
 	"github.com/go-modelzoo/zoo/engine/kernel/cpu"
@@ -51,25 +52,20 @@ const (
 
 // NewDepthwise packs weights [C][1][KernelH][KernelW] as PyTorch keeps them and a bias [C] or nil. It keeps neither.
 func NewDepthwise(spec DepthwiseSpec, weights, bias []float32) (*Depthwise, error) {
-	def := func(v *int) {
-		if *v == 0 {
-			*v = 1
-		}
-	}
-	def(&spec.StrideH)
-	def(&spec.StrideW)
-	def(&spec.DilationH)
-	def(&spec.DilationW)
+	spec.StrideH, spec.StrideW = cmp.Or(spec.StrideH, 1), cmp.Or(spec.StrideW, 1)
+	spec.DilationH, spec.DilationW = cmp.Or(spec.DilationH, 1), cmp.Or(spec.DilationW, 1)
+	what := fmt.Sprintf("depthwise convolution of %d channels, %dx%d", spec.Channels, spec.KernelH, spec.KernelW)
 	if spec.Channels < 1 || spec.KernelH < 1 || spec.KernelW < 1 || spec.StrideH < 1 || spec.StrideW < 1 || spec.DilationH < 1 || spec.DilationW < 1 ||
 		spec.PadTop < 0 || spec.PadLeft < 0 || spec.PadBottom < 0 || spec.PadRight < 0 {
-		return nil, fmt.Errorf("depthwise convolution of %d channels, %dx%d with stride %dx%d: sizes must be positive", spec.Channels, spec.KernelH, spec.KernelW, spec.StrideH, spec.StrideW)
+		return nil, fmt.Errorf("%s with stride %dx%d, dilation %dx%d and padding %d,%d,%d,%d: sizes must be positive, padding not negative",
+			what, spec.StrideH, spec.StrideW, spec.DilationH, spec.DilationW, spec.PadTop, spec.PadLeft, spec.PadBottom, spec.PadRight)
 	}
 	taps := spec.KernelH * spec.KernelW
 	if len(weights) != spec.Channels*taps {
-		return nil, fmt.Errorf("depthwise convolution of %d channels, %dx%d: %d weights instead of %d", spec.Channels, spec.KernelH, spec.KernelW, len(weights), spec.Channels*taps)
+		return nil, fmt.Errorf("%s: %d weights instead of %d", what, len(weights), spec.Channels*taps)
 	}
 	if bias != nil && len(bias) != spec.Channels {
-		return nil, fmt.Errorf("depthwise convolution of %d channels: %d biases", spec.Channels, len(bias))
+		return nil, fmt.Errorf("%s: %d biases", what, len(bias))
 	}
 	d := &Depthwise{spec: spec, shape: spec.shape(), lanes: 16}
 	if levelOf(spec.Tier) == levelAVX2 {
@@ -297,7 +293,8 @@ func (d *Depthwise) finish(dst *Map, at int, x, sums []float32, rows, width int)
 		for i := 0; i < width; {
 			registers, part := d.registers(width - i)
 			h, l := dst.ptr(at + i)
-			scatterKernels[level][dst.Format][registers](h, l, floats(x[i:]), floats(sumsAt(sums, i)), dst.Pixel, dst.Row, d.group(), dst.C, rows, dst.W, part)
+			scatterKernels[level][dst.Format][registers](h, l, floats(x[i:]), floats(sumsAt(sums, i)),
+				dst.Pixel, dst.Row, d.group(), dst.C, rows, dst.W, part)
 			i += part
 		}
 		return
@@ -349,12 +346,13 @@ func (d *Depthwise) rows(dst []float32, dstPixel, dstRow int, x []float32, xPixe
 	weights, bias := d.weights[c*s.KernelH*s.KernelW:], d.bias[c:]
 	level := levelOf(s.Tier)
 	if d.shape >= 0 && depthwiseKernels[level][d.shape] != nil {
-		depthwiseKernels[level][d.shape](floats(dst), floats(x), floats(weights), floats(bias), dstPixel, dstRow, xPixel, xRow, xRow*s.StrideH, rows, pixels, channels, lo, hi)
+		depthwiseKernels[level][d.shape](floats(dst), floats(x), floats(weights), floats(bias), dstPixel, dstRow, xPixel, xRow, xRow*s.StrideH,
+			rows, pixels, channels, lo, hi)
 		return
 	}
 	if k := depthwiseAnyKernels[level]; k != nil {
-		k(floats(dst), floats(x), floats(weights), floats(bias), dstPixel, dstRow, xPixel*s.StrideW, xRow*s.DilationH, xRow*s.StrideH, xPixel*s.DilationW,
-			s.KernelH, s.KernelW, rows, pixels, channels, lo, hi)
+		k(floats(dst), floats(x), floats(weights), floats(bias), dstPixel, dstRow,
+			xPixel*s.StrideW, xRow*s.DilationH, xRow*s.StrideH, xPixel*s.DilationW, s.KernelH, s.KernelW, rows, pixels, channels, lo, hi)
 		return
 	}
 	for i := range rows {

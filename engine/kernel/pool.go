@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"unsafe"
@@ -22,15 +23,8 @@ type Pool struct {
 
 // WithDefaults returns the pool with its zero values filled in.
 func (p Pool) WithDefaults() Pool {
-	def := func(v *int, d int) {
-		if *v == 0 {
-			*v = d
-		}
-	}
-	def(&p.StrideH, p.KernelH)
-	def(&p.StrideW, p.KernelW)
-	def(&p.DilationH, 1)
-	def(&p.DilationW, 1)
+	p.StrideH, p.StrideW = cmp.Or(p.StrideH, p.KernelH), cmp.Or(p.StrideW, p.KernelW)
+	p.DilationH, p.DilationW = cmp.Or(p.DilationH, 1), cmp.Or(p.DilationW, 1)
 	return p
 }
 
@@ -39,10 +33,12 @@ func (p Pool) Validate() error {
 	p = p.WithDefaults()
 	if p.KernelH < 1 || p.KernelW < 1 || p.StrideH < 1 || p.StrideW < 1 || p.DilationH < 1 || p.DilationW < 1 ||
 		p.PadTop < 0 || p.PadLeft < 0 || p.PadBottom < 0 || p.PadRight < 0 || p.Divisor < 0 {
-		return fmt.Errorf("pooling %dx%d with stride %dx%d and dilation %dx%d: sizes must be positive", p.KernelH, p.KernelW, p.StrideH, p.StrideW, p.DilationH, p.DilationW)
+		return fmt.Errorf("pooling %dx%d with stride %dx%d, dilation %dx%d, padding %d,%d,%d,%d and divisor %d: sizes must be positive, padding and divisor not negative",
+			p.KernelH, p.KernelW, p.StrideH, p.StrideW, p.DilationH, p.DilationW, p.PadTop, p.PadLeft, p.PadBottom, p.PadRight, p.Divisor)
 	}
 	if 2*max(p.PadTop, p.PadBottom) > p.KernelH || 2*max(p.PadLeft, p.PadRight) > p.KernelW {
-		return fmt.Errorf("pooling %dx%d with padding %d,%d,%d,%d: padding must be at most half the window", p.KernelH, p.KernelW, p.PadTop, p.PadLeft, p.PadBottom, p.PadRight)
+		return fmt.Errorf("pooling %dx%d with padding %d,%d,%d,%d: padding must be at most half the window",
+			p.KernelH, p.KernelW, p.PadTop, p.PadLeft, p.PadBottom, p.PadRight)
 	}
 	return nil
 }
@@ -168,7 +164,8 @@ type pooler struct {
 
 // run pools rows [from, to). vertical and horizontal give the window of an output as window does; strideX is the
 // distance of windows that are whole, divisor the number by which the sum of a window is divided.
-func (p *pooler) run(from, to int, scratch []float32, vertical, horizontal func(int) (int, int, int, int), dilationY, dilationX, strideX int, divisor func(rows, columns int) int) {
+func (p *pooler) run(from, to int, scratch []float32, vertical, horizontal func(int) (int, int, int, int),
+	dilationY, dilationX, strideX int, divisor func(rows, columns int) int) {
 	dst, src := p.dst, p.src
 	if dst.N != src.N || dst.C != src.C {
 		panic(fmt.Sprintf("kernel: pooling of %v into %v", *src, *dst))
