@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"fmt"
 	"math"
 
 	"github.com/go-modelzoo/zoo/engine/kernel/cpu"
@@ -127,4 +128,51 @@ func lrnFactor(v, beta float32) float32 {
 		return float32(1 / (root * math.Sqrt(root)))
 	}
 	return float32(math.Pow(float64(v), -float64(beta)))
+}
+
+// Softmax stores the softmax of each of rows vectors of columns values of src into dst, which may be src. A row that
+// holds not-a-number, or infinities of which it is not defined, becomes not-a-number. What should be less than 2e-38 may be as much.
+func Softmax(tier cpu.Tier, dst, src []float32, rows, columns int) {
+	if len(dst) < rows*columns || len(src) < rows*columns {
+		panic(fmt.Sprintf("kernel: softmax of %dx%d from %d into %d values", rows, columns, len(src), len(dst)))
+	}
+	for r := range rows {
+		softmax(tier, dst[r*columns:(r+1)*columns], src[r*columns:(r+1)*columns])
+	}
+}
+
+func softmax(tier cpu.Tier, dst, src []float32) {
+	if len(src) == 0 {
+		return
+	}
+	top := src[0]
+	for _, v := range src[1:] {
+		if v > top || v != v {
+			top = v
+		}
+	}
+	for i, v := range src {
+		dst[i] = v - top
+	}
+	expInPlace(tier, dst)
+	var sum float64
+	for _, v := range dst {
+		sum += float64(v)
+	}
+	inverse := float32(1 / sum)
+	for i := range dst {
+		dst[i] *= inverse
+	}
+}
+
+// expInPlace replaces numbers that are at most 0 by e to their power, within 1e-7 of it; below -87, where they are next to nothing, by
+// that of -87 or 0.
+func expInPlace(tier cpu.Tier, v []float32) {
+	if k := expKernels[levelOf(tier)]; k != nil {
+		k(floats(v), nil, floats(v), nil, 0, 0, 1, len(v), 0, 0)
+		return
+	}
+	for i, x := range v {
+		v[i] = float32(math.Exp(float64(x)))
+	}
 }

@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"math"
+	"math/rand/v2"
 	"testing"
 
 	"github.com/go-modelzoo/zoo/engine/kernel/cpu"
@@ -66,4 +67,37 @@ func TestLRNWindows(t *testing.T) {
 			}, 1e-6)
 		}
 	})
+}
+
+func TestSoftmaxOfExtremes(t *testing.T) {
+	for _, tier := range tiers() {
+		r := source{rand.New(rand.NewPCG(1, 2)), t}
+		for range guard.Trials(50) {
+			rows, columns := 1+r.IntN(3), 1+r.IntN(1100)
+			src, dst := randoms(r, rows*columns), guard.Slice[float32](r.tb, rows*columns)
+			for i := range src {
+				src[i] = src[i]*40 + 3e4
+			}
+			src[r.IntN(len(src))] = float32(math.Inf(-1))
+			Softmax(tier, dst, src, rows, columns)
+			for n := range rows {
+				top, sum := math.Inf(-1), 0.0
+				for _, v := range src[n*columns : (n+1)*columns] {
+					top = max(top, float64(v))
+				}
+				for _, v := range src[n*columns : (n+1)*columns] {
+					sum += math.Exp(float64(v) - top)
+				}
+				for i := n * columns; i < (n+1)*columns; i++ {
+					want := math.Exp(float64(src[i])-top) / sum
+					if columns == 1 && math.IsInf(top, -1) {
+						want = math.NaN()
+					}
+					if got := float64(dst[i]); math.Abs(got-want) > 1e-6*want+2e-38 || math.IsNaN(got) != math.IsNaN(want) {
+						t.Fatalf("%v: softmax %d of %d is %g instead of %g", tier, i, columns, got, want)
+					}
+				}
+			}
+		}
+	}
 }

@@ -88,6 +88,13 @@ var unaryKernels = func() (t [levels][classes][3][3]unaryFunc) {
 	return t
 }()
 
+var expKernels = func() (t [levels]unaryFunc) {
+	t[levelAVX2] = expAVX2
+	t[levelAVX512] = expAVX512
+	t[levelBF16] = expAVX512
+	return t
+}()
+
 var addKernels = func() (t [levels][3]addFunc) {
 	t[levelAVX2][F32] = addF32AVX2
 	t[levelAVX2][BF16] = addBF16AVX2
@@ -413,6 +420,9 @@ func tanhBF16ToBF16AVX2(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels,
 func tanhSplitToSplitAVX2(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
 
 //go:noescape
+func expAVX2(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
+
+//go:noescape
 func addF32AVX2(dst, dst2, x, x2, y, y2 unsafe.Pointer, dstStep, xStep, yStep, pixels, channels int, lo, hi float32)
 
 //go:noescape
@@ -645,6 +655,9 @@ func tanhBF16ToBF16AVX512(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixel
 
 //go:noescape
 func tanhSplitToSplitAVX512(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
+
+//go:noescape
+func expAVX512(dst, dst2, x, x2 unsafe.Pointer, dstStep, xStep, pixels, channels int, lo, hi float32)
 
 //go:noescape
 func addF32AVX512(dst, dst2, x, x2, y, y2 unsafe.Pointer, dstStep, xStep, yStep, pixels, channels int, lo, hi float32)

@@ -8,6 +8,7 @@ const haveAssembly = false
 // Without assembly every table is empty, and every kernel its plain Go reference.
 var (
 	unaryKernels         [levels][classes][3][3]unaryFunc
+	expKernels           [levels]unaryFunc
 	addKernels           [levels][3]addFunc
 	affineKernels        [levels][4][3]affineFunc
 	scaleIntoKernels     [levels][3]affineFunc

@@ -3077,6 +3077,76 @@ done4:
 	VZEROUPPER
 	RET
 
+// func expAVX2(dst *byte, dst2 *byte, x *byte, x2 *byte, dstStep int, xStep int, pixels int, channels int, lo float32, hi float32)
+// Requires: AVX, AVX2, FMA3
+TEXT ·expAVX2(SB), NOSPLIT, $0-72
+	MOVQ         dst+0(FP), AX
+	MOVQ         x+16(FP), CX
+	MOVQ         pixels+48(FP), DX
+	VBROADCASTSS consts<>+1152(SB), Y0
+
+loop1:
+	XORQ BX, BX
+
+chan2:
+	LEAQ         8(BX), SI
+	CMPQ         SI, channels+56(FP)
+	JGT          less3
+	VMOVUPS      (CX)(BX*4), Y1
+	VMAXPS       Y1, Y0, Y1
+	VMULPS       consts<>+1184(SB), Y1, Y2
+	VROUNDPS     $0x08, Y2, Y2
+	VMOVAPS      Y1, Y3
+	VFMSUB132PS  consts<>+1184(SB), Y2, Y3
+	VFMADD231PS  consts<>+1216(SB), Y1, Y3
+	VBROADCASTSS consts<>+1248(SB), Y4
+	VFMADD213PS  consts<>+1280(SB), Y3, Y4
+	VFMADD213PS  consts<>+1312(SB), Y3, Y4
+	VFMADD213PS  consts<>+1344(SB), Y3, Y4
+	VFMADD213PS  consts<>+1376(SB), Y3, Y4
+	VFMADD213PS  consts<>+1408(SB), Y3, Y4
+	VCVTPS2DQ    Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VPADDD       Y2, Y4, Y1
+	VMOVUPS      Y1, (AX)(BX*4)
+	ADDQ         $+8, BX
+	JMP          chan2
+
+less3:
+	MOVQ         channels+56(FP), SI
+	SUBQ         BX, SI
+	JE           done4
+	LEAQ         masks<>+32(SB), DI
+	NEGQ         SI
+	VMOVUPS      (DI)(SI*4), Y15
+	VMASKMOVPS   (CX)(BX*4), Y15, Y1
+	VMAXPS       Y1, Y0, Y1
+	VMULPS       consts<>+1184(SB), Y1, Y2
+	VROUNDPS     $0x08, Y2, Y2
+	VMOVAPS      Y1, Y3
+	VFMSUB132PS  consts<>+1184(SB), Y2, Y3
+	VFMADD231PS  consts<>+1216(SB), Y1, Y3
+	VBROADCASTSS consts<>+1248(SB), Y4
+	VFMADD213PS  consts<>+1280(SB), Y3, Y4
+	VFMADD213PS  consts<>+1312(SB), Y3, Y4
+	VFMADD213PS  consts<>+1344(SB), Y3, Y4
+	VFMADD213PS  consts<>+1376(SB), Y3, Y4
+	VFMADD213PS  consts<>+1408(SB), Y3, Y4
+	VCVTPS2DQ    Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VPADDD       Y2, Y4, Y1
+	VMASKMOVPS   Y1, Y15, (AX)(BX*4)
+
+done4:
+	MOVQ dstStep+32(FP), BX
+	LEAQ (AX)(BX*4), AX
+	MOVQ xStep+40(FP), BX
+	LEAQ (CX)(BX*4), CX
+	DECQ DX
+	JNE  loop1
+	VZEROUPPER
+	RET
+
 // func addF32AVX2(dst *byte, dst2 *byte, x *byte, x2 *byte, y *byte, y2 *byte, dstStep int, xStep int, yStep int, pixels int, channels int, lo float32, hi float32)
 // Requires: AVX
 TEXT ·addF32AVX2(SB), NOSPLIT, $0-96
@@ -11866,7 +11936,79 @@ DATA consts<>+1136(SB)/4, $0x3f000000
 DATA consts<>+1140(SB)/4, $0x3f000000
 DATA consts<>+1144(SB)/4, $0x3f000000
 DATA consts<>+1148(SB)/4, $0x3f000000
-GLOBL consts<>(SB), RODATA|NOPTR, $1152
+DATA consts<>+1152(SB)/4, $0xc2ae0000
+DATA consts<>+1156(SB)/4, $0xc2ae0000
+DATA consts<>+1160(SB)/4, $0xc2ae0000
+DATA consts<>+1164(SB)/4, $0xc2ae0000
+DATA consts<>+1168(SB)/4, $0xc2ae0000
+DATA consts<>+1172(SB)/4, $0xc2ae0000
+DATA consts<>+1176(SB)/4, $0xc2ae0000
+DATA consts<>+1180(SB)/4, $0xc2ae0000
+DATA consts<>+1184(SB)/4, $0x3fb8aa3b
+DATA consts<>+1188(SB)/4, $0x3fb8aa3b
+DATA consts<>+1192(SB)/4, $0x3fb8aa3b
+DATA consts<>+1196(SB)/4, $0x3fb8aa3b
+DATA consts<>+1200(SB)/4, $0x3fb8aa3b
+DATA consts<>+1204(SB)/4, $0x3fb8aa3b
+DATA consts<>+1208(SB)/4, $0x3fb8aa3b
+DATA consts<>+1212(SB)/4, $0x3fb8aa3b
+DATA consts<>+1216(SB)/4, $0x32a57060
+DATA consts<>+1220(SB)/4, $0x32a57060
+DATA consts<>+1224(SB)/4, $0x32a57060
+DATA consts<>+1228(SB)/4, $0x32a57060
+DATA consts<>+1232(SB)/4, $0x32a57060
+DATA consts<>+1236(SB)/4, $0x32a57060
+DATA consts<>+1240(SB)/4, $0x32a57060
+DATA consts<>+1244(SB)/4, $0x32a57060
+DATA consts<>+1248(SB)/4, $0x3aae0461
+DATA consts<>+1252(SB)/4, $0x3aae0461
+DATA consts<>+1256(SB)/4, $0x3aae0461
+DATA consts<>+1260(SB)/4, $0x3aae0461
+DATA consts<>+1264(SB)/4, $0x3aae0461
+DATA consts<>+1268(SB)/4, $0x3aae0461
+DATA consts<>+1272(SB)/4, $0x3aae0461
+DATA consts<>+1276(SB)/4, $0x3aae0461
+DATA consts<>+1280(SB)/4, $0x3c1e8629
+DATA consts<>+1284(SB)/4, $0x3c1e8629
+DATA consts<>+1288(SB)/4, $0x3c1e8629
+DATA consts<>+1292(SB)/4, $0x3c1e8629
+DATA consts<>+1296(SB)/4, $0x3c1e8629
+DATA consts<>+1300(SB)/4, $0x3c1e8629
+DATA consts<>+1304(SB)/4, $0x3c1e8629
+DATA consts<>+1308(SB)/4, $0x3c1e8629
+DATA consts<>+1312(SB)/4, $0x3d635b73
+DATA consts<>+1316(SB)/4, $0x3d635b73
+DATA consts<>+1320(SB)/4, $0x3d635b73
+DATA consts<>+1324(SB)/4, $0x3d635b73
+DATA consts<>+1328(SB)/4, $0x3d635b73
+DATA consts<>+1332(SB)/4, $0x3d635b73
+DATA consts<>+1336(SB)/4, $0x3d635b73
+DATA consts<>+1340(SB)/4, $0x3d635b73
+DATA consts<>+1344(SB)/4, $0x3e75fc8c
+DATA consts<>+1348(SB)/4, $0x3e75fc8c
+DATA consts<>+1352(SB)/4, $0x3e75fc8c
+DATA consts<>+1356(SB)/4, $0x3e75fc8c
+DATA consts<>+1360(SB)/4, $0x3e75fc8c
+DATA consts<>+1364(SB)/4, $0x3e75fc8c
+DATA consts<>+1368(SB)/4, $0x3e75fc8c
+DATA consts<>+1372(SB)/4, $0x3e75fc8c
+DATA consts<>+1376(SB)/4, $0x3f317214
+DATA consts<>+1380(SB)/4, $0x3f317214
+DATA consts<>+1384(SB)/4, $0x3f317214
+DATA consts<>+1388(SB)/4, $0x3f317214
+DATA consts<>+1392(SB)/4, $0x3f317214
+DATA consts<>+1396(SB)/4, $0x3f317214
+DATA consts<>+1400(SB)/4, $0x3f317214
+DATA consts<>+1404(SB)/4, $0x3f317214
+DATA consts<>+1408(SB)/4, $0x3f800001
+DATA consts<>+1412(SB)/4, $0x3f800001
+DATA consts<>+1416(SB)/4, $0x3f800001
+DATA consts<>+1420(SB)/4, $0x3f800001
+DATA consts<>+1424(SB)/4, $0x3f800001
+DATA consts<>+1428(SB)/4, $0x3f800001
+DATA consts<>+1432(SB)/4, $0x3f800001
+DATA consts<>+1436(SB)/4, $0x3f800001
+GLOBL consts<>(SB), RODATA|NOPTR, $1440
 
 DATA masks<>+0(SB)/4, $0xffffffff
 DATA masks<>+4(SB)/4, $0xffffffff

@@ -3708,6 +3708,110 @@ done6:
 	VZEROUPPER
 	RET
 
+// func expAVX512(dst *byte, dst2 *byte, x *byte, x2 *byte, dstStep int, xStep int, pixels int, channels int, lo float32, hi float32)
+// Requires: AVX, AVX512F, BMI2
+TEXT ·expAVX512(SB), NOSPLIT, $0-72
+	MOVQ         dst+0(FP), AX
+	MOVQ         x+16(FP), CX
+	MOVQ         pixels+48(FP), DX
+	VBROADCASTSS consts<>+144(SB), Z0
+
+loop1:
+	XORQ BX, BX
+
+chan2:
+	LEAQ             32(BX), SI
+	CMPQ             SI, channels+56(FP)
+	JGT              less3
+	VMOVUPS          (CX)(BX*4), Z1
+	VMOVUPS          64(CX)(BX*4), Z2
+	VMAXPS           Z1, Z0, Z1
+	VMULPS.BCST      consts<>+148(SB), Z1, Z3
+	VRNDSCALEPS      $0x08, Z3, Z3
+	VMOVAPS          Z1, Z4
+	VFMSUB132PS.BCST consts<>+148(SB), Z3, Z4
+	VFMADD231PS.BCST consts<>+152(SB), Z1, Z4
+	VBROADCASTSS     consts<>+156(SB), Z5
+	VFMADD213PS.BCST consts<>+160(SB), Z4, Z5
+	VFMADD213PS.BCST consts<>+164(SB), Z4, Z5
+	VFMADD213PS.BCST consts<>+168(SB), Z4, Z5
+	VFMADD213PS.BCST consts<>+172(SB), Z4, Z5
+	VFMADD213PS.BCST consts<>+176(SB), Z4, Z5
+	VSCALEFPS        Z3, Z5, Z1
+	VMAXPS           Z2, Z0, Z2
+	VMULPS.BCST      consts<>+148(SB), Z2, Z3
+	VRNDSCALEPS      $0x08, Z3, Z3
+	VMOVAPS          Z2, Z4
+	VFMSUB132PS.BCST consts<>+148(SB), Z3, Z4
+	VFMADD231PS.BCST consts<>+152(SB), Z2, Z4
+	VBROADCASTSS     consts<>+156(SB), Z5
+	VFMADD213PS.BCST consts<>+160(SB), Z4, Z5
+	VFMADD213PS.BCST consts<>+164(SB), Z4, Z5
+	VFMADD213PS.BCST consts<>+168(SB), Z4, Z5
+	VFMADD213PS.BCST consts<>+172(SB), Z4, Z5
+	VFMADD213PS.BCST consts<>+176(SB), Z4, Z5
+	VSCALEFPS        Z3, Z5, Z2
+	VMOVUPS          Z1, (AX)(BX*4)
+	VMOVUPS          Z2, 64(AX)(BX*4)
+	ADDQ             $+32, BX
+	JMP              chan2
+
+less3:
+chan4:
+	LEAQ             16(BX), SI
+	CMPQ             SI, channels+56(FP)
+	JGT              less5
+	VMOVUPS          (CX)(BX*4), Z1
+	VMAXPS           Z1, Z0, Z1
+	VMULPS.BCST      consts<>+148(SB), Z1, Z2
+	VRNDSCALEPS      $0x08, Z2, Z2
+	VMOVAPS          Z1, Z3
+	VFMSUB132PS.BCST consts<>+148(SB), Z2, Z3
+	VFMADD231PS.BCST consts<>+152(SB), Z1, Z3
+	VBROADCASTSS     consts<>+156(SB), Z4
+	VFMADD213PS.BCST consts<>+160(SB), Z3, Z4
+	VFMADD213PS.BCST consts<>+164(SB), Z3, Z4
+	VFMADD213PS.BCST consts<>+168(SB), Z3, Z4
+	VFMADD213PS.BCST consts<>+172(SB), Z3, Z4
+	VFMADD213PS.BCST consts<>+176(SB), Z3, Z4
+	VSCALEFPS        Z2, Z4, Z1
+	VMOVUPS          Z1, (AX)(BX*4)
+	ADDQ             $+16, BX
+	JMP              chan4
+
+less5:
+	MOVQ             channels+56(FP), SI
+	SUBQ             BX, SI
+	JE               done6
+	MOVQ             $-1, DI
+	BZHIQ            SI, DI, DI
+	KMOVW            DI, K1
+	VMOVUPS.Z        (CX)(BX*4), K1, Z1
+	VMAXPS           Z1, Z0, Z1
+	VMULPS.BCST      consts<>+148(SB), Z1, Z2
+	VRNDSCALEPS      $0x08, Z2, Z2
+	VMOVAPS          Z1, Z3
+	VFMSUB132PS.BCST consts<>+148(SB), Z2, Z3
+	VFMADD231PS.BCST consts<>+152(SB), Z1, Z3
+	VBROADCASTSS     consts<>+156(SB), Z4
+	VFMADD213PS.BCST consts<>+160(SB), Z3, Z4
+	VFMADD213PS.BCST consts<>+164(SB), Z3, Z4
+	VFMADD213PS.BCST consts<>+168(SB), Z3, Z4
+	VFMADD213PS.BCST consts<>+172(SB), Z3, Z4
+	VFMADD213PS.BCST consts<>+176(SB), Z3, Z4
+	VSCALEFPS        Z2, Z4, Z1
+	VMOVUPS          Z1, K1, (AX)(BX*4)
+
+done6:
+	MOVQ dstStep+32(FP), BX
+	LEAQ (AX)(BX*4), AX
+	MOVQ xStep+40(FP), BX
+	LEAQ (CX)(BX*4), CX
+	DECQ DX
+	JNE  loop1
+	VZEROUPPER
+	RET
+
 // func addF32AVX512(dst *byte, dst2 *byte, x *byte, x2 *byte, y *byte, y2 *byte, dstStep int, xStep int, yStep int, pixels int, channels int, lo float32, hi float32)
 // Requires: AVX, AVX512F, BMI2
 TEXT ·addF32AVX512(SB), NOSPLIT, $0-96
@@ -9255,8 +9359,8 @@ TEXT ·downKeysAVX512(SB), NOSPLIT, $0-64
 	MOVQ         x+8(FP), CX
 	MOVQ         rowStep+32(FP), DX
 	ADDQ         DX, DX
-	VPBROADCASTD consts<>+144(SB), Z0
-	VPBROADCASTD consts<>+148(SB), Z1
+	VPBROADCASTD consts<>+180(SB), Z0
+	VPBROADCASTD consts<>+184(SB), Z1
 
 loop1:
 	XORQ BX, BX
@@ -9394,8 +9498,8 @@ TEXT ·alongKeysAVX512(SB), NOSPLIT, $0-68
 	MOVQ         x+8(FP), CX
 	MOVQ         tapStep+24(FP), DX
 	ADDQ         DX, DX
-	VPBROADCASTD consts<>+144(SB), Z0
-	VPBROADCASTD consts<>+148(SB), Z1
+	VPBROADCASTD consts<>+180(SB), Z0
+	VPBROADCASTD consts<>+184(SB), Z1
 
 loop1:
 	XORQ BX, BX
@@ -27166,9 +27270,18 @@ DATA consts<>+128(SB)/4, $0x3d4b5760
 DATA consts<>+132(SB)/4, $0xbd8979b3
 DATA consts<>+136(SB)/4, $0x3e09e425
 DATA consts<>+140(SB)/4, $0x3f000000
-DATA consts<>+144(SB)/4, $0x7f817f81
-DATA consts<>+148(SB)/4, $0x7fff7fff
-GLOBL consts<>(SB), RODATA|NOPTR, $152
+DATA consts<>+144(SB)/4, $0xc2ae0000
+DATA consts<>+148(SB)/4, $0x3fb8aa3b
+DATA consts<>+152(SB)/4, $0x32a57060
+DATA consts<>+156(SB)/4, $0x3aae0461
+DATA consts<>+160(SB)/4, $0x3c1e8629
+DATA consts<>+164(SB)/4, $0x3d635b73
+DATA consts<>+168(SB)/4, $0x3e75fc8c
+DATA consts<>+172(SB)/4, $0x3f317214
+DATA consts<>+176(SB)/4, $0x3f800001
+DATA consts<>+180(SB)/4, $0x7f817f81
+DATA consts<>+184(SB)/4, $0x7fff7fff
+GLOBL consts<>(SB), RODATA|NOPTR, $188
 
 DATA tables<>+0(SB)/4, $0x00000000
 DATA tables<>+4(SB)/4, $0x00000010

@@ -63,6 +63,7 @@ func inferenceKernels() []kernel {
 			}
 		}
 	}
+	ks = append(ks, kernel{"exp", "expKernels", "", unarySignature, false, func(g *gen, name string) { g.unary(name, expOnly, f32, f32) }, false})
 	for _, f := range all {
 		ks = append(ks, kernel{"add" + formatNames[f], "addKernels", "[" + formatNames[f] + "]", addSignature, f != f32,
 			func(g *gen, name string) { g.add(name, f) }, false})
@@ -206,4 +207,5 @@ var tableTypes = map[string]string{
 	"lrnKernels":           "[levels]lrnFunc",
 	"normKernels":          "[levels][3]normFunc",
 	"interleaveKernels":    "[levels][2]interleaveFunc",
+	"expKernels":           "[levels]unaryFunc",
 }

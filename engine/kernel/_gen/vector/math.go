@@ -124,9 +124,10 @@ const (
 	sigmoid
 	gelu
 	tanh
+	expOnly // of numbers that are not above 0
 )
 
-var classNames = []string{"clip", "hardSwish", "hardSigmoid", "silu", "sigmoid", "gelu", "tanh"}
+var classNames = []string{"clip", "hardSwish", "hardSigmoid", "silu", "sigmoid", "gelu", "tanh", "exp"}
 
 // activation returns a function that replaces a register by its activation. What it needs in every iteration is loaded
 // before the loop.
@@ -177,7 +178,7 @@ func (g *gen) activation(class int) func(x int) {
 			}
 			g.put(t)
 		}
-	default: // tanh: 2*sigmoid(2x) - 1
+	case tanh: // 2*sigmoid(2x) - 1
 		lim := g.sigmoidLimits()
 		return func(x int) {
 			g.i("VADDPS", x, x, x)
@@ -185,5 +186,8 @@ func (g *gen) activation(class int) func(x int) {
 			g.i("VADDPS", x, x, x)
 			g.withConst("VADDPS", -1, x, x)
 		}
+	default:
+		lowest := g.constant(-87)
+		return func(x int) { g.exp(x, lowest) }
 	}
 }
