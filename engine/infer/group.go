@@ -58,41 +58,37 @@ func (n *network) divide(images, threads, shards int, chains chainLimits, limits
 		o.reads(func(v **value) { total += (*v).bytes() })
 		return total
 	}
+	if shards > 1 {
+		largest := 0
+		for _, o := range n.ops {
+			if o.early {
+				largest = max(largest, size(o))
+			}
+		}
+		return division{shards, groupOf(images/shards, largest, limits.shard)}
+	}
 	whole := division{shards: 1, group: images}
-	var early []*op
-	largest := 0
+	count := 0
 	for i, o := range n.ops {
-		switch {
-		case shards > 1 && o.early:
-			early = n.ops[:i+1]
-		case shards == 1 && o.kind == kCustom:
+		if o.kind == kCustom {
 			return whole // its operands are slices made once
-		case shards == 1 && images*size(o) > limits.maps:
-			early = n.ops[:i+1]
+		}
+		if images*size(o) > limits.maps {
+			count = i + 1
 		}
 	}
-	weights := 0
-	for i, o := range early {
+	weights, largest := 0, 0
+	for i, o := range n.ops[:count] {
 		for _, x := range flatten([]*op{o}) {
 			weights += 4 * x.parameters()
 		}
-		if shards == 1 && weights > limits.weights {
-			early = early[:i]
+		if weights > limits.weights {
+			count = i
 			break
 		}
 		largest = max(largest, size(o))
 	}
-	each, most := images, limits.maps
-	if shards > 1 {
-		each, most = images/shards, limits.shard
-	}
-	group := each
-	for group > 1 && (each%group != 0 || group*largest > most) {
-		group--
-	}
-	if shards > 1 {
-		return division{shards, group}
-	}
+	early, group := n.ops[:count], groupOf(images, largest, limits.maps)
 	if group == images {
 		return whole
 	}
@@ -111,6 +107,16 @@ func (n *network) divide(images, threads, shards int, chains chainLimits, limits
 		}
 	}
 	return division{1, group}
+}
+
+// groupOf returns how many of the images make a group, such that all groups are equal and none takes more than most bytes if that is
+// possible.
+func groupOf(images, bytes, most int) int {
+	group := images
+	for group > 1 && (images%group != 0 || group*bytes > most) {
+		group--
+	}
+	return group
 }
 
 // bytes returns what the value takes for one image.
