@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -66,7 +67,9 @@ func images(seed uint64, n, h, w int) Input {
 }
 
 func TestConcurrentRunsOfManySizesDoNotMix(t *testing.T) {
-	m, params := smallModel(t, Options{Precision: engine.Highest, Plans: 2}) // fewer plans than sizes: they are evicted all the time
+	pool := work.New(2) // so that batches of two are computed in shards
+	defer pool.Close()
+	m, params := smallModel(t, Options{Precision: engine.Highest, Plans: 2, Pool: pool}) // fewer plans than sizes: they are evicted all the time
 	var wg sync.WaitGroup
 	for i := range 6 {
 		in := images(uint64(i), 1+i%3, 16+5*i, 40-3*i)
@@ -178,6 +181,39 @@ func TestEndedContextStopsShards(t *testing.T) {
 	}
 	if _, err := m.Run(context.Background(), in); err != nil {
 		t.Errorf("the next run: %v", err)
+	}
+}
+
+func TestThreadHelpsWithAnotherShard(t *testing.T) {
+	pool := work.New(2)
+	defer pool.Close()
+	m, _ := smallModel(t, Options{Pool: pool})
+	m.chains.ops = 1
+	plan, err := m.Plan(graph.Shape{C: 3, H: 128, W: 128}, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := plan.newExec()
+	step := slices.IndexFunc(plan.steps[:plan.early], func(s step) bool { return s.tasks > 1 })
+	if step < 0 {
+		t.Fatal("no step has several tasks")
+	}
+	y := x.shards[1]
+	var ran []int // by the helper alone, as the shard's own thread is held up
+	y.tasks[step] = func(worker, task int) {
+		if worker != 0 {
+			t.Errorf("task %d runs as worker %d, whose memory is not the helper's", task, worker)
+		}
+		if ran = append(ran, task); len(ran) == plan.steps[step].tasks {
+			x.ended.Add(1)
+		}
+	}
+	x.begun.Store(2)
+	x.ended.Store(1)
+	y.ticket.Store(uint64(step+1) << 32)
+	x.help(0)
+	if len(ran) != plan.steps[step].tasks || y.done.Load() != int64(len(ran)) {
+		t.Errorf("the helper ran tasks %v of %d, %d are done", ran, plan.steps[step].tasks, y.done.Load())
 	}
 }
 
