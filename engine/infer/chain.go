@@ -65,15 +65,14 @@ func (n *network) chain(images, threads, shards int, limits chainLimits) {
 		if l.chains[o] != nil {
 			continue
 		}
+		images, threads := images, threads
+		if o.early {
+			images, threads = images/shards, 1
+		}
 		list := l.from(o, limits)
 		var b *bands
 		for ; len(list) > 1; list = list[:len(list)-1] {
-			if o.early {
-				b = newBands(list, images/shards, 1, limits)
-			} else {
-				b = newBands(list, images, threads, limits)
-			}
-			if b.worthwhile(limits) {
+			if b = newBands(list, images, threads, limits); b.worthwhile(limits) {
 				break
 			}
 		}

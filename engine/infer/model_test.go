@@ -160,18 +160,25 @@ func TestEndedContextStopsBetweenSteps(t *testing.T) {
 	}
 }
 
-func TestEndedContextStopsShards(t *testing.T) {
+// shardedPlan returns a model on two threads, changed before it makes its plan for images of the given side in two shards.
+func shardedPlan(t *testing.T, side, n int, change func(*Model)) (*Model, *Plan) {
 	pool := work.New(2)
-	defer pool.Close()
+	t.Cleanup(pool.Close)
 	m, _ := smallModel(t, Options{Pool: pool})
-	in := images(1, 2, 32, 32)
-	plan, err := m.Plan(graph.Shape{C: 3, H: 32, W: 32}, 2)
+	change(m)
+	plan, err := m.Plan(graph.Shape{C: 3, H: side, W: side}, n)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if plan.shards != 2 || plan.early == 0 {
 		t.Fatalf("%d shards with %d steps", plan.shards, plan.early)
 	}
+	return m, plan
+}
+
+func TestEndedContextStopsShards(t *testing.T) {
+	m, plan := shardedPlan(t, 32, 2, func(*Model) {})
+	in := images(1, 2, 32, 32)
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	x := plan.acquire()
@@ -185,14 +192,7 @@ func TestEndedContextStopsShards(t *testing.T) {
 }
 
 func TestThreadHelpsWithAnotherShard(t *testing.T) {
-	pool := work.New(2)
-	defer pool.Close()
-	m, _ := smallModel(t, Options{Pool: pool})
-	m.chains.ops = 1
-	plan, err := m.Plan(graph.Shape{C: 3, H: 128, W: 128}, 2)
-	if err != nil {
-		t.Fatal(err)
-	}
+	_, plan := shardedPlan(t, 128, 2, func(m *Model) { m.chains.ops = 1 })
 	x := plan.newExec()
 	step := slices.IndexFunc(plan.steps[:plan.early], func(s step) bool { return s.tasks > 1 })
 	if step < 0 {
@@ -219,14 +219,7 @@ func TestThreadHelpsWithAnotherShard(t *testing.T) {
 
 // Each shard would read weights that the threads together read once.
 func TestHeavyLayersAreNotSharded(t *testing.T) {
-	pool := work.New(2)
-	defer pool.Close()
-	m, _ := smallModel(t, Options{Pool: pool})
-	m.groups.light = 2 << 10
-	plan, err := m.Plan(graph.Shape{C: 3, H: 64, W: 64}, 4)
-	if err != nil {
-		t.Fatal(err)
-	}
+	m, plan := shardedPlan(t, 64, 4, func(m *Model) { m.groups.light = 2 << 10 })
 	late := 0
 	for i, s := range plan.steps {
 		for _, o := range flatten([]*op{s.op}) {

@@ -76,26 +76,19 @@ func (m *Model) compile(g *graph.Graph, n int) (*Plan, error) {
 			}
 		}
 	}
-	c := &compiler{n: n, threads: m.pool.Threads(), tier: m.tier, chains: m.chains, maps: slices.Clone(p.maps)}
-	beginLate := func() {
-		p.early = len(c.steps)
-		c.n, c.threads, c.maps = n, m.pool.Threads(), slices.Clone(p.maps)
+	late := &compiler{n: n, threads: m.pool.Threads(), tier: m.tier, chains: m.chains, maps: slices.Clone(p.maps)}
+	early := &compiler{n: p.group, threads: late.threads, tier: m.tier, chains: m.chains, maps: slices.Clone(p.maps)}
+	if p.shards > 1 {
+		early.threads = 1
 	}
-	late := !slices.ContainsFunc(net.ops, func(o *op) bool { return o.early })
-	if !late {
-		c.n = p.group
-		if p.shards > 1 {
-			c.threads = 1
-		}
-		for _, v := range p.windows {
-			c.maps[v.id] = c.maps[v.id].Images(0, p.group)
-		}
+	for _, v := range p.windows {
+		early.maps[v.id] = early.maps[v.id].Images(0, p.group)
 	}
 	var unclean []*root // whose border the next step has to clear
 	for i, o := range net.ops {
-		if !late && !o.early {
-			late = true
-			beginLate()
+		c := late
+		if o.early {
+			c = early
 		}
 		begin := len(c.steps)
 		if err := c.compile(o, packed); err != nil {
@@ -113,13 +106,10 @@ func (m *Model) compile(g *graph.Graph, n int) (*Plan, error) {
 			unclean = nil
 		}
 	}
-	if !late {
-		beginLate()
-	}
 	for i, v := range net.output {
-		c.output(i, v)
+		late.output(i, v)
 	}
-	p.steps = c.steps
+	p.early, p.steps = len(early.steps), slices.Concat(early.steps, late.steps)
 	for _, s := range p.steps {
 		p.scratch = max(p.scratch, align(s.scratch))
 	}
@@ -130,7 +120,6 @@ func (m *Model) compile(g *graph.Graph, n int) (*Plan, error) {
 // the other roots.
 func (p *Plan) allocate() {
 	var own, other []*lease
-	p.shared.last = -1
 	for _, r := range p.roots {
 		if r.external {
 			continue
@@ -152,6 +141,12 @@ func (p *Plan) allocate() {
 	for _, l := range own {
 		l.shared = l.shared || p.shared.shared
 	}
+}
+
+// ownPart returns where in the arena the roots of shard s are.
+func (p *Plan) ownPart(s int) (from, to int) {
+	size := p.shared.size / p.shards
+	return p.shared.offset + s*size, p.shared.offset + (s+1)*size
 }
 
 // rounds returns how many groups of images each shard goes through.
@@ -278,7 +273,8 @@ func (x *exec) eachGuard(f func([]byte)) {
 		case r.external:
 		case r.own():
 			for s := range p.shards {
-				use(p.shared.offset+s*p.shared.size/p.shards+r.offset, r.size)
+				from, _ := p.ownPart(s)
+				use(from+r.offset, r.size)
 			}
 		default:
 			use(r.offset, r.size)

@@ -36,10 +36,10 @@ func (x *exec) newShard(s int) *shard {
 		plan: p, scratch: x.scratch, floats: x.floats, residual: x.residual,
 		roots: slices.Clone(x.roots), maps: slices.Clone(x.maps), tasks: make([]func(worker, task int), p.early),
 	}}
-	size := p.shared.size / p.shards
+	from, to := p.ownPart(s)
 	for _, r := range p.roots {
 		if r.own() {
-			y.place(r, x.arena[p.shared.offset+s*size:][:size])
+			y.place(r, x.arena[from:to])
 		}
 	}
 	x.show(y, 0)
@@ -112,28 +112,30 @@ func (y *shard) run(i int) {
 	y.ticket.Store(uint64(i+1) << 32)
 	for y.take(y.number) {
 	}
-	if y.done.Load() == tasks {
-		return
-	}
 	for !work.Wait(func() bool { return y.done.Load() == tasks }) {
 	}
 }
 
-// open reports whether the step under way has a task that nobody has taken.
-func (y *shard) open() bool {
-	t := y.ticket.Load()
-	i := int(t>>32) - 1
-	return i >= 0 && int(uint32(t)) < y.plan.steps[i].tasks
+// drawn returns the step and the task that a ticket stands for, and whether there is such a task.
+func (y *shard) drawn(ticket uint64) (i, task int, ok bool) {
+	i, task = int(ticket>>32)-1, int(uint32(ticket))
+	return i, task, i >= 0 && task < y.plan.steps[i].tasks
 }
 
-// take runs a task of the step under way, if there is one left. The step can change until the ticket is drawn, but not before its task is done.
+// open reports whether the step under way has a task that nobody has taken.
+func (y *shard) open() bool {
+	_, _, ok := y.drawn(y.ticket.Load())
+	return ok
+}
+
+// take runs a task of the step under way, if there is one left. The step can change until the ticket is drawn, but not before its
+// task is done.
 func (y *shard) take(worker int) bool {
-	if !y.open() {
+	if !y.open() { // looking first keeps the counter from growing
 		return false
 	}
-	t := y.ticket.Add(1) - 1
-	i, task := int(t>>32)-1, int(uint32(t))
-	if task >= y.plan.steps[i].tasks {
+	i, task, ok := y.drawn(y.ticket.Add(1) - 1)
+	if !ok {
 		return false
 	}
 	defer y.done.Add(1) // also if it panics: the shard's thread waits for it

@@ -351,8 +351,9 @@ func (p *Pool) watch(seen uint32) bool {
 	return Wait(func() bool { return p.epoch.Load() != seen })
 }
 
-// Wait spins until done, and reports whether that was within Patience. The kernel may have put the thread that it waits for behind this one
-// on the same core, or a thread of the program that the pool works for: both would wait until this one parks if it did not let them pass.
+// Wait spins until done, and reports whether that was within Patience. The kernel may have put the thread that it waits for
+// behind this one on the same core, or a thread of the program that the pool works for: both would wait until this one parks
+// if it did not let them pass.
 func Wait(done func() bool) bool {
 	begin := time.Now()
 	for yields := 1; ; {

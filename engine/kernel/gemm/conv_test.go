@@ -516,3 +516,11 @@ func TestConvWrongShapesRefused(t *testing.T) {
 		}
 	}
 }
+
+// runAll runs all tasks of a call, one after the other.
+func runAll(call *Call, src, dst kernel.Map, residual *kernel.Map) {
+	scratch := make([]byte, call.Scratch())
+	for task := range call.Tasks() {
+		call.Run(task, src, dst, residual, scratch)
+	}
+}

@@ -68,10 +68,7 @@ func TestConvInfinityStaysOne(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			scratch := make([]byte, call.Scratch())
-			for task := range call.Tasks() {
-				call.Run(task, src, dst, nil, scratch)
-			}
+			runAll(call, src, dst, nil)
 			if v := dst.At(0, 3, 3, 5); v < 3e38 || v-v == 0 {
 				t.Errorf("%v/%v: %g, want an infinity", tier, p, v)
 			}

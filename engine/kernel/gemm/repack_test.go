@@ -49,10 +49,7 @@ func checkRepack(t *testing.T, s ConvSpec, r *rand.Rand) {
 	forward := func(c *Conv) []float32 {
 		call, err := c.Bind(x, y, nil, 2)
 		must(err)
-		scratch := make([]byte, call.Scratch())
-		for task := range call.Tasks() {
-			call.Run(task, x, y, nil, scratch)
-		}
+		runAll(call, x, y, nil)
 		return append([]float32(nil), y.F32...)
 	}
 	fresh, err := NewConv(s, weight, bias)

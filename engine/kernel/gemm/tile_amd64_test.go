@@ -97,10 +97,7 @@ func TestSlices(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
-					scratch := make([]byte, call.Scratch())
-					for task := range call.Tasks() {
-						call.Run(task, src, dst, residual, scratch)
-					}
+					runAll(call, src, dst, residual)
 					return call.runner.(*tileCall)
 				}
 				call := run(src, got, residual)

@@ -108,10 +108,7 @@ func layerError(t *testing.T, s ConvSpec) float64 {
 	if err != nil {
 		t.Fatal(err)
 	}
-	scratch := make([]byte, call.Scratch())
-	for task := range call.Tasks() {
-		call.Run(task, src, dst, nil, scratch)
-	}
+	runAll(call, src, dst, nil)
 	var errors, sums float64
 	for y := range 12 {
 		for x := range 12 {

@@ -94,8 +94,8 @@ var panelState = []struct{ from, panel, pending int }{
 // while the tile unit does.
 //
 // The steps may be divided into chunks whose weights stay in cache while all blocks of a group pass. Between chunks the sums
-// of a block lie in memory, and a call may compute some of the chunks only (aSkip, aUntil). While the blocks pass, the next chunk of weights is prefetched into L2: the processor's own
-// prefetching brings less than memory could.
+// of a block lie in memory, and a call may compute some of the chunks only (aSkip, aUntil). While the blocks pass, the next
+// chunk of weights is prefetched into L2: the processor's own prefetching brings less than memory could.
 //
 // planes is 1 for operands of one bfloat16, 2 for operands of two (hi and lo, three products).
 //
