@@ -12,6 +12,7 @@ func (n *network) fuse() {
 	n.foldAffine()
 	n.foldIntoNext()
 	n.poolFirst()
+	n.poolLast()
 	n.fuseActivations()
 	n.fuseShuffles()
 	n.fuseResiduals()
@@ -79,7 +80,7 @@ func (n *network) foldIntoNext() {
 // stays what it is.
 func (n *network) poolFirst() {
 	for _, o := range n.ops {
-		if o.kind != kConv || o.act != kernel.None || o.residual != nil || o.conv.Kernel != graph.Square(1) || o.conv.Stride != graph.Square(1) || o.pads != (graph.Pads{}) {
+		if !o.pointwise() {
 			continue
 		}
 		u := o.out.sole()
@@ -99,6 +100,44 @@ func (n *network) poolFirst() {
 		between.shape = graph.Shape{C: x.shape.C, H: y.shape.H, W: y.shape.W}
 	}
 	n.link()
+}
+
+// poolLast moves an average pooling that keeps the size of its map behind the 1x1 convolution that reads it (Inception's pooling
+// branches), where the convolution has far fewer outputs than inputs. What batch norm adds stays behind the pooling, which at the
+// edges of the map may count pixels that are not there as zeros.
+func (n *network) poolLast() {
+	for _, u := range slices.Clone(n.ops) {
+		if !u.pointwise() || len(u.pre) > 0 || u.conv.Bias {
+			continue
+		}
+		o := u.in[0].op
+		if o.kind != kAvgPool || o.out.sole() != u {
+			continue
+		}
+		if in, out := o.in[0].shape, u.out.shape; in.H*in.W > out.H*out.W || 2*out.C > in.C {
+			continue
+		}
+		// From here on o convolves and u pools; each keeps its place in the order.
+		x, between, y := o.in[0], o.out, u.out
+		*o, *u = *u, *o
+		o.in, o.out, between.op = []*value{x}, between, o
+		u.in, u.out, y.op = []*value{between}, y, u
+		between.shape = graph.Shape{C: y.shape.C, H: x.shape.H, W: x.shape.W}
+		if len(o.post) == 0 {
+			continue
+		}
+		a := &op{kind: kAffine, node: o.node, out: y, post: o.post}
+		pooled := n.value(y.shape, u)
+		u.out, a.in, y.op, o.post = pooled, []*value{pooled}, a, nil
+		n.ops = slices.Insert(n.ops, slices.Index(n.ops, u)+1, a)
+	}
+	n.link()
+}
+
+// pointwise reports whether the op is a convolution that computes each pixel from one of its operand, and nothing more.
+func (o *op) pointwise() bool {
+	return o.kind == kConv && o.conv.Groups == 1 && o.act == kernel.None && o.residual == nil &&
+		o.conv.Kernel == graph.Square(1) && o.conv.Stride == graph.Square(1) && o.pads == (graph.Pads{})
 }
 
 // fuseActivations lets ops apply the activation behind them before they store. An activation that never decreases commutes with

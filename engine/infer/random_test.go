@@ -68,7 +68,7 @@ func randomGraph(r *rand.Rand, layers int) (*graph.Graph, error) {
 			return pick(maps, func(n *graph.Node) bool { return n.Shape == x.Shape })
 		}
 		var y *graph.Node
-		switch op := r.IntN(26); {
+		switch op := r.IntN(27); {
 		case op < 5:
 			k := 1 + r.IntN(min(3, small))
 			conv := graph.Conv{Out: 1 + r.IntN(40), Kernel: graph.Square(k), Stride: graph.Square(1 + r.IntN(2)), Pad: graph.Square(k / 2), Bias: r.IntN(2) == 0, Same: r.IntN(4) == 0}
@@ -143,6 +143,9 @@ func randomGraph(r *rand.Rand, layers int) (*graph.Graph, error) {
 			y = b.Subsample(x, 1+r.IntN(2), r.IntN(3), r.IntN(3))
 		case op == 24:
 			y = b.LayerScale(name, b.Linear(name+"fc", x, graph.Fc{Out: 1 + r.IntN(30)}), 0.5)
+		case op == 25: // the pooling branch of an Inception block
+			y = b.AvgPool(x, graph.Pool{Kernel: graph.Square(3), Stride: graph.Square(1), Pad: graph.Square(1), ExcludePad: r.IntN(2) == 0})
+			y = norm(name, b.Conv2d(name, y, graph.Conv{Out: 1 + r.IntN(c), Bias: r.IntN(4) == 0}))
 		default:
 			y = b.Custom(name, double{}, []graph.CustomParam{{Name: "weight", Shape: []int{1}, Init: graph.Constant(0.5)}}, x, same())
 		}

@@ -1,0 +1,75 @@
+package infer
+
+import (
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"github.com/go-modelzoo/zoo/engine"
+	"github.com/go-modelzoo/zoo/engine/work"
+	"github.com/go-modelzoo/zoo/graph"
+)
+
+// TestAveragePoolingHasFewestValues checks on which side of a 1x1 convolution an average pooling runs.
+func TestAveragePoolingHasFewestValues(t *testing.T) {
+	inception := graph.Pool{Kernel: graph.Square(3), Stride: graph.Square(1), Pad: graph.Square(1)}
+	transition := graph.Pool{Kernel: graph.Square(2), Stride: graph.Square(2)}
+	shape := graph.Shape{C: 64, H: 8, W: 8}
+	for _, c := range []struct {
+		name      string
+		pool      graph.Pool
+		poolFirst bool // in the graph
+		conv      graph.Conv
+		want      string
+	}{
+		{"Inception's branch", inception, true, graph.Conv{Out: 16}, "conv average affine"},
+		{"as many outputs as inputs", inception, true, graph.Conv{Out: 64}, "average conv"},
+		{"a bias, of which the edges of the map would get a part", inception, true, graph.Conv{Out: 16, Bias: true}, "average conv"},
+		{"a window of pixels", inception, true, graph.Conv{Out: 16, Kernel: graph.Square(3), Pad: graph.Square(1)}, "average conv"},
+		{"fewer pixels", transition, true, graph.Conv{Out: 16}, "average conv"},
+		{"DenseNet's transition", transition, false, graph.Conv{Out: 32}, "average conv"},
+		{"an edge that a bias would not reach", inception, false, graph.Conv{Out: 64}, "conv average"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			build := func(graph.Shape) (*graph.Graph, error) {
+				b := graph.NewBuilder(shape, 10)
+				conv := func(x *graph.Node) *graph.Node { return b.BatchNorm("bn", b.Conv2d("conv", x, c.conv)) }
+				x := b.Input()
+				if c.poolFirst {
+					x = conv(b.AvgPool(x, c.pool))
+				} else {
+					x = b.AvgPool(conv(x), c.pool)
+				}
+				b.Features(x)
+				x = b.Linear("fc", b.Flatten(b.GlobalAvgPool(x)), graph.Fc{Out: 10})
+				b.Classifier("fc")
+				b.Group("all", "conv", "bn", "fc")
+				return b.Finish(x)
+			}
+			g, err := build(shape)
+			if err != nil {
+				t.Fatal(err)
+			}
+			pool := work.New(1)
+			defer pool.Close()
+			m, err := New(build, randomParams(rand.New(rand.NewPCG(1, 2)), g), Options{Precision: engine.Highest, Pool: pool})
+			if err != nil {
+				t.Fatal(err)
+			}
+			m.chains.ops = 1
+			p, err := m.Plan(shape, 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, s := range p.steps {
+				if kind, _, _ := strings.Cut(s.kernel, " "); kind == "conv" || kind == "average" || kind == "affine" {
+					got = append(got, kind)
+				}
+			}
+			if got := strings.Join(got, " "); got != c.want {
+				t.Errorf("%s, want %s", got, c.want)
+			}
+		})
+	}
+}
