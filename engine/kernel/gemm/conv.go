@@ -79,14 +79,13 @@ type Conv struct {
 	kernel packed
 }
 
-// packed is a convolution packed for one tier and precision.
+// packed is a convolution packed for one tier and precision. Padding is no part of that: it may differ from call to call.
 type packed interface {
-	// bind prepares runs over maps of the given geometry, which Bind has checked.
-	bind(src, dst kernel.Map, residual *kernel.Map, workers int) runner
+	// bind prepares runs over maps of the given geometry, which Bind has checked. spec is the one that the weights were packed for but
+	// for its padding.
+	bind(spec *ConvSpec, src, dst kernel.Map, residual *kernel.Map, workers int) runner
 	// bytes is the memory that the packed weights take.
 	bytes() int
-	// over returns the same weights under a spec that differs in its padding alone.
-	over(spec ConvSpec) packed
 }
 
 // runner is a convolution bound to geometry.
@@ -139,7 +138,7 @@ func (c *Conv) Padded(top, bottom int) *Conv {
 		return c
 	}
 	s.PadTop, s.PadBottom = top, bottom
-	return &Conv{spec: s, kernel: c.kernel.over(s)}
+	return &Conv{spec: s, kernel: c.kernel}
 }
 
 // Bytes returns the memory that the packed weights take.
@@ -175,7 +174,7 @@ func (c *Conv) Bind(src, dst kernel.Map, residual *kernel.Map, workers int) (*Ca
 		r := bare(*residual)
 		call.residual = &r
 	}
-	call.runner = c.kernel.bind(call.src, call.dst, call.residual, workers)
+	call.runner = c.kernel.bind(&c.spec, call.src, call.dst, call.residual, workers)
 	return call, nil
 }
 

@@ -19,8 +19,9 @@ type InputGradient struct {
 // gradientPhase computes the pixels (y, x) with y%StrideH and x%StrideW given.
 type gradientPhase struct {
 	y, x   int
-	last   int    // the last tap, which the gradient's kernel begins with
-	kernel packed // nil where no tap reaches the phase: the gradient is zero
+	last   int      // the last tap, which the gradient's kernel begins with
+	spec   ConvSpec // of the phase's convolution
+	kernel packed   // nil where no tap reaches the phase: the gradient is zero
 }
 
 // NewInputGradient packs the weights of the convolution that spec describes (its activation is ignored: spec describes the
@@ -47,13 +48,13 @@ func NewInputGradient(each func(n int, f func(i int)), spec ConvSpec, weight []f
 			firstW, countW, padW := phaseTaps(x, s.KernelW, s.StrideW, s.DilationW, s.PadLeft)
 			phase := gradientPhase{y: y, x: x}
 			if countH > 0 && countW > 0 {
-				t := ConvSpec{
+				phase.spec = ConvSpec{
 					In: s.Out, Out: s.In, KernelH: countH, KernelW: countW, StrideH: 1, StrideW: 1, DilationH: s.DilationH, DilationW: s.DilationW,
 					Groups: s.Groups, PadTop: padH, PadLeft: padW, Precision: s.Precision, Tier: s.Tier,
 				}
 				phase.last = (firstH+(countH-1)*s.StrideH)*s.KernelW + firstW + (countW-1)*s.StrideW
 				w := phase.weights(&s, weight)
-				phase.kernel = pack(t, &w, nil, each)
+				phase.kernel = pack(phase.spec, &w, nil, each)
 			}
 			g.phases = append(g.phases, phase)
 		}
@@ -113,7 +114,7 @@ func (g *InputGradient) Bind(dst, src kernel.Map, workers int) (*InputGradientCa
 		var call runner
 		if view := p.view(s, c.to); view.H > 0 && view.W > 0 {
 			if p.kernel != nil {
-				call = p.kernel.bind(c.from, view, nil, workers)
+				call = p.kernel.bind(&p.spec, c.from, view, nil, workers)
 				tasks += call.tasks()
 				c.size = max(c.size, call.scratch())
 			} else {

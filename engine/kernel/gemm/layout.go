@@ -144,6 +144,7 @@ type geometry struct {
 	direct          bool // tiles are read from the source map itself
 	flat            bool // all pixels of all images are one row
 
+	top, left        int // rows of zeros above an image and columns of them on its left
 	colStep, rowStep int // source pixels and rows between staged ones (1 unless the kernel is one wide or high)
 	stride           int // staged pixels between positions
 	phases           int // staged rows are kept apart by their number modulo the vertical stride
@@ -193,7 +194,7 @@ func uniform(m *kernel.Map) (int, bool) {
 
 // newGeometry lays out the maps of a call, without the division into bands.
 func newGeometry(s *ConvSpec, d *depth, g grain, src, dst, residual *kernel.Map, directable bool) geometry {
-	p := geometry{h: src.H, w: src.W, oh: dst.H, ow: dst.W, n: src.N, across: 1, slice: d.blocks}
+	p := geometry{h: src.H, w: src.W, oh: dst.H, ow: dst.W, n: src.N, top: s.PadTop, left: s.PadLeft, across: 1, slice: d.blocks}
 	pointwise := src.H == dst.H && src.W == dst.W && s.KernelH == 1 && s.KernelW == 1 && s.PadTop|s.PadLeft|s.PadBottom|s.PadRight == 0 && s.StrideH == 1 && s.StrideW == 1
 	p.colStep, p.rowStep, p.stride, p.phases = 1, 1, s.StrideW, s.StrideH
 	if s.KernelW == 1 {
@@ -222,7 +223,7 @@ func newGeometry(s *ConvSpec, d *depth, g grain, src, dst, residual *kernel.Map,
 	if p.colStep == 1 && !p.flat {
 		// The zeros left of a row serve the row before as the zeros on its right.
 		// Each position still is one output pixel.
-		p.width = max(s.PadLeft+min(p.w, need-s.PadLeft), need-s.PadLeft, p.ow*p.stride)
+		p.width = max(p.left+min(p.w, need-p.left), need-p.left, p.ow*p.stride)
 	}
 	p.width = (p.width + p.stride - 1) / p.stride * p.stride
 	p.pitch = p.width / p.stride
@@ -231,9 +232,9 @@ func newGeometry(s *ConvSpec, d *depth, g grain, src, dst, residual *kernel.Map,
 	p.imageRows = p.oh + p.extra
 	if p.phases == 1 {
 		// Likewise the zeros above an image serve the one before it.
-		below := p.imageRows - s.PadTop - p.h
+		below := p.imageRows - p.top - p.h
 		if p.rowStep == 1 {
-			p.imageRows -= max(0, min(s.PadTop, below, p.extra))
+			p.imageRows -= max(0, min(p.top, below, p.extra))
 		}
 	}
 	p.pixel = d.channels * g.element

@@ -84,12 +84,6 @@ func (c *neonConv) pack(w *weights, panel int) {
 
 func (c *neonConv) bytes() int { return 4 * (len(c.weights) + len(c.bias)) }
 
-func (c *neonConv) over(spec ConvSpec) packed {
-	o := *c
-	o.spec = spec
-	return &o
-}
-
 // neonCall is a neonConv bound to maps.
 type neonCall struct {
 	*neonConv
@@ -99,9 +93,9 @@ type neonCall struct {
 	aStride int // bytes between positions
 }
 
-func (c *neonConv) bind(src, dst kernel.Map, residual *kernel.Map, workers int) runner {
+func (c *neonConv) bind(spec *ConvSpec, src, dst kernel.Map, residual *kernel.Map, workers int) runner {
 	n := &neonCall{neonConv: c}
-	n.geometry = newGeometry(&c.spec, &c.depth, c.grain, &src, &dst, residual, src.Format == kernel.F32 && c.depth.bundles == 1)
+	n.geometry = newGeometry(spec, &c.depth, c.grain, &src, &dst, residual, src.Format == kernel.F32 && c.depth.bundles == 1)
 	const flopsPerCycle = 16
 	perBlock := float64(2*c.values*neonPositions*neonPanel)/flopsPerCycle + 200
 	n.parts = n.choose(c.grain, &c.depth, costs{perBlock: perBlock, panels: c.depth.bundles * c.panels, panelBytes: 4 * c.values * neonPanel, stage: stageCycles}, workers)
@@ -114,7 +108,7 @@ func (c *neonConv) bind(src, dst kernel.Map, residual *kernel.Map, workers int) 
 	for _, r := range c.depth.runs {
 		at := 0
 		if !n.direct {
-			at = n.offset(&c.spec, r)
+			at = n.offset(spec, r)
 		}
 		n.runs = append(n.runs, int32(at), int32(r.n))
 	}
@@ -144,7 +138,7 @@ func (n *neonCall) run(task int, src, dst kernel.Map, residual *kernel.Map, scra
 		positions = n.n*n.oh*n.ow - first
 		a = unsafe.Add(unsafe.Pointer(&src.F32[src.Off]), first*n.aStride)
 	} else {
-		stage(&n.geometry, &n.spec, d, n.grain, &src, b, scratch, firstBundle, lastBundle+1)
+		stage(&n.geometry, d, n.grain, &src, b, scratch, firstBundle, lastBundle+1)
 		a = unsafe.Pointer(&scratch[0])
 	}
 	dstAt, resAt := n.origin(&dst, b), 0

@@ -148,7 +148,7 @@ func (v *vectorCall) multiply(task int, src, dst kernel.Map, residual *kernel.Ma
 		a = unsafe.Add(unsafe.Pointer(&src.F32[src.Off]), (b.image*v.imageRows+b.row)*v.pitch*v.aStride)
 	} else {
 		scratch = align(scratch, 64)
-		stage(&v.geometry, &v.spec, d, v.grain, &src, b, scratch, from/v.panels, (to-1)/v.panels+1)
+		stage(&v.geometry, d, v.grain, &src, b, scratch, from/v.panels, (to-1)/v.panels+1)
 		a = unsafe.Pointer(&scratch[0])
 	}
 	if v.groupSize > 0 {

@@ -40,19 +40,14 @@ func newReference(s ConvSpec, w *weights, bias []float32) *reference {
 
 func (r *reference) bytes() int { return 4 * len(r.weight) }
 
-func (r *reference) over(spec ConvSpec) packed {
-	o := *r
-	o.spec = spec
-	return &o
-}
-
-func (r *reference) bind(src, dst kernel.Map, residual *kernel.Map, workers int) runner {
-	return &referenceCall{reference: r, src: src, dst: dst}
+func (r *reference) bind(spec *ConvSpec, src, dst kernel.Map, residual *kernel.Map, workers int) runner {
+	return &referenceCall{reference: r, src: src, dst: dst, top: spec.PadTop, left: spec.PadLeft}
 }
 
 type referenceCall struct {
 	*reference
-	src, dst kernel.Map
+	src, dst  kernel.Map
+	top, left int // zeros around the image
 }
 
 // A task is one output row of one image.
@@ -70,12 +65,12 @@ func (c *referenceCall) run(task int, src, dst kernel.Map, residual *kernel.Map,
 	for ox := range dst.W {
 		copy(sum, c.bias)
 		for ky := range s.KernelH {
-			y := oy*s.StrideH - s.PadTop + ky*s.DilationH
+			y := oy*s.StrideH - c.top + ky*s.DilationH
 			if y < 0 || y >= src.H {
 				continue
 			}
 			for kx := range s.KernelW {
-				xx := ox*s.StrideW - s.PadLeft + kx*s.DilationW
+				xx := ox*s.StrideW - c.left + kx*s.DilationW
 				if xx < 0 || xx >= src.W {
 					continue
 				}

@@ -34,36 +34,32 @@ type stager struct {
 
 // stage copies the input of a band to scratch memory in the layout of the geometry: zeros around the images, values in
 // the element format of the grain, for the bundles [from, to).
-func stage(p *geometry, s *ConvSpec, d *depth, g grain, src *kernel.Map, b band, scratch []byte, from, to int) {
+func stage(p *geometry, d *depth, g grain, src *kernel.Map, b band, scratch []byte, from, to int) {
 	st := stager{p: p, d: d, g: g, src: *src, scratch: scratch}
 	if d.blocked {
 		// The blocks of all bundles follow each other in memory and in channels.
-		st.run(s, b, from*d.blocks, from*d.bundleIn, (to-from)*d.blocks)
+		st.run(b, from*d.blocks, from*d.bundleIn, (to-from)*d.blocks)
 		return
 	}
 	for bundle := from; bundle < to; bundle++ {
-		st.run(s, b, bundle, bundle*d.bundleIn, 1)
+		st.run(b, bundle, bundle*d.bundleIn, 1)
 	}
 }
 
 // stageSlice copies a slice of the channel blocks of a band's only bundle to where the slices before it were.
-func stageSlice(p *geometry, s *ConvSpec, d *depth, g grain, src *kernel.Map, b band, scratch []byte, slice int) {
+func stageSlice(p *geometry, d *depth, g grain, src *kernel.Map, b band, scratch []byte, slice int) {
 	st := stager{p: p, d: d, g: g, src: *src, scratch: scratch, zeroed: slice > 0}
 	first := slice * p.slice
-	st.run(s, b, 0, first*d.channels, min(p.slice, d.blocks-first))
+	st.run(b, 0, first*d.channels, min(p.slice, d.blocks-first))
 }
 
 // run stages a number of blocks of which the first has the given number and begins at a channel of the source.
-func (st *stager) run(s *ConvSpec, b band, block, channel, blocks int) {
+func (st *stager) run(b band, block, channel, blocks int) {
 	p := st.p
 	image, row, pixel := strides(p, &st.src)
-	left := s.PadLeft
-	if p.flat {
-		left = 0
-	}
 	// Staged columns [x0, x1) hold pixels of the image.
-	x0 := max(0, min((left+p.colStep-1)/p.colStep, p.width))
-	x1 := max(x0, min((p.w-1+left)/p.colStep+1, p.width))
+	x0 := max(0, min((p.left+p.colStep-1)/p.colStep, p.width))
+	x1 := max(x0, min((p.w-1+p.left)/p.colStep+1, p.width))
 	st.prepare(x1-x0, p.colStep*pixel, blocks)
 	for phase := range p.phases {
 		at := block*p.blockBytes + phase*p.phaseBytes
@@ -74,14 +70,14 @@ func (st *stager) run(s *ConvSpec, b band, block, channel, blocks int) {
 				rows = min(rows, p.imageRows) // the rest is the next image's first rows
 			}
 			for j := range rows {
-				y := ((b.row+j)*p.phases+phase)*p.rowStep - s.PadTop
+				y := ((b.row+j)*p.phases+phase)*p.rowStep - p.top
 				end = p.position(n, j) * p.stride * p.pixel
 				if y < 0 || y >= p.h {
 					st.clear(at+end, p.width*p.pixel, blocks)
 				} else {
 					st.clear(at+end, x0*p.pixel, blocks)
 					if x1 > x0 {
-						st.copy(at+end+x0*p.pixel, st.src.Off+(b.image+n)*image+y*row+(x0*p.colStep-left)*pixel+channel, blocks)
+						st.copy(at+end+x0*p.pixel, st.src.Off+(b.image+n)*image+y*row+(x0*p.colStep-p.left)*pixel+channel, blocks)
 					}
 					st.clear(at+end+x1*p.pixel, (p.width-x1)*p.pixel, blocks)
 				}

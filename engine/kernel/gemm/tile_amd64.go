@@ -205,12 +205,6 @@ func (c *tileConv) pack(w *weights, panel int) {
 
 func (c *tileConv) bytes() int { return 2*len(c.weights) + 4*len(c.bias) }
 
-func (c *tileConv) over(spec ConvSpec) packed {
-	o := *c
-	o.spec = spec
-	return &o
-}
-
 // tileCall is a tileConv bound to maps.
 type tileCall struct {
 	*tileConv
@@ -232,14 +226,14 @@ type tail struct {
 	rows  []rowEntry
 }
 
-func (c *tileConv) bind(src, dst kernel.Map, residual *kernel.Map, workers int) runner {
+func (c *tileConv) bind(spec *ConvSpec, src, dst kernel.Map, residual *kernel.Map, workers int) runner {
 	t := &tileCall{tileConv: c}
-	_, directable := stepWidth(&c.spec, &c.depth)
+	_, directable := stepWidth(spec, &c.depth)
 	native := kernel.BF16
 	if c.grain.planes == 2 {
 		native = kernel.Split
 	}
-	t.geometry = newGeometry(&c.spec, &c.depth, c.grain, &src, &dst, residual, directable && src.Format == native)
+	t.geometry = newGeometry(spec, &c.depth, c.grain, &src, &dst, residual, directable && src.Format == native)
 	t.parts = t.choose(c.grain, &c.depth, costs{
 		perBlock: c.panelCycles(), panels: c.depth.bundles * c.panels, panelBytes: c.panelBytes(), cold: c.cold(),
 		stage: tileStageCycles, sumsBytes: sumsBytes, chunkBytes: chunkWeights,
@@ -254,7 +248,7 @@ func (c *tileConv) bind(src, dst kernel.Map, residual *kernel.Map, workers int) 
 	for i, st := range c.offsets {
 		t.offsets[i] = int32(2 * st.from)
 		if !t.direct {
-			t.offsets[i] += int32(t.offset(&c.spec, c.depth.runs[st.run]))
+			t.offsets[i] += int32(t.offset(spec, c.depth.runs[st.run]))
 		}
 	}
 	blocks := c.grain.blocks(t.positions)
@@ -428,7 +422,7 @@ func (t *tileCall) run(task int, src, dst kernel.Map, residual *kernel.Map, scra
 		}
 		args.a = unsafe.Add(args.a, t.firstPosition(b)*t.aStride)
 	} else if args.aLow = t.planeBytes; !t.sliced() {
-		stage(&t.geometry, &t.spec, d, t.grain, &src, b, scratch, firstBundle, lastBundle+1)
+		stage(&t.geometry, d, t.grain, &src, b, scratch, firstBundle, lastBundle+1)
 	}
 	out := tileOutput{t: t, dst: &dst, dstAt: t.origin(&dst, b), res: residual}
 	if residual != nil {
@@ -469,7 +463,7 @@ func (t *tileCall) runSlices(args *tileArgs, b band, from, to int, src *kernel.M
 	args.blocks, args.groups = t.grain.blocks(b.positions), 1
 	args.accStep = args.blocks * sumsBytes
 	for first := 0; first < steps; first += t.chunk {
-		stageSlice(&t.geometry, &t.spec, &t.depth, t.grain, src, b, scratch, first/t.chunk)
+		stageSlice(&t.geometry, &t.depth, t.grain, src, b, scratch, first/t.chunk)
 		n := min(t.chunk, steps-first)
 		args.offsets = &t.offsets[first]
 		args.skip, args.until = first, steps-first-n

@@ -173,12 +173,6 @@ func putNarrow(to []byte, v float32) {
 
 func (c *vectorConv) bytes() int { return len(c.packed) + 4*(len(c.weights)+len(c.bias)) }
 
-func (c *vectorConv) over(spec ConvSpec) packed {
-	o := *c
-	o.spec = spec
-	return &o
-}
-
 // panelBytes is the size of the packed weights of a panel.
 func (c *vectorConv) panelBytes() int {
 	if c.groupSize > 0 {
@@ -203,7 +197,7 @@ type vectorCall struct {
 	sums     kernel.Map
 }
 
-func (c *vectorConv) bind(src, dst kernel.Map, residual *kernel.Map, workers int) runner {
+func (c *vectorConv) bind(spec *ConvSpec, src, dst kernel.Map, residual *kernel.Map, workers int) runner {
 	v := &vectorCall{vectorConv: c}
 	if v.converts = dst.Format != kernel.F32; v.converts {
 		v.sums = kernel.Layout(kernel.F32, dst.N, dst.H, dst.W, dst.C, 0)
@@ -226,7 +220,7 @@ func (c *vectorConv) bind(src, dst kernel.Map, residual *kernel.Map, workers int
 	if step, even := uniform(&src); even && step*c.grain.element%few == 0 && c.depth.bundleIn >= 256 {
 		directable = false
 	}
-	v.geometry = newGeometry(&c.spec, &c.depth, c.grain, &src, &dst, residual, directable)
+	v.geometry = newGeometry(spec, &c.depth, c.grain, &src, &dst, residual, directable)
 	perBlock := float64(2*c.groups*c.unroll*c.grain.rows*c.grain.panel)/c.flops*1.1 + 150
 	if v.lines {
 		v.parts = v.chooseLines(workers)
@@ -245,7 +239,7 @@ func (c *vectorConv) bind(src, dst kernel.Map, residual *kernel.Map, workers int
 	for _, r := range c.depth.runs {
 		at := 0
 		if !v.direct {
-			at = v.offset(&c.spec, r)
+			at = v.offset(spec, r)
 		}
 		v.taps = append(v.taps, int32(at))
 		v.runs = append(v.runs, int32(at), int32((r.n+c.unroll-1)/c.unroll))
@@ -344,7 +338,7 @@ func (v *vectorCall) compute(task int, src, dst kernel.Map, residual *kernel.Map
 			// subnormal numbers, whose arithmetic is a hundred times slower.
 			clear(scratch[:v.stagedBytes(v.grain)])
 		}
-		stage(&v.geometry, &v.spec, d, v.grain, &src, b, scratch, firstBundle, lastBundle+1)
+		stage(&v.geometry, d, v.grain, &src, b, scratch, firstBundle, lastBundle+1)
 		a = unsafe.Pointer(&scratch[0])
 	}
 	dstAt := v.origin(&dst, b)

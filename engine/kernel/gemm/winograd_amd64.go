@@ -114,12 +114,6 @@ func (c *winogradConv) pack(w *weights, panel int) {
 
 func (c *winogradConv) bytes() int { return 4 * (len(c.weights) + len(c.bias)) }
 
-func (c *winogradConv) over(spec ConvSpec) packed {
-	o := *c
-	o.spec = spec
-	return &o
-}
-
 func (c *winogradConv) repack(each parallel, _ []byte, w *weights, bias []float32) {
 	*c = *newWinogradConv(c.spec, w, bias, each)
 }
@@ -128,6 +122,8 @@ func (c *winogradConv) repack(each parallel, _ []byte, w *weights, bias []float3
 type winogradCall struct {
 	*winogradConv
 	src, dst kernel.Map
+	top      int // rows of zeros above an image and columns of them on its left
+	left     int
 	tilesH   int // of an image
 	tilesW   int
 	all      int // tiles
@@ -141,8 +137,8 @@ type winogradCall struct {
 	patch, outPatch          int // a tile's input and output where they reach beyond the map
 }
 
-func (c *winogradConv) bind(src, dst kernel.Map, residual *kernel.Map, workers int) runner {
-	v := &winogradCall{winogradConv: c, src: src, dst: dst}
+func (c *winogradConv) bind(spec *ConvSpec, src, dst kernel.Map, residual *kernel.Map, workers int) runner {
+	v := &winogradCall{winogradConv: c, src: src, dst: dst, top: spec.PadTop, left: spec.PadLeft}
 	v.tilesH, v.tilesW = (dst.H+c.m-1)/c.m, (dst.W+c.m-1)/c.m
 	v.all = dst.N * v.tilesH * v.tilesW
 	v.inputRow = oddLines(c.vectors * 64)
@@ -245,7 +241,7 @@ func (v *winogradCall) input(src *kernel.Map, inputs, patch []byte, temp unsafe.
 	args := inputArgs{point: v.inputPoint, temp: temp, mask: lastMask(channels)}
 	for t := first; t < last; t++ {
 		image, y, x := v.tile(t)
-		y, x = y-v.spec.PadTop, x-v.spec.PadLeft
+		y, x = y-v.top, x-v.left
 		at := src.Off + image*src.Image + y*src.Row + x*src.Pixel
 		if y >= 0 && x >= 0 && y+v.n <= src.H && x+v.n <= src.W && src.Format == kernel.F32 {
 			args.src, args.row, args.pixel = unsafe.Pointer(&src.F32[at]), src.Row*4, src.Pixel*4

@@ -61,10 +61,9 @@ func winogradStripOutput(args *tileArgs)
 
 // stripConv is a 3×3 convolution whose weights are transformed along their rows.
 type stripConv struct {
-	spec   ConvSpec // of the convolution
-	tap    ConvSpec // of what is computed at a point: its kernel has one column
+	spec   ConvSpec
 	grain  grain
-	depth  depth // of tap; its bundles are the points
+	depth  depth // of what is computed at a point (tapOf); its bundles are the points
 	panels int
 	// weights is [panel][point][step][plane][parity][16 pairs of values][16 channels][2 values], as in tileConv.
 	weights []uint16
@@ -73,7 +72,7 @@ type stripConv struct {
 }
 
 func newStripConv(s ConvSpec, w *weights, bias []float32, each parallel) *stripConv {
-	c := &stripConv{spec: s, tap: tapOf(s), grain: tileGrain, config: fullTiles(), panels: (s.Out + tilePanel - 1) / tilePanel}
+	c := &stripConv{spec: s, grain: tileGrain, config: fullTiles(), panels: (s.Out + tilePanel - 1) / tilePanel}
 	if s.Precision == engine.High {
 		c.grain.planes = 2
 	}
@@ -99,16 +98,10 @@ func (c *stripConv) at(panel, point int) []uint16 {
 	return c.weights[(panel*stripPoints+point)*c.steps()*c.stepBytes()/2:]
 }
 
-// tapOf returns the convolution that is computed at a point.
+// tapOf returns the convolution that is computed at a point: its kernel has one column.
 func tapOf(s ConvSpec) ConvSpec {
 	s.KernelW, s.PadLeft, s.PadRight = 1, 0, 0
 	return s
-}
-
-func (c *stripConv) over(spec ConvSpec) packed {
-	o := *c
-	o.spec, o.tap = spec, tapOf(spec)
-	return &o
 }
 
 func (c *stripConv) repack(each parallel, memory []byte, w *weights, bias []float32) {
@@ -191,17 +184,19 @@ type stripCall struct {
 	fetch    [8]uint8 // as in tileArgs
 	most     int      // blocks in a call
 	srcW     int      // pixels of a row of the source
+	srcLeft  int      // columns of zeros left of them
 }
 
-func (c *stripConv) bind(src, dst kernel.Map, residual *kernel.Map, workers int) runner {
-	t := &stripCall{stripConv: c, srcW: src.W}
+func (c *stripConv) bind(spec *ConvSpec, src, dst kernel.Map, residual *kernel.Map, workers int) runner {
+	t := &stripCall{stripConv: c, srcW: src.W, srcLeft: spec.PadLeft}
+	tap := tapOf(*spec)
 	from, to := src, dst
 	to.W = (dst.W + stripOutputs - 1) / stripOutputs
 	from.W = to.W
-	t.geometry = newGeometry(&c.tap, &c.depth, c.grain, &from, &to, nil, false)
+	t.geometry = newGeometry(&tap, &c.depth, c.grain, &from, &to, nil, false)
 	t.choose(workers)
 	for _, r := range c.depth.runs {
-		t.offsets = append(t.offsets, int32(t.offset(&c.tap, r)))
+		t.offsets = append(t.offsets, int32(t.offset(&tap, r)))
 	}
 	blocks := c.grain.blocks(t.positions)
 	t.tiles = make([]int32, 2*blocks)
@@ -211,7 +206,7 @@ func (c *stripConv) bind(src, dst kernel.Map, residual *kernel.Map, workers int)
 	for tile := range to.W {
 		for i := range stripPoints {
 			mask := uint32(0)
-			if x := tile*stripOutputs + i - c.spec.PadLeft; x >= 0 && x < src.W {
+			if x := tile*stripOutputs + i - t.srcLeft; x >= 0 && x < src.W {
 				mask = math.MaxUint32
 			}
 			t.masks = append(t.masks, mask)
@@ -382,7 +377,7 @@ func (t *stripCall) input(src *kernel.Map, b band, scratch, row []byte) {
 		}
 		for j := range rows {
 			at := (n*t.imageRows + j) * width
-			y := b.row + j - t.spec.PadTop
+			y := b.row + j - t.top
 			if y < 0 || y >= src.H {
 				for plane := range t.grain.planes {
 					for i := range stripPoints * t.depth.blocks {
@@ -403,7 +398,7 @@ func (t *stripCall) input(src *kernel.Map, b band, scratch, row []byte) {
 				t.convertRow(src, e, row)
 				args.src, args.low = unsafe.Pointer(&row[0]), t.srcW*pixel*2
 			}
-			args.first, args.pixel, args.step = -t.spec.PadLeft*pixel*2, pixel*2, stripOutputs*pixel*2
+			args.first, args.pixel, args.step = -t.srcLeft*pixel*2, pixel*2, stripOutputs*pixel*2
 			args.dst = unsafe.Pointer(&scratch[at])
 			if t.grain.planes == 2 {
 				winogradStripSplit(&args)
