@@ -145,7 +145,8 @@ func (c *winogradConv) bind(spec *ConvSpec, src, dst kernel.Map, residual *kerne
 	costs := newWinogradCosts(c.m, c.spec.In, c.spec.Out)
 	best := math.Inf(1)
 	var bestBands, bestGroup int
-	for bands := 1; bands <= min(v.all, 64*workers); bands++ {
+	// More than 64 bands a worker only where that takes as many to keep to winogradScratch.
+	for bands := 1; bands <= v.all && (bands <= 64*workers || math.IsInf(best, 1)); bands++ {
 		for parts := 1; parts <= min(c.panels, 2*workers); parts++ {
 			tiles, panels := (v.all+bands-1)/bands, (c.panels+parts-1)/parts
 			for _, group := range []int{1, panels} {

@@ -151,6 +151,29 @@ func TestWinogradAllocatesNothing(t *testing.T) {
 	}
 }
 
+// TestWinogradOfLargeMaps binds a layer whose tiles do not fit in the scratch memory of a few tasks.
+func TestWinogradOfLargeMaps(t *testing.T) {
+	const size, most = 2500, 32 << 20
+	for _, tier := range tiers() {
+		s := ConvSpec{In: 64, Out: 64, KernelH: 3, KernelW: 3, PadTop: 1, PadLeft: 1, PadBottom: 1, PadRight: 1, Winograd: 4, Precision: engine.Highest, Tier: tier}
+		if !winogradKernels || !s.transformable() {
+			continue
+		}
+		conv, err := NewConv(s, make([]float32, s.Out*s.In*9), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := kernel.Layout(kernel.F32, 1, size, size, s.In, 0)
+		call, err := conv.Bind(m, m, nil, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := call.Scratch(); n > most {
+			t.Errorf("%v: %d bytes of scratch memory", tier, n)
+		}
+	}
+}
+
 // TestWinogradOnlyWhereItPays checks the choice for layers that were measured within networks (docs/performance.md).
 func TestWinogradOnlyWhereItPays(t *testing.T) {
 	if !winogradKernels || cpu.Best() < cpu.AMX {
