@@ -98,12 +98,7 @@ func (p *geometry) cost(g grain, d *depth, c costs, workers, parts int) float64 
 		stage *= float64(per) / float64(c.panels)
 	}
 	task := float64(blocks*per)*(c.perBlock+keep) + stage + taskCycles
-	rounds := (p.bands*parts + workers - 1) / workers
-	// A worker's tasks are neighbours, and neighbours have the same panels. They read them anew unless those fit in L2.
-	fetches := (rounds + p.bands - 1) / p.bands
-	if per*c.panelBytes > weightsInL2 {
-		fetches = rounds
-	}
+	rounds, fetches := p.rounds(parts, workers, per*c.panelBytes)
 	fetch := float64(per*c.panelBytes) / weightBytesPerCycle
 	load := fetch * weightsUnhidden
 	if c.cold {
@@ -116,6 +111,16 @@ func (p *geometry) cost(g grain, d *depth, c costs, workers, parts int) float64 
 		late = min(imbalance*task, lateCycles)
 	}
 	return penalty * (float64(rounds)*task + late + load)
+}
+
+// rounds returns how many tasks the worker that is last to finish computes, and for how many of these it fetches weights, of which a task
+// has so many bytes. Its tasks are neighbours, which have the same panels where weights count: they stay in L2 if they fit there.
+func (p *geometry) rounds(parts, workers, weights int) (tasks, fetches int) {
+	tasks = (p.bands*parts + workers - 1) / workers
+	if weights > weightsInL2 {
+		return tasks, tasks
+	}
+	return tasks, (tasks + p.bands - 1) / p.bands
 }
 
 // eachOrder calls try with the orders of a band's input that come into question: with every number of channel blocks in a slice, all

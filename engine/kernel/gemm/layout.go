@@ -328,6 +328,7 @@ func strides(p *geometry, m *kernel.Map) (image, row, pixel int) {
 
 // band is one band of a call.
 type band struct {
+	number        int
 	image, images int
 	row, rows     int
 	positions     int
@@ -335,7 +336,7 @@ type band struct {
 }
 
 func (p *geometry) band(i int) band {
-	b := band{image: i / p.bandsPerImage * p.bandImages, row: i % p.bandsPerImage * p.bandRows}
+	b := band{number: i, image: i / p.bandsPerImage * p.bandImages, row: i % p.bandsPerImage * p.bandRows}
 	b.images = min(p.bandImages, p.n-b.image)
 	b.rows = min(p.bandRows, p.oh-b.row)
 	b.positions = p.bandPositions(b.rows, b.images)
@@ -343,10 +344,15 @@ func (p *geometry) band(i int) band {
 	return b
 }
 
-// share returns the band of a task and the range of the panels that it computes there, where all bands of a part follow each other.
-func (p *geometry) share(task, panels, parts int) (b band, from, to int) {
-	part := task / p.bands
-	return p.band(task % p.bands), part * panels / parts, (part + 1) * panels / parts
+// share returns the band of a task and the range of the panels that it computes there. Neighbours go to the same worker: where the weights
+// are what has to come from memory they should have the same panels, else the same band, as the worker then finds its input, which it has
+// written in the step before, in its own cache.
+func (p *geometry) share(task, panels, parts int, samePanels bool) (b band, from, to int) {
+	number, part := task/parts, task%parts
+	if samePanels {
+		number, part = task%p.bands, task/p.bands
+	}
+	return p.band(number), part * panels / parts, (part + 1) * panels / parts
 }
 
 // origin returns the element of the first pixel of a band in a map of the output's shape.

@@ -123,7 +123,7 @@ func (n *neonCall) scratch() int {
 
 func (n *neonCall) run(task int, src, dst kernel.Map, residual *kernel.Map, scratch []byte) {
 	d := &n.depth
-	b, from, to := n.share(task, d.bundles*n.panels, n.parts)
+	b, from, to := n.share(task, d.bundles*n.panels, n.parts, true)
 	if from == to {
 		return
 	}

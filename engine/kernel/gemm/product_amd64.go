@@ -139,7 +139,7 @@ func (v *vectorCall) chooseLines(workers int) (parts int) {
 // multiply is compute by product512.
 func (v *vectorCall) multiply(task int, src, dst kernel.Map, residual *kernel.Map, scratch []byte) {
 	d := &v.depth
-	b, from, to := v.share(task, d.bundles*v.panels, v.parts)
+	b, from, to := v.share(task, d.bundles*v.panels, v.parts, true)
 	if from == to {
 		return
 	}

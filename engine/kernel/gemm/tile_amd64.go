@@ -373,15 +373,7 @@ func (t *tileCall) accBytes() int {
 
 func (t *tileCall) run(task int, src, dst kernel.Map, residual *kernel.Map, scratch []byte) {
 	d := &t.depth
-	// Neighbours go to the same worker. Where the weights are what has to come from memory they have the same panels, else the
-	// same band: the worker then finds its input, which it has written in the step before, in its own cache.
-	number, part := task/t.parts, task%t.parts
-	if t.cold() {
-		number, part = task%t.bands, task/t.bands
-	}
-	b := t.band(number)
-	panels := d.bundles * t.panels
-	from, to := part*panels/t.parts, (part+1)*panels/t.parts
+	b, from, to := t.share(task, d.bundles*t.panels, t.parts, t.cold())
 	if from == to {
 		return
 	}
@@ -410,7 +402,7 @@ func (t *tileCall) run(task int, src, dst kernel.Map, residual *kernel.Map, scra
 	args.acc = unsafe.Pointer(&scratch[0])
 	scratch = scratch[t.accBytes():]
 	tiles, rows := t.tiles, t.geometry.rows
-	if i := number - (t.bands - len(t.tails)); i >= 0 {
+	if i := b.number - (t.bands - len(t.tails)); i >= 0 {
 		tiles, rows = t.tails[i].tiles, t.tails[i].rows
 	}
 	args.rows = &rows[0]

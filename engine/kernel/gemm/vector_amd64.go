@@ -281,18 +281,16 @@ func (v *vectorCall) run(task int, src, dst kernel.Map, residual *kernel.Map, sc
 
 // each calls f for the pixels and the blocks of channels that a task writes; at is the pixel's element of v.sums.
 func (v *vectorCall) each(task int, f func(at, n, y, x, from, to int)) {
-	b := v.band(task % v.bands)
-	panels := v.depth.bundles * v.panels
-	part := task / v.bands
+	b, first, last := v.share(task, v.depth.bundles*v.panels, v.parts, true)
 	m := &v.sums
 	for _, e := range v.geometry.rows[:b.entries] {
 		at := v.origin(m, b) + int(e.dst)
 		pixel := at / m.C
-		for p := part * panels / v.parts; p < (part+1)*panels/v.parts; p++ {
+		for p := first; p < last; p++ {
 			from := p % v.panels * v.grain.panel
 			to := min(from+v.grain.panel, v.depth.bundleOut)
-			first := p / v.panels * v.depth.bundleOut
-			f(at, pixel/m.W/m.H, pixel/m.W%m.H, pixel%m.W, first+from, first+to)
+			channel := p / v.panels * v.depth.bundleOut
+			f(at, pixel/m.W/m.H, pixel/m.W%m.H, pixel%m.W, channel+from, channel+to)
 		}
 	}
 }
@@ -304,7 +302,7 @@ func (v *vectorCall) compute(task int, src, dst kernel.Map, residual *kernel.Map
 		return
 	}
 	d := &v.depth
-	b, from, to := v.share(task, d.bundles*v.panels, v.parts)
+	b, from, to := v.share(task, d.bundles*v.panels, v.parts, true)
 	if from == to {
 		return
 	}

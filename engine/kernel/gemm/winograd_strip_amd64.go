@@ -243,11 +243,7 @@ func (t *stripCall) choose(workers int) {
 		for n := 1; n <= min(t.panels, 4*workers); n++ {
 			per := (t.panels + n - 1) / n
 			task := taskCycles + input + output + float64(per)*product
-			rounds := (q.bands*n + workers - 1) / workers
-			fetches := (rounds + q.bands - 1) / q.bands
-			if per*t.panelBytes() > weightsInL2 {
-				fetches = rounds
-			}
+			rounds, fetches := q.rounds(n, workers, per*t.panelBytes())
 			load := float64(fetches*per*t.panelBytes()) / weightBytesPerCycle * weightsUnhidden
 			if cost := float64(rounds)*task + imbalance*task + load; cost < best {
 				best, bestRows, bestImages, t.parts = cost, rows, images, n
@@ -300,15 +296,10 @@ func (t *stripCall) scratch() int {
 }
 
 func (t *stripCall) run(task int, src, dst kernel.Map, residual *kernel.Map, scratch []byte) {
-	number, part := task/t.parts, task%t.parts
-	if t.cold() {
-		number, part = task%t.bands, task/t.bands
-	}
-	from, to := part*t.panels/t.parts, (part+1)*t.panels/t.parts
+	b, from, to := t.share(task, t.panels, t.parts, t.cold())
 	if from == to {
 		return
 	}
-	b := t.band(number)
 	blocks := t.grain.blocks(b.positions)
 	scratch = align(scratch, 64)
 	cut := func(n int) []byte {
