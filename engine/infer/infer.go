@@ -85,7 +85,7 @@ type Model struct {
 	chains  chainLimits
 	groups  groupLimits
 	guard   int           // bytes between buffers, for tests
-	check   func(x *exec) // called after every run, for tests
+	check   func(x *pass) // called after every run, for tests
 	mu      sync.Mutex
 	plans   map[planKey]*list.Element
 	recents *list.List // of *entry, the most recently used first

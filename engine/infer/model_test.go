@@ -193,7 +193,7 @@ func TestEndedContextStopsShards(t *testing.T) {
 
 func TestThreadHelpsWithAnotherShard(t *testing.T) {
 	_, plan := shardedPlan(t, 128, 2, func(m *Model) { m.chains.ops = 1 })
-	x := plan.newExec()
+	x := plan.newPass()
 	step := slices.IndexFunc(plan.steps[:plan.early], func(s step) bool { return s.tasks > 1 })
 	if step < 0 {
 		t.Fatal("no step has several tasks")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"unsafe"
 
 	"github.com/go-modelzoo/zoo/engine/internal/pages"
@@ -31,11 +32,11 @@ type Plan struct {
 	arena   int      // bytes
 	shared  lease    // the part of the arena that the shards' own roots are in
 	guard   int      // bytes behind every buffer, which nothing may change
-	check   func(x *exec)
+	check   func(x *pass)
 	scratch int // bytes a worker
 
 	mu   sync.Mutex
-	idle []*exec
+	idle []*pass
 }
 
 // compile builds a plan for n images from the graph of their size.
@@ -152,24 +153,33 @@ func (p *Plan) ownPart(s int) (from, to int) {
 // rounds returns how many groups of images each shard goes through.
 func (p *Plan) rounds() int { return p.batch / p.shards / p.group }
 
-// exec is what one run of a plan needs: buffers, and the steps' functions bound to them.
+// exec is what steps are bound to: maps in memory, and the scratch memory of workers.
 type exec struct {
 	plan    *Plan
-	arena   []byte
 	scratch [][]byte    // by worker
 	floats  [][]float32 // the same memory
 	roots   []kernel.Map
 	maps    []kernel.Map // by value
-	outputs []kernel.Map // the caller's
+	outputs []kernel.Map // the caller's, for late steps
 	// residual is where each worker keeps the map that it points a kernel to.
 	residual []kernel.Map
-	tasks    []func(worker, task int) // by step: the late ones
+	tasks    []func(worker, task int) // by step: those that are bound to it
+}
 
-	sharding // for the early steps
+// pass is what one run of a plan needs: the buffers of the whole batch, to which the late steps are bound, and those of its shards, to
+// which the early ones are.
+type pass struct {
+	exec
+	arena    []byte
+	shards   []*shard
+	runShard func(worker, s int)
+	ctx      context.Context // of the run under way
+	begun    atomic.Int32    // shards that a thread has begun, and
+	ended    atomic.Int32    // those that are done
 }
 
 // acquire returns idle buffers, or new ones.
-func (p *Plan) acquire() *exec {
+func (p *Plan) acquire() *pass {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if n := len(p.idle); n > 0 {
@@ -177,11 +187,11 @@ func (p *Plan) acquire() *exec {
 		p.idle = p.idle[:n-1]
 		return x
 	}
-	return p.newExec()
+	return p.newPass()
 }
 
 // release keeps buffers for the next run; no more than can run at once.
-func (p *Plan) release(x *exec) {
+func (p *Plan) release(x *pass) {
 	for _, v := range p.external() {
 		x.maps[v.id].F32 = nil
 		for _, s := range x.shards {
@@ -199,16 +209,15 @@ func (p *Plan) release(x *exec) {
 	}
 }
 
-func (p *Plan) newExec() *exec {
-	x := &exec{
+func (p *Plan) newPass() *pass {
+	x := &pass{arena: aligned(p.arena + overread), exec: exec{
 		plan:     p,
-		arena:    aligned(p.arena + overread),
 		roots:    make([]kernel.Map, len(p.roots)),
 		maps:     slices.Clone(p.maps),
 		outputs:  make([]kernel.Map, len(p.outputs)),
 		residual: make([]kernel.Map, p.pool.Threads()),
 		tasks:    make([]func(worker, task int), len(p.steps)),
-	}
+	}}
 	for range p.pool.Threads() {
 		s := aligned(p.scratch)
 		x.scratch = append(x.scratch, s)
@@ -234,7 +243,7 @@ func (p *Plan) newExec() *exec {
 		x.runShard = func(_, s int) { x.runOwn(s) }
 	}
 	for i, s := range p.steps[p.early:] {
-		x.tasks[p.early+i] = s.bind(x)
+		x.tasks[p.early+i] = s.bind(&x.exec)
 	}
 	return x
 }
@@ -257,7 +266,7 @@ func (x *exec) place(r *root, memory []byte) {
 const canary = 0xA5
 
 // eachGuard calls f for the bytes behind each buffer that belong to no buffer at any time.
-func (x *exec) eachGuard(f func([]byte)) {
+func (x *pass) eachGuard(f func([]byte)) {
 	p := x.plan
 	if p.guard == 0 {
 		return
@@ -336,7 +345,7 @@ func (p *Plan) run(ctx context.Context, in []float32, output func(i int) []float
 }
 
 // runSteps runs steps [from, to), each on all threads.
-func (x *exec) runSteps(ctx context.Context, from, to int, each func(i int, run func())) error {
+func (x *pass) runSteps(ctx context.Context, from, to int, each func(i int, run func())) error {
 	for i := from; i < to; i++ {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -350,7 +359,7 @@ func (x *exec) runSteps(ctx context.Context, from, to int, each func(i int, run 
 	return nil
 }
 
-func (x *exec) runStep(i int) {
+func (x *pass) runStep(i int) {
 	p := x.plan
 	switch {
 	case i >= p.early:

@@ -253,7 +253,7 @@ func checkNetwork(t *testing.T, what string, g *graph.Graph, params engine.Param
 		all := size{band: 1 << (10 + 2*n), weights: 1 << 30}
 		m.chains = chainLimits{light: all, dense: all, strips: all.band, most: 1 << 30, seam: 1000, pixels: 1, ops: 1 + 4*n}
 	}
-	m.check = func(x *exec) {
+	m.check = func(x *pass) {
 		x.eachGuard(func(b []byte) {
 			if b[0] != canary {
 				t.Errorf("%s: a kernel wrote behind its buffer", what)

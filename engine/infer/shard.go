@@ -8,15 +8,6 @@ import (
 	"github.com/go-modelzoo/zoo/engine/work"
 )
 
-// sharding is what the early steps of a run need besides its buffers.
-type sharding struct {
-	shards   []*shard
-	runShard func(worker, s int)
-	ctx      context.Context // of the run under way
-	begun    atomic.Int32    // shards that a thread has begun, and
-	ended    atomic.Int32    // those that are done
-}
-
 // shard is a part of the batch. Its thread is worker number of its tasks; threads that have finished their own shards help with them.
 type shard struct {
 	exec   // maps for one group of images; memory of its own for what only early steps use
@@ -30,7 +21,7 @@ type shard struct {
 }
 
 // newShard returns shard s of the batch, which sees its first group.
-func (x *exec) newShard(s int) *shard {
+func (x *pass) newShard(s int) *shard {
 	p := x.plan
 	y := &shard{number: s, exec: exec{
 		plan: p, scratch: x.scratch, floats: x.floats, residual: x.residual,
@@ -50,7 +41,7 @@ func (x *exec) newShard(s int) *shard {
 }
 
 // show lets a shard see the given one of its groups.
-func (x *exec) show(y *shard, round int) {
+func (x *pass) show(y *shard, round int) {
 	p := x.plan
 	from := (y.number*p.rounds() + round) * p.group
 	for _, v := range p.windows {
@@ -60,7 +51,7 @@ func (x *exec) show(y *shard, round int) {
 }
 
 // runEarly runs the early steps on every group of images.
-func (x *exec) runEarly(ctx context.Context, each func(i int, run func())) error {
+func (x *pass) runEarly(ctx context.Context, each func(i int, run func())) error {
 	p := x.plan
 	if p.early == 0 {
 		return nil
@@ -87,7 +78,7 @@ func (x *exec) runEarly(ctx context.Context, each func(i int, run func())) error
 }
 
 // runOwn runs the early steps on every group of a shard, and then helps with other shards.
-func (x *exec) runOwn(s int) {
+func (x *pass) runOwn(s int) {
 	p, y := x.plan, x.shards[s]
 	x.begun.Add(1)
 	func() {
@@ -144,7 +135,7 @@ func (y *shard) take(worker int) bool {
 }
 
 // help runs tasks of shards that are still under way, as the worker that shard s is done with.
-func (x *exec) help(s int) {
+func (x *pass) help(s int) {
 	under := func() bool { return x.ended.Load() < x.begun.Load() }
 	for under() {
 		for i := range x.shards {
