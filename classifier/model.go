@@ -155,7 +155,7 @@ func (m *Model) Top(logits []float32, top int) []Prediction {
 	return list
 }
 
-// Softmax returns exp(x)/Σexp(x) in float64.
+// Softmax returns exp(x)/Σexp(x) in float64: the probabilities that Top and the commands show.
 func Softmax(logits []float32) []float64 {
 	out := make([]float64, len(logits))
 	top := math.Inf(-1)

@@ -132,6 +132,9 @@ func lrnFactor(v, beta float32) float32 {
 
 // Softmax stores the softmax of each of rows vectors of columns values of src into dst, which may be src. A row that
 // holds not-a-number, or infinities of which it is not defined, becomes not-a-number. What should be less than 2e-38 may be as much.
+//
+// It is for programs that compute with probabilities, in float32. The one place for those that are shown is classifier.Softmax, and losses
+// are computed from logits; both in float64.
 func Softmax(tier cpu.Tier, dst, src []float32, rows, columns int) {
 	if len(dst) < rows*columns || len(src) < rows*columns {
 		panic(fmt.Sprintf("kernel: softmax of %dx%d from %d into %d values", rows, columns, len(src), len(dst)))
