@@ -13,18 +13,27 @@ func (c *vectorConv) repack(each parallel, _ []byte, w *weights, bias []float32)
 }
 
 func (c *tileConv) repack(each parallel, memory []byte, w *weights, bias []float32) {
-	d := &c.depth
-	n := d.bundles * c.panels * c.panelBytes() / 2
-	switch {
-	case memory != nil:
-		c.weights = unsafe.Slice((*uint16)(unsafe.Pointer(&memory[0])), n)
-	default:
-		c.weights = pages.Huge(make([]uint16, n))
+	panels := c.depth.bundles * c.panels
+	c.weights = tileMemory(memory, panels*c.panelBytes()/2)
+	each(panels, func(panel int) { c.pack(w, panel) })
+	packBias(c.bias, bias, c.depth.bundleOut)
+}
+
+// tileMemory returns room for n weights: memory, if there is any.
+func tileMemory(memory []byte, n int) []uint16 {
+	if memory == nil {
+		return pages.Huge(make([]uint16, n))
 	}
-	each(d.bundles*c.panels, func(panel int) { c.pack(w, panel) })
-	clear(c.bias)
+	return unsafe.Slice((*uint16)(unsafe.Pointer(&memory[0])), n)
+}
+
+// packBias writes the biases of bundles of so many channels, of which each begins a panel; the even channels of a panel come before its
+// odd ones.
+func packBias(to, bias []float32, bundleOut int) {
+	clear(to)
+	width := (bundleOut + tilePanel - 1) / tilePanel * tilePanel
 	for i, v := range bias {
-		b, o := i/d.bundleOut, i%d.bundleOut
-		c.bias[b*c.panels*tilePanel+o/tilePanel*tilePanel+o%2*16+o%tilePanel/2] = v
+		b, o := i/bundleOut, i%bundleOut
+		to[b*width+o/tilePanel*tilePanel+o%2*16+o%tilePanel/2] = v
 	}
 }

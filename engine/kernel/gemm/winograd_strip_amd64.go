@@ -7,7 +7,6 @@ import (
 	"unsafe"
 
 	"github.com/go-modelzoo/zoo/engine"
-	"github.com/go-modelzoo/zoo/engine/internal/pages"
 	"github.com/go-modelzoo/zoo/engine/kernel"
 )
 
@@ -105,22 +104,9 @@ func tapOf(s ConvSpec) ConvSpec {
 }
 
 func (c *stripConv) repack(each parallel, memory []byte, w *weights, bias []float32) {
-	n := c.panels * c.panelBytes() / 2
-	if memory != nil {
-		c.weights = unsafe.Slice((*uint16)(unsafe.Pointer(&memory[0])), n)
-	} else {
-		c.weights = pages.Huge(make([]uint16, n))
-	}
+	c.weights = tileMemory(memory, c.panels*c.panelBytes()/2)
 	each(c.panels, func(panel int) { c.pack(w, panel) })
-	packBias(c.bias, bias)
-}
-
-// packBias puts the even channels of a panel before its odd ones.
-func packBias(to, bias []float32) {
-	clear(to)
-	for o, v := range bias {
-		to[o/tilePanel*tilePanel+o%2*16+o%tilePanel/2] = v
-	}
+	packBias(c.bias, bias, c.spec.Out)
 }
 
 // pack packs one panel.
