@@ -86,6 +86,8 @@ type packed interface {
 	bind(spec *ConvSpec, src, dst kernel.Map, residual *kernel.Map, workers int) runner
 	// bytes is the memory that the packed weights take.
 	bytes() int
+	// repack replaces the weights. It may keep them in memory, bytes() long and aligned to packedAlign, or nil.
+	repack(each parallel, memory []byte, w *weights, bias []float32)
 }
 
 // runner is a convolution bound to geometry.

@@ -40,6 +40,10 @@ func newReference(s ConvSpec, w *weights, bias []float32) *reference {
 
 func (r *reference) bytes() int { return 4 * len(r.weight) }
 
+func (r *reference) repack(_ parallel, _ []byte, w *weights, bias []float32) {
+	*r = *newReference(r.spec, w, bias)
+}
+
 func (r *reference) bind(spec *ConvSpec, src, dst kernel.Map, residual *kernel.Map, workers int) runner {
 	return &referenceCall{reference: r, src: src, dst: dst, top: spec.PadTop, left: spec.PadLeft}
 }

@@ -54,20 +54,12 @@ func (g *InputGradient) Repack(each func(n int, f func(i int)), memory []byte, w
 
 // repack packs into the beginning of memory and returns the rest of it.
 func repack(p packed, each parallel, memory []byte, w *weights, bias []float32) []byte {
-	if c, ok := p.(interface {
-		repack(each parallel, memory []byte, w *weights, bias []float32)
-	}); ok {
-		skip := -int(uintptr(unsafe.Pointer(unsafe.SliceData(memory)))) & (packedAlign - 1)
-		size := p.bytes()
-		if skip+size > len(memory) {
-			c.repack(each, nil, w, bias)
-			return nil
-		}
-		c.repack(each, memory[skip:][:size], w, bias)
-		return memory[skip+size:]
+	skip := -int(uintptr(unsafe.Pointer(unsafe.SliceData(memory)))) & (packedAlign - 1)
+	size := p.bytes()
+	if skip+size > len(memory) {
+		p.repack(each, nil, w, bias)
+		return nil
 	}
-	if r, ok := p.(*reference); ok {
-		*r = *newReference(r.spec, w, bias)
-	}
-	return memory
+	p.repack(each, memory[skip:][:size], w, bias)
+	return memory[skip+size:]
 }
