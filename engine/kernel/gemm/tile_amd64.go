@@ -39,9 +39,6 @@ const (
 	callCycles = 180e3
 )
 
-// spareRows are entries for the rows of a block that lies otherwise than the table says, and one for its bounds.
-const spareRows = tileBlock + 1
-
 var tileGrain = grain{element: 2, planes: 1, block: tileValues, rows: tileBlock, panel: tilePanel, tier: cpu.AMX, least: tileRows}
 
 // tileArgs are the arguments of the AMX kernels, and their state. The offsets of the fields are known to
@@ -106,12 +103,12 @@ func amxHigh(args *tileArgs)
 
 // tileConv is a convolution packed for AMX.
 type tileConv struct {
-	spec    ConvSpec
-	depth   depth
-	grain   grain
-	step    int // input values in a step, at most tileValues and even
-	offsets []tileStep
-	panels  int // per bundle
+	spec   ConvSpec
+	depth  depth
+	grain  grain
+	step   int // input values in a step, at most tileValues and even
+	steps  []tileStep
+	panels int // per bundle
 	// weights is [bundle][panel][step][plane][parity][16 pairs of values][16 channels][2 values]. The two tiles of a panel
 	// hold its even and its odd channels: see finishRow in _gen/gemm/tile.go.
 	weights []uint16
@@ -154,7 +151,7 @@ func newTileConv(s ConvSpec, w *weights, bias []float32, each parallel) *tileCon
 	c.step, _ = stepWidth(&s, d)
 	for i, r := range d.runs {
 		for from := 0; from < r.n; from += c.step {
-			c.offsets = append(c.offsets, tileStep{i, from})
+			c.steps = append(c.steps, tileStep{i, from})
 		}
 	}
 	c.panels = (d.bundleOut + tilePanel - 1) / tilePanel
@@ -170,7 +167,7 @@ func newTileConv(s ConvSpec, w *weights, bias []float32, each parallel) *tileCon
 
 // stepBytes is the size of the packed weights of a step of a panel, panelBytes that of all its steps.
 func (c *tileConv) stepBytes() int  { return c.grain.planes * 2 * 1024 }
-func (c *tileConv) panelBytes() int { return len(c.offsets) * c.stepBytes() }
+func (c *tileConv) panelBytes() int { return len(c.steps) * c.stepBytes() }
 
 // pack packs one panel: it gathers 32 values of 32 channels at a time and turns them into the tiles of a step with the
 // kernels that pack matrices.
@@ -185,7 +182,7 @@ func (c *tileConv) pack(w *weights, panel int) {
 		dst: unsafe.Pointer(&rows), src: unsafe.Pointer(&values), pixels: tilePanel, srcStep: 4 * tileValues, dstStep: 2 * tileValues,
 		chunks: 1, loadMask: 1<<tileValues - 1, storeMask: 1<<tileValues - 1, low: int(unsafe.Sizeof(rows[0])),
 	}
-	for _, st := range c.offsets {
+	for _, st := range c.steps {
 		for o := range n {
 			d.gather(values[o][:c.step], &c.spec, w, bundle, d.runs[st.run], st.from, first+o)
 		}
@@ -244,8 +241,8 @@ func (c *tileConv) bind(spec *ConvSpec, src, dst kernel.Map, residual *kernel.Ma
 		step, _ := uniform(&src)
 		t.aStride = step * 2
 	}
-	t.offsets = make([]int32, len(c.offsets))
-	for i, st := range c.offsets {
+	t.offsets = make([]int32, len(c.steps))
+	for i, st := range c.steps {
 		t.offsets[i] = int32(2 * st.from)
 		if !t.direct {
 			t.offsets[i] += int32(t.offset(spec, c.depth.runs[st.run]))
@@ -344,7 +341,7 @@ func (t *tileCall) listTails() {
 }
 
 // panelCycles is the time of a block and a panel.
-func (c *tileConv) panelCycles() float64 { return tileBlockCycles(c.spec.Precision, len(c.offsets)) }
+func (c *tileConv) panelCycles() float64 { return tileBlockCycles(c.spec.Precision, len(c.steps)) }
 
 func (t *tileCall) tasks() int { return t.bands * t.parts }
 

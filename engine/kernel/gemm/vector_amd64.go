@@ -20,6 +20,8 @@ const (
 	positions256 = 6  // 12 of 16 registers
 	// positionsNarrow is less: weights of three bytes are for vectors, where time is in reading the weights.
 	positionsNarrow = 8
+	// spareRows are entries for the rows of a block that lies otherwise than the table says, and one for its bounds.
+	spareRows = positions512 + 1
 	// unrollValues is how many values of a run, or pairs of them, the kernels sum per loop.
 	unrollValues = 4
 	// flopsPerCycle is what a core does: two fused multiply-adds of 16 or 8 values.
@@ -380,24 +382,28 @@ func (v *vectorCall) compute(task int, src, dst kernel.Map, residual *kernel.Map
 				v.call(&args)
 			}
 			if full < blocks {
-				// The last block begins earlier, so as not to read behind the map: some positions are computed twice.
-				at := full * rows
-				begin := min(at, positions-first-rows)
-				table := v.geometry.rows[v.starts[full]:min(int(v.starts[full+1]), b.entries)]
-				for i, e := range table {
-					e.sums += int32((at - begin) * panelWidth * 4)
-					spare[i] = e
-				}
-				starts := (*[2]int32)(unsafe.Pointer(&spare[tileBlock]))
-				*starts = [2]int32{0, int32(len(table))}
-				args.a0 = unsafe.Add(aBundle, begin*v.aStride)
-				args.blocks = 1
-				args.rows, args.starts, args.limit = &spare[0], &starts[0], len(table)
-				v.call(&args)
-				args.rows, args.limit = &v.geometry.rows[0], b.entries
+				v.lastBlock(args, aBundle, full, positions-first-rows, spare)
 			}
 		}
 	}
+}
+
+// lastBlock computes a band's last block of a map that is read itself. It begins at position most at the latest, so as not to read behind
+// the map: some positions are computed twice.
+func (v *vectorCall) lastBlock(args vectorArgs, a unsafe.Pointer, block, most int, spare []rowEntry) {
+	at := block * v.grain.rows
+	begin := min(at, most)
+	table := v.geometry.rows[v.starts[block]:min(int(v.starts[block+1]), args.limit)]
+	for i, e := range table {
+		e.sums += int32((at - begin) * v.grain.panel * 4)
+		spare[i] = e
+	}
+	starts := (*[2]int32)(unsafe.Pointer(&spare[spareRows-1]))
+	*starts = [2]int32{0, int32(len(table))}
+	args.a0 = unsafe.Add(a, begin*v.aStride)
+	args.blocks = 1
+	args.rows, args.starts, args.limit = &spare[0], &starts[0], len(table)
+	v.call(&args)
 }
 
 func (v *vectorCall) call(args *vectorArgs) {

@@ -121,15 +121,14 @@ func (c *winogradConv) repack(each parallel, _ []byte, w *weights, bias []float3
 // winogradCall is a winogradConv bound to maps.
 type winogradCall struct {
 	*winogradConv
-	src, dst kernel.Map
-	top      int // rows of zeros above an image and columns of them on its left
-	left     int
-	tilesH   int // of an image
-	tilesW   int
-	all      int // tiles
-	bands    int // ranges of tiles
-	parts    int // ranges of panels
-	group    int // panels whose products are kept at a time
+	top    int // rows of zeros above an image and columns of them on its left
+	left   int
+	tilesH int // of an image
+	tilesW int
+	all    int // tiles
+	bands  int // ranges of tiles
+	parts  int // ranges of panels
+	group  int // panels whose products are kept at a time
 
 	// Sizes in bytes.
 	inputRow, inputPoint     int // transformed inputs: [point][tile][channel]
@@ -138,7 +137,7 @@ type winogradCall struct {
 }
 
 func (c *winogradConv) bind(spec *ConvSpec, src, dst kernel.Map, residual *kernel.Map, workers int) runner {
-	v := &winogradCall{winogradConv: c, src: src, dst: dst, top: spec.PadTop, left: spec.PadLeft}
+	v := &winogradCall{winogradConv: c, top: spec.PadTop, left: spec.PadLeft}
 	v.tilesH, v.tilesW = (dst.H+c.m-1)/c.m, (dst.W+c.m-1)/c.m
 	v.all = dst.N * v.tilesH * v.tilesW
 	v.inputRow = oddLines(c.vectors * 64)
