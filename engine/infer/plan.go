@@ -19,21 +19,21 @@ type Plan struct {
 	input   graph.Shape
 	batch   int
 	outputs []wanted
-	inputID int
 	pool    *work.Pool
 
-	values []*value
-	maps   []kernel.Map // by value
-	roots  []*root
-	steps  []step
-	early  int // how many steps run on groups of images
+	maps  []kernel.Map // by value
+	roots []*root
+	steps []step
+	early int // how many steps run on groups of images
 	division
-	windows []*value // of the whole batch that early steps use: they see a group's images of them
-	arena   int      // bytes
-	shared  lease    // the part of the arena that the shards' own roots are in
-	guard   int      // bytes behind every buffer, which nothing may change
-	check   func(x *pass)
-	scratch int // bytes a worker
+	external []*value // that lie in the caller's images
+	windows  []*value // of the whole batch that early steps use: they see a group's images of them
+	arena    int      // bytes
+	shared   lease    // the part of the arena that the shards' own roots are in
+	scratch  int      // bytes a worker
+	// For tests: bytes behind every buffer, which nothing may change, and what is called after every run.
+	guard int
+	check func(x *pass)
 
 	mu   sync.Mutex
 	idle []*pass
@@ -59,13 +59,23 @@ func (m *Model) compile(g *graph.Graph, n int) (*Plan, error) {
 			o.tile = m.packer.convSpec(o).Winograd
 		}
 	}
-	p := &Plan{input: g.Input, batch: n, outputs: outputs, inputID: net.input.id, pool: m.pool, values: net.values, guard: m.guard, check: m.check}
+	p := &Plan{input: g.Input, batch: n, outputs: outputs, pool: m.pool, guard: m.guard, check: m.check}
 	p.roots, p.division = net.place(m.format, n, m.pool.Threads(), m.chains, m.groups)
 	packed, err := m.packer.packAll(net.ops, m.pool)
 	if err != nil {
 		return nil, err
 	}
 	p.allocate()
+	p.layOut(net)
+	if err := m.compileSteps(p, net, packed); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// layOut finds the geometry of all values' maps.
+func (p *Plan) layOut(net *network) {
+	p.external = net.input.root.values
 	p.maps = make([]kernel.Map, len(net.values))
 	for i, r := range p.roots {
 		r.index = i
@@ -77,7 +87,11 @@ func (m *Model) compile(g *graph.Graph, n int) (*Plan, error) {
 			}
 		}
 	}
-	late := &compiler{n: n, threads: m.pool.Threads(), tier: m.tier, chains: m.chains, maps: slices.Clone(p.maps)}
+}
+
+// compileSteps compiles the ops: early ones for a group of images, the others for the whole batch.
+func (m *Model) compileSteps(p *Plan, net *network, all map[*op]*packed) error {
+	late := &compiler{n: p.batch, threads: m.pool.Threads(), tier: m.tier, chains: m.chains, maps: p.maps}
 	early := &compiler{n: p.group, threads: late.threads, tier: m.tier, chains: m.chains, maps: slices.Clone(p.maps)}
 	if p.shards > 1 {
 		early.threads = 1
@@ -92,8 +106,8 @@ func (m *Model) compile(g *graph.Graph, n int) (*Plan, error) {
 			c = early
 		}
 		begin := len(c.steps)
-		if err := c.compile(o, packed); err != nil {
-			return nil, err
+		if err := c.compile(o, all); err != nil {
+			return err
 		}
 		for _, r := range p.roots {
 			if r.pad > 0 && r.shared && r.first == i {
@@ -114,7 +128,7 @@ func (m *Model) compile(g *graph.Graph, n int) (*Plan, error) {
 	for _, s := range p.steps {
 		p.scratch = max(p.scratch, align(s.scratch))
 	}
-	return p, nil
+	return nil
 }
 
 // allocate finds places in the arena: the roots that only early ops use within the memory of a shard, and that of all shards among
@@ -192,7 +206,7 @@ func (p *Plan) acquire() *pass {
 
 // release keeps buffers for the next run; no more than can run at once.
 func (p *Plan) release(x *pass) {
-	for _, v := range p.external() {
+	for _, v := range p.external {
 		x.maps[v.id].F32 = nil
 		for _, s := range x.shards {
 			s.maps[v.id].F32 = nil
@@ -327,7 +341,7 @@ func slice[T float32 | uint16](b []byte) []T {
 // run computes the outputs for exactly p.batch images. each, if not nil, is called to run a step.
 func (p *Plan) run(ctx context.Context, in []float32, output func(i int) []float32, each func(i int, run func())) error {
 	x := p.acquire()
-	for _, v := range p.external() {
+	for _, v := range p.external {
 		x.maps[v.id].F32 = in
 	}
 	for i := range x.outputs {
@@ -370,9 +384,6 @@ func (x *pass) runStep(i int) {
 		p.pool.Run(p.shards, func(_, s int) { x.shards[s].runTasks(i) })
 	}
 }
-
-// external returns the values that lie in the caller's images.
-func (p *Plan) external() []*value { return p.values[p.inputID].root.values }
 
 // part runs the plan on images [first, first+p.batch) of a batch.
 func (p *Plan) part(ctx context.Context, in Input, out []Output, first int) error {
