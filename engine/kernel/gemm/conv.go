@@ -56,6 +56,20 @@ func (s ConvSpec) normal() (ConvSpec, error) {
 	return s, nil
 }
 
+// weights returns how many weights a convolution has whose defaults are filled in.
+func (s *ConvSpec) weights() int { return s.Out * (s.In / s.Groups) * s.KernelH * s.KernelW }
+
+// check returns an error unless weight and bias, or nil, are as many as the convolution has.
+func (s *ConvSpec) check(weight, bias []float32) error {
+	if len(weight) != s.weights() {
+		return fmt.Errorf("gemm: %d weights given to a convolution that has %d", len(weight), s.weights())
+	}
+	if bias != nil && len(bias) != s.Out {
+		return fmt.Errorf("gemm: %d biases given to a convolution of %d output channels", len(bias), s.Out)
+	}
+	return nil
+}
+
 // OutputSize returns the height and width of the output for an input of h×w.
 func (s ConvSpec) OutputSize(h, w int) (int, int) {
 	out := func(n, k, stride, dilation, before, after int) int {
@@ -119,11 +133,8 @@ func NewConvOn(each func(n int, f func(i int)), spec ConvSpec, weight, bias []fl
 	if err != nil {
 		return nil, err
 	}
-	if want := s.Out * (s.In / s.Groups) * s.KernelH * s.KernelW; len(weight) != want {
-		return nil, fmt.Errorf("gemm: %d weights given to a convolution that has %d", len(weight), want)
-	}
-	if bias != nil && len(bias) != s.Out {
-		return nil, fmt.Errorf("gemm: %d biases given to a convolution of %d output channels", len(bias), s.Out)
+	if err := s.check(weight, bias); err != nil {
+		return nil, err
 	}
 	w := oihw(&s, weight)
 	return &Conv{spec: s, kernel: pack(s, &w, bias, each)}, nil

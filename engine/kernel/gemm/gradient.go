@@ -32,8 +32,8 @@ func NewInputGradient(each func(n int, f func(i int)), spec ConvSpec, weight []f
 	if err != nil {
 		return nil, err
 	}
-	if want := s.Out * (s.In / s.Groups) * s.KernelH * s.KernelW; len(weight) != want {
-		return nil, fmt.Errorf("gemm: %d weights given to a convolution that has %d", len(weight), want)
+	if err := s.check(weight, nil); err != nil {
+		return nil, err
 	}
 	if s.StrideH > 1 && s.DilationH > 1 || s.StrideW > 1 && s.DilationW > 1 {
 		return nil, fmt.Errorf("gemm: the input gradient of a convolution with both stride %dx%d and dilation %dx%d is not supported", s.StrideH, s.StrideW, s.DilationH, s.DilationW)

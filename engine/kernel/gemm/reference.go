@@ -19,7 +19,7 @@ type reference struct {
 }
 
 func newReference(s ConvSpec, w *weights, bias []float32) *reference {
-	r := &reference{spec: s, weight: make([]float32, s.Out*(s.In/s.Groups)*s.KernelH*s.KernelW), bias: make([]float32, s.Out), round: s.Precision == engine.Medium}
+	r := &reference{spec: s, weight: make([]float32, s.weights()), bias: make([]float32, s.Out), round: s.Precision == engine.Medium}
 	copy(r.bias, bias)
 	in, out := s.In/s.Groups, s.Out/s.Groups
 	taps := s.KernelH * s.KernelW

@@ -1,9 +1,6 @@
 package gemm
 
-import (
-	"fmt"
-	"unsafe"
-)
+import "unsafe"
 
 // PackedBytes is how much memory Repack makes use of.
 func (c *Conv) PackedBytes() int { return c.kernel.bytes() + packedAlign }
@@ -15,11 +12,8 @@ const packedAlign = 64
 // lie in memory, if it holds PackedBytes, until the next Repack. each divides the work as for NewConvOn.
 func (c *Conv) Repack(each func(n int, f func(i int)), memory []byte, weight, bias []float32) error {
 	s := &c.spec
-	if want := s.Out * (s.In / s.Groups) * s.KernelH * s.KernelW; len(weight) != want {
-		return fmt.Errorf("gemm: %d weights given to a convolution that has %d", len(weight), want)
-	}
-	if bias != nil && len(bias) != s.Out {
-		return fmt.Errorf("gemm: %d biases given to a convolution of %d output channels", len(bias), s.Out)
+	if err := s.check(weight, bias); err != nil {
+		return err
 	}
 	w := oihw(s, weight)
 	repack(c.kernel, each, memory, &w, bias)
@@ -40,8 +34,8 @@ func (g *InputGradient) PackedBytes() int {
 // Repack is Conv.Repack for the gradient of the input.
 func (g *InputGradient) Repack(each func(n int, f func(i int)), memory []byte, weight []float32) error {
 	s := &g.spec
-	if want := s.Out * (s.In / s.Groups) * s.KernelH * s.KernelW; len(weight) != want {
-		return fmt.Errorf("gemm: %d weights given to a convolution that has %d", len(weight), want)
+	if err := s.check(weight, nil); err != nil {
+		return err
 	}
 	for _, p := range g.phases {
 		if p.kernel != nil {
