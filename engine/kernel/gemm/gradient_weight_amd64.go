@@ -80,8 +80,7 @@ func (k tileOuter) product(o outerCall, dst []float32, ldd int, a, b, temporary 
 		awake: unsafe.Pointer(&temporary[2*sumsBytes]),
 	}
 	args.low, args.high = bounds(kernel.None)
-	perBlock := steps * args.panels * t.planes * (t.planes + 1) / 2 * 4 * productCycles
-	call := min(max(1, callCycles/perBlock), groupRows/tileBlock)
+	call := t.callBlocks(steps, args.panels)
 	for i := 0; i < o.rows; i += call * tileBlock {
 		args.a = unsafe.Pointer(&a[i*o.row])
 		args.limit = min(call*tileBlock, o.rows-i)
@@ -91,11 +90,7 @@ func (k tileOuter) product(o outerCall, dst []float32, ldd int, a, b, temporary 
 		if o.accumulate {
 			args.res = args.dst
 		}
-		if t.planes == 2 {
-			amxHigh(&args)
-		} else {
-			amxMedium(&args)
-		}
+		args.multiply(t.planes)
 	}
 }
 
@@ -163,8 +158,7 @@ func (k vectorOuter) product(o outerCall, dst []float32, ldd int, a, b, temporar
 		mask: 1<<((o.cols-1)%v.panel+1) - 1,
 	}
 	args.low, args.high = bounds(kernel.None)
-	perBlock := 2 * o.positions * v.blockRows * v.panel * args.panels / v.flops
-	call := min(max(1, callCycles/perBlock), v.groupRows()/v.blockRows)
+	call := v.callBlocks(o.positions, args.panels)
 	for i := 0; i < o.rows; i += call * v.blockRows {
 		args.a0 = unsafe.Pointer(&a[i*o.row])
 		args.limit = min(call*v.blockRows, o.rows-i)

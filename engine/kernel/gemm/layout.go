@@ -277,6 +277,17 @@ func (p *geometry) stagedRows() int {
 	return (p.bandImages/p.across-1)*p.imageRows + p.bandRows + p.extra
 }
 
+// format returns the format of the maps that kernels read as they lie.
+func (g grain) format() kernel.Format {
+	switch {
+	case g.element == 4:
+		return kernel.F32
+	case g.planes == 1:
+		return kernel.BF16
+	}
+	return kernel.Split
+}
+
 // blocks returns how many kernel steps cover the positions.
 func (g grain) blocks(positions int) int { return (positions + g.rows - 1) / g.rows }
 

@@ -128,8 +128,7 @@ func (t *tileMultiplier) run(p *Product, depth, i0, i1, j0, j1 int, dst, a, b []
 		args.chunk = args.steps
 		args.share = (tileBlock + args.steps - 1) / args.steps
 		t.packB(p, b, k0, k1, j0, j1, pb, temporary)
-		perBlock := args.steps * args.panels * t.planes * (t.planes + 1) / 2 * 4 * productCycles
-		call := min(max(1, callCycles/perBlock), groupRows/tileBlock)
+		call := t.callBlocks(args.steps, args.panels)
 		for i := i0; i < i1; i += groupRows {
 			n := min(groupRows, i1-i)
 			t.packA(p, a, i, i+n, k0, k1, pa, args.aStride, temporary)
@@ -144,14 +143,16 @@ func (t *tileMultiplier) run(p *Product, depth, i0, i1, j0, j1 int, dst, a, b []
 				if p.Accumulate || k0 > 0 {
 					args.res = args.dst
 				}
-				if t.planes == 2 {
-					amxHigh(&args)
-				} else {
-					amxMedium(&args)
-				}
+				args.multiply(t.planes)
 			}
 		}
 	}
+}
+
+// callBlocks returns how many blocks of rows a call may compute.
+func (t *tileMultiplier) callBlocks(steps, panels int) int {
+	perBlock := steps * panels * t.planes * (t.planes + 1) / 2 * 4 * productCycles
+	return min(max(1, callCycles/perBlock), groupRows/tileBlock)
 }
 
 // convert rounds or splits rows of float32 to bfloat16 rows, the planes low bytes apart; the last step is filled with
@@ -162,11 +163,7 @@ func (t *tileMultiplier) convert(dst []byte, dstStride, low int, src []float32, 
 		chunks: (values + tileValues - 1) / tileValues, dstChunk: 64, storeMask: 1<<32 - 1, low: low,
 	}
 	args.loadMask = 1<<((values-1)%tileValues+1) - 1
-	if t.planes == 2 {
-		stageSplit(&args)
-	} else {
-		stageRound(&args)
-	}
+	args.convert(t.planes)
 }
 
 // pairs packs up to 32 rows of 32 columns into the tiles of a step; rows that do not exist are zeros.
@@ -290,8 +287,7 @@ func (v *vectorMultiplier) run(p *Product, depth, i0, i1, j0, j1 int, dst, a, b 
 		groups := (k1 - k0 + unrollValues - 1) / unrollValues
 		run[1] = int32(groups)
 		v.packB(p, b, k0, k1, j0, j1, pb)
-		perBlock := 2 * groups * unrollValues * v.blockRows * v.panel * args.panels / v.flops
-		call := min(max(1, callCycles/perBlock), v.groupRows()/v.blockRows)
+		call := v.callBlocks(groups*unrollValues, args.panels)
 		for i := i0; i < i1; i += v.groupRows() {
 			n := min(v.groupRows(), i1-i)
 			v.packA(p, a, i, i+n, k0, k1, pa, lda)
@@ -314,6 +310,12 @@ func (v *vectorMultiplier) run(p *Product, depth, i0, i1, j0, j1 int, dst, a, b 
 			}
 		}
 	}
+}
+
+// callBlocks returns how many blocks of rows a call of fma256 may compute.
+func (v *vectorMultiplier) callBlocks(depth, panels int) int {
+	perBlock := 2 * depth * v.blockRows * v.panel * panels / v.flops
+	return min(max(1, callCycles/perBlock), v.groupRows()/v.blockRows)
 }
 
 // multiply computes rows times cols sums of packed operands by product512: a of rows aStride floats apart, b as panels, dst of rows ldd

@@ -95,7 +95,7 @@ type neonCall struct {
 
 func (c *neonConv) bind(spec *ConvSpec, src, dst kernel.Map, residual *kernel.Map, workers int) runner {
 	n := &neonCall{neonConv: c}
-	n.geometry = newGeometry(spec, &c.depth, c.grain, &src, &dst, residual, src.Format == kernel.F32 && c.depth.bundles == 1)
+	n.geometry = newGeometry(spec, &c.depth, c.grain, &src, &dst, residual, src.Format == c.grain.format() && c.depth.bundles == 1)
 	const flopsPerCycle = 16
 	perBlock := float64(2*c.values*neonPositions*neonPanel)/flopsPerCycle + 200
 	n.parts = n.choose(c.grain, &c.depth, costs{perBlock: perBlock, panels: c.depth.bundles * c.panels, panelBytes: 4 * c.values * neonPanel, stage: stageCycles}, workers)

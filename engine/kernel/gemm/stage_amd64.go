@@ -18,6 +18,15 @@ func stageRound(args *stageArgs)
 //go:noescape
 func stageSplit(args *stageArgs)
 
+// convert rounds float32 to one plane of bfloat16 or splits it into two.
+func (a *stageArgs) convert(planes int) {
+	if planes == 2 {
+		stageSplit(a)
+	} else {
+		stageRound(a)
+	}
+}
+
 // copy copies one row of pixels from element e on.
 func (st *stager) copy(to, e, blocks int) {
 	if st.g.tier < cpu.AVX512 {
@@ -34,11 +43,7 @@ func (st *stager) copy(to, e, blocks int) {
 		st.copyRow(to, e, blocks)
 	case src.Format == kernel.F32:
 		a.src = unsafe.Pointer(&src.F32[e])
-		if st.g.planes == 1 {
-			stageRound(a)
-		} else {
-			stageSplit(a)
-		}
+		a.convert(st.g.planes)
 	default:
 		a.src = unsafe.Pointer(&src.Hi[e])
 		stageCopy(a)

@@ -101,6 +101,15 @@ func amxMedium(args *tileArgs)
 //go:noescape
 func amxHigh(args *tileArgs)
 
+// multiply computes the products of operands of one or two planes.
+func (a *tileArgs) multiply(planes int) {
+	if planes == 2 {
+		amxHigh(a)
+	} else {
+		amxMedium(a)
+	}
+}
+
 // tileConv is a convolution packed for AMX.
 type tileConv struct {
 	spec   ConvSpec
@@ -186,11 +195,7 @@ func (c *tileConv) pack(w *weights, panel int) {
 		for o := range n {
 			d.gather(values[o][:c.step], &c.spec, w, bundle, d.runs[st.run], st.from, first+o)
 		}
-		if c.grain.planes == 2 {
-			stageSplit(&args)
-		} else {
-			stageRound(&args)
-		}
+		args.convert(c.grain.planes)
 		for plane := range c.grain.planes {
 			for parity := range 2 {
 				transpose16(unsafe.Pointer(&to[0]), 64, unsafe.Pointer(&rows[plane][parity]), 4*tileValues)
@@ -226,11 +231,7 @@ type tail struct {
 func (c *tileConv) bind(spec *ConvSpec, src, dst kernel.Map, residual *kernel.Map, workers int) runner {
 	t := &tileCall{tileConv: c}
 	_, directable := stepWidth(spec, &c.depth)
-	native := kernel.BF16
-	if c.grain.planes == 2 {
-		native = kernel.Split
-	}
-	t.geometry = newGeometry(spec, &c.depth, c.grain, &src, &dst, residual, directable && src.Format == native)
+	t.geometry = newGeometry(spec, &c.depth, c.grain, &src, &dst, residual, directable && src.Format == c.grain.format())
 	t.parts = t.choose(c.grain, &c.depth, costs{
 		perBlock: c.panelCycles(), panels: c.depth.bundles * c.panels, panelBytes: c.panelBytes(), cold: c.cold(),
 		stage: tileStageCycles, sumsBytes: sumsBytes, chunkBytes: chunkWeights,
@@ -438,7 +439,7 @@ func (t *tileCall) run(task int, src, dst kernel.Map, residual *kernel.Map, scra
 				args.panels = min(panels, p1-p)
 				out.panels(&args, bundle, p)
 				args.b = unsafe.Pointer(&t.weights[(bundle*t.panels+p)*t.panelBytes()/2])
-				t.call(&args)
+				args.multiply(t.grain.planes)
 			}
 		}
 	}
@@ -467,7 +468,7 @@ func (t *tileCall) runSlices(args *tileArgs, b band, from, to int, src *kernel.M
 			out.panels(args, 0, p)
 			args.b = unsafe.Pointer(&t.weights[(p*t.panelBytes()+first*t.stepBytes())/2])
 			args.acc = unsafe.Add(acc, (p-from)*args.accStep)
-			t.call(args)
+			args.multiply(t.grain.planes)
 		}
 	}
 }
@@ -499,14 +500,6 @@ func (o *tileOutput) panels(args *tileArgs, bundle, first int) {
 
 // firstPosition returns the number of the first position of a band among those of all images.
 func (t *tileCall) firstPosition(b band) int { return (b.image*t.imageRows + b.row) * t.pitch }
-
-func (t *tileCall) call(args *tileArgs) {
-	if t.grain.planes == 2 {
-		amxHigh(args)
-	} else {
-		amxMedium(args)
-	}
-}
 
 // planes returns pointers to an element of a map's planes.
 func planes(m *kernel.Map, at int) (unsafe.Pointer, unsafe.Pointer) {

@@ -209,11 +209,7 @@ func (c *vectorConv) bind(spec *ConvSpec, src, dst kernel.Map, residual *kernel.
 		}
 	}
 	// The kernel reads whole groups of values, so a map can be read itself only if its channels are such.
-	native := kernel.F32
-	if c.form == pairs {
-		native = kernel.BF16
-	}
-	directable := src.Format == native && c.depth.bundleIn%c.unroll == 0 && c.depth.bundles == 1 && c.groupSize == 0
+	directable := src.Format == c.grain.format() && c.depth.bundleIn%c.unroll == 0 && c.depth.bundles == 1 && c.groupSize == 0
 	v.lines = c.form == plain && c.grain.tier >= cpu.AVX512
 	few := 1024 // bytes between pixels at which the rows of a block would share few cache sets
 	if v.lines {

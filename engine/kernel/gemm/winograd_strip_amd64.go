@@ -142,11 +142,7 @@ func (c *stripConv) pack(w *weights, panel int) {
 					v[i] = float32(g0*float64(a[i]) + g1*float64(b[i]) + g2*float64(c[i]))
 				}
 			}
-			if c.grain.planes == 2 {
-				stageSplit(&args)
-			} else {
-				stageRound(&args)
-			}
+			args.convert(c.grain.planes)
 			at := c.at(panel, point)[step*c.stepBytes()/2:]
 			for plane := range c.grain.planes {
 				for parity := range 2 {
@@ -341,7 +337,7 @@ func (t *stripCall) multiply(args *tileArgs, panel, blocks int, products, inputs
 
 // input transforms the rows of a band.
 func (t *stripCall) input(src *kernel.Map, b band, scratch, row []byte) {
-	native := src.Format == kernel.Split && t.grain.planes == 2 || src.Format == kernel.BF16 && t.grain.planes == 1
+	native := src.Format == t.grain.format()
 	args := stripArgs{
 		dstLow: t.planeBytes, point: t.depth.blocks * t.blockBytes, block: t.blockBytes, blocks: t.depth.blocks,
 		mask: 1<<((t.spec.In-1)%tileValues+1) - 1, tiles: t.ow, masks: &t.masks[0],
