@@ -111,13 +111,13 @@ func (b *bands) worthwhile(limits chainLimits) bool {
 			computed += j.rows.len() * s.W * s.C
 		}
 	}
-	last := b.ops[len(b.ops)-1].out.shape
+	last, size := b.ops[len(b.ops)-1].out.shape, limits.size(b.ops, b.strips)
 	// A worker that has one strip of an image computes what lies at the seams again, and waits for the other at the end of the chain:
 	// DenseNet's layers (affine, 1×1, 3×3) are then faster without their last part.
-	if b.strips > 1 && limits.size(b.ops, b.strips) == limits.light && slices.ContainsFunc(b.ops, (*op).spreads) {
+	if b.strips > 1 && size == limits.light && slices.ContainsFunc(b.ops, (*op).spreads) {
 		return false
 	}
-	return !b.broken && b.live <= limits.most && b.weights <= limits.size(b.ops, b.strips).weights && computed*100 <= all*limits.seam && b.rows*last.W >= limits.pixels
+	return !b.broken && b.live <= limits.most && b.weights <= size.weights && computed*100 <= all*limits.seam && b.rows*last.W >= limits.pixels
 }
 
 // link finds the readers of every op's result and gives those a window that nothing else needs.

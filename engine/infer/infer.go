@@ -5,8 +5,9 @@
 //
 // The compiler drops what does nothing in inference, folds batch norm, layer scale and constant affine maps into weights,
 // and lets convolutions apply bias, activation and residual sum before they store. Concatenations and slices are views
-// where possible; a linear layer behind a flattened map is a convolution whose kernel covers the map. Every value gets a place in one arena such that
-// values that are needed at the same time do not overlap. The result is a list of steps, each a kernel bound to geometry and cut into tasks.
+// where possible; a linear layer behind a flattened map is a convolution whose kernel covers the map. Every value gets a place in one
+// arena such that values that are needed at the same time do not overlap. The result is a list of steps, each a kernel bound to geometry
+// and cut into tasks.
 //
 // # Precision
 //
@@ -16,8 +17,8 @@
 // # Ownership and threads
 //
 // A Model is safe for concurrent use. It packs each parameter once, when the first plan that needs it is compiled; plans for
-// other sizes and batches share the packed form, and the source of the parameters is not read again for them. Each running call has buffers of its own, kept
-// for later calls. After the first call of a size, RunInto allocates nothing.
+// other sizes and batches share the packed form, and the source of the parameters is not read again for them. Each running call has
+// buffers of its own, kept for later calls. After the first call of a size, RunInto allocates nothing.
 package infer
 
 import (

@@ -320,15 +320,15 @@ func (n *network) overwrite(i int, v, beside *value, over ...*value) {
 	if out.c != v.shape.C || out.first != i {
 		return // a channel block of a concatenation
 	}
-	for _, v := range over {
-		if v == nil {
+	for _, x := range over {
+		if x == nil {
 			continue
 		}
-		r := v.root
-		if beside != nil && beside.root == r {
+		r := x.root
+		if r == out || r.external || r.last != i || beside != nil && beside.root == r {
 			continue
 		}
-		if r == out || r.external || r.last != i || r.c != out.c || r.pad != out.pad || r.images != out.images || r.format != out.format || v.from != 0 || v.shape.C != r.c {
+		if r.c != out.c || r.pad != out.pad || r.images != out.images || r.format != out.format || x.from != 0 || x.shape.C != r.c {
 			continue
 		}
 		for _, w := range out.values {

@@ -19,7 +19,8 @@ type Row struct {
 	Share  float64     `json:"share"`  // of the sum over all steps, 0 to 1
 }
 
-// Profile runs the plan on images of zeros the given number of times and returns what each step took, in order. Timing the steps costs about 0.1 µs each.
+// Profile runs the plan on images of zeros the given number of times and returns what each step took, in order. Timing the steps costs
+// about 0.1 µs each.
 func (p *Plan) Profile(ctx context.Context, runs int) ([]Row, error) {
 	in := make([]float32, p.batch*p.input.Elements())
 	out := make([][]float32, len(p.outputs))

@@ -213,7 +213,7 @@ func (p *packer) pack(o *op, key packKey, scratch *[]float32, each func(n int, f
 			return nil, err
 		}
 		shift, err := p.param(o.node, graph.Bias)
-		return &packed{scale: append([]float32(nil), scale...), shift: append([]float32(nil), shift...)}, err
+		return &packed{scale: slices.Clone(scale), shift: slices.Clone(shift)}, err
 	default: // kCustom
 		params := make([][]float32, len(o.node.Params))
 		for i, q := range o.node.Params {
@@ -221,7 +221,7 @@ func (p *packer) pack(o *op, key packKey, scratch *[]float32, each func(n int, f
 			if err != nil {
 				return nil, err
 			}
-			params[i] = append([]float32(nil), values...)
+			params[i] = slices.Clone(values)
 		}
 		return &packed{params: params}, nil
 	}

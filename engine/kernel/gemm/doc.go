@@ -44,5 +44,6 @@
 // program and panic.
 //
 // Values: a not-a-number or an infinity in the input may spread to output pixels up to 31 input values away from where the
-// formula puts it (it is multiplied with zero weights), and with Winograd's method to all of its tile, otherwise results differ between kernels by rounding alone.
+// formula puts it (it is multiplied with zero weights), and with Winograd's method to all of its tile. Otherwise results differ between
+// kernels by rounding alone.
 package gemm

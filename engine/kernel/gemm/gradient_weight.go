@@ -87,8 +87,8 @@ const (
 	outerBytes = 1 << 20
 )
 
-// NewWeightGradient prepares the gradient for maps like dy, of the output, and x, of the input, both float32, and so many workers. The activation of spec
-// is ignored. Groups are refused: they are convolutions of their own over channels of the maps.
+// NewWeightGradient prepares the gradient for maps like dy, of the output, and x, of the input, both float32, and so many workers. The
+// activation of spec is ignored. Groups are refused: they are convolutions of their own over channels of the maps.
 func NewWeightGradient(spec ConvSpec, dy, x kernel.Map, workers int) (*WeightGradient, error) {
 	s, err := spec.normal()
 	if err != nil {
