@@ -35,7 +35,7 @@ type size struct {
 // A core of the processors with AMX has 2 MB of L2 cache.
 var defaultChains = chainLimits{
 	light:  size{band: 1500 << 10, weights: 2 << 20},
-	dense:  size{band: 3000 << 10, weights: 800 << 10},
+	dense:  size{band: 3000 << 10, weights: 600 << 10},
 	strips: 1000 << 10,
 	most:   4000 << 10,
 	seam:   140,
@@ -57,7 +57,7 @@ func (l *chainLimits) size(ops []*op, strips int) size {
 	return s
 }
 
-// chain joins ops into chains for a batch of images, of which early ops see one shard and one thread.
+// chain joins ops into chains for a batch of images, of which the ops of shards see one shard and one thread.
 func (n *network) chain(images, threads, shards int, limits chainLimits) {
 	l := newLinker(n)
 	var ops []*op
@@ -66,7 +66,7 @@ func (n *network) chain(images, threads, shards int, limits chainLimits) {
 			continue
 		}
 		images, threads := images, threads
-		if o.early {
+		if o.phase != late {
 			images, threads = images/shards, 1
 		}
 		list := l.from(o, limits)
@@ -83,7 +83,7 @@ func (n *network) chain(images, threads, shards int, limits chainLimits) {
 		for _, x := range list {
 			l.chains[x] = list
 		}
-		c := &op{kind: kChain, node: o.node, in: o.in, out: list[len(list)-1].out, chain: list, early: o.early}
+		c := &op{kind: kChain, node: o.node, in: o.in, out: list[len(list)-1].out, chain: list, phase: o.phase}
 		c.cut(b)
 		ops = append(ops, c)
 	}
@@ -147,7 +147,7 @@ func (l *linker) from(o *op, limits chainLimits) []*op {
 	depthwise := o.kind == kDepthwise
 	for len(list) < limits.ops && o.sums == nil { // what follows may need the sums, which are not complete before the last band
 		u := l.next(list)
-		if u == nil || u.early != o.early || l.chains[u] != nil || !u.rowwise() || !l.closed(list, u) {
+		if u == nil || u.phase != o.phase || l.chains[u] != nil || !u.rowwise() || !l.closed(list, u) {
 			break
 		}
 		switch {

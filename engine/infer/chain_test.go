@@ -114,7 +114,7 @@ func TestResidualBlocksBecomeChains(t *testing.T) {
 			t.Errorf("%d images, %d threads: %d chains of %d ops together", c.batch, c.threads, chains, ops)
 		}
 		for _, s := range p.steps {
-			if s.op.kind == kChain && !s.op.early && s.tasks%c.threads != 0 && s.tasks < 8*c.threads {
+			if s.op.kind == kChain && s.op.phase == late && s.tasks%c.threads != 0 && s.tasks < 8*c.threads {
 				t.Errorf("%d images, %d threads: a chain of %d tasks", c.batch, c.threads, s.tasks)
 			}
 		}

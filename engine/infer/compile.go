@@ -33,7 +33,6 @@ type compiler struct {
 	n       int // images that a step works on
 	threads int
 	tier    cpu.Tier
-	chains  chainLimits
 	maps    []kernel.Map // geometry and offset by value, without buffers
 	steps   []step
 }

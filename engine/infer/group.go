@@ -8,43 +8,95 @@ import "slices"
 //
 // If the batch can be divided evenly among the threads, each thread takes a shard of it and runs the early ops on its groups by
 // itself. Threads then wait for each other once instead of after every op, none of them is held up where an op has little to
-// divide, and while one needs the memory another may need the matrix unit.
+// divide, and while one needs the memory another may need the matrix unit. The first ops of a shard have smaller groups than the
+// others: what a core reads again before it has touched some 16 MB comes much faster.
 
-// division is how the early ops go through a batch.
+// phase is a part of a plan, all of whose ops run on a group of images before the next group's turn.
+type phase uint8
+
+const (
+	near  phase = iota // of shards: the ops with the largest maps, on groups so small that these stay within reach
+	early              // what else runs on groups of images
+	late               // on the whole batch
+)
+
+// division is how a batch goes through the phases.
 type division struct {
-	shards int // that go on at the same time, a thread each; 1 means that all threads work on each op together
-	group  int // images in a group; as many as there are if there are no early ops
+	shards int       // that go through the first phases at the same time, a thread each; 1: all threads work on each op together
+	groups [late]int // images in a group; as many as a shard has where a phase has no ops
 }
 
-// groupLimits say which ops are early.
+// groupLimits say which ops are in which phase.
 type groupLimits struct {
 	maps    int // bytes that the operands and the result of an op may take together before its batch is divided into groups
 	shard   int // the same for one of several shards
-	weights int // bytes that the weights of all early ops may take where all threads work together: every group reads them again
+	reach   int // the same for the ops of the near phase
+	weights int // bytes that the weights of all ops of a phase may take that every group reads again
 	// An op with more than light bytes of weights is not run in shards that compute fewer than pixels of its result: each shard reads
 	// all weights, and the threads together read them once.
 	light, pixels int
 }
 
-var defaultGroups = groupLimits{maps: 24 << 20, shard: 48 << 20, weights: 8 << 20, light: 1 << 20, pixels: 128}
+var defaultGroups = groupLimits{maps: 24 << 20, shard: 48 << 20, reach: 12 << 20, weights: 8 << 20, light: 1 << 20, pixels: 128}
 
-// shard marks the ops that shards run, which become early, and returns how many shards there are.
+// shard marks the ops that shards run, and returns how many shards there are.
 func (n *network) shard(images, threads int, limits groupLimits) int {
+	for _, o := range n.ops {
+		o.phase = late
+	}
 	if threads == 1 || images%threads != 0 {
 		return 1
 	}
-	for i, o := range n.ops {
+	count := slices.IndexFunc(n.ops, func(o *op) bool {
 		s := o.out.shape
-		heavy := 4*o.parameters() > limits.light && images/threads*s.H*s.W < limits.pixels
-		if o.kind == kCustom || heavy {
-			if !slices.ContainsFunc(n.ops[:i], func(o *op) bool { return o.kind == kConv }) {
-				return 1
-			}
-			break
-		}
-		o.early = true
+		heavy := o.weightBytes() > limits.light && images/threads*s.H*s.W < limits.pixels
+		return o.kind == kCustom || heavy
+	})
+	if count < 0 {
+		count = len(n.ops)
+	} else if !slices.ContainsFunc(n.ops[:count], func(o *op) bool { return o.kind == kConv }) {
+		return 1
+	}
+	for _, o := range n.ops[:count] {
+		o.phase = early
 	}
 	return threads
+}
+
+// nearby marks the ops of the near phase among those of a shard, and returns how many images are in a group.
+func (n *network) nearby(images int, limits groupLimits) (group int) {
+	count, weights, largest := 0, 0, 0
+	for i, o := range n.ops {
+		if weights += o.weightBytes(); o.phase != early || weights > limits.weights {
+			break
+		}
+		if size := o.touched(); images*size > limits.reach {
+			count, largest = i+1, max(largest, size)
+		}
+	}
+	if group = groupOf(images, largest, limits.reach); group < images {
+		for _, o := range n.ops[:count] {
+			o.phase = near
+		}
+	}
+	return group
+}
+
+// touched returns what the operands and the results of the op take for one image, as far as they are not within a chain.
+func (o *op) touched() int {
+	total := o.out.bytes()
+	o.reads(func(v **value) { total += (*v).bytes() })
+	o.sideOutputs(func(v *value) { total += v.bytes() })
+	return total
+}
+
+// weightBytes returns what the weights of the op, or of a chain's ops, take in float32.
+func (o *op) weightBytes() int {
+	total := 0
+	for _, x := range flatten([]*op{o}) {
+		total += 4 * x.parameters()
+	}
+	return total
 }
 
 // divide chooses the groups, and marks the early ops unless shard has done so. Chains, which go from image to image by themselves, are
@@ -54,20 +106,18 @@ func (n *network) divide(images, threads, shards int, chains chainLimits, limits
 		if o.kind == kChain {
 			return 0
 		}
-		total := o.out.bytes()
-		o.reads(func(v **value) { total += (*v).bytes() })
-		return total
+		return o.touched()
 	}
 	if shards > 1 {
-		largest := 0
+		nearby, largest := n.nearby(images/shards, limits), 0
 		for _, o := range n.ops {
-			if o.early {
+			if o.phase == early {
 				largest = max(largest, size(o))
 			}
 		}
-		return division{shards, groupOf(images/shards, largest, limits.shard)}
+		return division{shards, [late]int{nearby, groupOf(images/shards, largest, limits.shard)}}
 	}
-	whole := division{shards: 1, group: images}
+	whole := division{1, [late]int{images, images}}
 	count := 0
 	for i, o := range n.ops {
 		if o.kind == kCustom {
@@ -79,34 +129,31 @@ func (n *network) divide(images, threads, shards int, chains chainLimits, limits
 	}
 	weights, largest := 0, 0
 	for i, o := range n.ops[:count] {
-		for _, x := range flatten([]*op{o}) {
-			weights += 4 * x.parameters()
-		}
-		if weights > limits.weights {
+		if weights += o.weightBytes(); weights > limits.weights {
 			count = i
 			break
 		}
 		largest = max(largest, size(o))
 	}
-	early, group := n.ops[:count], groupOf(images, largest, limits.maps)
+	first, group := n.ops[:count], groupOf(images, largest, limits.maps)
 	if group == images {
 		return whole
 	}
 	cuts := map[*op]*bands{}
-	for _, o := range early {
+	for _, o := range first {
 		if o.kind == kChain {
 			if cuts[o] = newBands(o.chain, group, threads, chains); cuts[o].broken {
 				return whole
 			}
 		}
 	}
-	for _, o := range early {
-		o.early = true
+	for _, o := range first {
+		o.phase = early
 		if o.kind == kChain {
 			o.cut(cuts[o])
 		}
 	}
-	return division{1, group}
+	return division{1, [late]int{images, group}}
 }
 
 // groupOf returns how many of the images make a group, such that all groups are equal and none takes more than most bytes if that is
@@ -126,13 +173,9 @@ func (v *value) bytes() int { return v.shape.Elements() * v.format.Size() }
 func (n *network) count(roots []*root, images int, d division) {
 	for _, o := range n.ops {
 		mark := func(v *value) {
-			if o.early {
-				v.root.early = true
-			} else {
-				v.root.late = true
-			}
+			v.root.begins, v.root.ends = min(v.root.begins, o.phase), max(v.root.ends, o.phase)
 			if v.keep {
-				v.root.late = true
+				v.root.ends = late
 			}
 		}
 		o.reads(func(v **value) { mark(*v) })
@@ -143,8 +186,8 @@ func (n *network) count(roots []*root, images int, d division) {
 		r.images = images
 		switch {
 		case r.own():
-			r.images = d.group
-		case r.early:
+			r.images = d.groups[r.begins]
+		case r.seen():
 			r.first = 0
 		}
 	}

@@ -68,7 +68,7 @@ type op struct {
 	sums     *value // kDepthwise: the sums of its rows, or nil; kRowsMean reads it
 	act      kernel.Activation
 	dead     bool
-	early    bool // runs on one group of images after the other, perhaps in shards
+	phase    phase // in which it runs
 
 	conv   graph.Conv2d  // kConv, kDepthwise
 	pads   graph.Pads    // kConv, kDepthwise

@@ -170,8 +170,8 @@ func shardedPlan(t *testing.T, side, n int, change func(*Model)) (*Model, *Plan)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if plan.shards != 2 || plan.early == 0 {
-		t.Fatalf("%d shards with %d steps", plan.shards, plan.early)
+	if plan.shards != 2 || plan.early() == 0 {
+		t.Fatalf("%d shards with %d steps", plan.shards, plan.early())
 	}
 	return m, plan
 }
@@ -194,7 +194,7 @@ func TestEndedContextStopsShards(t *testing.T) {
 func TestThreadHelpsWithAnotherShard(t *testing.T) {
 	_, plan := shardedPlan(t, 128, 2, func(m *Model) { m.chains.ops = 1 })
 	x := plan.newPass()
-	step := slices.IndexFunc(plan.steps[:plan.early], func(s step) bool { return s.tasks > 1 })
+	step := slices.IndexFunc(plan.steps[:plan.early()], func(s step) bool { return s.tasks > 1 })
 	if step < 0 {
 		t.Fatal("no step has several tasks")
 	}
@@ -224,7 +224,7 @@ func TestHeavyLayersAreNotSharded(t *testing.T) {
 	for i, s := range plan.steps {
 		for _, o := range flatten([]*op{s.op}) {
 			heavy := 4*o.parameters() > m.groups.light && 2*o.out.shape.H*o.out.shape.W < m.groups.pixels
-			if heavy && i < plan.early {
+			if heavy && i < plan.early() {
 				t.Errorf("%s runs in shards", o.node.Name)
 			}
 			if heavy {
@@ -232,8 +232,34 @@ func TestHeavyLayersAreNotSharded(t *testing.T) {
 			}
 		}
 	}
-	if late == 0 || plan.early == 0 {
-		t.Errorf("%d heavy layers, %d steps in shards", late, plan.early)
+	if late == 0 || plan.early() == 0 {
+		t.Errorf("%d heavy layers, %d steps in shards", late, plan.early())
+	}
+}
+
+func TestLargestMapsAreComputedInSmallerGroups(t *testing.T) {
+	const side, n = 64, 8
+	logits := func(reach int) (*Plan, []float32) {
+		m, plan := shardedPlan(t, side, n, func(m *Model) { m.groups.reach = reach })
+		out, err := m.Run(context.Background(), images(1, n, side, side))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return plan, out[0].Data
+	}
+	whole, want := logits(1 << 30)
+	if whole.span(near).len() != 0 {
+		t.Errorf("%d steps in the near phase where everything is within reach", whole.span(near).len())
+	}
+	plan, got := logits(400 << 10)
+	if plan.span(near).len() == 0 || plan.span(early).len() == 0 || plan.groups[near] >= plan.groups[early] {
+		t.Errorf("%d steps on %d images, then %d on %d", plan.span(near).len(), plan.groups[near], plan.span(early).len(), plan.groups[early])
+	}
+	if plan.arena >= whole.arena {
+		t.Errorf("%d bytes of maps, %d without the near phase", plan.arena, whole.arena)
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("logits %v, without the near phase %v", got, want)
 	}
 }
 
@@ -353,12 +379,12 @@ func TestPlansShareWeights(t *testing.T) {
 func TestProfileCoversAllWork(t *testing.T) {
 	t.Run("chains", func(t *testing.T) { profileCoversAllWork(t, 3, defaultChains) })
 	t.Run("groups", func(t *testing.T) { // of steps outside chains
-		if plan := profileCoversAllWork(t, 1, chainLimits{ops: 1}); plan.early == 0 || plan.rounds() == 1 {
+		if plan := profileCoversAllWork(t, 1, chainLimits{ops: 1}); plan.early() == 0 || plan.rounds(early) == 1 {
 			t.Error("no step is run on one group after the other")
 		}
 	})
 	t.Run("shards", func(t *testing.T) {
-		if plan := profileCoversAllWork(t, 2, chainLimits{ops: 1}); plan.early == 0 || plan.shards != 2 {
+		if plan := profileCoversAllWork(t, 2, chainLimits{ops: 1}); plan.early() == 0 || plan.shards != 2 {
 			t.Error("no step is run in shards")
 		}
 	})

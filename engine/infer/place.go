@@ -14,16 +14,19 @@ type root struct {
 	format   kernel.Format
 	pad      int
 	images   int
-	early    bool // early ops use it
-	late     bool // other ops use it, or it is an output
-	external bool // the caller's image, not in the arena
+	begins   phase // in which it is used first, and
+	ends     phase // last; outputs are used when all is done
+	external bool  // the caller's image, not in the arena
 	values   []*value
 	index    int // in the plan's list
 	lease
 }
 
 // own reports whether every shard has such a root of its own, for one group of images.
-func (r *root) own() bool { return r.early && !r.late && !r.external }
+func (r *root) own() bool { return r.begins == r.ends && r.ends != late && !r.external }
+
+// seen reports whether shards see the images of their group of a root that is there for the whole batch.
+func (r *root) seen() bool { return r.begins != late && !r.own() }
 
 // layout returns the geometry of the root.
 func (r *root) layout() kernel.Map {
@@ -216,7 +219,7 @@ func (o *op) alias() bool {
 }
 
 func newRoot(v *value) *root {
-	return &root{c: v.shape.C, h: v.shape.H, w: v.shape.W, format: v.format}
+	return &root{c: v.shape.C, h: v.shape.H, w: v.shape.W, format: v.format, begins: late}
 }
 
 // placeRest makes slices views and gives all other values buffers of their own.

@@ -24,10 +24,10 @@ type Plan struct {
 	maps  []kernel.Map // by value
 	roots []*root
 	steps []step
-	early int // how many steps run on groups of images
+	ends  [late + 1]int // of each phase: how many steps there are up to there
 	division
 	external []*value // that lie in the caller's images
-	windows  []*value // of the whole batch that early steps use: they see a group's images of them
+	windows  []*value // of the whole batch of which shards see a group's images
 	arena    int      // bytes
 	shared   lease    // the part of the arena that the shards' own roots are in
 	scratch  int      // bytes a worker
@@ -82,29 +82,31 @@ func (p *Plan) layOut(net *network) {
 		layout := r.layout()
 		for _, v := range r.values {
 			p.maps[v.id] = layout.Sub(v.from, v.from+v.shape.C)
-			if r.early && !r.own() {
+			if r.seen() {
 				p.windows = append(p.windows, v)
 			}
 		}
 	}
 }
 
-// compileSteps compiles the ops: early ones for a group of images, the others for the whole batch.
+// compileSteps compiles the ops: for a group of images, or, in the late phase, for the whole batch.
 func (m *Model) compileSteps(p *Plan, net *network, all map[*op]*packed) error {
-	late := &compiler{n: p.batch, threads: m.pool.Threads(), tier: m.tier, chains: m.chains, maps: p.maps}
-	early := &compiler{n: p.group, threads: late.threads, tier: m.tier, chains: m.chains, maps: slices.Clone(p.maps)}
-	if p.shards > 1 {
-		early.threads = 1
+	var compilers [late + 1]*compiler
+	for ph := range compilers {
+		compilers[ph] = &compiler{n: p.batch, threads: m.pool.Threads(), tier: m.tier, maps: p.maps}
 	}
-	for _, v := range p.windows {
-		early.maps[v.id] = early.maps[v.id].Images(0, p.group)
+	for ph, c := range compilers[:late] {
+		c.n, c.maps = p.groups[ph], slices.Clone(p.maps)
+		if p.shards > 1 {
+			c.threads = 1
+		}
+		for _, v := range p.windows {
+			c.maps[v.id] = c.maps[v.id].Images(0, c.n)
+		}
 	}
 	var unclean []*root // whose border the next step has to clear
 	for i, o := range net.ops {
-		c := late
-		if o.early {
-			c = early
-		}
+		c := compilers[o.phase]
 		begin := len(c.steps)
 		if err := c.compile(o, all); err != nil {
 			return err
@@ -122,9 +124,12 @@ func (m *Model) compileSteps(p *Plan, net *network, all map[*op]*packed) error {
 		}
 	}
 	for i, v := range net.output {
-		late.output(i, v)
+		compilers[late].output(i, v)
 	}
-	p.early, p.steps = len(early.steps), slices.Concat(early.steps, late.steps)
+	for ph, c := range compilers {
+		p.steps = append(p.steps, c.steps...)
+		p.ends[ph] = len(p.steps)
+	}
 	for _, s := range p.steps {
 		p.scratch = max(p.scratch, align(s.scratch))
 	}
@@ -164,8 +169,20 @@ func (p *Plan) ownPart(s int) (from, to int) {
 	return p.shared.offset + s*size, p.shared.offset + (s+1)*size
 }
 
-// rounds returns how many groups of images each shard goes through.
-func (p *Plan) rounds() int { return p.batch / p.shards / p.group }
+// rounds returns how many groups of images each shard goes through in a phase.
+func (p *Plan) rounds(ph phase) int { return p.batch / p.shards / p.groups[ph] }
+
+// span returns the steps of a phase.
+func (p *Plan) span(ph phase) span {
+	s := span{0, p.ends[ph]}
+	if ph > 0 {
+		s.from = p.ends[ph-1]
+	}
+	return s
+}
+
+// early returns how many steps run in shards or on groups of images: those in front of the late phase.
+func (p *Plan) early() int { return p.span(late).from }
 
 // exec is what steps are bound to: maps in memory, and the scratch memory of workers.
 type exec struct {
@@ -250,14 +267,14 @@ func (p *Plan) newPass() *pass {
 	for i, w := range p.outputs {
 		x.outputs[i] = kernel.Layout(kernel.F32, p.batch, w.shape.H, w.shape.W, w.shape.C, 0)
 	}
-	if p.early > 0 {
+	if p.early() > 0 {
 		for s := range p.shards {
 			x.shards = append(x.shards, x.newShard(s))
 		}
 		x.runShard = func(_, s int) { x.runOwn(s) }
 	}
-	for i, s := range p.steps[p.early:] {
-		x.tasks[p.early+i] = s.bind(&x.exec)
+	for i := p.early(); i < len(p.steps); i++ {
+		x.tasks[i] = p.steps[i].bind(&x.exec)
 	}
 	return x
 }
@@ -349,7 +366,7 @@ func (p *Plan) run(ctx context.Context, in []float32, output func(i int) []float
 	}
 	err := x.runEarly(ctx, each)
 	if err == nil {
-		err = x.runSteps(ctx, p.early, len(p.steps), each)
+		err = x.runSteps(ctx, p.span(late), each)
 	}
 	if err == nil && p.check != nil {
 		p.check(x)
@@ -358,9 +375,9 @@ func (p *Plan) run(ctx context.Context, in []float32, output func(i int) []float
 	return err
 }
 
-// runSteps runs steps [from, to), each on all threads.
-func (x *pass) runSteps(ctx context.Context, from, to int, each func(i int, run func())) error {
-	for i := from; i < to; i++ {
+// runSteps runs some of the steps, each on all threads.
+func (x *pass) runSteps(ctx context.Context, steps span, each func(i int, run func())) error {
+	for i := steps.from; i < steps.to; i++ {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -376,7 +393,7 @@ func (x *pass) runSteps(ctx context.Context, from, to int, each func(i int, run 
 func (x *pass) runStep(i int) {
 	p := x.plan
 	switch {
-	case i >= p.early:
+	case i >= p.early():
 		p.pool.Run(p.steps[i].tasks, x.tasks[i])
 	case p.shards == 1:
 		p.pool.Run(p.steps[i].tasks, x.shards[0].tasks[i])

@@ -42,8 +42,8 @@ func (p *Plan) Profile(ctx context.Context, runs int) ([]Row, error) {
 	total := 0.0
 	for i, s := range p.steps {
 		tasks, rounds, shards := s.tasks, 1, 1
-		if i < p.early {
-			rounds, shards = p.rounds(), p.shards
+		if i < p.early() {
+			rounds, shards = p.rounds(s.op.phase), p.shards
 			if shards > 1 {
 				tasks = shards
 			}

@@ -248,7 +248,7 @@ func checkNetwork(t *testing.T, what string, g *graph.Graph, params engine.Param
 		t.Fatalf("%s: %v", what, err)
 	}
 	m.guard = 128
-	m.groups = groupLimits{maps: 4 << 10, shard: 4 << 10, weights: 64 << 10, light: 1 << 10, pixels: 4 << n}
+	m.groups = groupLimits{maps: 4 << 10, shard: 4 << 10, reach: 1 << 10, weights: 64 << 10, light: 1 << 10, pixels: 4 << n}
 	if n != 2 { // chain whatever can be chained, in bands of few rows
 		all := size{band: 1 << (10 + 2*n), weights: 1 << 30}
 		m.chains = chainLimits{light: all, dense: all, strips: all.band, most: 1 << 30, seam: 1000, pixels: 1, ops: 1 + 4*n}

@@ -25,7 +25,7 @@ func (x *pass) newShard(s int) *shard {
 	p := x.plan
 	y := &shard{number: s, exec: exec{
 		plan: p, scratch: x.scratch, floats: x.floats, residual: x.residual,
-		roots: slices.Clone(x.roots), maps: slices.Clone(x.maps), tasks: make([]func(worker, task int), p.early),
+		roots: slices.Clone(x.roots), maps: slices.Clone(x.maps), tasks: make([]func(worker, task int), p.early()),
 	}}
 	from, to := p.ownPart(s)
 	for _, r := range p.roots {
@@ -33,27 +33,28 @@ func (x *pass) newShard(s int) *shard {
 			y.place(r, x.arena[from:to])
 		}
 	}
-	x.show(y, 0)
+	x.show(y, 0, 0)
 	for i := range y.tasks {
 		y.tasks[i] = p.steps[i].bind(&y.exec)
 	}
 	return y
 }
 
-// show lets a shard see the given one of its groups.
-func (x *pass) show(y *shard, round int) {
+// show lets a shard see one of its groups in a phase.
+func (x *pass) show(y *shard, ph phase, round int) {
 	p := x.plan
-	from := (y.number*p.rounds() + round) * p.group
+	group := p.groups[ph]
+	from := (y.number*p.rounds(ph) + round) * group
 	for _, v := range p.windows {
-		y.maps[v.id] = x.maps[v.id].Images(from, from+p.group)
-		y.roots[v.root.index] = x.roots[v.root.index].Images(from, from+p.group)
+		y.maps[v.id] = x.maps[v.id].Images(from, from+group)
+		y.roots[v.root.index] = x.roots[v.root.index].Images(from, from+group)
 	}
 }
 
-// runEarly runs the early steps on every group of images.
+// runEarly runs the steps of all phases but the late one on every group of images.
 func (x *pass) runEarly(ctx context.Context, each func(i int, run func())) error {
 	p := x.plan
-	if p.early == 0 {
+	if p.early() == 0 {
 		return nil
 	}
 	if p.shards > 1 && each == nil {
@@ -66,30 +67,34 @@ func (x *pass) runEarly(ctx context.Context, each func(i int, run func())) error
 		p.pool.Run(p.shards, x.runShard)
 		return ctx.Err()
 	}
-	for round := range p.rounds() {
-		for _, y := range x.shards {
-			x.show(y, round)
-		}
-		if err := x.runSteps(ctx, 0, p.early, each); err != nil {
-			return err
+	for ph := range late {
+		for round := range p.rounds(ph) {
+			for _, y := range x.shards {
+				x.show(y, ph, round)
+			}
+			if err := x.runSteps(ctx, p.span(ph), each); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
 }
 
-// runOwn runs the early steps on every group of a shard, and then helps with other shards.
+// runOwn runs these steps on every group of a shard, and then helps with other shards.
 func (x *pass) runOwn(s int) {
 	p, y := x.plan, x.shards[s]
 	x.begun.Add(1)
 	func() {
 		defer x.ended.Add(1)
-		for round := range p.rounds() {
-			x.show(y, round)
-			for i := range p.early {
-				if x.ctx.Err() != nil {
-					return
+		for ph := range late {
+			for round := range p.rounds(ph) {
+				x.show(y, ph, round)
+				for i := p.span(ph).from; i < p.span(ph).to; i++ {
+					if x.ctx.Err() != nil {
+						return
+					}
+					y.run(i)
 				}
-				y.run(i)
 			}
 		}
 	}()
