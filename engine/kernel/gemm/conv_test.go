@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 
@@ -513,6 +514,58 @@ func TestConvWrongShapesRefused(t *testing.T) {
 	} {
 		if _, err := conv.Bind(maps[0], maps[1], nil, 1); err == nil {
 			t.Errorf("%s: no error", name)
+		}
+	}
+}
+
+// TestPaddedBandsMakeUpTheImage computes an image in two bands of rows with the weights of one convolution, before and after these are replaced.
+func TestPaddedBandsMakeUpTheImage(t *testing.T) {
+	const h, w, cut = 14, 9, 8 // rows; cut is where a tile of Winograd's method begins
+	r := rand.New(rand.NewPCG(7, 1))
+	for _, tier := range tiers() {
+		for _, p := range precisions {
+			for _, m := range winogradSizes {
+				s := ConvSpec{In: 32, Out: 40, KernelH: 3, KernelW: 3, PadTop: 1, PadLeft: 1, PadBottom: 1, PadRight: 1, Winograd: m, Precision: p, Tier: tier}
+				weight := make([]float32, s.Out*s.In*9)
+				conv, err := NewConv(s, weight, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				src, whole := kernel.NewMap(kernel.F32, 1, h, w, s.In, 0), kernel.NewMap(kernel.F32, 1, h, w, s.Out, 0)
+				dst := kernel.NewMap(kernel.F32, 1, h, w, s.Out, 0)
+				fill(src, r)
+				rows := func(m kernel.Map, from, to int) kernel.Map {
+					m.Off, m.H = m.Off+from*m.Row, to-from
+					m.Image = m.H * m.Row
+					return m
+				}
+				x, y := []kernel.Map{rows(src, 0, cut+1), rows(src, cut-1, h)}, []kernel.Map{rows(dst, 0, cut), rows(dst, cut, h)}
+				var bands [2]*Call
+				for i, c := range []*Conv{conv.Padded(1, 0), conv.Padded(0, 1)} {
+					if bands[i], err = c.Bind(x[i], y[i], nil, 2); err != nil {
+						t.Fatal(err)
+					}
+				}
+				call, err := conv.Bind(src, whole, nil, 2)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for range 2 {
+					for i := range weight {
+						weight[i] = float32(r.NormFloat64())
+					}
+					if err := conv.Repack(serial, make([]byte, conv.PackedBytes()), weight, nil); err != nil {
+						t.Fatal(err)
+					}
+					runAll(call, src, whole, nil)
+					for i, b := range bands {
+						runAll(b, x[i], y[i], nil)
+					}
+					if !slices.Equal(dst.F32, whole.F32) {
+						t.Errorf("%v/%v winograd %d: bands differ from the image", tier, p, m)
+					}
+				}
+			}
 		}
 	}
 }
