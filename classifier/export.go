@@ -2,14 +2,17 @@ package classifier
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/go-modelzoo/zoo/graph/onnx"
+	"github.com/go-modelzoo/zoo/internal/files"
 	"github.com/go-modelzoo/zoo/weights"
 )
 
@@ -63,29 +66,31 @@ func (c *Client) Export(ctx context.Context, ck *Checkpoint, format ExportFormat
 	return len(tensors), WriteFile(file, write)
 }
 
-// WriteFile writes through a temporary file in the same folder, which takes the name when it is complete and on disk.
-func WriteFile(name string, write func(io.Writer) error) (err error) {
-	t, err := os.CreateTemp(filepath.Dir(name), ".zoo-*")
+// WriteFile writes a file that the user named, through a temporary one in the same folder, which takes the name when it is complete and on
+// disk. A symbolic link keeps pointing where it does; what is neither a file nor a folder, such as /dev/null or a pipe, is written to as it is.
+func WriteFile(name string, write func(io.Writer) error) error {
+	path, err := filepath.EvalSymlinks(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		path = name
+		_, err = os.Stat(filepath.Dir(name))
+	}
+	if err != nil {
+		return fmt.Errorf("%s cannot be written: %w", name, err)
+	}
+	switch info, err := os.Stat(name); {
+	case err == nil && info.IsDir():
+		return fmt.Errorf("%s is a folder: name a file in it", name)
+	case err == nil && !info.Mode().IsRegular():
+		return writeThrough(name, write)
+	}
+	return files.Write(path, 0o644, write)
+}
+
+// writeThrough writes to something that must not be replaced.
+func writeThrough(name string, write func(io.Writer) error) error {
+	f, err := os.OpenFile(name, os.O_WRONLY, 0)
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if err != nil {
-			t.Close()
-			os.Remove(t.Name())
-		}
-	}()
-	if err := write(t); err != nil {
-		return err
-	}
-	if err := t.Chmod(0o644); err != nil {
-		return err
-	}
-	if err := t.Sync(); err != nil {
-		return err
-	}
-	if err := t.Close(); err != nil {
-		return err
-	}
-	return os.Rename(t.Name(), name)
+	return errors.Join(write(f), f.Close())
 }
