@@ -11,6 +11,7 @@ import (
 
 	"github.com/go-modelzoo/zoo/graph"
 	"github.com/go-modelzoo/zoo/host"
+	"github.com/go-modelzoo/zoo/hub"
 	"github.com/go-modelzoo/zoo/hub/card"
 	"github.com/go-modelzoo/zoo/hub/registry"
 	"github.com/go-modelzoo/zoo/hub/store"
@@ -154,6 +155,14 @@ func (c *Client) unknown(ctx context.Context, ref string) error {
 		return fmt.Errorf("%w %q (and the known ones cannot be listed: %w)", ErrUnknownModel, ref, err)
 	}
 	return fmt.Errorf("%w %q%s; `zoo list` shows all", ErrUnknownModel, ref, ui.DidYouMean(ref, names))
+}
+
+// reference is what a model of the store is asked for by: its name, with its tag where the index means other weights by the name alone.
+func (c *Client) reference(ctx context.Context, m *hub.Model) string {
+	if index, err := c.Hub.Index(ctx); err != nil || index.ByName(m.Name) != nil {
+		return m.Reference()
+	}
+	return m.Name
 }
 
 func openFolder(dir string) (*Checkpoint, error) {

@@ -3,7 +3,7 @@
 //
 //	c, err := classifier.Open(classifier.Config{})
 //	defer c.Close()
-//	m, err := c.Load(ctx, "resnet50")
+//	m, err := c.Load(ctx, "resnet50", classifier.LoadOptions{})
 //	defer m.Close()
 //	predictions, err := m.Classify(ctx, images, 5)
 //

@@ -20,6 +20,7 @@ import (
 	"github.com/go-modelzoo/zoo/hub"
 	"github.com/go-modelzoo/zoo/hub/card"
 	"github.com/go-modelzoo/zoo/hub/registry"
+	"github.com/go-modelzoo/zoo/hub/store"
 	"github.com/go-modelzoo/zoo/vision/dataset"
 )
 
@@ -54,6 +55,11 @@ func (c *Client) Finetune(ctx context.Context, ck *Checkpoint, config finetune.C
 	folder, inStore, err := c.runFolder(o.Out)
 	if err != nil {
 		return nil, err
+	}
+	if inStore {
+		if err := c.nameFree(ctx, folder, o); err != nil {
+			return nil, err
+		}
 	}
 	if o.Overwrite {
 		if err := clearRun(folder); err != nil {
@@ -103,7 +109,7 @@ func (c *Client) Finetune(ctx context.Context, ck *Checkpoint, config finetune.C
 		if importErr != nil {
 			return nil, fmt.Errorf("the model is in %s, but not in the store: %w", folder, importErr)
 		}
-		out.Model = m.Name
+		out.Model = c.reference(ctx, m)
 	}
 	return out, err
 }
@@ -152,6 +158,26 @@ func (c *Client) runFolder(out string) (dir string, inStore bool, err error) {
 		return "", false, fmt.Errorf("%q is no name for a model: use lower-case letters, digits, and . _ - between them, or a path with a separator for a folder", out)
 	}
 	return filepath.Join(c.config.Hub.Home, "runs", out), true, nil
+}
+
+// nameFree refuses the name of a model that the store has, unless that is to be replaced. A run that the folder holds is the plugin's to report.
+func (c *Client) nameFree(ctx context.Context, folder string, o FinetuneOptions) error {
+	if o.Resume || o.Overwrite {
+		return nil
+	}
+	for _, name := range []string{finetune.FileLast, finetune.FileModel} {
+		if _, err := os.Stat(filepath.Join(folder, name)); err == nil {
+			return nil
+		}
+	}
+	_, err := c.Hub.Local(ctx, o.Out+":"+hub.TagLocal)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return nil
+	case err != nil:
+		return err
+	}
+	return fmt.Errorf("the store has a model %s:%s: choose another name with --out, or replace it with --overwrite", o.Out, hub.TagLocal)
 }
 
 // clearRun removes the files of a run, and nothing else that may be in its folder.

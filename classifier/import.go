@@ -60,6 +60,8 @@ func (c *Client) absent(ctx context.Context, ref string, err error) error {
 // Imported is what Import took in.
 type Imported struct {
 	Model *hub.Model
+	// Reference is what to ask for it by.
+	Reference string
 	// Notes are warnings for the user, such as tensors with NaN.
 	Notes []string
 }
@@ -113,7 +115,7 @@ func (c *Client) Import(ctx context.Context, file string, k *card.Card, newClass
 	if err != nil {
 		return nil, err
 	}
-	return &Imported{m, notes}, nil
+	return &Imported{m, c.reference(ctx, m), notes}, nil
 }
 
 // originOf describes a checkpoint of the user's own.

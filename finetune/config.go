@@ -171,6 +171,12 @@ func (c *Config) Validate() error {
 	if _, err := train.NewOptimizer(c.Optimizer); err != nil {
 		errs = append(errs, err)
 	}
+	if c.Strategy == StrategyScratch && len(c.Freeze) > 0 {
+		fail("strategy scratch begins with random weights, which must not be frozen: choose another strategy, or freeze nothing")
+	}
+	if a := &c.Augment; a.Policy == AugmentNone && (a.Jitter != [4]float64{} || a.Erase > 0) {
+		fail("augmentation none leaves no room for colour jitter and random erasing: choose auto or a list")
+	}
 	if c.ClassWeights && (c.Augment.MixUp > 0 || c.Augment.CutMix > 0) {
 		fail("class weights do not go together with mixup or cutmix: use balanced sampling")
 	}

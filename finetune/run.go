@@ -119,7 +119,7 @@ type run struct {
 }
 
 // ErrRunExists says that a folder holds a run already.
-var ErrRunExists = errors.New("holds a run: continue it with --resume, or choose another folder")
+var ErrRunExists = errors.New("holds a run: continue it with --resume, throw it away with --overwrite, or choose another --out")
 
 // Run trains. It writes into dir, which is made if need be, and tells sink (which may be nil) what happens. When ctx ends it saves a checkpoint
 // and returns the context's error with the result so far.

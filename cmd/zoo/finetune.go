@@ -12,6 +12,7 @@ import (
 
 	"github.com/go-modelzoo/zoo/classifier"
 	"github.com/go-modelzoo/zoo/finetune"
+	"github.com/go-modelzoo/zoo/graph"
 	"github.com/go-modelzoo/zoo/internal/plural"
 	"github.com/go-modelzoo/zoo/internal/ui"
 )
@@ -60,7 +61,7 @@ func (f *trainFlags) add(cmd *cobra.Command, c *finetune.Config) {
 	fl.Float64Var(&c.ValFraction, "val-fraction", c.ValFraction, "part of the data held back for validation")
 	fl.StringVar(&f.Out, "out", "", "name of the result in the store, or a path with a separator for a folder")
 	fl.BoolVar(&f.Resume, "resume", false, "continue the run that was begun under --out")
-	fl.BoolVar(&f.Overwrite, "overwrite", false, "throw away what was begun under --out")
+	fl.BoolVar(&f.Overwrite, "overwrite", false, "throw away what was begun under --out, and replace the model of that name")
 	fl.StringVar(&f.License, "license", "", "SPDX identifier of the result's licence (default: the base model's)")
 	fl.BoolVar(&c.SkipBad, "skip-bad", false, "leave out images that cannot be read, and name them")
 	fl.IntVar(&c.Epochs, "epochs", c.Epochs, "how often every image is seen")
@@ -102,6 +103,9 @@ func (f *trainFlags) add(cmd *cobra.Command, c *finetune.Config) {
 func (f *trainFlags) complete(cmd *cobra.Command, c *finetune.Config) error {
 	if f.Out == "" && !f.dryRun {
 		return usagef("say what the result is called: --out NAME, or --out DIR/ for a folder")
+	}
+	if f.Resume && f.Overwrite {
+		return usagef("--resume continues what --overwrite throws away: give one of them")
 	}
 	c.Command = append([]string{"zoo"}, os.Args[1:]...)
 	c.AutoLR = c.Strategy == finetune.StrategyAuto && !cmd.Flags().Changed("lr")
@@ -160,9 +164,7 @@ func (a *app) train(cmd *cobra.Command, model string, config *finetune.Config, f
 		return err
 	}
 	k := &ck.Card
-	if len(f.options) > 0 {
-		k.Options = f.options
-	}
+	overrideCard(k, graph.Shape{}, f.options, 0)
 	if f.size > 0 {
 		k.Input[1], k.Input[2] = f.size, f.size
 		k.Preprocess.Crop, k.Preprocess.Resize = f.size, f.size

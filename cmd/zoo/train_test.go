@@ -63,7 +63,7 @@ func TestTrainedModelIsAModelLikeAnyOther(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	refused(t, home, exitFailure, []string{"holds a run", "--resume"}, "train", "resnet20", "--data", data, "--out", "shades", "--size", "32")
+	refused(t, home, exitFailure, []string{"holds a run", "--resume", "--overwrite"}, "train", "resnet20", "--data", data, "--out", "shades", "--size", "32")
 	must(t, home, "finetune", "shades", "--data", data, "--freeze", "features", "--cache-features", "--epochs", "2", "--out", folder, "--resume")
 	cachedFeaturesCanBeRemoved(t, home)
 }
@@ -120,6 +120,9 @@ func TestTrainingMistakesAreOneLine(t *testing.T) {
 		{exitUsage, []string{"learning rate 0"}, []string{"mine", "--data", data, "--out", "x", "--lr", "0"}},
 		{exitUsage, []string{`optimizer "sdg"`}, []string{"mine", "--data", data, "--out", "x", "--optimizer", "sdg"}},
 		{exitUsage, []string{"--augment blur"}, []string{"mine", "--data", data, "--out", "x", "--augment", "blur"}},
+		{exitUsage, []string{"--resume", "--overwrite"}, []string{"mine", "--data", data, "--out", "x", "--resume", "--overwrite"}},
+		{exitUsage, []string{"scratch", "frozen"}, []string{"mine", "--data", data, "--out", "x", "--strategy", "scratch", "--freeze", "features"}},
+		{exitUsage, []string{"none", "random erasing"}, []string{"mine", "--data", data, "--out", "x", "--augment", "none", "--erase", "0.1"}},
 		{exitFailure, []string{"no folder in it"}, []string{"mine", "--data", t.TempDir(), "--out", "x"}},
 		{exitFailure, []string{"matches nothing", "layer1"}, []string{"mine", "--data", data, "--out", "x", "--freeze", "layer11"}},
 		{exitFailure, []string{"b.png", "--skip-bad"}, []string{"mine", "--data", bad, "--out", "y", "--freeze", "features", "--batch", "2"}},
@@ -139,4 +142,41 @@ func TestTrainingMistakesAreOneLine(t *testing.T) {
 	}
 	// What failed before is no run: the mistake mended, it begins.
 	must(t, home, "finetune", "mine", "--data", bad, "--out", "y", "--freeze", "features", "--batch", "2", "--epochs", "1", "--skip-bad")
+}
+
+// The model that a training begins with must not be lost to its result.
+func TestModelsOfTheStoreAreNotReplacedUnasked(t *testing.T) {
+	home, data := imported(t), photos(t, 3)
+	train := []string{"finetune", "mine", "--data", data, "--freeze", "features", "--epochs", "1", "--batch", "2", "--out", "mine"}
+	refused(t, home, exitFailure, []string{"mine:local", "--out", "--overwrite"}, train...)
+	must(t, home, append(train, "--overwrite")...)
+	must(t, home, append(train, "--resume")...)
+}
+
+func TestNameOfTheIndexIsGivenWithItsTag(t *testing.T) {
+	home, data := imported(t), photos(t, 3)
+	text := must(t, home, "finetune", "mine", "--data", data, "--freeze", "features", "--epochs", "1", "--batch", "2", "--out", "resnet50")
+	if !strings.Contains(text, "zoo predict resnet50:local IMAGE") {
+		t.Errorf("the result is %s", text)
+	}
+	must(t, home, "predict", "resnet50:local", data)
+	if text := must(t, home, "import", checkpoint(t, nil), "--as", "vgg16", "--model", "resnet20"); !strings.HasPrefix(text, "vgg16:local: ") {
+		t.Errorf("import says %s", text)
+	}
+	refused(t, home, exitFailure, []string{"vgg16:local"}, "predict", "vgg16", data, "--offline")
+}
+
+// A base's options say what its weights mean: one that is given must not drop the others.
+func TestOptionOfATrainingKeepsTheOthers(t *testing.T) {
+	home, data := t.TempDir(), photos(t, 3)
+	base := []string{"train", "resnet_custom", "--data", data, "--size", "32", "--epochs", "1", "--batch", "2", "--lr", "0.001", "--option", "layers=1,1", "--option", "widths=8,8"}
+	must(t, home, append(base, "--out", "tiny")...)
+	must(t, home, "finetune", "tiny", "--data", data, "--freeze", "features", "--epochs", "1", "--batch", "2", "--out", "tinier", "--option", "widths=8,8")
+	var info modelInfo
+	if err := json.Unmarshal([]byte(must(t, home, "info", "tinier", "-o", "json")), &info); err != nil {
+		t.Fatal(err)
+	}
+	if info.Options["layers"] != "1,1" {
+		t.Errorf("options are %v", info.Options)
+	}
 }
