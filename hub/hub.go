@@ -251,21 +251,28 @@ func (h *Hub) defaultTag(r *reference) string {
 	if r.from != nil {
 		return "latest"
 	}
-	var tags []string
-	if entries, err := h.store.Entries(); err == nil {
-		for _, e := range entries {
-			if name, tag, ok := strings.Cut(e.Name, "/"); ok && name == r.name {
-				tags = append(tags, tag)
-			}
-		}
+	stored := h.tags(r.name)
+	if len(stored) == 1 {
+		return strings.TrimPrefix(stored[0], r.name+":")
 	}
-	if len(tags) == 1 {
-		return tags[0]
-	}
-	if slices.Contains(tags, TagLocal) {
+	if slices.Contains(stored, r.name+":"+TagLocal) {
 		return TagLocal
 	}
 	return "latest"
+}
+
+// tags lists what the store has of a model, as NAME:TAG.
+func (h *Hub) tags(model string) (refs []string) {
+	entries, err := h.store.Entries()
+	if err != nil {
+		return nil // whoever reads the store next says so
+	}
+	for _, e := range entries {
+		if name, tag, ok := strings.Cut(e.Name, "/"); ok && name == model {
+			refs = append(refs, name+":"+tag)
+		}
+	}
+	return refs
 }
 
 // Local returns a model that is in the store, without asking any source. The error wraps store.ErrNotFound if it is not there.

@@ -94,13 +94,25 @@ func (h *Hub) try(ctx context.Context, r *reference, use func(*Resolved) error) 
 	}
 	present := func(f error) bool { return !errors.Is(f, source.ErrNotFound) }
 	switch {
+	case r.from != nil && !slices.ContainsFunc(failed, present):
+		return fmt.Errorf("%s: %w (asked: %s): name a tag that is there, as in %s/%s:TAG", r, ErrNotFound, r.from, r.from, r.name)
 	case !slices.ContainsFunc(failed, present):
 		return fmt.Errorf("%s: %w (asked: %s): run zoo list, or look at the configured sources", r, ErrNotFound, cmp.Or(strings.Join(asked, ", "), "none"))
 	case len(failed) == 1:
-		return fmt.Errorf("%s: %w", r, failed[0])
+		return fmt.Errorf("%s: %w%s", r, failed[0], advice(failed))
 	default:
-		return fmt.Errorf("%s: %w: %w", r, ErrNotFound, failed)
+		return fmt.Errorf("%s: %w: %w%s", r, ErrNotFound, failed, advice(failed))
 	}
+}
+
+// advice says what to do where a server could not be reached.
+func advice(failed failures) string {
+	var dns *net.DNSError
+	var dial *net.OpError
+	if errors.As(failed, &dns) || errors.As(failed, &dial) {
+		return ": check network and proxy, or name a mirror in ZOO_REGISTRY"
+	}
+	return ""
 }
 
 // failures are what each source said, in one line.
@@ -203,6 +215,9 @@ func (h *Hub) pull(ctx context.Context, r *reference) (*Model, error) {
 		return err
 	})
 	if err != nil {
+		if tags := h.tags(r.name); len(tags) > 0 {
+			return nil, fmt.Errorf("%w; the store has %s", err, strings.Join(tags, ", "))
+		}
 		return nil, err
 	}
 	return h.model(a, from)
