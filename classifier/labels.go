@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/go-modelzoo/zoo/hub/card"
+	"github.com/go-modelzoo/zoo/internal/ui"
 )
 
 // imagenet1k are the classes of ILSVRC-2012 in index order, by the names that torchvision's weights give them
@@ -45,7 +46,7 @@ func ClassIndex(class string, labels []string, classes int) (int, error) {
 		found = i
 	}
 	if found < 0 {
-		return 0, fmt.Errorf("class %q is none of the model's %d classes: give the index, or one of the names that `zoo info` lists", class, classes)
+		return 0, fmt.Errorf("class %q is none of the model's %d classes: give the index, or one of the names that `zoo info -o json` lists%s", class, classes, ui.DidYouMean(class, labels))
 	}
 	return found, nil
 }

@@ -3,6 +3,9 @@ package main
 import (
 	"fmt"
 	"io"
+	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -24,7 +27,7 @@ paths relative to the file and classes by index or name.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if (data == "") == (labels == "") {
-				return usagef("say what to evaluate on: --data DIR or --labels FILE.csv")
+				return usagef("say what to evaluate on: either --data DIR or --labels FILE.csv")
 			}
 			if batch < 1 {
 				return usagef("--batch %d: at least 1 image runs", batch)
@@ -42,7 +45,7 @@ paths relative to the file and classes by index or name.`,
 			if labels != "" {
 				items, err = csvItems(labels, m)
 			} else {
-				items, err = folderItems(data, m)
+				items, err = a.folderItems(data, m)
 			}
 			if err != nil {
 				return err
@@ -70,6 +73,9 @@ func (a *app) eval(cmd *cobra.Command, m *classifier.Model, items []classifier.I
 	}
 	meter.Done()
 	bars.Close()
+	if e.N == 0 {
+		return fmt.Errorf("none of %s could be read, the first is: %s", plural.Count(len(items), "image", "images"), e.Skipped[0])
+	}
 	return a.Print(e, func(w io.Writer) error {
 		fmt.Fprintf(w, "%s: top-1 %.2f %%, top-5 %.2f %%\n", plural.Count(e.N, "image", "images"), e.Top1, e.Top5)
 		for _, s := range e.Skipped {
@@ -98,11 +104,10 @@ func printConfusion(w io.Writer, counts [][]int, labels []string) error {
 		}
 		return fmt.Sprint(i)
 	}
-	header := []string{"true \\ predicted"}
-	var rows [][]string
+	rows := [][]string{{"TRUE \\ PREDICTED"}} // the names of classes stay as they are
 	for i := range counts {
 		if occurs[i] {
-			header = append(header, name(i))
+			rows[0] = append(rows[0], name(i))
 		}
 	}
 	for i, row := range counts {
@@ -117,7 +122,7 @@ func printConfusion(w io.Writer, counts [][]int, labels []string) error {
 		}
 		rows = append(rows, line)
 	}
-	return ui.Table(w, header, rows)
+	return ui.Table(w, nil, rows)
 }
 
 // csvItems reads lines "path,class".
@@ -138,8 +143,8 @@ func csvItems(file string, m *classifier.Model) ([]classifier.Item, error) {
 }
 
 // folderItems lists a folder per class. Folders are matched to classes by name; if none of the names is known and there are as many folders as
-// classes, in sorted order.
-func folderItems(dir string, m *classifier.Model) ([]classifier.Item, error) {
+// classes, in sorted order, which is said.
+func (a *app) folderItems(dir string, m *classifier.Model) ([]classifier.Item, error) {
 	set, err := dataset.ImageFolder(dir)
 	if err != nil {
 		return nil, err
@@ -157,7 +162,10 @@ func folderItems(dir string, m *classifier.Model) ([]classifier.Item, error) {
 	}
 	switch {
 	case unknown == 0:
+	case unknown == len(set.Classes) && slices.Contains(set.Classes, "train") && (slices.Contains(set.Classes, "val") || slices.Contains(set.Classes, "test")):
+		return nil, fmt.Errorf("folder %s holds no classes but parts of a data set (%s): name one of them, as in --data %s", dir, strings.Join(set.Classes, ", "), filepath.Join(dir, set.Classes[unknown-1]))
 	case unknown == len(set.Classes) && unknown == m.Card.Classes:
+		a.Note("no folder of %s has the name of a class: they are taken in sorted order, from %s for class 0 to %s for class %d", dir, set.Classes[0], set.Classes[unknown-1], unknown-1)
 		for i := range index {
 			index[i] = i
 		}

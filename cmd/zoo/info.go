@@ -21,8 +21,11 @@ func newInfo(a *app) *cobra.Command {
 		Use:   "info MODEL | --system",
 		Short: "Describe a model (weights, licence, preprocessing, layer groups), or this machine",
 		Args: func(cmd *cobra.Command, args []string) error {
+			if system && len(args) > 0 {
+				return fmt.Errorf("--system describes this machine and takes no model")
+			}
 			if system {
-				return cobra.NoArgs(cmd, args)
+				return nil
 			}
 			return cobra.ExactArgs(1)(cmd, args)
 		},
@@ -68,8 +71,23 @@ type tapInfo struct {
 	Channels int    `json:"channels"`
 }
 
+// someNames shows the first names of classes.
+func someNames(names []string) string {
+	const most = 10
+	switch {
+	case len(names) == 0:
+		return ""
+	case len(names) > most:
+		return " (" + strings.Join(names[:most], ", ") + ", …)"
+	}
+	return " (" + strings.Join(names, ", ") + ")"
+}
+
 func (a *app) info(ck *classifier.Checkpoint, g *graph.Graph) error {
 	info := modelInfo{Card: ck.Card, Path: ck.Path}
+	if ck.Card.Tag != "" { // an architecture alone has no names
+		info.Labels = classifier.Labels(&ck.Card)
+	}
 	for _, gr := range g.Groups {
 		var n int64
 		for _, p := range gr.Params {
@@ -95,7 +113,7 @@ func (a *app) info(ck *classifier.Checkpoint, g *graph.Graph) error {
 		}
 		row("parameters", "%s", ui.Count(info.Params))
 		row("MACs", "%s for one %s image", ui.Count(info.MACs), g.Input)
-		row("classes", "%d", g.Classes)
+		row("classes", "%d%s", g.Classes, someNames(info.Labels))
 		if k.Tag != "" {
 			row("weights", "%s", k.Tag)
 		}

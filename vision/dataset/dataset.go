@@ -242,11 +242,19 @@ func CSV(path string, classes []string) (*Dataset, error) {
 		d.Classes = distinct(labels)
 	}
 	index := make(map[string]int, len(d.Classes))
-	for i, name := range slices.Backward(d.Classes) { // the first of equal names counts
-		index[name] = i
+	twins := map[string]int{} // the second index of a name that several classes have
+	for i, name := range d.Classes {
+		if _, ok := index[name]; !ok {
+			index[name] = i
+		} else if _, ok := twins[name]; !ok {
+			twins[name] = i
+		}
 	}
 	for i, label := range labels {
 		n, ok := index[label]
+		if twin, several := twins[label]; several {
+			return nil, fmt.Errorf("labels %s: label %q of %s is the name of classes %d and %d: write the index", path, label, d.Samples[i].Path, n, twin)
+		}
 		if !ok {
 			if n, err = strconv.Atoi(label); err != nil || n < 0 || n >= len(d.Classes) {
 				return nil, fmt.Errorf("labels %s: label %q of %s is neither a class nor an index below %d", path, label, d.Samples[i].Path, len(d.Classes))

@@ -165,6 +165,8 @@ func TestCSV(t *testing.T) {
 		"label missing":           {"1.png,a\n2.png\nsub/3.png,\n", nil, "2 lines have no label, first line 2 (2.png)"},
 		"image missing":           {"1.png,a\n9.png,b\n", nil, "line 2: "},
 		"unknown label":           {"1.png,a\n2.png,x\n", []string{"a", "b"}, `label "x"`},
+		"name of two":             {"1.png,a\n2.png,b\n", []string{"a", "b", "b"}, `label "b"`},
+		"index of one of two":     {"1.png,a\n2.png,2\n", []string{"a", "b", "b"}, "[a b b] 0 2"},
 		"index too large":         {"1.png,2\n", []string{"a", "b"}, `label "2"`},
 		"empty":                   {"", nil, "no line"},
 		"only a heading":          {"path,label\n", nil, "no line"},
