@@ -84,9 +84,18 @@ func (a *app) compare(cmd *cobra.Command, c *classifier.Client, patterns []strin
 				continue
 			}
 			matched = true
-			if e.MACs > 0 && e.Classes == 1000 && !slices.ContainsFunc(rows, func(r comparison) bool { return r.Name == e.Name }) {
-				rows = append(rows, comparison{Name: e.Name, Family: e.Family, Params: e.Params, MACs: e.MACs, Top1: e.Top1})
+			if slices.ContainsFunc(rows, func(r comparison) bool { return r.Name == e.Name }) {
+				continue
 			}
+			if e.MACs == 0 { // an architecture that the index does not describe
+				if err := countUp(cmd, c, &e); err != nil {
+					return nil, err
+				}
+			}
+			if e.Classes != 1000 { // its accuracy is on other images than ImageNet's
+				e.Top1 = 0
+			}
+			rows = append(rows, comparison{Name: e.Name, Family: e.Family, Params: e.Params, MACs: e.MACs, Top1: e.Top1})
 		}
 		if !matched {
 			return nil, fmt.Errorf("no model matches %q; `zoo list` shows all", p)
@@ -106,6 +115,20 @@ func (a *app) compare(cmd *cobra.Command, c *classifier.Client, patterns []strin
 	}
 	slices.SortFunc(rows, func(x, y comparison) int { return cmp.Compare(x.MACs, y.MACs) })
 	return rows, nil
+}
+
+// countUp takes the size and the cost of a network from its graph.
+func countUp(cmd *cobra.Command, c *classifier.Client, e *classifier.Entry) error {
+	ck, err := c.Architecture(cmd.Context(), e.Name)
+	if err != nil {
+		return err
+	}
+	g, err := c.Host.Build(cmd.Context(), ck.Network())
+	if err != nil {
+		return err
+	}
+	e.Params, e.MACs = g.NumParams(), g.MACs()
+	return nil
 }
 
 func measureOne(cmd *cobra.Command, c *classifier.Client, name string, batch int) (float64, error) {
@@ -151,7 +174,7 @@ func drawComparison(w io.Writer, format string, rows []comparison, measured bool
 		bubbles = append(bubbles, b)
 	}
 	if len(bubbles) == 0 {
-		return fmt.Errorf("none of these models has a published accuracy to draw")
+		return fmt.Errorf("none of these models has a published accuracy on ImageNet to draw: leave --chart out, or name others")
 	}
 	label := "billions of multiply-accumulates"
 	if measured {
