@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"text/tabwriter"
+	"unicode"
 
 	"github.com/mattn/go-isatty"
 )
@@ -69,17 +70,48 @@ func (c *Console) JSON(v any) (bool, error) {
 	return true, enc.Encode(v)
 }
 
-// Print prints v as JSON, or calls text to print it for people.
+// Print prints v as JSON, or calls text to print it for people. What w could not write is an error though text ignores it.
 func (c *Console) Print(v any, text func(w io.Writer) error) error {
 	if done, err := c.JSON(v); done {
 		return err
 	}
-	return text(c.Out)
+	w := &textWriter{w: c.Out}
+	if err := text(w); err != nil {
+		return err
+	}
+	return w.err
+}
+
+// textWriter writes Plain text, and keeps the first error. Each call writes whole characters.
+type textWriter struct {
+	w   io.Writer
+	err error
+}
+
+func (t *textWriter) Write(p []byte) (int, error) {
+	if t.err == nil {
+		_, t.err = io.WriteString(t.w, Plain(string(p)))
+	}
+	if t.err != nil {
+		return 0, t.err
+	}
+	return len(p), nil
+}
+
+// Plain replaces the control characters of a text but for line ends and tabs: class names, licences and messages come from models, plugins
+// and servers, and none of them may command a terminal.
+func Plain(text string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) && r != '\n' && r != '\t' {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, text)
 }
 
 // Note prints one line on standard error.
 func (c *Console) Note(format string, args ...any) {
-	fmt.Fprintf(c.Err, format+"\n", args...)
+	fmt.Fprintln(c.Err, Plain(fmt.Sprintf(format, args...)))
 }
 
 // Table prints aligned columns with a header in capitals. Cells that begin with '\t' are aligned to the right.

@@ -1,7 +1,12 @@
 package ui
 
 import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -45,5 +50,34 @@ func TestNumbersForPeople(t *testing.T) {
 		if got := Bar(share, 4); got != want {
 			t.Errorf("Bar(%g) = %q, want %q", share, got, want)
 		}
+	}
+}
+
+func TestTextDoesNotCommandTheTerminal(t *testing.T) {
+	var out, notes bytes.Buffer
+	c := Console{Out: &out, Err: &notes, Format: Text}
+	evil := "cat\x1b]0;title\x07\u009b2Jdog"
+	if err := c.Print(nil, func(w io.Writer) error { return Table(w, nil, [][]string{{evil, "böe"}}) }); err != nil {
+		t.Fatal(err)
+	}
+	c.Note("%s", evil)
+	for _, text := range []string{out.String(), notes.String()} {
+		if strings.ContainsAny(text, "\x1b\x07\u009b") || !strings.Contains(text, "cat") || !strings.HasSuffix(text, "\n") {
+			t.Errorf("printed %q", text)
+		}
+	}
+	if !strings.Contains(out.String(), "böe") {
+		t.Errorf("printed %q", out.String())
+	}
+}
+
+type full struct{}
+
+func (full) Write([]byte) (int, error) { return 0, errors.New("no space left on device") }
+
+func TestWhatCouldNotBePrintedIsAnError(t *testing.T) {
+	c := Console{Out: full{}, Format: Text}
+	if err := c.Print(nil, func(w io.Writer) error { fmt.Fprintln(w, "text"); return nil }); err == nil {
+		t.Error("no error")
 	}
 }
