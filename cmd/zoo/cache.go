@@ -161,7 +161,7 @@ func (a *app) freed(models []string, bytes int64, dry bool) error {
 		Removed []string `json:"removed"`
 		Bytes   int64    `json:"bytes"`
 		DryRun  bool     `json:"dry_run,omitempty"`
-	}{models, bytes, dry}
+	}{append([]string{}, models...), bytes, dry}
 	return a.Print(result, func(w io.Writer) error {
 		verb := "removed"
 		if dry {

@@ -142,6 +142,7 @@ func TestUsageMistakesExitWith2(t *testing.T) {
 		{"frobnicate"}, {"predict"}, {"predict", "--top", "0", "resnet20", "x.png"}, {"list", "["}, {"summary", "resnet20", "--input", "3x0x3"},
 		{"list", "--nonsense"}, {"run", "resnet20"}, {"bench", "resnet20", "--batch", "0"}, {"eval", "resnet20"}, {"list", "--precision", "double"},
 		{"cache", "prune", "--older-than", "soon"}, {"export", "resnet20", "x.txt"}, {"plugin", "frobnicate"},
+		{"info", "--system", "resnet20"},
 	} {
 		refused(t, home, exitUsage, nil, args...)
 	}
@@ -418,5 +419,72 @@ func TestOfflinePullDialsNobody(t *testing.T) {
 	o := zoo(t, t.TempDir(), nil, "pull", "resnet18", "--offline")
 	if o.code != exitFailure || !strings.Contains(o.stderr, "offline") {
 		t.Errorf("exit %d: %s", o.code, o.stderr)
+	}
+}
+
+func TestEvalDoesNotTakePartsOfDataForClasses(t *testing.T) {
+	home, data := imported(t), t.TempDir()
+	for _, part := range []string{"train", "val"} {
+		if err := os.CopyFS(filepath.Join(data, part), os.DirFS(photos(t, 3))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(t, home, "train", "resnet20", "--data", data, "--size", "32", "--epochs", "1", "--batch", "2", "--lr", "0.001", "--out", "two")
+	refused(t, home, exitFailure, []string{"train, val", filepath.Join(data, "val")}, "eval", "two", "--data", data)
+	must(t, home, "eval", "two", "--data", filepath.Join(data, "val"))
+	if err := os.Rename(filepath.Join(data, "val", "bright"), filepath.Join(data, "val", "light")); err != nil {
+		t.Fatal(err)
+	}
+	refused(t, home, exitFailure, []string{`"light"`}, "eval", "two", "--data", filepath.Join(data, "val"))
+	if err := os.Rename(filepath.Join(data, "val", "dark"), filepath.Join(data, "val", "night")); err != nil {
+		t.Fatal(err)
+	}
+	if o := zoo(t, home, nil, "eval", "two", "--data", filepath.Join(data, "val")); o.code != 0 || !strings.Contains(o.stderr, "light for class 0") {
+		t.Errorf("exit %d: %s", o.code, o.stderr)
+	}
+}
+
+func TestEvalOfNothingIsNoResult(t *testing.T) {
+	csv := write(t, "labels.csv", fmt.Appendf(nil, "%s,0\n", write(t, "bad.png", []byte("no picture"))))
+	refused(t, imported(t), exitFailure, []string{"bad.png"}, "eval", "mine", "--labels", csv, "--skip-bad")
+}
+
+func TestCompareLeavesNoModelOut(t *testing.T) {
+	home := imported(t)
+	var rows []comparison
+	text := must(t, home, "compare", "resnet18", "resnet20", "mine", "alexnet_original", "-o", "json")
+	if err := json.Unmarshal([]byte(text), &rows); err != nil {
+		t.Fatal(err)
+	}
+	if len(rows) != 4 {
+		t.Errorf("%d rows for 4 models: %s", len(rows), text)
+	}
+	for _, r := range rows {
+		if r.Params == 0 || r.MACs == 0 || r.Name == "resnet20" && r.Top1 != 0 { // that is of CIFAR-10
+			t.Errorf("row %+v", r)
+		}
+	}
+}
+
+func TestListsInJSONAreNeverNull(t *testing.T) {
+	home := t.TempDir()
+	for _, args := range [][]string{{"verify"}, {"cache", "ls"}, {"cache", "prune"}, {"plugin", "verify"}} {
+		if text := must(t, home, append(args, "-o", "json")...); strings.Contains(text, "null") {
+			t.Errorf("zoo %v prints %s", args, text)
+		}
+	}
+}
+
+func TestRandomWeightsAreSaid(t *testing.T) {
+	var in bytes.Buffer
+	if err := weights.WriteNPY(&in, []int{1, 3, 32, 32}, make([]float32, 3*32*32)); err != nil {
+		t.Fatal(err)
+	}
+	home, input, out := imported(t), write(t, "x.npy", in.Bytes()), filepath.Join(t.TempDir(), "y.npy")
+	for model, want := range map[string]bool{"resnet32": true, "mine": false} {
+		o := zoo(t, home, nil, "run", model, "--input", input, "--output", out)
+		if o.code != 0 || strings.Contains(o.stderr, "random") != want {
+			t.Errorf("%s: exit %d: %q", model, o.code, o.stderr)
+		}
 	}
 }

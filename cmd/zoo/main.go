@@ -11,6 +11,7 @@ import (
 	"syscall"
 
 	"github.com/go-modelzoo/zoo/internal/startup"
+	"github.com/go-modelzoo/zoo/internal/ui"
 	"github.com/go-modelzoo/zoo/plugins"
 	"github.com/go-modelzoo/zoo/sdk"
 )
@@ -36,7 +37,7 @@ func run(args []string) int {
 	if err == nil {
 		return 0
 	}
-	fmt.Fprintln(os.Stderr, "zoo:", oneLine(err))
+	fmt.Fprintln(os.Stderr, "zoo:", ui.Plain(oneLine(err)))
 	var usage *usageError
 	if errors.As(err, &usage) || strings.HasPrefix(err.Error(), "required flag(s)") { // cobra has no type for these
 		return exitUsage

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	hubplugins "github.com/go-modelzoo/zoo/hub/plugins"
 	"github.com/go-modelzoo/zoo/internal/plural"
 	"github.com/go-modelzoo/zoo/internal/ui"
 )
@@ -161,7 +162,7 @@ func newPluginVerify(a *app) *cobra.Command {
 				}
 				return fmt.Errorf("%w; remove and install again", errors.Join(bad...))
 			}
-			return a.Print(list, func(w io.Writer) error {
+			return a.Print(append([]hubplugins.Installed{}, list...), func(w io.Writer) error {
 				_, err := fmt.Fprintf(w, "%s, all as they were installed\n", plural.Count(len(list), "installed plugin", "installed plugins"))
 				return err
 			})

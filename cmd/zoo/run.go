@@ -18,6 +18,8 @@ func newRun(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "run MODEL --input x.npy --output y.npy",
 		Short: "Run a network on a raw tensor: NCHW float32 in, logits (or a feature map) out",
+		Long: `Run a network on a raw tensor: NCHW float32 in, logits (or a feature map) out. The tensor is taken as it is: preprocess it before.
+A model that is not in the store runs with random weights, drawn from --seed.`,
 		Example: `  zoo run resnet50 --input x.npy --output logits.npy
   zoo run resnet50 --weights checkpoint.pth --input x.npy --output stage3.npy --features stage3`,
 		Args: cobra.ExactArgs(1),
@@ -53,7 +55,13 @@ func newRun(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return writeNCHW(output, out[0].Data, n, out[0].Shape)
+			if err := writeNCHW(output, out[0].Data, n, out[0].Shape); err != nil {
+				return err
+			}
+			if ck.Path == "" {
+				a.Note("%s is not in the store: its weights were drawn at random from --seed; `zoo pull` or --weights gives it others", args[0])
+			}
+			return nil
 		},
 	}
 	cmd.Flags().StringVar(&input, "input", "", "NumPy file of shape [N, C, H, W]")

@@ -27,7 +27,7 @@ func newVerify(a *app) *cobra.Command {
 		Short: "Read every byte of the store, or of weights files, and compare: digests, signatures, pins, NaN",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var refs []string
-			var found []findingResult
+			found := []findingResult{}
 			for _, arg := range args {
 				if info, err := os.Stat(arg); err == nil && info.Mode().IsRegular() {
 					list, err := verifyFile(cmd.Context(), arg)
