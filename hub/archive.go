@@ -197,7 +197,12 @@ func (h *Hub) readArchive(ctx context.Context, r io.Reader) (*ocispec.Index, err
 		if err == io.EOF {
 			break
 		}
-		if err != nil {
+		switch {
+		case errors.Is(err, io.ErrUnexpectedEOF):
+			return nil, fmt.Errorf("it is cut off: copy it again: %w", err)
+		case errors.Is(err, tar.ErrHeader):
+			return nil, fmt.Errorf("it is no tar file such as zoo mirror export writes: %w", err)
+		case err != nil:
 			return nil, err
 		}
 		if n >= maxArchiveEntries {
@@ -227,7 +232,9 @@ func (h *Hub) readArchive(ctx context.Context, r io.Reader) (*ocispec.Index, err
 			if h.store.Has(d) {
 				continue
 			}
-			if err := h.store.Ingest(d, header.Size, t); err != nil {
+			if err := h.store.Ingest(d, header.Size, t); errors.Is(err, io.ErrUnexpectedEOF) {
+				return nil, fmt.Errorf("it is cut off: copy it again: %w", err)
+			} else if err != nil {
 				return nil, err
 			}
 		default:

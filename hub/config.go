@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -117,6 +118,21 @@ const configName = "config.json"
 // LoadConfig reads config.json in home, which need not exist, and then the environment: ZOO_REGISTRY (a space-separated list)
 // replaces the sources, so that nothing else is asked, and ZOO_CA_FILE the certificates.
 func LoadConfig(home string) (Config, error) {
+	c, err := readConfig(home)
+	if err != nil {
+		return c, err
+	}
+	if list := strings.Fields(os.Getenv("ZOO_REGISTRY")); len(list) > 0 {
+		c.Sources = list
+	}
+	if file := os.Getenv("ZOO_CA_FILE"); file != "" {
+		c.CAFile = file
+	}
+	return c, nil
+}
+
+// readConfig reads config.json in home alone. A field that it does not know is an error: a misspelt one may be what was to protect.
+func readConfig(home string) (Config, error) {
 	c := Config{Home: home}
 	path := filepath.Join(home, configName)
 	data, err := os.ReadFile(path)
@@ -124,15 +140,11 @@ func LoadConfig(home string) (Config, error) {
 		return c, fmt.Errorf("configuration: %w", err)
 	}
 	if err == nil {
-		if err := json.Unmarshal(data, &c); err != nil {
+		d := json.NewDecoder(bytes.NewReader(data))
+		d.DisallowUnknownFields()
+		if err := d.Decode(&c); err != nil {
 			return c, fmt.Errorf("configuration %s: %w", path, err)
 		}
-	}
-	if list := strings.Fields(os.Getenv("ZOO_REGISTRY")); len(list) > 0 {
-		c.Sources = list
-	}
-	if file := os.Getenv("ZOO_CA_FILE"); file != "" {
-		c.CAFile = file
 	}
 	return c, nil
 }

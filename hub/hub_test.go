@@ -500,6 +500,47 @@ func TestImportPushPullLocalModel(t *testing.T) {
 	if _, err := h.Import(t.Context(), path, &card.Card{Name: model, Tag: tag}); err == nil {
 		t.Error("a name of the registry can be taken")
 	}
+	// What was copied before there was a key is signed by the next sync.
+	dir = t.TempDir()
+	for _, key := range []*minisign.PrivateKey{nil, &private, &private} {
+		done, err := h.Mirror(t.Context(), []string{"ants"}, dir, hub.MirrorOptions{Key: key})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range done {
+			if p.Manifest.Digest == "" {
+				t.Errorf("%s is published without a digest", p.Reference)
+			}
+		}
+	}
+	change = elsewhere(t, dir)
+	sound(t, pull(t, w.open(t, func(c *hub.Config) { change(c); c.Keys = []string{public.String()} }), "ants:local"))
+}
+
+func TestPinningKeepsTheEnvironmentOutOfTheConfiguration(t *testing.T) {
+	home := t.TempDir()
+	public, _ := keyPair(t)
+	t.Setenv("ZOO_REGISTRY", "oci://registry.example.org/once")
+	t.Setenv("ZOO_CA_FILE", "/once.pem")
+	if err := hub.PinKey(home, public.String()); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("ZOO_REGISTRY", "")
+	t.Setenv("ZOO_CA_FILE", "")
+	c, err := hub.LoadConfig(home)
+	if err != nil || len(c.Keys) != 1 || len(c.Sources) > 0 || c.CAFile != "" {
+		t.Errorf("%+v, %v", c, err)
+	}
+}
+
+func TestMisspeltConfigurationRefused(t *testing.T) {
+	home := t.TempDir()
+	if err := os.WriteFile(filepath.Join(home, "config.json"), []byte(`{"require_license": ["MIT"]}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := hub.LoadConfig(home); err == nil || !strings.Contains(err.Error(), "require_license") {
+		t.Error(err)
+	}
 }
 
 func TestVerifyFindsDamageAndRepairs(t *testing.T) {

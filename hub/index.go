@@ -265,7 +265,7 @@ func PinKey(home, key string) error {
 	if err != nil {
 		return err
 	}
-	c, err := LoadConfig(home)
+	c, err := readConfig(home) // the environment is for one command
 	if err != nil {
 		return err
 	}

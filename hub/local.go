@@ -81,6 +81,15 @@ func copyFile(w io.Writer, path string) error {
 	return err
 }
 
+// missing says that a model is not in the store, and what is there of it.
+func (h *Hub) missing(ref string, r *reference) error {
+	hint := "run zoo cache ls"
+	if tags := h.tags(r.name); len(tags) > 0 {
+		hint = "it has " + strings.Join(tags, ", ")
+	}
+	return fmt.Errorf("%s: %w: %s", ref, store.ErrNotFound, hint)
+}
+
 // Finding is something that Verify found wrong.
 type Finding struct {
 	// Name is the model as NAME:TAG, or what it is about.
@@ -105,7 +114,7 @@ func (h *Hub) Verify(ctx context.Context, repair bool, refs ...string) ([]Findin
 			return nil, err
 		}
 		if _, err := h.store.Resolve(r.name + "/" + r.tag); err != nil {
-			return nil, fmt.Errorf("%s: %w", r, err)
+			return nil, h.missing(ref, r)
 		}
 		wanted = append(wanted, r.name+"/"+r.tag)
 	}
@@ -277,7 +286,7 @@ func (h *Hub) Remove(ctx context.Context, refs ...string) (int64, error) {
 			return freed, err
 		}
 		if _, err := h.store.Resolve(r.name + "/" + r.tag); err != nil {
-			return freed, fmt.Errorf("%s: %w: run zoo cache ls", r, err)
+			return freed, h.missing(ref, r)
 		}
 		names = append(names, r.name+"/"+r.tag)
 	}

@@ -120,7 +120,13 @@ func (h *Hub) mirrorModel(ctx context.Context, ref string, t target, o MirrorOpt
 	if err != nil {
 		return nil, nil, err
 	}
-	if there != nil && there.card.Weights.Digest == m.Digest {
+	done := there != nil && there.card.Weights.Digest == m.Digest
+	if done && o.Key != nil { // copied before there was a key, perhaps
+		if done, err = h.signedAt(ctx, t, m, d, *o.Key); err != nil {
+			return nil, nil, err
+		}
+	}
+	if done {
 		return &Pushed{Reference: t.reference(m.Name, m.Tag), Manifest: d, Skipped: true}, there, nil
 	}
 	free, err := h.store.Hold(ctx)
@@ -152,6 +158,27 @@ func (h *Hub) mirrorModel(ctx context.Context, ref string, t target, o MirrorOpt
 	}
 	p, err := h.pushTo(ctx, t, a, signatures)
 	return p, a, err
+}
+
+// signedAt reports whether the target has a signature by the key for an artifact of its.
+func (h *Hub) signedAt(ctx context.Context, t target, m *Model, d ocispec.Descriptor, key minisign.PrivateKey) (bool, error) {
+	public, ok := key.Public().(minisign.PublicKey)
+	if !ok {
+		return false, fmt.Errorf("the signing key has no public part")
+	}
+	s, err := t.source()
+	if err != nil {
+		return false, err
+	}
+	repo, err := s.Repository(m.Name)
+	if err != nil {
+		return false, err
+	}
+	list, err := h.readSignatures(ctx, repo, d)
+	return slices.ContainsFunc(list, func(have signature) bool {
+		_, err := (sign.Keys{public}).VerifyStatement(have.statement, have.signature, m.Name, m.Tag, d.Digest)
+		return err == nil
+	}), err
 }
 
 // mirrorIndex publishes a signed index that lists the mirrored artifacts, with a version above the target's if anything changed.
@@ -188,7 +215,12 @@ func (h *Hub) mirrorIndex(ctx context.Context, x *registry.Index, listed map[str
 	}
 	if bytes.Equal(text, old) {
 		out.Skipped = true
-		return out, nil
+		repo, err := s.Repository(indexRepository)
+		if err != nil {
+			return nil, err
+		}
+		out.Manifest, err = repo.Resolve(ctx, indexTag)
+		return out, err
 	}
 	if old != nil {
 		next.Version++

@@ -104,7 +104,10 @@ func (h *Hub) ResolvePlugin(ctx context.Context, name, constraint string) (*regi
 		if pinned != "" {
 			constraint = pinned + ", which the lock pins"
 		}
-		return nil, fmt.Errorf("plugin %s %s: %w for %s: the index lists %s", name, constraint, ErrNotFound, platform(), versionList(family))
+		if constraint != "" {
+			name += " " + constraint
+		}
+		return nil, fmt.Errorf("plugin %s: %w for %s: the index lists %s", name, ErrNotFound, platform(), versionList(family))
 	}
 	return best, nil
 }

@@ -31,7 +31,7 @@ type layout struct {
 func Directory(dir string) (Source, error) {
 	info, err := os.Stat(dir)
 	if err != nil {
-		return nil, fmt.Errorf("source directory: %w", err)
+		return nil, fmt.Errorf("source directory: %w; a registry is written oci://HOST/PATH", err)
 	}
 	if !info.IsDir() {
 		return nil, fmt.Errorf("source %s is not a directory", dir)
