@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"sync"
@@ -175,7 +176,7 @@ type Network struct {
 }
 
 func (n Network) message() *zoov1.Network {
-	m := &zoov1.Network{Model: n.Model, Options: n.Options, Classes: int32(n.Classes)}
+	m := &zoov1.Network{Model: n.Model, Options: n.Options, Classes: int32(min(n.Classes, math.MaxInt32))}
 	if n.Input != (graph.Shape{}) {
 		m.Input = pluginrpc.ToShape(n.Input)
 	}

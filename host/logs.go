@@ -48,8 +48,12 @@ func (r *logRing) add(text string) {
 	if strings.TrimSpace(text) == "" {
 		return
 	}
-	if r.fatal == "" && isFatal(text) {
+	switch {
+	case r.fatal == "" && isFatal(text):
 		r.fatal = text
+	case strings.HasPrefix(r.fatal, "SIGSEGV") && strings.HasPrefix(text, "runtime.(*spanQueue)."):
+		// Go 1.26's garbage collector does not ask whether it got memory for its queues.
+		r.fatal = "fatal error: cannot allocate memory for the garbage collector"
 	}
 	if len(r.lines) == ringLines {
 		copy(r.lines, r.lines[1:])

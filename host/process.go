@@ -449,6 +449,9 @@ func (p *process) outOfMemory(t task, err error) error {
 		what += fmt.Sprintf(" for batch %d; try --batch %d", t.batch, max(t.batch/4, 1))
 	default:
 		what += " while " + t.doing
+		if p.host.opt.Memory > 0 {
+			what += ": raise --plugin-memory"
+		}
 	}
 	e := p.fault(ErrMemory, t, what, err)
 	e.LastLog = nil // a stack of the runtime's; the line says it all
