@@ -125,15 +125,15 @@ func (c *Client) checkPlugins(ctx context.Context) []Check {
 		return []Check{{"plugins", Bad, err.Error()}}
 	}
 	var checks []Check
-	good := 0
+	good := map[string]bool{} // a family may be found in several places
 	for _, p := range list {
 		if p.Err != nil {
 			checks = append(checks, Check{"plugin " + p.Family, Bad, p.Err.Error()})
 			continue
 		}
-		good++
+		good[p.Family] = true
 	}
-	return append(checks, Check{"plugins", Good, plural.Count(good, "family answers", "families answer")})
+	return append(checks, Check{"plugins", Good, plural.Count(len(good), "family answers", "families answer")})
 }
 
 func (c *Client) checkIndex(ctx context.Context) Check {

@@ -142,7 +142,7 @@ func TestUsageMistakesExitWith2(t *testing.T) {
 		{"frobnicate"}, {"predict"}, {"predict", "--top", "0", "resnet20", "x.png"}, {"list", "["}, {"summary", "resnet20", "--input", "3x0x3"},
 		{"list", "--nonsense"}, {"run", "resnet20"}, {"bench", "resnet20", "--batch", "0"}, {"eval", "resnet20"}, {"list", "--precision", "double"},
 		{"cache", "prune", "--older-than", "soon"}, {"export", "resnet20", "x.txt"}, {"plugin", "frobnicate"},
-		{"info", "--system", "resnet20"},
+		{"info", "--system", "resnet20"}, {"summary", "resnet20", "--classes", "-1"},
 	} {
 		refused(t, home, exitUsage, nil, args...)
 	}
@@ -487,4 +487,35 @@ func TestRandomWeightsAreSaid(t *testing.T) {
 			t.Errorf("%s: exit %d: %q", model, o.code, o.stderr)
 		}
 	}
+}
+
+func TestTooManyClassesRefused(t *testing.T) {
+	for _, n := range []string{"200000", "4294967301", "1000000000000"} { // the second is 5 in 32 bits
+		refused(t, t.TempDir(), exitFailure, []string{"classes"}, "summary", "resnet20", "--classes", n)
+	}
+}
+
+func TestWhatTheStoreLacksIsNamedAsItWasAskedFor(t *testing.T) {
+	home := imported(t)
+	for _, args := range [][]string{{"verify"}, {"cache", "rm"}} {
+		refused(t, home, exitFailure, []string{"zoo: nothing: ", "zoo cache ls"}, append(args, "nothing")...)
+		refused(t, home, exitFailure, []string{"zoo: mine:v2: ", "it has mine:local"}, append(args, "mine:v2")...)
+	}
+}
+
+func TestArchiveThatIsNoneIsExplained(t *testing.T) {
+	home := imported(t)
+	archive := filepath.Join(t.TempDir(), "m.tar")
+	must(t, home, "mirror", "export", archive, "mine")
+	data, err := os.ReadFile(archive)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range []int{100, len(data) / 2} {
+		o := zoo(t, t.TempDir(), nil, "mirror", "import", write(t, "cut.tar", data[:n]))
+		if o.code != exitFailure || !strings.Contains(o.stderr, "cut.tar") || !strings.Contains(o.stderr, "copy it again") {
+			t.Errorf("%d bytes: exit %d: %s", n, o.code, o.stderr)
+		}
+	}
+	refused(t, t.TempDir(), exitFailure, []string{"text.tar", "zoo mirror export"}, "mirror", "import", write(t, "text.tar", bytes.Repeat([]byte("text"), 1000)))
 }
