@@ -59,6 +59,9 @@ func (c *Client) find(ctx context.Context, ref string) (*Checkpoint, error) {
 	if isFolder(ref) {
 		return openFolder(ref)
 	}
+	if err := notFile(ref); err != nil {
+		return nil, err
+	}
 	m, err := c.Hub.Local(ctx, ref)
 	if errors.Is(err, store.ErrNotFound) {
 		m, err = c.Pull(ctx, ref)
@@ -73,6 +76,9 @@ func (c *Client) find(ctx context.Context, ref string) (*Checkpoint, error) {
 func (c *Client) Architecture(ctx context.Context, ref string) (*Checkpoint, error) {
 	if isFolder(ref) {
 		return openFolder(ref)
+	}
+	if err := notFile(ref); err != nil {
+		return nil, err
 	}
 	m, err := c.Hub.Local(ctx, ref)
 	if err == nil {
@@ -163,6 +169,17 @@ func (c *Client) reference(ctx context.Context, m *hub.Model) string {
 		return m.Reference()
 	}
 	return m.Name
+}
+
+// notFile refuses a file where a model is to be named: a checkpoint does not say of which network it is.
+func notFile(ref string) error {
+	if _, _, err := registry.SplitReference(ref); err == nil {
+		return nil
+	}
+	if info, err := os.Stat(ref); err != nil || !info.Mode().IsRegular() {
+		return nil
+	}
+	return fmt.Errorf("%s is a file and no model: zoo import %s --as NAME --model MODEL makes one of a checkpoint", ref, ref)
 }
 
 func openFolder(dir string) (*Checkpoint, error) {

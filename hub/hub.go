@@ -222,6 +222,8 @@ func (h *Hub) parse(x *registry.Index, text string) (*reference, error) {
 			return nil, err
 		}
 		r.from, short = from, address[slash+1:]
+	} else if strings.HasPrefix(text, "https://") || strings.HasPrefix(text, "http://") {
+		return nil, fmt.Errorf("%q is a server and not a model: name it in ZOO_REGISTRY, and the model as NAME or NAME:TAG", text)
 	}
 	var err error
 	if r.name, r.tag, err = registry.SplitReference(short); err != nil {

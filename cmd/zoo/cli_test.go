@@ -519,3 +519,23 @@ func TestArchiveThatIsNoneIsExplained(t *testing.T) {
 	}
 	refused(t, t.TempDir(), exitFailure, []string{"text.tar", "zoo mirror export"}, "mirror", "import", write(t, "text.tar", bytes.Repeat([]byte("text"), 1000)))
 }
+
+func TestNearMissesAreExplained(t *testing.T) {
+	home := imported(t)
+	file := checkpoint(t, nil)
+	for _, c := range []struct {
+		code  int
+		words []string
+		args  []string
+	}{
+		{exitFailure, []string{"mine", "zoo predict mine IMAGE"}, []string{"predict", "mine"}},
+		{exitFailure, []string{file, "zoo import"}, []string{"predict", file, file}},
+		{exitFailure, []string{file, "zoo import"}, []string{"summary", file}},
+		{exitFailure, []string{"ZOO_REGISTRY"}, []string{"pull", "https://example.org/mine"}},
+		{exitUsage, []string{"--treads", "did you mean --threads"}, []string{"list", "--treads", "2"}},
+		{exitUsage, []string{"zoo --help"}, []string{"frobnicate"}},
+		{exitUsage, []string{"--cache-features=off"}, []string{"finetune", "mine", "--data", home, "--out", "x", "--cache-features", "off"}},
+	} {
+		refused(t, home, c.code, c.words, c.args...)
+	}
+}

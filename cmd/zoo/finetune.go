@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -29,7 +30,12 @@ leaves it in a folder.`,
 		Example: `  zoo finetune resnet50 --data photos --freeze features --out my-photos
   zoo finetune resnet50 --data photos --freeze features --cache-features --epochs 50 --out my-photos
   zoo finetune mobilenet_v2 --data photos --layer-decay 0.8 --schedule cosine --mixup 0.2 --out ./my-photos/`,
-		Args: cobra.ExactArgs(1),
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 2 && slices.Contains([]finetune.Switch{finetune.Auto, finetune.On, finetune.Off}, finetune.Switch(args[1])) {
+				return fmt.Errorf("%q is no model: write --cache-features=%s", args[1], args[1])
+			}
+			return cobra.ExactArgs(1)(cmd, args)
+		},
 		RunE: func(cmd *cobra.Command, args []string) error { return a.train(cmd, args[0], &config, &f) },
 	}
 	f.add(cmd, &config)

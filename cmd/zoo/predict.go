@@ -51,6 +51,9 @@ The model may be left out: then the one inside the program is used (resnet20, wh
 				model, paths = classifier.EmbeddedModel, args
 			}
 			items, err := imageItems(paths, cmd.InOrStdin())
+			if err != nil && len(args) == 1 {
+				return fmt.Errorf("%w; if %s is a model, name an image too: zoo predict %s IMAGE", err, args[0], args[0])
+			}
 			if err != nil {
 				return err
 			}

@@ -2,13 +2,16 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/go-modelzoo/zoo/classifier"
 	"github.com/go-modelzoo/zoo/engine"
@@ -54,7 +57,7 @@ result on a registry. Each architecture family runs as a plugin process of its o
 		PersistentPostRunE: func(*cobra.Command, []string) error { return a.close() },
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return &usageError{fmt.Errorf("%w; see `%s --help`", err, cmd.CommandPath())}
+		return &usageError{fmt.Errorf("%w%s; see `%s --help`", err, likeFlag(cmd, err), cmd.CommandPath())}
 	})
 	f := root.PersistentFlags()
 	f.VarP(&a.Format, "output-format", "o", "print text or json")
@@ -120,12 +123,23 @@ func checkArgs(cmd *cobra.Command) {
 			for _, s := range c.Commands() {
 				names = append(names, s.Name())
 			}
-			return usagef("%s has no command %q%s", c.CommandPath(), args[0], ui.DidYouMean(args[0], names))
+			return usagef("%s has no command %q%s; see `%s --help`", c.CommandPath(), args[0], ui.DidYouMean(args[0], names), c.CommandPath())
 		}
 	}
 	for _, s := range cmd.Commands() {
 		checkArgs(s)
 	}
+}
+
+// likeFlag suggests flags for one that is unknown.
+func likeFlag(cmd *cobra.Command, err error) string {
+	var unknown *pflag.NotExistError
+	if !errors.As(err, &unknown) || unknown.GetSpecifiedShortnames() != "" {
+		return ""
+	}
+	var names []string
+	cmd.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
+	return strings.ReplaceAll(ui.DidYouMean(unknown.GetSpecifiedName(), names), "; did you mean ", "; did you mean --")
 }
 
 // open returns the client, opening it at the first call.
