@@ -539,3 +539,22 @@ func TestNearMissesAreExplained(t *testing.T) {
 		refused(t, home, c.code, c.words, c.args...)
 	}
 }
+
+func TestShellCompletesModelsAndWords(t *testing.T) {
+	home := imported(t)
+	for want, args := range map[string][]string{
+		"mine\n":       {"predict", "mi"},
+		"resnet18\n":   {"bench", "mine", "resnet1"},
+		"adamw\n":      {"finetune", "mine", "--optimizer", ""},
+		"required\n":   {"list", "--isolation", ""},
+		"resnet20\n":   {"mirror", "sync", "resnet2"},
+		":0\n":         {"predict", "mine", ""}, // files, by the shell
+		"highest\n":    {"eval", "--precision", ""},
+		"onnx\n":       {"export", "mine", "--format", ""},
+		"mnasnet0_5\n": {"info", "mnas"},
+	} {
+		if text := must(t, home, append([]string{"__complete"}, args...)...); !strings.Contains("\n"+text, "\n"+want) {
+			t.Errorf("%v completes to %q, without %q", args, text, want)
+		}
+	}
+}

@@ -118,3 +118,16 @@ func gone(t *testing.T, pids []int) {
 		}
 	}
 }
+
+func TestCtrlCIsNamed(t *testing.T) {
+	cmd, stderr := killable(t, t.TempDir(), "bench", "resnet20", "--duration", "1m")
+	for deadline := time.Now().Add(20 * time.Second); len(descendants(cmd.Process.Pid)) == 0; time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("no plugin after 20 s")
+		}
+	}
+	signalled(t, cmd, syscall.SIGINT, 20*time.Second)
+	if code := cmd.ProcessState.ExitCode(); code != exitFailure || stderr.String() != "zoo: interrupted\n" {
+		t.Errorf("exit %d: %q", code, stderr.String())
+	}
+}

@@ -37,6 +37,9 @@ func run(args []string) int {
 	if err == nil {
 		return 0
 	}
+	if ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.Cause(ctx))) {
+		err = errors.New("interrupted")
+	}
 	fmt.Fprintln(os.Stderr, "zoo:", ui.Plain(oneLine(err)))
 	var usage *usageError
 	if errors.As(err, &usage) || strings.HasPrefix(err.Error(), "required flag(s)") { // cobra has no type for these

@@ -91,6 +91,7 @@ result on a registry. Each architecture family runs as a plugin process of its o
 		}
 	}
 	checkArgs(root)
+	a.complete(root)
 	return root
 }
 

@@ -260,6 +260,9 @@ func (s *Store) temp() (*os.File, string, error) {
 	for {
 		name := path.Join(tmpDir, randomName())
 		f, err := s.root.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o644)
+		if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
+			return nil, "", fmt.Errorf("the store %s cannot be written: %w: set ZOO_HOME to a folder of yours", s.dir, err)
+		}
 		if !errors.Is(err, fs.ErrExist) {
 			return f, name, err
 		}
