@@ -1,6 +1,7 @@
 // Package classifier is the Go API for whoever serves or studies image classifiers: it finds a model in the hub, starts the
 // plugin process of its family and hands it images.
 //
+//	sdk.ServeEmbedded(plugins.All) // first in main: plugin processes are this program, started again
 //	c, err := classifier.Open(classifier.Config{})
 //	defer c.Close()
 //	m, err := c.Load(ctx, "resnet50", classifier.LoadOptions{})
@@ -25,12 +26,15 @@ import (
 	"github.com/go-modelzoo/zoo/engine"
 	"github.com/go-modelzoo/zoo/host"
 	"github.com/go-modelzoo/zoo/hub"
+	"github.com/go-modelzoo/zoo/hub/lock"
+	"github.com/go-modelzoo/zoo/internal/pluginrpc"
 	"github.com/go-modelzoo/zoo/plugins"
 )
 
 // Config says where a Client keeps and finds things. The zero Config is what the command line uses without flags.
 type Config struct {
-	// Hub configures the store and the sources of models. An empty Hub.Home means hub.DefaultHome().
+	// Hub configures the store and the sources of models. An empty Hub.Home means hub.DefaultHome(), with what its config.json and the
+	// environment (hub.LoadConfig) say of fields that are nil or empty.
 	Hub hub.Config
 	// PluginDirs are searched for plugins before $ZOO_HOME/plugins and the folder "plugins" beside the executable.
 	PluginDirs []string
@@ -63,12 +67,13 @@ type Client struct {
 
 // Open opens the store and prepares the host. No process is started and nothing is downloaded yet.
 func Open(config Config) (*Client, error) {
+	if err := pluginrpc.Unserved(); err != nil { // before what a plugin process lacks, such as a home
+		return nil, err
+	}
 	if config.Hub.Home == "" {
-		home, err := hub.DefaultHome()
-		if err != nil {
+		if err := asConfigured(&config.Hub); err != nil {
 			return nil, err
 		}
-		config.Hub.Home = home
 	}
 	if config.Hub.Index == nil {
 		config.Hub.Index = zoo.RegistryJSON()
@@ -106,6 +111,34 @@ func Open(config Config) (*Client, error) {
 		return nil, errors.Join(err, h.Close())
 	}
 	return &Client{Hub: h, Host: p, config: config}, nil
+}
+
+// asConfigured sets the user's home, and what is not set of what its config.json, the environment and the nearest lock file say, as the
+// command line does: keys that were pinned there hold for every program.
+func asConfigured(c *hub.Config) error {
+	home, err := hub.DefaultHome()
+	if err != nil {
+		return err
+	}
+	file, err := hub.LoadConfig(home)
+	if err != nil {
+		return err
+	}
+	c.Home = home
+	for _, f := range []struct{ set, configured *[]string }{
+		{&c.SharedStores, &file.SharedStores}, {&c.Sources, &file.Sources}, {&c.Keys, &file.Keys}, {&c.RequireLicenses, &file.RequireLicenses},
+	} {
+		if *f.set == nil {
+			*f.set = *f.configured
+		}
+	}
+	if c.CAFile == "" {
+		c.CAFile = file.CAFile
+	}
+	if c.LockFile == "" {
+		c.LockFile, _ = lock.Find(".") // empty if there is none: that in the home
+	}
+	return nil
 }
 
 // Close ends the plugin processes and releases the store.

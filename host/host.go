@@ -102,6 +102,9 @@ func New(opt Options) (*Host, error) {
 	if opt.Isolation < IsolateDefault || opt.Isolation > IsolateOff {
 		return nil, fmt.Errorf("host: isolation %d is unknown", opt.Isolation)
 	}
+	if err := pluginrpc.Unserved(); err != nil {
+		return nil, err
+	}
 	setDefault(&opt.IdleAfter, 5*time.Minute)
 	setDefault(&opt.StartTimeout, 20*time.Second)
 	setDefault(&opt.CallTimeout, 5*time.Minute)

@@ -5,6 +5,7 @@ package pluginrpc
 import (
 	"fmt"
 	"math"
+	"os"
 
 	"github.com/hashicorp/go-plugin"
 
@@ -16,6 +17,16 @@ import (
 var Handshake = plugin.HandshakeConfig{
 	MagicCookieKey:   "ZOO_PLUGIN_MAGIC_COOKIE",
 	MagicCookieValue: "6f6c7a3f-zoo-family",
+}
+
+// Unserved reports a process that was started to serve a family linked into the program, and does something else: its main does not begin with
+// sdk.ServeEmbedded, and would start processes in turn.
+func Unserved() error {
+	family := os.Getenv(EnvFamily)
+	if family == "" || os.Getenv(Handshake.MagicCookieKey) != Handshake.MagicCookieValue {
+		return nil
+	}
+	return fmt.Errorf("this process was started to serve family %s: begin the program's main with sdk.ServeEmbedded(plugins.All)", family)
 }
 
 // Protocol versions.
