@@ -131,3 +131,19 @@ func TestCtrlCIsNamed(t *testing.T) {
 		t.Errorf("exit %d: %q", code, stderr.String())
 	}
 }
+
+// Opening a pipe waits for a writer, and no signal ends that.
+func TestPipeInAFolderIsNotWaitedFor(t *testing.T) {
+	home, data := imported(t), photos(t, 3)
+	if err := syscall.Mkfifo(filepath.Join(data, "dark", "pipe.png"), 0o600); err != nil {
+		t.Skip(err)
+	}
+	for _, args := range [][]string{{"predict", "mine", data}, {"finetune", "mine", "--data", data, "--freeze", "features", "--epochs", "1", "--out", "x"}} {
+		cmd, stderr := killable(t, home, args...)
+		ended := time.AfterFunc(20*time.Second, func() { _ = cmd.Process.Kill() }) // it may just have ended
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("%v: %v: %s", args, err, stderr.String())
+		}
+		ended.Stop()
+	}
+}

@@ -160,7 +160,7 @@ func imageItems(paths []string, stdin io.Reader) ([]classifier.Item, error) {
 			if err != nil {
 				return err
 			}
-			if !d.IsDir() && dataset.IsImage(d.Name()) && !strings.HasPrefix(d.Name(), ".") {
+			if d.Type()&^fs.ModeSymlink == 0 && dataset.IsImage(d.Name()) && !strings.HasPrefix(d.Name(), ".") {
 				items = append(items, classifier.Item{Name: path})
 			}
 			return nil

@@ -122,7 +122,7 @@ func (d *Dataset) addFolder(root string, label int) error {
 			path := filepath.Join(dir, e.Name())
 			switch {
 			case isFolder(path, e):
-			case IsImage(path):
+			case IsImage(path) && e.Type()&^os.ModeSymlink == 0: // a pipe would be waited for
 				d.Samples = append(d.Samples, Sample{path, label})
 			default:
 				d.Ignored = append(d.Ignored, path)
