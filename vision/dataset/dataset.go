@@ -187,22 +187,30 @@ func (d *Dataset) WithClasses(classes []string) (*Dataset, error) {
 	return out, nil
 }
 
+// maxCSV is more than a file of labels has: what never ends would else fill the memory.
+const maxCSV = 256 << 20
+
 // CSV reads lines "path,label"; further columns are ignored, and so is a first line whose path is no image file and does not
 // exist. Relative paths are relative to the folder of the CSV. A label is a name or an index into classes. Where classes
-// is nil, the classes are the labels that occur: in order of number where all are numbers, else in byte order.
+// is nil, the classes are the labels that occur: in order of number where all are numbers, else in byte order. A file may have
+// 256 MB, which is some millions of lines.
 func CSV(path string, classes []string) (*Dataset, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("labels: %w", err)
 	}
 	defer f.Close() // opened for reading
-	r := csv.NewReader(f)
+	limited := &io.LimitedReader{R: f, N: maxCSV}
+	r := csv.NewReader(limited)
 	r.FieldsPerRecord, r.TrimLeadingSpace, r.ReuseRecord = -1, true, true
 	d := &Dataset{Classes: classes}
 	var labels []string
 	var missing []string // lines without a label
 	for first := true; ; first = false {
 		record, err := r.Read()
+		if limited.N == 0 {
+			return nil, fmt.Errorf("labels %s: more than %d MB: name a file of lines \"path,label\"", path, maxCSV>>20)
+		}
 		if err == io.EOF {
 			break
 		}

@@ -147,6 +147,16 @@ func TestTrainValClassesAgree(t *testing.T) {
 	}
 }
 
+func TestEndlessCSVIsRefused(t *testing.T) {
+	const zeros = "/dev/zero"
+	if info, err := os.Stat(zeros); err != nil || info.Mode()&os.ModeCharDevice == 0 {
+		t.Skip("there is no " + zeros)
+	}
+	if _, err := CSV(zeros, nil); err == nil || !strings.Contains(err.Error(), "more than 256 MB") {
+		t.Errorf("error %v", err)
+	}
+}
+
 func TestCSV(t *testing.T) {
 	dir := t.TempDir()
 	for _, name := range []string{"1.png", "2.png", "sub/3.png"} {
