@@ -390,6 +390,33 @@ func TestConvSmallGroups(t *testing.T) {
 	}
 }
 
+// TestConvEveryDestination writes every kind of map: format, residual and activation choose the code that finishes sums, and how many steps
+// a sum has, where that is done.
+func TestConvEveryDestination(t *testing.T) {
+	for _, tier := range tiers() {
+		for _, p := range precisions {
+			r := rand.New(rand.NewPCG(uint64(tier), uint64(p)))
+			formats := []kernel.Format{kernel.F32}
+			if f := FormatOf(p, tier); f != kernel.F32 {
+				formats = append(formats, f)
+			}
+			for _, f := range formats {
+				for _, residual := range []bool{false, true} {
+					for a := kernel.None; a <= kernel.Tanh; a++ {
+						for _, in := range []int{24, 64, 200} {
+							c := convCase{
+								spec: ConvSpec{In: in, Out: 72, KernelH: 1, KernelW: 1, StrideH: 1, StrideW: 1, Groups: 1, Activation: a, Precision: p, Tier: tier},
+								n:    1, h: 5, w: 15, srcFormat: formats[len(formats)-1], dstFormat: f, residual: residual, workers: 1,
+							}
+							c.run(t, r)
+						}
+					}
+				}
+			}
+		}
+	}
+}
+
 // TestConvNetworkShapes runs layers of real networks, one output row or two of each where they are large.
 func TestConvNetworkShapes(t *testing.T) {
 	layers := []benchLayer{

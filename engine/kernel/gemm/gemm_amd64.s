@@ -156,6 +156,12 @@ DATA widen<>+56(SB)/4, $0x2c2b2a00
 DATA widen<>+60(SB)/4, $0x2f2e2d00
 GLOBL widen<>(SB), RODATA|NOPTR, $64
 
+DATA upperToLower<>+0(SB)/4, $0x00000302
+DATA upperToLower<>+4(SB)/4, $0x00000706
+DATA upperToLower<>+8(SB)/4, $0x00000b0a
+DATA upperToLower<>+12(SB)/4, $0x00000f0e
+GLOBL upperToLower<>(SB), RODATA|NOPTR, $16
+
 DATA bitShifts<>+0(SB)/4, $0x0000001f
 DATA bitShifts<>+4(SB)/4, $0x0000001e
 DATA bitShifts<>+8(SB)/4, $0x0000001d
@@ -354,83 +360,84 @@ TEXT ·amxMedium(SB), NOSPLIT, $0-8
 	MOVQ (R8), AX
 
 	// LDTILECFG (AX)
-	BYTE         $0xc4
-	BYTE         $0xe2
-	BYTE         $0x78
-	BYTE         $0x49
-	BYTE         $0x00
-	MOVQ         24(R8), R9
-	MOVQ         32(R8), DI
-	MOVQ         184(R8), SI
-	XORQ         R14, R14
-	XORQ         R15, R15
-	MOVQ         R14, 512(R8)
-	MOVQ         112(R8), AX
-	MOVQ         AX, 392(R8)
-	MOVQ         16(R8), AX
-	MOVQ         AX, 400(R8)
-	MOVQ         128(R8), AX
-	MOVQ         AX, 408(R8)
-	VBROADCASTSS 248(R8), Z29
-	VBROADCASTSS 252(R8), Z28
-	VPBROADCASTD constants<>+32(SB), Z27
-	VPBROADCASTD constants<>+36(SB), Z26
-	VPBROADCASTD constants<>+40(SB), Z25
-	VMOVUPS      interleave<>+0(SB), Z24
-	VMOVUPS      interleave<>+64(SB), Z23
-	MOVL         constants<>+44(SB), AX
-	KMOVD        AX, K2
+	BYTE            $0xc4
+	BYTE            $0xe2
+	BYTE            $0x78
+	BYTE            $0x49
+	BYTE            $0x00
+	MOVQ            24(R8), R9
+	MOVQ            32(R8), DI
+	MOVQ            184(R8), SI
+	XORQ            R14, R14
+	XORQ            R15, R15
+	MOVQ            R14, 536(R8)
+	MOVQ            112(R8), AX
+	MOVQ            AX, 416(R8)
+	MOVQ            16(R8), AX
+	MOVQ            AX, 424(R8)
+	MOVQ            128(R8), AX
+	MOVQ            AX, 432(R8)
+	VBROADCASTSS    248(R8), Z29
+	VBROADCASTSS    252(R8), Z28
+	VPBROADCASTD    constants<>+32(SB), Z27
+	VPBROADCASTD    constants<>+36(SB), Z26
+	VPBROADCASTD    constants<>+40(SB), Z25
+	VMOVUPS         interleave<>+0(SB), Z24
+	VMOVUPS         interleave<>+64(SB), Z23
+	VBROADCASTI32X4 upperToLower<>+0(SB), Z22
+	MOVQ            $0x3333333333333333, AX
+	KMOVQ           AX, K2
 
 group:
 	MOVQ 96(R8), AX
-	MOVQ AX, 416(R8)
+	MOVQ AX, 440(R8)
 	MOVQ 80(R8), AX
-	MOVQ AX, 448(R8)
+	MOVQ AX, 472(R8)
 	MOVQ 144(R8), AX
-	MOVQ AX, 344(R8)
-	MOVQ 152(R8), AX
-	MOVQ AX, 352(R8)
-	MOVQ 160(R8), AX
-	MOVQ AX, 360(R8)
-	MOVQ 168(R8), AX
 	MOVQ AX, 368(R8)
-	MOVQ 176(R8), AX
+	MOVQ 152(R8), AX
 	MOVQ AX, 376(R8)
-	MOVQ 192(R8), AX
+	MOVQ 160(R8), AX
 	MOVQ AX, 384(R8)
+	MOVQ 168(R8), AX
+	MOVQ AX, 392(R8)
+	MOVQ 176(R8), AX
+	MOVQ AX, 400(R8)
+	MOVQ 192(R8), AX
+	MOVQ AX, 408(R8)
 
 panel:
 	MOVQ 48(R8), AX
 	SUBQ 64(R8), AX
-	MOVQ AX, 424(R8)
+	MOVQ AX, 448(R8)
 	MOVQ 40(R8), AX
-	MOVQ AX, 456(R8)
+	MOVQ AX, 480(R8)
 
 chunk:
-	MOVQ    424(R8), AX
+	MOVQ    448(R8), AX
 	MOVQ    56(R8), BX
 	CMPQ    BX, AX
 	CMOVQGT AX, BX
-	MOVQ    BX, 440(R8)
+	MOVQ    BX, 464(R8)
 	SHLQ    $0x0b, BX
-	MOVQ    448(R8), AX
+	MOVQ    472(R8), AX
 	ADDQ    224(R8), AX
-	MOVQ    AX, 488(R8)
+	MOVQ    AX, 512(R8)
 	XORQ    DX, DX
 	CMPQ    216(R8), $0x00
 	CMOVQEQ DX, BX
-	MOVQ    BX, 496(R8)
+	MOVQ    BX, 520(R8)
 	MOVQ    104(R8), AX
-	MOVQ    AX, 432(R8)
-	MOVQ    400(R8), AX
-	MOVQ    AX, 464(R8)
+	MOVQ    AX, 456(R8)
+	MOVQ    424(R8), AX
+	MOVQ    AX, 488(R8)
+	MOVQ    432(R8), AX
+	MOVQ    AX, 496(R8)
 	MOVQ    408(R8), AX
-	MOVQ    AX, 472(R8)
-	MOVQ    384(R8), AX
-	MOVQ    AX, 480(R8)
+	MOVQ    AX, 504(R8)
 
 block:
-	MOVQ    464(R8), AX
+	MOVQ    488(R8), AX
 	MOVQ    8(R8), R10
 	MOVQ    R10, R11
 	MOVLQSX (AX), BX
@@ -438,11 +445,11 @@ block:
 	ADDQ    BX, R10
 	ADDQ    CX, R11
 	ADDQ    $0x08, AX
-	MOVQ    AX, 464(R8)
-	MOVQ    448(R8), R12
-	MOVQ    456(R8), R13
-	MOVQ    440(R8), CX
-	MOVQ    424(R8), AX
+	MOVQ    AX, 488(R8)
+	MOVQ    472(R8), R12
+	MOVQ    480(R8), R13
+	MOVQ    464(R8), CX
+	MOVQ    448(R8), AX
 	CMPQ    AX, 48(R8)
 	JNE     resume
 
@@ -476,7 +483,7 @@ block:
 	JMP  step
 
 resume:
-	MOVQ 480(R8), AX
+	MOVQ 504(R8), AX
 	MOVQ $0x00000040, DX
 
 	// TILELOADD 0(AX)(DX*1), TMM0
@@ -572,10 +579,14 @@ step:
 	BYTE $0x42
 	BYTE $0x5c
 	BYTE $0xcc
-	CMPQ 496(R8), $0x00
+	CMPQ 520(R8), $0x00
 	JGT  fetch0
 
 fetched0:
+	CMPL 272(R8), $0x00
+	JNE  rows0
+
+rowsdone0:
 	// TILELOADD 0(BX)(R9*1), TMM5
 	BYTE $0xc4
 	BYTE $0xa2
@@ -599,7 +610,7 @@ fetched0:
 	BYTE  $0xdd
 	TESTQ $0x00000007, CX
 	JNZ   awake
-	MOVQ  264(R8), AX
+	MOVQ  288(R8), AX
 
 	// TILESTORED TMM5, 0(AX)(DX*1)
 	BYTE $0xc4
@@ -611,525 +622,18 @@ fetched0:
 
 awake:
 	ADDQ $0x00000800, R12
-	MOVQ 208(R8), DX
-
-row:
-	CMPQ      R14, R15
-	JGE       rowsdone
-	MOVLQSX   (R14), BX
-	VADDPS    (SI)(BX*1), Z31, Z0
-	VADDPS    64(SI)(BX*1), Z30, Z1
-	CMPQ      232(R8), $0x00
-	JNE       halves
-	VMOVAPS   Z24, Z2
-	VPERMI2PS Z1, Z0, Z2
-	VPERMT2PS Z1, Z23, Z0
-	VMOVAPS   Z0, Z1
-	VMOVAPS   Z2, Z0
-	MOVQ      328(R8), AX
-	TESTQ     AX, AX
-	JZ        noresidual32
-	MOVLQSX   8(R14), BX
-	VMOVUPS.Z (AX)(BX*4), K3, Z2
-	VMOVUPS.Z 64(AX)(BX*4), K4, Z3
-	VADDPS    Z2, Z0, Z0
-	VADDPS    Z3, Z1, Z1
-
-noresidual32:
-	CMPL   240(R8), $0x02
-	JA     f32_act3
-	VMAXPS Z0, Z29, Z0
-	VMAXPS Z1, Z29, Z1
-	VMINPS Z0, Z28, Z0
-	VMINPS Z1, Z28, Z1
-	JMP    f32_actdone
-
-f32_act3:
-	CMPL         240(R8), $0x03
-	JNE          f32_act4
-	VMOVAPS      Z0, Z3
-	VADDPS.BCST  constants<>+16(SB), Z0, Z0
-	VPXORD       Z2, Z2, Z2
-	VMAXPS       Z0, Z2, Z0
-	VBROADCASTSS constants<>+20(SB), Z2
-	VMINPS       Z0, Z2, Z0
-	VMULPS.BCST  constants<>+24(SB), Z0, Z0
-	VMULPS       Z3, Z0, Z0
-	VMOVAPS      Z1, Z3
-	VADDPS.BCST  constants<>+16(SB), Z1, Z1
-	VPXORD       Z2, Z2, Z2
-	VMAXPS       Z1, Z2, Z1
-	VBROADCASTSS constants<>+20(SB), Z2
-	VMINPS       Z1, Z2, Z1
-	VMULPS.BCST  constants<>+24(SB), Z1, Z1
-	VMULPS       Z3, Z1, Z1
-	JMP          f32_actdone
-
-f32_act4:
-	CMPL         240(R8), $0x04
-	JNE          f32_act5
-	VADDPS.BCST  constants<>+16(SB), Z0, Z0
-	VPXORD       Z2, Z2, Z2
-	VMAXPS       Z0, Z2, Z0
-	VBROADCASTSS constants<>+20(SB), Z2
-	VMINPS       Z0, Z2, Z0
-	VMULPS.BCST  constants<>+24(SB), Z0, Z0
-	VADDPS.BCST  constants<>+16(SB), Z1, Z1
-	VPXORD       Z2, Z2, Z2
-	VMAXPS       Z1, Z2, Z1
-	VBROADCASTSS constants<>+20(SB), Z2
-	VMINPS       Z1, Z2, Z1
-	VMULPS.BCST  constants<>+24(SB), Z1, Z1
-	JMP          f32_actdone
-
-f32_act5:
-	CMPL             240(R8), $0x05
-	JNE              f32_act6
-	VMOVAPS          Z0, Z4
-	VMULPS.BCST      constants<>+48(SB), Z0, Z0
-	VBROADCASTSS     constants<>+56(SB), Z5
-	VMINPS           Z0, Z5, Z0
-	VREDUCEPS        $0x09, Z0, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
-	VSCALEFPS        Z0, Z3, Z0
-	VADDPS.BCST      constants<>+8(SB), Z0, Z0
-	VRCP14PS         Z0, Z3
-	VBROADCASTSS     constants<>+12(SB), Z5
-	VFNMADD231PS     Z0, Z3, Z5
-	VMULPS           Z5, Z3, Z0
-	VMULPS           Z4, Z0, Z0
-	VMOVAPS          Z1, Z4
-	VMULPS.BCST      constants<>+48(SB), Z1, Z1
-	VBROADCASTSS     constants<>+56(SB), Z5
-	VMINPS           Z1, Z5, Z1
-	VREDUCEPS        $0x09, Z1, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
-	VSCALEFPS        Z1, Z3, Z1
-	VADDPS.BCST      constants<>+8(SB), Z1, Z1
-	VRCP14PS         Z1, Z3
-	VBROADCASTSS     constants<>+12(SB), Z5
-	VFNMADD231PS     Z1, Z3, Z5
-	VMULPS           Z5, Z3, Z1
-	VMULPS           Z4, Z1, Z1
-	JMP              f32_actdone
-
-f32_act6:
-	CMPL             240(R8), $0x06
-	JNE              f32_act7
-	VMULPS.BCST      constants<>+48(SB), Z0, Z0
-	VBROADCASTSS     constants<>+56(SB), Z5
-	VMINPS           Z0, Z5, Z0
-	VREDUCEPS        $0x09, Z0, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
-	VSCALEFPS        Z0, Z3, Z0
-	VADDPS.BCST      constants<>+8(SB), Z0, Z0
-	VRCP14PS         Z0, Z3
-	VBROADCASTSS     constants<>+12(SB), Z5
-	VFNMADD231PS     Z0, Z3, Z5
-	VMULPS           Z5, Z3, Z0
-	VMULPS.BCST      constants<>+48(SB), Z1, Z1
-	VBROADCASTSS     constants<>+56(SB), Z5
-	VMINPS           Z1, Z5, Z1
-	VREDUCEPS        $0x09, Z1, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
-	VSCALEFPS        Z1, Z3, Z1
-	VADDPS.BCST      constants<>+8(SB), Z1, Z1
-	VRCP14PS         Z1, Z3
-	VBROADCASTSS     constants<>+12(SB), Z5
-	VFNMADD231PS     Z1, Z3, Z5
-	VMULPS           Z5, Z3, Z1
-	JMP              f32_actdone
-
-f32_act7:
-	CMPL             240(R8), $0x07
-	JNE              f32_act8
-	VMAXPS.BCST      constants<>+60(SB), Z0, Z2
-	VMINPS.BCST      constants<>+64(SB), Z2, Z2
-	VMULPS           Z2, Z2, Z3
-	VBROADCASTSS     constants<>+28(SB), Z4
-	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
-	VBROADCASTSS     constants<>+180(SB), Z4
-	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
-	VBROADCASTSS     constants<>+60(SB), Z5
-	VCMPPS           $0x06, Z5, Z0, K5
-	VMULPS.Z         Z4, Z0, K5, Z0
-	VMAXPS.BCST      constants<>+60(SB), Z1, Z2
-	VMINPS.BCST      constants<>+64(SB), Z2, Z2
-	VMULPS           Z2, Z2, Z3
-	VBROADCASTSS     constants<>+28(SB), Z4
-	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
-	VBROADCASTSS     constants<>+180(SB), Z4
-	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
-	VBROADCASTSS     constants<>+60(SB), Z5
-	VCMPPS           $0x06, Z5, Z1, K5
-	VMULPS.Z         Z4, Z1, K5, Z1
-	JMP              f32_actdone
-
-f32_act8:
-	VADDPS           Z0, Z0, Z0
-	VMULPS.BCST      constants<>+48(SB), Z0, Z0
-	VBROADCASTSS     constants<>+56(SB), Z5
-	VMINPS           Z0, Z5, Z0
-	VREDUCEPS        $0x09, Z0, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
-	VSCALEFPS        Z0, Z3, Z0
-	VADDPS.BCST      constants<>+8(SB), Z0, Z0
-	VRCP14PS         Z0, Z3
-	VBROADCASTSS     constants<>+12(SB), Z5
-	VFNMADD231PS     Z0, Z3, Z5
-	VMULPS           Z5, Z3, Z0
-	VADDPS           Z0, Z0, Z0
-	VADDPS.BCST      constants<>+28(SB), Z0, Z0
-	VADDPS           Z1, Z1, Z1
-	VMULPS.BCST      constants<>+48(SB), Z1, Z1
-	VBROADCASTSS     constants<>+56(SB), Z5
-	VMINPS           Z1, Z5, Z1
-	VREDUCEPS        $0x09, Z1, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
-	VSCALEFPS        Z1, Z3, Z1
-	VADDPS.BCST      constants<>+8(SB), Z1, Z1
-	VRCP14PS         Z1, Z3
-	VBROADCASTSS     constants<>+12(SB), Z5
-	VFNMADD231PS     Z1, Z3, Z5
-	VMULPS           Z5, Z3, Z1
-	VADDPS           Z1, Z1, Z1
-	VADDPS.BCST      constants<>+28(SB), Z1, Z1
-
-f32_actdone:
-	MOVLQSX 4(R14), BX
-	MOVQ    312(R8), AX
-	VMOVUPS Z0, K3, (AX)(BX*4)
-	VMOVUPS Z1, K4, 64(AX)(BX*4)
-	JMP     rowdone
-
-halves:
-	MOVQ        328(R8), AX
-	TESTQ       AX, AX
-	JZ          noresidual16
-	MOVLQSX     8(R14), BX
-	VMOVDQU16.Z (AX)(BX*2), K1, Z2
-	VPSLLD      $0x10, Z2, Z3
-	VPANDD      Z26, Z2, Z2
-	VADDPS      Z3, Z0, Z0
-	VADDPS      Z2, Z1, Z1
-	CMPQ        232(R8), $0x01
-	JE          noresidual16
-	MOVQ        336(R8), AX
-	VMOVDQU16.Z (AX)(BX*2), K1, Z2
-	VPSLLD      $0x10, Z2, Z3
-	VPANDD      Z26, Z2, Z2
-	VADDPS      Z3, Z0, Z0
-	VADDPS      Z2, Z1, Z1
-
-noresidual16:
-	CMPL   240(R8), $0x02
-	JA     f16_act3
-	VMAXPS Z0, Z29, Z0
-	VMAXPS Z1, Z29, Z1
-	VMINPS Z0, Z28, Z0
-	VMINPS Z1, Z28, Z1
-	JMP    f16_actdone
-
-f16_act3:
-	CMPL         240(R8), $0x03
-	JNE          f16_act4
-	VMOVAPS      Z0, Z3
-	VADDPS.BCST  constants<>+16(SB), Z0, Z0
-	VPXORD       Z2, Z2, Z2
-	VMAXPS       Z0, Z2, Z0
-	VBROADCASTSS constants<>+20(SB), Z2
-	VMINPS       Z0, Z2, Z0
-	VMULPS.BCST  constants<>+24(SB), Z0, Z0
-	VMULPS       Z3, Z0, Z0
-	VMOVAPS      Z1, Z3
-	VADDPS.BCST  constants<>+16(SB), Z1, Z1
-	VPXORD       Z2, Z2, Z2
-	VMAXPS       Z1, Z2, Z1
-	VBROADCASTSS constants<>+20(SB), Z2
-	VMINPS       Z1, Z2, Z1
-	VMULPS.BCST  constants<>+24(SB), Z1, Z1
-	VMULPS       Z3, Z1, Z1
-	JMP          f16_actdone
-
-f16_act4:
-	CMPL         240(R8), $0x04
-	JNE          f16_act5
-	VADDPS.BCST  constants<>+16(SB), Z0, Z0
-	VPXORD       Z2, Z2, Z2
-	VMAXPS       Z0, Z2, Z0
-	VBROADCASTSS constants<>+20(SB), Z2
-	VMINPS       Z0, Z2, Z0
-	VMULPS.BCST  constants<>+24(SB), Z0, Z0
-	VADDPS.BCST  constants<>+16(SB), Z1, Z1
-	VPXORD       Z2, Z2, Z2
-	VMAXPS       Z1, Z2, Z1
-	VBROADCASTSS constants<>+20(SB), Z2
-	VMINPS       Z1, Z2, Z1
-	VMULPS.BCST  constants<>+24(SB), Z1, Z1
-	JMP          f16_actdone
-
-f16_act5:
-	CMPL             240(R8), $0x05
-	JNE              f16_act6
-	VMOVAPS          Z0, Z4
-	VMULPS.BCST      constants<>+48(SB), Z0, Z0
-	VBROADCASTSS     constants<>+56(SB), Z5
-	VMINPS           Z0, Z5, Z0
-	VREDUCEPS        $0x09, Z0, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
-	VSCALEFPS        Z0, Z3, Z0
-	VADDPS.BCST      constants<>+8(SB), Z0, Z0
-	VRCP14PS         Z0, Z3
-	VBROADCASTSS     constants<>+12(SB), Z5
-	VFNMADD231PS     Z0, Z3, Z5
-	VMULPS           Z5, Z3, Z0
-	VMULPS           Z4, Z0, Z0
-	VMOVAPS          Z1, Z4
-	VMULPS.BCST      constants<>+48(SB), Z1, Z1
-	VBROADCASTSS     constants<>+56(SB), Z5
-	VMINPS           Z1, Z5, Z1
-	VREDUCEPS        $0x09, Z1, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
-	VSCALEFPS        Z1, Z3, Z1
-	VADDPS.BCST      constants<>+8(SB), Z1, Z1
-	VRCP14PS         Z1, Z3
-	VBROADCASTSS     constants<>+12(SB), Z5
-	VFNMADD231PS     Z1, Z3, Z5
-	VMULPS           Z5, Z3, Z1
-	VMULPS           Z4, Z1, Z1
-	JMP              f16_actdone
-
-f16_act6:
-	CMPL             240(R8), $0x06
-	JNE              f16_act7
-	VMULPS.BCST      constants<>+48(SB), Z0, Z0
-	VBROADCASTSS     constants<>+56(SB), Z5
-	VMINPS           Z0, Z5, Z0
-	VREDUCEPS        $0x09, Z0, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
-	VSCALEFPS        Z0, Z3, Z0
-	VADDPS.BCST      constants<>+8(SB), Z0, Z0
-	VRCP14PS         Z0, Z3
-	VBROADCASTSS     constants<>+12(SB), Z5
-	VFNMADD231PS     Z0, Z3, Z5
-	VMULPS           Z5, Z3, Z0
-	VMULPS.BCST      constants<>+48(SB), Z1, Z1
-	VBROADCASTSS     constants<>+56(SB), Z5
-	VMINPS           Z1, Z5, Z1
-	VREDUCEPS        $0x09, Z1, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
-	VSCALEFPS        Z1, Z3, Z1
-	VADDPS.BCST      constants<>+8(SB), Z1, Z1
-	VRCP14PS         Z1, Z3
-	VBROADCASTSS     constants<>+12(SB), Z5
-	VFNMADD231PS     Z1, Z3, Z5
-	VMULPS           Z5, Z3, Z1
-	JMP              f16_actdone
-
-f16_act7:
-	CMPL             240(R8), $0x07
-	JNE              f16_act8
-	VMAXPS.BCST      constants<>+60(SB), Z0, Z2
-	VMINPS.BCST      constants<>+64(SB), Z2, Z2
-	VMULPS           Z2, Z2, Z3
-	VBROADCASTSS     constants<>+28(SB), Z4
-	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
-	VBROADCASTSS     constants<>+180(SB), Z4
-	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
-	VBROADCASTSS     constants<>+60(SB), Z5
-	VCMPPS           $0x06, Z5, Z0, K5
-	VMULPS.Z         Z4, Z0, K5, Z0
-	VMAXPS.BCST      constants<>+60(SB), Z1, Z2
-	VMINPS.BCST      constants<>+64(SB), Z2, Z2
-	VMULPS           Z2, Z2, Z3
-	VBROADCASTSS     constants<>+28(SB), Z4
-	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
-	VBROADCASTSS     constants<>+180(SB), Z4
-	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
-	VBROADCASTSS     constants<>+60(SB), Z5
-	VCMPPS           $0x06, Z5, Z1, K5
-	VMULPS.Z         Z4, Z1, K5, Z1
-	JMP              f16_actdone
-
-f16_act8:
-	VADDPS           Z0, Z0, Z0
-	VMULPS.BCST      constants<>+48(SB), Z0, Z0
-	VBROADCASTSS     constants<>+56(SB), Z5
-	VMINPS           Z0, Z5, Z0
-	VREDUCEPS        $0x09, Z0, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
-	VSCALEFPS        Z0, Z3, Z0
-	VADDPS.BCST      constants<>+8(SB), Z0, Z0
-	VRCP14PS         Z0, Z3
-	VBROADCASTSS     constants<>+12(SB), Z5
-	VFNMADD231PS     Z0, Z3, Z5
-	VMULPS           Z5, Z3, Z0
-	VADDPS           Z0, Z0, Z0
-	VADDPS.BCST      constants<>+28(SB), Z0, Z0
-	VADDPS           Z1, Z1, Z1
-	VMULPS.BCST      constants<>+48(SB), Z1, Z1
-	VBROADCASTSS     constants<>+56(SB), Z5
-	VMINPS           Z1, Z5, Z1
-	VREDUCEPS        $0x09, Z1, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
-	VSCALEFPS        Z1, Z3, Z1
-	VADDPS.BCST      constants<>+8(SB), Z1, Z1
-	VRCP14PS         Z1, Z3
-	VBROADCASTSS     constants<>+12(SB), Z5
-	VFNMADD231PS     Z1, Z3, Z5
-	VMULPS           Z5, Z3, Z1
-	VADDPS           Z1, Z1, Z1
-	VADDPS.BCST      constants<>+28(SB), Z1, Z1
-
-f16_actdone:
-	MOVLQSX     4(R14), BX
-	MOVQ        312(R8), AX
-	VPADDD      Z27, Z0, Z2
-	VPADDD      Z27, Z1, Z3
-	VPSRLD      $0x10, Z2, Z4
-	VMOVDQU16   Z3, K2, Z4
-	VMOVDQU16   Z4, K1, (AX)(BX*2)
-	CMPQ        232(R8), $0x01
-	JE          rowdone
-	VPANDD      Z26, Z2, Z2
-	VPANDD      Z26, Z3, Z3
-	VSUBPS      Z2, Z0, Z0
-	VSUBPS      Z3, Z1, Z1
-	VFIXUPIMMPS $0x00, Z25, Z0, Z0
-	VFIXUPIMMPS $0x00, Z25, Z1, Z1
-	VPADDD      Z27, Z0, Z0
-	VPADDD      Z27, Z1, Z1
-	VPSRLD      $0x10, Z0, Z0
-	VMOVDQU16   Z1, K2, Z0
-	MOVQ        320(R8), AX
-	VMOVDQU16   Z0, K1, (AX)(BX*2)
-
-rowdone:
-	ADDQ $0x0c, R14
-	DECQ DX
-	JNZ  row
+	CMPQ R14, R15
+	JLT  rows
 
 rowsdone:
 	DECQ CX
 	JNZ  step
-	CMPQ 512(R8), $0x00
+	CMPQ 536(R8), $0x00
 	JNE  end
-	MOVQ 424(R8), AX
-	CMPQ AX, 440(R8)
+	MOVQ 448(R8), AX
+	CMPQ AX, 464(R8)
 	JE   summed
-	MOVQ 480(R8), AX
+	MOVQ 504(R8), AX
 	MOVQ $0x00000040, DX
 
 	// TILESTORED TMM0, 0(AX)(DX*1)
@@ -1176,17 +680,17 @@ rowsdone:
 	BYTE $0x00
 	BYTE $0x00
 	ADDQ $0x00001000, AX
-	MOVQ AX, 480(R8)
-	DECQ 432(R8)
+	MOVQ AX, 504(R8)
+	DECQ 456(R8)
 	JNZ  block
-	MOVQ 440(R8), AX
-	SUBQ AX, 424(R8)
-	MOVQ 456(R8), BX
+	MOVQ 464(R8), AX
+	SUBQ AX, 448(R8)
+	MOVQ 480(R8), BX
 	LEAQ (BX)(AX*4), BX
-	MOVQ BX, 456(R8)
+	MOVQ BX, 480(R8)
 	SHLQ $0x0b, AX
-	ADDQ AX, 448(R8)
-	MOVQ 424(R8), AX
+	ADDQ AX, 472(R8)
+	MOVQ 448(R8), AX
 	CMPQ AX, 72(R8)
 	JNE  chunk
 	JMP  nextpanel
@@ -1235,14 +739,14 @@ summed:
 	BYTE    $0x08
 	BYTE    $0x00
 	BYTE    $0x00
-	MOVQ    480(R8), AX
+	MOVQ    504(R8), AX
 	ADDQ    $0x00001000, AX
-	MOVQ    AX, 480(R8)
-	MOVQ    472(R8), AX
+	MOVQ    AX, 504(R8)
+	MOVQ    496(R8), AX
 	MOVLQSX (AX), R14
 	MOVLQSX 4(AX), R15
 	ADDQ    $0x04, AX
-	MOVQ    AX, 472(R8)
+	MOVQ    AX, 496(R8)
 	MOVQ    136(R8), DX
 	CMPQ    R14, DX
 	CMOVQGT DX, R14
@@ -1253,59 +757,60 @@ summed:
 	LEAQ    (AX)(R14*4), R14
 	LEAQ    (R15)(R15*2), R15
 	LEAQ    (AX)(R15*4), R15
-	MOVQ    376(R8), AX
+	MOVQ    400(R8), AX
 	VMOVUPS (AX), Z31
 	VMOVUPS 64(AX), Z30
-	MOVQ    344(R8), AX
-	MOVQ    AX, 312(R8)
-	MOVQ    352(R8), AX
-	MOVQ    AX, 320(R8)
-	MOVQ    360(R8), AX
-	MOVQ    AX, 328(R8)
 	MOVQ    368(R8), AX
 	MOVQ    AX, 336(R8)
+	MOVQ    376(R8), AX
+	MOVQ    AX, 344(R8)
+	MOVQ    384(R8), AX
+	MOVQ    AX, 352(R8)
+	MOVQ    392(R8), AX
+	MOVQ    AX, 360(R8)
 	MOVQ    $0xffffffff, AX
 	MOVQ    256(R8), DX
-	CMPQ    416(R8), $0x01
+	CMPQ    440(R8), $0x01
 	CMOVQEQ DX, AX
 	KMOVD   AX, K1
 	KMOVW   AX, K3
 	SHRQ    $0x10, AX
 	KMOVW   AX, K4
-	DECQ    432(R8)
+	DECQ    456(R8)
 	JNZ     block
-	MOVQ    440(R8), AX
+	MOVQ    464(R8), AX
 	SHLQ    $0x0b, AX
-	ADDQ    AX, 448(R8)
-	ADDQ    $0x00000080, 376(R8)
+	ADDQ    AX, 472(R8)
+	ADDQ    $0x00000080, 400(R8)
 	MOVQ    $0x00000040, BX
 	MOVQ    $0x00000080, DX
 	CMPQ    232(R8), $0x00
 	CMOVQEQ DX, BX
-	ADDQ    BX, 344(R8)
-	ADDQ    BX, 352(R8)
+	ADDQ    BX, 368(R8)
+	ADDQ    BX, 376(R8)
 	CMPQ    160(R8), $0x00
 	JE      nextpanel
-	ADDQ    BX, 360(R8)
-	ADDQ    BX, 368(R8)
+	ADDQ    BX, 384(R8)
+	ADDQ    BX, 392(R8)
 
 nextpanel:
 	MOVQ 88(R8), AX
-	ADDQ AX, 448(R8)
+	ADDQ AX, 472(R8)
 	MOVQ 200(R8), AX
-	ADDQ AX, 384(R8)
-	DECQ 416(R8)
+	ADDQ AX, 408(R8)
+	DECQ 440(R8)
 	JNZ  panel
-	MOVQ 464(R8), AX
-	MOVQ AX, 400(R8)
-	MOVQ 472(R8), AX
-	MOVQ AX, 408(R8)
-	DECQ 392(R8)
+	MOVQ 488(R8), AX
+	MOVQ AX, 424(R8)
+	MOVQ 496(R8), AX
+	MOVQ AX, 432(R8)
+	DECQ 416(R8)
 	JNZ  group
 	MOVQ $0x00000001, CX
-	MOVQ CX, 512(R8)
-	MOVQ $0x00000020, DX
-	JMP  row
+	MOVQ CX, 536(R8)
+	MOVQ R15, DX
+	CMPQ R14, DX
+	JNE  lastrows
 
 end:
 	// TILERELEASE
@@ -1317,12 +822,1555 @@ end:
 	VZEROUPPER
 	RET
 
+rows:
+	MOVQ    280(R8), DX
+	ADDQ    R14, DX
+	CMPQ    DX, R15
+	CMOVQGT R15, DX
+
+lastrows:
+	MOVQ 264(R8), AX
+	CMPQ AX, $0x00
+	JEQ  last0
+	CMPQ AX, $0x01
+	JEQ  last1
+	CMPQ AX, $0x02
+	JEQ  last2
+	CMPQ AX, $0x03
+	JEQ  last3
+	CMPQ AX, $0x04
+	JEQ  last4
+	CMPQ AX, $0x05
+	JEQ  last5
+	CMPQ AX, $0x06
+	JEQ  last6
+	CMPQ AX, $0x07
+	JEQ  last7
+
+last:
+	MOVLQSX   (R14), BX
+	VADDPS    (SI)(BX*1), Z31, Z0
+	VADDPS    64(SI)(BX*1), Z30, Z1
+	CMPQ      232(R8), $0x00
+	JNE       lasthalves
+	VMOVAPS   Z24, Z2
+	VPERMI2PS Z1, Z0, Z2
+	VPERMT2PS Z1, Z23, Z0
+	VMOVAPS   Z0, Z1
+	VMOVAPS   Z2, Z0
+	MOVQ      352(R8), AX
+	TESTQ     AX, AX
+	JZ        lastnoresidual32
+	MOVLQSX   8(R14), BX
+	VMOVUPS.Z (AX)(BX*4), K3, Z2
+	VMOVUPS.Z 64(AX)(BX*4), K4, Z3
+	VADDPS    Z2, Z0, Z0
+	VADDPS    Z3, Z1, Z1
+
+lastnoresidual32:
+	CMPL   240(R8), $0x02
+	JA     lastf32_act3
+	VMAXPS Z0, Z29, Z0
+	VMAXPS Z1, Z29, Z1
+	VMINPS Z0, Z28, Z0
+	VMINPS Z1, Z28, Z1
+	JMP    lastf32_actdone
+
+lastf32_act3:
+	CMPL         240(R8), $0x03
+	JNE          lastf32_act4
+	VMOVAPS      Z0, Z3
+	VADDPS.BCST  constants<>+16(SB), Z0, Z0
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z0, Z2, Z0
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z0, Z2, Z0
+	VMULPS.BCST  constants<>+24(SB), Z0, Z0
+	VMULPS       Z3, Z0, Z0
+	VMOVAPS      Z1, Z3
+	VADDPS.BCST  constants<>+16(SB), Z1, Z1
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z1, Z2, Z1
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z1, Z2, Z1
+	VMULPS.BCST  constants<>+24(SB), Z1, Z1
+	VMULPS       Z3, Z1, Z1
+	JMP          lastf32_actdone
+
+lastf32_act4:
+	CMPL         240(R8), $0x04
+	JNE          lastf32_act5
+	VADDPS.BCST  constants<>+16(SB), Z0, Z0
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z0, Z2, Z0
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z0, Z2, Z0
+	VMULPS.BCST  constants<>+24(SB), Z0, Z0
+	VADDPS.BCST  constants<>+16(SB), Z1, Z1
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z1, Z2, Z1
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z1, Z2, Z1
+	VMULPS.BCST  constants<>+24(SB), Z1, Z1
+	JMP          lastf32_actdone
+
+lastf32_act5:
+	CMPL             240(R8), $0x05
+	JNE              lastf32_act6
+	VMOVAPS          Z0, Z4
+	VMULPS.BCST      constants<>+48(SB), Z0, Z0
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z0, Z5, Z0
+	VREDUCEPS        $0x09, Z0, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z0, Z3, Z0
+	VADDPS.BCST      constants<>+8(SB), Z0, Z0
+	VRCP14PS         Z0, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z0, Z3, Z5
+	VMULPS           Z5, Z3, Z0
+	VMULPS           Z4, Z0, Z0
+	VMOVAPS          Z1, Z4
+	VMULPS.BCST      constants<>+48(SB), Z1, Z1
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z1, Z5, Z1
+	VREDUCEPS        $0x09, Z1, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z1, Z3, Z1
+	VADDPS.BCST      constants<>+8(SB), Z1, Z1
+	VRCP14PS         Z1, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z1, Z3, Z5
+	VMULPS           Z5, Z3, Z1
+	VMULPS           Z4, Z1, Z1
+	JMP              lastf32_actdone
+
+lastf32_act6:
+	CMPL             240(R8), $0x06
+	JNE              lastf32_act7
+	VMULPS.BCST      constants<>+48(SB), Z0, Z0
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z0, Z5, Z0
+	VREDUCEPS        $0x09, Z0, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z0, Z3, Z0
+	VADDPS.BCST      constants<>+8(SB), Z0, Z0
+	VRCP14PS         Z0, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z0, Z3, Z5
+	VMULPS           Z5, Z3, Z0
+	VMULPS.BCST      constants<>+48(SB), Z1, Z1
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z1, Z5, Z1
+	VREDUCEPS        $0x09, Z1, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z1, Z3, Z1
+	VADDPS.BCST      constants<>+8(SB), Z1, Z1
+	VRCP14PS         Z1, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z1, Z3, Z5
+	VMULPS           Z5, Z3, Z1
+	JMP              lastf32_actdone
+
+lastf32_act7:
+	CMPL             240(R8), $0x07
+	JNE              lastf32_act8
+	VMAXPS.BCST      constants<>+60(SB), Z0, Z2
+	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMULPS           Z2, Z2, Z3
+	VBROADCASTSS     constants<>+28(SB), Z4
+	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
+	VBROADCASTSS     constants<>+180(SB), Z4
+	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
+	VBROADCASTSS     constants<>+60(SB), Z5
+	VCMPPS           $0x06, Z5, Z0, K5
+	VMULPS.Z         Z4, Z0, K5, Z0
+	VMAXPS.BCST      constants<>+60(SB), Z1, Z2
+	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMULPS           Z2, Z2, Z3
+	VBROADCASTSS     constants<>+28(SB), Z4
+	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
+	VBROADCASTSS     constants<>+180(SB), Z4
+	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
+	VBROADCASTSS     constants<>+60(SB), Z5
+	VCMPPS           $0x06, Z5, Z1, K5
+	VMULPS.Z         Z4, Z1, K5, Z1
+	JMP              lastf32_actdone
+
+lastf32_act8:
+	VADDPS           Z0, Z0, Z0
+	VMULPS.BCST      constants<>+48(SB), Z0, Z0
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z0, Z5, Z0
+	VREDUCEPS        $0x09, Z0, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z0, Z3, Z0
+	VADDPS.BCST      constants<>+8(SB), Z0, Z0
+	VRCP14PS         Z0, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z0, Z3, Z5
+	VMULPS           Z5, Z3, Z0
+	VADDPS           Z0, Z0, Z0
+	VADDPS.BCST      constants<>+28(SB), Z0, Z0
+	VADDPS           Z1, Z1, Z1
+	VMULPS.BCST      constants<>+48(SB), Z1, Z1
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z1, Z5, Z1
+	VREDUCEPS        $0x09, Z1, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z1, Z3, Z1
+	VADDPS.BCST      constants<>+8(SB), Z1, Z1
+	VRCP14PS         Z1, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z1, Z3, Z5
+	VMULPS           Z5, Z3, Z1
+	VADDPS           Z1, Z1, Z1
+	VADDPS.BCST      constants<>+28(SB), Z1, Z1
+
+lastf32_actdone:
+	MOVLQSX 4(R14), BX
+	MOVQ    336(R8), AX
+	VMOVUPS Z0, K3, (AX)(BX*4)
+	VMOVUPS Z1, K4, 64(AX)(BX*4)
+	JMP     lastrowdone
+
+lasthalves:
+	CMPQ        352(R8), $0x00
+	JE          lastnoresidual16
+	MOVLQSX     8(R14), BX
+	MOVQ        352(R8), AX
+	VMOVDQU16.Z (AX)(BX*2), K1, Z2
+	VPSLLD      $0x10, Z2, Z3
+	VPANDD      Z26, Z2, Z2
+	VADDPS      Z3, Z0, Z0
+	VADDPS      Z2, Z1, Z1
+	CMPQ        232(R8), $0x01
+	JE          lastnoresidual16
+	MOVQ        360(R8), AX
+	VMOVDQU16.Z (AX)(BX*2), K1, Z2
+	VPSLLD      $0x10, Z2, Z3
+	VPANDD      Z26, Z2, Z2
+	VADDPS      Z3, Z0, Z0
+	VADDPS      Z2, Z1, Z1
+
+lastnoresidual16:
+	CMPL   240(R8), $0x02
+	JA     lastf16_act3
+	VMAXPS Z0, Z29, Z0
+	VMAXPS Z1, Z29, Z1
+	VMINPS Z0, Z28, Z0
+	VMINPS Z1, Z28, Z1
+	JMP    lastf16_actdone
+
+lastf16_act3:
+	CMPL         240(R8), $0x03
+	JNE          lastf16_act4
+	VMOVAPS      Z0, Z3
+	VADDPS.BCST  constants<>+16(SB), Z0, Z0
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z0, Z2, Z0
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z0, Z2, Z0
+	VMULPS.BCST  constants<>+24(SB), Z0, Z0
+	VMULPS       Z3, Z0, Z0
+	VMOVAPS      Z1, Z3
+	VADDPS.BCST  constants<>+16(SB), Z1, Z1
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z1, Z2, Z1
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z1, Z2, Z1
+	VMULPS.BCST  constants<>+24(SB), Z1, Z1
+	VMULPS       Z3, Z1, Z1
+	JMP          lastf16_actdone
+
+lastf16_act4:
+	CMPL         240(R8), $0x04
+	JNE          lastf16_act5
+	VADDPS.BCST  constants<>+16(SB), Z0, Z0
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z0, Z2, Z0
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z0, Z2, Z0
+	VMULPS.BCST  constants<>+24(SB), Z0, Z0
+	VADDPS.BCST  constants<>+16(SB), Z1, Z1
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z1, Z2, Z1
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z1, Z2, Z1
+	VMULPS.BCST  constants<>+24(SB), Z1, Z1
+	JMP          lastf16_actdone
+
+lastf16_act5:
+	CMPL             240(R8), $0x05
+	JNE              lastf16_act6
+	VMOVAPS          Z0, Z4
+	VMULPS.BCST      constants<>+48(SB), Z0, Z0
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z0, Z5, Z0
+	VREDUCEPS        $0x09, Z0, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z0, Z3, Z0
+	VADDPS.BCST      constants<>+8(SB), Z0, Z0
+	VRCP14PS         Z0, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z0, Z3, Z5
+	VMULPS           Z5, Z3, Z0
+	VMULPS           Z4, Z0, Z0
+	VMOVAPS          Z1, Z4
+	VMULPS.BCST      constants<>+48(SB), Z1, Z1
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z1, Z5, Z1
+	VREDUCEPS        $0x09, Z1, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z1, Z3, Z1
+	VADDPS.BCST      constants<>+8(SB), Z1, Z1
+	VRCP14PS         Z1, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z1, Z3, Z5
+	VMULPS           Z5, Z3, Z1
+	VMULPS           Z4, Z1, Z1
+	JMP              lastf16_actdone
+
+lastf16_act6:
+	CMPL             240(R8), $0x06
+	JNE              lastf16_act7
+	VMULPS.BCST      constants<>+48(SB), Z0, Z0
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z0, Z5, Z0
+	VREDUCEPS        $0x09, Z0, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z0, Z3, Z0
+	VADDPS.BCST      constants<>+8(SB), Z0, Z0
+	VRCP14PS         Z0, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z0, Z3, Z5
+	VMULPS           Z5, Z3, Z0
+	VMULPS.BCST      constants<>+48(SB), Z1, Z1
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z1, Z5, Z1
+	VREDUCEPS        $0x09, Z1, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z1, Z3, Z1
+	VADDPS.BCST      constants<>+8(SB), Z1, Z1
+	VRCP14PS         Z1, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z1, Z3, Z5
+	VMULPS           Z5, Z3, Z1
+	JMP              lastf16_actdone
+
+lastf16_act7:
+	CMPL             240(R8), $0x07
+	JNE              lastf16_act8
+	VMAXPS.BCST      constants<>+60(SB), Z0, Z2
+	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMULPS           Z2, Z2, Z3
+	VBROADCASTSS     constants<>+28(SB), Z4
+	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
+	VBROADCASTSS     constants<>+180(SB), Z4
+	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
+	VBROADCASTSS     constants<>+60(SB), Z5
+	VCMPPS           $0x06, Z5, Z0, K5
+	VMULPS.Z         Z4, Z0, K5, Z0
+	VMAXPS.BCST      constants<>+60(SB), Z1, Z2
+	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMULPS           Z2, Z2, Z3
+	VBROADCASTSS     constants<>+28(SB), Z4
+	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
+	VBROADCASTSS     constants<>+180(SB), Z4
+	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
+	VBROADCASTSS     constants<>+60(SB), Z5
+	VCMPPS           $0x06, Z5, Z1, K5
+	VMULPS.Z         Z4, Z1, K5, Z1
+	JMP              lastf16_actdone
+
+lastf16_act8:
+	VADDPS           Z0, Z0, Z0
+	VMULPS.BCST      constants<>+48(SB), Z0, Z0
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z0, Z5, Z0
+	VREDUCEPS        $0x09, Z0, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z0, Z3, Z0
+	VADDPS.BCST      constants<>+8(SB), Z0, Z0
+	VRCP14PS         Z0, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z0, Z3, Z5
+	VMULPS           Z5, Z3, Z0
+	VADDPS           Z0, Z0, Z0
+	VADDPS.BCST      constants<>+28(SB), Z0, Z0
+	VADDPS           Z1, Z1, Z1
+	VMULPS.BCST      constants<>+48(SB), Z1, Z1
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z1, Z5, Z1
+	VREDUCEPS        $0x09, Z1, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z1, Z3, Z1
+	VADDPS.BCST      constants<>+8(SB), Z1, Z1
+	VRCP14PS         Z1, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z1, Z3, Z5
+	VMULPS           Z5, Z3, Z1
+	VADDPS           Z1, Z1, Z1
+	VADDPS.BCST      constants<>+28(SB), Z1, Z1
+
+lastf16_actdone:
+	MOVLQSX     4(R14), BX
+	MOVQ        336(R8), AX
+	VPADDD      Z27, Z0, Z2
+	VPADDD      Z27, Z1, Z3
+	VMOVDQA64   Z3, Z4
+	VPSHUFB     Z22, Z2, K2, Z4
+	VMOVDQU16   Z4, K1, (AX)(BX*2)
+	CMPQ        232(R8), $0x01
+	JE          lastrowdone
+	MOVQ        344(R8), AX
+	VPANDD      Z26, Z2, Z2
+	VPANDD      Z26, Z3, Z3
+	VSUBPS      Z2, Z0, Z0
+	VSUBPS      Z3, Z1, Z1
+	VFIXUPIMMPS $0x00, Z25, Z0, Z0
+	VFIXUPIMMPS $0x00, Z25, Z1, Z1
+	VPADDD      Z27, Z0, Z0
+	VPADDD      Z27, Z1, Z1
+	VPSHUFB     Z22, Z0, K2, Z1
+	VMOVDQU16   Z1, K1, (AX)(BX*2)
+
+lastrowdone:
+	ADDQ $0x0c, R14
+	CMPQ R14, DX
+	JLT  last
+	JMP  rowsdone
+
+last0:
+	MOVLQSX   (R14), BX
+	VADDPS    (SI)(BX*1), Z31, Z0
+	VADDPS    64(SI)(BX*1), Z30, Z1
+	VMAXPS    Z0, Z29, Z0
+	VMAXPS    Z1, Z29, Z1
+	MOVLQSX   4(R14), BX
+	MOVQ      336(R8), AX
+	VPADDD    Z27, Z0, Z2
+	VPADDD    Z27, Z1, Z3
+	VMOVDQA64 Z3, Z4
+	VPSHUFB   Z22, Z2, K2, Z4
+	VMOVDQU16 Z4, K1, (AX)(BX*2)
+	ADDQ      $0x0c, R14
+	CMPQ      R14, DX
+	JLT       last0
+	JMP       rowsdone
+
+last1:
+	MOVLQSX   (R14), BX
+	VADDPS    (SI)(BX*1), Z31, Z0
+	VADDPS    64(SI)(BX*1), Z30, Z1
+	VMAXPS    Z0, Z29, Z0
+	VMAXPS    Z1, Z29, Z1
+	VMINPS    Z0, Z28, Z0
+	VMINPS    Z1, Z28, Z1
+	MOVLQSX   4(R14), BX
+	MOVQ      336(R8), AX
+	VPADDD    Z27, Z0, Z2
+	VPADDD    Z27, Z1, Z3
+	VMOVDQA64 Z3, Z4
+	VPSHUFB   Z22, Z2, K2, Z4
+	VMOVDQU16 Z4, K1, (AX)(BX*2)
+	ADDQ      $0x0c, R14
+	CMPQ      R14, DX
+	JLT       last1
+	JMP       rowsdone
+
+last2:
+	MOVLQSX     (R14), BX
+	VADDPS      (SI)(BX*1), Z31, Z0
+	VADDPS      64(SI)(BX*1), Z30, Z1
+	MOVLQSX     8(R14), BX
+	MOVQ        352(R8), AX
+	VMOVDQU16.Z (AX)(BX*2), K1, Z2
+	VPSLLD      $0x10, Z2, Z3
+	VPANDD      Z26, Z2, Z2
+	VADDPS      Z3, Z0, Z0
+	VADDPS      Z2, Z1, Z1
+	VMAXPS      Z0, Z29, Z0
+	VMAXPS      Z1, Z29, Z1
+	MOVLQSX     4(R14), BX
+	MOVQ        336(R8), AX
+	VPADDD      Z27, Z0, Z2
+	VPADDD      Z27, Z1, Z3
+	VMOVDQA64   Z3, Z4
+	VPSHUFB     Z22, Z2, K2, Z4
+	VMOVDQU16   Z4, K1, (AX)(BX*2)
+	ADDQ        $0x0c, R14
+	CMPQ        R14, DX
+	JLT         last2
+	JMP         rowsdone
+
+last3:
+	MOVLQSX     (R14), BX
+	VADDPS      (SI)(BX*1), Z31, Z0
+	VADDPS      64(SI)(BX*1), Z30, Z1
+	MOVLQSX     8(R14), BX
+	MOVQ        352(R8), AX
+	VMOVDQU16.Z (AX)(BX*2), K1, Z2
+	VPSLLD      $0x10, Z2, Z3
+	VPANDD      Z26, Z2, Z2
+	VADDPS      Z3, Z0, Z0
+	VADDPS      Z2, Z1, Z1
+	VMAXPS      Z0, Z29, Z0
+	VMAXPS      Z1, Z29, Z1
+	VMINPS      Z0, Z28, Z0
+	VMINPS      Z1, Z28, Z1
+	MOVLQSX     4(R14), BX
+	MOVQ        336(R8), AX
+	VPADDD      Z27, Z0, Z2
+	VPADDD      Z27, Z1, Z3
+	VMOVDQA64   Z3, Z4
+	VPSHUFB     Z22, Z2, K2, Z4
+	VMOVDQU16   Z4, K1, (AX)(BX*2)
+	ADDQ        $0x0c, R14
+	CMPQ        R14, DX
+	JLT         last3
+	JMP         rowsdone
+
+last4:
+	MOVLQSX     (R14), BX
+	VADDPS      (SI)(BX*1), Z31, Z0
+	VADDPS      64(SI)(BX*1), Z30, Z1
+	VMAXPS      Z0, Z29, Z0
+	VMAXPS      Z1, Z29, Z1
+	MOVLQSX     4(R14), BX
+	MOVQ        336(R8), AX
+	VPADDD      Z27, Z0, Z2
+	VPADDD      Z27, Z1, Z3
+	VMOVDQA64   Z3, Z4
+	VPSHUFB     Z22, Z2, K2, Z4
+	VMOVDQU16   Z4, K1, (AX)(BX*2)
+	MOVQ        344(R8), AX
+	VPANDD      Z26, Z2, Z2
+	VPANDD      Z26, Z3, Z3
+	VSUBPS      Z2, Z0, Z0
+	VSUBPS      Z3, Z1, Z1
+	VFIXUPIMMPS $0x00, Z25, Z0, Z0
+	VFIXUPIMMPS $0x00, Z25, Z1, Z1
+	VPADDD      Z27, Z0, Z0
+	VPADDD      Z27, Z1, Z1
+	VPSHUFB     Z22, Z0, K2, Z1
+	VMOVDQU16   Z1, K1, (AX)(BX*2)
+	ADDQ        $0x0c, R14
+	CMPQ        R14, DX
+	JLT         last4
+	JMP         rowsdone
+
+last5:
+	MOVLQSX     (R14), BX
+	VADDPS      (SI)(BX*1), Z31, Z0
+	VADDPS      64(SI)(BX*1), Z30, Z1
+	VMAXPS      Z0, Z29, Z0
+	VMAXPS      Z1, Z29, Z1
+	VMINPS      Z0, Z28, Z0
+	VMINPS      Z1, Z28, Z1
+	MOVLQSX     4(R14), BX
+	MOVQ        336(R8), AX
+	VPADDD      Z27, Z0, Z2
+	VPADDD      Z27, Z1, Z3
+	VMOVDQA64   Z3, Z4
+	VPSHUFB     Z22, Z2, K2, Z4
+	VMOVDQU16   Z4, K1, (AX)(BX*2)
+	MOVQ        344(R8), AX
+	VPANDD      Z26, Z2, Z2
+	VPANDD      Z26, Z3, Z3
+	VSUBPS      Z2, Z0, Z0
+	VSUBPS      Z3, Z1, Z1
+	VFIXUPIMMPS $0x00, Z25, Z0, Z0
+	VFIXUPIMMPS $0x00, Z25, Z1, Z1
+	VPADDD      Z27, Z0, Z0
+	VPADDD      Z27, Z1, Z1
+	VPSHUFB     Z22, Z0, K2, Z1
+	VMOVDQU16   Z1, K1, (AX)(BX*2)
+	ADDQ        $0x0c, R14
+	CMPQ        R14, DX
+	JLT         last5
+	JMP         rowsdone
+
+last6:
+	MOVLQSX     (R14), BX
+	VADDPS      (SI)(BX*1), Z31, Z0
+	VADDPS      64(SI)(BX*1), Z30, Z1
+	MOVLQSX     8(R14), BX
+	MOVQ        352(R8), AX
+	VMOVDQU16.Z (AX)(BX*2), K1, Z2
+	VPSLLD      $0x10, Z2, Z3
+	VPANDD      Z26, Z2, Z2
+	VADDPS      Z3, Z0, Z0
+	VADDPS      Z2, Z1, Z1
+	MOVQ        360(R8), AX
+	VMOVDQU16.Z (AX)(BX*2), K1, Z2
+	VPSLLD      $0x10, Z2, Z3
+	VPANDD      Z26, Z2, Z2
+	VADDPS      Z3, Z0, Z0
+	VADDPS      Z2, Z1, Z1
+	VMAXPS      Z0, Z29, Z0
+	VMAXPS      Z1, Z29, Z1
+	MOVLQSX     4(R14), BX
+	MOVQ        336(R8), AX
+	VPADDD      Z27, Z0, Z2
+	VPADDD      Z27, Z1, Z3
+	VMOVDQA64   Z3, Z4
+	VPSHUFB     Z22, Z2, K2, Z4
+	VMOVDQU16   Z4, K1, (AX)(BX*2)
+	MOVQ        344(R8), AX
+	VPANDD      Z26, Z2, Z2
+	VPANDD      Z26, Z3, Z3
+	VSUBPS      Z2, Z0, Z0
+	VSUBPS      Z3, Z1, Z1
+	VFIXUPIMMPS $0x00, Z25, Z0, Z0
+	VFIXUPIMMPS $0x00, Z25, Z1, Z1
+	VPADDD      Z27, Z0, Z0
+	VPADDD      Z27, Z1, Z1
+	VPSHUFB     Z22, Z0, K2, Z1
+	VMOVDQU16   Z1, K1, (AX)(BX*2)
+	ADDQ        $0x0c, R14
+	CMPQ        R14, DX
+	JLT         last6
+	JMP         rowsdone
+
+last7:
+	MOVLQSX     (R14), BX
+	VADDPS      (SI)(BX*1), Z31, Z0
+	VADDPS      64(SI)(BX*1), Z30, Z1
+	MOVLQSX     8(R14), BX
+	MOVQ        352(R8), AX
+	VMOVDQU16.Z (AX)(BX*2), K1, Z2
+	VPSLLD      $0x10, Z2, Z3
+	VPANDD      Z26, Z2, Z2
+	VADDPS      Z3, Z0, Z0
+	VADDPS      Z2, Z1, Z1
+	MOVQ        360(R8), AX
+	VMOVDQU16.Z (AX)(BX*2), K1, Z2
+	VPSLLD      $0x10, Z2, Z3
+	VPANDD      Z26, Z2, Z2
+	VADDPS      Z3, Z0, Z0
+	VADDPS      Z2, Z1, Z1
+	VMAXPS      Z0, Z29, Z0
+	VMAXPS      Z1, Z29, Z1
+	VMINPS      Z0, Z28, Z0
+	VMINPS      Z1, Z28, Z1
+	MOVLQSX     4(R14), BX
+	MOVQ        336(R8), AX
+	VPADDD      Z27, Z0, Z2
+	VPADDD      Z27, Z1, Z3
+	VMOVDQA64   Z3, Z4
+	VPSHUFB     Z22, Z2, K2, Z4
+	VMOVDQU16   Z4, K1, (AX)(BX*2)
+	MOVQ        344(R8), AX
+	VPANDD      Z26, Z2, Z2
+	VPANDD      Z26, Z3, Z3
+	VSUBPS      Z2, Z0, Z0
+	VSUBPS      Z3, Z1, Z1
+	VFIXUPIMMPS $0x00, Z25, Z0, Z0
+	VFIXUPIMMPS $0x00, Z25, Z1, Z1
+	VPADDD      Z27, Z0, Z0
+	VPADDD      Z27, Z1, Z1
+	VPSHUFB     Z22, Z0, K2, Z1
+	VMOVDQU16   Z1, K1, (AX)(BX*2)
+	ADDQ        $0x0c, R14
+	CMPQ        R14, DX
+	JLT         last7
+	JMP         rowsdone
+
+rows0:
+	MOVQ    $0x00000000, AX
+	MOVQ    AX, 544(R8)
+	MOVLQSX 272(R8), DX
+	ADDQ    R14, DX
+	CMPQ    DX, R15
+	CMOVQGT R15, DX
+	CMPQ    R14, DX
+	JGE     restore
+	MOVQ    264(R8), AX
+	CMPQ    AX, $0x00
+	JEQ     among0
+	CMPQ    AX, $0x01
+	JEQ     among1
+	CMPQ    AX, $0x02
+	JEQ     among2
+	CMPQ    AX, $0x03
+	JEQ     among3
+	CMPQ    AX, $0x04
+	JEQ     among4
+	CMPQ    AX, $0x05
+	JEQ     among5
+	CMPQ    AX, $0x06
+	JEQ     among6
+	CMPQ    AX, $0x07
+	JEQ     among7
+
+among:
+	MOVLQSX   (R14), BX
+	VADDPS    (SI)(BX*1), Z31, Z0
+	VADDPS    64(SI)(BX*1), Z30, Z1
+	CMPQ      232(R8), $0x00
+	JNE       amonghalves
+	VMOVAPS   Z24, Z2
+	VPERMI2PS Z1, Z0, Z2
+	VPERMT2PS Z1, Z23, Z0
+	VMOVAPS   Z0, Z1
+	VMOVAPS   Z2, Z0
+	MOVQ      352(R8), AX
+	TESTQ     AX, AX
+	JZ        amongnoresidual32
+	MOVLQSX   8(R14), BX
+	VMOVUPS.Z (AX)(BX*4), K3, Z2
+	VMOVUPS.Z 64(AX)(BX*4), K4, Z3
+	VADDPS    Z2, Z0, Z0
+	VADDPS    Z3, Z1, Z1
+
+amongnoresidual32:
+	CMPL   240(R8), $0x02
+	JA     amongf32_act3
+	VMAXPS Z0, Z29, Z0
+	VMAXPS Z1, Z29, Z1
+	VMINPS Z0, Z28, Z0
+	VMINPS Z1, Z28, Z1
+	JMP    amongf32_actdone
+
+amongf32_act3:
+	CMPL         240(R8), $0x03
+	JNE          amongf32_act4
+	VMOVAPS      Z0, Z3
+	VADDPS.BCST  constants<>+16(SB), Z0, Z0
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z0, Z2, Z0
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z0, Z2, Z0
+	VMULPS.BCST  constants<>+24(SB), Z0, Z0
+	VMULPS       Z3, Z0, Z0
+	VMOVAPS      Z1, Z3
+	VADDPS.BCST  constants<>+16(SB), Z1, Z1
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z1, Z2, Z1
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z1, Z2, Z1
+	VMULPS.BCST  constants<>+24(SB), Z1, Z1
+	VMULPS       Z3, Z1, Z1
+	JMP          amongf32_actdone
+
+amongf32_act4:
+	CMPL         240(R8), $0x04
+	JNE          amongf32_act5
+	VADDPS.BCST  constants<>+16(SB), Z0, Z0
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z0, Z2, Z0
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z0, Z2, Z0
+	VMULPS.BCST  constants<>+24(SB), Z0, Z0
+	VADDPS.BCST  constants<>+16(SB), Z1, Z1
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z1, Z2, Z1
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z1, Z2, Z1
+	VMULPS.BCST  constants<>+24(SB), Z1, Z1
+	JMP          amongf32_actdone
+
+amongf32_act5:
+	CMPL             240(R8), $0x05
+	JNE              amongf32_act6
+	VMOVAPS          Z0, Z4
+	VMULPS.BCST      constants<>+48(SB), Z0, Z0
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z0, Z5, Z0
+	VREDUCEPS        $0x09, Z0, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z0, Z3, Z0
+	VADDPS.BCST      constants<>+8(SB), Z0, Z0
+	VRCP14PS         Z0, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z0, Z3, Z5
+	VMULPS           Z5, Z3, Z0
+	VMULPS           Z4, Z0, Z0
+	VMOVAPS          Z1, Z4
+	VMULPS.BCST      constants<>+48(SB), Z1, Z1
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z1, Z5, Z1
+	VREDUCEPS        $0x09, Z1, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z1, Z3, Z1
+	VADDPS.BCST      constants<>+8(SB), Z1, Z1
+	VRCP14PS         Z1, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z1, Z3, Z5
+	VMULPS           Z5, Z3, Z1
+	VMULPS           Z4, Z1, Z1
+	JMP              amongf32_actdone
+
+amongf32_act6:
+	CMPL             240(R8), $0x06
+	JNE              amongf32_act7
+	VMULPS.BCST      constants<>+48(SB), Z0, Z0
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z0, Z5, Z0
+	VREDUCEPS        $0x09, Z0, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z0, Z3, Z0
+	VADDPS.BCST      constants<>+8(SB), Z0, Z0
+	VRCP14PS         Z0, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z0, Z3, Z5
+	VMULPS           Z5, Z3, Z0
+	VMULPS.BCST      constants<>+48(SB), Z1, Z1
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z1, Z5, Z1
+	VREDUCEPS        $0x09, Z1, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z1, Z3, Z1
+	VADDPS.BCST      constants<>+8(SB), Z1, Z1
+	VRCP14PS         Z1, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z1, Z3, Z5
+	VMULPS           Z5, Z3, Z1
+	JMP              amongf32_actdone
+
+amongf32_act7:
+	CMPL             240(R8), $0x07
+	JNE              amongf32_act8
+	VMAXPS.BCST      constants<>+60(SB), Z0, Z2
+	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMULPS           Z2, Z2, Z3
+	VBROADCASTSS     constants<>+28(SB), Z4
+	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
+	VBROADCASTSS     constants<>+180(SB), Z4
+	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
+	VBROADCASTSS     constants<>+60(SB), Z5
+	VCMPPS           $0x06, Z5, Z0, K5
+	VMULPS.Z         Z4, Z0, K5, Z0
+	VMAXPS.BCST      constants<>+60(SB), Z1, Z2
+	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMULPS           Z2, Z2, Z3
+	VBROADCASTSS     constants<>+28(SB), Z4
+	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
+	VBROADCASTSS     constants<>+180(SB), Z4
+	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
+	VBROADCASTSS     constants<>+60(SB), Z5
+	VCMPPS           $0x06, Z5, Z1, K5
+	VMULPS.Z         Z4, Z1, K5, Z1
+	JMP              amongf32_actdone
+
+amongf32_act8:
+	VADDPS           Z0, Z0, Z0
+	VMULPS.BCST      constants<>+48(SB), Z0, Z0
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z0, Z5, Z0
+	VREDUCEPS        $0x09, Z0, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z0, Z3, Z0
+	VADDPS.BCST      constants<>+8(SB), Z0, Z0
+	VRCP14PS         Z0, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z0, Z3, Z5
+	VMULPS           Z5, Z3, Z0
+	VADDPS           Z0, Z0, Z0
+	VADDPS.BCST      constants<>+28(SB), Z0, Z0
+	VADDPS           Z1, Z1, Z1
+	VMULPS.BCST      constants<>+48(SB), Z1, Z1
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z1, Z5, Z1
+	VREDUCEPS        $0x09, Z1, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z1, Z3, Z1
+	VADDPS.BCST      constants<>+8(SB), Z1, Z1
+	VRCP14PS         Z1, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z1, Z3, Z5
+	VMULPS           Z5, Z3, Z1
+	VADDPS           Z1, Z1, Z1
+	VADDPS.BCST      constants<>+28(SB), Z1, Z1
+
+amongf32_actdone:
+	MOVLQSX 4(R14), BX
+	MOVQ    336(R8), AX
+	VMOVUPS Z0, K3, (AX)(BX*4)
+	VMOVUPS Z1, K4, 64(AX)(BX*4)
+	JMP     amongrowdone
+
+amonghalves:
+	CMPQ        352(R8), $0x00
+	JE          amongnoresidual16
+	MOVLQSX     8(R14), BX
+	MOVQ        352(R8), AX
+	VMOVDQU16.Z (AX)(BX*2), K1, Z2
+	VPSLLD      $0x10, Z2, Z3
+	VPANDD      Z26, Z2, Z2
+	VADDPS      Z3, Z0, Z0
+	VADDPS      Z2, Z1, Z1
+	CMPQ        232(R8), $0x01
+	JE          amongnoresidual16
+	MOVQ        360(R8), AX
+	VMOVDQU16.Z (AX)(BX*2), K1, Z2
+	VPSLLD      $0x10, Z2, Z3
+	VPANDD      Z26, Z2, Z2
+	VADDPS      Z3, Z0, Z0
+	VADDPS      Z2, Z1, Z1
+
+amongnoresidual16:
+	CMPL   240(R8), $0x02
+	JA     amongf16_act3
+	VMAXPS Z0, Z29, Z0
+	VMAXPS Z1, Z29, Z1
+	VMINPS Z0, Z28, Z0
+	VMINPS Z1, Z28, Z1
+	JMP    amongf16_actdone
+
+amongf16_act3:
+	CMPL         240(R8), $0x03
+	JNE          amongf16_act4
+	VMOVAPS      Z0, Z3
+	VADDPS.BCST  constants<>+16(SB), Z0, Z0
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z0, Z2, Z0
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z0, Z2, Z0
+	VMULPS.BCST  constants<>+24(SB), Z0, Z0
+	VMULPS       Z3, Z0, Z0
+	VMOVAPS      Z1, Z3
+	VADDPS.BCST  constants<>+16(SB), Z1, Z1
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z1, Z2, Z1
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z1, Z2, Z1
+	VMULPS.BCST  constants<>+24(SB), Z1, Z1
+	VMULPS       Z3, Z1, Z1
+	JMP          amongf16_actdone
+
+amongf16_act4:
+	CMPL         240(R8), $0x04
+	JNE          amongf16_act5
+	VADDPS.BCST  constants<>+16(SB), Z0, Z0
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z0, Z2, Z0
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z0, Z2, Z0
+	VMULPS.BCST  constants<>+24(SB), Z0, Z0
+	VADDPS.BCST  constants<>+16(SB), Z1, Z1
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z1, Z2, Z1
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z1, Z2, Z1
+	VMULPS.BCST  constants<>+24(SB), Z1, Z1
+	JMP          amongf16_actdone
+
+amongf16_act5:
+	CMPL             240(R8), $0x05
+	JNE              amongf16_act6
+	VMOVAPS          Z0, Z4
+	VMULPS.BCST      constants<>+48(SB), Z0, Z0
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z0, Z5, Z0
+	VREDUCEPS        $0x09, Z0, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z0, Z3, Z0
+	VADDPS.BCST      constants<>+8(SB), Z0, Z0
+	VRCP14PS         Z0, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z0, Z3, Z5
+	VMULPS           Z5, Z3, Z0
+	VMULPS           Z4, Z0, Z0
+	VMOVAPS          Z1, Z4
+	VMULPS.BCST      constants<>+48(SB), Z1, Z1
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z1, Z5, Z1
+	VREDUCEPS        $0x09, Z1, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z1, Z3, Z1
+	VADDPS.BCST      constants<>+8(SB), Z1, Z1
+	VRCP14PS         Z1, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z1, Z3, Z5
+	VMULPS           Z5, Z3, Z1
+	VMULPS           Z4, Z1, Z1
+	JMP              amongf16_actdone
+
+amongf16_act6:
+	CMPL             240(R8), $0x06
+	JNE              amongf16_act7
+	VMULPS.BCST      constants<>+48(SB), Z0, Z0
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z0, Z5, Z0
+	VREDUCEPS        $0x09, Z0, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z0, Z3, Z0
+	VADDPS.BCST      constants<>+8(SB), Z0, Z0
+	VRCP14PS         Z0, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z0, Z3, Z5
+	VMULPS           Z5, Z3, Z0
+	VMULPS.BCST      constants<>+48(SB), Z1, Z1
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z1, Z5, Z1
+	VREDUCEPS        $0x09, Z1, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z1, Z3, Z1
+	VADDPS.BCST      constants<>+8(SB), Z1, Z1
+	VRCP14PS         Z1, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z1, Z3, Z5
+	VMULPS           Z5, Z3, Z1
+	JMP              amongf16_actdone
+
+amongf16_act7:
+	CMPL             240(R8), $0x07
+	JNE              amongf16_act8
+	VMAXPS.BCST      constants<>+60(SB), Z0, Z2
+	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMULPS           Z2, Z2, Z3
+	VBROADCASTSS     constants<>+28(SB), Z4
+	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
+	VBROADCASTSS     constants<>+180(SB), Z4
+	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
+	VBROADCASTSS     constants<>+60(SB), Z5
+	VCMPPS           $0x06, Z5, Z0, K5
+	VMULPS.Z         Z4, Z0, K5, Z0
+	VMAXPS.BCST      constants<>+60(SB), Z1, Z2
+	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMULPS           Z2, Z2, Z3
+	VBROADCASTSS     constants<>+28(SB), Z4
+	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
+	VBROADCASTSS     constants<>+180(SB), Z4
+	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
+	VBROADCASTSS     constants<>+60(SB), Z5
+	VCMPPS           $0x06, Z5, Z1, K5
+	VMULPS.Z         Z4, Z1, K5, Z1
+	JMP              amongf16_actdone
+
+amongf16_act8:
+	VADDPS           Z0, Z0, Z0
+	VMULPS.BCST      constants<>+48(SB), Z0, Z0
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z0, Z5, Z0
+	VREDUCEPS        $0x09, Z0, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z0, Z3, Z0
+	VADDPS.BCST      constants<>+8(SB), Z0, Z0
+	VRCP14PS         Z0, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z0, Z3, Z5
+	VMULPS           Z5, Z3, Z0
+	VADDPS           Z0, Z0, Z0
+	VADDPS.BCST      constants<>+28(SB), Z0, Z0
+	VADDPS           Z1, Z1, Z1
+	VMULPS.BCST      constants<>+48(SB), Z1, Z1
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z1, Z5, Z1
+	VREDUCEPS        $0x09, Z1, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z1, Z3, Z1
+	VADDPS.BCST      constants<>+8(SB), Z1, Z1
+	VRCP14PS         Z1, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z1, Z3, Z5
+	VMULPS           Z5, Z3, Z1
+	VADDPS           Z1, Z1, Z1
+	VADDPS.BCST      constants<>+28(SB), Z1, Z1
+
+amongf16_actdone:
+	MOVLQSX     4(R14), BX
+	MOVQ        336(R8), AX
+	VPADDD      Z27, Z0, Z2
+	VPADDD      Z27, Z1, Z3
+	VMOVDQA64   Z3, Z4
+	VPSHUFB     Z22, Z2, K2, Z4
+	VMOVDQU16   Z4, K1, (AX)(BX*2)
+	CMPQ        232(R8), $0x01
+	JE          amongrowdone
+	MOVQ        344(R8), AX
+	VPANDD      Z26, Z2, Z2
+	VPANDD      Z26, Z3, Z3
+	VSUBPS      Z2, Z0, Z0
+	VSUBPS      Z3, Z1, Z1
+	VFIXUPIMMPS $0x00, Z25, Z0, Z0
+	VFIXUPIMMPS $0x00, Z25, Z1, Z1
+	VPADDD      Z27, Z0, Z0
+	VPADDD      Z27, Z1, Z1
+	VPSHUFB     Z22, Z0, K2, Z1
+	VMOVDQU16   Z1, K1, (AX)(BX*2)
+
+amongrowdone:
+	ADDQ $0x0c, R14
+	CMPQ R14, DX
+	JLT  among
+	JMP  restore
+
+among0:
+	MOVLQSX   (R14), BX
+	VADDPS    (SI)(BX*1), Z31, Z0
+	VADDPS    64(SI)(BX*1), Z30, Z1
+	VMAXPS    Z0, Z29, Z0
+	VMAXPS    Z1, Z29, Z1
+	MOVLQSX   4(R14), BX
+	MOVQ      336(R8), AX
+	VPADDD    Z27, Z0, Z2
+	VPADDD    Z27, Z1, Z3
+	VMOVDQA64 Z3, Z4
+	VPSHUFB   Z22, Z2, K2, Z4
+	VMOVDQU16 Z4, K1, (AX)(BX*2)
+	ADDQ      $0x0c, R14
+	CMPQ      R14, DX
+	JLT       among0
+	JMP       restore
+
+among1:
+	MOVLQSX   (R14), BX
+	VADDPS    (SI)(BX*1), Z31, Z0
+	VADDPS    64(SI)(BX*1), Z30, Z1
+	VMAXPS    Z0, Z29, Z0
+	VMAXPS    Z1, Z29, Z1
+	VMINPS    Z0, Z28, Z0
+	VMINPS    Z1, Z28, Z1
+	MOVLQSX   4(R14), BX
+	MOVQ      336(R8), AX
+	VPADDD    Z27, Z0, Z2
+	VPADDD    Z27, Z1, Z3
+	VMOVDQA64 Z3, Z4
+	VPSHUFB   Z22, Z2, K2, Z4
+	VMOVDQU16 Z4, K1, (AX)(BX*2)
+	ADDQ      $0x0c, R14
+	CMPQ      R14, DX
+	JLT       among1
+	JMP       restore
+
+among2:
+	MOVLQSX     (R14), BX
+	VADDPS      (SI)(BX*1), Z31, Z0
+	VADDPS      64(SI)(BX*1), Z30, Z1
+	MOVLQSX     8(R14), BX
+	MOVQ        352(R8), AX
+	VMOVDQU16.Z (AX)(BX*2), K1, Z2
+	VPSLLD      $0x10, Z2, Z3
+	VPANDD      Z26, Z2, Z2
+	VADDPS      Z3, Z0, Z0
+	VADDPS      Z2, Z1, Z1
+	VMAXPS      Z0, Z29, Z0
+	VMAXPS      Z1, Z29, Z1
+	MOVLQSX     4(R14), BX
+	MOVQ        336(R8), AX
+	VPADDD      Z27, Z0, Z2
+	VPADDD      Z27, Z1, Z3
+	VMOVDQA64   Z3, Z4
+	VPSHUFB     Z22, Z2, K2, Z4
+	VMOVDQU16   Z4, K1, (AX)(BX*2)
+	ADDQ        $0x0c, R14
+	CMPQ        R14, DX
+	JLT         among2
+	JMP         restore
+
+among3:
+	MOVLQSX     (R14), BX
+	VADDPS      (SI)(BX*1), Z31, Z0
+	VADDPS      64(SI)(BX*1), Z30, Z1
+	MOVLQSX     8(R14), BX
+	MOVQ        352(R8), AX
+	VMOVDQU16.Z (AX)(BX*2), K1, Z2
+	VPSLLD      $0x10, Z2, Z3
+	VPANDD      Z26, Z2, Z2
+	VADDPS      Z3, Z0, Z0
+	VADDPS      Z2, Z1, Z1
+	VMAXPS      Z0, Z29, Z0
+	VMAXPS      Z1, Z29, Z1
+	VMINPS      Z0, Z28, Z0
+	VMINPS      Z1, Z28, Z1
+	MOVLQSX     4(R14), BX
+	MOVQ        336(R8), AX
+	VPADDD      Z27, Z0, Z2
+	VPADDD      Z27, Z1, Z3
+	VMOVDQA64   Z3, Z4
+	VPSHUFB     Z22, Z2, K2, Z4
+	VMOVDQU16   Z4, K1, (AX)(BX*2)
+	ADDQ        $0x0c, R14
+	CMPQ        R14, DX
+	JLT         among3
+	JMP         restore
+
+among4:
+	MOVLQSX     (R14), BX
+	VADDPS      (SI)(BX*1), Z31, Z0
+	VADDPS      64(SI)(BX*1), Z30, Z1
+	VMAXPS      Z0, Z29, Z0
+	VMAXPS      Z1, Z29, Z1
+	MOVLQSX     4(R14), BX
+	MOVQ        336(R8), AX
+	VPADDD      Z27, Z0, Z2
+	VPADDD      Z27, Z1, Z3
+	VMOVDQA64   Z3, Z4
+	VPSHUFB     Z22, Z2, K2, Z4
+	VMOVDQU16   Z4, K1, (AX)(BX*2)
+	MOVQ        344(R8), AX
+	VPANDD      Z26, Z2, Z2
+	VPANDD      Z26, Z3, Z3
+	VSUBPS      Z2, Z0, Z0
+	VSUBPS      Z3, Z1, Z1
+	VFIXUPIMMPS $0x00, Z25, Z0, Z0
+	VFIXUPIMMPS $0x00, Z25, Z1, Z1
+	VPADDD      Z27, Z0, Z0
+	VPADDD      Z27, Z1, Z1
+	VPSHUFB     Z22, Z0, K2, Z1
+	VMOVDQU16   Z1, K1, (AX)(BX*2)
+	ADDQ        $0x0c, R14
+	CMPQ        R14, DX
+	JLT         among4
+	JMP         restore
+
+among5:
+	MOVLQSX     (R14), BX
+	VADDPS      (SI)(BX*1), Z31, Z0
+	VADDPS      64(SI)(BX*1), Z30, Z1
+	VMAXPS      Z0, Z29, Z0
+	VMAXPS      Z1, Z29, Z1
+	VMINPS      Z0, Z28, Z0
+	VMINPS      Z1, Z28, Z1
+	MOVLQSX     4(R14), BX
+	MOVQ        336(R8), AX
+	VPADDD      Z27, Z0, Z2
+	VPADDD      Z27, Z1, Z3
+	VMOVDQA64   Z3, Z4
+	VPSHUFB     Z22, Z2, K2, Z4
+	VMOVDQU16   Z4, K1, (AX)(BX*2)
+	MOVQ        344(R8), AX
+	VPANDD      Z26, Z2, Z2
+	VPANDD      Z26, Z3, Z3
+	VSUBPS      Z2, Z0, Z0
+	VSUBPS      Z3, Z1, Z1
+	VFIXUPIMMPS $0x00, Z25, Z0, Z0
+	VFIXUPIMMPS $0x00, Z25, Z1, Z1
+	VPADDD      Z27, Z0, Z0
+	VPADDD      Z27, Z1, Z1
+	VPSHUFB     Z22, Z0, K2, Z1
+	VMOVDQU16   Z1, K1, (AX)(BX*2)
+	ADDQ        $0x0c, R14
+	CMPQ        R14, DX
+	JLT         among5
+	JMP         restore
+
+among6:
+	MOVLQSX     (R14), BX
+	VADDPS      (SI)(BX*1), Z31, Z0
+	VADDPS      64(SI)(BX*1), Z30, Z1
+	MOVLQSX     8(R14), BX
+	MOVQ        352(R8), AX
+	VMOVDQU16.Z (AX)(BX*2), K1, Z2
+	VPSLLD      $0x10, Z2, Z3
+	VPANDD      Z26, Z2, Z2
+	VADDPS      Z3, Z0, Z0
+	VADDPS      Z2, Z1, Z1
+	MOVQ        360(R8), AX
+	VMOVDQU16.Z (AX)(BX*2), K1, Z2
+	VPSLLD      $0x10, Z2, Z3
+	VPANDD      Z26, Z2, Z2
+	VADDPS      Z3, Z0, Z0
+	VADDPS      Z2, Z1, Z1
+	VMAXPS      Z0, Z29, Z0
+	VMAXPS      Z1, Z29, Z1
+	MOVLQSX     4(R14), BX
+	MOVQ        336(R8), AX
+	VPADDD      Z27, Z0, Z2
+	VPADDD      Z27, Z1, Z3
+	VMOVDQA64   Z3, Z4
+	VPSHUFB     Z22, Z2, K2, Z4
+	VMOVDQU16   Z4, K1, (AX)(BX*2)
+	MOVQ        344(R8), AX
+	VPANDD      Z26, Z2, Z2
+	VPANDD      Z26, Z3, Z3
+	VSUBPS      Z2, Z0, Z0
+	VSUBPS      Z3, Z1, Z1
+	VFIXUPIMMPS $0x00, Z25, Z0, Z0
+	VFIXUPIMMPS $0x00, Z25, Z1, Z1
+	VPADDD      Z27, Z0, Z0
+	VPADDD      Z27, Z1, Z1
+	VPSHUFB     Z22, Z0, K2, Z1
+	VMOVDQU16   Z1, K1, (AX)(BX*2)
+	ADDQ        $0x0c, R14
+	CMPQ        R14, DX
+	JLT         among6
+	JMP         restore
+
+among7:
+	MOVLQSX     (R14), BX
+	VADDPS      (SI)(BX*1), Z31, Z0
+	VADDPS      64(SI)(BX*1), Z30, Z1
+	MOVLQSX     8(R14), BX
+	MOVQ        352(R8), AX
+	VMOVDQU16.Z (AX)(BX*2), K1, Z2
+	VPSLLD      $0x10, Z2, Z3
+	VPANDD      Z26, Z2, Z2
+	VADDPS      Z3, Z0, Z0
+	VADDPS      Z2, Z1, Z1
+	MOVQ        360(R8), AX
+	VMOVDQU16.Z (AX)(BX*2), K1, Z2
+	VPSLLD      $0x10, Z2, Z3
+	VPANDD      Z26, Z2, Z2
+	VADDPS      Z3, Z0, Z0
+	VADDPS      Z2, Z1, Z1
+	VMAXPS      Z0, Z29, Z0
+	VMAXPS      Z1, Z29, Z1
+	VMINPS      Z0, Z28, Z0
+	VMINPS      Z1, Z28, Z1
+	MOVLQSX     4(R14), BX
+	MOVQ        336(R8), AX
+	VPADDD      Z27, Z0, Z2
+	VPADDD      Z27, Z1, Z3
+	VMOVDQA64   Z3, Z4
+	VPSHUFB     Z22, Z2, K2, Z4
+	VMOVDQU16   Z4, K1, (AX)(BX*2)
+	MOVQ        344(R8), AX
+	VPANDD      Z26, Z2, Z2
+	VPANDD      Z26, Z3, Z3
+	VSUBPS      Z2, Z0, Z0
+	VSUBPS      Z3, Z1, Z1
+	VFIXUPIMMPS $0x00, Z25, Z0, Z0
+	VFIXUPIMMPS $0x00, Z25, Z1, Z1
+	VPADDD      Z27, Z0, Z0
+	VPADDD      Z27, Z1, Z1
+	VPSHUFB     Z22, Z0, K2, Z1
+	VMOVDQU16   Z1, K1, (AX)(BX*2)
+	ADDQ        $0x0c, R14
+	CMPQ        R14, DX
+	JLT         among7
+
+restore:
+	MOVLQSX -4(R13), AX
+	MOVQ    AX, BX
+	ADDQ    R10, AX
+	ADDQ    R11, BX
+	MOVQ    $0x00000040, DX
+	JMP     rowsdone0
+
 fetch0:
-	MOVQ    R14, 504(R8)
-	MOVQ    488(R8), DX
+	MOVQ    R14, 528(R8)
+	MOVQ    512(R8), DX
 	MOVBQZX 216(R8), R14
 	SHLQ    $0x08, R14
-	SUBQ    R14, 496(R8)
+	SUBQ    R14, 520(R8)
 
 lines0:
 	SUBQ       $0x00000100, R14
@@ -1335,8 +2383,8 @@ lines0:
 	JMP        lines0
 
 lines0done:
-	MOVQ DX, 488(R8)
-	MOVQ 504(R8), R14
+	MOVQ DX, 512(R8)
+	MOVQ 528(R8), R14
 	MOVQ $0x00000040, DX
 	JMP  fetched0
 
@@ -1347,83 +2395,84 @@ TEXT ·amxHigh(SB), NOSPLIT, $0-8
 	MOVQ (R8), AX
 
 	// LDTILECFG (AX)
-	BYTE         $0xc4
-	BYTE         $0xe2
-	BYTE         $0x78
-	BYTE         $0x49
-	BYTE         $0x00
-	MOVQ         24(R8), R9
-	MOVQ         32(R8), DI
-	MOVQ         184(R8), SI
-	XORQ         R14, R14
-	XORQ         R15, R15
-	MOVQ         R14, 512(R8)
-	MOVQ         112(R8), AX
-	MOVQ         AX, 392(R8)
-	MOVQ         16(R8), AX
-	MOVQ         AX, 400(R8)
-	MOVQ         128(R8), AX
-	MOVQ         AX, 408(R8)
-	VBROADCASTSS 248(R8), Z29
-	VBROADCASTSS 252(R8), Z28
-	VPBROADCASTD constants<>+32(SB), Z27
-	VPBROADCASTD constants<>+36(SB), Z26
-	VPBROADCASTD constants<>+40(SB), Z25
-	VMOVUPS      interleave<>+0(SB), Z24
-	VMOVUPS      interleave<>+64(SB), Z23
-	MOVL         constants<>+44(SB), AX
-	KMOVD        AX, K2
+	BYTE            $0xc4
+	BYTE            $0xe2
+	BYTE            $0x78
+	BYTE            $0x49
+	BYTE            $0x00
+	MOVQ            24(R8), R9
+	MOVQ            32(R8), DI
+	MOVQ            184(R8), SI
+	XORQ            R14, R14
+	XORQ            R15, R15
+	MOVQ            R14, 536(R8)
+	MOVQ            112(R8), AX
+	MOVQ            AX, 416(R8)
+	MOVQ            16(R8), AX
+	MOVQ            AX, 424(R8)
+	MOVQ            128(R8), AX
+	MOVQ            AX, 432(R8)
+	VBROADCASTSS    248(R8), Z29
+	VBROADCASTSS    252(R8), Z28
+	VPBROADCASTD    constants<>+32(SB), Z27
+	VPBROADCASTD    constants<>+36(SB), Z26
+	VPBROADCASTD    constants<>+40(SB), Z25
+	VMOVUPS         interleave<>+0(SB), Z24
+	VMOVUPS         interleave<>+64(SB), Z23
+	VBROADCASTI32X4 upperToLower<>+0(SB), Z22
+	MOVQ            $0x3333333333333333, AX
+	KMOVQ           AX, K2
 
 group:
 	MOVQ 96(R8), AX
-	MOVQ AX, 416(R8)
+	MOVQ AX, 440(R8)
 	MOVQ 80(R8), AX
-	MOVQ AX, 448(R8)
+	MOVQ AX, 472(R8)
 	MOVQ 144(R8), AX
-	MOVQ AX, 344(R8)
-	MOVQ 152(R8), AX
-	MOVQ AX, 352(R8)
-	MOVQ 160(R8), AX
-	MOVQ AX, 360(R8)
-	MOVQ 168(R8), AX
 	MOVQ AX, 368(R8)
-	MOVQ 176(R8), AX
+	MOVQ 152(R8), AX
 	MOVQ AX, 376(R8)
-	MOVQ 192(R8), AX
+	MOVQ 160(R8), AX
 	MOVQ AX, 384(R8)
+	MOVQ 168(R8), AX
+	MOVQ AX, 392(R8)
+	MOVQ 176(R8), AX
+	MOVQ AX, 400(R8)
+	MOVQ 192(R8), AX
+	MOVQ AX, 408(R8)
 
 panel:
 	MOVQ 48(R8), AX
 	SUBQ 64(R8), AX
-	MOVQ AX, 424(R8)
+	MOVQ AX, 448(R8)
 	MOVQ 40(R8), AX
-	MOVQ AX, 456(R8)
+	MOVQ AX, 480(R8)
 
 chunk:
-	MOVQ    424(R8), AX
+	MOVQ    448(R8), AX
 	MOVQ    56(R8), BX
 	CMPQ    BX, AX
 	CMOVQGT AX, BX
-	MOVQ    BX, 440(R8)
+	MOVQ    BX, 464(R8)
 	SHLQ    $0x0c, BX
-	MOVQ    448(R8), AX
+	MOVQ    472(R8), AX
 	ADDQ    224(R8), AX
-	MOVQ    AX, 488(R8)
+	MOVQ    AX, 512(R8)
 	XORQ    DX, DX
 	CMPQ    216(R8), $0x00
 	CMOVQEQ DX, BX
-	MOVQ    BX, 496(R8)
+	MOVQ    BX, 520(R8)
 	MOVQ    104(R8), AX
-	MOVQ    AX, 432(R8)
-	MOVQ    400(R8), AX
-	MOVQ    AX, 464(R8)
+	MOVQ    AX, 456(R8)
+	MOVQ    424(R8), AX
+	MOVQ    AX, 488(R8)
+	MOVQ    432(R8), AX
+	MOVQ    AX, 496(R8)
 	MOVQ    408(R8), AX
-	MOVQ    AX, 472(R8)
-	MOVQ    384(R8), AX
-	MOVQ    AX, 480(R8)
+	MOVQ    AX, 504(R8)
 
 block:
-	MOVQ    464(R8), AX
+	MOVQ    488(R8), AX
 	MOVQ    8(R8), R10
 	MOVQ    R10, R11
 	MOVLQSX (AX), BX
@@ -1431,11 +2480,11 @@ block:
 	ADDQ    BX, R10
 	ADDQ    CX, R11
 	ADDQ    $0x08, AX
-	MOVQ    AX, 464(R8)
-	MOVQ    448(R8), R12
-	MOVQ    456(R8), R13
-	MOVQ    440(R8), CX
-	MOVQ    424(R8), AX
+	MOVQ    AX, 488(R8)
+	MOVQ    472(R8), R12
+	MOVQ    480(R8), R13
+	MOVQ    464(R8), CX
+	MOVQ    448(R8), AX
 	CMPQ    AX, 48(R8)
 	JNE     resume
 
@@ -1469,7 +2518,7 @@ block:
 	JMP  step
 
 resume:
-	MOVQ 480(R8), AX
+	MOVQ 504(R8), AX
 	MOVQ $0x00000040, DX
 
 	// TILELOADD 0(AX)(DX*1), TMM0
@@ -1582,7 +2631,7 @@ step:
 	BYTE $0x4a
 	BYTE $0x5c
 	BYTE $0xd5
-	CMPQ 496(R8), $0x00
+	CMPQ 520(R8), $0x00
 	JGT  fetch0
 
 fetched0:
@@ -1594,7 +2643,10 @@ fetched0:
 	BYTE $0xdd
 	SUBQ DI, AX
 	SUBQ DI, BX
+	CMPL 272(R8), $0x00
+	JNE  rows0
 
+rowsdone0:
 	// TILELOADD 0(AX)(R9*1), TMM4
 	BYTE $0xc4
 	BYTE $0xa2
@@ -1616,7 +2668,7 @@ fetched0:
 	BYTE $0x42
 	BYTE $0x5c
 	BYTE $0xcc
-	CMPQ 496(R8), $0x00
+	CMPQ 520(R8), $0x00
 	JGT  fetch1
 
 fetched1:
@@ -1641,7 +2693,10 @@ fetched1:
 	BYTE $0x42
 	BYTE $0x5c
 	BYTE $0xdd
+	CMPL 276(R8), $0x00
+	JNE  rows1
 
+rowsdone1:
 	// TILELOADD 2048(R12)(DX*1), TMM6
 	BYTE $0xc4
 	BYTE $0xc2
@@ -1660,7 +2715,7 @@ fetched1:
 	BYTE $0x4a
 	BYTE $0x5c
 	BYTE $0xc4
-	CMPQ 496(R8), $0x00
+	CMPQ 520(R8), $0x00
 	JGT  fetch2
 
 fetched2:
@@ -1696,13 +2751,13 @@ fetched2:
 	BYTE $0x42
 	BYTE $0x5c
 	BYTE $0xdd
-	CMPQ 496(R8), $0x00
+	CMPQ 520(R8), $0x00
 	JGT  fetch3
 
 fetched3:
 	TESTQ $0x00000003, CX
 	JNZ   awake
-	MOVQ  264(R8), AX
+	MOVQ  288(R8), AX
 
 	// TILESTORED TMM5, 0(AX)(DX*1)
 	BYTE $0xc4
@@ -1714,525 +2769,18 @@ fetched3:
 
 awake:
 	ADDQ $0x00001000, R12
-	MOVQ 208(R8), DX
-
-row:
-	CMPQ      R14, R15
-	JGE       rowsdone
-	MOVLQSX   (R14), BX
-	VADDPS    (SI)(BX*1), Z31, Z0
-	VADDPS    64(SI)(BX*1), Z30, Z1
-	CMPQ      232(R8), $0x00
-	JNE       halves
-	VMOVAPS   Z24, Z2
-	VPERMI2PS Z1, Z0, Z2
-	VPERMT2PS Z1, Z23, Z0
-	VMOVAPS   Z0, Z1
-	VMOVAPS   Z2, Z0
-	MOVQ      328(R8), AX
-	TESTQ     AX, AX
-	JZ        noresidual32
-	MOVLQSX   8(R14), BX
-	VMOVUPS.Z (AX)(BX*4), K3, Z2
-	VMOVUPS.Z 64(AX)(BX*4), K4, Z3
-	VADDPS    Z2, Z0, Z0
-	VADDPS    Z3, Z1, Z1
-
-noresidual32:
-	CMPL   240(R8), $0x02
-	JA     f32_act3
-	VMAXPS Z0, Z29, Z0
-	VMAXPS Z1, Z29, Z1
-	VMINPS Z0, Z28, Z0
-	VMINPS Z1, Z28, Z1
-	JMP    f32_actdone
-
-f32_act3:
-	CMPL         240(R8), $0x03
-	JNE          f32_act4
-	VMOVAPS      Z0, Z3
-	VADDPS.BCST  constants<>+16(SB), Z0, Z0
-	VPXORD       Z2, Z2, Z2
-	VMAXPS       Z0, Z2, Z0
-	VBROADCASTSS constants<>+20(SB), Z2
-	VMINPS       Z0, Z2, Z0
-	VMULPS.BCST  constants<>+24(SB), Z0, Z0
-	VMULPS       Z3, Z0, Z0
-	VMOVAPS      Z1, Z3
-	VADDPS.BCST  constants<>+16(SB), Z1, Z1
-	VPXORD       Z2, Z2, Z2
-	VMAXPS       Z1, Z2, Z1
-	VBROADCASTSS constants<>+20(SB), Z2
-	VMINPS       Z1, Z2, Z1
-	VMULPS.BCST  constants<>+24(SB), Z1, Z1
-	VMULPS       Z3, Z1, Z1
-	JMP          f32_actdone
-
-f32_act4:
-	CMPL         240(R8), $0x04
-	JNE          f32_act5
-	VADDPS.BCST  constants<>+16(SB), Z0, Z0
-	VPXORD       Z2, Z2, Z2
-	VMAXPS       Z0, Z2, Z0
-	VBROADCASTSS constants<>+20(SB), Z2
-	VMINPS       Z0, Z2, Z0
-	VMULPS.BCST  constants<>+24(SB), Z0, Z0
-	VADDPS.BCST  constants<>+16(SB), Z1, Z1
-	VPXORD       Z2, Z2, Z2
-	VMAXPS       Z1, Z2, Z1
-	VBROADCASTSS constants<>+20(SB), Z2
-	VMINPS       Z1, Z2, Z1
-	VMULPS.BCST  constants<>+24(SB), Z1, Z1
-	JMP          f32_actdone
-
-f32_act5:
-	CMPL             240(R8), $0x05
-	JNE              f32_act6
-	VMOVAPS          Z0, Z4
-	VMULPS.BCST      constants<>+48(SB), Z0, Z0
-	VBROADCASTSS     constants<>+56(SB), Z5
-	VMINPS           Z0, Z5, Z0
-	VREDUCEPS        $0x09, Z0, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
-	VSCALEFPS        Z0, Z3, Z0
-	VADDPS.BCST      constants<>+8(SB), Z0, Z0
-	VRCP14PS         Z0, Z3
-	VBROADCASTSS     constants<>+12(SB), Z5
-	VFNMADD231PS     Z0, Z3, Z5
-	VMULPS           Z5, Z3, Z0
-	VMULPS           Z4, Z0, Z0
-	VMOVAPS          Z1, Z4
-	VMULPS.BCST      constants<>+48(SB), Z1, Z1
-	VBROADCASTSS     constants<>+56(SB), Z5
-	VMINPS           Z1, Z5, Z1
-	VREDUCEPS        $0x09, Z1, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
-	VSCALEFPS        Z1, Z3, Z1
-	VADDPS.BCST      constants<>+8(SB), Z1, Z1
-	VRCP14PS         Z1, Z3
-	VBROADCASTSS     constants<>+12(SB), Z5
-	VFNMADD231PS     Z1, Z3, Z5
-	VMULPS           Z5, Z3, Z1
-	VMULPS           Z4, Z1, Z1
-	JMP              f32_actdone
-
-f32_act6:
-	CMPL             240(R8), $0x06
-	JNE              f32_act7
-	VMULPS.BCST      constants<>+48(SB), Z0, Z0
-	VBROADCASTSS     constants<>+56(SB), Z5
-	VMINPS           Z0, Z5, Z0
-	VREDUCEPS        $0x09, Z0, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
-	VSCALEFPS        Z0, Z3, Z0
-	VADDPS.BCST      constants<>+8(SB), Z0, Z0
-	VRCP14PS         Z0, Z3
-	VBROADCASTSS     constants<>+12(SB), Z5
-	VFNMADD231PS     Z0, Z3, Z5
-	VMULPS           Z5, Z3, Z0
-	VMULPS.BCST      constants<>+48(SB), Z1, Z1
-	VBROADCASTSS     constants<>+56(SB), Z5
-	VMINPS           Z1, Z5, Z1
-	VREDUCEPS        $0x09, Z1, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
-	VSCALEFPS        Z1, Z3, Z1
-	VADDPS.BCST      constants<>+8(SB), Z1, Z1
-	VRCP14PS         Z1, Z3
-	VBROADCASTSS     constants<>+12(SB), Z5
-	VFNMADD231PS     Z1, Z3, Z5
-	VMULPS           Z5, Z3, Z1
-	JMP              f32_actdone
-
-f32_act7:
-	CMPL             240(R8), $0x07
-	JNE              f32_act8
-	VMAXPS.BCST      constants<>+60(SB), Z0, Z2
-	VMINPS.BCST      constants<>+64(SB), Z2, Z2
-	VMULPS           Z2, Z2, Z3
-	VBROADCASTSS     constants<>+28(SB), Z4
-	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
-	VBROADCASTSS     constants<>+180(SB), Z4
-	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
-	VBROADCASTSS     constants<>+60(SB), Z5
-	VCMPPS           $0x06, Z5, Z0, K5
-	VMULPS.Z         Z4, Z0, K5, Z0
-	VMAXPS.BCST      constants<>+60(SB), Z1, Z2
-	VMINPS.BCST      constants<>+64(SB), Z2, Z2
-	VMULPS           Z2, Z2, Z3
-	VBROADCASTSS     constants<>+28(SB), Z4
-	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
-	VBROADCASTSS     constants<>+180(SB), Z4
-	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
-	VBROADCASTSS     constants<>+60(SB), Z5
-	VCMPPS           $0x06, Z5, Z1, K5
-	VMULPS.Z         Z4, Z1, K5, Z1
-	JMP              f32_actdone
-
-f32_act8:
-	VADDPS           Z0, Z0, Z0
-	VMULPS.BCST      constants<>+48(SB), Z0, Z0
-	VBROADCASTSS     constants<>+56(SB), Z5
-	VMINPS           Z0, Z5, Z0
-	VREDUCEPS        $0x09, Z0, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
-	VSCALEFPS        Z0, Z3, Z0
-	VADDPS.BCST      constants<>+8(SB), Z0, Z0
-	VRCP14PS         Z0, Z3
-	VBROADCASTSS     constants<>+12(SB), Z5
-	VFNMADD231PS     Z0, Z3, Z5
-	VMULPS           Z5, Z3, Z0
-	VADDPS           Z0, Z0, Z0
-	VADDPS.BCST      constants<>+28(SB), Z0, Z0
-	VADDPS           Z1, Z1, Z1
-	VMULPS.BCST      constants<>+48(SB), Z1, Z1
-	VBROADCASTSS     constants<>+56(SB), Z5
-	VMINPS           Z1, Z5, Z1
-	VREDUCEPS        $0x09, Z1, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
-	VSCALEFPS        Z1, Z3, Z1
-	VADDPS.BCST      constants<>+8(SB), Z1, Z1
-	VRCP14PS         Z1, Z3
-	VBROADCASTSS     constants<>+12(SB), Z5
-	VFNMADD231PS     Z1, Z3, Z5
-	VMULPS           Z5, Z3, Z1
-	VADDPS           Z1, Z1, Z1
-	VADDPS.BCST      constants<>+28(SB), Z1, Z1
-
-f32_actdone:
-	MOVLQSX 4(R14), BX
-	MOVQ    312(R8), AX
-	VMOVUPS Z0, K3, (AX)(BX*4)
-	VMOVUPS Z1, K4, 64(AX)(BX*4)
-	JMP     rowdone
-
-halves:
-	MOVQ        328(R8), AX
-	TESTQ       AX, AX
-	JZ          noresidual16
-	MOVLQSX     8(R14), BX
-	VMOVDQU16.Z (AX)(BX*2), K1, Z2
-	VPSLLD      $0x10, Z2, Z3
-	VPANDD      Z26, Z2, Z2
-	VADDPS      Z3, Z0, Z0
-	VADDPS      Z2, Z1, Z1
-	CMPQ        232(R8), $0x01
-	JE          noresidual16
-	MOVQ        336(R8), AX
-	VMOVDQU16.Z (AX)(BX*2), K1, Z2
-	VPSLLD      $0x10, Z2, Z3
-	VPANDD      Z26, Z2, Z2
-	VADDPS      Z3, Z0, Z0
-	VADDPS      Z2, Z1, Z1
-
-noresidual16:
-	CMPL   240(R8), $0x02
-	JA     f16_act3
-	VMAXPS Z0, Z29, Z0
-	VMAXPS Z1, Z29, Z1
-	VMINPS Z0, Z28, Z0
-	VMINPS Z1, Z28, Z1
-	JMP    f16_actdone
-
-f16_act3:
-	CMPL         240(R8), $0x03
-	JNE          f16_act4
-	VMOVAPS      Z0, Z3
-	VADDPS.BCST  constants<>+16(SB), Z0, Z0
-	VPXORD       Z2, Z2, Z2
-	VMAXPS       Z0, Z2, Z0
-	VBROADCASTSS constants<>+20(SB), Z2
-	VMINPS       Z0, Z2, Z0
-	VMULPS.BCST  constants<>+24(SB), Z0, Z0
-	VMULPS       Z3, Z0, Z0
-	VMOVAPS      Z1, Z3
-	VADDPS.BCST  constants<>+16(SB), Z1, Z1
-	VPXORD       Z2, Z2, Z2
-	VMAXPS       Z1, Z2, Z1
-	VBROADCASTSS constants<>+20(SB), Z2
-	VMINPS       Z1, Z2, Z1
-	VMULPS.BCST  constants<>+24(SB), Z1, Z1
-	VMULPS       Z3, Z1, Z1
-	JMP          f16_actdone
-
-f16_act4:
-	CMPL         240(R8), $0x04
-	JNE          f16_act5
-	VADDPS.BCST  constants<>+16(SB), Z0, Z0
-	VPXORD       Z2, Z2, Z2
-	VMAXPS       Z0, Z2, Z0
-	VBROADCASTSS constants<>+20(SB), Z2
-	VMINPS       Z0, Z2, Z0
-	VMULPS.BCST  constants<>+24(SB), Z0, Z0
-	VADDPS.BCST  constants<>+16(SB), Z1, Z1
-	VPXORD       Z2, Z2, Z2
-	VMAXPS       Z1, Z2, Z1
-	VBROADCASTSS constants<>+20(SB), Z2
-	VMINPS       Z1, Z2, Z1
-	VMULPS.BCST  constants<>+24(SB), Z1, Z1
-	JMP          f16_actdone
-
-f16_act5:
-	CMPL             240(R8), $0x05
-	JNE              f16_act6
-	VMOVAPS          Z0, Z4
-	VMULPS.BCST      constants<>+48(SB), Z0, Z0
-	VBROADCASTSS     constants<>+56(SB), Z5
-	VMINPS           Z0, Z5, Z0
-	VREDUCEPS        $0x09, Z0, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
-	VSCALEFPS        Z0, Z3, Z0
-	VADDPS.BCST      constants<>+8(SB), Z0, Z0
-	VRCP14PS         Z0, Z3
-	VBROADCASTSS     constants<>+12(SB), Z5
-	VFNMADD231PS     Z0, Z3, Z5
-	VMULPS           Z5, Z3, Z0
-	VMULPS           Z4, Z0, Z0
-	VMOVAPS          Z1, Z4
-	VMULPS.BCST      constants<>+48(SB), Z1, Z1
-	VBROADCASTSS     constants<>+56(SB), Z5
-	VMINPS           Z1, Z5, Z1
-	VREDUCEPS        $0x09, Z1, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
-	VSCALEFPS        Z1, Z3, Z1
-	VADDPS.BCST      constants<>+8(SB), Z1, Z1
-	VRCP14PS         Z1, Z3
-	VBROADCASTSS     constants<>+12(SB), Z5
-	VFNMADD231PS     Z1, Z3, Z5
-	VMULPS           Z5, Z3, Z1
-	VMULPS           Z4, Z1, Z1
-	JMP              f16_actdone
-
-f16_act6:
-	CMPL             240(R8), $0x06
-	JNE              f16_act7
-	VMULPS.BCST      constants<>+48(SB), Z0, Z0
-	VBROADCASTSS     constants<>+56(SB), Z5
-	VMINPS           Z0, Z5, Z0
-	VREDUCEPS        $0x09, Z0, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
-	VSCALEFPS        Z0, Z3, Z0
-	VADDPS.BCST      constants<>+8(SB), Z0, Z0
-	VRCP14PS         Z0, Z3
-	VBROADCASTSS     constants<>+12(SB), Z5
-	VFNMADD231PS     Z0, Z3, Z5
-	VMULPS           Z5, Z3, Z0
-	VMULPS.BCST      constants<>+48(SB), Z1, Z1
-	VBROADCASTSS     constants<>+56(SB), Z5
-	VMINPS           Z1, Z5, Z1
-	VREDUCEPS        $0x09, Z1, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
-	VSCALEFPS        Z1, Z3, Z1
-	VADDPS.BCST      constants<>+8(SB), Z1, Z1
-	VRCP14PS         Z1, Z3
-	VBROADCASTSS     constants<>+12(SB), Z5
-	VFNMADD231PS     Z1, Z3, Z5
-	VMULPS           Z5, Z3, Z1
-	JMP              f16_actdone
-
-f16_act7:
-	CMPL             240(R8), $0x07
-	JNE              f16_act8
-	VMAXPS.BCST      constants<>+60(SB), Z0, Z2
-	VMINPS.BCST      constants<>+64(SB), Z2, Z2
-	VMULPS           Z2, Z2, Z3
-	VBROADCASTSS     constants<>+28(SB), Z4
-	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
-	VBROADCASTSS     constants<>+180(SB), Z4
-	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
-	VBROADCASTSS     constants<>+60(SB), Z5
-	VCMPPS           $0x06, Z5, Z0, K5
-	VMULPS.Z         Z4, Z0, K5, Z0
-	VMAXPS.BCST      constants<>+60(SB), Z1, Z2
-	VMINPS.BCST      constants<>+64(SB), Z2, Z2
-	VMULPS           Z2, Z2, Z3
-	VBROADCASTSS     constants<>+28(SB), Z4
-	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
-	VBROADCASTSS     constants<>+180(SB), Z4
-	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
-	VBROADCASTSS     constants<>+60(SB), Z5
-	VCMPPS           $0x06, Z5, Z1, K5
-	VMULPS.Z         Z4, Z1, K5, Z1
-	JMP              f16_actdone
-
-f16_act8:
-	VADDPS           Z0, Z0, Z0
-	VMULPS.BCST      constants<>+48(SB), Z0, Z0
-	VBROADCASTSS     constants<>+56(SB), Z5
-	VMINPS           Z0, Z5, Z0
-	VREDUCEPS        $0x09, Z0, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
-	VSCALEFPS        Z0, Z3, Z0
-	VADDPS.BCST      constants<>+8(SB), Z0, Z0
-	VRCP14PS         Z0, Z3
-	VBROADCASTSS     constants<>+12(SB), Z5
-	VFNMADD231PS     Z0, Z3, Z5
-	VMULPS           Z5, Z3, Z0
-	VADDPS           Z0, Z0, Z0
-	VADDPS.BCST      constants<>+28(SB), Z0, Z0
-	VADDPS           Z1, Z1, Z1
-	VMULPS.BCST      constants<>+48(SB), Z1, Z1
-	VBROADCASTSS     constants<>+56(SB), Z5
-	VMINPS           Z1, Z5, Z1
-	VREDUCEPS        $0x09, Z1, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
-	VSCALEFPS        Z1, Z3, Z1
-	VADDPS.BCST      constants<>+8(SB), Z1, Z1
-	VRCP14PS         Z1, Z3
-	VBROADCASTSS     constants<>+12(SB), Z5
-	VFNMADD231PS     Z1, Z3, Z5
-	VMULPS           Z5, Z3, Z1
-	VADDPS           Z1, Z1, Z1
-	VADDPS.BCST      constants<>+28(SB), Z1, Z1
-
-f16_actdone:
-	MOVLQSX     4(R14), BX
-	MOVQ        312(R8), AX
-	VPADDD      Z27, Z0, Z2
-	VPADDD      Z27, Z1, Z3
-	VPSRLD      $0x10, Z2, Z4
-	VMOVDQU16   Z3, K2, Z4
-	VMOVDQU16   Z4, K1, (AX)(BX*2)
-	CMPQ        232(R8), $0x01
-	JE          rowdone
-	VPANDD      Z26, Z2, Z2
-	VPANDD      Z26, Z3, Z3
-	VSUBPS      Z2, Z0, Z0
-	VSUBPS      Z3, Z1, Z1
-	VFIXUPIMMPS $0x00, Z25, Z0, Z0
-	VFIXUPIMMPS $0x00, Z25, Z1, Z1
-	VPADDD      Z27, Z0, Z0
-	VPADDD      Z27, Z1, Z1
-	VPSRLD      $0x10, Z0, Z0
-	VMOVDQU16   Z1, K2, Z0
-	MOVQ        320(R8), AX
-	VMOVDQU16   Z0, K1, (AX)(BX*2)
-
-rowdone:
-	ADDQ $0x0c, R14
-	DECQ DX
-	JNZ  row
+	CMPQ R14, R15
+	JLT  rows
 
 rowsdone:
 	DECQ CX
 	JNZ  step
-	CMPQ 512(R8), $0x00
+	CMPQ 536(R8), $0x00
 	JNE  end
-	MOVQ 424(R8), AX
-	CMPQ AX, 440(R8)
+	MOVQ 448(R8), AX
+	CMPQ AX, 464(R8)
 	JE   summed
-	MOVQ 480(R8), AX
+	MOVQ 504(R8), AX
 	MOVQ $0x00000040, DX
 
 	// TILESTORED TMM0, 0(AX)(DX*1)
@@ -2279,17 +2827,17 @@ rowsdone:
 	BYTE $0x00
 	BYTE $0x00
 	ADDQ $0x00001000, AX
-	MOVQ AX, 480(R8)
-	DECQ 432(R8)
+	MOVQ AX, 504(R8)
+	DECQ 456(R8)
 	JNZ  block
-	MOVQ 440(R8), AX
-	SUBQ AX, 424(R8)
-	MOVQ 456(R8), BX
+	MOVQ 464(R8), AX
+	SUBQ AX, 448(R8)
+	MOVQ 480(R8), BX
 	LEAQ (BX)(AX*4), BX
-	MOVQ BX, 456(R8)
+	MOVQ BX, 480(R8)
 	SHLQ $0x0c, AX
-	ADDQ AX, 448(R8)
-	MOVQ 424(R8), AX
+	ADDQ AX, 472(R8)
+	MOVQ 448(R8), AX
 	CMPQ AX, 72(R8)
 	JNE  chunk
 	JMP  nextpanel
@@ -2338,14 +2886,14 @@ summed:
 	BYTE    $0x08
 	BYTE    $0x00
 	BYTE    $0x00
-	MOVQ    480(R8), AX
+	MOVQ    504(R8), AX
 	ADDQ    $0x00001000, AX
-	MOVQ    AX, 480(R8)
-	MOVQ    472(R8), AX
+	MOVQ    AX, 504(R8)
+	MOVQ    496(R8), AX
 	MOVLQSX (AX), R14
 	MOVLQSX 4(AX), R15
 	ADDQ    $0x04, AX
-	MOVQ    AX, 472(R8)
+	MOVQ    AX, 496(R8)
 	MOVQ    136(R8), DX
 	CMPQ    R14, DX
 	CMOVQGT DX, R14
@@ -2356,59 +2904,60 @@ summed:
 	LEAQ    (AX)(R14*4), R14
 	LEAQ    (R15)(R15*2), R15
 	LEAQ    (AX)(R15*4), R15
-	MOVQ    376(R8), AX
+	MOVQ    400(R8), AX
 	VMOVUPS (AX), Z31
 	VMOVUPS 64(AX), Z30
-	MOVQ    344(R8), AX
-	MOVQ    AX, 312(R8)
-	MOVQ    352(R8), AX
-	MOVQ    AX, 320(R8)
-	MOVQ    360(R8), AX
-	MOVQ    AX, 328(R8)
 	MOVQ    368(R8), AX
 	MOVQ    AX, 336(R8)
+	MOVQ    376(R8), AX
+	MOVQ    AX, 344(R8)
+	MOVQ    384(R8), AX
+	MOVQ    AX, 352(R8)
+	MOVQ    392(R8), AX
+	MOVQ    AX, 360(R8)
 	MOVQ    $0xffffffff, AX
 	MOVQ    256(R8), DX
-	CMPQ    416(R8), $0x01
+	CMPQ    440(R8), $0x01
 	CMOVQEQ DX, AX
 	KMOVD   AX, K1
 	KMOVW   AX, K3
 	SHRQ    $0x10, AX
 	KMOVW   AX, K4
-	DECQ    432(R8)
+	DECQ    456(R8)
 	JNZ     block
-	MOVQ    440(R8), AX
+	MOVQ    464(R8), AX
 	SHLQ    $0x0c, AX
-	ADDQ    AX, 448(R8)
-	ADDQ    $0x00000080, 376(R8)
+	ADDQ    AX, 472(R8)
+	ADDQ    $0x00000080, 400(R8)
 	MOVQ    $0x00000040, BX
 	MOVQ    $0x00000080, DX
 	CMPQ    232(R8), $0x00
 	CMOVQEQ DX, BX
-	ADDQ    BX, 344(R8)
-	ADDQ    BX, 352(R8)
+	ADDQ    BX, 368(R8)
+	ADDQ    BX, 376(R8)
 	CMPQ    160(R8), $0x00
 	JE      nextpanel
-	ADDQ    BX, 360(R8)
-	ADDQ    BX, 368(R8)
+	ADDQ    BX, 384(R8)
+	ADDQ    BX, 392(R8)
 
 nextpanel:
 	MOVQ 88(R8), AX
-	ADDQ AX, 448(R8)
+	ADDQ AX, 472(R8)
 	MOVQ 200(R8), AX
-	ADDQ AX, 384(R8)
-	DECQ 416(R8)
+	ADDQ AX, 408(R8)
+	DECQ 440(R8)
 	JNZ  panel
-	MOVQ 464(R8), AX
-	MOVQ AX, 400(R8)
-	MOVQ 472(R8), AX
-	MOVQ AX, 408(R8)
-	DECQ 392(R8)
+	MOVQ 488(R8), AX
+	MOVQ AX, 424(R8)
+	MOVQ 496(R8), AX
+	MOVQ AX, 432(R8)
+	DECQ 416(R8)
 	JNZ  group
 	MOVQ $0x00000001, CX
-	MOVQ CX, 512(R8)
-	MOVQ $0x00000020, DX
-	JMP  row
+	MOVQ CX, 536(R8)
+	MOVQ R15, DX
+	CMPQ R14, DX
+	JNE  lastrows
 
 end:
 	// TILERELEASE
@@ -2420,12 +2969,1570 @@ end:
 	VZEROUPPER
 	RET
 
+rows:
+	MOVQ    280(R8), DX
+	ADDQ    R14, DX
+	CMPQ    DX, R15
+	CMOVQGT R15, DX
+
+lastrows:
+	MOVQ 264(R8), AX
+	CMPQ AX, $0x04
+	JEQ  last4
+	CMPQ AX, $0x05
+	JEQ  last5
+	CMPQ AX, $0x06
+	JEQ  last6
+	CMPQ AX, $0x07
+	JEQ  last7
+	CMPQ AX, $0x00
+	JEQ  last0
+	CMPQ AX, $0x01
+	JEQ  last1
+	CMPQ AX, $0x02
+	JEQ  last2
+	CMPQ AX, $0x03
+	JEQ  last3
+
+last:
+	MOVLQSX   (R14), BX
+	VADDPS    (SI)(BX*1), Z31, Z0
+	VADDPS    64(SI)(BX*1), Z30, Z1
+	CMPQ      232(R8), $0x00
+	JNE       lasthalves
+	VMOVAPS   Z24, Z2
+	VPERMI2PS Z1, Z0, Z2
+	VPERMT2PS Z1, Z23, Z0
+	VMOVAPS   Z0, Z1
+	VMOVAPS   Z2, Z0
+	MOVQ      352(R8), AX
+	TESTQ     AX, AX
+	JZ        lastnoresidual32
+	MOVLQSX   8(R14), BX
+	VMOVUPS.Z (AX)(BX*4), K3, Z2
+	VMOVUPS.Z 64(AX)(BX*4), K4, Z3
+	VADDPS    Z2, Z0, Z0
+	VADDPS    Z3, Z1, Z1
+
+lastnoresidual32:
+	CMPL   240(R8), $0x02
+	JA     lastf32_act3
+	VMAXPS Z0, Z29, Z0
+	VMAXPS Z1, Z29, Z1
+	VMINPS Z0, Z28, Z0
+	VMINPS Z1, Z28, Z1
+	JMP    lastf32_actdone
+
+lastf32_act3:
+	CMPL         240(R8), $0x03
+	JNE          lastf32_act4
+	VMOVAPS      Z0, Z3
+	VADDPS.BCST  constants<>+16(SB), Z0, Z0
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z0, Z2, Z0
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z0, Z2, Z0
+	VMULPS.BCST  constants<>+24(SB), Z0, Z0
+	VMULPS       Z3, Z0, Z0
+	VMOVAPS      Z1, Z3
+	VADDPS.BCST  constants<>+16(SB), Z1, Z1
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z1, Z2, Z1
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z1, Z2, Z1
+	VMULPS.BCST  constants<>+24(SB), Z1, Z1
+	VMULPS       Z3, Z1, Z1
+	JMP          lastf32_actdone
+
+lastf32_act4:
+	CMPL         240(R8), $0x04
+	JNE          lastf32_act5
+	VADDPS.BCST  constants<>+16(SB), Z0, Z0
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z0, Z2, Z0
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z0, Z2, Z0
+	VMULPS.BCST  constants<>+24(SB), Z0, Z0
+	VADDPS.BCST  constants<>+16(SB), Z1, Z1
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z1, Z2, Z1
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z1, Z2, Z1
+	VMULPS.BCST  constants<>+24(SB), Z1, Z1
+	JMP          lastf32_actdone
+
+lastf32_act5:
+	CMPL             240(R8), $0x05
+	JNE              lastf32_act6
+	VMOVAPS          Z0, Z4
+	VMULPS.BCST      constants<>+48(SB), Z0, Z0
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z0, Z5, Z0
+	VREDUCEPS        $0x09, Z0, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z0, Z3, Z0
+	VADDPS.BCST      constants<>+8(SB), Z0, Z0
+	VRCP14PS         Z0, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z0, Z3, Z5
+	VMULPS           Z5, Z3, Z0
+	VMULPS           Z4, Z0, Z0
+	VMOVAPS          Z1, Z4
+	VMULPS.BCST      constants<>+48(SB), Z1, Z1
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z1, Z5, Z1
+	VREDUCEPS        $0x09, Z1, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z1, Z3, Z1
+	VADDPS.BCST      constants<>+8(SB), Z1, Z1
+	VRCP14PS         Z1, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z1, Z3, Z5
+	VMULPS           Z5, Z3, Z1
+	VMULPS           Z4, Z1, Z1
+	JMP              lastf32_actdone
+
+lastf32_act6:
+	CMPL             240(R8), $0x06
+	JNE              lastf32_act7
+	VMULPS.BCST      constants<>+48(SB), Z0, Z0
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z0, Z5, Z0
+	VREDUCEPS        $0x09, Z0, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z0, Z3, Z0
+	VADDPS.BCST      constants<>+8(SB), Z0, Z0
+	VRCP14PS         Z0, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z0, Z3, Z5
+	VMULPS           Z5, Z3, Z0
+	VMULPS.BCST      constants<>+48(SB), Z1, Z1
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z1, Z5, Z1
+	VREDUCEPS        $0x09, Z1, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z1, Z3, Z1
+	VADDPS.BCST      constants<>+8(SB), Z1, Z1
+	VRCP14PS         Z1, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z1, Z3, Z5
+	VMULPS           Z5, Z3, Z1
+	JMP              lastf32_actdone
+
+lastf32_act7:
+	CMPL             240(R8), $0x07
+	JNE              lastf32_act8
+	VMAXPS.BCST      constants<>+60(SB), Z0, Z2
+	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMULPS           Z2, Z2, Z3
+	VBROADCASTSS     constants<>+28(SB), Z4
+	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
+	VBROADCASTSS     constants<>+180(SB), Z4
+	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
+	VBROADCASTSS     constants<>+60(SB), Z5
+	VCMPPS           $0x06, Z5, Z0, K5
+	VMULPS.Z         Z4, Z0, K5, Z0
+	VMAXPS.BCST      constants<>+60(SB), Z1, Z2
+	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMULPS           Z2, Z2, Z3
+	VBROADCASTSS     constants<>+28(SB), Z4
+	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
+	VBROADCASTSS     constants<>+180(SB), Z4
+	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
+	VBROADCASTSS     constants<>+60(SB), Z5
+	VCMPPS           $0x06, Z5, Z1, K5
+	VMULPS.Z         Z4, Z1, K5, Z1
+	JMP              lastf32_actdone
+
+lastf32_act8:
+	VADDPS           Z0, Z0, Z0
+	VMULPS.BCST      constants<>+48(SB), Z0, Z0
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z0, Z5, Z0
+	VREDUCEPS        $0x09, Z0, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z0, Z3, Z0
+	VADDPS.BCST      constants<>+8(SB), Z0, Z0
+	VRCP14PS         Z0, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z0, Z3, Z5
+	VMULPS           Z5, Z3, Z0
+	VADDPS           Z0, Z0, Z0
+	VADDPS.BCST      constants<>+28(SB), Z0, Z0
+	VADDPS           Z1, Z1, Z1
+	VMULPS.BCST      constants<>+48(SB), Z1, Z1
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z1, Z5, Z1
+	VREDUCEPS        $0x09, Z1, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z1, Z3, Z1
+	VADDPS.BCST      constants<>+8(SB), Z1, Z1
+	VRCP14PS         Z1, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z1, Z3, Z5
+	VMULPS           Z5, Z3, Z1
+	VADDPS           Z1, Z1, Z1
+	VADDPS.BCST      constants<>+28(SB), Z1, Z1
+
+lastf32_actdone:
+	MOVLQSX 4(R14), BX
+	MOVQ    336(R8), AX
+	VMOVUPS Z0, K3, (AX)(BX*4)
+	VMOVUPS Z1, K4, 64(AX)(BX*4)
+	JMP     lastrowdone
+
+lasthalves:
+	CMPQ        352(R8), $0x00
+	JE          lastnoresidual16
+	MOVLQSX     8(R14), BX
+	MOVQ        352(R8), AX
+	VMOVDQU16.Z (AX)(BX*2), K1, Z2
+	VPSLLD      $0x10, Z2, Z3
+	VPANDD      Z26, Z2, Z2
+	VADDPS      Z3, Z0, Z0
+	VADDPS      Z2, Z1, Z1
+	CMPQ        232(R8), $0x01
+	JE          lastnoresidual16
+	MOVQ        360(R8), AX
+	VMOVDQU16.Z (AX)(BX*2), K1, Z2
+	VPSLLD      $0x10, Z2, Z3
+	VPANDD      Z26, Z2, Z2
+	VADDPS      Z3, Z0, Z0
+	VADDPS      Z2, Z1, Z1
+
+lastnoresidual16:
+	CMPL   240(R8), $0x02
+	JA     lastf16_act3
+	VMAXPS Z0, Z29, Z0
+	VMAXPS Z1, Z29, Z1
+	VMINPS Z0, Z28, Z0
+	VMINPS Z1, Z28, Z1
+	JMP    lastf16_actdone
+
+lastf16_act3:
+	CMPL         240(R8), $0x03
+	JNE          lastf16_act4
+	VMOVAPS      Z0, Z3
+	VADDPS.BCST  constants<>+16(SB), Z0, Z0
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z0, Z2, Z0
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z0, Z2, Z0
+	VMULPS.BCST  constants<>+24(SB), Z0, Z0
+	VMULPS       Z3, Z0, Z0
+	VMOVAPS      Z1, Z3
+	VADDPS.BCST  constants<>+16(SB), Z1, Z1
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z1, Z2, Z1
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z1, Z2, Z1
+	VMULPS.BCST  constants<>+24(SB), Z1, Z1
+	VMULPS       Z3, Z1, Z1
+	JMP          lastf16_actdone
+
+lastf16_act4:
+	CMPL         240(R8), $0x04
+	JNE          lastf16_act5
+	VADDPS.BCST  constants<>+16(SB), Z0, Z0
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z0, Z2, Z0
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z0, Z2, Z0
+	VMULPS.BCST  constants<>+24(SB), Z0, Z0
+	VADDPS.BCST  constants<>+16(SB), Z1, Z1
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z1, Z2, Z1
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z1, Z2, Z1
+	VMULPS.BCST  constants<>+24(SB), Z1, Z1
+	JMP          lastf16_actdone
+
+lastf16_act5:
+	CMPL             240(R8), $0x05
+	JNE              lastf16_act6
+	VMOVAPS          Z0, Z4
+	VMULPS.BCST      constants<>+48(SB), Z0, Z0
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z0, Z5, Z0
+	VREDUCEPS        $0x09, Z0, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z0, Z3, Z0
+	VADDPS.BCST      constants<>+8(SB), Z0, Z0
+	VRCP14PS         Z0, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z0, Z3, Z5
+	VMULPS           Z5, Z3, Z0
+	VMULPS           Z4, Z0, Z0
+	VMOVAPS          Z1, Z4
+	VMULPS.BCST      constants<>+48(SB), Z1, Z1
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z1, Z5, Z1
+	VREDUCEPS        $0x09, Z1, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z1, Z3, Z1
+	VADDPS.BCST      constants<>+8(SB), Z1, Z1
+	VRCP14PS         Z1, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z1, Z3, Z5
+	VMULPS           Z5, Z3, Z1
+	VMULPS           Z4, Z1, Z1
+	JMP              lastf16_actdone
+
+lastf16_act6:
+	CMPL             240(R8), $0x06
+	JNE              lastf16_act7
+	VMULPS.BCST      constants<>+48(SB), Z0, Z0
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z0, Z5, Z0
+	VREDUCEPS        $0x09, Z0, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z0, Z3, Z0
+	VADDPS.BCST      constants<>+8(SB), Z0, Z0
+	VRCP14PS         Z0, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z0, Z3, Z5
+	VMULPS           Z5, Z3, Z0
+	VMULPS.BCST      constants<>+48(SB), Z1, Z1
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z1, Z5, Z1
+	VREDUCEPS        $0x09, Z1, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z1, Z3, Z1
+	VADDPS.BCST      constants<>+8(SB), Z1, Z1
+	VRCP14PS         Z1, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z1, Z3, Z5
+	VMULPS           Z5, Z3, Z1
+	JMP              lastf16_actdone
+
+lastf16_act7:
+	CMPL             240(R8), $0x07
+	JNE              lastf16_act8
+	VMAXPS.BCST      constants<>+60(SB), Z0, Z2
+	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMULPS           Z2, Z2, Z3
+	VBROADCASTSS     constants<>+28(SB), Z4
+	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
+	VBROADCASTSS     constants<>+180(SB), Z4
+	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
+	VBROADCASTSS     constants<>+60(SB), Z5
+	VCMPPS           $0x06, Z5, Z0, K5
+	VMULPS.Z         Z4, Z0, K5, Z0
+	VMAXPS.BCST      constants<>+60(SB), Z1, Z2
+	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMULPS           Z2, Z2, Z3
+	VBROADCASTSS     constants<>+28(SB), Z4
+	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
+	VBROADCASTSS     constants<>+180(SB), Z4
+	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
+	VBROADCASTSS     constants<>+60(SB), Z5
+	VCMPPS           $0x06, Z5, Z1, K5
+	VMULPS.Z         Z4, Z1, K5, Z1
+	JMP              lastf16_actdone
+
+lastf16_act8:
+	VADDPS           Z0, Z0, Z0
+	VMULPS.BCST      constants<>+48(SB), Z0, Z0
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z0, Z5, Z0
+	VREDUCEPS        $0x09, Z0, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z0, Z3, Z0
+	VADDPS.BCST      constants<>+8(SB), Z0, Z0
+	VRCP14PS         Z0, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z0, Z3, Z5
+	VMULPS           Z5, Z3, Z0
+	VADDPS           Z0, Z0, Z0
+	VADDPS.BCST      constants<>+28(SB), Z0, Z0
+	VADDPS           Z1, Z1, Z1
+	VMULPS.BCST      constants<>+48(SB), Z1, Z1
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z1, Z5, Z1
+	VREDUCEPS        $0x09, Z1, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z1, Z3, Z1
+	VADDPS.BCST      constants<>+8(SB), Z1, Z1
+	VRCP14PS         Z1, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z1, Z3, Z5
+	VMULPS           Z5, Z3, Z1
+	VADDPS           Z1, Z1, Z1
+	VADDPS.BCST      constants<>+28(SB), Z1, Z1
+
+lastf16_actdone:
+	MOVLQSX     4(R14), BX
+	MOVQ        336(R8), AX
+	VPADDD      Z27, Z0, Z2
+	VPADDD      Z27, Z1, Z3
+	VMOVDQA64   Z3, Z4
+	VPSHUFB     Z22, Z2, K2, Z4
+	VMOVDQU16   Z4, K1, (AX)(BX*2)
+	CMPQ        232(R8), $0x01
+	JE          lastrowdone
+	MOVQ        344(R8), AX
+	VPANDD      Z26, Z2, Z2
+	VPANDD      Z26, Z3, Z3
+	VSUBPS      Z2, Z0, Z0
+	VSUBPS      Z3, Z1, Z1
+	VFIXUPIMMPS $0x00, Z25, Z0, Z0
+	VFIXUPIMMPS $0x00, Z25, Z1, Z1
+	VPADDD      Z27, Z0, Z0
+	VPADDD      Z27, Z1, Z1
+	VPSHUFB     Z22, Z0, K2, Z1
+	VMOVDQU16   Z1, K1, (AX)(BX*2)
+
+lastrowdone:
+	ADDQ $0x0c, R14
+	CMPQ R14, DX
+	JLT  last
+	JMP  rowsdone
+
+last0:
+	MOVLQSX   (R14), BX
+	VADDPS    (SI)(BX*1), Z31, Z0
+	VADDPS    64(SI)(BX*1), Z30, Z1
+	VMAXPS    Z0, Z29, Z0
+	VMAXPS    Z1, Z29, Z1
+	MOVLQSX   4(R14), BX
+	MOVQ      336(R8), AX
+	VPADDD    Z27, Z0, Z2
+	VPADDD    Z27, Z1, Z3
+	VMOVDQA64 Z3, Z4
+	VPSHUFB   Z22, Z2, K2, Z4
+	VMOVDQU16 Z4, K1, (AX)(BX*2)
+	ADDQ      $0x0c, R14
+	CMPQ      R14, DX
+	JLT       last0
+	JMP       rowsdone
+
+last1:
+	MOVLQSX   (R14), BX
+	VADDPS    (SI)(BX*1), Z31, Z0
+	VADDPS    64(SI)(BX*1), Z30, Z1
+	VMAXPS    Z0, Z29, Z0
+	VMAXPS    Z1, Z29, Z1
+	VMINPS    Z0, Z28, Z0
+	VMINPS    Z1, Z28, Z1
+	MOVLQSX   4(R14), BX
+	MOVQ      336(R8), AX
+	VPADDD    Z27, Z0, Z2
+	VPADDD    Z27, Z1, Z3
+	VMOVDQA64 Z3, Z4
+	VPSHUFB   Z22, Z2, K2, Z4
+	VMOVDQU16 Z4, K1, (AX)(BX*2)
+	ADDQ      $0x0c, R14
+	CMPQ      R14, DX
+	JLT       last1
+	JMP       rowsdone
+
+last2:
+	MOVLQSX     (R14), BX
+	VADDPS      (SI)(BX*1), Z31, Z0
+	VADDPS      64(SI)(BX*1), Z30, Z1
+	MOVLQSX     8(R14), BX
+	MOVQ        352(R8), AX
+	VMOVDQU16.Z (AX)(BX*2), K1, Z2
+	VPSLLD      $0x10, Z2, Z3
+	VPANDD      Z26, Z2, Z2
+	VADDPS      Z3, Z0, Z0
+	VADDPS      Z2, Z1, Z1
+	VMAXPS      Z0, Z29, Z0
+	VMAXPS      Z1, Z29, Z1
+	MOVLQSX     4(R14), BX
+	MOVQ        336(R8), AX
+	VPADDD      Z27, Z0, Z2
+	VPADDD      Z27, Z1, Z3
+	VMOVDQA64   Z3, Z4
+	VPSHUFB     Z22, Z2, K2, Z4
+	VMOVDQU16   Z4, K1, (AX)(BX*2)
+	ADDQ        $0x0c, R14
+	CMPQ        R14, DX
+	JLT         last2
+	JMP         rowsdone
+
+last3:
+	MOVLQSX     (R14), BX
+	VADDPS      (SI)(BX*1), Z31, Z0
+	VADDPS      64(SI)(BX*1), Z30, Z1
+	MOVLQSX     8(R14), BX
+	MOVQ        352(R8), AX
+	VMOVDQU16.Z (AX)(BX*2), K1, Z2
+	VPSLLD      $0x10, Z2, Z3
+	VPANDD      Z26, Z2, Z2
+	VADDPS      Z3, Z0, Z0
+	VADDPS      Z2, Z1, Z1
+	VMAXPS      Z0, Z29, Z0
+	VMAXPS      Z1, Z29, Z1
+	VMINPS      Z0, Z28, Z0
+	VMINPS      Z1, Z28, Z1
+	MOVLQSX     4(R14), BX
+	MOVQ        336(R8), AX
+	VPADDD      Z27, Z0, Z2
+	VPADDD      Z27, Z1, Z3
+	VMOVDQA64   Z3, Z4
+	VPSHUFB     Z22, Z2, K2, Z4
+	VMOVDQU16   Z4, K1, (AX)(BX*2)
+	ADDQ        $0x0c, R14
+	CMPQ        R14, DX
+	JLT         last3
+	JMP         rowsdone
+
+last4:
+	MOVLQSX     (R14), BX
+	VADDPS      (SI)(BX*1), Z31, Z0
+	VADDPS      64(SI)(BX*1), Z30, Z1
+	VMAXPS      Z0, Z29, Z0
+	VMAXPS      Z1, Z29, Z1
+	MOVLQSX     4(R14), BX
+	MOVQ        336(R8), AX
+	VPADDD      Z27, Z0, Z2
+	VPADDD      Z27, Z1, Z3
+	VMOVDQA64   Z3, Z4
+	VPSHUFB     Z22, Z2, K2, Z4
+	VMOVDQU16   Z4, K1, (AX)(BX*2)
+	MOVQ        344(R8), AX
+	VPANDD      Z26, Z2, Z2
+	VPANDD      Z26, Z3, Z3
+	VSUBPS      Z2, Z0, Z0
+	VSUBPS      Z3, Z1, Z1
+	VFIXUPIMMPS $0x00, Z25, Z0, Z0
+	VFIXUPIMMPS $0x00, Z25, Z1, Z1
+	VPADDD      Z27, Z0, Z0
+	VPADDD      Z27, Z1, Z1
+	VPSHUFB     Z22, Z0, K2, Z1
+	VMOVDQU16   Z1, K1, (AX)(BX*2)
+	ADDQ        $0x0c, R14
+	CMPQ        R14, DX
+	JLT         last4
+	JMP         rowsdone
+
+last5:
+	MOVLQSX     (R14), BX
+	VADDPS      (SI)(BX*1), Z31, Z0
+	VADDPS      64(SI)(BX*1), Z30, Z1
+	VMAXPS      Z0, Z29, Z0
+	VMAXPS      Z1, Z29, Z1
+	VMINPS      Z0, Z28, Z0
+	VMINPS      Z1, Z28, Z1
+	MOVLQSX     4(R14), BX
+	MOVQ        336(R8), AX
+	VPADDD      Z27, Z0, Z2
+	VPADDD      Z27, Z1, Z3
+	VMOVDQA64   Z3, Z4
+	VPSHUFB     Z22, Z2, K2, Z4
+	VMOVDQU16   Z4, K1, (AX)(BX*2)
+	MOVQ        344(R8), AX
+	VPANDD      Z26, Z2, Z2
+	VPANDD      Z26, Z3, Z3
+	VSUBPS      Z2, Z0, Z0
+	VSUBPS      Z3, Z1, Z1
+	VFIXUPIMMPS $0x00, Z25, Z0, Z0
+	VFIXUPIMMPS $0x00, Z25, Z1, Z1
+	VPADDD      Z27, Z0, Z0
+	VPADDD      Z27, Z1, Z1
+	VPSHUFB     Z22, Z0, K2, Z1
+	VMOVDQU16   Z1, K1, (AX)(BX*2)
+	ADDQ        $0x0c, R14
+	CMPQ        R14, DX
+	JLT         last5
+	JMP         rowsdone
+
+last6:
+	MOVLQSX     (R14), BX
+	VADDPS      (SI)(BX*1), Z31, Z0
+	VADDPS      64(SI)(BX*1), Z30, Z1
+	MOVLQSX     8(R14), BX
+	MOVQ        352(R8), AX
+	VMOVDQU16.Z (AX)(BX*2), K1, Z2
+	VPSLLD      $0x10, Z2, Z3
+	VPANDD      Z26, Z2, Z2
+	VADDPS      Z3, Z0, Z0
+	VADDPS      Z2, Z1, Z1
+	MOVQ        360(R8), AX
+	VMOVDQU16.Z (AX)(BX*2), K1, Z2
+	VPSLLD      $0x10, Z2, Z3
+	VPANDD      Z26, Z2, Z2
+	VADDPS      Z3, Z0, Z0
+	VADDPS      Z2, Z1, Z1
+	VMAXPS      Z0, Z29, Z0
+	VMAXPS      Z1, Z29, Z1
+	MOVLQSX     4(R14), BX
+	MOVQ        336(R8), AX
+	VPADDD      Z27, Z0, Z2
+	VPADDD      Z27, Z1, Z3
+	VMOVDQA64   Z3, Z4
+	VPSHUFB     Z22, Z2, K2, Z4
+	VMOVDQU16   Z4, K1, (AX)(BX*2)
+	MOVQ        344(R8), AX
+	VPANDD      Z26, Z2, Z2
+	VPANDD      Z26, Z3, Z3
+	VSUBPS      Z2, Z0, Z0
+	VSUBPS      Z3, Z1, Z1
+	VFIXUPIMMPS $0x00, Z25, Z0, Z0
+	VFIXUPIMMPS $0x00, Z25, Z1, Z1
+	VPADDD      Z27, Z0, Z0
+	VPADDD      Z27, Z1, Z1
+	VPSHUFB     Z22, Z0, K2, Z1
+	VMOVDQU16   Z1, K1, (AX)(BX*2)
+	ADDQ        $0x0c, R14
+	CMPQ        R14, DX
+	JLT         last6
+	JMP         rowsdone
+
+last7:
+	MOVLQSX     (R14), BX
+	VADDPS      (SI)(BX*1), Z31, Z0
+	VADDPS      64(SI)(BX*1), Z30, Z1
+	MOVLQSX     8(R14), BX
+	MOVQ        352(R8), AX
+	VMOVDQU16.Z (AX)(BX*2), K1, Z2
+	VPSLLD      $0x10, Z2, Z3
+	VPANDD      Z26, Z2, Z2
+	VADDPS      Z3, Z0, Z0
+	VADDPS      Z2, Z1, Z1
+	MOVQ        360(R8), AX
+	VMOVDQU16.Z (AX)(BX*2), K1, Z2
+	VPSLLD      $0x10, Z2, Z3
+	VPANDD      Z26, Z2, Z2
+	VADDPS      Z3, Z0, Z0
+	VADDPS      Z2, Z1, Z1
+	VMAXPS      Z0, Z29, Z0
+	VMAXPS      Z1, Z29, Z1
+	VMINPS      Z0, Z28, Z0
+	VMINPS      Z1, Z28, Z1
+	MOVLQSX     4(R14), BX
+	MOVQ        336(R8), AX
+	VPADDD      Z27, Z0, Z2
+	VPADDD      Z27, Z1, Z3
+	VMOVDQA64   Z3, Z4
+	VPSHUFB     Z22, Z2, K2, Z4
+	VMOVDQU16   Z4, K1, (AX)(BX*2)
+	MOVQ        344(R8), AX
+	VPANDD      Z26, Z2, Z2
+	VPANDD      Z26, Z3, Z3
+	VSUBPS      Z2, Z0, Z0
+	VSUBPS      Z3, Z1, Z1
+	VFIXUPIMMPS $0x00, Z25, Z0, Z0
+	VFIXUPIMMPS $0x00, Z25, Z1, Z1
+	VPADDD      Z27, Z0, Z0
+	VPADDD      Z27, Z1, Z1
+	VPSHUFB     Z22, Z0, K2, Z1
+	VMOVDQU16   Z1, K1, (AX)(BX*2)
+	ADDQ        $0x0c, R14
+	CMPQ        R14, DX
+	JLT         last7
+	JMP         rowsdone
+
+rows0:
+	MOVQ    $0x00000000, AX
+	MOVQ    AX, 544(R8)
+	MOVLQSX 272(R8), DX
+	ADDQ    R14, DX
+	CMPQ    DX, R15
+	CMOVQGT R15, DX
+	CMPQ    R14, DX
+	JGE     restore
+	JMP     amongrows
+
+rows1:
+	MOVQ    $0x00000001, AX
+	MOVQ    AX, 544(R8)
+	MOVLQSX 276(R8), DX
+	ADDQ    R14, DX
+	CMPQ    DX, R15
+	CMOVQGT R15, DX
+	CMPQ    R14, DX
+	JGE     restore
+
+amongrows:
+	MOVQ 264(R8), AX
+	CMPQ AX, $0x04
+	JEQ  among4
+	CMPQ AX, $0x05
+	JEQ  among5
+	CMPQ AX, $0x06
+	JEQ  among6
+	CMPQ AX, $0x07
+	JEQ  among7
+	CMPQ AX, $0x00
+	JEQ  among0
+	CMPQ AX, $0x01
+	JEQ  among1
+	CMPQ AX, $0x02
+	JEQ  among2
+	CMPQ AX, $0x03
+	JEQ  among3
+
+among:
+	MOVLQSX   (R14), BX
+	VADDPS    (SI)(BX*1), Z31, Z0
+	VADDPS    64(SI)(BX*1), Z30, Z1
+	CMPQ      232(R8), $0x00
+	JNE       amonghalves
+	VMOVAPS   Z24, Z2
+	VPERMI2PS Z1, Z0, Z2
+	VPERMT2PS Z1, Z23, Z0
+	VMOVAPS   Z0, Z1
+	VMOVAPS   Z2, Z0
+	MOVQ      352(R8), AX
+	TESTQ     AX, AX
+	JZ        amongnoresidual32
+	MOVLQSX   8(R14), BX
+	VMOVUPS.Z (AX)(BX*4), K3, Z2
+	VMOVUPS.Z 64(AX)(BX*4), K4, Z3
+	VADDPS    Z2, Z0, Z0
+	VADDPS    Z3, Z1, Z1
+
+amongnoresidual32:
+	CMPL   240(R8), $0x02
+	JA     amongf32_act3
+	VMAXPS Z0, Z29, Z0
+	VMAXPS Z1, Z29, Z1
+	VMINPS Z0, Z28, Z0
+	VMINPS Z1, Z28, Z1
+	JMP    amongf32_actdone
+
+amongf32_act3:
+	CMPL         240(R8), $0x03
+	JNE          amongf32_act4
+	VMOVAPS      Z0, Z3
+	VADDPS.BCST  constants<>+16(SB), Z0, Z0
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z0, Z2, Z0
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z0, Z2, Z0
+	VMULPS.BCST  constants<>+24(SB), Z0, Z0
+	VMULPS       Z3, Z0, Z0
+	VMOVAPS      Z1, Z3
+	VADDPS.BCST  constants<>+16(SB), Z1, Z1
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z1, Z2, Z1
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z1, Z2, Z1
+	VMULPS.BCST  constants<>+24(SB), Z1, Z1
+	VMULPS       Z3, Z1, Z1
+	JMP          amongf32_actdone
+
+amongf32_act4:
+	CMPL         240(R8), $0x04
+	JNE          amongf32_act5
+	VADDPS.BCST  constants<>+16(SB), Z0, Z0
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z0, Z2, Z0
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z0, Z2, Z0
+	VMULPS.BCST  constants<>+24(SB), Z0, Z0
+	VADDPS.BCST  constants<>+16(SB), Z1, Z1
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z1, Z2, Z1
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z1, Z2, Z1
+	VMULPS.BCST  constants<>+24(SB), Z1, Z1
+	JMP          amongf32_actdone
+
+amongf32_act5:
+	CMPL             240(R8), $0x05
+	JNE              amongf32_act6
+	VMOVAPS          Z0, Z4
+	VMULPS.BCST      constants<>+48(SB), Z0, Z0
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z0, Z5, Z0
+	VREDUCEPS        $0x09, Z0, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z0, Z3, Z0
+	VADDPS.BCST      constants<>+8(SB), Z0, Z0
+	VRCP14PS         Z0, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z0, Z3, Z5
+	VMULPS           Z5, Z3, Z0
+	VMULPS           Z4, Z0, Z0
+	VMOVAPS          Z1, Z4
+	VMULPS.BCST      constants<>+48(SB), Z1, Z1
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z1, Z5, Z1
+	VREDUCEPS        $0x09, Z1, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z1, Z3, Z1
+	VADDPS.BCST      constants<>+8(SB), Z1, Z1
+	VRCP14PS         Z1, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z1, Z3, Z5
+	VMULPS           Z5, Z3, Z1
+	VMULPS           Z4, Z1, Z1
+	JMP              amongf32_actdone
+
+amongf32_act6:
+	CMPL             240(R8), $0x06
+	JNE              amongf32_act7
+	VMULPS.BCST      constants<>+48(SB), Z0, Z0
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z0, Z5, Z0
+	VREDUCEPS        $0x09, Z0, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z0, Z3, Z0
+	VADDPS.BCST      constants<>+8(SB), Z0, Z0
+	VRCP14PS         Z0, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z0, Z3, Z5
+	VMULPS           Z5, Z3, Z0
+	VMULPS.BCST      constants<>+48(SB), Z1, Z1
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z1, Z5, Z1
+	VREDUCEPS        $0x09, Z1, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z1, Z3, Z1
+	VADDPS.BCST      constants<>+8(SB), Z1, Z1
+	VRCP14PS         Z1, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z1, Z3, Z5
+	VMULPS           Z5, Z3, Z1
+	JMP              amongf32_actdone
+
+amongf32_act7:
+	CMPL             240(R8), $0x07
+	JNE              amongf32_act8
+	VMAXPS.BCST      constants<>+60(SB), Z0, Z2
+	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMULPS           Z2, Z2, Z3
+	VBROADCASTSS     constants<>+28(SB), Z4
+	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
+	VBROADCASTSS     constants<>+180(SB), Z4
+	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
+	VBROADCASTSS     constants<>+60(SB), Z5
+	VCMPPS           $0x06, Z5, Z0, K5
+	VMULPS.Z         Z4, Z0, K5, Z0
+	VMAXPS.BCST      constants<>+60(SB), Z1, Z2
+	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMULPS           Z2, Z2, Z3
+	VBROADCASTSS     constants<>+28(SB), Z4
+	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
+	VBROADCASTSS     constants<>+180(SB), Z4
+	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
+	VBROADCASTSS     constants<>+60(SB), Z5
+	VCMPPS           $0x06, Z5, Z1, K5
+	VMULPS.Z         Z4, Z1, K5, Z1
+	JMP              amongf32_actdone
+
+amongf32_act8:
+	VADDPS           Z0, Z0, Z0
+	VMULPS.BCST      constants<>+48(SB), Z0, Z0
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z0, Z5, Z0
+	VREDUCEPS        $0x09, Z0, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z0, Z3, Z0
+	VADDPS.BCST      constants<>+8(SB), Z0, Z0
+	VRCP14PS         Z0, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z0, Z3, Z5
+	VMULPS           Z5, Z3, Z0
+	VADDPS           Z0, Z0, Z0
+	VADDPS.BCST      constants<>+28(SB), Z0, Z0
+	VADDPS           Z1, Z1, Z1
+	VMULPS.BCST      constants<>+48(SB), Z1, Z1
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z1, Z5, Z1
+	VREDUCEPS        $0x09, Z1, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z1, Z3, Z1
+	VADDPS.BCST      constants<>+8(SB), Z1, Z1
+	VRCP14PS         Z1, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z1, Z3, Z5
+	VMULPS           Z5, Z3, Z1
+	VADDPS           Z1, Z1, Z1
+	VADDPS.BCST      constants<>+28(SB), Z1, Z1
+
+amongf32_actdone:
+	MOVLQSX 4(R14), BX
+	MOVQ    336(R8), AX
+	VMOVUPS Z0, K3, (AX)(BX*4)
+	VMOVUPS Z1, K4, 64(AX)(BX*4)
+	JMP     amongrowdone
+
+amonghalves:
+	CMPQ        352(R8), $0x00
+	JE          amongnoresidual16
+	MOVLQSX     8(R14), BX
+	MOVQ        352(R8), AX
+	VMOVDQU16.Z (AX)(BX*2), K1, Z2
+	VPSLLD      $0x10, Z2, Z3
+	VPANDD      Z26, Z2, Z2
+	VADDPS      Z3, Z0, Z0
+	VADDPS      Z2, Z1, Z1
+	CMPQ        232(R8), $0x01
+	JE          amongnoresidual16
+	MOVQ        360(R8), AX
+	VMOVDQU16.Z (AX)(BX*2), K1, Z2
+	VPSLLD      $0x10, Z2, Z3
+	VPANDD      Z26, Z2, Z2
+	VADDPS      Z3, Z0, Z0
+	VADDPS      Z2, Z1, Z1
+
+amongnoresidual16:
+	CMPL   240(R8), $0x02
+	JA     amongf16_act3
+	VMAXPS Z0, Z29, Z0
+	VMAXPS Z1, Z29, Z1
+	VMINPS Z0, Z28, Z0
+	VMINPS Z1, Z28, Z1
+	JMP    amongf16_actdone
+
+amongf16_act3:
+	CMPL         240(R8), $0x03
+	JNE          amongf16_act4
+	VMOVAPS      Z0, Z3
+	VADDPS.BCST  constants<>+16(SB), Z0, Z0
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z0, Z2, Z0
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z0, Z2, Z0
+	VMULPS.BCST  constants<>+24(SB), Z0, Z0
+	VMULPS       Z3, Z0, Z0
+	VMOVAPS      Z1, Z3
+	VADDPS.BCST  constants<>+16(SB), Z1, Z1
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z1, Z2, Z1
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z1, Z2, Z1
+	VMULPS.BCST  constants<>+24(SB), Z1, Z1
+	VMULPS       Z3, Z1, Z1
+	JMP          amongf16_actdone
+
+amongf16_act4:
+	CMPL         240(R8), $0x04
+	JNE          amongf16_act5
+	VADDPS.BCST  constants<>+16(SB), Z0, Z0
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z0, Z2, Z0
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z0, Z2, Z0
+	VMULPS.BCST  constants<>+24(SB), Z0, Z0
+	VADDPS.BCST  constants<>+16(SB), Z1, Z1
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z1, Z2, Z1
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z1, Z2, Z1
+	VMULPS.BCST  constants<>+24(SB), Z1, Z1
+	JMP          amongf16_actdone
+
+amongf16_act5:
+	CMPL             240(R8), $0x05
+	JNE              amongf16_act6
+	VMOVAPS          Z0, Z4
+	VMULPS.BCST      constants<>+48(SB), Z0, Z0
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z0, Z5, Z0
+	VREDUCEPS        $0x09, Z0, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z0, Z3, Z0
+	VADDPS.BCST      constants<>+8(SB), Z0, Z0
+	VRCP14PS         Z0, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z0, Z3, Z5
+	VMULPS           Z5, Z3, Z0
+	VMULPS           Z4, Z0, Z0
+	VMOVAPS          Z1, Z4
+	VMULPS.BCST      constants<>+48(SB), Z1, Z1
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z1, Z5, Z1
+	VREDUCEPS        $0x09, Z1, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z1, Z3, Z1
+	VADDPS.BCST      constants<>+8(SB), Z1, Z1
+	VRCP14PS         Z1, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z1, Z3, Z5
+	VMULPS           Z5, Z3, Z1
+	VMULPS           Z4, Z1, Z1
+	JMP              amongf16_actdone
+
+amongf16_act6:
+	CMPL             240(R8), $0x06
+	JNE              amongf16_act7
+	VMULPS.BCST      constants<>+48(SB), Z0, Z0
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z0, Z5, Z0
+	VREDUCEPS        $0x09, Z0, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z0, Z3, Z0
+	VADDPS.BCST      constants<>+8(SB), Z0, Z0
+	VRCP14PS         Z0, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z0, Z3, Z5
+	VMULPS           Z5, Z3, Z0
+	VMULPS.BCST      constants<>+48(SB), Z1, Z1
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z1, Z5, Z1
+	VREDUCEPS        $0x09, Z1, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z1, Z3, Z1
+	VADDPS.BCST      constants<>+8(SB), Z1, Z1
+	VRCP14PS         Z1, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z1, Z3, Z5
+	VMULPS           Z5, Z3, Z1
+	JMP              amongf16_actdone
+
+amongf16_act7:
+	CMPL             240(R8), $0x07
+	JNE              amongf16_act8
+	VMAXPS.BCST      constants<>+60(SB), Z0, Z2
+	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMULPS           Z2, Z2, Z3
+	VBROADCASTSS     constants<>+28(SB), Z4
+	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
+	VBROADCASTSS     constants<>+180(SB), Z4
+	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
+	VBROADCASTSS     constants<>+60(SB), Z5
+	VCMPPS           $0x06, Z5, Z0, K5
+	VMULPS.Z         Z4, Z0, K5, Z0
+	VMAXPS.BCST      constants<>+60(SB), Z1, Z2
+	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMULPS           Z2, Z2, Z3
+	VBROADCASTSS     constants<>+28(SB), Z4
+	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
+	VBROADCASTSS     constants<>+180(SB), Z4
+	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
+	VBROADCASTSS     constants<>+60(SB), Z5
+	VCMPPS           $0x06, Z5, Z1, K5
+	VMULPS.Z         Z4, Z1, K5, Z1
+	JMP              amongf16_actdone
+
+amongf16_act8:
+	VADDPS           Z0, Z0, Z0
+	VMULPS.BCST      constants<>+48(SB), Z0, Z0
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z0, Z5, Z0
+	VREDUCEPS        $0x09, Z0, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z0, Z3, Z0
+	VADDPS.BCST      constants<>+8(SB), Z0, Z0
+	VRCP14PS         Z0, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z0, Z3, Z5
+	VMULPS           Z5, Z3, Z0
+	VADDPS           Z0, Z0, Z0
+	VADDPS.BCST      constants<>+28(SB), Z0, Z0
+	VADDPS           Z1, Z1, Z1
+	VMULPS.BCST      constants<>+48(SB), Z1, Z1
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VMINPS           Z1, Z5, Z1
+	VREDUCEPS        $0x09, Z1, Z2
+	VBROADCASTSS     constants<>+124(SB), Z3
+	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VSCALEFPS        Z1, Z3, Z1
+	VADDPS.BCST      constants<>+8(SB), Z1, Z1
+	VRCP14PS         Z1, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z1, Z3, Z5
+	VMULPS           Z5, Z3, Z1
+	VADDPS           Z1, Z1, Z1
+	VADDPS.BCST      constants<>+28(SB), Z1, Z1
+
+amongf16_actdone:
+	MOVLQSX     4(R14), BX
+	MOVQ        336(R8), AX
+	VPADDD      Z27, Z0, Z2
+	VPADDD      Z27, Z1, Z3
+	VMOVDQA64   Z3, Z4
+	VPSHUFB     Z22, Z2, K2, Z4
+	VMOVDQU16   Z4, K1, (AX)(BX*2)
+	CMPQ        232(R8), $0x01
+	JE          amongrowdone
+	MOVQ        344(R8), AX
+	VPANDD      Z26, Z2, Z2
+	VPANDD      Z26, Z3, Z3
+	VSUBPS      Z2, Z0, Z0
+	VSUBPS      Z3, Z1, Z1
+	VFIXUPIMMPS $0x00, Z25, Z0, Z0
+	VFIXUPIMMPS $0x00, Z25, Z1, Z1
+	VPADDD      Z27, Z0, Z0
+	VPADDD      Z27, Z1, Z1
+	VPSHUFB     Z22, Z0, K2, Z1
+	VMOVDQU16   Z1, K1, (AX)(BX*2)
+
+amongrowdone:
+	ADDQ $0x0c, R14
+	CMPQ R14, DX
+	JLT  among
+	JMP  restore
+
+among0:
+	MOVLQSX   (R14), BX
+	VADDPS    (SI)(BX*1), Z31, Z0
+	VADDPS    64(SI)(BX*1), Z30, Z1
+	VMAXPS    Z0, Z29, Z0
+	VMAXPS    Z1, Z29, Z1
+	MOVLQSX   4(R14), BX
+	MOVQ      336(R8), AX
+	VPADDD    Z27, Z0, Z2
+	VPADDD    Z27, Z1, Z3
+	VMOVDQA64 Z3, Z4
+	VPSHUFB   Z22, Z2, K2, Z4
+	VMOVDQU16 Z4, K1, (AX)(BX*2)
+	ADDQ      $0x0c, R14
+	CMPQ      R14, DX
+	JLT       among0
+	JMP       restore
+
+among1:
+	MOVLQSX   (R14), BX
+	VADDPS    (SI)(BX*1), Z31, Z0
+	VADDPS    64(SI)(BX*1), Z30, Z1
+	VMAXPS    Z0, Z29, Z0
+	VMAXPS    Z1, Z29, Z1
+	VMINPS    Z0, Z28, Z0
+	VMINPS    Z1, Z28, Z1
+	MOVLQSX   4(R14), BX
+	MOVQ      336(R8), AX
+	VPADDD    Z27, Z0, Z2
+	VPADDD    Z27, Z1, Z3
+	VMOVDQA64 Z3, Z4
+	VPSHUFB   Z22, Z2, K2, Z4
+	VMOVDQU16 Z4, K1, (AX)(BX*2)
+	ADDQ      $0x0c, R14
+	CMPQ      R14, DX
+	JLT       among1
+	JMP       restore
+
+among2:
+	MOVLQSX     (R14), BX
+	VADDPS      (SI)(BX*1), Z31, Z0
+	VADDPS      64(SI)(BX*1), Z30, Z1
+	MOVLQSX     8(R14), BX
+	MOVQ        352(R8), AX
+	VMOVDQU16.Z (AX)(BX*2), K1, Z2
+	VPSLLD      $0x10, Z2, Z3
+	VPANDD      Z26, Z2, Z2
+	VADDPS      Z3, Z0, Z0
+	VADDPS      Z2, Z1, Z1
+	VMAXPS      Z0, Z29, Z0
+	VMAXPS      Z1, Z29, Z1
+	MOVLQSX     4(R14), BX
+	MOVQ        336(R8), AX
+	VPADDD      Z27, Z0, Z2
+	VPADDD      Z27, Z1, Z3
+	VMOVDQA64   Z3, Z4
+	VPSHUFB     Z22, Z2, K2, Z4
+	VMOVDQU16   Z4, K1, (AX)(BX*2)
+	ADDQ        $0x0c, R14
+	CMPQ        R14, DX
+	JLT         among2
+	JMP         restore
+
+among3:
+	MOVLQSX     (R14), BX
+	VADDPS      (SI)(BX*1), Z31, Z0
+	VADDPS      64(SI)(BX*1), Z30, Z1
+	MOVLQSX     8(R14), BX
+	MOVQ        352(R8), AX
+	VMOVDQU16.Z (AX)(BX*2), K1, Z2
+	VPSLLD      $0x10, Z2, Z3
+	VPANDD      Z26, Z2, Z2
+	VADDPS      Z3, Z0, Z0
+	VADDPS      Z2, Z1, Z1
+	VMAXPS      Z0, Z29, Z0
+	VMAXPS      Z1, Z29, Z1
+	VMINPS      Z0, Z28, Z0
+	VMINPS      Z1, Z28, Z1
+	MOVLQSX     4(R14), BX
+	MOVQ        336(R8), AX
+	VPADDD      Z27, Z0, Z2
+	VPADDD      Z27, Z1, Z3
+	VMOVDQA64   Z3, Z4
+	VPSHUFB     Z22, Z2, K2, Z4
+	VMOVDQU16   Z4, K1, (AX)(BX*2)
+	ADDQ        $0x0c, R14
+	CMPQ        R14, DX
+	JLT         among3
+	JMP         restore
+
+among4:
+	MOVLQSX     (R14), BX
+	VADDPS      (SI)(BX*1), Z31, Z0
+	VADDPS      64(SI)(BX*1), Z30, Z1
+	VMAXPS      Z0, Z29, Z0
+	VMAXPS      Z1, Z29, Z1
+	MOVLQSX     4(R14), BX
+	MOVQ        336(R8), AX
+	VPADDD      Z27, Z0, Z2
+	VPADDD      Z27, Z1, Z3
+	VMOVDQA64   Z3, Z4
+	VPSHUFB     Z22, Z2, K2, Z4
+	VMOVDQU16   Z4, K1, (AX)(BX*2)
+	MOVQ        344(R8), AX
+	VPANDD      Z26, Z2, Z2
+	VPANDD      Z26, Z3, Z3
+	VSUBPS      Z2, Z0, Z0
+	VSUBPS      Z3, Z1, Z1
+	VFIXUPIMMPS $0x00, Z25, Z0, Z0
+	VFIXUPIMMPS $0x00, Z25, Z1, Z1
+	VPADDD      Z27, Z0, Z0
+	VPADDD      Z27, Z1, Z1
+	VPSHUFB     Z22, Z0, K2, Z1
+	VMOVDQU16   Z1, K1, (AX)(BX*2)
+	ADDQ        $0x0c, R14
+	CMPQ        R14, DX
+	JLT         among4
+	JMP         restore
+
+among5:
+	MOVLQSX     (R14), BX
+	VADDPS      (SI)(BX*1), Z31, Z0
+	VADDPS      64(SI)(BX*1), Z30, Z1
+	VMAXPS      Z0, Z29, Z0
+	VMAXPS      Z1, Z29, Z1
+	VMINPS      Z0, Z28, Z0
+	VMINPS      Z1, Z28, Z1
+	MOVLQSX     4(R14), BX
+	MOVQ        336(R8), AX
+	VPADDD      Z27, Z0, Z2
+	VPADDD      Z27, Z1, Z3
+	VMOVDQA64   Z3, Z4
+	VPSHUFB     Z22, Z2, K2, Z4
+	VMOVDQU16   Z4, K1, (AX)(BX*2)
+	MOVQ        344(R8), AX
+	VPANDD      Z26, Z2, Z2
+	VPANDD      Z26, Z3, Z3
+	VSUBPS      Z2, Z0, Z0
+	VSUBPS      Z3, Z1, Z1
+	VFIXUPIMMPS $0x00, Z25, Z0, Z0
+	VFIXUPIMMPS $0x00, Z25, Z1, Z1
+	VPADDD      Z27, Z0, Z0
+	VPADDD      Z27, Z1, Z1
+	VPSHUFB     Z22, Z0, K2, Z1
+	VMOVDQU16   Z1, K1, (AX)(BX*2)
+	ADDQ        $0x0c, R14
+	CMPQ        R14, DX
+	JLT         among5
+	JMP         restore
+
+among6:
+	MOVLQSX     (R14), BX
+	VADDPS      (SI)(BX*1), Z31, Z0
+	VADDPS      64(SI)(BX*1), Z30, Z1
+	MOVLQSX     8(R14), BX
+	MOVQ        352(R8), AX
+	VMOVDQU16.Z (AX)(BX*2), K1, Z2
+	VPSLLD      $0x10, Z2, Z3
+	VPANDD      Z26, Z2, Z2
+	VADDPS      Z3, Z0, Z0
+	VADDPS      Z2, Z1, Z1
+	MOVQ        360(R8), AX
+	VMOVDQU16.Z (AX)(BX*2), K1, Z2
+	VPSLLD      $0x10, Z2, Z3
+	VPANDD      Z26, Z2, Z2
+	VADDPS      Z3, Z0, Z0
+	VADDPS      Z2, Z1, Z1
+	VMAXPS      Z0, Z29, Z0
+	VMAXPS      Z1, Z29, Z1
+	MOVLQSX     4(R14), BX
+	MOVQ        336(R8), AX
+	VPADDD      Z27, Z0, Z2
+	VPADDD      Z27, Z1, Z3
+	VMOVDQA64   Z3, Z4
+	VPSHUFB     Z22, Z2, K2, Z4
+	VMOVDQU16   Z4, K1, (AX)(BX*2)
+	MOVQ        344(R8), AX
+	VPANDD      Z26, Z2, Z2
+	VPANDD      Z26, Z3, Z3
+	VSUBPS      Z2, Z0, Z0
+	VSUBPS      Z3, Z1, Z1
+	VFIXUPIMMPS $0x00, Z25, Z0, Z0
+	VFIXUPIMMPS $0x00, Z25, Z1, Z1
+	VPADDD      Z27, Z0, Z0
+	VPADDD      Z27, Z1, Z1
+	VPSHUFB     Z22, Z0, K2, Z1
+	VMOVDQU16   Z1, K1, (AX)(BX*2)
+	ADDQ        $0x0c, R14
+	CMPQ        R14, DX
+	JLT         among6
+	JMP         restore
+
+among7:
+	MOVLQSX     (R14), BX
+	VADDPS      (SI)(BX*1), Z31, Z0
+	VADDPS      64(SI)(BX*1), Z30, Z1
+	MOVLQSX     8(R14), BX
+	MOVQ        352(R8), AX
+	VMOVDQU16.Z (AX)(BX*2), K1, Z2
+	VPSLLD      $0x10, Z2, Z3
+	VPANDD      Z26, Z2, Z2
+	VADDPS      Z3, Z0, Z0
+	VADDPS      Z2, Z1, Z1
+	MOVQ        360(R8), AX
+	VMOVDQU16.Z (AX)(BX*2), K1, Z2
+	VPSLLD      $0x10, Z2, Z3
+	VPANDD      Z26, Z2, Z2
+	VADDPS      Z3, Z0, Z0
+	VADDPS      Z2, Z1, Z1
+	VMAXPS      Z0, Z29, Z0
+	VMAXPS      Z1, Z29, Z1
+	VMINPS      Z0, Z28, Z0
+	VMINPS      Z1, Z28, Z1
+	MOVLQSX     4(R14), BX
+	MOVQ        336(R8), AX
+	VPADDD      Z27, Z0, Z2
+	VPADDD      Z27, Z1, Z3
+	VMOVDQA64   Z3, Z4
+	VPSHUFB     Z22, Z2, K2, Z4
+	VMOVDQU16   Z4, K1, (AX)(BX*2)
+	MOVQ        344(R8), AX
+	VPANDD      Z26, Z2, Z2
+	VPANDD      Z26, Z3, Z3
+	VSUBPS      Z2, Z0, Z0
+	VSUBPS      Z3, Z1, Z1
+	VFIXUPIMMPS $0x00, Z25, Z0, Z0
+	VFIXUPIMMPS $0x00, Z25, Z1, Z1
+	VPADDD      Z27, Z0, Z0
+	VPADDD      Z27, Z1, Z1
+	VPSHUFB     Z22, Z0, K2, Z1
+	VMOVDQU16   Z1, K1, (AX)(BX*2)
+	ADDQ        $0x0c, R14
+	CMPQ        R14, DX
+	JLT         among7
+
+restore:
+	MOVLQSX -4(R13), AX
+	MOVQ    AX, BX
+	ADDQ    R10, AX
+	ADDQ    R11, BX
+	MOVQ    $0x00000040, DX
+	CMPQ    544(R8), $0x00
+	JEQ     rowsdone0
+	JMP     rowsdone1
+
 fetch0:
-	MOVQ    R14, 504(R8)
-	MOVQ    488(R8), DX
+	MOVQ    R14, 528(R8)
+	MOVQ    512(R8), DX
 	MOVBQZX 216(R8), R14
 	SHLQ    $0x08, R14
-	SUBQ    R14, 496(R8)
+	SUBQ    R14, 520(R8)
 
 lines0:
 	SUBQ       $0x00000100, R14
@@ -2438,17 +4545,17 @@ lines0:
 	JMP        lines0
 
 lines0done:
-	MOVQ DX, 488(R8)
-	MOVQ 504(R8), R14
+	MOVQ DX, 512(R8)
+	MOVQ 528(R8), R14
 	MOVQ $0x00000040, DX
 	JMP  fetched0
 
 fetch1:
-	MOVQ    R14, 504(R8)
-	MOVQ    488(R8), DX
+	MOVQ    R14, 528(R8)
+	MOVQ    512(R8), DX
 	MOVBQZX 217(R8), R14
 	SHLQ    $0x08, R14
-	SUBQ    R14, 496(R8)
+	SUBQ    R14, 520(R8)
 
 lines1:
 	SUBQ       $0x00000100, R14
@@ -2461,17 +4568,17 @@ lines1:
 	JMP        lines1
 
 lines1done:
-	MOVQ DX, 488(R8)
-	MOVQ 504(R8), R14
+	MOVQ DX, 512(R8)
+	MOVQ 528(R8), R14
 	MOVQ $0x00000040, DX
 	JMP  fetched1
 
 fetch2:
-	MOVQ    R14, 504(R8)
-	MOVQ    488(R8), DX
+	MOVQ    R14, 528(R8)
+	MOVQ    512(R8), DX
 	MOVBQZX 218(R8), R14
 	SHLQ    $0x08, R14
-	SUBQ    R14, 496(R8)
+	SUBQ    R14, 520(R8)
 
 lines2:
 	SUBQ       $0x00000100, R14
@@ -2484,17 +4591,17 @@ lines2:
 	JMP        lines2
 
 lines2done:
-	MOVQ DX, 488(R8)
-	MOVQ 504(R8), R14
+	MOVQ DX, 512(R8)
+	MOVQ 528(R8), R14
 	MOVQ $0x00000040, DX
 	JMP  fetched2
 
 fetch3:
-	MOVQ    R14, 504(R8)
-	MOVQ    488(R8), DX
+	MOVQ    R14, 528(R8)
+	MOVQ    512(R8), DX
 	MOVBQZX 219(R8), R14
 	SHLQ    $0x08, R14
-	SUBQ    R14, 496(R8)
+	SUBQ    R14, 520(R8)
 
 lines3:
 	SUBQ       $0x00000100, R14
@@ -2507,8 +4614,8 @@ lines3:
 	JMP        lines3
 
 lines3done:
-	MOVQ DX, 488(R8)
-	MOVQ 504(R8), R14
+	MOVQ DX, 512(R8)
+	MOVQ 528(R8), R14
 	MOVQ $0x00000040, DX
 	JMP  fetched3
 
@@ -2519,101 +4626,102 @@ TEXT ·winogradStripMedium(SB), NOSPLIT, $0-8
 	MOVQ (R8), AX
 
 	// LDTILECFG (AX)
-	BYTE         $0xc4
-	BYTE         $0xe2
-	BYTE         $0x78
-	BYTE         $0x49
-	BYTE         $0x00
-	MOVQ         24(R8), R9
-	MOVQ         32(R8), DI
-	MOVQ         272(R8), AX
-	MOVQ         AX, 520(R8)
-	MOVQ         184(R8), SI
-	XORQ         R14, R14
-	XORQ         R15, R15
-	MOVQ         R14, 512(R8)
-	MOVQ         112(R8), AX
-	MOVQ         AX, 392(R8)
-	MOVQ         16(R8), AX
-	MOVQ         AX, 400(R8)
-	MOVQ         128(R8), AX
-	MOVQ         AX, 408(R8)
-	VBROADCASTSS 248(R8), Z29
-	VBROADCASTSS 252(R8), Z28
-	VPBROADCASTD constants<>+32(SB), Z27
-	VPBROADCASTD constants<>+36(SB), Z26
-	VPBROADCASTD constants<>+40(SB), Z25
-	VMOVUPS      interleave<>+0(SB), Z24
-	VMOVUPS      interleave<>+64(SB), Z23
-	MOVL         constants<>+44(SB), AX
-	KMOVD        AX, K2
-	MOVQ         144(R8), AX
-	MOVQ         AX, 312(R8)
-	MOVQ         152(R8), AX
-	MOVQ         AX, 320(R8)
-	MOVQ         160(R8), AX
-	MOVQ         AX, 328(R8)
-	MOVQ         168(R8), AX
-	MOVQ         AX, 336(R8)
-	MOVQ         176(R8), AX
-	VMOVUPS      (AX), Z31
-	VMOVUPS      64(AX), Z30
-	MOVQ         256(R8), AX
-	KMOVD        AX, K1
-	KMOVW        AX, K3
-	SHRQ         $0x10, AX
-	KMOVW        AX, K4
+	BYTE            $0xc4
+	BYTE            $0xe2
+	BYTE            $0x78
+	BYTE            $0x49
+	BYTE            $0x00
+	MOVQ            24(R8), R9
+	MOVQ            32(R8), DI
+	MOVQ            296(R8), AX
+	MOVQ            AX, 552(R8)
+	MOVQ            184(R8), SI
+	XORQ            R14, R14
+	XORQ            R15, R15
+	MOVQ            R14, 536(R8)
+	MOVQ            112(R8), AX
+	MOVQ            AX, 416(R8)
+	MOVQ            16(R8), AX
+	MOVQ            AX, 424(R8)
+	MOVQ            128(R8), AX
+	MOVQ            AX, 432(R8)
+	VBROADCASTSS    248(R8), Z29
+	VBROADCASTSS    252(R8), Z28
+	VPBROADCASTD    constants<>+32(SB), Z27
+	VPBROADCASTD    constants<>+36(SB), Z26
+	VPBROADCASTD    constants<>+40(SB), Z25
+	VMOVUPS         interleave<>+0(SB), Z24
+	VMOVUPS         interleave<>+64(SB), Z23
+	VBROADCASTI32X4 upperToLower<>+0(SB), Z22
+	MOVQ            $0x3333333333333333, AX
+	KMOVQ           AX, K2
+	MOVQ            144(R8), AX
+	MOVQ            AX, 336(R8)
+	MOVQ            152(R8), AX
+	MOVQ            AX, 344(R8)
+	MOVQ            160(R8), AX
+	MOVQ            AX, 352(R8)
+	MOVQ            168(R8), AX
+	MOVQ            AX, 360(R8)
+	MOVQ            176(R8), AX
+	VMOVUPS         (AX), Z31
+	VMOVUPS         64(AX), Z30
+	MOVQ            256(R8), AX
+	KMOVD           AX, K1
+	KMOVW           AX, K3
+	SHRQ            $0x10, AX
+	KMOVW           AX, K4
 
 group:
 	MOVQ 96(R8), AX
-	MOVQ AX, 416(R8)
+	MOVQ AX, 440(R8)
 	MOVQ 80(R8), AX
-	MOVQ AX, 448(R8)
+	MOVQ AX, 472(R8)
 	MOVQ 144(R8), AX
-	MOVQ AX, 344(R8)
-	MOVQ 152(R8), AX
-	MOVQ AX, 352(R8)
-	MOVQ 160(R8), AX
-	MOVQ AX, 360(R8)
-	MOVQ 168(R8), AX
 	MOVQ AX, 368(R8)
-	MOVQ 176(R8), AX
+	MOVQ 152(R8), AX
 	MOVQ AX, 376(R8)
-	MOVQ 192(R8), AX
+	MOVQ 160(R8), AX
 	MOVQ AX, 384(R8)
+	MOVQ 168(R8), AX
+	MOVQ AX, 392(R8)
+	MOVQ 176(R8), AX
+	MOVQ AX, 400(R8)
+	MOVQ 192(R8), AX
+	MOVQ AX, 408(R8)
 
 panel:
 	MOVQ 48(R8), AX
 	SUBQ 64(R8), AX
-	MOVQ AX, 424(R8)
+	MOVQ AX, 448(R8)
 	MOVQ 40(R8), AX
-	MOVQ AX, 456(R8)
+	MOVQ AX, 480(R8)
 
 chunk:
-	MOVQ    424(R8), AX
+	MOVQ    448(R8), AX
 	MOVQ    56(R8), BX
 	CMPQ    BX, AX
 	CMOVQGT AX, BX
-	MOVQ    BX, 440(R8)
+	MOVQ    BX, 464(R8)
 	SHLQ    $0x0b, BX
-	MOVQ    448(R8), AX
+	MOVQ    472(R8), AX
 	ADDQ    224(R8), AX
-	MOVQ    AX, 488(R8)
+	MOVQ    AX, 512(R8)
 	XORQ    DX, DX
 	CMPQ    216(R8), $0x00
 	CMOVQEQ DX, BX
-	MOVQ    BX, 496(R8)
+	MOVQ    BX, 520(R8)
 	MOVQ    104(R8), AX
-	MOVQ    AX, 432(R8)
-	MOVQ    400(R8), AX
-	MOVQ    AX, 464(R8)
+	MOVQ    AX, 456(R8)
+	MOVQ    424(R8), AX
+	MOVQ    AX, 488(R8)
+	MOVQ    432(R8), AX
+	MOVQ    AX, 496(R8)
 	MOVQ    408(R8), AX
-	MOVQ    AX, 472(R8)
-	MOVQ    384(R8), AX
-	MOVQ    AX, 480(R8)
+	MOVQ    AX, 504(R8)
 
 block:
-	MOVQ    464(R8), AX
+	MOVQ    488(R8), AX
 	MOVQ    8(R8), R10
 	MOVQ    R10, R11
 	MOVLQSX (AX), BX
@@ -2621,11 +4729,11 @@ block:
 	ADDQ    BX, R10
 	ADDQ    CX, R11
 	ADDQ    $0x08, AX
-	MOVQ    AX, 464(R8)
-	MOVQ    448(R8), R12
-	MOVQ    456(R8), R13
-	MOVQ    440(R8), CX
-	MOVQ    424(R8), AX
+	MOVQ    AX, 488(R8)
+	MOVQ    472(R8), R12
+	MOVQ    480(R8), R13
+	MOVQ    464(R8), CX
+	MOVQ    448(R8), AX
 	CMPQ    AX, 48(R8)
 	JNE     resume
 
@@ -2659,7 +4767,7 @@ block:
 	JMP  step
 
 resume:
-	MOVQ 480(R8), AX
+	MOVQ 504(R8), AX
 	MOVQ $0x00000040, DX
 
 	// TILELOADD 0(AX)(DX*1), TMM0
@@ -2755,7 +4863,7 @@ step:
 	BYTE $0x42
 	BYTE $0x5c
 	BYTE $0xcc
-	CMPQ 496(R8), $0x00
+	CMPQ 520(R8), $0x00
 	JGT  fetch0
 
 fetched0:
@@ -2782,7 +4890,7 @@ fetched0:
 	BYTE  $0xdd
 	TESTQ $0x00000007, CX
 	JNZ   awake
-	MOVQ  264(R8), AX
+	MOVQ  288(R8), AX
 
 	// TILESTORED TMM5, 0(AX)(DX*1)
 	BYTE $0xc4
@@ -2797,18 +4905,18 @@ awake:
 	MOVQ 208(R8), DX
 
 strip:
-	CMPQ             304(R8), $0x00
+	CMPQ             328(R8), $0x00
 	JE               stripsdone
-	MOVQ             296(R8), AX
+	MOVQ             320(R8), AX
 	MOVLQSX          (AX), BX
 	MOVLQSX          4(AX), R14
 	MOVLQSX          12(AX), R15
 	ADDQ             $0x08, AX
-	MOVQ             AX, 296(R8)
+	MOVQ             AX, 320(R8)
 	ADDQ             120(R8), R14
 	ADDQ             120(R8), R15
-	ADDQ             280(R8), BX
-	MOVQ             288(R8), AX
+	ADDQ             304(R8), BX
+	MOVQ             312(R8), AX
 	VMOVUPS          (BX), Z0
 	VMOVUPS          64(BX), Z6
 	ADDQ             AX, BX
@@ -2860,39 +4968,56 @@ strip:
 	VMOVUPS          Z18, 320(SI)
 	VMOVUPS          Z15, 384(SI)
 	VMOVUPS          Z19, 448(SI)
+	MOVQ             264(R8), AX
+	CMPQ             AX, $0x04
+	JEQ              row4
+	CMPQ             AX, $0x05
+	JEQ              row5
+	CMPQ             AX, $0x06
+	JEQ              row6
+	CMPQ             AX, $0x07
+	JEQ              row7
+	CMPQ             AX, $0x00
+	JEQ              row0
+	CMPQ             AX, $0x01
+	JEQ              row1
+	CMPQ             AX, $0x02
+	JEQ              row2
+	CMPQ             AX, $0x03
+	JEQ              row3
 
 row:
 	MOVLQSX   (R14), BX
 	VADDPS    (SI)(BX*1), Z31, Z0
 	VADDPS    64(SI)(BX*1), Z30, Z1
 	CMPQ      232(R8), $0x00
-	JNE       halves
+	JNE       rowhalves
 	VMOVAPS   Z24, Z2
 	VPERMI2PS Z1, Z0, Z2
 	VPERMT2PS Z1, Z23, Z0
 	VMOVAPS   Z0, Z1
 	VMOVAPS   Z2, Z0
-	MOVQ      328(R8), AX
+	MOVQ      352(R8), AX
 	TESTQ     AX, AX
-	JZ        noresidual32
+	JZ        rownoresidual32
 	MOVLQSX   8(R14), BX
 	VMOVUPS.Z (AX)(BX*4), K3, Z2
 	VMOVUPS.Z 64(AX)(BX*4), K4, Z3
 	VADDPS    Z2, Z0, Z0
 	VADDPS    Z3, Z1, Z1
 
-noresidual32:
+rownoresidual32:
 	CMPL   240(R8), $0x02
-	JA     f32_act3
+	JA     rowf32_act3
 	VMAXPS Z0, Z29, Z0
 	VMAXPS Z1, Z29, Z1
 	VMINPS Z0, Z28, Z0
 	VMINPS Z1, Z28, Z1
-	JMP    f32_actdone
+	JMP    rowf32_actdone
 
-f32_act3:
+rowf32_act3:
 	CMPL         240(R8), $0x03
-	JNE          f32_act4
+	JNE          rowf32_act4
 	VMOVAPS      Z0, Z3
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
 	VPXORD       Z2, Z2, Z2
@@ -2909,11 +5034,11 @@ f32_act3:
 	VMINPS       Z1, Z2, Z1
 	VMULPS.BCST  constants<>+24(SB), Z1, Z1
 	VMULPS       Z3, Z1, Z1
-	JMP          f32_actdone
+	JMP          rowf32_actdone
 
-f32_act4:
+rowf32_act4:
 	CMPL         240(R8), $0x04
-	JNE          f32_act5
+	JNE          rowf32_act5
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
 	VPXORD       Z2, Z2, Z2
 	VMAXPS       Z0, Z2, Z0
@@ -2926,11 +5051,11 @@ f32_act4:
 	VBROADCASTSS constants<>+20(SB), Z2
 	VMINPS       Z1, Z2, Z1
 	VMULPS.BCST  constants<>+24(SB), Z1, Z1
-	JMP          f32_actdone
+	JMP          rowf32_actdone
 
-f32_act5:
+rowf32_act5:
 	CMPL             240(R8), $0x05
-	JNE              f32_act6
+	JNE              rowf32_act6
 	VMOVAPS          Z0, Z4
 	VMULPS.BCST      constants<>+48(SB), Z0, Z0
 	VBROADCASTSS     constants<>+56(SB), Z5
@@ -2967,11 +5092,11 @@ f32_act5:
 	VFNMADD231PS     Z1, Z3, Z5
 	VMULPS           Z5, Z3, Z1
 	VMULPS           Z4, Z1, Z1
-	JMP              f32_actdone
+	JMP              rowf32_actdone
 
-f32_act6:
+rowf32_act6:
 	CMPL             240(R8), $0x06
-	JNE              f32_act7
+	JNE              rowf32_act7
 	VMULPS.BCST      constants<>+48(SB), Z0, Z0
 	VBROADCASTSS     constants<>+56(SB), Z5
 	VMINPS           Z0, Z5, Z0
@@ -3004,11 +5129,11 @@ f32_act6:
 	VBROADCASTSS     constants<>+12(SB), Z5
 	VFNMADD231PS     Z1, Z3, Z5
 	VMULPS           Z5, Z3, Z1
-	JMP              f32_actdone
+	JMP              rowf32_actdone
 
-f32_act7:
+rowf32_act7:
 	CMPL             240(R8), $0x07
-	JNE              f32_act8
+	JNE              rowf32_act8
 	VMAXPS.BCST      constants<>+60(SB), Z0, Z2
 	VMINPS.BCST      constants<>+64(SB), Z2, Z2
 	VMULPS           Z2, Z2, Z3
@@ -3055,9 +5180,9 @@ f32_act7:
 	VBROADCASTSS     constants<>+60(SB), Z5
 	VCMPPS           $0x06, Z5, Z1, K5
 	VMULPS.Z         Z4, Z1, K5, Z1
-	JMP              f32_actdone
+	JMP              rowf32_actdone
 
-f32_act8:
+rowf32_act8:
 	VADDPS           Z0, Z0, Z0
 	VMULPS.BCST      constants<>+48(SB), Z0, Z0
 	VBROADCASTSS     constants<>+56(SB), Z5
@@ -3097,44 +5222,44 @@ f32_act8:
 	VADDPS           Z1, Z1, Z1
 	VADDPS.BCST      constants<>+28(SB), Z1, Z1
 
-f32_actdone:
+rowf32_actdone:
 	MOVLQSX 4(R14), BX
-	MOVQ    312(R8), AX
+	MOVQ    336(R8), AX
 	VMOVUPS Z0, K3, (AX)(BX*4)
 	VMOVUPS Z1, K4, 64(AX)(BX*4)
-	JMP     rowdone
+	JMP     rowrowdone
 
-halves:
-	MOVQ        328(R8), AX
-	TESTQ       AX, AX
-	JZ          noresidual16
+rowhalves:
+	CMPQ        352(R8), $0x00
+	JE          rownoresidual16
 	MOVLQSX     8(R14), BX
+	MOVQ        352(R8), AX
 	VMOVDQU16.Z (AX)(BX*2), K1, Z2
 	VPSLLD      $0x10, Z2, Z3
 	VPANDD      Z26, Z2, Z2
 	VADDPS      Z3, Z0, Z0
 	VADDPS      Z2, Z1, Z1
 	CMPQ        232(R8), $0x01
-	JE          noresidual16
-	MOVQ        336(R8), AX
+	JE          rownoresidual16
+	MOVQ        360(R8), AX
 	VMOVDQU16.Z (AX)(BX*2), K1, Z2
 	VPSLLD      $0x10, Z2, Z3
 	VPANDD      Z26, Z2, Z2
 	VADDPS      Z3, Z0, Z0
 	VADDPS      Z2, Z1, Z1
 
-noresidual16:
+rownoresidual16:
 	CMPL   240(R8), $0x02
-	JA     f16_act3
+	JA     rowf16_act3
 	VMAXPS Z0, Z29, Z0
 	VMAXPS Z1, Z29, Z1
 	VMINPS Z0, Z28, Z0
 	VMINPS Z1, Z28, Z1
-	JMP    f16_actdone
+	JMP    rowf16_actdone
 
-f16_act3:
+rowf16_act3:
 	CMPL         240(R8), $0x03
-	JNE          f16_act4
+	JNE          rowf16_act4
 	VMOVAPS      Z0, Z3
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
 	VPXORD       Z2, Z2, Z2
@@ -3151,11 +5276,11 @@ f16_act3:
 	VMINPS       Z1, Z2, Z1
 	VMULPS.BCST  constants<>+24(SB), Z1, Z1
 	VMULPS       Z3, Z1, Z1
-	JMP          f16_actdone
+	JMP          rowf16_actdone
 
-f16_act4:
+rowf16_act4:
 	CMPL         240(R8), $0x04
-	JNE          f16_act5
+	JNE          rowf16_act5
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
 	VPXORD       Z2, Z2, Z2
 	VMAXPS       Z0, Z2, Z0
@@ -3168,11 +5293,11 @@ f16_act4:
 	VBROADCASTSS constants<>+20(SB), Z2
 	VMINPS       Z1, Z2, Z1
 	VMULPS.BCST  constants<>+24(SB), Z1, Z1
-	JMP          f16_actdone
+	JMP          rowf16_actdone
 
-f16_act5:
+rowf16_act5:
 	CMPL             240(R8), $0x05
-	JNE              f16_act6
+	JNE              rowf16_act6
 	VMOVAPS          Z0, Z4
 	VMULPS.BCST      constants<>+48(SB), Z0, Z0
 	VBROADCASTSS     constants<>+56(SB), Z5
@@ -3209,11 +5334,11 @@ f16_act5:
 	VFNMADD231PS     Z1, Z3, Z5
 	VMULPS           Z5, Z3, Z1
 	VMULPS           Z4, Z1, Z1
-	JMP              f16_actdone
+	JMP              rowf16_actdone
 
-f16_act6:
+rowf16_act6:
 	CMPL             240(R8), $0x06
-	JNE              f16_act7
+	JNE              rowf16_act7
 	VMULPS.BCST      constants<>+48(SB), Z0, Z0
 	VBROADCASTSS     constants<>+56(SB), Z5
 	VMINPS           Z0, Z5, Z0
@@ -3246,11 +5371,11 @@ f16_act6:
 	VBROADCASTSS     constants<>+12(SB), Z5
 	VFNMADD231PS     Z1, Z3, Z5
 	VMULPS           Z5, Z3, Z1
-	JMP              f16_actdone
+	JMP              rowf16_actdone
 
-f16_act7:
+rowf16_act7:
 	CMPL             240(R8), $0x07
-	JNE              f16_act8
+	JNE              rowf16_act8
 	VMAXPS.BCST      constants<>+60(SB), Z0, Z2
 	VMINPS.BCST      constants<>+64(SB), Z2, Z2
 	VMULPS           Z2, Z2, Z3
@@ -3297,9 +5422,9 @@ f16_act7:
 	VBROADCASTSS     constants<>+60(SB), Z5
 	VCMPPS           $0x06, Z5, Z1, K5
 	VMULPS.Z         Z4, Z1, K5, Z1
-	JMP              f16_actdone
+	JMP              rowf16_actdone
 
-f16_act8:
+rowf16_act8:
 	VADDPS           Z0, Z0, Z0
 	VMULPS.BCST      constants<>+48(SB), Z0, Z0
 	VBROADCASTSS     constants<>+56(SB), Z5
@@ -3339,16 +5464,17 @@ f16_act8:
 	VADDPS           Z1, Z1, Z1
 	VADDPS.BCST      constants<>+28(SB), Z1, Z1
 
-f16_actdone:
+rowf16_actdone:
 	MOVLQSX     4(R14), BX
-	MOVQ        312(R8), AX
+	MOVQ        336(R8), AX
 	VPADDD      Z27, Z0, Z2
 	VPADDD      Z27, Z1, Z3
-	VPSRLD      $0x10, Z2, Z4
-	VMOVDQU16   Z3, K2, Z4
+	VMOVDQA64   Z3, Z4
+	VPSHUFB     Z22, Z2, K2, Z4
 	VMOVDQU16   Z4, K1, (AX)(BX*2)
 	CMPQ        232(R8), $0x01
-	JE          rowdone
+	JE          rowrowdone
+	MOVQ        344(R8), AX
 	VPANDD      Z26, Z2, Z2
 	VPANDD      Z26, Z3, Z3
 	VSUBPS      Z2, Z0, Z0
@@ -3357,26 +5483,262 @@ f16_actdone:
 	VFIXUPIMMPS $0x00, Z25, Z1, Z1
 	VPADDD      Z27, Z0, Z0
 	VPADDD      Z27, Z1, Z1
-	VPSRLD      $0x10, Z0, Z0
-	VMOVDQU16   Z1, K2, Z0
-	MOVQ        320(R8), AX
-	VMOVDQU16   Z0, K1, (AX)(BX*2)
+	VPSHUFB     Z22, Z0, K2, Z1
+	VMOVDQU16   Z1, K1, (AX)(BX*2)
 
-rowdone:
+rowrowdone:
 	ADDQ $0x0c, R14
 	CMPQ R14, R15
-	JL   row
-	DECQ 304(R8)
+	JLT  row
+	JMP  stripdone
+
+row0:
+	MOVLQSX   (R14), BX
+	VADDPS    (SI)(BX*1), Z31, Z0
+	VADDPS    64(SI)(BX*1), Z30, Z1
+	VMAXPS    Z0, Z29, Z0
+	VMAXPS    Z1, Z29, Z1
+	MOVLQSX   4(R14), BX
+	MOVQ      336(R8), AX
+	VPADDD    Z27, Z0, Z2
+	VPADDD    Z27, Z1, Z3
+	VMOVDQA64 Z3, Z4
+	VPSHUFB   Z22, Z2, K2, Z4
+	VMOVDQU16 Z4, K1, (AX)(BX*2)
+	ADDQ      $0x0c, R14
+	CMPQ      R14, R15
+	JLT       row0
+	JMP       stripdone
+
+row1:
+	MOVLQSX   (R14), BX
+	VADDPS    (SI)(BX*1), Z31, Z0
+	VADDPS    64(SI)(BX*1), Z30, Z1
+	VMAXPS    Z0, Z29, Z0
+	VMAXPS    Z1, Z29, Z1
+	VMINPS    Z0, Z28, Z0
+	VMINPS    Z1, Z28, Z1
+	MOVLQSX   4(R14), BX
+	MOVQ      336(R8), AX
+	VPADDD    Z27, Z0, Z2
+	VPADDD    Z27, Z1, Z3
+	VMOVDQA64 Z3, Z4
+	VPSHUFB   Z22, Z2, K2, Z4
+	VMOVDQU16 Z4, K1, (AX)(BX*2)
+	ADDQ      $0x0c, R14
+	CMPQ      R14, R15
+	JLT       row1
+	JMP       stripdone
+
+row2:
+	MOVLQSX     (R14), BX
+	VADDPS      (SI)(BX*1), Z31, Z0
+	VADDPS      64(SI)(BX*1), Z30, Z1
+	MOVLQSX     8(R14), BX
+	MOVQ        352(R8), AX
+	VMOVDQU16.Z (AX)(BX*2), K1, Z2
+	VPSLLD      $0x10, Z2, Z3
+	VPANDD      Z26, Z2, Z2
+	VADDPS      Z3, Z0, Z0
+	VADDPS      Z2, Z1, Z1
+	VMAXPS      Z0, Z29, Z0
+	VMAXPS      Z1, Z29, Z1
+	MOVLQSX     4(R14), BX
+	MOVQ        336(R8), AX
+	VPADDD      Z27, Z0, Z2
+	VPADDD      Z27, Z1, Z3
+	VMOVDQA64   Z3, Z4
+	VPSHUFB     Z22, Z2, K2, Z4
+	VMOVDQU16   Z4, K1, (AX)(BX*2)
+	ADDQ        $0x0c, R14
+	CMPQ        R14, R15
+	JLT         row2
+	JMP         stripdone
+
+row3:
+	MOVLQSX     (R14), BX
+	VADDPS      (SI)(BX*1), Z31, Z0
+	VADDPS      64(SI)(BX*1), Z30, Z1
+	MOVLQSX     8(R14), BX
+	MOVQ        352(R8), AX
+	VMOVDQU16.Z (AX)(BX*2), K1, Z2
+	VPSLLD      $0x10, Z2, Z3
+	VPANDD      Z26, Z2, Z2
+	VADDPS      Z3, Z0, Z0
+	VADDPS      Z2, Z1, Z1
+	VMAXPS      Z0, Z29, Z0
+	VMAXPS      Z1, Z29, Z1
+	VMINPS      Z0, Z28, Z0
+	VMINPS      Z1, Z28, Z1
+	MOVLQSX     4(R14), BX
+	MOVQ        336(R8), AX
+	VPADDD      Z27, Z0, Z2
+	VPADDD      Z27, Z1, Z3
+	VMOVDQA64   Z3, Z4
+	VPSHUFB     Z22, Z2, K2, Z4
+	VMOVDQU16   Z4, K1, (AX)(BX*2)
+	ADDQ        $0x0c, R14
+	CMPQ        R14, R15
+	JLT         row3
+	JMP         stripdone
+
+row4:
+	MOVLQSX     (R14), BX
+	VADDPS      (SI)(BX*1), Z31, Z0
+	VADDPS      64(SI)(BX*1), Z30, Z1
+	VMAXPS      Z0, Z29, Z0
+	VMAXPS      Z1, Z29, Z1
+	MOVLQSX     4(R14), BX
+	MOVQ        336(R8), AX
+	VPADDD      Z27, Z0, Z2
+	VPADDD      Z27, Z1, Z3
+	VMOVDQA64   Z3, Z4
+	VPSHUFB     Z22, Z2, K2, Z4
+	VMOVDQU16   Z4, K1, (AX)(BX*2)
+	MOVQ        344(R8), AX
+	VPANDD      Z26, Z2, Z2
+	VPANDD      Z26, Z3, Z3
+	VSUBPS      Z2, Z0, Z0
+	VSUBPS      Z3, Z1, Z1
+	VFIXUPIMMPS $0x00, Z25, Z0, Z0
+	VFIXUPIMMPS $0x00, Z25, Z1, Z1
+	VPADDD      Z27, Z0, Z0
+	VPADDD      Z27, Z1, Z1
+	VPSHUFB     Z22, Z0, K2, Z1
+	VMOVDQU16   Z1, K1, (AX)(BX*2)
+	ADDQ        $0x0c, R14
+	CMPQ        R14, R15
+	JLT         row4
+	JMP         stripdone
+
+row5:
+	MOVLQSX     (R14), BX
+	VADDPS      (SI)(BX*1), Z31, Z0
+	VADDPS      64(SI)(BX*1), Z30, Z1
+	VMAXPS      Z0, Z29, Z0
+	VMAXPS      Z1, Z29, Z1
+	VMINPS      Z0, Z28, Z0
+	VMINPS      Z1, Z28, Z1
+	MOVLQSX     4(R14), BX
+	MOVQ        336(R8), AX
+	VPADDD      Z27, Z0, Z2
+	VPADDD      Z27, Z1, Z3
+	VMOVDQA64   Z3, Z4
+	VPSHUFB     Z22, Z2, K2, Z4
+	VMOVDQU16   Z4, K1, (AX)(BX*2)
+	MOVQ        344(R8), AX
+	VPANDD      Z26, Z2, Z2
+	VPANDD      Z26, Z3, Z3
+	VSUBPS      Z2, Z0, Z0
+	VSUBPS      Z3, Z1, Z1
+	VFIXUPIMMPS $0x00, Z25, Z0, Z0
+	VFIXUPIMMPS $0x00, Z25, Z1, Z1
+	VPADDD      Z27, Z0, Z0
+	VPADDD      Z27, Z1, Z1
+	VPSHUFB     Z22, Z0, K2, Z1
+	VMOVDQU16   Z1, K1, (AX)(BX*2)
+	ADDQ        $0x0c, R14
+	CMPQ        R14, R15
+	JLT         row5
+	JMP         stripdone
+
+row6:
+	MOVLQSX     (R14), BX
+	VADDPS      (SI)(BX*1), Z31, Z0
+	VADDPS      64(SI)(BX*1), Z30, Z1
+	MOVLQSX     8(R14), BX
+	MOVQ        352(R8), AX
+	VMOVDQU16.Z (AX)(BX*2), K1, Z2
+	VPSLLD      $0x10, Z2, Z3
+	VPANDD      Z26, Z2, Z2
+	VADDPS      Z3, Z0, Z0
+	VADDPS      Z2, Z1, Z1
+	MOVQ        360(R8), AX
+	VMOVDQU16.Z (AX)(BX*2), K1, Z2
+	VPSLLD      $0x10, Z2, Z3
+	VPANDD      Z26, Z2, Z2
+	VADDPS      Z3, Z0, Z0
+	VADDPS      Z2, Z1, Z1
+	VMAXPS      Z0, Z29, Z0
+	VMAXPS      Z1, Z29, Z1
+	MOVLQSX     4(R14), BX
+	MOVQ        336(R8), AX
+	VPADDD      Z27, Z0, Z2
+	VPADDD      Z27, Z1, Z3
+	VMOVDQA64   Z3, Z4
+	VPSHUFB     Z22, Z2, K2, Z4
+	VMOVDQU16   Z4, K1, (AX)(BX*2)
+	MOVQ        344(R8), AX
+	VPANDD      Z26, Z2, Z2
+	VPANDD      Z26, Z3, Z3
+	VSUBPS      Z2, Z0, Z0
+	VSUBPS      Z3, Z1, Z1
+	VFIXUPIMMPS $0x00, Z25, Z0, Z0
+	VFIXUPIMMPS $0x00, Z25, Z1, Z1
+	VPADDD      Z27, Z0, Z0
+	VPADDD      Z27, Z1, Z1
+	VPSHUFB     Z22, Z0, K2, Z1
+	VMOVDQU16   Z1, K1, (AX)(BX*2)
+	ADDQ        $0x0c, R14
+	CMPQ        R14, R15
+	JLT         row6
+	JMP         stripdone
+
+row7:
+	MOVLQSX     (R14), BX
+	VADDPS      (SI)(BX*1), Z31, Z0
+	VADDPS      64(SI)(BX*1), Z30, Z1
+	MOVLQSX     8(R14), BX
+	MOVQ        352(R8), AX
+	VMOVDQU16.Z (AX)(BX*2), K1, Z2
+	VPSLLD      $0x10, Z2, Z3
+	VPANDD      Z26, Z2, Z2
+	VADDPS      Z3, Z0, Z0
+	VADDPS      Z2, Z1, Z1
+	MOVQ        360(R8), AX
+	VMOVDQU16.Z (AX)(BX*2), K1, Z2
+	VPSLLD      $0x10, Z2, Z3
+	VPANDD      Z26, Z2, Z2
+	VADDPS      Z3, Z0, Z0
+	VADDPS      Z2, Z1, Z1
+	VMAXPS      Z0, Z29, Z0
+	VMAXPS      Z1, Z29, Z1
+	VMINPS      Z0, Z28, Z0
+	VMINPS      Z1, Z28, Z1
+	MOVLQSX     4(R14), BX
+	MOVQ        336(R8), AX
+	VPADDD      Z27, Z0, Z2
+	VPADDD      Z27, Z1, Z3
+	VMOVDQA64   Z3, Z4
+	VPSHUFB     Z22, Z2, K2, Z4
+	VMOVDQU16   Z4, K1, (AX)(BX*2)
+	MOVQ        344(R8), AX
+	VPANDD      Z26, Z2, Z2
+	VPANDD      Z26, Z3, Z3
+	VSUBPS      Z2, Z0, Z0
+	VSUBPS      Z3, Z1, Z1
+	VFIXUPIMMPS $0x00, Z25, Z0, Z0
+	VFIXUPIMMPS $0x00, Z25, Z1, Z1
+	VPADDD      Z27, Z0, Z0
+	VPADDD      Z27, Z1, Z1
+	VPSHUFB     Z22, Z0, K2, Z1
+	VMOVDQU16   Z1, K1, (AX)(BX*2)
+	ADDQ        $0x0c, R14
+	CMPQ        R14, R15
+	JLT         row7
+
+stripdone:
+	DECQ 328(R8)
 	DECQ DX
 	JNZ  strip
 
 stripsdone:
 	DECQ CX
 	JNZ  step
-	MOVQ 424(R8), AX
-	CMPQ AX, 440(R8)
+	MOVQ 448(R8), AX
+	CMPQ AX, 464(R8)
 	JE   summed
-	MOVQ 480(R8), AX
+	MOVQ 504(R8), AX
 	MOVQ $0x00000040, DX
 
 	// TILESTORED TMM0, 0(AX)(DX*1)
@@ -3423,24 +5785,24 @@ stripsdone:
 	BYTE $0x00
 	BYTE $0x00
 	ADDQ $0x00001000, AX
-	MOVQ AX, 480(R8)
-	DECQ 432(R8)
+	MOVQ AX, 504(R8)
+	DECQ 456(R8)
 	JNZ  block
-	MOVQ 440(R8), AX
-	SUBQ AX, 424(R8)
-	MOVQ 456(R8), BX
+	MOVQ 464(R8), AX
+	SUBQ AX, 448(R8)
+	MOVQ 480(R8), BX
 	LEAQ (BX)(AX*4), BX
-	MOVQ BX, 456(R8)
+	MOVQ BX, 480(R8)
 	SHLQ $0x0b, AX
-	ADDQ AX, 448(R8)
-	MOVQ 424(R8), AX
+	ADDQ AX, 472(R8)
+	MOVQ 448(R8), AX
 	CMPQ AX, 72(R8)
 	JNE  chunk
 	JMP  nextpanel
 
 summed:
 	MOVQ $0x00000080, AX
-	MOVQ 520(R8), BX
+	MOVQ 552(R8), BX
 
 	// TILESTORED TMM0, 0(BX)(AX*1)
 	BYTE $0xc4
@@ -3482,40 +5844,40 @@ summed:
 	BYTE    $0x08
 	BYTE    $0x00
 	BYTE    $0x00
-	MOVQ    480(R8), AX
+	MOVQ    504(R8), AX
 	ADDQ    $0x00001000, AX
-	MOVQ    AX, 480(R8)
+	MOVQ    AX, 504(R8)
 	ADDQ    $0x00001000, BX
-	MOVQ    BX, 520(R8)
-	DECQ    432(R8)
+	MOVQ    BX, 552(R8)
+	DECQ    456(R8)
 	JNZ     block
-	MOVQ    440(R8), AX
+	MOVQ    464(R8), AX
 	SHLQ    $0x0b, AX
-	ADDQ    AX, 448(R8)
-	ADDQ    $0x00000080, 376(R8)
+	ADDQ    AX, 472(R8)
+	ADDQ    $0x00000080, 400(R8)
 	MOVQ    $0x00000040, BX
 	MOVQ    $0x00000080, DX
 	CMPQ    232(R8), $0x00
 	CMOVQEQ DX, BX
-	ADDQ    BX, 344(R8)
-	ADDQ    BX, 352(R8)
+	ADDQ    BX, 368(R8)
+	ADDQ    BX, 376(R8)
 	CMPQ    160(R8), $0x00
 	JE      nextpanel
-	ADDQ    BX, 360(R8)
-	ADDQ    BX, 368(R8)
+	ADDQ    BX, 384(R8)
+	ADDQ    BX, 392(R8)
 
 nextpanel:
 	MOVQ 88(R8), AX
-	ADDQ AX, 448(R8)
+	ADDQ AX, 472(R8)
 	MOVQ 200(R8), AX
-	ADDQ AX, 384(R8)
-	DECQ 416(R8)
+	ADDQ AX, 408(R8)
+	DECQ 440(R8)
 	JNZ  panel
-	MOVQ 464(R8), AX
-	MOVQ AX, 400(R8)
-	MOVQ 472(R8), AX
-	MOVQ AX, 408(R8)
-	DECQ 392(R8)
+	MOVQ 488(R8), AX
+	MOVQ AX, 424(R8)
+	MOVQ 496(R8), AX
+	MOVQ AX, 432(R8)
+	DECQ 416(R8)
 	JNZ  group
 
 	// TILERELEASE
@@ -3528,11 +5890,11 @@ nextpanel:
 	RET
 
 fetch0:
-	MOVQ    R14, 504(R8)
-	MOVQ    488(R8), DX
+	MOVQ    R14, 528(R8)
+	MOVQ    512(R8), DX
 	MOVBQZX 216(R8), R14
 	SHLQ    $0x08, R14
-	SUBQ    R14, 496(R8)
+	SUBQ    R14, 520(R8)
 
 lines0:
 	SUBQ       $0x00000100, R14
@@ -3545,8 +5907,8 @@ lines0:
 	JMP        lines0
 
 lines0done:
-	MOVQ DX, 488(R8)
-	MOVQ 504(R8), R14
+	MOVQ DX, 512(R8)
+	MOVQ 528(R8), R14
 	MOVQ $0x00000040, DX
 	JMP  fetched0
 
@@ -3557,101 +5919,102 @@ TEXT ·winogradStripHigh(SB), NOSPLIT, $0-8
 	MOVQ (R8), AX
 
 	// LDTILECFG (AX)
-	BYTE         $0xc4
-	BYTE         $0xe2
-	BYTE         $0x78
-	BYTE         $0x49
-	BYTE         $0x00
-	MOVQ         24(R8), R9
-	MOVQ         32(R8), DI
-	MOVQ         272(R8), AX
-	MOVQ         AX, 520(R8)
-	MOVQ         184(R8), SI
-	XORQ         R14, R14
-	XORQ         R15, R15
-	MOVQ         R14, 512(R8)
-	MOVQ         112(R8), AX
-	MOVQ         AX, 392(R8)
-	MOVQ         16(R8), AX
-	MOVQ         AX, 400(R8)
-	MOVQ         128(R8), AX
-	MOVQ         AX, 408(R8)
-	VBROADCASTSS 248(R8), Z29
-	VBROADCASTSS 252(R8), Z28
-	VPBROADCASTD constants<>+32(SB), Z27
-	VPBROADCASTD constants<>+36(SB), Z26
-	VPBROADCASTD constants<>+40(SB), Z25
-	VMOVUPS      interleave<>+0(SB), Z24
-	VMOVUPS      interleave<>+64(SB), Z23
-	MOVL         constants<>+44(SB), AX
-	KMOVD        AX, K2
-	MOVQ         144(R8), AX
-	MOVQ         AX, 312(R8)
-	MOVQ         152(R8), AX
-	MOVQ         AX, 320(R8)
-	MOVQ         160(R8), AX
-	MOVQ         AX, 328(R8)
-	MOVQ         168(R8), AX
-	MOVQ         AX, 336(R8)
-	MOVQ         176(R8), AX
-	VMOVUPS      (AX), Z31
-	VMOVUPS      64(AX), Z30
-	MOVQ         256(R8), AX
-	KMOVD        AX, K1
-	KMOVW        AX, K3
-	SHRQ         $0x10, AX
-	KMOVW        AX, K4
+	BYTE            $0xc4
+	BYTE            $0xe2
+	BYTE            $0x78
+	BYTE            $0x49
+	BYTE            $0x00
+	MOVQ            24(R8), R9
+	MOVQ            32(R8), DI
+	MOVQ            296(R8), AX
+	MOVQ            AX, 552(R8)
+	MOVQ            184(R8), SI
+	XORQ            R14, R14
+	XORQ            R15, R15
+	MOVQ            R14, 536(R8)
+	MOVQ            112(R8), AX
+	MOVQ            AX, 416(R8)
+	MOVQ            16(R8), AX
+	MOVQ            AX, 424(R8)
+	MOVQ            128(R8), AX
+	MOVQ            AX, 432(R8)
+	VBROADCASTSS    248(R8), Z29
+	VBROADCASTSS    252(R8), Z28
+	VPBROADCASTD    constants<>+32(SB), Z27
+	VPBROADCASTD    constants<>+36(SB), Z26
+	VPBROADCASTD    constants<>+40(SB), Z25
+	VMOVUPS         interleave<>+0(SB), Z24
+	VMOVUPS         interleave<>+64(SB), Z23
+	VBROADCASTI32X4 upperToLower<>+0(SB), Z22
+	MOVQ            $0x3333333333333333, AX
+	KMOVQ           AX, K2
+	MOVQ            144(R8), AX
+	MOVQ            AX, 336(R8)
+	MOVQ            152(R8), AX
+	MOVQ            AX, 344(R8)
+	MOVQ            160(R8), AX
+	MOVQ            AX, 352(R8)
+	MOVQ            168(R8), AX
+	MOVQ            AX, 360(R8)
+	MOVQ            176(R8), AX
+	VMOVUPS         (AX), Z31
+	VMOVUPS         64(AX), Z30
+	MOVQ            256(R8), AX
+	KMOVD           AX, K1
+	KMOVW           AX, K3
+	SHRQ            $0x10, AX
+	KMOVW           AX, K4
 
 group:
 	MOVQ 96(R8), AX
-	MOVQ AX, 416(R8)
+	MOVQ AX, 440(R8)
 	MOVQ 80(R8), AX
-	MOVQ AX, 448(R8)
+	MOVQ AX, 472(R8)
 	MOVQ 144(R8), AX
-	MOVQ AX, 344(R8)
-	MOVQ 152(R8), AX
-	MOVQ AX, 352(R8)
-	MOVQ 160(R8), AX
-	MOVQ AX, 360(R8)
-	MOVQ 168(R8), AX
 	MOVQ AX, 368(R8)
-	MOVQ 176(R8), AX
+	MOVQ 152(R8), AX
 	MOVQ AX, 376(R8)
-	MOVQ 192(R8), AX
+	MOVQ 160(R8), AX
 	MOVQ AX, 384(R8)
+	MOVQ 168(R8), AX
+	MOVQ AX, 392(R8)
+	MOVQ 176(R8), AX
+	MOVQ AX, 400(R8)
+	MOVQ 192(R8), AX
+	MOVQ AX, 408(R8)
 
 panel:
 	MOVQ 48(R8), AX
 	SUBQ 64(R8), AX
-	MOVQ AX, 424(R8)
+	MOVQ AX, 448(R8)
 	MOVQ 40(R8), AX
-	MOVQ AX, 456(R8)
+	MOVQ AX, 480(R8)
 
 chunk:
-	MOVQ    424(R8), AX
+	MOVQ    448(R8), AX
 	MOVQ    56(R8), BX
 	CMPQ    BX, AX
 	CMOVQGT AX, BX
-	MOVQ    BX, 440(R8)
+	MOVQ    BX, 464(R8)
 	SHLQ    $0x0c, BX
-	MOVQ    448(R8), AX
+	MOVQ    472(R8), AX
 	ADDQ    224(R8), AX
-	MOVQ    AX, 488(R8)
+	MOVQ    AX, 512(R8)
 	XORQ    DX, DX
 	CMPQ    216(R8), $0x00
 	CMOVQEQ DX, BX
-	MOVQ    BX, 496(R8)
+	MOVQ    BX, 520(R8)
 	MOVQ    104(R8), AX
-	MOVQ    AX, 432(R8)
-	MOVQ    400(R8), AX
-	MOVQ    AX, 464(R8)
+	MOVQ    AX, 456(R8)
+	MOVQ    424(R8), AX
+	MOVQ    AX, 488(R8)
+	MOVQ    432(R8), AX
+	MOVQ    AX, 496(R8)
 	MOVQ    408(R8), AX
-	MOVQ    AX, 472(R8)
-	MOVQ    384(R8), AX
-	MOVQ    AX, 480(R8)
+	MOVQ    AX, 504(R8)
 
 block:
-	MOVQ    464(R8), AX
+	MOVQ    488(R8), AX
 	MOVQ    8(R8), R10
 	MOVQ    R10, R11
 	MOVLQSX (AX), BX
@@ -3659,11 +6022,11 @@ block:
 	ADDQ    BX, R10
 	ADDQ    CX, R11
 	ADDQ    $0x08, AX
-	MOVQ    AX, 464(R8)
-	MOVQ    448(R8), R12
-	MOVQ    456(R8), R13
-	MOVQ    440(R8), CX
-	MOVQ    424(R8), AX
+	MOVQ    AX, 488(R8)
+	MOVQ    472(R8), R12
+	MOVQ    480(R8), R13
+	MOVQ    464(R8), CX
+	MOVQ    448(R8), AX
 	CMPQ    AX, 48(R8)
 	JNE     resume
 
@@ -3697,7 +6060,7 @@ block:
 	JMP  step
 
 resume:
-	MOVQ 480(R8), AX
+	MOVQ 504(R8), AX
 	MOVQ $0x00000040, DX
 
 	// TILELOADD 0(AX)(DX*1), TMM0
@@ -3810,7 +6173,7 @@ step:
 	BYTE $0x4a
 	BYTE $0x5c
 	BYTE $0xd5
-	CMPQ 496(R8), $0x00
+	CMPQ 520(R8), $0x00
 	JGT  fetch0
 
 fetched0:
@@ -3844,7 +6207,7 @@ fetched0:
 	BYTE $0x42
 	BYTE $0x5c
 	BYTE $0xcc
-	CMPQ 496(R8), $0x00
+	CMPQ 520(R8), $0x00
 	JGT  fetch1
 
 fetched1:
@@ -3888,7 +6251,7 @@ fetched1:
 	BYTE $0x4a
 	BYTE $0x5c
 	BYTE $0xc4
-	CMPQ 496(R8), $0x00
+	CMPQ 520(R8), $0x00
 	JGT  fetch2
 
 fetched2:
@@ -3924,13 +6287,13 @@ fetched2:
 	BYTE $0x42
 	BYTE $0x5c
 	BYTE $0xdd
-	CMPQ 496(R8), $0x00
+	CMPQ 520(R8), $0x00
 	JGT  fetch3
 
 fetched3:
 	TESTQ $0x00000003, CX
 	JNZ   awake
-	MOVQ  264(R8), AX
+	MOVQ  288(R8), AX
 
 	// TILESTORED TMM5, 0(AX)(DX*1)
 	BYTE $0xc4
@@ -3945,18 +6308,18 @@ awake:
 	MOVQ 208(R8), DX
 
 strip:
-	CMPQ             304(R8), $0x00
+	CMPQ             328(R8), $0x00
 	JE               stripsdone
-	MOVQ             296(R8), AX
+	MOVQ             320(R8), AX
 	MOVLQSX          (AX), BX
 	MOVLQSX          4(AX), R14
 	MOVLQSX          12(AX), R15
 	ADDQ             $0x08, AX
-	MOVQ             AX, 296(R8)
+	MOVQ             AX, 320(R8)
 	ADDQ             120(R8), R14
 	ADDQ             120(R8), R15
-	ADDQ             280(R8), BX
-	MOVQ             288(R8), AX
+	ADDQ             304(R8), BX
+	MOVQ             312(R8), AX
 	VMOVUPS          (BX), Z0
 	VMOVUPS          64(BX), Z6
 	ADDQ             AX, BX
@@ -4008,39 +6371,56 @@ strip:
 	VMOVUPS          Z18, 320(SI)
 	VMOVUPS          Z15, 384(SI)
 	VMOVUPS          Z19, 448(SI)
+	MOVQ             264(R8), AX
+	CMPQ             AX, $0x04
+	JEQ              row4
+	CMPQ             AX, $0x05
+	JEQ              row5
+	CMPQ             AX, $0x06
+	JEQ              row6
+	CMPQ             AX, $0x07
+	JEQ              row7
+	CMPQ             AX, $0x00
+	JEQ              row0
+	CMPQ             AX, $0x01
+	JEQ              row1
+	CMPQ             AX, $0x02
+	JEQ              row2
+	CMPQ             AX, $0x03
+	JEQ              row3
 
 row:
 	MOVLQSX   (R14), BX
 	VADDPS    (SI)(BX*1), Z31, Z0
 	VADDPS    64(SI)(BX*1), Z30, Z1
 	CMPQ      232(R8), $0x00
-	JNE       halves
+	JNE       rowhalves
 	VMOVAPS   Z24, Z2
 	VPERMI2PS Z1, Z0, Z2
 	VPERMT2PS Z1, Z23, Z0
 	VMOVAPS   Z0, Z1
 	VMOVAPS   Z2, Z0
-	MOVQ      328(R8), AX
+	MOVQ      352(R8), AX
 	TESTQ     AX, AX
-	JZ        noresidual32
+	JZ        rownoresidual32
 	MOVLQSX   8(R14), BX
 	VMOVUPS.Z (AX)(BX*4), K3, Z2
 	VMOVUPS.Z 64(AX)(BX*4), K4, Z3
 	VADDPS    Z2, Z0, Z0
 	VADDPS    Z3, Z1, Z1
 
-noresidual32:
+rownoresidual32:
 	CMPL   240(R8), $0x02
-	JA     f32_act3
+	JA     rowf32_act3
 	VMAXPS Z0, Z29, Z0
 	VMAXPS Z1, Z29, Z1
 	VMINPS Z0, Z28, Z0
 	VMINPS Z1, Z28, Z1
-	JMP    f32_actdone
+	JMP    rowf32_actdone
 
-f32_act3:
+rowf32_act3:
 	CMPL         240(R8), $0x03
-	JNE          f32_act4
+	JNE          rowf32_act4
 	VMOVAPS      Z0, Z3
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
 	VPXORD       Z2, Z2, Z2
@@ -4057,11 +6437,11 @@ f32_act3:
 	VMINPS       Z1, Z2, Z1
 	VMULPS.BCST  constants<>+24(SB), Z1, Z1
 	VMULPS       Z3, Z1, Z1
-	JMP          f32_actdone
+	JMP          rowf32_actdone
 
-f32_act4:
+rowf32_act4:
 	CMPL         240(R8), $0x04
-	JNE          f32_act5
+	JNE          rowf32_act5
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
 	VPXORD       Z2, Z2, Z2
 	VMAXPS       Z0, Z2, Z0
@@ -4074,11 +6454,11 @@ f32_act4:
 	VBROADCASTSS constants<>+20(SB), Z2
 	VMINPS       Z1, Z2, Z1
 	VMULPS.BCST  constants<>+24(SB), Z1, Z1
-	JMP          f32_actdone
+	JMP          rowf32_actdone
 
-f32_act5:
+rowf32_act5:
 	CMPL             240(R8), $0x05
-	JNE              f32_act6
+	JNE              rowf32_act6
 	VMOVAPS          Z0, Z4
 	VMULPS.BCST      constants<>+48(SB), Z0, Z0
 	VBROADCASTSS     constants<>+56(SB), Z5
@@ -4115,11 +6495,11 @@ f32_act5:
 	VFNMADD231PS     Z1, Z3, Z5
 	VMULPS           Z5, Z3, Z1
 	VMULPS           Z4, Z1, Z1
-	JMP              f32_actdone
+	JMP              rowf32_actdone
 
-f32_act6:
+rowf32_act6:
 	CMPL             240(R8), $0x06
-	JNE              f32_act7
+	JNE              rowf32_act7
 	VMULPS.BCST      constants<>+48(SB), Z0, Z0
 	VBROADCASTSS     constants<>+56(SB), Z5
 	VMINPS           Z0, Z5, Z0
@@ -4152,11 +6532,11 @@ f32_act6:
 	VBROADCASTSS     constants<>+12(SB), Z5
 	VFNMADD231PS     Z1, Z3, Z5
 	VMULPS           Z5, Z3, Z1
-	JMP              f32_actdone
+	JMP              rowf32_actdone
 
-f32_act7:
+rowf32_act7:
 	CMPL             240(R8), $0x07
-	JNE              f32_act8
+	JNE              rowf32_act8
 	VMAXPS.BCST      constants<>+60(SB), Z0, Z2
 	VMINPS.BCST      constants<>+64(SB), Z2, Z2
 	VMULPS           Z2, Z2, Z3
@@ -4203,9 +6583,9 @@ f32_act7:
 	VBROADCASTSS     constants<>+60(SB), Z5
 	VCMPPS           $0x06, Z5, Z1, K5
 	VMULPS.Z         Z4, Z1, K5, Z1
-	JMP              f32_actdone
+	JMP              rowf32_actdone
 
-f32_act8:
+rowf32_act8:
 	VADDPS           Z0, Z0, Z0
 	VMULPS.BCST      constants<>+48(SB), Z0, Z0
 	VBROADCASTSS     constants<>+56(SB), Z5
@@ -4245,44 +6625,44 @@ f32_act8:
 	VADDPS           Z1, Z1, Z1
 	VADDPS.BCST      constants<>+28(SB), Z1, Z1
 
-f32_actdone:
+rowf32_actdone:
 	MOVLQSX 4(R14), BX
-	MOVQ    312(R8), AX
+	MOVQ    336(R8), AX
 	VMOVUPS Z0, K3, (AX)(BX*4)
 	VMOVUPS Z1, K4, 64(AX)(BX*4)
-	JMP     rowdone
+	JMP     rowrowdone
 
-halves:
-	MOVQ        328(R8), AX
-	TESTQ       AX, AX
-	JZ          noresidual16
+rowhalves:
+	CMPQ        352(R8), $0x00
+	JE          rownoresidual16
 	MOVLQSX     8(R14), BX
+	MOVQ        352(R8), AX
 	VMOVDQU16.Z (AX)(BX*2), K1, Z2
 	VPSLLD      $0x10, Z2, Z3
 	VPANDD      Z26, Z2, Z2
 	VADDPS      Z3, Z0, Z0
 	VADDPS      Z2, Z1, Z1
 	CMPQ        232(R8), $0x01
-	JE          noresidual16
-	MOVQ        336(R8), AX
+	JE          rownoresidual16
+	MOVQ        360(R8), AX
 	VMOVDQU16.Z (AX)(BX*2), K1, Z2
 	VPSLLD      $0x10, Z2, Z3
 	VPANDD      Z26, Z2, Z2
 	VADDPS      Z3, Z0, Z0
 	VADDPS      Z2, Z1, Z1
 
-noresidual16:
+rownoresidual16:
 	CMPL   240(R8), $0x02
-	JA     f16_act3
+	JA     rowf16_act3
 	VMAXPS Z0, Z29, Z0
 	VMAXPS Z1, Z29, Z1
 	VMINPS Z0, Z28, Z0
 	VMINPS Z1, Z28, Z1
-	JMP    f16_actdone
+	JMP    rowf16_actdone
 
-f16_act3:
+rowf16_act3:
 	CMPL         240(R8), $0x03
-	JNE          f16_act4
+	JNE          rowf16_act4
 	VMOVAPS      Z0, Z3
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
 	VPXORD       Z2, Z2, Z2
@@ -4299,11 +6679,11 @@ f16_act3:
 	VMINPS       Z1, Z2, Z1
 	VMULPS.BCST  constants<>+24(SB), Z1, Z1
 	VMULPS       Z3, Z1, Z1
-	JMP          f16_actdone
+	JMP          rowf16_actdone
 
-f16_act4:
+rowf16_act4:
 	CMPL         240(R8), $0x04
-	JNE          f16_act5
+	JNE          rowf16_act5
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
 	VPXORD       Z2, Z2, Z2
 	VMAXPS       Z0, Z2, Z0
@@ -4316,11 +6696,11 @@ f16_act4:
 	VBROADCASTSS constants<>+20(SB), Z2
 	VMINPS       Z1, Z2, Z1
 	VMULPS.BCST  constants<>+24(SB), Z1, Z1
-	JMP          f16_actdone
+	JMP          rowf16_actdone
 
-f16_act5:
+rowf16_act5:
 	CMPL             240(R8), $0x05
-	JNE              f16_act6
+	JNE              rowf16_act6
 	VMOVAPS          Z0, Z4
 	VMULPS.BCST      constants<>+48(SB), Z0, Z0
 	VBROADCASTSS     constants<>+56(SB), Z5
@@ -4357,11 +6737,11 @@ f16_act5:
 	VFNMADD231PS     Z1, Z3, Z5
 	VMULPS           Z5, Z3, Z1
 	VMULPS           Z4, Z1, Z1
-	JMP              f16_actdone
+	JMP              rowf16_actdone
 
-f16_act6:
+rowf16_act6:
 	CMPL             240(R8), $0x06
-	JNE              f16_act7
+	JNE              rowf16_act7
 	VMULPS.BCST      constants<>+48(SB), Z0, Z0
 	VBROADCASTSS     constants<>+56(SB), Z5
 	VMINPS           Z0, Z5, Z0
@@ -4394,11 +6774,11 @@ f16_act6:
 	VBROADCASTSS     constants<>+12(SB), Z5
 	VFNMADD231PS     Z1, Z3, Z5
 	VMULPS           Z5, Z3, Z1
-	JMP              f16_actdone
+	JMP              rowf16_actdone
 
-f16_act7:
+rowf16_act7:
 	CMPL             240(R8), $0x07
-	JNE              f16_act8
+	JNE              rowf16_act8
 	VMAXPS.BCST      constants<>+60(SB), Z0, Z2
 	VMINPS.BCST      constants<>+64(SB), Z2, Z2
 	VMULPS           Z2, Z2, Z3
@@ -4445,9 +6825,9 @@ f16_act7:
 	VBROADCASTSS     constants<>+60(SB), Z5
 	VCMPPS           $0x06, Z5, Z1, K5
 	VMULPS.Z         Z4, Z1, K5, Z1
-	JMP              f16_actdone
+	JMP              rowf16_actdone
 
-f16_act8:
+rowf16_act8:
 	VADDPS           Z0, Z0, Z0
 	VMULPS.BCST      constants<>+48(SB), Z0, Z0
 	VBROADCASTSS     constants<>+56(SB), Z5
@@ -4487,16 +6867,17 @@ f16_act8:
 	VADDPS           Z1, Z1, Z1
 	VADDPS.BCST      constants<>+28(SB), Z1, Z1
 
-f16_actdone:
+rowf16_actdone:
 	MOVLQSX     4(R14), BX
-	MOVQ        312(R8), AX
+	MOVQ        336(R8), AX
 	VPADDD      Z27, Z0, Z2
 	VPADDD      Z27, Z1, Z3
-	VPSRLD      $0x10, Z2, Z4
-	VMOVDQU16   Z3, K2, Z4
+	VMOVDQA64   Z3, Z4
+	VPSHUFB     Z22, Z2, K2, Z4
 	VMOVDQU16   Z4, K1, (AX)(BX*2)
 	CMPQ        232(R8), $0x01
-	JE          rowdone
+	JE          rowrowdone
+	MOVQ        344(R8), AX
 	VPANDD      Z26, Z2, Z2
 	VPANDD      Z26, Z3, Z3
 	VSUBPS      Z2, Z0, Z0
@@ -4505,26 +6886,262 @@ f16_actdone:
 	VFIXUPIMMPS $0x00, Z25, Z1, Z1
 	VPADDD      Z27, Z0, Z0
 	VPADDD      Z27, Z1, Z1
-	VPSRLD      $0x10, Z0, Z0
-	VMOVDQU16   Z1, K2, Z0
-	MOVQ        320(R8), AX
-	VMOVDQU16   Z0, K1, (AX)(BX*2)
+	VPSHUFB     Z22, Z0, K2, Z1
+	VMOVDQU16   Z1, K1, (AX)(BX*2)
 
-rowdone:
+rowrowdone:
 	ADDQ $0x0c, R14
 	CMPQ R14, R15
-	JL   row
-	DECQ 304(R8)
+	JLT  row
+	JMP  stripdone
+
+row0:
+	MOVLQSX   (R14), BX
+	VADDPS    (SI)(BX*1), Z31, Z0
+	VADDPS    64(SI)(BX*1), Z30, Z1
+	VMAXPS    Z0, Z29, Z0
+	VMAXPS    Z1, Z29, Z1
+	MOVLQSX   4(R14), BX
+	MOVQ      336(R8), AX
+	VPADDD    Z27, Z0, Z2
+	VPADDD    Z27, Z1, Z3
+	VMOVDQA64 Z3, Z4
+	VPSHUFB   Z22, Z2, K2, Z4
+	VMOVDQU16 Z4, K1, (AX)(BX*2)
+	ADDQ      $0x0c, R14
+	CMPQ      R14, R15
+	JLT       row0
+	JMP       stripdone
+
+row1:
+	MOVLQSX   (R14), BX
+	VADDPS    (SI)(BX*1), Z31, Z0
+	VADDPS    64(SI)(BX*1), Z30, Z1
+	VMAXPS    Z0, Z29, Z0
+	VMAXPS    Z1, Z29, Z1
+	VMINPS    Z0, Z28, Z0
+	VMINPS    Z1, Z28, Z1
+	MOVLQSX   4(R14), BX
+	MOVQ      336(R8), AX
+	VPADDD    Z27, Z0, Z2
+	VPADDD    Z27, Z1, Z3
+	VMOVDQA64 Z3, Z4
+	VPSHUFB   Z22, Z2, K2, Z4
+	VMOVDQU16 Z4, K1, (AX)(BX*2)
+	ADDQ      $0x0c, R14
+	CMPQ      R14, R15
+	JLT       row1
+	JMP       stripdone
+
+row2:
+	MOVLQSX     (R14), BX
+	VADDPS      (SI)(BX*1), Z31, Z0
+	VADDPS      64(SI)(BX*1), Z30, Z1
+	MOVLQSX     8(R14), BX
+	MOVQ        352(R8), AX
+	VMOVDQU16.Z (AX)(BX*2), K1, Z2
+	VPSLLD      $0x10, Z2, Z3
+	VPANDD      Z26, Z2, Z2
+	VADDPS      Z3, Z0, Z0
+	VADDPS      Z2, Z1, Z1
+	VMAXPS      Z0, Z29, Z0
+	VMAXPS      Z1, Z29, Z1
+	MOVLQSX     4(R14), BX
+	MOVQ        336(R8), AX
+	VPADDD      Z27, Z0, Z2
+	VPADDD      Z27, Z1, Z3
+	VMOVDQA64   Z3, Z4
+	VPSHUFB     Z22, Z2, K2, Z4
+	VMOVDQU16   Z4, K1, (AX)(BX*2)
+	ADDQ        $0x0c, R14
+	CMPQ        R14, R15
+	JLT         row2
+	JMP         stripdone
+
+row3:
+	MOVLQSX     (R14), BX
+	VADDPS      (SI)(BX*1), Z31, Z0
+	VADDPS      64(SI)(BX*1), Z30, Z1
+	MOVLQSX     8(R14), BX
+	MOVQ        352(R8), AX
+	VMOVDQU16.Z (AX)(BX*2), K1, Z2
+	VPSLLD      $0x10, Z2, Z3
+	VPANDD      Z26, Z2, Z2
+	VADDPS      Z3, Z0, Z0
+	VADDPS      Z2, Z1, Z1
+	VMAXPS      Z0, Z29, Z0
+	VMAXPS      Z1, Z29, Z1
+	VMINPS      Z0, Z28, Z0
+	VMINPS      Z1, Z28, Z1
+	MOVLQSX     4(R14), BX
+	MOVQ        336(R8), AX
+	VPADDD      Z27, Z0, Z2
+	VPADDD      Z27, Z1, Z3
+	VMOVDQA64   Z3, Z4
+	VPSHUFB     Z22, Z2, K2, Z4
+	VMOVDQU16   Z4, K1, (AX)(BX*2)
+	ADDQ        $0x0c, R14
+	CMPQ        R14, R15
+	JLT         row3
+	JMP         stripdone
+
+row4:
+	MOVLQSX     (R14), BX
+	VADDPS      (SI)(BX*1), Z31, Z0
+	VADDPS      64(SI)(BX*1), Z30, Z1
+	VMAXPS      Z0, Z29, Z0
+	VMAXPS      Z1, Z29, Z1
+	MOVLQSX     4(R14), BX
+	MOVQ        336(R8), AX
+	VPADDD      Z27, Z0, Z2
+	VPADDD      Z27, Z1, Z3
+	VMOVDQA64   Z3, Z4
+	VPSHUFB     Z22, Z2, K2, Z4
+	VMOVDQU16   Z4, K1, (AX)(BX*2)
+	MOVQ        344(R8), AX
+	VPANDD      Z26, Z2, Z2
+	VPANDD      Z26, Z3, Z3
+	VSUBPS      Z2, Z0, Z0
+	VSUBPS      Z3, Z1, Z1
+	VFIXUPIMMPS $0x00, Z25, Z0, Z0
+	VFIXUPIMMPS $0x00, Z25, Z1, Z1
+	VPADDD      Z27, Z0, Z0
+	VPADDD      Z27, Z1, Z1
+	VPSHUFB     Z22, Z0, K2, Z1
+	VMOVDQU16   Z1, K1, (AX)(BX*2)
+	ADDQ        $0x0c, R14
+	CMPQ        R14, R15
+	JLT         row4
+	JMP         stripdone
+
+row5:
+	MOVLQSX     (R14), BX
+	VADDPS      (SI)(BX*1), Z31, Z0
+	VADDPS      64(SI)(BX*1), Z30, Z1
+	VMAXPS      Z0, Z29, Z0
+	VMAXPS      Z1, Z29, Z1
+	VMINPS      Z0, Z28, Z0
+	VMINPS      Z1, Z28, Z1
+	MOVLQSX     4(R14), BX
+	MOVQ        336(R8), AX
+	VPADDD      Z27, Z0, Z2
+	VPADDD      Z27, Z1, Z3
+	VMOVDQA64   Z3, Z4
+	VPSHUFB     Z22, Z2, K2, Z4
+	VMOVDQU16   Z4, K1, (AX)(BX*2)
+	MOVQ        344(R8), AX
+	VPANDD      Z26, Z2, Z2
+	VPANDD      Z26, Z3, Z3
+	VSUBPS      Z2, Z0, Z0
+	VSUBPS      Z3, Z1, Z1
+	VFIXUPIMMPS $0x00, Z25, Z0, Z0
+	VFIXUPIMMPS $0x00, Z25, Z1, Z1
+	VPADDD      Z27, Z0, Z0
+	VPADDD      Z27, Z1, Z1
+	VPSHUFB     Z22, Z0, K2, Z1
+	VMOVDQU16   Z1, K1, (AX)(BX*2)
+	ADDQ        $0x0c, R14
+	CMPQ        R14, R15
+	JLT         row5
+	JMP         stripdone
+
+row6:
+	MOVLQSX     (R14), BX
+	VADDPS      (SI)(BX*1), Z31, Z0
+	VADDPS      64(SI)(BX*1), Z30, Z1
+	MOVLQSX     8(R14), BX
+	MOVQ        352(R8), AX
+	VMOVDQU16.Z (AX)(BX*2), K1, Z2
+	VPSLLD      $0x10, Z2, Z3
+	VPANDD      Z26, Z2, Z2
+	VADDPS      Z3, Z0, Z0
+	VADDPS      Z2, Z1, Z1
+	MOVQ        360(R8), AX
+	VMOVDQU16.Z (AX)(BX*2), K1, Z2
+	VPSLLD      $0x10, Z2, Z3
+	VPANDD      Z26, Z2, Z2
+	VADDPS      Z3, Z0, Z0
+	VADDPS      Z2, Z1, Z1
+	VMAXPS      Z0, Z29, Z0
+	VMAXPS      Z1, Z29, Z1
+	MOVLQSX     4(R14), BX
+	MOVQ        336(R8), AX
+	VPADDD      Z27, Z0, Z2
+	VPADDD      Z27, Z1, Z3
+	VMOVDQA64   Z3, Z4
+	VPSHUFB     Z22, Z2, K2, Z4
+	VMOVDQU16   Z4, K1, (AX)(BX*2)
+	MOVQ        344(R8), AX
+	VPANDD      Z26, Z2, Z2
+	VPANDD      Z26, Z3, Z3
+	VSUBPS      Z2, Z0, Z0
+	VSUBPS      Z3, Z1, Z1
+	VFIXUPIMMPS $0x00, Z25, Z0, Z0
+	VFIXUPIMMPS $0x00, Z25, Z1, Z1
+	VPADDD      Z27, Z0, Z0
+	VPADDD      Z27, Z1, Z1
+	VPSHUFB     Z22, Z0, K2, Z1
+	VMOVDQU16   Z1, K1, (AX)(BX*2)
+	ADDQ        $0x0c, R14
+	CMPQ        R14, R15
+	JLT         row6
+	JMP         stripdone
+
+row7:
+	MOVLQSX     (R14), BX
+	VADDPS      (SI)(BX*1), Z31, Z0
+	VADDPS      64(SI)(BX*1), Z30, Z1
+	MOVLQSX     8(R14), BX
+	MOVQ        352(R8), AX
+	VMOVDQU16.Z (AX)(BX*2), K1, Z2
+	VPSLLD      $0x10, Z2, Z3
+	VPANDD      Z26, Z2, Z2
+	VADDPS      Z3, Z0, Z0
+	VADDPS      Z2, Z1, Z1
+	MOVQ        360(R8), AX
+	VMOVDQU16.Z (AX)(BX*2), K1, Z2
+	VPSLLD      $0x10, Z2, Z3
+	VPANDD      Z26, Z2, Z2
+	VADDPS      Z3, Z0, Z0
+	VADDPS      Z2, Z1, Z1
+	VMAXPS      Z0, Z29, Z0
+	VMAXPS      Z1, Z29, Z1
+	VMINPS      Z0, Z28, Z0
+	VMINPS      Z1, Z28, Z1
+	MOVLQSX     4(R14), BX
+	MOVQ        336(R8), AX
+	VPADDD      Z27, Z0, Z2
+	VPADDD      Z27, Z1, Z3
+	VMOVDQA64   Z3, Z4
+	VPSHUFB     Z22, Z2, K2, Z4
+	VMOVDQU16   Z4, K1, (AX)(BX*2)
+	MOVQ        344(R8), AX
+	VPANDD      Z26, Z2, Z2
+	VPANDD      Z26, Z3, Z3
+	VSUBPS      Z2, Z0, Z0
+	VSUBPS      Z3, Z1, Z1
+	VFIXUPIMMPS $0x00, Z25, Z0, Z0
+	VFIXUPIMMPS $0x00, Z25, Z1, Z1
+	VPADDD      Z27, Z0, Z0
+	VPADDD      Z27, Z1, Z1
+	VPSHUFB     Z22, Z0, K2, Z1
+	VMOVDQU16   Z1, K1, (AX)(BX*2)
+	ADDQ        $0x0c, R14
+	CMPQ        R14, R15
+	JLT         row7
+
+stripdone:
+	DECQ 328(R8)
 	DECQ DX
 	JNZ  strip
 
 stripsdone:
 	DECQ CX
 	JNZ  step
-	MOVQ 424(R8), AX
-	CMPQ AX, 440(R8)
+	MOVQ 448(R8), AX
+	CMPQ AX, 464(R8)
 	JE   summed
-	MOVQ 480(R8), AX
+	MOVQ 504(R8), AX
 	MOVQ $0x00000040, DX
 
 	// TILESTORED TMM0, 0(AX)(DX*1)
@@ -4571,24 +7188,24 @@ stripsdone:
 	BYTE $0x00
 	BYTE $0x00
 	ADDQ $0x00001000, AX
-	MOVQ AX, 480(R8)
-	DECQ 432(R8)
+	MOVQ AX, 504(R8)
+	DECQ 456(R8)
 	JNZ  block
-	MOVQ 440(R8), AX
-	SUBQ AX, 424(R8)
-	MOVQ 456(R8), BX
+	MOVQ 464(R8), AX
+	SUBQ AX, 448(R8)
+	MOVQ 480(R8), BX
 	LEAQ (BX)(AX*4), BX
-	MOVQ BX, 456(R8)
+	MOVQ BX, 480(R8)
 	SHLQ $0x0c, AX
-	ADDQ AX, 448(R8)
-	MOVQ 424(R8), AX
+	ADDQ AX, 472(R8)
+	MOVQ 448(R8), AX
 	CMPQ AX, 72(R8)
 	JNE  chunk
 	JMP  nextpanel
 
 summed:
 	MOVQ $0x00000080, AX
-	MOVQ 520(R8), BX
+	MOVQ 552(R8), BX
 
 	// TILESTORED TMM0, 0(BX)(AX*1)
 	BYTE $0xc4
@@ -4630,40 +7247,40 @@ summed:
 	BYTE    $0x08
 	BYTE    $0x00
 	BYTE    $0x00
-	MOVQ    480(R8), AX
+	MOVQ    504(R8), AX
 	ADDQ    $0x00001000, AX
-	MOVQ    AX, 480(R8)
+	MOVQ    AX, 504(R8)
 	ADDQ    $0x00001000, BX
-	MOVQ    BX, 520(R8)
-	DECQ    432(R8)
+	MOVQ    BX, 552(R8)
+	DECQ    456(R8)
 	JNZ     block
-	MOVQ    440(R8), AX
+	MOVQ    464(R8), AX
 	SHLQ    $0x0c, AX
-	ADDQ    AX, 448(R8)
-	ADDQ    $0x00000080, 376(R8)
+	ADDQ    AX, 472(R8)
+	ADDQ    $0x00000080, 400(R8)
 	MOVQ    $0x00000040, BX
 	MOVQ    $0x00000080, DX
 	CMPQ    232(R8), $0x00
 	CMOVQEQ DX, BX
-	ADDQ    BX, 344(R8)
-	ADDQ    BX, 352(R8)
+	ADDQ    BX, 368(R8)
+	ADDQ    BX, 376(R8)
 	CMPQ    160(R8), $0x00
 	JE      nextpanel
-	ADDQ    BX, 360(R8)
-	ADDQ    BX, 368(R8)
+	ADDQ    BX, 384(R8)
+	ADDQ    BX, 392(R8)
 
 nextpanel:
 	MOVQ 88(R8), AX
-	ADDQ AX, 448(R8)
+	ADDQ AX, 472(R8)
 	MOVQ 200(R8), AX
-	ADDQ AX, 384(R8)
-	DECQ 416(R8)
+	ADDQ AX, 408(R8)
+	DECQ 440(R8)
 	JNZ  panel
-	MOVQ 464(R8), AX
-	MOVQ AX, 400(R8)
-	MOVQ 472(R8), AX
-	MOVQ AX, 408(R8)
-	DECQ 392(R8)
+	MOVQ 488(R8), AX
+	MOVQ AX, 424(R8)
+	MOVQ 496(R8), AX
+	MOVQ AX, 432(R8)
+	DECQ 416(R8)
 	JNZ  group
 
 	// TILERELEASE
@@ -4676,11 +7293,11 @@ nextpanel:
 	RET
 
 fetch0:
-	MOVQ    R14, 504(R8)
-	MOVQ    488(R8), DX
+	MOVQ    R14, 528(R8)
+	MOVQ    512(R8), DX
 	MOVBQZX 216(R8), R14
 	SHLQ    $0x08, R14
-	SUBQ    R14, 496(R8)
+	SUBQ    R14, 520(R8)
 
 lines0:
 	SUBQ       $0x00000100, R14
@@ -4693,17 +7310,17 @@ lines0:
 	JMP        lines0
 
 lines0done:
-	MOVQ DX, 488(R8)
-	MOVQ 504(R8), R14
+	MOVQ DX, 512(R8)
+	MOVQ 528(R8), R14
 	MOVQ $0x00000040, DX
 	JMP  fetched0
 
 fetch1:
-	MOVQ    R14, 504(R8)
-	MOVQ    488(R8), DX
+	MOVQ    R14, 528(R8)
+	MOVQ    512(R8), DX
 	MOVBQZX 217(R8), R14
 	SHLQ    $0x08, R14
-	SUBQ    R14, 496(R8)
+	SUBQ    R14, 520(R8)
 
 lines1:
 	SUBQ       $0x00000100, R14
@@ -4716,17 +7333,17 @@ lines1:
 	JMP        lines1
 
 lines1done:
-	MOVQ DX, 488(R8)
-	MOVQ 504(R8), R14
+	MOVQ DX, 512(R8)
+	MOVQ 528(R8), R14
 	MOVQ $0x00000040, DX
 	JMP  fetched1
 
 fetch2:
-	MOVQ    R14, 504(R8)
-	MOVQ    488(R8), DX
+	MOVQ    R14, 528(R8)
+	MOVQ    512(R8), DX
 	MOVBQZX 218(R8), R14
 	SHLQ    $0x08, R14
-	SUBQ    R14, 496(R8)
+	SUBQ    R14, 520(R8)
 
 lines2:
 	SUBQ       $0x00000100, R14
@@ -4739,17 +7356,17 @@ lines2:
 	JMP        lines2
 
 lines2done:
-	MOVQ DX, 488(R8)
-	MOVQ 504(R8), R14
+	MOVQ DX, 512(R8)
+	MOVQ 528(R8), R14
 	MOVQ $0x00000040, DX
 	JMP  fetched2
 
 fetch3:
-	MOVQ    R14, 504(R8)
-	MOVQ    488(R8), DX
+	MOVQ    R14, 528(R8)
+	MOVQ    512(R8), DX
 	MOVBQZX 219(R8), R14
 	SHLQ    $0x08, R14
-	SUBQ    R14, 496(R8)
+	SUBQ    R14, 520(R8)
 
 lines3:
 	SUBQ       $0x00000100, R14
@@ -4762,8 +7379,8 @@ lines3:
 	JMP        lines3
 
 lines3done:
-	MOVQ DX, 488(R8)
-	MOVQ 504(R8), R14
+	MOVQ DX, 512(R8)
+	MOVQ 528(R8), R14
 	MOVQ $0x00000040, DX
 	JMP  fetched3
 
@@ -5155,47 +7772,48 @@ whole:
 // func winogradStripOutput(args *byte)
 // Requires: AVX, AVX512BW, AVX512DQ, AVX512F
 TEXT ·winogradStripOutput(SB), NOSPLIT, $0-8
-	MOVQ         args+0(FP), R8
-	MOVQ         184(R8), SI
-	VBROADCASTSS 248(R8), Z29
-	VBROADCASTSS 252(R8), Z28
-	VPBROADCASTD constants<>+32(SB), Z27
-	VPBROADCASTD constants<>+36(SB), Z26
-	VPBROADCASTD constants<>+40(SB), Z25
-	VMOVUPS      interleave<>+0(SB), Z24
-	VMOVUPS      interleave<>+64(SB), Z23
-	MOVL         constants<>+44(SB), AX
-	KMOVD        AX, K2
-	MOVQ         144(R8), AX
-	MOVQ         AX, 312(R8)
-	MOVQ         152(R8), AX
-	MOVQ         AX, 320(R8)
-	MOVQ         160(R8), AX
-	MOVQ         AX, 328(R8)
-	MOVQ         168(R8), AX
-	MOVQ         AX, 336(R8)
-	MOVQ         176(R8), AX
-	VMOVUPS      (AX), Z31
-	VMOVUPS      64(AX), Z30
-	MOVQ         256(R8), AX
-	KMOVD        AX, K1
-	KMOVW        AX, K3
-	SHRQ         $0x10, AX
-	KMOVW        AX, K4
+	MOVQ            args+0(FP), R8
+	MOVQ            184(R8), SI
+	VBROADCASTSS    248(R8), Z29
+	VBROADCASTSS    252(R8), Z28
+	VPBROADCASTD    constants<>+32(SB), Z27
+	VPBROADCASTD    constants<>+36(SB), Z26
+	VPBROADCASTD    constants<>+40(SB), Z25
+	VMOVUPS         interleave<>+0(SB), Z24
+	VMOVUPS         interleave<>+64(SB), Z23
+	VBROADCASTI32X4 upperToLower<>+0(SB), Z22
+	MOVQ            $0x3333333333333333, AX
+	KMOVQ           AX, K2
+	MOVQ            144(R8), AX
+	MOVQ            AX, 336(R8)
+	MOVQ            152(R8), AX
+	MOVQ            AX, 344(R8)
+	MOVQ            160(R8), AX
+	MOVQ            AX, 352(R8)
+	MOVQ            168(R8), AX
+	MOVQ            AX, 360(R8)
+	MOVQ            176(R8), AX
+	VMOVUPS         (AX), Z31
+	VMOVUPS         64(AX), Z30
+	MOVQ            256(R8), AX
+	KMOVD           AX, K1
+	KMOVW           AX, K3
+	SHRQ            $0x10, AX
+	KMOVW           AX, K4
 
 strip:
-	CMPQ             304(R8), $0x00
+	CMPQ             328(R8), $0x00
 	JE               end
-	MOVQ             296(R8), AX
+	MOVQ             320(R8), AX
 	MOVLQSX          (AX), BX
 	MOVLQSX          4(AX), R14
 	MOVLQSX          12(AX), R15
 	ADDQ             $0x08, AX
-	MOVQ             AX, 296(R8)
+	MOVQ             AX, 320(R8)
 	ADDQ             120(R8), R14
 	ADDQ             120(R8), R15
-	ADDQ             280(R8), BX
-	MOVQ             288(R8), AX
+	ADDQ             304(R8), BX
+	MOVQ             312(R8), AX
 	VMOVUPS          (BX), Z0
 	VMOVUPS          64(BX), Z6
 	ADDQ             AX, BX
@@ -5247,39 +7865,56 @@ strip:
 	VMOVUPS          Z18, 320(SI)
 	VMOVUPS          Z15, 384(SI)
 	VMOVUPS          Z19, 448(SI)
+	MOVQ             264(R8), AX
+	CMPQ             AX, $0x04
+	JEQ              row4
+	CMPQ             AX, $0x05
+	JEQ              row5
+	CMPQ             AX, $0x06
+	JEQ              row6
+	CMPQ             AX, $0x07
+	JEQ              row7
+	CMPQ             AX, $0x00
+	JEQ              row0
+	CMPQ             AX, $0x01
+	JEQ              row1
+	CMPQ             AX, $0x02
+	JEQ              row2
+	CMPQ             AX, $0x03
+	JEQ              row3
 
 row:
 	MOVLQSX   (R14), BX
 	VADDPS    (SI)(BX*1), Z31, Z0
 	VADDPS    64(SI)(BX*1), Z30, Z1
 	CMPQ      232(R8), $0x00
-	JNE       halves
+	JNE       rowhalves
 	VMOVAPS   Z24, Z2
 	VPERMI2PS Z1, Z0, Z2
 	VPERMT2PS Z1, Z23, Z0
 	VMOVAPS   Z0, Z1
 	VMOVAPS   Z2, Z0
-	MOVQ      328(R8), AX
+	MOVQ      352(R8), AX
 	TESTQ     AX, AX
-	JZ        noresidual32
+	JZ        rownoresidual32
 	MOVLQSX   8(R14), BX
 	VMOVUPS.Z (AX)(BX*4), K3, Z2
 	VMOVUPS.Z 64(AX)(BX*4), K4, Z3
 	VADDPS    Z2, Z0, Z0
 	VADDPS    Z3, Z1, Z1
 
-noresidual32:
+rownoresidual32:
 	CMPL   240(R8), $0x02
-	JA     f32_act3
+	JA     rowf32_act3
 	VMAXPS Z0, Z29, Z0
 	VMAXPS Z1, Z29, Z1
 	VMINPS Z0, Z28, Z0
 	VMINPS Z1, Z28, Z1
-	JMP    f32_actdone
+	JMP    rowf32_actdone
 
-f32_act3:
+rowf32_act3:
 	CMPL         240(R8), $0x03
-	JNE          f32_act4
+	JNE          rowf32_act4
 	VMOVAPS      Z0, Z3
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
 	VPXORD       Z2, Z2, Z2
@@ -5296,11 +7931,11 @@ f32_act3:
 	VMINPS       Z1, Z2, Z1
 	VMULPS.BCST  constants<>+24(SB), Z1, Z1
 	VMULPS       Z3, Z1, Z1
-	JMP          f32_actdone
+	JMP          rowf32_actdone
 
-f32_act4:
+rowf32_act4:
 	CMPL         240(R8), $0x04
-	JNE          f32_act5
+	JNE          rowf32_act5
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
 	VPXORD       Z2, Z2, Z2
 	VMAXPS       Z0, Z2, Z0
@@ -5313,11 +7948,11 @@ f32_act4:
 	VBROADCASTSS constants<>+20(SB), Z2
 	VMINPS       Z1, Z2, Z1
 	VMULPS.BCST  constants<>+24(SB), Z1, Z1
-	JMP          f32_actdone
+	JMP          rowf32_actdone
 
-f32_act5:
+rowf32_act5:
 	CMPL             240(R8), $0x05
-	JNE              f32_act6
+	JNE              rowf32_act6
 	VMOVAPS          Z0, Z4
 	VMULPS.BCST      constants<>+48(SB), Z0, Z0
 	VBROADCASTSS     constants<>+56(SB), Z5
@@ -5354,11 +7989,11 @@ f32_act5:
 	VFNMADD231PS     Z1, Z3, Z5
 	VMULPS           Z5, Z3, Z1
 	VMULPS           Z4, Z1, Z1
-	JMP              f32_actdone
+	JMP              rowf32_actdone
 
-f32_act6:
+rowf32_act6:
 	CMPL             240(R8), $0x06
-	JNE              f32_act7
+	JNE              rowf32_act7
 	VMULPS.BCST      constants<>+48(SB), Z0, Z0
 	VBROADCASTSS     constants<>+56(SB), Z5
 	VMINPS           Z0, Z5, Z0
@@ -5391,11 +8026,11 @@ f32_act6:
 	VBROADCASTSS     constants<>+12(SB), Z5
 	VFNMADD231PS     Z1, Z3, Z5
 	VMULPS           Z5, Z3, Z1
-	JMP              f32_actdone
+	JMP              rowf32_actdone
 
-f32_act7:
+rowf32_act7:
 	CMPL             240(R8), $0x07
-	JNE              f32_act8
+	JNE              rowf32_act8
 	VMAXPS.BCST      constants<>+60(SB), Z0, Z2
 	VMINPS.BCST      constants<>+64(SB), Z2, Z2
 	VMULPS           Z2, Z2, Z3
@@ -5442,9 +8077,9 @@ f32_act7:
 	VBROADCASTSS     constants<>+60(SB), Z5
 	VCMPPS           $0x06, Z5, Z1, K5
 	VMULPS.Z         Z4, Z1, K5, Z1
-	JMP              f32_actdone
+	JMP              rowf32_actdone
 
-f32_act8:
+rowf32_act8:
 	VADDPS           Z0, Z0, Z0
 	VMULPS.BCST      constants<>+48(SB), Z0, Z0
 	VBROADCASTSS     constants<>+56(SB), Z5
@@ -5484,44 +8119,44 @@ f32_act8:
 	VADDPS           Z1, Z1, Z1
 	VADDPS.BCST      constants<>+28(SB), Z1, Z1
 
-f32_actdone:
+rowf32_actdone:
 	MOVLQSX 4(R14), BX
-	MOVQ    312(R8), AX
+	MOVQ    336(R8), AX
 	VMOVUPS Z0, K3, (AX)(BX*4)
 	VMOVUPS Z1, K4, 64(AX)(BX*4)
-	JMP     rowdone
+	JMP     rowrowdone
 
-halves:
-	MOVQ        328(R8), AX
-	TESTQ       AX, AX
-	JZ          noresidual16
+rowhalves:
+	CMPQ        352(R8), $0x00
+	JE          rownoresidual16
 	MOVLQSX     8(R14), BX
+	MOVQ        352(R8), AX
 	VMOVDQU16.Z (AX)(BX*2), K1, Z2
 	VPSLLD      $0x10, Z2, Z3
 	VPANDD      Z26, Z2, Z2
 	VADDPS      Z3, Z0, Z0
 	VADDPS      Z2, Z1, Z1
 	CMPQ        232(R8), $0x01
-	JE          noresidual16
-	MOVQ        336(R8), AX
+	JE          rownoresidual16
+	MOVQ        360(R8), AX
 	VMOVDQU16.Z (AX)(BX*2), K1, Z2
 	VPSLLD      $0x10, Z2, Z3
 	VPANDD      Z26, Z2, Z2
 	VADDPS      Z3, Z0, Z0
 	VADDPS      Z2, Z1, Z1
 
-noresidual16:
+rownoresidual16:
 	CMPL   240(R8), $0x02
-	JA     f16_act3
+	JA     rowf16_act3
 	VMAXPS Z0, Z29, Z0
 	VMAXPS Z1, Z29, Z1
 	VMINPS Z0, Z28, Z0
 	VMINPS Z1, Z28, Z1
-	JMP    f16_actdone
+	JMP    rowf16_actdone
 
-f16_act3:
+rowf16_act3:
 	CMPL         240(R8), $0x03
-	JNE          f16_act4
+	JNE          rowf16_act4
 	VMOVAPS      Z0, Z3
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
 	VPXORD       Z2, Z2, Z2
@@ -5538,11 +8173,11 @@ f16_act3:
 	VMINPS       Z1, Z2, Z1
 	VMULPS.BCST  constants<>+24(SB), Z1, Z1
 	VMULPS       Z3, Z1, Z1
-	JMP          f16_actdone
+	JMP          rowf16_actdone
 
-f16_act4:
+rowf16_act4:
 	CMPL         240(R8), $0x04
-	JNE          f16_act5
+	JNE          rowf16_act5
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
 	VPXORD       Z2, Z2, Z2
 	VMAXPS       Z0, Z2, Z0
@@ -5555,11 +8190,11 @@ f16_act4:
 	VBROADCASTSS constants<>+20(SB), Z2
 	VMINPS       Z1, Z2, Z1
 	VMULPS.BCST  constants<>+24(SB), Z1, Z1
-	JMP          f16_actdone
+	JMP          rowf16_actdone
 
-f16_act5:
+rowf16_act5:
 	CMPL             240(R8), $0x05
-	JNE              f16_act6
+	JNE              rowf16_act6
 	VMOVAPS          Z0, Z4
 	VMULPS.BCST      constants<>+48(SB), Z0, Z0
 	VBROADCASTSS     constants<>+56(SB), Z5
@@ -5596,11 +8231,11 @@ f16_act5:
 	VFNMADD231PS     Z1, Z3, Z5
 	VMULPS           Z5, Z3, Z1
 	VMULPS           Z4, Z1, Z1
-	JMP              f16_actdone
+	JMP              rowf16_actdone
 
-f16_act6:
+rowf16_act6:
 	CMPL             240(R8), $0x06
-	JNE              f16_act7
+	JNE              rowf16_act7
 	VMULPS.BCST      constants<>+48(SB), Z0, Z0
 	VBROADCASTSS     constants<>+56(SB), Z5
 	VMINPS           Z0, Z5, Z0
@@ -5633,11 +8268,11 @@ f16_act6:
 	VBROADCASTSS     constants<>+12(SB), Z5
 	VFNMADD231PS     Z1, Z3, Z5
 	VMULPS           Z5, Z3, Z1
-	JMP              f16_actdone
+	JMP              rowf16_actdone
 
-f16_act7:
+rowf16_act7:
 	CMPL             240(R8), $0x07
-	JNE              f16_act8
+	JNE              rowf16_act8
 	VMAXPS.BCST      constants<>+60(SB), Z0, Z2
 	VMINPS.BCST      constants<>+64(SB), Z2, Z2
 	VMULPS           Z2, Z2, Z3
@@ -5684,9 +8319,9 @@ f16_act7:
 	VBROADCASTSS     constants<>+60(SB), Z5
 	VCMPPS           $0x06, Z5, Z1, K5
 	VMULPS.Z         Z4, Z1, K5, Z1
-	JMP              f16_actdone
+	JMP              rowf16_actdone
 
-f16_act8:
+rowf16_act8:
 	VADDPS           Z0, Z0, Z0
 	VMULPS.BCST      constants<>+48(SB), Z0, Z0
 	VBROADCASTSS     constants<>+56(SB), Z5
@@ -5726,16 +8361,17 @@ f16_act8:
 	VADDPS           Z1, Z1, Z1
 	VADDPS.BCST      constants<>+28(SB), Z1, Z1
 
-f16_actdone:
+rowf16_actdone:
 	MOVLQSX     4(R14), BX
-	MOVQ        312(R8), AX
+	MOVQ        336(R8), AX
 	VPADDD      Z27, Z0, Z2
 	VPADDD      Z27, Z1, Z3
-	VPSRLD      $0x10, Z2, Z4
-	VMOVDQU16   Z3, K2, Z4
+	VMOVDQA64   Z3, Z4
+	VPSHUFB     Z22, Z2, K2, Z4
 	VMOVDQU16   Z4, K1, (AX)(BX*2)
 	CMPQ        232(R8), $0x01
-	JE          rowdone
+	JE          rowrowdone
+	MOVQ        344(R8), AX
 	VPANDD      Z26, Z2, Z2
 	VPANDD      Z26, Z3, Z3
 	VSUBPS      Z2, Z0, Z0
@@ -5744,16 +8380,252 @@ f16_actdone:
 	VFIXUPIMMPS $0x00, Z25, Z1, Z1
 	VPADDD      Z27, Z0, Z0
 	VPADDD      Z27, Z1, Z1
-	VPSRLD      $0x10, Z0, Z0
-	VMOVDQU16   Z1, K2, Z0
-	MOVQ        320(R8), AX
-	VMOVDQU16   Z0, K1, (AX)(BX*2)
+	VPSHUFB     Z22, Z0, K2, Z1
+	VMOVDQU16   Z1, K1, (AX)(BX*2)
 
-rowdone:
+rowrowdone:
 	ADDQ $0x0c, R14
 	CMPQ R14, R15
-	JL   row
-	DECQ 304(R8)
+	JLT  row
+	JMP  stripdone
+
+row0:
+	MOVLQSX   (R14), BX
+	VADDPS    (SI)(BX*1), Z31, Z0
+	VADDPS    64(SI)(BX*1), Z30, Z1
+	VMAXPS    Z0, Z29, Z0
+	VMAXPS    Z1, Z29, Z1
+	MOVLQSX   4(R14), BX
+	MOVQ      336(R8), AX
+	VPADDD    Z27, Z0, Z2
+	VPADDD    Z27, Z1, Z3
+	VMOVDQA64 Z3, Z4
+	VPSHUFB   Z22, Z2, K2, Z4
+	VMOVDQU16 Z4, K1, (AX)(BX*2)
+	ADDQ      $0x0c, R14
+	CMPQ      R14, R15
+	JLT       row0
+	JMP       stripdone
+
+row1:
+	MOVLQSX   (R14), BX
+	VADDPS    (SI)(BX*1), Z31, Z0
+	VADDPS    64(SI)(BX*1), Z30, Z1
+	VMAXPS    Z0, Z29, Z0
+	VMAXPS    Z1, Z29, Z1
+	VMINPS    Z0, Z28, Z0
+	VMINPS    Z1, Z28, Z1
+	MOVLQSX   4(R14), BX
+	MOVQ      336(R8), AX
+	VPADDD    Z27, Z0, Z2
+	VPADDD    Z27, Z1, Z3
+	VMOVDQA64 Z3, Z4
+	VPSHUFB   Z22, Z2, K2, Z4
+	VMOVDQU16 Z4, K1, (AX)(BX*2)
+	ADDQ      $0x0c, R14
+	CMPQ      R14, R15
+	JLT       row1
+	JMP       stripdone
+
+row2:
+	MOVLQSX     (R14), BX
+	VADDPS      (SI)(BX*1), Z31, Z0
+	VADDPS      64(SI)(BX*1), Z30, Z1
+	MOVLQSX     8(R14), BX
+	MOVQ        352(R8), AX
+	VMOVDQU16.Z (AX)(BX*2), K1, Z2
+	VPSLLD      $0x10, Z2, Z3
+	VPANDD      Z26, Z2, Z2
+	VADDPS      Z3, Z0, Z0
+	VADDPS      Z2, Z1, Z1
+	VMAXPS      Z0, Z29, Z0
+	VMAXPS      Z1, Z29, Z1
+	MOVLQSX     4(R14), BX
+	MOVQ        336(R8), AX
+	VPADDD      Z27, Z0, Z2
+	VPADDD      Z27, Z1, Z3
+	VMOVDQA64   Z3, Z4
+	VPSHUFB     Z22, Z2, K2, Z4
+	VMOVDQU16   Z4, K1, (AX)(BX*2)
+	ADDQ        $0x0c, R14
+	CMPQ        R14, R15
+	JLT         row2
+	JMP         stripdone
+
+row3:
+	MOVLQSX     (R14), BX
+	VADDPS      (SI)(BX*1), Z31, Z0
+	VADDPS      64(SI)(BX*1), Z30, Z1
+	MOVLQSX     8(R14), BX
+	MOVQ        352(R8), AX
+	VMOVDQU16.Z (AX)(BX*2), K1, Z2
+	VPSLLD      $0x10, Z2, Z3
+	VPANDD      Z26, Z2, Z2
+	VADDPS      Z3, Z0, Z0
+	VADDPS      Z2, Z1, Z1
+	VMAXPS      Z0, Z29, Z0
+	VMAXPS      Z1, Z29, Z1
+	VMINPS      Z0, Z28, Z0
+	VMINPS      Z1, Z28, Z1
+	MOVLQSX     4(R14), BX
+	MOVQ        336(R8), AX
+	VPADDD      Z27, Z0, Z2
+	VPADDD      Z27, Z1, Z3
+	VMOVDQA64   Z3, Z4
+	VPSHUFB     Z22, Z2, K2, Z4
+	VMOVDQU16   Z4, K1, (AX)(BX*2)
+	ADDQ        $0x0c, R14
+	CMPQ        R14, R15
+	JLT         row3
+	JMP         stripdone
+
+row4:
+	MOVLQSX     (R14), BX
+	VADDPS      (SI)(BX*1), Z31, Z0
+	VADDPS      64(SI)(BX*1), Z30, Z1
+	VMAXPS      Z0, Z29, Z0
+	VMAXPS      Z1, Z29, Z1
+	MOVLQSX     4(R14), BX
+	MOVQ        336(R8), AX
+	VPADDD      Z27, Z0, Z2
+	VPADDD      Z27, Z1, Z3
+	VMOVDQA64   Z3, Z4
+	VPSHUFB     Z22, Z2, K2, Z4
+	VMOVDQU16   Z4, K1, (AX)(BX*2)
+	MOVQ        344(R8), AX
+	VPANDD      Z26, Z2, Z2
+	VPANDD      Z26, Z3, Z3
+	VSUBPS      Z2, Z0, Z0
+	VSUBPS      Z3, Z1, Z1
+	VFIXUPIMMPS $0x00, Z25, Z0, Z0
+	VFIXUPIMMPS $0x00, Z25, Z1, Z1
+	VPADDD      Z27, Z0, Z0
+	VPADDD      Z27, Z1, Z1
+	VPSHUFB     Z22, Z0, K2, Z1
+	VMOVDQU16   Z1, K1, (AX)(BX*2)
+	ADDQ        $0x0c, R14
+	CMPQ        R14, R15
+	JLT         row4
+	JMP         stripdone
+
+row5:
+	MOVLQSX     (R14), BX
+	VADDPS      (SI)(BX*1), Z31, Z0
+	VADDPS      64(SI)(BX*1), Z30, Z1
+	VMAXPS      Z0, Z29, Z0
+	VMAXPS      Z1, Z29, Z1
+	VMINPS      Z0, Z28, Z0
+	VMINPS      Z1, Z28, Z1
+	MOVLQSX     4(R14), BX
+	MOVQ        336(R8), AX
+	VPADDD      Z27, Z0, Z2
+	VPADDD      Z27, Z1, Z3
+	VMOVDQA64   Z3, Z4
+	VPSHUFB     Z22, Z2, K2, Z4
+	VMOVDQU16   Z4, K1, (AX)(BX*2)
+	MOVQ        344(R8), AX
+	VPANDD      Z26, Z2, Z2
+	VPANDD      Z26, Z3, Z3
+	VSUBPS      Z2, Z0, Z0
+	VSUBPS      Z3, Z1, Z1
+	VFIXUPIMMPS $0x00, Z25, Z0, Z0
+	VFIXUPIMMPS $0x00, Z25, Z1, Z1
+	VPADDD      Z27, Z0, Z0
+	VPADDD      Z27, Z1, Z1
+	VPSHUFB     Z22, Z0, K2, Z1
+	VMOVDQU16   Z1, K1, (AX)(BX*2)
+	ADDQ        $0x0c, R14
+	CMPQ        R14, R15
+	JLT         row5
+	JMP         stripdone
+
+row6:
+	MOVLQSX     (R14), BX
+	VADDPS      (SI)(BX*1), Z31, Z0
+	VADDPS      64(SI)(BX*1), Z30, Z1
+	MOVLQSX     8(R14), BX
+	MOVQ        352(R8), AX
+	VMOVDQU16.Z (AX)(BX*2), K1, Z2
+	VPSLLD      $0x10, Z2, Z3
+	VPANDD      Z26, Z2, Z2
+	VADDPS      Z3, Z0, Z0
+	VADDPS      Z2, Z1, Z1
+	MOVQ        360(R8), AX
+	VMOVDQU16.Z (AX)(BX*2), K1, Z2
+	VPSLLD      $0x10, Z2, Z3
+	VPANDD      Z26, Z2, Z2
+	VADDPS      Z3, Z0, Z0
+	VADDPS      Z2, Z1, Z1
+	VMAXPS      Z0, Z29, Z0
+	VMAXPS      Z1, Z29, Z1
+	MOVLQSX     4(R14), BX
+	MOVQ        336(R8), AX
+	VPADDD      Z27, Z0, Z2
+	VPADDD      Z27, Z1, Z3
+	VMOVDQA64   Z3, Z4
+	VPSHUFB     Z22, Z2, K2, Z4
+	VMOVDQU16   Z4, K1, (AX)(BX*2)
+	MOVQ        344(R8), AX
+	VPANDD      Z26, Z2, Z2
+	VPANDD      Z26, Z3, Z3
+	VSUBPS      Z2, Z0, Z0
+	VSUBPS      Z3, Z1, Z1
+	VFIXUPIMMPS $0x00, Z25, Z0, Z0
+	VFIXUPIMMPS $0x00, Z25, Z1, Z1
+	VPADDD      Z27, Z0, Z0
+	VPADDD      Z27, Z1, Z1
+	VPSHUFB     Z22, Z0, K2, Z1
+	VMOVDQU16   Z1, K1, (AX)(BX*2)
+	ADDQ        $0x0c, R14
+	CMPQ        R14, R15
+	JLT         row6
+	JMP         stripdone
+
+row7:
+	MOVLQSX     (R14), BX
+	VADDPS      (SI)(BX*1), Z31, Z0
+	VADDPS      64(SI)(BX*1), Z30, Z1
+	MOVLQSX     8(R14), BX
+	MOVQ        352(R8), AX
+	VMOVDQU16.Z (AX)(BX*2), K1, Z2
+	VPSLLD      $0x10, Z2, Z3
+	VPANDD      Z26, Z2, Z2
+	VADDPS      Z3, Z0, Z0
+	VADDPS      Z2, Z1, Z1
+	MOVQ        360(R8), AX
+	VMOVDQU16.Z (AX)(BX*2), K1, Z2
+	VPSLLD      $0x10, Z2, Z3
+	VPANDD      Z26, Z2, Z2
+	VADDPS      Z3, Z0, Z0
+	VADDPS      Z2, Z1, Z1
+	VMAXPS      Z0, Z29, Z0
+	VMAXPS      Z1, Z29, Z1
+	VMINPS      Z0, Z28, Z0
+	VMINPS      Z1, Z28, Z1
+	MOVLQSX     4(R14), BX
+	MOVQ        336(R8), AX
+	VPADDD      Z27, Z0, Z2
+	VPADDD      Z27, Z1, Z3
+	VMOVDQA64   Z3, Z4
+	VPSHUFB     Z22, Z2, K2, Z4
+	VMOVDQU16   Z4, K1, (AX)(BX*2)
+	MOVQ        344(R8), AX
+	VPANDD      Z26, Z2, Z2
+	VPANDD      Z26, Z3, Z3
+	VSUBPS      Z2, Z0, Z0
+	VSUBPS      Z3, Z1, Z1
+	VFIXUPIMMPS $0x00, Z25, Z0, Z0
+	VFIXUPIMMPS $0x00, Z25, Z1, Z1
+	VPADDD      Z27, Z0, Z0
+	VPADDD      Z27, Z1, Z1
+	VPSHUFB     Z22, Z0, K2, Z1
+	VMOVDQU16   Z1, K1, (AX)(BX*2)
+	ADDQ        $0x0c, R14
+	CMPQ        R14, R15
+	JLT         row7
+
+stripdone:
+	DECQ 328(R8)
 	JMP  strip
 
 end:

@@ -74,12 +74,13 @@ func (k tileOuter) product(o outerCall, dst []float32, ldd int, a, b, temporary 
 		blocks: 1,
 		b:      unsafe.Pointer(&b[0]), panels: (o.cols + tilePanel - 1) / tilePanel,
 		rows: &t.rows[0], bias: &t.bias[0],
-		sums:  unsafe.Pointer(&temporary[0]),
-		share: (tileBlock + steps - 1) / steps, format: int(kernel.F32),
-		mask:  1<<((o.cols-1)%tilePanel+1) - 1,
-		awake: unsafe.Pointer(&temporary[2*sumsBytes]),
+		sums:   unsafe.Pointer(&temporary[0]),
+		format: int(kernel.F32),
+		mask:   1<<((o.cols-1)%tilePanel+1) - 1,
+		awake:  unsafe.Pointer(&temporary[2*sumsBytes]),
 	}
 	args.low, args.high = bounds(kernel.None)
+	args.finishWithin(steps, t.planes)
 	call := t.callBlocks(steps, args.panels)
 	for i := 0; i < o.rows; i += call * tileBlock {
 		args.a = unsafe.Pointer(&a[i*o.row])

@@ -126,7 +126,7 @@ func (t *tileMultiplier) run(p *Product, depth, i0, i1, j0, j1 int, dst, a, b []
 		k1 := min(k0+depth, p.K)
 		args.steps = (k1 - k0 + tileValues - 1) / tileValues
 		args.chunk = args.steps
-		args.share = (tileBlock + args.steps - 1) / args.steps
+		args.finishWithin(args.steps, t.planes)
 		t.packB(p, b, k0, k1, j0, j1, pb, temporary)
 		call := t.callBlocks(args.steps, args.panels)
 		for i := i0; i < i1; i += groupRows {

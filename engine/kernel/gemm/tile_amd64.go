@@ -70,13 +70,16 @@ type tileArgs struct {
 	sums       unsafe.Pointer // 2*sumsBytes, aligned to 2*sumsBytes
 	acc        unsafe.Pointer // sumsBytes for each block, unless chunk == steps
 	accStep    int            // bytes from the sums of a panel to those of the next
-	share      int            // rows finished per step
+	share      int            // strips finished per step
 	fetch      [8]uint8       // prefetches of fetchBytes at each place in a step that has them
 	ahead      int            // bytes from the weights of a chunk to those that are prefetched meanwhile
 	format     int            // kernel.Format of dst and res
 	activation int
 	low, high  float32        // bounds of the activations that clip
 	mask       int            // channels of the last panel as bits
+	rowLoop    int            // that finishes rows: see rowLoopOf
+	rowsAt     [2]int32       // bytes of the entries of rows that are finished at each place among the products of a step
+	rowsLast   int            // and behind them
 	awake      unsafe.Pointer // 1 KiB to which a tile is stored now and then
 	// What Winograd's method needs besides.
 	products   unsafe.Pointer // of the point and the panel
@@ -84,7 +87,7 @@ type tileArgs struct {
 	pointStep  int            // bytes between points
 	strips     *strip         // next to be finished: the kernels count on
 	stripCount int
-	_          [27]uint64 // what the kernels keep between the rows
+	_          [28]uint64 // what the kernels keep between the rows
 }
 
 // tileConfig is the operand of LDTILECFG.
@@ -103,11 +106,49 @@ func amxHigh(args *tileArgs)
 
 // multiply computes the products of operands of one or two planes.
 func (a *tileArgs) multiply(planes int) {
+	a.rowLoop = rowLoopOf(kernel.Format(a.format), a.res != nil, kernel.Activation(a.activation))
 	if planes == 2 {
 		amxHigh(a)
 	} else {
 		amxMedium(a)
 	}
+}
+
+// finishWithin divides the rows of a block among so many steps: the same number in each, some of them among the products and the rest behind
+// these, for the processor looks ahead over no more than some 15 rows, and should always find a product to compute. At medium, whose
+// products take a third of the time, long activations are kept apart from them: together they slow the clock (see docs/performance.md).
+func (a *tileArgs) finishWithin(steps, planes int) {
+	entries := func(rows int) int { return rows * int(unsafe.Sizeof(rowEntry{})) }
+	rows := (tileBlock + steps - 1) / steps
+	a.rowsAt, a.rowsLast = [2]int32{}, entries(rows)
+	if planes == 1 && kernel.Activation(a.activation) > kernel.ReLU6 {
+		return
+	}
+	places := planes + 1
+	for i := range planes {
+		n := entries(rows*(i+1)/places - rows*i/places)
+		a.rowsAt[i] = int32(n)
+		a.rowsLast -= n
+	}
+}
+
+// rowLoopOf returns the number of the loop that finishes rows of a map of a format: one of those in _gen/gemm/rows.go, or the general one.
+func rowLoopOf(f kernel.Format, residual bool, a kernel.Activation) int {
+	const general = 8
+	if f == kernel.F32 || a > kernel.ReLU6 {
+		return general
+	}
+	loop := 0
+	if a == kernel.ReLU6 {
+		loop += 1
+	}
+	if residual {
+		loop += 2
+	}
+	if f == kernel.Split {
+		loop += 4
+	}
+	return loop
 }
 
 // tileConv is a convolution packed for AMX.
@@ -132,10 +173,11 @@ type tileStep struct {
 }
 
 // stepWidth returns how many values of each run a step sums. It is 32, unless 1×1 runs over another number of channels
-// divide into equal steps: then tiles can be read from the map itself without looking at a neighbour's channels.
+// divide into equal steps: then tiles can be read from the map itself without looking at a neighbour's channels. Runs that are
+// shorter have steps of their own size, for the rows of tiles begin at any byte there, and shorter ones lie in fewer cache lines.
 func stepWidth(s *ConvSpec, d *depth) (width int, direct bool) {
 	if s.KernelH*s.KernelW != 1 {
-		return tileValues, false
+		return min((d.runs[0].n+1)&^1, tileValues), false
 	}
 	c := d.bundleIn
 	best := (c + tileValues - 1) / tileValues
@@ -395,7 +437,7 @@ func (t *tileCall) run(task int, src, dst kernel.Map, residual *kernel.Map, scra
 	if last == 0 {
 		last = t.chunk
 	}
-	args.share = (tileBlock + last - 1) / last
+	args.finishWithin(last, t.grain.planes)
 	scratch = scratch[2*sumsBytes+awakeBytes:]
 	args.acc = unsafe.Pointer(&scratch[0])
 	scratch = scratch[t.accBytes():]

@@ -156,6 +156,12 @@ DATA widen<>+56(SB)/4, $0x2c2b2a00
 DATA widen<>+60(SB)/4, $0x2f2e2d00
 GLOBL widen<>(SB), RODATA|NOPTR, $64
 
+DATA upperToLower<>+0(SB)/4, $0x00000302
+DATA upperToLower<>+4(SB)/4, $0x00000706
+DATA upperToLower<>+8(SB)/4, $0x00000b0a
+DATA upperToLower<>+12(SB)/4, $0x00000f0e
+GLOBL upperToLower<>(SB), RODATA|NOPTR, $16
+
 DATA bitShifts<>+0(SB)/4, $0x0000001f
 DATA bitShifts<>+4(SB)/4, $0x0000001e
 DATA bitShifts<>+8(SB)/4, $0x0000001d

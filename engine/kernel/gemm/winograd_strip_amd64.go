@@ -296,7 +296,7 @@ func (t *stripCall) run(task int, src, dst kernel.Map, residual *kernel.Map, scr
 	args := tileArgs{
 		config: &t.config, aStride: t.pixel, aLow: t.planeBytes, offsets: &t.offsets[0], steps: t.steps(), chunk: t.steps(), panels: 1, groups: 1,
 		fetch: t.fetch, ahead: t.steps() * t.stepBytes(), share: (strips + productSteps - 1) / productSteps, awake: unsafe.Pointer(&awake[0]),
-		format: int(dst.Format), activation: int(t.spec.Activation),
+		format: int(dst.Format), activation: int(t.spec.Activation), rowLoop: rowLoopOf(dst.Format, residual != nil, t.spec.Activation),
 		bias: &t.bias[0], sums: unsafe.Pointer(&outputs[0]), pointStep: t.pointStep(blocks), rows: &t.geometry.rows[0],
 	}
 	args.low, args.high = bounds(t.spec.Activation)

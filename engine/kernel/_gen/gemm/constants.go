@@ -105,6 +105,11 @@ func constants() {
 	for i := range 16 {
 		build.DATA(4*i, operand.U32(uint32(3*i<<8|(3*i+1)<<16|(3*i+2)<<24)))
 	}
+	// Control of VPSHUFB that takes the upper halves of words of 32 bits to the lower ones.
+	upperToLower = build.GLOBL("upperToLower", attr.RODATA|attr.NOPTR)
+	for i := range 4 {
+		build.DATA(4*i, operand.U32(uint32(4*i+2|(4*i+3)<<8)))
+	}
 	// Shifts that bring bit i of a mask to the sign of lane i.
 	bitShifts = build.GLOBL("bitShifts", attr.RODATA|attr.NOPTR)
 	for i := range 16 {
@@ -112,7 +117,7 @@ func constants() {
 	}
 }
 
-var interleave, deinterleave, upperWords, widen, bitShifts operand.Mem
+var interleave, deinterleave, upperWords, upperToLower, widen, bitShifts operand.Mem
 
 // k addresses a constant.
 func k(name string) operand.Mem {

@@ -44,6 +44,9 @@ const (
 	aActivation
 	aBounds // two float32
 	aMask
+	aRowLoop
+	aRowsAt // two int32
+	aRowsLast
 	aAwake
 	aProducts
 	aPoints
@@ -77,6 +80,7 @@ const (
 	aFetchLeft // bytes
 	aSpare
 	aDone
+	aSpot
 	aProductsNext
 )
 
@@ -91,7 +95,7 @@ var panelState = []struct{ from, panel, pending int }{
 // tileKernel emits the AMX kernel. For each group of blocks of 2×16 positions, each panel of 32 output channels and each
 // block of the group it sums over all steps of 32 input values in four tiles, and stores the sums to scratch memory. The rows of the previous sums are finished
 // (bias, residual, activation, rounding) between the tile products of the current ones, so that the vector units work
-// while the tile unit does.
+// while the tile unit does: see finishWithin in engine/kernel/gemm/tile_amd64.go.
 //
 // The steps may be divided into chunks whose weights stay in cache while all blocks of a group pass. Between chunks the sums
 // of a block lie in memory, and a call may compute some of the chunks only (aSkip, aUntil). While the blocks pass, the next
@@ -103,7 +107,7 @@ var panelState = []struct{ from, panel, pending int }{
 // channels, row after row and panel after panel, and what is finished meanwhile are strips of earlier products.
 //
 // Registers: R8 the arguments, R9 stride of the rows of A, R10 and R11 the two tiles of A, R12 weights, R13 offsets of
-// the steps, CX steps left, DX stride of the weights or rows to do, R14 and R15 the pending rows and their end, SI the
+// the steps, CX steps left, DX stride of the weights, or strips to do, or the end of the rows to do, R14 and R15 the pending rows and their end, SI the
 // pending sums, DI from the hi to the lo plane of A, AX and BX temporary.
 func tileKernel(name string, planes int, strips bool) {
 	TEXT(name, NOSPLIT, "func(args *byte)")
@@ -215,6 +219,18 @@ func tileKernel(name string, planes int, strips bool) {
 		Label(fmt.Sprintf("fetched%d", spots))
 		spots++
 	}
+	// Rows are finished among the products at as many places as there are planes, and behind them. The code is out of the way, too, and
+	// leaves the operands' registers as it finds them.
+	rowSpots := 0
+	rows := func() {
+		if strips {
+			return
+		}
+		CMPL(arg(aRowsAt+4*rowSpots), Imm(0))
+		JNE(j(fmt.Sprintf("rows%d", rowSpots)))
+		Label(fmt.Sprintf("rowsdone%d", rowSpots))
+		rowSpots++
+	}
 	if planes == 1 {
 		amx.Load(4, RAX, R9, 0)
 		amx.Load(6, R12, RDX, 0)
@@ -222,6 +238,7 @@ func tileKernel(name string, planes int, strips bool) {
 		amx.Load(7, R12, RDX, 1024)
 		amx.Dot(1, 4, 7)
 		fetch()
+		rows()
 		amx.Load(5, RBX, R9, 0)
 		amx.Dot(2, 5, 6)
 		amx.Dot(3, 5, 7)
@@ -240,6 +257,7 @@ func tileKernel(name string, planes int, strips bool) {
 		amx.Dot(3, 5, 7)
 		SUBQ(RDI, RAX)
 		SUBQ(RDI, RBX)
+		rows()
 		amx.Load(4, RAX, R9, 0)
 		amx.Dot(0, 4, 6)
 		amx.Dot(1, 4, 7)
@@ -247,6 +265,7 @@ func tileKernel(name string, planes int, strips bool) {
 		amx.Load(5, RBX, R9, 0)
 		amx.Dot(2, 5, 6)
 		amx.Dot(3, 5, 7)
+		rows()
 		amx.Load(6, R12, RDX, 2048)
 		amx.Dot(0, 4, 6)
 		fetch()
@@ -269,8 +288,8 @@ func tileKernel(name string, planes int, strips bool) {
 	Label("awake")
 	ADDQ(U32(stepBytes), R12)
 
-	load(aShare, RDX)
 	if strips {
+		load(aShare, RDX)
 		Label("strip")
 		CMPQ(arg(aStripCount), Imm(0))
 		JE(j("stripsdone"))
@@ -279,13 +298,8 @@ func tileKernel(name string, planes int, strips bool) {
 		JNZ(j("strip"))
 		Label("stripsdone")
 	} else {
-		Label("row")
 		CMPQ(R14, R15)
-		JGE(j("rowsdone"))
-		finishRow(arg)
-		ADDQ(Imm(12), R14)
-		DECQ(RDX)
-		JNZ(j("row"))
+		JLT(j("rows"))
 		Label("rowsdone")
 	}
 	DECQ(RCX)
@@ -375,14 +389,52 @@ func tileKernel(name string, planes int, strips bool) {
 		// The rows of the last sums.
 		MOVQ(U32(1), RCX)
 		MOVQ(RCX, arg(aDone))
-		MOVQ(U32(32), RDX)
-		JMP(j("row"))
+		MOVQ(R15, RDX)
+		CMPQ(R14, RDX)
+		JNE(j("lastrows"))
 		Label("end")
 	}
 	amx.Release()
 	VZEROUPPER()
 	RET()
 
+	if !strips {
+		// upTo makes RDX the end of the rows to finish now: so many bytes of entries behind R14, or where the pending rows end.
+		upTo := func(bytes func(Op, Op), from Mem) {
+			bytes(from, RDX)
+			ADDQ(R14, RDX)
+			CMPQ(RDX, R15)
+			CMOVQGT(R15, RDX)
+		}
+		Label("rows")
+		upTo(MOVQ, arg(aRowsLast))
+		Label("lastrows")
+		finishRows(arg, "last", planes == 2, RDX, "rowsdone")
+		for spot := range rowSpots {
+			Label(fmt.Sprintf("rows%d", spot))
+			MOVQ(U32(uint32(spot)), RAX)
+			MOVQ(RAX, arg(aSpot))
+			upTo(MOVLQSX, arg(aRowsAt+4*spot))
+			CMPQ(R14, RDX)
+			JGE(j("restore"))
+			if spot < rowSpots-1 {
+				JMP(j("amongrows"))
+			}
+		}
+		Label("amongrows")
+		finishRows(arg, "among", planes == 2, RDX, "restore")
+		Label("restore")
+		MOVLQSX(Mem{Base: R13, Disp: -4}, RAX) // the step's
+		MOVQ(RAX, RBX)
+		ADDQ(R10, RAX)
+		ADDQ(R11, RBX)
+		MOVQ(U32(64), RDX)
+		for spot := range rowSpots - 1 {
+			CMPQ(arg(aSpot), Imm(uint64(spot)))
+			JEQ(j(fmt.Sprintf("rowsdone%d", spot)))
+		}
+		JMP(j(fmt.Sprintf("rowsdone%d", rowSpots-1)))
+	}
 	for spot := range spots {
 		loop, fetched := fmt.Sprintf("lines%d", spot), j(fmt.Sprintf("fetched%d", spot))
 		Label(fmt.Sprintf("fetch%d", spot))
@@ -409,134 +461,3 @@ func tileKernel(name string, planes int, strips bool) {
 
 // productTile is where a tile lies in the sums of a block: two rows of 16 even and 16 odd channels side by side.
 func productTile(t amx.Tile) int32 { return int32(t/2)*2048 + int32(t%2)*64 }
-
-// finishConstants loads what finishRow expects in registers beside the bias.
-func finishConstants(arg func(int) Mem) {
-	VBROADCASTSS(arg(aBounds), Z29)
-	VBROADCASTSS(arg(aBounds+4), Z28)
-	VPBROADCASTD(k("round16"), Z27)
-	VPBROADCASTD(k("high16"), Z26)
-	VPBROADCASTD(k("fixnan"), Z25)
-	VMOVUPS(interleave, Z24)
-	VMOVUPS(interleave.Offset(64), Z23)
-	MOVL(k("oddWords"), EAX)
-	KMOVD(EAX, K2)
-}
-
-// pendRows makes the rows of the block that was stored last those that are finished next.
-func pendRows(arg func(int) Mem) {
-	load := func(offset int, r GPPhysical) { MOVQ(arg(offset), r) }
-	// The rows of this block are entries [starts[0], starts[1]) of the list, no further than the limit.
-	load(aStartsNext, RAX)
-	MOVLQSX(Mem{Base: RAX}, R14)
-	MOVLQSX(Mem{Base: RAX, Disp: 4}, R15)
-	ADDQ(Imm(4), RAX)
-	MOVQ(RAX, arg(aStartsNext))
-	load(aLimit, RDX)
-	CMPQ(R14, RDX)
-	CMOVQGT(RDX, R14)
-	CMPQ(R15, RDX)
-	CMOVQGT(RDX, R15)
-	load(aRows, RAX)
-	for _, r := range []GPPhysical{R14, R15} { // times 12, the size of an entry
-		LEAQ(Mem{Base: r, Index: r, Scale: 2}, r)
-		LEAQ(Mem{Base: RAX, Index: r, Scale: 4}, r)
-	}
-	load(aPanelBias, RAX)
-	VMOVUPS(Mem{Base: RAX}, Z31)
-	VMOVUPS(Mem{Base: RAX, Disp: 64}, Z30)
-	for _, f := range panelState[:4] {
-		load(f.panel, RAX)
-		MOVQ(RAX, arg(f.pending))
-	}
-	MOVQ(U32(0xffffffff), RAX)
-	load(aMask, RDX)
-	CMPQ(arg(aPanelsLeft), Imm(1))
-	CMOVQEQ(RDX, RAX)
-	finishMasks()
-}
-
-// finishMasks sets the masks that finishRow stores with to the bits of RAX.
-func finishMasks() {
-	KMOVD(EAX, K1)
-	KMOVW(EAX, K3)
-	SHRQ(Imm(16), RAX)
-	KMOVW(EAX, K4)
-}
-
-// finishRow adds bias and residual to one row of 32 sums, applies the activation and stores it in the format of the
-// destination. R14 is the entry of the row: offset of the sums in bytes, of destination and residual in elements.
-// Z0 holds the 16 even channels and Z1 the odd ones: packing to bfloat16 is then a shift and a blend.
-func finishRow(arg func(int) Mem) {
-	MOVLQSX(Mem{Base: R14}, RBX)
-	VADDPS(Mem{Base: RSI, Index: RBX, Scale: 1}, Z31, Z0)
-	VADDPS(Mem{Base: RSI, Index: RBX, Scale: 1, Disp: 64}, Z30, Z1)
-	CMPQ(arg(aFormat), Imm(0))
-	JNE(LabelRef("halves"))
-
-	// float32: to natural order first.
-	VMOVAPS(Z24, Z2)
-	VPERMI2PS(Z1, Z0, Z2)
-	VPERMT2PS(Z1, Z23, Z0)
-	VMOVAPS(Z0, Z1)
-	VMOVAPS(Z2, Z0)
-	MOVQ(arg(aPendingRes), RAX)
-	TESTQ(RAX, RAX)
-	JZ(LabelRef("noresidual32"))
-	MOVLQSX(Mem{Base: R14, Disp: 8}, RBX)
-	VMOVUPS_Z(Mem{Base: RAX, Index: RBX, Scale: 4}, K3, Z2)
-	VMOVUPS_Z(Mem{Base: RAX, Index: RBX, Scale: 4, Disp: 64}, K4, Z3)
-	VADDPS(Z2, Z0, Z0)
-	VADDPS(Z3, Z1, Z1)
-	Label("noresidual32")
-	activate(form512, "f32", arg(aActivation), Z29, Z28, Z0, Z1)
-	MOVLQSX(Mem{Base: R14, Disp: 4}, RBX)
-	MOVQ(arg(aPendingDst), RAX)
-	VMOVUPS(Z0, K3, Mem{Base: RAX, Index: RBX, Scale: 4})
-	VMOVUPS(Z1, K4, Mem{Base: RAX, Index: RBX, Scale: 4, Disp: 64})
-	JMP(LabelRef("rowdone"))
-
-	Label("halves")
-	MOVQ(arg(aPendingRes), RAX)
-	TESTQ(RAX, RAX)
-	JZ(LabelRef("noresidual16"))
-	MOVLQSX(Mem{Base: R14, Disp: 8}, RBX)
-	add := func() {
-		VMOVDQU16_Z(Mem{Base: RAX, Index: RBX, Scale: 2}, K1, Z2)
-		VPSLLD(Imm(16), Z2, Z3)
-		VPANDD(Z26, Z2, Z2)
-		VADDPS(Z3, Z0, Z0)
-		VADDPS(Z2, Z1, Z1)
-	}
-	add()
-	CMPQ(arg(aFormat), Imm(1))
-	JE(LabelRef("noresidual16"))
-	MOVQ(arg(aPendingResLow), RAX)
-	add()
-	Label("noresidual16")
-	activate(form512, "f16", arg(aActivation), Z29, Z28, Z0, Z1)
-	MOVLQSX(Mem{Base: R14, Disp: 4}, RBX)
-	MOVQ(arg(aPendingDst), RAX)
-	// Round to the nearest bfloat16 (halves away from zero: they matter to no one) and pack even below odd.
-	VPADDD(Z27, Z0, Z2)
-	VPADDD(Z27, Z1, Z3)
-	VPSRLD(Imm(16), Z2, Z4)
-	VMOVDQU16(Z3, K2, Z4)
-	VMOVDQU16(Z4, K1, Mem{Base: RAX, Index: RBX, Scale: 2})
-	CMPQ(arg(aFormat), Imm(1))
-	JE(LabelRef("rowdone"))
-	// lo is what hi leaves. Where hi is an infinity the difference is not a number, and lo must be zero.
-	VPANDD(Z26, Z2, Z2)
-	VPANDD(Z26, Z3, Z3)
-	VSUBPS(Z2, Z0, Z0)
-	VSUBPS(Z3, Z1, Z1)
-	VFIXUPIMMPS(Imm(0), Z25, Z0, Z0)
-	VFIXUPIMMPS(Imm(0), Z25, Z1, Z1)
-	VPADDD(Z27, Z0, Z0)
-	VPADDD(Z27, Z1, Z1)
-	VPSRLD(Imm(16), Z0, Z0)
-	VMOVDQU16(Z1, K2, Z0)
-	MOVQ(arg(aPendingDstLow), RAX)
-	VMOVDQU16(Z0, K1, Mem{Base: RAX, Index: RBX, Scale: 2})
-	Label("rowdone")
-}

@@ -203,10 +203,7 @@ func finishStrip(arg func(int) Mem) {
 		VMOVUPS(evenOut[i], Mem{Base: RSI, Disp: 128 * i})
 		VMOVUPS(oddOut[i], Mem{Base: RSI, Disp: 128*i + 64})
 	}
-	Label("row")
-	finishRow(arg)
-	ADDQ(Imm(12), R14)
-	CMPQ(R14, R15)
-	JL(LabelRef("row"))
+	finishRows(arg, "row", true, R15, "stripdone")
+	Label("stripdone")
 	DECQ(arg(aStripCount))
 }
