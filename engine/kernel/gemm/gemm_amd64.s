@@ -15,42 +15,41 @@ DATA constants<>+28(SB)/4, $0xbf800000
 DATA constants<>+32(SB)/4, $0x00008000
 DATA constants<>+36(SB)/4, $0xffff0000
 DATA constants<>+40(SB)/4, $0x00000088
-DATA constants<>+44(SB)/4, $0xaaaaaaaa
-DATA constants<>+48(SB)/4, $0xbfb8aa3b
-DATA constants<>+52(SB)/4, $0xc2fc0000
-DATA constants<>+56(SB)/4, $0x42fa0000
-DATA constants<>+60(SB)/4, $0xc0a80000
-DATA constants<>+64(SB)/4, $0x40a80000
-DATA constants<>+68(SB)/4, $0x3d949b93
-DATA constants<>+72(SB)/4, $0x3f400000
-DATA constants<>+76(SB)/4, $0x3f100000
-DATA constants<>+80(SB)/4, $0x3ed80000
-DATA constants<>+84(SB)/4, $0x3fc00000
-DATA constants<>+88(SB)/4, $0x40100000
-DATA constants<>+92(SB)/4, $0x40580000
-DATA constants<>+96(SB)/4, $0x3fa20000
-DATA constants<>+100(SB)/4, $0x40340000
-DATA constants<>+104(SB)/4, $0x3f7fffff
-DATA constants<>+108(SB)/4, $0x3f31727b
-DATA constants<>+112(SB)/4, $0x3e75ead5
-DATA constants<>+116(SB)/4, $0x3d64aa22
-DATA constants<>+120(SB)/4, $0x3c13480e
-DATA constants<>+124(SB)/4, $0x3af618ec
-DATA constants<>+128(SB)/4, $0x3e09e425
-DATA constants<>+132(SB)/4, $0xbd8979b3
-DATA constants<>+136(SB)/4, $0x3d4b5760
-DATA constants<>+140(SB)/4, $0xbd22e462
-DATA constants<>+144(SB)/4, $0x3d035627
-DATA constants<>+148(SB)/4, $0xbcccc358
-DATA constants<>+152(SB)/4, $0x3c961ceb
-DATA constants<>+156(SB)/4, $0xbc543432
-DATA constants<>+160(SB)/4, $0x3c14abd3
-DATA constants<>+164(SB)/4, $0xbba7f123
-DATA constants<>+168(SB)/4, $0x3af48433
-DATA constants<>+172(SB)/4, $0xbaad2e83
-DATA constants<>+176(SB)/4, $0x3abf1e70
-DATA constants<>+180(SB)/4, $0xba138a45
-GLOBL constants<>(SB), RODATA|NOPTR, $184
+DATA constants<>+44(SB)/4, $0xbfb8aa3b
+DATA constants<>+48(SB)/4, $0xc2fc0000
+DATA constants<>+52(SB)/4, $0x42fa0000
+DATA constants<>+56(SB)/4, $0xc0a80000
+DATA constants<>+60(SB)/4, $0x40a80000
+DATA constants<>+64(SB)/4, $0x3d949b93
+DATA constants<>+68(SB)/4, $0x3f400000
+DATA constants<>+72(SB)/4, $0x3f100000
+DATA constants<>+76(SB)/4, $0x3ed80000
+DATA constants<>+80(SB)/4, $0x3fc00000
+DATA constants<>+84(SB)/4, $0x40100000
+DATA constants<>+88(SB)/4, $0x40580000
+DATA constants<>+92(SB)/4, $0x3fa20000
+DATA constants<>+96(SB)/4, $0x40340000
+DATA constants<>+100(SB)/4, $0x3f7fffff
+DATA constants<>+104(SB)/4, $0x3f31727b
+DATA constants<>+108(SB)/4, $0x3e75ead5
+DATA constants<>+112(SB)/4, $0x3d64aa22
+DATA constants<>+116(SB)/4, $0x3c13480e
+DATA constants<>+120(SB)/4, $0x3af618ec
+DATA constants<>+124(SB)/4, $0x3e09e425
+DATA constants<>+128(SB)/4, $0xbd8979b3
+DATA constants<>+132(SB)/4, $0x3d4b5760
+DATA constants<>+136(SB)/4, $0xbd22e462
+DATA constants<>+140(SB)/4, $0x3d035627
+DATA constants<>+144(SB)/4, $0xbcccc358
+DATA constants<>+148(SB)/4, $0x3c961ceb
+DATA constants<>+152(SB)/4, $0xbc543432
+DATA constants<>+156(SB)/4, $0x3c14abd3
+DATA constants<>+160(SB)/4, $0xbba7f123
+DATA constants<>+164(SB)/4, $0x3af48433
+DATA constants<>+168(SB)/4, $0xbaad2e83
+DATA constants<>+172(SB)/4, $0x3abf1e70
+DATA constants<>+176(SB)/4, $0xba138a45
+GLOBL constants<>(SB), RODATA|NOPTR, $180
 
 DATA interleave<>+0(SB)/4, $0x00000000
 DATA interleave<>+4(SB)/4, $0x00000010
@@ -379,11 +378,11 @@ TEXT ·amxMedium(SB), NOSPLIT, $0-8
 	MOVQ            AX, 432(R8)
 	VBROADCASTSS    248(R8), Z29
 	VBROADCASTSS    252(R8), Z28
+	VMOVUPS         interleave<>+0(SB), Z24
+	VMOVUPS         interleave<>+64(SB), Z23
 	VPBROADCASTD    constants<>+32(SB), Z27
 	VPBROADCASTD    constants<>+36(SB), Z26
 	VPBROADCASTD    constants<>+40(SB), Z25
-	VMOVUPS         interleave<>+0(SB), Z24
-	VMOVUPS         interleave<>+64(SB), Z23
 	VBROADCASTI32X4 upperToLower<>+0(SB), Z22
 	MOVQ            $0x3333333333333333, AX
 	KMOVQ           AX, K2
@@ -918,16 +917,16 @@ lastf32_act5:
 	CMPL             240(R8), $0x05
 	JNE              lastf32_act6
 	VMOVAPS          Z0, Z4
-	VMULPS.BCST      constants<>+48(SB), Z0, Z0
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z0, Z0
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z0, Z5, Z0
 	VREDUCEPS        $0x09, Z0, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z0, Z3, Z0
 	VADDPS.BCST      constants<>+8(SB), Z0, Z0
 	VRCP14PS         Z0, Z3
@@ -936,16 +935,16 @@ lastf32_act5:
 	VMULPS           Z5, Z3, Z0
 	VMULPS           Z4, Z0, Z0
 	VMOVAPS          Z1, Z4
-	VMULPS.BCST      constants<>+48(SB), Z1, Z1
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z1, Z1
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z1, Z5, Z1
 	VREDUCEPS        $0x09, Z1, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z1, Z3, Z1
 	VADDPS.BCST      constants<>+8(SB), Z1, Z1
 	VRCP14PS         Z1, Z3
@@ -958,32 +957,32 @@ lastf32_act5:
 lastf32_act6:
 	CMPL             240(R8), $0x06
 	JNE              lastf32_act7
-	VMULPS.BCST      constants<>+48(SB), Z0, Z0
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z0, Z0
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z0, Z5, Z0
 	VREDUCEPS        $0x09, Z0, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z0, Z3, Z0
 	VADDPS.BCST      constants<>+8(SB), Z0, Z0
 	VRCP14PS         Z0, Z3
 	VBROADCASTSS     constants<>+12(SB), Z5
 	VFNMADD231PS     Z0, Z3, Z5
 	VMULPS           Z5, Z3, Z0
-	VMULPS.BCST      constants<>+48(SB), Z1, Z1
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z1, Z1
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z1, Z5, Z1
 	VREDUCEPS        $0x09, Z1, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z1, Z3, Z1
 	VADDPS.BCST      constants<>+8(SB), Z1, Z1
 	VRCP14PS         Z1, Z3
@@ -995,13 +994,12 @@ lastf32_act6:
 lastf32_act7:
 	CMPL             240(R8), $0x07
 	JNE              lastf32_act8
-	VMAXPS.BCST      constants<>+60(SB), Z0, Z2
-	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMAXPS.BCST      constants<>+56(SB), Z0, Z2
+	VMINPS.BCST      constants<>+60(SB), Z2, Z2
 	VMULPS           Z2, Z2, Z3
 	VBROADCASTSS     constants<>+28(SB), Z4
-	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
-	VBROADCASTSS     constants<>+180(SB), Z4
-	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD132PS.BCST constants<>+64(SB), Z4, Z3
+	VBROADCASTSS     constants<>+176(SB), Z4
 	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
@@ -1014,17 +1012,17 @@ lastf32_act7:
 	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+124(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
-	VBROADCASTSS     constants<>+60(SB), Z5
+	VBROADCASTSS     constants<>+56(SB), Z5
 	VCMPPS           $0x06, Z5, Z0, K5
 	VMULPS.Z         Z4, Z0, K5, Z0
-	VMAXPS.BCST      constants<>+60(SB), Z1, Z2
-	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMAXPS.BCST      constants<>+56(SB), Z1, Z2
+	VMINPS.BCST      constants<>+60(SB), Z2, Z2
 	VMULPS           Z2, Z2, Z3
 	VBROADCASTSS     constants<>+28(SB), Z4
-	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
-	VBROADCASTSS     constants<>+180(SB), Z4
-	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD132PS.BCST constants<>+64(SB), Z4, Z3
+	VBROADCASTSS     constants<>+176(SB), Z4
 	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
@@ -1037,24 +1035,25 @@ lastf32_act7:
 	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+124(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
-	VBROADCASTSS     constants<>+60(SB), Z5
+	VBROADCASTSS     constants<>+56(SB), Z5
 	VCMPPS           $0x06, Z5, Z1, K5
 	VMULPS.Z         Z4, Z1, K5, Z1
 	JMP              lastf32_actdone
 
 lastf32_act8:
 	VADDPS           Z0, Z0, Z0
-	VMULPS.BCST      constants<>+48(SB), Z0, Z0
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z0, Z0
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z0, Z5, Z0
 	VREDUCEPS        $0x09, Z0, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z0, Z3, Z0
 	VADDPS.BCST      constants<>+8(SB), Z0, Z0
 	VRCP14PS         Z0, Z3
@@ -1064,16 +1063,16 @@ lastf32_act8:
 	VADDPS           Z0, Z0, Z0
 	VADDPS.BCST      constants<>+28(SB), Z0, Z0
 	VADDPS           Z1, Z1, Z1
-	VMULPS.BCST      constants<>+48(SB), Z1, Z1
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z1, Z1
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z1, Z5, Z1
 	VREDUCEPS        $0x09, Z1, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z1, Z3, Z1
 	VADDPS.BCST      constants<>+8(SB), Z1, Z1
 	VRCP14PS         Z1, Z3
@@ -1160,16 +1159,16 @@ lastf16_act5:
 	CMPL             240(R8), $0x05
 	JNE              lastf16_act6
 	VMOVAPS          Z0, Z4
-	VMULPS.BCST      constants<>+48(SB), Z0, Z0
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z0, Z0
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z0, Z5, Z0
 	VREDUCEPS        $0x09, Z0, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z0, Z3, Z0
 	VADDPS.BCST      constants<>+8(SB), Z0, Z0
 	VRCP14PS         Z0, Z3
@@ -1178,16 +1177,16 @@ lastf16_act5:
 	VMULPS           Z5, Z3, Z0
 	VMULPS           Z4, Z0, Z0
 	VMOVAPS          Z1, Z4
-	VMULPS.BCST      constants<>+48(SB), Z1, Z1
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z1, Z1
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z1, Z5, Z1
 	VREDUCEPS        $0x09, Z1, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z1, Z3, Z1
 	VADDPS.BCST      constants<>+8(SB), Z1, Z1
 	VRCP14PS         Z1, Z3
@@ -1200,32 +1199,32 @@ lastf16_act5:
 lastf16_act6:
 	CMPL             240(R8), $0x06
 	JNE              lastf16_act7
-	VMULPS.BCST      constants<>+48(SB), Z0, Z0
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z0, Z0
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z0, Z5, Z0
 	VREDUCEPS        $0x09, Z0, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z0, Z3, Z0
 	VADDPS.BCST      constants<>+8(SB), Z0, Z0
 	VRCP14PS         Z0, Z3
 	VBROADCASTSS     constants<>+12(SB), Z5
 	VFNMADD231PS     Z0, Z3, Z5
 	VMULPS           Z5, Z3, Z0
-	VMULPS.BCST      constants<>+48(SB), Z1, Z1
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z1, Z1
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z1, Z5, Z1
 	VREDUCEPS        $0x09, Z1, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z1, Z3, Z1
 	VADDPS.BCST      constants<>+8(SB), Z1, Z1
 	VRCP14PS         Z1, Z3
@@ -1237,13 +1236,12 @@ lastf16_act6:
 lastf16_act7:
 	CMPL             240(R8), $0x07
 	JNE              lastf16_act8
-	VMAXPS.BCST      constants<>+60(SB), Z0, Z2
-	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMAXPS.BCST      constants<>+56(SB), Z0, Z2
+	VMINPS.BCST      constants<>+60(SB), Z2, Z2
 	VMULPS           Z2, Z2, Z3
 	VBROADCASTSS     constants<>+28(SB), Z4
-	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
-	VBROADCASTSS     constants<>+180(SB), Z4
-	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD132PS.BCST constants<>+64(SB), Z4, Z3
+	VBROADCASTSS     constants<>+176(SB), Z4
 	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
@@ -1256,17 +1254,17 @@ lastf16_act7:
 	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+124(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
-	VBROADCASTSS     constants<>+60(SB), Z5
+	VBROADCASTSS     constants<>+56(SB), Z5
 	VCMPPS           $0x06, Z5, Z0, K5
 	VMULPS.Z         Z4, Z0, K5, Z0
-	VMAXPS.BCST      constants<>+60(SB), Z1, Z2
-	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMAXPS.BCST      constants<>+56(SB), Z1, Z2
+	VMINPS.BCST      constants<>+60(SB), Z2, Z2
 	VMULPS           Z2, Z2, Z3
 	VBROADCASTSS     constants<>+28(SB), Z4
-	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
-	VBROADCASTSS     constants<>+180(SB), Z4
-	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD132PS.BCST constants<>+64(SB), Z4, Z3
+	VBROADCASTSS     constants<>+176(SB), Z4
 	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
@@ -1279,24 +1277,25 @@ lastf16_act7:
 	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+124(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
-	VBROADCASTSS     constants<>+60(SB), Z5
+	VBROADCASTSS     constants<>+56(SB), Z5
 	VCMPPS           $0x06, Z5, Z1, K5
 	VMULPS.Z         Z4, Z1, K5, Z1
 	JMP              lastf16_actdone
 
 lastf16_act8:
 	VADDPS           Z0, Z0, Z0
-	VMULPS.BCST      constants<>+48(SB), Z0, Z0
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z0, Z0
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z0, Z5, Z0
 	VREDUCEPS        $0x09, Z0, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z0, Z3, Z0
 	VADDPS.BCST      constants<>+8(SB), Z0, Z0
 	VRCP14PS         Z0, Z3
@@ -1306,16 +1305,16 @@ lastf16_act8:
 	VADDPS           Z0, Z0, Z0
 	VADDPS.BCST      constants<>+28(SB), Z0, Z0
 	VADDPS           Z1, Z1, Z1
-	VMULPS.BCST      constants<>+48(SB), Z1, Z1
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z1, Z1
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z1, Z5, Z1
 	VREDUCEPS        $0x09, Z1, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z1, Z3, Z1
 	VADDPS.BCST      constants<>+8(SB), Z1, Z1
 	VRCP14PS         Z1, Z3
@@ -1687,16 +1686,16 @@ amongf32_act5:
 	CMPL             240(R8), $0x05
 	JNE              amongf32_act6
 	VMOVAPS          Z0, Z4
-	VMULPS.BCST      constants<>+48(SB), Z0, Z0
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z0, Z0
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z0, Z5, Z0
 	VREDUCEPS        $0x09, Z0, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z0, Z3, Z0
 	VADDPS.BCST      constants<>+8(SB), Z0, Z0
 	VRCP14PS         Z0, Z3
@@ -1705,16 +1704,16 @@ amongf32_act5:
 	VMULPS           Z5, Z3, Z0
 	VMULPS           Z4, Z0, Z0
 	VMOVAPS          Z1, Z4
-	VMULPS.BCST      constants<>+48(SB), Z1, Z1
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z1, Z1
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z1, Z5, Z1
 	VREDUCEPS        $0x09, Z1, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z1, Z3, Z1
 	VADDPS.BCST      constants<>+8(SB), Z1, Z1
 	VRCP14PS         Z1, Z3
@@ -1727,32 +1726,32 @@ amongf32_act5:
 amongf32_act6:
 	CMPL             240(R8), $0x06
 	JNE              amongf32_act7
-	VMULPS.BCST      constants<>+48(SB), Z0, Z0
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z0, Z0
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z0, Z5, Z0
 	VREDUCEPS        $0x09, Z0, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z0, Z3, Z0
 	VADDPS.BCST      constants<>+8(SB), Z0, Z0
 	VRCP14PS         Z0, Z3
 	VBROADCASTSS     constants<>+12(SB), Z5
 	VFNMADD231PS     Z0, Z3, Z5
 	VMULPS           Z5, Z3, Z0
-	VMULPS.BCST      constants<>+48(SB), Z1, Z1
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z1, Z1
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z1, Z5, Z1
 	VREDUCEPS        $0x09, Z1, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z1, Z3, Z1
 	VADDPS.BCST      constants<>+8(SB), Z1, Z1
 	VRCP14PS         Z1, Z3
@@ -1764,13 +1763,12 @@ amongf32_act6:
 amongf32_act7:
 	CMPL             240(R8), $0x07
 	JNE              amongf32_act8
-	VMAXPS.BCST      constants<>+60(SB), Z0, Z2
-	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMAXPS.BCST      constants<>+56(SB), Z0, Z2
+	VMINPS.BCST      constants<>+60(SB), Z2, Z2
 	VMULPS           Z2, Z2, Z3
 	VBROADCASTSS     constants<>+28(SB), Z4
-	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
-	VBROADCASTSS     constants<>+180(SB), Z4
-	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD132PS.BCST constants<>+64(SB), Z4, Z3
+	VBROADCASTSS     constants<>+176(SB), Z4
 	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
@@ -1783,17 +1781,17 @@ amongf32_act7:
 	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+124(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
-	VBROADCASTSS     constants<>+60(SB), Z5
+	VBROADCASTSS     constants<>+56(SB), Z5
 	VCMPPS           $0x06, Z5, Z0, K5
 	VMULPS.Z         Z4, Z0, K5, Z0
-	VMAXPS.BCST      constants<>+60(SB), Z1, Z2
-	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMAXPS.BCST      constants<>+56(SB), Z1, Z2
+	VMINPS.BCST      constants<>+60(SB), Z2, Z2
 	VMULPS           Z2, Z2, Z3
 	VBROADCASTSS     constants<>+28(SB), Z4
-	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
-	VBROADCASTSS     constants<>+180(SB), Z4
-	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD132PS.BCST constants<>+64(SB), Z4, Z3
+	VBROADCASTSS     constants<>+176(SB), Z4
 	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
@@ -1806,24 +1804,25 @@ amongf32_act7:
 	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+124(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
-	VBROADCASTSS     constants<>+60(SB), Z5
+	VBROADCASTSS     constants<>+56(SB), Z5
 	VCMPPS           $0x06, Z5, Z1, K5
 	VMULPS.Z         Z4, Z1, K5, Z1
 	JMP              amongf32_actdone
 
 amongf32_act8:
 	VADDPS           Z0, Z0, Z0
-	VMULPS.BCST      constants<>+48(SB), Z0, Z0
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z0, Z0
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z0, Z5, Z0
 	VREDUCEPS        $0x09, Z0, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z0, Z3, Z0
 	VADDPS.BCST      constants<>+8(SB), Z0, Z0
 	VRCP14PS         Z0, Z3
@@ -1833,16 +1832,16 @@ amongf32_act8:
 	VADDPS           Z0, Z0, Z0
 	VADDPS.BCST      constants<>+28(SB), Z0, Z0
 	VADDPS           Z1, Z1, Z1
-	VMULPS.BCST      constants<>+48(SB), Z1, Z1
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z1, Z1
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z1, Z5, Z1
 	VREDUCEPS        $0x09, Z1, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z1, Z3, Z1
 	VADDPS.BCST      constants<>+8(SB), Z1, Z1
 	VRCP14PS         Z1, Z3
@@ -1929,16 +1928,16 @@ amongf16_act5:
 	CMPL             240(R8), $0x05
 	JNE              amongf16_act6
 	VMOVAPS          Z0, Z4
-	VMULPS.BCST      constants<>+48(SB), Z0, Z0
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z0, Z0
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z0, Z5, Z0
 	VREDUCEPS        $0x09, Z0, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z0, Z3, Z0
 	VADDPS.BCST      constants<>+8(SB), Z0, Z0
 	VRCP14PS         Z0, Z3
@@ -1947,16 +1946,16 @@ amongf16_act5:
 	VMULPS           Z5, Z3, Z0
 	VMULPS           Z4, Z0, Z0
 	VMOVAPS          Z1, Z4
-	VMULPS.BCST      constants<>+48(SB), Z1, Z1
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z1, Z1
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z1, Z5, Z1
 	VREDUCEPS        $0x09, Z1, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z1, Z3, Z1
 	VADDPS.BCST      constants<>+8(SB), Z1, Z1
 	VRCP14PS         Z1, Z3
@@ -1969,32 +1968,32 @@ amongf16_act5:
 amongf16_act6:
 	CMPL             240(R8), $0x06
 	JNE              amongf16_act7
-	VMULPS.BCST      constants<>+48(SB), Z0, Z0
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z0, Z0
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z0, Z5, Z0
 	VREDUCEPS        $0x09, Z0, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z0, Z3, Z0
 	VADDPS.BCST      constants<>+8(SB), Z0, Z0
 	VRCP14PS         Z0, Z3
 	VBROADCASTSS     constants<>+12(SB), Z5
 	VFNMADD231PS     Z0, Z3, Z5
 	VMULPS           Z5, Z3, Z0
-	VMULPS.BCST      constants<>+48(SB), Z1, Z1
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z1, Z1
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z1, Z5, Z1
 	VREDUCEPS        $0x09, Z1, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z1, Z3, Z1
 	VADDPS.BCST      constants<>+8(SB), Z1, Z1
 	VRCP14PS         Z1, Z3
@@ -2006,13 +2005,12 @@ amongf16_act6:
 amongf16_act7:
 	CMPL             240(R8), $0x07
 	JNE              amongf16_act8
-	VMAXPS.BCST      constants<>+60(SB), Z0, Z2
-	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMAXPS.BCST      constants<>+56(SB), Z0, Z2
+	VMINPS.BCST      constants<>+60(SB), Z2, Z2
 	VMULPS           Z2, Z2, Z3
 	VBROADCASTSS     constants<>+28(SB), Z4
-	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
-	VBROADCASTSS     constants<>+180(SB), Z4
-	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD132PS.BCST constants<>+64(SB), Z4, Z3
+	VBROADCASTSS     constants<>+176(SB), Z4
 	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
@@ -2025,17 +2023,17 @@ amongf16_act7:
 	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+124(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
-	VBROADCASTSS     constants<>+60(SB), Z5
+	VBROADCASTSS     constants<>+56(SB), Z5
 	VCMPPS           $0x06, Z5, Z0, K5
 	VMULPS.Z         Z4, Z0, K5, Z0
-	VMAXPS.BCST      constants<>+60(SB), Z1, Z2
-	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMAXPS.BCST      constants<>+56(SB), Z1, Z2
+	VMINPS.BCST      constants<>+60(SB), Z2, Z2
 	VMULPS           Z2, Z2, Z3
 	VBROADCASTSS     constants<>+28(SB), Z4
-	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
-	VBROADCASTSS     constants<>+180(SB), Z4
-	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD132PS.BCST constants<>+64(SB), Z4, Z3
+	VBROADCASTSS     constants<>+176(SB), Z4
 	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
@@ -2048,24 +2046,25 @@ amongf16_act7:
 	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+124(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
-	VBROADCASTSS     constants<>+60(SB), Z5
+	VBROADCASTSS     constants<>+56(SB), Z5
 	VCMPPS           $0x06, Z5, Z1, K5
 	VMULPS.Z         Z4, Z1, K5, Z1
 	JMP              amongf16_actdone
 
 amongf16_act8:
 	VADDPS           Z0, Z0, Z0
-	VMULPS.BCST      constants<>+48(SB), Z0, Z0
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z0, Z0
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z0, Z5, Z0
 	VREDUCEPS        $0x09, Z0, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z0, Z3, Z0
 	VADDPS.BCST      constants<>+8(SB), Z0, Z0
 	VRCP14PS         Z0, Z3
@@ -2075,16 +2074,16 @@ amongf16_act8:
 	VADDPS           Z0, Z0, Z0
 	VADDPS.BCST      constants<>+28(SB), Z0, Z0
 	VADDPS           Z1, Z1, Z1
-	VMULPS.BCST      constants<>+48(SB), Z1, Z1
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z1, Z1
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z1, Z5, Z1
 	VREDUCEPS        $0x09, Z1, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z1, Z3, Z1
 	VADDPS.BCST      constants<>+8(SB), Z1, Z1
 	VRCP14PS         Z1, Z3
@@ -2414,11 +2413,11 @@ TEXT ·amxHigh(SB), NOSPLIT, $0-8
 	MOVQ            AX, 432(R8)
 	VBROADCASTSS    248(R8), Z29
 	VBROADCASTSS    252(R8), Z28
+	VMOVUPS         interleave<>+0(SB), Z24
+	VMOVUPS         interleave<>+64(SB), Z23
 	VPBROADCASTD    constants<>+32(SB), Z27
 	VPBROADCASTD    constants<>+36(SB), Z26
 	VPBROADCASTD    constants<>+40(SB), Z25
-	VMOVUPS         interleave<>+0(SB), Z24
-	VMOVUPS         interleave<>+64(SB), Z23
 	VBROADCASTI32X4 upperToLower<>+0(SB), Z22
 	MOVQ            $0x3333333333333333, AX
 	KMOVQ           AX, K2
@@ -3065,16 +3064,16 @@ lastf32_act5:
 	CMPL             240(R8), $0x05
 	JNE              lastf32_act6
 	VMOVAPS          Z0, Z4
-	VMULPS.BCST      constants<>+48(SB), Z0, Z0
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z0, Z0
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z0, Z5, Z0
 	VREDUCEPS        $0x09, Z0, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z0, Z3, Z0
 	VADDPS.BCST      constants<>+8(SB), Z0, Z0
 	VRCP14PS         Z0, Z3
@@ -3083,16 +3082,16 @@ lastf32_act5:
 	VMULPS           Z5, Z3, Z0
 	VMULPS           Z4, Z0, Z0
 	VMOVAPS          Z1, Z4
-	VMULPS.BCST      constants<>+48(SB), Z1, Z1
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z1, Z1
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z1, Z5, Z1
 	VREDUCEPS        $0x09, Z1, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z1, Z3, Z1
 	VADDPS.BCST      constants<>+8(SB), Z1, Z1
 	VRCP14PS         Z1, Z3
@@ -3105,32 +3104,32 @@ lastf32_act5:
 lastf32_act6:
 	CMPL             240(R8), $0x06
 	JNE              lastf32_act7
-	VMULPS.BCST      constants<>+48(SB), Z0, Z0
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z0, Z0
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z0, Z5, Z0
 	VREDUCEPS        $0x09, Z0, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z0, Z3, Z0
 	VADDPS.BCST      constants<>+8(SB), Z0, Z0
 	VRCP14PS         Z0, Z3
 	VBROADCASTSS     constants<>+12(SB), Z5
 	VFNMADD231PS     Z0, Z3, Z5
 	VMULPS           Z5, Z3, Z0
-	VMULPS.BCST      constants<>+48(SB), Z1, Z1
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z1, Z1
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z1, Z5, Z1
 	VREDUCEPS        $0x09, Z1, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z1, Z3, Z1
 	VADDPS.BCST      constants<>+8(SB), Z1, Z1
 	VRCP14PS         Z1, Z3
@@ -3142,13 +3141,12 @@ lastf32_act6:
 lastf32_act7:
 	CMPL             240(R8), $0x07
 	JNE              lastf32_act8
-	VMAXPS.BCST      constants<>+60(SB), Z0, Z2
-	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMAXPS.BCST      constants<>+56(SB), Z0, Z2
+	VMINPS.BCST      constants<>+60(SB), Z2, Z2
 	VMULPS           Z2, Z2, Z3
 	VBROADCASTSS     constants<>+28(SB), Z4
-	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
-	VBROADCASTSS     constants<>+180(SB), Z4
-	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD132PS.BCST constants<>+64(SB), Z4, Z3
+	VBROADCASTSS     constants<>+176(SB), Z4
 	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
@@ -3161,17 +3159,17 @@ lastf32_act7:
 	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+124(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
-	VBROADCASTSS     constants<>+60(SB), Z5
+	VBROADCASTSS     constants<>+56(SB), Z5
 	VCMPPS           $0x06, Z5, Z0, K5
 	VMULPS.Z         Z4, Z0, K5, Z0
-	VMAXPS.BCST      constants<>+60(SB), Z1, Z2
-	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMAXPS.BCST      constants<>+56(SB), Z1, Z2
+	VMINPS.BCST      constants<>+60(SB), Z2, Z2
 	VMULPS           Z2, Z2, Z3
 	VBROADCASTSS     constants<>+28(SB), Z4
-	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
-	VBROADCASTSS     constants<>+180(SB), Z4
-	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD132PS.BCST constants<>+64(SB), Z4, Z3
+	VBROADCASTSS     constants<>+176(SB), Z4
 	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
@@ -3184,24 +3182,25 @@ lastf32_act7:
 	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+124(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
-	VBROADCASTSS     constants<>+60(SB), Z5
+	VBROADCASTSS     constants<>+56(SB), Z5
 	VCMPPS           $0x06, Z5, Z1, K5
 	VMULPS.Z         Z4, Z1, K5, Z1
 	JMP              lastf32_actdone
 
 lastf32_act8:
 	VADDPS           Z0, Z0, Z0
-	VMULPS.BCST      constants<>+48(SB), Z0, Z0
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z0, Z0
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z0, Z5, Z0
 	VREDUCEPS        $0x09, Z0, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z0, Z3, Z0
 	VADDPS.BCST      constants<>+8(SB), Z0, Z0
 	VRCP14PS         Z0, Z3
@@ -3211,16 +3210,16 @@ lastf32_act8:
 	VADDPS           Z0, Z0, Z0
 	VADDPS.BCST      constants<>+28(SB), Z0, Z0
 	VADDPS           Z1, Z1, Z1
-	VMULPS.BCST      constants<>+48(SB), Z1, Z1
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z1, Z1
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z1, Z5, Z1
 	VREDUCEPS        $0x09, Z1, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z1, Z3, Z1
 	VADDPS.BCST      constants<>+8(SB), Z1, Z1
 	VRCP14PS         Z1, Z3
@@ -3307,16 +3306,16 @@ lastf16_act5:
 	CMPL             240(R8), $0x05
 	JNE              lastf16_act6
 	VMOVAPS          Z0, Z4
-	VMULPS.BCST      constants<>+48(SB), Z0, Z0
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z0, Z0
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z0, Z5, Z0
 	VREDUCEPS        $0x09, Z0, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z0, Z3, Z0
 	VADDPS.BCST      constants<>+8(SB), Z0, Z0
 	VRCP14PS         Z0, Z3
@@ -3325,16 +3324,16 @@ lastf16_act5:
 	VMULPS           Z5, Z3, Z0
 	VMULPS           Z4, Z0, Z0
 	VMOVAPS          Z1, Z4
-	VMULPS.BCST      constants<>+48(SB), Z1, Z1
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z1, Z1
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z1, Z5, Z1
 	VREDUCEPS        $0x09, Z1, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z1, Z3, Z1
 	VADDPS.BCST      constants<>+8(SB), Z1, Z1
 	VRCP14PS         Z1, Z3
@@ -3347,32 +3346,32 @@ lastf16_act5:
 lastf16_act6:
 	CMPL             240(R8), $0x06
 	JNE              lastf16_act7
-	VMULPS.BCST      constants<>+48(SB), Z0, Z0
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z0, Z0
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z0, Z5, Z0
 	VREDUCEPS        $0x09, Z0, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z0, Z3, Z0
 	VADDPS.BCST      constants<>+8(SB), Z0, Z0
 	VRCP14PS         Z0, Z3
 	VBROADCASTSS     constants<>+12(SB), Z5
 	VFNMADD231PS     Z0, Z3, Z5
 	VMULPS           Z5, Z3, Z0
-	VMULPS.BCST      constants<>+48(SB), Z1, Z1
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z1, Z1
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z1, Z5, Z1
 	VREDUCEPS        $0x09, Z1, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z1, Z3, Z1
 	VADDPS.BCST      constants<>+8(SB), Z1, Z1
 	VRCP14PS         Z1, Z3
@@ -3384,13 +3383,12 @@ lastf16_act6:
 lastf16_act7:
 	CMPL             240(R8), $0x07
 	JNE              lastf16_act8
-	VMAXPS.BCST      constants<>+60(SB), Z0, Z2
-	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMAXPS.BCST      constants<>+56(SB), Z0, Z2
+	VMINPS.BCST      constants<>+60(SB), Z2, Z2
 	VMULPS           Z2, Z2, Z3
 	VBROADCASTSS     constants<>+28(SB), Z4
-	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
-	VBROADCASTSS     constants<>+180(SB), Z4
-	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD132PS.BCST constants<>+64(SB), Z4, Z3
+	VBROADCASTSS     constants<>+176(SB), Z4
 	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
@@ -3403,17 +3401,17 @@ lastf16_act7:
 	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+124(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
-	VBROADCASTSS     constants<>+60(SB), Z5
+	VBROADCASTSS     constants<>+56(SB), Z5
 	VCMPPS           $0x06, Z5, Z0, K5
 	VMULPS.Z         Z4, Z0, K5, Z0
-	VMAXPS.BCST      constants<>+60(SB), Z1, Z2
-	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMAXPS.BCST      constants<>+56(SB), Z1, Z2
+	VMINPS.BCST      constants<>+60(SB), Z2, Z2
 	VMULPS           Z2, Z2, Z3
 	VBROADCASTSS     constants<>+28(SB), Z4
-	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
-	VBROADCASTSS     constants<>+180(SB), Z4
-	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD132PS.BCST constants<>+64(SB), Z4, Z3
+	VBROADCASTSS     constants<>+176(SB), Z4
 	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
@@ -3426,24 +3424,25 @@ lastf16_act7:
 	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+124(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
-	VBROADCASTSS     constants<>+60(SB), Z5
+	VBROADCASTSS     constants<>+56(SB), Z5
 	VCMPPS           $0x06, Z5, Z1, K5
 	VMULPS.Z         Z4, Z1, K5, Z1
 	JMP              lastf16_actdone
 
 lastf16_act8:
 	VADDPS           Z0, Z0, Z0
-	VMULPS.BCST      constants<>+48(SB), Z0, Z0
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z0, Z0
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z0, Z5, Z0
 	VREDUCEPS        $0x09, Z0, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z0, Z3, Z0
 	VADDPS.BCST      constants<>+8(SB), Z0, Z0
 	VRCP14PS         Z0, Z3
@@ -3453,16 +3452,16 @@ lastf16_act8:
 	VADDPS           Z0, Z0, Z0
 	VADDPS.BCST      constants<>+28(SB), Z0, Z0
 	VADDPS           Z1, Z1, Z1
-	VMULPS.BCST      constants<>+48(SB), Z1, Z1
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z1, Z1
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z1, Z5, Z1
 	VREDUCEPS        $0x09, Z1, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z1, Z3, Z1
 	VADDPS.BCST      constants<>+8(SB), Z1, Z1
 	VRCP14PS         Z1, Z3
@@ -3847,16 +3846,16 @@ amongf32_act5:
 	CMPL             240(R8), $0x05
 	JNE              amongf32_act6
 	VMOVAPS          Z0, Z4
-	VMULPS.BCST      constants<>+48(SB), Z0, Z0
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z0, Z0
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z0, Z5, Z0
 	VREDUCEPS        $0x09, Z0, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z0, Z3, Z0
 	VADDPS.BCST      constants<>+8(SB), Z0, Z0
 	VRCP14PS         Z0, Z3
@@ -3865,16 +3864,16 @@ amongf32_act5:
 	VMULPS           Z5, Z3, Z0
 	VMULPS           Z4, Z0, Z0
 	VMOVAPS          Z1, Z4
-	VMULPS.BCST      constants<>+48(SB), Z1, Z1
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z1, Z1
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z1, Z5, Z1
 	VREDUCEPS        $0x09, Z1, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z1, Z3, Z1
 	VADDPS.BCST      constants<>+8(SB), Z1, Z1
 	VRCP14PS         Z1, Z3
@@ -3887,32 +3886,32 @@ amongf32_act5:
 amongf32_act6:
 	CMPL             240(R8), $0x06
 	JNE              amongf32_act7
-	VMULPS.BCST      constants<>+48(SB), Z0, Z0
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z0, Z0
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z0, Z5, Z0
 	VREDUCEPS        $0x09, Z0, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z0, Z3, Z0
 	VADDPS.BCST      constants<>+8(SB), Z0, Z0
 	VRCP14PS         Z0, Z3
 	VBROADCASTSS     constants<>+12(SB), Z5
 	VFNMADD231PS     Z0, Z3, Z5
 	VMULPS           Z5, Z3, Z0
-	VMULPS.BCST      constants<>+48(SB), Z1, Z1
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z1, Z1
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z1, Z5, Z1
 	VREDUCEPS        $0x09, Z1, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z1, Z3, Z1
 	VADDPS.BCST      constants<>+8(SB), Z1, Z1
 	VRCP14PS         Z1, Z3
@@ -3924,13 +3923,12 @@ amongf32_act6:
 amongf32_act7:
 	CMPL             240(R8), $0x07
 	JNE              amongf32_act8
-	VMAXPS.BCST      constants<>+60(SB), Z0, Z2
-	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMAXPS.BCST      constants<>+56(SB), Z0, Z2
+	VMINPS.BCST      constants<>+60(SB), Z2, Z2
 	VMULPS           Z2, Z2, Z3
 	VBROADCASTSS     constants<>+28(SB), Z4
-	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
-	VBROADCASTSS     constants<>+180(SB), Z4
-	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD132PS.BCST constants<>+64(SB), Z4, Z3
+	VBROADCASTSS     constants<>+176(SB), Z4
 	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
@@ -3943,17 +3941,17 @@ amongf32_act7:
 	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+124(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
-	VBROADCASTSS     constants<>+60(SB), Z5
+	VBROADCASTSS     constants<>+56(SB), Z5
 	VCMPPS           $0x06, Z5, Z0, K5
 	VMULPS.Z         Z4, Z0, K5, Z0
-	VMAXPS.BCST      constants<>+60(SB), Z1, Z2
-	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMAXPS.BCST      constants<>+56(SB), Z1, Z2
+	VMINPS.BCST      constants<>+60(SB), Z2, Z2
 	VMULPS           Z2, Z2, Z3
 	VBROADCASTSS     constants<>+28(SB), Z4
-	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
-	VBROADCASTSS     constants<>+180(SB), Z4
-	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD132PS.BCST constants<>+64(SB), Z4, Z3
+	VBROADCASTSS     constants<>+176(SB), Z4
 	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
@@ -3966,24 +3964,25 @@ amongf32_act7:
 	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+124(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
-	VBROADCASTSS     constants<>+60(SB), Z5
+	VBROADCASTSS     constants<>+56(SB), Z5
 	VCMPPS           $0x06, Z5, Z1, K5
 	VMULPS.Z         Z4, Z1, K5, Z1
 	JMP              amongf32_actdone
 
 amongf32_act8:
 	VADDPS           Z0, Z0, Z0
-	VMULPS.BCST      constants<>+48(SB), Z0, Z0
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z0, Z0
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z0, Z5, Z0
 	VREDUCEPS        $0x09, Z0, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z0, Z3, Z0
 	VADDPS.BCST      constants<>+8(SB), Z0, Z0
 	VRCP14PS         Z0, Z3
@@ -3993,16 +3992,16 @@ amongf32_act8:
 	VADDPS           Z0, Z0, Z0
 	VADDPS.BCST      constants<>+28(SB), Z0, Z0
 	VADDPS           Z1, Z1, Z1
-	VMULPS.BCST      constants<>+48(SB), Z1, Z1
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z1, Z1
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z1, Z5, Z1
 	VREDUCEPS        $0x09, Z1, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z1, Z3, Z1
 	VADDPS.BCST      constants<>+8(SB), Z1, Z1
 	VRCP14PS         Z1, Z3
@@ -4089,16 +4088,16 @@ amongf16_act5:
 	CMPL             240(R8), $0x05
 	JNE              amongf16_act6
 	VMOVAPS          Z0, Z4
-	VMULPS.BCST      constants<>+48(SB), Z0, Z0
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z0, Z0
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z0, Z5, Z0
 	VREDUCEPS        $0x09, Z0, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z0, Z3, Z0
 	VADDPS.BCST      constants<>+8(SB), Z0, Z0
 	VRCP14PS         Z0, Z3
@@ -4107,16 +4106,16 @@ amongf16_act5:
 	VMULPS           Z5, Z3, Z0
 	VMULPS           Z4, Z0, Z0
 	VMOVAPS          Z1, Z4
-	VMULPS.BCST      constants<>+48(SB), Z1, Z1
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z1, Z1
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z1, Z5, Z1
 	VREDUCEPS        $0x09, Z1, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z1, Z3, Z1
 	VADDPS.BCST      constants<>+8(SB), Z1, Z1
 	VRCP14PS         Z1, Z3
@@ -4129,32 +4128,32 @@ amongf16_act5:
 amongf16_act6:
 	CMPL             240(R8), $0x06
 	JNE              amongf16_act7
-	VMULPS.BCST      constants<>+48(SB), Z0, Z0
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z0, Z0
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z0, Z5, Z0
 	VREDUCEPS        $0x09, Z0, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z0, Z3, Z0
 	VADDPS.BCST      constants<>+8(SB), Z0, Z0
 	VRCP14PS         Z0, Z3
 	VBROADCASTSS     constants<>+12(SB), Z5
 	VFNMADD231PS     Z0, Z3, Z5
 	VMULPS           Z5, Z3, Z0
-	VMULPS.BCST      constants<>+48(SB), Z1, Z1
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z1, Z1
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z1, Z5, Z1
 	VREDUCEPS        $0x09, Z1, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z1, Z3, Z1
 	VADDPS.BCST      constants<>+8(SB), Z1, Z1
 	VRCP14PS         Z1, Z3
@@ -4166,13 +4165,12 @@ amongf16_act6:
 amongf16_act7:
 	CMPL             240(R8), $0x07
 	JNE              amongf16_act8
-	VMAXPS.BCST      constants<>+60(SB), Z0, Z2
-	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMAXPS.BCST      constants<>+56(SB), Z0, Z2
+	VMINPS.BCST      constants<>+60(SB), Z2, Z2
 	VMULPS           Z2, Z2, Z3
 	VBROADCASTSS     constants<>+28(SB), Z4
-	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
-	VBROADCASTSS     constants<>+180(SB), Z4
-	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD132PS.BCST constants<>+64(SB), Z4, Z3
+	VBROADCASTSS     constants<>+176(SB), Z4
 	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
@@ -4185,17 +4183,17 @@ amongf16_act7:
 	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+124(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
-	VBROADCASTSS     constants<>+60(SB), Z5
+	VBROADCASTSS     constants<>+56(SB), Z5
 	VCMPPS           $0x06, Z5, Z0, K5
 	VMULPS.Z         Z4, Z0, K5, Z0
-	VMAXPS.BCST      constants<>+60(SB), Z1, Z2
-	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMAXPS.BCST      constants<>+56(SB), Z1, Z2
+	VMINPS.BCST      constants<>+60(SB), Z2, Z2
 	VMULPS           Z2, Z2, Z3
 	VBROADCASTSS     constants<>+28(SB), Z4
-	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
-	VBROADCASTSS     constants<>+180(SB), Z4
-	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD132PS.BCST constants<>+64(SB), Z4, Z3
+	VBROADCASTSS     constants<>+176(SB), Z4
 	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
@@ -4208,24 +4206,25 @@ amongf16_act7:
 	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+124(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
-	VBROADCASTSS     constants<>+60(SB), Z5
+	VBROADCASTSS     constants<>+56(SB), Z5
 	VCMPPS           $0x06, Z5, Z1, K5
 	VMULPS.Z         Z4, Z1, K5, Z1
 	JMP              amongf16_actdone
 
 amongf16_act8:
 	VADDPS           Z0, Z0, Z0
-	VMULPS.BCST      constants<>+48(SB), Z0, Z0
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z0, Z0
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z0, Z5, Z0
 	VREDUCEPS        $0x09, Z0, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z0, Z3, Z0
 	VADDPS.BCST      constants<>+8(SB), Z0, Z0
 	VRCP14PS         Z0, Z3
@@ -4235,16 +4234,16 @@ amongf16_act8:
 	VADDPS           Z0, Z0, Z0
 	VADDPS.BCST      constants<>+28(SB), Z0, Z0
 	VADDPS           Z1, Z1, Z1
-	VMULPS.BCST      constants<>+48(SB), Z1, Z1
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z1, Z1
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z1, Z5, Z1
 	VREDUCEPS        $0x09, Z1, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z1, Z3, Z1
 	VADDPS.BCST      constants<>+8(SB), Z1, Z1
 	VRCP14PS         Z1, Z3
@@ -4647,11 +4646,11 @@ TEXT ·winogradStripMedium(SB), NOSPLIT, $0-8
 	MOVQ            AX, 432(R8)
 	VBROADCASTSS    248(R8), Z29
 	VBROADCASTSS    252(R8), Z28
+	VMOVUPS         interleave<>+0(SB), Z24
+	VMOVUPS         interleave<>+64(SB), Z23
 	VPBROADCASTD    constants<>+32(SB), Z27
 	VPBROADCASTD    constants<>+36(SB), Z26
 	VPBROADCASTD    constants<>+40(SB), Z25
-	VMOVUPS         interleave<>+0(SB), Z24
-	VMOVUPS         interleave<>+64(SB), Z23
 	VBROADCASTI32X4 upperToLower<>+0(SB), Z22
 	MOVQ            $0x3333333333333333, AX
 	KMOVQ           AX, K2
@@ -4938,28 +4937,28 @@ strip:
 	VSUBPS           Z2, Z1, Z13
 	VADDPS           Z4, Z3, Z1
 	VSUBPS           Z4, Z3, Z2
-	VMULPS.BCST      constants<>+76(SB), Z12, Z14
-	VFMADD231PS.BCST constants<>+88(SB), Z1, Z14
+	VMULPS.BCST      constants<>+72(SB), Z12, Z14
+	VFMADD231PS.BCST constants<>+84(SB), Z1, Z14
 	VMOVAPS          Z5, Z15
-	VFMADD231PS.BCST constants<>+80(SB), Z13, Z15
-	VFMADD231PS.BCST constants<>+92(SB), Z2, Z15
+	VFMADD231PS.BCST constants<>+76(SB), Z13, Z15
+	VFMADD231PS.BCST constants<>+88(SB), Z2, Z15
 	VADDPS           Z1, Z12, Z12
 	VADDPS           Z0, Z12, Z12
-	VMULPS.BCST      constants<>+72(SB), Z13, Z13
-	VFMADD231PS.BCST constants<>+84(SB), Z2, Z13
+	VMULPS.BCST      constants<>+68(SB), Z13, Z13
+	VFMADD231PS.BCST constants<>+80(SB), Z2, Z13
 	VADDPS           Z8, Z7, Z16
 	VSUBPS           Z8, Z7, Z17
 	VADDPS           Z10, Z9, Z7
 	VSUBPS           Z10, Z9, Z8
-	VMULPS.BCST      constants<>+76(SB), Z16, Z18
-	VFMADD231PS.BCST constants<>+88(SB), Z7, Z18
+	VMULPS.BCST      constants<>+72(SB), Z16, Z18
+	VFMADD231PS.BCST constants<>+84(SB), Z7, Z18
 	VMOVAPS          Z11, Z19
-	VFMADD231PS.BCST constants<>+80(SB), Z17, Z19
-	VFMADD231PS.BCST constants<>+92(SB), Z8, Z19
+	VFMADD231PS.BCST constants<>+76(SB), Z17, Z19
+	VFMADD231PS.BCST constants<>+88(SB), Z8, Z19
 	VADDPS           Z7, Z16, Z16
 	VADDPS           Z6, Z16, Z16
-	VMULPS.BCST      constants<>+72(SB), Z17, Z17
-	VFMADD231PS.BCST constants<>+84(SB), Z8, Z17
+	VMULPS.BCST      constants<>+68(SB), Z17, Z17
+	VFMADD231PS.BCST constants<>+80(SB), Z8, Z17
 	VMOVUPS          Z12, (SI)
 	VMOVUPS          Z16, 64(SI)
 	VMOVUPS          Z13, 128(SI)
@@ -5057,16 +5056,16 @@ rowf32_act5:
 	CMPL             240(R8), $0x05
 	JNE              rowf32_act6
 	VMOVAPS          Z0, Z4
-	VMULPS.BCST      constants<>+48(SB), Z0, Z0
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z0, Z0
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z0, Z5, Z0
 	VREDUCEPS        $0x09, Z0, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z0, Z3, Z0
 	VADDPS.BCST      constants<>+8(SB), Z0, Z0
 	VRCP14PS         Z0, Z3
@@ -5075,16 +5074,16 @@ rowf32_act5:
 	VMULPS           Z5, Z3, Z0
 	VMULPS           Z4, Z0, Z0
 	VMOVAPS          Z1, Z4
-	VMULPS.BCST      constants<>+48(SB), Z1, Z1
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z1, Z1
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z1, Z5, Z1
 	VREDUCEPS        $0x09, Z1, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z1, Z3, Z1
 	VADDPS.BCST      constants<>+8(SB), Z1, Z1
 	VRCP14PS         Z1, Z3
@@ -5097,32 +5096,32 @@ rowf32_act5:
 rowf32_act6:
 	CMPL             240(R8), $0x06
 	JNE              rowf32_act7
-	VMULPS.BCST      constants<>+48(SB), Z0, Z0
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z0, Z0
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z0, Z5, Z0
 	VREDUCEPS        $0x09, Z0, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z0, Z3, Z0
 	VADDPS.BCST      constants<>+8(SB), Z0, Z0
 	VRCP14PS         Z0, Z3
 	VBROADCASTSS     constants<>+12(SB), Z5
 	VFNMADD231PS     Z0, Z3, Z5
 	VMULPS           Z5, Z3, Z0
-	VMULPS.BCST      constants<>+48(SB), Z1, Z1
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z1, Z1
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z1, Z5, Z1
 	VREDUCEPS        $0x09, Z1, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z1, Z3, Z1
 	VADDPS.BCST      constants<>+8(SB), Z1, Z1
 	VRCP14PS         Z1, Z3
@@ -5134,13 +5133,12 @@ rowf32_act6:
 rowf32_act7:
 	CMPL             240(R8), $0x07
 	JNE              rowf32_act8
-	VMAXPS.BCST      constants<>+60(SB), Z0, Z2
-	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMAXPS.BCST      constants<>+56(SB), Z0, Z2
+	VMINPS.BCST      constants<>+60(SB), Z2, Z2
 	VMULPS           Z2, Z2, Z3
 	VBROADCASTSS     constants<>+28(SB), Z4
-	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
-	VBROADCASTSS     constants<>+180(SB), Z4
-	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD132PS.BCST constants<>+64(SB), Z4, Z3
+	VBROADCASTSS     constants<>+176(SB), Z4
 	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
@@ -5153,17 +5151,17 @@ rowf32_act7:
 	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+124(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
-	VBROADCASTSS     constants<>+60(SB), Z5
+	VBROADCASTSS     constants<>+56(SB), Z5
 	VCMPPS           $0x06, Z5, Z0, K5
 	VMULPS.Z         Z4, Z0, K5, Z0
-	VMAXPS.BCST      constants<>+60(SB), Z1, Z2
-	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMAXPS.BCST      constants<>+56(SB), Z1, Z2
+	VMINPS.BCST      constants<>+60(SB), Z2, Z2
 	VMULPS           Z2, Z2, Z3
 	VBROADCASTSS     constants<>+28(SB), Z4
-	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
-	VBROADCASTSS     constants<>+180(SB), Z4
-	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD132PS.BCST constants<>+64(SB), Z4, Z3
+	VBROADCASTSS     constants<>+176(SB), Z4
 	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
@@ -5176,24 +5174,25 @@ rowf32_act7:
 	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+124(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
-	VBROADCASTSS     constants<>+60(SB), Z5
+	VBROADCASTSS     constants<>+56(SB), Z5
 	VCMPPS           $0x06, Z5, Z1, K5
 	VMULPS.Z         Z4, Z1, K5, Z1
 	JMP              rowf32_actdone
 
 rowf32_act8:
 	VADDPS           Z0, Z0, Z0
-	VMULPS.BCST      constants<>+48(SB), Z0, Z0
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z0, Z0
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z0, Z5, Z0
 	VREDUCEPS        $0x09, Z0, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z0, Z3, Z0
 	VADDPS.BCST      constants<>+8(SB), Z0, Z0
 	VRCP14PS         Z0, Z3
@@ -5203,16 +5202,16 @@ rowf32_act8:
 	VADDPS           Z0, Z0, Z0
 	VADDPS.BCST      constants<>+28(SB), Z0, Z0
 	VADDPS           Z1, Z1, Z1
-	VMULPS.BCST      constants<>+48(SB), Z1, Z1
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z1, Z1
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z1, Z5, Z1
 	VREDUCEPS        $0x09, Z1, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z1, Z3, Z1
 	VADDPS.BCST      constants<>+8(SB), Z1, Z1
 	VRCP14PS         Z1, Z3
@@ -5299,16 +5298,16 @@ rowf16_act5:
 	CMPL             240(R8), $0x05
 	JNE              rowf16_act6
 	VMOVAPS          Z0, Z4
-	VMULPS.BCST      constants<>+48(SB), Z0, Z0
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z0, Z0
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z0, Z5, Z0
 	VREDUCEPS        $0x09, Z0, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z0, Z3, Z0
 	VADDPS.BCST      constants<>+8(SB), Z0, Z0
 	VRCP14PS         Z0, Z3
@@ -5317,16 +5316,16 @@ rowf16_act5:
 	VMULPS           Z5, Z3, Z0
 	VMULPS           Z4, Z0, Z0
 	VMOVAPS          Z1, Z4
-	VMULPS.BCST      constants<>+48(SB), Z1, Z1
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z1, Z1
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z1, Z5, Z1
 	VREDUCEPS        $0x09, Z1, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z1, Z3, Z1
 	VADDPS.BCST      constants<>+8(SB), Z1, Z1
 	VRCP14PS         Z1, Z3
@@ -5339,32 +5338,32 @@ rowf16_act5:
 rowf16_act6:
 	CMPL             240(R8), $0x06
 	JNE              rowf16_act7
-	VMULPS.BCST      constants<>+48(SB), Z0, Z0
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z0, Z0
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z0, Z5, Z0
 	VREDUCEPS        $0x09, Z0, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z0, Z3, Z0
 	VADDPS.BCST      constants<>+8(SB), Z0, Z0
 	VRCP14PS         Z0, Z3
 	VBROADCASTSS     constants<>+12(SB), Z5
 	VFNMADD231PS     Z0, Z3, Z5
 	VMULPS           Z5, Z3, Z0
-	VMULPS.BCST      constants<>+48(SB), Z1, Z1
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z1, Z1
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z1, Z5, Z1
 	VREDUCEPS        $0x09, Z1, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z1, Z3, Z1
 	VADDPS.BCST      constants<>+8(SB), Z1, Z1
 	VRCP14PS         Z1, Z3
@@ -5376,13 +5375,12 @@ rowf16_act6:
 rowf16_act7:
 	CMPL             240(R8), $0x07
 	JNE              rowf16_act8
-	VMAXPS.BCST      constants<>+60(SB), Z0, Z2
-	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMAXPS.BCST      constants<>+56(SB), Z0, Z2
+	VMINPS.BCST      constants<>+60(SB), Z2, Z2
 	VMULPS           Z2, Z2, Z3
 	VBROADCASTSS     constants<>+28(SB), Z4
-	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
-	VBROADCASTSS     constants<>+180(SB), Z4
-	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD132PS.BCST constants<>+64(SB), Z4, Z3
+	VBROADCASTSS     constants<>+176(SB), Z4
 	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
@@ -5395,17 +5393,17 @@ rowf16_act7:
 	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+124(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
-	VBROADCASTSS     constants<>+60(SB), Z5
+	VBROADCASTSS     constants<>+56(SB), Z5
 	VCMPPS           $0x06, Z5, Z0, K5
 	VMULPS.Z         Z4, Z0, K5, Z0
-	VMAXPS.BCST      constants<>+60(SB), Z1, Z2
-	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMAXPS.BCST      constants<>+56(SB), Z1, Z2
+	VMINPS.BCST      constants<>+60(SB), Z2, Z2
 	VMULPS           Z2, Z2, Z3
 	VBROADCASTSS     constants<>+28(SB), Z4
-	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
-	VBROADCASTSS     constants<>+180(SB), Z4
-	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD132PS.BCST constants<>+64(SB), Z4, Z3
+	VBROADCASTSS     constants<>+176(SB), Z4
 	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
@@ -5418,24 +5416,25 @@ rowf16_act7:
 	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+124(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
-	VBROADCASTSS     constants<>+60(SB), Z5
+	VBROADCASTSS     constants<>+56(SB), Z5
 	VCMPPS           $0x06, Z5, Z1, K5
 	VMULPS.Z         Z4, Z1, K5, Z1
 	JMP              rowf16_actdone
 
 rowf16_act8:
 	VADDPS           Z0, Z0, Z0
-	VMULPS.BCST      constants<>+48(SB), Z0, Z0
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z0, Z0
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z0, Z5, Z0
 	VREDUCEPS        $0x09, Z0, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z0, Z3, Z0
 	VADDPS.BCST      constants<>+8(SB), Z0, Z0
 	VRCP14PS         Z0, Z3
@@ -5445,16 +5444,16 @@ rowf16_act8:
 	VADDPS           Z0, Z0, Z0
 	VADDPS.BCST      constants<>+28(SB), Z0, Z0
 	VADDPS           Z1, Z1, Z1
-	VMULPS.BCST      constants<>+48(SB), Z1, Z1
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z1, Z1
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z1, Z5, Z1
 	VREDUCEPS        $0x09, Z1, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z1, Z3, Z1
 	VADDPS.BCST      constants<>+8(SB), Z1, Z1
 	VRCP14PS         Z1, Z3
@@ -5940,11 +5939,11 @@ TEXT ·winogradStripHigh(SB), NOSPLIT, $0-8
 	MOVQ            AX, 432(R8)
 	VBROADCASTSS    248(R8), Z29
 	VBROADCASTSS    252(R8), Z28
+	VMOVUPS         interleave<>+0(SB), Z24
+	VMOVUPS         interleave<>+64(SB), Z23
 	VPBROADCASTD    constants<>+32(SB), Z27
 	VPBROADCASTD    constants<>+36(SB), Z26
 	VPBROADCASTD    constants<>+40(SB), Z25
-	VMOVUPS         interleave<>+0(SB), Z24
-	VMOVUPS         interleave<>+64(SB), Z23
 	VBROADCASTI32X4 upperToLower<>+0(SB), Z22
 	MOVQ            $0x3333333333333333, AX
 	KMOVQ           AX, K2
@@ -6341,28 +6340,28 @@ strip:
 	VSUBPS           Z2, Z1, Z13
 	VADDPS           Z4, Z3, Z1
 	VSUBPS           Z4, Z3, Z2
-	VMULPS.BCST      constants<>+76(SB), Z12, Z14
-	VFMADD231PS.BCST constants<>+88(SB), Z1, Z14
+	VMULPS.BCST      constants<>+72(SB), Z12, Z14
+	VFMADD231PS.BCST constants<>+84(SB), Z1, Z14
 	VMOVAPS          Z5, Z15
-	VFMADD231PS.BCST constants<>+80(SB), Z13, Z15
-	VFMADD231PS.BCST constants<>+92(SB), Z2, Z15
+	VFMADD231PS.BCST constants<>+76(SB), Z13, Z15
+	VFMADD231PS.BCST constants<>+88(SB), Z2, Z15
 	VADDPS           Z1, Z12, Z12
 	VADDPS           Z0, Z12, Z12
-	VMULPS.BCST      constants<>+72(SB), Z13, Z13
-	VFMADD231PS.BCST constants<>+84(SB), Z2, Z13
+	VMULPS.BCST      constants<>+68(SB), Z13, Z13
+	VFMADD231PS.BCST constants<>+80(SB), Z2, Z13
 	VADDPS           Z8, Z7, Z16
 	VSUBPS           Z8, Z7, Z17
 	VADDPS           Z10, Z9, Z7
 	VSUBPS           Z10, Z9, Z8
-	VMULPS.BCST      constants<>+76(SB), Z16, Z18
-	VFMADD231PS.BCST constants<>+88(SB), Z7, Z18
+	VMULPS.BCST      constants<>+72(SB), Z16, Z18
+	VFMADD231PS.BCST constants<>+84(SB), Z7, Z18
 	VMOVAPS          Z11, Z19
-	VFMADD231PS.BCST constants<>+80(SB), Z17, Z19
-	VFMADD231PS.BCST constants<>+92(SB), Z8, Z19
+	VFMADD231PS.BCST constants<>+76(SB), Z17, Z19
+	VFMADD231PS.BCST constants<>+88(SB), Z8, Z19
 	VADDPS           Z7, Z16, Z16
 	VADDPS           Z6, Z16, Z16
-	VMULPS.BCST      constants<>+72(SB), Z17, Z17
-	VFMADD231PS.BCST constants<>+84(SB), Z8, Z17
+	VMULPS.BCST      constants<>+68(SB), Z17, Z17
+	VFMADD231PS.BCST constants<>+80(SB), Z8, Z17
 	VMOVUPS          Z12, (SI)
 	VMOVUPS          Z16, 64(SI)
 	VMOVUPS          Z13, 128(SI)
@@ -6460,16 +6459,16 @@ rowf32_act5:
 	CMPL             240(R8), $0x05
 	JNE              rowf32_act6
 	VMOVAPS          Z0, Z4
-	VMULPS.BCST      constants<>+48(SB), Z0, Z0
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z0, Z0
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z0, Z5, Z0
 	VREDUCEPS        $0x09, Z0, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z0, Z3, Z0
 	VADDPS.BCST      constants<>+8(SB), Z0, Z0
 	VRCP14PS         Z0, Z3
@@ -6478,16 +6477,16 @@ rowf32_act5:
 	VMULPS           Z5, Z3, Z0
 	VMULPS           Z4, Z0, Z0
 	VMOVAPS          Z1, Z4
-	VMULPS.BCST      constants<>+48(SB), Z1, Z1
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z1, Z1
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z1, Z5, Z1
 	VREDUCEPS        $0x09, Z1, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z1, Z3, Z1
 	VADDPS.BCST      constants<>+8(SB), Z1, Z1
 	VRCP14PS         Z1, Z3
@@ -6500,32 +6499,32 @@ rowf32_act5:
 rowf32_act6:
 	CMPL             240(R8), $0x06
 	JNE              rowf32_act7
-	VMULPS.BCST      constants<>+48(SB), Z0, Z0
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z0, Z0
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z0, Z5, Z0
 	VREDUCEPS        $0x09, Z0, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z0, Z3, Z0
 	VADDPS.BCST      constants<>+8(SB), Z0, Z0
 	VRCP14PS         Z0, Z3
 	VBROADCASTSS     constants<>+12(SB), Z5
 	VFNMADD231PS     Z0, Z3, Z5
 	VMULPS           Z5, Z3, Z0
-	VMULPS.BCST      constants<>+48(SB), Z1, Z1
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z1, Z1
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z1, Z5, Z1
 	VREDUCEPS        $0x09, Z1, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z1, Z3, Z1
 	VADDPS.BCST      constants<>+8(SB), Z1, Z1
 	VRCP14PS         Z1, Z3
@@ -6537,13 +6536,12 @@ rowf32_act6:
 rowf32_act7:
 	CMPL             240(R8), $0x07
 	JNE              rowf32_act8
-	VMAXPS.BCST      constants<>+60(SB), Z0, Z2
-	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMAXPS.BCST      constants<>+56(SB), Z0, Z2
+	VMINPS.BCST      constants<>+60(SB), Z2, Z2
 	VMULPS           Z2, Z2, Z3
 	VBROADCASTSS     constants<>+28(SB), Z4
-	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
-	VBROADCASTSS     constants<>+180(SB), Z4
-	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD132PS.BCST constants<>+64(SB), Z4, Z3
+	VBROADCASTSS     constants<>+176(SB), Z4
 	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
@@ -6556,17 +6554,17 @@ rowf32_act7:
 	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+124(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
-	VBROADCASTSS     constants<>+60(SB), Z5
+	VBROADCASTSS     constants<>+56(SB), Z5
 	VCMPPS           $0x06, Z5, Z0, K5
 	VMULPS.Z         Z4, Z0, K5, Z0
-	VMAXPS.BCST      constants<>+60(SB), Z1, Z2
-	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMAXPS.BCST      constants<>+56(SB), Z1, Z2
+	VMINPS.BCST      constants<>+60(SB), Z2, Z2
 	VMULPS           Z2, Z2, Z3
 	VBROADCASTSS     constants<>+28(SB), Z4
-	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
-	VBROADCASTSS     constants<>+180(SB), Z4
-	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD132PS.BCST constants<>+64(SB), Z4, Z3
+	VBROADCASTSS     constants<>+176(SB), Z4
 	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
@@ -6579,24 +6577,25 @@ rowf32_act7:
 	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+124(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
-	VBROADCASTSS     constants<>+60(SB), Z5
+	VBROADCASTSS     constants<>+56(SB), Z5
 	VCMPPS           $0x06, Z5, Z1, K5
 	VMULPS.Z         Z4, Z1, K5, Z1
 	JMP              rowf32_actdone
 
 rowf32_act8:
 	VADDPS           Z0, Z0, Z0
-	VMULPS.BCST      constants<>+48(SB), Z0, Z0
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z0, Z0
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z0, Z5, Z0
 	VREDUCEPS        $0x09, Z0, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z0, Z3, Z0
 	VADDPS.BCST      constants<>+8(SB), Z0, Z0
 	VRCP14PS         Z0, Z3
@@ -6606,16 +6605,16 @@ rowf32_act8:
 	VADDPS           Z0, Z0, Z0
 	VADDPS.BCST      constants<>+28(SB), Z0, Z0
 	VADDPS           Z1, Z1, Z1
-	VMULPS.BCST      constants<>+48(SB), Z1, Z1
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z1, Z1
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z1, Z5, Z1
 	VREDUCEPS        $0x09, Z1, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z1, Z3, Z1
 	VADDPS.BCST      constants<>+8(SB), Z1, Z1
 	VRCP14PS         Z1, Z3
@@ -6702,16 +6701,16 @@ rowf16_act5:
 	CMPL             240(R8), $0x05
 	JNE              rowf16_act6
 	VMOVAPS          Z0, Z4
-	VMULPS.BCST      constants<>+48(SB), Z0, Z0
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z0, Z0
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z0, Z5, Z0
 	VREDUCEPS        $0x09, Z0, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z0, Z3, Z0
 	VADDPS.BCST      constants<>+8(SB), Z0, Z0
 	VRCP14PS         Z0, Z3
@@ -6720,16 +6719,16 @@ rowf16_act5:
 	VMULPS           Z5, Z3, Z0
 	VMULPS           Z4, Z0, Z0
 	VMOVAPS          Z1, Z4
-	VMULPS.BCST      constants<>+48(SB), Z1, Z1
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z1, Z1
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z1, Z5, Z1
 	VREDUCEPS        $0x09, Z1, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z1, Z3, Z1
 	VADDPS.BCST      constants<>+8(SB), Z1, Z1
 	VRCP14PS         Z1, Z3
@@ -6742,32 +6741,32 @@ rowf16_act5:
 rowf16_act6:
 	CMPL             240(R8), $0x06
 	JNE              rowf16_act7
-	VMULPS.BCST      constants<>+48(SB), Z0, Z0
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z0, Z0
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z0, Z5, Z0
 	VREDUCEPS        $0x09, Z0, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z0, Z3, Z0
 	VADDPS.BCST      constants<>+8(SB), Z0, Z0
 	VRCP14PS         Z0, Z3
 	VBROADCASTSS     constants<>+12(SB), Z5
 	VFNMADD231PS     Z0, Z3, Z5
 	VMULPS           Z5, Z3, Z0
-	VMULPS.BCST      constants<>+48(SB), Z1, Z1
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z1, Z1
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z1, Z5, Z1
 	VREDUCEPS        $0x09, Z1, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z1, Z3, Z1
 	VADDPS.BCST      constants<>+8(SB), Z1, Z1
 	VRCP14PS         Z1, Z3
@@ -6779,13 +6778,12 @@ rowf16_act6:
 rowf16_act7:
 	CMPL             240(R8), $0x07
 	JNE              rowf16_act8
-	VMAXPS.BCST      constants<>+60(SB), Z0, Z2
-	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMAXPS.BCST      constants<>+56(SB), Z0, Z2
+	VMINPS.BCST      constants<>+60(SB), Z2, Z2
 	VMULPS           Z2, Z2, Z3
 	VBROADCASTSS     constants<>+28(SB), Z4
-	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
-	VBROADCASTSS     constants<>+180(SB), Z4
-	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD132PS.BCST constants<>+64(SB), Z4, Z3
+	VBROADCASTSS     constants<>+176(SB), Z4
 	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
@@ -6798,17 +6796,17 @@ rowf16_act7:
 	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+124(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
-	VBROADCASTSS     constants<>+60(SB), Z5
+	VBROADCASTSS     constants<>+56(SB), Z5
 	VCMPPS           $0x06, Z5, Z0, K5
 	VMULPS.Z         Z4, Z0, K5, Z0
-	VMAXPS.BCST      constants<>+60(SB), Z1, Z2
-	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMAXPS.BCST      constants<>+56(SB), Z1, Z2
+	VMINPS.BCST      constants<>+60(SB), Z2, Z2
 	VMULPS           Z2, Z2, Z3
 	VBROADCASTSS     constants<>+28(SB), Z4
-	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
-	VBROADCASTSS     constants<>+180(SB), Z4
-	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD132PS.BCST constants<>+64(SB), Z4, Z3
+	VBROADCASTSS     constants<>+176(SB), Z4
 	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
@@ -6821,24 +6819,25 @@ rowf16_act7:
 	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+124(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
-	VBROADCASTSS     constants<>+60(SB), Z5
+	VBROADCASTSS     constants<>+56(SB), Z5
 	VCMPPS           $0x06, Z5, Z1, K5
 	VMULPS.Z         Z4, Z1, K5, Z1
 	JMP              rowf16_actdone
 
 rowf16_act8:
 	VADDPS           Z0, Z0, Z0
-	VMULPS.BCST      constants<>+48(SB), Z0, Z0
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z0, Z0
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z0, Z5, Z0
 	VREDUCEPS        $0x09, Z0, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z0, Z3, Z0
 	VADDPS.BCST      constants<>+8(SB), Z0, Z0
 	VRCP14PS         Z0, Z3
@@ -6848,16 +6847,16 @@ rowf16_act8:
 	VADDPS           Z0, Z0, Z0
 	VADDPS.BCST      constants<>+28(SB), Z0, Z0
 	VADDPS           Z1, Z1, Z1
-	VMULPS.BCST      constants<>+48(SB), Z1, Z1
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z1, Z1
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z1, Z5, Z1
 	VREDUCEPS        $0x09, Z1, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z1, Z3, Z1
 	VADDPS.BCST      constants<>+8(SB), Z1, Z1
 	VRCP14PS         Z1, Z3
@@ -7448,44 +7447,44 @@ whole:
 	VPSLLD            $0x10, Z24, Z5
 	VPANDD            Z30, Z24, Z11
 	VMOVAPS           Z4, Z13
-	VFNMADD231PS.BCST constants<>+88(SB), Z2, Z13
+	VFNMADD231PS.BCST constants<>+84(SB), Z2, Z13
 	VMOVAPS           Z3, Z12
-	VFNMADD231PS.BCST constants<>+88(SB), Z1, Z12
+	VFNMADD231PS.BCST constants<>+84(SB), Z1, Z12
 	VMOVAPS           Z13, Z14
-	VFMADD231PS.BCST  constants<>+72(SB), Z12, Z13
-	VFNMADD231PS.BCST constants<>+72(SB), Z12, Z14
+	VFMADD231PS.BCST  constants<>+68(SB), Z12, Z13
+	VFNMADD231PS.BCST constants<>+68(SB), Z12, Z14
 	VMOVAPS           Z4, Z15
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z15
+	VFNMADD231PS.BCST constants<>+72(SB), Z2, Z15
 	VMOVAPS           Z3, Z12
-	VFNMADD231PS.BCST constants<>+76(SB), Z1, Z12
+	VFNMADD231PS.BCST constants<>+72(SB), Z1, Z12
 	VMOVAPS           Z15, Z16
-	VFMADD231PS.BCST  constants<>+84(SB), Z12, Z15
-	VFNMADD231PS.BCST constants<>+84(SB), Z12, Z16
-	VFMADD231PS.BCST  constants<>+96(SB), Z0, Z4
-	VFNMADD231PS.BCST constants<>+100(SB), Z2, Z4
+	VFMADD231PS.BCST  constants<>+80(SB), Z12, Z15
+	VFNMADD231PS.BCST constants<>+80(SB), Z12, Z16
+	VFMADD231PS.BCST  constants<>+92(SB), Z0, Z4
+	VFNMADD231PS.BCST constants<>+96(SB), Z2, Z4
 	VMOVAPS           Z4, Z12
-	VFMADD231PS.BCST  constants<>+96(SB), Z1, Z5
-	VFNMADD231PS.BCST constants<>+100(SB), Z3, Z5
+	VFMADD231PS.BCST  constants<>+92(SB), Z1, Z5
+	VFNMADD231PS.BCST constants<>+96(SB), Z3, Z5
 	VMOVAPS           Z5, Z17
 	VMOVAPS           Z10, Z19
-	VFNMADD231PS.BCST constants<>+88(SB), Z8, Z19
+	VFNMADD231PS.BCST constants<>+84(SB), Z8, Z19
 	VMOVAPS           Z9, Z18
-	VFNMADD231PS.BCST constants<>+88(SB), Z7, Z18
+	VFNMADD231PS.BCST constants<>+84(SB), Z7, Z18
 	VMOVAPS           Z19, Z20
-	VFMADD231PS.BCST  constants<>+72(SB), Z18, Z19
-	VFNMADD231PS.BCST constants<>+72(SB), Z18, Z20
+	VFMADD231PS.BCST  constants<>+68(SB), Z18, Z19
+	VFNMADD231PS.BCST constants<>+68(SB), Z18, Z20
 	VMOVAPS           Z10, Z21
-	VFNMADD231PS.BCST constants<>+76(SB), Z8, Z21
+	VFNMADD231PS.BCST constants<>+72(SB), Z8, Z21
 	VMOVAPS           Z9, Z18
-	VFNMADD231PS.BCST constants<>+76(SB), Z7, Z18
+	VFNMADD231PS.BCST constants<>+72(SB), Z7, Z18
 	VMOVAPS           Z21, Z22
-	VFMADD231PS.BCST  constants<>+84(SB), Z18, Z21
-	VFNMADD231PS.BCST constants<>+84(SB), Z18, Z22
-	VFMADD231PS.BCST  constants<>+96(SB), Z6, Z10
-	VFNMADD231PS.BCST constants<>+100(SB), Z8, Z10
+	VFMADD231PS.BCST  constants<>+80(SB), Z18, Z21
+	VFNMADD231PS.BCST constants<>+80(SB), Z18, Z22
+	VFMADD231PS.BCST  constants<>+92(SB), Z6, Z10
+	VFNMADD231PS.BCST constants<>+96(SB), Z8, Z10
 	VMOVAPS           Z10, Z18
-	VFMADD231PS.BCST  constants<>+96(SB), Z7, Z11
-	VFNMADD231PS.BCST constants<>+100(SB), Z9, Z11
+	VFMADD231PS.BCST  constants<>+92(SB), Z7, Z11
+	VFNMADD231PS.BCST constants<>+96(SB), Z9, Z11
 	VMOVAPS           Z11, Z23
 	MOVQ              SI, AX
 	VPADDD            Z31, Z12, Z24
@@ -7629,44 +7628,44 @@ whole:
 	VADDPS            Z26, Z5, Z5
 	VADDPS            Z27, Z11, Z11
 	VMOVAPS           Z4, Z13
-	VFNMADD231PS.BCST constants<>+88(SB), Z2, Z13
+	VFNMADD231PS.BCST constants<>+84(SB), Z2, Z13
 	VMOVAPS           Z3, Z12
-	VFNMADD231PS.BCST constants<>+88(SB), Z1, Z12
+	VFNMADD231PS.BCST constants<>+84(SB), Z1, Z12
 	VMOVAPS           Z13, Z14
-	VFMADD231PS.BCST  constants<>+72(SB), Z12, Z13
-	VFNMADD231PS.BCST constants<>+72(SB), Z12, Z14
+	VFMADD231PS.BCST  constants<>+68(SB), Z12, Z13
+	VFNMADD231PS.BCST constants<>+68(SB), Z12, Z14
 	VMOVAPS           Z4, Z15
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z15
+	VFNMADD231PS.BCST constants<>+72(SB), Z2, Z15
 	VMOVAPS           Z3, Z12
-	VFNMADD231PS.BCST constants<>+76(SB), Z1, Z12
+	VFNMADD231PS.BCST constants<>+72(SB), Z1, Z12
 	VMOVAPS           Z15, Z16
-	VFMADD231PS.BCST  constants<>+84(SB), Z12, Z15
-	VFNMADD231PS.BCST constants<>+84(SB), Z12, Z16
-	VFMADD231PS.BCST  constants<>+96(SB), Z0, Z4
-	VFNMADD231PS.BCST constants<>+100(SB), Z2, Z4
+	VFMADD231PS.BCST  constants<>+80(SB), Z12, Z15
+	VFNMADD231PS.BCST constants<>+80(SB), Z12, Z16
+	VFMADD231PS.BCST  constants<>+92(SB), Z0, Z4
+	VFNMADD231PS.BCST constants<>+96(SB), Z2, Z4
 	VMOVAPS           Z4, Z12
-	VFMADD231PS.BCST  constants<>+96(SB), Z1, Z5
-	VFNMADD231PS.BCST constants<>+100(SB), Z3, Z5
+	VFMADD231PS.BCST  constants<>+92(SB), Z1, Z5
+	VFNMADD231PS.BCST constants<>+96(SB), Z3, Z5
 	VMOVAPS           Z5, Z17
 	VMOVAPS           Z10, Z19
-	VFNMADD231PS.BCST constants<>+88(SB), Z8, Z19
+	VFNMADD231PS.BCST constants<>+84(SB), Z8, Z19
 	VMOVAPS           Z9, Z18
-	VFNMADD231PS.BCST constants<>+88(SB), Z7, Z18
+	VFNMADD231PS.BCST constants<>+84(SB), Z7, Z18
 	VMOVAPS           Z19, Z20
-	VFMADD231PS.BCST  constants<>+72(SB), Z18, Z19
-	VFNMADD231PS.BCST constants<>+72(SB), Z18, Z20
+	VFMADD231PS.BCST  constants<>+68(SB), Z18, Z19
+	VFNMADD231PS.BCST constants<>+68(SB), Z18, Z20
 	VMOVAPS           Z10, Z21
-	VFNMADD231PS.BCST constants<>+76(SB), Z8, Z21
+	VFNMADD231PS.BCST constants<>+72(SB), Z8, Z21
 	VMOVAPS           Z9, Z18
-	VFNMADD231PS.BCST constants<>+76(SB), Z7, Z18
+	VFNMADD231PS.BCST constants<>+72(SB), Z7, Z18
 	VMOVAPS           Z21, Z22
-	VFMADD231PS.BCST  constants<>+84(SB), Z18, Z21
-	VFNMADD231PS.BCST constants<>+84(SB), Z18, Z22
-	VFMADD231PS.BCST  constants<>+96(SB), Z6, Z10
-	VFNMADD231PS.BCST constants<>+100(SB), Z8, Z10
+	VFMADD231PS.BCST  constants<>+80(SB), Z18, Z21
+	VFNMADD231PS.BCST constants<>+80(SB), Z18, Z22
+	VFMADD231PS.BCST  constants<>+92(SB), Z6, Z10
+	VFNMADD231PS.BCST constants<>+96(SB), Z8, Z10
 	VMOVAPS           Z10, Z18
-	VFMADD231PS.BCST  constants<>+96(SB), Z7, Z11
-	VFNMADD231PS.BCST constants<>+100(SB), Z9, Z11
+	VFMADD231PS.BCST  constants<>+92(SB), Z7, Z11
+	VFNMADD231PS.BCST constants<>+96(SB), Z9, Z11
 	VMOVAPS           Z11, Z23
 	MOVQ              SI, AX
 	VPADDD            Z31, Z12, Z24
@@ -7776,11 +7775,11 @@ TEXT ·winogradStripOutput(SB), NOSPLIT, $0-8
 	MOVQ            184(R8), SI
 	VBROADCASTSS    248(R8), Z29
 	VBROADCASTSS    252(R8), Z28
+	VMOVUPS         interleave<>+0(SB), Z24
+	VMOVUPS         interleave<>+64(SB), Z23
 	VPBROADCASTD    constants<>+32(SB), Z27
 	VPBROADCASTD    constants<>+36(SB), Z26
 	VPBROADCASTD    constants<>+40(SB), Z25
-	VMOVUPS         interleave<>+0(SB), Z24
-	VMOVUPS         interleave<>+64(SB), Z23
 	VBROADCASTI32X4 upperToLower<>+0(SB), Z22
 	MOVQ            $0x3333333333333333, AX
 	KMOVQ           AX, K2
@@ -7835,28 +7834,28 @@ strip:
 	VSUBPS           Z2, Z1, Z13
 	VADDPS           Z4, Z3, Z1
 	VSUBPS           Z4, Z3, Z2
-	VMULPS.BCST      constants<>+76(SB), Z12, Z14
-	VFMADD231PS.BCST constants<>+88(SB), Z1, Z14
+	VMULPS.BCST      constants<>+72(SB), Z12, Z14
+	VFMADD231PS.BCST constants<>+84(SB), Z1, Z14
 	VMOVAPS          Z5, Z15
-	VFMADD231PS.BCST constants<>+80(SB), Z13, Z15
-	VFMADD231PS.BCST constants<>+92(SB), Z2, Z15
+	VFMADD231PS.BCST constants<>+76(SB), Z13, Z15
+	VFMADD231PS.BCST constants<>+88(SB), Z2, Z15
 	VADDPS           Z1, Z12, Z12
 	VADDPS           Z0, Z12, Z12
-	VMULPS.BCST      constants<>+72(SB), Z13, Z13
-	VFMADD231PS.BCST constants<>+84(SB), Z2, Z13
+	VMULPS.BCST      constants<>+68(SB), Z13, Z13
+	VFMADD231PS.BCST constants<>+80(SB), Z2, Z13
 	VADDPS           Z8, Z7, Z16
 	VSUBPS           Z8, Z7, Z17
 	VADDPS           Z10, Z9, Z7
 	VSUBPS           Z10, Z9, Z8
-	VMULPS.BCST      constants<>+76(SB), Z16, Z18
-	VFMADD231PS.BCST constants<>+88(SB), Z7, Z18
+	VMULPS.BCST      constants<>+72(SB), Z16, Z18
+	VFMADD231PS.BCST constants<>+84(SB), Z7, Z18
 	VMOVAPS          Z11, Z19
-	VFMADD231PS.BCST constants<>+80(SB), Z17, Z19
-	VFMADD231PS.BCST constants<>+92(SB), Z8, Z19
+	VFMADD231PS.BCST constants<>+76(SB), Z17, Z19
+	VFMADD231PS.BCST constants<>+88(SB), Z8, Z19
 	VADDPS           Z7, Z16, Z16
 	VADDPS           Z6, Z16, Z16
-	VMULPS.BCST      constants<>+72(SB), Z17, Z17
-	VFMADD231PS.BCST constants<>+84(SB), Z8, Z17
+	VMULPS.BCST      constants<>+68(SB), Z17, Z17
+	VFMADD231PS.BCST constants<>+80(SB), Z8, Z17
 	VMOVUPS          Z12, (SI)
 	VMOVUPS          Z16, 64(SI)
 	VMOVUPS          Z13, 128(SI)
@@ -7954,16 +7953,16 @@ rowf32_act5:
 	CMPL             240(R8), $0x05
 	JNE              rowf32_act6
 	VMOVAPS          Z0, Z4
-	VMULPS.BCST      constants<>+48(SB), Z0, Z0
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z0, Z0
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z0, Z5, Z0
 	VREDUCEPS        $0x09, Z0, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z0, Z3, Z0
 	VADDPS.BCST      constants<>+8(SB), Z0, Z0
 	VRCP14PS         Z0, Z3
@@ -7972,16 +7971,16 @@ rowf32_act5:
 	VMULPS           Z5, Z3, Z0
 	VMULPS           Z4, Z0, Z0
 	VMOVAPS          Z1, Z4
-	VMULPS.BCST      constants<>+48(SB), Z1, Z1
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z1, Z1
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z1, Z5, Z1
 	VREDUCEPS        $0x09, Z1, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z1, Z3, Z1
 	VADDPS.BCST      constants<>+8(SB), Z1, Z1
 	VRCP14PS         Z1, Z3
@@ -7994,32 +7993,32 @@ rowf32_act5:
 rowf32_act6:
 	CMPL             240(R8), $0x06
 	JNE              rowf32_act7
-	VMULPS.BCST      constants<>+48(SB), Z0, Z0
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z0, Z0
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z0, Z5, Z0
 	VREDUCEPS        $0x09, Z0, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z0, Z3, Z0
 	VADDPS.BCST      constants<>+8(SB), Z0, Z0
 	VRCP14PS         Z0, Z3
 	VBROADCASTSS     constants<>+12(SB), Z5
 	VFNMADD231PS     Z0, Z3, Z5
 	VMULPS           Z5, Z3, Z0
-	VMULPS.BCST      constants<>+48(SB), Z1, Z1
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z1, Z1
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z1, Z5, Z1
 	VREDUCEPS        $0x09, Z1, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z1, Z3, Z1
 	VADDPS.BCST      constants<>+8(SB), Z1, Z1
 	VRCP14PS         Z1, Z3
@@ -8031,13 +8030,12 @@ rowf32_act6:
 rowf32_act7:
 	CMPL             240(R8), $0x07
 	JNE              rowf32_act8
-	VMAXPS.BCST      constants<>+60(SB), Z0, Z2
-	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMAXPS.BCST      constants<>+56(SB), Z0, Z2
+	VMINPS.BCST      constants<>+60(SB), Z2, Z2
 	VMULPS           Z2, Z2, Z3
 	VBROADCASTSS     constants<>+28(SB), Z4
-	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
-	VBROADCASTSS     constants<>+180(SB), Z4
-	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD132PS.BCST constants<>+64(SB), Z4, Z3
+	VBROADCASTSS     constants<>+176(SB), Z4
 	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
@@ -8050,17 +8048,17 @@ rowf32_act7:
 	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+124(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
-	VBROADCASTSS     constants<>+60(SB), Z5
+	VBROADCASTSS     constants<>+56(SB), Z5
 	VCMPPS           $0x06, Z5, Z0, K5
 	VMULPS.Z         Z4, Z0, K5, Z0
-	VMAXPS.BCST      constants<>+60(SB), Z1, Z2
-	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMAXPS.BCST      constants<>+56(SB), Z1, Z2
+	VMINPS.BCST      constants<>+60(SB), Z2, Z2
 	VMULPS           Z2, Z2, Z3
 	VBROADCASTSS     constants<>+28(SB), Z4
-	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
-	VBROADCASTSS     constants<>+180(SB), Z4
-	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD132PS.BCST constants<>+64(SB), Z4, Z3
+	VBROADCASTSS     constants<>+176(SB), Z4
 	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
@@ -8073,24 +8071,25 @@ rowf32_act7:
 	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+124(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
-	VBROADCASTSS     constants<>+60(SB), Z5
+	VBROADCASTSS     constants<>+56(SB), Z5
 	VCMPPS           $0x06, Z5, Z1, K5
 	VMULPS.Z         Z4, Z1, K5, Z1
 	JMP              rowf32_actdone
 
 rowf32_act8:
 	VADDPS           Z0, Z0, Z0
-	VMULPS.BCST      constants<>+48(SB), Z0, Z0
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z0, Z0
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z0, Z5, Z0
 	VREDUCEPS        $0x09, Z0, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z0, Z3, Z0
 	VADDPS.BCST      constants<>+8(SB), Z0, Z0
 	VRCP14PS         Z0, Z3
@@ -8100,16 +8099,16 @@ rowf32_act8:
 	VADDPS           Z0, Z0, Z0
 	VADDPS.BCST      constants<>+28(SB), Z0, Z0
 	VADDPS           Z1, Z1, Z1
-	VMULPS.BCST      constants<>+48(SB), Z1, Z1
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z1, Z1
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z1, Z5, Z1
 	VREDUCEPS        $0x09, Z1, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z1, Z3, Z1
 	VADDPS.BCST      constants<>+8(SB), Z1, Z1
 	VRCP14PS         Z1, Z3
@@ -8196,16 +8195,16 @@ rowf16_act5:
 	CMPL             240(R8), $0x05
 	JNE              rowf16_act6
 	VMOVAPS          Z0, Z4
-	VMULPS.BCST      constants<>+48(SB), Z0, Z0
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z0, Z0
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z0, Z5, Z0
 	VREDUCEPS        $0x09, Z0, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z0, Z3, Z0
 	VADDPS.BCST      constants<>+8(SB), Z0, Z0
 	VRCP14PS         Z0, Z3
@@ -8214,16 +8213,16 @@ rowf16_act5:
 	VMULPS           Z5, Z3, Z0
 	VMULPS           Z4, Z0, Z0
 	VMOVAPS          Z1, Z4
-	VMULPS.BCST      constants<>+48(SB), Z1, Z1
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z1, Z1
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z1, Z5, Z1
 	VREDUCEPS        $0x09, Z1, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z1, Z3, Z1
 	VADDPS.BCST      constants<>+8(SB), Z1, Z1
 	VRCP14PS         Z1, Z3
@@ -8236,32 +8235,32 @@ rowf16_act5:
 rowf16_act6:
 	CMPL             240(R8), $0x06
 	JNE              rowf16_act7
-	VMULPS.BCST      constants<>+48(SB), Z0, Z0
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z0, Z0
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z0, Z5, Z0
 	VREDUCEPS        $0x09, Z0, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z0, Z3, Z0
 	VADDPS.BCST      constants<>+8(SB), Z0, Z0
 	VRCP14PS         Z0, Z3
 	VBROADCASTSS     constants<>+12(SB), Z5
 	VFNMADD231PS     Z0, Z3, Z5
 	VMULPS           Z5, Z3, Z0
-	VMULPS.BCST      constants<>+48(SB), Z1, Z1
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z1, Z1
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z1, Z5, Z1
 	VREDUCEPS        $0x09, Z1, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z1, Z3, Z1
 	VADDPS.BCST      constants<>+8(SB), Z1, Z1
 	VRCP14PS         Z1, Z3
@@ -8273,13 +8272,12 @@ rowf16_act6:
 rowf16_act7:
 	CMPL             240(R8), $0x07
 	JNE              rowf16_act8
-	VMAXPS.BCST      constants<>+60(SB), Z0, Z2
-	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMAXPS.BCST      constants<>+56(SB), Z0, Z2
+	VMINPS.BCST      constants<>+60(SB), Z2, Z2
 	VMULPS           Z2, Z2, Z3
 	VBROADCASTSS     constants<>+28(SB), Z4
-	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
-	VBROADCASTSS     constants<>+180(SB), Z4
-	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD132PS.BCST constants<>+64(SB), Z4, Z3
+	VBROADCASTSS     constants<>+176(SB), Z4
 	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
@@ -8292,17 +8290,17 @@ rowf16_act7:
 	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+124(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
-	VBROADCASTSS     constants<>+60(SB), Z5
+	VBROADCASTSS     constants<>+56(SB), Z5
 	VCMPPS           $0x06, Z5, Z0, K5
 	VMULPS.Z         Z4, Z0, K5, Z0
-	VMAXPS.BCST      constants<>+60(SB), Z1, Z2
-	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMAXPS.BCST      constants<>+56(SB), Z1, Z2
+	VMINPS.BCST      constants<>+60(SB), Z2, Z2
 	VMULPS           Z2, Z2, Z3
 	VBROADCASTSS     constants<>+28(SB), Z4
-	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
-	VBROADCASTSS     constants<>+180(SB), Z4
-	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD132PS.BCST constants<>+64(SB), Z4, Z3
+	VBROADCASTSS     constants<>+176(SB), Z4
 	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
@@ -8315,24 +8313,25 @@ rowf16_act7:
 	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+124(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
-	VBROADCASTSS     constants<>+60(SB), Z5
+	VBROADCASTSS     constants<>+56(SB), Z5
 	VCMPPS           $0x06, Z5, Z1, K5
 	VMULPS.Z         Z4, Z1, K5, Z1
 	JMP              rowf16_actdone
 
 rowf16_act8:
 	VADDPS           Z0, Z0, Z0
-	VMULPS.BCST      constants<>+48(SB), Z0, Z0
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z0, Z0
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z0, Z5, Z0
 	VREDUCEPS        $0x09, Z0, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z0, Z3, Z0
 	VADDPS.BCST      constants<>+8(SB), Z0, Z0
 	VRCP14PS         Z0, Z3
@@ -8342,16 +8341,16 @@ rowf16_act8:
 	VADDPS           Z0, Z0, Z0
 	VADDPS.BCST      constants<>+28(SB), Z0, Z0
 	VADDPS           Z1, Z1, Z1
-	VMULPS.BCST      constants<>+48(SB), Z1, Z1
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z1, Z1
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z1, Z5, Z1
 	VREDUCEPS        $0x09, Z1, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z1, Z3, Z1
 	VADDPS.BCST      constants<>+8(SB), Z1, Z1
 	VRCP14PS         Z1, Z3
@@ -8635,22 +8634,23 @@ end:
 // func pairRound(args *byte)
 // Requires: AVX, AVX512BW, AVX512F
 TEXT ·pairRound(SB), NOSPLIT, $0-8
-	MOVQ         args+0(FP), R8
-	MOVQ         (R8), DI
-	MOVQ         8(R8), SI
-	MOVQ         16(R8), R9
-	MOVQ         24(R8), CX
-	MOVQ         32(R8), AX
-	KMOVW        AX, K1
-	SHRQ         $0x10, AX
-	KMOVW        AX, K3
-	MOVL         constants<>+44(SB), AX
-	KMOVD        AX, K2
-	VPBROADCASTD constants<>+32(SB), Z27
-	VPBROADCASTD constants<>+36(SB), Z26
-	VPBROADCASTD constants<>+40(SB), Z25
-	VMOVUPS      deinterleave<>+0(SB), Z24
-	VMOVUPS      deinterleave<>+64(SB), Z23
+	MOVQ            args+0(FP), R8
+	MOVQ            (R8), DI
+	MOVQ            8(R8), SI
+	MOVQ            16(R8), R9
+	MOVQ            24(R8), CX
+	MOVQ            32(R8), AX
+	KMOVW           AX, K1
+	SHRQ            $0x10, AX
+	KMOVW           AX, K3
+	VPBROADCASTD    constants<>+32(SB), Z27
+	VPBROADCASTD    constants<>+36(SB), Z26
+	VPBROADCASTD    constants<>+40(SB), Z25
+	VBROADCASTI32X4 upperToLower<>+0(SB), Z22
+	MOVQ            $0x3333333333333333, AX
+	KMOVQ           AX, K2
+	VMOVUPS         deinterleave<>+0(SB), Z24
+	VMOVUPS         deinterleave<>+64(SB), Z23
 
 pair:
 	VMOVUPS.Z (SI), K1, Z0
@@ -8673,13 +8673,13 @@ single:
 	VPERMT2PS Z3, Z23, Z2
 	VPADDD    Z27, Z4, Z6
 	VPADDD    Z27, Z5, Z7
-	VPSRLD    $0x10, Z6, Z8
-	VMOVDQU16 Z7, K2, Z8
+	VMOVDQA64 Z7, Z8
+	VPSHUFB   Z22, Z6, K2, Z8
 	VMOVDQU64 Z8, (DI)
 	VPADDD    Z27, Z0, Z6
 	VPADDD    Z27, Z2, Z7
-	VPSRLD    $0x10, Z6, Z8
-	VMOVDQU16 Z7, K2, Z8
+	VMOVDQA64 Z7, Z8
+	VPSHUFB   Z22, Z6, K2, Z8
 	VMOVDQU64 Z8, 1024(DI)
 	ADDQ      $0x40, DI
 	SUBQ      $0x02, CX
@@ -8690,22 +8690,23 @@ single:
 // func pairSplit(args *byte)
 // Requires: AVX, AVX512BW, AVX512F
 TEXT ·pairSplit(SB), NOSPLIT, $0-8
-	MOVQ         args+0(FP), R8
-	MOVQ         (R8), DI
-	MOVQ         8(R8), SI
-	MOVQ         16(R8), R9
-	MOVQ         24(R8), CX
-	MOVQ         32(R8), AX
-	KMOVW        AX, K1
-	SHRQ         $0x10, AX
-	KMOVW        AX, K3
-	MOVL         constants<>+44(SB), AX
-	KMOVD        AX, K2
-	VPBROADCASTD constants<>+32(SB), Z27
-	VPBROADCASTD constants<>+36(SB), Z26
-	VPBROADCASTD constants<>+40(SB), Z25
-	VMOVUPS      deinterleave<>+0(SB), Z24
-	VMOVUPS      deinterleave<>+64(SB), Z23
+	MOVQ            args+0(FP), R8
+	MOVQ            (R8), DI
+	MOVQ            8(R8), SI
+	MOVQ            16(R8), R9
+	MOVQ            24(R8), CX
+	MOVQ            32(R8), AX
+	KMOVW           AX, K1
+	SHRQ            $0x10, AX
+	KMOVW           AX, K3
+	VPBROADCASTD    constants<>+32(SB), Z27
+	VPBROADCASTD    constants<>+36(SB), Z26
+	VPBROADCASTD    constants<>+40(SB), Z25
+	VBROADCASTI32X4 upperToLower<>+0(SB), Z22
+	MOVQ            $0x3333333333333333, AX
+	KMOVQ           AX, K2
+	VMOVUPS         deinterleave<>+0(SB), Z24
+	VMOVUPS         deinterleave<>+64(SB), Z23
 
 pair:
 	VMOVUPS.Z (SI), K1, Z0
@@ -8728,8 +8729,8 @@ single:
 	VPERMT2PS   Z3, Z23, Z2
 	VPADDD      Z27, Z4, Z6
 	VPADDD      Z27, Z5, Z7
-	VPSRLD      $0x10, Z6, Z8
-	VMOVDQU16   Z7, K2, Z8
+	VMOVDQA64   Z7, Z8
+	VPSHUFB     Z22, Z6, K2, Z8
 	VMOVDQU64   Z8, (DI)
 	VPANDD      Z26, Z6, Z6
 	VPANDD      Z26, Z7, Z7
@@ -8739,13 +8740,12 @@ single:
 	VFIXUPIMMPS $0x00, Z25, Z5, Z5
 	VPADDD      Z27, Z4, Z4
 	VPADDD      Z27, Z5, Z5
-	VPSRLD      $0x10, Z4, Z4
-	VMOVDQU16   Z5, K2, Z4
-	VMOVDQU64   Z4, 2048(DI)
+	VPSHUFB     Z22, Z4, K2, Z5
+	VMOVDQU64   Z5, 2048(DI)
 	VPADDD      Z27, Z0, Z6
 	VPADDD      Z27, Z2, Z7
-	VPSRLD      $0x10, Z6, Z8
-	VMOVDQU16   Z7, K2, Z8
+	VMOVDQA64   Z7, Z8
+	VPSHUFB     Z22, Z6, K2, Z8
 	VMOVDQU64   Z8, 1024(DI)
 	VPANDD      Z26, Z6, Z6
 	VPANDD      Z26, Z7, Z7
@@ -8755,9 +8755,8 @@ single:
 	VFIXUPIMMPS $0x00, Z25, Z2, Z2
 	VPADDD      Z27, Z0, Z0
 	VPADDD      Z27, Z2, Z2
-	VPSRLD      $0x10, Z0, Z0
-	VMOVDQU16   Z2, K2, Z0
-	VMOVDQU64   Z0, 3072(DI)
+	VPSHUFB     Z22, Z0, K2, Z2
+	VMOVDQU64   Z2, 3072(DI)
 	ADDQ        $0x40, DI
 	SUBQ        $0x02, CX
 	JG          pair

@@ -15,42 +15,41 @@ DATA constants<>+28(SB)/4, $0xbf800000
 DATA constants<>+32(SB)/4, $0x00008000
 DATA constants<>+36(SB)/4, $0xffff0000
 DATA constants<>+40(SB)/4, $0x00000088
-DATA constants<>+44(SB)/4, $0xaaaaaaaa
-DATA constants<>+48(SB)/4, $0xbfb8aa3b
-DATA constants<>+52(SB)/4, $0xc2fc0000
-DATA constants<>+56(SB)/4, $0x42fa0000
-DATA constants<>+60(SB)/4, $0xc0a80000
-DATA constants<>+64(SB)/4, $0x40a80000
-DATA constants<>+68(SB)/4, $0x3d949b93
-DATA constants<>+72(SB)/4, $0x3f400000
-DATA constants<>+76(SB)/4, $0x3f100000
-DATA constants<>+80(SB)/4, $0x3ed80000
-DATA constants<>+84(SB)/4, $0x3fc00000
-DATA constants<>+88(SB)/4, $0x40100000
-DATA constants<>+92(SB)/4, $0x40580000
-DATA constants<>+96(SB)/4, $0x3fa20000
-DATA constants<>+100(SB)/4, $0x40340000
-DATA constants<>+104(SB)/4, $0x3f7fffff
-DATA constants<>+108(SB)/4, $0x3f31727b
-DATA constants<>+112(SB)/4, $0x3e75ead5
-DATA constants<>+116(SB)/4, $0x3d64aa22
-DATA constants<>+120(SB)/4, $0x3c13480e
-DATA constants<>+124(SB)/4, $0x3af618ec
-DATA constants<>+128(SB)/4, $0x3e09e425
-DATA constants<>+132(SB)/4, $0xbd8979b3
-DATA constants<>+136(SB)/4, $0x3d4b5760
-DATA constants<>+140(SB)/4, $0xbd22e462
-DATA constants<>+144(SB)/4, $0x3d035627
-DATA constants<>+148(SB)/4, $0xbcccc358
-DATA constants<>+152(SB)/4, $0x3c961ceb
-DATA constants<>+156(SB)/4, $0xbc543432
-DATA constants<>+160(SB)/4, $0x3c14abd3
-DATA constants<>+164(SB)/4, $0xbba7f123
-DATA constants<>+168(SB)/4, $0x3af48433
-DATA constants<>+172(SB)/4, $0xbaad2e83
-DATA constants<>+176(SB)/4, $0x3abf1e70
-DATA constants<>+180(SB)/4, $0xba138a45
-GLOBL constants<>(SB), RODATA|NOPTR, $184
+DATA constants<>+44(SB)/4, $0xbfb8aa3b
+DATA constants<>+48(SB)/4, $0xc2fc0000
+DATA constants<>+52(SB)/4, $0x42fa0000
+DATA constants<>+56(SB)/4, $0xc0a80000
+DATA constants<>+60(SB)/4, $0x40a80000
+DATA constants<>+64(SB)/4, $0x3d949b93
+DATA constants<>+68(SB)/4, $0x3f400000
+DATA constants<>+72(SB)/4, $0x3f100000
+DATA constants<>+76(SB)/4, $0x3ed80000
+DATA constants<>+80(SB)/4, $0x3fc00000
+DATA constants<>+84(SB)/4, $0x40100000
+DATA constants<>+88(SB)/4, $0x40580000
+DATA constants<>+92(SB)/4, $0x3fa20000
+DATA constants<>+96(SB)/4, $0x40340000
+DATA constants<>+100(SB)/4, $0x3f7fffff
+DATA constants<>+104(SB)/4, $0x3f31727b
+DATA constants<>+108(SB)/4, $0x3e75ead5
+DATA constants<>+112(SB)/4, $0x3d64aa22
+DATA constants<>+116(SB)/4, $0x3c13480e
+DATA constants<>+120(SB)/4, $0x3af618ec
+DATA constants<>+124(SB)/4, $0x3e09e425
+DATA constants<>+128(SB)/4, $0xbd8979b3
+DATA constants<>+132(SB)/4, $0x3d4b5760
+DATA constants<>+136(SB)/4, $0xbd22e462
+DATA constants<>+140(SB)/4, $0x3d035627
+DATA constants<>+144(SB)/4, $0xbcccc358
+DATA constants<>+148(SB)/4, $0x3c961ceb
+DATA constants<>+152(SB)/4, $0xbc543432
+DATA constants<>+156(SB)/4, $0x3c14abd3
+DATA constants<>+160(SB)/4, $0xbba7f123
+DATA constants<>+164(SB)/4, $0x3af48433
+DATA constants<>+168(SB)/4, $0xbaad2e83
+DATA constants<>+172(SB)/4, $0x3abf1e70
+DATA constants<>+176(SB)/4, $0xba138a45
+GLOBL constants<>(SB), RODATA|NOPTR, $180
 
 DATA interleave<>+0(SB)/4, $0x00000000
 DATA interleave<>+4(SB)/4, $0x00000010
@@ -3531,16 +3530,16 @@ row_act5:
 	CMPL             128(R8), $0x05
 	JNE              row_act6
 	VMOVAPS          Z0, Z4
-	VMULPS.BCST      constants<>+48(SB), Z0, Z0
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z0, Z0
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z0, Z5, Z0
 	VREDUCEPS        $0x09, Z0, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z0, Z3, Z0
 	VADDPS.BCST      constants<>+8(SB), Z0, Z0
 	VRCP14PS         Z0, Z3
@@ -3549,16 +3548,16 @@ row_act5:
 	VMULPS           Z5, Z3, Z0
 	VMULPS           Z4, Z0, Z0
 	VMOVAPS          Z1, Z4
-	VMULPS.BCST      constants<>+48(SB), Z1, Z1
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z1, Z1
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z1, Z5, Z1
 	VREDUCEPS        $0x09, Z1, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z1, Z3, Z1
 	VADDPS.BCST      constants<>+8(SB), Z1, Z1
 	VRCP14PS         Z1, Z3
@@ -3571,32 +3570,32 @@ row_act5:
 row_act6:
 	CMPL             128(R8), $0x06
 	JNE              row_act7
-	VMULPS.BCST      constants<>+48(SB), Z0, Z0
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z0, Z0
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z0, Z5, Z0
 	VREDUCEPS        $0x09, Z0, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z0, Z3, Z0
 	VADDPS.BCST      constants<>+8(SB), Z0, Z0
 	VRCP14PS         Z0, Z3
 	VBROADCASTSS     constants<>+12(SB), Z5
 	VFNMADD231PS     Z0, Z3, Z5
 	VMULPS           Z5, Z3, Z0
-	VMULPS.BCST      constants<>+48(SB), Z1, Z1
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z1, Z1
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z1, Z5, Z1
 	VREDUCEPS        $0x09, Z1, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z1, Z3, Z1
 	VADDPS.BCST      constants<>+8(SB), Z1, Z1
 	VRCP14PS         Z1, Z3
@@ -3608,13 +3607,12 @@ row_act6:
 row_act7:
 	CMPL             128(R8), $0x07
 	JNE              row_act8
-	VMAXPS.BCST      constants<>+60(SB), Z0, Z2
-	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMAXPS.BCST      constants<>+56(SB), Z0, Z2
+	VMINPS.BCST      constants<>+60(SB), Z2, Z2
 	VMULPS           Z2, Z2, Z3
 	VBROADCASTSS     constants<>+28(SB), Z4
-	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
-	VBROADCASTSS     constants<>+180(SB), Z4
-	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD132PS.BCST constants<>+64(SB), Z4, Z3
+	VBROADCASTSS     constants<>+176(SB), Z4
 	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
@@ -3627,17 +3625,17 @@ row_act7:
 	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+124(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
-	VBROADCASTSS     constants<>+60(SB), Z5
+	VBROADCASTSS     constants<>+56(SB), Z5
 	VCMPPS           $0x06, Z5, Z0, K5
 	VMULPS.Z         Z4, Z0, K5, Z0
-	VMAXPS.BCST      constants<>+60(SB), Z1, Z2
-	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMAXPS.BCST      constants<>+56(SB), Z1, Z2
+	VMINPS.BCST      constants<>+60(SB), Z2, Z2
 	VMULPS           Z2, Z2, Z3
 	VBROADCASTSS     constants<>+28(SB), Z4
-	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
-	VBROADCASTSS     constants<>+180(SB), Z4
-	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD132PS.BCST constants<>+64(SB), Z4, Z3
+	VBROADCASTSS     constants<>+176(SB), Z4
 	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
@@ -3650,24 +3648,25 @@ row_act7:
 	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+124(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
-	VBROADCASTSS     constants<>+60(SB), Z5
+	VBROADCASTSS     constants<>+56(SB), Z5
 	VCMPPS           $0x06, Z5, Z1, K5
 	VMULPS.Z         Z4, Z1, K5, Z1
 	JMP              row_actdone
 
 row_act8:
 	VADDPS           Z0, Z0, Z0
-	VMULPS.BCST      constants<>+48(SB), Z0, Z0
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z0, Z0
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z0, Z5, Z0
 	VREDUCEPS        $0x09, Z0, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z0, Z3, Z0
 	VADDPS.BCST      constants<>+8(SB), Z0, Z0
 	VRCP14PS         Z0, Z3
@@ -3677,16 +3676,16 @@ row_act8:
 	VADDPS           Z0, Z0, Z0
 	VADDPS.BCST      constants<>+28(SB), Z0, Z0
 	VADDPS           Z1, Z1, Z1
-	VMULPS.BCST      constants<>+48(SB), Z1, Z1
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z1, Z1
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z1, Z5, Z1
 	VREDUCEPS        $0x09, Z1, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z1, Z3, Z1
 	VADDPS.BCST      constants<>+8(SB), Z1, Z1
 	VRCP14PS         Z1, Z3
@@ -6057,16 +6056,16 @@ row_act5:
 	CMPL             104(R8), $0x05
 	JNE              row_act6
 	VMOVAPS          Z0, Z4
-	VMULPS.BCST      constants<>+48(SB), Z0, Z0
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z0, Z0
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z0, Z5, Z0
 	VREDUCEPS        $0x09, Z0, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z0, Z3, Z0
 	VADDPS.BCST      constants<>+8(SB), Z0, Z0
 	VRCP14PS         Z0, Z3
@@ -6079,16 +6078,16 @@ row_act5:
 row_act6:
 	CMPL             104(R8), $0x06
 	JNE              row_act7
-	VMULPS.BCST      constants<>+48(SB), Z0, Z0
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z0, Z0
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z0, Z5, Z0
 	VREDUCEPS        $0x09, Z0, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z0, Z3, Z0
 	VADDPS.BCST      constants<>+8(SB), Z0, Z0
 	VRCP14PS         Z0, Z3
@@ -6100,13 +6099,12 @@ row_act6:
 row_act7:
 	CMPL             104(R8), $0x07
 	JNE              row_act8
-	VMAXPS.BCST      constants<>+60(SB), Z0, Z2
-	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMAXPS.BCST      constants<>+56(SB), Z0, Z2
+	VMINPS.BCST      constants<>+60(SB), Z2, Z2
 	VMULPS           Z2, Z2, Z3
 	VBROADCASTSS     constants<>+28(SB), Z4
-	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
-	VBROADCASTSS     constants<>+180(SB), Z4
-	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD132PS.BCST constants<>+64(SB), Z4, Z3
+	VBROADCASTSS     constants<>+176(SB), Z4
 	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
@@ -6119,24 +6117,25 @@ row_act7:
 	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+124(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
-	VBROADCASTSS     constants<>+60(SB), Z5
+	VBROADCASTSS     constants<>+56(SB), Z5
 	VCMPPS           $0x06, Z5, Z0, K5
 	VMULPS.Z         Z4, Z0, K5, Z0
 	JMP              row_actdone
 
 row_act8:
 	VADDPS           Z0, Z0, Z0
-	VMULPS.BCST      constants<>+48(SB), Z0, Z0
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z0, Z0
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z0, Z5, Z0
 	VREDUCEPS        $0x09, Z0, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z0, Z3, Z0
 	VADDPS.BCST      constants<>+8(SB), Z0, Z0
 	VRCP14PS         Z0, Z3
@@ -7017,16 +7016,16 @@ row_act5:
 	CMPL             104(R8), $0x05
 	JNE              row_act6
 	VMOVAPS          Z0, Z4
-	VMULPS.BCST      constants<>+48(SB), Z0, Z0
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z0, Z0
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z0, Z5, Z0
 	VREDUCEPS        $0x09, Z0, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z0, Z3, Z0
 	VADDPS.BCST      constants<>+8(SB), Z0, Z0
 	VRCP14PS         Z0, Z3
@@ -7039,16 +7038,16 @@ row_act5:
 row_act6:
 	CMPL             104(R8), $0x06
 	JNE              row_act7
-	VMULPS.BCST      constants<>+48(SB), Z0, Z0
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z0, Z0
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z0, Z5, Z0
 	VREDUCEPS        $0x09, Z0, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z0, Z3, Z0
 	VADDPS.BCST      constants<>+8(SB), Z0, Z0
 	VRCP14PS         Z0, Z3
@@ -7060,13 +7059,12 @@ row_act6:
 row_act7:
 	CMPL             104(R8), $0x07
 	JNE              row_act8
-	VMAXPS.BCST      constants<>+60(SB), Z0, Z2
-	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMAXPS.BCST      constants<>+56(SB), Z0, Z2
+	VMINPS.BCST      constants<>+60(SB), Z2, Z2
 	VMULPS           Z2, Z2, Z3
 	VBROADCASTSS     constants<>+28(SB), Z4
-	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
-	VBROADCASTSS     constants<>+180(SB), Z4
-	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD132PS.BCST constants<>+64(SB), Z4, Z3
+	VBROADCASTSS     constants<>+176(SB), Z4
 	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
@@ -7079,24 +7077,25 @@ row_act7:
 	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+124(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
-	VBROADCASTSS     constants<>+60(SB), Z5
+	VBROADCASTSS     constants<>+56(SB), Z5
 	VCMPPS           $0x06, Z5, Z0, K5
 	VMULPS.Z         Z4, Z0, K5, Z0
 	JMP              row_actdone
 
 row_act8:
 	VADDPS           Z0, Z0, Z0
-	VMULPS.BCST      constants<>+48(SB), Z0, Z0
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z0, Z0
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z0, Z5, Z0
 	VREDUCEPS        $0x09, Z0, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z0, Z3, Z0
 	VADDPS.BCST      constants<>+8(SB), Z0, Z0
 	VRCP14PS         Z0, Z3
@@ -10369,16 +10368,16 @@ row_act5:
 	CMPL             104(R8), $0x05
 	JNE              row_act6
 	VMOVAPS          Z0, Z4
-	VMULPS.BCST      constants<>+48(SB), Z0, Z0
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z0, Z0
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z0, Z5, Z0
 	VREDUCEPS        $0x09, Z0, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z0, Z3, Z0
 	VADDPS.BCST      constants<>+8(SB), Z0, Z0
 	VRCP14PS         Z0, Z3
@@ -10391,16 +10390,16 @@ row_act5:
 row_act6:
 	CMPL             104(R8), $0x06
 	JNE              row_act7
-	VMULPS.BCST      constants<>+48(SB), Z0, Z0
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z0, Z0
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z0, Z5, Z0
 	VREDUCEPS        $0x09, Z0, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z0, Z3, Z0
 	VADDPS.BCST      constants<>+8(SB), Z0, Z0
 	VRCP14PS         Z0, Z3
@@ -10412,13 +10411,12 @@ row_act6:
 row_act7:
 	CMPL             104(R8), $0x07
 	JNE              row_act8
-	VMAXPS.BCST      constants<>+60(SB), Z0, Z2
-	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMAXPS.BCST      constants<>+56(SB), Z0, Z2
+	VMINPS.BCST      constants<>+60(SB), Z2, Z2
 	VMULPS           Z2, Z2, Z3
 	VBROADCASTSS     constants<>+28(SB), Z4
-	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
-	VBROADCASTSS     constants<>+180(SB), Z4
-	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD132PS.BCST constants<>+64(SB), Z4, Z3
+	VBROADCASTSS     constants<>+176(SB), Z4
 	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
@@ -10431,24 +10429,25 @@ row_act7:
 	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+124(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
-	VBROADCASTSS     constants<>+60(SB), Z5
+	VBROADCASTSS     constants<>+56(SB), Z5
 	VCMPPS           $0x06, Z5, Z0, K5
 	VMULPS.Z         Z4, Z0, K5, Z0
 	JMP              row_actdone
 
 row_act8:
 	VADDPS           Z0, Z0, Z0
-	VMULPS.BCST      constants<>+48(SB), Z0, Z0
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z0, Z0
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z0, Z5, Z0
 	VREDUCEPS        $0x09, Z0, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z0, Z3, Z0
 	VADDPS.BCST      constants<>+8(SB), Z0, Z0
 	VRCP14PS         Z0, Z3
@@ -11627,16 +11626,16 @@ v_act5:
 	CMPL             120(R8), $0x05
 	JNE              v_act6
 	VMOVAPS          Z0, Z4
-	VMULPS.BCST      constants<>+48(SB), Z0, Z0
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z0, Z0
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z0, Z5, Z0
 	VREDUCEPS        $0x09, Z0, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z0, Z3, Z0
 	VADDPS.BCST      constants<>+8(SB), Z0, Z0
 	VRCP14PS         Z0, Z3
@@ -11645,16 +11644,16 @@ v_act5:
 	VMULPS           Z5, Z3, Z0
 	VMULPS           Z4, Z0, Z0
 	VMOVAPS          Z1, Z4
-	VMULPS.BCST      constants<>+48(SB), Z1, Z1
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z1, Z1
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z1, Z5, Z1
 	VREDUCEPS        $0x09, Z1, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z1, Z3, Z1
 	VADDPS.BCST      constants<>+8(SB), Z1, Z1
 	VRCP14PS         Z1, Z3
@@ -11667,32 +11666,32 @@ v_act5:
 v_act6:
 	CMPL             120(R8), $0x06
 	JNE              v_act7
-	VMULPS.BCST      constants<>+48(SB), Z0, Z0
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z0, Z0
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z0, Z5, Z0
 	VREDUCEPS        $0x09, Z0, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z0, Z3, Z0
 	VADDPS.BCST      constants<>+8(SB), Z0, Z0
 	VRCP14PS         Z0, Z3
 	VBROADCASTSS     constants<>+12(SB), Z5
 	VFNMADD231PS     Z0, Z3, Z5
 	VMULPS           Z5, Z3, Z0
-	VMULPS.BCST      constants<>+48(SB), Z1, Z1
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z1, Z1
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z1, Z5, Z1
 	VREDUCEPS        $0x09, Z1, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z1, Z3, Z1
 	VADDPS.BCST      constants<>+8(SB), Z1, Z1
 	VRCP14PS         Z1, Z3
@@ -11704,13 +11703,12 @@ v_act6:
 v_act7:
 	CMPL             120(R8), $0x07
 	JNE              v_act8
-	VMAXPS.BCST      constants<>+60(SB), Z0, Z2
-	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMAXPS.BCST      constants<>+56(SB), Z0, Z2
+	VMINPS.BCST      constants<>+60(SB), Z2, Z2
 	VMULPS           Z2, Z2, Z3
 	VBROADCASTSS     constants<>+28(SB), Z4
-	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
-	VBROADCASTSS     constants<>+180(SB), Z4
-	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD132PS.BCST constants<>+64(SB), Z4, Z3
+	VBROADCASTSS     constants<>+176(SB), Z4
 	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
@@ -11723,17 +11721,17 @@ v_act7:
 	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+124(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
-	VBROADCASTSS     constants<>+60(SB), Z5
+	VBROADCASTSS     constants<>+56(SB), Z5
 	VCMPPS           $0x06, Z5, Z0, K5
 	VMULPS.Z         Z4, Z0, K5, Z0
-	VMAXPS.BCST      constants<>+60(SB), Z1, Z2
-	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMAXPS.BCST      constants<>+56(SB), Z1, Z2
+	VMINPS.BCST      constants<>+60(SB), Z2, Z2
 	VMULPS           Z2, Z2, Z3
 	VBROADCASTSS     constants<>+28(SB), Z4
-	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
-	VBROADCASTSS     constants<>+180(SB), Z4
-	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD132PS.BCST constants<>+64(SB), Z4, Z3
+	VBROADCASTSS     constants<>+176(SB), Z4
 	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
@@ -11746,24 +11744,25 @@ v_act7:
 	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+124(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
-	VBROADCASTSS     constants<>+60(SB), Z5
+	VBROADCASTSS     constants<>+56(SB), Z5
 	VCMPPS           $0x06, Z5, Z1, K5
 	VMULPS.Z         Z4, Z1, K5, Z1
 	JMP              v_actdone
 
 v_act8:
 	VADDPS           Z0, Z0, Z0
-	VMULPS.BCST      constants<>+48(SB), Z0, Z0
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z0, Z0
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z0, Z5, Z0
 	VREDUCEPS        $0x09, Z0, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z0, Z3, Z0
 	VADDPS.BCST      constants<>+8(SB), Z0, Z0
 	VRCP14PS         Z0, Z3
@@ -11773,16 +11772,16 @@ v_act8:
 	VADDPS           Z0, Z0, Z0
 	VADDPS.BCST      constants<>+28(SB), Z0, Z0
 	VADDPS           Z1, Z1, Z1
-	VMULPS.BCST      constants<>+48(SB), Z1, Z1
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z1, Z1
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z1, Z5, Z1
 	VREDUCEPS        $0x09, Z1, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z1, Z3, Z1
 	VADDPS.BCST      constants<>+8(SB), Z1, Z1
 	VRCP14PS         Z1, Z3
@@ -12104,16 +12103,16 @@ v_act5:
 	CMPL             120(R8), $0x05
 	JNE              v_act6
 	VMOVAPS          Z0, Z4
-	VMULPS.BCST      constants<>+48(SB), Z0, Z0
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z0, Z0
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z0, Z5, Z0
 	VREDUCEPS        $0x09, Z0, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z0, Z3, Z0
 	VADDPS.BCST      constants<>+8(SB), Z0, Z0
 	VRCP14PS         Z0, Z3
@@ -12122,16 +12121,16 @@ v_act5:
 	VMULPS           Z5, Z3, Z0
 	VMULPS           Z4, Z0, Z0
 	VMOVAPS          Z1, Z4
-	VMULPS.BCST      constants<>+48(SB), Z1, Z1
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z1, Z1
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z1, Z5, Z1
 	VREDUCEPS        $0x09, Z1, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z1, Z3, Z1
 	VADDPS.BCST      constants<>+8(SB), Z1, Z1
 	VRCP14PS         Z1, Z3
@@ -12144,32 +12143,32 @@ v_act5:
 v_act6:
 	CMPL             120(R8), $0x06
 	JNE              v_act7
-	VMULPS.BCST      constants<>+48(SB), Z0, Z0
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z0, Z0
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z0, Z5, Z0
 	VREDUCEPS        $0x09, Z0, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z0, Z3, Z0
 	VADDPS.BCST      constants<>+8(SB), Z0, Z0
 	VRCP14PS         Z0, Z3
 	VBROADCASTSS     constants<>+12(SB), Z5
 	VFNMADD231PS     Z0, Z3, Z5
 	VMULPS           Z5, Z3, Z0
-	VMULPS.BCST      constants<>+48(SB), Z1, Z1
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z1, Z1
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z1, Z5, Z1
 	VREDUCEPS        $0x09, Z1, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z1, Z3, Z1
 	VADDPS.BCST      constants<>+8(SB), Z1, Z1
 	VRCP14PS         Z1, Z3
@@ -12181,13 +12180,12 @@ v_act6:
 v_act7:
 	CMPL             120(R8), $0x07
 	JNE              v_act8
-	VMAXPS.BCST      constants<>+60(SB), Z0, Z2
-	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMAXPS.BCST      constants<>+56(SB), Z0, Z2
+	VMINPS.BCST      constants<>+60(SB), Z2, Z2
 	VMULPS           Z2, Z2, Z3
 	VBROADCASTSS     constants<>+28(SB), Z4
-	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
-	VBROADCASTSS     constants<>+180(SB), Z4
-	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD132PS.BCST constants<>+64(SB), Z4, Z3
+	VBROADCASTSS     constants<>+176(SB), Z4
 	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
@@ -12200,17 +12198,17 @@ v_act7:
 	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+124(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
-	VBROADCASTSS     constants<>+60(SB), Z5
+	VBROADCASTSS     constants<>+56(SB), Z5
 	VCMPPS           $0x06, Z5, Z0, K5
 	VMULPS.Z         Z4, Z0, K5, Z0
-	VMAXPS.BCST      constants<>+60(SB), Z1, Z2
-	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMAXPS.BCST      constants<>+56(SB), Z1, Z2
+	VMINPS.BCST      constants<>+60(SB), Z2, Z2
 	VMULPS           Z2, Z2, Z3
 	VBROADCASTSS     constants<>+28(SB), Z4
-	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
-	VBROADCASTSS     constants<>+180(SB), Z4
-	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD132PS.BCST constants<>+64(SB), Z4, Z3
+	VBROADCASTSS     constants<>+176(SB), Z4
 	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
@@ -12223,24 +12221,25 @@ v_act7:
 	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+124(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
-	VBROADCASTSS     constants<>+60(SB), Z5
+	VBROADCASTSS     constants<>+56(SB), Z5
 	VCMPPS           $0x06, Z5, Z1, K5
 	VMULPS.Z         Z4, Z1, K5, Z1
 	JMP              v_actdone
 
 v_act8:
 	VADDPS           Z0, Z0, Z0
-	VMULPS.BCST      constants<>+48(SB), Z0, Z0
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z0, Z0
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z0, Z5, Z0
 	VREDUCEPS        $0x09, Z0, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z0, Z3, Z0
 	VADDPS.BCST      constants<>+8(SB), Z0, Z0
 	VRCP14PS         Z0, Z3
@@ -12250,16 +12249,16 @@ v_act8:
 	VADDPS           Z0, Z0, Z0
 	VADDPS.BCST      constants<>+28(SB), Z0, Z0
 	VADDPS           Z1, Z1, Z1
-	VMULPS.BCST      constants<>+48(SB), Z1, Z1
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z1, Z1
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z1, Z5, Z1
 	VREDUCEPS        $0x09, Z1, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z1, Z3, Z1
 	VADDPS.BCST      constants<>+8(SB), Z1, Z1
 	VRCP14PS         Z1, Z3
@@ -12546,17 +12545,15 @@ v_act5:
 	CMPL         120(R8), $0x05
 	JNE          v_act6
 	VMOVAPS      Y0, Y4
-	VBROADCASTSS constants<>+48(SB), Y5
+	VBROADCASTSS constants<>+44(SB), Y5
 	VMULPS       Y5, Y0, Y0
-	VBROADCASTSS constants<>+56(SB), Y5
-	VMINPS       Y0, Y5, Y0
 	VBROADCASTSS constants<>+52(SB), Y5
+	VMINPS       Y0, Y5, Y0
+	VBROADCASTSS constants<>+48(SB), Y5
 	VMAXPS       Y0, Y5, Y0
 	VROUNDPS     $0x09, Y0, Y2
 	VSUBPS       Y2, Y0, Y0
-	VBROADCASTSS constants<>+124(SB), Y3
-	VBROADCASTSS constants<>+120(SB), Y5
-	VFMADD213PS  Y5, Y0, Y3
+	VBROADCASTSS constants<>+120(SB), Y3
 	VBROADCASTSS constants<>+116(SB), Y5
 	VFMADD213PS  Y5, Y0, Y3
 	VBROADCASTSS constants<>+112(SB), Y5
@@ -12564,6 +12561,8 @@ v_act5:
 	VBROADCASTSS constants<>+108(SB), Y5
 	VFMADD213PS  Y5, Y0, Y3
 	VBROADCASTSS constants<>+104(SB), Y5
+	VFMADD213PS  Y5, Y0, Y3
+	VBROADCASTSS constants<>+100(SB), Y5
 	VFMADD213PS  Y5, Y0, Y3
 	VCVTPS2DQ    Y2, Y2
 	VPSLLD       $0x17, Y2, Y2
@@ -12573,17 +12572,15 @@ v_act5:
 	VDIVPS       Y0, Y5, Y0
 	VMULPS       Y4, Y0, Y0
 	VMOVAPS      Y1, Y4
-	VBROADCASTSS constants<>+48(SB), Y5
+	VBROADCASTSS constants<>+44(SB), Y5
 	VMULPS       Y5, Y1, Y1
-	VBROADCASTSS constants<>+56(SB), Y5
-	VMINPS       Y1, Y5, Y1
 	VBROADCASTSS constants<>+52(SB), Y5
+	VMINPS       Y1, Y5, Y1
+	VBROADCASTSS constants<>+48(SB), Y5
 	VMAXPS       Y1, Y5, Y1
 	VROUNDPS     $0x09, Y1, Y2
 	VSUBPS       Y2, Y1, Y1
-	VBROADCASTSS constants<>+124(SB), Y3
-	VBROADCASTSS constants<>+120(SB), Y5
-	VFMADD213PS  Y5, Y1, Y3
+	VBROADCASTSS constants<>+120(SB), Y3
 	VBROADCASTSS constants<>+116(SB), Y5
 	VFMADD213PS  Y5, Y1, Y3
 	VBROADCASTSS constants<>+112(SB), Y5
@@ -12591,6 +12588,8 @@ v_act5:
 	VBROADCASTSS constants<>+108(SB), Y5
 	VFMADD213PS  Y5, Y1, Y3
 	VBROADCASTSS constants<>+104(SB), Y5
+	VFMADD213PS  Y5, Y1, Y3
+	VBROADCASTSS constants<>+100(SB), Y5
 	VFMADD213PS  Y5, Y1, Y3
 	VCVTPS2DQ    Y2, Y2
 	VPSLLD       $0x17, Y2, Y2
@@ -12604,17 +12603,15 @@ v_act5:
 v_act6:
 	CMPL         120(R8), $0x06
 	JNE          v_act7
-	VBROADCASTSS constants<>+48(SB), Y5
+	VBROADCASTSS constants<>+44(SB), Y5
 	VMULPS       Y5, Y0, Y0
-	VBROADCASTSS constants<>+56(SB), Y5
-	VMINPS       Y0, Y5, Y0
 	VBROADCASTSS constants<>+52(SB), Y5
+	VMINPS       Y0, Y5, Y0
+	VBROADCASTSS constants<>+48(SB), Y5
 	VMAXPS       Y0, Y5, Y0
 	VROUNDPS     $0x09, Y0, Y2
 	VSUBPS       Y2, Y0, Y0
-	VBROADCASTSS constants<>+124(SB), Y3
-	VBROADCASTSS constants<>+120(SB), Y5
-	VFMADD213PS  Y5, Y0, Y3
+	VBROADCASTSS constants<>+120(SB), Y3
 	VBROADCASTSS constants<>+116(SB), Y5
 	VFMADD213PS  Y5, Y0, Y3
 	VBROADCASTSS constants<>+112(SB), Y5
@@ -12622,6 +12619,8 @@ v_act6:
 	VBROADCASTSS constants<>+108(SB), Y5
 	VFMADD213PS  Y5, Y0, Y3
 	VBROADCASTSS constants<>+104(SB), Y5
+	VFMADD213PS  Y5, Y0, Y3
+	VBROADCASTSS constants<>+100(SB), Y5
 	VFMADD213PS  Y5, Y0, Y3
 	VCVTPS2DQ    Y2, Y2
 	VPSLLD       $0x17, Y2, Y2
@@ -12629,17 +12628,15 @@ v_act6:
 	VBROADCASTSS constants<>+8(SB), Y5
 	VADDPS       Y5, Y0, Y0
 	VDIVPS       Y0, Y5, Y0
-	VBROADCASTSS constants<>+48(SB), Y5
+	VBROADCASTSS constants<>+44(SB), Y5
 	VMULPS       Y5, Y1, Y1
-	VBROADCASTSS constants<>+56(SB), Y5
-	VMINPS       Y1, Y5, Y1
 	VBROADCASTSS constants<>+52(SB), Y5
+	VMINPS       Y1, Y5, Y1
+	VBROADCASTSS constants<>+48(SB), Y5
 	VMAXPS       Y1, Y5, Y1
 	VROUNDPS     $0x09, Y1, Y2
 	VSUBPS       Y2, Y1, Y1
-	VBROADCASTSS constants<>+124(SB), Y3
-	VBROADCASTSS constants<>+120(SB), Y5
-	VFMADD213PS  Y5, Y1, Y3
+	VBROADCASTSS constants<>+120(SB), Y3
 	VBROADCASTSS constants<>+116(SB), Y5
 	VFMADD213PS  Y5, Y1, Y3
 	VBROADCASTSS constants<>+112(SB), Y5
@@ -12647,6 +12644,8 @@ v_act6:
 	VBROADCASTSS constants<>+108(SB), Y5
 	VFMADD213PS  Y5, Y1, Y3
 	VBROADCASTSS constants<>+104(SB), Y5
+	VFMADD213PS  Y5, Y1, Y3
+	VBROADCASTSS constants<>+100(SB), Y5
 	VFMADD213PS  Y5, Y1, Y3
 	VCVTPS2DQ    Y2, Y2
 	VPSLLD       $0x17, Y2, Y2
@@ -12659,17 +12658,15 @@ v_act6:
 v_act7:
 	CMPL         120(R8), $0x07
 	JNE          v_act8
-	VBROADCASTSS constants<>+60(SB), Y5
+	VBROADCASTSS constants<>+56(SB), Y5
 	VMAXPS       Y5, Y0, Y2
-	VBROADCASTSS constants<>+64(SB), Y5
+	VBROADCASTSS constants<>+60(SB), Y5
 	VMINPS       Y5, Y2, Y2
 	VMULPS       Y2, Y2, Y3
 	VBROADCASTSS constants<>+28(SB), Y4
-	VBROADCASTSS constants<>+68(SB), Y5
+	VBROADCASTSS constants<>+64(SB), Y5
 	VFMADD132PS  Y5, Y4, Y3
-	VBROADCASTSS constants<>+180(SB), Y4
-	VBROADCASTSS constants<>+176(SB), Y5
-	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+176(SB), Y4
 	VBROADCASTSS constants<>+172(SB), Y5
 	VFMADD213PS  Y5, Y3, Y4
 	VBROADCASTSS constants<>+168(SB), Y5
@@ -12694,23 +12691,23 @@ v_act7:
 	VFMADD213PS  Y5, Y3, Y4
 	VBROADCASTSS constants<>+128(SB), Y5
 	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+124(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
 	VBROADCASTSS constants<>+4(SB), Y5
 	VFMADD213PS  Y5, Y2, Y4
-	VBROADCASTSS constants<>+60(SB), Y5
+	VBROADCASTSS constants<>+56(SB), Y5
 	VMULPS       Y4, Y0, Y4
 	VCMPPS       $0x06, Y5, Y0, Y0
 	VANDPS       Y4, Y0, Y0
-	VBROADCASTSS constants<>+60(SB), Y5
+	VBROADCASTSS constants<>+56(SB), Y5
 	VMAXPS       Y5, Y1, Y2
-	VBROADCASTSS constants<>+64(SB), Y5
+	VBROADCASTSS constants<>+60(SB), Y5
 	VMINPS       Y5, Y2, Y2
 	VMULPS       Y2, Y2, Y3
 	VBROADCASTSS constants<>+28(SB), Y4
-	VBROADCASTSS constants<>+68(SB), Y5
+	VBROADCASTSS constants<>+64(SB), Y5
 	VFMADD132PS  Y5, Y4, Y3
-	VBROADCASTSS constants<>+180(SB), Y4
-	VBROADCASTSS constants<>+176(SB), Y5
-	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+176(SB), Y4
 	VBROADCASTSS constants<>+172(SB), Y5
 	VFMADD213PS  Y5, Y3, Y4
 	VBROADCASTSS constants<>+168(SB), Y5
@@ -12735,9 +12732,11 @@ v_act7:
 	VFMADD213PS  Y5, Y3, Y4
 	VBROADCASTSS constants<>+128(SB), Y5
 	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+124(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
 	VBROADCASTSS constants<>+4(SB), Y5
 	VFMADD213PS  Y5, Y2, Y4
-	VBROADCASTSS constants<>+60(SB), Y5
+	VBROADCASTSS constants<>+56(SB), Y5
 	VMULPS       Y4, Y1, Y4
 	VCMPPS       $0x06, Y5, Y1, Y1
 	VANDPS       Y4, Y1, Y1
@@ -12745,17 +12744,15 @@ v_act7:
 
 v_act8:
 	VADDPS       Y0, Y0, Y0
-	VBROADCASTSS constants<>+48(SB), Y5
+	VBROADCASTSS constants<>+44(SB), Y5
 	VMULPS       Y5, Y0, Y0
-	VBROADCASTSS constants<>+56(SB), Y5
-	VMINPS       Y0, Y5, Y0
 	VBROADCASTSS constants<>+52(SB), Y5
+	VMINPS       Y0, Y5, Y0
+	VBROADCASTSS constants<>+48(SB), Y5
 	VMAXPS       Y0, Y5, Y0
 	VROUNDPS     $0x09, Y0, Y2
 	VSUBPS       Y2, Y0, Y0
-	VBROADCASTSS constants<>+124(SB), Y3
-	VBROADCASTSS constants<>+120(SB), Y5
-	VFMADD213PS  Y5, Y0, Y3
+	VBROADCASTSS constants<>+120(SB), Y3
 	VBROADCASTSS constants<>+116(SB), Y5
 	VFMADD213PS  Y5, Y0, Y3
 	VBROADCASTSS constants<>+112(SB), Y5
@@ -12763,6 +12760,8 @@ v_act8:
 	VBROADCASTSS constants<>+108(SB), Y5
 	VFMADD213PS  Y5, Y0, Y3
 	VBROADCASTSS constants<>+104(SB), Y5
+	VFMADD213PS  Y5, Y0, Y3
+	VBROADCASTSS constants<>+100(SB), Y5
 	VFMADD213PS  Y5, Y0, Y3
 	VCVTPS2DQ    Y2, Y2
 	VPSLLD       $0x17, Y2, Y2
@@ -12774,17 +12773,15 @@ v_act8:
 	VBROADCASTSS constants<>+28(SB), Y2
 	VADDPS       Y2, Y0, Y0
 	VADDPS       Y1, Y1, Y1
-	VBROADCASTSS constants<>+48(SB), Y5
+	VBROADCASTSS constants<>+44(SB), Y5
 	VMULPS       Y5, Y1, Y1
-	VBROADCASTSS constants<>+56(SB), Y5
-	VMINPS       Y1, Y5, Y1
 	VBROADCASTSS constants<>+52(SB), Y5
+	VMINPS       Y1, Y5, Y1
+	VBROADCASTSS constants<>+48(SB), Y5
 	VMAXPS       Y1, Y5, Y1
 	VROUNDPS     $0x09, Y1, Y2
 	VSUBPS       Y2, Y1, Y1
-	VBROADCASTSS constants<>+124(SB), Y3
-	VBROADCASTSS constants<>+120(SB), Y5
-	VFMADD213PS  Y5, Y1, Y3
+	VBROADCASTSS constants<>+120(SB), Y3
 	VBROADCASTSS constants<>+116(SB), Y5
 	VFMADD213PS  Y5, Y1, Y3
 	VBROADCASTSS constants<>+112(SB), Y5
@@ -12792,6 +12789,8 @@ v_act8:
 	VBROADCASTSS constants<>+108(SB), Y5
 	VFMADD213PS  Y5, Y1, Y3
 	VBROADCASTSS constants<>+104(SB), Y5
+	VFMADD213PS  Y5, Y1, Y3
+	VBROADCASTSS constants<>+100(SB), Y5
 	VFMADD213PS  Y5, Y1, Y3
 	VCVTPS2DQ    Y2, Y2
 	VPSLLD       $0x17, Y2, Y2

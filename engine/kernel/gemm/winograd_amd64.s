@@ -15,42 +15,41 @@ DATA constants<>+28(SB)/4, $0xbf800000
 DATA constants<>+32(SB)/4, $0x00008000
 DATA constants<>+36(SB)/4, $0xffff0000
 DATA constants<>+40(SB)/4, $0x00000088
-DATA constants<>+44(SB)/4, $0xaaaaaaaa
-DATA constants<>+48(SB)/4, $0xbfb8aa3b
-DATA constants<>+52(SB)/4, $0xc2fc0000
-DATA constants<>+56(SB)/4, $0x42fa0000
-DATA constants<>+60(SB)/4, $0xc0a80000
-DATA constants<>+64(SB)/4, $0x40a80000
-DATA constants<>+68(SB)/4, $0x3d949b93
-DATA constants<>+72(SB)/4, $0x3f400000
-DATA constants<>+76(SB)/4, $0x3f100000
-DATA constants<>+80(SB)/4, $0x3ed80000
-DATA constants<>+84(SB)/4, $0x3fc00000
-DATA constants<>+88(SB)/4, $0x40100000
-DATA constants<>+92(SB)/4, $0x40580000
-DATA constants<>+96(SB)/4, $0x3fa20000
-DATA constants<>+100(SB)/4, $0x40340000
-DATA constants<>+104(SB)/4, $0x3f7fffff
-DATA constants<>+108(SB)/4, $0x3f31727b
-DATA constants<>+112(SB)/4, $0x3e75ead5
-DATA constants<>+116(SB)/4, $0x3d64aa22
-DATA constants<>+120(SB)/4, $0x3c13480e
-DATA constants<>+124(SB)/4, $0x3af618ec
-DATA constants<>+128(SB)/4, $0x3e09e425
-DATA constants<>+132(SB)/4, $0xbd8979b3
-DATA constants<>+136(SB)/4, $0x3d4b5760
-DATA constants<>+140(SB)/4, $0xbd22e462
-DATA constants<>+144(SB)/4, $0x3d035627
-DATA constants<>+148(SB)/4, $0xbcccc358
-DATA constants<>+152(SB)/4, $0x3c961ceb
-DATA constants<>+156(SB)/4, $0xbc543432
-DATA constants<>+160(SB)/4, $0x3c14abd3
-DATA constants<>+164(SB)/4, $0xbba7f123
-DATA constants<>+168(SB)/4, $0x3af48433
-DATA constants<>+172(SB)/4, $0xbaad2e83
-DATA constants<>+176(SB)/4, $0x3abf1e70
-DATA constants<>+180(SB)/4, $0xba138a45
-GLOBL constants<>(SB), RODATA|NOPTR, $184
+DATA constants<>+44(SB)/4, $0xbfb8aa3b
+DATA constants<>+48(SB)/4, $0xc2fc0000
+DATA constants<>+52(SB)/4, $0x42fa0000
+DATA constants<>+56(SB)/4, $0xc0a80000
+DATA constants<>+60(SB)/4, $0x40a80000
+DATA constants<>+64(SB)/4, $0x3d949b93
+DATA constants<>+68(SB)/4, $0x3f400000
+DATA constants<>+72(SB)/4, $0x3f100000
+DATA constants<>+76(SB)/4, $0x3ed80000
+DATA constants<>+80(SB)/4, $0x3fc00000
+DATA constants<>+84(SB)/4, $0x40100000
+DATA constants<>+88(SB)/4, $0x40580000
+DATA constants<>+92(SB)/4, $0x3fa20000
+DATA constants<>+96(SB)/4, $0x40340000
+DATA constants<>+100(SB)/4, $0x3f7fffff
+DATA constants<>+104(SB)/4, $0x3f31727b
+DATA constants<>+108(SB)/4, $0x3e75ead5
+DATA constants<>+112(SB)/4, $0x3d64aa22
+DATA constants<>+116(SB)/4, $0x3c13480e
+DATA constants<>+120(SB)/4, $0x3af618ec
+DATA constants<>+124(SB)/4, $0x3e09e425
+DATA constants<>+128(SB)/4, $0xbd8979b3
+DATA constants<>+132(SB)/4, $0x3d4b5760
+DATA constants<>+136(SB)/4, $0xbd22e462
+DATA constants<>+140(SB)/4, $0x3d035627
+DATA constants<>+144(SB)/4, $0xbcccc358
+DATA constants<>+148(SB)/4, $0x3c961ceb
+DATA constants<>+152(SB)/4, $0xbc543432
+DATA constants<>+156(SB)/4, $0x3c14abd3
+DATA constants<>+160(SB)/4, $0xbba7f123
+DATA constants<>+164(SB)/4, $0x3af48433
+DATA constants<>+168(SB)/4, $0xbaad2e83
+DATA constants<>+172(SB)/4, $0x3abf1e70
+DATA constants<>+176(SB)/4, $0xba138a45
+GLOBL constants<>(SB), RODATA|NOPTR, $180
 
 DATA interleave<>+0(SB)/4, $0x00000000
 DATA interleave<>+4(SB)/4, $0x00000010
@@ -487,16 +486,16 @@ row0_act5:
 	CMPL             96(R8), $0x05
 	JNE              row0_act6
 	VMOVAPS          Z8, Z4
-	VMULPS.BCST      constants<>+48(SB), Z8, Z8
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z8, Z8
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z8, Z5, Z8
 	VREDUCEPS        $0x09, Z8, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z8, Z3, Z8
 	VADDPS.BCST      constants<>+8(SB), Z8, Z8
 	VRCP14PS         Z8, Z3
@@ -505,16 +504,16 @@ row0_act5:
 	VMULPS           Z5, Z3, Z8
 	VMULPS           Z4, Z8, Z8
 	VMOVAPS          Z9, Z4
-	VMULPS.BCST      constants<>+48(SB), Z9, Z9
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z9, Z9
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z9, Z5, Z9
 	VREDUCEPS        $0x09, Z9, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z9, Z3, Z9
 	VADDPS.BCST      constants<>+8(SB), Z9, Z9
 	VRCP14PS         Z9, Z3
@@ -527,32 +526,32 @@ row0_act5:
 row0_act6:
 	CMPL             96(R8), $0x06
 	JNE              row0_act7
-	VMULPS.BCST      constants<>+48(SB), Z8, Z8
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z8, Z8
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z8, Z5, Z8
 	VREDUCEPS        $0x09, Z8, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z8, Z3, Z8
 	VADDPS.BCST      constants<>+8(SB), Z8, Z8
 	VRCP14PS         Z8, Z3
 	VBROADCASTSS     constants<>+12(SB), Z5
 	VFNMADD231PS     Z8, Z3, Z5
 	VMULPS           Z5, Z3, Z8
-	VMULPS.BCST      constants<>+48(SB), Z9, Z9
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z9, Z9
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z9, Z5, Z9
 	VREDUCEPS        $0x09, Z9, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z9, Z3, Z9
 	VADDPS.BCST      constants<>+8(SB), Z9, Z9
 	VRCP14PS         Z9, Z3
@@ -564,13 +563,12 @@ row0_act6:
 row0_act7:
 	CMPL             96(R8), $0x07
 	JNE              row0_act8
-	VMAXPS.BCST      constants<>+60(SB), Z8, Z2
-	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMAXPS.BCST      constants<>+56(SB), Z8, Z2
+	VMINPS.BCST      constants<>+60(SB), Z2, Z2
 	VMULPS           Z2, Z2, Z3
 	VBROADCASTSS     constants<>+28(SB), Z4
-	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
-	VBROADCASTSS     constants<>+180(SB), Z4
-	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD132PS.BCST constants<>+64(SB), Z4, Z3
+	VBROADCASTSS     constants<>+176(SB), Z4
 	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
@@ -583,17 +581,17 @@ row0_act7:
 	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+124(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
-	VBROADCASTSS     constants<>+60(SB), Z5
+	VBROADCASTSS     constants<>+56(SB), Z5
 	VCMPPS           $0x06, Z5, Z8, K5
 	VMULPS.Z         Z4, Z8, K5, Z8
-	VMAXPS.BCST      constants<>+60(SB), Z9, Z2
-	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMAXPS.BCST      constants<>+56(SB), Z9, Z2
+	VMINPS.BCST      constants<>+60(SB), Z2, Z2
 	VMULPS           Z2, Z2, Z3
 	VBROADCASTSS     constants<>+28(SB), Z4
-	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
-	VBROADCASTSS     constants<>+180(SB), Z4
-	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD132PS.BCST constants<>+64(SB), Z4, Z3
+	VBROADCASTSS     constants<>+176(SB), Z4
 	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
@@ -606,24 +604,25 @@ row0_act7:
 	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+124(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
-	VBROADCASTSS     constants<>+60(SB), Z5
+	VBROADCASTSS     constants<>+56(SB), Z5
 	VCMPPS           $0x06, Z5, Z9, K5
 	VMULPS.Z         Z4, Z9, K5, Z9
 	JMP              row0_actdone
 
 row0_act8:
 	VADDPS           Z8, Z8, Z8
-	VMULPS.BCST      constants<>+48(SB), Z8, Z8
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z8, Z8
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z8, Z5, Z8
 	VREDUCEPS        $0x09, Z8, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z8, Z3, Z8
 	VADDPS.BCST      constants<>+8(SB), Z8, Z8
 	VRCP14PS         Z8, Z3
@@ -633,16 +632,16 @@ row0_act8:
 	VADDPS           Z8, Z8, Z8
 	VADDPS.BCST      constants<>+28(SB), Z8, Z8
 	VADDPS           Z9, Z9, Z9
-	VMULPS.BCST      constants<>+48(SB), Z9, Z9
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z9, Z9
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z9, Z5, Z9
 	VREDUCEPS        $0x09, Z9, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z9, Z3, Z9
 	VADDPS.BCST      constants<>+8(SB), Z9, Z9
 	VRCP14PS         Z9, Z3
@@ -729,16 +728,16 @@ row1_act5:
 	CMPL             96(R8), $0x05
 	JNE              row1_act6
 	VMOVAPS          Z8, Z4
-	VMULPS.BCST      constants<>+48(SB), Z8, Z8
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z8, Z8
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z8, Z5, Z8
 	VREDUCEPS        $0x09, Z8, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z8, Z3, Z8
 	VADDPS.BCST      constants<>+8(SB), Z8, Z8
 	VRCP14PS         Z8, Z3
@@ -747,16 +746,16 @@ row1_act5:
 	VMULPS           Z5, Z3, Z8
 	VMULPS           Z4, Z8, Z8
 	VMOVAPS          Z9, Z4
-	VMULPS.BCST      constants<>+48(SB), Z9, Z9
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z9, Z9
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z9, Z5, Z9
 	VREDUCEPS        $0x09, Z9, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z9, Z3, Z9
 	VADDPS.BCST      constants<>+8(SB), Z9, Z9
 	VRCP14PS         Z9, Z3
@@ -769,32 +768,32 @@ row1_act5:
 row1_act6:
 	CMPL             96(R8), $0x06
 	JNE              row1_act7
-	VMULPS.BCST      constants<>+48(SB), Z8, Z8
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z8, Z8
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z8, Z5, Z8
 	VREDUCEPS        $0x09, Z8, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z8, Z3, Z8
 	VADDPS.BCST      constants<>+8(SB), Z8, Z8
 	VRCP14PS         Z8, Z3
 	VBROADCASTSS     constants<>+12(SB), Z5
 	VFNMADD231PS     Z8, Z3, Z5
 	VMULPS           Z5, Z3, Z8
-	VMULPS.BCST      constants<>+48(SB), Z9, Z9
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z9, Z9
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z9, Z5, Z9
 	VREDUCEPS        $0x09, Z9, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z9, Z3, Z9
 	VADDPS.BCST      constants<>+8(SB), Z9, Z9
 	VRCP14PS         Z9, Z3
@@ -806,13 +805,12 @@ row1_act6:
 row1_act7:
 	CMPL             96(R8), $0x07
 	JNE              row1_act8
-	VMAXPS.BCST      constants<>+60(SB), Z8, Z2
-	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMAXPS.BCST      constants<>+56(SB), Z8, Z2
+	VMINPS.BCST      constants<>+60(SB), Z2, Z2
 	VMULPS           Z2, Z2, Z3
 	VBROADCASTSS     constants<>+28(SB), Z4
-	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
-	VBROADCASTSS     constants<>+180(SB), Z4
-	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD132PS.BCST constants<>+64(SB), Z4, Z3
+	VBROADCASTSS     constants<>+176(SB), Z4
 	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
@@ -825,17 +823,17 @@ row1_act7:
 	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+124(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
-	VBROADCASTSS     constants<>+60(SB), Z5
+	VBROADCASTSS     constants<>+56(SB), Z5
 	VCMPPS           $0x06, Z5, Z8, K5
 	VMULPS.Z         Z4, Z8, K5, Z8
-	VMAXPS.BCST      constants<>+60(SB), Z9, Z2
-	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMAXPS.BCST      constants<>+56(SB), Z9, Z2
+	VMINPS.BCST      constants<>+60(SB), Z2, Z2
 	VMULPS           Z2, Z2, Z3
 	VBROADCASTSS     constants<>+28(SB), Z4
-	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
-	VBROADCASTSS     constants<>+180(SB), Z4
-	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD132PS.BCST constants<>+64(SB), Z4, Z3
+	VBROADCASTSS     constants<>+176(SB), Z4
 	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
@@ -848,24 +846,25 @@ row1_act7:
 	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+124(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
-	VBROADCASTSS     constants<>+60(SB), Z5
+	VBROADCASTSS     constants<>+56(SB), Z5
 	VCMPPS           $0x06, Z5, Z9, K5
 	VMULPS.Z         Z4, Z9, K5, Z9
 	JMP              row1_actdone
 
 row1_act8:
 	VADDPS           Z8, Z8, Z8
-	VMULPS.BCST      constants<>+48(SB), Z8, Z8
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z8, Z8
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z8, Z5, Z8
 	VREDUCEPS        $0x09, Z8, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z8, Z3, Z8
 	VADDPS.BCST      constants<>+8(SB), Z8, Z8
 	VRCP14PS         Z8, Z3
@@ -875,16 +874,16 @@ row1_act8:
 	VADDPS           Z8, Z8, Z8
 	VADDPS.BCST      constants<>+28(SB), Z8, Z8
 	VADDPS           Z9, Z9, Z9
-	VMULPS.BCST      constants<>+48(SB), Z9, Z9
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z9, Z9
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z9, Z5, Z9
 	VREDUCEPS        $0x09, Z9, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z9, Z3, Z9
 	VADDPS.BCST      constants<>+8(SB), Z9, Z9
 	VRCP14PS         Z9, Z3
@@ -941,24 +940,24 @@ whole:
 	VMOVUPS.Z         (R13)(R11*4), K1, Z4
 	VMOVUPS.Z         (R13)(R15*1), K1, Z5
 	VMOVAPS           Z4, Z7
-	VFNMADD231PS.BCST constants<>+88(SB), Z2, Z7
+	VFNMADD231PS.BCST constants<>+84(SB), Z2, Z7
 	VMOVAPS           Z3, Z6
-	VFNMADD231PS.BCST constants<>+88(SB), Z1, Z6
+	VFNMADD231PS.BCST constants<>+84(SB), Z1, Z6
 	VMOVAPS           Z7, Z8
-	VFMADD231PS.BCST  constants<>+72(SB), Z6, Z7
-	VFNMADD231PS.BCST constants<>+72(SB), Z6, Z8
+	VFMADD231PS.BCST  constants<>+68(SB), Z6, Z7
+	VFNMADD231PS.BCST constants<>+68(SB), Z6, Z8
 	VMOVAPS           Z4, Z9
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z9
+	VFNMADD231PS.BCST constants<>+72(SB), Z2, Z9
 	VMOVAPS           Z3, Z6
-	VFNMADD231PS.BCST constants<>+76(SB), Z1, Z6
+	VFNMADD231PS.BCST constants<>+72(SB), Z1, Z6
 	VMOVAPS           Z9, Z10
-	VFMADD231PS.BCST  constants<>+84(SB), Z6, Z9
-	VFNMADD231PS.BCST constants<>+84(SB), Z6, Z10
-	VFMADD231PS.BCST  constants<>+96(SB), Z0, Z4
-	VFNMADD231PS.BCST constants<>+100(SB), Z2, Z4
+	VFMADD231PS.BCST  constants<>+80(SB), Z6, Z9
+	VFNMADD231PS.BCST constants<>+80(SB), Z6, Z10
+	VFMADD231PS.BCST  constants<>+92(SB), Z0, Z4
+	VFNMADD231PS.BCST constants<>+96(SB), Z2, Z4
 	VMOVAPS           Z4, Z6
-	VFMADD231PS.BCST  constants<>+96(SB), Z1, Z5
-	VFNMADD231PS.BCST constants<>+100(SB), Z3, Z5
+	VFMADD231PS.BCST  constants<>+92(SB), Z1, Z5
+	VFNMADD231PS.BCST constants<>+96(SB), Z3, Z5
 	VMOVAPS           Z5, Z11
 	VMOVUPS           Z6, (SI)
 	VMOVUPS           Z7, 384(SI)
@@ -974,24 +973,24 @@ whole:
 	VMOVUPS.Z         (R13)(R11*4), K1, Z4
 	VMOVUPS.Z         (R13)(R15*1), K1, Z5
 	VMOVAPS           Z4, Z7
-	VFNMADD231PS.BCST constants<>+88(SB), Z2, Z7
+	VFNMADD231PS.BCST constants<>+84(SB), Z2, Z7
 	VMOVAPS           Z3, Z6
-	VFNMADD231PS.BCST constants<>+88(SB), Z1, Z6
+	VFNMADD231PS.BCST constants<>+84(SB), Z1, Z6
 	VMOVAPS           Z7, Z8
-	VFMADD231PS.BCST  constants<>+72(SB), Z6, Z7
-	VFNMADD231PS.BCST constants<>+72(SB), Z6, Z8
+	VFMADD231PS.BCST  constants<>+68(SB), Z6, Z7
+	VFNMADD231PS.BCST constants<>+68(SB), Z6, Z8
 	VMOVAPS           Z4, Z9
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z9
+	VFNMADD231PS.BCST constants<>+72(SB), Z2, Z9
 	VMOVAPS           Z3, Z6
-	VFNMADD231PS.BCST constants<>+76(SB), Z1, Z6
+	VFNMADD231PS.BCST constants<>+72(SB), Z1, Z6
 	VMOVAPS           Z9, Z10
-	VFMADD231PS.BCST  constants<>+84(SB), Z6, Z9
-	VFNMADD231PS.BCST constants<>+84(SB), Z6, Z10
-	VFMADD231PS.BCST  constants<>+96(SB), Z0, Z4
-	VFNMADD231PS.BCST constants<>+100(SB), Z2, Z4
+	VFMADD231PS.BCST  constants<>+80(SB), Z6, Z9
+	VFNMADD231PS.BCST constants<>+80(SB), Z6, Z10
+	VFMADD231PS.BCST  constants<>+92(SB), Z0, Z4
+	VFNMADD231PS.BCST constants<>+96(SB), Z2, Z4
 	VMOVAPS           Z4, Z6
-	VFMADD231PS.BCST  constants<>+96(SB), Z1, Z5
-	VFNMADD231PS.BCST constants<>+100(SB), Z3, Z5
+	VFMADD231PS.BCST  constants<>+92(SB), Z1, Z5
+	VFNMADD231PS.BCST constants<>+96(SB), Z3, Z5
 	VMOVAPS           Z5, Z11
 	VMOVUPS           Z6, 64(SI)
 	VMOVUPS           Z7, 448(SI)
@@ -1007,24 +1006,24 @@ whole:
 	VMOVUPS.Z         (R13)(R11*4), K1, Z4
 	VMOVUPS.Z         (R13)(R15*1), K1, Z5
 	VMOVAPS           Z4, Z7
-	VFNMADD231PS.BCST constants<>+88(SB), Z2, Z7
+	VFNMADD231PS.BCST constants<>+84(SB), Z2, Z7
 	VMOVAPS           Z3, Z6
-	VFNMADD231PS.BCST constants<>+88(SB), Z1, Z6
+	VFNMADD231PS.BCST constants<>+84(SB), Z1, Z6
 	VMOVAPS           Z7, Z8
-	VFMADD231PS.BCST  constants<>+72(SB), Z6, Z7
-	VFNMADD231PS.BCST constants<>+72(SB), Z6, Z8
+	VFMADD231PS.BCST  constants<>+68(SB), Z6, Z7
+	VFNMADD231PS.BCST constants<>+68(SB), Z6, Z8
 	VMOVAPS           Z4, Z9
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z9
+	VFNMADD231PS.BCST constants<>+72(SB), Z2, Z9
 	VMOVAPS           Z3, Z6
-	VFNMADD231PS.BCST constants<>+76(SB), Z1, Z6
+	VFNMADD231PS.BCST constants<>+72(SB), Z1, Z6
 	VMOVAPS           Z9, Z10
-	VFMADD231PS.BCST  constants<>+84(SB), Z6, Z9
-	VFNMADD231PS.BCST constants<>+84(SB), Z6, Z10
-	VFMADD231PS.BCST  constants<>+96(SB), Z0, Z4
-	VFNMADD231PS.BCST constants<>+100(SB), Z2, Z4
+	VFMADD231PS.BCST  constants<>+80(SB), Z6, Z9
+	VFNMADD231PS.BCST constants<>+80(SB), Z6, Z10
+	VFMADD231PS.BCST  constants<>+92(SB), Z0, Z4
+	VFNMADD231PS.BCST constants<>+96(SB), Z2, Z4
 	VMOVAPS           Z4, Z6
-	VFMADD231PS.BCST  constants<>+96(SB), Z1, Z5
-	VFNMADD231PS.BCST constants<>+100(SB), Z3, Z5
+	VFMADD231PS.BCST  constants<>+92(SB), Z1, Z5
+	VFNMADD231PS.BCST constants<>+96(SB), Z3, Z5
 	VMOVAPS           Z5, Z11
 	VMOVUPS           Z6, 128(SI)
 	VMOVUPS           Z7, 512(SI)
@@ -1040,24 +1039,24 @@ whole:
 	VMOVUPS.Z         (R13)(R11*4), K1, Z4
 	VMOVUPS.Z         (R13)(R15*1), K1, Z5
 	VMOVAPS           Z4, Z7
-	VFNMADD231PS.BCST constants<>+88(SB), Z2, Z7
+	VFNMADD231PS.BCST constants<>+84(SB), Z2, Z7
 	VMOVAPS           Z3, Z6
-	VFNMADD231PS.BCST constants<>+88(SB), Z1, Z6
+	VFNMADD231PS.BCST constants<>+84(SB), Z1, Z6
 	VMOVAPS           Z7, Z8
-	VFMADD231PS.BCST  constants<>+72(SB), Z6, Z7
-	VFNMADD231PS.BCST constants<>+72(SB), Z6, Z8
+	VFMADD231PS.BCST  constants<>+68(SB), Z6, Z7
+	VFNMADD231PS.BCST constants<>+68(SB), Z6, Z8
 	VMOVAPS           Z4, Z9
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z9
+	VFNMADD231PS.BCST constants<>+72(SB), Z2, Z9
 	VMOVAPS           Z3, Z6
-	VFNMADD231PS.BCST constants<>+76(SB), Z1, Z6
+	VFNMADD231PS.BCST constants<>+72(SB), Z1, Z6
 	VMOVAPS           Z9, Z10
-	VFMADD231PS.BCST  constants<>+84(SB), Z6, Z9
-	VFNMADD231PS.BCST constants<>+84(SB), Z6, Z10
-	VFMADD231PS.BCST  constants<>+96(SB), Z0, Z4
-	VFNMADD231PS.BCST constants<>+100(SB), Z2, Z4
+	VFMADD231PS.BCST  constants<>+80(SB), Z6, Z9
+	VFNMADD231PS.BCST constants<>+80(SB), Z6, Z10
+	VFMADD231PS.BCST  constants<>+92(SB), Z0, Z4
+	VFNMADD231PS.BCST constants<>+96(SB), Z2, Z4
 	VMOVAPS           Z4, Z6
-	VFMADD231PS.BCST  constants<>+96(SB), Z1, Z5
-	VFNMADD231PS.BCST constants<>+100(SB), Z3, Z5
+	VFMADD231PS.BCST  constants<>+92(SB), Z1, Z5
+	VFNMADD231PS.BCST constants<>+96(SB), Z3, Z5
 	VMOVAPS           Z5, Z11
 	VMOVUPS           Z6, 192(SI)
 	VMOVUPS           Z7, 576(SI)
@@ -1073,24 +1072,24 @@ whole:
 	VMOVUPS.Z         (R13)(R11*4), K1, Z4
 	VMOVUPS.Z         (R13)(R15*1), K1, Z5
 	VMOVAPS           Z4, Z7
-	VFNMADD231PS.BCST constants<>+88(SB), Z2, Z7
+	VFNMADD231PS.BCST constants<>+84(SB), Z2, Z7
 	VMOVAPS           Z3, Z6
-	VFNMADD231PS.BCST constants<>+88(SB), Z1, Z6
+	VFNMADD231PS.BCST constants<>+84(SB), Z1, Z6
 	VMOVAPS           Z7, Z8
-	VFMADD231PS.BCST  constants<>+72(SB), Z6, Z7
-	VFNMADD231PS.BCST constants<>+72(SB), Z6, Z8
+	VFMADD231PS.BCST  constants<>+68(SB), Z6, Z7
+	VFNMADD231PS.BCST constants<>+68(SB), Z6, Z8
 	VMOVAPS           Z4, Z9
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z9
+	VFNMADD231PS.BCST constants<>+72(SB), Z2, Z9
 	VMOVAPS           Z3, Z6
-	VFNMADD231PS.BCST constants<>+76(SB), Z1, Z6
+	VFNMADD231PS.BCST constants<>+72(SB), Z1, Z6
 	VMOVAPS           Z9, Z10
-	VFMADD231PS.BCST  constants<>+84(SB), Z6, Z9
-	VFNMADD231PS.BCST constants<>+84(SB), Z6, Z10
-	VFMADD231PS.BCST  constants<>+96(SB), Z0, Z4
-	VFNMADD231PS.BCST constants<>+100(SB), Z2, Z4
+	VFMADD231PS.BCST  constants<>+80(SB), Z6, Z9
+	VFNMADD231PS.BCST constants<>+80(SB), Z6, Z10
+	VFMADD231PS.BCST  constants<>+92(SB), Z0, Z4
+	VFNMADD231PS.BCST constants<>+96(SB), Z2, Z4
 	VMOVAPS           Z4, Z6
-	VFMADD231PS.BCST  constants<>+96(SB), Z1, Z5
-	VFNMADD231PS.BCST constants<>+100(SB), Z3, Z5
+	VFMADD231PS.BCST  constants<>+92(SB), Z1, Z5
+	VFNMADD231PS.BCST constants<>+96(SB), Z3, Z5
 	VMOVAPS           Z5, Z11
 	VMOVUPS           Z6, 256(SI)
 	VMOVUPS           Z7, 640(SI)
@@ -1106,24 +1105,24 @@ whole:
 	VMOVUPS.Z         (R13)(R11*4), K1, Z4
 	VMOVUPS.Z         (R13)(R15*1), K1, Z5
 	VMOVAPS           Z4, Z7
-	VFNMADD231PS.BCST constants<>+88(SB), Z2, Z7
+	VFNMADD231PS.BCST constants<>+84(SB), Z2, Z7
 	VMOVAPS           Z3, Z6
-	VFNMADD231PS.BCST constants<>+88(SB), Z1, Z6
+	VFNMADD231PS.BCST constants<>+84(SB), Z1, Z6
 	VMOVAPS           Z7, Z8
-	VFMADD231PS.BCST  constants<>+72(SB), Z6, Z7
-	VFNMADD231PS.BCST constants<>+72(SB), Z6, Z8
+	VFMADD231PS.BCST  constants<>+68(SB), Z6, Z7
+	VFNMADD231PS.BCST constants<>+68(SB), Z6, Z8
 	VMOVAPS           Z4, Z9
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z9
+	VFNMADD231PS.BCST constants<>+72(SB), Z2, Z9
 	VMOVAPS           Z3, Z6
-	VFNMADD231PS.BCST constants<>+76(SB), Z1, Z6
+	VFNMADD231PS.BCST constants<>+72(SB), Z1, Z6
 	VMOVAPS           Z9, Z10
-	VFMADD231PS.BCST  constants<>+84(SB), Z6, Z9
-	VFNMADD231PS.BCST constants<>+84(SB), Z6, Z10
-	VFMADD231PS.BCST  constants<>+96(SB), Z0, Z4
-	VFNMADD231PS.BCST constants<>+100(SB), Z2, Z4
+	VFMADD231PS.BCST  constants<>+80(SB), Z6, Z9
+	VFNMADD231PS.BCST constants<>+80(SB), Z6, Z10
+	VFMADD231PS.BCST  constants<>+92(SB), Z0, Z4
+	VFNMADD231PS.BCST constants<>+96(SB), Z2, Z4
 	VMOVAPS           Z4, Z6
-	VFMADD231PS.BCST  constants<>+96(SB), Z1, Z5
-	VFNMADD231PS.BCST constants<>+100(SB), Z3, Z5
+	VFMADD231PS.BCST  constants<>+92(SB), Z1, Z5
+	VFNMADD231PS.BCST constants<>+96(SB), Z3, Z5
 	VMOVAPS           Z5, Z11
 	VMOVUPS           Z6, 320(SI)
 	VMOVUPS           Z7, 704(SI)
@@ -1139,24 +1138,24 @@ whole:
 	VMOVUPS           256(SI), Z4
 	VMOVUPS           320(SI), Z5
 	VMOVAPS           Z4, Z7
-	VFNMADD231PS.BCST constants<>+88(SB), Z2, Z7
+	VFNMADD231PS.BCST constants<>+84(SB), Z2, Z7
 	VMOVAPS           Z3, Z6
-	VFNMADD231PS.BCST constants<>+88(SB), Z1, Z6
+	VFNMADD231PS.BCST constants<>+84(SB), Z1, Z6
 	VMOVAPS           Z7, Z8
-	VFMADD231PS.BCST  constants<>+72(SB), Z6, Z7
-	VFNMADD231PS.BCST constants<>+72(SB), Z6, Z8
+	VFMADD231PS.BCST  constants<>+68(SB), Z6, Z7
+	VFNMADD231PS.BCST constants<>+68(SB), Z6, Z8
 	VMOVAPS           Z4, Z9
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z9
+	VFNMADD231PS.BCST constants<>+72(SB), Z2, Z9
 	VMOVAPS           Z3, Z6
-	VFNMADD231PS.BCST constants<>+76(SB), Z1, Z6
+	VFNMADD231PS.BCST constants<>+72(SB), Z1, Z6
 	VMOVAPS           Z9, Z10
-	VFMADD231PS.BCST  constants<>+84(SB), Z6, Z9
-	VFNMADD231PS.BCST constants<>+84(SB), Z6, Z10
-	VFMADD231PS.BCST  constants<>+96(SB), Z0, Z4
-	VFNMADD231PS.BCST constants<>+100(SB), Z2, Z4
+	VFMADD231PS.BCST  constants<>+80(SB), Z6, Z9
+	VFNMADD231PS.BCST constants<>+80(SB), Z6, Z10
+	VFMADD231PS.BCST  constants<>+92(SB), Z0, Z4
+	VFNMADD231PS.BCST constants<>+96(SB), Z2, Z4
 	VMOVAPS           Z4, Z6
-	VFMADD231PS.BCST  constants<>+96(SB), Z1, Z5
-	VFNMADD231PS.BCST constants<>+100(SB), Z3, Z5
+	VFMADD231PS.BCST  constants<>+92(SB), Z1, Z5
+	VFNMADD231PS.BCST constants<>+96(SB), Z3, Z5
 	VMOVAPS           Z5, Z11
 	VMOVUPS           Z6, (R13)
 	ADDQ              R12, R13
@@ -1177,24 +1176,24 @@ whole:
 	VMOVUPS           640(SI), Z4
 	VMOVUPS           704(SI), Z5
 	VMOVAPS           Z4, Z7
-	VFNMADD231PS.BCST constants<>+88(SB), Z2, Z7
+	VFNMADD231PS.BCST constants<>+84(SB), Z2, Z7
 	VMOVAPS           Z3, Z6
-	VFNMADD231PS.BCST constants<>+88(SB), Z1, Z6
+	VFNMADD231PS.BCST constants<>+84(SB), Z1, Z6
 	VMOVAPS           Z7, Z8
-	VFMADD231PS.BCST  constants<>+72(SB), Z6, Z7
-	VFNMADD231PS.BCST constants<>+72(SB), Z6, Z8
+	VFMADD231PS.BCST  constants<>+68(SB), Z6, Z7
+	VFNMADD231PS.BCST constants<>+68(SB), Z6, Z8
 	VMOVAPS           Z4, Z9
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z9
+	VFNMADD231PS.BCST constants<>+72(SB), Z2, Z9
 	VMOVAPS           Z3, Z6
-	VFNMADD231PS.BCST constants<>+76(SB), Z1, Z6
+	VFNMADD231PS.BCST constants<>+72(SB), Z1, Z6
 	VMOVAPS           Z9, Z10
-	VFMADD231PS.BCST  constants<>+84(SB), Z6, Z9
-	VFNMADD231PS.BCST constants<>+84(SB), Z6, Z10
-	VFMADD231PS.BCST  constants<>+96(SB), Z0, Z4
-	VFNMADD231PS.BCST constants<>+100(SB), Z2, Z4
+	VFMADD231PS.BCST  constants<>+80(SB), Z6, Z9
+	VFNMADD231PS.BCST constants<>+80(SB), Z6, Z10
+	VFMADD231PS.BCST  constants<>+92(SB), Z0, Z4
+	VFNMADD231PS.BCST constants<>+96(SB), Z2, Z4
 	VMOVAPS           Z4, Z6
-	VFMADD231PS.BCST  constants<>+96(SB), Z1, Z5
-	VFNMADD231PS.BCST constants<>+100(SB), Z3, Z5
+	VFMADD231PS.BCST  constants<>+92(SB), Z1, Z5
+	VFNMADD231PS.BCST constants<>+96(SB), Z3, Z5
 	VMOVAPS           Z5, Z11
 	VMOVUPS           Z6, (R13)
 	ADDQ              R12, R13
@@ -1215,24 +1214,24 @@ whole:
 	VMOVUPS           1024(SI), Z4
 	VMOVUPS           1088(SI), Z5
 	VMOVAPS           Z4, Z7
-	VFNMADD231PS.BCST constants<>+88(SB), Z2, Z7
+	VFNMADD231PS.BCST constants<>+84(SB), Z2, Z7
 	VMOVAPS           Z3, Z6
-	VFNMADD231PS.BCST constants<>+88(SB), Z1, Z6
+	VFNMADD231PS.BCST constants<>+84(SB), Z1, Z6
 	VMOVAPS           Z7, Z8
-	VFMADD231PS.BCST  constants<>+72(SB), Z6, Z7
-	VFNMADD231PS.BCST constants<>+72(SB), Z6, Z8
+	VFMADD231PS.BCST  constants<>+68(SB), Z6, Z7
+	VFNMADD231PS.BCST constants<>+68(SB), Z6, Z8
 	VMOVAPS           Z4, Z9
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z9
+	VFNMADD231PS.BCST constants<>+72(SB), Z2, Z9
 	VMOVAPS           Z3, Z6
-	VFNMADD231PS.BCST constants<>+76(SB), Z1, Z6
+	VFNMADD231PS.BCST constants<>+72(SB), Z1, Z6
 	VMOVAPS           Z9, Z10
-	VFMADD231PS.BCST  constants<>+84(SB), Z6, Z9
-	VFNMADD231PS.BCST constants<>+84(SB), Z6, Z10
-	VFMADD231PS.BCST  constants<>+96(SB), Z0, Z4
-	VFNMADD231PS.BCST constants<>+100(SB), Z2, Z4
+	VFMADD231PS.BCST  constants<>+80(SB), Z6, Z9
+	VFNMADD231PS.BCST constants<>+80(SB), Z6, Z10
+	VFMADD231PS.BCST  constants<>+92(SB), Z0, Z4
+	VFNMADD231PS.BCST constants<>+96(SB), Z2, Z4
 	VMOVAPS           Z4, Z6
-	VFMADD231PS.BCST  constants<>+96(SB), Z1, Z5
-	VFNMADD231PS.BCST constants<>+100(SB), Z3, Z5
+	VFMADD231PS.BCST  constants<>+92(SB), Z1, Z5
+	VFNMADD231PS.BCST constants<>+96(SB), Z3, Z5
 	VMOVAPS           Z5, Z11
 	VMOVUPS           Z6, (R13)
 	ADDQ              R12, R13
@@ -1253,24 +1252,24 @@ whole:
 	VMOVUPS           1408(SI), Z4
 	VMOVUPS           1472(SI), Z5
 	VMOVAPS           Z4, Z7
-	VFNMADD231PS.BCST constants<>+88(SB), Z2, Z7
+	VFNMADD231PS.BCST constants<>+84(SB), Z2, Z7
 	VMOVAPS           Z3, Z6
-	VFNMADD231PS.BCST constants<>+88(SB), Z1, Z6
+	VFNMADD231PS.BCST constants<>+84(SB), Z1, Z6
 	VMOVAPS           Z7, Z8
-	VFMADD231PS.BCST  constants<>+72(SB), Z6, Z7
-	VFNMADD231PS.BCST constants<>+72(SB), Z6, Z8
+	VFMADD231PS.BCST  constants<>+68(SB), Z6, Z7
+	VFNMADD231PS.BCST constants<>+68(SB), Z6, Z8
 	VMOVAPS           Z4, Z9
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z9
+	VFNMADD231PS.BCST constants<>+72(SB), Z2, Z9
 	VMOVAPS           Z3, Z6
-	VFNMADD231PS.BCST constants<>+76(SB), Z1, Z6
+	VFNMADD231PS.BCST constants<>+72(SB), Z1, Z6
 	VMOVAPS           Z9, Z10
-	VFMADD231PS.BCST  constants<>+84(SB), Z6, Z9
-	VFNMADD231PS.BCST constants<>+84(SB), Z6, Z10
-	VFMADD231PS.BCST  constants<>+96(SB), Z0, Z4
-	VFNMADD231PS.BCST constants<>+100(SB), Z2, Z4
+	VFMADD231PS.BCST  constants<>+80(SB), Z6, Z9
+	VFNMADD231PS.BCST constants<>+80(SB), Z6, Z10
+	VFMADD231PS.BCST  constants<>+92(SB), Z0, Z4
+	VFNMADD231PS.BCST constants<>+96(SB), Z2, Z4
 	VMOVAPS           Z4, Z6
-	VFMADD231PS.BCST  constants<>+96(SB), Z1, Z5
-	VFNMADD231PS.BCST constants<>+100(SB), Z3, Z5
+	VFMADD231PS.BCST  constants<>+92(SB), Z1, Z5
+	VFNMADD231PS.BCST constants<>+96(SB), Z3, Z5
 	VMOVAPS           Z5, Z11
 	VMOVUPS           Z6, (R13)
 	ADDQ              R12, R13
@@ -1291,24 +1290,24 @@ whole:
 	VMOVUPS           1792(SI), Z4
 	VMOVUPS           1856(SI), Z5
 	VMOVAPS           Z4, Z7
-	VFNMADD231PS.BCST constants<>+88(SB), Z2, Z7
+	VFNMADD231PS.BCST constants<>+84(SB), Z2, Z7
 	VMOVAPS           Z3, Z6
-	VFNMADD231PS.BCST constants<>+88(SB), Z1, Z6
+	VFNMADD231PS.BCST constants<>+84(SB), Z1, Z6
 	VMOVAPS           Z7, Z8
-	VFMADD231PS.BCST  constants<>+72(SB), Z6, Z7
-	VFNMADD231PS.BCST constants<>+72(SB), Z6, Z8
+	VFMADD231PS.BCST  constants<>+68(SB), Z6, Z7
+	VFNMADD231PS.BCST constants<>+68(SB), Z6, Z8
 	VMOVAPS           Z4, Z9
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z9
+	VFNMADD231PS.BCST constants<>+72(SB), Z2, Z9
 	VMOVAPS           Z3, Z6
-	VFNMADD231PS.BCST constants<>+76(SB), Z1, Z6
+	VFNMADD231PS.BCST constants<>+72(SB), Z1, Z6
 	VMOVAPS           Z9, Z10
-	VFMADD231PS.BCST  constants<>+84(SB), Z6, Z9
-	VFNMADD231PS.BCST constants<>+84(SB), Z6, Z10
-	VFMADD231PS.BCST  constants<>+96(SB), Z0, Z4
-	VFNMADD231PS.BCST constants<>+100(SB), Z2, Z4
+	VFMADD231PS.BCST  constants<>+80(SB), Z6, Z9
+	VFNMADD231PS.BCST constants<>+80(SB), Z6, Z10
+	VFMADD231PS.BCST  constants<>+92(SB), Z0, Z4
+	VFNMADD231PS.BCST constants<>+96(SB), Z2, Z4
 	VMOVAPS           Z4, Z6
-	VFMADD231PS.BCST  constants<>+96(SB), Z1, Z5
-	VFNMADD231PS.BCST constants<>+100(SB), Z3, Z5
+	VFMADD231PS.BCST  constants<>+92(SB), Z1, Z5
+	VFNMADD231PS.BCST constants<>+96(SB), Z3, Z5
 	VMOVAPS           Z5, Z11
 	VMOVUPS           Z6, (R13)
 	ADDQ              R12, R13
@@ -1329,24 +1328,24 @@ whole:
 	VMOVUPS           2176(SI), Z4
 	VMOVUPS           2240(SI), Z5
 	VMOVAPS           Z4, Z7
-	VFNMADD231PS.BCST constants<>+88(SB), Z2, Z7
+	VFNMADD231PS.BCST constants<>+84(SB), Z2, Z7
 	VMOVAPS           Z3, Z6
-	VFNMADD231PS.BCST constants<>+88(SB), Z1, Z6
+	VFNMADD231PS.BCST constants<>+84(SB), Z1, Z6
 	VMOVAPS           Z7, Z8
-	VFMADD231PS.BCST  constants<>+72(SB), Z6, Z7
-	VFNMADD231PS.BCST constants<>+72(SB), Z6, Z8
+	VFMADD231PS.BCST  constants<>+68(SB), Z6, Z7
+	VFNMADD231PS.BCST constants<>+68(SB), Z6, Z8
 	VMOVAPS           Z4, Z9
-	VFNMADD231PS.BCST constants<>+76(SB), Z2, Z9
+	VFNMADD231PS.BCST constants<>+72(SB), Z2, Z9
 	VMOVAPS           Z3, Z6
-	VFNMADD231PS.BCST constants<>+76(SB), Z1, Z6
+	VFNMADD231PS.BCST constants<>+72(SB), Z1, Z6
 	VMOVAPS           Z9, Z10
-	VFMADD231PS.BCST  constants<>+84(SB), Z6, Z9
-	VFNMADD231PS.BCST constants<>+84(SB), Z6, Z10
-	VFMADD231PS.BCST  constants<>+96(SB), Z0, Z4
-	VFNMADD231PS.BCST constants<>+100(SB), Z2, Z4
+	VFMADD231PS.BCST  constants<>+80(SB), Z6, Z9
+	VFNMADD231PS.BCST constants<>+80(SB), Z6, Z10
+	VFMADD231PS.BCST  constants<>+92(SB), Z0, Z4
+	VFNMADD231PS.BCST constants<>+96(SB), Z2, Z4
 	VMOVAPS           Z4, Z6
-	VFMADD231PS.BCST  constants<>+96(SB), Z1, Z5
-	VFNMADD231PS.BCST constants<>+100(SB), Z3, Z5
+	VFMADD231PS.BCST  constants<>+92(SB), Z1, Z5
+	VFNMADD231PS.BCST constants<>+96(SB), Z3, Z5
 	VMOVAPS           Z5, Z11
 	VMOVUPS           Z6, (R13)
 	ADDQ              R12, R13
@@ -1411,15 +1410,15 @@ whole:
 	VSUBPS           Z2, Z1, Z9
 	VADDPS           Z4, Z3, Z1
 	VSUBPS           Z4, Z3, Z2
-	VMULPS.BCST      constants<>+76(SB), Z8, Z10
-	VFMADD231PS.BCST constants<>+88(SB), Z1, Z10
+	VMULPS.BCST      constants<>+72(SB), Z8, Z10
+	VFMADD231PS.BCST constants<>+84(SB), Z1, Z10
 	VMOVAPS          Z5, Z11
-	VFMADD231PS.BCST constants<>+80(SB), Z9, Z11
-	VFMADD231PS.BCST constants<>+92(SB), Z2, Z11
+	VFMADD231PS.BCST constants<>+76(SB), Z9, Z11
+	VFMADD231PS.BCST constants<>+88(SB), Z2, Z11
 	VADDPS           Z1, Z8, Z8
 	VADDPS           Z0, Z8, Z8
-	VMULPS.BCST      constants<>+72(SB), Z9, Z9
-	VFMADD231PS.BCST constants<>+84(SB), Z2, Z9
+	VMULPS.BCST      constants<>+68(SB), Z9, Z9
+	VFMADD231PS.BCST constants<>+80(SB), Z2, Z9
 	VMOVUPS          Z8, (SI)
 	VMOVUPS          Z9, 384(SI)
 	VMOVUPS          Z10, 768(SI)
@@ -1440,15 +1439,15 @@ whole:
 	VSUBPS           Z2, Z1, Z9
 	VADDPS           Z4, Z3, Z1
 	VSUBPS           Z4, Z3, Z2
-	VMULPS.BCST      constants<>+76(SB), Z8, Z10
-	VFMADD231PS.BCST constants<>+88(SB), Z1, Z10
+	VMULPS.BCST      constants<>+72(SB), Z8, Z10
+	VFMADD231PS.BCST constants<>+84(SB), Z1, Z10
 	VMOVAPS          Z5, Z11
-	VFMADD231PS.BCST constants<>+80(SB), Z9, Z11
-	VFMADD231PS.BCST constants<>+92(SB), Z2, Z11
+	VFMADD231PS.BCST constants<>+76(SB), Z9, Z11
+	VFMADD231PS.BCST constants<>+88(SB), Z2, Z11
 	VADDPS           Z1, Z8, Z8
 	VADDPS           Z0, Z8, Z8
-	VMULPS.BCST      constants<>+72(SB), Z9, Z9
-	VFMADD231PS.BCST constants<>+84(SB), Z2, Z9
+	VMULPS.BCST      constants<>+68(SB), Z9, Z9
+	VFMADD231PS.BCST constants<>+80(SB), Z2, Z9
 	VMOVUPS          Z8, 64(SI)
 	VMOVUPS          Z9, 448(SI)
 	VMOVUPS          Z10, 832(SI)
@@ -1469,15 +1468,15 @@ whole:
 	VSUBPS           Z2, Z1, Z9
 	VADDPS           Z4, Z3, Z1
 	VSUBPS           Z4, Z3, Z2
-	VMULPS.BCST      constants<>+76(SB), Z8, Z10
-	VFMADD231PS.BCST constants<>+88(SB), Z1, Z10
+	VMULPS.BCST      constants<>+72(SB), Z8, Z10
+	VFMADD231PS.BCST constants<>+84(SB), Z1, Z10
 	VMOVAPS          Z5, Z11
-	VFMADD231PS.BCST constants<>+80(SB), Z9, Z11
-	VFMADD231PS.BCST constants<>+92(SB), Z2, Z11
+	VFMADD231PS.BCST constants<>+76(SB), Z9, Z11
+	VFMADD231PS.BCST constants<>+88(SB), Z2, Z11
 	VADDPS           Z1, Z8, Z8
 	VADDPS           Z0, Z8, Z8
-	VMULPS.BCST      constants<>+72(SB), Z9, Z9
-	VFMADD231PS.BCST constants<>+84(SB), Z2, Z9
+	VMULPS.BCST      constants<>+68(SB), Z9, Z9
+	VFMADD231PS.BCST constants<>+80(SB), Z2, Z9
 	VMOVUPS          Z8, 128(SI)
 	VMOVUPS          Z9, 512(SI)
 	VMOVUPS          Z10, 896(SI)
@@ -1498,15 +1497,15 @@ whole:
 	VSUBPS           Z2, Z1, Z9
 	VADDPS           Z4, Z3, Z1
 	VSUBPS           Z4, Z3, Z2
-	VMULPS.BCST      constants<>+76(SB), Z8, Z10
-	VFMADD231PS.BCST constants<>+88(SB), Z1, Z10
+	VMULPS.BCST      constants<>+72(SB), Z8, Z10
+	VFMADD231PS.BCST constants<>+84(SB), Z1, Z10
 	VMOVAPS          Z5, Z11
-	VFMADD231PS.BCST constants<>+80(SB), Z9, Z11
-	VFMADD231PS.BCST constants<>+92(SB), Z2, Z11
+	VFMADD231PS.BCST constants<>+76(SB), Z9, Z11
+	VFMADD231PS.BCST constants<>+88(SB), Z2, Z11
 	VADDPS           Z1, Z8, Z8
 	VADDPS           Z0, Z8, Z8
-	VMULPS.BCST      constants<>+72(SB), Z9, Z9
-	VFMADD231PS.BCST constants<>+84(SB), Z2, Z9
+	VMULPS.BCST      constants<>+68(SB), Z9, Z9
+	VFMADD231PS.BCST constants<>+80(SB), Z2, Z9
 	VMOVUPS          Z8, 192(SI)
 	VMOVUPS          Z9, 576(SI)
 	VMOVUPS          Z10, 960(SI)
@@ -1527,15 +1526,15 @@ whole:
 	VSUBPS           Z2, Z1, Z9
 	VADDPS           Z4, Z3, Z1
 	VSUBPS           Z4, Z3, Z2
-	VMULPS.BCST      constants<>+76(SB), Z8, Z10
-	VFMADD231PS.BCST constants<>+88(SB), Z1, Z10
+	VMULPS.BCST      constants<>+72(SB), Z8, Z10
+	VFMADD231PS.BCST constants<>+84(SB), Z1, Z10
 	VMOVAPS          Z5, Z11
-	VFMADD231PS.BCST constants<>+80(SB), Z9, Z11
-	VFMADD231PS.BCST constants<>+92(SB), Z2, Z11
+	VFMADD231PS.BCST constants<>+76(SB), Z9, Z11
+	VFMADD231PS.BCST constants<>+88(SB), Z2, Z11
 	VADDPS           Z1, Z8, Z8
 	VADDPS           Z0, Z8, Z8
-	VMULPS.BCST      constants<>+72(SB), Z9, Z9
-	VFMADD231PS.BCST constants<>+84(SB), Z2, Z9
+	VMULPS.BCST      constants<>+68(SB), Z9, Z9
+	VFMADD231PS.BCST constants<>+80(SB), Z2, Z9
 	VMOVUPS          Z8, 256(SI)
 	VMOVUPS          Z9, 640(SI)
 	VMOVUPS          Z10, 1024(SI)
@@ -1556,15 +1555,15 @@ whole:
 	VSUBPS           Z2, Z1, Z9
 	VADDPS           Z4, Z3, Z1
 	VSUBPS           Z4, Z3, Z2
-	VMULPS.BCST      constants<>+76(SB), Z8, Z10
-	VFMADD231PS.BCST constants<>+88(SB), Z1, Z10
+	VMULPS.BCST      constants<>+72(SB), Z8, Z10
+	VFMADD231PS.BCST constants<>+84(SB), Z1, Z10
 	VMOVAPS          Z5, Z11
-	VFMADD231PS.BCST constants<>+80(SB), Z9, Z11
-	VFMADD231PS.BCST constants<>+92(SB), Z2, Z11
+	VFMADD231PS.BCST constants<>+76(SB), Z9, Z11
+	VFMADD231PS.BCST constants<>+88(SB), Z2, Z11
 	VADDPS           Z1, Z8, Z8
 	VADDPS           Z0, Z8, Z8
-	VMULPS.BCST      constants<>+72(SB), Z9, Z9
-	VFMADD231PS.BCST constants<>+84(SB), Z2, Z9
+	VMULPS.BCST      constants<>+68(SB), Z9, Z9
+	VFMADD231PS.BCST constants<>+80(SB), Z2, Z9
 	VMOVUPS          Z8, 320(SI)
 	VMOVUPS          Z9, 704(SI)
 	VMOVUPS          Z10, 1088(SI)
@@ -1585,15 +1584,15 @@ whole:
 	VSUBPS           Z2, Z1, Z9
 	VADDPS           Z4, Z3, Z1
 	VSUBPS           Z4, Z3, Z2
-	VMULPS.BCST      constants<>+76(SB), Z8, Z10
-	VFMADD231PS.BCST constants<>+88(SB), Z1, Z10
+	VMULPS.BCST      constants<>+72(SB), Z8, Z10
+	VFMADD231PS.BCST constants<>+84(SB), Z1, Z10
 	VMOVAPS          Z5, Z11
-	VFMADD231PS.BCST constants<>+80(SB), Z9, Z11
-	VFMADD231PS.BCST constants<>+92(SB), Z2, Z11
+	VFMADD231PS.BCST constants<>+76(SB), Z9, Z11
+	VFMADD231PS.BCST constants<>+88(SB), Z2, Z11
 	VADDPS           Z1, Z8, Z8
 	VADDPS           Z0, Z8, Z8
-	VMULPS.BCST      constants<>+72(SB), Z9, Z9
-	VFMADD231PS.BCST constants<>+84(SB), Z2, Z9
+	VMULPS.BCST      constants<>+68(SB), Z9, Z9
+	VFMADD231PS.BCST constants<>+80(SB), Z2, Z9
 	VADDPS           Z29, Z8, Z8
 	VADDPS           Z29, Z9, Z9
 	VADDPS           Z29, Z10, Z10
@@ -1697,16 +1696,16 @@ row0_act5:
 	CMPL             96(R8), $0x05
 	JNE              row0_act6
 	VMOVAPS          Z8, Z4
-	VMULPS.BCST      constants<>+48(SB), Z8, Z8
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z8, Z8
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z8, Z5, Z8
 	VREDUCEPS        $0x09, Z8, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z8, Z3, Z8
 	VADDPS.BCST      constants<>+8(SB), Z8, Z8
 	VRCP14PS         Z8, Z3
@@ -1715,16 +1714,16 @@ row0_act5:
 	VMULPS           Z5, Z3, Z8
 	VMULPS           Z4, Z8, Z8
 	VMOVAPS          Z9, Z4
-	VMULPS.BCST      constants<>+48(SB), Z9, Z9
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z9, Z9
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z9, Z5, Z9
 	VREDUCEPS        $0x09, Z9, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z9, Z3, Z9
 	VADDPS.BCST      constants<>+8(SB), Z9, Z9
 	VRCP14PS         Z9, Z3
@@ -1733,16 +1732,16 @@ row0_act5:
 	VMULPS           Z5, Z3, Z9
 	VMULPS           Z4, Z9, Z9
 	VMOVAPS          Z10, Z4
-	VMULPS.BCST      constants<>+48(SB), Z10, Z10
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z10, Z10
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z10, Z5, Z10
 	VREDUCEPS        $0x09, Z10, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z10, Z3, Z10
 	VADDPS.BCST      constants<>+8(SB), Z10, Z10
 	VRCP14PS         Z10, Z3
@@ -1751,16 +1750,16 @@ row0_act5:
 	VMULPS           Z5, Z3, Z10
 	VMULPS           Z4, Z10, Z10
 	VMOVAPS          Z11, Z4
-	VMULPS.BCST      constants<>+48(SB), Z11, Z11
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z11, Z11
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z11, Z5, Z11
 	VREDUCEPS        $0x09, Z11, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z11, Z3, Z11
 	VADDPS.BCST      constants<>+8(SB), Z11, Z11
 	VRCP14PS         Z11, Z3
@@ -1773,64 +1772,64 @@ row0_act5:
 row0_act6:
 	CMPL             96(R8), $0x06
 	JNE              row0_act7
-	VMULPS.BCST      constants<>+48(SB), Z8, Z8
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z8, Z8
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z8, Z5, Z8
 	VREDUCEPS        $0x09, Z8, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z8, Z3, Z8
 	VADDPS.BCST      constants<>+8(SB), Z8, Z8
 	VRCP14PS         Z8, Z3
 	VBROADCASTSS     constants<>+12(SB), Z5
 	VFNMADD231PS     Z8, Z3, Z5
 	VMULPS           Z5, Z3, Z8
-	VMULPS.BCST      constants<>+48(SB), Z9, Z9
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z9, Z9
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z9, Z5, Z9
 	VREDUCEPS        $0x09, Z9, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z9, Z3, Z9
 	VADDPS.BCST      constants<>+8(SB), Z9, Z9
 	VRCP14PS         Z9, Z3
 	VBROADCASTSS     constants<>+12(SB), Z5
 	VFNMADD231PS     Z9, Z3, Z5
 	VMULPS           Z5, Z3, Z9
-	VMULPS.BCST      constants<>+48(SB), Z10, Z10
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z10, Z10
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z10, Z5, Z10
 	VREDUCEPS        $0x09, Z10, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z10, Z3, Z10
 	VADDPS.BCST      constants<>+8(SB), Z10, Z10
 	VRCP14PS         Z10, Z3
 	VBROADCASTSS     constants<>+12(SB), Z5
 	VFNMADD231PS     Z10, Z3, Z5
 	VMULPS           Z5, Z3, Z10
-	VMULPS.BCST      constants<>+48(SB), Z11, Z11
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z11, Z11
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z11, Z5, Z11
 	VREDUCEPS        $0x09, Z11, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z11, Z3, Z11
 	VADDPS.BCST      constants<>+8(SB), Z11, Z11
 	VRCP14PS         Z11, Z3
@@ -1842,13 +1841,12 @@ row0_act6:
 row0_act7:
 	CMPL             96(R8), $0x07
 	JNE              row0_act8
-	VMAXPS.BCST      constants<>+60(SB), Z8, Z2
-	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMAXPS.BCST      constants<>+56(SB), Z8, Z2
+	VMINPS.BCST      constants<>+60(SB), Z2, Z2
 	VMULPS           Z2, Z2, Z3
 	VBROADCASTSS     constants<>+28(SB), Z4
-	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
-	VBROADCASTSS     constants<>+180(SB), Z4
-	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD132PS.BCST constants<>+64(SB), Z4, Z3
+	VBROADCASTSS     constants<>+176(SB), Z4
 	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
@@ -1861,17 +1859,17 @@ row0_act7:
 	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+124(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
-	VBROADCASTSS     constants<>+60(SB), Z5
+	VBROADCASTSS     constants<>+56(SB), Z5
 	VCMPPS           $0x06, Z5, Z8, K5
 	VMULPS.Z         Z4, Z8, K5, Z8
-	VMAXPS.BCST      constants<>+60(SB), Z9, Z2
-	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMAXPS.BCST      constants<>+56(SB), Z9, Z2
+	VMINPS.BCST      constants<>+60(SB), Z2, Z2
 	VMULPS           Z2, Z2, Z3
 	VBROADCASTSS     constants<>+28(SB), Z4
-	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
-	VBROADCASTSS     constants<>+180(SB), Z4
-	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD132PS.BCST constants<>+64(SB), Z4, Z3
+	VBROADCASTSS     constants<>+176(SB), Z4
 	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
@@ -1884,17 +1882,17 @@ row0_act7:
 	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+124(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
-	VBROADCASTSS     constants<>+60(SB), Z5
+	VBROADCASTSS     constants<>+56(SB), Z5
 	VCMPPS           $0x06, Z5, Z9, K5
 	VMULPS.Z         Z4, Z9, K5, Z9
-	VMAXPS.BCST      constants<>+60(SB), Z10, Z2
-	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMAXPS.BCST      constants<>+56(SB), Z10, Z2
+	VMINPS.BCST      constants<>+60(SB), Z2, Z2
 	VMULPS           Z2, Z2, Z3
 	VBROADCASTSS     constants<>+28(SB), Z4
-	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
-	VBROADCASTSS     constants<>+180(SB), Z4
-	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD132PS.BCST constants<>+64(SB), Z4, Z3
+	VBROADCASTSS     constants<>+176(SB), Z4
 	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
@@ -1907,17 +1905,17 @@ row0_act7:
 	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+124(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
-	VBROADCASTSS     constants<>+60(SB), Z5
+	VBROADCASTSS     constants<>+56(SB), Z5
 	VCMPPS           $0x06, Z5, Z10, K5
 	VMULPS.Z         Z4, Z10, K5, Z10
-	VMAXPS.BCST      constants<>+60(SB), Z11, Z2
-	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMAXPS.BCST      constants<>+56(SB), Z11, Z2
+	VMINPS.BCST      constants<>+60(SB), Z2, Z2
 	VMULPS           Z2, Z2, Z3
 	VBROADCASTSS     constants<>+28(SB), Z4
-	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
-	VBROADCASTSS     constants<>+180(SB), Z4
-	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD132PS.BCST constants<>+64(SB), Z4, Z3
+	VBROADCASTSS     constants<>+176(SB), Z4
 	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
@@ -1930,24 +1928,25 @@ row0_act7:
 	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+124(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
-	VBROADCASTSS     constants<>+60(SB), Z5
+	VBROADCASTSS     constants<>+56(SB), Z5
 	VCMPPS           $0x06, Z5, Z11, K5
 	VMULPS.Z         Z4, Z11, K5, Z11
 	JMP              row0_actdone
 
 row0_act8:
 	VADDPS           Z8, Z8, Z8
-	VMULPS.BCST      constants<>+48(SB), Z8, Z8
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z8, Z8
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z8, Z5, Z8
 	VREDUCEPS        $0x09, Z8, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z8, Z3, Z8
 	VADDPS.BCST      constants<>+8(SB), Z8, Z8
 	VRCP14PS         Z8, Z3
@@ -1957,16 +1956,16 @@ row0_act8:
 	VADDPS           Z8, Z8, Z8
 	VADDPS.BCST      constants<>+28(SB), Z8, Z8
 	VADDPS           Z9, Z9, Z9
-	VMULPS.BCST      constants<>+48(SB), Z9, Z9
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z9, Z9
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z9, Z5, Z9
 	VREDUCEPS        $0x09, Z9, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z9, Z3, Z9
 	VADDPS.BCST      constants<>+8(SB), Z9, Z9
 	VRCP14PS         Z9, Z3
@@ -1976,16 +1975,16 @@ row0_act8:
 	VADDPS           Z9, Z9, Z9
 	VADDPS.BCST      constants<>+28(SB), Z9, Z9
 	VADDPS           Z10, Z10, Z10
-	VMULPS.BCST      constants<>+48(SB), Z10, Z10
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z10, Z10
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z10, Z5, Z10
 	VREDUCEPS        $0x09, Z10, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z10, Z3, Z10
 	VADDPS.BCST      constants<>+8(SB), Z10, Z10
 	VRCP14PS         Z10, Z3
@@ -1995,16 +1994,16 @@ row0_act8:
 	VADDPS           Z10, Z10, Z10
 	VADDPS.BCST      constants<>+28(SB), Z10, Z10
 	VADDPS           Z11, Z11, Z11
-	VMULPS.BCST      constants<>+48(SB), Z11, Z11
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z11, Z11
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z11, Z5, Z11
 	VREDUCEPS        $0x09, Z11, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z11, Z3, Z11
 	VADDPS.BCST      constants<>+8(SB), Z11, Z11
 	VRCP14PS         Z11, Z3
@@ -2034,15 +2033,15 @@ row0_actdone:
 	VSUBPS           Z2, Z1, Z9
 	VADDPS           Z4, Z3, Z1
 	VSUBPS           Z4, Z3, Z2
-	VMULPS.BCST      constants<>+76(SB), Z8, Z10
-	VFMADD231PS.BCST constants<>+88(SB), Z1, Z10
+	VMULPS.BCST      constants<>+72(SB), Z8, Z10
+	VFMADD231PS.BCST constants<>+84(SB), Z1, Z10
 	VMOVAPS          Z5, Z11
-	VFMADD231PS.BCST constants<>+80(SB), Z9, Z11
-	VFMADD231PS.BCST constants<>+92(SB), Z2, Z11
+	VFMADD231PS.BCST constants<>+76(SB), Z9, Z11
+	VFMADD231PS.BCST constants<>+88(SB), Z2, Z11
 	VADDPS           Z1, Z8, Z8
 	VADDPS           Z0, Z8, Z8
-	VMULPS.BCST      constants<>+72(SB), Z9, Z9
-	VFMADD231PS.BCST constants<>+84(SB), Z2, Z9
+	VMULPS.BCST      constants<>+68(SB), Z9, Z9
+	VFMADD231PS.BCST constants<>+80(SB), Z2, Z9
 	VADDPS           Z29, Z8, Z8
 	VADDPS           Z29, Z9, Z9
 	VADDPS           Z29, Z10, Z10
@@ -2146,16 +2145,16 @@ row1_act5:
 	CMPL             96(R8), $0x05
 	JNE              row1_act6
 	VMOVAPS          Z8, Z4
-	VMULPS.BCST      constants<>+48(SB), Z8, Z8
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z8, Z8
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z8, Z5, Z8
 	VREDUCEPS        $0x09, Z8, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z8, Z3, Z8
 	VADDPS.BCST      constants<>+8(SB), Z8, Z8
 	VRCP14PS         Z8, Z3
@@ -2164,16 +2163,16 @@ row1_act5:
 	VMULPS           Z5, Z3, Z8
 	VMULPS           Z4, Z8, Z8
 	VMOVAPS          Z9, Z4
-	VMULPS.BCST      constants<>+48(SB), Z9, Z9
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z9, Z9
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z9, Z5, Z9
 	VREDUCEPS        $0x09, Z9, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z9, Z3, Z9
 	VADDPS.BCST      constants<>+8(SB), Z9, Z9
 	VRCP14PS         Z9, Z3
@@ -2182,16 +2181,16 @@ row1_act5:
 	VMULPS           Z5, Z3, Z9
 	VMULPS           Z4, Z9, Z9
 	VMOVAPS          Z10, Z4
-	VMULPS.BCST      constants<>+48(SB), Z10, Z10
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z10, Z10
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z10, Z5, Z10
 	VREDUCEPS        $0x09, Z10, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z10, Z3, Z10
 	VADDPS.BCST      constants<>+8(SB), Z10, Z10
 	VRCP14PS         Z10, Z3
@@ -2200,16 +2199,16 @@ row1_act5:
 	VMULPS           Z5, Z3, Z10
 	VMULPS           Z4, Z10, Z10
 	VMOVAPS          Z11, Z4
-	VMULPS.BCST      constants<>+48(SB), Z11, Z11
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z11, Z11
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z11, Z5, Z11
 	VREDUCEPS        $0x09, Z11, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z11, Z3, Z11
 	VADDPS.BCST      constants<>+8(SB), Z11, Z11
 	VRCP14PS         Z11, Z3
@@ -2222,64 +2221,64 @@ row1_act5:
 row1_act6:
 	CMPL             96(R8), $0x06
 	JNE              row1_act7
-	VMULPS.BCST      constants<>+48(SB), Z8, Z8
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z8, Z8
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z8, Z5, Z8
 	VREDUCEPS        $0x09, Z8, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z8, Z3, Z8
 	VADDPS.BCST      constants<>+8(SB), Z8, Z8
 	VRCP14PS         Z8, Z3
 	VBROADCASTSS     constants<>+12(SB), Z5
 	VFNMADD231PS     Z8, Z3, Z5
 	VMULPS           Z5, Z3, Z8
-	VMULPS.BCST      constants<>+48(SB), Z9, Z9
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z9, Z9
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z9, Z5, Z9
 	VREDUCEPS        $0x09, Z9, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z9, Z3, Z9
 	VADDPS.BCST      constants<>+8(SB), Z9, Z9
 	VRCP14PS         Z9, Z3
 	VBROADCASTSS     constants<>+12(SB), Z5
 	VFNMADD231PS     Z9, Z3, Z5
 	VMULPS           Z5, Z3, Z9
-	VMULPS.BCST      constants<>+48(SB), Z10, Z10
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z10, Z10
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z10, Z5, Z10
 	VREDUCEPS        $0x09, Z10, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z10, Z3, Z10
 	VADDPS.BCST      constants<>+8(SB), Z10, Z10
 	VRCP14PS         Z10, Z3
 	VBROADCASTSS     constants<>+12(SB), Z5
 	VFNMADD231PS     Z10, Z3, Z5
 	VMULPS           Z5, Z3, Z10
-	VMULPS.BCST      constants<>+48(SB), Z11, Z11
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z11, Z11
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z11, Z5, Z11
 	VREDUCEPS        $0x09, Z11, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z11, Z3, Z11
 	VADDPS.BCST      constants<>+8(SB), Z11, Z11
 	VRCP14PS         Z11, Z3
@@ -2291,13 +2290,12 @@ row1_act6:
 row1_act7:
 	CMPL             96(R8), $0x07
 	JNE              row1_act8
-	VMAXPS.BCST      constants<>+60(SB), Z8, Z2
-	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMAXPS.BCST      constants<>+56(SB), Z8, Z2
+	VMINPS.BCST      constants<>+60(SB), Z2, Z2
 	VMULPS           Z2, Z2, Z3
 	VBROADCASTSS     constants<>+28(SB), Z4
-	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
-	VBROADCASTSS     constants<>+180(SB), Z4
-	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD132PS.BCST constants<>+64(SB), Z4, Z3
+	VBROADCASTSS     constants<>+176(SB), Z4
 	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
@@ -2310,17 +2308,17 @@ row1_act7:
 	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+124(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
-	VBROADCASTSS     constants<>+60(SB), Z5
+	VBROADCASTSS     constants<>+56(SB), Z5
 	VCMPPS           $0x06, Z5, Z8, K5
 	VMULPS.Z         Z4, Z8, K5, Z8
-	VMAXPS.BCST      constants<>+60(SB), Z9, Z2
-	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMAXPS.BCST      constants<>+56(SB), Z9, Z2
+	VMINPS.BCST      constants<>+60(SB), Z2, Z2
 	VMULPS           Z2, Z2, Z3
 	VBROADCASTSS     constants<>+28(SB), Z4
-	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
-	VBROADCASTSS     constants<>+180(SB), Z4
-	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD132PS.BCST constants<>+64(SB), Z4, Z3
+	VBROADCASTSS     constants<>+176(SB), Z4
 	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
@@ -2333,17 +2331,17 @@ row1_act7:
 	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+124(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
-	VBROADCASTSS     constants<>+60(SB), Z5
+	VBROADCASTSS     constants<>+56(SB), Z5
 	VCMPPS           $0x06, Z5, Z9, K5
 	VMULPS.Z         Z4, Z9, K5, Z9
-	VMAXPS.BCST      constants<>+60(SB), Z10, Z2
-	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMAXPS.BCST      constants<>+56(SB), Z10, Z2
+	VMINPS.BCST      constants<>+60(SB), Z2, Z2
 	VMULPS           Z2, Z2, Z3
 	VBROADCASTSS     constants<>+28(SB), Z4
-	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
-	VBROADCASTSS     constants<>+180(SB), Z4
-	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD132PS.BCST constants<>+64(SB), Z4, Z3
+	VBROADCASTSS     constants<>+176(SB), Z4
 	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
@@ -2356,17 +2354,17 @@ row1_act7:
 	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+124(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
-	VBROADCASTSS     constants<>+60(SB), Z5
+	VBROADCASTSS     constants<>+56(SB), Z5
 	VCMPPS           $0x06, Z5, Z10, K5
 	VMULPS.Z         Z4, Z10, K5, Z10
-	VMAXPS.BCST      constants<>+60(SB), Z11, Z2
-	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMAXPS.BCST      constants<>+56(SB), Z11, Z2
+	VMINPS.BCST      constants<>+60(SB), Z2, Z2
 	VMULPS           Z2, Z2, Z3
 	VBROADCASTSS     constants<>+28(SB), Z4
-	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
-	VBROADCASTSS     constants<>+180(SB), Z4
-	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD132PS.BCST constants<>+64(SB), Z4, Z3
+	VBROADCASTSS     constants<>+176(SB), Z4
 	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
@@ -2379,24 +2377,25 @@ row1_act7:
 	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+124(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
-	VBROADCASTSS     constants<>+60(SB), Z5
+	VBROADCASTSS     constants<>+56(SB), Z5
 	VCMPPS           $0x06, Z5, Z11, K5
 	VMULPS.Z         Z4, Z11, K5, Z11
 	JMP              row1_actdone
 
 row1_act8:
 	VADDPS           Z8, Z8, Z8
-	VMULPS.BCST      constants<>+48(SB), Z8, Z8
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z8, Z8
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z8, Z5, Z8
 	VREDUCEPS        $0x09, Z8, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z8, Z3, Z8
 	VADDPS.BCST      constants<>+8(SB), Z8, Z8
 	VRCP14PS         Z8, Z3
@@ -2406,16 +2405,16 @@ row1_act8:
 	VADDPS           Z8, Z8, Z8
 	VADDPS.BCST      constants<>+28(SB), Z8, Z8
 	VADDPS           Z9, Z9, Z9
-	VMULPS.BCST      constants<>+48(SB), Z9, Z9
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z9, Z9
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z9, Z5, Z9
 	VREDUCEPS        $0x09, Z9, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z9, Z3, Z9
 	VADDPS.BCST      constants<>+8(SB), Z9, Z9
 	VRCP14PS         Z9, Z3
@@ -2425,16 +2424,16 @@ row1_act8:
 	VADDPS           Z9, Z9, Z9
 	VADDPS.BCST      constants<>+28(SB), Z9, Z9
 	VADDPS           Z10, Z10, Z10
-	VMULPS.BCST      constants<>+48(SB), Z10, Z10
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z10, Z10
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z10, Z5, Z10
 	VREDUCEPS        $0x09, Z10, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z10, Z3, Z10
 	VADDPS.BCST      constants<>+8(SB), Z10, Z10
 	VRCP14PS         Z10, Z3
@@ -2444,16 +2443,16 @@ row1_act8:
 	VADDPS           Z10, Z10, Z10
 	VADDPS.BCST      constants<>+28(SB), Z10, Z10
 	VADDPS           Z11, Z11, Z11
-	VMULPS.BCST      constants<>+48(SB), Z11, Z11
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z11, Z11
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z11, Z5, Z11
 	VREDUCEPS        $0x09, Z11, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z11, Z3, Z11
 	VADDPS.BCST      constants<>+8(SB), Z11, Z11
 	VRCP14PS         Z11, Z3
@@ -2483,15 +2482,15 @@ row1_actdone:
 	VSUBPS           Z2, Z1, Z9
 	VADDPS           Z4, Z3, Z1
 	VSUBPS           Z4, Z3, Z2
-	VMULPS.BCST      constants<>+76(SB), Z8, Z10
-	VFMADD231PS.BCST constants<>+88(SB), Z1, Z10
+	VMULPS.BCST      constants<>+72(SB), Z8, Z10
+	VFMADD231PS.BCST constants<>+84(SB), Z1, Z10
 	VMOVAPS          Z5, Z11
-	VFMADD231PS.BCST constants<>+80(SB), Z9, Z11
-	VFMADD231PS.BCST constants<>+92(SB), Z2, Z11
+	VFMADD231PS.BCST constants<>+76(SB), Z9, Z11
+	VFMADD231PS.BCST constants<>+88(SB), Z2, Z11
 	VADDPS           Z1, Z8, Z8
 	VADDPS           Z0, Z8, Z8
-	VMULPS.BCST      constants<>+72(SB), Z9, Z9
-	VFMADD231PS.BCST constants<>+84(SB), Z2, Z9
+	VMULPS.BCST      constants<>+68(SB), Z9, Z9
+	VFMADD231PS.BCST constants<>+80(SB), Z2, Z9
 	VADDPS           Z29, Z8, Z8
 	VADDPS           Z29, Z9, Z9
 	VADDPS           Z29, Z10, Z10
@@ -2595,16 +2594,16 @@ row2_act5:
 	CMPL             96(R8), $0x05
 	JNE              row2_act6
 	VMOVAPS          Z8, Z4
-	VMULPS.BCST      constants<>+48(SB), Z8, Z8
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z8, Z8
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z8, Z5, Z8
 	VREDUCEPS        $0x09, Z8, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z8, Z3, Z8
 	VADDPS.BCST      constants<>+8(SB), Z8, Z8
 	VRCP14PS         Z8, Z3
@@ -2613,16 +2612,16 @@ row2_act5:
 	VMULPS           Z5, Z3, Z8
 	VMULPS           Z4, Z8, Z8
 	VMOVAPS          Z9, Z4
-	VMULPS.BCST      constants<>+48(SB), Z9, Z9
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z9, Z9
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z9, Z5, Z9
 	VREDUCEPS        $0x09, Z9, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z9, Z3, Z9
 	VADDPS.BCST      constants<>+8(SB), Z9, Z9
 	VRCP14PS         Z9, Z3
@@ -2631,16 +2630,16 @@ row2_act5:
 	VMULPS           Z5, Z3, Z9
 	VMULPS           Z4, Z9, Z9
 	VMOVAPS          Z10, Z4
-	VMULPS.BCST      constants<>+48(SB), Z10, Z10
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z10, Z10
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z10, Z5, Z10
 	VREDUCEPS        $0x09, Z10, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z10, Z3, Z10
 	VADDPS.BCST      constants<>+8(SB), Z10, Z10
 	VRCP14PS         Z10, Z3
@@ -2649,16 +2648,16 @@ row2_act5:
 	VMULPS           Z5, Z3, Z10
 	VMULPS           Z4, Z10, Z10
 	VMOVAPS          Z11, Z4
-	VMULPS.BCST      constants<>+48(SB), Z11, Z11
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z11, Z11
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z11, Z5, Z11
 	VREDUCEPS        $0x09, Z11, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z11, Z3, Z11
 	VADDPS.BCST      constants<>+8(SB), Z11, Z11
 	VRCP14PS         Z11, Z3
@@ -2671,64 +2670,64 @@ row2_act5:
 row2_act6:
 	CMPL             96(R8), $0x06
 	JNE              row2_act7
-	VMULPS.BCST      constants<>+48(SB), Z8, Z8
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z8, Z8
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z8, Z5, Z8
 	VREDUCEPS        $0x09, Z8, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z8, Z3, Z8
 	VADDPS.BCST      constants<>+8(SB), Z8, Z8
 	VRCP14PS         Z8, Z3
 	VBROADCASTSS     constants<>+12(SB), Z5
 	VFNMADD231PS     Z8, Z3, Z5
 	VMULPS           Z5, Z3, Z8
-	VMULPS.BCST      constants<>+48(SB), Z9, Z9
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z9, Z9
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z9, Z5, Z9
 	VREDUCEPS        $0x09, Z9, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z9, Z3, Z9
 	VADDPS.BCST      constants<>+8(SB), Z9, Z9
 	VRCP14PS         Z9, Z3
 	VBROADCASTSS     constants<>+12(SB), Z5
 	VFNMADD231PS     Z9, Z3, Z5
 	VMULPS           Z5, Z3, Z9
-	VMULPS.BCST      constants<>+48(SB), Z10, Z10
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z10, Z10
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z10, Z5, Z10
 	VREDUCEPS        $0x09, Z10, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z10, Z3, Z10
 	VADDPS.BCST      constants<>+8(SB), Z10, Z10
 	VRCP14PS         Z10, Z3
 	VBROADCASTSS     constants<>+12(SB), Z5
 	VFNMADD231PS     Z10, Z3, Z5
 	VMULPS           Z5, Z3, Z10
-	VMULPS.BCST      constants<>+48(SB), Z11, Z11
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z11, Z11
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z11, Z5, Z11
 	VREDUCEPS        $0x09, Z11, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z11, Z3, Z11
 	VADDPS.BCST      constants<>+8(SB), Z11, Z11
 	VRCP14PS         Z11, Z3
@@ -2740,13 +2739,12 @@ row2_act6:
 row2_act7:
 	CMPL             96(R8), $0x07
 	JNE              row2_act8
-	VMAXPS.BCST      constants<>+60(SB), Z8, Z2
-	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMAXPS.BCST      constants<>+56(SB), Z8, Z2
+	VMINPS.BCST      constants<>+60(SB), Z2, Z2
 	VMULPS           Z2, Z2, Z3
 	VBROADCASTSS     constants<>+28(SB), Z4
-	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
-	VBROADCASTSS     constants<>+180(SB), Z4
-	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD132PS.BCST constants<>+64(SB), Z4, Z3
+	VBROADCASTSS     constants<>+176(SB), Z4
 	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
@@ -2759,17 +2757,17 @@ row2_act7:
 	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+124(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
-	VBROADCASTSS     constants<>+60(SB), Z5
+	VBROADCASTSS     constants<>+56(SB), Z5
 	VCMPPS           $0x06, Z5, Z8, K5
 	VMULPS.Z         Z4, Z8, K5, Z8
-	VMAXPS.BCST      constants<>+60(SB), Z9, Z2
-	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMAXPS.BCST      constants<>+56(SB), Z9, Z2
+	VMINPS.BCST      constants<>+60(SB), Z2, Z2
 	VMULPS           Z2, Z2, Z3
 	VBROADCASTSS     constants<>+28(SB), Z4
-	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
-	VBROADCASTSS     constants<>+180(SB), Z4
-	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD132PS.BCST constants<>+64(SB), Z4, Z3
+	VBROADCASTSS     constants<>+176(SB), Z4
 	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
@@ -2782,17 +2780,17 @@ row2_act7:
 	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+124(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
-	VBROADCASTSS     constants<>+60(SB), Z5
+	VBROADCASTSS     constants<>+56(SB), Z5
 	VCMPPS           $0x06, Z5, Z9, K5
 	VMULPS.Z         Z4, Z9, K5, Z9
-	VMAXPS.BCST      constants<>+60(SB), Z10, Z2
-	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMAXPS.BCST      constants<>+56(SB), Z10, Z2
+	VMINPS.BCST      constants<>+60(SB), Z2, Z2
 	VMULPS           Z2, Z2, Z3
 	VBROADCASTSS     constants<>+28(SB), Z4
-	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
-	VBROADCASTSS     constants<>+180(SB), Z4
-	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD132PS.BCST constants<>+64(SB), Z4, Z3
+	VBROADCASTSS     constants<>+176(SB), Z4
 	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
@@ -2805,17 +2803,17 @@ row2_act7:
 	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+124(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
-	VBROADCASTSS     constants<>+60(SB), Z5
+	VBROADCASTSS     constants<>+56(SB), Z5
 	VCMPPS           $0x06, Z5, Z10, K5
 	VMULPS.Z         Z4, Z10, K5, Z10
-	VMAXPS.BCST      constants<>+60(SB), Z11, Z2
-	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMAXPS.BCST      constants<>+56(SB), Z11, Z2
+	VMINPS.BCST      constants<>+60(SB), Z2, Z2
 	VMULPS           Z2, Z2, Z3
 	VBROADCASTSS     constants<>+28(SB), Z4
-	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
-	VBROADCASTSS     constants<>+180(SB), Z4
-	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD132PS.BCST constants<>+64(SB), Z4, Z3
+	VBROADCASTSS     constants<>+176(SB), Z4
 	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
@@ -2828,24 +2826,25 @@ row2_act7:
 	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+124(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
-	VBROADCASTSS     constants<>+60(SB), Z5
+	VBROADCASTSS     constants<>+56(SB), Z5
 	VCMPPS           $0x06, Z5, Z11, K5
 	VMULPS.Z         Z4, Z11, K5, Z11
 	JMP              row2_actdone
 
 row2_act8:
 	VADDPS           Z8, Z8, Z8
-	VMULPS.BCST      constants<>+48(SB), Z8, Z8
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z8, Z8
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z8, Z5, Z8
 	VREDUCEPS        $0x09, Z8, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z8, Z3, Z8
 	VADDPS.BCST      constants<>+8(SB), Z8, Z8
 	VRCP14PS         Z8, Z3
@@ -2855,16 +2854,16 @@ row2_act8:
 	VADDPS           Z8, Z8, Z8
 	VADDPS.BCST      constants<>+28(SB), Z8, Z8
 	VADDPS           Z9, Z9, Z9
-	VMULPS.BCST      constants<>+48(SB), Z9, Z9
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z9, Z9
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z9, Z5, Z9
 	VREDUCEPS        $0x09, Z9, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z9, Z3, Z9
 	VADDPS.BCST      constants<>+8(SB), Z9, Z9
 	VRCP14PS         Z9, Z3
@@ -2874,16 +2873,16 @@ row2_act8:
 	VADDPS           Z9, Z9, Z9
 	VADDPS.BCST      constants<>+28(SB), Z9, Z9
 	VADDPS           Z10, Z10, Z10
-	VMULPS.BCST      constants<>+48(SB), Z10, Z10
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z10, Z10
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z10, Z5, Z10
 	VREDUCEPS        $0x09, Z10, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z10, Z3, Z10
 	VADDPS.BCST      constants<>+8(SB), Z10, Z10
 	VRCP14PS         Z10, Z3
@@ -2893,16 +2892,16 @@ row2_act8:
 	VADDPS           Z10, Z10, Z10
 	VADDPS.BCST      constants<>+28(SB), Z10, Z10
 	VADDPS           Z11, Z11, Z11
-	VMULPS.BCST      constants<>+48(SB), Z11, Z11
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z11, Z11
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z11, Z5, Z11
 	VREDUCEPS        $0x09, Z11, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z11, Z3, Z11
 	VADDPS.BCST      constants<>+8(SB), Z11, Z11
 	VRCP14PS         Z11, Z3
@@ -2932,15 +2931,15 @@ row2_actdone:
 	VSUBPS           Z2, Z1, Z9
 	VADDPS           Z4, Z3, Z1
 	VSUBPS           Z4, Z3, Z2
-	VMULPS.BCST      constants<>+76(SB), Z8, Z10
-	VFMADD231PS.BCST constants<>+88(SB), Z1, Z10
+	VMULPS.BCST      constants<>+72(SB), Z8, Z10
+	VFMADD231PS.BCST constants<>+84(SB), Z1, Z10
 	VMOVAPS          Z5, Z11
-	VFMADD231PS.BCST constants<>+80(SB), Z9, Z11
-	VFMADD231PS.BCST constants<>+92(SB), Z2, Z11
+	VFMADD231PS.BCST constants<>+76(SB), Z9, Z11
+	VFMADD231PS.BCST constants<>+88(SB), Z2, Z11
 	VADDPS           Z1, Z8, Z8
 	VADDPS           Z0, Z8, Z8
-	VMULPS.BCST      constants<>+72(SB), Z9, Z9
-	VFMADD231PS.BCST constants<>+84(SB), Z2, Z9
+	VMULPS.BCST      constants<>+68(SB), Z9, Z9
+	VFMADD231PS.BCST constants<>+80(SB), Z2, Z9
 	VADDPS           Z29, Z8, Z8
 	VADDPS           Z29, Z9, Z9
 	VADDPS           Z29, Z10, Z10
@@ -3044,16 +3043,16 @@ row3_act5:
 	CMPL             96(R8), $0x05
 	JNE              row3_act6
 	VMOVAPS          Z8, Z4
-	VMULPS.BCST      constants<>+48(SB), Z8, Z8
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z8, Z8
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z8, Z5, Z8
 	VREDUCEPS        $0x09, Z8, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z8, Z3, Z8
 	VADDPS.BCST      constants<>+8(SB), Z8, Z8
 	VRCP14PS         Z8, Z3
@@ -3062,16 +3061,16 @@ row3_act5:
 	VMULPS           Z5, Z3, Z8
 	VMULPS           Z4, Z8, Z8
 	VMOVAPS          Z9, Z4
-	VMULPS.BCST      constants<>+48(SB), Z9, Z9
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z9, Z9
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z9, Z5, Z9
 	VREDUCEPS        $0x09, Z9, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z9, Z3, Z9
 	VADDPS.BCST      constants<>+8(SB), Z9, Z9
 	VRCP14PS         Z9, Z3
@@ -3080,16 +3079,16 @@ row3_act5:
 	VMULPS           Z5, Z3, Z9
 	VMULPS           Z4, Z9, Z9
 	VMOVAPS          Z10, Z4
-	VMULPS.BCST      constants<>+48(SB), Z10, Z10
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z10, Z10
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z10, Z5, Z10
 	VREDUCEPS        $0x09, Z10, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z10, Z3, Z10
 	VADDPS.BCST      constants<>+8(SB), Z10, Z10
 	VRCP14PS         Z10, Z3
@@ -3098,16 +3097,16 @@ row3_act5:
 	VMULPS           Z5, Z3, Z10
 	VMULPS           Z4, Z10, Z10
 	VMOVAPS          Z11, Z4
-	VMULPS.BCST      constants<>+48(SB), Z11, Z11
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z11, Z11
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z11, Z5, Z11
 	VREDUCEPS        $0x09, Z11, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z11, Z3, Z11
 	VADDPS.BCST      constants<>+8(SB), Z11, Z11
 	VRCP14PS         Z11, Z3
@@ -3120,64 +3119,64 @@ row3_act5:
 row3_act6:
 	CMPL             96(R8), $0x06
 	JNE              row3_act7
-	VMULPS.BCST      constants<>+48(SB), Z8, Z8
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z8, Z8
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z8, Z5, Z8
 	VREDUCEPS        $0x09, Z8, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z8, Z3, Z8
 	VADDPS.BCST      constants<>+8(SB), Z8, Z8
 	VRCP14PS         Z8, Z3
 	VBROADCASTSS     constants<>+12(SB), Z5
 	VFNMADD231PS     Z8, Z3, Z5
 	VMULPS           Z5, Z3, Z8
-	VMULPS.BCST      constants<>+48(SB), Z9, Z9
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z9, Z9
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z9, Z5, Z9
 	VREDUCEPS        $0x09, Z9, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z9, Z3, Z9
 	VADDPS.BCST      constants<>+8(SB), Z9, Z9
 	VRCP14PS         Z9, Z3
 	VBROADCASTSS     constants<>+12(SB), Z5
 	VFNMADD231PS     Z9, Z3, Z5
 	VMULPS           Z5, Z3, Z9
-	VMULPS.BCST      constants<>+48(SB), Z10, Z10
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z10, Z10
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z10, Z5, Z10
 	VREDUCEPS        $0x09, Z10, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z10, Z3, Z10
 	VADDPS.BCST      constants<>+8(SB), Z10, Z10
 	VRCP14PS         Z10, Z3
 	VBROADCASTSS     constants<>+12(SB), Z5
 	VFNMADD231PS     Z10, Z3, Z5
 	VMULPS           Z5, Z3, Z10
-	VMULPS.BCST      constants<>+48(SB), Z11, Z11
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z11, Z11
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z11, Z5, Z11
 	VREDUCEPS        $0x09, Z11, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z11, Z3, Z11
 	VADDPS.BCST      constants<>+8(SB), Z11, Z11
 	VRCP14PS         Z11, Z3
@@ -3189,13 +3188,12 @@ row3_act6:
 row3_act7:
 	CMPL             96(R8), $0x07
 	JNE              row3_act8
-	VMAXPS.BCST      constants<>+60(SB), Z8, Z2
-	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMAXPS.BCST      constants<>+56(SB), Z8, Z2
+	VMINPS.BCST      constants<>+60(SB), Z2, Z2
 	VMULPS           Z2, Z2, Z3
 	VBROADCASTSS     constants<>+28(SB), Z4
-	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
-	VBROADCASTSS     constants<>+180(SB), Z4
-	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD132PS.BCST constants<>+64(SB), Z4, Z3
+	VBROADCASTSS     constants<>+176(SB), Z4
 	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
@@ -3208,17 +3206,17 @@ row3_act7:
 	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+124(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
-	VBROADCASTSS     constants<>+60(SB), Z5
+	VBROADCASTSS     constants<>+56(SB), Z5
 	VCMPPS           $0x06, Z5, Z8, K5
 	VMULPS.Z         Z4, Z8, K5, Z8
-	VMAXPS.BCST      constants<>+60(SB), Z9, Z2
-	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMAXPS.BCST      constants<>+56(SB), Z9, Z2
+	VMINPS.BCST      constants<>+60(SB), Z2, Z2
 	VMULPS           Z2, Z2, Z3
 	VBROADCASTSS     constants<>+28(SB), Z4
-	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
-	VBROADCASTSS     constants<>+180(SB), Z4
-	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD132PS.BCST constants<>+64(SB), Z4, Z3
+	VBROADCASTSS     constants<>+176(SB), Z4
 	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
@@ -3231,17 +3229,17 @@ row3_act7:
 	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+124(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
-	VBROADCASTSS     constants<>+60(SB), Z5
+	VBROADCASTSS     constants<>+56(SB), Z5
 	VCMPPS           $0x06, Z5, Z9, K5
 	VMULPS.Z         Z4, Z9, K5, Z9
-	VMAXPS.BCST      constants<>+60(SB), Z10, Z2
-	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMAXPS.BCST      constants<>+56(SB), Z10, Z2
+	VMINPS.BCST      constants<>+60(SB), Z2, Z2
 	VMULPS           Z2, Z2, Z3
 	VBROADCASTSS     constants<>+28(SB), Z4
-	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
-	VBROADCASTSS     constants<>+180(SB), Z4
-	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD132PS.BCST constants<>+64(SB), Z4, Z3
+	VBROADCASTSS     constants<>+176(SB), Z4
 	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
@@ -3254,17 +3252,17 @@ row3_act7:
 	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+124(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
-	VBROADCASTSS     constants<>+60(SB), Z5
+	VBROADCASTSS     constants<>+56(SB), Z5
 	VCMPPS           $0x06, Z5, Z10, K5
 	VMULPS.Z         Z4, Z10, K5, Z10
-	VMAXPS.BCST      constants<>+60(SB), Z11, Z2
-	VMINPS.BCST      constants<>+64(SB), Z2, Z2
+	VMAXPS.BCST      constants<>+56(SB), Z11, Z2
+	VMINPS.BCST      constants<>+60(SB), Z2, Z2
 	VMULPS           Z2, Z2, Z3
 	VBROADCASTSS     constants<>+28(SB), Z4
-	VFMADD132PS.BCST constants<>+68(SB), Z4, Z3
-	VBROADCASTSS     constants<>+180(SB), Z4
-	VFMADD213PS.BCST constants<>+176(SB), Z3, Z4
+	VFMADD132PS.BCST constants<>+64(SB), Z4, Z3
+	VBROADCASTSS     constants<>+176(SB), Z4
 	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
@@ -3277,24 +3275,25 @@ row3_act7:
 	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+124(SB), Z3, Z4
 	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
-	VBROADCASTSS     constants<>+60(SB), Z5
+	VBROADCASTSS     constants<>+56(SB), Z5
 	VCMPPS           $0x06, Z5, Z11, K5
 	VMULPS.Z         Z4, Z11, K5, Z11
 	JMP              row3_actdone
 
 row3_act8:
 	VADDPS           Z8, Z8, Z8
-	VMULPS.BCST      constants<>+48(SB), Z8, Z8
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z8, Z8
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z8, Z5, Z8
 	VREDUCEPS        $0x09, Z8, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z8, Z3, Z8
 	VADDPS.BCST      constants<>+8(SB), Z8, Z8
 	VRCP14PS         Z8, Z3
@@ -3304,16 +3303,16 @@ row3_act8:
 	VADDPS           Z8, Z8, Z8
 	VADDPS.BCST      constants<>+28(SB), Z8, Z8
 	VADDPS           Z9, Z9, Z9
-	VMULPS.BCST      constants<>+48(SB), Z9, Z9
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z9, Z9
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z9, Z5, Z9
 	VREDUCEPS        $0x09, Z9, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z9, Z3, Z9
 	VADDPS.BCST      constants<>+8(SB), Z9, Z9
 	VRCP14PS         Z9, Z3
@@ -3323,16 +3322,16 @@ row3_act8:
 	VADDPS           Z9, Z9, Z9
 	VADDPS.BCST      constants<>+28(SB), Z9, Z9
 	VADDPS           Z10, Z10, Z10
-	VMULPS.BCST      constants<>+48(SB), Z10, Z10
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z10, Z10
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z10, Z5, Z10
 	VREDUCEPS        $0x09, Z10, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z10, Z3, Z10
 	VADDPS.BCST      constants<>+8(SB), Z10, Z10
 	VRCP14PS         Z10, Z3
@@ -3342,16 +3341,16 @@ row3_act8:
 	VADDPS           Z10, Z10, Z10
 	VADDPS.BCST      constants<>+28(SB), Z10, Z10
 	VADDPS           Z11, Z11, Z11
-	VMULPS.BCST      constants<>+48(SB), Z11, Z11
-	VBROADCASTSS     constants<>+56(SB), Z5
+	VMULPS.BCST      constants<>+44(SB), Z11, Z11
+	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z11, Z5, Z11
 	VREDUCEPS        $0x09, Z11, Z2
-	VBROADCASTSS     constants<>+124(SB), Z3
-	VFMADD213PS.BCST constants<>+120(SB), Z2, Z3
+	VBROADCASTSS     constants<>+120(SB), Z3
 	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
 	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
 	VSCALEFPS        Z11, Z3, Z11
 	VADDPS.BCST      constants<>+8(SB), Z11, Z11
 	VRCP14PS         Z11, Z3

@@ -31,10 +31,9 @@ var named = []struct {
 	{"6", bits(6)},
 	{"1/6", bits(1.0 / 6)},
 	{"-1", bits(-1)},
-	{"round16", 0x8000},      // half of the last place of a bfloat16
-	{"high16", 0xffff0000},   // the bits of a bfloat16
-	{"fixnan", 0x00000088},   // VFIXUPIMM: quiet and signalling not-a-number become +0, all else stays
-	{"oddWords", 0xaaaaaaaa}, // mask of the upper halves of 32-bit lanes
+	{"round16", 0x8000},    // half of the last place of a bfloat16
+	{"high16", 0xffff0000}, // the bits of a bfloat16
+	{"fixnan", 0x00000088}, // VFIXUPIMM: quiet and signalling not-a-number become +0, all else stays
 	// Of the sigmoid: exp(-x) = 2^(-x log2(e)), and where that and its reciprocal are normal numbers.
 	{"-log2e", bits(-math.Log2E)},
 	{"exp2Min", bits(-126)},

@@ -14,14 +14,9 @@ import (
 func finishConstants(arg func(int) Mem) {
 	VBROADCASTSS(arg(aBounds), Z29)
 	VBROADCASTSS(arg(aBounds+4), Z28)
-	VPBROADCASTD(k("round16"), Z27)
-	VPBROADCASTD(k("high16"), Z26)
-	VPBROADCASTD(k("fixnan"), Z25)
 	VMOVUPS(interleave, Z24)
 	VMOVUPS(interleave.Offset(64), Z23)
-	VBROADCASTI32X4(upperToLower, Z22)
-	MOVQ(U64(0x3333333333333333), RAX) // the lower halves
-	KMOVQ(RAX, K2)
+	planeConstants()
 }
 
 // pendRows makes the rows of the block that was stored last those that are finished next.
@@ -74,10 +69,12 @@ type rowLoop struct {
 }
 
 // rowLoops are numbered as rowLoopOf in tile_amd64.go does.
-var rowLoops = [...]rowLoop{
-	{}, {capped: true}, {residual: true}, {residual: true, capped: true},
-	{split: true}, {split: true, capped: true}, {split: true, residual: true}, {split: true, residual: true, capped: true},
-}
+var rowLoops = func() (loops [8]rowLoop) {
+	for i := range loops {
+		loops[i] = rowLoop{capped: i&1 != 0, residual: i&2 != 0, split: i&4 != 0}
+	}
+	return loops
+}()
 
 // finishRows finishes the rows from R14 to end, of which there is at least one, with the loop that aRowLoop names, and goes to done.
 // Labels begin with prefix. What is written in two planes is looked for first if split is set.
@@ -195,28 +192,16 @@ func addPlane(pointer Mem) {
 	VADDPS(Z2, Z1, Z1)
 }
 
-// storeHigh rounds Z0 and Z1 to the nearest bfloat16 (halves away from zero: they matter to no one), stores these RBX elements behind the
-// pending destination, even below odd, and leaves them in Z2 and Z3.
+// storeHigh stores Z0 and Z1, rounded, RBX elements behind the pending destination, and leaves in Z2 and Z3 what storeLow needs.
 func storeHigh(arg func(int) Mem) {
 	MOVQ(arg(aPendingDst), RAX)
-	VPADDD(Z27, Z0, Z2)
-	VPADDD(Z27, Z1, Z3)
-	VMOVDQA64(Z3, Z4)
-	VPSHUFB(Z22, Z2, K2, Z4)
+	packHigh(Z0, Z1, Z2, Z3, Z4)
 	VMOVDQU16(Z4, K1, Mem{Base: RAX, Index: RBX, Scale: 2})
 }
 
-// storeLow stores what storeHigh leaves of Z0 and Z1, rounded. Where that is an infinity the difference is not a number, and lo must be zero.
+// storeLow stores what storeHigh left of Z0 and Z1, rounded.
 func storeLow(arg func(int) Mem) {
 	MOVQ(arg(aPendingDstLow), RAX)
-	VPANDD(Z26, Z2, Z2)
-	VPANDD(Z26, Z3, Z3)
-	VSUBPS(Z2, Z0, Z0)
-	VSUBPS(Z3, Z1, Z1)
-	VFIXUPIMMPS(Imm(0), Z25, Z0, Z0)
-	VFIXUPIMMPS(Imm(0), Z25, Z1, Z1)
-	VPADDD(Z27, Z0, Z0)
-	VPADDD(Z27, Z1, Z1)
-	VPSHUFB(Z22, Z0, K2, Z1)
+	packLow(Z0, Z1, Z2, Z3)
 	VMOVDQU16(Z1, K1, Mem{Base: RAX, Index: RBX, Scale: 2})
 }
