@@ -621,10 +621,10 @@ rowsdone0:
 
 awake:
 	ADDQ $0x00000800, R12
-	CMPQ R14, R15
-	JLT  rows
+	CMPL 276(R8), $0x00
+	JNE  rows1
 
-rowsdone:
+rowsdone1:
 	DECQ CX
 	JNZ  step
 	CMPQ 536(R8), $0x00
@@ -807,9 +807,11 @@ nextpanel:
 	JNZ  group
 	MOVQ $0x00000001, CX
 	MOVQ CX, 536(R8)
+	MOVQ $0x00000001, AX
+	MOVQ AX, 544(R8)
 	MOVQ R15, DX
 	CMPQ R14, DX
-	JNE  lastrows
+	JNE  rows
 
 end:
 	// TILERELEASE
@@ -821,806 +823,51 @@ end:
 	VZEROUPPER
 	RET
 
-rows:
-	MOVQ    280(R8), DX
-	ADDQ    R14, DX
-	CMPQ    DX, R15
-	CMOVQGT R15, DX
-
-lastrows:
-	MOVQ 264(R8), AX
-	CMPQ AX, $0x00
-	JEQ  last0
-	CMPQ AX, $0x01
-	JEQ  last1
-	CMPQ AX, $0x02
-	JEQ  last2
-	CMPQ AX, $0x03
-	JEQ  last3
-	CMPQ AX, $0x04
-	JEQ  last4
-	CMPQ AX, $0x05
-	JEQ  last5
-	CMPQ AX, $0x06
-	JEQ  last6
-	CMPQ AX, $0x07
-	JEQ  last7
-
-last:
-	MOVLQSX   (R14), BX
-	VADDPS    (SI)(BX*1), Z31, Z0
-	VADDPS    64(SI)(BX*1), Z30, Z1
-	CMPQ      232(R8), $0x00
-	JNE       lasthalves
-	VMOVAPS   Z24, Z2
-	VPERMI2PS Z1, Z0, Z2
-	VPERMT2PS Z1, Z23, Z0
-	VMOVAPS   Z0, Z1
-	VMOVAPS   Z2, Z0
-	MOVQ      352(R8), AX
-	TESTQ     AX, AX
-	JZ        lastnoresidual32
-	MOVLQSX   8(R14), BX
-	VMOVUPS.Z (AX)(BX*4), K3, Z2
-	VMOVUPS.Z 64(AX)(BX*4), K4, Z3
-	VADDPS    Z2, Z0, Z0
-	VADDPS    Z3, Z1, Z1
-
-lastnoresidual32:
-	CMPL   240(R8), $0x02
-	JA     lastf32_act3
-	VMAXPS Z0, Z29, Z0
-	VMAXPS Z1, Z29, Z1
-	VMINPS Z0, Z28, Z0
-	VMINPS Z1, Z28, Z1
-	JMP    lastf32_actdone
-
-lastf32_act3:
-	CMPL         240(R8), $0x03
-	JNE          lastf32_act4
-	VMOVAPS      Z0, Z3
-	VADDPS.BCST  constants<>+16(SB), Z0, Z0
-	VPXORD       Z2, Z2, Z2
-	VMAXPS       Z0, Z2, Z0
-	VBROADCASTSS constants<>+20(SB), Z2
-	VMINPS       Z0, Z2, Z0
-	VMULPS.BCST  constants<>+24(SB), Z0, Z0
-	VMULPS       Z3, Z0, Z0
-	VMOVAPS      Z1, Z3
-	VADDPS.BCST  constants<>+16(SB), Z1, Z1
-	VPXORD       Z2, Z2, Z2
-	VMAXPS       Z1, Z2, Z1
-	VBROADCASTSS constants<>+20(SB), Z2
-	VMINPS       Z1, Z2, Z1
-	VMULPS.BCST  constants<>+24(SB), Z1, Z1
-	VMULPS       Z3, Z1, Z1
-	JMP          lastf32_actdone
-
-lastf32_act4:
-	CMPL         240(R8), $0x04
-	JNE          lastf32_act5
-	VADDPS.BCST  constants<>+16(SB), Z0, Z0
-	VPXORD       Z2, Z2, Z2
-	VMAXPS       Z0, Z2, Z0
-	VBROADCASTSS constants<>+20(SB), Z2
-	VMINPS       Z0, Z2, Z0
-	VMULPS.BCST  constants<>+24(SB), Z0, Z0
-	VADDPS.BCST  constants<>+16(SB), Z1, Z1
-	VPXORD       Z2, Z2, Z2
-	VMAXPS       Z1, Z2, Z1
-	VBROADCASTSS constants<>+20(SB), Z2
-	VMINPS       Z1, Z2, Z1
-	VMULPS.BCST  constants<>+24(SB), Z1, Z1
-	JMP          lastf32_actdone
-
-lastf32_act5:
-	CMPL             240(R8), $0x05
-	JNE              lastf32_act6
-	VMOVAPS          Z0, Z4
-	VMULPS.BCST      constants<>+44(SB), Z0, Z0
-	VBROADCASTSS     constants<>+52(SB), Z5
-	VMINPS           Z0, Z5, Z0
-	VREDUCEPS        $0x09, Z0, Z2
-	VBROADCASTSS     constants<>+120(SB), Z3
-	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
-	VSCALEFPS        Z0, Z3, Z0
-	VADDPS.BCST      constants<>+8(SB), Z0, Z0
-	VRCP14PS         Z0, Z3
-	VBROADCASTSS     constants<>+12(SB), Z5
-	VFNMADD231PS     Z0, Z3, Z5
-	VMULPS           Z5, Z3, Z0
-	VMULPS           Z4, Z0, Z0
-	VMOVAPS          Z1, Z4
-	VMULPS.BCST      constants<>+44(SB), Z1, Z1
-	VBROADCASTSS     constants<>+52(SB), Z5
-	VMINPS           Z1, Z5, Z1
-	VREDUCEPS        $0x09, Z1, Z2
-	VBROADCASTSS     constants<>+120(SB), Z3
-	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
-	VSCALEFPS        Z1, Z3, Z1
-	VADDPS.BCST      constants<>+8(SB), Z1, Z1
-	VRCP14PS         Z1, Z3
-	VBROADCASTSS     constants<>+12(SB), Z5
-	VFNMADD231PS     Z1, Z3, Z5
-	VMULPS           Z5, Z3, Z1
-	VMULPS           Z4, Z1, Z1
-	JMP              lastf32_actdone
-
-lastf32_act6:
-	CMPL             240(R8), $0x06
-	JNE              lastf32_act7
-	VMULPS.BCST      constants<>+44(SB), Z0, Z0
-	VBROADCASTSS     constants<>+52(SB), Z5
-	VMINPS           Z0, Z5, Z0
-	VREDUCEPS        $0x09, Z0, Z2
-	VBROADCASTSS     constants<>+120(SB), Z3
-	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
-	VSCALEFPS        Z0, Z3, Z0
-	VADDPS.BCST      constants<>+8(SB), Z0, Z0
-	VRCP14PS         Z0, Z3
-	VBROADCASTSS     constants<>+12(SB), Z5
-	VFNMADD231PS     Z0, Z3, Z5
-	VMULPS           Z5, Z3, Z0
-	VMULPS.BCST      constants<>+44(SB), Z1, Z1
-	VBROADCASTSS     constants<>+52(SB), Z5
-	VMINPS           Z1, Z5, Z1
-	VREDUCEPS        $0x09, Z1, Z2
-	VBROADCASTSS     constants<>+120(SB), Z3
-	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
-	VSCALEFPS        Z1, Z3, Z1
-	VADDPS.BCST      constants<>+8(SB), Z1, Z1
-	VRCP14PS         Z1, Z3
-	VBROADCASTSS     constants<>+12(SB), Z5
-	VFNMADD231PS     Z1, Z3, Z5
-	VMULPS           Z5, Z3, Z1
-	JMP              lastf32_actdone
-
-lastf32_act7:
-	CMPL             240(R8), $0x07
-	JNE              lastf32_act8
-	VMAXPS.BCST      constants<>+56(SB), Z0, Z2
-	VMINPS.BCST      constants<>+60(SB), Z2, Z2
-	VMULPS           Z2, Z2, Z3
-	VBROADCASTSS     constants<>+28(SB), Z4
-	VFMADD132PS.BCST constants<>+64(SB), Z4, Z3
-	VBROADCASTSS     constants<>+176(SB), Z4
-	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+124(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
-	VBROADCASTSS     constants<>+56(SB), Z5
-	VCMPPS           $0x06, Z5, Z0, K5
-	VMULPS.Z         Z4, Z0, K5, Z0
-	VMAXPS.BCST      constants<>+56(SB), Z1, Z2
-	VMINPS.BCST      constants<>+60(SB), Z2, Z2
-	VMULPS           Z2, Z2, Z3
-	VBROADCASTSS     constants<>+28(SB), Z4
-	VFMADD132PS.BCST constants<>+64(SB), Z4, Z3
-	VBROADCASTSS     constants<>+176(SB), Z4
-	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+124(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
-	VBROADCASTSS     constants<>+56(SB), Z5
-	VCMPPS           $0x06, Z5, Z1, K5
-	VMULPS.Z         Z4, Z1, K5, Z1
-	JMP              lastf32_actdone
-
-lastf32_act8:
-	VADDPS           Z0, Z0, Z0
-	VMULPS.BCST      constants<>+44(SB), Z0, Z0
-	VBROADCASTSS     constants<>+52(SB), Z5
-	VMINPS           Z0, Z5, Z0
-	VREDUCEPS        $0x09, Z0, Z2
-	VBROADCASTSS     constants<>+120(SB), Z3
-	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
-	VSCALEFPS        Z0, Z3, Z0
-	VADDPS.BCST      constants<>+8(SB), Z0, Z0
-	VRCP14PS         Z0, Z3
-	VBROADCASTSS     constants<>+12(SB), Z5
-	VFNMADD231PS     Z0, Z3, Z5
-	VMULPS           Z5, Z3, Z0
-	VADDPS           Z0, Z0, Z0
-	VADDPS.BCST      constants<>+28(SB), Z0, Z0
-	VADDPS           Z1, Z1, Z1
-	VMULPS.BCST      constants<>+44(SB), Z1, Z1
-	VBROADCASTSS     constants<>+52(SB), Z5
-	VMINPS           Z1, Z5, Z1
-	VREDUCEPS        $0x09, Z1, Z2
-	VBROADCASTSS     constants<>+120(SB), Z3
-	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
-	VSCALEFPS        Z1, Z3, Z1
-	VADDPS.BCST      constants<>+8(SB), Z1, Z1
-	VRCP14PS         Z1, Z3
-	VBROADCASTSS     constants<>+12(SB), Z5
-	VFNMADD231PS     Z1, Z3, Z5
-	VMULPS           Z5, Z3, Z1
-	VADDPS           Z1, Z1, Z1
-	VADDPS.BCST      constants<>+28(SB), Z1, Z1
-
-lastf32_actdone:
-	MOVLQSX 4(R14), BX
-	MOVQ    336(R8), AX
-	VMOVUPS Z0, K3, (AX)(BX*4)
-	VMOVUPS Z1, K4, 64(AX)(BX*4)
-	JMP     lastrowdone
-
-lasthalves:
-	CMPQ        352(R8), $0x00
-	JE          lastnoresidual16
-	MOVLQSX     8(R14), BX
-	MOVQ        352(R8), AX
-	VMOVDQU16.Z (AX)(BX*2), K1, Z2
-	VPSLLD      $0x10, Z2, Z3
-	VPANDD      Z26, Z2, Z2
-	VADDPS      Z3, Z0, Z0
-	VADDPS      Z2, Z1, Z1
-	CMPQ        232(R8), $0x01
-	JE          lastnoresidual16
-	MOVQ        360(R8), AX
-	VMOVDQU16.Z (AX)(BX*2), K1, Z2
-	VPSLLD      $0x10, Z2, Z3
-	VPANDD      Z26, Z2, Z2
-	VADDPS      Z3, Z0, Z0
-	VADDPS      Z2, Z1, Z1
-
-lastnoresidual16:
-	CMPL   240(R8), $0x02
-	JA     lastf16_act3
-	VMAXPS Z0, Z29, Z0
-	VMAXPS Z1, Z29, Z1
-	VMINPS Z0, Z28, Z0
-	VMINPS Z1, Z28, Z1
-	JMP    lastf16_actdone
-
-lastf16_act3:
-	CMPL         240(R8), $0x03
-	JNE          lastf16_act4
-	VMOVAPS      Z0, Z3
-	VADDPS.BCST  constants<>+16(SB), Z0, Z0
-	VPXORD       Z2, Z2, Z2
-	VMAXPS       Z0, Z2, Z0
-	VBROADCASTSS constants<>+20(SB), Z2
-	VMINPS       Z0, Z2, Z0
-	VMULPS.BCST  constants<>+24(SB), Z0, Z0
-	VMULPS       Z3, Z0, Z0
-	VMOVAPS      Z1, Z3
-	VADDPS.BCST  constants<>+16(SB), Z1, Z1
-	VPXORD       Z2, Z2, Z2
-	VMAXPS       Z1, Z2, Z1
-	VBROADCASTSS constants<>+20(SB), Z2
-	VMINPS       Z1, Z2, Z1
-	VMULPS.BCST  constants<>+24(SB), Z1, Z1
-	VMULPS       Z3, Z1, Z1
-	JMP          lastf16_actdone
-
-lastf16_act4:
-	CMPL         240(R8), $0x04
-	JNE          lastf16_act5
-	VADDPS.BCST  constants<>+16(SB), Z0, Z0
-	VPXORD       Z2, Z2, Z2
-	VMAXPS       Z0, Z2, Z0
-	VBROADCASTSS constants<>+20(SB), Z2
-	VMINPS       Z0, Z2, Z0
-	VMULPS.BCST  constants<>+24(SB), Z0, Z0
-	VADDPS.BCST  constants<>+16(SB), Z1, Z1
-	VPXORD       Z2, Z2, Z2
-	VMAXPS       Z1, Z2, Z1
-	VBROADCASTSS constants<>+20(SB), Z2
-	VMINPS       Z1, Z2, Z1
-	VMULPS.BCST  constants<>+24(SB), Z1, Z1
-	JMP          lastf16_actdone
-
-lastf16_act5:
-	CMPL             240(R8), $0x05
-	JNE              lastf16_act6
-	VMOVAPS          Z0, Z4
-	VMULPS.BCST      constants<>+44(SB), Z0, Z0
-	VBROADCASTSS     constants<>+52(SB), Z5
-	VMINPS           Z0, Z5, Z0
-	VREDUCEPS        $0x09, Z0, Z2
-	VBROADCASTSS     constants<>+120(SB), Z3
-	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
-	VSCALEFPS        Z0, Z3, Z0
-	VADDPS.BCST      constants<>+8(SB), Z0, Z0
-	VRCP14PS         Z0, Z3
-	VBROADCASTSS     constants<>+12(SB), Z5
-	VFNMADD231PS     Z0, Z3, Z5
-	VMULPS           Z5, Z3, Z0
-	VMULPS           Z4, Z0, Z0
-	VMOVAPS          Z1, Z4
-	VMULPS.BCST      constants<>+44(SB), Z1, Z1
-	VBROADCASTSS     constants<>+52(SB), Z5
-	VMINPS           Z1, Z5, Z1
-	VREDUCEPS        $0x09, Z1, Z2
-	VBROADCASTSS     constants<>+120(SB), Z3
-	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
-	VSCALEFPS        Z1, Z3, Z1
-	VADDPS.BCST      constants<>+8(SB), Z1, Z1
-	VRCP14PS         Z1, Z3
-	VBROADCASTSS     constants<>+12(SB), Z5
-	VFNMADD231PS     Z1, Z3, Z5
-	VMULPS           Z5, Z3, Z1
-	VMULPS           Z4, Z1, Z1
-	JMP              lastf16_actdone
-
-lastf16_act6:
-	CMPL             240(R8), $0x06
-	JNE              lastf16_act7
-	VMULPS.BCST      constants<>+44(SB), Z0, Z0
-	VBROADCASTSS     constants<>+52(SB), Z5
-	VMINPS           Z0, Z5, Z0
-	VREDUCEPS        $0x09, Z0, Z2
-	VBROADCASTSS     constants<>+120(SB), Z3
-	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
-	VSCALEFPS        Z0, Z3, Z0
-	VADDPS.BCST      constants<>+8(SB), Z0, Z0
-	VRCP14PS         Z0, Z3
-	VBROADCASTSS     constants<>+12(SB), Z5
-	VFNMADD231PS     Z0, Z3, Z5
-	VMULPS           Z5, Z3, Z0
-	VMULPS.BCST      constants<>+44(SB), Z1, Z1
-	VBROADCASTSS     constants<>+52(SB), Z5
-	VMINPS           Z1, Z5, Z1
-	VREDUCEPS        $0x09, Z1, Z2
-	VBROADCASTSS     constants<>+120(SB), Z3
-	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
-	VSCALEFPS        Z1, Z3, Z1
-	VADDPS.BCST      constants<>+8(SB), Z1, Z1
-	VRCP14PS         Z1, Z3
-	VBROADCASTSS     constants<>+12(SB), Z5
-	VFNMADD231PS     Z1, Z3, Z5
-	VMULPS           Z5, Z3, Z1
-	JMP              lastf16_actdone
-
-lastf16_act7:
-	CMPL             240(R8), $0x07
-	JNE              lastf16_act8
-	VMAXPS.BCST      constants<>+56(SB), Z0, Z2
-	VMINPS.BCST      constants<>+60(SB), Z2, Z2
-	VMULPS           Z2, Z2, Z3
-	VBROADCASTSS     constants<>+28(SB), Z4
-	VFMADD132PS.BCST constants<>+64(SB), Z4, Z3
-	VBROADCASTSS     constants<>+176(SB), Z4
-	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+124(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
-	VBROADCASTSS     constants<>+56(SB), Z5
-	VCMPPS           $0x06, Z5, Z0, K5
-	VMULPS.Z         Z4, Z0, K5, Z0
-	VMAXPS.BCST      constants<>+56(SB), Z1, Z2
-	VMINPS.BCST      constants<>+60(SB), Z2, Z2
-	VMULPS           Z2, Z2, Z3
-	VBROADCASTSS     constants<>+28(SB), Z4
-	VFMADD132PS.BCST constants<>+64(SB), Z4, Z3
-	VBROADCASTSS     constants<>+176(SB), Z4
-	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+124(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
-	VBROADCASTSS     constants<>+56(SB), Z5
-	VCMPPS           $0x06, Z5, Z1, K5
-	VMULPS.Z         Z4, Z1, K5, Z1
-	JMP              lastf16_actdone
-
-lastf16_act8:
-	VADDPS           Z0, Z0, Z0
-	VMULPS.BCST      constants<>+44(SB), Z0, Z0
-	VBROADCASTSS     constants<>+52(SB), Z5
-	VMINPS           Z0, Z5, Z0
-	VREDUCEPS        $0x09, Z0, Z2
-	VBROADCASTSS     constants<>+120(SB), Z3
-	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
-	VSCALEFPS        Z0, Z3, Z0
-	VADDPS.BCST      constants<>+8(SB), Z0, Z0
-	VRCP14PS         Z0, Z3
-	VBROADCASTSS     constants<>+12(SB), Z5
-	VFNMADD231PS     Z0, Z3, Z5
-	VMULPS           Z5, Z3, Z0
-	VADDPS           Z0, Z0, Z0
-	VADDPS.BCST      constants<>+28(SB), Z0, Z0
-	VADDPS           Z1, Z1, Z1
-	VMULPS.BCST      constants<>+44(SB), Z1, Z1
-	VBROADCASTSS     constants<>+52(SB), Z5
-	VMINPS           Z1, Z5, Z1
-	VREDUCEPS        $0x09, Z1, Z2
-	VBROADCASTSS     constants<>+120(SB), Z3
-	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
-	VSCALEFPS        Z1, Z3, Z1
-	VADDPS.BCST      constants<>+8(SB), Z1, Z1
-	VRCP14PS         Z1, Z3
-	VBROADCASTSS     constants<>+12(SB), Z5
-	VFNMADD231PS     Z1, Z3, Z5
-	VMULPS           Z5, Z3, Z1
-	VADDPS           Z1, Z1, Z1
-	VADDPS.BCST      constants<>+28(SB), Z1, Z1
-
-lastf16_actdone:
-	MOVLQSX     4(R14), BX
-	MOVQ        336(R8), AX
-	VPADDD      Z27, Z0, Z2
-	VPADDD      Z27, Z1, Z3
-	VMOVDQA64   Z3, Z4
-	VPSHUFB     Z22, Z2, K2, Z4
-	VMOVDQU16   Z4, K1, (AX)(BX*2)
-	CMPQ        232(R8), $0x01
-	JE          lastrowdone
-	MOVQ        344(R8), AX
-	VPANDD      Z26, Z2, Z2
-	VPANDD      Z26, Z3, Z3
-	VSUBPS      Z2, Z0, Z0
-	VSUBPS      Z3, Z1, Z1
-	VFIXUPIMMPS $0x00, Z25, Z0, Z0
-	VFIXUPIMMPS $0x00, Z25, Z1, Z1
-	VPADDD      Z27, Z0, Z0
-	VPADDD      Z27, Z1, Z1
-	VPSHUFB     Z22, Z0, K2, Z1
-	VMOVDQU16   Z1, K1, (AX)(BX*2)
-
-lastrowdone:
-	ADDQ $0x0c, R14
-	CMPQ R14, DX
-	JLT  last
-	JMP  rowsdone
-
-last0:
-	MOVLQSX   (R14), BX
-	VADDPS    (SI)(BX*1), Z31, Z0
-	VADDPS    64(SI)(BX*1), Z30, Z1
-	VMAXPS    Z0, Z29, Z0
-	VMAXPS    Z1, Z29, Z1
-	MOVLQSX   4(R14), BX
-	MOVQ      336(R8), AX
-	VPADDD    Z27, Z0, Z2
-	VPADDD    Z27, Z1, Z3
-	VMOVDQA64 Z3, Z4
-	VPSHUFB   Z22, Z2, K2, Z4
-	VMOVDQU16 Z4, K1, (AX)(BX*2)
-	ADDQ      $0x0c, R14
-	CMPQ      R14, DX
-	JLT       last0
-	JMP       rowsdone
-
-last1:
-	MOVLQSX   (R14), BX
-	VADDPS    (SI)(BX*1), Z31, Z0
-	VADDPS    64(SI)(BX*1), Z30, Z1
-	VMAXPS    Z0, Z29, Z0
-	VMAXPS    Z1, Z29, Z1
-	VMINPS    Z0, Z28, Z0
-	VMINPS    Z1, Z28, Z1
-	MOVLQSX   4(R14), BX
-	MOVQ      336(R8), AX
-	VPADDD    Z27, Z0, Z2
-	VPADDD    Z27, Z1, Z3
-	VMOVDQA64 Z3, Z4
-	VPSHUFB   Z22, Z2, K2, Z4
-	VMOVDQU16 Z4, K1, (AX)(BX*2)
-	ADDQ      $0x0c, R14
-	CMPQ      R14, DX
-	JLT       last1
-	JMP       rowsdone
-
-last2:
-	MOVLQSX     (R14), BX
-	VADDPS      (SI)(BX*1), Z31, Z0
-	VADDPS      64(SI)(BX*1), Z30, Z1
-	MOVLQSX     8(R14), BX
-	MOVQ        352(R8), AX
-	VMOVDQU16.Z (AX)(BX*2), K1, Z2
-	VPSLLD      $0x10, Z2, Z3
-	VPANDD      Z26, Z2, Z2
-	VADDPS      Z3, Z0, Z0
-	VADDPS      Z2, Z1, Z1
-	VMAXPS      Z0, Z29, Z0
-	VMAXPS      Z1, Z29, Z1
-	MOVLQSX     4(R14), BX
-	MOVQ        336(R8), AX
-	VPADDD      Z27, Z0, Z2
-	VPADDD      Z27, Z1, Z3
-	VMOVDQA64   Z3, Z4
-	VPSHUFB     Z22, Z2, K2, Z4
-	VMOVDQU16   Z4, K1, (AX)(BX*2)
-	ADDQ        $0x0c, R14
-	CMPQ        R14, DX
-	JLT         last2
-	JMP         rowsdone
-
-last3:
-	MOVLQSX     (R14), BX
-	VADDPS      (SI)(BX*1), Z31, Z0
-	VADDPS      64(SI)(BX*1), Z30, Z1
-	MOVLQSX     8(R14), BX
-	MOVQ        352(R8), AX
-	VMOVDQU16.Z (AX)(BX*2), K1, Z2
-	VPSLLD      $0x10, Z2, Z3
-	VPANDD      Z26, Z2, Z2
-	VADDPS      Z3, Z0, Z0
-	VADDPS      Z2, Z1, Z1
-	VMAXPS      Z0, Z29, Z0
-	VMAXPS      Z1, Z29, Z1
-	VMINPS      Z0, Z28, Z0
-	VMINPS      Z1, Z28, Z1
-	MOVLQSX     4(R14), BX
-	MOVQ        336(R8), AX
-	VPADDD      Z27, Z0, Z2
-	VPADDD      Z27, Z1, Z3
-	VMOVDQA64   Z3, Z4
-	VPSHUFB     Z22, Z2, K2, Z4
-	VMOVDQU16   Z4, K1, (AX)(BX*2)
-	ADDQ        $0x0c, R14
-	CMPQ        R14, DX
-	JLT         last3
-	JMP         rowsdone
-
-last4:
-	MOVLQSX     (R14), BX
-	VADDPS      (SI)(BX*1), Z31, Z0
-	VADDPS      64(SI)(BX*1), Z30, Z1
-	VMAXPS      Z0, Z29, Z0
-	VMAXPS      Z1, Z29, Z1
-	MOVLQSX     4(R14), BX
-	MOVQ        336(R8), AX
-	VPADDD      Z27, Z0, Z2
-	VPADDD      Z27, Z1, Z3
-	VMOVDQA64   Z3, Z4
-	VPSHUFB     Z22, Z2, K2, Z4
-	VMOVDQU16   Z4, K1, (AX)(BX*2)
-	MOVQ        344(R8), AX
-	VPANDD      Z26, Z2, Z2
-	VPANDD      Z26, Z3, Z3
-	VSUBPS      Z2, Z0, Z0
-	VSUBPS      Z3, Z1, Z1
-	VFIXUPIMMPS $0x00, Z25, Z0, Z0
-	VFIXUPIMMPS $0x00, Z25, Z1, Z1
-	VPADDD      Z27, Z0, Z0
-	VPADDD      Z27, Z1, Z1
-	VPSHUFB     Z22, Z0, K2, Z1
-	VMOVDQU16   Z1, K1, (AX)(BX*2)
-	ADDQ        $0x0c, R14
-	CMPQ        R14, DX
-	JLT         last4
-	JMP         rowsdone
-
-last5:
-	MOVLQSX     (R14), BX
-	VADDPS      (SI)(BX*1), Z31, Z0
-	VADDPS      64(SI)(BX*1), Z30, Z1
-	VMAXPS      Z0, Z29, Z0
-	VMAXPS      Z1, Z29, Z1
-	VMINPS      Z0, Z28, Z0
-	VMINPS      Z1, Z28, Z1
-	MOVLQSX     4(R14), BX
-	MOVQ        336(R8), AX
-	VPADDD      Z27, Z0, Z2
-	VPADDD      Z27, Z1, Z3
-	VMOVDQA64   Z3, Z4
-	VPSHUFB     Z22, Z2, K2, Z4
-	VMOVDQU16   Z4, K1, (AX)(BX*2)
-	MOVQ        344(R8), AX
-	VPANDD      Z26, Z2, Z2
-	VPANDD      Z26, Z3, Z3
-	VSUBPS      Z2, Z0, Z0
-	VSUBPS      Z3, Z1, Z1
-	VFIXUPIMMPS $0x00, Z25, Z0, Z0
-	VFIXUPIMMPS $0x00, Z25, Z1, Z1
-	VPADDD      Z27, Z0, Z0
-	VPADDD      Z27, Z1, Z1
-	VPSHUFB     Z22, Z0, K2, Z1
-	VMOVDQU16   Z1, K1, (AX)(BX*2)
-	ADDQ        $0x0c, R14
-	CMPQ        R14, DX
-	JLT         last5
-	JMP         rowsdone
-
-last6:
-	MOVLQSX     (R14), BX
-	VADDPS      (SI)(BX*1), Z31, Z0
-	VADDPS      64(SI)(BX*1), Z30, Z1
-	MOVLQSX     8(R14), BX
-	MOVQ        352(R8), AX
-	VMOVDQU16.Z (AX)(BX*2), K1, Z2
-	VPSLLD      $0x10, Z2, Z3
-	VPANDD      Z26, Z2, Z2
-	VADDPS      Z3, Z0, Z0
-	VADDPS      Z2, Z1, Z1
-	MOVQ        360(R8), AX
-	VMOVDQU16.Z (AX)(BX*2), K1, Z2
-	VPSLLD      $0x10, Z2, Z3
-	VPANDD      Z26, Z2, Z2
-	VADDPS      Z3, Z0, Z0
-	VADDPS      Z2, Z1, Z1
-	VMAXPS      Z0, Z29, Z0
-	VMAXPS      Z1, Z29, Z1
-	MOVLQSX     4(R14), BX
-	MOVQ        336(R8), AX
-	VPADDD      Z27, Z0, Z2
-	VPADDD      Z27, Z1, Z3
-	VMOVDQA64   Z3, Z4
-	VPSHUFB     Z22, Z2, K2, Z4
-	VMOVDQU16   Z4, K1, (AX)(BX*2)
-	MOVQ        344(R8), AX
-	VPANDD      Z26, Z2, Z2
-	VPANDD      Z26, Z3, Z3
-	VSUBPS      Z2, Z0, Z0
-	VSUBPS      Z3, Z1, Z1
-	VFIXUPIMMPS $0x00, Z25, Z0, Z0
-	VFIXUPIMMPS $0x00, Z25, Z1, Z1
-	VPADDD      Z27, Z0, Z0
-	VPADDD      Z27, Z1, Z1
-	VPSHUFB     Z22, Z0, K2, Z1
-	VMOVDQU16   Z1, K1, (AX)(BX*2)
-	ADDQ        $0x0c, R14
-	CMPQ        R14, DX
-	JLT         last6
-	JMP         rowsdone
-
-last7:
-	MOVLQSX     (R14), BX
-	VADDPS      (SI)(BX*1), Z31, Z0
-	VADDPS      64(SI)(BX*1), Z30, Z1
-	MOVLQSX     8(R14), BX
-	MOVQ        352(R8), AX
-	VMOVDQU16.Z (AX)(BX*2), K1, Z2
-	VPSLLD      $0x10, Z2, Z3
-	VPANDD      Z26, Z2, Z2
-	VADDPS      Z3, Z0, Z0
-	VADDPS      Z2, Z1, Z1
-	MOVQ        360(R8), AX
-	VMOVDQU16.Z (AX)(BX*2), K1, Z2
-	VPSLLD      $0x10, Z2, Z3
-	VPANDD      Z26, Z2, Z2
-	VADDPS      Z3, Z0, Z0
-	VADDPS      Z2, Z1, Z1
-	VMAXPS      Z0, Z29, Z0
-	VMAXPS      Z1, Z29, Z1
-	VMINPS      Z0, Z28, Z0
-	VMINPS      Z1, Z28, Z1
-	MOVLQSX     4(R14), BX
-	MOVQ        336(R8), AX
-	VPADDD      Z27, Z0, Z2
-	VPADDD      Z27, Z1, Z3
-	VMOVDQA64   Z3, Z4
-	VPSHUFB     Z22, Z2, K2, Z4
-	VMOVDQU16   Z4, K1, (AX)(BX*2)
-	MOVQ        344(R8), AX
-	VPANDD      Z26, Z2, Z2
-	VPANDD      Z26, Z3, Z3
-	VSUBPS      Z2, Z0, Z0
-	VSUBPS      Z3, Z1, Z1
-	VFIXUPIMMPS $0x00, Z25, Z0, Z0
-	VFIXUPIMMPS $0x00, Z25, Z1, Z1
-	VPADDD      Z27, Z0, Z0
-	VPADDD      Z27, Z1, Z1
-	VPSHUFB     Z22, Z0, K2, Z1
-	VMOVDQU16   Z1, K1, (AX)(BX*2)
-	ADDQ        $0x0c, R14
-	CMPQ        R14, DX
-	JLT         last7
-	JMP         rowsdone
-
 rows0:
+	CMPQ    R14, R15
+	JEQ     rowsdone0
 	MOVQ    $0x00000000, AX
 	MOVQ    AX, 544(R8)
 	MOVLQSX 272(R8), DX
+	JMP     rowsupto
+
+rows1:
+	CMPQ    R14, R15
+	JEQ     rowsdone1
+	MOVQ    $0x00000001, AX
+	MOVQ    AX, 544(R8)
+	MOVLQSX 276(R8), DX
+
+rowsupto:
 	ADDQ    R14, DX
 	CMPQ    DX, R15
 	CMOVQGT R15, DX
-	CMPQ    R14, DX
-	JGE     restore
-	MOVQ    264(R8), AX
-	CMPQ    AX, $0x00
-	JEQ     among0
-	CMPQ    AX, $0x01
-	JEQ     among1
-	CMPQ    AX, $0x02
-	JEQ     among2
-	CMPQ    AX, $0x03
-	JEQ     among3
-	CMPQ    AX, $0x04
-	JEQ     among4
-	CMPQ    AX, $0x05
-	JEQ     among5
-	CMPQ    AX, $0x06
-	JEQ     among6
-	CMPQ    AX, $0x07
-	JEQ     among7
 
-among:
+rows:
+	MOVQ 264(R8), AX
+	CMPQ AX, $0x00
+	JEQ  row0
+	CMPQ AX, $0x01
+	JEQ  row1
+	CMPQ AX, $0x02
+	JEQ  row2
+	CMPQ AX, $0x03
+	JEQ  row3
+	CMPQ AX, $0x04
+	JEQ  row4
+	CMPQ AX, $0x05
+	JEQ  row5
+	CMPQ AX, $0x06
+	JEQ  row6
+	CMPQ AX, $0x07
+	JEQ  row7
+
+row:
 	MOVLQSX   (R14), BX
 	VADDPS    (SI)(BX*1), Z31, Z0
 	VADDPS    64(SI)(BX*1), Z30, Z1
 	CMPQ      232(R8), $0x00
-	JNE       amonghalves
+	JNE       rowhalves
 	VMOVAPS   Z24, Z2
 	VPERMI2PS Z1, Z0, Z2
 	VPERMT2PS Z1, Z23, Z0
@@ -1628,25 +875,25 @@ among:
 	VMOVAPS   Z2, Z0
 	MOVQ      352(R8), AX
 	TESTQ     AX, AX
-	JZ        amongnoresidual32
+	JZ        rownoresidual32
 	MOVLQSX   8(R14), BX
 	VMOVUPS.Z (AX)(BX*4), K3, Z2
 	VMOVUPS.Z 64(AX)(BX*4), K4, Z3
 	VADDPS    Z2, Z0, Z0
 	VADDPS    Z3, Z1, Z1
 
-amongnoresidual32:
+rownoresidual32:
 	CMPL   240(R8), $0x02
-	JA     amongf32_act3
+	JA     rowf32_act3
 	VMAXPS Z0, Z29, Z0
 	VMAXPS Z1, Z29, Z1
 	VMINPS Z0, Z28, Z0
 	VMINPS Z1, Z28, Z1
-	JMP    amongf32_actdone
+	JMP    rowf32_actdone
 
-amongf32_act3:
+rowf32_act3:
 	CMPL         240(R8), $0x03
-	JNE          amongf32_act4
+	JNE          rowf32_act4
 	VMOVAPS      Z0, Z3
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
 	VPXORD       Z2, Z2, Z2
@@ -1663,11 +910,11 @@ amongf32_act3:
 	VMINPS       Z1, Z2, Z1
 	VMULPS.BCST  constants<>+24(SB), Z1, Z1
 	VMULPS       Z3, Z1, Z1
-	JMP          amongf32_actdone
+	JMP          rowf32_actdone
 
-amongf32_act4:
+rowf32_act4:
 	CMPL         240(R8), $0x04
-	JNE          amongf32_act5
+	JNE          rowf32_act5
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
 	VPXORD       Z2, Z2, Z2
 	VMAXPS       Z0, Z2, Z0
@@ -1680,11 +927,11 @@ amongf32_act4:
 	VBROADCASTSS constants<>+20(SB), Z2
 	VMINPS       Z1, Z2, Z1
 	VMULPS.BCST  constants<>+24(SB), Z1, Z1
-	JMP          amongf32_actdone
+	JMP          rowf32_actdone
 
-amongf32_act5:
+rowf32_act5:
 	CMPL             240(R8), $0x05
-	JNE              amongf32_act6
+	JNE              rowf32_act6
 	VMOVAPS          Z0, Z4
 	VMULPS.BCST      constants<>+44(SB), Z0, Z0
 	VBROADCASTSS     constants<>+52(SB), Z5
@@ -1721,11 +968,11 @@ amongf32_act5:
 	VFNMADD231PS     Z1, Z3, Z5
 	VMULPS           Z5, Z3, Z1
 	VMULPS           Z4, Z1, Z1
-	JMP              amongf32_actdone
+	JMP              rowf32_actdone
 
-amongf32_act6:
+rowf32_act6:
 	CMPL             240(R8), $0x06
-	JNE              amongf32_act7
+	JNE              rowf32_act7
 	VMULPS.BCST      constants<>+44(SB), Z0, Z0
 	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z0, Z5, Z0
@@ -1758,11 +1005,11 @@ amongf32_act6:
 	VBROADCASTSS     constants<>+12(SB), Z5
 	VFNMADD231PS     Z1, Z3, Z5
 	VMULPS           Z5, Z3, Z1
-	JMP              amongf32_actdone
+	JMP              rowf32_actdone
 
-amongf32_act7:
+rowf32_act7:
 	CMPL             240(R8), $0x07
-	JNE              amongf32_act8
+	JNE              rowf32_act8
 	VMAXPS.BCST      constants<>+56(SB), Z0, Z2
 	VMINPS.BCST      constants<>+60(SB), Z2, Z2
 	VMULPS           Z2, Z2, Z3
@@ -1809,9 +1056,9 @@ amongf32_act7:
 	VBROADCASTSS     constants<>+56(SB), Z5
 	VCMPPS           $0x06, Z5, Z1, K5
 	VMULPS.Z         Z4, Z1, K5, Z1
-	JMP              amongf32_actdone
+	JMP              rowf32_actdone
 
-amongf32_act8:
+rowf32_act8:
 	VADDPS           Z0, Z0, Z0
 	VMULPS.BCST      constants<>+44(SB), Z0, Z0
 	VBROADCASTSS     constants<>+52(SB), Z5
@@ -1851,16 +1098,16 @@ amongf32_act8:
 	VADDPS           Z1, Z1, Z1
 	VADDPS.BCST      constants<>+28(SB), Z1, Z1
 
-amongf32_actdone:
+rowf32_actdone:
 	MOVLQSX 4(R14), BX
 	MOVQ    336(R8), AX
 	VMOVUPS Z0, K3, (AX)(BX*4)
 	VMOVUPS Z1, K4, 64(AX)(BX*4)
-	JMP     amongrowdone
+	JMP     rowrowdone
 
-amonghalves:
+rowhalves:
 	CMPQ        352(R8), $0x00
-	JE          amongnoresidual16
+	JE          rownoresidual16
 	MOVLQSX     8(R14), BX
 	MOVQ        352(R8), AX
 	VMOVDQU16.Z (AX)(BX*2), K1, Z2
@@ -1869,7 +1116,7 @@ amonghalves:
 	VADDPS      Z3, Z0, Z0
 	VADDPS      Z2, Z1, Z1
 	CMPQ        232(R8), $0x01
-	JE          amongnoresidual16
+	JE          rownoresidual16
 	MOVQ        360(R8), AX
 	VMOVDQU16.Z (AX)(BX*2), K1, Z2
 	VPSLLD      $0x10, Z2, Z3
@@ -1877,18 +1124,18 @@ amonghalves:
 	VADDPS      Z3, Z0, Z0
 	VADDPS      Z2, Z1, Z1
 
-amongnoresidual16:
+rownoresidual16:
 	CMPL   240(R8), $0x02
-	JA     amongf16_act3
+	JA     rowf16_act3
 	VMAXPS Z0, Z29, Z0
 	VMAXPS Z1, Z29, Z1
 	VMINPS Z0, Z28, Z0
 	VMINPS Z1, Z28, Z1
-	JMP    amongf16_actdone
+	JMP    rowf16_actdone
 
-amongf16_act3:
+rowf16_act3:
 	CMPL         240(R8), $0x03
-	JNE          amongf16_act4
+	JNE          rowf16_act4
 	VMOVAPS      Z0, Z3
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
 	VPXORD       Z2, Z2, Z2
@@ -1905,11 +1152,11 @@ amongf16_act3:
 	VMINPS       Z1, Z2, Z1
 	VMULPS.BCST  constants<>+24(SB), Z1, Z1
 	VMULPS       Z3, Z1, Z1
-	JMP          amongf16_actdone
+	JMP          rowf16_actdone
 
-amongf16_act4:
+rowf16_act4:
 	CMPL         240(R8), $0x04
-	JNE          amongf16_act5
+	JNE          rowf16_act5
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
 	VPXORD       Z2, Z2, Z2
 	VMAXPS       Z0, Z2, Z0
@@ -1922,11 +1169,11 @@ amongf16_act4:
 	VBROADCASTSS constants<>+20(SB), Z2
 	VMINPS       Z1, Z2, Z1
 	VMULPS.BCST  constants<>+24(SB), Z1, Z1
-	JMP          amongf16_actdone
+	JMP          rowf16_actdone
 
-amongf16_act5:
+rowf16_act5:
 	CMPL             240(R8), $0x05
-	JNE              amongf16_act6
+	JNE              rowf16_act6
 	VMOVAPS          Z0, Z4
 	VMULPS.BCST      constants<>+44(SB), Z0, Z0
 	VBROADCASTSS     constants<>+52(SB), Z5
@@ -1963,11 +1210,11 @@ amongf16_act5:
 	VFNMADD231PS     Z1, Z3, Z5
 	VMULPS           Z5, Z3, Z1
 	VMULPS           Z4, Z1, Z1
-	JMP              amongf16_actdone
+	JMP              rowf16_actdone
 
-amongf16_act6:
+rowf16_act6:
 	CMPL             240(R8), $0x06
-	JNE              amongf16_act7
+	JNE              rowf16_act7
 	VMULPS.BCST      constants<>+44(SB), Z0, Z0
 	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z0, Z5, Z0
@@ -2000,11 +1247,11 @@ amongf16_act6:
 	VBROADCASTSS     constants<>+12(SB), Z5
 	VFNMADD231PS     Z1, Z3, Z5
 	VMULPS           Z5, Z3, Z1
-	JMP              amongf16_actdone
+	JMP              rowf16_actdone
 
-amongf16_act7:
+rowf16_act7:
 	CMPL             240(R8), $0x07
-	JNE              amongf16_act8
+	JNE              rowf16_act8
 	VMAXPS.BCST      constants<>+56(SB), Z0, Z2
 	VMINPS.BCST      constants<>+60(SB), Z2, Z2
 	VMULPS           Z2, Z2, Z3
@@ -2051,9 +1298,9 @@ amongf16_act7:
 	VBROADCASTSS     constants<>+56(SB), Z5
 	VCMPPS           $0x06, Z5, Z1, K5
 	VMULPS.Z         Z4, Z1, K5, Z1
-	JMP              amongf16_actdone
+	JMP              rowf16_actdone
 
-amongf16_act8:
+rowf16_act8:
 	VADDPS           Z0, Z0, Z0
 	VMULPS.BCST      constants<>+44(SB), Z0, Z0
 	VBROADCASTSS     constants<>+52(SB), Z5
@@ -2093,7 +1340,7 @@ amongf16_act8:
 	VADDPS           Z1, Z1, Z1
 	VADDPS.BCST      constants<>+28(SB), Z1, Z1
 
-amongf16_actdone:
+rowf16_actdone:
 	MOVLQSX     4(R14), BX
 	MOVQ        336(R8), AX
 	VPADDD      Z27, Z0, Z2
@@ -2102,7 +1349,7 @@ amongf16_actdone:
 	VPSHUFB     Z22, Z2, K2, Z4
 	VMOVDQU16   Z4, K1, (AX)(BX*2)
 	CMPQ        232(R8), $0x01
-	JE          amongrowdone
+	JE          rowrowdone
 	MOVQ        344(R8), AX
 	VPANDD      Z26, Z2, Z2
 	VPANDD      Z26, Z3, Z3
@@ -2115,13 +1362,13 @@ amongf16_actdone:
 	VPSHUFB     Z22, Z0, K2, Z1
 	VMOVDQU16   Z1, K1, (AX)(BX*2)
 
-amongrowdone:
+rowrowdone:
 	ADDQ $0x0c, R14
 	CMPQ R14, DX
-	JLT  among
-	JMP  restore
+	JLT  row
+	JMP  rowsdone
 
-among0:
+row0:
 	MOVLQSX   (R14), BX
 	VADDPS    (SI)(BX*1), Z31, Z0
 	VADDPS    64(SI)(BX*1), Z30, Z1
@@ -2136,10 +1383,10 @@ among0:
 	VMOVDQU16 Z4, K1, (AX)(BX*2)
 	ADDQ      $0x0c, R14
 	CMPQ      R14, DX
-	JLT       among0
-	JMP       restore
+	JLT       row0
+	JMP       rowsdone
 
-among1:
+row1:
 	MOVLQSX   (R14), BX
 	VADDPS    (SI)(BX*1), Z31, Z0
 	VADDPS    64(SI)(BX*1), Z30, Z1
@@ -2156,10 +1403,10 @@ among1:
 	VMOVDQU16 Z4, K1, (AX)(BX*2)
 	ADDQ      $0x0c, R14
 	CMPQ      R14, DX
-	JLT       among1
-	JMP       restore
+	JLT       row1
+	JMP       rowsdone
 
-among2:
+row2:
 	MOVLQSX     (R14), BX
 	VADDPS      (SI)(BX*1), Z31, Z0
 	VADDPS      64(SI)(BX*1), Z30, Z1
@@ -2181,10 +1428,10 @@ among2:
 	VMOVDQU16   Z4, K1, (AX)(BX*2)
 	ADDQ        $0x0c, R14
 	CMPQ        R14, DX
-	JLT         among2
-	JMP         restore
+	JLT         row2
+	JMP         rowsdone
 
-among3:
+row3:
 	MOVLQSX     (R14), BX
 	VADDPS      (SI)(BX*1), Z31, Z0
 	VADDPS      64(SI)(BX*1), Z30, Z1
@@ -2208,10 +1455,10 @@ among3:
 	VMOVDQU16   Z4, K1, (AX)(BX*2)
 	ADDQ        $0x0c, R14
 	CMPQ        R14, DX
-	JLT         among3
-	JMP         restore
+	JLT         row3
+	JMP         rowsdone
 
-among4:
+row4:
 	MOVLQSX     (R14), BX
 	VADDPS      (SI)(BX*1), Z31, Z0
 	VADDPS      64(SI)(BX*1), Z30, Z1
@@ -2237,10 +1484,10 @@ among4:
 	VMOVDQU16   Z1, K1, (AX)(BX*2)
 	ADDQ        $0x0c, R14
 	CMPQ        R14, DX
-	JLT         among4
-	JMP         restore
+	JLT         row4
+	JMP         rowsdone
 
-among5:
+row5:
 	MOVLQSX     (R14), BX
 	VADDPS      (SI)(BX*1), Z31, Z0
 	VADDPS      64(SI)(BX*1), Z30, Z1
@@ -2268,10 +1515,10 @@ among5:
 	VMOVDQU16   Z1, K1, (AX)(BX*2)
 	ADDQ        $0x0c, R14
 	CMPQ        R14, DX
-	JLT         among5
-	JMP         restore
+	JLT         row5
+	JMP         rowsdone
 
-among6:
+row6:
 	MOVLQSX     (R14), BX
 	VADDPS      (SI)(BX*1), Z31, Z0
 	VADDPS      64(SI)(BX*1), Z30, Z1
@@ -2310,10 +1557,10 @@ among6:
 	VMOVDQU16   Z1, K1, (AX)(BX*2)
 	ADDQ        $0x0c, R14
 	CMPQ        R14, DX
-	JLT         among6
-	JMP         restore
+	JLT         row6
+	JMP         rowsdone
 
-among7:
+row7:
 	MOVLQSX     (R14), BX
 	VADDPS      (SI)(BX*1), Z31, Z0
 	VADDPS      64(SI)(BX*1), Z30, Z1
@@ -2354,15 +1601,17 @@ among7:
 	VMOVDQU16   Z1, K1, (AX)(BX*2)
 	ADDQ        $0x0c, R14
 	CMPQ        R14, DX
-	JLT         among7
+	JLT         row7
 
-restore:
+rowsdone:
 	MOVLQSX -4(R13), AX
 	MOVQ    AX, BX
 	ADDQ    R10, AX
 	ADDQ    R11, BX
 	MOVQ    $0x00000040, DX
-	JMP     rowsdone0
+	CMPQ    544(R8), $0x00
+	JEQ     rowsdone0
+	JMP     rowsdone1
 
 fetch0:
 	MOVQ    R14, 528(R8)
@@ -2768,10 +2017,10 @@ fetched3:
 
 awake:
 	ADDQ $0x00001000, R12
-	CMPQ R14, R15
-	JLT  rows
+	CMPL 280(R8), $0x00
+	JNE  rows2
 
-rowsdone:
+rowsdone2:
 	DECQ CX
 	JNZ  step
 	CMPQ 536(R8), $0x00
@@ -2954,9 +2203,11 @@ nextpanel:
 	JNZ  group
 	MOVQ $0x00000001, CX
 	MOVQ CX, 536(R8)
+	MOVQ $0x00000002, AX
+	MOVQ AX, 544(R8)
 	MOVQ R15, DX
 	CMPQ R14, DX
-	JNE  lastrows
+	JNE  rows
 
 end:
 	// TILERELEASE
@@ -2968,819 +2219,59 @@ end:
 	VZEROUPPER
 	RET
 
-rows:
-	MOVQ    280(R8), DX
-	ADDQ    R14, DX
-	CMPQ    DX, R15
-	CMOVQGT R15, DX
-
-lastrows:
-	MOVQ 264(R8), AX
-	CMPQ AX, $0x04
-	JEQ  last4
-	CMPQ AX, $0x05
-	JEQ  last5
-	CMPQ AX, $0x06
-	JEQ  last6
-	CMPQ AX, $0x07
-	JEQ  last7
-	CMPQ AX, $0x00
-	JEQ  last0
-	CMPQ AX, $0x01
-	JEQ  last1
-	CMPQ AX, $0x02
-	JEQ  last2
-	CMPQ AX, $0x03
-	JEQ  last3
-
-last:
-	MOVLQSX   (R14), BX
-	VADDPS    (SI)(BX*1), Z31, Z0
-	VADDPS    64(SI)(BX*1), Z30, Z1
-	CMPQ      232(R8), $0x00
-	JNE       lasthalves
-	VMOVAPS   Z24, Z2
-	VPERMI2PS Z1, Z0, Z2
-	VPERMT2PS Z1, Z23, Z0
-	VMOVAPS   Z0, Z1
-	VMOVAPS   Z2, Z0
-	MOVQ      352(R8), AX
-	TESTQ     AX, AX
-	JZ        lastnoresidual32
-	MOVLQSX   8(R14), BX
-	VMOVUPS.Z (AX)(BX*4), K3, Z2
-	VMOVUPS.Z 64(AX)(BX*4), K4, Z3
-	VADDPS    Z2, Z0, Z0
-	VADDPS    Z3, Z1, Z1
-
-lastnoresidual32:
-	CMPL   240(R8), $0x02
-	JA     lastf32_act3
-	VMAXPS Z0, Z29, Z0
-	VMAXPS Z1, Z29, Z1
-	VMINPS Z0, Z28, Z0
-	VMINPS Z1, Z28, Z1
-	JMP    lastf32_actdone
-
-lastf32_act3:
-	CMPL         240(R8), $0x03
-	JNE          lastf32_act4
-	VMOVAPS      Z0, Z3
-	VADDPS.BCST  constants<>+16(SB), Z0, Z0
-	VPXORD       Z2, Z2, Z2
-	VMAXPS       Z0, Z2, Z0
-	VBROADCASTSS constants<>+20(SB), Z2
-	VMINPS       Z0, Z2, Z0
-	VMULPS.BCST  constants<>+24(SB), Z0, Z0
-	VMULPS       Z3, Z0, Z0
-	VMOVAPS      Z1, Z3
-	VADDPS.BCST  constants<>+16(SB), Z1, Z1
-	VPXORD       Z2, Z2, Z2
-	VMAXPS       Z1, Z2, Z1
-	VBROADCASTSS constants<>+20(SB), Z2
-	VMINPS       Z1, Z2, Z1
-	VMULPS.BCST  constants<>+24(SB), Z1, Z1
-	VMULPS       Z3, Z1, Z1
-	JMP          lastf32_actdone
-
-lastf32_act4:
-	CMPL         240(R8), $0x04
-	JNE          lastf32_act5
-	VADDPS.BCST  constants<>+16(SB), Z0, Z0
-	VPXORD       Z2, Z2, Z2
-	VMAXPS       Z0, Z2, Z0
-	VBROADCASTSS constants<>+20(SB), Z2
-	VMINPS       Z0, Z2, Z0
-	VMULPS.BCST  constants<>+24(SB), Z0, Z0
-	VADDPS.BCST  constants<>+16(SB), Z1, Z1
-	VPXORD       Z2, Z2, Z2
-	VMAXPS       Z1, Z2, Z1
-	VBROADCASTSS constants<>+20(SB), Z2
-	VMINPS       Z1, Z2, Z1
-	VMULPS.BCST  constants<>+24(SB), Z1, Z1
-	JMP          lastf32_actdone
-
-lastf32_act5:
-	CMPL             240(R8), $0x05
-	JNE              lastf32_act6
-	VMOVAPS          Z0, Z4
-	VMULPS.BCST      constants<>+44(SB), Z0, Z0
-	VBROADCASTSS     constants<>+52(SB), Z5
-	VMINPS           Z0, Z5, Z0
-	VREDUCEPS        $0x09, Z0, Z2
-	VBROADCASTSS     constants<>+120(SB), Z3
-	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
-	VSCALEFPS        Z0, Z3, Z0
-	VADDPS.BCST      constants<>+8(SB), Z0, Z0
-	VRCP14PS         Z0, Z3
-	VBROADCASTSS     constants<>+12(SB), Z5
-	VFNMADD231PS     Z0, Z3, Z5
-	VMULPS           Z5, Z3, Z0
-	VMULPS           Z4, Z0, Z0
-	VMOVAPS          Z1, Z4
-	VMULPS.BCST      constants<>+44(SB), Z1, Z1
-	VBROADCASTSS     constants<>+52(SB), Z5
-	VMINPS           Z1, Z5, Z1
-	VREDUCEPS        $0x09, Z1, Z2
-	VBROADCASTSS     constants<>+120(SB), Z3
-	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
-	VSCALEFPS        Z1, Z3, Z1
-	VADDPS.BCST      constants<>+8(SB), Z1, Z1
-	VRCP14PS         Z1, Z3
-	VBROADCASTSS     constants<>+12(SB), Z5
-	VFNMADD231PS     Z1, Z3, Z5
-	VMULPS           Z5, Z3, Z1
-	VMULPS           Z4, Z1, Z1
-	JMP              lastf32_actdone
-
-lastf32_act6:
-	CMPL             240(R8), $0x06
-	JNE              lastf32_act7
-	VMULPS.BCST      constants<>+44(SB), Z0, Z0
-	VBROADCASTSS     constants<>+52(SB), Z5
-	VMINPS           Z0, Z5, Z0
-	VREDUCEPS        $0x09, Z0, Z2
-	VBROADCASTSS     constants<>+120(SB), Z3
-	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
-	VSCALEFPS        Z0, Z3, Z0
-	VADDPS.BCST      constants<>+8(SB), Z0, Z0
-	VRCP14PS         Z0, Z3
-	VBROADCASTSS     constants<>+12(SB), Z5
-	VFNMADD231PS     Z0, Z3, Z5
-	VMULPS           Z5, Z3, Z0
-	VMULPS.BCST      constants<>+44(SB), Z1, Z1
-	VBROADCASTSS     constants<>+52(SB), Z5
-	VMINPS           Z1, Z5, Z1
-	VREDUCEPS        $0x09, Z1, Z2
-	VBROADCASTSS     constants<>+120(SB), Z3
-	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
-	VSCALEFPS        Z1, Z3, Z1
-	VADDPS.BCST      constants<>+8(SB), Z1, Z1
-	VRCP14PS         Z1, Z3
-	VBROADCASTSS     constants<>+12(SB), Z5
-	VFNMADD231PS     Z1, Z3, Z5
-	VMULPS           Z5, Z3, Z1
-	JMP              lastf32_actdone
-
-lastf32_act7:
-	CMPL             240(R8), $0x07
-	JNE              lastf32_act8
-	VMAXPS.BCST      constants<>+56(SB), Z0, Z2
-	VMINPS.BCST      constants<>+60(SB), Z2, Z2
-	VMULPS           Z2, Z2, Z3
-	VBROADCASTSS     constants<>+28(SB), Z4
-	VFMADD132PS.BCST constants<>+64(SB), Z4, Z3
-	VBROADCASTSS     constants<>+176(SB), Z4
-	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+124(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
-	VBROADCASTSS     constants<>+56(SB), Z5
-	VCMPPS           $0x06, Z5, Z0, K5
-	VMULPS.Z         Z4, Z0, K5, Z0
-	VMAXPS.BCST      constants<>+56(SB), Z1, Z2
-	VMINPS.BCST      constants<>+60(SB), Z2, Z2
-	VMULPS           Z2, Z2, Z3
-	VBROADCASTSS     constants<>+28(SB), Z4
-	VFMADD132PS.BCST constants<>+64(SB), Z4, Z3
-	VBROADCASTSS     constants<>+176(SB), Z4
-	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+124(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
-	VBROADCASTSS     constants<>+56(SB), Z5
-	VCMPPS           $0x06, Z5, Z1, K5
-	VMULPS.Z         Z4, Z1, K5, Z1
-	JMP              lastf32_actdone
-
-lastf32_act8:
-	VADDPS           Z0, Z0, Z0
-	VMULPS.BCST      constants<>+44(SB), Z0, Z0
-	VBROADCASTSS     constants<>+52(SB), Z5
-	VMINPS           Z0, Z5, Z0
-	VREDUCEPS        $0x09, Z0, Z2
-	VBROADCASTSS     constants<>+120(SB), Z3
-	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
-	VSCALEFPS        Z0, Z3, Z0
-	VADDPS.BCST      constants<>+8(SB), Z0, Z0
-	VRCP14PS         Z0, Z3
-	VBROADCASTSS     constants<>+12(SB), Z5
-	VFNMADD231PS     Z0, Z3, Z5
-	VMULPS           Z5, Z3, Z0
-	VADDPS           Z0, Z0, Z0
-	VADDPS.BCST      constants<>+28(SB), Z0, Z0
-	VADDPS           Z1, Z1, Z1
-	VMULPS.BCST      constants<>+44(SB), Z1, Z1
-	VBROADCASTSS     constants<>+52(SB), Z5
-	VMINPS           Z1, Z5, Z1
-	VREDUCEPS        $0x09, Z1, Z2
-	VBROADCASTSS     constants<>+120(SB), Z3
-	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
-	VSCALEFPS        Z1, Z3, Z1
-	VADDPS.BCST      constants<>+8(SB), Z1, Z1
-	VRCP14PS         Z1, Z3
-	VBROADCASTSS     constants<>+12(SB), Z5
-	VFNMADD231PS     Z1, Z3, Z5
-	VMULPS           Z5, Z3, Z1
-	VADDPS           Z1, Z1, Z1
-	VADDPS.BCST      constants<>+28(SB), Z1, Z1
-
-lastf32_actdone:
-	MOVLQSX 4(R14), BX
-	MOVQ    336(R8), AX
-	VMOVUPS Z0, K3, (AX)(BX*4)
-	VMOVUPS Z1, K4, 64(AX)(BX*4)
-	JMP     lastrowdone
-
-lasthalves:
-	CMPQ        352(R8), $0x00
-	JE          lastnoresidual16
-	MOVLQSX     8(R14), BX
-	MOVQ        352(R8), AX
-	VMOVDQU16.Z (AX)(BX*2), K1, Z2
-	VPSLLD      $0x10, Z2, Z3
-	VPANDD      Z26, Z2, Z2
-	VADDPS      Z3, Z0, Z0
-	VADDPS      Z2, Z1, Z1
-	CMPQ        232(R8), $0x01
-	JE          lastnoresidual16
-	MOVQ        360(R8), AX
-	VMOVDQU16.Z (AX)(BX*2), K1, Z2
-	VPSLLD      $0x10, Z2, Z3
-	VPANDD      Z26, Z2, Z2
-	VADDPS      Z3, Z0, Z0
-	VADDPS      Z2, Z1, Z1
-
-lastnoresidual16:
-	CMPL   240(R8), $0x02
-	JA     lastf16_act3
-	VMAXPS Z0, Z29, Z0
-	VMAXPS Z1, Z29, Z1
-	VMINPS Z0, Z28, Z0
-	VMINPS Z1, Z28, Z1
-	JMP    lastf16_actdone
-
-lastf16_act3:
-	CMPL         240(R8), $0x03
-	JNE          lastf16_act4
-	VMOVAPS      Z0, Z3
-	VADDPS.BCST  constants<>+16(SB), Z0, Z0
-	VPXORD       Z2, Z2, Z2
-	VMAXPS       Z0, Z2, Z0
-	VBROADCASTSS constants<>+20(SB), Z2
-	VMINPS       Z0, Z2, Z0
-	VMULPS.BCST  constants<>+24(SB), Z0, Z0
-	VMULPS       Z3, Z0, Z0
-	VMOVAPS      Z1, Z3
-	VADDPS.BCST  constants<>+16(SB), Z1, Z1
-	VPXORD       Z2, Z2, Z2
-	VMAXPS       Z1, Z2, Z1
-	VBROADCASTSS constants<>+20(SB), Z2
-	VMINPS       Z1, Z2, Z1
-	VMULPS.BCST  constants<>+24(SB), Z1, Z1
-	VMULPS       Z3, Z1, Z1
-	JMP          lastf16_actdone
-
-lastf16_act4:
-	CMPL         240(R8), $0x04
-	JNE          lastf16_act5
-	VADDPS.BCST  constants<>+16(SB), Z0, Z0
-	VPXORD       Z2, Z2, Z2
-	VMAXPS       Z0, Z2, Z0
-	VBROADCASTSS constants<>+20(SB), Z2
-	VMINPS       Z0, Z2, Z0
-	VMULPS.BCST  constants<>+24(SB), Z0, Z0
-	VADDPS.BCST  constants<>+16(SB), Z1, Z1
-	VPXORD       Z2, Z2, Z2
-	VMAXPS       Z1, Z2, Z1
-	VBROADCASTSS constants<>+20(SB), Z2
-	VMINPS       Z1, Z2, Z1
-	VMULPS.BCST  constants<>+24(SB), Z1, Z1
-	JMP          lastf16_actdone
-
-lastf16_act5:
-	CMPL             240(R8), $0x05
-	JNE              lastf16_act6
-	VMOVAPS          Z0, Z4
-	VMULPS.BCST      constants<>+44(SB), Z0, Z0
-	VBROADCASTSS     constants<>+52(SB), Z5
-	VMINPS           Z0, Z5, Z0
-	VREDUCEPS        $0x09, Z0, Z2
-	VBROADCASTSS     constants<>+120(SB), Z3
-	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
-	VSCALEFPS        Z0, Z3, Z0
-	VADDPS.BCST      constants<>+8(SB), Z0, Z0
-	VRCP14PS         Z0, Z3
-	VBROADCASTSS     constants<>+12(SB), Z5
-	VFNMADD231PS     Z0, Z3, Z5
-	VMULPS           Z5, Z3, Z0
-	VMULPS           Z4, Z0, Z0
-	VMOVAPS          Z1, Z4
-	VMULPS.BCST      constants<>+44(SB), Z1, Z1
-	VBROADCASTSS     constants<>+52(SB), Z5
-	VMINPS           Z1, Z5, Z1
-	VREDUCEPS        $0x09, Z1, Z2
-	VBROADCASTSS     constants<>+120(SB), Z3
-	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
-	VSCALEFPS        Z1, Z3, Z1
-	VADDPS.BCST      constants<>+8(SB), Z1, Z1
-	VRCP14PS         Z1, Z3
-	VBROADCASTSS     constants<>+12(SB), Z5
-	VFNMADD231PS     Z1, Z3, Z5
-	VMULPS           Z5, Z3, Z1
-	VMULPS           Z4, Z1, Z1
-	JMP              lastf16_actdone
-
-lastf16_act6:
-	CMPL             240(R8), $0x06
-	JNE              lastf16_act7
-	VMULPS.BCST      constants<>+44(SB), Z0, Z0
-	VBROADCASTSS     constants<>+52(SB), Z5
-	VMINPS           Z0, Z5, Z0
-	VREDUCEPS        $0x09, Z0, Z2
-	VBROADCASTSS     constants<>+120(SB), Z3
-	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
-	VSCALEFPS        Z0, Z3, Z0
-	VADDPS.BCST      constants<>+8(SB), Z0, Z0
-	VRCP14PS         Z0, Z3
-	VBROADCASTSS     constants<>+12(SB), Z5
-	VFNMADD231PS     Z0, Z3, Z5
-	VMULPS           Z5, Z3, Z0
-	VMULPS.BCST      constants<>+44(SB), Z1, Z1
-	VBROADCASTSS     constants<>+52(SB), Z5
-	VMINPS           Z1, Z5, Z1
-	VREDUCEPS        $0x09, Z1, Z2
-	VBROADCASTSS     constants<>+120(SB), Z3
-	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
-	VSCALEFPS        Z1, Z3, Z1
-	VADDPS.BCST      constants<>+8(SB), Z1, Z1
-	VRCP14PS         Z1, Z3
-	VBROADCASTSS     constants<>+12(SB), Z5
-	VFNMADD231PS     Z1, Z3, Z5
-	VMULPS           Z5, Z3, Z1
-	JMP              lastf16_actdone
-
-lastf16_act7:
-	CMPL             240(R8), $0x07
-	JNE              lastf16_act8
-	VMAXPS.BCST      constants<>+56(SB), Z0, Z2
-	VMINPS.BCST      constants<>+60(SB), Z2, Z2
-	VMULPS           Z2, Z2, Z3
-	VBROADCASTSS     constants<>+28(SB), Z4
-	VFMADD132PS.BCST constants<>+64(SB), Z4, Z3
-	VBROADCASTSS     constants<>+176(SB), Z4
-	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+124(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
-	VBROADCASTSS     constants<>+56(SB), Z5
-	VCMPPS           $0x06, Z5, Z0, K5
-	VMULPS.Z         Z4, Z0, K5, Z0
-	VMAXPS.BCST      constants<>+56(SB), Z1, Z2
-	VMINPS.BCST      constants<>+60(SB), Z2, Z2
-	VMULPS           Z2, Z2, Z3
-	VBROADCASTSS     constants<>+28(SB), Z4
-	VFMADD132PS.BCST constants<>+64(SB), Z4, Z3
-	VBROADCASTSS     constants<>+176(SB), Z4
-	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+124(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
-	VBROADCASTSS     constants<>+56(SB), Z5
-	VCMPPS           $0x06, Z5, Z1, K5
-	VMULPS.Z         Z4, Z1, K5, Z1
-	JMP              lastf16_actdone
-
-lastf16_act8:
-	VADDPS           Z0, Z0, Z0
-	VMULPS.BCST      constants<>+44(SB), Z0, Z0
-	VBROADCASTSS     constants<>+52(SB), Z5
-	VMINPS           Z0, Z5, Z0
-	VREDUCEPS        $0x09, Z0, Z2
-	VBROADCASTSS     constants<>+120(SB), Z3
-	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
-	VSCALEFPS        Z0, Z3, Z0
-	VADDPS.BCST      constants<>+8(SB), Z0, Z0
-	VRCP14PS         Z0, Z3
-	VBROADCASTSS     constants<>+12(SB), Z5
-	VFNMADD231PS     Z0, Z3, Z5
-	VMULPS           Z5, Z3, Z0
-	VADDPS           Z0, Z0, Z0
-	VADDPS.BCST      constants<>+28(SB), Z0, Z0
-	VADDPS           Z1, Z1, Z1
-	VMULPS.BCST      constants<>+44(SB), Z1, Z1
-	VBROADCASTSS     constants<>+52(SB), Z5
-	VMINPS           Z1, Z5, Z1
-	VREDUCEPS        $0x09, Z1, Z2
-	VBROADCASTSS     constants<>+120(SB), Z3
-	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
-	VSCALEFPS        Z1, Z3, Z1
-	VADDPS.BCST      constants<>+8(SB), Z1, Z1
-	VRCP14PS         Z1, Z3
-	VBROADCASTSS     constants<>+12(SB), Z5
-	VFNMADD231PS     Z1, Z3, Z5
-	VMULPS           Z5, Z3, Z1
-	VADDPS           Z1, Z1, Z1
-	VADDPS.BCST      constants<>+28(SB), Z1, Z1
-
-lastf16_actdone:
-	MOVLQSX     4(R14), BX
-	MOVQ        336(R8), AX
-	VPADDD      Z27, Z0, Z2
-	VPADDD      Z27, Z1, Z3
-	VMOVDQA64   Z3, Z4
-	VPSHUFB     Z22, Z2, K2, Z4
-	VMOVDQU16   Z4, K1, (AX)(BX*2)
-	CMPQ        232(R8), $0x01
-	JE          lastrowdone
-	MOVQ        344(R8), AX
-	VPANDD      Z26, Z2, Z2
-	VPANDD      Z26, Z3, Z3
-	VSUBPS      Z2, Z0, Z0
-	VSUBPS      Z3, Z1, Z1
-	VFIXUPIMMPS $0x00, Z25, Z0, Z0
-	VFIXUPIMMPS $0x00, Z25, Z1, Z1
-	VPADDD      Z27, Z0, Z0
-	VPADDD      Z27, Z1, Z1
-	VPSHUFB     Z22, Z0, K2, Z1
-	VMOVDQU16   Z1, K1, (AX)(BX*2)
-
-lastrowdone:
-	ADDQ $0x0c, R14
-	CMPQ R14, DX
-	JLT  last
-	JMP  rowsdone
-
-last0:
-	MOVLQSX   (R14), BX
-	VADDPS    (SI)(BX*1), Z31, Z0
-	VADDPS    64(SI)(BX*1), Z30, Z1
-	VMAXPS    Z0, Z29, Z0
-	VMAXPS    Z1, Z29, Z1
-	MOVLQSX   4(R14), BX
-	MOVQ      336(R8), AX
-	VPADDD    Z27, Z0, Z2
-	VPADDD    Z27, Z1, Z3
-	VMOVDQA64 Z3, Z4
-	VPSHUFB   Z22, Z2, K2, Z4
-	VMOVDQU16 Z4, K1, (AX)(BX*2)
-	ADDQ      $0x0c, R14
-	CMPQ      R14, DX
-	JLT       last0
-	JMP       rowsdone
-
-last1:
-	MOVLQSX   (R14), BX
-	VADDPS    (SI)(BX*1), Z31, Z0
-	VADDPS    64(SI)(BX*1), Z30, Z1
-	VMAXPS    Z0, Z29, Z0
-	VMAXPS    Z1, Z29, Z1
-	VMINPS    Z0, Z28, Z0
-	VMINPS    Z1, Z28, Z1
-	MOVLQSX   4(R14), BX
-	MOVQ      336(R8), AX
-	VPADDD    Z27, Z0, Z2
-	VPADDD    Z27, Z1, Z3
-	VMOVDQA64 Z3, Z4
-	VPSHUFB   Z22, Z2, K2, Z4
-	VMOVDQU16 Z4, K1, (AX)(BX*2)
-	ADDQ      $0x0c, R14
-	CMPQ      R14, DX
-	JLT       last1
-	JMP       rowsdone
-
-last2:
-	MOVLQSX     (R14), BX
-	VADDPS      (SI)(BX*1), Z31, Z0
-	VADDPS      64(SI)(BX*1), Z30, Z1
-	MOVLQSX     8(R14), BX
-	MOVQ        352(R8), AX
-	VMOVDQU16.Z (AX)(BX*2), K1, Z2
-	VPSLLD      $0x10, Z2, Z3
-	VPANDD      Z26, Z2, Z2
-	VADDPS      Z3, Z0, Z0
-	VADDPS      Z2, Z1, Z1
-	VMAXPS      Z0, Z29, Z0
-	VMAXPS      Z1, Z29, Z1
-	MOVLQSX     4(R14), BX
-	MOVQ        336(R8), AX
-	VPADDD      Z27, Z0, Z2
-	VPADDD      Z27, Z1, Z3
-	VMOVDQA64   Z3, Z4
-	VPSHUFB     Z22, Z2, K2, Z4
-	VMOVDQU16   Z4, K1, (AX)(BX*2)
-	ADDQ        $0x0c, R14
-	CMPQ        R14, DX
-	JLT         last2
-	JMP         rowsdone
-
-last3:
-	MOVLQSX     (R14), BX
-	VADDPS      (SI)(BX*1), Z31, Z0
-	VADDPS      64(SI)(BX*1), Z30, Z1
-	MOVLQSX     8(R14), BX
-	MOVQ        352(R8), AX
-	VMOVDQU16.Z (AX)(BX*2), K1, Z2
-	VPSLLD      $0x10, Z2, Z3
-	VPANDD      Z26, Z2, Z2
-	VADDPS      Z3, Z0, Z0
-	VADDPS      Z2, Z1, Z1
-	VMAXPS      Z0, Z29, Z0
-	VMAXPS      Z1, Z29, Z1
-	VMINPS      Z0, Z28, Z0
-	VMINPS      Z1, Z28, Z1
-	MOVLQSX     4(R14), BX
-	MOVQ        336(R8), AX
-	VPADDD      Z27, Z0, Z2
-	VPADDD      Z27, Z1, Z3
-	VMOVDQA64   Z3, Z4
-	VPSHUFB     Z22, Z2, K2, Z4
-	VMOVDQU16   Z4, K1, (AX)(BX*2)
-	ADDQ        $0x0c, R14
-	CMPQ        R14, DX
-	JLT         last3
-	JMP         rowsdone
-
-last4:
-	MOVLQSX     (R14), BX
-	VADDPS      (SI)(BX*1), Z31, Z0
-	VADDPS      64(SI)(BX*1), Z30, Z1
-	VMAXPS      Z0, Z29, Z0
-	VMAXPS      Z1, Z29, Z1
-	MOVLQSX     4(R14), BX
-	MOVQ        336(R8), AX
-	VPADDD      Z27, Z0, Z2
-	VPADDD      Z27, Z1, Z3
-	VMOVDQA64   Z3, Z4
-	VPSHUFB     Z22, Z2, K2, Z4
-	VMOVDQU16   Z4, K1, (AX)(BX*2)
-	MOVQ        344(R8), AX
-	VPANDD      Z26, Z2, Z2
-	VPANDD      Z26, Z3, Z3
-	VSUBPS      Z2, Z0, Z0
-	VSUBPS      Z3, Z1, Z1
-	VFIXUPIMMPS $0x00, Z25, Z0, Z0
-	VFIXUPIMMPS $0x00, Z25, Z1, Z1
-	VPADDD      Z27, Z0, Z0
-	VPADDD      Z27, Z1, Z1
-	VPSHUFB     Z22, Z0, K2, Z1
-	VMOVDQU16   Z1, K1, (AX)(BX*2)
-	ADDQ        $0x0c, R14
-	CMPQ        R14, DX
-	JLT         last4
-	JMP         rowsdone
-
-last5:
-	MOVLQSX     (R14), BX
-	VADDPS      (SI)(BX*1), Z31, Z0
-	VADDPS      64(SI)(BX*1), Z30, Z1
-	VMAXPS      Z0, Z29, Z0
-	VMAXPS      Z1, Z29, Z1
-	VMINPS      Z0, Z28, Z0
-	VMINPS      Z1, Z28, Z1
-	MOVLQSX     4(R14), BX
-	MOVQ        336(R8), AX
-	VPADDD      Z27, Z0, Z2
-	VPADDD      Z27, Z1, Z3
-	VMOVDQA64   Z3, Z4
-	VPSHUFB     Z22, Z2, K2, Z4
-	VMOVDQU16   Z4, K1, (AX)(BX*2)
-	MOVQ        344(R8), AX
-	VPANDD      Z26, Z2, Z2
-	VPANDD      Z26, Z3, Z3
-	VSUBPS      Z2, Z0, Z0
-	VSUBPS      Z3, Z1, Z1
-	VFIXUPIMMPS $0x00, Z25, Z0, Z0
-	VFIXUPIMMPS $0x00, Z25, Z1, Z1
-	VPADDD      Z27, Z0, Z0
-	VPADDD      Z27, Z1, Z1
-	VPSHUFB     Z22, Z0, K2, Z1
-	VMOVDQU16   Z1, K1, (AX)(BX*2)
-	ADDQ        $0x0c, R14
-	CMPQ        R14, DX
-	JLT         last5
-	JMP         rowsdone
-
-last6:
-	MOVLQSX     (R14), BX
-	VADDPS      (SI)(BX*1), Z31, Z0
-	VADDPS      64(SI)(BX*1), Z30, Z1
-	MOVLQSX     8(R14), BX
-	MOVQ        352(R8), AX
-	VMOVDQU16.Z (AX)(BX*2), K1, Z2
-	VPSLLD      $0x10, Z2, Z3
-	VPANDD      Z26, Z2, Z2
-	VADDPS      Z3, Z0, Z0
-	VADDPS      Z2, Z1, Z1
-	MOVQ        360(R8), AX
-	VMOVDQU16.Z (AX)(BX*2), K1, Z2
-	VPSLLD      $0x10, Z2, Z3
-	VPANDD      Z26, Z2, Z2
-	VADDPS      Z3, Z0, Z0
-	VADDPS      Z2, Z1, Z1
-	VMAXPS      Z0, Z29, Z0
-	VMAXPS      Z1, Z29, Z1
-	MOVLQSX     4(R14), BX
-	MOVQ        336(R8), AX
-	VPADDD      Z27, Z0, Z2
-	VPADDD      Z27, Z1, Z3
-	VMOVDQA64   Z3, Z4
-	VPSHUFB     Z22, Z2, K2, Z4
-	VMOVDQU16   Z4, K1, (AX)(BX*2)
-	MOVQ        344(R8), AX
-	VPANDD      Z26, Z2, Z2
-	VPANDD      Z26, Z3, Z3
-	VSUBPS      Z2, Z0, Z0
-	VSUBPS      Z3, Z1, Z1
-	VFIXUPIMMPS $0x00, Z25, Z0, Z0
-	VFIXUPIMMPS $0x00, Z25, Z1, Z1
-	VPADDD      Z27, Z0, Z0
-	VPADDD      Z27, Z1, Z1
-	VPSHUFB     Z22, Z0, K2, Z1
-	VMOVDQU16   Z1, K1, (AX)(BX*2)
-	ADDQ        $0x0c, R14
-	CMPQ        R14, DX
-	JLT         last6
-	JMP         rowsdone
-
-last7:
-	MOVLQSX     (R14), BX
-	VADDPS      (SI)(BX*1), Z31, Z0
-	VADDPS      64(SI)(BX*1), Z30, Z1
-	MOVLQSX     8(R14), BX
-	MOVQ        352(R8), AX
-	VMOVDQU16.Z (AX)(BX*2), K1, Z2
-	VPSLLD      $0x10, Z2, Z3
-	VPANDD      Z26, Z2, Z2
-	VADDPS      Z3, Z0, Z0
-	VADDPS      Z2, Z1, Z1
-	MOVQ        360(R8), AX
-	VMOVDQU16.Z (AX)(BX*2), K1, Z2
-	VPSLLD      $0x10, Z2, Z3
-	VPANDD      Z26, Z2, Z2
-	VADDPS      Z3, Z0, Z0
-	VADDPS      Z2, Z1, Z1
-	VMAXPS      Z0, Z29, Z0
-	VMAXPS      Z1, Z29, Z1
-	VMINPS      Z0, Z28, Z0
-	VMINPS      Z1, Z28, Z1
-	MOVLQSX     4(R14), BX
-	MOVQ        336(R8), AX
-	VPADDD      Z27, Z0, Z2
-	VPADDD      Z27, Z1, Z3
-	VMOVDQA64   Z3, Z4
-	VPSHUFB     Z22, Z2, K2, Z4
-	VMOVDQU16   Z4, K1, (AX)(BX*2)
-	MOVQ        344(R8), AX
-	VPANDD      Z26, Z2, Z2
-	VPANDD      Z26, Z3, Z3
-	VSUBPS      Z2, Z0, Z0
-	VSUBPS      Z3, Z1, Z1
-	VFIXUPIMMPS $0x00, Z25, Z0, Z0
-	VFIXUPIMMPS $0x00, Z25, Z1, Z1
-	VPADDD      Z27, Z0, Z0
-	VPADDD      Z27, Z1, Z1
-	VPSHUFB     Z22, Z0, K2, Z1
-	VMOVDQU16   Z1, K1, (AX)(BX*2)
-	ADDQ        $0x0c, R14
-	CMPQ        R14, DX
-	JLT         last7
-	JMP         rowsdone
-
 rows0:
+	CMPQ    R14, R15
+	JEQ     rowsdone0
 	MOVQ    $0x00000000, AX
 	MOVQ    AX, 544(R8)
 	MOVLQSX 272(R8), DX
-	ADDQ    R14, DX
-	CMPQ    DX, R15
-	CMOVQGT R15, DX
-	CMPQ    R14, DX
-	JGE     restore
-	JMP     amongrows
+	JMP     rowsupto
 
 rows1:
+	CMPQ    R14, R15
+	JEQ     rowsdone1
 	MOVQ    $0x00000001, AX
 	MOVQ    AX, 544(R8)
 	MOVLQSX 276(R8), DX
+	JMP     rowsupto
+
+rows2:
+	CMPQ    R14, R15
+	JEQ     rowsdone2
+	MOVQ    $0x00000002, AX
+	MOVQ    AX, 544(R8)
+	MOVLQSX 280(R8), DX
+
+rowsupto:
 	ADDQ    R14, DX
 	CMPQ    DX, R15
 	CMOVQGT R15, DX
-	CMPQ    R14, DX
-	JGE     restore
 
-amongrows:
+rows:
 	MOVQ 264(R8), AX
 	CMPQ AX, $0x04
-	JEQ  among4
+	JEQ  row4
 	CMPQ AX, $0x05
-	JEQ  among5
+	JEQ  row5
 	CMPQ AX, $0x06
-	JEQ  among6
+	JEQ  row6
 	CMPQ AX, $0x07
-	JEQ  among7
+	JEQ  row7
 	CMPQ AX, $0x00
-	JEQ  among0
+	JEQ  row0
 	CMPQ AX, $0x01
-	JEQ  among1
+	JEQ  row1
 	CMPQ AX, $0x02
-	JEQ  among2
+	JEQ  row2
 	CMPQ AX, $0x03
-	JEQ  among3
+	JEQ  row3
 
-among:
+row:
 	MOVLQSX   (R14), BX
 	VADDPS    (SI)(BX*1), Z31, Z0
 	VADDPS    64(SI)(BX*1), Z30, Z1
 	CMPQ      232(R8), $0x00
-	JNE       amonghalves
+	JNE       rowhalves
 	VMOVAPS   Z24, Z2
 	VPERMI2PS Z1, Z0, Z2
 	VPERMT2PS Z1, Z23, Z0
@@ -3788,25 +2279,25 @@ among:
 	VMOVAPS   Z2, Z0
 	MOVQ      352(R8), AX
 	TESTQ     AX, AX
-	JZ        amongnoresidual32
+	JZ        rownoresidual32
 	MOVLQSX   8(R14), BX
 	VMOVUPS.Z (AX)(BX*4), K3, Z2
 	VMOVUPS.Z 64(AX)(BX*4), K4, Z3
 	VADDPS    Z2, Z0, Z0
 	VADDPS    Z3, Z1, Z1
 
-amongnoresidual32:
+rownoresidual32:
 	CMPL   240(R8), $0x02
-	JA     amongf32_act3
+	JA     rowf32_act3
 	VMAXPS Z0, Z29, Z0
 	VMAXPS Z1, Z29, Z1
 	VMINPS Z0, Z28, Z0
 	VMINPS Z1, Z28, Z1
-	JMP    amongf32_actdone
+	JMP    rowf32_actdone
 
-amongf32_act3:
+rowf32_act3:
 	CMPL         240(R8), $0x03
-	JNE          amongf32_act4
+	JNE          rowf32_act4
 	VMOVAPS      Z0, Z3
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
 	VPXORD       Z2, Z2, Z2
@@ -3823,11 +2314,11 @@ amongf32_act3:
 	VMINPS       Z1, Z2, Z1
 	VMULPS.BCST  constants<>+24(SB), Z1, Z1
 	VMULPS       Z3, Z1, Z1
-	JMP          amongf32_actdone
+	JMP          rowf32_actdone
 
-amongf32_act4:
+rowf32_act4:
 	CMPL         240(R8), $0x04
-	JNE          amongf32_act5
+	JNE          rowf32_act5
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
 	VPXORD       Z2, Z2, Z2
 	VMAXPS       Z0, Z2, Z0
@@ -3840,11 +2331,11 @@ amongf32_act4:
 	VBROADCASTSS constants<>+20(SB), Z2
 	VMINPS       Z1, Z2, Z1
 	VMULPS.BCST  constants<>+24(SB), Z1, Z1
-	JMP          amongf32_actdone
+	JMP          rowf32_actdone
 
-amongf32_act5:
+rowf32_act5:
 	CMPL             240(R8), $0x05
-	JNE              amongf32_act6
+	JNE              rowf32_act6
 	VMOVAPS          Z0, Z4
 	VMULPS.BCST      constants<>+44(SB), Z0, Z0
 	VBROADCASTSS     constants<>+52(SB), Z5
@@ -3881,11 +2372,11 @@ amongf32_act5:
 	VFNMADD231PS     Z1, Z3, Z5
 	VMULPS           Z5, Z3, Z1
 	VMULPS           Z4, Z1, Z1
-	JMP              amongf32_actdone
+	JMP              rowf32_actdone
 
-amongf32_act6:
+rowf32_act6:
 	CMPL             240(R8), $0x06
-	JNE              amongf32_act7
+	JNE              rowf32_act7
 	VMULPS.BCST      constants<>+44(SB), Z0, Z0
 	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z0, Z5, Z0
@@ -3918,11 +2409,11 @@ amongf32_act6:
 	VBROADCASTSS     constants<>+12(SB), Z5
 	VFNMADD231PS     Z1, Z3, Z5
 	VMULPS           Z5, Z3, Z1
-	JMP              amongf32_actdone
+	JMP              rowf32_actdone
 
-amongf32_act7:
+rowf32_act7:
 	CMPL             240(R8), $0x07
-	JNE              amongf32_act8
+	JNE              rowf32_act8
 	VMAXPS.BCST      constants<>+56(SB), Z0, Z2
 	VMINPS.BCST      constants<>+60(SB), Z2, Z2
 	VMULPS           Z2, Z2, Z3
@@ -3969,9 +2460,9 @@ amongf32_act7:
 	VBROADCASTSS     constants<>+56(SB), Z5
 	VCMPPS           $0x06, Z5, Z1, K5
 	VMULPS.Z         Z4, Z1, K5, Z1
-	JMP              amongf32_actdone
+	JMP              rowf32_actdone
 
-amongf32_act8:
+rowf32_act8:
 	VADDPS           Z0, Z0, Z0
 	VMULPS.BCST      constants<>+44(SB), Z0, Z0
 	VBROADCASTSS     constants<>+52(SB), Z5
@@ -4011,16 +2502,16 @@ amongf32_act8:
 	VADDPS           Z1, Z1, Z1
 	VADDPS.BCST      constants<>+28(SB), Z1, Z1
 
-amongf32_actdone:
+rowf32_actdone:
 	MOVLQSX 4(R14), BX
 	MOVQ    336(R8), AX
 	VMOVUPS Z0, K3, (AX)(BX*4)
 	VMOVUPS Z1, K4, 64(AX)(BX*4)
-	JMP     amongrowdone
+	JMP     rowrowdone
 
-amonghalves:
+rowhalves:
 	CMPQ        352(R8), $0x00
-	JE          amongnoresidual16
+	JE          rownoresidual16
 	MOVLQSX     8(R14), BX
 	MOVQ        352(R8), AX
 	VMOVDQU16.Z (AX)(BX*2), K1, Z2
@@ -4029,7 +2520,7 @@ amonghalves:
 	VADDPS      Z3, Z0, Z0
 	VADDPS      Z2, Z1, Z1
 	CMPQ        232(R8), $0x01
-	JE          amongnoresidual16
+	JE          rownoresidual16
 	MOVQ        360(R8), AX
 	VMOVDQU16.Z (AX)(BX*2), K1, Z2
 	VPSLLD      $0x10, Z2, Z3
@@ -4037,18 +2528,18 @@ amonghalves:
 	VADDPS      Z3, Z0, Z0
 	VADDPS      Z2, Z1, Z1
 
-amongnoresidual16:
+rownoresidual16:
 	CMPL   240(R8), $0x02
-	JA     amongf16_act3
+	JA     rowf16_act3
 	VMAXPS Z0, Z29, Z0
 	VMAXPS Z1, Z29, Z1
 	VMINPS Z0, Z28, Z0
 	VMINPS Z1, Z28, Z1
-	JMP    amongf16_actdone
+	JMP    rowf16_actdone
 
-amongf16_act3:
+rowf16_act3:
 	CMPL         240(R8), $0x03
-	JNE          amongf16_act4
+	JNE          rowf16_act4
 	VMOVAPS      Z0, Z3
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
 	VPXORD       Z2, Z2, Z2
@@ -4065,11 +2556,11 @@ amongf16_act3:
 	VMINPS       Z1, Z2, Z1
 	VMULPS.BCST  constants<>+24(SB), Z1, Z1
 	VMULPS       Z3, Z1, Z1
-	JMP          amongf16_actdone
+	JMP          rowf16_actdone
 
-amongf16_act4:
+rowf16_act4:
 	CMPL         240(R8), $0x04
-	JNE          amongf16_act5
+	JNE          rowf16_act5
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
 	VPXORD       Z2, Z2, Z2
 	VMAXPS       Z0, Z2, Z0
@@ -4082,11 +2573,11 @@ amongf16_act4:
 	VBROADCASTSS constants<>+20(SB), Z2
 	VMINPS       Z1, Z2, Z1
 	VMULPS.BCST  constants<>+24(SB), Z1, Z1
-	JMP          amongf16_actdone
+	JMP          rowf16_actdone
 
-amongf16_act5:
+rowf16_act5:
 	CMPL             240(R8), $0x05
-	JNE              amongf16_act6
+	JNE              rowf16_act6
 	VMOVAPS          Z0, Z4
 	VMULPS.BCST      constants<>+44(SB), Z0, Z0
 	VBROADCASTSS     constants<>+52(SB), Z5
@@ -4123,11 +2614,11 @@ amongf16_act5:
 	VFNMADD231PS     Z1, Z3, Z5
 	VMULPS           Z5, Z3, Z1
 	VMULPS           Z4, Z1, Z1
-	JMP              amongf16_actdone
+	JMP              rowf16_actdone
 
-amongf16_act6:
+rowf16_act6:
 	CMPL             240(R8), $0x06
-	JNE              amongf16_act7
+	JNE              rowf16_act7
 	VMULPS.BCST      constants<>+44(SB), Z0, Z0
 	VBROADCASTSS     constants<>+52(SB), Z5
 	VMINPS           Z0, Z5, Z0
@@ -4160,11 +2651,11 @@ amongf16_act6:
 	VBROADCASTSS     constants<>+12(SB), Z5
 	VFNMADD231PS     Z1, Z3, Z5
 	VMULPS           Z5, Z3, Z1
-	JMP              amongf16_actdone
+	JMP              rowf16_actdone
 
-amongf16_act7:
+rowf16_act7:
 	CMPL             240(R8), $0x07
-	JNE              amongf16_act8
+	JNE              rowf16_act8
 	VMAXPS.BCST      constants<>+56(SB), Z0, Z2
 	VMINPS.BCST      constants<>+60(SB), Z2, Z2
 	VMULPS           Z2, Z2, Z3
@@ -4211,9 +2702,9 @@ amongf16_act7:
 	VBROADCASTSS     constants<>+56(SB), Z5
 	VCMPPS           $0x06, Z5, Z1, K5
 	VMULPS.Z         Z4, Z1, K5, Z1
-	JMP              amongf16_actdone
+	JMP              rowf16_actdone
 
-amongf16_act8:
+rowf16_act8:
 	VADDPS           Z0, Z0, Z0
 	VMULPS.BCST      constants<>+44(SB), Z0, Z0
 	VBROADCASTSS     constants<>+52(SB), Z5
@@ -4253,7 +2744,7 @@ amongf16_act8:
 	VADDPS           Z1, Z1, Z1
 	VADDPS.BCST      constants<>+28(SB), Z1, Z1
 
-amongf16_actdone:
+rowf16_actdone:
 	MOVLQSX     4(R14), BX
 	MOVQ        336(R8), AX
 	VPADDD      Z27, Z0, Z2
@@ -4262,7 +2753,7 @@ amongf16_actdone:
 	VPSHUFB     Z22, Z2, K2, Z4
 	VMOVDQU16   Z4, K1, (AX)(BX*2)
 	CMPQ        232(R8), $0x01
-	JE          amongrowdone
+	JE          rowrowdone
 	MOVQ        344(R8), AX
 	VPANDD      Z26, Z2, Z2
 	VPANDD      Z26, Z3, Z3
@@ -4275,13 +2766,13 @@ amongf16_actdone:
 	VPSHUFB     Z22, Z0, K2, Z1
 	VMOVDQU16   Z1, K1, (AX)(BX*2)
 
-amongrowdone:
+rowrowdone:
 	ADDQ $0x0c, R14
 	CMPQ R14, DX
-	JLT  among
-	JMP  restore
+	JLT  row
+	JMP  rowsdone
 
-among0:
+row0:
 	MOVLQSX   (R14), BX
 	VADDPS    (SI)(BX*1), Z31, Z0
 	VADDPS    64(SI)(BX*1), Z30, Z1
@@ -4296,10 +2787,10 @@ among0:
 	VMOVDQU16 Z4, K1, (AX)(BX*2)
 	ADDQ      $0x0c, R14
 	CMPQ      R14, DX
-	JLT       among0
-	JMP       restore
+	JLT       row0
+	JMP       rowsdone
 
-among1:
+row1:
 	MOVLQSX   (R14), BX
 	VADDPS    (SI)(BX*1), Z31, Z0
 	VADDPS    64(SI)(BX*1), Z30, Z1
@@ -4316,10 +2807,10 @@ among1:
 	VMOVDQU16 Z4, K1, (AX)(BX*2)
 	ADDQ      $0x0c, R14
 	CMPQ      R14, DX
-	JLT       among1
-	JMP       restore
+	JLT       row1
+	JMP       rowsdone
 
-among2:
+row2:
 	MOVLQSX     (R14), BX
 	VADDPS      (SI)(BX*1), Z31, Z0
 	VADDPS      64(SI)(BX*1), Z30, Z1
@@ -4341,10 +2832,10 @@ among2:
 	VMOVDQU16   Z4, K1, (AX)(BX*2)
 	ADDQ        $0x0c, R14
 	CMPQ        R14, DX
-	JLT         among2
-	JMP         restore
+	JLT         row2
+	JMP         rowsdone
 
-among3:
+row3:
 	MOVLQSX     (R14), BX
 	VADDPS      (SI)(BX*1), Z31, Z0
 	VADDPS      64(SI)(BX*1), Z30, Z1
@@ -4368,10 +2859,10 @@ among3:
 	VMOVDQU16   Z4, K1, (AX)(BX*2)
 	ADDQ        $0x0c, R14
 	CMPQ        R14, DX
-	JLT         among3
-	JMP         restore
+	JLT         row3
+	JMP         rowsdone
 
-among4:
+row4:
 	MOVLQSX     (R14), BX
 	VADDPS      (SI)(BX*1), Z31, Z0
 	VADDPS      64(SI)(BX*1), Z30, Z1
@@ -4397,10 +2888,10 @@ among4:
 	VMOVDQU16   Z1, K1, (AX)(BX*2)
 	ADDQ        $0x0c, R14
 	CMPQ        R14, DX
-	JLT         among4
-	JMP         restore
+	JLT         row4
+	JMP         rowsdone
 
-among5:
+row5:
 	MOVLQSX     (R14), BX
 	VADDPS      (SI)(BX*1), Z31, Z0
 	VADDPS      64(SI)(BX*1), Z30, Z1
@@ -4428,10 +2919,10 @@ among5:
 	VMOVDQU16   Z1, K1, (AX)(BX*2)
 	ADDQ        $0x0c, R14
 	CMPQ        R14, DX
-	JLT         among5
-	JMP         restore
+	JLT         row5
+	JMP         rowsdone
 
-among6:
+row6:
 	MOVLQSX     (R14), BX
 	VADDPS      (SI)(BX*1), Z31, Z0
 	VADDPS      64(SI)(BX*1), Z30, Z1
@@ -4470,10 +2961,10 @@ among6:
 	VMOVDQU16   Z1, K1, (AX)(BX*2)
 	ADDQ        $0x0c, R14
 	CMPQ        R14, DX
-	JLT         among6
-	JMP         restore
+	JLT         row6
+	JMP         rowsdone
 
-among7:
+row7:
 	MOVLQSX     (R14), BX
 	VADDPS      (SI)(BX*1), Z31, Z0
 	VADDPS      64(SI)(BX*1), Z30, Z1
@@ -4514,9 +3005,9 @@ among7:
 	VMOVDQU16   Z1, K1, (AX)(BX*2)
 	ADDQ        $0x0c, R14
 	CMPQ        R14, DX
-	JLT         among7
+	JLT         row7
 
-restore:
+rowsdone:
 	MOVLQSX -4(R13), AX
 	MOVQ    AX, BX
 	ADDQ    R10, AX
@@ -4524,7 +3015,9 @@ restore:
 	MOVQ    $0x00000040, DX
 	CMPQ    544(R8), $0x00
 	JEQ     rowsdone0
-	JMP     rowsdone1
+	CMPQ    544(R8), $0x01
+	JEQ     rowsdone1
+	JMP     rowsdone2
 
 fetch0:
 	MOVQ    R14, 528(R8)

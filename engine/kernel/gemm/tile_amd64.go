@@ -78,8 +78,7 @@ type tileArgs struct {
 	low, high  float32        // bounds of the activations that clip
 	mask       int            // channels of the last panel as bits
 	rowLoop    int            // that finishes rows: see rowLoopOf
-	rowsAt     [2]int32       // bytes of the entries of rows that are finished at each place among the products of a step
-	rowsLast   int            // and behind them
+	rowsAt     [4]int32       // bytes of the entries of rows that are finished at each place in a step where that is done
 	awake      unsafe.Pointer // 1 KiB to which a tile is stored now and then
 	// What Winograd's method needs besides.
 	products   unsafe.Pointer // of the point and the panel
@@ -118,17 +117,16 @@ func (a *tileArgs) multiply(planes int) {
 // these, for the processor looks ahead over no more than some 15 rows, and should always find a product to compute. At medium, whose
 // products take a third of the time, long activations are kept apart from them: together they slow the clock (see docs/performance.md).
 func (a *tileArgs) finishWithin(steps, planes int) {
-	entries := func(rows int) int { return rows * int(unsafe.Sizeof(rowEntry{})) }
+	const entry = int(unsafe.Sizeof(rowEntry{}))
 	rows := (tileBlock + steps - 1) / steps
-	a.rowsAt, a.rowsLast = [2]int32{}, entries(rows)
+	places := planes + 1
+	a.rowsAt = [4]int32{}
 	if planes == 1 && kernel.Activation(a.activation) > kernel.ReLU6 {
+		a.rowsAt[places-1] = int32(rows * entry)
 		return
 	}
-	places := planes + 1
-	for i := range planes {
-		n := entries(rows*(i+1)/places - rows*i/places)
-		a.rowsAt[i] = int32(n)
-		a.rowsLast -= n
+	for i := range places {
+		a.rowsAt[i] = int32((rows*(i+1)/places - rows*i/places) * entry)
 	}
 }
 

@@ -45,8 +45,8 @@ const (
 	aBounds // two float32
 	aMask
 	aRowLoop
-	aRowsAt // two int32
-	aRowsLast
+	aRowsAt // four int32
+	_
 	aAwake
 	aProducts
 	aPoints
@@ -219,8 +219,8 @@ func tileKernel(name string, planes int, strips bool) {
 		Label(fmt.Sprintf("fetched%d", spots))
 		spots++
 	}
-	// Rows are finished among the products at as many places as there are planes, and behind them. The code is out of the way, too, and
-	// leaves the operands' registers as it finds them.
+	// Rows are finished at as many places: aRowsAt says how many. Their code is out of the way, too, and leaves the operands' registers as
+	// it finds them.
 	rowSpots := 0
 	rows := func() {
 		if strips {
@@ -297,11 +297,8 @@ func tileKernel(name string, planes int, strips bool) {
 		DECQ(RDX)
 		JNZ(j("strip"))
 		Label("stripsdone")
-	} else {
-		CMPQ(R14, R15)
-		JLT(j("rows"))
-		Label("rowsdone")
 	}
+	rows()
 	DECQ(RCX)
 	JNZ(j("step"))
 
@@ -389,9 +386,11 @@ func tileKernel(name string, planes int, strips bool) {
 		// The rows of the last sums.
 		MOVQ(U32(1), RCX)
 		MOVQ(RCX, arg(aDone))
+		MOVQ(U32(uint32(rowSpots-1)), RAX)
+		MOVQ(RAX, arg(aSpot))
 		MOVQ(R15, RDX)
 		CMPQ(R14, RDX)
-		JNE(j("lastrows"))
+		JNE(j("rows"))
 		Label("end")
 	}
 	amx.Release()
@@ -399,31 +398,25 @@ func tileKernel(name string, planes int, strips bool) {
 	RET()
 
 	if !strips {
-		// upTo makes RDX the end of the rows to finish now: so many bytes of entries behind R14, or where the pending rows end.
-		upTo := func(bytes func(Op, Op), from Mem) {
-			bytes(from, RDX)
-			ADDQ(R14, RDX)
-			CMPQ(RDX, R15)
-			CMOVQGT(R15, RDX)
-		}
-		Label("rows")
-		upTo(MOVQ, arg(aRowsLast))
-		Label("lastrows")
-		finishRows(arg, "last", planes == 2, RDX, "rowsdone")
 		for spot := range rowSpots {
 			Label(fmt.Sprintf("rows%d", spot))
+			CMPQ(R14, R15)
+			JEQ(j(fmt.Sprintf("rowsdone%d", spot)))
 			MOVQ(U32(uint32(spot)), RAX)
 			MOVQ(RAX, arg(aSpot))
-			upTo(MOVLQSX, arg(aRowsAt+4*spot))
-			CMPQ(R14, RDX)
-			JGE(j("restore"))
+			MOVLQSX(arg(aRowsAt+4*spot), RDX)
 			if spot < rowSpots-1 {
-				JMP(j("amongrows"))
+				JMP(j("rowsupto"))
 			}
 		}
-		Label("amongrows")
-		finishRows(arg, "among", planes == 2, RDX, "restore")
-		Label("restore")
+		// The rows to finish now: so many bytes of entries, or all that are pending.
+		Label("rowsupto")
+		ADDQ(R14, RDX)
+		CMPQ(RDX, R15)
+		CMOVQGT(R15, RDX)
+		Label("rows")
+		finishRows(arg, "row", planes == 2, RDX, "rowsdone")
+		Label("rowsdone")
 		MOVLQSX(Mem{Base: R13, Disp: -4}, RAX) // the step's
 		MOVQ(RAX, RBX)
 		ADDQ(R10, RAX)
