@@ -96,9 +96,9 @@ func (k tileOuter) product(o outerCall, dst []float32, ldd int, a, b, temporary 
 }
 
 // vectorOuter sums in vectors: the values of a are broadcast.
-type vectorOuter struct{ v *vectorMultiplier }
+type vectorOuter struct{ v vectorMultiplier }
 
-func (k vectorOuter) grain() (int, int) { return k.v.blockRows, k.v.panel }
+func (k vectorOuter) grain() (int, int) { return k.v.grain() }
 
 func (k vectorOuter) planes() int { return 1 }
 
@@ -107,10 +107,11 @@ func (k vectorOuter) valueBytes() int { return 4 }
 func (k vectorOuter) rowBytes(positions int) int { return 4 * (positions + 16) }
 
 func (k vectorOuter) bBytes(cols, positions int) int {
-	return (cols + k.v.panel - 1) / k.v.panel * k.v.panel * positions * 4
+	width := k.v.size.panel()
+	return (cols + width - 1) / width * width * positions * 4
 }
 
-func (k vectorOuter) temporary() int { return 4*k.v.blockRows*k.v.panel + 64 }
+func (k vectorOuter) temporary() int { return 0 }
 
 func (k vectorOuter) packA(dst []byte, row, _, at int, src []float32, stride, n, channels int, _ []byte) {
 	f := floats(dst)
@@ -121,13 +122,10 @@ func (k vectorOuter) packA(dst []byte, row, _, at int, src []float32, stride, n,
 		}
 		clear(to[n:])
 	}
-	for c := channels; c%k.v.blockRows != 0; c++ { // rows whose sums are thrown away
-		clear(f[c*row/4+at:][:positionBlock])
-	}
 }
 
 func (k vectorOuter) packB(dst []byte, positions, at int, src []float32, stride, n, channels int) {
-	f, width := floats(dst), k.v.panel
+	f, width := floats(dst), k.v.size.panel()
 	for j := 0; j < channels; j += width {
 		cols := min(width, channels-j)
 		block := f[j*positions+at*width:][:positionBlock*width]
@@ -142,33 +140,7 @@ func (k vectorOuter) packB(dst []byte, positions, at int, src []float32, stride,
 	}
 }
 
-func (k vectorOuter) product(o outerCall, dst []float32, ldd int, a, b, temporary []byte) {
-	v := k.v
-	temporary = align(temporary, 64)
+func (k vectorOuter) product(o outerCall, dst []float32, ldd int, a, b, _ []byte) {
 	run := [2]int32{0, int32(o.positions / unrollValues)}
-	if v.wide {
-		v.multiply(&run, dst, ldd, o.rows, o.cols, o.accumulate, floats(a), o.row/4, floats(b))
-		return
-	}
-	args := vectorArgs{
-		offsets: &run[0], steps: 1,
-		rows: &v.rows[0], bias: &v.bias[0],
-		sums: unsafe.Pointer(&temporary[0]),
-		b:    unsafe.Pointer(&b[0]), panels: (o.cols + v.panel - 1) / v.panel,
-		aStride: o.row, aInc: v.blockRows * o.row,
-		mask: 1<<((o.cols-1)%v.panel+1) - 1,
-	}
-	args.low, args.high = bounds(kernel.None)
-	call := v.callBlocks(o.positions, args.panels)
-	for i := 0; i < o.rows; i += call * v.blockRows {
-		args.a0 = unsafe.Pointer(&a[i*o.row])
-		args.limit = min(call*v.blockRows, o.rows-i)
-		args.blocks = (args.limit + v.blockRows - 1) / v.blockRows
-		args.starts = &v.starts[0]
-		args.dst = unsafe.Pointer(&dst[i*ldd])
-		if o.accumulate {
-			args.res = args.dst
-		}
-		fma256(&args)
-	}
+	k.v.multiply(&run, dst, ldd, o.rows, o.cols, o.accumulate, floats(a), o.row/4, floats(b))
 }

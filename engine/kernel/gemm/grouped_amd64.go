@@ -85,7 +85,7 @@ func (c *vectorConv) packGroups(w *weights, bundle int) {
 
 // multiply computes a line of n positions of a vector of channels.
 func (p *groupedArgs) multiply(size, n int) {
-	most := productRows
+	most := products512.rows
 	if size == 8 {
 		most = 6 // four sums each
 	}

@@ -229,122 +229,63 @@ func (t *tileMultiplier) packB(p *Product, b []float32, k0, k1, j0, j1 int, dst,
 }
 
 // vectorMultiplier multiplies in float32 vectors.
-type vectorMultiplier struct {
-	blockRows, panel int
-	wide             bool
-	rows             []rowEntry
-	starts           []int32
-	bias             []float32
-	flops            int
-}
+type vectorMultiplier struct{ size productSize }
 
-func newVectorMultiplier(p *Product) *vectorMultiplier {
-	v := &vectorMultiplier{blockRows: positions256, panel: 16, flops: flopsPerCycle256}
-	if p.Tier >= cpu.AVX512 {
-		v.blockRows, v.panel, v.wide, v.flops = positions512, 32, true, flopsPerCycle512
-	}
-	n := v.groupRows()
-	for i := range n {
-		v.rows = append(v.rows, rowEntry{sums: int32(i % v.blockRows * v.panel * 4), dst: int32(i * p.N), res: int32(i * p.N)})
-	}
-	for i := 0; i <= n; i += v.blockRows {
-		v.starts = append(v.starts, int32(i))
-	}
-	v.bias = make([]float32, (p.N+v.panel-1)/v.panel*v.panel)
-	return v
-}
+func newVectorMultiplier(p *Product) vectorMultiplier { return vectorMultiplier{productsOf(p.Tier)} }
 
 // groupRows is the multiple of the block next below groupRows.
-func (v *vectorMultiplier) groupRows() int { return groupRows / v.blockRows * v.blockRows }
+func (v vectorMultiplier) groupRows() int { return groupRows / v.size.rows * v.size.rows }
 
-func (v *vectorMultiplier) grain() (int, int) { return v.blockRows, v.panel }
+func (v vectorMultiplier) grain() (int, int) { return v.size.rows, v.size.panel() }
 
-func (v *vectorMultiplier) scratch(cols, depth int) int {
-	return 5*64 + 4*(v.blockRows*v.panel+v.groupRows()*(depth+16)+(cols+v.panel-1)/v.panel*v.panel*depth)
+func (v vectorMultiplier) scratch(cols, depth int) int {
+	panel := v.size.panel()
+	return 5*64 + 4*(v.groupRows()*(depth+16)+(cols+panel-1)/panel*panel*depth)
 }
 
-func (v *vectorMultiplier) run(p *Product, depth, i0, i1, j0, j1 int, dst, a, b []float32, scratch []byte) {
+func (v vectorMultiplier) run(p *Product, depth, i0, i1, j0, j1 int, dst, a, b []float32, scratch []byte) {
 	f := floats(align(scratch, 64))
-	sums, f := f[:v.blockRows*v.panel], f[v.blockRows*v.panel:]
 	lda := depth + 16 // or rows would fall on few cache sets
 	pa, pb := f[:v.groupRows()*lda], f[v.groupRows()*lda:]
-	var run [2]int32
-	args := vectorArgs{
-		offsets: &run[0],
-		steps:   1,
-		rows:    &v.rows[0],
-		sums:    unsafe.Pointer(&sums[0]),
-		bias:    &v.bias[0],
-		b:       unsafe.Pointer(&pb[0]),
-		panels:  (j1 - j0 + v.panel - 1) / v.panel,
-		aStride: 4 * lda,
-		aInc:    4 * lda * v.blockRows,
-	}
-	args.low, args.high = bounds(kernel.None)
-	args.mask = 1<<((j1-j0-1)%v.panel+1) - 1
 	for k0 := 0; k0 < p.K; k0 += depth {
 		k1 := min(k0+depth, p.K)
-		groups := (k1 - k0 + unrollValues - 1) / unrollValues
-		run[1] = int32(groups)
+		run := [2]int32{0, int32((k1 - k0 + unrollValues - 1) / unrollValues)}
 		v.packB(p, b, k0, k1, j0, j1, pb)
-		call := v.callBlocks(groups*unrollValues, args.panels)
 		for i := i0; i < i1; i += v.groupRows() {
 			n := min(v.groupRows(), i1-i)
 			v.packA(p, a, i, i+n, k0, k1, pa, lda)
-			if v.wide {
-				v.multiply(&run, dst[i*p.N+j0:], p.N, n, j1-j0, k0 > 0 || p.Accumulate, pa, lda, pb)
-				continue
-			}
-			for block := 0; block*v.blockRows < n; block += call {
-				from := i + block*v.blockRows
-				args.a0 = unsafe.Pointer(&pa[block*v.blockRows*lda])
-				args.blocks = min(call, (n+v.blockRows-1)/v.blockRows-block)
-				args.limit = n - block*v.blockRows
-				args.starts = &v.starts[0]
-				args.dst = unsafe.Pointer(&dst[from*p.N+j0])
-				args.res = nil
-				if p.Accumulate || k0 > 0 {
-					args.res = args.dst
-				}
-				fma256(&args)
-			}
+			v.multiply(&run, dst[i*p.N+j0:], p.N, n, j1-j0, k0 > 0 || p.Accumulate, pa, lda, pb)
 		}
 	}
 }
 
-// callBlocks returns how many blocks of rows a call of fma256 may compute.
-func (v *vectorMultiplier) callBlocks(depth, panels int) int {
-	perBlock := 2 * depth * v.blockRows * v.panel * panels / v.flops
-	return min(max(1, callCycles/perBlock), v.groupRows()/v.blockRows)
-}
-
-// multiply computes rows times cols sums of packed operands by product512: a of rows aStride floats apart, b as panels, dst of rows ldd
-// floats apart. With add they are added to what dst holds.
-func (v *vectorMultiplier) multiply(run *[2]int32, dst []float32, ldd, rows, cols int, add bool, a []float32, aStride int, b []float32) {
+// multiply computes rows times cols sums of packed operands: a of rows aStride floats apart, b as panels, dst of rows ldd floats apart.
+// With add they are added to what dst holds.
+func (v vectorMultiplier) multiply(run *[2]int32, dst []float32, ldd, rows, cols int, add bool, a []float32, aStride int, b []float32) {
 	args := productArgs{
 		aStride: 4 * aStride, runs: &run[0], runCount: 1, bias: &noBias[0], cStride: 4 * ldd, resStride: 4 * ldd,
 	}
 	args.low, args.high = bounds(kernel.None)
-	groups := int(run[1])
-	panel := groups * unrollValues * productPanel
-	most := callRows(groups)
-	for j := 0; j < cols; j += productPanel {
-		args.b = unsafe.Pointer(&b[j/productPanel*panel])
+	groups, width := int(run[1]), v.size.panel()
+	panel := groups * unrollValues * width
+	most := v.size.callRows(groups)
+	for j := 0; j < cols; j += width {
+		args.b = unsafe.Pointer(&b[j/width*panel])
 		args.next = args.b
-		args.mask = 1<<min(cols-j, productPanel) - 1
+		args.mask = 1<<min(cols-j, width) - 1
 		for from := 0; from < rows; from += most {
 			args.a = unsafe.Pointer(&a[from*aStride])
 			args.c = unsafe.Pointer(&dst[from*ldd+j])
 			if add {
 				args.res = args.c
 			}
-			args.multiply(min(most, rows-from), false)
+			args.multiply(v.size, min(most, rows-from), false)
 		}
 	}
 }
 
 // packA copies rows [i0, i1) of op(a), the depth filled with zeros to whole groups.
-func (v *vectorMultiplier) packA(p *Product, a []float32, i0, i1, k0, k1 int, dst []float32, lda int) {
+func (v vectorMultiplier) packA(p *Product, a []float32, i0, i1, k0, k1 int, dst []float32, lda int) {
 	n := k1 - k0
 	pad := (n + unrollValues - 1) / unrollValues * unrollValues
 	for i := i0; i < i1; i++ {
@@ -364,27 +305,27 @@ func (v *vectorMultiplier) packA(p *Product, a []float32, i0, i1, k0, k1 int, ds
 }
 
 // packB copies columns [j0, j1) of op(b), panel by panel.
-func (v *vectorMultiplier) packB(p *Product, b []float32, k0, k1, j0, j1 int, dst []float32) {
-	pad := (k1 - k0 + unrollValues - 1) / unrollValues * unrollValues
-	for j := j0; j < j1; j += v.panel {
-		cols := min(v.panel, j1-j)
-		panel := dst[:pad*v.panel]
+func (v vectorMultiplier) packB(p *Product, b []float32, k0, k1, j0, j1 int, dst []float32) {
+	pad, width := (k1-k0+unrollValues-1)/unrollValues*unrollValues, v.size.panel()
+	for j := j0; j < j1; j += width {
+		cols := min(width, j1-j)
+		panel := dst[:pad*width]
 		dst = dst[len(panel):]
-		if cols < v.panel {
+		if cols < width {
 			clear(panel)
 		} else {
-			clear(panel[(k1-k0)*v.panel:])
+			clear(panel[(k1-k0)*width:])
 		}
 		if p.TransB {
 			for c := range cols {
 				for k, x := range b[(j+c)*p.K+k0:][:k1-k0] {
-					panel[k*v.panel+c] = x
+					panel[k*width+c] = x
 				}
 			}
 			continue
 		}
 		for k := k0; k < k1; k++ {
-			copy(panel[(k-k0)*v.panel:][:cols], b[k*p.N+j:])
+			copy(panel[(k-k0)*width:][:cols], b[k*p.N+j:])
 		}
 	}
 }

@@ -7,22 +7,49 @@ import (
 	"unsafe"
 
 	"github.com/go-modelzoo/zoo/engine/kernel"
+	"github.com/go-modelzoo/zoo/engine/kernel/cpu"
 )
 
-const (
-	// productRows is how many rows product512 sums at a time: 28 of 32 registers.
-	productRows = 14
+// productSize is what one of the kernels of products sums at a time.
+type productSize struct {
+	lanes int // of a vector; a panel has two vectors of columns
+	rows  int // of sums in registers
 	// fetchRows is up to how many rows a block fetches as many bytes as it reads; with more rows, half of them.
-	fetchRows = 9
+	fetchRows int
+}
+
+var (
+	products512 = productSize{lanes: 16, rows: 14, fetchRows: 9} // 28 of 32 registers
+	products256 = productSize{lanes: 8, rows: 6, fetchRows: 3}   // 12 of 16 registers
+)
+
+// productsOf returns the size of products on a tier.
+func productsOf(tier cpu.Tier) productSize {
+	if tier >= cpu.AVX512 {
+		return products512
+	}
+	return products256
+}
+
+// panel is the columns of a product.
+func (s productSize) panel() int { return 2 * s.lanes }
+
+// groupBytes is the size of the weights of a group of values and a panel.
+func (s productSize) groupBytes() int { return unrollValues * s.panel() * 4 }
+
+// callRows is how many rows a call may have: it must not take long, as goroutines are not preempted in it.
+func (s productSize) callRows(groups int) int {
+	return max(1, int(callCycles)/(groups*unrollValues)/s.rows) * s.rows
+}
+
+const (
 	// fetchPanel is how many bytes a panel may have for the next one to be fetched whole, fetchAhead how far ahead weights are
 	// fetched otherwise.
 	fetchPanel = 256 << 10
 	fetchAhead = 8 << 10
-	// productPanel is the columns of a product.
-	productPanel = 32
 )
 
-// productArgs are the arguments of product512. The offsets of the fields are known to _gen/gemm/product.go.
+// productArgs are the arguments of the kernels of products. The offsets of the fields are known to _gen/gemm/product.go.
 //
 // A row of sums is bias plus the sum over runs of values of a row of A times rows of weights, then plus a row of residual; the
 // activation is last.
@@ -31,17 +58,17 @@ type productArgs struct {
 	aStride    int            // bytes between rows
 	runs       *int32         // of each run, bytes from the row and groups of four values
 	runCount   int
-	b          unsafe.Pointer // weights, [run][value][32]
+	b          unsafe.Pointer // weights, [run][value][column of the panel]
 	c          unsafe.Pointer // where sums go
 	cStride    int            // bytes between rows of sums
 	res        unsafe.Pointer // nil without residual
 	resStride  int
-	bias       *float32 // 32
+	bias       *float32 // of a panel
 	rows       int      // of a block
 	blocks     int      // counts down
 	longer     int      // how many blocks have one row more: the first ones; counts down
 	next       unsafe.Pointer
-	nextStep   int // what to fetch into L2 while a group of values is summed: 256 or 512 bytes from next on, then on by this
+	nextStep   int // bytes to fetch into L2 from next on while a group of values is summed, then on by this
 	mask       int // columns that there are, as bits
 	activation int
 	low, high  float32   // bounds of the activations that clip
@@ -51,33 +78,35 @@ type productArgs struct {
 //go:noescape
 func product512(args *productArgs)
 
-// noBias is added where there is none.
-var noBias [productPanel]float32
+//go:noescape
+func product256(args *productArgs)
 
-// callRows is how many rows a call may have: it must not take long, as goroutines are not preempted in it.
-func callRows(groups int) int {
-	return max(1, int(callCycles)/(groups*unrollValues)/productRows) * productRows
-}
+// noBias is added where there is none.
+var noBias [32]float32
 
 // multiply multiplies n rows, and fetches on from next if it shall.
-func (p *productArgs) multiply(n int, fetch bool) {
-	p.blocks = (n + productRows - 1) / productRows
+func (p *productArgs) multiply(s productSize, n int, fetch bool) {
+	p.blocks = (n + s.rows - 1) / s.rows
 	p.rows, p.longer = n/p.blocks, n%p.blocks
 	p.nextStep = 0
 	if fetch {
-		p.nextStep = 256
-		if p.rows <= fetchRows {
-			p.nextStep = 512
+		p.nextStep = s.groupBytes()
+		if p.rows > s.fetchRows {
+			p.nextStep /= 2
 		}
 	}
-	product512(p)
+	if s == products512 {
+		product512(p)
+	} else {
+		product256(p)
+	}
 }
 
 // Estimates of how long float32 convolutions take on one core, in cycles.
 const (
-	lineRow   = 1.1 // a value of a row and a panel: 32 multiply-adds
+	lineRow   = 1.1 // a value of a row and a panel: multiply-adds of two vectors
 	lineBlock = 60  // a block of rows beside its sums
-	lineCall  = 60  // a call of product512
+	lineCall  = 60  // a call of a kernel
 	// vectorInL2 is how many bytes of operands that are read again and again stay in L2, lineWeights how many a cycle brings from there.
 	vectorInL2  = 1200 << 10
 	lineWeights = 20
@@ -102,7 +131,7 @@ func (v *vectorCall) chooseLines(workers int) (parts int) {
 		if q.flat {
 			lines, width = 1, q.bandRows
 		}
-		panel := float64(lines) * (lineCall + float64((width+productRows-1)/productRows)*lineBlock + float64(width)*values*lineRow)
+		panel := float64(lines) * (lineCall + float64((width+v.products.rows-1)/v.products.rows)*lineBlock + float64(width)*values*lineRow)
 		staged := q.stagedBytes(g)
 		input := staged
 		if q.direct {
@@ -136,7 +165,7 @@ func (v *vectorCall) chooseLines(workers int) (parts int) {
 	return parts
 }
 
-// multiply is compute by product512.
+// multiply is compute by products.
 func (v *vectorCall) multiply(task int, src, dst kernel.Map, residual *kernel.Map, scratch []byte) {
 	d := &v.depth
 	b, from, to := v.share(task, d.bundles*v.panels, v.parts, true)
@@ -172,13 +201,13 @@ func (v *vectorCall) multiply(task int, src, dst kernel.Map, residual *kernel.Ma
 		resAt = v.origin(residual, b)
 	}
 	perPanel := v.panelBytes()
-	most := callRows(v.groups)
+	most, panel := v.products.callRows(v.groups), v.products.panel()
 	for p := from; p < to; p++ {
 		bundle := p / v.panels
-		channel := bundle*d.bundleOut + p%v.panels*productPanel
+		channel := bundle*d.bundleOut + p%v.panels*panel
 		args.b = unsafe.Pointer(&v.weights[p*perPanel/4])
-		args.bias = &v.bias[p*productPanel]
-		args.mask = 1<<min(d.bundleOut-p%v.panels*productPanel, productPanel) - 1
+		args.bias = &v.bias[p*panel]
+		args.mask = 1<<min(d.bundleOut-p%v.panels*panel, panel) - 1
 		aBundle := a
 		if !v.direct {
 			aBundle = unsafe.Add(a, bundle*d.blocks*v.blockBytes)
@@ -191,7 +220,7 @@ func (v *vectorCall) multiply(task int, src, dst kernel.Map, residual *kernel.Ma
 		}
 		ahead := unsafe.Pointer(&v.weights[next*perPanel/4])
 		fetched := 0
-		if b.images*lines*width <= fetchRows && perPanel > fetchPanel {
+		if b.images*lines*width <= v.products.fetchRows && perPanel > fetchPanel {
 			ahead = args.b
 			if rest := len(v.weights)*4 - p*perPanel; rest > perPanel+fetchAhead {
 				ahead = unsafe.Add(ahead, fetchAhead)
@@ -209,11 +238,11 @@ func (v *vectorCall) multiply(task int, src, dst kernel.Map, residual *kernel.Ma
 					count := min(most, width-x)
 					if fetched < perPanel {
 						args.next = unsafe.Add(ahead, fetched)
-						args.multiply(count, true)
-						fetched += (count + productRows - 1) / productRows * args.nextStep * v.groups
+						args.multiply(v.products, count, true)
+						fetched += (count + v.products.rows - 1) / v.products.rows * args.nextStep * v.groups
 					} else {
 						args.next = ahead
-						args.multiply(count, false)
+						args.multiply(v.products, count, false)
 					}
 				}
 			}

@@ -13,20 +13,17 @@ import (
 	"github.com/go-modelzoo/zoo/engine/kernel/cpu"
 )
 
-// Sizes of the float32 kernels: positions times two vectors of output channels, as many as the registers hold beside two
-// vectors of weights and two broadcast values.
 const (
-	positions512 = 14 // 28 of 32 registers
-	positions256 = 6  // 12 of 16 registers
-	// positionsNarrow is less: weights of three bytes are for vectors, where time is in reading the weights.
+	// positionsPairs and positionsNarrow are the positions that the kernels sum at a time whose weights are not float32, of two vectors of
+	// output channels each. Weights of three bytes are for linear layers, where time is in reading the weights.
+	positionsPairs  = 14
 	positionsNarrow = 8
 	// spareRows are entries for the rows of a block that lies otherwise than the table says, and one for its bounds.
-	spareRows = positions512 + 1
+	spareRows = positionsPairs + 1
 	// unrollValues is how many values of a run, or pairs of them, the kernels sum per loop.
 	unrollValues = 4
-	// flopsPerCycle is what a core does: two fused multiply-adds of 16 or 8 values.
-	flopsPerCycle512 = 64
-	flopsPerCycle256 = 32
+	// flopsPerCycle is what a core does: two fused multiply-adds of 16 values.
+	flopsPerCycle = 64
 )
 
 //go:noescape
@@ -34,9 +31,6 @@ func fmaNarrow(args *vectorArgs)
 
 //go:noescape
 func dot512(args *vectorArgs)
-
-//go:noescape
-func fma256(args *vectorArgs)
 
 // weightForm is how weights are packed.
 type weightForm uint8
@@ -64,28 +58,25 @@ type vectorConv struct {
 	form   weightForm
 	// groupSize is the channels of a group where small groups are computed by kernels of their own, else 0.
 	groupSize int
-	unroll    int       // values that the kernel sums per loop: runs are padded to it with zero weights
-	bias      []float32 // [bundle][panel][channel of the panel]
-	flops     float64   // per cycle
+	products  productSize // of the kernel where form is plain
+	unroll    int         // values that the kernel sums per loop: runs are padded to it with zero weights
+	bias      []float32   // [bundle][panel][channel of the panel]
+	flops     float64     // per cycle where form is not plain
 }
 
 func newVectorConv(s ConvSpec, w *weights, bias []float32, each parallel) *vectorConv {
-	c := &vectorConv{spec: s, unroll: unrollValues}
+	c := &vectorConv{spec: s, products: productsOf(s.Tier), unroll: unrollValues}
 	if s.Precision == engine.Medium && s.Tier == cpu.AVX512 && cpu.HasBF16() && (s.Linear || cpu.FastBF16()) {
 		c.form, c.unroll = pairs, 2*unrollValues
-		c.grain = grain{element: 2, planes: 1, block: 32, rows: positions512, panel: 32, tier: cpu.AVX512, least: positions512}
-		c.flops = 2 * flopsPerCycle512
+		c.grain = grain{element: 2, planes: 1, block: 32, rows: positionsPairs, panel: 32, tier: cpu.AVX512, least: positionsPairs}
+		c.flops = 2 * flopsPerCycle
 	} else if s.Linear && s.Precision == engine.High && s.Tier >= cpu.AMX {
 		// Time is in reading the weights: float32 arithmetic on weights of three bytes.
 		c.form = narrow
 		c.grain = grain{element: 4, planes: 1, block: 16, rows: positionsNarrow, panel: 32, tier: cpu.AVX512, least: positionsNarrow}
-		c.flops = flopsPerCycle512
-	} else if s.Tier >= cpu.AVX512 {
-		c.grain = grain{element: 4, planes: 1, block: 16, rows: positions512, panel: 32, tier: cpu.AVX512, least: 1}
-		c.flops = flopsPerCycle512
+		c.flops = flopsPerCycle
 	} else {
-		c.grain = grain{element: 4, planes: 1, block: 16, rows: positions256, panel: 16, tier: cpu.AVX2, least: positions256}
-		c.flops = flopsPerCycle256
+		c.grain = grain{element: 4, planes: 1, block: 16, rows: c.products.rows, panel: c.products.panel(), tier: min(s.Tier, cpu.AVX512), least: 1}
 	}
 	if c.form == plain && c.grain.tier >= cpu.AVX512 {
 		c.groupSize = s.groupSize()
@@ -192,7 +183,7 @@ type vectorCall struct {
 	parts    int
 	aStride  int
 	blockMax int
-	lines    bool // computed by product512, row by row of the output
+	lines    bool // computed by products, row by row of the output
 	// converts says that the destination is not float32: the sums then go to scratch memory first, and are converted in
 	// plain Go. That is for linear layers before maps of other formats.
 	converts bool
@@ -210,7 +201,7 @@ func (c *vectorConv) bind(spec *ConvSpec, src, dst kernel.Map, residual *kernel.
 	}
 	// The kernel reads whole groups of values, so a map can be read itself only if its channels are such.
 	directable := src.Format == c.grain.format() && c.depth.bundleIn%c.unroll == 0 && c.depth.bundles == 1 && c.groupSize == 0
-	v.lines = c.form == plain && c.grain.tier >= cpu.AVX512
+	v.lines = c.form == plain
 	few := 1024 // bytes between pixels at which the rows of a block would share few cache sets
 	if v.lines {
 		few = 4096
@@ -219,13 +210,13 @@ func (c *vectorConv) bind(spec *ConvSpec, src, dst kernel.Map, residual *kernel.
 		directable = false
 	}
 	v.geometry = newGeometry(spec, &c.depth, c.grain, &src, &dst, residual, directable)
-	perBlock := float64(2*c.groups*c.unroll*c.grain.rows*c.grain.panel)/c.flops*1.1 + 150
 	if v.lines {
 		v.parts = v.chooseLines(workers)
 	} else {
+		perBlock := float64(2*c.groups*c.unroll*c.grain.rows*c.grain.panel)/c.flops*1.1 + 150
+		v.blockMax = max(1, int(callCycles/perBlock))
 		v.parts = v.choose(c.grain, &c.depth, costs{perBlock: perBlock, panels: c.depth.bundles * c.panels, panelBytes: c.panelBytes(), stage: stageCycles}, workers)
 	}
-	v.blockMax = max(1, int(callCycles/perBlock))
 	if !v.lines || v.converts {
 		v.listRows(c.grain, &dst, residual, c.grain.panel*4)
 	}
@@ -354,11 +345,7 @@ func (v *vectorCall) compute(task int, src, dst kernel.Map, residual *kernel.Map
 			args.panels = min(group, p1-p0)
 			panel := bundle*v.panels + p0
 			channel := bundle*d.bundleOut + p0*panelWidth
-			if v.form != plain {
-				args.b = unsafe.Pointer(&v.packed[panel*v.panelBytes()])
-			} else {
-				args.b = unsafe.Pointer(&v.weights[panel*v.panelBytes()/4])
-			}
+			args.b = unsafe.Pointer(&v.packed[panel*v.panelBytes()])
 			args.bias = &v.bias[panel*panelWidth]
 			args.dst, _ = planes(&dst, dstAt+channel)
 			if residual != nil {
@@ -403,12 +390,9 @@ func (v *vectorCall) lastBlock(args vectorArgs, a unsafe.Pointer, block, most in
 }
 
 func (v *vectorCall) call(args *vectorArgs) {
-	switch {
-	case v.form == narrow:
+	if v.form == narrow {
 		fmaNarrow(args)
-	case v.form == pairs:
+	} else {
 		dot512(args)
-	default:
-		fma256(args)
 	}
 }

@@ -182,20 +182,16 @@ GLOBL bitShifts<>(SB), RODATA|NOPTR, $64
 // func product512(args *byte)
 // Requires: AVX, AVX512DQ, AVX512F, MMX+
 TEXT ·product512(SB), NOSPLIT, $0-8
-	MOVQ  args+0(FP), R8
-	MOVQ  (R8), AX
-	MOVQ  AX, 144(R8)
-	MOVQ  40(R8), AX
-	MOVQ  AX, 152(R8)
-	MOVQ  56(R8), AX
-	MOVQ  AX, 160(R8)
-	MOVQ  120(R8), AX
-	KMOVW AX, K3
-	SHRQ  $0x10, AX
-	KMOVW AX, K4
-	MOVQ  8(R8), R9
-	MOVQ  104(R8), SI
-	MOVQ  112(R8), R14
+	MOVQ args+0(FP), R8
+	MOVQ (R8), AX
+	MOVQ AX, 144(R8)
+	MOVQ 40(R8), AX
+	MOVQ AX, 152(R8)
+	MOVQ 56(R8), AX
+	MOVQ AX, 160(R8)
+	MOVQ 8(R8), R9
+	MOVQ 104(R8), SI
+	MOVQ 112(R8), R14
 
 block:
 	MOVQ  32(R8), DI
@@ -282,22 +278,28 @@ group1:
 	JNZ          group1
 	DECQ         CX
 	JNZ          run1
+	MOVQ         120(R8), AX
+	KMOVW        AX, K3
+	SHRQ         $0x10, AX
+	KMOVW        AX, K4
 	MOVQ         160(R8), AX
 	MOVQ         64(R8), DX
 	TESTQ        AX, AX
 	JZ           added1
-	VADDPS       (AX), Z0, K3, Z0
-	VADDPS       64(AX), Z1, K4, Z1
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z0, Z0
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z1, Z1
 	ADDQ         DX, AX
 	MOVQ         AX, 160(R8)
 
 added1:
-	VBROADCASTSS 136(R8), Z28
-	VBROADCASTSS 140(R8), Z29
-	VMAXPS       Z0, Z28, Z0
-	VMINPS       Z0, Z29, Z0
-	VMAXPS       Z1, Z28, Z1
-	VMINPS       Z1, Z29, Z1
+	VBROADCASTSS 136(R8), Z30
+	VBROADCASTSS 140(R8), Z31
+	VMAXPS       Z0, Z30, Z0
+	VMINPS       Z0, Z31, Z0
+	VMAXPS       Z1, Z30, Z1
+	VMINPS       Z1, Z31, Z1
 	MOVQ         152(R8), R10
 	MOVQ         48(R8), R11
 	MOVQ         R10, AX
@@ -368,29 +370,37 @@ group2:
 	JNZ          group2
 	DECQ         CX
 	JNZ          run2
+	MOVQ         120(R8), AX
+	KMOVW        AX, K3
+	SHRQ         $0x10, AX
+	KMOVW        AX, K4
 	MOVQ         160(R8), AX
 	MOVQ         64(R8), DX
 	TESTQ        AX, AX
 	JZ           added2
-	VADDPS       (AX), Z0, K3, Z0
-	VADDPS       64(AX), Z1, K4, Z1
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z0, Z0
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z1, Z1
 	ADDQ         DX, AX
-	VADDPS       (AX), Z2, K3, Z2
-	VADDPS       64(AX), Z3, K4, Z3
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z2, Z2
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z3, Z3
 	ADDQ         DX, AX
 	MOVQ         AX, 160(R8)
 
 added2:
-	VBROADCASTSS 136(R8), Z28
-	VBROADCASTSS 140(R8), Z29
-	VMAXPS       Z0, Z28, Z0
-	VMINPS       Z0, Z29, Z0
-	VMAXPS       Z1, Z28, Z1
-	VMINPS       Z1, Z29, Z1
-	VMAXPS       Z2, Z28, Z2
-	VMINPS       Z2, Z29, Z2
-	VMAXPS       Z3, Z28, Z3
-	VMINPS       Z3, Z29, Z3
+	VBROADCASTSS 136(R8), Z30
+	VBROADCASTSS 140(R8), Z31
+	VMAXPS       Z0, Z30, Z0
+	VMINPS       Z0, Z31, Z0
+	VMAXPS       Z1, Z30, Z1
+	VMINPS       Z1, Z31, Z1
+	VMAXPS       Z2, Z30, Z2
+	VMINPS       Z2, Z31, Z2
+	VMAXPS       Z3, Z30, Z3
+	VMINPS       Z3, Z31, Z3
 	MOVQ         152(R8), R10
 	MOVQ         48(R8), R11
 	MOVQ         R10, AX
@@ -478,36 +488,46 @@ group3:
 	JNZ          group3
 	DECQ         CX
 	JNZ          run3
+	MOVQ         120(R8), AX
+	KMOVW        AX, K3
+	SHRQ         $0x10, AX
+	KMOVW        AX, K4
 	MOVQ         160(R8), AX
 	MOVQ         64(R8), DX
 	TESTQ        AX, AX
 	JZ           added3
-	VADDPS       (AX), Z0, K3, Z0
-	VADDPS       64(AX), Z1, K4, Z1
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z0, Z0
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z1, Z1
 	ADDQ         DX, AX
-	VADDPS       (AX), Z2, K3, Z2
-	VADDPS       64(AX), Z3, K4, Z3
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z2, Z2
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z3, Z3
 	ADDQ         DX, AX
-	VADDPS       (AX), Z4, K3, Z4
-	VADDPS       64(AX), Z5, K4, Z5
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z4, Z4
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z5, Z5
 	ADDQ         DX, AX
 	MOVQ         AX, 160(R8)
 
 added3:
-	VBROADCASTSS 136(R8), Z28
-	VBROADCASTSS 140(R8), Z29
-	VMAXPS       Z0, Z28, Z0
-	VMINPS       Z0, Z29, Z0
-	VMAXPS       Z1, Z28, Z1
-	VMINPS       Z1, Z29, Z1
-	VMAXPS       Z2, Z28, Z2
-	VMINPS       Z2, Z29, Z2
-	VMAXPS       Z3, Z28, Z3
-	VMINPS       Z3, Z29, Z3
-	VMAXPS       Z4, Z28, Z4
-	VMINPS       Z4, Z29, Z4
-	VMAXPS       Z5, Z28, Z5
-	VMINPS       Z5, Z29, Z5
+	VBROADCASTSS 136(R8), Z30
+	VBROADCASTSS 140(R8), Z31
+	VMAXPS       Z0, Z30, Z0
+	VMINPS       Z0, Z31, Z0
+	VMAXPS       Z1, Z30, Z1
+	VMINPS       Z1, Z31, Z1
+	VMAXPS       Z2, Z30, Z2
+	VMINPS       Z2, Z31, Z2
+	VMAXPS       Z3, Z30, Z3
+	VMINPS       Z3, Z31, Z3
+	VMAXPS       Z4, Z30, Z4
+	VMINPS       Z4, Z31, Z4
+	VMAXPS       Z5, Z30, Z5
+	VMINPS       Z5, Z31, Z5
 	MOVQ         152(R8), R10
 	MOVQ         48(R8), R11
 	MOVQ         R10, AX
@@ -615,43 +635,55 @@ group4:
 	JNZ          group4
 	DECQ         CX
 	JNZ          run4
+	MOVQ         120(R8), AX
+	KMOVW        AX, K3
+	SHRQ         $0x10, AX
+	KMOVW        AX, K4
 	MOVQ         160(R8), AX
 	MOVQ         64(R8), DX
 	TESTQ        AX, AX
 	JZ           added4
-	VADDPS       (AX), Z0, K3, Z0
-	VADDPS       64(AX), Z1, K4, Z1
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z0, Z0
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z1, Z1
 	ADDQ         DX, AX
-	VADDPS       (AX), Z2, K3, Z2
-	VADDPS       64(AX), Z3, K4, Z3
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z2, Z2
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z3, Z3
 	ADDQ         DX, AX
-	VADDPS       (AX), Z4, K3, Z4
-	VADDPS       64(AX), Z5, K4, Z5
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z4, Z4
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z5, Z5
 	ADDQ         DX, AX
-	VADDPS       (AX), Z6, K3, Z6
-	VADDPS       64(AX), Z7, K4, Z7
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z6, Z6
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z7, Z7
 	ADDQ         DX, AX
 	MOVQ         AX, 160(R8)
 
 added4:
-	VBROADCASTSS 136(R8), Z28
-	VBROADCASTSS 140(R8), Z29
-	VMAXPS       Z0, Z28, Z0
-	VMINPS       Z0, Z29, Z0
-	VMAXPS       Z1, Z28, Z1
-	VMINPS       Z1, Z29, Z1
-	VMAXPS       Z2, Z28, Z2
-	VMINPS       Z2, Z29, Z2
-	VMAXPS       Z3, Z28, Z3
-	VMINPS       Z3, Z29, Z3
-	VMAXPS       Z4, Z28, Z4
-	VMINPS       Z4, Z29, Z4
-	VMAXPS       Z5, Z28, Z5
-	VMINPS       Z5, Z29, Z5
-	VMAXPS       Z6, Z28, Z6
-	VMINPS       Z6, Z29, Z6
-	VMAXPS       Z7, Z28, Z7
-	VMINPS       Z7, Z29, Z7
+	VBROADCASTSS 136(R8), Z30
+	VBROADCASTSS 140(R8), Z31
+	VMAXPS       Z0, Z30, Z0
+	VMINPS       Z0, Z31, Z0
+	VMAXPS       Z1, Z30, Z1
+	VMINPS       Z1, Z31, Z1
+	VMAXPS       Z2, Z30, Z2
+	VMINPS       Z2, Z31, Z2
+	VMAXPS       Z3, Z30, Z3
+	VMINPS       Z3, Z31, Z3
+	VMAXPS       Z4, Z30, Z4
+	VMINPS       Z4, Z31, Z4
+	VMAXPS       Z5, Z30, Z5
+	VMINPS       Z5, Z31, Z5
+	VMAXPS       Z6, Z30, Z6
+	VMINPS       Z6, Z31, Z6
+	VMAXPS       Z7, Z30, Z7
+	VMINPS       Z7, Z31, Z7
 	MOVQ         152(R8), R10
 	MOVQ         48(R8), R11
 	MOVQ         R10, AX
@@ -776,50 +808,64 @@ group5:
 	JNZ          group5
 	DECQ         CX
 	JNZ          run5
+	MOVQ         120(R8), AX
+	KMOVW        AX, K3
+	SHRQ         $0x10, AX
+	KMOVW        AX, K4
 	MOVQ         160(R8), AX
 	MOVQ         64(R8), DX
 	TESTQ        AX, AX
 	JZ           added5
-	VADDPS       (AX), Z0, K3, Z0
-	VADDPS       64(AX), Z1, K4, Z1
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z0, Z0
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z1, Z1
 	ADDQ         DX, AX
-	VADDPS       (AX), Z2, K3, Z2
-	VADDPS       64(AX), Z3, K4, Z3
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z2, Z2
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z3, Z3
 	ADDQ         DX, AX
-	VADDPS       (AX), Z4, K3, Z4
-	VADDPS       64(AX), Z5, K4, Z5
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z4, Z4
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z5, Z5
 	ADDQ         DX, AX
-	VADDPS       (AX), Z6, K3, Z6
-	VADDPS       64(AX), Z7, K4, Z7
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z6, Z6
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z7, Z7
 	ADDQ         DX, AX
-	VADDPS       (AX), Z8, K3, Z8
-	VADDPS       64(AX), Z9, K4, Z9
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z8, Z8
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z9, Z9
 	ADDQ         DX, AX
 	MOVQ         AX, 160(R8)
 
 added5:
-	VBROADCASTSS 136(R8), Z28
-	VBROADCASTSS 140(R8), Z29
-	VMAXPS       Z0, Z28, Z0
-	VMINPS       Z0, Z29, Z0
-	VMAXPS       Z1, Z28, Z1
-	VMINPS       Z1, Z29, Z1
-	VMAXPS       Z2, Z28, Z2
-	VMINPS       Z2, Z29, Z2
-	VMAXPS       Z3, Z28, Z3
-	VMINPS       Z3, Z29, Z3
-	VMAXPS       Z4, Z28, Z4
-	VMINPS       Z4, Z29, Z4
-	VMAXPS       Z5, Z28, Z5
-	VMINPS       Z5, Z29, Z5
-	VMAXPS       Z6, Z28, Z6
-	VMINPS       Z6, Z29, Z6
-	VMAXPS       Z7, Z28, Z7
-	VMINPS       Z7, Z29, Z7
-	VMAXPS       Z8, Z28, Z8
-	VMINPS       Z8, Z29, Z8
-	VMAXPS       Z9, Z28, Z9
-	VMINPS       Z9, Z29, Z9
+	VBROADCASTSS 136(R8), Z30
+	VBROADCASTSS 140(R8), Z31
+	VMAXPS       Z0, Z30, Z0
+	VMINPS       Z0, Z31, Z0
+	VMAXPS       Z1, Z30, Z1
+	VMINPS       Z1, Z31, Z1
+	VMAXPS       Z2, Z30, Z2
+	VMINPS       Z2, Z31, Z2
+	VMAXPS       Z3, Z30, Z3
+	VMINPS       Z3, Z31, Z3
+	VMAXPS       Z4, Z30, Z4
+	VMINPS       Z4, Z31, Z4
+	VMAXPS       Z5, Z30, Z5
+	VMINPS       Z5, Z31, Z5
+	VMAXPS       Z6, Z30, Z6
+	VMINPS       Z6, Z31, Z6
+	VMAXPS       Z7, Z30, Z7
+	VMINPS       Z7, Z31, Z7
+	VMAXPS       Z8, Z30, Z8
+	VMINPS       Z8, Z31, Z8
+	VMAXPS       Z9, Z30, Z9
+	VMINPS       Z9, Z31, Z9
 	MOVQ         152(R8), R10
 	MOVQ         48(R8), R11
 	MOVQ         R10, AX
@@ -961,57 +1007,73 @@ group6:
 	JNZ          group6
 	DECQ         CX
 	JNZ          run6
+	MOVQ         120(R8), AX
+	KMOVW        AX, K3
+	SHRQ         $0x10, AX
+	KMOVW        AX, K4
 	MOVQ         160(R8), AX
 	MOVQ         64(R8), DX
 	TESTQ        AX, AX
 	JZ           added6
-	VADDPS       (AX), Z0, K3, Z0
-	VADDPS       64(AX), Z1, K4, Z1
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z0, Z0
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z1, Z1
 	ADDQ         DX, AX
-	VADDPS       (AX), Z2, K3, Z2
-	VADDPS       64(AX), Z3, K4, Z3
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z2, Z2
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z3, Z3
 	ADDQ         DX, AX
-	VADDPS       (AX), Z4, K3, Z4
-	VADDPS       64(AX), Z5, K4, Z5
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z4, Z4
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z5, Z5
 	ADDQ         DX, AX
-	VADDPS       (AX), Z6, K3, Z6
-	VADDPS       64(AX), Z7, K4, Z7
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z6, Z6
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z7, Z7
 	ADDQ         DX, AX
-	VADDPS       (AX), Z8, K3, Z8
-	VADDPS       64(AX), Z9, K4, Z9
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z8, Z8
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z9, Z9
 	ADDQ         DX, AX
-	VADDPS       (AX), Z10, K3, Z10
-	VADDPS       64(AX), Z11, K4, Z11
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z10, Z10
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z11, Z11
 	ADDQ         DX, AX
 	MOVQ         AX, 160(R8)
 
 added6:
-	VBROADCASTSS 136(R8), Z28
-	VBROADCASTSS 140(R8), Z29
-	VMAXPS       Z0, Z28, Z0
-	VMINPS       Z0, Z29, Z0
-	VMAXPS       Z1, Z28, Z1
-	VMINPS       Z1, Z29, Z1
-	VMAXPS       Z2, Z28, Z2
-	VMINPS       Z2, Z29, Z2
-	VMAXPS       Z3, Z28, Z3
-	VMINPS       Z3, Z29, Z3
-	VMAXPS       Z4, Z28, Z4
-	VMINPS       Z4, Z29, Z4
-	VMAXPS       Z5, Z28, Z5
-	VMINPS       Z5, Z29, Z5
-	VMAXPS       Z6, Z28, Z6
-	VMINPS       Z6, Z29, Z6
-	VMAXPS       Z7, Z28, Z7
-	VMINPS       Z7, Z29, Z7
-	VMAXPS       Z8, Z28, Z8
-	VMINPS       Z8, Z29, Z8
-	VMAXPS       Z9, Z28, Z9
-	VMINPS       Z9, Z29, Z9
-	VMAXPS       Z10, Z28, Z10
-	VMINPS       Z10, Z29, Z10
-	VMAXPS       Z11, Z28, Z11
-	VMINPS       Z11, Z29, Z11
+	VBROADCASTSS 136(R8), Z30
+	VBROADCASTSS 140(R8), Z31
+	VMAXPS       Z0, Z30, Z0
+	VMINPS       Z0, Z31, Z0
+	VMAXPS       Z1, Z30, Z1
+	VMINPS       Z1, Z31, Z1
+	VMAXPS       Z2, Z30, Z2
+	VMINPS       Z2, Z31, Z2
+	VMAXPS       Z3, Z30, Z3
+	VMINPS       Z3, Z31, Z3
+	VMAXPS       Z4, Z30, Z4
+	VMINPS       Z4, Z31, Z4
+	VMAXPS       Z5, Z30, Z5
+	VMINPS       Z5, Z31, Z5
+	VMAXPS       Z6, Z30, Z6
+	VMINPS       Z6, Z31, Z6
+	VMAXPS       Z7, Z30, Z7
+	VMINPS       Z7, Z31, Z7
+	VMAXPS       Z8, Z30, Z8
+	VMINPS       Z8, Z31, Z8
+	VMAXPS       Z9, Z30, Z9
+	VMINPS       Z9, Z31, Z9
+	VMAXPS       Z10, Z30, Z10
+	VMINPS       Z10, Z31, Z10
+	VMAXPS       Z11, Z30, Z11
+	VMINPS       Z11, Z31, Z11
 	MOVQ         152(R8), R10
 	MOVQ         48(R8), R11
 	MOVQ         R10, AX
@@ -1172,64 +1234,82 @@ group7:
 	JNZ          group7
 	DECQ         CX
 	JNZ          run7
+	MOVQ         120(R8), AX
+	KMOVW        AX, K3
+	SHRQ         $0x10, AX
+	KMOVW        AX, K4
 	MOVQ         160(R8), AX
 	MOVQ         64(R8), DX
 	TESTQ        AX, AX
 	JZ           added7
-	VADDPS       (AX), Z0, K3, Z0
-	VADDPS       64(AX), Z1, K4, Z1
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z0, Z0
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z1, Z1
 	ADDQ         DX, AX
-	VADDPS       (AX), Z2, K3, Z2
-	VADDPS       64(AX), Z3, K4, Z3
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z2, Z2
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z3, Z3
 	ADDQ         DX, AX
-	VADDPS       (AX), Z4, K3, Z4
-	VADDPS       64(AX), Z5, K4, Z5
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z4, Z4
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z5, Z5
 	ADDQ         DX, AX
-	VADDPS       (AX), Z6, K3, Z6
-	VADDPS       64(AX), Z7, K4, Z7
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z6, Z6
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z7, Z7
 	ADDQ         DX, AX
-	VADDPS       (AX), Z8, K3, Z8
-	VADDPS       64(AX), Z9, K4, Z9
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z8, Z8
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z9, Z9
 	ADDQ         DX, AX
-	VADDPS       (AX), Z10, K3, Z10
-	VADDPS       64(AX), Z11, K4, Z11
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z10, Z10
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z11, Z11
 	ADDQ         DX, AX
-	VADDPS       (AX), Z12, K3, Z12
-	VADDPS       64(AX), Z13, K4, Z13
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z12, Z12
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z13, Z13
 	ADDQ         DX, AX
 	MOVQ         AX, 160(R8)
 
 added7:
-	VBROADCASTSS 136(R8), Z28
-	VBROADCASTSS 140(R8), Z29
-	VMAXPS       Z0, Z28, Z0
-	VMINPS       Z0, Z29, Z0
-	VMAXPS       Z1, Z28, Z1
-	VMINPS       Z1, Z29, Z1
-	VMAXPS       Z2, Z28, Z2
-	VMINPS       Z2, Z29, Z2
-	VMAXPS       Z3, Z28, Z3
-	VMINPS       Z3, Z29, Z3
-	VMAXPS       Z4, Z28, Z4
-	VMINPS       Z4, Z29, Z4
-	VMAXPS       Z5, Z28, Z5
-	VMINPS       Z5, Z29, Z5
-	VMAXPS       Z6, Z28, Z6
-	VMINPS       Z6, Z29, Z6
-	VMAXPS       Z7, Z28, Z7
-	VMINPS       Z7, Z29, Z7
-	VMAXPS       Z8, Z28, Z8
-	VMINPS       Z8, Z29, Z8
-	VMAXPS       Z9, Z28, Z9
-	VMINPS       Z9, Z29, Z9
-	VMAXPS       Z10, Z28, Z10
-	VMINPS       Z10, Z29, Z10
-	VMAXPS       Z11, Z28, Z11
-	VMINPS       Z11, Z29, Z11
-	VMAXPS       Z12, Z28, Z12
-	VMINPS       Z12, Z29, Z12
-	VMAXPS       Z13, Z28, Z13
-	VMINPS       Z13, Z29, Z13
+	VBROADCASTSS 136(R8), Z30
+	VBROADCASTSS 140(R8), Z31
+	VMAXPS       Z0, Z30, Z0
+	VMINPS       Z0, Z31, Z0
+	VMAXPS       Z1, Z30, Z1
+	VMINPS       Z1, Z31, Z1
+	VMAXPS       Z2, Z30, Z2
+	VMINPS       Z2, Z31, Z2
+	VMAXPS       Z3, Z30, Z3
+	VMINPS       Z3, Z31, Z3
+	VMAXPS       Z4, Z30, Z4
+	VMINPS       Z4, Z31, Z4
+	VMAXPS       Z5, Z30, Z5
+	VMINPS       Z5, Z31, Z5
+	VMAXPS       Z6, Z30, Z6
+	VMINPS       Z6, Z31, Z6
+	VMAXPS       Z7, Z30, Z7
+	VMINPS       Z7, Z31, Z7
+	VMAXPS       Z8, Z30, Z8
+	VMINPS       Z8, Z31, Z8
+	VMAXPS       Z9, Z30, Z9
+	VMINPS       Z9, Z31, Z9
+	VMAXPS       Z10, Z30, Z10
+	VMINPS       Z10, Z31, Z10
+	VMAXPS       Z11, Z30, Z11
+	VMINPS       Z11, Z31, Z11
+	VMAXPS       Z12, Z30, Z12
+	VMINPS       Z12, Z31, Z12
+	VMAXPS       Z13, Z30, Z13
+	VMINPS       Z13, Z31, Z13
 	MOVQ         152(R8), R10
 	MOVQ         48(R8), R11
 	MOVQ         R10, AX
@@ -1407,71 +1487,91 @@ group8:
 	JNZ          group8
 	DECQ         CX
 	JNZ          run8
+	MOVQ         120(R8), AX
+	KMOVW        AX, K3
+	SHRQ         $0x10, AX
+	KMOVW        AX, K4
 	MOVQ         160(R8), AX
 	MOVQ         64(R8), DX
 	TESTQ        AX, AX
 	JZ           added8
-	VADDPS       (AX), Z0, K3, Z0
-	VADDPS       64(AX), Z1, K4, Z1
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z0, Z0
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z1, Z1
 	ADDQ         DX, AX
-	VADDPS       (AX), Z2, K3, Z2
-	VADDPS       64(AX), Z3, K4, Z3
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z2, Z2
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z3, Z3
 	ADDQ         DX, AX
-	VADDPS       (AX), Z4, K3, Z4
-	VADDPS       64(AX), Z5, K4, Z5
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z4, Z4
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z5, Z5
 	ADDQ         DX, AX
-	VADDPS       (AX), Z6, K3, Z6
-	VADDPS       64(AX), Z7, K4, Z7
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z6, Z6
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z7, Z7
 	ADDQ         DX, AX
-	VADDPS       (AX), Z8, K3, Z8
-	VADDPS       64(AX), Z9, K4, Z9
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z8, Z8
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z9, Z9
 	ADDQ         DX, AX
-	VADDPS       (AX), Z10, K3, Z10
-	VADDPS       64(AX), Z11, K4, Z11
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z10, Z10
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z11, Z11
 	ADDQ         DX, AX
-	VADDPS       (AX), Z12, K3, Z12
-	VADDPS       64(AX), Z13, K4, Z13
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z12, Z12
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z13, Z13
 	ADDQ         DX, AX
-	VADDPS       (AX), Z14, K3, Z14
-	VADDPS       64(AX), Z15, K4, Z15
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z14, Z14
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z15, Z15
 	ADDQ         DX, AX
 	MOVQ         AX, 160(R8)
 
 added8:
-	VBROADCASTSS 136(R8), Z28
-	VBROADCASTSS 140(R8), Z29
-	VMAXPS       Z0, Z28, Z0
-	VMINPS       Z0, Z29, Z0
-	VMAXPS       Z1, Z28, Z1
-	VMINPS       Z1, Z29, Z1
-	VMAXPS       Z2, Z28, Z2
-	VMINPS       Z2, Z29, Z2
-	VMAXPS       Z3, Z28, Z3
-	VMINPS       Z3, Z29, Z3
-	VMAXPS       Z4, Z28, Z4
-	VMINPS       Z4, Z29, Z4
-	VMAXPS       Z5, Z28, Z5
-	VMINPS       Z5, Z29, Z5
-	VMAXPS       Z6, Z28, Z6
-	VMINPS       Z6, Z29, Z6
-	VMAXPS       Z7, Z28, Z7
-	VMINPS       Z7, Z29, Z7
-	VMAXPS       Z8, Z28, Z8
-	VMINPS       Z8, Z29, Z8
-	VMAXPS       Z9, Z28, Z9
-	VMINPS       Z9, Z29, Z9
-	VMAXPS       Z10, Z28, Z10
-	VMINPS       Z10, Z29, Z10
-	VMAXPS       Z11, Z28, Z11
-	VMINPS       Z11, Z29, Z11
-	VMAXPS       Z12, Z28, Z12
-	VMINPS       Z12, Z29, Z12
-	VMAXPS       Z13, Z28, Z13
-	VMINPS       Z13, Z29, Z13
-	VMAXPS       Z14, Z28, Z14
-	VMINPS       Z14, Z29, Z14
-	VMAXPS       Z15, Z28, Z15
-	VMINPS       Z15, Z29, Z15
+	VBROADCASTSS 136(R8), Z30
+	VBROADCASTSS 140(R8), Z31
+	VMAXPS       Z0, Z30, Z0
+	VMINPS       Z0, Z31, Z0
+	VMAXPS       Z1, Z30, Z1
+	VMINPS       Z1, Z31, Z1
+	VMAXPS       Z2, Z30, Z2
+	VMINPS       Z2, Z31, Z2
+	VMAXPS       Z3, Z30, Z3
+	VMINPS       Z3, Z31, Z3
+	VMAXPS       Z4, Z30, Z4
+	VMINPS       Z4, Z31, Z4
+	VMAXPS       Z5, Z30, Z5
+	VMINPS       Z5, Z31, Z5
+	VMAXPS       Z6, Z30, Z6
+	VMINPS       Z6, Z31, Z6
+	VMAXPS       Z7, Z30, Z7
+	VMINPS       Z7, Z31, Z7
+	VMAXPS       Z8, Z30, Z8
+	VMINPS       Z8, Z31, Z8
+	VMAXPS       Z9, Z30, Z9
+	VMINPS       Z9, Z31, Z9
+	VMAXPS       Z10, Z30, Z10
+	VMINPS       Z10, Z31, Z10
+	VMAXPS       Z11, Z30, Z11
+	VMINPS       Z11, Z31, Z11
+	VMAXPS       Z12, Z30, Z12
+	VMINPS       Z12, Z31, Z12
+	VMAXPS       Z13, Z30, Z13
+	VMINPS       Z13, Z31, Z13
+	VMAXPS       Z14, Z30, Z14
+	VMINPS       Z14, Z31, Z14
+	VMAXPS       Z15, Z30, Z15
+	VMINPS       Z15, Z31, Z15
 	MOVQ         152(R8), R10
 	MOVQ         48(R8), R11
 	MOVQ         R10, AX
@@ -1666,78 +1766,100 @@ group9:
 	JNZ          group9
 	DECQ         CX
 	JNZ          run9
+	MOVQ         120(R8), AX
+	KMOVW        AX, K3
+	SHRQ         $0x10, AX
+	KMOVW        AX, K4
 	MOVQ         160(R8), AX
 	MOVQ         64(R8), DX
 	TESTQ        AX, AX
 	JZ           added9
-	VADDPS       (AX), Z0, K3, Z0
-	VADDPS       64(AX), Z1, K4, Z1
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z0, Z0
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z1, Z1
 	ADDQ         DX, AX
-	VADDPS       (AX), Z2, K3, Z2
-	VADDPS       64(AX), Z3, K4, Z3
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z2, Z2
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z3, Z3
 	ADDQ         DX, AX
-	VADDPS       (AX), Z4, K3, Z4
-	VADDPS       64(AX), Z5, K4, Z5
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z4, Z4
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z5, Z5
 	ADDQ         DX, AX
-	VADDPS       (AX), Z6, K3, Z6
-	VADDPS       64(AX), Z7, K4, Z7
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z6, Z6
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z7, Z7
 	ADDQ         DX, AX
-	VADDPS       (AX), Z8, K3, Z8
-	VADDPS       64(AX), Z9, K4, Z9
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z8, Z8
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z9, Z9
 	ADDQ         DX, AX
-	VADDPS       (AX), Z10, K3, Z10
-	VADDPS       64(AX), Z11, K4, Z11
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z10, Z10
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z11, Z11
 	ADDQ         DX, AX
-	VADDPS       (AX), Z12, K3, Z12
-	VADDPS       64(AX), Z13, K4, Z13
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z12, Z12
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z13, Z13
 	ADDQ         DX, AX
-	VADDPS       (AX), Z14, K3, Z14
-	VADDPS       64(AX), Z15, K4, Z15
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z14, Z14
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z15, Z15
 	ADDQ         DX, AX
-	VADDPS       (AX), Z16, K3, Z16
-	VADDPS       64(AX), Z17, K4, Z17
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z16, Z16
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z17, Z17
 	ADDQ         DX, AX
 	MOVQ         AX, 160(R8)
 
 added9:
-	VBROADCASTSS 136(R8), Z28
-	VBROADCASTSS 140(R8), Z29
-	VMAXPS       Z0, Z28, Z0
-	VMINPS       Z0, Z29, Z0
-	VMAXPS       Z1, Z28, Z1
-	VMINPS       Z1, Z29, Z1
-	VMAXPS       Z2, Z28, Z2
-	VMINPS       Z2, Z29, Z2
-	VMAXPS       Z3, Z28, Z3
-	VMINPS       Z3, Z29, Z3
-	VMAXPS       Z4, Z28, Z4
-	VMINPS       Z4, Z29, Z4
-	VMAXPS       Z5, Z28, Z5
-	VMINPS       Z5, Z29, Z5
-	VMAXPS       Z6, Z28, Z6
-	VMINPS       Z6, Z29, Z6
-	VMAXPS       Z7, Z28, Z7
-	VMINPS       Z7, Z29, Z7
-	VMAXPS       Z8, Z28, Z8
-	VMINPS       Z8, Z29, Z8
-	VMAXPS       Z9, Z28, Z9
-	VMINPS       Z9, Z29, Z9
-	VMAXPS       Z10, Z28, Z10
-	VMINPS       Z10, Z29, Z10
-	VMAXPS       Z11, Z28, Z11
-	VMINPS       Z11, Z29, Z11
-	VMAXPS       Z12, Z28, Z12
-	VMINPS       Z12, Z29, Z12
-	VMAXPS       Z13, Z28, Z13
-	VMINPS       Z13, Z29, Z13
-	VMAXPS       Z14, Z28, Z14
-	VMINPS       Z14, Z29, Z14
-	VMAXPS       Z15, Z28, Z15
-	VMINPS       Z15, Z29, Z15
-	VMAXPS       Z16, Z28, Z16
-	VMINPS       Z16, Z29, Z16
-	VMAXPS       Z17, Z28, Z17
-	VMINPS       Z17, Z29, Z17
+	VBROADCASTSS 136(R8), Z30
+	VBROADCASTSS 140(R8), Z31
+	VMAXPS       Z0, Z30, Z0
+	VMINPS       Z0, Z31, Z0
+	VMAXPS       Z1, Z30, Z1
+	VMINPS       Z1, Z31, Z1
+	VMAXPS       Z2, Z30, Z2
+	VMINPS       Z2, Z31, Z2
+	VMAXPS       Z3, Z30, Z3
+	VMINPS       Z3, Z31, Z3
+	VMAXPS       Z4, Z30, Z4
+	VMINPS       Z4, Z31, Z4
+	VMAXPS       Z5, Z30, Z5
+	VMINPS       Z5, Z31, Z5
+	VMAXPS       Z6, Z30, Z6
+	VMINPS       Z6, Z31, Z6
+	VMAXPS       Z7, Z30, Z7
+	VMINPS       Z7, Z31, Z7
+	VMAXPS       Z8, Z30, Z8
+	VMINPS       Z8, Z31, Z8
+	VMAXPS       Z9, Z30, Z9
+	VMINPS       Z9, Z31, Z9
+	VMAXPS       Z10, Z30, Z10
+	VMINPS       Z10, Z31, Z10
+	VMAXPS       Z11, Z30, Z11
+	VMINPS       Z11, Z31, Z11
+	VMAXPS       Z12, Z30, Z12
+	VMINPS       Z12, Z31, Z12
+	VMAXPS       Z13, Z30, Z13
+	VMINPS       Z13, Z31, Z13
+	VMAXPS       Z14, Z30, Z14
+	VMINPS       Z14, Z31, Z14
+	VMAXPS       Z15, Z30, Z15
+	VMINPS       Z15, Z31, Z15
+	VMAXPS       Z16, Z30, Z16
+	VMINPS       Z16, Z31, Z16
+	VMAXPS       Z17, Z30, Z17
+	VMINPS       Z17, Z31, Z17
 	MOVQ         152(R8), R10
 	MOVQ         48(R8), R11
 	MOVQ         R10, AX
@@ -1947,85 +2069,109 @@ group10:
 	JNZ          group10
 	DECQ         CX
 	JNZ          run10
+	MOVQ         120(R8), AX
+	KMOVW        AX, K3
+	SHRQ         $0x10, AX
+	KMOVW        AX, K4
 	MOVQ         160(R8), AX
 	MOVQ         64(R8), DX
 	TESTQ        AX, AX
 	JZ           added10
-	VADDPS       (AX), Z0, K3, Z0
-	VADDPS       64(AX), Z1, K4, Z1
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z0, Z0
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z1, Z1
 	ADDQ         DX, AX
-	VADDPS       (AX), Z2, K3, Z2
-	VADDPS       64(AX), Z3, K4, Z3
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z2, Z2
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z3, Z3
 	ADDQ         DX, AX
-	VADDPS       (AX), Z4, K3, Z4
-	VADDPS       64(AX), Z5, K4, Z5
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z4, Z4
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z5, Z5
 	ADDQ         DX, AX
-	VADDPS       (AX), Z6, K3, Z6
-	VADDPS       64(AX), Z7, K4, Z7
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z6, Z6
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z7, Z7
 	ADDQ         DX, AX
-	VADDPS       (AX), Z8, K3, Z8
-	VADDPS       64(AX), Z9, K4, Z9
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z8, Z8
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z9, Z9
 	ADDQ         DX, AX
-	VADDPS       (AX), Z10, K3, Z10
-	VADDPS       64(AX), Z11, K4, Z11
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z10, Z10
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z11, Z11
 	ADDQ         DX, AX
-	VADDPS       (AX), Z12, K3, Z12
-	VADDPS       64(AX), Z13, K4, Z13
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z12, Z12
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z13, Z13
 	ADDQ         DX, AX
-	VADDPS       (AX), Z14, K3, Z14
-	VADDPS       64(AX), Z15, K4, Z15
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z14, Z14
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z15, Z15
 	ADDQ         DX, AX
-	VADDPS       (AX), Z16, K3, Z16
-	VADDPS       64(AX), Z17, K4, Z17
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z16, Z16
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z17, Z17
 	ADDQ         DX, AX
-	VADDPS       (AX), Z18, K3, Z18
-	VADDPS       64(AX), Z19, K4, Z19
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z18, Z18
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z19, Z19
 	ADDQ         DX, AX
 	MOVQ         AX, 160(R8)
 
 added10:
-	VBROADCASTSS 136(R8), Z28
-	VBROADCASTSS 140(R8), Z29
-	VMAXPS       Z0, Z28, Z0
-	VMINPS       Z0, Z29, Z0
-	VMAXPS       Z1, Z28, Z1
-	VMINPS       Z1, Z29, Z1
-	VMAXPS       Z2, Z28, Z2
-	VMINPS       Z2, Z29, Z2
-	VMAXPS       Z3, Z28, Z3
-	VMINPS       Z3, Z29, Z3
-	VMAXPS       Z4, Z28, Z4
-	VMINPS       Z4, Z29, Z4
-	VMAXPS       Z5, Z28, Z5
-	VMINPS       Z5, Z29, Z5
-	VMAXPS       Z6, Z28, Z6
-	VMINPS       Z6, Z29, Z6
-	VMAXPS       Z7, Z28, Z7
-	VMINPS       Z7, Z29, Z7
-	VMAXPS       Z8, Z28, Z8
-	VMINPS       Z8, Z29, Z8
-	VMAXPS       Z9, Z28, Z9
-	VMINPS       Z9, Z29, Z9
-	VMAXPS       Z10, Z28, Z10
-	VMINPS       Z10, Z29, Z10
-	VMAXPS       Z11, Z28, Z11
-	VMINPS       Z11, Z29, Z11
-	VMAXPS       Z12, Z28, Z12
-	VMINPS       Z12, Z29, Z12
-	VMAXPS       Z13, Z28, Z13
-	VMINPS       Z13, Z29, Z13
-	VMAXPS       Z14, Z28, Z14
-	VMINPS       Z14, Z29, Z14
-	VMAXPS       Z15, Z28, Z15
-	VMINPS       Z15, Z29, Z15
-	VMAXPS       Z16, Z28, Z16
-	VMINPS       Z16, Z29, Z16
-	VMAXPS       Z17, Z28, Z17
-	VMINPS       Z17, Z29, Z17
-	VMAXPS       Z18, Z28, Z18
-	VMINPS       Z18, Z29, Z18
-	VMAXPS       Z19, Z28, Z19
-	VMINPS       Z19, Z29, Z19
+	VBROADCASTSS 136(R8), Z30
+	VBROADCASTSS 140(R8), Z31
+	VMAXPS       Z0, Z30, Z0
+	VMINPS       Z0, Z31, Z0
+	VMAXPS       Z1, Z30, Z1
+	VMINPS       Z1, Z31, Z1
+	VMAXPS       Z2, Z30, Z2
+	VMINPS       Z2, Z31, Z2
+	VMAXPS       Z3, Z30, Z3
+	VMINPS       Z3, Z31, Z3
+	VMAXPS       Z4, Z30, Z4
+	VMINPS       Z4, Z31, Z4
+	VMAXPS       Z5, Z30, Z5
+	VMINPS       Z5, Z31, Z5
+	VMAXPS       Z6, Z30, Z6
+	VMINPS       Z6, Z31, Z6
+	VMAXPS       Z7, Z30, Z7
+	VMINPS       Z7, Z31, Z7
+	VMAXPS       Z8, Z30, Z8
+	VMINPS       Z8, Z31, Z8
+	VMAXPS       Z9, Z30, Z9
+	VMINPS       Z9, Z31, Z9
+	VMAXPS       Z10, Z30, Z10
+	VMINPS       Z10, Z31, Z10
+	VMAXPS       Z11, Z30, Z11
+	VMINPS       Z11, Z31, Z11
+	VMAXPS       Z12, Z30, Z12
+	VMINPS       Z12, Z31, Z12
+	VMAXPS       Z13, Z30, Z13
+	VMINPS       Z13, Z31, Z13
+	VMAXPS       Z14, Z30, Z14
+	VMINPS       Z14, Z31, Z14
+	VMAXPS       Z15, Z30, Z15
+	VMINPS       Z15, Z31, Z15
+	VMAXPS       Z16, Z30, Z16
+	VMINPS       Z16, Z31, Z16
+	VMAXPS       Z17, Z30, Z17
+	VMINPS       Z17, Z31, Z17
+	VMAXPS       Z18, Z30, Z18
+	VMINPS       Z18, Z31, Z18
+	VMAXPS       Z19, Z30, Z19
+	VMINPS       Z19, Z31, Z19
 	MOVQ         152(R8), R10
 	MOVQ         48(R8), R11
 	MOVQ         R10, AX
@@ -2252,92 +2398,118 @@ group11:
 	JNZ          group11
 	DECQ         CX
 	JNZ          run11
+	MOVQ         120(R8), AX
+	KMOVW        AX, K3
+	SHRQ         $0x10, AX
+	KMOVW        AX, K4
 	MOVQ         160(R8), AX
 	MOVQ         64(R8), DX
 	TESTQ        AX, AX
 	JZ           added11
-	VADDPS       (AX), Z0, K3, Z0
-	VADDPS       64(AX), Z1, K4, Z1
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z0, Z0
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z1, Z1
 	ADDQ         DX, AX
-	VADDPS       (AX), Z2, K3, Z2
-	VADDPS       64(AX), Z3, K4, Z3
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z2, Z2
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z3, Z3
 	ADDQ         DX, AX
-	VADDPS       (AX), Z4, K3, Z4
-	VADDPS       64(AX), Z5, K4, Z5
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z4, Z4
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z5, Z5
 	ADDQ         DX, AX
-	VADDPS       (AX), Z6, K3, Z6
-	VADDPS       64(AX), Z7, K4, Z7
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z6, Z6
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z7, Z7
 	ADDQ         DX, AX
-	VADDPS       (AX), Z8, K3, Z8
-	VADDPS       64(AX), Z9, K4, Z9
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z8, Z8
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z9, Z9
 	ADDQ         DX, AX
-	VADDPS       (AX), Z10, K3, Z10
-	VADDPS       64(AX), Z11, K4, Z11
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z10, Z10
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z11, Z11
 	ADDQ         DX, AX
-	VADDPS       (AX), Z12, K3, Z12
-	VADDPS       64(AX), Z13, K4, Z13
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z12, Z12
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z13, Z13
 	ADDQ         DX, AX
-	VADDPS       (AX), Z14, K3, Z14
-	VADDPS       64(AX), Z15, K4, Z15
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z14, Z14
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z15, Z15
 	ADDQ         DX, AX
-	VADDPS       (AX), Z16, K3, Z16
-	VADDPS       64(AX), Z17, K4, Z17
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z16, Z16
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z17, Z17
 	ADDQ         DX, AX
-	VADDPS       (AX), Z18, K3, Z18
-	VADDPS       64(AX), Z19, K4, Z19
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z18, Z18
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z19, Z19
 	ADDQ         DX, AX
-	VADDPS       (AX), Z20, K3, Z20
-	VADDPS       64(AX), Z21, K4, Z21
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z20, Z20
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z21, Z21
 	ADDQ         DX, AX
 	MOVQ         AX, 160(R8)
 
 added11:
-	VBROADCASTSS 136(R8), Z28
-	VBROADCASTSS 140(R8), Z29
-	VMAXPS       Z0, Z28, Z0
-	VMINPS       Z0, Z29, Z0
-	VMAXPS       Z1, Z28, Z1
-	VMINPS       Z1, Z29, Z1
-	VMAXPS       Z2, Z28, Z2
-	VMINPS       Z2, Z29, Z2
-	VMAXPS       Z3, Z28, Z3
-	VMINPS       Z3, Z29, Z3
-	VMAXPS       Z4, Z28, Z4
-	VMINPS       Z4, Z29, Z4
-	VMAXPS       Z5, Z28, Z5
-	VMINPS       Z5, Z29, Z5
-	VMAXPS       Z6, Z28, Z6
-	VMINPS       Z6, Z29, Z6
-	VMAXPS       Z7, Z28, Z7
-	VMINPS       Z7, Z29, Z7
-	VMAXPS       Z8, Z28, Z8
-	VMINPS       Z8, Z29, Z8
-	VMAXPS       Z9, Z28, Z9
-	VMINPS       Z9, Z29, Z9
-	VMAXPS       Z10, Z28, Z10
-	VMINPS       Z10, Z29, Z10
-	VMAXPS       Z11, Z28, Z11
-	VMINPS       Z11, Z29, Z11
-	VMAXPS       Z12, Z28, Z12
-	VMINPS       Z12, Z29, Z12
-	VMAXPS       Z13, Z28, Z13
-	VMINPS       Z13, Z29, Z13
-	VMAXPS       Z14, Z28, Z14
-	VMINPS       Z14, Z29, Z14
-	VMAXPS       Z15, Z28, Z15
-	VMINPS       Z15, Z29, Z15
-	VMAXPS       Z16, Z28, Z16
-	VMINPS       Z16, Z29, Z16
-	VMAXPS       Z17, Z28, Z17
-	VMINPS       Z17, Z29, Z17
-	VMAXPS       Z18, Z28, Z18
-	VMINPS       Z18, Z29, Z18
-	VMAXPS       Z19, Z28, Z19
-	VMINPS       Z19, Z29, Z19
-	VMAXPS       Z20, Z28, Z20
-	VMINPS       Z20, Z29, Z20
-	VMAXPS       Z21, Z28, Z21
-	VMINPS       Z21, Z29, Z21
+	VBROADCASTSS 136(R8), Z30
+	VBROADCASTSS 140(R8), Z31
+	VMAXPS       Z0, Z30, Z0
+	VMINPS       Z0, Z31, Z0
+	VMAXPS       Z1, Z30, Z1
+	VMINPS       Z1, Z31, Z1
+	VMAXPS       Z2, Z30, Z2
+	VMINPS       Z2, Z31, Z2
+	VMAXPS       Z3, Z30, Z3
+	VMINPS       Z3, Z31, Z3
+	VMAXPS       Z4, Z30, Z4
+	VMINPS       Z4, Z31, Z4
+	VMAXPS       Z5, Z30, Z5
+	VMINPS       Z5, Z31, Z5
+	VMAXPS       Z6, Z30, Z6
+	VMINPS       Z6, Z31, Z6
+	VMAXPS       Z7, Z30, Z7
+	VMINPS       Z7, Z31, Z7
+	VMAXPS       Z8, Z30, Z8
+	VMINPS       Z8, Z31, Z8
+	VMAXPS       Z9, Z30, Z9
+	VMINPS       Z9, Z31, Z9
+	VMAXPS       Z10, Z30, Z10
+	VMINPS       Z10, Z31, Z10
+	VMAXPS       Z11, Z30, Z11
+	VMINPS       Z11, Z31, Z11
+	VMAXPS       Z12, Z30, Z12
+	VMINPS       Z12, Z31, Z12
+	VMAXPS       Z13, Z30, Z13
+	VMINPS       Z13, Z31, Z13
+	VMAXPS       Z14, Z30, Z14
+	VMINPS       Z14, Z31, Z14
+	VMAXPS       Z15, Z30, Z15
+	VMINPS       Z15, Z31, Z15
+	VMAXPS       Z16, Z30, Z16
+	VMINPS       Z16, Z31, Z16
+	VMAXPS       Z17, Z30, Z17
+	VMINPS       Z17, Z31, Z17
+	VMAXPS       Z18, Z30, Z18
+	VMINPS       Z18, Z31, Z18
+	VMAXPS       Z19, Z30, Z19
+	VMINPS       Z19, Z31, Z19
+	VMAXPS       Z20, Z30, Z20
+	VMINPS       Z20, Z31, Z20
+	VMAXPS       Z21, Z30, Z21
+	VMINPS       Z21, Z31, Z21
 	MOVQ         152(R8), R10
 	MOVQ         48(R8), R11
 	MOVQ         R10, AX
@@ -2581,99 +2753,127 @@ group12:
 	JNZ          group12
 	DECQ         CX
 	JNZ          run12
+	MOVQ         120(R8), AX
+	KMOVW        AX, K3
+	SHRQ         $0x10, AX
+	KMOVW        AX, K4
 	MOVQ         160(R8), AX
 	MOVQ         64(R8), DX
 	TESTQ        AX, AX
 	JZ           added12
-	VADDPS       (AX), Z0, K3, Z0
-	VADDPS       64(AX), Z1, K4, Z1
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z0, Z0
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z1, Z1
 	ADDQ         DX, AX
-	VADDPS       (AX), Z2, K3, Z2
-	VADDPS       64(AX), Z3, K4, Z3
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z2, Z2
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z3, Z3
 	ADDQ         DX, AX
-	VADDPS       (AX), Z4, K3, Z4
-	VADDPS       64(AX), Z5, K4, Z5
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z4, Z4
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z5, Z5
 	ADDQ         DX, AX
-	VADDPS       (AX), Z6, K3, Z6
-	VADDPS       64(AX), Z7, K4, Z7
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z6, Z6
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z7, Z7
 	ADDQ         DX, AX
-	VADDPS       (AX), Z8, K3, Z8
-	VADDPS       64(AX), Z9, K4, Z9
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z8, Z8
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z9, Z9
 	ADDQ         DX, AX
-	VADDPS       (AX), Z10, K3, Z10
-	VADDPS       64(AX), Z11, K4, Z11
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z10, Z10
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z11, Z11
 	ADDQ         DX, AX
-	VADDPS       (AX), Z12, K3, Z12
-	VADDPS       64(AX), Z13, K4, Z13
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z12, Z12
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z13, Z13
 	ADDQ         DX, AX
-	VADDPS       (AX), Z14, K3, Z14
-	VADDPS       64(AX), Z15, K4, Z15
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z14, Z14
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z15, Z15
 	ADDQ         DX, AX
-	VADDPS       (AX), Z16, K3, Z16
-	VADDPS       64(AX), Z17, K4, Z17
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z16, Z16
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z17, Z17
 	ADDQ         DX, AX
-	VADDPS       (AX), Z18, K3, Z18
-	VADDPS       64(AX), Z19, K4, Z19
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z18, Z18
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z19, Z19
 	ADDQ         DX, AX
-	VADDPS       (AX), Z20, K3, Z20
-	VADDPS       64(AX), Z21, K4, Z21
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z20, Z20
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z21, Z21
 	ADDQ         DX, AX
-	VADDPS       (AX), Z22, K3, Z22
-	VADDPS       64(AX), Z23, K4, Z23
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z22, Z22
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z23, Z23
 	ADDQ         DX, AX
 	MOVQ         AX, 160(R8)
 
 added12:
-	VBROADCASTSS 136(R8), Z28
-	VBROADCASTSS 140(R8), Z29
-	VMAXPS       Z0, Z28, Z0
-	VMINPS       Z0, Z29, Z0
-	VMAXPS       Z1, Z28, Z1
-	VMINPS       Z1, Z29, Z1
-	VMAXPS       Z2, Z28, Z2
-	VMINPS       Z2, Z29, Z2
-	VMAXPS       Z3, Z28, Z3
-	VMINPS       Z3, Z29, Z3
-	VMAXPS       Z4, Z28, Z4
-	VMINPS       Z4, Z29, Z4
-	VMAXPS       Z5, Z28, Z5
-	VMINPS       Z5, Z29, Z5
-	VMAXPS       Z6, Z28, Z6
-	VMINPS       Z6, Z29, Z6
-	VMAXPS       Z7, Z28, Z7
-	VMINPS       Z7, Z29, Z7
-	VMAXPS       Z8, Z28, Z8
-	VMINPS       Z8, Z29, Z8
-	VMAXPS       Z9, Z28, Z9
-	VMINPS       Z9, Z29, Z9
-	VMAXPS       Z10, Z28, Z10
-	VMINPS       Z10, Z29, Z10
-	VMAXPS       Z11, Z28, Z11
-	VMINPS       Z11, Z29, Z11
-	VMAXPS       Z12, Z28, Z12
-	VMINPS       Z12, Z29, Z12
-	VMAXPS       Z13, Z28, Z13
-	VMINPS       Z13, Z29, Z13
-	VMAXPS       Z14, Z28, Z14
-	VMINPS       Z14, Z29, Z14
-	VMAXPS       Z15, Z28, Z15
-	VMINPS       Z15, Z29, Z15
-	VMAXPS       Z16, Z28, Z16
-	VMINPS       Z16, Z29, Z16
-	VMAXPS       Z17, Z28, Z17
-	VMINPS       Z17, Z29, Z17
-	VMAXPS       Z18, Z28, Z18
-	VMINPS       Z18, Z29, Z18
-	VMAXPS       Z19, Z28, Z19
-	VMINPS       Z19, Z29, Z19
-	VMAXPS       Z20, Z28, Z20
-	VMINPS       Z20, Z29, Z20
-	VMAXPS       Z21, Z28, Z21
-	VMINPS       Z21, Z29, Z21
-	VMAXPS       Z22, Z28, Z22
-	VMINPS       Z22, Z29, Z22
-	VMAXPS       Z23, Z28, Z23
-	VMINPS       Z23, Z29, Z23
+	VBROADCASTSS 136(R8), Z30
+	VBROADCASTSS 140(R8), Z31
+	VMAXPS       Z0, Z30, Z0
+	VMINPS       Z0, Z31, Z0
+	VMAXPS       Z1, Z30, Z1
+	VMINPS       Z1, Z31, Z1
+	VMAXPS       Z2, Z30, Z2
+	VMINPS       Z2, Z31, Z2
+	VMAXPS       Z3, Z30, Z3
+	VMINPS       Z3, Z31, Z3
+	VMAXPS       Z4, Z30, Z4
+	VMINPS       Z4, Z31, Z4
+	VMAXPS       Z5, Z30, Z5
+	VMINPS       Z5, Z31, Z5
+	VMAXPS       Z6, Z30, Z6
+	VMINPS       Z6, Z31, Z6
+	VMAXPS       Z7, Z30, Z7
+	VMINPS       Z7, Z31, Z7
+	VMAXPS       Z8, Z30, Z8
+	VMINPS       Z8, Z31, Z8
+	VMAXPS       Z9, Z30, Z9
+	VMINPS       Z9, Z31, Z9
+	VMAXPS       Z10, Z30, Z10
+	VMINPS       Z10, Z31, Z10
+	VMAXPS       Z11, Z30, Z11
+	VMINPS       Z11, Z31, Z11
+	VMAXPS       Z12, Z30, Z12
+	VMINPS       Z12, Z31, Z12
+	VMAXPS       Z13, Z30, Z13
+	VMINPS       Z13, Z31, Z13
+	VMAXPS       Z14, Z30, Z14
+	VMINPS       Z14, Z31, Z14
+	VMAXPS       Z15, Z30, Z15
+	VMINPS       Z15, Z31, Z15
+	VMAXPS       Z16, Z30, Z16
+	VMINPS       Z16, Z31, Z16
+	VMAXPS       Z17, Z30, Z17
+	VMINPS       Z17, Z31, Z17
+	VMAXPS       Z18, Z30, Z18
+	VMINPS       Z18, Z31, Z18
+	VMAXPS       Z19, Z30, Z19
+	VMINPS       Z19, Z31, Z19
+	VMAXPS       Z20, Z30, Z20
+	VMINPS       Z20, Z31, Z20
+	VMAXPS       Z21, Z30, Z21
+	VMINPS       Z21, Z31, Z21
+	VMAXPS       Z22, Z30, Z22
+	VMINPS       Z22, Z31, Z22
+	VMAXPS       Z23, Z30, Z23
+	VMINPS       Z23, Z31, Z23
 	MOVQ         152(R8), R10
 	MOVQ         48(R8), R11
 	MOVQ         R10, AX
@@ -2936,106 +3136,136 @@ group13:
 	JNZ          group13
 	DECQ         CX
 	JNZ          run13
+	MOVQ         120(R8), AX
+	KMOVW        AX, K3
+	SHRQ         $0x10, AX
+	KMOVW        AX, K4
 	MOVQ         160(R8), AX
 	MOVQ         64(R8), DX
 	TESTQ        AX, AX
 	JZ           added13
-	VADDPS       (AX), Z0, K3, Z0
-	VADDPS       64(AX), Z1, K4, Z1
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z0, Z0
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z1, Z1
 	ADDQ         DX, AX
-	VADDPS       (AX), Z2, K3, Z2
-	VADDPS       64(AX), Z3, K4, Z3
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z2, Z2
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z3, Z3
 	ADDQ         DX, AX
-	VADDPS       (AX), Z4, K3, Z4
-	VADDPS       64(AX), Z5, K4, Z5
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z4, Z4
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z5, Z5
 	ADDQ         DX, AX
-	VADDPS       (AX), Z6, K3, Z6
-	VADDPS       64(AX), Z7, K4, Z7
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z6, Z6
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z7, Z7
 	ADDQ         DX, AX
-	VADDPS       (AX), Z8, K3, Z8
-	VADDPS       64(AX), Z9, K4, Z9
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z8, Z8
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z9, Z9
 	ADDQ         DX, AX
-	VADDPS       (AX), Z10, K3, Z10
-	VADDPS       64(AX), Z11, K4, Z11
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z10, Z10
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z11, Z11
 	ADDQ         DX, AX
-	VADDPS       (AX), Z12, K3, Z12
-	VADDPS       64(AX), Z13, K4, Z13
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z12, Z12
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z13, Z13
 	ADDQ         DX, AX
-	VADDPS       (AX), Z14, K3, Z14
-	VADDPS       64(AX), Z15, K4, Z15
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z14, Z14
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z15, Z15
 	ADDQ         DX, AX
-	VADDPS       (AX), Z16, K3, Z16
-	VADDPS       64(AX), Z17, K4, Z17
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z16, Z16
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z17, Z17
 	ADDQ         DX, AX
-	VADDPS       (AX), Z18, K3, Z18
-	VADDPS       64(AX), Z19, K4, Z19
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z18, Z18
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z19, Z19
 	ADDQ         DX, AX
-	VADDPS       (AX), Z20, K3, Z20
-	VADDPS       64(AX), Z21, K4, Z21
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z20, Z20
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z21, Z21
 	ADDQ         DX, AX
-	VADDPS       (AX), Z22, K3, Z22
-	VADDPS       64(AX), Z23, K4, Z23
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z22, Z22
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z23, Z23
 	ADDQ         DX, AX
-	VADDPS       (AX), Z24, K3, Z24
-	VADDPS       64(AX), Z25, K4, Z25
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z24, Z24
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z25, Z25
 	ADDQ         DX, AX
 	MOVQ         AX, 160(R8)
 
 added13:
-	VBROADCASTSS 136(R8), Z28
-	VBROADCASTSS 140(R8), Z29
-	VMAXPS       Z0, Z28, Z0
-	VMINPS       Z0, Z29, Z0
-	VMAXPS       Z1, Z28, Z1
-	VMINPS       Z1, Z29, Z1
-	VMAXPS       Z2, Z28, Z2
-	VMINPS       Z2, Z29, Z2
-	VMAXPS       Z3, Z28, Z3
-	VMINPS       Z3, Z29, Z3
-	VMAXPS       Z4, Z28, Z4
-	VMINPS       Z4, Z29, Z4
-	VMAXPS       Z5, Z28, Z5
-	VMINPS       Z5, Z29, Z5
-	VMAXPS       Z6, Z28, Z6
-	VMINPS       Z6, Z29, Z6
-	VMAXPS       Z7, Z28, Z7
-	VMINPS       Z7, Z29, Z7
-	VMAXPS       Z8, Z28, Z8
-	VMINPS       Z8, Z29, Z8
-	VMAXPS       Z9, Z28, Z9
-	VMINPS       Z9, Z29, Z9
-	VMAXPS       Z10, Z28, Z10
-	VMINPS       Z10, Z29, Z10
-	VMAXPS       Z11, Z28, Z11
-	VMINPS       Z11, Z29, Z11
-	VMAXPS       Z12, Z28, Z12
-	VMINPS       Z12, Z29, Z12
-	VMAXPS       Z13, Z28, Z13
-	VMINPS       Z13, Z29, Z13
-	VMAXPS       Z14, Z28, Z14
-	VMINPS       Z14, Z29, Z14
-	VMAXPS       Z15, Z28, Z15
-	VMINPS       Z15, Z29, Z15
-	VMAXPS       Z16, Z28, Z16
-	VMINPS       Z16, Z29, Z16
-	VMAXPS       Z17, Z28, Z17
-	VMINPS       Z17, Z29, Z17
-	VMAXPS       Z18, Z28, Z18
-	VMINPS       Z18, Z29, Z18
-	VMAXPS       Z19, Z28, Z19
-	VMINPS       Z19, Z29, Z19
-	VMAXPS       Z20, Z28, Z20
-	VMINPS       Z20, Z29, Z20
-	VMAXPS       Z21, Z28, Z21
-	VMINPS       Z21, Z29, Z21
-	VMAXPS       Z22, Z28, Z22
-	VMINPS       Z22, Z29, Z22
-	VMAXPS       Z23, Z28, Z23
-	VMINPS       Z23, Z29, Z23
-	VMAXPS       Z24, Z28, Z24
-	VMINPS       Z24, Z29, Z24
-	VMAXPS       Z25, Z28, Z25
-	VMINPS       Z25, Z29, Z25
+	VBROADCASTSS 136(R8), Z30
+	VBROADCASTSS 140(R8), Z31
+	VMAXPS       Z0, Z30, Z0
+	VMINPS       Z0, Z31, Z0
+	VMAXPS       Z1, Z30, Z1
+	VMINPS       Z1, Z31, Z1
+	VMAXPS       Z2, Z30, Z2
+	VMINPS       Z2, Z31, Z2
+	VMAXPS       Z3, Z30, Z3
+	VMINPS       Z3, Z31, Z3
+	VMAXPS       Z4, Z30, Z4
+	VMINPS       Z4, Z31, Z4
+	VMAXPS       Z5, Z30, Z5
+	VMINPS       Z5, Z31, Z5
+	VMAXPS       Z6, Z30, Z6
+	VMINPS       Z6, Z31, Z6
+	VMAXPS       Z7, Z30, Z7
+	VMINPS       Z7, Z31, Z7
+	VMAXPS       Z8, Z30, Z8
+	VMINPS       Z8, Z31, Z8
+	VMAXPS       Z9, Z30, Z9
+	VMINPS       Z9, Z31, Z9
+	VMAXPS       Z10, Z30, Z10
+	VMINPS       Z10, Z31, Z10
+	VMAXPS       Z11, Z30, Z11
+	VMINPS       Z11, Z31, Z11
+	VMAXPS       Z12, Z30, Z12
+	VMINPS       Z12, Z31, Z12
+	VMAXPS       Z13, Z30, Z13
+	VMINPS       Z13, Z31, Z13
+	VMAXPS       Z14, Z30, Z14
+	VMINPS       Z14, Z31, Z14
+	VMAXPS       Z15, Z30, Z15
+	VMINPS       Z15, Z31, Z15
+	VMAXPS       Z16, Z30, Z16
+	VMINPS       Z16, Z31, Z16
+	VMAXPS       Z17, Z30, Z17
+	VMINPS       Z17, Z31, Z17
+	VMAXPS       Z18, Z30, Z18
+	VMINPS       Z18, Z31, Z18
+	VMAXPS       Z19, Z30, Z19
+	VMINPS       Z19, Z31, Z19
+	VMAXPS       Z20, Z30, Z20
+	VMINPS       Z20, Z31, Z20
+	VMAXPS       Z21, Z30, Z21
+	VMINPS       Z21, Z31, Z21
+	VMAXPS       Z22, Z30, Z22
+	VMINPS       Z22, Z31, Z22
+	VMAXPS       Z23, Z30, Z23
+	VMINPS       Z23, Z31, Z23
+	VMAXPS       Z24, Z30, Z24
+	VMINPS       Z24, Z31, Z24
+	VMAXPS       Z25, Z30, Z25
+	VMINPS       Z25, Z31, Z25
 	MOVQ         152(R8), R10
 	MOVQ         48(R8), R11
 	MOVQ         R10, AX
@@ -3315,113 +3545,145 @@ group14:
 	JNZ          group14
 	DECQ         CX
 	JNZ          run14
+	MOVQ         120(R8), AX
+	KMOVW        AX, K3
+	SHRQ         $0x10, AX
+	KMOVW        AX, K4
 	MOVQ         160(R8), AX
 	MOVQ         64(R8), DX
 	TESTQ        AX, AX
 	JZ           added14
-	VADDPS       (AX), Z0, K3, Z0
-	VADDPS       64(AX), Z1, K4, Z1
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z0, Z0
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z1, Z1
 	ADDQ         DX, AX
-	VADDPS       (AX), Z2, K3, Z2
-	VADDPS       64(AX), Z3, K4, Z3
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z2, Z2
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z3, Z3
 	ADDQ         DX, AX
-	VADDPS       (AX), Z4, K3, Z4
-	VADDPS       64(AX), Z5, K4, Z5
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z4, Z4
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z5, Z5
 	ADDQ         DX, AX
-	VADDPS       (AX), Z6, K3, Z6
-	VADDPS       64(AX), Z7, K4, Z7
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z6, Z6
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z7, Z7
 	ADDQ         DX, AX
-	VADDPS       (AX), Z8, K3, Z8
-	VADDPS       64(AX), Z9, K4, Z9
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z8, Z8
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z9, Z9
 	ADDQ         DX, AX
-	VADDPS       (AX), Z10, K3, Z10
-	VADDPS       64(AX), Z11, K4, Z11
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z10, Z10
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z11, Z11
 	ADDQ         DX, AX
-	VADDPS       (AX), Z12, K3, Z12
-	VADDPS       64(AX), Z13, K4, Z13
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z12, Z12
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z13, Z13
 	ADDQ         DX, AX
-	VADDPS       (AX), Z14, K3, Z14
-	VADDPS       64(AX), Z15, K4, Z15
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z14, Z14
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z15, Z15
 	ADDQ         DX, AX
-	VADDPS       (AX), Z16, K3, Z16
-	VADDPS       64(AX), Z17, K4, Z17
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z16, Z16
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z17, Z17
 	ADDQ         DX, AX
-	VADDPS       (AX), Z18, K3, Z18
-	VADDPS       64(AX), Z19, K4, Z19
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z18, Z18
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z19, Z19
 	ADDQ         DX, AX
-	VADDPS       (AX), Z20, K3, Z20
-	VADDPS       64(AX), Z21, K4, Z21
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z20, Z20
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z21, Z21
 	ADDQ         DX, AX
-	VADDPS       (AX), Z22, K3, Z22
-	VADDPS       64(AX), Z23, K4, Z23
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z22, Z22
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z23, Z23
 	ADDQ         DX, AX
-	VADDPS       (AX), Z24, K3, Z24
-	VADDPS       64(AX), Z25, K4, Z25
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z24, Z24
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z25, Z25
 	ADDQ         DX, AX
-	VADDPS       (AX), Z26, K3, Z26
-	VADDPS       64(AX), Z27, K4, Z27
+	VMOVUPS.Z    (AX), K3, Z30
+	VADDPS       Z30, Z26, Z26
+	VMOVUPS.Z    64(AX), K4, Z31
+	VADDPS       Z31, Z27, Z27
 	ADDQ         DX, AX
 	MOVQ         AX, 160(R8)
 
 added14:
-	VBROADCASTSS 136(R8), Z28
-	VBROADCASTSS 140(R8), Z29
-	VMAXPS       Z0, Z28, Z0
-	VMINPS       Z0, Z29, Z0
-	VMAXPS       Z1, Z28, Z1
-	VMINPS       Z1, Z29, Z1
-	VMAXPS       Z2, Z28, Z2
-	VMINPS       Z2, Z29, Z2
-	VMAXPS       Z3, Z28, Z3
-	VMINPS       Z3, Z29, Z3
-	VMAXPS       Z4, Z28, Z4
-	VMINPS       Z4, Z29, Z4
-	VMAXPS       Z5, Z28, Z5
-	VMINPS       Z5, Z29, Z5
-	VMAXPS       Z6, Z28, Z6
-	VMINPS       Z6, Z29, Z6
-	VMAXPS       Z7, Z28, Z7
-	VMINPS       Z7, Z29, Z7
-	VMAXPS       Z8, Z28, Z8
-	VMINPS       Z8, Z29, Z8
-	VMAXPS       Z9, Z28, Z9
-	VMINPS       Z9, Z29, Z9
-	VMAXPS       Z10, Z28, Z10
-	VMINPS       Z10, Z29, Z10
-	VMAXPS       Z11, Z28, Z11
-	VMINPS       Z11, Z29, Z11
-	VMAXPS       Z12, Z28, Z12
-	VMINPS       Z12, Z29, Z12
-	VMAXPS       Z13, Z28, Z13
-	VMINPS       Z13, Z29, Z13
-	VMAXPS       Z14, Z28, Z14
-	VMINPS       Z14, Z29, Z14
-	VMAXPS       Z15, Z28, Z15
-	VMINPS       Z15, Z29, Z15
-	VMAXPS       Z16, Z28, Z16
-	VMINPS       Z16, Z29, Z16
-	VMAXPS       Z17, Z28, Z17
-	VMINPS       Z17, Z29, Z17
-	VMAXPS       Z18, Z28, Z18
-	VMINPS       Z18, Z29, Z18
-	VMAXPS       Z19, Z28, Z19
-	VMINPS       Z19, Z29, Z19
-	VMAXPS       Z20, Z28, Z20
-	VMINPS       Z20, Z29, Z20
-	VMAXPS       Z21, Z28, Z21
-	VMINPS       Z21, Z29, Z21
-	VMAXPS       Z22, Z28, Z22
-	VMINPS       Z22, Z29, Z22
-	VMAXPS       Z23, Z28, Z23
-	VMINPS       Z23, Z29, Z23
-	VMAXPS       Z24, Z28, Z24
-	VMINPS       Z24, Z29, Z24
-	VMAXPS       Z25, Z28, Z25
-	VMINPS       Z25, Z29, Z25
-	VMAXPS       Z26, Z28, Z26
-	VMINPS       Z26, Z29, Z26
-	VMAXPS       Z27, Z28, Z27
-	VMINPS       Z27, Z29, Z27
+	VBROADCASTSS 136(R8), Z30
+	VBROADCASTSS 140(R8), Z31
+	VMAXPS       Z0, Z30, Z0
+	VMINPS       Z0, Z31, Z0
+	VMAXPS       Z1, Z30, Z1
+	VMINPS       Z1, Z31, Z1
+	VMAXPS       Z2, Z30, Z2
+	VMINPS       Z2, Z31, Z2
+	VMAXPS       Z3, Z30, Z3
+	VMINPS       Z3, Z31, Z3
+	VMAXPS       Z4, Z30, Z4
+	VMINPS       Z4, Z31, Z4
+	VMAXPS       Z5, Z30, Z5
+	VMINPS       Z5, Z31, Z5
+	VMAXPS       Z6, Z30, Z6
+	VMINPS       Z6, Z31, Z6
+	VMAXPS       Z7, Z30, Z7
+	VMINPS       Z7, Z31, Z7
+	VMAXPS       Z8, Z30, Z8
+	VMINPS       Z8, Z31, Z8
+	VMAXPS       Z9, Z30, Z9
+	VMINPS       Z9, Z31, Z9
+	VMAXPS       Z10, Z30, Z10
+	VMINPS       Z10, Z31, Z10
+	VMAXPS       Z11, Z30, Z11
+	VMINPS       Z11, Z31, Z11
+	VMAXPS       Z12, Z30, Z12
+	VMINPS       Z12, Z31, Z12
+	VMAXPS       Z13, Z30, Z13
+	VMINPS       Z13, Z31, Z13
+	VMAXPS       Z14, Z30, Z14
+	VMINPS       Z14, Z31, Z14
+	VMAXPS       Z15, Z30, Z15
+	VMINPS       Z15, Z31, Z15
+	VMAXPS       Z16, Z30, Z16
+	VMINPS       Z16, Z31, Z16
+	VMAXPS       Z17, Z30, Z17
+	VMINPS       Z17, Z31, Z17
+	VMAXPS       Z18, Z30, Z18
+	VMINPS       Z18, Z31, Z18
+	VMAXPS       Z19, Z30, Z19
+	VMINPS       Z19, Z31, Z19
+	VMAXPS       Z20, Z30, Z20
+	VMINPS       Z20, Z31, Z20
+	VMAXPS       Z21, Z30, Z21
+	VMINPS       Z21, Z31, Z21
+	VMAXPS       Z22, Z30, Z22
+	VMINPS       Z22, Z31, Z22
+	VMAXPS       Z23, Z30, Z23
+	VMINPS       Z23, Z31, Z23
+	VMAXPS       Z24, Z30, Z24
+	VMINPS       Z24, Z31, Z24
+	VMAXPS       Z25, Z30, Z25
+	VMINPS       Z25, Z31, Z25
+	VMAXPS       Z26, Z30, Z26
+	VMINPS       Z26, Z31, Z26
+	VMAXPS       Z27, Z30, Z27
+	VMINPS       Z27, Z31, Z27
 	MOVQ         152(R8), R10
 	MOVQ         48(R8), R11
 	MOVQ         R10, AX
@@ -3476,16 +3738,20 @@ stored:
 	ADDQ  AX, 144(R8)
 	CMPL  128(R8), $0x02
 	JBE   next
+	MOVQ  120(R8), AX
+	KMOVW AX, K3
+	SHRQ  $0x10, AX
+	KMOVW AX, K4
 
 row:
 	VMOVUPS.Z (R10), K3, Z0
 	VMOVUPS.Z 64(R10), K4, Z1
 	CMPL      128(R8), $0x02
 	JA        row_act3
-	VMAXPS    Z0, Z30, Z0
-	VMAXPS    Z1, Z30, Z1
-	VMINPS    Z0, Z31, Z0
-	VMINPS    Z1, Z31, Z1
+	VMAXPS    Z0, Z12, Z0
+	VMAXPS    Z1, Z12, Z1
+	VMINPS    Z0, Z12, Z0
+	VMINPS    Z1, Z12, Z1
 	JMP       row_actdone
 
 row_act3:
@@ -3701,6 +3967,1319 @@ row_actdone:
 	ADDQ    R11, R10
 	DECQ    DX
 	JNZ     row
+
+next:
+	DECQ 88(R8)
+	JNZ  block
+	VZEROUPPER
+	RET
+
+// func product256(args *byte)
+// Requires: AVX, AVX2, FMA3, MMX+
+TEXT ·product256(SB), NOSPLIT, $0-8
+	MOVQ args+0(FP), R8
+	MOVQ (R8), AX
+	MOVQ AX, 144(R8)
+	MOVQ 40(R8), AX
+	MOVQ AX, 152(R8)
+	MOVQ 56(R8), AX
+	MOVQ AX, 160(R8)
+	MOVQ 8(R8), R9
+	MOVQ 104(R8), SI
+	MOVQ 112(R8), R14
+
+block:
+	MOVQ  32(R8), DI
+	MOVQ  16(R8), R15
+	MOVQ  24(R8), CX
+	MOVQ  80(R8), AX
+	MOVQ  72(R8), BX
+	MOVQ  96(R8), DX
+	TESTQ DX, DX
+	JZ    size
+	INCQ  AX
+	DECQ  DX
+	MOVQ  DX, 96(R8)
+
+size:
+	CMPQ    AX, $0x06
+	JEQ     rows6
+	CMPQ    AX, $0x05
+	JEQ     rows5
+	CMPQ    AX, $0x04
+	JEQ     rows4
+	CMPQ    AX, $0x03
+	JEQ     rows3
+	CMPQ    AX, $0x02
+	JEQ     rows2
+	VMOVUPS (BX), Y0
+	VMOVUPS 32(BX), Y1
+
+run1:
+	MOVLQSX (R15), R10
+	MOVLQSX 4(R15), DX
+	ADDQ    $0x08, R15
+	ADDQ    144(R8), R10
+
+group1:
+	VMOVUPS      (DI), Y12
+	VMOVUPS      32(DI), Y13
+	PREFETCHT1   (SI)
+	VBROADCASTSS (R10), Y14
+	VFMADD231PS  Y12, Y14, Y0
+	VFMADD231PS  Y13, Y14, Y1
+	VMOVUPS      64(DI), Y12
+	VMOVUPS      96(DI), Y13
+	PREFETCHT1   64(SI)
+	VBROADCASTSS 4(R10), Y14
+	VFMADD231PS  Y12, Y14, Y0
+	VFMADD231PS  Y13, Y14, Y1
+	VMOVUPS      128(DI), Y12
+	VMOVUPS      160(DI), Y13
+	PREFETCHT1   128(SI)
+	VBROADCASTSS 8(R10), Y14
+	VFMADD231PS  Y12, Y14, Y0
+	VFMADD231PS  Y13, Y14, Y1
+	VMOVUPS      192(DI), Y12
+	VMOVUPS      224(DI), Y13
+	PREFETCHT1   192(SI)
+	VBROADCASTSS 12(R10), Y14
+	VFMADD231PS  Y12, Y14, Y0
+	VFMADD231PS  Y13, Y14, Y1
+	ADDQ         $0x00000100, DI
+	ADDQ         R14, SI
+	ADDQ         $0x10, R10
+	DECQ         DX
+	JNZ          group1
+	DECQ         CX
+	JNZ          run1
+	VPBROADCASTD 120(R8), Y14
+	VPSLLVD      bitShifts<>+0(SB), Y14, Y12
+	VPSLLVD      bitShifts<>+32(SB), Y14, Y13
+	MOVQ         160(R8), AX
+	MOVQ         64(R8), DX
+	TESTQ        AX, AX
+	JZ           added1
+	VMASKMOVPS   (AX), Y12, Y14
+	VADDPS       Y14, Y0, Y0
+	VMASKMOVPS   32(AX), Y13, Y15
+	VADDPS       Y15, Y1, Y1
+	ADDQ         DX, AX
+	MOVQ         AX, 160(R8)
+
+added1:
+	VBROADCASTSS 136(R8), Y14
+	VBROADCASTSS 140(R8), Y15
+	VMAXPS       Y0, Y14, Y0
+	VMINPS       Y0, Y15, Y0
+	VMAXPS       Y1, Y14, Y1
+	VMINPS       Y1, Y15, Y1
+	MOVQ         152(R8), R10
+	MOVQ         48(R8), R11
+	MOVQ         R10, AX
+	CMPL         120(R8), $0x0000ffff
+	JNE          partial1
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	ADDQ         R11, AX
+	JMP          whole1
+
+partial1:
+	VMASKMOVPS Y0, Y12, (AX)
+	VMASKMOVPS Y1, Y13, 32(AX)
+	ADDQ       R11, AX
+
+whole1:
+	MOVQ AX, 152(R8)
+	MOVQ $0x00000001, DX
+	JMP  stored
+
+rows2:
+	VMOVUPS (BX), Y0
+	VMOVUPS 32(BX), Y1
+	VMOVAPS Y0, Y2
+	VMOVAPS Y1, Y3
+
+run2:
+	MOVLQSX (R15), R10
+	MOVLQSX 4(R15), DX
+	ADDQ    $0x08, R15
+	ADDQ    144(R8), R10
+
+group2:
+	VMOVUPS      (DI), Y12
+	VMOVUPS      32(DI), Y13
+	PREFETCHT1   (SI)
+	VBROADCASTSS (R10), Y14
+	VFMADD231PS  Y12, Y14, Y0
+	VFMADD231PS  Y13, Y14, Y1
+	VBROADCASTSS (R10)(R9*1), Y15
+	VFMADD231PS  Y12, Y15, Y2
+	VFMADD231PS  Y13, Y15, Y3
+	VMOVUPS      64(DI), Y12
+	VMOVUPS      96(DI), Y13
+	PREFETCHT1   64(SI)
+	VBROADCASTSS 4(R10), Y14
+	VFMADD231PS  Y12, Y14, Y0
+	VFMADD231PS  Y13, Y14, Y1
+	VBROADCASTSS 4(R10)(R9*1), Y15
+	VFMADD231PS  Y12, Y15, Y2
+	VFMADD231PS  Y13, Y15, Y3
+	VMOVUPS      128(DI), Y12
+	VMOVUPS      160(DI), Y13
+	PREFETCHT1   128(SI)
+	VBROADCASTSS 8(R10), Y14
+	VFMADD231PS  Y12, Y14, Y0
+	VFMADD231PS  Y13, Y14, Y1
+	VBROADCASTSS 8(R10)(R9*1), Y15
+	VFMADD231PS  Y12, Y15, Y2
+	VFMADD231PS  Y13, Y15, Y3
+	VMOVUPS      192(DI), Y12
+	VMOVUPS      224(DI), Y13
+	PREFETCHT1   192(SI)
+	VBROADCASTSS 12(R10), Y14
+	VFMADD231PS  Y12, Y14, Y0
+	VFMADD231PS  Y13, Y14, Y1
+	VBROADCASTSS 12(R10)(R9*1), Y15
+	VFMADD231PS  Y12, Y15, Y2
+	VFMADD231PS  Y13, Y15, Y3
+	ADDQ         $0x00000100, DI
+	ADDQ         R14, SI
+	ADDQ         $0x10, R10
+	DECQ         DX
+	JNZ          group2
+	DECQ         CX
+	JNZ          run2
+	VPBROADCASTD 120(R8), Y14
+	VPSLLVD      bitShifts<>+0(SB), Y14, Y12
+	VPSLLVD      bitShifts<>+32(SB), Y14, Y13
+	MOVQ         160(R8), AX
+	MOVQ         64(R8), DX
+	TESTQ        AX, AX
+	JZ           added2
+	VMASKMOVPS   (AX), Y12, Y14
+	VADDPS       Y14, Y0, Y0
+	VMASKMOVPS   32(AX), Y13, Y15
+	VADDPS       Y15, Y1, Y1
+	ADDQ         DX, AX
+	VMASKMOVPS   (AX), Y12, Y14
+	VADDPS       Y14, Y2, Y2
+	VMASKMOVPS   32(AX), Y13, Y15
+	VADDPS       Y15, Y3, Y3
+	ADDQ         DX, AX
+	MOVQ         AX, 160(R8)
+
+added2:
+	VBROADCASTSS 136(R8), Y14
+	VBROADCASTSS 140(R8), Y15
+	VMAXPS       Y0, Y14, Y0
+	VMINPS       Y0, Y15, Y0
+	VMAXPS       Y1, Y14, Y1
+	VMINPS       Y1, Y15, Y1
+	VMAXPS       Y2, Y14, Y2
+	VMINPS       Y2, Y15, Y2
+	VMAXPS       Y3, Y14, Y3
+	VMINPS       Y3, Y15, Y3
+	MOVQ         152(R8), R10
+	MOVQ         48(R8), R11
+	MOVQ         R10, AX
+	CMPL         120(R8), $0x0000ffff
+	JNE          partial2
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Y2, (AX)
+	VMOVUPS      Y3, 32(AX)
+	ADDQ         R11, AX
+	JMP          whole2
+
+partial2:
+	VMASKMOVPS Y0, Y12, (AX)
+	VMASKMOVPS Y1, Y13, 32(AX)
+	ADDQ       R11, AX
+	VMASKMOVPS Y2, Y12, (AX)
+	VMASKMOVPS Y3, Y13, 32(AX)
+	ADDQ       R11, AX
+
+whole2:
+	MOVQ AX, 152(R8)
+	MOVQ $0x00000002, DX
+	JMP  stored
+
+rows3:
+	VMOVUPS (BX), Y0
+	VMOVUPS 32(BX), Y1
+	VMOVAPS Y0, Y2
+	VMOVAPS Y1, Y3
+	VMOVAPS Y0, Y4
+	VMOVAPS Y1, Y5
+
+run3:
+	MOVLQSX (R15), R10
+	MOVLQSX 4(R15), DX
+	ADDQ    $0x08, R15
+	ADDQ    144(R8), R10
+
+group3:
+	VMOVUPS      (DI), Y12
+	VMOVUPS      32(DI), Y13
+	PREFETCHT1   (SI)
+	VBROADCASTSS (R10), Y14
+	VFMADD231PS  Y12, Y14, Y0
+	VFMADD231PS  Y13, Y14, Y1
+	VBROADCASTSS (R10)(R9*1), Y15
+	VFMADD231PS  Y12, Y15, Y2
+	VFMADD231PS  Y13, Y15, Y3
+	VBROADCASTSS (R10)(R9*2), Y14
+	VFMADD231PS  Y12, Y14, Y4
+	VFMADD231PS  Y13, Y14, Y5
+	VMOVUPS      64(DI), Y12
+	VMOVUPS      96(DI), Y13
+	PREFETCHT1   64(SI)
+	VBROADCASTSS 4(R10), Y14
+	VFMADD231PS  Y12, Y14, Y0
+	VFMADD231PS  Y13, Y14, Y1
+	VBROADCASTSS 4(R10)(R9*1), Y15
+	VFMADD231PS  Y12, Y15, Y2
+	VFMADD231PS  Y13, Y15, Y3
+	VBROADCASTSS 4(R10)(R9*2), Y14
+	VFMADD231PS  Y12, Y14, Y4
+	VFMADD231PS  Y13, Y14, Y5
+	VMOVUPS      128(DI), Y12
+	VMOVUPS      160(DI), Y13
+	PREFETCHT1   128(SI)
+	VBROADCASTSS 8(R10), Y14
+	VFMADD231PS  Y12, Y14, Y0
+	VFMADD231PS  Y13, Y14, Y1
+	VBROADCASTSS 8(R10)(R9*1), Y15
+	VFMADD231PS  Y12, Y15, Y2
+	VFMADD231PS  Y13, Y15, Y3
+	VBROADCASTSS 8(R10)(R9*2), Y14
+	VFMADD231PS  Y12, Y14, Y4
+	VFMADD231PS  Y13, Y14, Y5
+	VMOVUPS      192(DI), Y12
+	VMOVUPS      224(DI), Y13
+	PREFETCHT1   192(SI)
+	VBROADCASTSS 12(R10), Y14
+	VFMADD231PS  Y12, Y14, Y0
+	VFMADD231PS  Y13, Y14, Y1
+	VBROADCASTSS 12(R10)(R9*1), Y15
+	VFMADD231PS  Y12, Y15, Y2
+	VFMADD231PS  Y13, Y15, Y3
+	VBROADCASTSS 12(R10)(R9*2), Y14
+	VFMADD231PS  Y12, Y14, Y4
+	VFMADD231PS  Y13, Y14, Y5
+	ADDQ         $0x00000100, DI
+	ADDQ         R14, SI
+	ADDQ         $0x10, R10
+	DECQ         DX
+	JNZ          group3
+	DECQ         CX
+	JNZ          run3
+	VPBROADCASTD 120(R8), Y14
+	VPSLLVD      bitShifts<>+0(SB), Y14, Y12
+	VPSLLVD      bitShifts<>+32(SB), Y14, Y13
+	MOVQ         160(R8), AX
+	MOVQ         64(R8), DX
+	TESTQ        AX, AX
+	JZ           added3
+	VMASKMOVPS   (AX), Y12, Y14
+	VADDPS       Y14, Y0, Y0
+	VMASKMOVPS   32(AX), Y13, Y15
+	VADDPS       Y15, Y1, Y1
+	ADDQ         DX, AX
+	VMASKMOVPS   (AX), Y12, Y14
+	VADDPS       Y14, Y2, Y2
+	VMASKMOVPS   32(AX), Y13, Y15
+	VADDPS       Y15, Y3, Y3
+	ADDQ         DX, AX
+	VMASKMOVPS   (AX), Y12, Y14
+	VADDPS       Y14, Y4, Y4
+	VMASKMOVPS   32(AX), Y13, Y15
+	VADDPS       Y15, Y5, Y5
+	ADDQ         DX, AX
+	MOVQ         AX, 160(R8)
+
+added3:
+	VBROADCASTSS 136(R8), Y14
+	VBROADCASTSS 140(R8), Y15
+	VMAXPS       Y0, Y14, Y0
+	VMINPS       Y0, Y15, Y0
+	VMAXPS       Y1, Y14, Y1
+	VMINPS       Y1, Y15, Y1
+	VMAXPS       Y2, Y14, Y2
+	VMINPS       Y2, Y15, Y2
+	VMAXPS       Y3, Y14, Y3
+	VMINPS       Y3, Y15, Y3
+	VMAXPS       Y4, Y14, Y4
+	VMINPS       Y4, Y15, Y4
+	VMAXPS       Y5, Y14, Y5
+	VMINPS       Y5, Y15, Y5
+	MOVQ         152(R8), R10
+	MOVQ         48(R8), R11
+	MOVQ         R10, AX
+	CMPL         120(R8), $0x0000ffff
+	JNE          partial3
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Y2, (AX)
+	VMOVUPS      Y3, 32(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Y4, (AX)
+	VMOVUPS      Y5, 32(AX)
+	ADDQ         R11, AX
+	JMP          whole3
+
+partial3:
+	VMASKMOVPS Y0, Y12, (AX)
+	VMASKMOVPS Y1, Y13, 32(AX)
+	ADDQ       R11, AX
+	VMASKMOVPS Y2, Y12, (AX)
+	VMASKMOVPS Y3, Y13, 32(AX)
+	ADDQ       R11, AX
+	VMASKMOVPS Y4, Y12, (AX)
+	VMASKMOVPS Y5, Y13, 32(AX)
+	ADDQ       R11, AX
+
+whole3:
+	MOVQ AX, 152(R8)
+	MOVQ $0x00000003, DX
+	JMP  stored
+
+rows4:
+	VMOVUPS (BX), Y0
+	VMOVUPS 32(BX), Y1
+	VMOVAPS Y0, Y2
+	VMOVAPS Y1, Y3
+	VMOVAPS Y0, Y4
+	VMOVAPS Y1, Y5
+	VMOVAPS Y0, Y6
+	VMOVAPS Y1, Y7
+
+run4:
+	MOVLQSX (R15), R10
+	MOVLQSX 4(R15), DX
+	ADDQ    $0x08, R15
+	ADDQ    144(R8), R10
+	LEAQ    (R9)(R9*2), AX
+	LEAQ    (R10)(AX*1), R11
+
+group4:
+	VMOVUPS      (DI), Y12
+	VMOVUPS      32(DI), Y13
+	PREFETCHT1   (SI)
+	VBROADCASTSS (R10), Y14
+	VFMADD231PS  Y12, Y14, Y0
+	VFMADD231PS  Y13, Y14, Y1
+	VBROADCASTSS (R10)(R9*1), Y15
+	VFMADD231PS  Y12, Y15, Y2
+	VFMADD231PS  Y13, Y15, Y3
+	VBROADCASTSS (R10)(R9*2), Y14
+	VFMADD231PS  Y12, Y14, Y4
+	VFMADD231PS  Y13, Y14, Y5
+	VBROADCASTSS (R11), Y15
+	VFMADD231PS  Y12, Y15, Y6
+	VFMADD231PS  Y13, Y15, Y7
+	VMOVUPS      64(DI), Y12
+	VMOVUPS      96(DI), Y13
+	VBROADCASTSS 4(R10), Y14
+	VFMADD231PS  Y12, Y14, Y0
+	VFMADD231PS  Y13, Y14, Y1
+	VBROADCASTSS 4(R10)(R9*1), Y15
+	VFMADD231PS  Y12, Y15, Y2
+	VFMADD231PS  Y13, Y15, Y3
+	VBROADCASTSS 4(R10)(R9*2), Y14
+	VFMADD231PS  Y12, Y14, Y4
+	VFMADD231PS  Y13, Y14, Y5
+	VBROADCASTSS 4(R11), Y15
+	VFMADD231PS  Y12, Y15, Y6
+	VFMADD231PS  Y13, Y15, Y7
+	VMOVUPS      128(DI), Y12
+	VMOVUPS      160(DI), Y13
+	PREFETCHT1   64(SI)
+	VBROADCASTSS 8(R10), Y14
+	VFMADD231PS  Y12, Y14, Y0
+	VFMADD231PS  Y13, Y14, Y1
+	VBROADCASTSS 8(R10)(R9*1), Y15
+	VFMADD231PS  Y12, Y15, Y2
+	VFMADD231PS  Y13, Y15, Y3
+	VBROADCASTSS 8(R10)(R9*2), Y14
+	VFMADD231PS  Y12, Y14, Y4
+	VFMADD231PS  Y13, Y14, Y5
+	VBROADCASTSS 8(R11), Y15
+	VFMADD231PS  Y12, Y15, Y6
+	VFMADD231PS  Y13, Y15, Y7
+	VMOVUPS      192(DI), Y12
+	VMOVUPS      224(DI), Y13
+	VBROADCASTSS 12(R10), Y14
+	VFMADD231PS  Y12, Y14, Y0
+	VFMADD231PS  Y13, Y14, Y1
+	VBROADCASTSS 12(R10)(R9*1), Y15
+	VFMADD231PS  Y12, Y15, Y2
+	VFMADD231PS  Y13, Y15, Y3
+	VBROADCASTSS 12(R10)(R9*2), Y14
+	VFMADD231PS  Y12, Y14, Y4
+	VFMADD231PS  Y13, Y14, Y5
+	VBROADCASTSS 12(R11), Y15
+	VFMADD231PS  Y12, Y15, Y6
+	VFMADD231PS  Y13, Y15, Y7
+	ADDQ         $0x00000100, DI
+	ADDQ         R14, SI
+	ADDQ         $0x10, R10
+	ADDQ         $0x10, R11
+	DECQ         DX
+	JNZ          group4
+	DECQ         CX
+	JNZ          run4
+	VPBROADCASTD 120(R8), Y14
+	VPSLLVD      bitShifts<>+0(SB), Y14, Y12
+	VPSLLVD      bitShifts<>+32(SB), Y14, Y13
+	MOVQ         160(R8), AX
+	MOVQ         64(R8), DX
+	TESTQ        AX, AX
+	JZ           added4
+	VMASKMOVPS   (AX), Y12, Y14
+	VADDPS       Y14, Y0, Y0
+	VMASKMOVPS   32(AX), Y13, Y15
+	VADDPS       Y15, Y1, Y1
+	ADDQ         DX, AX
+	VMASKMOVPS   (AX), Y12, Y14
+	VADDPS       Y14, Y2, Y2
+	VMASKMOVPS   32(AX), Y13, Y15
+	VADDPS       Y15, Y3, Y3
+	ADDQ         DX, AX
+	VMASKMOVPS   (AX), Y12, Y14
+	VADDPS       Y14, Y4, Y4
+	VMASKMOVPS   32(AX), Y13, Y15
+	VADDPS       Y15, Y5, Y5
+	ADDQ         DX, AX
+	VMASKMOVPS   (AX), Y12, Y14
+	VADDPS       Y14, Y6, Y6
+	VMASKMOVPS   32(AX), Y13, Y15
+	VADDPS       Y15, Y7, Y7
+	ADDQ         DX, AX
+	MOVQ         AX, 160(R8)
+
+added4:
+	VBROADCASTSS 136(R8), Y14
+	VBROADCASTSS 140(R8), Y15
+	VMAXPS       Y0, Y14, Y0
+	VMINPS       Y0, Y15, Y0
+	VMAXPS       Y1, Y14, Y1
+	VMINPS       Y1, Y15, Y1
+	VMAXPS       Y2, Y14, Y2
+	VMINPS       Y2, Y15, Y2
+	VMAXPS       Y3, Y14, Y3
+	VMINPS       Y3, Y15, Y3
+	VMAXPS       Y4, Y14, Y4
+	VMINPS       Y4, Y15, Y4
+	VMAXPS       Y5, Y14, Y5
+	VMINPS       Y5, Y15, Y5
+	VMAXPS       Y6, Y14, Y6
+	VMINPS       Y6, Y15, Y6
+	VMAXPS       Y7, Y14, Y7
+	VMINPS       Y7, Y15, Y7
+	MOVQ         152(R8), R10
+	MOVQ         48(R8), R11
+	MOVQ         R10, AX
+	CMPL         120(R8), $0x0000ffff
+	JNE          partial4
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Y2, (AX)
+	VMOVUPS      Y3, 32(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Y4, (AX)
+	VMOVUPS      Y5, 32(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Y6, (AX)
+	VMOVUPS      Y7, 32(AX)
+	ADDQ         R11, AX
+	JMP          whole4
+
+partial4:
+	VMASKMOVPS Y0, Y12, (AX)
+	VMASKMOVPS Y1, Y13, 32(AX)
+	ADDQ       R11, AX
+	VMASKMOVPS Y2, Y12, (AX)
+	VMASKMOVPS Y3, Y13, 32(AX)
+	ADDQ       R11, AX
+	VMASKMOVPS Y4, Y12, (AX)
+	VMASKMOVPS Y5, Y13, 32(AX)
+	ADDQ       R11, AX
+	VMASKMOVPS Y6, Y12, (AX)
+	VMASKMOVPS Y7, Y13, 32(AX)
+	ADDQ       R11, AX
+
+whole4:
+	MOVQ AX, 152(R8)
+	MOVQ $0x00000004, DX
+	JMP  stored
+
+rows5:
+	VMOVUPS (BX), Y0
+	VMOVUPS 32(BX), Y1
+	VMOVAPS Y0, Y2
+	VMOVAPS Y1, Y3
+	VMOVAPS Y0, Y4
+	VMOVAPS Y1, Y5
+	VMOVAPS Y0, Y6
+	VMOVAPS Y1, Y7
+	VMOVAPS Y0, Y8
+	VMOVAPS Y1, Y9
+
+run5:
+	MOVLQSX (R15), R10
+	MOVLQSX 4(R15), DX
+	ADDQ    $0x08, R15
+	ADDQ    144(R8), R10
+	LEAQ    (R9)(R9*2), AX
+	LEAQ    (R10)(AX*1), R11
+
+group5:
+	VMOVUPS      (DI), Y12
+	VMOVUPS      32(DI), Y13
+	PREFETCHT1   (SI)
+	VBROADCASTSS (R10), Y14
+	VFMADD231PS  Y12, Y14, Y0
+	VFMADD231PS  Y13, Y14, Y1
+	VBROADCASTSS (R10)(R9*1), Y15
+	VFMADD231PS  Y12, Y15, Y2
+	VFMADD231PS  Y13, Y15, Y3
+	VBROADCASTSS (R10)(R9*2), Y14
+	VFMADD231PS  Y12, Y14, Y4
+	VFMADD231PS  Y13, Y14, Y5
+	VBROADCASTSS (R11), Y15
+	VFMADD231PS  Y12, Y15, Y6
+	VFMADD231PS  Y13, Y15, Y7
+	VBROADCASTSS (R10)(R9*4), Y14
+	VFMADD231PS  Y12, Y14, Y8
+	VFMADD231PS  Y13, Y14, Y9
+	VMOVUPS      64(DI), Y12
+	VMOVUPS      96(DI), Y13
+	VBROADCASTSS 4(R10), Y14
+	VFMADD231PS  Y12, Y14, Y0
+	VFMADD231PS  Y13, Y14, Y1
+	VBROADCASTSS 4(R10)(R9*1), Y15
+	VFMADD231PS  Y12, Y15, Y2
+	VFMADD231PS  Y13, Y15, Y3
+	VBROADCASTSS 4(R10)(R9*2), Y14
+	VFMADD231PS  Y12, Y14, Y4
+	VFMADD231PS  Y13, Y14, Y5
+	VBROADCASTSS 4(R11), Y15
+	VFMADD231PS  Y12, Y15, Y6
+	VFMADD231PS  Y13, Y15, Y7
+	VBROADCASTSS 4(R10)(R9*4), Y14
+	VFMADD231PS  Y12, Y14, Y8
+	VFMADD231PS  Y13, Y14, Y9
+	VMOVUPS      128(DI), Y12
+	VMOVUPS      160(DI), Y13
+	PREFETCHT1   64(SI)
+	VBROADCASTSS 8(R10), Y14
+	VFMADD231PS  Y12, Y14, Y0
+	VFMADD231PS  Y13, Y14, Y1
+	VBROADCASTSS 8(R10)(R9*1), Y15
+	VFMADD231PS  Y12, Y15, Y2
+	VFMADD231PS  Y13, Y15, Y3
+	VBROADCASTSS 8(R10)(R9*2), Y14
+	VFMADD231PS  Y12, Y14, Y4
+	VFMADD231PS  Y13, Y14, Y5
+	VBROADCASTSS 8(R11), Y15
+	VFMADD231PS  Y12, Y15, Y6
+	VFMADD231PS  Y13, Y15, Y7
+	VBROADCASTSS 8(R10)(R9*4), Y14
+	VFMADD231PS  Y12, Y14, Y8
+	VFMADD231PS  Y13, Y14, Y9
+	VMOVUPS      192(DI), Y12
+	VMOVUPS      224(DI), Y13
+	VBROADCASTSS 12(R10), Y14
+	VFMADD231PS  Y12, Y14, Y0
+	VFMADD231PS  Y13, Y14, Y1
+	VBROADCASTSS 12(R10)(R9*1), Y15
+	VFMADD231PS  Y12, Y15, Y2
+	VFMADD231PS  Y13, Y15, Y3
+	VBROADCASTSS 12(R10)(R9*2), Y14
+	VFMADD231PS  Y12, Y14, Y4
+	VFMADD231PS  Y13, Y14, Y5
+	VBROADCASTSS 12(R11), Y15
+	VFMADD231PS  Y12, Y15, Y6
+	VFMADD231PS  Y13, Y15, Y7
+	VBROADCASTSS 12(R10)(R9*4), Y14
+	VFMADD231PS  Y12, Y14, Y8
+	VFMADD231PS  Y13, Y14, Y9
+	ADDQ         $0x00000100, DI
+	ADDQ         R14, SI
+	ADDQ         $0x10, R10
+	ADDQ         $0x10, R11
+	DECQ         DX
+	JNZ          group5
+	DECQ         CX
+	JNZ          run5
+	VPBROADCASTD 120(R8), Y14
+	VPSLLVD      bitShifts<>+0(SB), Y14, Y12
+	VPSLLVD      bitShifts<>+32(SB), Y14, Y13
+	MOVQ         160(R8), AX
+	MOVQ         64(R8), DX
+	TESTQ        AX, AX
+	JZ           added5
+	VMASKMOVPS   (AX), Y12, Y14
+	VADDPS       Y14, Y0, Y0
+	VMASKMOVPS   32(AX), Y13, Y15
+	VADDPS       Y15, Y1, Y1
+	ADDQ         DX, AX
+	VMASKMOVPS   (AX), Y12, Y14
+	VADDPS       Y14, Y2, Y2
+	VMASKMOVPS   32(AX), Y13, Y15
+	VADDPS       Y15, Y3, Y3
+	ADDQ         DX, AX
+	VMASKMOVPS   (AX), Y12, Y14
+	VADDPS       Y14, Y4, Y4
+	VMASKMOVPS   32(AX), Y13, Y15
+	VADDPS       Y15, Y5, Y5
+	ADDQ         DX, AX
+	VMASKMOVPS   (AX), Y12, Y14
+	VADDPS       Y14, Y6, Y6
+	VMASKMOVPS   32(AX), Y13, Y15
+	VADDPS       Y15, Y7, Y7
+	ADDQ         DX, AX
+	VMASKMOVPS   (AX), Y12, Y14
+	VADDPS       Y14, Y8, Y8
+	VMASKMOVPS   32(AX), Y13, Y15
+	VADDPS       Y15, Y9, Y9
+	ADDQ         DX, AX
+	MOVQ         AX, 160(R8)
+
+added5:
+	VBROADCASTSS 136(R8), Y14
+	VBROADCASTSS 140(R8), Y15
+	VMAXPS       Y0, Y14, Y0
+	VMINPS       Y0, Y15, Y0
+	VMAXPS       Y1, Y14, Y1
+	VMINPS       Y1, Y15, Y1
+	VMAXPS       Y2, Y14, Y2
+	VMINPS       Y2, Y15, Y2
+	VMAXPS       Y3, Y14, Y3
+	VMINPS       Y3, Y15, Y3
+	VMAXPS       Y4, Y14, Y4
+	VMINPS       Y4, Y15, Y4
+	VMAXPS       Y5, Y14, Y5
+	VMINPS       Y5, Y15, Y5
+	VMAXPS       Y6, Y14, Y6
+	VMINPS       Y6, Y15, Y6
+	VMAXPS       Y7, Y14, Y7
+	VMINPS       Y7, Y15, Y7
+	VMAXPS       Y8, Y14, Y8
+	VMINPS       Y8, Y15, Y8
+	VMAXPS       Y9, Y14, Y9
+	VMINPS       Y9, Y15, Y9
+	MOVQ         152(R8), R10
+	MOVQ         48(R8), R11
+	MOVQ         R10, AX
+	CMPL         120(R8), $0x0000ffff
+	JNE          partial5
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Y2, (AX)
+	VMOVUPS      Y3, 32(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Y4, (AX)
+	VMOVUPS      Y5, 32(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Y6, (AX)
+	VMOVUPS      Y7, 32(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Y8, (AX)
+	VMOVUPS      Y9, 32(AX)
+	ADDQ         R11, AX
+	JMP          whole5
+
+partial5:
+	VMASKMOVPS Y0, Y12, (AX)
+	VMASKMOVPS Y1, Y13, 32(AX)
+	ADDQ       R11, AX
+	VMASKMOVPS Y2, Y12, (AX)
+	VMASKMOVPS Y3, Y13, 32(AX)
+	ADDQ       R11, AX
+	VMASKMOVPS Y4, Y12, (AX)
+	VMASKMOVPS Y5, Y13, 32(AX)
+	ADDQ       R11, AX
+	VMASKMOVPS Y6, Y12, (AX)
+	VMASKMOVPS Y7, Y13, 32(AX)
+	ADDQ       R11, AX
+	VMASKMOVPS Y8, Y12, (AX)
+	VMASKMOVPS Y9, Y13, 32(AX)
+	ADDQ       R11, AX
+
+whole5:
+	MOVQ AX, 152(R8)
+	MOVQ $0x00000005, DX
+	JMP  stored
+
+rows6:
+	VMOVUPS (BX), Y0
+	VMOVUPS 32(BX), Y1
+	VMOVAPS Y0, Y2
+	VMOVAPS Y1, Y3
+	VMOVAPS Y0, Y4
+	VMOVAPS Y1, Y5
+	VMOVAPS Y0, Y6
+	VMOVAPS Y1, Y7
+	VMOVAPS Y0, Y8
+	VMOVAPS Y1, Y9
+	VMOVAPS Y0, Y10
+	VMOVAPS Y1, Y11
+
+run6:
+	MOVLQSX (R15), R10
+	MOVLQSX 4(R15), DX
+	ADDQ    $0x08, R15
+	ADDQ    144(R8), R10
+	LEAQ    (R9)(R9*2), AX
+	LEAQ    (R10)(AX*1), R11
+
+group6:
+	VMOVUPS      (DI), Y12
+	VMOVUPS      32(DI), Y13
+	PREFETCHT1   (SI)
+	VBROADCASTSS (R10), Y14
+	VFMADD231PS  Y12, Y14, Y0
+	VFMADD231PS  Y13, Y14, Y1
+	VBROADCASTSS (R10)(R9*1), Y15
+	VFMADD231PS  Y12, Y15, Y2
+	VFMADD231PS  Y13, Y15, Y3
+	VBROADCASTSS (R10)(R9*2), Y14
+	VFMADD231PS  Y12, Y14, Y4
+	VFMADD231PS  Y13, Y14, Y5
+	VBROADCASTSS (R11), Y15
+	VFMADD231PS  Y12, Y15, Y6
+	VFMADD231PS  Y13, Y15, Y7
+	VBROADCASTSS (R10)(R9*4), Y14
+	VFMADD231PS  Y12, Y14, Y8
+	VFMADD231PS  Y13, Y14, Y9
+	VBROADCASTSS (R11)(R9*2), Y15
+	VFMADD231PS  Y12, Y15, Y10
+	VFMADD231PS  Y13, Y15, Y11
+	VMOVUPS      64(DI), Y12
+	VMOVUPS      96(DI), Y13
+	VBROADCASTSS 4(R10), Y14
+	VFMADD231PS  Y12, Y14, Y0
+	VFMADD231PS  Y13, Y14, Y1
+	VBROADCASTSS 4(R10)(R9*1), Y15
+	VFMADD231PS  Y12, Y15, Y2
+	VFMADD231PS  Y13, Y15, Y3
+	VBROADCASTSS 4(R10)(R9*2), Y14
+	VFMADD231PS  Y12, Y14, Y4
+	VFMADD231PS  Y13, Y14, Y5
+	VBROADCASTSS 4(R11), Y15
+	VFMADD231PS  Y12, Y15, Y6
+	VFMADD231PS  Y13, Y15, Y7
+	VBROADCASTSS 4(R10)(R9*4), Y14
+	VFMADD231PS  Y12, Y14, Y8
+	VFMADD231PS  Y13, Y14, Y9
+	VBROADCASTSS 4(R11)(R9*2), Y15
+	VFMADD231PS  Y12, Y15, Y10
+	VFMADD231PS  Y13, Y15, Y11
+	VMOVUPS      128(DI), Y12
+	VMOVUPS      160(DI), Y13
+	PREFETCHT1   64(SI)
+	VBROADCASTSS 8(R10), Y14
+	VFMADD231PS  Y12, Y14, Y0
+	VFMADD231PS  Y13, Y14, Y1
+	VBROADCASTSS 8(R10)(R9*1), Y15
+	VFMADD231PS  Y12, Y15, Y2
+	VFMADD231PS  Y13, Y15, Y3
+	VBROADCASTSS 8(R10)(R9*2), Y14
+	VFMADD231PS  Y12, Y14, Y4
+	VFMADD231PS  Y13, Y14, Y5
+	VBROADCASTSS 8(R11), Y15
+	VFMADD231PS  Y12, Y15, Y6
+	VFMADD231PS  Y13, Y15, Y7
+	VBROADCASTSS 8(R10)(R9*4), Y14
+	VFMADD231PS  Y12, Y14, Y8
+	VFMADD231PS  Y13, Y14, Y9
+	VBROADCASTSS 8(R11)(R9*2), Y15
+	VFMADD231PS  Y12, Y15, Y10
+	VFMADD231PS  Y13, Y15, Y11
+	VMOVUPS      192(DI), Y12
+	VMOVUPS      224(DI), Y13
+	VBROADCASTSS 12(R10), Y14
+	VFMADD231PS  Y12, Y14, Y0
+	VFMADD231PS  Y13, Y14, Y1
+	VBROADCASTSS 12(R10)(R9*1), Y15
+	VFMADD231PS  Y12, Y15, Y2
+	VFMADD231PS  Y13, Y15, Y3
+	VBROADCASTSS 12(R10)(R9*2), Y14
+	VFMADD231PS  Y12, Y14, Y4
+	VFMADD231PS  Y13, Y14, Y5
+	VBROADCASTSS 12(R11), Y15
+	VFMADD231PS  Y12, Y15, Y6
+	VFMADD231PS  Y13, Y15, Y7
+	VBROADCASTSS 12(R10)(R9*4), Y14
+	VFMADD231PS  Y12, Y14, Y8
+	VFMADD231PS  Y13, Y14, Y9
+	VBROADCASTSS 12(R11)(R9*2), Y15
+	VFMADD231PS  Y12, Y15, Y10
+	VFMADD231PS  Y13, Y15, Y11
+	ADDQ         $0x00000100, DI
+	ADDQ         R14, SI
+	ADDQ         $0x10, R10
+	ADDQ         $0x10, R11
+	DECQ         DX
+	JNZ          group6
+	DECQ         CX
+	JNZ          run6
+	VPBROADCASTD 120(R8), Y14
+	VPSLLVD      bitShifts<>+0(SB), Y14, Y12
+	VPSLLVD      bitShifts<>+32(SB), Y14, Y13
+	MOVQ         160(R8), AX
+	MOVQ         64(R8), DX
+	TESTQ        AX, AX
+	JZ           added6
+	VMASKMOVPS   (AX), Y12, Y14
+	VADDPS       Y14, Y0, Y0
+	VMASKMOVPS   32(AX), Y13, Y15
+	VADDPS       Y15, Y1, Y1
+	ADDQ         DX, AX
+	VMASKMOVPS   (AX), Y12, Y14
+	VADDPS       Y14, Y2, Y2
+	VMASKMOVPS   32(AX), Y13, Y15
+	VADDPS       Y15, Y3, Y3
+	ADDQ         DX, AX
+	VMASKMOVPS   (AX), Y12, Y14
+	VADDPS       Y14, Y4, Y4
+	VMASKMOVPS   32(AX), Y13, Y15
+	VADDPS       Y15, Y5, Y5
+	ADDQ         DX, AX
+	VMASKMOVPS   (AX), Y12, Y14
+	VADDPS       Y14, Y6, Y6
+	VMASKMOVPS   32(AX), Y13, Y15
+	VADDPS       Y15, Y7, Y7
+	ADDQ         DX, AX
+	VMASKMOVPS   (AX), Y12, Y14
+	VADDPS       Y14, Y8, Y8
+	VMASKMOVPS   32(AX), Y13, Y15
+	VADDPS       Y15, Y9, Y9
+	ADDQ         DX, AX
+	VMASKMOVPS   (AX), Y12, Y14
+	VADDPS       Y14, Y10, Y10
+	VMASKMOVPS   32(AX), Y13, Y15
+	VADDPS       Y15, Y11, Y11
+	ADDQ         DX, AX
+	MOVQ         AX, 160(R8)
+
+added6:
+	VBROADCASTSS 136(R8), Y14
+	VBROADCASTSS 140(R8), Y15
+	VMAXPS       Y0, Y14, Y0
+	VMINPS       Y0, Y15, Y0
+	VMAXPS       Y1, Y14, Y1
+	VMINPS       Y1, Y15, Y1
+	VMAXPS       Y2, Y14, Y2
+	VMINPS       Y2, Y15, Y2
+	VMAXPS       Y3, Y14, Y3
+	VMINPS       Y3, Y15, Y3
+	VMAXPS       Y4, Y14, Y4
+	VMINPS       Y4, Y15, Y4
+	VMAXPS       Y5, Y14, Y5
+	VMINPS       Y5, Y15, Y5
+	VMAXPS       Y6, Y14, Y6
+	VMINPS       Y6, Y15, Y6
+	VMAXPS       Y7, Y14, Y7
+	VMINPS       Y7, Y15, Y7
+	VMAXPS       Y8, Y14, Y8
+	VMINPS       Y8, Y15, Y8
+	VMAXPS       Y9, Y14, Y9
+	VMINPS       Y9, Y15, Y9
+	VMAXPS       Y10, Y14, Y10
+	VMINPS       Y10, Y15, Y10
+	VMAXPS       Y11, Y14, Y11
+	VMINPS       Y11, Y15, Y11
+	MOVQ         152(R8), R10
+	MOVQ         48(R8), R11
+	MOVQ         R10, AX
+	CMPL         120(R8), $0x0000ffff
+	JNE          partial6
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Y2, (AX)
+	VMOVUPS      Y3, 32(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Y4, (AX)
+	VMOVUPS      Y5, 32(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Y6, (AX)
+	VMOVUPS      Y7, 32(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Y8, (AX)
+	VMOVUPS      Y9, 32(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Y10, (AX)
+	VMOVUPS      Y11, 32(AX)
+	ADDQ         R11, AX
+	JMP          whole6
+
+partial6:
+	VMASKMOVPS Y0, Y12, (AX)
+	VMASKMOVPS Y1, Y13, 32(AX)
+	ADDQ       R11, AX
+	VMASKMOVPS Y2, Y12, (AX)
+	VMASKMOVPS Y3, Y13, 32(AX)
+	ADDQ       R11, AX
+	VMASKMOVPS Y4, Y12, (AX)
+	VMASKMOVPS Y5, Y13, 32(AX)
+	ADDQ       R11, AX
+	VMASKMOVPS Y6, Y12, (AX)
+	VMASKMOVPS Y7, Y13, 32(AX)
+	ADDQ       R11, AX
+	VMASKMOVPS Y8, Y12, (AX)
+	VMASKMOVPS Y9, Y13, 32(AX)
+	ADDQ       R11, AX
+	VMASKMOVPS Y10, Y12, (AX)
+	VMASKMOVPS Y11, Y13, 32(AX)
+	ADDQ       R11, AX
+
+whole6:
+	MOVQ AX, 152(R8)
+	MOVQ $0x00000006, DX
+
+stored:
+	MOVQ         DX, AX
+	IMULQ        R9, AX
+	ADDQ         AX, 144(R8)
+	CMPL         128(R8), $0x02
+	JBE          next
+	VPBROADCASTD 120(R8), Y12
+	VPSLLVD      bitShifts<>+0(SB), Y12, Y14
+	VPSLLVD      bitShifts<>+32(SB), Y12, Y15
+
+row:
+	VMASKMOVPS (R10), Y14, Y0
+	VMASKMOVPS 32(R10), Y15, Y1
+	CMPL       128(R8), $0x02
+	JA         row_act3
+	VMAXPS     Y0, Y12, Y0
+	VMAXPS     Y1, Y12, Y1
+	VMINPS     Y0, Y12, Y0
+	VMINPS     Y1, Y12, Y1
+	JMP        row_actdone
+
+row_act3:
+	CMPL         128(R8), $0x03
+	JNE          row_act4
+	VMOVAPS      Y0, Y3
+	VBROADCASTSS constants<>+16(SB), Y2
+	VADDPS       Y2, Y0, Y0
+	VXORPS       Y2, Y2, Y2
+	VMAXPS       Y0, Y2, Y0
+	VBROADCASTSS constants<>+20(SB), Y2
+	VMINPS       Y0, Y2, Y0
+	VBROADCASTSS constants<>+24(SB), Y2
+	VMULPS       Y2, Y0, Y0
+	VMULPS       Y3, Y0, Y0
+	VMOVAPS      Y1, Y3
+	VBROADCASTSS constants<>+16(SB), Y2
+	VADDPS       Y2, Y1, Y1
+	VXORPS       Y2, Y2, Y2
+	VMAXPS       Y1, Y2, Y1
+	VBROADCASTSS constants<>+20(SB), Y2
+	VMINPS       Y1, Y2, Y1
+	VBROADCASTSS constants<>+24(SB), Y2
+	VMULPS       Y2, Y1, Y1
+	VMULPS       Y3, Y1, Y1
+	JMP          row_actdone
+
+row_act4:
+	CMPL         128(R8), $0x04
+	JNE          row_act5
+	VBROADCASTSS constants<>+16(SB), Y2
+	VADDPS       Y2, Y0, Y0
+	VXORPS       Y2, Y2, Y2
+	VMAXPS       Y0, Y2, Y0
+	VBROADCASTSS constants<>+20(SB), Y2
+	VMINPS       Y0, Y2, Y0
+	VBROADCASTSS constants<>+24(SB), Y2
+	VMULPS       Y2, Y0, Y0
+	VBROADCASTSS constants<>+16(SB), Y2
+	VADDPS       Y2, Y1, Y1
+	VXORPS       Y2, Y2, Y2
+	VMAXPS       Y1, Y2, Y1
+	VBROADCASTSS constants<>+20(SB), Y2
+	VMINPS       Y1, Y2, Y1
+	VBROADCASTSS constants<>+24(SB), Y2
+	VMULPS       Y2, Y1, Y1
+	JMP          row_actdone
+
+row_act5:
+	CMPL         128(R8), $0x05
+	JNE          row_act6
+	VMOVAPS      Y0, Y4
+	VBROADCASTSS constants<>+44(SB), Y5
+	VMULPS       Y5, Y0, Y0
+	VBROADCASTSS constants<>+52(SB), Y5
+	VMINPS       Y0, Y5, Y0
+	VBROADCASTSS constants<>+48(SB), Y5
+	VMAXPS       Y0, Y5, Y0
+	VROUNDPS     $0x09, Y0, Y2
+	VSUBPS       Y2, Y0, Y0
+	VBROADCASTSS constants<>+120(SB), Y3
+	VBROADCASTSS constants<>+116(SB), Y5
+	VFMADD213PS  Y5, Y0, Y3
+	VBROADCASTSS constants<>+112(SB), Y5
+	VFMADD213PS  Y5, Y0, Y3
+	VBROADCASTSS constants<>+108(SB), Y5
+	VFMADD213PS  Y5, Y0, Y3
+	VBROADCASTSS constants<>+104(SB), Y5
+	VFMADD213PS  Y5, Y0, Y3
+	VBROADCASTSS constants<>+100(SB), Y5
+	VFMADD213PS  Y5, Y0, Y3
+	VCVTPS2DQ    Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VPADDD       Y2, Y3, Y0
+	VBROADCASTSS constants<>+8(SB), Y5
+	VADDPS       Y5, Y0, Y0
+	VDIVPS       Y0, Y5, Y0
+	VMULPS       Y4, Y0, Y0
+	VMOVAPS      Y1, Y4
+	VBROADCASTSS constants<>+44(SB), Y5
+	VMULPS       Y5, Y1, Y1
+	VBROADCASTSS constants<>+52(SB), Y5
+	VMINPS       Y1, Y5, Y1
+	VBROADCASTSS constants<>+48(SB), Y5
+	VMAXPS       Y1, Y5, Y1
+	VROUNDPS     $0x09, Y1, Y2
+	VSUBPS       Y2, Y1, Y1
+	VBROADCASTSS constants<>+120(SB), Y3
+	VBROADCASTSS constants<>+116(SB), Y5
+	VFMADD213PS  Y5, Y1, Y3
+	VBROADCASTSS constants<>+112(SB), Y5
+	VFMADD213PS  Y5, Y1, Y3
+	VBROADCASTSS constants<>+108(SB), Y5
+	VFMADD213PS  Y5, Y1, Y3
+	VBROADCASTSS constants<>+104(SB), Y5
+	VFMADD213PS  Y5, Y1, Y3
+	VBROADCASTSS constants<>+100(SB), Y5
+	VFMADD213PS  Y5, Y1, Y3
+	VCVTPS2DQ    Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VPADDD       Y2, Y3, Y1
+	VBROADCASTSS constants<>+8(SB), Y5
+	VADDPS       Y5, Y1, Y1
+	VDIVPS       Y1, Y5, Y1
+	VMULPS       Y4, Y1, Y1
+	JMP          row_actdone
+
+row_act6:
+	CMPL         128(R8), $0x06
+	JNE          row_act7
+	VBROADCASTSS constants<>+44(SB), Y5
+	VMULPS       Y5, Y0, Y0
+	VBROADCASTSS constants<>+52(SB), Y5
+	VMINPS       Y0, Y5, Y0
+	VBROADCASTSS constants<>+48(SB), Y5
+	VMAXPS       Y0, Y5, Y0
+	VROUNDPS     $0x09, Y0, Y2
+	VSUBPS       Y2, Y0, Y0
+	VBROADCASTSS constants<>+120(SB), Y3
+	VBROADCASTSS constants<>+116(SB), Y5
+	VFMADD213PS  Y5, Y0, Y3
+	VBROADCASTSS constants<>+112(SB), Y5
+	VFMADD213PS  Y5, Y0, Y3
+	VBROADCASTSS constants<>+108(SB), Y5
+	VFMADD213PS  Y5, Y0, Y3
+	VBROADCASTSS constants<>+104(SB), Y5
+	VFMADD213PS  Y5, Y0, Y3
+	VBROADCASTSS constants<>+100(SB), Y5
+	VFMADD213PS  Y5, Y0, Y3
+	VCVTPS2DQ    Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VPADDD       Y2, Y3, Y0
+	VBROADCASTSS constants<>+8(SB), Y5
+	VADDPS       Y5, Y0, Y0
+	VDIVPS       Y0, Y5, Y0
+	VBROADCASTSS constants<>+44(SB), Y5
+	VMULPS       Y5, Y1, Y1
+	VBROADCASTSS constants<>+52(SB), Y5
+	VMINPS       Y1, Y5, Y1
+	VBROADCASTSS constants<>+48(SB), Y5
+	VMAXPS       Y1, Y5, Y1
+	VROUNDPS     $0x09, Y1, Y2
+	VSUBPS       Y2, Y1, Y1
+	VBROADCASTSS constants<>+120(SB), Y3
+	VBROADCASTSS constants<>+116(SB), Y5
+	VFMADD213PS  Y5, Y1, Y3
+	VBROADCASTSS constants<>+112(SB), Y5
+	VFMADD213PS  Y5, Y1, Y3
+	VBROADCASTSS constants<>+108(SB), Y5
+	VFMADD213PS  Y5, Y1, Y3
+	VBROADCASTSS constants<>+104(SB), Y5
+	VFMADD213PS  Y5, Y1, Y3
+	VBROADCASTSS constants<>+100(SB), Y5
+	VFMADD213PS  Y5, Y1, Y3
+	VCVTPS2DQ    Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VPADDD       Y2, Y3, Y1
+	VBROADCASTSS constants<>+8(SB), Y5
+	VADDPS       Y5, Y1, Y1
+	VDIVPS       Y1, Y5, Y1
+	JMP          row_actdone
+
+row_act7:
+	CMPL         128(R8), $0x07
+	JNE          row_act8
+	VBROADCASTSS constants<>+56(SB), Y5
+	VMAXPS       Y5, Y0, Y2
+	VBROADCASTSS constants<>+60(SB), Y5
+	VMINPS       Y5, Y2, Y2
+	VMULPS       Y2, Y2, Y3
+	VBROADCASTSS constants<>+28(SB), Y4
+	VBROADCASTSS constants<>+64(SB), Y5
+	VFMADD132PS  Y5, Y4, Y3
+	VBROADCASTSS constants<>+176(SB), Y4
+	VBROADCASTSS constants<>+172(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+168(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+164(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+160(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+156(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+152(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+148(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+144(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+140(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+136(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+132(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+128(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+124(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+4(SB), Y5
+	VFMADD213PS  Y5, Y2, Y4
+	VBROADCASTSS constants<>+56(SB), Y5
+	VMULPS       Y4, Y0, Y4
+	VCMPPS       $0x06, Y5, Y0, Y0
+	VANDPS       Y4, Y0, Y0
+	VBROADCASTSS constants<>+56(SB), Y5
+	VMAXPS       Y5, Y1, Y2
+	VBROADCASTSS constants<>+60(SB), Y5
+	VMINPS       Y5, Y2, Y2
+	VMULPS       Y2, Y2, Y3
+	VBROADCASTSS constants<>+28(SB), Y4
+	VBROADCASTSS constants<>+64(SB), Y5
+	VFMADD132PS  Y5, Y4, Y3
+	VBROADCASTSS constants<>+176(SB), Y4
+	VBROADCASTSS constants<>+172(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+168(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+164(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+160(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+156(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+152(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+148(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+144(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+140(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+136(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+132(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+128(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+124(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+4(SB), Y5
+	VFMADD213PS  Y5, Y2, Y4
+	VBROADCASTSS constants<>+56(SB), Y5
+	VMULPS       Y4, Y1, Y4
+	VCMPPS       $0x06, Y5, Y1, Y1
+	VANDPS       Y4, Y1, Y1
+	JMP          row_actdone
+
+row_act8:
+	VADDPS       Y0, Y0, Y0
+	VBROADCASTSS constants<>+44(SB), Y5
+	VMULPS       Y5, Y0, Y0
+	VBROADCASTSS constants<>+52(SB), Y5
+	VMINPS       Y0, Y5, Y0
+	VBROADCASTSS constants<>+48(SB), Y5
+	VMAXPS       Y0, Y5, Y0
+	VROUNDPS     $0x09, Y0, Y2
+	VSUBPS       Y2, Y0, Y0
+	VBROADCASTSS constants<>+120(SB), Y3
+	VBROADCASTSS constants<>+116(SB), Y5
+	VFMADD213PS  Y5, Y0, Y3
+	VBROADCASTSS constants<>+112(SB), Y5
+	VFMADD213PS  Y5, Y0, Y3
+	VBROADCASTSS constants<>+108(SB), Y5
+	VFMADD213PS  Y5, Y0, Y3
+	VBROADCASTSS constants<>+104(SB), Y5
+	VFMADD213PS  Y5, Y0, Y3
+	VBROADCASTSS constants<>+100(SB), Y5
+	VFMADD213PS  Y5, Y0, Y3
+	VCVTPS2DQ    Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VPADDD       Y2, Y3, Y0
+	VBROADCASTSS constants<>+8(SB), Y5
+	VADDPS       Y5, Y0, Y0
+	VDIVPS       Y0, Y5, Y0
+	VADDPS       Y0, Y0, Y0
+	VBROADCASTSS constants<>+28(SB), Y2
+	VADDPS       Y2, Y0, Y0
+	VADDPS       Y1, Y1, Y1
+	VBROADCASTSS constants<>+44(SB), Y5
+	VMULPS       Y5, Y1, Y1
+	VBROADCASTSS constants<>+52(SB), Y5
+	VMINPS       Y1, Y5, Y1
+	VBROADCASTSS constants<>+48(SB), Y5
+	VMAXPS       Y1, Y5, Y1
+	VROUNDPS     $0x09, Y1, Y2
+	VSUBPS       Y2, Y1, Y1
+	VBROADCASTSS constants<>+120(SB), Y3
+	VBROADCASTSS constants<>+116(SB), Y5
+	VFMADD213PS  Y5, Y1, Y3
+	VBROADCASTSS constants<>+112(SB), Y5
+	VFMADD213PS  Y5, Y1, Y3
+	VBROADCASTSS constants<>+108(SB), Y5
+	VFMADD213PS  Y5, Y1, Y3
+	VBROADCASTSS constants<>+104(SB), Y5
+	VFMADD213PS  Y5, Y1, Y3
+	VBROADCASTSS constants<>+100(SB), Y5
+	VFMADD213PS  Y5, Y1, Y3
+	VCVTPS2DQ    Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VPADDD       Y2, Y3, Y1
+	VBROADCASTSS constants<>+8(SB), Y5
+	VADDPS       Y5, Y1, Y1
+	VDIVPS       Y1, Y5, Y1
+	VADDPS       Y1, Y1, Y1
+	VBROADCASTSS constants<>+28(SB), Y2
+	VADDPS       Y2, Y1, Y1
+
+row_actdone:
+	VMASKMOVPS Y0, Y14, (R10)
+	VMASKMOVPS Y1, Y15, 32(R10)
+	ADDQ       R11, R10
+	DECQ       DX
+	JNZ        row
 
 next:
 	DECQ 88(R8)
@@ -12282,540 +13861,6 @@ rowsdone:
 	TESTQ R12, R12
 	JZ    next
 	ADDQ  $0x00000080, R12
-	MOVQ  R12, 160(R8)
-
-next:
-	DECQ CX
-	MOVQ CX, 144(R8)
-	JNZ  panel
-	MOVQ 8(R8), AX
-	ADDQ AX, (R8)
-	ADDQ $0x04, 72(R8)
-	DECQ 56(R8)
-	JNZ  block
-	VZEROUPPER
-	RET
-
-// func fma256(args *byte)
-// Requires: AVX, AVX2, CMOV, FMA3
-TEXT ·fma256(SB), NOSPLIT, $0-8
-	MOVQ args+0(FP), R8
-	MOVQ 16(R8), R9
-
-block:
-	MOVQ 40(R8), DI
-	MOVQ 48(R8), AX
-	MOVQ AX, 144(R8)
-	MOVQ 88(R8), AX
-	MOVQ AX, 152(R8)
-	MOVQ 96(R8), AX
-	MOVQ AX, 160(R8)
-	MOVQ 104(R8), AX
-	MOVQ AX, 168(R8)
-
-panel:
-	VXORPS Y0, Y0, Y0
-	VXORPS Y1, Y1, Y1
-	VXORPS Y2, Y2, Y2
-	VXORPS Y3, Y3, Y3
-	VXORPS Y4, Y4, Y4
-	VXORPS Y5, Y5, Y5
-	VXORPS Y6, Y6, Y6
-	VXORPS Y7, Y7, Y7
-	VXORPS Y8, Y8, Y8
-	VXORPS Y9, Y9, Y9
-	VXORPS Y10, Y10, Y10
-	VXORPS Y11, Y11, Y11
-	MOVQ   24(R8), SI
-	MOVQ   32(R8), CX
-
-run:
-	MOVLQSX (SI), R10
-	MOVLQSX 4(SI), DX
-	ADDQ    $0x08, SI
-	ADDQ    (R8), R10
-	LEAQ    (R9)(R9*2), AX
-	LEAQ    (R10)(AX*1), R11
-
-group:
-	VMOVUPS      (DI), Y12
-	VMOVUPS      32(DI), Y13
-	VBROADCASTSS (R10), Y14
-	VFMADD231PS  Y12, Y14, Y0
-	VFMADD231PS  Y13, Y14, Y1
-	VBROADCASTSS (R10)(R9*1), Y15
-	VFMADD231PS  Y12, Y15, Y2
-	VFMADD231PS  Y13, Y15, Y3
-	VBROADCASTSS (R10)(R9*2), Y14
-	VFMADD231PS  Y12, Y14, Y4
-	VFMADD231PS  Y13, Y14, Y5
-	VBROADCASTSS (R11), Y15
-	VFMADD231PS  Y12, Y15, Y6
-	VFMADD231PS  Y13, Y15, Y7
-	VBROADCASTSS (R10)(R9*4), Y14
-	VFMADD231PS  Y12, Y14, Y8
-	VFMADD231PS  Y13, Y14, Y9
-	VBROADCASTSS (R11)(R9*2), Y15
-	VFMADD231PS  Y12, Y15, Y10
-	VFMADD231PS  Y13, Y15, Y11
-	VMOVUPS      64(DI), Y12
-	VMOVUPS      96(DI), Y13
-	VBROADCASTSS 4(R10), Y14
-	VFMADD231PS  Y12, Y14, Y0
-	VFMADD231PS  Y13, Y14, Y1
-	VBROADCASTSS 4(R10)(R9*1), Y15
-	VFMADD231PS  Y12, Y15, Y2
-	VFMADD231PS  Y13, Y15, Y3
-	VBROADCASTSS 4(R10)(R9*2), Y14
-	VFMADD231PS  Y12, Y14, Y4
-	VFMADD231PS  Y13, Y14, Y5
-	VBROADCASTSS 4(R11), Y15
-	VFMADD231PS  Y12, Y15, Y6
-	VFMADD231PS  Y13, Y15, Y7
-	VBROADCASTSS 4(R10)(R9*4), Y14
-	VFMADD231PS  Y12, Y14, Y8
-	VFMADD231PS  Y13, Y14, Y9
-	VBROADCASTSS 4(R11)(R9*2), Y15
-	VFMADD231PS  Y12, Y15, Y10
-	VFMADD231PS  Y13, Y15, Y11
-	VMOVUPS      128(DI), Y12
-	VMOVUPS      160(DI), Y13
-	VBROADCASTSS 8(R10), Y14
-	VFMADD231PS  Y12, Y14, Y0
-	VFMADD231PS  Y13, Y14, Y1
-	VBROADCASTSS 8(R10)(R9*1), Y15
-	VFMADD231PS  Y12, Y15, Y2
-	VFMADD231PS  Y13, Y15, Y3
-	VBROADCASTSS 8(R10)(R9*2), Y14
-	VFMADD231PS  Y12, Y14, Y4
-	VFMADD231PS  Y13, Y14, Y5
-	VBROADCASTSS 8(R11), Y15
-	VFMADD231PS  Y12, Y15, Y6
-	VFMADD231PS  Y13, Y15, Y7
-	VBROADCASTSS 8(R10)(R9*4), Y14
-	VFMADD231PS  Y12, Y14, Y8
-	VFMADD231PS  Y13, Y14, Y9
-	VBROADCASTSS 8(R11)(R9*2), Y15
-	VFMADD231PS  Y12, Y15, Y10
-	VFMADD231PS  Y13, Y15, Y11
-	VMOVUPS      192(DI), Y12
-	VMOVUPS      224(DI), Y13
-	VBROADCASTSS 12(R10), Y14
-	VFMADD231PS  Y12, Y14, Y0
-	VFMADD231PS  Y13, Y14, Y1
-	VBROADCASTSS 12(R10)(R9*1), Y15
-	VFMADD231PS  Y12, Y15, Y2
-	VFMADD231PS  Y13, Y15, Y3
-	VBROADCASTSS 12(R10)(R9*2), Y14
-	VFMADD231PS  Y12, Y14, Y4
-	VFMADD231PS  Y13, Y14, Y5
-	VBROADCASTSS 12(R11), Y15
-	VFMADD231PS  Y12, Y15, Y6
-	VFMADD231PS  Y13, Y15, Y7
-	VBROADCASTSS 12(R10)(R9*4), Y14
-	VFMADD231PS  Y12, Y14, Y8
-	VFMADD231PS  Y13, Y14, Y9
-	VBROADCASTSS 12(R11)(R9*2), Y15
-	VFMADD231PS  Y12, Y15, Y10
-	VFMADD231PS  Y13, Y15, Y11
-	ADDQ         $0x00000100, DI
-	ADDQ         $0x10, R10
-	ADDQ         $0x10, R11
-	DECQ         DX
-	JNZ          group
-	DECQ         CX
-	JNZ          run
-	MOVQ         112(R8), AX
-	VMOVUPS      Y0, (AX)
-	VMOVUPS      Y1, 32(AX)
-	VMOVUPS      Y2, 64(AX)
-	VMOVUPS      Y3, 96(AX)
-	VMOVUPS      Y4, 128(AX)
-	VMOVUPS      Y5, 160(AX)
-	VMOVUPS      Y6, 192(AX)
-	VMOVUPS      Y7, 224(AX)
-	VMOVUPS      Y8, 256(AX)
-	VMOVUPS      Y9, 288(AX)
-	VMOVUPS      Y10, 320(AX)
-	VMOVUPS      Y11, 352(AX)
-	MOVQ         72(R8), AX
-	MOVLQSX      (AX), R14
-	MOVLQSX      4(AX), R15
-	MOVQ         80(R8), DX
-	CMPQ         R14, DX
-	CMOVQGT      DX, R14
-	CMPQ         R15, DX
-	CMOVQGT      DX, R15
-	MOVQ         64(R8), AX
-	LEAQ         (R14)(R14*2), R14
-	LEAQ         (R15)(R15*2), R15
-	LEAQ         (AX)(R14*4), R14
-	LEAQ         (AX)(R15*4), R15
-	MOVQ         112(R8), R10
-	MOVQ         152(R8), R11
-	MOVQ         160(R8), R12
-	MOVQ         168(R8), AX
-	MOVQ         144(R8), CX
-	VMOVUPS      (AX), Y8
-	VMOVUPS      32(AX), Y9
-	VBROADCASTSS 128(R8), Y10
-	VBROADCASTSS 132(R8), Y11
-	VPCMPEQD     Y14, Y14, Y14
-	VMOVDQU      Y14, Y15
-	CMPQ         CX, $0x01
-	JNE          masked
-	VPBROADCASTD 136(R8), Y12
-	VPSLLVD      bitShifts<>+0(SB), Y12, Y14
-	VPSLLVD      bitShifts<>+32(SB), Y12, Y15
-
-masked:
-	ADDQ $0x00000040, AX
-	MOVQ AX, 168(R8)
-	CMPQ R14, R15
-	JGE  rowsdone
-
-row:
-	MOVLQSX    (R14), BX
-	VADDPS     (R10)(BX*1), Y8, Y0
-	VADDPS     32(R10)(BX*1), Y9, Y1
-	TESTQ      R12, R12
-	JZ         noresidual
-	MOVLQSX    8(R14), BX
-	VMASKMOVPS (R12)(BX*4), Y14, Y2
-	VMASKMOVPS 32(R12)(BX*4), Y15, Y3
-	VADDPS     Y2, Y0, Y0
-	VADDPS     Y3, Y1, Y1
-
-noresidual:
-	CMPL   120(R8), $0x02
-	JA     v_act3
-	VMAXPS Y0, Y10, Y0
-	VMAXPS Y1, Y10, Y1
-	VMINPS Y0, Y11, Y0
-	VMINPS Y1, Y11, Y1
-	JMP    v_actdone
-
-v_act3:
-	CMPL         120(R8), $0x03
-	JNE          v_act4
-	VMOVAPS      Y0, Y3
-	VBROADCASTSS constants<>+16(SB), Y2
-	VADDPS       Y2, Y0, Y0
-	VXORPS       Y2, Y2, Y2
-	VMAXPS       Y0, Y2, Y0
-	VBROADCASTSS constants<>+20(SB), Y2
-	VMINPS       Y0, Y2, Y0
-	VBROADCASTSS constants<>+24(SB), Y2
-	VMULPS       Y2, Y0, Y0
-	VMULPS       Y3, Y0, Y0
-	VMOVAPS      Y1, Y3
-	VBROADCASTSS constants<>+16(SB), Y2
-	VADDPS       Y2, Y1, Y1
-	VXORPS       Y2, Y2, Y2
-	VMAXPS       Y1, Y2, Y1
-	VBROADCASTSS constants<>+20(SB), Y2
-	VMINPS       Y1, Y2, Y1
-	VBROADCASTSS constants<>+24(SB), Y2
-	VMULPS       Y2, Y1, Y1
-	VMULPS       Y3, Y1, Y1
-	JMP          v_actdone
-
-v_act4:
-	CMPL         120(R8), $0x04
-	JNE          v_act5
-	VBROADCASTSS constants<>+16(SB), Y2
-	VADDPS       Y2, Y0, Y0
-	VXORPS       Y2, Y2, Y2
-	VMAXPS       Y0, Y2, Y0
-	VBROADCASTSS constants<>+20(SB), Y2
-	VMINPS       Y0, Y2, Y0
-	VBROADCASTSS constants<>+24(SB), Y2
-	VMULPS       Y2, Y0, Y0
-	VBROADCASTSS constants<>+16(SB), Y2
-	VADDPS       Y2, Y1, Y1
-	VXORPS       Y2, Y2, Y2
-	VMAXPS       Y1, Y2, Y1
-	VBROADCASTSS constants<>+20(SB), Y2
-	VMINPS       Y1, Y2, Y1
-	VBROADCASTSS constants<>+24(SB), Y2
-	VMULPS       Y2, Y1, Y1
-	JMP          v_actdone
-
-v_act5:
-	CMPL         120(R8), $0x05
-	JNE          v_act6
-	VMOVAPS      Y0, Y4
-	VBROADCASTSS constants<>+44(SB), Y5
-	VMULPS       Y5, Y0, Y0
-	VBROADCASTSS constants<>+52(SB), Y5
-	VMINPS       Y0, Y5, Y0
-	VBROADCASTSS constants<>+48(SB), Y5
-	VMAXPS       Y0, Y5, Y0
-	VROUNDPS     $0x09, Y0, Y2
-	VSUBPS       Y2, Y0, Y0
-	VBROADCASTSS constants<>+120(SB), Y3
-	VBROADCASTSS constants<>+116(SB), Y5
-	VFMADD213PS  Y5, Y0, Y3
-	VBROADCASTSS constants<>+112(SB), Y5
-	VFMADD213PS  Y5, Y0, Y3
-	VBROADCASTSS constants<>+108(SB), Y5
-	VFMADD213PS  Y5, Y0, Y3
-	VBROADCASTSS constants<>+104(SB), Y5
-	VFMADD213PS  Y5, Y0, Y3
-	VBROADCASTSS constants<>+100(SB), Y5
-	VFMADD213PS  Y5, Y0, Y3
-	VCVTPS2DQ    Y2, Y2
-	VPSLLD       $0x17, Y2, Y2
-	VPADDD       Y2, Y3, Y0
-	VBROADCASTSS constants<>+8(SB), Y5
-	VADDPS       Y5, Y0, Y0
-	VDIVPS       Y0, Y5, Y0
-	VMULPS       Y4, Y0, Y0
-	VMOVAPS      Y1, Y4
-	VBROADCASTSS constants<>+44(SB), Y5
-	VMULPS       Y5, Y1, Y1
-	VBROADCASTSS constants<>+52(SB), Y5
-	VMINPS       Y1, Y5, Y1
-	VBROADCASTSS constants<>+48(SB), Y5
-	VMAXPS       Y1, Y5, Y1
-	VROUNDPS     $0x09, Y1, Y2
-	VSUBPS       Y2, Y1, Y1
-	VBROADCASTSS constants<>+120(SB), Y3
-	VBROADCASTSS constants<>+116(SB), Y5
-	VFMADD213PS  Y5, Y1, Y3
-	VBROADCASTSS constants<>+112(SB), Y5
-	VFMADD213PS  Y5, Y1, Y3
-	VBROADCASTSS constants<>+108(SB), Y5
-	VFMADD213PS  Y5, Y1, Y3
-	VBROADCASTSS constants<>+104(SB), Y5
-	VFMADD213PS  Y5, Y1, Y3
-	VBROADCASTSS constants<>+100(SB), Y5
-	VFMADD213PS  Y5, Y1, Y3
-	VCVTPS2DQ    Y2, Y2
-	VPSLLD       $0x17, Y2, Y2
-	VPADDD       Y2, Y3, Y1
-	VBROADCASTSS constants<>+8(SB), Y5
-	VADDPS       Y5, Y1, Y1
-	VDIVPS       Y1, Y5, Y1
-	VMULPS       Y4, Y1, Y1
-	JMP          v_actdone
-
-v_act6:
-	CMPL         120(R8), $0x06
-	JNE          v_act7
-	VBROADCASTSS constants<>+44(SB), Y5
-	VMULPS       Y5, Y0, Y0
-	VBROADCASTSS constants<>+52(SB), Y5
-	VMINPS       Y0, Y5, Y0
-	VBROADCASTSS constants<>+48(SB), Y5
-	VMAXPS       Y0, Y5, Y0
-	VROUNDPS     $0x09, Y0, Y2
-	VSUBPS       Y2, Y0, Y0
-	VBROADCASTSS constants<>+120(SB), Y3
-	VBROADCASTSS constants<>+116(SB), Y5
-	VFMADD213PS  Y5, Y0, Y3
-	VBROADCASTSS constants<>+112(SB), Y5
-	VFMADD213PS  Y5, Y0, Y3
-	VBROADCASTSS constants<>+108(SB), Y5
-	VFMADD213PS  Y5, Y0, Y3
-	VBROADCASTSS constants<>+104(SB), Y5
-	VFMADD213PS  Y5, Y0, Y3
-	VBROADCASTSS constants<>+100(SB), Y5
-	VFMADD213PS  Y5, Y0, Y3
-	VCVTPS2DQ    Y2, Y2
-	VPSLLD       $0x17, Y2, Y2
-	VPADDD       Y2, Y3, Y0
-	VBROADCASTSS constants<>+8(SB), Y5
-	VADDPS       Y5, Y0, Y0
-	VDIVPS       Y0, Y5, Y0
-	VBROADCASTSS constants<>+44(SB), Y5
-	VMULPS       Y5, Y1, Y1
-	VBROADCASTSS constants<>+52(SB), Y5
-	VMINPS       Y1, Y5, Y1
-	VBROADCASTSS constants<>+48(SB), Y5
-	VMAXPS       Y1, Y5, Y1
-	VROUNDPS     $0x09, Y1, Y2
-	VSUBPS       Y2, Y1, Y1
-	VBROADCASTSS constants<>+120(SB), Y3
-	VBROADCASTSS constants<>+116(SB), Y5
-	VFMADD213PS  Y5, Y1, Y3
-	VBROADCASTSS constants<>+112(SB), Y5
-	VFMADD213PS  Y5, Y1, Y3
-	VBROADCASTSS constants<>+108(SB), Y5
-	VFMADD213PS  Y5, Y1, Y3
-	VBROADCASTSS constants<>+104(SB), Y5
-	VFMADD213PS  Y5, Y1, Y3
-	VBROADCASTSS constants<>+100(SB), Y5
-	VFMADD213PS  Y5, Y1, Y3
-	VCVTPS2DQ    Y2, Y2
-	VPSLLD       $0x17, Y2, Y2
-	VPADDD       Y2, Y3, Y1
-	VBROADCASTSS constants<>+8(SB), Y5
-	VADDPS       Y5, Y1, Y1
-	VDIVPS       Y1, Y5, Y1
-	JMP          v_actdone
-
-v_act7:
-	CMPL         120(R8), $0x07
-	JNE          v_act8
-	VBROADCASTSS constants<>+56(SB), Y5
-	VMAXPS       Y5, Y0, Y2
-	VBROADCASTSS constants<>+60(SB), Y5
-	VMINPS       Y5, Y2, Y2
-	VMULPS       Y2, Y2, Y3
-	VBROADCASTSS constants<>+28(SB), Y4
-	VBROADCASTSS constants<>+64(SB), Y5
-	VFMADD132PS  Y5, Y4, Y3
-	VBROADCASTSS constants<>+176(SB), Y4
-	VBROADCASTSS constants<>+172(SB), Y5
-	VFMADD213PS  Y5, Y3, Y4
-	VBROADCASTSS constants<>+168(SB), Y5
-	VFMADD213PS  Y5, Y3, Y4
-	VBROADCASTSS constants<>+164(SB), Y5
-	VFMADD213PS  Y5, Y3, Y4
-	VBROADCASTSS constants<>+160(SB), Y5
-	VFMADD213PS  Y5, Y3, Y4
-	VBROADCASTSS constants<>+156(SB), Y5
-	VFMADD213PS  Y5, Y3, Y4
-	VBROADCASTSS constants<>+152(SB), Y5
-	VFMADD213PS  Y5, Y3, Y4
-	VBROADCASTSS constants<>+148(SB), Y5
-	VFMADD213PS  Y5, Y3, Y4
-	VBROADCASTSS constants<>+144(SB), Y5
-	VFMADD213PS  Y5, Y3, Y4
-	VBROADCASTSS constants<>+140(SB), Y5
-	VFMADD213PS  Y5, Y3, Y4
-	VBROADCASTSS constants<>+136(SB), Y5
-	VFMADD213PS  Y5, Y3, Y4
-	VBROADCASTSS constants<>+132(SB), Y5
-	VFMADD213PS  Y5, Y3, Y4
-	VBROADCASTSS constants<>+128(SB), Y5
-	VFMADD213PS  Y5, Y3, Y4
-	VBROADCASTSS constants<>+124(SB), Y5
-	VFMADD213PS  Y5, Y3, Y4
-	VBROADCASTSS constants<>+4(SB), Y5
-	VFMADD213PS  Y5, Y2, Y4
-	VBROADCASTSS constants<>+56(SB), Y5
-	VMULPS       Y4, Y0, Y4
-	VCMPPS       $0x06, Y5, Y0, Y0
-	VANDPS       Y4, Y0, Y0
-	VBROADCASTSS constants<>+56(SB), Y5
-	VMAXPS       Y5, Y1, Y2
-	VBROADCASTSS constants<>+60(SB), Y5
-	VMINPS       Y5, Y2, Y2
-	VMULPS       Y2, Y2, Y3
-	VBROADCASTSS constants<>+28(SB), Y4
-	VBROADCASTSS constants<>+64(SB), Y5
-	VFMADD132PS  Y5, Y4, Y3
-	VBROADCASTSS constants<>+176(SB), Y4
-	VBROADCASTSS constants<>+172(SB), Y5
-	VFMADD213PS  Y5, Y3, Y4
-	VBROADCASTSS constants<>+168(SB), Y5
-	VFMADD213PS  Y5, Y3, Y4
-	VBROADCASTSS constants<>+164(SB), Y5
-	VFMADD213PS  Y5, Y3, Y4
-	VBROADCASTSS constants<>+160(SB), Y5
-	VFMADD213PS  Y5, Y3, Y4
-	VBROADCASTSS constants<>+156(SB), Y5
-	VFMADD213PS  Y5, Y3, Y4
-	VBROADCASTSS constants<>+152(SB), Y5
-	VFMADD213PS  Y5, Y3, Y4
-	VBROADCASTSS constants<>+148(SB), Y5
-	VFMADD213PS  Y5, Y3, Y4
-	VBROADCASTSS constants<>+144(SB), Y5
-	VFMADD213PS  Y5, Y3, Y4
-	VBROADCASTSS constants<>+140(SB), Y5
-	VFMADD213PS  Y5, Y3, Y4
-	VBROADCASTSS constants<>+136(SB), Y5
-	VFMADD213PS  Y5, Y3, Y4
-	VBROADCASTSS constants<>+132(SB), Y5
-	VFMADD213PS  Y5, Y3, Y4
-	VBROADCASTSS constants<>+128(SB), Y5
-	VFMADD213PS  Y5, Y3, Y4
-	VBROADCASTSS constants<>+124(SB), Y5
-	VFMADD213PS  Y5, Y3, Y4
-	VBROADCASTSS constants<>+4(SB), Y5
-	VFMADD213PS  Y5, Y2, Y4
-	VBROADCASTSS constants<>+56(SB), Y5
-	VMULPS       Y4, Y1, Y4
-	VCMPPS       $0x06, Y5, Y1, Y1
-	VANDPS       Y4, Y1, Y1
-	JMP          v_actdone
-
-v_act8:
-	VADDPS       Y0, Y0, Y0
-	VBROADCASTSS constants<>+44(SB), Y5
-	VMULPS       Y5, Y0, Y0
-	VBROADCASTSS constants<>+52(SB), Y5
-	VMINPS       Y0, Y5, Y0
-	VBROADCASTSS constants<>+48(SB), Y5
-	VMAXPS       Y0, Y5, Y0
-	VROUNDPS     $0x09, Y0, Y2
-	VSUBPS       Y2, Y0, Y0
-	VBROADCASTSS constants<>+120(SB), Y3
-	VBROADCASTSS constants<>+116(SB), Y5
-	VFMADD213PS  Y5, Y0, Y3
-	VBROADCASTSS constants<>+112(SB), Y5
-	VFMADD213PS  Y5, Y0, Y3
-	VBROADCASTSS constants<>+108(SB), Y5
-	VFMADD213PS  Y5, Y0, Y3
-	VBROADCASTSS constants<>+104(SB), Y5
-	VFMADD213PS  Y5, Y0, Y3
-	VBROADCASTSS constants<>+100(SB), Y5
-	VFMADD213PS  Y5, Y0, Y3
-	VCVTPS2DQ    Y2, Y2
-	VPSLLD       $0x17, Y2, Y2
-	VPADDD       Y2, Y3, Y0
-	VBROADCASTSS constants<>+8(SB), Y5
-	VADDPS       Y5, Y0, Y0
-	VDIVPS       Y0, Y5, Y0
-	VADDPS       Y0, Y0, Y0
-	VBROADCASTSS constants<>+28(SB), Y2
-	VADDPS       Y2, Y0, Y0
-	VADDPS       Y1, Y1, Y1
-	VBROADCASTSS constants<>+44(SB), Y5
-	VMULPS       Y5, Y1, Y1
-	VBROADCASTSS constants<>+52(SB), Y5
-	VMINPS       Y1, Y5, Y1
-	VBROADCASTSS constants<>+48(SB), Y5
-	VMAXPS       Y1, Y5, Y1
-	VROUNDPS     $0x09, Y1, Y2
-	VSUBPS       Y2, Y1, Y1
-	VBROADCASTSS constants<>+120(SB), Y3
-	VBROADCASTSS constants<>+116(SB), Y5
-	VFMADD213PS  Y5, Y1, Y3
-	VBROADCASTSS constants<>+112(SB), Y5
-	VFMADD213PS  Y5, Y1, Y3
-	VBROADCASTSS constants<>+108(SB), Y5
-	VFMADD213PS  Y5, Y1, Y3
-	VBROADCASTSS constants<>+104(SB), Y5
-	VFMADD213PS  Y5, Y1, Y3
-	VBROADCASTSS constants<>+100(SB), Y5
-	VFMADD213PS  Y5, Y1, Y3
-	VCVTPS2DQ    Y2, Y2
-	VPSLLD       $0x17, Y2, Y2
-	VPADDD       Y2, Y3, Y1
-	VBROADCASTSS constants<>+8(SB), Y5
-	VADDPS       Y5, Y1, Y1
-	VDIVPS       Y1, Y5, Y1
-	VADDPS       Y1, Y1, Y1
-	VBROADCASTSS constants<>+28(SB), Y2
-	VADDPS       Y2, Y1, Y1
-
-v_actdone:
-	MOVLQSX    4(R14), BX
-	VMASKMOVPS Y0, Y14, (R11)(BX*4)
-	VMASKMOVPS Y1, Y15, 32(R11)(BX*4)
-	ADDQ       $0x0c, R14
-	CMPQ       R14, R15
-	JL         row
-
-rowsdone:
-	ADDQ  $0x00000040, R11
-	MOVQ  R11, 152(R8)
-	TESTQ R12, R12
-	JZ    next
-	ADDQ  $0x00000040, R12
 	MOVQ  R12, 160(R8)
 
 next:

@@ -56,7 +56,7 @@ func transformWeights(to []float32, g [][3]float64, w *[9]float64) {
 // transformable reports whether Winograd's method can compute the convolution.
 func (s *ConvSpec) transformable() bool {
 	return s.KernelH == 3 && s.KernelW == 3 && max(s.StrideH, s.StrideW, s.DilationH, s.DilationW, s.Groups) <= 1 && !s.Linear &&
-		(Resolve(s.Precision, s.Tier) == engine.Highest && s.Tier >= cpu.AVX512 || s.Tier >= cpu.AMX)
+		(s.Tier >= cpu.AMX || s.Tier >= cpu.AVX2 && (s.Tier < cpu.AVX512 || Resolve(s.Precision, s.Tier) != engine.Medium))
 }
 
 // Winograd returns which ConvSpec.Winograd is expected to be the fastest for outputs of h×w pixels: 0 if the convolution is
@@ -71,11 +71,15 @@ func Winograd(s ConvSpec, h, w int) int {
 		}
 		return 0
 	}
-	direct := directCycles(s.In, s.Out, h*w)
+	lanes := 16
+	if s.Tier < cpu.AVX512 {
+		lanes = 8
+	}
+	direct := directCycles(lanes, s.In, s.Out, h*w)
 	best := 0
 	for _, m := range winogradTiles {
 		tiles := ((h + m - 1) / m) * ((w + m - 1) / m)
-		if c := newWinogradCosts(m, s.In, s.Out).cycles(tiles); c < direct {
+		if c := newWinogradCosts(m, lanes, s.In, s.Out).cycles(tiles); c < direct {
 			direct, best = c, m
 		}
 	}
@@ -145,9 +149,9 @@ func tileWeights(p engine.Precision, steps int) float64 {
 	return float64(bytes) / weightBytesPerCycle * weightsUnhidden
 }
 
-// What float32 vectors are estimated to take for a value of a row and a panel of 32 channels, in cycles of one core.
+// What float32 vectors are estimated to take for a value of a row and a panel of two vectors of channels, in cycles of one core.
 const (
-	// directRow is more than the lineRow of product512 with weights from L2, as they mostly come from memory: with lineRow here, layers
+	// directRow is more than the lineRow of products with weights from L2, as they mostly come from memory: with lineRow here, layers
 	// with 7×7 outputs would be computed directly that take 4 to 24 % less time in tiles of 2×2 on two threads.
 	directRow = 1.25
 	// pointRow is what the products at the points of Winograd's method take.
@@ -155,9 +159,10 @@ const (
 )
 
 // directCycles estimates the cycles of one core for a 3×3 convolution that float32 vectors compute directly, were it to do all the work.
-func directCycles(in, out, positions int) float64 {
-	panels := (out + 31) / 32
-	return max(float64(positions*9*in*panels)*directRow, float64(9*4*in*32*panels)/weightBytesPerCycle)
+func directCycles(lanes, in, out, positions int) float64 {
+	width := 2 * lanes
+	panels := (out + width - 1) / width
+	return max(float64(positions*9*in*panels)*directRow, float64(9*4*in*width*panels)/weightBytesPerCycle)
 }
 
 // winogradCosts are estimates for Winograd's method in float32, in cycles of one core.
@@ -168,15 +173,15 @@ type winogradCosts struct {
 	weights       float64 // bytes of a panel
 }
 
-func newWinogradCosts(m, in, out int) winogradCosts {
-	n := m + 2
-	vectors, channels := (in+15)/16, (in+3)&^3
+func newWinogradCosts(m, lanes, in, out int) winogradCosts {
+	n, width := m+2, 2*lanes
+	vectors, channels := (in+lanes-1)/lanes, (in+3)&^3
 	return winogradCosts{
 		input:   float64(vectors*n*n*3 + 100),
 		output:  float64(2*n*n*5 + 60),
 		product: float64(n*n*channels) * pointRow,
-		panels:  (out + 31) / 32,
-		weights: float64(n * n * channels * 32 * 4),
+		panels:  (out + width - 1) / width,
+		weights: float64(n * n * channels * width * 4),
 	}
 }
 

@@ -13,12 +13,8 @@ import (
 // winogradKernels says whether there is assembly for Winograd's method.
 const winogradKernels = true
 
-const (
-	winogradPanel  = 32 // output channels of a product
-	winogradVector = 16 // channels that are transformed at a time
-	// winogradScratch is how many bytes of transformed inputs and products a task may have.
-	winogradScratch = 24 << 20
-)
+// winogradScratch is how many bytes of transformed inputs and products a task may have.
+const winogradScratch = 24 << 20
 
 // inputArgs are the arguments of the kernels that transform the input of a tile. Their offsets, as those of the other
 // arguments here, are known to _gen/gemm/winograd.go.
@@ -28,7 +24,7 @@ type inputArgs struct {
 	pixel   int
 	dst     unsafe.Pointer // of point 0
 	point   int            // bytes between points
-	vectors int            // of 16 channels
+	vectors int            // of channels
 	mask    int            // channels of the last vector as bits
 	temp    unsafe.Pointer // n×n vectors
 }
@@ -52,36 +48,50 @@ type outputArgs struct {
 }
 
 //go:noescape
-func winogradInput2(args *inputArgs)
+func winograd2Input512(args *inputArgs)
 
 //go:noescape
-func winogradInput4(args *inputArgs)
+func winograd4Input512(args *inputArgs)
 
 //go:noescape
-func winogradOutput2(args *outputArgs)
+func winograd2Output512(args *outputArgs)
 
 //go:noescape
-func winogradOutput4(args *outputArgs)
+func winograd4Output512(args *outputArgs)
+
+//go:noescape
+func winograd2Input256(args *inputArgs)
+
+//go:noescape
+func winograd4Input256(args *inputArgs)
+
+//go:noescape
+func winograd2Output256(args *outputArgs)
+
+//go:noescape
+func winograd4Output256(args *outputArgs)
 
 // winogradConv is a 3×3 convolution whose weights are transformed.
 type winogradConv struct {
 	spec    ConvSpec
+	size    productSize
 	m, n    int // outputs and inputs of a tile along an axis
 	points  int
 	vectors int // of input channels
 	groups  int // of four input channels
 	panels  int
-	weights []float32 // [point][panel][4*groups input channels][32]
+	weights []float32 // [point][panel][4*groups input channels][output channel of the panel]
 	bias    []float32 // zeros behind the last channel
 }
 
 func newWinogradConv(s ConvSpec, w *weights, bias []float32, each parallel) *winogradConv {
-	n := s.Winograd + 2
+	n, size := s.Winograd+2, productsOf(s.Tier)
+	panel := size.panel()
 	c := &winogradConv{
-		spec: s, m: s.Winograd, n: n, points: n * n, groups: (s.In + 3) / 4,
-		vectors: (s.In + winogradVector - 1) / winogradVector, panels: (s.Out + winogradPanel - 1) / winogradPanel,
+		spec: s, size: size, m: s.Winograd, n: n, points: n * n, groups: (s.In + 3) / 4,
+		vectors: (s.In + size.lanes - 1) / size.lanes, panels: (s.Out + panel - 1) / panel,
 	}
-	c.bias = make([]float32, c.panels*winogradPanel)
+	c.bias = make([]float32, c.panels*panel)
 	copy(c.bias, bias)
 	c.weights = pages.Huge(make([]float32, c.points*c.panels*c.block()))
 	each(c.panels, func(panel int) { c.pack(w, panel) })
@@ -89,22 +99,22 @@ func newWinogradConv(s ConvSpec, w *weights, bias []float32, each parallel) *win
 }
 
 // block is the number of weights of a panel at one point.
-func (c *winogradConv) block() int { return 4 * c.groups * winogradPanel }
+func (c *winogradConv) block() int { return 4 * c.groups * c.size.panel() }
 
 func (c *winogradConv) pack(w *weights, panel int) {
 	g := winogradG(c.m)
-	block := c.block()
+	block, width := c.block(), c.size.panel()
 	next := c.panels * block
 	var points [36]float32
 	for in := range c.spec.In {
-		for o := range min(winogradPanel, c.spec.Out-panel*winogradPanel) {
-			at := w.at + (panel*winogradPanel+o)*w.out + in*w.in
+		for o := range min(width, c.spec.Out-panel*width) {
+			at := w.at + (panel*width+o)*w.out + in*w.in
 			var taps [9]float64
 			for t := range taps {
 				taps[t] = float64(w.data[at+t/3*w.tapH+t%3*w.tapW])
 			}
 			transformWeights(points[:], g, &taps)
-			to := panel*block + in*winogradPanel + o
+			to := panel*block + in*width + o
 			for p := range c.points {
 				c.weights[to+p*next] = points[p]
 			}
@@ -140,8 +150,8 @@ func (c *winogradConv) bind(spec *ConvSpec, src, dst kernel.Map, residual *kerne
 	v := &winogradCall{winogradConv: c, top: spec.PadTop, left: spec.PadLeft}
 	v.tilesH, v.tilesW = (dst.H+c.m-1)/c.m, (dst.W+c.m-1)/c.m
 	v.all = dst.N * v.tilesH * v.tilesW
-	v.inputRow = oddLines(c.vectors * 64)
-	costs := newWinogradCosts(c.m, c.spec.In, c.spec.Out)
+	v.inputRow = oddLines(c.vectors * c.size.lanes * 4)
+	costs := newWinogradCosts(c.m, c.size.lanes, c.spec.In, c.spec.Out)
 	best := math.Inf(1)
 	var bestBands, bestGroup int
 	// More than 64 bands a worker only where that takes as many to keep to winogradScratch.
@@ -149,7 +159,7 @@ func (c *winogradConv) bind(spec *ConvSpec, src, dst kernel.Map, residual *kerne
 		for parts := 1; parts <= min(c.panels, 2*workers); parts++ {
 			tiles, panels := (v.all+bands-1)/bands, (c.panels+parts-1)/parts
 			for _, group := range []int{1, panels} {
-				input, product := c.points*oddLines(tiles*v.inputRow), c.points*oddLines(tiles*group*winogradPanel*4)
+				input, product := c.points*oddLines(tiles*v.inputRow), c.points*oddLines(tiles*group*c.size.panel()*4)
 				if input+product > winogradScratch && tiles > 1 {
 					continue
 				}
@@ -164,7 +174,7 @@ func (c *winogradConv) bind(spec *ConvSpec, src, dst kernel.Map, residual *kerne
 	v.bands, v.group = bestBands, bestGroup
 	tiles := (v.all + v.bands - 1) / v.bands
 	v.inputPoint = oddLines(tiles * v.inputRow)
-	v.productRow = v.group * winogradPanel * 4
+	v.productRow = v.group * c.size.panel() * 4
 	v.productPoint = oddLines(tiles * v.productRow)
 	v.patch = (c.points*c.spec.In*4 + 63) &^ 63
 	v.outPatch = c.m * c.m * v.productRow
@@ -174,10 +184,10 @@ func (c *winogradConv) bind(spec *ConvSpec, src, dst kernel.Map, residual *kerne
 // taskCycles estimates what a task takes; input and product are bytes of scratch memory.
 func (v *winogradCall) taskCycles(c *winogradCosts, tiles, panels, group, input, product int) float64 {
 	const (
-		blockOverhead = 40 // of a block of rows in product512
+		blockOverhead = 40 // of a block of rows
 		spilled       = 0.4
 	)
-	blocks := (tiles + productRows - 1) / productRows
+	blocks := (tiles + v.size.rows - 1) / v.size.rows
 	compute := float64(panels) * (float64(tiles)*c.product + float64(blocks*v.points*blockOverhead))
 	cycles := taskCycles + float64(tiles)*(c.input+float64(panels)*c.output)
 	passes := (panels + group - 1) / group
@@ -238,7 +248,7 @@ func (v *winogradCall) tile(t int) (image, y, x int) {
 func (v *winogradCall) input(src *kernel.Map, inputs, patch []byte, temp unsafe.Pointer, first, last int) {
 	channels := v.spec.In
 	padded := floats(patch)
-	args := inputArgs{point: v.inputPoint, temp: temp, mask: lastMask(channels)}
+	args := inputArgs{point: v.inputPoint, temp: temp, mask: v.size.lastMask(channels)}
 	for t := first; t < last; t++ {
 		image, y, x := v.tile(t)
 		y, x = y-v.top, x-v.left
@@ -260,23 +270,47 @@ func (v *winogradCall) input(src *kernel.Map, inputs, patch []byte, temp unsafe.
 		}
 		args.dst = unsafe.Pointer(&inputs[(t-first)*v.inputRow])
 		args.vectors = v.vectors
-		if v.m == 4 {
-			winogradInput4(&args)
-		} else {
-			winogradInput2(&args)
-		}
+		args.transform(v.size, v.m)
 	}
 }
 
-// lastMask returns the lanes of the last vector of channels.
-func lastMask(channels int) int { return 1<<((channels-1)%winogradVector+1) - 1 }
+// transform calls the kernel for tiles of m×m outputs.
+func (a *inputArgs) transform(s productSize, m int) {
+	switch {
+	case s == products512 && m == 4:
+		winograd4Input512(a)
+	case s == products512:
+		winograd2Input512(a)
+	case m == 4:
+		winograd4Input256(a)
+	default:
+		winograd2Input256(a)
+	}
+}
+
+// transform calls the kernel for tiles of m×m outputs.
+func (a *outputArgs) transform(s productSize, m int) {
+	switch {
+	case s == products512 && m == 4:
+		winograd4Output512(a)
+	case s == products512:
+		winograd2Output512(a)
+	case m == 4:
+		winograd4Output256(a)
+	default:
+		winograd2Output256(a)
+	}
+}
+
+// lastMask returns the lanes of the last vector of channels as bits.
+func (s productSize) lastMask(channels int) int { return 1<<((channels-1)%s.lanes+1) - 1 }
 
 // multiply computes the products of all points for panels [from, to).
 func (v *winogradCall) multiply(inputs, products []byte, tiles, from, to int) {
-	run := [2]int32{0, int32(v.groups)}
-	args := productArgs{aStride: v.inputRow, runs: &run[0], runCount: 1, cStride: v.productRow, bias: &noBias[0], mask: 1<<winogradPanel - 1}
+	run, width := [2]int32{0, int32(v.groups)}, v.size.panel()
+	args := productArgs{aStride: v.inputRow, runs: &run[0], runCount: 1, cStride: v.productRow, bias: &noBias[0], mask: 1<<width - 1}
 	args.low, args.high = bounds(kernel.None)
-	block, most := v.block(), callRows(v.groups)
+	block, most := v.block(), v.size.callRows(v.groups)
 	for point := range v.points {
 		for p := from; p < to; p++ {
 			// What comes after the last panel of a point is its first one at the next.
@@ -288,8 +322,8 @@ func (v *winogradCall) multiply(inputs, products []byte, tiles, from, to int) {
 			args.b = unsafe.Pointer(&v.weights[(point*v.panels+p)*block])
 			for t := 0; t < tiles; t += most {
 				args.a = unsafe.Pointer(&inputs[point*v.inputPoint+t*v.inputRow])
-				args.c = unsafe.Pointer(&products[point*v.productPoint+t*v.productRow+(p-from)*winogradPanel*4])
-				args.multiply(min(most, tiles-t), t == 0)
+				args.c = unsafe.Pointer(&products[point*v.productPoint+t*v.productRow+(p-from)*width*4])
+				args.multiply(v.size, min(most, tiles-t), t == 0)
 			}
 		}
 	}
@@ -297,9 +331,9 @@ func (v *winogradCall) multiply(inputs, products []byte, tiles, from, to int) {
 
 // output transforms the products of panels [from, to) for tiles [first, last).
 func (v *winogradCall) output(dst, residual *kernel.Map, products, outPatch, resPatch []byte, temp unsafe.Pointer, first, last, from, to int) {
-	channel := from * winogradPanel
-	channels := min(to*winogradPanel, v.spec.Out) - channel
-	args := outputArgs{point: v.productPoint, temp: temp, activation: int(v.spec.Activation), mask: lastMask(channels)}
+	channel := from * v.size.panel()
+	channels := min(to*v.size.panel(), v.spec.Out) - channel
+	args := outputArgs{point: v.productPoint, temp: temp, activation: int(v.spec.Activation), mask: v.size.lastMask(channels)}
 	args.low, args.high = bounds(v.spec.Activation)
 	out, res := floats(outPatch), floats(resPatch)
 	for t := first; t < last; t++ {
@@ -330,12 +364,8 @@ func (v *winogradCall) output(dst, residual *kernel.Map, products, outPatch, res
 		}
 		args.src = unsafe.Pointer(&products[(t-first)*v.productRow])
 		args.bias = &v.bias[channel]
-		args.vectors = (channels + winogradVector - 1) / winogradVector
-		if v.m == 4 {
-			winogradOutput4(&args)
-		} else {
-			winogradOutput2(&args)
-		}
+		args.vectors = (channels + v.size.lanes - 1) / v.size.lanes
+		args.transform(v.size, v.m)
 		if !whole {
 			for i := range rows {
 				for j := range columns {

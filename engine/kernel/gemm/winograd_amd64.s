@@ -179,28 +179,31 @@ DATA bitShifts<>+56(SB)/4, $0x00000011
 DATA bitShifts<>+60(SB)/4, $0x00000010
 GLOBL bitShifts<>(SB), RODATA|NOPTR, $64
 
-// func winogradInput2(args *byte)
+// func winograd2Input512(args *byte)
 // Requires: AVX, AVX512F
-TEXT ·winogradInput2(SB), NOSPLIT, $0-8
-	MOVQ  args+0(FP), R8
-	MOVQ  (R8), R9
-	MOVQ  8(R8), R10
-	MOVQ  16(R8), R11
-	MOVQ  32(R8), R12
-	MOVQ  24(R8), DI
-	MOVQ  56(R8), SI
-	MOVQ  40(R8), CX
-	LEAQ  (R11)(R11*2), R14
-	LEAQ  (R11)(R11*4), R15
-	MOVL  $0x0000ffff, AX
-	KMOVW AX, K1
+TEXT ·winograd2Input512(SB), NOSPLIT, $0-8
+	MOVQ args+0(FP), R8
+	MOVQ (R8), R9
+	MOVQ 8(R8), R10
+	MOVQ 16(R8), R11
+	MOVQ 32(R8), R12
+	MOVQ 24(R8), DI
+	MOVQ 56(R8), SI
+	MOVQ 40(R8), CX
+	LEAQ (R11)(R11*2), R14
+	LEAQ (R11)(R11*4), R15
 
 vector:
-	CMPQ  CX, $0x01
-	JNE   whole
-	KMOVW 48(R8), K1
+	CMPQ   CX, $0x01
+	JEQ    last
+	KXNORW K1, K1, K1
+	JMP    masked
 
-whole:
+last:
+	MOVQ  48(R8), AX
+	KMOVW AX, K1
+
+masked:
 	MOVQ      R9, R13
 	VMOVUPS.Z (R13), K1, Z0
 	VMOVUPS.Z (R13)(R11*1), K1, Z1
@@ -325,9 +328,9 @@ whole:
 	VZEROUPPER
 	RET
 
-// func winogradOutput2(args *byte)
+// func winograd2Output512(args *byte)
 // Requires: AVX, AVX512DQ, AVX512F
-TEXT ·winogradOutput2(SB), NOSPLIT, $0-8
+TEXT ·winograd2Output512(SB), NOSPLIT, $0-8
 	MOVQ         args+0(FP), R8
 	MOVQ         (R8), R9
 	MOVQ         8(R8), R12
@@ -341,17 +344,20 @@ TEXT ·winogradOutput2(SB), NOSPLIT, $0-8
 	MOVQ         72(R8), CX
 	MOVQ         64(R8), AX
 	MOVQ         AX, 112(R8)
-	VBROADCASTSS 104(R8), Z30
-	VBROADCASTSS 108(R8), Z31
-	MOVL         $0x0000ffff, AX
-	KMOVW        AX, K1
+	VBROADCASTSS 104(R8), Z12
+	VBROADCASTSS 108(R8), Z13
 
 vector:
-	CMPQ  CX, $0x01
-	JNE   whole
-	KMOVW 80(R8), K1
+	CMPQ   CX, $0x01
+	JEQ    last
+	KXNORW K1, K1, K1
+	JMP    masked
 
-whole:
+last:
+	MOVQ  80(R8), AX
+	KMOVW AX, K1
+
+masked:
 	MOVQ      R9, R13
 	VMOVUPS   (R13), Z0
 	ADDQ      R12, R13
@@ -410,7 +416,7 @@ whole:
 	VMOVUPS   Z8, 192(SI)
 	VMOVUPS   Z9, 448(SI)
 	MOVQ      112(R8), AX
-	VMOVUPS   (AX), Z29
+	VMOVUPS   (AX), Z14
 	ADDQ      $0x40, AX
 	MOVQ      AX, 112(R8)
 	MOVQ      DI, R13
@@ -423,8 +429,8 @@ whole:
 	VSUBPS    Z2, Z1, Z9
 	VADDPS    Z0, Z8, Z8
 	VSUBPS    Z3, Z9, Z9
-	VADDPS    Z29, Z8, Z8
-	VADDPS    Z29, Z9, Z9
+	VADDPS    Z14, Z8, Z8
+	VADDPS    Z14, Z9, Z9
 	TESTQ     DX, DX
 	JZ        row0
 	MOVQ      R14, AX
@@ -438,10 +444,10 @@ whole:
 row0:
 	CMPL   96(R8), $0x02
 	JA     row0_act3
-	VMAXPS Z8, Z30, Z8
-	VMAXPS Z9, Z30, Z9
-	VMINPS Z8, Z31, Z8
-	VMINPS Z9, Z31, Z9
+	VMAXPS Z8, Z12, Z8
+	VMAXPS Z9, Z12, Z9
+	VMINPS Z8, Z13, Z8
+	VMINPS Z9, Z13, Z9
 	JMP    row0_actdone
 
 row0_act3:
@@ -665,8 +671,8 @@ row0_actdone:
 	VSUBPS    Z2, Z1, Z9
 	VADDPS    Z0, Z8, Z8
 	VSUBPS    Z3, Z9, Z9
-	VADDPS    Z29, Z8, Z8
-	VADDPS    Z29, Z9, Z9
+	VADDPS    Z14, Z8, Z8
+	VADDPS    Z14, Z9, Z9
 	TESTQ     DX, DX
 	JZ        row1
 	MOVQ      R14, AX
@@ -680,10 +686,10 @@ row0_actdone:
 row1:
 	CMPL   96(R8), $0x02
 	JA     row1_act3
-	VMAXPS Z8, Z30, Z8
-	VMAXPS Z9, Z30, Z9
-	VMINPS Z8, Z31, Z8
-	VMINPS Z9, Z31, Z9
+	VMAXPS Z8, Z12, Z8
+	VMAXPS Z9, Z12, Z9
+	VMINPS Z8, Z13, Z8
+	VMINPS Z9, Z13, Z9
 	JMP    row1_actdone
 
 row1_act3:
@@ -910,28 +916,31 @@ next:
 	VZEROUPPER
 	RET
 
-// func winogradInput4(args *byte)
+// func winograd4Input512(args *byte)
 // Requires: AVX, AVX512F
-TEXT ·winogradInput4(SB), NOSPLIT, $0-8
-	MOVQ  args+0(FP), R8
-	MOVQ  (R8), R9
-	MOVQ  8(R8), R10
-	MOVQ  16(R8), R11
-	MOVQ  32(R8), R12
-	MOVQ  24(R8), DI
-	MOVQ  56(R8), SI
-	MOVQ  40(R8), CX
-	LEAQ  (R11)(R11*2), R14
-	LEAQ  (R11)(R11*4), R15
-	MOVL  $0x0000ffff, AX
-	KMOVW AX, K1
+TEXT ·winograd4Input512(SB), NOSPLIT, $0-8
+	MOVQ args+0(FP), R8
+	MOVQ (R8), R9
+	MOVQ 8(R8), R10
+	MOVQ 16(R8), R11
+	MOVQ 32(R8), R12
+	MOVQ 24(R8), DI
+	MOVQ 56(R8), SI
+	MOVQ 40(R8), CX
+	LEAQ (R11)(R11*2), R14
+	LEAQ (R11)(R11*4), R15
 
 vector:
-	CMPQ  CX, $0x01
-	JNE   whole
-	KMOVW 48(R8), K1
+	CMPQ   CX, $0x01
+	JEQ    last
+	KXNORW K1, K1, K1
+	JMP    masked
 
-whole:
+last:
+	MOVQ  48(R8), AX
+	KMOVW AX, K1
+
+masked:
 	MOVQ              R9, R13
 	VMOVUPS.Z         (R13), K1, Z0
 	VMOVUPS.Z         (R13)(R11*1), K1, Z1
@@ -1366,9 +1375,9 @@ whole:
 	VZEROUPPER
 	RET
 
-// func winogradOutput4(args *byte)
+// func winograd4Output512(args *byte)
 // Requires: AVX, AVX512DQ, AVX512F
-TEXT ·winogradOutput4(SB), NOSPLIT, $0-8
+TEXT ·winograd4Output512(SB), NOSPLIT, $0-8
 	MOVQ         args+0(FP), R8
 	MOVQ         (R8), R9
 	MOVQ         8(R8), R12
@@ -1382,17 +1391,20 @@ TEXT ·winogradOutput4(SB), NOSPLIT, $0-8
 	MOVQ         72(R8), CX
 	MOVQ         64(R8), AX
 	MOVQ         AX, 112(R8)
-	VBROADCASTSS 104(R8), Z30
-	VBROADCASTSS 108(R8), Z31
-	MOVL         $0x0000ffff, AX
-	KMOVW        AX, K1
+	VBROADCASTSS 104(R8), Z12
+	VBROADCASTSS 108(R8), Z13
 
 vector:
-	CMPQ  CX, $0x01
-	JNE   whole
-	KMOVW 80(R8), K1
+	CMPQ   CX, $0x01
+	JEQ    last
+	KXNORW K1, K1, K1
+	JMP    masked
 
-whole:
+last:
+	MOVQ  80(R8), AX
+	KMOVW AX, K1
+
+masked:
 	MOVQ             R9, R13
 	VMOVUPS          (R13), Z0
 	ADDQ             R12, R13
@@ -1569,7 +1581,7 @@ whole:
 	VMOVUPS          Z10, 1088(SI)
 	VMOVUPS          Z11, 1472(SI)
 	MOVQ             112(R8), AX
-	VMOVUPS          (AX), Z29
+	VMOVUPS          (AX), Z14
 	ADDQ             $0x40, AX
 	MOVQ             AX, 112(R8)
 	MOVQ             DI, R13
@@ -1593,10 +1605,10 @@ whole:
 	VADDPS           Z0, Z8, Z8
 	VMULPS.BCST      constants<>+68(SB), Z9, Z9
 	VFMADD231PS.BCST constants<>+80(SB), Z2, Z9
-	VADDPS           Z29, Z8, Z8
-	VADDPS           Z29, Z9, Z9
-	VADDPS           Z29, Z10, Z10
-	VADDPS           Z29, Z11, Z11
+	VADDPS           Z14, Z8, Z8
+	VADDPS           Z14, Z9, Z9
+	VADDPS           Z14, Z10, Z10
+	VADDPS           Z14, Z11, Z11
 	TESTQ            DX, DX
 	JZ               row0
 	MOVQ             R14, AX
@@ -1616,14 +1628,14 @@ whole:
 row0:
 	CMPL   96(R8), $0x02
 	JA     row0_act3
-	VMAXPS Z8, Z30, Z8
-	VMAXPS Z9, Z30, Z9
-	VMAXPS Z10, Z30, Z10
-	VMAXPS Z11, Z30, Z11
-	VMINPS Z8, Z31, Z8
-	VMINPS Z9, Z31, Z9
-	VMINPS Z10, Z31, Z10
-	VMINPS Z11, Z31, Z11
+	VMAXPS Z8, Z12, Z8
+	VMAXPS Z9, Z12, Z9
+	VMAXPS Z10, Z12, Z10
+	VMAXPS Z11, Z12, Z11
+	VMINPS Z8, Z13, Z8
+	VMINPS Z9, Z13, Z9
+	VMINPS Z10, Z13, Z10
+	VMINPS Z11, Z13, Z11
 	JMP    row0_actdone
 
 row0_act3:
@@ -2042,10 +2054,10 @@ row0_actdone:
 	VADDPS           Z0, Z8, Z8
 	VMULPS.BCST      constants<>+68(SB), Z9, Z9
 	VFMADD231PS.BCST constants<>+80(SB), Z2, Z9
-	VADDPS           Z29, Z8, Z8
-	VADDPS           Z29, Z9, Z9
-	VADDPS           Z29, Z10, Z10
-	VADDPS           Z29, Z11, Z11
+	VADDPS           Z14, Z8, Z8
+	VADDPS           Z14, Z9, Z9
+	VADDPS           Z14, Z10, Z10
+	VADDPS           Z14, Z11, Z11
 	TESTQ            DX, DX
 	JZ               row1
 	MOVQ             R14, AX
@@ -2065,14 +2077,14 @@ row0_actdone:
 row1:
 	CMPL   96(R8), $0x02
 	JA     row1_act3
-	VMAXPS Z8, Z30, Z8
-	VMAXPS Z9, Z30, Z9
-	VMAXPS Z10, Z30, Z10
-	VMAXPS Z11, Z30, Z11
-	VMINPS Z8, Z31, Z8
-	VMINPS Z9, Z31, Z9
-	VMINPS Z10, Z31, Z10
-	VMINPS Z11, Z31, Z11
+	VMAXPS Z8, Z12, Z8
+	VMAXPS Z9, Z12, Z9
+	VMAXPS Z10, Z12, Z10
+	VMAXPS Z11, Z12, Z11
+	VMINPS Z8, Z13, Z8
+	VMINPS Z9, Z13, Z9
+	VMINPS Z10, Z13, Z10
+	VMINPS Z11, Z13, Z11
 	JMP    row1_actdone
 
 row1_act3:
@@ -2491,10 +2503,10 @@ row1_actdone:
 	VADDPS           Z0, Z8, Z8
 	VMULPS.BCST      constants<>+68(SB), Z9, Z9
 	VFMADD231PS.BCST constants<>+80(SB), Z2, Z9
-	VADDPS           Z29, Z8, Z8
-	VADDPS           Z29, Z9, Z9
-	VADDPS           Z29, Z10, Z10
-	VADDPS           Z29, Z11, Z11
+	VADDPS           Z14, Z8, Z8
+	VADDPS           Z14, Z9, Z9
+	VADDPS           Z14, Z10, Z10
+	VADDPS           Z14, Z11, Z11
 	TESTQ            DX, DX
 	JZ               row2
 	MOVQ             R14, AX
@@ -2514,14 +2526,14 @@ row1_actdone:
 row2:
 	CMPL   96(R8), $0x02
 	JA     row2_act3
-	VMAXPS Z8, Z30, Z8
-	VMAXPS Z9, Z30, Z9
-	VMAXPS Z10, Z30, Z10
-	VMAXPS Z11, Z30, Z11
-	VMINPS Z8, Z31, Z8
-	VMINPS Z9, Z31, Z9
-	VMINPS Z10, Z31, Z10
-	VMINPS Z11, Z31, Z11
+	VMAXPS Z8, Z12, Z8
+	VMAXPS Z9, Z12, Z9
+	VMAXPS Z10, Z12, Z10
+	VMAXPS Z11, Z12, Z11
+	VMINPS Z8, Z13, Z8
+	VMINPS Z9, Z13, Z9
+	VMINPS Z10, Z13, Z10
+	VMINPS Z11, Z13, Z11
 	JMP    row2_actdone
 
 row2_act3:
@@ -2940,10 +2952,10 @@ row2_actdone:
 	VADDPS           Z0, Z8, Z8
 	VMULPS.BCST      constants<>+68(SB), Z9, Z9
 	VFMADD231PS.BCST constants<>+80(SB), Z2, Z9
-	VADDPS           Z29, Z8, Z8
-	VADDPS           Z29, Z9, Z9
-	VADDPS           Z29, Z10, Z10
-	VADDPS           Z29, Z11, Z11
+	VADDPS           Z14, Z8, Z8
+	VADDPS           Z14, Z9, Z9
+	VADDPS           Z14, Z10, Z10
+	VADDPS           Z14, Z11, Z11
 	TESTQ            DX, DX
 	JZ               row3
 	MOVQ             R14, AX
@@ -2963,14 +2975,14 @@ row2_actdone:
 row3:
 	CMPL   96(R8), $0x02
 	JA     row3_act3
-	VMAXPS Z8, Z30, Z8
-	VMAXPS Z9, Z30, Z9
-	VMAXPS Z10, Z30, Z10
-	VMAXPS Z11, Z30, Z11
-	VMINPS Z8, Z31, Z8
-	VMINPS Z9, Z31, Z9
-	VMINPS Z10, Z31, Z10
-	VMINPS Z11, Z31, Z11
+	VMAXPS Z8, Z12, Z8
+	VMAXPS Z9, Z12, Z9
+	VMAXPS Z10, Z12, Z10
+	VMAXPS Z11, Z12, Z11
+	VMINPS Z8, Z13, Z8
+	VMINPS Z9, Z13, Z9
+	VMINPS Z10, Z13, Z10
+	VMINPS Z11, Z13, Z11
 	JMP    row3_actdone
 
 row3_act3:
@@ -3374,6 +3386,4500 @@ row3_actdone:
 	TESTQ   DX, DX
 	JZ      next
 	ADDQ    $0x40, DX
+
+next:
+	DECQ CX
+	JNZ  vector
+	VZEROUPPER
+	RET
+
+// func winograd2Input256(args *byte)
+// Requires: AVX, AVX2
+TEXT ·winograd2Input256(SB), NOSPLIT, $0-8
+	MOVQ args+0(FP), R8
+	MOVQ (R8), R9
+	MOVQ 8(R8), R10
+	MOVQ 16(R8), R11
+	MOVQ 32(R8), R12
+	MOVQ 24(R8), DI
+	MOVQ 56(R8), SI
+	MOVQ 40(R8), CX
+	LEAQ (R11)(R11*2), R14
+	LEAQ (R11)(R11*4), R15
+
+vector:
+	CMPQ     CX, $0x01
+	JEQ      last
+	VPCMPEQD Y15, Y15, Y15
+	JMP      masked
+
+last:
+	VPBROADCASTD 48(R8), Y8
+	VPSLLVD      bitShifts<>+0(SB), Y8, Y15
+
+masked:
+	MOVQ       R9, R13
+	VMASKMOVPS (R13), Y15, Y0
+	VMASKMOVPS (R13)(R11*1), Y15, Y1
+	VMASKMOVPS (R13)(R11*2), Y15, Y2
+	VMASKMOVPS (R13)(R14*1), Y15, Y3
+	VSUBPS     Y2, Y0, Y4
+	VADDPS     Y2, Y1, Y5
+	VSUBPS     Y1, Y2, Y6
+	VSUBPS     Y3, Y1, Y7
+	VMOVUPS    Y4, (SI)
+	VMOVUPS    Y5, 128(SI)
+	VMOVUPS    Y6, 256(SI)
+	VMOVUPS    Y7, 384(SI)
+	ADDQ       R10, R13
+	VMASKMOVPS (R13), Y15, Y0
+	VMASKMOVPS (R13)(R11*1), Y15, Y1
+	VMASKMOVPS (R13)(R11*2), Y15, Y2
+	VMASKMOVPS (R13)(R14*1), Y15, Y3
+	VSUBPS     Y2, Y0, Y4
+	VADDPS     Y2, Y1, Y5
+	VSUBPS     Y1, Y2, Y6
+	VSUBPS     Y3, Y1, Y7
+	VMOVUPS    Y4, 32(SI)
+	VMOVUPS    Y5, 160(SI)
+	VMOVUPS    Y6, 288(SI)
+	VMOVUPS    Y7, 416(SI)
+	ADDQ       R10, R13
+	VMASKMOVPS (R13), Y15, Y0
+	VMASKMOVPS (R13)(R11*1), Y15, Y1
+	VMASKMOVPS (R13)(R11*2), Y15, Y2
+	VMASKMOVPS (R13)(R14*1), Y15, Y3
+	VSUBPS     Y2, Y0, Y4
+	VADDPS     Y2, Y1, Y5
+	VSUBPS     Y1, Y2, Y6
+	VSUBPS     Y3, Y1, Y7
+	VMOVUPS    Y4, 64(SI)
+	VMOVUPS    Y5, 192(SI)
+	VMOVUPS    Y6, 320(SI)
+	VMOVUPS    Y7, 448(SI)
+	ADDQ       R10, R13
+	VMASKMOVPS (R13), Y15, Y0
+	VMASKMOVPS (R13)(R11*1), Y15, Y1
+	VMASKMOVPS (R13)(R11*2), Y15, Y2
+	VMASKMOVPS (R13)(R14*1), Y15, Y3
+	VSUBPS     Y2, Y0, Y4
+	VADDPS     Y2, Y1, Y5
+	VSUBPS     Y1, Y2, Y6
+	VSUBPS     Y3, Y1, Y7
+	VMOVUPS    Y4, 96(SI)
+	VMOVUPS    Y5, 224(SI)
+	VMOVUPS    Y6, 352(SI)
+	VMOVUPS    Y7, 480(SI)
+	MOVQ       DI, R13
+	VMOVUPS    (SI), Y0
+	VMOVUPS    32(SI), Y1
+	VMOVUPS    64(SI), Y2
+	VMOVUPS    96(SI), Y3
+	VSUBPS     Y2, Y0, Y4
+	VADDPS     Y2, Y1, Y5
+	VSUBPS     Y1, Y2, Y6
+	VSUBPS     Y3, Y1, Y7
+	VMOVUPS    Y4, (R13)
+	ADDQ       R12, R13
+	VMOVUPS    Y5, (R13)
+	ADDQ       R12, R13
+	VMOVUPS    Y6, (R13)
+	ADDQ       R12, R13
+	VMOVUPS    Y7, (R13)
+	ADDQ       R12, R13
+	VMOVUPS    128(SI), Y0
+	VMOVUPS    160(SI), Y1
+	VMOVUPS    192(SI), Y2
+	VMOVUPS    224(SI), Y3
+	VSUBPS     Y2, Y0, Y4
+	VADDPS     Y2, Y1, Y5
+	VSUBPS     Y1, Y2, Y6
+	VSUBPS     Y3, Y1, Y7
+	VMOVUPS    Y4, (R13)
+	ADDQ       R12, R13
+	VMOVUPS    Y5, (R13)
+	ADDQ       R12, R13
+	VMOVUPS    Y6, (R13)
+	ADDQ       R12, R13
+	VMOVUPS    Y7, (R13)
+	ADDQ       R12, R13
+	VMOVUPS    256(SI), Y0
+	VMOVUPS    288(SI), Y1
+	VMOVUPS    320(SI), Y2
+	VMOVUPS    352(SI), Y3
+	VSUBPS     Y2, Y0, Y4
+	VADDPS     Y2, Y1, Y5
+	VSUBPS     Y1, Y2, Y6
+	VSUBPS     Y3, Y1, Y7
+	VMOVUPS    Y4, (R13)
+	ADDQ       R12, R13
+	VMOVUPS    Y5, (R13)
+	ADDQ       R12, R13
+	VMOVUPS    Y6, (R13)
+	ADDQ       R12, R13
+	VMOVUPS    Y7, (R13)
+	ADDQ       R12, R13
+	VMOVUPS    384(SI), Y0
+	VMOVUPS    416(SI), Y1
+	VMOVUPS    448(SI), Y2
+	VMOVUPS    480(SI), Y3
+	VSUBPS     Y2, Y0, Y4
+	VADDPS     Y2, Y1, Y5
+	VSUBPS     Y1, Y2, Y6
+	VSUBPS     Y3, Y1, Y7
+	VMOVUPS    Y4, (R13)
+	ADDQ       R12, R13
+	VMOVUPS    Y5, (R13)
+	ADDQ       R12, R13
+	VMOVUPS    Y6, (R13)
+	ADDQ       R12, R13
+	VMOVUPS    Y7, (R13)
+	ADDQ       R12, R13
+	ADDQ       $0x20, R9
+	ADDQ       $0x20, DI
+	DECQ       CX
+	JNZ        vector
+	VZEROUPPER
+	RET
+
+// func winograd2Output256(args *byte)
+// Requires: AVX, AVX2, FMA3
+TEXT ·winograd2Output256(SB), NOSPLIT, $0-8
+	MOVQ         args+0(FP), R8
+	MOVQ         (R8), R9
+	MOVQ         8(R8), R12
+	MOVQ         16(R8), DI
+	MOVQ         24(R8), R10
+	MOVQ         32(R8), R11
+	MOVQ         40(R8), DX
+	MOVQ         48(R8), BX
+	MOVQ         56(R8), R15
+	MOVQ         88(R8), SI
+	MOVQ         72(R8), CX
+	MOVQ         64(R8), AX
+	MOVQ         AX, 112(R8)
+	VBROADCASTSS 104(R8), Y12
+	VBROADCASTSS 108(R8), Y13
+
+vector:
+	CMPQ     CX, $0x01
+	JEQ      last
+	VPCMPEQD Y15, Y15, Y15
+	JMP      masked
+
+last:
+	VPBROADCASTD 80(R8), Y6
+	VPSLLVD      bitShifts<>+0(SB), Y6, Y15
+
+masked:
+	MOVQ       R9, R13
+	VMOVUPS    (R13), Y0
+	ADDQ       R12, R13
+	VMOVUPS    (R13), Y1
+	ADDQ       R12, R13
+	VMOVUPS    (R13), Y2
+	ADDQ       R12, R13
+	VMOVUPS    (R13), Y3
+	ADDQ       R12, R13
+	VADDPS     Y2, Y1, Y8
+	VSUBPS     Y2, Y1, Y9
+	VADDPS     Y0, Y8, Y8
+	VSUBPS     Y3, Y9, Y9
+	VMOVUPS    Y8, (SI)
+	VMOVUPS    Y9, 128(SI)
+	VMOVUPS    (R13), Y0
+	ADDQ       R12, R13
+	VMOVUPS    (R13), Y1
+	ADDQ       R12, R13
+	VMOVUPS    (R13), Y2
+	ADDQ       R12, R13
+	VMOVUPS    (R13), Y3
+	ADDQ       R12, R13
+	VADDPS     Y2, Y1, Y8
+	VSUBPS     Y2, Y1, Y9
+	VADDPS     Y0, Y8, Y8
+	VSUBPS     Y3, Y9, Y9
+	VMOVUPS    Y8, 32(SI)
+	VMOVUPS    Y9, 160(SI)
+	VMOVUPS    (R13), Y0
+	ADDQ       R12, R13
+	VMOVUPS    (R13), Y1
+	ADDQ       R12, R13
+	VMOVUPS    (R13), Y2
+	ADDQ       R12, R13
+	VMOVUPS    (R13), Y3
+	ADDQ       R12, R13
+	VADDPS     Y2, Y1, Y8
+	VSUBPS     Y2, Y1, Y9
+	VADDPS     Y0, Y8, Y8
+	VSUBPS     Y3, Y9, Y9
+	VMOVUPS    Y8, 64(SI)
+	VMOVUPS    Y9, 192(SI)
+	VMOVUPS    (R13), Y0
+	ADDQ       R12, R13
+	VMOVUPS    (R13), Y1
+	ADDQ       R12, R13
+	VMOVUPS    (R13), Y2
+	ADDQ       R12, R13
+	VMOVUPS    (R13), Y3
+	ADDQ       R12, R13
+	VADDPS     Y2, Y1, Y8
+	VSUBPS     Y2, Y1, Y9
+	VADDPS     Y0, Y8, Y8
+	VSUBPS     Y3, Y9, Y9
+	VMOVUPS    Y8, 96(SI)
+	VMOVUPS    Y9, 224(SI)
+	MOVQ       112(R8), AX
+	VMOVUPS    (AX), Y14
+	ADDQ       $0x20, AX
+	MOVQ       AX, 112(R8)
+	MOVQ       DI, R13
+	MOVQ       DX, R14
+	VMOVUPS    (SI), Y0
+	VMOVUPS    32(SI), Y1
+	VMOVUPS    64(SI), Y2
+	VMOVUPS    96(SI), Y3
+	VADDPS     Y2, Y1, Y8
+	VSUBPS     Y2, Y1, Y9
+	VADDPS     Y0, Y8, Y8
+	VSUBPS     Y3, Y9, Y9
+	VADDPS     Y14, Y8, Y8
+	VADDPS     Y14, Y9, Y9
+	TESTQ      DX, DX
+	JZ         row0
+	MOVQ       R14, AX
+	VMASKMOVPS (AX), Y15, Y7
+	VADDPS     Y7, Y8, Y8
+	ADDQ       R15, AX
+	VMASKMOVPS (AX), Y15, Y7
+	VADDPS     Y7, Y9, Y9
+	ADDQ       BX, R14
+
+row0:
+	CMPL   96(R8), $0x02
+	JA     row0_act3
+	VMAXPS Y8, Y12, Y8
+	VMAXPS Y9, Y12, Y9
+	VMINPS Y8, Y13, Y8
+	VMINPS Y9, Y13, Y9
+	JMP    row0_actdone
+
+row0_act3:
+	CMPL         96(R8), $0x03
+	JNE          row0_act4
+	VMOVAPS      Y8, Y3
+	VBROADCASTSS constants<>+16(SB), Y2
+	VADDPS       Y2, Y8, Y8
+	VXORPS       Y2, Y2, Y2
+	VMAXPS       Y8, Y2, Y8
+	VBROADCASTSS constants<>+20(SB), Y2
+	VMINPS       Y8, Y2, Y8
+	VBROADCASTSS constants<>+24(SB), Y2
+	VMULPS       Y2, Y8, Y8
+	VMULPS       Y3, Y8, Y8
+	VMOVAPS      Y9, Y3
+	VBROADCASTSS constants<>+16(SB), Y2
+	VADDPS       Y2, Y9, Y9
+	VXORPS       Y2, Y2, Y2
+	VMAXPS       Y9, Y2, Y9
+	VBROADCASTSS constants<>+20(SB), Y2
+	VMINPS       Y9, Y2, Y9
+	VBROADCASTSS constants<>+24(SB), Y2
+	VMULPS       Y2, Y9, Y9
+	VMULPS       Y3, Y9, Y9
+	JMP          row0_actdone
+
+row0_act4:
+	CMPL         96(R8), $0x04
+	JNE          row0_act5
+	VBROADCASTSS constants<>+16(SB), Y2
+	VADDPS       Y2, Y8, Y8
+	VXORPS       Y2, Y2, Y2
+	VMAXPS       Y8, Y2, Y8
+	VBROADCASTSS constants<>+20(SB), Y2
+	VMINPS       Y8, Y2, Y8
+	VBROADCASTSS constants<>+24(SB), Y2
+	VMULPS       Y2, Y8, Y8
+	VBROADCASTSS constants<>+16(SB), Y2
+	VADDPS       Y2, Y9, Y9
+	VXORPS       Y2, Y2, Y2
+	VMAXPS       Y9, Y2, Y9
+	VBROADCASTSS constants<>+20(SB), Y2
+	VMINPS       Y9, Y2, Y9
+	VBROADCASTSS constants<>+24(SB), Y2
+	VMULPS       Y2, Y9, Y9
+	JMP          row0_actdone
+
+row0_act5:
+	CMPL         96(R8), $0x05
+	JNE          row0_act6
+	VMOVAPS      Y8, Y4
+	VBROADCASTSS constants<>+44(SB), Y5
+	VMULPS       Y5, Y8, Y8
+	VBROADCASTSS constants<>+52(SB), Y5
+	VMINPS       Y8, Y5, Y8
+	VBROADCASTSS constants<>+48(SB), Y5
+	VMAXPS       Y8, Y5, Y8
+	VROUNDPS     $0x09, Y8, Y2
+	VSUBPS       Y2, Y8, Y8
+	VBROADCASTSS constants<>+120(SB), Y3
+	VBROADCASTSS constants<>+116(SB), Y5
+	VFMADD213PS  Y5, Y8, Y3
+	VBROADCASTSS constants<>+112(SB), Y5
+	VFMADD213PS  Y5, Y8, Y3
+	VBROADCASTSS constants<>+108(SB), Y5
+	VFMADD213PS  Y5, Y8, Y3
+	VBROADCASTSS constants<>+104(SB), Y5
+	VFMADD213PS  Y5, Y8, Y3
+	VBROADCASTSS constants<>+100(SB), Y5
+	VFMADD213PS  Y5, Y8, Y3
+	VCVTPS2DQ    Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VPADDD       Y2, Y3, Y8
+	VBROADCASTSS constants<>+8(SB), Y5
+	VADDPS       Y5, Y8, Y8
+	VDIVPS       Y8, Y5, Y8
+	VMULPS       Y4, Y8, Y8
+	VMOVAPS      Y9, Y4
+	VBROADCASTSS constants<>+44(SB), Y5
+	VMULPS       Y5, Y9, Y9
+	VBROADCASTSS constants<>+52(SB), Y5
+	VMINPS       Y9, Y5, Y9
+	VBROADCASTSS constants<>+48(SB), Y5
+	VMAXPS       Y9, Y5, Y9
+	VROUNDPS     $0x09, Y9, Y2
+	VSUBPS       Y2, Y9, Y9
+	VBROADCASTSS constants<>+120(SB), Y3
+	VBROADCASTSS constants<>+116(SB), Y5
+	VFMADD213PS  Y5, Y9, Y3
+	VBROADCASTSS constants<>+112(SB), Y5
+	VFMADD213PS  Y5, Y9, Y3
+	VBROADCASTSS constants<>+108(SB), Y5
+	VFMADD213PS  Y5, Y9, Y3
+	VBROADCASTSS constants<>+104(SB), Y5
+	VFMADD213PS  Y5, Y9, Y3
+	VBROADCASTSS constants<>+100(SB), Y5
+	VFMADD213PS  Y5, Y9, Y3
+	VCVTPS2DQ    Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VPADDD       Y2, Y3, Y9
+	VBROADCASTSS constants<>+8(SB), Y5
+	VADDPS       Y5, Y9, Y9
+	VDIVPS       Y9, Y5, Y9
+	VMULPS       Y4, Y9, Y9
+	JMP          row0_actdone
+
+row0_act6:
+	CMPL         96(R8), $0x06
+	JNE          row0_act7
+	VBROADCASTSS constants<>+44(SB), Y5
+	VMULPS       Y5, Y8, Y8
+	VBROADCASTSS constants<>+52(SB), Y5
+	VMINPS       Y8, Y5, Y8
+	VBROADCASTSS constants<>+48(SB), Y5
+	VMAXPS       Y8, Y5, Y8
+	VROUNDPS     $0x09, Y8, Y2
+	VSUBPS       Y2, Y8, Y8
+	VBROADCASTSS constants<>+120(SB), Y3
+	VBROADCASTSS constants<>+116(SB), Y5
+	VFMADD213PS  Y5, Y8, Y3
+	VBROADCASTSS constants<>+112(SB), Y5
+	VFMADD213PS  Y5, Y8, Y3
+	VBROADCASTSS constants<>+108(SB), Y5
+	VFMADD213PS  Y5, Y8, Y3
+	VBROADCASTSS constants<>+104(SB), Y5
+	VFMADD213PS  Y5, Y8, Y3
+	VBROADCASTSS constants<>+100(SB), Y5
+	VFMADD213PS  Y5, Y8, Y3
+	VCVTPS2DQ    Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VPADDD       Y2, Y3, Y8
+	VBROADCASTSS constants<>+8(SB), Y5
+	VADDPS       Y5, Y8, Y8
+	VDIVPS       Y8, Y5, Y8
+	VBROADCASTSS constants<>+44(SB), Y5
+	VMULPS       Y5, Y9, Y9
+	VBROADCASTSS constants<>+52(SB), Y5
+	VMINPS       Y9, Y5, Y9
+	VBROADCASTSS constants<>+48(SB), Y5
+	VMAXPS       Y9, Y5, Y9
+	VROUNDPS     $0x09, Y9, Y2
+	VSUBPS       Y2, Y9, Y9
+	VBROADCASTSS constants<>+120(SB), Y3
+	VBROADCASTSS constants<>+116(SB), Y5
+	VFMADD213PS  Y5, Y9, Y3
+	VBROADCASTSS constants<>+112(SB), Y5
+	VFMADD213PS  Y5, Y9, Y3
+	VBROADCASTSS constants<>+108(SB), Y5
+	VFMADD213PS  Y5, Y9, Y3
+	VBROADCASTSS constants<>+104(SB), Y5
+	VFMADD213PS  Y5, Y9, Y3
+	VBROADCASTSS constants<>+100(SB), Y5
+	VFMADD213PS  Y5, Y9, Y3
+	VCVTPS2DQ    Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VPADDD       Y2, Y3, Y9
+	VBROADCASTSS constants<>+8(SB), Y5
+	VADDPS       Y5, Y9, Y9
+	VDIVPS       Y9, Y5, Y9
+	JMP          row0_actdone
+
+row0_act7:
+	CMPL         96(R8), $0x07
+	JNE          row0_act8
+	VBROADCASTSS constants<>+56(SB), Y5
+	VMAXPS       Y5, Y8, Y2
+	VBROADCASTSS constants<>+60(SB), Y5
+	VMINPS       Y5, Y2, Y2
+	VMULPS       Y2, Y2, Y3
+	VBROADCASTSS constants<>+28(SB), Y4
+	VBROADCASTSS constants<>+64(SB), Y5
+	VFMADD132PS  Y5, Y4, Y3
+	VBROADCASTSS constants<>+176(SB), Y4
+	VBROADCASTSS constants<>+172(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+168(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+164(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+160(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+156(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+152(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+148(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+144(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+140(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+136(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+132(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+128(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+124(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+4(SB), Y5
+	VFMADD213PS  Y5, Y2, Y4
+	VBROADCASTSS constants<>+56(SB), Y5
+	VMULPS       Y4, Y8, Y4
+	VCMPPS       $0x06, Y5, Y8, Y8
+	VANDPS       Y4, Y8, Y8
+	VBROADCASTSS constants<>+56(SB), Y5
+	VMAXPS       Y5, Y9, Y2
+	VBROADCASTSS constants<>+60(SB), Y5
+	VMINPS       Y5, Y2, Y2
+	VMULPS       Y2, Y2, Y3
+	VBROADCASTSS constants<>+28(SB), Y4
+	VBROADCASTSS constants<>+64(SB), Y5
+	VFMADD132PS  Y5, Y4, Y3
+	VBROADCASTSS constants<>+176(SB), Y4
+	VBROADCASTSS constants<>+172(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+168(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+164(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+160(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+156(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+152(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+148(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+144(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+140(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+136(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+132(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+128(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+124(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+4(SB), Y5
+	VFMADD213PS  Y5, Y2, Y4
+	VBROADCASTSS constants<>+56(SB), Y5
+	VMULPS       Y4, Y9, Y4
+	VCMPPS       $0x06, Y5, Y9, Y9
+	VANDPS       Y4, Y9, Y9
+	JMP          row0_actdone
+
+row0_act8:
+	VADDPS       Y8, Y8, Y8
+	VBROADCASTSS constants<>+44(SB), Y5
+	VMULPS       Y5, Y8, Y8
+	VBROADCASTSS constants<>+52(SB), Y5
+	VMINPS       Y8, Y5, Y8
+	VBROADCASTSS constants<>+48(SB), Y5
+	VMAXPS       Y8, Y5, Y8
+	VROUNDPS     $0x09, Y8, Y2
+	VSUBPS       Y2, Y8, Y8
+	VBROADCASTSS constants<>+120(SB), Y3
+	VBROADCASTSS constants<>+116(SB), Y5
+	VFMADD213PS  Y5, Y8, Y3
+	VBROADCASTSS constants<>+112(SB), Y5
+	VFMADD213PS  Y5, Y8, Y3
+	VBROADCASTSS constants<>+108(SB), Y5
+	VFMADD213PS  Y5, Y8, Y3
+	VBROADCASTSS constants<>+104(SB), Y5
+	VFMADD213PS  Y5, Y8, Y3
+	VBROADCASTSS constants<>+100(SB), Y5
+	VFMADD213PS  Y5, Y8, Y3
+	VCVTPS2DQ    Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VPADDD       Y2, Y3, Y8
+	VBROADCASTSS constants<>+8(SB), Y5
+	VADDPS       Y5, Y8, Y8
+	VDIVPS       Y8, Y5, Y8
+	VADDPS       Y8, Y8, Y8
+	VBROADCASTSS constants<>+28(SB), Y2
+	VADDPS       Y2, Y8, Y8
+	VADDPS       Y9, Y9, Y9
+	VBROADCASTSS constants<>+44(SB), Y5
+	VMULPS       Y5, Y9, Y9
+	VBROADCASTSS constants<>+52(SB), Y5
+	VMINPS       Y9, Y5, Y9
+	VBROADCASTSS constants<>+48(SB), Y5
+	VMAXPS       Y9, Y5, Y9
+	VROUNDPS     $0x09, Y9, Y2
+	VSUBPS       Y2, Y9, Y9
+	VBROADCASTSS constants<>+120(SB), Y3
+	VBROADCASTSS constants<>+116(SB), Y5
+	VFMADD213PS  Y5, Y9, Y3
+	VBROADCASTSS constants<>+112(SB), Y5
+	VFMADD213PS  Y5, Y9, Y3
+	VBROADCASTSS constants<>+108(SB), Y5
+	VFMADD213PS  Y5, Y9, Y3
+	VBROADCASTSS constants<>+104(SB), Y5
+	VFMADD213PS  Y5, Y9, Y3
+	VBROADCASTSS constants<>+100(SB), Y5
+	VFMADD213PS  Y5, Y9, Y3
+	VCVTPS2DQ    Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VPADDD       Y2, Y3, Y9
+	VBROADCASTSS constants<>+8(SB), Y5
+	VADDPS       Y5, Y9, Y9
+	VDIVPS       Y9, Y5, Y9
+	VADDPS       Y9, Y9, Y9
+	VBROADCASTSS constants<>+28(SB), Y2
+	VADDPS       Y2, Y9, Y9
+
+row0_actdone:
+	MOVQ    R13, AX
+	CMPQ    CX, $0x01
+	JEQ     row0last
+	VMOVUPS Y8, (AX)
+	ADDQ    R11, AX
+	VMOVUPS Y9, (AX)
+	JMP     row0stored
+
+row0last:
+	VMASKMOVPS Y8, Y15, (AX)
+	ADDQ       R11, AX
+	VMASKMOVPS Y9, Y15, (AX)
+
+row0stored:
+	ADDQ       R10, R13
+	VMOVUPS    128(SI), Y0
+	VMOVUPS    160(SI), Y1
+	VMOVUPS    192(SI), Y2
+	VMOVUPS    224(SI), Y3
+	VADDPS     Y2, Y1, Y8
+	VSUBPS     Y2, Y1, Y9
+	VADDPS     Y0, Y8, Y8
+	VSUBPS     Y3, Y9, Y9
+	VADDPS     Y14, Y8, Y8
+	VADDPS     Y14, Y9, Y9
+	TESTQ      DX, DX
+	JZ         row1
+	MOVQ       R14, AX
+	VMASKMOVPS (AX), Y15, Y7
+	VADDPS     Y7, Y8, Y8
+	ADDQ       R15, AX
+	VMASKMOVPS (AX), Y15, Y7
+	VADDPS     Y7, Y9, Y9
+	ADDQ       BX, R14
+
+row1:
+	CMPL   96(R8), $0x02
+	JA     row1_act3
+	VMAXPS Y8, Y12, Y8
+	VMAXPS Y9, Y12, Y9
+	VMINPS Y8, Y13, Y8
+	VMINPS Y9, Y13, Y9
+	JMP    row1_actdone
+
+row1_act3:
+	CMPL         96(R8), $0x03
+	JNE          row1_act4
+	VMOVAPS      Y8, Y3
+	VBROADCASTSS constants<>+16(SB), Y2
+	VADDPS       Y2, Y8, Y8
+	VXORPS       Y2, Y2, Y2
+	VMAXPS       Y8, Y2, Y8
+	VBROADCASTSS constants<>+20(SB), Y2
+	VMINPS       Y8, Y2, Y8
+	VBROADCASTSS constants<>+24(SB), Y2
+	VMULPS       Y2, Y8, Y8
+	VMULPS       Y3, Y8, Y8
+	VMOVAPS      Y9, Y3
+	VBROADCASTSS constants<>+16(SB), Y2
+	VADDPS       Y2, Y9, Y9
+	VXORPS       Y2, Y2, Y2
+	VMAXPS       Y9, Y2, Y9
+	VBROADCASTSS constants<>+20(SB), Y2
+	VMINPS       Y9, Y2, Y9
+	VBROADCASTSS constants<>+24(SB), Y2
+	VMULPS       Y2, Y9, Y9
+	VMULPS       Y3, Y9, Y9
+	JMP          row1_actdone
+
+row1_act4:
+	CMPL         96(R8), $0x04
+	JNE          row1_act5
+	VBROADCASTSS constants<>+16(SB), Y2
+	VADDPS       Y2, Y8, Y8
+	VXORPS       Y2, Y2, Y2
+	VMAXPS       Y8, Y2, Y8
+	VBROADCASTSS constants<>+20(SB), Y2
+	VMINPS       Y8, Y2, Y8
+	VBROADCASTSS constants<>+24(SB), Y2
+	VMULPS       Y2, Y8, Y8
+	VBROADCASTSS constants<>+16(SB), Y2
+	VADDPS       Y2, Y9, Y9
+	VXORPS       Y2, Y2, Y2
+	VMAXPS       Y9, Y2, Y9
+	VBROADCASTSS constants<>+20(SB), Y2
+	VMINPS       Y9, Y2, Y9
+	VBROADCASTSS constants<>+24(SB), Y2
+	VMULPS       Y2, Y9, Y9
+	JMP          row1_actdone
+
+row1_act5:
+	CMPL         96(R8), $0x05
+	JNE          row1_act6
+	VMOVAPS      Y8, Y4
+	VBROADCASTSS constants<>+44(SB), Y5
+	VMULPS       Y5, Y8, Y8
+	VBROADCASTSS constants<>+52(SB), Y5
+	VMINPS       Y8, Y5, Y8
+	VBROADCASTSS constants<>+48(SB), Y5
+	VMAXPS       Y8, Y5, Y8
+	VROUNDPS     $0x09, Y8, Y2
+	VSUBPS       Y2, Y8, Y8
+	VBROADCASTSS constants<>+120(SB), Y3
+	VBROADCASTSS constants<>+116(SB), Y5
+	VFMADD213PS  Y5, Y8, Y3
+	VBROADCASTSS constants<>+112(SB), Y5
+	VFMADD213PS  Y5, Y8, Y3
+	VBROADCASTSS constants<>+108(SB), Y5
+	VFMADD213PS  Y5, Y8, Y3
+	VBROADCASTSS constants<>+104(SB), Y5
+	VFMADD213PS  Y5, Y8, Y3
+	VBROADCASTSS constants<>+100(SB), Y5
+	VFMADD213PS  Y5, Y8, Y3
+	VCVTPS2DQ    Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VPADDD       Y2, Y3, Y8
+	VBROADCASTSS constants<>+8(SB), Y5
+	VADDPS       Y5, Y8, Y8
+	VDIVPS       Y8, Y5, Y8
+	VMULPS       Y4, Y8, Y8
+	VMOVAPS      Y9, Y4
+	VBROADCASTSS constants<>+44(SB), Y5
+	VMULPS       Y5, Y9, Y9
+	VBROADCASTSS constants<>+52(SB), Y5
+	VMINPS       Y9, Y5, Y9
+	VBROADCASTSS constants<>+48(SB), Y5
+	VMAXPS       Y9, Y5, Y9
+	VROUNDPS     $0x09, Y9, Y2
+	VSUBPS       Y2, Y9, Y9
+	VBROADCASTSS constants<>+120(SB), Y3
+	VBROADCASTSS constants<>+116(SB), Y5
+	VFMADD213PS  Y5, Y9, Y3
+	VBROADCASTSS constants<>+112(SB), Y5
+	VFMADD213PS  Y5, Y9, Y3
+	VBROADCASTSS constants<>+108(SB), Y5
+	VFMADD213PS  Y5, Y9, Y3
+	VBROADCASTSS constants<>+104(SB), Y5
+	VFMADD213PS  Y5, Y9, Y3
+	VBROADCASTSS constants<>+100(SB), Y5
+	VFMADD213PS  Y5, Y9, Y3
+	VCVTPS2DQ    Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VPADDD       Y2, Y3, Y9
+	VBROADCASTSS constants<>+8(SB), Y5
+	VADDPS       Y5, Y9, Y9
+	VDIVPS       Y9, Y5, Y9
+	VMULPS       Y4, Y9, Y9
+	JMP          row1_actdone
+
+row1_act6:
+	CMPL         96(R8), $0x06
+	JNE          row1_act7
+	VBROADCASTSS constants<>+44(SB), Y5
+	VMULPS       Y5, Y8, Y8
+	VBROADCASTSS constants<>+52(SB), Y5
+	VMINPS       Y8, Y5, Y8
+	VBROADCASTSS constants<>+48(SB), Y5
+	VMAXPS       Y8, Y5, Y8
+	VROUNDPS     $0x09, Y8, Y2
+	VSUBPS       Y2, Y8, Y8
+	VBROADCASTSS constants<>+120(SB), Y3
+	VBROADCASTSS constants<>+116(SB), Y5
+	VFMADD213PS  Y5, Y8, Y3
+	VBROADCASTSS constants<>+112(SB), Y5
+	VFMADD213PS  Y5, Y8, Y3
+	VBROADCASTSS constants<>+108(SB), Y5
+	VFMADD213PS  Y5, Y8, Y3
+	VBROADCASTSS constants<>+104(SB), Y5
+	VFMADD213PS  Y5, Y8, Y3
+	VBROADCASTSS constants<>+100(SB), Y5
+	VFMADD213PS  Y5, Y8, Y3
+	VCVTPS2DQ    Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VPADDD       Y2, Y3, Y8
+	VBROADCASTSS constants<>+8(SB), Y5
+	VADDPS       Y5, Y8, Y8
+	VDIVPS       Y8, Y5, Y8
+	VBROADCASTSS constants<>+44(SB), Y5
+	VMULPS       Y5, Y9, Y9
+	VBROADCASTSS constants<>+52(SB), Y5
+	VMINPS       Y9, Y5, Y9
+	VBROADCASTSS constants<>+48(SB), Y5
+	VMAXPS       Y9, Y5, Y9
+	VROUNDPS     $0x09, Y9, Y2
+	VSUBPS       Y2, Y9, Y9
+	VBROADCASTSS constants<>+120(SB), Y3
+	VBROADCASTSS constants<>+116(SB), Y5
+	VFMADD213PS  Y5, Y9, Y3
+	VBROADCASTSS constants<>+112(SB), Y5
+	VFMADD213PS  Y5, Y9, Y3
+	VBROADCASTSS constants<>+108(SB), Y5
+	VFMADD213PS  Y5, Y9, Y3
+	VBROADCASTSS constants<>+104(SB), Y5
+	VFMADD213PS  Y5, Y9, Y3
+	VBROADCASTSS constants<>+100(SB), Y5
+	VFMADD213PS  Y5, Y9, Y3
+	VCVTPS2DQ    Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VPADDD       Y2, Y3, Y9
+	VBROADCASTSS constants<>+8(SB), Y5
+	VADDPS       Y5, Y9, Y9
+	VDIVPS       Y9, Y5, Y9
+	JMP          row1_actdone
+
+row1_act7:
+	CMPL         96(R8), $0x07
+	JNE          row1_act8
+	VBROADCASTSS constants<>+56(SB), Y5
+	VMAXPS       Y5, Y8, Y2
+	VBROADCASTSS constants<>+60(SB), Y5
+	VMINPS       Y5, Y2, Y2
+	VMULPS       Y2, Y2, Y3
+	VBROADCASTSS constants<>+28(SB), Y4
+	VBROADCASTSS constants<>+64(SB), Y5
+	VFMADD132PS  Y5, Y4, Y3
+	VBROADCASTSS constants<>+176(SB), Y4
+	VBROADCASTSS constants<>+172(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+168(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+164(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+160(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+156(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+152(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+148(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+144(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+140(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+136(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+132(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+128(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+124(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+4(SB), Y5
+	VFMADD213PS  Y5, Y2, Y4
+	VBROADCASTSS constants<>+56(SB), Y5
+	VMULPS       Y4, Y8, Y4
+	VCMPPS       $0x06, Y5, Y8, Y8
+	VANDPS       Y4, Y8, Y8
+	VBROADCASTSS constants<>+56(SB), Y5
+	VMAXPS       Y5, Y9, Y2
+	VBROADCASTSS constants<>+60(SB), Y5
+	VMINPS       Y5, Y2, Y2
+	VMULPS       Y2, Y2, Y3
+	VBROADCASTSS constants<>+28(SB), Y4
+	VBROADCASTSS constants<>+64(SB), Y5
+	VFMADD132PS  Y5, Y4, Y3
+	VBROADCASTSS constants<>+176(SB), Y4
+	VBROADCASTSS constants<>+172(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+168(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+164(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+160(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+156(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+152(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+148(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+144(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+140(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+136(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+132(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+128(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+124(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+4(SB), Y5
+	VFMADD213PS  Y5, Y2, Y4
+	VBROADCASTSS constants<>+56(SB), Y5
+	VMULPS       Y4, Y9, Y4
+	VCMPPS       $0x06, Y5, Y9, Y9
+	VANDPS       Y4, Y9, Y9
+	JMP          row1_actdone
+
+row1_act8:
+	VADDPS       Y8, Y8, Y8
+	VBROADCASTSS constants<>+44(SB), Y5
+	VMULPS       Y5, Y8, Y8
+	VBROADCASTSS constants<>+52(SB), Y5
+	VMINPS       Y8, Y5, Y8
+	VBROADCASTSS constants<>+48(SB), Y5
+	VMAXPS       Y8, Y5, Y8
+	VROUNDPS     $0x09, Y8, Y2
+	VSUBPS       Y2, Y8, Y8
+	VBROADCASTSS constants<>+120(SB), Y3
+	VBROADCASTSS constants<>+116(SB), Y5
+	VFMADD213PS  Y5, Y8, Y3
+	VBROADCASTSS constants<>+112(SB), Y5
+	VFMADD213PS  Y5, Y8, Y3
+	VBROADCASTSS constants<>+108(SB), Y5
+	VFMADD213PS  Y5, Y8, Y3
+	VBROADCASTSS constants<>+104(SB), Y5
+	VFMADD213PS  Y5, Y8, Y3
+	VBROADCASTSS constants<>+100(SB), Y5
+	VFMADD213PS  Y5, Y8, Y3
+	VCVTPS2DQ    Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VPADDD       Y2, Y3, Y8
+	VBROADCASTSS constants<>+8(SB), Y5
+	VADDPS       Y5, Y8, Y8
+	VDIVPS       Y8, Y5, Y8
+	VADDPS       Y8, Y8, Y8
+	VBROADCASTSS constants<>+28(SB), Y2
+	VADDPS       Y2, Y8, Y8
+	VADDPS       Y9, Y9, Y9
+	VBROADCASTSS constants<>+44(SB), Y5
+	VMULPS       Y5, Y9, Y9
+	VBROADCASTSS constants<>+52(SB), Y5
+	VMINPS       Y9, Y5, Y9
+	VBROADCASTSS constants<>+48(SB), Y5
+	VMAXPS       Y9, Y5, Y9
+	VROUNDPS     $0x09, Y9, Y2
+	VSUBPS       Y2, Y9, Y9
+	VBROADCASTSS constants<>+120(SB), Y3
+	VBROADCASTSS constants<>+116(SB), Y5
+	VFMADD213PS  Y5, Y9, Y3
+	VBROADCASTSS constants<>+112(SB), Y5
+	VFMADD213PS  Y5, Y9, Y3
+	VBROADCASTSS constants<>+108(SB), Y5
+	VFMADD213PS  Y5, Y9, Y3
+	VBROADCASTSS constants<>+104(SB), Y5
+	VFMADD213PS  Y5, Y9, Y3
+	VBROADCASTSS constants<>+100(SB), Y5
+	VFMADD213PS  Y5, Y9, Y3
+	VCVTPS2DQ    Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VPADDD       Y2, Y3, Y9
+	VBROADCASTSS constants<>+8(SB), Y5
+	VADDPS       Y5, Y9, Y9
+	VDIVPS       Y9, Y5, Y9
+	VADDPS       Y9, Y9, Y9
+	VBROADCASTSS constants<>+28(SB), Y2
+	VADDPS       Y2, Y9, Y9
+
+row1_actdone:
+	MOVQ    R13, AX
+	CMPQ    CX, $0x01
+	JEQ     row1last
+	VMOVUPS Y8, (AX)
+	ADDQ    R11, AX
+	VMOVUPS Y9, (AX)
+	JMP     row1stored
+
+row1last:
+	VMASKMOVPS Y8, Y15, (AX)
+	ADDQ       R11, AX
+	VMASKMOVPS Y9, Y15, (AX)
+
+row1stored:
+	ADDQ  $0x20, R9
+	ADDQ  $0x20, DI
+	TESTQ DX, DX
+	JZ    next
+	ADDQ  $0x20, DX
+
+next:
+	DECQ CX
+	JNZ  vector
+	VZEROUPPER
+	RET
+
+// func winograd4Input256(args *byte)
+// Requires: AVX, AVX2, FMA3
+TEXT ·winograd4Input256(SB), NOSPLIT, $0-8
+	MOVQ args+0(FP), R8
+	MOVQ (R8), R9
+	MOVQ 8(R8), R10
+	MOVQ 16(R8), R11
+	MOVQ 32(R8), R12
+	MOVQ 24(R8), DI
+	MOVQ 56(R8), SI
+	MOVQ 40(R8), CX
+	LEAQ (R11)(R11*2), R14
+	LEAQ (R11)(R11*4), R15
+
+vector:
+	CMPQ     CX, $0x01
+	JEQ      last
+	VPCMPEQD Y15, Y15, Y15
+	JMP      masked
+
+last:
+	VPBROADCASTD 48(R8), Y12
+	VPSLLVD      bitShifts<>+0(SB), Y12, Y15
+
+masked:
+	MOVQ         R9, R13
+	VMASKMOVPS   (R13), Y15, Y0
+	VMASKMOVPS   (R13)(R11*1), Y15, Y1
+	VMASKMOVPS   (R13)(R11*2), Y15, Y2
+	VMASKMOVPS   (R13)(R14*1), Y15, Y3
+	VMASKMOVPS   (R13)(R11*4), Y15, Y4
+	VMASKMOVPS   (R13)(R15*1), Y15, Y5
+	VMOVAPS      Y4, Y7
+	VBROADCASTSS constants<>+84(SB), Y12
+	VFNMADD231PS Y12, Y2, Y7
+	VMOVAPS      Y3, Y6
+	VBROADCASTSS constants<>+84(SB), Y12
+	VFNMADD231PS Y12, Y1, Y6
+	VMOVAPS      Y7, Y8
+	VBROADCASTSS constants<>+68(SB), Y12
+	VFMADD231PS  Y12, Y6, Y7
+	VBROADCASTSS constants<>+68(SB), Y12
+	VFNMADD231PS Y12, Y6, Y8
+	VMOVAPS      Y4, Y9
+	VBROADCASTSS constants<>+72(SB), Y12
+	VFNMADD231PS Y12, Y2, Y9
+	VMOVAPS      Y3, Y6
+	VBROADCASTSS constants<>+72(SB), Y12
+	VFNMADD231PS Y12, Y1, Y6
+	VMOVAPS      Y9, Y10
+	VBROADCASTSS constants<>+80(SB), Y12
+	VFMADD231PS  Y12, Y6, Y9
+	VBROADCASTSS constants<>+80(SB), Y12
+	VFNMADD231PS Y12, Y6, Y10
+	VBROADCASTSS constants<>+92(SB), Y12
+	VFMADD231PS  Y12, Y0, Y4
+	VBROADCASTSS constants<>+96(SB), Y12
+	VFNMADD231PS Y12, Y2, Y4
+	VMOVAPS      Y4, Y6
+	VBROADCASTSS constants<>+92(SB), Y12
+	VFMADD231PS  Y12, Y1, Y5
+	VBROADCASTSS constants<>+96(SB), Y12
+	VFNMADD231PS Y12, Y3, Y5
+	VMOVAPS      Y5, Y11
+	VMOVUPS      Y6, (SI)
+	VMOVUPS      Y7, 192(SI)
+	VMOVUPS      Y8, 384(SI)
+	VMOVUPS      Y9, 576(SI)
+	VMOVUPS      Y10, 768(SI)
+	VMOVUPS      Y11, 960(SI)
+	ADDQ         R10, R13
+	VMASKMOVPS   (R13), Y15, Y0
+	VMASKMOVPS   (R13)(R11*1), Y15, Y1
+	VMASKMOVPS   (R13)(R11*2), Y15, Y2
+	VMASKMOVPS   (R13)(R14*1), Y15, Y3
+	VMASKMOVPS   (R13)(R11*4), Y15, Y4
+	VMASKMOVPS   (R13)(R15*1), Y15, Y5
+	VMOVAPS      Y4, Y7
+	VBROADCASTSS constants<>+84(SB), Y12
+	VFNMADD231PS Y12, Y2, Y7
+	VMOVAPS      Y3, Y6
+	VBROADCASTSS constants<>+84(SB), Y12
+	VFNMADD231PS Y12, Y1, Y6
+	VMOVAPS      Y7, Y8
+	VBROADCASTSS constants<>+68(SB), Y12
+	VFMADD231PS  Y12, Y6, Y7
+	VBROADCASTSS constants<>+68(SB), Y12
+	VFNMADD231PS Y12, Y6, Y8
+	VMOVAPS      Y4, Y9
+	VBROADCASTSS constants<>+72(SB), Y12
+	VFNMADD231PS Y12, Y2, Y9
+	VMOVAPS      Y3, Y6
+	VBROADCASTSS constants<>+72(SB), Y12
+	VFNMADD231PS Y12, Y1, Y6
+	VMOVAPS      Y9, Y10
+	VBROADCASTSS constants<>+80(SB), Y12
+	VFMADD231PS  Y12, Y6, Y9
+	VBROADCASTSS constants<>+80(SB), Y12
+	VFNMADD231PS Y12, Y6, Y10
+	VBROADCASTSS constants<>+92(SB), Y12
+	VFMADD231PS  Y12, Y0, Y4
+	VBROADCASTSS constants<>+96(SB), Y12
+	VFNMADD231PS Y12, Y2, Y4
+	VMOVAPS      Y4, Y6
+	VBROADCASTSS constants<>+92(SB), Y12
+	VFMADD231PS  Y12, Y1, Y5
+	VBROADCASTSS constants<>+96(SB), Y12
+	VFNMADD231PS Y12, Y3, Y5
+	VMOVAPS      Y5, Y11
+	VMOVUPS      Y6, 32(SI)
+	VMOVUPS      Y7, 224(SI)
+	VMOVUPS      Y8, 416(SI)
+	VMOVUPS      Y9, 608(SI)
+	VMOVUPS      Y10, 800(SI)
+	VMOVUPS      Y11, 992(SI)
+	ADDQ         R10, R13
+	VMASKMOVPS   (R13), Y15, Y0
+	VMASKMOVPS   (R13)(R11*1), Y15, Y1
+	VMASKMOVPS   (R13)(R11*2), Y15, Y2
+	VMASKMOVPS   (R13)(R14*1), Y15, Y3
+	VMASKMOVPS   (R13)(R11*4), Y15, Y4
+	VMASKMOVPS   (R13)(R15*1), Y15, Y5
+	VMOVAPS      Y4, Y7
+	VBROADCASTSS constants<>+84(SB), Y12
+	VFNMADD231PS Y12, Y2, Y7
+	VMOVAPS      Y3, Y6
+	VBROADCASTSS constants<>+84(SB), Y12
+	VFNMADD231PS Y12, Y1, Y6
+	VMOVAPS      Y7, Y8
+	VBROADCASTSS constants<>+68(SB), Y12
+	VFMADD231PS  Y12, Y6, Y7
+	VBROADCASTSS constants<>+68(SB), Y12
+	VFNMADD231PS Y12, Y6, Y8
+	VMOVAPS      Y4, Y9
+	VBROADCASTSS constants<>+72(SB), Y12
+	VFNMADD231PS Y12, Y2, Y9
+	VMOVAPS      Y3, Y6
+	VBROADCASTSS constants<>+72(SB), Y12
+	VFNMADD231PS Y12, Y1, Y6
+	VMOVAPS      Y9, Y10
+	VBROADCASTSS constants<>+80(SB), Y12
+	VFMADD231PS  Y12, Y6, Y9
+	VBROADCASTSS constants<>+80(SB), Y12
+	VFNMADD231PS Y12, Y6, Y10
+	VBROADCASTSS constants<>+92(SB), Y12
+	VFMADD231PS  Y12, Y0, Y4
+	VBROADCASTSS constants<>+96(SB), Y12
+	VFNMADD231PS Y12, Y2, Y4
+	VMOVAPS      Y4, Y6
+	VBROADCASTSS constants<>+92(SB), Y12
+	VFMADD231PS  Y12, Y1, Y5
+	VBROADCASTSS constants<>+96(SB), Y12
+	VFNMADD231PS Y12, Y3, Y5
+	VMOVAPS      Y5, Y11
+	VMOVUPS      Y6, 64(SI)
+	VMOVUPS      Y7, 256(SI)
+	VMOVUPS      Y8, 448(SI)
+	VMOVUPS      Y9, 640(SI)
+	VMOVUPS      Y10, 832(SI)
+	VMOVUPS      Y11, 1024(SI)
+	ADDQ         R10, R13
+	VMASKMOVPS   (R13), Y15, Y0
+	VMASKMOVPS   (R13)(R11*1), Y15, Y1
+	VMASKMOVPS   (R13)(R11*2), Y15, Y2
+	VMASKMOVPS   (R13)(R14*1), Y15, Y3
+	VMASKMOVPS   (R13)(R11*4), Y15, Y4
+	VMASKMOVPS   (R13)(R15*1), Y15, Y5
+	VMOVAPS      Y4, Y7
+	VBROADCASTSS constants<>+84(SB), Y12
+	VFNMADD231PS Y12, Y2, Y7
+	VMOVAPS      Y3, Y6
+	VBROADCASTSS constants<>+84(SB), Y12
+	VFNMADD231PS Y12, Y1, Y6
+	VMOVAPS      Y7, Y8
+	VBROADCASTSS constants<>+68(SB), Y12
+	VFMADD231PS  Y12, Y6, Y7
+	VBROADCASTSS constants<>+68(SB), Y12
+	VFNMADD231PS Y12, Y6, Y8
+	VMOVAPS      Y4, Y9
+	VBROADCASTSS constants<>+72(SB), Y12
+	VFNMADD231PS Y12, Y2, Y9
+	VMOVAPS      Y3, Y6
+	VBROADCASTSS constants<>+72(SB), Y12
+	VFNMADD231PS Y12, Y1, Y6
+	VMOVAPS      Y9, Y10
+	VBROADCASTSS constants<>+80(SB), Y12
+	VFMADD231PS  Y12, Y6, Y9
+	VBROADCASTSS constants<>+80(SB), Y12
+	VFNMADD231PS Y12, Y6, Y10
+	VBROADCASTSS constants<>+92(SB), Y12
+	VFMADD231PS  Y12, Y0, Y4
+	VBROADCASTSS constants<>+96(SB), Y12
+	VFNMADD231PS Y12, Y2, Y4
+	VMOVAPS      Y4, Y6
+	VBROADCASTSS constants<>+92(SB), Y12
+	VFMADD231PS  Y12, Y1, Y5
+	VBROADCASTSS constants<>+96(SB), Y12
+	VFNMADD231PS Y12, Y3, Y5
+	VMOVAPS      Y5, Y11
+	VMOVUPS      Y6, 96(SI)
+	VMOVUPS      Y7, 288(SI)
+	VMOVUPS      Y8, 480(SI)
+	VMOVUPS      Y9, 672(SI)
+	VMOVUPS      Y10, 864(SI)
+	VMOVUPS      Y11, 1056(SI)
+	ADDQ         R10, R13
+	VMASKMOVPS   (R13), Y15, Y0
+	VMASKMOVPS   (R13)(R11*1), Y15, Y1
+	VMASKMOVPS   (R13)(R11*2), Y15, Y2
+	VMASKMOVPS   (R13)(R14*1), Y15, Y3
+	VMASKMOVPS   (R13)(R11*4), Y15, Y4
+	VMASKMOVPS   (R13)(R15*1), Y15, Y5
+	VMOVAPS      Y4, Y7
+	VBROADCASTSS constants<>+84(SB), Y12
+	VFNMADD231PS Y12, Y2, Y7
+	VMOVAPS      Y3, Y6
+	VBROADCASTSS constants<>+84(SB), Y12
+	VFNMADD231PS Y12, Y1, Y6
+	VMOVAPS      Y7, Y8
+	VBROADCASTSS constants<>+68(SB), Y12
+	VFMADD231PS  Y12, Y6, Y7
+	VBROADCASTSS constants<>+68(SB), Y12
+	VFNMADD231PS Y12, Y6, Y8
+	VMOVAPS      Y4, Y9
+	VBROADCASTSS constants<>+72(SB), Y12
+	VFNMADD231PS Y12, Y2, Y9
+	VMOVAPS      Y3, Y6
+	VBROADCASTSS constants<>+72(SB), Y12
+	VFNMADD231PS Y12, Y1, Y6
+	VMOVAPS      Y9, Y10
+	VBROADCASTSS constants<>+80(SB), Y12
+	VFMADD231PS  Y12, Y6, Y9
+	VBROADCASTSS constants<>+80(SB), Y12
+	VFNMADD231PS Y12, Y6, Y10
+	VBROADCASTSS constants<>+92(SB), Y12
+	VFMADD231PS  Y12, Y0, Y4
+	VBROADCASTSS constants<>+96(SB), Y12
+	VFNMADD231PS Y12, Y2, Y4
+	VMOVAPS      Y4, Y6
+	VBROADCASTSS constants<>+92(SB), Y12
+	VFMADD231PS  Y12, Y1, Y5
+	VBROADCASTSS constants<>+96(SB), Y12
+	VFNMADD231PS Y12, Y3, Y5
+	VMOVAPS      Y5, Y11
+	VMOVUPS      Y6, 128(SI)
+	VMOVUPS      Y7, 320(SI)
+	VMOVUPS      Y8, 512(SI)
+	VMOVUPS      Y9, 704(SI)
+	VMOVUPS      Y10, 896(SI)
+	VMOVUPS      Y11, 1088(SI)
+	ADDQ         R10, R13
+	VMASKMOVPS   (R13), Y15, Y0
+	VMASKMOVPS   (R13)(R11*1), Y15, Y1
+	VMASKMOVPS   (R13)(R11*2), Y15, Y2
+	VMASKMOVPS   (R13)(R14*1), Y15, Y3
+	VMASKMOVPS   (R13)(R11*4), Y15, Y4
+	VMASKMOVPS   (R13)(R15*1), Y15, Y5
+	VMOVAPS      Y4, Y7
+	VBROADCASTSS constants<>+84(SB), Y12
+	VFNMADD231PS Y12, Y2, Y7
+	VMOVAPS      Y3, Y6
+	VBROADCASTSS constants<>+84(SB), Y12
+	VFNMADD231PS Y12, Y1, Y6
+	VMOVAPS      Y7, Y8
+	VBROADCASTSS constants<>+68(SB), Y12
+	VFMADD231PS  Y12, Y6, Y7
+	VBROADCASTSS constants<>+68(SB), Y12
+	VFNMADD231PS Y12, Y6, Y8
+	VMOVAPS      Y4, Y9
+	VBROADCASTSS constants<>+72(SB), Y12
+	VFNMADD231PS Y12, Y2, Y9
+	VMOVAPS      Y3, Y6
+	VBROADCASTSS constants<>+72(SB), Y12
+	VFNMADD231PS Y12, Y1, Y6
+	VMOVAPS      Y9, Y10
+	VBROADCASTSS constants<>+80(SB), Y12
+	VFMADD231PS  Y12, Y6, Y9
+	VBROADCASTSS constants<>+80(SB), Y12
+	VFNMADD231PS Y12, Y6, Y10
+	VBROADCASTSS constants<>+92(SB), Y12
+	VFMADD231PS  Y12, Y0, Y4
+	VBROADCASTSS constants<>+96(SB), Y12
+	VFNMADD231PS Y12, Y2, Y4
+	VMOVAPS      Y4, Y6
+	VBROADCASTSS constants<>+92(SB), Y12
+	VFMADD231PS  Y12, Y1, Y5
+	VBROADCASTSS constants<>+96(SB), Y12
+	VFNMADD231PS Y12, Y3, Y5
+	VMOVAPS      Y5, Y11
+	VMOVUPS      Y6, 160(SI)
+	VMOVUPS      Y7, 352(SI)
+	VMOVUPS      Y8, 544(SI)
+	VMOVUPS      Y9, 736(SI)
+	VMOVUPS      Y10, 928(SI)
+	VMOVUPS      Y11, 1120(SI)
+	MOVQ         DI, R13
+	VMOVUPS      (SI), Y0
+	VMOVUPS      32(SI), Y1
+	VMOVUPS      64(SI), Y2
+	VMOVUPS      96(SI), Y3
+	VMOVUPS      128(SI), Y4
+	VMOVUPS      160(SI), Y5
+	VMOVAPS      Y4, Y7
+	VBROADCASTSS constants<>+84(SB), Y12
+	VFNMADD231PS Y12, Y2, Y7
+	VMOVAPS      Y3, Y6
+	VBROADCASTSS constants<>+84(SB), Y12
+	VFNMADD231PS Y12, Y1, Y6
+	VMOVAPS      Y7, Y8
+	VBROADCASTSS constants<>+68(SB), Y12
+	VFMADD231PS  Y12, Y6, Y7
+	VBROADCASTSS constants<>+68(SB), Y12
+	VFNMADD231PS Y12, Y6, Y8
+	VMOVAPS      Y4, Y9
+	VBROADCASTSS constants<>+72(SB), Y12
+	VFNMADD231PS Y12, Y2, Y9
+	VMOVAPS      Y3, Y6
+	VBROADCASTSS constants<>+72(SB), Y12
+	VFNMADD231PS Y12, Y1, Y6
+	VMOVAPS      Y9, Y10
+	VBROADCASTSS constants<>+80(SB), Y12
+	VFMADD231PS  Y12, Y6, Y9
+	VBROADCASTSS constants<>+80(SB), Y12
+	VFNMADD231PS Y12, Y6, Y10
+	VBROADCASTSS constants<>+92(SB), Y12
+	VFMADD231PS  Y12, Y0, Y4
+	VBROADCASTSS constants<>+96(SB), Y12
+	VFNMADD231PS Y12, Y2, Y4
+	VMOVAPS      Y4, Y6
+	VBROADCASTSS constants<>+92(SB), Y12
+	VFMADD231PS  Y12, Y1, Y5
+	VBROADCASTSS constants<>+96(SB), Y12
+	VFNMADD231PS Y12, Y3, Y5
+	VMOVAPS      Y5, Y11
+	VMOVUPS      Y6, (R13)
+	ADDQ         R12, R13
+	VMOVUPS      Y7, (R13)
+	ADDQ         R12, R13
+	VMOVUPS      Y8, (R13)
+	ADDQ         R12, R13
+	VMOVUPS      Y9, (R13)
+	ADDQ         R12, R13
+	VMOVUPS      Y10, (R13)
+	ADDQ         R12, R13
+	VMOVUPS      Y11, (R13)
+	ADDQ         R12, R13
+	VMOVUPS      192(SI), Y0
+	VMOVUPS      224(SI), Y1
+	VMOVUPS      256(SI), Y2
+	VMOVUPS      288(SI), Y3
+	VMOVUPS      320(SI), Y4
+	VMOVUPS      352(SI), Y5
+	VMOVAPS      Y4, Y7
+	VBROADCASTSS constants<>+84(SB), Y12
+	VFNMADD231PS Y12, Y2, Y7
+	VMOVAPS      Y3, Y6
+	VBROADCASTSS constants<>+84(SB), Y12
+	VFNMADD231PS Y12, Y1, Y6
+	VMOVAPS      Y7, Y8
+	VBROADCASTSS constants<>+68(SB), Y12
+	VFMADD231PS  Y12, Y6, Y7
+	VBROADCASTSS constants<>+68(SB), Y12
+	VFNMADD231PS Y12, Y6, Y8
+	VMOVAPS      Y4, Y9
+	VBROADCASTSS constants<>+72(SB), Y12
+	VFNMADD231PS Y12, Y2, Y9
+	VMOVAPS      Y3, Y6
+	VBROADCASTSS constants<>+72(SB), Y12
+	VFNMADD231PS Y12, Y1, Y6
+	VMOVAPS      Y9, Y10
+	VBROADCASTSS constants<>+80(SB), Y12
+	VFMADD231PS  Y12, Y6, Y9
+	VBROADCASTSS constants<>+80(SB), Y12
+	VFNMADD231PS Y12, Y6, Y10
+	VBROADCASTSS constants<>+92(SB), Y12
+	VFMADD231PS  Y12, Y0, Y4
+	VBROADCASTSS constants<>+96(SB), Y12
+	VFNMADD231PS Y12, Y2, Y4
+	VMOVAPS      Y4, Y6
+	VBROADCASTSS constants<>+92(SB), Y12
+	VFMADD231PS  Y12, Y1, Y5
+	VBROADCASTSS constants<>+96(SB), Y12
+	VFNMADD231PS Y12, Y3, Y5
+	VMOVAPS      Y5, Y11
+	VMOVUPS      Y6, (R13)
+	ADDQ         R12, R13
+	VMOVUPS      Y7, (R13)
+	ADDQ         R12, R13
+	VMOVUPS      Y8, (R13)
+	ADDQ         R12, R13
+	VMOVUPS      Y9, (R13)
+	ADDQ         R12, R13
+	VMOVUPS      Y10, (R13)
+	ADDQ         R12, R13
+	VMOVUPS      Y11, (R13)
+	ADDQ         R12, R13
+	VMOVUPS      384(SI), Y0
+	VMOVUPS      416(SI), Y1
+	VMOVUPS      448(SI), Y2
+	VMOVUPS      480(SI), Y3
+	VMOVUPS      512(SI), Y4
+	VMOVUPS      544(SI), Y5
+	VMOVAPS      Y4, Y7
+	VBROADCASTSS constants<>+84(SB), Y12
+	VFNMADD231PS Y12, Y2, Y7
+	VMOVAPS      Y3, Y6
+	VBROADCASTSS constants<>+84(SB), Y12
+	VFNMADD231PS Y12, Y1, Y6
+	VMOVAPS      Y7, Y8
+	VBROADCASTSS constants<>+68(SB), Y12
+	VFMADD231PS  Y12, Y6, Y7
+	VBROADCASTSS constants<>+68(SB), Y12
+	VFNMADD231PS Y12, Y6, Y8
+	VMOVAPS      Y4, Y9
+	VBROADCASTSS constants<>+72(SB), Y12
+	VFNMADD231PS Y12, Y2, Y9
+	VMOVAPS      Y3, Y6
+	VBROADCASTSS constants<>+72(SB), Y12
+	VFNMADD231PS Y12, Y1, Y6
+	VMOVAPS      Y9, Y10
+	VBROADCASTSS constants<>+80(SB), Y12
+	VFMADD231PS  Y12, Y6, Y9
+	VBROADCASTSS constants<>+80(SB), Y12
+	VFNMADD231PS Y12, Y6, Y10
+	VBROADCASTSS constants<>+92(SB), Y12
+	VFMADD231PS  Y12, Y0, Y4
+	VBROADCASTSS constants<>+96(SB), Y12
+	VFNMADD231PS Y12, Y2, Y4
+	VMOVAPS      Y4, Y6
+	VBROADCASTSS constants<>+92(SB), Y12
+	VFMADD231PS  Y12, Y1, Y5
+	VBROADCASTSS constants<>+96(SB), Y12
+	VFNMADD231PS Y12, Y3, Y5
+	VMOVAPS      Y5, Y11
+	VMOVUPS      Y6, (R13)
+	ADDQ         R12, R13
+	VMOVUPS      Y7, (R13)
+	ADDQ         R12, R13
+	VMOVUPS      Y8, (R13)
+	ADDQ         R12, R13
+	VMOVUPS      Y9, (R13)
+	ADDQ         R12, R13
+	VMOVUPS      Y10, (R13)
+	ADDQ         R12, R13
+	VMOVUPS      Y11, (R13)
+	ADDQ         R12, R13
+	VMOVUPS      576(SI), Y0
+	VMOVUPS      608(SI), Y1
+	VMOVUPS      640(SI), Y2
+	VMOVUPS      672(SI), Y3
+	VMOVUPS      704(SI), Y4
+	VMOVUPS      736(SI), Y5
+	VMOVAPS      Y4, Y7
+	VBROADCASTSS constants<>+84(SB), Y12
+	VFNMADD231PS Y12, Y2, Y7
+	VMOVAPS      Y3, Y6
+	VBROADCASTSS constants<>+84(SB), Y12
+	VFNMADD231PS Y12, Y1, Y6
+	VMOVAPS      Y7, Y8
+	VBROADCASTSS constants<>+68(SB), Y12
+	VFMADD231PS  Y12, Y6, Y7
+	VBROADCASTSS constants<>+68(SB), Y12
+	VFNMADD231PS Y12, Y6, Y8
+	VMOVAPS      Y4, Y9
+	VBROADCASTSS constants<>+72(SB), Y12
+	VFNMADD231PS Y12, Y2, Y9
+	VMOVAPS      Y3, Y6
+	VBROADCASTSS constants<>+72(SB), Y12
+	VFNMADD231PS Y12, Y1, Y6
+	VMOVAPS      Y9, Y10
+	VBROADCASTSS constants<>+80(SB), Y12
+	VFMADD231PS  Y12, Y6, Y9
+	VBROADCASTSS constants<>+80(SB), Y12
+	VFNMADD231PS Y12, Y6, Y10
+	VBROADCASTSS constants<>+92(SB), Y12
+	VFMADD231PS  Y12, Y0, Y4
+	VBROADCASTSS constants<>+96(SB), Y12
+	VFNMADD231PS Y12, Y2, Y4
+	VMOVAPS      Y4, Y6
+	VBROADCASTSS constants<>+92(SB), Y12
+	VFMADD231PS  Y12, Y1, Y5
+	VBROADCASTSS constants<>+96(SB), Y12
+	VFNMADD231PS Y12, Y3, Y5
+	VMOVAPS      Y5, Y11
+	VMOVUPS      Y6, (R13)
+	ADDQ         R12, R13
+	VMOVUPS      Y7, (R13)
+	ADDQ         R12, R13
+	VMOVUPS      Y8, (R13)
+	ADDQ         R12, R13
+	VMOVUPS      Y9, (R13)
+	ADDQ         R12, R13
+	VMOVUPS      Y10, (R13)
+	ADDQ         R12, R13
+	VMOVUPS      Y11, (R13)
+	ADDQ         R12, R13
+	VMOVUPS      768(SI), Y0
+	VMOVUPS      800(SI), Y1
+	VMOVUPS      832(SI), Y2
+	VMOVUPS      864(SI), Y3
+	VMOVUPS      896(SI), Y4
+	VMOVUPS      928(SI), Y5
+	VMOVAPS      Y4, Y7
+	VBROADCASTSS constants<>+84(SB), Y12
+	VFNMADD231PS Y12, Y2, Y7
+	VMOVAPS      Y3, Y6
+	VBROADCASTSS constants<>+84(SB), Y12
+	VFNMADD231PS Y12, Y1, Y6
+	VMOVAPS      Y7, Y8
+	VBROADCASTSS constants<>+68(SB), Y12
+	VFMADD231PS  Y12, Y6, Y7
+	VBROADCASTSS constants<>+68(SB), Y12
+	VFNMADD231PS Y12, Y6, Y8
+	VMOVAPS      Y4, Y9
+	VBROADCASTSS constants<>+72(SB), Y12
+	VFNMADD231PS Y12, Y2, Y9
+	VMOVAPS      Y3, Y6
+	VBROADCASTSS constants<>+72(SB), Y12
+	VFNMADD231PS Y12, Y1, Y6
+	VMOVAPS      Y9, Y10
+	VBROADCASTSS constants<>+80(SB), Y12
+	VFMADD231PS  Y12, Y6, Y9
+	VBROADCASTSS constants<>+80(SB), Y12
+	VFNMADD231PS Y12, Y6, Y10
+	VBROADCASTSS constants<>+92(SB), Y12
+	VFMADD231PS  Y12, Y0, Y4
+	VBROADCASTSS constants<>+96(SB), Y12
+	VFNMADD231PS Y12, Y2, Y4
+	VMOVAPS      Y4, Y6
+	VBROADCASTSS constants<>+92(SB), Y12
+	VFMADD231PS  Y12, Y1, Y5
+	VBROADCASTSS constants<>+96(SB), Y12
+	VFNMADD231PS Y12, Y3, Y5
+	VMOVAPS      Y5, Y11
+	VMOVUPS      Y6, (R13)
+	ADDQ         R12, R13
+	VMOVUPS      Y7, (R13)
+	ADDQ         R12, R13
+	VMOVUPS      Y8, (R13)
+	ADDQ         R12, R13
+	VMOVUPS      Y9, (R13)
+	ADDQ         R12, R13
+	VMOVUPS      Y10, (R13)
+	ADDQ         R12, R13
+	VMOVUPS      Y11, (R13)
+	ADDQ         R12, R13
+	VMOVUPS      960(SI), Y0
+	VMOVUPS      992(SI), Y1
+	VMOVUPS      1024(SI), Y2
+	VMOVUPS      1056(SI), Y3
+	VMOVUPS      1088(SI), Y4
+	VMOVUPS      1120(SI), Y5
+	VMOVAPS      Y4, Y7
+	VBROADCASTSS constants<>+84(SB), Y12
+	VFNMADD231PS Y12, Y2, Y7
+	VMOVAPS      Y3, Y6
+	VBROADCASTSS constants<>+84(SB), Y12
+	VFNMADD231PS Y12, Y1, Y6
+	VMOVAPS      Y7, Y8
+	VBROADCASTSS constants<>+68(SB), Y12
+	VFMADD231PS  Y12, Y6, Y7
+	VBROADCASTSS constants<>+68(SB), Y12
+	VFNMADD231PS Y12, Y6, Y8
+	VMOVAPS      Y4, Y9
+	VBROADCASTSS constants<>+72(SB), Y12
+	VFNMADD231PS Y12, Y2, Y9
+	VMOVAPS      Y3, Y6
+	VBROADCASTSS constants<>+72(SB), Y12
+	VFNMADD231PS Y12, Y1, Y6
+	VMOVAPS      Y9, Y10
+	VBROADCASTSS constants<>+80(SB), Y12
+	VFMADD231PS  Y12, Y6, Y9
+	VBROADCASTSS constants<>+80(SB), Y12
+	VFNMADD231PS Y12, Y6, Y10
+	VBROADCASTSS constants<>+92(SB), Y12
+	VFMADD231PS  Y12, Y0, Y4
+	VBROADCASTSS constants<>+96(SB), Y12
+	VFNMADD231PS Y12, Y2, Y4
+	VMOVAPS      Y4, Y6
+	VBROADCASTSS constants<>+92(SB), Y12
+	VFMADD231PS  Y12, Y1, Y5
+	VBROADCASTSS constants<>+96(SB), Y12
+	VFNMADD231PS Y12, Y3, Y5
+	VMOVAPS      Y5, Y11
+	VMOVUPS      Y6, (R13)
+	ADDQ         R12, R13
+	VMOVUPS      Y7, (R13)
+	ADDQ         R12, R13
+	VMOVUPS      Y8, (R13)
+	ADDQ         R12, R13
+	VMOVUPS      Y9, (R13)
+	ADDQ         R12, R13
+	VMOVUPS      Y10, (R13)
+	ADDQ         R12, R13
+	VMOVUPS      Y11, (R13)
+	ADDQ         R12, R13
+	ADDQ         $0x20, R9
+	ADDQ         $0x20, DI
+	DECQ         CX
+	JNZ          vector
+	VZEROUPPER
+	RET
+
+// func winograd4Output256(args *byte)
+// Requires: AVX, AVX2, FMA3
+TEXT ·winograd4Output256(SB), NOSPLIT, $0-8
+	MOVQ         args+0(FP), R8
+	MOVQ         (R8), R9
+	MOVQ         8(R8), R12
+	MOVQ         16(R8), DI
+	MOVQ         24(R8), R10
+	MOVQ         32(R8), R11
+	MOVQ         40(R8), DX
+	MOVQ         48(R8), BX
+	MOVQ         56(R8), R15
+	MOVQ         88(R8), SI
+	MOVQ         72(R8), CX
+	MOVQ         64(R8), AX
+	MOVQ         AX, 112(R8)
+	VBROADCASTSS 104(R8), Y12
+	VBROADCASTSS 108(R8), Y13
+
+vector:
+	CMPQ     CX, $0x01
+	JEQ      last
+	VPCMPEQD Y15, Y15, Y15
+	JMP      masked
+
+last:
+	VPBROADCASTD 80(R8), Y6
+	VPSLLVD      bitShifts<>+0(SB), Y6, Y15
+
+masked:
+	MOVQ         R9, R13
+	VMOVUPS      (R13), Y0
+	ADDQ         R12, R13
+	VMOVUPS      (R13), Y1
+	ADDQ         R12, R13
+	VMOVUPS      (R13), Y2
+	ADDQ         R12, R13
+	VMOVUPS      (R13), Y3
+	ADDQ         R12, R13
+	VMOVUPS      (R13), Y4
+	ADDQ         R12, R13
+	VMOVUPS      (R13), Y5
+	ADDQ         R12, R13
+	VADDPS       Y2, Y1, Y8
+	VSUBPS       Y2, Y1, Y9
+	VADDPS       Y4, Y3, Y1
+	VSUBPS       Y4, Y3, Y2
+	VBROADCASTSS constants<>+72(SB), Y6
+	VMULPS       Y6, Y8, Y10
+	VBROADCASTSS constants<>+84(SB), Y6
+	VFMADD231PS  Y6, Y1, Y10
+	VMOVAPS      Y5, Y11
+	VBROADCASTSS constants<>+76(SB), Y6
+	VFMADD231PS  Y6, Y9, Y11
+	VBROADCASTSS constants<>+88(SB), Y6
+	VFMADD231PS  Y6, Y2, Y11
+	VADDPS       Y1, Y8, Y8
+	VADDPS       Y0, Y8, Y8
+	VBROADCASTSS constants<>+68(SB), Y6
+	VMULPS       Y6, Y9, Y9
+	VBROADCASTSS constants<>+80(SB), Y6
+	VFMADD231PS  Y6, Y2, Y9
+	VMOVUPS      Y8, (SI)
+	VMOVUPS      Y9, 192(SI)
+	VMOVUPS      Y10, 384(SI)
+	VMOVUPS      Y11, 576(SI)
+	VMOVUPS      (R13), Y0
+	ADDQ         R12, R13
+	VMOVUPS      (R13), Y1
+	ADDQ         R12, R13
+	VMOVUPS      (R13), Y2
+	ADDQ         R12, R13
+	VMOVUPS      (R13), Y3
+	ADDQ         R12, R13
+	VMOVUPS      (R13), Y4
+	ADDQ         R12, R13
+	VMOVUPS      (R13), Y5
+	ADDQ         R12, R13
+	VADDPS       Y2, Y1, Y8
+	VSUBPS       Y2, Y1, Y9
+	VADDPS       Y4, Y3, Y1
+	VSUBPS       Y4, Y3, Y2
+	VBROADCASTSS constants<>+72(SB), Y6
+	VMULPS       Y6, Y8, Y10
+	VBROADCASTSS constants<>+84(SB), Y6
+	VFMADD231PS  Y6, Y1, Y10
+	VMOVAPS      Y5, Y11
+	VBROADCASTSS constants<>+76(SB), Y6
+	VFMADD231PS  Y6, Y9, Y11
+	VBROADCASTSS constants<>+88(SB), Y6
+	VFMADD231PS  Y6, Y2, Y11
+	VADDPS       Y1, Y8, Y8
+	VADDPS       Y0, Y8, Y8
+	VBROADCASTSS constants<>+68(SB), Y6
+	VMULPS       Y6, Y9, Y9
+	VBROADCASTSS constants<>+80(SB), Y6
+	VFMADD231PS  Y6, Y2, Y9
+	VMOVUPS      Y8, 32(SI)
+	VMOVUPS      Y9, 224(SI)
+	VMOVUPS      Y10, 416(SI)
+	VMOVUPS      Y11, 608(SI)
+	VMOVUPS      (R13), Y0
+	ADDQ         R12, R13
+	VMOVUPS      (R13), Y1
+	ADDQ         R12, R13
+	VMOVUPS      (R13), Y2
+	ADDQ         R12, R13
+	VMOVUPS      (R13), Y3
+	ADDQ         R12, R13
+	VMOVUPS      (R13), Y4
+	ADDQ         R12, R13
+	VMOVUPS      (R13), Y5
+	ADDQ         R12, R13
+	VADDPS       Y2, Y1, Y8
+	VSUBPS       Y2, Y1, Y9
+	VADDPS       Y4, Y3, Y1
+	VSUBPS       Y4, Y3, Y2
+	VBROADCASTSS constants<>+72(SB), Y6
+	VMULPS       Y6, Y8, Y10
+	VBROADCASTSS constants<>+84(SB), Y6
+	VFMADD231PS  Y6, Y1, Y10
+	VMOVAPS      Y5, Y11
+	VBROADCASTSS constants<>+76(SB), Y6
+	VFMADD231PS  Y6, Y9, Y11
+	VBROADCASTSS constants<>+88(SB), Y6
+	VFMADD231PS  Y6, Y2, Y11
+	VADDPS       Y1, Y8, Y8
+	VADDPS       Y0, Y8, Y8
+	VBROADCASTSS constants<>+68(SB), Y6
+	VMULPS       Y6, Y9, Y9
+	VBROADCASTSS constants<>+80(SB), Y6
+	VFMADD231PS  Y6, Y2, Y9
+	VMOVUPS      Y8, 64(SI)
+	VMOVUPS      Y9, 256(SI)
+	VMOVUPS      Y10, 448(SI)
+	VMOVUPS      Y11, 640(SI)
+	VMOVUPS      (R13), Y0
+	ADDQ         R12, R13
+	VMOVUPS      (R13), Y1
+	ADDQ         R12, R13
+	VMOVUPS      (R13), Y2
+	ADDQ         R12, R13
+	VMOVUPS      (R13), Y3
+	ADDQ         R12, R13
+	VMOVUPS      (R13), Y4
+	ADDQ         R12, R13
+	VMOVUPS      (R13), Y5
+	ADDQ         R12, R13
+	VADDPS       Y2, Y1, Y8
+	VSUBPS       Y2, Y1, Y9
+	VADDPS       Y4, Y3, Y1
+	VSUBPS       Y4, Y3, Y2
+	VBROADCASTSS constants<>+72(SB), Y6
+	VMULPS       Y6, Y8, Y10
+	VBROADCASTSS constants<>+84(SB), Y6
+	VFMADD231PS  Y6, Y1, Y10
+	VMOVAPS      Y5, Y11
+	VBROADCASTSS constants<>+76(SB), Y6
+	VFMADD231PS  Y6, Y9, Y11
+	VBROADCASTSS constants<>+88(SB), Y6
+	VFMADD231PS  Y6, Y2, Y11
+	VADDPS       Y1, Y8, Y8
+	VADDPS       Y0, Y8, Y8
+	VBROADCASTSS constants<>+68(SB), Y6
+	VMULPS       Y6, Y9, Y9
+	VBROADCASTSS constants<>+80(SB), Y6
+	VFMADD231PS  Y6, Y2, Y9
+	VMOVUPS      Y8, 96(SI)
+	VMOVUPS      Y9, 288(SI)
+	VMOVUPS      Y10, 480(SI)
+	VMOVUPS      Y11, 672(SI)
+	VMOVUPS      (R13), Y0
+	ADDQ         R12, R13
+	VMOVUPS      (R13), Y1
+	ADDQ         R12, R13
+	VMOVUPS      (R13), Y2
+	ADDQ         R12, R13
+	VMOVUPS      (R13), Y3
+	ADDQ         R12, R13
+	VMOVUPS      (R13), Y4
+	ADDQ         R12, R13
+	VMOVUPS      (R13), Y5
+	ADDQ         R12, R13
+	VADDPS       Y2, Y1, Y8
+	VSUBPS       Y2, Y1, Y9
+	VADDPS       Y4, Y3, Y1
+	VSUBPS       Y4, Y3, Y2
+	VBROADCASTSS constants<>+72(SB), Y6
+	VMULPS       Y6, Y8, Y10
+	VBROADCASTSS constants<>+84(SB), Y6
+	VFMADD231PS  Y6, Y1, Y10
+	VMOVAPS      Y5, Y11
+	VBROADCASTSS constants<>+76(SB), Y6
+	VFMADD231PS  Y6, Y9, Y11
+	VBROADCASTSS constants<>+88(SB), Y6
+	VFMADD231PS  Y6, Y2, Y11
+	VADDPS       Y1, Y8, Y8
+	VADDPS       Y0, Y8, Y8
+	VBROADCASTSS constants<>+68(SB), Y6
+	VMULPS       Y6, Y9, Y9
+	VBROADCASTSS constants<>+80(SB), Y6
+	VFMADD231PS  Y6, Y2, Y9
+	VMOVUPS      Y8, 128(SI)
+	VMOVUPS      Y9, 320(SI)
+	VMOVUPS      Y10, 512(SI)
+	VMOVUPS      Y11, 704(SI)
+	VMOVUPS      (R13), Y0
+	ADDQ         R12, R13
+	VMOVUPS      (R13), Y1
+	ADDQ         R12, R13
+	VMOVUPS      (R13), Y2
+	ADDQ         R12, R13
+	VMOVUPS      (R13), Y3
+	ADDQ         R12, R13
+	VMOVUPS      (R13), Y4
+	ADDQ         R12, R13
+	VMOVUPS      (R13), Y5
+	ADDQ         R12, R13
+	VADDPS       Y2, Y1, Y8
+	VSUBPS       Y2, Y1, Y9
+	VADDPS       Y4, Y3, Y1
+	VSUBPS       Y4, Y3, Y2
+	VBROADCASTSS constants<>+72(SB), Y6
+	VMULPS       Y6, Y8, Y10
+	VBROADCASTSS constants<>+84(SB), Y6
+	VFMADD231PS  Y6, Y1, Y10
+	VMOVAPS      Y5, Y11
+	VBROADCASTSS constants<>+76(SB), Y6
+	VFMADD231PS  Y6, Y9, Y11
+	VBROADCASTSS constants<>+88(SB), Y6
+	VFMADD231PS  Y6, Y2, Y11
+	VADDPS       Y1, Y8, Y8
+	VADDPS       Y0, Y8, Y8
+	VBROADCASTSS constants<>+68(SB), Y6
+	VMULPS       Y6, Y9, Y9
+	VBROADCASTSS constants<>+80(SB), Y6
+	VFMADD231PS  Y6, Y2, Y9
+	VMOVUPS      Y8, 160(SI)
+	VMOVUPS      Y9, 352(SI)
+	VMOVUPS      Y10, 544(SI)
+	VMOVUPS      Y11, 736(SI)
+	MOVQ         112(R8), AX
+	VMOVUPS      (AX), Y14
+	ADDQ         $0x20, AX
+	MOVQ         AX, 112(R8)
+	MOVQ         DI, R13
+	MOVQ         DX, R14
+	VMOVUPS      (SI), Y0
+	VMOVUPS      32(SI), Y1
+	VMOVUPS      64(SI), Y2
+	VMOVUPS      96(SI), Y3
+	VMOVUPS      128(SI), Y4
+	VMOVUPS      160(SI), Y5
+	VADDPS       Y2, Y1, Y8
+	VSUBPS       Y2, Y1, Y9
+	VADDPS       Y4, Y3, Y1
+	VSUBPS       Y4, Y3, Y2
+	VBROADCASTSS constants<>+72(SB), Y6
+	VMULPS       Y6, Y8, Y10
+	VBROADCASTSS constants<>+84(SB), Y6
+	VFMADD231PS  Y6, Y1, Y10
+	VMOVAPS      Y5, Y11
+	VBROADCASTSS constants<>+76(SB), Y6
+	VFMADD231PS  Y6, Y9, Y11
+	VBROADCASTSS constants<>+88(SB), Y6
+	VFMADD231PS  Y6, Y2, Y11
+	VADDPS       Y1, Y8, Y8
+	VADDPS       Y0, Y8, Y8
+	VBROADCASTSS constants<>+68(SB), Y6
+	VMULPS       Y6, Y9, Y9
+	VBROADCASTSS constants<>+80(SB), Y6
+	VFMADD231PS  Y6, Y2, Y9
+	VADDPS       Y14, Y8, Y8
+	VADDPS       Y14, Y9, Y9
+	VADDPS       Y14, Y10, Y10
+	VADDPS       Y14, Y11, Y11
+	TESTQ        DX, DX
+	JZ           row0
+	MOVQ         R14, AX
+	VMASKMOVPS   (AX), Y15, Y7
+	VADDPS       Y7, Y8, Y8
+	ADDQ         R15, AX
+	VMASKMOVPS   (AX), Y15, Y7
+	VADDPS       Y7, Y9, Y9
+	ADDQ         R15, AX
+	VMASKMOVPS   (AX), Y15, Y7
+	VADDPS       Y7, Y10, Y10
+	ADDQ         R15, AX
+	VMASKMOVPS   (AX), Y15, Y7
+	VADDPS       Y7, Y11, Y11
+	ADDQ         BX, R14
+
+row0:
+	CMPL   96(R8), $0x02
+	JA     row0_act3
+	VMAXPS Y8, Y12, Y8
+	VMAXPS Y9, Y12, Y9
+	VMAXPS Y10, Y12, Y10
+	VMAXPS Y11, Y12, Y11
+	VMINPS Y8, Y13, Y8
+	VMINPS Y9, Y13, Y9
+	VMINPS Y10, Y13, Y10
+	VMINPS Y11, Y13, Y11
+	JMP    row0_actdone
+
+row0_act3:
+	CMPL         96(R8), $0x03
+	JNE          row0_act4
+	VMOVAPS      Y8, Y3
+	VBROADCASTSS constants<>+16(SB), Y2
+	VADDPS       Y2, Y8, Y8
+	VXORPS       Y2, Y2, Y2
+	VMAXPS       Y8, Y2, Y8
+	VBROADCASTSS constants<>+20(SB), Y2
+	VMINPS       Y8, Y2, Y8
+	VBROADCASTSS constants<>+24(SB), Y2
+	VMULPS       Y2, Y8, Y8
+	VMULPS       Y3, Y8, Y8
+	VMOVAPS      Y9, Y3
+	VBROADCASTSS constants<>+16(SB), Y2
+	VADDPS       Y2, Y9, Y9
+	VXORPS       Y2, Y2, Y2
+	VMAXPS       Y9, Y2, Y9
+	VBROADCASTSS constants<>+20(SB), Y2
+	VMINPS       Y9, Y2, Y9
+	VBROADCASTSS constants<>+24(SB), Y2
+	VMULPS       Y2, Y9, Y9
+	VMULPS       Y3, Y9, Y9
+	VMOVAPS      Y10, Y3
+	VBROADCASTSS constants<>+16(SB), Y2
+	VADDPS       Y2, Y10, Y10
+	VXORPS       Y2, Y2, Y2
+	VMAXPS       Y10, Y2, Y10
+	VBROADCASTSS constants<>+20(SB), Y2
+	VMINPS       Y10, Y2, Y10
+	VBROADCASTSS constants<>+24(SB), Y2
+	VMULPS       Y2, Y10, Y10
+	VMULPS       Y3, Y10, Y10
+	VMOVAPS      Y11, Y3
+	VBROADCASTSS constants<>+16(SB), Y2
+	VADDPS       Y2, Y11, Y11
+	VXORPS       Y2, Y2, Y2
+	VMAXPS       Y11, Y2, Y11
+	VBROADCASTSS constants<>+20(SB), Y2
+	VMINPS       Y11, Y2, Y11
+	VBROADCASTSS constants<>+24(SB), Y2
+	VMULPS       Y2, Y11, Y11
+	VMULPS       Y3, Y11, Y11
+	JMP          row0_actdone
+
+row0_act4:
+	CMPL         96(R8), $0x04
+	JNE          row0_act5
+	VBROADCASTSS constants<>+16(SB), Y2
+	VADDPS       Y2, Y8, Y8
+	VXORPS       Y2, Y2, Y2
+	VMAXPS       Y8, Y2, Y8
+	VBROADCASTSS constants<>+20(SB), Y2
+	VMINPS       Y8, Y2, Y8
+	VBROADCASTSS constants<>+24(SB), Y2
+	VMULPS       Y2, Y8, Y8
+	VBROADCASTSS constants<>+16(SB), Y2
+	VADDPS       Y2, Y9, Y9
+	VXORPS       Y2, Y2, Y2
+	VMAXPS       Y9, Y2, Y9
+	VBROADCASTSS constants<>+20(SB), Y2
+	VMINPS       Y9, Y2, Y9
+	VBROADCASTSS constants<>+24(SB), Y2
+	VMULPS       Y2, Y9, Y9
+	VBROADCASTSS constants<>+16(SB), Y2
+	VADDPS       Y2, Y10, Y10
+	VXORPS       Y2, Y2, Y2
+	VMAXPS       Y10, Y2, Y10
+	VBROADCASTSS constants<>+20(SB), Y2
+	VMINPS       Y10, Y2, Y10
+	VBROADCASTSS constants<>+24(SB), Y2
+	VMULPS       Y2, Y10, Y10
+	VBROADCASTSS constants<>+16(SB), Y2
+	VADDPS       Y2, Y11, Y11
+	VXORPS       Y2, Y2, Y2
+	VMAXPS       Y11, Y2, Y11
+	VBROADCASTSS constants<>+20(SB), Y2
+	VMINPS       Y11, Y2, Y11
+	VBROADCASTSS constants<>+24(SB), Y2
+	VMULPS       Y2, Y11, Y11
+	JMP          row0_actdone
+
+row0_act5:
+	CMPL         96(R8), $0x05
+	JNE          row0_act6
+	VMOVAPS      Y8, Y4
+	VBROADCASTSS constants<>+44(SB), Y5
+	VMULPS       Y5, Y8, Y8
+	VBROADCASTSS constants<>+52(SB), Y5
+	VMINPS       Y8, Y5, Y8
+	VBROADCASTSS constants<>+48(SB), Y5
+	VMAXPS       Y8, Y5, Y8
+	VROUNDPS     $0x09, Y8, Y2
+	VSUBPS       Y2, Y8, Y8
+	VBROADCASTSS constants<>+120(SB), Y3
+	VBROADCASTSS constants<>+116(SB), Y5
+	VFMADD213PS  Y5, Y8, Y3
+	VBROADCASTSS constants<>+112(SB), Y5
+	VFMADD213PS  Y5, Y8, Y3
+	VBROADCASTSS constants<>+108(SB), Y5
+	VFMADD213PS  Y5, Y8, Y3
+	VBROADCASTSS constants<>+104(SB), Y5
+	VFMADD213PS  Y5, Y8, Y3
+	VBROADCASTSS constants<>+100(SB), Y5
+	VFMADD213PS  Y5, Y8, Y3
+	VCVTPS2DQ    Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VPADDD       Y2, Y3, Y8
+	VBROADCASTSS constants<>+8(SB), Y5
+	VADDPS       Y5, Y8, Y8
+	VDIVPS       Y8, Y5, Y8
+	VMULPS       Y4, Y8, Y8
+	VMOVAPS      Y9, Y4
+	VBROADCASTSS constants<>+44(SB), Y5
+	VMULPS       Y5, Y9, Y9
+	VBROADCASTSS constants<>+52(SB), Y5
+	VMINPS       Y9, Y5, Y9
+	VBROADCASTSS constants<>+48(SB), Y5
+	VMAXPS       Y9, Y5, Y9
+	VROUNDPS     $0x09, Y9, Y2
+	VSUBPS       Y2, Y9, Y9
+	VBROADCASTSS constants<>+120(SB), Y3
+	VBROADCASTSS constants<>+116(SB), Y5
+	VFMADD213PS  Y5, Y9, Y3
+	VBROADCASTSS constants<>+112(SB), Y5
+	VFMADD213PS  Y5, Y9, Y3
+	VBROADCASTSS constants<>+108(SB), Y5
+	VFMADD213PS  Y5, Y9, Y3
+	VBROADCASTSS constants<>+104(SB), Y5
+	VFMADD213PS  Y5, Y9, Y3
+	VBROADCASTSS constants<>+100(SB), Y5
+	VFMADD213PS  Y5, Y9, Y3
+	VCVTPS2DQ    Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VPADDD       Y2, Y3, Y9
+	VBROADCASTSS constants<>+8(SB), Y5
+	VADDPS       Y5, Y9, Y9
+	VDIVPS       Y9, Y5, Y9
+	VMULPS       Y4, Y9, Y9
+	VMOVAPS      Y10, Y4
+	VBROADCASTSS constants<>+44(SB), Y5
+	VMULPS       Y5, Y10, Y10
+	VBROADCASTSS constants<>+52(SB), Y5
+	VMINPS       Y10, Y5, Y10
+	VBROADCASTSS constants<>+48(SB), Y5
+	VMAXPS       Y10, Y5, Y10
+	VROUNDPS     $0x09, Y10, Y2
+	VSUBPS       Y2, Y10, Y10
+	VBROADCASTSS constants<>+120(SB), Y3
+	VBROADCASTSS constants<>+116(SB), Y5
+	VFMADD213PS  Y5, Y10, Y3
+	VBROADCASTSS constants<>+112(SB), Y5
+	VFMADD213PS  Y5, Y10, Y3
+	VBROADCASTSS constants<>+108(SB), Y5
+	VFMADD213PS  Y5, Y10, Y3
+	VBROADCASTSS constants<>+104(SB), Y5
+	VFMADD213PS  Y5, Y10, Y3
+	VBROADCASTSS constants<>+100(SB), Y5
+	VFMADD213PS  Y5, Y10, Y3
+	VCVTPS2DQ    Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VPADDD       Y2, Y3, Y10
+	VBROADCASTSS constants<>+8(SB), Y5
+	VADDPS       Y5, Y10, Y10
+	VDIVPS       Y10, Y5, Y10
+	VMULPS       Y4, Y10, Y10
+	VMOVAPS      Y11, Y4
+	VBROADCASTSS constants<>+44(SB), Y5
+	VMULPS       Y5, Y11, Y11
+	VBROADCASTSS constants<>+52(SB), Y5
+	VMINPS       Y11, Y5, Y11
+	VBROADCASTSS constants<>+48(SB), Y5
+	VMAXPS       Y11, Y5, Y11
+	VROUNDPS     $0x09, Y11, Y2
+	VSUBPS       Y2, Y11, Y11
+	VBROADCASTSS constants<>+120(SB), Y3
+	VBROADCASTSS constants<>+116(SB), Y5
+	VFMADD213PS  Y5, Y11, Y3
+	VBROADCASTSS constants<>+112(SB), Y5
+	VFMADD213PS  Y5, Y11, Y3
+	VBROADCASTSS constants<>+108(SB), Y5
+	VFMADD213PS  Y5, Y11, Y3
+	VBROADCASTSS constants<>+104(SB), Y5
+	VFMADD213PS  Y5, Y11, Y3
+	VBROADCASTSS constants<>+100(SB), Y5
+	VFMADD213PS  Y5, Y11, Y3
+	VCVTPS2DQ    Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VPADDD       Y2, Y3, Y11
+	VBROADCASTSS constants<>+8(SB), Y5
+	VADDPS       Y5, Y11, Y11
+	VDIVPS       Y11, Y5, Y11
+	VMULPS       Y4, Y11, Y11
+	JMP          row0_actdone
+
+row0_act6:
+	CMPL         96(R8), $0x06
+	JNE          row0_act7
+	VBROADCASTSS constants<>+44(SB), Y5
+	VMULPS       Y5, Y8, Y8
+	VBROADCASTSS constants<>+52(SB), Y5
+	VMINPS       Y8, Y5, Y8
+	VBROADCASTSS constants<>+48(SB), Y5
+	VMAXPS       Y8, Y5, Y8
+	VROUNDPS     $0x09, Y8, Y2
+	VSUBPS       Y2, Y8, Y8
+	VBROADCASTSS constants<>+120(SB), Y3
+	VBROADCASTSS constants<>+116(SB), Y5
+	VFMADD213PS  Y5, Y8, Y3
+	VBROADCASTSS constants<>+112(SB), Y5
+	VFMADD213PS  Y5, Y8, Y3
+	VBROADCASTSS constants<>+108(SB), Y5
+	VFMADD213PS  Y5, Y8, Y3
+	VBROADCASTSS constants<>+104(SB), Y5
+	VFMADD213PS  Y5, Y8, Y3
+	VBROADCASTSS constants<>+100(SB), Y5
+	VFMADD213PS  Y5, Y8, Y3
+	VCVTPS2DQ    Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VPADDD       Y2, Y3, Y8
+	VBROADCASTSS constants<>+8(SB), Y5
+	VADDPS       Y5, Y8, Y8
+	VDIVPS       Y8, Y5, Y8
+	VBROADCASTSS constants<>+44(SB), Y5
+	VMULPS       Y5, Y9, Y9
+	VBROADCASTSS constants<>+52(SB), Y5
+	VMINPS       Y9, Y5, Y9
+	VBROADCASTSS constants<>+48(SB), Y5
+	VMAXPS       Y9, Y5, Y9
+	VROUNDPS     $0x09, Y9, Y2
+	VSUBPS       Y2, Y9, Y9
+	VBROADCASTSS constants<>+120(SB), Y3
+	VBROADCASTSS constants<>+116(SB), Y5
+	VFMADD213PS  Y5, Y9, Y3
+	VBROADCASTSS constants<>+112(SB), Y5
+	VFMADD213PS  Y5, Y9, Y3
+	VBROADCASTSS constants<>+108(SB), Y5
+	VFMADD213PS  Y5, Y9, Y3
+	VBROADCASTSS constants<>+104(SB), Y5
+	VFMADD213PS  Y5, Y9, Y3
+	VBROADCASTSS constants<>+100(SB), Y5
+	VFMADD213PS  Y5, Y9, Y3
+	VCVTPS2DQ    Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VPADDD       Y2, Y3, Y9
+	VBROADCASTSS constants<>+8(SB), Y5
+	VADDPS       Y5, Y9, Y9
+	VDIVPS       Y9, Y5, Y9
+	VBROADCASTSS constants<>+44(SB), Y5
+	VMULPS       Y5, Y10, Y10
+	VBROADCASTSS constants<>+52(SB), Y5
+	VMINPS       Y10, Y5, Y10
+	VBROADCASTSS constants<>+48(SB), Y5
+	VMAXPS       Y10, Y5, Y10
+	VROUNDPS     $0x09, Y10, Y2
+	VSUBPS       Y2, Y10, Y10
+	VBROADCASTSS constants<>+120(SB), Y3
+	VBROADCASTSS constants<>+116(SB), Y5
+	VFMADD213PS  Y5, Y10, Y3
+	VBROADCASTSS constants<>+112(SB), Y5
+	VFMADD213PS  Y5, Y10, Y3
+	VBROADCASTSS constants<>+108(SB), Y5
+	VFMADD213PS  Y5, Y10, Y3
+	VBROADCASTSS constants<>+104(SB), Y5
+	VFMADD213PS  Y5, Y10, Y3
+	VBROADCASTSS constants<>+100(SB), Y5
+	VFMADD213PS  Y5, Y10, Y3
+	VCVTPS2DQ    Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VPADDD       Y2, Y3, Y10
+	VBROADCASTSS constants<>+8(SB), Y5
+	VADDPS       Y5, Y10, Y10
+	VDIVPS       Y10, Y5, Y10
+	VBROADCASTSS constants<>+44(SB), Y5
+	VMULPS       Y5, Y11, Y11
+	VBROADCASTSS constants<>+52(SB), Y5
+	VMINPS       Y11, Y5, Y11
+	VBROADCASTSS constants<>+48(SB), Y5
+	VMAXPS       Y11, Y5, Y11
+	VROUNDPS     $0x09, Y11, Y2
+	VSUBPS       Y2, Y11, Y11
+	VBROADCASTSS constants<>+120(SB), Y3
+	VBROADCASTSS constants<>+116(SB), Y5
+	VFMADD213PS  Y5, Y11, Y3
+	VBROADCASTSS constants<>+112(SB), Y5
+	VFMADD213PS  Y5, Y11, Y3
+	VBROADCASTSS constants<>+108(SB), Y5
+	VFMADD213PS  Y5, Y11, Y3
+	VBROADCASTSS constants<>+104(SB), Y5
+	VFMADD213PS  Y5, Y11, Y3
+	VBROADCASTSS constants<>+100(SB), Y5
+	VFMADD213PS  Y5, Y11, Y3
+	VCVTPS2DQ    Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VPADDD       Y2, Y3, Y11
+	VBROADCASTSS constants<>+8(SB), Y5
+	VADDPS       Y5, Y11, Y11
+	VDIVPS       Y11, Y5, Y11
+	JMP          row0_actdone
+
+row0_act7:
+	CMPL         96(R8), $0x07
+	JNE          row0_act8
+	VBROADCASTSS constants<>+56(SB), Y5
+	VMAXPS       Y5, Y8, Y2
+	VBROADCASTSS constants<>+60(SB), Y5
+	VMINPS       Y5, Y2, Y2
+	VMULPS       Y2, Y2, Y3
+	VBROADCASTSS constants<>+28(SB), Y4
+	VBROADCASTSS constants<>+64(SB), Y5
+	VFMADD132PS  Y5, Y4, Y3
+	VBROADCASTSS constants<>+176(SB), Y4
+	VBROADCASTSS constants<>+172(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+168(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+164(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+160(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+156(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+152(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+148(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+144(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+140(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+136(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+132(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+128(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+124(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+4(SB), Y5
+	VFMADD213PS  Y5, Y2, Y4
+	VBROADCASTSS constants<>+56(SB), Y5
+	VMULPS       Y4, Y8, Y4
+	VCMPPS       $0x06, Y5, Y8, Y8
+	VANDPS       Y4, Y8, Y8
+	VBROADCASTSS constants<>+56(SB), Y5
+	VMAXPS       Y5, Y9, Y2
+	VBROADCASTSS constants<>+60(SB), Y5
+	VMINPS       Y5, Y2, Y2
+	VMULPS       Y2, Y2, Y3
+	VBROADCASTSS constants<>+28(SB), Y4
+	VBROADCASTSS constants<>+64(SB), Y5
+	VFMADD132PS  Y5, Y4, Y3
+	VBROADCASTSS constants<>+176(SB), Y4
+	VBROADCASTSS constants<>+172(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+168(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+164(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+160(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+156(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+152(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+148(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+144(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+140(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+136(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+132(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+128(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+124(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+4(SB), Y5
+	VFMADD213PS  Y5, Y2, Y4
+	VBROADCASTSS constants<>+56(SB), Y5
+	VMULPS       Y4, Y9, Y4
+	VCMPPS       $0x06, Y5, Y9, Y9
+	VANDPS       Y4, Y9, Y9
+	VBROADCASTSS constants<>+56(SB), Y5
+	VMAXPS       Y5, Y10, Y2
+	VBROADCASTSS constants<>+60(SB), Y5
+	VMINPS       Y5, Y2, Y2
+	VMULPS       Y2, Y2, Y3
+	VBROADCASTSS constants<>+28(SB), Y4
+	VBROADCASTSS constants<>+64(SB), Y5
+	VFMADD132PS  Y5, Y4, Y3
+	VBROADCASTSS constants<>+176(SB), Y4
+	VBROADCASTSS constants<>+172(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+168(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+164(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+160(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+156(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+152(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+148(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+144(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+140(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+136(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+132(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+128(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+124(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+4(SB), Y5
+	VFMADD213PS  Y5, Y2, Y4
+	VBROADCASTSS constants<>+56(SB), Y5
+	VMULPS       Y4, Y10, Y4
+	VCMPPS       $0x06, Y5, Y10, Y10
+	VANDPS       Y4, Y10, Y10
+	VBROADCASTSS constants<>+56(SB), Y5
+	VMAXPS       Y5, Y11, Y2
+	VBROADCASTSS constants<>+60(SB), Y5
+	VMINPS       Y5, Y2, Y2
+	VMULPS       Y2, Y2, Y3
+	VBROADCASTSS constants<>+28(SB), Y4
+	VBROADCASTSS constants<>+64(SB), Y5
+	VFMADD132PS  Y5, Y4, Y3
+	VBROADCASTSS constants<>+176(SB), Y4
+	VBROADCASTSS constants<>+172(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+168(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+164(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+160(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+156(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+152(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+148(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+144(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+140(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+136(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+132(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+128(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+124(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+4(SB), Y5
+	VFMADD213PS  Y5, Y2, Y4
+	VBROADCASTSS constants<>+56(SB), Y5
+	VMULPS       Y4, Y11, Y4
+	VCMPPS       $0x06, Y5, Y11, Y11
+	VANDPS       Y4, Y11, Y11
+	JMP          row0_actdone
+
+row0_act8:
+	VADDPS       Y8, Y8, Y8
+	VBROADCASTSS constants<>+44(SB), Y5
+	VMULPS       Y5, Y8, Y8
+	VBROADCASTSS constants<>+52(SB), Y5
+	VMINPS       Y8, Y5, Y8
+	VBROADCASTSS constants<>+48(SB), Y5
+	VMAXPS       Y8, Y5, Y8
+	VROUNDPS     $0x09, Y8, Y2
+	VSUBPS       Y2, Y8, Y8
+	VBROADCASTSS constants<>+120(SB), Y3
+	VBROADCASTSS constants<>+116(SB), Y5
+	VFMADD213PS  Y5, Y8, Y3
+	VBROADCASTSS constants<>+112(SB), Y5
+	VFMADD213PS  Y5, Y8, Y3
+	VBROADCASTSS constants<>+108(SB), Y5
+	VFMADD213PS  Y5, Y8, Y3
+	VBROADCASTSS constants<>+104(SB), Y5
+	VFMADD213PS  Y5, Y8, Y3
+	VBROADCASTSS constants<>+100(SB), Y5
+	VFMADD213PS  Y5, Y8, Y3
+	VCVTPS2DQ    Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VPADDD       Y2, Y3, Y8
+	VBROADCASTSS constants<>+8(SB), Y5
+	VADDPS       Y5, Y8, Y8
+	VDIVPS       Y8, Y5, Y8
+	VADDPS       Y8, Y8, Y8
+	VBROADCASTSS constants<>+28(SB), Y2
+	VADDPS       Y2, Y8, Y8
+	VADDPS       Y9, Y9, Y9
+	VBROADCASTSS constants<>+44(SB), Y5
+	VMULPS       Y5, Y9, Y9
+	VBROADCASTSS constants<>+52(SB), Y5
+	VMINPS       Y9, Y5, Y9
+	VBROADCASTSS constants<>+48(SB), Y5
+	VMAXPS       Y9, Y5, Y9
+	VROUNDPS     $0x09, Y9, Y2
+	VSUBPS       Y2, Y9, Y9
+	VBROADCASTSS constants<>+120(SB), Y3
+	VBROADCASTSS constants<>+116(SB), Y5
+	VFMADD213PS  Y5, Y9, Y3
+	VBROADCASTSS constants<>+112(SB), Y5
+	VFMADD213PS  Y5, Y9, Y3
+	VBROADCASTSS constants<>+108(SB), Y5
+	VFMADD213PS  Y5, Y9, Y3
+	VBROADCASTSS constants<>+104(SB), Y5
+	VFMADD213PS  Y5, Y9, Y3
+	VBROADCASTSS constants<>+100(SB), Y5
+	VFMADD213PS  Y5, Y9, Y3
+	VCVTPS2DQ    Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VPADDD       Y2, Y3, Y9
+	VBROADCASTSS constants<>+8(SB), Y5
+	VADDPS       Y5, Y9, Y9
+	VDIVPS       Y9, Y5, Y9
+	VADDPS       Y9, Y9, Y9
+	VBROADCASTSS constants<>+28(SB), Y2
+	VADDPS       Y2, Y9, Y9
+	VADDPS       Y10, Y10, Y10
+	VBROADCASTSS constants<>+44(SB), Y5
+	VMULPS       Y5, Y10, Y10
+	VBROADCASTSS constants<>+52(SB), Y5
+	VMINPS       Y10, Y5, Y10
+	VBROADCASTSS constants<>+48(SB), Y5
+	VMAXPS       Y10, Y5, Y10
+	VROUNDPS     $0x09, Y10, Y2
+	VSUBPS       Y2, Y10, Y10
+	VBROADCASTSS constants<>+120(SB), Y3
+	VBROADCASTSS constants<>+116(SB), Y5
+	VFMADD213PS  Y5, Y10, Y3
+	VBROADCASTSS constants<>+112(SB), Y5
+	VFMADD213PS  Y5, Y10, Y3
+	VBROADCASTSS constants<>+108(SB), Y5
+	VFMADD213PS  Y5, Y10, Y3
+	VBROADCASTSS constants<>+104(SB), Y5
+	VFMADD213PS  Y5, Y10, Y3
+	VBROADCASTSS constants<>+100(SB), Y5
+	VFMADD213PS  Y5, Y10, Y3
+	VCVTPS2DQ    Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VPADDD       Y2, Y3, Y10
+	VBROADCASTSS constants<>+8(SB), Y5
+	VADDPS       Y5, Y10, Y10
+	VDIVPS       Y10, Y5, Y10
+	VADDPS       Y10, Y10, Y10
+	VBROADCASTSS constants<>+28(SB), Y2
+	VADDPS       Y2, Y10, Y10
+	VADDPS       Y11, Y11, Y11
+	VBROADCASTSS constants<>+44(SB), Y5
+	VMULPS       Y5, Y11, Y11
+	VBROADCASTSS constants<>+52(SB), Y5
+	VMINPS       Y11, Y5, Y11
+	VBROADCASTSS constants<>+48(SB), Y5
+	VMAXPS       Y11, Y5, Y11
+	VROUNDPS     $0x09, Y11, Y2
+	VSUBPS       Y2, Y11, Y11
+	VBROADCASTSS constants<>+120(SB), Y3
+	VBROADCASTSS constants<>+116(SB), Y5
+	VFMADD213PS  Y5, Y11, Y3
+	VBROADCASTSS constants<>+112(SB), Y5
+	VFMADD213PS  Y5, Y11, Y3
+	VBROADCASTSS constants<>+108(SB), Y5
+	VFMADD213PS  Y5, Y11, Y3
+	VBROADCASTSS constants<>+104(SB), Y5
+	VFMADD213PS  Y5, Y11, Y3
+	VBROADCASTSS constants<>+100(SB), Y5
+	VFMADD213PS  Y5, Y11, Y3
+	VCVTPS2DQ    Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VPADDD       Y2, Y3, Y11
+	VBROADCASTSS constants<>+8(SB), Y5
+	VADDPS       Y5, Y11, Y11
+	VDIVPS       Y11, Y5, Y11
+	VADDPS       Y11, Y11, Y11
+	VBROADCASTSS constants<>+28(SB), Y2
+	VADDPS       Y2, Y11, Y11
+
+row0_actdone:
+	MOVQ    R13, AX
+	CMPQ    CX, $0x01
+	JEQ     row0last
+	VMOVUPS Y8, (AX)
+	ADDQ    R11, AX
+	VMOVUPS Y9, (AX)
+	ADDQ    R11, AX
+	VMOVUPS Y10, (AX)
+	ADDQ    R11, AX
+	VMOVUPS Y11, (AX)
+	JMP     row0stored
+
+row0last:
+	VMASKMOVPS Y8, Y15, (AX)
+	ADDQ       R11, AX
+	VMASKMOVPS Y9, Y15, (AX)
+	ADDQ       R11, AX
+	VMASKMOVPS Y10, Y15, (AX)
+	ADDQ       R11, AX
+	VMASKMOVPS Y11, Y15, (AX)
+
+row0stored:
+	ADDQ         R10, R13
+	VMOVUPS      192(SI), Y0
+	VMOVUPS      224(SI), Y1
+	VMOVUPS      256(SI), Y2
+	VMOVUPS      288(SI), Y3
+	VMOVUPS      320(SI), Y4
+	VMOVUPS      352(SI), Y5
+	VADDPS       Y2, Y1, Y8
+	VSUBPS       Y2, Y1, Y9
+	VADDPS       Y4, Y3, Y1
+	VSUBPS       Y4, Y3, Y2
+	VBROADCASTSS constants<>+72(SB), Y6
+	VMULPS       Y6, Y8, Y10
+	VBROADCASTSS constants<>+84(SB), Y6
+	VFMADD231PS  Y6, Y1, Y10
+	VMOVAPS      Y5, Y11
+	VBROADCASTSS constants<>+76(SB), Y6
+	VFMADD231PS  Y6, Y9, Y11
+	VBROADCASTSS constants<>+88(SB), Y6
+	VFMADD231PS  Y6, Y2, Y11
+	VADDPS       Y1, Y8, Y8
+	VADDPS       Y0, Y8, Y8
+	VBROADCASTSS constants<>+68(SB), Y6
+	VMULPS       Y6, Y9, Y9
+	VBROADCASTSS constants<>+80(SB), Y6
+	VFMADD231PS  Y6, Y2, Y9
+	VADDPS       Y14, Y8, Y8
+	VADDPS       Y14, Y9, Y9
+	VADDPS       Y14, Y10, Y10
+	VADDPS       Y14, Y11, Y11
+	TESTQ        DX, DX
+	JZ           row1
+	MOVQ         R14, AX
+	VMASKMOVPS   (AX), Y15, Y7
+	VADDPS       Y7, Y8, Y8
+	ADDQ         R15, AX
+	VMASKMOVPS   (AX), Y15, Y7
+	VADDPS       Y7, Y9, Y9
+	ADDQ         R15, AX
+	VMASKMOVPS   (AX), Y15, Y7
+	VADDPS       Y7, Y10, Y10
+	ADDQ         R15, AX
+	VMASKMOVPS   (AX), Y15, Y7
+	VADDPS       Y7, Y11, Y11
+	ADDQ         BX, R14
+
+row1:
+	CMPL   96(R8), $0x02
+	JA     row1_act3
+	VMAXPS Y8, Y12, Y8
+	VMAXPS Y9, Y12, Y9
+	VMAXPS Y10, Y12, Y10
+	VMAXPS Y11, Y12, Y11
+	VMINPS Y8, Y13, Y8
+	VMINPS Y9, Y13, Y9
+	VMINPS Y10, Y13, Y10
+	VMINPS Y11, Y13, Y11
+	JMP    row1_actdone
+
+row1_act3:
+	CMPL         96(R8), $0x03
+	JNE          row1_act4
+	VMOVAPS      Y8, Y3
+	VBROADCASTSS constants<>+16(SB), Y2
+	VADDPS       Y2, Y8, Y8
+	VXORPS       Y2, Y2, Y2
+	VMAXPS       Y8, Y2, Y8
+	VBROADCASTSS constants<>+20(SB), Y2
+	VMINPS       Y8, Y2, Y8
+	VBROADCASTSS constants<>+24(SB), Y2
+	VMULPS       Y2, Y8, Y8
+	VMULPS       Y3, Y8, Y8
+	VMOVAPS      Y9, Y3
+	VBROADCASTSS constants<>+16(SB), Y2
+	VADDPS       Y2, Y9, Y9
+	VXORPS       Y2, Y2, Y2
+	VMAXPS       Y9, Y2, Y9
+	VBROADCASTSS constants<>+20(SB), Y2
+	VMINPS       Y9, Y2, Y9
+	VBROADCASTSS constants<>+24(SB), Y2
+	VMULPS       Y2, Y9, Y9
+	VMULPS       Y3, Y9, Y9
+	VMOVAPS      Y10, Y3
+	VBROADCASTSS constants<>+16(SB), Y2
+	VADDPS       Y2, Y10, Y10
+	VXORPS       Y2, Y2, Y2
+	VMAXPS       Y10, Y2, Y10
+	VBROADCASTSS constants<>+20(SB), Y2
+	VMINPS       Y10, Y2, Y10
+	VBROADCASTSS constants<>+24(SB), Y2
+	VMULPS       Y2, Y10, Y10
+	VMULPS       Y3, Y10, Y10
+	VMOVAPS      Y11, Y3
+	VBROADCASTSS constants<>+16(SB), Y2
+	VADDPS       Y2, Y11, Y11
+	VXORPS       Y2, Y2, Y2
+	VMAXPS       Y11, Y2, Y11
+	VBROADCASTSS constants<>+20(SB), Y2
+	VMINPS       Y11, Y2, Y11
+	VBROADCASTSS constants<>+24(SB), Y2
+	VMULPS       Y2, Y11, Y11
+	VMULPS       Y3, Y11, Y11
+	JMP          row1_actdone
+
+row1_act4:
+	CMPL         96(R8), $0x04
+	JNE          row1_act5
+	VBROADCASTSS constants<>+16(SB), Y2
+	VADDPS       Y2, Y8, Y8
+	VXORPS       Y2, Y2, Y2
+	VMAXPS       Y8, Y2, Y8
+	VBROADCASTSS constants<>+20(SB), Y2
+	VMINPS       Y8, Y2, Y8
+	VBROADCASTSS constants<>+24(SB), Y2
+	VMULPS       Y2, Y8, Y8
+	VBROADCASTSS constants<>+16(SB), Y2
+	VADDPS       Y2, Y9, Y9
+	VXORPS       Y2, Y2, Y2
+	VMAXPS       Y9, Y2, Y9
+	VBROADCASTSS constants<>+20(SB), Y2
+	VMINPS       Y9, Y2, Y9
+	VBROADCASTSS constants<>+24(SB), Y2
+	VMULPS       Y2, Y9, Y9
+	VBROADCASTSS constants<>+16(SB), Y2
+	VADDPS       Y2, Y10, Y10
+	VXORPS       Y2, Y2, Y2
+	VMAXPS       Y10, Y2, Y10
+	VBROADCASTSS constants<>+20(SB), Y2
+	VMINPS       Y10, Y2, Y10
+	VBROADCASTSS constants<>+24(SB), Y2
+	VMULPS       Y2, Y10, Y10
+	VBROADCASTSS constants<>+16(SB), Y2
+	VADDPS       Y2, Y11, Y11
+	VXORPS       Y2, Y2, Y2
+	VMAXPS       Y11, Y2, Y11
+	VBROADCASTSS constants<>+20(SB), Y2
+	VMINPS       Y11, Y2, Y11
+	VBROADCASTSS constants<>+24(SB), Y2
+	VMULPS       Y2, Y11, Y11
+	JMP          row1_actdone
+
+row1_act5:
+	CMPL         96(R8), $0x05
+	JNE          row1_act6
+	VMOVAPS      Y8, Y4
+	VBROADCASTSS constants<>+44(SB), Y5
+	VMULPS       Y5, Y8, Y8
+	VBROADCASTSS constants<>+52(SB), Y5
+	VMINPS       Y8, Y5, Y8
+	VBROADCASTSS constants<>+48(SB), Y5
+	VMAXPS       Y8, Y5, Y8
+	VROUNDPS     $0x09, Y8, Y2
+	VSUBPS       Y2, Y8, Y8
+	VBROADCASTSS constants<>+120(SB), Y3
+	VBROADCASTSS constants<>+116(SB), Y5
+	VFMADD213PS  Y5, Y8, Y3
+	VBROADCASTSS constants<>+112(SB), Y5
+	VFMADD213PS  Y5, Y8, Y3
+	VBROADCASTSS constants<>+108(SB), Y5
+	VFMADD213PS  Y5, Y8, Y3
+	VBROADCASTSS constants<>+104(SB), Y5
+	VFMADD213PS  Y5, Y8, Y3
+	VBROADCASTSS constants<>+100(SB), Y5
+	VFMADD213PS  Y5, Y8, Y3
+	VCVTPS2DQ    Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VPADDD       Y2, Y3, Y8
+	VBROADCASTSS constants<>+8(SB), Y5
+	VADDPS       Y5, Y8, Y8
+	VDIVPS       Y8, Y5, Y8
+	VMULPS       Y4, Y8, Y8
+	VMOVAPS      Y9, Y4
+	VBROADCASTSS constants<>+44(SB), Y5
+	VMULPS       Y5, Y9, Y9
+	VBROADCASTSS constants<>+52(SB), Y5
+	VMINPS       Y9, Y5, Y9
+	VBROADCASTSS constants<>+48(SB), Y5
+	VMAXPS       Y9, Y5, Y9
+	VROUNDPS     $0x09, Y9, Y2
+	VSUBPS       Y2, Y9, Y9
+	VBROADCASTSS constants<>+120(SB), Y3
+	VBROADCASTSS constants<>+116(SB), Y5
+	VFMADD213PS  Y5, Y9, Y3
+	VBROADCASTSS constants<>+112(SB), Y5
+	VFMADD213PS  Y5, Y9, Y3
+	VBROADCASTSS constants<>+108(SB), Y5
+	VFMADD213PS  Y5, Y9, Y3
+	VBROADCASTSS constants<>+104(SB), Y5
+	VFMADD213PS  Y5, Y9, Y3
+	VBROADCASTSS constants<>+100(SB), Y5
+	VFMADD213PS  Y5, Y9, Y3
+	VCVTPS2DQ    Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VPADDD       Y2, Y3, Y9
+	VBROADCASTSS constants<>+8(SB), Y5
+	VADDPS       Y5, Y9, Y9
+	VDIVPS       Y9, Y5, Y9
+	VMULPS       Y4, Y9, Y9
+	VMOVAPS      Y10, Y4
+	VBROADCASTSS constants<>+44(SB), Y5
+	VMULPS       Y5, Y10, Y10
+	VBROADCASTSS constants<>+52(SB), Y5
+	VMINPS       Y10, Y5, Y10
+	VBROADCASTSS constants<>+48(SB), Y5
+	VMAXPS       Y10, Y5, Y10
+	VROUNDPS     $0x09, Y10, Y2
+	VSUBPS       Y2, Y10, Y10
+	VBROADCASTSS constants<>+120(SB), Y3
+	VBROADCASTSS constants<>+116(SB), Y5
+	VFMADD213PS  Y5, Y10, Y3
+	VBROADCASTSS constants<>+112(SB), Y5
+	VFMADD213PS  Y5, Y10, Y3
+	VBROADCASTSS constants<>+108(SB), Y5
+	VFMADD213PS  Y5, Y10, Y3
+	VBROADCASTSS constants<>+104(SB), Y5
+	VFMADD213PS  Y5, Y10, Y3
+	VBROADCASTSS constants<>+100(SB), Y5
+	VFMADD213PS  Y5, Y10, Y3
+	VCVTPS2DQ    Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VPADDD       Y2, Y3, Y10
+	VBROADCASTSS constants<>+8(SB), Y5
+	VADDPS       Y5, Y10, Y10
+	VDIVPS       Y10, Y5, Y10
+	VMULPS       Y4, Y10, Y10
+	VMOVAPS      Y11, Y4
+	VBROADCASTSS constants<>+44(SB), Y5
+	VMULPS       Y5, Y11, Y11
+	VBROADCASTSS constants<>+52(SB), Y5
+	VMINPS       Y11, Y5, Y11
+	VBROADCASTSS constants<>+48(SB), Y5
+	VMAXPS       Y11, Y5, Y11
+	VROUNDPS     $0x09, Y11, Y2
+	VSUBPS       Y2, Y11, Y11
+	VBROADCASTSS constants<>+120(SB), Y3
+	VBROADCASTSS constants<>+116(SB), Y5
+	VFMADD213PS  Y5, Y11, Y3
+	VBROADCASTSS constants<>+112(SB), Y5
+	VFMADD213PS  Y5, Y11, Y3
+	VBROADCASTSS constants<>+108(SB), Y5
+	VFMADD213PS  Y5, Y11, Y3
+	VBROADCASTSS constants<>+104(SB), Y5
+	VFMADD213PS  Y5, Y11, Y3
+	VBROADCASTSS constants<>+100(SB), Y5
+	VFMADD213PS  Y5, Y11, Y3
+	VCVTPS2DQ    Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VPADDD       Y2, Y3, Y11
+	VBROADCASTSS constants<>+8(SB), Y5
+	VADDPS       Y5, Y11, Y11
+	VDIVPS       Y11, Y5, Y11
+	VMULPS       Y4, Y11, Y11
+	JMP          row1_actdone
+
+row1_act6:
+	CMPL         96(R8), $0x06
+	JNE          row1_act7
+	VBROADCASTSS constants<>+44(SB), Y5
+	VMULPS       Y5, Y8, Y8
+	VBROADCASTSS constants<>+52(SB), Y5
+	VMINPS       Y8, Y5, Y8
+	VBROADCASTSS constants<>+48(SB), Y5
+	VMAXPS       Y8, Y5, Y8
+	VROUNDPS     $0x09, Y8, Y2
+	VSUBPS       Y2, Y8, Y8
+	VBROADCASTSS constants<>+120(SB), Y3
+	VBROADCASTSS constants<>+116(SB), Y5
+	VFMADD213PS  Y5, Y8, Y3
+	VBROADCASTSS constants<>+112(SB), Y5
+	VFMADD213PS  Y5, Y8, Y3
+	VBROADCASTSS constants<>+108(SB), Y5
+	VFMADD213PS  Y5, Y8, Y3
+	VBROADCASTSS constants<>+104(SB), Y5
+	VFMADD213PS  Y5, Y8, Y3
+	VBROADCASTSS constants<>+100(SB), Y5
+	VFMADD213PS  Y5, Y8, Y3
+	VCVTPS2DQ    Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VPADDD       Y2, Y3, Y8
+	VBROADCASTSS constants<>+8(SB), Y5
+	VADDPS       Y5, Y8, Y8
+	VDIVPS       Y8, Y5, Y8
+	VBROADCASTSS constants<>+44(SB), Y5
+	VMULPS       Y5, Y9, Y9
+	VBROADCASTSS constants<>+52(SB), Y5
+	VMINPS       Y9, Y5, Y9
+	VBROADCASTSS constants<>+48(SB), Y5
+	VMAXPS       Y9, Y5, Y9
+	VROUNDPS     $0x09, Y9, Y2
+	VSUBPS       Y2, Y9, Y9
+	VBROADCASTSS constants<>+120(SB), Y3
+	VBROADCASTSS constants<>+116(SB), Y5
+	VFMADD213PS  Y5, Y9, Y3
+	VBROADCASTSS constants<>+112(SB), Y5
+	VFMADD213PS  Y5, Y9, Y3
+	VBROADCASTSS constants<>+108(SB), Y5
+	VFMADD213PS  Y5, Y9, Y3
+	VBROADCASTSS constants<>+104(SB), Y5
+	VFMADD213PS  Y5, Y9, Y3
+	VBROADCASTSS constants<>+100(SB), Y5
+	VFMADD213PS  Y5, Y9, Y3
+	VCVTPS2DQ    Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VPADDD       Y2, Y3, Y9
+	VBROADCASTSS constants<>+8(SB), Y5
+	VADDPS       Y5, Y9, Y9
+	VDIVPS       Y9, Y5, Y9
+	VBROADCASTSS constants<>+44(SB), Y5
+	VMULPS       Y5, Y10, Y10
+	VBROADCASTSS constants<>+52(SB), Y5
+	VMINPS       Y10, Y5, Y10
+	VBROADCASTSS constants<>+48(SB), Y5
+	VMAXPS       Y10, Y5, Y10
+	VROUNDPS     $0x09, Y10, Y2
+	VSUBPS       Y2, Y10, Y10
+	VBROADCASTSS constants<>+120(SB), Y3
+	VBROADCASTSS constants<>+116(SB), Y5
+	VFMADD213PS  Y5, Y10, Y3
+	VBROADCASTSS constants<>+112(SB), Y5
+	VFMADD213PS  Y5, Y10, Y3
+	VBROADCASTSS constants<>+108(SB), Y5
+	VFMADD213PS  Y5, Y10, Y3
+	VBROADCASTSS constants<>+104(SB), Y5
+	VFMADD213PS  Y5, Y10, Y3
+	VBROADCASTSS constants<>+100(SB), Y5
+	VFMADD213PS  Y5, Y10, Y3
+	VCVTPS2DQ    Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VPADDD       Y2, Y3, Y10
+	VBROADCASTSS constants<>+8(SB), Y5
+	VADDPS       Y5, Y10, Y10
+	VDIVPS       Y10, Y5, Y10
+	VBROADCASTSS constants<>+44(SB), Y5
+	VMULPS       Y5, Y11, Y11
+	VBROADCASTSS constants<>+52(SB), Y5
+	VMINPS       Y11, Y5, Y11
+	VBROADCASTSS constants<>+48(SB), Y5
+	VMAXPS       Y11, Y5, Y11
+	VROUNDPS     $0x09, Y11, Y2
+	VSUBPS       Y2, Y11, Y11
+	VBROADCASTSS constants<>+120(SB), Y3
+	VBROADCASTSS constants<>+116(SB), Y5
+	VFMADD213PS  Y5, Y11, Y3
+	VBROADCASTSS constants<>+112(SB), Y5
+	VFMADD213PS  Y5, Y11, Y3
+	VBROADCASTSS constants<>+108(SB), Y5
+	VFMADD213PS  Y5, Y11, Y3
+	VBROADCASTSS constants<>+104(SB), Y5
+	VFMADD213PS  Y5, Y11, Y3
+	VBROADCASTSS constants<>+100(SB), Y5
+	VFMADD213PS  Y5, Y11, Y3
+	VCVTPS2DQ    Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VPADDD       Y2, Y3, Y11
+	VBROADCASTSS constants<>+8(SB), Y5
+	VADDPS       Y5, Y11, Y11
+	VDIVPS       Y11, Y5, Y11
+	JMP          row1_actdone
+
+row1_act7:
+	CMPL         96(R8), $0x07
+	JNE          row1_act8
+	VBROADCASTSS constants<>+56(SB), Y5
+	VMAXPS       Y5, Y8, Y2
+	VBROADCASTSS constants<>+60(SB), Y5
+	VMINPS       Y5, Y2, Y2
+	VMULPS       Y2, Y2, Y3
+	VBROADCASTSS constants<>+28(SB), Y4
+	VBROADCASTSS constants<>+64(SB), Y5
+	VFMADD132PS  Y5, Y4, Y3
+	VBROADCASTSS constants<>+176(SB), Y4
+	VBROADCASTSS constants<>+172(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+168(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+164(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+160(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+156(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+152(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+148(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+144(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+140(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+136(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+132(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+128(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+124(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+4(SB), Y5
+	VFMADD213PS  Y5, Y2, Y4
+	VBROADCASTSS constants<>+56(SB), Y5
+	VMULPS       Y4, Y8, Y4
+	VCMPPS       $0x06, Y5, Y8, Y8
+	VANDPS       Y4, Y8, Y8
+	VBROADCASTSS constants<>+56(SB), Y5
+	VMAXPS       Y5, Y9, Y2
+	VBROADCASTSS constants<>+60(SB), Y5
+	VMINPS       Y5, Y2, Y2
+	VMULPS       Y2, Y2, Y3
+	VBROADCASTSS constants<>+28(SB), Y4
+	VBROADCASTSS constants<>+64(SB), Y5
+	VFMADD132PS  Y5, Y4, Y3
+	VBROADCASTSS constants<>+176(SB), Y4
+	VBROADCASTSS constants<>+172(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+168(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+164(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+160(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+156(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+152(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+148(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+144(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+140(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+136(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+132(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+128(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+124(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+4(SB), Y5
+	VFMADD213PS  Y5, Y2, Y4
+	VBROADCASTSS constants<>+56(SB), Y5
+	VMULPS       Y4, Y9, Y4
+	VCMPPS       $0x06, Y5, Y9, Y9
+	VANDPS       Y4, Y9, Y9
+	VBROADCASTSS constants<>+56(SB), Y5
+	VMAXPS       Y5, Y10, Y2
+	VBROADCASTSS constants<>+60(SB), Y5
+	VMINPS       Y5, Y2, Y2
+	VMULPS       Y2, Y2, Y3
+	VBROADCASTSS constants<>+28(SB), Y4
+	VBROADCASTSS constants<>+64(SB), Y5
+	VFMADD132PS  Y5, Y4, Y3
+	VBROADCASTSS constants<>+176(SB), Y4
+	VBROADCASTSS constants<>+172(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+168(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+164(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+160(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+156(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+152(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+148(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+144(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+140(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+136(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+132(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+128(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+124(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+4(SB), Y5
+	VFMADD213PS  Y5, Y2, Y4
+	VBROADCASTSS constants<>+56(SB), Y5
+	VMULPS       Y4, Y10, Y4
+	VCMPPS       $0x06, Y5, Y10, Y10
+	VANDPS       Y4, Y10, Y10
+	VBROADCASTSS constants<>+56(SB), Y5
+	VMAXPS       Y5, Y11, Y2
+	VBROADCASTSS constants<>+60(SB), Y5
+	VMINPS       Y5, Y2, Y2
+	VMULPS       Y2, Y2, Y3
+	VBROADCASTSS constants<>+28(SB), Y4
+	VBROADCASTSS constants<>+64(SB), Y5
+	VFMADD132PS  Y5, Y4, Y3
+	VBROADCASTSS constants<>+176(SB), Y4
+	VBROADCASTSS constants<>+172(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+168(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+164(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+160(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+156(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+152(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+148(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+144(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+140(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+136(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+132(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+128(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+124(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+4(SB), Y5
+	VFMADD213PS  Y5, Y2, Y4
+	VBROADCASTSS constants<>+56(SB), Y5
+	VMULPS       Y4, Y11, Y4
+	VCMPPS       $0x06, Y5, Y11, Y11
+	VANDPS       Y4, Y11, Y11
+	JMP          row1_actdone
+
+row1_act8:
+	VADDPS       Y8, Y8, Y8
+	VBROADCASTSS constants<>+44(SB), Y5
+	VMULPS       Y5, Y8, Y8
+	VBROADCASTSS constants<>+52(SB), Y5
+	VMINPS       Y8, Y5, Y8
+	VBROADCASTSS constants<>+48(SB), Y5
+	VMAXPS       Y8, Y5, Y8
+	VROUNDPS     $0x09, Y8, Y2
+	VSUBPS       Y2, Y8, Y8
+	VBROADCASTSS constants<>+120(SB), Y3
+	VBROADCASTSS constants<>+116(SB), Y5
+	VFMADD213PS  Y5, Y8, Y3
+	VBROADCASTSS constants<>+112(SB), Y5
+	VFMADD213PS  Y5, Y8, Y3
+	VBROADCASTSS constants<>+108(SB), Y5
+	VFMADD213PS  Y5, Y8, Y3
+	VBROADCASTSS constants<>+104(SB), Y5
+	VFMADD213PS  Y5, Y8, Y3
+	VBROADCASTSS constants<>+100(SB), Y5
+	VFMADD213PS  Y5, Y8, Y3
+	VCVTPS2DQ    Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VPADDD       Y2, Y3, Y8
+	VBROADCASTSS constants<>+8(SB), Y5
+	VADDPS       Y5, Y8, Y8
+	VDIVPS       Y8, Y5, Y8
+	VADDPS       Y8, Y8, Y8
+	VBROADCASTSS constants<>+28(SB), Y2
+	VADDPS       Y2, Y8, Y8
+	VADDPS       Y9, Y9, Y9
+	VBROADCASTSS constants<>+44(SB), Y5
+	VMULPS       Y5, Y9, Y9
+	VBROADCASTSS constants<>+52(SB), Y5
+	VMINPS       Y9, Y5, Y9
+	VBROADCASTSS constants<>+48(SB), Y5
+	VMAXPS       Y9, Y5, Y9
+	VROUNDPS     $0x09, Y9, Y2
+	VSUBPS       Y2, Y9, Y9
+	VBROADCASTSS constants<>+120(SB), Y3
+	VBROADCASTSS constants<>+116(SB), Y5
+	VFMADD213PS  Y5, Y9, Y3
+	VBROADCASTSS constants<>+112(SB), Y5
+	VFMADD213PS  Y5, Y9, Y3
+	VBROADCASTSS constants<>+108(SB), Y5
+	VFMADD213PS  Y5, Y9, Y3
+	VBROADCASTSS constants<>+104(SB), Y5
+	VFMADD213PS  Y5, Y9, Y3
+	VBROADCASTSS constants<>+100(SB), Y5
+	VFMADD213PS  Y5, Y9, Y3
+	VCVTPS2DQ    Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VPADDD       Y2, Y3, Y9
+	VBROADCASTSS constants<>+8(SB), Y5
+	VADDPS       Y5, Y9, Y9
+	VDIVPS       Y9, Y5, Y9
+	VADDPS       Y9, Y9, Y9
+	VBROADCASTSS constants<>+28(SB), Y2
+	VADDPS       Y2, Y9, Y9
+	VADDPS       Y10, Y10, Y10
+	VBROADCASTSS constants<>+44(SB), Y5
+	VMULPS       Y5, Y10, Y10
+	VBROADCASTSS constants<>+52(SB), Y5
+	VMINPS       Y10, Y5, Y10
+	VBROADCASTSS constants<>+48(SB), Y5
+	VMAXPS       Y10, Y5, Y10
+	VROUNDPS     $0x09, Y10, Y2
+	VSUBPS       Y2, Y10, Y10
+	VBROADCASTSS constants<>+120(SB), Y3
+	VBROADCASTSS constants<>+116(SB), Y5
+	VFMADD213PS  Y5, Y10, Y3
+	VBROADCASTSS constants<>+112(SB), Y5
+	VFMADD213PS  Y5, Y10, Y3
+	VBROADCASTSS constants<>+108(SB), Y5
+	VFMADD213PS  Y5, Y10, Y3
+	VBROADCASTSS constants<>+104(SB), Y5
+	VFMADD213PS  Y5, Y10, Y3
+	VBROADCASTSS constants<>+100(SB), Y5
+	VFMADD213PS  Y5, Y10, Y3
+	VCVTPS2DQ    Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VPADDD       Y2, Y3, Y10
+	VBROADCASTSS constants<>+8(SB), Y5
+	VADDPS       Y5, Y10, Y10
+	VDIVPS       Y10, Y5, Y10
+	VADDPS       Y10, Y10, Y10
+	VBROADCASTSS constants<>+28(SB), Y2
+	VADDPS       Y2, Y10, Y10
+	VADDPS       Y11, Y11, Y11
+	VBROADCASTSS constants<>+44(SB), Y5
+	VMULPS       Y5, Y11, Y11
+	VBROADCASTSS constants<>+52(SB), Y5
+	VMINPS       Y11, Y5, Y11
+	VBROADCASTSS constants<>+48(SB), Y5
+	VMAXPS       Y11, Y5, Y11
+	VROUNDPS     $0x09, Y11, Y2
+	VSUBPS       Y2, Y11, Y11
+	VBROADCASTSS constants<>+120(SB), Y3
+	VBROADCASTSS constants<>+116(SB), Y5
+	VFMADD213PS  Y5, Y11, Y3
+	VBROADCASTSS constants<>+112(SB), Y5
+	VFMADD213PS  Y5, Y11, Y3
+	VBROADCASTSS constants<>+108(SB), Y5
+	VFMADD213PS  Y5, Y11, Y3
+	VBROADCASTSS constants<>+104(SB), Y5
+	VFMADD213PS  Y5, Y11, Y3
+	VBROADCASTSS constants<>+100(SB), Y5
+	VFMADD213PS  Y5, Y11, Y3
+	VCVTPS2DQ    Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VPADDD       Y2, Y3, Y11
+	VBROADCASTSS constants<>+8(SB), Y5
+	VADDPS       Y5, Y11, Y11
+	VDIVPS       Y11, Y5, Y11
+	VADDPS       Y11, Y11, Y11
+	VBROADCASTSS constants<>+28(SB), Y2
+	VADDPS       Y2, Y11, Y11
+
+row1_actdone:
+	MOVQ    R13, AX
+	CMPQ    CX, $0x01
+	JEQ     row1last
+	VMOVUPS Y8, (AX)
+	ADDQ    R11, AX
+	VMOVUPS Y9, (AX)
+	ADDQ    R11, AX
+	VMOVUPS Y10, (AX)
+	ADDQ    R11, AX
+	VMOVUPS Y11, (AX)
+	JMP     row1stored
+
+row1last:
+	VMASKMOVPS Y8, Y15, (AX)
+	ADDQ       R11, AX
+	VMASKMOVPS Y9, Y15, (AX)
+	ADDQ       R11, AX
+	VMASKMOVPS Y10, Y15, (AX)
+	ADDQ       R11, AX
+	VMASKMOVPS Y11, Y15, (AX)
+
+row1stored:
+	ADDQ         R10, R13
+	VMOVUPS      384(SI), Y0
+	VMOVUPS      416(SI), Y1
+	VMOVUPS      448(SI), Y2
+	VMOVUPS      480(SI), Y3
+	VMOVUPS      512(SI), Y4
+	VMOVUPS      544(SI), Y5
+	VADDPS       Y2, Y1, Y8
+	VSUBPS       Y2, Y1, Y9
+	VADDPS       Y4, Y3, Y1
+	VSUBPS       Y4, Y3, Y2
+	VBROADCASTSS constants<>+72(SB), Y6
+	VMULPS       Y6, Y8, Y10
+	VBROADCASTSS constants<>+84(SB), Y6
+	VFMADD231PS  Y6, Y1, Y10
+	VMOVAPS      Y5, Y11
+	VBROADCASTSS constants<>+76(SB), Y6
+	VFMADD231PS  Y6, Y9, Y11
+	VBROADCASTSS constants<>+88(SB), Y6
+	VFMADD231PS  Y6, Y2, Y11
+	VADDPS       Y1, Y8, Y8
+	VADDPS       Y0, Y8, Y8
+	VBROADCASTSS constants<>+68(SB), Y6
+	VMULPS       Y6, Y9, Y9
+	VBROADCASTSS constants<>+80(SB), Y6
+	VFMADD231PS  Y6, Y2, Y9
+	VADDPS       Y14, Y8, Y8
+	VADDPS       Y14, Y9, Y9
+	VADDPS       Y14, Y10, Y10
+	VADDPS       Y14, Y11, Y11
+	TESTQ        DX, DX
+	JZ           row2
+	MOVQ         R14, AX
+	VMASKMOVPS   (AX), Y15, Y7
+	VADDPS       Y7, Y8, Y8
+	ADDQ         R15, AX
+	VMASKMOVPS   (AX), Y15, Y7
+	VADDPS       Y7, Y9, Y9
+	ADDQ         R15, AX
+	VMASKMOVPS   (AX), Y15, Y7
+	VADDPS       Y7, Y10, Y10
+	ADDQ         R15, AX
+	VMASKMOVPS   (AX), Y15, Y7
+	VADDPS       Y7, Y11, Y11
+	ADDQ         BX, R14
+
+row2:
+	CMPL   96(R8), $0x02
+	JA     row2_act3
+	VMAXPS Y8, Y12, Y8
+	VMAXPS Y9, Y12, Y9
+	VMAXPS Y10, Y12, Y10
+	VMAXPS Y11, Y12, Y11
+	VMINPS Y8, Y13, Y8
+	VMINPS Y9, Y13, Y9
+	VMINPS Y10, Y13, Y10
+	VMINPS Y11, Y13, Y11
+	JMP    row2_actdone
+
+row2_act3:
+	CMPL         96(R8), $0x03
+	JNE          row2_act4
+	VMOVAPS      Y8, Y3
+	VBROADCASTSS constants<>+16(SB), Y2
+	VADDPS       Y2, Y8, Y8
+	VXORPS       Y2, Y2, Y2
+	VMAXPS       Y8, Y2, Y8
+	VBROADCASTSS constants<>+20(SB), Y2
+	VMINPS       Y8, Y2, Y8
+	VBROADCASTSS constants<>+24(SB), Y2
+	VMULPS       Y2, Y8, Y8
+	VMULPS       Y3, Y8, Y8
+	VMOVAPS      Y9, Y3
+	VBROADCASTSS constants<>+16(SB), Y2
+	VADDPS       Y2, Y9, Y9
+	VXORPS       Y2, Y2, Y2
+	VMAXPS       Y9, Y2, Y9
+	VBROADCASTSS constants<>+20(SB), Y2
+	VMINPS       Y9, Y2, Y9
+	VBROADCASTSS constants<>+24(SB), Y2
+	VMULPS       Y2, Y9, Y9
+	VMULPS       Y3, Y9, Y9
+	VMOVAPS      Y10, Y3
+	VBROADCASTSS constants<>+16(SB), Y2
+	VADDPS       Y2, Y10, Y10
+	VXORPS       Y2, Y2, Y2
+	VMAXPS       Y10, Y2, Y10
+	VBROADCASTSS constants<>+20(SB), Y2
+	VMINPS       Y10, Y2, Y10
+	VBROADCASTSS constants<>+24(SB), Y2
+	VMULPS       Y2, Y10, Y10
+	VMULPS       Y3, Y10, Y10
+	VMOVAPS      Y11, Y3
+	VBROADCASTSS constants<>+16(SB), Y2
+	VADDPS       Y2, Y11, Y11
+	VXORPS       Y2, Y2, Y2
+	VMAXPS       Y11, Y2, Y11
+	VBROADCASTSS constants<>+20(SB), Y2
+	VMINPS       Y11, Y2, Y11
+	VBROADCASTSS constants<>+24(SB), Y2
+	VMULPS       Y2, Y11, Y11
+	VMULPS       Y3, Y11, Y11
+	JMP          row2_actdone
+
+row2_act4:
+	CMPL         96(R8), $0x04
+	JNE          row2_act5
+	VBROADCASTSS constants<>+16(SB), Y2
+	VADDPS       Y2, Y8, Y8
+	VXORPS       Y2, Y2, Y2
+	VMAXPS       Y8, Y2, Y8
+	VBROADCASTSS constants<>+20(SB), Y2
+	VMINPS       Y8, Y2, Y8
+	VBROADCASTSS constants<>+24(SB), Y2
+	VMULPS       Y2, Y8, Y8
+	VBROADCASTSS constants<>+16(SB), Y2
+	VADDPS       Y2, Y9, Y9
+	VXORPS       Y2, Y2, Y2
+	VMAXPS       Y9, Y2, Y9
+	VBROADCASTSS constants<>+20(SB), Y2
+	VMINPS       Y9, Y2, Y9
+	VBROADCASTSS constants<>+24(SB), Y2
+	VMULPS       Y2, Y9, Y9
+	VBROADCASTSS constants<>+16(SB), Y2
+	VADDPS       Y2, Y10, Y10
+	VXORPS       Y2, Y2, Y2
+	VMAXPS       Y10, Y2, Y10
+	VBROADCASTSS constants<>+20(SB), Y2
+	VMINPS       Y10, Y2, Y10
+	VBROADCASTSS constants<>+24(SB), Y2
+	VMULPS       Y2, Y10, Y10
+	VBROADCASTSS constants<>+16(SB), Y2
+	VADDPS       Y2, Y11, Y11
+	VXORPS       Y2, Y2, Y2
+	VMAXPS       Y11, Y2, Y11
+	VBROADCASTSS constants<>+20(SB), Y2
+	VMINPS       Y11, Y2, Y11
+	VBROADCASTSS constants<>+24(SB), Y2
+	VMULPS       Y2, Y11, Y11
+	JMP          row2_actdone
+
+row2_act5:
+	CMPL         96(R8), $0x05
+	JNE          row2_act6
+	VMOVAPS      Y8, Y4
+	VBROADCASTSS constants<>+44(SB), Y5
+	VMULPS       Y5, Y8, Y8
+	VBROADCASTSS constants<>+52(SB), Y5
+	VMINPS       Y8, Y5, Y8
+	VBROADCASTSS constants<>+48(SB), Y5
+	VMAXPS       Y8, Y5, Y8
+	VROUNDPS     $0x09, Y8, Y2
+	VSUBPS       Y2, Y8, Y8
+	VBROADCASTSS constants<>+120(SB), Y3
+	VBROADCASTSS constants<>+116(SB), Y5
+	VFMADD213PS  Y5, Y8, Y3
+	VBROADCASTSS constants<>+112(SB), Y5
+	VFMADD213PS  Y5, Y8, Y3
+	VBROADCASTSS constants<>+108(SB), Y5
+	VFMADD213PS  Y5, Y8, Y3
+	VBROADCASTSS constants<>+104(SB), Y5
+	VFMADD213PS  Y5, Y8, Y3
+	VBROADCASTSS constants<>+100(SB), Y5
+	VFMADD213PS  Y5, Y8, Y3
+	VCVTPS2DQ    Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VPADDD       Y2, Y3, Y8
+	VBROADCASTSS constants<>+8(SB), Y5
+	VADDPS       Y5, Y8, Y8
+	VDIVPS       Y8, Y5, Y8
+	VMULPS       Y4, Y8, Y8
+	VMOVAPS      Y9, Y4
+	VBROADCASTSS constants<>+44(SB), Y5
+	VMULPS       Y5, Y9, Y9
+	VBROADCASTSS constants<>+52(SB), Y5
+	VMINPS       Y9, Y5, Y9
+	VBROADCASTSS constants<>+48(SB), Y5
+	VMAXPS       Y9, Y5, Y9
+	VROUNDPS     $0x09, Y9, Y2
+	VSUBPS       Y2, Y9, Y9
+	VBROADCASTSS constants<>+120(SB), Y3
+	VBROADCASTSS constants<>+116(SB), Y5
+	VFMADD213PS  Y5, Y9, Y3
+	VBROADCASTSS constants<>+112(SB), Y5
+	VFMADD213PS  Y5, Y9, Y3
+	VBROADCASTSS constants<>+108(SB), Y5
+	VFMADD213PS  Y5, Y9, Y3
+	VBROADCASTSS constants<>+104(SB), Y5
+	VFMADD213PS  Y5, Y9, Y3
+	VBROADCASTSS constants<>+100(SB), Y5
+	VFMADD213PS  Y5, Y9, Y3
+	VCVTPS2DQ    Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VPADDD       Y2, Y3, Y9
+	VBROADCASTSS constants<>+8(SB), Y5
+	VADDPS       Y5, Y9, Y9
+	VDIVPS       Y9, Y5, Y9
+	VMULPS       Y4, Y9, Y9
+	VMOVAPS      Y10, Y4
+	VBROADCASTSS constants<>+44(SB), Y5
+	VMULPS       Y5, Y10, Y10
+	VBROADCASTSS constants<>+52(SB), Y5
+	VMINPS       Y10, Y5, Y10
+	VBROADCASTSS constants<>+48(SB), Y5
+	VMAXPS       Y10, Y5, Y10
+	VROUNDPS     $0x09, Y10, Y2
+	VSUBPS       Y2, Y10, Y10
+	VBROADCASTSS constants<>+120(SB), Y3
+	VBROADCASTSS constants<>+116(SB), Y5
+	VFMADD213PS  Y5, Y10, Y3
+	VBROADCASTSS constants<>+112(SB), Y5
+	VFMADD213PS  Y5, Y10, Y3
+	VBROADCASTSS constants<>+108(SB), Y5
+	VFMADD213PS  Y5, Y10, Y3
+	VBROADCASTSS constants<>+104(SB), Y5
+	VFMADD213PS  Y5, Y10, Y3
+	VBROADCASTSS constants<>+100(SB), Y5
+	VFMADD213PS  Y5, Y10, Y3
+	VCVTPS2DQ    Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VPADDD       Y2, Y3, Y10
+	VBROADCASTSS constants<>+8(SB), Y5
+	VADDPS       Y5, Y10, Y10
+	VDIVPS       Y10, Y5, Y10
+	VMULPS       Y4, Y10, Y10
+	VMOVAPS      Y11, Y4
+	VBROADCASTSS constants<>+44(SB), Y5
+	VMULPS       Y5, Y11, Y11
+	VBROADCASTSS constants<>+52(SB), Y5
+	VMINPS       Y11, Y5, Y11
+	VBROADCASTSS constants<>+48(SB), Y5
+	VMAXPS       Y11, Y5, Y11
+	VROUNDPS     $0x09, Y11, Y2
+	VSUBPS       Y2, Y11, Y11
+	VBROADCASTSS constants<>+120(SB), Y3
+	VBROADCASTSS constants<>+116(SB), Y5
+	VFMADD213PS  Y5, Y11, Y3
+	VBROADCASTSS constants<>+112(SB), Y5
+	VFMADD213PS  Y5, Y11, Y3
+	VBROADCASTSS constants<>+108(SB), Y5
+	VFMADD213PS  Y5, Y11, Y3
+	VBROADCASTSS constants<>+104(SB), Y5
+	VFMADD213PS  Y5, Y11, Y3
+	VBROADCASTSS constants<>+100(SB), Y5
+	VFMADD213PS  Y5, Y11, Y3
+	VCVTPS2DQ    Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VPADDD       Y2, Y3, Y11
+	VBROADCASTSS constants<>+8(SB), Y5
+	VADDPS       Y5, Y11, Y11
+	VDIVPS       Y11, Y5, Y11
+	VMULPS       Y4, Y11, Y11
+	JMP          row2_actdone
+
+row2_act6:
+	CMPL         96(R8), $0x06
+	JNE          row2_act7
+	VBROADCASTSS constants<>+44(SB), Y5
+	VMULPS       Y5, Y8, Y8
+	VBROADCASTSS constants<>+52(SB), Y5
+	VMINPS       Y8, Y5, Y8
+	VBROADCASTSS constants<>+48(SB), Y5
+	VMAXPS       Y8, Y5, Y8
+	VROUNDPS     $0x09, Y8, Y2
+	VSUBPS       Y2, Y8, Y8
+	VBROADCASTSS constants<>+120(SB), Y3
+	VBROADCASTSS constants<>+116(SB), Y5
+	VFMADD213PS  Y5, Y8, Y3
+	VBROADCASTSS constants<>+112(SB), Y5
+	VFMADD213PS  Y5, Y8, Y3
+	VBROADCASTSS constants<>+108(SB), Y5
+	VFMADD213PS  Y5, Y8, Y3
+	VBROADCASTSS constants<>+104(SB), Y5
+	VFMADD213PS  Y5, Y8, Y3
+	VBROADCASTSS constants<>+100(SB), Y5
+	VFMADD213PS  Y5, Y8, Y3
+	VCVTPS2DQ    Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VPADDD       Y2, Y3, Y8
+	VBROADCASTSS constants<>+8(SB), Y5
+	VADDPS       Y5, Y8, Y8
+	VDIVPS       Y8, Y5, Y8
+	VBROADCASTSS constants<>+44(SB), Y5
+	VMULPS       Y5, Y9, Y9
+	VBROADCASTSS constants<>+52(SB), Y5
+	VMINPS       Y9, Y5, Y9
+	VBROADCASTSS constants<>+48(SB), Y5
+	VMAXPS       Y9, Y5, Y9
+	VROUNDPS     $0x09, Y9, Y2
+	VSUBPS       Y2, Y9, Y9
+	VBROADCASTSS constants<>+120(SB), Y3
+	VBROADCASTSS constants<>+116(SB), Y5
+	VFMADD213PS  Y5, Y9, Y3
+	VBROADCASTSS constants<>+112(SB), Y5
+	VFMADD213PS  Y5, Y9, Y3
+	VBROADCASTSS constants<>+108(SB), Y5
+	VFMADD213PS  Y5, Y9, Y3
+	VBROADCASTSS constants<>+104(SB), Y5
+	VFMADD213PS  Y5, Y9, Y3
+	VBROADCASTSS constants<>+100(SB), Y5
+	VFMADD213PS  Y5, Y9, Y3
+	VCVTPS2DQ    Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VPADDD       Y2, Y3, Y9
+	VBROADCASTSS constants<>+8(SB), Y5
+	VADDPS       Y5, Y9, Y9
+	VDIVPS       Y9, Y5, Y9
+	VBROADCASTSS constants<>+44(SB), Y5
+	VMULPS       Y5, Y10, Y10
+	VBROADCASTSS constants<>+52(SB), Y5
+	VMINPS       Y10, Y5, Y10
+	VBROADCASTSS constants<>+48(SB), Y5
+	VMAXPS       Y10, Y5, Y10
+	VROUNDPS     $0x09, Y10, Y2
+	VSUBPS       Y2, Y10, Y10
+	VBROADCASTSS constants<>+120(SB), Y3
+	VBROADCASTSS constants<>+116(SB), Y5
+	VFMADD213PS  Y5, Y10, Y3
+	VBROADCASTSS constants<>+112(SB), Y5
+	VFMADD213PS  Y5, Y10, Y3
+	VBROADCASTSS constants<>+108(SB), Y5
+	VFMADD213PS  Y5, Y10, Y3
+	VBROADCASTSS constants<>+104(SB), Y5
+	VFMADD213PS  Y5, Y10, Y3
+	VBROADCASTSS constants<>+100(SB), Y5
+	VFMADD213PS  Y5, Y10, Y3
+	VCVTPS2DQ    Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VPADDD       Y2, Y3, Y10
+	VBROADCASTSS constants<>+8(SB), Y5
+	VADDPS       Y5, Y10, Y10
+	VDIVPS       Y10, Y5, Y10
+	VBROADCASTSS constants<>+44(SB), Y5
+	VMULPS       Y5, Y11, Y11
+	VBROADCASTSS constants<>+52(SB), Y5
+	VMINPS       Y11, Y5, Y11
+	VBROADCASTSS constants<>+48(SB), Y5
+	VMAXPS       Y11, Y5, Y11
+	VROUNDPS     $0x09, Y11, Y2
+	VSUBPS       Y2, Y11, Y11
+	VBROADCASTSS constants<>+120(SB), Y3
+	VBROADCASTSS constants<>+116(SB), Y5
+	VFMADD213PS  Y5, Y11, Y3
+	VBROADCASTSS constants<>+112(SB), Y5
+	VFMADD213PS  Y5, Y11, Y3
+	VBROADCASTSS constants<>+108(SB), Y5
+	VFMADD213PS  Y5, Y11, Y3
+	VBROADCASTSS constants<>+104(SB), Y5
+	VFMADD213PS  Y5, Y11, Y3
+	VBROADCASTSS constants<>+100(SB), Y5
+	VFMADD213PS  Y5, Y11, Y3
+	VCVTPS2DQ    Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VPADDD       Y2, Y3, Y11
+	VBROADCASTSS constants<>+8(SB), Y5
+	VADDPS       Y5, Y11, Y11
+	VDIVPS       Y11, Y5, Y11
+	JMP          row2_actdone
+
+row2_act7:
+	CMPL         96(R8), $0x07
+	JNE          row2_act8
+	VBROADCASTSS constants<>+56(SB), Y5
+	VMAXPS       Y5, Y8, Y2
+	VBROADCASTSS constants<>+60(SB), Y5
+	VMINPS       Y5, Y2, Y2
+	VMULPS       Y2, Y2, Y3
+	VBROADCASTSS constants<>+28(SB), Y4
+	VBROADCASTSS constants<>+64(SB), Y5
+	VFMADD132PS  Y5, Y4, Y3
+	VBROADCASTSS constants<>+176(SB), Y4
+	VBROADCASTSS constants<>+172(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+168(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+164(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+160(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+156(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+152(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+148(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+144(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+140(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+136(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+132(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+128(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+124(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+4(SB), Y5
+	VFMADD213PS  Y5, Y2, Y4
+	VBROADCASTSS constants<>+56(SB), Y5
+	VMULPS       Y4, Y8, Y4
+	VCMPPS       $0x06, Y5, Y8, Y8
+	VANDPS       Y4, Y8, Y8
+	VBROADCASTSS constants<>+56(SB), Y5
+	VMAXPS       Y5, Y9, Y2
+	VBROADCASTSS constants<>+60(SB), Y5
+	VMINPS       Y5, Y2, Y2
+	VMULPS       Y2, Y2, Y3
+	VBROADCASTSS constants<>+28(SB), Y4
+	VBROADCASTSS constants<>+64(SB), Y5
+	VFMADD132PS  Y5, Y4, Y3
+	VBROADCASTSS constants<>+176(SB), Y4
+	VBROADCASTSS constants<>+172(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+168(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+164(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+160(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+156(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+152(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+148(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+144(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+140(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+136(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+132(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+128(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+124(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+4(SB), Y5
+	VFMADD213PS  Y5, Y2, Y4
+	VBROADCASTSS constants<>+56(SB), Y5
+	VMULPS       Y4, Y9, Y4
+	VCMPPS       $0x06, Y5, Y9, Y9
+	VANDPS       Y4, Y9, Y9
+	VBROADCASTSS constants<>+56(SB), Y5
+	VMAXPS       Y5, Y10, Y2
+	VBROADCASTSS constants<>+60(SB), Y5
+	VMINPS       Y5, Y2, Y2
+	VMULPS       Y2, Y2, Y3
+	VBROADCASTSS constants<>+28(SB), Y4
+	VBROADCASTSS constants<>+64(SB), Y5
+	VFMADD132PS  Y5, Y4, Y3
+	VBROADCASTSS constants<>+176(SB), Y4
+	VBROADCASTSS constants<>+172(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+168(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+164(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+160(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+156(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+152(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+148(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+144(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+140(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+136(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+132(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+128(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+124(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+4(SB), Y5
+	VFMADD213PS  Y5, Y2, Y4
+	VBROADCASTSS constants<>+56(SB), Y5
+	VMULPS       Y4, Y10, Y4
+	VCMPPS       $0x06, Y5, Y10, Y10
+	VANDPS       Y4, Y10, Y10
+	VBROADCASTSS constants<>+56(SB), Y5
+	VMAXPS       Y5, Y11, Y2
+	VBROADCASTSS constants<>+60(SB), Y5
+	VMINPS       Y5, Y2, Y2
+	VMULPS       Y2, Y2, Y3
+	VBROADCASTSS constants<>+28(SB), Y4
+	VBROADCASTSS constants<>+64(SB), Y5
+	VFMADD132PS  Y5, Y4, Y3
+	VBROADCASTSS constants<>+176(SB), Y4
+	VBROADCASTSS constants<>+172(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+168(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+164(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+160(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+156(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+152(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+148(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+144(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+140(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+136(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+132(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+128(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+124(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+4(SB), Y5
+	VFMADD213PS  Y5, Y2, Y4
+	VBROADCASTSS constants<>+56(SB), Y5
+	VMULPS       Y4, Y11, Y4
+	VCMPPS       $0x06, Y5, Y11, Y11
+	VANDPS       Y4, Y11, Y11
+	JMP          row2_actdone
+
+row2_act8:
+	VADDPS       Y8, Y8, Y8
+	VBROADCASTSS constants<>+44(SB), Y5
+	VMULPS       Y5, Y8, Y8
+	VBROADCASTSS constants<>+52(SB), Y5
+	VMINPS       Y8, Y5, Y8
+	VBROADCASTSS constants<>+48(SB), Y5
+	VMAXPS       Y8, Y5, Y8
+	VROUNDPS     $0x09, Y8, Y2
+	VSUBPS       Y2, Y8, Y8
+	VBROADCASTSS constants<>+120(SB), Y3
+	VBROADCASTSS constants<>+116(SB), Y5
+	VFMADD213PS  Y5, Y8, Y3
+	VBROADCASTSS constants<>+112(SB), Y5
+	VFMADD213PS  Y5, Y8, Y3
+	VBROADCASTSS constants<>+108(SB), Y5
+	VFMADD213PS  Y5, Y8, Y3
+	VBROADCASTSS constants<>+104(SB), Y5
+	VFMADD213PS  Y5, Y8, Y3
+	VBROADCASTSS constants<>+100(SB), Y5
+	VFMADD213PS  Y5, Y8, Y3
+	VCVTPS2DQ    Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VPADDD       Y2, Y3, Y8
+	VBROADCASTSS constants<>+8(SB), Y5
+	VADDPS       Y5, Y8, Y8
+	VDIVPS       Y8, Y5, Y8
+	VADDPS       Y8, Y8, Y8
+	VBROADCASTSS constants<>+28(SB), Y2
+	VADDPS       Y2, Y8, Y8
+	VADDPS       Y9, Y9, Y9
+	VBROADCASTSS constants<>+44(SB), Y5
+	VMULPS       Y5, Y9, Y9
+	VBROADCASTSS constants<>+52(SB), Y5
+	VMINPS       Y9, Y5, Y9
+	VBROADCASTSS constants<>+48(SB), Y5
+	VMAXPS       Y9, Y5, Y9
+	VROUNDPS     $0x09, Y9, Y2
+	VSUBPS       Y2, Y9, Y9
+	VBROADCASTSS constants<>+120(SB), Y3
+	VBROADCASTSS constants<>+116(SB), Y5
+	VFMADD213PS  Y5, Y9, Y3
+	VBROADCASTSS constants<>+112(SB), Y5
+	VFMADD213PS  Y5, Y9, Y3
+	VBROADCASTSS constants<>+108(SB), Y5
+	VFMADD213PS  Y5, Y9, Y3
+	VBROADCASTSS constants<>+104(SB), Y5
+	VFMADD213PS  Y5, Y9, Y3
+	VBROADCASTSS constants<>+100(SB), Y5
+	VFMADD213PS  Y5, Y9, Y3
+	VCVTPS2DQ    Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VPADDD       Y2, Y3, Y9
+	VBROADCASTSS constants<>+8(SB), Y5
+	VADDPS       Y5, Y9, Y9
+	VDIVPS       Y9, Y5, Y9
+	VADDPS       Y9, Y9, Y9
+	VBROADCASTSS constants<>+28(SB), Y2
+	VADDPS       Y2, Y9, Y9
+	VADDPS       Y10, Y10, Y10
+	VBROADCASTSS constants<>+44(SB), Y5
+	VMULPS       Y5, Y10, Y10
+	VBROADCASTSS constants<>+52(SB), Y5
+	VMINPS       Y10, Y5, Y10
+	VBROADCASTSS constants<>+48(SB), Y5
+	VMAXPS       Y10, Y5, Y10
+	VROUNDPS     $0x09, Y10, Y2
+	VSUBPS       Y2, Y10, Y10
+	VBROADCASTSS constants<>+120(SB), Y3
+	VBROADCASTSS constants<>+116(SB), Y5
+	VFMADD213PS  Y5, Y10, Y3
+	VBROADCASTSS constants<>+112(SB), Y5
+	VFMADD213PS  Y5, Y10, Y3
+	VBROADCASTSS constants<>+108(SB), Y5
+	VFMADD213PS  Y5, Y10, Y3
+	VBROADCASTSS constants<>+104(SB), Y5
+	VFMADD213PS  Y5, Y10, Y3
+	VBROADCASTSS constants<>+100(SB), Y5
+	VFMADD213PS  Y5, Y10, Y3
+	VCVTPS2DQ    Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VPADDD       Y2, Y3, Y10
+	VBROADCASTSS constants<>+8(SB), Y5
+	VADDPS       Y5, Y10, Y10
+	VDIVPS       Y10, Y5, Y10
+	VADDPS       Y10, Y10, Y10
+	VBROADCASTSS constants<>+28(SB), Y2
+	VADDPS       Y2, Y10, Y10
+	VADDPS       Y11, Y11, Y11
+	VBROADCASTSS constants<>+44(SB), Y5
+	VMULPS       Y5, Y11, Y11
+	VBROADCASTSS constants<>+52(SB), Y5
+	VMINPS       Y11, Y5, Y11
+	VBROADCASTSS constants<>+48(SB), Y5
+	VMAXPS       Y11, Y5, Y11
+	VROUNDPS     $0x09, Y11, Y2
+	VSUBPS       Y2, Y11, Y11
+	VBROADCASTSS constants<>+120(SB), Y3
+	VBROADCASTSS constants<>+116(SB), Y5
+	VFMADD213PS  Y5, Y11, Y3
+	VBROADCASTSS constants<>+112(SB), Y5
+	VFMADD213PS  Y5, Y11, Y3
+	VBROADCASTSS constants<>+108(SB), Y5
+	VFMADD213PS  Y5, Y11, Y3
+	VBROADCASTSS constants<>+104(SB), Y5
+	VFMADD213PS  Y5, Y11, Y3
+	VBROADCASTSS constants<>+100(SB), Y5
+	VFMADD213PS  Y5, Y11, Y3
+	VCVTPS2DQ    Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VPADDD       Y2, Y3, Y11
+	VBROADCASTSS constants<>+8(SB), Y5
+	VADDPS       Y5, Y11, Y11
+	VDIVPS       Y11, Y5, Y11
+	VADDPS       Y11, Y11, Y11
+	VBROADCASTSS constants<>+28(SB), Y2
+	VADDPS       Y2, Y11, Y11
+
+row2_actdone:
+	MOVQ    R13, AX
+	CMPQ    CX, $0x01
+	JEQ     row2last
+	VMOVUPS Y8, (AX)
+	ADDQ    R11, AX
+	VMOVUPS Y9, (AX)
+	ADDQ    R11, AX
+	VMOVUPS Y10, (AX)
+	ADDQ    R11, AX
+	VMOVUPS Y11, (AX)
+	JMP     row2stored
+
+row2last:
+	VMASKMOVPS Y8, Y15, (AX)
+	ADDQ       R11, AX
+	VMASKMOVPS Y9, Y15, (AX)
+	ADDQ       R11, AX
+	VMASKMOVPS Y10, Y15, (AX)
+	ADDQ       R11, AX
+	VMASKMOVPS Y11, Y15, (AX)
+
+row2stored:
+	ADDQ         R10, R13
+	VMOVUPS      576(SI), Y0
+	VMOVUPS      608(SI), Y1
+	VMOVUPS      640(SI), Y2
+	VMOVUPS      672(SI), Y3
+	VMOVUPS      704(SI), Y4
+	VMOVUPS      736(SI), Y5
+	VADDPS       Y2, Y1, Y8
+	VSUBPS       Y2, Y1, Y9
+	VADDPS       Y4, Y3, Y1
+	VSUBPS       Y4, Y3, Y2
+	VBROADCASTSS constants<>+72(SB), Y6
+	VMULPS       Y6, Y8, Y10
+	VBROADCASTSS constants<>+84(SB), Y6
+	VFMADD231PS  Y6, Y1, Y10
+	VMOVAPS      Y5, Y11
+	VBROADCASTSS constants<>+76(SB), Y6
+	VFMADD231PS  Y6, Y9, Y11
+	VBROADCASTSS constants<>+88(SB), Y6
+	VFMADD231PS  Y6, Y2, Y11
+	VADDPS       Y1, Y8, Y8
+	VADDPS       Y0, Y8, Y8
+	VBROADCASTSS constants<>+68(SB), Y6
+	VMULPS       Y6, Y9, Y9
+	VBROADCASTSS constants<>+80(SB), Y6
+	VFMADD231PS  Y6, Y2, Y9
+	VADDPS       Y14, Y8, Y8
+	VADDPS       Y14, Y9, Y9
+	VADDPS       Y14, Y10, Y10
+	VADDPS       Y14, Y11, Y11
+	TESTQ        DX, DX
+	JZ           row3
+	MOVQ         R14, AX
+	VMASKMOVPS   (AX), Y15, Y7
+	VADDPS       Y7, Y8, Y8
+	ADDQ         R15, AX
+	VMASKMOVPS   (AX), Y15, Y7
+	VADDPS       Y7, Y9, Y9
+	ADDQ         R15, AX
+	VMASKMOVPS   (AX), Y15, Y7
+	VADDPS       Y7, Y10, Y10
+	ADDQ         R15, AX
+	VMASKMOVPS   (AX), Y15, Y7
+	VADDPS       Y7, Y11, Y11
+	ADDQ         BX, R14
+
+row3:
+	CMPL   96(R8), $0x02
+	JA     row3_act3
+	VMAXPS Y8, Y12, Y8
+	VMAXPS Y9, Y12, Y9
+	VMAXPS Y10, Y12, Y10
+	VMAXPS Y11, Y12, Y11
+	VMINPS Y8, Y13, Y8
+	VMINPS Y9, Y13, Y9
+	VMINPS Y10, Y13, Y10
+	VMINPS Y11, Y13, Y11
+	JMP    row3_actdone
+
+row3_act3:
+	CMPL         96(R8), $0x03
+	JNE          row3_act4
+	VMOVAPS      Y8, Y3
+	VBROADCASTSS constants<>+16(SB), Y2
+	VADDPS       Y2, Y8, Y8
+	VXORPS       Y2, Y2, Y2
+	VMAXPS       Y8, Y2, Y8
+	VBROADCASTSS constants<>+20(SB), Y2
+	VMINPS       Y8, Y2, Y8
+	VBROADCASTSS constants<>+24(SB), Y2
+	VMULPS       Y2, Y8, Y8
+	VMULPS       Y3, Y8, Y8
+	VMOVAPS      Y9, Y3
+	VBROADCASTSS constants<>+16(SB), Y2
+	VADDPS       Y2, Y9, Y9
+	VXORPS       Y2, Y2, Y2
+	VMAXPS       Y9, Y2, Y9
+	VBROADCASTSS constants<>+20(SB), Y2
+	VMINPS       Y9, Y2, Y9
+	VBROADCASTSS constants<>+24(SB), Y2
+	VMULPS       Y2, Y9, Y9
+	VMULPS       Y3, Y9, Y9
+	VMOVAPS      Y10, Y3
+	VBROADCASTSS constants<>+16(SB), Y2
+	VADDPS       Y2, Y10, Y10
+	VXORPS       Y2, Y2, Y2
+	VMAXPS       Y10, Y2, Y10
+	VBROADCASTSS constants<>+20(SB), Y2
+	VMINPS       Y10, Y2, Y10
+	VBROADCASTSS constants<>+24(SB), Y2
+	VMULPS       Y2, Y10, Y10
+	VMULPS       Y3, Y10, Y10
+	VMOVAPS      Y11, Y3
+	VBROADCASTSS constants<>+16(SB), Y2
+	VADDPS       Y2, Y11, Y11
+	VXORPS       Y2, Y2, Y2
+	VMAXPS       Y11, Y2, Y11
+	VBROADCASTSS constants<>+20(SB), Y2
+	VMINPS       Y11, Y2, Y11
+	VBROADCASTSS constants<>+24(SB), Y2
+	VMULPS       Y2, Y11, Y11
+	VMULPS       Y3, Y11, Y11
+	JMP          row3_actdone
+
+row3_act4:
+	CMPL         96(R8), $0x04
+	JNE          row3_act5
+	VBROADCASTSS constants<>+16(SB), Y2
+	VADDPS       Y2, Y8, Y8
+	VXORPS       Y2, Y2, Y2
+	VMAXPS       Y8, Y2, Y8
+	VBROADCASTSS constants<>+20(SB), Y2
+	VMINPS       Y8, Y2, Y8
+	VBROADCASTSS constants<>+24(SB), Y2
+	VMULPS       Y2, Y8, Y8
+	VBROADCASTSS constants<>+16(SB), Y2
+	VADDPS       Y2, Y9, Y9
+	VXORPS       Y2, Y2, Y2
+	VMAXPS       Y9, Y2, Y9
+	VBROADCASTSS constants<>+20(SB), Y2
+	VMINPS       Y9, Y2, Y9
+	VBROADCASTSS constants<>+24(SB), Y2
+	VMULPS       Y2, Y9, Y9
+	VBROADCASTSS constants<>+16(SB), Y2
+	VADDPS       Y2, Y10, Y10
+	VXORPS       Y2, Y2, Y2
+	VMAXPS       Y10, Y2, Y10
+	VBROADCASTSS constants<>+20(SB), Y2
+	VMINPS       Y10, Y2, Y10
+	VBROADCASTSS constants<>+24(SB), Y2
+	VMULPS       Y2, Y10, Y10
+	VBROADCASTSS constants<>+16(SB), Y2
+	VADDPS       Y2, Y11, Y11
+	VXORPS       Y2, Y2, Y2
+	VMAXPS       Y11, Y2, Y11
+	VBROADCASTSS constants<>+20(SB), Y2
+	VMINPS       Y11, Y2, Y11
+	VBROADCASTSS constants<>+24(SB), Y2
+	VMULPS       Y2, Y11, Y11
+	JMP          row3_actdone
+
+row3_act5:
+	CMPL         96(R8), $0x05
+	JNE          row3_act6
+	VMOVAPS      Y8, Y4
+	VBROADCASTSS constants<>+44(SB), Y5
+	VMULPS       Y5, Y8, Y8
+	VBROADCASTSS constants<>+52(SB), Y5
+	VMINPS       Y8, Y5, Y8
+	VBROADCASTSS constants<>+48(SB), Y5
+	VMAXPS       Y8, Y5, Y8
+	VROUNDPS     $0x09, Y8, Y2
+	VSUBPS       Y2, Y8, Y8
+	VBROADCASTSS constants<>+120(SB), Y3
+	VBROADCASTSS constants<>+116(SB), Y5
+	VFMADD213PS  Y5, Y8, Y3
+	VBROADCASTSS constants<>+112(SB), Y5
+	VFMADD213PS  Y5, Y8, Y3
+	VBROADCASTSS constants<>+108(SB), Y5
+	VFMADD213PS  Y5, Y8, Y3
+	VBROADCASTSS constants<>+104(SB), Y5
+	VFMADD213PS  Y5, Y8, Y3
+	VBROADCASTSS constants<>+100(SB), Y5
+	VFMADD213PS  Y5, Y8, Y3
+	VCVTPS2DQ    Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VPADDD       Y2, Y3, Y8
+	VBROADCASTSS constants<>+8(SB), Y5
+	VADDPS       Y5, Y8, Y8
+	VDIVPS       Y8, Y5, Y8
+	VMULPS       Y4, Y8, Y8
+	VMOVAPS      Y9, Y4
+	VBROADCASTSS constants<>+44(SB), Y5
+	VMULPS       Y5, Y9, Y9
+	VBROADCASTSS constants<>+52(SB), Y5
+	VMINPS       Y9, Y5, Y9
+	VBROADCASTSS constants<>+48(SB), Y5
+	VMAXPS       Y9, Y5, Y9
+	VROUNDPS     $0x09, Y9, Y2
+	VSUBPS       Y2, Y9, Y9
+	VBROADCASTSS constants<>+120(SB), Y3
+	VBROADCASTSS constants<>+116(SB), Y5
+	VFMADD213PS  Y5, Y9, Y3
+	VBROADCASTSS constants<>+112(SB), Y5
+	VFMADD213PS  Y5, Y9, Y3
+	VBROADCASTSS constants<>+108(SB), Y5
+	VFMADD213PS  Y5, Y9, Y3
+	VBROADCASTSS constants<>+104(SB), Y5
+	VFMADD213PS  Y5, Y9, Y3
+	VBROADCASTSS constants<>+100(SB), Y5
+	VFMADD213PS  Y5, Y9, Y3
+	VCVTPS2DQ    Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VPADDD       Y2, Y3, Y9
+	VBROADCASTSS constants<>+8(SB), Y5
+	VADDPS       Y5, Y9, Y9
+	VDIVPS       Y9, Y5, Y9
+	VMULPS       Y4, Y9, Y9
+	VMOVAPS      Y10, Y4
+	VBROADCASTSS constants<>+44(SB), Y5
+	VMULPS       Y5, Y10, Y10
+	VBROADCASTSS constants<>+52(SB), Y5
+	VMINPS       Y10, Y5, Y10
+	VBROADCASTSS constants<>+48(SB), Y5
+	VMAXPS       Y10, Y5, Y10
+	VROUNDPS     $0x09, Y10, Y2
+	VSUBPS       Y2, Y10, Y10
+	VBROADCASTSS constants<>+120(SB), Y3
+	VBROADCASTSS constants<>+116(SB), Y5
+	VFMADD213PS  Y5, Y10, Y3
+	VBROADCASTSS constants<>+112(SB), Y5
+	VFMADD213PS  Y5, Y10, Y3
+	VBROADCASTSS constants<>+108(SB), Y5
+	VFMADD213PS  Y5, Y10, Y3
+	VBROADCASTSS constants<>+104(SB), Y5
+	VFMADD213PS  Y5, Y10, Y3
+	VBROADCASTSS constants<>+100(SB), Y5
+	VFMADD213PS  Y5, Y10, Y3
+	VCVTPS2DQ    Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VPADDD       Y2, Y3, Y10
+	VBROADCASTSS constants<>+8(SB), Y5
+	VADDPS       Y5, Y10, Y10
+	VDIVPS       Y10, Y5, Y10
+	VMULPS       Y4, Y10, Y10
+	VMOVAPS      Y11, Y4
+	VBROADCASTSS constants<>+44(SB), Y5
+	VMULPS       Y5, Y11, Y11
+	VBROADCASTSS constants<>+52(SB), Y5
+	VMINPS       Y11, Y5, Y11
+	VBROADCASTSS constants<>+48(SB), Y5
+	VMAXPS       Y11, Y5, Y11
+	VROUNDPS     $0x09, Y11, Y2
+	VSUBPS       Y2, Y11, Y11
+	VBROADCASTSS constants<>+120(SB), Y3
+	VBROADCASTSS constants<>+116(SB), Y5
+	VFMADD213PS  Y5, Y11, Y3
+	VBROADCASTSS constants<>+112(SB), Y5
+	VFMADD213PS  Y5, Y11, Y3
+	VBROADCASTSS constants<>+108(SB), Y5
+	VFMADD213PS  Y5, Y11, Y3
+	VBROADCASTSS constants<>+104(SB), Y5
+	VFMADD213PS  Y5, Y11, Y3
+	VBROADCASTSS constants<>+100(SB), Y5
+	VFMADD213PS  Y5, Y11, Y3
+	VCVTPS2DQ    Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VPADDD       Y2, Y3, Y11
+	VBROADCASTSS constants<>+8(SB), Y5
+	VADDPS       Y5, Y11, Y11
+	VDIVPS       Y11, Y5, Y11
+	VMULPS       Y4, Y11, Y11
+	JMP          row3_actdone
+
+row3_act6:
+	CMPL         96(R8), $0x06
+	JNE          row3_act7
+	VBROADCASTSS constants<>+44(SB), Y5
+	VMULPS       Y5, Y8, Y8
+	VBROADCASTSS constants<>+52(SB), Y5
+	VMINPS       Y8, Y5, Y8
+	VBROADCASTSS constants<>+48(SB), Y5
+	VMAXPS       Y8, Y5, Y8
+	VROUNDPS     $0x09, Y8, Y2
+	VSUBPS       Y2, Y8, Y8
+	VBROADCASTSS constants<>+120(SB), Y3
+	VBROADCASTSS constants<>+116(SB), Y5
+	VFMADD213PS  Y5, Y8, Y3
+	VBROADCASTSS constants<>+112(SB), Y5
+	VFMADD213PS  Y5, Y8, Y3
+	VBROADCASTSS constants<>+108(SB), Y5
+	VFMADD213PS  Y5, Y8, Y3
+	VBROADCASTSS constants<>+104(SB), Y5
+	VFMADD213PS  Y5, Y8, Y3
+	VBROADCASTSS constants<>+100(SB), Y5
+	VFMADD213PS  Y5, Y8, Y3
+	VCVTPS2DQ    Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VPADDD       Y2, Y3, Y8
+	VBROADCASTSS constants<>+8(SB), Y5
+	VADDPS       Y5, Y8, Y8
+	VDIVPS       Y8, Y5, Y8
+	VBROADCASTSS constants<>+44(SB), Y5
+	VMULPS       Y5, Y9, Y9
+	VBROADCASTSS constants<>+52(SB), Y5
+	VMINPS       Y9, Y5, Y9
+	VBROADCASTSS constants<>+48(SB), Y5
+	VMAXPS       Y9, Y5, Y9
+	VROUNDPS     $0x09, Y9, Y2
+	VSUBPS       Y2, Y9, Y9
+	VBROADCASTSS constants<>+120(SB), Y3
+	VBROADCASTSS constants<>+116(SB), Y5
+	VFMADD213PS  Y5, Y9, Y3
+	VBROADCASTSS constants<>+112(SB), Y5
+	VFMADD213PS  Y5, Y9, Y3
+	VBROADCASTSS constants<>+108(SB), Y5
+	VFMADD213PS  Y5, Y9, Y3
+	VBROADCASTSS constants<>+104(SB), Y5
+	VFMADD213PS  Y5, Y9, Y3
+	VBROADCASTSS constants<>+100(SB), Y5
+	VFMADD213PS  Y5, Y9, Y3
+	VCVTPS2DQ    Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VPADDD       Y2, Y3, Y9
+	VBROADCASTSS constants<>+8(SB), Y5
+	VADDPS       Y5, Y9, Y9
+	VDIVPS       Y9, Y5, Y9
+	VBROADCASTSS constants<>+44(SB), Y5
+	VMULPS       Y5, Y10, Y10
+	VBROADCASTSS constants<>+52(SB), Y5
+	VMINPS       Y10, Y5, Y10
+	VBROADCASTSS constants<>+48(SB), Y5
+	VMAXPS       Y10, Y5, Y10
+	VROUNDPS     $0x09, Y10, Y2
+	VSUBPS       Y2, Y10, Y10
+	VBROADCASTSS constants<>+120(SB), Y3
+	VBROADCASTSS constants<>+116(SB), Y5
+	VFMADD213PS  Y5, Y10, Y3
+	VBROADCASTSS constants<>+112(SB), Y5
+	VFMADD213PS  Y5, Y10, Y3
+	VBROADCASTSS constants<>+108(SB), Y5
+	VFMADD213PS  Y5, Y10, Y3
+	VBROADCASTSS constants<>+104(SB), Y5
+	VFMADD213PS  Y5, Y10, Y3
+	VBROADCASTSS constants<>+100(SB), Y5
+	VFMADD213PS  Y5, Y10, Y3
+	VCVTPS2DQ    Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VPADDD       Y2, Y3, Y10
+	VBROADCASTSS constants<>+8(SB), Y5
+	VADDPS       Y5, Y10, Y10
+	VDIVPS       Y10, Y5, Y10
+	VBROADCASTSS constants<>+44(SB), Y5
+	VMULPS       Y5, Y11, Y11
+	VBROADCASTSS constants<>+52(SB), Y5
+	VMINPS       Y11, Y5, Y11
+	VBROADCASTSS constants<>+48(SB), Y5
+	VMAXPS       Y11, Y5, Y11
+	VROUNDPS     $0x09, Y11, Y2
+	VSUBPS       Y2, Y11, Y11
+	VBROADCASTSS constants<>+120(SB), Y3
+	VBROADCASTSS constants<>+116(SB), Y5
+	VFMADD213PS  Y5, Y11, Y3
+	VBROADCASTSS constants<>+112(SB), Y5
+	VFMADD213PS  Y5, Y11, Y3
+	VBROADCASTSS constants<>+108(SB), Y5
+	VFMADD213PS  Y5, Y11, Y3
+	VBROADCASTSS constants<>+104(SB), Y5
+	VFMADD213PS  Y5, Y11, Y3
+	VBROADCASTSS constants<>+100(SB), Y5
+	VFMADD213PS  Y5, Y11, Y3
+	VCVTPS2DQ    Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VPADDD       Y2, Y3, Y11
+	VBROADCASTSS constants<>+8(SB), Y5
+	VADDPS       Y5, Y11, Y11
+	VDIVPS       Y11, Y5, Y11
+	JMP          row3_actdone
+
+row3_act7:
+	CMPL         96(R8), $0x07
+	JNE          row3_act8
+	VBROADCASTSS constants<>+56(SB), Y5
+	VMAXPS       Y5, Y8, Y2
+	VBROADCASTSS constants<>+60(SB), Y5
+	VMINPS       Y5, Y2, Y2
+	VMULPS       Y2, Y2, Y3
+	VBROADCASTSS constants<>+28(SB), Y4
+	VBROADCASTSS constants<>+64(SB), Y5
+	VFMADD132PS  Y5, Y4, Y3
+	VBROADCASTSS constants<>+176(SB), Y4
+	VBROADCASTSS constants<>+172(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+168(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+164(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+160(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+156(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+152(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+148(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+144(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+140(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+136(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+132(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+128(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+124(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+4(SB), Y5
+	VFMADD213PS  Y5, Y2, Y4
+	VBROADCASTSS constants<>+56(SB), Y5
+	VMULPS       Y4, Y8, Y4
+	VCMPPS       $0x06, Y5, Y8, Y8
+	VANDPS       Y4, Y8, Y8
+	VBROADCASTSS constants<>+56(SB), Y5
+	VMAXPS       Y5, Y9, Y2
+	VBROADCASTSS constants<>+60(SB), Y5
+	VMINPS       Y5, Y2, Y2
+	VMULPS       Y2, Y2, Y3
+	VBROADCASTSS constants<>+28(SB), Y4
+	VBROADCASTSS constants<>+64(SB), Y5
+	VFMADD132PS  Y5, Y4, Y3
+	VBROADCASTSS constants<>+176(SB), Y4
+	VBROADCASTSS constants<>+172(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+168(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+164(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+160(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+156(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+152(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+148(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+144(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+140(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+136(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+132(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+128(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+124(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+4(SB), Y5
+	VFMADD213PS  Y5, Y2, Y4
+	VBROADCASTSS constants<>+56(SB), Y5
+	VMULPS       Y4, Y9, Y4
+	VCMPPS       $0x06, Y5, Y9, Y9
+	VANDPS       Y4, Y9, Y9
+	VBROADCASTSS constants<>+56(SB), Y5
+	VMAXPS       Y5, Y10, Y2
+	VBROADCASTSS constants<>+60(SB), Y5
+	VMINPS       Y5, Y2, Y2
+	VMULPS       Y2, Y2, Y3
+	VBROADCASTSS constants<>+28(SB), Y4
+	VBROADCASTSS constants<>+64(SB), Y5
+	VFMADD132PS  Y5, Y4, Y3
+	VBROADCASTSS constants<>+176(SB), Y4
+	VBROADCASTSS constants<>+172(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+168(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+164(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+160(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+156(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+152(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+148(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+144(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+140(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+136(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+132(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+128(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+124(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+4(SB), Y5
+	VFMADD213PS  Y5, Y2, Y4
+	VBROADCASTSS constants<>+56(SB), Y5
+	VMULPS       Y4, Y10, Y4
+	VCMPPS       $0x06, Y5, Y10, Y10
+	VANDPS       Y4, Y10, Y10
+	VBROADCASTSS constants<>+56(SB), Y5
+	VMAXPS       Y5, Y11, Y2
+	VBROADCASTSS constants<>+60(SB), Y5
+	VMINPS       Y5, Y2, Y2
+	VMULPS       Y2, Y2, Y3
+	VBROADCASTSS constants<>+28(SB), Y4
+	VBROADCASTSS constants<>+64(SB), Y5
+	VFMADD132PS  Y5, Y4, Y3
+	VBROADCASTSS constants<>+176(SB), Y4
+	VBROADCASTSS constants<>+172(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+168(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+164(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+160(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+156(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+152(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+148(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+144(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+140(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+136(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+132(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+128(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+124(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+4(SB), Y5
+	VFMADD213PS  Y5, Y2, Y4
+	VBROADCASTSS constants<>+56(SB), Y5
+	VMULPS       Y4, Y11, Y4
+	VCMPPS       $0x06, Y5, Y11, Y11
+	VANDPS       Y4, Y11, Y11
+	JMP          row3_actdone
+
+row3_act8:
+	VADDPS       Y8, Y8, Y8
+	VBROADCASTSS constants<>+44(SB), Y5
+	VMULPS       Y5, Y8, Y8
+	VBROADCASTSS constants<>+52(SB), Y5
+	VMINPS       Y8, Y5, Y8
+	VBROADCASTSS constants<>+48(SB), Y5
+	VMAXPS       Y8, Y5, Y8
+	VROUNDPS     $0x09, Y8, Y2
+	VSUBPS       Y2, Y8, Y8
+	VBROADCASTSS constants<>+120(SB), Y3
+	VBROADCASTSS constants<>+116(SB), Y5
+	VFMADD213PS  Y5, Y8, Y3
+	VBROADCASTSS constants<>+112(SB), Y5
+	VFMADD213PS  Y5, Y8, Y3
+	VBROADCASTSS constants<>+108(SB), Y5
+	VFMADD213PS  Y5, Y8, Y3
+	VBROADCASTSS constants<>+104(SB), Y5
+	VFMADD213PS  Y5, Y8, Y3
+	VBROADCASTSS constants<>+100(SB), Y5
+	VFMADD213PS  Y5, Y8, Y3
+	VCVTPS2DQ    Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VPADDD       Y2, Y3, Y8
+	VBROADCASTSS constants<>+8(SB), Y5
+	VADDPS       Y5, Y8, Y8
+	VDIVPS       Y8, Y5, Y8
+	VADDPS       Y8, Y8, Y8
+	VBROADCASTSS constants<>+28(SB), Y2
+	VADDPS       Y2, Y8, Y8
+	VADDPS       Y9, Y9, Y9
+	VBROADCASTSS constants<>+44(SB), Y5
+	VMULPS       Y5, Y9, Y9
+	VBROADCASTSS constants<>+52(SB), Y5
+	VMINPS       Y9, Y5, Y9
+	VBROADCASTSS constants<>+48(SB), Y5
+	VMAXPS       Y9, Y5, Y9
+	VROUNDPS     $0x09, Y9, Y2
+	VSUBPS       Y2, Y9, Y9
+	VBROADCASTSS constants<>+120(SB), Y3
+	VBROADCASTSS constants<>+116(SB), Y5
+	VFMADD213PS  Y5, Y9, Y3
+	VBROADCASTSS constants<>+112(SB), Y5
+	VFMADD213PS  Y5, Y9, Y3
+	VBROADCASTSS constants<>+108(SB), Y5
+	VFMADD213PS  Y5, Y9, Y3
+	VBROADCASTSS constants<>+104(SB), Y5
+	VFMADD213PS  Y5, Y9, Y3
+	VBROADCASTSS constants<>+100(SB), Y5
+	VFMADD213PS  Y5, Y9, Y3
+	VCVTPS2DQ    Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VPADDD       Y2, Y3, Y9
+	VBROADCASTSS constants<>+8(SB), Y5
+	VADDPS       Y5, Y9, Y9
+	VDIVPS       Y9, Y5, Y9
+	VADDPS       Y9, Y9, Y9
+	VBROADCASTSS constants<>+28(SB), Y2
+	VADDPS       Y2, Y9, Y9
+	VADDPS       Y10, Y10, Y10
+	VBROADCASTSS constants<>+44(SB), Y5
+	VMULPS       Y5, Y10, Y10
+	VBROADCASTSS constants<>+52(SB), Y5
+	VMINPS       Y10, Y5, Y10
+	VBROADCASTSS constants<>+48(SB), Y5
+	VMAXPS       Y10, Y5, Y10
+	VROUNDPS     $0x09, Y10, Y2
+	VSUBPS       Y2, Y10, Y10
+	VBROADCASTSS constants<>+120(SB), Y3
+	VBROADCASTSS constants<>+116(SB), Y5
+	VFMADD213PS  Y5, Y10, Y3
+	VBROADCASTSS constants<>+112(SB), Y5
+	VFMADD213PS  Y5, Y10, Y3
+	VBROADCASTSS constants<>+108(SB), Y5
+	VFMADD213PS  Y5, Y10, Y3
+	VBROADCASTSS constants<>+104(SB), Y5
+	VFMADD213PS  Y5, Y10, Y3
+	VBROADCASTSS constants<>+100(SB), Y5
+	VFMADD213PS  Y5, Y10, Y3
+	VCVTPS2DQ    Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VPADDD       Y2, Y3, Y10
+	VBROADCASTSS constants<>+8(SB), Y5
+	VADDPS       Y5, Y10, Y10
+	VDIVPS       Y10, Y5, Y10
+	VADDPS       Y10, Y10, Y10
+	VBROADCASTSS constants<>+28(SB), Y2
+	VADDPS       Y2, Y10, Y10
+	VADDPS       Y11, Y11, Y11
+	VBROADCASTSS constants<>+44(SB), Y5
+	VMULPS       Y5, Y11, Y11
+	VBROADCASTSS constants<>+52(SB), Y5
+	VMINPS       Y11, Y5, Y11
+	VBROADCASTSS constants<>+48(SB), Y5
+	VMAXPS       Y11, Y5, Y11
+	VROUNDPS     $0x09, Y11, Y2
+	VSUBPS       Y2, Y11, Y11
+	VBROADCASTSS constants<>+120(SB), Y3
+	VBROADCASTSS constants<>+116(SB), Y5
+	VFMADD213PS  Y5, Y11, Y3
+	VBROADCASTSS constants<>+112(SB), Y5
+	VFMADD213PS  Y5, Y11, Y3
+	VBROADCASTSS constants<>+108(SB), Y5
+	VFMADD213PS  Y5, Y11, Y3
+	VBROADCASTSS constants<>+104(SB), Y5
+	VFMADD213PS  Y5, Y11, Y3
+	VBROADCASTSS constants<>+100(SB), Y5
+	VFMADD213PS  Y5, Y11, Y3
+	VCVTPS2DQ    Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VPADDD       Y2, Y3, Y11
+	VBROADCASTSS constants<>+8(SB), Y5
+	VADDPS       Y5, Y11, Y11
+	VDIVPS       Y11, Y5, Y11
+	VADDPS       Y11, Y11, Y11
+	VBROADCASTSS constants<>+28(SB), Y2
+	VADDPS       Y2, Y11, Y11
+
+row3_actdone:
+	MOVQ    R13, AX
+	CMPQ    CX, $0x01
+	JEQ     row3last
+	VMOVUPS Y8, (AX)
+	ADDQ    R11, AX
+	VMOVUPS Y9, (AX)
+	ADDQ    R11, AX
+	VMOVUPS Y10, (AX)
+	ADDQ    R11, AX
+	VMOVUPS Y11, (AX)
+	JMP     row3stored
+
+row3last:
+	VMASKMOVPS Y8, Y15, (AX)
+	ADDQ       R11, AX
+	VMASKMOVPS Y9, Y15, (AX)
+	ADDQ       R11, AX
+	VMASKMOVPS Y10, Y15, (AX)
+	ADDQ       R11, AX
+	VMASKMOVPS Y11, Y15, (AX)
+
+row3stored:
+	ADDQ  $0x20, R9
+	ADDQ  $0x20, DI
+	TESTQ DX, DX
+	JZ    next
+	ADDQ  $0x20, DX
 
 next:
 	DECQ CX

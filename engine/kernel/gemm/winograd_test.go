@@ -70,9 +70,9 @@ func TestWinogradError(t *testing.T) {
 		m         int
 		limit     float64
 	}{
-		{engine.Highest, cpu.AVX512, 2, 4e-7}, {engine.Highest, cpu.AVX512, 4, 1.3e-6}, {engine.High, cpu.AMX, 4, 1.2e-5}, {engine.Medium, cpu.AMX, 4, 7e-3},
+		{engine.Highest, cpu.AVX2, 2, 4e-7}, {engine.Highest, cpu.AVX2, 4, 1.3e-6}, {engine.Highest, cpu.AVX512, 2, 4e-7}, {engine.Highest, cpu.AVX512, 4, 1.3e-6}, {engine.High, cpu.AMX, 4, 1.2e-5}, {engine.Medium, cpu.AMX, 4, 7e-3},
 	} {
-		t.Run(fmt.Sprintf("%v/%d", c.precision, c.m), func(t *testing.T) {
+		t.Run(fmt.Sprintf("%v/%v/%d", c.tier, c.precision, c.m), func(t *testing.T) {
 			if !winogradKernels || cpu.Best() < c.tier {
 				t.Skip("there are no kernels for this processor")
 			}

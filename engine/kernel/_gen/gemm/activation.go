@@ -19,41 +19,6 @@ const (
 	actTanh
 )
 
-// form is a width of vectors: its temporary registers 2 to 5.
-type form struct {
-	wide bool
-	t    [4]VecPhysical
-}
-
-var (
-	form512 = form{true, [4]VecPhysical{Z2, Z3, Z4, Z5}}
-	form256 = form{false, [4]VecPhysical{Y2, Y3, Y4, Y5}}
-)
-
-// constant loads a constant into all lanes of v.
-func (f form) constant(name string, v VecPhysical) { VBROADCASTSS(k(name), v) }
-
-// with emits an operation whose first operand is a constant: from memory, or through the temporary register tmp where the
-// processor cannot broadcast in the operation.
-func (f form) with(bcst, plain func(...Op), name string, tmp VecPhysical, ops ...Op) {
-	if f.wide {
-		bcst(append([]Op{k(name)}, ops...)...)
-		return
-	}
-	f.constant(name, tmp)
-	plain(append([]Op{tmp}, ops...)...)
-}
-
-func (f form) move(from, to VecPhysical) { VMOVAPS(from, to) }
-
-func (f form) zero(v VecPhysical) {
-	if f.wide {
-		VPXORD(v, v, v)
-	} else {
-		VXORPS(v, v, v)
-	}
-}
-
 // activate applies the activation whose number is in the 32-bit word kind to the registers z. lo and hi hold the bounds of
 // those that clip. Labels begin with prefix.
 func activate(f form, prefix string, kind Mem, lo, hi VecPhysical, z ...VecPhysical) {

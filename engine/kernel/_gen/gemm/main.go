@@ -22,13 +22,14 @@ var sets = map[string]func(){
 		transposeKernel()
 	},
 	"vector": func() {
-		productKernel()
+		for _, p := range products {
+			p.kernel()
+		}
 		for _, size := range []int{4, 8, 16} {
 			groupedKernel(size)
 		}
-		vectorKernel("dot512", 16, 14, pairs)
-		vectorKernel("fmaNarrow", 16, 8, narrow)
-		vectorKernel("fma256", 8, 6, plain)
+		vectorKernel("dot512", 14, pairs)
+		vectorKernel("fmaNarrow", 8, narrow)
 	},
 	"winograd": winogradKernels,
 }

@@ -34,11 +34,14 @@ const (
 	mResAt
 )
 
-// productRows is how many rows of sums the registers hold beside two vectors of weights and two broadcast values.
-const productRows = 14
+// product is a size of the kernels of products: rows of sums, as many as the registers hold beside two vectors of weights and two
+// broadcast values, and up to how many rows a block fetches as many bytes as it reads; with more rows, half of them.
+type product struct {
+	form
+	rows, fetchRows int
+}
 
-// fetchRows is up to how many rows a block fetches as many bytes as it reads; with more rows, half of them.
-const fetchRows = 9
+var products = []product{{form512, 14, 9}, {form256, 6, 3}}
 
 // argument is a field of the arguments, in R8, and where it belongs.
 type argument struct {
@@ -58,17 +61,19 @@ func registers(from, count int) []VecPhysical {
 	return all[from : from+count]
 }
 
-// productKernel emits the product of any number of rows with a panel of 32 columns, summed over runs of values, with bias,
+// kernel emits the product of any number of rows with a panel of two vectors of columns, summed over runs of values, with bias,
 // residual and activation. The rows are divided into blocks of nearly the same size, and there is a loop for each size, so that no
 // lane computes what is thrown away. Weights that will be needed next are fetched into L2 on the way.
 //
 // Registers: R8 the arguments, R9 stride of A, DI weights, R15 runs, CX runs left, DX groups of four values left, R10 to R13 and BX
 // rows 0, 3, 6, 9 and 12 of a block, SI what to fetch, R14 its step, AX temporary.
-func productKernel() {
+func (p product) kernel() {
 	const unroll = 4
-	TEXT("product512", NOSPLIT, "func(args *byte)")
+	name := "product" + p.name
+	bytes := p.bytes()
+	TEXT(name, NOSPLIT, "func(args *byte)")
 	Pragma("noescape")
-	Doc("product512 multiplies rows with a panel of 32 columns: see productArgs.")
+	Doc(fmt.Sprintf("%s multiplies rows with a panel of %d columns: see productArgs.", name, bytes/2))
 	arg := func(offset int) Mem { return Mem{Base: R8, Disp: offset} }
 	bases := []GPPhysical{R10, R11, R12, R13, RBX}
 	l := func(name string, n int) string { return fmt.Sprintf("%s%d", name, n) }
@@ -77,11 +82,6 @@ func productKernel() {
 		MOVQ(arg(f[0]), RAX)
 		MOVQ(RAX, arg(f[1]))
 	}
-	MOVQ(arg(mMask), RAX)
-	KMOVW(EAX, K3)
-	SHRQ(Imm(16), RAX)
-	KMOVW(EAX, K4)
-	masks := []Register{K3, K4}
 	loadArgs(argument{mAStride, R9}, argument{mNext, RSI}, argument{mNextStep, R14})
 
 	Label("block")
@@ -92,17 +92,17 @@ func productKernel() {
 	DECQ(RDX)
 	MOVQ(RDX, arg(mLonger))
 	Label("size")
-	for n := productRows; n > 1; n-- {
+	for n := p.rows; n > 1; n-- {
 		CMPQ(RAX, Imm(uint64(n)))
 		JEQ(LabelRef(l("rows", n)))
 	}
-	for n := 1; n <= productRows; n++ {
+	for n := 1; n <= p.rows; n++ {
 		Label(l("rows", n))
-		z := registers(0, 2*n)
-		w, value := registers(28, 2), registers(30, 2)
+		z := p.registers(0, 2*n)
+		w, value := p.registers(2*p.rows, 2), p.registers(2*p.rows+2, 2)
 		for i, r := range z {
 			if i < 2 {
-				VMOVUPS(Mem{Base: RBX, Disp: 64 * i}, r)
+				VMOVUPS(Mem{Base: RBX, Disp: bytes * i}, r)
 			} else {
 				VMOVAPS(z[i%2], r)
 			}
@@ -119,17 +119,17 @@ func productKernel() {
 			LEAQ(Mem{Base: bases[i-1], Index: RAX, Scale: 1}, bases[i])
 		}
 		rows := addresses(n)
-		fetch := 1 // lines per value: half of the weights; all of them where rows are few
-		if n <= fetchRows {
-			fetch = 2
+		fetch := unroll * 2 * bytes // of a group
+		if n > p.fetchRows {
+			fetch /= 2
 		}
 		Label(l("group", n))
 		for u := range unroll {
 			for i := range w {
-				VMOVUPS(Mem{Base: RDI, Disp: (2*u + i) * 64}, w[i])
+				VMOVUPS(Mem{Base: RDI, Disp: (2*u + i) * bytes}, w[i])
 			}
-			for i := range fetch {
-				PREFETCHT1(Mem{Base: RSI, Disp: 64 * (fetch*u + i)})
+			for at := 64 * ((fetch*u/unroll + 63) / 64); at < fetch*(u+1)/unroll; at += 64 {
+				PREFETCHT1(Mem{Base: RSI, Disp: at})
 			}
 			for r, a := range rows {
 				m := Mem{Base: bases[a.base/3], Disp: 4 * u}
@@ -142,7 +142,7 @@ func productKernel() {
 				}
 			}
 		}
-		ADDQ(U32(unroll*128), RDI)
+		ADDQ(U32(uint32(unroll*2*bytes)), RDI)
 		ADDQ(R14, RSI)
 		for i := 0; 3*i < n; i++ {
 			ADDQ(Imm(4*unroll), bases[i])
@@ -151,36 +151,8 @@ func productKernel() {
 		JNZ(LabelRef(l("group", n)))
 		DECQ(RCX)
 		JNZ(LabelRef(l("run", n)))
-
-		loadArgs(argument{mResAt, RAX}, argument{mResStride, RDX})
-		TESTQ(RAX, RAX)
-		JZ(LabelRef(l("added", n)))
-		for r := range n {
-			for i := range 2 {
-				VADDPS(Mem{Base: RAX, Disp: 64 * i}, z[2*r+i], masks[i], z[2*r+i])
-			}
-			ADDQ(RDX, RAX)
-		}
-		MOVQ(RAX, arg(mResAt))
-		Label(l("added", n))
-		// The activations that clip; those that do nothing or more have no bounds.
-		VBROADCASTSS(arg(mBounds), w[0])
-		VBROADCASTSS(arg(mBounds+4), w[1])
-		for _, r := range z {
-			VMAXPS(r, w[0], r) // a not-a-number in the first operand passes
-			VMINPS(r, w[1], r)
-		}
-		loadArgs(argument{mCAt, R10}, argument{mCStride, R11})
-		MOVQ(R10, RAX)
-		for r := range n {
-			for i := range 2 {
-				VMOVUPS(z[2*r+i], masks[i], Mem{Base: RAX, Disp: 64 * i})
-			}
-			ADDQ(R11, RAX)
-		}
-		MOVQ(RAX, arg(mCAt))
-		MOVQ(U32(uint32(n)), RDX)
-		if n < productRows {
+		p.finish(n, z, w, value)
+		if n < p.rows {
 			JMP(LabelRef("stored"))
 		}
 	}
@@ -191,12 +163,17 @@ func productKernel() {
 	ADDQ(RAX, arg(mAt))
 	CMPL(arg(mActivation), Imm(actReLU6))
 	JBE(LabelRef("next"))
+	sums, masks := p.registers(0, 2), p.maskRegisters(p.registers(14, 2))
+	unused := p.registers(12, 1)[0] // there are no bounds
+	p.masks(arg(mMask), unused, masks...)
 	Label("row")
-	VMOVUPS_Z(Mem{Base: R10}, K3, Z0)
-	VMOVUPS_Z(Mem{Base: R10, Disp: 64}, K4, Z1)
-	activate(form512, "row", arg(mActivation), Z30, Z31, Z0, Z1)
-	VMOVUPS(Z0, K3, Mem{Base: R10})
-	VMOVUPS(Z1, K4, Mem{Base: R10, Disp: 64})
+	for i, s := range sums {
+		p.load(Mem{Base: R10, Disp: bytes * i}, masks[i], s)
+	}
+	activate(p.form, "row", arg(mActivation), unused, unused, sums...)
+	for i, s := range sums {
+		p.store(s, masks[i], Mem{Base: R10, Disp: bytes * i})
+	}
 	ADDQ(R11, R10)
 	DECQ(RDX)
 	JNZ(LabelRef("row"))
@@ -205,4 +182,62 @@ func productKernel() {
 	JNZ(LabelRef("block"))
 	VZEROUPPER()
 	RET()
+}
+
+// maskRegisters returns what holds the masks of a panel: K registers or those given.
+func (p product) maskRegisters(vectors []VecPhysical) []Register {
+	if p.wide {
+		return []Register{K3, K4}
+	}
+	return []Register{vectors[0], vectors[1]}
+}
+
+// finish adds the residual to n rows of sums, clips and stores them. It leaves the rows' place in R10, their distance in R11 and n in DX.
+func (p product) finish(n int, z, w, value []VecPhysical) {
+	bytes := p.bytes()
+	arg := func(offset int) Mem { return Mem{Base: R8, Disp: offset} }
+	l := func(name string) string { return fmt.Sprintf("%s%d", name, n) }
+	masks := p.maskRegisters(w)
+	p.masks(arg(mMask), value[0], masks...)
+	loadArgs(argument{mResAt, RAX}, argument{mResStride, RDX})
+	TESTQ(RAX, RAX)
+	JZ(LabelRef(l("added")))
+	for r := range n {
+		for i, m := range masks {
+			p.load(Mem{Base: RAX, Disp: bytes * i}, m, value[i])
+			VADDPS(value[i], z[2*r+i], z[2*r+i])
+		}
+		ADDQ(RDX, RAX)
+	}
+	MOVQ(RAX, arg(mResAt))
+	Label(l("added"))
+	// The activations that clip; those that do nothing or more have no bounds.
+	VBROADCASTSS(arg(mBounds), value[0])
+	VBROADCASTSS(arg(mBounds+4), value[1])
+	for _, r := range z {
+		VMAXPS(r, value[0], r) // a not-a-number in the first operand passes
+		VMINPS(r, value[1], r)
+	}
+	loadArgs(argument{mCAt, R10}, argument{mCStride, R11})
+	MOVQ(R10, RAX)
+	rows := func(store func(i int, v VecPhysical, to Mem)) {
+		for r := range n {
+			for i := range 2 {
+				store(i, z[2*r+i], Mem{Base: RAX, Disp: bytes * i})
+			}
+			ADDQ(R11, RAX)
+		}
+	}
+	if !p.wide {
+		// Stores under a mask of vectors are slow.
+		CMPL(arg(mMask), U32(0xffff))
+		JNE(LabelRef(l("partial")))
+		rows(func(_ int, v VecPhysical, to Mem) { VMOVUPS(v, to) })
+		JMP(LabelRef(l("whole")))
+		Label(l("partial"))
+	}
+	rows(func(i int, v VecPhysical, to Mem) { p.store(v, masks[i], to) })
+	Label(l("whole"))
+	MOVQ(RAX, arg(mCAt))
+	MOVQ(U32(uint32(n)), RDX)
 }

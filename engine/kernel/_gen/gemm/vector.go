@@ -33,18 +33,17 @@ func addresses(n int) []rowAddress {
 type weightForm int
 
 const (
-	plain  weightForm = iota // float32
-	narrow                   // the upper 24 bits of float32: 96 bytes for 32 channels
+	narrow weightForm = iota // the upper 24 bits of float32: 96 bytes for 32 channels
 	pairs                    // bfloat16, two values of the run together; the input is bfloat16 too
 )
 
-// vectorKernel emits the float32 kernel for vectors of 16 or 8: blocks of the given number of positions times panels of
+// vectorKernel emits the AVX-512 kernel for weights that are not float32: blocks of the given number of positions times panels of
 // two vectors of output channels. The sums stay in registers over all runs; each input value is broadcast and multiplied
 // by two vectors of weights. The rows are finished from memory, by the table, as in the tile kernels.
 //
 // Registers: R8 the arguments, R9 stride of the positions, DI weights, SI runs, CX runs left, DX groups of four values
 // left, R10 to R13 and BX rows 0, 3, 6, 9 and 12, R14 and R15 rows to finish, AX temporary.
-func vectorKernel(name string, lanes, positions int, weight weightForm) {
+func vectorKernel(name string, positions int, weight weightForm) {
 	const unroll = 4 // values of a run, or pairs of them, per loop; runs are padded to it
 	TEXT(name, NOSPLIT, "func(args *byte)")
 	Pragma("noescape")
@@ -52,17 +51,10 @@ func vectorKernel(name string, lanes, positions int, weight weightForm) {
 	arg := func(offset int) Mem { return Mem{Base: R8, Disp: offset} }
 	load := func(offset int, r GPPhysical) { MOVQ(arg(offset), r) }
 	j := func(s string) LabelRef { return LabelRef(s) }
-	wide := lanes == 16
-	vec := func(i int) VecPhysical {
-		if wide {
-			return []VecPhysical{Z0, Z1, Z2, Z3, Z4, Z5, Z6, Z7, Z8, Z9, Z10, Z11, Z12, Z13, Z14, Z15, Z16, Z17, Z18, Z19, Z20, Z21, Z22, Z23, Z24, Z25, Z26, Z27, Z28, Z29, Z30, Z31}[i]
-		}
-		return []VecPhysical{Y0, Y1, Y2, Y3, Y4, Y5, Y6, Y7, Y8, Y9, Y10, Y11, Y12, Y13, Y14, Y15}[i]
-	}
-	bytes := 4 * lanes
-	rowBytes := 2 * bytes
-	weights := []VecPhysical{vec(2 * positions), vec(2*positions + 1)}
-	value := []VecPhysical{vec(2*positions + 2), vec(2*positions + 3)}
+	const bytes = 64
+	const rowBytes = 2 * bytes
+	z := registers(0, 32)
+	sums, weights, value := z[:2*positions], z[2*positions:2*positions+2], z[2*positions+2:2*positions+4]
 	bases := []GPPhysical{R10, R11, R12, R13, RBX}
 	rows := addresses(positions)
 
@@ -83,12 +75,8 @@ func vectorKernel(name string, lanes, positions int, weight weightForm) {
 	}
 
 	Label("panel")
-	for i := range 2 * positions {
-		if wide {
-			VPXORD(vec(i), vec(i), vec(i))
-		} else {
-			VXORPS(vec(i), vec(i), vec(i))
-		}
+	for _, s := range sums {
+		VPXORD(s, s, s)
 	}
 	load(tOffsets, RSI)
 	load(tSteps, RCX)
@@ -121,9 +109,9 @@ func vectorKernel(name string, lanes, positions int, weight weightForm) {
 			VBROADCASTSS(m, v)
 			for i, w := range weights {
 				if weight == pairs {
-					amx.DotPairs(vec(2*r+i), v, w)
+					amx.DotPairs(sums[2*r+i], v, w)
 				} else {
-					VFMADD231PS(w, v, vec(2*r+i))
+					VFMADD231PS(w, v, sums[2*r+i])
 				}
 			}
 		}
@@ -142,8 +130,8 @@ func vectorKernel(name string, lanes, positions int, weight weightForm) {
 	JNZ(j("run"))
 
 	load(tSums, RAX)
-	for i := range 2 * positions {
-		VMOVUPS(vec(i), Mem{Base: RAX, Disp: i * bytes})
+	for i, s := range sums {
+		VMOVUPS(s, Mem{Base: RAX, Disp: i * bytes})
 	}
 	// The rows of this block, as in the tile kernels.
 	load(tStarts, RAX)
@@ -164,76 +152,44 @@ func vectorKernel(name string, lanes, positions int, weight weightForm) {
 	load(tPanelRes, R12)
 	load(tBiasNext, RAX)
 	load(tPanelsLeft, RCX)
-	if wide {
-		VMOVUPS(Mem{Base: RAX}, Z28)
-		VMOVUPS(Mem{Base: RAX, Disp: bytes}, Z29)
-		VBROADCASTSS(arg(tBounds), Z30)
-		VBROADCASTSS(arg(tBounds+4), Z31)
-		MOVQ(U32(0xffffffff), RDX)
-		load(tMask, RBX)
-		CMPQ(RCX, Imm(1))
-		CMOVQEQ(RBX, RDX)
-		KMOVW(EDX, K3)
-		SHRQ(Imm(16), RDX)
-		KMOVW(EDX, K4)
-	} else {
-		VMOVUPS(Mem{Base: RAX}, Y8)
-		VMOVUPS(Mem{Base: RAX, Disp: bytes}, Y9)
-		VBROADCASTSS(arg(tBounds), Y10)
-		VBROADCASTSS(arg(tBounds+4), Y11)
-		// Masks for VMASKMOVPS: all, or for the last panel from the mask's bits.
-		VPCMPEQD(Y14, Y14, Y14)
-		VMOVDQU(Y14, Y15)
-		CMPQ(RCX, Imm(1))
-		JNE(j("masked"))
-		VPBROADCASTD(arg(tMask), Y12)
-		VPSLLVD(bitShifts, Y12, Y14)
-		VPSLLVD(bitShifts.Offset(32), Y12, Y15)
-		Label("masked")
-	}
+	VMOVUPS(Mem{Base: RAX}, Z28)
+	VMOVUPS(Mem{Base: RAX, Disp: bytes}, Z29)
+	VBROADCASTSS(arg(tBounds), Z30)
+	VBROADCASTSS(arg(tBounds+4), Z31)
+	MOVQ(U32(0xffffffff), RDX)
+	load(tMask, RBX)
+	CMPQ(RCX, Imm(1))
+	CMOVQEQ(RBX, RDX)
+	KMOVW(EDX, K3)
+	SHRQ(Imm(16), RDX)
+	KMOVW(EDX, K4)
+
 	ADDQ(U32(uint32(rowBytes)), RAX)
 	MOVQ(RAX, arg(tBiasNext))
 	CMPQ(R14, R15)
 	JGE(j("rowsdone"))
 	Label("row")
 	MOVLQSX(Mem{Base: R14}, RBX)
-	sums := func(i int) Mem { return Mem{Base: R10, Index: RBX, Scale: 1, Disp: i * bytes} }
+	sum := func(i int) Mem { return Mem{Base: R10, Index: RBX, Scale: 1, Disp: i * bytes} }
 	at := func(base GPPhysical, i int) Mem { return Mem{Base: base, Index: RBX, Scale: 4, Disp: i * bytes} }
-	if wide {
-		VADDPS(sums(0), Z28, Z0)
-		VADDPS(sums(1), Z29, Z1)
-	} else {
-		VADDPS(sums(0), Y8, Y0)
-		VADDPS(sums(1), Y9, Y1)
-	}
+	VADDPS(sum(0), Z28, Z0)
+	VADDPS(sum(1), Z29, Z1)
+
 	TESTQ(R12, R12)
 	JZ(j("noresidual"))
 	MOVLQSX(Mem{Base: R14, Disp: 8}, RBX)
-	if wide {
-		VMOVUPS_Z(at(R12, 0), K3, Z2)
-		VMOVUPS_Z(at(R12, 1), K4, Z3)
-		VADDPS(Z2, Z0, Z0)
-		VADDPS(Z3, Z1, Z1)
-	} else {
-		VMASKMOVPS(at(R12, 0), Y14, Y2)
-		VMASKMOVPS(at(R12, 1), Y15, Y3)
-		VADDPS(Y2, Y0, Y0)
-		VADDPS(Y3, Y1, Y1)
-	}
+	VMOVUPS_Z(at(R12, 0), K3, Z2)
+	VMOVUPS_Z(at(R12, 1), K4, Z3)
+	VADDPS(Z2, Z0, Z0)
+	VADDPS(Z3, Z1, Z1)
+
 	Label("noresidual")
-	if wide {
-		activate(form512, "v", arg(tActivation), Z30, Z31, Z0, Z1)
-	} else {
-		activate(form256, "v", arg(tActivation), Y10, Y11, Y0, Y1)
-	}
+	activate(form512, "v", arg(tActivation), Z30, Z31, Z0, Z1)
+
 	MOVLQSX(Mem{Base: R14, Disp: 4}, RBX)
-	if wide {
-		VMOVUPS(Z0, K3, at(R11, 0))
-		VMOVUPS(Z1, K4, at(R11, 1))
-	} else {
-		VMASKMOVPS(Y0, Y14, at(R11, 0))
-		VMASKMOVPS(Y1, Y15, at(R11, 1))
-	}
+	VMOVUPS(Z0, K3, at(R11, 0))
+	VMOVUPS(Z1, K4, at(R11, 1))
+
 	ADDQ(Imm(12), R14)
 	CMPQ(R14, R15)
 	JL(j("row"))

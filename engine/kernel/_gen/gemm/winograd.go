@@ -43,20 +43,21 @@ const (
 // constants are exact in float32. See winograd.go in engine/kernel/gemm for where they come from.
 type winogradTile struct {
 	m int
-	// input and output transform the registers in, n values along one axis, to out; they may use the registers in.
-	input, output func(in, out []VecPhysical)
+	// input and output transform the registers in, n values along one axis, to out; they may use the registers in, and tmp where the
+	// processor cannot take constants from memory.
+	input, output func(f form, in, out []VecPhysical, tmp VecPhysical)
 }
 
 var winogradTiles = []winogradTile{
 	{
 		m: 2,
-		input: func(d, v []VecPhysical) {
+		input: func(f form, d, v []VecPhysical, tmp VecPhysical) {
 			VSUBPS(d[2], d[0], v[0])
 			VADDPS(d[2], d[1], v[1])
 			VSUBPS(d[1], d[2], v[2])
 			VSUBPS(d[3], d[1], v[3])
 		},
-		output: func(m, y []VecPhysical) {
+		output: func(f form, m, y []VecPhysical, tmp VecPhysical) {
 			VADDPS(m[2], m[1], y[0])
 			VSUBPS(m[2], m[1], y[1])
 			VADDPS(m[0], y[0], y[0])
@@ -65,53 +66,80 @@ var winogradTiles = []winogradTile{
 	},
 	{
 		m: 4,
-		input: func(d, v []VecPhysical) {
+		input: func(f form, d, v []VecPhysical, tmp VecPhysical) {
 			// v1, v2 = (d4 - b²d2) ± a(d3 - b²d1), v3, v4 = (d4 - a²d2) ± b(d3 - a²d1).
 			VMOVAPS(d[4], v[1])
-			VFNMADD231PS_BCST(k("b²"), d[2], v[1])
+			f.with(VFNMADD231PS_BCST, VFNMADD231PS, "b²", tmp, d[2], v[1])
 			VMOVAPS(d[3], v[0])
-			VFNMADD231PS_BCST(k("b²"), d[1], v[0])
+			f.with(VFNMADD231PS_BCST, VFNMADD231PS, "b²", tmp, d[1], v[0])
 			VMOVAPS(v[1], v[2])
-			VFMADD231PS_BCST(k("a"), v[0], v[1])
-			VFNMADD231PS_BCST(k("a"), v[0], v[2])
+			f.with(VFMADD231PS_BCST, VFMADD231PS, "a", tmp, v[0], v[1])
+			f.with(VFNMADD231PS_BCST, VFNMADD231PS, "a", tmp, v[0], v[2])
 			VMOVAPS(d[4], v[3])
-			VFNMADD231PS_BCST(k("a²"), d[2], v[3])
+			f.with(VFNMADD231PS_BCST, VFNMADD231PS, "a²", tmp, d[2], v[3])
 			VMOVAPS(d[3], v[0])
-			VFNMADD231PS_BCST(k("a²"), d[1], v[0])
+			f.with(VFNMADD231PS_BCST, VFNMADD231PS, "a²", tmp, d[1], v[0])
 			VMOVAPS(v[3], v[4])
-			VFMADD231PS_BCST(k("b"), v[0], v[3])
-			VFNMADD231PS_BCST(k("b"), v[0], v[4])
+			f.with(VFMADD231PS_BCST, VFMADD231PS, "b", tmp, v[0], v[3])
+			f.with(VFNMADD231PS_BCST, VFNMADD231PS, "b", tmp, v[0], v[4])
 			// v0 = a²b²d0 - (a²+b²)d2 + d4, v5 = a²b²d1 - (a²+b²)d3 + d5.
-			VFMADD231PS_BCST(k("a²b²"), d[0], d[4])
-			VFNMADD231PS_BCST(k("a²+b²"), d[2], d[4])
+			f.with(VFMADD231PS_BCST, VFMADD231PS, "a²b²", tmp, d[0], d[4])
+			f.with(VFNMADD231PS_BCST, VFNMADD231PS, "a²+b²", tmp, d[2], d[4])
 			VMOVAPS(d[4], v[0])
-			VFMADD231PS_BCST(k("a²b²"), d[1], d[5])
-			VFNMADD231PS_BCST(k("a²+b²"), d[3], d[5])
+			f.with(VFMADD231PS_BCST, VFMADD231PS, "a²b²", tmp, d[1], d[5])
+			f.with(VFNMADD231PS_BCST, VFNMADD231PS, "a²+b²", tmp, d[3], d[5])
 			VMOVAPS(d[5], v[5])
 		},
-		output: func(m, y []VecPhysical) {
+		output: func(f form, m, y []VecPhysical, tmp VecPhysical) {
 			VADDPS(m[2], m[1], y[0]) // the even part of ±a
 			VSUBPS(m[2], m[1], y[1]) // and the odd one
 			VADDPS(m[4], m[3], m[1]) // of ±b
 			VSUBPS(m[4], m[3], m[2])
-			VMULPS_BCST(k("a²"), y[0], y[2])
-			VFMADD231PS_BCST(k("b²"), m[1], y[2])
+			f.with(VMULPS_BCST, VMULPS, "a²", tmp, y[0], y[2])
+			f.with(VFMADD231PS_BCST, VFMADD231PS, "b²", tmp, m[1], y[2])
 			VMOVAPS(m[5], y[3])
-			VFMADD231PS_BCST(k("a³"), y[1], y[3])
-			VFMADD231PS_BCST(k("b³"), m[2], y[3])
+			f.with(VFMADD231PS_BCST, VFMADD231PS, "a³", tmp, y[1], y[3])
+			f.with(VFMADD231PS_BCST, VFMADD231PS, "b³", tmp, m[2], y[3])
 			VADDPS(m[1], y[0], y[0])
 			VADDPS(m[0], y[0], y[0])
-			VMULPS_BCST(k("a"), y[1], y[1])
-			VFMADD231PS_BCST(k("b"), m[2], y[1])
+			f.with(VMULPS_BCST, VMULPS, "a", tmp, y[1], y[1])
+			f.with(VFMADD231PS_BCST, VFMADD231PS, "b", tmp, m[2], y[1])
 		},
 	},
 }
 
 func winogradKernels() {
-	for _, t := range winogradTiles {
-		t.inputKernel()
-		t.outputKernel()
+	for _, f := range forms {
+		for _, t := range winogradTiles {
+			t.inputKernel(f)
+			t.outputKernel(f)
+		}
 	}
+}
+
+// winogradMask returns what holds the mask of the last vector of channels.
+func winogradMask(f form) Register {
+	if f.wide {
+		return K1
+	}
+	return Y15
+}
+
+// maskLast sets the mask of all channels of a vector, or that in memory if one vector is left, by CX. Labels begin with prefix.
+func maskLast(f form, prefix string, bits Mem, tmp VecPhysical) {
+	mask := winogradMask(f)
+	last, masked := prefix+"last", prefix+"masked"
+	CMPQ(RCX, Imm(1))
+	JEQ(LabelRef(last))
+	if f.wide {
+		KXNORW(K1, K1, K1)
+	} else {
+		VPCMPEQD(Y15, Y15, Y15)
+	}
+	JMP(LabelRef(masked))
+	Label(last)
+	f.masks(bits, tmp, mask)
+	Label(masked)
 }
 
 // inputKernel emits the transformation of one tile's input: along the rows into temporary memory, along the columns from
@@ -119,9 +147,10 @@ func winogradKernels() {
 //
 // Registers: R8 the arguments, R9 source, R10 row, R11 pixel, R14 and R15 three and five pixels, R12 distance of points, DI
 // destination, SI temporary memory, CX vectors left, R13 and AX addresses.
-func (t winogradTile) inputKernel() {
+func (t winogradTile) inputKernel(f form) {
 	n := t.m + 2
-	name := fmt.Sprintf("winogradInput%d", t.m)
+	bytes := f.bytes()
+	name := fmt.Sprintf("winograd%dInput%s", t.m, f.name)
 	TEXT(name, NOSPLIT, "func(args *byte)")
 	Pragma("noescape")
 	Doc(name + " transforms the input of a tile: see inputArgs.")
@@ -130,22 +159,18 @@ func (t winogradTile) inputKernel() {
 	LEAQ(Mem{Base: R11, Index: R11, Scale: 2}, R14)
 	LEAQ(Mem{Base: R11, Index: R11, Scale: 4}, R15)
 	pixels := []Mem{{Base: R13}, {Base: R13, Index: R11, Scale: 1}, {Base: R13, Index: R11, Scale: 2}, {Base: R13, Index: R14, Scale: 1}, {Base: R13, Index: R11, Scale: 4}, {Base: R13, Index: R15, Scale: 1}}
-	d, v := registers(0, n), registers(n, n)
-	MOVL(U32(0xffff), EAX)
-	KMOVW(EAX, K1)
+	d, v := f.registers(0, n), f.registers(n, n)
+	tmp := f.registers(2*n, 1)[0]
 	Label("vector")
-	CMPQ(RCX, Imm(1))
-	JNE(LabelRef("whole"))
-	KMOVW(Mem{Base: R8, Disp: iMask}, K1)
-	Label("whole")
+	maskLast(f, "", Mem{Base: R8, Disp: iMask}, tmp)
 	MOVQ(R9, R13)
 	for i := range n {
 		for j := range n {
-			VMOVUPS_Z(pixels[j], K1, d[j])
+			f.load(pixels[j], winogradMask(f), d[j])
 		}
-		t.input(d, v)
+		t.input(f, d, v, tmp)
 		for j := range n {
-			VMOVUPS(v[j], Mem{Base: RSI, Disp: 64 * (j*n + i)})
+			VMOVUPS(v[j], Mem{Base: RSI, Disp: bytes * (j*n + i)})
 		}
 		if i < n-1 {
 			ADDQ(R10, R13)
@@ -154,16 +179,16 @@ func (t winogradTile) inputKernel() {
 	MOVQ(RDI, R13)
 	for j := range n {
 		for i := range n {
-			VMOVUPS(Mem{Base: RSI, Disp: 64 * (j*n + i)}, d[i])
+			VMOVUPS(Mem{Base: RSI, Disp: bytes * (j*n + i)}, d[i])
 		}
-		t.input(d, v)
+		t.input(f, d, v, tmp)
 		for i := range n {
 			VMOVUPS(v[i], Mem{Base: R13})
 			ADDQ(R12, R13)
 		}
 	}
-	ADDQ(Imm(64), R9)
-	ADDQ(Imm(64), RDI)
+	ADDQ(Imm(uint64(bytes)), R9)
+	ADDQ(Imm(uint64(bytes)), RDI)
 	DECQ(RCX)
 	JNZ(LabelRef("vector"))
 	VZEROUPPER()
@@ -174,9 +199,10 @@ func (t winogradTile) inputKernel() {
 //
 // Registers: R8 the arguments, R9 products, R12 distance of points, DI destination, R10 and R11 its row and pixel, R14 three
 // pixels, DX residual or 0, BX its row, R15 its pixel, SI temporary memory, CX vectors left, R13 and AX addresses.
-func (t winogradTile) outputKernel() {
+func (t winogradTile) outputKernel(f form) {
 	n, m := t.m+2, t.m
-	name := fmt.Sprintf("winogradOutput%d", t.m)
+	bytes := f.bytes()
+	name := fmt.Sprintf("winograd%dOutput%s", t.m, f.name)
 	TEXT(name, NOSPLIT, "func(args *byte)")
 	Pragma("noescape")
 	Doc(name + " transforms the products of a tile to outputs: see outputArgs.")
@@ -186,72 +212,82 @@ func (t winogradTile) outputKernel() {
 		argument{oResRow, RBX}, argument{oResPixel, R15}, argument{oTemp, RSI}, argument{oVectors, RCX})
 	MOVQ(arg(oBias), RAX)
 	MOVQ(RAX, arg(oBiasNext))
-	VBROADCASTSS(arg(oBounds), Z30)
-	VBROADCASTSS(arg(oBounds+4), Z31)
-	in := registers(0, n)
-	y := registers(8, m)
-	MOVL(U32(0xffff), EAX)
-	KMOVW(EAX, K1)
+	in, y := f.registers(0, n), f.registers(8, m)
+	spare := f.registers(12, 3)
+	tmp, low, high := f.registers(6, 1)[0], spare[0], spare[1]
+	bias, residual := spare[2], f.registers(7, 1)[0]
+	mask := winogradMask(f)
+	VBROADCASTSS(arg(oBounds), low)
+	VBROADCASTSS(arg(oBounds+4), high)
 	Label("vector")
-	CMPQ(RCX, Imm(1))
-	JNE(LabelRef("whole"))
-	KMOVW(arg(oMask), K1)
-	Label("whole")
+	maskLast(f, "", arg(oMask), tmp)
 	MOVQ(R9, R13)
 	for j := range n {
 		for i := range n {
 			VMOVUPS(Mem{Base: R13}, in[i])
 			ADDQ(R12, R13)
 		}
-		t.output(in, y)
+		t.output(f, in, y, tmp)
 		for i := range m {
-			VMOVUPS(y[i], Mem{Base: RSI, Disp: 64 * (i*n + j)})
+			VMOVUPS(y[i], Mem{Base: RSI, Disp: bytes * (i*n + j)})
 		}
 	}
 	MOVQ(arg(oBiasNext), RAX)
-	VMOVUPS(Mem{Base: RAX}, Z29)
-	ADDQ(Imm(64), RAX)
+	VMOVUPS(Mem{Base: RAX}, bias)
+	ADDQ(Imm(uint64(bytes)), RAX)
 	MOVQ(RAX, arg(oBiasNext))
 	MOVQ(RDI, R13)
 	MOVQ(RDX, R14) // the residual's row
 	for i := range m {
 		for j := range n {
-			VMOVUPS(Mem{Base: RSI, Disp: 64 * (i*n + j)}, in[j])
+			VMOVUPS(Mem{Base: RSI, Disp: bytes * (i*n + j)}, in[j])
 		}
-		t.output(in, y)
+		t.output(f, in, y, tmp)
 		for j := range m {
-			VADDPS(Z29, y[j], y[j])
+			VADDPS(bias, y[j], y[j])
 		}
 		l := fmt.Sprintf("row%d", i)
 		TESTQ(RDX, RDX)
 		JZ(LabelRef(l))
 		MOVQ(R14, RAX)
 		for j := range m {
-			VMOVUPS_Z(Mem{Base: RAX}, K1, Z7)
-			VADDPS(Z7, y[j], y[j])
+			f.load(Mem{Base: RAX}, mask, residual)
+			VADDPS(residual, y[j], y[j])
 			if j < m-1 {
 				ADDQ(R15, RAX)
 			}
 		}
 		ADDQ(RBX, R14)
 		Label(l)
-		activate(form512, l, arg(oActivation), Z30, Z31, y...)
+		activate(f, l, arg(oActivation), low, high, y...)
 		MOVQ(R13, RAX)
-		for j := range m {
-			VMOVUPS(y[j], K1, Mem{Base: RAX})
-			if j < m-1 {
-				ADDQ(R11, RAX)
+		pixels := func(store func(v VecPhysical)) {
+			for j := range m {
+				store(y[j])
+				if j < m-1 {
+					ADDQ(R11, RAX)
+				}
 			}
 		}
+		if !f.wide {
+			// Stores under a mask of vectors are slow.
+			CMPQ(RCX, Imm(1))
+			JEQ(LabelRef(l + "last"))
+			pixels(func(v VecPhysical) { VMOVUPS(v, Mem{Base: RAX}) })
+			JMP(LabelRef(l + "stored"))
+			Label(l + "last")
+		}
+		pixels(func(v VecPhysical) { f.store(v, mask, Mem{Base: RAX}) })
+		Label(l + "stored")
 		if i < m-1 {
 			ADDQ(R10, R13)
 		}
 	}
-	ADDQ(Imm(64), R9)
-	ADDQ(Imm(64), RDI)
+	ADDQ(Imm(uint64(bytes)), R9)
+	ADDQ(Imm(uint64(bytes)), RDI)
 	TESTQ(RDX, RDX)
 	JZ(LabelRef("next"))
-	ADDQ(Imm(64), RDX)
+	ADDQ(Imm(uint64(bytes)), RDX)
 	Label("next")
 	DECQ(RCX)
 	JNZ(LabelRef("vector"))

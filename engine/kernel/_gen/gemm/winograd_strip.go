@@ -98,8 +98,8 @@ func stripInputKernel(name string, planes int) {
 			VADDPS(spare[3], odd[j], odd[j])
 		}
 	}
-	strip.input(even, evenPoints)
-	strip.input(odd, oddPoints)
+	strip.input(form512, even, evenPoints, nil)
+	strip.input(form512, odd, oddPoints, nil)
 	MOVQ(RSI, RAX)
 	for i := range n {
 		e, o := evenPoints[i], oddPoints[i]
@@ -197,8 +197,8 @@ func finishStrip(arg func(int) Mem) {
 			ADDQ(RAX, RBX)
 		}
 	}
-	strip.output(even, evenOut)
-	strip.output(odd, oddOut)
+	strip.output(form512, even, evenOut, nil)
+	strip.output(form512, odd, oddOut, nil)
 	for i := range m {
 		VMOVUPS(evenOut[i], Mem{Base: RSI, Disp: 128 * i})
 		VMOVUPS(oddOut[i], Mem{Base: RSI, Disp: 128*i + 64})
