@@ -118,8 +118,8 @@ func (v *vectorCall) chooseLines(workers int) (parts int) {
 	g, d := v.grain, &v.depth
 	panels := d.bundles * v.panels
 	values := float64(v.groups * v.unroll)
-	if v.groupSize > 0 {
-		values = float64(len(v.depth.runs)*v.groupSize) / 2 // each for half a panel
+	if v.grouped() {
+		values = float64(len(v.depth.runs)*v.group.channels*groupedChannels) / float64(v.products.panel()) // each for a part of a panel
 	}
 	best := math.Inf(1)
 	var bestRows, bestImages int
@@ -180,7 +180,7 @@ func (v *vectorCall) multiply(task int, src, dst kernel.Map, residual *kernel.Ma
 		stage(&v.geometry, d, v.grain, &src, b, scratch, from/v.panels, (to-1)/v.panels+1)
 		a = unsafe.Pointer(&scratch[0])
 	}
-	if v.groupSize > 0 {
+	if v.grouped() {
 		v.multiplyGroups(b, from, to, dst, residual, scratch)
 		return
 	}

@@ -13,6 +13,9 @@ import (
 func stageCopy(args *stageArgs)
 
 //go:noescape
+func stageCopy256(args *stageArgs)
+
+//go:noescape
 func stageRound(args *stageArgs)
 
 //go:noescape
@@ -29,13 +32,14 @@ func (a *stageArgs) convert(planes int) {
 
 // copy copies one row of pixels from element e on.
 func (st *stager) copy(to, e, blocks int) {
-	if st.g.tier < cpu.AVX512 {
-		st.copyRow(to, e, blocks)
-		return
-	}
 	a, src := &st.args, &st.src
 	a.dst = unsafe.Pointer(&st.scratch[to])
 	switch {
+	case st.g.tier < cpu.AVX512 && src.Format == kernel.F32:
+		a.src = unsafe.Pointer(&src.F32[e])
+		stageCopy256(a)
+	case st.g.tier < cpu.AVX512:
+		st.copyRow(to, e, blocks)
 	case st.g.element == 4 && src.Format == kernel.F32:
 		a.src = unsafe.Pointer(&src.F32[e])
 		stageCopy(a)

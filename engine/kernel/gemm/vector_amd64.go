@@ -54,14 +54,13 @@ type vectorConv struct {
 	// weights is [bundle][panel][run][value][channel of the panel].
 	weights []float32
 	// packed is there instead of weights if form is not plain.
-	packed []byte
-	form   weightForm
-	// groupSize is the channels of a group where small groups are computed by kernels of their own, else 0.
-	groupSize int
-	products  productSize // of the kernel where form is plain
-	unroll    int         // values that the kernel sums per loop: runs are padded to it with zero weights
-	bias      []float32   // [bundle][panel][channel of the panel]
-	flops     float64     // per cycle where form is not plain
+	packed   []byte
+	form     weightForm
+	group    groupedSize // of the kernel where small groups have one of their own
+	products productSize // of the kernel where form is plain
+	unroll   int         // values that the kernel sums per loop: runs are padded to it with zero weights
+	bias     []float32   // [bundle][panel][channel of the panel]
+	flops    float64     // per cycle where form is not plain
 }
 
 func newVectorConv(s ConvSpec, w *weights, bias []float32, each parallel) *vectorConv {
@@ -78,10 +77,10 @@ func newVectorConv(s ConvSpec, w *weights, bias []float32, each parallel) *vecto
 	} else {
 		c.grain = grain{element: 4, planes: 1, block: 16, rows: c.products.rows, panel: c.products.panel(), tier: min(s.Tier, cpu.AVX512), least: 1}
 	}
-	if c.form == plain && c.grain.tier >= cpu.AVX512 {
-		c.groupSize = s.groupSize()
+	if c.form == plain {
+		c.group = s.grouped()
 	}
-	if c.groupSize > 0 {
+	if c.grouped() {
 		c.grain.panel = groupedChannels
 		c.depth = groupedDepth(&s)
 	} else {
@@ -105,7 +104,7 @@ func newVectorConv(s ConvSpec, w *weights, bias []float32, each parallel) *vecto
 		c.bias[b*c.panels*panel+o] = v
 	}
 	each(d.bundles*c.panels, func(panel int) {
-		if c.groupSize > 0 {
+		if c.grouped() {
 			c.packGroups(w, panel)
 		} else {
 			c.pack(w, panel)
@@ -166,10 +165,13 @@ func putNarrow(to []byte, v float32) {
 
 func (c *vectorConv) bytes() int { return len(c.packed) + 4*(len(c.weights)+len(c.bias)) }
 
+// grouped reports whether a kernel of small groups computes the convolution.
+func (c *vectorConv) grouped() bool { return c.group.lanes > 0 }
+
 // panelBytes is the size of the packed weights of a panel.
 func (c *vectorConv) panelBytes() int {
-	if c.groupSize > 0 {
-		return len(c.depth.runs) * c.groupSize * groupedChannels * 4
+	if c.grouped() {
+		return len(c.depth.runs) * c.group.channels * groupedChannels * 4
 	}
 	return c.groups * c.unroll * c.grain.panel * c.form.bytes()
 }
@@ -200,7 +202,7 @@ func (c *vectorConv) bind(spec *ConvSpec, src, dst kernel.Map, residual *kernel.
 		}
 	}
 	// The kernel reads whole groups of values, so a map can be read itself only if its channels are such.
-	directable := src.Format == c.grain.format() && c.depth.bundleIn%c.unroll == 0 && c.depth.bundles == 1 && c.groupSize == 0
+	directable := src.Format == c.grain.format() && c.depth.bundleIn%c.unroll == 0 && c.depth.bundles == 1 && !c.grouped()
 	v.lines = c.form == plain
 	few := 1024 // bytes between pixels at which the rows of a block would share few cache sets
 	if v.lines {

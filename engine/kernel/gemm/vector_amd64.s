@@ -179,6 +179,24 @@ DATA bitShifts<>+56(SB)/4, $0x00000011
 DATA bitShifts<>+60(SB)/4, $0x00000010
 GLOBL bitShifts<>(SB), RODATA|NOPTR, $64
 
+DATA evenBitShifts<>+0(SB)/4, $0x0000001f
+DATA evenBitShifts<>+4(SB)/4, $0x0000001d
+DATA evenBitShifts<>+8(SB)/4, $0x0000001b
+DATA evenBitShifts<>+12(SB)/4, $0x00000019
+DATA evenBitShifts<>+16(SB)/4, $0x00000017
+DATA evenBitShifts<>+20(SB)/4, $0x00000015
+DATA evenBitShifts<>+24(SB)/4, $0x00000013
+DATA evenBitShifts<>+28(SB)/4, $0x00000011
+DATA evenBitShifts<>+32(SB)/4, $0x0000000f
+DATA evenBitShifts<>+36(SB)/4, $0x0000000d
+DATA evenBitShifts<>+40(SB)/4, $0x0000000b
+DATA evenBitShifts<>+44(SB)/4, $0x00000009
+DATA evenBitShifts<>+48(SB)/4, $0x00000007
+DATA evenBitShifts<>+52(SB)/4, $0x00000005
+DATA evenBitShifts<>+56(SB)/4, $0x00000003
+DATA evenBitShifts<>+60(SB)/4, $0x00000001
+GLOBL evenBitShifts<>(SB), RODATA|NOPTR, $64
+
 // func product512(args *byte)
 // Requires: AVX, AVX512DQ, AVX512F, MMX+
 TEXT ·product512(SB), NOSPLIT, $0-8
@@ -5287,9 +5305,9 @@ next:
 	VZEROUPPER
 	RET
 
-// func grouped4(args *byte)
+// func grouped512Of4(args *byte)
 // Requires: AVX, AVX512DQ, AVX512F
-TEXT ·grouped4(SB), NOSPLIT, $0-8
+TEXT ·grouped512Of4(SB), NOSPLIT, $0-8
 	MOVQ args+0(FP), R8
 	MOVQ (R8), AX
 	MOVQ AX, 120(R8)
@@ -7603,8 +7621,8 @@ row:
 	VMOVUPS (R10), Z0
 	CMPL    104(R8), $0x02
 	JA      row_act3
-	VMAXPS  Z0, Z30, Z0
-	VMINPS  Z0, Z31, Z0
+	VMAXPS  Z0, Z12, Z0
+	VMINPS  Z0, Z12, Z0
 	JMP     row_actdone
 
 row_act3:
@@ -7736,9 +7754,9 @@ next:
 	VZEROUPPER
 	RET
 
-// func grouped8(args *byte)
+// func grouped512Of8(args *byte)
 // Requires: AVX, AVX512DQ, AVX512F
-TEXT ·grouped8(SB), NOSPLIT, $0-8
+TEXT ·grouped512Of8(SB), NOSPLIT, $0-8
 	MOVQ args+0(FP), R8
 	MOVQ (R8), AX
 	MOVQ AX, 120(R8)
@@ -8563,8 +8581,8 @@ row:
 	VMOVUPS (R10), Z0
 	CMPL    104(R8), $0x02
 	JA      row_act3
-	VMAXPS  Z0, Z30, Z0
-	VMINPS  Z0, Z31, Z0
+	VMAXPS  Z0, Z12, Z0
+	VMINPS  Z0, Z12, Z0
 	JMP     row_actdone
 
 row_act3:
@@ -8696,9 +8714,9 @@ next:
 	VZEROUPPER
 	RET
 
-// func grouped16(args *byte)
+// func grouped512Of16(args *byte)
 // Requires: AVX, AVX512DQ, AVX512F
-TEXT ·grouped16(SB), NOSPLIT, $0-8
+TEXT ·grouped512Of16(SB), NOSPLIT, $0-8
 	MOVQ args+0(FP), R8
 	MOVQ (R8), AX
 	MOVQ AX, 120(R8)
@@ -11915,8 +11933,8 @@ row:
 	VMOVUPS (R10), Z0
 	CMPL    104(R8), $0x02
 	JA      row_act3
-	VMAXPS  Z0, Z30, Z0
-	VMINPS  Z0, Z31, Z0
+	VMAXPS  Z0, Z12, Z0
+	VMINPS  Z0, Z12, Z0
 	JMP     row_actdone
 
 row_act3:
@@ -12045,6 +12063,1196 @@ row_actdone:
 next:
 	DECQ 88(R8)
 	JNZ  block
+	VZEROUPPER
+	RET
+
+// func grouped256Of4(args *byte)
+// Requires: AVX, AVX2, FMA3
+TEXT ·grouped256Of4(SB), NOSPLIT, $0-8
+	MOVQ args+0(FP), R8
+	MOVQ (R8), AX
+	MOVQ AX, 120(R8)
+	MOVQ 40(R8), AX
+	MOVQ AX, 128(R8)
+	MOVQ 56(R8), AX
+	MOVQ AX, 136(R8)
+	MOVQ 8(R8), R9
+
+block:
+	MOVQ  32(R8), DI
+	MOVQ  16(R8), R15
+	MOVQ  24(R8), CX
+	MOVQ  80(R8), AX
+	MOVQ  96(R8), DX
+	TESTQ DX, DX
+	JZ    size
+	INCQ  AX
+	DECQ  DX
+	MOVQ  DX, 96(R8)
+
+size:
+	CMPQ   AX, $0x06
+	JEQ    rows6
+	CMPQ   AX, $0x05
+	JEQ    rows5
+	CMPQ   AX, $0x04
+	JEQ    rows4
+	CMPQ   AX, $0x03
+	JEQ    rows3
+	CMPQ   AX, $0x02
+	JEQ    rows2
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+
+tap1:
+	MOVLQSX     (R15), R10
+	ADDQ        $0x04, R15
+	ADDQ        120(R8), R10
+	VMOVUPS     (DI), Y12
+	VMOVUPS     32(DI), Y13
+	VMOVSLDUP   (R10), Y14
+	VFMADD231PS Y12, Y14, Y0
+	VFMADD231PS Y13, Y14, Y1
+	VMOVUPS     64(DI), Y12
+	VMOVUPS     96(DI), Y13
+	VMOVSHDUP   (R10), Y14
+	VFMADD231PS Y12, Y14, Y0
+	VFMADD231PS Y13, Y14, Y1
+	ADDQ        $0x00000080, DI
+	DECQ        CX
+	JNZ         tap1
+	MOVQ        72(R8), AX
+	VMOVUPS     (AX), Y12
+	MOVQ        136(R8), AX
+	MOVQ        64(R8), DX
+	VPERMPD     $0xb1, Y1, Y14
+	VADDPS      Y14, Y0, Y0
+	VADDPS      Y12, Y0, Y0
+	TESTQ       AX, AX
+	JZ          added1
+	VADDPS      (AX), Y0, Y0
+	ADDQ        DX, AX
+	MOVQ        AX, 136(R8)
+
+added1:
+	VBROADCASTSS 112(R8), Y12
+	VBROADCASTSS 116(R8), Y13
+	MOVQ         128(R8), R10
+	MOVQ         48(R8), R11
+	MOVQ         R10, AX
+	VMAXPS       Y0, Y12, Y0
+	VMINPS       Y0, Y13, Y0
+	VMOVUPS      Y0, (AX)
+	ADDQ         R11, AX
+	MOVQ         AX, 128(R8)
+	MOVQ         $0x00000001, DX
+	JMP          stored
+
+rows2:
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+
+tap2:
+	MOVLQSX     (R15), R10
+	ADDQ        $0x04, R15
+	ADDQ        120(R8), R10
+	VMOVUPS     (DI), Y12
+	VMOVUPS     32(DI), Y13
+	VMOVSLDUP   (R10), Y14
+	VFMADD231PS Y12, Y14, Y0
+	VFMADD231PS Y13, Y14, Y1
+	VMOVSLDUP   (R10)(R9*1), Y15
+	VFMADD231PS Y12, Y15, Y2
+	VFMADD231PS Y13, Y15, Y3
+	VMOVUPS     64(DI), Y12
+	VMOVUPS     96(DI), Y13
+	VMOVSHDUP   (R10), Y14
+	VFMADD231PS Y12, Y14, Y0
+	VFMADD231PS Y13, Y14, Y1
+	VMOVSHDUP   (R10)(R9*1), Y15
+	VFMADD231PS Y12, Y15, Y2
+	VFMADD231PS Y13, Y15, Y3
+	ADDQ        $0x00000080, DI
+	DECQ        CX
+	JNZ         tap2
+	MOVQ        72(R8), AX
+	VMOVUPS     (AX), Y12
+	MOVQ        136(R8), AX
+	MOVQ        64(R8), DX
+	VPERMPD     $0xb1, Y1, Y14
+	VADDPS      Y14, Y0, Y0
+	VADDPS      Y12, Y0, Y0
+	VPERMPD     $0xb1, Y3, Y14
+	VADDPS      Y14, Y2, Y2
+	VADDPS      Y12, Y2, Y2
+	TESTQ       AX, AX
+	JZ          added2
+	VADDPS      (AX), Y0, Y0
+	ADDQ        DX, AX
+	VADDPS      (AX), Y2, Y2
+	ADDQ        DX, AX
+	MOVQ        AX, 136(R8)
+
+added2:
+	VBROADCASTSS 112(R8), Y12
+	VBROADCASTSS 116(R8), Y13
+	MOVQ         128(R8), R10
+	MOVQ         48(R8), R11
+	MOVQ         R10, AX
+	VMAXPS       Y0, Y12, Y0
+	VMINPS       Y0, Y13, Y0
+	VMOVUPS      Y0, (AX)
+	ADDQ         R11, AX
+	VMAXPS       Y2, Y12, Y2
+	VMINPS       Y2, Y13, Y2
+	VMOVUPS      Y2, (AX)
+	ADDQ         R11, AX
+	MOVQ         AX, 128(R8)
+	MOVQ         $0x00000002, DX
+	JMP          stored
+
+rows3:
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+
+tap3:
+	MOVLQSX     (R15), R10
+	ADDQ        $0x04, R15
+	ADDQ        120(R8), R10
+	VMOVUPS     (DI), Y12
+	VMOVUPS     32(DI), Y13
+	VMOVSLDUP   (R10), Y14
+	VFMADD231PS Y12, Y14, Y0
+	VFMADD231PS Y13, Y14, Y1
+	VMOVSLDUP   (R10)(R9*1), Y15
+	VFMADD231PS Y12, Y15, Y2
+	VFMADD231PS Y13, Y15, Y3
+	VMOVSLDUP   (R10)(R9*2), Y14
+	VFMADD231PS Y12, Y14, Y4
+	VFMADD231PS Y13, Y14, Y5
+	VMOVUPS     64(DI), Y12
+	VMOVUPS     96(DI), Y13
+	VMOVSHDUP   (R10), Y14
+	VFMADD231PS Y12, Y14, Y0
+	VFMADD231PS Y13, Y14, Y1
+	VMOVSHDUP   (R10)(R9*1), Y15
+	VFMADD231PS Y12, Y15, Y2
+	VFMADD231PS Y13, Y15, Y3
+	VMOVSHDUP   (R10)(R9*2), Y14
+	VFMADD231PS Y12, Y14, Y4
+	VFMADD231PS Y13, Y14, Y5
+	ADDQ        $0x00000080, DI
+	DECQ        CX
+	JNZ         tap3
+	MOVQ        72(R8), AX
+	VMOVUPS     (AX), Y12
+	MOVQ        136(R8), AX
+	MOVQ        64(R8), DX
+	VPERMPD     $0xb1, Y1, Y14
+	VADDPS      Y14, Y0, Y0
+	VADDPS      Y12, Y0, Y0
+	VPERMPD     $0xb1, Y3, Y14
+	VADDPS      Y14, Y2, Y2
+	VADDPS      Y12, Y2, Y2
+	VPERMPD     $0xb1, Y5, Y14
+	VADDPS      Y14, Y4, Y4
+	VADDPS      Y12, Y4, Y4
+	TESTQ       AX, AX
+	JZ          added3
+	VADDPS      (AX), Y0, Y0
+	ADDQ        DX, AX
+	VADDPS      (AX), Y2, Y2
+	ADDQ        DX, AX
+	VADDPS      (AX), Y4, Y4
+	ADDQ        DX, AX
+	MOVQ        AX, 136(R8)
+
+added3:
+	VBROADCASTSS 112(R8), Y12
+	VBROADCASTSS 116(R8), Y13
+	MOVQ         128(R8), R10
+	MOVQ         48(R8), R11
+	MOVQ         R10, AX
+	VMAXPS       Y0, Y12, Y0
+	VMINPS       Y0, Y13, Y0
+	VMOVUPS      Y0, (AX)
+	ADDQ         R11, AX
+	VMAXPS       Y2, Y12, Y2
+	VMINPS       Y2, Y13, Y2
+	VMOVUPS      Y2, (AX)
+	ADDQ         R11, AX
+	VMAXPS       Y4, Y12, Y4
+	VMINPS       Y4, Y13, Y4
+	VMOVUPS      Y4, (AX)
+	ADDQ         R11, AX
+	MOVQ         AX, 128(R8)
+	MOVQ         $0x00000003, DX
+	JMP          stored
+
+rows4:
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+
+tap4:
+	MOVLQSX     (R15), R10
+	ADDQ        $0x04, R15
+	ADDQ        120(R8), R10
+	LEAQ        (R9)(R9*2), AX
+	LEAQ        (R10)(AX*1), R11
+	VMOVUPS     (DI), Y12
+	VMOVUPS     32(DI), Y13
+	VMOVSLDUP   (R10), Y14
+	VFMADD231PS Y12, Y14, Y0
+	VFMADD231PS Y13, Y14, Y1
+	VMOVSLDUP   (R10)(R9*1), Y15
+	VFMADD231PS Y12, Y15, Y2
+	VFMADD231PS Y13, Y15, Y3
+	VMOVSLDUP   (R10)(R9*2), Y14
+	VFMADD231PS Y12, Y14, Y4
+	VFMADD231PS Y13, Y14, Y5
+	VMOVSLDUP   (R11), Y15
+	VFMADD231PS Y12, Y15, Y6
+	VFMADD231PS Y13, Y15, Y7
+	VMOVUPS     64(DI), Y12
+	VMOVUPS     96(DI), Y13
+	VMOVSHDUP   (R10), Y14
+	VFMADD231PS Y12, Y14, Y0
+	VFMADD231PS Y13, Y14, Y1
+	VMOVSHDUP   (R10)(R9*1), Y15
+	VFMADD231PS Y12, Y15, Y2
+	VFMADD231PS Y13, Y15, Y3
+	VMOVSHDUP   (R10)(R9*2), Y14
+	VFMADD231PS Y12, Y14, Y4
+	VFMADD231PS Y13, Y14, Y5
+	VMOVSHDUP   (R11), Y15
+	VFMADD231PS Y12, Y15, Y6
+	VFMADD231PS Y13, Y15, Y7
+	ADDQ        $0x00000080, DI
+	DECQ        CX
+	JNZ         tap4
+	MOVQ        72(R8), AX
+	VMOVUPS     (AX), Y12
+	MOVQ        136(R8), AX
+	MOVQ        64(R8), DX
+	VPERMPD     $0xb1, Y1, Y14
+	VADDPS      Y14, Y0, Y0
+	VADDPS      Y12, Y0, Y0
+	VPERMPD     $0xb1, Y3, Y14
+	VADDPS      Y14, Y2, Y2
+	VADDPS      Y12, Y2, Y2
+	VPERMPD     $0xb1, Y5, Y14
+	VADDPS      Y14, Y4, Y4
+	VADDPS      Y12, Y4, Y4
+	VPERMPD     $0xb1, Y7, Y14
+	VADDPS      Y14, Y6, Y6
+	VADDPS      Y12, Y6, Y6
+	TESTQ       AX, AX
+	JZ          added4
+	VADDPS      (AX), Y0, Y0
+	ADDQ        DX, AX
+	VADDPS      (AX), Y2, Y2
+	ADDQ        DX, AX
+	VADDPS      (AX), Y4, Y4
+	ADDQ        DX, AX
+	VADDPS      (AX), Y6, Y6
+	ADDQ        DX, AX
+	MOVQ        AX, 136(R8)
+
+added4:
+	VBROADCASTSS 112(R8), Y12
+	VBROADCASTSS 116(R8), Y13
+	MOVQ         128(R8), R10
+	MOVQ         48(R8), R11
+	MOVQ         R10, AX
+	VMAXPS       Y0, Y12, Y0
+	VMINPS       Y0, Y13, Y0
+	VMOVUPS      Y0, (AX)
+	ADDQ         R11, AX
+	VMAXPS       Y2, Y12, Y2
+	VMINPS       Y2, Y13, Y2
+	VMOVUPS      Y2, (AX)
+	ADDQ         R11, AX
+	VMAXPS       Y4, Y12, Y4
+	VMINPS       Y4, Y13, Y4
+	VMOVUPS      Y4, (AX)
+	ADDQ         R11, AX
+	VMAXPS       Y6, Y12, Y6
+	VMINPS       Y6, Y13, Y6
+	VMOVUPS      Y6, (AX)
+	ADDQ         R11, AX
+	MOVQ         AX, 128(R8)
+	MOVQ         $0x00000004, DX
+	JMP          stored
+
+rows5:
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+	VXORPS Y8, Y8, Y8
+	VXORPS Y9, Y9, Y9
+
+tap5:
+	MOVLQSX     (R15), R10
+	ADDQ        $0x04, R15
+	ADDQ        120(R8), R10
+	LEAQ        (R9)(R9*2), AX
+	LEAQ        (R10)(AX*1), R11
+	VMOVUPS     (DI), Y12
+	VMOVUPS     32(DI), Y13
+	VMOVSLDUP   (R10), Y14
+	VFMADD231PS Y12, Y14, Y0
+	VFMADD231PS Y13, Y14, Y1
+	VMOVSLDUP   (R10)(R9*1), Y15
+	VFMADD231PS Y12, Y15, Y2
+	VFMADD231PS Y13, Y15, Y3
+	VMOVSLDUP   (R10)(R9*2), Y14
+	VFMADD231PS Y12, Y14, Y4
+	VFMADD231PS Y13, Y14, Y5
+	VMOVSLDUP   (R11), Y15
+	VFMADD231PS Y12, Y15, Y6
+	VFMADD231PS Y13, Y15, Y7
+	VMOVSLDUP   (R10)(R9*4), Y14
+	VFMADD231PS Y12, Y14, Y8
+	VFMADD231PS Y13, Y14, Y9
+	VMOVUPS     64(DI), Y12
+	VMOVUPS     96(DI), Y13
+	VMOVSHDUP   (R10), Y14
+	VFMADD231PS Y12, Y14, Y0
+	VFMADD231PS Y13, Y14, Y1
+	VMOVSHDUP   (R10)(R9*1), Y15
+	VFMADD231PS Y12, Y15, Y2
+	VFMADD231PS Y13, Y15, Y3
+	VMOVSHDUP   (R10)(R9*2), Y14
+	VFMADD231PS Y12, Y14, Y4
+	VFMADD231PS Y13, Y14, Y5
+	VMOVSHDUP   (R11), Y15
+	VFMADD231PS Y12, Y15, Y6
+	VFMADD231PS Y13, Y15, Y7
+	VMOVSHDUP   (R10)(R9*4), Y14
+	VFMADD231PS Y12, Y14, Y8
+	VFMADD231PS Y13, Y14, Y9
+	ADDQ        $0x00000080, DI
+	DECQ        CX
+	JNZ         tap5
+	MOVQ        72(R8), AX
+	VMOVUPS     (AX), Y12
+	MOVQ        136(R8), AX
+	MOVQ        64(R8), DX
+	VPERMPD     $0xb1, Y1, Y14
+	VADDPS      Y14, Y0, Y0
+	VADDPS      Y12, Y0, Y0
+	VPERMPD     $0xb1, Y3, Y14
+	VADDPS      Y14, Y2, Y2
+	VADDPS      Y12, Y2, Y2
+	VPERMPD     $0xb1, Y5, Y14
+	VADDPS      Y14, Y4, Y4
+	VADDPS      Y12, Y4, Y4
+	VPERMPD     $0xb1, Y7, Y14
+	VADDPS      Y14, Y6, Y6
+	VADDPS      Y12, Y6, Y6
+	VPERMPD     $0xb1, Y9, Y14
+	VADDPS      Y14, Y8, Y8
+	VADDPS      Y12, Y8, Y8
+	TESTQ       AX, AX
+	JZ          added5
+	VADDPS      (AX), Y0, Y0
+	ADDQ        DX, AX
+	VADDPS      (AX), Y2, Y2
+	ADDQ        DX, AX
+	VADDPS      (AX), Y4, Y4
+	ADDQ        DX, AX
+	VADDPS      (AX), Y6, Y6
+	ADDQ        DX, AX
+	VADDPS      (AX), Y8, Y8
+	ADDQ        DX, AX
+	MOVQ        AX, 136(R8)
+
+added5:
+	VBROADCASTSS 112(R8), Y12
+	VBROADCASTSS 116(R8), Y13
+	MOVQ         128(R8), R10
+	MOVQ         48(R8), R11
+	MOVQ         R10, AX
+	VMAXPS       Y0, Y12, Y0
+	VMINPS       Y0, Y13, Y0
+	VMOVUPS      Y0, (AX)
+	ADDQ         R11, AX
+	VMAXPS       Y2, Y12, Y2
+	VMINPS       Y2, Y13, Y2
+	VMOVUPS      Y2, (AX)
+	ADDQ         R11, AX
+	VMAXPS       Y4, Y12, Y4
+	VMINPS       Y4, Y13, Y4
+	VMOVUPS      Y4, (AX)
+	ADDQ         R11, AX
+	VMAXPS       Y6, Y12, Y6
+	VMINPS       Y6, Y13, Y6
+	VMOVUPS      Y6, (AX)
+	ADDQ         R11, AX
+	VMAXPS       Y8, Y12, Y8
+	VMINPS       Y8, Y13, Y8
+	VMOVUPS      Y8, (AX)
+	ADDQ         R11, AX
+	MOVQ         AX, 128(R8)
+	MOVQ         $0x00000005, DX
+	JMP          stored
+
+rows6:
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+	VXORPS Y8, Y8, Y8
+	VXORPS Y9, Y9, Y9
+	VXORPS Y10, Y10, Y10
+	VXORPS Y11, Y11, Y11
+
+tap6:
+	MOVLQSX     (R15), R10
+	ADDQ        $0x04, R15
+	ADDQ        120(R8), R10
+	LEAQ        (R9)(R9*2), AX
+	LEAQ        (R10)(AX*1), R11
+	VMOVUPS     (DI), Y12
+	VMOVUPS     32(DI), Y13
+	VMOVSLDUP   (R10), Y14
+	VFMADD231PS Y12, Y14, Y0
+	VFMADD231PS Y13, Y14, Y1
+	VMOVSLDUP   (R10)(R9*1), Y15
+	VFMADD231PS Y12, Y15, Y2
+	VFMADD231PS Y13, Y15, Y3
+	VMOVSLDUP   (R10)(R9*2), Y14
+	VFMADD231PS Y12, Y14, Y4
+	VFMADD231PS Y13, Y14, Y5
+	VMOVSLDUP   (R11), Y15
+	VFMADD231PS Y12, Y15, Y6
+	VFMADD231PS Y13, Y15, Y7
+	VMOVSLDUP   (R10)(R9*4), Y14
+	VFMADD231PS Y12, Y14, Y8
+	VFMADD231PS Y13, Y14, Y9
+	VMOVSLDUP   (R11)(R9*2), Y15
+	VFMADD231PS Y12, Y15, Y10
+	VFMADD231PS Y13, Y15, Y11
+	VMOVUPS     64(DI), Y12
+	VMOVUPS     96(DI), Y13
+	VMOVSHDUP   (R10), Y14
+	VFMADD231PS Y12, Y14, Y0
+	VFMADD231PS Y13, Y14, Y1
+	VMOVSHDUP   (R10)(R9*1), Y15
+	VFMADD231PS Y12, Y15, Y2
+	VFMADD231PS Y13, Y15, Y3
+	VMOVSHDUP   (R10)(R9*2), Y14
+	VFMADD231PS Y12, Y14, Y4
+	VFMADD231PS Y13, Y14, Y5
+	VMOVSHDUP   (R11), Y15
+	VFMADD231PS Y12, Y15, Y6
+	VFMADD231PS Y13, Y15, Y7
+	VMOVSHDUP   (R10)(R9*4), Y14
+	VFMADD231PS Y12, Y14, Y8
+	VFMADD231PS Y13, Y14, Y9
+	VMOVSHDUP   (R11)(R9*2), Y15
+	VFMADD231PS Y12, Y15, Y10
+	VFMADD231PS Y13, Y15, Y11
+	ADDQ        $0x00000080, DI
+	DECQ        CX
+	JNZ         tap6
+	MOVQ        72(R8), AX
+	VMOVUPS     (AX), Y12
+	MOVQ        136(R8), AX
+	MOVQ        64(R8), DX
+	VPERMPD     $0xb1, Y1, Y14
+	VADDPS      Y14, Y0, Y0
+	VADDPS      Y12, Y0, Y0
+	VPERMPD     $0xb1, Y3, Y14
+	VADDPS      Y14, Y2, Y2
+	VADDPS      Y12, Y2, Y2
+	VPERMPD     $0xb1, Y5, Y14
+	VADDPS      Y14, Y4, Y4
+	VADDPS      Y12, Y4, Y4
+	VPERMPD     $0xb1, Y7, Y14
+	VADDPS      Y14, Y6, Y6
+	VADDPS      Y12, Y6, Y6
+	VPERMPD     $0xb1, Y9, Y14
+	VADDPS      Y14, Y8, Y8
+	VADDPS      Y12, Y8, Y8
+	VPERMPD     $0xb1, Y11, Y14
+	VADDPS      Y14, Y10, Y10
+	VADDPS      Y12, Y10, Y10
+	TESTQ       AX, AX
+	JZ          added6
+	VADDPS      (AX), Y0, Y0
+	ADDQ        DX, AX
+	VADDPS      (AX), Y2, Y2
+	ADDQ        DX, AX
+	VADDPS      (AX), Y4, Y4
+	ADDQ        DX, AX
+	VADDPS      (AX), Y6, Y6
+	ADDQ        DX, AX
+	VADDPS      (AX), Y8, Y8
+	ADDQ        DX, AX
+	VADDPS      (AX), Y10, Y10
+	ADDQ        DX, AX
+	MOVQ        AX, 136(R8)
+
+added6:
+	VBROADCASTSS 112(R8), Y12
+	VBROADCASTSS 116(R8), Y13
+	MOVQ         128(R8), R10
+	MOVQ         48(R8), R11
+	MOVQ         R10, AX
+	VMAXPS       Y0, Y12, Y0
+	VMINPS       Y0, Y13, Y0
+	VMOVUPS      Y0, (AX)
+	ADDQ         R11, AX
+	VMAXPS       Y2, Y12, Y2
+	VMINPS       Y2, Y13, Y2
+	VMOVUPS      Y2, (AX)
+	ADDQ         R11, AX
+	VMAXPS       Y4, Y12, Y4
+	VMINPS       Y4, Y13, Y4
+	VMOVUPS      Y4, (AX)
+	ADDQ         R11, AX
+	VMAXPS       Y6, Y12, Y6
+	VMINPS       Y6, Y13, Y6
+	VMOVUPS      Y6, (AX)
+	ADDQ         R11, AX
+	VMAXPS       Y8, Y12, Y8
+	VMINPS       Y8, Y13, Y8
+	VMOVUPS      Y8, (AX)
+	ADDQ         R11, AX
+	VMAXPS       Y10, Y12, Y10
+	VMINPS       Y10, Y13, Y10
+	VMOVUPS      Y10, (AX)
+	ADDQ         R11, AX
+	MOVQ         AX, 128(R8)
+	MOVQ         $0x00000006, DX
+
+stored:
+	MOVQ  DX, AX
+	IMULQ R9, AX
+	ADDQ  AX, 120(R8)
+	CMPL  104(R8), $0x02
+	JBE   next
+
+row:
+	VMOVUPS (R10), Y0
+	CMPL    104(R8), $0x02
+	JA      row_act3
+	VMAXPS  Y0, Y12, Y0
+	VMINPS  Y0, Y12, Y0
+	JMP     row_actdone
+
+row_act3:
+	CMPL         104(R8), $0x03
+	JNE          row_act4
+	VMOVAPS      Y0, Y3
+	VBROADCASTSS constants<>+16(SB), Y2
+	VADDPS       Y2, Y0, Y0
+	VXORPS       Y2, Y2, Y2
+	VMAXPS       Y0, Y2, Y0
+	VBROADCASTSS constants<>+20(SB), Y2
+	VMINPS       Y0, Y2, Y0
+	VBROADCASTSS constants<>+24(SB), Y2
+	VMULPS       Y2, Y0, Y0
+	VMULPS       Y3, Y0, Y0
+	JMP          row_actdone
+
+row_act4:
+	CMPL         104(R8), $0x04
+	JNE          row_act5
+	VBROADCASTSS constants<>+16(SB), Y2
+	VADDPS       Y2, Y0, Y0
+	VXORPS       Y2, Y2, Y2
+	VMAXPS       Y0, Y2, Y0
+	VBROADCASTSS constants<>+20(SB), Y2
+	VMINPS       Y0, Y2, Y0
+	VBROADCASTSS constants<>+24(SB), Y2
+	VMULPS       Y2, Y0, Y0
+	JMP          row_actdone
+
+row_act5:
+	CMPL         104(R8), $0x05
+	JNE          row_act6
+	VMOVAPS      Y0, Y4
+	VBROADCASTSS constants<>+44(SB), Y5
+	VMULPS       Y5, Y0, Y0
+	VBROADCASTSS constants<>+52(SB), Y5
+	VMINPS       Y0, Y5, Y0
+	VBROADCASTSS constants<>+48(SB), Y5
+	VMAXPS       Y0, Y5, Y0
+	VROUNDPS     $0x09, Y0, Y2
+	VSUBPS       Y2, Y0, Y0
+	VBROADCASTSS constants<>+120(SB), Y3
+	VBROADCASTSS constants<>+116(SB), Y5
+	VFMADD213PS  Y5, Y0, Y3
+	VBROADCASTSS constants<>+112(SB), Y5
+	VFMADD213PS  Y5, Y0, Y3
+	VBROADCASTSS constants<>+108(SB), Y5
+	VFMADD213PS  Y5, Y0, Y3
+	VBROADCASTSS constants<>+104(SB), Y5
+	VFMADD213PS  Y5, Y0, Y3
+	VBROADCASTSS constants<>+100(SB), Y5
+	VFMADD213PS  Y5, Y0, Y3
+	VCVTPS2DQ    Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VPADDD       Y2, Y3, Y0
+	VBROADCASTSS constants<>+8(SB), Y5
+	VADDPS       Y5, Y0, Y0
+	VDIVPS       Y0, Y5, Y0
+	VMULPS       Y4, Y0, Y0
+	JMP          row_actdone
+
+row_act6:
+	CMPL         104(R8), $0x06
+	JNE          row_act7
+	VBROADCASTSS constants<>+44(SB), Y5
+	VMULPS       Y5, Y0, Y0
+	VBROADCASTSS constants<>+52(SB), Y5
+	VMINPS       Y0, Y5, Y0
+	VBROADCASTSS constants<>+48(SB), Y5
+	VMAXPS       Y0, Y5, Y0
+	VROUNDPS     $0x09, Y0, Y2
+	VSUBPS       Y2, Y0, Y0
+	VBROADCASTSS constants<>+120(SB), Y3
+	VBROADCASTSS constants<>+116(SB), Y5
+	VFMADD213PS  Y5, Y0, Y3
+	VBROADCASTSS constants<>+112(SB), Y5
+	VFMADD213PS  Y5, Y0, Y3
+	VBROADCASTSS constants<>+108(SB), Y5
+	VFMADD213PS  Y5, Y0, Y3
+	VBROADCASTSS constants<>+104(SB), Y5
+	VFMADD213PS  Y5, Y0, Y3
+	VBROADCASTSS constants<>+100(SB), Y5
+	VFMADD213PS  Y5, Y0, Y3
+	VCVTPS2DQ    Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VPADDD       Y2, Y3, Y0
+	VBROADCASTSS constants<>+8(SB), Y5
+	VADDPS       Y5, Y0, Y0
+	VDIVPS       Y0, Y5, Y0
+	JMP          row_actdone
+
+row_act7:
+	CMPL         104(R8), $0x07
+	JNE          row_act8
+	VBROADCASTSS constants<>+56(SB), Y5
+	VMAXPS       Y5, Y0, Y2
+	VBROADCASTSS constants<>+60(SB), Y5
+	VMINPS       Y5, Y2, Y2
+	VMULPS       Y2, Y2, Y3
+	VBROADCASTSS constants<>+28(SB), Y4
+	VBROADCASTSS constants<>+64(SB), Y5
+	VFMADD132PS  Y5, Y4, Y3
+	VBROADCASTSS constants<>+176(SB), Y4
+	VBROADCASTSS constants<>+172(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+168(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+164(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+160(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+156(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+152(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+148(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+144(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+140(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+136(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+132(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+128(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+124(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+4(SB), Y5
+	VFMADD213PS  Y5, Y2, Y4
+	VBROADCASTSS constants<>+56(SB), Y5
+	VMULPS       Y4, Y0, Y4
+	VCMPPS       $0x06, Y5, Y0, Y0
+	VANDPS       Y4, Y0, Y0
+	JMP          row_actdone
+
+row_act8:
+	VADDPS       Y0, Y0, Y0
+	VBROADCASTSS constants<>+44(SB), Y5
+	VMULPS       Y5, Y0, Y0
+	VBROADCASTSS constants<>+52(SB), Y5
+	VMINPS       Y0, Y5, Y0
+	VBROADCASTSS constants<>+48(SB), Y5
+	VMAXPS       Y0, Y5, Y0
+	VROUNDPS     $0x09, Y0, Y2
+	VSUBPS       Y2, Y0, Y0
+	VBROADCASTSS constants<>+120(SB), Y3
+	VBROADCASTSS constants<>+116(SB), Y5
+	VFMADD213PS  Y5, Y0, Y3
+	VBROADCASTSS constants<>+112(SB), Y5
+	VFMADD213PS  Y5, Y0, Y3
+	VBROADCASTSS constants<>+108(SB), Y5
+	VFMADD213PS  Y5, Y0, Y3
+	VBROADCASTSS constants<>+104(SB), Y5
+	VFMADD213PS  Y5, Y0, Y3
+	VBROADCASTSS constants<>+100(SB), Y5
+	VFMADD213PS  Y5, Y0, Y3
+	VCVTPS2DQ    Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VPADDD       Y2, Y3, Y0
+	VBROADCASTSS constants<>+8(SB), Y5
+	VADDPS       Y5, Y0, Y0
+	VDIVPS       Y0, Y5, Y0
+	VADDPS       Y0, Y0, Y0
+	VBROADCASTSS constants<>+28(SB), Y2
+	VADDPS       Y2, Y0, Y0
+
+row_actdone:
+	VMOVUPS Y0, (R10)
+	ADDQ    R11, R10
+	DECQ    DX
+	JNZ     row
+
+next:
+	DECQ 88(R8)
+	JNZ  block
+	VZEROUPPER
+	RET
+
+// func grouped256Of8(args *byte)
+// Requires: AVX, AVX2, FMA3
+TEXT ·grouped256Of8(SB), NOSPLIT, $0-8
+	MOVQ args+0(FP), R8
+	MOVQ (R8), AX
+	MOVQ AX, 120(R8)
+	MOVQ 40(R8), AX
+	MOVQ AX, 128(R8)
+	MOVQ 56(R8), AX
+	MOVQ AX, 136(R8)
+	MOVQ 8(R8), R9
+
+block:
+	MOVQ  32(R8), DI
+	MOVQ  16(R8), R15
+	MOVQ  24(R8), CX
+	MOVQ  80(R8), AX
+	MOVQ  96(R8), DX
+	TESTQ DX, DX
+	JZ    size
+	INCQ  AX
+	DECQ  DX
+	MOVQ  DX, 96(R8)
+
+size:
+	CMPQ   AX, $0x02
+	JEQ    rows2
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+
+tap1:
+	MOVLQSX     (R15), R10
+	ADDQ        $0x04, R15
+	ADDQ        120(R8), R10
+	VMOVUPS     (DI), Y8
+	VMOVUPS     32(DI), Y9
+	VMOVUPS     64(DI), Y10
+	VMOVUPS     96(DI), Y11
+	VMOVSLDUP   (R10), Y12
+	VFMADD231PS Y8, Y12, Y0
+	VFMADD231PS Y9, Y12, Y1
+	VFMADD231PS Y10, Y12, Y2
+	VFMADD231PS Y11, Y12, Y3
+	VMOVUPS     128(DI), Y8
+	VMOVUPS     160(DI), Y9
+	VMOVUPS     192(DI), Y10
+	VMOVUPS     224(DI), Y11
+	VMOVSHDUP   (R10), Y12
+	VFMADD231PS Y8, Y12, Y0
+	VFMADD231PS Y9, Y12, Y1
+	VFMADD231PS Y10, Y12, Y2
+	VFMADD231PS Y11, Y12, Y3
+	ADDQ        $0x00000100, DI
+	DECQ        CX
+	JNZ         tap1
+	MOVQ        72(R8), AX
+	VMOVUPS     (AX), Y8
+	MOVQ        136(R8), AX
+	MOVQ        64(R8), DX
+	VPERMPD     $0x93, Y1, Y12
+	VADDPS      Y12, Y0, Y0
+	VPERMPD     $0x4e, Y2, Y12
+	VADDPS      Y12, Y0, Y0
+	VPERMPD     $0x39, Y3, Y12
+	VADDPS      Y12, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	TESTQ       AX, AX
+	JZ          added1
+	VADDPS      (AX), Y0, Y0
+	ADDQ        DX, AX
+	MOVQ        AX, 136(R8)
+
+added1:
+	VBROADCASTSS 112(R8), Y8
+	VBROADCASTSS 116(R8), Y9
+	MOVQ         128(R8), R10
+	MOVQ         48(R8), R11
+	MOVQ         R10, AX
+	VMAXPS       Y0, Y8, Y0
+	VMINPS       Y0, Y9, Y0
+	VMOVUPS      Y0, (AX)
+	ADDQ         R11, AX
+	MOVQ         AX, 128(R8)
+	MOVQ         $0x00000001, DX
+	JMP          stored
+
+rows2:
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+
+tap2:
+	MOVLQSX     (R15), R10
+	ADDQ        $0x04, R15
+	ADDQ        120(R8), R10
+	VMOVUPS     (DI), Y8
+	VMOVUPS     32(DI), Y9
+	VMOVUPS     64(DI), Y10
+	VMOVUPS     96(DI), Y11
+	VMOVSLDUP   (R10), Y12
+	VFMADD231PS Y8, Y12, Y0
+	VFMADD231PS Y9, Y12, Y1
+	VFMADD231PS Y10, Y12, Y2
+	VFMADD231PS Y11, Y12, Y3
+	VMOVSLDUP   (R10)(R9*1), Y13
+	VFMADD231PS Y8, Y13, Y4
+	VFMADD231PS Y9, Y13, Y5
+	VFMADD231PS Y10, Y13, Y6
+	VFMADD231PS Y11, Y13, Y7
+	VMOVUPS     128(DI), Y8
+	VMOVUPS     160(DI), Y9
+	VMOVUPS     192(DI), Y10
+	VMOVUPS     224(DI), Y11
+	VMOVSHDUP   (R10), Y12
+	VFMADD231PS Y8, Y12, Y0
+	VFMADD231PS Y9, Y12, Y1
+	VFMADD231PS Y10, Y12, Y2
+	VFMADD231PS Y11, Y12, Y3
+	VMOVSHDUP   (R10)(R9*1), Y13
+	VFMADD231PS Y8, Y13, Y4
+	VFMADD231PS Y9, Y13, Y5
+	VFMADD231PS Y10, Y13, Y6
+	VFMADD231PS Y11, Y13, Y7
+	ADDQ        $0x00000100, DI
+	DECQ        CX
+	JNZ         tap2
+	MOVQ        72(R8), AX
+	VMOVUPS     (AX), Y8
+	MOVQ        136(R8), AX
+	MOVQ        64(R8), DX
+	VPERMPD     $0x93, Y1, Y12
+	VADDPS      Y12, Y0, Y0
+	VPERMPD     $0x4e, Y2, Y12
+	VADDPS      Y12, Y0, Y0
+	VPERMPD     $0x39, Y3, Y12
+	VADDPS      Y12, Y0, Y0
+	VADDPS      Y8, Y0, Y0
+	VPERMPD     $0x93, Y5, Y12
+	VADDPS      Y12, Y4, Y4
+	VPERMPD     $0x4e, Y6, Y12
+	VADDPS      Y12, Y4, Y4
+	VPERMPD     $0x39, Y7, Y12
+	VADDPS      Y12, Y4, Y4
+	VADDPS      Y8, Y4, Y4
+	TESTQ       AX, AX
+	JZ          added2
+	VADDPS      (AX), Y0, Y0
+	ADDQ        DX, AX
+	VADDPS      (AX), Y4, Y4
+	ADDQ        DX, AX
+	MOVQ        AX, 136(R8)
+
+added2:
+	VBROADCASTSS 112(R8), Y8
+	VBROADCASTSS 116(R8), Y9
+	MOVQ         128(R8), R10
+	MOVQ         48(R8), R11
+	MOVQ         R10, AX
+	VMAXPS       Y0, Y8, Y0
+	VMINPS       Y0, Y9, Y0
+	VMOVUPS      Y0, (AX)
+	ADDQ         R11, AX
+	VMAXPS       Y4, Y8, Y4
+	VMINPS       Y4, Y9, Y4
+	VMOVUPS      Y4, (AX)
+	ADDQ         R11, AX
+	MOVQ         AX, 128(R8)
+	MOVQ         $0x00000002, DX
+
+stored:
+	MOVQ  DX, AX
+	IMULQ R9, AX
+	ADDQ  AX, 120(R8)
+	CMPL  104(R8), $0x02
+	JBE   next
+
+row:
+	VMOVUPS (R10), Y0
+	CMPL    104(R8), $0x02
+	JA      row_act3
+	VMAXPS  Y0, Y12, Y0
+	VMINPS  Y0, Y12, Y0
+	JMP     row_actdone
+
+row_act3:
+	CMPL         104(R8), $0x03
+	JNE          row_act4
+	VMOVAPS      Y0, Y3
+	VBROADCASTSS constants<>+16(SB), Y2
+	VADDPS       Y2, Y0, Y0
+	VXORPS       Y2, Y2, Y2
+	VMAXPS       Y0, Y2, Y0
+	VBROADCASTSS constants<>+20(SB), Y2
+	VMINPS       Y0, Y2, Y0
+	VBROADCASTSS constants<>+24(SB), Y2
+	VMULPS       Y2, Y0, Y0
+	VMULPS       Y3, Y0, Y0
+	JMP          row_actdone
+
+row_act4:
+	CMPL         104(R8), $0x04
+	JNE          row_act5
+	VBROADCASTSS constants<>+16(SB), Y2
+	VADDPS       Y2, Y0, Y0
+	VXORPS       Y2, Y2, Y2
+	VMAXPS       Y0, Y2, Y0
+	VBROADCASTSS constants<>+20(SB), Y2
+	VMINPS       Y0, Y2, Y0
+	VBROADCASTSS constants<>+24(SB), Y2
+	VMULPS       Y2, Y0, Y0
+	JMP          row_actdone
+
+row_act5:
+	CMPL         104(R8), $0x05
+	JNE          row_act6
+	VMOVAPS      Y0, Y4
+	VBROADCASTSS constants<>+44(SB), Y5
+	VMULPS       Y5, Y0, Y0
+	VBROADCASTSS constants<>+52(SB), Y5
+	VMINPS       Y0, Y5, Y0
+	VBROADCASTSS constants<>+48(SB), Y5
+	VMAXPS       Y0, Y5, Y0
+	VROUNDPS     $0x09, Y0, Y2
+	VSUBPS       Y2, Y0, Y0
+	VBROADCASTSS constants<>+120(SB), Y3
+	VBROADCASTSS constants<>+116(SB), Y5
+	VFMADD213PS  Y5, Y0, Y3
+	VBROADCASTSS constants<>+112(SB), Y5
+	VFMADD213PS  Y5, Y0, Y3
+	VBROADCASTSS constants<>+108(SB), Y5
+	VFMADD213PS  Y5, Y0, Y3
+	VBROADCASTSS constants<>+104(SB), Y5
+	VFMADD213PS  Y5, Y0, Y3
+	VBROADCASTSS constants<>+100(SB), Y5
+	VFMADD213PS  Y5, Y0, Y3
+	VCVTPS2DQ    Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VPADDD       Y2, Y3, Y0
+	VBROADCASTSS constants<>+8(SB), Y5
+	VADDPS       Y5, Y0, Y0
+	VDIVPS       Y0, Y5, Y0
+	VMULPS       Y4, Y0, Y0
+	JMP          row_actdone
+
+row_act6:
+	CMPL         104(R8), $0x06
+	JNE          row_act7
+	VBROADCASTSS constants<>+44(SB), Y5
+	VMULPS       Y5, Y0, Y0
+	VBROADCASTSS constants<>+52(SB), Y5
+	VMINPS       Y0, Y5, Y0
+	VBROADCASTSS constants<>+48(SB), Y5
+	VMAXPS       Y0, Y5, Y0
+	VROUNDPS     $0x09, Y0, Y2
+	VSUBPS       Y2, Y0, Y0
+	VBROADCASTSS constants<>+120(SB), Y3
+	VBROADCASTSS constants<>+116(SB), Y5
+	VFMADD213PS  Y5, Y0, Y3
+	VBROADCASTSS constants<>+112(SB), Y5
+	VFMADD213PS  Y5, Y0, Y3
+	VBROADCASTSS constants<>+108(SB), Y5
+	VFMADD213PS  Y5, Y0, Y3
+	VBROADCASTSS constants<>+104(SB), Y5
+	VFMADD213PS  Y5, Y0, Y3
+	VBROADCASTSS constants<>+100(SB), Y5
+	VFMADD213PS  Y5, Y0, Y3
+	VCVTPS2DQ    Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VPADDD       Y2, Y3, Y0
+	VBROADCASTSS constants<>+8(SB), Y5
+	VADDPS       Y5, Y0, Y0
+	VDIVPS       Y0, Y5, Y0
+	JMP          row_actdone
+
+row_act7:
+	CMPL         104(R8), $0x07
+	JNE          row_act8
+	VBROADCASTSS constants<>+56(SB), Y5
+	VMAXPS       Y5, Y0, Y2
+	VBROADCASTSS constants<>+60(SB), Y5
+	VMINPS       Y5, Y2, Y2
+	VMULPS       Y2, Y2, Y3
+	VBROADCASTSS constants<>+28(SB), Y4
+	VBROADCASTSS constants<>+64(SB), Y5
+	VFMADD132PS  Y5, Y4, Y3
+	VBROADCASTSS constants<>+176(SB), Y4
+	VBROADCASTSS constants<>+172(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+168(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+164(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+160(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+156(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+152(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+148(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+144(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+140(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+136(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+132(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+128(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+124(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS constants<>+4(SB), Y5
+	VFMADD213PS  Y5, Y2, Y4
+	VBROADCASTSS constants<>+56(SB), Y5
+	VMULPS       Y4, Y0, Y4
+	VCMPPS       $0x06, Y5, Y0, Y0
+	VANDPS       Y4, Y0, Y0
+	JMP          row_actdone
+
+row_act8:
+	VADDPS       Y0, Y0, Y0
+	VBROADCASTSS constants<>+44(SB), Y5
+	VMULPS       Y5, Y0, Y0
+	VBROADCASTSS constants<>+52(SB), Y5
+	VMINPS       Y0, Y5, Y0
+	VBROADCASTSS constants<>+48(SB), Y5
+	VMAXPS       Y0, Y5, Y0
+	VROUNDPS     $0x09, Y0, Y2
+	VSUBPS       Y2, Y0, Y0
+	VBROADCASTSS constants<>+120(SB), Y3
+	VBROADCASTSS constants<>+116(SB), Y5
+	VFMADD213PS  Y5, Y0, Y3
+	VBROADCASTSS constants<>+112(SB), Y5
+	VFMADD213PS  Y5, Y0, Y3
+	VBROADCASTSS constants<>+108(SB), Y5
+	VFMADD213PS  Y5, Y0, Y3
+	VBROADCASTSS constants<>+104(SB), Y5
+	VFMADD213PS  Y5, Y0, Y3
+	VBROADCASTSS constants<>+100(SB), Y5
+	VFMADD213PS  Y5, Y0, Y3
+	VCVTPS2DQ    Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VPADDD       Y2, Y3, Y0
+	VBROADCASTSS constants<>+8(SB), Y5
+	VADDPS       Y5, Y0, Y0
+	VDIVPS       Y0, Y5, Y0
+	VADDPS       Y0, Y0, Y0
+	VBROADCASTSS constants<>+28(SB), Y2
+	VADDPS       Y2, Y0, Y0
+
+row_actdone:
+	VMOVUPS Y0, (R10)
+	ADDQ    R11, R10
+	DECQ    DX
+	JNZ     row
+
+next:
+	DECQ 88(R8)
+	JNZ  block
+	VZEROUPPER
+	RET
+
+// func stageCopy256(args *byte)
+// Requires: AVX, AVX2
+TEXT ·stageCopy256(SB), NOSPLIT, $0-8
+	MOVQ         args+0(FP), R8
+	MOVQ         (R8), R9
+	MOVQ         8(R8), R10
+	MOVQ         16(R8), CX
+	MOVQ         24(R8), R11
+	MOVQ         32(R8), R12
+	MOVQ         72(R8), R13
+	MOVQ         48(R8), R15
+	VPBROADCASTD 64(R8), Y13
+	VPSLLVD      evenBitShifts<>+0(SB), Y13, Y14
+	VPSLLVD      evenBitShifts<>+32(SB), Y13, Y15
+
+pixel:
+	MOVQ R10, SI
+	MOVQ R9, DI
+	MOVQ 40(R8), DX
+	DECQ DX
+	JZ   last
+
+chunk:
+	VMOVUPS (SI), Y0
+	VMOVUPS Y0, (DI)
+	VMOVUPS 32(SI), Y1
+	VMOVUPS Y1, 32(DI)
+	ADDQ    $0x00000040, SI
+	ADDQ    R15, DI
+	DECQ    DX
+	JNZ     chunk
+
+last:
+	VMASKMOVPS (SI), Y14, Y0
+	VMASKMOVPS Y0, Y14, (DI)
+	VMASKMOVPS 32(SI), Y15, Y1
+	VMASKMOVPS Y1, Y15, 32(DI)
+	ADDQ       R11, R10
+	ADDQ       R12, R9
+	DECQ       CX
+	JNZ        pixel
 	VZEROUPPER
 	RET
 

@@ -179,6 +179,24 @@ DATA bitShifts<>+56(SB)/4, $0x00000011
 DATA bitShifts<>+60(SB)/4, $0x00000010
 GLOBL bitShifts<>(SB), RODATA|NOPTR, $64
 
+DATA evenBitShifts<>+0(SB)/4, $0x0000001f
+DATA evenBitShifts<>+4(SB)/4, $0x0000001d
+DATA evenBitShifts<>+8(SB)/4, $0x0000001b
+DATA evenBitShifts<>+12(SB)/4, $0x00000019
+DATA evenBitShifts<>+16(SB)/4, $0x00000017
+DATA evenBitShifts<>+20(SB)/4, $0x00000015
+DATA evenBitShifts<>+24(SB)/4, $0x00000013
+DATA evenBitShifts<>+28(SB)/4, $0x00000011
+DATA evenBitShifts<>+32(SB)/4, $0x0000000f
+DATA evenBitShifts<>+36(SB)/4, $0x0000000d
+DATA evenBitShifts<>+40(SB)/4, $0x0000000b
+DATA evenBitShifts<>+44(SB)/4, $0x00000009
+DATA evenBitShifts<>+48(SB)/4, $0x00000007
+DATA evenBitShifts<>+52(SB)/4, $0x00000005
+DATA evenBitShifts<>+56(SB)/4, $0x00000003
+DATA evenBitShifts<>+60(SB)/4, $0x00000001
+GLOBL evenBitShifts<>(SB), RODATA|NOPTR, $64
+
 // func winograd2Input512(args *byte)
 // Requires: AVX, AVX512F
 TEXT ·winograd2Input512(SB), NOSPLIT, $0-8

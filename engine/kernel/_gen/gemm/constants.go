@@ -114,9 +114,14 @@ func constants() {
 	for i := range 16 {
 		build.DATA(4*i, operand.U32(uint32(31-i)))
 	}
+	// Shifts that bring bit 2i of a mask to the sign of lane i.
+	evenBitShifts = build.GLOBL("evenBitShifts", attr.RODATA|attr.NOPTR)
+	for i := range 16 {
+		build.DATA(4*i, operand.U32(uint32(31-2*i)))
+	}
 }
 
-var interleave, deinterleave, upperWords, upperToLower, widen, bitShifts operand.Mem
+var interleave, deinterleave, upperWords, upperToLower, widen, bitShifts, evenBitShifts operand.Mem
 
 // k addresses a constant.
 func k(name string) operand.Mem {

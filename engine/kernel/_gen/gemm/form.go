@@ -27,6 +27,14 @@ func (f form) bytes() int {
 	return 32
 }
 
+// count is the number of vector registers.
+func (f form) count() int {
+	if f.wide {
+		return 32
+	}
+	return 16
+}
+
 // registers returns count vector registers from the given one on.
 func (f form) registers(from, count int) []VecPhysical {
 	if f.wide {

@@ -31,7 +31,17 @@ const (
 	gResAt
 )
 
-// groupedKernel emits the convolution of groups of 4, 8 or 16 input and output channels for one vector of 16 channels.
+// grouped is a kernel for the convolution of groups of size input and output channels, one vector of channels at a time.
+type grouped struct {
+	form
+	size      int
+	sums      int // of a position
+	positions int // of a block
+}
+
+var groupedKernels = []grouped{{form512, 4, 2, 14}, {form512, 8, 4, 6}, {form512, 16, 1, 14}, {form256, 4, 2, 6}, {form256, 8, 4, 2}}
+
+// kernel emits the kernel.
 //
 // With groups of 16 each input value is broadcast to the group's outputs. With smaller groups a vector holds several, and a
 // value belongs to the lanes of its group alone: the even values of a vector are doubled to pairs of lanes while they are loaded, then the
@@ -40,10 +50,9 @@ const (
 //
 // Registers: R8 the arguments, R9 stride of the positions, DI weights, R15 offsets, CX taps left, R10 to R13 and BX rows 0, 3, 6, 9
 // and 12 of a block, AX and DX temporary.
-func groupedKernel(size int) {
-	name := fmt.Sprintf("grouped%d", size)
-	sums := map[int]int{4: 2, 8: 4, 16: 1}[size] // of a position
-	most := map[int]int{4: 14, 8: 6, 16: 14}[size]
+func (g grouped) kernel() {
+	name := fmt.Sprintf("grouped%sOf%d", g.name, g.size)
+	size, sums, most, bytes := g.size, g.sums, g.positions, g.bytes()
 	TEXT(name, NOSPLIT, "func(args *byte)")
 	Pragma("noescape")
 	Doc(fmt.Sprintf("%s computes positions of a convolution in groups of %d channels: see groupedArgs.", name, size))
@@ -70,11 +79,11 @@ func groupedKernel(size int) {
 	}
 	for n := 1; n <= most; n++ {
 		Label(l("rows", n))
-		z := registers(0, n*sums)
-		rest := registers(most*sums, 32-most*sums)
+		z := g.registers(0, n*sums)
+		rest := g.registers(most*sums, g.count()-most*sums)
 		w, x := rest[:max(sums, 2)], rest[max(sums, 2):]
 		for _, r := range z {
-			VPXORD(r, r, r)
+			g.zero(r)
 		}
 		Label(l("tap", n))
 		MOVLQSX(Mem{Base: R15}, R10)
@@ -96,7 +105,7 @@ func groupedKernel(size int) {
 		}
 		if size == 16 {
 			for i := range size {
-				VMOVUPS(Mem{Base: RDI, Disp: 64 * i}, w[i%2])
+				VMOVUPS(Mem{Base: RDI, Disp: bytes * i}, w[i%2])
 				for r := range n {
 					VFMADD231PS_BCST(row(r, 4*i), w[i%2], z[r])
 				}
@@ -104,7 +113,7 @@ func groupedKernel(size int) {
 		} else {
 			for parity, double := range []func(...Op){func(o ...Op) { VMOVSLDUP(o[0], o[1]) }, func(o ...Op) { VMOVSHDUP(o[0], o[1]) }} {
 				for i := range sums {
-					VMOVUPS(Mem{Base: RDI, Disp: 64 * (parity*sums + i)}, w[i])
+					VMOVUPS(Mem{Base: RDI, Disp: bytes * (parity*sums + i)}, w[i])
 				}
 				for r := range n {
 					double(row(r, 0), x[r%2])
@@ -114,7 +123,7 @@ func groupedKernel(size int) {
 				}
 			}
 		}
-		ADDQ(U32(uint32(64*size)), RDI)
+		ADDQ(U32(uint32(bytes*size)), RDI)
 		DECQ(RCX)
 		JNZ(LabelRef(l("tap", n)))
 
@@ -161,9 +170,10 @@ func groupedKernel(size int) {
 	CMPL(arg(gActivation), Imm(actReLU6))
 	JBE(LabelRef("next"))
 	Label("row")
-	VMOVUPS(Mem{Base: R10}, Z0)
-	activate(form512, "row", arg(gActivation), Z30, Z31, Z0)
-	VMOVUPS(Z0, Mem{Base: R10})
+	sum, unused := g.registers(0, 1)[0], g.registers(12, 1)[0] // there are no bounds
+	VMOVUPS(Mem{Base: R10}, sum)
+	activate(g.form, "row", arg(gActivation), unused, unused, sum)
+	VMOVUPS(sum, Mem{Base: R10})
 	ADDQ(R11, R10)
 	DECQ(RDX)
 	JNZ(LabelRef("row"))

@@ -25,9 +25,10 @@ var sets = map[string]func(){
 		for _, p := range products {
 			p.kernel()
 		}
-		for _, size := range []int{4, 8, 16} {
-			groupedKernel(size)
+		for _, g := range groupedKernels {
+			g.kernel()
 		}
+		stageCopy256()
 		vectorKernel("dot512", 14, pairs)
 		vectorKernel("fmaNarrow", 8, narrow)
 	},

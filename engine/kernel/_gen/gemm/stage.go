@@ -20,9 +20,33 @@ const (
 	sLow
 )
 
+// stageCopy256 emits stageCopy of float32 for AVX2.
+func stageCopy256() {
+	masks := []Register{Y14, Y15}
+	prepare := func() {
+		// Every second bit of the masks of words.
+		VPBROADCASTD(Mem{Base: R8, Disp: sStoreMask}, Y13)
+		for i, m := range masks {
+			VPSLLVD(evenBitShifts.Offset(32*i), Y13, m)
+		}
+	}
+	stageKernel("stageCopy256", "copies chunks of 16 float32.", 64, prepare, func(last bool) {
+		for i, v := range []VecPhysical{Y0, Y1} {
+			from, to := Mem{Base: RSI, Disp: 32 * i}, Mem{Base: RDI, Disp: 32 * i}
+			if last {
+				form256.load(from, masks[i], v)
+				form256.store(v, masks[i], to)
+			} else {
+				VMOVUPS(from, v)
+				VMOVUPS(v, to)
+			}
+		}
+	})
+}
+
 // stageKernels emits the copies of input rows to scratch memory. A chunk is 32 values of 16 bits at the destination.
 func stageKernels() {
-	stageKernel("stageCopy", "copies chunks of 64 bytes.", 64, func() {}, func(last bool) {
+	stageKernel("stageCopy", "copies chunks of 64 bytes.", 64, wideMasks, func(last bool) {
 		if last {
 			VMOVDQU16_Z(Mem{Base: RSI}, K1, Z0)
 			VMOVDQU16(Z0, K2, Mem{Base: RDI})
@@ -32,6 +56,7 @@ func stageKernels() {
 		VMOVDQU64(Z0, Mem{Base: RDI})
 	})
 	constants := func() {
+		wideMasks()
 		VPBROADCASTD(k("round16"), Z27)
 		VPBROADCASTD(k("high16"), Z26)
 		VPBROADCASTD(k("fixnan"), Z25)
@@ -79,8 +104,17 @@ func stageKernels() {
 	})
 }
 
-// stageKernel emits the loops over pixels and chunks. The masks of the last chunk are K1 and, for its second 16 values,
-// K3 to load, K2 to store.
+// wideMasks sets the masks of the last chunk: K1 and, for its second 16 values, K3 to load, K2 to store.
+func wideMasks() {
+	MOVQ(Mem{Base: R8, Disp: sLoadMask}, RAX)
+	KMOVD(EAX, K1)
+	SHRQ(Imm(16), RAX)
+	KMOVD(EAX, K3)
+	MOVQ(Mem{Base: R8, Disp: sStoreMask}, RAX)
+	KMOVD(EAX, K2)
+}
+
+// stageKernel emits the loops over pixels and chunks.
 func stageKernel(name, doc string, srcChunk int, prepare func(), chunk func(last bool)) {
 	TEXT(name, NOSPLIT, "func(args *byte)")
 	Pragma("noescape")
@@ -94,12 +128,6 @@ func stageKernel(name, doc string, srcChunk int, prepare func(), chunk func(last
 	MOVQ(arg(sDstStep), R12)
 	MOVQ(arg(sLow), R13)
 	MOVQ(arg(sDstChunk), R15)
-	MOVQ(arg(sLoadMask), RAX)
-	KMOVD(EAX, K1)
-	SHRQ(Imm(16), RAX)
-	KMOVD(EAX, K3)
-	MOVQ(arg(sStoreMask), RAX)
-	KMOVD(EAX, K2)
 	prepare()
 	Label("pixel")
 	MOVQ(R10, RSI)
