@@ -10,9 +10,6 @@ import (
 	"github.com/go-modelzoo/zoo/engine/kernel/cpu"
 )
 
-// groupRows is how many rows of a are packed at a time: with a depth of 512 they take 128 or 256 KB of L2.
-const groupRows = 128
-
 // maxSteps bounds the depth that a task packs at a time.
 const maxSteps = 64
 
@@ -228,104 +225,30 @@ func (t *tileMultiplier) packB(p *Product, b []float32, k0, k1, j0, j1 int, dst,
 	}
 }
 
-// vectorMultiplier multiplies in float32 vectors.
-type vectorMultiplier struct{ size productSize }
-
-func newVectorMultiplier(p *Product) vectorMultiplier { return vectorMultiplier{productsOf(p.Tier)} }
-
-// groupRows is the multiple of the block next below groupRows.
-func (v vectorMultiplier) groupRows() int { return groupRows / v.size.rows * v.size.rows }
-
-func (v vectorMultiplier) grain() (int, int) { return v.size.rows, v.size.panel() }
-
-func (v vectorMultiplier) scratch(cols, depth int) int {
-	panel := v.size.panel()
-	return 5*64 + 4*(v.groupRows()*(depth+16)+(cols+panel-1)/panel*panel*depth)
+func newVectorMultiplier(p *Product) vectorMultiplier {
+	size := productsOf(p.Tier)
+	return vectorMultiplier{rows: size.rows, panel: size.panel(), tier: p.Tier}
 }
 
-func (v vectorMultiplier) run(p *Product, depth, i0, i1, j0, j1 int, dst, a, b []float32, scratch []byte) {
-	f := floats(align(scratch, 64))
-	lda := depth + 16 // or rows would fall on few cache sets
-	pa, pb := f[:v.groupRows()*lda], f[v.groupRows()*lda:]
-	for k0 := 0; k0 < p.K; k0 += depth {
-		k1 := min(k0+depth, p.K)
-		run := [2]int32{0, int32((k1 - k0 + unrollValues - 1) / unrollValues)}
-		v.packB(p, b, k0, k1, j0, j1, pb)
-		for i := i0; i < i1; i += v.groupRows() {
-			n := min(v.groupRows(), i1-i)
-			v.packA(p, a, i, i+n, k0, k1, pa, lda)
-			v.multiply(&run, dst[i*p.N+j0:], p.N, n, j1-j0, k0 > 0 || p.Accumulate, pa, lda, pb)
-		}
-	}
-}
-
-// multiply computes rows times cols sums of packed operands: a of rows aStride floats apart, b as panels, dst of rows ldd floats apart.
-// With add they are added to what dst holds.
-func (v vectorMultiplier) multiply(run *[2]int32, dst []float32, ldd, rows, cols int, add bool, a []float32, aStride int, b []float32) {
+func (v vectorMultiplier) multiply(dst []float32, ldd, rows, cols, depth int, add bool, a []float32, aStride int, b []float32) {
+	size, groups := productsOf(v.tier), depth/unrollValues
+	run := [2]int32{0, int32(groups)}
 	args := productArgs{
 		aStride: 4 * aStride, runs: &run[0], runCount: 1, bias: &noBias[0], cStride: 4 * ldd, resStride: 4 * ldd,
 	}
 	args.low, args.high = bounds(kernel.None)
-	groups, width := int(run[1]), v.size.panel()
-	panel := groups * unrollValues * width
-	most := v.size.callRows(groups)
-	for j := 0; j < cols; j += width {
-		args.b = unsafe.Pointer(&b[j/width*panel])
+	most := size.callRows(groups)
+	for j := 0; j < cols; j += v.panel {
+		args.b = unsafe.Pointer(&b[j*depth])
 		args.next = args.b
-		args.mask = 1<<min(cols-j, width) - 1
+		args.mask = 1<<min(cols-j, v.panel) - 1
 		for from := 0; from < rows; from += most {
 			args.a = unsafe.Pointer(&a[from*aStride])
 			args.c = unsafe.Pointer(&dst[from*ldd+j])
 			if add {
 				args.res = args.c
 			}
-			args.multiply(v.size, min(most, rows-from), false)
-		}
-	}
-}
-
-// packA copies rows [i0, i1) of op(a), the depth filled with zeros to whole groups.
-func (v vectorMultiplier) packA(p *Product, a []float32, i0, i1, k0, k1 int, dst []float32, lda int) {
-	n := k1 - k0
-	pad := (n + unrollValues - 1) / unrollValues * unrollValues
-	for i := i0; i < i1; i++ {
-		row := dst[(i-i0)*lda:][:pad]
-		clear(row[n:])
-		if !p.TransA {
-			copy(row, a[i*p.K+k0:][:n])
-		}
-	}
-	if p.TransA {
-		for k := k0; k < k1; k++ {
-			for i, x := range a[k*p.M+i0:][:i1-i0] {
-				dst[i*lda+k-k0] = x
-			}
-		}
-	}
-}
-
-// packB copies columns [j0, j1) of op(b), panel by panel.
-func (v vectorMultiplier) packB(p *Product, b []float32, k0, k1, j0, j1 int, dst []float32) {
-	pad, width := (k1-k0+unrollValues-1)/unrollValues*unrollValues, v.size.panel()
-	for j := j0; j < j1; j += width {
-		cols := min(width, j1-j)
-		panel := dst[:pad*width]
-		dst = dst[len(panel):]
-		if cols < width {
-			clear(panel)
-		} else {
-			clear(panel[(k1-k0)*width:])
-		}
-		if p.TransB {
-			for c := range cols {
-				for k, x := range b[(j+c)*p.K+k0:][:k1-k0] {
-					panel[k*width+c] = x
-				}
-			}
-			continue
-		}
-		for k := k0; k < k1; k++ {
-			copy(panel[(k-k0)*width:][:cols], b[k*p.N+j:])
+			args.multiply(size, min(most, rows-from), false)
 		}
 	}
 }

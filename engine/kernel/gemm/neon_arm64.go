@@ -30,7 +30,37 @@ func pack(s ConvSpec, w *weights, bias []float32, each parallel) packed {
 }
 
 // newMultiplier chooses the kernel of a product.
-func newMultiplier(*Product) multiplier { return plainMultiplier{} }
+func newMultiplier(p *Product) multiplier { return newVectorMultiplier(p) }
+
+func newVectorMultiplier(p *Product) vectorMultiplier {
+	return vectorMultiplier{rows: neonPositions, panel: neonPanel, tier: p.Tier}
+}
+
+func (v vectorMultiplier) multiply(dst []float32, ldd, rows, cols, depth int, add bool, a []float32, aStride int, b []float32) {
+	run := [2]int32{0, int32(depth)}
+	var sums [neonPositions * neonPanel]float32
+	for j := 0; j < cols; j += v.panel {
+		width := min(v.panel, cols-j)
+		for i := 0; i < rows; i += v.rows {
+			neonSums(&sums[0], unsafe.Pointer(&a[i*aStride]), 4*aStride, &run[0], 1, &b[j*depth])
+			for r := range min(v.rows, rows-i) {
+				to, row := dst[(i+r)*ldd+j:][:width], sums[r*v.panel:][:width]
+				if !add {
+					copy(to, row)
+					continue
+				}
+				for c, x := range row {
+					to[c] += x
+				}
+			}
+		}
+	}
+}
+
+// newOuter chooses the kernel of a gradient of weights whose sums lie in rows of the given width.
+func newOuter(s *ConvSpec, width int) outer {
+	return vectorOuter{newVectorMultiplier(&Product{M: 1, N: width, K: 1, Tier: s.Tier})}
+}
 
 // neonConv is a convolution packed for NEON.
 type neonConv struct {
@@ -142,6 +172,7 @@ func (n *neonCall) run(task int, src, dst kernel.Map, residual *kernel.Map, scra
 		a = unsafe.Pointer(&scratch[0])
 	}
 	dstAt, resAt := n.origin(&dst, b), 0
+	var residue [neonPanel]float32
 	if residual != nil {
 		resAt = n.origin(residual, b)
 	}
@@ -165,17 +196,28 @@ func (n *neonCall) run(task int, src, dst kernel.Map, residual *kernel.Map, scra
 					row[i] += v
 				}
 				if residual != nil {
-					for i := range row {
-						row[i] += load(residual, resAt+int(e.res)+channel+i)
+					r := residue[:channels]
+					loadAll(r, residual, resAt+int(e.res)+channel)
+					for i, v := range r {
+						row[i] += v
 					}
 				}
-				if n.spec.Activation != kernel.None {
-					for i, v := range row {
-						row[i] = n.spec.Activation.Apply(v)
-					}
-				}
+				activateRow(row, n.spec.Activation)
 				store(&dst, dstAt+int(e.dst)+channel, row)
 			}
+		}
+	}
+}
+
+// activateRow applies an activation. Those that clip take no call a value.
+func activateRow(row []float32, a kernel.Activation) {
+	low, high := bounds(a)
+	for i, v := range row {
+		row[i] = min(max(v, low), high)
+	}
+	if a > kernel.ReLU6 {
+		for i, v := range row {
+			row[i] = a.Apply(v)
 		}
 	}
 }

@@ -3,7 +3,6 @@
 package gemm
 
 import (
-	"math"
 	"slices"
 	"unsafe"
 
@@ -551,16 +550,4 @@ func planes(m *kernel.Map, at int) (unsafe.Pointer, unsafe.Pointer) {
 	default:
 		return unsafe.Pointer(&m.Hi[at]), unsafe.Pointer(&m.Lo[at])
 	}
-}
-
-// bounds returns the interval to which an activation clips, all numbers for those that do more.
-func bounds(a kernel.Activation) (low, high float32) {
-	low, high = float32(math.Inf(-1)), float32(math.Inf(1))
-	switch a {
-	case kernel.ReLU:
-		low = 0
-	case kernel.ReLU6:
-		low, high = 0, 6
-	}
-	return low, high
 }

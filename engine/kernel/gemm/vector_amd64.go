@@ -20,8 +20,6 @@ const (
 	positionsNarrow = 8
 	// spareRows are entries for the rows of a block that lies otherwise than the table says, and one for its bounds.
 	spareRows = positionsPairs + 1
-	// unrollValues is how many values of a run, or pairs of them, the kernels sum per loop.
-	unrollValues = 4
 	// flopsPerCycle is what a core does: two fused multiply-adds of 16 values.
 	flopsPerCycle = 64
 )
