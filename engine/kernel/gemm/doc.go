@@ -24,12 +24,13 @@
 //
 //   - AMX tiles (tile_amd64.go) at the precisions High and Medium: 2×2 tiles of sums over one or two planes of bfloat16.
 //     High sums lo·hi, hi·hi and hi·lo in float32. The epilogue of a block runs between the tile products of the next.
-//   - Vectors: float32 multiply-adds in AVX-512 (product_amd64.go: any number of rows, so that an output row of any width wastes
-//     nothing) or AVX2 (vector_amd64.go); AVX-512 BF16 pairs where they are faster or save bytes; weights of three bytes for linear
-//     layers at High. Groups of 4, 8 and 16 channels have kernels without idle lanes (grouped_amd64.go).
-//   - Winograd's method for 3×3 convolutions, where the caller asks for it (winograd.go says when it pays): at Highest with AVX-512 a
+//   - Vectors: float32 multiply-adds in AVX-512 or AVX2 (product_amd64.go: any number of rows, so that an output row of any width wastes
+//     nothing); with AVX-512 also BF16 pairs where they are faster or save bytes, and weights of three bytes for linear layers at High
+//     (vector_amd64.go). Groups of 4, 8 and 16 channels are computed without idle lanes (grouped_amd64.go).
+//   - Winograd's method for 3×3 convolutions, where the caller asks for it (winograd.go says when it pays): in float32 vectors a
 //     quarter to a half of the multiplications, at two to three times the rounding error with the larger tiles; in AMX tiles along the
 //     rows, half of them at twice the error (winograd_strip_amd64.go).
+//   - NEON (neon_arm64.go): blocks of 6 positions and 16 channels of float32, for convolutions and products.
 //   - Plain Go (reference.go): the meaning of the others, and the tier cpu.Generic.
 //
 // The assembly is written by the programs in ../_gen/gemm and ../_gen/amx. AMX tiles live only within one call of the

@@ -183,7 +183,6 @@ type vectorCall struct {
 	parts    int
 	aStride  int
 	blockMax int
-	lines    bool // computed by products, row by row of the output
 	// converts says that the destination is not float32: the sums then go to scratch memory first, and are converted in
 	// plain Go. That is for linear layers before maps of other formats.
 	converts bool
@@ -201,23 +200,22 @@ func (c *vectorConv) bind(spec *ConvSpec, src, dst kernel.Map, residual *kernel.
 	}
 	// The kernel reads whole groups of values, so a map can be read itself only if its channels are such.
 	directable := src.Format == c.grain.format() && c.depth.bundleIn%c.unroll == 0 && c.depth.bundles == 1 && !c.grouped()
-	v.lines = c.form == plain
 	few := 1024 // bytes between pixels at which the rows of a block would share few cache sets
-	if v.lines {
+	if c.form == plain {
 		few = 4096
 	}
 	if step, even := uniform(&src); even && step*c.grain.element%few == 0 && c.depth.bundleIn >= 256 {
 		directable = false
 	}
 	v.geometry = newGeometry(spec, &c.depth, c.grain, &src, &dst, residual, directable)
-	if v.lines {
+	if c.form == plain {
 		v.parts = v.chooseLines(workers)
 	} else {
 		perBlock := float64(2*c.groups*c.unroll*c.grain.rows*c.grain.panel)/c.flops*1.1 + 150
 		v.blockMax = max(1, int(callCycles/perBlock))
 		v.parts = v.choose(c.grain, &c.depth, costs{perBlock: perBlock, panels: c.depth.bundles * c.panels, panelBytes: c.panelBytes(), stage: stageCycles}, workers)
 	}
-	if !v.lines || v.converts {
+	if c.form != plain || v.converts {
 		v.listRows(c.grain, &dst, residual, c.grain.panel*4)
 	}
 	v.aStride = v.stride * v.pixel
@@ -284,9 +282,9 @@ func (v *vectorCall) each(task int, f func(at, n, y, x, from, to int)) {
 	}
 }
 
-// compute is run into float32.
+// compute is run into float32: by products, row by row of the output, or in blocks of positions.
 func (v *vectorCall) compute(task int, src, dst kernel.Map, residual *kernel.Map, scratch []byte) {
-	if v.lines {
+	if v.form == plain {
 		v.multiply(task, src, dst, residual, scratch)
 		return
 	}
