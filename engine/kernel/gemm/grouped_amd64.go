@@ -133,10 +133,7 @@ func (v *vectorCall) multiplyGroups(b band, from, to int, dst kernel.Map, residu
 		resImage, resRow, resPixel = strides(&v.geometry, residual)
 		args.resStride = 4 * resPixel
 	}
-	lines, width := b.rows, v.ow
-	if v.flat {
-		lines, width = 1, b.rows
-	}
+	lines, width := v.lines(b)
 	lanes := v.group.lanes
 	vectorBytes := len(v.taps) * v.group.channels * lanes * 4
 	for channel := from * groupedChannels; channel < to*groupedChannels; channel += lanes {

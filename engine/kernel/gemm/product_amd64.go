@@ -128,8 +128,8 @@ func (v *vectorCall) chooseLines(workers int) (parts int) {
 		q := v.geometry
 		q.setBands(rows, images, d, g)
 		lines, width := q.bandRows*q.bandImages, q.ow
-		if q.flat {
-			lines, width = 1, q.bandRows
+		if v.joined {
+			lines, width = q.bandImages, q.bandRows*q.ow
 		}
 		panel := float64(lines) * (lineCall + float64((width+v.products.rows-1)/v.products.rows)*lineBlock + float64(width)*values*lineRow)
 		staged := q.stagedBytes(g)
@@ -165,6 +165,24 @@ func (v *vectorCall) chooseLines(workers int) (parts int) {
 	return parts
 }
 
+// rowsJoin reports whether the rows of an image follow each other without a gap in what is read and in what is written, so that they can be
+// computed as one.
+func (v *vectorCall) rowsJoin(dst, residual *kernel.Map) bool {
+	join := func(m *kernel.Map) bool {
+		_, row, pixel := strides(&v.geometry, m)
+		return row == v.ow*pixel
+	}
+	return v.pitch == v.ow && join(dst) && (residual == nil || join(residual))
+}
+
+// lines returns how many lines of each image of a band are computed by themselves, and their pixels.
+func (v *vectorCall) lines(b band) (lines, width int) {
+	if v.joined {
+		return 1, b.rows * v.ow
+	}
+	return b.rows, v.ow
+}
+
 // multiply is compute by products.
 func (v *vectorCall) multiply(task int, src, dst kernel.Map, residual *kernel.Map, scratch []byte) {
 	d := &v.depth
@@ -185,10 +203,7 @@ func (v *vectorCall) multiply(task int, src, dst kernel.Map, residual *kernel.Ma
 		return
 	}
 	image, row, pixel := strides(&v.geometry, &dst)
-	lines, width := b.rows, v.ow
-	if v.flat {
-		lines, width = 1, b.rows
-	}
+	lines, width := v.lines(b)
 	args := productArgs{aStride: v.aStride, runs: &v.runs[0], runCount: len(v.runs) / 2, cStride: 4 * pixel, activation: int(v.spec.Activation)}
 	args.low, args.high = bounds(v.spec.Activation)
 	var resImage, resRow, resPixel int

@@ -183,6 +183,7 @@ type vectorCall struct {
 	parts    int
 	aStride  int
 	blockMax int
+	joined   bool // the rows of an image are computed as one
 	// converts says that the destination is not float32: the sums then go to scratch memory first, and are converted in
 	// plain Go. That is for linear layers before maps of other formats.
 	converts bool
@@ -209,6 +210,7 @@ func (c *vectorConv) bind(spec *ConvSpec, src, dst kernel.Map, residual *kernel.
 	}
 	v.geometry = newGeometry(spec, &c.depth, c.grain, &src, &dst, residual, directable)
 	if c.form == plain {
+		v.joined = v.rowsJoin(&dst, residual)
 		v.parts = v.chooseLines(workers)
 	} else {
 		perBlock := float64(2*c.groups*c.unroll*c.grain.rows*c.grain.panel)/c.flops*1.1 + 150
