@@ -10,7 +10,7 @@ import (
 
 // Entry is a model as `zoo list` shows it.
 type Entry struct {
-	Name     string   `json:"name"`
+	Name     string   `json:"name"` // with address and tag for what was pulled from a registry by its address
 	Family   string   `json:"family"`
 	Params   int64    `json:"params"`
 	MACs     int64    `json:"macs"`
@@ -72,9 +72,15 @@ func (c *Client) List(ctx context.Context) ([]Entry, error) {
 		return nil, err
 	}
 	for _, l := range local {
+		if l.Partial {
+			continue
+		}
 		name, tag, err := registry.SplitReference(l.Reference)
-		if err != nil || l.Partial {
-			continue // an incomplete download
+		if strings.HasPrefix(l.Reference, "oci://") { // of a registry that was named: its name is all of that
+			name, tag, err = l.Reference, l.Reference[strings.LastIndexByte(l.Reference, ':')+1:], nil
+		}
+		if err != nil {
+			continue // a plugin
 		}
 		e := byName[name]
 		if e == nil {

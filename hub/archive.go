@@ -37,15 +37,11 @@ func (h *Hub) Export(ctx context.Context, w io.Writer, refs ...string) error {
 		if err != nil {
 			return err
 		}
-		d, err := h.store.Resolve(source.RefName(m.Name, m.Tag))
+		a, err := h.stored(m)
 		if err != nil {
 			return err
 		}
-		a, err := h.readArtifact(d, m.Name, m.Tag)
-		if err != nil {
-			return err
-		}
-		if a, err = h.pack(ctx, a); err != nil {
+		if a, err = h.pack(ctx, m.entry, a); err != nil {
 			return err
 		}
 		signatures, err := h.storedSignatures(a.descriptor)
@@ -181,11 +177,12 @@ func (h *Hub) importArtifact(ctx context.Context, x *registry.Index, s source.So
 	if err != nil {
 		return err
 	}
-	signatures, err := h.trust(ctx, &Resolved{Name: name, Tag: tag, Source: "the archive", Descriptor: d, Row: r.row, Weights: r.weights, repository: repo}, a)
+	res := &Resolved{Name: name, Tag: tag, Source: "the archive", Descriptor: d, Row: r.row, Weights: r.weights, repository: repo, reference: r}
+	signatures, err := h.trust(ctx, res, a)
 	if err != nil {
 		return err
 	}
-	return h.accept(ctx, a, signatures, "the archive")
+	return h.accept(ctx, a, signatures, res)
 }
 
 // readArchive stores an archive's blobs, each checked against its name, and returns its index.

@@ -116,6 +116,16 @@ func (h *Hub) readArtifact(d ocispec.Descriptor, name, tag string) (*artifact, e
 	return parseArtifact(d, raw, func(c ocispec.Descriptor) ([]byte, error) { return h.store.Read(c.Digest, card.MaxBytes) }, name, tag)
 }
 
+// stored reads the artifact of a model of the store.
+func (h *Hub) stored(m *Model) (*artifact, error) {
+	d, err := h.store.Resolve(m.entry)
+	if err != nil {
+		return nil, err
+	}
+	d.Annotations = nil // its name here
+	return h.readArtifact(d, m.Name, m.Tag)
+}
+
 // unpack makes sure that the safetensors file of an artifact in the store is there.
 func (h *Hub) unpack(ctx context.Context, a *artifact, from string) error {
 	want := a.card.Weights
@@ -162,8 +172,8 @@ func (w *progressWriter) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// publish builds the manifest of a card and the layers, stores card and manifest, and names it.
-func (h *Hub) publish(ctx context.Context, c *card.Card, layers []ocispec.Descriptor) (*artifact, error) {
+// publish builds the manifest of a card and the layers, stores card and manifest, and enters it in the store's index unless entry is empty.
+func (h *Hub) publish(ctx context.Context, entry string, c *card.Card, layers []ocispec.Descriptor) (*artifact, error) {
 	rawCard, err := c.Encode()
 	if err != nil {
 		return nil, err
@@ -186,14 +196,17 @@ func (h *Hub) publish(ctx context.Context, c *card.Card, layers []ocispec.Descri
 		}
 	}
 	d := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, ArtifactType: card.ArtifactType, Digest: digest.FromBytes(raw), Size: int64(len(raw))}
-	if err := h.store.Tag(ctx, source.RefName(c.Name, c.Tag), d); err != nil {
-		return nil, err
+	if entry != "" {
+		if err := h.store.Tag(ctx, entry, d); err != nil {
+			return nil, err
+		}
 	}
 	return parseArtifact(d, raw, func(ocispec.Descriptor) ([]byte, error) { return rawCard, nil }, c.Name, c.Tag)
 }
 
-// pack returns the artifact with packed weights and a chunk table, making and naming it if the one in the store has them plain.
-func (h *Hub) pack(ctx context.Context, a *artifact) (*artifact, error) {
+// pack returns the artifact of an entry with packed weights and a chunk table, making it and putting it in the entry's place if the one in the
+// store has them plain.
+func (h *Hub) pack(ctx context.Context, entry string, a *artifact) (*artifact, error) {
 	if a.packed() {
 		return a, nil
 	}
@@ -204,7 +217,7 @@ func (h *Hub) pack(ctx context.Context, a *artifact) (*artifact, error) {
 	if a.provenance != nil {
 		layers = append(layers, *a.provenance)
 	}
-	return h.publish(ctx, a.card, layers)
+	return h.publish(ctx, entry, a.card, layers)
 }
 
 // packLayers packs a card's weights, which are in the store.
@@ -294,9 +307,9 @@ func (h *Hub) CheckLicense(what, license string) error {
 }
 
 // pinModel checks the lock, and pins what is new to it.
-func (h *Hub) pinModel(ctx context.Context, a *artifact) error {
+func (h *Hub) pinModel(ctx context.Context, ref string, a *artifact) error {
 	return lock.Update(ctx, h.config.LockFile, func(f *lock.File) error {
-		_, err := f.PinModel(a.card.Name+":"+a.card.Tag, a.pin())
+		_, err := f.PinModel(ref, a.pin())
 		return err
 	})
 }

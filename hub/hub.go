@@ -18,7 +18,6 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -181,101 +180,19 @@ type Model struct {
 	Source string
 	// Manifest is the digest of the artifact in the store.
 	Manifest digest.Digest
+
+	reference string
+	entry     string // of the store's index
 }
 
-// Reference is NAME:TAG.
-func (m *Model) Reference() string { return m.Name + ":" + m.Tag }
+// Reference is what to ask for the model by: NAME:TAG, or oci://HOST/PATH/NAME:TAG if that is how it was asked for.
+func (m *Model) Reference() string { return m.reference }
 
 // SourceStore is the Source of models that were in the store.
 const SourceStore = "store"
 
 // TagLocal is the tag of models that were imported or trained here.
 const TagLocal = "local"
-
-// reference is a parsed MODEL argument.
-type reference struct {
-	name, tag string
-	row       *registry.Model   // nil: not in the index
-	weights   *registry.Weights // nil: none of that tag in the index
-	from      source.Source     // not nil: only this source
-	digest    digest.Digest     // of the manifest, where the argument had one
-}
-
-func (r *reference) String() string { return r.name + ":" + r.tag }
-
-// parse reads "NAME", "NAME:TAG" or "oci://HOST/PATH/NAME[:TAG][@DIGEST]" and fills in the default tag.
-func (h *Hub) parse(x *registry.Index, text string) (*reference, error) {
-	r := &reference{}
-	short := text
-	if address, ok := strings.CutPrefix(text, "oci://"); ok {
-		var at string
-		address, at, ok = strings.Cut(address, "@")
-		if r.digest = digest.Digest(at); ok && r.digest.Validate() != nil {
-			return nil, fmt.Errorf("%q does not end in a digest", text)
-		}
-		slash := strings.LastIndexByte(address, '/')
-		if slash < 0 {
-			return nil, fmt.Errorf("%q names no model: use oci://HOST/PATH/NAME:TAG", text)
-		}
-		from, err := source.OCI(h.client, "oci://"+address[:slash])
-		if err != nil {
-			return nil, err
-		}
-		r.from, short = from, address[slash+1:]
-	} else if strings.HasPrefix(text, "https://") || strings.HasPrefix(text, "http://") {
-		return nil, fmt.Errorf("%q is a server and not a model: name it in ZOO_REGISTRY, and the model as NAME or NAME:TAG", text)
-	}
-	var err error
-	if r.name, r.tag, err = registry.SplitReference(short); err != nil {
-		return nil, err
-	}
-	for _, index := range []*registry.Index{x, h.shipped} {
-		if r.row == nil {
-			r.row = index.ByName(r.name)
-		}
-	}
-	if r.tag == "" {
-		r.tag = h.defaultTag(r)
-	}
-	if r.row != nil {
-		r.weights = r.row.ByTag(r.tag)
-	}
-	return r, nil
-}
-
-// defaultTag is the index's default, else that of the only weights in the store, else local, else latest.
-func (h *Hub) defaultTag(r *reference) string {
-	if r.row != nil && r.from == nil {
-		if w := r.row.ByTag(""); w != nil {
-			return w.Tag
-		}
-	}
-	if r.from != nil {
-		return "latest"
-	}
-	stored := h.tags(r.name)
-	if len(stored) == 1 {
-		return strings.TrimPrefix(stored[0], r.name+":")
-	}
-	if slices.Contains(stored, r.name+":"+TagLocal) {
-		return TagLocal
-	}
-	return "latest"
-}
-
-// tags lists what the store has of a model, as NAME:TAG.
-func (h *Hub) tags(model string) (refs []string) {
-	entries, err := h.store.Entries()
-	if err != nil {
-		return nil // whoever reads the store next says so
-	}
-	for _, e := range entries {
-		if name, tag, ok := strings.Cut(e.Name, "/"); ok && name == model {
-			refs = append(refs, name+":"+tag)
-		}
-	}
-	return refs
-}
 
 // Local returns a model that is in the store, without asking any source. The error wraps store.ErrNotFound if it is not there.
 func (h *Hub) Local(ctx context.Context, ref string) (*Model, error) {
@@ -291,7 +208,7 @@ func (h *Hub) Local(ctx context.Context, ref string) (*Model, error) {
 }
 
 func (h *Hub) local(ctx context.Context, r *reference) (*Model, error) {
-	d, err := h.store.Resolve(source.RefName(r.name, r.tag))
+	d, err := h.store.Resolve(r.entry())
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w: run zoo pull %s", r, store.ErrNotFound, r)
 	}
@@ -313,13 +230,13 @@ func (h *Hub) local(ctx context.Context, r *reference) (*Model, error) {
 		return nil, err
 	}
 	h.store.Touch(d.Digest)
-	return h.model(a, SourceStore)
+	return h.model(a, SourceStore, r)
 }
 
-func (h *Hub) model(a *artifact, from string) (*Model, error) {
+func (h *Hub) model(a *artifact, from string, r *reference) (*Model, error) {
 	path, err := h.store.Path(a.card.Weights.Digest)
 	if err != nil {
 		return nil, err
 	}
-	return &Model{Name: a.card.Name, Tag: a.card.Tag, Path: path, Digest: a.card.Weights.Digest, Card: a.card, Source: from, Manifest: a.descriptor.Digest}, nil
+	return &Model{Name: a.card.Name, Tag: a.card.Tag, Path: path, Digest: a.card.Weights.Digest, Card: a.card, Source: from, Manifest: a.descriptor.Digest, reference: r.String(), entry: r.entry()}, nil
 }

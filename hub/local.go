@@ -14,6 +14,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/go-modelzoo/zoo/hub/card"
+	"github.com/go-modelzoo/zoo/hub/registry"
 	"github.com/go-modelzoo/zoo/hub/store"
 	"github.com/go-modelzoo/zoo/internal/files"
 	"github.com/go-modelzoo/zoo/weights"
@@ -36,6 +37,15 @@ func (h *Hub) Import(ctx context.Context, path string, c *card.Card) (*Model, er
 	if m := x.ByName(full.Name); m != nil && m.ByTag(full.Tag) != nil {
 		return nil, fmt.Errorf("%s:%s is a name of the registry: choose another name or tag", full.Name, full.Tag)
 	}
+	r := &reference{}
+	if r.name, r.tag, err = registry.SplitReference(full.Name + ":" + full.Tag); err != nil {
+		return nil, err
+	}
+	release, err := h.store.Lock(ctx, "pull-"+r.key(), nil) // of two that take the name, one finds it taken
+	if err != nil {
+		return nil, err
+	}
+	defer release()
 	free, err := h.store.Hold(ctx)
 	if err != nil {
 		return nil, err
@@ -64,11 +74,11 @@ func (h *Hub) Import(ctx context.Context, path string, c *card.Card) (*Model, er
 	if err != nil {
 		return nil, err
 	}
-	a, err := h.publish(ctx, &full, []ocispec.Descriptor{plainLayer(&full), provenance})
+	a, err := h.publish(ctx, r.entry(), &full, []ocispec.Descriptor{plainLayer(&full), provenance})
 	if err != nil {
 		return nil, err
 	}
-	return h.model(a, SourceStore)
+	return h.model(a, SourceStore, r)
 }
 
 func copyFile(w io.Writer, path string) error {
@@ -84,7 +94,7 @@ func copyFile(w io.Writer, path string) error {
 // missing says that a model is not in the store, and what is there of it.
 func (h *Hub) missing(ref string, r *reference) error {
 	hint := "run zoo cache ls"
-	if tags := h.tags(r.name); len(tags) > 0 {
+	if tags := h.namesakes(r.name); len(tags) > 0 {
 		hint = "it has " + strings.Join(tags, ", ")
 	}
 	return fmt.Errorf("%s: %w: %s", ref, store.ErrNotFound, hint)
@@ -113,10 +123,10 @@ func (h *Hub) Verify(ctx context.Context, repair bool, refs ...string) ([]Findin
 		if err != nil {
 			return nil, err
 		}
-		if _, err := h.store.Resolve(r.name + "/" + r.tag); err != nil {
+		if _, err := h.store.Resolve(r.entry()); err != nil {
 			return nil, h.missing(ref, r)
 		}
-		wanted = append(wanted, r.name+"/"+r.tag)
+		wanted = append(wanted, r.entry())
 	}
 	entries, err := h.store.Entries()
 	if err != nil {
@@ -124,11 +134,10 @@ func (h *Hub) Verify(ctx context.Context, repair bool, refs ...string) ([]Findin
 	}
 	var findings []Finding
 	for _, e := range entries {
-		name, tag, ok := strings.Cut(e.Name, "/")
-		if !ok || len(wanted) > 0 && !slices.Contains(wanted, e.Name) || strings.Contains(tag, "/") {
+		if len(wanted) > 0 && !slices.Contains(wanted, e.Name) || !isModel(e.Name) {
 			continue
 		}
-		found, err := h.verifyEntry(ctx, e, name, tag, repair && !e.Shared)
+		found, err := h.verifyEntry(ctx, e, repair && !e.Shared)
 		if err != nil {
 			return findings, err
 		}
@@ -137,8 +146,8 @@ func (h *Hub) Verify(ctx context.Context, repair bool, refs ...string) ([]Findin
 	return findings, nil
 }
 
-func (h *Hub) verifyEntry(ctx context.Context, e store.Entry, name, tag string, repair bool) ([]Finding, error) {
-	ref := name + ":" + tag
+func (h *Hub) verifyEntry(ctx context.Context, e store.Entry, repair bool) ([]Finding, error) {
+	ref := displayName(e.Name)
 	blobs, err := h.store.Blobs(e.Descriptor)
 	if err != nil {
 		return []Finding{{Name: ref, Err: err}}, ctx.Err()
@@ -209,7 +218,7 @@ func (h *Hub) verifyBlob(ctx context.Context, ref string, b ocispec.Descriptor) 
 
 // CacheEntry is a model in the store, or a download that is not complete.
 type CacheEntry struct {
-	// Reference is NAME:TAG; for a download, its key.
+	// Reference is what to ask for the model by, as Model.Reference; for a download, its key.
 	Reference string
 	// Bytes on disk. Blobs that several models share count for each.
 	Bytes int64
@@ -218,6 +227,8 @@ type CacheEntry struct {
 	// Partial marks an incomplete download, Shared an entry of a shared store.
 	Partial bool
 	Shared  bool
+
+	name string // of the store's index
 }
 
 // Cache lists what the store holds, models before downloads.
@@ -231,7 +242,7 @@ func (h *Hub) Cache() ([]CacheEntry, error) {
 		if e.Name == "" {
 			continue
 		}
-		c := CacheEntry{Reference: displayName(e.Name), Used: h.store.Used(e.Descriptor.Digest), Shared: e.Shared}
+		c := CacheEntry{Reference: displayName(e.Name), name: e.Name, Used: h.store.Used(e.Descriptor.Digest), Shared: e.Shared}
 		blobs, err := h.store.Blobs(e.Descriptor)
 		if err != nil {
 			return nil, err
@@ -251,14 +262,6 @@ func (h *Hub) Cache() ([]CacheEntry, error) {
 		list = append(list, CacheEntry{Reference: d.Key, Bytes: d.Bytes, Used: d.Modified, Partial: true})
 	}
 	return list, nil
-}
-
-// displayName turns an OCI layout's "resnet50/V2" into "resnet50:V2".
-func displayName(refName string) string {
-	if i := strings.LastIndexByte(refName, '/'); i >= 0 {
-		return refName[:i] + ":" + refName[i+1:]
-	}
-	return refName
 }
 
 // Remove removes models and what only they need, and incomplete downloads by the key that Cache shows. It returns the bytes freed.
@@ -285,10 +288,10 @@ func (h *Hub) Remove(ctx context.Context, refs ...string) (int64, error) {
 		if err != nil {
 			return freed, err
 		}
-		if _, err := h.store.Resolve(r.name + "/" + r.tag); err != nil {
+		if _, err := h.store.Resolve(r.entry()); err != nil {
 			return freed, h.missing(ref, r)
 		}
-		names = append(names, r.name+"/"+r.tag)
+		names = append(names, r.entry())
 	}
 	if len(names) == 0 {
 		return freed, nil
@@ -341,8 +344,7 @@ func (h *Hub) Prune(ctx context.Context, o PruneOptions) (models []string, freed
 		}
 		models = append(models, c.Reference)
 		freed += c.Bytes
-		at := strings.LastIndexByte(c.Reference, ':')
-		names = append(names, c.Reference[:at]+"/"+c.Reference[at+1:])
+		names = append(names, c.name)
 	}
 	if !o.DryRun && len(names) > 0 {
 		if freed, err = h.store.Remove(ctx, names...); err != nil {

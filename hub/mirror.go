@@ -134,12 +134,11 @@ func (h *Hub) mirrorModel(ctx context.Context, ref string, t target, o MirrorOpt
 		return nil, nil, err
 	}
 	defer free()
-	a, err := h.readArtifact(ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: m.Manifest}, m.Name, m.Tag)
+	a, err := h.stored(m)
 	if err != nil {
 		return nil, nil, err
 	}
-	a.descriptor.Size = int64(len(a.raw))
-	if a, err = h.pack(ctx, a); err != nil {
+	if a, err = h.pack(ctx, m.entry, a); err != nil {
 		return nil, nil, err
 	}
 	signatures, err := h.storedSignatures(a.descriptor)

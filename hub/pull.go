@@ -36,7 +36,11 @@ type Resolved struct {
 	Weights *registry.Weights
 
 	repository source.Repository
+	reference  *reference
 }
+
+// String is what the model was asked for by.
+func (r *Resolved) String() string { return r.reference.String() }
 
 // Resolve finds which source has a model, without downloading it. The store comes first.
 func (h *Hub) Resolve(ctx context.Context, ref string) (*Resolved, error) {
@@ -48,8 +52,8 @@ func (h *Hub) Resolve(ctx context.Context, ref string) (*Resolved, error) {
 	if err != nil {
 		return nil, err
 	}
-	if d, err := h.store.Resolve(source.RefName(r.name, r.tag)); err == nil && (r.digest == "" || r.digest == d.Digest) {
-		return &Resolved{Name: r.name, Tag: r.tag, Source: SourceStore, Descriptor: d, Row: r.row, Weights: r.weights}, nil
+	if d, err := h.store.Resolve(r.entry()); err == nil && (r.digest == "" || r.digest == d.Digest) {
+		return &Resolved{Name: r.name, Tag: r.tag, Source: SourceStore, Descriptor: d, Row: r.row, Weights: r.weights, reference: r}, nil
 	}
 	var found *Resolved
 	err = h.try(ctx, r, func(res *Resolved) error {
@@ -95,7 +99,7 @@ func (h *Hub) try(ctx context.Context, r *reference, use func(*Resolved) error) 
 	present := func(f error) bool { return !errors.Is(f, source.ErrNotFound) }
 	switch {
 	case r.from != nil && !slices.ContainsFunc(failed, present):
-		return fmt.Errorf("%s: %w (asked: %s): name a tag that is there, as in %s/%s:TAG", r, ErrNotFound, r.from, r.from, r.name)
+		return fmt.Errorf("%s: %w: name a tag that is there, as in %s/%s:TAG", r, ErrNotFound, r.from, r.name)
 	case !slices.ContainsFunc(failed, present):
 		return fmt.Errorf("%s: %w (asked: %s): run zoo list, or look at the configured sources", r, ErrNotFound, cmp.Or(strings.Join(asked, ", "), "none"))
 	case len(failed) == 1:
@@ -157,7 +161,7 @@ func (h *Hub) resolveAt(ctx context.Context, s source.Source, r *reference) (*Re
 			return nil, fmt.Errorf("%w: the index lists artifact %s and the tag is %s: the tag was moved, or the index is old", ErrTampered, r.weights.Artifact.Digest, d.Digest)
 		}
 	}
-	return &Resolved{Name: r.name, Tag: r.tag, Source: s.String(), Descriptor: d, Row: r.row, Weights: r.weights, repository: repo}, nil
+	return &Resolved{Name: r.name, Tag: r.tag, Source: s.String(), Descriptor: d, Row: r.row, Weights: r.weights, repository: repo, reference: r}, nil
 }
 
 // Pull makes sure that a model is in the store and returns it. ref is NAME, NAME:TAG or oci://HOST/PATH/NAME[:TAG][@DIGEST].
@@ -190,7 +194,7 @@ func (h *Hub) pull(ctx context.Context, r *reference) (*Model, error) {
 		return nil, err
 	}
 	// One process downloads a model, others wait for it and find it in the store.
-	release, err := h.store.Lock(ctx, "pull-"+r.name+"-"+r.tag, func() { h.reportWaiting(r) })
+	release, err := h.store.Lock(ctx, "pull-"+r.key(), func() { h.reportWaiting(r) })
 	if err != nil {
 		return nil, err
 	}
@@ -215,12 +219,12 @@ func (h *Hub) pull(ctx context.Context, r *reference) (*Model, error) {
 		return err
 	})
 	if err != nil {
-		if tags := h.tags(r.name); len(tags) > 0 {
+		if tags := h.namesakes(r.name); len(tags) > 0 {
 			return nil, fmt.Errorf("%w; the store has %s", err, strings.Join(tags, ", "))
 		}
 		return nil, err
 	}
-	return h.model(a, from)
+	return h.model(a, from, r)
 }
 
 // reportWaiting shows another process's download, as far as its bytes on disk tell.
@@ -231,16 +235,14 @@ func (h *Hub) reportWaiting(r *reference) {
 	}
 	p := Progress{Name: r.String(), Stage: StageWait, Total: -1, Source: "another process"}
 	for _, d := range downloads {
-		if r.weights != nil && d.Key == originKey(r.weights.Origin) || d.Key == downloadKey(r.name, r.tag) {
+		if r.weights != nil && d.Key == originKey(r.weights.Origin) || d.Key == r.key() {
 			p.Done += d.Bytes
 		}
 	}
 	h.progress(p)
 }
 
-// Keys of partial downloads say what they are of, so that another run finds them. Files of authors are shared by all models made of them.
-func downloadKey(name, tag string) string { return name + "-" + tag }
-
+// originKey is the key of the download of an authors' file, which all models made of it share.
 func originKey(o *registry.Origin) string {
 	if o == nil {
 		return ""
@@ -297,13 +299,13 @@ func (h *Hub) fetchArtifact(ctx context.Context, res *Resolved) (*artifact, erro
 	if err := h.fetchLayers(ctx, res, a); err != nil {
 		return nil, err
 	}
-	return a, h.accept(ctx, a, signatures, res.Source)
+	return a, h.accept(ctx, a, signatures, res)
 }
 
 // trust decides whether an artifact may be used, before its weights are fetched: by the index, by a signature, or by the lock
 // and first use. It returns the signatures, to be kept with the artifact.
 func (h *Hub) trust(ctx context.Context, res *Resolved, a *artifact) ([]signature, error) {
-	name := res.Name + ":" + res.Tag
+	name := res.String()
 	if err := h.CheckLicense(name, a.card.License); err != nil {
 		return nil, err
 	}
@@ -372,22 +374,22 @@ func (h *Hub) fetchLayers(ctx context.Context, res *Resolved, a *artifact) error
 			return err
 		}
 	}
-	_, _, err := h.download(ctx, downloadKey(res.Name, res.Tag), download.Blob{Repository: res.repository, Descriptor: a.weights, Table: table},
-		Progress{Name: res.Name + ":" + res.Tag, Source: res.Source})
+	_, _, err := h.download(ctx, res.reference.key(), download.Blob{Repository: res.repository, Descriptor: a.weights, Table: table},
+		Progress{Name: res.String(), Source: res.Source})
 	return err
 }
 
 // accept stores what remains of an artifact, unpacks its weights, pins and names it.
-func (h *Hub) accept(ctx context.Context, a *artifact, signatures []signature, from string) error {
+func (h *Hub) accept(ctx context.Context, a *artifact, signatures []signature, res *Resolved) error {
 	for _, blob := range [][]byte{a.rawCard, a.raw} {
 		if _, err := h.store.Put(blob); err != nil {
 			return err
 		}
 	}
-	if err := h.unpack(ctx, a, from); err != nil {
+	if err := h.unpack(ctx, a, res.Source); err != nil {
 		return err
 	}
-	if err := h.pinModel(ctx, a); err != nil {
+	if err := h.pinModel(ctx, res.String(), a); err != nil {
 		return err
 	}
 	for _, s := range signatures {
@@ -395,12 +397,12 @@ func (h *Hub) accept(ctx context.Context, a *artifact, signatures []signature, f
 			return err
 		}
 	}
-	return h.store.Tag(ctx, source.RefName(a.card.Name, a.card.Tag), a.descriptor)
+	return h.store.Tag(ctx, res.reference.entry(), a.descriptor)
 }
 
 // fetchOrigin pulls the authors' file and converts it to safetensors.
 func (h *Hub) fetchOrigin(ctx context.Context, res *Resolved) (*artifact, error) {
-	name := res.Name + ":" + res.Tag
+	name := res.String()
 	blob := download.Blob{Repository: res.repository, Descriptor: res.Descriptor, Prefix: res.Descriptor.Annotations[source.AnnotationDigestPrefix]}
 	unverified := blob.Descriptor.Digest == ""
 	f, err := lock.Load(h.config.LockFile)
@@ -465,11 +467,10 @@ func (h *Hub) convert(ctx context.Context, c *card.Card, checkpoint digest.Diges
 		return nil, err
 	}
 	// The lock is asked before the model gets its name.
-	pin := &artifact{card: c}
-	if err := h.pinModel(ctx, pin); err != nil {
+	if err := h.pinModel(ctx, c.Name+":"+c.Tag, &artifact{card: c}); err != nil {
 		return nil, err
 	}
-	return h.publish(ctx, c, []ocispec.Descriptor{plainLayer(c), provenance})
+	return h.publish(ctx, source.RefName(c.Name, c.Tag), c, []ocispec.Descriptor{plainLayer(c), provenance})
 }
 
 func plainLayer(c *card.Card) ocispec.Descriptor {

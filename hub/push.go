@@ -59,15 +59,11 @@ func (h *Hub) Push(ctx context.Context, ref, to string, o PushOptions) (*Pushed,
 		return nil, err
 	}
 	defer free()
-	d, err := h.store.Resolve(source.RefName(m.Name, m.Tag))
+	a, err := h.stored(m)
 	if err != nil {
 		return nil, err
 	}
-	a, err := h.readArtifact(d, m.Name, m.Tag)
-	if err != nil {
-		return nil, err
-	}
-	if a, err = h.dress(ctx, a, o); err != nil {
+	if a, err = h.dress(ctx, m.entry, a, o); err != nil {
 		return nil, err
 	}
 	var signatures []signature
@@ -86,10 +82,10 @@ func (h *Hub) Push(ctx context.Context, ref, to string, o PushOptions) (*Pushed,
 	return h.pushTo(ctx, t, a, signatures)
 }
 
-// dress makes the artifact to publish: converted, under another tag, packed.
-func (h *Hub) dress(ctx context.Context, a *artifact, o PushOptions) (*artifact, error) {
+// dress makes the artifact to publish of a store's entry: converted, under another tag, packed.
+func (h *Hub) dress(ctx context.Context, entry string, a *artifact, o PushOptions) (*artifact, error) {
 	if o.DType == "" && (o.Tag == "" || o.Tag == a.card.Tag) {
-		return h.pack(ctx, a)
+		return h.pack(ctx, entry, a)
 	}
 	c := *a.card
 	if o.Tag != "" {
@@ -110,7 +106,7 @@ func (h *Hub) dress(ctx context.Context, a *artifact, o PushOptions) (*artifact,
 	if err != nil {
 		return nil, err
 	}
-	return h.publish(ctx, &c, append(layers, provenance))
+	return h.publish(ctx, "", &c, append(layers, provenance)) // only for the target: the name may be another model's here
 }
 
 // convertDType stores the card's weights in another type and notes it in the card.

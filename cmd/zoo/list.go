@@ -30,7 +30,8 @@ func newList(a *app) *cobra.Command {
 			}
 			return a.list(cmd, func(m classifier.Entry) bool {
 				ok, _ := path.Match(glob, m.Name) // the pattern was checked
-				return ok
+				below, _ := path.Match(glob, path.Base(m.Name))
+				return ok || below
 			}, fmt.Sprintf("no model matches %q; `zoo list` shows all", glob))
 		},
 	}

@@ -12,17 +12,18 @@ import (
 
 // modelResult describes a model of the store in JSON.
 type modelResult struct {
-	Name    string `json:"name"`
-	Tag     string `json:"tag"`
-	Digest  string `json:"digest"`
-	Path    string `json:"path"`
-	Source  string `json:"source"`
-	License string `json:"license"`
-	Size    int64  `json:"size"`
+	Reference string `json:"reference"` // what to ask for it by
+	Name      string `json:"name"`
+	Tag       string `json:"tag"`
+	Digest    string `json:"digest"`
+	Path      string `json:"path"`
+	Source    string `json:"source"`
+	License   string `json:"license"`
+	Size      int64  `json:"size"`
 }
 
 func resultOf(m *hub.Model) modelResult {
-	return modelResult{m.Name, m.Tag, m.Digest.String(), m.Path, m.Source, m.Card.License, m.Card.Weights.Size}
+	return modelResult{m.Reference(), m.Name, m.Tag, m.Digest.String(), m.Path, m.Source, m.Card.License, m.Card.Weights.Size}
 }
 
 func newPull(a *app) *cobra.Command {
@@ -48,7 +49,7 @@ func newPull(a *app) *cobra.Command {
 			}
 			return a.Print(results, func(w io.Writer) error {
 				for _, r := range results {
-					fmt.Fprintf(w, "%s:%s from %s: %s, licence %s\n  %s\n", r.Name, r.Tag, r.Source, ui.Bytes(r.Size), r.License, r.Digest)
+					fmt.Fprintf(w, "%s from %s: %s, licence %s\n  %s\n", r.Reference, r.Source, ui.Bytes(r.Size), r.License, r.Digest)
 				}
 				return nil
 			})

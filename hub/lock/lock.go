@@ -19,6 +19,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/Masterminds/semver/v3"
@@ -47,7 +48,7 @@ const (
 type File struct {
 	// Schema is the version of the format.
 	Schema int `json:"schema"`
-	// Models maps "NAME:TAG" to its pin.
+	// Models maps "NAME:TAG", or "oci://HOST/PATH/NAME:TAG" for a model that was asked of that registry, to its pin.
 	Models map[string]Model `json:"models,omitempty"`
 	// Plugins maps a family's name to its pin.
 	Plugins map[string]Plugin `json:"plugins,omitempty"`
@@ -88,8 +89,8 @@ func Parse(data []byte) (*File, error) {
 		return nil, fmt.Errorf("%w: schema %d is not %d: update zoo", ErrInvalid, f.Schema, schema)
 	}
 	for ref, m := range f.Models {
-		if _, tag, err := registry.SplitReference(ref); err != nil || tag == "" {
-			return nil, fmt.Errorf("%w: %q is not NAME:TAG", ErrInvalid, ref)
+		if !validModel(ref) {
+			return nil, fmt.Errorf("%w: %q is neither NAME:TAG nor oci://HOST/PATH/NAME:TAG", ErrInvalid, ref)
 		}
 		if !valid(m.Weights) || m.Origin != "" && !valid(m.Origin) {
 			return nil, fmt.Errorf("%w: %s has digests %q and %q", ErrInvalid, ref, m.Weights, m.Origin)
@@ -106,6 +107,19 @@ func Parse(data []byte) (*File, error) {
 		}
 	}
 	return f, nil
+}
+
+// validModel says whether ref can be the key of a model: NAME:TAG, with an address before it if the model was asked of one registry.
+func validModel(ref string) bool {
+	if address, ok := strings.CutPrefix(ref, "oci://"); ok {
+		slash := strings.LastIndexByte(address, '/')
+		if slash < 1 {
+			return false
+		}
+		ref = address[slash+1:]
+	}
+	_, tag, err := registry.SplitReference(ref)
+	return err == nil && tag != ""
 }
 
 func valid(d digest.Digest) bool { return d.Validate() == nil && d.Algorithm() == digest.SHA256 }

@@ -18,6 +18,11 @@ func Suggest(name string, names []string) []string {
 		if strings.HasPrefix(n, name) || strings.ReplaceAll(n, "_", "") == strings.ReplaceAll(strings.ReplaceAll(name, "-", ""), "_", "") {
 			d = min(d, 1)
 		}
+		if i := strings.LastIndexByte(n, '/'); i >= 0 { // at an address that was left out
+			tagged := strings.ToLower(n[i+1:])
+			short, _, _ := strings.Cut(tagged, ":")
+			d = min(d, 1+min(distance(name, short), distance(name, tagged)))
+		}
 		if d <= 1+len(name)/4 {
 			list = append(list, near{n, d})
 		}
