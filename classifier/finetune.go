@@ -105,7 +105,7 @@ func (c *Client) Finetune(ctx context.Context, ck *Checkpoint, config finetune.C
 	}
 	out := &Finetuned{Model: folder, Folder: folder, Result: r, Stopped: stopped}
 	if inStore {
-		m, importErr := c.Hub.Import(context.WithoutCancel(ctx), filepath.Join(folder, FolderWeights), k)
+		m, importErr := c.Hub.Import(context.WithoutCancel(ctx), filepath.Join(folder, FolderWeights), k, hub.ImportOptions{Overwrite: o.Resume || o.Overwrite}) // nameFree looked, but long ago
 		if importErr != nil {
 			return nil, fmt.Errorf("the model is in %s, but not in the store: %w", folder, importErr)
 		}

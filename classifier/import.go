@@ -57,6 +57,13 @@ func (c *Client) absent(ctx context.Context, ref string, err error) error {
 	return fmt.Errorf("%w %q: %w", ErrUnknownModel, ref, err)
 }
 
+// ImportOptions say what Import may do.
+type ImportOptions struct {
+	hub.ImportOptions
+	// NewClassifier lets the classifier alone differ, and draws it anew.
+	NewClassifier bool
+}
+
 // Imported is what Import took in.
 type Imported struct {
 	Model *hub.Model
@@ -67,8 +74,8 @@ type Imported struct {
 }
 
 // Import checks a checkpoint file against the network that the card describes and takes it into the store under the card's name.
-// Nothing is stored unless every tensor has its place. With newClassifier the classifier alone may differ, and is then drawn anew.
-func (c *Client) Import(ctx context.Context, file string, k *card.Card, newClassifier bool) (*Imported, error) {
+// Nothing is stored unless every tensor has its place.
+func (c *Client) Import(ctx context.Context, file string, k *card.Card, o ImportOptions) (*Imported, error) {
 	ck := &Checkpoint{Name: k.Name, Card: *k}
 	g, err := c.Host.Build(ctx, ck.Network())
 	if err != nil {
@@ -82,7 +89,7 @@ func (c *Client) Import(ctx context.Context, file string, k *card.Card, newClass
 	report := weights.Match(weights.Wants(g), f)
 	err = report.Err()
 	var fresh []string
-	if newClassifier {
+	if o.NewClassifier {
 		fresh, err = report.AllowNewClassifier()
 	}
 	if err != nil {
@@ -111,7 +118,7 @@ func (c *Client) Import(ctx context.Context, file string, k *card.Card, newClass
 		}
 	}
 	k.Params, k.MACs = g.NumParams(), g.MACs()
-	m, err := c.Hub.Import(ctx, file, k)
+	m, err := c.Hub.Import(ctx, file, k, o.ImportOptions)
 	if err != nil {
 		return nil, err
 	}

@@ -177,6 +177,9 @@ func (h *Hub) importArtifact(ctx context.Context, x *registry.Index, s source.So
 	if err != nil {
 		return err
 	}
+	if have, err := h.local(ctx, r); err == nil && have.Digest != a.card.Weights.Digest {
+		return fmt.Errorf("%s: %w (%s), and the archive's is %s: remove the store's first with zoo cache rm %s", r, ErrNameTaken, have.Digest, a.card.Weights.Digest, r)
+	}
 	res := &Resolved{Name: name, Tag: tag, Source: "the archive", Descriptor: d, Row: r.row, Weights: r.weights, repository: repo, reference: r}
 	signatures, err := h.trust(ctx, res, a)
 	if err != nil {

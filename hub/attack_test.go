@@ -373,7 +373,7 @@ func TestPathTraversalInReferencesRefused(t *testing.T) {
 		if _, err := h.Pull(t.Context(), name); err == nil {
 			t.Errorf("%q is pulled", name)
 		}
-		if _, err := h.Import(t.Context(), os.Args[0], &card.Card{Name: name}); err == nil {
+		if _, err := h.Import(t.Context(), os.Args[0], &card.Card{Name: name}, hub.ImportOptions{}); err == nil {
 			t.Errorf("%q is imported", name)
 		}
 	}

@@ -41,6 +41,8 @@ var (
 	ErrLicense = errors.New("the licence is not allowed")
 	// ErrUnpublished says that nobody published a digest of a model, so that there is nothing to check it against.
 	ErrUnpublished = errors.New("no digest is published")
+	// ErrNameTaken says that the store has another model of a name that a new one is to get.
+	ErrNameTaken = errors.New("the store has another model of that name")
 	// ErrTampered says that something does not fit together as it must: somebody changed it, or mixed parts of two things.
 	ErrTampered = errors.New("refused: it does not fit together")
 )

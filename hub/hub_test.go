@@ -463,7 +463,7 @@ func TestImportPushPullLocalModel(t *testing.T) {
 	c.Name, c.Tag, c.Origin, c.Weights = "ants", "", nil, card.Weights{}
 	c.Labels = []string{"ant", "bee"}
 	c.Base = &card.Base{Name: base.Name, Tag: base.Tag, Weights: base.Digest}
-	m, err := h.Import(t.Context(), path, &c)
+	m, err := h.Import(t.Context(), path, &c, hub.ImportOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -497,7 +497,7 @@ func TestImportPushPullLocalModel(t *testing.T) {
 	if half.Card.Weights.DType != "BF16" || half.Card.Weights.Source != m.Digest || half.Card.Weights.Size > m.Card.Weights.Size*6/10 {
 		t.Errorf("%+v", half.Card.Weights)
 	}
-	if _, err := h.Import(t.Context(), path, &card.Card{Name: model, Tag: tag}); err == nil {
+	if _, err := h.Import(t.Context(), path, &card.Card{Name: model, Tag: tag}, hub.ImportOptions{}); err == nil {
 		t.Error("a name of the registry can be taken")
 	}
 	// What was copied before there was a key is signed by the next sync.
@@ -592,7 +592,7 @@ func TestNaNWeightsWarned(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := h.Import(t.Context(), path, &card.Card{Name: "odd", Family: "mlp", Model: model, Input: [3]int{1, 8, 8}, Classes: 2,
-		Preprocess: registry.Preprocess{Mean: []float64{0}, Std: []float64{1}}}); err != nil {
+		Preprocess: registry.Preprocess{Mean: []float64{0}, Std: []float64{1}}}, hub.ImportOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	findings, err := h.Verify(t.Context(), false, "odd")

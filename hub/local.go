@@ -1,7 +1,9 @@
 package hub
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -20,9 +22,15 @@ import (
 	"github.com/go-modelzoo/zoo/weights"
 )
 
+// ImportOptions say what Import may do.
+type ImportOptions struct {
+	// Overwrite replaces a model that has the name. Without it only the same file with the same card is taken again, which changes nothing.
+	Overwrite bool
+}
+
 // Import makes a model of a checkpoint file, under the card's name and tag (TagLocal if it has none). The file may be in any
-// format that package weights reads. Importing the same name again replaces it.
-func (h *Hub) Import(ctx context.Context, path string, c *card.Card) (*Model, error) {
+// format that package weights reads. A name that another model has is refused with ErrNameTaken.
+func (h *Hub) Import(ctx context.Context, path string, c *card.Card, o ImportOptions) (*Model, error) {
 	x, err := h.cachedIndex()
 	if err != nil {
 		return nil, err
@@ -67,6 +75,13 @@ func (h *Hub) Import(ctx context.Context, path string, c *card.Card) (*Model, er
 		}
 		full.Origin = &card.Origin{Digest: d, Size: info.Size(), Unverified: true}
 	}
+	if !o.Overwrite {
+		if same, err := h.taken(r, &full, d); err != nil {
+			return nil, err
+		} else if same {
+			return h.local(ctx, r)
+		}
+	}
 	if err := h.storeWeights(&full, path, ""); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
@@ -79,6 +94,37 @@ func (h *Hub) Import(ctx context.Context, path string, c *card.Card) (*Model, er
 		return nil, err
 	}
 	return h.model(a, SourceStore, r)
+}
+
+// taken refuses a name that another model has. It says whether the one that has it is the same: it has the same card, and was made of the file
+// with digest d or is that file.
+func (h *Hub) taken(r *reference, c *card.Card, d digest.Digest) (same bool, err error) {
+	have, err := h.store.Resolve(r.entry())
+	if errors.Is(err, store.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	a, err := h.readArtifact(have, r.name, r.tag)
+	if err != nil {
+		return false, fmt.Errorf("the store has a model %s that cannot be read; --overwrite replaces it: %w", r, err)
+	}
+	old, now := *a.card, *c
+	same = old.Weights.Digest == d || now.Origin.Digest == d && old.Origin != nil && old.Origin.Digest == d
+	old.Weights, now.Weights = card.Weights{}, card.Weights{}
+	before, err := json.Marshal(old)
+	if err != nil {
+		return false, err
+	}
+	after, err := json.Marshal(now)
+	if err != nil {
+		return false, err
+	}
+	if same && bytes.Equal(before, after) {
+		return true, nil
+	}
+	return false, fmt.Errorf("%s: %w (%s, %s): choose another name, or replace it with --overwrite", r, ErrNameTaken, a.card.Model, a.card.Weights.Digest)
 }
 
 func copyFile(w io.Writer, path string) error {

@@ -36,7 +36,7 @@ func teams(t *testing.T, w *world, paths ...string) (address string) {
 	for i, path := range paths {
 		h := w.open(t, elsewhere(t))
 		file, c := antsFile(t, 1000*(i+1))
-		if _, err := h.Import(t.Context(), file, c); err != nil {
+		if _, err := h.Import(t.Context(), file, c, hub.ImportOptions{}); err != nil {
 			t.Fatal(err)
 		}
 		served[path] = t.TempDir()
@@ -123,13 +123,84 @@ func TestModelOfARegistryTakesNoNameOfTheIndex(t *testing.T) {
 	}
 }
 
+func TestImportTakesNoOtherModelsName(t *testing.T) {
+	w := newWorld(t, 100)
+	h := w.open(t, nil)
+	file, c := antsFile(t, 1000)
+	m, err := h.Import(t.Context(), file, c, hub.ImportOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, err := h.Import(t.Context(), file, c, hub.ImportOptions{}); err != nil || again.Manifest != m.Manifest {
+		t.Errorf("the same again: %+v, %v", again, err)
+	}
+	if _, err := h.Push(t.Context(), "ants", t.TempDir(), hub.PushOptions{}); err != nil { // packs it
+		t.Fatal(err)
+	}
+	if _, err := h.Import(t.Context(), file, c, hub.ImportOptions{}); err != nil {
+		t.Errorf("the same again, packed meanwhile: %v", err)
+	}
+	other, _ := antsFile(t, 2000)
+	relabelled := *c
+	relabelled.Labels = []string{"bee", "ant"}
+	for what, try := range map[string]struct {
+		file string
+		card *card.Card
+	}{"other weights": {other, c}, "other labels": {file, &relabelled}} {
+		_, err := h.Import(t.Context(), try.file, try.card, hub.ImportOptions{})
+		if !errors.Is(err, hub.ErrNameTaken) || !strings.Contains(err.Error(), m.Digest.String()) || !strings.Contains(err.Error(), "--overwrite") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if got := pull(t, h, "ants"); got.Digest != m.Digest || got.Card.Labels != nil {
+		t.Errorf("a refused import changed the model: %+v", got)
+	}
+	replaced, err := h.Import(t.Context(), other, c, hub.ImportOptions{Overwrite: true})
+	if err != nil || replaced.Digest == m.Digest {
+		t.Fatal(err)
+	}
+	if got := pull(t, h, "ants"); got.Digest != replaced.Digest {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestArchiveTakesNoOtherModelsName(t *testing.T) {
+	w := newWorld(t, 100)
+	h, there := w.open(t, nil), w.open(t, elsewhere(t))
+	mine, c := antsFile(t, 1000)
+	m, err := h.Import(t.Context(), mine, c, hub.ImportOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, c := antsFile(t, 2000)
+	if _, err := there.Import(t.Context(), other, c, hub.ImportOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	var archive bytes.Buffer
+	if err := there.Export(t.Context(), &archive, "ants"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.ImportArchive(t.Context(), bytes.NewReader(archive.Bytes())); !errors.Is(err, hub.ErrNameTaken) {
+		t.Error(err)
+	}
+	if got := pull(t, h, "ants"); got.Digest != m.Digest {
+		t.Error("an archive replaced a model that was imported here")
+	}
+	if _, err := h.Remove(t.Context(), "ants"); err != nil {
+		t.Fatal(err)
+	}
+	if refs, err := h.ImportArchive(t.Context(), &archive); err != nil || len(refs) != 1 {
+		t.Error(refs, err)
+	}
+}
+
 func TestPushUnderAnotherTagTakesNoNameHere(t *testing.T) {
 	w := newWorld(t, 5000)
 	h := w.open(t, nil)
 	want := pull(t, h, ref)
 	file, c := antsFile(t, 1000)
 	c.Name = model
-	if _, err := h.Import(t.Context(), file, c); err != nil {
+	if _, err := h.Import(t.Context(), file, c, hub.ImportOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := h.Push(t.Context(), model+":"+hub.TagLocal, t.TempDir(), hub.PushOptions{Tag: tag}); err != nil {

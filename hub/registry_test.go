@@ -200,7 +200,7 @@ func TestRealRegistry(t *testing.T) {
 		for _, verb := range []func(*hub.Hub) error{
 			func(h *hub.Hub) error { _, err := h.Pull(t.Context(), ref); return err },
 			func(h *hub.Hub) error {
-				if _, err := h.Import(t.Context(), want.Path, &card.Card{Name: "x", Family: "mlp", Model: "x", Input: [3]int{1, 1, 1}, Classes: 1, Preprocess: want.Card.Preprocess}); err != nil {
+				if _, err := h.Import(t.Context(), want.Path, &card.Card{Name: "x", Family: "mlp", Model: "x", Input: [3]int{1, 1, 1}, Classes: 1, Preprocess: want.Card.Preprocess}, hub.ImportOptions{}); err != nil {
 					t.Fatal(err)
 				}
 				_, err := h.Push(t.Context(), "x", to, hub.PushOptions{})

@@ -22,7 +22,7 @@ type importFlags struct {
 	as, model, labels, license, mean, std, interpolation string
 	options                                              map[string]string
 	resize, crop, classes                                int
-	allowNewClassifier                                   bool
+	classifier.ImportOptions
 }
 
 func newImport(a *app) *cobra.Command {
@@ -48,7 +48,7 @@ hold tensors; of TensorFlow Lite, MobileNet V1 and V2 are read, quantised or not
 			if err != nil {
 				return err
 			}
-			in, err := c.Import(cmd.Context(), args[0], k, f.allowNewClassifier)
+			in, err := c.Import(cmd.Context(), args[0], k, f.ImportOptions)
 			if err != nil {
 				return err
 			}
@@ -74,7 +74,8 @@ hold tensors; of TensorFlow Lite, MobileNet V1 and V2 are read, quantised or not
 	fl.StringVar(&f.mean, "mean", "", "mean per channel of pixels in [0,1], such as 0.485,0.456,0.406")
 	fl.StringVar(&f.std, "std", "", "standard deviation per channel")
 	fl.StringVar(&f.license, "license", "unknown", "SPDX identifier of the weights' licence")
-	fl.BoolVar(&f.allowNewClassifier, "allow-new-classifier", false, "if only the classifier differs, draw a new one for --classes or --labels")
+	fl.BoolVar(&f.Overwrite, "overwrite", false, "replace the model of that name")
+	fl.BoolVar(&f.NewClassifier, "allow-new-classifier", false, "if only the classifier differs, draw a new one for --classes or --labels")
 	cmd.MarkFlagRequired("as")
 	cmd.MarkFlagRequired("model")
 	return cmd

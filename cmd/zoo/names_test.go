@@ -32,3 +32,15 @@ func TestModelOfARegistryIsCalledByItsAddress(t *testing.T) {
 		}
 	}
 }
+
+func TestImportTakesNoOtherModelsName(t *testing.T) {
+	home := imported(t)
+	other := checkpoint(t, func(_ string, values []float32) { values[0]++ })
+	refused(t, home, exitFailure, []string{"mine:local", "resnet20", "--overwrite"}, "import", other, "--as", "mine", "--model", "resnet20")
+	must(t, home, "import", checkpoint(t, nil), "--as", "mine", "--model", "resnet20") // the same again
+	before := must(t, home, "info", "mine")
+	must(t, home, "import", other, "--as", "mine", "--model", "resnet20", "--overwrite")
+	if must(t, home, "info", "mine") == before {
+		t.Error("--overwrite replaced nothing")
+	}
+}

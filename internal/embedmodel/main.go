@@ -64,7 +64,7 @@ func run(ctx context.Context, folder string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, h.Close()) }()
-	m, err := h.Import(ctx, filepath.Join(folder, classifier.FolderWeights), k)
+	m, err := h.Import(ctx, filepath.Join(folder, classifier.FolderWeights), k, hub.ImportOptions{Overwrite: true})
 	if err != nil {
 		return err
 	}
