@@ -201,6 +201,22 @@ func (h *Hub) installReader(ctx context.Context, c PluginConfig, d digest.Digest
 	return rec, err
 }
 
+// RemovePlugin removes the installed versions of a plugin that fit the constraint, and the lock's pin if it is of one of them: a pin of a version
+// that is not there keeps every other one from running. It returns the versions, and the pinned one or "".
+func (h *Hub) RemovePlugin(ctx context.Context, name, constraint string) (removed []string, unpinned string, err error) {
+	removed, err = h.Plugins().Remove(name, constraint)
+	if len(removed) == 0 {
+		return nil, "", err
+	}
+	return removed, unpinned, errors.Join(err, lock.Update(ctx, h.config.LockFile, func(f *lock.File) error {
+		if version := f.Plugins[name].Version; slices.Contains(removed, version) {
+			unpinned = version
+			delete(f.Plugins, name)
+		}
+		return nil
+	}))
+}
+
 func (h *Hub) installFile(ctx context.Context, path string, describe func(context.Context, string) (PluginConfig, error)) (plugins.Installed, error) {
 	if describe == nil {
 		return plugins.Installed{}, errors.New("a plugin file needs somebody to ask for its name and version")

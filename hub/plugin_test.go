@@ -240,6 +240,30 @@ func TestPluginFileInstallListRemove(t *testing.T) {
 	}
 }
 
+func TestPinOfARemovedPluginGoesWithIt(t *testing.T) {
+	w := newWorld(t, 100)
+	w.withPlugins(t, "1.0.0", "1.2.0")
+	h := w.open(t, nil)
+	install(t, h, "mlp@1.0.0")
+	install(t, h, "mlp@1.2.0")
+	pinned := func() string {
+		f, err := lock.Load(filepath.Join(w.config.Home, lock.Name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return f.Plugins["mlp"].Version
+	}
+	if removed, unpinned, err := h.RemovePlugin(t.Context(), "mlp", "1.0.0"); err != nil || len(removed) != 1 || unpinned != "" || pinned() != "1.2.0" {
+		t.Error(removed, unpinned, pinned(), err)
+	}
+	if removed, unpinned, err := h.RemovePlugin(t.Context(), "mlp", ""); err != nil || len(removed) != 1 || unpinned != "1.2.0" || pinned() != "" {
+		t.Error(removed, unpinned, pinned(), err)
+	}
+	if _, _, err := h.RemovePlugin(t.Context(), "mlp", ""); !errors.Is(err, plugins.ErrNotInstalled) {
+		t.Error(err)
+	}
+}
+
 func TestPluginsMirroredAndInstalledFromThere(t *testing.T) {
 	w := newWorld(t, 5000)
 	w.withPlugins(t, "1.0.0", "1.2.0")

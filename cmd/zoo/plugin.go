@@ -123,9 +123,12 @@ func newPluginRemove(a *app) *cobra.Command {
 				return err
 			}
 			name, constraint, _ := strings.Cut(args[0], "@")
-			removed, err := c.Hub.Plugins().Remove(name, constraint)
+			removed, unpinned, err := c.Hub.RemovePlugin(cmd.Context(), name, constraint)
 			if err != nil {
 				return err
+			}
+			if unpinned != "" {
+				a.Note("%s %s is no longer pinned", name, unpinned)
 			}
 			return a.Print(removed, func(w io.Writer) error {
 				for _, v := range removed {

@@ -118,6 +118,13 @@ func TestPluginFileIsInstalledByARelativePath(t *testing.T) {
 		t.Fatal(err)
 	}
 	refused(t, home, exitFailure, []string{"./notes.txt", "zoo-FAMILY"}, "plugin", "install", "./notes.txt")
+	lockFile := filepath.Join(home, "zoo.lock")
+	if before, err := os.ReadFile(lockFile); err != nil || !strings.Contains(string(before), "twin") {
+		t.Fatalf("%s, %v", before, err)
+	}
 	must(t, home, "plugin", "remove", "twin")
+	if after, err := os.ReadFile(lockFile); err != nil || strings.Contains(string(after), "twin") {
+		t.Errorf("the lock after the removal: %s, %v", after, err)
+	}
 	refused(t, home, exitFailure, []string{"plugin twin: not installed"}, "plugin", "remove", "twin")
 }
