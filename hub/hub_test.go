@@ -653,6 +653,90 @@ func TestIncompleteDownloadIsListedKeptAndRemoved(t *testing.T) {
 	}
 }
 
+// left lists what a home's store has on disk, besides locks.
+func left(t *testing.T, home string) (files []string) {
+	t.Helper()
+	for _, dir := range []string{"blobs/sha256", "partial", "tmp"} {
+		list, err := os.ReadDir(filepath.Join(home, "store", dir))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range list {
+			files = append(files, dir+"/"+e.Name())
+		}
+	}
+	return files
+}
+
+func TestPruneRemovesWhatFailedImportsAndDownloadsLeft(t *testing.T) {
+	public, private := keyPair(t)
+	w := newWorld(t, 3<<20)
+	h := w.open(t, nil)
+	pull(t, h, ref)
+	if _, err := h.Push(t.Context(), ref, t.TempDir(), hub.PushOptions{Key: &private}); err != nil { // signs it here too
+		t.Fatal(err)
+	}
+	var archive bytes.Buffer
+	if err := h.Export(t.Context(), &archive, ref); err != nil {
+		t.Fatal(err)
+	}
+	whole := archive.Bytes()
+	otherKey, _ := keyPair(t)
+	cases := map[string]struct {
+		key  minisign.PublicKey
+		fail func(h *hub.Hub) error
+	}{
+		"an import that was cut": {public, func(h *hub.Hub) error {
+			_, err := h.ImportArchive(t.Context(), bytes.NewReader(whole[:len(whole)-3000]))
+			return err
+		}},
+		"an import that was refused": {otherKey, func(h *hub.Hub) error {
+			_, err := h.ImportArchive(t.Context(), bytes.NewReader(whole))
+			return err
+		}},
+		"a download that was cut": {public, func(h *hub.Hub) error {
+			var requests atomic.Int64
+			w.origin.Script(func(sourcetest.Request) sourcetest.Fault {
+				if requests.Add(1) > 1 {
+					return sourcetest.Fault{Status: http.StatusNotFound}
+				}
+				return sourcetest.Fault{}
+			})
+			_, err := h.Pull(t.Context(), ref)
+			return err
+		}},
+	}
+	for name, c := range cases {
+		home := homeDir(t)
+		there := func(age time.Duration) *hub.Hub {
+			return w.open(t, func(h *hub.Config) {
+				h.Home, h.Keys, h.Parallel, h.Now = home, []string{c.key.String()}, 1, func() time.Time { return time.Now().Add(age) }
+			})
+		}
+		if err := c.fail(there(0)); err == nil {
+			t.Fatalf("%s passes", name)
+		}
+		before := left(t, home)
+		if _, freed, err := there(time.Hour).Prune(t.Context(), hub.PruneOptions{}); err != nil || freed > 0 || len(before) == 0 || !slices.Equal(left(t, home), before) {
+			t.Errorf("%s left %v, of which %d bytes are not kept for another attempt: %v", name, before, freed, err)
+		}
+		_, soon, err := there(time.Hour).Prune(t.Context(), hub.PruneOptions{OlderThan: time.Minute, DryRun: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, freed, err := there(25*time.Hour).Prune(t.Context(), hub.PruneOptions{})
+		if soon != freed {
+			t.Errorf("%s: %d bytes could be freed within the hour, and %d a day later", name, soon, freed)
+		}
+		if after := left(t, home); err != nil || freed == 0 || len(after) > 0 {
+			t.Errorf("%s: a day later %d bytes are freed and %v stay: %v", name, freed, after, err)
+		}
+		if list, err := there(25 * time.Hour).Cache(); err != nil || len(list) > 0 {
+			t.Errorf("%s: %+v, %v", name, list, err)
+		}
+	}
+}
+
 func TestProgressReachesTheEnd(t *testing.T) {
 	w := newWorld(t, 50_000)
 	pull(t, w.open(t, nil), ref)

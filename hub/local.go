@@ -370,10 +370,11 @@ type PruneOptions struct {
 	DryRun bool
 }
 
-// sweepAge is how old unneeded blobs and downloads must be to be pruned: younger ones may be in use.
+// sweepAge is how old unneeded blobs and downloads must be to be pruned, unless a shorter age is asked for: with them another attempt goes on where
+// one was cut off. (What is in use is safe at any age: the store is held.)
 const sweepAge = 24 * time.Hour
 
-// Prune removes models by age, then blobs and downloads that nothing needs and that are a day old. It returns the models and the bytes
+// Prune removes models by age, then blobs and downloads that nothing needs and that are a day old, or as old as OlderThan if that is less. It returns the models and the bytes
 // freed; with DryRun those that would be.
 func (h *Hub) Prune(ctx context.Context, o PruneOptions) (models []string, freed int64, err error) {
 	list, err := h.Cache()
@@ -397,6 +398,10 @@ func (h *Hub) Prune(ctx context.Context, o PruneOptions) (models []string, freed
 			return models, freed, err
 		}
 	}
-	n, err := h.store.Sweep(ctx, now.Add(-sweepAge), o.DryRun)
+	age := sweepAge
+	if o.OlderThan > 0 {
+		age = min(age, o.OlderThan)
+	}
+	n, err := h.store.Sweep(ctx, now.Add(-age), o.DryRun)
 	return models, freed + n, err
 }

@@ -112,10 +112,14 @@ func newCachePrune(a *app) *cobra.Command {
 	var older string
 	var o hub.PruneOptions
 	cmd := &cobra.Command{
-		Use:     "prune --older-than AGE",
-		Short:   "Remove models and cached features that were not used for long, and what nothing needs",
-		Example: `  zoo cache prune --older-than 90d --keep-last 5 --dry-run`,
-		Args:    cobra.NoArgs,
+		Use:   "prune [--older-than AGE]",
+		Short: "Remove models and cached features that were not used for long, and what nothing needs",
+		Long: `Remove models and cached features that were not used for so long as --older-than says, and what nothing needs: files of models that were replaced,
+and what downloads and imports left that were cut off a day ago or, if that is less, as long ago as --older-than says. Models that were imported or
+trained here stay: nothing could bring them back.`,
+		Example: `  zoo cache prune
+  zoo cache prune --older-than 90d --keep-last 5 --dry-run`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			if o.OlderThan, err = parseAge(older); err != nil {
 				return &usageError{err}

@@ -126,7 +126,7 @@ func (s *Store) Manifest(d digest.Digest) (*ocispec.Manifest, error) {
 
 // Touch records that a manifest was used now, for Prune. A shared store's files are left alone.
 func (s *Store) Touch(d digest.Digest) {
-	p := path.Join(blobDir, d.Encoded())
+	p := blobPath(d)
 	info, err := s.root.Lstat(p)
 	if now := time.Now(); err == nil && info.Mode().IsRegular() && now.Sub(info.ModTime()) > time.Hour {
 		s.root.Chtimes(p, now, now) // only a hint: a failure makes the entry look older
@@ -239,9 +239,11 @@ func (s *Store) Remove(ctx context.Context, names ...string) (int64, error) {
 	return freed, nil
 }
 
+func blobPath(d digest.Digest) string { return path.Join(blobDir, d.Encoded()) }
+
 // delete removes one blob of this store, if it has it.
 func (s *Store) delete(d digest.Digest) (int64, error) {
-	p := path.Join(blobDir, d.Encoded())
+	p := blobPath(d)
 	info, err := s.root.Lstat(p)
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, nil
@@ -252,8 +254,8 @@ func (s *Store) delete(d digest.Digest) (int64, error) {
 	return info.Size(), s.root.Remove(p)
 }
 
-// Sweep removes blobs that no manifest needs, files left by killed writers and partial downloads, all of them only if
-// they were last written before the given time. With dryRun it only counts. It returns the bytes.
+// Sweep removes blobs that no named manifest needs, nor one that refers to such a manifest, files left by killed writers and partial downloads, all
+// of them only if they were last written before the given time. With dryRun it only counts. It returns the bytes.
 func (s *Store) Sweep(ctx context.Context, before time.Time, dryRun bool) (int64, error) {
 	release, err := s.lock(ctx, gcLock, nil, tryExclusive)
 	if err != nil {
@@ -265,13 +267,33 @@ func (s *Store) Sweep(ctx context.Context, before time.Time, dryRun bool) (int64
 		return 0, err
 	}
 	needed := make(map[string]bool)
-	for _, d := range x.Manifests {
-		blobs, err := s.Blobs(d)
-		if err != nil {
-			return 0, fmt.Errorf("%s cannot be read, so nothing is removed: %w", d.Digest, err)
+	var orphans []digest.Digest
+	for _, named := range []bool{true, false} { // first what has a name: the others are needed if they refer to that
+		for _, d := range x.Manifests {
+			if (d.Annotations[ocispec.AnnotationRefName] != "") != named {
+				continue
+			}
+			if m, err := s.Manifest(d.Digest); !named && err == nil && m.Subject != nil && !needed[blobPath(m.Subject.Digest)] {
+				orphans = append(orphans, d.Digest)
+				continue
+			}
+			blobs, err := s.Blobs(d)
+			if err != nil {
+				return 0, fmt.Errorf("%s cannot be read, so nothing is removed: %w", d.Digest, err)
+			}
+			for _, b := range blobs {
+				needed[blobPath(b.Digest)] = true
+			}
 		}
-		for _, b := range blobs {
-			needed[path.Join(blobDir, b.Digest.Encoded())] = true
+	}
+	if len(orphans) > 0 && !dryRun {
+		err := s.update(ctx, func(x *ocispec.Index) {
+			x.Manifests = slices.DeleteFunc(x.Manifests, func(d ocispec.Descriptor) bool {
+				return d.Annotations[ocispec.AnnotationRefName] == "" && slices.Contains(orphans, d.Digest)
+			})
+		})
+		if err != nil {
+			return 0, err
 		}
 	}
 	var freed int64
@@ -292,6 +314,20 @@ func (s *Store) Sweep(ctx context.Context, before time.Time, dryRun bool) (int64
 		})
 		if err != nil {
 			return freed, err
+		}
+	}
+	if dryRun {
+		return freed, nil
+	}
+	downloads, err := s.Downloads()
+	if err != nil {
+		return freed, err
+	}
+	for _, d := range downloads {
+		if files, err := (&Partial{s, d.Key}).Files(); err == nil && len(files) == 0 {
+			if err := s.root.RemoveAll(path.Join(partialDir, d.Key)); err != nil {
+				return freed, err
+			}
 		}
 	}
 	return freed, nil

@@ -76,7 +76,7 @@ func (s *Store) publish(f *os.File, name string, d digest.Digest) error {
 	if err = errors.Join(err, f.Close()); err != nil {
 		return diskFull(err)
 	}
-	target := path.Join(blobDir, d.Encoded())
+	target := blobPath(d)
 	if info, err := s.root.Lstat(target); err == nil && !info.Mode().IsRegular() {
 		return fmt.Errorf("%s: %w: remove it", path.Join(s.dir, target), ErrSymlink)
 	}
