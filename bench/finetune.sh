@@ -18,8 +18,8 @@ run() { # MODE SEED FLAGS...
   "$zoo" finetune base --data "$data" --epochs "$epochs" --seed "$seed" --out "$mode-$seed" -o json "$@" 2>/dev/null |
     python3 -c 'import json, sys, time
 r = json.load(sys.stdin)
-print(json.dumps({"zoo": sys.argv[1], "seed": int(sys.argv[2]), "last": round(100 * r["last"]["top1"], 2), "best": round(100 * r["metrics"]["top1"], 2),
-                  "images_per_s": round(r["images_per_second"], 1), "seconds": round(time.time() - float(sys.argv[3]), 1)}))' "$mode" "$seed" "$began"
+print(json.dumps({"zoo": sys.argv[1], "seed": int(sys.argv[2]), "last": round(r["last"]["top1"], 2), "best": round(r["metrics"]["top1"], 2),
+                  "images_per_s": round(r["images_per_s"], 1), "seconds": round(time.time() - float(sys.argv[3]), 1)}))' "$mode" "$seed" "$began"
 }
 for seed in $seeds; do
   for mode in $modes; do

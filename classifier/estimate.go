@@ -19,13 +19,13 @@ type Estimate struct {
 	Epochs int    `json:"epochs"`
 	Batch  int    `json:"batch"`
 	// Memory is the most that the plugin had resident, in bytes; 0 where the system does not tell.
-	Memory int64 `json:"memory"`
+	Memory int64 `json:"memory_bytes"`
 	// ImagesPerSecond is the rate of training, or, where Features is set, of computing the features that will be cached.
-	ImagesPerSecond float64 `json:"images_per_second"`
+	ImagesPerSecond float64 `json:"images_per_s"`
 	Features        bool    `json:"features,omitempty"`
 	// Seconds is the estimate for the whole run, and Tried how long it was tried.
 	Seconds float64 `json:"seconds"`
-	Tried   float64 `json:"tried"`
+	Tried   float64 `json:"tried_seconds"`
 	// Notes are what the run said of itself, such as the strategy that it chose.
 	Notes []string `json:"notes,omitempty"`
 }

@@ -19,7 +19,7 @@ type Event struct {
 	Done  int `json:"done,omitempty"`
 	Total int `json:"total,omitempty"`
 	// ImagesPerSecond is over the epoch so far, and Remaining the seconds to the end of the run at this rate.
-	ImagesPerSecond float64 `json:"images_per_second,omitempty"`
+	ImagesPerSecond float64 `json:"images_per_s,omitempty"`
 	Remaining       float64 `json:"remaining,omitempty"`
 	// Metrics are those of the validation images.
 	Metrics *Metrics `json:"metrics,omitempty"`

@@ -47,7 +47,7 @@ func (r *run) openLogs() error {
 
 // log writes an epoch's results.
 func (r *run) log(e *EpochResult) error {
-	data, err := json.Marshal(e)
+	data, err := json.Marshal(e.percent())
 	if err != nil {
 		return err
 	}

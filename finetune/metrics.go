@@ -46,6 +46,21 @@ type ClassMetrics struct {
 	F1        float64 `json:"f1"`
 }
 
+// percent returns a copy with shares in percent, as JSON for people and scripts has them.
+func (m *Metrics) percent() *Metrics {
+	if m == nil {
+		return nil
+	}
+	p := *m
+	p.Top1, p.Top5, p.F1 = 100*m.Top1, 100*m.Top5, 100*m.F1
+	p.Classes = slices.Clone(m.Classes)
+	for i := range p.Classes {
+		c := &p.Classes[i]
+		c.Precision, c.Recall, c.F1 = 100*c.Precision, 100*c.Recall, 100*c.F1
+	}
+	return &p
+}
+
 // Score returns the metric such that more is better.
 func (m *Metrics) Score(by Metric) float64 {
 	value := m.Top1

@@ -70,11 +70,27 @@ type Result struct {
 	MACs    int64 `json:"macs"`
 	// Seconds is the time that all parts of the run took, and ImagesPerSecond the rate of the training epochs.
 	Seconds         float64 `json:"seconds"`
-	ImagesPerSecond float64 `json:"images_per_second"`
+	ImagesPerSecond float64 `json:"images_per_s"`
 	Config          Config  `json:"config"`
 }
 
-// EpochResult is a line of metrics.jsonl.
+// Percent returns a copy with shares in percent, as the command line prints it and metrics.jsonl has its epochs: accuracies, precision, recall and F1.
+func (r *Result) Percent() *Result {
+	p := *r
+	p.Metrics, p.Last = r.Metrics.percent(), r.Last.percent()
+	p.History = slices.Clone(r.History)
+	for i := range p.History {
+		p.History[i] = p.History[i].percent()
+	}
+	return &p
+}
+
+func (e EpochResult) percent() EpochResult {
+	e.Accuracy, e.Val = 100*e.Accuracy, *e.Val.percent()
+	return e
+}
+
+// EpochResult is what an epoch gave, and, with shares in percent, a line of metrics.jsonl.
 type EpochResult struct {
 	Epoch           int     `json:"epoch"`
 	Step            int     `json:"step"`
@@ -85,7 +101,7 @@ type EpochResult struct {
 	Best            bool    `json:"best"`
 	Images          int     `json:"images"`
 	Seconds         float64 `json:"seconds"` // of training, without validation
-	ImagesPerSecond float64 `json:"images_per_second"`
+	ImagesPerSecond float64 `json:"images_per_s"`
 }
 
 // run is a run under way.

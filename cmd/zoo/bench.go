@@ -96,10 +96,24 @@ func (a *app) bench(cmd *cobra.Command, c *classifier.Client, ck *classifier.Che
 	if err != nil {
 		return err
 	}
+	steps := make([]stepResult, len(rows))
+	for i, p := range rows {
+		steps[i] = stepResult{Name: p.Name, Operator: p.Op, Kernel: p.Kernel, Milliseconds: 1000 * p.Duration.Seconds(), MACs: p.MACs, Bytes: p.Bytes}
+	}
 	return a.Print(struct {
 		classifier.Measurement
-		Steps []host.ProfileRow `json:"steps"`
-	}{r, rows}, func(w io.Writer) error { return printProfile(w, r, rows) })
+		Steps []stepResult `json:"steps"`
+	}{r, steps}, func(w io.Writer) error { return printProfile(w, r, rows) })
+}
+
+// stepResult is a step of a plan in JSON, for the whole batch.
+type stepResult struct {
+	Name         string  `json:"name"`
+	Operator     string  `json:"operator"`
+	Kernel       string  `json:"kernel"`
+	Milliseconds float64 `json:"ms"`
+	MACs         int64   `json:"macs"`
+	Bytes        int64   `json:"bytes,omitempty"` // read and written, where known
 }
 
 func printProfile(w io.Writer, r classifier.Measurement, rows []host.ProfileRow) error {

@@ -199,7 +199,9 @@ func (a *app) train(cmd *cobra.Command, model string, config *finetune.Config, f
 		}
 		return err
 	}
-	printErr := a.Print(r, func(w io.Writer) error {
+	shown := trainedResult{Finetuned: *r, Input: [3]int{r.Input.C, r.Input.H, r.Input.W}}
+	shown.Result = r.Percent()
+	printErr := a.Print(shown, func(w io.Writer) error {
 		m := r.Metrics
 		fmt.Fprintf(w, "%s: %.2f %% of %s right (epoch %d of %d, %s)\n", r.Model, 100*m.Top1, plural.Count(m.Images, "image", "images"), r.Best, len(r.History), r.Strategy)
 		for _, s := range r.Skipped {
@@ -212,6 +214,12 @@ func (a *app) train(cmd *cobra.Command, model string, config *finetune.Config, f
 		return fmt.Errorf("stopped; the best so far is %s, and the same command with --resume continues", r.Model)
 	}
 	return printErr
+}
+
+// trainedResult is a training in JSON, with shares in percent and the input as everywhere.
+type trainedResult struct {
+	classifier.Finetuned
+	Input [3]int `json:"input"`
 }
 
 func printEstimate(w io.Writer, e *classifier.Estimate) error {

@@ -57,7 +57,7 @@ hold tensors; of TensorFlow Lite, MobileNet V1 and V2 are read, quantised or not
 			}
 			r := resultOf(in.Model)
 			return a.Print(r, func(w io.Writer) error {
-				_, err := fmt.Fprintf(w, "%s: %s parameters, %s\n  %s\n", in.Reference, ui.Count(in.Model.Card.Params), ui.Bytes(r.Size), r.Digest)
+				_, err := fmt.Fprintf(w, "%s: %s parameters, %s\n  %s\n", in.Reference, ui.Count(in.Model.Card.Params), ui.Bytes(r.Bytes), r.Digest)
 				return err
 			})
 		},

@@ -19,7 +19,7 @@ type modelResult struct {
 	Path      string `json:"path"`
 	Source    string `json:"source"`
 	License   string `json:"license"`
-	Size      int64  `json:"size"`
+	Bytes     int64  `json:"bytes"`
 }
 
 func resultOf(m *hub.Model) modelResult {
@@ -49,7 +49,7 @@ func newPull(a *app) *cobra.Command {
 			}
 			return a.Print(results, func(w io.Writer) error {
 				for _, r := range results {
-					fmt.Fprintf(w, "%s from %s: %s, licence %s\n  %s\n", r.Reference, r.Source, ui.Bytes(r.Size), r.License, r.Digest)
+					fmt.Fprintf(w, "%s from %s: %s, licence %s\n  %s\n", r.Reference, r.Source, ui.Bytes(r.Bytes), r.License, r.Digest)
 				}
 				return nil
 			})
