@@ -2,7 +2,6 @@ package classifier
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -15,6 +14,7 @@ import (
 	"github.com/go-modelzoo/zoo/hub/card"
 	"github.com/go-modelzoo/zoo/hub/registry"
 	"github.com/go-modelzoo/zoo/hub/store"
+	"github.com/go-modelzoo/zoo/internal/files"
 	"github.com/go-modelzoo/zoo/internal/ui"
 	"github.com/go-modelzoo/zoo/vision/transforms"
 )
@@ -183,17 +183,15 @@ func notFile(ref string) error {
 }
 
 func openFolder(dir string) (*Checkpoint, error) {
-	data, err := os.ReadFile(filepath.Join(dir, FolderCard))
+	data, err := files.ReadAll(filepath.Join(dir, FolderCard), card.MaxBytes)
 	if err != nil {
 		return nil, fmt.Errorf("%s is no model folder: it needs %s and %s: %w", dir, FolderCard, FolderWeights, err)
 	}
-	c := &Checkpoint{Name: dir, Path: filepath.Join(dir, FolderWeights), Source: dir}
-	if err := json.Unmarshal(data, &c.Card); err != nil {
+	k, err := card.Parse(data)
+	if err != nil {
 		return nil, fmt.Errorf("%s: %w", filepath.Join(dir, FolderCard), err)
 	}
-	if err := c.Card.Validate(); err != nil {
-		return nil, fmt.Errorf("%s: %w", filepath.Join(dir, FolderCard), err)
-	}
+	c := &Checkpoint{Name: dir, Card: *k, Path: filepath.Join(dir, FolderWeights), Source: dir}
 	if _, err := os.Stat(c.Path); err != nil {
 		return nil, fmt.Errorf("%s is no model folder: %w", dir, err)
 	}

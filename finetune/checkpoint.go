@@ -23,6 +23,8 @@ const (
 	FileMetrics = "metrics.jsonl"
 	FileModel   = "model.safetensors"
 	FileReport  = "report.html"
+	// FileLock is held by the process that trains.
+	FileLock = ".lock"
 	// PrefixEvents begins the name of TensorBoard's file.
 	PrefixEvents = "events.out.tfevents."
 )

@@ -112,6 +112,9 @@ func ScratchDefaults() Config {
 	return c
 }
 
+// maxConfig bounds the configuration in a run's folder, in bytes.
+const maxConfig = 1 << 20
+
 // ParseConfig reads a configuration over the given one. Unknown fields are errors.
 func ParseConfig(data []byte, into *Config) error {
 	d := json.NewDecoder(bytes.NewReader(data))

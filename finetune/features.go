@@ -18,6 +18,7 @@ import (
 
 	"github.com/go-modelzoo/zoo/engine/infer"
 	"github.com/go-modelzoo/zoo/graph"
+	"github.com/go-modelzoo/zoo/internal/files"
 	"github.com/go-modelzoo/zoo/vision/dataset"
 	"github.com/go-modelzoo/zoo/weights"
 )
@@ -119,6 +120,9 @@ type featureManifest struct {
 // FileFeatures is its name; its time says when the entry was last used.
 const FileFeatures = "features.json"
 
+// maxManifest bounds that file, in bytes: it names what could not be read of the images.
+const maxManifest = 256 << 20
+
 // openFeatures opens the cached features of a dataset, computing what is missing.
 func (r *run) openFeatures(ctx context.Context, d *dataset.Dataset, kind loaderKind, views int) (*features, error) {
 	key, err := r.featureKey(ctx, d, kind, views)
@@ -135,7 +139,7 @@ func (r *run) openFeatures(ctx context.Context, d *dataset.Dataset, kind loaderK
 	}
 	manifest := filepath.Join(dir, FileFeatures)
 	var m featureManifest
-	data, err := os.ReadFile(manifest)
+	data, err := files.ReadAll(manifest, maxManifest)
 	if err == nil {
 		err = json.Unmarshal(data, &m)
 	} else if errors.Is(err, fs.ErrNotExist) {

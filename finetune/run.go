@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -19,6 +20,7 @@ import (
 	"github.com/go-modelzoo/zoo/engine/train"
 	"github.com/go-modelzoo/zoo/engine/work"
 	"github.com/go-modelzoo/zoo/graph"
+	"github.com/go-modelzoo/zoo/internal/files"
 	"github.com/go-modelzoo/zoo/vision/dataset"
 	"github.com/go-modelzoo/zoo/vision/transforms"
 )
@@ -166,7 +168,7 @@ func start(ctx context.Context, m Model, c Config, dir string, sink func(Event),
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
-	lock := flock.New(filepath.Join(dir, ".lock"))
+	lock := flock.New(filepath.Join(dir, FileLock))
 	waiting, cancel := context.WithTimeout(ctx, 10*time.Second) // a killed host's plugin takes a moment to notice
 	defer cancel()
 	if ok, err := lock.TryLockContext(waiting, 100*time.Millisecond); err != nil || !ok {
@@ -192,6 +194,9 @@ func start(ctx context.Context, m Model, c Config, dir string, sink func(Event),
 			if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
 				return nil, fmt.Errorf("%s %w", dir, ErrRunExists)
 			}
+		}
+		if err := foreignConfig(filepath.Join(dir, FileConfig)); err != nil {
+			return nil, err
 		}
 	}
 	if from != nil {
@@ -242,11 +247,27 @@ func (r *run) note(format string, args ...any) {
 	r.emit(Event{Kind: KindNote, Text: fmt.Sprintf(format, args...)})
 }
 
+// foreignConfig refuses to replace a file with the name of the run's configuration that is something else. That of a start that was killed before
+// its first checkpoint may be replaced.
+func foreignConfig(path string) error {
+	data, err := files.ReadAll(path, maxConfig)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		err = ParseConfig(data, new(Config))
+	}
+	if err != nil {
+		return fmt.Errorf("%s is not the configuration of a run, and would be replaced by it: choose another --out: %w", path, err)
+	}
+	return nil
+}
+
 // rememberConfig keeps the configuration in the run's folder, or compares it with the one kept there.
 func (r *run) rememberConfig(resumed bool) error {
 	path := filepath.Join(r.dir, FileConfig)
 	if resumed {
-		data, err := os.ReadFile(path)
+		data, err := files.ReadAll(path, maxConfig)
 		if err != nil {
 			return fmt.Errorf("the run's configuration: %w", err)
 		}

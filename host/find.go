@@ -20,6 +20,7 @@ import (
 	"github.com/Masterminds/semver/v3"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/go-modelzoo/zoo/internal/files"
 	"github.com/go-modelzoo/zoo/internal/pluginrpc"
 	zoov1 "github.com/go-modelzoo/zoo/sdk/proto/zoo/v1"
 )
@@ -310,12 +311,15 @@ func cacheKey(path string) (string, error) {
 	return hex.EncodeToString(sum[:16]), nil
 }
 
+// maxDescription bounds what a remembered plugin says of itself, in bytes.
+const maxDescription = 4 << 20
+
 // cached reads a remembered description: a byte for the protocol, then the message.
 func (h *Host) cached(key string) (*zoov1.DescribeResponse, int, bool) {
 	if h.opt.CacheDir == "" {
 		return nil, 0, false
 	}
-	b, err := os.ReadFile(filepath.Join(h.opt.CacheDir, key))
+	b, err := files.ReadAll(filepath.Join(h.opt.CacheDir, key), maxDescription)
 	if err != nil || len(b) < 1 {
 		return nil, 0, false
 	}

@@ -131,11 +131,14 @@ func LoadConfig(home string) (Config, error) {
 	return c, nil
 }
 
+// maxConfig bounds config.json, in bytes.
+const maxConfig = 1 << 20
+
 // readConfig reads config.json in home alone. A field that it does not know is an error: a misspelt one may be what was to protect.
 func readConfig(home string) (Config, error) {
 	c := Config{Home: home}
 	path := filepath.Join(home, configName)
-	data, err := os.ReadFile(path)
+	data, err := files.ReadAll(path, maxConfig)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return c, fmt.Errorf("configuration: %w", err)
 	}

@@ -211,8 +211,11 @@ func (h *Hub) Local(ctx context.Context, ref string) (*Model, error) {
 
 func (h *Hub) local(ctx context.Context, r *reference) (*Model, error) {
 	d, err := h.store.Resolve(r.entry())
-	if err != nil {
+	if errors.Is(err, store.ErrNotFound) {
 		return nil, fmt.Errorf("%s: %w: run zoo pull %s", r, store.ErrNotFound, r)
+	}
+	if err != nil {
+		return nil, err
 	}
 	if r.digest != "" && d.Digest != r.digest {
 		return nil, fmt.Errorf("%s@%s: %w: run zoo pull", r, r.digest, store.ErrNotFound)

@@ -54,7 +54,7 @@ func (h *Hub) cachedIndex() (*registry.Index, error) {
 func (h *Hub) loadIndex() (*registry.Index, error) {
 	if h.remote == nil && len(h.keys) > 0 {
 		path := filepath.Join(h.registryDir(), signedFile)
-		data, err := os.ReadFile(path)
+		data, err := files.ReadAll(path, 2*registry.MaxBytes) // in base64
 		if err == nil {
 			var s signedIndex
 			if err = json.Unmarshal(data, &s); err == nil {
@@ -92,7 +92,7 @@ type seen map[string]int64
 func (h *Hub) loadSeen() (seen, error) {
 	s := make(seen)
 	path := filepath.Join(h.registryDir(), seenFile)
-	data, err := os.ReadFile(path)
+	data, err := files.ReadAll(path, maxSeen)
 	if errors.Is(err, fs.ErrNotExist) {
 		return s, nil
 	}
@@ -191,8 +191,11 @@ func (h *Hub) fetchIndex(ctx context.Context, s source.Source) (data, signature 
 	return data, signature, nil
 }
 
-// maxSignature bounds a signature and a statement.
-const maxSignature = 16 << 10
+// What is read is bounded, in bytes: a signature and a statement, and the versions seen.
+const (
+	maxSignature = 16 << 10
+	maxSeen      = 1 << 20
+)
 
 // keepIndex stores an accepted index and raises the floor first, so that a crash between the two cannot lower it.
 func (h *Hub) keepIndex(data, signature []byte, version int64) error {
@@ -225,7 +228,7 @@ func (h *Hub) keepIndex(data, signature []byte, version int64) error {
 
 // SignIndex checks the index at path and writes its signature beside it, as PATH.minisig. It returns that path.
 func SignIndex(path string, key minisign.PrivateKey) (string, error) {
-	data, err := os.ReadFile(path)
+	data, err := files.ReadAll(path, registry.MaxBytes)
 	if err != nil {
 		return "", err
 	}
@@ -240,7 +243,7 @@ func SignIndex(path string, key minisign.PrivateKey) (string, error) {
 // CheckIndex checks the index at path and, if any key is given, the signature beside it. It returns the index, and the
 // key's identifier if there is one.
 func CheckIndex(path string, keys sign.Keys) (*registry.Index, string, error) {
-	data, err := os.ReadFile(path)
+	data, err := files.ReadAll(path, registry.MaxBytes)
 	if err != nil {
 		return nil, "", err
 	}
@@ -251,7 +254,7 @@ func CheckIndex(path string, keys sign.Keys) (*registry.Index, string, error) {
 	if len(keys) == 0 {
 		return x, "", nil
 	}
-	signature, err := os.ReadFile(path + signatureSuffix)
+	signature, err := files.ReadAll(path+signatureSuffix, maxSignature)
 	if err != nil {
 		return nil, "", fmt.Errorf("the signature: %w: make one with zoo registry sign", err)
 	}

@@ -1,12 +1,11 @@
 package main
 
 import (
-	"bufio"
 	"fmt"
 	"io"
-	"os"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -14,6 +13,7 @@ import (
 	"github.com/go-modelzoo/zoo/graph"
 	"github.com/go-modelzoo/zoo/hub/card"
 	"github.com/go-modelzoo/zoo/hub/registry"
+	"github.com/go-modelzoo/zoo/internal/files"
 	"github.com/go-modelzoo/zoo/internal/ui"
 )
 
@@ -150,23 +150,21 @@ func triple(flag, text string, before []float64) ([]float64, error) {
 	return list, nil
 }
 
+// maxLabels bounds a file of labels, in bytes: all of them are part of the card.
+const maxLabels = card.MaxBytes / 2
+
 // readLabels reads a class name a line; of tab-separated columns the last.
 func readLabels(path string) ([]string, error) {
-	file, err := os.Open(path)
+	text, err := files.ReadAll(path, maxLabels)
 	if err != nil {
 		return nil, fmt.Errorf("--labels: %w", err)
 	}
-	defer file.Close()
+	if !utf8.Valid(text) {
+		return nil, fmt.Errorf("--labels %s is no text in UTF-8: save it as such", path)
+	}
 	var labels []string
-	for s := bufio.NewScanner(file); ; {
-		if !s.Scan() {
-			if err := s.Err(); err != nil {
-				return nil, fmt.Errorf("--labels %s: %w", path, err)
-			}
-			break
-		}
-		line := strings.TrimSpace(s.Text())
-		if line == "" {
+	for line := range strings.Lines(string(text)) {
+		if line = strings.TrimSpace(line); line == "" {
 			continue
 		}
 		labels = append(labels, line[strings.LastIndexByte(line, '\t')+1:])

@@ -126,7 +126,7 @@ func valid(d digest.Digest) bool { return d.Validate() == nil && d.Algorithm() =
 
 // Load reads the file at path; one that does not exist, or has no bytes as touch makes it, pins nothing.
 func Load(path string) (*File, error) {
-	data, err := os.ReadFile(path)
+	data, err := files.ReadAll(path, maxBytes)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && len(data) == 0 {
 		return &File{Schema: schema}, nil
 	}

@@ -43,7 +43,10 @@ var (
 	ErrWritable = errors.New("other users can write to it")
 )
 
-const recordName = "installed.json"
+const (
+	recordName = "installed.json"
+	maxRecord  = 64 << 10 // bytes
+)
 
 // Installed is the record of a plugin.
 type Installed struct {
@@ -200,7 +203,7 @@ func (d Dir) Check(name, version string) (Installed, error) {
 }
 
 func readRecord(dir, name, version string) (Installed, error) {
-	data, err := os.ReadFile(filepath.Join(dir, recordName))
+	data, err := files.ReadAll(filepath.Join(dir, recordName), maxRecord)
 	if errors.Is(err, fs.ErrNotExist) {
 		return Installed{}, fmt.Errorf("plugin %s %s: %w", name, version, ErrNotInstalled)
 	}

@@ -12,11 +12,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 
 	"aead.dev/minisign"
 	"github.com/opencontainers/go-digest"
+
+	"github.com/go-modelzoo/zoo/internal/files"
 )
 
 // ErrUntrusted is wrapped by every error about a signature that is absent, is not by a pinned key, or does not fit its message.
@@ -42,7 +43,10 @@ func ParseKeys(texts ...string) (Keys, error) {
 	for _, text := range texts {
 		var k minisign.PublicKey
 		if k.UnmarshalText([]byte(text)) != nil {
-			data, err := readSmall(text)
+			data, err := files.ReadAll(text, maxFile)
+			if errors.Is(err, files.ErrTooLarge) {
+				return nil, fmt.Errorf("public key: %w", err)
+			}
 			if err != nil {
 				return nil, fmt.Errorf("%q is neither a minisign public key nor a file with one", text)
 			}
@@ -57,7 +61,7 @@ func ParseKeys(texts ...string) (Keys, error) {
 
 // PrivateKey reads a minisign secret key file. password is used only if the key is encrypted.
 func PrivateKey(path, password string) (minisign.PrivateKey, error) {
-	data, err := readSmall(path)
+	data, err := files.ReadAll(path, maxFile)
 	if err != nil {
 		return minisign.PrivateKey{}, fmt.Errorf("signing key: %w", err)
 	}
@@ -73,17 +77,6 @@ func PrivateKey(path, password string) (minisign.PrivateKey, error) {
 		return k, fmt.Errorf("signing key %s: %w", path, err)
 	}
 	return k, nil
-}
-
-func readSmall(path string) ([]byte, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, err
-	}
-	if info.Size() > maxFile {
-		return nil, fmt.Errorf("%s is too large for a key", path)
-	}
-	return os.ReadFile(path)
 }
 
 // Sign returns the text of a signature of message. comment is signed along and shown by minisign.

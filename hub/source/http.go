@@ -10,12 +10,12 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/go-modelzoo/zoo/hub/registry"
+	"github.com/go-modelzoo/zoo/internal/files"
 )
 
 // ClientOptions say how a client may reach servers. The zero value is a safe default.
@@ -75,7 +75,8 @@ func NewClient(o ClientOptions) (*Client, error) {
 		TLSClientConfig:       &tls.Config{MinVersion: tls.VersionTLS12},
 	}
 	if o.CAFile != "" {
-		pem, err := os.ReadFile(o.CAFile)
+		const maxCA = 16 << 20 // bytes
+		pem, err := files.ReadAll(o.CAFile, maxCA)
 		if err != nil {
 			return nil, fmt.Errorf("certificates: %w", err)
 		}

@@ -18,8 +18,8 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// maxLayoutIndex bounds a layout's index.json.
-const maxLayoutIndex = 16 << 20
+// MaxIndex bounds a layout's index.json, in bytes.
+const MaxIndex = 16 << 20
 
 // layout is an OCI image layout behind a way to read its files.
 type layout struct {
@@ -113,7 +113,7 @@ func (l layout) index(ctx context.Context) (*ocispec.Index, error) {
 			return err
 		}
 		defer part.Body.Close() // the body was only read
-		data, err = io.ReadAll(io.LimitReader(part.Body, maxLayoutIndex+1))
+		data, err = io.ReadAll(io.LimitReader(part.Body, MaxIndex+1))
 		return err
 	})
 	if errors.Is(err, fs.ErrNotExist) {
@@ -131,8 +131,8 @@ func (l layout) index(ctx context.Context) (*ocispec.Index, error) {
 
 // DecodeIndex parses an OCI image index and refuses descriptors that CheckDescriptor refuses.
 func DecodeIndex(data []byte) (*ocispec.Index, error) {
-	if len(data) > maxLayoutIndex {
-		return nil, fmt.Errorf("index of more than %d bytes", maxLayoutIndex)
+	if len(data) > MaxIndex {
+		return nil, fmt.Errorf("index of more than %d bytes", MaxIndex)
 	}
 	var x ocispec.Index
 	if err := json.NewDecoder(bytes.NewReader(data)).Decode(&x); err != nil {

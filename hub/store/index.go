@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path"
 	"path/filepath"
 	"slices"
@@ -16,6 +15,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/go-modelzoo/zoo/hub/source"
+	"github.com/go-modelzoo/zoo/internal/files"
 )
 
 // AnnotationUnpacked, on a layer, is the digest of what the layer decodes to. The store keeps that blob as long as the layer.
@@ -23,7 +23,7 @@ const AnnotationUnpacked = "dev.zoo.unpacked.digest"
 
 // readIndex reads the index.json of a store's directory; an absent one is empty.
 func readIndex(dir string) (*ocispec.Index, error) {
-	data, err := os.ReadFile(filepath.Join(dir, ocispec.ImageIndexFile))
+	data, err := files.ReadAll(filepath.Join(dir, ocispec.ImageIndexFile), source.MaxIndex)
 	if errors.Is(err, fs.ErrNotExist) {
 		return emptyIndex(), nil
 	}

@@ -1,10 +1,11 @@
-// Package files has the two things about files that several packages need: replacing one so that readers and a crash see the
-// old or the new content, never a part, and reading under a context. Functions are safe for concurrent use.
+// Package files has the three things about files that several packages need: replacing one so that readers and a crash see the
+// old or the new content, never a part, reading one whole that must not be large, and reading under a context. Functions are safe for concurrent use.
 package files
 
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -37,6 +38,26 @@ func Write(path string, mode os.FileMode, write func(io.Writer) error) error {
 		return err
 	}
 	return syncDir(filepath.Dir(path))
+}
+
+// ErrTooLarge says that a file has more bytes than one of its kind may have.
+var ErrTooLarge = errors.New("too large")
+
+// ReadAll reads the named file whole, but never more than limit bytes of it.
+func ReadAll(path string, limit int64) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() // only read
+	data, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(data)) > limit {
+		return nil, fmt.Errorf("%s is %w: such a file has at most %d KiB: check that it is the right one", path, ErrTooLarge, limit>>10)
+	}
+	return data, nil
 }
 
 // Reader returns r, ending with the context's error once the context does. It is looked at before each Read.

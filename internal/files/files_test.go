@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -40,6 +41,27 @@ func TestReplaceSetsContentAndMode(t *testing.T) {
 		}
 		if data, err := os.ReadFile(path); err != nil || string(data) != text {
 			t.Errorf("file holds %q, %v", data, err)
+		}
+	}
+}
+
+func TestFileWithoutEndIsNotReadToTheEnd(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "card.json")
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for size, fits := range map[int64]bool{0: true, 1 << 20: true, 1<<20 + 1: false, 1 << 40: false} {
+		if err := f.Truncate(size); err != nil {
+			t.Skip(err) // the file system has no files with holes
+		}
+		data, err := ReadAll(path, 1<<20)
+		if fits != (err == nil) || fits && int64(len(data)) != size {
+			t.Errorf("%d bytes: %d read, %v", size, len(data), err)
+		}
+		if !fits && (!errors.Is(err, ErrTooLarge) || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "1024 KiB")) {
+			t.Errorf("%d bytes: %v", size, err)
 		}
 	}
 }
