@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/gofrs/flock"
 	"github.com/opencontainers/go-digest"
 
 	"github.com/go-modelzoo/zoo/finetune"
@@ -49,9 +50,12 @@ type Finetuned struct {
 	Stopped bool `json:"stopped,omitempty"`
 }
 
+// ErrNothingKept says that a training ended before there was anything to continue from. Its folder is gone.
+var ErrNothingKept = errors.New("it ended before the first checkpoint: the same command begins it again")
+
 // Finetune trains a checkpoint in its family's process. When ctx ends, the run is saved, and the best so far is returned with the context's
-// error if there is one.
-func (c *Client) Finetune(ctx context.Context, ck *Checkpoint, config finetune.Config, o FinetuneOptions) (*Finetuned, error) {
+// error if there is one. A run that fails before its first checkpoint leaves nothing behind, and its error wraps ErrNothingKept if ctx ended.
+func (c *Client) Finetune(ctx context.Context, ck *Checkpoint, config finetune.Config, o FinetuneOptions) (_ *Finetuned, err error) {
 	folder, inStore, err := c.runFolder(o.Out)
 	if err != nil {
 		return nil, err
@@ -66,6 +70,20 @@ func (c *Client) Finetune(ctx context.Context, ck *Checkpoint, config finetune.C
 			return nil, err
 		}
 	}
+	before, err := filesOf(folder)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err == nil {
+			return
+		}
+		kept, failed := discardStart(folder, before)
+		if !kept && ctx.Err() != nil {
+			err = fmt.Errorf("%w: %w", ErrNothingKept, err)
+		}
+		err = errors.Join(err, failed)
+	}()
 	spec, err := c.trainSpec(ck, config, folder, o)
 	if err != nil {
 		return nil, err
@@ -180,26 +198,68 @@ func (c *Client) nameFree(ctx context.Context, folder string, o FinetuneOptions)
 	return fmt.Errorf("the store has a model %s:%s: choose another name with --out, or replace it with --overwrite", o.Out, hub.TagLocal)
 }
 
-// clearRun removes the files of a run, and nothing else that may be in its folder.
-func clearRun(folder string) error {
-	entries, err := os.ReadDir(folder)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
+// clearRun removes the files of a run, and nothing else that may be in its folder, nor what is called as one to be kept.
+func clearRun(folder string, keep ...string) error {
+	names, err := filesOf(folder)
 	if err != nil {
 		return err
 	}
-	names := []string{
+	files := []string{
 		finetune.FileConfig, finetune.FileLast, finetune.FileBest, finetune.FileMetrics, finetune.FileModel, finetune.FileReport, FolderCard,
 	}
-	for _, e := range entries {
-		if slices.Contains(names, e.Name()) || strings.HasPrefix(e.Name(), finetune.PrefixEvents) {
-			if err := os.Remove(filepath.Join(folder, e.Name())); err != nil {
+	for _, name := range names {
+		if (slices.Contains(files, name) || strings.HasPrefix(name, finetune.PrefixEvents)) && !slices.Contains(keep, name) {
+			if err := os.Remove(filepath.Join(folder, name)); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
+}
+
+// filesOf lists what is in a folder; nil if there is none.
+func filesOf(folder string) ([]string, error) {
+	entries, err := os.ReadDir(folder)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	names := []string{} // not nil: there is a folder
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names, nil
+}
+
+// discardStart removes what a run wrote that failed, and its folder if that is new (before is nil), unless there is something to continue from or
+// another process trains there. It reports whether the folder holds anything of worth. What was there before stays.
+func discardStart(folder string, before []string) (kept bool, err error) {
+	now, err := filesOf(folder)
+	if err != nil || now == nil {
+		return false, err
+	}
+	if slices.ContainsFunc(now, func(name string) bool {
+		return slices.Contains([]string{finetune.FileLast, finetune.FileBest, finetune.FileModel}, name)
+	}) {
+		return true, nil
+	}
+	path := filepath.Join(folder, finetune.FileLock)
+	lock := flock.New(path)
+	if ok, err := lock.TryLock(); err != nil || !ok {
+		return true, err // it is another run's
+	}
+	err = clearRun(folder, before...)
+	if !slices.Contains(before, finetune.FileLock) {
+		err = errors.Join(err, lock.Close(), os.Remove(path))
+	} else {
+		err = errors.Join(err, lock.Close())
+	}
+	if now, failed := filesOf(folder); err != nil || failed != nil || before != nil || len(now) > 0 {
+		return false, errors.Join(err, failed)
+	}
+	return false, os.Remove(folder)
 }
 
 // dataPaths makes the configuration's paths absolute and lists what the plugin must be allowed to read: the data, and where its links lead.
@@ -214,7 +274,7 @@ func dataPaths(config *finetune.Config) ([]string, error) {
 			return nil, err
 		}
 		if *path, err = filepath.EvalSymlinks(abs); err != nil {
-			return nil, fmt.Errorf("data %s cannot be read: %w", abs, err)
+			return nil, fmt.Errorf("data cannot be read: %w", err)
 		}
 		read[*path] = true
 		samples, err := listSamples(*path)

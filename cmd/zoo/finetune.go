@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -194,6 +195,9 @@ func (a *app) train(cmd *cobra.Command, model string, config *finetune.Config, f
 	r, err := c.Finetune(cmd.Context(), ck, *config, f.FinetuneOptions)
 	show.close()
 	if r == nil {
+		if errors.Is(err, classifier.ErrNothingKept) {
+			return fmt.Errorf("stopped: %w", classifier.ErrNothingKept)
+		}
 		if err != nil && cmd.Context().Err() != nil {
 			return fmt.Errorf("stopped; the run so far is saved: continue with the same command and --resume")
 		}

@@ -3,16 +3,19 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"image"
 	"image/color"
 	"image/png"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/go-modelzoo/zoo/classifier"
+	"github.com/go-modelzoo/zoo/finetune"
 )
 
 // photos makes a folder of two classes, bright and dark pictures of 32×32 pixels.
@@ -178,5 +181,61 @@ func TestOptionOfATrainingKeepsTheOthers(t *testing.T) {
 	}
 	if info.Options["layers"] != "1,1" {
 		t.Errorf("options are %v", info.Options)
+	}
+}
+
+func TestFailedTrainingLeavesNothingBehind(t *testing.T) {
+	home, data := imported(t), photos(t, 5)
+	broken := t.TempDir()
+	for _, name := range []string{"a/1.png", "a/2.png", "b/1.png", "b/2.png"} {
+		path := filepath.Join(broken, filepath.FromSlash(name))
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte("no picture"), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mine := t.TempDir()
+	notes := filepath.Join(mine, "notes.txt")
+	if err := os.WriteFile(notes, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{
+		{"--data", broken},
+		{"--data", data, "--freeze", "nonsense"},
+		{"--data", data, "--plugin-memory", "40MB"},
+	} {
+		args = append(args, "--epochs", "1", "--out")
+		for _, out := range []string{"shades", mine + string(filepath.Separator)} {
+			if o := zoo(t, home, nil, slices.Concat([]string{"finetune", "mine"}, args, []string{out})...); o.code != exitFailure {
+				t.Errorf("zoo %v: exit %d: %s", args, o.code, o.stderr)
+			}
+		}
+		runs, err := os.ReadDir(filepath.Join(home, "runs"))
+		if err != nil || len(runs) > 0 {
+			t.Errorf("zoo %v leaves %v, %v", args, runs, err)
+		}
+		if left, err := os.ReadDir(mine); err != nil || len(left) != 1 {
+			t.Errorf("zoo %v leaves %v in a folder that was there, %v", args, left, err)
+		}
+	}
+
+	// A checkpoint is kept, whatever happens then.
+	must(t, home, "finetune", "mine", "--data", data, "--epochs", "1", "--out", "shades")
+	if o := zoo(t, home, nil, "finetune", "mine", "--data", broken, "--epochs", "1", "--out", "shades", "--resume"); o.code != exitFailure {
+		t.Errorf("exit %d: %s", o.code, o.stderr)
+	}
+	for _, name := range []string{finetune.FileConfig, finetune.FileLast, finetune.FileModel} {
+		if _, err := os.Stat(filepath.Join(home, "runs", "shades", name)); err != nil {
+			t.Error(err)
+		}
+	}
+
+	// A file that is no run's is not replaced.
+	config := filepath.Join(mine, finetune.FileConfig)
+	if err := os.WriteFile(config, []byte(`{"my": "settings"}`), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	refused(t, home, exitFailure, []string{config, "--out"}, "finetune", "mine", "--data", data, "--epochs", "1", "--out", mine+string(filepath.Separator))
+	if text, err := os.ReadFile(config); err != nil || string(text) != `{"my": "settings"}` {
+		t.Errorf("it is now %s, %v", text, err)
 	}
 }
