@@ -160,7 +160,7 @@ func (c *Client) unknown(ctx context.Context, ref string) error {
 	if err != nil {
 		return fmt.Errorf("%w %q (and the known ones cannot be listed: %w)", ErrUnknownModel, ref, err)
 	}
-	return fmt.Errorf("%w %q%s; `zoo list` shows all", ErrUnknownModel, ref, ui.DidYouMean(ref, names))
+	return fmt.Errorf("%w %q; `zoo list` shows all%s", ErrUnknownModel, ref, ui.DidYouMean(ref, names))
 }
 
 // reference is what a model of the store is asked for by: its name, with its tag where the index means other weights by the name alone.

@@ -22,6 +22,7 @@ import (
 	"github.com/go-modelzoo/zoo/hub/card"
 	"github.com/go-modelzoo/zoo/hub/registry"
 	"github.com/go-modelzoo/zoo/hub/store"
+	"github.com/go-modelzoo/zoo/internal/plural"
 	"github.com/go-modelzoo/zoo/vision/dataset"
 )
 
@@ -354,7 +355,8 @@ func (c *Client) trainedCard(ctx context.Context, ck *Checkpoint, r *finetune.Re
 	k.Input = [3]int{r.Input.C, r.Input.H, r.Input.W}
 	k.Metrics = map[string]float64{"top1": round(100 * r.Metrics.Top1), "top5": round(100 * r.Metrics.Top5), "f1": round(100 * r.Metrics.F1)}
 	k.Recipe = strings.Join(r.Config.Command, " ")
-	k.Note = fmt.Sprintf("%s: trained on %d images of %d classes, measured on %d others; epoch %d of %d", r.Strategy, r.TrainImages, len(r.Classes), r.ValImages, r.Best, len(r.History))
+	k.Note = fmt.Sprintf("%s: trained on %s of %s, measured on %s; epoch %d of %d", r.Strategy, plural.Count(r.TrainImages, "image", "images"),
+		plural.Count(len(r.Classes), "class", "classes"), plural.Count(r.ValImages, "other", "others"), r.Best, len(r.History))
 	if stopped {
 		k.Note += "; the run was stopped early"
 	}

@@ -52,7 +52,7 @@ func (c *Client) absent(ctx context.Context, ref string, err error) error {
 		}
 	}
 	if s := ui.DidYouMean(ref, names); s != "" {
-		return fmt.Errorf("%w %q%s; `zoo list` shows all", ErrUnknownModel, ref, s)
+		return fmt.Errorf("%w %q; `zoo list` shows all%s", ErrUnknownModel, ref, s)
 	}
 	return fmt.Errorf("%w %q: %w", ErrUnknownModel, ref, err)
 }

@@ -46,7 +46,7 @@ func ClassIndex(class string, labels []string, classes int) (int, error) {
 		found = i
 	}
 	if found < 0 {
-		return 0, fmt.Errorf("class %q is none of the model's %d classes: give the index, or one of the names that `zoo info MODEL -o json` lists%s", class, classes, ui.DidYouMean(class, labels))
+		return 0, fmt.Errorf("class %q is none of the model's (%d): give the index, or one of the names that `zoo info MODEL -o json` lists%s", class, classes, ui.DidYouMean(class, labels))
 	}
 	return found, nil
 }

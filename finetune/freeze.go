@@ -124,7 +124,7 @@ func matchParams(g *graph.Graph, pattern string) ([]string, error) {
 		return err == nil && glob || strings.HasPrefix(p.Name, pattern+".")
 	})
 	if len(names) == 0 {
-		return nil, fmt.Errorf("freeze pattern %q matches nothing%s; the layer groups are %s", pattern, ui.DidYouMean(pattern, freezable(g)), strings.Join(groupNames(g), ", "))
+		return nil, fmt.Errorf("freeze pattern %q matches nothing; the layer groups are %s%s", pattern, strings.Join(groupNames(g), ", "), ui.DidYouMean(pattern, freezable(g)))
 	}
 	return names, nil
 }

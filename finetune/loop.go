@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/go-modelzoo/zoo/engine/train"
+	"github.com/go-modelzoo/zoo/internal/plural"
 	"github.com/go-modelzoo/zoo/vision/transforms"
 )
 
@@ -241,7 +242,7 @@ func (r *run) endEpoch(ctx context.Context, p *progress, lr float64) error {
 		s.Finished = true
 	case c.Patience > 0 && s.Stale >= c.Patience:
 		s.Finished = true
-		r.note("stopping early: %s has not improved for %d epochs", c.Metric, s.Stale)
+		r.note("stopping early: %s has not improved for %s", c.Metric, plural.Count(s.Stale, "epoch", "epochs"))
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/go-modelzoo/zoo/engine/infer"
 	"github.com/go-modelzoo/zoo/graph"
+	"github.com/go-modelzoo/zoo/internal/plural"
 	"github.com/go-modelzoo/zoo/vision/dataset"
 )
 
@@ -94,8 +95,8 @@ func choose(ctx context.Context, r *run) (Strategy, string, error) {
 	if similar {
 		likeness, s = "similar", map[bool]Strategy{false: StrategyExtract, true: StrategyFine}
 	}
-	why := fmt.Sprintf("the data is %s (%d images of %d classes; large is %d a class) and its images are %s to those the network knows (its features tell %.0f %% of %d images apart by the nearest class centre)",
-		size, images, classes, largeClass, likeness, 100*accuracy, sampled)
+	why := fmt.Sprintf("the data is %s (%s of %s; large is %d a class) and its images are %s to those the network knows (its features tell %.0f %% of %d images apart by the nearest class centre)",
+		size, plural.Count(images, "image", "images"), plural.Count(classes, "class", "classes"), largeClass, likeness, 100*accuracy, sampled)
 	return s[large], why, nil
 }
 

@@ -79,9 +79,10 @@ func newCacheList(a *app) *cobra.Command {
 
 func newCacheRemove(a *app) *cobra.Command {
 	return &cobra.Command{
-		Use:   "rm MODEL...",
-		Short: "Remove models, downloads or cached features",
-		Args:  cobra.MinimumNArgs(1),
+		Use:     "rm MODEL...",
+		Short:   "Remove models, downloads or cached features, as cache ls names them",
+		Example: `  zoo cache rm resnet50 ants-bees:local`,
+		Args:    cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := a.open()
 			if err != nil {

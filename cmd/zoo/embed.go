@@ -19,7 +19,9 @@ func newEmbed(a *app) *cobra.Command {
 		Use:   "embed MODEL IMAGE|DIR... --out FILE.npy",
 		Short: "Write the pooled features of images: a row an image, for search, clustering or a classifier of your own",
 		Long:  `Write the pooled features of images as a NumPy array [images, channels], and beside it FILE.csv with the path of each row.`,
-		Args:  cobra.MinimumNArgs(2),
+		Example: `  zoo embed resnet50 photos/ --out photos.npy
+  zoo embed resnet50 photos/ --out maps.npy --features stage3`,
+		Args: cobra.MinimumNArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if filepath.Ext(out) != ".npy" {
 				return usagef("--out %s: the file must end in .npy", out)

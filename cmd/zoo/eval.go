@@ -24,6 +24,8 @@ func newEval(a *app) *cobra.Command {
 		Short: "Measure top-1 and top-5 accuracy on labelled images",
 		Long: `Measure top-1 and top-5 accuracy on labelled images: a folder a class (--data), or a CSV file of lines "path,class" (--labels) with
 paths relative to the file and classes by index or name.`,
+		Example: `  zoo eval ants-bees --data hymenoptera/val --confusion
+  zoo eval resnet50 --labels labels.csv`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if (data == "") == (labels == "") {

@@ -42,7 +42,7 @@ leaves it in a folder.`,
 	f.add(cmd, &config)
 	fl := cmd.Flags()
 	fl.StringVar((*string)(&config.Strategy), "strategy", string(config.Strategy), "auto, feature-extract, head, finetune or scratch; auto looks at the data and says why")
-	fl.StringArrayVar(&config.Freeze, "freeze", nil, "keep as it is: features, a layer group, a glob over parameter names, or until:NAME (repeatable)")
+	fl.StringArrayVar(&config.Freeze, "freeze", nil, "keep as it is what the `PATTERN` means: features, a layer group, a glob over parameter names, or until:NAME (repeatable)")
 	fl.IntVar(&config.UnfreezeAt, "unfreeze-at", 0, "epoch (from 1) in which everything begins to train")
 	fl.IntVar(&config.GradualUnfreeze, "gradual-unfreeze", 0, "every so many epochs the next layer group, from the output on, begins to train")
 	fl.StringVar((*string)(&config.CacheFeatures), "cache-features", string(finetune.Auto), "compute the frozen part once for each image: auto, on or off; on means no augmentation unless --views says otherwise")
@@ -62,6 +62,10 @@ type trainFlags struct {
 }
 
 func (f *trainFlags) add(cmd *cobra.Command, c *finetune.Config) {
+	rate, licence := "learning rate; unless it is given, --strategy auto sets one that suits what it trains", "SPDX identifier of the result's licence (default: the base model's)"
+	if f.Scratch {
+		rate, licence = "learning rate", "SPDX identifier of the result's licence (default: unknown)"
+	}
 	fl := cmd.Flags()
 	fl.StringVar(&c.Data, "data", "", "images: a folder with a folder for each class, or a CSV file of lines path,class")
 	fl.StringVar(&c.Val, "val", "", "validation images (default: the data's own val folder, else a part of the data)")
@@ -69,12 +73,12 @@ func (f *trainFlags) add(cmd *cobra.Command, c *finetune.Config) {
 	fl.StringVar(&f.Out, "out", "", "name of the result in the store, or a path with a separator for a folder")
 	fl.BoolVar(&f.Resume, "resume", false, "continue the run that was begun under --out")
 	fl.BoolVar(&f.Overwrite, "overwrite", false, "throw away what was begun under --out, and replace the model of that name")
-	fl.StringVar(&f.License, "license", "", "SPDX identifier of the result's licence (default: the base model's)")
+	fl.StringVar(&f.License, "license", "", licence)
 	fl.BoolVar(&c.SkipBad, "skip-bad", false, "leave out images that cannot be read, and name them")
 	fl.IntVar(&c.Epochs, "epochs", c.Epochs, "how often every image is seen")
 	fl.IntVar(&c.BatchSize, "batch", c.BatchSize, "images a batch")
 	fl.IntVar(&c.Accumulate, "accumulate", c.Accumulate, "batches a step")
-	fl.Float64Var(&c.LR, "lr", c.LR, "learning rate")
+	fl.Float64Var(&c.LR, "lr", c.LR, rate)
 	fl.StringVar(&c.Optimizer.Name, "optimizer", c.Optimizer.Name, "sgd, adam, adamw, rmsprop or lamb")
 	fl.Float64Var(&c.Optimizer.Momentum, "momentum", c.Optimizer.Momentum, "momentum of sgd and rmsprop")
 	fl.BoolVar(&c.Optimizer.Nesterov, "nesterov", c.Optimizer.Nesterov, "Nesterov's momentum")
@@ -92,7 +96,7 @@ func (f *trainFlags) add(cmd *cobra.Command, c *finetune.Config) {
 	fl.BoolVar(&c.Balanced, "balanced", false, "draw all classes equally often")
 	fl.Float64Var(&c.EMA, "ema", 0, "decay of a moving average of the weights, such as 0.999, which is then the result")
 	fl.StringVar(&f.augment, "augment", string(c.Augment.Policy), "auto (crop and flip), none, or a list of: crop, pad, flip, vflip, rand")
-	fl.Float64SliceVar(&f.jitter, "jitter", nil, "colour jitter: brightness,contrast,saturation,hue")
+	fl.Float64SliceVar(&f.jitter, "jitter", nil, "colour jitter `B,C,S,H`: of brightness, contrast, saturation and hue")
 	fl.Float64Var(&c.Augment.Erase, "erase", 0, "probability of random erasing")
 	fl.Float64Var(&c.Augment.MixUp, "mixup", 0, "alpha of mixup")
 	fl.Float64Var(&c.Augment.CutMix, "cutmix", 0, "alpha of cutmix")
@@ -101,7 +105,7 @@ func (f *trainFlags) add(cmd *cobra.Command, c *finetune.Config) {
 	fl.IntVar(&c.Patience, "patience", 0, "stop after so many epochs without a better one")
 	fl.Float64Var(&c.CheckpointSeconds, "checkpoint-seconds", c.CheckpointSeconds, "save a checkpoint so often, besides every epoch; 0: epochs only")
 	fl.IntVar(&f.size, "size", 0, "train on images of this side (default: the model's)")
-	fl.StringToStringVar(&f.options, "option", nil, "model option NAME=VALUE (repeatable)")
+	fl.StringToStringVar(&f.options, "option", nil, "model option `NAME=VALUE` (repeatable)")
 	fl.BoolVar(&f.dryRun, "dry-run", false, "train for a few seconds, keep nothing, and say how much memory and time all of it will take")
 	cmd.MarkFlagRequired("data")
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/go-modelzoo/zoo/hub/card"
 	"github.com/go-modelzoo/zoo/hub/registry"
 	"github.com/go-modelzoo/zoo/internal/files"
+	"github.com/go-modelzoo/zoo/internal/plural"
 	"github.com/go-modelzoo/zoo/internal/ui"
 )
 
@@ -65,7 +66,7 @@ hold tensors; of TensorFlow Lite, MobileNet V1 and V2 are read, quantised or not
 	fl := cmd.Flags()
 	fl.StringVar(&f.as, "as", "", "name in the store")
 	fl.StringVar(&f.model, "model", "", "architecture, as zoo list names it")
-	fl.StringToStringVar(&f.options, "option", nil, "model option NAME=VALUE (repeatable)")
+	fl.StringToStringVar(&f.options, "option", nil, "model option `NAME=VALUE` (repeatable)")
 	fl.IntVar(&f.classes, "classes", 0, "classes of the classifier (default: as many as labels, else the model's)")
 	fl.StringVar(&f.labels, "labels", "", "file with a class name a line (the last column of tab-separated ones)")
 	fl.IntVar(&f.resize, "resize", 0, "resize the shorter side to this")
@@ -100,7 +101,7 @@ func (f *importFlags) card(cmd *cobra.Command, ck *classifier.Checkpoint) (*card
 		k.Classes = f.classes
 	}
 	if len(k.Labels) > 0 && len(k.Labels) != k.Classes {
-		return nil, usagef("%s has %d labels for %d classes", f.labels, len(k.Labels), k.Classes)
+		return nil, usagef("%s has %s for %s", f.labels, plural.Count(len(k.Labels), "label", "labels"), plural.Count(k.Classes, "class", "classes"))
 	}
 	p := &k.Preprocess
 	changed := cmd.Flags().Changed

@@ -20,6 +20,9 @@ func newInfo(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "info MODEL | --system",
 		Short: "Describe a model (weights, licence, preprocessing, layer groups), or this machine",
+		Example: `  zoo info resnet50
+  zoo info resnet50 -o json
+  zoo info --system`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if system && len(args) > 0 {
 				return fmt.Errorf("--system describes this machine and takes no model")

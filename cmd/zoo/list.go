@@ -40,8 +40,10 @@ func newList(a *app) *cobra.Command {
 func newSearch(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "search WORD...",
-		Short: "Find models whose name, family, licence or description has all the words",
-		Args:  cobra.MinimumNArgs(1),
+		Short: "Find models whose name, family, licence, paper or weights have all the words",
+		Example: `  zoo search mobilenet
+  zoo search xie resnext`,
+		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.list(cmd, func(m classifier.Entry) bool {
 				text := strings.ToLower(strings.Join([]string{m.Name, m.Family, m.Paper, strings.Join(m.Licenses, " "), strings.Join(m.Tags, " ")}, " "))

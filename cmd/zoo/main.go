@@ -33,16 +33,19 @@ func run(args []string) int {
 	defer stop()
 	cmd := newRoot(ctx)
 	cmd.SetArgs(args)
-	err := cmd.ExecuteContext(ctx)
+	cmd, err := cmd.ExecuteContextC(ctx)
 	if err == nil {
 		return 0
+	}
+	if strings.HasPrefix(err.Error(), "required flag(s)") { // cobra has no type for these
+		err = usagef("this needs %s; usage: %s", strings.Join(missingFlags(cmd), " and "), usageLine(cmd))
 	}
 	if ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.Cause(ctx))) {
 		err = errors.New("interrupted")
 	}
 	fmt.Fprintln(os.Stderr, "zoo:", ui.Plain(oneLine(err)))
 	var usage *usageError
-	if errors.As(err, &usage) || strings.HasPrefix(err.Error(), "required flag(s)") { // cobra has no type for these
+	if errors.As(err, &usage) {
 		return exitUsage
 	}
 	return exitFailure

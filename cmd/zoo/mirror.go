@@ -25,7 +25,7 @@ func newMirrorSync(a *app) *cobra.Command {
 	var o hub.MirrorOptions
 	cmd := &cobra.Command{
 		Use:   "sync MODEL|PATTERN... --to oci://HOST/PATH | DIR",
-		Short: "Copy what is missing there; delete nothing",
+		Short: "Copy models to a registry or folder: what is missing there; nothing is deleted",
 		Example: `  zoo mirror sync 'resnet*' squeezenet1_1 --to oci://registry.example.org/models --plugins
   ZOO_REGISTRY=oci://registry.example.org/models zoo pull resnet50`,
 		Args: cobra.MinimumNArgs(1),
@@ -46,7 +46,7 @@ func newMirrorSync(a *app) *cobra.Command {
 	}
 	cmd.Flags().StringVar(&to, "to", "", "registry (oci://HOST/PATH) or folder to copy to")
 	cmd.Flags().BoolVar(&o.Plugins, "plugins", false, "copy the families' plugin binaries too, for all platforms")
-	cmd.Flags().StringVar(&key, "key", "", "sign with this minisign secret key file, and publish a signed index")
+	cmd.Flags().StringVar(&key, "key", "", "sign with this minisign secret key file ("+keyPassword+" unlocks an encrypted one), and publish a signed index")
 	cmd.MarkFlagRequired("to")
 	return cmd
 }
@@ -55,7 +55,9 @@ func newMirrorExport(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "export FILE.tar MODEL...",
 		Short: "Write models of the store to one file, an OCI layout as tar",
-		Args:  cobra.MinimumNArgs(2),
+		Example: `  zoo pull resnet50 mobilenet_v2
+  zoo mirror export models.tar resnet50 mobilenet_v2`,
+		Args: cobra.MinimumNArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := a.open()
 			if err != nil {
@@ -73,9 +75,10 @@ func newMirrorExport(a *app) *cobra.Command {
 
 func newMirrorImport(a *app) *cobra.Command {
 	return &cobra.Command{
-		Use:   "import FILE.tar",
-		Short: "Verify an exported file and take its models into the store",
-		Args:  cobra.ExactArgs(1),
+		Use:     "import FILE.tar",
+		Short:   "Verify an exported file and take its models into the store",
+		Example: `  zoo mirror import models.tar`,
+		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			f, err := os.Open(args[0])
 			if err != nil {

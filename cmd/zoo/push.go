@@ -63,7 +63,7 @@ func newPush(a *app) *cobra.Command {
 	cmd.Flags().StringVar(&to, "to", "", "registry (oci://HOST/PATH) or folder to publish in")
 	cmd.Flags().StringVar(&o.DType, "dtype", "", "convert the weights to f16 or bf16")
 	cmd.Flags().StringVar(&o.Tag, "tag", "", "publish under this tag (default: the model's)")
-	cmd.Flags().StringVar(&key, "key", "", "sign with this minisign secret key file")
+	cmd.Flags().StringVar(&key, "key", "", "sign with this minisign secret key file ("+keyPassword+" unlocks an encrypted one)")
 	cmd.MarkFlagRequired("to")
 	return cmd
 }

@@ -92,11 +92,16 @@ func newRegistrySign(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "sign FILE --key zoo.key",
 		Short: "Check an index and write its signature to FILE.minisig (minisign can check it too)",
-		Args:  cobra.ExactArgs(1),
+		Example: `  minisign -G -p zoo.pub -s zoo.key
+  zoo registry sign registry.json --key zoo.key`,
+		Args: cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			k, err := privateKey(key)
 			if err != nil {
 				return err
+			}
+			if k == nil {
+				return usagef("--key is empty: name a minisign secret key file")
 			}
 			signature, err := hub.SignIndex(args[0], *k)
 			if err != nil {
@@ -106,16 +111,17 @@ func newRegistrySign(a *app) *cobra.Command {
 			return nil
 		},
 	}
-	cmd.Flags().StringVar(&key, "key", "", "minisign secret key file, as minisign -G makes it")
+	cmd.Flags().StringVar(&key, "key", "", "minisign secret key file, as minisign -G makes it; "+keyPassword+" unlocks an encrypted one")
 	cmd.MarkFlagRequired("key")
 	return cmd
 }
 
 func newRegistryPin(a *app) *cobra.Command {
 	return &cobra.Command{
-		Use:   "pin KEY|FILE",
-		Short: "Trust what this minisign public key signs; others are refused from then on",
-		Args:  cobra.ExactArgs(1),
+		Use:     "pin KEY|FILE",
+		Short:   "Trust what this minisign public key signs; others are refused from then on",
+		Example: `  zoo registry pin zoo.pub`,
+		Args:    cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			home, err := hub.DefaultHome()
 			if err != nil {

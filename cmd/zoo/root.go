@@ -52,12 +52,24 @@ func newRoot(ctx context.Context) *cobra.Command {
 		Use:   "zoo",
 		Short: "Pretrained image classifiers: pull, verify, run, fine-tune, publish",
 		Long: `zoo pulls pretrained image classifiers, verifies every byte, runs them, fine-tunes them on your own images and publishes the
-result on a registry. Each architecture family runs as a plugin process of its own.`,
+result on a registry. Each architecture family runs as a plugin process of its own.
+
+MODEL is a name that zoo list shows, with the weights' tag after a colon if the default ones are not meant; a name that was given to import or
+finetune; a folder (written with a separator, as in ./my-photos); or oci://HOST/PATH/NAME:TAG. Weights that are not in the store are pulled.
+
+Exit status: 0 done, 1 failed, 2 wrong usage. Environment: ZOO_HOME is where things are kept (zoo info --system shows it), ZOO_REGISTRY lists the
+sources of models to ask in place of the configured ones, ZOO_CA_FILE names more certificate authorities, NO_COLOR is honoured.`,
+		Example: `  zoo predict cat.jpg                                    classify with the model that is inside the program
+  zoo predict resnet50 cat.jpg                           pull a model, and classify with it
+  zoo summary resnet50                                   look at a network
+  zoo finetune resnet50 --data photos --out my-photos    fit it to photos/CLASS/*.jpg
+  zoo predict my-photos other.jpg`,
+		Version:       version(),
 		SilenceErrors: true, SilenceUsage: true,
 		PersistentPostRunE: func(*cobra.Command, []string) error { return a.close() },
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return &usageError{fmt.Errorf("%w%s; see `%s --help`", err, likeFlag(cmd, err), cmd.CommandPath())}
+		return &usageError{fmt.Errorf("%w; see `%s --help`%s", err, cmd.CommandPath(), likeFlag(cmd, err))}
 	})
 	f := root.PersistentFlags()
 	f.VarP(&a.Format, "output-format", "o", "print text or json")
@@ -90,7 +102,9 @@ result on a registry. Each architecture family runs as a plugin process of its o
 			root.AddCommand(cmd)
 		}
 	}
+	root.SetVersionTemplate("zoo {{.Version}}\n")
 	checkArgs(root)
+	tidyHelp(root)
 	a.complete(root)
 	return root
 }
@@ -104,14 +118,34 @@ var commandGroups = map[string][]func(*app) *cobra.Command{
 	"plugins": {newPlugin, newDoctor, newVersion},
 }
 
+// tidyHelp leaves empty lists out of the defaults that help shows, and what says nothing out of usage lines.
+func tidyHelp(cmd *cobra.Command) {
+	cmd.DisableFlagsInUseLine = true
+	cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
+		if t := f.Value.Type(); t == "stringToString" || t == "float64Slice" { // pflag shows "[]" of these
+			f.DefValue = ""
+		}
+	})
+	for _, s := range cmd.Commands() {
+		tidyHelp(s)
+	}
+}
+
 // checkArgs turns wrong arguments and unknown commands into usage errors.
 func checkArgs(cmd *cobra.Command) {
 	if check := cmd.Args; check != nil {
 		cmd.Args = func(c *cobra.Command, args []string) error {
-			if err := check(c, args); err != nil {
-				return &usageError{fmt.Errorf("%w; usage: %s", err, c.UseLine())}
+			err := check(c, args)
+			if err == nil {
+				return nil
 			}
-			return nil
+			if strings.Contains(err.Error(), "arg(s)") { // cobra's words
+				err = errors.New("an argument is missing")
+				if len(args) > 0 && check(c, args[:len(args)-1]) == nil {
+					err = fmt.Errorf("%q is one word too many", args[len(args)-1])
+				}
+			}
+			return &usageError{fmt.Errorf("%w; usage: %s", err, usageLine(c))}
 		}
 	}
 	if cmd.HasSubCommands() && cmd.RunE == nil {
@@ -124,12 +158,25 @@ func checkArgs(cmd *cobra.Command) {
 			for _, s := range c.Commands() {
 				names = append(names, s.Name())
 			}
-			return usagef("%s has no command %q%s; see `%s --help`", c.CommandPath(), args[0], ui.DidYouMean(args[0], names), c.CommandPath())
+			return usagef("%s has no command %q; see `%s --help`%s", c.CommandPath(), args[0], c.CommandPath(), ui.DidYouMean(args[0], names))
 		}
 	}
 	for _, s := range cmd.Commands() {
 		checkArgs(s)
 	}
+}
+
+// usageLine is how a command is written.
+func usageLine(c *cobra.Command) string { return strings.TrimSuffix(c.UseLine(), " [flags]") }
+
+// missingFlags lists the flags that a command cannot do without and that were not given.
+func missingFlags(c *cobra.Command) (names []string) {
+	c.Flags().VisitAll(func(f *pflag.Flag) {
+		if _, required := f.Annotations[cobra.BashCompOneRequiredFlag]; required && !f.Changed {
+			names = append(names, "--"+f.Name)
+		}
+	})
+	return names
 }
 
 // likeFlag suggests flags for one that is unknown.

@@ -18,7 +18,7 @@ func newRun(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "run MODEL --input x.npy --output y.npy",
 		Short: "Run a network on a raw tensor: NCHW float32 in, logits (or a feature map) out",
-		Long: `Run a network on a raw tensor: NCHW float32 in, logits (or a feature map) out. The tensor is taken as it is: preprocess it before.
+		Long: `Run a network on a raw tensor: NCHW float32 in, logits (or a feature map) out. The tensor is taken as it is: preprocess it beforehand.
 A model that is not in the store runs with random weights, drawn from --seed.`,
 		Example: `  zoo run resnet50 --input x.npy --output logits.npy
   zoo run resnet50 --weights checkpoint.pth --input x.npy --output stage3.npy --features stage3`,
@@ -68,7 +68,7 @@ A model that is not in the store runs with random weights, drawn from --seed.`,
 	cmd.Flags().StringVar(&output, "output", "", "NumPy file to write: [N, classes], or [N, C, H, W] for a feature map")
 	cmd.Flags().StringVar(&file, "weights", "", "take the weights from this .safetensors, .pth or .tflite file")
 	cmd.Flags().StringVar(&features, "features", "", "write a feature tap, \"features\" or \"embedding\" instead of logits")
-	cmd.Flags().StringToStringVar(&options, "option", nil, "model option NAME=VALUE (repeatable)")
+	cmd.Flags().StringToStringVar(&options, "option", nil, "model option `NAME=VALUE` (repeatable)")
 	cmd.MarkFlagRequired("input")
 	cmd.MarkFlagRequired("output")
 	return cmd

@@ -58,7 +58,7 @@ func newSummary(a *app) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&input, "input", "", "image shape CxHxW (default: the model's)")
-	cmd.Flags().StringToStringVar(&options, "option", nil, "model option NAME=VALUE (repeatable)")
+	cmd.Flags().StringToStringVar(&options, "option", nil, "model option `NAME=VALUE` (repeatable)")
 	cmd.Flags().IntVar(&classes, "classes", 0, "classes of the classifier (default: the model's)")
 	return cmd
 }

@@ -14,7 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-modelzoo/zoo/classifier"
 	"github.com/go-modelzoo/zoo/finetune"
 )
 
@@ -45,7 +44,7 @@ func photos(t *testing.T, perClass int) string {
 
 func TestTrainedModelIsAModelLikeAnyOther(t *testing.T) {
 	home, data := t.TempDir(), photos(t, 10)
-	var r classifier.Finetuned
+	var r trainedResult
 	text := must(t, home, "train", "resnet20", "--data", data, "--epochs", "3", "--batch", "4", "--lr", "0.02", "--size", "32", "--out", "shades", "-o", "json")
 	if err := json.Unmarshal([]byte(text), &r); err != nil {
 		t.Fatalf("%v: %s", err, text)

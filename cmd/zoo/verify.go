@@ -25,6 +25,8 @@ func newVerify(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "verify [MODEL|FILE]...",
 		Short: "Read every byte of the store, or of weights files, and compare: digests, signatures, pins, NaN",
+		Example: `  zoo verify
+  zoo verify resnet50 checkpoint.pth`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var refs []string
 			found := []findingResult{}
@@ -79,7 +81,7 @@ func newVerify(a *app) *cobra.Command {
 			return nil
 		},
 	}
-	cmd.Flags().BoolVar(&repair, "repair", false, "forget damaged blobs")
+	cmd.Flags().BoolVar(&repair, "repair", false, "remove damaged blobs, so that the next pull fetches them again")
 	return cmd
 }
 

@@ -20,6 +20,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/go-modelzoo/zoo/internal/plural"
 )
 
 // Sample is an image file and the index of its class.
@@ -241,7 +243,7 @@ func CSV(path string, classes []string) (*Dataset, error) {
 		labels = append(labels, label)
 	}
 	if len(missing) > 0 {
-		return nil, fmt.Errorf("labels %s: %d lines have no label, first %s: write \"path,label\"", path, len(missing), missing[0])
+		return nil, fmt.Errorf("labels %s: %s no label, first %s: write \"path,label\"", path, plural.Count(len(missing), "line has", "lines have"), missing[0])
 	}
 	if len(labels) == 0 {
 		return nil, fmt.Errorf("labels %s: no line \"path,label\"", path)

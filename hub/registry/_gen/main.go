@@ -164,6 +164,9 @@ func add(x *registry.Index, family string, f fact) error {
 	if w.License == "" {
 		w.License = "unknown"
 	}
+	if w.License == "apache-2.0" { // timm's spelling
+		w.License = "Apache-2.0" // SPDX's
+	}
 	if strings.Contains(w.License, "SWAG") {
 		w.License = "CC-BY-NC-4.0"
 	}
