@@ -130,12 +130,17 @@ func untrained(p host.Plugin, info host.ModelInfo) card.Card {
 	return card.Card{Name: info.Name, Family: p.Family, Model: info.Name, Classes: 1000, Input: in, Preprocess: imageNet(in), License: "unknown"}
 }
 
-// imageNet is torchvision's usual preprocessing for images of a size: the shorter side to 8/7 of it, the centre cropped.
+// imageNet is torchvision's usual preprocessing for images of a size: the shorter side to 8/7 of it, the centre cropped. Grey images are normalised by
+// the means of the three channels' values.
 func imageNet(in [3]int) registry.Preprocess {
-	return registry.Preprocess{
+	p := registry.Preprocess{
 		Resize: in[1] * 8 / 7, Crop: in[1], Interpolation: "bilinear",
 		Mean: []float64{0.485, 0.456, 0.406}, Std: []float64{0.229, 0.224, 0.225},
 	}
+	if in[0] == 1 {
+		p.Mean, p.Std = []float64{0.449}, []float64{0.226}
+	}
+	return p
 }
 
 // transform turns a card's preprocessing into the transform that does it.

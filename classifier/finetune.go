@@ -135,6 +135,9 @@ func (c *Client) Finetune(ctx context.Context, ck *Checkpoint, config finetune.C
 
 // trainSpec is what the host is asked for. It makes the folder.
 func (c *Client) trainSpec(ck *Checkpoint, config finetune.Config, folder string, o FinetuneOptions) (host.TrainSpec, error) {
+	if err := ck.Card.Preprocess.Validate(ck.Card.Input[0]); err != nil { // its result's card would be refused, hours later
+		return host.TrainSpec{}, fmt.Errorf("%s: %w", ck.Name, err)
+	}
 	read, err := dataPaths(&config)
 	if err != nil {
 		return host.TrainSpec{}, err

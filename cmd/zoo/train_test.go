@@ -238,3 +238,14 @@ func TestFailedTrainingLeavesNothingBehind(t *testing.T) {
 		t.Errorf("it is now %s, %v", text, err)
 	}
 }
+
+func TestGreyNetworkIsTrainedAndUsed(t *testing.T) {
+	home, data := t.TempDir(), photos(t, 5)
+	must(t, home, "train", "lenet5", "--data", data, "--epochs", "1", "--batch", "4", "--out", "grey")
+	if out := must(t, home, "predict", "grey", filepath.Join(data, "dark", "a.png")); !strings.Contains(out, "dark") {
+		t.Error(out)
+	}
+	file := filepath.Join(t.TempDir(), "grey.safetensors")
+	must(t, home, "export", "grey", file)
+	must(t, home, "import", file, "--as", "again", "--model", "lenet5", "--classes", "2")
+}
