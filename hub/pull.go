@@ -100,6 +100,8 @@ func (h *Hub) try(ctx context.Context, r *reference, use func(*Resolved) error) 
 	switch {
 	case r.from != nil && !slices.ContainsFunc(failed, present):
 		return fmt.Errorf("%s: %w: name a tag that is there, as in %s/%s:TAG", r, ErrNotFound, r.from, r.name)
+	case !slices.ContainsFunc(failed, present) && r.untagged && r.row == nil:
+		return fmt.Errorf("%s: %w (asked: %s): run zoo list, or, if another tag is meant, name it, as in %s:v1", r, ErrNotFound, cmp.Or(strings.Join(asked, ", "), "none"), r.name)
 	case !slices.ContainsFunc(failed, present):
 		return fmt.Errorf("%s: %w (asked: %s): run zoo list, or look at the configured sources", r, ErrNotFound, cmp.Or(strings.Join(asked, ", "), "none"))
 	case len(failed) == 1:

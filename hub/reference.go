@@ -28,6 +28,7 @@ type reference struct {
 	weights   *registry.Weights // nil: none of that tag in the index
 	from      *source.Registry  // not nil: only this source
 	digest    digest.Digest     // of the manifest, where the argument had one
+	untagged  bool              // tag is only what is usual
 }
 
 // String is NAME:TAG, or oci://HOST/PATH/NAME:TAG where the argument had an address. It is what the lock calls the model.
@@ -106,7 +107,7 @@ func (h *Hub) parse(x *registry.Index, text string) (*reference, error) {
 		}
 	}
 	if r.tag == "" {
-		r.tag = h.defaultTag(r)
+		r.tag, r.untagged = h.defaultTag(r), true
 	}
 	if r.row != nil {
 		r.weights = r.row.ByTag(r.tag)

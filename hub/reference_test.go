@@ -210,3 +210,21 @@ func TestPushUnderAnotherTagTakesNoNameHere(t *testing.T) {
 		t.Error("a push replaced a model of the store")
 	}
 }
+
+func TestModelWithoutTheUsualTagIsAskedForByTag(t *testing.T) {
+	w := newWorld(t, 100)
+	publisher := w.open(t, nil)
+	file, c := antsFile(t, 1000)
+	if _, err := publisher.Import(t.Context(), file, c, hub.ImportOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if _, err := publisher.Push(t.Context(), "ants", dir, hub.PushOptions{Tag: "v3"}); err != nil {
+		t.Fatal(err)
+	}
+	h := w.open(t, elsewhere(t, dir))
+	if _, err := h.Pull(t.Context(), "ants"); !errors.Is(err, hub.ErrNotFound) || !strings.Contains(err.Error(), "name it, as in ants:") {
+		t.Error(err)
+	}
+	sound(t, pull(t, h, "ants:v3"))
+}

@@ -86,7 +86,7 @@ func (h *Hub) readSignatures(ctx context.Context, repo source.Repository, subjec
 
 // verifySignatures returns the pinned key by which one of the signatures is good.
 func (h *Hub) verifySignatures(list []signature, name, tag string, d digest.Digest) (string, error) {
-	err := fmt.Errorf("%w: %s:%s has none, and keys are pinned", sign.ErrUntrusted, name, tag)
+	err := fmt.Errorf("%w: %s:%s has none, and keys are pinned: who publishes it must sign it (zoo push --key)", sign.ErrUntrusted, name, tag)
 	for i := range list {
 		id, failure := h.keys.VerifyStatement(list[i].statement, list[i].signature, name, tag, d)
 		if failure == nil {
