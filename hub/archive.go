@@ -19,6 +19,7 @@ import (
 	"github.com/go-modelzoo/zoo/hub/registry"
 	"github.com/go-modelzoo/zoo/hub/sign"
 	"github.com/go-modelzoo/zoo/hub/source"
+	"github.com/go-modelzoo/zoo/hub/store"
 	"github.com/go-modelzoo/zoo/internal/files"
 )
 
@@ -126,6 +127,9 @@ func (h *Hub) ImportArchive(ctx context.Context, r io.Reader) ([]string, error) 
 	if err != nil {
 		return nil, err
 	}
+	if err := h.complete(index); err != nil {
+		return nil, fmt.Errorf("archive: %w", err)
+	}
 	// Signatures are listed first, so that the artifacts' trust finds them.
 	for _, d := range index.Manifests {
 		if d.Annotations[ocispec.AnnotationRefName] != "" {
@@ -158,6 +162,27 @@ func (h *Hub) ImportArchive(ctx context.Context, r io.Reader) ([]string, error) 
 		refs = append(refs, model+":"+tag)
 	}
 	return refs, nil
+}
+
+// complete reports a blob that an archive's manifests list and that neither the archive had nor the store has: what ends early between two files
+// is a good tar file.
+func (h *Hub) complete(index *ocispec.Index) error {
+	for _, d := range index.Manifests {
+		raw, err := h.store.Read(d.Digest, source.MaxManifest)
+		if err != nil {
+			return fmt.Errorf("it is not complete: copy it again: %w", err)
+		}
+		m, err := source.DecodeManifest(raw)
+		if err != nil {
+			return err
+		}
+		for _, b := range append([]ocispec.Descriptor{m.Config}, m.Layers...) {
+			if !h.store.Has(b.Digest) {
+				return fmt.Errorf("it is not complete, %s is missing: copy it again: %w", b.Digest, store.ErrNotFound)
+			}
+		}
+	}
+	return nil
 }
 
 // importArtifact verifies and names an artifact whose blobs are in the store.

@@ -437,6 +437,56 @@ func TestPathTraversalInArchiveRefused(t *testing.T) {
 	}
 }
 
+func TestArchiveThatLacksAFileRefused(t *testing.T) {
+	_, private := keyPair(t)
+	w := newWorld(t, 5000)
+	h := w.open(t, nil)
+	pull(t, h, ref)
+	if _, err := h.Push(t.Context(), ref, t.TempDir(), hub.PushOptions{Key: &private}); err != nil { // signs it here too
+		t.Fatal(err)
+	}
+	var archive bytes.Buffer
+	if err := h.Export(t.Context(), &archive, ref); err != nil {
+		t.Fatal(err)
+	}
+	// An archive that was cut between two files reads as a whole one.
+	for left := 0; ; left++ {
+		var rest bytes.Buffer
+		out := tar.NewWriter(&rest)
+		missing := ""
+		in := tar.NewReader(bytes.NewReader(archive.Bytes()))
+		for n := 0; ; n++ {
+			header, err := in.Next()
+			if err == io.EOF {
+				break
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n == left {
+				missing = header.Name
+				continue
+			}
+			if err := out.WriteHeader(header); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.Copy(out, in); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if missing == "" {
+			break
+		}
+		if err := out.Close(); err != nil {
+			t.Fatal(err)
+		}
+		refs, err := w.open(t, elsewhere(t)).ImportArchive(t.Context(), &rest)
+		if missing != "oci-layout" && (err == nil || len(refs) > 0) {
+			t.Errorf("without %s it gives %v, %v", missing, refs, err)
+		}
+	}
+}
+
 func TestTamperedArchiveRefusedByLock(t *testing.T) {
 	w := newWorld(t, 5000)
 	h := w.open(t, nil)
