@@ -98,6 +98,8 @@ func (h *Hub) try(ctx context.Context, r *reference, use func(*Resolved) error) 
 	}
 	present := func(f error) bool { return !errors.Is(f, source.ErrNotFound) }
 	switch {
+	case r.digest != "" && !slices.ContainsFunc(failed, present):
+		return fmt.Errorf("%s@%s: %w: nothing there has that digest", r, r.digest, ErrNotFound)
 	case r.from != nil && !slices.ContainsFunc(failed, present):
 		return fmt.Errorf("%s: %w: name a tag that is there, as in %s/%s:TAG", r, ErrNotFound, r.from, r.name)
 	case !slices.ContainsFunc(failed, present) && r.untagged && r.row == nil:
@@ -166,7 +168,7 @@ func (h *Hub) resolveAt(ctx context.Context, s source.Source, r *reference) (*Re
 	return &Resolved{Name: r.name, Tag: r.tag, Source: s.String(), Descriptor: d, Row: r.row, Weights: r.weights, repository: repo, reference: r}, nil
 }
 
-// Pull makes sure that a model is in the store and returns it. ref is NAME, NAME:TAG or oci://HOST/PATH/NAME[:TAG][@DIGEST].
+// Pull makes sure that a model is in the store and returns it. ref is NAME, NAME:TAG, oci://HOST/PATH/NAME[:TAG] or oci://HOST/PATH/NAME:TAG@DIGEST.
 func (h *Hub) Pull(ctx context.Context, ref string) (*Model, error) {
 	x, err := h.Index(ctx)
 	if err != nil {

@@ -75,7 +75,7 @@ func isModel(entry string) bool {
 	return slashes == 1 || slashes > 2 && strings.HasPrefix(entry, ociEntry)
 }
 
-// parse reads "NAME", "NAME:TAG" or "oci://HOST/PATH/NAME[:TAG][@DIGEST]" and fills in the default tag.
+// parse reads "NAME", "NAME:TAG", "oci://HOST/PATH/NAME[:TAG]" or "oci://HOST/PATH/NAME:TAG@DIGEST" and fills in the default tag.
 func (h *Hub) parse(x *registry.Index, text string) (*reference, error) {
 	r := &reference{}
 	short := text
@@ -105,6 +105,9 @@ func (h *Hub) parse(x *registry.Index, text string) (*reference, error) {
 		if r.row == nil {
 			r.row = index.ByName(r.name)
 		}
+	}
+	if r.tag == "" && r.digest != "" { // card and signature name one
+		return nil, fmt.Errorf("%q has a digest and no tag: name the tag before it, as in %s/%s:v1@%s", text, r.from, r.name, r.digest)
 	}
 	if r.tag == "" {
 		r.tag, r.untagged = h.defaultTag(r), true

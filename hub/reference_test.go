@@ -62,6 +62,15 @@ func TestNameAtAnotherRegistryIsAnotherModel(t *testing.T) {
 	if _, err := h.Pull(t.Context(), at+"c/models/ants:v1"); !errors.Is(err, hub.ErrNotFound) {
 		t.Errorf("a model of a registry that has none: %v", err)
 	}
+	for digest, want := range map[string]string{"": "name the tag", ":v1": "nothing there has that digest"} {
+		_, err := h.Pull(t.Context(), at+"a/models/ants"+digest+"@sha256:"+strings.Repeat("0", 64))
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("a digest that is not there: %v", err)
+		}
+	}
+	if got := pull(t, h, a.Reference()+"@"+a.Manifest.String()); got.Digest != a.Digest {
+		t.Errorf("by digest: %+v", got)
+	}
 	if _, err := h.Local(t.Context(), "ants:v1"); !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("the name alone means a registry that was not named: %v", err)
 	}
