@@ -26,13 +26,18 @@ type ConvSpec struct {
 	Linear bool
 	// Winograd, if not 0, asks for a convolution by Winograd's method in tiles of so many outputs along an axis: what the function
 	// Winograd returned. It changes results by rounding alone. Kernels that cannot, compute directly; AMX does it along the rows.
-	Winograd  int
-	Precision engine.Precision // Default is resolved for the tier
-	Tier      cpu.Tier         // the instructions to use, at most cpu.Best()
+	Winograd int
+	// Projection, if it has input channels, is what the residual goes through before it is added. See Projects.
+	Projection Projection
+	Precision  engine.Precision // Default is resolved for the tier
+	Tier       cpu.Tier         // the instructions to use, at most cpu.Best()
 }
 
 // normal returns the spec with its defaults filled in, or an error that says what is wrong with it.
 func (s ConvSpec) normal() (ConvSpec, error) {
+	if s.Projection.In > 0 {
+		s.Projection.StrideH, s.Projection.StrideW = max(s.Projection.StrideH, 1), max(s.Projection.StrideW, 1)
+	}
 	for _, v := range []*int{&s.StrideH, &s.StrideW, &s.DilationH, &s.DilationW, &s.Groups} {
 		if *v == 0 {
 			*v = 1
@@ -50,6 +55,8 @@ func (s ConvSpec) normal() (ConvSpec, error) {
 		return s, fmt.Errorf("gemm: convolution of %d to %d channels cannot have %d groups", s.In, s.Out, s.Groups)
 	case s.Winograd != 0 && !slices.Contains(winogradTiles, s.Winograd):
 		return s, fmt.Errorf("gemm: Winograd's method asked for with tiles of %dx%d outputs; there are %v", s.Winograd, s.Winograd, winogradTiles)
+	case s.Projection.In != 0 && !Projects(s):
+		return s, fmt.Errorf("gemm: convolution with a projected residual of %d channels: no kernel of tier %v computes it together with this convolution at %v", s.Projection.In, s.Tier, s.Precision)
 	case s.Tier > cpu.Best():
 		return s, fmt.Errorf("gemm: tier %v asked for, but this process can use %v at most", s.Tier, cpu.Best())
 	}
@@ -57,7 +64,32 @@ func (s ConvSpec) normal() (ConvSpec, error) {
 }
 
 // weights returns how many weights a convolution has whose defaults are filled in.
-func (s *ConvSpec) weights() int { return s.Out * (s.In / s.Groups) * s.KernelH * s.KernelW }
+func (s *ConvSpec) weights() int {
+	return s.Out * (s.In/s.Groups*s.KernelH*s.KernelW + s.Projection.In)
+}
+
+// Projection is a 1×1 convolution without padding of so many channels to as many as it is added to. Zero strides mean 1.
+type Projection struct {
+	In               int
+	StrideH, StrideW int
+}
+
+// Projects reports whether there is a kernel that computes the convolution and the projection of its residual as one sum: AMX tiles do
+// it for 1×1 convolutions.
+func Projects(s ConvSpec) bool {
+	one := func(v int) bool { return v == 0 || v == 1 }
+	return s.Projection.In > 0 && s.tiled() && !s.Linear && s.KernelH == 1 && s.KernelW == 1 && one(s.StrideH) && one(s.StrideW) && one(s.Groups) &&
+		s.PadTop|s.PadLeft|s.PadBottom|s.PadRight == 0
+}
+
+// projection returns the projection as a convolution of its own.
+func (s *ConvSpec) projection() ConvSpec {
+	p := s.Projection
+	return ConvSpec{
+		In: p.In, Out: s.Out, KernelH: 1, KernelW: 1, StrideH: p.StrideH, StrideW: p.StrideW, DilationH: 1, DilationW: 1, Groups: 1,
+		Precision: s.Precision, Tier: s.Tier,
+	}
+}
 
 // check returns an error unless weight and bias, or nil, are as many as the convolution has.
 func (s *ConvSpec) check(weight, bias []float32) error {
@@ -84,7 +116,7 @@ func (s ConvSpec) OutputSize(h, w int) (int, int) {
 
 // MACs returns the multiply-adds of one image with an output of h×w.
 func (s ConvSpec) MACs(h, w int) int {
-	return h * w * s.Out * (s.In / max(s.Groups, 1)) * s.KernelH * s.KernelW
+	return h * w * s.Out * (s.In/max(s.Groups, 1)*s.KernelH*s.KernelW + s.Projection.In)
 }
 
 // Conv is a convolution with packed weights. It is read-only after NewConv and safe for concurrent use.
@@ -111,8 +143,8 @@ type runner interface {
 	run(task int, src, dst kernel.Map, residual *kernel.Map, scratch []byte)
 }
 
-// NewConv packs weight, [Out, In/Groups, KernelH, KernelW] as PyTorch lays it out, and bias, [Out] or nil, for the tier and
-// the precision of spec. Neither slice is kept.
+// NewConv packs weight, [Out, In/Groups, KernelH, KernelW] as PyTorch lays it out and behind it [Out, Projection.In] if there is a
+// projection, and bias, [Out] or nil, for the tier and the precision of spec. Neither slice is kept.
 func NewConv(spec ConvSpec, weight, bias []float32) (*Conv, error) {
 	return NewConvOn(serial, spec, weight, bias)
 }
@@ -167,7 +199,7 @@ type Call struct {
 
 // Bind prepares the convolution for maps of the given geometry and format (as kernel.Layout returns them; buffers are
 // not looked at), and divides the work into tasks for the given number of workers. residual is the geometry of a map
-// that is added before the activation, or nil.
+// that is added before the activation, or nil; a convolution with a projection needs it.
 func (c *Conv) Bind(src, dst kernel.Map, residual *kernel.Map, workers int) (*Call, error) {
 	h, w := c.spec.OutputSize(src.H, src.W)
 	switch {
@@ -177,9 +209,14 @@ func (c *Conv) Bind(src, dst kernel.Map, residual *kernel.Map, workers int) (*Ca
 		return nil, fmt.Errorf("gemm: source %v is smaller than the %dx%d kernel", src, c.spec.KernelH, c.spec.KernelW)
 	case dst.N != src.N || dst.H != h || dst.W != w || dst.C != c.spec.Out:
 		return nil, fmt.Errorf("gemm: destination %v given, the result is %dx%dx%dx%d", dst, src.N, h, w, c.spec.Out)
+	case c.spec.Projection.In > 0:
+		if err := c.checkProjected(dst, residual); err != nil {
+			return nil, err
+		}
 	case residual != nil && !residual.SameShape(dst):
 		return nil, fmt.Errorf("gemm: residual %v and destination %v differ in shape", *residual, dst)
-	case workers < 1:
+	}
+	if workers < 1 {
 		return nil, fmt.Errorf("gemm: %d workers", workers)
 	}
 	call := &Call{src: bare(src), dst: bare(dst)}
@@ -189,6 +226,18 @@ func (c *Conv) Bind(src, dst kernel.Map, residual *kernel.Map, workers int) (*Ca
 	}
 	call.runner = c.kernel.bind(&c.spec, call.src, call.dst, call.residual, workers)
 	return call, nil
+}
+
+// checkProjected returns an error unless the projection of a residual is of the destination's shape.
+func (c *Conv) checkProjected(dst kernel.Map, residual *kernel.Map) error {
+	if residual == nil {
+		return fmt.Errorf("gemm: no residual given to a convolution that projects it from %d channels", c.spec.Projection.In)
+	}
+	p := c.spec.projection()
+	if h, w := p.OutputSize(residual.H, residual.W); residual.N != dst.N || residual.C != p.In || h != dst.H || w != dst.W {
+		return fmt.Errorf("gemm: residual %v given, whose projection from %d channels with stride %dx%d is to have the shape of the destination %v", *residual, p.In, p.StrideH, p.StrideW, dst)
+	}
+	return nil
 }
 
 // bare returns the geometry of m without its buffers.
@@ -205,7 +254,7 @@ func (c *Call) Tasks() int { return c.runner.tasks() }
 func (c *Call) Scratch() int { return c.runner.scratch() }
 
 // Run computes one task: dst = activation(conv(src) + bias + residual). The maps must have the geometry given to Bind;
-// it panics if they do not, as that is a fault of the program. residual may be the same memory as dst, src may not
+// it panics if they do not, as that is a fault of the program. residual may be the same memory as dst unless it is projected, src may not
 // overlap it. Run allocates nothing; the contents of scratch do not matter.
 func (c *Call) Run(task int, src, dst kernel.Map, residual *kernel.Map, scratch []byte) {
 	mustMatch("source", &src, &c.src)

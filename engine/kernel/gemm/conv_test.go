@@ -57,17 +57,18 @@ type convCase struct {
 	srcLeft, dstLeft int // channels of the wider buffer before the block
 	srcRest, dstRest int // and behind it
 	residual         bool
-	inPlace          bool // the residual is the destination
+	residualFormat   kernel.Format // of one that is projected
+	inPlace          bool          // the residual is the destination
 	noBias           bool
 	workers          int
 }
 
 func (c convCase) String() string {
 	s := c.spec
-	return fmt.Sprintf("%v/%v %dx%dx%dx%d->%d k%dx%d s%dx%d d%dx%d g%d p%d,%d,%d,%d linear %v winograd %d %v %v->%v pad %d,%d block %d+%d,%d+%d residual %v %v nobias %v workers %d",
+	return fmt.Sprintf("%v/%v %dx%dx%dx%d->%d k%dx%d s%dx%d d%dx%d g%d p%d,%d,%d,%d linear %v winograd %d %v %v->%v pad %d,%d block %d+%d,%d+%d residual %v %v nobias %v workers %d projection %v of %v",
 		s.Tier, s.Precision, c.n, c.h, c.w, s.In, s.Out, s.KernelH, s.KernelW, s.StrideH, s.StrideW, s.DilationH, s.DilationW, s.Groups,
 		s.PadTop, s.PadLeft, s.PadBottom, s.PadRight, s.Linear, s.Winograd, s.Activation, c.srcFormat, c.dstFormat, c.srcPad, c.dstPad,
-		c.srcLeft, c.srcRest, c.dstLeft, c.dstRest, c.residual, c.inPlace, c.noBias, c.workers)
+		c.srcLeft, c.srcRest, c.dstLeft, c.dstRest, c.residual, c.inPlace, c.noBias, c.workers, s.Projection, c.residualFormat)
 }
 
 // canary fills every element that a kernel must not touch.
@@ -116,7 +117,12 @@ func (c convCase) run(t testing.TB, r *rand.Rand) {
 	fill(src, r)
 	var residual *kernel.Map
 	var added kernel.Map // the residual's values before the call
-	if c.residual {
+	if p := s.Projection; p.In > 0 {
+		h, w := (oh-1)*p.StrideH+1+r.IntN(p.StrideH), (ow-1)*p.StrideW+1+r.IntN(p.StrideW)
+		m := block(c.residualFormat, c.n, h, w, p.In, c.dstPad, c.srcRest, c.srcLeft)
+		fill(m, r)
+		residual = &m
+	} else if c.residual {
 		added = kernel.NewMap(c.dstFormat, c.n, oh, ow, s.Out, 0)
 		fill(added, r)
 		if c.inPlace {
@@ -128,7 +134,7 @@ func (c convCase) run(t testing.TB, r *rand.Rand) {
 			residual = &m
 		}
 	}
-	weight := make([]float32, s.Out*(s.In/s.Groups)*s.KernelH*s.KernelW)
+	weight := make([]float32, s.weights())
 	scale := 1 / math.Sqrt(float64(len(weight)/s.Out))
 	for i := range weight {
 		weight[i] = float32(r.NormFloat64() * scale)
@@ -184,7 +190,11 @@ func (c convCase) run(t testing.TB, r *rand.Rand) {
 						want += float64(bias[o])
 						size += math.Abs(float64(bias[o]))
 					}
-					if c.residual {
+					if s.Projection.In > 0 {
+						p := s.projection()
+						sum, absolute := oracle(p, *residual, weight[s.weights()-p.weights():], n, y, x, o)
+						want, size = want+sum, size+absolute
+					} else if c.residual {
 						want += float64(added.At(n, y, x, o))
 						size += math.Abs(float64(added.At(n, y, x, o)))
 					}
@@ -364,6 +374,62 @@ func TestConvRandomShapes(t *testing.T) {
 					randomCase(r, tier, p).run(t, r)
 				}
 			})
+		}
+	}
+}
+
+// TestConvProjectedResidual draws convolutions that project their residual, with tails in both sums and strides in the second.
+func TestConvProjectedResidual(t *testing.T) {
+	cases := 200
+	if testing.Short() {
+		cases = 40
+	}
+	for _, tier := range tiers() {
+		for _, p := range precisions {
+			t.Run(fmt.Sprintf("%v/%v", tier, p), func(t *testing.T) {
+				r := rand.New(rand.NewPCG(uint64(tier), uint64(p)))
+				for i := range cases {
+					c := randomCase(r, tier, p)
+					s := &c.spec
+					s.Groups, s.KernelH, s.KernelW, s.StrideH, s.StrideW, s.Linear = 1, 1, 1, 1, 1, false
+					s.PadTop, s.PadLeft, s.PadBottom, s.PadRight = 0, 0, 0, 0
+					s.In, s.Projection.In = 1+r.IntN(150), 1+r.IntN(150)
+					if i%2 == 0 { // read from the maps themselves, if these are dense
+						s.In, s.Projection.In = s.In/32*32+32, s.Projection.In/32*32+32
+					}
+					s.Projection.StrideH, s.Projection.StrideW = 1+r.IntN(3), 1+r.IntN(3)
+					if i%3 == 0 {
+						s.Projection.StrideH, s.Projection.StrideW = 1, 1
+					}
+					c.residualFormat = []kernel.Format{FormatOf(p, tier), kernel.F32}[min(r.IntN(3), 1)]
+					if !Projects(*s) {
+						if _, err := NewConv(*s, make([]float32, s.weights()), nil); err == nil {
+							t.Fatalf("%v: packed although there is no kernel", c)
+						}
+						return
+					}
+					c.run(t, r)
+				}
+			})
+		}
+	}
+}
+
+// TestConvProjectedNetworkShapes runs the first blocks of a ResNet's stages, some with weights in chunks.
+func TestConvProjectedNetworkShapes(t *testing.T) {
+	for _, tier := range tiers() {
+		for _, p := range precisions {
+			r := rand.New(rand.NewPCG(uint64(tier), uint64(p)))
+			for _, l := range []struct{ n, h, w, in, out, projected, stride int }{{2, 8, 56, 64, 96, 64, 1}, {1, 9, 28, 128, 512, 256, 2}, {3, 7, 7, 512, 544, 1024, 2}, {5, 7, 7, 256, 512, 512, 2}} {
+				f := FormatOf(p, tier)
+				c := convCase{n: l.n, h: l.h, w: l.w, srcFormat: f, dstFormat: f, residualFormat: f, workers: 2, spec: ConvSpec{
+					In: l.in, Out: l.out, KernelH: 1, KernelW: 1, StrideH: 1, StrideW: 1, Groups: 1, Precision: p, Tier: tier, Activation: kernel.ReLU,
+					Projection: Projection{In: l.projected, StrideH: l.stride, StrideW: l.stride},
+				}}
+				if Projects(c.spec) {
+					c.run(t, r)
+				}
+			}
 		}
 	}
 }

@@ -40,6 +40,7 @@ type costs struct {
 	// Where sums can be kept in memory while others are computed, and so the channels be divided into slices:
 	sumsBytes  int // of a block and a panel
 	chunkBytes int // of cold weights for which sums are computed at a time if there are no slices
+	beside     int // bytes a position of what is staged besides
 }
 
 // choose divides the output into bands and the channels into slices, and returns into how many parts the panels are divided: the
@@ -68,10 +69,13 @@ func (p *geometry) cost(g grain, d *depth, c costs, workers, parts int) float64 
 	// Where tiles are read from the map, bands smaller than stagedMax cost nothing and gain much on maps larger than L2
 	// (1×1, 56×56, 64 to 256 channels, high: 450 µs with bands of 400 KB, 330 with 230); copied bands overlap.
 	const directMax = 300 << 10
-	staged, blocks := p.stagedBytes(g), g.blocks(p.positions)
+	staged, blocks := p.stagedBytes(g)+p.positions*c.beside, g.blocks(p.positions)
 	input, most := staged, stagedMax
 	if p.direct {
-		input, most = g.planes*p.positions*d.bundleIn*g.element, directMax
+		input += g.planes * p.positions * d.bundleIn * g.element
+	}
+	if staged == 0 {
+		most = directMax
 	}
 	if c.cold && float64(blocks)*c.perBlock < fetchBound*float64(c.panelBytes)/weightBytesPerCycle {
 		// Blocks must pass while the weights come: those of a small band would wait for most of them.

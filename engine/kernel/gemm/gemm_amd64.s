@@ -382,20 +382,18 @@ TEXT ·amxMedium(SB), NOSPLIT, $0-8
 	BYTE            $0x78
 	BYTE            $0x49
 	BYTE            $0x00
-	MOVQ            24(R8), R9
-	MOVQ            32(R8), DI
-	MOVQ            184(R8), SI
+	MOVQ            224(R8), SI
 	XORQ            R14, R14
 	XORQ            R15, R15
-	MOVQ            R14, 536(R8)
-	MOVQ            112(R8), AX
-	MOVQ            AX, 416(R8)
+	MOVQ            R14, 600(R8)
+	MOVQ            152(R8), AX
+	MOVQ            AX, 456(R8)
 	MOVQ            16(R8), AX
-	MOVQ            AX, 424(R8)
-	MOVQ            128(R8), AX
-	MOVQ            AX, 432(R8)
-	VBROADCASTSS    248(R8), Z29
-	VBROADCASTSS    252(R8), Z28
+	MOVQ            AX, 464(R8)
+	MOVQ            168(R8), AX
+	MOVQ            AX, 472(R8)
+	VBROADCASTSS    288(R8), Z29
+	VBROADCASTSS    292(R8), Z28
 	VMOVUPS         interleave<>+0(SB), Z24
 	VMOVUPS         interleave<>+64(SB), Z23
 	VPBROADCASTD    constants<>+32(SB), Z27
@@ -406,55 +404,63 @@ TEXT ·amxMedium(SB), NOSPLIT, $0-8
 	KMOVQ           AX, K2
 
 group:
-	MOVQ 96(R8), AX
-	MOVQ AX, 440(R8)
-	MOVQ 80(R8), AX
-	MOVQ AX, 472(R8)
-	MOVQ 144(R8), AX
-	MOVQ AX, 368(R8)
-	MOVQ 152(R8), AX
-	MOVQ AX, 376(R8)
-	MOVQ 160(R8), AX
-	MOVQ AX, 384(R8)
-	MOVQ 168(R8), AX
-	MOVQ AX, 392(R8)
-	MOVQ 176(R8), AX
-	MOVQ AX, 400(R8)
-	MOVQ 192(R8), AX
+	MOVQ 136(R8), AX
+	MOVQ AX, 480(R8)
+	MOVQ 120(R8), AX
+	MOVQ AX, 536(R8)
+	MOVQ 184(R8), AX
 	MOVQ AX, 408(R8)
+	MOVQ 192(R8), AX
+	MOVQ AX, 416(R8)
+	MOVQ 200(R8), AX
+	MOVQ AX, 424(R8)
+	MOVQ 208(R8), AX
+	MOVQ AX, 432(R8)
+	MOVQ 216(R8), AX
+	MOVQ AX, 440(R8)
+	MOVQ 232(R8), AX
+	MOVQ AX, 448(R8)
 
 panel:
 	MOVQ 48(R8), AX
 	SUBQ 64(R8), AX
-	MOVQ AX, 448(R8)
+	MOVQ AX, 488(R8)
 	MOVQ 40(R8), AX
-	MOVQ AX, 480(R8)
+	MOVQ AX, 544(R8)
 
 chunk:
-	MOVQ    448(R8), AX
+	MOVQ    488(R8), AX
 	MOVQ    56(R8), BX
 	CMPQ    BX, AX
 	CMOVQGT AX, BX
-	MOVQ    BX, 464(R8)
-	SHLQ    $0x0b, BX
-	MOVQ    472(R8), AX
-	ADDQ    224(R8), AX
-	MOVQ    AX, 512(R8)
+	MOVQ    BX, 504(R8)
 	XORQ    DX, DX
-	CMPQ    216(R8), $0x00
+	SUBQ    112(R8), AX
+	CMOVQLT DX, AX
+	CMPQ    AX, BX
+	CMOVQGT BX, AX
+	MOVQ    AX, 512(R8)
+	NEGQ    AX
+	ADDQ    BX, AX
+	MOVQ    AX, 520(R8)
+	SHLQ    $0x0b, BX
+	MOVQ    536(R8), AX
+	ADDQ    264(R8), AX
+	MOVQ    AX, 576(R8)
+	CMPQ    256(R8), $0x00
 	CMOVQEQ DX, BX
-	MOVQ    BX, 520(R8)
-	MOVQ    104(R8), AX
-	MOVQ    AX, 456(R8)
-	MOVQ    424(R8), AX
-	MOVQ    AX, 488(R8)
-	MOVQ    432(R8), AX
+	MOVQ    BX, 584(R8)
+	MOVQ    144(R8), AX
 	MOVQ    AX, 496(R8)
-	MOVQ    408(R8), AX
-	MOVQ    AX, 504(R8)
+	MOVQ    464(R8), AX
+	MOVQ    AX, 552(R8)
+	MOVQ    472(R8), AX
+	MOVQ    AX, 560(R8)
+	MOVQ    448(R8), AX
+	MOVQ    AX, 568(R8)
 
 block:
-	MOVQ    488(R8), AX
+	MOVQ    552(R8), AX
 	MOVQ    8(R8), R10
 	MOVQ    R10, R11
 	MOVLQSX (AX), BX
@@ -462,11 +468,15 @@ block:
 	ADDQ    BX, R10
 	ADDQ    CX, R11
 	ADDQ    $0x08, AX
-	MOVQ    AX, 488(R8)
-	MOVQ    472(R8), R12
-	MOVQ    480(R8), R13
-	MOVQ    464(R8), CX
-	MOVQ    448(R8), AX
+	MOVQ    AX, 552(R8)
+	MOVQ    536(R8), R12
+	MOVQ    544(R8), R13
+	MOVQ    24(R8), R9
+	MOVQ    32(R8), DI
+	MOVQ    520(R8), AX
+	MOVQ    AX, 528(R8)
+	MOVQ    512(R8), CX
+	MOVQ    488(R8), AX
 	CMPQ    AX, 48(R8)
 	JNE     resume
 
@@ -497,10 +507,10 @@ block:
 	BYTE $0x7b
 	BYTE $0x49
 	BYTE $0xd8
-	JMP  step
+	JMP  begin
 
 resume:
-	MOVQ 504(R8), AX
+	MOVQ 568(R8), AX
 	MOVQ $0x00000040, DX
 
 	// TILELOADD 0(AX)(DX*1), TMM0
@@ -546,6 +556,10 @@ resume:
 	BYTE $0x0c
 	BYTE $0x00
 	BYTE $0x00
+
+begin:
+	TESTQ CX, CX
+	JZ    turn
 
 step:
 	MOVLQSX (R13), AX
@@ -596,11 +610,11 @@ step:
 	BYTE $0x42
 	BYTE $0x5c
 	BYTE $0xcc
-	CMPQ 520(R8), $0x00
+	CMPQ 584(R8), $0x00
 	JGT  fetch0
 
 fetched0:
-	CMPL 272(R8), $0x00
+	CMPL 312(R8), $0x00
 	JNE  rows0
 
 rowsdone0:
@@ -627,7 +641,7 @@ rowsdone0:
 	BYTE  $0xdd
 	TESTQ $0x00000007, CX
 	JNZ   awake
-	MOVQ  288(R8), AX
+	MOVQ  328(R8), AX
 
 	// TILESTORED TMM5, 0(AX)(DX*1)
 	BYTE $0xc4
@@ -639,18 +653,20 @@ rowsdone0:
 
 awake:
 	ADDQ $0x00000800, R12
-	CMPL 276(R8), $0x00
+	CMPL 316(R8), $0x00
 	JNE  rows1
 
 rowsdone1:
 	DECQ CX
 	JNZ  step
-	CMPQ 536(R8), $0x00
+	CMPQ 600(R8), $0x00
 	JNE  end
-	MOVQ 448(R8), AX
-	CMPQ AX, 464(R8)
+	CMPQ 528(R8), $0x00
+	JNE  turn
+	MOVQ 488(R8), AX
+	CMPQ AX, 504(R8)
 	JE   summed
-	MOVQ 504(R8), AX
+	MOVQ 568(R8), AX
 	MOVQ $0x00000040, DX
 
 	// TILESTORED TMM0, 0(AX)(DX*1)
@@ -697,17 +713,17 @@ rowsdone1:
 	BYTE $0x00
 	BYTE $0x00
 	ADDQ $0x00001000, AX
-	MOVQ AX, 504(R8)
-	DECQ 456(R8)
+	MOVQ AX, 568(R8)
+	DECQ 496(R8)
 	JNZ  block
-	MOVQ 464(R8), AX
-	SUBQ AX, 448(R8)
-	MOVQ 480(R8), BX
+	MOVQ 504(R8), AX
+	SUBQ AX, 488(R8)
+	MOVQ 544(R8), BX
 	LEAQ (BX)(AX*4), BX
-	MOVQ BX, 480(R8)
+	MOVQ BX, 544(R8)
 	SHLQ $0x0b, AX
-	ADDQ AX, 472(R8)
-	MOVQ 448(R8), AX
+	ADDQ AX, 536(R8)
+	MOVQ 488(R8), AX
 	CMPQ AX, 72(R8)
 	JNE  chunk
 	JMP  nextpanel
@@ -756,77 +772,77 @@ summed:
 	BYTE    $0x08
 	BYTE    $0x00
 	BYTE    $0x00
-	MOVQ    504(R8), AX
+	MOVQ    568(R8), AX
 	ADDQ    $0x00001000, AX
-	MOVQ    AX, 504(R8)
-	MOVQ    496(R8), AX
+	MOVQ    AX, 568(R8)
+	MOVQ    560(R8), AX
 	MOVLQSX (AX), R14
 	MOVLQSX 4(AX), R15
 	ADDQ    $0x04, AX
-	MOVQ    AX, 496(R8)
-	MOVQ    136(R8), DX
+	MOVQ    AX, 560(R8)
+	MOVQ    176(R8), DX
 	CMPQ    R14, DX
 	CMOVQGT DX, R14
 	CMPQ    R15, DX
 	CMOVQGT DX, R15
-	MOVQ    120(R8), AX
+	MOVQ    160(R8), AX
 	LEAQ    (R14)(R14*2), R14
 	LEAQ    (AX)(R14*4), R14
 	LEAQ    (R15)(R15*2), R15
 	LEAQ    (AX)(R15*4), R15
-	MOVQ    400(R8), AX
+	MOVQ    440(R8), AX
 	VMOVUPS (AX), Z31
 	VMOVUPS 64(AX), Z30
-	MOVQ    368(R8), AX
-	MOVQ    AX, 336(R8)
-	MOVQ    376(R8), AX
-	MOVQ    AX, 344(R8)
-	MOVQ    384(R8), AX
-	MOVQ    AX, 352(R8)
-	MOVQ    392(R8), AX
-	MOVQ    AX, 360(R8)
+	MOVQ    408(R8), AX
+	MOVQ    AX, 376(R8)
+	MOVQ    416(R8), AX
+	MOVQ    AX, 384(R8)
+	MOVQ    424(R8), AX
+	MOVQ    AX, 392(R8)
+	MOVQ    432(R8), AX
+	MOVQ    AX, 400(R8)
 	MOVQ    $0xffffffff, AX
-	MOVQ    256(R8), DX
-	CMPQ    440(R8), $0x01
+	MOVQ    296(R8), DX
+	CMPQ    480(R8), $0x01
 	CMOVQEQ DX, AX
 	KMOVD   AX, K1
 	KMOVW   AX, K3
 	SHRQ    $0x10, AX
 	KMOVW   AX, K4
-	DECQ    456(R8)
+	DECQ    496(R8)
 	JNZ     block
-	MOVQ    464(R8), AX
+	MOVQ    504(R8), AX
 	SHLQ    $0x0b, AX
-	ADDQ    AX, 472(R8)
-	ADDQ    $0x00000080, 400(R8)
+	ADDQ    AX, 536(R8)
+	ADDQ    $0x00000080, 440(R8)
 	MOVQ    $0x00000040, BX
 	MOVQ    $0x00000080, DX
-	CMPQ    232(R8), $0x00
+	CMPQ    272(R8), $0x00
 	CMOVQEQ DX, BX
-	ADDQ    BX, 368(R8)
-	ADDQ    BX, 376(R8)
-	CMPQ    160(R8), $0x00
+	ADDQ    BX, 408(R8)
+	ADDQ    BX, 416(R8)
+	CMPQ    200(R8), $0x00
 	JE      nextpanel
-	ADDQ    BX, 384(R8)
-	ADDQ    BX, 392(R8)
+	ADDQ    BX, 424(R8)
+	ADDQ    BX, 432(R8)
 
 nextpanel:
-	MOVQ 88(R8), AX
-	ADDQ AX, 472(R8)
-	MOVQ 200(R8), AX
-	ADDQ AX, 408(R8)
-	DECQ 440(R8)
+	MOVQ 128(R8), AX
+	ADDQ AX, 536(R8)
+	MOVQ 240(R8), AX
+	ADDQ AX, 448(R8)
+	DECQ 480(R8)
 	JNZ  panel
-	MOVQ 488(R8), AX
-	MOVQ AX, 424(R8)
-	MOVQ 496(R8), AX
-	MOVQ AX, 432(R8)
-	DECQ 416(R8)
+	MOVQ 552(R8), AX
+	MOVQ AX, 464(R8)
+	MOVQ 560(R8), AX
+	MOVQ AX, 472(R8)
+	DECQ 456(R8)
 	JNZ  group
 	MOVQ $0x00000001, CX
-	MOVQ CX, 536(R8)
+	MOVQ CX, 600(R8)
 	MOVQ $0x00000001, AX
-	MOVQ AX, 544(R8)
+	MOVQ AX, 608(R8)
 	MOVQ R15, DX
 	CMPQ R14, DX
 	JNE  rows
@@ -841,20 +857,36 @@ end:
 	VZEROUPPER
 	RET
 
+turn:
+	MOVQ    528(R8), CX
+	XORQ    AX, AX
+	MOVQ    AX, 528(R8)
+	MOVQ    552(R8), AX
+	ADDQ    104(R8), AX
+	MOVQ    80(R8), R10
+	MOVQ    R10, R11
+	MOVLQSX -8(AX), BX
+	MOVLQSX -4(AX), DX
+	ADDQ    BX, R10
+	ADDQ    DX, R11
+	MOVQ    88(R8), R9
+	MOVQ    96(R8), DI
+	JMP     step
+
 rows0:
 	CMPQ    R14, R15
 	JEQ     rowsdone0
 	MOVQ    $0x00000000, AX
-	MOVQ    AX, 544(R8)
-	MOVLQSX 272(R8), DX
+	MOVQ    AX, 608(R8)
+	MOVLQSX 312(R8), DX
 	JMP     rowsupto
 
 rows1:
 	CMPQ    R14, R15
 	JEQ     rowsdone1
 	MOVQ    $0x00000001, AX
-	MOVQ    AX, 544(R8)
-	MOVLQSX 276(R8), DX
+	MOVQ    AX, 608(R8)
+	MOVLQSX 316(R8), DX
 
 rowsupto:
 	ADDQ    R14, DX
@@ -862,7 +894,7 @@ rowsupto:
 	CMOVQGT R15, DX
 
 rows:
-	MOVQ 264(R8), AX
+	MOVQ 304(R8), AX
 	CMPQ AX, $0x00
 	JEQ  row0
 	CMPQ AX, $0x01
@@ -884,14 +916,14 @@ row:
 	MOVLQSX   (R14), BX
 	VADDPS    (SI)(BX*1), Z31, Z0
 	VADDPS    64(SI)(BX*1), Z30, Z1
-	CMPQ      232(R8), $0x00
+	CMPQ      272(R8), $0x00
 	JNE       rowhalves
 	VMOVAPS   Z24, Z2
 	VPERMI2PS Z1, Z0, Z2
 	VPERMT2PS Z1, Z23, Z0
 	VMOVAPS   Z0, Z1
 	VMOVAPS   Z2, Z0
-	MOVQ      352(R8), AX
+	MOVQ      392(R8), AX
 	TESTQ     AX, AX
 	JZ        rownoresidual32
 	MOVLQSX   8(R14), BX
@@ -901,7 +933,7 @@ row:
 	VADDPS    Z3, Z1, Z1
 
 rownoresidual32:
-	CMPL   240(R8), $0x02
+	CMPL   280(R8), $0x02
 	JA     rowf32_act3
 	VMAXPS Z0, Z29, Z0
 	VMAXPS Z1, Z29, Z1
@@ -910,7 +942,7 @@ rownoresidual32:
 	JMP    rowf32_actdone
 
 rowf32_act3:
-	CMPL         240(R8), $0x03
+	CMPL         280(R8), $0x03
 	JNE          rowf32_act4
 	VMOVAPS      Z0, Z3
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
@@ -931,7 +963,7 @@ rowf32_act3:
 	JMP          rowf32_actdone
 
 rowf32_act4:
-	CMPL         240(R8), $0x04
+	CMPL         280(R8), $0x04
 	JNE          rowf32_act5
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
 	VPXORD       Z2, Z2, Z2
@@ -948,7 +980,7 @@ rowf32_act4:
 	JMP          rowf32_actdone
 
 rowf32_act5:
-	CMPL             240(R8), $0x05
+	CMPL             280(R8), $0x05
 	JNE              rowf32_act6
 	VMOVAPS          Z0, Z4
 	VMULPS.BCST      constants<>+44(SB), Z0, Z0
@@ -989,7 +1021,7 @@ rowf32_act5:
 	JMP              rowf32_actdone
 
 rowf32_act6:
-	CMPL             240(R8), $0x06
+	CMPL             280(R8), $0x06
 	JNE              rowf32_act7
 	VMULPS.BCST      constants<>+44(SB), Z0, Z0
 	VBROADCASTSS     constants<>+52(SB), Z5
@@ -1026,7 +1058,7 @@ rowf32_act6:
 	JMP              rowf32_actdone
 
 rowf32_act7:
-	CMPL             240(R8), $0x07
+	CMPL             280(R8), $0x07
 	JNE              rowf32_act8
 	VMAXPS.BCST      constants<>+56(SB), Z0, Z2
 	VMINPS.BCST      constants<>+60(SB), Z2, Z2
@@ -1118,24 +1150,24 @@ rowf32_act8:
 
 rowf32_actdone:
 	MOVLQSX 4(R14), BX
-	MOVQ    336(R8), AX
+	MOVQ    376(R8), AX
 	VMOVUPS Z0, K3, (AX)(BX*4)
 	VMOVUPS Z1, K4, 64(AX)(BX*4)
 	JMP     rowrowdone
 
 rowhalves:
-	CMPQ        352(R8), $0x00
+	CMPQ        392(R8), $0x00
 	JE          rownoresidual16
 	MOVLQSX     8(R14), BX
-	MOVQ        352(R8), AX
+	MOVQ        392(R8), AX
 	VMOVDQU16.Z (AX)(BX*2), K1, Z2
 	VPSLLD      $0x10, Z2, Z3
 	VPANDD      Z26, Z2, Z2
 	VADDPS      Z3, Z0, Z0
 	VADDPS      Z2, Z1, Z1
-	CMPQ        232(R8), $0x01
+	CMPQ        272(R8), $0x01
 	JE          rownoresidual16
-	MOVQ        360(R8), AX
+	MOVQ        400(R8), AX
 	VMOVDQU16.Z (AX)(BX*2), K1, Z2
 	VPSLLD      $0x10, Z2, Z3
 	VPANDD      Z26, Z2, Z2
@@ -1143,7 +1175,7 @@ rowhalves:
 	VADDPS      Z2, Z1, Z1
 
 rownoresidual16:
-	CMPL   240(R8), $0x02
+	CMPL   280(R8), $0x02
 	JA     rowf16_act3
 	VMAXPS Z0, Z29, Z0
 	VMAXPS Z1, Z29, Z1
@@ -1152,7 +1184,7 @@ rownoresidual16:
 	JMP    rowf16_actdone
 
 rowf16_act3:
-	CMPL         240(R8), $0x03
+	CMPL         280(R8), $0x03
 	JNE          rowf16_act4
 	VMOVAPS      Z0, Z3
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
@@ -1173,7 +1205,7 @@ rowf16_act3:
 	JMP          rowf16_actdone
 
 rowf16_act4:
-	CMPL         240(R8), $0x04
+	CMPL         280(R8), $0x04
 	JNE          rowf16_act5
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
 	VPXORD       Z2, Z2, Z2
@@ -1190,7 +1222,7 @@ rowf16_act4:
 	JMP          rowf16_actdone
 
 rowf16_act5:
-	CMPL             240(R8), $0x05
+	CMPL             280(R8), $0x05
 	JNE              rowf16_act6
 	VMOVAPS          Z0, Z4
 	VMULPS.BCST      constants<>+44(SB), Z0, Z0
@@ -1231,7 +1263,7 @@ rowf16_act5:
 	JMP              rowf16_actdone
 
 rowf16_act6:
-	CMPL             240(R8), $0x06
+	CMPL             280(R8), $0x06
 	JNE              rowf16_act7
 	VMULPS.BCST      constants<>+44(SB), Z0, Z0
 	VBROADCASTSS     constants<>+52(SB), Z5
@@ -1268,7 +1300,7 @@ rowf16_act6:
 	JMP              rowf16_actdone
 
 rowf16_act7:
-	CMPL             240(R8), $0x07
+	CMPL             280(R8), $0x07
 	JNE              rowf16_act8
 	VMAXPS.BCST      constants<>+56(SB), Z0, Z2
 	VMINPS.BCST      constants<>+60(SB), Z2, Z2
@@ -1360,15 +1392,15 @@ rowf16_act8:
 
 rowf16_actdone:
 	MOVLQSX     4(R14), BX
-	MOVQ        336(R8), AX
+	MOVQ        376(R8), AX
 	VPADDD      Z27, Z0, Z2
 	VPADDD      Z27, Z1, Z3
 	VMOVDQA64   Z3, Z4
 	VPSHUFB     Z22, Z2, K2, Z4
 	VMOVDQU16   Z4, K1, (AX)(BX*2)
-	CMPQ        232(R8), $0x01
+	CMPQ        272(R8), $0x01
 	JE          rowrowdone
-	MOVQ        344(R8), AX
+	MOVQ        384(R8), AX
 	VPANDD      Z26, Z2, Z2
 	VPANDD      Z26, Z3, Z3
 	VSUBPS      Z2, Z0, Z0
@@ -1393,7 +1425,7 @@ row0:
 	VMAXPS    Z0, Z29, Z0
 	VMAXPS    Z1, Z29, Z1
 	MOVLQSX   4(R14), BX
-	MOVQ      336(R8), AX
+	MOVQ      376(R8), AX
 	VPADDD    Z27, Z0, Z2
 	VPADDD    Z27, Z1, Z3
 	VMOVDQA64 Z3, Z4
@@ -1413,7 +1445,7 @@ row1:
 	VMINPS    Z0, Z28, Z0
 	VMINPS    Z1, Z28, Z1
 	MOVLQSX   4(R14), BX
-	MOVQ      336(R8), AX
+	MOVQ      376(R8), AX
 	VPADDD    Z27, Z0, Z2
 	VPADDD    Z27, Z1, Z3
 	VMOVDQA64 Z3, Z4
@@ -1429,7 +1461,7 @@ row2:
 	VADDPS      (SI)(BX*1), Z31, Z0
 	VADDPS      64(SI)(BX*1), Z30, Z1
 	MOVLQSX     8(R14), BX
-	MOVQ        352(R8), AX
+	MOVQ        392(R8), AX
 	VMOVDQU16.Z (AX)(BX*2), K1, Z2
 	VPSLLD      $0x10, Z2, Z3
 	VPANDD      Z26, Z2, Z2
@@ -1438,7 +1470,7 @@ row2:
 	VMAXPS      Z0, Z29, Z0
 	VMAXPS      Z1, Z29, Z1
 	MOVLQSX     4(R14), BX
-	MOVQ        336(R8), AX
+	MOVQ        376(R8), AX
 	VPADDD      Z27, Z0, Z2
 	VPADDD      Z27, Z1, Z3
 	VMOVDQA64   Z3, Z4
@@ -1454,7 +1486,7 @@ row3:
 	VADDPS      (SI)(BX*1), Z31, Z0
 	VADDPS      64(SI)(BX*1), Z30, Z1
 	MOVLQSX     8(R14), BX
-	MOVQ        352(R8), AX
+	MOVQ        392(R8), AX
 	VMOVDQU16.Z (AX)(BX*2), K1, Z2
 	VPSLLD      $0x10, Z2, Z3
 	VPANDD      Z26, Z2, Z2
@@ -1465,7 +1497,7 @@ row3:
 	VMINPS      Z0, Z28, Z0
 	VMINPS      Z1, Z28, Z1
 	MOVLQSX     4(R14), BX
-	MOVQ        336(R8), AX
+	MOVQ        376(R8), AX
 	VPADDD      Z27, Z0, Z2
 	VPADDD      Z27, Z1, Z3
 	VMOVDQA64   Z3, Z4
@@ -1483,13 +1515,13 @@ row4:
 	VMAXPS      Z0, Z29, Z0
 	VMAXPS      Z1, Z29, Z1
 	MOVLQSX     4(R14), BX
-	MOVQ        336(R8), AX
+	MOVQ        376(R8), AX
 	VPADDD      Z27, Z0, Z2
 	VPADDD      Z27, Z1, Z3
 	VMOVDQA64   Z3, Z4
 	VPSHUFB     Z22, Z2, K2, Z4
 	VMOVDQU16   Z4, K1, (AX)(BX*2)
-	MOVQ        344(R8), AX
+	MOVQ        384(R8), AX
 	VPANDD      Z26, Z2, Z2
 	VPANDD      Z26, Z3, Z3
 	VSUBPS      Z2, Z0, Z0
@@ -1514,13 +1546,13 @@ row5:
 	VMINPS      Z0, Z28, Z0
 	VMINPS      Z1, Z28, Z1
 	MOVLQSX     4(R14), BX
-	MOVQ        336(R8), AX
+	MOVQ        376(R8), AX
 	VPADDD      Z27, Z0, Z2
 	VPADDD      Z27, Z1, Z3
 	VMOVDQA64   Z3, Z4
 	VPSHUFB     Z22, Z2, K2, Z4
 	VMOVDQU16   Z4, K1, (AX)(BX*2)
-	MOVQ        344(R8), AX
+	MOVQ        384(R8), AX
 	VPANDD      Z26, Z2, Z2
 	VPANDD      Z26, Z3, Z3
 	VSUBPS      Z2, Z0, Z0
@@ -1541,13 +1573,13 @@ row6:
 	VADDPS      (SI)(BX*1), Z31, Z0
 	VADDPS      64(SI)(BX*1), Z30, Z1
 	MOVLQSX     8(R14), BX
-	MOVQ        352(R8), AX
+	MOVQ        392(R8), AX
 	VMOVDQU16.Z (AX)(BX*2), K1, Z2
 	VPSLLD      $0x10, Z2, Z3
 	VPANDD      Z26, Z2, Z2
 	VADDPS      Z3, Z0, Z0
 	VADDPS      Z2, Z1, Z1
-	MOVQ        360(R8), AX
+	MOVQ        400(R8), AX
 	VMOVDQU16.Z (AX)(BX*2), K1, Z2
 	VPSLLD      $0x10, Z2, Z3
 	VPANDD      Z26, Z2, Z2
@@ -1556,13 +1588,13 @@ row6:
 	VMAXPS      Z0, Z29, Z0
 	VMAXPS      Z1, Z29, Z1
 	MOVLQSX     4(R14), BX
-	MOVQ        336(R8), AX
+	MOVQ        376(R8), AX
 	VPADDD      Z27, Z0, Z2
 	VPADDD      Z27, Z1, Z3
 	VMOVDQA64   Z3, Z4
 	VPSHUFB     Z22, Z2, K2, Z4
 	VMOVDQU16   Z4, K1, (AX)(BX*2)
-	MOVQ        344(R8), AX
+	MOVQ        384(R8), AX
 	VPANDD      Z26, Z2, Z2
 	VPANDD      Z26, Z3, Z3
 	VSUBPS      Z2, Z0, Z0
@@ -1583,13 +1615,13 @@ row7:
 	VADDPS      (SI)(BX*1), Z31, Z0
 	VADDPS      64(SI)(BX*1), Z30, Z1
 	MOVLQSX     8(R14), BX
-	MOVQ        352(R8), AX
+	MOVQ        392(R8), AX
 	VMOVDQU16.Z (AX)(BX*2), K1, Z2
 	VPSLLD      $0x10, Z2, Z3
 	VPANDD      Z26, Z2, Z2
 	VADDPS      Z3, Z0, Z0
 	VADDPS      Z2, Z1, Z1
-	MOVQ        360(R8), AX
+	MOVQ        400(R8), AX
 	VMOVDQU16.Z (AX)(BX*2), K1, Z2
 	VPSLLD      $0x10, Z2, Z3
 	VPANDD      Z26, Z2, Z2
@@ -1600,13 +1632,13 @@ row7:
 	VMINPS      Z0, Z28, Z0
 	VMINPS      Z1, Z28, Z1
 	MOVLQSX     4(R14), BX
-	MOVQ        336(R8), AX
+	MOVQ        376(R8), AX
 	VPADDD      Z27, Z0, Z2
 	VPADDD      Z27, Z1, Z3
 	VMOVDQA64   Z3, Z4
 	VPSHUFB     Z22, Z2, K2, Z4
 	VMOVDQU16   Z4, K1, (AX)(BX*2)
-	MOVQ        344(R8), AX
+	MOVQ        384(R8), AX
 	VPANDD      Z26, Z2, Z2
 	VPANDD      Z26, Z3, Z3
 	VSUBPS      Z2, Z0, Z0
@@ -1627,16 +1659,16 @@ rowsdone:
 	ADDQ    R10, AX
 	ADDQ    R11, BX
 	MOVQ    $0x00000040, DX
-	CMPQ    544(R8), $0x00
+	CMPQ    608(R8), $0x00
 	JEQ     rowsdone0
 	JMP     rowsdone1
 
 fetch0:
-	MOVQ    R14, 528(R8)
-	MOVQ    512(R8), DX
-	MOVBQZX 216(R8), R14
+	MOVQ    R14, 592(R8)
+	MOVQ    576(R8), DX
+	MOVBQZX 256(R8), R14
 	SHLQ    $0x08, R14
-	SUBQ    R14, 520(R8)
+	SUBQ    R14, 584(R8)
 
 lines0:
 	SUBQ       $0x00000100, R14
@@ -1649,8 +1681,8 @@ lines0:
 	JMP        lines0
 
 lines0done:
-	MOVQ DX, 512(R8)
-	MOVQ 528(R8), R14
+	MOVQ DX, 576(R8)
+	MOVQ 592(R8), R14
 	MOVQ $0x00000040, DX
 	JMP  fetched0
 
@@ -1666,20 +1698,18 @@ TEXT ·amxHigh(SB), NOSPLIT, $0-8
 	BYTE            $0x78
 	BYTE            $0x49
 	BYTE            $0x00
-	MOVQ            24(R8), R9
-	MOVQ            32(R8), DI
-	MOVQ            184(R8), SI
+	MOVQ            224(R8), SI
 	XORQ            R14, R14
 	XORQ            R15, R15
-	MOVQ            R14, 536(R8)
-	MOVQ            112(R8), AX
-	MOVQ            AX, 416(R8)
+	MOVQ            R14, 600(R8)
+	MOVQ            152(R8), AX
+	MOVQ            AX, 456(R8)
 	MOVQ            16(R8), AX
-	MOVQ            AX, 424(R8)
-	MOVQ            128(R8), AX
-	MOVQ            AX, 432(R8)
-	VBROADCASTSS    248(R8), Z29
-	VBROADCASTSS    252(R8), Z28
+	MOVQ            AX, 464(R8)
+	MOVQ            168(R8), AX
+	MOVQ            AX, 472(R8)
+	VBROADCASTSS    288(R8), Z29
+	VBROADCASTSS    292(R8), Z28
 	VMOVUPS         interleave<>+0(SB), Z24
 	VMOVUPS         interleave<>+64(SB), Z23
 	VPBROADCASTD    constants<>+32(SB), Z27
@@ -1690,55 +1720,63 @@ TEXT ·amxHigh(SB), NOSPLIT, $0-8
 	KMOVQ           AX, K2
 
 group:
-	MOVQ 96(R8), AX
-	MOVQ AX, 440(R8)
-	MOVQ 80(R8), AX
-	MOVQ AX, 472(R8)
-	MOVQ 144(R8), AX
-	MOVQ AX, 368(R8)
-	MOVQ 152(R8), AX
-	MOVQ AX, 376(R8)
-	MOVQ 160(R8), AX
-	MOVQ AX, 384(R8)
-	MOVQ 168(R8), AX
-	MOVQ AX, 392(R8)
-	MOVQ 176(R8), AX
-	MOVQ AX, 400(R8)
-	MOVQ 192(R8), AX
+	MOVQ 136(R8), AX
+	MOVQ AX, 480(R8)
+	MOVQ 120(R8), AX
+	MOVQ AX, 536(R8)
+	MOVQ 184(R8), AX
 	MOVQ AX, 408(R8)
+	MOVQ 192(R8), AX
+	MOVQ AX, 416(R8)
+	MOVQ 200(R8), AX
+	MOVQ AX, 424(R8)
+	MOVQ 208(R8), AX
+	MOVQ AX, 432(R8)
+	MOVQ 216(R8), AX
+	MOVQ AX, 440(R8)
+	MOVQ 232(R8), AX
+	MOVQ AX, 448(R8)
 
 panel:
 	MOVQ 48(R8), AX
 	SUBQ 64(R8), AX
-	MOVQ AX, 448(R8)
+	MOVQ AX, 488(R8)
 	MOVQ 40(R8), AX
-	MOVQ AX, 480(R8)
+	MOVQ AX, 544(R8)
 
 chunk:
-	MOVQ    448(R8), AX
+	MOVQ    488(R8), AX
 	MOVQ    56(R8), BX
 	CMPQ    BX, AX
 	CMOVQGT AX, BX
-	MOVQ    BX, 464(R8)
-	SHLQ    $0x0c, BX
-	MOVQ    472(R8), AX
-	ADDQ    224(R8), AX
-	MOVQ    AX, 512(R8)
+	MOVQ    BX, 504(R8)
 	XORQ    DX, DX
-	CMPQ    216(R8), $0x00
+	SUBQ    112(R8), AX
+	CMOVQLT DX, AX
+	CMPQ    AX, BX
+	CMOVQGT BX, AX
+	MOVQ    AX, 512(R8)
+	NEGQ    AX
+	ADDQ    BX, AX
+	MOVQ    AX, 520(R8)
+	SHLQ    $0x0c, BX
+	MOVQ    536(R8), AX
+	ADDQ    264(R8), AX
+	MOVQ    AX, 576(R8)
+	CMPQ    256(R8), $0x00
 	CMOVQEQ DX, BX
-	MOVQ    BX, 520(R8)
-	MOVQ    104(R8), AX
-	MOVQ    AX, 456(R8)
-	MOVQ    424(R8), AX
-	MOVQ    AX, 488(R8)
-	MOVQ    432(R8), AX
+	MOVQ    BX, 584(R8)
+	MOVQ    144(R8), AX
 	MOVQ    AX, 496(R8)
-	MOVQ    408(R8), AX
-	MOVQ    AX, 504(R8)
+	MOVQ    464(R8), AX
+	MOVQ    AX, 552(R8)
+	MOVQ    472(R8), AX
+	MOVQ    AX, 560(R8)
+	MOVQ    448(R8), AX
+	MOVQ    AX, 568(R8)
 
 block:
-	MOVQ    488(R8), AX
+	MOVQ    552(R8), AX
 	MOVQ    8(R8), R10
 	MOVQ    R10, R11
 	MOVLQSX (AX), BX
@@ -1746,11 +1784,15 @@ block:
 	ADDQ    BX, R10
 	ADDQ    CX, R11
 	ADDQ    $0x08, AX
-	MOVQ    AX, 488(R8)
-	MOVQ    472(R8), R12
-	MOVQ    480(R8), R13
-	MOVQ    464(R8), CX
-	MOVQ    448(R8), AX
+	MOVQ    AX, 552(R8)
+	MOVQ    536(R8), R12
+	MOVQ    544(R8), R13
+	MOVQ    24(R8), R9
+	MOVQ    32(R8), DI
+	MOVQ    520(R8), AX
+	MOVQ    AX, 528(R8)
+	MOVQ    512(R8), CX
+	MOVQ    488(R8), AX
 	CMPQ    AX, 48(R8)
 	JNE     resume
 
@@ -1781,10 +1823,10 @@ block:
 	BYTE $0x7b
 	BYTE $0x49
 	BYTE $0xd8
-	JMP  step
+	JMP  begin
 
 resume:
-	MOVQ 504(R8), AX
+	MOVQ 568(R8), AX
 	MOVQ $0x00000040, DX
 
 	// TILELOADD 0(AX)(DX*1), TMM0
@@ -1830,6 +1872,10 @@ resume:
 	BYTE $0x0c
 	BYTE $0x00
 	BYTE $0x00
+
+begin:
+	TESTQ CX, CX
+	JZ    turn
 
 step:
 	MOVLQSX (R13), AX
@@ -1897,7 +1943,7 @@ step:
 	BYTE $0x4a
 	BYTE $0x5c
 	BYTE $0xd5
-	CMPQ 520(R8), $0x00
+	CMPQ 584(R8), $0x00
 	JGT  fetch0
 
 fetched0:
@@ -1909,7 +1955,7 @@ fetched0:
 	BYTE $0xdd
 	SUBQ DI, AX
 	SUBQ DI, BX
-	CMPL 272(R8), $0x00
+	CMPL 312(R8), $0x00
 	JNE  rows0
 
 rowsdone0:
@@ -1934,7 +1980,7 @@ rowsdone0:
 	BYTE $0x42
 	BYTE $0x5c
 	BYTE $0xcc
-	CMPQ 520(R8), $0x00
+	CMPQ 584(R8), $0x00
 	JGT  fetch1
 
 fetched1:
@@ -1959,7 +2005,7 @@ fetched1:
 	BYTE $0x42
 	BYTE $0x5c
 	BYTE $0xdd
-	CMPL 276(R8), $0x00
+	CMPL 316(R8), $0x00
 	JNE  rows1
 
 rowsdone1:
@@ -1981,7 +2027,7 @@ rowsdone1:
 	BYTE $0x4a
 	BYTE $0x5c
 	BYTE $0xc4
-	CMPQ 520(R8), $0x00
+	CMPQ 584(R8), $0x00
 	JGT  fetch2
 
 fetched2:
@@ -2017,13 +2063,13 @@ fetched2:
 	BYTE $0x42
 	BYTE $0x5c
 	BYTE $0xdd
-	CMPQ 520(R8), $0x00
+	CMPQ 584(R8), $0x00
 	JGT  fetch3
 
 fetched3:
 	TESTQ $0x00000003, CX
 	JNZ   awake
-	MOVQ  288(R8), AX
+	MOVQ  328(R8), AX
 
 	// TILESTORED TMM5, 0(AX)(DX*1)
 	BYTE $0xc4
@@ -2035,18 +2081,20 @@ fetched3:
 
 awake:
 	ADDQ $0x00001000, R12
-	CMPL 280(R8), $0x00
+	CMPL 320(R8), $0x00
 	JNE  rows2
 
 rowsdone2:
 	DECQ CX
 	JNZ  step
-	CMPQ 536(R8), $0x00
+	CMPQ 600(R8), $0x00
 	JNE  end
-	MOVQ 448(R8), AX
-	CMPQ AX, 464(R8)
+	CMPQ 528(R8), $0x00
+	JNE  turn
+	MOVQ 488(R8), AX
+	CMPQ AX, 504(R8)
 	JE   summed
-	MOVQ 504(R8), AX
+	MOVQ 568(R8), AX
 	MOVQ $0x00000040, DX
 
 	// TILESTORED TMM0, 0(AX)(DX*1)
@@ -2093,17 +2141,17 @@ rowsdone2:
 	BYTE $0x00
 	BYTE $0x00
 	ADDQ $0x00001000, AX
-	MOVQ AX, 504(R8)
-	DECQ 456(R8)
+	MOVQ AX, 568(R8)
+	DECQ 496(R8)
 	JNZ  block
-	MOVQ 464(R8), AX
-	SUBQ AX, 448(R8)
-	MOVQ 480(R8), BX
+	MOVQ 504(R8), AX
+	SUBQ AX, 488(R8)
+	MOVQ 544(R8), BX
 	LEAQ (BX)(AX*4), BX
-	MOVQ BX, 480(R8)
+	MOVQ BX, 544(R8)
 	SHLQ $0x0c, AX
-	ADDQ AX, 472(R8)
-	MOVQ 448(R8), AX
+	ADDQ AX, 536(R8)
+	MOVQ 488(R8), AX
 	CMPQ AX, 72(R8)
 	JNE  chunk
 	JMP  nextpanel
@@ -2152,77 +2200,77 @@ summed:
 	BYTE    $0x08
 	BYTE    $0x00
 	BYTE    $0x00
-	MOVQ    504(R8), AX
+	MOVQ    568(R8), AX
 	ADDQ    $0x00001000, AX
-	MOVQ    AX, 504(R8)
-	MOVQ    496(R8), AX
+	MOVQ    AX, 568(R8)
+	MOVQ    560(R8), AX
 	MOVLQSX (AX), R14
 	MOVLQSX 4(AX), R15
 	ADDQ    $0x04, AX
-	MOVQ    AX, 496(R8)
-	MOVQ    136(R8), DX
+	MOVQ    AX, 560(R8)
+	MOVQ    176(R8), DX
 	CMPQ    R14, DX
 	CMOVQGT DX, R14
 	CMPQ    R15, DX
 	CMOVQGT DX, R15
-	MOVQ    120(R8), AX
+	MOVQ    160(R8), AX
 	LEAQ    (R14)(R14*2), R14
 	LEAQ    (AX)(R14*4), R14
 	LEAQ    (R15)(R15*2), R15
 	LEAQ    (AX)(R15*4), R15
-	MOVQ    400(R8), AX
+	MOVQ    440(R8), AX
 	VMOVUPS (AX), Z31
 	VMOVUPS 64(AX), Z30
-	MOVQ    368(R8), AX
-	MOVQ    AX, 336(R8)
-	MOVQ    376(R8), AX
-	MOVQ    AX, 344(R8)
-	MOVQ    384(R8), AX
-	MOVQ    AX, 352(R8)
-	MOVQ    392(R8), AX
-	MOVQ    AX, 360(R8)
+	MOVQ    408(R8), AX
+	MOVQ    AX, 376(R8)
+	MOVQ    416(R8), AX
+	MOVQ    AX, 384(R8)
+	MOVQ    424(R8), AX
+	MOVQ    AX, 392(R8)
+	MOVQ    432(R8), AX
+	MOVQ    AX, 400(R8)
 	MOVQ    $0xffffffff, AX
-	MOVQ    256(R8), DX
-	CMPQ    440(R8), $0x01
+	MOVQ    296(R8), DX
+	CMPQ    480(R8), $0x01
 	CMOVQEQ DX, AX
 	KMOVD   AX, K1
 	KMOVW   AX, K3
 	SHRQ    $0x10, AX
 	KMOVW   AX, K4
-	DECQ    456(R8)
+	DECQ    496(R8)
 	JNZ     block
-	MOVQ    464(R8), AX
+	MOVQ    504(R8), AX
 	SHLQ    $0x0c, AX
-	ADDQ    AX, 472(R8)
-	ADDQ    $0x00000080, 400(R8)
+	ADDQ    AX, 536(R8)
+	ADDQ    $0x00000080, 440(R8)
 	MOVQ    $0x00000040, BX
 	MOVQ    $0x00000080, DX
-	CMPQ    232(R8), $0x00
+	CMPQ    272(R8), $0x00
 	CMOVQEQ DX, BX
-	ADDQ    BX, 368(R8)
-	ADDQ    BX, 376(R8)
-	CMPQ    160(R8), $0x00
+	ADDQ    BX, 408(R8)
+	ADDQ    BX, 416(R8)
+	CMPQ    200(R8), $0x00
 	JE      nextpanel
-	ADDQ    BX, 384(R8)
-	ADDQ    BX, 392(R8)
+	ADDQ    BX, 424(R8)
+	ADDQ    BX, 432(R8)
 
 nextpanel:
-	MOVQ 88(R8), AX
-	ADDQ AX, 472(R8)
-	MOVQ 200(R8), AX
-	ADDQ AX, 408(R8)
-	DECQ 440(R8)
+	MOVQ 128(R8), AX
+	ADDQ AX, 536(R8)
+	MOVQ 240(R8), AX
+	ADDQ AX, 448(R8)
+	DECQ 480(R8)
 	JNZ  panel
-	MOVQ 488(R8), AX
-	MOVQ AX, 424(R8)
-	MOVQ 496(R8), AX
-	MOVQ AX, 432(R8)
-	DECQ 416(R8)
+	MOVQ 552(R8), AX
+	MOVQ AX, 464(R8)
+	MOVQ 560(R8), AX
+	MOVQ AX, 472(R8)
+	DECQ 456(R8)
 	JNZ  group
 	MOVQ $0x00000001, CX
-	MOVQ CX, 536(R8)
+	MOVQ CX, 600(R8)
 	MOVQ $0x00000002, AX
-	MOVQ AX, 544(R8)
+	MOVQ AX, 608(R8)
 	MOVQ R15, DX
 	CMPQ R14, DX
 	JNE  rows
@@ -2237,28 +2285,44 @@ end:
 	VZEROUPPER
 	RET
 
+turn:
+	MOVQ    528(R8), CX
+	XORQ    AX, AX
+	MOVQ    AX, 528(R8)
+	MOVQ    552(R8), AX
+	ADDQ    104(R8), AX
+	MOVQ    80(R8), R10
+	MOVQ    R10, R11
+	MOVLQSX -8(AX), BX
+	MOVLQSX -4(AX), DX
+	ADDQ    BX, R10
+	ADDQ    DX, R11
+	MOVQ    88(R8), R9
+	MOVQ    96(R8), DI
+	JMP     step
+
 rows0:
 	CMPQ    R14, R15
 	JEQ     rowsdone0
 	MOVQ    $0x00000000, AX
-	MOVQ    AX, 544(R8)
-	MOVLQSX 272(R8), DX
+	MOVQ    AX, 608(R8)
+	MOVLQSX 312(R8), DX
 	JMP     rowsupto
 
 rows1:
 	CMPQ    R14, R15
 	JEQ     rowsdone1
 	MOVQ    $0x00000001, AX
-	MOVQ    AX, 544(R8)
-	MOVLQSX 276(R8), DX
+	MOVQ    AX, 608(R8)
+	MOVLQSX 316(R8), DX
 	JMP     rowsupto
 
 rows2:
 	CMPQ    R14, R15
 	JEQ     rowsdone2
 	MOVQ    $0x00000002, AX
-	MOVQ    AX, 544(R8)
-	MOVLQSX 280(R8), DX
+	MOVQ    AX, 608(R8)
+	MOVLQSX 320(R8), DX
 
 rowsupto:
 	ADDQ    R14, DX
@@ -2266,7 +2330,7 @@ rowsupto:
 	CMOVQGT R15, DX
 
 rows:
-	MOVQ 264(R8), AX
+	MOVQ 304(R8), AX
 	CMPQ AX, $0x04
 	JEQ  row4
 	CMPQ AX, $0x05
@@ -2288,14 +2352,14 @@ row:
 	MOVLQSX   (R14), BX
 	VADDPS    (SI)(BX*1), Z31, Z0
 	VADDPS    64(SI)(BX*1), Z30, Z1
-	CMPQ      232(R8), $0x00
+	CMPQ      272(R8), $0x00
 	JNE       rowhalves
 	VMOVAPS   Z24, Z2
 	VPERMI2PS Z1, Z0, Z2
 	VPERMT2PS Z1, Z23, Z0
 	VMOVAPS   Z0, Z1
 	VMOVAPS   Z2, Z0
-	MOVQ      352(R8), AX
+	MOVQ      392(R8), AX
 	TESTQ     AX, AX
 	JZ        rownoresidual32
 	MOVLQSX   8(R14), BX
@@ -2305,7 +2369,7 @@ row:
 	VADDPS    Z3, Z1, Z1
 
 rownoresidual32:
-	CMPL   240(R8), $0x02
+	CMPL   280(R8), $0x02
 	JA     rowf32_act3
 	VMAXPS Z0, Z29, Z0
 	VMAXPS Z1, Z29, Z1
@@ -2314,7 +2378,7 @@ rownoresidual32:
 	JMP    rowf32_actdone
 
 rowf32_act3:
-	CMPL         240(R8), $0x03
+	CMPL         280(R8), $0x03
 	JNE          rowf32_act4
 	VMOVAPS      Z0, Z3
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
@@ -2335,7 +2399,7 @@ rowf32_act3:
 	JMP          rowf32_actdone
 
 rowf32_act4:
-	CMPL         240(R8), $0x04
+	CMPL         280(R8), $0x04
 	JNE          rowf32_act5
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
 	VPXORD       Z2, Z2, Z2
@@ -2352,7 +2416,7 @@ rowf32_act4:
 	JMP          rowf32_actdone
 
 rowf32_act5:
-	CMPL             240(R8), $0x05
+	CMPL             280(R8), $0x05
 	JNE              rowf32_act6
 	VMOVAPS          Z0, Z4
 	VMULPS.BCST      constants<>+44(SB), Z0, Z0
@@ -2393,7 +2457,7 @@ rowf32_act5:
 	JMP              rowf32_actdone
 
 rowf32_act6:
-	CMPL             240(R8), $0x06
+	CMPL             280(R8), $0x06
 	JNE              rowf32_act7
 	VMULPS.BCST      constants<>+44(SB), Z0, Z0
 	VBROADCASTSS     constants<>+52(SB), Z5
@@ -2430,7 +2494,7 @@ rowf32_act6:
 	JMP              rowf32_actdone
 
 rowf32_act7:
-	CMPL             240(R8), $0x07
+	CMPL             280(R8), $0x07
 	JNE              rowf32_act8
 	VMAXPS.BCST      constants<>+56(SB), Z0, Z2
 	VMINPS.BCST      constants<>+60(SB), Z2, Z2
@@ -2522,24 +2586,24 @@ rowf32_act8:
 
 rowf32_actdone:
 	MOVLQSX 4(R14), BX
-	MOVQ    336(R8), AX
+	MOVQ    376(R8), AX
 	VMOVUPS Z0, K3, (AX)(BX*4)
 	VMOVUPS Z1, K4, 64(AX)(BX*4)
 	JMP     rowrowdone
 
 rowhalves:
-	CMPQ        352(R8), $0x00
+	CMPQ        392(R8), $0x00
 	JE          rownoresidual16
 	MOVLQSX     8(R14), BX
-	MOVQ        352(R8), AX
+	MOVQ        392(R8), AX
 	VMOVDQU16.Z (AX)(BX*2), K1, Z2
 	VPSLLD      $0x10, Z2, Z3
 	VPANDD      Z26, Z2, Z2
 	VADDPS      Z3, Z0, Z0
 	VADDPS      Z2, Z1, Z1
-	CMPQ        232(R8), $0x01
+	CMPQ        272(R8), $0x01
 	JE          rownoresidual16
-	MOVQ        360(R8), AX
+	MOVQ        400(R8), AX
 	VMOVDQU16.Z (AX)(BX*2), K1, Z2
 	VPSLLD      $0x10, Z2, Z3
 	VPANDD      Z26, Z2, Z2
@@ -2547,7 +2611,7 @@ rowhalves:
 	VADDPS      Z2, Z1, Z1
 
 rownoresidual16:
-	CMPL   240(R8), $0x02
+	CMPL   280(R8), $0x02
 	JA     rowf16_act3
 	VMAXPS Z0, Z29, Z0
 	VMAXPS Z1, Z29, Z1
@@ -2556,7 +2620,7 @@ rownoresidual16:
 	JMP    rowf16_actdone
 
 rowf16_act3:
-	CMPL         240(R8), $0x03
+	CMPL         280(R8), $0x03
 	JNE          rowf16_act4
 	VMOVAPS      Z0, Z3
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
@@ -2577,7 +2641,7 @@ rowf16_act3:
 	JMP          rowf16_actdone
 
 rowf16_act4:
-	CMPL         240(R8), $0x04
+	CMPL         280(R8), $0x04
 	JNE          rowf16_act5
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
 	VPXORD       Z2, Z2, Z2
@@ -2594,7 +2658,7 @@ rowf16_act4:
 	JMP          rowf16_actdone
 
 rowf16_act5:
-	CMPL             240(R8), $0x05
+	CMPL             280(R8), $0x05
 	JNE              rowf16_act6
 	VMOVAPS          Z0, Z4
 	VMULPS.BCST      constants<>+44(SB), Z0, Z0
@@ -2635,7 +2699,7 @@ rowf16_act5:
 	JMP              rowf16_actdone
 
 rowf16_act6:
-	CMPL             240(R8), $0x06
+	CMPL             280(R8), $0x06
 	JNE              rowf16_act7
 	VMULPS.BCST      constants<>+44(SB), Z0, Z0
 	VBROADCASTSS     constants<>+52(SB), Z5
@@ -2672,7 +2736,7 @@ rowf16_act6:
 	JMP              rowf16_actdone
 
 rowf16_act7:
-	CMPL             240(R8), $0x07
+	CMPL             280(R8), $0x07
 	JNE              rowf16_act8
 	VMAXPS.BCST      constants<>+56(SB), Z0, Z2
 	VMINPS.BCST      constants<>+60(SB), Z2, Z2
@@ -2764,15 +2828,15 @@ rowf16_act8:
 
 rowf16_actdone:
 	MOVLQSX     4(R14), BX
-	MOVQ        336(R8), AX
+	MOVQ        376(R8), AX
 	VPADDD      Z27, Z0, Z2
 	VPADDD      Z27, Z1, Z3
 	VMOVDQA64   Z3, Z4
 	VPSHUFB     Z22, Z2, K2, Z4
 	VMOVDQU16   Z4, K1, (AX)(BX*2)
-	CMPQ        232(R8), $0x01
+	CMPQ        272(R8), $0x01
 	JE          rowrowdone
-	MOVQ        344(R8), AX
+	MOVQ        384(R8), AX
 	VPANDD      Z26, Z2, Z2
 	VPANDD      Z26, Z3, Z3
 	VSUBPS      Z2, Z0, Z0
@@ -2797,7 +2861,7 @@ row0:
 	VMAXPS    Z0, Z29, Z0
 	VMAXPS    Z1, Z29, Z1
 	MOVLQSX   4(R14), BX
-	MOVQ      336(R8), AX
+	MOVQ      376(R8), AX
 	VPADDD    Z27, Z0, Z2
 	VPADDD    Z27, Z1, Z3
 	VMOVDQA64 Z3, Z4
@@ -2817,7 +2881,7 @@ row1:
 	VMINPS    Z0, Z28, Z0
 	VMINPS    Z1, Z28, Z1
 	MOVLQSX   4(R14), BX
-	MOVQ      336(R8), AX
+	MOVQ      376(R8), AX
 	VPADDD    Z27, Z0, Z2
 	VPADDD    Z27, Z1, Z3
 	VMOVDQA64 Z3, Z4
@@ -2833,7 +2897,7 @@ row2:
 	VADDPS      (SI)(BX*1), Z31, Z0
 	VADDPS      64(SI)(BX*1), Z30, Z1
 	MOVLQSX     8(R14), BX
-	MOVQ        352(R8), AX
+	MOVQ        392(R8), AX
 	VMOVDQU16.Z (AX)(BX*2), K1, Z2
 	VPSLLD      $0x10, Z2, Z3
 	VPANDD      Z26, Z2, Z2
@@ -2842,7 +2906,7 @@ row2:
 	VMAXPS      Z0, Z29, Z0
 	VMAXPS      Z1, Z29, Z1
 	MOVLQSX     4(R14), BX
-	MOVQ        336(R8), AX
+	MOVQ        376(R8), AX
 	VPADDD      Z27, Z0, Z2
 	VPADDD      Z27, Z1, Z3
 	VMOVDQA64   Z3, Z4
@@ -2858,7 +2922,7 @@ row3:
 	VADDPS      (SI)(BX*1), Z31, Z0
 	VADDPS      64(SI)(BX*1), Z30, Z1
 	MOVLQSX     8(R14), BX
-	MOVQ        352(R8), AX
+	MOVQ        392(R8), AX
 	VMOVDQU16.Z (AX)(BX*2), K1, Z2
 	VPSLLD      $0x10, Z2, Z3
 	VPANDD      Z26, Z2, Z2
@@ -2869,7 +2933,7 @@ row3:
 	VMINPS      Z0, Z28, Z0
 	VMINPS      Z1, Z28, Z1
 	MOVLQSX     4(R14), BX
-	MOVQ        336(R8), AX
+	MOVQ        376(R8), AX
 	VPADDD      Z27, Z0, Z2
 	VPADDD      Z27, Z1, Z3
 	VMOVDQA64   Z3, Z4
@@ -2887,13 +2951,13 @@ row4:
 	VMAXPS      Z0, Z29, Z0
 	VMAXPS      Z1, Z29, Z1
 	MOVLQSX     4(R14), BX
-	MOVQ        336(R8), AX
+	MOVQ        376(R8), AX
 	VPADDD      Z27, Z0, Z2
 	VPADDD      Z27, Z1, Z3
 	VMOVDQA64   Z3, Z4
 	VPSHUFB     Z22, Z2, K2, Z4
 	VMOVDQU16   Z4, K1, (AX)(BX*2)
-	MOVQ        344(R8), AX
+	MOVQ        384(R8), AX
 	VPANDD      Z26, Z2, Z2
 	VPANDD      Z26, Z3, Z3
 	VSUBPS      Z2, Z0, Z0
@@ -2918,13 +2982,13 @@ row5:
 	VMINPS      Z0, Z28, Z0
 	VMINPS      Z1, Z28, Z1
 	MOVLQSX     4(R14), BX
-	MOVQ        336(R8), AX
+	MOVQ        376(R8), AX
 	VPADDD      Z27, Z0, Z2
 	VPADDD      Z27, Z1, Z3
 	VMOVDQA64   Z3, Z4
 	VPSHUFB     Z22, Z2, K2, Z4
 	VMOVDQU16   Z4, K1, (AX)(BX*2)
-	MOVQ        344(R8), AX
+	MOVQ        384(R8), AX
 	VPANDD      Z26, Z2, Z2
 	VPANDD      Z26, Z3, Z3
 	VSUBPS      Z2, Z0, Z0
@@ -2945,13 +3009,13 @@ row6:
 	VADDPS      (SI)(BX*1), Z31, Z0
 	VADDPS      64(SI)(BX*1), Z30, Z1
 	MOVLQSX     8(R14), BX
-	MOVQ        352(R8), AX
+	MOVQ        392(R8), AX
 	VMOVDQU16.Z (AX)(BX*2), K1, Z2
 	VPSLLD      $0x10, Z2, Z3
 	VPANDD      Z26, Z2, Z2
 	VADDPS      Z3, Z0, Z0
 	VADDPS      Z2, Z1, Z1
-	MOVQ        360(R8), AX
+	MOVQ        400(R8), AX
 	VMOVDQU16.Z (AX)(BX*2), K1, Z2
 	VPSLLD      $0x10, Z2, Z3
 	VPANDD      Z26, Z2, Z2
@@ -2960,13 +3024,13 @@ row6:
 	VMAXPS      Z0, Z29, Z0
 	VMAXPS      Z1, Z29, Z1
 	MOVLQSX     4(R14), BX
-	MOVQ        336(R8), AX
+	MOVQ        376(R8), AX
 	VPADDD      Z27, Z0, Z2
 	VPADDD      Z27, Z1, Z3
 	VMOVDQA64   Z3, Z4
 	VPSHUFB     Z22, Z2, K2, Z4
 	VMOVDQU16   Z4, K1, (AX)(BX*2)
-	MOVQ        344(R8), AX
+	MOVQ        384(R8), AX
 	VPANDD      Z26, Z2, Z2
 	VPANDD      Z26, Z3, Z3
 	VSUBPS      Z2, Z0, Z0
@@ -2987,13 +3051,13 @@ row7:
 	VADDPS      (SI)(BX*1), Z31, Z0
 	VADDPS      64(SI)(BX*1), Z30, Z1
 	MOVLQSX     8(R14), BX
-	MOVQ        352(R8), AX
+	MOVQ        392(R8), AX
 	VMOVDQU16.Z (AX)(BX*2), K1, Z2
 	VPSLLD      $0x10, Z2, Z3
 	VPANDD      Z26, Z2, Z2
 	VADDPS      Z3, Z0, Z0
 	VADDPS      Z2, Z1, Z1
-	MOVQ        360(R8), AX
+	MOVQ        400(R8), AX
 	VMOVDQU16.Z (AX)(BX*2), K1, Z2
 	VPSLLD      $0x10, Z2, Z3
 	VPANDD      Z26, Z2, Z2
@@ -3004,13 +3068,13 @@ row7:
 	VMINPS      Z0, Z28, Z0
 	VMINPS      Z1, Z28, Z1
 	MOVLQSX     4(R14), BX
-	MOVQ        336(R8), AX
+	MOVQ        376(R8), AX
 	VPADDD      Z27, Z0, Z2
 	VPADDD      Z27, Z1, Z3
 	VMOVDQA64   Z3, Z4
 	VPSHUFB     Z22, Z2, K2, Z4
 	VMOVDQU16   Z4, K1, (AX)(BX*2)
-	MOVQ        344(R8), AX
+	MOVQ        384(R8), AX
 	VPANDD      Z26, Z2, Z2
 	VPANDD      Z26, Z3, Z3
 	VSUBPS      Z2, Z0, Z0
@@ -3031,18 +3095,18 @@ rowsdone:
 	ADDQ    R10, AX
 	ADDQ    R11, BX
 	MOVQ    $0x00000040, DX
-	CMPQ    544(R8), $0x00
+	CMPQ    608(R8), $0x00
 	JEQ     rowsdone0
-	CMPQ    544(R8), $0x01
+	CMPQ    608(R8), $0x01
 	JEQ     rowsdone1
 	JMP     rowsdone2
 
 fetch0:
-	MOVQ    R14, 528(R8)
-	MOVQ    512(R8), DX
-	MOVBQZX 216(R8), R14
+	MOVQ    R14, 592(R8)
+	MOVQ    576(R8), DX
+	MOVBQZX 256(R8), R14
 	SHLQ    $0x08, R14
-	SUBQ    R14, 520(R8)
+	SUBQ    R14, 584(R8)
 
 lines0:
 	SUBQ       $0x00000100, R14
@@ -3055,17 +3119,17 @@ lines0:
 	JMP        lines0
 
 lines0done:
-	MOVQ DX, 512(R8)
-	MOVQ 528(R8), R14
+	MOVQ DX, 576(R8)
+	MOVQ 592(R8), R14
 	MOVQ $0x00000040, DX
 	JMP  fetched0
 
 fetch1:
-	MOVQ    R14, 528(R8)
-	MOVQ    512(R8), DX
-	MOVBQZX 217(R8), R14
+	MOVQ    R14, 592(R8)
+	MOVQ    576(R8), DX
+	MOVBQZX 257(R8), R14
 	SHLQ    $0x08, R14
-	SUBQ    R14, 520(R8)
+	SUBQ    R14, 584(R8)
 
 lines1:
 	SUBQ       $0x00000100, R14
@@ -3078,17 +3142,17 @@ lines1:
 	JMP        lines1
 
 lines1done:
-	MOVQ DX, 512(R8)
-	MOVQ 528(R8), R14
+	MOVQ DX, 576(R8)
+	MOVQ 592(R8), R14
 	MOVQ $0x00000040, DX
 	JMP  fetched1
 
 fetch2:
-	MOVQ    R14, 528(R8)
-	MOVQ    512(R8), DX
-	MOVBQZX 218(R8), R14
+	MOVQ    R14, 592(R8)
+	MOVQ    576(R8), DX
+	MOVBQZX 258(R8), R14
 	SHLQ    $0x08, R14
-	SUBQ    R14, 520(R8)
+	SUBQ    R14, 584(R8)
 
 lines2:
 	SUBQ       $0x00000100, R14
@@ -3101,17 +3165,17 @@ lines2:
 	JMP        lines2
 
 lines2done:
-	MOVQ DX, 512(R8)
-	MOVQ 528(R8), R14
+	MOVQ DX, 576(R8)
+	MOVQ 592(R8), R14
 	MOVQ $0x00000040, DX
 	JMP  fetched2
 
 fetch3:
-	MOVQ    R14, 528(R8)
-	MOVQ    512(R8), DX
-	MOVBQZX 219(R8), R14
+	MOVQ    R14, 592(R8)
+	MOVQ    576(R8), DX
+	MOVBQZX 259(R8), R14
 	SHLQ    $0x08, R14
-	SUBQ    R14, 520(R8)
+	SUBQ    R14, 584(R8)
 
 lines3:
 	SUBQ       $0x00000100, R14
@@ -3124,8 +3188,8 @@ lines3:
 	JMP        lines3
 
 lines3done:
-	MOVQ DX, 512(R8)
-	MOVQ 528(R8), R14
+	MOVQ DX, 576(R8)
+	MOVQ 592(R8), R14
 	MOVQ $0x00000040, DX
 	JMP  fetched3
 
@@ -3141,22 +3205,20 @@ TEXT ·winogradStripMedium(SB), NOSPLIT, $0-8
 	BYTE            $0x78
 	BYTE            $0x49
 	BYTE            $0x00
-	MOVQ            24(R8), R9
-	MOVQ            32(R8), DI
-	MOVQ            296(R8), AX
-	MOVQ            AX, 552(R8)
-	MOVQ            184(R8), SI
+	MOVQ            336(R8), AX
+	MOVQ            AX, 616(R8)
+	MOVQ            224(R8), SI
 	XORQ            R14, R14
 	XORQ            R15, R15
-	MOVQ            R14, 536(R8)
-	MOVQ            112(R8), AX
-	MOVQ            AX, 416(R8)
+	MOVQ            R14, 600(R8)
+	MOVQ            152(R8), AX
+	MOVQ            AX, 456(R8)
 	MOVQ            16(R8), AX
-	MOVQ            AX, 424(R8)
-	MOVQ            128(R8), AX
-	MOVQ            AX, 432(R8)
-	VBROADCASTSS    248(R8), Z29
-	VBROADCASTSS    252(R8), Z28
+	MOVQ            AX, 464(R8)
+	MOVQ            168(R8), AX
+	MOVQ            AX, 472(R8)
+	VBROADCASTSS    288(R8), Z29
+	VBROADCASTSS    292(R8), Z28
 	VMOVUPS         interleave<>+0(SB), Z24
 	VMOVUPS         interleave<>+64(SB), Z23
 	VPBROADCASTD    constants<>+32(SB), Z27
@@ -3165,73 +3227,81 @@ TEXT ·winogradStripMedium(SB), NOSPLIT, $0-8
 	VBROADCASTI32X4 upperToLower<>+0(SB), Z22
 	MOVQ            $0x3333333333333333, AX
 	KMOVQ           AX, K2
-	MOVQ            144(R8), AX
-	MOVQ            AX, 336(R8)
-	MOVQ            152(R8), AX
-	MOVQ            AX, 344(R8)
-	MOVQ            160(R8), AX
-	MOVQ            AX, 352(R8)
-	MOVQ            168(R8), AX
-	MOVQ            AX, 360(R8)
-	MOVQ            176(R8), AX
+	MOVQ            184(R8), AX
+	MOVQ            AX, 376(R8)
+	MOVQ            192(R8), AX
+	MOVQ            AX, 384(R8)
+	MOVQ            200(R8), AX
+	MOVQ            AX, 392(R8)
+	MOVQ            208(R8), AX
+	MOVQ            AX, 400(R8)
+	MOVQ            216(R8), AX
 	VMOVUPS         (AX), Z31
 	VMOVUPS         64(AX), Z30
-	MOVQ            256(R8), AX
+	MOVQ            296(R8), AX
 	KMOVD           AX, K1
 	KMOVW           AX, K3
 	SHRQ            $0x10, AX
 	KMOVW           AX, K4
 
 group:
-	MOVQ 96(R8), AX
-	MOVQ AX, 440(R8)
-	MOVQ 80(R8), AX
-	MOVQ AX, 472(R8)
-	MOVQ 144(R8), AX
-	MOVQ AX, 368(R8)
-	MOVQ 152(R8), AX
-	MOVQ AX, 376(R8)
-	MOVQ 160(R8), AX
-	MOVQ AX, 384(R8)
-	MOVQ 168(R8), AX
-	MOVQ AX, 392(R8)
-	MOVQ 176(R8), AX
-	MOVQ AX, 400(R8)
-	MOVQ 192(R8), AX
+	MOVQ 136(R8), AX
+	MOVQ AX, 480(R8)
+	MOVQ 120(R8), AX
+	MOVQ AX, 536(R8)
+	MOVQ 184(R8), AX
 	MOVQ AX, 408(R8)
+	MOVQ 192(R8), AX
+	MOVQ AX, 416(R8)
+	MOVQ 200(R8), AX
+	MOVQ AX, 424(R8)
+	MOVQ 208(R8), AX
+	MOVQ AX, 432(R8)
+	MOVQ 216(R8), AX
+	MOVQ AX, 440(R8)
+	MOVQ 232(R8), AX
+	MOVQ AX, 448(R8)
 
 panel:
 	MOVQ 48(R8), AX
 	SUBQ 64(R8), AX
-	MOVQ AX, 448(R8)
+	MOVQ AX, 488(R8)
 	MOVQ 40(R8), AX
-	MOVQ AX, 480(R8)
+	MOVQ AX, 544(R8)
 
 chunk:
-	MOVQ    448(R8), AX
+	MOVQ    488(R8), AX
 	MOVQ    56(R8), BX
 	CMPQ    BX, AX
 	CMOVQGT AX, BX
-	MOVQ    BX, 464(R8)
-	SHLQ    $0x0b, BX
-	MOVQ    472(R8), AX
-	ADDQ    224(R8), AX
-	MOVQ    AX, 512(R8)
+	MOVQ    BX, 504(R8)
 	XORQ    DX, DX
-	CMPQ    216(R8), $0x00
+	SUBQ    112(R8), AX
+	CMOVQLT DX, AX
+	CMPQ    AX, BX
+	CMOVQGT BX, AX
+	MOVQ    AX, 512(R8)
+	NEGQ    AX
+	ADDQ    BX, AX
+	MOVQ    AX, 520(R8)
+	SHLQ    $0x0b, BX
+	MOVQ    536(R8), AX
+	ADDQ    264(R8), AX
+	MOVQ    AX, 576(R8)
+	CMPQ    256(R8), $0x00
 	CMOVQEQ DX, BX
-	MOVQ    BX, 520(R8)
-	MOVQ    104(R8), AX
-	MOVQ    AX, 456(R8)
-	MOVQ    424(R8), AX
-	MOVQ    AX, 488(R8)
-	MOVQ    432(R8), AX
+	MOVQ    BX, 584(R8)
+	MOVQ    144(R8), AX
 	MOVQ    AX, 496(R8)
-	MOVQ    408(R8), AX
-	MOVQ    AX, 504(R8)
+	MOVQ    464(R8), AX
+	MOVQ    AX, 552(R8)
+	MOVQ    472(R8), AX
+	MOVQ    AX, 560(R8)
+	MOVQ    448(R8), AX
+	MOVQ    AX, 568(R8)
 
 block:
-	MOVQ    488(R8), AX
+	MOVQ    552(R8), AX
 	MOVQ    8(R8), R10
 	MOVQ    R10, R11
 	MOVLQSX (AX), BX
@@ -3239,11 +3309,15 @@ block:
 	ADDQ    BX, R10
 	ADDQ    CX, R11
 	ADDQ    $0x08, AX
-	MOVQ    AX, 488(R8)
-	MOVQ    472(R8), R12
-	MOVQ    480(R8), R13
-	MOVQ    464(R8), CX
-	MOVQ    448(R8), AX
+	MOVQ    AX, 552(R8)
+	MOVQ    536(R8), R12
+	MOVQ    544(R8), R13
+	MOVQ    24(R8), R9
+	MOVQ    32(R8), DI
+	MOVQ    520(R8), AX
+	MOVQ    AX, 528(R8)
+	MOVQ    512(R8), CX
+	MOVQ    488(R8), AX
 	CMPQ    AX, 48(R8)
 	JNE     resume
 
@@ -3274,10 +3348,10 @@ block:
 	BYTE $0x7b
 	BYTE $0x49
 	BYTE $0xd8
-	JMP  step
+	JMP  begin
 
 resume:
-	MOVQ 504(R8), AX
+	MOVQ 568(R8), AX
 	MOVQ $0x00000040, DX
 
 	// TILELOADD 0(AX)(DX*1), TMM0
@@ -3323,6 +3397,10 @@ resume:
 	BYTE $0x0c
 	BYTE $0x00
 	BYTE $0x00
+
+begin:
+	TESTQ CX, CX
+	JZ    turn
 
 step:
 	MOVLQSX (R13), AX
@@ -3373,7 +3451,7 @@ step:
 	BYTE $0x42
 	BYTE $0x5c
 	BYTE $0xcc
-	CMPQ 520(R8), $0x00
+	CMPQ 584(R8), $0x00
 	JGT  fetch0
 
 fetched0:
@@ -3400,7 +3478,7 @@ fetched0:
 	BYTE  $0xdd
 	TESTQ $0x00000007, CX
 	JNZ   awake
-	MOVQ  288(R8), AX
+	MOVQ  328(R8), AX
 
 	// TILESTORED TMM5, 0(AX)(DX*1)
 	BYTE $0xc4
@@ -3412,21 +3490,21 @@ fetched0:
 
 awake:
 	ADDQ $0x00000800, R12
-	MOVQ 208(R8), DX
+	MOVQ 248(R8), DX
 
 strip:
-	CMPQ             328(R8), $0x00
+	CMPQ             368(R8), $0x00
 	JE               stripsdone
-	MOVQ             320(R8), AX
+	MOVQ             360(R8), AX
 	MOVLQSX          (AX), BX
 	MOVLQSX          4(AX), R14
 	MOVLQSX          12(AX), R15
 	ADDQ             $0x08, AX
-	MOVQ             AX, 320(R8)
-	ADDQ             120(R8), R14
-	ADDQ             120(R8), R15
-	ADDQ             304(R8), BX
-	MOVQ             312(R8), AX
+	MOVQ             AX, 360(R8)
+	ADDQ             160(R8), R14
+	ADDQ             160(R8), R15
+	ADDQ             344(R8), BX
+	MOVQ             352(R8), AX
 	VMOVUPS          (BX), Z0
 	VMOVUPS          64(BX), Z6
 	ADDQ             AX, BX
@@ -3478,7 +3556,7 @@ strip:
 	VMOVUPS          Z18, 320(SI)
 	VMOVUPS          Z15, 384(SI)
 	VMOVUPS          Z19, 448(SI)
-	MOVQ             264(R8), AX
+	MOVQ             304(R8), AX
 	CMPQ             AX, $0x04
 	JEQ              row4
 	CMPQ             AX, $0x05
@@ -3500,14 +3578,14 @@ row:
 	MOVLQSX   (R14), BX
 	VADDPS    (SI)(BX*1), Z31, Z0
 	VADDPS    64(SI)(BX*1), Z30, Z1
-	CMPQ      232(R8), $0x00
+	CMPQ      272(R8), $0x00
 	JNE       rowhalves
 	VMOVAPS   Z24, Z2
 	VPERMI2PS Z1, Z0, Z2
 	VPERMT2PS Z1, Z23, Z0
 	VMOVAPS   Z0, Z1
 	VMOVAPS   Z2, Z0
-	MOVQ      352(R8), AX
+	MOVQ      392(R8), AX
 	TESTQ     AX, AX
 	JZ        rownoresidual32
 	MOVLQSX   8(R14), BX
@@ -3517,7 +3595,7 @@ row:
 	VADDPS    Z3, Z1, Z1
 
 rownoresidual32:
-	CMPL   240(R8), $0x02
+	CMPL   280(R8), $0x02
 	JA     rowf32_act3
 	VMAXPS Z0, Z29, Z0
 	VMAXPS Z1, Z29, Z1
@@ -3526,7 +3604,7 @@ rownoresidual32:
 	JMP    rowf32_actdone
 
 rowf32_act3:
-	CMPL         240(R8), $0x03
+	CMPL         280(R8), $0x03
 	JNE          rowf32_act4
 	VMOVAPS      Z0, Z3
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
@@ -3547,7 +3625,7 @@ rowf32_act3:
 	JMP          rowf32_actdone
 
 rowf32_act4:
-	CMPL         240(R8), $0x04
+	CMPL         280(R8), $0x04
 	JNE          rowf32_act5
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
 	VPXORD       Z2, Z2, Z2
@@ -3564,7 +3642,7 @@ rowf32_act4:
 	JMP          rowf32_actdone
 
 rowf32_act5:
-	CMPL             240(R8), $0x05
+	CMPL             280(R8), $0x05
 	JNE              rowf32_act6
 	VMOVAPS          Z0, Z4
 	VMULPS.BCST      constants<>+44(SB), Z0, Z0
@@ -3605,7 +3683,7 @@ rowf32_act5:
 	JMP              rowf32_actdone
 
 rowf32_act6:
-	CMPL             240(R8), $0x06
+	CMPL             280(R8), $0x06
 	JNE              rowf32_act7
 	VMULPS.BCST      constants<>+44(SB), Z0, Z0
 	VBROADCASTSS     constants<>+52(SB), Z5
@@ -3642,7 +3720,7 @@ rowf32_act6:
 	JMP              rowf32_actdone
 
 rowf32_act7:
-	CMPL             240(R8), $0x07
+	CMPL             280(R8), $0x07
 	JNE              rowf32_act8
 	VMAXPS.BCST      constants<>+56(SB), Z0, Z2
 	VMINPS.BCST      constants<>+60(SB), Z2, Z2
@@ -3734,24 +3812,24 @@ rowf32_act8:
 
 rowf32_actdone:
 	MOVLQSX 4(R14), BX
-	MOVQ    336(R8), AX
+	MOVQ    376(R8), AX
 	VMOVUPS Z0, K3, (AX)(BX*4)
 	VMOVUPS Z1, K4, 64(AX)(BX*4)
 	JMP     rowrowdone
 
 rowhalves:
-	CMPQ        352(R8), $0x00
+	CMPQ        392(R8), $0x00
 	JE          rownoresidual16
 	MOVLQSX     8(R14), BX
-	MOVQ        352(R8), AX
+	MOVQ        392(R8), AX
 	VMOVDQU16.Z (AX)(BX*2), K1, Z2
 	VPSLLD      $0x10, Z2, Z3
 	VPANDD      Z26, Z2, Z2
 	VADDPS      Z3, Z0, Z0
 	VADDPS      Z2, Z1, Z1
-	CMPQ        232(R8), $0x01
+	CMPQ        272(R8), $0x01
 	JE          rownoresidual16
-	MOVQ        360(R8), AX
+	MOVQ        400(R8), AX
 	VMOVDQU16.Z (AX)(BX*2), K1, Z2
 	VPSLLD      $0x10, Z2, Z3
 	VPANDD      Z26, Z2, Z2
@@ -3759,7 +3837,7 @@ rowhalves:
 	VADDPS      Z2, Z1, Z1
 
 rownoresidual16:
-	CMPL   240(R8), $0x02
+	CMPL   280(R8), $0x02
 	JA     rowf16_act3
 	VMAXPS Z0, Z29, Z0
 	VMAXPS Z1, Z29, Z1
@@ -3768,7 +3846,7 @@ rownoresidual16:
 	JMP    rowf16_actdone
 
 rowf16_act3:
-	CMPL         240(R8), $0x03
+	CMPL         280(R8), $0x03
 	JNE          rowf16_act4
 	VMOVAPS      Z0, Z3
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
@@ -3789,7 +3867,7 @@ rowf16_act3:
 	JMP          rowf16_actdone
 
 rowf16_act4:
-	CMPL         240(R8), $0x04
+	CMPL         280(R8), $0x04
 	JNE          rowf16_act5
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
 	VPXORD       Z2, Z2, Z2
@@ -3806,7 +3884,7 @@ rowf16_act4:
 	JMP          rowf16_actdone
 
 rowf16_act5:
-	CMPL             240(R8), $0x05
+	CMPL             280(R8), $0x05
 	JNE              rowf16_act6
 	VMOVAPS          Z0, Z4
 	VMULPS.BCST      constants<>+44(SB), Z0, Z0
@@ -3847,7 +3925,7 @@ rowf16_act5:
 	JMP              rowf16_actdone
 
 rowf16_act6:
-	CMPL             240(R8), $0x06
+	CMPL             280(R8), $0x06
 	JNE              rowf16_act7
 	VMULPS.BCST      constants<>+44(SB), Z0, Z0
 	VBROADCASTSS     constants<>+52(SB), Z5
@@ -3884,7 +3962,7 @@ rowf16_act6:
 	JMP              rowf16_actdone
 
 rowf16_act7:
-	CMPL             240(R8), $0x07
+	CMPL             280(R8), $0x07
 	JNE              rowf16_act8
 	VMAXPS.BCST      constants<>+56(SB), Z0, Z2
 	VMINPS.BCST      constants<>+60(SB), Z2, Z2
@@ -3976,15 +4054,15 @@ rowf16_act8:
 
 rowf16_actdone:
 	MOVLQSX     4(R14), BX
-	MOVQ        336(R8), AX
+	MOVQ        376(R8), AX
 	VPADDD      Z27, Z0, Z2
 	VPADDD      Z27, Z1, Z3
 	VMOVDQA64   Z3, Z4
 	VPSHUFB     Z22, Z2, K2, Z4
 	VMOVDQU16   Z4, K1, (AX)(BX*2)
-	CMPQ        232(R8), $0x01
+	CMPQ        272(R8), $0x01
 	JE          rowrowdone
-	MOVQ        344(R8), AX
+	MOVQ        384(R8), AX
 	VPANDD      Z26, Z2, Z2
 	VPANDD      Z26, Z3, Z3
 	VSUBPS      Z2, Z0, Z0
@@ -4009,7 +4087,7 @@ row0:
 	VMAXPS    Z0, Z29, Z0
 	VMAXPS    Z1, Z29, Z1
 	MOVLQSX   4(R14), BX
-	MOVQ      336(R8), AX
+	MOVQ      376(R8), AX
 	VPADDD    Z27, Z0, Z2
 	VPADDD    Z27, Z1, Z3
 	VMOVDQA64 Z3, Z4
@@ -4029,7 +4107,7 @@ row1:
 	VMINPS    Z0, Z28, Z0
 	VMINPS    Z1, Z28, Z1
 	MOVLQSX   4(R14), BX
-	MOVQ      336(R8), AX
+	MOVQ      376(R8), AX
 	VPADDD    Z27, Z0, Z2
 	VPADDD    Z27, Z1, Z3
 	VMOVDQA64 Z3, Z4
@@ -4045,7 +4123,7 @@ row2:
 	VADDPS      (SI)(BX*1), Z31, Z0
 	VADDPS      64(SI)(BX*1), Z30, Z1
 	MOVLQSX     8(R14), BX
-	MOVQ        352(R8), AX
+	MOVQ        392(R8), AX
 	VMOVDQU16.Z (AX)(BX*2), K1, Z2
 	VPSLLD      $0x10, Z2, Z3
 	VPANDD      Z26, Z2, Z2
@@ -4054,7 +4132,7 @@ row2:
 	VMAXPS      Z0, Z29, Z0
 	VMAXPS      Z1, Z29, Z1
 	MOVLQSX     4(R14), BX
-	MOVQ        336(R8), AX
+	MOVQ        376(R8), AX
 	VPADDD      Z27, Z0, Z2
 	VPADDD      Z27, Z1, Z3
 	VMOVDQA64   Z3, Z4
@@ -4070,7 +4148,7 @@ row3:
 	VADDPS      (SI)(BX*1), Z31, Z0
 	VADDPS      64(SI)(BX*1), Z30, Z1
 	MOVLQSX     8(R14), BX
-	MOVQ        352(R8), AX
+	MOVQ        392(R8), AX
 	VMOVDQU16.Z (AX)(BX*2), K1, Z2
 	VPSLLD      $0x10, Z2, Z3
 	VPANDD      Z26, Z2, Z2
@@ -4081,7 +4159,7 @@ row3:
 	VMINPS      Z0, Z28, Z0
 	VMINPS      Z1, Z28, Z1
 	MOVLQSX     4(R14), BX
-	MOVQ        336(R8), AX
+	MOVQ        376(R8), AX
 	VPADDD      Z27, Z0, Z2
 	VPADDD      Z27, Z1, Z3
 	VMOVDQA64   Z3, Z4
@@ -4099,13 +4177,13 @@ row4:
 	VMAXPS      Z0, Z29, Z0
 	VMAXPS      Z1, Z29, Z1
 	MOVLQSX     4(R14), BX
-	MOVQ        336(R8), AX
+	MOVQ        376(R8), AX
 	VPADDD      Z27, Z0, Z2
 	VPADDD      Z27, Z1, Z3
 	VMOVDQA64   Z3, Z4
 	VPSHUFB     Z22, Z2, K2, Z4
 	VMOVDQU16   Z4, K1, (AX)(BX*2)
-	MOVQ        344(R8), AX
+	MOVQ        384(R8), AX
 	VPANDD      Z26, Z2, Z2
 	VPANDD      Z26, Z3, Z3
 	VSUBPS      Z2, Z0, Z0
@@ -4130,13 +4208,13 @@ row5:
 	VMINPS      Z0, Z28, Z0
 	VMINPS      Z1, Z28, Z1
 	MOVLQSX     4(R14), BX
-	MOVQ        336(R8), AX
+	MOVQ        376(R8), AX
 	VPADDD      Z27, Z0, Z2
 	VPADDD      Z27, Z1, Z3
 	VMOVDQA64   Z3, Z4
 	VPSHUFB     Z22, Z2, K2, Z4
 	VMOVDQU16   Z4, K1, (AX)(BX*2)
-	MOVQ        344(R8), AX
+	MOVQ        384(R8), AX
 	VPANDD      Z26, Z2, Z2
 	VPANDD      Z26, Z3, Z3
 	VSUBPS      Z2, Z0, Z0
@@ -4157,13 +4235,13 @@ row6:
 	VADDPS      (SI)(BX*1), Z31, Z0
 	VADDPS      64(SI)(BX*1), Z30, Z1
 	MOVLQSX     8(R14), BX
-	MOVQ        352(R8), AX
+	MOVQ        392(R8), AX
 	VMOVDQU16.Z (AX)(BX*2), K1, Z2
 	VPSLLD      $0x10, Z2, Z3
 	VPANDD      Z26, Z2, Z2
 	VADDPS      Z3, Z0, Z0
 	VADDPS      Z2, Z1, Z1
-	MOVQ        360(R8), AX
+	MOVQ        400(R8), AX
 	VMOVDQU16.Z (AX)(BX*2), K1, Z2
 	VPSLLD      $0x10, Z2, Z3
 	VPANDD      Z26, Z2, Z2
@@ -4172,13 +4250,13 @@ row6:
 	VMAXPS      Z0, Z29, Z0
 	VMAXPS      Z1, Z29, Z1
 	MOVLQSX     4(R14), BX
-	MOVQ        336(R8), AX
+	MOVQ        376(R8), AX
 	VPADDD      Z27, Z0, Z2
 	VPADDD      Z27, Z1, Z3
 	VMOVDQA64   Z3, Z4
 	VPSHUFB     Z22, Z2, K2, Z4
 	VMOVDQU16   Z4, K1, (AX)(BX*2)
-	MOVQ        344(R8), AX
+	MOVQ        384(R8), AX
 	VPANDD      Z26, Z2, Z2
 	VPANDD      Z26, Z3, Z3
 	VSUBPS      Z2, Z0, Z0
@@ -4199,13 +4277,13 @@ row7:
 	VADDPS      (SI)(BX*1), Z31, Z0
 	VADDPS      64(SI)(BX*1), Z30, Z1
 	MOVLQSX     8(R14), BX
-	MOVQ        352(R8), AX
+	MOVQ        392(R8), AX
 	VMOVDQU16.Z (AX)(BX*2), K1, Z2
 	VPSLLD      $0x10, Z2, Z3
 	VPANDD      Z26, Z2, Z2
 	VADDPS      Z3, Z0, Z0
 	VADDPS      Z2, Z1, Z1
-	MOVQ        360(R8), AX
+	MOVQ        400(R8), AX
 	VMOVDQU16.Z (AX)(BX*2), K1, Z2
 	VPSLLD      $0x10, Z2, Z3
 	VPANDD      Z26, Z2, Z2
@@ -4216,13 +4294,13 @@ row7:
 	VMINPS      Z0, Z28, Z0
 	VMINPS      Z1, Z28, Z1
 	MOVLQSX     4(R14), BX
-	MOVQ        336(R8), AX
+	MOVQ        376(R8), AX
 	VPADDD      Z27, Z0, Z2
 	VPADDD      Z27, Z1, Z3
 	VMOVDQA64   Z3, Z4
 	VPSHUFB     Z22, Z2, K2, Z4
 	VMOVDQU16   Z4, K1, (AX)(BX*2)
-	MOVQ        344(R8), AX
+	MOVQ        384(R8), AX
 	VPANDD      Z26, Z2, Z2
 	VPANDD      Z26, Z3, Z3
 	VSUBPS      Z2, Z0, Z0
@@ -4238,17 +4316,19 @@ row7:
 	JLT         row7
 
 stripdone:
-	DECQ 328(R8)
+	DECQ 368(R8)
 	DECQ DX
 	JNZ  strip
 
 stripsdone:
 	DECQ CX
 	JNZ  step
-	MOVQ 448(R8), AX
-	CMPQ AX, 464(R8)
+	CMPQ 528(R8), $0x00
+	JNE  turn
+	MOVQ 488(R8), AX
+	CMPQ AX, 504(R8)
 	JE   summed
-	MOVQ 504(R8), AX
+	MOVQ 568(R8), AX
 	MOVQ $0x00000040, DX
 
 	// TILESTORED TMM0, 0(AX)(DX*1)
@@ -4295,24 +4375,24 @@ stripsdone:
 	BYTE $0x00
 	BYTE $0x00
 	ADDQ $0x00001000, AX
-	MOVQ AX, 504(R8)
-	DECQ 456(R8)
+	MOVQ AX, 568(R8)
+	DECQ 496(R8)
 	JNZ  block
-	MOVQ 464(R8), AX
-	SUBQ AX, 448(R8)
-	MOVQ 480(R8), BX
+	MOVQ 504(R8), AX
+	SUBQ AX, 488(R8)
+	MOVQ 544(R8), BX
 	LEAQ (BX)(AX*4), BX
-	MOVQ BX, 480(R8)
+	MOVQ BX, 544(R8)
 	SHLQ $0x0b, AX
-	ADDQ AX, 472(R8)
-	MOVQ 448(R8), AX
+	ADDQ AX, 536(R8)
+	MOVQ 488(R8), AX
 	CMPQ AX, 72(R8)
 	JNE  chunk
 	JMP  nextpanel
 
 summed:
 	MOVQ $0x00000080, AX
-	MOVQ 552(R8), BX
+	MOVQ 616(R8), BX
 
 	// TILESTORED TMM0, 0(BX)(AX*1)
 	BYTE $0xc4
@@ -4354,40 +4434,40 @@ summed:
 	BYTE    $0x08
 	BYTE    $0x00
 	BYTE    $0x00
-	MOVQ    504(R8), AX
+	MOVQ    568(R8), AX
 	ADDQ    $0x00001000, AX
-	MOVQ    AX, 504(R8)
+	MOVQ    AX, 568(R8)
 	ADDQ    $0x00001000, BX
-	MOVQ    BX, 552(R8)
-	DECQ    456(R8)
+	MOVQ    BX, 616(R8)
+	DECQ    496(R8)
 	JNZ     block
-	MOVQ    464(R8), AX
+	MOVQ    504(R8), AX
 	SHLQ    $0x0b, AX
-	ADDQ    AX, 472(R8)
-	ADDQ    $0x00000080, 400(R8)
+	ADDQ    AX, 536(R8)
+	ADDQ    $0x00000080, 440(R8)
 	MOVQ    $0x00000040, BX
 	MOVQ    $0x00000080, DX
-	CMPQ    232(R8), $0x00
+	CMPQ    272(R8), $0x00
 	CMOVQEQ DX, BX
-	ADDQ    BX, 368(R8)
-	ADDQ    BX, 376(R8)
-	CMPQ    160(R8), $0x00
+	ADDQ    BX, 408(R8)
+	ADDQ    BX, 416(R8)
+	CMPQ    200(R8), $0x00
 	JE      nextpanel
-	ADDQ    BX, 384(R8)
-	ADDQ    BX, 392(R8)
+	ADDQ    BX, 424(R8)
+	ADDQ    BX, 432(R8)
 
 nextpanel:
-	MOVQ 88(R8), AX
-	ADDQ AX, 472(R8)
-	MOVQ 200(R8), AX
-	ADDQ AX, 408(R8)
-	DECQ 440(R8)
+	MOVQ 128(R8), AX
+	ADDQ AX, 536(R8)
+	MOVQ 240(R8), AX
+	ADDQ AX, 448(R8)
+	DECQ 480(R8)
 	JNZ  panel
-	MOVQ 488(R8), AX
-	MOVQ AX, 424(R8)
-	MOVQ 496(R8), AX
-	MOVQ AX, 432(R8)
-	DECQ 416(R8)
+	MOVQ 552(R8), AX
+	MOVQ AX, 464(R8)
+	MOVQ 560(R8), AX
+	MOVQ AX, 472(R8)
+	DECQ 456(R8)
 	JNZ  group
 
 	// TILERELEASE
@@ -4399,12 +4479,28 @@ nextpanel:
 	VZEROUPPER
 	RET
 
+turn:
+	MOVQ    528(R8), CX
+	XORQ    AX, AX
+	MOVQ    AX, 528(R8)
+	MOVQ    552(R8), AX
+	ADDQ    104(R8), AX
+	MOVQ    80(R8), R10
+	MOVQ    R10, R11
+	MOVLQSX -8(AX), BX
+	MOVLQSX -4(AX), DX
+	ADDQ    BX, R10
+	ADDQ    DX, R11
+	MOVQ    88(R8), R9
+	MOVQ    96(R8), DI
+	JMP     step
+
 fetch0:
-	MOVQ    R14, 528(R8)
-	MOVQ    512(R8), DX
-	MOVBQZX 216(R8), R14
+	MOVQ    R14, 592(R8)
+	MOVQ    576(R8), DX
+	MOVBQZX 256(R8), R14
 	SHLQ    $0x08, R14
-	SUBQ    R14, 520(R8)
+	SUBQ    R14, 584(R8)
 
 lines0:
 	SUBQ       $0x00000100, R14
@@ -4417,8 +4513,8 @@ lines0:
 	JMP        lines0
 
 lines0done:
-	MOVQ DX, 512(R8)
-	MOVQ 528(R8), R14
+	MOVQ DX, 576(R8)
+	MOVQ 592(R8), R14
 	MOVQ $0x00000040, DX
 	JMP  fetched0
 
@@ -4434,22 +4530,20 @@ TEXT ·winogradStripHigh(SB), NOSPLIT, $0-8
 	BYTE            $0x78
 	BYTE            $0x49
 	BYTE            $0x00
-	MOVQ            24(R8), R9
-	MOVQ            32(R8), DI
-	MOVQ            296(R8), AX
-	MOVQ            AX, 552(R8)
-	MOVQ            184(R8), SI
+	MOVQ            336(R8), AX
+	MOVQ            AX, 616(R8)
+	MOVQ            224(R8), SI
 	XORQ            R14, R14
 	XORQ            R15, R15
-	MOVQ            R14, 536(R8)
-	MOVQ            112(R8), AX
-	MOVQ            AX, 416(R8)
+	MOVQ            R14, 600(R8)
+	MOVQ            152(R8), AX
+	MOVQ            AX, 456(R8)
 	MOVQ            16(R8), AX
-	MOVQ            AX, 424(R8)
-	MOVQ            128(R8), AX
-	MOVQ            AX, 432(R8)
-	VBROADCASTSS    248(R8), Z29
-	VBROADCASTSS    252(R8), Z28
+	MOVQ            AX, 464(R8)
+	MOVQ            168(R8), AX
+	MOVQ            AX, 472(R8)
+	VBROADCASTSS    288(R8), Z29
+	VBROADCASTSS    292(R8), Z28
 	VMOVUPS         interleave<>+0(SB), Z24
 	VMOVUPS         interleave<>+64(SB), Z23
 	VPBROADCASTD    constants<>+32(SB), Z27
@@ -4458,73 +4552,81 @@ TEXT ·winogradStripHigh(SB), NOSPLIT, $0-8
 	VBROADCASTI32X4 upperToLower<>+0(SB), Z22
 	MOVQ            $0x3333333333333333, AX
 	KMOVQ           AX, K2
-	MOVQ            144(R8), AX
-	MOVQ            AX, 336(R8)
-	MOVQ            152(R8), AX
-	MOVQ            AX, 344(R8)
-	MOVQ            160(R8), AX
-	MOVQ            AX, 352(R8)
-	MOVQ            168(R8), AX
-	MOVQ            AX, 360(R8)
-	MOVQ            176(R8), AX
+	MOVQ            184(R8), AX
+	MOVQ            AX, 376(R8)
+	MOVQ            192(R8), AX
+	MOVQ            AX, 384(R8)
+	MOVQ            200(R8), AX
+	MOVQ            AX, 392(R8)
+	MOVQ            208(R8), AX
+	MOVQ            AX, 400(R8)
+	MOVQ            216(R8), AX
 	VMOVUPS         (AX), Z31
 	VMOVUPS         64(AX), Z30
-	MOVQ            256(R8), AX
+	MOVQ            296(R8), AX
 	KMOVD           AX, K1
 	KMOVW           AX, K3
 	SHRQ            $0x10, AX
 	KMOVW           AX, K4
 
 group:
-	MOVQ 96(R8), AX
-	MOVQ AX, 440(R8)
-	MOVQ 80(R8), AX
-	MOVQ AX, 472(R8)
-	MOVQ 144(R8), AX
-	MOVQ AX, 368(R8)
-	MOVQ 152(R8), AX
-	MOVQ AX, 376(R8)
-	MOVQ 160(R8), AX
-	MOVQ AX, 384(R8)
-	MOVQ 168(R8), AX
-	MOVQ AX, 392(R8)
-	MOVQ 176(R8), AX
-	MOVQ AX, 400(R8)
-	MOVQ 192(R8), AX
+	MOVQ 136(R8), AX
+	MOVQ AX, 480(R8)
+	MOVQ 120(R8), AX
+	MOVQ AX, 536(R8)
+	MOVQ 184(R8), AX
 	MOVQ AX, 408(R8)
+	MOVQ 192(R8), AX
+	MOVQ AX, 416(R8)
+	MOVQ 200(R8), AX
+	MOVQ AX, 424(R8)
+	MOVQ 208(R8), AX
+	MOVQ AX, 432(R8)
+	MOVQ 216(R8), AX
+	MOVQ AX, 440(R8)
+	MOVQ 232(R8), AX
+	MOVQ AX, 448(R8)
 
 panel:
 	MOVQ 48(R8), AX
 	SUBQ 64(R8), AX
-	MOVQ AX, 448(R8)
+	MOVQ AX, 488(R8)
 	MOVQ 40(R8), AX
-	MOVQ AX, 480(R8)
+	MOVQ AX, 544(R8)
 
 chunk:
-	MOVQ    448(R8), AX
+	MOVQ    488(R8), AX
 	MOVQ    56(R8), BX
 	CMPQ    BX, AX
 	CMOVQGT AX, BX
-	MOVQ    BX, 464(R8)
-	SHLQ    $0x0c, BX
-	MOVQ    472(R8), AX
-	ADDQ    224(R8), AX
-	MOVQ    AX, 512(R8)
+	MOVQ    BX, 504(R8)
 	XORQ    DX, DX
-	CMPQ    216(R8), $0x00
+	SUBQ    112(R8), AX
+	CMOVQLT DX, AX
+	CMPQ    AX, BX
+	CMOVQGT BX, AX
+	MOVQ    AX, 512(R8)
+	NEGQ    AX
+	ADDQ    BX, AX
+	MOVQ    AX, 520(R8)
+	SHLQ    $0x0c, BX
+	MOVQ    536(R8), AX
+	ADDQ    264(R8), AX
+	MOVQ    AX, 576(R8)
+	CMPQ    256(R8), $0x00
 	CMOVQEQ DX, BX
-	MOVQ    BX, 520(R8)
-	MOVQ    104(R8), AX
-	MOVQ    AX, 456(R8)
-	MOVQ    424(R8), AX
-	MOVQ    AX, 488(R8)
-	MOVQ    432(R8), AX
+	MOVQ    BX, 584(R8)
+	MOVQ    144(R8), AX
 	MOVQ    AX, 496(R8)
-	MOVQ    408(R8), AX
-	MOVQ    AX, 504(R8)
+	MOVQ    464(R8), AX
+	MOVQ    AX, 552(R8)
+	MOVQ    472(R8), AX
+	MOVQ    AX, 560(R8)
+	MOVQ    448(R8), AX
+	MOVQ    AX, 568(R8)
 
 block:
-	MOVQ    488(R8), AX
+	MOVQ    552(R8), AX
 	MOVQ    8(R8), R10
 	MOVQ    R10, R11
 	MOVLQSX (AX), BX
@@ -4532,11 +4634,15 @@ block:
 	ADDQ    BX, R10
 	ADDQ    CX, R11
 	ADDQ    $0x08, AX
-	MOVQ    AX, 488(R8)
-	MOVQ    472(R8), R12
-	MOVQ    480(R8), R13
-	MOVQ    464(R8), CX
-	MOVQ    448(R8), AX
+	MOVQ    AX, 552(R8)
+	MOVQ    536(R8), R12
+	MOVQ    544(R8), R13
+	MOVQ    24(R8), R9
+	MOVQ    32(R8), DI
+	MOVQ    520(R8), AX
+	MOVQ    AX, 528(R8)
+	MOVQ    512(R8), CX
+	MOVQ    488(R8), AX
 	CMPQ    AX, 48(R8)
 	JNE     resume
 
@@ -4567,10 +4673,10 @@ block:
 	BYTE $0x7b
 	BYTE $0x49
 	BYTE $0xd8
-	JMP  step
+	JMP  begin
 
 resume:
-	MOVQ 504(R8), AX
+	MOVQ 568(R8), AX
 	MOVQ $0x00000040, DX
 
 	// TILELOADD 0(AX)(DX*1), TMM0
@@ -4616,6 +4722,10 @@ resume:
 	BYTE $0x0c
 	BYTE $0x00
 	BYTE $0x00
+
+begin:
+	TESTQ CX, CX
+	JZ    turn
 
 step:
 	MOVLQSX (R13), AX
@@ -4683,7 +4793,7 @@ step:
 	BYTE $0x4a
 	BYTE $0x5c
 	BYTE $0xd5
-	CMPQ 520(R8), $0x00
+	CMPQ 584(R8), $0x00
 	JGT  fetch0
 
 fetched0:
@@ -4717,7 +4827,7 @@ fetched0:
 	BYTE $0x42
 	BYTE $0x5c
 	BYTE $0xcc
-	CMPQ 520(R8), $0x00
+	CMPQ 584(R8), $0x00
 	JGT  fetch1
 
 fetched1:
@@ -4761,7 +4871,7 @@ fetched1:
 	BYTE $0x4a
 	BYTE $0x5c
 	BYTE $0xc4
-	CMPQ 520(R8), $0x00
+	CMPQ 584(R8), $0x00
 	JGT  fetch2
 
 fetched2:
@@ -4797,13 +4907,13 @@ fetched2:
 	BYTE $0x42
 	BYTE $0x5c
 	BYTE $0xdd
-	CMPQ 520(R8), $0x00
+	CMPQ 584(R8), $0x00
 	JGT  fetch3
 
 fetched3:
 	TESTQ $0x00000003, CX
 	JNZ   awake
-	MOVQ  288(R8), AX
+	MOVQ  328(R8), AX
 
 	// TILESTORED TMM5, 0(AX)(DX*1)
 	BYTE $0xc4
@@ -4815,21 +4925,21 @@ fetched3:
 
 awake:
 	ADDQ $0x00001000, R12
-	MOVQ 208(R8), DX
+	MOVQ 248(R8), DX
 
 strip:
-	CMPQ             328(R8), $0x00
+	CMPQ             368(R8), $0x00
 	JE               stripsdone
-	MOVQ             320(R8), AX
+	MOVQ             360(R8), AX
 	MOVLQSX          (AX), BX
 	MOVLQSX          4(AX), R14
 	MOVLQSX          12(AX), R15
 	ADDQ             $0x08, AX
-	MOVQ             AX, 320(R8)
-	ADDQ             120(R8), R14
-	ADDQ             120(R8), R15
-	ADDQ             304(R8), BX
-	MOVQ             312(R8), AX
+	MOVQ             AX, 360(R8)
+	ADDQ             160(R8), R14
+	ADDQ             160(R8), R15
+	ADDQ             344(R8), BX
+	MOVQ             352(R8), AX
 	VMOVUPS          (BX), Z0
 	VMOVUPS          64(BX), Z6
 	ADDQ             AX, BX
@@ -4881,7 +4991,7 @@ strip:
 	VMOVUPS          Z18, 320(SI)
 	VMOVUPS          Z15, 384(SI)
 	VMOVUPS          Z19, 448(SI)
-	MOVQ             264(R8), AX
+	MOVQ             304(R8), AX
 	CMPQ             AX, $0x04
 	JEQ              row4
 	CMPQ             AX, $0x05
@@ -4903,14 +5013,14 @@ row:
 	MOVLQSX   (R14), BX
 	VADDPS    (SI)(BX*1), Z31, Z0
 	VADDPS    64(SI)(BX*1), Z30, Z1
-	CMPQ      232(R8), $0x00
+	CMPQ      272(R8), $0x00
 	JNE       rowhalves
 	VMOVAPS   Z24, Z2
 	VPERMI2PS Z1, Z0, Z2
 	VPERMT2PS Z1, Z23, Z0
 	VMOVAPS   Z0, Z1
 	VMOVAPS   Z2, Z0
-	MOVQ      352(R8), AX
+	MOVQ      392(R8), AX
 	TESTQ     AX, AX
 	JZ        rownoresidual32
 	MOVLQSX   8(R14), BX
@@ -4920,7 +5030,7 @@ row:
 	VADDPS    Z3, Z1, Z1
 
 rownoresidual32:
-	CMPL   240(R8), $0x02
+	CMPL   280(R8), $0x02
 	JA     rowf32_act3
 	VMAXPS Z0, Z29, Z0
 	VMAXPS Z1, Z29, Z1
@@ -4929,7 +5039,7 @@ rownoresidual32:
 	JMP    rowf32_actdone
 
 rowf32_act3:
-	CMPL         240(R8), $0x03
+	CMPL         280(R8), $0x03
 	JNE          rowf32_act4
 	VMOVAPS      Z0, Z3
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
@@ -4950,7 +5060,7 @@ rowf32_act3:
 	JMP          rowf32_actdone
 
 rowf32_act4:
-	CMPL         240(R8), $0x04
+	CMPL         280(R8), $0x04
 	JNE          rowf32_act5
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
 	VPXORD       Z2, Z2, Z2
@@ -4967,7 +5077,7 @@ rowf32_act4:
 	JMP          rowf32_actdone
 
 rowf32_act5:
-	CMPL             240(R8), $0x05
+	CMPL             280(R8), $0x05
 	JNE              rowf32_act6
 	VMOVAPS          Z0, Z4
 	VMULPS.BCST      constants<>+44(SB), Z0, Z0
@@ -5008,7 +5118,7 @@ rowf32_act5:
 	JMP              rowf32_actdone
 
 rowf32_act6:
-	CMPL             240(R8), $0x06
+	CMPL             280(R8), $0x06
 	JNE              rowf32_act7
 	VMULPS.BCST      constants<>+44(SB), Z0, Z0
 	VBROADCASTSS     constants<>+52(SB), Z5
@@ -5045,7 +5155,7 @@ rowf32_act6:
 	JMP              rowf32_actdone
 
 rowf32_act7:
-	CMPL             240(R8), $0x07
+	CMPL             280(R8), $0x07
 	JNE              rowf32_act8
 	VMAXPS.BCST      constants<>+56(SB), Z0, Z2
 	VMINPS.BCST      constants<>+60(SB), Z2, Z2
@@ -5137,24 +5247,24 @@ rowf32_act8:
 
 rowf32_actdone:
 	MOVLQSX 4(R14), BX
-	MOVQ    336(R8), AX
+	MOVQ    376(R8), AX
 	VMOVUPS Z0, K3, (AX)(BX*4)
 	VMOVUPS Z1, K4, 64(AX)(BX*4)
 	JMP     rowrowdone
 
 rowhalves:
-	CMPQ        352(R8), $0x00
+	CMPQ        392(R8), $0x00
 	JE          rownoresidual16
 	MOVLQSX     8(R14), BX
-	MOVQ        352(R8), AX
+	MOVQ        392(R8), AX
 	VMOVDQU16.Z (AX)(BX*2), K1, Z2
 	VPSLLD      $0x10, Z2, Z3
 	VPANDD      Z26, Z2, Z2
 	VADDPS      Z3, Z0, Z0
 	VADDPS      Z2, Z1, Z1
-	CMPQ        232(R8), $0x01
+	CMPQ        272(R8), $0x01
 	JE          rownoresidual16
-	MOVQ        360(R8), AX
+	MOVQ        400(R8), AX
 	VMOVDQU16.Z (AX)(BX*2), K1, Z2
 	VPSLLD      $0x10, Z2, Z3
 	VPANDD      Z26, Z2, Z2
@@ -5162,7 +5272,7 @@ rowhalves:
 	VADDPS      Z2, Z1, Z1
 
 rownoresidual16:
-	CMPL   240(R8), $0x02
+	CMPL   280(R8), $0x02
 	JA     rowf16_act3
 	VMAXPS Z0, Z29, Z0
 	VMAXPS Z1, Z29, Z1
@@ -5171,7 +5281,7 @@ rownoresidual16:
 	JMP    rowf16_actdone
 
 rowf16_act3:
-	CMPL         240(R8), $0x03
+	CMPL         280(R8), $0x03
 	JNE          rowf16_act4
 	VMOVAPS      Z0, Z3
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
@@ -5192,7 +5302,7 @@ rowf16_act3:
 	JMP          rowf16_actdone
 
 rowf16_act4:
-	CMPL         240(R8), $0x04
+	CMPL         280(R8), $0x04
 	JNE          rowf16_act5
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
 	VPXORD       Z2, Z2, Z2
@@ -5209,7 +5319,7 @@ rowf16_act4:
 	JMP          rowf16_actdone
 
 rowf16_act5:
-	CMPL             240(R8), $0x05
+	CMPL             280(R8), $0x05
 	JNE              rowf16_act6
 	VMOVAPS          Z0, Z4
 	VMULPS.BCST      constants<>+44(SB), Z0, Z0
@@ -5250,7 +5360,7 @@ rowf16_act5:
 	JMP              rowf16_actdone
 
 rowf16_act6:
-	CMPL             240(R8), $0x06
+	CMPL             280(R8), $0x06
 	JNE              rowf16_act7
 	VMULPS.BCST      constants<>+44(SB), Z0, Z0
 	VBROADCASTSS     constants<>+52(SB), Z5
@@ -5287,7 +5397,7 @@ rowf16_act6:
 	JMP              rowf16_actdone
 
 rowf16_act7:
-	CMPL             240(R8), $0x07
+	CMPL             280(R8), $0x07
 	JNE              rowf16_act8
 	VMAXPS.BCST      constants<>+56(SB), Z0, Z2
 	VMINPS.BCST      constants<>+60(SB), Z2, Z2
@@ -5379,15 +5489,15 @@ rowf16_act8:
 
 rowf16_actdone:
 	MOVLQSX     4(R14), BX
-	MOVQ        336(R8), AX
+	MOVQ        376(R8), AX
 	VPADDD      Z27, Z0, Z2
 	VPADDD      Z27, Z1, Z3
 	VMOVDQA64   Z3, Z4
 	VPSHUFB     Z22, Z2, K2, Z4
 	VMOVDQU16   Z4, K1, (AX)(BX*2)
-	CMPQ        232(R8), $0x01
+	CMPQ        272(R8), $0x01
 	JE          rowrowdone
-	MOVQ        344(R8), AX
+	MOVQ        384(R8), AX
 	VPANDD      Z26, Z2, Z2
 	VPANDD      Z26, Z3, Z3
 	VSUBPS      Z2, Z0, Z0
@@ -5412,7 +5522,7 @@ row0:
 	VMAXPS    Z0, Z29, Z0
 	VMAXPS    Z1, Z29, Z1
 	MOVLQSX   4(R14), BX
-	MOVQ      336(R8), AX
+	MOVQ      376(R8), AX
 	VPADDD    Z27, Z0, Z2
 	VPADDD    Z27, Z1, Z3
 	VMOVDQA64 Z3, Z4
@@ -5432,7 +5542,7 @@ row1:
 	VMINPS    Z0, Z28, Z0
 	VMINPS    Z1, Z28, Z1
 	MOVLQSX   4(R14), BX
-	MOVQ      336(R8), AX
+	MOVQ      376(R8), AX
 	VPADDD    Z27, Z0, Z2
 	VPADDD    Z27, Z1, Z3
 	VMOVDQA64 Z3, Z4
@@ -5448,7 +5558,7 @@ row2:
 	VADDPS      (SI)(BX*1), Z31, Z0
 	VADDPS      64(SI)(BX*1), Z30, Z1
 	MOVLQSX     8(R14), BX
-	MOVQ        352(R8), AX
+	MOVQ        392(R8), AX
 	VMOVDQU16.Z (AX)(BX*2), K1, Z2
 	VPSLLD      $0x10, Z2, Z3
 	VPANDD      Z26, Z2, Z2
@@ -5457,7 +5567,7 @@ row2:
 	VMAXPS      Z0, Z29, Z0
 	VMAXPS      Z1, Z29, Z1
 	MOVLQSX     4(R14), BX
-	MOVQ        336(R8), AX
+	MOVQ        376(R8), AX
 	VPADDD      Z27, Z0, Z2
 	VPADDD      Z27, Z1, Z3
 	VMOVDQA64   Z3, Z4
@@ -5473,7 +5583,7 @@ row3:
 	VADDPS      (SI)(BX*1), Z31, Z0
 	VADDPS      64(SI)(BX*1), Z30, Z1
 	MOVLQSX     8(R14), BX
-	MOVQ        352(R8), AX
+	MOVQ        392(R8), AX
 	VMOVDQU16.Z (AX)(BX*2), K1, Z2
 	VPSLLD      $0x10, Z2, Z3
 	VPANDD      Z26, Z2, Z2
@@ -5484,7 +5594,7 @@ row3:
 	VMINPS      Z0, Z28, Z0
 	VMINPS      Z1, Z28, Z1
 	MOVLQSX     4(R14), BX
-	MOVQ        336(R8), AX
+	MOVQ        376(R8), AX
 	VPADDD      Z27, Z0, Z2
 	VPADDD      Z27, Z1, Z3
 	VMOVDQA64   Z3, Z4
@@ -5502,13 +5612,13 @@ row4:
 	VMAXPS      Z0, Z29, Z0
 	VMAXPS      Z1, Z29, Z1
 	MOVLQSX     4(R14), BX
-	MOVQ        336(R8), AX
+	MOVQ        376(R8), AX
 	VPADDD      Z27, Z0, Z2
 	VPADDD      Z27, Z1, Z3
 	VMOVDQA64   Z3, Z4
 	VPSHUFB     Z22, Z2, K2, Z4
 	VMOVDQU16   Z4, K1, (AX)(BX*2)
-	MOVQ        344(R8), AX
+	MOVQ        384(R8), AX
 	VPANDD      Z26, Z2, Z2
 	VPANDD      Z26, Z3, Z3
 	VSUBPS      Z2, Z0, Z0
@@ -5533,13 +5643,13 @@ row5:
 	VMINPS      Z0, Z28, Z0
 	VMINPS      Z1, Z28, Z1
 	MOVLQSX     4(R14), BX
-	MOVQ        336(R8), AX
+	MOVQ        376(R8), AX
 	VPADDD      Z27, Z0, Z2
 	VPADDD      Z27, Z1, Z3
 	VMOVDQA64   Z3, Z4
 	VPSHUFB     Z22, Z2, K2, Z4
 	VMOVDQU16   Z4, K1, (AX)(BX*2)
-	MOVQ        344(R8), AX
+	MOVQ        384(R8), AX
 	VPANDD      Z26, Z2, Z2
 	VPANDD      Z26, Z3, Z3
 	VSUBPS      Z2, Z0, Z0
@@ -5560,13 +5670,13 @@ row6:
 	VADDPS      (SI)(BX*1), Z31, Z0
 	VADDPS      64(SI)(BX*1), Z30, Z1
 	MOVLQSX     8(R14), BX
-	MOVQ        352(R8), AX
+	MOVQ        392(R8), AX
 	VMOVDQU16.Z (AX)(BX*2), K1, Z2
 	VPSLLD      $0x10, Z2, Z3
 	VPANDD      Z26, Z2, Z2
 	VADDPS      Z3, Z0, Z0
 	VADDPS      Z2, Z1, Z1
-	MOVQ        360(R8), AX
+	MOVQ        400(R8), AX
 	VMOVDQU16.Z (AX)(BX*2), K1, Z2
 	VPSLLD      $0x10, Z2, Z3
 	VPANDD      Z26, Z2, Z2
@@ -5575,13 +5685,13 @@ row6:
 	VMAXPS      Z0, Z29, Z0
 	VMAXPS      Z1, Z29, Z1
 	MOVLQSX     4(R14), BX
-	MOVQ        336(R8), AX
+	MOVQ        376(R8), AX
 	VPADDD      Z27, Z0, Z2
 	VPADDD      Z27, Z1, Z3
 	VMOVDQA64   Z3, Z4
 	VPSHUFB     Z22, Z2, K2, Z4
 	VMOVDQU16   Z4, K1, (AX)(BX*2)
-	MOVQ        344(R8), AX
+	MOVQ        384(R8), AX
 	VPANDD      Z26, Z2, Z2
 	VPANDD      Z26, Z3, Z3
 	VSUBPS      Z2, Z0, Z0
@@ -5602,13 +5712,13 @@ row7:
 	VADDPS      (SI)(BX*1), Z31, Z0
 	VADDPS      64(SI)(BX*1), Z30, Z1
 	MOVLQSX     8(R14), BX
-	MOVQ        352(R8), AX
+	MOVQ        392(R8), AX
 	VMOVDQU16.Z (AX)(BX*2), K1, Z2
 	VPSLLD      $0x10, Z2, Z3
 	VPANDD      Z26, Z2, Z2
 	VADDPS      Z3, Z0, Z0
 	VADDPS      Z2, Z1, Z1
-	MOVQ        360(R8), AX
+	MOVQ        400(R8), AX
 	VMOVDQU16.Z (AX)(BX*2), K1, Z2
 	VPSLLD      $0x10, Z2, Z3
 	VPANDD      Z26, Z2, Z2
@@ -5619,13 +5729,13 @@ row7:
 	VMINPS      Z0, Z28, Z0
 	VMINPS      Z1, Z28, Z1
 	MOVLQSX     4(R14), BX
-	MOVQ        336(R8), AX
+	MOVQ        376(R8), AX
 	VPADDD      Z27, Z0, Z2
 	VPADDD      Z27, Z1, Z3
 	VMOVDQA64   Z3, Z4
 	VPSHUFB     Z22, Z2, K2, Z4
 	VMOVDQU16   Z4, K1, (AX)(BX*2)
-	MOVQ        344(R8), AX
+	MOVQ        384(R8), AX
 	VPANDD      Z26, Z2, Z2
 	VPANDD      Z26, Z3, Z3
 	VSUBPS      Z2, Z0, Z0
@@ -5641,17 +5751,19 @@ row7:
 	JLT         row7
 
 stripdone:
-	DECQ 328(R8)
+	DECQ 368(R8)
 	DECQ DX
 	JNZ  strip
 
 stripsdone:
 	DECQ CX
 	JNZ  step
-	MOVQ 448(R8), AX
-	CMPQ AX, 464(R8)
+	CMPQ 528(R8), $0x00
+	JNE  turn
+	MOVQ 488(R8), AX
+	CMPQ AX, 504(R8)
 	JE   summed
-	MOVQ 504(R8), AX
+	MOVQ 568(R8), AX
 	MOVQ $0x00000040, DX
 
 	// TILESTORED TMM0, 0(AX)(DX*1)
@@ -5698,24 +5810,24 @@ stripsdone:
 	BYTE $0x00
 	BYTE $0x00
 	ADDQ $0x00001000, AX
-	MOVQ AX, 504(R8)
-	DECQ 456(R8)
+	MOVQ AX, 568(R8)
+	DECQ 496(R8)
 	JNZ  block
-	MOVQ 464(R8), AX
-	SUBQ AX, 448(R8)
-	MOVQ 480(R8), BX
+	MOVQ 504(R8), AX
+	SUBQ AX, 488(R8)
+	MOVQ 544(R8), BX
 	LEAQ (BX)(AX*4), BX
-	MOVQ BX, 480(R8)
+	MOVQ BX, 544(R8)
 	SHLQ $0x0c, AX
-	ADDQ AX, 472(R8)
-	MOVQ 448(R8), AX
+	ADDQ AX, 536(R8)
+	MOVQ 488(R8), AX
 	CMPQ AX, 72(R8)
 	JNE  chunk
 	JMP  nextpanel
 
 summed:
 	MOVQ $0x00000080, AX
-	MOVQ 552(R8), BX
+	MOVQ 616(R8), BX
 
 	// TILESTORED TMM0, 0(BX)(AX*1)
 	BYTE $0xc4
@@ -5757,40 +5869,40 @@ summed:
 	BYTE    $0x08
 	BYTE    $0x00
 	BYTE    $0x00
-	MOVQ    504(R8), AX
+	MOVQ    568(R8), AX
 	ADDQ    $0x00001000, AX
-	MOVQ    AX, 504(R8)
+	MOVQ    AX, 568(R8)
 	ADDQ    $0x00001000, BX
-	MOVQ    BX, 552(R8)
-	DECQ    456(R8)
+	MOVQ    BX, 616(R8)
+	DECQ    496(R8)
 	JNZ     block
-	MOVQ    464(R8), AX
+	MOVQ    504(R8), AX
 	SHLQ    $0x0c, AX
-	ADDQ    AX, 472(R8)
-	ADDQ    $0x00000080, 400(R8)
+	ADDQ    AX, 536(R8)
+	ADDQ    $0x00000080, 440(R8)
 	MOVQ    $0x00000040, BX
 	MOVQ    $0x00000080, DX
-	CMPQ    232(R8), $0x00
+	CMPQ    272(R8), $0x00
 	CMOVQEQ DX, BX
-	ADDQ    BX, 368(R8)
-	ADDQ    BX, 376(R8)
-	CMPQ    160(R8), $0x00
+	ADDQ    BX, 408(R8)
+	ADDQ    BX, 416(R8)
+	CMPQ    200(R8), $0x00
 	JE      nextpanel
-	ADDQ    BX, 384(R8)
-	ADDQ    BX, 392(R8)
+	ADDQ    BX, 424(R8)
+	ADDQ    BX, 432(R8)
 
 nextpanel:
-	MOVQ 88(R8), AX
-	ADDQ AX, 472(R8)
-	MOVQ 200(R8), AX
-	ADDQ AX, 408(R8)
-	DECQ 440(R8)
+	MOVQ 128(R8), AX
+	ADDQ AX, 536(R8)
+	MOVQ 240(R8), AX
+	ADDQ AX, 448(R8)
+	DECQ 480(R8)
 	JNZ  panel
-	MOVQ 488(R8), AX
-	MOVQ AX, 424(R8)
-	MOVQ 496(R8), AX
-	MOVQ AX, 432(R8)
-	DECQ 416(R8)
+	MOVQ 552(R8), AX
+	MOVQ AX, 464(R8)
+	MOVQ 560(R8), AX
+	MOVQ AX, 472(R8)
+	DECQ 456(R8)
 	JNZ  group
 
 	// TILERELEASE
@@ -5802,12 +5914,28 @@ nextpanel:
 	VZEROUPPER
 	RET
 
+turn:
+	MOVQ    528(R8), CX
+	XORQ    AX, AX
+	MOVQ    AX, 528(R8)
+	MOVQ    552(R8), AX
+	ADDQ    104(R8), AX
+	MOVQ    80(R8), R10
+	MOVQ    R10, R11
+	MOVLQSX -8(AX), BX
+	MOVLQSX -4(AX), DX
+	ADDQ    BX, R10
+	ADDQ    DX, R11
+	MOVQ    88(R8), R9
+	MOVQ    96(R8), DI
+	JMP     step
+
 fetch0:
-	MOVQ    R14, 528(R8)
-	MOVQ    512(R8), DX
-	MOVBQZX 216(R8), R14
+	MOVQ    R14, 592(R8)
+	MOVQ    576(R8), DX
+	MOVBQZX 256(R8), R14
 	SHLQ    $0x08, R14
-	SUBQ    R14, 520(R8)
+	SUBQ    R14, 584(R8)
 
 lines0:
 	SUBQ       $0x00000100, R14
@@ -5820,17 +5948,17 @@ lines0:
 	JMP        lines0
 
 lines0done:
-	MOVQ DX, 512(R8)
-	MOVQ 528(R8), R14
+	MOVQ DX, 576(R8)
+	MOVQ 592(R8), R14
 	MOVQ $0x00000040, DX
 	JMP  fetched0
 
 fetch1:
-	MOVQ    R14, 528(R8)
-	MOVQ    512(R8), DX
-	MOVBQZX 217(R8), R14
+	MOVQ    R14, 592(R8)
+	MOVQ    576(R8), DX
+	MOVBQZX 257(R8), R14
 	SHLQ    $0x08, R14
-	SUBQ    R14, 520(R8)
+	SUBQ    R14, 584(R8)
 
 lines1:
 	SUBQ       $0x00000100, R14
@@ -5843,17 +5971,17 @@ lines1:
 	JMP        lines1
 
 lines1done:
-	MOVQ DX, 512(R8)
-	MOVQ 528(R8), R14
+	MOVQ DX, 576(R8)
+	MOVQ 592(R8), R14
 	MOVQ $0x00000040, DX
 	JMP  fetched1
 
 fetch2:
-	MOVQ    R14, 528(R8)
-	MOVQ    512(R8), DX
-	MOVBQZX 218(R8), R14
+	MOVQ    R14, 592(R8)
+	MOVQ    576(R8), DX
+	MOVBQZX 258(R8), R14
 	SHLQ    $0x08, R14
-	SUBQ    R14, 520(R8)
+	SUBQ    R14, 584(R8)
 
 lines2:
 	SUBQ       $0x00000100, R14
@@ -5866,17 +5994,17 @@ lines2:
 	JMP        lines2
 
 lines2done:
-	MOVQ DX, 512(R8)
-	MOVQ 528(R8), R14
+	MOVQ DX, 576(R8)
+	MOVQ 592(R8), R14
 	MOVQ $0x00000040, DX
 	JMP  fetched2
 
 fetch3:
-	MOVQ    R14, 528(R8)
-	MOVQ    512(R8), DX
-	MOVBQZX 219(R8), R14
+	MOVQ    R14, 592(R8)
+	MOVQ    576(R8), DX
+	MOVBQZX 259(R8), R14
 	SHLQ    $0x08, R14
-	SUBQ    R14, 520(R8)
+	SUBQ    R14, 584(R8)
 
 lines3:
 	SUBQ       $0x00000100, R14
@@ -5889,8 +6017,8 @@ lines3:
 	JMP        lines3
 
 lines3done:
-	MOVQ DX, 512(R8)
-	MOVQ 528(R8), R14
+	MOVQ DX, 576(R8)
+	MOVQ 592(R8), R14
 	MOVQ $0x00000040, DX
 	JMP  fetched3
 
@@ -6283,9 +6411,9 @@ whole:
 // Requires: AVX, AVX512BW, AVX512DQ, AVX512F
 TEXT ·winogradStripOutput(SB), NOSPLIT, $0-8
 	MOVQ            args+0(FP), R8
-	MOVQ            184(R8), SI
-	VBROADCASTSS    248(R8), Z29
-	VBROADCASTSS    252(R8), Z28
+	MOVQ            224(R8), SI
+	VBROADCASTSS    288(R8), Z29
+	VBROADCASTSS    292(R8), Z28
 	VMOVUPS         interleave<>+0(SB), Z24
 	VMOVUPS         interleave<>+64(SB), Z23
 	VPBROADCASTD    constants<>+32(SB), Z27
@@ -6294,36 +6422,36 @@ TEXT ·winogradStripOutput(SB), NOSPLIT, $0-8
 	VBROADCASTI32X4 upperToLower<>+0(SB), Z22
 	MOVQ            $0x3333333333333333, AX
 	KMOVQ           AX, K2
-	MOVQ            144(R8), AX
-	MOVQ            AX, 336(R8)
-	MOVQ            152(R8), AX
-	MOVQ            AX, 344(R8)
-	MOVQ            160(R8), AX
-	MOVQ            AX, 352(R8)
-	MOVQ            168(R8), AX
-	MOVQ            AX, 360(R8)
-	MOVQ            176(R8), AX
+	MOVQ            184(R8), AX
+	MOVQ            AX, 376(R8)
+	MOVQ            192(R8), AX
+	MOVQ            AX, 384(R8)
+	MOVQ            200(R8), AX
+	MOVQ            AX, 392(R8)
+	MOVQ            208(R8), AX
+	MOVQ            AX, 400(R8)
+	MOVQ            216(R8), AX
 	VMOVUPS         (AX), Z31
 	VMOVUPS         64(AX), Z30
-	MOVQ            256(R8), AX
+	MOVQ            296(R8), AX
 	KMOVD           AX, K1
 	KMOVW           AX, K3
 	SHRQ            $0x10, AX
 	KMOVW           AX, K4
 
 strip:
-	CMPQ             328(R8), $0x00
+	CMPQ             368(R8), $0x00
 	JE               end
-	MOVQ             320(R8), AX
+	MOVQ             360(R8), AX
 	MOVLQSX          (AX), BX
 	MOVLQSX          4(AX), R14
 	MOVLQSX          12(AX), R15
 	ADDQ             $0x08, AX
-	MOVQ             AX, 320(R8)
-	ADDQ             120(R8), R14
-	ADDQ             120(R8), R15
-	ADDQ             304(R8), BX
-	MOVQ             312(R8), AX
+	MOVQ             AX, 360(R8)
+	ADDQ             160(R8), R14
+	ADDQ             160(R8), R15
+	ADDQ             344(R8), BX
+	MOVQ             352(R8), AX
 	VMOVUPS          (BX), Z0
 	VMOVUPS          64(BX), Z6
 	ADDQ             AX, BX
@@ -6375,7 +6503,7 @@ strip:
 	VMOVUPS          Z18, 320(SI)
 	VMOVUPS          Z15, 384(SI)
 	VMOVUPS          Z19, 448(SI)
-	MOVQ             264(R8), AX
+	MOVQ             304(R8), AX
 	CMPQ             AX, $0x04
 	JEQ              row4
 	CMPQ             AX, $0x05
@@ -6397,14 +6525,14 @@ row:
 	MOVLQSX   (R14), BX
 	VADDPS    (SI)(BX*1), Z31, Z0
 	VADDPS    64(SI)(BX*1), Z30, Z1
-	CMPQ      232(R8), $0x00
+	CMPQ      272(R8), $0x00
 	JNE       rowhalves
 	VMOVAPS   Z24, Z2
 	VPERMI2PS Z1, Z0, Z2
 	VPERMT2PS Z1, Z23, Z0
 	VMOVAPS   Z0, Z1
 	VMOVAPS   Z2, Z0
-	MOVQ      352(R8), AX
+	MOVQ      392(R8), AX
 	TESTQ     AX, AX
 	JZ        rownoresidual32
 	MOVLQSX   8(R14), BX
@@ -6414,7 +6542,7 @@ row:
 	VADDPS    Z3, Z1, Z1
 
 rownoresidual32:
-	CMPL   240(R8), $0x02
+	CMPL   280(R8), $0x02
 	JA     rowf32_act3
 	VMAXPS Z0, Z29, Z0
 	VMAXPS Z1, Z29, Z1
@@ -6423,7 +6551,7 @@ rownoresidual32:
 	JMP    rowf32_actdone
 
 rowf32_act3:
-	CMPL         240(R8), $0x03
+	CMPL         280(R8), $0x03
 	JNE          rowf32_act4
 	VMOVAPS      Z0, Z3
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
@@ -6444,7 +6572,7 @@ rowf32_act3:
 	JMP          rowf32_actdone
 
 rowf32_act4:
-	CMPL         240(R8), $0x04
+	CMPL         280(R8), $0x04
 	JNE          rowf32_act5
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
 	VPXORD       Z2, Z2, Z2
@@ -6461,7 +6589,7 @@ rowf32_act4:
 	JMP          rowf32_actdone
 
 rowf32_act5:
-	CMPL             240(R8), $0x05
+	CMPL             280(R8), $0x05
 	JNE              rowf32_act6
 	VMOVAPS          Z0, Z4
 	VMULPS.BCST      constants<>+44(SB), Z0, Z0
@@ -6502,7 +6630,7 @@ rowf32_act5:
 	JMP              rowf32_actdone
 
 rowf32_act6:
-	CMPL             240(R8), $0x06
+	CMPL             280(R8), $0x06
 	JNE              rowf32_act7
 	VMULPS.BCST      constants<>+44(SB), Z0, Z0
 	VBROADCASTSS     constants<>+52(SB), Z5
@@ -6539,7 +6667,7 @@ rowf32_act6:
 	JMP              rowf32_actdone
 
 rowf32_act7:
-	CMPL             240(R8), $0x07
+	CMPL             280(R8), $0x07
 	JNE              rowf32_act8
 	VMAXPS.BCST      constants<>+56(SB), Z0, Z2
 	VMINPS.BCST      constants<>+60(SB), Z2, Z2
@@ -6631,24 +6759,24 @@ rowf32_act8:
 
 rowf32_actdone:
 	MOVLQSX 4(R14), BX
-	MOVQ    336(R8), AX
+	MOVQ    376(R8), AX
 	VMOVUPS Z0, K3, (AX)(BX*4)
 	VMOVUPS Z1, K4, 64(AX)(BX*4)
 	JMP     rowrowdone
 
 rowhalves:
-	CMPQ        352(R8), $0x00
+	CMPQ        392(R8), $0x00
 	JE          rownoresidual16
 	MOVLQSX     8(R14), BX
-	MOVQ        352(R8), AX
+	MOVQ        392(R8), AX
 	VMOVDQU16.Z (AX)(BX*2), K1, Z2
 	VPSLLD      $0x10, Z2, Z3
 	VPANDD      Z26, Z2, Z2
 	VADDPS      Z3, Z0, Z0
 	VADDPS      Z2, Z1, Z1
-	CMPQ        232(R8), $0x01
+	CMPQ        272(R8), $0x01
 	JE          rownoresidual16
-	MOVQ        360(R8), AX
+	MOVQ        400(R8), AX
 	VMOVDQU16.Z (AX)(BX*2), K1, Z2
 	VPSLLD      $0x10, Z2, Z3
 	VPANDD      Z26, Z2, Z2
@@ -6656,7 +6784,7 @@ rowhalves:
 	VADDPS      Z2, Z1, Z1
 
 rownoresidual16:
-	CMPL   240(R8), $0x02
+	CMPL   280(R8), $0x02
 	JA     rowf16_act3
 	VMAXPS Z0, Z29, Z0
 	VMAXPS Z1, Z29, Z1
@@ -6665,7 +6793,7 @@ rownoresidual16:
 	JMP    rowf16_actdone
 
 rowf16_act3:
-	CMPL         240(R8), $0x03
+	CMPL         280(R8), $0x03
 	JNE          rowf16_act4
 	VMOVAPS      Z0, Z3
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
@@ -6686,7 +6814,7 @@ rowf16_act3:
 	JMP          rowf16_actdone
 
 rowf16_act4:
-	CMPL         240(R8), $0x04
+	CMPL         280(R8), $0x04
 	JNE          rowf16_act5
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
 	VPXORD       Z2, Z2, Z2
@@ -6703,7 +6831,7 @@ rowf16_act4:
 	JMP          rowf16_actdone
 
 rowf16_act5:
-	CMPL             240(R8), $0x05
+	CMPL             280(R8), $0x05
 	JNE              rowf16_act6
 	VMOVAPS          Z0, Z4
 	VMULPS.BCST      constants<>+44(SB), Z0, Z0
@@ -6744,7 +6872,7 @@ rowf16_act5:
 	JMP              rowf16_actdone
 
 rowf16_act6:
-	CMPL             240(R8), $0x06
+	CMPL             280(R8), $0x06
 	JNE              rowf16_act7
 	VMULPS.BCST      constants<>+44(SB), Z0, Z0
 	VBROADCASTSS     constants<>+52(SB), Z5
@@ -6781,7 +6909,7 @@ rowf16_act6:
 	JMP              rowf16_actdone
 
 rowf16_act7:
-	CMPL             240(R8), $0x07
+	CMPL             280(R8), $0x07
 	JNE              rowf16_act8
 	VMAXPS.BCST      constants<>+56(SB), Z0, Z2
 	VMINPS.BCST      constants<>+60(SB), Z2, Z2
@@ -6873,15 +7001,15 @@ rowf16_act8:
 
 rowf16_actdone:
 	MOVLQSX     4(R14), BX
-	MOVQ        336(R8), AX
+	MOVQ        376(R8), AX
 	VPADDD      Z27, Z0, Z2
 	VPADDD      Z27, Z1, Z3
 	VMOVDQA64   Z3, Z4
 	VPSHUFB     Z22, Z2, K2, Z4
 	VMOVDQU16   Z4, K1, (AX)(BX*2)
-	CMPQ        232(R8), $0x01
+	CMPQ        272(R8), $0x01
 	JE          rowrowdone
-	MOVQ        344(R8), AX
+	MOVQ        384(R8), AX
 	VPANDD      Z26, Z2, Z2
 	VPANDD      Z26, Z3, Z3
 	VSUBPS      Z2, Z0, Z0
@@ -6906,7 +7034,7 @@ row0:
 	VMAXPS    Z0, Z29, Z0
 	VMAXPS    Z1, Z29, Z1
 	MOVLQSX   4(R14), BX
-	MOVQ      336(R8), AX
+	MOVQ      376(R8), AX
 	VPADDD    Z27, Z0, Z2
 	VPADDD    Z27, Z1, Z3
 	VMOVDQA64 Z3, Z4
@@ -6926,7 +7054,7 @@ row1:
 	VMINPS    Z0, Z28, Z0
 	VMINPS    Z1, Z28, Z1
 	MOVLQSX   4(R14), BX
-	MOVQ      336(R8), AX
+	MOVQ      376(R8), AX
 	VPADDD    Z27, Z0, Z2
 	VPADDD    Z27, Z1, Z3
 	VMOVDQA64 Z3, Z4
@@ -6942,7 +7070,7 @@ row2:
 	VADDPS      (SI)(BX*1), Z31, Z0
 	VADDPS      64(SI)(BX*1), Z30, Z1
 	MOVLQSX     8(R14), BX
-	MOVQ        352(R8), AX
+	MOVQ        392(R8), AX
 	VMOVDQU16.Z (AX)(BX*2), K1, Z2
 	VPSLLD      $0x10, Z2, Z3
 	VPANDD      Z26, Z2, Z2
@@ -6951,7 +7079,7 @@ row2:
 	VMAXPS      Z0, Z29, Z0
 	VMAXPS      Z1, Z29, Z1
 	MOVLQSX     4(R14), BX
-	MOVQ        336(R8), AX
+	MOVQ        376(R8), AX
 	VPADDD      Z27, Z0, Z2
 	VPADDD      Z27, Z1, Z3
 	VMOVDQA64   Z3, Z4
@@ -6967,7 +7095,7 @@ row3:
 	VADDPS      (SI)(BX*1), Z31, Z0
 	VADDPS      64(SI)(BX*1), Z30, Z1
 	MOVLQSX     8(R14), BX
-	MOVQ        352(R8), AX
+	MOVQ        392(R8), AX
 	VMOVDQU16.Z (AX)(BX*2), K1, Z2
 	VPSLLD      $0x10, Z2, Z3
 	VPANDD      Z26, Z2, Z2
@@ -6978,7 +7106,7 @@ row3:
 	VMINPS      Z0, Z28, Z0
 	VMINPS      Z1, Z28, Z1
 	MOVLQSX     4(R14), BX
-	MOVQ        336(R8), AX
+	MOVQ        376(R8), AX
 	VPADDD      Z27, Z0, Z2
 	VPADDD      Z27, Z1, Z3
 	VMOVDQA64   Z3, Z4
@@ -6996,13 +7124,13 @@ row4:
 	VMAXPS      Z0, Z29, Z0
 	VMAXPS      Z1, Z29, Z1
 	MOVLQSX     4(R14), BX
-	MOVQ        336(R8), AX
+	MOVQ        376(R8), AX
 	VPADDD      Z27, Z0, Z2
 	VPADDD      Z27, Z1, Z3
 	VMOVDQA64   Z3, Z4
 	VPSHUFB     Z22, Z2, K2, Z4
 	VMOVDQU16   Z4, K1, (AX)(BX*2)
-	MOVQ        344(R8), AX
+	MOVQ        384(R8), AX
 	VPANDD      Z26, Z2, Z2
 	VPANDD      Z26, Z3, Z3
 	VSUBPS      Z2, Z0, Z0
@@ -7027,13 +7155,13 @@ row5:
 	VMINPS      Z0, Z28, Z0
 	VMINPS      Z1, Z28, Z1
 	MOVLQSX     4(R14), BX
-	MOVQ        336(R8), AX
+	MOVQ        376(R8), AX
 	VPADDD      Z27, Z0, Z2
 	VPADDD      Z27, Z1, Z3
 	VMOVDQA64   Z3, Z4
 	VPSHUFB     Z22, Z2, K2, Z4
 	VMOVDQU16   Z4, K1, (AX)(BX*2)
-	MOVQ        344(R8), AX
+	MOVQ        384(R8), AX
 	VPANDD      Z26, Z2, Z2
 	VPANDD      Z26, Z3, Z3
 	VSUBPS      Z2, Z0, Z0
@@ -7054,13 +7182,13 @@ row6:
 	VADDPS      (SI)(BX*1), Z31, Z0
 	VADDPS      64(SI)(BX*1), Z30, Z1
 	MOVLQSX     8(R14), BX
-	MOVQ        352(R8), AX
+	MOVQ        392(R8), AX
 	VMOVDQU16.Z (AX)(BX*2), K1, Z2
 	VPSLLD      $0x10, Z2, Z3
 	VPANDD      Z26, Z2, Z2
 	VADDPS      Z3, Z0, Z0
 	VADDPS      Z2, Z1, Z1
-	MOVQ        360(R8), AX
+	MOVQ        400(R8), AX
 	VMOVDQU16.Z (AX)(BX*2), K1, Z2
 	VPSLLD      $0x10, Z2, Z3
 	VPANDD      Z26, Z2, Z2
@@ -7069,13 +7197,13 @@ row6:
 	VMAXPS      Z0, Z29, Z0
 	VMAXPS      Z1, Z29, Z1
 	MOVLQSX     4(R14), BX
-	MOVQ        336(R8), AX
+	MOVQ        376(R8), AX
 	VPADDD      Z27, Z0, Z2
 	VPADDD      Z27, Z1, Z3
 	VMOVDQA64   Z3, Z4
 	VPSHUFB     Z22, Z2, K2, Z4
 	VMOVDQU16   Z4, K1, (AX)(BX*2)
-	MOVQ        344(R8), AX
+	MOVQ        384(R8), AX
 	VPANDD      Z26, Z2, Z2
 	VPANDD      Z26, Z3, Z3
 	VSUBPS      Z2, Z0, Z0
@@ -7096,13 +7224,13 @@ row7:
 	VADDPS      (SI)(BX*1), Z31, Z0
 	VADDPS      64(SI)(BX*1), Z30, Z1
 	MOVLQSX     8(R14), BX
-	MOVQ        352(R8), AX
+	MOVQ        392(R8), AX
 	VMOVDQU16.Z (AX)(BX*2), K1, Z2
 	VPSLLD      $0x10, Z2, Z3
 	VPANDD      Z26, Z2, Z2
 	VADDPS      Z3, Z0, Z0
 	VADDPS      Z2, Z1, Z1
-	MOVQ        360(R8), AX
+	MOVQ        400(R8), AX
 	VMOVDQU16.Z (AX)(BX*2), K1, Z2
 	VPSLLD      $0x10, Z2, Z3
 	VPANDD      Z26, Z2, Z2
@@ -7113,13 +7241,13 @@ row7:
 	VMINPS      Z0, Z28, Z0
 	VMINPS      Z1, Z28, Z1
 	MOVLQSX     4(R14), BX
-	MOVQ        336(R8), AX
+	MOVQ        376(R8), AX
 	VPADDD      Z27, Z0, Z2
 	VPADDD      Z27, Z1, Z3
 	VMOVDQA64   Z3, Z4
 	VPSHUFB     Z22, Z2, K2, Z4
 	VMOVDQU16   Z4, K1, (AX)(BX*2)
-	MOVQ        344(R8), AX
+	MOVQ        384(R8), AX
 	VPANDD      Z26, Z2, Z2
 	VPANDD      Z26, Z3, Z3
 	VSUBPS      Z2, Z0, Z0
@@ -7135,7 +7263,7 @@ row7:
 	JLT         row7
 
 stripdone:
-	DECQ 328(R8)
+	DECQ 368(R8)
 	JMP  strip
 
 end:

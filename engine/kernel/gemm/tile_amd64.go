@@ -43,49 +43,55 @@ var tileGrain = grain{element: 2, planes: 1, block: tileValues, rows: tileBlock,
 // tileArgs are the arguments of the AMX kernels, and their state. The offsets of the fields are known to
 // _gen/gemm/tile.go.
 type tileArgs struct {
-	config     *tileConfig
-	a          unsafe.Pointer // first position, hi plane
-	tiles      *int32         // byte offsets of the two tiles of each block
-	aStride    int            // bytes between rows of a tile
-	aLow       int            // bytes from the hi plane to the lo plane
-	offsets    *int32         // byte offset of each step from its row
-	steps      int
-	chunk      int            // steps whose weights are used for a whole group before the next
-	skip       int            // steps whose sums an earlier call has left in acc
-	until      int            // steps left to a later call, for which the sums are kept in acc
-	b          unsafe.Pointer // packed weights of the first panel
-	bStep      int            // bytes from the end of the steps of a panel to those of the next
-	panels     int
-	blocks     int // of a group
-	groups     int
-	rows       *rowEntry
-	starts     *int32 // of the first block
-	limit      int    // valid entries of rows
-	dst        unsafe.Pointer
-	dstLow     unsafe.Pointer
-	res        unsafe.Pointer // nil without residual
-	resLow     unsafe.Pointer
-	bias       *float32       // 16 even and 16 odd channels for each panel
-	sums       unsafe.Pointer // 2*sumsBytes, aligned to 2*sumsBytes
-	acc        unsafe.Pointer // sumsBytes for each block, unless chunk == steps
-	accStep    int            // bytes from the sums of a panel to those of the next
-	share      int            // strips finished per step
-	fetch      [8]uint8       // prefetches of fetchBytes at each place in a step that has them
-	ahead      int            // bytes from the weights of a chunk to those that are prefetched meanwhile
-	format     int            // kernel.Format of dst and res
-	activation int
-	low, high  float32        // bounds of the activations that clip
-	mask       int            // channels of the last panel as bits
-	rowLoop    int            // that finishes rows: see rowLoopOf
-	rowsAt     [4]int32       // bytes of the entries of rows that are finished at each place in a step where that is done
-	awake      unsafe.Pointer // 1 KiB to which a tile is stored now and then
+	config  *tileConfig
+	a       unsafe.Pointer // first position, hi plane
+	tiles   *int32         // byte offsets of the two tiles of each block
+	aStride int            // bytes between rows of a tile
+	aLow    int            // bytes from the hi plane to the lo plane
+	offsets *int32         // byte offset of each step from its row
+	steps   int
+	chunk   int // steps whose weights are used for a whole group before the next
+	skip    int // steps whose sums an earlier call has left in acc
+	until   int // steps left to a later call, for which the sums are kept in acc
+	// The last besideSteps steps read rows that lie elsewhere.
+	beside       unsafe.Pointer // first position, hi plane
+	besideStride int            // as aStride
+	besideLow    int            // as aLow
+	besideTiles  int            // bytes from the offsets of a block's tiles to those of its tiles there
+	besideSteps  int
+	b            unsafe.Pointer // packed weights of the first panel
+	bStep        int            // bytes from the end of the steps of a panel to those of the next
+	panels       int
+	blocks       int // of a group
+	groups       int
+	rows         *rowEntry
+	starts       *int32 // of the first block
+	limit        int    // valid entries of rows
+	dst          unsafe.Pointer
+	dstLow       unsafe.Pointer
+	res          unsafe.Pointer // nil without residual
+	resLow       unsafe.Pointer
+	bias         *float32       // 16 even and 16 odd channels for each panel
+	sums         unsafe.Pointer // 2*sumsBytes, aligned to 2*sumsBytes
+	acc          unsafe.Pointer // sumsBytes for each block, unless chunk == steps
+	accStep      int            // bytes from the sums of a panel to those of the next
+	share        int            // strips finished per step
+	fetch        [8]uint8       // prefetches of fetchBytes at each place in a step that has them
+	ahead        int            // bytes from the weights of a chunk to those that are prefetched meanwhile
+	format       int            // kernel.Format of dst and res
+	activation   int
+	low, high    float32        // bounds of the activations that clip
+	mask         int            // channels of the last panel as bits
+	rowLoop      int            // that finishes rows: see rowLoopOf
+	rowsAt       [4]int32       // bytes of the entries of rows that are finished at each place in a step where that is done
+	awake        unsafe.Pointer // 1 KiB to which a tile is stored now and then
 	// What Winograd's method needs besides.
 	products   unsafe.Pointer // of the point and the panel
 	points     unsafe.Pointer // products of an earlier panel at point 0, which are being finished
 	pointStep  int            // bytes between points
 	strips     *strip         // next to be finished: the kernels count on
 	stripCount int
-	_          [28]uint64 // what the kernels keep between the rows
+	_          [31]uint64 // what the kernels keep between the rows
 }
 
 // tileConfig is the operand of LDTILECFG.
@@ -155,7 +161,8 @@ type tileConv struct {
 	grain  grain
 	step   int // input values in a step, at most tileValues and even
 	steps  []tileStep
-	panels int // per bundle
+	beside *besideConv // what the residual's projection sums in the last steps, or nil
+	panels int         // per bundle
 	// weights is [bundle][panel][step][plane][parity][16 pairs of values][16 channels][2 values]. The two tiles of a panel
 	// hold its even and its odd channels: see finishRow in _gen/gemm/tile.go.
 	weights []uint16
@@ -173,6 +180,9 @@ type tileStep struct {
 // divide into equal steps: then tiles can be read from the map itself without looking at a neighbour's channels. Runs that are
 // shorter have steps of their own size, for the rows of tiles begin at any byte there, and shorter ones lie in fewer cache lines.
 func stepWidth(s *ConvSpec, d *depth) (width int, direct bool) {
+	if s.Projection.In > 0 {
+		return tileValues, s.In%tileValues == 0
+	}
 	if s.KernelH*s.KernelW != 1 {
 		return min((d.runs[0].n+1)&^1, tileValues), false
 	}
@@ -197,10 +207,9 @@ func newTileConv(s ConvSpec, w *weights, bias []float32, each parallel) *tileCon
 	c.depth = newDepth(s, c.grain)
 	d := &c.depth
 	c.step, _ = stepWidth(&s, d)
-	for i, r := range d.runs {
-		for from := 0; from < r.n; from += c.step {
-			c.steps = append(c.steps, tileStep{i, from})
-		}
+	c.steps = listSteps(d, c.step)
+	if s.Projection.In > 0 {
+		c.beside = newBesideConv(&s, c.grain)
 	}
 	c.panels = (d.bundleOut + tilePanel - 1) / tilePanel
 	c.config = fullTiles()
@@ -213,9 +222,27 @@ func newTileConv(s ConvSpec, w *weights, bias []float32, each parallel) *tileCon
 	return c
 }
 
+// listSteps divides the runs into steps.
+func listSteps(d *depth, width int) (steps []tileStep) {
+	for i, r := range d.runs {
+		for from := 0; from < r.n; from += width {
+			steps = append(steps, tileStep{i, from})
+		}
+	}
+	return steps
+}
+
 // stepBytes is the size of the packed weights of a step of a panel, panelBytes that of all its steps.
 func (c *tileConv) stepBytes() int  { return c.grain.planes * 2 * 1024 }
-func (c *tileConv) panelBytes() int { return len(c.steps) * c.stepBytes() }
+func (c *tileConv) panelBytes() int { return c.stepCount() * c.stepBytes() }
+
+// stepCount returns the steps of a panel, those of the projection included.
+func (c *tileConv) stepCount() int {
+	if c.beside == nil {
+		return len(c.steps)
+	}
+	return len(c.steps) + len(c.beside.steps)
+}
 
 // pack packs one panel: it gathers 32 values of 32 channels at a time and turns them into the tiles of a step with the
 // kernels that pack matrices.
@@ -230,17 +257,23 @@ func (c *tileConv) pack(w *weights, panel int) {
 		dst: unsafe.Pointer(&rows), src: unsafe.Pointer(&values), pixels: tilePanel, srcStep: 4 * tileValues, dstStep: 2 * tileValues,
 		chunks: 1, loadMask: 1<<tileValues - 1, storeMask: 1<<tileValues - 1, low: int(unsafe.Sizeof(rows[0])),
 	}
-	for _, st := range c.steps {
-		for o := range n {
-			d.gather(values[o][:c.step], &c.spec, w, bundle, d.runs[st.run], st.from, first+o)
-		}
-		args.convert(c.grain.planes)
-		for plane := range c.grain.planes {
-			for parity := range 2 {
-				transpose16(unsafe.Pointer(&to[0]), 64, unsafe.Pointer(&rows[plane][parity]), 4*tileValues)
-				to = to[tileRows*tileValues:]
+	pack := func(s *ConvSpec, d *depth, steps []tileStep, w *weights) {
+		for _, st := range steps {
+			for o := range n {
+				d.gather(values[o][:c.step], s, w, bundle, d.runs[st.run], st.from, first+o)
+			}
+			args.convert(c.grain.planes)
+			for plane := range c.grain.planes {
+				for parity := range 2 {
+					transpose16(unsafe.Pointer(&to[0]), 64, unsafe.Pointer(&rows[plane][parity]), 4*tileValues)
+					to = to[tileRows*tileValues:]
+				}
 			}
 		}
+	}
+	pack(&c.spec, d, c.steps, w)
+	if b := c.beside; b != nil {
+		pack(&b.spec, &b.depth, b.steps, b.weights(&c.spec, w))
 	}
 }
 
@@ -250,11 +283,12 @@ func (c *tileConv) bytes() int { return 2*len(c.weights) + 4*len(c.bias) }
 type tileCall struct {
 	*tileConv
 	geometry
-	offsets []int32  // byte offset of each step
-	parts   int      // divisions of the panels
-	aStride int      // bytes between positions
-	tiles   []int32  // byte offsets of the two tiles of each block of a band
-	tails   []tail   // of the last bands
+	offsets []int32 // byte offset of each step
+	parts   int     // divisions of the panels
+	aStride int     // bytes between positions
+	tiles   []int32 // byte offsets of the two tiles of each block of a band
+	tails   []tail  // of the last bands
+	beside  *besideCall
 	group   int      // blocks that pass together
 	chunk   int      // steps whose weights are used for a group before the next
 	fetch   [8]uint8 // as in tileArgs, as is ahead
@@ -270,11 +304,20 @@ type tail struct {
 func (c *tileConv) bind(spec *ConvSpec, src, dst kernel.Map, residual *kernel.Map, workers int) runner {
 	t := &tileCall{tileConv: c}
 	_, directable := stepWidth(spec, &c.depth)
+	var projected *kernel.Map
+	if c.beside != nil {
+		projected, residual = residual, nil
+	}
 	t.geometry = newGeometry(spec, &c.depth, c.grain, &src, &dst, residual, directable && src.Format == c.grain.format())
-	t.parts = t.choose(c.grain, &c.depth, costs{
+	cost := costs{
 		perBlock: c.panelCycles(), panels: c.depth.bundles * c.panels, panelBytes: c.panelBytes(), cold: c.cold(),
 		stage: tileStageCycles, sumsBytes: sumsBytes, chunkBytes: chunkWeights,
-	}, workers)
+	}
+	if projected != nil {
+		t.beside = t.bindBeside(projected, &dst)
+		cost.beside, cost.sumsBytes = t.beside.bytes(c.grain), 0
+	}
+	t.parts = t.choose(c.grain, &c.depth, cost, workers)
 	t.listRows(c.grain, &dst, residual, tilePanel*4)
 	t.aStride = t.stride * t.pixel
 	if t.direct {
@@ -288,12 +331,23 @@ func (c *tileConv) bind(spec *ConvSpec, src, dst kernel.Map, residual *kernel.Ma
 			t.offsets[i] += int32(t.offset(spec, c.depth.runs[st.run]))
 		}
 	}
+	if t.beside != nil {
+		for _, st := range c.beside.steps {
+			t.offsets = append(t.offsets, int32(2*st.from))
+		}
+	}
 	blocks := c.grain.blocks(t.positions)
 	t.divide(blocks)
 	t.tiles = make([]int32, 2*blocks)
 	listTiles(t.tiles, t.aStride)
 	if t.direct {
 		t.listTails()
+	}
+	if t.beside != nil {
+		t.tiles = t.beside.tiles(t.tiles, t.aStride)
+		for i := range t.tails {
+			t.tails[i].tiles = t.beside.tiles(t.tails[i].tiles, t.aStride)
+		}
 	}
 	return t
 }
@@ -381,12 +435,16 @@ func (t *tileCall) listTails() {
 }
 
 // panelCycles is the time of a block and a panel.
-func (c *tileConv) panelCycles() float64 { return tileBlockCycles(c.spec.Precision, len(c.steps)) }
+func (c *tileConv) panelCycles() float64 { return tileBlockCycles(c.spec.Precision, c.stepCount()) }
 
 func (t *tileCall) tasks() int { return t.bands * t.parts }
 
 func (t *tileCall) scratch() int {
-	return 4*sumsBytes + awakeBytes + t.accBytes() + t.stagedBytes(t.grain)
+	n := 4*sumsBytes + awakeBytes + t.accBytes() + align64(t.stagedBytes(t.grain))
+	if t.beside != nil {
+		n += t.beside.scratch(t.grain, t.positions)
+	}
+	return n
 }
 
 // sliced reports whether the channels are divided into slices. Then the chunks of weights are slices too, and the order is: slices, of
@@ -452,6 +510,10 @@ func (t *tileCall) run(task int, src, dst kernel.Map, residual *kernel.Map, scra
 		args.a = unsafe.Add(args.a, t.firstPosition(b)*t.aStride)
 	} else if args.aLow = t.planeBytes; !t.sliced() {
 		stage(&t.geometry, d, t.grain, &src, b, scratch, firstBundle, lastBundle+1)
+	}
+	if t.beside != nil {
+		t.readBeside(&args, b, tiles, residual, scratch[align64(t.stagedBytes(t.grain)):])
+		residual = nil
 	}
 	out := tileOutput{t: t, dst: &dst, dstAt: t.origin(&dst, b), res: residual}
 	if residual != nil {

@@ -21,6 +21,11 @@ const (
 	aChunk
 	aSkip
 	aUntil
+	aBeside
+	aBesideStride
+	aBesideLow
+	aBesideTiles
+	aBesideSteps
 	aB
 	aBStep
 	aPanels
@@ -71,6 +76,9 @@ const (
 	aStepsLeft
 	aBlocksLeft
 	aChunkSteps
+	aChunkFirst  // steps of the chunk that read the first source,
+	aChunkBeside // and the second
+	aBesideLeft
 	aChunkB
 	aChunkOffsets
 	aTilesNext
@@ -101,6 +109,8 @@ var panelState = []struct{ from, panel, pending int }{
 // of a block lie in memory, and a call may compute some of the chunks only (aSkip, aUntil). While the blocks pass, the next
 // chunk of weights is prefetched into L2: the processor's own prefetching brings less than memory could.
 //
+// The last steps may read a second source (aBeside), whose rows lie elsewhere at a distance of their own.
+//
 // planes is 1 for operands of one bfloat16, 2 for operands of two (hi and lo, three products).
 //
 // For Winograd's method, with strips, the sums are the products at one point. They are stored as rows of 16 even and 16 odd
@@ -126,8 +136,6 @@ func tileKernel(name string, planes int, strips bool) {
 	Load(Param("args"), R8)
 	load(aConfig, RAX)
 	amx.LoadConfig(RAX)
-	load(aAStride, R9)
-	load(aALow, RDI)
 	if strips {
 		copyArg(aProducts, aProductsNext)
 	}
@@ -162,11 +170,19 @@ func tileKernel(name string, planes int, strips bool) {
 	CMPQ(RBX, RAX)
 	CMOVQGT(RAX, RBX)
 	MOVQ(RBX, arg(aChunkSteps))
+	XORQ(RDX, RDX)
+	SUBQ(arg(aBesideSteps), RAX)
+	CMOVQLT(RDX, RAX)
+	CMPQ(RAX, RBX)
+	CMOVQGT(RBX, RAX)
+	MOVQ(RAX, arg(aChunkFirst))
+	NEGQ(RAX)
+	ADDQ(RBX, RAX)
+	MOVQ(RAX, arg(aChunkBeside))
 	SHLQ(stepShift, RBX)
 	load(aChunkB, RAX)
 	ADDQ(arg(aAhead), RAX)
 	MOVQ(RAX, arg(aFetchNext))
-	XORQ(RDX, RDX)
 	CMPQ(arg(aFetch), Imm(0))
 	CMOVQEQ(RDX, RBX)
 	MOVQ(RBX, arg(aFetchLeft))
@@ -187,20 +203,26 @@ func tileKernel(name string, planes int, strips bool) {
 	MOVQ(RAX, arg(aTilesNext))
 	load(aChunkB, R12)
 	load(aChunkOffsets, R13)
-	load(aChunkSteps, RCX)
+	load(aAStride, R9)
+	load(aALow, RDI)
+	copyArg(aChunkBeside, aBesideLeft)
+	load(aChunkFirst, RCX)
 	load(aStepsLeft, RAX)
 	CMPQ(RAX, arg(aSteps))
 	JNE(j("resume"))
 	for t := range amx.Tile(4) {
 		amx.Zero(t)
 	}
-	JMP(j("step"))
+	JMP(j("begin"))
 	Label("resume")
 	load(aAccNext, RAX)
 	MOVQ(U32(64), RDX)
 	for t := range amx.Tile(4) {
 		amx.Load(t, RAX, RDX, 1024*int32(t))
 	}
+	Label("begin")
+	TESTQ(RCX, RCX)
+	JZ(j("turn"))
 
 	Label("step")
 	MOVLQSX(Mem{Base: R13}, RAX)
@@ -306,6 +328,8 @@ func tileKernel(name string, planes int, strips bool) {
 		CMPQ(arg(aDone), Imm(0))
 		JNE(j("end"))
 	}
+	CMPQ(arg(aBesideLeft), Imm(0))
+	JNE(j("turn"))
 	load(aStepsLeft, RAX)
 	CMPQ(RAX, arg(aChunkSteps))
 	JE(j("summed"))
@@ -396,6 +420,23 @@ func tileKernel(name string, planes int, strips bool) {
 	amx.Release()
 	VZEROUPPER()
 	RET()
+
+	// The other steps of the block read the second source.
+	Label("turn")
+	load(aBesideLeft, RCX)
+	XORQ(RAX, RAX)
+	MOVQ(RAX, arg(aBesideLeft))
+	load(aTilesNext, RAX)
+	ADDQ(arg(aBesideTiles), RAX)
+	load(aBeside, R10)
+	MOVQ(R10, R11)
+	MOVLQSX(Mem{Base: RAX, Disp: -8}, RBX)
+	MOVLQSX(Mem{Base: RAX, Disp: -4}, RDX)
+	ADDQ(RBX, R10)
+	ADDQ(RDX, R11)
+	load(aBesideStride, R9)
+	load(aBesideLow, RDI)
+	JMP(j("step"))
 
 	if !strips {
 		for spot := range rowSpots {
