@@ -66,7 +66,7 @@ func newBands(ops []*op, images, threads int, limits chainLimits) *bands {
 	}
 	b := &bands{ops: ops, images: images, strips: strips, rows: (h + strips - 1) / strips, over: make([]bool, len(ops))}
 	for i, o := range ops {
-		b.over[i] = strips == 1 && o.residual != nil && !o.residual.keep && o.residual.shape == o.out.shape
+		b.over[i] = strips == 1 && o.added() != nil && !o.residual.keep && o.residual.shape == o.out.shape
 	}
 	b.link()
 	b.cut()
@@ -189,11 +189,12 @@ func (b *bands) undo() bool {
 // part of it.
 func (b *bands) demand(i, r int, s span) span {
 	u, v := b.ops[r], b.ops[i].out
-	d := s
+	d := u.beside(s)
 	if len(u.in) == 0 || u.in[0] == v {
+		other := d
 		d = u.under(s)
 		if u.residual == v || len(u.in) > 1 && u.in[1] == v {
-			d = span{min(d.from, s.from), max(d.to, s.to)}
+			d = span{min(d.from, other.from), max(d.to, other.to)}
 		}
 	}
 	pad, h := 0, v.shape.H
@@ -365,7 +366,7 @@ func (b *bands) touch(done, need, end []int) {
 			}
 		}
 		if o.residual != nil && !inside[o.residual] {
-			add(o.residual, s)
+			add(o.residual, o.beside(s))
 		}
 	}
 	total := 0

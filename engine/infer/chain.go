@@ -240,8 +240,17 @@ func (o *op) rowwise() bool {
 	return false
 }
 
+// beside returns the rows of the op's other operands that rows s of its result are computed from: the same ones, unless the op projects
+// its residual with a stride.
+func (o *op) beside(s span) span {
+	if o.project == nil || s.len() == 0 {
+		return s
+	}
+	return o.project.under(s)
+}
+
 // under returns the rows of the op's first operand that rows s of its result are computed from, also beyond the map where it
-// is padded. All other operands are read where the result is written.
+// is padded.
 func (o *op) under(s span) span {
 	window := func(kernel, stride, dilation, pad int) span {
 		return span{s.from*stride - pad, (s.to-1)*stride - pad + (kernel-1)*dilation + 1}

@@ -255,7 +255,7 @@ func (c *chainer) bandConv(at int, o *op, p *packed) (bandOp, string, error) {
 			if bound[h] == nil {
 				var r *kernel.Map
 				if o.residual != nil {
-					m := rowsOf(res, j.rows)
+					m := rowsOf(res, o.beside(j.rows))
 					r = &m
 				}
 				call, err := p.conv.Padded(h.top, h.bottom).Bind(rowsOf(src, read), rowsOf(dst, j.rows), r, 1)
@@ -273,7 +273,7 @@ func (c *chainer) bandConv(at int, o *op, p *packed) (bandOp, string, error) {
 	return func(x *exec, l *lane, worker, n int, j *job) {
 		r := residual(x, l, worker, n)
 		if r != nil {
-			*r = rowsOf(*r, j.rows)
+			*r = rowsOf(*r, o.beside(j.rows))
 		}
 		src, dst := rowsOf(in(x, l, n), j.inside(o.in[0].shape.H)), rowsOf(out(x, l, n), j.rows)
 		for task := range j.call.Tasks() {

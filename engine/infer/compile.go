@@ -220,6 +220,12 @@ func convName(s gemm.ConvSpec) string {
 	if s.StrideH > 1 {
 		name += fmt.Sprintf("/%d", s.StrideH)
 	}
+	if p := s.Projection; p.In > 0 {
+		name += " + 1x1"
+		if p.StrideH > 1 {
+			name += fmt.Sprintf("/%d", p.StrideH)
+		}
+	}
 	if s.Groups > 1 {
 		name += fmt.Sprintf(" g%d", s.Groups)
 	}

@@ -212,6 +212,37 @@ func (n *network) fuseResiduals() {
 	}
 }
 
+// fuseProjections lets a 1×1 convolution compute the other branch of a residual block, too, if that is a 1×1 convolution of any stride:
+// the first block of each of ResNet's stages. It is one sum over the channels of both, and the map between them is neither written nor
+// read. can says for which convolutions there is a kernel.
+func (n *network) fuseProjections(can func(o *op) bool) {
+	for _, o := range n.ops {
+		if o.dead || o.kind != kConv || o.residual == nil {
+			continue
+		}
+		first, second := o, o.residual.op
+		if second.out.sole() != o || !first.projects() || !second.projects() || second.act != kernel.None || second.residual != nil {
+			continue
+		}
+		if o.conv.Stride != graph.Square(1) { // the one that keeps the size of its map comes first
+			first, second = second, first
+		}
+		sum, project := *o, *second
+		sum.node, sum.in, sum.conv, sum.weight, sum.pre, sum.post = first.node, first.in, first.conv, first.weight, first.pre, first.post
+		sum.project, sum.residual, project.residual = &project, second.in[0], nil
+		if can(&sum) {
+			o.residual.op.dead = true
+			*o = sum
+		}
+	}
+	n.link()
+}
+
+// projects reports whether the op is a 1×1 convolution without padding and groups.
+func (o *op) projects() bool {
+	return o.kind == kConv && o.conv.Groups == 1 && o.conv.Kernel == graph.Square(1) && o.pads == (graph.Pads{}) && !o.out.shape.IsVector()
+}
+
 // flattenIntoConv turns a linear layer on a flattened map into a convolution whose kernel is the whole map: the linear layer's
 // columns are in PyTorch's order (channel, row, column), which is that of a convolution's weights.
 func (n *network) flattenIntoConv() {

@@ -64,11 +64,13 @@ type op struct {
 	node     *graph.Node // which names it; the first node of those that were fused
 	in       []*value
 	residual *value // added before the activation, or nil
-	out      *value
-	sums     *value // kDepthwise: the sums of its rows, or nil; kRowsMean reads it
-	act      kernel.Activation
-	dead     bool
-	phase    phase // in which it runs
+	// project is a 1×1 convolution that the residual goes through before it is added, of the same sum, or nil (kConv).
+	project *op
+	out     *value
+	sums    *value // kDepthwise: the sums of its rows, or nil; kRowsMean reads it
+	act     kernel.Activation
+	dead    bool
+	phase   phase // in which it runs
 
 	conv   graph.Conv2d  // kConv, kDepthwise
 	pads   graph.Pads    // kConv, kDepthwise
@@ -115,6 +117,14 @@ func (o *op) reads(f func(**value)) {
 	if o.kind == kRowsMean {
 		f(&o.sums)
 	}
+}
+
+// added returns the residual if it is added as it is, so that the result may take its place.
+func (o *op) added() *value {
+	if o.project != nil {
+		return nil
+	}
+	return o.residual
 }
 
 // link computes the users of all values and drops ops whose results nobody reads.

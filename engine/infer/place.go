@@ -129,7 +129,7 @@ func (n *network) chooseFormats(format kernel.Format) {
 	}
 	tie := func(a, b *value) { parent[find(a.id)] = find(b.id) }
 	for _, o := range n.ops {
-		if o.residual != nil {
+		if o.added() != nil {
 			tie(o.residual, o.out)
 		}
 		switch o.kind {
@@ -162,6 +162,9 @@ func (n *network) chooseFormats(format kernel.Format) {
 		case kConv:
 			if !o.in[0].shape.IsVector() {
 				wants[find(o.in[0].id)] = true
+			}
+			if o.project != nil {
+				wants[find(o.residual.id)] = true
 			}
 			if format == kernel.BF16 && !o.out.shape.IsVector() {
 				wants[find(o.out.id)] = true // half the bytes of float32
@@ -299,7 +302,7 @@ func (n *network) reuse(roots []*root) {
 	for i, o := range n.ops {
 		switch o.kind {
 		case kConv:
-			n.overwrite(i, o.out, o.in[0], o.residual) // it reads more than the pixel that it writes
+			n.overwrite(i, o.out, o.in[0], o.added()) // it reads more than the pixel that it writes
 		case kAffine, kScale:
 			n.overwrite(i, o.out, nil, o.in[0], o.residual)
 		case kAdd:

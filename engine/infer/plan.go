@@ -9,6 +9,7 @@ import (
 
 	"github.com/go-modelzoo/zoo/engine/internal/pages"
 	"github.com/go-modelzoo/zoo/engine/kernel"
+	"github.com/go-modelzoo/zoo/engine/kernel/gemm"
 	"github.com/go-modelzoo/zoo/engine/work"
 	"github.com/go-modelzoo/zoo/graph"
 )
@@ -54,6 +55,7 @@ func (m *Model) compile(g *graph.Graph, n int) (*Plan, error) {
 		return nil, err
 	}
 	net.fuse()
+	net.fuseProjections(func(o *op) bool { return gemm.Projects(m.packer.convSpec(o)) })
 	for _, o := range net.ops {
 		if o.kind == kConv {
 			o.tile = m.packer.convSpec(o).Winograd

@@ -120,7 +120,11 @@ func (o *op) parameters() int {
 	if o.weight == nil {
 		return 0
 	}
-	return o.weight.Param(graph.Weight).Elements()
+	n := o.weight.Param(graph.Weight).Elements()
+	if o.project != nil {
+		n += o.project.parameters()
+	}
+	return n
 }
 
 // key returns what the packed parameters of o depend on, and whether it has any.
@@ -131,11 +135,16 @@ func (p *packer) key(o *op) (packKey, bool) {
 			names = append(names, prefix+n.Name)
 		}
 	}
-	add("<", o.pre...)
-	if o.weight != nil {
-		add("", o.weight)
+	for _, x := range []*op{o, o.project} {
+		if x == nil {
+			continue
+		}
+		add("<", x.pre...)
+		if x.weight != nil {
+			add("", x.weight)
+		}
+		add(">", x.post...)
 	}
-	add(">", o.post...)
 	var key packKey
 	switch o.kind {
 	case kConv:
@@ -163,6 +172,9 @@ func (p *packer) convSpec(o *op) gemm.ConvSpec {
 		DilationH: w.Dilation.H, DilationW: w.Dilation.W, Groups: o.conv.Groups,
 		PadTop: o.pads.Top, PadLeft: o.pads.Left, PadBottom: o.pads.Bottom, PadRight: o.pads.Right,
 		Activation: o.act, Linear: o.out.shape.IsVector(), Precision: p.precision, Tier: p.tier,
+	}
+	if s := o.project; s != nil {
+		spec.Projection = gemm.Projection{In: s.conv.In, StrideH: s.conv.Stride.H, StrideW: s.conv.Stride.W}
 	}
 	spec.Winograd = gemm.Winograd(spec, o.out.shape.H, o.out.shape.W)
 	return spec
@@ -192,6 +204,9 @@ func (p *packer) pack(o *op, key packKey, scratch *[]float32, each func(n int, f
 	switch o.kind {
 	case kConv, kDepthwise:
 		weight, bias, err := p.fold(o, scratch, each)
+		if err == nil && o.project != nil {
+			weight, bias, err = p.join(weight, bias, o.project, scratch, each)
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -343,6 +358,20 @@ func (p *packer) fold(o *op, scratch *[]float32, each func(n int, f func(int))) 
 		bias[k] = float32((sum+float64(bias[k]))*s[k] + t[k])
 	})
 	return folded, bias, nil
+}
+
+// join returns the weights of a convolution followed by those of the projection of its residual, and the sum of the biases.
+func (p *packer) join(weight, bias []float32, project *op, scratch *[]float32, each func(n int, f func(int))) ([]float32, []float32, error) {
+	joined := append(make([]float32, 0, len(weight)+project.parameters()), weight...) // what fold returned may lie in scratch
+	second, shift, err := p.fold(project, scratch, each)
+	if err != nil {
+		return nil, nil, err
+	}
+	sum := append(make([]float32, 0, project.conv.Out), bias...)[:project.conv.Out]
+	for i, v := range shift {
+		sum[i] += v
+	}
+	return append(joined, second...), sum, nil
 }
 
 // bytes returns the memory that all packed parameters take.
