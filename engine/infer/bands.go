@@ -117,6 +117,9 @@ func (b *bands) worthwhile(limits chainLimits) bool {
 	if b.strips > 1 && size == limits.light && slices.ContainsFunc(b.ops, (*op).spreads) {
 		return false
 	}
+	if b.strips > 1 && size != limits.light && b.rows < min(limits.rows, last.H/b.strips) {
+		return false
+	}
 	return !b.broken && b.live <= limits.most && b.weights <= size.weights && computed*100 <= all*limits.seam && b.rows*last.W >= limits.pixels
 }
 

@@ -1,14 +1,79 @@
 package infer
 
 import (
+	"context"
 	"math/rand/v2"
 	"strings"
 	"testing"
 
 	"github.com/go-modelzoo/zoo/engine"
+	"github.com/go-modelzoo/zoo/engine/kernel/cpu"
 	"github.com/go-modelzoo/zoo/engine/work"
 	"github.com/go-modelzoo/zoo/graph"
+	"github.com/go-modelzoo/zoo/internal/reference"
 )
+
+// TestProjectedResidualsAreOneProduct checks that the first blocks of stages compute both of their branches in one op where a kernel can,
+// with a stride and without, in chains and alone, and right everywhere.
+func TestProjectedResidualsAreOneProduct(t *testing.T) {
+	shape := graph.Shape{C: 3, H: 73, W: 64}
+	g, err := bottlenecks(shape)
+	if err != nil {
+		t.Fatal(err)
+	}
+	params := randomParams(rand.New(rand.NewPCG(1, 2)), g)
+	in := images(5, 2, shape.H, shape.W)
+	want, err := reference.Run(g, params, in.Data, in.N, g.Output)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool := work.New(2)
+	defer pool.Close()
+	for _, tier := range tiers() {
+		for precision, tolerance := range map[engine.Precision]float64{engine.Highest: 2e-5, engine.High: 2e-4, engine.Medium: 0.15} {
+			for _, chained := range []int{1, defaultChains.ops} {
+				m, err := New(bottlenecks, params, Options{Precision: precision, Tier: &tier, Pool: pool})
+				if err != nil {
+					t.Fatal(err)
+				}
+				m.chains.ops = chained
+				out, err := m.Run(context.Background(), in)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if e := distance(out[0].Data, want[0].Data); !(e <= tolerance) {
+					t.Errorf("%v, %v, %d ops a chain: relative error %.3g", tier, precision, chained, e)
+				}
+				p, err := m.Plan(shape, 2)
+				if err != nil {
+					t.Fatal(err)
+				}
+				one, convolutions := 0, 0
+				for _, s := range p.steps {
+					if s.kernel == "output" {
+						continue
+					}
+					for _, o := range flatten([]*op{s.op}) {
+						if o.kind == kConv {
+							convolutions++
+						}
+						if o.project != nil {
+							one++
+						}
+					}
+				}
+				expected := 0
+				if tier >= cpu.AMX && precision != engine.Highest {
+					expected = 2
+				}
+				const all = 1 + 4*3 + 2 + 1 // stem, blocks, projections, classifier
+				if one != expected || convolutions != all-expected {
+					t.Errorf("%v, %v, %d ops a chain: %d projections in other convolutions, of which there are %d", tier, precision, chained, one, convolutions)
+				}
+			}
+		}
+	}
+}
 
 // TestAveragePoolingHasFewestValues checks on which side of a 1x1 convolution an average pooling runs.
 func TestAveragePoolingHasFewestValues(t *testing.T) {

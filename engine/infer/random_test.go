@@ -68,7 +68,7 @@ func randomGraph(r *rand.Rand, layers int) (*graph.Graph, error) {
 			return pick(maps, func(n *graph.Node) bool { return n.Shape == x.Shape })
 		}
 		var y *graph.Node
-		switch op := r.IntN(27); {
+		switch op := r.IntN(28); {
 		case op < 5:
 			k := 1 + r.IntN(min(3, small))
 			conv := graph.Conv{Out: 1 + r.IntN(40), Kernel: graph.Square(k), Stride: graph.Square(1 + r.IntN(2)), Pad: graph.Square(k / 2), Bias: r.IntN(2) == 0, Same: r.IntN(4) == 0}
@@ -146,6 +146,11 @@ func randomGraph(r *rand.Rand, layers int) (*graph.Graph, error) {
 		case op == 25: // the pooling branch of an Inception block
 			y = b.AvgPool(x, graph.Pool{Kernel: graph.Square(3), Stride: graph.Square(1), Pad: graph.Square(1), ExcludePad: r.IntN(2) == 0})
 			y = norm(name, b.Conv2d(name, y, graph.Conv{Out: 1 + r.IntN(c), Bias: r.IntN(4) == 0}))
+		case op == 26: // the first block of a ResNet's stage
+			stride, out := graph.Square(1+r.IntN(2)), 1+r.IntN(60)
+			y = norm(name, b.Conv2d(name, x, graph.Conv{Out: 1 + r.IntN(40), Kernel: graph.Square(3), Stride: stride, Pad: graph.Square(1)}))
+			y = b.BatchNorm(name+"cbn", b.Conv2d(name+"c", y, graph.Conv{Out: out}))
+			y = b.ReLU(b.Add(y, b.Conv2d(name+"d", x, graph.Conv{Out: out, Stride: stride, Bias: r.IntN(2) == 0})))
 		default:
 			y = b.Custom(name, double{}, []graph.CustomParam{{Name: "weight", Shape: []int{1}, Init: graph.Constant(0.5)}}, x, same())
 		}
@@ -165,7 +170,7 @@ func randomGraph(r *rand.Rand, layers int) (*graph.Graph, error) {
 	b.Classifier("fc")
 	modules := []string{"fc"}
 	for i := range layers {
-		modules = append(modules, fmt.Sprintf("l%d", i), fmt.Sprintf("l%dbn", i), fmt.Sprintf("l%dfc", i))
+		modules = append(modules, fmt.Sprintf("l%d", i), fmt.Sprintf("l%dbn", i), fmt.Sprintf("l%dfc", i), fmt.Sprintf("l%dc", i), fmt.Sprintf("l%dcbn", i), fmt.Sprintf("l%dd", i))
 	}
 	b.Group("all", modules...)
 	return b.Finish(x)

@@ -380,7 +380,7 @@ func TestConvRandomShapes(t *testing.T) {
 
 // TestConvProjectedResidual draws convolutions that project their residual, with tails in both sums and strides in the second.
 func TestConvProjectedResidual(t *testing.T) {
-	cases := 200
+	cases := 100
 	if testing.Short() {
 		cases = 40
 	}

@@ -382,18 +382,18 @@ TEXT ·amxMedium(SB), NOSPLIT, $0-8
 	BYTE            $0x78
 	BYTE            $0x49
 	BYTE            $0x00
-	MOVQ            224(R8), SI
+	MOVQ            184(R8), SI
 	XORQ            R14, R14
 	XORQ            R15, R15
 	MOVQ            R14, 600(R8)
-	MOVQ            152(R8), AX
+	MOVQ            112(R8), AX
 	MOVQ            AX, 456(R8)
 	MOVQ            16(R8), AX
 	MOVQ            AX, 464(R8)
-	MOVQ            168(R8), AX
+	MOVQ            128(R8), AX
 	MOVQ            AX, 472(R8)
-	VBROADCASTSS    288(R8), Z29
-	VBROADCASTSS    292(R8), Z28
+	VBROADCASTSS    248(R8), Z29
+	VBROADCASTSS    252(R8), Z28
 	VMOVUPS         interleave<>+0(SB), Z24
 	VMOVUPS         interleave<>+64(SB), Z23
 	VPBROADCASTD    constants<>+32(SB), Z27
@@ -404,21 +404,21 @@ TEXT ·amxMedium(SB), NOSPLIT, $0-8
 	KMOVQ           AX, K2
 
 group:
-	MOVQ 136(R8), AX
+	MOVQ 96(R8), AX
 	MOVQ AX, 480(R8)
-	MOVQ 120(R8), AX
+	MOVQ 80(R8), AX
 	MOVQ AX, 536(R8)
-	MOVQ 184(R8), AX
+	MOVQ 144(R8), AX
 	MOVQ AX, 408(R8)
-	MOVQ 192(R8), AX
+	MOVQ 152(R8), AX
 	MOVQ AX, 416(R8)
-	MOVQ 200(R8), AX
+	MOVQ 160(R8), AX
 	MOVQ AX, 424(R8)
-	MOVQ 208(R8), AX
+	MOVQ 168(R8), AX
 	MOVQ AX, 432(R8)
-	MOVQ 216(R8), AX
+	MOVQ 176(R8), AX
 	MOVQ AX, 440(R8)
-	MOVQ 232(R8), AX
+	MOVQ 192(R8), AX
 	MOVQ AX, 448(R8)
 
 panel:
@@ -435,7 +435,7 @@ chunk:
 	CMOVQGT AX, BX
 	MOVQ    BX, 504(R8)
 	XORQ    DX, DX
-	SUBQ    112(R8), AX
+	SUBQ    368(R8), AX
 	CMOVQLT DX, AX
 	CMPQ    AX, BX
 	CMOVQGT BX, AX
@@ -445,12 +445,12 @@ chunk:
 	MOVQ    AX, 520(R8)
 	SHLQ    $0x0b, BX
 	MOVQ    536(R8), AX
-	ADDQ    264(R8), AX
+	ADDQ    224(R8), AX
 	MOVQ    AX, 576(R8)
-	CMPQ    256(R8), $0x00
+	CMPQ    216(R8), $0x00
 	CMOVQEQ DX, BX
 	MOVQ    BX, 584(R8)
-	MOVQ    144(R8), AX
+	MOVQ    104(R8), AX
 	MOVQ    AX, 496(R8)
 	MOVQ    464(R8), AX
 	MOVQ    AX, 552(R8)
@@ -614,7 +614,7 @@ step:
 	JGT  fetch0
 
 fetched0:
-	CMPL 312(R8), $0x00
+	CMPL 272(R8), $0x00
 	JNE  rows0
 
 rowsdone0:
@@ -641,7 +641,7 @@ rowsdone0:
 	BYTE  $0xdd
 	TESTQ $0x00000007, CX
 	JNZ   awake
-	MOVQ  328(R8), AX
+	MOVQ  288(R8), AX
 
 	// TILESTORED TMM5, 0(AX)(DX*1)
 	BYTE $0xc4
@@ -653,7 +653,7 @@ rowsdone0:
 
 awake:
 	ADDQ $0x00000800, R12
-	CMPL 316(R8), $0x00
+	CMPL 276(R8), $0x00
 	JNE  rows1
 
 rowsdone1:
@@ -780,12 +780,12 @@ summed:
 	MOVLQSX 4(AX), R15
 	ADDQ    $0x04, AX
 	MOVQ    AX, 560(R8)
-	MOVQ    176(R8), DX
+	MOVQ    136(R8), DX
 	CMPQ    R14, DX
 	CMOVQGT DX, R14
 	CMPQ    R15, DX
 	CMOVQGT DX, R15
-	MOVQ    160(R8), AX
+	MOVQ    120(R8), AX
 	LEAQ    (R14)(R14*2), R14
 	LEAQ    (AX)(R14*4), R14
 	LEAQ    (R15)(R15*2), R15
@@ -802,7 +802,7 @@ summed:
 	MOVQ    432(R8), AX
 	MOVQ    AX, 400(R8)
 	MOVQ    $0xffffffff, AX
-	MOVQ    296(R8), DX
+	MOVQ    256(R8), DX
 	CMPQ    480(R8), $0x01
 	CMOVQEQ DX, AX
 	KMOVD   AX, K1
@@ -817,19 +817,19 @@ summed:
 	ADDQ    $0x00000080, 440(R8)
 	MOVQ    $0x00000040, BX
 	MOVQ    $0x00000080, DX
-	CMPQ    272(R8), $0x00
+	CMPQ    232(R8), $0x00
 	CMOVQEQ DX, BX
 	ADDQ    BX, 408(R8)
 	ADDQ    BX, 416(R8)
-	CMPQ    200(R8), $0x00
+	CMPQ    160(R8), $0x00
 	JE      nextpanel
 	ADDQ    BX, 424(R8)
 	ADDQ    BX, 432(R8)
 
 nextpanel:
-	MOVQ 128(R8), AX
+	MOVQ 88(R8), AX
 	ADDQ AX, 536(R8)
-	MOVQ 240(R8), AX
+	MOVQ 200(R8), AX
 	ADDQ AX, 448(R8)
 	DECQ 480(R8)
 	JNZ  panel
@@ -862,15 +862,15 @@ turn:
 	XORQ    AX, AX
 	MOVQ    AX, 528(R8)
 	MOVQ    552(R8), AX
-	ADDQ    104(R8), AX
-	MOVQ    80(R8), R10
+	ADDQ    360(R8), AX
+	MOVQ    336(R8), R10
 	MOVQ    R10, R11
 	MOVLQSX -8(AX), BX
 	MOVLQSX -4(AX), DX
 	ADDQ    BX, R10
 	ADDQ    DX, R11
-	MOVQ    88(R8), R9
-	MOVQ    96(R8), DI
+	MOVQ    344(R8), R9
+	MOVQ    352(R8), DI
 	JMP     step
 
 rows0:
@@ -878,7 +878,7 @@ rows0:
 	JEQ     rowsdone0
 	MOVQ    $0x00000000, AX
 	MOVQ    AX, 608(R8)
-	MOVLQSX 312(R8), DX
+	MOVLQSX 272(R8), DX
 	JMP     rowsupto
 
 rows1:
@@ -886,7 +886,7 @@ rows1:
 	JEQ     rowsdone1
 	MOVQ    $0x00000001, AX
 	MOVQ    AX, 608(R8)
-	MOVLQSX 316(R8), DX
+	MOVLQSX 276(R8), DX
 
 rowsupto:
 	ADDQ    R14, DX
@@ -894,7 +894,7 @@ rowsupto:
 	CMOVQGT R15, DX
 
 rows:
-	MOVQ 304(R8), AX
+	MOVQ 264(R8), AX
 	CMPQ AX, $0x00
 	JEQ  row0
 	CMPQ AX, $0x01
@@ -916,7 +916,7 @@ row:
 	MOVLQSX   (R14), BX
 	VADDPS    (SI)(BX*1), Z31, Z0
 	VADDPS    64(SI)(BX*1), Z30, Z1
-	CMPQ      272(R8), $0x00
+	CMPQ      232(R8), $0x00
 	JNE       rowhalves
 	VMOVAPS   Z24, Z2
 	VPERMI2PS Z1, Z0, Z2
@@ -933,7 +933,7 @@ row:
 	VADDPS    Z3, Z1, Z1
 
 rownoresidual32:
-	CMPL   280(R8), $0x02
+	CMPL   240(R8), $0x02
 	JA     rowf32_act3
 	VMAXPS Z0, Z29, Z0
 	VMAXPS Z1, Z29, Z1
@@ -942,7 +942,7 @@ rownoresidual32:
 	JMP    rowf32_actdone
 
 rowf32_act3:
-	CMPL         280(R8), $0x03
+	CMPL         240(R8), $0x03
 	JNE          rowf32_act4
 	VMOVAPS      Z0, Z3
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
@@ -963,7 +963,7 @@ rowf32_act3:
 	JMP          rowf32_actdone
 
 rowf32_act4:
-	CMPL         280(R8), $0x04
+	CMPL         240(R8), $0x04
 	JNE          rowf32_act5
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
 	VPXORD       Z2, Z2, Z2
@@ -980,7 +980,7 @@ rowf32_act4:
 	JMP          rowf32_actdone
 
 rowf32_act5:
-	CMPL             280(R8), $0x05
+	CMPL             240(R8), $0x05
 	JNE              rowf32_act6
 	VMOVAPS          Z0, Z4
 	VMULPS.BCST      constants<>+44(SB), Z0, Z0
@@ -1021,7 +1021,7 @@ rowf32_act5:
 	JMP              rowf32_actdone
 
 rowf32_act6:
-	CMPL             280(R8), $0x06
+	CMPL             240(R8), $0x06
 	JNE              rowf32_act7
 	VMULPS.BCST      constants<>+44(SB), Z0, Z0
 	VBROADCASTSS     constants<>+52(SB), Z5
@@ -1058,7 +1058,7 @@ rowf32_act6:
 	JMP              rowf32_actdone
 
 rowf32_act7:
-	CMPL             280(R8), $0x07
+	CMPL             240(R8), $0x07
 	JNE              rowf32_act8
 	VMAXPS.BCST      constants<>+56(SB), Z0, Z2
 	VMINPS.BCST      constants<>+60(SB), Z2, Z2
@@ -1165,7 +1165,7 @@ rowhalves:
 	VPANDD      Z26, Z2, Z2
 	VADDPS      Z3, Z0, Z0
 	VADDPS      Z2, Z1, Z1
-	CMPQ        272(R8), $0x01
+	CMPQ        232(R8), $0x01
 	JE          rownoresidual16
 	MOVQ        400(R8), AX
 	VMOVDQU16.Z (AX)(BX*2), K1, Z2
@@ -1175,7 +1175,7 @@ rowhalves:
 	VADDPS      Z2, Z1, Z1
 
 rownoresidual16:
-	CMPL   280(R8), $0x02
+	CMPL   240(R8), $0x02
 	JA     rowf16_act3
 	VMAXPS Z0, Z29, Z0
 	VMAXPS Z1, Z29, Z1
@@ -1184,7 +1184,7 @@ rownoresidual16:
 	JMP    rowf16_actdone
 
 rowf16_act3:
-	CMPL         280(R8), $0x03
+	CMPL         240(R8), $0x03
 	JNE          rowf16_act4
 	VMOVAPS      Z0, Z3
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
@@ -1205,7 +1205,7 @@ rowf16_act3:
 	JMP          rowf16_actdone
 
 rowf16_act4:
-	CMPL         280(R8), $0x04
+	CMPL         240(R8), $0x04
 	JNE          rowf16_act5
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
 	VPXORD       Z2, Z2, Z2
@@ -1222,7 +1222,7 @@ rowf16_act4:
 	JMP          rowf16_actdone
 
 rowf16_act5:
-	CMPL             280(R8), $0x05
+	CMPL             240(R8), $0x05
 	JNE              rowf16_act6
 	VMOVAPS          Z0, Z4
 	VMULPS.BCST      constants<>+44(SB), Z0, Z0
@@ -1263,7 +1263,7 @@ rowf16_act5:
 	JMP              rowf16_actdone
 
 rowf16_act6:
-	CMPL             280(R8), $0x06
+	CMPL             240(R8), $0x06
 	JNE              rowf16_act7
 	VMULPS.BCST      constants<>+44(SB), Z0, Z0
 	VBROADCASTSS     constants<>+52(SB), Z5
@@ -1300,7 +1300,7 @@ rowf16_act6:
 	JMP              rowf16_actdone
 
 rowf16_act7:
-	CMPL             280(R8), $0x07
+	CMPL             240(R8), $0x07
 	JNE              rowf16_act8
 	VMAXPS.BCST      constants<>+56(SB), Z0, Z2
 	VMINPS.BCST      constants<>+60(SB), Z2, Z2
@@ -1398,7 +1398,7 @@ rowf16_actdone:
 	VMOVDQA64   Z3, Z4
 	VPSHUFB     Z22, Z2, K2, Z4
 	VMOVDQU16   Z4, K1, (AX)(BX*2)
-	CMPQ        272(R8), $0x01
+	CMPQ        232(R8), $0x01
 	JE          rowrowdone
 	MOVQ        384(R8), AX
 	VPANDD      Z26, Z2, Z2
@@ -1666,7 +1666,7 @@ rowsdone:
 fetch0:
 	MOVQ    R14, 592(R8)
 	MOVQ    576(R8), DX
-	MOVBQZX 256(R8), R14
+	MOVBQZX 216(R8), R14
 	SHLQ    $0x08, R14
 	SUBQ    R14, 584(R8)
 
@@ -1698,18 +1698,18 @@ TEXT ·amxHigh(SB), NOSPLIT, $0-8
 	BYTE            $0x78
 	BYTE            $0x49
 	BYTE            $0x00
-	MOVQ            224(R8), SI
+	MOVQ            184(R8), SI
 	XORQ            R14, R14
 	XORQ            R15, R15
 	MOVQ            R14, 600(R8)
-	MOVQ            152(R8), AX
+	MOVQ            112(R8), AX
 	MOVQ            AX, 456(R8)
 	MOVQ            16(R8), AX
 	MOVQ            AX, 464(R8)
-	MOVQ            168(R8), AX
+	MOVQ            128(R8), AX
 	MOVQ            AX, 472(R8)
-	VBROADCASTSS    288(R8), Z29
-	VBROADCASTSS    292(R8), Z28
+	VBROADCASTSS    248(R8), Z29
+	VBROADCASTSS    252(R8), Z28
 	VMOVUPS         interleave<>+0(SB), Z24
 	VMOVUPS         interleave<>+64(SB), Z23
 	VPBROADCASTD    constants<>+32(SB), Z27
@@ -1720,21 +1720,21 @@ TEXT ·amxHigh(SB), NOSPLIT, $0-8
 	KMOVQ           AX, K2
 
 group:
-	MOVQ 136(R8), AX
+	MOVQ 96(R8), AX
 	MOVQ AX, 480(R8)
-	MOVQ 120(R8), AX
+	MOVQ 80(R8), AX
 	MOVQ AX, 536(R8)
-	MOVQ 184(R8), AX
+	MOVQ 144(R8), AX
 	MOVQ AX, 408(R8)
-	MOVQ 192(R8), AX
+	MOVQ 152(R8), AX
 	MOVQ AX, 416(R8)
-	MOVQ 200(R8), AX
+	MOVQ 160(R8), AX
 	MOVQ AX, 424(R8)
-	MOVQ 208(R8), AX
+	MOVQ 168(R8), AX
 	MOVQ AX, 432(R8)
-	MOVQ 216(R8), AX
+	MOVQ 176(R8), AX
 	MOVQ AX, 440(R8)
-	MOVQ 232(R8), AX
+	MOVQ 192(R8), AX
 	MOVQ AX, 448(R8)
 
 panel:
@@ -1751,7 +1751,7 @@ chunk:
 	CMOVQGT AX, BX
 	MOVQ    BX, 504(R8)
 	XORQ    DX, DX
-	SUBQ    112(R8), AX
+	SUBQ    368(R8), AX
 	CMOVQLT DX, AX
 	CMPQ    AX, BX
 	CMOVQGT BX, AX
@@ -1761,12 +1761,12 @@ chunk:
 	MOVQ    AX, 520(R8)
 	SHLQ    $0x0c, BX
 	MOVQ    536(R8), AX
-	ADDQ    264(R8), AX
+	ADDQ    224(R8), AX
 	MOVQ    AX, 576(R8)
-	CMPQ    256(R8), $0x00
+	CMPQ    216(R8), $0x00
 	CMOVQEQ DX, BX
 	MOVQ    BX, 584(R8)
-	MOVQ    144(R8), AX
+	MOVQ    104(R8), AX
 	MOVQ    AX, 496(R8)
 	MOVQ    464(R8), AX
 	MOVQ    AX, 552(R8)
@@ -1955,7 +1955,7 @@ fetched0:
 	BYTE $0xdd
 	SUBQ DI, AX
 	SUBQ DI, BX
-	CMPL 312(R8), $0x00
+	CMPL 272(R8), $0x00
 	JNE  rows0
 
 rowsdone0:
@@ -2005,7 +2005,7 @@ fetched1:
 	BYTE $0x42
 	BYTE $0x5c
 	BYTE $0xdd
-	CMPL 316(R8), $0x00
+	CMPL 276(R8), $0x00
 	JNE  rows1
 
 rowsdone1:
@@ -2069,7 +2069,7 @@ fetched2:
 fetched3:
 	TESTQ $0x00000003, CX
 	JNZ   awake
-	MOVQ  328(R8), AX
+	MOVQ  288(R8), AX
 
 	// TILESTORED TMM5, 0(AX)(DX*1)
 	BYTE $0xc4
@@ -2081,7 +2081,7 @@ fetched3:
 
 awake:
 	ADDQ $0x00001000, R12
-	CMPL 320(R8), $0x00
+	CMPL 280(R8), $0x00
 	JNE  rows2
 
 rowsdone2:
@@ -2208,12 +2208,12 @@ summed:
 	MOVLQSX 4(AX), R15
 	ADDQ    $0x04, AX
 	MOVQ    AX, 560(R8)
-	MOVQ    176(R8), DX
+	MOVQ    136(R8), DX
 	CMPQ    R14, DX
 	CMOVQGT DX, R14
 	CMPQ    R15, DX
 	CMOVQGT DX, R15
-	MOVQ    160(R8), AX
+	MOVQ    120(R8), AX
 	LEAQ    (R14)(R14*2), R14
 	LEAQ    (AX)(R14*4), R14
 	LEAQ    (R15)(R15*2), R15
@@ -2230,7 +2230,7 @@ summed:
 	MOVQ    432(R8), AX
 	MOVQ    AX, 400(R8)
 	MOVQ    $0xffffffff, AX
-	MOVQ    296(R8), DX
+	MOVQ    256(R8), DX
 	CMPQ    480(R8), $0x01
 	CMOVQEQ DX, AX
 	KMOVD   AX, K1
@@ -2245,19 +2245,19 @@ summed:
 	ADDQ    $0x00000080, 440(R8)
 	MOVQ    $0x00000040, BX
 	MOVQ    $0x00000080, DX
-	CMPQ    272(R8), $0x00
+	CMPQ    232(R8), $0x00
 	CMOVQEQ DX, BX
 	ADDQ    BX, 408(R8)
 	ADDQ    BX, 416(R8)
-	CMPQ    200(R8), $0x00
+	CMPQ    160(R8), $0x00
 	JE      nextpanel
 	ADDQ    BX, 424(R8)
 	ADDQ    BX, 432(R8)
 
 nextpanel:
-	MOVQ 128(R8), AX
+	MOVQ 88(R8), AX
 	ADDQ AX, 536(R8)
-	MOVQ 240(R8), AX
+	MOVQ 200(R8), AX
 	ADDQ AX, 448(R8)
 	DECQ 480(R8)
 	JNZ  panel
@@ -2290,15 +2290,15 @@ turn:
 	XORQ    AX, AX
 	MOVQ    AX, 528(R8)
 	MOVQ    552(R8), AX
-	ADDQ    104(R8), AX
-	MOVQ    80(R8), R10
+	ADDQ    360(R8), AX
+	MOVQ    336(R8), R10
 	MOVQ    R10, R11
 	MOVLQSX -8(AX), BX
 	MOVLQSX -4(AX), DX
 	ADDQ    BX, R10
 	ADDQ    DX, R11
-	MOVQ    88(R8), R9
-	MOVQ    96(R8), DI
+	MOVQ    344(R8), R9
+	MOVQ    352(R8), DI
 	JMP     step
 
 rows0:
@@ -2306,7 +2306,7 @@ rows0:
 	JEQ     rowsdone0
 	MOVQ    $0x00000000, AX
 	MOVQ    AX, 608(R8)
-	MOVLQSX 312(R8), DX
+	MOVLQSX 272(R8), DX
 	JMP     rowsupto
 
 rows1:
@@ -2314,7 +2314,7 @@ rows1:
 	JEQ     rowsdone1
 	MOVQ    $0x00000001, AX
 	MOVQ    AX, 608(R8)
-	MOVLQSX 316(R8), DX
+	MOVLQSX 276(R8), DX
 	JMP     rowsupto
 
 rows2:
@@ -2322,7 +2322,7 @@ rows2:
 	JEQ     rowsdone2
 	MOVQ    $0x00000002, AX
 	MOVQ    AX, 608(R8)
-	MOVLQSX 320(R8), DX
+	MOVLQSX 280(R8), DX
 
 rowsupto:
 	ADDQ    R14, DX
@@ -2330,7 +2330,7 @@ rowsupto:
 	CMOVQGT R15, DX
 
 rows:
-	MOVQ 304(R8), AX
+	MOVQ 264(R8), AX
 	CMPQ AX, $0x04
 	JEQ  row4
 	CMPQ AX, $0x05
@@ -2352,7 +2352,7 @@ row:
 	MOVLQSX   (R14), BX
 	VADDPS    (SI)(BX*1), Z31, Z0
 	VADDPS    64(SI)(BX*1), Z30, Z1
-	CMPQ      272(R8), $0x00
+	CMPQ      232(R8), $0x00
 	JNE       rowhalves
 	VMOVAPS   Z24, Z2
 	VPERMI2PS Z1, Z0, Z2
@@ -2369,7 +2369,7 @@ row:
 	VADDPS    Z3, Z1, Z1
 
 rownoresidual32:
-	CMPL   280(R8), $0x02
+	CMPL   240(R8), $0x02
 	JA     rowf32_act3
 	VMAXPS Z0, Z29, Z0
 	VMAXPS Z1, Z29, Z1
@@ -2378,7 +2378,7 @@ rownoresidual32:
 	JMP    rowf32_actdone
 
 rowf32_act3:
-	CMPL         280(R8), $0x03
+	CMPL         240(R8), $0x03
 	JNE          rowf32_act4
 	VMOVAPS      Z0, Z3
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
@@ -2399,7 +2399,7 @@ rowf32_act3:
 	JMP          rowf32_actdone
 
 rowf32_act4:
-	CMPL         280(R8), $0x04
+	CMPL         240(R8), $0x04
 	JNE          rowf32_act5
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
 	VPXORD       Z2, Z2, Z2
@@ -2416,7 +2416,7 @@ rowf32_act4:
 	JMP          rowf32_actdone
 
 rowf32_act5:
-	CMPL             280(R8), $0x05
+	CMPL             240(R8), $0x05
 	JNE              rowf32_act6
 	VMOVAPS          Z0, Z4
 	VMULPS.BCST      constants<>+44(SB), Z0, Z0
@@ -2457,7 +2457,7 @@ rowf32_act5:
 	JMP              rowf32_actdone
 
 rowf32_act6:
-	CMPL             280(R8), $0x06
+	CMPL             240(R8), $0x06
 	JNE              rowf32_act7
 	VMULPS.BCST      constants<>+44(SB), Z0, Z0
 	VBROADCASTSS     constants<>+52(SB), Z5
@@ -2494,7 +2494,7 @@ rowf32_act6:
 	JMP              rowf32_actdone
 
 rowf32_act7:
-	CMPL             280(R8), $0x07
+	CMPL             240(R8), $0x07
 	JNE              rowf32_act8
 	VMAXPS.BCST      constants<>+56(SB), Z0, Z2
 	VMINPS.BCST      constants<>+60(SB), Z2, Z2
@@ -2601,7 +2601,7 @@ rowhalves:
 	VPANDD      Z26, Z2, Z2
 	VADDPS      Z3, Z0, Z0
 	VADDPS      Z2, Z1, Z1
-	CMPQ        272(R8), $0x01
+	CMPQ        232(R8), $0x01
 	JE          rownoresidual16
 	MOVQ        400(R8), AX
 	VMOVDQU16.Z (AX)(BX*2), K1, Z2
@@ -2611,7 +2611,7 @@ rowhalves:
 	VADDPS      Z2, Z1, Z1
 
 rownoresidual16:
-	CMPL   280(R8), $0x02
+	CMPL   240(R8), $0x02
 	JA     rowf16_act3
 	VMAXPS Z0, Z29, Z0
 	VMAXPS Z1, Z29, Z1
@@ -2620,7 +2620,7 @@ rownoresidual16:
 	JMP    rowf16_actdone
 
 rowf16_act3:
-	CMPL         280(R8), $0x03
+	CMPL         240(R8), $0x03
 	JNE          rowf16_act4
 	VMOVAPS      Z0, Z3
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
@@ -2641,7 +2641,7 @@ rowf16_act3:
 	JMP          rowf16_actdone
 
 rowf16_act4:
-	CMPL         280(R8), $0x04
+	CMPL         240(R8), $0x04
 	JNE          rowf16_act5
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
 	VPXORD       Z2, Z2, Z2
@@ -2658,7 +2658,7 @@ rowf16_act4:
 	JMP          rowf16_actdone
 
 rowf16_act5:
-	CMPL             280(R8), $0x05
+	CMPL             240(R8), $0x05
 	JNE              rowf16_act6
 	VMOVAPS          Z0, Z4
 	VMULPS.BCST      constants<>+44(SB), Z0, Z0
@@ -2699,7 +2699,7 @@ rowf16_act5:
 	JMP              rowf16_actdone
 
 rowf16_act6:
-	CMPL             280(R8), $0x06
+	CMPL             240(R8), $0x06
 	JNE              rowf16_act7
 	VMULPS.BCST      constants<>+44(SB), Z0, Z0
 	VBROADCASTSS     constants<>+52(SB), Z5
@@ -2736,7 +2736,7 @@ rowf16_act6:
 	JMP              rowf16_actdone
 
 rowf16_act7:
-	CMPL             280(R8), $0x07
+	CMPL             240(R8), $0x07
 	JNE              rowf16_act8
 	VMAXPS.BCST      constants<>+56(SB), Z0, Z2
 	VMINPS.BCST      constants<>+60(SB), Z2, Z2
@@ -2834,7 +2834,7 @@ rowf16_actdone:
 	VMOVDQA64   Z3, Z4
 	VPSHUFB     Z22, Z2, K2, Z4
 	VMOVDQU16   Z4, K1, (AX)(BX*2)
-	CMPQ        272(R8), $0x01
+	CMPQ        232(R8), $0x01
 	JE          rowrowdone
 	MOVQ        384(R8), AX
 	VPANDD      Z26, Z2, Z2
@@ -3104,7 +3104,7 @@ rowsdone:
 fetch0:
 	MOVQ    R14, 592(R8)
 	MOVQ    576(R8), DX
-	MOVBQZX 256(R8), R14
+	MOVBQZX 216(R8), R14
 	SHLQ    $0x08, R14
 	SUBQ    R14, 584(R8)
 
@@ -3127,7 +3127,7 @@ lines0done:
 fetch1:
 	MOVQ    R14, 592(R8)
 	MOVQ    576(R8), DX
-	MOVBQZX 257(R8), R14
+	MOVBQZX 217(R8), R14
 	SHLQ    $0x08, R14
 	SUBQ    R14, 584(R8)
 
@@ -3150,7 +3150,7 @@ lines1done:
 fetch2:
 	MOVQ    R14, 592(R8)
 	MOVQ    576(R8), DX
-	MOVBQZX 258(R8), R14
+	MOVBQZX 218(R8), R14
 	SHLQ    $0x08, R14
 	SUBQ    R14, 584(R8)
 
@@ -3173,7 +3173,7 @@ lines2done:
 fetch3:
 	MOVQ    R14, 592(R8)
 	MOVQ    576(R8), DX
-	MOVBQZX 259(R8), R14
+	MOVBQZX 219(R8), R14
 	SHLQ    $0x08, R14
 	SUBQ    R14, 584(R8)
 
@@ -3205,20 +3205,20 @@ TEXT ·winogradStripMedium(SB), NOSPLIT, $0-8
 	BYTE            $0x78
 	BYTE            $0x49
 	BYTE            $0x00
-	MOVQ            336(R8), AX
+	MOVQ            296(R8), AX
 	MOVQ            AX, 616(R8)
-	MOVQ            224(R8), SI
+	MOVQ            184(R8), SI
 	XORQ            R14, R14
 	XORQ            R15, R15
 	MOVQ            R14, 600(R8)
-	MOVQ            152(R8), AX
+	MOVQ            112(R8), AX
 	MOVQ            AX, 456(R8)
 	MOVQ            16(R8), AX
 	MOVQ            AX, 464(R8)
-	MOVQ            168(R8), AX
+	MOVQ            128(R8), AX
 	MOVQ            AX, 472(R8)
-	VBROADCASTSS    288(R8), Z29
-	VBROADCASTSS    292(R8), Z28
+	VBROADCASTSS    248(R8), Z29
+	VBROADCASTSS    252(R8), Z28
 	VMOVUPS         interleave<>+0(SB), Z24
 	VMOVUPS         interleave<>+64(SB), Z23
 	VPBROADCASTD    constants<>+32(SB), Z27
@@ -3227,39 +3227,39 @@ TEXT ·winogradStripMedium(SB), NOSPLIT, $0-8
 	VBROADCASTI32X4 upperToLower<>+0(SB), Z22
 	MOVQ            $0x3333333333333333, AX
 	KMOVQ           AX, K2
-	MOVQ            184(R8), AX
+	MOVQ            144(R8), AX
 	MOVQ            AX, 376(R8)
-	MOVQ            192(R8), AX
+	MOVQ            152(R8), AX
 	MOVQ            AX, 384(R8)
-	MOVQ            200(R8), AX
+	MOVQ            160(R8), AX
 	MOVQ            AX, 392(R8)
-	MOVQ            208(R8), AX
+	MOVQ            168(R8), AX
 	MOVQ            AX, 400(R8)
-	MOVQ            216(R8), AX
+	MOVQ            176(R8), AX
 	VMOVUPS         (AX), Z31
 	VMOVUPS         64(AX), Z30
-	MOVQ            296(R8), AX
+	MOVQ            256(R8), AX
 	KMOVD           AX, K1
 	KMOVW           AX, K3
 	SHRQ            $0x10, AX
 	KMOVW           AX, K4
 
 group:
-	MOVQ 136(R8), AX
+	MOVQ 96(R8), AX
 	MOVQ AX, 480(R8)
-	MOVQ 120(R8), AX
+	MOVQ 80(R8), AX
 	MOVQ AX, 536(R8)
-	MOVQ 184(R8), AX
+	MOVQ 144(R8), AX
 	MOVQ AX, 408(R8)
-	MOVQ 192(R8), AX
+	MOVQ 152(R8), AX
 	MOVQ AX, 416(R8)
-	MOVQ 200(R8), AX
+	MOVQ 160(R8), AX
 	MOVQ AX, 424(R8)
-	MOVQ 208(R8), AX
+	MOVQ 168(R8), AX
 	MOVQ AX, 432(R8)
-	MOVQ 216(R8), AX
+	MOVQ 176(R8), AX
 	MOVQ AX, 440(R8)
-	MOVQ 232(R8), AX
+	MOVQ 192(R8), AX
 	MOVQ AX, 448(R8)
 
 panel:
@@ -3276,7 +3276,7 @@ chunk:
 	CMOVQGT AX, BX
 	MOVQ    BX, 504(R8)
 	XORQ    DX, DX
-	SUBQ    112(R8), AX
+	SUBQ    368(R8), AX
 	CMOVQLT DX, AX
 	CMPQ    AX, BX
 	CMOVQGT BX, AX
@@ -3286,12 +3286,12 @@ chunk:
 	MOVQ    AX, 520(R8)
 	SHLQ    $0x0b, BX
 	MOVQ    536(R8), AX
-	ADDQ    264(R8), AX
+	ADDQ    224(R8), AX
 	MOVQ    AX, 576(R8)
-	CMPQ    256(R8), $0x00
+	CMPQ    216(R8), $0x00
 	CMOVQEQ DX, BX
 	MOVQ    BX, 584(R8)
-	MOVQ    144(R8), AX
+	MOVQ    104(R8), AX
 	MOVQ    AX, 496(R8)
 	MOVQ    464(R8), AX
 	MOVQ    AX, 552(R8)
@@ -3478,7 +3478,7 @@ fetched0:
 	BYTE  $0xdd
 	TESTQ $0x00000007, CX
 	JNZ   awake
-	MOVQ  328(R8), AX
+	MOVQ  288(R8), AX
 
 	// TILESTORED TMM5, 0(AX)(DX*1)
 	BYTE $0xc4
@@ -3490,21 +3490,21 @@ fetched0:
 
 awake:
 	ADDQ $0x00000800, R12
-	MOVQ 248(R8), DX
+	MOVQ 208(R8), DX
 
 strip:
-	CMPQ             368(R8), $0x00
+	CMPQ             328(R8), $0x00
 	JE               stripsdone
-	MOVQ             360(R8), AX
+	MOVQ             320(R8), AX
 	MOVLQSX          (AX), BX
 	MOVLQSX          4(AX), R14
 	MOVLQSX          12(AX), R15
 	ADDQ             $0x08, AX
-	MOVQ             AX, 360(R8)
-	ADDQ             160(R8), R14
-	ADDQ             160(R8), R15
-	ADDQ             344(R8), BX
-	MOVQ             352(R8), AX
+	MOVQ             AX, 320(R8)
+	ADDQ             120(R8), R14
+	ADDQ             120(R8), R15
+	ADDQ             304(R8), BX
+	MOVQ             312(R8), AX
 	VMOVUPS          (BX), Z0
 	VMOVUPS          64(BX), Z6
 	ADDQ             AX, BX
@@ -3556,7 +3556,7 @@ strip:
 	VMOVUPS          Z18, 320(SI)
 	VMOVUPS          Z15, 384(SI)
 	VMOVUPS          Z19, 448(SI)
-	MOVQ             304(R8), AX
+	MOVQ             264(R8), AX
 	CMPQ             AX, $0x04
 	JEQ              row4
 	CMPQ             AX, $0x05
@@ -3578,7 +3578,7 @@ row:
 	MOVLQSX   (R14), BX
 	VADDPS    (SI)(BX*1), Z31, Z0
 	VADDPS    64(SI)(BX*1), Z30, Z1
-	CMPQ      272(R8), $0x00
+	CMPQ      232(R8), $0x00
 	JNE       rowhalves
 	VMOVAPS   Z24, Z2
 	VPERMI2PS Z1, Z0, Z2
@@ -3595,7 +3595,7 @@ row:
 	VADDPS    Z3, Z1, Z1
 
 rownoresidual32:
-	CMPL   280(R8), $0x02
+	CMPL   240(R8), $0x02
 	JA     rowf32_act3
 	VMAXPS Z0, Z29, Z0
 	VMAXPS Z1, Z29, Z1
@@ -3604,7 +3604,7 @@ rownoresidual32:
 	JMP    rowf32_actdone
 
 rowf32_act3:
-	CMPL         280(R8), $0x03
+	CMPL         240(R8), $0x03
 	JNE          rowf32_act4
 	VMOVAPS      Z0, Z3
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
@@ -3625,7 +3625,7 @@ rowf32_act3:
 	JMP          rowf32_actdone
 
 rowf32_act4:
-	CMPL         280(R8), $0x04
+	CMPL         240(R8), $0x04
 	JNE          rowf32_act5
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
 	VPXORD       Z2, Z2, Z2
@@ -3642,7 +3642,7 @@ rowf32_act4:
 	JMP          rowf32_actdone
 
 rowf32_act5:
-	CMPL             280(R8), $0x05
+	CMPL             240(R8), $0x05
 	JNE              rowf32_act6
 	VMOVAPS          Z0, Z4
 	VMULPS.BCST      constants<>+44(SB), Z0, Z0
@@ -3683,7 +3683,7 @@ rowf32_act5:
 	JMP              rowf32_actdone
 
 rowf32_act6:
-	CMPL             280(R8), $0x06
+	CMPL             240(R8), $0x06
 	JNE              rowf32_act7
 	VMULPS.BCST      constants<>+44(SB), Z0, Z0
 	VBROADCASTSS     constants<>+52(SB), Z5
@@ -3720,7 +3720,7 @@ rowf32_act6:
 	JMP              rowf32_actdone
 
 rowf32_act7:
-	CMPL             280(R8), $0x07
+	CMPL             240(R8), $0x07
 	JNE              rowf32_act8
 	VMAXPS.BCST      constants<>+56(SB), Z0, Z2
 	VMINPS.BCST      constants<>+60(SB), Z2, Z2
@@ -3827,7 +3827,7 @@ rowhalves:
 	VPANDD      Z26, Z2, Z2
 	VADDPS      Z3, Z0, Z0
 	VADDPS      Z2, Z1, Z1
-	CMPQ        272(R8), $0x01
+	CMPQ        232(R8), $0x01
 	JE          rownoresidual16
 	MOVQ        400(R8), AX
 	VMOVDQU16.Z (AX)(BX*2), K1, Z2
@@ -3837,7 +3837,7 @@ rowhalves:
 	VADDPS      Z2, Z1, Z1
 
 rownoresidual16:
-	CMPL   280(R8), $0x02
+	CMPL   240(R8), $0x02
 	JA     rowf16_act3
 	VMAXPS Z0, Z29, Z0
 	VMAXPS Z1, Z29, Z1
@@ -3846,7 +3846,7 @@ rownoresidual16:
 	JMP    rowf16_actdone
 
 rowf16_act3:
-	CMPL         280(R8), $0x03
+	CMPL         240(R8), $0x03
 	JNE          rowf16_act4
 	VMOVAPS      Z0, Z3
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
@@ -3867,7 +3867,7 @@ rowf16_act3:
 	JMP          rowf16_actdone
 
 rowf16_act4:
-	CMPL         280(R8), $0x04
+	CMPL         240(R8), $0x04
 	JNE          rowf16_act5
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
 	VPXORD       Z2, Z2, Z2
@@ -3884,7 +3884,7 @@ rowf16_act4:
 	JMP          rowf16_actdone
 
 rowf16_act5:
-	CMPL             280(R8), $0x05
+	CMPL             240(R8), $0x05
 	JNE              rowf16_act6
 	VMOVAPS          Z0, Z4
 	VMULPS.BCST      constants<>+44(SB), Z0, Z0
@@ -3925,7 +3925,7 @@ rowf16_act5:
 	JMP              rowf16_actdone
 
 rowf16_act6:
-	CMPL             280(R8), $0x06
+	CMPL             240(R8), $0x06
 	JNE              rowf16_act7
 	VMULPS.BCST      constants<>+44(SB), Z0, Z0
 	VBROADCASTSS     constants<>+52(SB), Z5
@@ -3962,7 +3962,7 @@ rowf16_act6:
 	JMP              rowf16_actdone
 
 rowf16_act7:
-	CMPL             280(R8), $0x07
+	CMPL             240(R8), $0x07
 	JNE              rowf16_act8
 	VMAXPS.BCST      constants<>+56(SB), Z0, Z2
 	VMINPS.BCST      constants<>+60(SB), Z2, Z2
@@ -4060,7 +4060,7 @@ rowf16_actdone:
 	VMOVDQA64   Z3, Z4
 	VPSHUFB     Z22, Z2, K2, Z4
 	VMOVDQU16   Z4, K1, (AX)(BX*2)
-	CMPQ        272(R8), $0x01
+	CMPQ        232(R8), $0x01
 	JE          rowrowdone
 	MOVQ        384(R8), AX
 	VPANDD      Z26, Z2, Z2
@@ -4316,7 +4316,7 @@ row7:
 	JLT         row7
 
 stripdone:
-	DECQ 368(R8)
+	DECQ 328(R8)
 	DECQ DX
 	JNZ  strip
 
@@ -4447,19 +4447,19 @@ summed:
 	ADDQ    $0x00000080, 440(R8)
 	MOVQ    $0x00000040, BX
 	MOVQ    $0x00000080, DX
-	CMPQ    272(R8), $0x00
+	CMPQ    232(R8), $0x00
 	CMOVQEQ DX, BX
 	ADDQ    BX, 408(R8)
 	ADDQ    BX, 416(R8)
-	CMPQ    200(R8), $0x00
+	CMPQ    160(R8), $0x00
 	JE      nextpanel
 	ADDQ    BX, 424(R8)
 	ADDQ    BX, 432(R8)
 
 nextpanel:
-	MOVQ 128(R8), AX
+	MOVQ 88(R8), AX
 	ADDQ AX, 536(R8)
-	MOVQ 240(R8), AX
+	MOVQ 200(R8), AX
 	ADDQ AX, 448(R8)
 	DECQ 480(R8)
 	JNZ  panel
@@ -4484,21 +4484,21 @@ turn:
 	XORQ    AX, AX
 	MOVQ    AX, 528(R8)
 	MOVQ    552(R8), AX
-	ADDQ    104(R8), AX
-	MOVQ    80(R8), R10
+	ADDQ    360(R8), AX
+	MOVQ    336(R8), R10
 	MOVQ    R10, R11
 	MOVLQSX -8(AX), BX
 	MOVLQSX -4(AX), DX
 	ADDQ    BX, R10
 	ADDQ    DX, R11
-	MOVQ    88(R8), R9
-	MOVQ    96(R8), DI
+	MOVQ    344(R8), R9
+	MOVQ    352(R8), DI
 	JMP     step
 
 fetch0:
 	MOVQ    R14, 592(R8)
 	MOVQ    576(R8), DX
-	MOVBQZX 256(R8), R14
+	MOVBQZX 216(R8), R14
 	SHLQ    $0x08, R14
 	SUBQ    R14, 584(R8)
 
@@ -4530,20 +4530,20 @@ TEXT ·winogradStripHigh(SB), NOSPLIT, $0-8
 	BYTE            $0x78
 	BYTE            $0x49
 	BYTE            $0x00
-	MOVQ            336(R8), AX
+	MOVQ            296(R8), AX
 	MOVQ            AX, 616(R8)
-	MOVQ            224(R8), SI
+	MOVQ            184(R8), SI
 	XORQ            R14, R14
 	XORQ            R15, R15
 	MOVQ            R14, 600(R8)
-	MOVQ            152(R8), AX
+	MOVQ            112(R8), AX
 	MOVQ            AX, 456(R8)
 	MOVQ            16(R8), AX
 	MOVQ            AX, 464(R8)
-	MOVQ            168(R8), AX
+	MOVQ            128(R8), AX
 	MOVQ            AX, 472(R8)
-	VBROADCASTSS    288(R8), Z29
-	VBROADCASTSS    292(R8), Z28
+	VBROADCASTSS    248(R8), Z29
+	VBROADCASTSS    252(R8), Z28
 	VMOVUPS         interleave<>+0(SB), Z24
 	VMOVUPS         interleave<>+64(SB), Z23
 	VPBROADCASTD    constants<>+32(SB), Z27
@@ -4552,39 +4552,39 @@ TEXT ·winogradStripHigh(SB), NOSPLIT, $0-8
 	VBROADCASTI32X4 upperToLower<>+0(SB), Z22
 	MOVQ            $0x3333333333333333, AX
 	KMOVQ           AX, K2
-	MOVQ            184(R8), AX
+	MOVQ            144(R8), AX
 	MOVQ            AX, 376(R8)
-	MOVQ            192(R8), AX
+	MOVQ            152(R8), AX
 	MOVQ            AX, 384(R8)
-	MOVQ            200(R8), AX
+	MOVQ            160(R8), AX
 	MOVQ            AX, 392(R8)
-	MOVQ            208(R8), AX
+	MOVQ            168(R8), AX
 	MOVQ            AX, 400(R8)
-	MOVQ            216(R8), AX
+	MOVQ            176(R8), AX
 	VMOVUPS         (AX), Z31
 	VMOVUPS         64(AX), Z30
-	MOVQ            296(R8), AX
+	MOVQ            256(R8), AX
 	KMOVD           AX, K1
 	KMOVW           AX, K3
 	SHRQ            $0x10, AX
 	KMOVW           AX, K4
 
 group:
-	MOVQ 136(R8), AX
+	MOVQ 96(R8), AX
 	MOVQ AX, 480(R8)
-	MOVQ 120(R8), AX
+	MOVQ 80(R8), AX
 	MOVQ AX, 536(R8)
-	MOVQ 184(R8), AX
+	MOVQ 144(R8), AX
 	MOVQ AX, 408(R8)
-	MOVQ 192(R8), AX
+	MOVQ 152(R8), AX
 	MOVQ AX, 416(R8)
-	MOVQ 200(R8), AX
+	MOVQ 160(R8), AX
 	MOVQ AX, 424(R8)
-	MOVQ 208(R8), AX
+	MOVQ 168(R8), AX
 	MOVQ AX, 432(R8)
-	MOVQ 216(R8), AX
+	MOVQ 176(R8), AX
 	MOVQ AX, 440(R8)
-	MOVQ 232(R8), AX
+	MOVQ 192(R8), AX
 	MOVQ AX, 448(R8)
 
 panel:
@@ -4601,7 +4601,7 @@ chunk:
 	CMOVQGT AX, BX
 	MOVQ    BX, 504(R8)
 	XORQ    DX, DX
-	SUBQ    112(R8), AX
+	SUBQ    368(R8), AX
 	CMOVQLT DX, AX
 	CMPQ    AX, BX
 	CMOVQGT BX, AX
@@ -4611,12 +4611,12 @@ chunk:
 	MOVQ    AX, 520(R8)
 	SHLQ    $0x0c, BX
 	MOVQ    536(R8), AX
-	ADDQ    264(R8), AX
+	ADDQ    224(R8), AX
 	MOVQ    AX, 576(R8)
-	CMPQ    256(R8), $0x00
+	CMPQ    216(R8), $0x00
 	CMOVQEQ DX, BX
 	MOVQ    BX, 584(R8)
-	MOVQ    144(R8), AX
+	MOVQ    104(R8), AX
 	MOVQ    AX, 496(R8)
 	MOVQ    464(R8), AX
 	MOVQ    AX, 552(R8)
@@ -4913,7 +4913,7 @@ fetched2:
 fetched3:
 	TESTQ $0x00000003, CX
 	JNZ   awake
-	MOVQ  328(R8), AX
+	MOVQ  288(R8), AX
 
 	// TILESTORED TMM5, 0(AX)(DX*1)
 	BYTE $0xc4
@@ -4925,21 +4925,21 @@ fetched3:
 
 awake:
 	ADDQ $0x00001000, R12
-	MOVQ 248(R8), DX
+	MOVQ 208(R8), DX
 
 strip:
-	CMPQ             368(R8), $0x00
+	CMPQ             328(R8), $0x00
 	JE               stripsdone
-	MOVQ             360(R8), AX
+	MOVQ             320(R8), AX
 	MOVLQSX          (AX), BX
 	MOVLQSX          4(AX), R14
 	MOVLQSX          12(AX), R15
 	ADDQ             $0x08, AX
-	MOVQ             AX, 360(R8)
-	ADDQ             160(R8), R14
-	ADDQ             160(R8), R15
-	ADDQ             344(R8), BX
-	MOVQ             352(R8), AX
+	MOVQ             AX, 320(R8)
+	ADDQ             120(R8), R14
+	ADDQ             120(R8), R15
+	ADDQ             304(R8), BX
+	MOVQ             312(R8), AX
 	VMOVUPS          (BX), Z0
 	VMOVUPS          64(BX), Z6
 	ADDQ             AX, BX
@@ -4991,7 +4991,7 @@ strip:
 	VMOVUPS          Z18, 320(SI)
 	VMOVUPS          Z15, 384(SI)
 	VMOVUPS          Z19, 448(SI)
-	MOVQ             304(R8), AX
+	MOVQ             264(R8), AX
 	CMPQ             AX, $0x04
 	JEQ              row4
 	CMPQ             AX, $0x05
@@ -5013,7 +5013,7 @@ row:
 	MOVLQSX   (R14), BX
 	VADDPS    (SI)(BX*1), Z31, Z0
 	VADDPS    64(SI)(BX*1), Z30, Z1
-	CMPQ      272(R8), $0x00
+	CMPQ      232(R8), $0x00
 	JNE       rowhalves
 	VMOVAPS   Z24, Z2
 	VPERMI2PS Z1, Z0, Z2
@@ -5030,7 +5030,7 @@ row:
 	VADDPS    Z3, Z1, Z1
 
 rownoresidual32:
-	CMPL   280(R8), $0x02
+	CMPL   240(R8), $0x02
 	JA     rowf32_act3
 	VMAXPS Z0, Z29, Z0
 	VMAXPS Z1, Z29, Z1
@@ -5039,7 +5039,7 @@ rownoresidual32:
 	JMP    rowf32_actdone
 
 rowf32_act3:
-	CMPL         280(R8), $0x03
+	CMPL         240(R8), $0x03
 	JNE          rowf32_act4
 	VMOVAPS      Z0, Z3
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
@@ -5060,7 +5060,7 @@ rowf32_act3:
 	JMP          rowf32_actdone
 
 rowf32_act4:
-	CMPL         280(R8), $0x04
+	CMPL         240(R8), $0x04
 	JNE          rowf32_act5
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
 	VPXORD       Z2, Z2, Z2
@@ -5077,7 +5077,7 @@ rowf32_act4:
 	JMP          rowf32_actdone
 
 rowf32_act5:
-	CMPL             280(R8), $0x05
+	CMPL             240(R8), $0x05
 	JNE              rowf32_act6
 	VMOVAPS          Z0, Z4
 	VMULPS.BCST      constants<>+44(SB), Z0, Z0
@@ -5118,7 +5118,7 @@ rowf32_act5:
 	JMP              rowf32_actdone
 
 rowf32_act6:
-	CMPL             280(R8), $0x06
+	CMPL             240(R8), $0x06
 	JNE              rowf32_act7
 	VMULPS.BCST      constants<>+44(SB), Z0, Z0
 	VBROADCASTSS     constants<>+52(SB), Z5
@@ -5155,7 +5155,7 @@ rowf32_act6:
 	JMP              rowf32_actdone
 
 rowf32_act7:
-	CMPL             280(R8), $0x07
+	CMPL             240(R8), $0x07
 	JNE              rowf32_act8
 	VMAXPS.BCST      constants<>+56(SB), Z0, Z2
 	VMINPS.BCST      constants<>+60(SB), Z2, Z2
@@ -5262,7 +5262,7 @@ rowhalves:
 	VPANDD      Z26, Z2, Z2
 	VADDPS      Z3, Z0, Z0
 	VADDPS      Z2, Z1, Z1
-	CMPQ        272(R8), $0x01
+	CMPQ        232(R8), $0x01
 	JE          rownoresidual16
 	MOVQ        400(R8), AX
 	VMOVDQU16.Z (AX)(BX*2), K1, Z2
@@ -5272,7 +5272,7 @@ rowhalves:
 	VADDPS      Z2, Z1, Z1
 
 rownoresidual16:
-	CMPL   280(R8), $0x02
+	CMPL   240(R8), $0x02
 	JA     rowf16_act3
 	VMAXPS Z0, Z29, Z0
 	VMAXPS Z1, Z29, Z1
@@ -5281,7 +5281,7 @@ rownoresidual16:
 	JMP    rowf16_actdone
 
 rowf16_act3:
-	CMPL         280(R8), $0x03
+	CMPL         240(R8), $0x03
 	JNE          rowf16_act4
 	VMOVAPS      Z0, Z3
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
@@ -5302,7 +5302,7 @@ rowf16_act3:
 	JMP          rowf16_actdone
 
 rowf16_act4:
-	CMPL         280(R8), $0x04
+	CMPL         240(R8), $0x04
 	JNE          rowf16_act5
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
 	VPXORD       Z2, Z2, Z2
@@ -5319,7 +5319,7 @@ rowf16_act4:
 	JMP          rowf16_actdone
 
 rowf16_act5:
-	CMPL             280(R8), $0x05
+	CMPL             240(R8), $0x05
 	JNE              rowf16_act6
 	VMOVAPS          Z0, Z4
 	VMULPS.BCST      constants<>+44(SB), Z0, Z0
@@ -5360,7 +5360,7 @@ rowf16_act5:
 	JMP              rowf16_actdone
 
 rowf16_act6:
-	CMPL             280(R8), $0x06
+	CMPL             240(R8), $0x06
 	JNE              rowf16_act7
 	VMULPS.BCST      constants<>+44(SB), Z0, Z0
 	VBROADCASTSS     constants<>+52(SB), Z5
@@ -5397,7 +5397,7 @@ rowf16_act6:
 	JMP              rowf16_actdone
 
 rowf16_act7:
-	CMPL             280(R8), $0x07
+	CMPL             240(R8), $0x07
 	JNE              rowf16_act8
 	VMAXPS.BCST      constants<>+56(SB), Z0, Z2
 	VMINPS.BCST      constants<>+60(SB), Z2, Z2
@@ -5495,7 +5495,7 @@ rowf16_actdone:
 	VMOVDQA64   Z3, Z4
 	VPSHUFB     Z22, Z2, K2, Z4
 	VMOVDQU16   Z4, K1, (AX)(BX*2)
-	CMPQ        272(R8), $0x01
+	CMPQ        232(R8), $0x01
 	JE          rowrowdone
 	MOVQ        384(R8), AX
 	VPANDD      Z26, Z2, Z2
@@ -5751,7 +5751,7 @@ row7:
 	JLT         row7
 
 stripdone:
-	DECQ 368(R8)
+	DECQ 328(R8)
 	DECQ DX
 	JNZ  strip
 
@@ -5882,19 +5882,19 @@ summed:
 	ADDQ    $0x00000080, 440(R8)
 	MOVQ    $0x00000040, BX
 	MOVQ    $0x00000080, DX
-	CMPQ    272(R8), $0x00
+	CMPQ    232(R8), $0x00
 	CMOVQEQ DX, BX
 	ADDQ    BX, 408(R8)
 	ADDQ    BX, 416(R8)
-	CMPQ    200(R8), $0x00
+	CMPQ    160(R8), $0x00
 	JE      nextpanel
 	ADDQ    BX, 424(R8)
 	ADDQ    BX, 432(R8)
 
 nextpanel:
-	MOVQ 128(R8), AX
+	MOVQ 88(R8), AX
 	ADDQ AX, 536(R8)
-	MOVQ 240(R8), AX
+	MOVQ 200(R8), AX
 	ADDQ AX, 448(R8)
 	DECQ 480(R8)
 	JNZ  panel
@@ -5919,21 +5919,21 @@ turn:
 	XORQ    AX, AX
 	MOVQ    AX, 528(R8)
 	MOVQ    552(R8), AX
-	ADDQ    104(R8), AX
-	MOVQ    80(R8), R10
+	ADDQ    360(R8), AX
+	MOVQ    336(R8), R10
 	MOVQ    R10, R11
 	MOVLQSX -8(AX), BX
 	MOVLQSX -4(AX), DX
 	ADDQ    BX, R10
 	ADDQ    DX, R11
-	MOVQ    88(R8), R9
-	MOVQ    96(R8), DI
+	MOVQ    344(R8), R9
+	MOVQ    352(R8), DI
 	JMP     step
 
 fetch0:
 	MOVQ    R14, 592(R8)
 	MOVQ    576(R8), DX
-	MOVBQZX 256(R8), R14
+	MOVBQZX 216(R8), R14
 	SHLQ    $0x08, R14
 	SUBQ    R14, 584(R8)
 
@@ -5956,7 +5956,7 @@ lines0done:
 fetch1:
 	MOVQ    R14, 592(R8)
 	MOVQ    576(R8), DX
-	MOVBQZX 257(R8), R14
+	MOVBQZX 217(R8), R14
 	SHLQ    $0x08, R14
 	SUBQ    R14, 584(R8)
 
@@ -5979,7 +5979,7 @@ lines1done:
 fetch2:
 	MOVQ    R14, 592(R8)
 	MOVQ    576(R8), DX
-	MOVBQZX 258(R8), R14
+	MOVBQZX 218(R8), R14
 	SHLQ    $0x08, R14
 	SUBQ    R14, 584(R8)
 
@@ -6002,7 +6002,7 @@ lines2done:
 fetch3:
 	MOVQ    R14, 592(R8)
 	MOVQ    576(R8), DX
-	MOVBQZX 259(R8), R14
+	MOVBQZX 219(R8), R14
 	SHLQ    $0x08, R14
 	SUBQ    R14, 584(R8)
 
@@ -6411,9 +6411,9 @@ whole:
 // Requires: AVX, AVX512BW, AVX512DQ, AVX512F
 TEXT ·winogradStripOutput(SB), NOSPLIT, $0-8
 	MOVQ            args+0(FP), R8
-	MOVQ            224(R8), SI
-	VBROADCASTSS    288(R8), Z29
-	VBROADCASTSS    292(R8), Z28
+	MOVQ            184(R8), SI
+	VBROADCASTSS    248(R8), Z29
+	VBROADCASTSS    252(R8), Z28
 	VMOVUPS         interleave<>+0(SB), Z24
 	VMOVUPS         interleave<>+64(SB), Z23
 	VPBROADCASTD    constants<>+32(SB), Z27
@@ -6422,36 +6422,36 @@ TEXT ·winogradStripOutput(SB), NOSPLIT, $0-8
 	VBROADCASTI32X4 upperToLower<>+0(SB), Z22
 	MOVQ            $0x3333333333333333, AX
 	KMOVQ           AX, K2
-	MOVQ            184(R8), AX
+	MOVQ            144(R8), AX
 	MOVQ            AX, 376(R8)
-	MOVQ            192(R8), AX
+	MOVQ            152(R8), AX
 	MOVQ            AX, 384(R8)
-	MOVQ            200(R8), AX
+	MOVQ            160(R8), AX
 	MOVQ            AX, 392(R8)
-	MOVQ            208(R8), AX
+	MOVQ            168(R8), AX
 	MOVQ            AX, 400(R8)
-	MOVQ            216(R8), AX
+	MOVQ            176(R8), AX
 	VMOVUPS         (AX), Z31
 	VMOVUPS         64(AX), Z30
-	MOVQ            296(R8), AX
+	MOVQ            256(R8), AX
 	KMOVD           AX, K1
 	KMOVW           AX, K3
 	SHRQ            $0x10, AX
 	KMOVW           AX, K4
 
 strip:
-	CMPQ             368(R8), $0x00
+	CMPQ             328(R8), $0x00
 	JE               end
-	MOVQ             360(R8), AX
+	MOVQ             320(R8), AX
 	MOVLQSX          (AX), BX
 	MOVLQSX          4(AX), R14
 	MOVLQSX          12(AX), R15
 	ADDQ             $0x08, AX
-	MOVQ             AX, 360(R8)
-	ADDQ             160(R8), R14
-	ADDQ             160(R8), R15
-	ADDQ             344(R8), BX
-	MOVQ             352(R8), AX
+	MOVQ             AX, 320(R8)
+	ADDQ             120(R8), R14
+	ADDQ             120(R8), R15
+	ADDQ             304(R8), BX
+	MOVQ             312(R8), AX
 	VMOVUPS          (BX), Z0
 	VMOVUPS          64(BX), Z6
 	ADDQ             AX, BX
@@ -6503,7 +6503,7 @@ strip:
 	VMOVUPS          Z18, 320(SI)
 	VMOVUPS          Z15, 384(SI)
 	VMOVUPS          Z19, 448(SI)
-	MOVQ             304(R8), AX
+	MOVQ             264(R8), AX
 	CMPQ             AX, $0x04
 	JEQ              row4
 	CMPQ             AX, $0x05
@@ -6525,7 +6525,7 @@ row:
 	MOVLQSX   (R14), BX
 	VADDPS    (SI)(BX*1), Z31, Z0
 	VADDPS    64(SI)(BX*1), Z30, Z1
-	CMPQ      272(R8), $0x00
+	CMPQ      232(R8), $0x00
 	JNE       rowhalves
 	VMOVAPS   Z24, Z2
 	VPERMI2PS Z1, Z0, Z2
@@ -6542,7 +6542,7 @@ row:
 	VADDPS    Z3, Z1, Z1
 
 rownoresidual32:
-	CMPL   280(R8), $0x02
+	CMPL   240(R8), $0x02
 	JA     rowf32_act3
 	VMAXPS Z0, Z29, Z0
 	VMAXPS Z1, Z29, Z1
@@ -6551,7 +6551,7 @@ rownoresidual32:
 	JMP    rowf32_actdone
 
 rowf32_act3:
-	CMPL         280(R8), $0x03
+	CMPL         240(R8), $0x03
 	JNE          rowf32_act4
 	VMOVAPS      Z0, Z3
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
@@ -6572,7 +6572,7 @@ rowf32_act3:
 	JMP          rowf32_actdone
 
 rowf32_act4:
-	CMPL         280(R8), $0x04
+	CMPL         240(R8), $0x04
 	JNE          rowf32_act5
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
 	VPXORD       Z2, Z2, Z2
@@ -6589,7 +6589,7 @@ rowf32_act4:
 	JMP          rowf32_actdone
 
 rowf32_act5:
-	CMPL             280(R8), $0x05
+	CMPL             240(R8), $0x05
 	JNE              rowf32_act6
 	VMOVAPS          Z0, Z4
 	VMULPS.BCST      constants<>+44(SB), Z0, Z0
@@ -6630,7 +6630,7 @@ rowf32_act5:
 	JMP              rowf32_actdone
 
 rowf32_act6:
-	CMPL             280(R8), $0x06
+	CMPL             240(R8), $0x06
 	JNE              rowf32_act7
 	VMULPS.BCST      constants<>+44(SB), Z0, Z0
 	VBROADCASTSS     constants<>+52(SB), Z5
@@ -6667,7 +6667,7 @@ rowf32_act6:
 	JMP              rowf32_actdone
 
 rowf32_act7:
-	CMPL             280(R8), $0x07
+	CMPL             240(R8), $0x07
 	JNE              rowf32_act8
 	VMAXPS.BCST      constants<>+56(SB), Z0, Z2
 	VMINPS.BCST      constants<>+60(SB), Z2, Z2
@@ -6774,7 +6774,7 @@ rowhalves:
 	VPANDD      Z26, Z2, Z2
 	VADDPS      Z3, Z0, Z0
 	VADDPS      Z2, Z1, Z1
-	CMPQ        272(R8), $0x01
+	CMPQ        232(R8), $0x01
 	JE          rownoresidual16
 	MOVQ        400(R8), AX
 	VMOVDQU16.Z (AX)(BX*2), K1, Z2
@@ -6784,7 +6784,7 @@ rowhalves:
 	VADDPS      Z2, Z1, Z1
 
 rownoresidual16:
-	CMPL   280(R8), $0x02
+	CMPL   240(R8), $0x02
 	JA     rowf16_act3
 	VMAXPS Z0, Z29, Z0
 	VMAXPS Z1, Z29, Z1
@@ -6793,7 +6793,7 @@ rownoresidual16:
 	JMP    rowf16_actdone
 
 rowf16_act3:
-	CMPL         280(R8), $0x03
+	CMPL         240(R8), $0x03
 	JNE          rowf16_act4
 	VMOVAPS      Z0, Z3
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
@@ -6814,7 +6814,7 @@ rowf16_act3:
 	JMP          rowf16_actdone
 
 rowf16_act4:
-	CMPL         280(R8), $0x04
+	CMPL         240(R8), $0x04
 	JNE          rowf16_act5
 	VADDPS.BCST  constants<>+16(SB), Z0, Z0
 	VPXORD       Z2, Z2, Z2
@@ -6831,7 +6831,7 @@ rowf16_act4:
 	JMP          rowf16_actdone
 
 rowf16_act5:
-	CMPL             280(R8), $0x05
+	CMPL             240(R8), $0x05
 	JNE              rowf16_act6
 	VMOVAPS          Z0, Z4
 	VMULPS.BCST      constants<>+44(SB), Z0, Z0
@@ -6872,7 +6872,7 @@ rowf16_act5:
 	JMP              rowf16_actdone
 
 rowf16_act6:
-	CMPL             280(R8), $0x06
+	CMPL             240(R8), $0x06
 	JNE              rowf16_act7
 	VMULPS.BCST      constants<>+44(SB), Z0, Z0
 	VBROADCASTSS     constants<>+52(SB), Z5
@@ -6909,7 +6909,7 @@ rowf16_act6:
 	JMP              rowf16_actdone
 
 rowf16_act7:
-	CMPL             280(R8), $0x07
+	CMPL             240(R8), $0x07
 	JNE              rowf16_act8
 	VMAXPS.BCST      constants<>+56(SB), Z0, Z2
 	VMINPS.BCST      constants<>+60(SB), Z2, Z2
@@ -7007,7 +7007,7 @@ rowf16_actdone:
 	VMOVDQA64   Z3, Z4
 	VPSHUFB     Z22, Z2, K2, Z4
 	VMOVDQU16   Z4, K1, (AX)(BX*2)
-	CMPQ        272(R8), $0x01
+	CMPQ        232(R8), $0x01
 	JE          rowrowdone
 	MOVQ        384(R8), AX
 	VPANDD      Z26, Z2, Z2
@@ -7263,7 +7263,7 @@ row7:
 	JLT         row7
 
 stripdone:
-	DECQ 368(R8)
+	DECQ 328(R8)
 	JMP  strip
 
 end:

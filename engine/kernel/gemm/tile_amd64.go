@@ -31,8 +31,9 @@ const (
 	groupBlocks  = 32
 	// tileStageCycles is the time to stage 64 bytes, which come from L3 in a network with many images.
 	tileStageCycles = 8
-	// besideStageCycles is that of every second pixel of every second row, which come at half the speed.
-	besideStageCycles = 16
+	// projectStageCycles is the same for what a projection reads: every second pixel of every second row. 14x14 of 512 channels, high,
+	// took 17.
+	projectStageCycles = 16
 	// fetchBytes is what one prefetch of the kernel asks for.
 	fetchBytes = 256
 	// callCycles limits one call of the assembly, during which the goroutine cannot be preempted: 60 µs at 3 GHz, unless a
@@ -45,55 +46,55 @@ var tileGrain = grain{element: 2, planes: 1, block: tileValues, rows: tileBlock,
 // tileArgs are the arguments of the AMX kernels, and their state. The offsets of the fields are known to
 // _gen/gemm/tile.go.
 type tileArgs struct {
-	config  *tileConfig
-	a       unsafe.Pointer // first position, hi plane
-	tiles   *int32         // byte offsets of the two tiles of each block
-	aStride int            // bytes between rows of a tile
-	aLow    int            // bytes from the hi plane to the lo plane
-	offsets *int32         // byte offset of each step from its row
-	steps   int
-	chunk   int // steps whose weights are used for a whole group before the next
-	skip    int // steps whose sums an earlier call has left in acc
-	until   int // steps left to a later call, for which the sums are kept in acc
-	// The last besideSteps steps read rows that lie elsewhere.
-	beside       unsafe.Pointer // first position, hi plane
-	besideStride int            // as aStride
-	besideLow    int            // as aLow
-	besideTiles  int            // bytes from the offsets of a block's tiles to those of its tiles there
-	besideSteps  int
-	b            unsafe.Pointer // packed weights of the first panel
-	bStep        int            // bytes from the end of the steps of a panel to those of the next
-	panels       int
-	blocks       int // of a group
-	groups       int
-	rows         *rowEntry
-	starts       *int32 // of the first block
-	limit        int    // valid entries of rows
-	dst          unsafe.Pointer
-	dstLow       unsafe.Pointer
-	res          unsafe.Pointer // nil without residual
-	resLow       unsafe.Pointer
-	bias         *float32       // 16 even and 16 odd channels for each panel
-	sums         unsafe.Pointer // 2*sumsBytes, aligned to 2*sumsBytes
-	acc          unsafe.Pointer // sumsBytes for each block, unless chunk == steps
-	accStep      int            // bytes from the sums of a panel to those of the next
-	share        int            // strips finished per step
-	fetch        [8]uint8       // prefetches of fetchBytes at each place in a step that has them
-	ahead        int            // bytes from the weights of a chunk to those that are prefetched meanwhile
-	format       int            // kernel.Format of dst and res
-	activation   int
-	low, high    float32        // bounds of the activations that clip
-	mask         int            // channels of the last panel as bits
-	rowLoop      int            // that finishes rows: see rowLoopOf
-	rowsAt       [4]int32       // bytes of the entries of rows that are finished at each place in a step where that is done
-	awake        unsafe.Pointer // 1 KiB to which a tile is stored now and then
+	config     *tileConfig
+	a          unsafe.Pointer // first position, hi plane
+	tiles      *int32         // byte offsets of the two tiles of each block
+	aStride    int            // bytes between rows of a tile
+	aLow       int            // bytes from the hi plane to the lo plane
+	offsets    *int32         // byte offset of each step from its row
+	steps      int
+	chunk      int            // steps whose weights are used for a whole group before the next
+	skip       int            // steps whose sums an earlier call has left in acc
+	until      int            // steps left to a later call, for which the sums are kept in acc
+	b          unsafe.Pointer // packed weights of the first panel
+	bStep      int            // bytes from the end of the steps of a panel to those of the next
+	panels     int
+	blocks     int // of a group
+	groups     int
+	rows       *rowEntry
+	starts     *int32 // of the first block
+	limit      int    // valid entries of rows
+	dst        unsafe.Pointer
+	dstLow     unsafe.Pointer
+	res        unsafe.Pointer // nil without residual
+	resLow     unsafe.Pointer
+	bias       *float32       // 16 even and 16 odd channels for each panel
+	sums       unsafe.Pointer // 2*sumsBytes, aligned to 2*sumsBytes
+	acc        unsafe.Pointer // sumsBytes for each block, unless chunk == steps
+	accStep    int            // bytes from the sums of a panel to those of the next
+	share      int            // strips finished per step
+	fetch      [8]uint8       // prefetches of fetchBytes at each place in a step that has them
+	ahead      int            // bytes from the weights of a chunk to those that are prefetched meanwhile
+	format     int            // kernel.Format of dst and res
+	activation int
+	low, high  float32        // bounds of the activations that clip
+	mask       int            // channels of the last panel as bits
+	rowLoop    int            // that finishes rows: see rowLoopOf
+	rowsAt     [4]int32       // bytes of the entries of rows that are finished at each place in a step where that is done
+	awake      unsafe.Pointer // 1 KiB to which a tile is stored now and then
 	// What Winograd's method needs besides.
 	products   unsafe.Pointer // of the point and the panel
 	points     unsafe.Pointer // products of an earlier panel at point 0, which are being finished
 	pointStep  int            // bytes between points
 	strips     *strip         // next to be finished: the kernels count on
 	stripCount int
-	_          [31]uint64 // what the kernels keep between the rows
+	// Where the last besideSteps steps read rows of A that lie elsewhere: as a, aStride and aLow.
+	beside       unsafe.Pointer
+	besideStride int
+	besideLow    int
+	besideTiles  int // bytes from the offsets of a block's tiles to those of the same positions there
+	besideSteps  int
+	_            [31]uint64 // what the kernels keep between the rows
 }
 
 // tileConfig is the operand of LDTILECFG.
@@ -163,13 +164,14 @@ type tileConv struct {
 	grain  grain
 	step   int // input values in a step, at most tileValues and even
 	steps  []tileStep
-	beside *besideConv // what the residual's projection sums in the last steps, or nil
-	panels int         // per bundle
+	panels int // per bundle
 	// weights is [bundle][panel][step][plane][parity][16 pairs of values][16 channels][2 values]. The two tiles of a panel
 	// hold its even and its odd channels: see finishRow in _gen/gemm/tile.go.
 	weights []uint16
 	bias    []float32 // [bundle][panel][parity][16]
 	config  tileConfig
+	// projection is that of the residual, whose steps are the last of each panel, or nil.
+	projection *tileProjection
 }
 
 // tileStep is a step of up to tileValues of a run.
@@ -211,7 +213,7 @@ func newTileConv(s ConvSpec, w *weights, bias []float32, each parallel) *tileCon
 	c.step, _ = stepWidth(&s, d)
 	c.steps = listSteps(d, c.step)
 	if s.Projection.In > 0 {
-		c.beside = newBesideConv(&s, c.grain)
+		c.projection = newTileProjection(&s, c.grain)
 	}
 	c.panels = (d.bundleOut + tilePanel - 1) / tilePanel
 	c.config = fullTiles()
@@ -240,10 +242,10 @@ func (c *tileConv) panelBytes() int { return c.stepCount() * c.stepBytes() }
 
 // stepCount returns the steps of a panel, those of the projection included.
 func (c *tileConv) stepCount() int {
-	if c.beside == nil {
+	if c.projection == nil {
 		return len(c.steps)
 	}
-	return len(c.steps) + len(c.beside.steps)
+	return len(c.steps) + len(c.projection.steps)
 }
 
 // pack packs one panel: it gathers 32 values of 32 channels at a time and turns them into the tiles of a step with the
@@ -259,7 +261,7 @@ func (c *tileConv) pack(w *weights, panel int) {
 		dst: unsafe.Pointer(&rows), src: unsafe.Pointer(&values), pixels: tilePanel, srcStep: 4 * tileValues, dstStep: 2 * tileValues,
 		chunks: 1, loadMask: 1<<tileValues - 1, storeMask: 1<<tileValues - 1, low: int(unsafe.Sizeof(rows[0])),
 	}
-	pack := func(s *ConvSpec, d *depth, steps []tileStep, w *weights) {
+	add := func(s *ConvSpec, d *depth, steps []tileStep, w *weights) {
 		for _, st := range steps {
 			for o := range n {
 				d.gather(values[o][:c.step], s, w, bundle, d.runs[st.run], st.from, first+o)
@@ -273,9 +275,9 @@ func (c *tileConv) pack(w *weights, panel int) {
 			}
 		}
 	}
-	pack(&c.spec, d, c.steps, w)
-	if b := c.beside; b != nil {
-		pack(&b.spec, &b.depth, b.steps, b.weights(&c.spec, w))
+	add(&c.spec, d, c.steps, w)
+	if p := c.projection; p != nil {
+		add(&p.spec, &p.depth, p.steps, p.weights(&c.spec, w))
 	}
 }
 
@@ -285,16 +287,17 @@ func (c *tileConv) bytes() int { return 2*len(c.weights) + 4*len(c.bias) }
 type tileCall struct {
 	*tileConv
 	geometry
-	offsets []int32 // byte offset of each step
-	parts   int     // divisions of the panels
-	aStride int     // bytes between positions
-	tiles   []int32 // byte offsets of the two tiles of each block of a band
-	tails   []tail  // of the last bands
-	beside  *besideCall
+	offsets []int32  // byte offset of each step
+	parts   int      // divisions of the panels
+	aStride int      // bytes between positions
+	tiles   []int32  // byte offsets of the two tiles of each block of a band
+	tails   []tail   // of the last bands
 	group   int      // blocks that pass together
 	chunk   int      // steps whose weights are used for a group before the next
 	fetch   [8]uint8 // as in tileArgs, as is ahead
 	ahead   int
+	// projected is what the projection reads. The offsets of its tiles are behind those of the tiles of each block.
+	projected *projected
 }
 
 // tail is what differs in a band whose last block reaches beyond the end of a map that tiles are read from.
@@ -306,18 +309,19 @@ type tail struct {
 func (c *tileConv) bind(spec *ConvSpec, src, dst kernel.Map, residual *kernel.Map, workers int) runner {
 	t := &tileCall{tileConv: c}
 	_, directable := stepWidth(spec, &c.depth)
-	var projected *kernel.Map
-	if c.beside != nil {
-		projected, residual = residual, nil
+	var source *kernel.Map // of the projection
+	if c.projection != nil {
+		source, residual = residual, nil
 	}
 	t.geometry = newGeometry(spec, &c.depth, c.grain, &src, &dst, residual, directable && src.Format == c.grain.format())
 	cost := costs{
 		perBlock: c.panelCycles(), panels: c.depth.bundles * c.panels, panelBytes: c.panelBytes(), cold: c.cold(),
 		stage: tileStageCycles, sumsBytes: sumsBytes, chunkBytes: chunkWeights,
 	}
-	if projected != nil {
-		t.beside = t.bindBeside(projected, &dst)
-		cost.beside, cost.stage, cost.sumsBytes = t.beside.bytes(c.grain), besideStageCycles, 0
+	if source != nil {
+		t.projected = t.project(source, &dst)
+		cost.beside, cost.stage = t.projected.bytes(c.grain), projectStageCycles
+		cost.sumsBytes = 0 // neither slices nor images side by side, for the positions must be the pixels of the output in their order
 	}
 	t.parts = t.choose(c.grain, &c.depth, cost, workers)
 	t.listRows(c.grain, &dst, residual, tilePanel*4)
@@ -333,8 +337,8 @@ func (c *tileConv) bind(spec *ConvSpec, src, dst kernel.Map, residual *kernel.Ma
 			t.offsets[i] += int32(t.offset(spec, c.depth.runs[st.run]))
 		}
 	}
-	if t.beside != nil {
-		for _, st := range c.beside.steps {
+	if source != nil {
+		for _, st := range c.projection.steps {
 			t.offsets = append(t.offsets, int32(2*st.from))
 		}
 	}
@@ -345,10 +349,10 @@ func (c *tileConv) bind(spec *ConvSpec, src, dst kernel.Map, residual *kernel.Ma
 	if t.direct {
 		t.listTails()
 	}
-	if t.beside != nil {
-		t.tiles = t.beside.tiles(t.tiles, t.aStride)
+	if source != nil {
+		t.tiles = t.projected.tiles(t.tiles, t.aStride)
 		for i := range t.tails {
-			t.tails[i].tiles = t.beside.tiles(t.tails[i].tiles, t.aStride)
+			t.tails[i].tiles = t.projected.tiles(t.tails[i].tiles, t.aStride)
 		}
 	}
 	return t
@@ -443,8 +447,8 @@ func (t *tileCall) tasks() int { return t.bands * t.parts }
 
 func (t *tileCall) scratch() int {
 	n := 4*sumsBytes + awakeBytes + t.accBytes() + align64(t.stagedBytes(t.grain))
-	if t.beside != nil {
-		n += t.beside.scratch(t.grain, t.positions)
+	if t.projected != nil {
+		n += t.grain.planes * t.projected.planeSize(t.grain, t.positions)
 	}
 	return n
 }
@@ -513,8 +517,8 @@ func (t *tileCall) run(task int, src, dst kernel.Map, residual *kernel.Map, scra
 	} else if args.aLow = t.planeBytes; !t.sliced() {
 		stage(&t.geometry, d, t.grain, &src, b, scratch, firstBundle, lastBundle+1)
 	}
-	if t.beside != nil {
-		t.readBeside(&args, b, tiles, residual, scratch[align64(t.stagedBytes(t.grain)):])
+	if t.projected != nil {
+		t.readProjected(&args, b, tiles, residual, scratch[align64(t.stagedBytes(t.grain)):])
 		residual = nil
 	}
 	out := tileOutput{t: t, dst: &dst, dstAt: t.origin(&dst, b), res: residual}

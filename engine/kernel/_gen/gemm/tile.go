@@ -21,11 +21,6 @@ const (
 	aChunk
 	aSkip
 	aUntil
-	aBeside
-	aBesideStride
-	aBesideLow
-	aBesideTiles
-	aBesideSteps
 	aB
 	aBStep
 	aPanels
@@ -58,6 +53,11 @@ const (
 	aPointStep
 	aStrips
 	aStripCount
+	aBeside
+	aBesideStride
+	aBesideLow
+	aBesideTiles
+	aBesideSteps
 	// State of the kernel itself.
 	aPendingDst
 	aPendingDstLow
