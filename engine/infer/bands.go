@@ -117,6 +117,7 @@ func (b *bands) worthwhile(limits chainLimits) bool {
 	if b.strips > 1 && size == limits.light && slices.ContainsFunc(b.ops, (*op).spreads) {
 		return false
 	}
+	// Where a dense chain fits only in bands of a row or two, it is faster as two chains.
 	if b.strips > 1 && size != limits.light && b.rows < min(limits.rows, last.H/b.strips) {
 		return false
 	}

@@ -12,7 +12,7 @@ type kind uint8
 
 const (
 	kInput      kind = iota
-	kConv            // dense or grouped convolution or linear layer, with residual and activation
+	kConv            // dense or grouped convolution or linear layer, with residual, its projection, and activation
 	kDepthwise       // depthwise convolution with activation, and the sums of its rows
 	kAffine          // act(x*scale + shift + residual) with constants
 	kScale           // act(x*vector + residual): squeeze and excitation

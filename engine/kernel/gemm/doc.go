@@ -15,6 +15,9 @@
 //     computed and thrown away. The copy costs a few percent and lets one kernel serve every padding, stride and format.
 //     A band of several images has them above each other or side by side, whichever wastes fewer positions. Where a band's input
 //     would not fit in L2, AMX tiles take its channels in slices, and keep the sums of all panels meanwhile.
+//   - A residual that goes through a 1×1 convolution of its own before it is added (ConvSpec.Projection: the first blocks of a ResNet's
+//     stages) is a second source of the same sums in AMX tiles: their last steps read it, from its map or, where it has a stride, from a
+//     copy of the pixels that count. So it is never written, and the rows of sums are finished once.
 //   - Small groups are bundled to one block-diagonal product, as the products with zeros cost less than empty tiles.
 //
 // layout.go holds these decisions (depth: the order of the sum, fixed when weights are packed; geometry: the addresses
