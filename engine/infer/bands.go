@@ -118,7 +118,7 @@ func (b *bands) worthwhile(limits chainLimits) bool {
 		return false
 	}
 	// Where a dense chain fits only in bands of a row or two, it is faster as two chains.
-	if b.strips > 1 && size != limits.light && b.rows < min(limits.rows, last.H/b.strips) {
+	if b.strips > 1 && size != limits.light && b.rows < min(3, last.H/b.strips) && b.rows*last.W < limits.thin {
 		return false
 	}
 	return !b.broken && b.live <= limits.most && b.weights <= size.weights && computed*100 <= all*limits.seam && b.rows*last.W >= limits.pixels

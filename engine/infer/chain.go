@@ -23,7 +23,7 @@ type chainLimits struct {
 	most   int  // that a band may touch at most
 	seam   int  // rows computed, in percent of the rows that there are
 	pixels int  // of a band at least: matrix products with fewer rows are slow
-	rows   int  // of a band of a dense chain at least where it is a part of a strip of an image
+	thin   int  // of a band of a dense chain at least where that is one or two rows of a strip of an image
 	ops    int  // of a chain at most
 }
 
@@ -41,7 +41,7 @@ var defaultChains = chainLimits{
 	most:   4000 << 10,
 	seam:   140,
 	pixels: 96,
-	rows:   3,
+	thin:   128,
 	ops:    32,
 }
 

@@ -382,10 +382,13 @@ TEXT ·amxMedium(SB), NOSPLIT, $0-8
 	BYTE            $0x78
 	BYTE            $0x49
 	BYTE            $0x00
+	MOVQ            24(R8), R9
+	MOVQ            32(R8), DI
 	MOVQ            184(R8), SI
 	XORQ            R14, R14
 	XORQ            R15, R15
-	MOVQ            R14, 600(R8)
+	MOVQ            R14, 584(R8)
+	MOVQ            R14, 512(R8)
 	MOVQ            112(R8), AX
 	MOVQ            AX, 456(R8)
 	MOVQ            16(R8), AX
@@ -407,7 +410,7 @@ group:
 	MOVQ 96(R8), AX
 	MOVQ AX, 480(R8)
 	MOVQ 80(R8), AX
-	MOVQ AX, 536(R8)
+	MOVQ AX, 520(R8)
 	MOVQ 144(R8), AX
 	MOVQ AX, 408(R8)
 	MOVQ 152(R8), AX
@@ -426,7 +429,7 @@ panel:
 	SUBQ 64(R8), AX
 	MOVQ AX, 488(R8)
 	MOVQ 40(R8), AX
-	MOVQ AX, 544(R8)
+	MOVQ AX, 528(R8)
 
 chunk:
 	MOVQ    488(R8), AX
@@ -434,33 +437,25 @@ chunk:
 	CMPQ    BX, AX
 	CMOVQGT AX, BX
 	MOVQ    BX, 504(R8)
-	XORQ    DX, DX
-	SUBQ    368(R8), AX
-	CMOVQLT DX, AX
-	CMPQ    AX, BX
-	CMOVQGT BX, AX
-	MOVQ    AX, 512(R8)
-	NEGQ    AX
-	ADDQ    BX, AX
-	MOVQ    AX, 520(R8)
 	SHLQ    $0x0b, BX
-	MOVQ    536(R8), AX
+	MOVQ    520(R8), AX
 	ADDQ    224(R8), AX
-	MOVQ    AX, 576(R8)
+	MOVQ    AX, 560(R8)
+	XORQ    DX, DX
 	CMPQ    216(R8), $0x00
 	CMOVQEQ DX, BX
-	MOVQ    BX, 584(R8)
+	MOVQ    BX, 568(R8)
 	MOVQ    104(R8), AX
 	MOVQ    AX, 496(R8)
 	MOVQ    464(R8), AX
-	MOVQ    AX, 552(R8)
+	MOVQ    AX, 536(R8)
 	MOVQ    472(R8), AX
-	MOVQ    AX, 560(R8)
+	MOVQ    AX, 544(R8)
 	MOVQ    448(R8), AX
-	MOVQ    AX, 568(R8)
+	MOVQ    AX, 552(R8)
 
 block:
-	MOVQ    552(R8), AX
+	MOVQ    536(R8), AX
 	MOVQ    8(R8), R10
 	MOVQ    R10, R11
 	MOVLQSX (AX), BX
@@ -468,17 +463,17 @@ block:
 	ADDQ    BX, R10
 	ADDQ    CX, R11
 	ADDQ    $0x08, AX
-	MOVQ    AX, 552(R8)
-	MOVQ    536(R8), R12
-	MOVQ    544(R8), R13
-	MOVQ    24(R8), R9
-	MOVQ    32(R8), DI
-	MOVQ    520(R8), AX
-	MOVQ    AX, 528(R8)
-	MOVQ    512(R8), CX
-	MOVQ    488(R8), AX
-	CMPQ    AX, 48(R8)
-	JNE     resume
+	MOVQ    AX, 536(R8)
+	MOVQ    520(R8), R12
+	MOVQ    528(R8), R13
+	MOVQ    504(R8), CX
+	CMPQ    368(R8), $0x00
+	JNE     split
+
+source:
+	MOVQ 488(R8), AX
+	CMPQ AX, 48(R8)
+	JNE  resume
 
 	// TILEZERO TMM0
 	BYTE $0xc4
@@ -507,10 +502,10 @@ block:
 	BYTE $0x7b
 	BYTE $0x49
 	BYTE $0xd8
-	JMP  begin
+	JMP  step
 
 resume:
-	MOVQ 568(R8), AX
+	MOVQ 552(R8), AX
 	MOVQ $0x00000040, DX
 
 	// TILELOADD 0(AX)(DX*1), TMM0
@@ -556,10 +551,6 @@ resume:
 	BYTE $0x0c
 	BYTE $0x00
 	BYTE $0x00
-
-begin:
-	TESTQ CX, CX
-	JZ    turn
 
 step:
 	MOVLQSX (R13), AX
@@ -610,7 +601,7 @@ step:
 	BYTE $0x42
 	BYTE $0x5c
 	BYTE $0xcc
-	CMPQ 584(R8), $0x00
+	CMPQ 568(R8), $0x00
 	JGT  fetch0
 
 fetched0:
@@ -659,14 +650,14 @@ awake:
 rowsdone1:
 	DECQ CX
 	JNZ  step
-	CMPQ 600(R8), $0x00
+	CMPQ 584(R8), $0x00
 	JNE  end
-	CMPQ 528(R8), $0x00
+	CMPQ 512(R8), $0x00
 	JNE  turn
 	MOVQ 488(R8), AX
 	CMPQ AX, 504(R8)
 	JE   summed
-	MOVQ 568(R8), AX
+	MOVQ 552(R8), AX
 	MOVQ $0x00000040, DX
 
 	// TILESTORED TMM0, 0(AX)(DX*1)
@@ -713,16 +704,16 @@ rowsdone1:
 	BYTE $0x00
 	BYTE $0x00
 	ADDQ $0x00001000, AX
-	MOVQ AX, 568(R8)
+	MOVQ AX, 552(R8)
 	DECQ 496(R8)
 	JNZ  block
 	MOVQ 504(R8), AX
 	SUBQ AX, 488(R8)
-	MOVQ 544(R8), BX
+	MOVQ 528(R8), BX
 	LEAQ (BX)(AX*4), BX
-	MOVQ BX, 544(R8)
+	MOVQ BX, 528(R8)
 	SHLQ $0x0b, AX
-	ADDQ AX, 536(R8)
+	ADDQ AX, 520(R8)
 	MOVQ 488(R8), AX
 	CMPQ AX, 72(R8)
 	JNE  chunk
@@ -772,14 +763,14 @@ summed:
 	BYTE    $0x08
 	BYTE    $0x00
 	BYTE    $0x00
-	MOVQ    568(R8), AX
+	MOVQ    552(R8), AX
 	ADDQ    $0x00001000, AX
-	MOVQ    AX, 568(R8)
-	MOVQ    560(R8), AX
+	MOVQ    AX, 552(R8)
+	MOVQ    544(R8), AX
 	MOVLQSX (AX), R14
 	MOVLQSX 4(AX), R15
 	ADDQ    $0x04, AX
-	MOVQ    AX, 560(R8)
+	MOVQ    AX, 544(R8)
 	MOVQ    136(R8), DX
 	CMPQ    R14, DX
 	CMOVQGT DX, R14
@@ -813,7 +804,7 @@ summed:
 	JNZ     block
 	MOVQ    504(R8), AX
 	SHLQ    $0x0b, AX
-	ADDQ    AX, 536(R8)
+	ADDQ    AX, 520(R8)
 	ADDQ    $0x00000080, 440(R8)
 	MOVQ    $0x00000040, BX
 	MOVQ    $0x00000080, DX
@@ -828,21 +819,21 @@ summed:
 
 nextpanel:
 	MOVQ 88(R8), AX
-	ADDQ AX, 536(R8)
+	ADDQ AX, 520(R8)
 	MOVQ 200(R8), AX
 	ADDQ AX, 448(R8)
 	DECQ 480(R8)
 	JNZ  panel
-	MOVQ 552(R8), AX
+	MOVQ 536(R8), AX
 	MOVQ AX, 464(R8)
-	MOVQ 560(R8), AX
+	MOVQ 544(R8), AX
 	MOVQ AX, 472(R8)
 	DECQ 456(R8)
 	JNZ  group
 	MOVQ $0x00000001, CX
-	MOVQ CX, 600(R8)
+	MOVQ CX, 584(R8)
 	MOVQ $0x00000001, AX
-	MOVQ AX, 608(R8)
+	MOVQ AX, 592(R8)
 	MOVQ R15, DX
 	CMPQ R14, DX
 	JNE  rows
@@ -857,11 +848,37 @@ end:
 	VZEROUPPER
 	RET
 
+split:
+	MOVQ    488(R8), AX
+	SUBQ    368(R8), AX
+	JLE     beside
+	MOVQ    24(R8), R9
+	MOVQ    32(R8), DI
+	CMPQ    AX, CX
+	CMOVQGT CX, AX
+	SUBQ    AX, CX
+	MOVQ    CX, 512(R8)
+	MOVQ    AX, CX
+	JMP     source
+
+beside:
+	MOVQ    536(R8), AX
+	ADDQ    360(R8), AX
+	MOVQ    336(R8), R10
+	MOVQ    R10, R11
+	MOVLQSX -8(AX), BX
+	MOVLQSX -4(AX), DX
+	ADDQ    BX, R10
+	ADDQ    DX, R11
+	MOVQ    344(R8), R9
+	MOVQ    352(R8), DI
+	JMP     source
+
 turn:
-	MOVQ    528(R8), CX
+	MOVQ    512(R8), CX
 	XORQ    AX, AX
-	MOVQ    AX, 528(R8)
-	MOVQ    552(R8), AX
+	MOVQ    AX, 512(R8)
+	MOVQ    536(R8), AX
 	ADDQ    360(R8), AX
 	MOVQ    336(R8), R10
 	MOVQ    R10, R11
@@ -877,7 +894,7 @@ rows0:
 	CMPQ    R14, R15
 	JEQ     rowsdone0
 	MOVQ    $0x00000000, AX
-	MOVQ    AX, 608(R8)
+	MOVQ    AX, 592(R8)
 	MOVLQSX 272(R8), DX
 	JMP     rowsupto
 
@@ -885,7 +902,7 @@ rows1:
 	CMPQ    R14, R15
 	JEQ     rowsdone1
 	MOVQ    $0x00000001, AX
-	MOVQ    AX, 608(R8)
+	MOVQ    AX, 592(R8)
 	MOVLQSX 276(R8), DX
 
 rowsupto:
@@ -1659,16 +1676,16 @@ rowsdone:
 	ADDQ    R10, AX
 	ADDQ    R11, BX
 	MOVQ    $0x00000040, DX
-	CMPQ    608(R8), $0x00
+	CMPQ    592(R8), $0x00
 	JEQ     rowsdone0
 	JMP     rowsdone1
 
 fetch0:
-	MOVQ    R14, 592(R8)
-	MOVQ    576(R8), DX
+	MOVQ    R14, 576(R8)
+	MOVQ    560(R8), DX
 	MOVBQZX 216(R8), R14
 	SHLQ    $0x08, R14
-	SUBQ    R14, 584(R8)
+	SUBQ    R14, 568(R8)
 
 lines0:
 	SUBQ       $0x00000100, R14
@@ -1681,8 +1698,8 @@ lines0:
 	JMP        lines0
 
 lines0done:
-	MOVQ DX, 576(R8)
-	MOVQ 592(R8), R14
+	MOVQ DX, 560(R8)
+	MOVQ 576(R8), R14
 	MOVQ $0x00000040, DX
 	JMP  fetched0
 
@@ -1698,10 +1715,13 @@ TEXT ·amxHigh(SB), NOSPLIT, $0-8
 	BYTE            $0x78
 	BYTE            $0x49
 	BYTE            $0x00
+	MOVQ            24(R8), R9
+	MOVQ            32(R8), DI
 	MOVQ            184(R8), SI
 	XORQ            R14, R14
 	XORQ            R15, R15
-	MOVQ            R14, 600(R8)
+	MOVQ            R14, 584(R8)
+	MOVQ            R14, 512(R8)
 	MOVQ            112(R8), AX
 	MOVQ            AX, 456(R8)
 	MOVQ            16(R8), AX
@@ -1723,7 +1743,7 @@ group:
 	MOVQ 96(R8), AX
 	MOVQ AX, 480(R8)
 	MOVQ 80(R8), AX
-	MOVQ AX, 536(R8)
+	MOVQ AX, 520(R8)
 	MOVQ 144(R8), AX
 	MOVQ AX, 408(R8)
 	MOVQ 152(R8), AX
@@ -1742,7 +1762,7 @@ panel:
 	SUBQ 64(R8), AX
 	MOVQ AX, 488(R8)
 	MOVQ 40(R8), AX
-	MOVQ AX, 544(R8)
+	MOVQ AX, 528(R8)
 
 chunk:
 	MOVQ    488(R8), AX
@@ -1750,33 +1770,25 @@ chunk:
 	CMPQ    BX, AX
 	CMOVQGT AX, BX
 	MOVQ    BX, 504(R8)
-	XORQ    DX, DX
-	SUBQ    368(R8), AX
-	CMOVQLT DX, AX
-	CMPQ    AX, BX
-	CMOVQGT BX, AX
-	MOVQ    AX, 512(R8)
-	NEGQ    AX
-	ADDQ    BX, AX
-	MOVQ    AX, 520(R8)
 	SHLQ    $0x0c, BX
-	MOVQ    536(R8), AX
+	MOVQ    520(R8), AX
 	ADDQ    224(R8), AX
-	MOVQ    AX, 576(R8)
+	MOVQ    AX, 560(R8)
+	XORQ    DX, DX
 	CMPQ    216(R8), $0x00
 	CMOVQEQ DX, BX
-	MOVQ    BX, 584(R8)
+	MOVQ    BX, 568(R8)
 	MOVQ    104(R8), AX
 	MOVQ    AX, 496(R8)
 	MOVQ    464(R8), AX
-	MOVQ    AX, 552(R8)
+	MOVQ    AX, 536(R8)
 	MOVQ    472(R8), AX
-	MOVQ    AX, 560(R8)
+	MOVQ    AX, 544(R8)
 	MOVQ    448(R8), AX
-	MOVQ    AX, 568(R8)
+	MOVQ    AX, 552(R8)
 
 block:
-	MOVQ    552(R8), AX
+	MOVQ    536(R8), AX
 	MOVQ    8(R8), R10
 	MOVQ    R10, R11
 	MOVLQSX (AX), BX
@@ -1784,17 +1796,17 @@ block:
 	ADDQ    BX, R10
 	ADDQ    CX, R11
 	ADDQ    $0x08, AX
-	MOVQ    AX, 552(R8)
-	MOVQ    536(R8), R12
-	MOVQ    544(R8), R13
-	MOVQ    24(R8), R9
-	MOVQ    32(R8), DI
-	MOVQ    520(R8), AX
-	MOVQ    AX, 528(R8)
-	MOVQ    512(R8), CX
-	MOVQ    488(R8), AX
-	CMPQ    AX, 48(R8)
-	JNE     resume
+	MOVQ    AX, 536(R8)
+	MOVQ    520(R8), R12
+	MOVQ    528(R8), R13
+	MOVQ    504(R8), CX
+	CMPQ    368(R8), $0x00
+	JNE     split
+
+source:
+	MOVQ 488(R8), AX
+	CMPQ AX, 48(R8)
+	JNE  resume
 
 	// TILEZERO TMM0
 	BYTE $0xc4
@@ -1823,10 +1835,10 @@ block:
 	BYTE $0x7b
 	BYTE $0x49
 	BYTE $0xd8
-	JMP  begin
+	JMP  step
 
 resume:
-	MOVQ 568(R8), AX
+	MOVQ 552(R8), AX
 	MOVQ $0x00000040, DX
 
 	// TILELOADD 0(AX)(DX*1), TMM0
@@ -1872,10 +1884,6 @@ resume:
 	BYTE $0x0c
 	BYTE $0x00
 	BYTE $0x00
-
-begin:
-	TESTQ CX, CX
-	JZ    turn
 
 step:
 	MOVLQSX (R13), AX
@@ -1943,7 +1951,7 @@ step:
 	BYTE $0x4a
 	BYTE $0x5c
 	BYTE $0xd5
-	CMPQ 584(R8), $0x00
+	CMPQ 568(R8), $0x00
 	JGT  fetch0
 
 fetched0:
@@ -1980,7 +1988,7 @@ rowsdone0:
 	BYTE $0x42
 	BYTE $0x5c
 	BYTE $0xcc
-	CMPQ 584(R8), $0x00
+	CMPQ 568(R8), $0x00
 	JGT  fetch1
 
 fetched1:
@@ -2027,7 +2035,7 @@ rowsdone1:
 	BYTE $0x4a
 	BYTE $0x5c
 	BYTE $0xc4
-	CMPQ 584(R8), $0x00
+	CMPQ 568(R8), $0x00
 	JGT  fetch2
 
 fetched2:
@@ -2063,7 +2071,7 @@ fetched2:
 	BYTE $0x42
 	BYTE $0x5c
 	BYTE $0xdd
-	CMPQ 584(R8), $0x00
+	CMPQ 568(R8), $0x00
 	JGT  fetch3
 
 fetched3:
@@ -2087,14 +2095,14 @@ awake:
 rowsdone2:
 	DECQ CX
 	JNZ  step
-	CMPQ 600(R8), $0x00
+	CMPQ 584(R8), $0x00
 	JNE  end
-	CMPQ 528(R8), $0x00
+	CMPQ 512(R8), $0x00
 	JNE  turn
 	MOVQ 488(R8), AX
 	CMPQ AX, 504(R8)
 	JE   summed
-	MOVQ 568(R8), AX
+	MOVQ 552(R8), AX
 	MOVQ $0x00000040, DX
 
 	// TILESTORED TMM0, 0(AX)(DX*1)
@@ -2141,16 +2149,16 @@ rowsdone2:
 	BYTE $0x00
 	BYTE $0x00
 	ADDQ $0x00001000, AX
-	MOVQ AX, 568(R8)
+	MOVQ AX, 552(R8)
 	DECQ 496(R8)
 	JNZ  block
 	MOVQ 504(R8), AX
 	SUBQ AX, 488(R8)
-	MOVQ 544(R8), BX
+	MOVQ 528(R8), BX
 	LEAQ (BX)(AX*4), BX
-	MOVQ BX, 544(R8)
+	MOVQ BX, 528(R8)
 	SHLQ $0x0c, AX
-	ADDQ AX, 536(R8)
+	ADDQ AX, 520(R8)
 	MOVQ 488(R8), AX
 	CMPQ AX, 72(R8)
 	JNE  chunk
@@ -2200,14 +2208,14 @@ summed:
 	BYTE    $0x08
 	BYTE    $0x00
 	BYTE    $0x00
-	MOVQ    568(R8), AX
+	MOVQ    552(R8), AX
 	ADDQ    $0x00001000, AX
-	MOVQ    AX, 568(R8)
-	MOVQ    560(R8), AX
+	MOVQ    AX, 552(R8)
+	MOVQ    544(R8), AX
 	MOVLQSX (AX), R14
 	MOVLQSX 4(AX), R15
 	ADDQ    $0x04, AX
-	MOVQ    AX, 560(R8)
+	MOVQ    AX, 544(R8)
 	MOVQ    136(R8), DX
 	CMPQ    R14, DX
 	CMOVQGT DX, R14
@@ -2241,7 +2249,7 @@ summed:
 	JNZ     block
 	MOVQ    504(R8), AX
 	SHLQ    $0x0c, AX
-	ADDQ    AX, 536(R8)
+	ADDQ    AX, 520(R8)
 	ADDQ    $0x00000080, 440(R8)
 	MOVQ    $0x00000040, BX
 	MOVQ    $0x00000080, DX
@@ -2256,21 +2264,21 @@ summed:
 
 nextpanel:
 	MOVQ 88(R8), AX
-	ADDQ AX, 536(R8)
+	ADDQ AX, 520(R8)
 	MOVQ 200(R8), AX
 	ADDQ AX, 448(R8)
 	DECQ 480(R8)
 	JNZ  panel
-	MOVQ 552(R8), AX
+	MOVQ 536(R8), AX
 	MOVQ AX, 464(R8)
-	MOVQ 560(R8), AX
+	MOVQ 544(R8), AX
 	MOVQ AX, 472(R8)
 	DECQ 456(R8)
 	JNZ  group
 	MOVQ $0x00000001, CX
-	MOVQ CX, 600(R8)
+	MOVQ CX, 584(R8)
 	MOVQ $0x00000002, AX
-	MOVQ AX, 608(R8)
+	MOVQ AX, 592(R8)
 	MOVQ R15, DX
 	CMPQ R14, DX
 	JNE  rows
@@ -2285,11 +2293,37 @@ end:
 	VZEROUPPER
 	RET
 
+split:
+	MOVQ    488(R8), AX
+	SUBQ    368(R8), AX
+	JLE     beside
+	MOVQ    24(R8), R9
+	MOVQ    32(R8), DI
+	CMPQ    AX, CX
+	CMOVQGT CX, AX
+	SUBQ    AX, CX
+	MOVQ    CX, 512(R8)
+	MOVQ    AX, CX
+	JMP     source
+
+beside:
+	MOVQ    536(R8), AX
+	ADDQ    360(R8), AX
+	MOVQ    336(R8), R10
+	MOVQ    R10, R11
+	MOVLQSX -8(AX), BX
+	MOVLQSX -4(AX), DX
+	ADDQ    BX, R10
+	ADDQ    DX, R11
+	MOVQ    344(R8), R9
+	MOVQ    352(R8), DI
+	JMP     source
+
 turn:
-	MOVQ    528(R8), CX
+	MOVQ    512(R8), CX
 	XORQ    AX, AX
-	MOVQ    AX, 528(R8)
-	MOVQ    552(R8), AX
+	MOVQ    AX, 512(R8)
+	MOVQ    536(R8), AX
 	ADDQ    360(R8), AX
 	MOVQ    336(R8), R10
 	MOVQ    R10, R11
@@ -2305,7 +2339,7 @@ rows0:
 	CMPQ    R14, R15
 	JEQ     rowsdone0
 	MOVQ    $0x00000000, AX
-	MOVQ    AX, 608(R8)
+	MOVQ    AX, 592(R8)
 	MOVLQSX 272(R8), DX
 	JMP     rowsupto
 
@@ -2313,7 +2347,7 @@ rows1:
 	CMPQ    R14, R15
 	JEQ     rowsdone1
 	MOVQ    $0x00000001, AX
-	MOVQ    AX, 608(R8)
+	MOVQ    AX, 592(R8)
 	MOVLQSX 276(R8), DX
 	JMP     rowsupto
 
@@ -2321,7 +2355,7 @@ rows2:
 	CMPQ    R14, R15
 	JEQ     rowsdone2
 	MOVQ    $0x00000002, AX
-	MOVQ    AX, 608(R8)
+	MOVQ    AX, 592(R8)
 	MOVLQSX 280(R8), DX
 
 rowsupto:
@@ -3095,18 +3129,18 @@ rowsdone:
 	ADDQ    R10, AX
 	ADDQ    R11, BX
 	MOVQ    $0x00000040, DX
-	CMPQ    608(R8), $0x00
+	CMPQ    592(R8), $0x00
 	JEQ     rowsdone0
-	CMPQ    608(R8), $0x01
+	CMPQ    592(R8), $0x01
 	JEQ     rowsdone1
 	JMP     rowsdone2
 
 fetch0:
-	MOVQ    R14, 592(R8)
-	MOVQ    576(R8), DX
+	MOVQ    R14, 576(R8)
+	MOVQ    560(R8), DX
 	MOVBQZX 216(R8), R14
 	SHLQ    $0x08, R14
-	SUBQ    R14, 584(R8)
+	SUBQ    R14, 568(R8)
 
 lines0:
 	SUBQ       $0x00000100, R14
@@ -3119,17 +3153,17 @@ lines0:
 	JMP        lines0
 
 lines0done:
-	MOVQ DX, 576(R8)
-	MOVQ 592(R8), R14
+	MOVQ DX, 560(R8)
+	MOVQ 576(R8), R14
 	MOVQ $0x00000040, DX
 	JMP  fetched0
 
 fetch1:
-	MOVQ    R14, 592(R8)
-	MOVQ    576(R8), DX
+	MOVQ    R14, 576(R8)
+	MOVQ    560(R8), DX
 	MOVBQZX 217(R8), R14
 	SHLQ    $0x08, R14
-	SUBQ    R14, 584(R8)
+	SUBQ    R14, 568(R8)
 
 lines1:
 	SUBQ       $0x00000100, R14
@@ -3142,17 +3176,17 @@ lines1:
 	JMP        lines1
 
 lines1done:
-	MOVQ DX, 576(R8)
-	MOVQ 592(R8), R14
+	MOVQ DX, 560(R8)
+	MOVQ 576(R8), R14
 	MOVQ $0x00000040, DX
 	JMP  fetched1
 
 fetch2:
-	MOVQ    R14, 592(R8)
-	MOVQ    576(R8), DX
+	MOVQ    R14, 576(R8)
+	MOVQ    560(R8), DX
 	MOVBQZX 218(R8), R14
 	SHLQ    $0x08, R14
-	SUBQ    R14, 584(R8)
+	SUBQ    R14, 568(R8)
 
 lines2:
 	SUBQ       $0x00000100, R14
@@ -3165,17 +3199,17 @@ lines2:
 	JMP        lines2
 
 lines2done:
-	MOVQ DX, 576(R8)
-	MOVQ 592(R8), R14
+	MOVQ DX, 560(R8)
+	MOVQ 576(R8), R14
 	MOVQ $0x00000040, DX
 	JMP  fetched2
 
 fetch3:
-	MOVQ    R14, 592(R8)
-	MOVQ    576(R8), DX
+	MOVQ    R14, 576(R8)
+	MOVQ    560(R8), DX
 	MOVBQZX 219(R8), R14
 	SHLQ    $0x08, R14
-	SUBQ    R14, 584(R8)
+	SUBQ    R14, 568(R8)
 
 lines3:
 	SUBQ       $0x00000100, R14
@@ -3188,8 +3222,8 @@ lines3:
 	JMP        lines3
 
 lines3done:
-	MOVQ DX, 576(R8)
-	MOVQ 592(R8), R14
+	MOVQ DX, 560(R8)
+	MOVQ 576(R8), R14
 	MOVQ $0x00000040, DX
 	JMP  fetched3
 
@@ -3206,11 +3240,14 @@ TEXT ·winogradStripMedium(SB), NOSPLIT, $0-8
 	BYTE            $0x49
 	BYTE            $0x00
 	MOVQ            296(R8), AX
-	MOVQ            AX, 616(R8)
+	MOVQ            AX, 600(R8)
+	MOVQ            24(R8), R9
+	MOVQ            32(R8), DI
 	MOVQ            184(R8), SI
 	XORQ            R14, R14
 	XORQ            R15, R15
-	MOVQ            R14, 600(R8)
+	MOVQ            R14, 584(R8)
+	MOVQ            R14, 512(R8)
 	MOVQ            112(R8), AX
 	MOVQ            AX, 456(R8)
 	MOVQ            16(R8), AX
@@ -3248,7 +3285,7 @@ group:
 	MOVQ 96(R8), AX
 	MOVQ AX, 480(R8)
 	MOVQ 80(R8), AX
-	MOVQ AX, 536(R8)
+	MOVQ AX, 520(R8)
 	MOVQ 144(R8), AX
 	MOVQ AX, 408(R8)
 	MOVQ 152(R8), AX
@@ -3267,7 +3304,7 @@ panel:
 	SUBQ 64(R8), AX
 	MOVQ AX, 488(R8)
 	MOVQ 40(R8), AX
-	MOVQ AX, 544(R8)
+	MOVQ AX, 528(R8)
 
 chunk:
 	MOVQ    488(R8), AX
@@ -3275,33 +3312,25 @@ chunk:
 	CMPQ    BX, AX
 	CMOVQGT AX, BX
 	MOVQ    BX, 504(R8)
-	XORQ    DX, DX
-	SUBQ    368(R8), AX
-	CMOVQLT DX, AX
-	CMPQ    AX, BX
-	CMOVQGT BX, AX
-	MOVQ    AX, 512(R8)
-	NEGQ    AX
-	ADDQ    BX, AX
-	MOVQ    AX, 520(R8)
 	SHLQ    $0x0b, BX
-	MOVQ    536(R8), AX
+	MOVQ    520(R8), AX
 	ADDQ    224(R8), AX
-	MOVQ    AX, 576(R8)
+	MOVQ    AX, 560(R8)
+	XORQ    DX, DX
 	CMPQ    216(R8), $0x00
 	CMOVQEQ DX, BX
-	MOVQ    BX, 584(R8)
+	MOVQ    BX, 568(R8)
 	MOVQ    104(R8), AX
 	MOVQ    AX, 496(R8)
 	MOVQ    464(R8), AX
-	MOVQ    AX, 552(R8)
+	MOVQ    AX, 536(R8)
 	MOVQ    472(R8), AX
-	MOVQ    AX, 560(R8)
+	MOVQ    AX, 544(R8)
 	MOVQ    448(R8), AX
-	MOVQ    AX, 568(R8)
+	MOVQ    AX, 552(R8)
 
 block:
-	MOVQ    552(R8), AX
+	MOVQ    536(R8), AX
 	MOVQ    8(R8), R10
 	MOVQ    R10, R11
 	MOVLQSX (AX), BX
@@ -3309,17 +3338,17 @@ block:
 	ADDQ    BX, R10
 	ADDQ    CX, R11
 	ADDQ    $0x08, AX
-	MOVQ    AX, 552(R8)
-	MOVQ    536(R8), R12
-	MOVQ    544(R8), R13
-	MOVQ    24(R8), R9
-	MOVQ    32(R8), DI
-	MOVQ    520(R8), AX
-	MOVQ    AX, 528(R8)
-	MOVQ    512(R8), CX
-	MOVQ    488(R8), AX
-	CMPQ    AX, 48(R8)
-	JNE     resume
+	MOVQ    AX, 536(R8)
+	MOVQ    520(R8), R12
+	MOVQ    528(R8), R13
+	MOVQ    504(R8), CX
+	CMPQ    368(R8), $0x00
+	JNE     split
+
+source:
+	MOVQ 488(R8), AX
+	CMPQ AX, 48(R8)
+	JNE  resume
 
 	// TILEZERO TMM0
 	BYTE $0xc4
@@ -3348,10 +3377,10 @@ block:
 	BYTE $0x7b
 	BYTE $0x49
 	BYTE $0xd8
-	JMP  begin
+	JMP  step
 
 resume:
-	MOVQ 568(R8), AX
+	MOVQ 552(R8), AX
 	MOVQ $0x00000040, DX
 
 	// TILELOADD 0(AX)(DX*1), TMM0
@@ -3397,10 +3426,6 @@ resume:
 	BYTE $0x0c
 	BYTE $0x00
 	BYTE $0x00
-
-begin:
-	TESTQ CX, CX
-	JZ    turn
 
 step:
 	MOVLQSX (R13), AX
@@ -3451,7 +3476,7 @@ step:
 	BYTE $0x42
 	BYTE $0x5c
 	BYTE $0xcc
-	CMPQ 584(R8), $0x00
+	CMPQ 568(R8), $0x00
 	JGT  fetch0
 
 fetched0:
@@ -4323,12 +4348,12 @@ stripdone:
 stripsdone:
 	DECQ CX
 	JNZ  step
-	CMPQ 528(R8), $0x00
+	CMPQ 512(R8), $0x00
 	JNE  turn
 	MOVQ 488(R8), AX
 	CMPQ AX, 504(R8)
 	JE   summed
-	MOVQ 568(R8), AX
+	MOVQ 552(R8), AX
 	MOVQ $0x00000040, DX
 
 	// TILESTORED TMM0, 0(AX)(DX*1)
@@ -4375,16 +4400,16 @@ stripsdone:
 	BYTE $0x00
 	BYTE $0x00
 	ADDQ $0x00001000, AX
-	MOVQ AX, 568(R8)
+	MOVQ AX, 552(R8)
 	DECQ 496(R8)
 	JNZ  block
 	MOVQ 504(R8), AX
 	SUBQ AX, 488(R8)
-	MOVQ 544(R8), BX
+	MOVQ 528(R8), BX
 	LEAQ (BX)(AX*4), BX
-	MOVQ BX, 544(R8)
+	MOVQ BX, 528(R8)
 	SHLQ $0x0b, AX
-	ADDQ AX, 536(R8)
+	ADDQ AX, 520(R8)
 	MOVQ 488(R8), AX
 	CMPQ AX, 72(R8)
 	JNE  chunk
@@ -4392,7 +4417,7 @@ stripsdone:
 
 summed:
 	MOVQ $0x00000080, AX
-	MOVQ 616(R8), BX
+	MOVQ 600(R8), BX
 
 	// TILESTORED TMM0, 0(BX)(AX*1)
 	BYTE $0xc4
@@ -4434,16 +4459,16 @@ summed:
 	BYTE    $0x08
 	BYTE    $0x00
 	BYTE    $0x00
-	MOVQ    568(R8), AX
+	MOVQ    552(R8), AX
 	ADDQ    $0x00001000, AX
-	MOVQ    AX, 568(R8)
+	MOVQ    AX, 552(R8)
 	ADDQ    $0x00001000, BX
-	MOVQ    BX, 616(R8)
+	MOVQ    BX, 600(R8)
 	DECQ    496(R8)
 	JNZ     block
 	MOVQ    504(R8), AX
 	SHLQ    $0x0b, AX
-	ADDQ    AX, 536(R8)
+	ADDQ    AX, 520(R8)
 	ADDQ    $0x00000080, 440(R8)
 	MOVQ    $0x00000040, BX
 	MOVQ    $0x00000080, DX
@@ -4458,14 +4483,14 @@ summed:
 
 nextpanel:
 	MOVQ 88(R8), AX
-	ADDQ AX, 536(R8)
+	ADDQ AX, 520(R8)
 	MOVQ 200(R8), AX
 	ADDQ AX, 448(R8)
 	DECQ 480(R8)
 	JNZ  panel
-	MOVQ 552(R8), AX
+	MOVQ 536(R8), AX
 	MOVQ AX, 464(R8)
-	MOVQ 560(R8), AX
+	MOVQ 544(R8), AX
 	MOVQ AX, 472(R8)
 	DECQ 456(R8)
 	JNZ  group
@@ -4479,11 +4504,37 @@ nextpanel:
 	VZEROUPPER
 	RET
 
+split:
+	MOVQ    488(R8), AX
+	SUBQ    368(R8), AX
+	JLE     beside
+	MOVQ    24(R8), R9
+	MOVQ    32(R8), DI
+	CMPQ    AX, CX
+	CMOVQGT CX, AX
+	SUBQ    AX, CX
+	MOVQ    CX, 512(R8)
+	MOVQ    AX, CX
+	JMP     source
+
+beside:
+	MOVQ    536(R8), AX
+	ADDQ    360(R8), AX
+	MOVQ    336(R8), R10
+	MOVQ    R10, R11
+	MOVLQSX -8(AX), BX
+	MOVLQSX -4(AX), DX
+	ADDQ    BX, R10
+	ADDQ    DX, R11
+	MOVQ    344(R8), R9
+	MOVQ    352(R8), DI
+	JMP     source
+
 turn:
-	MOVQ    528(R8), CX
+	MOVQ    512(R8), CX
 	XORQ    AX, AX
-	MOVQ    AX, 528(R8)
-	MOVQ    552(R8), AX
+	MOVQ    AX, 512(R8)
+	MOVQ    536(R8), AX
 	ADDQ    360(R8), AX
 	MOVQ    336(R8), R10
 	MOVQ    R10, R11
@@ -4496,11 +4547,11 @@ turn:
 	JMP     step
 
 fetch0:
-	MOVQ    R14, 592(R8)
-	MOVQ    576(R8), DX
+	MOVQ    R14, 576(R8)
+	MOVQ    560(R8), DX
 	MOVBQZX 216(R8), R14
 	SHLQ    $0x08, R14
-	SUBQ    R14, 584(R8)
+	SUBQ    R14, 568(R8)
 
 lines0:
 	SUBQ       $0x00000100, R14
@@ -4513,8 +4564,8 @@ lines0:
 	JMP        lines0
 
 lines0done:
-	MOVQ DX, 576(R8)
-	MOVQ 592(R8), R14
+	MOVQ DX, 560(R8)
+	MOVQ 576(R8), R14
 	MOVQ $0x00000040, DX
 	JMP  fetched0
 
@@ -4531,11 +4582,14 @@ TEXT ·winogradStripHigh(SB), NOSPLIT, $0-8
 	BYTE            $0x49
 	BYTE            $0x00
 	MOVQ            296(R8), AX
-	MOVQ            AX, 616(R8)
+	MOVQ            AX, 600(R8)
+	MOVQ            24(R8), R9
+	MOVQ            32(R8), DI
 	MOVQ            184(R8), SI
 	XORQ            R14, R14
 	XORQ            R15, R15
-	MOVQ            R14, 600(R8)
+	MOVQ            R14, 584(R8)
+	MOVQ            R14, 512(R8)
 	MOVQ            112(R8), AX
 	MOVQ            AX, 456(R8)
 	MOVQ            16(R8), AX
@@ -4573,7 +4627,7 @@ group:
 	MOVQ 96(R8), AX
 	MOVQ AX, 480(R8)
 	MOVQ 80(R8), AX
-	MOVQ AX, 536(R8)
+	MOVQ AX, 520(R8)
 	MOVQ 144(R8), AX
 	MOVQ AX, 408(R8)
 	MOVQ 152(R8), AX
@@ -4592,7 +4646,7 @@ panel:
 	SUBQ 64(R8), AX
 	MOVQ AX, 488(R8)
 	MOVQ 40(R8), AX
-	MOVQ AX, 544(R8)
+	MOVQ AX, 528(R8)
 
 chunk:
 	MOVQ    488(R8), AX
@@ -4600,33 +4654,25 @@ chunk:
 	CMPQ    BX, AX
 	CMOVQGT AX, BX
 	MOVQ    BX, 504(R8)
-	XORQ    DX, DX
-	SUBQ    368(R8), AX
-	CMOVQLT DX, AX
-	CMPQ    AX, BX
-	CMOVQGT BX, AX
-	MOVQ    AX, 512(R8)
-	NEGQ    AX
-	ADDQ    BX, AX
-	MOVQ    AX, 520(R8)
 	SHLQ    $0x0c, BX
-	MOVQ    536(R8), AX
+	MOVQ    520(R8), AX
 	ADDQ    224(R8), AX
-	MOVQ    AX, 576(R8)
+	MOVQ    AX, 560(R8)
+	XORQ    DX, DX
 	CMPQ    216(R8), $0x00
 	CMOVQEQ DX, BX
-	MOVQ    BX, 584(R8)
+	MOVQ    BX, 568(R8)
 	MOVQ    104(R8), AX
 	MOVQ    AX, 496(R8)
 	MOVQ    464(R8), AX
-	MOVQ    AX, 552(R8)
+	MOVQ    AX, 536(R8)
 	MOVQ    472(R8), AX
-	MOVQ    AX, 560(R8)
+	MOVQ    AX, 544(R8)
 	MOVQ    448(R8), AX
-	MOVQ    AX, 568(R8)
+	MOVQ    AX, 552(R8)
 
 block:
-	MOVQ    552(R8), AX
+	MOVQ    536(R8), AX
 	MOVQ    8(R8), R10
 	MOVQ    R10, R11
 	MOVLQSX (AX), BX
@@ -4634,17 +4680,17 @@ block:
 	ADDQ    BX, R10
 	ADDQ    CX, R11
 	ADDQ    $0x08, AX
-	MOVQ    AX, 552(R8)
-	MOVQ    536(R8), R12
-	MOVQ    544(R8), R13
-	MOVQ    24(R8), R9
-	MOVQ    32(R8), DI
-	MOVQ    520(R8), AX
-	MOVQ    AX, 528(R8)
-	MOVQ    512(R8), CX
-	MOVQ    488(R8), AX
-	CMPQ    AX, 48(R8)
-	JNE     resume
+	MOVQ    AX, 536(R8)
+	MOVQ    520(R8), R12
+	MOVQ    528(R8), R13
+	MOVQ    504(R8), CX
+	CMPQ    368(R8), $0x00
+	JNE     split
+
+source:
+	MOVQ 488(R8), AX
+	CMPQ AX, 48(R8)
+	JNE  resume
 
 	// TILEZERO TMM0
 	BYTE $0xc4
@@ -4673,10 +4719,10 @@ block:
 	BYTE $0x7b
 	BYTE $0x49
 	BYTE $0xd8
-	JMP  begin
+	JMP  step
 
 resume:
-	MOVQ 568(R8), AX
+	MOVQ 552(R8), AX
 	MOVQ $0x00000040, DX
 
 	// TILELOADD 0(AX)(DX*1), TMM0
@@ -4722,10 +4768,6 @@ resume:
 	BYTE $0x0c
 	BYTE $0x00
 	BYTE $0x00
-
-begin:
-	TESTQ CX, CX
-	JZ    turn
 
 step:
 	MOVLQSX (R13), AX
@@ -4793,7 +4835,7 @@ step:
 	BYTE $0x4a
 	BYTE $0x5c
 	BYTE $0xd5
-	CMPQ 584(R8), $0x00
+	CMPQ 568(R8), $0x00
 	JGT  fetch0
 
 fetched0:
@@ -4827,7 +4869,7 @@ fetched0:
 	BYTE $0x42
 	BYTE $0x5c
 	BYTE $0xcc
-	CMPQ 584(R8), $0x00
+	CMPQ 568(R8), $0x00
 	JGT  fetch1
 
 fetched1:
@@ -4871,7 +4913,7 @@ fetched1:
 	BYTE $0x4a
 	BYTE $0x5c
 	BYTE $0xc4
-	CMPQ 584(R8), $0x00
+	CMPQ 568(R8), $0x00
 	JGT  fetch2
 
 fetched2:
@@ -4907,7 +4949,7 @@ fetched2:
 	BYTE $0x42
 	BYTE $0x5c
 	BYTE $0xdd
-	CMPQ 584(R8), $0x00
+	CMPQ 568(R8), $0x00
 	JGT  fetch3
 
 fetched3:
@@ -5758,12 +5800,12 @@ stripdone:
 stripsdone:
 	DECQ CX
 	JNZ  step
-	CMPQ 528(R8), $0x00
+	CMPQ 512(R8), $0x00
 	JNE  turn
 	MOVQ 488(R8), AX
 	CMPQ AX, 504(R8)
 	JE   summed
-	MOVQ 568(R8), AX
+	MOVQ 552(R8), AX
 	MOVQ $0x00000040, DX
 
 	// TILESTORED TMM0, 0(AX)(DX*1)
@@ -5810,16 +5852,16 @@ stripsdone:
 	BYTE $0x00
 	BYTE $0x00
 	ADDQ $0x00001000, AX
-	MOVQ AX, 568(R8)
+	MOVQ AX, 552(R8)
 	DECQ 496(R8)
 	JNZ  block
 	MOVQ 504(R8), AX
 	SUBQ AX, 488(R8)
-	MOVQ 544(R8), BX
+	MOVQ 528(R8), BX
 	LEAQ (BX)(AX*4), BX
-	MOVQ BX, 544(R8)
+	MOVQ BX, 528(R8)
 	SHLQ $0x0c, AX
-	ADDQ AX, 536(R8)
+	ADDQ AX, 520(R8)
 	MOVQ 488(R8), AX
 	CMPQ AX, 72(R8)
 	JNE  chunk
@@ -5827,7 +5869,7 @@ stripsdone:
 
 summed:
 	MOVQ $0x00000080, AX
-	MOVQ 616(R8), BX
+	MOVQ 600(R8), BX
 
 	// TILESTORED TMM0, 0(BX)(AX*1)
 	BYTE $0xc4
@@ -5869,16 +5911,16 @@ summed:
 	BYTE    $0x08
 	BYTE    $0x00
 	BYTE    $0x00
-	MOVQ    568(R8), AX
+	MOVQ    552(R8), AX
 	ADDQ    $0x00001000, AX
-	MOVQ    AX, 568(R8)
+	MOVQ    AX, 552(R8)
 	ADDQ    $0x00001000, BX
-	MOVQ    BX, 616(R8)
+	MOVQ    BX, 600(R8)
 	DECQ    496(R8)
 	JNZ     block
 	MOVQ    504(R8), AX
 	SHLQ    $0x0c, AX
-	ADDQ    AX, 536(R8)
+	ADDQ    AX, 520(R8)
 	ADDQ    $0x00000080, 440(R8)
 	MOVQ    $0x00000040, BX
 	MOVQ    $0x00000080, DX
@@ -5893,14 +5935,14 @@ summed:
 
 nextpanel:
 	MOVQ 88(R8), AX
-	ADDQ AX, 536(R8)
+	ADDQ AX, 520(R8)
 	MOVQ 200(R8), AX
 	ADDQ AX, 448(R8)
 	DECQ 480(R8)
 	JNZ  panel
-	MOVQ 552(R8), AX
+	MOVQ 536(R8), AX
 	MOVQ AX, 464(R8)
-	MOVQ 560(R8), AX
+	MOVQ 544(R8), AX
 	MOVQ AX, 472(R8)
 	DECQ 456(R8)
 	JNZ  group
@@ -5914,11 +5956,37 @@ nextpanel:
 	VZEROUPPER
 	RET
 
+split:
+	MOVQ    488(R8), AX
+	SUBQ    368(R8), AX
+	JLE     beside
+	MOVQ    24(R8), R9
+	MOVQ    32(R8), DI
+	CMPQ    AX, CX
+	CMOVQGT CX, AX
+	SUBQ    AX, CX
+	MOVQ    CX, 512(R8)
+	MOVQ    AX, CX
+	JMP     source
+
+beside:
+	MOVQ    536(R8), AX
+	ADDQ    360(R8), AX
+	MOVQ    336(R8), R10
+	MOVQ    R10, R11
+	MOVLQSX -8(AX), BX
+	MOVLQSX -4(AX), DX
+	ADDQ    BX, R10
+	ADDQ    DX, R11
+	MOVQ    344(R8), R9
+	MOVQ    352(R8), DI
+	JMP     source
+
 turn:
-	MOVQ    528(R8), CX
+	MOVQ    512(R8), CX
 	XORQ    AX, AX
-	MOVQ    AX, 528(R8)
-	MOVQ    552(R8), AX
+	MOVQ    AX, 512(R8)
+	MOVQ    536(R8), AX
 	ADDQ    360(R8), AX
 	MOVQ    336(R8), R10
 	MOVQ    R10, R11
@@ -5931,11 +5999,11 @@ turn:
 	JMP     step
 
 fetch0:
-	MOVQ    R14, 592(R8)
-	MOVQ    576(R8), DX
+	MOVQ    R14, 576(R8)
+	MOVQ    560(R8), DX
 	MOVBQZX 216(R8), R14
 	SHLQ    $0x08, R14
-	SUBQ    R14, 584(R8)
+	SUBQ    R14, 568(R8)
 
 lines0:
 	SUBQ       $0x00000100, R14
@@ -5948,17 +6016,17 @@ lines0:
 	JMP        lines0
 
 lines0done:
-	MOVQ DX, 576(R8)
-	MOVQ 592(R8), R14
+	MOVQ DX, 560(R8)
+	MOVQ 576(R8), R14
 	MOVQ $0x00000040, DX
 	JMP  fetched0
 
 fetch1:
-	MOVQ    R14, 592(R8)
-	MOVQ    576(R8), DX
+	MOVQ    R14, 576(R8)
+	MOVQ    560(R8), DX
 	MOVBQZX 217(R8), R14
 	SHLQ    $0x08, R14
-	SUBQ    R14, 584(R8)
+	SUBQ    R14, 568(R8)
 
 lines1:
 	SUBQ       $0x00000100, R14
@@ -5971,17 +6039,17 @@ lines1:
 	JMP        lines1
 
 lines1done:
-	MOVQ DX, 576(R8)
-	MOVQ 592(R8), R14
+	MOVQ DX, 560(R8)
+	MOVQ 576(R8), R14
 	MOVQ $0x00000040, DX
 	JMP  fetched1
 
 fetch2:
-	MOVQ    R14, 592(R8)
-	MOVQ    576(R8), DX
+	MOVQ    R14, 576(R8)
+	MOVQ    560(R8), DX
 	MOVBQZX 218(R8), R14
 	SHLQ    $0x08, R14
-	SUBQ    R14, 584(R8)
+	SUBQ    R14, 568(R8)
 
 lines2:
 	SUBQ       $0x00000100, R14
@@ -5994,17 +6062,17 @@ lines2:
 	JMP        lines2
 
 lines2done:
-	MOVQ DX, 576(R8)
-	MOVQ 592(R8), R14
+	MOVQ DX, 560(R8)
+	MOVQ 576(R8), R14
 	MOVQ $0x00000040, DX
 	JMP  fetched2
 
 fetch3:
-	MOVQ    R14, 592(R8)
-	MOVQ    576(R8), DX
+	MOVQ    R14, 576(R8)
+	MOVQ    560(R8), DX
 	MOVBQZX 219(R8), R14
 	SHLQ    $0x08, R14
-	SUBQ    R14, 584(R8)
+	SUBQ    R14, 568(R8)
 
 lines3:
 	SUBQ       $0x00000100, R14
@@ -6017,8 +6085,8 @@ lines3:
 	JMP        lines3
 
 lines3done:
-	MOVQ DX, 576(R8)
-	MOVQ 592(R8), R14
+	MOVQ DX, 560(R8)
+	MOVQ 576(R8), R14
 	MOVQ $0x00000040, DX
 	JMP  fetched3
 

@@ -94,7 +94,7 @@ type tileArgs struct {
 	besideLow    int
 	besideTiles  int // bytes from the offsets of a block's tiles to those of the same positions there
 	besideSteps  int
-	_            [31]uint64 // what the kernels keep between the rows
+	_            [29]uint64 // what the kernels keep between the rows
 }
 
 // tileConfig is the operand of LDTILECFG.

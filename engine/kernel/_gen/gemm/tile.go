@@ -76,9 +76,7 @@ const (
 	aStepsLeft
 	aBlocksLeft
 	aChunkSteps
-	aChunkFirst  // steps of the chunk that read the first source,
-	aChunkBeside // and the second
-	aBesideLeft
+	aBesideLeft // steps of the block that read the second source
 	aChunkB
 	aChunkOffsets
 	aTilesNext
@@ -139,10 +137,13 @@ func tileKernel(name string, planes int, strips bool) {
 	if strips {
 		copyArg(aProducts, aProductsNext)
 	}
+	load(aAStride, R9)
+	load(aALow, RDI)
 	load(aSums, RSI)
 	XORQ(R14, R14)
 	XORQ(R15, R15)
 	MOVQ(R14, arg(aDone))
+	MOVQ(R14, arg(aBesideLeft))
 	copyArg(aGroups, aGroupsLeft)
 	copyArg(aTiles, aGroupTiles)
 	copyArg(aStarts, aGroupStarts)
@@ -170,19 +171,11 @@ func tileKernel(name string, planes int, strips bool) {
 	CMPQ(RBX, RAX)
 	CMOVQGT(RAX, RBX)
 	MOVQ(RBX, arg(aChunkSteps))
-	XORQ(RDX, RDX)
-	SUBQ(arg(aBesideSteps), RAX)
-	CMOVQLT(RDX, RAX)
-	CMPQ(RAX, RBX)
-	CMOVQGT(RBX, RAX)
-	MOVQ(RAX, arg(aChunkFirst))
-	NEGQ(RAX)
-	ADDQ(RBX, RAX)
-	MOVQ(RAX, arg(aChunkBeside))
 	SHLQ(stepShift, RBX)
 	load(aChunkB, RAX)
 	ADDQ(arg(aAhead), RAX)
 	MOVQ(RAX, arg(aFetchNext))
+	XORQ(RDX, RDX)
 	CMPQ(arg(aFetch), Imm(0))
 	CMOVQEQ(RDX, RBX)
 	MOVQ(RBX, arg(aFetchLeft))
@@ -203,26 +196,23 @@ func tileKernel(name string, planes int, strips bool) {
 	MOVQ(RAX, arg(aTilesNext))
 	load(aChunkB, R12)
 	load(aChunkOffsets, R13)
-	load(aAStride, R9)
-	load(aALow, RDI)
-	copyArg(aChunkBeside, aBesideLeft)
-	load(aChunkFirst, RCX)
+	load(aChunkSteps, RCX)
+	CMPQ(arg(aBesideSteps), Imm(0))
+	JNE(j("split"))
+	Label("source")
 	load(aStepsLeft, RAX)
 	CMPQ(RAX, arg(aSteps))
 	JNE(j("resume"))
 	for t := range amx.Tile(4) {
 		amx.Zero(t)
 	}
-	JMP(j("begin"))
+	JMP(j("step"))
 	Label("resume")
 	load(aAccNext, RAX)
 	MOVQ(U32(64), RDX)
 	for t := range amx.Tile(4) {
 		amx.Load(t, RAX, RDX, 1024*int32(t))
 	}
-	Label("begin")
-	TESTQ(RCX, RCX)
-	JZ(j("turn"))
 
 	Label("step")
 	MOVLQSX(Mem{Base: R13}, RAX)
@@ -421,21 +411,39 @@ func tileKernel(name string, planes int, strips bool) {
 	VZEROUPPER()
 	RET()
 
-	// The other steps of the block read the second source.
+	// The steps of a chunk that read the second source, which are its last or all, are kept apart from the others.
+	second := func() {
+		load(aTilesNext, RAX)
+		ADDQ(arg(aBesideTiles), RAX)
+		load(aBeside, R10)
+		MOVQ(R10, R11)
+		MOVLQSX(Mem{Base: RAX, Disp: -8}, RBX)
+		MOVLQSX(Mem{Base: RAX, Disp: -4}, RDX)
+		ADDQ(RBX, R10)
+		ADDQ(RDX, R11)
+		load(aBesideStride, R9)
+		load(aBesideLow, RDI)
+	}
+	Label("split")
+	load(aStepsLeft, RAX)
+	SUBQ(arg(aBesideSteps), RAX)
+	JLE(j("beside"))
+	load(aAStride, R9)
+	load(aALow, RDI)
+	CMPQ(RAX, RCX)
+	CMOVQGT(RCX, RAX)
+	SUBQ(RAX, RCX)
+	MOVQ(RCX, arg(aBesideLeft))
+	MOVQ(RAX, RCX)
+	JMP(j("source"))
+	Label("beside")
+	second()
+	JMP(j("source"))
 	Label("turn")
 	load(aBesideLeft, RCX)
 	XORQ(RAX, RAX)
 	MOVQ(RAX, arg(aBesideLeft))
-	load(aTilesNext, RAX)
-	ADDQ(arg(aBesideTiles), RAX)
-	load(aBeside, R10)
-	MOVQ(R10, R11)
-	MOVLQSX(Mem{Base: RAX, Disp: -8}, RBX)
-	MOVLQSX(Mem{Base: RAX, Disp: -4}, RDX)
-	ADDQ(RBX, R10)
-	ADDQ(RDX, R11)
-	load(aBesideStride, R9)
-	load(aBesideLow, RDI)
+	second()
 	JMP(j("step"))
 
 	if !strips {
