@@ -5,8 +5,9 @@
 //
 // The compiler drops what does nothing in inference, folds batch norm, layer scale and constant affine maps into weights,
 // and lets convolutions apply bias, activation and residual sum before they store. Where both branches of a residual block end in a
-// 1×1 convolution, one product computes them, if there is a kernel for that. Concatenations and slices are views where possible; a linear layer behind a flattened map is a convolution whose kernel covers the map. Every value gets a place in one
-// arena such that values that are needed at the same time do not overlap. The result is a list of steps, each a kernel bound to geometry
+// 1×1 convolution, one product computes them, if there is a kernel for that. Concatenations and slices are views where possible; a linear
+// layer behind a flattened map is a convolution whose kernel covers the map. Every value gets a place in one arena such that values that
+// are needed at the same time do not overlap. The result is a list of steps, each a kernel bound to geometry
 // and cut into tasks.
 //
 // # Precision

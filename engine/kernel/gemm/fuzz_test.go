@@ -14,6 +14,7 @@ func FuzzConv(f *testing.F) {
 	f.Add(uint64(2), uint8(2), uint8(1), uint8(7), uint8(1), uint8(2), uint8(0), uint8(14), uint8(7))
 	f.Add(uint64(3), uint8(1), uint8(2), uint8(1), uint8(1), uint8(1), uint8(0), uint8(1), uint8(33))
 	f.Add(uint64(4), uint8(2), uint8(0), uint8(2), uint8(2), uint8(0), uint8(0x55), uint8(13), uint8(7))
+	f.Add(uint64(6), uint8(3), uint8(1), uint8(0), uint8(0), uint8(0), uint8(0), uint8(13), uint8(7))
 	f.Add(uint64(5), uint8(3), uint8(0), uint8(2), uint8(2), uint8(0), uint8(0), uint8(7), uint8(33))
 	f.Fuzz(func(t *testing.T, seed uint64, tier, precision, kh, kw, stride, pad, h, w uint8) {
 		r := rand.New(rand.NewPCG(seed, 7))
@@ -24,6 +25,11 @@ func FuzzConv(f *testing.F) {
 		s.PadTop, s.PadLeft, s.PadBottom, s.PadRight = int(pad%4), int(pad/4%4), int(pad/16%4), int(pad/64)
 		c.h, c.w = int(h%40)+1, int(w%40)+1
 		s.Winograd = winogradSizes[seed%3]
+		projected := *s
+		projected.Projection = Projection{In: 1 + r.IntN(100), StrideH: 1 + r.IntN(3), StrideW: 1 + r.IntN(3)}
+		if seed%2 == 0 && Projects(projected) {
+			*s, c.residual, c.inPlace, c.residualFormat = projected, false, false, c.srcFormat
+		}
 		if c.n*c.h*c.w*s.Out*s.In/s.Groups*s.KernelH*s.KernelW > 4e6 {
 			t.Skip("too large for the float64 sums")
 		}
