@@ -136,8 +136,12 @@ func (n *network) poolLast() {
 
 // pointwise reports whether the op is a convolution that computes each pixel from one of its operand, and nothing more.
 func (o *op) pointwise() bool {
-	return o.kind == kConv && o.conv.Groups == 1 && o.act == kernel.None && o.residual == nil &&
-		o.conv.Kernel == graph.Square(1) && o.conv.Stride == graph.Square(1) && o.pads == (graph.Pads{})
+	return o.oneByOne() && o.conv.Stride == graph.Square(1) && o.act == kernel.None && o.residual == nil
+}
+
+// oneByOne reports whether the op is a 1×1 convolution without padding and groups, whatever its stride and what comes behind its sums.
+func (o *op) oneByOne() bool {
+	return o.kind == kConv && o.conv.Groups == 1 && o.conv.Kernel == graph.Square(1) && o.pads == (graph.Pads{})
 }
 
 // fuseActivations lets ops apply the activation behind them before they store. An activation that never decreases commutes with
@@ -238,10 +242,8 @@ func (n *network) fuseProjections(can func(o *op) bool) {
 	n.link()
 }
 
-// projects reports whether the op is a 1×1 convolution without padding and groups.
-func (o *op) projects() bool {
-	return o.kind == kConv && o.conv.Groups == 1 && o.conv.Kernel == graph.Square(1) && o.pads == (graph.Pads{}) && !o.out.shape.IsVector()
-}
+// projects reports whether the op is a 1×1 convolution of maps.
+func (o *op) projects() bool { return o.oneByOne() && !o.out.shape.IsVector() }
 
 // flattenIntoConv turns a linear layer on a flattened map into a convolution whose kernel is the whole map: the linear layer's
 // columns are in PyTorch's order (channel, row, column), which is that of a convolution's weights.

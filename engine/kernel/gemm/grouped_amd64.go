@@ -104,8 +104,7 @@ func (c *vectorConv) packGroups(w *weights, bundle int) {
 
 // multiply computes a line of n positions of a vector of channels.
 func (p *groupedArgs) multiply(size groupedSize, n int) {
-	p.blocks = (n + size.positions - 1) / size.positions
-	p.rows, p.longer = n/p.blocks, n%p.blocks
+	p.blocks, p.rows, p.longer = divideRows(n, size.positions)
 	switch {
 	case size.lanes == 16 && size.channels == 4:
 		grouped512Of4(p)

@@ -257,12 +257,15 @@ func (p *geometry) setBands(rows, images int, d *depth, g grain) {
 	p.positions = p.bandPositions(p.bandRows, p.bandImages)
 	const overread = 64 // a step may read this much behind the last value of a run: it must be finite
 	p.phaseBytes = (p.stagedRows()*p.across*p.width+p.tail)*p.pixel + overread
-	p.blockBytes = (p.phases*p.phaseBytes + 63) &^ 63
+	p.blockBytes = align64(p.phases * p.phaseBytes)
 	if p.blockBytes%1024 == 0 {
 		p.blockBytes += 64
 	}
 	p.planeBytes = d.bundles * p.slice * p.blockBytes
 }
+
+// align64 rounds bytes up to whole cache lines.
+func align64(bytes int) int { return (bytes + 63) &^ 63 }
 
 // bandPositions returns how many positions a band of so many rows and images has.
 func (p *geometry) bandPositions(rows, images int) int { return p.position(images-1, rows-1) + p.ow }

@@ -7,32 +7,7 @@ import (
 	"unsafe"
 
 	"github.com/go-modelzoo/zoo/engine/kernel"
-	"github.com/go-modelzoo/zoo/engine/kernel/cpu"
 )
-
-// productSize is what one of the kernels of products sums at a time.
-type productSize struct {
-	lanes int // of a vector; a panel has two vectors of columns
-	rows  int // of sums in registers
-	// fetchRows is up to how many rows a block fetches as many bytes as it reads; with more rows, half of them.
-	fetchRows int
-}
-
-var (
-	products512 = productSize{lanes: 16, rows: 14, fetchRows: 9} // 28 of 32 registers
-	products256 = productSize{lanes: 8, rows: 6, fetchRows: 3}   // 12 of 16 registers
-)
-
-// productsOf returns the size of products on a tier.
-func productsOf(tier cpu.Tier) productSize {
-	if tier >= cpu.AVX512 {
-		return products512
-	}
-	return products256
-}
-
-// panel is the columns of a product.
-func (s productSize) panel() int { return 2 * s.lanes }
 
 // groupBytes is the size of the weights of a group of values and a panel.
 func (s productSize) groupBytes() int { return unrollValues * s.panel() * 4 }
@@ -84,10 +59,15 @@ func product256(args *productArgs)
 // noBias is added where there is none.
 var noBias [32]float32
 
+// divideRows divides n rows into blocks of at most so many, of nearly the same size: so many rows, the first blocks of one more.
+func divideRows(n, most int) (blocks, rows, longer int) {
+	blocks = (n + most - 1) / most
+	return blocks, n / blocks, n % blocks
+}
+
 // multiply multiplies n rows, and fetches on from next if it shall.
 func (p *productArgs) multiply(s productSize, n int, fetch bool) {
-	p.blocks = (n + s.rows - 1) / s.rows
-	p.rows, p.longer = n/p.blocks, n%p.blocks
+	p.blocks, p.rows, p.longer = divideRows(n, s.rows)
 	p.nextStep = 0
 	if fetch {
 		p.nextStep = s.groupBytes()

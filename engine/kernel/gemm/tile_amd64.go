@@ -509,10 +509,7 @@ func (t *tileCall) run(task int, src, dst kernel.Map, residual *kernel.Map, scra
 	args.rows = &rows[0]
 	firstBundle, lastBundle := from/t.panels, (to-1)/t.panels
 	if t.direct {
-		args.a = unsafe.Pointer(&src.Hi[src.Off])
-		if t.grain.planes == 2 {
-			args.aLow = int(uintptr(unsafe.Pointer(&src.Lo[src.Off])) - uintptr(args.a))
-		}
+		args.a, args.aLow = operand(&src)
 		args.a = unsafe.Add(args.a, t.firstPosition(b)*t.aStride)
 	} else if args.aLow = t.planeBytes; !t.sliced() {
 		stage(&t.geometry, d, t.grain, &src, b, scratch, firstBundle, lastBundle+1)
@@ -618,4 +615,13 @@ func planes(m *kernel.Map, at int) (unsafe.Pointer, unsafe.Pointer) {
 	default:
 		return unsafe.Pointer(&m.Hi[at]), unsafe.Pointer(&m.Lo[at])
 	}
+}
+
+// operand returns where tiles read a map itself, and how many bytes its lo plane, if it has one, lies behind the hi plane.
+func operand(m *kernel.Map) (a unsafe.Pointer, low int) {
+	a, lo := planes(m, m.Off)
+	if lo != nil {
+		low = int(uintptr(lo) - uintptr(a))
+	}
+	return a, low
 }

@@ -84,10 +84,7 @@ func (t *tileCall) readProjected(args *tileArgs, b band, tiles []int32, src *ker
 	args.besideSteps, args.besideStride, args.besideTiles = len(p.steps), p.aStride, 2*len(tiles)
 	first := t.firstPosition(b)
 	if p.direct {
-		args.beside = unsafe.Pointer(&src.Hi[src.Off])
-		if t.grain.planes == 2 {
-			args.besideLow = int(uintptr(unsafe.Pointer(&src.Lo[src.Off])) - uintptr(args.beside))
-		}
+		args.beside, args.besideLow = operand(src)
 		args.beside = unsafe.Add(args.beside, first*p.aStride)
 		return
 	}
@@ -111,5 +108,3 @@ func (p *projected) stage(g grain, src *kernel.Map, first, positions int, scratc
 	}
 	st.clear(positions*p.pixel, 2*tileValues, 1) // read behind the last value, times zeros
 }
-
-func align64(n int) int { return (n + 63) &^ 63 }

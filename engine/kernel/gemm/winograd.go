@@ -71,10 +71,7 @@ func Winograd(s ConvSpec, h, w int) int {
 		}
 		return 0
 	}
-	lanes := 16
-	if s.Tier < cpu.AVX512 {
-		lanes = 8
-	}
+	lanes := productsOf(s.Tier).lanes
 	direct := directCycles(lanes, s.In, s.Out, h*w)
 	best := 0
 	for _, m := range winogradTiles {

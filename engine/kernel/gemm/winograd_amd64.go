@@ -176,7 +176,7 @@ func (c *winogradConv) bind(spec *ConvSpec, src, dst kernel.Map, residual *kerne
 	v.inputPoint = oddLines(tiles * v.inputRow)
 	v.productRow = v.group * c.size.panel() * 4
 	v.productPoint = oddLines(tiles * v.productRow)
-	v.patch = (c.points*c.spec.In*4 + 63) &^ 63
+	v.patch = align64(c.points * c.spec.In * 4)
 	v.outPatch = c.m * c.m * v.productRow
 	return v
 }

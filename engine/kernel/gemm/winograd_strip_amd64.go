@@ -268,7 +268,7 @@ func (t *stripCall) productBytes(blocks int) int { return stripPoints * t.pointS
 func (t *stripCall) tasks() int { return t.bands * t.parts }
 
 // rowBytes is the memory for a row of the source in the format that the kernels read.
-func (t *stripCall) rowBytes() int { return (t.grain.planes*t.srcW*t.spec.In*2 + 63) &^ 63 }
+func (t *stripCall) rowBytes() int { return align64(t.grain.planes * t.srcW * t.spec.In * 2) }
 
 // outputBytes is the memory for the sums of a strip.
 const outputBytes = stripOutputs * tilePanel * 4

@@ -57,7 +57,6 @@ func (g grouped) kernel() {
 	Pragma("noescape")
 	Doc(fmt.Sprintf("%s computes positions of a convolution in groups of %d channels: see groupedArgs.", name, size))
 	arg := func(offset int) Mem { return Mem{Base: R8, Disp: offset} }
-	bases := []GPPhysical{R10, R11, R12, R13, RBX}
 	l := func(name string, n int) string { return fmt.Sprintf("%s%d", name, n) }
 	Load(Param("args"), R8)
 	for _, f := range [][2]int{{gA, gAt}, {gC, gCAt}, {gRes, gResAt}} {
@@ -89,25 +88,13 @@ func (g grouped) kernel() {
 		MOVLQSX(Mem{Base: R15}, R10)
 		ADDQ(Imm(4), R15)
 		ADDQ(arg(gAt), R10)
-		if n > 3 {
-			LEAQ(Mem{Base: R9, Index: R9, Scale: 2}, RAX)
-		}
-		for i := 1; 3*i < n; i++ {
-			LEAQ(Mem{Base: bases[i-1], Index: RAX, Scale: 1}, bases[i])
-		}
-		row := func(r, disp int) Mem {
-			a := addresses(n)[r]
-			m := Mem{Base: bases[a.base/3], Disp: disp}
-			if a.scale > 0 {
-				m.Index, m.Scale = R9, uint8(a.scale)
-			}
-			return m
-		}
+		a := newRows(n)
+		a.point()
 		if size == 16 {
 			for i := range size {
 				VMOVUPS(Mem{Base: RDI, Disp: bytes * i}, w[i%2])
 				for r := range n {
-					VFMADD231PS_BCST(row(r, 4*i), w[i%2], z[r])
+					VFMADD231PS_BCST(a.at(r, 4*i), w[i%2], z[r])
 				}
 			}
 		} else {
@@ -116,7 +103,7 @@ func (g grouped) kernel() {
 					VMOVUPS(Mem{Base: RDI, Disp: bytes * (parity*sums + i)}, w[i])
 				}
 				for r := range n {
-					double(row(r, 0), x[r%2])
+					double(a.at(r, 0), x[r%2])
 					for i := range sums {
 						VFMADD231PS(w[i], x[r%2], z[r*sums+i])
 					}

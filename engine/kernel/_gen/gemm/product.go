@@ -75,7 +75,6 @@ func (p product) kernel() {
 	Pragma("noescape")
 	Doc(fmt.Sprintf("%s multiplies rows with a panel of %d columns: see productArgs.", name, bytes/2))
 	arg := func(offset int) Mem { return Mem{Base: R8, Disp: offset} }
-	bases := []GPPhysical{R10, R11, R12, R13, RBX}
 	l := func(name string, n int) string { return fmt.Sprintf("%s%d", name, n) }
 	Load(Param("args"), R8)
 	for _, f := range [][2]int{{mA, mAt}, {mC, mCAt}, {mRes, mResAt}} {
@@ -112,13 +111,8 @@ func (p product) kernel() {
 		MOVLQSX(Mem{Base: R15, Disp: 4}, RDX)
 		ADDQ(Imm(8), R15)
 		ADDQ(arg(mAt), R10)
-		if n > 3 {
-			LEAQ(Mem{Base: R9, Index: R9, Scale: 2}, RAX)
-		}
-		for i := 1; 3*i < n; i++ {
-			LEAQ(Mem{Base: bases[i-1], Index: RAX, Scale: 1}, bases[i])
-		}
-		rows := addresses(n)
+		a := newRows(n)
+		a.point()
 		fetch := unroll * 2 * bytes // of a group
 		if n > p.fetchRows {
 			fetch /= 2
@@ -131,12 +125,8 @@ func (p product) kernel() {
 			for at := 64 * ((fetch*u/unroll + 63) / 64); at < fetch*(u+1)/unroll; at += 64 {
 				PREFETCHT1(Mem{Base: RSI, Disp: at})
 			}
-			for r, a := range rows {
-				m := Mem{Base: bases[a.base/3], Disp: 4 * u}
-				if a.scale > 0 {
-					m.Index, m.Scale = R9, uint8(a.scale)
-				}
-				VBROADCASTSS(m, value[r%2])
+			for r := range n {
+				VBROADCASTSS(a.at(r, 4*u), value[r%2])
 				for i := range w {
 					VFMADD231PS(w[i], value[r%2], z[2*r+i])
 				}
@@ -144,9 +134,7 @@ func (p product) kernel() {
 		}
 		ADDQ(U32(uint32(unroll*2*bytes)), RDI)
 		ADDQ(R14, RSI)
-		for i := 0; 3*i < n; i++ {
-			ADDQ(Imm(4*unroll), bases[i])
-		}
+		a.advance(4 * unroll)
 		DECQ(RDX)
 		JNZ(LabelRef(l("group", n)))
 		DECQ(RCX)

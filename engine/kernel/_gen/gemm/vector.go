@@ -7,28 +7,6 @@ import (
 	. "github.com/mmcloughlin/avo/reg"
 )
 
-// rowAddress is a base register (its number of strides from the first row) and a scale of the stride register that
-// together address a row.
-type rowAddress struct {
-	base, scale int
-}
-
-// addresses finds for each of n rows a base at a multiple of three strides and a scale the processor has.
-func addresses(n int) []rowAddress {
-	rows := make([]rowAddress, n)
-	for r := range rows {
-		rows[r].base = -1
-	}
-	for base := 0; base < n; base += 3 {
-		for _, scale := range []int{0, 1, 2, 4, 8} {
-			if r := base + scale; r < n && rows[r].base < 0 {
-				rows[r] = rowAddress{base, scale}
-			}
-		}
-	}
-	return rows
-}
-
 // weightForm is how a vector kernel's weights are packed.
 type weightForm int
 
@@ -55,8 +33,7 @@ func vectorKernel(name string, positions int, weight weightForm) {
 	const rowBytes = 2 * bytes
 	z := registers(0, 32)
 	sums, weights, value := z[:2*positions], z[2*positions:2*positions+2], z[2*positions+2:2*positions+4]
-	bases := []GPPhysical{R10, R11, R12, R13, RBX}
-	rows := addresses(positions)
+	a := newRows(positions)
 
 	Load(Param("args"), R8)
 	load(tAStride, R9)
@@ -85,10 +62,7 @@ func vectorKernel(name string, positions int, weight weightForm) {
 	MOVLQSX(Mem{Base: RSI, Disp: 4}, RDX)
 	ADDQ(Imm(8), RSI)
 	ADDQ(arg(tA0), R10)
-	LEAQ(Mem{Base: R9, Index: R9, Scale: 2}, RAX)
-	for i := 1; 3*i < positions; i++ {
-		LEAQ(Mem{Base: bases[i-1], Index: RAX, Scale: 1}, bases[i])
-	}
+	a.point()
 	Label("group")
 	for u := range unroll {
 		for i, w := range weights {
@@ -100,13 +74,9 @@ func vectorKernel(name string, positions int, weight weightForm) {
 				VMOVUPS(Mem{Base: RDI, Disp: (2*u + i) * bytes}, w)
 			}
 		}
-		for r, a := range rows {
-			m := Mem{Base: bases[a.base/3], Disp: 4 * u}
-			if a.scale > 0 {
-				m.Index, m.Scale = R9, uint8(a.scale)
-			}
+		for r := range positions {
 			v := value[r%2]
-			VBROADCASTSS(m, v)
+			VBROADCASTSS(a.at(r, 4*u), v)
 			for i, w := range weights {
 				if weight == pairs {
 					amx.DotPairs(sums[2*r+i], v, w)
@@ -121,9 +91,7 @@ func vectorKernel(name string, positions int, weight weightForm) {
 	} else {
 		ADDQ(U32(uint32(unroll*rowBytes)), RDI)
 	}
-	for i := 0; 3*i < positions; i++ {
-		ADDQ(Imm(4*unroll), bases[i])
-	}
+	a.advance(4 * unroll)
 	DECQ(RDX)
 	JNZ(j("group"))
 	DECQ(RCX)
