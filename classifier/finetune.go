@@ -254,11 +254,9 @@ func discardStart(folder string, before []string) (kept bool, err error) {
 	if ok, err := lock.TryLock(); err != nil || !ok {
 		return true, err // it is another run's
 	}
-	err = clearRun(folder, before...)
+	err = errors.Join(clearRun(folder, before...), lock.Close())
 	if !slices.Contains(before, finetune.FileLock) {
-		err = errors.Join(err, lock.Close(), os.Remove(path))
-	} else {
-		err = errors.Join(err, lock.Close())
+		err = errors.Join(err, os.Remove(path))
 	}
 	if now, failed := filesOf(folder); err != nil || failed != nil || before != nil || len(now) > 0 {
 		return false, errors.Join(err, failed)
