@@ -75,12 +75,13 @@ func (c *Client) List(ctx context.Context) ([]Entry, error) {
 		if l.Partial {
 			continue
 		}
-		name, tag, err := registry.SplitReference(l.Reference)
-		if strings.HasPrefix(l.Reference, "oci://") { // of a registry that was named: its name is all of that
-			name, tag, err = l.Reference, l.Reference[strings.LastIndexByte(l.Reference, ':')+1:], nil
-		}
+		_, model, addressed := registry.CutAddress(l.Reference)
+		name, tag, err := registry.SplitReference(model)
 		if err != nil {
 			continue // a plugin
+		}
+		if addressed { // its name is all of that
+			name = l.Reference
 		}
 		e := byName[name]
 		if e == nil {

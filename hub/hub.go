@@ -135,7 +135,7 @@ func (h *Hub) source(name string) (source.Source, error) {
 			return nil, nil
 		}
 		return source.Embedded(SourceEmbedded, h.config.Embedded), nil
-	case strings.HasPrefix(name, "oci://"):
+	case strings.HasPrefix(name, registry.OCIPrefix):
 		return source.OCI(h.client, name)
 	case strings.HasPrefix(name, "https://"), strings.HasPrefix(name, "http://"):
 		return source.Static(h.client, name)

@@ -55,7 +55,7 @@ func platform() string { return runtime.GOOS + "/" + runtime.GOARCH }
 // describe tells the name, version and protocol of a binary file, by starting it; it is called only for files that the caller named.
 func (h *Hub) InstallPlugin(ctx context.Context, spec string, describe func(ctx context.Context, path string) (PluginConfig, error)) (plugins.Installed, error) {
 	switch {
-	case strings.HasPrefix(spec, "oci://"):
+	case strings.HasPrefix(spec, registry.OCIPrefix):
 		return h.installFromOCI(ctx, spec)
 	case strings.ContainsAny(spec, `/\`):
 		return h.installFile(ctx, spec, describe)
@@ -247,12 +247,12 @@ func (h *Hub) installFile(ctx context.Context, path string, describe func(contex
 
 // installFromOCI installs what a reference names, after the signature, if keys are pinned, and the lock.
 func (h *Hub) installFromOCI(ctx context.Context, spec string) (plugins.Installed, error) {
-	address, version, ok := cutLast(strings.TrimPrefix(spec, "oci://"), ":")
-	base, name, ok2 := cutLast(address, "/")
-	if !ok || !ok2 || strings.Contains(version, "/") {
+	address, plugin, ok := registry.CutAddress(spec)
+	name, version, tagged := cutLast(plugin, ":")
+	if !ok || !tagged {
 		return plugins.Installed{}, fmt.Errorf("%q names no version: use oci://HOST/PATH/plugins/NAME:VERSION", spec)
 	}
-	s, err := source.OCI(h.client, "oci://"+base)
+	s, err := source.OCI(h.client, address)
 	if err != nil {
 		return plugins.Installed{}, err
 	}

@@ -15,6 +15,7 @@ import (
 	"oras.land/oras-go/v2/content"
 
 	"github.com/go-modelzoo/zoo/hub/card"
+	"github.com/go-modelzoo/zoo/hub/registry"
 	"github.com/go-modelzoo/zoo/hub/source"
 	"github.com/go-modelzoo/zoo/hub/store"
 	"github.com/go-modelzoo/zoo/internal/files"
@@ -175,7 +176,7 @@ type target interface {
 
 // target parses the address that Push and Mirror write to.
 func (h *Hub) target(to string) (target, error) {
-	if strings.HasPrefix(to, "oci://") {
+	if strings.HasPrefix(to, registry.OCIPrefix) {
 		r, err := source.OCI(h.client, to)
 		if err != nil {
 			return nil, err

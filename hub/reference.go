@@ -13,13 +13,10 @@ import (
 	"github.com/go-modelzoo/zoo/hub/source"
 )
 
-// ociPrefix begins references to one registry, and ociEntry the store's names of what was pulled by them. The address of the registry is part of
-// such a name: whoever asks for oci://HOST/PATH/NAME:TAG never gets what another registry, the index or the user calls NAME:TAG, and what comes
-// from there never takes the place of those.
-const (
-	ociPrefix = "oci://"
-	ociEntry  = "oci/"
-)
+// ociEntry begins the store's names of what was pulled from a registry by its address. The address is part of such a name: whoever asks for
+// oci://HOST/PATH/NAME:TAG never gets what another registry, the index or the user calls NAME:TAG, and what comes from there never takes the
+// place of those.
+const ociEntry = "oci/"
 
 // reference is a parsed MODEL argument.
 type reference struct {
@@ -43,7 +40,7 @@ func (r *reference) String() string {
 func (r *reference) entry() string {
 	name := source.RefName(r.name, r.tag)
 	if r.from != nil {
-		return ociEntry + strings.TrimPrefix(r.from.String(), ociPrefix) + "/" + name
+		return ociEntry + strings.TrimPrefix(r.from.String(), registry.OCIPrefix) + "/" + name
 	}
 	return name
 }
@@ -61,10 +58,10 @@ func (r *reference) key() string {
 // displayName turns a name of the store's index into what a user calls the model: "resnet50/V2" into "resnet50:V2".
 func displayName(entry string) string {
 	if rest, ok := strings.CutPrefix(entry, ociEntry); ok && strings.Count(rest, "/") > 1 {
-		entry = ociPrefix + rest
+		entry = registry.OCIPrefix + rest
 	}
-	if i := strings.LastIndexByte(entry, '/'); i >= 0 {
-		return entry[:i] + ":" + entry[i+1:]
+	if name, tag, ok := cutLast(entry, "/"); ok {
+		return name + ":" + tag
 	}
 	return entry
 }
@@ -79,21 +76,19 @@ func isModel(entry string) bool {
 func (h *Hub) parse(x *registry.Index, text string) (*reference, error) {
 	r := &reference{}
 	short := text
-	if address, ok := strings.CutPrefix(text, ociPrefix); ok {
-		var at string
-		address, at, ok = strings.Cut(address, "@")
+	if strings.HasPrefix(text, registry.OCIPrefix) {
+		ref, at, ok := strings.Cut(text, "@")
 		if r.digest = digest.Digest(at); ok && r.digest.Validate() != nil {
 			return nil, fmt.Errorf("%q does not end in a digest", text)
 		}
-		slash := strings.LastIndexByte(address, '/')
-		if slash < 0 {
+		var address string
+		if address, short, ok = registry.CutAddress(ref); !ok {
 			return nil, fmt.Errorf("%q names no model: use oci://HOST/PATH/NAME:TAG", text)
 		}
-		from, err := source.OCI(h.client, ociPrefix+address[:slash])
-		if err != nil {
+		var err error
+		if r.from, err = source.OCI(h.client, address); err != nil {
 			return nil, err
 		}
-		r.from, short = from, address[slash+1:]
 	} else if strings.HasPrefix(text, "https://") || strings.HasPrefix(text, "http://") {
 		return nil, fmt.Errorf("%q is a server and not a model: name it in ZOO_REGISTRY, and the model as NAME or NAME:TAG", text)
 	}
@@ -141,7 +136,7 @@ func (h *Hub) defaultTag(r *reference) string {
 // tags lists what the store has under a name of its own, as NAME:TAG.
 func (h *Hub) tags(model string) (refs []string) {
 	for _, ref := range h.namesakes(model) {
-		if !strings.HasPrefix(ref, ociPrefix) {
+		if !strings.HasPrefix(ref, registry.OCIPrefix) {
 			refs = append(refs, ref)
 		}
 	}
@@ -156,8 +151,8 @@ func (h *Hub) namesakes(model string) (refs []string) {
 	}
 	for _, e := range entries {
 		ref := displayName(e.Name)
-		name := ref[:max(strings.LastIndexByte(ref, ':'), 0)]
-		if name == model || strings.HasPrefix(name, ociPrefix) && strings.HasSuffix(name, "/"+model) {
+		_, short, _ := registry.CutAddress(ref)
+		if name, _, err := registry.SplitReference(short); err == nil && name == model {
 			refs = append(refs, ref)
 		}
 	}

@@ -19,7 +19,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/Masterminds/semver/v3"
@@ -111,14 +110,8 @@ func Parse(data []byte) (*File, error) {
 
 // validModel says whether ref can be the key of a model: NAME:TAG, with an address before it if the model was asked of one registry.
 func validModel(ref string) bool {
-	if address, ok := strings.CutPrefix(ref, "oci://"); ok {
-		slash := strings.LastIndexByte(address, '/')
-		if slash < 1 {
-			return false
-		}
-		ref = address[slash+1:]
-	}
-	_, tag, err := registry.SplitReference(ref)
+	_, model, _ := registry.CutAddress(ref)
+	_, tag, err := registry.SplitReference(model)
 	return err == nil && tag != ""
 }
 

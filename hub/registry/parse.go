@@ -51,6 +51,19 @@ func SplitReference(ref string) (name, tag string, err error) {
 	return name, tag, nil
 }
 
+// OCIPrefix begins the address of an OCI registry, and a reference to a model or plugin of one.
+const OCIPrefix = "oci://"
+
+// CutAddress splits a reference with an address, "oci://HOST/PATH/MODEL", into "oci://HOST/PATH" and the rest, which SplitReference reads. ok
+// says whether it is one; else model is all of ref.
+func CutAddress(ref string) (address, model string, ok bool) {
+	slash := strings.LastIndexByte(ref, '/')
+	if !strings.HasPrefix(ref, OCIPrefix) || slash <= len(OCIPrefix) {
+		return "", ref, false
+	}
+	return ref[:slash], ref[slash+1:], true
+}
+
 // Parse reads an index and validates it. Unknown fields are allowed, so that an older program reads a newer index;
 // trailing data and duplicate names are not.
 func Parse(data []byte) (*Index, error) {

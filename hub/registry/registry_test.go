@@ -104,6 +104,24 @@ func TestPathTraversalInNamesRefused(t *testing.T) {
 	}
 }
 
+func TestCutAddress(t *testing.T) {
+	for _, c := range []struct {
+		ref, address, model string
+		ok                  bool
+	}{
+		{"oci://host:5000/team/models/ants:v1", "oci://host:5000/team/models", "ants:v1", true},
+		{"oci://host/ants", "oci://host", "ants", true},
+		{"oci://ants", "", "oci://ants", false},
+		{"oci:///ants", "", "oci:///ants", false},
+		{"oci/host/ants", "", "oci/host/ants", false},
+		{"ants:v1", "", "ants:v1", false},
+	} {
+		if address, model, ok := registry.CutAddress(c.ref); address != c.address || model != c.model || ok != c.ok {
+			t.Errorf("%s: %q, %q, %v", c.ref, address, model, ok)
+		}
+	}
+}
+
 func TestInvalidIndexRefused(t *testing.T) {
 	const row = `{"name":"m","family":"f","params":1,"macs":1,"input":[3,8,8],"classes":1,"weights":[{"tag":"A","default":true,"license":"MIT",` +
 		`"origin":{"url":"https://h/f.pth","sha256_prefix":"0123456789","format":"pth"},"preprocess":{"mean":[0,0,0],"std":[1,1,1]}}]}`

@@ -20,9 +20,6 @@ import (
 	"github.com/go-modelzoo/zoo/hub/registry"
 )
 
-// ociPrefix starts the address of an OCI registry.
-const ociPrefix = "oci://"
-
 // Registry is an OCI registry, with all repositories below one path.
 type Registry struct {
 	client *Client
@@ -36,8 +33,8 @@ type Registry struct {
 // OCI returns the source at "oci://HOST[:PORT][/PATH]". Credentials come from Docker's configuration and its helpers, read
 // when a server asks for them. A host on this machine may speak plain HTTP; others only if the client allows it.
 func OCI(c *Client, address string) (*Registry, error) {
-	base := strings.TrimSuffix(strings.TrimPrefix(address, ociPrefix), "/")
-	if _, err := remote.NewRepository(base + "/x"); err != nil || !strings.HasPrefix(address, ociPrefix) {
+	base := strings.TrimSuffix(strings.TrimPrefix(address, registry.OCIPrefix), "/")
+	if _, err := remote.NewRepository(base + "/x"); err != nil || !strings.HasPrefix(address, registry.OCIPrefix) {
 		return nil, fmt.Errorf("%q is not the address of a registry: use oci://HOST/PATH", address)
 	}
 	r := &Registry{client: c, base: base}
@@ -56,7 +53,7 @@ func OCI(c *Client, address string) (*Registry, error) {
 	return r, nil
 }
 
-func (r *Registry) String() string { return ociPrefix + r.base }
+func (r *Registry) String() string { return registry.OCIPrefix + r.base }
 
 // Repository implements Source.
 func (r *Registry) Repository(name string) (Repository, error) {
