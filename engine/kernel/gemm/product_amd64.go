@@ -84,18 +84,17 @@ func (p *productArgs) multiply(s productSize, n int, fetch bool) {
 
 // Estimates of how long float32 convolutions take on one core, in cycles.
 const (
-	lineRow   = 1.1 // a value of a row and a panel: multiply-adds of two vectors
+	lineRow   = 1.1 // a value of a row and a panel, times what the processor needs at least
 	lineBlock = 60  // a block of rows beside its sums
 	lineCall  = 60  // a call of a kernel
-	// vectorInL2 is how many bytes of operands that are read again and again stay in L2, lineWeights how many a cycle brings from there.
-	vectorInL2  = 1200 << 10
+	// lineWeights is how many bytes of operands a cycle brings from L2.
 	lineWeights = 20
 )
 
 // chooseLines divides the output into bands, and returns into how many parts the panels are divided: the choice with the least
 // estimated time of the worker that is last to finish.
 func (v *vectorCall) chooseLines(workers int) (parts int) {
-	g, d := v.grain, &v.depth
+	g, d, machine := v.grain, &v.depth, machineOf(v.spec.Tier)
 	panels := d.bundles * v.panels
 	values := float64(v.groups * v.unroll)
 	if v.grouped() {
@@ -111,14 +110,14 @@ func (v *vectorCall) chooseLines(workers int) (parts int) {
 		if v.joined {
 			lines, width = q.bandImages, q.bandRows*q.ow
 		}
-		panel := float64(lines) * (lineCall + float64((width+v.products.rows-1)/v.products.rows)*lineBlock + float64(width)*values*lineRow)
+		panel := float64(lines) * (lineCall + float64((width+v.products.rows-1)/v.products.rows)*lineBlock + float64(width)*values*lineRow*machine.panel)
 		staged := q.stagedBytes(g)
 		input := staged
 		if q.direct {
 			input = lines * width * d.bundleIn * g.element
 		}
 		penalty := 1.0
-		if input > stagedMax {
+		if input > machine.staged {
 			penalty = overL2
 		}
 		for n := 1; n <= min(panels, 4*workers); n++ {
@@ -129,11 +128,11 @@ func (v *vectorCall) chooseLines(workers int) (parts int) {
 			}
 			tasks := q.bands * n
 			weights := float64(per * v.panelBytes())
-			rate := float64(weightBytesPerCycle)
+			rate := machine.fetch
 			rounds := (tasks + workers - 1) / workers
 			load := 0.0
-			if weights+float64(input) < vectorInL2 { // later tasks find them in L2
-				rate, load = lineWeights, weights/weightBytesPerCycle
+			if weights+float64(input) < float64(machine.operands) { // later tasks find them in L2
+				rate, load = lineWeights, weights/machine.fetch
 			}
 			task := max(float64(per)*panel, weights/rate)*penalty + stage + taskCycles
 			if cost := (float64(rounds)+0.1)*task + load; cost < best {

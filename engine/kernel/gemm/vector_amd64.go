@@ -63,7 +63,7 @@ type vectorConv struct {
 
 func newVectorConv(s ConvSpec, w *weights, bias []float32, each parallel) *vectorConv {
 	c := &vectorConv{spec: s, products: productsOf(s.Tier), unroll: unrollValues}
-	if s.Precision == engine.Medium && s.Tier == cpu.AVX512 && cpu.HasBF16() && (s.Linear || cpu.FastBF16()) {
+	if s.paired() {
 		c.form, c.unroll = pairs, 2*unrollValues
 		c.grain = grain{element: 2, planes: 1, block: 32, rows: positionsPairs, panel: 32, tier: cpu.AVX512, least: positionsPairs}
 		c.flops = 2 * flopsPerCycle

@@ -56,7 +56,7 @@ func transformWeights(to []float32, g [][3]float64, w *[9]float64) {
 // transformable reports whether Winograd's method can compute the convolution.
 func (s *ConvSpec) transformable() bool {
 	return s.KernelH == 3 && s.KernelW == 3 && max(s.StrideH, s.StrideW, s.DilationH, s.DilationW, s.Groups) <= 1 && !s.Linear &&
-		(s.Tier >= cpu.AMX || s.Tier >= cpu.AVX2 && (s.Tier < cpu.AVX512 || Resolve(s.Precision, s.Tier) != engine.Medium))
+		s.Tier >= cpu.AVX2
 }
 
 // Winograd returns which ConvSpec.Winograd is expected to be the fastest for outputs of h×w pixels: 0 if the convolution is
@@ -71,16 +71,20 @@ func Winograd(s ConvSpec, h, w int) int {
 		}
 		return 0
 	}
-	lanes := productsOf(s.Tier).lanes
-	direct := directCycles(lanes, s.In, s.Out, h*w)
+	direct := directCycles(&s, h*w)
 	best := 0
 	for _, m := range winogradTiles {
 		tiles := ((h + m - 1) / m) * ((w + m - 1) / m)
-		if c := newWinogradCosts(m, lanes, s.In, s.Out).cycles(tiles); c < direct {
+		if c := newWinogradCosts(m, &s).cycles(tiles); c < direct {
 			direct, best = c, m
 		}
 	}
 	return best
+}
+
+// paired reports whether pairs of bfloat16 compute the convolution.
+func (s *ConvSpec) paired() bool {
+	return s.Tier == cpu.AVX512 && Resolve(s.Precision, s.Tier) == engine.Medium && cpu.HasBF16() && (s.Linear || cpu.FastBF16())
 }
 
 // tiled reports whether AMX tiles compute the convolution.
@@ -146,7 +150,8 @@ func tileWeights(p engine.Precision, steps int) float64 {
 	return float64(bytes) / weightBytesPerCycle * weightsUnhidden
 }
 
-// What float32 vectors are estimated to take for a value of a row and a panel of two vectors of channels, in cycles of one core.
+// What float32 vectors are estimated to take for a value of a row and a panel of two vectors of channels, beside what the processor needs
+// at least.
 const (
 	// directRow is more than the lineRow of products with weights from L2, as they mostly come from memory: with lineRow here, layers
 	// with 7×7 outputs would be computed directly that take 4 to 24 % less time in tiles of 2×2 on two threads.
@@ -155,29 +160,36 @@ const (
 	pointRow = 1.2
 )
 
-// directCycles estimates the cycles of one core for a 3×3 convolution that float32 vectors compute directly, were it to do all the work.
-func directCycles(lanes, in, out, positions int) float64 {
-	width := 2 * lanes
-	panels := (out + width - 1) / width
-	return max(float64(positions*9*in*panels)*directRow, float64(9*4*in*width*panels)/weightBytesPerCycle)
+// directCycles estimates the cycles of one core for a 3×3 convolution that vectors compute directly, were it to do all the work.
+func directCycles(s *ConvSpec, positions int) float64 {
+	m, width := machineOf(s.Tier), productsOf(s.Tier).panel()
+	panels := (s.Out + width - 1) / width
+	products, bytes := float64(positions*9*s.In*panels)*directRow*m.panel, float64(9*4*s.In*width*panels)
+	if s.paired() {
+		products, bytes = products/2, bytes/2
+	}
+	return max(products, bytes/m.fetch)
 }
 
 // winogradCosts are estimates for Winograd's method in float32, in cycles of one core.
 type winogradCosts struct {
+	machine
 	input, output float64 // to transform one tile, all input channels; one panel of output channels
 	product       float64 // of one tile and one panel, all points
 	panels        int
 	weights       float64 // bytes of a panel
 }
 
-func newWinogradCosts(m, lanes, in, out int) winogradCosts {
-	n, width := m+2, 2*lanes
-	vectors, channels := (in+lanes-1)/lanes, (in+3)&^3
+func newWinogradCosts(m int, s *ConvSpec) winogradCosts {
+	n, size := m+2, productsOf(s.Tier)
+	vectors, channels, width := (s.In+size.lanes-1)/size.lanes, (s.In+3)&^3, size.panel()
+	machine := machineOf(s.Tier)
 	return winogradCosts{
+		machine: machine,
 		input:   float64(vectors*n*n*3 + 100),
 		output:  float64(2*n*n*5 + 60),
-		product: float64(n*n*channels) * pointRow,
-		panels:  (out + width - 1) / width,
+		product: float64(n*n*channels) * pointRow * machine.panel,
+		panels:  (s.Out + width - 1) / width,
 		weights: float64(n * n * channels * width * 4),
 	}
 }
@@ -185,5 +197,5 @@ func newWinogradCosts(m, lanes, in, out int) winogradCosts {
 // cycles estimates the cycles of one core for the given number of tiles.
 func (c winogradCosts) cycles(tiles int) float64 {
 	p := float64(c.panels)
-	return float64(tiles)*(c.input+p*c.output) + max(float64(tiles)*p*c.product, p*c.weights/weightBytesPerCycle)
+	return float64(tiles)*(c.input+p*c.output) + max(float64(tiles)*p*c.product, p*c.weights/c.fetch)
 }

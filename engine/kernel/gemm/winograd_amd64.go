@@ -151,7 +151,7 @@ func (c *winogradConv) bind(spec *ConvSpec, src, dst kernel.Map, residual *kerne
 	v.tilesH, v.tilesW = (dst.H+c.m-1)/c.m, (dst.W+c.m-1)/c.m
 	v.all = dst.N * v.tilesH * v.tilesW
 	v.inputRow = oddLines(c.vectors * c.size.lanes * 4)
-	costs := newWinogradCosts(c.m, c.size.lanes, c.spec.In, c.spec.Out)
+	costs := newWinogradCosts(c.m, &c.spec)
 	best := math.Inf(1)
 	var bestBands, bestGroup int
 	// More than 64 bands a worker only where that takes as many to keep to winogradScratch.
@@ -191,16 +191,16 @@ func (v *winogradCall) taskCycles(c *winogradCosts, tiles, panels, group, input,
 	compute := float64(panels) * (float64(tiles)*c.product + float64(blocks*v.points*blockOverhead))
 	cycles := taskCycles + float64(tiles)*(c.input+float64(panels)*c.output)
 	passes := (panels + group - 1) / group
-	if input > vectorInL2 {
+	if input > c.operands {
 		cycles += spilled * float64(input) * float64(1+passes)
 	}
-	if product > vectorInL2 {
+	if product > c.operands {
 		cycles += spilled * float64(product) * float64(2*passes)
 	}
 	// Weights come from L2 if all of the task's stay there.
 	weights := float64(panels) * c.weights
-	rate := float64(weightBytesPerCycle)
-	if weights+float64(input+product) < vectorInL2 {
+	rate := c.fetch
+	if weights+float64(input+product) < float64(c.operands) {
 		rate *= 4
 	}
 	return cycles + max(compute, weights/rate)
