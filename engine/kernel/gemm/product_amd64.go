@@ -9,7 +9,7 @@ import (
 	"github.com/go-modelzoo/zoo/engine/kernel"
 )
 
-// groupBytes is the size of the weights of a group of values and a panel.
+// groupBytes is the size of the weights of a group of values, or of pairs of them, and a panel.
 func (s productSize) groupBytes() int { return unrollValues * s.panel() * 4 }
 
 // callRows is how many rows a call may have: it must not take long, as goroutines are not preempted in it.
@@ -31,7 +31,7 @@ const (
 type productArgs struct {
 	a          unsafe.Pointer // the first row
 	aStride    int            // bytes between rows
-	runs       *int32         // of each run, bytes from the row and groups of four values
+	runs       *int32         // of each run, bytes from the row and groups of four values or pairs
 	runCount   int
 	b          unsafe.Pointer // weights, [run][value][column of the panel]
 	c          unsafe.Pointer // where sums go
@@ -46,8 +46,10 @@ type productArgs struct {
 	nextStep   int // bytes to fetch into L2 from next on while a group of values is summed, then on by this
 	mask       int // columns that there are, as bits
 	activation int
-	low, high  float32   // bounds of the activations that clip
-	_          [3]uint64 // where the kernel is in a, c and res
+	low, high  float32        // bounds of the activations that clip
+	half       int            // 1 if c and res are bfloat16, which only products of pairs can write
+	sums       unsafe.Pointer // of a block, for products of pairs
+	_          [3]uint64      // where the kernel is in a, c and res
 }
 
 //go:noescape
@@ -55,6 +57,9 @@ func product512(args *productArgs)
 
 //go:noescape
 func product256(args *productArgs)
+
+//go:noescape
+func productPairs512(args *productArgs)
 
 // noBias is added where there is none.
 var noBias [32]float32
@@ -75,9 +80,12 @@ func (p *productArgs) multiply(s productSize, n int, fetch bool) {
 			p.nextStep /= 2
 		}
 	}
-	if s == products512 {
+	switch {
+	case s.pairs:
+		productPairs512(p)
+	case s == products512:
 		product512(p)
-	} else {
+	default:
 		product256(p)
 	}
 }
@@ -96,7 +104,7 @@ const (
 func (v *vectorCall) chooseLines(workers int) (parts int) {
 	g, d, machine := v.grain, &v.depth, machineOf(v.spec.Tier)
 	panels := d.bundles * v.panels
-	values := float64(v.groups * v.unroll)
+	values := float64(v.groups * unrollValues) // pairs of them take as long
 	if v.grouped() {
 		values = float64(len(v.depth.runs)*v.group.channels*groupedChannels) / float64(v.products.panel()) // each for a part of a panel
 	}
@@ -169,11 +177,14 @@ func (v *vectorCall) multiply(task int, src, dst kernel.Map, residual *kernel.Ma
 	if from == to {
 		return
 	}
+	scratch = align(scratch, 64)
+	sums := unsafe.Pointer(&scratch[0])
+	scratch = scratch[v.sumsBytes():]
 	var a unsafe.Pointer
 	if v.direct {
-		a = unsafe.Add(unsafe.Pointer(&src.F32[src.Off]), (b.image*v.imageRows+b.row)*v.pitch*v.aStride)
+		a, _ = planes(&src, src.Off)
+		a = unsafe.Add(a, (b.image*v.imageRows+b.row)*v.pitch*v.aStride)
 	} else {
-		scratch = align(scratch, 64)
 		stage(&v.geometry, d, v.grain, &src, b, scratch, from/v.panels, (to-1)/v.panels+1)
 		a = unsafe.Pointer(&scratch[0])
 	}
@@ -183,12 +194,16 @@ func (v *vectorCall) multiply(task int, src, dst kernel.Map, residual *kernel.Ma
 	}
 	image, row, pixel := strides(&v.geometry, &dst)
 	lines, width := v.lines(b)
-	args := productArgs{aStride: v.aStride, runs: &v.runs[0], runCount: len(v.runs) / 2, cStride: 4 * pixel, activation: int(v.spec.Activation)}
+	element := dst.Format.Size()
+	args := productArgs{aStride: v.aStride, runs: &v.runs[0], runCount: len(v.runs) / 2, cStride: element * pixel, activation: int(v.spec.Activation), sums: sums}
 	args.low, args.high = bounds(v.spec.Activation)
+	if dst.Format == kernel.BF16 {
+		args.half = 1
+	}
 	var resImage, resRow, resPixel int
 	if residual != nil {
 		resImage, resRow, resPixel = strides(&v.geometry, residual)
-		args.resStride = 4 * resPixel
+		args.resStride = element * resPixel
 	}
 	dstAt, resAt := v.origin(&dst, b), 0
 	if residual != nil {
@@ -199,7 +214,7 @@ func (v *vectorCall) multiply(task int, src, dst kernel.Map, residual *kernel.Ma
 	for p := from; p < to; p++ {
 		bundle := p / v.panels
 		channel := bundle*d.bundleOut + p%v.panels*panel
-		args.b = unsafe.Pointer(&v.weights[p*perPanel/4])
+		args.b = v.panelWeights(p)
 		args.bias = &v.bias[p*panel]
 		args.mask = 1<<min(d.bundleOut-p%v.panels*panel, panel) - 1
 		aBundle := a
@@ -212,11 +227,11 @@ func (v *vectorCall) multiply(task int, src, dst kernel.Map, residual *kernel.Ma
 		if next == to {
 			next = from
 		}
-		ahead := unsafe.Pointer(&v.weights[next*perPanel/4])
+		ahead := v.panelWeights(next)
 		fetched := 0
 		if b.images*lines*width <= v.products.fetchRows && perPanel > fetchPanel {
 			ahead = args.b
-			if rest := len(v.weights)*4 - p*perPanel; rest > perPanel+fetchAhead {
+			if rest := (d.bundles*v.panels - p) * perPanel; rest > perPanel+fetchAhead {
 				ahead = unsafe.Add(ahead, fetchAhead)
 			}
 		}
@@ -225,9 +240,9 @@ func (v *vectorCall) multiply(task int, src, dst kernel.Map, residual *kernel.Ma
 				line := ((n*v.imageRows + y) * v.pitch) * v.aStride
 				for x := 0; x < width; x += most {
 					args.a = unsafe.Add(aBundle, line+x*v.aStride)
-					args.c = unsafe.Pointer(&dst.F32[dstAt+channel+n*image+y*row+x*pixel])
+					args.c, _ = planes(&dst, dstAt+channel+n*image+y*row+x*pixel)
 					if residual != nil {
-						args.res = unsafe.Pointer(&residual.F32[resAt+channel+n*resImage+y*resRow+x*resPixel])
+						args.res, _ = planes(residual, resAt+channel+n*resImage+y*resRow+x*resPixel)
 					}
 					count := min(most, width-x)
 					if fetched < perPanel {

@@ -14,21 +14,17 @@ import (
 )
 
 const (
-	// positionsPairs and positionsNarrow are the positions that the kernels sum at a time whose weights are not float32, of two vectors of
-	// output channels each. Weights of three bytes are for linear layers, where time is in reading the weights.
-	positionsPairs  = 14
+	// positionsNarrow are the positions that the kernel for weights of three bytes sums at a time, of two vectors of output channels each.
+	// It is for linear layers, where time is in reading the weights.
 	positionsNarrow = 8
 	// spareRows are entries for the rows of a block that lies otherwise than the table says, and one for its bounds.
-	spareRows = positionsPairs + 1
+	spareRows = positionsNarrow + 1
 	// flopsPerCycle is what a core does: two fused multiply-adds of 16 values.
 	flopsPerCycle = 64
 )
 
 //go:noescape
 func fmaNarrow(args *vectorArgs)
-
-//go:noescape
-func dot512(args *vectorArgs)
 
 // weightForm is how weights are packed.
 type weightForm uint8
@@ -55,23 +51,20 @@ type vectorConv struct {
 	packed   []byte
 	form     weightForm
 	group    groupedSize // of the kernel where small groups have one of their own
-	products productSize // of the kernel where form is plain
+	products productSize // of the kernel unless form is narrow
 	unroll   int         // values that the kernel sums per loop: runs are padded to it with zero weights
 	bias     []float32   // [bundle][panel][channel of the panel]
-	flops    float64     // per cycle where form is not plain
 }
 
 func newVectorConv(s ConvSpec, w *weights, bias []float32, each parallel) *vectorConv {
 	c := &vectorConv{spec: s, products: productsOf(s.Tier), unroll: unrollValues}
 	if s.paired() {
-		c.form, c.unroll = pairs, 2*unrollValues
-		c.grain = grain{element: 2, planes: 1, block: 32, rows: positionsPairs, panel: 32, tier: cpu.AVX512, least: positionsPairs}
-		c.flops = 2 * flopsPerCycle
+		c.form, c.unroll, c.products = pairs, 2*unrollValues, productsPairs512
+		c.grain = grain{element: 2, planes: 1, block: 32, rows: c.products.rows, panel: c.products.panel(), tier: cpu.AVX512, least: 1}
 	} else if s.Linear && s.Precision == engine.High && s.Tier >= cpu.AMX {
 		// Time is in reading the weights: float32 arithmetic on weights of three bytes.
 		c.form = narrow
 		c.grain = grain{element: 4, planes: 1, block: 16, rows: positionsNarrow, panel: 32, tier: cpu.AVX512, least: positionsNarrow}
-		c.flops = flopsPerCycle
 	} else {
 		c.grain = grain{element: 4, planes: 1, block: 16, rows: c.products.rows, panel: c.products.panel(), tier: min(s.Tier, cpu.AVX512), least: 1}
 	}
@@ -174,6 +167,17 @@ func (c *vectorConv) panelBytes() int {
 	return c.groups * c.unroll * c.grain.panel * c.form.bytes()
 }
 
+// panelWeights returns where the packed weights of a panel are.
+func (c *vectorConv) panelWeights(panel int) unsafe.Pointer {
+	if c.form == plain {
+		return unsafe.Pointer(&c.weights[panel*c.panelBytes()/4])
+	}
+	return unsafe.Pointer(&c.packed[panel*c.panelBytes()])
+}
+
+// sumsBytes is the size of the sums of a block and a panel.
+func (c *vectorConv) sumsBytes() int { return c.grain.rows * c.grain.panel * 4 }
+
 // vectorCall is a vectorConv bound to maps.
 type vectorCall struct {
 	*vectorConv
@@ -184,7 +188,7 @@ type vectorCall struct {
 	aStride  int
 	blockMax int
 	joined   bool // the rows of an image are computed as one
-	// converts says that the destination is not float32: the sums then go to scratch memory first, and are converted in
+	// converts says that the kernel cannot write the destination's format: the sums then go to scratch memory first, and are converted in
 	// plain Go. That is for linear layers before maps of other formats.
 	converts bool
 	sums     kernel.Map
@@ -192,7 +196,7 @@ type vectorCall struct {
 
 func (c *vectorConv) bind(spec *ConvSpec, src, dst kernel.Map, residual *kernel.Map, workers int) runner {
 	v := &vectorCall{vectorConv: c}
-	if v.converts = dst.Format != kernel.F32; v.converts {
+	if v.converts = dst.Format != kernel.F32 && (dst.Format != kernel.BF16 || c.form != pairs); v.converts {
 		v.sums = kernel.Layout(kernel.F32, dst.N, dst.H, dst.W, dst.C, 0)
 		dst = v.sums
 		if residual != nil {
@@ -201,23 +205,23 @@ func (c *vectorConv) bind(spec *ConvSpec, src, dst kernel.Map, residual *kernel.
 	}
 	// The kernel reads whole groups of values, so a map can be read itself only if its channels are such.
 	directable := src.Format == c.grain.format() && c.depth.bundleIn%c.unroll == 0 && c.depth.bundles == 1 && !c.grouped()
-	few := 1024 // bytes between pixels at which the rows of a block would share few cache sets
-	if c.form == plain {
-		few = 4096
+	few := 4096 // bytes between pixels at which the rows of a block would share few cache sets
+	if c.form == narrow {
+		few = 1024
 	}
 	if step, even := uniform(&src); even && step*c.grain.element%few == 0 && c.depth.bundleIn >= 256 {
 		directable = false
 	}
 	v.geometry = newGeometry(spec, &c.depth, c.grain, &src, &dst, residual, directable)
-	if c.form == plain {
+	if c.form != narrow {
 		v.joined = v.rowsJoin(&dst, residual)
 		v.parts = v.chooseLines(workers)
 	} else {
-		perBlock := float64(2*c.groups*c.unroll*c.grain.rows*c.grain.panel)/c.flops*1.1 + 150
+		perBlock := float64(2*c.groups*c.unroll*c.grain.rows*c.grain.panel)/flopsPerCycle*1.1 + 150
 		v.blockMax = max(1, int(callCycles/perBlock))
 		v.parts = v.choose(c.grain, &c.depth, costs{perBlock: perBlock, panels: c.depth.bundles * c.panels, panelBytes: c.panelBytes(), stage: stageCycles}, workers)
 	}
-	if c.form != plain || v.converts {
+	if c.form == narrow || v.converts {
 		v.listRows(c.grain, &dst, residual, c.grain.panel*4)
 	}
 	v.aStride = v.stride * v.pixel
@@ -243,7 +247,7 @@ func (v *vectorCall) scratch() int {
 	if v.converts {
 		converted = 64 + 4*v.sums.Elements()
 	}
-	return converted + 64 + v.grain.rows*v.grain.panel*4 + spareRows*int(unsafe.Sizeof(rowEntry{})) + 64 + v.stagedBytes(v.grain)
+	return converted + 64 + v.sumsBytes() + spareRows*int(unsafe.Sizeof(rowEntry{})) + 64 + v.stagedBytes(v.grain)
 }
 
 func (v *vectorCall) run(task int, src, dst kernel.Map, residual *kernel.Map, scratch []byte) {
@@ -284,9 +288,9 @@ func (v *vectorCall) each(task int, f func(at, n, y, x, from, to int)) {
 	}
 }
 
-// compute is run into float32: by products, row by row of the output, or in blocks of positions.
+// compute is run into a format that the kernel writes: by products, row by row of the output, or in blocks of positions.
 func (v *vectorCall) compute(task int, src, dst kernel.Map, residual *kernel.Map, scratch []byte) {
-	if v.form == plain {
+	if v.form != narrow {
 		v.multiply(task, src, dst, residual, scratch)
 		return
 	}
@@ -308,7 +312,7 @@ func (v *vectorCall) compute(task int, src, dst kernel.Map, residual *kernel.Map
 		activation: int(v.spec.Activation),
 	}
 	args.low, args.high = bounds(v.spec.Activation)
-	scratch = scratch[rows*panelWidth*4:]
+	scratch = scratch[v.sumsBytes():]
 	spare := unsafe.Slice((*rowEntry)(unsafe.Pointer(&scratch[0])), spareRows)
 	scratch = align(scratch[spareRows*unsafe.Sizeof(rowEntry{}):], 64)
 	firstBundle, lastBundle := from/v.panels, (to-1)/v.panels
@@ -362,7 +366,7 @@ func (v *vectorCall) compute(task int, src, dst kernel.Map, residual *kernel.Map
 				args.a0 = unsafe.Add(aBundle, block*rows*v.aStride)
 				args.blocks = min(step, full-block)
 				args.starts = &v.starts[block]
-				v.call(&args)
+				fmaNarrow(&args)
 			}
 			if full < blocks {
 				v.lastBlock(args, aBundle, full, positions-first-rows, spare)
@@ -386,13 +390,5 @@ func (v *vectorCall) lastBlock(args vectorArgs, a unsafe.Pointer, block, most in
 	args.a0 = unsafe.Add(a, begin*v.aStride)
 	args.blocks = 1
 	args.rows, args.starts, args.limit = &spare[0], &starts[0], len(table)
-	v.call(&args)
-}
-
-func (v *vectorCall) call(args *vectorArgs) {
-	if v.form == narrow {
-		fmaNarrow(args)
-	} else {
-		dot512(args)
-	}
+	fmaNarrow(&args)
 }

@@ -202,11 +202,11 @@ GLOBL evenBitShifts<>(SB), RODATA|NOPTR, $64
 TEXT ·product512(SB), NOSPLIT, $0-8
 	MOVQ args+0(FP), R8
 	MOVQ (R8), AX
-	MOVQ AX, 144(R8)
-	MOVQ 40(R8), AX
-	MOVQ AX, 152(R8)
-	MOVQ 56(R8), AX
 	MOVQ AX, 160(R8)
+	MOVQ 40(R8), AX
+	MOVQ AX, 168(R8)
+	MOVQ 56(R8), AX
+	MOVQ AX, 176(R8)
 	MOVQ 8(R8), R9
 	MOVQ 104(R8), SI
 	MOVQ 112(R8), R14
@@ -258,7 +258,7 @@ run1:
 	MOVLQSX (R15), R10
 	MOVLQSX 4(R15), DX
 	ADDQ    $0x08, R15
-	ADDQ    144(R8), R10
+	ADDQ    160(R8), R10
 
 group1:
 	VMOVUPS      (DI), Z28
@@ -300,7 +300,7 @@ group1:
 	KMOVW        AX, K3
 	SHRQ         $0x10, AX
 	KMOVW        AX, K4
-	MOVQ         160(R8), AX
+	MOVQ         176(R8), AX
 	MOVQ         64(R8), DX
 	TESTQ        AX, AX
 	JZ           added1
@@ -309,7 +309,7 @@ group1:
 	VMOVUPS.Z    64(AX), K4, Z31
 	VADDPS       Z31, Z1, Z1
 	ADDQ         DX, AX
-	MOVQ         AX, 160(R8)
+	MOVQ         AX, 176(R8)
 
 added1:
 	VBROADCASTSS 136(R8), Z30
@@ -318,13 +318,13 @@ added1:
 	VMINPS       Z0, Z31, Z0
 	VMAXPS       Z1, Z30, Z1
 	VMINPS       Z1, Z31, Z1
-	MOVQ         152(R8), R10
+	MOVQ         168(R8), R10
 	MOVQ         48(R8), R11
 	MOVQ         R10, AX
 	VMOVUPS      Z0, K3, (AX)
 	VMOVUPS      Z1, K4, 64(AX)
 	ADDQ         R11, AX
-	MOVQ         AX, 152(R8)
+	MOVQ         AX, 168(R8)
 	MOVQ         $0x00000001, DX
 	JMP          stored
 
@@ -338,7 +338,7 @@ run2:
 	MOVLQSX (R15), R10
 	MOVLQSX 4(R15), DX
 	ADDQ    $0x08, R15
-	ADDQ    144(R8), R10
+	ADDQ    160(R8), R10
 
 group2:
 	VMOVUPS      (DI), Z28
@@ -392,7 +392,7 @@ group2:
 	KMOVW        AX, K3
 	SHRQ         $0x10, AX
 	KMOVW        AX, K4
-	MOVQ         160(R8), AX
+	MOVQ         176(R8), AX
 	MOVQ         64(R8), DX
 	TESTQ        AX, AX
 	JZ           added2
@@ -406,7 +406,7 @@ group2:
 	VMOVUPS.Z    64(AX), K4, Z31
 	VADDPS       Z31, Z3, Z3
 	ADDQ         DX, AX
-	MOVQ         AX, 160(R8)
+	MOVQ         AX, 176(R8)
 
 added2:
 	VBROADCASTSS 136(R8), Z30
@@ -419,7 +419,7 @@ added2:
 	VMINPS       Z2, Z31, Z2
 	VMAXPS       Z3, Z30, Z3
 	VMINPS       Z3, Z31, Z3
-	MOVQ         152(R8), R10
+	MOVQ         168(R8), R10
 	MOVQ         48(R8), R11
 	MOVQ         R10, AX
 	VMOVUPS      Z0, K3, (AX)
@@ -428,7 +428,7 @@ added2:
 	VMOVUPS      Z2, K3, (AX)
 	VMOVUPS      Z3, K4, 64(AX)
 	ADDQ         R11, AX
-	MOVQ         AX, 152(R8)
+	MOVQ         AX, 168(R8)
 	MOVQ         $0x00000002, DX
 	JMP          stored
 
@@ -444,7 +444,7 @@ run3:
 	MOVLQSX (R15), R10
 	MOVLQSX 4(R15), DX
 	ADDQ    $0x08, R15
-	ADDQ    144(R8), R10
+	ADDQ    160(R8), R10
 
 group3:
 	VMOVUPS      (DI), Z28
@@ -510,7 +510,7 @@ group3:
 	KMOVW        AX, K3
 	SHRQ         $0x10, AX
 	KMOVW        AX, K4
-	MOVQ         160(R8), AX
+	MOVQ         176(R8), AX
 	MOVQ         64(R8), DX
 	TESTQ        AX, AX
 	JZ           added3
@@ -529,7 +529,7 @@ group3:
 	VMOVUPS.Z    64(AX), K4, Z31
 	VADDPS       Z31, Z5, Z5
 	ADDQ         DX, AX
-	MOVQ         AX, 160(R8)
+	MOVQ         AX, 176(R8)
 
 added3:
 	VBROADCASTSS 136(R8), Z30
@@ -546,7 +546,7 @@ added3:
 	VMINPS       Z4, Z31, Z4
 	VMAXPS       Z5, Z30, Z5
 	VMINPS       Z5, Z31, Z5
-	MOVQ         152(R8), R10
+	MOVQ         168(R8), R10
 	MOVQ         48(R8), R11
 	MOVQ         R10, AX
 	VMOVUPS      Z0, K3, (AX)
@@ -558,7 +558,7 @@ added3:
 	VMOVUPS      Z4, K3, (AX)
 	VMOVUPS      Z5, K4, 64(AX)
 	ADDQ         R11, AX
-	MOVQ         AX, 152(R8)
+	MOVQ         AX, 168(R8)
 	MOVQ         $0x00000003, DX
 	JMP          stored
 
@@ -576,7 +576,7 @@ run4:
 	MOVLQSX (R15), R10
 	MOVLQSX 4(R15), DX
 	ADDQ    $0x08, R15
-	ADDQ    144(R8), R10
+	ADDQ    160(R8), R10
 	LEAQ    (R9)(R9*2), AX
 	LEAQ    (R10)(AX*1), R11
 
@@ -657,7 +657,7 @@ group4:
 	KMOVW        AX, K3
 	SHRQ         $0x10, AX
 	KMOVW        AX, K4
-	MOVQ         160(R8), AX
+	MOVQ         176(R8), AX
 	MOVQ         64(R8), DX
 	TESTQ        AX, AX
 	JZ           added4
@@ -681,7 +681,7 @@ group4:
 	VMOVUPS.Z    64(AX), K4, Z31
 	VADDPS       Z31, Z7, Z7
 	ADDQ         DX, AX
-	MOVQ         AX, 160(R8)
+	MOVQ         AX, 176(R8)
 
 added4:
 	VBROADCASTSS 136(R8), Z30
@@ -702,7 +702,7 @@ added4:
 	VMINPS       Z6, Z31, Z6
 	VMAXPS       Z7, Z30, Z7
 	VMINPS       Z7, Z31, Z7
-	MOVQ         152(R8), R10
+	MOVQ         168(R8), R10
 	MOVQ         48(R8), R11
 	MOVQ         R10, AX
 	VMOVUPS      Z0, K3, (AX)
@@ -717,7 +717,7 @@ added4:
 	VMOVUPS      Z6, K3, (AX)
 	VMOVUPS      Z7, K4, 64(AX)
 	ADDQ         R11, AX
-	MOVQ         AX, 152(R8)
+	MOVQ         AX, 168(R8)
 	MOVQ         $0x00000004, DX
 	JMP          stored
 
@@ -737,7 +737,7 @@ run5:
 	MOVLQSX (R15), R10
 	MOVLQSX 4(R15), DX
 	ADDQ    $0x08, R15
-	ADDQ    144(R8), R10
+	ADDQ    160(R8), R10
 	LEAQ    (R9)(R9*2), AX
 	LEAQ    (R10)(AX*1), R11
 
@@ -830,7 +830,7 @@ group5:
 	KMOVW        AX, K3
 	SHRQ         $0x10, AX
 	KMOVW        AX, K4
-	MOVQ         160(R8), AX
+	MOVQ         176(R8), AX
 	MOVQ         64(R8), DX
 	TESTQ        AX, AX
 	JZ           added5
@@ -859,7 +859,7 @@ group5:
 	VMOVUPS.Z    64(AX), K4, Z31
 	VADDPS       Z31, Z9, Z9
 	ADDQ         DX, AX
-	MOVQ         AX, 160(R8)
+	MOVQ         AX, 176(R8)
 
 added5:
 	VBROADCASTSS 136(R8), Z30
@@ -884,7 +884,7 @@ added5:
 	VMINPS       Z8, Z31, Z8
 	VMAXPS       Z9, Z30, Z9
 	VMINPS       Z9, Z31, Z9
-	MOVQ         152(R8), R10
+	MOVQ         168(R8), R10
 	MOVQ         48(R8), R11
 	MOVQ         R10, AX
 	VMOVUPS      Z0, K3, (AX)
@@ -902,7 +902,7 @@ added5:
 	VMOVUPS      Z8, K3, (AX)
 	VMOVUPS      Z9, K4, 64(AX)
 	ADDQ         R11, AX
-	MOVQ         AX, 152(R8)
+	MOVQ         AX, 168(R8)
 	MOVQ         $0x00000005, DX
 	JMP          stored
 
@@ -924,7 +924,7 @@ run6:
 	MOVLQSX (R15), R10
 	MOVLQSX 4(R15), DX
 	ADDQ    $0x08, R15
-	ADDQ    144(R8), R10
+	ADDQ    160(R8), R10
 	LEAQ    (R9)(R9*2), AX
 	LEAQ    (R10)(AX*1), R11
 
@@ -1029,7 +1029,7 @@ group6:
 	KMOVW        AX, K3
 	SHRQ         $0x10, AX
 	KMOVW        AX, K4
-	MOVQ         160(R8), AX
+	MOVQ         176(R8), AX
 	MOVQ         64(R8), DX
 	TESTQ        AX, AX
 	JZ           added6
@@ -1063,7 +1063,7 @@ group6:
 	VMOVUPS.Z    64(AX), K4, Z31
 	VADDPS       Z31, Z11, Z11
 	ADDQ         DX, AX
-	MOVQ         AX, 160(R8)
+	MOVQ         AX, 176(R8)
 
 added6:
 	VBROADCASTSS 136(R8), Z30
@@ -1092,7 +1092,7 @@ added6:
 	VMINPS       Z10, Z31, Z10
 	VMAXPS       Z11, Z30, Z11
 	VMINPS       Z11, Z31, Z11
-	MOVQ         152(R8), R10
+	MOVQ         168(R8), R10
 	MOVQ         48(R8), R11
 	MOVQ         R10, AX
 	VMOVUPS      Z0, K3, (AX)
@@ -1113,7 +1113,7 @@ added6:
 	VMOVUPS      Z10, K3, (AX)
 	VMOVUPS      Z11, K4, 64(AX)
 	ADDQ         R11, AX
-	MOVQ         AX, 152(R8)
+	MOVQ         AX, 168(R8)
 	MOVQ         $0x00000006, DX
 	JMP          stored
 
@@ -1137,7 +1137,7 @@ run7:
 	MOVLQSX (R15), R10
 	MOVLQSX 4(R15), DX
 	ADDQ    $0x08, R15
-	ADDQ    144(R8), R10
+	ADDQ    160(R8), R10
 	LEAQ    (R9)(R9*2), AX
 	LEAQ    (R10)(AX*1), R11
 	LEAQ    (R11)(AX*1), R12
@@ -1256,7 +1256,7 @@ group7:
 	KMOVW        AX, K3
 	SHRQ         $0x10, AX
 	KMOVW        AX, K4
-	MOVQ         160(R8), AX
+	MOVQ         176(R8), AX
 	MOVQ         64(R8), DX
 	TESTQ        AX, AX
 	JZ           added7
@@ -1295,7 +1295,7 @@ group7:
 	VMOVUPS.Z    64(AX), K4, Z31
 	VADDPS       Z31, Z13, Z13
 	ADDQ         DX, AX
-	MOVQ         AX, 160(R8)
+	MOVQ         AX, 176(R8)
 
 added7:
 	VBROADCASTSS 136(R8), Z30
@@ -1328,7 +1328,7 @@ added7:
 	VMINPS       Z12, Z31, Z12
 	VMAXPS       Z13, Z30, Z13
 	VMINPS       Z13, Z31, Z13
-	MOVQ         152(R8), R10
+	MOVQ         168(R8), R10
 	MOVQ         48(R8), R11
 	MOVQ         R10, AX
 	VMOVUPS      Z0, K3, (AX)
@@ -1352,7 +1352,7 @@ added7:
 	VMOVUPS      Z12, K3, (AX)
 	VMOVUPS      Z13, K4, 64(AX)
 	ADDQ         R11, AX
-	MOVQ         AX, 152(R8)
+	MOVQ         AX, 168(R8)
 	MOVQ         $0x00000007, DX
 	JMP          stored
 
@@ -1378,7 +1378,7 @@ run8:
 	MOVLQSX (R15), R10
 	MOVLQSX 4(R15), DX
 	ADDQ    $0x08, R15
-	ADDQ    144(R8), R10
+	ADDQ    160(R8), R10
 	LEAQ    (R9)(R9*2), AX
 	LEAQ    (R10)(AX*1), R11
 	LEAQ    (R11)(AX*1), R12
@@ -1509,7 +1509,7 @@ group8:
 	KMOVW        AX, K3
 	SHRQ         $0x10, AX
 	KMOVW        AX, K4
-	MOVQ         160(R8), AX
+	MOVQ         176(R8), AX
 	MOVQ         64(R8), DX
 	TESTQ        AX, AX
 	JZ           added8
@@ -1553,7 +1553,7 @@ group8:
 	VMOVUPS.Z    64(AX), K4, Z31
 	VADDPS       Z31, Z15, Z15
 	ADDQ         DX, AX
-	MOVQ         AX, 160(R8)
+	MOVQ         AX, 176(R8)
 
 added8:
 	VBROADCASTSS 136(R8), Z30
@@ -1590,7 +1590,7 @@ added8:
 	VMINPS       Z14, Z31, Z14
 	VMAXPS       Z15, Z30, Z15
 	VMINPS       Z15, Z31, Z15
-	MOVQ         152(R8), R10
+	MOVQ         168(R8), R10
 	MOVQ         48(R8), R11
 	MOVQ         R10, AX
 	VMOVUPS      Z0, K3, (AX)
@@ -1617,7 +1617,7 @@ added8:
 	VMOVUPS      Z14, K3, (AX)
 	VMOVUPS      Z15, K4, 64(AX)
 	ADDQ         R11, AX
-	MOVQ         AX, 152(R8)
+	MOVQ         AX, 168(R8)
 	MOVQ         $0x00000008, DX
 	JMP          stored
 
@@ -1645,7 +1645,7 @@ run9:
 	MOVLQSX (R15), R10
 	MOVLQSX 4(R15), DX
 	ADDQ    $0x08, R15
-	ADDQ    144(R8), R10
+	ADDQ    160(R8), R10
 	LEAQ    (R9)(R9*2), AX
 	LEAQ    (R10)(AX*1), R11
 	LEAQ    (R11)(AX*1), R12
@@ -1788,7 +1788,7 @@ group9:
 	KMOVW        AX, K3
 	SHRQ         $0x10, AX
 	KMOVW        AX, K4
-	MOVQ         160(R8), AX
+	MOVQ         176(R8), AX
 	MOVQ         64(R8), DX
 	TESTQ        AX, AX
 	JZ           added9
@@ -1837,7 +1837,7 @@ group9:
 	VMOVUPS.Z    64(AX), K4, Z31
 	VADDPS       Z31, Z17, Z17
 	ADDQ         DX, AX
-	MOVQ         AX, 160(R8)
+	MOVQ         AX, 176(R8)
 
 added9:
 	VBROADCASTSS 136(R8), Z30
@@ -1878,7 +1878,7 @@ added9:
 	VMINPS       Z16, Z31, Z16
 	VMAXPS       Z17, Z30, Z17
 	VMINPS       Z17, Z31, Z17
-	MOVQ         152(R8), R10
+	MOVQ         168(R8), R10
 	MOVQ         48(R8), R11
 	MOVQ         R10, AX
 	VMOVUPS      Z0, K3, (AX)
@@ -1908,7 +1908,7 @@ added9:
 	VMOVUPS      Z16, K3, (AX)
 	VMOVUPS      Z17, K4, 64(AX)
 	ADDQ         R11, AX
-	MOVQ         AX, 152(R8)
+	MOVQ         AX, 168(R8)
 	MOVQ         $0x00000009, DX
 	JMP          stored
 
@@ -1938,7 +1938,7 @@ run10:
 	MOVLQSX (R15), R10
 	MOVLQSX 4(R15), DX
 	ADDQ    $0x08, R15
-	ADDQ    144(R8), R10
+	ADDQ    160(R8), R10
 	LEAQ    (R9)(R9*2), AX
 	LEAQ    (R10)(AX*1), R11
 	LEAQ    (R11)(AX*1), R12
@@ -2091,7 +2091,7 @@ group10:
 	KMOVW        AX, K3
 	SHRQ         $0x10, AX
 	KMOVW        AX, K4
-	MOVQ         160(R8), AX
+	MOVQ         176(R8), AX
 	MOVQ         64(R8), DX
 	TESTQ        AX, AX
 	JZ           added10
@@ -2145,7 +2145,7 @@ group10:
 	VMOVUPS.Z    64(AX), K4, Z31
 	VADDPS       Z31, Z19, Z19
 	ADDQ         DX, AX
-	MOVQ         AX, 160(R8)
+	MOVQ         AX, 176(R8)
 
 added10:
 	VBROADCASTSS 136(R8), Z30
@@ -2190,7 +2190,7 @@ added10:
 	VMINPS       Z18, Z31, Z18
 	VMAXPS       Z19, Z30, Z19
 	VMINPS       Z19, Z31, Z19
-	MOVQ         152(R8), R10
+	MOVQ         168(R8), R10
 	MOVQ         48(R8), R11
 	MOVQ         R10, AX
 	VMOVUPS      Z0, K3, (AX)
@@ -2223,7 +2223,7 @@ added10:
 	VMOVUPS      Z18, K3, (AX)
 	VMOVUPS      Z19, K4, 64(AX)
 	ADDQ         R11, AX
-	MOVQ         AX, 152(R8)
+	MOVQ         AX, 168(R8)
 	MOVQ         $0x0000000a, DX
 	JMP          stored
 
@@ -2255,7 +2255,7 @@ run11:
 	MOVLQSX (R15), R10
 	MOVLQSX 4(R15), DX
 	ADDQ    $0x08, R15
-	ADDQ    144(R8), R10
+	ADDQ    160(R8), R10
 	LEAQ    (R9)(R9*2), AX
 	LEAQ    (R10)(AX*1), R11
 	LEAQ    (R11)(AX*1), R12
@@ -2420,7 +2420,7 @@ group11:
 	KMOVW        AX, K3
 	SHRQ         $0x10, AX
 	KMOVW        AX, K4
-	MOVQ         160(R8), AX
+	MOVQ         176(R8), AX
 	MOVQ         64(R8), DX
 	TESTQ        AX, AX
 	JZ           added11
@@ -2479,7 +2479,7 @@ group11:
 	VMOVUPS.Z    64(AX), K4, Z31
 	VADDPS       Z31, Z21, Z21
 	ADDQ         DX, AX
-	MOVQ         AX, 160(R8)
+	MOVQ         AX, 176(R8)
 
 added11:
 	VBROADCASTSS 136(R8), Z30
@@ -2528,7 +2528,7 @@ added11:
 	VMINPS       Z20, Z31, Z20
 	VMAXPS       Z21, Z30, Z21
 	VMINPS       Z21, Z31, Z21
-	MOVQ         152(R8), R10
+	MOVQ         168(R8), R10
 	MOVQ         48(R8), R11
 	MOVQ         R10, AX
 	VMOVUPS      Z0, K3, (AX)
@@ -2564,7 +2564,7 @@ added11:
 	VMOVUPS      Z20, K3, (AX)
 	VMOVUPS      Z21, K4, 64(AX)
 	ADDQ         R11, AX
-	MOVQ         AX, 152(R8)
+	MOVQ         AX, 168(R8)
 	MOVQ         $0x0000000b, DX
 	JMP          stored
 
@@ -2598,7 +2598,7 @@ run12:
 	MOVLQSX (R15), R10
 	MOVLQSX 4(R15), DX
 	ADDQ    $0x08, R15
-	ADDQ    144(R8), R10
+	ADDQ    160(R8), R10
 	LEAQ    (R9)(R9*2), AX
 	LEAQ    (R10)(AX*1), R11
 	LEAQ    (R11)(AX*1), R12
@@ -2775,7 +2775,7 @@ group12:
 	KMOVW        AX, K3
 	SHRQ         $0x10, AX
 	KMOVW        AX, K4
-	MOVQ         160(R8), AX
+	MOVQ         176(R8), AX
 	MOVQ         64(R8), DX
 	TESTQ        AX, AX
 	JZ           added12
@@ -2839,7 +2839,7 @@ group12:
 	VMOVUPS.Z    64(AX), K4, Z31
 	VADDPS       Z31, Z23, Z23
 	ADDQ         DX, AX
-	MOVQ         AX, 160(R8)
+	MOVQ         AX, 176(R8)
 
 added12:
 	VBROADCASTSS 136(R8), Z30
@@ -2892,7 +2892,7 @@ added12:
 	VMINPS       Z22, Z31, Z22
 	VMAXPS       Z23, Z30, Z23
 	VMINPS       Z23, Z31, Z23
-	MOVQ         152(R8), R10
+	MOVQ         168(R8), R10
 	MOVQ         48(R8), R11
 	MOVQ         R10, AX
 	VMOVUPS      Z0, K3, (AX)
@@ -2931,7 +2931,7 @@ added12:
 	VMOVUPS      Z22, K3, (AX)
 	VMOVUPS      Z23, K4, 64(AX)
 	ADDQ         R11, AX
-	MOVQ         AX, 152(R8)
+	MOVQ         AX, 168(R8)
 	MOVQ         $0x0000000c, DX
 	JMP          stored
 
@@ -2967,7 +2967,7 @@ run13:
 	MOVLQSX (R15), R10
 	MOVLQSX 4(R15), DX
 	ADDQ    $0x08, R15
-	ADDQ    144(R8), R10
+	ADDQ    160(R8), R10
 	LEAQ    (R9)(R9*2), AX
 	LEAQ    (R10)(AX*1), R11
 	LEAQ    (R11)(AX*1), R12
@@ -3158,7 +3158,7 @@ group13:
 	KMOVW        AX, K3
 	SHRQ         $0x10, AX
 	KMOVW        AX, K4
-	MOVQ         160(R8), AX
+	MOVQ         176(R8), AX
 	MOVQ         64(R8), DX
 	TESTQ        AX, AX
 	JZ           added13
@@ -3227,7 +3227,7 @@ group13:
 	VMOVUPS.Z    64(AX), K4, Z31
 	VADDPS       Z31, Z25, Z25
 	ADDQ         DX, AX
-	MOVQ         AX, 160(R8)
+	MOVQ         AX, 176(R8)
 
 added13:
 	VBROADCASTSS 136(R8), Z30
@@ -3284,7 +3284,7 @@ added13:
 	VMINPS       Z24, Z31, Z24
 	VMAXPS       Z25, Z30, Z25
 	VMINPS       Z25, Z31, Z25
-	MOVQ         152(R8), R10
+	MOVQ         168(R8), R10
 	MOVQ         48(R8), R11
 	MOVQ         R10, AX
 	VMOVUPS      Z0, K3, (AX)
@@ -3326,7 +3326,7 @@ added13:
 	VMOVUPS      Z24, K3, (AX)
 	VMOVUPS      Z25, K4, 64(AX)
 	ADDQ         R11, AX
-	MOVQ         AX, 152(R8)
+	MOVQ         AX, 168(R8)
 	MOVQ         $0x0000000d, DX
 	JMP          stored
 
@@ -3364,7 +3364,7 @@ run14:
 	MOVLQSX (R15), R10
 	MOVLQSX 4(R15), DX
 	ADDQ    $0x08, R15
-	ADDQ    144(R8), R10
+	ADDQ    160(R8), R10
 	LEAQ    (R9)(R9*2), AX
 	LEAQ    (R10)(AX*1), R11
 	LEAQ    (R11)(AX*1), R12
@@ -3567,7 +3567,7 @@ group14:
 	KMOVW        AX, K3
 	SHRQ         $0x10, AX
 	KMOVW        AX, K4
-	MOVQ         160(R8), AX
+	MOVQ         176(R8), AX
 	MOVQ         64(R8), DX
 	TESTQ        AX, AX
 	JZ           added14
@@ -3641,7 +3641,7 @@ group14:
 	VMOVUPS.Z    64(AX), K4, Z31
 	VADDPS       Z31, Z27, Z27
 	ADDQ         DX, AX
-	MOVQ         AX, 160(R8)
+	MOVQ         AX, 176(R8)
 
 added14:
 	VBROADCASTSS 136(R8), Z30
@@ -3702,7 +3702,7 @@ added14:
 	VMINPS       Z26, Z31, Z26
 	VMAXPS       Z27, Z30, Z27
 	VMINPS       Z27, Z31, Z27
-	MOVQ         152(R8), R10
+	MOVQ         168(R8), R10
 	MOVQ         48(R8), R11
 	MOVQ         R10, AX
 	VMOVUPS      Z0, K3, (AX)
@@ -3747,13 +3747,13 @@ added14:
 	VMOVUPS      Z26, K3, (AX)
 	VMOVUPS      Z27, K4, 64(AX)
 	ADDQ         R11, AX
-	MOVQ         AX, 152(R8)
+	MOVQ         AX, 168(R8)
 	MOVQ         $0x0000000e, DX
 
 stored:
 	MOVQ  DX, AX
 	IMULQ R9, AX
-	ADDQ  AX, 144(R8)
+	ADDQ  AX, 160(R8)
 	CMPL  128(R8), $0x02
 	JBE   next
 	MOVQ  120(R8), AX
@@ -3997,11 +3997,11 @@ next:
 TEXT ·product256(SB), NOSPLIT, $0-8
 	MOVQ args+0(FP), R8
 	MOVQ (R8), AX
-	MOVQ AX, 144(R8)
-	MOVQ 40(R8), AX
-	MOVQ AX, 152(R8)
-	MOVQ 56(R8), AX
 	MOVQ AX, 160(R8)
+	MOVQ 40(R8), AX
+	MOVQ AX, 168(R8)
+	MOVQ 56(R8), AX
+	MOVQ AX, 176(R8)
 	MOVQ 8(R8), R9
 	MOVQ 104(R8), SI
 	MOVQ 112(R8), R14
@@ -4037,7 +4037,7 @@ run1:
 	MOVLQSX (R15), R10
 	MOVLQSX 4(R15), DX
 	ADDQ    $0x08, R15
-	ADDQ    144(R8), R10
+	ADDQ    160(R8), R10
 
 group1:
 	VMOVUPS      (DI), Y12
@@ -4074,7 +4074,7 @@ group1:
 	VPBROADCASTD 120(R8), Y14
 	VPSLLVD      bitShifts<>+0(SB), Y14, Y12
 	VPSLLVD      bitShifts<>+32(SB), Y14, Y13
-	MOVQ         160(R8), AX
+	MOVQ         176(R8), AX
 	MOVQ         64(R8), DX
 	TESTQ        AX, AX
 	JZ           added1
@@ -4083,7 +4083,7 @@ group1:
 	VMASKMOVPS   32(AX), Y13, Y15
 	VADDPS       Y15, Y1, Y1
 	ADDQ         DX, AX
-	MOVQ         AX, 160(R8)
+	MOVQ         AX, 176(R8)
 
 added1:
 	VBROADCASTSS 136(R8), Y14
@@ -4092,7 +4092,7 @@ added1:
 	VMINPS       Y0, Y15, Y0
 	VMAXPS       Y1, Y14, Y1
 	VMINPS       Y1, Y15, Y1
-	MOVQ         152(R8), R10
+	MOVQ         168(R8), R10
 	MOVQ         48(R8), R11
 	MOVQ         R10, AX
 	CMPL         120(R8), $0x0000ffff
@@ -4108,7 +4108,7 @@ partial1:
 	ADDQ       R11, AX
 
 whole1:
-	MOVQ AX, 152(R8)
+	MOVQ AX, 168(R8)
 	MOVQ $0x00000001, DX
 	JMP  stored
 
@@ -4122,7 +4122,7 @@ run2:
 	MOVLQSX (R15), R10
 	MOVLQSX 4(R15), DX
 	ADDQ    $0x08, R15
-	ADDQ    144(R8), R10
+	ADDQ    160(R8), R10
 
 group2:
 	VMOVUPS      (DI), Y12
@@ -4171,7 +4171,7 @@ group2:
 	VPBROADCASTD 120(R8), Y14
 	VPSLLVD      bitShifts<>+0(SB), Y14, Y12
 	VPSLLVD      bitShifts<>+32(SB), Y14, Y13
-	MOVQ         160(R8), AX
+	MOVQ         176(R8), AX
 	MOVQ         64(R8), DX
 	TESTQ        AX, AX
 	JZ           added2
@@ -4185,7 +4185,7 @@ group2:
 	VMASKMOVPS   32(AX), Y13, Y15
 	VADDPS       Y15, Y3, Y3
 	ADDQ         DX, AX
-	MOVQ         AX, 160(R8)
+	MOVQ         AX, 176(R8)
 
 added2:
 	VBROADCASTSS 136(R8), Y14
@@ -4198,7 +4198,7 @@ added2:
 	VMINPS       Y2, Y15, Y2
 	VMAXPS       Y3, Y14, Y3
 	VMINPS       Y3, Y15, Y3
-	MOVQ         152(R8), R10
+	MOVQ         168(R8), R10
 	MOVQ         48(R8), R11
 	MOVQ         R10, AX
 	CMPL         120(R8), $0x0000ffff
@@ -4220,7 +4220,7 @@ partial2:
 	ADDQ       R11, AX
 
 whole2:
-	MOVQ AX, 152(R8)
+	MOVQ AX, 168(R8)
 	MOVQ $0x00000002, DX
 	JMP  stored
 
@@ -4236,7 +4236,7 @@ run3:
 	MOVLQSX (R15), R10
 	MOVLQSX 4(R15), DX
 	ADDQ    $0x08, R15
-	ADDQ    144(R8), R10
+	ADDQ    160(R8), R10
 
 group3:
 	VMOVUPS      (DI), Y12
@@ -4297,7 +4297,7 @@ group3:
 	VPBROADCASTD 120(R8), Y14
 	VPSLLVD      bitShifts<>+0(SB), Y14, Y12
 	VPSLLVD      bitShifts<>+32(SB), Y14, Y13
-	MOVQ         160(R8), AX
+	MOVQ         176(R8), AX
 	MOVQ         64(R8), DX
 	TESTQ        AX, AX
 	JZ           added3
@@ -4316,7 +4316,7 @@ group3:
 	VMASKMOVPS   32(AX), Y13, Y15
 	VADDPS       Y15, Y5, Y5
 	ADDQ         DX, AX
-	MOVQ         AX, 160(R8)
+	MOVQ         AX, 176(R8)
 
 added3:
 	VBROADCASTSS 136(R8), Y14
@@ -4333,7 +4333,7 @@ added3:
 	VMINPS       Y4, Y15, Y4
 	VMAXPS       Y5, Y14, Y5
 	VMINPS       Y5, Y15, Y5
-	MOVQ         152(R8), R10
+	MOVQ         168(R8), R10
 	MOVQ         48(R8), R11
 	MOVQ         R10, AX
 	CMPL         120(R8), $0x0000ffff
@@ -4361,7 +4361,7 @@ partial3:
 	ADDQ       R11, AX
 
 whole3:
-	MOVQ AX, 152(R8)
+	MOVQ AX, 168(R8)
 	MOVQ $0x00000003, DX
 	JMP  stored
 
@@ -4379,7 +4379,7 @@ run4:
 	MOVLQSX (R15), R10
 	MOVLQSX 4(R15), DX
 	ADDQ    $0x08, R15
-	ADDQ    144(R8), R10
+	ADDQ    160(R8), R10
 	LEAQ    (R9)(R9*2), AX
 	LEAQ    (R10)(AX*1), R11
 
@@ -4453,7 +4453,7 @@ group4:
 	VPBROADCASTD 120(R8), Y14
 	VPSLLVD      bitShifts<>+0(SB), Y14, Y12
 	VPSLLVD      bitShifts<>+32(SB), Y14, Y13
-	MOVQ         160(R8), AX
+	MOVQ         176(R8), AX
 	MOVQ         64(R8), DX
 	TESTQ        AX, AX
 	JZ           added4
@@ -4477,7 +4477,7 @@ group4:
 	VMASKMOVPS   32(AX), Y13, Y15
 	VADDPS       Y15, Y7, Y7
 	ADDQ         DX, AX
-	MOVQ         AX, 160(R8)
+	MOVQ         AX, 176(R8)
 
 added4:
 	VBROADCASTSS 136(R8), Y14
@@ -4498,7 +4498,7 @@ added4:
 	VMINPS       Y6, Y15, Y6
 	VMAXPS       Y7, Y14, Y7
 	VMINPS       Y7, Y15, Y7
-	MOVQ         152(R8), R10
+	MOVQ         168(R8), R10
 	MOVQ         48(R8), R11
 	MOVQ         R10, AX
 	CMPL         120(R8), $0x0000ffff
@@ -4532,7 +4532,7 @@ partial4:
 	ADDQ       R11, AX
 
 whole4:
-	MOVQ AX, 152(R8)
+	MOVQ AX, 168(R8)
 	MOVQ $0x00000004, DX
 	JMP  stored
 
@@ -4552,7 +4552,7 @@ run5:
 	MOVLQSX (R15), R10
 	MOVLQSX 4(R15), DX
 	ADDQ    $0x08, R15
-	ADDQ    144(R8), R10
+	ADDQ    160(R8), R10
 	LEAQ    (R9)(R9*2), AX
 	LEAQ    (R10)(AX*1), R11
 
@@ -4638,7 +4638,7 @@ group5:
 	VPBROADCASTD 120(R8), Y14
 	VPSLLVD      bitShifts<>+0(SB), Y14, Y12
 	VPSLLVD      bitShifts<>+32(SB), Y14, Y13
-	MOVQ         160(R8), AX
+	MOVQ         176(R8), AX
 	MOVQ         64(R8), DX
 	TESTQ        AX, AX
 	JZ           added5
@@ -4667,7 +4667,7 @@ group5:
 	VMASKMOVPS   32(AX), Y13, Y15
 	VADDPS       Y15, Y9, Y9
 	ADDQ         DX, AX
-	MOVQ         AX, 160(R8)
+	MOVQ         AX, 176(R8)
 
 added5:
 	VBROADCASTSS 136(R8), Y14
@@ -4692,7 +4692,7 @@ added5:
 	VMINPS       Y8, Y15, Y8
 	VMAXPS       Y9, Y14, Y9
 	VMINPS       Y9, Y15, Y9
-	MOVQ         152(R8), R10
+	MOVQ         168(R8), R10
 	MOVQ         48(R8), R11
 	MOVQ         R10, AX
 	CMPL         120(R8), $0x0000ffff
@@ -4732,7 +4732,7 @@ partial5:
 	ADDQ       R11, AX
 
 whole5:
-	MOVQ AX, 152(R8)
+	MOVQ AX, 168(R8)
 	MOVQ $0x00000005, DX
 	JMP  stored
 
@@ -4754,7 +4754,7 @@ run6:
 	MOVLQSX (R15), R10
 	MOVLQSX 4(R15), DX
 	ADDQ    $0x08, R15
-	ADDQ    144(R8), R10
+	ADDQ    160(R8), R10
 	LEAQ    (R9)(R9*2), AX
 	LEAQ    (R10)(AX*1), R11
 
@@ -4852,7 +4852,7 @@ group6:
 	VPBROADCASTD 120(R8), Y14
 	VPSLLVD      bitShifts<>+0(SB), Y14, Y12
 	VPSLLVD      bitShifts<>+32(SB), Y14, Y13
-	MOVQ         160(R8), AX
+	MOVQ         176(R8), AX
 	MOVQ         64(R8), DX
 	TESTQ        AX, AX
 	JZ           added6
@@ -4886,7 +4886,7 @@ group6:
 	VMASKMOVPS   32(AX), Y13, Y15
 	VADDPS       Y15, Y11, Y11
 	ADDQ         DX, AX
-	MOVQ         AX, 160(R8)
+	MOVQ         AX, 176(R8)
 
 added6:
 	VBROADCASTSS 136(R8), Y14
@@ -4915,7 +4915,7 @@ added6:
 	VMINPS       Y10, Y15, Y10
 	VMAXPS       Y11, Y14, Y11
 	VMINPS       Y11, Y15, Y11
-	MOVQ         152(R8), R10
+	MOVQ         168(R8), R10
 	MOVQ         48(R8), R11
 	MOVQ         R10, AX
 	CMPL         120(R8), $0x0000ffff
@@ -4961,13 +4961,13 @@ partial6:
 	ADDQ       R11, AX
 
 whole6:
-	MOVQ AX, 152(R8)
+	MOVQ AX, 168(R8)
 	MOVQ $0x00000006, DX
 
 stored:
 	MOVQ         DX, AX
 	IMULQ        R9, AX
-	ADDQ         AX, 144(R8)
+	ADDQ         AX, 160(R8)
 	CMPL         128(R8), $0x02
 	JBE          next
 	VPBROADCASTD 120(R8), Y12
@@ -5298,6 +5298,12000 @@ row_actdone:
 	ADDQ       R11, R10
 	DECQ       DX
 	JNZ        row
+
+next:
+	DECQ 88(R8)
+	JNZ  block
+	VZEROUPPER
+	RET
+
+// func productPairs512(args *byte)
+// Requires: AVX, AVX512BW, AVX512DQ, AVX512F, MMX+
+TEXT ·productPairs512(SB), NOSPLIT, $0-8
+	MOVQ args+0(FP), R8
+	MOVQ (R8), AX
+	MOVQ AX, 160(R8)
+	MOVQ 40(R8), AX
+	MOVQ AX, 168(R8)
+	MOVQ 56(R8), AX
+	MOVQ AX, 176(R8)
+	MOVQ 8(R8), R9
+	MOVQ 104(R8), SI
+	MOVQ 112(R8), R14
+
+block:
+	MOVQ  32(R8), DI
+	MOVQ  16(R8), R15
+	MOVQ  24(R8), CX
+	MOVQ  80(R8), AX
+	MOVQ  72(R8), BX
+	MOVQ  96(R8), DX
+	TESTQ DX, DX
+	JZ    size
+	INCQ  AX
+	DECQ  DX
+	MOVQ  DX, 96(R8)
+
+size:
+	CMPQ    AX, $0x0e
+	JEQ     rows14
+	CMPQ    AX, $0x0d
+	JEQ     rows13
+	CMPQ    AX, $0x0c
+	JEQ     rows12
+	CMPQ    AX, $0x0b
+	JEQ     rows11
+	CMPQ    AX, $0x0a
+	JEQ     rows10
+	CMPQ    AX, $0x09
+	JEQ     rows9
+	CMPQ    AX, $0x08
+	JEQ     rows8
+	CMPQ    AX, $0x07
+	JEQ     rows7
+	CMPQ    AX, $0x06
+	JEQ     rows6
+	CMPQ    AX, $0x05
+	JEQ     rows5
+	CMPQ    AX, $0x04
+	JEQ     rows4
+	CMPQ    AX, $0x03
+	JEQ     rows3
+	CMPQ    AX, $0x02
+	JEQ     rows2
+	VMOVUPS (BX), Z0
+	VMOVUPS 64(BX), Z1
+
+run1:
+	MOVLQSX (R15), R10
+	MOVLQSX 4(R15), DX
+	ADDQ    $0x08, R15
+	ADDQ    160(R8), R10
+
+group1:
+	VMOVUPS      (DI), Z28
+	VMOVUPS      64(DI), Z29
+	PREFETCHT1   (SI)
+	PREFETCHT1   64(SI)
+	VBROADCASTSS (R10), Z30
+
+	// VDPBF16PS Z28, Z30, Z0
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z1
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VMOVUPS      128(DI), Z28
+	VMOVUPS      192(DI), Z29
+	PREFETCHT1   128(SI)
+	PREFETCHT1   192(SI)
+	VBROADCASTSS 4(R10), Z30
+
+	// VDPBF16PS Z28, Z30, Z0
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z1
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VMOVUPS      256(DI), Z28
+	VMOVUPS      320(DI), Z29
+	PREFETCHT1   256(SI)
+	PREFETCHT1   320(SI)
+	VBROADCASTSS 8(R10), Z30
+
+	// VDPBF16PS Z28, Z30, Z0
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z1
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VMOVUPS      384(DI), Z28
+	VMOVUPS      448(DI), Z29
+	PREFETCHT1   384(SI)
+	PREFETCHT1   448(SI)
+	VBROADCASTSS 12(R10), Z30
+
+	// VDPBF16PS Z28, Z30, Z0
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z1
+	BYTE      $0x62
+	BYTE      $0x92
+	BYTE      $0x0e
+	BYTE      $0x40
+	BYTE      $0x52
+	BYTE      $0xcd
+	ADDQ      $0x00000200, DI
+	ADDQ      R14, SI
+	ADDQ      $0x10, R10
+	DECQ      DX
+	JNZ       group1
+	DECQ      CX
+	JNZ       run1
+	MOVQ      120(R8), AX
+	KMOVW     AX, K3
+	SHRQ      $0x10, AX
+	KMOVW     AX, K4
+	MOVQ      120(R8), AX
+	KMOVD     AX, K1
+	MOVQ      176(R8), AX
+	MOVQ      64(R8), DX
+	TESTQ     AX, AX
+	JZ        added1
+	CMPQ      144(R8), $0x00
+	JNE       addhalves1
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z0, Z0
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z1, Z1
+	ADDQ      DX, AX
+	JMP       sum1
+
+addhalves1:
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z0, Z0
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z1, Z1
+	ADDQ        DX, AX
+
+sum1:
+	MOVQ AX, 176(R8)
+
+added1:
+	CMPL         128(R8), $0x02
+	JA           later1
+	VBROADCASTSS 136(R8), Z30
+	VBROADCASTSS 140(R8), Z31
+	VMAXPS       Z0, Z30, Z0
+	VMINPS       Z0, Z31, Z0
+	VMAXPS       Z1, Z30, Z1
+	VMINPS       Z1, Z31, Z1
+	MOVQ         168(R8), AX
+	MOVQ         48(R8), R11
+	CMPQ         144(R8), $0x00
+	JNE          halves1
+	VMOVUPS      Z0, K3, (AX)
+	VMOVUPS      Z1, K4, 64(AX)
+	ADDQ         R11, AX
+	JMP          whole1
+
+halves1:
+	// VCVTNE2PS2BF16 Z0, Z1, Z0
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x77
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Z0, K1, (AX)
+	ADDQ      R11, AX
+
+whole1:
+	MOVQ AX, 168(R8)
+	JMP  finished1
+
+later1:
+	MOVQ    152(R8), AX
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+
+finished1:
+	MOVQ $0x00000001, DX
+	JMP  stored
+
+rows2:
+	VMOVUPS (BX), Z0
+	VMOVUPS 64(BX), Z1
+	VMOVAPS Z0, Z2
+	VMOVAPS Z1, Z3
+
+run2:
+	MOVLQSX (R15), R10
+	MOVLQSX 4(R15), DX
+	ADDQ    $0x08, R15
+	ADDQ    160(R8), R10
+
+group2:
+	VMOVUPS      (DI), Z28
+	VMOVUPS      64(DI), Z29
+	PREFETCHT1   (SI)
+	PREFETCHT1   64(SI)
+	VBROADCASTSS (R10), Z30
+
+	// VDPBF16PS Z28, Z30, Z0
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z1
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS (R10)(R9*1), Z31
+
+	// VDPBF16PS Z28, Z31, Z2
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z3
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VMOVUPS      128(DI), Z28
+	VMOVUPS      192(DI), Z29
+	PREFETCHT1   128(SI)
+	PREFETCHT1   192(SI)
+	VBROADCASTSS 4(R10), Z30
+
+	// VDPBF16PS Z28, Z30, Z0
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z1
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 4(R10)(R9*1), Z31
+
+	// VDPBF16PS Z28, Z31, Z2
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z3
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VMOVUPS      256(DI), Z28
+	VMOVUPS      320(DI), Z29
+	PREFETCHT1   256(SI)
+	PREFETCHT1   320(SI)
+	VBROADCASTSS 8(R10), Z30
+
+	// VDPBF16PS Z28, Z30, Z0
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z1
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 8(R10)(R9*1), Z31
+
+	// VDPBF16PS Z28, Z31, Z2
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z3
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VMOVUPS      384(DI), Z28
+	VMOVUPS      448(DI), Z29
+	PREFETCHT1   384(SI)
+	PREFETCHT1   448(SI)
+	VBROADCASTSS 12(R10), Z30
+
+	// VDPBF16PS Z28, Z30, Z0
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z1
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 12(R10)(R9*1), Z31
+
+	// VDPBF16PS Z28, Z31, Z2
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z3
+	BYTE      $0x62
+	BYTE      $0x92
+	BYTE      $0x06
+	BYTE      $0x40
+	BYTE      $0x52
+	BYTE      $0xdd
+	ADDQ      $0x00000200, DI
+	ADDQ      R14, SI
+	ADDQ      $0x10, R10
+	DECQ      DX
+	JNZ       group2
+	DECQ      CX
+	JNZ       run2
+	MOVQ      120(R8), AX
+	KMOVW     AX, K3
+	SHRQ      $0x10, AX
+	KMOVW     AX, K4
+	MOVQ      120(R8), AX
+	KMOVD     AX, K1
+	MOVQ      176(R8), AX
+	MOVQ      64(R8), DX
+	TESTQ     AX, AX
+	JZ        added2
+	CMPQ      144(R8), $0x00
+	JNE       addhalves2
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z0, Z0
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z1, Z1
+	ADDQ      DX, AX
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z2, Z2
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z3, Z3
+	ADDQ      DX, AX
+	JMP       sum2
+
+addhalves2:
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z0, Z0
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z1, Z1
+	ADDQ        DX, AX
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z2, Z2
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z3, Z3
+	ADDQ        DX, AX
+
+sum2:
+	MOVQ AX, 176(R8)
+
+added2:
+	CMPL         128(R8), $0x02
+	JA           later2
+	VBROADCASTSS 136(R8), Z30
+	VBROADCASTSS 140(R8), Z31
+	VMAXPS       Z0, Z30, Z0
+	VMINPS       Z0, Z31, Z0
+	VMAXPS       Z1, Z30, Z1
+	VMINPS       Z1, Z31, Z1
+	VMAXPS       Z2, Z30, Z2
+	VMINPS       Z2, Z31, Z2
+	VMAXPS       Z3, Z30, Z3
+	VMINPS       Z3, Z31, Z3
+	MOVQ         168(R8), AX
+	MOVQ         48(R8), R11
+	CMPQ         144(R8), $0x00
+	JNE          halves2
+	VMOVUPS      Z0, K3, (AX)
+	VMOVUPS      Z1, K4, 64(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Z2, K3, (AX)
+	VMOVUPS      Z3, K4, 64(AX)
+	ADDQ         R11, AX
+	JMP          whole2
+
+halves2:
+	// VCVTNE2PS2BF16 Z0, Z1, Z0
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x77
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Z0, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNE2PS2BF16 Z2, Z3, Z2
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x67
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd2
+	VMOVDQU16 Z2, K1, (AX)
+	ADDQ      R11, AX
+
+whole2:
+	MOVQ AX, 168(R8)
+	JMP  finished2
+
+later2:
+	MOVQ    152(R8), AX
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	VMOVUPS Z2, 128(AX)
+	VMOVUPS Z3, 192(AX)
+
+finished2:
+	MOVQ $0x00000002, DX
+	JMP  stored
+
+rows3:
+	VMOVUPS (BX), Z0
+	VMOVUPS 64(BX), Z1
+	VMOVAPS Z0, Z2
+	VMOVAPS Z1, Z3
+	VMOVAPS Z0, Z4
+	VMOVAPS Z1, Z5
+
+run3:
+	MOVLQSX (R15), R10
+	MOVLQSX 4(R15), DX
+	ADDQ    $0x08, R15
+	ADDQ    160(R8), R10
+
+group3:
+	VMOVUPS      (DI), Z28
+	VMOVUPS      64(DI), Z29
+	PREFETCHT1   (SI)
+	PREFETCHT1   64(SI)
+	VBROADCASTSS (R10), Z30
+
+	// VDPBF16PS Z28, Z30, Z0
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z1
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS (R10)(R9*1), Z31
+
+	// VDPBF16PS Z28, Z31, Z2
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z3
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS (R10)(R9*2), Z30
+
+	// VDPBF16PS Z28, Z30, Z4
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z5
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VMOVUPS      128(DI), Z28
+	VMOVUPS      192(DI), Z29
+	PREFETCHT1   128(SI)
+	PREFETCHT1   192(SI)
+	VBROADCASTSS 4(R10), Z30
+
+	// VDPBF16PS Z28, Z30, Z0
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z1
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 4(R10)(R9*1), Z31
+
+	// VDPBF16PS Z28, Z31, Z2
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z3
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS 4(R10)(R9*2), Z30
+
+	// VDPBF16PS Z28, Z30, Z4
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z5
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VMOVUPS      256(DI), Z28
+	VMOVUPS      320(DI), Z29
+	PREFETCHT1   256(SI)
+	PREFETCHT1   320(SI)
+	VBROADCASTSS 8(R10), Z30
+
+	// VDPBF16PS Z28, Z30, Z0
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z1
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 8(R10)(R9*1), Z31
+
+	// VDPBF16PS Z28, Z31, Z2
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z3
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS 8(R10)(R9*2), Z30
+
+	// VDPBF16PS Z28, Z30, Z4
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z5
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VMOVUPS      384(DI), Z28
+	VMOVUPS      448(DI), Z29
+	PREFETCHT1   384(SI)
+	PREFETCHT1   448(SI)
+	VBROADCASTSS 12(R10), Z30
+
+	// VDPBF16PS Z28, Z30, Z0
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z1
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 12(R10)(R9*1), Z31
+
+	// VDPBF16PS Z28, Z31, Z2
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z3
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS 12(R10)(R9*2), Z30
+
+	// VDPBF16PS Z28, Z30, Z4
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z5
+	BYTE      $0x62
+	BYTE      $0x92
+	BYTE      $0x0e
+	BYTE      $0x40
+	BYTE      $0x52
+	BYTE      $0xed
+	ADDQ      $0x00000200, DI
+	ADDQ      R14, SI
+	ADDQ      $0x10, R10
+	DECQ      DX
+	JNZ       group3
+	DECQ      CX
+	JNZ       run3
+	MOVQ      120(R8), AX
+	KMOVW     AX, K3
+	SHRQ      $0x10, AX
+	KMOVW     AX, K4
+	MOVQ      120(R8), AX
+	KMOVD     AX, K1
+	MOVQ      176(R8), AX
+	MOVQ      64(R8), DX
+	TESTQ     AX, AX
+	JZ        added3
+	CMPQ      144(R8), $0x00
+	JNE       addhalves3
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z0, Z0
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z1, Z1
+	ADDQ      DX, AX
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z2, Z2
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z3, Z3
+	ADDQ      DX, AX
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z4, Z4
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z5, Z5
+	ADDQ      DX, AX
+	JMP       sum3
+
+addhalves3:
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z0, Z0
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z1, Z1
+	ADDQ        DX, AX
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z2, Z2
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z3, Z3
+	ADDQ        DX, AX
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z4, Z4
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z5, Z5
+	ADDQ        DX, AX
+
+sum3:
+	MOVQ AX, 176(R8)
+
+added3:
+	CMPL         128(R8), $0x02
+	JA           later3
+	VBROADCASTSS 136(R8), Z30
+	VBROADCASTSS 140(R8), Z31
+	VMAXPS       Z0, Z30, Z0
+	VMINPS       Z0, Z31, Z0
+	VMAXPS       Z1, Z30, Z1
+	VMINPS       Z1, Z31, Z1
+	VMAXPS       Z2, Z30, Z2
+	VMINPS       Z2, Z31, Z2
+	VMAXPS       Z3, Z30, Z3
+	VMINPS       Z3, Z31, Z3
+	VMAXPS       Z4, Z30, Z4
+	VMINPS       Z4, Z31, Z4
+	VMAXPS       Z5, Z30, Z5
+	VMINPS       Z5, Z31, Z5
+	MOVQ         168(R8), AX
+	MOVQ         48(R8), R11
+	CMPQ         144(R8), $0x00
+	JNE          halves3
+	VMOVUPS      Z0, K3, (AX)
+	VMOVUPS      Z1, K4, 64(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Z2, K3, (AX)
+	VMOVUPS      Z3, K4, 64(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Z4, K3, (AX)
+	VMOVUPS      Z5, K4, 64(AX)
+	ADDQ         R11, AX
+	JMP          whole3
+
+halves3:
+	// VCVTNE2PS2BF16 Z0, Z1, Z0
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x77
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Z0, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNE2PS2BF16 Z2, Z3, Z2
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x67
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd2
+	VMOVDQU16 Z2, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNE2PS2BF16 Z4, Z5, Z4
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x57
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xe4
+	VMOVDQU16 Z4, K1, (AX)
+	ADDQ      R11, AX
+
+whole3:
+	MOVQ AX, 168(R8)
+	JMP  finished3
+
+later3:
+	MOVQ    152(R8), AX
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	VMOVUPS Z2, 128(AX)
+	VMOVUPS Z3, 192(AX)
+	VMOVUPS Z4, 256(AX)
+	VMOVUPS Z5, 320(AX)
+
+finished3:
+	MOVQ $0x00000003, DX
+	JMP  stored
+
+rows4:
+	VMOVUPS (BX), Z0
+	VMOVUPS 64(BX), Z1
+	VMOVAPS Z0, Z2
+	VMOVAPS Z1, Z3
+	VMOVAPS Z0, Z4
+	VMOVAPS Z1, Z5
+	VMOVAPS Z0, Z6
+	VMOVAPS Z1, Z7
+
+run4:
+	MOVLQSX (R15), R10
+	MOVLQSX 4(R15), DX
+	ADDQ    $0x08, R15
+	ADDQ    160(R8), R10
+	LEAQ    (R9)(R9*2), AX
+	LEAQ    (R10)(AX*1), R11
+
+group4:
+	VMOVUPS      (DI), Z28
+	VMOVUPS      64(DI), Z29
+	PREFETCHT1   (SI)
+	PREFETCHT1   64(SI)
+	VBROADCASTSS (R10), Z30
+
+	// VDPBF16PS Z28, Z30, Z0
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z1
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS (R10)(R9*1), Z31
+
+	// VDPBF16PS Z28, Z31, Z2
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z3
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS (R10)(R9*2), Z30
+
+	// VDPBF16PS Z28, Z30, Z4
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z5
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS (R11), Z31
+
+	// VDPBF16PS Z28, Z31, Z6
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z7
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VMOVUPS      128(DI), Z28
+	VMOVUPS      192(DI), Z29
+	PREFETCHT1   128(SI)
+	PREFETCHT1   192(SI)
+	VBROADCASTSS 4(R10), Z30
+
+	// VDPBF16PS Z28, Z30, Z0
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z1
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 4(R10)(R9*1), Z31
+
+	// VDPBF16PS Z28, Z31, Z2
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z3
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS 4(R10)(R9*2), Z30
+
+	// VDPBF16PS Z28, Z30, Z4
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z5
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS 4(R11), Z31
+
+	// VDPBF16PS Z28, Z31, Z6
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z7
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VMOVUPS      256(DI), Z28
+	VMOVUPS      320(DI), Z29
+	PREFETCHT1   256(SI)
+	PREFETCHT1   320(SI)
+	VBROADCASTSS 8(R10), Z30
+
+	// VDPBF16PS Z28, Z30, Z0
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z1
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 8(R10)(R9*1), Z31
+
+	// VDPBF16PS Z28, Z31, Z2
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z3
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS 8(R10)(R9*2), Z30
+
+	// VDPBF16PS Z28, Z30, Z4
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z5
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS 8(R11), Z31
+
+	// VDPBF16PS Z28, Z31, Z6
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z7
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VMOVUPS      384(DI), Z28
+	VMOVUPS      448(DI), Z29
+	PREFETCHT1   384(SI)
+	PREFETCHT1   448(SI)
+	VBROADCASTSS 12(R10), Z30
+
+	// VDPBF16PS Z28, Z30, Z0
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z1
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 12(R10)(R9*1), Z31
+
+	// VDPBF16PS Z28, Z31, Z2
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z3
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS 12(R10)(R9*2), Z30
+
+	// VDPBF16PS Z28, Z30, Z4
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z5
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS 12(R11), Z31
+
+	// VDPBF16PS Z28, Z31, Z6
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z7
+	BYTE      $0x62
+	BYTE      $0x92
+	BYTE      $0x06
+	BYTE      $0x40
+	BYTE      $0x52
+	BYTE      $0xfd
+	ADDQ      $0x00000200, DI
+	ADDQ      R14, SI
+	ADDQ      $0x10, R10
+	ADDQ      $0x10, R11
+	DECQ      DX
+	JNZ       group4
+	DECQ      CX
+	JNZ       run4
+	MOVQ      120(R8), AX
+	KMOVW     AX, K3
+	SHRQ      $0x10, AX
+	KMOVW     AX, K4
+	MOVQ      120(R8), AX
+	KMOVD     AX, K1
+	MOVQ      176(R8), AX
+	MOVQ      64(R8), DX
+	TESTQ     AX, AX
+	JZ        added4
+	CMPQ      144(R8), $0x00
+	JNE       addhalves4
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z0, Z0
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z1, Z1
+	ADDQ      DX, AX
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z2, Z2
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z3, Z3
+	ADDQ      DX, AX
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z4, Z4
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z5, Z5
+	ADDQ      DX, AX
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z6, Z6
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z7, Z7
+	ADDQ      DX, AX
+	JMP       sum4
+
+addhalves4:
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z0, Z0
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z1, Z1
+	ADDQ        DX, AX
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z2, Z2
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z3, Z3
+	ADDQ        DX, AX
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z4, Z4
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z5, Z5
+	ADDQ        DX, AX
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z6, Z6
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z7, Z7
+	ADDQ        DX, AX
+
+sum4:
+	MOVQ AX, 176(R8)
+
+added4:
+	CMPL         128(R8), $0x02
+	JA           later4
+	VBROADCASTSS 136(R8), Z30
+	VBROADCASTSS 140(R8), Z31
+	VMAXPS       Z0, Z30, Z0
+	VMINPS       Z0, Z31, Z0
+	VMAXPS       Z1, Z30, Z1
+	VMINPS       Z1, Z31, Z1
+	VMAXPS       Z2, Z30, Z2
+	VMINPS       Z2, Z31, Z2
+	VMAXPS       Z3, Z30, Z3
+	VMINPS       Z3, Z31, Z3
+	VMAXPS       Z4, Z30, Z4
+	VMINPS       Z4, Z31, Z4
+	VMAXPS       Z5, Z30, Z5
+	VMINPS       Z5, Z31, Z5
+	VMAXPS       Z6, Z30, Z6
+	VMINPS       Z6, Z31, Z6
+	VMAXPS       Z7, Z30, Z7
+	VMINPS       Z7, Z31, Z7
+	MOVQ         168(R8), AX
+	MOVQ         48(R8), R11
+	CMPQ         144(R8), $0x00
+	JNE          halves4
+	VMOVUPS      Z0, K3, (AX)
+	VMOVUPS      Z1, K4, 64(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Z2, K3, (AX)
+	VMOVUPS      Z3, K4, 64(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Z4, K3, (AX)
+	VMOVUPS      Z5, K4, 64(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Z6, K3, (AX)
+	VMOVUPS      Z7, K4, 64(AX)
+	ADDQ         R11, AX
+	JMP          whole4
+
+halves4:
+	// VCVTNE2PS2BF16 Z0, Z1, Z0
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x77
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Z0, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNE2PS2BF16 Z2, Z3, Z2
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x67
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd2
+	VMOVDQU16 Z2, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNE2PS2BF16 Z4, Z5, Z4
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x57
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xe4
+	VMOVDQU16 Z4, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNE2PS2BF16 Z6, Z7, Z6
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x47
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xf6
+	VMOVDQU16 Z6, K1, (AX)
+	ADDQ      R11, AX
+
+whole4:
+	MOVQ AX, 168(R8)
+	JMP  finished4
+
+later4:
+	MOVQ    152(R8), AX
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	VMOVUPS Z2, 128(AX)
+	VMOVUPS Z3, 192(AX)
+	VMOVUPS Z4, 256(AX)
+	VMOVUPS Z5, 320(AX)
+	VMOVUPS Z6, 384(AX)
+	VMOVUPS Z7, 448(AX)
+
+finished4:
+	MOVQ $0x00000004, DX
+	JMP  stored
+
+rows5:
+	VMOVUPS (BX), Z0
+	VMOVUPS 64(BX), Z1
+	VMOVAPS Z0, Z2
+	VMOVAPS Z1, Z3
+	VMOVAPS Z0, Z4
+	VMOVAPS Z1, Z5
+	VMOVAPS Z0, Z6
+	VMOVAPS Z1, Z7
+	VMOVAPS Z0, Z8
+	VMOVAPS Z1, Z9
+
+run5:
+	MOVLQSX (R15), R10
+	MOVLQSX 4(R15), DX
+	ADDQ    $0x08, R15
+	ADDQ    160(R8), R10
+	LEAQ    (R9)(R9*2), AX
+	LEAQ    (R10)(AX*1), R11
+
+group5:
+	VMOVUPS      (DI), Z28
+	VMOVUPS      64(DI), Z29
+	PREFETCHT1   (SI)
+	PREFETCHT1   64(SI)
+	VBROADCASTSS (R10), Z30
+
+	// VDPBF16PS Z28, Z30, Z0
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z1
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS (R10)(R9*1), Z31
+
+	// VDPBF16PS Z28, Z31, Z2
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z3
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS (R10)(R9*2), Z30
+
+	// VDPBF16PS Z28, Z30, Z4
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z5
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS (R11), Z31
+
+	// VDPBF16PS Z28, Z31, Z6
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z7
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VBROADCASTSS (R10)(R9*4), Z30
+
+	// VDPBF16PS Z28, Z30, Z8
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z9
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VMOVUPS      128(DI), Z28
+	VMOVUPS      192(DI), Z29
+	PREFETCHT1   128(SI)
+	PREFETCHT1   192(SI)
+	VBROADCASTSS 4(R10), Z30
+
+	// VDPBF16PS Z28, Z30, Z0
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z1
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 4(R10)(R9*1), Z31
+
+	// VDPBF16PS Z28, Z31, Z2
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z3
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS 4(R10)(R9*2), Z30
+
+	// VDPBF16PS Z28, Z30, Z4
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z5
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS 4(R11), Z31
+
+	// VDPBF16PS Z28, Z31, Z6
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z7
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VBROADCASTSS 4(R10)(R9*4), Z30
+
+	// VDPBF16PS Z28, Z30, Z8
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z9
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VMOVUPS      256(DI), Z28
+	VMOVUPS      320(DI), Z29
+	PREFETCHT1   256(SI)
+	PREFETCHT1   320(SI)
+	VBROADCASTSS 8(R10), Z30
+
+	// VDPBF16PS Z28, Z30, Z0
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z1
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 8(R10)(R9*1), Z31
+
+	// VDPBF16PS Z28, Z31, Z2
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z3
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS 8(R10)(R9*2), Z30
+
+	// VDPBF16PS Z28, Z30, Z4
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z5
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS 8(R11), Z31
+
+	// VDPBF16PS Z28, Z31, Z6
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z7
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VBROADCASTSS 8(R10)(R9*4), Z30
+
+	// VDPBF16PS Z28, Z30, Z8
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z9
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VMOVUPS      384(DI), Z28
+	VMOVUPS      448(DI), Z29
+	PREFETCHT1   384(SI)
+	PREFETCHT1   448(SI)
+	VBROADCASTSS 12(R10), Z30
+
+	// VDPBF16PS Z28, Z30, Z0
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z1
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 12(R10)(R9*1), Z31
+
+	// VDPBF16PS Z28, Z31, Z2
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z3
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS 12(R10)(R9*2), Z30
+
+	// VDPBF16PS Z28, Z30, Z4
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z5
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS 12(R11), Z31
+
+	// VDPBF16PS Z28, Z31, Z6
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z7
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VBROADCASTSS 12(R10)(R9*4), Z30
+
+	// VDPBF16PS Z28, Z30, Z8
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z9
+	BYTE      $0x62
+	BYTE      $0x12
+	BYTE      $0x0e
+	BYTE      $0x40
+	BYTE      $0x52
+	BYTE      $0xcd
+	ADDQ      $0x00000200, DI
+	ADDQ      R14, SI
+	ADDQ      $0x10, R10
+	ADDQ      $0x10, R11
+	DECQ      DX
+	JNZ       group5
+	DECQ      CX
+	JNZ       run5
+	MOVQ      120(R8), AX
+	KMOVW     AX, K3
+	SHRQ      $0x10, AX
+	KMOVW     AX, K4
+	MOVQ      120(R8), AX
+	KMOVD     AX, K1
+	MOVQ      176(R8), AX
+	MOVQ      64(R8), DX
+	TESTQ     AX, AX
+	JZ        added5
+	CMPQ      144(R8), $0x00
+	JNE       addhalves5
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z0, Z0
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z1, Z1
+	ADDQ      DX, AX
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z2, Z2
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z3, Z3
+	ADDQ      DX, AX
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z4, Z4
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z5, Z5
+	ADDQ      DX, AX
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z6, Z6
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z7, Z7
+	ADDQ      DX, AX
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z8, Z8
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z9, Z9
+	ADDQ      DX, AX
+	JMP       sum5
+
+addhalves5:
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z0, Z0
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z1, Z1
+	ADDQ        DX, AX
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z2, Z2
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z3, Z3
+	ADDQ        DX, AX
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z4, Z4
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z5, Z5
+	ADDQ        DX, AX
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z6, Z6
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z7, Z7
+	ADDQ        DX, AX
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z8, Z8
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z9, Z9
+	ADDQ        DX, AX
+
+sum5:
+	MOVQ AX, 176(R8)
+
+added5:
+	CMPL         128(R8), $0x02
+	JA           later5
+	VBROADCASTSS 136(R8), Z30
+	VBROADCASTSS 140(R8), Z31
+	VMAXPS       Z0, Z30, Z0
+	VMINPS       Z0, Z31, Z0
+	VMAXPS       Z1, Z30, Z1
+	VMINPS       Z1, Z31, Z1
+	VMAXPS       Z2, Z30, Z2
+	VMINPS       Z2, Z31, Z2
+	VMAXPS       Z3, Z30, Z3
+	VMINPS       Z3, Z31, Z3
+	VMAXPS       Z4, Z30, Z4
+	VMINPS       Z4, Z31, Z4
+	VMAXPS       Z5, Z30, Z5
+	VMINPS       Z5, Z31, Z5
+	VMAXPS       Z6, Z30, Z6
+	VMINPS       Z6, Z31, Z6
+	VMAXPS       Z7, Z30, Z7
+	VMINPS       Z7, Z31, Z7
+	VMAXPS       Z8, Z30, Z8
+	VMINPS       Z8, Z31, Z8
+	VMAXPS       Z9, Z30, Z9
+	VMINPS       Z9, Z31, Z9
+	MOVQ         168(R8), AX
+	MOVQ         48(R8), R11
+	CMPQ         144(R8), $0x00
+	JNE          halves5
+	VMOVUPS      Z0, K3, (AX)
+	VMOVUPS      Z1, K4, 64(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Z2, K3, (AX)
+	VMOVUPS      Z3, K4, 64(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Z4, K3, (AX)
+	VMOVUPS      Z5, K4, 64(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Z6, K3, (AX)
+	VMOVUPS      Z7, K4, 64(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Z8, K3, (AX)
+	VMOVUPS      Z9, K4, 64(AX)
+	ADDQ         R11, AX
+	JMP          whole5
+
+halves5:
+	// VCVTNE2PS2BF16 Z0, Z1, Z0
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x77
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Z0, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNE2PS2BF16 Z2, Z3, Z2
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x67
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd2
+	VMOVDQU16 Z2, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNE2PS2BF16 Z4, Z5, Z4
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x57
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xe4
+	VMOVDQU16 Z4, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNE2PS2BF16 Z6, Z7, Z6
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x47
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xf6
+	VMOVDQU16 Z6, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNE2PS2BF16 Z8, Z9, Z8
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x37
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Z8, K1, (AX)
+	ADDQ      R11, AX
+
+whole5:
+	MOVQ AX, 168(R8)
+	JMP  finished5
+
+later5:
+	MOVQ    152(R8), AX
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	VMOVUPS Z2, 128(AX)
+	VMOVUPS Z3, 192(AX)
+	VMOVUPS Z4, 256(AX)
+	VMOVUPS Z5, 320(AX)
+	VMOVUPS Z6, 384(AX)
+	VMOVUPS Z7, 448(AX)
+	VMOVUPS Z8, 512(AX)
+	VMOVUPS Z9, 576(AX)
+
+finished5:
+	MOVQ $0x00000005, DX
+	JMP  stored
+
+rows6:
+	VMOVUPS (BX), Z0
+	VMOVUPS 64(BX), Z1
+	VMOVAPS Z0, Z2
+	VMOVAPS Z1, Z3
+	VMOVAPS Z0, Z4
+	VMOVAPS Z1, Z5
+	VMOVAPS Z0, Z6
+	VMOVAPS Z1, Z7
+	VMOVAPS Z0, Z8
+	VMOVAPS Z1, Z9
+	VMOVAPS Z0, Z10
+	VMOVAPS Z1, Z11
+
+run6:
+	MOVLQSX (R15), R10
+	MOVLQSX 4(R15), DX
+	ADDQ    $0x08, R15
+	ADDQ    160(R8), R10
+	LEAQ    (R9)(R9*2), AX
+	LEAQ    (R10)(AX*1), R11
+
+group6:
+	VMOVUPS      (DI), Z28
+	VMOVUPS      64(DI), Z29
+	PREFETCHT1   (SI)
+	PREFETCHT1   64(SI)
+	VBROADCASTSS (R10), Z30
+
+	// VDPBF16PS Z28, Z30, Z0
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z1
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS (R10)(R9*1), Z31
+
+	// VDPBF16PS Z28, Z31, Z2
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z3
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS (R10)(R9*2), Z30
+
+	// VDPBF16PS Z28, Z30, Z4
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z5
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS (R11), Z31
+
+	// VDPBF16PS Z28, Z31, Z6
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z7
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VBROADCASTSS (R10)(R9*4), Z30
+
+	// VDPBF16PS Z28, Z30, Z8
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z9
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS (R11)(R9*2), Z31
+
+	// VDPBF16PS Z28, Z31, Z10
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z11
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VMOVUPS      128(DI), Z28
+	VMOVUPS      192(DI), Z29
+	PREFETCHT1   128(SI)
+	PREFETCHT1   192(SI)
+	VBROADCASTSS 4(R10), Z30
+
+	// VDPBF16PS Z28, Z30, Z0
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z1
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 4(R10)(R9*1), Z31
+
+	// VDPBF16PS Z28, Z31, Z2
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z3
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS 4(R10)(R9*2), Z30
+
+	// VDPBF16PS Z28, Z30, Z4
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z5
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS 4(R11), Z31
+
+	// VDPBF16PS Z28, Z31, Z6
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z7
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VBROADCASTSS 4(R10)(R9*4), Z30
+
+	// VDPBF16PS Z28, Z30, Z8
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z9
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 4(R11)(R9*2), Z31
+
+	// VDPBF16PS Z28, Z31, Z10
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z11
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VMOVUPS      256(DI), Z28
+	VMOVUPS      320(DI), Z29
+	PREFETCHT1   256(SI)
+	PREFETCHT1   320(SI)
+	VBROADCASTSS 8(R10), Z30
+
+	// VDPBF16PS Z28, Z30, Z0
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z1
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 8(R10)(R9*1), Z31
+
+	// VDPBF16PS Z28, Z31, Z2
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z3
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS 8(R10)(R9*2), Z30
+
+	// VDPBF16PS Z28, Z30, Z4
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z5
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS 8(R11), Z31
+
+	// VDPBF16PS Z28, Z31, Z6
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z7
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VBROADCASTSS 8(R10)(R9*4), Z30
+
+	// VDPBF16PS Z28, Z30, Z8
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z9
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 8(R11)(R9*2), Z31
+
+	// VDPBF16PS Z28, Z31, Z10
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z11
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VMOVUPS      384(DI), Z28
+	VMOVUPS      448(DI), Z29
+	PREFETCHT1   384(SI)
+	PREFETCHT1   448(SI)
+	VBROADCASTSS 12(R10), Z30
+
+	// VDPBF16PS Z28, Z30, Z0
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z1
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 12(R10)(R9*1), Z31
+
+	// VDPBF16PS Z28, Z31, Z2
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z3
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS 12(R10)(R9*2), Z30
+
+	// VDPBF16PS Z28, Z30, Z4
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z5
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS 12(R11), Z31
+
+	// VDPBF16PS Z28, Z31, Z6
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z7
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VBROADCASTSS 12(R10)(R9*4), Z30
+
+	// VDPBF16PS Z28, Z30, Z8
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z9
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 12(R11)(R9*2), Z31
+
+	// VDPBF16PS Z28, Z31, Z10
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z11
+	BYTE      $0x62
+	BYTE      $0x12
+	BYTE      $0x06
+	BYTE      $0x40
+	BYTE      $0x52
+	BYTE      $0xdd
+	ADDQ      $0x00000200, DI
+	ADDQ      R14, SI
+	ADDQ      $0x10, R10
+	ADDQ      $0x10, R11
+	DECQ      DX
+	JNZ       group6
+	DECQ      CX
+	JNZ       run6
+	MOVQ      120(R8), AX
+	KMOVW     AX, K3
+	SHRQ      $0x10, AX
+	KMOVW     AX, K4
+	MOVQ      120(R8), AX
+	KMOVD     AX, K1
+	MOVQ      176(R8), AX
+	MOVQ      64(R8), DX
+	TESTQ     AX, AX
+	JZ        added6
+	CMPQ      144(R8), $0x00
+	JNE       addhalves6
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z0, Z0
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z1, Z1
+	ADDQ      DX, AX
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z2, Z2
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z3, Z3
+	ADDQ      DX, AX
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z4, Z4
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z5, Z5
+	ADDQ      DX, AX
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z6, Z6
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z7, Z7
+	ADDQ      DX, AX
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z8, Z8
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z9, Z9
+	ADDQ      DX, AX
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z10, Z10
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z11, Z11
+	ADDQ      DX, AX
+	JMP       sum6
+
+addhalves6:
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z0, Z0
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z1, Z1
+	ADDQ        DX, AX
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z2, Z2
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z3, Z3
+	ADDQ        DX, AX
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z4, Z4
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z5, Z5
+	ADDQ        DX, AX
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z6, Z6
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z7, Z7
+	ADDQ        DX, AX
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z8, Z8
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z9, Z9
+	ADDQ        DX, AX
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z10, Z10
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z11, Z11
+	ADDQ        DX, AX
+
+sum6:
+	MOVQ AX, 176(R8)
+
+added6:
+	CMPL         128(R8), $0x02
+	JA           later6
+	VBROADCASTSS 136(R8), Z30
+	VBROADCASTSS 140(R8), Z31
+	VMAXPS       Z0, Z30, Z0
+	VMINPS       Z0, Z31, Z0
+	VMAXPS       Z1, Z30, Z1
+	VMINPS       Z1, Z31, Z1
+	VMAXPS       Z2, Z30, Z2
+	VMINPS       Z2, Z31, Z2
+	VMAXPS       Z3, Z30, Z3
+	VMINPS       Z3, Z31, Z3
+	VMAXPS       Z4, Z30, Z4
+	VMINPS       Z4, Z31, Z4
+	VMAXPS       Z5, Z30, Z5
+	VMINPS       Z5, Z31, Z5
+	VMAXPS       Z6, Z30, Z6
+	VMINPS       Z6, Z31, Z6
+	VMAXPS       Z7, Z30, Z7
+	VMINPS       Z7, Z31, Z7
+	VMAXPS       Z8, Z30, Z8
+	VMINPS       Z8, Z31, Z8
+	VMAXPS       Z9, Z30, Z9
+	VMINPS       Z9, Z31, Z9
+	VMAXPS       Z10, Z30, Z10
+	VMINPS       Z10, Z31, Z10
+	VMAXPS       Z11, Z30, Z11
+	VMINPS       Z11, Z31, Z11
+	MOVQ         168(R8), AX
+	MOVQ         48(R8), R11
+	CMPQ         144(R8), $0x00
+	JNE          halves6
+	VMOVUPS      Z0, K3, (AX)
+	VMOVUPS      Z1, K4, 64(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Z2, K3, (AX)
+	VMOVUPS      Z3, K4, 64(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Z4, K3, (AX)
+	VMOVUPS      Z5, K4, 64(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Z6, K3, (AX)
+	VMOVUPS      Z7, K4, 64(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Z8, K3, (AX)
+	VMOVUPS      Z9, K4, 64(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Z10, K3, (AX)
+	VMOVUPS      Z11, K4, 64(AX)
+	ADDQ         R11, AX
+	JMP          whole6
+
+halves6:
+	// VCVTNE2PS2BF16 Z0, Z1, Z0
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x77
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Z0, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNE2PS2BF16 Z2, Z3, Z2
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x67
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd2
+	VMOVDQU16 Z2, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNE2PS2BF16 Z4, Z5, Z4
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x57
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xe4
+	VMOVDQU16 Z4, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNE2PS2BF16 Z6, Z7, Z6
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x47
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xf6
+	VMOVDQU16 Z6, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNE2PS2BF16 Z8, Z9, Z8
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x37
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Z8, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNE2PS2BF16 Z10, Z11, Z10
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x27
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd2
+	VMOVDQU16 Z10, K1, (AX)
+	ADDQ      R11, AX
+
+whole6:
+	MOVQ AX, 168(R8)
+	JMP  finished6
+
+later6:
+	MOVQ    152(R8), AX
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	VMOVUPS Z2, 128(AX)
+	VMOVUPS Z3, 192(AX)
+	VMOVUPS Z4, 256(AX)
+	VMOVUPS Z5, 320(AX)
+	VMOVUPS Z6, 384(AX)
+	VMOVUPS Z7, 448(AX)
+	VMOVUPS Z8, 512(AX)
+	VMOVUPS Z9, 576(AX)
+	VMOVUPS Z10, 640(AX)
+	VMOVUPS Z11, 704(AX)
+
+finished6:
+	MOVQ $0x00000006, DX
+	JMP  stored
+
+rows7:
+	VMOVUPS (BX), Z0
+	VMOVUPS 64(BX), Z1
+	VMOVAPS Z0, Z2
+	VMOVAPS Z1, Z3
+	VMOVAPS Z0, Z4
+	VMOVAPS Z1, Z5
+	VMOVAPS Z0, Z6
+	VMOVAPS Z1, Z7
+	VMOVAPS Z0, Z8
+	VMOVAPS Z1, Z9
+	VMOVAPS Z0, Z10
+	VMOVAPS Z1, Z11
+	VMOVAPS Z0, Z12
+	VMOVAPS Z1, Z13
+
+run7:
+	MOVLQSX (R15), R10
+	MOVLQSX 4(R15), DX
+	ADDQ    $0x08, R15
+	ADDQ    160(R8), R10
+	LEAQ    (R9)(R9*2), AX
+	LEAQ    (R10)(AX*1), R11
+	LEAQ    (R11)(AX*1), R12
+
+group7:
+	VMOVUPS      (DI), Z28
+	VMOVUPS      64(DI), Z29
+	PREFETCHT1   (SI)
+	PREFETCHT1   64(SI)
+	VBROADCASTSS (R10), Z30
+
+	// VDPBF16PS Z28, Z30, Z0
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z1
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS (R10)(R9*1), Z31
+
+	// VDPBF16PS Z28, Z31, Z2
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z3
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS (R10)(R9*2), Z30
+
+	// VDPBF16PS Z28, Z30, Z4
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z5
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS (R11), Z31
+
+	// VDPBF16PS Z28, Z31, Z6
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z7
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VBROADCASTSS (R10)(R9*4), Z30
+
+	// VDPBF16PS Z28, Z30, Z8
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z9
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS (R11)(R9*2), Z31
+
+	// VDPBF16PS Z28, Z31, Z10
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z11
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS (R12), Z30
+
+	// VDPBF16PS Z28, Z30, Z12
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z13
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VMOVUPS      128(DI), Z28
+	VMOVUPS      192(DI), Z29
+	PREFETCHT1   128(SI)
+	PREFETCHT1   192(SI)
+	VBROADCASTSS 4(R10), Z30
+
+	// VDPBF16PS Z28, Z30, Z0
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z1
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 4(R10)(R9*1), Z31
+
+	// VDPBF16PS Z28, Z31, Z2
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z3
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS 4(R10)(R9*2), Z30
+
+	// VDPBF16PS Z28, Z30, Z4
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z5
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS 4(R11), Z31
+
+	// VDPBF16PS Z28, Z31, Z6
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z7
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VBROADCASTSS 4(R10)(R9*4), Z30
+
+	// VDPBF16PS Z28, Z30, Z8
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z9
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 4(R11)(R9*2), Z31
+
+	// VDPBF16PS Z28, Z31, Z10
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z11
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS 4(R12), Z30
+
+	// VDPBF16PS Z28, Z30, Z12
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z13
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VMOVUPS      256(DI), Z28
+	VMOVUPS      320(DI), Z29
+	PREFETCHT1   256(SI)
+	PREFETCHT1   320(SI)
+	VBROADCASTSS 8(R10), Z30
+
+	// VDPBF16PS Z28, Z30, Z0
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z1
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 8(R10)(R9*1), Z31
+
+	// VDPBF16PS Z28, Z31, Z2
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z3
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS 8(R10)(R9*2), Z30
+
+	// VDPBF16PS Z28, Z30, Z4
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z5
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS 8(R11), Z31
+
+	// VDPBF16PS Z28, Z31, Z6
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z7
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VBROADCASTSS 8(R10)(R9*4), Z30
+
+	// VDPBF16PS Z28, Z30, Z8
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z9
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 8(R11)(R9*2), Z31
+
+	// VDPBF16PS Z28, Z31, Z10
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z11
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS 8(R12), Z30
+
+	// VDPBF16PS Z28, Z30, Z12
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z13
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VMOVUPS      384(DI), Z28
+	VMOVUPS      448(DI), Z29
+	PREFETCHT1   384(SI)
+	PREFETCHT1   448(SI)
+	VBROADCASTSS 12(R10), Z30
+
+	// VDPBF16PS Z28, Z30, Z0
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z1
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 12(R10)(R9*1), Z31
+
+	// VDPBF16PS Z28, Z31, Z2
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z3
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS 12(R10)(R9*2), Z30
+
+	// VDPBF16PS Z28, Z30, Z4
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z5
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS 12(R11), Z31
+
+	// VDPBF16PS Z28, Z31, Z6
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z7
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VBROADCASTSS 12(R10)(R9*4), Z30
+
+	// VDPBF16PS Z28, Z30, Z8
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z9
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 12(R11)(R9*2), Z31
+
+	// VDPBF16PS Z28, Z31, Z10
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z11
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS 12(R12), Z30
+
+	// VDPBF16PS Z28, Z30, Z12
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z13
+	BYTE      $0x62
+	BYTE      $0x12
+	BYTE      $0x0e
+	BYTE      $0x40
+	BYTE      $0x52
+	BYTE      $0xed
+	ADDQ      $0x00000200, DI
+	ADDQ      R14, SI
+	ADDQ      $0x10, R10
+	ADDQ      $0x10, R11
+	ADDQ      $0x10, R12
+	DECQ      DX
+	JNZ       group7
+	DECQ      CX
+	JNZ       run7
+	MOVQ      120(R8), AX
+	KMOVW     AX, K3
+	SHRQ      $0x10, AX
+	KMOVW     AX, K4
+	MOVQ      120(R8), AX
+	KMOVD     AX, K1
+	MOVQ      176(R8), AX
+	MOVQ      64(R8), DX
+	TESTQ     AX, AX
+	JZ        added7
+	CMPQ      144(R8), $0x00
+	JNE       addhalves7
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z0, Z0
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z1, Z1
+	ADDQ      DX, AX
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z2, Z2
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z3, Z3
+	ADDQ      DX, AX
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z4, Z4
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z5, Z5
+	ADDQ      DX, AX
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z6, Z6
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z7, Z7
+	ADDQ      DX, AX
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z8, Z8
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z9, Z9
+	ADDQ      DX, AX
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z10, Z10
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z11, Z11
+	ADDQ      DX, AX
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z12, Z12
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z13, Z13
+	ADDQ      DX, AX
+	JMP       sum7
+
+addhalves7:
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z0, Z0
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z1, Z1
+	ADDQ        DX, AX
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z2, Z2
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z3, Z3
+	ADDQ        DX, AX
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z4, Z4
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z5, Z5
+	ADDQ        DX, AX
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z6, Z6
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z7, Z7
+	ADDQ        DX, AX
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z8, Z8
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z9, Z9
+	ADDQ        DX, AX
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z10, Z10
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z11, Z11
+	ADDQ        DX, AX
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z12, Z12
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z13, Z13
+	ADDQ        DX, AX
+
+sum7:
+	MOVQ AX, 176(R8)
+
+added7:
+	CMPL         128(R8), $0x02
+	JA           later7
+	VBROADCASTSS 136(R8), Z30
+	VBROADCASTSS 140(R8), Z31
+	VMAXPS       Z0, Z30, Z0
+	VMINPS       Z0, Z31, Z0
+	VMAXPS       Z1, Z30, Z1
+	VMINPS       Z1, Z31, Z1
+	VMAXPS       Z2, Z30, Z2
+	VMINPS       Z2, Z31, Z2
+	VMAXPS       Z3, Z30, Z3
+	VMINPS       Z3, Z31, Z3
+	VMAXPS       Z4, Z30, Z4
+	VMINPS       Z4, Z31, Z4
+	VMAXPS       Z5, Z30, Z5
+	VMINPS       Z5, Z31, Z5
+	VMAXPS       Z6, Z30, Z6
+	VMINPS       Z6, Z31, Z6
+	VMAXPS       Z7, Z30, Z7
+	VMINPS       Z7, Z31, Z7
+	VMAXPS       Z8, Z30, Z8
+	VMINPS       Z8, Z31, Z8
+	VMAXPS       Z9, Z30, Z9
+	VMINPS       Z9, Z31, Z9
+	VMAXPS       Z10, Z30, Z10
+	VMINPS       Z10, Z31, Z10
+	VMAXPS       Z11, Z30, Z11
+	VMINPS       Z11, Z31, Z11
+	VMAXPS       Z12, Z30, Z12
+	VMINPS       Z12, Z31, Z12
+	VMAXPS       Z13, Z30, Z13
+	VMINPS       Z13, Z31, Z13
+	MOVQ         168(R8), AX
+	MOVQ         48(R8), R11
+	CMPQ         144(R8), $0x00
+	JNE          halves7
+	VMOVUPS      Z0, K3, (AX)
+	VMOVUPS      Z1, K4, 64(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Z2, K3, (AX)
+	VMOVUPS      Z3, K4, 64(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Z4, K3, (AX)
+	VMOVUPS      Z5, K4, 64(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Z6, K3, (AX)
+	VMOVUPS      Z7, K4, 64(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Z8, K3, (AX)
+	VMOVUPS      Z9, K4, 64(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Z10, K3, (AX)
+	VMOVUPS      Z11, K4, 64(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Z12, K3, (AX)
+	VMOVUPS      Z13, K4, 64(AX)
+	ADDQ         R11, AX
+	JMP          whole7
+
+halves7:
+	// VCVTNE2PS2BF16 Z0, Z1, Z0
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x77
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Z0, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNE2PS2BF16 Z2, Z3, Z2
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x67
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd2
+	VMOVDQU16 Z2, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNE2PS2BF16 Z4, Z5, Z4
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x57
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xe4
+	VMOVDQU16 Z4, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNE2PS2BF16 Z6, Z7, Z6
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x47
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xf6
+	VMOVDQU16 Z6, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNE2PS2BF16 Z8, Z9, Z8
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x37
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Z8, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNE2PS2BF16 Z10, Z11, Z10
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x27
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd2
+	VMOVDQU16 Z10, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNE2PS2BF16 Z12, Z13, Z12
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x17
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xe4
+	VMOVDQU16 Z12, K1, (AX)
+	ADDQ      R11, AX
+
+whole7:
+	MOVQ AX, 168(R8)
+	JMP  finished7
+
+later7:
+	MOVQ    152(R8), AX
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	VMOVUPS Z2, 128(AX)
+	VMOVUPS Z3, 192(AX)
+	VMOVUPS Z4, 256(AX)
+	VMOVUPS Z5, 320(AX)
+	VMOVUPS Z6, 384(AX)
+	VMOVUPS Z7, 448(AX)
+	VMOVUPS Z8, 512(AX)
+	VMOVUPS Z9, 576(AX)
+	VMOVUPS Z10, 640(AX)
+	VMOVUPS Z11, 704(AX)
+	VMOVUPS Z12, 768(AX)
+	VMOVUPS Z13, 832(AX)
+
+finished7:
+	MOVQ $0x00000007, DX
+	JMP  stored
+
+rows8:
+	VMOVUPS (BX), Z0
+	VMOVUPS 64(BX), Z1
+	VMOVAPS Z0, Z2
+	VMOVAPS Z1, Z3
+	VMOVAPS Z0, Z4
+	VMOVAPS Z1, Z5
+	VMOVAPS Z0, Z6
+	VMOVAPS Z1, Z7
+	VMOVAPS Z0, Z8
+	VMOVAPS Z1, Z9
+	VMOVAPS Z0, Z10
+	VMOVAPS Z1, Z11
+	VMOVAPS Z0, Z12
+	VMOVAPS Z1, Z13
+	VMOVAPS Z0, Z14
+	VMOVAPS Z1, Z15
+
+run8:
+	MOVLQSX (R15), R10
+	MOVLQSX 4(R15), DX
+	ADDQ    $0x08, R15
+	ADDQ    160(R8), R10
+	LEAQ    (R9)(R9*2), AX
+	LEAQ    (R10)(AX*1), R11
+	LEAQ    (R11)(AX*1), R12
+
+group8:
+	VMOVUPS      (DI), Z28
+	VMOVUPS      64(DI), Z29
+	PREFETCHT1   (SI)
+	PREFETCHT1   64(SI)
+	VBROADCASTSS (R10), Z30
+
+	// VDPBF16PS Z28, Z30, Z0
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z1
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS (R10)(R9*1), Z31
+
+	// VDPBF16PS Z28, Z31, Z2
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z3
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS (R10)(R9*2), Z30
+
+	// VDPBF16PS Z28, Z30, Z4
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z5
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS (R11), Z31
+
+	// VDPBF16PS Z28, Z31, Z6
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z7
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VBROADCASTSS (R10)(R9*4), Z30
+
+	// VDPBF16PS Z28, Z30, Z8
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z9
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS (R11)(R9*2), Z31
+
+	// VDPBF16PS Z28, Z31, Z10
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z11
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS (R12), Z30
+
+	// VDPBF16PS Z28, Z30, Z12
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z13
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS (R11)(R9*4), Z31
+
+	// VDPBF16PS Z28, Z31, Z14
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z15
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VMOVUPS      128(DI), Z28
+	VMOVUPS      192(DI), Z29
+	PREFETCHT1   128(SI)
+	PREFETCHT1   192(SI)
+	VBROADCASTSS 4(R10), Z30
+
+	// VDPBF16PS Z28, Z30, Z0
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z1
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 4(R10)(R9*1), Z31
+
+	// VDPBF16PS Z28, Z31, Z2
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z3
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS 4(R10)(R9*2), Z30
+
+	// VDPBF16PS Z28, Z30, Z4
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z5
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS 4(R11), Z31
+
+	// VDPBF16PS Z28, Z31, Z6
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z7
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VBROADCASTSS 4(R10)(R9*4), Z30
+
+	// VDPBF16PS Z28, Z30, Z8
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z9
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 4(R11)(R9*2), Z31
+
+	// VDPBF16PS Z28, Z31, Z10
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z11
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS 4(R12), Z30
+
+	// VDPBF16PS Z28, Z30, Z12
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z13
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS 4(R11)(R9*4), Z31
+
+	// VDPBF16PS Z28, Z31, Z14
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z15
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VMOVUPS      256(DI), Z28
+	VMOVUPS      320(DI), Z29
+	PREFETCHT1   256(SI)
+	PREFETCHT1   320(SI)
+	VBROADCASTSS 8(R10), Z30
+
+	// VDPBF16PS Z28, Z30, Z0
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z1
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 8(R10)(R9*1), Z31
+
+	// VDPBF16PS Z28, Z31, Z2
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z3
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS 8(R10)(R9*2), Z30
+
+	// VDPBF16PS Z28, Z30, Z4
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z5
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS 8(R11), Z31
+
+	// VDPBF16PS Z28, Z31, Z6
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z7
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VBROADCASTSS 8(R10)(R9*4), Z30
+
+	// VDPBF16PS Z28, Z30, Z8
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z9
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 8(R11)(R9*2), Z31
+
+	// VDPBF16PS Z28, Z31, Z10
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z11
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS 8(R12), Z30
+
+	// VDPBF16PS Z28, Z30, Z12
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z13
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS 8(R11)(R9*4), Z31
+
+	// VDPBF16PS Z28, Z31, Z14
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z15
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VMOVUPS      384(DI), Z28
+	VMOVUPS      448(DI), Z29
+	PREFETCHT1   384(SI)
+	PREFETCHT1   448(SI)
+	VBROADCASTSS 12(R10), Z30
+
+	// VDPBF16PS Z28, Z30, Z0
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z1
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 12(R10)(R9*1), Z31
+
+	// VDPBF16PS Z28, Z31, Z2
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z3
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS 12(R10)(R9*2), Z30
+
+	// VDPBF16PS Z28, Z30, Z4
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z5
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS 12(R11), Z31
+
+	// VDPBF16PS Z28, Z31, Z6
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z7
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VBROADCASTSS 12(R10)(R9*4), Z30
+
+	// VDPBF16PS Z28, Z30, Z8
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z9
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 12(R11)(R9*2), Z31
+
+	// VDPBF16PS Z28, Z31, Z10
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z11
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS 12(R12), Z30
+
+	// VDPBF16PS Z28, Z30, Z12
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z13
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS 12(R11)(R9*4), Z31
+
+	// VDPBF16PS Z28, Z31, Z14
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z15
+	BYTE      $0x62
+	BYTE      $0x12
+	BYTE      $0x06
+	BYTE      $0x40
+	BYTE      $0x52
+	BYTE      $0xfd
+	ADDQ      $0x00000200, DI
+	ADDQ      R14, SI
+	ADDQ      $0x10, R10
+	ADDQ      $0x10, R11
+	ADDQ      $0x10, R12
+	DECQ      DX
+	JNZ       group8
+	DECQ      CX
+	JNZ       run8
+	MOVQ      120(R8), AX
+	KMOVW     AX, K3
+	SHRQ      $0x10, AX
+	KMOVW     AX, K4
+	MOVQ      120(R8), AX
+	KMOVD     AX, K1
+	MOVQ      176(R8), AX
+	MOVQ      64(R8), DX
+	TESTQ     AX, AX
+	JZ        added8
+	CMPQ      144(R8), $0x00
+	JNE       addhalves8
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z0, Z0
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z1, Z1
+	ADDQ      DX, AX
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z2, Z2
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z3, Z3
+	ADDQ      DX, AX
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z4, Z4
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z5, Z5
+	ADDQ      DX, AX
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z6, Z6
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z7, Z7
+	ADDQ      DX, AX
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z8, Z8
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z9, Z9
+	ADDQ      DX, AX
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z10, Z10
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z11, Z11
+	ADDQ      DX, AX
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z12, Z12
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z13, Z13
+	ADDQ      DX, AX
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z14, Z14
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z15, Z15
+	ADDQ      DX, AX
+	JMP       sum8
+
+addhalves8:
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z0, Z0
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z1, Z1
+	ADDQ        DX, AX
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z2, Z2
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z3, Z3
+	ADDQ        DX, AX
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z4, Z4
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z5, Z5
+	ADDQ        DX, AX
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z6, Z6
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z7, Z7
+	ADDQ        DX, AX
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z8, Z8
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z9, Z9
+	ADDQ        DX, AX
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z10, Z10
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z11, Z11
+	ADDQ        DX, AX
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z12, Z12
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z13, Z13
+	ADDQ        DX, AX
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z14, Z14
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z15, Z15
+	ADDQ        DX, AX
+
+sum8:
+	MOVQ AX, 176(R8)
+
+added8:
+	CMPL         128(R8), $0x02
+	JA           later8
+	VBROADCASTSS 136(R8), Z30
+	VBROADCASTSS 140(R8), Z31
+	VMAXPS       Z0, Z30, Z0
+	VMINPS       Z0, Z31, Z0
+	VMAXPS       Z1, Z30, Z1
+	VMINPS       Z1, Z31, Z1
+	VMAXPS       Z2, Z30, Z2
+	VMINPS       Z2, Z31, Z2
+	VMAXPS       Z3, Z30, Z3
+	VMINPS       Z3, Z31, Z3
+	VMAXPS       Z4, Z30, Z4
+	VMINPS       Z4, Z31, Z4
+	VMAXPS       Z5, Z30, Z5
+	VMINPS       Z5, Z31, Z5
+	VMAXPS       Z6, Z30, Z6
+	VMINPS       Z6, Z31, Z6
+	VMAXPS       Z7, Z30, Z7
+	VMINPS       Z7, Z31, Z7
+	VMAXPS       Z8, Z30, Z8
+	VMINPS       Z8, Z31, Z8
+	VMAXPS       Z9, Z30, Z9
+	VMINPS       Z9, Z31, Z9
+	VMAXPS       Z10, Z30, Z10
+	VMINPS       Z10, Z31, Z10
+	VMAXPS       Z11, Z30, Z11
+	VMINPS       Z11, Z31, Z11
+	VMAXPS       Z12, Z30, Z12
+	VMINPS       Z12, Z31, Z12
+	VMAXPS       Z13, Z30, Z13
+	VMINPS       Z13, Z31, Z13
+	VMAXPS       Z14, Z30, Z14
+	VMINPS       Z14, Z31, Z14
+	VMAXPS       Z15, Z30, Z15
+	VMINPS       Z15, Z31, Z15
+	MOVQ         168(R8), AX
+	MOVQ         48(R8), R11
+	CMPQ         144(R8), $0x00
+	JNE          halves8
+	VMOVUPS      Z0, K3, (AX)
+	VMOVUPS      Z1, K4, 64(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Z2, K3, (AX)
+	VMOVUPS      Z3, K4, 64(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Z4, K3, (AX)
+	VMOVUPS      Z5, K4, 64(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Z6, K3, (AX)
+	VMOVUPS      Z7, K4, 64(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Z8, K3, (AX)
+	VMOVUPS      Z9, K4, 64(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Z10, K3, (AX)
+	VMOVUPS      Z11, K4, 64(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Z12, K3, (AX)
+	VMOVUPS      Z13, K4, 64(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Z14, K3, (AX)
+	VMOVUPS      Z15, K4, 64(AX)
+	ADDQ         R11, AX
+	JMP          whole8
+
+halves8:
+	// VCVTNE2PS2BF16 Z0, Z1, Z0
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x77
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Z0, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNE2PS2BF16 Z2, Z3, Z2
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x67
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd2
+	VMOVDQU16 Z2, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNE2PS2BF16 Z4, Z5, Z4
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x57
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xe4
+	VMOVDQU16 Z4, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNE2PS2BF16 Z6, Z7, Z6
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x47
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xf6
+	VMOVDQU16 Z6, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNE2PS2BF16 Z8, Z9, Z8
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x37
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Z8, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNE2PS2BF16 Z10, Z11, Z10
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x27
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd2
+	VMOVDQU16 Z10, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNE2PS2BF16 Z12, Z13, Z12
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x17
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xe4
+	VMOVDQU16 Z12, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNE2PS2BF16 Z14, Z15, Z14
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x07
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xf6
+	VMOVDQU16 Z14, K1, (AX)
+	ADDQ      R11, AX
+
+whole8:
+	MOVQ AX, 168(R8)
+	JMP  finished8
+
+later8:
+	MOVQ    152(R8), AX
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	VMOVUPS Z2, 128(AX)
+	VMOVUPS Z3, 192(AX)
+	VMOVUPS Z4, 256(AX)
+	VMOVUPS Z5, 320(AX)
+	VMOVUPS Z6, 384(AX)
+	VMOVUPS Z7, 448(AX)
+	VMOVUPS Z8, 512(AX)
+	VMOVUPS Z9, 576(AX)
+	VMOVUPS Z10, 640(AX)
+	VMOVUPS Z11, 704(AX)
+	VMOVUPS Z12, 768(AX)
+	VMOVUPS Z13, 832(AX)
+	VMOVUPS Z14, 896(AX)
+	VMOVUPS Z15, 960(AX)
+
+finished8:
+	MOVQ $0x00000008, DX
+	JMP  stored
+
+rows9:
+	VMOVUPS (BX), Z0
+	VMOVUPS 64(BX), Z1
+	VMOVAPS Z0, Z2
+	VMOVAPS Z1, Z3
+	VMOVAPS Z0, Z4
+	VMOVAPS Z1, Z5
+	VMOVAPS Z0, Z6
+	VMOVAPS Z1, Z7
+	VMOVAPS Z0, Z8
+	VMOVAPS Z1, Z9
+	VMOVAPS Z0, Z10
+	VMOVAPS Z1, Z11
+	VMOVAPS Z0, Z12
+	VMOVAPS Z1, Z13
+	VMOVAPS Z0, Z14
+	VMOVAPS Z1, Z15
+	VMOVAPS Z0, Z16
+	VMOVAPS Z1, Z17
+
+run9:
+	MOVLQSX (R15), R10
+	MOVLQSX 4(R15), DX
+	ADDQ    $0x08, R15
+	ADDQ    160(R8), R10
+	LEAQ    (R9)(R9*2), AX
+	LEAQ    (R10)(AX*1), R11
+	LEAQ    (R11)(AX*1), R12
+
+group9:
+	VMOVUPS      (DI), Z28
+	VMOVUPS      64(DI), Z29
+	PREFETCHT1   (SI)
+	PREFETCHT1   64(SI)
+	VBROADCASTSS (R10), Z30
+
+	// VDPBF16PS Z28, Z30, Z0
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z1
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS (R10)(R9*1), Z31
+
+	// VDPBF16PS Z28, Z31, Z2
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z3
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS (R10)(R9*2), Z30
+
+	// VDPBF16PS Z28, Z30, Z4
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z5
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS (R11), Z31
+
+	// VDPBF16PS Z28, Z31, Z6
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z7
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VBROADCASTSS (R10)(R9*4), Z30
+
+	// VDPBF16PS Z28, Z30, Z8
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z9
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS (R11)(R9*2), Z31
+
+	// VDPBF16PS Z28, Z31, Z10
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z11
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS (R12), Z30
+
+	// VDPBF16PS Z28, Z30, Z12
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z13
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS (R11)(R9*4), Z31
+
+	// VDPBF16PS Z28, Z31, Z14
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z15
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VBROADCASTSS (R10)(R9*8), Z30
+
+	// VDPBF16PS Z28, Z30, Z16
+	BYTE $0x62
+	BYTE $0x82
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z17
+	BYTE         $0x62
+	BYTE         $0x82
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VMOVUPS      128(DI), Z28
+	VMOVUPS      192(DI), Z29
+	PREFETCHT1   128(SI)
+	PREFETCHT1   192(SI)
+	VBROADCASTSS 4(R10), Z30
+
+	// VDPBF16PS Z28, Z30, Z0
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z1
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 4(R10)(R9*1), Z31
+
+	// VDPBF16PS Z28, Z31, Z2
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z3
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS 4(R10)(R9*2), Z30
+
+	// VDPBF16PS Z28, Z30, Z4
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z5
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS 4(R11), Z31
+
+	// VDPBF16PS Z28, Z31, Z6
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z7
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VBROADCASTSS 4(R10)(R9*4), Z30
+
+	// VDPBF16PS Z28, Z30, Z8
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z9
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 4(R11)(R9*2), Z31
+
+	// VDPBF16PS Z28, Z31, Z10
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z11
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS 4(R12), Z30
+
+	// VDPBF16PS Z28, Z30, Z12
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z13
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS 4(R11)(R9*4), Z31
+
+	// VDPBF16PS Z28, Z31, Z14
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z15
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VBROADCASTSS 4(R10)(R9*8), Z30
+
+	// VDPBF16PS Z28, Z30, Z16
+	BYTE $0x62
+	BYTE $0x82
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z17
+	BYTE         $0x62
+	BYTE         $0x82
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VMOVUPS      256(DI), Z28
+	VMOVUPS      320(DI), Z29
+	PREFETCHT1   256(SI)
+	PREFETCHT1   320(SI)
+	VBROADCASTSS 8(R10), Z30
+
+	// VDPBF16PS Z28, Z30, Z0
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z1
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 8(R10)(R9*1), Z31
+
+	// VDPBF16PS Z28, Z31, Z2
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z3
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS 8(R10)(R9*2), Z30
+
+	// VDPBF16PS Z28, Z30, Z4
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z5
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS 8(R11), Z31
+
+	// VDPBF16PS Z28, Z31, Z6
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z7
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VBROADCASTSS 8(R10)(R9*4), Z30
+
+	// VDPBF16PS Z28, Z30, Z8
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z9
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 8(R11)(R9*2), Z31
+
+	// VDPBF16PS Z28, Z31, Z10
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z11
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS 8(R12), Z30
+
+	// VDPBF16PS Z28, Z30, Z12
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z13
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS 8(R11)(R9*4), Z31
+
+	// VDPBF16PS Z28, Z31, Z14
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z15
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VBROADCASTSS 8(R10)(R9*8), Z30
+
+	// VDPBF16PS Z28, Z30, Z16
+	BYTE $0x62
+	BYTE $0x82
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z17
+	BYTE         $0x62
+	BYTE         $0x82
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VMOVUPS      384(DI), Z28
+	VMOVUPS      448(DI), Z29
+	PREFETCHT1   384(SI)
+	PREFETCHT1   448(SI)
+	VBROADCASTSS 12(R10), Z30
+
+	// VDPBF16PS Z28, Z30, Z0
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z1
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 12(R10)(R9*1), Z31
+
+	// VDPBF16PS Z28, Z31, Z2
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z3
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS 12(R10)(R9*2), Z30
+
+	// VDPBF16PS Z28, Z30, Z4
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z5
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS 12(R11), Z31
+
+	// VDPBF16PS Z28, Z31, Z6
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z7
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VBROADCASTSS 12(R10)(R9*4), Z30
+
+	// VDPBF16PS Z28, Z30, Z8
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z9
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 12(R11)(R9*2), Z31
+
+	// VDPBF16PS Z28, Z31, Z10
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z11
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS 12(R12), Z30
+
+	// VDPBF16PS Z28, Z30, Z12
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z13
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS 12(R11)(R9*4), Z31
+
+	// VDPBF16PS Z28, Z31, Z14
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z15
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VBROADCASTSS 12(R10)(R9*8), Z30
+
+	// VDPBF16PS Z28, Z30, Z16
+	BYTE $0x62
+	BYTE $0x82
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z17
+	BYTE      $0x62
+	BYTE      $0x82
+	BYTE      $0x0e
+	BYTE      $0x40
+	BYTE      $0x52
+	BYTE      $0xcd
+	ADDQ      $0x00000200, DI
+	ADDQ      R14, SI
+	ADDQ      $0x10, R10
+	ADDQ      $0x10, R11
+	ADDQ      $0x10, R12
+	DECQ      DX
+	JNZ       group9
+	DECQ      CX
+	JNZ       run9
+	MOVQ      120(R8), AX
+	KMOVW     AX, K3
+	SHRQ      $0x10, AX
+	KMOVW     AX, K4
+	MOVQ      120(R8), AX
+	KMOVD     AX, K1
+	MOVQ      176(R8), AX
+	MOVQ      64(R8), DX
+	TESTQ     AX, AX
+	JZ        added9
+	CMPQ      144(R8), $0x00
+	JNE       addhalves9
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z0, Z0
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z1, Z1
+	ADDQ      DX, AX
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z2, Z2
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z3, Z3
+	ADDQ      DX, AX
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z4, Z4
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z5, Z5
+	ADDQ      DX, AX
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z6, Z6
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z7, Z7
+	ADDQ      DX, AX
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z8, Z8
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z9, Z9
+	ADDQ      DX, AX
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z10, Z10
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z11, Z11
+	ADDQ      DX, AX
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z12, Z12
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z13, Z13
+	ADDQ      DX, AX
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z14, Z14
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z15, Z15
+	ADDQ      DX, AX
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z16, Z16
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z17, Z17
+	ADDQ      DX, AX
+	JMP       sum9
+
+addhalves9:
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z0, Z0
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z1, Z1
+	ADDQ        DX, AX
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z2, Z2
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z3, Z3
+	ADDQ        DX, AX
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z4, Z4
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z5, Z5
+	ADDQ        DX, AX
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z6, Z6
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z7, Z7
+	ADDQ        DX, AX
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z8, Z8
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z9, Z9
+	ADDQ        DX, AX
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z10, Z10
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z11, Z11
+	ADDQ        DX, AX
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z12, Z12
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z13, Z13
+	ADDQ        DX, AX
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z14, Z14
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z15, Z15
+	ADDQ        DX, AX
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z16, Z16
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z17, Z17
+	ADDQ        DX, AX
+
+sum9:
+	MOVQ AX, 176(R8)
+
+added9:
+	CMPL         128(R8), $0x02
+	JA           later9
+	VBROADCASTSS 136(R8), Z30
+	VBROADCASTSS 140(R8), Z31
+	VMAXPS       Z0, Z30, Z0
+	VMINPS       Z0, Z31, Z0
+	VMAXPS       Z1, Z30, Z1
+	VMINPS       Z1, Z31, Z1
+	VMAXPS       Z2, Z30, Z2
+	VMINPS       Z2, Z31, Z2
+	VMAXPS       Z3, Z30, Z3
+	VMINPS       Z3, Z31, Z3
+	VMAXPS       Z4, Z30, Z4
+	VMINPS       Z4, Z31, Z4
+	VMAXPS       Z5, Z30, Z5
+	VMINPS       Z5, Z31, Z5
+	VMAXPS       Z6, Z30, Z6
+	VMINPS       Z6, Z31, Z6
+	VMAXPS       Z7, Z30, Z7
+	VMINPS       Z7, Z31, Z7
+	VMAXPS       Z8, Z30, Z8
+	VMINPS       Z8, Z31, Z8
+	VMAXPS       Z9, Z30, Z9
+	VMINPS       Z9, Z31, Z9
+	VMAXPS       Z10, Z30, Z10
+	VMINPS       Z10, Z31, Z10
+	VMAXPS       Z11, Z30, Z11
+	VMINPS       Z11, Z31, Z11
+	VMAXPS       Z12, Z30, Z12
+	VMINPS       Z12, Z31, Z12
+	VMAXPS       Z13, Z30, Z13
+	VMINPS       Z13, Z31, Z13
+	VMAXPS       Z14, Z30, Z14
+	VMINPS       Z14, Z31, Z14
+	VMAXPS       Z15, Z30, Z15
+	VMINPS       Z15, Z31, Z15
+	VMAXPS       Z16, Z30, Z16
+	VMINPS       Z16, Z31, Z16
+	VMAXPS       Z17, Z30, Z17
+	VMINPS       Z17, Z31, Z17
+	MOVQ         168(R8), AX
+	MOVQ         48(R8), R11
+	CMPQ         144(R8), $0x00
+	JNE          halves9
+	VMOVUPS      Z0, K3, (AX)
+	VMOVUPS      Z1, K4, 64(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Z2, K3, (AX)
+	VMOVUPS      Z3, K4, 64(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Z4, K3, (AX)
+	VMOVUPS      Z5, K4, 64(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Z6, K3, (AX)
+	VMOVUPS      Z7, K4, 64(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Z8, K3, (AX)
+	VMOVUPS      Z9, K4, 64(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Z10, K3, (AX)
+	VMOVUPS      Z11, K4, 64(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Z12, K3, (AX)
+	VMOVUPS      Z13, K4, 64(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Z14, K3, (AX)
+	VMOVUPS      Z15, K4, 64(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Z16, K3, (AX)
+	VMOVUPS      Z17, K4, 64(AX)
+	ADDQ         R11, AX
+	JMP          whole9
+
+halves9:
+	// VCVTNE2PS2BF16 Z0, Z1, Z0
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x77
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Z0, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNE2PS2BF16 Z2, Z3, Z2
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x67
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd2
+	VMOVDQU16 Z2, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNE2PS2BF16 Z4, Z5, Z4
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x57
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xe4
+	VMOVDQU16 Z4, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNE2PS2BF16 Z6, Z7, Z6
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x47
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xf6
+	VMOVDQU16 Z6, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNE2PS2BF16 Z8, Z9, Z8
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x37
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Z8, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNE2PS2BF16 Z10, Z11, Z10
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x27
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd2
+	VMOVDQU16 Z10, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNE2PS2BF16 Z12, Z13, Z12
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x17
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xe4
+	VMOVDQU16 Z12, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNE2PS2BF16 Z14, Z15, Z14
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x07
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xf6
+	VMOVDQU16 Z14, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNE2PS2BF16 Z16, Z17, Z16
+	BYTE      $0x62
+	BYTE      $0xa2
+	BYTE      $0x77
+	BYTE      $0x40
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Z16, K1, (AX)
+	ADDQ      R11, AX
+
+whole9:
+	MOVQ AX, 168(R8)
+	JMP  finished9
+
+later9:
+	MOVQ    152(R8), AX
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	VMOVUPS Z2, 128(AX)
+	VMOVUPS Z3, 192(AX)
+	VMOVUPS Z4, 256(AX)
+	VMOVUPS Z5, 320(AX)
+	VMOVUPS Z6, 384(AX)
+	VMOVUPS Z7, 448(AX)
+	VMOVUPS Z8, 512(AX)
+	VMOVUPS Z9, 576(AX)
+	VMOVUPS Z10, 640(AX)
+	VMOVUPS Z11, 704(AX)
+	VMOVUPS Z12, 768(AX)
+	VMOVUPS Z13, 832(AX)
+	VMOVUPS Z14, 896(AX)
+	VMOVUPS Z15, 960(AX)
+	VMOVUPS Z16, 1024(AX)
+	VMOVUPS Z17, 1088(AX)
+
+finished9:
+	MOVQ $0x00000009, DX
+	JMP  stored
+
+rows10:
+	VMOVUPS (BX), Z0
+	VMOVUPS 64(BX), Z1
+	VMOVAPS Z0, Z2
+	VMOVAPS Z1, Z3
+	VMOVAPS Z0, Z4
+	VMOVAPS Z1, Z5
+	VMOVAPS Z0, Z6
+	VMOVAPS Z1, Z7
+	VMOVAPS Z0, Z8
+	VMOVAPS Z1, Z9
+	VMOVAPS Z0, Z10
+	VMOVAPS Z1, Z11
+	VMOVAPS Z0, Z12
+	VMOVAPS Z1, Z13
+	VMOVAPS Z0, Z14
+	VMOVAPS Z1, Z15
+	VMOVAPS Z0, Z16
+	VMOVAPS Z1, Z17
+	VMOVAPS Z0, Z18
+	VMOVAPS Z1, Z19
+
+run10:
+	MOVLQSX (R15), R10
+	MOVLQSX 4(R15), DX
+	ADDQ    $0x08, R15
+	ADDQ    160(R8), R10
+	LEAQ    (R9)(R9*2), AX
+	LEAQ    (R10)(AX*1), R11
+	LEAQ    (R11)(AX*1), R12
+	LEAQ    (R12)(AX*1), R13
+
+group10:
+	VMOVUPS      (DI), Z28
+	VMOVUPS      64(DI), Z29
+	PREFETCHT1   (SI)
+	VBROADCASTSS (R10), Z30
+
+	// VDPBF16PS Z28, Z30, Z0
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z1
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS (R10)(R9*1), Z31
+
+	// VDPBF16PS Z28, Z31, Z2
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z3
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS (R10)(R9*2), Z30
+
+	// VDPBF16PS Z28, Z30, Z4
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z5
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS (R11), Z31
+
+	// VDPBF16PS Z28, Z31, Z6
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z7
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VBROADCASTSS (R10)(R9*4), Z30
+
+	// VDPBF16PS Z28, Z30, Z8
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z9
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS (R11)(R9*2), Z31
+
+	// VDPBF16PS Z28, Z31, Z10
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z11
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS (R12), Z30
+
+	// VDPBF16PS Z28, Z30, Z12
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z13
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS (R11)(R9*4), Z31
+
+	// VDPBF16PS Z28, Z31, Z14
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z15
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VBROADCASTSS (R10)(R9*8), Z30
+
+	// VDPBF16PS Z28, Z30, Z16
+	BYTE $0x62
+	BYTE $0x82
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z17
+	BYTE         $0x62
+	BYTE         $0x82
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS (R13), Z31
+
+	// VDPBF16PS Z28, Z31, Z18
+	BYTE $0x62
+	BYTE $0x82
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z19
+	BYTE         $0x62
+	BYTE         $0x82
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VMOVUPS      128(DI), Z28
+	VMOVUPS      192(DI), Z29
+	PREFETCHT1   64(SI)
+	VBROADCASTSS 4(R10), Z30
+
+	// VDPBF16PS Z28, Z30, Z0
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z1
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 4(R10)(R9*1), Z31
+
+	// VDPBF16PS Z28, Z31, Z2
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z3
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS 4(R10)(R9*2), Z30
+
+	// VDPBF16PS Z28, Z30, Z4
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z5
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS 4(R11), Z31
+
+	// VDPBF16PS Z28, Z31, Z6
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z7
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VBROADCASTSS 4(R10)(R9*4), Z30
+
+	// VDPBF16PS Z28, Z30, Z8
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z9
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 4(R11)(R9*2), Z31
+
+	// VDPBF16PS Z28, Z31, Z10
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z11
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS 4(R12), Z30
+
+	// VDPBF16PS Z28, Z30, Z12
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z13
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS 4(R11)(R9*4), Z31
+
+	// VDPBF16PS Z28, Z31, Z14
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z15
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VBROADCASTSS 4(R10)(R9*8), Z30
+
+	// VDPBF16PS Z28, Z30, Z16
+	BYTE $0x62
+	BYTE $0x82
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z17
+	BYTE         $0x62
+	BYTE         $0x82
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 4(R13), Z31
+
+	// VDPBF16PS Z28, Z31, Z18
+	BYTE $0x62
+	BYTE $0x82
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z19
+	BYTE         $0x62
+	BYTE         $0x82
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VMOVUPS      256(DI), Z28
+	VMOVUPS      320(DI), Z29
+	PREFETCHT1   128(SI)
+	VBROADCASTSS 8(R10), Z30
+
+	// VDPBF16PS Z28, Z30, Z0
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z1
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 8(R10)(R9*1), Z31
+
+	// VDPBF16PS Z28, Z31, Z2
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z3
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS 8(R10)(R9*2), Z30
+
+	// VDPBF16PS Z28, Z30, Z4
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z5
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS 8(R11), Z31
+
+	// VDPBF16PS Z28, Z31, Z6
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z7
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VBROADCASTSS 8(R10)(R9*4), Z30
+
+	// VDPBF16PS Z28, Z30, Z8
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z9
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 8(R11)(R9*2), Z31
+
+	// VDPBF16PS Z28, Z31, Z10
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z11
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS 8(R12), Z30
+
+	// VDPBF16PS Z28, Z30, Z12
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z13
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS 8(R11)(R9*4), Z31
+
+	// VDPBF16PS Z28, Z31, Z14
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z15
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VBROADCASTSS 8(R10)(R9*8), Z30
+
+	// VDPBF16PS Z28, Z30, Z16
+	BYTE $0x62
+	BYTE $0x82
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z17
+	BYTE         $0x62
+	BYTE         $0x82
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 8(R13), Z31
+
+	// VDPBF16PS Z28, Z31, Z18
+	BYTE $0x62
+	BYTE $0x82
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z19
+	BYTE         $0x62
+	BYTE         $0x82
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VMOVUPS      384(DI), Z28
+	VMOVUPS      448(DI), Z29
+	PREFETCHT1   192(SI)
+	VBROADCASTSS 12(R10), Z30
+
+	// VDPBF16PS Z28, Z30, Z0
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z1
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 12(R10)(R9*1), Z31
+
+	// VDPBF16PS Z28, Z31, Z2
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z3
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS 12(R10)(R9*2), Z30
+
+	// VDPBF16PS Z28, Z30, Z4
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z5
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS 12(R11), Z31
+
+	// VDPBF16PS Z28, Z31, Z6
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z7
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VBROADCASTSS 12(R10)(R9*4), Z30
+
+	// VDPBF16PS Z28, Z30, Z8
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z9
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 12(R11)(R9*2), Z31
+
+	// VDPBF16PS Z28, Z31, Z10
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z11
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS 12(R12), Z30
+
+	// VDPBF16PS Z28, Z30, Z12
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z13
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS 12(R11)(R9*4), Z31
+
+	// VDPBF16PS Z28, Z31, Z14
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z15
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VBROADCASTSS 12(R10)(R9*8), Z30
+
+	// VDPBF16PS Z28, Z30, Z16
+	BYTE $0x62
+	BYTE $0x82
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z17
+	BYTE         $0x62
+	BYTE         $0x82
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 12(R13), Z31
+
+	// VDPBF16PS Z28, Z31, Z18
+	BYTE $0x62
+	BYTE $0x82
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z19
+	BYTE      $0x62
+	BYTE      $0x82
+	BYTE      $0x06
+	BYTE      $0x40
+	BYTE      $0x52
+	BYTE      $0xdd
+	ADDQ      $0x00000200, DI
+	ADDQ      R14, SI
+	ADDQ      $0x10, R10
+	ADDQ      $0x10, R11
+	ADDQ      $0x10, R12
+	ADDQ      $0x10, R13
+	DECQ      DX
+	JNZ       group10
+	DECQ      CX
+	JNZ       run10
+	MOVQ      120(R8), AX
+	KMOVW     AX, K3
+	SHRQ      $0x10, AX
+	KMOVW     AX, K4
+	MOVQ      120(R8), AX
+	KMOVD     AX, K1
+	MOVQ      176(R8), AX
+	MOVQ      64(R8), DX
+	TESTQ     AX, AX
+	JZ        added10
+	CMPQ      144(R8), $0x00
+	JNE       addhalves10
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z0, Z0
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z1, Z1
+	ADDQ      DX, AX
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z2, Z2
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z3, Z3
+	ADDQ      DX, AX
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z4, Z4
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z5, Z5
+	ADDQ      DX, AX
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z6, Z6
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z7, Z7
+	ADDQ      DX, AX
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z8, Z8
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z9, Z9
+	ADDQ      DX, AX
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z10, Z10
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z11, Z11
+	ADDQ      DX, AX
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z12, Z12
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z13, Z13
+	ADDQ      DX, AX
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z14, Z14
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z15, Z15
+	ADDQ      DX, AX
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z16, Z16
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z17, Z17
+	ADDQ      DX, AX
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z18, Z18
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z19, Z19
+	ADDQ      DX, AX
+	JMP       sum10
+
+addhalves10:
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z0, Z0
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z1, Z1
+	ADDQ        DX, AX
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z2, Z2
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z3, Z3
+	ADDQ        DX, AX
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z4, Z4
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z5, Z5
+	ADDQ        DX, AX
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z6, Z6
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z7, Z7
+	ADDQ        DX, AX
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z8, Z8
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z9, Z9
+	ADDQ        DX, AX
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z10, Z10
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z11, Z11
+	ADDQ        DX, AX
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z12, Z12
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z13, Z13
+	ADDQ        DX, AX
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z14, Z14
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z15, Z15
+	ADDQ        DX, AX
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z16, Z16
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z17, Z17
+	ADDQ        DX, AX
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z18, Z18
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z19, Z19
+	ADDQ        DX, AX
+
+sum10:
+	MOVQ AX, 176(R8)
+
+added10:
+	CMPL         128(R8), $0x02
+	JA           later10
+	VBROADCASTSS 136(R8), Z30
+	VBROADCASTSS 140(R8), Z31
+	VMAXPS       Z0, Z30, Z0
+	VMINPS       Z0, Z31, Z0
+	VMAXPS       Z1, Z30, Z1
+	VMINPS       Z1, Z31, Z1
+	VMAXPS       Z2, Z30, Z2
+	VMINPS       Z2, Z31, Z2
+	VMAXPS       Z3, Z30, Z3
+	VMINPS       Z3, Z31, Z3
+	VMAXPS       Z4, Z30, Z4
+	VMINPS       Z4, Z31, Z4
+	VMAXPS       Z5, Z30, Z5
+	VMINPS       Z5, Z31, Z5
+	VMAXPS       Z6, Z30, Z6
+	VMINPS       Z6, Z31, Z6
+	VMAXPS       Z7, Z30, Z7
+	VMINPS       Z7, Z31, Z7
+	VMAXPS       Z8, Z30, Z8
+	VMINPS       Z8, Z31, Z8
+	VMAXPS       Z9, Z30, Z9
+	VMINPS       Z9, Z31, Z9
+	VMAXPS       Z10, Z30, Z10
+	VMINPS       Z10, Z31, Z10
+	VMAXPS       Z11, Z30, Z11
+	VMINPS       Z11, Z31, Z11
+	VMAXPS       Z12, Z30, Z12
+	VMINPS       Z12, Z31, Z12
+	VMAXPS       Z13, Z30, Z13
+	VMINPS       Z13, Z31, Z13
+	VMAXPS       Z14, Z30, Z14
+	VMINPS       Z14, Z31, Z14
+	VMAXPS       Z15, Z30, Z15
+	VMINPS       Z15, Z31, Z15
+	VMAXPS       Z16, Z30, Z16
+	VMINPS       Z16, Z31, Z16
+	VMAXPS       Z17, Z30, Z17
+	VMINPS       Z17, Z31, Z17
+	VMAXPS       Z18, Z30, Z18
+	VMINPS       Z18, Z31, Z18
+	VMAXPS       Z19, Z30, Z19
+	VMINPS       Z19, Z31, Z19
+	MOVQ         168(R8), AX
+	MOVQ         48(R8), R11
+	CMPQ         144(R8), $0x00
+	JNE          halves10
+	VMOVUPS      Z0, K3, (AX)
+	VMOVUPS      Z1, K4, 64(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Z2, K3, (AX)
+	VMOVUPS      Z3, K4, 64(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Z4, K3, (AX)
+	VMOVUPS      Z5, K4, 64(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Z6, K3, (AX)
+	VMOVUPS      Z7, K4, 64(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Z8, K3, (AX)
+	VMOVUPS      Z9, K4, 64(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Z10, K3, (AX)
+	VMOVUPS      Z11, K4, 64(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Z12, K3, (AX)
+	VMOVUPS      Z13, K4, 64(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Z14, K3, (AX)
+	VMOVUPS      Z15, K4, 64(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Z16, K3, (AX)
+	VMOVUPS      Z17, K4, 64(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Z18, K3, (AX)
+	VMOVUPS      Z19, K4, 64(AX)
+	ADDQ         R11, AX
+	JMP          whole10
+
+halves10:
+	// VCVTNE2PS2BF16 Z0, Z1, Z0
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x77
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Z0, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNE2PS2BF16 Z2, Z3, Z2
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x67
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd2
+	VMOVDQU16 Z2, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNE2PS2BF16 Z4, Z5, Z4
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x57
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xe4
+	VMOVDQU16 Z4, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNE2PS2BF16 Z6, Z7, Z6
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x47
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xf6
+	VMOVDQU16 Z6, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNE2PS2BF16 Z8, Z9, Z8
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x37
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Z8, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNE2PS2BF16 Z10, Z11, Z10
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x27
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd2
+	VMOVDQU16 Z10, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNE2PS2BF16 Z12, Z13, Z12
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x17
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xe4
+	VMOVDQU16 Z12, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNE2PS2BF16 Z14, Z15, Z14
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x07
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xf6
+	VMOVDQU16 Z14, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNE2PS2BF16 Z16, Z17, Z16
+	BYTE      $0x62
+	BYTE      $0xa2
+	BYTE      $0x77
+	BYTE      $0x40
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Z16, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNE2PS2BF16 Z18, Z19, Z18
+	BYTE      $0x62
+	BYTE      $0xa2
+	BYTE      $0x67
+	BYTE      $0x40
+	BYTE      $0x72
+	BYTE      $0xd2
+	VMOVDQU16 Z18, K1, (AX)
+	ADDQ      R11, AX
+
+whole10:
+	MOVQ AX, 168(R8)
+	JMP  finished10
+
+later10:
+	MOVQ    152(R8), AX
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	VMOVUPS Z2, 128(AX)
+	VMOVUPS Z3, 192(AX)
+	VMOVUPS Z4, 256(AX)
+	VMOVUPS Z5, 320(AX)
+	VMOVUPS Z6, 384(AX)
+	VMOVUPS Z7, 448(AX)
+	VMOVUPS Z8, 512(AX)
+	VMOVUPS Z9, 576(AX)
+	VMOVUPS Z10, 640(AX)
+	VMOVUPS Z11, 704(AX)
+	VMOVUPS Z12, 768(AX)
+	VMOVUPS Z13, 832(AX)
+	VMOVUPS Z14, 896(AX)
+	VMOVUPS Z15, 960(AX)
+	VMOVUPS Z16, 1024(AX)
+	VMOVUPS Z17, 1088(AX)
+	VMOVUPS Z18, 1152(AX)
+	VMOVUPS Z19, 1216(AX)
+
+finished10:
+	MOVQ $0x0000000a, DX
+	JMP  stored
+
+rows11:
+	VMOVUPS (BX), Z0
+	VMOVUPS 64(BX), Z1
+	VMOVAPS Z0, Z2
+	VMOVAPS Z1, Z3
+	VMOVAPS Z0, Z4
+	VMOVAPS Z1, Z5
+	VMOVAPS Z0, Z6
+	VMOVAPS Z1, Z7
+	VMOVAPS Z0, Z8
+	VMOVAPS Z1, Z9
+	VMOVAPS Z0, Z10
+	VMOVAPS Z1, Z11
+	VMOVAPS Z0, Z12
+	VMOVAPS Z1, Z13
+	VMOVAPS Z0, Z14
+	VMOVAPS Z1, Z15
+	VMOVAPS Z0, Z16
+	VMOVAPS Z1, Z17
+	VMOVAPS Z0, Z18
+	VMOVAPS Z1, Z19
+	VMOVAPS Z0, Z20
+	VMOVAPS Z1, Z21
+
+run11:
+	MOVLQSX (R15), R10
+	MOVLQSX 4(R15), DX
+	ADDQ    $0x08, R15
+	ADDQ    160(R8), R10
+	LEAQ    (R9)(R9*2), AX
+	LEAQ    (R10)(AX*1), R11
+	LEAQ    (R11)(AX*1), R12
+	LEAQ    (R12)(AX*1), R13
+
+group11:
+	VMOVUPS      (DI), Z28
+	VMOVUPS      64(DI), Z29
+	PREFETCHT1   (SI)
+	VBROADCASTSS (R10), Z30
+
+	// VDPBF16PS Z28, Z30, Z0
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z1
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS (R10)(R9*1), Z31
+
+	// VDPBF16PS Z28, Z31, Z2
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z3
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS (R10)(R9*2), Z30
+
+	// VDPBF16PS Z28, Z30, Z4
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z5
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS (R11), Z31
+
+	// VDPBF16PS Z28, Z31, Z6
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z7
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VBROADCASTSS (R10)(R9*4), Z30
+
+	// VDPBF16PS Z28, Z30, Z8
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z9
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS (R11)(R9*2), Z31
+
+	// VDPBF16PS Z28, Z31, Z10
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z11
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS (R12), Z30
+
+	// VDPBF16PS Z28, Z30, Z12
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z13
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS (R11)(R9*4), Z31
+
+	// VDPBF16PS Z28, Z31, Z14
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z15
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VBROADCASTSS (R10)(R9*8), Z30
+
+	// VDPBF16PS Z28, Z30, Z16
+	BYTE $0x62
+	BYTE $0x82
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z17
+	BYTE         $0x62
+	BYTE         $0x82
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS (R13), Z31
+
+	// VDPBF16PS Z28, Z31, Z18
+	BYTE $0x62
+	BYTE $0x82
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z19
+	BYTE         $0x62
+	BYTE         $0x82
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS (R12)(R9*4), Z30
+
+	// VDPBF16PS Z28, Z30, Z20
+	BYTE $0x62
+	BYTE $0x82
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z21
+	BYTE         $0x62
+	BYTE         $0x82
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VMOVUPS      128(DI), Z28
+	VMOVUPS      192(DI), Z29
+	PREFETCHT1   64(SI)
+	VBROADCASTSS 4(R10), Z30
+
+	// VDPBF16PS Z28, Z30, Z0
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z1
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 4(R10)(R9*1), Z31
+
+	// VDPBF16PS Z28, Z31, Z2
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z3
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS 4(R10)(R9*2), Z30
+
+	// VDPBF16PS Z28, Z30, Z4
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z5
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS 4(R11), Z31
+
+	// VDPBF16PS Z28, Z31, Z6
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z7
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VBROADCASTSS 4(R10)(R9*4), Z30
+
+	// VDPBF16PS Z28, Z30, Z8
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z9
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 4(R11)(R9*2), Z31
+
+	// VDPBF16PS Z28, Z31, Z10
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z11
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS 4(R12), Z30
+
+	// VDPBF16PS Z28, Z30, Z12
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z13
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS 4(R11)(R9*4), Z31
+
+	// VDPBF16PS Z28, Z31, Z14
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z15
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VBROADCASTSS 4(R10)(R9*8), Z30
+
+	// VDPBF16PS Z28, Z30, Z16
+	BYTE $0x62
+	BYTE $0x82
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z17
+	BYTE         $0x62
+	BYTE         $0x82
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 4(R13), Z31
+
+	// VDPBF16PS Z28, Z31, Z18
+	BYTE $0x62
+	BYTE $0x82
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z19
+	BYTE         $0x62
+	BYTE         $0x82
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS 4(R12)(R9*4), Z30
+
+	// VDPBF16PS Z28, Z30, Z20
+	BYTE $0x62
+	BYTE $0x82
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z21
+	BYTE         $0x62
+	BYTE         $0x82
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VMOVUPS      256(DI), Z28
+	VMOVUPS      320(DI), Z29
+	PREFETCHT1   128(SI)
+	VBROADCASTSS 8(R10), Z30
+
+	// VDPBF16PS Z28, Z30, Z0
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z1
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 8(R10)(R9*1), Z31
+
+	// VDPBF16PS Z28, Z31, Z2
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z3
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS 8(R10)(R9*2), Z30
+
+	// VDPBF16PS Z28, Z30, Z4
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z5
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS 8(R11), Z31
+
+	// VDPBF16PS Z28, Z31, Z6
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z7
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VBROADCASTSS 8(R10)(R9*4), Z30
+
+	// VDPBF16PS Z28, Z30, Z8
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z9
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 8(R11)(R9*2), Z31
+
+	// VDPBF16PS Z28, Z31, Z10
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z11
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS 8(R12), Z30
+
+	// VDPBF16PS Z28, Z30, Z12
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z13
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS 8(R11)(R9*4), Z31
+
+	// VDPBF16PS Z28, Z31, Z14
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z15
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VBROADCASTSS 8(R10)(R9*8), Z30
+
+	// VDPBF16PS Z28, Z30, Z16
+	BYTE $0x62
+	BYTE $0x82
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z17
+	BYTE         $0x62
+	BYTE         $0x82
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 8(R13), Z31
+
+	// VDPBF16PS Z28, Z31, Z18
+	BYTE $0x62
+	BYTE $0x82
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z19
+	BYTE         $0x62
+	BYTE         $0x82
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS 8(R12)(R9*4), Z30
+
+	// VDPBF16PS Z28, Z30, Z20
+	BYTE $0x62
+	BYTE $0x82
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z21
+	BYTE         $0x62
+	BYTE         $0x82
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VMOVUPS      384(DI), Z28
+	VMOVUPS      448(DI), Z29
+	PREFETCHT1   192(SI)
+	VBROADCASTSS 12(R10), Z30
+
+	// VDPBF16PS Z28, Z30, Z0
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z1
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 12(R10)(R9*1), Z31
+
+	// VDPBF16PS Z28, Z31, Z2
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z3
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS 12(R10)(R9*2), Z30
+
+	// VDPBF16PS Z28, Z30, Z4
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z5
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS 12(R11), Z31
+
+	// VDPBF16PS Z28, Z31, Z6
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z7
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VBROADCASTSS 12(R10)(R9*4), Z30
+
+	// VDPBF16PS Z28, Z30, Z8
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z9
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 12(R11)(R9*2), Z31
+
+	// VDPBF16PS Z28, Z31, Z10
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z11
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS 12(R12), Z30
+
+	// VDPBF16PS Z28, Z30, Z12
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z13
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS 12(R11)(R9*4), Z31
+
+	// VDPBF16PS Z28, Z31, Z14
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z15
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VBROADCASTSS 12(R10)(R9*8), Z30
+
+	// VDPBF16PS Z28, Z30, Z16
+	BYTE $0x62
+	BYTE $0x82
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z17
+	BYTE         $0x62
+	BYTE         $0x82
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 12(R13), Z31
+
+	// VDPBF16PS Z28, Z31, Z18
+	BYTE $0x62
+	BYTE $0x82
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z19
+	BYTE         $0x62
+	BYTE         $0x82
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS 12(R12)(R9*4), Z30
+
+	// VDPBF16PS Z28, Z30, Z20
+	BYTE $0x62
+	BYTE $0x82
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z21
+	BYTE      $0x62
+	BYTE      $0x82
+	BYTE      $0x0e
+	BYTE      $0x40
+	BYTE      $0x52
+	BYTE      $0xed
+	ADDQ      $0x00000200, DI
+	ADDQ      R14, SI
+	ADDQ      $0x10, R10
+	ADDQ      $0x10, R11
+	ADDQ      $0x10, R12
+	ADDQ      $0x10, R13
+	DECQ      DX
+	JNZ       group11
+	DECQ      CX
+	JNZ       run11
+	MOVQ      120(R8), AX
+	KMOVW     AX, K3
+	SHRQ      $0x10, AX
+	KMOVW     AX, K4
+	MOVQ      120(R8), AX
+	KMOVD     AX, K1
+	MOVQ      176(R8), AX
+	MOVQ      64(R8), DX
+	TESTQ     AX, AX
+	JZ        added11
+	CMPQ      144(R8), $0x00
+	JNE       addhalves11
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z0, Z0
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z1, Z1
+	ADDQ      DX, AX
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z2, Z2
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z3, Z3
+	ADDQ      DX, AX
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z4, Z4
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z5, Z5
+	ADDQ      DX, AX
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z6, Z6
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z7, Z7
+	ADDQ      DX, AX
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z8, Z8
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z9, Z9
+	ADDQ      DX, AX
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z10, Z10
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z11, Z11
+	ADDQ      DX, AX
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z12, Z12
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z13, Z13
+	ADDQ      DX, AX
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z14, Z14
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z15, Z15
+	ADDQ      DX, AX
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z16, Z16
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z17, Z17
+	ADDQ      DX, AX
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z18, Z18
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z19, Z19
+	ADDQ      DX, AX
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z20, Z20
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z21, Z21
+	ADDQ      DX, AX
+	JMP       sum11
+
+addhalves11:
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z0, Z0
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z1, Z1
+	ADDQ        DX, AX
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z2, Z2
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z3, Z3
+	ADDQ        DX, AX
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z4, Z4
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z5, Z5
+	ADDQ        DX, AX
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z6, Z6
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z7, Z7
+	ADDQ        DX, AX
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z8, Z8
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z9, Z9
+	ADDQ        DX, AX
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z10, Z10
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z11, Z11
+	ADDQ        DX, AX
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z12, Z12
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z13, Z13
+	ADDQ        DX, AX
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z14, Z14
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z15, Z15
+	ADDQ        DX, AX
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z16, Z16
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z17, Z17
+	ADDQ        DX, AX
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z18, Z18
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z19, Z19
+	ADDQ        DX, AX
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z20, Z20
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z21, Z21
+	ADDQ        DX, AX
+
+sum11:
+	MOVQ AX, 176(R8)
+
+added11:
+	CMPL         128(R8), $0x02
+	JA           later11
+	VBROADCASTSS 136(R8), Z30
+	VBROADCASTSS 140(R8), Z31
+	VMAXPS       Z0, Z30, Z0
+	VMINPS       Z0, Z31, Z0
+	VMAXPS       Z1, Z30, Z1
+	VMINPS       Z1, Z31, Z1
+	VMAXPS       Z2, Z30, Z2
+	VMINPS       Z2, Z31, Z2
+	VMAXPS       Z3, Z30, Z3
+	VMINPS       Z3, Z31, Z3
+	VMAXPS       Z4, Z30, Z4
+	VMINPS       Z4, Z31, Z4
+	VMAXPS       Z5, Z30, Z5
+	VMINPS       Z5, Z31, Z5
+	VMAXPS       Z6, Z30, Z6
+	VMINPS       Z6, Z31, Z6
+	VMAXPS       Z7, Z30, Z7
+	VMINPS       Z7, Z31, Z7
+	VMAXPS       Z8, Z30, Z8
+	VMINPS       Z8, Z31, Z8
+	VMAXPS       Z9, Z30, Z9
+	VMINPS       Z9, Z31, Z9
+	VMAXPS       Z10, Z30, Z10
+	VMINPS       Z10, Z31, Z10
+	VMAXPS       Z11, Z30, Z11
+	VMINPS       Z11, Z31, Z11
+	VMAXPS       Z12, Z30, Z12
+	VMINPS       Z12, Z31, Z12
+	VMAXPS       Z13, Z30, Z13
+	VMINPS       Z13, Z31, Z13
+	VMAXPS       Z14, Z30, Z14
+	VMINPS       Z14, Z31, Z14
+	VMAXPS       Z15, Z30, Z15
+	VMINPS       Z15, Z31, Z15
+	VMAXPS       Z16, Z30, Z16
+	VMINPS       Z16, Z31, Z16
+	VMAXPS       Z17, Z30, Z17
+	VMINPS       Z17, Z31, Z17
+	VMAXPS       Z18, Z30, Z18
+	VMINPS       Z18, Z31, Z18
+	VMAXPS       Z19, Z30, Z19
+	VMINPS       Z19, Z31, Z19
+	VMAXPS       Z20, Z30, Z20
+	VMINPS       Z20, Z31, Z20
+	VMAXPS       Z21, Z30, Z21
+	VMINPS       Z21, Z31, Z21
+	MOVQ         168(R8), AX
+	MOVQ         48(R8), R11
+	CMPQ         144(R8), $0x00
+	JNE          halves11
+	VMOVUPS      Z0, K3, (AX)
+	VMOVUPS      Z1, K4, 64(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Z2, K3, (AX)
+	VMOVUPS      Z3, K4, 64(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Z4, K3, (AX)
+	VMOVUPS      Z5, K4, 64(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Z6, K3, (AX)
+	VMOVUPS      Z7, K4, 64(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Z8, K3, (AX)
+	VMOVUPS      Z9, K4, 64(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Z10, K3, (AX)
+	VMOVUPS      Z11, K4, 64(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Z12, K3, (AX)
+	VMOVUPS      Z13, K4, 64(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Z14, K3, (AX)
+	VMOVUPS      Z15, K4, 64(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Z16, K3, (AX)
+	VMOVUPS      Z17, K4, 64(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Z18, K3, (AX)
+	VMOVUPS      Z19, K4, 64(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Z20, K3, (AX)
+	VMOVUPS      Z21, K4, 64(AX)
+	ADDQ         R11, AX
+	JMP          whole11
+
+halves11:
+	// VCVTNE2PS2BF16 Z0, Z1, Z0
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x77
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Z0, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNE2PS2BF16 Z2, Z3, Z2
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x67
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd2
+	VMOVDQU16 Z2, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNE2PS2BF16 Z4, Z5, Z4
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x57
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xe4
+	VMOVDQU16 Z4, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNE2PS2BF16 Z6, Z7, Z6
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x47
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xf6
+	VMOVDQU16 Z6, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNE2PS2BF16 Z8, Z9, Z8
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x37
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Z8, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNE2PS2BF16 Z10, Z11, Z10
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x27
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd2
+	VMOVDQU16 Z10, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNE2PS2BF16 Z12, Z13, Z12
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x17
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xe4
+	VMOVDQU16 Z12, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNE2PS2BF16 Z14, Z15, Z14
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x07
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xf6
+	VMOVDQU16 Z14, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNE2PS2BF16 Z16, Z17, Z16
+	BYTE      $0x62
+	BYTE      $0xa2
+	BYTE      $0x77
+	BYTE      $0x40
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Z16, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNE2PS2BF16 Z18, Z19, Z18
+	BYTE      $0x62
+	BYTE      $0xa2
+	BYTE      $0x67
+	BYTE      $0x40
+	BYTE      $0x72
+	BYTE      $0xd2
+	VMOVDQU16 Z18, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNE2PS2BF16 Z20, Z21, Z20
+	BYTE      $0x62
+	BYTE      $0xa2
+	BYTE      $0x57
+	BYTE      $0x40
+	BYTE      $0x72
+	BYTE      $0xe4
+	VMOVDQU16 Z20, K1, (AX)
+	ADDQ      R11, AX
+
+whole11:
+	MOVQ AX, 168(R8)
+	JMP  finished11
+
+later11:
+	MOVQ    152(R8), AX
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	VMOVUPS Z2, 128(AX)
+	VMOVUPS Z3, 192(AX)
+	VMOVUPS Z4, 256(AX)
+	VMOVUPS Z5, 320(AX)
+	VMOVUPS Z6, 384(AX)
+	VMOVUPS Z7, 448(AX)
+	VMOVUPS Z8, 512(AX)
+	VMOVUPS Z9, 576(AX)
+	VMOVUPS Z10, 640(AX)
+	VMOVUPS Z11, 704(AX)
+	VMOVUPS Z12, 768(AX)
+	VMOVUPS Z13, 832(AX)
+	VMOVUPS Z14, 896(AX)
+	VMOVUPS Z15, 960(AX)
+	VMOVUPS Z16, 1024(AX)
+	VMOVUPS Z17, 1088(AX)
+	VMOVUPS Z18, 1152(AX)
+	VMOVUPS Z19, 1216(AX)
+	VMOVUPS Z20, 1280(AX)
+	VMOVUPS Z21, 1344(AX)
+
+finished11:
+	MOVQ $0x0000000b, DX
+	JMP  stored
+
+rows12:
+	VMOVUPS (BX), Z0
+	VMOVUPS 64(BX), Z1
+	VMOVAPS Z0, Z2
+	VMOVAPS Z1, Z3
+	VMOVAPS Z0, Z4
+	VMOVAPS Z1, Z5
+	VMOVAPS Z0, Z6
+	VMOVAPS Z1, Z7
+	VMOVAPS Z0, Z8
+	VMOVAPS Z1, Z9
+	VMOVAPS Z0, Z10
+	VMOVAPS Z1, Z11
+	VMOVAPS Z0, Z12
+	VMOVAPS Z1, Z13
+	VMOVAPS Z0, Z14
+	VMOVAPS Z1, Z15
+	VMOVAPS Z0, Z16
+	VMOVAPS Z1, Z17
+	VMOVAPS Z0, Z18
+	VMOVAPS Z1, Z19
+	VMOVAPS Z0, Z20
+	VMOVAPS Z1, Z21
+	VMOVAPS Z0, Z22
+	VMOVAPS Z1, Z23
+
+run12:
+	MOVLQSX (R15), R10
+	MOVLQSX 4(R15), DX
+	ADDQ    $0x08, R15
+	ADDQ    160(R8), R10
+	LEAQ    (R9)(R9*2), AX
+	LEAQ    (R10)(AX*1), R11
+	LEAQ    (R11)(AX*1), R12
+	LEAQ    (R12)(AX*1), R13
+
+group12:
+	VMOVUPS      (DI), Z28
+	VMOVUPS      64(DI), Z29
+	PREFETCHT1   (SI)
+	VBROADCASTSS (R10), Z30
+
+	// VDPBF16PS Z28, Z30, Z0
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z1
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS (R10)(R9*1), Z31
+
+	// VDPBF16PS Z28, Z31, Z2
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z3
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS (R10)(R9*2), Z30
+
+	// VDPBF16PS Z28, Z30, Z4
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z5
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS (R11), Z31
+
+	// VDPBF16PS Z28, Z31, Z6
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z7
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VBROADCASTSS (R10)(R9*4), Z30
+
+	// VDPBF16PS Z28, Z30, Z8
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z9
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS (R11)(R9*2), Z31
+
+	// VDPBF16PS Z28, Z31, Z10
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z11
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS (R12), Z30
+
+	// VDPBF16PS Z28, Z30, Z12
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z13
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS (R11)(R9*4), Z31
+
+	// VDPBF16PS Z28, Z31, Z14
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z15
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VBROADCASTSS (R10)(R9*8), Z30
+
+	// VDPBF16PS Z28, Z30, Z16
+	BYTE $0x62
+	BYTE $0x82
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z17
+	BYTE         $0x62
+	BYTE         $0x82
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS (R13), Z31
+
+	// VDPBF16PS Z28, Z31, Z18
+	BYTE $0x62
+	BYTE $0x82
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z19
+	BYTE         $0x62
+	BYTE         $0x82
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS (R12)(R9*4), Z30
+
+	// VDPBF16PS Z28, Z30, Z20
+	BYTE $0x62
+	BYTE $0x82
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z21
+	BYTE         $0x62
+	BYTE         $0x82
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS (R11)(R9*8), Z31
+
+	// VDPBF16PS Z28, Z31, Z22
+	BYTE $0x62
+	BYTE $0x82
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z23
+	BYTE         $0x62
+	BYTE         $0x82
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VMOVUPS      128(DI), Z28
+	VMOVUPS      192(DI), Z29
+	PREFETCHT1   64(SI)
+	VBROADCASTSS 4(R10), Z30
+
+	// VDPBF16PS Z28, Z30, Z0
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z1
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 4(R10)(R9*1), Z31
+
+	// VDPBF16PS Z28, Z31, Z2
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z3
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS 4(R10)(R9*2), Z30
+
+	// VDPBF16PS Z28, Z30, Z4
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z5
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS 4(R11), Z31
+
+	// VDPBF16PS Z28, Z31, Z6
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z7
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VBROADCASTSS 4(R10)(R9*4), Z30
+
+	// VDPBF16PS Z28, Z30, Z8
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z9
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 4(R11)(R9*2), Z31
+
+	// VDPBF16PS Z28, Z31, Z10
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z11
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS 4(R12), Z30
+
+	// VDPBF16PS Z28, Z30, Z12
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z13
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS 4(R11)(R9*4), Z31
+
+	// VDPBF16PS Z28, Z31, Z14
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z15
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VBROADCASTSS 4(R10)(R9*8), Z30
+
+	// VDPBF16PS Z28, Z30, Z16
+	BYTE $0x62
+	BYTE $0x82
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z17
+	BYTE         $0x62
+	BYTE         $0x82
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 4(R13), Z31
+
+	// VDPBF16PS Z28, Z31, Z18
+	BYTE $0x62
+	BYTE $0x82
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z19
+	BYTE         $0x62
+	BYTE         $0x82
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS 4(R12)(R9*4), Z30
+
+	// VDPBF16PS Z28, Z30, Z20
+	BYTE $0x62
+	BYTE $0x82
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z21
+	BYTE         $0x62
+	BYTE         $0x82
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS 4(R11)(R9*8), Z31
+
+	// VDPBF16PS Z28, Z31, Z22
+	BYTE $0x62
+	BYTE $0x82
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z23
+	BYTE         $0x62
+	BYTE         $0x82
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VMOVUPS      256(DI), Z28
+	VMOVUPS      320(DI), Z29
+	PREFETCHT1   128(SI)
+	VBROADCASTSS 8(R10), Z30
+
+	// VDPBF16PS Z28, Z30, Z0
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z1
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 8(R10)(R9*1), Z31
+
+	// VDPBF16PS Z28, Z31, Z2
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z3
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS 8(R10)(R9*2), Z30
+
+	// VDPBF16PS Z28, Z30, Z4
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z5
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS 8(R11), Z31
+
+	// VDPBF16PS Z28, Z31, Z6
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z7
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VBROADCASTSS 8(R10)(R9*4), Z30
+
+	// VDPBF16PS Z28, Z30, Z8
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z9
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 8(R11)(R9*2), Z31
+
+	// VDPBF16PS Z28, Z31, Z10
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z11
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS 8(R12), Z30
+
+	// VDPBF16PS Z28, Z30, Z12
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z13
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS 8(R11)(R9*4), Z31
+
+	// VDPBF16PS Z28, Z31, Z14
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z15
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VBROADCASTSS 8(R10)(R9*8), Z30
+
+	// VDPBF16PS Z28, Z30, Z16
+	BYTE $0x62
+	BYTE $0x82
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z17
+	BYTE         $0x62
+	BYTE         $0x82
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 8(R13), Z31
+
+	// VDPBF16PS Z28, Z31, Z18
+	BYTE $0x62
+	BYTE $0x82
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z19
+	BYTE         $0x62
+	BYTE         $0x82
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS 8(R12)(R9*4), Z30
+
+	// VDPBF16PS Z28, Z30, Z20
+	BYTE $0x62
+	BYTE $0x82
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z21
+	BYTE         $0x62
+	BYTE         $0x82
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS 8(R11)(R9*8), Z31
+
+	// VDPBF16PS Z28, Z31, Z22
+	BYTE $0x62
+	BYTE $0x82
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z23
+	BYTE         $0x62
+	BYTE         $0x82
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VMOVUPS      384(DI), Z28
+	VMOVUPS      448(DI), Z29
+	PREFETCHT1   192(SI)
+	VBROADCASTSS 12(R10), Z30
+
+	// VDPBF16PS Z28, Z30, Z0
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z1
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 12(R10)(R9*1), Z31
+
+	// VDPBF16PS Z28, Z31, Z2
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z3
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS 12(R10)(R9*2), Z30
+
+	// VDPBF16PS Z28, Z30, Z4
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z5
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS 12(R11), Z31
+
+	// VDPBF16PS Z28, Z31, Z6
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z7
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VBROADCASTSS 12(R10)(R9*4), Z30
+
+	// VDPBF16PS Z28, Z30, Z8
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z9
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 12(R11)(R9*2), Z31
+
+	// VDPBF16PS Z28, Z31, Z10
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z11
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS 12(R12), Z30
+
+	// VDPBF16PS Z28, Z30, Z12
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z13
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS 12(R11)(R9*4), Z31
+
+	// VDPBF16PS Z28, Z31, Z14
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z15
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VBROADCASTSS 12(R10)(R9*8), Z30
+
+	// VDPBF16PS Z28, Z30, Z16
+	BYTE $0x62
+	BYTE $0x82
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z17
+	BYTE         $0x62
+	BYTE         $0x82
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 12(R13), Z31
+
+	// VDPBF16PS Z28, Z31, Z18
+	BYTE $0x62
+	BYTE $0x82
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z19
+	BYTE         $0x62
+	BYTE         $0x82
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS 12(R12)(R9*4), Z30
+
+	// VDPBF16PS Z28, Z30, Z20
+	BYTE $0x62
+	BYTE $0x82
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z21
+	BYTE         $0x62
+	BYTE         $0x82
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS 12(R11)(R9*8), Z31
+
+	// VDPBF16PS Z28, Z31, Z22
+	BYTE $0x62
+	BYTE $0x82
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z23
+	BYTE      $0x62
+	BYTE      $0x82
+	BYTE      $0x06
+	BYTE      $0x40
+	BYTE      $0x52
+	BYTE      $0xfd
+	ADDQ      $0x00000200, DI
+	ADDQ      R14, SI
+	ADDQ      $0x10, R10
+	ADDQ      $0x10, R11
+	ADDQ      $0x10, R12
+	ADDQ      $0x10, R13
+	DECQ      DX
+	JNZ       group12
+	DECQ      CX
+	JNZ       run12
+	MOVQ      120(R8), AX
+	KMOVW     AX, K3
+	SHRQ      $0x10, AX
+	KMOVW     AX, K4
+	MOVQ      120(R8), AX
+	KMOVD     AX, K1
+	MOVQ      176(R8), AX
+	MOVQ      64(R8), DX
+	TESTQ     AX, AX
+	JZ        added12
+	CMPQ      144(R8), $0x00
+	JNE       addhalves12
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z0, Z0
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z1, Z1
+	ADDQ      DX, AX
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z2, Z2
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z3, Z3
+	ADDQ      DX, AX
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z4, Z4
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z5, Z5
+	ADDQ      DX, AX
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z6, Z6
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z7, Z7
+	ADDQ      DX, AX
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z8, Z8
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z9, Z9
+	ADDQ      DX, AX
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z10, Z10
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z11, Z11
+	ADDQ      DX, AX
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z12, Z12
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z13, Z13
+	ADDQ      DX, AX
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z14, Z14
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z15, Z15
+	ADDQ      DX, AX
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z16, Z16
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z17, Z17
+	ADDQ      DX, AX
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z18, Z18
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z19, Z19
+	ADDQ      DX, AX
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z20, Z20
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z21, Z21
+	ADDQ      DX, AX
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z22, Z22
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z23, Z23
+	ADDQ      DX, AX
+	JMP       sum12
+
+addhalves12:
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z0, Z0
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z1, Z1
+	ADDQ        DX, AX
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z2, Z2
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z3, Z3
+	ADDQ        DX, AX
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z4, Z4
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z5, Z5
+	ADDQ        DX, AX
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z6, Z6
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z7, Z7
+	ADDQ        DX, AX
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z8, Z8
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z9, Z9
+	ADDQ        DX, AX
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z10, Z10
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z11, Z11
+	ADDQ        DX, AX
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z12, Z12
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z13, Z13
+	ADDQ        DX, AX
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z14, Z14
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z15, Z15
+	ADDQ        DX, AX
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z16, Z16
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z17, Z17
+	ADDQ        DX, AX
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z18, Z18
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z19, Z19
+	ADDQ        DX, AX
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z20, Z20
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z21, Z21
+	ADDQ        DX, AX
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z22, Z22
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z23, Z23
+	ADDQ        DX, AX
+
+sum12:
+	MOVQ AX, 176(R8)
+
+added12:
+	CMPL         128(R8), $0x02
+	JA           later12
+	VBROADCASTSS 136(R8), Z30
+	VBROADCASTSS 140(R8), Z31
+	VMAXPS       Z0, Z30, Z0
+	VMINPS       Z0, Z31, Z0
+	VMAXPS       Z1, Z30, Z1
+	VMINPS       Z1, Z31, Z1
+	VMAXPS       Z2, Z30, Z2
+	VMINPS       Z2, Z31, Z2
+	VMAXPS       Z3, Z30, Z3
+	VMINPS       Z3, Z31, Z3
+	VMAXPS       Z4, Z30, Z4
+	VMINPS       Z4, Z31, Z4
+	VMAXPS       Z5, Z30, Z5
+	VMINPS       Z5, Z31, Z5
+	VMAXPS       Z6, Z30, Z6
+	VMINPS       Z6, Z31, Z6
+	VMAXPS       Z7, Z30, Z7
+	VMINPS       Z7, Z31, Z7
+	VMAXPS       Z8, Z30, Z8
+	VMINPS       Z8, Z31, Z8
+	VMAXPS       Z9, Z30, Z9
+	VMINPS       Z9, Z31, Z9
+	VMAXPS       Z10, Z30, Z10
+	VMINPS       Z10, Z31, Z10
+	VMAXPS       Z11, Z30, Z11
+	VMINPS       Z11, Z31, Z11
+	VMAXPS       Z12, Z30, Z12
+	VMINPS       Z12, Z31, Z12
+	VMAXPS       Z13, Z30, Z13
+	VMINPS       Z13, Z31, Z13
+	VMAXPS       Z14, Z30, Z14
+	VMINPS       Z14, Z31, Z14
+	VMAXPS       Z15, Z30, Z15
+	VMINPS       Z15, Z31, Z15
+	VMAXPS       Z16, Z30, Z16
+	VMINPS       Z16, Z31, Z16
+	VMAXPS       Z17, Z30, Z17
+	VMINPS       Z17, Z31, Z17
+	VMAXPS       Z18, Z30, Z18
+	VMINPS       Z18, Z31, Z18
+	VMAXPS       Z19, Z30, Z19
+	VMINPS       Z19, Z31, Z19
+	VMAXPS       Z20, Z30, Z20
+	VMINPS       Z20, Z31, Z20
+	VMAXPS       Z21, Z30, Z21
+	VMINPS       Z21, Z31, Z21
+	VMAXPS       Z22, Z30, Z22
+	VMINPS       Z22, Z31, Z22
+	VMAXPS       Z23, Z30, Z23
+	VMINPS       Z23, Z31, Z23
+	MOVQ         168(R8), AX
+	MOVQ         48(R8), R11
+	CMPQ         144(R8), $0x00
+	JNE          halves12
+	VMOVUPS      Z0, K3, (AX)
+	VMOVUPS      Z1, K4, 64(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Z2, K3, (AX)
+	VMOVUPS      Z3, K4, 64(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Z4, K3, (AX)
+	VMOVUPS      Z5, K4, 64(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Z6, K3, (AX)
+	VMOVUPS      Z7, K4, 64(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Z8, K3, (AX)
+	VMOVUPS      Z9, K4, 64(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Z10, K3, (AX)
+	VMOVUPS      Z11, K4, 64(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Z12, K3, (AX)
+	VMOVUPS      Z13, K4, 64(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Z14, K3, (AX)
+	VMOVUPS      Z15, K4, 64(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Z16, K3, (AX)
+	VMOVUPS      Z17, K4, 64(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Z18, K3, (AX)
+	VMOVUPS      Z19, K4, 64(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Z20, K3, (AX)
+	VMOVUPS      Z21, K4, 64(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Z22, K3, (AX)
+	VMOVUPS      Z23, K4, 64(AX)
+	ADDQ         R11, AX
+	JMP          whole12
+
+halves12:
+	// VCVTNE2PS2BF16 Z0, Z1, Z0
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x77
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Z0, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNE2PS2BF16 Z2, Z3, Z2
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x67
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd2
+	VMOVDQU16 Z2, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNE2PS2BF16 Z4, Z5, Z4
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x57
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xe4
+	VMOVDQU16 Z4, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNE2PS2BF16 Z6, Z7, Z6
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x47
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xf6
+	VMOVDQU16 Z6, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNE2PS2BF16 Z8, Z9, Z8
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x37
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Z8, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNE2PS2BF16 Z10, Z11, Z10
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x27
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd2
+	VMOVDQU16 Z10, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNE2PS2BF16 Z12, Z13, Z12
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x17
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xe4
+	VMOVDQU16 Z12, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNE2PS2BF16 Z14, Z15, Z14
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x07
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xf6
+	VMOVDQU16 Z14, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNE2PS2BF16 Z16, Z17, Z16
+	BYTE      $0x62
+	BYTE      $0xa2
+	BYTE      $0x77
+	BYTE      $0x40
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Z16, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNE2PS2BF16 Z18, Z19, Z18
+	BYTE      $0x62
+	BYTE      $0xa2
+	BYTE      $0x67
+	BYTE      $0x40
+	BYTE      $0x72
+	BYTE      $0xd2
+	VMOVDQU16 Z18, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNE2PS2BF16 Z20, Z21, Z20
+	BYTE      $0x62
+	BYTE      $0xa2
+	BYTE      $0x57
+	BYTE      $0x40
+	BYTE      $0x72
+	BYTE      $0xe4
+	VMOVDQU16 Z20, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNE2PS2BF16 Z22, Z23, Z22
+	BYTE      $0x62
+	BYTE      $0xa2
+	BYTE      $0x47
+	BYTE      $0x40
+	BYTE      $0x72
+	BYTE      $0xf6
+	VMOVDQU16 Z22, K1, (AX)
+	ADDQ      R11, AX
+
+whole12:
+	MOVQ AX, 168(R8)
+	JMP  finished12
+
+later12:
+	MOVQ    152(R8), AX
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	VMOVUPS Z2, 128(AX)
+	VMOVUPS Z3, 192(AX)
+	VMOVUPS Z4, 256(AX)
+	VMOVUPS Z5, 320(AX)
+	VMOVUPS Z6, 384(AX)
+	VMOVUPS Z7, 448(AX)
+	VMOVUPS Z8, 512(AX)
+	VMOVUPS Z9, 576(AX)
+	VMOVUPS Z10, 640(AX)
+	VMOVUPS Z11, 704(AX)
+	VMOVUPS Z12, 768(AX)
+	VMOVUPS Z13, 832(AX)
+	VMOVUPS Z14, 896(AX)
+	VMOVUPS Z15, 960(AX)
+	VMOVUPS Z16, 1024(AX)
+	VMOVUPS Z17, 1088(AX)
+	VMOVUPS Z18, 1152(AX)
+	VMOVUPS Z19, 1216(AX)
+	VMOVUPS Z20, 1280(AX)
+	VMOVUPS Z21, 1344(AX)
+	VMOVUPS Z22, 1408(AX)
+	VMOVUPS Z23, 1472(AX)
+
+finished12:
+	MOVQ $0x0000000c, DX
+	JMP  stored
+
+rows13:
+	VMOVUPS (BX), Z0
+	VMOVUPS 64(BX), Z1
+	VMOVAPS Z0, Z2
+	VMOVAPS Z1, Z3
+	VMOVAPS Z0, Z4
+	VMOVAPS Z1, Z5
+	VMOVAPS Z0, Z6
+	VMOVAPS Z1, Z7
+	VMOVAPS Z0, Z8
+	VMOVAPS Z1, Z9
+	VMOVAPS Z0, Z10
+	VMOVAPS Z1, Z11
+	VMOVAPS Z0, Z12
+	VMOVAPS Z1, Z13
+	VMOVAPS Z0, Z14
+	VMOVAPS Z1, Z15
+	VMOVAPS Z0, Z16
+	VMOVAPS Z1, Z17
+	VMOVAPS Z0, Z18
+	VMOVAPS Z1, Z19
+	VMOVAPS Z0, Z20
+	VMOVAPS Z1, Z21
+	VMOVAPS Z0, Z22
+	VMOVAPS Z1, Z23
+	VMOVAPS Z0, Z24
+	VMOVAPS Z1, Z25
+
+run13:
+	MOVLQSX (R15), R10
+	MOVLQSX 4(R15), DX
+	ADDQ    $0x08, R15
+	ADDQ    160(R8), R10
+	LEAQ    (R9)(R9*2), AX
+	LEAQ    (R10)(AX*1), R11
+	LEAQ    (R11)(AX*1), R12
+	LEAQ    (R12)(AX*1), R13
+	LEAQ    (R13)(AX*1), BX
+
+group13:
+	VMOVUPS      (DI), Z28
+	VMOVUPS      64(DI), Z29
+	PREFETCHT1   (SI)
+	VBROADCASTSS (R10), Z30
+
+	// VDPBF16PS Z28, Z30, Z0
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z1
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS (R10)(R9*1), Z31
+
+	// VDPBF16PS Z28, Z31, Z2
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z3
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS (R10)(R9*2), Z30
+
+	// VDPBF16PS Z28, Z30, Z4
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z5
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS (R11), Z31
+
+	// VDPBF16PS Z28, Z31, Z6
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z7
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VBROADCASTSS (R10)(R9*4), Z30
+
+	// VDPBF16PS Z28, Z30, Z8
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z9
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS (R11)(R9*2), Z31
+
+	// VDPBF16PS Z28, Z31, Z10
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z11
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS (R12), Z30
+
+	// VDPBF16PS Z28, Z30, Z12
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z13
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS (R11)(R9*4), Z31
+
+	// VDPBF16PS Z28, Z31, Z14
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z15
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VBROADCASTSS (R10)(R9*8), Z30
+
+	// VDPBF16PS Z28, Z30, Z16
+	BYTE $0x62
+	BYTE $0x82
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z17
+	BYTE         $0x62
+	BYTE         $0x82
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS (R13), Z31
+
+	// VDPBF16PS Z28, Z31, Z18
+	BYTE $0x62
+	BYTE $0x82
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z19
+	BYTE         $0x62
+	BYTE         $0x82
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS (R12)(R9*4), Z30
+
+	// VDPBF16PS Z28, Z30, Z20
+	BYTE $0x62
+	BYTE $0x82
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z21
+	BYTE         $0x62
+	BYTE         $0x82
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS (R11)(R9*8), Z31
+
+	// VDPBF16PS Z28, Z31, Z22
+	BYTE $0x62
+	BYTE $0x82
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z23
+	BYTE         $0x62
+	BYTE         $0x82
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VBROADCASTSS (BX), Z30
+
+	// VDPBF16PS Z28, Z30, Z24
+	BYTE $0x62
+	BYTE $0x02
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z25
+	BYTE         $0x62
+	BYTE         $0x02
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VMOVUPS      128(DI), Z28
+	VMOVUPS      192(DI), Z29
+	PREFETCHT1   64(SI)
+	VBROADCASTSS 4(R10), Z30
+
+	// VDPBF16PS Z28, Z30, Z0
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z1
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 4(R10)(R9*1), Z31
+
+	// VDPBF16PS Z28, Z31, Z2
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z3
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS 4(R10)(R9*2), Z30
+
+	// VDPBF16PS Z28, Z30, Z4
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z5
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS 4(R11), Z31
+
+	// VDPBF16PS Z28, Z31, Z6
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z7
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VBROADCASTSS 4(R10)(R9*4), Z30
+
+	// VDPBF16PS Z28, Z30, Z8
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z9
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 4(R11)(R9*2), Z31
+
+	// VDPBF16PS Z28, Z31, Z10
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z11
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS 4(R12), Z30
+
+	// VDPBF16PS Z28, Z30, Z12
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z13
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS 4(R11)(R9*4), Z31
+
+	// VDPBF16PS Z28, Z31, Z14
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z15
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VBROADCASTSS 4(R10)(R9*8), Z30
+
+	// VDPBF16PS Z28, Z30, Z16
+	BYTE $0x62
+	BYTE $0x82
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z17
+	BYTE         $0x62
+	BYTE         $0x82
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 4(R13), Z31
+
+	// VDPBF16PS Z28, Z31, Z18
+	BYTE $0x62
+	BYTE $0x82
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z19
+	BYTE         $0x62
+	BYTE         $0x82
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS 4(R12)(R9*4), Z30
+
+	// VDPBF16PS Z28, Z30, Z20
+	BYTE $0x62
+	BYTE $0x82
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z21
+	BYTE         $0x62
+	BYTE         $0x82
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS 4(R11)(R9*8), Z31
+
+	// VDPBF16PS Z28, Z31, Z22
+	BYTE $0x62
+	BYTE $0x82
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z23
+	BYTE         $0x62
+	BYTE         $0x82
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VBROADCASTSS 4(BX), Z30
+
+	// VDPBF16PS Z28, Z30, Z24
+	BYTE $0x62
+	BYTE $0x02
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z25
+	BYTE         $0x62
+	BYTE         $0x02
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VMOVUPS      256(DI), Z28
+	VMOVUPS      320(DI), Z29
+	PREFETCHT1   128(SI)
+	VBROADCASTSS 8(R10), Z30
+
+	// VDPBF16PS Z28, Z30, Z0
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z1
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 8(R10)(R9*1), Z31
+
+	// VDPBF16PS Z28, Z31, Z2
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z3
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS 8(R10)(R9*2), Z30
+
+	// VDPBF16PS Z28, Z30, Z4
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z5
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS 8(R11), Z31
+
+	// VDPBF16PS Z28, Z31, Z6
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z7
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VBROADCASTSS 8(R10)(R9*4), Z30
+
+	// VDPBF16PS Z28, Z30, Z8
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z9
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 8(R11)(R9*2), Z31
+
+	// VDPBF16PS Z28, Z31, Z10
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z11
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS 8(R12), Z30
+
+	// VDPBF16PS Z28, Z30, Z12
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z13
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS 8(R11)(R9*4), Z31
+
+	// VDPBF16PS Z28, Z31, Z14
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z15
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VBROADCASTSS 8(R10)(R9*8), Z30
+
+	// VDPBF16PS Z28, Z30, Z16
+	BYTE $0x62
+	BYTE $0x82
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z17
+	BYTE         $0x62
+	BYTE         $0x82
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 8(R13), Z31
+
+	// VDPBF16PS Z28, Z31, Z18
+	BYTE $0x62
+	BYTE $0x82
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z19
+	BYTE         $0x62
+	BYTE         $0x82
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS 8(R12)(R9*4), Z30
+
+	// VDPBF16PS Z28, Z30, Z20
+	BYTE $0x62
+	BYTE $0x82
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z21
+	BYTE         $0x62
+	BYTE         $0x82
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS 8(R11)(R9*8), Z31
+
+	// VDPBF16PS Z28, Z31, Z22
+	BYTE $0x62
+	BYTE $0x82
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z23
+	BYTE         $0x62
+	BYTE         $0x82
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VBROADCASTSS 8(BX), Z30
+
+	// VDPBF16PS Z28, Z30, Z24
+	BYTE $0x62
+	BYTE $0x02
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z25
+	BYTE         $0x62
+	BYTE         $0x02
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VMOVUPS      384(DI), Z28
+	VMOVUPS      448(DI), Z29
+	PREFETCHT1   192(SI)
+	VBROADCASTSS 12(R10), Z30
+
+	// VDPBF16PS Z28, Z30, Z0
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z1
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 12(R10)(R9*1), Z31
+
+	// VDPBF16PS Z28, Z31, Z2
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z3
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS 12(R10)(R9*2), Z30
+
+	// VDPBF16PS Z28, Z30, Z4
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z5
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS 12(R11), Z31
+
+	// VDPBF16PS Z28, Z31, Z6
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z7
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VBROADCASTSS 12(R10)(R9*4), Z30
+
+	// VDPBF16PS Z28, Z30, Z8
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z9
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 12(R11)(R9*2), Z31
+
+	// VDPBF16PS Z28, Z31, Z10
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z11
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS 12(R12), Z30
+
+	// VDPBF16PS Z28, Z30, Z12
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z13
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS 12(R11)(R9*4), Z31
+
+	// VDPBF16PS Z28, Z31, Z14
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z15
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VBROADCASTSS 12(R10)(R9*8), Z30
+
+	// VDPBF16PS Z28, Z30, Z16
+	BYTE $0x62
+	BYTE $0x82
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z17
+	BYTE         $0x62
+	BYTE         $0x82
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 12(R13), Z31
+
+	// VDPBF16PS Z28, Z31, Z18
+	BYTE $0x62
+	BYTE $0x82
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z19
+	BYTE         $0x62
+	BYTE         $0x82
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS 12(R12)(R9*4), Z30
+
+	// VDPBF16PS Z28, Z30, Z20
+	BYTE $0x62
+	BYTE $0x82
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z21
+	BYTE         $0x62
+	BYTE         $0x82
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS 12(R11)(R9*8), Z31
+
+	// VDPBF16PS Z28, Z31, Z22
+	BYTE $0x62
+	BYTE $0x82
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z23
+	BYTE         $0x62
+	BYTE         $0x82
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VBROADCASTSS 12(BX), Z30
+
+	// VDPBF16PS Z28, Z30, Z24
+	BYTE $0x62
+	BYTE $0x02
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z25
+	BYTE      $0x62
+	BYTE      $0x02
+	BYTE      $0x0e
+	BYTE      $0x40
+	BYTE      $0x52
+	BYTE      $0xcd
+	ADDQ      $0x00000200, DI
+	ADDQ      R14, SI
+	ADDQ      $0x10, R10
+	ADDQ      $0x10, R11
+	ADDQ      $0x10, R12
+	ADDQ      $0x10, R13
+	ADDQ      $0x10, BX
+	DECQ      DX
+	JNZ       group13
+	DECQ      CX
+	JNZ       run13
+	MOVQ      120(R8), AX
+	KMOVW     AX, K3
+	SHRQ      $0x10, AX
+	KMOVW     AX, K4
+	MOVQ      120(R8), AX
+	KMOVD     AX, K1
+	MOVQ      176(R8), AX
+	MOVQ      64(R8), DX
+	TESTQ     AX, AX
+	JZ        added13
+	CMPQ      144(R8), $0x00
+	JNE       addhalves13
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z0, Z0
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z1, Z1
+	ADDQ      DX, AX
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z2, Z2
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z3, Z3
+	ADDQ      DX, AX
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z4, Z4
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z5, Z5
+	ADDQ      DX, AX
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z6, Z6
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z7, Z7
+	ADDQ      DX, AX
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z8, Z8
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z9, Z9
+	ADDQ      DX, AX
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z10, Z10
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z11, Z11
+	ADDQ      DX, AX
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z12, Z12
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z13, Z13
+	ADDQ      DX, AX
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z14, Z14
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z15, Z15
+	ADDQ      DX, AX
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z16, Z16
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z17, Z17
+	ADDQ      DX, AX
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z18, Z18
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z19, Z19
+	ADDQ      DX, AX
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z20, Z20
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z21, Z21
+	ADDQ      DX, AX
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z22, Z22
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z23, Z23
+	ADDQ      DX, AX
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z24, Z24
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z25, Z25
+	ADDQ      DX, AX
+	JMP       sum13
+
+addhalves13:
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z0, Z0
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z1, Z1
+	ADDQ        DX, AX
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z2, Z2
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z3, Z3
+	ADDQ        DX, AX
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z4, Z4
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z5, Z5
+	ADDQ        DX, AX
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z6, Z6
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z7, Z7
+	ADDQ        DX, AX
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z8, Z8
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z9, Z9
+	ADDQ        DX, AX
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z10, Z10
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z11, Z11
+	ADDQ        DX, AX
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z12, Z12
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z13, Z13
+	ADDQ        DX, AX
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z14, Z14
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z15, Z15
+	ADDQ        DX, AX
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z16, Z16
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z17, Z17
+	ADDQ        DX, AX
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z18, Z18
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z19, Z19
+	ADDQ        DX, AX
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z20, Z20
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z21, Z21
+	ADDQ        DX, AX
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z22, Z22
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z23, Z23
+	ADDQ        DX, AX
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z24, Z24
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z25, Z25
+	ADDQ        DX, AX
+
+sum13:
+	MOVQ AX, 176(R8)
+
+added13:
+	CMPL         128(R8), $0x02
+	JA           later13
+	VBROADCASTSS 136(R8), Z30
+	VBROADCASTSS 140(R8), Z31
+	VMAXPS       Z0, Z30, Z0
+	VMINPS       Z0, Z31, Z0
+	VMAXPS       Z1, Z30, Z1
+	VMINPS       Z1, Z31, Z1
+	VMAXPS       Z2, Z30, Z2
+	VMINPS       Z2, Z31, Z2
+	VMAXPS       Z3, Z30, Z3
+	VMINPS       Z3, Z31, Z3
+	VMAXPS       Z4, Z30, Z4
+	VMINPS       Z4, Z31, Z4
+	VMAXPS       Z5, Z30, Z5
+	VMINPS       Z5, Z31, Z5
+	VMAXPS       Z6, Z30, Z6
+	VMINPS       Z6, Z31, Z6
+	VMAXPS       Z7, Z30, Z7
+	VMINPS       Z7, Z31, Z7
+	VMAXPS       Z8, Z30, Z8
+	VMINPS       Z8, Z31, Z8
+	VMAXPS       Z9, Z30, Z9
+	VMINPS       Z9, Z31, Z9
+	VMAXPS       Z10, Z30, Z10
+	VMINPS       Z10, Z31, Z10
+	VMAXPS       Z11, Z30, Z11
+	VMINPS       Z11, Z31, Z11
+	VMAXPS       Z12, Z30, Z12
+	VMINPS       Z12, Z31, Z12
+	VMAXPS       Z13, Z30, Z13
+	VMINPS       Z13, Z31, Z13
+	VMAXPS       Z14, Z30, Z14
+	VMINPS       Z14, Z31, Z14
+	VMAXPS       Z15, Z30, Z15
+	VMINPS       Z15, Z31, Z15
+	VMAXPS       Z16, Z30, Z16
+	VMINPS       Z16, Z31, Z16
+	VMAXPS       Z17, Z30, Z17
+	VMINPS       Z17, Z31, Z17
+	VMAXPS       Z18, Z30, Z18
+	VMINPS       Z18, Z31, Z18
+	VMAXPS       Z19, Z30, Z19
+	VMINPS       Z19, Z31, Z19
+	VMAXPS       Z20, Z30, Z20
+	VMINPS       Z20, Z31, Z20
+	VMAXPS       Z21, Z30, Z21
+	VMINPS       Z21, Z31, Z21
+	VMAXPS       Z22, Z30, Z22
+	VMINPS       Z22, Z31, Z22
+	VMAXPS       Z23, Z30, Z23
+	VMINPS       Z23, Z31, Z23
+	VMAXPS       Z24, Z30, Z24
+	VMINPS       Z24, Z31, Z24
+	VMAXPS       Z25, Z30, Z25
+	VMINPS       Z25, Z31, Z25
+	MOVQ         168(R8), AX
+	MOVQ         48(R8), R11
+	CMPQ         144(R8), $0x00
+	JNE          halves13
+	VMOVUPS      Z0, K3, (AX)
+	VMOVUPS      Z1, K4, 64(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Z2, K3, (AX)
+	VMOVUPS      Z3, K4, 64(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Z4, K3, (AX)
+	VMOVUPS      Z5, K4, 64(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Z6, K3, (AX)
+	VMOVUPS      Z7, K4, 64(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Z8, K3, (AX)
+	VMOVUPS      Z9, K4, 64(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Z10, K3, (AX)
+	VMOVUPS      Z11, K4, 64(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Z12, K3, (AX)
+	VMOVUPS      Z13, K4, 64(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Z14, K3, (AX)
+	VMOVUPS      Z15, K4, 64(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Z16, K3, (AX)
+	VMOVUPS      Z17, K4, 64(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Z18, K3, (AX)
+	VMOVUPS      Z19, K4, 64(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Z20, K3, (AX)
+	VMOVUPS      Z21, K4, 64(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Z22, K3, (AX)
+	VMOVUPS      Z23, K4, 64(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Z24, K3, (AX)
+	VMOVUPS      Z25, K4, 64(AX)
+	ADDQ         R11, AX
+	JMP          whole13
+
+halves13:
+	// VCVTNE2PS2BF16 Z0, Z1, Z0
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x77
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Z0, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNE2PS2BF16 Z2, Z3, Z2
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x67
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd2
+	VMOVDQU16 Z2, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNE2PS2BF16 Z4, Z5, Z4
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x57
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xe4
+	VMOVDQU16 Z4, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNE2PS2BF16 Z6, Z7, Z6
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x47
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xf6
+	VMOVDQU16 Z6, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNE2PS2BF16 Z8, Z9, Z8
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x37
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Z8, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNE2PS2BF16 Z10, Z11, Z10
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x27
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd2
+	VMOVDQU16 Z10, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNE2PS2BF16 Z12, Z13, Z12
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x17
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xe4
+	VMOVDQU16 Z12, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNE2PS2BF16 Z14, Z15, Z14
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x07
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xf6
+	VMOVDQU16 Z14, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNE2PS2BF16 Z16, Z17, Z16
+	BYTE      $0x62
+	BYTE      $0xa2
+	BYTE      $0x77
+	BYTE      $0x40
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Z16, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNE2PS2BF16 Z18, Z19, Z18
+	BYTE      $0x62
+	BYTE      $0xa2
+	BYTE      $0x67
+	BYTE      $0x40
+	BYTE      $0x72
+	BYTE      $0xd2
+	VMOVDQU16 Z18, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNE2PS2BF16 Z20, Z21, Z20
+	BYTE      $0x62
+	BYTE      $0xa2
+	BYTE      $0x57
+	BYTE      $0x40
+	BYTE      $0x72
+	BYTE      $0xe4
+	VMOVDQU16 Z20, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNE2PS2BF16 Z22, Z23, Z22
+	BYTE      $0x62
+	BYTE      $0xa2
+	BYTE      $0x47
+	BYTE      $0x40
+	BYTE      $0x72
+	BYTE      $0xf6
+	VMOVDQU16 Z22, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNE2PS2BF16 Z24, Z25, Z24
+	BYTE      $0x62
+	BYTE      $0x02
+	BYTE      $0x37
+	BYTE      $0x40
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Z24, K1, (AX)
+	ADDQ      R11, AX
+
+whole13:
+	MOVQ AX, 168(R8)
+	JMP  finished13
+
+later13:
+	MOVQ    152(R8), AX
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	VMOVUPS Z2, 128(AX)
+	VMOVUPS Z3, 192(AX)
+	VMOVUPS Z4, 256(AX)
+	VMOVUPS Z5, 320(AX)
+	VMOVUPS Z6, 384(AX)
+	VMOVUPS Z7, 448(AX)
+	VMOVUPS Z8, 512(AX)
+	VMOVUPS Z9, 576(AX)
+	VMOVUPS Z10, 640(AX)
+	VMOVUPS Z11, 704(AX)
+	VMOVUPS Z12, 768(AX)
+	VMOVUPS Z13, 832(AX)
+	VMOVUPS Z14, 896(AX)
+	VMOVUPS Z15, 960(AX)
+	VMOVUPS Z16, 1024(AX)
+	VMOVUPS Z17, 1088(AX)
+	VMOVUPS Z18, 1152(AX)
+	VMOVUPS Z19, 1216(AX)
+	VMOVUPS Z20, 1280(AX)
+	VMOVUPS Z21, 1344(AX)
+	VMOVUPS Z22, 1408(AX)
+	VMOVUPS Z23, 1472(AX)
+	VMOVUPS Z24, 1536(AX)
+	VMOVUPS Z25, 1600(AX)
+
+finished13:
+	MOVQ $0x0000000d, DX
+	JMP  stored
+
+rows14:
+	VMOVUPS (BX), Z0
+	VMOVUPS 64(BX), Z1
+	VMOVAPS Z0, Z2
+	VMOVAPS Z1, Z3
+	VMOVAPS Z0, Z4
+	VMOVAPS Z1, Z5
+	VMOVAPS Z0, Z6
+	VMOVAPS Z1, Z7
+	VMOVAPS Z0, Z8
+	VMOVAPS Z1, Z9
+	VMOVAPS Z0, Z10
+	VMOVAPS Z1, Z11
+	VMOVAPS Z0, Z12
+	VMOVAPS Z1, Z13
+	VMOVAPS Z0, Z14
+	VMOVAPS Z1, Z15
+	VMOVAPS Z0, Z16
+	VMOVAPS Z1, Z17
+	VMOVAPS Z0, Z18
+	VMOVAPS Z1, Z19
+	VMOVAPS Z0, Z20
+	VMOVAPS Z1, Z21
+	VMOVAPS Z0, Z22
+	VMOVAPS Z1, Z23
+	VMOVAPS Z0, Z24
+	VMOVAPS Z1, Z25
+	VMOVAPS Z0, Z26
+	VMOVAPS Z1, Z27
+
+run14:
+	MOVLQSX (R15), R10
+	MOVLQSX 4(R15), DX
+	ADDQ    $0x08, R15
+	ADDQ    160(R8), R10
+	LEAQ    (R9)(R9*2), AX
+	LEAQ    (R10)(AX*1), R11
+	LEAQ    (R11)(AX*1), R12
+	LEAQ    (R12)(AX*1), R13
+	LEAQ    (R13)(AX*1), BX
+
+group14:
+	VMOVUPS      (DI), Z28
+	VMOVUPS      64(DI), Z29
+	PREFETCHT1   (SI)
+	VBROADCASTSS (R10), Z30
+
+	// VDPBF16PS Z28, Z30, Z0
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z1
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS (R10)(R9*1), Z31
+
+	// VDPBF16PS Z28, Z31, Z2
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z3
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS (R10)(R9*2), Z30
+
+	// VDPBF16PS Z28, Z30, Z4
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z5
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS (R11), Z31
+
+	// VDPBF16PS Z28, Z31, Z6
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z7
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VBROADCASTSS (R10)(R9*4), Z30
+
+	// VDPBF16PS Z28, Z30, Z8
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z9
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS (R11)(R9*2), Z31
+
+	// VDPBF16PS Z28, Z31, Z10
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z11
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS (R12), Z30
+
+	// VDPBF16PS Z28, Z30, Z12
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z13
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS (R11)(R9*4), Z31
+
+	// VDPBF16PS Z28, Z31, Z14
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z15
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VBROADCASTSS (R10)(R9*8), Z30
+
+	// VDPBF16PS Z28, Z30, Z16
+	BYTE $0x62
+	BYTE $0x82
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z17
+	BYTE         $0x62
+	BYTE         $0x82
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS (R13), Z31
+
+	// VDPBF16PS Z28, Z31, Z18
+	BYTE $0x62
+	BYTE $0x82
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z19
+	BYTE         $0x62
+	BYTE         $0x82
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS (R12)(R9*4), Z30
+
+	// VDPBF16PS Z28, Z30, Z20
+	BYTE $0x62
+	BYTE $0x82
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z21
+	BYTE         $0x62
+	BYTE         $0x82
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS (R11)(R9*8), Z31
+
+	// VDPBF16PS Z28, Z31, Z22
+	BYTE $0x62
+	BYTE $0x82
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z23
+	BYTE         $0x62
+	BYTE         $0x82
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VBROADCASTSS (BX), Z30
+
+	// VDPBF16PS Z28, Z30, Z24
+	BYTE $0x62
+	BYTE $0x02
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z25
+	BYTE         $0x62
+	BYTE         $0x02
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS (R13)(R9*4), Z31
+
+	// VDPBF16PS Z28, Z31, Z26
+	BYTE $0x62
+	BYTE $0x02
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z27
+	BYTE         $0x62
+	BYTE         $0x02
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VMOVUPS      128(DI), Z28
+	VMOVUPS      192(DI), Z29
+	PREFETCHT1   64(SI)
+	VBROADCASTSS 4(R10), Z30
+
+	// VDPBF16PS Z28, Z30, Z0
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z1
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 4(R10)(R9*1), Z31
+
+	// VDPBF16PS Z28, Z31, Z2
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z3
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS 4(R10)(R9*2), Z30
+
+	// VDPBF16PS Z28, Z30, Z4
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z5
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS 4(R11), Z31
+
+	// VDPBF16PS Z28, Z31, Z6
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z7
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VBROADCASTSS 4(R10)(R9*4), Z30
+
+	// VDPBF16PS Z28, Z30, Z8
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z9
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 4(R11)(R9*2), Z31
+
+	// VDPBF16PS Z28, Z31, Z10
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z11
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS 4(R12), Z30
+
+	// VDPBF16PS Z28, Z30, Z12
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z13
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS 4(R11)(R9*4), Z31
+
+	// VDPBF16PS Z28, Z31, Z14
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z15
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VBROADCASTSS 4(R10)(R9*8), Z30
+
+	// VDPBF16PS Z28, Z30, Z16
+	BYTE $0x62
+	BYTE $0x82
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z17
+	BYTE         $0x62
+	BYTE         $0x82
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 4(R13), Z31
+
+	// VDPBF16PS Z28, Z31, Z18
+	BYTE $0x62
+	BYTE $0x82
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z19
+	BYTE         $0x62
+	BYTE         $0x82
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS 4(R12)(R9*4), Z30
+
+	// VDPBF16PS Z28, Z30, Z20
+	BYTE $0x62
+	BYTE $0x82
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z21
+	BYTE         $0x62
+	BYTE         $0x82
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS 4(R11)(R9*8), Z31
+
+	// VDPBF16PS Z28, Z31, Z22
+	BYTE $0x62
+	BYTE $0x82
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z23
+	BYTE         $0x62
+	BYTE         $0x82
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VBROADCASTSS 4(BX), Z30
+
+	// VDPBF16PS Z28, Z30, Z24
+	BYTE $0x62
+	BYTE $0x02
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z25
+	BYTE         $0x62
+	BYTE         $0x02
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 4(R13)(R9*4), Z31
+
+	// VDPBF16PS Z28, Z31, Z26
+	BYTE $0x62
+	BYTE $0x02
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z27
+	BYTE         $0x62
+	BYTE         $0x02
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VMOVUPS      256(DI), Z28
+	VMOVUPS      320(DI), Z29
+	PREFETCHT1   128(SI)
+	VBROADCASTSS 8(R10), Z30
+
+	// VDPBF16PS Z28, Z30, Z0
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z1
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 8(R10)(R9*1), Z31
+
+	// VDPBF16PS Z28, Z31, Z2
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z3
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS 8(R10)(R9*2), Z30
+
+	// VDPBF16PS Z28, Z30, Z4
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z5
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS 8(R11), Z31
+
+	// VDPBF16PS Z28, Z31, Z6
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z7
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VBROADCASTSS 8(R10)(R9*4), Z30
+
+	// VDPBF16PS Z28, Z30, Z8
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z9
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 8(R11)(R9*2), Z31
+
+	// VDPBF16PS Z28, Z31, Z10
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z11
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS 8(R12), Z30
+
+	// VDPBF16PS Z28, Z30, Z12
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z13
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS 8(R11)(R9*4), Z31
+
+	// VDPBF16PS Z28, Z31, Z14
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z15
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VBROADCASTSS 8(R10)(R9*8), Z30
+
+	// VDPBF16PS Z28, Z30, Z16
+	BYTE $0x62
+	BYTE $0x82
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z17
+	BYTE         $0x62
+	BYTE         $0x82
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 8(R13), Z31
+
+	// VDPBF16PS Z28, Z31, Z18
+	BYTE $0x62
+	BYTE $0x82
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z19
+	BYTE         $0x62
+	BYTE         $0x82
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS 8(R12)(R9*4), Z30
+
+	// VDPBF16PS Z28, Z30, Z20
+	BYTE $0x62
+	BYTE $0x82
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z21
+	BYTE         $0x62
+	BYTE         $0x82
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS 8(R11)(R9*8), Z31
+
+	// VDPBF16PS Z28, Z31, Z22
+	BYTE $0x62
+	BYTE $0x82
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z23
+	BYTE         $0x62
+	BYTE         $0x82
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VBROADCASTSS 8(BX), Z30
+
+	// VDPBF16PS Z28, Z30, Z24
+	BYTE $0x62
+	BYTE $0x02
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z25
+	BYTE         $0x62
+	BYTE         $0x02
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 8(R13)(R9*4), Z31
+
+	// VDPBF16PS Z28, Z31, Z26
+	BYTE $0x62
+	BYTE $0x02
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z27
+	BYTE         $0x62
+	BYTE         $0x02
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VMOVUPS      384(DI), Z28
+	VMOVUPS      448(DI), Z29
+	PREFETCHT1   192(SI)
+	VBROADCASTSS 12(R10), Z30
+
+	// VDPBF16PS Z28, Z30, Z0
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z1
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 12(R10)(R9*1), Z31
+
+	// VDPBF16PS Z28, Z31, Z2
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z3
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS 12(R10)(R9*2), Z30
+
+	// VDPBF16PS Z28, Z30, Z4
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z5
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS 12(R11), Z31
+
+	// VDPBF16PS Z28, Z31, Z6
+	BYTE $0x62
+	BYTE $0x92
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z7
+	BYTE         $0x62
+	BYTE         $0x92
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VBROADCASTSS 12(R10)(R9*4), Z30
+
+	// VDPBF16PS Z28, Z30, Z8
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z9
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 12(R11)(R9*2), Z31
+
+	// VDPBF16PS Z28, Z31, Z10
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z11
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS 12(R12), Z30
+
+	// VDPBF16PS Z28, Z30, Z12
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z13
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS 12(R11)(R9*4), Z31
+
+	// VDPBF16PS Z28, Z31, Z14
+	BYTE $0x62
+	BYTE $0x12
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z15
+	BYTE         $0x62
+	BYTE         $0x12
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VBROADCASTSS 12(R10)(R9*8), Z30
+
+	// VDPBF16PS Z28, Z30, Z16
+	BYTE $0x62
+	BYTE $0x82
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z17
+	BYTE         $0x62
+	BYTE         $0x82
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 12(R13), Z31
+
+	// VDPBF16PS Z28, Z31, Z18
+	BYTE $0x62
+	BYTE $0x82
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z19
+	BYTE         $0x62
+	BYTE         $0x82
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xdd
+	VBROADCASTSS 12(R12)(R9*4), Z30
+
+	// VDPBF16PS Z28, Z30, Z20
+	BYTE $0x62
+	BYTE $0x82
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xe4
+
+	// VDPBF16PS Z29, Z30, Z21
+	BYTE         $0x62
+	BYTE         $0x82
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xed
+	VBROADCASTSS 12(R11)(R9*8), Z31
+
+	// VDPBF16PS Z28, Z31, Z22
+	BYTE $0x62
+	BYTE $0x82
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xf4
+
+	// VDPBF16PS Z29, Z31, Z23
+	BYTE         $0x62
+	BYTE         $0x82
+	BYTE         $0x06
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xfd
+	VBROADCASTSS 12(BX), Z30
+
+	// VDPBF16PS Z28, Z30, Z24
+	BYTE $0x62
+	BYTE $0x02
+	BYTE $0x0e
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xc4
+
+	// VDPBF16PS Z29, Z30, Z25
+	BYTE         $0x62
+	BYTE         $0x02
+	BYTE         $0x0e
+	BYTE         $0x40
+	BYTE         $0x52
+	BYTE         $0xcd
+	VBROADCASTSS 12(R13)(R9*4), Z31
+
+	// VDPBF16PS Z28, Z31, Z26
+	BYTE $0x62
+	BYTE $0x02
+	BYTE $0x06
+	BYTE $0x40
+	BYTE $0x52
+	BYTE $0xd4
+
+	// VDPBF16PS Z29, Z31, Z27
+	BYTE      $0x62
+	BYTE      $0x02
+	BYTE      $0x06
+	BYTE      $0x40
+	BYTE      $0x52
+	BYTE      $0xdd
+	ADDQ      $0x00000200, DI
+	ADDQ      R14, SI
+	ADDQ      $0x10, R10
+	ADDQ      $0x10, R11
+	ADDQ      $0x10, R12
+	ADDQ      $0x10, R13
+	ADDQ      $0x10, BX
+	DECQ      DX
+	JNZ       group14
+	DECQ      CX
+	JNZ       run14
+	MOVQ      120(R8), AX
+	KMOVW     AX, K3
+	SHRQ      $0x10, AX
+	KMOVW     AX, K4
+	MOVQ      120(R8), AX
+	KMOVD     AX, K1
+	MOVQ      176(R8), AX
+	MOVQ      64(R8), DX
+	TESTQ     AX, AX
+	JZ        added14
+	CMPQ      144(R8), $0x00
+	JNE       addhalves14
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z0, Z0
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z1, Z1
+	ADDQ      DX, AX
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z2, Z2
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z3, Z3
+	ADDQ      DX, AX
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z4, Z4
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z5, Z5
+	ADDQ      DX, AX
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z6, Z6
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z7, Z7
+	ADDQ      DX, AX
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z8, Z8
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z9, Z9
+	ADDQ      DX, AX
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z10, Z10
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z11, Z11
+	ADDQ      DX, AX
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z12, Z12
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z13, Z13
+	ADDQ      DX, AX
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z14, Z14
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z15, Z15
+	ADDQ      DX, AX
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z16, Z16
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z17, Z17
+	ADDQ      DX, AX
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z18, Z18
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z19, Z19
+	ADDQ      DX, AX
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z20, Z20
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z21, Z21
+	ADDQ      DX, AX
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z22, Z22
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z23, Z23
+	ADDQ      DX, AX
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z24, Z24
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z25, Z25
+	ADDQ      DX, AX
+	VMOVUPS.Z (AX), K3, Z30
+	VADDPS    Z30, Z26, Z26
+	VMOVUPS.Z 64(AX), K4, Z31
+	VADDPS    Z31, Z27, Z27
+	ADDQ      DX, AX
+	JMP       sum14
+
+addhalves14:
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z0, Z0
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z1, Z1
+	ADDQ        DX, AX
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z2, Z2
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z3, Z3
+	ADDQ        DX, AX
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z4, Z4
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z5, Z5
+	ADDQ        DX, AX
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z6, Z6
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z7, Z7
+	ADDQ        DX, AX
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z8, Z8
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z9, Z9
+	ADDQ        DX, AX
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z10, Z10
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z11, Z11
+	ADDQ        DX, AX
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z12, Z12
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z13, Z13
+	ADDQ        DX, AX
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z14, Z14
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z15, Z15
+	ADDQ        DX, AX
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z16, Z16
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z17, Z17
+	ADDQ        DX, AX
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z18, Z18
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z19, Z19
+	ADDQ        DX, AX
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z20, Z20
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z21, Z21
+	ADDQ        DX, AX
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z22, Z22
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z23, Z23
+	ADDQ        DX, AX
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z24, Z24
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z25, Z25
+	ADDQ        DX, AX
+	VPMOVZXWD.Z (AX), K3, Z30
+	VPSLLD      $0x10, Z30, Z30
+	VADDPS      Z30, Z26, Z26
+	VPMOVZXWD.Z 32(AX), K4, Z31
+	VPSLLD      $0x10, Z31, Z31
+	VADDPS      Z31, Z27, Z27
+	ADDQ        DX, AX
+
+sum14:
+	MOVQ AX, 176(R8)
+
+added14:
+	CMPL         128(R8), $0x02
+	JA           later14
+	VBROADCASTSS 136(R8), Z30
+	VBROADCASTSS 140(R8), Z31
+	VMAXPS       Z0, Z30, Z0
+	VMINPS       Z0, Z31, Z0
+	VMAXPS       Z1, Z30, Z1
+	VMINPS       Z1, Z31, Z1
+	VMAXPS       Z2, Z30, Z2
+	VMINPS       Z2, Z31, Z2
+	VMAXPS       Z3, Z30, Z3
+	VMINPS       Z3, Z31, Z3
+	VMAXPS       Z4, Z30, Z4
+	VMINPS       Z4, Z31, Z4
+	VMAXPS       Z5, Z30, Z5
+	VMINPS       Z5, Z31, Z5
+	VMAXPS       Z6, Z30, Z6
+	VMINPS       Z6, Z31, Z6
+	VMAXPS       Z7, Z30, Z7
+	VMINPS       Z7, Z31, Z7
+	VMAXPS       Z8, Z30, Z8
+	VMINPS       Z8, Z31, Z8
+	VMAXPS       Z9, Z30, Z9
+	VMINPS       Z9, Z31, Z9
+	VMAXPS       Z10, Z30, Z10
+	VMINPS       Z10, Z31, Z10
+	VMAXPS       Z11, Z30, Z11
+	VMINPS       Z11, Z31, Z11
+	VMAXPS       Z12, Z30, Z12
+	VMINPS       Z12, Z31, Z12
+	VMAXPS       Z13, Z30, Z13
+	VMINPS       Z13, Z31, Z13
+	VMAXPS       Z14, Z30, Z14
+	VMINPS       Z14, Z31, Z14
+	VMAXPS       Z15, Z30, Z15
+	VMINPS       Z15, Z31, Z15
+	VMAXPS       Z16, Z30, Z16
+	VMINPS       Z16, Z31, Z16
+	VMAXPS       Z17, Z30, Z17
+	VMINPS       Z17, Z31, Z17
+	VMAXPS       Z18, Z30, Z18
+	VMINPS       Z18, Z31, Z18
+	VMAXPS       Z19, Z30, Z19
+	VMINPS       Z19, Z31, Z19
+	VMAXPS       Z20, Z30, Z20
+	VMINPS       Z20, Z31, Z20
+	VMAXPS       Z21, Z30, Z21
+	VMINPS       Z21, Z31, Z21
+	VMAXPS       Z22, Z30, Z22
+	VMINPS       Z22, Z31, Z22
+	VMAXPS       Z23, Z30, Z23
+	VMINPS       Z23, Z31, Z23
+	VMAXPS       Z24, Z30, Z24
+	VMINPS       Z24, Z31, Z24
+	VMAXPS       Z25, Z30, Z25
+	VMINPS       Z25, Z31, Z25
+	VMAXPS       Z26, Z30, Z26
+	VMINPS       Z26, Z31, Z26
+	VMAXPS       Z27, Z30, Z27
+	VMINPS       Z27, Z31, Z27
+	MOVQ         168(R8), AX
+	MOVQ         48(R8), R11
+	CMPQ         144(R8), $0x00
+	JNE          halves14
+	VMOVUPS      Z0, K3, (AX)
+	VMOVUPS      Z1, K4, 64(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Z2, K3, (AX)
+	VMOVUPS      Z3, K4, 64(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Z4, K3, (AX)
+	VMOVUPS      Z5, K4, 64(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Z6, K3, (AX)
+	VMOVUPS      Z7, K4, 64(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Z8, K3, (AX)
+	VMOVUPS      Z9, K4, 64(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Z10, K3, (AX)
+	VMOVUPS      Z11, K4, 64(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Z12, K3, (AX)
+	VMOVUPS      Z13, K4, 64(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Z14, K3, (AX)
+	VMOVUPS      Z15, K4, 64(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Z16, K3, (AX)
+	VMOVUPS      Z17, K4, 64(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Z18, K3, (AX)
+	VMOVUPS      Z19, K4, 64(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Z20, K3, (AX)
+	VMOVUPS      Z21, K4, 64(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Z22, K3, (AX)
+	VMOVUPS      Z23, K4, 64(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Z24, K3, (AX)
+	VMOVUPS      Z25, K4, 64(AX)
+	ADDQ         R11, AX
+	VMOVUPS      Z26, K3, (AX)
+	VMOVUPS      Z27, K4, 64(AX)
+	ADDQ         R11, AX
+	JMP          whole14
+
+halves14:
+	// VCVTNE2PS2BF16 Z0, Z1, Z0
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x77
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Z0, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNE2PS2BF16 Z2, Z3, Z2
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x67
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd2
+	VMOVDQU16 Z2, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNE2PS2BF16 Z4, Z5, Z4
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x57
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xe4
+	VMOVDQU16 Z4, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNE2PS2BF16 Z6, Z7, Z6
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x47
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xf6
+	VMOVDQU16 Z6, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNE2PS2BF16 Z8, Z9, Z8
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x37
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Z8, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNE2PS2BF16 Z10, Z11, Z10
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x27
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd2
+	VMOVDQU16 Z10, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNE2PS2BF16 Z12, Z13, Z12
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x17
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xe4
+	VMOVDQU16 Z12, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNE2PS2BF16 Z14, Z15, Z14
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x07
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xf6
+	VMOVDQU16 Z14, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNE2PS2BF16 Z16, Z17, Z16
+	BYTE      $0x62
+	BYTE      $0xa2
+	BYTE      $0x77
+	BYTE      $0x40
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Z16, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNE2PS2BF16 Z18, Z19, Z18
+	BYTE      $0x62
+	BYTE      $0xa2
+	BYTE      $0x67
+	BYTE      $0x40
+	BYTE      $0x72
+	BYTE      $0xd2
+	VMOVDQU16 Z18, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNE2PS2BF16 Z20, Z21, Z20
+	BYTE      $0x62
+	BYTE      $0xa2
+	BYTE      $0x57
+	BYTE      $0x40
+	BYTE      $0x72
+	BYTE      $0xe4
+	VMOVDQU16 Z20, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNE2PS2BF16 Z22, Z23, Z22
+	BYTE      $0x62
+	BYTE      $0xa2
+	BYTE      $0x47
+	BYTE      $0x40
+	BYTE      $0x72
+	BYTE      $0xf6
+	VMOVDQU16 Z22, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNE2PS2BF16 Z24, Z25, Z24
+	BYTE      $0x62
+	BYTE      $0x02
+	BYTE      $0x37
+	BYTE      $0x40
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Z24, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNE2PS2BF16 Z26, Z27, Z26
+	BYTE      $0x62
+	BYTE      $0x02
+	BYTE      $0x27
+	BYTE      $0x40
+	BYTE      $0x72
+	BYTE      $0xd2
+	VMOVDQU16 Z26, K1, (AX)
+	ADDQ      R11, AX
+
+whole14:
+	MOVQ AX, 168(R8)
+	JMP  finished14
+
+later14:
+	MOVQ    152(R8), AX
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	VMOVUPS Z2, 128(AX)
+	VMOVUPS Z3, 192(AX)
+	VMOVUPS Z4, 256(AX)
+	VMOVUPS Z5, 320(AX)
+	VMOVUPS Z6, 384(AX)
+	VMOVUPS Z7, 448(AX)
+	VMOVUPS Z8, 512(AX)
+	VMOVUPS Z9, 576(AX)
+	VMOVUPS Z10, 640(AX)
+	VMOVUPS Z11, 704(AX)
+	VMOVUPS Z12, 768(AX)
+	VMOVUPS Z13, 832(AX)
+	VMOVUPS Z14, 896(AX)
+	VMOVUPS Z15, 960(AX)
+	VMOVUPS Z16, 1024(AX)
+	VMOVUPS Z17, 1088(AX)
+	VMOVUPS Z18, 1152(AX)
+	VMOVUPS Z19, 1216(AX)
+	VMOVUPS Z20, 1280(AX)
+	VMOVUPS Z21, 1344(AX)
+	VMOVUPS Z22, 1408(AX)
+	VMOVUPS Z23, 1472(AX)
+	VMOVUPS Z24, 1536(AX)
+	VMOVUPS Z25, 1600(AX)
+	VMOVUPS Z26, 1664(AX)
+	VMOVUPS Z27, 1728(AX)
+
+finished14:
+	MOVQ $0x0000000e, DX
+
+stored:
+	MOVQ  DX, AX
+	IMULQ R9, AX
+	ADDQ  AX, 160(R8)
+	CMPL  128(R8), $0x02
+	JBE   next
+	MOVQ  152(R8), AX
+	MOVQ  168(R8), R10
+	MOVQ  48(R8), R11
+
+row:
+	VMOVUPS (AX), Z0
+	VMOVUPS 64(AX), Z1
+	CMPL    128(R8), $0x02
+	JA      row_act3
+	VMAXPS  Z0, Z12, Z0
+	VMAXPS  Z1, Z12, Z1
+	VMINPS  Z0, Z12, Z0
+	VMINPS  Z1, Z12, Z1
+	JMP     row_actdone
+
+row_act3:
+	CMPL         128(R8), $0x03
+	JNE          row_act4
+	VMOVAPS      Z0, Z3
+	VADDPS.BCST  constants<>+16(SB), Z0, Z0
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z0, Z2, Z0
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z0, Z2, Z0
+	VMULPS.BCST  constants<>+24(SB), Z0, Z0
+	VMULPS       Z3, Z0, Z0
+	VMOVAPS      Z1, Z3
+	VADDPS.BCST  constants<>+16(SB), Z1, Z1
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z1, Z2, Z1
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z1, Z2, Z1
+	VMULPS.BCST  constants<>+24(SB), Z1, Z1
+	VMULPS       Z3, Z1, Z1
+	JMP          row_actdone
+
+row_act4:
+	CMPL         128(R8), $0x04
+	JNE          row_act5
+	VADDPS.BCST  constants<>+16(SB), Z0, Z0
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z0, Z2, Z0
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z0, Z2, Z0
+	VMULPS.BCST  constants<>+24(SB), Z0, Z0
+	VADDPS.BCST  constants<>+16(SB), Z1, Z1
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z1, Z2, Z1
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z1, Z2, Z1
+	VMULPS.BCST  constants<>+24(SB), Z1, Z1
+	JMP          row_actdone
+
+row_act5:
+	CMPL             128(R8), $0x05
+	JNE              row_act6
+	VMOVAPS          Z0, Z4
+	VMULPS.BCST      constants<>+44(SB), Z0, Z0
+	VBROADCASTSS     constants<>+52(SB), Z5
+	VMINPS           Z0, Z5, Z0
+	VREDUCEPS        $0x09, Z0, Z2
+	VBROADCASTSS     constants<>+120(SB), Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
+	VSCALEFPS        Z0, Z3, Z0
+	VADDPS.BCST      constants<>+8(SB), Z0, Z0
+	VRCP14PS         Z0, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z0, Z3, Z5
+	VMULPS           Z5, Z3, Z0
+	VMULPS           Z4, Z0, Z0
+	VMOVAPS          Z1, Z4
+	VMULPS.BCST      constants<>+44(SB), Z1, Z1
+	VBROADCASTSS     constants<>+52(SB), Z5
+	VMINPS           Z1, Z5, Z1
+	VREDUCEPS        $0x09, Z1, Z2
+	VBROADCASTSS     constants<>+120(SB), Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
+	VSCALEFPS        Z1, Z3, Z1
+	VADDPS.BCST      constants<>+8(SB), Z1, Z1
+	VRCP14PS         Z1, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z1, Z3, Z5
+	VMULPS           Z5, Z3, Z1
+	VMULPS           Z4, Z1, Z1
+	JMP              row_actdone
+
+row_act6:
+	CMPL             128(R8), $0x06
+	JNE              row_act7
+	VMULPS.BCST      constants<>+44(SB), Z0, Z0
+	VBROADCASTSS     constants<>+52(SB), Z5
+	VMINPS           Z0, Z5, Z0
+	VREDUCEPS        $0x09, Z0, Z2
+	VBROADCASTSS     constants<>+120(SB), Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
+	VSCALEFPS        Z0, Z3, Z0
+	VADDPS.BCST      constants<>+8(SB), Z0, Z0
+	VRCP14PS         Z0, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z0, Z3, Z5
+	VMULPS           Z5, Z3, Z0
+	VMULPS.BCST      constants<>+44(SB), Z1, Z1
+	VBROADCASTSS     constants<>+52(SB), Z5
+	VMINPS           Z1, Z5, Z1
+	VREDUCEPS        $0x09, Z1, Z2
+	VBROADCASTSS     constants<>+120(SB), Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
+	VSCALEFPS        Z1, Z3, Z1
+	VADDPS.BCST      constants<>+8(SB), Z1, Z1
+	VRCP14PS         Z1, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z1, Z3, Z5
+	VMULPS           Z5, Z3, Z1
+	JMP              row_actdone
+
+row_act7:
+	CMPL             128(R8), $0x07
+	JNE              row_act8
+	VMAXPS.BCST      constants<>+56(SB), Z0, Z2
+	VMINPS.BCST      constants<>+60(SB), Z2, Z2
+	VMULPS           Z2, Z2, Z3
+	VBROADCASTSS     constants<>+28(SB), Z4
+	VFMADD132PS.BCST constants<>+64(SB), Z4, Z3
+	VBROADCASTSS     constants<>+176(SB), Z4
+	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+124(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VCMPPS           $0x06, Z5, Z0, K5
+	VMULPS.Z         Z4, Z0, K5, Z0
+	VMAXPS.BCST      constants<>+56(SB), Z1, Z2
+	VMINPS.BCST      constants<>+60(SB), Z2, Z2
+	VMULPS           Z2, Z2, Z3
+	VBROADCASTSS     constants<>+28(SB), Z4
+	VFMADD132PS.BCST constants<>+64(SB), Z4, Z3
+	VBROADCASTSS     constants<>+176(SB), Z4
+	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+124(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VCMPPS           $0x06, Z5, Z1, K5
+	VMULPS.Z         Z4, Z1, K5, Z1
+	JMP              row_actdone
+
+row_act8:
+	VADDPS           Z0, Z0, Z0
+	VMULPS.BCST      constants<>+44(SB), Z0, Z0
+	VBROADCASTSS     constants<>+52(SB), Z5
+	VMINPS           Z0, Z5, Z0
+	VREDUCEPS        $0x09, Z0, Z2
+	VBROADCASTSS     constants<>+120(SB), Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
+	VSCALEFPS        Z0, Z3, Z0
+	VADDPS.BCST      constants<>+8(SB), Z0, Z0
+	VRCP14PS         Z0, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z0, Z3, Z5
+	VMULPS           Z5, Z3, Z0
+	VADDPS           Z0, Z0, Z0
+	VADDPS.BCST      constants<>+28(SB), Z0, Z0
+	VADDPS           Z1, Z1, Z1
+	VMULPS.BCST      constants<>+44(SB), Z1, Z1
+	VBROADCASTSS     constants<>+52(SB), Z5
+	VMINPS           Z1, Z5, Z1
+	VREDUCEPS        $0x09, Z1, Z2
+	VBROADCASTSS     constants<>+120(SB), Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
+	VSCALEFPS        Z1, Z3, Z1
+	VADDPS.BCST      constants<>+8(SB), Z1, Z1
+	VRCP14PS         Z1, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z1, Z3, Z5
+	VMULPS           Z5, Z3, Z1
+	VADDPS           Z1, Z1, Z1
+	VADDPS.BCST      constants<>+28(SB), Z1, Z1
+
+row_actdone:
+	CMPQ    144(R8), $0x00
+	JNE     rowhalves
+	VMOVUPS Z0, K3, (R10)
+	VMOVUPS Z1, K4, 64(R10)
+	JMP     rowdone
+
+rowhalves:
+	// VCVTNE2PS2BF16 Z0, Z1, Z0
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x77
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Z0, K1, (R10)
+
+rowdone:
+	ADDQ $0x80, AX
+	ADDQ R11, R10
+	DECQ DX
+	JNZ  row
+	MOVQ R10, 168(R8)
 
 next:
 	DECQ 88(R8)
@@ -13253,1356 +25247,6 @@ last:
 	ADDQ       R12, R9
 	DECQ       CX
 	JNZ        pixel
-	VZEROUPPER
-	RET
-
-// func dot512(args *byte)
-// Requires: AVX, AVX512DQ, AVX512F, CMOV
-TEXT ·dot512(SB), NOSPLIT, $0-8
-	MOVQ args+0(FP), R8
-	MOVQ 16(R8), R9
-
-block:
-	MOVQ 40(R8), DI
-	MOVQ 48(R8), AX
-	MOVQ AX, 144(R8)
-	MOVQ 88(R8), AX
-	MOVQ AX, 152(R8)
-	MOVQ 96(R8), AX
-	MOVQ AX, 160(R8)
-	MOVQ 104(R8), AX
-	MOVQ AX, 168(R8)
-
-panel:
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
-	VPXORD Z8, Z8, Z8
-	VPXORD Z9, Z9, Z9
-	VPXORD Z10, Z10, Z10
-	VPXORD Z11, Z11, Z11
-	VPXORD Z12, Z12, Z12
-	VPXORD Z13, Z13, Z13
-	VPXORD Z14, Z14, Z14
-	VPXORD Z15, Z15, Z15
-	VPXORD Z16, Z16, Z16
-	VPXORD Z17, Z17, Z17
-	VPXORD Z18, Z18, Z18
-	VPXORD Z19, Z19, Z19
-	VPXORD Z20, Z20, Z20
-	VPXORD Z21, Z21, Z21
-	VPXORD Z22, Z22, Z22
-	VPXORD Z23, Z23, Z23
-	VPXORD Z24, Z24, Z24
-	VPXORD Z25, Z25, Z25
-	VPXORD Z26, Z26, Z26
-	VPXORD Z27, Z27, Z27
-	MOVQ   24(R8), SI
-	MOVQ   32(R8), CX
-
-run:
-	MOVLQSX (SI), R10
-	MOVLQSX 4(SI), DX
-	ADDQ    $0x08, SI
-	ADDQ    (R8), R10
-	LEAQ    (R9)(R9*2), AX
-	LEAQ    (R10)(AX*1), R11
-	LEAQ    (R11)(AX*1), R12
-	LEAQ    (R12)(AX*1), R13
-	LEAQ    (R13)(AX*1), BX
-
-group:
-	VMOVUPS      (DI), Z28
-	VMOVUPS      64(DI), Z29
-	VBROADCASTSS (R10), Z30
-
-	// VDPBF16PS Z28, Z30, Z0
-	BYTE $0x62
-	BYTE $0x92
-	BYTE $0x0e
-	BYTE $0x40
-	BYTE $0x52
-	BYTE $0xc4
-
-	// VDPBF16PS Z29, Z30, Z1
-	BYTE         $0x62
-	BYTE         $0x92
-	BYTE         $0x0e
-	BYTE         $0x40
-	BYTE         $0x52
-	BYTE         $0xcd
-	VBROADCASTSS (R10)(R9*1), Z31
-
-	// VDPBF16PS Z28, Z31, Z2
-	BYTE $0x62
-	BYTE $0x92
-	BYTE $0x06
-	BYTE $0x40
-	BYTE $0x52
-	BYTE $0xd4
-
-	// VDPBF16PS Z29, Z31, Z3
-	BYTE         $0x62
-	BYTE         $0x92
-	BYTE         $0x06
-	BYTE         $0x40
-	BYTE         $0x52
-	BYTE         $0xdd
-	VBROADCASTSS (R10)(R9*2), Z30
-
-	// VDPBF16PS Z28, Z30, Z4
-	BYTE $0x62
-	BYTE $0x92
-	BYTE $0x0e
-	BYTE $0x40
-	BYTE $0x52
-	BYTE $0xe4
-
-	// VDPBF16PS Z29, Z30, Z5
-	BYTE         $0x62
-	BYTE         $0x92
-	BYTE         $0x0e
-	BYTE         $0x40
-	BYTE         $0x52
-	BYTE         $0xed
-	VBROADCASTSS (R11), Z31
-
-	// VDPBF16PS Z28, Z31, Z6
-	BYTE $0x62
-	BYTE $0x92
-	BYTE $0x06
-	BYTE $0x40
-	BYTE $0x52
-	BYTE $0xf4
-
-	// VDPBF16PS Z29, Z31, Z7
-	BYTE         $0x62
-	BYTE         $0x92
-	BYTE         $0x06
-	BYTE         $0x40
-	BYTE         $0x52
-	BYTE         $0xfd
-	VBROADCASTSS (R10)(R9*4), Z30
-
-	// VDPBF16PS Z28, Z30, Z8
-	BYTE $0x62
-	BYTE $0x12
-	BYTE $0x0e
-	BYTE $0x40
-	BYTE $0x52
-	BYTE $0xc4
-
-	// VDPBF16PS Z29, Z30, Z9
-	BYTE         $0x62
-	BYTE         $0x12
-	BYTE         $0x0e
-	BYTE         $0x40
-	BYTE         $0x52
-	BYTE         $0xcd
-	VBROADCASTSS (R11)(R9*2), Z31
-
-	// VDPBF16PS Z28, Z31, Z10
-	BYTE $0x62
-	BYTE $0x12
-	BYTE $0x06
-	BYTE $0x40
-	BYTE $0x52
-	BYTE $0xd4
-
-	// VDPBF16PS Z29, Z31, Z11
-	BYTE         $0x62
-	BYTE         $0x12
-	BYTE         $0x06
-	BYTE         $0x40
-	BYTE         $0x52
-	BYTE         $0xdd
-	VBROADCASTSS (R12), Z30
-
-	// VDPBF16PS Z28, Z30, Z12
-	BYTE $0x62
-	BYTE $0x12
-	BYTE $0x0e
-	BYTE $0x40
-	BYTE $0x52
-	BYTE $0xe4
-
-	// VDPBF16PS Z29, Z30, Z13
-	BYTE         $0x62
-	BYTE         $0x12
-	BYTE         $0x0e
-	BYTE         $0x40
-	BYTE         $0x52
-	BYTE         $0xed
-	VBROADCASTSS (R11)(R9*4), Z31
-
-	// VDPBF16PS Z28, Z31, Z14
-	BYTE $0x62
-	BYTE $0x12
-	BYTE $0x06
-	BYTE $0x40
-	BYTE $0x52
-	BYTE $0xf4
-
-	// VDPBF16PS Z29, Z31, Z15
-	BYTE         $0x62
-	BYTE         $0x12
-	BYTE         $0x06
-	BYTE         $0x40
-	BYTE         $0x52
-	BYTE         $0xfd
-	VBROADCASTSS (R10)(R9*8), Z30
-
-	// VDPBF16PS Z28, Z30, Z16
-	BYTE $0x62
-	BYTE $0x82
-	BYTE $0x0e
-	BYTE $0x40
-	BYTE $0x52
-	BYTE $0xc4
-
-	// VDPBF16PS Z29, Z30, Z17
-	BYTE         $0x62
-	BYTE         $0x82
-	BYTE         $0x0e
-	BYTE         $0x40
-	BYTE         $0x52
-	BYTE         $0xcd
-	VBROADCASTSS (R13), Z31
-
-	// VDPBF16PS Z28, Z31, Z18
-	BYTE $0x62
-	BYTE $0x82
-	BYTE $0x06
-	BYTE $0x40
-	BYTE $0x52
-	BYTE $0xd4
-
-	// VDPBF16PS Z29, Z31, Z19
-	BYTE         $0x62
-	BYTE         $0x82
-	BYTE         $0x06
-	BYTE         $0x40
-	BYTE         $0x52
-	BYTE         $0xdd
-	VBROADCASTSS (R12)(R9*4), Z30
-
-	// VDPBF16PS Z28, Z30, Z20
-	BYTE $0x62
-	BYTE $0x82
-	BYTE $0x0e
-	BYTE $0x40
-	BYTE $0x52
-	BYTE $0xe4
-
-	// VDPBF16PS Z29, Z30, Z21
-	BYTE         $0x62
-	BYTE         $0x82
-	BYTE         $0x0e
-	BYTE         $0x40
-	BYTE         $0x52
-	BYTE         $0xed
-	VBROADCASTSS (R11)(R9*8), Z31
-
-	// VDPBF16PS Z28, Z31, Z22
-	BYTE $0x62
-	BYTE $0x82
-	BYTE $0x06
-	BYTE $0x40
-	BYTE $0x52
-	BYTE $0xf4
-
-	// VDPBF16PS Z29, Z31, Z23
-	BYTE         $0x62
-	BYTE         $0x82
-	BYTE         $0x06
-	BYTE         $0x40
-	BYTE         $0x52
-	BYTE         $0xfd
-	VBROADCASTSS (BX), Z30
-
-	// VDPBF16PS Z28, Z30, Z24
-	BYTE $0x62
-	BYTE $0x02
-	BYTE $0x0e
-	BYTE $0x40
-	BYTE $0x52
-	BYTE $0xc4
-
-	// VDPBF16PS Z29, Z30, Z25
-	BYTE         $0x62
-	BYTE         $0x02
-	BYTE         $0x0e
-	BYTE         $0x40
-	BYTE         $0x52
-	BYTE         $0xcd
-	VBROADCASTSS (R13)(R9*4), Z31
-
-	// VDPBF16PS Z28, Z31, Z26
-	BYTE $0x62
-	BYTE $0x02
-	BYTE $0x06
-	BYTE $0x40
-	BYTE $0x52
-	BYTE $0xd4
-
-	// VDPBF16PS Z29, Z31, Z27
-	BYTE         $0x62
-	BYTE         $0x02
-	BYTE         $0x06
-	BYTE         $0x40
-	BYTE         $0x52
-	BYTE         $0xdd
-	VMOVUPS      128(DI), Z28
-	VMOVUPS      192(DI), Z29
-	VBROADCASTSS 4(R10), Z30
-
-	// VDPBF16PS Z28, Z30, Z0
-	BYTE $0x62
-	BYTE $0x92
-	BYTE $0x0e
-	BYTE $0x40
-	BYTE $0x52
-	BYTE $0xc4
-
-	// VDPBF16PS Z29, Z30, Z1
-	BYTE         $0x62
-	BYTE         $0x92
-	BYTE         $0x0e
-	BYTE         $0x40
-	BYTE         $0x52
-	BYTE         $0xcd
-	VBROADCASTSS 4(R10)(R9*1), Z31
-
-	// VDPBF16PS Z28, Z31, Z2
-	BYTE $0x62
-	BYTE $0x92
-	BYTE $0x06
-	BYTE $0x40
-	BYTE $0x52
-	BYTE $0xd4
-
-	// VDPBF16PS Z29, Z31, Z3
-	BYTE         $0x62
-	BYTE         $0x92
-	BYTE         $0x06
-	BYTE         $0x40
-	BYTE         $0x52
-	BYTE         $0xdd
-	VBROADCASTSS 4(R10)(R9*2), Z30
-
-	// VDPBF16PS Z28, Z30, Z4
-	BYTE $0x62
-	BYTE $0x92
-	BYTE $0x0e
-	BYTE $0x40
-	BYTE $0x52
-	BYTE $0xe4
-
-	// VDPBF16PS Z29, Z30, Z5
-	BYTE         $0x62
-	BYTE         $0x92
-	BYTE         $0x0e
-	BYTE         $0x40
-	BYTE         $0x52
-	BYTE         $0xed
-	VBROADCASTSS 4(R11), Z31
-
-	// VDPBF16PS Z28, Z31, Z6
-	BYTE $0x62
-	BYTE $0x92
-	BYTE $0x06
-	BYTE $0x40
-	BYTE $0x52
-	BYTE $0xf4
-
-	// VDPBF16PS Z29, Z31, Z7
-	BYTE         $0x62
-	BYTE         $0x92
-	BYTE         $0x06
-	BYTE         $0x40
-	BYTE         $0x52
-	BYTE         $0xfd
-	VBROADCASTSS 4(R10)(R9*4), Z30
-
-	// VDPBF16PS Z28, Z30, Z8
-	BYTE $0x62
-	BYTE $0x12
-	BYTE $0x0e
-	BYTE $0x40
-	BYTE $0x52
-	BYTE $0xc4
-
-	// VDPBF16PS Z29, Z30, Z9
-	BYTE         $0x62
-	BYTE         $0x12
-	BYTE         $0x0e
-	BYTE         $0x40
-	BYTE         $0x52
-	BYTE         $0xcd
-	VBROADCASTSS 4(R11)(R9*2), Z31
-
-	// VDPBF16PS Z28, Z31, Z10
-	BYTE $0x62
-	BYTE $0x12
-	BYTE $0x06
-	BYTE $0x40
-	BYTE $0x52
-	BYTE $0xd4
-
-	// VDPBF16PS Z29, Z31, Z11
-	BYTE         $0x62
-	BYTE         $0x12
-	BYTE         $0x06
-	BYTE         $0x40
-	BYTE         $0x52
-	BYTE         $0xdd
-	VBROADCASTSS 4(R12), Z30
-
-	// VDPBF16PS Z28, Z30, Z12
-	BYTE $0x62
-	BYTE $0x12
-	BYTE $0x0e
-	BYTE $0x40
-	BYTE $0x52
-	BYTE $0xe4
-
-	// VDPBF16PS Z29, Z30, Z13
-	BYTE         $0x62
-	BYTE         $0x12
-	BYTE         $0x0e
-	BYTE         $0x40
-	BYTE         $0x52
-	BYTE         $0xed
-	VBROADCASTSS 4(R11)(R9*4), Z31
-
-	// VDPBF16PS Z28, Z31, Z14
-	BYTE $0x62
-	BYTE $0x12
-	BYTE $0x06
-	BYTE $0x40
-	BYTE $0x52
-	BYTE $0xf4
-
-	// VDPBF16PS Z29, Z31, Z15
-	BYTE         $0x62
-	BYTE         $0x12
-	BYTE         $0x06
-	BYTE         $0x40
-	BYTE         $0x52
-	BYTE         $0xfd
-	VBROADCASTSS 4(R10)(R9*8), Z30
-
-	// VDPBF16PS Z28, Z30, Z16
-	BYTE $0x62
-	BYTE $0x82
-	BYTE $0x0e
-	BYTE $0x40
-	BYTE $0x52
-	BYTE $0xc4
-
-	// VDPBF16PS Z29, Z30, Z17
-	BYTE         $0x62
-	BYTE         $0x82
-	BYTE         $0x0e
-	BYTE         $0x40
-	BYTE         $0x52
-	BYTE         $0xcd
-	VBROADCASTSS 4(R13), Z31
-
-	// VDPBF16PS Z28, Z31, Z18
-	BYTE $0x62
-	BYTE $0x82
-	BYTE $0x06
-	BYTE $0x40
-	BYTE $0x52
-	BYTE $0xd4
-
-	// VDPBF16PS Z29, Z31, Z19
-	BYTE         $0x62
-	BYTE         $0x82
-	BYTE         $0x06
-	BYTE         $0x40
-	BYTE         $0x52
-	BYTE         $0xdd
-	VBROADCASTSS 4(R12)(R9*4), Z30
-
-	// VDPBF16PS Z28, Z30, Z20
-	BYTE $0x62
-	BYTE $0x82
-	BYTE $0x0e
-	BYTE $0x40
-	BYTE $0x52
-	BYTE $0xe4
-
-	// VDPBF16PS Z29, Z30, Z21
-	BYTE         $0x62
-	BYTE         $0x82
-	BYTE         $0x0e
-	BYTE         $0x40
-	BYTE         $0x52
-	BYTE         $0xed
-	VBROADCASTSS 4(R11)(R9*8), Z31
-
-	// VDPBF16PS Z28, Z31, Z22
-	BYTE $0x62
-	BYTE $0x82
-	BYTE $0x06
-	BYTE $0x40
-	BYTE $0x52
-	BYTE $0xf4
-
-	// VDPBF16PS Z29, Z31, Z23
-	BYTE         $0x62
-	BYTE         $0x82
-	BYTE         $0x06
-	BYTE         $0x40
-	BYTE         $0x52
-	BYTE         $0xfd
-	VBROADCASTSS 4(BX), Z30
-
-	// VDPBF16PS Z28, Z30, Z24
-	BYTE $0x62
-	BYTE $0x02
-	BYTE $0x0e
-	BYTE $0x40
-	BYTE $0x52
-	BYTE $0xc4
-
-	// VDPBF16PS Z29, Z30, Z25
-	BYTE         $0x62
-	BYTE         $0x02
-	BYTE         $0x0e
-	BYTE         $0x40
-	BYTE         $0x52
-	BYTE         $0xcd
-	VBROADCASTSS 4(R13)(R9*4), Z31
-
-	// VDPBF16PS Z28, Z31, Z26
-	BYTE $0x62
-	BYTE $0x02
-	BYTE $0x06
-	BYTE $0x40
-	BYTE $0x52
-	BYTE $0xd4
-
-	// VDPBF16PS Z29, Z31, Z27
-	BYTE         $0x62
-	BYTE         $0x02
-	BYTE         $0x06
-	BYTE         $0x40
-	BYTE         $0x52
-	BYTE         $0xdd
-	VMOVUPS      256(DI), Z28
-	VMOVUPS      320(DI), Z29
-	VBROADCASTSS 8(R10), Z30
-
-	// VDPBF16PS Z28, Z30, Z0
-	BYTE $0x62
-	BYTE $0x92
-	BYTE $0x0e
-	BYTE $0x40
-	BYTE $0x52
-	BYTE $0xc4
-
-	// VDPBF16PS Z29, Z30, Z1
-	BYTE         $0x62
-	BYTE         $0x92
-	BYTE         $0x0e
-	BYTE         $0x40
-	BYTE         $0x52
-	BYTE         $0xcd
-	VBROADCASTSS 8(R10)(R9*1), Z31
-
-	// VDPBF16PS Z28, Z31, Z2
-	BYTE $0x62
-	BYTE $0x92
-	BYTE $0x06
-	BYTE $0x40
-	BYTE $0x52
-	BYTE $0xd4
-
-	// VDPBF16PS Z29, Z31, Z3
-	BYTE         $0x62
-	BYTE         $0x92
-	BYTE         $0x06
-	BYTE         $0x40
-	BYTE         $0x52
-	BYTE         $0xdd
-	VBROADCASTSS 8(R10)(R9*2), Z30
-
-	// VDPBF16PS Z28, Z30, Z4
-	BYTE $0x62
-	BYTE $0x92
-	BYTE $0x0e
-	BYTE $0x40
-	BYTE $0x52
-	BYTE $0xe4
-
-	// VDPBF16PS Z29, Z30, Z5
-	BYTE         $0x62
-	BYTE         $0x92
-	BYTE         $0x0e
-	BYTE         $0x40
-	BYTE         $0x52
-	BYTE         $0xed
-	VBROADCASTSS 8(R11), Z31
-
-	// VDPBF16PS Z28, Z31, Z6
-	BYTE $0x62
-	BYTE $0x92
-	BYTE $0x06
-	BYTE $0x40
-	BYTE $0x52
-	BYTE $0xf4
-
-	// VDPBF16PS Z29, Z31, Z7
-	BYTE         $0x62
-	BYTE         $0x92
-	BYTE         $0x06
-	BYTE         $0x40
-	BYTE         $0x52
-	BYTE         $0xfd
-	VBROADCASTSS 8(R10)(R9*4), Z30
-
-	// VDPBF16PS Z28, Z30, Z8
-	BYTE $0x62
-	BYTE $0x12
-	BYTE $0x0e
-	BYTE $0x40
-	BYTE $0x52
-	BYTE $0xc4
-
-	// VDPBF16PS Z29, Z30, Z9
-	BYTE         $0x62
-	BYTE         $0x12
-	BYTE         $0x0e
-	BYTE         $0x40
-	BYTE         $0x52
-	BYTE         $0xcd
-	VBROADCASTSS 8(R11)(R9*2), Z31
-
-	// VDPBF16PS Z28, Z31, Z10
-	BYTE $0x62
-	BYTE $0x12
-	BYTE $0x06
-	BYTE $0x40
-	BYTE $0x52
-	BYTE $0xd4
-
-	// VDPBF16PS Z29, Z31, Z11
-	BYTE         $0x62
-	BYTE         $0x12
-	BYTE         $0x06
-	BYTE         $0x40
-	BYTE         $0x52
-	BYTE         $0xdd
-	VBROADCASTSS 8(R12), Z30
-
-	// VDPBF16PS Z28, Z30, Z12
-	BYTE $0x62
-	BYTE $0x12
-	BYTE $0x0e
-	BYTE $0x40
-	BYTE $0x52
-	BYTE $0xe4
-
-	// VDPBF16PS Z29, Z30, Z13
-	BYTE         $0x62
-	BYTE         $0x12
-	BYTE         $0x0e
-	BYTE         $0x40
-	BYTE         $0x52
-	BYTE         $0xed
-	VBROADCASTSS 8(R11)(R9*4), Z31
-
-	// VDPBF16PS Z28, Z31, Z14
-	BYTE $0x62
-	BYTE $0x12
-	BYTE $0x06
-	BYTE $0x40
-	BYTE $0x52
-	BYTE $0xf4
-
-	// VDPBF16PS Z29, Z31, Z15
-	BYTE         $0x62
-	BYTE         $0x12
-	BYTE         $0x06
-	BYTE         $0x40
-	BYTE         $0x52
-	BYTE         $0xfd
-	VBROADCASTSS 8(R10)(R9*8), Z30
-
-	// VDPBF16PS Z28, Z30, Z16
-	BYTE $0x62
-	BYTE $0x82
-	BYTE $0x0e
-	BYTE $0x40
-	BYTE $0x52
-	BYTE $0xc4
-
-	// VDPBF16PS Z29, Z30, Z17
-	BYTE         $0x62
-	BYTE         $0x82
-	BYTE         $0x0e
-	BYTE         $0x40
-	BYTE         $0x52
-	BYTE         $0xcd
-	VBROADCASTSS 8(R13), Z31
-
-	// VDPBF16PS Z28, Z31, Z18
-	BYTE $0x62
-	BYTE $0x82
-	BYTE $0x06
-	BYTE $0x40
-	BYTE $0x52
-	BYTE $0xd4
-
-	// VDPBF16PS Z29, Z31, Z19
-	BYTE         $0x62
-	BYTE         $0x82
-	BYTE         $0x06
-	BYTE         $0x40
-	BYTE         $0x52
-	BYTE         $0xdd
-	VBROADCASTSS 8(R12)(R9*4), Z30
-
-	// VDPBF16PS Z28, Z30, Z20
-	BYTE $0x62
-	BYTE $0x82
-	BYTE $0x0e
-	BYTE $0x40
-	BYTE $0x52
-	BYTE $0xe4
-
-	// VDPBF16PS Z29, Z30, Z21
-	BYTE         $0x62
-	BYTE         $0x82
-	BYTE         $0x0e
-	BYTE         $0x40
-	BYTE         $0x52
-	BYTE         $0xed
-	VBROADCASTSS 8(R11)(R9*8), Z31
-
-	// VDPBF16PS Z28, Z31, Z22
-	BYTE $0x62
-	BYTE $0x82
-	BYTE $0x06
-	BYTE $0x40
-	BYTE $0x52
-	BYTE $0xf4
-
-	// VDPBF16PS Z29, Z31, Z23
-	BYTE         $0x62
-	BYTE         $0x82
-	BYTE         $0x06
-	BYTE         $0x40
-	BYTE         $0x52
-	BYTE         $0xfd
-	VBROADCASTSS 8(BX), Z30
-
-	// VDPBF16PS Z28, Z30, Z24
-	BYTE $0x62
-	BYTE $0x02
-	BYTE $0x0e
-	BYTE $0x40
-	BYTE $0x52
-	BYTE $0xc4
-
-	// VDPBF16PS Z29, Z30, Z25
-	BYTE         $0x62
-	BYTE         $0x02
-	BYTE         $0x0e
-	BYTE         $0x40
-	BYTE         $0x52
-	BYTE         $0xcd
-	VBROADCASTSS 8(R13)(R9*4), Z31
-
-	// VDPBF16PS Z28, Z31, Z26
-	BYTE $0x62
-	BYTE $0x02
-	BYTE $0x06
-	BYTE $0x40
-	BYTE $0x52
-	BYTE $0xd4
-
-	// VDPBF16PS Z29, Z31, Z27
-	BYTE         $0x62
-	BYTE         $0x02
-	BYTE         $0x06
-	BYTE         $0x40
-	BYTE         $0x52
-	BYTE         $0xdd
-	VMOVUPS      384(DI), Z28
-	VMOVUPS      448(DI), Z29
-	VBROADCASTSS 12(R10), Z30
-
-	// VDPBF16PS Z28, Z30, Z0
-	BYTE $0x62
-	BYTE $0x92
-	BYTE $0x0e
-	BYTE $0x40
-	BYTE $0x52
-	BYTE $0xc4
-
-	// VDPBF16PS Z29, Z30, Z1
-	BYTE         $0x62
-	BYTE         $0x92
-	BYTE         $0x0e
-	BYTE         $0x40
-	BYTE         $0x52
-	BYTE         $0xcd
-	VBROADCASTSS 12(R10)(R9*1), Z31
-
-	// VDPBF16PS Z28, Z31, Z2
-	BYTE $0x62
-	BYTE $0x92
-	BYTE $0x06
-	BYTE $0x40
-	BYTE $0x52
-	BYTE $0xd4
-
-	// VDPBF16PS Z29, Z31, Z3
-	BYTE         $0x62
-	BYTE         $0x92
-	BYTE         $0x06
-	BYTE         $0x40
-	BYTE         $0x52
-	BYTE         $0xdd
-	VBROADCASTSS 12(R10)(R9*2), Z30
-
-	// VDPBF16PS Z28, Z30, Z4
-	BYTE $0x62
-	BYTE $0x92
-	BYTE $0x0e
-	BYTE $0x40
-	BYTE $0x52
-	BYTE $0xe4
-
-	// VDPBF16PS Z29, Z30, Z5
-	BYTE         $0x62
-	BYTE         $0x92
-	BYTE         $0x0e
-	BYTE         $0x40
-	BYTE         $0x52
-	BYTE         $0xed
-	VBROADCASTSS 12(R11), Z31
-
-	// VDPBF16PS Z28, Z31, Z6
-	BYTE $0x62
-	BYTE $0x92
-	BYTE $0x06
-	BYTE $0x40
-	BYTE $0x52
-	BYTE $0xf4
-
-	// VDPBF16PS Z29, Z31, Z7
-	BYTE         $0x62
-	BYTE         $0x92
-	BYTE         $0x06
-	BYTE         $0x40
-	BYTE         $0x52
-	BYTE         $0xfd
-	VBROADCASTSS 12(R10)(R9*4), Z30
-
-	// VDPBF16PS Z28, Z30, Z8
-	BYTE $0x62
-	BYTE $0x12
-	BYTE $0x0e
-	BYTE $0x40
-	BYTE $0x52
-	BYTE $0xc4
-
-	// VDPBF16PS Z29, Z30, Z9
-	BYTE         $0x62
-	BYTE         $0x12
-	BYTE         $0x0e
-	BYTE         $0x40
-	BYTE         $0x52
-	BYTE         $0xcd
-	VBROADCASTSS 12(R11)(R9*2), Z31
-
-	// VDPBF16PS Z28, Z31, Z10
-	BYTE $0x62
-	BYTE $0x12
-	BYTE $0x06
-	BYTE $0x40
-	BYTE $0x52
-	BYTE $0xd4
-
-	// VDPBF16PS Z29, Z31, Z11
-	BYTE         $0x62
-	BYTE         $0x12
-	BYTE         $0x06
-	BYTE         $0x40
-	BYTE         $0x52
-	BYTE         $0xdd
-	VBROADCASTSS 12(R12), Z30
-
-	// VDPBF16PS Z28, Z30, Z12
-	BYTE $0x62
-	BYTE $0x12
-	BYTE $0x0e
-	BYTE $0x40
-	BYTE $0x52
-	BYTE $0xe4
-
-	// VDPBF16PS Z29, Z30, Z13
-	BYTE         $0x62
-	BYTE         $0x12
-	BYTE         $0x0e
-	BYTE         $0x40
-	BYTE         $0x52
-	BYTE         $0xed
-	VBROADCASTSS 12(R11)(R9*4), Z31
-
-	// VDPBF16PS Z28, Z31, Z14
-	BYTE $0x62
-	BYTE $0x12
-	BYTE $0x06
-	BYTE $0x40
-	BYTE $0x52
-	BYTE $0xf4
-
-	// VDPBF16PS Z29, Z31, Z15
-	BYTE         $0x62
-	BYTE         $0x12
-	BYTE         $0x06
-	BYTE         $0x40
-	BYTE         $0x52
-	BYTE         $0xfd
-	VBROADCASTSS 12(R10)(R9*8), Z30
-
-	// VDPBF16PS Z28, Z30, Z16
-	BYTE $0x62
-	BYTE $0x82
-	BYTE $0x0e
-	BYTE $0x40
-	BYTE $0x52
-	BYTE $0xc4
-
-	// VDPBF16PS Z29, Z30, Z17
-	BYTE         $0x62
-	BYTE         $0x82
-	BYTE         $0x0e
-	BYTE         $0x40
-	BYTE         $0x52
-	BYTE         $0xcd
-	VBROADCASTSS 12(R13), Z31
-
-	// VDPBF16PS Z28, Z31, Z18
-	BYTE $0x62
-	BYTE $0x82
-	BYTE $0x06
-	BYTE $0x40
-	BYTE $0x52
-	BYTE $0xd4
-
-	// VDPBF16PS Z29, Z31, Z19
-	BYTE         $0x62
-	BYTE         $0x82
-	BYTE         $0x06
-	BYTE         $0x40
-	BYTE         $0x52
-	BYTE         $0xdd
-	VBROADCASTSS 12(R12)(R9*4), Z30
-
-	// VDPBF16PS Z28, Z30, Z20
-	BYTE $0x62
-	BYTE $0x82
-	BYTE $0x0e
-	BYTE $0x40
-	BYTE $0x52
-	BYTE $0xe4
-
-	// VDPBF16PS Z29, Z30, Z21
-	BYTE         $0x62
-	BYTE         $0x82
-	BYTE         $0x0e
-	BYTE         $0x40
-	BYTE         $0x52
-	BYTE         $0xed
-	VBROADCASTSS 12(R11)(R9*8), Z31
-
-	// VDPBF16PS Z28, Z31, Z22
-	BYTE $0x62
-	BYTE $0x82
-	BYTE $0x06
-	BYTE $0x40
-	BYTE $0x52
-	BYTE $0xf4
-
-	// VDPBF16PS Z29, Z31, Z23
-	BYTE         $0x62
-	BYTE         $0x82
-	BYTE         $0x06
-	BYTE         $0x40
-	BYTE         $0x52
-	BYTE         $0xfd
-	VBROADCASTSS 12(BX), Z30
-
-	// VDPBF16PS Z28, Z30, Z24
-	BYTE $0x62
-	BYTE $0x02
-	BYTE $0x0e
-	BYTE $0x40
-	BYTE $0x52
-	BYTE $0xc4
-
-	// VDPBF16PS Z29, Z30, Z25
-	BYTE         $0x62
-	BYTE         $0x02
-	BYTE         $0x0e
-	BYTE         $0x40
-	BYTE         $0x52
-	BYTE         $0xcd
-	VBROADCASTSS 12(R13)(R9*4), Z31
-
-	// VDPBF16PS Z28, Z31, Z26
-	BYTE $0x62
-	BYTE $0x02
-	BYTE $0x06
-	BYTE $0x40
-	BYTE $0x52
-	BYTE $0xd4
-
-	// VDPBF16PS Z29, Z31, Z27
-	BYTE         $0x62
-	BYTE         $0x02
-	BYTE         $0x06
-	BYTE         $0x40
-	BYTE         $0x52
-	BYTE         $0xdd
-	ADDQ         $0x00000200, DI
-	ADDQ         $0x10, R10
-	ADDQ         $0x10, R11
-	ADDQ         $0x10, R12
-	ADDQ         $0x10, R13
-	ADDQ         $0x10, BX
-	DECQ         DX
-	JNZ          group
-	DECQ         CX
-	JNZ          run
-	MOVQ         112(R8), AX
-	VMOVUPS      Z0, (AX)
-	VMOVUPS      Z1, 64(AX)
-	VMOVUPS      Z2, 128(AX)
-	VMOVUPS      Z3, 192(AX)
-	VMOVUPS      Z4, 256(AX)
-	VMOVUPS      Z5, 320(AX)
-	VMOVUPS      Z6, 384(AX)
-	VMOVUPS      Z7, 448(AX)
-	VMOVUPS      Z8, 512(AX)
-	VMOVUPS      Z9, 576(AX)
-	VMOVUPS      Z10, 640(AX)
-	VMOVUPS      Z11, 704(AX)
-	VMOVUPS      Z12, 768(AX)
-	VMOVUPS      Z13, 832(AX)
-	VMOVUPS      Z14, 896(AX)
-	VMOVUPS      Z15, 960(AX)
-	VMOVUPS      Z16, 1024(AX)
-	VMOVUPS      Z17, 1088(AX)
-	VMOVUPS      Z18, 1152(AX)
-	VMOVUPS      Z19, 1216(AX)
-	VMOVUPS      Z20, 1280(AX)
-	VMOVUPS      Z21, 1344(AX)
-	VMOVUPS      Z22, 1408(AX)
-	VMOVUPS      Z23, 1472(AX)
-	VMOVUPS      Z24, 1536(AX)
-	VMOVUPS      Z25, 1600(AX)
-	VMOVUPS      Z26, 1664(AX)
-	VMOVUPS      Z27, 1728(AX)
-	MOVQ         72(R8), AX
-	MOVLQSX      (AX), R14
-	MOVLQSX      4(AX), R15
-	MOVQ         80(R8), DX
-	CMPQ         R14, DX
-	CMOVQGT      DX, R14
-	CMPQ         R15, DX
-	CMOVQGT      DX, R15
-	MOVQ         64(R8), AX
-	LEAQ         (R14)(R14*2), R14
-	LEAQ         (R15)(R15*2), R15
-	LEAQ         (AX)(R14*4), R14
-	LEAQ         (AX)(R15*4), R15
-	MOVQ         112(R8), R10
-	MOVQ         152(R8), R11
-	MOVQ         160(R8), R12
-	MOVQ         168(R8), AX
-	MOVQ         144(R8), CX
-	VMOVUPS      (AX), Z28
-	VMOVUPS      64(AX), Z29
-	VBROADCASTSS 128(R8), Z30
-	VBROADCASTSS 132(R8), Z31
-	MOVQ         $0xffffffff, DX
-	MOVQ         136(R8), BX
-	CMPQ         CX, $0x01
-	CMOVQEQ      BX, DX
-	KMOVW        DX, K3
-	SHRQ         $0x10, DX
-	KMOVW        DX, K4
-	ADDQ         $0x00000080, AX
-	MOVQ         AX, 168(R8)
-	CMPQ         R14, R15
-	JGE          rowsdone
-
-row:
-	MOVLQSX   (R14), BX
-	VADDPS    (R10)(BX*1), Z28, Z0
-	VADDPS    64(R10)(BX*1), Z29, Z1
-	TESTQ     R12, R12
-	JZ        noresidual
-	MOVLQSX   8(R14), BX
-	VMOVUPS.Z (R12)(BX*4), K3, Z2
-	VMOVUPS.Z 64(R12)(BX*4), K4, Z3
-	VADDPS    Z2, Z0, Z0
-	VADDPS    Z3, Z1, Z1
-
-noresidual:
-	CMPL   120(R8), $0x02
-	JA     v_act3
-	VMAXPS Z0, Z30, Z0
-	VMAXPS Z1, Z30, Z1
-	VMINPS Z0, Z31, Z0
-	VMINPS Z1, Z31, Z1
-	JMP    v_actdone
-
-v_act3:
-	CMPL         120(R8), $0x03
-	JNE          v_act4
-	VMOVAPS      Z0, Z3
-	VADDPS.BCST  constants<>+16(SB), Z0, Z0
-	VPXORD       Z2, Z2, Z2
-	VMAXPS       Z0, Z2, Z0
-	VBROADCASTSS constants<>+20(SB), Z2
-	VMINPS       Z0, Z2, Z0
-	VMULPS.BCST  constants<>+24(SB), Z0, Z0
-	VMULPS       Z3, Z0, Z0
-	VMOVAPS      Z1, Z3
-	VADDPS.BCST  constants<>+16(SB), Z1, Z1
-	VPXORD       Z2, Z2, Z2
-	VMAXPS       Z1, Z2, Z1
-	VBROADCASTSS constants<>+20(SB), Z2
-	VMINPS       Z1, Z2, Z1
-	VMULPS.BCST  constants<>+24(SB), Z1, Z1
-	VMULPS       Z3, Z1, Z1
-	JMP          v_actdone
-
-v_act4:
-	CMPL         120(R8), $0x04
-	JNE          v_act5
-	VADDPS.BCST  constants<>+16(SB), Z0, Z0
-	VPXORD       Z2, Z2, Z2
-	VMAXPS       Z0, Z2, Z0
-	VBROADCASTSS constants<>+20(SB), Z2
-	VMINPS       Z0, Z2, Z0
-	VMULPS.BCST  constants<>+24(SB), Z0, Z0
-	VADDPS.BCST  constants<>+16(SB), Z1, Z1
-	VPXORD       Z2, Z2, Z2
-	VMAXPS       Z1, Z2, Z1
-	VBROADCASTSS constants<>+20(SB), Z2
-	VMINPS       Z1, Z2, Z1
-	VMULPS.BCST  constants<>+24(SB), Z1, Z1
-	JMP          v_actdone
-
-v_act5:
-	CMPL             120(R8), $0x05
-	JNE              v_act6
-	VMOVAPS          Z0, Z4
-	VMULPS.BCST      constants<>+44(SB), Z0, Z0
-	VBROADCASTSS     constants<>+52(SB), Z5
-	VMINPS           Z0, Z5, Z0
-	VREDUCEPS        $0x09, Z0, Z2
-	VBROADCASTSS     constants<>+120(SB), Z3
-	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
-	VSCALEFPS        Z0, Z3, Z0
-	VADDPS.BCST      constants<>+8(SB), Z0, Z0
-	VRCP14PS         Z0, Z3
-	VBROADCASTSS     constants<>+12(SB), Z5
-	VFNMADD231PS     Z0, Z3, Z5
-	VMULPS           Z5, Z3, Z0
-	VMULPS           Z4, Z0, Z0
-	VMOVAPS          Z1, Z4
-	VMULPS.BCST      constants<>+44(SB), Z1, Z1
-	VBROADCASTSS     constants<>+52(SB), Z5
-	VMINPS           Z1, Z5, Z1
-	VREDUCEPS        $0x09, Z1, Z2
-	VBROADCASTSS     constants<>+120(SB), Z3
-	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
-	VSCALEFPS        Z1, Z3, Z1
-	VADDPS.BCST      constants<>+8(SB), Z1, Z1
-	VRCP14PS         Z1, Z3
-	VBROADCASTSS     constants<>+12(SB), Z5
-	VFNMADD231PS     Z1, Z3, Z5
-	VMULPS           Z5, Z3, Z1
-	VMULPS           Z4, Z1, Z1
-	JMP              v_actdone
-
-v_act6:
-	CMPL             120(R8), $0x06
-	JNE              v_act7
-	VMULPS.BCST      constants<>+44(SB), Z0, Z0
-	VBROADCASTSS     constants<>+52(SB), Z5
-	VMINPS           Z0, Z5, Z0
-	VREDUCEPS        $0x09, Z0, Z2
-	VBROADCASTSS     constants<>+120(SB), Z3
-	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
-	VSCALEFPS        Z0, Z3, Z0
-	VADDPS.BCST      constants<>+8(SB), Z0, Z0
-	VRCP14PS         Z0, Z3
-	VBROADCASTSS     constants<>+12(SB), Z5
-	VFNMADD231PS     Z0, Z3, Z5
-	VMULPS           Z5, Z3, Z0
-	VMULPS.BCST      constants<>+44(SB), Z1, Z1
-	VBROADCASTSS     constants<>+52(SB), Z5
-	VMINPS           Z1, Z5, Z1
-	VREDUCEPS        $0x09, Z1, Z2
-	VBROADCASTSS     constants<>+120(SB), Z3
-	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
-	VSCALEFPS        Z1, Z3, Z1
-	VADDPS.BCST      constants<>+8(SB), Z1, Z1
-	VRCP14PS         Z1, Z3
-	VBROADCASTSS     constants<>+12(SB), Z5
-	VFNMADD231PS     Z1, Z3, Z5
-	VMULPS           Z5, Z3, Z1
-	JMP              v_actdone
-
-v_act7:
-	CMPL             120(R8), $0x07
-	JNE              v_act8
-	VMAXPS.BCST      constants<>+56(SB), Z0, Z2
-	VMINPS.BCST      constants<>+60(SB), Z2, Z2
-	VMULPS           Z2, Z2, Z3
-	VBROADCASTSS     constants<>+28(SB), Z4
-	VFMADD132PS.BCST constants<>+64(SB), Z4, Z3
-	VBROADCASTSS     constants<>+176(SB), Z4
-	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+124(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
-	VBROADCASTSS     constants<>+56(SB), Z5
-	VCMPPS           $0x06, Z5, Z0, K5
-	VMULPS.Z         Z4, Z0, K5, Z0
-	VMAXPS.BCST      constants<>+56(SB), Z1, Z2
-	VMINPS.BCST      constants<>+60(SB), Z2, Z2
-	VMULPS           Z2, Z2, Z3
-	VBROADCASTSS     constants<>+28(SB), Z4
-	VFMADD132PS.BCST constants<>+64(SB), Z4, Z3
-	VBROADCASTSS     constants<>+176(SB), Z4
-	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+124(SB), Z3, Z4
-	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
-	VBROADCASTSS     constants<>+56(SB), Z5
-	VCMPPS           $0x06, Z5, Z1, K5
-	VMULPS.Z         Z4, Z1, K5, Z1
-	JMP              v_actdone
-
-v_act8:
-	VADDPS           Z0, Z0, Z0
-	VMULPS.BCST      constants<>+44(SB), Z0, Z0
-	VBROADCASTSS     constants<>+52(SB), Z5
-	VMINPS           Z0, Z5, Z0
-	VREDUCEPS        $0x09, Z0, Z2
-	VBROADCASTSS     constants<>+120(SB), Z3
-	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
-	VSCALEFPS        Z0, Z3, Z0
-	VADDPS.BCST      constants<>+8(SB), Z0, Z0
-	VRCP14PS         Z0, Z3
-	VBROADCASTSS     constants<>+12(SB), Z5
-	VFNMADD231PS     Z0, Z3, Z5
-	VMULPS           Z5, Z3, Z0
-	VADDPS           Z0, Z0, Z0
-	VADDPS.BCST      constants<>+28(SB), Z0, Z0
-	VADDPS           Z1, Z1, Z1
-	VMULPS.BCST      constants<>+44(SB), Z1, Z1
-	VBROADCASTSS     constants<>+52(SB), Z5
-	VMINPS           Z1, Z5, Z1
-	VREDUCEPS        $0x09, Z1, Z2
-	VBROADCASTSS     constants<>+120(SB), Z3
-	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
-	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
-	VSCALEFPS        Z1, Z3, Z1
-	VADDPS.BCST      constants<>+8(SB), Z1, Z1
-	VRCP14PS         Z1, Z3
-	VBROADCASTSS     constants<>+12(SB), Z5
-	VFNMADD231PS     Z1, Z3, Z5
-	VMULPS           Z5, Z3, Z1
-	VADDPS           Z1, Z1, Z1
-	VADDPS.BCST      constants<>+28(SB), Z1, Z1
-
-v_actdone:
-	MOVLQSX 4(R14), BX
-	VMOVUPS Z0, K3, (R11)(BX*4)
-	VMOVUPS Z1, K4, 64(R11)(BX*4)
-	ADDQ    $0x0c, R14
-	CMPQ    R14, R15
-	JL      row
-
-rowsdone:
-	ADDQ  $0x00000080, R11
-	MOVQ  R11, 152(R8)
-	TESTQ R12, R12
-	JZ    next
-	ADDQ  $0x00000080, R12
-	MOVQ  R12, 160(R8)
-
-next:
-	DECQ CX
-	MOVQ CX, 144(R8)
-	JNZ  panel
-	MOVQ 8(R8), AX
-	ADDQ AX, (R8)
-	ADDQ $0x04, 72(R8)
-	DECQ 56(R8)
-	JNZ  block
 	VZEROUPPER
 	RET
 

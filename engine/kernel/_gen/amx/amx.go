@@ -1,4 +1,4 @@
-// Package amx emits the instructions that Go's assembler does not know, those of AMX and VDPBF16PS, as bytes into an avo
+// Package amx emits the instructions that Go's assembler does not know, those of AMX and of AVX-512 BF16, as bytes into an avo
 // function.
 //
 // The encodings are those of the Intel Architecture Instruction Set Extensions Programming Reference, those of AMX
@@ -113,20 +113,44 @@ func Dot(sum, a, b Tile) {
 	bytes(DotCode(sum, a, b), "TDPBF16PS TMM%d, TMM%d, TMM%d", b, a, sum)
 }
 
-// DotPairsCode is VDPBF16PS sum, a, b for 512-bit registers, EVEX-coded.
-func DotPairsCode(sum, a, b uint8) []byte {
+// bf16 encodes an instruction of AVX-512 BF16 for 512-bit registers: EVEX-coded in the map 0F38. k is a mask with which lanes are zeroed,
+// or 0.
+func bf16(pp, opcode, dst, a, b, k uint8) []byte {
 	bit := func(v uint8, n int) byte { return ^v >> n & 1 } // inverted, as the prefix wants it
+	mask := k
+	if k != 0 {
+		mask |= 0x80
+	}
 	return []byte{
 		0x62,
-		bit(sum, 3)<<7 | bit(b, 4)<<6 | bit(b, 3)<<5 | bit(sum, 4)<<4 | 2,
-		(^a&15)<<3 | 4 | ppF3,
-		2<<5 | bit(a, 4)<<3,
-		0x52,
-		0xc0 | sum&7<<3 | b&7,
+		bit(dst, 3)<<7 | bit(b, 4)<<6 | bit(b, 3)<<5 | bit(dst, 4)<<4 | 2,
+		(^a&15)<<3 | 4 | pp,
+		2<<5 | bit(a, 4)<<3 | mask,
+		opcode,
+		0xc0 | dst&7<<3 | b&7,
 	}
 }
+
+// DotPairsCode is VDPBF16PS sum, a, b.
+func DotPairsCode(sum, a, b uint8) []byte { return bf16(ppF3, 0x52, sum, a, b, 0) }
+
+// RoundCode is VCVTNEPS2BF16 dst, src: 16 float32 to bfloat16, with mask register k and zeroing if k is not 0.
+func RoundCode(dst, src, k uint8) []byte { return bf16(ppF3, 0x72, dst, 0, src, k) }
+
+// RoundPairCode is VCVTNE2PS2BF16 dst, high, low: 32 float32 to bfloat16.
+func RoundPairCode(dst, high, low uint8) []byte { return bf16(ppF2, 0x72, dst, high, low, 0) }
 
 // DotPairs emits VDPBF16PS: sum += a.lo*b.lo + a.hi*b.hi in each lane.
 func DotPairs(sum, a, b reg.Register) {
 	bytes(DotPairsCode(number(sum), number(a), number(b)), "VDPBF16PS %s, %s, %s", b.Asm(), a.Asm(), sum.Asm())
+}
+
+// Round emits VCVTNEPS2BF16: the lower half of dst is src rounded.
+func Round(dst, src reg.Register) {
+	bytes(RoundCode(number(dst), number(src), 0), "VCVTNEPS2BF16 %s, %s", src.Asm(), dst.Asm())
+}
+
+// RoundPair emits VCVTNE2PS2BF16: dst is low, rounded, and in its upper half high.
+func RoundPair(dst, high, low reg.Register) {
+	bytes(RoundPairCode(number(dst), number(high), number(low)), "VCVTNE2PS2BF16 %s, %s, %s", low.Asm(), high.Asm(), dst.Asm())
 }

@@ -32,6 +32,11 @@ func TestBytesAreThoseOfADisassembler(t *testing.T) {
 		{"vdpbf16ps %zmm3,%zmm2,%zmm1", DotPairsCode(1, 2, 3), "62f26e4852cb"},
 		{"vdpbf16ps %zmm28,%zmm30,%zmm17", DotPairsCode(17, 30, 28), "6282" + "0e40" + "52cc"},
 		{"vdpbf16ps %zmm29,%zmm31,%zmm8", DotPairsCode(8, 31, 29), "6212" + "0640" + "52c5"},
+		{"vcvtneps2bf16 %zmm3,%ymm1", RoundCode(1, 3, 0), "62f27e4872cb"},
+		{"vcvtneps2bf16 %zmm29,%ymm17", RoundCode(17, 29, 0), "62827e4872cd"},
+		{"vcvtneps2bf16 %zmm12,%ymm30{%k3}{z}", RoundCode(30, 12, 3), "62427ecb72f4"},
+		{"vcvtne2ps2bf16 %zmm3,%zmm2,%zmm1", RoundPairCode(1, 2, 3), "62f26f4872cb"},
+		{"vcvtne2ps2bf16 %zmm28,%zmm30,%zmm17", RoundPairCode(17, 30, 28), "62820f4072cc"},
 	} {
 		if got := hex.EncodeToString(c.code); got != c.want {
 			t.Errorf("%s: %s, want %s", c.name, got, c.want)

@@ -29,8 +29,7 @@ var sets = map[string]func(){
 			g.kernel()
 		}
 		stageCopy256()
-		vectorKernel("dot512", 14, pairs)
-		vectorKernel("fmaNarrow", 8, narrow)
+		narrowKernel("fmaNarrow", 8)
 	},
 	"winograd": winogradKernels,
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 
+	"github.com/go-modelzoo/zoo/engine/kernel/_gen/amx"
 	. "github.com/mmcloughlin/avo/build"
 	. "github.com/mmcloughlin/avo/operand"
 	. "github.com/mmcloughlin/avo/reg"
@@ -28,6 +29,8 @@ const (
 	mMask
 	mActivation
 	mBounds // two float32
+	mHalf
+	mSums
 	// State of the kernel itself.
 	mAt
 	mCAt
@@ -39,9 +42,10 @@ const (
 type product struct {
 	form
 	rows, fetchRows int
+	pairs           bool // of bfloat16 are the values and the weights, else float32
 }
 
-var products = []product{{form512, 14, 9}, {form256, 6, 3}}
+var products = []product{{form512, 14, 9, false}, {form256, 6, 3, false}, {form512, 14, 9, true}}
 
 // argument is a field of the arguments, in R8, and where it belongs.
 type argument struct {
@@ -69,11 +73,14 @@ func registers(from, count int) []VecPhysical {
 // rows 0, 3, 6, 9 and 12 of a block, SI what to fetch, R14 its step, AX temporary.
 func (p product) kernel() {
 	const unroll = 4
-	name := "product" + p.name
+	name, doc := "product"+p.name, "multiplies rows"
+	if p.pairs {
+		name, doc = "productPairs"+p.name, "multiplies rows of bfloat16"
+	}
 	bytes := p.bytes()
 	TEXT(name, NOSPLIT, "func(args *byte)")
 	Pragma("noescape")
-	Doc(fmt.Sprintf("%s multiplies rows with a panel of %d columns: see productArgs.", name, bytes/2))
+	Doc(fmt.Sprintf("%s %s with a panel of %d columns: see productArgs.", name, doc, bytes/2))
 	arg := func(offset int) Mem { return Mem{Base: R8, Disp: offset} }
 	l := func(name string, n int) string { return fmt.Sprintf("%s%d", name, n) }
 	Load(Param("args"), R8)
@@ -128,7 +135,11 @@ func (p product) kernel() {
 			for r := range n {
 				VBROADCASTSS(a.at(r, 4*u), value[r%2])
 				for i := range w {
-					VFMADD231PS(w[i], value[r%2], z[2*r+i])
+					if p.pairs {
+						amx.DotPairs(z[2*r+i], value[r%2], w[i])
+					} else {
+						VFMADD231PS(w[i], value[r%2], z[2*r+i])
+					}
 				}
 			}
 		}
@@ -139,7 +150,11 @@ func (p product) kernel() {
 		JNZ(LabelRef(l("group", n)))
 		DECQ(RCX)
 		JNZ(LabelRef(l("run", n)))
-		p.finish(n, z, w, value)
+		if p.pairs {
+			p.finishPairs(n, z, value)
+		} else {
+			p.finish(n, z, w, value)
+		}
 		if n < p.rows {
 			JMP(LabelRef("stored"))
 		}
@@ -151,6 +166,22 @@ func (p product) kernel() {
 	ADDQ(RAX, arg(mAt))
 	CMPL(arg(mActivation), Imm(actReLU6))
 	JBE(LabelRef("next"))
+	if p.pairs {
+		p.activateSums()
+	} else {
+		p.activateRows()
+	}
+	Label("next")
+	DECQ(arg(mBlocks))
+	JNZ(LabelRef("block"))
+	VZEROUPPER()
+	RET()
+}
+
+// activateRows applies an activation that does more than clip to the rows that finish has stored.
+func (p product) activateRows() {
+	arg := func(offset int) Mem { return Mem{Base: R8, Disp: offset} }
+	bytes := p.bytes()
 	sums, masks := p.registers(0, 2), p.maskRegisters(p.registers(14, 2))
 	unused := p.registers(12, 1)[0] // there are no bounds
 	p.masks(arg(mMask), unused, masks...)
@@ -165,11 +196,6 @@ func (p product) kernel() {
 	ADDQ(R11, R10)
 	DECQ(RDX)
 	JNZ(LabelRef("row"))
-	Label("next")
-	DECQ(arg(mBlocks))
-	JNZ(LabelRef("block"))
-	VZEROUPPER()
-	RET()
 }
 
 // maskRegisters returns what holds the masks of a panel: K registers or those given.
@@ -228,4 +254,111 @@ func (p product) finish(n int, z, w, value []VecPhysical) {
 	Label(l("whole"))
 	MOVQ(RAX, arg(mCAt))
 	MOVQ(U32(uint32(n)), RDX)
+}
+
+// pairMasks are the masks of a panel where rows of bfloat16 are written: of each vector of float32, and of both as a vector of bfloat16.
+var pairMasks = []Register{K3, K4}
+
+// finishPairs adds the residual to n rows of sums of pairs, and clips and stores them in the format of the destination; before activations
+// that do more it leaves them in memory for activateSums. It leaves n in DX.
+func (p product) finishPairs(n int, z, tmp []VecPhysical) {
+	bytes := p.bytes()
+	arg := func(offset int) Mem { return Mem{Base: R8, Disp: offset} }
+	l := func(name string) string { return fmt.Sprintf("%s%d", name, n) }
+	p.masks(arg(mMask), tmp[0], pairMasks...)
+	MOVQ(arg(mMask), RAX)
+	KMOVD(EAX, K1)
+	loadArgs(argument{mResAt, RAX}, argument{mResStride, RDX})
+	TESTQ(RAX, RAX)
+	JZ(LabelRef(l("added")))
+	CMPQ(arg(mHalf), Imm(0))
+	JNE(LabelRef(l("addhalves")))
+	residual := func(load func(i int, mask Register)) {
+		for r := range n {
+			for i, m := range pairMasks {
+				load(i, m)
+				VADDPS(tmp[i], z[2*r+i], z[2*r+i])
+			}
+			ADDQ(RDX, RAX)
+		}
+	}
+	residual(func(i int, mask Register) { p.load(Mem{Base: RAX, Disp: bytes * i}, mask, tmp[i]) })
+	JMP(LabelRef(l("sum")))
+	Label(l("addhalves"))
+	residual(func(i int, mask Register) {
+		VPMOVZXWD_Z(Mem{Base: RAX, Disp: bytes / 2 * i}, mask, tmp[i])
+		VPSLLD(Imm(16), tmp[i], tmp[i])
+	})
+	Label(l("sum"))
+	MOVQ(RAX, arg(mResAt))
+	Label(l("added"))
+	CMPL(arg(mActivation), Imm(actReLU6))
+	JA(LabelRef(l("later")))
+	VBROADCASTSS(arg(mBounds), tmp[0])
+	VBROADCASTSS(arg(mBounds+4), tmp[1])
+	for _, r := range z {
+		VMAXPS(r, tmp[0], r) // a not-a-number in the first operand passes
+		VMINPS(r, tmp[1], r)
+	}
+	loadArgs(argument{mCAt, RAX}, argument{mCStride, R11})
+	CMPQ(arg(mHalf), Imm(0))
+	JNE(LabelRef(l("halves")))
+	for r := range n {
+		p.storeFloats(z[2*r:], Mem{Base: RAX})
+		ADDQ(R11, RAX)
+	}
+	JMP(LabelRef(l("whole")))
+	Label(l("halves"))
+	for r := range n {
+		p.storeHalves(z[2*r:], Mem{Base: RAX})
+		ADDQ(R11, RAX)
+	}
+	Label(l("whole"))
+	MOVQ(RAX, arg(mCAt))
+	JMP(LabelRef(l("finished")))
+	Label(l("later"))
+	MOVQ(arg(mSums), RAX)
+	for i, r := range z {
+		VMOVUPS(r, Mem{Base: RAX, Disp: bytes * i})
+	}
+	Label(l("finished"))
+	MOVQ(U32(uint32(n)), RDX)
+}
+
+// storeFloats stores a row as it is.
+func (p product) storeFloats(row []VecPhysical, to Mem) {
+	for i, m := range pairMasks {
+		p.store(row[i], m, to.Offset(p.bytes()*i))
+	}
+}
+
+// storeHalves rounds a row, which is lost, and stores it.
+func (p product) storeHalves(row []VecPhysical, to Mem) {
+	amx.RoundPair(row[0], row[1], row[0])
+	VMOVDQU16(row[0], K1, to)
+}
+
+// activateSums applies an activation to the rows that finishPairs left in memory, as many as DX says, and stores them in the format of the
+// destination.
+func (p product) activateSums() {
+	arg := func(offset int) Mem { return Mem{Base: R8, Disp: offset} }
+	sums, unused := p.registers(0, 2), p.registers(12, 1)[0] // there are no bounds
+	loadArgs(argument{mSums, RAX}, argument{mCAt, R10}, argument{mCStride, R11})
+	Label("row")
+	for i, s := range sums {
+		VMOVUPS(Mem{Base: RAX, Disp: p.bytes() * i}, s)
+	}
+	activate(p.form, "row", arg(mActivation), unused, unused, sums...)
+	CMPQ(arg(mHalf), Imm(0))
+	JNE(LabelRef("rowhalves"))
+	p.storeFloats(sums, Mem{Base: R10})
+	JMP(LabelRef("rowdone"))
+	Label("rowhalves")
+	p.storeHalves(sums, Mem{Base: R10})
+	Label("rowdone")
+	ADDQ(Imm(uint64(2*p.bytes())), RAX)
+	ADDQ(R11, R10)
+	DECQ(RDX)
+	JNZ(LabelRef("row"))
+	MOVQ(R10, arg(mCAt))
 }

@@ -1,28 +1,19 @@
 package main
 
 import (
-	"github.com/go-modelzoo/zoo/engine/kernel/_gen/amx"
 	. "github.com/mmcloughlin/avo/build"
 	. "github.com/mmcloughlin/avo/operand"
 	. "github.com/mmcloughlin/avo/reg"
 )
 
-// weightForm is how a vector kernel's weights are packed.
-type weightForm int
-
-const (
-	narrow weightForm = iota // the upper 24 bits of float32: 96 bytes for 32 channels
-	pairs                    // bfloat16, two values of the run together; the input is bfloat16 too
-)
-
-// vectorKernel emits the AVX-512 kernel for weights that are not float32: blocks of the given number of positions times panels of
-// two vectors of output channels. The sums stay in registers over all runs; each input value is broadcast and multiplied
-// by two vectors of weights. The rows are finished from memory, by the table, as in the tile kernels.
+// narrowKernel emits the AVX-512 kernel for weights of three bytes, the upper 24 bits of float32, 96 bytes for 32 channels: blocks of the
+// given number of positions times panels of two vectors of output channels. The sums stay in registers over all runs; each input value is
+// broadcast and multiplied by two vectors of weights. The rows are finished from memory, by the table, as in the tile kernels.
 //
 // Registers: R8 the arguments, R9 stride of the positions, DI weights, SI runs, CX runs left, DX groups of four values
 // left, R10 to R13 and BX rows 0, 3, 6, 9 and 12, R14 and R15 rows to finish, AX temporary.
-func vectorKernel(name string, positions int, weight weightForm) {
-	const unroll = 4 // values of a run, or pairs of them, per loop; runs are padded to it
+func narrowKernel(name string, positions int) {
+	const unroll = 4 // values of a run per loop; runs are padded to it
 	TEXT(name, NOSPLIT, "func(args *byte)")
 	Pragma("noescape")
 	Doc(name + " computes blocks of a convolution in float32: see vectorArgs.")
@@ -37,11 +28,9 @@ func vectorKernel(name string, positions int, weight weightForm) {
 
 	Load(Param("args"), R8)
 	load(tAStride, R9)
-	if weight == narrow {
-		VMOVDQU64(widen, Z26)
-		MOVQ(U64(0xeeeeeeeeeeeeeeee), RAX)
-		KMOVQ(RAX, K1)
-	}
+	VMOVDQU64(widen, Z26)
+	MOVQ(U64(0xeeeeeeeeeeeeeeee), RAX)
+	KMOVQ(RAX, K1)
 	Label("block")
 	load(tB, RDI)
 	load(tPanels, RAX)
@@ -66,31 +55,19 @@ func vectorKernel(name string, positions int, weight weightForm) {
 	Label("group")
 	for u := range unroll {
 		for i, w := range weights {
-			if weight == narrow {
-				VPERMB_Z(Mem{Base: RDI, Disp: (2*u + i) * 48}, Z26, K1, w)
-				// Page after page of weights is read once: ask ahead where the hardware stops at the end of a page.
-				PREFETCHT0(Mem{Base: RDI, Disp: 2048 + (2*u+i)*48})
-			} else {
-				VMOVUPS(Mem{Base: RDI, Disp: (2*u + i) * bytes}, w)
-			}
+			VPERMB_Z(Mem{Base: RDI, Disp: (2*u + i) * 48}, Z26, K1, w)
+			// Page after page of weights is read once: ask ahead where the hardware stops at the end of a page.
+			PREFETCHT0(Mem{Base: RDI, Disp: 2048 + (2*u+i)*48})
 		}
 		for r := range positions {
 			v := value[r%2]
 			VBROADCASTSS(a.at(r, 4*u), v)
 			for i, w := range weights {
-				if weight == pairs {
-					amx.DotPairs(sums[2*r+i], v, w)
-				} else {
-					VFMADD231PS(w, v, sums[2*r+i])
-				}
+				VFMADD231PS(w, v, sums[2*r+i])
 			}
 		}
 	}
-	if weight == narrow {
-		ADDQ(U32(unroll*96), RDI)
-	} else {
-		ADDQ(U32(uint32(unroll*rowBytes)), RDI)
-	}
+	ADDQ(U32(unroll*96), RDI)
 	a.advance(4 * unroll)
 	DECQ(RDX)
 	JNZ(j("group"))
