@@ -7,7 +7,7 @@ import (
 )
 
 // level is a set of assembly kernels. There is one more than tiers: rounding to bfloat16 has an instruction of its own
-// that cpu.AMX implies and cpu.AVX512 does not.
+// that cpu.AMX implies and cpu.AVX512 does not; it is used where maps of bfloat16 are.
 type level uint8
 
 const (
@@ -23,7 +23,7 @@ func levelOf(t cpu.Tier) level {
 		return levelGo
 	}
 	switch {
-	case t >= cpu.AMX:
+	case t >= cpu.AMX, t == cpu.AVX512 && cpu.FastBF16():
 		return levelBF16
 	case t == cpu.AVX512:
 		return levelAVX512

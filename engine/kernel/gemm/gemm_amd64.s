@@ -240,6 +240,51 @@ last:
 	VZEROUPPER
 	RET
 
+// func stageWiden(args *byte)
+// Requires: AVX, AVX512BW, AVX512F
+TEXT ·stageWiden(SB), NOSPLIT, $0-8
+	MOVQ  args+0(FP), R8
+	MOVQ  (R8), R9
+	MOVQ  8(R8), R10
+	MOVQ  16(R8), CX
+	MOVQ  24(R8), R11
+	MOVQ  32(R8), R12
+	MOVQ  72(R8), R13
+	MOVQ  48(R8), R15
+	MOVQ  56(R8), AX
+	KMOVD AX, K1
+	SHRQ  $0x10, AX
+	KMOVD AX, K3
+	MOVQ  64(R8), AX
+	KMOVD AX, K2
+
+pixel:
+	MOVQ R10, SI
+	MOVQ R9, DI
+	MOVQ 40(R8), DX
+	DECQ DX
+	JZ   last
+
+chunk:
+	VPMOVZXWD (SI), Z0
+	VPSLLD    $0x10, Z0, Z0
+	VMOVUPS   Z0, (DI)
+	ADDQ      $0x00000020, SI
+	ADDQ      R15, DI
+	DECQ      DX
+	JNZ       chunk
+
+last:
+	VPMOVZXWD.Z (SI), K1, Z0
+	VPSLLD      $0x10, Z0, Z0
+	VMOVUPS     Z0, K1, (DI)
+	ADDQ        R11, R10
+	ADDQ        R12, R9
+	DECQ        CX
+	JNZ         pixel
+	VZEROUPPER
+	RET
+
 // func stageRound(args *byte)
 // Requires: AVX, AVX512BW, AVX512F
 TEXT ·stageRound(SB), NOSPLIT, $0-8

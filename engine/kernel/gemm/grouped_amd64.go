@@ -28,6 +28,7 @@ type groupedArgs struct {
 	longer     int      // how many blocks have one position more: the first ones; counts down
 	activation int
 	low, high  float32   // bounds of the activations that clip
+	half       int       // 1 if c and res are bfloat16, which only kernels of 512 bits can write, and only with activations that clip
 	_          [3]uint64 // where the kernel is in a, c and res
 }
 
@@ -124,13 +125,17 @@ func (v *vectorCall) multiplyGroups(b band, from, to int, dst kernel.Map, residu
 	args := groupedArgs{aStride: v.aStride, offsets: &v.taps[0], taps: len(v.taps), activation: int(v.spec.Activation)}
 	args.low, args.high = bounds(v.spec.Activation)
 	image, row, pixel := strides(&v.geometry, &dst)
-	args.cStride = 4 * pixel
+	element := dst.Format.Size()
+	args.cStride = element * pixel
+	if dst.Format == kernel.BF16 {
+		args.half = 1
+	}
 	dstAt, resAt := v.origin(&dst, b), 0
 	var resImage, resRow, resPixel int
 	if residual != nil {
 		resAt = v.origin(residual, b)
 		resImage, resRow, resPixel = strides(&v.geometry, residual)
-		args.resStride = 4 * resPixel
+		args.resStride = element * resPixel
 	}
 	lines, width := v.lines(b)
 	lanes := v.group.lanes
@@ -142,9 +147,9 @@ func (v *vectorCall) multiplyGroups(b band, from, to int, dst kernel.Map, residu
 		for n := range b.images {
 			for y := range lines {
 				args.a = unsafe.Pointer(&scratch[bundle*v.blockBytes+(n*v.imageRows+y)*v.pitch*v.aStride+4*within])
-				args.c = unsafe.Pointer(&dst.F32[dstAt+channel+n*image+y*row])
+				args.c, _ = planes(&dst, dstAt+channel+n*image+y*row)
 				if residual != nil {
-					args.res = unsafe.Pointer(&residual.F32[resAt+channel+n*resImage+y*resRow])
+					args.res, _ = planes(residual, resAt+channel+n*resImage+y*resRow)
 				}
 				args.multiply(v.group, width)
 			}

@@ -24,7 +24,7 @@ func FormatOf(p engine.Precision, tier cpu.Tier) kernel.Format {
 	switch p = Resolve(p, tier); {
 	case p == engine.High && tier >= cpu.AMX:
 		return kernel.Split
-	case p == engine.Medium && tier >= cpu.AMX:
+	case p == engine.Medium && (tier >= cpu.AMX || tier == cpu.AVX512 && cpu.FastBF16()):
 		return kernel.BF16
 	}
 	return kernel.F32

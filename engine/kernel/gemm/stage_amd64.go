@@ -16,6 +16,9 @@ func stageCopy(args *stageArgs)
 func stageCopy256(args *stageArgs)
 
 //go:noescape
+func stageWiden(args *stageArgs)
+
+//go:noescape
 func stageRound(args *stageArgs)
 
 //go:noescape
@@ -43,6 +46,10 @@ func (st *stager) copy(to, e, blocks int) {
 	case st.g.element == 4 && src.Format == kernel.F32:
 		a.src = unsafe.Pointer(&src.F32[e])
 		stageCopy(a)
+	case st.g.element == 4 && src.Format == kernel.BF16:
+		a.loadMask = 1<<(bitCount(a.storeMask)/2) - 1
+		a.src = unsafe.Pointer(&src.Hi[e])
+		stageWiden(a)
 	case st.g.element == 4, st.g.planes == 2 && src.Format == kernel.BF16:
 		st.copyRow(to, e, blocks)
 	case src.Format == kernel.F32:

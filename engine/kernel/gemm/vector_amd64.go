@@ -58,7 +58,9 @@ type vectorConv struct {
 
 func newVectorConv(s ConvSpec, w *weights, bias []float32, each parallel) *vectorConv {
 	c := &vectorConv{spec: s, products: productsOf(s.Tier), unroll: unrollValues}
-	if s.paired() {
+	// A vector of pairs is worth as much as a group of 16 channels without idle lanes, and less than one of fewer.
+	c.group = s.grouped()
+	if s.paired() && (c.group.lanes == 0 || c.group.channels == groupedChannels) {
 		c.form, c.unroll, c.products = pairs, 2*unrollValues, productsPairs512
 		c.grain = grain{element: 2, planes: 1, block: 32, rows: c.products.rows, panel: c.products.panel(), tier: cpu.AVX512, least: 1}
 	} else if s.Linear && s.Precision == engine.High && s.Tier >= cpu.AMX {
@@ -68,8 +70,8 @@ func newVectorConv(s ConvSpec, w *weights, bias []float32, each parallel) *vecto
 	} else {
 		c.grain = grain{element: 4, planes: 1, block: 16, rows: c.products.rows, panel: c.products.panel(), tier: min(s.Tier, cpu.AVX512), least: 1}
 	}
-	if c.form == plain {
-		c.group = s.grouped()
+	if c.form != plain {
+		c.group = groupedSize{}
 	}
 	if c.grouped() {
 		c.grain.panel = groupedChannels
@@ -196,7 +198,7 @@ type vectorCall struct {
 
 func (c *vectorConv) bind(spec *ConvSpec, src, dst kernel.Map, residual *kernel.Map, workers int) runner {
 	v := &vectorCall{vectorConv: c}
-	if v.converts = dst.Format != kernel.F32 && (dst.Format != kernel.BF16 || c.form != pairs); v.converts {
+	if v.converts = !c.writes(dst.Format); v.converts {
 		v.sums = kernel.Layout(kernel.F32, dst.N, dst.H, dst.W, dst.C, 0)
 		dst = v.sums
 		if residual != nil {
@@ -238,6 +240,12 @@ func (c *vectorConv) bind(spec *ConvSpec, src, dst kernel.Map, residual *kernel.
 		v.runs = append(v.runs, int32(at), int32((r.n+c.unroll-1)/c.unroll))
 	}
 	return v
+}
+
+// writes reports whether the kernel can write maps of a format.
+func (c *vectorConv) writes(f kernel.Format) bool {
+	halves := c.form == pairs || c.grouped() && c.spec.Tier >= cpu.AVX512 && cpu.HasBF16() && c.spec.Activation <= kernel.ReLU6
+	return f == kernel.F32 || f == kernel.BF16 && halves
 }
 
 func (v *vectorCall) tasks() int { return v.bands * v.parts }

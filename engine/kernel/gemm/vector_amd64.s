@@ -17300,15 +17300,15 @@ next:
 	RET
 
 // func grouped512Of4(args *byte)
-// Requires: AVX, AVX512DQ, AVX512F
+// Requires: AVX, AVX512BW, AVX512DQ, AVX512F, AVX512VL
 TEXT ·grouped512Of4(SB), NOSPLIT, $0-8
 	MOVQ args+0(FP), R8
 	MOVQ (R8), AX
-	MOVQ AX, 120(R8)
-	MOVQ 40(R8), AX
 	MOVQ AX, 128(R8)
-	MOVQ 56(R8), AX
+	MOVQ 40(R8), AX
 	MOVQ AX, 136(R8)
+	MOVQ 56(R8), AX
+	MOVQ AX, 144(R8)
 	MOVQ 8(R8), R9
 
 block:
@@ -17356,7 +17356,7 @@ size:
 tap1:
 	MOVLQSX     (R15), R10
 	ADDQ        $0x04, R15
-	ADDQ        120(R8), R10
+	ADDQ        128(R8), R10
 	VMOVUPS     (DI), Z28
 	VMOVUPS     64(DI), Z29
 	VMOVSLDUP   (R10), Z30
@@ -17372,30 +17372,60 @@ tap1:
 	JNZ         tap1
 	MOVQ        72(R8), AX
 	VMOVUPS     (AX), Z28
-	MOVQ        136(R8), AX
+	MOVQ        144(R8), AX
 	MOVQ        64(R8), DX
 	VPERMPD     $0xb1, Z1, Z30
 	VADDPS      Z30, Z0, Z0
 	VADDPS      Z28, Z0, Z0
 	TESTQ       AX, AX
 	JZ          added1
+	CMPQ        120(R8), $0x00
+	JNE         addhalves1
 	VADDPS      (AX), Z0, Z0
 	ADDQ        DX, AX
-	MOVQ        AX, 136(R8)
+	JMP         sum1
+
+addhalves1:
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z0, Z0
+	ADDQ      DX, AX
+
+sum1:
+	MOVQ AX, 144(R8)
 
 added1:
 	VBROADCASTSS 112(R8), Z28
 	VBROADCASTSS 116(R8), Z29
-	MOVQ         128(R8), R10
+	MOVQ         136(R8), R10
 	MOVQ         48(R8), R11
 	MOVQ         R10, AX
+	CMPQ         120(R8), $0x00
+	JNE          halves1
 	VMAXPS       Z0, Z28, Z0
 	VMINPS       Z0, Z29, Z0
 	VMOVUPS      Z0, (AX)
 	ADDQ         R11, AX
-	MOVQ         AX, 128(R8)
-	MOVQ         $0x00000001, DX
-	JMP          stored
+	JMP          whole1
+
+halves1:
+	VMAXPS Z0, Z28, Z0
+	VMINPS Z0, Z29, Z0
+
+	// VCVTNEPS2BF16 Z0, Z0
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Y0, (AX)
+	ADDQ      R11, AX
+
+whole1:
+	MOVQ AX, 136(R8)
+	MOVQ $0x00000001, DX
+	JMP  stored
 
 rows2:
 	VPXORD Z0, Z0, Z0
@@ -17406,7 +17436,7 @@ rows2:
 tap2:
 	MOVLQSX     (R15), R10
 	ADDQ        $0x04, R15
-	ADDQ        120(R8), R10
+	ADDQ        128(R8), R10
 	VMOVUPS     (DI), Z28
 	VMOVUPS     64(DI), Z29
 	VMOVSLDUP   (R10), Z30
@@ -17428,7 +17458,7 @@ tap2:
 	JNZ         tap2
 	MOVQ        72(R8), AX
 	VMOVUPS     (AX), Z28
-	MOVQ        136(R8), AX
+	MOVQ        144(R8), AX
 	MOVQ        64(R8), DX
 	VPERMPD     $0xb1, Z1, Z30
 	VADDPS      Z30, Z0, Z0
@@ -17438,18 +17468,35 @@ tap2:
 	VADDPS      Z28, Z2, Z2
 	TESTQ       AX, AX
 	JZ          added2
+	CMPQ        120(R8), $0x00
+	JNE         addhalves2
 	VADDPS      (AX), Z0, Z0
 	ADDQ        DX, AX
 	VADDPS      (AX), Z2, Z2
 	ADDQ        DX, AX
-	MOVQ        AX, 136(R8)
+	JMP         sum2
+
+addhalves2:
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z0, Z0
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z2, Z2
+	ADDQ      DX, AX
+
+sum2:
+	MOVQ AX, 144(R8)
 
 added2:
 	VBROADCASTSS 112(R8), Z28
 	VBROADCASTSS 116(R8), Z29
-	MOVQ         128(R8), R10
+	MOVQ         136(R8), R10
 	MOVQ         48(R8), R11
 	MOVQ         R10, AX
+	CMPQ         120(R8), $0x00
+	JNE          halves2
 	VMAXPS       Z0, Z28, Z0
 	VMINPS       Z0, Z29, Z0
 	VMOVUPS      Z0, (AX)
@@ -17458,9 +17505,38 @@ added2:
 	VMINPS       Z2, Z29, Z2
 	VMOVUPS      Z2, (AX)
 	ADDQ         R11, AX
-	MOVQ         AX, 128(R8)
-	MOVQ         $0x00000002, DX
-	JMP          stored
+	JMP          whole2
+
+halves2:
+	VMAXPS Z0, Z28, Z0
+	VMINPS Z0, Z29, Z0
+
+	// VCVTNEPS2BF16 Z0, Z0
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Y0, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z2, Z28, Z2
+	VMINPS    Z2, Z29, Z2
+
+	// VCVTNEPS2BF16 Z2, Z2
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd2
+	VMOVDQU16 Y2, (AX)
+	ADDQ      R11, AX
+
+whole2:
+	MOVQ AX, 136(R8)
+	MOVQ $0x00000002, DX
+	JMP  stored
 
 rows3:
 	VPXORD Z0, Z0, Z0
@@ -17473,7 +17549,7 @@ rows3:
 tap3:
 	MOVLQSX     (R15), R10
 	ADDQ        $0x04, R15
-	ADDQ        120(R8), R10
+	ADDQ        128(R8), R10
 	VMOVUPS     (DI), Z28
 	VMOVUPS     64(DI), Z29
 	VMOVSLDUP   (R10), Z30
@@ -17501,7 +17577,7 @@ tap3:
 	JNZ         tap3
 	MOVQ        72(R8), AX
 	VMOVUPS     (AX), Z28
-	MOVQ        136(R8), AX
+	MOVQ        144(R8), AX
 	MOVQ        64(R8), DX
 	VPERMPD     $0xb1, Z1, Z30
 	VADDPS      Z30, Z0, Z0
@@ -17514,20 +17590,41 @@ tap3:
 	VADDPS      Z28, Z4, Z4
 	TESTQ       AX, AX
 	JZ          added3
+	CMPQ        120(R8), $0x00
+	JNE         addhalves3
 	VADDPS      (AX), Z0, Z0
 	ADDQ        DX, AX
 	VADDPS      (AX), Z2, Z2
 	ADDQ        DX, AX
 	VADDPS      (AX), Z4, Z4
 	ADDQ        DX, AX
-	MOVQ        AX, 136(R8)
+	JMP         sum3
+
+addhalves3:
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z0, Z0
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z2, Z2
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z4, Z4
+	ADDQ      DX, AX
+
+sum3:
+	MOVQ AX, 144(R8)
 
 added3:
 	VBROADCASTSS 112(R8), Z28
 	VBROADCASTSS 116(R8), Z29
-	MOVQ         128(R8), R10
+	MOVQ         136(R8), R10
 	MOVQ         48(R8), R11
 	MOVQ         R10, AX
+	CMPQ         120(R8), $0x00
+	JNE          halves3
 	VMAXPS       Z0, Z28, Z0
 	VMINPS       Z0, Z29, Z0
 	VMOVUPS      Z0, (AX)
@@ -17540,9 +17637,50 @@ added3:
 	VMINPS       Z4, Z29, Z4
 	VMOVUPS      Z4, (AX)
 	ADDQ         R11, AX
-	MOVQ         AX, 128(R8)
-	MOVQ         $0x00000003, DX
-	JMP          stored
+	JMP          whole3
+
+halves3:
+	VMAXPS Z0, Z28, Z0
+	VMINPS Z0, Z29, Z0
+
+	// VCVTNEPS2BF16 Z0, Z0
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Y0, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z2, Z28, Z2
+	VMINPS    Z2, Z29, Z2
+
+	// VCVTNEPS2BF16 Z2, Z2
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd2
+	VMOVDQU16 Y2, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z4, Z28, Z4
+	VMINPS    Z4, Z29, Z4
+
+	// VCVTNEPS2BF16 Z4, Z4
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xe4
+	VMOVDQU16 Y4, (AX)
+	ADDQ      R11, AX
+
+whole3:
+	MOVQ AX, 136(R8)
+	MOVQ $0x00000003, DX
+	JMP  stored
 
 rows4:
 	VPXORD Z0, Z0, Z0
@@ -17557,7 +17695,7 @@ rows4:
 tap4:
 	MOVLQSX     (R15), R10
 	ADDQ        $0x04, R15
-	ADDQ        120(R8), R10
+	ADDQ        128(R8), R10
 	LEAQ        (R9)(R9*2), AX
 	LEAQ        (R10)(AX*1), R11
 	VMOVUPS     (DI), Z28
@@ -17593,7 +17731,7 @@ tap4:
 	JNZ         tap4
 	MOVQ        72(R8), AX
 	VMOVUPS     (AX), Z28
-	MOVQ        136(R8), AX
+	MOVQ        144(R8), AX
 	MOVQ        64(R8), DX
 	VPERMPD     $0xb1, Z1, Z30
 	VADDPS      Z30, Z0, Z0
@@ -17609,6 +17747,8 @@ tap4:
 	VADDPS      Z28, Z6, Z6
 	TESTQ       AX, AX
 	JZ          added4
+	CMPQ        120(R8), $0x00
+	JNE         addhalves4
 	VADDPS      (AX), Z0, Z0
 	ADDQ        DX, AX
 	VADDPS      (AX), Z2, Z2
@@ -17617,14 +17757,37 @@ tap4:
 	ADDQ        DX, AX
 	VADDPS      (AX), Z6, Z6
 	ADDQ        DX, AX
-	MOVQ        AX, 136(R8)
+	JMP         sum4
+
+addhalves4:
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z0, Z0
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z2, Z2
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z4, Z4
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z6, Z6
+	ADDQ      DX, AX
+
+sum4:
+	MOVQ AX, 144(R8)
 
 added4:
 	VBROADCASTSS 112(R8), Z28
 	VBROADCASTSS 116(R8), Z29
-	MOVQ         128(R8), R10
+	MOVQ         136(R8), R10
 	MOVQ         48(R8), R11
 	MOVQ         R10, AX
+	CMPQ         120(R8), $0x00
+	JNE          halves4
 	VMAXPS       Z0, Z28, Z0
 	VMINPS       Z0, Z29, Z0
 	VMOVUPS      Z0, (AX)
@@ -17641,9 +17804,62 @@ added4:
 	VMINPS       Z6, Z29, Z6
 	VMOVUPS      Z6, (AX)
 	ADDQ         R11, AX
-	MOVQ         AX, 128(R8)
-	MOVQ         $0x00000004, DX
-	JMP          stored
+	JMP          whole4
+
+halves4:
+	VMAXPS Z0, Z28, Z0
+	VMINPS Z0, Z29, Z0
+
+	// VCVTNEPS2BF16 Z0, Z0
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Y0, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z2, Z28, Z2
+	VMINPS    Z2, Z29, Z2
+
+	// VCVTNEPS2BF16 Z2, Z2
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd2
+	VMOVDQU16 Y2, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z4, Z28, Z4
+	VMINPS    Z4, Z29, Z4
+
+	// VCVTNEPS2BF16 Z4, Z4
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xe4
+	VMOVDQU16 Y4, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z6, Z28, Z6
+	VMINPS    Z6, Z29, Z6
+
+	// VCVTNEPS2BF16 Z6, Z6
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xf6
+	VMOVDQU16 Y6, (AX)
+	ADDQ      R11, AX
+
+whole4:
+	MOVQ AX, 136(R8)
+	MOVQ $0x00000004, DX
+	JMP  stored
 
 rows5:
 	VPXORD Z0, Z0, Z0
@@ -17660,7 +17876,7 @@ rows5:
 tap5:
 	MOVLQSX     (R15), R10
 	ADDQ        $0x04, R15
-	ADDQ        120(R8), R10
+	ADDQ        128(R8), R10
 	LEAQ        (R9)(R9*2), AX
 	LEAQ        (R10)(AX*1), R11
 	VMOVUPS     (DI), Z28
@@ -17702,7 +17918,7 @@ tap5:
 	JNZ         tap5
 	MOVQ        72(R8), AX
 	VMOVUPS     (AX), Z28
-	MOVQ        136(R8), AX
+	MOVQ        144(R8), AX
 	MOVQ        64(R8), DX
 	VPERMPD     $0xb1, Z1, Z30
 	VADDPS      Z30, Z0, Z0
@@ -17721,6 +17937,8 @@ tap5:
 	VADDPS      Z28, Z8, Z8
 	TESTQ       AX, AX
 	JZ          added5
+	CMPQ        120(R8), $0x00
+	JNE         addhalves5
 	VADDPS      (AX), Z0, Z0
 	ADDQ        DX, AX
 	VADDPS      (AX), Z2, Z2
@@ -17731,14 +17949,41 @@ tap5:
 	ADDQ        DX, AX
 	VADDPS      (AX), Z8, Z8
 	ADDQ        DX, AX
-	MOVQ        AX, 136(R8)
+	JMP         sum5
+
+addhalves5:
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z0, Z0
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z2, Z2
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z4, Z4
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z6, Z6
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z8, Z8
+	ADDQ      DX, AX
+
+sum5:
+	MOVQ AX, 144(R8)
 
 added5:
 	VBROADCASTSS 112(R8), Z28
 	VBROADCASTSS 116(R8), Z29
-	MOVQ         128(R8), R10
+	MOVQ         136(R8), R10
 	MOVQ         48(R8), R11
 	MOVQ         R10, AX
+	CMPQ         120(R8), $0x00
+	JNE          halves5
 	VMAXPS       Z0, Z28, Z0
 	VMINPS       Z0, Z29, Z0
 	VMOVUPS      Z0, (AX)
@@ -17759,9 +18004,74 @@ added5:
 	VMINPS       Z8, Z29, Z8
 	VMOVUPS      Z8, (AX)
 	ADDQ         R11, AX
-	MOVQ         AX, 128(R8)
-	MOVQ         $0x00000005, DX
-	JMP          stored
+	JMP          whole5
+
+halves5:
+	VMAXPS Z0, Z28, Z0
+	VMINPS Z0, Z29, Z0
+
+	// VCVTNEPS2BF16 Z0, Z0
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Y0, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z2, Z28, Z2
+	VMINPS    Z2, Z29, Z2
+
+	// VCVTNEPS2BF16 Z2, Z2
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd2
+	VMOVDQU16 Y2, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z4, Z28, Z4
+	VMINPS    Z4, Z29, Z4
+
+	// VCVTNEPS2BF16 Z4, Z4
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xe4
+	VMOVDQU16 Y4, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z6, Z28, Z6
+	VMINPS    Z6, Z29, Z6
+
+	// VCVTNEPS2BF16 Z6, Z6
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xf6
+	VMOVDQU16 Y6, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z8, Z28, Z8
+	VMINPS    Z8, Z29, Z8
+
+	// VCVTNEPS2BF16 Z8, Z8
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Y8, (AX)
+	ADDQ      R11, AX
+
+whole5:
+	MOVQ AX, 136(R8)
+	MOVQ $0x00000005, DX
+	JMP  stored
 
 rows6:
 	VPXORD Z0, Z0, Z0
@@ -17780,7 +18090,7 @@ rows6:
 tap6:
 	MOVLQSX     (R15), R10
 	ADDQ        $0x04, R15
-	ADDQ        120(R8), R10
+	ADDQ        128(R8), R10
 	LEAQ        (R9)(R9*2), AX
 	LEAQ        (R10)(AX*1), R11
 	VMOVUPS     (DI), Z28
@@ -17828,7 +18138,7 @@ tap6:
 	JNZ         tap6
 	MOVQ        72(R8), AX
 	VMOVUPS     (AX), Z28
-	MOVQ        136(R8), AX
+	MOVQ        144(R8), AX
 	MOVQ        64(R8), DX
 	VPERMPD     $0xb1, Z1, Z30
 	VADDPS      Z30, Z0, Z0
@@ -17850,6 +18160,8 @@ tap6:
 	VADDPS      Z28, Z10, Z10
 	TESTQ       AX, AX
 	JZ          added6
+	CMPQ        120(R8), $0x00
+	JNE         addhalves6
 	VADDPS      (AX), Z0, Z0
 	ADDQ        DX, AX
 	VADDPS      (AX), Z2, Z2
@@ -17862,14 +18174,45 @@ tap6:
 	ADDQ        DX, AX
 	VADDPS      (AX), Z10, Z10
 	ADDQ        DX, AX
-	MOVQ        AX, 136(R8)
+	JMP         sum6
+
+addhalves6:
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z0, Z0
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z2, Z2
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z4, Z4
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z6, Z6
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z8, Z8
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z10, Z10
+	ADDQ      DX, AX
+
+sum6:
+	MOVQ AX, 144(R8)
 
 added6:
 	VBROADCASTSS 112(R8), Z28
 	VBROADCASTSS 116(R8), Z29
-	MOVQ         128(R8), R10
+	MOVQ         136(R8), R10
 	MOVQ         48(R8), R11
 	MOVQ         R10, AX
+	CMPQ         120(R8), $0x00
+	JNE          halves6
 	VMAXPS       Z0, Z28, Z0
 	VMINPS       Z0, Z29, Z0
 	VMOVUPS      Z0, (AX)
@@ -17894,9 +18237,86 @@ added6:
 	VMINPS       Z10, Z29, Z10
 	VMOVUPS      Z10, (AX)
 	ADDQ         R11, AX
-	MOVQ         AX, 128(R8)
-	MOVQ         $0x00000006, DX
-	JMP          stored
+	JMP          whole6
+
+halves6:
+	VMAXPS Z0, Z28, Z0
+	VMINPS Z0, Z29, Z0
+
+	// VCVTNEPS2BF16 Z0, Z0
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Y0, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z2, Z28, Z2
+	VMINPS    Z2, Z29, Z2
+
+	// VCVTNEPS2BF16 Z2, Z2
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd2
+	VMOVDQU16 Y2, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z4, Z28, Z4
+	VMINPS    Z4, Z29, Z4
+
+	// VCVTNEPS2BF16 Z4, Z4
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xe4
+	VMOVDQU16 Y4, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z6, Z28, Z6
+	VMINPS    Z6, Z29, Z6
+
+	// VCVTNEPS2BF16 Z6, Z6
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xf6
+	VMOVDQU16 Y6, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z8, Z28, Z8
+	VMINPS    Z8, Z29, Z8
+
+	// VCVTNEPS2BF16 Z8, Z8
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Y8, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z10, Z28, Z10
+	VMINPS    Z10, Z29, Z10
+
+	// VCVTNEPS2BF16 Z10, Z10
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd2
+	VMOVDQU16 Y10, (AX)
+	ADDQ      R11, AX
+
+whole6:
+	MOVQ AX, 136(R8)
+	MOVQ $0x00000006, DX
+	JMP  stored
 
 rows7:
 	VPXORD Z0, Z0, Z0
@@ -17917,7 +18337,7 @@ rows7:
 tap7:
 	MOVLQSX     (R15), R10
 	ADDQ        $0x04, R15
-	ADDQ        120(R8), R10
+	ADDQ        128(R8), R10
 	LEAQ        (R9)(R9*2), AX
 	LEAQ        (R10)(AX*1), R11
 	LEAQ        (R11)(AX*1), R12
@@ -17972,7 +18392,7 @@ tap7:
 	JNZ         tap7
 	MOVQ        72(R8), AX
 	VMOVUPS     (AX), Z28
-	MOVQ        136(R8), AX
+	MOVQ        144(R8), AX
 	MOVQ        64(R8), DX
 	VPERMPD     $0xb1, Z1, Z30
 	VADDPS      Z30, Z0, Z0
@@ -17997,6 +18417,8 @@ tap7:
 	VADDPS      Z28, Z12, Z12
 	TESTQ       AX, AX
 	JZ          added7
+	CMPQ        120(R8), $0x00
+	JNE         addhalves7
 	VADDPS      (AX), Z0, Z0
 	ADDQ        DX, AX
 	VADDPS      (AX), Z2, Z2
@@ -18011,14 +18433,49 @@ tap7:
 	ADDQ        DX, AX
 	VADDPS      (AX), Z12, Z12
 	ADDQ        DX, AX
-	MOVQ        AX, 136(R8)
+	JMP         sum7
+
+addhalves7:
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z0, Z0
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z2, Z2
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z4, Z4
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z6, Z6
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z8, Z8
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z10, Z10
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z12, Z12
+	ADDQ      DX, AX
+
+sum7:
+	MOVQ AX, 144(R8)
 
 added7:
 	VBROADCASTSS 112(R8), Z28
 	VBROADCASTSS 116(R8), Z29
-	MOVQ         128(R8), R10
+	MOVQ         136(R8), R10
 	MOVQ         48(R8), R11
 	MOVQ         R10, AX
+	CMPQ         120(R8), $0x00
+	JNE          halves7
 	VMAXPS       Z0, Z28, Z0
 	VMINPS       Z0, Z29, Z0
 	VMOVUPS      Z0, (AX)
@@ -18047,9 +18504,98 @@ added7:
 	VMINPS       Z12, Z29, Z12
 	VMOVUPS      Z12, (AX)
 	ADDQ         R11, AX
-	MOVQ         AX, 128(R8)
-	MOVQ         $0x00000007, DX
-	JMP          stored
+	JMP          whole7
+
+halves7:
+	VMAXPS Z0, Z28, Z0
+	VMINPS Z0, Z29, Z0
+
+	// VCVTNEPS2BF16 Z0, Z0
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Y0, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z2, Z28, Z2
+	VMINPS    Z2, Z29, Z2
+
+	// VCVTNEPS2BF16 Z2, Z2
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd2
+	VMOVDQU16 Y2, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z4, Z28, Z4
+	VMINPS    Z4, Z29, Z4
+
+	// VCVTNEPS2BF16 Z4, Z4
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xe4
+	VMOVDQU16 Y4, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z6, Z28, Z6
+	VMINPS    Z6, Z29, Z6
+
+	// VCVTNEPS2BF16 Z6, Z6
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xf6
+	VMOVDQU16 Y6, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z8, Z28, Z8
+	VMINPS    Z8, Z29, Z8
+
+	// VCVTNEPS2BF16 Z8, Z8
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Y8, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z10, Z28, Z10
+	VMINPS    Z10, Z29, Z10
+
+	// VCVTNEPS2BF16 Z10, Z10
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd2
+	VMOVDQU16 Y10, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z12, Z28, Z12
+	VMINPS    Z12, Z29, Z12
+
+	// VCVTNEPS2BF16 Z12, Z12
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xe4
+	VMOVDQU16 Y12, (AX)
+	ADDQ      R11, AX
+
+whole7:
+	MOVQ AX, 136(R8)
+	MOVQ $0x00000007, DX
+	JMP  stored
 
 rows8:
 	VPXORD Z0, Z0, Z0
@@ -18072,7 +18618,7 @@ rows8:
 tap8:
 	MOVLQSX     (R15), R10
 	ADDQ        $0x04, R15
-	ADDQ        120(R8), R10
+	ADDQ        128(R8), R10
 	LEAQ        (R9)(R9*2), AX
 	LEAQ        (R10)(AX*1), R11
 	LEAQ        (R11)(AX*1), R12
@@ -18133,7 +18679,7 @@ tap8:
 	JNZ         tap8
 	MOVQ        72(R8), AX
 	VMOVUPS     (AX), Z28
-	MOVQ        136(R8), AX
+	MOVQ        144(R8), AX
 	MOVQ        64(R8), DX
 	VPERMPD     $0xb1, Z1, Z30
 	VADDPS      Z30, Z0, Z0
@@ -18161,6 +18707,8 @@ tap8:
 	VADDPS      Z28, Z14, Z14
 	TESTQ       AX, AX
 	JZ          added8
+	CMPQ        120(R8), $0x00
+	JNE         addhalves8
 	VADDPS      (AX), Z0, Z0
 	ADDQ        DX, AX
 	VADDPS      (AX), Z2, Z2
@@ -18177,14 +18725,53 @@ tap8:
 	ADDQ        DX, AX
 	VADDPS      (AX), Z14, Z14
 	ADDQ        DX, AX
-	MOVQ        AX, 136(R8)
+	JMP         sum8
+
+addhalves8:
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z0, Z0
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z2, Z2
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z4, Z4
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z6, Z6
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z8, Z8
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z10, Z10
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z12, Z12
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z14, Z14
+	ADDQ      DX, AX
+
+sum8:
+	MOVQ AX, 144(R8)
 
 added8:
 	VBROADCASTSS 112(R8), Z28
 	VBROADCASTSS 116(R8), Z29
-	MOVQ         128(R8), R10
+	MOVQ         136(R8), R10
 	MOVQ         48(R8), R11
 	MOVQ         R10, AX
+	CMPQ         120(R8), $0x00
+	JNE          halves8
 	VMAXPS       Z0, Z28, Z0
 	VMINPS       Z0, Z29, Z0
 	VMOVUPS      Z0, (AX)
@@ -18217,9 +18804,110 @@ added8:
 	VMINPS       Z14, Z29, Z14
 	VMOVUPS      Z14, (AX)
 	ADDQ         R11, AX
-	MOVQ         AX, 128(R8)
-	MOVQ         $0x00000008, DX
-	JMP          stored
+	JMP          whole8
+
+halves8:
+	VMAXPS Z0, Z28, Z0
+	VMINPS Z0, Z29, Z0
+
+	// VCVTNEPS2BF16 Z0, Z0
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Y0, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z2, Z28, Z2
+	VMINPS    Z2, Z29, Z2
+
+	// VCVTNEPS2BF16 Z2, Z2
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd2
+	VMOVDQU16 Y2, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z4, Z28, Z4
+	VMINPS    Z4, Z29, Z4
+
+	// VCVTNEPS2BF16 Z4, Z4
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xe4
+	VMOVDQU16 Y4, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z6, Z28, Z6
+	VMINPS    Z6, Z29, Z6
+
+	// VCVTNEPS2BF16 Z6, Z6
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xf6
+	VMOVDQU16 Y6, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z8, Z28, Z8
+	VMINPS    Z8, Z29, Z8
+
+	// VCVTNEPS2BF16 Z8, Z8
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Y8, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z10, Z28, Z10
+	VMINPS    Z10, Z29, Z10
+
+	// VCVTNEPS2BF16 Z10, Z10
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd2
+	VMOVDQU16 Y10, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z12, Z28, Z12
+	VMINPS    Z12, Z29, Z12
+
+	// VCVTNEPS2BF16 Z12, Z12
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xe4
+	VMOVDQU16 Y12, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z14, Z28, Z14
+	VMINPS    Z14, Z29, Z14
+
+	// VCVTNEPS2BF16 Z14, Z14
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xf6
+	VMOVDQU16 Y14, (AX)
+	ADDQ      R11, AX
+
+whole8:
+	MOVQ AX, 136(R8)
+	MOVQ $0x00000008, DX
+	JMP  stored
 
 rows9:
 	VPXORD Z0, Z0, Z0
@@ -18244,7 +18932,7 @@ rows9:
 tap9:
 	MOVLQSX     (R15), R10
 	ADDQ        $0x04, R15
-	ADDQ        120(R8), R10
+	ADDQ        128(R8), R10
 	LEAQ        (R9)(R9*2), AX
 	LEAQ        (R10)(AX*1), R11
 	LEAQ        (R11)(AX*1), R12
@@ -18311,7 +18999,7 @@ tap9:
 	JNZ         tap9
 	MOVQ        72(R8), AX
 	VMOVUPS     (AX), Z28
-	MOVQ        136(R8), AX
+	MOVQ        144(R8), AX
 	MOVQ        64(R8), DX
 	VPERMPD     $0xb1, Z1, Z30
 	VADDPS      Z30, Z0, Z0
@@ -18342,6 +19030,8 @@ tap9:
 	VADDPS      Z28, Z16, Z16
 	TESTQ       AX, AX
 	JZ          added9
+	CMPQ        120(R8), $0x00
+	JNE         addhalves9
 	VADDPS      (AX), Z0, Z0
 	ADDQ        DX, AX
 	VADDPS      (AX), Z2, Z2
@@ -18360,14 +19050,57 @@ tap9:
 	ADDQ        DX, AX
 	VADDPS      (AX), Z16, Z16
 	ADDQ        DX, AX
-	MOVQ        AX, 136(R8)
+	JMP         sum9
+
+addhalves9:
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z0, Z0
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z2, Z2
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z4, Z4
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z6, Z6
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z8, Z8
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z10, Z10
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z12, Z12
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z14, Z14
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z16, Z16
+	ADDQ      DX, AX
+
+sum9:
+	MOVQ AX, 144(R8)
 
 added9:
 	VBROADCASTSS 112(R8), Z28
 	VBROADCASTSS 116(R8), Z29
-	MOVQ         128(R8), R10
+	MOVQ         136(R8), R10
 	MOVQ         48(R8), R11
 	MOVQ         R10, AX
+	CMPQ         120(R8), $0x00
+	JNE          halves9
 	VMAXPS       Z0, Z28, Z0
 	VMINPS       Z0, Z29, Z0
 	VMOVUPS      Z0, (AX)
@@ -18404,9 +19137,122 @@ added9:
 	VMINPS       Z16, Z29, Z16
 	VMOVUPS      Z16, (AX)
 	ADDQ         R11, AX
-	MOVQ         AX, 128(R8)
-	MOVQ         $0x00000009, DX
-	JMP          stored
+	JMP          whole9
+
+halves9:
+	VMAXPS Z0, Z28, Z0
+	VMINPS Z0, Z29, Z0
+
+	// VCVTNEPS2BF16 Z0, Z0
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Y0, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z2, Z28, Z2
+	VMINPS    Z2, Z29, Z2
+
+	// VCVTNEPS2BF16 Z2, Z2
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd2
+	VMOVDQU16 Y2, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z4, Z28, Z4
+	VMINPS    Z4, Z29, Z4
+
+	// VCVTNEPS2BF16 Z4, Z4
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xe4
+	VMOVDQU16 Y4, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z6, Z28, Z6
+	VMINPS    Z6, Z29, Z6
+
+	// VCVTNEPS2BF16 Z6, Z6
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xf6
+	VMOVDQU16 Y6, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z8, Z28, Z8
+	VMINPS    Z8, Z29, Z8
+
+	// VCVTNEPS2BF16 Z8, Z8
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Y8, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z10, Z28, Z10
+	VMINPS    Z10, Z29, Z10
+
+	// VCVTNEPS2BF16 Z10, Z10
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd2
+	VMOVDQU16 Y10, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z12, Z28, Z12
+	VMINPS    Z12, Z29, Z12
+
+	// VCVTNEPS2BF16 Z12, Z12
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xe4
+	VMOVDQU16 Y12, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z14, Z28, Z14
+	VMINPS    Z14, Z29, Z14
+
+	// VCVTNEPS2BF16 Z14, Z14
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xf6
+	VMOVDQU16 Y14, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z16, Z28, Z16
+	VMINPS    Z16, Z29, Z16
+
+	// VCVTNEPS2BF16 Z16, Z16
+	BYTE      $0x62
+	BYTE      $0xa2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Y16, (AX)
+	ADDQ      R11, AX
+
+whole9:
+	MOVQ AX, 136(R8)
+	MOVQ $0x00000009, DX
+	JMP  stored
 
 rows10:
 	VPXORD Z0, Z0, Z0
@@ -18433,7 +19279,7 @@ rows10:
 tap10:
 	MOVLQSX     (R15), R10
 	ADDQ        $0x04, R15
-	ADDQ        120(R8), R10
+	ADDQ        128(R8), R10
 	LEAQ        (R9)(R9*2), AX
 	LEAQ        (R10)(AX*1), R11
 	LEAQ        (R11)(AX*1), R12
@@ -18507,7 +19353,7 @@ tap10:
 	JNZ         tap10
 	MOVQ        72(R8), AX
 	VMOVUPS     (AX), Z28
-	MOVQ        136(R8), AX
+	MOVQ        144(R8), AX
 	MOVQ        64(R8), DX
 	VPERMPD     $0xb1, Z1, Z30
 	VADDPS      Z30, Z0, Z0
@@ -18541,6 +19387,8 @@ tap10:
 	VADDPS      Z28, Z18, Z18
 	TESTQ       AX, AX
 	JZ          added10
+	CMPQ        120(R8), $0x00
+	JNE         addhalves10
 	VADDPS      (AX), Z0, Z0
 	ADDQ        DX, AX
 	VADDPS      (AX), Z2, Z2
@@ -18561,14 +19409,61 @@ tap10:
 	ADDQ        DX, AX
 	VADDPS      (AX), Z18, Z18
 	ADDQ        DX, AX
-	MOVQ        AX, 136(R8)
+	JMP         sum10
+
+addhalves10:
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z0, Z0
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z2, Z2
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z4, Z4
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z6, Z6
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z8, Z8
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z10, Z10
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z12, Z12
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z14, Z14
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z16, Z16
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z18, Z18
+	ADDQ      DX, AX
+
+sum10:
+	MOVQ AX, 144(R8)
 
 added10:
 	VBROADCASTSS 112(R8), Z28
 	VBROADCASTSS 116(R8), Z29
-	MOVQ         128(R8), R10
+	MOVQ         136(R8), R10
 	MOVQ         48(R8), R11
 	MOVQ         R10, AX
+	CMPQ         120(R8), $0x00
+	JNE          halves10
 	VMAXPS       Z0, Z28, Z0
 	VMINPS       Z0, Z29, Z0
 	VMOVUPS      Z0, (AX)
@@ -18609,9 +19504,134 @@ added10:
 	VMINPS       Z18, Z29, Z18
 	VMOVUPS      Z18, (AX)
 	ADDQ         R11, AX
-	MOVQ         AX, 128(R8)
-	MOVQ         $0x0000000a, DX
-	JMP          stored
+	JMP          whole10
+
+halves10:
+	VMAXPS Z0, Z28, Z0
+	VMINPS Z0, Z29, Z0
+
+	// VCVTNEPS2BF16 Z0, Z0
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Y0, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z2, Z28, Z2
+	VMINPS    Z2, Z29, Z2
+
+	// VCVTNEPS2BF16 Z2, Z2
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd2
+	VMOVDQU16 Y2, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z4, Z28, Z4
+	VMINPS    Z4, Z29, Z4
+
+	// VCVTNEPS2BF16 Z4, Z4
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xe4
+	VMOVDQU16 Y4, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z6, Z28, Z6
+	VMINPS    Z6, Z29, Z6
+
+	// VCVTNEPS2BF16 Z6, Z6
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xf6
+	VMOVDQU16 Y6, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z8, Z28, Z8
+	VMINPS    Z8, Z29, Z8
+
+	// VCVTNEPS2BF16 Z8, Z8
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Y8, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z10, Z28, Z10
+	VMINPS    Z10, Z29, Z10
+
+	// VCVTNEPS2BF16 Z10, Z10
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd2
+	VMOVDQU16 Y10, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z12, Z28, Z12
+	VMINPS    Z12, Z29, Z12
+
+	// VCVTNEPS2BF16 Z12, Z12
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xe4
+	VMOVDQU16 Y12, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z14, Z28, Z14
+	VMINPS    Z14, Z29, Z14
+
+	// VCVTNEPS2BF16 Z14, Z14
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xf6
+	VMOVDQU16 Y14, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z16, Z28, Z16
+	VMINPS    Z16, Z29, Z16
+
+	// VCVTNEPS2BF16 Z16, Z16
+	BYTE      $0x62
+	BYTE      $0xa2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Y16, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z18, Z28, Z18
+	VMINPS    Z18, Z29, Z18
+
+	// VCVTNEPS2BF16 Z18, Z18
+	BYTE      $0x62
+	BYTE      $0xa2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd2
+	VMOVDQU16 Y18, (AX)
+	ADDQ      R11, AX
+
+whole10:
+	MOVQ AX, 136(R8)
+	MOVQ $0x0000000a, DX
+	JMP  stored
 
 rows11:
 	VPXORD Z0, Z0, Z0
@@ -18640,7 +19660,7 @@ rows11:
 tap11:
 	MOVLQSX     (R15), R10
 	ADDQ        $0x04, R15
-	ADDQ        120(R8), R10
+	ADDQ        128(R8), R10
 	LEAQ        (R9)(R9*2), AX
 	LEAQ        (R10)(AX*1), R11
 	LEAQ        (R11)(AX*1), R12
@@ -18720,7 +19740,7 @@ tap11:
 	JNZ         tap11
 	MOVQ        72(R8), AX
 	VMOVUPS     (AX), Z28
-	MOVQ        136(R8), AX
+	MOVQ        144(R8), AX
 	MOVQ        64(R8), DX
 	VPERMPD     $0xb1, Z1, Z30
 	VADDPS      Z30, Z0, Z0
@@ -18757,6 +19777,8 @@ tap11:
 	VADDPS      Z28, Z20, Z20
 	TESTQ       AX, AX
 	JZ          added11
+	CMPQ        120(R8), $0x00
+	JNE         addhalves11
 	VADDPS      (AX), Z0, Z0
 	ADDQ        DX, AX
 	VADDPS      (AX), Z2, Z2
@@ -18779,14 +19801,65 @@ tap11:
 	ADDQ        DX, AX
 	VADDPS      (AX), Z20, Z20
 	ADDQ        DX, AX
-	MOVQ        AX, 136(R8)
+	JMP         sum11
+
+addhalves11:
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z0, Z0
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z2, Z2
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z4, Z4
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z6, Z6
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z8, Z8
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z10, Z10
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z12, Z12
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z14, Z14
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z16, Z16
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z18, Z18
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z20, Z20
+	ADDQ      DX, AX
+
+sum11:
+	MOVQ AX, 144(R8)
 
 added11:
 	VBROADCASTSS 112(R8), Z28
 	VBROADCASTSS 116(R8), Z29
-	MOVQ         128(R8), R10
+	MOVQ         136(R8), R10
 	MOVQ         48(R8), R11
 	MOVQ         R10, AX
+	CMPQ         120(R8), $0x00
+	JNE          halves11
 	VMAXPS       Z0, Z28, Z0
 	VMINPS       Z0, Z29, Z0
 	VMOVUPS      Z0, (AX)
@@ -18831,9 +19904,146 @@ added11:
 	VMINPS       Z20, Z29, Z20
 	VMOVUPS      Z20, (AX)
 	ADDQ         R11, AX
-	MOVQ         AX, 128(R8)
-	MOVQ         $0x0000000b, DX
-	JMP          stored
+	JMP          whole11
+
+halves11:
+	VMAXPS Z0, Z28, Z0
+	VMINPS Z0, Z29, Z0
+
+	// VCVTNEPS2BF16 Z0, Z0
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Y0, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z2, Z28, Z2
+	VMINPS    Z2, Z29, Z2
+
+	// VCVTNEPS2BF16 Z2, Z2
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd2
+	VMOVDQU16 Y2, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z4, Z28, Z4
+	VMINPS    Z4, Z29, Z4
+
+	// VCVTNEPS2BF16 Z4, Z4
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xe4
+	VMOVDQU16 Y4, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z6, Z28, Z6
+	VMINPS    Z6, Z29, Z6
+
+	// VCVTNEPS2BF16 Z6, Z6
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xf6
+	VMOVDQU16 Y6, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z8, Z28, Z8
+	VMINPS    Z8, Z29, Z8
+
+	// VCVTNEPS2BF16 Z8, Z8
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Y8, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z10, Z28, Z10
+	VMINPS    Z10, Z29, Z10
+
+	// VCVTNEPS2BF16 Z10, Z10
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd2
+	VMOVDQU16 Y10, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z12, Z28, Z12
+	VMINPS    Z12, Z29, Z12
+
+	// VCVTNEPS2BF16 Z12, Z12
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xe4
+	VMOVDQU16 Y12, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z14, Z28, Z14
+	VMINPS    Z14, Z29, Z14
+
+	// VCVTNEPS2BF16 Z14, Z14
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xf6
+	VMOVDQU16 Y14, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z16, Z28, Z16
+	VMINPS    Z16, Z29, Z16
+
+	// VCVTNEPS2BF16 Z16, Z16
+	BYTE      $0x62
+	BYTE      $0xa2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Y16, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z18, Z28, Z18
+	VMINPS    Z18, Z29, Z18
+
+	// VCVTNEPS2BF16 Z18, Z18
+	BYTE      $0x62
+	BYTE      $0xa2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd2
+	VMOVDQU16 Y18, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z20, Z28, Z20
+	VMINPS    Z20, Z29, Z20
+
+	// VCVTNEPS2BF16 Z20, Z20
+	BYTE      $0x62
+	BYTE      $0xa2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xe4
+	VMOVDQU16 Y20, (AX)
+	ADDQ      R11, AX
+
+whole11:
+	MOVQ AX, 136(R8)
+	MOVQ $0x0000000b, DX
+	JMP  stored
 
 rows12:
 	VPXORD Z0, Z0, Z0
@@ -18864,7 +20074,7 @@ rows12:
 tap12:
 	MOVLQSX     (R15), R10
 	ADDQ        $0x04, R15
-	ADDQ        120(R8), R10
+	ADDQ        128(R8), R10
 	LEAQ        (R9)(R9*2), AX
 	LEAQ        (R10)(AX*1), R11
 	LEAQ        (R11)(AX*1), R12
@@ -18950,7 +20160,7 @@ tap12:
 	JNZ         tap12
 	MOVQ        72(R8), AX
 	VMOVUPS     (AX), Z28
-	MOVQ        136(R8), AX
+	MOVQ        144(R8), AX
 	MOVQ        64(R8), DX
 	VPERMPD     $0xb1, Z1, Z30
 	VADDPS      Z30, Z0, Z0
@@ -18990,6 +20200,8 @@ tap12:
 	VADDPS      Z28, Z22, Z22
 	TESTQ       AX, AX
 	JZ          added12
+	CMPQ        120(R8), $0x00
+	JNE         addhalves12
 	VADDPS      (AX), Z0, Z0
 	ADDQ        DX, AX
 	VADDPS      (AX), Z2, Z2
@@ -19014,14 +20226,69 @@ tap12:
 	ADDQ        DX, AX
 	VADDPS      (AX), Z22, Z22
 	ADDQ        DX, AX
-	MOVQ        AX, 136(R8)
+	JMP         sum12
+
+addhalves12:
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z0, Z0
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z2, Z2
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z4, Z4
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z6, Z6
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z8, Z8
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z10, Z10
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z12, Z12
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z14, Z14
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z16, Z16
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z18, Z18
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z20, Z20
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z22, Z22
+	ADDQ      DX, AX
+
+sum12:
+	MOVQ AX, 144(R8)
 
 added12:
 	VBROADCASTSS 112(R8), Z28
 	VBROADCASTSS 116(R8), Z29
-	MOVQ         128(R8), R10
+	MOVQ         136(R8), R10
 	MOVQ         48(R8), R11
 	MOVQ         R10, AX
+	CMPQ         120(R8), $0x00
+	JNE          halves12
 	VMAXPS       Z0, Z28, Z0
 	VMINPS       Z0, Z29, Z0
 	VMOVUPS      Z0, (AX)
@@ -19070,9 +20337,158 @@ added12:
 	VMINPS       Z22, Z29, Z22
 	VMOVUPS      Z22, (AX)
 	ADDQ         R11, AX
-	MOVQ         AX, 128(R8)
-	MOVQ         $0x0000000c, DX
-	JMP          stored
+	JMP          whole12
+
+halves12:
+	VMAXPS Z0, Z28, Z0
+	VMINPS Z0, Z29, Z0
+
+	// VCVTNEPS2BF16 Z0, Z0
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Y0, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z2, Z28, Z2
+	VMINPS    Z2, Z29, Z2
+
+	// VCVTNEPS2BF16 Z2, Z2
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd2
+	VMOVDQU16 Y2, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z4, Z28, Z4
+	VMINPS    Z4, Z29, Z4
+
+	// VCVTNEPS2BF16 Z4, Z4
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xe4
+	VMOVDQU16 Y4, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z6, Z28, Z6
+	VMINPS    Z6, Z29, Z6
+
+	// VCVTNEPS2BF16 Z6, Z6
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xf6
+	VMOVDQU16 Y6, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z8, Z28, Z8
+	VMINPS    Z8, Z29, Z8
+
+	// VCVTNEPS2BF16 Z8, Z8
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Y8, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z10, Z28, Z10
+	VMINPS    Z10, Z29, Z10
+
+	// VCVTNEPS2BF16 Z10, Z10
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd2
+	VMOVDQU16 Y10, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z12, Z28, Z12
+	VMINPS    Z12, Z29, Z12
+
+	// VCVTNEPS2BF16 Z12, Z12
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xe4
+	VMOVDQU16 Y12, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z14, Z28, Z14
+	VMINPS    Z14, Z29, Z14
+
+	// VCVTNEPS2BF16 Z14, Z14
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xf6
+	VMOVDQU16 Y14, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z16, Z28, Z16
+	VMINPS    Z16, Z29, Z16
+
+	// VCVTNEPS2BF16 Z16, Z16
+	BYTE      $0x62
+	BYTE      $0xa2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Y16, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z18, Z28, Z18
+	VMINPS    Z18, Z29, Z18
+
+	// VCVTNEPS2BF16 Z18, Z18
+	BYTE      $0x62
+	BYTE      $0xa2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd2
+	VMOVDQU16 Y18, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z20, Z28, Z20
+	VMINPS    Z20, Z29, Z20
+
+	// VCVTNEPS2BF16 Z20, Z20
+	BYTE      $0x62
+	BYTE      $0xa2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xe4
+	VMOVDQU16 Y20, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z22, Z28, Z22
+	VMINPS    Z22, Z29, Z22
+
+	// VCVTNEPS2BF16 Z22, Z22
+	BYTE      $0x62
+	BYTE      $0xa2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xf6
+	VMOVDQU16 Y22, (AX)
+	ADDQ      R11, AX
+
+whole12:
+	MOVQ AX, 136(R8)
+	MOVQ $0x0000000c, DX
+	JMP  stored
 
 rows13:
 	VPXORD Z0, Z0, Z0
@@ -19105,7 +20521,7 @@ rows13:
 tap13:
 	MOVLQSX     (R15), R10
 	ADDQ        $0x04, R15
-	ADDQ        120(R8), R10
+	ADDQ        128(R8), R10
 	LEAQ        (R9)(R9*2), AX
 	LEAQ        (R10)(AX*1), R11
 	LEAQ        (R11)(AX*1), R12
@@ -19198,7 +20614,7 @@ tap13:
 	JNZ         tap13
 	MOVQ        72(R8), AX
 	VMOVUPS     (AX), Z28
-	MOVQ        136(R8), AX
+	MOVQ        144(R8), AX
 	MOVQ        64(R8), DX
 	VPERMPD     $0xb1, Z1, Z30
 	VADDPS      Z30, Z0, Z0
@@ -19241,6 +20657,8 @@ tap13:
 	VADDPS      Z28, Z24, Z24
 	TESTQ       AX, AX
 	JZ          added13
+	CMPQ        120(R8), $0x00
+	JNE         addhalves13
 	VADDPS      (AX), Z0, Z0
 	ADDQ        DX, AX
 	VADDPS      (AX), Z2, Z2
@@ -19267,14 +20685,73 @@ tap13:
 	ADDQ        DX, AX
 	VADDPS      (AX), Z24, Z24
 	ADDQ        DX, AX
-	MOVQ        AX, 136(R8)
+	JMP         sum13
+
+addhalves13:
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z0, Z0
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z2, Z2
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z4, Z4
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z6, Z6
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z8, Z8
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z10, Z10
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z12, Z12
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z14, Z14
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z16, Z16
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z18, Z18
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z20, Z20
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z22, Z22
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z24, Z24
+	ADDQ      DX, AX
+
+sum13:
+	MOVQ AX, 144(R8)
 
 added13:
 	VBROADCASTSS 112(R8), Z28
 	VBROADCASTSS 116(R8), Z29
-	MOVQ         128(R8), R10
+	MOVQ         136(R8), R10
 	MOVQ         48(R8), R11
 	MOVQ         R10, AX
+	CMPQ         120(R8), $0x00
+	JNE          halves13
 	VMAXPS       Z0, Z28, Z0
 	VMINPS       Z0, Z29, Z0
 	VMOVUPS      Z0, (AX)
@@ -19327,9 +20804,170 @@ added13:
 	VMINPS       Z24, Z29, Z24
 	VMOVUPS      Z24, (AX)
 	ADDQ         R11, AX
-	MOVQ         AX, 128(R8)
-	MOVQ         $0x0000000d, DX
-	JMP          stored
+	JMP          whole13
+
+halves13:
+	VMAXPS Z0, Z28, Z0
+	VMINPS Z0, Z29, Z0
+
+	// VCVTNEPS2BF16 Z0, Z0
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Y0, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z2, Z28, Z2
+	VMINPS    Z2, Z29, Z2
+
+	// VCVTNEPS2BF16 Z2, Z2
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd2
+	VMOVDQU16 Y2, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z4, Z28, Z4
+	VMINPS    Z4, Z29, Z4
+
+	// VCVTNEPS2BF16 Z4, Z4
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xe4
+	VMOVDQU16 Y4, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z6, Z28, Z6
+	VMINPS    Z6, Z29, Z6
+
+	// VCVTNEPS2BF16 Z6, Z6
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xf6
+	VMOVDQU16 Y6, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z8, Z28, Z8
+	VMINPS    Z8, Z29, Z8
+
+	// VCVTNEPS2BF16 Z8, Z8
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Y8, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z10, Z28, Z10
+	VMINPS    Z10, Z29, Z10
+
+	// VCVTNEPS2BF16 Z10, Z10
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd2
+	VMOVDQU16 Y10, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z12, Z28, Z12
+	VMINPS    Z12, Z29, Z12
+
+	// VCVTNEPS2BF16 Z12, Z12
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xe4
+	VMOVDQU16 Y12, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z14, Z28, Z14
+	VMINPS    Z14, Z29, Z14
+
+	// VCVTNEPS2BF16 Z14, Z14
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xf6
+	VMOVDQU16 Y14, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z16, Z28, Z16
+	VMINPS    Z16, Z29, Z16
+
+	// VCVTNEPS2BF16 Z16, Z16
+	BYTE      $0x62
+	BYTE      $0xa2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Y16, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z18, Z28, Z18
+	VMINPS    Z18, Z29, Z18
+
+	// VCVTNEPS2BF16 Z18, Z18
+	BYTE      $0x62
+	BYTE      $0xa2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd2
+	VMOVDQU16 Y18, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z20, Z28, Z20
+	VMINPS    Z20, Z29, Z20
+
+	// VCVTNEPS2BF16 Z20, Z20
+	BYTE      $0x62
+	BYTE      $0xa2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xe4
+	VMOVDQU16 Y20, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z22, Z28, Z22
+	VMINPS    Z22, Z29, Z22
+
+	// VCVTNEPS2BF16 Z22, Z22
+	BYTE      $0x62
+	BYTE      $0xa2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xf6
+	VMOVDQU16 Y22, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z24, Z28, Z24
+	VMINPS    Z24, Z29, Z24
+
+	// VCVTNEPS2BF16 Z24, Z24
+	BYTE      $0x62
+	BYTE      $0x02
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Y24, (AX)
+	ADDQ      R11, AX
+
+whole13:
+	MOVQ AX, 136(R8)
+	MOVQ $0x0000000d, DX
+	JMP  stored
 
 rows14:
 	VPXORD Z0, Z0, Z0
@@ -19364,7 +21002,7 @@ rows14:
 tap14:
 	MOVLQSX     (R15), R10
 	ADDQ        $0x04, R15
-	ADDQ        120(R8), R10
+	ADDQ        128(R8), R10
 	LEAQ        (R9)(R9*2), AX
 	LEAQ        (R10)(AX*1), R11
 	LEAQ        (R11)(AX*1), R12
@@ -19463,7 +21101,7 @@ tap14:
 	JNZ         tap14
 	MOVQ        72(R8), AX
 	VMOVUPS     (AX), Z28
-	MOVQ        136(R8), AX
+	MOVQ        144(R8), AX
 	MOVQ        64(R8), DX
 	VPERMPD     $0xb1, Z1, Z30
 	VADDPS      Z30, Z0, Z0
@@ -19509,6 +21147,8 @@ tap14:
 	VADDPS      Z28, Z26, Z26
 	TESTQ       AX, AX
 	JZ          added14
+	CMPQ        120(R8), $0x00
+	JNE         addhalves14
 	VADDPS      (AX), Z0, Z0
 	ADDQ        DX, AX
 	VADDPS      (AX), Z2, Z2
@@ -19537,14 +21177,77 @@ tap14:
 	ADDQ        DX, AX
 	VADDPS      (AX), Z26, Z26
 	ADDQ        DX, AX
-	MOVQ        AX, 136(R8)
+	JMP         sum14
+
+addhalves14:
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z0, Z0
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z2, Z2
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z4, Z4
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z6, Z6
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z8, Z8
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z10, Z10
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z12, Z12
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z14, Z14
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z16, Z16
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z18, Z18
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z20, Z20
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z22, Z22
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z24, Z24
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z28
+	VPSLLD    $0x10, Z28, Z28
+	VADDPS    Z28, Z26, Z26
+	ADDQ      DX, AX
+
+sum14:
+	MOVQ AX, 144(R8)
 
 added14:
 	VBROADCASTSS 112(R8), Z28
 	VBROADCASTSS 116(R8), Z29
-	MOVQ         128(R8), R10
+	MOVQ         136(R8), R10
 	MOVQ         48(R8), R11
 	MOVQ         R10, AX
+	CMPQ         120(R8), $0x00
+	JNE          halves14
 	VMAXPS       Z0, Z28, Z0
 	VMINPS       Z0, Z29, Z0
 	VMOVUPS      Z0, (AX)
@@ -19601,13 +21304,186 @@ added14:
 	VMINPS       Z26, Z29, Z26
 	VMOVUPS      Z26, (AX)
 	ADDQ         R11, AX
-	MOVQ         AX, 128(R8)
-	MOVQ         $0x0000000e, DX
+	JMP          whole14
+
+halves14:
+	VMAXPS Z0, Z28, Z0
+	VMINPS Z0, Z29, Z0
+
+	// VCVTNEPS2BF16 Z0, Z0
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Y0, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z2, Z28, Z2
+	VMINPS    Z2, Z29, Z2
+
+	// VCVTNEPS2BF16 Z2, Z2
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd2
+	VMOVDQU16 Y2, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z4, Z28, Z4
+	VMINPS    Z4, Z29, Z4
+
+	// VCVTNEPS2BF16 Z4, Z4
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xe4
+	VMOVDQU16 Y4, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z6, Z28, Z6
+	VMINPS    Z6, Z29, Z6
+
+	// VCVTNEPS2BF16 Z6, Z6
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xf6
+	VMOVDQU16 Y6, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z8, Z28, Z8
+	VMINPS    Z8, Z29, Z8
+
+	// VCVTNEPS2BF16 Z8, Z8
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Y8, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z10, Z28, Z10
+	VMINPS    Z10, Z29, Z10
+
+	// VCVTNEPS2BF16 Z10, Z10
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd2
+	VMOVDQU16 Y10, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z12, Z28, Z12
+	VMINPS    Z12, Z29, Z12
+
+	// VCVTNEPS2BF16 Z12, Z12
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xe4
+	VMOVDQU16 Y12, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z14, Z28, Z14
+	VMINPS    Z14, Z29, Z14
+
+	// VCVTNEPS2BF16 Z14, Z14
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xf6
+	VMOVDQU16 Y14, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z16, Z28, Z16
+	VMINPS    Z16, Z29, Z16
+
+	// VCVTNEPS2BF16 Z16, Z16
+	BYTE      $0x62
+	BYTE      $0xa2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Y16, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z18, Z28, Z18
+	VMINPS    Z18, Z29, Z18
+
+	// VCVTNEPS2BF16 Z18, Z18
+	BYTE      $0x62
+	BYTE      $0xa2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd2
+	VMOVDQU16 Y18, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z20, Z28, Z20
+	VMINPS    Z20, Z29, Z20
+
+	// VCVTNEPS2BF16 Z20, Z20
+	BYTE      $0x62
+	BYTE      $0xa2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xe4
+	VMOVDQU16 Y20, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z22, Z28, Z22
+	VMINPS    Z22, Z29, Z22
+
+	// VCVTNEPS2BF16 Z22, Z22
+	BYTE      $0x62
+	BYTE      $0xa2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xf6
+	VMOVDQU16 Y22, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z24, Z28, Z24
+	VMINPS    Z24, Z29, Z24
+
+	// VCVTNEPS2BF16 Z24, Z24
+	BYTE      $0x62
+	BYTE      $0x02
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Y24, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z26, Z28, Z26
+	VMINPS    Z26, Z29, Z26
+
+	// VCVTNEPS2BF16 Z26, Z26
+	BYTE      $0x62
+	BYTE      $0x02
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd2
+	VMOVDQU16 Y26, (AX)
+	ADDQ      R11, AX
+
+whole14:
+	MOVQ AX, 136(R8)
+	MOVQ $0x0000000e, DX
 
 stored:
 	MOVQ  DX, AX
 	IMULQ R9, AX
-	ADDQ  AX, 120(R8)
+	ADDQ  AX, 128(R8)
 	CMPL  104(R8), $0x02
 	JBE   next
 
@@ -19749,15 +21625,15 @@ next:
 	RET
 
 // func grouped512Of8(args *byte)
-// Requires: AVX, AVX512DQ, AVX512F
+// Requires: AVX, AVX512BW, AVX512DQ, AVX512F, AVX512VL
 TEXT ·grouped512Of8(SB), NOSPLIT, $0-8
 	MOVQ args+0(FP), R8
 	MOVQ (R8), AX
-	MOVQ AX, 120(R8)
-	MOVQ 40(R8), AX
 	MOVQ AX, 128(R8)
-	MOVQ 56(R8), AX
+	MOVQ 40(R8), AX
 	MOVQ AX, 136(R8)
+	MOVQ 56(R8), AX
+	MOVQ AX, 144(R8)
 	MOVQ 8(R8), R9
 
 block:
@@ -19791,7 +21667,7 @@ size:
 tap1:
 	MOVLQSX     (R15), R10
 	ADDQ        $0x04, R15
-	ADDQ        120(R8), R10
+	ADDQ        128(R8), R10
 	VMOVUPS     (DI), Z24
 	VMOVUPS     64(DI), Z25
 	VMOVUPS     128(DI), Z26
@@ -19815,7 +21691,7 @@ tap1:
 	JNZ         tap1
 	MOVQ        72(R8), AX
 	VMOVUPS     (AX), Z24
-	MOVQ        136(R8), AX
+	MOVQ        144(R8), AX
 	MOVQ        64(R8), DX
 	VPERMPD     $0x93, Z1, Z28
 	VADDPS      Z28, Z0, Z0
@@ -19826,23 +21702,53 @@ tap1:
 	VADDPS      Z24, Z0, Z0
 	TESTQ       AX, AX
 	JZ          added1
+	CMPQ        120(R8), $0x00
+	JNE         addhalves1
 	VADDPS      (AX), Z0, Z0
 	ADDQ        DX, AX
-	MOVQ        AX, 136(R8)
+	JMP         sum1
+
+addhalves1:
+	VPMOVZXWD (AX), Z24
+	VPSLLD    $0x10, Z24, Z24
+	VADDPS    Z24, Z0, Z0
+	ADDQ      DX, AX
+
+sum1:
+	MOVQ AX, 144(R8)
 
 added1:
 	VBROADCASTSS 112(R8), Z24
 	VBROADCASTSS 116(R8), Z25
-	MOVQ         128(R8), R10
+	MOVQ         136(R8), R10
 	MOVQ         48(R8), R11
 	MOVQ         R10, AX
+	CMPQ         120(R8), $0x00
+	JNE          halves1
 	VMAXPS       Z0, Z24, Z0
 	VMINPS       Z0, Z25, Z0
 	VMOVUPS      Z0, (AX)
 	ADDQ         R11, AX
-	MOVQ         AX, 128(R8)
-	MOVQ         $0x00000001, DX
-	JMP          stored
+	JMP          whole1
+
+halves1:
+	VMAXPS Z0, Z24, Z0
+	VMINPS Z0, Z25, Z0
+
+	// VCVTNEPS2BF16 Z0, Z0
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Y0, (AX)
+	ADDQ      R11, AX
+
+whole1:
+	MOVQ AX, 136(R8)
+	MOVQ $0x00000001, DX
+	JMP  stored
 
 rows2:
 	VPXORD Z0, Z0, Z0
@@ -19857,7 +21763,7 @@ rows2:
 tap2:
 	MOVLQSX     (R15), R10
 	ADDQ        $0x04, R15
-	ADDQ        120(R8), R10
+	ADDQ        128(R8), R10
 	VMOVUPS     (DI), Z24
 	VMOVUPS     64(DI), Z25
 	VMOVUPS     128(DI), Z26
@@ -19891,7 +21797,7 @@ tap2:
 	JNZ         tap2
 	MOVQ        72(R8), AX
 	VMOVUPS     (AX), Z24
-	MOVQ        136(R8), AX
+	MOVQ        144(R8), AX
 	MOVQ        64(R8), DX
 	VPERMPD     $0x93, Z1, Z28
 	VADDPS      Z28, Z0, Z0
@@ -19909,18 +21815,35 @@ tap2:
 	VADDPS      Z24, Z4, Z4
 	TESTQ       AX, AX
 	JZ          added2
+	CMPQ        120(R8), $0x00
+	JNE         addhalves2
 	VADDPS      (AX), Z0, Z0
 	ADDQ        DX, AX
 	VADDPS      (AX), Z4, Z4
 	ADDQ        DX, AX
-	MOVQ        AX, 136(R8)
+	JMP         sum2
+
+addhalves2:
+	VPMOVZXWD (AX), Z24
+	VPSLLD    $0x10, Z24, Z24
+	VADDPS    Z24, Z0, Z0
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z24
+	VPSLLD    $0x10, Z24, Z24
+	VADDPS    Z24, Z4, Z4
+	ADDQ      DX, AX
+
+sum2:
+	MOVQ AX, 144(R8)
 
 added2:
 	VBROADCASTSS 112(R8), Z24
 	VBROADCASTSS 116(R8), Z25
-	MOVQ         128(R8), R10
+	MOVQ         136(R8), R10
 	MOVQ         48(R8), R11
 	MOVQ         R10, AX
+	CMPQ         120(R8), $0x00
+	JNE          halves2
 	VMAXPS       Z0, Z24, Z0
 	VMINPS       Z0, Z25, Z0
 	VMOVUPS      Z0, (AX)
@@ -19929,9 +21852,38 @@ added2:
 	VMINPS       Z4, Z25, Z4
 	VMOVUPS      Z4, (AX)
 	ADDQ         R11, AX
-	MOVQ         AX, 128(R8)
-	MOVQ         $0x00000002, DX
-	JMP          stored
+	JMP          whole2
+
+halves2:
+	VMAXPS Z0, Z24, Z0
+	VMINPS Z0, Z25, Z0
+
+	// VCVTNEPS2BF16 Z0, Z0
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Y0, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z4, Z24, Z4
+	VMINPS    Z4, Z25, Z4
+
+	// VCVTNEPS2BF16 Z4, Z4
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xe4
+	VMOVDQU16 Y4, (AX)
+	ADDQ      R11, AX
+
+whole2:
+	MOVQ AX, 136(R8)
+	MOVQ $0x00000002, DX
+	JMP  stored
 
 rows3:
 	VPXORD Z0, Z0, Z0
@@ -19950,7 +21902,7 @@ rows3:
 tap3:
 	MOVLQSX     (R15), R10
 	ADDQ        $0x04, R15
-	ADDQ        120(R8), R10
+	ADDQ        128(R8), R10
 	VMOVUPS     (DI), Z24
 	VMOVUPS     64(DI), Z25
 	VMOVUPS     128(DI), Z26
@@ -19994,7 +21946,7 @@ tap3:
 	JNZ         tap3
 	MOVQ        72(R8), AX
 	VMOVUPS     (AX), Z24
-	MOVQ        136(R8), AX
+	MOVQ        144(R8), AX
 	MOVQ        64(R8), DX
 	VPERMPD     $0x93, Z1, Z28
 	VADDPS      Z28, Z0, Z0
@@ -20019,20 +21971,41 @@ tap3:
 	VADDPS      Z24, Z8, Z8
 	TESTQ       AX, AX
 	JZ          added3
+	CMPQ        120(R8), $0x00
+	JNE         addhalves3
 	VADDPS      (AX), Z0, Z0
 	ADDQ        DX, AX
 	VADDPS      (AX), Z4, Z4
 	ADDQ        DX, AX
 	VADDPS      (AX), Z8, Z8
 	ADDQ        DX, AX
-	MOVQ        AX, 136(R8)
+	JMP         sum3
+
+addhalves3:
+	VPMOVZXWD (AX), Z24
+	VPSLLD    $0x10, Z24, Z24
+	VADDPS    Z24, Z0, Z0
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z24
+	VPSLLD    $0x10, Z24, Z24
+	VADDPS    Z24, Z4, Z4
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z24
+	VPSLLD    $0x10, Z24, Z24
+	VADDPS    Z24, Z8, Z8
+	ADDQ      DX, AX
+
+sum3:
+	MOVQ AX, 144(R8)
 
 added3:
 	VBROADCASTSS 112(R8), Z24
 	VBROADCASTSS 116(R8), Z25
-	MOVQ         128(R8), R10
+	MOVQ         136(R8), R10
 	MOVQ         48(R8), R11
 	MOVQ         R10, AX
+	CMPQ         120(R8), $0x00
+	JNE          halves3
 	VMAXPS       Z0, Z24, Z0
 	VMINPS       Z0, Z25, Z0
 	VMOVUPS      Z0, (AX)
@@ -20045,9 +22018,50 @@ added3:
 	VMINPS       Z8, Z25, Z8
 	VMOVUPS      Z8, (AX)
 	ADDQ         R11, AX
-	MOVQ         AX, 128(R8)
-	MOVQ         $0x00000003, DX
-	JMP          stored
+	JMP          whole3
+
+halves3:
+	VMAXPS Z0, Z24, Z0
+	VMINPS Z0, Z25, Z0
+
+	// VCVTNEPS2BF16 Z0, Z0
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Y0, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z4, Z24, Z4
+	VMINPS    Z4, Z25, Z4
+
+	// VCVTNEPS2BF16 Z4, Z4
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xe4
+	VMOVDQU16 Y4, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z8, Z24, Z8
+	VMINPS    Z8, Z25, Z8
+
+	// VCVTNEPS2BF16 Z8, Z8
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Y8, (AX)
+	ADDQ      R11, AX
+
+whole3:
+	MOVQ AX, 136(R8)
+	MOVQ $0x00000003, DX
+	JMP  stored
 
 rows4:
 	VPXORD Z0, Z0, Z0
@@ -20070,7 +22084,7 @@ rows4:
 tap4:
 	MOVLQSX     (R15), R10
 	ADDQ        $0x04, R15
-	ADDQ        120(R8), R10
+	ADDQ        128(R8), R10
 	LEAQ        (R9)(R9*2), AX
 	LEAQ        (R10)(AX*1), R11
 	VMOVUPS     (DI), Z24
@@ -20126,7 +22140,7 @@ tap4:
 	JNZ         tap4
 	MOVQ        72(R8), AX
 	VMOVUPS     (AX), Z24
-	MOVQ        136(R8), AX
+	MOVQ        144(R8), AX
 	MOVQ        64(R8), DX
 	VPERMPD     $0x93, Z1, Z28
 	VADDPS      Z28, Z0, Z0
@@ -20158,6 +22172,8 @@ tap4:
 	VADDPS      Z24, Z12, Z12
 	TESTQ       AX, AX
 	JZ          added4
+	CMPQ        120(R8), $0x00
+	JNE         addhalves4
 	VADDPS      (AX), Z0, Z0
 	ADDQ        DX, AX
 	VADDPS      (AX), Z4, Z4
@@ -20166,14 +22182,37 @@ tap4:
 	ADDQ        DX, AX
 	VADDPS      (AX), Z12, Z12
 	ADDQ        DX, AX
-	MOVQ        AX, 136(R8)
+	JMP         sum4
+
+addhalves4:
+	VPMOVZXWD (AX), Z24
+	VPSLLD    $0x10, Z24, Z24
+	VADDPS    Z24, Z0, Z0
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z24
+	VPSLLD    $0x10, Z24, Z24
+	VADDPS    Z24, Z4, Z4
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z24
+	VPSLLD    $0x10, Z24, Z24
+	VADDPS    Z24, Z8, Z8
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z24
+	VPSLLD    $0x10, Z24, Z24
+	VADDPS    Z24, Z12, Z12
+	ADDQ      DX, AX
+
+sum4:
+	MOVQ AX, 144(R8)
 
 added4:
 	VBROADCASTSS 112(R8), Z24
 	VBROADCASTSS 116(R8), Z25
-	MOVQ         128(R8), R10
+	MOVQ         136(R8), R10
 	MOVQ         48(R8), R11
 	MOVQ         R10, AX
+	CMPQ         120(R8), $0x00
+	JNE          halves4
 	VMAXPS       Z0, Z24, Z0
 	VMINPS       Z0, Z25, Z0
 	VMOVUPS      Z0, (AX)
@@ -20190,9 +22229,62 @@ added4:
 	VMINPS       Z12, Z25, Z12
 	VMOVUPS      Z12, (AX)
 	ADDQ         R11, AX
-	MOVQ         AX, 128(R8)
-	MOVQ         $0x00000004, DX
-	JMP          stored
+	JMP          whole4
+
+halves4:
+	VMAXPS Z0, Z24, Z0
+	VMINPS Z0, Z25, Z0
+
+	// VCVTNEPS2BF16 Z0, Z0
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Y0, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z4, Z24, Z4
+	VMINPS    Z4, Z25, Z4
+
+	// VCVTNEPS2BF16 Z4, Z4
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xe4
+	VMOVDQU16 Y4, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z8, Z24, Z8
+	VMINPS    Z8, Z25, Z8
+
+	// VCVTNEPS2BF16 Z8, Z8
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Y8, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z12, Z24, Z12
+	VMINPS    Z12, Z25, Z12
+
+	// VCVTNEPS2BF16 Z12, Z12
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xe4
+	VMOVDQU16 Y12, (AX)
+	ADDQ      R11, AX
+
+whole4:
+	MOVQ AX, 136(R8)
+	MOVQ $0x00000004, DX
+	JMP  stored
 
 rows5:
 	VPXORD Z0, Z0, Z0
@@ -20219,7 +22311,7 @@ rows5:
 tap5:
 	MOVLQSX     (R15), R10
 	ADDQ        $0x04, R15
-	ADDQ        120(R8), R10
+	ADDQ        128(R8), R10
 	LEAQ        (R9)(R9*2), AX
 	LEAQ        (R10)(AX*1), R11
 	VMOVUPS     (DI), Z24
@@ -20285,7 +22377,7 @@ tap5:
 	JNZ         tap5
 	MOVQ        72(R8), AX
 	VMOVUPS     (AX), Z24
-	MOVQ        136(R8), AX
+	MOVQ        144(R8), AX
 	MOVQ        64(R8), DX
 	VPERMPD     $0x93, Z1, Z28
 	VADDPS      Z28, Z0, Z0
@@ -20324,6 +22416,8 @@ tap5:
 	VADDPS      Z24, Z16, Z16
 	TESTQ       AX, AX
 	JZ          added5
+	CMPQ        120(R8), $0x00
+	JNE         addhalves5
 	VADDPS      (AX), Z0, Z0
 	ADDQ        DX, AX
 	VADDPS      (AX), Z4, Z4
@@ -20334,14 +22428,41 @@ tap5:
 	ADDQ        DX, AX
 	VADDPS      (AX), Z16, Z16
 	ADDQ        DX, AX
-	MOVQ        AX, 136(R8)
+	JMP         sum5
+
+addhalves5:
+	VPMOVZXWD (AX), Z24
+	VPSLLD    $0x10, Z24, Z24
+	VADDPS    Z24, Z0, Z0
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z24
+	VPSLLD    $0x10, Z24, Z24
+	VADDPS    Z24, Z4, Z4
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z24
+	VPSLLD    $0x10, Z24, Z24
+	VADDPS    Z24, Z8, Z8
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z24
+	VPSLLD    $0x10, Z24, Z24
+	VADDPS    Z24, Z12, Z12
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z24
+	VPSLLD    $0x10, Z24, Z24
+	VADDPS    Z24, Z16, Z16
+	ADDQ      DX, AX
+
+sum5:
+	MOVQ AX, 144(R8)
 
 added5:
 	VBROADCASTSS 112(R8), Z24
 	VBROADCASTSS 116(R8), Z25
-	MOVQ         128(R8), R10
+	MOVQ         136(R8), R10
 	MOVQ         48(R8), R11
 	MOVQ         R10, AX
+	CMPQ         120(R8), $0x00
+	JNE          halves5
 	VMAXPS       Z0, Z24, Z0
 	VMINPS       Z0, Z25, Z0
 	VMOVUPS      Z0, (AX)
@@ -20362,9 +22483,74 @@ added5:
 	VMINPS       Z16, Z25, Z16
 	VMOVUPS      Z16, (AX)
 	ADDQ         R11, AX
-	MOVQ         AX, 128(R8)
-	MOVQ         $0x00000005, DX
-	JMP          stored
+	JMP          whole5
+
+halves5:
+	VMAXPS Z0, Z24, Z0
+	VMINPS Z0, Z25, Z0
+
+	// VCVTNEPS2BF16 Z0, Z0
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Y0, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z4, Z24, Z4
+	VMINPS    Z4, Z25, Z4
+
+	// VCVTNEPS2BF16 Z4, Z4
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xe4
+	VMOVDQU16 Y4, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z8, Z24, Z8
+	VMINPS    Z8, Z25, Z8
+
+	// VCVTNEPS2BF16 Z8, Z8
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Y8, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z12, Z24, Z12
+	VMINPS    Z12, Z25, Z12
+
+	// VCVTNEPS2BF16 Z12, Z12
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xe4
+	VMOVDQU16 Y12, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z16, Z24, Z16
+	VMINPS    Z16, Z25, Z16
+
+	// VCVTNEPS2BF16 Z16, Z16
+	BYTE      $0x62
+	BYTE      $0xa2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Y16, (AX)
+	ADDQ      R11, AX
+
+whole5:
+	MOVQ AX, 136(R8)
+	MOVQ $0x00000005, DX
+	JMP  stored
 
 rows6:
 	VPXORD Z0, Z0, Z0
@@ -20395,7 +22581,7 @@ rows6:
 tap6:
 	MOVLQSX     (R15), R10
 	ADDQ        $0x04, R15
-	ADDQ        120(R8), R10
+	ADDQ        128(R8), R10
 	LEAQ        (R9)(R9*2), AX
 	LEAQ        (R10)(AX*1), R11
 	VMOVUPS     (DI), Z24
@@ -20471,7 +22657,7 @@ tap6:
 	JNZ         tap6
 	MOVQ        72(R8), AX
 	VMOVUPS     (AX), Z24
-	MOVQ        136(R8), AX
+	MOVQ        144(R8), AX
 	MOVQ        64(R8), DX
 	VPERMPD     $0x93, Z1, Z28
 	VADDPS      Z28, Z0, Z0
@@ -20517,6 +22703,8 @@ tap6:
 	VADDPS      Z24, Z20, Z20
 	TESTQ       AX, AX
 	JZ          added6
+	CMPQ        120(R8), $0x00
+	JNE         addhalves6
 	VADDPS      (AX), Z0, Z0
 	ADDQ        DX, AX
 	VADDPS      (AX), Z4, Z4
@@ -20529,14 +22717,45 @@ tap6:
 	ADDQ        DX, AX
 	VADDPS      (AX), Z20, Z20
 	ADDQ        DX, AX
-	MOVQ        AX, 136(R8)
+	JMP         sum6
+
+addhalves6:
+	VPMOVZXWD (AX), Z24
+	VPSLLD    $0x10, Z24, Z24
+	VADDPS    Z24, Z0, Z0
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z24
+	VPSLLD    $0x10, Z24, Z24
+	VADDPS    Z24, Z4, Z4
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z24
+	VPSLLD    $0x10, Z24, Z24
+	VADDPS    Z24, Z8, Z8
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z24
+	VPSLLD    $0x10, Z24, Z24
+	VADDPS    Z24, Z12, Z12
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z24
+	VPSLLD    $0x10, Z24, Z24
+	VADDPS    Z24, Z16, Z16
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z24
+	VPSLLD    $0x10, Z24, Z24
+	VADDPS    Z24, Z20, Z20
+	ADDQ      DX, AX
+
+sum6:
+	MOVQ AX, 144(R8)
 
 added6:
 	VBROADCASTSS 112(R8), Z24
 	VBROADCASTSS 116(R8), Z25
-	MOVQ         128(R8), R10
+	MOVQ         136(R8), R10
 	MOVQ         48(R8), R11
 	MOVQ         R10, AX
+	CMPQ         120(R8), $0x00
+	JNE          halves6
 	VMAXPS       Z0, Z24, Z0
 	VMINPS       Z0, Z25, Z0
 	VMOVUPS      Z0, (AX)
@@ -20561,13 +22780,90 @@ added6:
 	VMINPS       Z20, Z25, Z20
 	VMOVUPS      Z20, (AX)
 	ADDQ         R11, AX
-	MOVQ         AX, 128(R8)
-	MOVQ         $0x00000006, DX
+	JMP          whole6
+
+halves6:
+	VMAXPS Z0, Z24, Z0
+	VMINPS Z0, Z25, Z0
+
+	// VCVTNEPS2BF16 Z0, Z0
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Y0, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z4, Z24, Z4
+	VMINPS    Z4, Z25, Z4
+
+	// VCVTNEPS2BF16 Z4, Z4
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xe4
+	VMOVDQU16 Y4, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z8, Z24, Z8
+	VMINPS    Z8, Z25, Z8
+
+	// VCVTNEPS2BF16 Z8, Z8
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Y8, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z12, Z24, Z12
+	VMINPS    Z12, Z25, Z12
+
+	// VCVTNEPS2BF16 Z12, Z12
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xe4
+	VMOVDQU16 Y12, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z16, Z24, Z16
+	VMINPS    Z16, Z25, Z16
+
+	// VCVTNEPS2BF16 Z16, Z16
+	BYTE      $0x62
+	BYTE      $0xa2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Y16, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z20, Z24, Z20
+	VMINPS    Z20, Z25, Z20
+
+	// VCVTNEPS2BF16 Z20, Z20
+	BYTE      $0x62
+	BYTE      $0xa2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xe4
+	VMOVDQU16 Y20, (AX)
+	ADDQ      R11, AX
+
+whole6:
+	MOVQ AX, 136(R8)
+	MOVQ $0x00000006, DX
 
 stored:
 	MOVQ  DX, AX
 	IMULQ R9, AX
-	ADDQ  AX, 120(R8)
+	ADDQ  AX, 128(R8)
 	CMPL  104(R8), $0x02
 	JBE   next
 
@@ -20709,15 +23005,15 @@ next:
 	RET
 
 // func grouped512Of16(args *byte)
-// Requires: AVX, AVX512DQ, AVX512F
+// Requires: AVX, AVX512BW, AVX512DQ, AVX512F, AVX512VL
 TEXT ·grouped512Of16(SB), NOSPLIT, $0-8
 	MOVQ args+0(FP), R8
 	MOVQ (R8), AX
-	MOVQ AX, 120(R8)
-	MOVQ 40(R8), AX
 	MOVQ AX, 128(R8)
-	MOVQ 56(R8), AX
+	MOVQ 40(R8), AX
 	MOVQ AX, 136(R8)
+	MOVQ 56(R8), AX
+	MOVQ AX, 144(R8)
 	MOVQ 8(R8), R9
 
 block:
@@ -20764,7 +23060,7 @@ size:
 tap1:
 	MOVLQSX          (R15), R10
 	ADDQ             $0x04, R15
-	ADDQ             120(R8), R10
+	ADDQ             128(R8), R10
 	VMOVUPS          (DI), Z14
 	VFMADD231PS.BCST (R10), Z14, Z0
 	VMOVUPS          64(DI), Z15
@@ -20802,28 +23098,58 @@ tap1:
 	JNZ              tap1
 	MOVQ             72(R8), AX
 	VMOVUPS          (AX), Z14
-	MOVQ             136(R8), AX
+	MOVQ             144(R8), AX
 	MOVQ             64(R8), DX
 	VADDPS           Z14, Z0, Z0
 	TESTQ            AX, AX
 	JZ               added1
+	CMPQ             120(R8), $0x00
+	JNE              addhalves1
 	VADDPS           (AX), Z0, Z0
 	ADDQ             DX, AX
-	MOVQ             AX, 136(R8)
+	JMP              sum1
+
+addhalves1:
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z0, Z0
+	ADDQ      DX, AX
+
+sum1:
+	MOVQ AX, 144(R8)
 
 added1:
 	VBROADCASTSS 112(R8), Z14
 	VBROADCASTSS 116(R8), Z15
-	MOVQ         128(R8), R10
+	MOVQ         136(R8), R10
 	MOVQ         48(R8), R11
 	MOVQ         R10, AX
+	CMPQ         120(R8), $0x00
+	JNE          halves1
 	VMAXPS       Z0, Z14, Z0
 	VMINPS       Z0, Z15, Z0
 	VMOVUPS      Z0, (AX)
 	ADDQ         R11, AX
-	MOVQ         AX, 128(R8)
-	MOVQ         $0x00000001, DX
-	JMP          stored
+	JMP          whole1
+
+halves1:
+	VMAXPS Z0, Z14, Z0
+	VMINPS Z0, Z15, Z0
+
+	// VCVTNEPS2BF16 Z0, Z0
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Y0, (AX)
+	ADDQ      R11, AX
+
+whole1:
+	MOVQ AX, 136(R8)
+	MOVQ $0x00000001, DX
+	JMP  stored
 
 rows2:
 	VPXORD Z0, Z0, Z0
@@ -20832,7 +23158,7 @@ rows2:
 tap2:
 	MOVLQSX          (R15), R10
 	ADDQ             $0x04, R15
-	ADDQ             120(R8), R10
+	ADDQ             128(R8), R10
 	VMOVUPS          (DI), Z14
 	VFMADD231PS.BCST (R10), Z14, Z0
 	VFMADD231PS.BCST (R10)(R9*1), Z14, Z1
@@ -20886,24 +23212,41 @@ tap2:
 	JNZ              tap2
 	MOVQ             72(R8), AX
 	VMOVUPS          (AX), Z14
-	MOVQ             136(R8), AX
+	MOVQ             144(R8), AX
 	MOVQ             64(R8), DX
 	VADDPS           Z14, Z0, Z0
 	VADDPS           Z14, Z1, Z1
 	TESTQ            AX, AX
 	JZ               added2
+	CMPQ             120(R8), $0x00
+	JNE              addhalves2
 	VADDPS           (AX), Z0, Z0
 	ADDQ             DX, AX
 	VADDPS           (AX), Z1, Z1
 	ADDQ             DX, AX
-	MOVQ             AX, 136(R8)
+	JMP              sum2
+
+addhalves2:
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z0, Z0
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z1, Z1
+	ADDQ      DX, AX
+
+sum2:
+	MOVQ AX, 144(R8)
 
 added2:
 	VBROADCASTSS 112(R8), Z14
 	VBROADCASTSS 116(R8), Z15
-	MOVQ         128(R8), R10
+	MOVQ         136(R8), R10
 	MOVQ         48(R8), R11
 	MOVQ         R10, AX
+	CMPQ         120(R8), $0x00
+	JNE          halves2
 	VMAXPS       Z0, Z14, Z0
 	VMINPS       Z0, Z15, Z0
 	VMOVUPS      Z0, (AX)
@@ -20912,9 +23255,38 @@ added2:
 	VMINPS       Z1, Z15, Z1
 	VMOVUPS      Z1, (AX)
 	ADDQ         R11, AX
-	MOVQ         AX, 128(R8)
-	MOVQ         $0x00000002, DX
-	JMP          stored
+	JMP          whole2
+
+halves2:
+	VMAXPS Z0, Z14, Z0
+	VMINPS Z0, Z15, Z0
+
+	// VCVTNEPS2BF16 Z0, Z0
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Y0, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z1, Z14, Z1
+	VMINPS    Z1, Z15, Z1
+
+	// VCVTNEPS2BF16 Z1, Z1
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc9
+	VMOVDQU16 Y1, (AX)
+	ADDQ      R11, AX
+
+whole2:
+	MOVQ AX, 136(R8)
+	MOVQ $0x00000002, DX
+	JMP  stored
 
 rows3:
 	VPXORD Z0, Z0, Z0
@@ -20924,7 +23296,7 @@ rows3:
 tap3:
 	MOVLQSX          (R15), R10
 	ADDQ             $0x04, R15
-	ADDQ             120(R8), R10
+	ADDQ             128(R8), R10
 	VMOVUPS          (DI), Z14
 	VFMADD231PS.BCST (R10), Z14, Z0
 	VFMADD231PS.BCST (R10)(R9*1), Z14, Z1
@@ -20994,27 +23366,48 @@ tap3:
 	JNZ              tap3
 	MOVQ             72(R8), AX
 	VMOVUPS          (AX), Z14
-	MOVQ             136(R8), AX
+	MOVQ             144(R8), AX
 	MOVQ             64(R8), DX
 	VADDPS           Z14, Z0, Z0
 	VADDPS           Z14, Z1, Z1
 	VADDPS           Z14, Z2, Z2
 	TESTQ            AX, AX
 	JZ               added3
+	CMPQ             120(R8), $0x00
+	JNE              addhalves3
 	VADDPS           (AX), Z0, Z0
 	ADDQ             DX, AX
 	VADDPS           (AX), Z1, Z1
 	ADDQ             DX, AX
 	VADDPS           (AX), Z2, Z2
 	ADDQ             DX, AX
-	MOVQ             AX, 136(R8)
+	JMP              sum3
+
+addhalves3:
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z0, Z0
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z1, Z1
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z2, Z2
+	ADDQ      DX, AX
+
+sum3:
+	MOVQ AX, 144(R8)
 
 added3:
 	VBROADCASTSS 112(R8), Z14
 	VBROADCASTSS 116(R8), Z15
-	MOVQ         128(R8), R10
+	MOVQ         136(R8), R10
 	MOVQ         48(R8), R11
 	MOVQ         R10, AX
+	CMPQ         120(R8), $0x00
+	JNE          halves3
 	VMAXPS       Z0, Z14, Z0
 	VMINPS       Z0, Z15, Z0
 	VMOVUPS      Z0, (AX)
@@ -21027,9 +23420,50 @@ added3:
 	VMINPS       Z2, Z15, Z2
 	VMOVUPS      Z2, (AX)
 	ADDQ         R11, AX
-	MOVQ         AX, 128(R8)
-	MOVQ         $0x00000003, DX
-	JMP          stored
+	JMP          whole3
+
+halves3:
+	VMAXPS Z0, Z14, Z0
+	VMINPS Z0, Z15, Z0
+
+	// VCVTNEPS2BF16 Z0, Z0
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Y0, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z1, Z14, Z1
+	VMINPS    Z1, Z15, Z1
+
+	// VCVTNEPS2BF16 Z1, Z1
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc9
+	VMOVDQU16 Y1, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z2, Z14, Z2
+	VMINPS    Z2, Z15, Z2
+
+	// VCVTNEPS2BF16 Z2, Z2
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd2
+	VMOVDQU16 Y2, (AX)
+	ADDQ      R11, AX
+
+whole3:
+	MOVQ AX, 136(R8)
+	MOVQ $0x00000003, DX
+	JMP  stored
 
 rows4:
 	VPXORD Z0, Z0, Z0
@@ -21040,7 +23474,7 @@ rows4:
 tap4:
 	MOVLQSX          (R15), R10
 	ADDQ             $0x04, R15
-	ADDQ             120(R8), R10
+	ADDQ             128(R8), R10
 	LEAQ             (R9)(R9*2), AX
 	LEAQ             (R10)(AX*1), R11
 	VMOVUPS          (DI), Z14
@@ -21128,7 +23562,7 @@ tap4:
 	JNZ              tap4
 	MOVQ             72(R8), AX
 	VMOVUPS          (AX), Z14
-	MOVQ             136(R8), AX
+	MOVQ             144(R8), AX
 	MOVQ             64(R8), DX
 	VADDPS           Z14, Z0, Z0
 	VADDPS           Z14, Z1, Z1
@@ -21136,6 +23570,8 @@ tap4:
 	VADDPS           Z14, Z3, Z3
 	TESTQ            AX, AX
 	JZ               added4
+	CMPQ             120(R8), $0x00
+	JNE              addhalves4
 	VADDPS           (AX), Z0, Z0
 	ADDQ             DX, AX
 	VADDPS           (AX), Z1, Z1
@@ -21144,14 +23580,37 @@ tap4:
 	ADDQ             DX, AX
 	VADDPS           (AX), Z3, Z3
 	ADDQ             DX, AX
-	MOVQ             AX, 136(R8)
+	JMP              sum4
+
+addhalves4:
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z0, Z0
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z1, Z1
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z2, Z2
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z3, Z3
+	ADDQ      DX, AX
+
+sum4:
+	MOVQ AX, 144(R8)
 
 added4:
 	VBROADCASTSS 112(R8), Z14
 	VBROADCASTSS 116(R8), Z15
-	MOVQ         128(R8), R10
+	MOVQ         136(R8), R10
 	MOVQ         48(R8), R11
 	MOVQ         R10, AX
+	CMPQ         120(R8), $0x00
+	JNE          halves4
 	VMAXPS       Z0, Z14, Z0
 	VMINPS       Z0, Z15, Z0
 	VMOVUPS      Z0, (AX)
@@ -21168,9 +23627,62 @@ added4:
 	VMINPS       Z3, Z15, Z3
 	VMOVUPS      Z3, (AX)
 	ADDQ         R11, AX
-	MOVQ         AX, 128(R8)
-	MOVQ         $0x00000004, DX
-	JMP          stored
+	JMP          whole4
+
+halves4:
+	VMAXPS Z0, Z14, Z0
+	VMINPS Z0, Z15, Z0
+
+	// VCVTNEPS2BF16 Z0, Z0
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Y0, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z1, Z14, Z1
+	VMINPS    Z1, Z15, Z1
+
+	// VCVTNEPS2BF16 Z1, Z1
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc9
+	VMOVDQU16 Y1, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z2, Z14, Z2
+	VMINPS    Z2, Z15, Z2
+
+	// VCVTNEPS2BF16 Z2, Z2
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd2
+	VMOVDQU16 Y2, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z3, Z14, Z3
+	VMINPS    Z3, Z15, Z3
+
+	// VCVTNEPS2BF16 Z3, Z3
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xdb
+	VMOVDQU16 Y3, (AX)
+	ADDQ      R11, AX
+
+whole4:
+	MOVQ AX, 136(R8)
+	MOVQ $0x00000004, DX
+	JMP  stored
 
 rows5:
 	VPXORD Z0, Z0, Z0
@@ -21182,7 +23694,7 @@ rows5:
 tap5:
 	MOVLQSX          (R15), R10
 	ADDQ             $0x04, R15
-	ADDQ             120(R8), R10
+	ADDQ             128(R8), R10
 	LEAQ             (R9)(R9*2), AX
 	LEAQ             (R10)(AX*1), R11
 	VMOVUPS          (DI), Z14
@@ -21286,7 +23798,7 @@ tap5:
 	JNZ              tap5
 	MOVQ             72(R8), AX
 	VMOVUPS          (AX), Z14
-	MOVQ             136(R8), AX
+	MOVQ             144(R8), AX
 	MOVQ             64(R8), DX
 	VADDPS           Z14, Z0, Z0
 	VADDPS           Z14, Z1, Z1
@@ -21295,6 +23807,8 @@ tap5:
 	VADDPS           Z14, Z4, Z4
 	TESTQ            AX, AX
 	JZ               added5
+	CMPQ             120(R8), $0x00
+	JNE              addhalves5
 	VADDPS           (AX), Z0, Z0
 	ADDQ             DX, AX
 	VADDPS           (AX), Z1, Z1
@@ -21305,14 +23819,41 @@ tap5:
 	ADDQ             DX, AX
 	VADDPS           (AX), Z4, Z4
 	ADDQ             DX, AX
-	MOVQ             AX, 136(R8)
+	JMP              sum5
+
+addhalves5:
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z0, Z0
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z1, Z1
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z2, Z2
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z3, Z3
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z4, Z4
+	ADDQ      DX, AX
+
+sum5:
+	MOVQ AX, 144(R8)
 
 added5:
 	VBROADCASTSS 112(R8), Z14
 	VBROADCASTSS 116(R8), Z15
-	MOVQ         128(R8), R10
+	MOVQ         136(R8), R10
 	MOVQ         48(R8), R11
 	MOVQ         R10, AX
+	CMPQ         120(R8), $0x00
+	JNE          halves5
 	VMAXPS       Z0, Z14, Z0
 	VMINPS       Z0, Z15, Z0
 	VMOVUPS      Z0, (AX)
@@ -21333,9 +23874,74 @@ added5:
 	VMINPS       Z4, Z15, Z4
 	VMOVUPS      Z4, (AX)
 	ADDQ         R11, AX
-	MOVQ         AX, 128(R8)
-	MOVQ         $0x00000005, DX
-	JMP          stored
+	JMP          whole5
+
+halves5:
+	VMAXPS Z0, Z14, Z0
+	VMINPS Z0, Z15, Z0
+
+	// VCVTNEPS2BF16 Z0, Z0
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Y0, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z1, Z14, Z1
+	VMINPS    Z1, Z15, Z1
+
+	// VCVTNEPS2BF16 Z1, Z1
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc9
+	VMOVDQU16 Y1, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z2, Z14, Z2
+	VMINPS    Z2, Z15, Z2
+
+	// VCVTNEPS2BF16 Z2, Z2
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd2
+	VMOVDQU16 Y2, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z3, Z14, Z3
+	VMINPS    Z3, Z15, Z3
+
+	// VCVTNEPS2BF16 Z3, Z3
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xdb
+	VMOVDQU16 Y3, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z4, Z14, Z4
+	VMINPS    Z4, Z15, Z4
+
+	// VCVTNEPS2BF16 Z4, Z4
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xe4
+	VMOVDQU16 Y4, (AX)
+	ADDQ      R11, AX
+
+whole5:
+	MOVQ AX, 136(R8)
+	MOVQ $0x00000005, DX
+	JMP  stored
 
 rows6:
 	VPXORD Z0, Z0, Z0
@@ -21348,7 +23954,7 @@ rows6:
 tap6:
 	MOVLQSX          (R15), R10
 	ADDQ             $0x04, R15
-	ADDQ             120(R8), R10
+	ADDQ             128(R8), R10
 	LEAQ             (R9)(R9*2), AX
 	LEAQ             (R10)(AX*1), R11
 	VMOVUPS          (DI), Z14
@@ -21468,7 +24074,7 @@ tap6:
 	JNZ              tap6
 	MOVQ             72(R8), AX
 	VMOVUPS          (AX), Z14
-	MOVQ             136(R8), AX
+	MOVQ             144(R8), AX
 	MOVQ             64(R8), DX
 	VADDPS           Z14, Z0, Z0
 	VADDPS           Z14, Z1, Z1
@@ -21478,6 +24084,8 @@ tap6:
 	VADDPS           Z14, Z5, Z5
 	TESTQ            AX, AX
 	JZ               added6
+	CMPQ             120(R8), $0x00
+	JNE              addhalves6
 	VADDPS           (AX), Z0, Z0
 	ADDQ             DX, AX
 	VADDPS           (AX), Z1, Z1
@@ -21490,14 +24098,45 @@ tap6:
 	ADDQ             DX, AX
 	VADDPS           (AX), Z5, Z5
 	ADDQ             DX, AX
-	MOVQ             AX, 136(R8)
+	JMP              sum6
+
+addhalves6:
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z0, Z0
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z1, Z1
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z2, Z2
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z3, Z3
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z4, Z4
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z5, Z5
+	ADDQ      DX, AX
+
+sum6:
+	MOVQ AX, 144(R8)
 
 added6:
 	VBROADCASTSS 112(R8), Z14
 	VBROADCASTSS 116(R8), Z15
-	MOVQ         128(R8), R10
+	MOVQ         136(R8), R10
 	MOVQ         48(R8), R11
 	MOVQ         R10, AX
+	CMPQ         120(R8), $0x00
+	JNE          halves6
 	VMAXPS       Z0, Z14, Z0
 	VMINPS       Z0, Z15, Z0
 	VMOVUPS      Z0, (AX)
@@ -21522,9 +24161,86 @@ added6:
 	VMINPS       Z5, Z15, Z5
 	VMOVUPS      Z5, (AX)
 	ADDQ         R11, AX
-	MOVQ         AX, 128(R8)
-	MOVQ         $0x00000006, DX
-	JMP          stored
+	JMP          whole6
+
+halves6:
+	VMAXPS Z0, Z14, Z0
+	VMINPS Z0, Z15, Z0
+
+	// VCVTNEPS2BF16 Z0, Z0
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Y0, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z1, Z14, Z1
+	VMINPS    Z1, Z15, Z1
+
+	// VCVTNEPS2BF16 Z1, Z1
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc9
+	VMOVDQU16 Y1, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z2, Z14, Z2
+	VMINPS    Z2, Z15, Z2
+
+	// VCVTNEPS2BF16 Z2, Z2
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd2
+	VMOVDQU16 Y2, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z3, Z14, Z3
+	VMINPS    Z3, Z15, Z3
+
+	// VCVTNEPS2BF16 Z3, Z3
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xdb
+	VMOVDQU16 Y3, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z4, Z14, Z4
+	VMINPS    Z4, Z15, Z4
+
+	// VCVTNEPS2BF16 Z4, Z4
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xe4
+	VMOVDQU16 Y4, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z5, Z14, Z5
+	VMINPS    Z5, Z15, Z5
+
+	// VCVTNEPS2BF16 Z5, Z5
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xed
+	VMOVDQU16 Y5, (AX)
+	ADDQ      R11, AX
+
+whole6:
+	MOVQ AX, 136(R8)
+	MOVQ $0x00000006, DX
+	JMP  stored
 
 rows7:
 	VPXORD Z0, Z0, Z0
@@ -21538,7 +24254,7 @@ rows7:
 tap7:
 	MOVLQSX          (R15), R10
 	ADDQ             $0x04, R15
-	ADDQ             120(R8), R10
+	ADDQ             128(R8), R10
 	LEAQ             (R9)(R9*2), AX
 	LEAQ             (R10)(AX*1), R11
 	LEAQ             (R11)(AX*1), R12
@@ -21675,7 +24391,7 @@ tap7:
 	JNZ              tap7
 	MOVQ             72(R8), AX
 	VMOVUPS          (AX), Z14
-	MOVQ             136(R8), AX
+	MOVQ             144(R8), AX
 	MOVQ             64(R8), DX
 	VADDPS           Z14, Z0, Z0
 	VADDPS           Z14, Z1, Z1
@@ -21686,6 +24402,8 @@ tap7:
 	VADDPS           Z14, Z6, Z6
 	TESTQ            AX, AX
 	JZ               added7
+	CMPQ             120(R8), $0x00
+	JNE              addhalves7
 	VADDPS           (AX), Z0, Z0
 	ADDQ             DX, AX
 	VADDPS           (AX), Z1, Z1
@@ -21700,14 +24418,49 @@ tap7:
 	ADDQ             DX, AX
 	VADDPS           (AX), Z6, Z6
 	ADDQ             DX, AX
-	MOVQ             AX, 136(R8)
+	JMP              sum7
+
+addhalves7:
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z0, Z0
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z1, Z1
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z2, Z2
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z3, Z3
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z4, Z4
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z5, Z5
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z6, Z6
+	ADDQ      DX, AX
+
+sum7:
+	MOVQ AX, 144(R8)
 
 added7:
 	VBROADCASTSS 112(R8), Z14
 	VBROADCASTSS 116(R8), Z15
-	MOVQ         128(R8), R10
+	MOVQ         136(R8), R10
 	MOVQ         48(R8), R11
 	MOVQ         R10, AX
+	CMPQ         120(R8), $0x00
+	JNE          halves7
 	VMAXPS       Z0, Z14, Z0
 	VMINPS       Z0, Z15, Z0
 	VMOVUPS      Z0, (AX)
@@ -21736,9 +24489,98 @@ added7:
 	VMINPS       Z6, Z15, Z6
 	VMOVUPS      Z6, (AX)
 	ADDQ         R11, AX
-	MOVQ         AX, 128(R8)
-	MOVQ         $0x00000007, DX
-	JMP          stored
+	JMP          whole7
+
+halves7:
+	VMAXPS Z0, Z14, Z0
+	VMINPS Z0, Z15, Z0
+
+	// VCVTNEPS2BF16 Z0, Z0
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Y0, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z1, Z14, Z1
+	VMINPS    Z1, Z15, Z1
+
+	// VCVTNEPS2BF16 Z1, Z1
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc9
+	VMOVDQU16 Y1, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z2, Z14, Z2
+	VMINPS    Z2, Z15, Z2
+
+	// VCVTNEPS2BF16 Z2, Z2
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd2
+	VMOVDQU16 Y2, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z3, Z14, Z3
+	VMINPS    Z3, Z15, Z3
+
+	// VCVTNEPS2BF16 Z3, Z3
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xdb
+	VMOVDQU16 Y3, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z4, Z14, Z4
+	VMINPS    Z4, Z15, Z4
+
+	// VCVTNEPS2BF16 Z4, Z4
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xe4
+	VMOVDQU16 Y4, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z5, Z14, Z5
+	VMINPS    Z5, Z15, Z5
+
+	// VCVTNEPS2BF16 Z5, Z5
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xed
+	VMOVDQU16 Y5, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z6, Z14, Z6
+	VMINPS    Z6, Z15, Z6
+
+	// VCVTNEPS2BF16 Z6, Z6
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xf6
+	VMOVDQU16 Y6, (AX)
+	ADDQ      R11, AX
+
+whole7:
+	MOVQ AX, 136(R8)
+	MOVQ $0x00000007, DX
+	JMP  stored
 
 rows8:
 	VPXORD Z0, Z0, Z0
@@ -21753,7 +24595,7 @@ rows8:
 tap8:
 	MOVLQSX          (R15), R10
 	ADDQ             $0x04, R15
-	ADDQ             120(R8), R10
+	ADDQ             128(R8), R10
 	LEAQ             (R9)(R9*2), AX
 	LEAQ             (R10)(AX*1), R11
 	LEAQ             (R11)(AX*1), R12
@@ -21906,7 +24748,7 @@ tap8:
 	JNZ              tap8
 	MOVQ             72(R8), AX
 	VMOVUPS          (AX), Z14
-	MOVQ             136(R8), AX
+	MOVQ             144(R8), AX
 	MOVQ             64(R8), DX
 	VADDPS           Z14, Z0, Z0
 	VADDPS           Z14, Z1, Z1
@@ -21918,6 +24760,8 @@ tap8:
 	VADDPS           Z14, Z7, Z7
 	TESTQ            AX, AX
 	JZ               added8
+	CMPQ             120(R8), $0x00
+	JNE              addhalves8
 	VADDPS           (AX), Z0, Z0
 	ADDQ             DX, AX
 	VADDPS           (AX), Z1, Z1
@@ -21934,14 +24778,53 @@ tap8:
 	ADDQ             DX, AX
 	VADDPS           (AX), Z7, Z7
 	ADDQ             DX, AX
-	MOVQ             AX, 136(R8)
+	JMP              sum8
+
+addhalves8:
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z0, Z0
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z1, Z1
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z2, Z2
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z3, Z3
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z4, Z4
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z5, Z5
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z6, Z6
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z7, Z7
+	ADDQ      DX, AX
+
+sum8:
+	MOVQ AX, 144(R8)
 
 added8:
 	VBROADCASTSS 112(R8), Z14
 	VBROADCASTSS 116(R8), Z15
-	MOVQ         128(R8), R10
+	MOVQ         136(R8), R10
 	MOVQ         48(R8), R11
 	MOVQ         R10, AX
+	CMPQ         120(R8), $0x00
+	JNE          halves8
 	VMAXPS       Z0, Z14, Z0
 	VMINPS       Z0, Z15, Z0
 	VMOVUPS      Z0, (AX)
@@ -21974,9 +24857,110 @@ added8:
 	VMINPS       Z7, Z15, Z7
 	VMOVUPS      Z7, (AX)
 	ADDQ         R11, AX
-	MOVQ         AX, 128(R8)
-	MOVQ         $0x00000008, DX
-	JMP          stored
+	JMP          whole8
+
+halves8:
+	VMAXPS Z0, Z14, Z0
+	VMINPS Z0, Z15, Z0
+
+	// VCVTNEPS2BF16 Z0, Z0
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Y0, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z1, Z14, Z1
+	VMINPS    Z1, Z15, Z1
+
+	// VCVTNEPS2BF16 Z1, Z1
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc9
+	VMOVDQU16 Y1, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z2, Z14, Z2
+	VMINPS    Z2, Z15, Z2
+
+	// VCVTNEPS2BF16 Z2, Z2
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd2
+	VMOVDQU16 Y2, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z3, Z14, Z3
+	VMINPS    Z3, Z15, Z3
+
+	// VCVTNEPS2BF16 Z3, Z3
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xdb
+	VMOVDQU16 Y3, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z4, Z14, Z4
+	VMINPS    Z4, Z15, Z4
+
+	// VCVTNEPS2BF16 Z4, Z4
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xe4
+	VMOVDQU16 Y4, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z5, Z14, Z5
+	VMINPS    Z5, Z15, Z5
+
+	// VCVTNEPS2BF16 Z5, Z5
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xed
+	VMOVDQU16 Y5, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z6, Z14, Z6
+	VMINPS    Z6, Z15, Z6
+
+	// VCVTNEPS2BF16 Z6, Z6
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xf6
+	VMOVDQU16 Y6, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z7, Z14, Z7
+	VMINPS    Z7, Z15, Z7
+
+	// VCVTNEPS2BF16 Z7, Z7
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xff
+	VMOVDQU16 Y7, (AX)
+	ADDQ      R11, AX
+
+whole8:
+	MOVQ AX, 136(R8)
+	MOVQ $0x00000008, DX
+	JMP  stored
 
 rows9:
 	VPXORD Z0, Z0, Z0
@@ -21992,7 +24976,7 @@ rows9:
 tap9:
 	MOVLQSX          (R15), R10
 	ADDQ             $0x04, R15
-	ADDQ             120(R8), R10
+	ADDQ             128(R8), R10
 	LEAQ             (R9)(R9*2), AX
 	LEAQ             (R10)(AX*1), R11
 	LEAQ             (R11)(AX*1), R12
@@ -22161,7 +25145,7 @@ tap9:
 	JNZ              tap9
 	MOVQ             72(R8), AX
 	VMOVUPS          (AX), Z14
-	MOVQ             136(R8), AX
+	MOVQ             144(R8), AX
 	MOVQ             64(R8), DX
 	VADDPS           Z14, Z0, Z0
 	VADDPS           Z14, Z1, Z1
@@ -22174,6 +25158,8 @@ tap9:
 	VADDPS           Z14, Z8, Z8
 	TESTQ            AX, AX
 	JZ               added9
+	CMPQ             120(R8), $0x00
+	JNE              addhalves9
 	VADDPS           (AX), Z0, Z0
 	ADDQ             DX, AX
 	VADDPS           (AX), Z1, Z1
@@ -22192,14 +25178,57 @@ tap9:
 	ADDQ             DX, AX
 	VADDPS           (AX), Z8, Z8
 	ADDQ             DX, AX
-	MOVQ             AX, 136(R8)
+	JMP              sum9
+
+addhalves9:
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z0, Z0
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z1, Z1
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z2, Z2
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z3, Z3
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z4, Z4
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z5, Z5
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z6, Z6
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z7, Z7
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z8, Z8
+	ADDQ      DX, AX
+
+sum9:
+	MOVQ AX, 144(R8)
 
 added9:
 	VBROADCASTSS 112(R8), Z14
 	VBROADCASTSS 116(R8), Z15
-	MOVQ         128(R8), R10
+	MOVQ         136(R8), R10
 	MOVQ         48(R8), R11
 	MOVQ         R10, AX
+	CMPQ         120(R8), $0x00
+	JNE          halves9
 	VMAXPS       Z0, Z14, Z0
 	VMINPS       Z0, Z15, Z0
 	VMOVUPS      Z0, (AX)
@@ -22236,9 +25265,122 @@ added9:
 	VMINPS       Z8, Z15, Z8
 	VMOVUPS      Z8, (AX)
 	ADDQ         R11, AX
-	MOVQ         AX, 128(R8)
-	MOVQ         $0x00000009, DX
-	JMP          stored
+	JMP          whole9
+
+halves9:
+	VMAXPS Z0, Z14, Z0
+	VMINPS Z0, Z15, Z0
+
+	// VCVTNEPS2BF16 Z0, Z0
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Y0, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z1, Z14, Z1
+	VMINPS    Z1, Z15, Z1
+
+	// VCVTNEPS2BF16 Z1, Z1
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc9
+	VMOVDQU16 Y1, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z2, Z14, Z2
+	VMINPS    Z2, Z15, Z2
+
+	// VCVTNEPS2BF16 Z2, Z2
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd2
+	VMOVDQU16 Y2, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z3, Z14, Z3
+	VMINPS    Z3, Z15, Z3
+
+	// VCVTNEPS2BF16 Z3, Z3
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xdb
+	VMOVDQU16 Y3, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z4, Z14, Z4
+	VMINPS    Z4, Z15, Z4
+
+	// VCVTNEPS2BF16 Z4, Z4
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xe4
+	VMOVDQU16 Y4, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z5, Z14, Z5
+	VMINPS    Z5, Z15, Z5
+
+	// VCVTNEPS2BF16 Z5, Z5
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xed
+	VMOVDQU16 Y5, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z6, Z14, Z6
+	VMINPS    Z6, Z15, Z6
+
+	// VCVTNEPS2BF16 Z6, Z6
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xf6
+	VMOVDQU16 Y6, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z7, Z14, Z7
+	VMINPS    Z7, Z15, Z7
+
+	// VCVTNEPS2BF16 Z7, Z7
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xff
+	VMOVDQU16 Y7, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z8, Z14, Z8
+	VMINPS    Z8, Z15, Z8
+
+	// VCVTNEPS2BF16 Z8, Z8
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Y8, (AX)
+	ADDQ      R11, AX
+
+whole9:
+	MOVQ AX, 136(R8)
+	MOVQ $0x00000009, DX
+	JMP  stored
 
 rows10:
 	VPXORD Z0, Z0, Z0
@@ -22255,7 +25397,7 @@ rows10:
 tap10:
 	MOVLQSX          (R15), R10
 	ADDQ             $0x04, R15
-	ADDQ             120(R8), R10
+	ADDQ             128(R8), R10
 	LEAQ             (R9)(R9*2), AX
 	LEAQ             (R10)(AX*1), R11
 	LEAQ             (R11)(AX*1), R12
@@ -22441,7 +25583,7 @@ tap10:
 	JNZ              tap10
 	MOVQ             72(R8), AX
 	VMOVUPS          (AX), Z14
-	MOVQ             136(R8), AX
+	MOVQ             144(R8), AX
 	MOVQ             64(R8), DX
 	VADDPS           Z14, Z0, Z0
 	VADDPS           Z14, Z1, Z1
@@ -22455,6 +25597,8 @@ tap10:
 	VADDPS           Z14, Z9, Z9
 	TESTQ            AX, AX
 	JZ               added10
+	CMPQ             120(R8), $0x00
+	JNE              addhalves10
 	VADDPS           (AX), Z0, Z0
 	ADDQ             DX, AX
 	VADDPS           (AX), Z1, Z1
@@ -22475,14 +25619,61 @@ tap10:
 	ADDQ             DX, AX
 	VADDPS           (AX), Z9, Z9
 	ADDQ             DX, AX
-	MOVQ             AX, 136(R8)
+	JMP              sum10
+
+addhalves10:
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z0, Z0
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z1, Z1
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z2, Z2
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z3, Z3
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z4, Z4
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z5, Z5
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z6, Z6
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z7, Z7
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z8, Z8
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z9, Z9
+	ADDQ      DX, AX
+
+sum10:
+	MOVQ AX, 144(R8)
 
 added10:
 	VBROADCASTSS 112(R8), Z14
 	VBROADCASTSS 116(R8), Z15
-	MOVQ         128(R8), R10
+	MOVQ         136(R8), R10
 	MOVQ         48(R8), R11
 	MOVQ         R10, AX
+	CMPQ         120(R8), $0x00
+	JNE          halves10
 	VMAXPS       Z0, Z14, Z0
 	VMINPS       Z0, Z15, Z0
 	VMOVUPS      Z0, (AX)
@@ -22523,9 +25714,134 @@ added10:
 	VMINPS       Z9, Z15, Z9
 	VMOVUPS      Z9, (AX)
 	ADDQ         R11, AX
-	MOVQ         AX, 128(R8)
-	MOVQ         $0x0000000a, DX
-	JMP          stored
+	JMP          whole10
+
+halves10:
+	VMAXPS Z0, Z14, Z0
+	VMINPS Z0, Z15, Z0
+
+	// VCVTNEPS2BF16 Z0, Z0
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Y0, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z1, Z14, Z1
+	VMINPS    Z1, Z15, Z1
+
+	// VCVTNEPS2BF16 Z1, Z1
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc9
+	VMOVDQU16 Y1, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z2, Z14, Z2
+	VMINPS    Z2, Z15, Z2
+
+	// VCVTNEPS2BF16 Z2, Z2
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd2
+	VMOVDQU16 Y2, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z3, Z14, Z3
+	VMINPS    Z3, Z15, Z3
+
+	// VCVTNEPS2BF16 Z3, Z3
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xdb
+	VMOVDQU16 Y3, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z4, Z14, Z4
+	VMINPS    Z4, Z15, Z4
+
+	// VCVTNEPS2BF16 Z4, Z4
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xe4
+	VMOVDQU16 Y4, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z5, Z14, Z5
+	VMINPS    Z5, Z15, Z5
+
+	// VCVTNEPS2BF16 Z5, Z5
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xed
+	VMOVDQU16 Y5, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z6, Z14, Z6
+	VMINPS    Z6, Z15, Z6
+
+	// VCVTNEPS2BF16 Z6, Z6
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xf6
+	VMOVDQU16 Y6, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z7, Z14, Z7
+	VMINPS    Z7, Z15, Z7
+
+	// VCVTNEPS2BF16 Z7, Z7
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xff
+	VMOVDQU16 Y7, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z8, Z14, Z8
+	VMINPS    Z8, Z15, Z8
+
+	// VCVTNEPS2BF16 Z8, Z8
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Y8, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z9, Z14, Z9
+	VMINPS    Z9, Z15, Z9
+
+	// VCVTNEPS2BF16 Z9, Z9
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc9
+	VMOVDQU16 Y9, (AX)
+	ADDQ      R11, AX
+
+whole10:
+	MOVQ AX, 136(R8)
+	MOVQ $0x0000000a, DX
+	JMP  stored
 
 rows11:
 	VPXORD Z0, Z0, Z0
@@ -22543,7 +25859,7 @@ rows11:
 tap11:
 	MOVLQSX          (R15), R10
 	ADDQ             $0x04, R15
-	ADDQ             120(R8), R10
+	ADDQ             128(R8), R10
 	LEAQ             (R9)(R9*2), AX
 	LEAQ             (R10)(AX*1), R11
 	LEAQ             (R11)(AX*1), R12
@@ -22745,7 +26061,7 @@ tap11:
 	JNZ              tap11
 	MOVQ             72(R8), AX
 	VMOVUPS          (AX), Z14
-	MOVQ             136(R8), AX
+	MOVQ             144(R8), AX
 	MOVQ             64(R8), DX
 	VADDPS           Z14, Z0, Z0
 	VADDPS           Z14, Z1, Z1
@@ -22760,6 +26076,8 @@ tap11:
 	VADDPS           Z14, Z10, Z10
 	TESTQ            AX, AX
 	JZ               added11
+	CMPQ             120(R8), $0x00
+	JNE              addhalves11
 	VADDPS           (AX), Z0, Z0
 	ADDQ             DX, AX
 	VADDPS           (AX), Z1, Z1
@@ -22782,14 +26100,65 @@ tap11:
 	ADDQ             DX, AX
 	VADDPS           (AX), Z10, Z10
 	ADDQ             DX, AX
-	MOVQ             AX, 136(R8)
+	JMP              sum11
+
+addhalves11:
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z0, Z0
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z1, Z1
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z2, Z2
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z3, Z3
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z4, Z4
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z5, Z5
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z6, Z6
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z7, Z7
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z8, Z8
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z9, Z9
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z10, Z10
+	ADDQ      DX, AX
+
+sum11:
+	MOVQ AX, 144(R8)
 
 added11:
 	VBROADCASTSS 112(R8), Z14
 	VBROADCASTSS 116(R8), Z15
-	MOVQ         128(R8), R10
+	MOVQ         136(R8), R10
 	MOVQ         48(R8), R11
 	MOVQ         R10, AX
+	CMPQ         120(R8), $0x00
+	JNE          halves11
 	VMAXPS       Z0, Z14, Z0
 	VMINPS       Z0, Z15, Z0
 	VMOVUPS      Z0, (AX)
@@ -22834,9 +26203,146 @@ added11:
 	VMINPS       Z10, Z15, Z10
 	VMOVUPS      Z10, (AX)
 	ADDQ         R11, AX
-	MOVQ         AX, 128(R8)
-	MOVQ         $0x0000000b, DX
-	JMP          stored
+	JMP          whole11
+
+halves11:
+	VMAXPS Z0, Z14, Z0
+	VMINPS Z0, Z15, Z0
+
+	// VCVTNEPS2BF16 Z0, Z0
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Y0, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z1, Z14, Z1
+	VMINPS    Z1, Z15, Z1
+
+	// VCVTNEPS2BF16 Z1, Z1
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc9
+	VMOVDQU16 Y1, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z2, Z14, Z2
+	VMINPS    Z2, Z15, Z2
+
+	// VCVTNEPS2BF16 Z2, Z2
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd2
+	VMOVDQU16 Y2, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z3, Z14, Z3
+	VMINPS    Z3, Z15, Z3
+
+	// VCVTNEPS2BF16 Z3, Z3
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xdb
+	VMOVDQU16 Y3, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z4, Z14, Z4
+	VMINPS    Z4, Z15, Z4
+
+	// VCVTNEPS2BF16 Z4, Z4
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xe4
+	VMOVDQU16 Y4, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z5, Z14, Z5
+	VMINPS    Z5, Z15, Z5
+
+	// VCVTNEPS2BF16 Z5, Z5
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xed
+	VMOVDQU16 Y5, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z6, Z14, Z6
+	VMINPS    Z6, Z15, Z6
+
+	// VCVTNEPS2BF16 Z6, Z6
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xf6
+	VMOVDQU16 Y6, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z7, Z14, Z7
+	VMINPS    Z7, Z15, Z7
+
+	// VCVTNEPS2BF16 Z7, Z7
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xff
+	VMOVDQU16 Y7, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z8, Z14, Z8
+	VMINPS    Z8, Z15, Z8
+
+	// VCVTNEPS2BF16 Z8, Z8
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Y8, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z9, Z14, Z9
+	VMINPS    Z9, Z15, Z9
+
+	// VCVTNEPS2BF16 Z9, Z9
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc9
+	VMOVDQU16 Y9, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z10, Z14, Z10
+	VMINPS    Z10, Z15, Z10
+
+	// VCVTNEPS2BF16 Z10, Z10
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd2
+	VMOVDQU16 Y10, (AX)
+	ADDQ      R11, AX
+
+whole11:
+	MOVQ AX, 136(R8)
+	MOVQ $0x0000000b, DX
+	JMP  stored
 
 rows12:
 	VPXORD Z0, Z0, Z0
@@ -22855,7 +26361,7 @@ rows12:
 tap12:
 	MOVLQSX          (R15), R10
 	ADDQ             $0x04, R15
-	ADDQ             120(R8), R10
+	ADDQ             128(R8), R10
 	LEAQ             (R9)(R9*2), AX
 	LEAQ             (R10)(AX*1), R11
 	LEAQ             (R11)(AX*1), R12
@@ -23073,7 +26579,7 @@ tap12:
 	JNZ              tap12
 	MOVQ             72(R8), AX
 	VMOVUPS          (AX), Z14
-	MOVQ             136(R8), AX
+	MOVQ             144(R8), AX
 	MOVQ             64(R8), DX
 	VADDPS           Z14, Z0, Z0
 	VADDPS           Z14, Z1, Z1
@@ -23089,6 +26595,8 @@ tap12:
 	VADDPS           Z14, Z11, Z11
 	TESTQ            AX, AX
 	JZ               added12
+	CMPQ             120(R8), $0x00
+	JNE              addhalves12
 	VADDPS           (AX), Z0, Z0
 	ADDQ             DX, AX
 	VADDPS           (AX), Z1, Z1
@@ -23113,14 +26621,69 @@ tap12:
 	ADDQ             DX, AX
 	VADDPS           (AX), Z11, Z11
 	ADDQ             DX, AX
-	MOVQ             AX, 136(R8)
+	JMP              sum12
+
+addhalves12:
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z0, Z0
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z1, Z1
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z2, Z2
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z3, Z3
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z4, Z4
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z5, Z5
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z6, Z6
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z7, Z7
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z8, Z8
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z9, Z9
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z10, Z10
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z11, Z11
+	ADDQ      DX, AX
+
+sum12:
+	MOVQ AX, 144(R8)
 
 added12:
 	VBROADCASTSS 112(R8), Z14
 	VBROADCASTSS 116(R8), Z15
-	MOVQ         128(R8), R10
+	MOVQ         136(R8), R10
 	MOVQ         48(R8), R11
 	MOVQ         R10, AX
+	CMPQ         120(R8), $0x00
+	JNE          halves12
 	VMAXPS       Z0, Z14, Z0
 	VMINPS       Z0, Z15, Z0
 	VMOVUPS      Z0, (AX)
@@ -23169,9 +26732,158 @@ added12:
 	VMINPS       Z11, Z15, Z11
 	VMOVUPS      Z11, (AX)
 	ADDQ         R11, AX
-	MOVQ         AX, 128(R8)
-	MOVQ         $0x0000000c, DX
-	JMP          stored
+	JMP          whole12
+
+halves12:
+	VMAXPS Z0, Z14, Z0
+	VMINPS Z0, Z15, Z0
+
+	// VCVTNEPS2BF16 Z0, Z0
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Y0, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z1, Z14, Z1
+	VMINPS    Z1, Z15, Z1
+
+	// VCVTNEPS2BF16 Z1, Z1
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc9
+	VMOVDQU16 Y1, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z2, Z14, Z2
+	VMINPS    Z2, Z15, Z2
+
+	// VCVTNEPS2BF16 Z2, Z2
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd2
+	VMOVDQU16 Y2, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z3, Z14, Z3
+	VMINPS    Z3, Z15, Z3
+
+	// VCVTNEPS2BF16 Z3, Z3
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xdb
+	VMOVDQU16 Y3, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z4, Z14, Z4
+	VMINPS    Z4, Z15, Z4
+
+	// VCVTNEPS2BF16 Z4, Z4
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xe4
+	VMOVDQU16 Y4, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z5, Z14, Z5
+	VMINPS    Z5, Z15, Z5
+
+	// VCVTNEPS2BF16 Z5, Z5
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xed
+	VMOVDQU16 Y5, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z6, Z14, Z6
+	VMINPS    Z6, Z15, Z6
+
+	// VCVTNEPS2BF16 Z6, Z6
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xf6
+	VMOVDQU16 Y6, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z7, Z14, Z7
+	VMINPS    Z7, Z15, Z7
+
+	// VCVTNEPS2BF16 Z7, Z7
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xff
+	VMOVDQU16 Y7, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z8, Z14, Z8
+	VMINPS    Z8, Z15, Z8
+
+	// VCVTNEPS2BF16 Z8, Z8
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Y8, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z9, Z14, Z9
+	VMINPS    Z9, Z15, Z9
+
+	// VCVTNEPS2BF16 Z9, Z9
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc9
+	VMOVDQU16 Y9, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z10, Z14, Z10
+	VMINPS    Z10, Z15, Z10
+
+	// VCVTNEPS2BF16 Z10, Z10
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd2
+	VMOVDQU16 Y10, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z11, Z14, Z11
+	VMINPS    Z11, Z15, Z11
+
+	// VCVTNEPS2BF16 Z11, Z11
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xdb
+	VMOVDQU16 Y11, (AX)
+	ADDQ      R11, AX
+
+whole12:
+	MOVQ AX, 136(R8)
+	MOVQ $0x0000000c, DX
+	JMP  stored
 
 rows13:
 	VPXORD Z0, Z0, Z0
@@ -23191,7 +26903,7 @@ rows13:
 tap13:
 	MOVLQSX          (R15), R10
 	ADDQ             $0x04, R15
-	ADDQ             120(R8), R10
+	ADDQ             128(R8), R10
 	LEAQ             (R9)(R9*2), AX
 	LEAQ             (R10)(AX*1), R11
 	LEAQ             (R11)(AX*1), R12
@@ -23426,7 +27138,7 @@ tap13:
 	JNZ              tap13
 	MOVQ             72(R8), AX
 	VMOVUPS          (AX), Z14
-	MOVQ             136(R8), AX
+	MOVQ             144(R8), AX
 	MOVQ             64(R8), DX
 	VADDPS           Z14, Z0, Z0
 	VADDPS           Z14, Z1, Z1
@@ -23443,6 +27155,8 @@ tap13:
 	VADDPS           Z14, Z12, Z12
 	TESTQ            AX, AX
 	JZ               added13
+	CMPQ             120(R8), $0x00
+	JNE              addhalves13
 	VADDPS           (AX), Z0, Z0
 	ADDQ             DX, AX
 	VADDPS           (AX), Z1, Z1
@@ -23469,14 +27183,73 @@ tap13:
 	ADDQ             DX, AX
 	VADDPS           (AX), Z12, Z12
 	ADDQ             DX, AX
-	MOVQ             AX, 136(R8)
+	JMP              sum13
+
+addhalves13:
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z0, Z0
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z1, Z1
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z2, Z2
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z3, Z3
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z4, Z4
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z5, Z5
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z6, Z6
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z7, Z7
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z8, Z8
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z9, Z9
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z10, Z10
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z11, Z11
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z12, Z12
+	ADDQ      DX, AX
+
+sum13:
+	MOVQ AX, 144(R8)
 
 added13:
 	VBROADCASTSS 112(R8), Z14
 	VBROADCASTSS 116(R8), Z15
-	MOVQ         128(R8), R10
+	MOVQ         136(R8), R10
 	MOVQ         48(R8), R11
 	MOVQ         R10, AX
+	CMPQ         120(R8), $0x00
+	JNE          halves13
 	VMAXPS       Z0, Z14, Z0
 	VMINPS       Z0, Z15, Z0
 	VMOVUPS      Z0, (AX)
@@ -23529,9 +27302,170 @@ added13:
 	VMINPS       Z12, Z15, Z12
 	VMOVUPS      Z12, (AX)
 	ADDQ         R11, AX
-	MOVQ         AX, 128(R8)
-	MOVQ         $0x0000000d, DX
-	JMP          stored
+	JMP          whole13
+
+halves13:
+	VMAXPS Z0, Z14, Z0
+	VMINPS Z0, Z15, Z0
+
+	// VCVTNEPS2BF16 Z0, Z0
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Y0, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z1, Z14, Z1
+	VMINPS    Z1, Z15, Z1
+
+	// VCVTNEPS2BF16 Z1, Z1
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc9
+	VMOVDQU16 Y1, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z2, Z14, Z2
+	VMINPS    Z2, Z15, Z2
+
+	// VCVTNEPS2BF16 Z2, Z2
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd2
+	VMOVDQU16 Y2, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z3, Z14, Z3
+	VMINPS    Z3, Z15, Z3
+
+	// VCVTNEPS2BF16 Z3, Z3
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xdb
+	VMOVDQU16 Y3, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z4, Z14, Z4
+	VMINPS    Z4, Z15, Z4
+
+	// VCVTNEPS2BF16 Z4, Z4
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xe4
+	VMOVDQU16 Y4, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z5, Z14, Z5
+	VMINPS    Z5, Z15, Z5
+
+	// VCVTNEPS2BF16 Z5, Z5
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xed
+	VMOVDQU16 Y5, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z6, Z14, Z6
+	VMINPS    Z6, Z15, Z6
+
+	// VCVTNEPS2BF16 Z6, Z6
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xf6
+	VMOVDQU16 Y6, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z7, Z14, Z7
+	VMINPS    Z7, Z15, Z7
+
+	// VCVTNEPS2BF16 Z7, Z7
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xff
+	VMOVDQU16 Y7, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z8, Z14, Z8
+	VMINPS    Z8, Z15, Z8
+
+	// VCVTNEPS2BF16 Z8, Z8
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Y8, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z9, Z14, Z9
+	VMINPS    Z9, Z15, Z9
+
+	// VCVTNEPS2BF16 Z9, Z9
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc9
+	VMOVDQU16 Y9, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z10, Z14, Z10
+	VMINPS    Z10, Z15, Z10
+
+	// VCVTNEPS2BF16 Z10, Z10
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd2
+	VMOVDQU16 Y10, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z11, Z14, Z11
+	VMINPS    Z11, Z15, Z11
+
+	// VCVTNEPS2BF16 Z11, Z11
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xdb
+	VMOVDQU16 Y11, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z12, Z14, Z12
+	VMINPS    Z12, Z15, Z12
+
+	// VCVTNEPS2BF16 Z12, Z12
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xe4
+	VMOVDQU16 Y12, (AX)
+	ADDQ      R11, AX
+
+whole13:
+	MOVQ AX, 136(R8)
+	MOVQ $0x0000000d, DX
+	JMP  stored
 
 rows14:
 	VPXORD Z0, Z0, Z0
@@ -23552,7 +27486,7 @@ rows14:
 tap14:
 	MOVLQSX          (R15), R10
 	ADDQ             $0x04, R15
-	ADDQ             120(R8), R10
+	ADDQ             128(R8), R10
 	LEAQ             (R9)(R9*2), AX
 	LEAQ             (R10)(AX*1), R11
 	LEAQ             (R11)(AX*1), R12
@@ -23803,7 +27737,7 @@ tap14:
 	JNZ              tap14
 	MOVQ             72(R8), AX
 	VMOVUPS          (AX), Z14
-	MOVQ             136(R8), AX
+	MOVQ             144(R8), AX
 	MOVQ             64(R8), DX
 	VADDPS           Z14, Z0, Z0
 	VADDPS           Z14, Z1, Z1
@@ -23821,6 +27755,8 @@ tap14:
 	VADDPS           Z14, Z13, Z13
 	TESTQ            AX, AX
 	JZ               added14
+	CMPQ             120(R8), $0x00
+	JNE              addhalves14
 	VADDPS           (AX), Z0, Z0
 	ADDQ             DX, AX
 	VADDPS           (AX), Z1, Z1
@@ -23849,14 +27785,77 @@ tap14:
 	ADDQ             DX, AX
 	VADDPS           (AX), Z13, Z13
 	ADDQ             DX, AX
-	MOVQ             AX, 136(R8)
+	JMP              sum14
+
+addhalves14:
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z0, Z0
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z1, Z1
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z2, Z2
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z3, Z3
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z4, Z4
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z5, Z5
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z6, Z6
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z7, Z7
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z8, Z8
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z9, Z9
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z10, Z10
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z11, Z11
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z12, Z12
+	ADDQ      DX, AX
+	VPMOVZXWD (AX), Z14
+	VPSLLD    $0x10, Z14, Z14
+	VADDPS    Z14, Z13, Z13
+	ADDQ      DX, AX
+
+sum14:
+	MOVQ AX, 144(R8)
 
 added14:
 	VBROADCASTSS 112(R8), Z14
 	VBROADCASTSS 116(R8), Z15
-	MOVQ         128(R8), R10
+	MOVQ         136(R8), R10
 	MOVQ         48(R8), R11
 	MOVQ         R10, AX
+	CMPQ         120(R8), $0x00
+	JNE          halves14
 	VMAXPS       Z0, Z14, Z0
 	VMINPS       Z0, Z15, Z0
 	VMOVUPS      Z0, (AX)
@@ -23913,13 +27912,186 @@ added14:
 	VMINPS       Z13, Z15, Z13
 	VMOVUPS      Z13, (AX)
 	ADDQ         R11, AX
-	MOVQ         AX, 128(R8)
-	MOVQ         $0x0000000e, DX
+	JMP          whole14
+
+halves14:
+	VMAXPS Z0, Z14, Z0
+	VMINPS Z0, Z15, Z0
+
+	// VCVTNEPS2BF16 Z0, Z0
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Y0, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z1, Z14, Z1
+	VMINPS    Z1, Z15, Z1
+
+	// VCVTNEPS2BF16 Z1, Z1
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc9
+	VMOVDQU16 Y1, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z2, Z14, Z2
+	VMINPS    Z2, Z15, Z2
+
+	// VCVTNEPS2BF16 Z2, Z2
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd2
+	VMOVDQU16 Y2, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z3, Z14, Z3
+	VMINPS    Z3, Z15, Z3
+
+	// VCVTNEPS2BF16 Z3, Z3
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xdb
+	VMOVDQU16 Y3, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z4, Z14, Z4
+	VMINPS    Z4, Z15, Z4
+
+	// VCVTNEPS2BF16 Z4, Z4
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xe4
+	VMOVDQU16 Y4, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z5, Z14, Z5
+	VMINPS    Z5, Z15, Z5
+
+	// VCVTNEPS2BF16 Z5, Z5
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xed
+	VMOVDQU16 Y5, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z6, Z14, Z6
+	VMINPS    Z6, Z15, Z6
+
+	// VCVTNEPS2BF16 Z6, Z6
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xf6
+	VMOVDQU16 Y6, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z7, Z14, Z7
+	VMINPS    Z7, Z15, Z7
+
+	// VCVTNEPS2BF16 Z7, Z7
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xff
+	VMOVDQU16 Y7, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z8, Z14, Z8
+	VMINPS    Z8, Z15, Z8
+
+	// VCVTNEPS2BF16 Z8, Z8
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Y8, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z9, Z14, Z9
+	VMINPS    Z9, Z15, Z9
+
+	// VCVTNEPS2BF16 Z9, Z9
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc9
+	VMOVDQU16 Y9, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z10, Z14, Z10
+	VMINPS    Z10, Z15, Z10
+
+	// VCVTNEPS2BF16 Z10, Z10
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd2
+	VMOVDQU16 Y10, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z11, Z14, Z11
+	VMINPS    Z11, Z15, Z11
+
+	// VCVTNEPS2BF16 Z11, Z11
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xdb
+	VMOVDQU16 Y11, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z12, Z14, Z12
+	VMINPS    Z12, Z15, Z12
+
+	// VCVTNEPS2BF16 Z12, Z12
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xe4
+	VMOVDQU16 Y12, (AX)
+	ADDQ      R11, AX
+	VMAXPS    Z13, Z14, Z13
+	VMINPS    Z13, Z15, Z13
+
+	// VCVTNEPS2BF16 Z13, Z13
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xed
+	VMOVDQU16 Y13, (AX)
+	ADDQ      R11, AX
+
+whole14:
+	MOVQ AX, 136(R8)
+	MOVQ $0x0000000e, DX
 
 stored:
 	MOVQ  DX, AX
 	IMULQ R9, AX
-	ADDQ  AX, 120(R8)
+	ADDQ  AX, 128(R8)
 	CMPL  104(R8), $0x02
 	JBE   next
 
@@ -24065,11 +28237,11 @@ next:
 TEXT ·grouped256Of4(SB), NOSPLIT, $0-8
 	MOVQ args+0(FP), R8
 	MOVQ (R8), AX
-	MOVQ AX, 120(R8)
-	MOVQ 40(R8), AX
 	MOVQ AX, 128(R8)
-	MOVQ 56(R8), AX
+	MOVQ 40(R8), AX
 	MOVQ AX, 136(R8)
+	MOVQ 56(R8), AX
+	MOVQ AX, 144(R8)
 	MOVQ 8(R8), R9
 
 block:
@@ -24101,7 +28273,7 @@ size:
 tap1:
 	MOVLQSX     (R15), R10
 	ADDQ        $0x04, R15
-	ADDQ        120(R8), R10
+	ADDQ        128(R8), R10
 	VMOVUPS     (DI), Y12
 	VMOVUPS     32(DI), Y13
 	VMOVSLDUP   (R10), Y14
@@ -24117,7 +28289,7 @@ tap1:
 	JNZ         tap1
 	MOVQ        72(R8), AX
 	VMOVUPS     (AX), Y12
-	MOVQ        136(R8), AX
+	MOVQ        144(R8), AX
 	MOVQ        64(R8), DX
 	VPERMPD     $0xb1, Y1, Y14
 	VADDPS      Y14, Y0, Y0
@@ -24126,19 +28298,19 @@ tap1:
 	JZ          added1
 	VADDPS      (AX), Y0, Y0
 	ADDQ        DX, AX
-	MOVQ        AX, 136(R8)
+	MOVQ        AX, 144(R8)
 
 added1:
 	VBROADCASTSS 112(R8), Y12
 	VBROADCASTSS 116(R8), Y13
-	MOVQ         128(R8), R10
+	MOVQ         136(R8), R10
 	MOVQ         48(R8), R11
 	MOVQ         R10, AX
 	VMAXPS       Y0, Y12, Y0
 	VMINPS       Y0, Y13, Y0
 	VMOVUPS      Y0, (AX)
 	ADDQ         R11, AX
-	MOVQ         AX, 128(R8)
+	MOVQ         AX, 136(R8)
 	MOVQ         $0x00000001, DX
 	JMP          stored
 
@@ -24151,7 +28323,7 @@ rows2:
 tap2:
 	MOVLQSX     (R15), R10
 	ADDQ        $0x04, R15
-	ADDQ        120(R8), R10
+	ADDQ        128(R8), R10
 	VMOVUPS     (DI), Y12
 	VMOVUPS     32(DI), Y13
 	VMOVSLDUP   (R10), Y14
@@ -24173,7 +28345,7 @@ tap2:
 	JNZ         tap2
 	MOVQ        72(R8), AX
 	VMOVUPS     (AX), Y12
-	MOVQ        136(R8), AX
+	MOVQ        144(R8), AX
 	MOVQ        64(R8), DX
 	VPERMPD     $0xb1, Y1, Y14
 	VADDPS      Y14, Y0, Y0
@@ -24187,12 +28359,12 @@ tap2:
 	ADDQ        DX, AX
 	VADDPS      (AX), Y2, Y2
 	ADDQ        DX, AX
-	MOVQ        AX, 136(R8)
+	MOVQ        AX, 144(R8)
 
 added2:
 	VBROADCASTSS 112(R8), Y12
 	VBROADCASTSS 116(R8), Y13
-	MOVQ         128(R8), R10
+	MOVQ         136(R8), R10
 	MOVQ         48(R8), R11
 	MOVQ         R10, AX
 	VMAXPS       Y0, Y12, Y0
@@ -24203,7 +28375,7 @@ added2:
 	VMINPS       Y2, Y13, Y2
 	VMOVUPS      Y2, (AX)
 	ADDQ         R11, AX
-	MOVQ         AX, 128(R8)
+	MOVQ         AX, 136(R8)
 	MOVQ         $0x00000002, DX
 	JMP          stored
 
@@ -24218,7 +28390,7 @@ rows3:
 tap3:
 	MOVLQSX     (R15), R10
 	ADDQ        $0x04, R15
-	ADDQ        120(R8), R10
+	ADDQ        128(R8), R10
 	VMOVUPS     (DI), Y12
 	VMOVUPS     32(DI), Y13
 	VMOVSLDUP   (R10), Y14
@@ -24246,7 +28418,7 @@ tap3:
 	JNZ         tap3
 	MOVQ        72(R8), AX
 	VMOVUPS     (AX), Y12
-	MOVQ        136(R8), AX
+	MOVQ        144(R8), AX
 	MOVQ        64(R8), DX
 	VPERMPD     $0xb1, Y1, Y14
 	VADDPS      Y14, Y0, Y0
@@ -24265,12 +28437,12 @@ tap3:
 	ADDQ        DX, AX
 	VADDPS      (AX), Y4, Y4
 	ADDQ        DX, AX
-	MOVQ        AX, 136(R8)
+	MOVQ        AX, 144(R8)
 
 added3:
 	VBROADCASTSS 112(R8), Y12
 	VBROADCASTSS 116(R8), Y13
-	MOVQ         128(R8), R10
+	MOVQ         136(R8), R10
 	MOVQ         48(R8), R11
 	MOVQ         R10, AX
 	VMAXPS       Y0, Y12, Y0
@@ -24285,7 +28457,7 @@ added3:
 	VMINPS       Y4, Y13, Y4
 	VMOVUPS      Y4, (AX)
 	ADDQ         R11, AX
-	MOVQ         AX, 128(R8)
+	MOVQ         AX, 136(R8)
 	MOVQ         $0x00000003, DX
 	JMP          stored
 
@@ -24302,7 +28474,7 @@ rows4:
 tap4:
 	MOVLQSX     (R15), R10
 	ADDQ        $0x04, R15
-	ADDQ        120(R8), R10
+	ADDQ        128(R8), R10
 	LEAQ        (R9)(R9*2), AX
 	LEAQ        (R10)(AX*1), R11
 	VMOVUPS     (DI), Y12
@@ -24338,7 +28510,7 @@ tap4:
 	JNZ         tap4
 	MOVQ        72(R8), AX
 	VMOVUPS     (AX), Y12
-	MOVQ        136(R8), AX
+	MOVQ        144(R8), AX
 	MOVQ        64(R8), DX
 	VPERMPD     $0xb1, Y1, Y14
 	VADDPS      Y14, Y0, Y0
@@ -24362,12 +28534,12 @@ tap4:
 	ADDQ        DX, AX
 	VADDPS      (AX), Y6, Y6
 	ADDQ        DX, AX
-	MOVQ        AX, 136(R8)
+	MOVQ        AX, 144(R8)
 
 added4:
 	VBROADCASTSS 112(R8), Y12
 	VBROADCASTSS 116(R8), Y13
-	MOVQ         128(R8), R10
+	MOVQ         136(R8), R10
 	MOVQ         48(R8), R11
 	MOVQ         R10, AX
 	VMAXPS       Y0, Y12, Y0
@@ -24386,7 +28558,7 @@ added4:
 	VMINPS       Y6, Y13, Y6
 	VMOVUPS      Y6, (AX)
 	ADDQ         R11, AX
-	MOVQ         AX, 128(R8)
+	MOVQ         AX, 136(R8)
 	MOVQ         $0x00000004, DX
 	JMP          stored
 
@@ -24405,7 +28577,7 @@ rows5:
 tap5:
 	MOVLQSX     (R15), R10
 	ADDQ        $0x04, R15
-	ADDQ        120(R8), R10
+	ADDQ        128(R8), R10
 	LEAQ        (R9)(R9*2), AX
 	LEAQ        (R10)(AX*1), R11
 	VMOVUPS     (DI), Y12
@@ -24447,7 +28619,7 @@ tap5:
 	JNZ         tap5
 	MOVQ        72(R8), AX
 	VMOVUPS     (AX), Y12
-	MOVQ        136(R8), AX
+	MOVQ        144(R8), AX
 	MOVQ        64(R8), DX
 	VPERMPD     $0xb1, Y1, Y14
 	VADDPS      Y14, Y0, Y0
@@ -24476,12 +28648,12 @@ tap5:
 	ADDQ        DX, AX
 	VADDPS      (AX), Y8, Y8
 	ADDQ        DX, AX
-	MOVQ        AX, 136(R8)
+	MOVQ        AX, 144(R8)
 
 added5:
 	VBROADCASTSS 112(R8), Y12
 	VBROADCASTSS 116(R8), Y13
-	MOVQ         128(R8), R10
+	MOVQ         136(R8), R10
 	MOVQ         48(R8), R11
 	MOVQ         R10, AX
 	VMAXPS       Y0, Y12, Y0
@@ -24504,7 +28676,7 @@ added5:
 	VMINPS       Y8, Y13, Y8
 	VMOVUPS      Y8, (AX)
 	ADDQ         R11, AX
-	MOVQ         AX, 128(R8)
+	MOVQ         AX, 136(R8)
 	MOVQ         $0x00000005, DX
 	JMP          stored
 
@@ -24525,7 +28697,7 @@ rows6:
 tap6:
 	MOVLQSX     (R15), R10
 	ADDQ        $0x04, R15
-	ADDQ        120(R8), R10
+	ADDQ        128(R8), R10
 	LEAQ        (R9)(R9*2), AX
 	LEAQ        (R10)(AX*1), R11
 	VMOVUPS     (DI), Y12
@@ -24573,7 +28745,7 @@ tap6:
 	JNZ         tap6
 	MOVQ        72(R8), AX
 	VMOVUPS     (AX), Y12
-	MOVQ        136(R8), AX
+	MOVQ        144(R8), AX
 	MOVQ        64(R8), DX
 	VPERMPD     $0xb1, Y1, Y14
 	VADDPS      Y14, Y0, Y0
@@ -24607,12 +28779,12 @@ tap6:
 	ADDQ        DX, AX
 	VADDPS      (AX), Y10, Y10
 	ADDQ        DX, AX
-	MOVQ        AX, 136(R8)
+	MOVQ        AX, 144(R8)
 
 added6:
 	VBROADCASTSS 112(R8), Y12
 	VBROADCASTSS 116(R8), Y13
-	MOVQ         128(R8), R10
+	MOVQ         136(R8), R10
 	MOVQ         48(R8), R11
 	MOVQ         R10, AX
 	VMAXPS       Y0, Y12, Y0
@@ -24639,13 +28811,13 @@ added6:
 	VMINPS       Y10, Y13, Y10
 	VMOVUPS      Y10, (AX)
 	ADDQ         R11, AX
-	MOVQ         AX, 128(R8)
+	MOVQ         AX, 136(R8)
 	MOVQ         $0x00000006, DX
 
 stored:
 	MOVQ  DX, AX
 	IMULQ R9, AX
-	ADDQ  AX, 120(R8)
+	ADDQ  AX, 128(R8)
 	CMPL  104(R8), $0x02
 	JBE   next
 
@@ -24841,11 +29013,11 @@ next:
 TEXT ·grouped256Of8(SB), NOSPLIT, $0-8
 	MOVQ args+0(FP), R8
 	MOVQ (R8), AX
-	MOVQ AX, 120(R8)
-	MOVQ 40(R8), AX
 	MOVQ AX, 128(R8)
-	MOVQ 56(R8), AX
+	MOVQ 40(R8), AX
 	MOVQ AX, 136(R8)
+	MOVQ 56(R8), AX
+	MOVQ AX, 144(R8)
 	MOVQ 8(R8), R9
 
 block:
@@ -24871,7 +29043,7 @@ size:
 tap1:
 	MOVLQSX     (R15), R10
 	ADDQ        $0x04, R15
-	ADDQ        120(R8), R10
+	ADDQ        128(R8), R10
 	VMOVUPS     (DI), Y8
 	VMOVUPS     32(DI), Y9
 	VMOVUPS     64(DI), Y10
@@ -24895,7 +29067,7 @@ tap1:
 	JNZ         tap1
 	MOVQ        72(R8), AX
 	VMOVUPS     (AX), Y8
-	MOVQ        136(R8), AX
+	MOVQ        144(R8), AX
 	MOVQ        64(R8), DX
 	VPERMPD     $0x93, Y1, Y12
 	VADDPS      Y12, Y0, Y0
@@ -24908,19 +29080,19 @@ tap1:
 	JZ          added1
 	VADDPS      (AX), Y0, Y0
 	ADDQ        DX, AX
-	MOVQ        AX, 136(R8)
+	MOVQ        AX, 144(R8)
 
 added1:
 	VBROADCASTSS 112(R8), Y8
 	VBROADCASTSS 116(R8), Y9
-	MOVQ         128(R8), R10
+	MOVQ         136(R8), R10
 	MOVQ         48(R8), R11
 	MOVQ         R10, AX
 	VMAXPS       Y0, Y8, Y0
 	VMINPS       Y0, Y9, Y0
 	VMOVUPS      Y0, (AX)
 	ADDQ         R11, AX
-	MOVQ         AX, 128(R8)
+	MOVQ         AX, 136(R8)
 	MOVQ         $0x00000001, DX
 	JMP          stored
 
@@ -24937,7 +29109,7 @@ rows2:
 tap2:
 	MOVLQSX     (R15), R10
 	ADDQ        $0x04, R15
-	ADDQ        120(R8), R10
+	ADDQ        128(R8), R10
 	VMOVUPS     (DI), Y8
 	VMOVUPS     32(DI), Y9
 	VMOVUPS     64(DI), Y10
@@ -24971,7 +29143,7 @@ tap2:
 	JNZ         tap2
 	MOVQ        72(R8), AX
 	VMOVUPS     (AX), Y8
-	MOVQ        136(R8), AX
+	MOVQ        144(R8), AX
 	MOVQ        64(R8), DX
 	VPERMPD     $0x93, Y1, Y12
 	VADDPS      Y12, Y0, Y0
@@ -24993,12 +29165,12 @@ tap2:
 	ADDQ        DX, AX
 	VADDPS      (AX), Y4, Y4
 	ADDQ        DX, AX
-	MOVQ        AX, 136(R8)
+	MOVQ        AX, 144(R8)
 
 added2:
 	VBROADCASTSS 112(R8), Y8
 	VBROADCASTSS 116(R8), Y9
-	MOVQ         128(R8), R10
+	MOVQ         136(R8), R10
 	MOVQ         48(R8), R11
 	MOVQ         R10, AX
 	VMAXPS       Y0, Y8, Y0
@@ -25009,13 +29181,13 @@ added2:
 	VMINPS       Y4, Y9, Y4
 	VMOVUPS      Y4, (AX)
 	ADDQ         R11, AX
-	MOVQ         AX, 128(R8)
+	MOVQ         AX, 136(R8)
 	MOVQ         $0x00000002, DX
 
 stored:
 	MOVQ  DX, AX
 	IMULQ R9, AX
-	ADDQ  AX, 120(R8)
+	ADDQ  AX, 128(R8)
 	CMPL  104(R8), $0x02
 	JBE   next
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/go-modelzoo/zoo/engine/internal/pages"
 	"github.com/go-modelzoo/zoo/engine/kernel"
+	"github.com/go-modelzoo/zoo/engine/kernel/cpu"
 )
 
 // winogradKernels says whether there is assembly for Winograd's method.
@@ -58,6 +59,18 @@ func winograd2Output512(args *outputArgs)
 
 //go:noescape
 func winograd4Output512(args *outputArgs)
+
+//go:noescape
+func winograd2InputBF16(args *inputArgs)
+
+//go:noescape
+func winograd4InputBF16(args *inputArgs)
+
+//go:noescape
+func winograd2OutputBF16(args *outputArgs)
+
+//go:noescape
+func winograd4OutputBF16(args *outputArgs)
 
 //go:noescape
 func winograd2Input256(args *inputArgs)
@@ -139,6 +152,8 @@ type winogradCall struct {
 	bands  int // ranges of tiles
 	parts  int // ranges of panels
 	group  int // panels whose products are kept at a time
+	// What the kernels read and write: float32, or bfloat16 where the maps are and there are kernels for it.
+	from, to kernel.Format
 
 	// Sizes in bytes.
 	inputRow, inputPoint     int // transformed inputs: [point][tile][channel]
@@ -147,7 +162,7 @@ type winogradCall struct {
 }
 
 func (c *winogradConv) bind(spec *ConvSpec, src, dst kernel.Map, residual *kernel.Map, workers int) runner {
-	v := &winogradCall{winogradConv: c, top: spec.PadTop, left: spec.PadLeft}
+	v := &winogradCall{winogradConv: c, top: spec.PadTop, left: spec.PadLeft, from: c.format(&src), to: c.format(&dst)}
 	v.tilesH, v.tilesW = (dst.H+c.m-1)/c.m, (dst.W+c.m-1)/c.m
 	v.all = dst.N * v.tilesH * v.tilesW
 	v.inputRow = oddLines(c.vectors * c.size.lanes * 4)
@@ -179,6 +194,14 @@ func (c *winogradConv) bind(spec *ConvSpec, src, dst kernel.Map, residual *kerne
 	v.patch = align64(c.points * c.spec.In * 4)
 	v.outPatch = c.m * c.m * v.productRow
 	return v
+}
+
+// format returns how the kernels take the values of a map.
+func (c *winogradConv) format(m *kernel.Map) kernel.Format {
+	if m.Format == kernel.BF16 && c.spec.Tier >= cpu.AVX512 && cpu.HasBF16() {
+		return kernel.BF16
+	}
+	return kernel.F32
 }
 
 // taskCycles estimates what a task takes; input and product are bytes of scratch memory.
@@ -246,37 +269,67 @@ func (v *winogradCall) tile(t int) (image, y, x int) {
 
 // input transforms the input of tiles [first, last).
 func (v *winogradCall) input(src *kernel.Map, inputs, patch []byte, temp unsafe.Pointer, first, last int) {
-	channels := v.spec.In
-	padded := floats(patch)
-	args := inputArgs{point: v.inputPoint, temp: temp, mask: v.size.lastMask(channels)}
+	size := v.from.Size()
+	pixel := v.spec.In * size // of a patch
+	args := inputArgs{point: v.inputPoint, temp: temp, vectors: v.vectors, mask: v.size.lastMask(v.spec.In)}
 	for t := first; t < last; t++ {
 		image, y, x := v.tile(t)
 		y, x = y-v.top, x-v.left
 		at := src.Off + image*src.Image + y*src.Row + x*src.Pixel
-		if y >= 0 && x >= 0 && y+v.n <= src.H && x+v.n <= src.W && src.Format == kernel.F32 {
-			args.src, args.row, args.pixel = unsafe.Pointer(&src.F32[at]), src.Row*4, src.Pixel*4
+		if y >= 0 && x >= 0 && y+v.n <= src.H && x+v.n <= src.W && src.Format == v.from {
+			args.src, _ = planes(src, at)
+			args.row, args.pixel = src.Row*size, src.Pixel*size
 		} else {
-			args.src, args.row, args.pixel = unsafe.Pointer(&padded[0]), v.n*channels*4, channels*4
+			args.src, args.row, args.pixel = unsafe.Pointer(&patch[0]), v.n*pixel, pixel
+			left, right := max(0, -x), max(0, min(v.n, src.W-x)) // columns that there are
 			for i := range v.n {
-				for j := range v.n {
-					to := padded[(i*v.n+j)*channels:][:channels]
-					if y+i < 0 || y+i >= src.H || x+j < 0 || x+j >= src.W {
-						clear(to)
-					} else {
-						loadAll(to, src, at+i*src.Row+j*src.Pixel)
-					}
+				row := patch[i*args.row:][:args.row]
+				if y+i < 0 || y+i >= src.H || left >= right {
+					clear(row)
+					continue
+				}
+				clear(row[:left*pixel])
+				clear(row[right*pixel:])
+				for j := left; j < right; j++ {
+					readPixel(row[j*pixel:][:pixel], v.from, src, at+i*src.Row+j*src.Pixel)
 				}
 			}
 		}
 		args.dst = unsafe.Pointer(&inputs[(t-first)*v.inputRow])
-		args.vectors = v.vectors
-		args.transform(v.size, v.m)
+		args.transform(v.size, v.m, v.from)
 	}
 }
 
-// transform calls the kernel for tiles of m×m outputs.
-func (a *inputArgs) transform(s productSize, m int) {
+// readPixel copies values of a map to memory, in its format or as float32.
+func readPixel(to []byte, format kernel.Format, m *kernel.Map, at int) {
+	if format == kernel.BF16 {
+		copy(words(to), m.Hi[at:])
+	} else {
+		loadAll(floats(to), m, at)
+	}
+}
+
+// writePixel is readPixel the other way.
+func writePixel(m *kernel.Map, at int, from []byte, format kernel.Format) {
+	if format == kernel.BF16 {
+		copy(m.Hi[at:], words(from))
+	} else {
+		store(m, at, floats(from))
+	}
+}
+
+// words views memory that is aligned to it as words of 16 bits.
+func words(b []byte) []uint16 {
+	return unsafe.Slice((*uint16)(unsafe.Pointer(unsafe.SliceData(b))), len(b)/2)
+}
+
+// transform calls the kernel for tiles of m×m outputs and maps of a format.
+func (a *inputArgs) transform(s productSize, m int, f kernel.Format) {
 	switch {
+	case f == kernel.BF16 && m == 4:
+		winograd4InputBF16(a)
+	case f == kernel.BF16:
+		winograd2InputBF16(a)
 	case s == products512 && m == 4:
 		winograd4Input512(a)
 	case s == products512:
@@ -288,9 +341,13 @@ func (a *inputArgs) transform(s productSize, m int) {
 	}
 }
 
-// transform calls the kernel for tiles of m×m outputs.
-func (a *outputArgs) transform(s productSize, m int) {
+// transform calls the kernel for tiles of m×m outputs and maps of a format.
+func (a *outputArgs) transform(s productSize, m int, f kernel.Format) {
 	switch {
+	case f == kernel.BF16 && m == 4:
+		winograd4OutputBF16(a)
+	case f == kernel.BF16:
+		winograd2OutputBF16(a)
 	case s == products512 && m == 4:
 		winograd4Output512(a)
 	case s == products512:
@@ -335,7 +392,11 @@ func (v *winogradCall) output(dst, residual *kernel.Map, products, outPatch, res
 	channels := min(to*v.size.panel(), v.spec.Out) - channel
 	args := outputArgs{point: v.productPoint, temp: temp, activation: int(v.spec.Activation), mask: v.size.lastMask(channels)}
 	args.low, args.high = bounds(v.spec.Activation)
-	out, res := floats(outPatch), floats(resPatch)
+	args.vectors = (channels + v.size.lanes - 1) / v.size.lanes
+	args.bias = &v.bias[channel]
+	size := v.to.Size()
+	pixel := channels * size // of a patch
+	row := v.m * pixel
 	for t := first; t < last; t++ {
 		image, y, x := v.tile(t)
 		rows, columns := min(v.m, dst.H-y), min(v.m, dst.W-x)
@@ -344,32 +405,32 @@ func (v *winogradCall) output(dst, residual *kernel.Map, products, outPatch, res
 		if residual != nil {
 			resAt = residual.Off + image*residual.Image + y*residual.Row + x*residual.Pixel + channel
 		}
-		whole := rows == v.m && columns == v.m && dst.Format == kernel.F32 && (residual == nil || residual.Format == kernel.F32)
+		whole := rows == v.m && columns == v.m && dst.Format == v.to
 		if whole {
-			args.dst, args.row, args.pixel = unsafe.Pointer(&dst.F32[at]), dst.Row*4, dst.Pixel*4
+			args.dst, _ = planes(dst, at)
+			args.row, args.pixel = dst.Row*size, dst.Pixel*size
 			if residual != nil {
-				args.res, args.resRow, args.resPixel = unsafe.Pointer(&residual.F32[resAt]), residual.Row*4, residual.Pixel*4
+				args.res, _ = planes(residual, resAt)
+				args.resRow, args.resPixel = residual.Row*size, residual.Pixel*size
 			}
 		} else {
-			args.dst, args.row, args.pixel = unsafe.Pointer(&out[0]), v.m*channels*4, channels*4
+			args.dst, args.row, args.pixel = unsafe.Pointer(&outPatch[0]), row, pixel
 			if residual != nil {
-				clear(res[:v.m*v.m*channels])
+				clear(resPatch[:v.m*row])
 				for i := range rows {
 					for j := range columns {
-						loadAll(res[(i*v.m+j)*channels:][:channels], residual, resAt+i*residual.Row+j*residual.Pixel)
+						readPixel(resPatch[i*row+j*pixel:][:pixel], v.to, residual, resAt+i*residual.Row+j*residual.Pixel)
 					}
 				}
-				args.res, args.resRow, args.resPixel = unsafe.Pointer(&res[0]), v.m*channels*4, channels*4
+				args.res, args.resRow, args.resPixel = unsafe.Pointer(&resPatch[0]), row, pixel
 			}
 		}
 		args.src = unsafe.Pointer(&products[(t-first)*v.productRow])
-		args.bias = &v.bias[channel]
-		args.vectors = (channels + v.size.lanes - 1) / v.size.lanes
-		args.transform(v.size, v.m)
+		args.transform(v.size, v.m, v.to)
 		if !whole {
 			for i := range rows {
 				for j := range columns {
-					store(dst, at+i*dst.Row+j*dst.Pixel, out[(i*v.m+j)*channels:][:channels])
+					writePixel(dst, at+i*dst.Row+j*dst.Pixel, outPatch[i*row+j*pixel:][:pixel], v.to)
 				}
 			}
 		}

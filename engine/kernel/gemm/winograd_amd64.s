@@ -7904,3 +7904,3449 @@ next:
 	JNZ  vector
 	VZEROUPPER
 	RET
+
+// func winograd2InputBF16(args *byte)
+// Requires: AVX, AVX512F
+TEXT ·winograd2InputBF16(SB), NOSPLIT, $0-8
+	MOVQ args+0(FP), R8
+	MOVQ (R8), R9
+	MOVQ 8(R8), R10
+	MOVQ 16(R8), R11
+	MOVQ 32(R8), R12
+	MOVQ 24(R8), DI
+	MOVQ 56(R8), SI
+	MOVQ 40(R8), CX
+	LEAQ (R11)(R11*2), R14
+	LEAQ (R11)(R11*4), R15
+
+vector:
+	CMPQ   CX, $0x01
+	JEQ    last
+	KXNORW K1, K1, K1
+	JMP    masked
+
+last:
+	MOVQ  48(R8), AX
+	KMOVW AX, K1
+
+masked:
+	MOVQ        R9, R13
+	VPMOVZXWD.Z (R13), K1, Z0
+	VPSLLD      $0x10, Z0, Z0
+	VPMOVZXWD.Z (R13)(R11*1), K1, Z1
+	VPSLLD      $0x10, Z1, Z1
+	VPMOVZXWD.Z (R13)(R11*2), K1, Z2
+	VPSLLD      $0x10, Z2, Z2
+	VPMOVZXWD.Z (R13)(R14*1), K1, Z3
+	VPSLLD      $0x10, Z3, Z3
+	VSUBPS      Z2, Z0, Z4
+	VADDPS      Z2, Z1, Z5
+	VSUBPS      Z1, Z2, Z6
+	VSUBPS      Z3, Z1, Z7
+	VMOVUPS     Z4, (SI)
+	VMOVUPS     Z5, 256(SI)
+	VMOVUPS     Z6, 512(SI)
+	VMOVUPS     Z7, 768(SI)
+	ADDQ        R10, R13
+	VPMOVZXWD.Z (R13), K1, Z0
+	VPSLLD      $0x10, Z0, Z0
+	VPMOVZXWD.Z (R13)(R11*1), K1, Z1
+	VPSLLD      $0x10, Z1, Z1
+	VPMOVZXWD.Z (R13)(R11*2), K1, Z2
+	VPSLLD      $0x10, Z2, Z2
+	VPMOVZXWD.Z (R13)(R14*1), K1, Z3
+	VPSLLD      $0x10, Z3, Z3
+	VSUBPS      Z2, Z0, Z4
+	VADDPS      Z2, Z1, Z5
+	VSUBPS      Z1, Z2, Z6
+	VSUBPS      Z3, Z1, Z7
+	VMOVUPS     Z4, 64(SI)
+	VMOVUPS     Z5, 320(SI)
+	VMOVUPS     Z6, 576(SI)
+	VMOVUPS     Z7, 832(SI)
+	ADDQ        R10, R13
+	VPMOVZXWD.Z (R13), K1, Z0
+	VPSLLD      $0x10, Z0, Z0
+	VPMOVZXWD.Z (R13)(R11*1), K1, Z1
+	VPSLLD      $0x10, Z1, Z1
+	VPMOVZXWD.Z (R13)(R11*2), K1, Z2
+	VPSLLD      $0x10, Z2, Z2
+	VPMOVZXWD.Z (R13)(R14*1), K1, Z3
+	VPSLLD      $0x10, Z3, Z3
+	VSUBPS      Z2, Z0, Z4
+	VADDPS      Z2, Z1, Z5
+	VSUBPS      Z1, Z2, Z6
+	VSUBPS      Z3, Z1, Z7
+	VMOVUPS     Z4, 128(SI)
+	VMOVUPS     Z5, 384(SI)
+	VMOVUPS     Z6, 640(SI)
+	VMOVUPS     Z7, 896(SI)
+	ADDQ        R10, R13
+	VPMOVZXWD.Z (R13), K1, Z0
+	VPSLLD      $0x10, Z0, Z0
+	VPMOVZXWD.Z (R13)(R11*1), K1, Z1
+	VPSLLD      $0x10, Z1, Z1
+	VPMOVZXWD.Z (R13)(R11*2), K1, Z2
+	VPSLLD      $0x10, Z2, Z2
+	VPMOVZXWD.Z (R13)(R14*1), K1, Z3
+	VPSLLD      $0x10, Z3, Z3
+	VSUBPS      Z2, Z0, Z4
+	VADDPS      Z2, Z1, Z5
+	VSUBPS      Z1, Z2, Z6
+	VSUBPS      Z3, Z1, Z7
+	VMOVUPS     Z4, 192(SI)
+	VMOVUPS     Z5, 448(SI)
+	VMOVUPS     Z6, 704(SI)
+	VMOVUPS     Z7, 960(SI)
+	MOVQ        DI, R13
+	VMOVUPS     (SI), Z0
+	VMOVUPS     64(SI), Z1
+	VMOVUPS     128(SI), Z2
+	VMOVUPS     192(SI), Z3
+	VSUBPS      Z2, Z0, Z4
+	VADDPS      Z2, Z1, Z5
+	VSUBPS      Z1, Z2, Z6
+	VSUBPS      Z3, Z1, Z7
+	VMOVUPS     Z4, (R13)
+	ADDQ        R12, R13
+	VMOVUPS     Z5, (R13)
+	ADDQ        R12, R13
+	VMOVUPS     Z6, (R13)
+	ADDQ        R12, R13
+	VMOVUPS     Z7, (R13)
+	ADDQ        R12, R13
+	VMOVUPS     256(SI), Z0
+	VMOVUPS     320(SI), Z1
+	VMOVUPS     384(SI), Z2
+	VMOVUPS     448(SI), Z3
+	VSUBPS      Z2, Z0, Z4
+	VADDPS      Z2, Z1, Z5
+	VSUBPS      Z1, Z2, Z6
+	VSUBPS      Z3, Z1, Z7
+	VMOVUPS     Z4, (R13)
+	ADDQ        R12, R13
+	VMOVUPS     Z5, (R13)
+	ADDQ        R12, R13
+	VMOVUPS     Z6, (R13)
+	ADDQ        R12, R13
+	VMOVUPS     Z7, (R13)
+	ADDQ        R12, R13
+	VMOVUPS     512(SI), Z0
+	VMOVUPS     576(SI), Z1
+	VMOVUPS     640(SI), Z2
+	VMOVUPS     704(SI), Z3
+	VSUBPS      Z2, Z0, Z4
+	VADDPS      Z2, Z1, Z5
+	VSUBPS      Z1, Z2, Z6
+	VSUBPS      Z3, Z1, Z7
+	VMOVUPS     Z4, (R13)
+	ADDQ        R12, R13
+	VMOVUPS     Z5, (R13)
+	ADDQ        R12, R13
+	VMOVUPS     Z6, (R13)
+	ADDQ        R12, R13
+	VMOVUPS     Z7, (R13)
+	ADDQ        R12, R13
+	VMOVUPS     768(SI), Z0
+	VMOVUPS     832(SI), Z1
+	VMOVUPS     896(SI), Z2
+	VMOVUPS     960(SI), Z3
+	VSUBPS      Z2, Z0, Z4
+	VADDPS      Z2, Z1, Z5
+	VSUBPS      Z1, Z2, Z6
+	VSUBPS      Z3, Z1, Z7
+	VMOVUPS     Z4, (R13)
+	ADDQ        R12, R13
+	VMOVUPS     Z5, (R13)
+	ADDQ        R12, R13
+	VMOVUPS     Z6, (R13)
+	ADDQ        R12, R13
+	VMOVUPS     Z7, (R13)
+	ADDQ        R12, R13
+	ADDQ        $0x20, R9
+	ADDQ        $0x40, DI
+	DECQ        CX
+	JNZ         vector
+	VZEROUPPER
+	RET
+
+// func winograd2OutputBF16(args *byte)
+// Requires: AVX, AVX512BW, AVX512DQ, AVX512F, AVX512VL
+TEXT ·winograd2OutputBF16(SB), NOSPLIT, $0-8
+	MOVQ         args+0(FP), R8
+	MOVQ         (R8), R9
+	MOVQ         8(R8), R12
+	MOVQ         16(R8), DI
+	MOVQ         24(R8), R10
+	MOVQ         32(R8), R11
+	MOVQ         40(R8), DX
+	MOVQ         48(R8), BX
+	MOVQ         56(R8), R15
+	MOVQ         88(R8), SI
+	MOVQ         72(R8), CX
+	MOVQ         64(R8), AX
+	MOVQ         AX, 112(R8)
+	VBROADCASTSS 104(R8), Z12
+	VBROADCASTSS 108(R8), Z13
+
+vector:
+	CMPQ   CX, $0x01
+	JEQ    last
+	KXNORW K1, K1, K1
+	JMP    masked
+
+last:
+	MOVQ  80(R8), AX
+	KMOVW AX, K1
+
+masked:
+	MOVQ        R9, R13
+	VMOVUPS     (R13), Z0
+	ADDQ        R12, R13
+	VMOVUPS     (R13), Z1
+	ADDQ        R12, R13
+	VMOVUPS     (R13), Z2
+	ADDQ        R12, R13
+	VMOVUPS     (R13), Z3
+	ADDQ        R12, R13
+	VADDPS      Z2, Z1, Z8
+	VSUBPS      Z2, Z1, Z9
+	VADDPS      Z0, Z8, Z8
+	VSUBPS      Z3, Z9, Z9
+	VMOVUPS     Z8, (SI)
+	VMOVUPS     Z9, 256(SI)
+	VMOVUPS     (R13), Z0
+	ADDQ        R12, R13
+	VMOVUPS     (R13), Z1
+	ADDQ        R12, R13
+	VMOVUPS     (R13), Z2
+	ADDQ        R12, R13
+	VMOVUPS     (R13), Z3
+	ADDQ        R12, R13
+	VADDPS      Z2, Z1, Z8
+	VSUBPS      Z2, Z1, Z9
+	VADDPS      Z0, Z8, Z8
+	VSUBPS      Z3, Z9, Z9
+	VMOVUPS     Z8, 64(SI)
+	VMOVUPS     Z9, 320(SI)
+	VMOVUPS     (R13), Z0
+	ADDQ        R12, R13
+	VMOVUPS     (R13), Z1
+	ADDQ        R12, R13
+	VMOVUPS     (R13), Z2
+	ADDQ        R12, R13
+	VMOVUPS     (R13), Z3
+	ADDQ        R12, R13
+	VADDPS      Z2, Z1, Z8
+	VSUBPS      Z2, Z1, Z9
+	VADDPS      Z0, Z8, Z8
+	VSUBPS      Z3, Z9, Z9
+	VMOVUPS     Z8, 128(SI)
+	VMOVUPS     Z9, 384(SI)
+	VMOVUPS     (R13), Z0
+	ADDQ        R12, R13
+	VMOVUPS     (R13), Z1
+	ADDQ        R12, R13
+	VMOVUPS     (R13), Z2
+	ADDQ        R12, R13
+	VMOVUPS     (R13), Z3
+	ADDQ        R12, R13
+	VADDPS      Z2, Z1, Z8
+	VSUBPS      Z2, Z1, Z9
+	VADDPS      Z0, Z8, Z8
+	VSUBPS      Z3, Z9, Z9
+	VMOVUPS     Z8, 192(SI)
+	VMOVUPS     Z9, 448(SI)
+	MOVQ        112(R8), AX
+	VMOVUPS     (AX), Z14
+	ADDQ        $0x40, AX
+	MOVQ        AX, 112(R8)
+	MOVQ        DI, R13
+	MOVQ        DX, R14
+	VMOVUPS     (SI), Z0
+	VMOVUPS     64(SI), Z1
+	VMOVUPS     128(SI), Z2
+	VMOVUPS     192(SI), Z3
+	VADDPS      Z2, Z1, Z8
+	VSUBPS      Z2, Z1, Z9
+	VADDPS      Z0, Z8, Z8
+	VSUBPS      Z3, Z9, Z9
+	VADDPS      Z14, Z8, Z8
+	VADDPS      Z14, Z9, Z9
+	TESTQ       DX, DX
+	JZ          row0
+	MOVQ        R14, AX
+	VPMOVZXWD.Z (AX), K1, Z7
+	VPSLLD      $0x10, Z7, Z7
+	VADDPS      Z7, Z8, Z8
+	ADDQ        R15, AX
+	VPMOVZXWD.Z (AX), K1, Z7
+	VPSLLD      $0x10, Z7, Z7
+	VADDPS      Z7, Z9, Z9
+	ADDQ        BX, R14
+
+row0:
+	CMPL   96(R8), $0x02
+	JA     row0_act3
+	VMAXPS Z8, Z12, Z8
+	VMAXPS Z9, Z12, Z9
+	VMINPS Z8, Z13, Z8
+	VMINPS Z9, Z13, Z9
+	JMP    row0_actdone
+
+row0_act3:
+	CMPL         96(R8), $0x03
+	JNE          row0_act4
+	VMOVAPS      Z8, Z3
+	VADDPS.BCST  constants<>+16(SB), Z8, Z8
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z8, Z2, Z8
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z8, Z2, Z8
+	VMULPS.BCST  constants<>+24(SB), Z8, Z8
+	VMULPS       Z3, Z8, Z8
+	VMOVAPS      Z9, Z3
+	VADDPS.BCST  constants<>+16(SB), Z9, Z9
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z9, Z2, Z9
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z9, Z2, Z9
+	VMULPS.BCST  constants<>+24(SB), Z9, Z9
+	VMULPS       Z3, Z9, Z9
+	JMP          row0_actdone
+
+row0_act4:
+	CMPL         96(R8), $0x04
+	JNE          row0_act5
+	VADDPS.BCST  constants<>+16(SB), Z8, Z8
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z8, Z2, Z8
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z8, Z2, Z8
+	VMULPS.BCST  constants<>+24(SB), Z8, Z8
+	VADDPS.BCST  constants<>+16(SB), Z9, Z9
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z9, Z2, Z9
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z9, Z2, Z9
+	VMULPS.BCST  constants<>+24(SB), Z9, Z9
+	JMP          row0_actdone
+
+row0_act5:
+	CMPL             96(R8), $0x05
+	JNE              row0_act6
+	VMOVAPS          Z8, Z4
+	VMULPS.BCST      constants<>+44(SB), Z8, Z8
+	VBROADCASTSS     constants<>+52(SB), Z5
+	VMINPS           Z8, Z5, Z8
+	VREDUCEPS        $0x09, Z8, Z2
+	VBROADCASTSS     constants<>+120(SB), Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
+	VSCALEFPS        Z8, Z3, Z8
+	VADDPS.BCST      constants<>+8(SB), Z8, Z8
+	VRCP14PS         Z8, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z8, Z3, Z5
+	VMULPS           Z5, Z3, Z8
+	VMULPS           Z4, Z8, Z8
+	VMOVAPS          Z9, Z4
+	VMULPS.BCST      constants<>+44(SB), Z9, Z9
+	VBROADCASTSS     constants<>+52(SB), Z5
+	VMINPS           Z9, Z5, Z9
+	VREDUCEPS        $0x09, Z9, Z2
+	VBROADCASTSS     constants<>+120(SB), Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
+	VSCALEFPS        Z9, Z3, Z9
+	VADDPS.BCST      constants<>+8(SB), Z9, Z9
+	VRCP14PS         Z9, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z9, Z3, Z5
+	VMULPS           Z5, Z3, Z9
+	VMULPS           Z4, Z9, Z9
+	JMP              row0_actdone
+
+row0_act6:
+	CMPL             96(R8), $0x06
+	JNE              row0_act7
+	VMULPS.BCST      constants<>+44(SB), Z8, Z8
+	VBROADCASTSS     constants<>+52(SB), Z5
+	VMINPS           Z8, Z5, Z8
+	VREDUCEPS        $0x09, Z8, Z2
+	VBROADCASTSS     constants<>+120(SB), Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
+	VSCALEFPS        Z8, Z3, Z8
+	VADDPS.BCST      constants<>+8(SB), Z8, Z8
+	VRCP14PS         Z8, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z8, Z3, Z5
+	VMULPS           Z5, Z3, Z8
+	VMULPS.BCST      constants<>+44(SB), Z9, Z9
+	VBROADCASTSS     constants<>+52(SB), Z5
+	VMINPS           Z9, Z5, Z9
+	VREDUCEPS        $0x09, Z9, Z2
+	VBROADCASTSS     constants<>+120(SB), Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
+	VSCALEFPS        Z9, Z3, Z9
+	VADDPS.BCST      constants<>+8(SB), Z9, Z9
+	VRCP14PS         Z9, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z9, Z3, Z5
+	VMULPS           Z5, Z3, Z9
+	JMP              row0_actdone
+
+row0_act7:
+	CMPL             96(R8), $0x07
+	JNE              row0_act8
+	VMAXPS.BCST      constants<>+56(SB), Z8, Z2
+	VMINPS.BCST      constants<>+60(SB), Z2, Z2
+	VMULPS           Z2, Z2, Z3
+	VBROADCASTSS     constants<>+28(SB), Z4
+	VFMADD132PS.BCST constants<>+64(SB), Z4, Z3
+	VBROADCASTSS     constants<>+176(SB), Z4
+	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+124(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VCMPPS           $0x06, Z5, Z8, K5
+	VMULPS.Z         Z4, Z8, K5, Z8
+	VMAXPS.BCST      constants<>+56(SB), Z9, Z2
+	VMINPS.BCST      constants<>+60(SB), Z2, Z2
+	VMULPS           Z2, Z2, Z3
+	VBROADCASTSS     constants<>+28(SB), Z4
+	VFMADD132PS.BCST constants<>+64(SB), Z4, Z3
+	VBROADCASTSS     constants<>+176(SB), Z4
+	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+124(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VCMPPS           $0x06, Z5, Z9, K5
+	VMULPS.Z         Z4, Z9, K5, Z9
+	JMP              row0_actdone
+
+row0_act8:
+	VADDPS           Z8, Z8, Z8
+	VMULPS.BCST      constants<>+44(SB), Z8, Z8
+	VBROADCASTSS     constants<>+52(SB), Z5
+	VMINPS           Z8, Z5, Z8
+	VREDUCEPS        $0x09, Z8, Z2
+	VBROADCASTSS     constants<>+120(SB), Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
+	VSCALEFPS        Z8, Z3, Z8
+	VADDPS.BCST      constants<>+8(SB), Z8, Z8
+	VRCP14PS         Z8, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z8, Z3, Z5
+	VMULPS           Z5, Z3, Z8
+	VADDPS           Z8, Z8, Z8
+	VADDPS.BCST      constants<>+28(SB), Z8, Z8
+	VADDPS           Z9, Z9, Z9
+	VMULPS.BCST      constants<>+44(SB), Z9, Z9
+	VBROADCASTSS     constants<>+52(SB), Z5
+	VMINPS           Z9, Z5, Z9
+	VREDUCEPS        $0x09, Z9, Z2
+	VBROADCASTSS     constants<>+120(SB), Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
+	VSCALEFPS        Z9, Z3, Z9
+	VADDPS.BCST      constants<>+8(SB), Z9, Z9
+	VRCP14PS         Z9, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z9, Z3, Z5
+	VMULPS           Z5, Z3, Z9
+	VADDPS           Z9, Z9, Z9
+	VADDPS.BCST      constants<>+28(SB), Z9, Z9
+
+row0_actdone:
+	MOVQ R13, AX
+
+	// VCVTNEPS2BF16 Z8, Z8
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Y8, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNEPS2BF16 Z9, Z9
+	BYTE        $0x62
+	BYTE        $0x52
+	BYTE        $0x7e
+	BYTE        $0x48
+	BYTE        $0x72
+	BYTE        $0xc9
+	VMOVDQU16   Y9, K1, (AX)
+	ADDQ        R10, R13
+	VMOVUPS     256(SI), Z0
+	VMOVUPS     320(SI), Z1
+	VMOVUPS     384(SI), Z2
+	VMOVUPS     448(SI), Z3
+	VADDPS      Z2, Z1, Z8
+	VSUBPS      Z2, Z1, Z9
+	VADDPS      Z0, Z8, Z8
+	VSUBPS      Z3, Z9, Z9
+	VADDPS      Z14, Z8, Z8
+	VADDPS      Z14, Z9, Z9
+	TESTQ       DX, DX
+	JZ          row1
+	MOVQ        R14, AX
+	VPMOVZXWD.Z (AX), K1, Z7
+	VPSLLD      $0x10, Z7, Z7
+	VADDPS      Z7, Z8, Z8
+	ADDQ        R15, AX
+	VPMOVZXWD.Z (AX), K1, Z7
+	VPSLLD      $0x10, Z7, Z7
+	VADDPS      Z7, Z9, Z9
+	ADDQ        BX, R14
+
+row1:
+	CMPL   96(R8), $0x02
+	JA     row1_act3
+	VMAXPS Z8, Z12, Z8
+	VMAXPS Z9, Z12, Z9
+	VMINPS Z8, Z13, Z8
+	VMINPS Z9, Z13, Z9
+	JMP    row1_actdone
+
+row1_act3:
+	CMPL         96(R8), $0x03
+	JNE          row1_act4
+	VMOVAPS      Z8, Z3
+	VADDPS.BCST  constants<>+16(SB), Z8, Z8
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z8, Z2, Z8
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z8, Z2, Z8
+	VMULPS.BCST  constants<>+24(SB), Z8, Z8
+	VMULPS       Z3, Z8, Z8
+	VMOVAPS      Z9, Z3
+	VADDPS.BCST  constants<>+16(SB), Z9, Z9
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z9, Z2, Z9
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z9, Z2, Z9
+	VMULPS.BCST  constants<>+24(SB), Z9, Z9
+	VMULPS       Z3, Z9, Z9
+	JMP          row1_actdone
+
+row1_act4:
+	CMPL         96(R8), $0x04
+	JNE          row1_act5
+	VADDPS.BCST  constants<>+16(SB), Z8, Z8
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z8, Z2, Z8
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z8, Z2, Z8
+	VMULPS.BCST  constants<>+24(SB), Z8, Z8
+	VADDPS.BCST  constants<>+16(SB), Z9, Z9
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z9, Z2, Z9
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z9, Z2, Z9
+	VMULPS.BCST  constants<>+24(SB), Z9, Z9
+	JMP          row1_actdone
+
+row1_act5:
+	CMPL             96(R8), $0x05
+	JNE              row1_act6
+	VMOVAPS          Z8, Z4
+	VMULPS.BCST      constants<>+44(SB), Z8, Z8
+	VBROADCASTSS     constants<>+52(SB), Z5
+	VMINPS           Z8, Z5, Z8
+	VREDUCEPS        $0x09, Z8, Z2
+	VBROADCASTSS     constants<>+120(SB), Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
+	VSCALEFPS        Z8, Z3, Z8
+	VADDPS.BCST      constants<>+8(SB), Z8, Z8
+	VRCP14PS         Z8, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z8, Z3, Z5
+	VMULPS           Z5, Z3, Z8
+	VMULPS           Z4, Z8, Z8
+	VMOVAPS          Z9, Z4
+	VMULPS.BCST      constants<>+44(SB), Z9, Z9
+	VBROADCASTSS     constants<>+52(SB), Z5
+	VMINPS           Z9, Z5, Z9
+	VREDUCEPS        $0x09, Z9, Z2
+	VBROADCASTSS     constants<>+120(SB), Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
+	VSCALEFPS        Z9, Z3, Z9
+	VADDPS.BCST      constants<>+8(SB), Z9, Z9
+	VRCP14PS         Z9, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z9, Z3, Z5
+	VMULPS           Z5, Z3, Z9
+	VMULPS           Z4, Z9, Z9
+	JMP              row1_actdone
+
+row1_act6:
+	CMPL             96(R8), $0x06
+	JNE              row1_act7
+	VMULPS.BCST      constants<>+44(SB), Z8, Z8
+	VBROADCASTSS     constants<>+52(SB), Z5
+	VMINPS           Z8, Z5, Z8
+	VREDUCEPS        $0x09, Z8, Z2
+	VBROADCASTSS     constants<>+120(SB), Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
+	VSCALEFPS        Z8, Z3, Z8
+	VADDPS.BCST      constants<>+8(SB), Z8, Z8
+	VRCP14PS         Z8, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z8, Z3, Z5
+	VMULPS           Z5, Z3, Z8
+	VMULPS.BCST      constants<>+44(SB), Z9, Z9
+	VBROADCASTSS     constants<>+52(SB), Z5
+	VMINPS           Z9, Z5, Z9
+	VREDUCEPS        $0x09, Z9, Z2
+	VBROADCASTSS     constants<>+120(SB), Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
+	VSCALEFPS        Z9, Z3, Z9
+	VADDPS.BCST      constants<>+8(SB), Z9, Z9
+	VRCP14PS         Z9, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z9, Z3, Z5
+	VMULPS           Z5, Z3, Z9
+	JMP              row1_actdone
+
+row1_act7:
+	CMPL             96(R8), $0x07
+	JNE              row1_act8
+	VMAXPS.BCST      constants<>+56(SB), Z8, Z2
+	VMINPS.BCST      constants<>+60(SB), Z2, Z2
+	VMULPS           Z2, Z2, Z3
+	VBROADCASTSS     constants<>+28(SB), Z4
+	VFMADD132PS.BCST constants<>+64(SB), Z4, Z3
+	VBROADCASTSS     constants<>+176(SB), Z4
+	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+124(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VCMPPS           $0x06, Z5, Z8, K5
+	VMULPS.Z         Z4, Z8, K5, Z8
+	VMAXPS.BCST      constants<>+56(SB), Z9, Z2
+	VMINPS.BCST      constants<>+60(SB), Z2, Z2
+	VMULPS           Z2, Z2, Z3
+	VBROADCASTSS     constants<>+28(SB), Z4
+	VFMADD132PS.BCST constants<>+64(SB), Z4, Z3
+	VBROADCASTSS     constants<>+176(SB), Z4
+	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+124(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VCMPPS           $0x06, Z5, Z9, K5
+	VMULPS.Z         Z4, Z9, K5, Z9
+	JMP              row1_actdone
+
+row1_act8:
+	VADDPS           Z8, Z8, Z8
+	VMULPS.BCST      constants<>+44(SB), Z8, Z8
+	VBROADCASTSS     constants<>+52(SB), Z5
+	VMINPS           Z8, Z5, Z8
+	VREDUCEPS        $0x09, Z8, Z2
+	VBROADCASTSS     constants<>+120(SB), Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
+	VSCALEFPS        Z8, Z3, Z8
+	VADDPS.BCST      constants<>+8(SB), Z8, Z8
+	VRCP14PS         Z8, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z8, Z3, Z5
+	VMULPS           Z5, Z3, Z8
+	VADDPS           Z8, Z8, Z8
+	VADDPS.BCST      constants<>+28(SB), Z8, Z8
+	VADDPS           Z9, Z9, Z9
+	VMULPS.BCST      constants<>+44(SB), Z9, Z9
+	VBROADCASTSS     constants<>+52(SB), Z5
+	VMINPS           Z9, Z5, Z9
+	VREDUCEPS        $0x09, Z9, Z2
+	VBROADCASTSS     constants<>+120(SB), Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
+	VSCALEFPS        Z9, Z3, Z9
+	VADDPS.BCST      constants<>+8(SB), Z9, Z9
+	VRCP14PS         Z9, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z9, Z3, Z5
+	VMULPS           Z5, Z3, Z9
+	VADDPS           Z9, Z9, Z9
+	VADDPS.BCST      constants<>+28(SB), Z9, Z9
+
+row1_actdone:
+	MOVQ R13, AX
+
+	// VCVTNEPS2BF16 Z8, Z8
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Y8, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNEPS2BF16 Z9, Z9
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc9
+	VMOVDQU16 Y9, K1, (AX)
+	ADDQ      $0x40, R9
+	ADDQ      $0x20, DI
+	TESTQ     DX, DX
+	JZ        next
+	ADDQ      $0x20, DX
+
+next:
+	DECQ CX
+	JNZ  vector
+	VZEROUPPER
+	RET
+
+// func winograd4InputBF16(args *byte)
+// Requires: AVX, AVX512F
+TEXT ·winograd4InputBF16(SB), NOSPLIT, $0-8
+	MOVQ args+0(FP), R8
+	MOVQ (R8), R9
+	MOVQ 8(R8), R10
+	MOVQ 16(R8), R11
+	MOVQ 32(R8), R12
+	MOVQ 24(R8), DI
+	MOVQ 56(R8), SI
+	MOVQ 40(R8), CX
+	LEAQ (R11)(R11*2), R14
+	LEAQ (R11)(R11*4), R15
+
+vector:
+	CMPQ   CX, $0x01
+	JEQ    last
+	KXNORW K1, K1, K1
+	JMP    masked
+
+last:
+	MOVQ  48(R8), AX
+	KMOVW AX, K1
+
+masked:
+	MOVQ              R9, R13
+	VPMOVZXWD.Z       (R13), K1, Z0
+	VPSLLD            $0x10, Z0, Z0
+	VPMOVZXWD.Z       (R13)(R11*1), K1, Z1
+	VPSLLD            $0x10, Z1, Z1
+	VPMOVZXWD.Z       (R13)(R11*2), K1, Z2
+	VPSLLD            $0x10, Z2, Z2
+	VPMOVZXWD.Z       (R13)(R14*1), K1, Z3
+	VPSLLD            $0x10, Z3, Z3
+	VPMOVZXWD.Z       (R13)(R11*4), K1, Z4
+	VPSLLD            $0x10, Z4, Z4
+	VPMOVZXWD.Z       (R13)(R15*1), K1, Z5
+	VPSLLD            $0x10, Z5, Z5
+	VMOVAPS           Z4, Z7
+	VFNMADD231PS.BCST constants<>+84(SB), Z2, Z7
+	VMOVAPS           Z3, Z6
+	VFNMADD231PS.BCST constants<>+84(SB), Z1, Z6
+	VMOVAPS           Z7, Z8
+	VFMADD231PS.BCST  constants<>+68(SB), Z6, Z7
+	VFNMADD231PS.BCST constants<>+68(SB), Z6, Z8
+	VMOVAPS           Z4, Z9
+	VFNMADD231PS.BCST constants<>+72(SB), Z2, Z9
+	VMOVAPS           Z3, Z6
+	VFNMADD231PS.BCST constants<>+72(SB), Z1, Z6
+	VMOVAPS           Z9, Z10
+	VFMADD231PS.BCST  constants<>+80(SB), Z6, Z9
+	VFNMADD231PS.BCST constants<>+80(SB), Z6, Z10
+	VFMADD231PS.BCST  constants<>+92(SB), Z0, Z4
+	VFNMADD231PS.BCST constants<>+96(SB), Z2, Z4
+	VMOVAPS           Z4, Z6
+	VFMADD231PS.BCST  constants<>+92(SB), Z1, Z5
+	VFNMADD231PS.BCST constants<>+96(SB), Z3, Z5
+	VMOVAPS           Z5, Z11
+	VMOVUPS           Z6, (SI)
+	VMOVUPS           Z7, 384(SI)
+	VMOVUPS           Z8, 768(SI)
+	VMOVUPS           Z9, 1152(SI)
+	VMOVUPS           Z10, 1536(SI)
+	VMOVUPS           Z11, 1920(SI)
+	ADDQ              R10, R13
+	VPMOVZXWD.Z       (R13), K1, Z0
+	VPSLLD            $0x10, Z0, Z0
+	VPMOVZXWD.Z       (R13)(R11*1), K1, Z1
+	VPSLLD            $0x10, Z1, Z1
+	VPMOVZXWD.Z       (R13)(R11*2), K1, Z2
+	VPSLLD            $0x10, Z2, Z2
+	VPMOVZXWD.Z       (R13)(R14*1), K1, Z3
+	VPSLLD            $0x10, Z3, Z3
+	VPMOVZXWD.Z       (R13)(R11*4), K1, Z4
+	VPSLLD            $0x10, Z4, Z4
+	VPMOVZXWD.Z       (R13)(R15*1), K1, Z5
+	VPSLLD            $0x10, Z5, Z5
+	VMOVAPS           Z4, Z7
+	VFNMADD231PS.BCST constants<>+84(SB), Z2, Z7
+	VMOVAPS           Z3, Z6
+	VFNMADD231PS.BCST constants<>+84(SB), Z1, Z6
+	VMOVAPS           Z7, Z8
+	VFMADD231PS.BCST  constants<>+68(SB), Z6, Z7
+	VFNMADD231PS.BCST constants<>+68(SB), Z6, Z8
+	VMOVAPS           Z4, Z9
+	VFNMADD231PS.BCST constants<>+72(SB), Z2, Z9
+	VMOVAPS           Z3, Z6
+	VFNMADD231PS.BCST constants<>+72(SB), Z1, Z6
+	VMOVAPS           Z9, Z10
+	VFMADD231PS.BCST  constants<>+80(SB), Z6, Z9
+	VFNMADD231PS.BCST constants<>+80(SB), Z6, Z10
+	VFMADD231PS.BCST  constants<>+92(SB), Z0, Z4
+	VFNMADD231PS.BCST constants<>+96(SB), Z2, Z4
+	VMOVAPS           Z4, Z6
+	VFMADD231PS.BCST  constants<>+92(SB), Z1, Z5
+	VFNMADD231PS.BCST constants<>+96(SB), Z3, Z5
+	VMOVAPS           Z5, Z11
+	VMOVUPS           Z6, 64(SI)
+	VMOVUPS           Z7, 448(SI)
+	VMOVUPS           Z8, 832(SI)
+	VMOVUPS           Z9, 1216(SI)
+	VMOVUPS           Z10, 1600(SI)
+	VMOVUPS           Z11, 1984(SI)
+	ADDQ              R10, R13
+	VPMOVZXWD.Z       (R13), K1, Z0
+	VPSLLD            $0x10, Z0, Z0
+	VPMOVZXWD.Z       (R13)(R11*1), K1, Z1
+	VPSLLD            $0x10, Z1, Z1
+	VPMOVZXWD.Z       (R13)(R11*2), K1, Z2
+	VPSLLD            $0x10, Z2, Z2
+	VPMOVZXWD.Z       (R13)(R14*1), K1, Z3
+	VPSLLD            $0x10, Z3, Z3
+	VPMOVZXWD.Z       (R13)(R11*4), K1, Z4
+	VPSLLD            $0x10, Z4, Z4
+	VPMOVZXWD.Z       (R13)(R15*1), K1, Z5
+	VPSLLD            $0x10, Z5, Z5
+	VMOVAPS           Z4, Z7
+	VFNMADD231PS.BCST constants<>+84(SB), Z2, Z7
+	VMOVAPS           Z3, Z6
+	VFNMADD231PS.BCST constants<>+84(SB), Z1, Z6
+	VMOVAPS           Z7, Z8
+	VFMADD231PS.BCST  constants<>+68(SB), Z6, Z7
+	VFNMADD231PS.BCST constants<>+68(SB), Z6, Z8
+	VMOVAPS           Z4, Z9
+	VFNMADD231PS.BCST constants<>+72(SB), Z2, Z9
+	VMOVAPS           Z3, Z6
+	VFNMADD231PS.BCST constants<>+72(SB), Z1, Z6
+	VMOVAPS           Z9, Z10
+	VFMADD231PS.BCST  constants<>+80(SB), Z6, Z9
+	VFNMADD231PS.BCST constants<>+80(SB), Z6, Z10
+	VFMADD231PS.BCST  constants<>+92(SB), Z0, Z4
+	VFNMADD231PS.BCST constants<>+96(SB), Z2, Z4
+	VMOVAPS           Z4, Z6
+	VFMADD231PS.BCST  constants<>+92(SB), Z1, Z5
+	VFNMADD231PS.BCST constants<>+96(SB), Z3, Z5
+	VMOVAPS           Z5, Z11
+	VMOVUPS           Z6, 128(SI)
+	VMOVUPS           Z7, 512(SI)
+	VMOVUPS           Z8, 896(SI)
+	VMOVUPS           Z9, 1280(SI)
+	VMOVUPS           Z10, 1664(SI)
+	VMOVUPS           Z11, 2048(SI)
+	ADDQ              R10, R13
+	VPMOVZXWD.Z       (R13), K1, Z0
+	VPSLLD            $0x10, Z0, Z0
+	VPMOVZXWD.Z       (R13)(R11*1), K1, Z1
+	VPSLLD            $0x10, Z1, Z1
+	VPMOVZXWD.Z       (R13)(R11*2), K1, Z2
+	VPSLLD            $0x10, Z2, Z2
+	VPMOVZXWD.Z       (R13)(R14*1), K1, Z3
+	VPSLLD            $0x10, Z3, Z3
+	VPMOVZXWD.Z       (R13)(R11*4), K1, Z4
+	VPSLLD            $0x10, Z4, Z4
+	VPMOVZXWD.Z       (R13)(R15*1), K1, Z5
+	VPSLLD            $0x10, Z5, Z5
+	VMOVAPS           Z4, Z7
+	VFNMADD231PS.BCST constants<>+84(SB), Z2, Z7
+	VMOVAPS           Z3, Z6
+	VFNMADD231PS.BCST constants<>+84(SB), Z1, Z6
+	VMOVAPS           Z7, Z8
+	VFMADD231PS.BCST  constants<>+68(SB), Z6, Z7
+	VFNMADD231PS.BCST constants<>+68(SB), Z6, Z8
+	VMOVAPS           Z4, Z9
+	VFNMADD231PS.BCST constants<>+72(SB), Z2, Z9
+	VMOVAPS           Z3, Z6
+	VFNMADD231PS.BCST constants<>+72(SB), Z1, Z6
+	VMOVAPS           Z9, Z10
+	VFMADD231PS.BCST  constants<>+80(SB), Z6, Z9
+	VFNMADD231PS.BCST constants<>+80(SB), Z6, Z10
+	VFMADD231PS.BCST  constants<>+92(SB), Z0, Z4
+	VFNMADD231PS.BCST constants<>+96(SB), Z2, Z4
+	VMOVAPS           Z4, Z6
+	VFMADD231PS.BCST  constants<>+92(SB), Z1, Z5
+	VFNMADD231PS.BCST constants<>+96(SB), Z3, Z5
+	VMOVAPS           Z5, Z11
+	VMOVUPS           Z6, 192(SI)
+	VMOVUPS           Z7, 576(SI)
+	VMOVUPS           Z8, 960(SI)
+	VMOVUPS           Z9, 1344(SI)
+	VMOVUPS           Z10, 1728(SI)
+	VMOVUPS           Z11, 2112(SI)
+	ADDQ              R10, R13
+	VPMOVZXWD.Z       (R13), K1, Z0
+	VPSLLD            $0x10, Z0, Z0
+	VPMOVZXWD.Z       (R13)(R11*1), K1, Z1
+	VPSLLD            $0x10, Z1, Z1
+	VPMOVZXWD.Z       (R13)(R11*2), K1, Z2
+	VPSLLD            $0x10, Z2, Z2
+	VPMOVZXWD.Z       (R13)(R14*1), K1, Z3
+	VPSLLD            $0x10, Z3, Z3
+	VPMOVZXWD.Z       (R13)(R11*4), K1, Z4
+	VPSLLD            $0x10, Z4, Z4
+	VPMOVZXWD.Z       (R13)(R15*1), K1, Z5
+	VPSLLD            $0x10, Z5, Z5
+	VMOVAPS           Z4, Z7
+	VFNMADD231PS.BCST constants<>+84(SB), Z2, Z7
+	VMOVAPS           Z3, Z6
+	VFNMADD231PS.BCST constants<>+84(SB), Z1, Z6
+	VMOVAPS           Z7, Z8
+	VFMADD231PS.BCST  constants<>+68(SB), Z6, Z7
+	VFNMADD231PS.BCST constants<>+68(SB), Z6, Z8
+	VMOVAPS           Z4, Z9
+	VFNMADD231PS.BCST constants<>+72(SB), Z2, Z9
+	VMOVAPS           Z3, Z6
+	VFNMADD231PS.BCST constants<>+72(SB), Z1, Z6
+	VMOVAPS           Z9, Z10
+	VFMADD231PS.BCST  constants<>+80(SB), Z6, Z9
+	VFNMADD231PS.BCST constants<>+80(SB), Z6, Z10
+	VFMADD231PS.BCST  constants<>+92(SB), Z0, Z4
+	VFNMADD231PS.BCST constants<>+96(SB), Z2, Z4
+	VMOVAPS           Z4, Z6
+	VFMADD231PS.BCST  constants<>+92(SB), Z1, Z5
+	VFNMADD231PS.BCST constants<>+96(SB), Z3, Z5
+	VMOVAPS           Z5, Z11
+	VMOVUPS           Z6, 256(SI)
+	VMOVUPS           Z7, 640(SI)
+	VMOVUPS           Z8, 1024(SI)
+	VMOVUPS           Z9, 1408(SI)
+	VMOVUPS           Z10, 1792(SI)
+	VMOVUPS           Z11, 2176(SI)
+	ADDQ              R10, R13
+	VPMOVZXWD.Z       (R13), K1, Z0
+	VPSLLD            $0x10, Z0, Z0
+	VPMOVZXWD.Z       (R13)(R11*1), K1, Z1
+	VPSLLD            $0x10, Z1, Z1
+	VPMOVZXWD.Z       (R13)(R11*2), K1, Z2
+	VPSLLD            $0x10, Z2, Z2
+	VPMOVZXWD.Z       (R13)(R14*1), K1, Z3
+	VPSLLD            $0x10, Z3, Z3
+	VPMOVZXWD.Z       (R13)(R11*4), K1, Z4
+	VPSLLD            $0x10, Z4, Z4
+	VPMOVZXWD.Z       (R13)(R15*1), K1, Z5
+	VPSLLD            $0x10, Z5, Z5
+	VMOVAPS           Z4, Z7
+	VFNMADD231PS.BCST constants<>+84(SB), Z2, Z7
+	VMOVAPS           Z3, Z6
+	VFNMADD231PS.BCST constants<>+84(SB), Z1, Z6
+	VMOVAPS           Z7, Z8
+	VFMADD231PS.BCST  constants<>+68(SB), Z6, Z7
+	VFNMADD231PS.BCST constants<>+68(SB), Z6, Z8
+	VMOVAPS           Z4, Z9
+	VFNMADD231PS.BCST constants<>+72(SB), Z2, Z9
+	VMOVAPS           Z3, Z6
+	VFNMADD231PS.BCST constants<>+72(SB), Z1, Z6
+	VMOVAPS           Z9, Z10
+	VFMADD231PS.BCST  constants<>+80(SB), Z6, Z9
+	VFNMADD231PS.BCST constants<>+80(SB), Z6, Z10
+	VFMADD231PS.BCST  constants<>+92(SB), Z0, Z4
+	VFNMADD231PS.BCST constants<>+96(SB), Z2, Z4
+	VMOVAPS           Z4, Z6
+	VFMADD231PS.BCST  constants<>+92(SB), Z1, Z5
+	VFNMADD231PS.BCST constants<>+96(SB), Z3, Z5
+	VMOVAPS           Z5, Z11
+	VMOVUPS           Z6, 320(SI)
+	VMOVUPS           Z7, 704(SI)
+	VMOVUPS           Z8, 1088(SI)
+	VMOVUPS           Z9, 1472(SI)
+	VMOVUPS           Z10, 1856(SI)
+	VMOVUPS           Z11, 2240(SI)
+	MOVQ              DI, R13
+	VMOVUPS           (SI), Z0
+	VMOVUPS           64(SI), Z1
+	VMOVUPS           128(SI), Z2
+	VMOVUPS           192(SI), Z3
+	VMOVUPS           256(SI), Z4
+	VMOVUPS           320(SI), Z5
+	VMOVAPS           Z4, Z7
+	VFNMADD231PS.BCST constants<>+84(SB), Z2, Z7
+	VMOVAPS           Z3, Z6
+	VFNMADD231PS.BCST constants<>+84(SB), Z1, Z6
+	VMOVAPS           Z7, Z8
+	VFMADD231PS.BCST  constants<>+68(SB), Z6, Z7
+	VFNMADD231PS.BCST constants<>+68(SB), Z6, Z8
+	VMOVAPS           Z4, Z9
+	VFNMADD231PS.BCST constants<>+72(SB), Z2, Z9
+	VMOVAPS           Z3, Z6
+	VFNMADD231PS.BCST constants<>+72(SB), Z1, Z6
+	VMOVAPS           Z9, Z10
+	VFMADD231PS.BCST  constants<>+80(SB), Z6, Z9
+	VFNMADD231PS.BCST constants<>+80(SB), Z6, Z10
+	VFMADD231PS.BCST  constants<>+92(SB), Z0, Z4
+	VFNMADD231PS.BCST constants<>+96(SB), Z2, Z4
+	VMOVAPS           Z4, Z6
+	VFMADD231PS.BCST  constants<>+92(SB), Z1, Z5
+	VFNMADD231PS.BCST constants<>+96(SB), Z3, Z5
+	VMOVAPS           Z5, Z11
+	VMOVUPS           Z6, (R13)
+	ADDQ              R12, R13
+	VMOVUPS           Z7, (R13)
+	ADDQ              R12, R13
+	VMOVUPS           Z8, (R13)
+	ADDQ              R12, R13
+	VMOVUPS           Z9, (R13)
+	ADDQ              R12, R13
+	VMOVUPS           Z10, (R13)
+	ADDQ              R12, R13
+	VMOVUPS           Z11, (R13)
+	ADDQ              R12, R13
+	VMOVUPS           384(SI), Z0
+	VMOVUPS           448(SI), Z1
+	VMOVUPS           512(SI), Z2
+	VMOVUPS           576(SI), Z3
+	VMOVUPS           640(SI), Z4
+	VMOVUPS           704(SI), Z5
+	VMOVAPS           Z4, Z7
+	VFNMADD231PS.BCST constants<>+84(SB), Z2, Z7
+	VMOVAPS           Z3, Z6
+	VFNMADD231PS.BCST constants<>+84(SB), Z1, Z6
+	VMOVAPS           Z7, Z8
+	VFMADD231PS.BCST  constants<>+68(SB), Z6, Z7
+	VFNMADD231PS.BCST constants<>+68(SB), Z6, Z8
+	VMOVAPS           Z4, Z9
+	VFNMADD231PS.BCST constants<>+72(SB), Z2, Z9
+	VMOVAPS           Z3, Z6
+	VFNMADD231PS.BCST constants<>+72(SB), Z1, Z6
+	VMOVAPS           Z9, Z10
+	VFMADD231PS.BCST  constants<>+80(SB), Z6, Z9
+	VFNMADD231PS.BCST constants<>+80(SB), Z6, Z10
+	VFMADD231PS.BCST  constants<>+92(SB), Z0, Z4
+	VFNMADD231PS.BCST constants<>+96(SB), Z2, Z4
+	VMOVAPS           Z4, Z6
+	VFMADD231PS.BCST  constants<>+92(SB), Z1, Z5
+	VFNMADD231PS.BCST constants<>+96(SB), Z3, Z5
+	VMOVAPS           Z5, Z11
+	VMOVUPS           Z6, (R13)
+	ADDQ              R12, R13
+	VMOVUPS           Z7, (R13)
+	ADDQ              R12, R13
+	VMOVUPS           Z8, (R13)
+	ADDQ              R12, R13
+	VMOVUPS           Z9, (R13)
+	ADDQ              R12, R13
+	VMOVUPS           Z10, (R13)
+	ADDQ              R12, R13
+	VMOVUPS           Z11, (R13)
+	ADDQ              R12, R13
+	VMOVUPS           768(SI), Z0
+	VMOVUPS           832(SI), Z1
+	VMOVUPS           896(SI), Z2
+	VMOVUPS           960(SI), Z3
+	VMOVUPS           1024(SI), Z4
+	VMOVUPS           1088(SI), Z5
+	VMOVAPS           Z4, Z7
+	VFNMADD231PS.BCST constants<>+84(SB), Z2, Z7
+	VMOVAPS           Z3, Z6
+	VFNMADD231PS.BCST constants<>+84(SB), Z1, Z6
+	VMOVAPS           Z7, Z8
+	VFMADD231PS.BCST  constants<>+68(SB), Z6, Z7
+	VFNMADD231PS.BCST constants<>+68(SB), Z6, Z8
+	VMOVAPS           Z4, Z9
+	VFNMADD231PS.BCST constants<>+72(SB), Z2, Z9
+	VMOVAPS           Z3, Z6
+	VFNMADD231PS.BCST constants<>+72(SB), Z1, Z6
+	VMOVAPS           Z9, Z10
+	VFMADD231PS.BCST  constants<>+80(SB), Z6, Z9
+	VFNMADD231PS.BCST constants<>+80(SB), Z6, Z10
+	VFMADD231PS.BCST  constants<>+92(SB), Z0, Z4
+	VFNMADD231PS.BCST constants<>+96(SB), Z2, Z4
+	VMOVAPS           Z4, Z6
+	VFMADD231PS.BCST  constants<>+92(SB), Z1, Z5
+	VFNMADD231PS.BCST constants<>+96(SB), Z3, Z5
+	VMOVAPS           Z5, Z11
+	VMOVUPS           Z6, (R13)
+	ADDQ              R12, R13
+	VMOVUPS           Z7, (R13)
+	ADDQ              R12, R13
+	VMOVUPS           Z8, (R13)
+	ADDQ              R12, R13
+	VMOVUPS           Z9, (R13)
+	ADDQ              R12, R13
+	VMOVUPS           Z10, (R13)
+	ADDQ              R12, R13
+	VMOVUPS           Z11, (R13)
+	ADDQ              R12, R13
+	VMOVUPS           1152(SI), Z0
+	VMOVUPS           1216(SI), Z1
+	VMOVUPS           1280(SI), Z2
+	VMOVUPS           1344(SI), Z3
+	VMOVUPS           1408(SI), Z4
+	VMOVUPS           1472(SI), Z5
+	VMOVAPS           Z4, Z7
+	VFNMADD231PS.BCST constants<>+84(SB), Z2, Z7
+	VMOVAPS           Z3, Z6
+	VFNMADD231PS.BCST constants<>+84(SB), Z1, Z6
+	VMOVAPS           Z7, Z8
+	VFMADD231PS.BCST  constants<>+68(SB), Z6, Z7
+	VFNMADD231PS.BCST constants<>+68(SB), Z6, Z8
+	VMOVAPS           Z4, Z9
+	VFNMADD231PS.BCST constants<>+72(SB), Z2, Z9
+	VMOVAPS           Z3, Z6
+	VFNMADD231PS.BCST constants<>+72(SB), Z1, Z6
+	VMOVAPS           Z9, Z10
+	VFMADD231PS.BCST  constants<>+80(SB), Z6, Z9
+	VFNMADD231PS.BCST constants<>+80(SB), Z6, Z10
+	VFMADD231PS.BCST  constants<>+92(SB), Z0, Z4
+	VFNMADD231PS.BCST constants<>+96(SB), Z2, Z4
+	VMOVAPS           Z4, Z6
+	VFMADD231PS.BCST  constants<>+92(SB), Z1, Z5
+	VFNMADD231PS.BCST constants<>+96(SB), Z3, Z5
+	VMOVAPS           Z5, Z11
+	VMOVUPS           Z6, (R13)
+	ADDQ              R12, R13
+	VMOVUPS           Z7, (R13)
+	ADDQ              R12, R13
+	VMOVUPS           Z8, (R13)
+	ADDQ              R12, R13
+	VMOVUPS           Z9, (R13)
+	ADDQ              R12, R13
+	VMOVUPS           Z10, (R13)
+	ADDQ              R12, R13
+	VMOVUPS           Z11, (R13)
+	ADDQ              R12, R13
+	VMOVUPS           1536(SI), Z0
+	VMOVUPS           1600(SI), Z1
+	VMOVUPS           1664(SI), Z2
+	VMOVUPS           1728(SI), Z3
+	VMOVUPS           1792(SI), Z4
+	VMOVUPS           1856(SI), Z5
+	VMOVAPS           Z4, Z7
+	VFNMADD231PS.BCST constants<>+84(SB), Z2, Z7
+	VMOVAPS           Z3, Z6
+	VFNMADD231PS.BCST constants<>+84(SB), Z1, Z6
+	VMOVAPS           Z7, Z8
+	VFMADD231PS.BCST  constants<>+68(SB), Z6, Z7
+	VFNMADD231PS.BCST constants<>+68(SB), Z6, Z8
+	VMOVAPS           Z4, Z9
+	VFNMADD231PS.BCST constants<>+72(SB), Z2, Z9
+	VMOVAPS           Z3, Z6
+	VFNMADD231PS.BCST constants<>+72(SB), Z1, Z6
+	VMOVAPS           Z9, Z10
+	VFMADD231PS.BCST  constants<>+80(SB), Z6, Z9
+	VFNMADD231PS.BCST constants<>+80(SB), Z6, Z10
+	VFMADD231PS.BCST  constants<>+92(SB), Z0, Z4
+	VFNMADD231PS.BCST constants<>+96(SB), Z2, Z4
+	VMOVAPS           Z4, Z6
+	VFMADD231PS.BCST  constants<>+92(SB), Z1, Z5
+	VFNMADD231PS.BCST constants<>+96(SB), Z3, Z5
+	VMOVAPS           Z5, Z11
+	VMOVUPS           Z6, (R13)
+	ADDQ              R12, R13
+	VMOVUPS           Z7, (R13)
+	ADDQ              R12, R13
+	VMOVUPS           Z8, (R13)
+	ADDQ              R12, R13
+	VMOVUPS           Z9, (R13)
+	ADDQ              R12, R13
+	VMOVUPS           Z10, (R13)
+	ADDQ              R12, R13
+	VMOVUPS           Z11, (R13)
+	ADDQ              R12, R13
+	VMOVUPS           1920(SI), Z0
+	VMOVUPS           1984(SI), Z1
+	VMOVUPS           2048(SI), Z2
+	VMOVUPS           2112(SI), Z3
+	VMOVUPS           2176(SI), Z4
+	VMOVUPS           2240(SI), Z5
+	VMOVAPS           Z4, Z7
+	VFNMADD231PS.BCST constants<>+84(SB), Z2, Z7
+	VMOVAPS           Z3, Z6
+	VFNMADD231PS.BCST constants<>+84(SB), Z1, Z6
+	VMOVAPS           Z7, Z8
+	VFMADD231PS.BCST  constants<>+68(SB), Z6, Z7
+	VFNMADD231PS.BCST constants<>+68(SB), Z6, Z8
+	VMOVAPS           Z4, Z9
+	VFNMADD231PS.BCST constants<>+72(SB), Z2, Z9
+	VMOVAPS           Z3, Z6
+	VFNMADD231PS.BCST constants<>+72(SB), Z1, Z6
+	VMOVAPS           Z9, Z10
+	VFMADD231PS.BCST  constants<>+80(SB), Z6, Z9
+	VFNMADD231PS.BCST constants<>+80(SB), Z6, Z10
+	VFMADD231PS.BCST  constants<>+92(SB), Z0, Z4
+	VFNMADD231PS.BCST constants<>+96(SB), Z2, Z4
+	VMOVAPS           Z4, Z6
+	VFMADD231PS.BCST  constants<>+92(SB), Z1, Z5
+	VFNMADD231PS.BCST constants<>+96(SB), Z3, Z5
+	VMOVAPS           Z5, Z11
+	VMOVUPS           Z6, (R13)
+	ADDQ              R12, R13
+	VMOVUPS           Z7, (R13)
+	ADDQ              R12, R13
+	VMOVUPS           Z8, (R13)
+	ADDQ              R12, R13
+	VMOVUPS           Z9, (R13)
+	ADDQ              R12, R13
+	VMOVUPS           Z10, (R13)
+	ADDQ              R12, R13
+	VMOVUPS           Z11, (R13)
+	ADDQ              R12, R13
+	ADDQ              $0x20, R9
+	ADDQ              $0x40, DI
+	DECQ              CX
+	JNZ               vector
+	VZEROUPPER
+	RET
+
+// func winograd4OutputBF16(args *byte)
+// Requires: AVX, AVX512BW, AVX512DQ, AVX512F, AVX512VL
+TEXT ·winograd4OutputBF16(SB), NOSPLIT, $0-8
+	MOVQ         args+0(FP), R8
+	MOVQ         (R8), R9
+	MOVQ         8(R8), R12
+	MOVQ         16(R8), DI
+	MOVQ         24(R8), R10
+	MOVQ         32(R8), R11
+	MOVQ         40(R8), DX
+	MOVQ         48(R8), BX
+	MOVQ         56(R8), R15
+	MOVQ         88(R8), SI
+	MOVQ         72(R8), CX
+	MOVQ         64(R8), AX
+	MOVQ         AX, 112(R8)
+	VBROADCASTSS 104(R8), Z12
+	VBROADCASTSS 108(R8), Z13
+
+vector:
+	CMPQ   CX, $0x01
+	JEQ    last
+	KXNORW K1, K1, K1
+	JMP    masked
+
+last:
+	MOVQ  80(R8), AX
+	KMOVW AX, K1
+
+masked:
+	MOVQ             R9, R13
+	VMOVUPS          (R13), Z0
+	ADDQ             R12, R13
+	VMOVUPS          (R13), Z1
+	ADDQ             R12, R13
+	VMOVUPS          (R13), Z2
+	ADDQ             R12, R13
+	VMOVUPS          (R13), Z3
+	ADDQ             R12, R13
+	VMOVUPS          (R13), Z4
+	ADDQ             R12, R13
+	VMOVUPS          (R13), Z5
+	ADDQ             R12, R13
+	VADDPS           Z2, Z1, Z8
+	VSUBPS           Z2, Z1, Z9
+	VADDPS           Z4, Z3, Z1
+	VSUBPS           Z4, Z3, Z2
+	VMULPS.BCST      constants<>+72(SB), Z8, Z10
+	VFMADD231PS.BCST constants<>+84(SB), Z1, Z10
+	VMOVAPS          Z5, Z11
+	VFMADD231PS.BCST constants<>+76(SB), Z9, Z11
+	VFMADD231PS.BCST constants<>+88(SB), Z2, Z11
+	VADDPS           Z1, Z8, Z8
+	VADDPS           Z0, Z8, Z8
+	VMULPS.BCST      constants<>+68(SB), Z9, Z9
+	VFMADD231PS.BCST constants<>+80(SB), Z2, Z9
+	VMOVUPS          Z8, (SI)
+	VMOVUPS          Z9, 384(SI)
+	VMOVUPS          Z10, 768(SI)
+	VMOVUPS          Z11, 1152(SI)
+	VMOVUPS          (R13), Z0
+	ADDQ             R12, R13
+	VMOVUPS          (R13), Z1
+	ADDQ             R12, R13
+	VMOVUPS          (R13), Z2
+	ADDQ             R12, R13
+	VMOVUPS          (R13), Z3
+	ADDQ             R12, R13
+	VMOVUPS          (R13), Z4
+	ADDQ             R12, R13
+	VMOVUPS          (R13), Z5
+	ADDQ             R12, R13
+	VADDPS           Z2, Z1, Z8
+	VSUBPS           Z2, Z1, Z9
+	VADDPS           Z4, Z3, Z1
+	VSUBPS           Z4, Z3, Z2
+	VMULPS.BCST      constants<>+72(SB), Z8, Z10
+	VFMADD231PS.BCST constants<>+84(SB), Z1, Z10
+	VMOVAPS          Z5, Z11
+	VFMADD231PS.BCST constants<>+76(SB), Z9, Z11
+	VFMADD231PS.BCST constants<>+88(SB), Z2, Z11
+	VADDPS           Z1, Z8, Z8
+	VADDPS           Z0, Z8, Z8
+	VMULPS.BCST      constants<>+68(SB), Z9, Z9
+	VFMADD231PS.BCST constants<>+80(SB), Z2, Z9
+	VMOVUPS          Z8, 64(SI)
+	VMOVUPS          Z9, 448(SI)
+	VMOVUPS          Z10, 832(SI)
+	VMOVUPS          Z11, 1216(SI)
+	VMOVUPS          (R13), Z0
+	ADDQ             R12, R13
+	VMOVUPS          (R13), Z1
+	ADDQ             R12, R13
+	VMOVUPS          (R13), Z2
+	ADDQ             R12, R13
+	VMOVUPS          (R13), Z3
+	ADDQ             R12, R13
+	VMOVUPS          (R13), Z4
+	ADDQ             R12, R13
+	VMOVUPS          (R13), Z5
+	ADDQ             R12, R13
+	VADDPS           Z2, Z1, Z8
+	VSUBPS           Z2, Z1, Z9
+	VADDPS           Z4, Z3, Z1
+	VSUBPS           Z4, Z3, Z2
+	VMULPS.BCST      constants<>+72(SB), Z8, Z10
+	VFMADD231PS.BCST constants<>+84(SB), Z1, Z10
+	VMOVAPS          Z5, Z11
+	VFMADD231PS.BCST constants<>+76(SB), Z9, Z11
+	VFMADD231PS.BCST constants<>+88(SB), Z2, Z11
+	VADDPS           Z1, Z8, Z8
+	VADDPS           Z0, Z8, Z8
+	VMULPS.BCST      constants<>+68(SB), Z9, Z9
+	VFMADD231PS.BCST constants<>+80(SB), Z2, Z9
+	VMOVUPS          Z8, 128(SI)
+	VMOVUPS          Z9, 512(SI)
+	VMOVUPS          Z10, 896(SI)
+	VMOVUPS          Z11, 1280(SI)
+	VMOVUPS          (R13), Z0
+	ADDQ             R12, R13
+	VMOVUPS          (R13), Z1
+	ADDQ             R12, R13
+	VMOVUPS          (R13), Z2
+	ADDQ             R12, R13
+	VMOVUPS          (R13), Z3
+	ADDQ             R12, R13
+	VMOVUPS          (R13), Z4
+	ADDQ             R12, R13
+	VMOVUPS          (R13), Z5
+	ADDQ             R12, R13
+	VADDPS           Z2, Z1, Z8
+	VSUBPS           Z2, Z1, Z9
+	VADDPS           Z4, Z3, Z1
+	VSUBPS           Z4, Z3, Z2
+	VMULPS.BCST      constants<>+72(SB), Z8, Z10
+	VFMADD231PS.BCST constants<>+84(SB), Z1, Z10
+	VMOVAPS          Z5, Z11
+	VFMADD231PS.BCST constants<>+76(SB), Z9, Z11
+	VFMADD231PS.BCST constants<>+88(SB), Z2, Z11
+	VADDPS           Z1, Z8, Z8
+	VADDPS           Z0, Z8, Z8
+	VMULPS.BCST      constants<>+68(SB), Z9, Z9
+	VFMADD231PS.BCST constants<>+80(SB), Z2, Z9
+	VMOVUPS          Z8, 192(SI)
+	VMOVUPS          Z9, 576(SI)
+	VMOVUPS          Z10, 960(SI)
+	VMOVUPS          Z11, 1344(SI)
+	VMOVUPS          (R13), Z0
+	ADDQ             R12, R13
+	VMOVUPS          (R13), Z1
+	ADDQ             R12, R13
+	VMOVUPS          (R13), Z2
+	ADDQ             R12, R13
+	VMOVUPS          (R13), Z3
+	ADDQ             R12, R13
+	VMOVUPS          (R13), Z4
+	ADDQ             R12, R13
+	VMOVUPS          (R13), Z5
+	ADDQ             R12, R13
+	VADDPS           Z2, Z1, Z8
+	VSUBPS           Z2, Z1, Z9
+	VADDPS           Z4, Z3, Z1
+	VSUBPS           Z4, Z3, Z2
+	VMULPS.BCST      constants<>+72(SB), Z8, Z10
+	VFMADD231PS.BCST constants<>+84(SB), Z1, Z10
+	VMOVAPS          Z5, Z11
+	VFMADD231PS.BCST constants<>+76(SB), Z9, Z11
+	VFMADD231PS.BCST constants<>+88(SB), Z2, Z11
+	VADDPS           Z1, Z8, Z8
+	VADDPS           Z0, Z8, Z8
+	VMULPS.BCST      constants<>+68(SB), Z9, Z9
+	VFMADD231PS.BCST constants<>+80(SB), Z2, Z9
+	VMOVUPS          Z8, 256(SI)
+	VMOVUPS          Z9, 640(SI)
+	VMOVUPS          Z10, 1024(SI)
+	VMOVUPS          Z11, 1408(SI)
+	VMOVUPS          (R13), Z0
+	ADDQ             R12, R13
+	VMOVUPS          (R13), Z1
+	ADDQ             R12, R13
+	VMOVUPS          (R13), Z2
+	ADDQ             R12, R13
+	VMOVUPS          (R13), Z3
+	ADDQ             R12, R13
+	VMOVUPS          (R13), Z4
+	ADDQ             R12, R13
+	VMOVUPS          (R13), Z5
+	ADDQ             R12, R13
+	VADDPS           Z2, Z1, Z8
+	VSUBPS           Z2, Z1, Z9
+	VADDPS           Z4, Z3, Z1
+	VSUBPS           Z4, Z3, Z2
+	VMULPS.BCST      constants<>+72(SB), Z8, Z10
+	VFMADD231PS.BCST constants<>+84(SB), Z1, Z10
+	VMOVAPS          Z5, Z11
+	VFMADD231PS.BCST constants<>+76(SB), Z9, Z11
+	VFMADD231PS.BCST constants<>+88(SB), Z2, Z11
+	VADDPS           Z1, Z8, Z8
+	VADDPS           Z0, Z8, Z8
+	VMULPS.BCST      constants<>+68(SB), Z9, Z9
+	VFMADD231PS.BCST constants<>+80(SB), Z2, Z9
+	VMOVUPS          Z8, 320(SI)
+	VMOVUPS          Z9, 704(SI)
+	VMOVUPS          Z10, 1088(SI)
+	VMOVUPS          Z11, 1472(SI)
+	MOVQ             112(R8), AX
+	VMOVUPS          (AX), Z14
+	ADDQ             $0x40, AX
+	MOVQ             AX, 112(R8)
+	MOVQ             DI, R13
+	MOVQ             DX, R14
+	VMOVUPS          (SI), Z0
+	VMOVUPS          64(SI), Z1
+	VMOVUPS          128(SI), Z2
+	VMOVUPS          192(SI), Z3
+	VMOVUPS          256(SI), Z4
+	VMOVUPS          320(SI), Z5
+	VADDPS           Z2, Z1, Z8
+	VSUBPS           Z2, Z1, Z9
+	VADDPS           Z4, Z3, Z1
+	VSUBPS           Z4, Z3, Z2
+	VMULPS.BCST      constants<>+72(SB), Z8, Z10
+	VFMADD231PS.BCST constants<>+84(SB), Z1, Z10
+	VMOVAPS          Z5, Z11
+	VFMADD231PS.BCST constants<>+76(SB), Z9, Z11
+	VFMADD231PS.BCST constants<>+88(SB), Z2, Z11
+	VADDPS           Z1, Z8, Z8
+	VADDPS           Z0, Z8, Z8
+	VMULPS.BCST      constants<>+68(SB), Z9, Z9
+	VFMADD231PS.BCST constants<>+80(SB), Z2, Z9
+	VADDPS           Z14, Z8, Z8
+	VADDPS           Z14, Z9, Z9
+	VADDPS           Z14, Z10, Z10
+	VADDPS           Z14, Z11, Z11
+	TESTQ            DX, DX
+	JZ               row0
+	MOVQ             R14, AX
+	VPMOVZXWD.Z      (AX), K1, Z7
+	VPSLLD           $0x10, Z7, Z7
+	VADDPS           Z7, Z8, Z8
+	ADDQ             R15, AX
+	VPMOVZXWD.Z      (AX), K1, Z7
+	VPSLLD           $0x10, Z7, Z7
+	VADDPS           Z7, Z9, Z9
+	ADDQ             R15, AX
+	VPMOVZXWD.Z      (AX), K1, Z7
+	VPSLLD           $0x10, Z7, Z7
+	VADDPS           Z7, Z10, Z10
+	ADDQ             R15, AX
+	VPMOVZXWD.Z      (AX), K1, Z7
+	VPSLLD           $0x10, Z7, Z7
+	VADDPS           Z7, Z11, Z11
+	ADDQ             BX, R14
+
+row0:
+	CMPL   96(R8), $0x02
+	JA     row0_act3
+	VMAXPS Z8, Z12, Z8
+	VMAXPS Z9, Z12, Z9
+	VMAXPS Z10, Z12, Z10
+	VMAXPS Z11, Z12, Z11
+	VMINPS Z8, Z13, Z8
+	VMINPS Z9, Z13, Z9
+	VMINPS Z10, Z13, Z10
+	VMINPS Z11, Z13, Z11
+	JMP    row0_actdone
+
+row0_act3:
+	CMPL         96(R8), $0x03
+	JNE          row0_act4
+	VMOVAPS      Z8, Z3
+	VADDPS.BCST  constants<>+16(SB), Z8, Z8
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z8, Z2, Z8
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z8, Z2, Z8
+	VMULPS.BCST  constants<>+24(SB), Z8, Z8
+	VMULPS       Z3, Z8, Z8
+	VMOVAPS      Z9, Z3
+	VADDPS.BCST  constants<>+16(SB), Z9, Z9
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z9, Z2, Z9
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z9, Z2, Z9
+	VMULPS.BCST  constants<>+24(SB), Z9, Z9
+	VMULPS       Z3, Z9, Z9
+	VMOVAPS      Z10, Z3
+	VADDPS.BCST  constants<>+16(SB), Z10, Z10
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z10, Z2, Z10
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z10, Z2, Z10
+	VMULPS.BCST  constants<>+24(SB), Z10, Z10
+	VMULPS       Z3, Z10, Z10
+	VMOVAPS      Z11, Z3
+	VADDPS.BCST  constants<>+16(SB), Z11, Z11
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z11, Z2, Z11
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z11, Z2, Z11
+	VMULPS.BCST  constants<>+24(SB), Z11, Z11
+	VMULPS       Z3, Z11, Z11
+	JMP          row0_actdone
+
+row0_act4:
+	CMPL         96(R8), $0x04
+	JNE          row0_act5
+	VADDPS.BCST  constants<>+16(SB), Z8, Z8
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z8, Z2, Z8
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z8, Z2, Z8
+	VMULPS.BCST  constants<>+24(SB), Z8, Z8
+	VADDPS.BCST  constants<>+16(SB), Z9, Z9
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z9, Z2, Z9
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z9, Z2, Z9
+	VMULPS.BCST  constants<>+24(SB), Z9, Z9
+	VADDPS.BCST  constants<>+16(SB), Z10, Z10
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z10, Z2, Z10
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z10, Z2, Z10
+	VMULPS.BCST  constants<>+24(SB), Z10, Z10
+	VADDPS.BCST  constants<>+16(SB), Z11, Z11
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z11, Z2, Z11
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z11, Z2, Z11
+	VMULPS.BCST  constants<>+24(SB), Z11, Z11
+	JMP          row0_actdone
+
+row0_act5:
+	CMPL             96(R8), $0x05
+	JNE              row0_act6
+	VMOVAPS          Z8, Z4
+	VMULPS.BCST      constants<>+44(SB), Z8, Z8
+	VBROADCASTSS     constants<>+52(SB), Z5
+	VMINPS           Z8, Z5, Z8
+	VREDUCEPS        $0x09, Z8, Z2
+	VBROADCASTSS     constants<>+120(SB), Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
+	VSCALEFPS        Z8, Z3, Z8
+	VADDPS.BCST      constants<>+8(SB), Z8, Z8
+	VRCP14PS         Z8, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z8, Z3, Z5
+	VMULPS           Z5, Z3, Z8
+	VMULPS           Z4, Z8, Z8
+	VMOVAPS          Z9, Z4
+	VMULPS.BCST      constants<>+44(SB), Z9, Z9
+	VBROADCASTSS     constants<>+52(SB), Z5
+	VMINPS           Z9, Z5, Z9
+	VREDUCEPS        $0x09, Z9, Z2
+	VBROADCASTSS     constants<>+120(SB), Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
+	VSCALEFPS        Z9, Z3, Z9
+	VADDPS.BCST      constants<>+8(SB), Z9, Z9
+	VRCP14PS         Z9, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z9, Z3, Z5
+	VMULPS           Z5, Z3, Z9
+	VMULPS           Z4, Z9, Z9
+	VMOVAPS          Z10, Z4
+	VMULPS.BCST      constants<>+44(SB), Z10, Z10
+	VBROADCASTSS     constants<>+52(SB), Z5
+	VMINPS           Z10, Z5, Z10
+	VREDUCEPS        $0x09, Z10, Z2
+	VBROADCASTSS     constants<>+120(SB), Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
+	VSCALEFPS        Z10, Z3, Z10
+	VADDPS.BCST      constants<>+8(SB), Z10, Z10
+	VRCP14PS         Z10, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z10, Z3, Z5
+	VMULPS           Z5, Z3, Z10
+	VMULPS           Z4, Z10, Z10
+	VMOVAPS          Z11, Z4
+	VMULPS.BCST      constants<>+44(SB), Z11, Z11
+	VBROADCASTSS     constants<>+52(SB), Z5
+	VMINPS           Z11, Z5, Z11
+	VREDUCEPS        $0x09, Z11, Z2
+	VBROADCASTSS     constants<>+120(SB), Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
+	VSCALEFPS        Z11, Z3, Z11
+	VADDPS.BCST      constants<>+8(SB), Z11, Z11
+	VRCP14PS         Z11, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z11, Z3, Z5
+	VMULPS           Z5, Z3, Z11
+	VMULPS           Z4, Z11, Z11
+	JMP              row0_actdone
+
+row0_act6:
+	CMPL             96(R8), $0x06
+	JNE              row0_act7
+	VMULPS.BCST      constants<>+44(SB), Z8, Z8
+	VBROADCASTSS     constants<>+52(SB), Z5
+	VMINPS           Z8, Z5, Z8
+	VREDUCEPS        $0x09, Z8, Z2
+	VBROADCASTSS     constants<>+120(SB), Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
+	VSCALEFPS        Z8, Z3, Z8
+	VADDPS.BCST      constants<>+8(SB), Z8, Z8
+	VRCP14PS         Z8, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z8, Z3, Z5
+	VMULPS           Z5, Z3, Z8
+	VMULPS.BCST      constants<>+44(SB), Z9, Z9
+	VBROADCASTSS     constants<>+52(SB), Z5
+	VMINPS           Z9, Z5, Z9
+	VREDUCEPS        $0x09, Z9, Z2
+	VBROADCASTSS     constants<>+120(SB), Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
+	VSCALEFPS        Z9, Z3, Z9
+	VADDPS.BCST      constants<>+8(SB), Z9, Z9
+	VRCP14PS         Z9, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z9, Z3, Z5
+	VMULPS           Z5, Z3, Z9
+	VMULPS.BCST      constants<>+44(SB), Z10, Z10
+	VBROADCASTSS     constants<>+52(SB), Z5
+	VMINPS           Z10, Z5, Z10
+	VREDUCEPS        $0x09, Z10, Z2
+	VBROADCASTSS     constants<>+120(SB), Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
+	VSCALEFPS        Z10, Z3, Z10
+	VADDPS.BCST      constants<>+8(SB), Z10, Z10
+	VRCP14PS         Z10, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z10, Z3, Z5
+	VMULPS           Z5, Z3, Z10
+	VMULPS.BCST      constants<>+44(SB), Z11, Z11
+	VBROADCASTSS     constants<>+52(SB), Z5
+	VMINPS           Z11, Z5, Z11
+	VREDUCEPS        $0x09, Z11, Z2
+	VBROADCASTSS     constants<>+120(SB), Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
+	VSCALEFPS        Z11, Z3, Z11
+	VADDPS.BCST      constants<>+8(SB), Z11, Z11
+	VRCP14PS         Z11, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z11, Z3, Z5
+	VMULPS           Z5, Z3, Z11
+	JMP              row0_actdone
+
+row0_act7:
+	CMPL             96(R8), $0x07
+	JNE              row0_act8
+	VMAXPS.BCST      constants<>+56(SB), Z8, Z2
+	VMINPS.BCST      constants<>+60(SB), Z2, Z2
+	VMULPS           Z2, Z2, Z3
+	VBROADCASTSS     constants<>+28(SB), Z4
+	VFMADD132PS.BCST constants<>+64(SB), Z4, Z3
+	VBROADCASTSS     constants<>+176(SB), Z4
+	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+124(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VCMPPS           $0x06, Z5, Z8, K5
+	VMULPS.Z         Z4, Z8, K5, Z8
+	VMAXPS.BCST      constants<>+56(SB), Z9, Z2
+	VMINPS.BCST      constants<>+60(SB), Z2, Z2
+	VMULPS           Z2, Z2, Z3
+	VBROADCASTSS     constants<>+28(SB), Z4
+	VFMADD132PS.BCST constants<>+64(SB), Z4, Z3
+	VBROADCASTSS     constants<>+176(SB), Z4
+	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+124(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VCMPPS           $0x06, Z5, Z9, K5
+	VMULPS.Z         Z4, Z9, K5, Z9
+	VMAXPS.BCST      constants<>+56(SB), Z10, Z2
+	VMINPS.BCST      constants<>+60(SB), Z2, Z2
+	VMULPS           Z2, Z2, Z3
+	VBROADCASTSS     constants<>+28(SB), Z4
+	VFMADD132PS.BCST constants<>+64(SB), Z4, Z3
+	VBROADCASTSS     constants<>+176(SB), Z4
+	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+124(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VCMPPS           $0x06, Z5, Z10, K5
+	VMULPS.Z         Z4, Z10, K5, Z10
+	VMAXPS.BCST      constants<>+56(SB), Z11, Z2
+	VMINPS.BCST      constants<>+60(SB), Z2, Z2
+	VMULPS           Z2, Z2, Z3
+	VBROADCASTSS     constants<>+28(SB), Z4
+	VFMADD132PS.BCST constants<>+64(SB), Z4, Z3
+	VBROADCASTSS     constants<>+176(SB), Z4
+	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+124(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VCMPPS           $0x06, Z5, Z11, K5
+	VMULPS.Z         Z4, Z11, K5, Z11
+	JMP              row0_actdone
+
+row0_act8:
+	VADDPS           Z8, Z8, Z8
+	VMULPS.BCST      constants<>+44(SB), Z8, Z8
+	VBROADCASTSS     constants<>+52(SB), Z5
+	VMINPS           Z8, Z5, Z8
+	VREDUCEPS        $0x09, Z8, Z2
+	VBROADCASTSS     constants<>+120(SB), Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
+	VSCALEFPS        Z8, Z3, Z8
+	VADDPS.BCST      constants<>+8(SB), Z8, Z8
+	VRCP14PS         Z8, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z8, Z3, Z5
+	VMULPS           Z5, Z3, Z8
+	VADDPS           Z8, Z8, Z8
+	VADDPS.BCST      constants<>+28(SB), Z8, Z8
+	VADDPS           Z9, Z9, Z9
+	VMULPS.BCST      constants<>+44(SB), Z9, Z9
+	VBROADCASTSS     constants<>+52(SB), Z5
+	VMINPS           Z9, Z5, Z9
+	VREDUCEPS        $0x09, Z9, Z2
+	VBROADCASTSS     constants<>+120(SB), Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
+	VSCALEFPS        Z9, Z3, Z9
+	VADDPS.BCST      constants<>+8(SB), Z9, Z9
+	VRCP14PS         Z9, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z9, Z3, Z5
+	VMULPS           Z5, Z3, Z9
+	VADDPS           Z9, Z9, Z9
+	VADDPS.BCST      constants<>+28(SB), Z9, Z9
+	VADDPS           Z10, Z10, Z10
+	VMULPS.BCST      constants<>+44(SB), Z10, Z10
+	VBROADCASTSS     constants<>+52(SB), Z5
+	VMINPS           Z10, Z5, Z10
+	VREDUCEPS        $0x09, Z10, Z2
+	VBROADCASTSS     constants<>+120(SB), Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
+	VSCALEFPS        Z10, Z3, Z10
+	VADDPS.BCST      constants<>+8(SB), Z10, Z10
+	VRCP14PS         Z10, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z10, Z3, Z5
+	VMULPS           Z5, Z3, Z10
+	VADDPS           Z10, Z10, Z10
+	VADDPS.BCST      constants<>+28(SB), Z10, Z10
+	VADDPS           Z11, Z11, Z11
+	VMULPS.BCST      constants<>+44(SB), Z11, Z11
+	VBROADCASTSS     constants<>+52(SB), Z5
+	VMINPS           Z11, Z5, Z11
+	VREDUCEPS        $0x09, Z11, Z2
+	VBROADCASTSS     constants<>+120(SB), Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
+	VSCALEFPS        Z11, Z3, Z11
+	VADDPS.BCST      constants<>+8(SB), Z11, Z11
+	VRCP14PS         Z11, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z11, Z3, Z5
+	VMULPS           Z5, Z3, Z11
+	VADDPS           Z11, Z11, Z11
+	VADDPS.BCST      constants<>+28(SB), Z11, Z11
+
+row0_actdone:
+	MOVQ R13, AX
+
+	// VCVTNEPS2BF16 Z8, Z8
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Y8, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNEPS2BF16 Z9, Z9
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc9
+	VMOVDQU16 Y9, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNEPS2BF16 Z10, Z10
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd2
+	VMOVDQU16 Y10, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNEPS2BF16 Z11, Z11
+	BYTE             $0x62
+	BYTE             $0x52
+	BYTE             $0x7e
+	BYTE             $0x48
+	BYTE             $0x72
+	BYTE             $0xdb
+	VMOVDQU16        Y11, K1, (AX)
+	ADDQ             R10, R13
+	VMOVUPS          384(SI), Z0
+	VMOVUPS          448(SI), Z1
+	VMOVUPS          512(SI), Z2
+	VMOVUPS          576(SI), Z3
+	VMOVUPS          640(SI), Z4
+	VMOVUPS          704(SI), Z5
+	VADDPS           Z2, Z1, Z8
+	VSUBPS           Z2, Z1, Z9
+	VADDPS           Z4, Z3, Z1
+	VSUBPS           Z4, Z3, Z2
+	VMULPS.BCST      constants<>+72(SB), Z8, Z10
+	VFMADD231PS.BCST constants<>+84(SB), Z1, Z10
+	VMOVAPS          Z5, Z11
+	VFMADD231PS.BCST constants<>+76(SB), Z9, Z11
+	VFMADD231PS.BCST constants<>+88(SB), Z2, Z11
+	VADDPS           Z1, Z8, Z8
+	VADDPS           Z0, Z8, Z8
+	VMULPS.BCST      constants<>+68(SB), Z9, Z9
+	VFMADD231PS.BCST constants<>+80(SB), Z2, Z9
+	VADDPS           Z14, Z8, Z8
+	VADDPS           Z14, Z9, Z9
+	VADDPS           Z14, Z10, Z10
+	VADDPS           Z14, Z11, Z11
+	TESTQ            DX, DX
+	JZ               row1
+	MOVQ             R14, AX
+	VPMOVZXWD.Z      (AX), K1, Z7
+	VPSLLD           $0x10, Z7, Z7
+	VADDPS           Z7, Z8, Z8
+	ADDQ             R15, AX
+	VPMOVZXWD.Z      (AX), K1, Z7
+	VPSLLD           $0x10, Z7, Z7
+	VADDPS           Z7, Z9, Z9
+	ADDQ             R15, AX
+	VPMOVZXWD.Z      (AX), K1, Z7
+	VPSLLD           $0x10, Z7, Z7
+	VADDPS           Z7, Z10, Z10
+	ADDQ             R15, AX
+	VPMOVZXWD.Z      (AX), K1, Z7
+	VPSLLD           $0x10, Z7, Z7
+	VADDPS           Z7, Z11, Z11
+	ADDQ             BX, R14
+
+row1:
+	CMPL   96(R8), $0x02
+	JA     row1_act3
+	VMAXPS Z8, Z12, Z8
+	VMAXPS Z9, Z12, Z9
+	VMAXPS Z10, Z12, Z10
+	VMAXPS Z11, Z12, Z11
+	VMINPS Z8, Z13, Z8
+	VMINPS Z9, Z13, Z9
+	VMINPS Z10, Z13, Z10
+	VMINPS Z11, Z13, Z11
+	JMP    row1_actdone
+
+row1_act3:
+	CMPL         96(R8), $0x03
+	JNE          row1_act4
+	VMOVAPS      Z8, Z3
+	VADDPS.BCST  constants<>+16(SB), Z8, Z8
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z8, Z2, Z8
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z8, Z2, Z8
+	VMULPS.BCST  constants<>+24(SB), Z8, Z8
+	VMULPS       Z3, Z8, Z8
+	VMOVAPS      Z9, Z3
+	VADDPS.BCST  constants<>+16(SB), Z9, Z9
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z9, Z2, Z9
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z9, Z2, Z9
+	VMULPS.BCST  constants<>+24(SB), Z9, Z9
+	VMULPS       Z3, Z9, Z9
+	VMOVAPS      Z10, Z3
+	VADDPS.BCST  constants<>+16(SB), Z10, Z10
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z10, Z2, Z10
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z10, Z2, Z10
+	VMULPS.BCST  constants<>+24(SB), Z10, Z10
+	VMULPS       Z3, Z10, Z10
+	VMOVAPS      Z11, Z3
+	VADDPS.BCST  constants<>+16(SB), Z11, Z11
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z11, Z2, Z11
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z11, Z2, Z11
+	VMULPS.BCST  constants<>+24(SB), Z11, Z11
+	VMULPS       Z3, Z11, Z11
+	JMP          row1_actdone
+
+row1_act4:
+	CMPL         96(R8), $0x04
+	JNE          row1_act5
+	VADDPS.BCST  constants<>+16(SB), Z8, Z8
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z8, Z2, Z8
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z8, Z2, Z8
+	VMULPS.BCST  constants<>+24(SB), Z8, Z8
+	VADDPS.BCST  constants<>+16(SB), Z9, Z9
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z9, Z2, Z9
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z9, Z2, Z9
+	VMULPS.BCST  constants<>+24(SB), Z9, Z9
+	VADDPS.BCST  constants<>+16(SB), Z10, Z10
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z10, Z2, Z10
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z10, Z2, Z10
+	VMULPS.BCST  constants<>+24(SB), Z10, Z10
+	VADDPS.BCST  constants<>+16(SB), Z11, Z11
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z11, Z2, Z11
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z11, Z2, Z11
+	VMULPS.BCST  constants<>+24(SB), Z11, Z11
+	JMP          row1_actdone
+
+row1_act5:
+	CMPL             96(R8), $0x05
+	JNE              row1_act6
+	VMOVAPS          Z8, Z4
+	VMULPS.BCST      constants<>+44(SB), Z8, Z8
+	VBROADCASTSS     constants<>+52(SB), Z5
+	VMINPS           Z8, Z5, Z8
+	VREDUCEPS        $0x09, Z8, Z2
+	VBROADCASTSS     constants<>+120(SB), Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
+	VSCALEFPS        Z8, Z3, Z8
+	VADDPS.BCST      constants<>+8(SB), Z8, Z8
+	VRCP14PS         Z8, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z8, Z3, Z5
+	VMULPS           Z5, Z3, Z8
+	VMULPS           Z4, Z8, Z8
+	VMOVAPS          Z9, Z4
+	VMULPS.BCST      constants<>+44(SB), Z9, Z9
+	VBROADCASTSS     constants<>+52(SB), Z5
+	VMINPS           Z9, Z5, Z9
+	VREDUCEPS        $0x09, Z9, Z2
+	VBROADCASTSS     constants<>+120(SB), Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
+	VSCALEFPS        Z9, Z3, Z9
+	VADDPS.BCST      constants<>+8(SB), Z9, Z9
+	VRCP14PS         Z9, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z9, Z3, Z5
+	VMULPS           Z5, Z3, Z9
+	VMULPS           Z4, Z9, Z9
+	VMOVAPS          Z10, Z4
+	VMULPS.BCST      constants<>+44(SB), Z10, Z10
+	VBROADCASTSS     constants<>+52(SB), Z5
+	VMINPS           Z10, Z5, Z10
+	VREDUCEPS        $0x09, Z10, Z2
+	VBROADCASTSS     constants<>+120(SB), Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
+	VSCALEFPS        Z10, Z3, Z10
+	VADDPS.BCST      constants<>+8(SB), Z10, Z10
+	VRCP14PS         Z10, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z10, Z3, Z5
+	VMULPS           Z5, Z3, Z10
+	VMULPS           Z4, Z10, Z10
+	VMOVAPS          Z11, Z4
+	VMULPS.BCST      constants<>+44(SB), Z11, Z11
+	VBROADCASTSS     constants<>+52(SB), Z5
+	VMINPS           Z11, Z5, Z11
+	VREDUCEPS        $0x09, Z11, Z2
+	VBROADCASTSS     constants<>+120(SB), Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
+	VSCALEFPS        Z11, Z3, Z11
+	VADDPS.BCST      constants<>+8(SB), Z11, Z11
+	VRCP14PS         Z11, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z11, Z3, Z5
+	VMULPS           Z5, Z3, Z11
+	VMULPS           Z4, Z11, Z11
+	JMP              row1_actdone
+
+row1_act6:
+	CMPL             96(R8), $0x06
+	JNE              row1_act7
+	VMULPS.BCST      constants<>+44(SB), Z8, Z8
+	VBROADCASTSS     constants<>+52(SB), Z5
+	VMINPS           Z8, Z5, Z8
+	VREDUCEPS        $0x09, Z8, Z2
+	VBROADCASTSS     constants<>+120(SB), Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
+	VSCALEFPS        Z8, Z3, Z8
+	VADDPS.BCST      constants<>+8(SB), Z8, Z8
+	VRCP14PS         Z8, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z8, Z3, Z5
+	VMULPS           Z5, Z3, Z8
+	VMULPS.BCST      constants<>+44(SB), Z9, Z9
+	VBROADCASTSS     constants<>+52(SB), Z5
+	VMINPS           Z9, Z5, Z9
+	VREDUCEPS        $0x09, Z9, Z2
+	VBROADCASTSS     constants<>+120(SB), Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
+	VSCALEFPS        Z9, Z3, Z9
+	VADDPS.BCST      constants<>+8(SB), Z9, Z9
+	VRCP14PS         Z9, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z9, Z3, Z5
+	VMULPS           Z5, Z3, Z9
+	VMULPS.BCST      constants<>+44(SB), Z10, Z10
+	VBROADCASTSS     constants<>+52(SB), Z5
+	VMINPS           Z10, Z5, Z10
+	VREDUCEPS        $0x09, Z10, Z2
+	VBROADCASTSS     constants<>+120(SB), Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
+	VSCALEFPS        Z10, Z3, Z10
+	VADDPS.BCST      constants<>+8(SB), Z10, Z10
+	VRCP14PS         Z10, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z10, Z3, Z5
+	VMULPS           Z5, Z3, Z10
+	VMULPS.BCST      constants<>+44(SB), Z11, Z11
+	VBROADCASTSS     constants<>+52(SB), Z5
+	VMINPS           Z11, Z5, Z11
+	VREDUCEPS        $0x09, Z11, Z2
+	VBROADCASTSS     constants<>+120(SB), Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
+	VSCALEFPS        Z11, Z3, Z11
+	VADDPS.BCST      constants<>+8(SB), Z11, Z11
+	VRCP14PS         Z11, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z11, Z3, Z5
+	VMULPS           Z5, Z3, Z11
+	JMP              row1_actdone
+
+row1_act7:
+	CMPL             96(R8), $0x07
+	JNE              row1_act8
+	VMAXPS.BCST      constants<>+56(SB), Z8, Z2
+	VMINPS.BCST      constants<>+60(SB), Z2, Z2
+	VMULPS           Z2, Z2, Z3
+	VBROADCASTSS     constants<>+28(SB), Z4
+	VFMADD132PS.BCST constants<>+64(SB), Z4, Z3
+	VBROADCASTSS     constants<>+176(SB), Z4
+	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+124(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VCMPPS           $0x06, Z5, Z8, K5
+	VMULPS.Z         Z4, Z8, K5, Z8
+	VMAXPS.BCST      constants<>+56(SB), Z9, Z2
+	VMINPS.BCST      constants<>+60(SB), Z2, Z2
+	VMULPS           Z2, Z2, Z3
+	VBROADCASTSS     constants<>+28(SB), Z4
+	VFMADD132PS.BCST constants<>+64(SB), Z4, Z3
+	VBROADCASTSS     constants<>+176(SB), Z4
+	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+124(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VCMPPS           $0x06, Z5, Z9, K5
+	VMULPS.Z         Z4, Z9, K5, Z9
+	VMAXPS.BCST      constants<>+56(SB), Z10, Z2
+	VMINPS.BCST      constants<>+60(SB), Z2, Z2
+	VMULPS           Z2, Z2, Z3
+	VBROADCASTSS     constants<>+28(SB), Z4
+	VFMADD132PS.BCST constants<>+64(SB), Z4, Z3
+	VBROADCASTSS     constants<>+176(SB), Z4
+	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+124(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VCMPPS           $0x06, Z5, Z10, K5
+	VMULPS.Z         Z4, Z10, K5, Z10
+	VMAXPS.BCST      constants<>+56(SB), Z11, Z2
+	VMINPS.BCST      constants<>+60(SB), Z2, Z2
+	VMULPS           Z2, Z2, Z3
+	VBROADCASTSS     constants<>+28(SB), Z4
+	VFMADD132PS.BCST constants<>+64(SB), Z4, Z3
+	VBROADCASTSS     constants<>+176(SB), Z4
+	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+124(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VCMPPS           $0x06, Z5, Z11, K5
+	VMULPS.Z         Z4, Z11, K5, Z11
+	JMP              row1_actdone
+
+row1_act8:
+	VADDPS           Z8, Z8, Z8
+	VMULPS.BCST      constants<>+44(SB), Z8, Z8
+	VBROADCASTSS     constants<>+52(SB), Z5
+	VMINPS           Z8, Z5, Z8
+	VREDUCEPS        $0x09, Z8, Z2
+	VBROADCASTSS     constants<>+120(SB), Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
+	VSCALEFPS        Z8, Z3, Z8
+	VADDPS.BCST      constants<>+8(SB), Z8, Z8
+	VRCP14PS         Z8, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z8, Z3, Z5
+	VMULPS           Z5, Z3, Z8
+	VADDPS           Z8, Z8, Z8
+	VADDPS.BCST      constants<>+28(SB), Z8, Z8
+	VADDPS           Z9, Z9, Z9
+	VMULPS.BCST      constants<>+44(SB), Z9, Z9
+	VBROADCASTSS     constants<>+52(SB), Z5
+	VMINPS           Z9, Z5, Z9
+	VREDUCEPS        $0x09, Z9, Z2
+	VBROADCASTSS     constants<>+120(SB), Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
+	VSCALEFPS        Z9, Z3, Z9
+	VADDPS.BCST      constants<>+8(SB), Z9, Z9
+	VRCP14PS         Z9, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z9, Z3, Z5
+	VMULPS           Z5, Z3, Z9
+	VADDPS           Z9, Z9, Z9
+	VADDPS.BCST      constants<>+28(SB), Z9, Z9
+	VADDPS           Z10, Z10, Z10
+	VMULPS.BCST      constants<>+44(SB), Z10, Z10
+	VBROADCASTSS     constants<>+52(SB), Z5
+	VMINPS           Z10, Z5, Z10
+	VREDUCEPS        $0x09, Z10, Z2
+	VBROADCASTSS     constants<>+120(SB), Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
+	VSCALEFPS        Z10, Z3, Z10
+	VADDPS.BCST      constants<>+8(SB), Z10, Z10
+	VRCP14PS         Z10, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z10, Z3, Z5
+	VMULPS           Z5, Z3, Z10
+	VADDPS           Z10, Z10, Z10
+	VADDPS.BCST      constants<>+28(SB), Z10, Z10
+	VADDPS           Z11, Z11, Z11
+	VMULPS.BCST      constants<>+44(SB), Z11, Z11
+	VBROADCASTSS     constants<>+52(SB), Z5
+	VMINPS           Z11, Z5, Z11
+	VREDUCEPS        $0x09, Z11, Z2
+	VBROADCASTSS     constants<>+120(SB), Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
+	VSCALEFPS        Z11, Z3, Z11
+	VADDPS.BCST      constants<>+8(SB), Z11, Z11
+	VRCP14PS         Z11, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z11, Z3, Z5
+	VMULPS           Z5, Z3, Z11
+	VADDPS           Z11, Z11, Z11
+	VADDPS.BCST      constants<>+28(SB), Z11, Z11
+
+row1_actdone:
+	MOVQ R13, AX
+
+	// VCVTNEPS2BF16 Z8, Z8
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Y8, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNEPS2BF16 Z9, Z9
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc9
+	VMOVDQU16 Y9, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNEPS2BF16 Z10, Z10
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd2
+	VMOVDQU16 Y10, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNEPS2BF16 Z11, Z11
+	BYTE             $0x62
+	BYTE             $0x52
+	BYTE             $0x7e
+	BYTE             $0x48
+	BYTE             $0x72
+	BYTE             $0xdb
+	VMOVDQU16        Y11, K1, (AX)
+	ADDQ             R10, R13
+	VMOVUPS          768(SI), Z0
+	VMOVUPS          832(SI), Z1
+	VMOVUPS          896(SI), Z2
+	VMOVUPS          960(SI), Z3
+	VMOVUPS          1024(SI), Z4
+	VMOVUPS          1088(SI), Z5
+	VADDPS           Z2, Z1, Z8
+	VSUBPS           Z2, Z1, Z9
+	VADDPS           Z4, Z3, Z1
+	VSUBPS           Z4, Z3, Z2
+	VMULPS.BCST      constants<>+72(SB), Z8, Z10
+	VFMADD231PS.BCST constants<>+84(SB), Z1, Z10
+	VMOVAPS          Z5, Z11
+	VFMADD231PS.BCST constants<>+76(SB), Z9, Z11
+	VFMADD231PS.BCST constants<>+88(SB), Z2, Z11
+	VADDPS           Z1, Z8, Z8
+	VADDPS           Z0, Z8, Z8
+	VMULPS.BCST      constants<>+68(SB), Z9, Z9
+	VFMADD231PS.BCST constants<>+80(SB), Z2, Z9
+	VADDPS           Z14, Z8, Z8
+	VADDPS           Z14, Z9, Z9
+	VADDPS           Z14, Z10, Z10
+	VADDPS           Z14, Z11, Z11
+	TESTQ            DX, DX
+	JZ               row2
+	MOVQ             R14, AX
+	VPMOVZXWD.Z      (AX), K1, Z7
+	VPSLLD           $0x10, Z7, Z7
+	VADDPS           Z7, Z8, Z8
+	ADDQ             R15, AX
+	VPMOVZXWD.Z      (AX), K1, Z7
+	VPSLLD           $0x10, Z7, Z7
+	VADDPS           Z7, Z9, Z9
+	ADDQ             R15, AX
+	VPMOVZXWD.Z      (AX), K1, Z7
+	VPSLLD           $0x10, Z7, Z7
+	VADDPS           Z7, Z10, Z10
+	ADDQ             R15, AX
+	VPMOVZXWD.Z      (AX), K1, Z7
+	VPSLLD           $0x10, Z7, Z7
+	VADDPS           Z7, Z11, Z11
+	ADDQ             BX, R14
+
+row2:
+	CMPL   96(R8), $0x02
+	JA     row2_act3
+	VMAXPS Z8, Z12, Z8
+	VMAXPS Z9, Z12, Z9
+	VMAXPS Z10, Z12, Z10
+	VMAXPS Z11, Z12, Z11
+	VMINPS Z8, Z13, Z8
+	VMINPS Z9, Z13, Z9
+	VMINPS Z10, Z13, Z10
+	VMINPS Z11, Z13, Z11
+	JMP    row2_actdone
+
+row2_act3:
+	CMPL         96(R8), $0x03
+	JNE          row2_act4
+	VMOVAPS      Z8, Z3
+	VADDPS.BCST  constants<>+16(SB), Z8, Z8
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z8, Z2, Z8
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z8, Z2, Z8
+	VMULPS.BCST  constants<>+24(SB), Z8, Z8
+	VMULPS       Z3, Z8, Z8
+	VMOVAPS      Z9, Z3
+	VADDPS.BCST  constants<>+16(SB), Z9, Z9
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z9, Z2, Z9
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z9, Z2, Z9
+	VMULPS.BCST  constants<>+24(SB), Z9, Z9
+	VMULPS       Z3, Z9, Z9
+	VMOVAPS      Z10, Z3
+	VADDPS.BCST  constants<>+16(SB), Z10, Z10
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z10, Z2, Z10
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z10, Z2, Z10
+	VMULPS.BCST  constants<>+24(SB), Z10, Z10
+	VMULPS       Z3, Z10, Z10
+	VMOVAPS      Z11, Z3
+	VADDPS.BCST  constants<>+16(SB), Z11, Z11
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z11, Z2, Z11
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z11, Z2, Z11
+	VMULPS.BCST  constants<>+24(SB), Z11, Z11
+	VMULPS       Z3, Z11, Z11
+	JMP          row2_actdone
+
+row2_act4:
+	CMPL         96(R8), $0x04
+	JNE          row2_act5
+	VADDPS.BCST  constants<>+16(SB), Z8, Z8
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z8, Z2, Z8
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z8, Z2, Z8
+	VMULPS.BCST  constants<>+24(SB), Z8, Z8
+	VADDPS.BCST  constants<>+16(SB), Z9, Z9
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z9, Z2, Z9
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z9, Z2, Z9
+	VMULPS.BCST  constants<>+24(SB), Z9, Z9
+	VADDPS.BCST  constants<>+16(SB), Z10, Z10
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z10, Z2, Z10
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z10, Z2, Z10
+	VMULPS.BCST  constants<>+24(SB), Z10, Z10
+	VADDPS.BCST  constants<>+16(SB), Z11, Z11
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z11, Z2, Z11
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z11, Z2, Z11
+	VMULPS.BCST  constants<>+24(SB), Z11, Z11
+	JMP          row2_actdone
+
+row2_act5:
+	CMPL             96(R8), $0x05
+	JNE              row2_act6
+	VMOVAPS          Z8, Z4
+	VMULPS.BCST      constants<>+44(SB), Z8, Z8
+	VBROADCASTSS     constants<>+52(SB), Z5
+	VMINPS           Z8, Z5, Z8
+	VREDUCEPS        $0x09, Z8, Z2
+	VBROADCASTSS     constants<>+120(SB), Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
+	VSCALEFPS        Z8, Z3, Z8
+	VADDPS.BCST      constants<>+8(SB), Z8, Z8
+	VRCP14PS         Z8, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z8, Z3, Z5
+	VMULPS           Z5, Z3, Z8
+	VMULPS           Z4, Z8, Z8
+	VMOVAPS          Z9, Z4
+	VMULPS.BCST      constants<>+44(SB), Z9, Z9
+	VBROADCASTSS     constants<>+52(SB), Z5
+	VMINPS           Z9, Z5, Z9
+	VREDUCEPS        $0x09, Z9, Z2
+	VBROADCASTSS     constants<>+120(SB), Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
+	VSCALEFPS        Z9, Z3, Z9
+	VADDPS.BCST      constants<>+8(SB), Z9, Z9
+	VRCP14PS         Z9, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z9, Z3, Z5
+	VMULPS           Z5, Z3, Z9
+	VMULPS           Z4, Z9, Z9
+	VMOVAPS          Z10, Z4
+	VMULPS.BCST      constants<>+44(SB), Z10, Z10
+	VBROADCASTSS     constants<>+52(SB), Z5
+	VMINPS           Z10, Z5, Z10
+	VREDUCEPS        $0x09, Z10, Z2
+	VBROADCASTSS     constants<>+120(SB), Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
+	VSCALEFPS        Z10, Z3, Z10
+	VADDPS.BCST      constants<>+8(SB), Z10, Z10
+	VRCP14PS         Z10, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z10, Z3, Z5
+	VMULPS           Z5, Z3, Z10
+	VMULPS           Z4, Z10, Z10
+	VMOVAPS          Z11, Z4
+	VMULPS.BCST      constants<>+44(SB), Z11, Z11
+	VBROADCASTSS     constants<>+52(SB), Z5
+	VMINPS           Z11, Z5, Z11
+	VREDUCEPS        $0x09, Z11, Z2
+	VBROADCASTSS     constants<>+120(SB), Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
+	VSCALEFPS        Z11, Z3, Z11
+	VADDPS.BCST      constants<>+8(SB), Z11, Z11
+	VRCP14PS         Z11, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z11, Z3, Z5
+	VMULPS           Z5, Z3, Z11
+	VMULPS           Z4, Z11, Z11
+	JMP              row2_actdone
+
+row2_act6:
+	CMPL             96(R8), $0x06
+	JNE              row2_act7
+	VMULPS.BCST      constants<>+44(SB), Z8, Z8
+	VBROADCASTSS     constants<>+52(SB), Z5
+	VMINPS           Z8, Z5, Z8
+	VREDUCEPS        $0x09, Z8, Z2
+	VBROADCASTSS     constants<>+120(SB), Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
+	VSCALEFPS        Z8, Z3, Z8
+	VADDPS.BCST      constants<>+8(SB), Z8, Z8
+	VRCP14PS         Z8, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z8, Z3, Z5
+	VMULPS           Z5, Z3, Z8
+	VMULPS.BCST      constants<>+44(SB), Z9, Z9
+	VBROADCASTSS     constants<>+52(SB), Z5
+	VMINPS           Z9, Z5, Z9
+	VREDUCEPS        $0x09, Z9, Z2
+	VBROADCASTSS     constants<>+120(SB), Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
+	VSCALEFPS        Z9, Z3, Z9
+	VADDPS.BCST      constants<>+8(SB), Z9, Z9
+	VRCP14PS         Z9, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z9, Z3, Z5
+	VMULPS           Z5, Z3, Z9
+	VMULPS.BCST      constants<>+44(SB), Z10, Z10
+	VBROADCASTSS     constants<>+52(SB), Z5
+	VMINPS           Z10, Z5, Z10
+	VREDUCEPS        $0x09, Z10, Z2
+	VBROADCASTSS     constants<>+120(SB), Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
+	VSCALEFPS        Z10, Z3, Z10
+	VADDPS.BCST      constants<>+8(SB), Z10, Z10
+	VRCP14PS         Z10, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z10, Z3, Z5
+	VMULPS           Z5, Z3, Z10
+	VMULPS.BCST      constants<>+44(SB), Z11, Z11
+	VBROADCASTSS     constants<>+52(SB), Z5
+	VMINPS           Z11, Z5, Z11
+	VREDUCEPS        $0x09, Z11, Z2
+	VBROADCASTSS     constants<>+120(SB), Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
+	VSCALEFPS        Z11, Z3, Z11
+	VADDPS.BCST      constants<>+8(SB), Z11, Z11
+	VRCP14PS         Z11, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z11, Z3, Z5
+	VMULPS           Z5, Z3, Z11
+	JMP              row2_actdone
+
+row2_act7:
+	CMPL             96(R8), $0x07
+	JNE              row2_act8
+	VMAXPS.BCST      constants<>+56(SB), Z8, Z2
+	VMINPS.BCST      constants<>+60(SB), Z2, Z2
+	VMULPS           Z2, Z2, Z3
+	VBROADCASTSS     constants<>+28(SB), Z4
+	VFMADD132PS.BCST constants<>+64(SB), Z4, Z3
+	VBROADCASTSS     constants<>+176(SB), Z4
+	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+124(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VCMPPS           $0x06, Z5, Z8, K5
+	VMULPS.Z         Z4, Z8, K5, Z8
+	VMAXPS.BCST      constants<>+56(SB), Z9, Z2
+	VMINPS.BCST      constants<>+60(SB), Z2, Z2
+	VMULPS           Z2, Z2, Z3
+	VBROADCASTSS     constants<>+28(SB), Z4
+	VFMADD132PS.BCST constants<>+64(SB), Z4, Z3
+	VBROADCASTSS     constants<>+176(SB), Z4
+	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+124(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VCMPPS           $0x06, Z5, Z9, K5
+	VMULPS.Z         Z4, Z9, K5, Z9
+	VMAXPS.BCST      constants<>+56(SB), Z10, Z2
+	VMINPS.BCST      constants<>+60(SB), Z2, Z2
+	VMULPS           Z2, Z2, Z3
+	VBROADCASTSS     constants<>+28(SB), Z4
+	VFMADD132PS.BCST constants<>+64(SB), Z4, Z3
+	VBROADCASTSS     constants<>+176(SB), Z4
+	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+124(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VCMPPS           $0x06, Z5, Z10, K5
+	VMULPS.Z         Z4, Z10, K5, Z10
+	VMAXPS.BCST      constants<>+56(SB), Z11, Z2
+	VMINPS.BCST      constants<>+60(SB), Z2, Z2
+	VMULPS           Z2, Z2, Z3
+	VBROADCASTSS     constants<>+28(SB), Z4
+	VFMADD132PS.BCST constants<>+64(SB), Z4, Z3
+	VBROADCASTSS     constants<>+176(SB), Z4
+	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+124(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VCMPPS           $0x06, Z5, Z11, K5
+	VMULPS.Z         Z4, Z11, K5, Z11
+	JMP              row2_actdone
+
+row2_act8:
+	VADDPS           Z8, Z8, Z8
+	VMULPS.BCST      constants<>+44(SB), Z8, Z8
+	VBROADCASTSS     constants<>+52(SB), Z5
+	VMINPS           Z8, Z5, Z8
+	VREDUCEPS        $0x09, Z8, Z2
+	VBROADCASTSS     constants<>+120(SB), Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
+	VSCALEFPS        Z8, Z3, Z8
+	VADDPS.BCST      constants<>+8(SB), Z8, Z8
+	VRCP14PS         Z8, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z8, Z3, Z5
+	VMULPS           Z5, Z3, Z8
+	VADDPS           Z8, Z8, Z8
+	VADDPS.BCST      constants<>+28(SB), Z8, Z8
+	VADDPS           Z9, Z9, Z9
+	VMULPS.BCST      constants<>+44(SB), Z9, Z9
+	VBROADCASTSS     constants<>+52(SB), Z5
+	VMINPS           Z9, Z5, Z9
+	VREDUCEPS        $0x09, Z9, Z2
+	VBROADCASTSS     constants<>+120(SB), Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
+	VSCALEFPS        Z9, Z3, Z9
+	VADDPS.BCST      constants<>+8(SB), Z9, Z9
+	VRCP14PS         Z9, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z9, Z3, Z5
+	VMULPS           Z5, Z3, Z9
+	VADDPS           Z9, Z9, Z9
+	VADDPS.BCST      constants<>+28(SB), Z9, Z9
+	VADDPS           Z10, Z10, Z10
+	VMULPS.BCST      constants<>+44(SB), Z10, Z10
+	VBROADCASTSS     constants<>+52(SB), Z5
+	VMINPS           Z10, Z5, Z10
+	VREDUCEPS        $0x09, Z10, Z2
+	VBROADCASTSS     constants<>+120(SB), Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
+	VSCALEFPS        Z10, Z3, Z10
+	VADDPS.BCST      constants<>+8(SB), Z10, Z10
+	VRCP14PS         Z10, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z10, Z3, Z5
+	VMULPS           Z5, Z3, Z10
+	VADDPS           Z10, Z10, Z10
+	VADDPS.BCST      constants<>+28(SB), Z10, Z10
+	VADDPS           Z11, Z11, Z11
+	VMULPS.BCST      constants<>+44(SB), Z11, Z11
+	VBROADCASTSS     constants<>+52(SB), Z5
+	VMINPS           Z11, Z5, Z11
+	VREDUCEPS        $0x09, Z11, Z2
+	VBROADCASTSS     constants<>+120(SB), Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
+	VSCALEFPS        Z11, Z3, Z11
+	VADDPS.BCST      constants<>+8(SB), Z11, Z11
+	VRCP14PS         Z11, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z11, Z3, Z5
+	VMULPS           Z5, Z3, Z11
+	VADDPS           Z11, Z11, Z11
+	VADDPS.BCST      constants<>+28(SB), Z11, Z11
+
+row2_actdone:
+	MOVQ R13, AX
+
+	// VCVTNEPS2BF16 Z8, Z8
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Y8, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNEPS2BF16 Z9, Z9
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc9
+	VMOVDQU16 Y9, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNEPS2BF16 Z10, Z10
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd2
+	VMOVDQU16 Y10, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNEPS2BF16 Z11, Z11
+	BYTE             $0x62
+	BYTE             $0x52
+	BYTE             $0x7e
+	BYTE             $0x48
+	BYTE             $0x72
+	BYTE             $0xdb
+	VMOVDQU16        Y11, K1, (AX)
+	ADDQ             R10, R13
+	VMOVUPS          1152(SI), Z0
+	VMOVUPS          1216(SI), Z1
+	VMOVUPS          1280(SI), Z2
+	VMOVUPS          1344(SI), Z3
+	VMOVUPS          1408(SI), Z4
+	VMOVUPS          1472(SI), Z5
+	VADDPS           Z2, Z1, Z8
+	VSUBPS           Z2, Z1, Z9
+	VADDPS           Z4, Z3, Z1
+	VSUBPS           Z4, Z3, Z2
+	VMULPS.BCST      constants<>+72(SB), Z8, Z10
+	VFMADD231PS.BCST constants<>+84(SB), Z1, Z10
+	VMOVAPS          Z5, Z11
+	VFMADD231PS.BCST constants<>+76(SB), Z9, Z11
+	VFMADD231PS.BCST constants<>+88(SB), Z2, Z11
+	VADDPS           Z1, Z8, Z8
+	VADDPS           Z0, Z8, Z8
+	VMULPS.BCST      constants<>+68(SB), Z9, Z9
+	VFMADD231PS.BCST constants<>+80(SB), Z2, Z9
+	VADDPS           Z14, Z8, Z8
+	VADDPS           Z14, Z9, Z9
+	VADDPS           Z14, Z10, Z10
+	VADDPS           Z14, Z11, Z11
+	TESTQ            DX, DX
+	JZ               row3
+	MOVQ             R14, AX
+	VPMOVZXWD.Z      (AX), K1, Z7
+	VPSLLD           $0x10, Z7, Z7
+	VADDPS           Z7, Z8, Z8
+	ADDQ             R15, AX
+	VPMOVZXWD.Z      (AX), K1, Z7
+	VPSLLD           $0x10, Z7, Z7
+	VADDPS           Z7, Z9, Z9
+	ADDQ             R15, AX
+	VPMOVZXWD.Z      (AX), K1, Z7
+	VPSLLD           $0x10, Z7, Z7
+	VADDPS           Z7, Z10, Z10
+	ADDQ             R15, AX
+	VPMOVZXWD.Z      (AX), K1, Z7
+	VPSLLD           $0x10, Z7, Z7
+	VADDPS           Z7, Z11, Z11
+	ADDQ             BX, R14
+
+row3:
+	CMPL   96(R8), $0x02
+	JA     row3_act3
+	VMAXPS Z8, Z12, Z8
+	VMAXPS Z9, Z12, Z9
+	VMAXPS Z10, Z12, Z10
+	VMAXPS Z11, Z12, Z11
+	VMINPS Z8, Z13, Z8
+	VMINPS Z9, Z13, Z9
+	VMINPS Z10, Z13, Z10
+	VMINPS Z11, Z13, Z11
+	JMP    row3_actdone
+
+row3_act3:
+	CMPL         96(R8), $0x03
+	JNE          row3_act4
+	VMOVAPS      Z8, Z3
+	VADDPS.BCST  constants<>+16(SB), Z8, Z8
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z8, Z2, Z8
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z8, Z2, Z8
+	VMULPS.BCST  constants<>+24(SB), Z8, Z8
+	VMULPS       Z3, Z8, Z8
+	VMOVAPS      Z9, Z3
+	VADDPS.BCST  constants<>+16(SB), Z9, Z9
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z9, Z2, Z9
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z9, Z2, Z9
+	VMULPS.BCST  constants<>+24(SB), Z9, Z9
+	VMULPS       Z3, Z9, Z9
+	VMOVAPS      Z10, Z3
+	VADDPS.BCST  constants<>+16(SB), Z10, Z10
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z10, Z2, Z10
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z10, Z2, Z10
+	VMULPS.BCST  constants<>+24(SB), Z10, Z10
+	VMULPS       Z3, Z10, Z10
+	VMOVAPS      Z11, Z3
+	VADDPS.BCST  constants<>+16(SB), Z11, Z11
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z11, Z2, Z11
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z11, Z2, Z11
+	VMULPS.BCST  constants<>+24(SB), Z11, Z11
+	VMULPS       Z3, Z11, Z11
+	JMP          row3_actdone
+
+row3_act4:
+	CMPL         96(R8), $0x04
+	JNE          row3_act5
+	VADDPS.BCST  constants<>+16(SB), Z8, Z8
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z8, Z2, Z8
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z8, Z2, Z8
+	VMULPS.BCST  constants<>+24(SB), Z8, Z8
+	VADDPS.BCST  constants<>+16(SB), Z9, Z9
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z9, Z2, Z9
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z9, Z2, Z9
+	VMULPS.BCST  constants<>+24(SB), Z9, Z9
+	VADDPS.BCST  constants<>+16(SB), Z10, Z10
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z10, Z2, Z10
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z10, Z2, Z10
+	VMULPS.BCST  constants<>+24(SB), Z10, Z10
+	VADDPS.BCST  constants<>+16(SB), Z11, Z11
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z11, Z2, Z11
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z11, Z2, Z11
+	VMULPS.BCST  constants<>+24(SB), Z11, Z11
+	JMP          row3_actdone
+
+row3_act5:
+	CMPL             96(R8), $0x05
+	JNE              row3_act6
+	VMOVAPS          Z8, Z4
+	VMULPS.BCST      constants<>+44(SB), Z8, Z8
+	VBROADCASTSS     constants<>+52(SB), Z5
+	VMINPS           Z8, Z5, Z8
+	VREDUCEPS        $0x09, Z8, Z2
+	VBROADCASTSS     constants<>+120(SB), Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
+	VSCALEFPS        Z8, Z3, Z8
+	VADDPS.BCST      constants<>+8(SB), Z8, Z8
+	VRCP14PS         Z8, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z8, Z3, Z5
+	VMULPS           Z5, Z3, Z8
+	VMULPS           Z4, Z8, Z8
+	VMOVAPS          Z9, Z4
+	VMULPS.BCST      constants<>+44(SB), Z9, Z9
+	VBROADCASTSS     constants<>+52(SB), Z5
+	VMINPS           Z9, Z5, Z9
+	VREDUCEPS        $0x09, Z9, Z2
+	VBROADCASTSS     constants<>+120(SB), Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
+	VSCALEFPS        Z9, Z3, Z9
+	VADDPS.BCST      constants<>+8(SB), Z9, Z9
+	VRCP14PS         Z9, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z9, Z3, Z5
+	VMULPS           Z5, Z3, Z9
+	VMULPS           Z4, Z9, Z9
+	VMOVAPS          Z10, Z4
+	VMULPS.BCST      constants<>+44(SB), Z10, Z10
+	VBROADCASTSS     constants<>+52(SB), Z5
+	VMINPS           Z10, Z5, Z10
+	VREDUCEPS        $0x09, Z10, Z2
+	VBROADCASTSS     constants<>+120(SB), Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
+	VSCALEFPS        Z10, Z3, Z10
+	VADDPS.BCST      constants<>+8(SB), Z10, Z10
+	VRCP14PS         Z10, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z10, Z3, Z5
+	VMULPS           Z5, Z3, Z10
+	VMULPS           Z4, Z10, Z10
+	VMOVAPS          Z11, Z4
+	VMULPS.BCST      constants<>+44(SB), Z11, Z11
+	VBROADCASTSS     constants<>+52(SB), Z5
+	VMINPS           Z11, Z5, Z11
+	VREDUCEPS        $0x09, Z11, Z2
+	VBROADCASTSS     constants<>+120(SB), Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
+	VSCALEFPS        Z11, Z3, Z11
+	VADDPS.BCST      constants<>+8(SB), Z11, Z11
+	VRCP14PS         Z11, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z11, Z3, Z5
+	VMULPS           Z5, Z3, Z11
+	VMULPS           Z4, Z11, Z11
+	JMP              row3_actdone
+
+row3_act6:
+	CMPL             96(R8), $0x06
+	JNE              row3_act7
+	VMULPS.BCST      constants<>+44(SB), Z8, Z8
+	VBROADCASTSS     constants<>+52(SB), Z5
+	VMINPS           Z8, Z5, Z8
+	VREDUCEPS        $0x09, Z8, Z2
+	VBROADCASTSS     constants<>+120(SB), Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
+	VSCALEFPS        Z8, Z3, Z8
+	VADDPS.BCST      constants<>+8(SB), Z8, Z8
+	VRCP14PS         Z8, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z8, Z3, Z5
+	VMULPS           Z5, Z3, Z8
+	VMULPS.BCST      constants<>+44(SB), Z9, Z9
+	VBROADCASTSS     constants<>+52(SB), Z5
+	VMINPS           Z9, Z5, Z9
+	VREDUCEPS        $0x09, Z9, Z2
+	VBROADCASTSS     constants<>+120(SB), Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
+	VSCALEFPS        Z9, Z3, Z9
+	VADDPS.BCST      constants<>+8(SB), Z9, Z9
+	VRCP14PS         Z9, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z9, Z3, Z5
+	VMULPS           Z5, Z3, Z9
+	VMULPS.BCST      constants<>+44(SB), Z10, Z10
+	VBROADCASTSS     constants<>+52(SB), Z5
+	VMINPS           Z10, Z5, Z10
+	VREDUCEPS        $0x09, Z10, Z2
+	VBROADCASTSS     constants<>+120(SB), Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
+	VSCALEFPS        Z10, Z3, Z10
+	VADDPS.BCST      constants<>+8(SB), Z10, Z10
+	VRCP14PS         Z10, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z10, Z3, Z5
+	VMULPS           Z5, Z3, Z10
+	VMULPS.BCST      constants<>+44(SB), Z11, Z11
+	VBROADCASTSS     constants<>+52(SB), Z5
+	VMINPS           Z11, Z5, Z11
+	VREDUCEPS        $0x09, Z11, Z2
+	VBROADCASTSS     constants<>+120(SB), Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
+	VSCALEFPS        Z11, Z3, Z11
+	VADDPS.BCST      constants<>+8(SB), Z11, Z11
+	VRCP14PS         Z11, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z11, Z3, Z5
+	VMULPS           Z5, Z3, Z11
+	JMP              row3_actdone
+
+row3_act7:
+	CMPL             96(R8), $0x07
+	JNE              row3_act8
+	VMAXPS.BCST      constants<>+56(SB), Z8, Z2
+	VMINPS.BCST      constants<>+60(SB), Z2, Z2
+	VMULPS           Z2, Z2, Z3
+	VBROADCASTSS     constants<>+28(SB), Z4
+	VFMADD132PS.BCST constants<>+64(SB), Z4, Z3
+	VBROADCASTSS     constants<>+176(SB), Z4
+	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+124(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VCMPPS           $0x06, Z5, Z8, K5
+	VMULPS.Z         Z4, Z8, K5, Z8
+	VMAXPS.BCST      constants<>+56(SB), Z9, Z2
+	VMINPS.BCST      constants<>+60(SB), Z2, Z2
+	VMULPS           Z2, Z2, Z3
+	VBROADCASTSS     constants<>+28(SB), Z4
+	VFMADD132PS.BCST constants<>+64(SB), Z4, Z3
+	VBROADCASTSS     constants<>+176(SB), Z4
+	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+124(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VCMPPS           $0x06, Z5, Z9, K5
+	VMULPS.Z         Z4, Z9, K5, Z9
+	VMAXPS.BCST      constants<>+56(SB), Z10, Z2
+	VMINPS.BCST      constants<>+60(SB), Z2, Z2
+	VMULPS           Z2, Z2, Z3
+	VBROADCASTSS     constants<>+28(SB), Z4
+	VFMADD132PS.BCST constants<>+64(SB), Z4, Z3
+	VBROADCASTSS     constants<>+176(SB), Z4
+	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+124(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VCMPPS           $0x06, Z5, Z10, K5
+	VMULPS.Z         Z4, Z10, K5, Z10
+	VMAXPS.BCST      constants<>+56(SB), Z11, Z2
+	VMINPS.BCST      constants<>+60(SB), Z2, Z2
+	VMULPS           Z2, Z2, Z3
+	VBROADCASTSS     constants<>+28(SB), Z4
+	VFMADD132PS.BCST constants<>+64(SB), Z4, Z3
+	VBROADCASTSS     constants<>+176(SB), Z4
+	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+124(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VCMPPS           $0x06, Z5, Z11, K5
+	VMULPS.Z         Z4, Z11, K5, Z11
+	JMP              row3_actdone
+
+row3_act8:
+	VADDPS           Z8, Z8, Z8
+	VMULPS.BCST      constants<>+44(SB), Z8, Z8
+	VBROADCASTSS     constants<>+52(SB), Z5
+	VMINPS           Z8, Z5, Z8
+	VREDUCEPS        $0x09, Z8, Z2
+	VBROADCASTSS     constants<>+120(SB), Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
+	VSCALEFPS        Z8, Z3, Z8
+	VADDPS.BCST      constants<>+8(SB), Z8, Z8
+	VRCP14PS         Z8, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z8, Z3, Z5
+	VMULPS           Z5, Z3, Z8
+	VADDPS           Z8, Z8, Z8
+	VADDPS.BCST      constants<>+28(SB), Z8, Z8
+	VADDPS           Z9, Z9, Z9
+	VMULPS.BCST      constants<>+44(SB), Z9, Z9
+	VBROADCASTSS     constants<>+52(SB), Z5
+	VMINPS           Z9, Z5, Z9
+	VREDUCEPS        $0x09, Z9, Z2
+	VBROADCASTSS     constants<>+120(SB), Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
+	VSCALEFPS        Z9, Z3, Z9
+	VADDPS.BCST      constants<>+8(SB), Z9, Z9
+	VRCP14PS         Z9, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z9, Z3, Z5
+	VMULPS           Z5, Z3, Z9
+	VADDPS           Z9, Z9, Z9
+	VADDPS.BCST      constants<>+28(SB), Z9, Z9
+	VADDPS           Z10, Z10, Z10
+	VMULPS.BCST      constants<>+44(SB), Z10, Z10
+	VBROADCASTSS     constants<>+52(SB), Z5
+	VMINPS           Z10, Z5, Z10
+	VREDUCEPS        $0x09, Z10, Z2
+	VBROADCASTSS     constants<>+120(SB), Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
+	VSCALEFPS        Z10, Z3, Z10
+	VADDPS.BCST      constants<>+8(SB), Z10, Z10
+	VRCP14PS         Z10, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z10, Z3, Z5
+	VMULPS           Z5, Z3, Z10
+	VADDPS           Z10, Z10, Z10
+	VADDPS.BCST      constants<>+28(SB), Z10, Z10
+	VADDPS           Z11, Z11, Z11
+	VMULPS.BCST      constants<>+44(SB), Z11, Z11
+	VBROADCASTSS     constants<>+52(SB), Z5
+	VMINPS           Z11, Z5, Z11
+	VREDUCEPS        $0x09, Z11, Z2
+	VBROADCASTSS     constants<>+120(SB), Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
+	VSCALEFPS        Z11, Z3, Z11
+	VADDPS.BCST      constants<>+8(SB), Z11, Z11
+	VRCP14PS         Z11, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z11, Z3, Z5
+	VMULPS           Z5, Z3, Z11
+	VADDPS           Z11, Z11, Z11
+	VADDPS.BCST      constants<>+28(SB), Z11, Z11
+
+row3_actdone:
+	MOVQ R13, AX
+
+	// VCVTNEPS2BF16 Z8, Z8
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU16 Y8, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNEPS2BF16 Z9, Z9
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc9
+	VMOVDQU16 Y9, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNEPS2BF16 Z10, Z10
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xd2
+	VMOVDQU16 Y10, K1, (AX)
+	ADDQ      R11, AX
+
+	// VCVTNEPS2BF16 Z11, Z11
+	BYTE      $0x62
+	BYTE      $0x52
+	BYTE      $0x7e
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xdb
+	VMOVDQU16 Y11, K1, (AX)
+	ADDQ      $0x40, R9
+	ADDQ      $0x20, DI
+	TESTQ     DX, DX
+	JZ        next
+	ADDQ      $0x20, DX
+
+next:
+	DECQ CX
+	JNZ  vector
+	VZEROUPPER
+	RET

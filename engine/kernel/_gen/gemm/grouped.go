@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 
+	"github.com/go-modelzoo/zoo/engine/kernel/_gen/amx"
 	. "github.com/mmcloughlin/avo/build"
 	. "github.com/mmcloughlin/avo/operand"
 	. "github.com/mmcloughlin/avo/reg"
@@ -25,6 +26,7 @@ const (
 	gLonger
 	gActivation
 	gBounds // two float32
+	gHalf
 	// State of the kernel itself.
 	gAt
 	gCAt
@@ -127,9 +129,24 @@ func (g grouped) kernel() {
 		}
 		TESTQ(RAX, RAX)
 		JZ(LabelRef(l("added", n)))
+		if g.wide {
+			CMPQ(arg(gHalf), Imm(0))
+			JNE(LabelRef(l("addhalves", n)))
+		}
 		for r := range n {
 			VADDPS(Mem{Base: RAX}, z[r*sums], z[r*sums])
 			ADDQ(RDX, RAX)
+		}
+		if g.wide {
+			JMP(LabelRef(l("sum", n)))
+			Label(l("addhalves", n))
+			for r := range n {
+				VPMOVZXWD(Mem{Base: RAX}, w[0])
+				VPSLLD(Imm(16), w[0], w[0])
+				VADDPS(w[0], z[r*sums], z[r*sums])
+				ADDQ(RDX, RAX)
+			}
+			Label(l("sum", n))
 		}
 		MOVQ(RAX, arg(gResAt))
 		Label(l("added", n))
@@ -137,12 +154,31 @@ func (g grouped) kernel() {
 		VBROADCASTSS(arg(gBounds+4), w[1])
 		loadArgs(argument{gCAt, R10}, argument{gCStride, R11})
 		MOVQ(R10, RAX)
-		for r := range n {
-			sum := z[r*sums]
+		if g.wide {
+			CMPQ(arg(gHalf), Imm(0))
+			JNE(LabelRef(l("halves", n)))
+		}
+		clip := func(sum VecPhysical) {
 			VMAXPS(sum, w[0], sum) // a not-a-number in the first operand passes
 			VMINPS(sum, w[1], sum)
+		}
+		for r := range n {
+			sum := z[r*sums]
+			clip(sum)
 			VMOVUPS(sum, Mem{Base: RAX})
 			ADDQ(R11, RAX)
+		}
+		if g.wide {
+			JMP(LabelRef(l("whole", n)))
+			Label(l("halves", n))
+			for r := range n {
+				sum := z[r*sums]
+				clip(sum)
+				amx.Round(sum, sum)
+				VMOVDQU16(sum.AsY(), Mem{Base: RAX})
+				ADDQ(R11, RAX)
+			}
+			Label(l("whole", n))
 		}
 		MOVQ(RAX, arg(gCAt))
 		MOVQ(U32(uint32(n)), RDX)

@@ -44,7 +44,7 @@ func stageCopy256() {
 	})
 }
 
-// stageKernels emits the copies of input rows to scratch memory. A chunk is 32 values of 16 bits at the destination.
+// stageKernels emits the copies of input rows to scratch memory. A chunk is 64 bytes at the destination.
 func stageKernels() {
 	stageKernel("stageCopy", "copies chunks of 64 bytes.", 64, wideMasks, func(last bool) {
 		if last {
@@ -54,6 +54,20 @@ func stageKernels() {
 		}
 		VMOVDQU64(Mem{Base: RSI}, Z0)
 		VMOVDQU64(Z0, Mem{Base: RDI})
+	})
+	stageKernel("stageWiden", "widens chunks of 16 bfloat16 to float32.", 32, wideMasks, func(last bool) {
+		from, to := Mem{Base: RSI}, Mem{Base: RDI}
+		if last {
+			VPMOVZXWD_Z(from, K1, Z0)
+		} else {
+			VPMOVZXWD(from, Z0)
+		}
+		VPSLLD(Imm(16), Z0, Z0)
+		if last {
+			VMOVUPS(Z0, K1, to)
+		} else {
+			VMOVUPS(Z0, to)
+		}
 	})
 	constants := func() {
 		wideMasks()

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 
+	"github.com/go-modelzoo/zoo/engine/kernel/_gen/amx"
 	. "github.com/mmcloughlin/avo/build"
 	. "github.com/mmcloughlin/avo/operand"
 	. "github.com/mmcloughlin/avo/reg"
@@ -111,10 +112,38 @@ var winogradTiles = []winogradTile{
 func winogradKernels() {
 	for _, f := range forms {
 		for _, t := range winogradTiles {
-			t.inputKernel(f)
-			t.outputKernel(f)
+			t.inputKernel(f, f.float32s())
+			t.outputKernel(f, f.float32s())
 		}
 	}
+	for _, t := range winogradTiles {
+		t.inputKernel(form512, halves512)
+		t.outputKernel(form512, halves512)
+	}
+}
+
+// mapForm is how a kernel reads and writes a vector of values of a map.
+type mapForm struct {
+	name  string // at the end of the names of kernels
+	bytes int    // of a vector's values in a map
+	load  func(from Mem, mask Register, to VecPhysical)
+	store func(from VecPhysical, mask Register, to Mem) // it may change the register
+}
+
+// float32s are values as the kernels compute with them.
+func (f form) float32s() mapForm { return mapForm{f.name, f.bytes(), f.load, f.store} }
+
+// halves512 are values of bfloat16.
+var halves512 = mapForm{
+	name: "BF16", bytes: 32,
+	load: func(from Mem, mask Register, to VecPhysical) {
+		VPMOVZXWD_Z(from, mask, to)
+		VPSLLD(Imm(16), to, to)
+	},
+	store: func(from VecPhysical, mask Register, to Mem) {
+		amx.Round(from, from)
+		VMOVDQU16(from.AsY(), mask, to)
+	},
 }
 
 // winogradMask returns what holds the mask of the last vector of channels.
@@ -147,10 +176,10 @@ func maskLast(f form, prefix string, bits Mem, tmp VecPhysical) {
 //
 // Registers: R8 the arguments, R9 source, R10 row, R11 pixel, R14 and R15 three and five pixels, R12 distance of points, DI
 // destination, SI temporary memory, CX vectors left, R13 and AX addresses.
-func (t winogradTile) inputKernel(f form) {
+func (t winogradTile) inputKernel(f form, m mapForm) {
 	n := t.m + 2
 	bytes := f.bytes()
-	name := fmt.Sprintf("winograd%dInput%s", t.m, f.name)
+	name := fmt.Sprintf("winograd%dInput%s", t.m, m.name)
 	TEXT(name, NOSPLIT, "func(args *byte)")
 	Pragma("noescape")
 	Doc(name + " transforms the input of a tile: see inputArgs.")
@@ -166,7 +195,7 @@ func (t winogradTile) inputKernel(f form) {
 	MOVQ(R9, R13)
 	for i := range n {
 		for j := range n {
-			f.load(pixels[j], winogradMask(f), d[j])
+			m.load(pixels[j], winogradMask(f), d[j])
 		}
 		t.input(f, d, v, tmp)
 		for j := range n {
@@ -187,7 +216,7 @@ func (t winogradTile) inputKernel(f form) {
 			ADDQ(R12, R13)
 		}
 	}
-	ADDQ(Imm(uint64(bytes)), R9)
+	ADDQ(Imm(uint64(m.bytes)), R9)
 	ADDQ(Imm(uint64(bytes)), RDI)
 	DECQ(RCX)
 	JNZ(LabelRef("vector"))
@@ -199,10 +228,10 @@ func (t winogradTile) inputKernel(f form) {
 //
 // Registers: R8 the arguments, R9 products, R12 distance of points, DI destination, R10 and R11 its row and pixel, R14 three
 // pixels, DX residual or 0, BX its row, R15 its pixel, SI temporary memory, CX vectors left, R13 and AX addresses.
-func (t winogradTile) outputKernel(f form) {
+func (t winogradTile) outputKernel(f form, to mapForm) {
 	n, m := t.m+2, t.m
 	bytes := f.bytes()
-	name := fmt.Sprintf("winograd%dOutput%s", t.m, f.name)
+	name := fmt.Sprintf("winograd%dOutput%s", t.m, to.name)
 	TEXT(name, NOSPLIT, "func(args *byte)")
 	Pragma("noescape")
 	Doc(name + " transforms the products of a tile to outputs: see outputArgs.")
@@ -251,7 +280,7 @@ func (t winogradTile) outputKernel(f form) {
 		JZ(LabelRef(l))
 		MOVQ(R14, RAX)
 		for j := range m {
-			f.load(Mem{Base: RAX}, mask, residual)
+			to.load(Mem{Base: RAX}, mask, residual)
 			VADDPS(residual, y[j], y[j])
 			if j < m-1 {
 				ADDQ(R15, RAX)
@@ -277,17 +306,17 @@ func (t winogradTile) outputKernel(f form) {
 			JMP(LabelRef(l + "stored"))
 			Label(l + "last")
 		}
-		pixels(func(v VecPhysical) { f.store(v, mask, Mem{Base: RAX}) })
+		pixels(func(v VecPhysical) { to.store(v, mask, Mem{Base: RAX}) })
 		Label(l + "stored")
 		if i < m-1 {
 			ADDQ(R10, R13)
 		}
 	}
 	ADDQ(Imm(uint64(bytes)), R9)
-	ADDQ(Imm(uint64(bytes)), RDI)
+	ADDQ(Imm(uint64(to.bytes)), RDI)
 	TESTQ(RDX, RDX)
 	JZ(LabelRef("next"))
-	ADDQ(Imm(uint64(bytes)), RDX)
+	ADDQ(Imm(uint64(to.bytes)), RDX)
 	Label("next")
 	DECQ(RCX)
 	JNZ(LabelRef("vector"))
