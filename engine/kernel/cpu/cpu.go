@@ -111,10 +111,10 @@ func HasBF16() bool { return detect().bf16 }
 // starts every other cycle (measured on one with AMX: 107 GFLOP/s where float32 reaches 170), on AMD's every cycle.
 func FastBF16() bool { return detect().bf16 && !cpuid.CPU.IsVendor(cpuid.Intel) }
 
-// HalfRate512 reports whether arithmetic with vectors of 512 bits takes as long as with two of 256, as on AMD's Zen 4 (family 25), whose
-// units have 256 bits.
-func HalfRate512() bool {
-	return detect().best >= AVX512 && cpuid.CPU.IsVendor(cpuid.AMD) && cpuid.CPU.Family == 0x19
+// Zen4 reports whether the processor is of AMD's Zen 4: vectors of 512 bits take it as long as two of 256, and its third-level cache is
+// fast.
+func Zen4() bool {
+	return cpuid.CPU.IsVendor(cpuid.AMD) && cpuid.CPU.Family == 0x19 && cpuid.CPU.Supports(cpuid.AVX512F)
 }
 
 // L2 returns the bytes of a core's second-level cache, 2 MB where that is unknown.

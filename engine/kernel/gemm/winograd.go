@@ -168,7 +168,7 @@ func directCycles(s *ConvSpec, positions int) float64 {
 	if s.paired() {
 		products, bytes = products/2, bytes/2
 	}
-	return max(products, bytes/m.fetch)
+	return m.both(products, bytes, m.fetch)
 }
 
 // winogradCosts are estimates for Winograd's method in float32, in cycles of one core.
@@ -197,5 +197,5 @@ func newWinogradCosts(m int, s *ConvSpec) winogradCosts {
 // cycles estimates the cycles of one core for the given number of tiles.
 func (c winogradCosts) cycles(tiles int) float64 {
 	p := float64(c.panels)
-	return float64(tiles)*(c.input+p*c.output) + max(float64(tiles)*p*c.product, p*c.weights/c.fetch)
+	return float64(tiles)*(c.input+p*c.output) + c.both(float64(tiles)*p*c.product, p*c.weights, c.fetch)
 }

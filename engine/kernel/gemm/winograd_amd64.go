@@ -14,9 +14,6 @@ import (
 // winogradKernels says whether there is assembly for Winograd's method.
 const winogradKernels = true
 
-// winogradScratch is how many bytes of transformed inputs and products a task may have.
-const winogradScratch = 24 << 20
-
 // inputArgs are the arguments of the kernels that transform the input of a tile. Their offsets, as those of the other
 // arguments here, are known to _gen/gemm/winograd.go.
 type inputArgs struct {
@@ -169,13 +166,13 @@ func (c *winogradConv) bind(spec *ConvSpec, src, dst kernel.Map, residual *kerne
 	costs := newWinogradCosts(c.m, &c.spec)
 	best := math.Inf(1)
 	var bestBands, bestGroup int
-	// More than 64 bands a worker only where that takes as many to keep to winogradScratch.
+	// More than 64 bands a worker only where that takes as many to keep to the scratch memory of a task.
 	for bands := 1; bands <= v.all && (bands <= 64*workers || math.IsInf(best, 1)); bands++ {
 		for parts := 1; parts <= min(c.panels, 2*workers); parts++ {
 			tiles, panels := (v.all+bands-1)/bands, (c.panels+parts-1)/parts
 			for _, group := range []int{1, panels} {
 				input, product := c.points*oddLines(tiles*v.inputRow), c.points*oddLines(tiles*group*c.size.panel()*4)
-				if input+product > winogradScratch && tiles > 1 {
+				if input+product > costs.scratch && tiles > 1 {
 					continue
 				}
 				rounds := (bands*parts + workers - 1) / workers
@@ -187,13 +184,19 @@ func (c *winogradConv) bind(spec *ConvSpec, src, dst kernel.Map, residual *kerne
 		}
 	}
 	v.bands, v.group = bestBands, bestGroup
+	v.layOut()
+	return v
+}
+
+// layOut sets the sizes of what a task has in memory.
+func (v *winogradCall) layOut() {
+	c := v.winogradConv
 	tiles := (v.all + v.bands - 1) / v.bands
 	v.inputPoint = oddLines(tiles * v.inputRow)
 	v.productRow = v.group * c.size.panel() * 4
 	v.productPoint = oddLines(tiles * v.productRow)
 	v.patch = align64(c.points * c.spec.In * 4)
 	v.outPatch = c.m * c.m * v.productRow
-	return v
 }
 
 // format returns how the kernels take the values of a map.
@@ -206,19 +209,16 @@ func (c *winogradConv) format(m *kernel.Map) kernel.Format {
 
 // taskCycles estimates what a task takes; input and product are bytes of scratch memory.
 func (v *winogradCall) taskCycles(c *winogradCosts, tiles, panels, group, input, product int) float64 {
-	const (
-		blockOverhead = 40 // of a block of rows
-		spilled       = 0.4
-	)
+	const blockOverhead = 40 // of a block of rows
 	blocks := (tiles + v.size.rows - 1) / v.size.rows
 	compute := float64(panels) * (float64(tiles)*c.product + float64(blocks*v.points*blockOverhead))
 	cycles := taskCycles + float64(tiles)*(c.input+float64(panels)*c.output)
 	passes := (panels + group - 1) / group
 	if input > c.operands {
-		cycles += spilled * float64(input) * float64(1+passes)
+		cycles += c.spill * float64(input) * float64(1+passes)
 	}
 	if product > c.operands {
-		cycles += spilled * float64(product) * float64(2*passes)
+		cycles += c.spill * float64(product) * float64(2*passes)
 	}
 	// Weights come from L2 if all of the task's stay there.
 	weights := float64(panels) * c.weights
@@ -226,7 +226,7 @@ func (v *winogradCall) taskCycles(c *winogradCosts, tiles, panels, group, input,
 	if weights+float64(input+product) < float64(c.operands) {
 		rate *= 4
 	}
-	return cycles + max(compute, weights/rate)
+	return cycles + c.both(compute, weights, rate)
 }
 
 // oddLines rounds bytes up to an odd number of cache lines, so that equal places in a row of blocks fall on different sets.
