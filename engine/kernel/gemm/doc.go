@@ -28,10 +28,11 @@
 //   - AMX tiles (tile_amd64.go) at the precisions High and Medium: 2×2 tiles of sums over one or two planes of bfloat16.
 //     High sums lo·hi, hi·hi and hi·lo in float32. The epilogue of a block runs between the tile products of the next.
 //   - Vectors: float32 multiply-adds in AVX-512 or AVX2 (product_amd64.go: any number of rows, so that an output row of any width wastes
-//     nothing); with AVX-512 also BF16 pairs where they are faster or save bytes, and weights of three bytes for linear layers at High
-//     (vector_amd64.go). Groups of 4, 8 and 16 channels are computed without idle lanes (grouped_amd64.go).
-//   - Winograd's method for 3×3 convolutions, where the caller asks for it (winograd.go says when it pays): in float32 vectors a
-//     quarter to a half of the multiplications, at two to three times the rounding error with the larger tiles; in AMX tiles along the
+//     nothing); at Medium without AMX, pairs of bfloat16 in the same products where the processor does them faster (then maps are bfloat16
+//     too) and for linear layers, whose bytes they save; on AMX weights of three bytes for linear layers at High (vector_amd64.go). Groups of
+//     4, 8 and 16 channels are computed without idle lanes (grouped_amd64.go). machine.go holds what the estimates know of processors.
+//   - Winograd's method for 3×3 convolutions, where the caller asks for it (winograd.go says when it pays): in float32 vectors, also
+//     at Medium, a quarter to a half of the multiplications, at two to three times the rounding error with the larger tiles; in AMX tiles along the
 //     rows, half of them at twice the error (winograd_strip_amd64.go).
 //   - NEON (neon_arm64.go): blocks of 6 positions and 16 channels of float32, for convolutions and products.
 //   - Plain Go (reference.go): the meaning of the others, and the tier cpu.Generic.

@@ -4,7 +4,6 @@ package gemm
 
 import (
 	"encoding/binary"
-	"math"
 	"unsafe"
 
 	"github.com/go-modelzoo/zoo/engine"
@@ -12,19 +11,6 @@ import (
 	"github.com/go-modelzoo/zoo/engine/kernel"
 	"github.com/go-modelzoo/zoo/engine/kernel/cpu"
 )
-
-const (
-	// positionsNarrow are the positions that the kernel for weights of three bytes sums at a time, of two vectors of output channels each.
-	// It is for linear layers, where time is in reading the weights.
-	positionsNarrow = 8
-	// spareRows are entries for the rows of a block that lies otherwise than the table says, and one for its bounds.
-	spareRows = positionsNarrow + 1
-	// flopsPerCycle is what a core does: two fused multiply-adds of 16 values.
-	flopsPerCycle = 64
-)
-
-//go:noescape
-func fmaNarrow(args *vectorArgs)
 
 // weightForm is how weights are packed.
 type weightForm uint8
@@ -47,7 +33,7 @@ type vectorConv struct {
 	groups int // of unroll values in all runs
 	// weights is [bundle][panel][run][value][channel of the panel].
 	weights []float32
-	// packed is there instead of weights if form is not plain.
+	// packed is there instead of weights if form is not plain; of pairs, a value's two are behind the channel.
 	packed   []byte
 	form     weightForm
 	group    groupedSize // of the kernel where small groups have one of their own
@@ -58,20 +44,20 @@ type vectorConv struct {
 
 func newVectorConv(s ConvSpec, w *weights, bias []float32, each parallel) *vectorConv {
 	c := &vectorConv{spec: s, products: productsOf(s.Tier), unroll: unrollValues}
-	// A vector of pairs is worth as much as a group of 16 channels without idle lanes, and less than one of fewer.
-	c.group = s.grouped()
-	if s.paired() && (c.group.lanes == 0 || c.group.channels == groupedChannels) {
+	group := s.grouped()
+	switch {
+	case s.paired() && (group.lanes == 0 || group.channels == groupedChannels):
+		// Pairs are worth twice as much as float32: as much as a kernel without the idle lanes of groups of 16 channels, and less than one
+		// without those of fewer.
 		c.form, c.unroll, c.products = pairs, 2*unrollValues, productsPairs512
 		c.grain = grain{element: 2, planes: 1, block: 32, rows: c.products.rows, panel: c.products.panel(), tier: cpu.AVX512, least: 1}
-	} else if s.Linear && s.Precision == engine.High && s.Tier >= cpu.AMX {
+	case s.Linear && s.Precision == engine.High && s.Tier >= cpu.AMX:
 		// Time is in reading the weights: float32 arithmetic on weights of three bytes.
 		c.form = narrow
 		c.grain = grain{element: 4, planes: 1, block: 16, rows: positionsNarrow, panel: 32, tier: cpu.AVX512, least: positionsNarrow}
-	} else {
+	default:
+		c.group = group
 		c.grain = grain{element: 4, planes: 1, block: 16, rows: c.products.rows, panel: c.products.panel(), tier: min(s.Tier, cpu.AVX512), least: 1}
-	}
-	if c.form != plain {
-		c.group = groupedSize{}
 	}
 	if c.grouped() {
 		c.grain.panel = groupedChannels
@@ -145,15 +131,6 @@ func (c *vectorConv) put(at, channel int, values []float32) {
 			to[j*panel] = x
 		}
 	}
-}
-
-// putNarrow stores the upper 24 bits of v, rounded to nearest: 16 bits of mantissa, as many as two bfloat16 have.
-func putNarrow(to []byte, v float32) {
-	b := math.Float32bits(v)
-	if b&0x7f800000 != 0x7f800000 {
-		b += 0x80
-	}
-	to[0], to[1], to[2] = byte(b>>8), byte(b>>16), byte(b>>24)
 }
 
 func (c *vectorConv) bytes() int { return len(c.packed) + 4*(len(c.weights)+len(c.bias)) }
@@ -296,107 +273,11 @@ func (v *vectorCall) each(task int, f func(at, n, y, x, from, to int)) {
 	}
 }
 
-// compute is run into a format that the kernel writes: by products, row by row of the output, or in blocks of positions.
+// compute is run into a format that the kernel writes.
 func (v *vectorCall) compute(task int, src, dst kernel.Map, residual *kernel.Map, scratch []byte) {
-	if v.form != narrow {
-		v.multiply(task, src, dst, residual, scratch)
-		return
-	}
-	d := &v.depth
-	b, from, to := v.share(task, d.bundles*v.panels, v.parts, true)
-	if from == to {
-		return
-	}
-	scratch = align(scratch, 64)
-	rows, panelWidth := v.grain.rows, v.grain.panel
-	args := vectorArgs{
-		aStride:    v.aStride,
-		aInc:       rows * v.aStride,
-		offsets:    &v.runs[0],
-		steps:      len(v.runs) / 2,
-		rows:       &v.geometry.rows[0],
-		limit:      b.entries,
-		sums:       unsafe.Pointer(&scratch[0]),
-		activation: int(v.spec.Activation),
-	}
-	args.low, args.high = bounds(v.spec.Activation)
-	scratch = scratch[v.sumsBytes():]
-	spare := unsafe.Slice((*rowEntry)(unsafe.Pointer(&scratch[0])), spareRows)
-	scratch = align(scratch[spareRows*unsafe.Sizeof(rowEntry{}):], 64)
-	firstBundle, lastBundle := from/v.panels, (to-1)/v.panels
-	var a unsafe.Pointer
-	var first, positions int
-	if v.direct {
-		first = (b.image*v.imageRows + b.row) * v.pitch
-		positions = v.n * v.oh * v.ow
-		a, _ = planes(&src, src.Off)
-		a = unsafe.Add(a, first*v.aStride)
+	if v.form == narrow {
+		v.multiplyNarrow(task, src, dst, residual, scratch)
 	} else {
-		if v.spec.Linear {
-			// A few images fill a part of a block's rows. The others are computed too: what lay in their memory may be
-			// subnormal numbers, whose arithmetic is a hundred times slower.
-			clear(scratch[:v.stagedBytes(v.grain)])
-		}
-		stage(&v.geometry, d, v.grain, &src, b, scratch, firstBundle, lastBundle+1)
-		a = unsafe.Pointer(&scratch[0])
+		v.multiply(task, src, dst, residual, scratch)
 	}
-	dstAt := v.origin(&dst, b)
-	resAt := 0
-	if residual != nil {
-		resAt = v.origin(residual, b)
-	}
-	blocks := v.grain.blocks(b.positions)
-	for bundle := firstBundle; bundle <= lastBundle; bundle++ {
-		p0, p1 := max(from-bundle*v.panels, 0), min(to-bundle*v.panels, v.panels)
-		aBundle := a
-		if !v.direct {
-			aBundle = unsafe.Add(a, bundle*d.blocks*v.blockBytes)
-		}
-		group := max(1, weightsInL2/v.panelBytes())
-		for ; p0 < p1; p0 += group {
-			args.panels = min(group, p1-p0)
-			panel := bundle*v.panels + p0
-			channel := bundle*d.bundleOut + p0*panelWidth
-			args.b = unsafe.Pointer(&v.packed[panel*v.panelBytes()])
-			args.bias = &v.bias[panel*panelWidth]
-			args.dst, _ = planes(&dst, dstAt+channel)
-			if residual != nil {
-				args.res, _ = planes(residual, resAt+channel)
-			}
-			rest := d.bundleOut - (p0+args.panels-1)*panelWidth
-			args.mask = 1<<min(rest, panelWidth) - 1
-			step := max(1, v.blockMax/args.panels)
-			full := blocks
-			if v.direct && first+blocks*rows > positions {
-				full--
-			}
-			for block := 0; block < full; block += step {
-				args.a0 = unsafe.Add(aBundle, block*rows*v.aStride)
-				args.blocks = min(step, full-block)
-				args.starts = &v.starts[block]
-				fmaNarrow(&args)
-			}
-			if full < blocks {
-				v.lastBlock(args, aBundle, full, positions-first-rows, spare)
-			}
-		}
-	}
-}
-
-// lastBlock computes a band's last block of a map that is read itself. It begins at position most at the latest, so as not to read behind
-// the map: some positions are computed twice.
-func (v *vectorCall) lastBlock(args vectorArgs, a unsafe.Pointer, block, most int, spare []rowEntry) {
-	at := block * v.grain.rows
-	begin := min(at, most)
-	table := v.geometry.rows[v.starts[block]:min(int(v.starts[block+1]), args.limit)]
-	for i, e := range table {
-		e.sums += int32((at - begin) * v.grain.panel * 4)
-		spare[i] = e
-	}
-	starts := (*[2]int32)(unsafe.Pointer(&spare[spareRows-1]))
-	*starts = [2]int32{0, int32(len(table))}
-	args.a0 = unsafe.Add(a, begin*v.aStride)
-	args.blocks = 1
-	args.rows, args.starts, args.limit = &spare[0], &starts[0], len(table)
-	fmaNarrow(&args)
 }

@@ -6,6 +6,33 @@ import (
 	. "github.com/mmcloughlin/avo/reg"
 )
 
+// Offsets of the fields of narrowArgs in engine/kernel/gemm/narrow_amd64.go, each 8 bytes.
+const (
+	tA0 = 8 * iota
+	tAInc
+	tAStride
+	tOffsets
+	tSteps
+	tB
+	tPanels
+	tBlocks
+	tRows
+	tStarts
+	tLimit
+	tDst
+	tRes
+	tBias
+	tSums
+	tActivation
+	tBounds // two float32
+	tMask
+	// State of the kernel itself.
+	tPanelsLeft
+	tPanelDst
+	tPanelRes
+	tBiasNext
+)
+
 // narrowKernel emits the AVX-512 kernel for weights of three bytes, the upper 24 bits of float32, 96 bytes for 32 channels: blocks of the
 // given number of positions times panels of two vectors of output channels. The sums stay in registers over all runs; each input value is
 // broadcast and multiplied by two vectors of weights. The rows are finished from memory, by the table, as in the tile kernels.
@@ -16,7 +43,7 @@ func narrowKernel(name string, positions int) {
 	const unroll = 4 // values of a run per loop; runs are padded to it
 	TEXT(name, NOSPLIT, "func(args *byte)")
 	Pragma("noescape")
-	Doc(name + " computes blocks of a convolution in float32: see vectorArgs.")
+	Doc(name + " computes blocks of a convolution in float32: see narrowArgs.")
 	arg := func(offset int) Mem { return Mem{Base: R8, Disp: offset} }
 	load := func(offset int, r GPPhysical) { MOVQ(arg(offset), r) }
 	j := func(s string) LabelRef { return LabelRef(s) }
