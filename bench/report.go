@@ -60,20 +60,23 @@ var versus = [][2]string{
 
 func (r *report) write(w io.Writer) {
 	c := r.config
-	info := cpu.Describe()
+	info, withoutTiles := cpu.Describe(), ""
+	if cpu.Best() < cpu.AMX {
+		withoutTiles = " Without AMX: high is computed as highest is."
+	}
 	fmt.Fprintf(w, `# Benchmarks
 
 Milliseconds an image, all on %d threads of one machine, each subject a process of its own, in turns. zoo is timed through the host
 (tensors in, logits out); the peers in their own process. Medians over at least 5 runs and %g s; the best of %d rounds. Weights are random:
 speed does not depend on them. Training steps are in [benchmarks-training.md](benchmarks-training.md).
 
-Machine: %s, %d cores, %s; L2 %d KiB a core. Peers: %s.
+Machine: %s, %d cores, %s; L2 %d KiB a core.%s Peers: %s.
 
 Made by:
 
     make build && %s
 
-`, c.threads, c.seconds, c.rounds, info.Model, info.Cores, strings.Join(info.Features, " "), info.L2>>10, strings.Join(slices.Sorted(maps.Keys(r.versions)), ", "), c.command)
+`, c.threads, c.seconds, c.rounds, info.Model, info.Cores, strings.Join(info.Features, " "), info.L2>>10, withoutTiles, strings.Join(slices.Sorted(maps.Keys(r.versions)), ", "), c.command)
 	for _, batch := range c.batches {
 		r.table(w, batch)
 	}
