@@ -237,7 +237,7 @@ func (v vectorMultiplier) multiply(dst []float32, ldd, rows, cols, depth int, ad
 		aStride: 4 * aStride, runs: &run[0], runCount: 1, bias: &noBias[0], cStride: 4 * ldd, resStride: 4 * ldd,
 	}
 	args.low, args.high = bounds(kernel.None)
-	most := size.callRows(groups)
+	most := size.callRows(v.tier, groups)
 	for j := 0; j < cols; j += v.panel {
 		args.b = unsafe.Pointer(&b[j*depth])
 		args.next = args.b

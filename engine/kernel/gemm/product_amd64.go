@@ -7,14 +7,15 @@ import (
 	"unsafe"
 
 	"github.com/go-modelzoo/zoo/engine/kernel"
+	"github.com/go-modelzoo/zoo/engine/kernel/cpu"
 )
 
 // groupBytes is the size of the weights of a group of values, or of pairs of them, and a panel.
 func (s productSize) groupBytes() int { return unrollValues * s.panel() * 4 }
 
 // callRows is how many rows a call may have: it must not take long, as goroutines are not preempted in it.
-func (s productSize) callRows(groups int) int {
-	return max(1, int(callCycles)/(groups*unrollValues)/s.rows) * s.rows
+func (s productSize) callRows(tier cpu.Tier, groups int) int {
+	return max(1, int(callCycles/machineOf(tier).panel)/(groups*unrollValues)/s.rows) * s.rows
 }
 
 const (
@@ -210,7 +211,7 @@ func (v *vectorCall) multiply(task int, src, dst kernel.Map, residual *kernel.Ma
 		resAt = v.origin(residual, b)
 	}
 	perPanel := v.panelBytes()
-	most, panel := v.products.callRows(v.groups), v.products.panel()
+	most, panel := v.products.callRows(v.spec.Tier, v.groups), v.products.panel()
 	for p := from; p < to; p++ {
 		bundle := p / v.panels
 		channel := bundle*d.bundleOut + p%v.panels*panel

@@ -367,7 +367,7 @@ func (v *winogradCall) multiply(inputs, products []byte, tiles, from, to int) {
 	run, width := [2]int32{0, int32(v.groups)}, v.size.panel()
 	args := productArgs{aStride: v.inputRow, runs: &run[0], runCount: 1, cStride: v.productRow, bias: &noBias[0], mask: 1<<width - 1}
 	args.low, args.high = bounds(kernel.None)
-	block, most := v.block(), v.size.callRows(v.groups)
+	block, most := v.block(), v.size.callRows(v.spec.Tier, v.groups)
 	for point := range v.points {
 		for p := from; p < to; p++ {
 			// What comes after the last panel of a point is its first one at the next.
