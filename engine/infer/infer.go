@@ -102,7 +102,7 @@ type planKey struct {
 type entry struct {
 	key  planKey
 	once sync.Once
-	plan *Plan
+	plan *Plan // set under the model's lock
 	err  error
 }
 
@@ -137,8 +137,16 @@ func New(build func(graph.Shape) (*graph.Graph, error), params engine.Params, o 
 	return m, nil
 }
 
-// Close ends the model's own pool. No run may be under way.
+// Close ends the model's own pool and gives up what it holds. No run may be under way.
 func (m *Model) Close() {
+	m.mu.Lock()
+	for e := m.recents.Front(); e != nil; e = e.Next() {
+		if p := e.Value.(*entry).plan; p != nil {
+			p.retire()
+		}
+	}
+	m.mu.Unlock()
+	m.packer.release()
 	if m.owned {
 		m.pool.Close()
 	}
@@ -199,7 +207,11 @@ func (m *Model) Plan(shape graph.Shape, n int) (*Plan, error) {
 		if m.recents.Len() > m.limit {
 			last := m.recents.Back()
 			m.recents.Remove(last)
-			delete(m.plans, last.Value.(*entry).key)
+			old := last.Value.(*entry)
+			delete(m.plans, old.key)
+			if old.plan != nil {
+				old.plan.retire()
+			}
 		}
 	}
 	m.mu.Unlock()
@@ -209,16 +221,20 @@ func (m *Model) Plan(shape graph.Shape, n int) (*Plan, error) {
 		if err == nil && g.Input != shape {
 			err = fmt.Errorf("infer: the graph is for images of %v, not %v", g.Input, shape)
 		}
+		var p *Plan
 		if err == nil {
-			x.plan, err = m.compile(g, n)
+			p, err = m.compile(g, n)
 		}
-		if x.err = err; err != nil { // the next call may find the parameters repaired
-			m.mu.Lock()
-			defer m.mu.Unlock()
-			if m.plans[key] == e {
-				m.recents.Remove(e)
-				delete(m.plans, key)
-			}
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		x.plan, x.err = p, err
+		kept := m.plans[key] == e
+		switch {
+		case kept && err != nil: // the next call may find the parameters repaired
+			m.recents.Remove(e)
+			delete(m.plans, key)
+		case !kept && err == nil: // forgotten meanwhile
+			p.retire()
 		}
 	})
 	return x.plan, x.err

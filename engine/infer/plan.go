@@ -36,8 +36,9 @@ type Plan struct {
 	guard int
 	check func(x *pass)
 
-	mu   sync.Mutex
-	idle []*pass
+	mu      sync.Mutex
+	idle    []*pass
+	retired bool // forgotten by its model: no buffers are kept
 }
 
 // compile builds a plan for n images from the graph of their size.
@@ -237,9 +238,21 @@ func (p *Plan) release(x *pass) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if len(p.idle) < p.pool.Threads() {
-		p.idle = append(p.idle, x)
+	if p.retired || len(p.idle) == p.pool.Threads() {
+		x.free()
+		return
 	}
+	p.idle = append(p.idle, x)
+}
+
+// retire gives up the idle buffers, and those of runs under way when these end.
+func (p *Plan) retire() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, x := range p.idle {
+		x.free()
+	}
+	p.idle, p.retired = nil, true
 }
 
 func (p *Plan) newPass() *pass {
@@ -279,6 +292,14 @@ func (p *Plan) newPass() *pass {
 		x.tasks[i] = p.steps[i].bind(&x.exec)
 	}
 	return x
+}
+
+// free is called when the buffers are not kept.
+func (x *pass) free() {
+	pages.Release(x.arena)
+	for _, s := range x.scratch {
+		pages.Release(s)
+	}
 }
 
 // place gives a root and its values their memory.

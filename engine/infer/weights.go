@@ -374,6 +374,17 @@ func (p *packer) join(weight, bias []float32, project *op, scratch *[]float32, e
 	return append(joined, second...), sum, nil
 }
 
+// release takes back what was asked of the system for the packed parameters.
+func (p *packer) release() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, v := range p.cache {
+		if v.conv != nil {
+			v.conv.Release()
+		}
+	}
+}
+
 // bytes returns the memory that all packed parameters take.
 func (p *packer) bytes() int {
 	p.mu.Lock()

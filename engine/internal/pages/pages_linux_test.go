@@ -18,6 +18,12 @@ func TestAdviceKeepsContents(t *testing.T) {
 				t.Fatalf("value %d of %d changed", i, n)
 			}
 		}
+		Release(b)
+		for i, v := range b {
+			if v != uint16(i*31) {
+				t.Fatalf("value %d of %d changed when the advice was taken back", i, n)
+			}
+		}
 	}
 }
 
@@ -26,12 +32,12 @@ func TestAdviceIsTaken(t *testing.T) {
 	if err != nil || bytes.Contains(mode, []byte("[never]")) {
 		t.Skip("the system has no large pages")
 	}
-	before := huge(t)
+	before := inLargePages(t)
 	b := Huge(make([]byte, 64<<20))
 	for i := 0; i < len(b); i += 4096 {
 		b[i] = 1
 	}
-	if got := huge(t) - before; got < 16<<10 {
+	if got := inLargePages(t) - before; got < 16<<10 {
 		// Memory may be too fragmented for large pages: that is no fault of this package.
 		t.Skipf("%d KiB of 64 MiB lie in large pages", got)
 	}
@@ -40,8 +46,8 @@ func TestAdviceIsTaken(t *testing.T) {
 	}
 }
 
-// huge returns how many KiB of this process lie in large pages.
-func huge(t *testing.T) int {
+// inLargePages returns how many KiB of this process lie in large pages.
+func inLargePages(t *testing.T) int {
 	t.Helper()
 	text, err := os.ReadFile("/proc/self/smaps_rollup")
 	if err != nil {

@@ -4,4 +4,6 @@ package pages
 
 import "unsafe"
 
-func advise(unsafe.Pointer, int) {}
+const huge, small = 0, 0
+
+func advise(unsafe.Pointer, int, int) {}

@@ -132,6 +132,8 @@ type packed interface {
 	bind(spec *ConvSpec, src, dst kernel.Map, residual *kernel.Map, workers int) runner
 	// bytes is the memory that the packed weights take.
 	bytes() int
+	// release takes back what was asked of the system for them.
+	release()
 	// repack replaces the weights. It may keep them in memory, bytes() long and aligned to packedAlign, or nil.
 	repack(each parallel, memory []byte, w *weights, bias []float32)
 }
@@ -188,6 +190,10 @@ func (c *Conv) Padded(top, bottom int) *Conv {
 
 // Bytes returns the memory that the packed weights take.
 func (c *Conv) Bytes() int { return c.kernel.bytes() }
+
+// Release takes back the large pages that were asked for the packed weights. Call it when the convolution is given up: what comes later is
+// right, but slower.
+func (c *Conv) Release() { c.kernel.release() }
 
 // Call is a convolution bound to the geometry of its maps. It is read-only after Bind: any number of goroutines may
 // run different tasks, and different inferences, at once.

@@ -114,6 +114,8 @@ func (c *neonConv) pack(w *weights, panel int) {
 
 func (c *neonConv) bytes() int { return 4 * (len(c.weights) + len(c.bias)) }
 
+func (c *neonConv) release() {}
+
 // neonCall is a neonConv bound to maps.
 type neonCall struct {
 	*neonConv

@@ -40,6 +40,8 @@ func newReference(s ConvSpec, w *weights, bias []float32) *reference {
 
 func (r *reference) bytes() int { return 4 * len(r.weight) }
 
+func (r *reference) release() {}
+
 func (r *reference) repack(_ parallel, _ []byte, w *weights, bias []float32) {
 	*r = *newReference(r.spec, w, bias)
 }

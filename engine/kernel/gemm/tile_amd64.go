@@ -7,6 +7,7 @@ import (
 	"unsafe"
 
 	"github.com/go-modelzoo/zoo/engine"
+	"github.com/go-modelzoo/zoo/engine/internal/pages"
 	"github.com/go-modelzoo/zoo/engine/kernel"
 	"github.com/go-modelzoo/zoo/engine/kernel/cpu"
 )
@@ -282,6 +283,8 @@ func (c *tileConv) pack(w *weights, panel int) {
 }
 
 func (c *tileConv) bytes() int { return 2*len(c.weights) + 4*len(c.bias) }
+
+func (c *tileConv) release() { pages.Release(c.weights) }
 
 // tileCall is a tileConv bound to maps.
 type tileCall struct {

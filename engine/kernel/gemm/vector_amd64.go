@@ -135,6 +135,11 @@ func (c *vectorConv) put(at, channel int, values []float32) {
 
 func (c *vectorConv) bytes() int { return len(c.packed) + 4*(len(c.weights)+len(c.bias)) }
 
+func (c *vectorConv) release() {
+	pages.Release(c.weights)
+	pages.Release(c.packed)
+}
+
 // grouped reports whether a kernel of small groups computes the convolution.
 func (c *vectorConv) grouped() bool { return c.group.lanes > 0 }
 

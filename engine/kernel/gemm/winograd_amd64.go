@@ -134,6 +134,8 @@ func (c *winogradConv) pack(w *weights, panel int) {
 
 func (c *winogradConv) bytes() int { return 4 * (len(c.weights) + len(c.bias)) }
 
+func (c *winogradConv) release() { pages.Release(c.weights) }
+
 func (c *winogradConv) repack(each parallel, _ []byte, w *weights, bias []float32) {
 	*c = *newWinogradConv(c.spec, w, bias, each)
 }

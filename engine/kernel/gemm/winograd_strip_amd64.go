@@ -7,6 +7,7 @@ import (
 	"unsafe"
 
 	"github.com/go-modelzoo/zoo/engine"
+	"github.com/go-modelzoo/zoo/engine/internal/pages"
 	"github.com/go-modelzoo/zoo/engine/kernel"
 )
 
@@ -91,6 +92,7 @@ func (c *stripConv) steps() int      { return len(c.depth.runs) }
 func (c *stripConv) stepBytes() int  { return c.grain.planes * 2 * 1024 }
 func (c *stripConv) panelBytes() int { return stripPoints * c.steps() * c.stepBytes() }
 func (c *stripConv) bytes() int      { return 2*len(c.weights) + 4*len(c.bias) }
+func (c *stripConv) release()        { pages.Release(c.weights) }
 
 // at returns the weights of a panel at a point.
 func (c *stripConv) at(panel, point int) []uint16 {
