@@ -128,7 +128,7 @@ var formats = []format{
 	{"PNG", []string{"\x89PNG\r\n\x1a\n"}, library(png.DecodeConfig, png.Decode, isGrayPNG16), exifOfPNG},
 	{"GIF", []string{"GIF87a", "GIF89a"}, decodeGIF, nil},
 	{"BMP", []string{"BM"}, library(bmp.DecodeConfig, bmp.Decode, isGray16), nil},
-	{"TIFF", []string{"II*\x00", "MM\x00*"}, library(tiff.DecodeConfig, tiff.Decode, isGray16), func(data []byte) []byte { return data }},
+	{"TIFF", []string{"II*\x00", "MM\x00*"}, decodeTIFF, func(data []byte) []byte { return data }},
 	{"WebP", []string{"RIFF????WEBP"}, decodeWebP, exifOfWebP},
 	{"PNM", []string{"P1", "P2", "P3", "P4", "P5", "P6"}, decodePNM, nil},
 }
@@ -181,12 +181,22 @@ func (f *format) run(data []byte, limits Limits) (img *Image, err error) {
 		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 			err = fmt.Errorf("file is truncated: %w", err)
 		}
+		if unsupported(err) {
+			err = fmt.Errorf("%w: convert the file to 8-bit RGB", err)
+		}
 		return nil, err
 	}
 	if f.exif != nil {
 		img = img.oriented(orientation(f.exif(data)))
 	}
 	return img, img.Check()
+}
+
+// unsupported says whether a library knows the format, but not this form of it.
+func unsupported(err error) bool {
+	var ofPNG png.UnsupportedError
+	var ofTIFF tiff.UnsupportedError
+	return errors.As(err, &ofPNG) || errors.As(err, &ofTIFF) || errors.Is(err, bmp.ErrUnsupported)
 }
 
 func decodeJPEG(data []byte, limits Limits) (*Image, error) {
@@ -216,6 +226,30 @@ func library(
 		}
 		return fromGo(src, clip16(data, src))
 	}
+}
+
+var decodePlainTIFF = library(tiff.DecodeConfig, tiff.Decode, isGray16)
+
+// decodeTIFF decodes what the library does, as libtiff does. The library has fax coding white where libtiff has it zero,
+// which is black in files that say so (PIL's own), and leaves bits in reversed order as they are except in fax coding.
+func decodeTIFF(data []byte, limits Limits) (*Image, error) {
+	const (
+		tagCompression, group3, group4 = 0x0103, 3, 4
+		tagPhotometric, blackIsZero    = 0x0106, 1
+		tagFillOrder, reversed         = 0x010a, 2
+	)
+	compression := tiffTag(data, tagCompression, 1)
+	fax := compression == group3 || compression == group4
+	if !fax && tiffTag(data, tagFillOrder, 1) == reversed {
+		return nil, errors.New("bits in reversed order are not supported: convert the file")
+	}
+	img, err := decodePlainTIFF(data, limits)
+	if err == nil && fax && tiffTag(data, tagPhotometric, 0) == blackIsZero {
+		for i, v := range img.Pix {
+			img.Pix[i] = 255 - v
+		}
+	}
+	return img, err
 }
 
 // isGrayPNG16 reads the depth and the colour type in the header chunk, which comes first.

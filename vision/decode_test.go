@@ -1,14 +1,18 @@
 package vision
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"hash/crc32"
+	"image"
 	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
+
+	"golang.org/x/image/tiff"
 
 	"github.com/go-modelzoo/zoo/vision/internal/pil"
 )
@@ -103,6 +107,9 @@ for w, h in [(37, 29), (8, 8), (1, 1), (64, 3), (2, 5)]:
     put('bmp palette ' + s, save(rgb.quantize(16), 'BMP'))
     for c in None, 'tiff_lzw', 'packbits', 'tiff_deflate':
         put('tiff rgb %s ' % c + s, save(rgb, 'TIFF', compression=c))
+    for c in 'group3', 'group4':
+        put('tiff 1 bit, zero is black, %s ' % c + s, save(l.convert('1'), 'TIFF', compression=c))
+        put('tiff 1 bit, zero is white, %s ' % c + s, save(l.convert('1'), 'TIFF', compression=c, tiffinfo={262: 0}))
     put('tiff rgba ' + s, save(rgba, 'TIFF'))
     put('tiff gray ' + s, save(l, 'TIFF'))
     put('tiff palette ' + s, save(rgb.quantize(16), 'TIFF'))
@@ -116,6 +123,13 @@ for w, h in [(37, 29), (8, 8), (1, 1), (64, 3), (2, 5)]:
     put('webp animated ' + s, save(rgb, 'WEBP', save_all=True, append_images=[rgb.rotate(180)], lossless=True))
     put('webp animated alpha ' + s, save(rgba, 'WEBP', save_all=True, append_images=[rgba.rotate(180)], quality=70))
     put('webp alpha ' + s, save(rgba, 'WEBP', quality=80, exact=True))
+# A frame that covers a part of the screen: the rest has the transparent index, which lies behind the frame's own table.
+screen = b'GIF89a' + struct.pack('<HHBBB', 9, 7, 0xf7, 0, 0) + bytes(range(256)) * 3
+control = b'\x21\xf9\x04\x01\0\0\x64\0'
+frame = save(picture('RGB', 4, 3).quantize(16), 'GIF')
+frame = frame[13 + 3 * (2 << (frame[10] & 7)):]
+frame = frame[frame.index(b'\x2c') + 10:]
+put('gif transparent index behind the local table', screen + control + b'\x2c' + struct.pack('<HHHHB', 2, 1, 4, 3, 0x83) + bytes(range(48)) + frame)
 put('ppm text', b'P3 # made by hand\n2 2 15  0 1 2 3 4 5\n6 7 8 15 14 13')
 put('pgm text', b'P2\n3 1\n99\n0 50 99')
 put('pbm text', b'P1\n5 2\n10101\n0 1 0 1 0')
@@ -141,6 +155,27 @@ for o in range(0, 10):
 		}
 	}
 	t.Logf("%d files compared", len(all))
+}
+
+func TestUnsupportedFormOfAFormatSaysWhatToDo(t *testing.T) {
+	file := append([]byte("BM\x4e\x00\x00\x00\x00\x00\x00\x00\x36\x00\x00\x00\x28\x00\x00\x00\x02\x00\x00\x00\x02\x00\x00\x00\x01\x00\x10\x00"), make([]byte, 48)...) // 16 bits a pixel
+	if _, err := DecodeBytes(file, Limits{}); err == nil || !strings.Contains(err.Error(), "convert the file") {
+		t.Errorf("error %v does not say to convert the file", err)
+	}
+}
+
+func TestTIFFWithReversedBitsRefused(t *testing.T) {
+	var w bytes.Buffer
+	if err := tiff.Encode(&w, image.NewGray(image.Rect(0, 0, 8, 8)), nil); err != nil {
+		t.Fatal(err)
+	}
+	file := w.Bytes()
+	// The tag of the horizontal resolution, which nothing reads, becomes the order of the bits: 2.
+	at := bytes.Index(file, []byte{0x1a, 0x01, 5, 0, 1, 0, 0, 0})
+	copy(file[at:], []byte{0x0a, 0x01, 3, 0, 1, 0, 0, 0, 2, 0, 0, 0})
+	if _, err := DecodeBytes(file, Limits{}); err == nil || !strings.Contains(err.Error(), "reversed") {
+		t.Errorf("error %v, want one about reversed bits", err)
+	}
 }
 
 func pngHeader(width, height uint32) []byte {

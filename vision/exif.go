@@ -8,36 +8,42 @@ import (
 // orientation reads the EXIF orientation from a TIFF header and its first directory. It returns 1 (upright) where there
 // is none or it is out of range.
 func orientation(exif []byte) int {
-	if len(exif) < 8 {
-		return 1
-	}
-	var order binary.ByteOrder = binary.LittleEndian
-	if exif[0] == 'M' {
-		order = binary.BigEndian
-	}
-	at := uint64(order.Uint32(exif[4:]))
-	if at+2 > uint64(len(exif)) {
-		return 1
-	}
-	entries := int(order.Uint16(exif[at:]))
-	for dir := exif[at+2:]; entries > 0 && len(dir) >= 12; entries, dir = entries-1, dir[12:] {
-		const tagOrientation, typeShort, typeLong = 0x0112, 3, 4
-		if order.Uint16(dir) != tagOrientation {
-			continue
-		}
-		var v uint32
-		switch order.Uint16(dir[2:]) {
-		case typeShort:
-			v = uint32(order.Uint16(dir[8:]))
-		case typeLong:
-			v = order.Uint32(dir[8:])
-		}
-		if v >= 1 && v <= 8 {
-			return int(v)
-		}
-		return 1
+	const tagOrientation = 0x0112
+	if v := tiffTag(exif, tagOrientation, 1); v >= 1 && v <= 8 {
+		return int(v)
 	}
 	return 1
+}
+
+// tiffTag returns the number that a tag of the first directory behind a TIFF header has (the first where it has several), absent
+// where the tag is not there, and 0 where it is no short or long integer.
+func tiffTag(block []byte, tag uint16, absent uint32) uint32 {
+	if len(block) < 8 {
+		return absent
+	}
+	var order binary.ByteOrder = binary.LittleEndian
+	if block[0] == 'M' {
+		order = binary.BigEndian
+	}
+	at := uint64(order.Uint32(block[4:]))
+	if at+2 > uint64(len(block)) {
+		return absent
+	}
+	entries := int(order.Uint16(block[at:]))
+	for dir := block[at+2:]; entries > 0 && len(dir) >= 12; entries, dir = entries-1, dir[12:] {
+		const typeShort, typeLong = 3, 4
+		if order.Uint16(dir) != tag {
+			continue
+		}
+		switch order.Uint16(dir[2:]) {
+		case typeShort:
+			return uint32(order.Uint16(dir[8:]))
+		case typeLong:
+			return order.Uint32(dir[8:])
+		}
+		return 0
+	}
+	return absent
 }
 
 // exifOfJPEG returns the EXIF block of the first APP1 segment that has one.

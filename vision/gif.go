@@ -59,6 +59,9 @@ func gifPalette(data []byte) (palette [256][3]uint8, background uint8, err error
 		if flags&present == 0 {
 			return
 		}
+		for i := range palette { // PIL shows a gray under an index behind the table
+			palette[i] = [3]uint8{uint8(i), uint8(i), uint8(i)}
+		}
 		n := 2 << (flags & 7)
 		colours := next(3 * n)
 		for i := range n {

@@ -52,6 +52,7 @@ func FuzzPickle(f *testing.F) {
 		pickled(func(p *pickler) { p.op('}', 'q', 0); p.text("model"); p.op('h', 0, 's') }),
 		[]byte("\x80\x02ccollections\nOrderedDict\n]](U\x01aK\x01ea\x85R."),
 		[]byte("\x80\x02cnumpy.core.multiarray\nscalar\n)R}b."),
+		[]byte("\x80\x02cargparse\nNamespace\n)\x81}q\x00X\x01\x00\x00\x00ah\x00sb."),
 		[]byte("\x80\x02X\xff\xff\xff\xff."),
 		[]byte("\x80\x02(((((\x8a\x00tttt."),
 	} {

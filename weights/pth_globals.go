@@ -26,16 +26,17 @@ func findGlobal(module, name string) (any, error) {
 	return nil, fmt.Errorf("%w: its pickle asks for %.100q, which holding weights does not need: if you trust the file, load it in Python and save its state dict alone", ErrRefused, module+"."+name)
 }
 
-// globals are the callables. The inert ones stand in what training programs keep beside the weights: options, a best
-// accuracy as a NumPy scalar, the milestones of a schedule.
+// globals are the callables. The inert ones stand in what training programs keep beside the weights: options (as
+// torchvision's and timm's programs have them, a Namespace), a best accuracy as a NumPy scalar, the milestones of a schedule.
 var globals = map[string]types.Callable{
-	"collections.OrderedDict":         callable(newOrderedDict),
-	"torch._utils._rebuild_tensor":    callable(rebuildTensor),
-	"torch._utils._rebuild_tensor_v2": callable(rebuildTensor),
-	"torch._utils._rebuild_parameter": callable(rebuildParameter),
-	"torch.Size":                      callable(newSize),
+	"collections.OrderedDict":         function(newOrderedDict),
+	"torch._utils._rebuild_tensor":    function(rebuildTensor),
+	"torch._utils._rebuild_tensor_v2": function(rebuildTensor),
+	"torch._utils._rebuild_parameter": function(rebuildParameter),
+	"torch.Size":                      function(newSize),
 	"torch.device":                    inert{},
 	"collections.Counter":             inert{},
+	"argparse.Namespace":              inert{},
 	"__builtin__.set":                 inert{},
 	"builtins.set":                    inert{},
 	"_codecs.encode":                  inert{},
@@ -54,14 +55,21 @@ var dtypeGlobals = map[string]bool{
 type storageClass struct{ dtype DType }
 
 // callable is a function as the pickle machine calls it.
-type callable func(args []any) (any, error)
+type callable struct {
+	call func(args []any) (any, error)
+}
 
-func (f callable) Call(args ...any) (any, error) { return f(args) }
+// function returns a pointer, because a pickle may make the function a key of an OrderedDict, and funcs cannot be hashed.
+func function(call func(args []any) (any, error)) *callable { return &callable{call} }
 
-// inert is a global that may be named, called and given a state, all without effect.
+func (f *callable) Call(args ...any) (any, error) { return f.call(args) }
+
+// inert is a global that may be named, called, instantiated and given a state, all without effect.
 type inert struct{}
 
 func (inert) Call(...any) (any, error) { return inert{}, nil }
+
+func (inert) PyNew(...any) (any, error) { return inert{}, nil }
 
 func (inert) PySetState(any) error { return nil }
 

@@ -445,7 +445,7 @@ func TestGlobalsOutsideTheListRefused(t *testing.T) {
 	for _, g := range [][2]string{
 		{"os", "system"}, {"builtins", "eval"}, {"__builtin__", "getattr"}, {"subprocess", "Popen"},
 		{"torch.storage", "_load_from_bytes"}, {"torch", "load"}, {"torch.hub", "load"}, {"torch.jit", "load"},
-		{"torch", "FloatStorage.from_file"}, {"torch", ""}, {"torch.nn.modules.conv", "Conv2d"}, {"argparse", "Namespace"},
+		{"torch", "FloatStorage.from_file"}, {"torch", ""}, {"torch.nn.modules.conv", "Conv2d"}, {"argparse", "ArgumentParser"},
 		// The three that gopickle resolves without asking.
 		{"copy_reg", "_reconstructor"}, {"__builtin__", "object"}, {"collections", "OrderedDict.__init__"},
 	} {
@@ -473,6 +473,40 @@ func TestWholeModuleRefused(t *testing.T) {
 	})
 	openBoth(t, object, nil, func(t *testing.T, _ *File, err error) {
 		oneLine(t, err, ErrRefused, "state_dict")
+	})
+
+	// As torch 0.4 and later write it: an object of the class, which was called damaged.
+	object = pickled(func(p *pickler) {
+		p.global("__main__", "Net")
+		p.op(')', 0x81, '}', 'b')
+	})
+	openBoth(t, object, nil, func(t *testing.T, _ *File, err error) {
+		oneLine(t, err, ErrRefused, "__main__.Net", "state dict alone")
+	})
+}
+
+// TestOptionsOfATrainingProgramAreLeftOut has what torchvision's and timm's programs save: their arguments, a Namespace,
+// beside the weights.
+func TestOptionsOfATrainingProgramAreLeftOut(t *testing.T) {
+	object := pickled(func(p *pickler) {
+		p.op('}')
+		p.text("model")
+		p.putState(false, plain("a", 4))
+		p.op('s')
+		p.text("args")
+		p.global("argparse", "Namespace")
+		p.op(')', 0x81, '}')
+		p.text("lr")
+		p.integer(1)
+		p.op('s', 'b', 's')
+	})
+	openBoth(t, object, []int{4}, func(t *testing.T, f *File, err error) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if names := f.Names(); !slices.Equal(names, []string{"a"}) {
+			t.Errorf("tensors %q", names)
+		}
 	})
 }
 
@@ -546,6 +580,20 @@ func TestHostileLegacyFiles(t *testing.T) {
 			oneLine(t, err, ErrFormat, c.says)
 		})
 	}
+}
+
+func TestFunctionAsAKeyIsNoPanic(t *testing.T) {
+	object := pickled(func(p *pickler) {
+		p.putState(true, plain("a", 4))
+		p.global("collections", "OrderedDict")
+		p.integer(1)
+		p.op('s')
+	})
+	openBoth(t, object, []int{4}, func(t *testing.T, f *File, err error) {
+		if err != nil || !slices.Equal(f.Names(), []string{"a"}) {
+			t.Errorf("error %v", err)
+		}
+	})
 }
 
 func TestValuesThatAreNoStateDict(t *testing.T) {

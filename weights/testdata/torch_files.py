@@ -3,6 +3,7 @@
 write DIR: saves checkpoints with torch.save, and DIR/expected.json: file -> name -> [shape, CRC-32 of the float32 values].
 check DIR: loads what the Go side wrote, and fails unless load_state_dict(strict=True) takes it and every value is the same.
 """
+import argparse
 import collections
 import json
 import os
@@ -63,6 +64,7 @@ def states():
         "device": torch.device("cpu"),
         "dtype": torch.float32,
         "size": base.size(),
+        "args": argparse.Namespace(lr=0.1, milestones=[2, 2, 3], resume=None),
         "optimizer": optimizer.state_dict(),
         "schedule": schedule.state_dict(),
         "state_dict": nn.DataParallel(small).state_dict(),

@@ -20,8 +20,8 @@ import (
 
 // Env is what a pickle may reach.
 type Env struct {
-	// Global resolves the global module.name to a value: a gopickle types.Callable, or anything that the pickle may
-	// only pass on. An error refuses the pickle and is returned as it is. Every global of a pickle is asked for.
+	// Global resolves the global module.name to a value: a gopickle types.Callable (or PyNewable), or anything that the
+	// pickle may only pass on. An error refuses the pickle and is returned as it is. Every global of a pickle is asked for.
 	Global func(module, name string) (any, error)
 	// Persistent resolves a persistent id, nil if the pickle may have none.
 	Persistent func(id any) (any, error)

@@ -45,7 +45,7 @@ type opcode struct {
 
 // opcodes are the ones that this package admits: those of pickle protocol 2 that torch.save writes and that PyTorch's
 // own restricted reader (torch.load with weights_only) knows. No opcode of them takes a length of more than four bytes,
-// constructs an object but by REDUCE, or reaches outside the stream.
+// constructs an object but by REDUCE and NEWOBJ of a global that was asked for, or reaches outside the stream.
 var opcodes = [256]opcode{
 	'(':    {name: "MARK"},
 	'.':    {name: "STOP", pops: 1},
@@ -78,6 +78,7 @@ var opcodes = [256]opcode{
 	'b':    {name: "BUILD", pops: 1, needs: 1},
 	'c':    {name: "GLOBAL", arg: lines2, push: 1},
 	'R':    {name: "REDUCE", pops: 2, push: 1},
+	0x81:   {name: "NEWOBJ", pops: 2, push: 1},
 	'Q':    {name: "BINPERSID", pops: 1, push: 1},
 	'\x80': {name: "PROTO", arg: byte1},
 }
