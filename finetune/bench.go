@@ -73,6 +73,9 @@ func Measure(ctx context.Context, m Model, b Bench, seed uint64) (result *StepTi
 	if err != nil {
 		return nil, err
 	}
+	if least := t.LeastBatch(); b.Batch < least {
+		return nil, fmt.Errorf("%s cannot be trained on batches of %d: give at least %d images a batch", m.Name, b.Batch, least)
+	}
 	r := &StepTime{Precision: gemm.Resolve(m.Precision, cpu.Best()).String()}
 	var params []*train.Param
 	for _, p := range t.All() {

@@ -39,6 +39,9 @@ type state struct {
 	Images  int     `json:"images"`
 	LossSum float64 `json:"loss_sum"`
 	Hits    int     `json:"hits"`
+	// LR is the rate of the newest step, and Trained how many seconds the epoch's steps have taken.
+	LR      float64 `json:"lr"`
+	Trained float64 `json:"trained"`
 
 	Batches   uint64  `json:"batches"` // that the trainer has seen since Stage began: the position in the dropout masks
 	Plateau   plateau `json:"plateau"`
@@ -47,6 +50,11 @@ type state struct {
 	Stale     int     `json:"stale"`      // epochs since
 	EMASteps  int     `json:"ema_steps"`
 	Finished  bool    `json:"finished"`
+
+	// Network, Weights (the pretrained ones' digest) and Classes are what the run is of.
+	Network string   `json:"network"`
+	Weights string   `json:"weights"`
+	Classes []string `json:"classes"`
 
 	// Strategy is what was chosen, so that a resumed run does not ask again.
 	Strategy Strategy `json:"strategy"`

@@ -143,6 +143,9 @@ func (c *Config) Validate() error {
 	if !(c.LR > 0) || math.IsInf(c.LR, 0) {
 		fail("learning rate %v is not above 0: 0.001 is a start for fine-tuning, 0.1 for training from scratch", c.LR)
 	}
+	if c.LR > 0 && !c.AutoLR && c.Schedule.MinLR > c.LR {
+		fail("lowest learning rate %v is above the learning rate %v", c.Schedule.MinLR, c.LR)
+	}
 	for _, n := range []struct {
 		name     string
 		v, least int

@@ -1,6 +1,8 @@
 package finetune
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 
@@ -106,4 +108,20 @@ func behind(g *graph.Graph, cut *graph.Node) (*graph.Graph, error) {
 		out.Groups = append(out.Groups, kept) // the empty ones too: the rate of a group depends on its place in the list
 	}
 	return graph.FromWire(out)
+}
+
+// fingerprint is a digest of what nodes of a graph compute, but for the values of parameters.
+func fingerprint(g *graph.Graph, nodes []*graph.Node) (string, error) {
+	w, err := g.Wire()
+	if err != nil {
+		return "", err
+	}
+	h := sha256.New()
+	e := json.NewEncoder(h)
+	for _, n := range nodes {
+		if err := e.Encode(w.Nodes[n.ID]); err != nil {
+			return "", err
+		}
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
 }

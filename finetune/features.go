@@ -185,16 +185,20 @@ func (r *run) featureKey(ctx context.Context, d *dataset.Dataset, kind loaderKin
 	if err != nil {
 		return "", err
 	}
+	computes, err := fingerprint(r.graph, r.graph.InferenceNodes(r.cut)) // the same weights may be of several networks: padding is an option
+	if err != nil {
+		return "", err
+	}
 	what := struct {
-		Weights, Model, Node, Precision, Preprocess string
-		Input, Shape                                graph.Shape
-		Augment                                     string
-		Seed                                        uint64
-		Views                                       int
-		SkipBad                                     bool
-		Files                                       []string
+		Weights, Network, Node, Precision, Preprocess string
+		Input, Shape                                  graph.Shape
+		Augment                                       string
+		Seed                                          uint64
+		Views                                         int
+		SkipBad                                       bool
+		Files                                         []string
 	}{
-		Weights: r.model.Digest, Model: r.model.Name, Node: r.cut.Name, Precision: r.model.Precision.String(), Input: r.model.Input,
+		Weights: r.model.Digest, Network: computes, Node: r.cut.Name, Precision: r.model.Precision.String(), Input: r.model.Input,
 		Shape: r.cut.Shape, Views: views, SkipBad: r.config.SkipBad, Files: files,
 	}
 	if what.Weights == "" { // not shared between runs, but between parts of one

@@ -24,11 +24,20 @@ const side = 16
 
 // tiny is a network with a residual block, batch norms, dropout and three layer groups.
 func tiny(input graph.Shape, classes int) (*graph.Graph, error) {
+	return tinyWith(input, classes, graph.ReLU)
+}
+
+// tinyOtherwise has the parameters of tiny and computes something else, as with an option of a family.
+func tinyOtherwise(input graph.Shape, classes int) (*graph.Graph, error) {
+	return tinyWith(input, classes, graph.Tanh)
+}
+
+func tinyWith(input graph.Shape, classes int, f graph.Function) (*graph.Graph, error) {
 	b := graph.NewBuilder(input, classes)
 	b.Group("stem", "conv1", "bn1")
 	b.Group("layer1", "layer1")
 	b.Group("fc", "fc")
-	x := b.ReLU(b.BatchNorm("bn1", b.Conv2d("conv1", b.Input(), graph.Conv{Out: 8, Kernel: graph.Square(3), Stride: graph.Square(2), Pad: graph.Square(1)})))
+	x := b.Activation(b.BatchNorm("bn1", b.Conv2d("conv1", b.Input(), graph.Conv{Out: 8, Kernel: graph.Square(3), Stride: graph.Square(2), Pad: graph.Square(1)})), f)
 	l := b.Scope("layer1")
 	y := l.ReLU(l.BatchNorm("bn1", l.Conv2d("conv1", x, graph.Conv{Out: 8, Kernel: graph.Square(3), Pad: graph.Square(1)})))
 	x = b.Features(b.ReLU(b.Add(x, y)))

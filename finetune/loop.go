@@ -29,7 +29,8 @@ func (r *run) loop(ctx context.Context) error {
 // progress is for the steps' events.
 type progress struct {
 	began  time.Time
-	images int // in this process
+	images int       // in this process
+	step   time.Time // the end of the newest
 	told   time.Time
 	saved  time.Time
 }
@@ -60,9 +61,9 @@ func (r *run) epoch(ctx context.Context) error {
 		r.note("epoch %d: %d parameter tensors train from now on", s.Epoch+1, trained)
 	}
 	now := time.Now()
-	p := &progress{began: now, told: now, saved: now}
+	p := &progress{began: now, step: now, told: now, saved: now}
 	batches := r.trainData.batches()
-	lr := r.rate()
+	var lr float64 // of the step under way
 	for b, err := range r.trainData.epoch(ctx, s.Epoch, s.Batch) {
 		if err != nil {
 			return r.interrupted(ctx, r.explain(err))
@@ -73,8 +74,10 @@ func (r *run) epoch(ctx context.Context) error {
 			lr = r.rate()
 		}
 		group := min(c.Accumulate, batches-(s.Batch-first))
-		if err := r.accumulate(ctx, b, 1/float64(group)); err != nil {
-			return r.interrupted(ctx, err)
+		if b.n >= r.trainer.LeastBatch() { // unless unreadable images leave too few
+			if err := r.accumulate(ctx, b, 1/float64(group)); err != nil {
+				return r.interrupted(ctx, err)
+			}
 		}
 		s.Batch++
 		p.images += b.n
@@ -82,7 +85,7 @@ func (r *run) epoch(ctx context.Context) error {
 			if err := r.step(lr); err != nil {
 				return err
 			}
-			if err := r.between(ctx, p, lr); err != nil {
+			if err := r.between(p); err != nil {
 				return err
 			}
 		}
@@ -90,7 +93,7 @@ func (r *run) epoch(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return r.interrupted(ctx, ctx.Err())
 	}
-	return r.endEpoch(ctx, p, lr)
+	return r.endEpoch(ctx)
 }
 
 // interrupted saves where the run is when err came of the end of its context. The position is that of the last whole step.
@@ -116,7 +119,7 @@ func (r *run) accumulate(ctx context.Context, b *batch, scale float64) error {
 		return err
 	}
 	if math.IsNaN(res.Loss) || math.IsInf(res.Loss, 0) {
-		return &DivergedError{Step: s.Step + 1, Loss: res.Loss, LR: r.rate(), Parameter: r.largest.name, Gradient: r.largest.value}
+		return r.diverged(res.Loss, s.Step+1, r.rate())
 	}
 	s.Images += b.n
 	s.LossSum += res.Loss * float64(b.n)
@@ -134,6 +137,11 @@ func (r *run) accumulate(ctx context.Context, b *batch, scale float64) error {
 		}
 	}
 	return nil
+}
+
+// diverged is the error about a loss that is no number.
+func (r *run) diverged(loss float64, step int, lr float64) error {
+	return &DivergedError{Step: step, Loss: loss, LR: lr, Parameter: r.largest.name, Gradient: r.largest.value}
 }
 
 // mix applies mixup or cutmix. The generator depends on seed, epoch and batch.
@@ -168,6 +176,7 @@ func (r *run) step(lr float64) error {
 		return err
 	}
 	r.state.Step++
+	r.state.LR = lr
 	if r.average != nil {
 		r.average.update(&r.trainer.Params)
 	}
@@ -178,15 +187,17 @@ func (r *run) step(lr float64) error {
 const tellEvery = 250 * time.Millisecond
 
 // between tells how the run goes and saves a checkpoint when it is time.
-func (r *run) between(ctx context.Context, p *progress, lr float64) error {
+func (r *run) between(p *progress) error {
 	s, now := &r.state, time.Now()
-	if now.Sub(p.told) >= tellEvery {
+	s.Trained += now.Sub(p.step).Seconds()
+	p.step = now
+	if now.Sub(p.told) >= tellEvery && s.Images > 0 {
 		p.told = now
 		rate := float64(p.images) / max(now.Sub(p.began).Seconds(), 1e-9)
 		total := len(r.train.Samples)
 		left := float64(total-s.Images+total*(r.config.Epochs-s.Epoch-1)) / rate
 		r.emit(Event{
-			Kind: KindStep, Epoch: s.Epoch + 1, Epochs: r.config.Epochs, Step: s.Step, Steps: r.stepsPerEpoch() * r.config.Epochs, LR: lr,
+			Kind: KindStep, Epoch: s.Epoch + 1, Epochs: r.config.Epochs, Step: s.Step, Steps: r.stepsPerEpoch() * r.config.Epochs, LR: s.LR,
 			Loss: s.LossSum / float64(s.Images), Accuracy: share(s.Hits, s.Images), Done: s.Images, Total: total,
 			ImagesPerSecond: rate, Remaining: left,
 		})
@@ -201,15 +212,17 @@ func (r *run) between(ctx context.Context, p *progress, lr float64) error {
 }
 
 // endEpoch validates and decides whether to go on.
-func (r *run) endEpoch(ctx context.Context, p *progress, lr float64) error {
+func (r *run) endEpoch(ctx context.Context) error {
 	s, c := &r.state, &r.config
-	seconds := time.Since(p.began).Seconds()
 	if s.Images == 0 {
 		return fmt.Errorf("epoch %d had no image to learn from", s.Epoch+1)
 	}
 	eval, err := r.evaluate(ctx, r.candidate())
 	if err != nil {
 		return r.interrupted(ctx, r.explain(err))
+	}
+	if loss := eval.metrics.Loss; math.IsNaN(loss) || math.IsInf(loss, 0) {
+		return r.diverged(loss, s.Step, s.LR)
 	}
 	score := eval.metrics.Score(c.Metric)
 	s.Plateau.observe(&c.Schedule, score)
@@ -223,8 +236,8 @@ func (r *run) endEpoch(ctx context.Context, p *progress, lr float64) error {
 		}
 	}
 	e := EpochResult{
-		Epoch: s.Epoch + 1, Step: s.Step, LR: lr, Loss: s.LossSum / float64(s.Images), Accuracy: share(s.Hits, s.Images),
-		Val: *eval.metrics, Best: best, Images: s.Images, Seconds: seconds, ImagesPerSecond: float64(p.images) / max(seconds, 1e-9),
+		Epoch: s.Epoch + 1, Step: s.Step, LR: s.LR, Loss: s.LossSum / float64(s.Images), Accuracy: share(s.Hits, s.Images),
+		Val: *eval.metrics, Best: best, Images: s.Images, Seconds: s.Trained, ImagesPerSecond: float64(s.Images) / max(s.Trained, 1e-9),
 	}
 	if err := r.log(&e); err != nil {
 		return r.diskAdvice(err)
@@ -232,11 +245,11 @@ func (r *run) endEpoch(ctx context.Context, p *progress, lr float64) error {
 	e.Val.Classes, e.Val.Confusion = nil, nil
 	s.History = append(s.History, e)
 	r.emit(Event{
-		Kind: KindEpoch, Epoch: e.Epoch, Epochs: c.Epochs, Step: s.Step, LR: lr, Loss: e.Loss, Accuracy: e.Accuracy,
+		Kind: KindEpoch, Epoch: e.Epoch, Epochs: c.Epochs, Step: s.Step, LR: e.LR, Loss: e.Loss, Accuracy: e.Accuracy,
 		Done: e.Images, Total: len(r.train.Samples), ImagesPerSecond: e.ImagesPerSecond, Metrics: eval.metrics, Best: best,
 	})
 	s.Epoch++
-	s.Batch, s.Images, s.LossSum, s.Hits = 0, 0, 0, 0
+	s.Batch, s.Images, s.LossSum, s.Hits, s.Trained = 0, 0, 0, 0, 0
 	switch {
 	case s.Epoch >= c.Epochs:
 		s.Finished = true

@@ -21,6 +21,7 @@ import (
 	"github.com/go-modelzoo/zoo/engine/work"
 	"github.com/go-modelzoo/zoo/graph"
 	"github.com/go-modelzoo/zoo/internal/files"
+	"github.com/go-modelzoo/zoo/internal/plural"
 	"github.com/go-modelzoo/zoo/vision/dataset"
 	"github.com/go-modelzoo/zoo/vision/transforms"
 )
@@ -146,7 +147,7 @@ func Run(ctx context.Context, m Model, c Config, dir string, sink func(Event)) (
 }
 
 // Resume continues a run from its newest checkpoint with the configuration that it was begun with; what is given must agree with it.
-// Without a checkpoint it begins anew.
+// Without a checkpoint it begins anew. Another model and other classes are refused too.
 func Resume(ctx context.Context, m Model, c Config, dir string, sink func(Event)) (*Result, error) {
 	return start(ctx, m, c, dir, sink, true)
 }
@@ -292,6 +293,26 @@ func (r *run) rememberConfig(resumed bool) error {
 	return writeFile(path, func(w io.Writer) error { _, err := w.Write(append(data, '\n')); return err })
 }
 
+// rememberModel notes what the run is of, or compares it with what the checkpoint's was of.
+func (r *run) rememberModel(from *checkpoint) error {
+	computes, err := fingerprint(r.graph, r.graph.Nodes)
+	if err != nil {
+		return err
+	}
+	s := &r.state
+	s.Network, s.Weights, s.Classes = computes, r.model.Digest, r.train.Classes
+	switch {
+	case from == nil:
+	case !slices.Equal(from.Classes, s.Classes):
+		return fmt.Errorf("the run in %s was begun with other classes (%s) than %s has now: continue it with the same, or begin another",
+			r.dir, plural.Count(len(from.Classes), "class", "classes"), r.config.Data)
+	case from.Network != s.Network, from.Weights != s.Weights && !from.Finished: // of a run that is over the result may have taken their place
+		return fmt.Errorf("the run in %s was begun with another model, other weights or another size of images than this %s of %v: continue it with the same, or begin another",
+			r.dir, r.model.Name, r.model.Input)
+	}
+	return nil
+}
+
 // prepare opens data and network and, from a checkpoint, everything in between.
 func (r *run) prepare(ctx context.Context, from *checkpoint) error {
 	if err := r.openData(); err != nil {
@@ -299,6 +320,9 @@ func (r *run) prepare(ctx context.Context, from *checkpoint) error {
 	}
 	var err error
 	if r.graph, err = r.buildFull(r.model.Input); err != nil {
+		return err
+	}
+	if err := r.rememberModel(from); err != nil {
 		return err
 	}
 	if r.params, err = openParams(r.graph, r.model.Weights, r.config.Seed); err != nil {
@@ -455,6 +479,10 @@ func (r *run) openTrainer(values engine.Params, epoch int) error {
 			}
 		}
 		t.SetSteps(r.trainer.Steps())
+	}
+	if least := t.LeastBatch(); r.config.BatchSize < least {
+		return fmt.Errorf("%s cannot be trained on batches of %d: the batch norm of a vector needs more than one value; give --batch %d or more, or larger images with --size, or freeze it",
+			r.model.Name, r.config.BatchSize, least)
 	}
 	r.trainer, r.optimizer, r.frozen = t, optimizer, frozen
 	return nil

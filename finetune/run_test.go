@@ -4,14 +4,17 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"image"
 	"image/png"
+	"io/fs"
 	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -263,6 +266,8 @@ func TestMistakesAreOneLine(t *testing.T) {
 		{"learning rate no number", func(c *Config) { c.LR = math.NaN() }, []string{"learning rate NaN"}},
 		{"optimiser", func(c *Config) { c.Optimizer.Name = "sdg" }, []string{`optimizer "sdg"`, "sgd"}},
 		{"schedule", func(c *Config) { c.Schedule.Name = "cosin" }, []string{`schedule "cosin"`, "cosine"}},
+		{"warm-up without end", func(c *Config) { c.Schedule.WarmupEpochs = math.Inf(1) }, []string{"+Inf epochs of warm-up"}},
+		{"lowest rate above the rate", func(c *Config) { c.Schedule.MinLR = 0.01 }, []string{"lowest learning rate 0.01 is above the learning rate 0.001"}},
 		{"batch", func(c *Config) { c.BatchSize = 0 }, []string{"batch size: 0"}},
 		{"metric", func(c *Config) { c.Metric = MetricAUC }, []string{"auc is for two classes, the data has 3"}},
 		{"cache with a moving trunk", func(c *Config) { c.CacheFeatures = On }, []string{"features cannot be cached"}},
@@ -478,6 +483,27 @@ func TestCachedFeaturesGiveTheSameModelAndAreReused(t *testing.T) {
 	}
 }
 
+func TestSameWeightsInAnotherNetworkHaveOtherFeatures(t *testing.T) {
+	c := Defaults()
+	c.Data, c.Epochs, c.Freeze, c.CacheFeatures, c.CacheDir = images(t), 1, []string{"features"}, On, t.TempDir()
+	pool := work.New(2)
+	defer pool.Close()
+	m := tinyModel(pool)
+	m.Digest = "of random weights"
+	first, err := Run(context.Background(), m, c, t.TempDir(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Build = tinyOtherwise
+	other, err := Run(context.Background(), m, c, t.TempDir(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if other.Metrics.Loss == first.Metrics.Loss {
+		t.Error("the features of another network were used")
+	}
+}
+
 func TestChangedImageInvalidatesFeatures(t *testing.T) {
 	c := Defaults()
 	c.Data, c.Epochs, c.Freeze, c.CacheFeatures, c.CacheDir = images(t), 1, []string{"features"}, On, t.TempDir()
@@ -539,5 +565,176 @@ func TestStrategyAutoExplains(t *testing.T) {
 	// Colours are told apart even by random features.
 	if r.Strategy != StrategyExtract || !strings.Contains(r.Why, "small") || !strings.Contains(r.Why, "similar") {
 		t.Errorf("strategy %s: %s", r.Strategy, r.Why)
+	}
+}
+
+// countdown is a context that ends when it was asked often enough: thus at any point between two operators.
+type countdown struct {
+	context.Context
+	left atomic.Int64
+}
+
+func (c *countdown) Err() error {
+	if c.left.Add(-1) < 0 {
+		return context.Canceled
+	}
+	return nil
+}
+
+func TestInterruptedWithinABatchEndsWithTheSameWeights(t *testing.T) {
+	c := everything(images(t))
+	c.Accumulate, c.Freeze, c.GradualUnfreeze, c.CheckpointSeconds = 1, nil, 0, 0
+	want := readFile(t, mustRun(t, c, t.TempDir(), nil).Path)
+	dir := t.TempDir()
+	pool := work.New(2)
+	defer pool.Close()
+	rng := rand.New(rand.NewPCG(4, 2))
+	for parts := 1; ; parts++ {
+		ctx := &countdown{Context: context.Background()}
+		ctx.left.Store(int64(20 + rng.IntN(200)))
+		_, err := Resume(ctx, tinyModel(pool), c, dir, nil)
+		if err == nil {
+			t.Logf("the run had %d parts", parts)
+			break
+		}
+		if !errors.Is(err, context.Canceled) {
+			t.Fatal(err)
+		}
+		if parts > 200 {
+			t.Fatal("the run does not advance")
+		}
+	}
+	if !bytes.Equal(want, readFile(t, filepath.Join(dir, FileModel))) {
+		t.Error("the weights differ from those of an uninterrupted run")
+	}
+}
+
+// TestBatchesThatCannotBeReadKeepThePosition has images whose batch is they alone.
+func TestBatchesThatCannotBeReadKeepThePosition(t *testing.T) {
+	data := images(t)
+	for i := range 5 {
+		if err := os.WriteFile(filepath.Join(data, "red", fmt.Sprintf("%03d.png", i)), []byte("no picture"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pool := work.New(2)
+	defer pool.Close()
+	for _, accumulate := range []int{1, 4} {
+		c := everything(data)
+		c.BatchSize, c.Accumulate, c.SkipBad, c.CheckpointSeconds, c.Epochs = 1, accumulate, true, 1e-9, 2
+		whole := mustRun(t, c, t.TempDir(), nil)
+		dir := t.TempDir()
+		var r *Result
+		for parts := 1; ; parts++ {
+			ctx, cancel := context.WithCancel(context.Background())
+			left := 7
+			var err error
+			r, err = Resume(ctx, tinyModel(pool), c, dir, func(Event) {
+				if left--; left == 0 {
+					cancel()
+				}
+			})
+			cancel()
+			if err == nil {
+				break
+			}
+			if !errors.Is(err, context.Canceled) || parts > 100 {
+				t.Fatal(err)
+			}
+		}
+		for i, e := range r.History {
+			if of := whole.History[i]; e.Images != of.Images || e.Step != of.Step {
+				t.Errorf("accumulating %d: epoch %d had %d images until step %d, uninterrupted %d until %d", accumulate, e.Epoch, e.Images, e.Step, of.Images, of.Step)
+			}
+		}
+		if !bytes.Equal(readFile(t, whole.Path), readFile(t, r.Path)) {
+			t.Errorf("accumulating %d: the weights differ from those of an uninterrupted run", accumulate)
+		}
+	}
+}
+
+// TestLossThatIsNoNumberAfterAnEpoch has one step an epoch: the validation is the first to see what became of the weights.
+func TestLossThatIsNoNumberAfterAnEpoch(t *testing.T) {
+	c := Defaults()
+	c.Data, c.LR, c.Epochs, c.BatchSize, c.Strategy = images(t), 1e30, 3, 64, StrategyFine
+	pool := work.New(1)
+	defer pool.Close()
+	dir := t.TempDir()
+	_, err := Run(context.Background(), tinyModel(pool), c, dir, nil)
+	var diverged *DivergedError
+	if !errors.As(err, &diverged) || diverged.Step != 1 || diverged.LR != c.LR {
+		t.Errorf("error %v", err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, FileBest)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("weights that are no numbers are kept as the best: %v", err)
+	}
+}
+
+func TestContinuedWithAnotherModelRefused(t *testing.T) {
+	c := everything(images(t))
+	dir := t.TempDir()
+	pool := work.New(1)
+	defer pool.Close()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	_, err := Run(ctx, tinyModel(pool), c, dir, func(e Event) {
+		if e.Kind == KindEpoch {
+			cancel()
+		}
+	})
+	if !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	for name, change := range map[string]func(m *Model){
+		"weights": func(m *Model) { m.Digest = "other" },
+		"network": func(m *Model) {
+			m.Build = tinyOtherwise
+		},
+		"size": func(m *Model) { m.Input.H, m.Input.W, m.Preprocess.Crop = 2*side, 2*side, 2*side },
+	} {
+		m := tinyModel(pool)
+		change(&m)
+		if _, err := Resume(context.Background(), m, c, dir, nil); err == nil || !strings.Contains(err.Error(), "another model") {
+			t.Errorf("%s: error %v", name, err)
+		}
+	}
+	if err := os.Rename(filepath.Join(c.Data, "blue"), filepath.Join(c.Data, "violet")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Resume(context.Background(), tinyModel(pool), c, dir, nil); err == nil || !strings.Contains(err.Error(), "other classes") {
+		t.Errorf("with a class of another name: error %v", err)
+	}
+}
+
+// TestEpochInterruptedInItsValidation has nothing of its training left when it goes on.
+func TestEpochInterruptedInItsValidation(t *testing.T) {
+	c := everything(images(t))
+	c.Freeze, c.GradualUnfreeze, c.Epochs, c.CheckpointSeconds = nil, 0, 2, 1e-9
+	c.Schedule = Schedule{Name: ScheduleCosine}
+	whole := mustRun(t, c, t.TempDir(), nil)
+	steps := whole.History[0].Step
+	dir := t.TempDir()
+	pool := work.New(2)
+	defer pool.Close()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	began := time.Now()
+	if _, err := Run(ctx, tinyModel(pool), c, dir, func(e Event) {
+		if e.Kind == KindCheckpoint && e.Step == steps {
+			cancel()
+		}
+	}); !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	r, err := Resume(context.Background(), tinyModel(pool), c, dir, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := r.History[0]
+	if e.LR != whole.History[0].LR {
+		t.Errorf("the epoch's last learning rate is %g, uninterrupted %g", e.LR, whole.History[0].LR)
+	}
+	if limit := time.Since(began).Seconds(); e.Seconds <= 0 || e.Seconds > limit || e.ImagesPerSecond != float64(e.Images)/e.Seconds || r.ImagesPerSecond < e.ImagesPerSecond/100 {
+		t.Errorf("%d images in %g s, %g a second, %g in all; the test took %g s", e.Images, e.Seconds, e.ImagesPerSecond, r.ImagesPerSecond, limit)
 	}
 }

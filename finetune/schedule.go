@@ -54,11 +54,11 @@ func (s *Schedule) validate() error {
 	if s.StepEpochs < 0 || s.PlateauEpochs < 0 {
 		errs = append(errs, fmt.Errorf("schedule %s: a number of epochs is below 0", s.Name))
 	}
-	if !(s.MinLR >= 0) {
-		errs = append(errs, fmt.Errorf("schedule %s: lowest learning rate %v is below 0", s.Name, s.MinLR))
+	if !(s.MinLR >= 0 && s.MinLR <= math.MaxFloat64) {
+		errs = append(errs, fmt.Errorf("schedule %s: lowest learning rate %v is not a number from 0 on", s.Name, s.MinLR))
 	}
-	if !(s.WarmupEpochs >= 0) {
-		errs = append(errs, fmt.Errorf("schedule %s: %v epochs of warm-up are below 0", s.Name, s.WarmupEpochs))
+	if !(s.WarmupEpochs >= 0 && s.WarmupEpochs <= math.MaxFloat64) {
+		errs = append(errs, fmt.Errorf("schedule %s: %v epochs of warm-up are not a number from 0 on", s.Name, s.WarmupEpochs))
 	}
 	if s.WarmupEpochs > 0 && s.Name == ScheduleOneCycle {
 		errs = append(errs, errors.New("schedule one-cycle has a warm-up of its own: leave the other out"))
@@ -72,7 +72,7 @@ func (s *Schedule) rate(lr float64, step, stepsPerEpoch, epochs int) float64 {
 	if s.Name == ScheduleOneCycle {
 		return lr * oneCycle(step, total)
 	}
-	warmup := min(int(math.Round(s.WarmupEpochs*float64(stepsPerEpoch))), total)
+	warmup := int(min(math.Round(s.WarmupEpochs*float64(stepsPerEpoch)), float64(total)))
 	if step < warmup {
 		return lr * (warmupFactor + (1-warmupFactor)*float64(step)/float64(warmup))
 	}

@@ -26,6 +26,9 @@ func (o *batchNorm) reads() (in, out bool) { return true, o.act.active && o.act.
 
 func (o *batchNorm) overwrites() []int { return []int{1, 0} }
 
+// learns reports whether its statistics are the batch's in training.
+func (o *batchNorm) learns(c *context) bool { return c.params[graph.Weight].trainable }
+
 func (o *batchNorm) forward(c *context, out []float32, in [][]float32) {
 	ch := o.Channels
 	if o.mean == nil {
@@ -34,7 +37,7 @@ func (o *batchNorm) forward(c *context, out []float32, in [][]float32) {
 		o.factors = make([]float32, 3*ch)
 	}
 	runMean, runVar := c.params[graph.RunningMean].data, c.params[graph.RunningVar].data
-	o.batch = c.train && c.params[graph.Weight].trainable
+	o.batch = c.train && o.learns(c)
 	if o.batch {
 		m := c.statistics(in[0], rows(c.n, c.out), ch)
 		for j := range ch {

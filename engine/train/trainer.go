@@ -42,6 +42,8 @@ type Trainer struct {
 	trunk *trunk  // nil if nothing but the image is static
 	steps uint64
 	seed  uint64
+	least int       // images of a batch
+	saved []float32 // of the buffers, before a batch
 }
 
 // node is a graph node, or a few that one operator computes.
@@ -197,8 +199,18 @@ func (t *Trainer) build() error {
 	for _, h := range t.heads {
 		h.last = len(t.nodes)
 	}
+	t.least = 1
+	for _, v := range t.nodes {
+		if norm, ok := v.op.(*batchNorm); ok && norm.learns(v.ctx) && v.Shape.H*v.Shape.W == 1 {
+			t.least = 2
+		}
+	}
 	return nil
 }
+
+// LeastBatch returns how many images a batch must have: 2 where the batch norm of a vector takes its statistics of the batch, since a single
+// value has no variance.
+func (t *Trainer) LeastBatch() int { return t.least }
 
 // normSum makes one operator of a sum of two and a batch norm that only the sum reads, in place of the batch norm.
 func (t *Trainer) normSum(n *graph.Node, made map[int]*node, uses map[int]int) *node {
@@ -323,16 +335,22 @@ type Result struct {
 }
 
 // Accumulate runs n images (float32 NHWC) forward and backward in training mode and adds scale times the loss's gradient to the
-// gradients of the parameters. With a scale of 1/k, k calls give the gradient of k batches' mean.
+// gradients of the parameters. With a scale of 1/k, k calls give the gradient of k batches' mean. When ctx ends meanwhile, everything is as it
+// was before.
 func (t *Trainer) Accumulate(ctx stdcontext.Context, images []float32, n int, targets Targets, scale float64) (Result, error) {
 	if err := t.check(images, n, targets); err != nil {
 		return Result{}, err
 	}
+	if n < t.least {
+		return Result{}, fmt.Errorf("train: a batch of %d is too small: a batch norm gets one value a channel of each image, and one value has no variance", n)
+	}
+	t.saveBuffers()
 	t.steps++
 	t.env.random = &random{t.seed*0x9E3779B97F4A7C15 + t.steps}
 	values, functions, err := t.forward(ctx, images, n, true)
 	defer t.release(functions)
 	if err != nil {
+		t.undo()
 		return Result{}, err
 	}
 	ce := &crossEntropy{n: n, classes: t.graph.Classes, scale: scale}
@@ -353,9 +371,31 @@ func (t *Trainer) Accumulate(ctx stdcontext.Context, images []float32, n int, ta
 		return r, nil // the caller decides; a gradient of NaN would only destroy the parameters
 	}
 	if err := ctx.Err(); err != nil {
+		t.undo()
 		return r, err
 	}
 	return r, ag.Backward(loss)
+}
+
+// saveBuffers keeps what a forward pass in training changes: the statistics of batch norms.
+func (t *Trainer) saveBuffers() {
+	t.saved = t.saved[:0]
+	for _, p := range t.list {
+		if p.Spec.Role.Buffer() {
+			t.saved = append(t.saved, p.data...)
+		}
+	}
+}
+
+// undo makes a batch that was begun, and has no gradient yet, one that was not.
+func (t *Trainer) undo() {
+	t.steps--
+	saved := t.saved
+	for _, p := range t.list {
+		if p.Spec.Role.Buffer() {
+			saved = saved[copy(p.data, saved):]
+		}
+	}
 }
 
 func (t *Trainer) check(images []float32, n int, targets Targets) error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -344,4 +345,73 @@ func TestMistakesAreNamed(t *testing.T) {
 	if _, err := tr.Accumulate(ctx, images, 2, train.Targets{Labels: labels}, 1); err == nil {
 		t.Error("a cancelled context trained on")
 	}
+}
+
+// endingAfter is a context that ends when it has been asked so often.
+type endingAfter struct {
+	context.Context
+	left int
+}
+
+func (c *endingAfter) Err() error {
+	if c.left--; c.left < 0 {
+		return context.Canceled
+	}
+	return nil
+}
+
+// TestInterruptedBatchLeavesNothing ends a batch before each of its operators.
+func TestInterruptedBatchLeavesNothing(t *testing.T) {
+	p := work.New(2)
+	defer p.Close()
+	s := graph.Shape{C: 3, H: 16, W: 16}
+	tr := newTrainer(t, network(t, s, false), train.Options{Pool: p})
+	images, labels := randomBatch(1, 2, 10, s)
+	values := func() []float32 {
+		var all []float32
+		for _, p := range tr.All() {
+			all = append(all, p.Values()...)
+		}
+		return all
+	}
+	before := values()
+	for left := 0; ; left++ {
+		_, err := tr.Accumulate(&endingAfter{context.Background(), left}, images, 2, train.Targets{Labels: labels}, 1)
+		if err == nil {
+			if left < 10 || tr.Steps() != 1 || slices.Equal(values(), before) || tr.GradNorm() == 0 {
+				t.Errorf("the batch that was not interrupted, the %dth, did nothing", left)
+			}
+			return
+		}
+		if tr.Steps() != 0 || !slices.Equal(values(), before) || tr.GradNorm() != 0 {
+			t.Fatalf("a batch that was interrupted at point %d changed the network", left)
+		}
+	}
+}
+
+// TestBatchNormOfOneValueRefused has a batch norm behind the global pooling: of a single image it would learn the variance 0.
+func TestBatchNormOfOneValueRefused(t *testing.T) {
+	p := work.New(1)
+	defer p.Close()
+	s := graph.Shape{C: 3, H: 4, W: 4}
+	b := graph.NewBuilder(s, 3)
+	x := b.BatchNorm("bn", b.GlobalAvgPool(b.Conv2d("conv", b.Input(), graph.Conv{Out: 5, Kernel: graph.Square(1)})))
+	b.Features(x)
+	b.Classifier("fc")
+	b.Group("all", "conv", "bn", "fc")
+	g, err := b.Finish(b.Linear("fc", b.Flatten(x), graph.Fc{Out: 3}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	images, labels := randomBatch(1, 2, 3, s)
+	tr := newTrainer(t, g, train.Options{Pool: p})
+	if _, err := tr.Accumulate(context.Background(), images[:s.Elements()], 1, train.Targets{Labels: labels[:1]}, 1); err == nil || tr.LeastBatch() != 2 {
+		t.Errorf("least batch %d, error %v", tr.LeastBatch(), err)
+	}
+	accumulate(t, tr, images, labels, 1)
+	tr = newTrainer(t, g, train.Options{Pool: p, Trainable: func(p *graph.Param) bool { return p.Name != "bn.weight" }})
+	if tr.LeastBatch() != 1 {
+		t.Errorf("with the batch norm frozen the least batch is %d", tr.LeastBatch())
+	}
+	accumulate(t, tr, images[:s.Elements()], labels[:1], 1)
 }

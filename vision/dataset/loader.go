@@ -46,6 +46,7 @@ type Batch struct {
 	N, Height, Width, Channels int
 	Labels                     []int // N class indices
 	Index                      []int // N indices into the samples of the dataset
+	Number                     int   // of the batch in its epoch, from 0: one of which no image can be read is left out
 }
 
 // BadImage is an image that could not be read.
@@ -134,12 +135,13 @@ func (l *Loader) Epoch(ctx context.Context, epoch, firstBatch int) iter.Seq2[*Ba
 				yield(nil, err)
 				return
 			}
+			b.Number = firstBatch + n
 			if images += b.N; b.N > 0 && !yield(b, nil) {
 				return
 			}
 			run.release()
 		}
-		if bad := l.Bad(); images == 0 && len(bad) > 0 {
+		if bad := l.Bad(); images == 0 && firstBatch == 0 && len(bad) > 0 {
 			yield(nil, fmt.Errorf("none of the images could be read; the first: %w", bad[0].Err))
 		}
 	}
