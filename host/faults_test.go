@@ -4,10 +4,12 @@ package host
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -176,6 +178,34 @@ func TestStoppedPluginIsEndedAtItsDeadline(t *testing.T) {
 	}
 }
 
+// TestStoppedPluginHoldsUpCallersWhoGiveUp has callers give up on a plugin that cannot even be told so.
+func TestStoppedPluginHoldsUpCallersWhoGiveUp(t *testing.T) {
+	h := newHost(t, func(o *Options) { o.StartTimeout = 3 * time.Second })
+	s := open(t, h, nil)
+	child := s.proc.child
+	halt(t, child.pid())
+	for range 3 { // the later ones through a line, or beside it
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		begin := time.Now()
+		_, err := s.Infer(ctx, images(1, 0))
+		cancel()
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("error %v", err)
+		}
+		if d := time.Since(begin); d > 500*time.Millisecond {
+			t.Errorf("returned after %v", d)
+		}
+	}
+	select { // or the memory of every call that is given up is held until that call's own deadline
+	case <-child.exited:
+	case <-time.After(6 * time.Second):
+		t.Fatal("a plugin that does not answer runs on when nobody waits")
+	}
+	if _, err := s.Infer(within5s(t), images(1, 0)); err != nil {
+		t.Errorf("the next call: %v", err)
+	}
+}
+
 func TestHangingCallIsEndedAtItsDeadline(t *testing.T) {
 	h := newHost(t, func(o *Options) { o.CallTimeout = 500 * time.Millisecond })
 	s := open(t, h, map[string]string{"fault": "hang"})
@@ -277,8 +307,10 @@ func TestLogsNameThePluginAndItsVersion(t *testing.T) {
 }
 
 func TestPrintingToStandardOutputAfterTheHandshakeIsHarmless(t *testing.T) {
-	if err := inferFault(t, newHost(t, nil), "stdout", ""); err != nil {
-		t.Error(err)
+	for _, what := range []string{"stdout", "progress"} {
+		if err := inferFault(t, newHost(t, nil), what, ""); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
 	}
 }
 
@@ -289,7 +321,7 @@ func TestPluginsThatCannotBeStarted(t *testing.T) {
 	}{
 		"silent":      {ErrTimeout, []string{"did not start within 1s"}},
 		"early":       {ErrProtocol, []string{`"loading tables..."`, "standard output", "handshake"}},
-		"endless":     {nil, []string{"endless"}},
+		"endless":     {ErrProtocol, []string{"xxxx", "standard output", "handshake"}},
 		"quitter":     {nil, []string{"exit status 127", "libmagic.so: not found"}},
 		"unreachable": {nil, []string{"unreachable"}},
 		"netrpc":      {ErrStart, []string{"netrpc"}},
@@ -330,7 +362,7 @@ func TestFileThatIsNoProgram(t *testing.T) {
 	}
 	h := newHost(t, func(o *Options) { o.Dirs = []string{dir} })
 	_, err := h.Describe(t.Context(), "text")
-	oneLine(t, err, "text", "exec format error")
+	oneLine(t, err, "text", "zoo-text is no program for", runtime.GOARCH)
 }
 
 func TestPluginsThatLie(t *testing.T) {

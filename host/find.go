@@ -83,6 +83,9 @@ func (h *Host) Describe(ctx context.Context, family string) (Plugin, error) {
 // Inspect starts the binary at path, which need not be in one of the host's folders, and returns what it says of itself. Errors leave it to
 // the caller to name the path.
 func (h *Host) Inspect(ctx context.Context, path string) (Plugin, error) {
+	if _, err := os.Stat(path); err != nil {
+		return Plugin{}, errors.Unwrap(err) // without the path
+	}
 	family := familyOf(filepath.Base(path))
 	p, ok := binary(path, family, "")
 	if family == "" || !ok {

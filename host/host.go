@@ -148,6 +148,17 @@ func (h *Host) end(now bool) error {
 	return nil
 }
 
+// background runs f on a goroutine that Close waits for. It fails once the host is closed.
+func (h *Host) background(f func()) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return fmt.Errorf("plugin host: %w", ErrClosed)
+	}
+	h.work.Go(f)
+	return nil
+}
+
 // pool returns the processes of a plugin.
 func (h *Host) pool(p Plugin) (*pool, error) {
 	h.mu.Lock()

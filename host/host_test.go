@@ -336,7 +336,7 @@ func TestRecordedDigestBindsTheBinary(t *testing.T) {
 	if !errors.Is(err, ErrDigest) {
 		t.Errorf("error %v", err)
 	}
-	oneLine(t, err, "tiny", "SHA-256")
+	oneLine(t, err, "tiny", "SHA-256", "zoo plugin remove tiny")
 }
 
 func TestForbiddenPluginIsNotStarted(t *testing.T) {

@@ -190,6 +190,13 @@ func TestFolderTooDeepForASocketIsNotUsed(t *testing.T) {
 	open(t, newHost(t, nil), nil)
 }
 
+func TestFolderThatRefusesASocketIsNotTheLast(t *testing.T) {
+	t.Setenv("XDG_RUNTIME_DIR", "/proc") // no folder can be made there, not even by root
+	open(t, newHost(t, nil), nil)
+	t.Setenv("TMPDIR", "/proc")
+	open(t, newHost(t, nil), nil)
+}
+
 func TestNothingOfARunningPluginIsInTheFileSystem(t *testing.T) {
 	base := shortDir(t)
 	t.Setenv("XDG_RUNTIME_DIR", base)

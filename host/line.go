@@ -93,7 +93,7 @@ func (c *inferCall) dial(ctx context.Context, line *pluginrpc.Line) ([]Output, e
 		return err
 	}
 	err = c.pr.call(ctx, c.task, answer)
-	if ctx.Err() == nil || c.response != nil {
+	if ctx.Err() == nil || c.heard {
 		c.pr.giveLine(line)
 		return c.finish(err)
 	}
@@ -115,6 +115,7 @@ func (c *inferCall) dial(ctx context.Context, line *pluginrpc.Line) ([]Output, e
 // hear waits for the answer at the end of a line. Its errors are as gRPC's.
 func (c *inferCall) hear(ctx context.Context, line *pluginrpc.Line) (*zoov1.InferResponse, error) {
 	code, answer, err := line.Answer(ctx)
+	c.heard = ctx.Err() == nil || !errors.Is(err, ctx.Err())
 	if err != nil {
 		return nil, lineStatus(ctx, err)
 	}

@@ -131,19 +131,43 @@ func TestCancelledCallThroughALineReturnsAtOnceAndThePluginLives(t *testing.T) {
 	if d := time.Since(begin); d > 200*time.Millisecond {
 		t.Errorf("returned after %v", d)
 	}
-	for begin := time.Now(); ; time.Sleep(time.Millisecond) { // the call that was given up has the line until it ends
-		if l := s.proc.takeLine(); l != nil {
-			s.proc.giveLine(l)
-			break
-		}
-		if time.Since(begin) > 5*time.Second {
-			t.Fatal("the line was not given back")
-		}
-	}
+	lineIsFree(t, s)
 	if _, err := s.Infer(t.Context(), images(1, 0)); err != nil {
 		t.Fatal(err)
 	}
 	if s.proc.child.pid() != pid {
 		t.Error("the cancellation cost the process")
+	}
+}
+
+// lineIsFree waits until no call has the line: one that was given up has it until it ends.
+func lineIsFree(t *testing.T, s *Session) {
+	t.Helper()
+	for begin := time.Now(); ; time.Sleep(time.Millisecond) {
+		if l := s.proc.takeLine(); l != nil {
+			s.proc.giveLine(l)
+			return
+		}
+		if time.Since(begin) > 5*time.Second {
+			t.Fatal("the line was not given back")
+		}
+	}
+}
+
+func TestErrorThroughALineWhenTheCallerGivesUpIsTakenForNoAnswer(t *testing.T) {
+	s := withLine(t, newHost(t, nil), map[string]string{"fault": "panic"})
+	begin := time.Now()
+	if _, err := s.Infer(t.Context(), images(1, 0)); !errors.Is(err, ErrFailed) {
+		t.Fatal(err)
+	}
+	took := time.Since(begin)
+	for i := range 300 {
+		ctx, cancel := context.WithTimeout(t.Context(), took*time.Duration(i)/200)
+		_, err := s.Infer(ctx, images(1, 0))
+		cancel()
+		if !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, ErrFailed) {
+			t.Fatal(err)
+		}
+		lineIsFree(t, s)
 	}
 }

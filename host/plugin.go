@@ -2,6 +2,7 @@ package host
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/go-modelzoo/zoo/graph"
 	"github.com/go-modelzoo/zoo/internal/pluginrpc"
@@ -38,6 +39,9 @@ func (p Plugin) String() string {
 	}
 	return p.Family + " " + p.Version
 }
+
+// at returns the family and version as a command line has them, such as "resnet@1.2.0".
+func (p Plugin) at() string { return strings.Replace(p.String(), " ", "@", 1) }
 
 // Model returns the model of that name.
 func (p Plugin) Model(name string) (ModelInfo, bool) {

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/hashicorp/go-plugin"
@@ -31,8 +32,11 @@ func tinyFamily(version string) sdk.Family {
 		Name: "tiny", Paper: "none", Input: graph.Shape{C: 3, H: 8, W: 8}, MinSize: 4,
 		Options: []sdk.Option{{Name: "fault", Help: "what goes wrong in inference"}, {Name: "path", Help: "file or address for the fault"}},
 		Build: func(b *graph.Builder, x *graph.Node, o sdk.Options) *graph.Node {
-			if o["fault"] == "build panic" {
+			switch o["fault"] {
+			case "build panic":
 				panic("the table is upside down")
+			case "build slow":
+				time.Sleep(50 * time.Millisecond)
 			}
 			x = b.ReLU(b.BatchNorm("bn", b.Conv2d("conv", x, graph.Conv{Out: 8, Kernel: graph.Square(3), Pad: graph.Square(1)})))
 			if o["fault"] != "" {
@@ -103,6 +107,12 @@ func (f fault) Forward(out []float32, in, _ [][]float32, _ []graph.Shape, _ int)
 	case "stdout":
 		for range 100 {
 			fmt.Println("1|99|unix|/tmp/elsewhere|grpc|")
+		}
+	case "progress": // of a library that knows nothing of os.Stdout
+		bar := []byte(strings.Repeat("\r[=====>    ]", 1000))
+		for range 100 {
+			_, err := syscall.Write(syscall.Stdout, bar)
+			must(err)
 		}
 	case "dial":
 		c, err := net.DialTimeout("tcp", f.path, time.Second)

@@ -133,19 +133,17 @@ func (p *process) release() {
 	}
 	p.idle = time.AfterFunc(p.host.opt.IdleAfter, func() {
 		p.pool.mu.Lock()
-		unused := p.refs == 0 && slices.Contains(p.pool.list, p)
-		if unused {
-			p.pool.remove(p)
-		}
-		p.pool.mu.Unlock()
-		if unused {
+		defer p.pool.mu.Unlock()
+		if p.refs == 0 && slices.Contains(p.pool.list, p) {
 			p.log.Debug("ending the plugin: nobody uses it")
+			p.pool.remove(p)
 			p.host.retire(p)
 		}
 	})
 }
 
-// retire stops a process that left its pool. After Close it does nothing: Close stops all there are.
+// retire stops a process that leaves its pool. It needs the pool's mu, which Close takes to empty the pool before it waits for work: so
+// either Close stops the process, or it waits for this.
 func (h *Host) retire(p *process) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

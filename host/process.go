@@ -10,8 +10,10 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"runtime"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -294,7 +296,7 @@ func (p *process) verify(path string) error {
 	}
 	if !ok {
 		return &Error{Plugin: p.plugin.String(), Kind: ErrDigest, Message: fmt.Sprintf(
-			"plugin %s: %s is not the binary whose SHA-256 is on record (%s): install it again with zoo plugin install %s", p.plugin, path, want, p.plugin.Family)}
+			"plugin %s: %s is not the binary whose SHA-256 is on record (%s): remove it with zoo plugin remove %s, then install it again", p.plugin, path, want, p.plugin.at())}
 	}
 	return nil
 }
@@ -361,7 +363,8 @@ func (p *process) callFor(ctx context.Context, t task, timeout time.Duration, f 
 	if ctx.Err() != nil {
 		return cause(ctx)
 	}
-	limited, cancel := context.WithTimeout(ctx, timeout)
+	ours := time.Now().Add(timeout)
+	limited, cancel := context.WithDeadline(ctx, ours)
 	defer cancel()
 	err := f(limited)
 	if err == nil {
@@ -370,7 +373,14 @@ func (p *process) callFor(ctx context.Context, t task, timeout time.Duration, f 
 	if ctx.Err() != nil {
 		return cause(ctx)
 	}
-	return p.explain(t, timeout, limited, err)
+	if status.Code(err) == codes.DeadlineExceeded && time.Until(ours) >= early { // the caller's deadline, by the plugin's clock
+		select {
+		case <-ctx.Done():
+			return cause(ctx)
+		case <-time.After(early):
+		}
+	}
+	return p.explain(t, timeout, ours, err)
 }
 
 // early is how much earlier than this side's the plugin's clock may find that a call took too long.
@@ -379,12 +389,11 @@ const early = 100 * time.Millisecond
 // lag is how long after a connection breaks the end of its process is waited for.
 const lag = 2 * time.Second
 
-// explain turns what gRPC says into what happened.
-func (p *process) explain(t task, timeout time.Duration, limited context.Context, err error) error {
+// explain turns what gRPC says into what happened. The deadline is this host's, not the caller's; zero is none.
+func (p *process) explain(t task, timeout time.Duration, deadline time.Time, err error) error {
 	st, _ := status.FromError(err)
-	deadline, has := limited.Deadline()
 	switch {
-	case has && time.Until(deadline) < early && p.alive():
+	case !deadline.IsZero() && time.Until(deadline) < early && p.alive():
 		p.kill(fmt.Sprintf("it did not answer within %v while %s", timeout, t.doing))
 		return p.fault(ErrTimeout, t, fmt.Sprintf("did not answer within %v and was ended while %s", timeout, t.doing), err)
 	case st.Code() == codes.Unavailable || st.Code() == codes.Canceled && p.host.ctx.Err() != nil || !p.alive():
@@ -486,6 +495,9 @@ func (p *process) startFault(err error) error {
 	}
 	if strings.Contains(text, "timeout while waiting") {
 		return p.fault(ErrTimeout, t, fmt.Sprintf("did not start within %v and was ended", p.host.opt.StartTimeout), err)
+	}
+	if strings.Contains(text, syscall.ENOEXEC.Error()) {
+		return p.fault(ErrStart, t, fmt.Sprintf("did not start: %s is no program for %s/%s: get the one for this platform", p.plugin.Path, runtime.GOOS, runtime.GOARCH), err)
 	}
 	if p.child != nil && p.child.pid() != 0 {
 		select {

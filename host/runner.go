@@ -234,7 +234,32 @@ func (c *child) pid() int {
 }
 
 // Stdout implements runner.Runner.
-func (c *child) Stdout() io.ReadCloser { return c.stdout }
+func (c *child) Stdout() io.ReadCloser { return &folding{File: c.stdout} }
+
+// folding ends lines that are too long. go-plugin reads standard output by lines, nothing more after one above 64 KiB, and a process that
+// prints on, such as a progress bar that only ever returns the carriage, would then wait for a reader without end.
+type folding struct {
+	*os.File
+	length int // of the line so far
+}
+
+// foldAt is far above what a handshake takes, in bytes.
+const foldAt = 32 << 10
+
+// Read implements io.Reader.
+func (f *folding) Read(p []byte) (int, error) {
+	n, err := f.File.Read(p)
+	for i, b := range p[:n] {
+		f.length++
+		if f.length == foldAt {
+			p[i] = '\n'
+		}
+		if f.length == foldAt || b == '\n' {
+			f.length = 0
+		}
+	}
+	return n, err
+}
 
 // Stderr implements runner.Runner.
 func (c *child) Stderr() io.ReadCloser {

@@ -126,7 +126,7 @@ func (h *Host) Open(ctx context.Context, spec Spec) (*Session, error) {
 		return err
 	})
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, s.Close()) // opening goes on if ctx ended
 	}
 	return s, nil
 }
@@ -136,29 +136,67 @@ func (s *Session) Info() SessionInfo { return s.info }
 
 // enter returns the process where the session is open, opening it if need be, and the session's number there. The caller
 // releases the process.
+//
+// Opening goes on when its caller gives up. So the session is open in the end however little time each caller has, and none is left
+// in the plugin whose number nobody knows.
 func (s *Session) enter(ctx context.Context) (*process, uint64, error) {
 	select {
 	case s.turn <- struct{}{}:
-		defer func() { <-s.turn }()
 	case <-ctx.Done():
 		return nil, 0, cause(ctx)
 	}
 	if s.closed.Load() {
+		<-s.turn
 		return nil, 0, fmt.Errorf("session of %s: %w", s.spec.Model, ErrClosed)
 	}
 	if s.proc != nil && s.proc.again() {
+		defer func() { <-s.turn }()
 		return s.proc, s.id, nil
 	}
-	s.proc = nil
-	pr, err := s.pool.acquire(ctx, &s.grants)
+	type opened struct {
+		pr  *process
+		id  uint64
+		err error
+	}
+	done, alone := make(chan opened), make(chan struct{})
+	err := s.host.background(func() {
+		var o opened
+		o.pr, o.err = s.reopen()
+		o.id = s.id
+		<-s.turn
+		select {
+		case done <- o:
+		case <-alone:
+			if o.err == nil {
+				o.pr.release()
+			}
+		}
+	})
 	if err != nil {
+		<-s.turn
 		return nil, 0, err
 	}
-	if err := s.openOn(ctx, pr); err != nil {
+	select {
+	case o := <-done:
+		return o.pr, o.id, o.err
+	case <-ctx.Done():
+		close(alone)
+		return nil, 0, cause(ctx)
+	}
+}
+
+// reopen opens the session in a process, which the caller releases. It needs turn.
+func (s *Session) reopen() (*process, error) {
+	s.proc = nil
+	pr, err := s.pool.acquire(context.Background(), &s.grants)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.openOn(context.Background(), pr); err != nil {
 		pr.release()
-		return nil, 0, err
+		return nil, err
 	}
-	return s.proc, s.id, nil
+	return pr, nil
 }
 
 // openOn opens the session in a process. It needs turn.
@@ -224,12 +262,30 @@ func (s *Session) outputShapes(outputs []*zoov1.Output, classes int) ([]graph.Sh
 	return shapes, nil
 }
 
-// Close frees the session in its process.
+// Close frees the session in its process. It does not wait for an opening that is under way; what comes of that is freed, too.
 func (s *Session) Close() error {
 	if s.closed.Swap(true) {
 		return nil
 	}
-	s.turn <- struct{}{}
+	select {
+	case s.turn <- struct{}{}:
+		return s.free()
+	default:
+	}
+	err := s.host.background(func() {
+		s.turn <- struct{}{}
+		if err := s.free(); err != nil {
+			s.host.log.Warn("closing a session", "model", s.spec.Model, "error", err)
+		}
+	})
+	if errors.Is(err, ErrClosed) {
+		return nil // the process is gone
+	}
+	return err
+}
+
+// free frees the session in its process, if it is open in one, and gives turn back.
+func (s *Session) free() error {
 	defer func() { <-s.turn }()
 	if s.proc == nil || !s.proc.again() {
 		return nil
@@ -442,6 +498,7 @@ type inferCall struct {
 	n        int
 	done     chan error
 	settled  atomic.Bool // set by whoever is first: the caller who gives up, or the call that ends
+	heard    bool        // the answer came through the line
 }
 
 func (c *inferCall) take(size int64) (pluginrpc.Segment, error) {
@@ -492,13 +549,22 @@ func (c *inferCall) run(ctx context.Context) ([]Output, error) {
 	return nil, cause(ctx)
 }
 
-// cancel asks the plugin to end the call soon.
+// cancel asks the plugin to end the call soon, and does not wait for the answer. A plugin that gives none is ended long before the
+// deadline of the call: until then each call that is given up holds memory.
 func (c *inferCall) cancel() {
-	limited, cancel := context.WithTimeout(context.Background(), time.Second)
-	defer cancel()
-	if _, err := c.pr.engine.Cancel(limited, &zoov1.CancelRequest{Call: c.request.Call}); err != nil {
-		c.pr.log.Debug("cancelling", "error", err) // the call ends by itself or by its deadline
-	}
+	c.pr.retain() // for the goroutine
+	go func() {   // ends with the call, which has a deadline
+		defer c.pr.release()
+		err := c.pr.callFor(context.Background(), task{doing: "giving up a call"}, c.pr.host.opt.StartTimeout, func(ctx context.Context) error {
+			_, err := c.pr.engine.Cancel(ctx, &zoov1.CancelRequest{Call: c.request.Call})
+			return err
+		})
+		if errors.Is(err, ErrTimeout) {
+			c.pr.log.Warn("nobody waits for the plugin, and it does not answer", "error", err)
+		} else if err != nil {
+			c.pr.log.Debug("cancelling", "error", err) // the call ends by itself or by its deadline
+		}
+	}()
 }
 
 // finish copies the outputs out of the shared memory and frees it.

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -17,13 +19,27 @@ const settled = 5 * time.Second
 
 // socketDir makes a folder that only this user can enter, and removes those that killed hosts left. remove removes it.
 func socketDir() (dir string, remove func() error, err error) {
-	base := os.TempDir()
-	for _, dir := range []string{os.Getenv("XDG_RUNTIME_DIR"), os.TempDir(), "/tmp"} {
-		if info, err := os.Stat(dir); dir != "" && len(dir) <= socketBase && err == nil && info.IsDir() {
-			base = dir
-			break
+	var bases []string
+	for _, base := range []string{os.Getenv("XDG_RUNTIME_DIR"), os.TempDir(), "/tmp"} {
+		if base != "" && len(base) <= socketBase && !slices.Contains(bases, base) {
+			bases = append(bases, base)
 		}
 	}
+	if !slices.Contains(bases, os.TempDir()) {
+		bases = append(bases, os.TempDir()) // where there is no /tmp
+	}
+	var refused []string
+	for _, base := range bases { // the first may be another user's, or read-only
+		if dir, remove, err = socketDirIn(base); err == nil {
+			return dir, remove, nil
+		}
+		refused = append(refused, err.Error())
+	}
+	return "", nil, fmt.Errorf("no folder for the plugin's socket: %s: set TMPDIR to a folder that can be written, with a path of at most %d bytes",
+		strings.Join(refused, "; "), socketBase)
+}
+
+func socketDirIn(base string) (dir string, remove func() error, err error) {
 	old, err := filepath.Glob(filepath.Join(base, "zoo-plugin-*"))
 	if err != nil {
 		old = nil // the base has a name that is a bad pattern
@@ -34,11 +50,11 @@ func socketDir() (dir string, remove func() error, err error) {
 		}
 	}
 	if dir, err = os.MkdirTemp(base, "zoo-plugin-"); err != nil {
-		return "", nil, fmt.Errorf("folder for the plugin's socket: %w", err)
+		return "", nil, err
 	}
 	release, err := hold(dir)
 	if err != nil {
-		return "", nil, errors.Join(fmt.Errorf("lock the folder for the plugin's socket: %w", err), os.Remove(dir))
+		return "", nil, errors.Join(err, os.Remove(dir))
 	}
 	remove = func() error { return errors.Join(os.RemoveAll(dir), release()) }
 	resolved, err := resolve(dir)

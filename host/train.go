@@ -102,7 +102,7 @@ func (p *process) train(ctx context.Context, start *zoov1.TrainRequest_Start, t 
 		err = stream.Send(&zoov1.TrainRequest{Part: &zoov1.TrainRequest_Start_{Start: start}})
 	}
 	if err != nil && err != io.EOF {
-		return nil, p.explain(t, 0, streamCtx, err)
+		return nil, p.explain(t, 0, time.Time{}, err)
 	}
 	var unresponsive error // set before watched is closed
 	watched := make(chan struct{})
@@ -123,7 +123,6 @@ func (p *process) train(ctx context.Context, start *zoov1.TrainRequest_Start, t 
 		}
 		sink(m.GetEventJson())
 	}
-	failed := streamCtx
 	if err != nil {
 		err = func() error {
 			select { // the watcher may have ended the process, and knows why
@@ -136,7 +135,7 @@ func (p *process) train(ctx context.Context, start *zoov1.TrainRequest_Start, t 
 			if err == io.EOF {
 				return p.fault(ErrProtocol, t, "ended its answer early while "+t.doing, nil)
 			}
-			return p.explain(t, 0, failed, err)
+			return p.explain(t, 0, time.Time{}, err)
 		}()
 	}
 	cancel()

@@ -22,7 +22,8 @@ type Memory struct {
 
 	mu     sync.Mutex
 	closed bool
-	size   int64
+	size   int64               // of all segments
+	length int64               // of the file, never less
 	free   map[int64][]Segment // of the host's side, by length
 	maps   map[int64][]byte    // of the plugin's side, by offset
 }
@@ -93,8 +94,11 @@ func (m *Memory) Take(n int64) (Segment, error) {
 		m.free[length] = list[:len(list)-1]
 		return s, nil
 	}
-	if err := m.file.Truncate(m.size + length); err != nil {
-		return Segment{}, fmt.Errorf("shared memory: %w", err)
+	if end := m.size + length; end > m.length { // else an earlier segment got its part of the file, but no memory
+		if err := m.file.Truncate(end); err != nil {
+			return Segment{}, fmt.Errorf("shared memory: %w", err)
+		}
+		m.length = end
 	}
 	data, err := mapMemory(m.file, m.size, length)
 	if err != nil {
