@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/go-modelzoo/zoo/classifier"
 	hubplugins "github.com/go-modelzoo/zoo/hub/plugins"
 	"github.com/go-modelzoo/zoo/internal/plural"
 	"github.com/go-modelzoo/zoo/internal/ui"
@@ -103,6 +105,9 @@ func newPluginInstall(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if err := a.noteServing(cmd.Context(), p); err != nil {
+				return err
+			}
 			r := installedResult{p.Name, p.Version, p.Path, p.SHA256, p.Source}
 			return a.Print(r, func(w io.Writer) error {
 				_, err := fmt.Fprintf(w, "%s %s from %s\n  sha256 %s\n", r.Name, r.Version, r.Source, r.SHA256)
@@ -110,6 +115,24 @@ func newPluginInstall(a *app) *cobra.Command {
 			})
 		},
 	}
+}
+
+// noteServing says so if another binary serves the family than the one just installed.
+func (a *app) noteServing(ctx context.Context, p hubplugins.Installed) (err error) {
+	config, err := a.config()
+	if err != nil {
+		return err
+	}
+	c, err := classifier.Open(config) // anew: the lock has changed
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, c.Close()) }()
+	used, err := c.Host.Describe(ctx, p.Name)
+	if err == nil && used.Path != p.Path {
+		a.Note("%s goes on serving (%s), not %s: remove it, or choose this version in a project's lock: touch zoo.lock and install again", used, used.Path, p.Version)
+	}
+	return nil // it is installed
 }
 
 func newPluginRemove(a *app) *cobra.Command {

@@ -41,6 +41,9 @@ func newPluginNew(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if m.Zoo == unreleased && m.Replace == "" {
+				a.Note("this zoo is no release that Go could fetch: set its version in go.mod, or begin again with --replace FOLDER, a folder with zoo's source")
+			}
 			return a.Print(files, func(w io.Writer) error {
 				for _, f := range files {
 					fmt.Fprintln(w, filepath.Join(dir, f))
@@ -61,8 +64,11 @@ func requiredVersion(v string) string {
 	if strings.HasPrefix(v, "v") {
 		return v
 	}
-	return "v0.0.0"
+	return unreleased
 }
+
+// unreleased is no version that exists.
+const unreleased = "v0.0.0"
 
 func newPluginTest(a *app) *cobra.Command {
 	return &cobra.Command{

@@ -107,6 +107,40 @@ func TestTwoVersionsOfAFamilySideBySideAreChosenByTheLock(t *testing.T) {
 	refused(t, home, exitFailure, []string{"resnet 7.0.0", "lock", "zoo plugin install resnet@7.0.0"}, "summary", "resnet20")
 }
 
+func TestOlderVersionThatDoesNotServeIsSaidSo(t *testing.T) {
+	home, binaries := t.TempDir(), twins(t)
+	t.Setenv(zooDir, t.TempDir())
+	newer, older := filepath.Join(binaries, "1.10.0", "zoo-twin"), filepath.Join(binaries, "1.0.0", "zoo-twin")
+	for _, c := range []struct {
+		binary string
+		said   bool
+	}{{newer, false}, {older, true}, {newer, false}} {
+		out := zoo(t, home, nil, "plugin", "install", c.binary)
+		if said := strings.Contains(out.stderr, "twin 1.10.0 goes on serving"); out.code != 0 || said != c.said {
+			t.Errorf("%s: exit %d, %s", c.binary, out.code, out.stderr)
+		}
+	}
+	project := t.TempDir()
+	if err := os.WriteFile(filepath.Join(project, "zoo.lock"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv(zooDir, project)
+	if out := zoo(t, home, nil, "plugin", "install", older); out.code != 0 || out.stderr != "" {
+		t.Errorf("with a lock: exit %d, %s", out.code, out.stderr)
+	}
+}
+
+func TestModuleOfAFamilyThatGoCannotFetchIsSaidSo(t *testing.T) {
+	t.Setenv(zooDir, t.TempDir())
+	home := t.TempDir()
+	for args, said := range map[string]bool{"plugin new one": true, "plugin new two --replace .": false} {
+		out := zoo(t, home, nil, strings.Fields(args)...)
+		if out.code != 0 || strings.Contains(out.stderr, "--replace FOLDER") != said {
+			t.Errorf("%s: exit %d, %s", args, out.code, out.stderr)
+		}
+	}
+}
+
 func TestPluginFileIsInstalledByARelativePath(t *testing.T) {
 	binaries := twins(t)
 	t.Setenv(zooDir, filepath.Join(binaries, "1.0.0"))

@@ -4,9 +4,10 @@
 //
 // Every model is built at its smallest, at odd and at its own size, for few and many classes, and its layer groups, feature taps, totals,
 // classifier and options are checked. Small models, and the cheapest of every family, also run: inference at batch
-// 1 and 3, a round trip of the weights through a file, another classifier on the same trunk, and gradients of all parameters.
+// 1 and 3, a round trip of the weights through a file, another classifier on the same trunk, and a gradient for every parameter. Whether an operator of
+// the family's own has the right one is for [Gradients] to say.
 //
-// Run and Check are safe for concurrent use. They write only to temporary folders.
+// Run, Check and Gradients are safe for concurrent use. They write only to temporary folders.
 package zootest
 
 import (
