@@ -239,6 +239,11 @@ func (h *Hub) readArchive(ctx context.Context, r io.Reader) (*ocispec.Index, err
 		if header.Typeflag != tar.TypeReg {
 			return nil, fmt.Errorf("%w: %q is not a regular file", ErrTampered, header.Name)
 		}
+		for key := range header.PAXRecords { // holes: a few bytes that unpack to a full disk
+			if strings.HasPrefix(key, "GNU.sparse.") {
+				return nil, fmt.Errorf("%w: %q is a sparse file", ErrTampered, header.Name)
+			}
+		}
 		switch {
 		case header.Name == ocispec.ImageLayoutFile:
 		case header.Name == ocispec.ImageIndexFile:

@@ -137,8 +137,11 @@ func (h *Hub) unpack(ctx context.Context, a *artifact, from string) error {
 		return err
 	}
 	defer release()
-	if h.store.Has(want.Digest) {
-		return nil
+	if size, err := h.store.Size(want.Digest); err == nil {
+		if size != want.Size {
+			err = fmt.Errorf("%s:%s: %s has %d bytes and should have %d: %w: run zoo verify --repair, then zoo pull", a.card.Name, a.card.Tag, want.Digest, size, want.Size, store.ErrMismatch)
+		}
+		return err
 	}
 	f, err := h.store.Open(a.weights.Digest)
 	if err != nil {

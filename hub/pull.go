@@ -192,19 +192,32 @@ func (h *Hub) pull(ctx context.Context, r *reference) (*Model, error) {
 		if err := h.CheckLicense(r.String(), m.Card.License); err != nil {
 			return nil, err
 		}
-		return m, nil
+		if h.whole(m) {
+			return m, nil
+		}
 	}
-	if !errors.Is(err, store.ErrNotFound) {
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return nil, err
 	}
 	// One process downloads a model, others wait for it and find it in the store.
-	release, err := h.store.Lock(ctx, "pull-"+r.key(), func() { h.reportWaiting(r) })
+	var waited *Progress
+	release, err := h.store.Lock(ctx, "pull-"+r.key(), func() { waited = h.reportWaiting(r) })
+	if waited != nil {
+		waited.Total = waited.Done
+		h.progress(*waited)
+	}
 	if err != nil {
 		return nil, err
 	}
 	defer release()
-	if m, err := h.local(ctx, r); err == nil || !errors.Is(err, store.ErrNotFound) {
-		return m, err
+	have, err := h.local(ctx, r)
+	if err == nil && h.whole(have) || err != nil && !errors.Is(err, store.ErrNotFound) {
+		return have, err
+	}
+	if have != nil && (r.weights == nil || r.weights.Artifact == nil) { // what is fetched again must be the same, whatever the tag is there by now
+		same := *r
+		same.digest = have.Manifest
+		r = &same
 	}
 	free, err := h.store.Hold(ctx)
 	if err != nil {
@@ -222,6 +235,10 @@ func (h *Hub) pull(ctx context.Context, r *reference) (*Model, error) {
 		}
 		return err
 	})
+	if err != nil && have != nil && ctx.Err() == nil && (errors.Is(err, ErrNotFound) || passable(err)) {
+		h.warn("%s can be used, but some of what it was published with is missing or damaged in the store, and could not be fetched again: %v", r, err)
+		return have, nil
+	}
 	if err != nil {
 		if tags := h.namesakes(r.name); len(tags) > 0 {
 			return nil, fmt.Errorf("%w; the store has %s", err, strings.Join(tags, ", "))
@@ -232,10 +249,10 @@ func (h *Hub) pull(ctx context.Context, r *reference) (*Model, error) {
 }
 
 // reportWaiting shows another process's download, as far as its bytes on disk tell.
-func (h *Hub) reportWaiting(r *reference) {
+func (h *Hub) reportWaiting(r *reference) *Progress {
 	downloads, err := h.store.Downloads()
 	if err != nil {
-		return
+		return nil
 	}
 	p := Progress{Name: r.String(), Stage: StageWait, Total: -1, Source: "another process"}
 	for _, d := range downloads {
@@ -244,6 +261,7 @@ func (h *Hub) reportWaiting(r *reference) {
 		}
 	}
 	h.progress(p)
+	return &p
 }
 
 // originKey is the key of the download of an authors' file, which all models made of it share.

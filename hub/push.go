@@ -197,6 +197,9 @@ func (h *Hub) target(to string) (target, error) {
 func (h *Hub) pushTo(ctx context.Context, t target, a *artifact, signatures []signature) (*Pushed, error) {
 	c := a.card
 	out := &Pushed{Reference: t.reference(c.Name, c.Tag), Manifest: a.descriptor}
+	if c.Name == indexRepository && c.Tag == indexTag {
+		return nil, fmt.Errorf("%s is where clients look for the index: push under another tag, with --tag", out.Reference)
+	}
 	p := Progress{Name: c.Name + ":" + c.Tag, Stage: StagePush, Source: out.Reference}
 	for _, l := range a.manifest.Layers {
 		p.Total += l.Size
@@ -205,6 +208,8 @@ func (h *Hub) pushTo(ctx context.Context, t target, a *artifact, signatures []si
 	if out.Bytes, err = t.put(ctx, h, c.Name, c.Tag, a.descriptor, p); err != nil {
 		return nil, fmt.Errorf("pushing to %s: %w", out.Reference, err)
 	}
+	p.Done = p.Total // what was there was not read, nor are small files counted
+	h.progress(p)
 	for _, s := range signatures {
 		n, err := t.put(ctx, h, c.Name, "", s.descriptor, Progress{})
 		if err != nil {

@@ -27,6 +27,7 @@ type cacheResult struct {
 	Used      time.Time `json:"used"`
 	Partial   bool      `json:"partial,omitempty"`
 	Shared    bool      `json:"shared,omitempty"`
+	Damaged   bool      `json:"damaged,omitempty"`
 	Features  bool      `json:"features,omitempty"` // of a training with --cache-features
 }
 
@@ -50,7 +51,7 @@ func newCacheList(a *app) *cobra.Command {
 			}
 			results := []cacheResult{}
 			for _, e := range entries {
-				results = append(results, cacheResult{Reference: e.Reference, Bytes: e.Bytes, Used: e.Used, Partial: e.Partial, Shared: e.Shared})
+				results = append(results, cacheResult{Reference: e.Reference, Bytes: e.Bytes, Used: e.Used, Partial: e.Partial, Shared: e.Shared, Damaged: e.Damaged})
 			}
 			for _, f := range features {
 				results = append(results, cacheResult{Reference: f.Reference, Bytes: f.Bytes, Used: f.Used, Partial: f.Partial, Features: true})
@@ -66,6 +67,8 @@ func newCacheList(a *app) *cobra.Command {
 						note = "features of a training"
 					case e.Partial:
 						note = "incomplete download"
+					case e.Damaged:
+						note = "damaged: see zoo verify"
 					case e.Shared:
 						note = "shared store"
 					}

@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/go-modelzoo/zoo/hub/registry"
@@ -36,6 +37,7 @@ const (
 	maxRedirects    = 10
 	defaultStall    = 30 * time.Second
 	minRate         = 1 << 10 // bytes a second below which a server counts as stalled
+	commitStalls    = 10      // a registry may take so many times longer to answer an upload: it hashes and moves what it got
 	userAgent       = "zoo"
 	idleConnections = 16
 )
@@ -43,16 +45,16 @@ const (
 // Client is an HTTP client that keeps the rules of ClientOptions. Close it when done.
 type Client struct {
 	*http.Client
-	stall     time.Duration
-	transport *http.Transport
-	plain     bool
+	transports []*http.Transport
+	plain      bool
 }
 
 // NewClient returns a client. The error names the CA file if that cannot be used.
 func NewClient(o ClientOptions) (*Client, error) {
-	c := &Client{stall: o.StallTimeout, plain: o.AllowPlainHTTP}
-	if c.stall == 0 {
-		c.stall = defaultStall
+	c := &Client{plain: o.AllowPlainHTTP}
+	stall := o.StallTimeout
+	if stall == 0 {
+		stall = defaultStall
 	}
 	c.Client = &http.Client{Transport: offline{}, CheckRedirect: checkRedirect}
 	if o.Offline {
@@ -62,14 +64,14 @@ func NewClient(o ClientOptions) (*Client, error) {
 	if dial == nil {
 		dial = (&net.Dialer{Timeout: 15 * time.Second, KeepAlive: 30 * time.Second}).DialContext
 	}
-	c.transport = &http.Transport{
+	transport := &http.Transport{
 		Proxy:                 http.ProxyFromEnvironment,
 		DialContext:           dial,
 		DisableCompression:    true, // offsets and digests are those of the file, not of an encoding of it
 		MaxIdleConnsPerHost:   idleConnections,
 		IdleConnTimeout:       time.Minute,
 		TLSHandshakeTimeout:   15 * time.Second,
-		ResponseHeaderTimeout: c.stall,
+		ResponseHeaderTimeout: stall,
 		ExpectContinueTimeout: time.Second,
 		ReadBufferSize:        64 << 10,
 		TLSClientConfig:       &tls.Config{MinVersion: tls.VersionTLS12},
@@ -87,16 +89,19 @@ func NewClient(o ClientOptions) (*Client, error) {
 		if !roots.AppendCertsFromPEM(pem) {
 			return nil, fmt.Errorf("certificates: %s holds none in PEM", o.CAFile)
 		}
-		c.transport.TLSClientConfig.RootCAs = roots
+		transport.TLSClientConfig.RootCAs = roots
 	}
-	c.Client.Transport = guard{next: c.transport, plain: o.AllowPlainHTTP}
+	uploads := transport.Clone()
+	uploads.ResponseHeaderTimeout = commitStalls * stall
+	c.transports = []*http.Transport{transport, uploads}
+	c.Client.Transport = guard{next: transport, uploads: uploads, plain: o.AllowPlainHTTP, stall: stall}
 	return c, nil
 }
 
 // Close closes idle connections.
 func (c *Client) Close() {
-	if c.transport != nil {
-		c.transport.CloseIdleConnections()
+	for _, t := range c.transports {
+		t.CloseIdleConnections()
 	}
 }
 
@@ -110,10 +115,12 @@ func (offline) RoundTrip(r *http.Request) (*http.Response, error) {
 	return nil, fmt.Errorf("%w: %s is not asked; run without --offline, or pull from a directory", ErrOffline, r.URL.Host)
 }
 
-// guard refuses plain HTTP to other machines, on redirects too.
+// guard refuses plain HTTP to other machines, on redirects too, and gives up on servers that stall: in every answer, manifests and tokens
+// too, and in every upload.
 type guard struct {
-	next  http.RoundTripper
-	plain bool
+	next, uploads http.RoundTripper
+	plain         bool
+	stall         time.Duration
 }
 
 func (g guard) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -123,7 +130,27 @@ func (g guard) RoundTrip(r *http.Request) (*http.Response, error) {
 		}
 		return nil, fmt.Errorf("%w for %s: use https, or allow it with --plain-http", ErrPlainHTTP, r.URL.Host)
 	}
-	return g.next.RoundTrip(r)
+	ctx, cancel := context.WithCancelCause(r.Context())
+	r, next := r.WithContext(ctx), g.next
+	if r.Body != nil && r.Body != http.NoBody {
+		up := &upload{ReadCloser: r.Body, limit: g.stall}
+		up.timer = time.AfterFunc(g.stall, func() { cancel(fmt.Errorf("%w: it took nothing of an upload for %v", ErrStalled, g.stall)) })
+		up.timer.Stop() // until the first Read: dialling has limits of its own
+		defer up.end()
+		if r.Body = up; r.Method == http.MethodPut || r.Method == http.MethodPatch {
+			next = g.uploads
+		}
+	}
+	resp, err := next.RoundTrip(r)
+	if err != nil {
+		if cause := context.Cause(ctx); errors.Is(cause, ErrStalled) {
+			err = cause
+		}
+		cancel(nil)
+		return nil, err
+	}
+	resp.Body = &watched{body: resp.Body, ctx: ctx, cancel: cancel, limit: g.stall}
+	return resp, nil
 }
 
 func checkRedirect(r *http.Request, via []*http.Request) error {
@@ -142,19 +169,7 @@ type doer interface {
 }
 
 // get asks for a range of a file and checks that the answer is one to that question.
-func (c *Client) get(ctx context.Context, d doer, address string, r Range) (*Part, error) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	part, err := c.getCancelable(ctx, cancel, d, address, r)
-	if err != nil {
-		if cause := context.Cause(ctx); errors.Is(cause, ErrStalled) {
-			err = cause
-		}
-		cancel(nil)
-	}
-	return part, err
-}
-
-func (c *Client) getCancelable(ctx context.Context, cancel context.CancelCauseFunc, d doer, address string, r Range) (*Part, error) {
+func get(ctx context.Context, d doer, address string, r Range) (*Part, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
 		return nil, err
@@ -180,7 +195,7 @@ func (c *Client) getCancelable(ctx context.Context, cancel context.CancelCauseFu
 		resp.Body.Close() // the answer is not used
 		return nil, err
 	}
-	part.Body = &watched{body: resp.Body, ctx: ctx, cancel: cancel, limit: c.stall}
+	part.Body = resp.Body
 	return part, nil
 }
 
@@ -286,4 +301,45 @@ func (w *watched) Read(p []byte) (int, error) {
 func (w *watched) Close() error {
 	w.cancel(nil)
 	return w.body.Close()
+}
+
+// upload is a request's body that gives up when the server takes none of it for the time limit. Time that reading from the disk takes does not
+// count, nor what comes after the end: that is the wait for the answer.
+type upload struct {
+	io.ReadCloser
+	limit time.Duration
+
+	mu    sync.Mutex
+	timer *time.Timer // nil: ended
+}
+
+func (u *upload) Read(p []byte) (int, error) {
+	u.clock((*time.Timer).Stop)
+	n, err := u.ReadCloser.Read(p)
+	u.clock(func(t *time.Timer) bool { return t.Reset(u.limit) })
+	return n, err
+}
+
+// clock does something to the timer unless it has ended.
+func (u *upload) clock(do func(*time.Timer) bool) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.timer != nil {
+		do(u.timer)
+	}
+}
+
+func (u *upload) Close() error {
+	u.end()
+	return u.ReadCloser.Close()
+}
+
+// end stops the clock: the transport closes the body when all is sent, and may go on reading it after the answer.
+func (u *upload) end() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.timer != nil {
+		u.timer.Stop()
+		u.timer = nil
+	}
 }

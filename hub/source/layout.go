@@ -68,8 +68,9 @@ func Static(c *Client, address string) (Source, error) {
 		return nil, fmt.Errorf("%q is not the address of a hub: use https://HOST/PATH", address)
 	}
 	base := strings.TrimSuffix(address, "/")
-	return layout{base, func(ctx context.Context, file string, r Range) (*Part, error) {
-		return c.get(ctx, c, base+"/"+file, r)
+	name := strings.TrimSuffix(req.URL.Redacted(), "/") // a password that stands in the address is shown to nobody
+	return layout{name, func(ctx context.Context, file string, r Range) (*Part, error) {
+		return get(ctx, c, base+"/"+file, r)
 	}}, nil
 }
 
@@ -193,6 +194,9 @@ func (l layoutRepository) Referrers(ctx context.Context, d ocispec.Descriptor, a
 			continue
 		}
 		data, err := ReadAll(ctx, l, m, MaxManifest)
+		if errors.Is(err, ErrNotFound) {
+			continue // it was damaged, and zoo verify forgot it
+		}
 		if err != nil {
 			return nil, err
 		}

@@ -159,7 +159,7 @@ func (o *ociRepository) Open(ctx context.Context, d ocispec.Descriptor, r Range)
 		scheme = "http"
 	}
 	ctx = auth.AppendRepositoryScope(ctx, repo.Reference, auth.ActionPull)
-	part, err := o.registry.client.get(ctx, o.registry.auth, scheme+"://"+repo.Reference.Host()+"/v2/"+repo.Reference.Repository+"/blobs/"+d.Digest.String(), r)
+	part, err := get(ctx, o.registry.auth, scheme+"://"+repo.Reference.Host()+"/v2/"+repo.Reference.Repository+"/blobs/"+d.Digest.String(), r)
 	return part, o.explain(err)
 }
 

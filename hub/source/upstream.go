@@ -68,7 +68,7 @@ func openURL(ctx context.Context, c *Client, d ocispec.Descriptor, r Range) (*Pa
 	if len(d.URLs) == 0 {
 		return nil, fmt.Errorf("%s has no address: %w", d.Digest, ErrNotFound)
 	}
-	return c.get(ctx, c, d.URLs[0], r)
+	return get(ctx, c, d.URLs[0], r)
 }
 
 // File returns the repository of a single file at an https address.

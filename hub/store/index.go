@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -203,7 +204,7 @@ func (s *Store) Remove(ctx context.Context, names ...string) (int64, error) {
 			return !slices.Contains(names, name)
 		}
 		m, err := s.Manifest(d.Digest)
-		return err != nil || m.Subject == nil || !doomed[m.Subject.Digest]
+		return err != nil && !errors.Is(err, ErrNotFound) || err == nil && (m.Subject == nil || !doomed[m.Subject.Digest])
 	}
 	candidates, needed := make(map[digest.Digest]bool), make(map[digest.Digest]bool)
 	keep := x.Manifests[:0:0]
@@ -216,7 +217,7 @@ func (s *Store) Remove(ctx context.Context, names ...string) (int64, error) {
 		set[d.Digest] = true
 		blobs, err := s.Blobs(d)
 		if err != nil && kept(d) {
-			return 0, fmt.Errorf("%s cannot be read, so nothing is removed: %w", d.Digest, err)
+			return 0, unreadable(d, err)
 		}
 		for _, b := range blobs {
 			set[b.Digest] = true
@@ -237,6 +238,12 @@ func (s *Store) Remove(ctx context.Context, names ...string) (int64, error) {
 		}
 	}
 	return freed, nil
+}
+
+// unreadable is the error of a manifest of which nobody can say what it needs.
+func unreadable(d ocispec.Descriptor, err error) error {
+	name := cmp.Or(d.Annotations[ocispec.AnnotationRefName], "a signature")
+	return fmt.Errorf("%s cannot be read, so nothing is removed; zoo verify --repair forgets what is damaged, and pulling or removing the model ends this: %w", name, err)
 }
 
 func blobPath(d digest.Digest) string { return path.Join(blobDir, d.Encoded()) }
@@ -273,13 +280,14 @@ func (s *Store) Sweep(ctx context.Context, before time.Time, dryRun bool) (int64
 			if (d.Annotations[ocispec.AnnotationRefName] != "") != named {
 				continue
 			}
-			if m, err := s.Manifest(d.Digest); !named && err == nil && m.Subject != nil && !needed[blobPath(m.Subject.Digest)] {
+			m, err := s.Manifest(d.Digest)
+			if !named && (errors.Is(err, ErrNotFound) || err == nil && m.Subject != nil && !needed[blobPath(m.Subject.Digest)]) {
 				orphans = append(orphans, d.Digest)
 				continue
 			}
 			blobs, err := s.Blobs(d)
 			if err != nil {
-				return 0, fmt.Errorf("%s cannot be read, so nothing is removed: %w", d.Digest, err)
+				return 0, unreadable(d, err)
 			}
 			for _, b := range blobs {
 				needed[blobPath(b.Digest)] = true

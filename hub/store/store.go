@@ -205,7 +205,7 @@ func (s *Store) lock(ctx context.Context, name string, waiting func(), try func(
 	for {
 		ok, err := try(l)
 		if err != nil {
-			return nil, fmt.Errorf("lock %s: %w", l.Path(), err)
+			return nil, fmt.Errorf("lock %s: %w", l.Path(), s.unwritable(diskFull(err)))
 		}
 		if ok {
 			return func() { l.Close() }, nil // closing releases; the file stays
@@ -260,13 +260,21 @@ func (s *Store) temp() (*os.File, string, error) {
 	for {
 		name := path.Join(tmpDir, randomName())
 		f, err := s.root.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o644)
-		if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
-			return nil, "", fmt.Errorf("the store %s cannot be written: %w: set ZOO_HOME to a folder of yours", s.dir, err)
+		if unwritten := s.unwritable(err); unwritten != err {
+			return nil, "", unwritten
 		}
 		if !errors.Is(err, fs.ErrExist) {
 			return f, name, err
 		}
 	}
+}
+
+// unwritable adds advice to the error of a store that is read-only or another user's.
+func (s *Store) unwritable(err error) error {
+	if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
+		return fmt.Errorf("the store %s cannot be written: %w: set ZOO_HOME to a folder of yours", s.dir, err)
+	}
+	return err
 }
 
 // ValidKey says whether s may name a lock or a partial download.
