@@ -28,7 +28,7 @@ type Measurement struct {
 // BenchOptions say how long to measure.
 type BenchOptions struct {
 	Batch int
-	// Warmup runs come first; then runs are timed for at least Runs times and Duration.
+	// Warmup runs come first; then runs are timed, at least one, for at least Runs times and Duration.
 	Warmup, Runs int
 	Duration     time.Duration
 }
@@ -49,7 +49,7 @@ func (m *Model) Bench(ctx context.Context, o BenchOptions) (r Measurement, err e
 		}
 	}
 	var times []time.Duration
-	for begin := time.Now(); len(times) < o.Runs || time.Since(begin) < o.Duration; {
+	for begin := time.Now(); len(times) < max(o.Runs, 1) || time.Since(begin) < o.Duration; {
 		start := time.Now()
 		if _, err := m.session.Infer(ctx, t); err != nil {
 			return Measurement{}, err

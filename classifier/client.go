@@ -38,7 +38,8 @@ type Config struct {
 	Hub hub.Config
 	// PluginDirs are searched for plugins before $ZOO_HOME/plugins and the folder "plugins" beside the executable.
 	PluginDirs []string
-	// Precision, Threads and Device say how networks run: Device is "cpu" (or "") or "cuda".
+	// Precision, Threads and Device say how networks run. The zero Precision is the default of engine.Precision, 0 threads are as many as the
+	// process was granted cores, and Device is "cpu" (or "") or "cuda".
 	Precision engine.Precision
 	Threads   int
 	Device    string

@@ -2,6 +2,7 @@ package classifier
 
 import (
 	"context"
+	"fmt"
 	"iter"
 )
 
@@ -25,9 +26,13 @@ type EvalOptions struct {
 	Progress func(done int)
 }
 
-// Evaluate runs labelled images and counts how often the label is the most probable class, and among the five most probable.
+// Evaluate runs labelled images and counts how often the label is the most probable class, and among the five most probable. A label that is
+// no index of a class is an error.
 func (m *Model) Evaluate(ctx context.Context, items iter.Seq[Item], o EvalOptions) (Evaluation, error) {
 	var e Evaluation
+	if m.logits < 0 {
+		return e, ErrNoLogits
+	}
 	var first, five int
 	if o.Confusion {
 		e.Confusion = make([][]int, m.Card.Classes)
@@ -43,8 +48,12 @@ func (m *Model) Evaluate(ctx context.Context, items iter.Seq[Item], o EvalOption
 			e.Skipped = append(e.Skipped, r.Item.Name)
 			return nil
 		}
+		logits := r.Outputs[m.logits]
+		if r.Item.Label < 0 || r.Item.Label >= len(logits) {
+			return fmt.Errorf("%s: label %d is outside 0..%d", r.Item.Name, r.Item.Label, len(logits)-1)
+		}
 		e.N++
-		rank, best := rankOf(r.Outputs[0], r.Item.Label)
+		rank, best := rankOf(logits, r.Item.Label)
 		if rank == 0 {
 			first++
 		}

@@ -27,14 +27,9 @@ func Labels(c *card.Card) []string {
 	return nil
 }
 
-// ClassIndex finds the index of a class given by number or by name.
+// ClassIndex finds the index of a class given by name, or by number where no class has the number for a name: folders called 1, 2, 3
+// make classes of these names with the indices 0, 1, 2.
 func ClassIndex(class string, labels []string, classes int) (int, error) {
-	if i, err := strconv.Atoi(class); err == nil {
-		if i < 0 || i >= classes {
-			return 0, fmt.Errorf("class %d is outside 0..%d", i, classes-1)
-		}
-		return i, nil
-	}
 	found := -1
 	for i, l := range labels {
 		if l != class {
@@ -45,8 +40,14 @@ func ClassIndex(class string, labels []string, classes int) (int, error) {
 		}
 		found = i
 	}
-	if found < 0 {
-		return 0, fmt.Errorf("class %q is none of the model's (%d): give the index, or one of the names that `zoo info MODEL -o json` lists%s", class, classes, ui.DidYouMean(class, labels))
+	if found >= 0 {
+		return found, nil
 	}
-	return found, nil
+	if i, err := strconv.Atoi(class); err == nil {
+		if i < 0 || i >= classes {
+			return 0, fmt.Errorf("class %d is outside 0..%d", i, classes-1)
+		}
+		return i, nil
+	}
+	return 0, fmt.Errorf("class %q is none of the model's (%d): give the index, or one of the names that `zoo info MODEL -o json` lists%s", class, classes, ui.DidYouMean(class, labels))
 }

@@ -16,7 +16,7 @@ type Entry struct {
 	MACs     int64    `json:"macs"`
 	Input    [3]int   `json:"input"`
 	Classes  int      `json:"classes"`
-	Top1     float64  `json:"top1,omitempty"` // of the default weights, in percent on ImageNet-1k
+	Top1     float64  `json:"top1,omitempty"` // of the default weights, in percent, on ImageNet-1k or what the model's classes are of
 	Tags     []string `json:"weights,omitempty"`
 	Licenses []string `json:"licenses,omitempty"`
 	Paper    string   `json:"paper,omitempty"`

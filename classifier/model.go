@@ -3,6 +3,7 @@ package classifier
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"math"
@@ -21,14 +22,16 @@ type Model struct {
 	client  *Client
 	session *host.Session
 	taps    []Tap // the last outputs, if LoadOptions.Taps
+	logits  int   // which output they are; -1: none
 	batch   int
 }
 
 // LoadOptions say how to open a network. The zero value gives logits.
 type LoadOptions struct {
-	// Outputs are "logits", "embedding", "features" or names of feature taps.
+	// Outputs are "logits", "embedding", "features" or names of feature taps. Classify and Evaluate need "logits", which are there by themselves
+	// only if neither Outputs nor Taps is set.
 	Outputs []string
-	// Taps adds all feature taps to Outputs, for Features.
+	// Taps adds all feature taps to Outputs, for Features. To classify with the same model, name "logits" in Outputs.
 	Taps bool
 	// NewClassifier allows weights whose classifier has another number of classes; it is then drawn anew.
 	NewClassifier bool
@@ -71,7 +74,11 @@ func (c *Client) Open(ctx context.Context, ck *Checkpoint, o LoadOptions) (*Mode
 	if err != nil {
 		return nil, err
 	}
-	return &Model{Checkpoint: *ck, Labels: Labels(&ck.Card), client: c, session: s, taps: taps, batch: cmp.Or(o.Batch, streamBatch)}, nil
+	m := &Model{Checkpoint: *ck, Labels: Labels(&ck.Card), client: c, session: s, taps: taps, batch: cmp.Or(o.Batch, streamBatch)}
+	if len(outputs) > 0 {
+		m.logits = slices.Index(outputs, "logits")
+	}
+	return m, nil
 }
 
 // Close releases the network; the plugin process stays for others.
@@ -100,15 +107,22 @@ type Prediction struct {
 	Prob  float64 `json:"prob"`
 }
 
-// Classify returns each image's most probable classes, best first; top 0 or more than there are gives all.
+// ErrNoLogits is returned by Classify and Evaluate of a model that was opened for other outputs.
+var ErrNoLogits = errors.New("the model was opened without its logits: name \"logits\" in LoadOptions.Outputs")
+
+// Classify returns each image's most probable classes, best first; top 0 or more than there are gives all. The first image that cannot be
+// run ends it with an error that says which.
 func (m *Model) Classify(ctx context.Context, images []*vision.Image, top int) ([][]Prediction, error) {
+	if m.logits < 0 {
+		return nil, ErrNoLogits
+	}
 	out := make([][]Prediction, len(images))
 	i := 0
 	err := m.Stream(ctx, decoded(images), func(r Result) error {
 		if r.Err != nil {
 			return r.Err
 		}
-		out[i] = m.Top(r.Outputs[0], top)
+		out[i] = m.Top(r.Outputs[m.logits], top)
 		i++
 		return nil
 	})

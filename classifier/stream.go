@@ -43,7 +43,8 @@ func (it Item) decode() (*vision.Image, error) {
 	return img, nil
 }
 
-// Result is what the network gave for an Item: for each output its values, float32 HWC; or an error that names the item.
+// Result is what the network gave for an Item: for each output, in the order of LoadOptions.Outputs, its values, float32 HWC; or an error that
+// names the item. The values may be kept.
 type Result struct {
 	Item    Item
 	Outputs [][]float32
@@ -193,7 +194,7 @@ func (m *Model) runBatch(ctx context.Context, b *batch, each func(Result) error)
 			err = e
 		}
 		if err != nil {
-			if len(b.items) == 1 {
+			if len(b.items) == 1 && ctx.Err() == nil { // what ended everything is not the image's fault
 				return each(Result{Item: b.items[0], Err: fmt.Errorf("%s: %w", b.items[0].Name, err)})
 			}
 			return err

@@ -558,3 +558,22 @@ func TestShellCompletesModelsAndWords(t *testing.T) {
 		}
 	}
 }
+
+// Data sets are put together of links; zoo eval follows them.
+func TestFoldersBehindLinksAreNotEmpty(t *testing.T) {
+	home, data, links := imported(t), photos(t, 3), t.TempDir()
+	for name, target := range map[string]string{"all": data, "dark": filepath.Join(data, "dark"), "loop": links} {
+		if err := os.Symlink(target, filepath.Join(links, name)); err != nil {
+			t.Skip(err)
+		}
+	}
+	for folder, want := range map[string]int{filepath.Join(links, "all"): 6, filepath.Join(links, "dark"): 3, links: 6} { // dark is entered once
+		var results []imageResult
+		if err := json.Unmarshal([]byte(must(t, home, "predict", "mine", folder, "-o", "json")), &results); err != nil {
+			t.Fatal(err)
+		}
+		if len(results) != want {
+			t.Errorf("%d images in %s, want %d: %+v", len(results), folder, want, results)
+		}
+	}
+}

@@ -23,7 +23,7 @@ type comparison struct {
 	Family     string  `json:"family"`
 	Params     int64   `json:"params"`
 	MACs       int64   `json:"macs"`
-	Top1       float64 `json:"top1"`
+	Top1       float64 `json:"top1,omitempty"` // on ImageNet-1k, where known
 	MSPerImage float64 `json:"ms_per_image,omitempty"`
 }
 

@@ -26,7 +26,7 @@ func newEmbed(a *app) *cobra.Command {
 			if filepath.Ext(out) != ".npy" {
 				return usagef("--out %s: the file must end in .npy", out)
 			}
-			items, err := imageItems(args[1:], cmd.InOrStdin())
+			items, err := imageItems(cmd.Context(), args[1:], cmd.InOrStdin())
 			if err != nil {
 				return err
 			}

@@ -67,6 +67,9 @@ func TestWhatIsMissingIsNamed(t *testing.T) {
 		args  []string
 	}{
 		{[]string{"an argument is missing", "zoo predict [MODEL] IMAGE"}, []string{"predict"}},
+		{[]string{`zoo has no command "predcit"`, "did you mean predict?"}, []string{"help", "predcit"}},
+		{[]string{`zoo plugin has no command "nwe"`}, []string{"help", "plugin", "nwe"}},
+		{[]string{`zoo completion has no command "tcsh"`, "bash"}, []string{"completion", "tcsh"}},
 		{[]string{`"b" is one word too many`, "zoo summary MODEL"}, []string{"summary", "a", "b"}},
 		{[]string{"--as and --model", "zoo import FILE"}, []string{"import", "x.pth"}},
 		{[]string{"--to", "zoo push"}, []string{"push", "x"}},

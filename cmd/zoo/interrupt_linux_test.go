@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -127,6 +128,34 @@ func TestCtrlCIsNamed(t *testing.T) {
 		}
 	}
 	signalled(t, cmd, syscall.SIGINT, 20*time.Second)
+	if code := cmd.ProcessState.ExitCode(); code != exitFailure || stderr.String() != "zoo: interrupted\n" {
+		t.Errorf("exit %d: %q", code, stderr.String())
+	}
+}
+
+// zoo predict - in a terminal waits for someone to type.
+func TestCtrlCWhileStandardInputWaits(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(self, "predict", "-")
+	cmd.Env = append(os.Environ(), asZoo+"=1", "ZOO_HOME="+t.TempDir(), "ZOO_REGISTRY=")
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	if _, err := cmd.StdinPipe(); err != nil { // Wait closes it
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(20 * time.Second); len(descendants(cmd.Process.Pid)) == 0; time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("no plugin after 20 s")
+		}
+	}
+	time.Sleep(500 * time.Millisecond) // now it reads
+	signalled(t, cmd, syscall.SIGINT, 10*time.Second)
 	if code := cmd.ProcessState.ExitCode(); code != exitFailure || stderr.String() != "zoo: interrupted\n" {
 		t.Errorf("exit %d: %q", code, stderr.String())
 	}

@@ -64,6 +64,13 @@ func TestKeysInJSONAreOfOneForm(t *testing.T) {
 	}
 }
 
+func TestUnknownAccuracyIsNotZero(t *testing.T) {
+	out := must(t, t.TempDir(), "compare", "lenet5", "resnet18", "-o", "json")
+	if strings.Count(out, `"top1"`) != 1 || strings.Contains(out, `"top1":0`) {
+		t.Error(out)
+	}
+}
+
 func TestSharesInJSONAreInPercentAndInputsAreLists(t *testing.T) {
 	home, data := imported(t), photos(t, 8)
 	var r struct {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"io/fs"
@@ -50,7 +51,7 @@ The model may be left out: then the one inside the program is used (resnet20, wh
 			if len(paths) == 0 {
 				model, paths = classifier.EmbeddedModel, args
 			}
-			items, err := imageItems(paths, cmd.InOrStdin())
+			items, err := imageItems(cmd.Context(), paths, cmd.InOrStdin())
 			if err != nil && len(args) == 1 {
 				return fmt.Errorf("%w; if %s is a model, name an image too: zoo predict %s IMAGE", err, args[0], args[0])
 			}
@@ -140,11 +141,11 @@ func values(items []classifier.Item) iter.Seq[classifier.Item] {
 }
 
 // imageItems lists the images that paths name: files as they are, folders with all image files below them, "-" standard input.
-func imageItems(paths []string, stdin io.Reader) ([]classifier.Item, error) {
+func imageItems(ctx context.Context, paths []string, stdin io.Reader) ([]classifier.Item, error) {
 	var items []classifier.Item
 	for _, p := range paths {
 		if p == "-" {
-			items = append(items, classifier.Item{Name: "-", Open: func() (io.ReadCloser, error) { return io.NopCloser(stdin), nil }})
+			items = append(items, classifier.Item{Name: "-", Open: func() (io.ReadCloser, error) { return until(ctx, stdin), nil }})
 			continue
 		}
 		info, err := os.Stat(p)
@@ -155,24 +156,60 @@ func imageItems(paths []string, stdin io.Reader) ([]classifier.Item, error) {
 			items = append(items, classifier.Item{Name: p})
 			continue
 		}
-		before := len(items)
-		err = filepath.WalkDir(p, func(path string, d fs.DirEntry, err error) error {
-			if err != nil {
-				return err
-			}
-			if d.Type()&^fs.ModeSymlink == 0 && dataset.IsImage(d.Name()) && !strings.HasPrefix(d.Name(), ".") {
-				items = append(items, classifier.Item{Name: path})
-			}
-			return nil
-		})
+		images, err := imagesBelow(p, map[string]bool{})
 		if err != nil {
 			return nil, err
 		}
-		if len(items) == before {
+		if len(images) == 0 {
 			return nil, fmt.Errorf("folder %s holds no image file (.jpg, .png, .webp, …)", p)
+		}
+		for _, path := range images {
+			items = append(items, classifier.Item{Name: path})
 		}
 	}
 	return items, nil
+}
+
+// imagesBelow lists the image files in a folder and its subfolders. Links to folders are followed, as in training; no folder is entered twice, so
+// that a loop ends.
+func imagesBelow(dir string, seen map[string]bool) (paths []string, err error) {
+	real, err := filepath.EvalSymlinks(dir)
+	if err != nil || seen[real] {
+		return nil, err
+	}
+	seen[real] = true
+	entries, err := os.ReadDir(dir) // sorted by name
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range entries {
+		path, kind := filepath.Join(dir, e.Name()), e.Type()
+		if info, err := os.Stat(path); err == nil { // a broken link is left to the reader of the file
+			kind = info.Mode().Type()
+		}
+		switch {
+		case kind.IsDir():
+			below, err := imagesBelow(path, seen)
+			if err != nil {
+				return nil, err
+			}
+			paths = append(paths, below...)
+		case kind&^fs.ModeSymlink == 0 && dataset.IsImage(e.Name()) && !strings.HasPrefix(e.Name(), "."): // a pipe would be waited for
+			paths = append(paths, path)
+		}
+	}
+	return paths, nil
+}
+
+// until reads from in until ctx ends, also where in waits for someone to type or to send.
+func until(ctx context.Context, in io.Reader) io.ReadCloser {
+	r, w := io.Pipe()
+	go func() {
+		_, err := io.Copy(w, in)
+		w.CloseWithError(err) // nil is the end
+	}()
+	context.AfterFunc(ctx, func() { w.CloseWithError(ctx.Err()) })
+	return r
 }
 
 // unwrapPath drops the operation and the path from a file error, since the message around it names the file.

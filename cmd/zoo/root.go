@@ -103,6 +103,8 @@ sources of models to ask in place of the configured ones, ZOO_CA_FILE names more
 		}
 	}
 	root.SetVersionTemplate("zoo {{.Version}}\n")
+	root.InitDefaultCompletionCmd() // cobra's own commands, so that their words are checked too
+	root.InitDefaultHelpCmd()
 	checkArgs(root)
 	tidyHelp(root)
 	a.complete(root)
@@ -154,16 +156,29 @@ func checkArgs(cmd *cobra.Command) {
 			if len(args) == 0 {
 				return c.Help()
 			}
-			var names []string
-			for _, s := range c.Commands() {
-				names = append(names, s.Name())
+			return noCommand(c, args[0])
+		}
+	}
+	if cmd.Name() == "help" && !cmd.Parent().HasParent() {
+		cmd.Args = func(c *cobra.Command, args []string) error {
+			if about, rest, err := c.Root().Find(args); err == nil && len(rest) > 0 {
+				return noCommand(about, rest[0])
 			}
-			return usagef("%s has no command %q; see `%s --help`%s", c.CommandPath(), args[0], c.CommandPath(), ui.DidYouMean(args[0], names))
+			return nil
 		}
 	}
 	for _, s := range cmd.Commands() {
 		checkArgs(s)
 	}
+}
+
+// noCommand is the error for a word that is no command below c.
+func noCommand(c *cobra.Command, word string) error {
+	var names []string
+	for _, s := range c.Commands() {
+		names = append(names, s.Name())
+	}
+	return usagef("%s has no command %q; see `%s --help`%s", c.CommandPath(), word, c.CommandPath(), ui.DidYouMean(word, names))
 }
 
 // usageLine is how a command is written.
