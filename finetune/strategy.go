@@ -114,7 +114,7 @@ func (r *run) separability(ctx context.Context) (accuracy float64, images int, e
 	if err != nil {
 		return 0, 0, err
 	}
-	m, err := infer.New(r.buildFull, r.params, infer.Options{Precision: r.model.Precision, Pool: r.model.Pool, Outputs: []string{infer.Embedding}})
+	m, err := infer.New(r.buildFull, r.params, infer.Options{Precision: r.model.Precision, Pool: r.model.Pool, Outputs: []string{graph.EmbeddingOutput}})
 	if err != nil {
 		return 0, 0, err
 	}

@@ -33,20 +33,27 @@ func (p *pools) get(threads int) *work.Pool {
 	return p.all[threads]
 }
 
-// open implements opener with the engine of package infer.
-func (p *pools) open(n network, params engine.Params, want *zoov1.Compute, outputs []string) (runner, *zoov1.Compute, error) {
-	precision, err := engine.ParsePrecision(want.GetPrecision())
-	if err != nil {
-		return nil, nil, invalid("%v", err)
+// maxThreads is far above what a machine has.
+const maxThreads = 1024
+
+// compute checks what a session or a training asks of the processor.
+func compute(want *zoov1.Compute) (precision engine.Precision, threads int, err error) {
+	if precision, err = engine.ParsePrecision(want.GetPrecision()); err != nil {
+		return 0, 0, invalid("%v", err)
 	}
 	if d := want.GetDevice(); d != "" && d != "cpu" {
-		return nil, nil, invalid("device %q is not one of this plugin's: use cpu", d)
+		return 0, 0, invalid("device %q is not one of this plugin's: use cpu", d)
 	}
-	threads := int(want.GetThreads())
-	if threads < 0 || threads > 1024 {
-		return nil, nil, invalid("%d threads are out of range: use 1 to 1024, or 0 for all processors", threads)
+	if threads = int(want.GetThreads()); threads < 0 || threads > maxThreads {
+		return 0, 0, invalid("%d threads are out of range: use 1 to %d, or 0 for all processors", threads, maxThreads)
 	}
-	if err := cpu.Check(); err != nil {
+	return precision, threads, cpu.Check()
+}
+
+// open implements opener with the engine of package infer.
+func (p *pools) open(n network, params engine.Params, want *zoov1.Compute, outputs []string) (runner, *zoov1.Compute, error) {
+	precision, threads, err := compute(want)
+	if err != nil {
 		return nil, nil, err
 	}
 	pool := p.get(threads)
@@ -87,9 +94,9 @@ func (r *cpuRunner) Outputs(shape graph.Shape) ([]result, error) {
 	}
 	list := make([]result, len(r.names))
 	for i, name := range r.names {
-		s, err := outputShape(g, name)
+		_, s, err := g.NamedOutput(name)
 		if err != nil {
-			return nil, err
+			return nil, invalid("%v", err)
 		}
 		list[i] = result{name: name, shape: s}
 	}
@@ -98,25 +105,6 @@ func (r *cpuRunner) Outputs(shape graph.Shape) ([]result, error) {
 	}
 	r.shapes[shape] = list
 	return slices.Clone(list), nil
-}
-
-func outputShape(g *graph.Graph, name string) (graph.Shape, error) {
-	switch name {
-	case infer.Logits:
-		return g.Output.Shape, nil
-	case infer.Features:
-		return g.Features.Shape, nil
-	case infer.Embedding:
-		return graph.Shape{C: g.Features.Shape.C, H: 1, W: 1}, nil
-	}
-	if t, ok := g.Tap(name); ok {
-		return t.Node.Shape, nil
-	}
-	known := []string{infer.Logits, infer.Embedding, infer.Features}
-	for _, t := range g.Taps {
-		known = append(known, t.Name)
-	}
-	return graph.Shape{}, invalid("the model has no output %q: use one of %v", name, known)
 }
 
 // Run implements runner. The plan writes into out.
@@ -135,7 +123,7 @@ func (r *cpuRunner) Run(ctx context.Context, n int, shape graph.Shape, in []floa
 	return nil
 }
 
-// profileRuns is how often a profile runs the network; it takes the median of each step.
+// profileRuns is how often a profile runs the network; each step counts with its fastest run.
 const profileRuns = 9
 
 // Profile implements runner.
@@ -155,7 +143,7 @@ func (r *cpuRunner) Profile(ctx context.Context, n int, shape graph.Shape) ([]*z
 	out := make([]*zoov1.ProfileResponse_Row, len(rows))
 	for i, row := range rows {
 		out[i] = &zoov1.ProfileResponse_Row{
-			Name: row.Node, Kernel: row.Kernel, Nanoseconds: int64(row.MS * 1e6), Macs: int64(row.GFLOPS * row.MS * 1e6 / 2),
+			Name: row.Node, Kernel: row.Kernel, Nanoseconds: int64(row.MS * 1e6), Macs: row.MACs,
 		}
 		if node := g.Node(row.Node); node != nil {
 			out[i].Operator = node.Op.Kind()

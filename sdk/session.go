@@ -77,7 +77,7 @@ func newSession(ctx context.Context, open opener, n network, r *zoov1.OpenReques
 	se := &session{network: n, params: p, warnings: p.warnings, slots: make(chan struct{}, maxConcurrent)}
 	outputs := r.GetOutputs()
 	if len(outputs) == 0 {
-		outputs = []string{"logits"}
+		outputs = []string{graph.LogitsOutput}
 	}
 	se.runner, se.compute, err = open(n, p, r.GetCompute(), outputs)
 	if err == nil {

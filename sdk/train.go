@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 
-	"github.com/go-modelzoo/zoo/engine"
-	"github.com/go-modelzoo/zoo/engine/kernel/cpu"
 	"github.com/go-modelzoo/zoo/engine/work"
 	"github.com/go-modelzoo/zoo/finetune"
 	"github.com/go-modelzoo/zoo/graph"
@@ -16,18 +14,8 @@ import (
 // train runs a training to its end, or until ctx is done, when it saves a checkpoint first. It reports progress as JSON and returns
 // the result as JSON.
 func train(ctx context.Context, n network, start *zoov1.TrainRequest_Start, event func([]byte)) ([]byte, error) {
-	precision, err := engine.ParsePrecision(start.GetCompute().GetPrecision())
+	precision, threads, err := compute(start.GetCompute())
 	if err != nil {
-		return nil, invalid("%v", err)
-	}
-	if d := start.GetCompute().GetDevice(); d != "" && d != "cpu" {
-		return nil, invalid("device %q is not one of this plugin's: use cpu", d)
-	}
-	threads := int(start.GetCompute().GetThreads())
-	if threads < 0 || threads > 1024 {
-		return nil, invalid("%d threads are out of range: use 1 to 1024, or 0 for all processors", threads)
-	}
-	if err := cpu.Check(); err != nil {
 		return nil, err
 	}
 	job := finetune.Job{Config: finetune.Defaults()}

@@ -93,7 +93,7 @@ func explain(tb testing.TB, net *infer.Model, s graph.Shape, batch int) string {
 	var text strings.Builder
 	total := 0.0
 	for _, r := range rows {
-		fmt.Fprintf(&text, "%-42s %-28s %-14v %4d tasks %8.3f ms %8.0f GFLOP/s %5.1f%%\n", r.Node, r.Kernel, r.Shape, r.Tasks, r.MS, r.GFLOPS, 100*r.Share)
+		fmt.Fprintf(&text, "%-42s %-28s %-14v %4d tasks %8.3f ms %8.0f GFLOP/s %5.1f%%\n", r.Node, r.Kernel, r.Shape, r.Tasks, r.MS, 2*float64(r.MACs)/r.MS/1e6, 100*r.Share)
 		total += r.MS
 	}
 	fmt.Fprintf(&text, "%.3f ms in all, arena %.1f MB, packed weights %.1f MB\n", total, float64(plan.ArenaBytes())/1e6, float64(net.PackedBytes())/1e6)

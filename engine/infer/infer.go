@@ -39,13 +39,6 @@ import (
 	"github.com/go-modelzoo/zoo/graph"
 )
 
-// Names of outputs besides those of taps.
-const (
-	Logits    = "logits"    // the classifier's result, one value a class
-	Features  = "features"  // the feature part's result, a map or a vector
-	Embedding = "embedding" // Features averaged over its pixels, a vector
-)
-
 // Options are settings of a Model. The zero value is the fastest that keeps float32-like accuracy on this machine.
 type Options struct {
 	// Precision of convolutions and linear layers; Default is High where the CPU has AMX, else Highest.
@@ -54,7 +47,7 @@ type Options struct {
 	Pool *work.Pool
 	// Tier limits the instructions used; nil means cpu.Best().
 	Tier *cpu.Tier
-	// Outputs names what Run returns: Logits, Features, Embedding, or a tap of the graph. None means Logits.
+	// Outputs names what Run returns: graph.LogitsOutput, FeaturesOutput, EmbeddingOutput, or a tap of the graph. None means the logits.
 	Outputs []string
 	// Plans is how many compiled sizes are kept; 0 means 8.
 	Plans int
@@ -129,7 +122,7 @@ func New(build func(graph.Shape) (*graph.Graph, error), params engine.Params, o 
 		groups:  defaultGroups,
 	}
 	if len(m.names) == 0 {
-		m.names = []string{Logits}
+		m.names = []string{graph.LogitsOutput}
 	}
 	if m.pool == nil {
 		m.pool, m.owned = work.New(0), true
@@ -162,31 +155,11 @@ func (m *Model) PackedBytes() int { return m.packer.bytes() }
 func (m *Model) wanted(g *graph.Graph) ([]wanted, error) {
 	var list []wanted
 	for _, name := range m.names {
-		w := wanted{name: name}
-		switch name {
-		case Logits:
-			w.node = g.Output
-		case Features:
-			w.node = g.Features
-		case Embedding:
-			w.node = g.Features
-			w.pooled = !w.node.Shape.IsVector()
-		default:
-			t, ok := g.Tap(name)
-			if !ok {
-				known := []string{Logits, Features, Embedding}
-				for _, t := range g.Taps {
-					known = append(known, t.Name)
-				}
-				return nil, fmt.Errorf("the model has no output %q: use one of %v", name, known)
-			}
-			w.node = t.Node
+		node, shape, err := g.NamedOutput(name)
+		if err != nil {
+			return nil, err
 		}
-		w.shape = w.node.Shape
-		if w.pooled {
-			w.shape.H, w.shape.W = 1, 1
-		}
-		list = append(list, w)
+		list = append(list, wanted{name: name, node: node, shape: shape, pooled: shape != node.Shape})
 	}
 	return list, nil
 }

@@ -19,19 +19,19 @@ const (
 	kAdd             // act(x + y)
 	kMul             // x*y of equal shapes beyond one pixel, in float32
 	kActivation      // act(x)
-	kMaxPool         //
-	kAvgPool         //
+	kMaxPool         // max pooling
+	kAvgPool         // average pooling
 	kAdaptive        // adaptive average pooling to more than one pixel
 	kGlobal          // global average pooling into a float32 vector
 	kRowsMean        // global average from the row sums of a depthwise convolution
-	kLayerNorm       //
+	kLayerNorm       // layer norm over the channels of a pixel
 	kLRN             // local response norm
 	kConcat          // views of one buffer where possible, else copies
 	kInterleave      // concatenation of two halves and their shuffle
-	kShuffle         //
+	kShuffle         // channel shuffle
 	kSlice           // a view
 	kFlatten         // a vector in PyTorch's order
-	kSubsample       //
+	kSubsample       // every n-th row and column
 	kConvert         // copies into another format
 	kCustom          // a family's own operator
 	kChain           // several ops on bands of rows

@@ -15,7 +15,7 @@ type Row struct {
 	Shape  graph.Shape `json:"shape"`  // of its result, for one image
 	Tasks  int         `json:"tasks"`  // parts that can run at once
 	MS     float64     `json:"ms"`     // of the fastest run, for the whole batch: what the step takes undisturbed
-	GFLOPS float64     `json:"gflops"` // two for a multiply-add; 0 for what has none
+	MACs   int64       `json:"macs"`   // multiply-accumulates, for the whole batch
 	Share  float64     `json:"share"`  // of the sum over all steps, 0 to 1
 }
 
@@ -49,10 +49,7 @@ func (p *Plan) Profile(ctx context.Context, runs int) ([]Row, error) {
 			}
 		}
 		t := sums(times[i], rounds)[1:] // the first run warms up
-		rows[i] = Row{Node: s.op.node.Name, Kernel: s.kernel, Shape: s.op.out.shape, Tasks: tasks, MS: slices.Min(t)}
-		if rows[i].MS > 0 {
-			rows[i].GFLOPS = 2 * float64(s.macs) * float64(rounds*shards) / rows[i].MS / 1e6
-		}
+		rows[i] = Row{Node: s.op.node.Name, Kernel: s.kernel, Shape: s.op.out.shape, Tasks: tasks, MS: slices.Min(t), MACs: s.macs * int64(rounds*shards)}
 		total += rows[i].MS
 	}
 	for i := range rows {

@@ -248,7 +248,7 @@ func TestRandomNetworksAgreeWithReference(t *testing.T) {
 func checkNetwork(t *testing.T, what string, g *graph.Graph, params engine.ParamMap, in []float32, n int, want []*reference.Map, tier cpu.Tier, precision engine.Precision, pool *work.Pool) {
 	t.Helper()
 	m, err := New(func(graph.Shape) (*graph.Graph, error) { return g, nil }, params,
-		Options{Precision: precision, Tier: &tier, Pool: pool, Outputs: []string{Logits, Features, Embedding, "first", "second"}})
+		Options{Precision: precision, Tier: &tier, Pool: pool, Outputs: []string{graph.LogitsOutput, graph.FeaturesOutput, graph.EmbeddingOutput, "first", "second"}})
 	if err != nil {
 		t.Fatalf("%s: %v", what, err)
 	}
@@ -273,7 +273,7 @@ func checkNetwork(t *testing.T, what string, g *graph.Graph, params engine.Param
 		}
 		for i, o := range out {
 			w := want[i].Data
-			if o.Name == Embedding {
+			if o.Name == graph.EmbeddingOutput {
 				w = mean(want[i])
 			}
 			if e := distance(o.Data, w); !(e <= tolerance) {

@@ -125,7 +125,7 @@ func uniqueNames(s *subject) error {
 	}
 	for _, t := range g.Taps {
 		unique("tap", t.Name)
-		if slices.Contains([]string{"logits", "features", "embedding"}, t.Name) {
+		if graph.IsOutput(t.Name) {
 			f.add("tap name %q is that of an output", t.Name)
 		}
 	}

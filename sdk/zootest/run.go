@@ -102,7 +102,7 @@ func features(s *subject) error {
 	if err != nil {
 		return err
 	}
-	names, shapes := []string{infer.Features, infer.Embedding}, []graph.Shape{g.Features.Shape, {C: g.Features.Shape.C, H: 1, W: 1}}
+	names, shapes := []string{graph.FeaturesOutput, graph.EmbeddingOutput}, []graph.Shape{g.Features.Shape, {C: g.Features.Shape.C, H: 1, W: 1}}
 	for _, t := range g.Taps {
 		names, shapes = append(names, t.Name), append(shapes, t.Node.Shape)
 	}
@@ -208,11 +208,11 @@ func swap(s *subject) error {
 			b[p.Name] = p.Initialise(seed + 1)
 		}
 	}
-	before, err := s.run(a, few, 1, infer.Features)
+	before, err := s.run(a, few, 1, graph.FeaturesOutput)
 	if err != nil {
 		return err
 	}
-	after, err := s.run(b, many, 1, infer.Features)
+	after, err := s.run(b, many, 1, graph.FeaturesOutput)
 	if err != nil {
 		return err
 	}
