@@ -7,7 +7,7 @@ FAMILIES     = $(notdir $(patsubst %/cmd,%,$(wildcard plugins/*/cmd)))
 PLATFORMS    = linux/amd64 linux/arm64 darwin/arm64 windows/amd64
 FUZZRUNS    ?= 1000000
 
-.PHONY: run test build check generate cross race conformance bench fuzz soak clean
+.PHONY: run test build check generate cross race emulated conformance bench fuzz soak clean
 
 run: build ## build everything and classify the example photographs
 	bin/zoo predict examples/photos

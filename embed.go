@@ -1,5 +1,6 @@
 // Package zoo is the root of the module. It holds what the program ships with: the index of all models, and a hub with one small
-// model. The library is in the packages below it, first of all hub, host, graph and finetune.
+// model. The library is in the packages below it: classifier to use models, sdk and graph to write families, and under these hub, host,
+// finetune and the engines.
 package zoo
 
 import (

@@ -108,7 +108,7 @@ func New(g *graph.Graph, params engine.Params, o Options) (*Trainer, error) {
 	return t, nil
 }
 
-// build turns the graph's nodes into operators, with activations fused into the batch norm or sum before them.
+// build turns the graph's nodes into operators, some of which compute several nodes: an activation with what comes before it, for instance.
 func (t *Trainer) build() error {
 	roots := []*graph.Node{t.graph.Output}
 	for _, a := range t.graph.Aux {

@@ -2,8 +2,8 @@
 //
 // A [Pool] of t threads owns t-1 goroutines; the goroutine that calls [Pool.Run] is the missing one, so that nothing runs on
 // more than t threads and a pool of one thread is a plain loop. A network of sixty steps that together take a millisecond must hand out
-// each step in about a microsecond: idle workers therefore spin for a moment (Patience) before they park, and a call neither
-// allocates nor takes a lock.
+// each step in about a microsecond: idle workers therefore spin for a moment (Patience) before they park, and a call
+// allocates nothing and takes no lock while tasks are handed out.
 //
 // Several goroutines may call Run at once. At most t of them compute at a time, the others wait in the order of their calls; a call
 // that comes while workers help another takes one of the threads over at the next task boundary. So plans that run at once advance in

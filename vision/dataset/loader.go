@@ -100,7 +100,7 @@ func (l *Loader) Batches() int {
 	return (n + l.config.BatchSize - 1) / l.config.BatchSize
 }
 
-// Bad returns the unreadable images met so far, in the order of the dataset.
+// Bad returns the unreadable images met so far, by path.
 func (l *Loader) Bad() []BadImage {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -28,7 +28,7 @@ const Env = "ZOO_CPU"
 type Tier uint8
 
 const (
-	// Generic is portable Go.
+	// Generic is portable Go, and on arm64 the NEON kernels of gemm, which every such processor can run.
 	Generic Tier = iota
 	// AVX2 is AVX2 with FMA.
 	AVX2

@@ -119,7 +119,7 @@ func (s ConvSpec) MACs(h, w int) int {
 	return h * w * s.Out * (s.In/max(s.Groups, 1)*s.KernelH*s.KernelW + s.Projection.In)
 }
 
-// Conv is a convolution with packed weights. It is read-only after NewConv and safe for concurrent use.
+// Conv is a convolution with packed weights. It is safe for concurrent use while nobody calls Repack, the one method that changes it.
 type Conv struct {
 	spec   ConvSpec
 	kernel packed

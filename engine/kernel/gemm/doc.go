@@ -35,7 +35,7 @@
 //     at Medium, a quarter to a half of the multiplications, at two to three times the rounding error with the larger tiles; in AMX tiles along the
 //     rows, half of them at twice the error (winograd_strip_amd64.go).
 //   - NEON (neon_arm64.go): blocks of 6 positions and 16 channels of float32, for convolutions and products.
-//   - Plain Go (reference.go): the meaning of the others, and the tier cpu.Generic.
+//   - Plain Go (reference.go): the meaning of the others, and the tier cpu.Generic but on arm64.
 //
 // The assembly is written by the programs in ../_gen/gemm and ../_gen/amx. AMX tiles live only within one call of the
 // assembly, from LDTILECFG to TILERELEASE, and a call takes at most some 60 µs, as goroutines are not preempted in it.
@@ -44,7 +44,7 @@
 //
 // NewConv packs weights; Conv.Bind plans for the geometry of maps and returns a Call; Call.Run computes one of its tasks.
 // NewMultiplication and Multiplication.Run do the same for products of float32 matrices, packing both on the way.
-// Everything is read-only after creation and safe for concurrent use, Run allocates nothing, and tasks write disjoint
+// Everything is read-only after creation, but for Repack, and safe for concurrent use, Run allocates nothing, and tasks write disjoint
 // memory. Wrong shapes are errors from New and Bind; maps in Run that differ from what was bound are a fault of the
 // program and panic.
 //

@@ -1,5 +1,5 @@
 // Package grad holds the memory-bound kernels that only training needs: the backward passes of depthwise convolution,
-// pooling, normalisations and activations, the statistics of batch norm, the loss, and the updates of optimisers.
+// pooling, normalisations and activations, the statistics of batch norm, and the updates of optimisers.
 // The forward passes are those of package kernel, the matrix products those of kernel/gemm.
 //
 // # Layout
@@ -25,9 +25,6 @@ type Shape struct{ N, H, W, C int }
 
 // Len returns the number of values.
 func (s Shape) Len() int { return s.N * s.H * s.W * s.C }
-
-// Pixels returns the number of pixels.
-func (s Shape) Pixels() int { return s.N * s.H * s.W }
 
 // Rows returns the number of rows, N*H.
 func (s Shape) Rows() int { return s.N * s.H }
