@@ -113,7 +113,7 @@ func (c *Client) checkInstalled() Check {
 	}
 	for _, p := range list {
 		if _, err := dir.Check(p.Name, p.Version); err != nil {
-			return Check{"installed plugins", Bad, fmt.Sprintf("%s %s: %v; remove it with `zoo plugin remove %s@%s` and install it again", p.Name, p.Version, err, p.Name, p.Version)}
+			return Check{"installed plugins", Bad, err.Error()}
 		}
 	}
 	return Check{"installed plugins", Good, fmt.Sprintf("%d, all as they were installed", len(list))}

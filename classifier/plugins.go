@@ -25,7 +25,8 @@ func recordedDigests(dir plugins.Dir) (func(host.Plugin) string, error) {
 	return func(p host.Plugin) string { return digests[p.Path] }, nil
 }
 
-// pinnedVersions returns the plugin versions that the project's lock chooses.
+// pinnedVersions returns the plugin versions that the project's lock chooses, none without a project (file is ""): the lock in the home remembers
+// what was installed, and does not keep an older version in use.
 func pinnedVersions(file string) (map[string]string, error) {
 	if file == "" {
 		return nil, nil
@@ -44,6 +45,12 @@ func pinnedVersions(file string) (map[string]string, error) {
 // InstallPlugin installs "NAME[@CONSTRAINT]", a binary file or an OCI reference. A file is started, confined, to learn its name and version.
 func (c *Client) InstallPlugin(ctx context.Context, spec string) (plugins.Installed, error) {
 	return c.Hub.InstallPlugin(ctx, spec, c.describe)
+}
+
+// PushPlugin publishes the binaries of one version of a plugin, as hub.Hub's PushPlugin. The one for this platform is started, confined, to learn
+// name and version.
+func (c *Client) PushPlugin(ctx context.Context, binaries []string, to string, o hub.PluginPushOptions) (*hub.Pushed, error) {
+	return c.Hub.PushPlugin(ctx, binaries, to, c.describe, o)
 }
 
 func (c *Client) describe(ctx context.Context, path string) (_ hub.PluginConfig, err error) {

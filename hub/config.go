@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"os"
@@ -140,13 +141,20 @@ func readConfig(home string) (Config, error) {
 	path := filepath.Join(home, configName)
 	data, err := files.ReadAll(path, maxConfig)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return c, fmt.Errorf("configuration: %w", err)
+		err = fmt.Errorf("configuration: %w", err)
+		if info, failed := os.Stat(home); failed != nil || !info.IsDir() || errors.Is(err, fs.ErrPermission) {
+			err = fmt.Errorf("%w: set ZOO_HOME to a folder of yours", err)
+		}
+		return c, err
 	}
 	if err == nil {
 		d := json.NewDecoder(bytes.NewReader(data))
 		d.DisallowUnknownFields()
 		if err := d.Decode(&c); err != nil {
 			return c, fmt.Errorf("configuration %s: %w", path, err)
+		}
+		if _, err := d.Token(); !errors.Is(err, io.EOF) {
+			return c, fmt.Errorf("configuration %s: there is something behind the object: remove it", path)
 		}
 	}
 	return c, nil

@@ -64,3 +64,35 @@ func TestDiskFull(t *testing.T) {
 		t.Errorf("left behind: %v, %v", left, err)
 	}
 }
+
+// TestFullFolderToPublishInIsNotZoosHome pushes to a folder whose disk is too small, and to one that cannot be written.
+func TestFullFolderToPublishInIsNotZoosHome(t *testing.T) {
+	to := t.TempDir()
+	if err := syscall.Mount("zoo-test", to, "tmpfs", 0, "size=256k"); err != nil {
+		t.Skip("a small file system cannot be mounted here (needs root):", err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(to, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	w := newWorld(t, 1<<20)
+	h := w.open(t, nil)
+	pull(t, h, ref)
+	push := func() error {
+		_, err := h.Push(t.Context(), ref, to, hub.PushOptions{})
+		if err == nil || strings.Contains(err.Error(), "ZOO_HOME") || strings.Contains(err.Error(), "zoo cache") || !strings.Contains(err.Error(), to) {
+			t.Error(err)
+		}
+		return err
+	}
+	if err := push(); !errors.Is(err, store.ErrDiskFull) {
+		t.Error(err)
+	}
+	if err := syscall.Mount("zoo-test", to, "tmpfs", syscall.MS_REMOUNT|syscall.MS_RDONLY, "size=256k"); err != nil {
+		t.Fatal(err)
+	}
+	if err := push(); !errors.Is(err, syscall.EROFS) {
+		t.Error(err)
+	}
+}

@@ -22,7 +22,7 @@ import (
 type MirrorOptions struct {
 	// Plugins copies the binaries, for all platforms, of the models' families.
 	Plugins bool
-	// Key signs each artifact, and an index that lists the mirrored artifacts' digests. Nil: existing signatures are copied, and no index.
+	// Key signs each artifact, plugins too, and an index that lists the mirrored artifacts' digests. Nil: existing signatures are copied, and no index.
 	Key *minisign.PrivateKey
 }
 
@@ -92,7 +92,7 @@ func (h *Hub) Mirror(ctx context.Context, patterns []string, to string, o Mirror
 	if o.Plugins {
 		for i := range x.Families {
 			if f := &x.Families[i]; families[f.Name] {
-				more, err := h.mirrorPlugins(ctx, f, t)
+				more, err := h.mirrorPlugins(ctx, f, t, o.Key)
 				done = append(done, more...)
 				if err != nil {
 					return done, err
@@ -122,7 +122,7 @@ func (h *Hub) mirrorModel(ctx context.Context, ref string, t target, o MirrorOpt
 	}
 	done := there != nil && there.card.Weights.Digest == m.Digest
 	if done && o.Key != nil { // copied before there was a key, perhaps
-		if done, err = h.signedAt(ctx, t, m, d, *o.Key); err != nil {
+		if done, err = h.signedAt(ctx, t, m.Name, m.Name, m.Tag, d, *o.Key); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -155,27 +155,23 @@ func (h *Hub) mirrorModel(ctx context.Context, ref string, t target, o MirrorOpt
 		}
 		signatures = append(signatures, s)
 	}
-	p, err := h.pushTo(ctx, t, a, signatures)
+	p, err := h.pushModel(ctx, t, a, signatures)
 	return p, a, err
 }
 
-// signedAt reports whether the target has a signature by the key for an artifact of its.
-func (h *Hub) signedAt(ctx context.Context, t target, m *Model, d ocispec.Descriptor, key minisign.PrivateKey) (bool, error) {
+// signedAt reports whether the target has a signature by the key for an artifact of its, under a name and tag.
+func (h *Hub) signedAt(ctx context.Context, t target, repository, name, tag string, d ocispec.Descriptor, key minisign.PrivateKey) (bool, error) {
 	public, ok := key.Public().(minisign.PublicKey)
 	if !ok {
 		return false, fmt.Errorf("the signing key has no public part")
 	}
-	s, err := t.source()
-	if err != nil {
-		return false, err
-	}
-	repo, err := s.Repository(m.Name)
+	repo, err := repositoryAt(t, repository)
 	if err != nil {
 		return false, err
 	}
 	list, err := h.readSignatures(ctx, repo, d)
 	return slices.ContainsFunc(list, func(have signature) bool {
-		_, err := (sign.Keys{public}).VerifyStatement(have.statement, have.signature, m.Name, m.Tag, d.Digest)
+		_, err := (sign.Keys{public}).VerifyStatement(have.statement, have.signature, name, tag, d.Digest)
 		return err == nil
 	}), err
 }
@@ -227,12 +223,17 @@ func (h *Hub) mirrorIndex(ctx context.Context, x *registry.Index, listed map[str
 			return nil, err
 		}
 	}
+	free, err := h.store.Hold(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer free()
 	root, err := h.putIndex(text, sign.Sign(key, text, fmt.Sprintf("registry version %d", next.Version)))
 	if err != nil {
 		return nil, err
 	}
 	out.Manifest = root
-	out.Bytes, err = t.put(ctx, h, indexRepository, indexTag, root, Progress{})
+	out.Bytes, err = t.put(ctx, h, indexRepository, indexTag, root, nil, Progress{})
 	return out, err
 }
 
@@ -276,10 +277,8 @@ func (h *Hub) putIndex(text, signature []byte) (ocispec.Descriptor, error) {
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}
-	for _, blob := range [][]byte{configData, text, signature, raw} {
-		if _, err := h.store.Put(blob); err != nil {
-			return ocispec.Descriptor{}, err
-		}
+	if err := h.putAll(configData, text, signature, raw); err != nil {
+		return ocispec.Descriptor{}, err
 	}
 	d := layer(ocispec.MediaTypeImageManifest, raw)
 	d.ArtifactType = ArtifactTypeIndex

@@ -16,7 +16,6 @@ import (
 
 	"github.com/Masterminds/semver/v3"
 	"github.com/opencontainers/go-digest"
-	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/go-modelzoo/zoo/hub/download"
@@ -54,11 +53,17 @@ func platform() string { return runtime.GOOS + "/" + runtime.GOARCH }
 //
 // describe tells the name, version and protocol of a binary file, by starting it; it is called only for files that the caller named.
 func (h *Hub) InstallPlugin(ctx context.Context, spec string, describe func(ctx context.Context, path string) (PluginConfig, error)) (plugins.Installed, error) {
-	switch {
-	case strings.HasPrefix(spec, registry.OCIPrefix):
-		return h.installFromOCI(ctx, spec)
-	case strings.ContainsAny(spec, `/\`):
+	oci := strings.HasPrefix(spec, registry.OCIPrefix)
+	if !oci && strings.ContainsAny(spec, `/\`) {
 		return h.installFile(ctx, spec, describe)
+	}
+	free, err := h.store.Hold(ctx) // what is downloaded has no name in the store
+	if err != nil {
+		return plugins.Installed{}, err
+	}
+	defer free()
+	if oci {
+		return h.installFromOCI(ctx, spec)
 	}
 	name, constraint, _ := strings.Cut(spec, "@")
 	return h.installNamed(ctx, name, constraint)
@@ -204,7 +209,7 @@ func (h *Hub) installReader(ctx context.Context, c PluginConfig, d digest.Digest
 // RemovePlugin removes the installed versions of a plugin that fit the constraint, and the lock's pin if it is of one of them: a pin of a version
 // that is not there keeps every other one from running. It returns the versions, and the pinned one or "".
 func (h *Hub) RemovePlugin(ctx context.Context, name, constraint string) (removed []string, unpinned string, err error) {
-	removed, err = h.Plugins().Remove(name, constraint)
+	removed, err = h.Plugins().Remove(ctx, name, constraint)
 	if len(removed) == 0 {
 		return nil, "", err
 	}
@@ -264,14 +269,6 @@ func (h *Hub) installFromOCI(ctx context.Context, spec string) (plugins.Installe
 	if err != nil {
 		return plugins.Installed{}, fmt.Errorf("%s: %w", spec, err)
 	}
-	raw, err := source.ReadAll(ctx, repo, root, source.MaxManifest)
-	if err != nil {
-		return plugins.Installed{}, err
-	}
-	x, err := source.DecodeIndex(raw)
-	if err != nil {
-		return plugins.Installed{}, fmt.Errorf("%s: %w", spec, err)
-	}
 	if len(h.keys) > 0 {
 		list, err := h.readSignatures(ctx, repo, root)
 		if err != nil {
@@ -280,33 +277,27 @@ func (h *Hub) installFromOCI(ctx context.Context, spec string) (plugins.Installe
 		if _, err := h.verifySignatures(list, name, version, root.Digest); err != nil {
 			return plugins.Installed{}, err
 		}
-	} else {
-		h.warn("plugin %s is trusted on first use: no key is pinned; it is pinned in %s", spec, h.config.LockFile)
+	}
+	v, err := readPlugin(ctx, repo, root, name, version)
+	if err != nil {
+		return plugins.Installed{}, fmt.Errorf("%s: %w", spec, err)
+	}
+	own, ok := v.platforms[platform()]
+	if !ok {
+		return plugins.Installed{}, fmt.Errorf("%s: %w for %s: it has %s", spec, ErrNotFound, platform(), strings.Join(sortedKeys(v.platforms), ", "))
 	}
 	pin := lock.Plugin{Version: version, Constraint: version, Platforms: make(map[string]digest.Digest)}
-	var binary ocispec.Descriptor
-	var config PluginConfig
-	for _, d := range x.Manifests {
-		c, layer, err := readPlugin(ctx, repo, d)
-		if err != nil {
-			return plugins.Installed{}, fmt.Errorf("%s: %w", spec, err)
-		}
-		if c.Name != name || c.Version != version || d.Platform == nil {
-			return plugins.Installed{}, fmt.Errorf("%s: %w: it holds plugin %s %s", spec, ErrTampered, c.Name, c.Version)
-		}
-		on := d.Platform.OS + "/" + d.Platform.Architecture
-		pin.Platforms[on] = layer.Digest
-		if on == platform() {
-			binary, config = layer, c
-		}
+	for on, m := range v.platforms {
+		pin.Platforms[on] = m.binary.Digest
 	}
-	if binary.Digest == "" {
-		return plugins.Installed{}, fmt.Errorf("%s: %w for %s", spec, ErrNotFound, platform())
-	}
-	if _, _, err := h.download(ctx, "plugin-"+binary.Digest.Encoded(), download.Blob{Repository: repo, Descriptor: binary}, Progress{Name: name + "@" + version, Source: spec}); err != nil {
+	if _, _, err := h.download(ctx, "plugin-"+own.binary.Digest.Encoded(), download.Blob{Repository: repo, Descriptor: own.binary}, Progress{Name: name + "@" + version, Source: spec}); err != nil {
 		return plugins.Installed{}, err
 	}
-	return h.installBlob(ctx, config, binary.Digest, spec, pin)
+	p, err := h.installBlob(ctx, own.config, own.binary.Digest, spec, pin)
+	if err == nil && len(h.keys) == 0 {
+		h.warn("plugin %s is trusted on first use: no key is pinned; it is pinned in %s", spec, h.config.LockFile)
+	}
+	return p, err
 }
 
 func cutLast(s, sep string) (before, after string, found bool) {
@@ -317,100 +308,68 @@ func cutLast(s, sep string) (before, after string, found bool) {
 	return s[:i], s[i+len(sep):], true
 }
 
-// readPlugin reads one platform's manifest.
-func readPlugin(ctx context.Context, repo source.Repository, d ocispec.Descriptor) (c PluginConfig, binary ocispec.Descriptor, err error) {
-	raw, err := source.ReadAll(ctx, repo, d, source.MaxManifest)
+// pluginVersion is a version of a plugin as a repository has it.
+type pluginVersion struct {
+	root      ocispec.Descriptor
+	raw       []byte                    // the index
+	platforms map[string]pluginManifest // by GOOS/GOARCH
+}
+
+// pluginManifest is a version's manifest for one platform.
+type pluginManifest struct {
+	descriptor ocispec.Descriptor // as the index has it
+	raw        []byte
+	config     PluginConfig
+	rawConfig  []byte
+	binary     ocispec.Descriptor
+}
+
+// readPlugin reads the index of a version and its manifests, and refuses those of another plugin or version.
+func readPlugin(ctx context.Context, repo source.Repository, root ocispec.Descriptor, name, version string) (*pluginVersion, error) {
+	raw, err := source.ReadAll(ctx, repo, root, source.MaxManifest)
 	if err != nil {
-		return c, binary, err
+		return nil, err
 	}
-	m, err := source.DecodeManifest(raw)
+	x, err := source.DecodeIndex(raw)
 	if err != nil {
-		return c, binary, err
+		return nil, err
+	}
+	if len(x.Manifests) == 0 {
+		return nil, fmt.Errorf("%w: %s is not a plugin", ErrTampered, root.Digest)
+	}
+	v := &pluginVersion{root, raw, make(map[string]pluginManifest)}
+	for _, d := range x.Manifests {
+		m, err := readPluginManifest(ctx, repo, d)
+		if err != nil {
+			return nil, err
+		}
+		if m.config.Name != name || m.config.Version != version || d.Platform == nil {
+			return nil, fmt.Errorf("%w: it holds plugin %s %s", ErrTampered, m.config.Name, m.config.Version)
+		}
+		v.platforms[d.Platform.OS+"/"+d.Platform.Architecture] = m
+	}
+	return v, nil
+}
+
+// readPluginManifest reads one platform's manifest.
+func readPluginManifest(ctx context.Context, repo source.Repository, d ocispec.Descriptor) (pluginManifest, error) {
+	p := pluginManifest{descriptor: d}
+	var err error
+	if p.raw, err = source.ReadAll(ctx, repo, d, source.MaxManifest); err != nil {
+		return p, err
+	}
+	m, err := source.DecodeManifest(p.raw)
+	if err != nil {
+		return p, err
 	}
 	if m.ArtifactType != ArtifactTypePlugin || len(m.Layers) != 1 || m.Layers[0].Size > maxPlugin {
-		return c, binary, fmt.Errorf("%w: %s is not a plugin", ErrTampered, d.Digest)
+		return p, fmt.Errorf("%w: %s is not a plugin", ErrTampered, d.Digest)
 	}
-	text, err := source.ReadAll(ctx, repo, m.Config, maxSignature)
-	if err != nil {
-		return c, binary, err
+	p.binary = m.Layers[0]
+	if p.rawConfig, err = source.ReadAll(ctx, repo, m.Config, maxSignature); err != nil {
+		return p, err
 	}
-	return c, m.Layers[0], json.Unmarshal(text, &c)
-}
-
-// mirrorPlugins copies all published binaries of a family.
-func (h *Hub) mirrorPlugins(ctx context.Context, f *registry.Family, t target) ([]*Pushed, error) {
-	var done []*Pushed
-	for _, p := range f.Plugins {
-		root, size, err := h.putPlugin(ctx, f.Name, p)
-		if err != nil {
-			return done, err
-		}
-		repository := pluginRepositories + f.Name
-		out := &Pushed{Reference: t.reference(repository, p.Version), Manifest: root}
-		s, err := t.source()
-		if err != nil {
-			return done, err
-		}
-		repo, err := s.Repository(repository)
-		if err != nil {
-			return done, err
-		}
-		have, err := repo.Resolve(ctx, p.Version)
-		switch {
-		case err == nil && have.Digest == root.Digest:
-			out.Skipped = true
-		case err == nil, errors.Is(err, source.ErrNotFound):
-			out.Bytes, err = t.put(ctx, h, repository, p.Version, root, Progress{Name: f.Name + "@" + p.Version, Stage: StagePush, Total: size, Source: out.Reference})
-		}
-		if err != nil && !out.Skipped {
-			return done, fmt.Errorf("mirroring plugin %s %s: %w", f.Name, p.Version, err)
-		}
-		done = append(done, out)
-	}
-	return done, nil
-}
-
-// putPlugin fetches the binaries of a version for all platforms and stores their index and manifests.
-func (h *Hub) putPlugin(ctx context.Context, name string, p registry.Plugin) (root ocispec.Descriptor, size int64, err error) {
-	config, err := json.Marshal(PluginConfig{name, p.Version, p.Protocol})
-	if err != nil {
-		return root, 0, err
-	}
-	if _, err := h.store.Put(config); err != nil {
-		return root, 0, err
-	}
-	x := ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex, ArtifactType: ArtifactTypePlugin}
-	for _, on := range sortedKeys(p.Platforms) {
-		b := p.Platforms[on]
-		if _, err := h.fetchBinary(ctx, name, p.Version, b); err != nil {
-			return root, 0, err
-		}
-		goos, arch, _ := strings.Cut(on, "/")
-		m := ocispec.Manifest{
-			Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest, ArtifactType: ArtifactTypePlugin,
-			Config: ocispec.Descriptor{MediaType: MediaTypePluginConfig, Digest: digest.FromBytes(config), Size: int64(len(config))},
-			Layers: []ocispec.Descriptor{{MediaType: MediaTypePluginBinary, Digest: b.Digest, Size: b.Size}},
-		}
-		raw, err := json.Marshal(m)
-		if err != nil {
-			return root, 0, err
-		}
-		d, err := h.store.Put(raw)
-		if err != nil {
-			return root, 0, err
-		}
-		size += b.Size
-		x.Manifests = append(x.Manifests, ocispec.Descriptor{
-			MediaType: ocispec.MediaTypeImageManifest, ArtifactType: ArtifactTypePlugin, Digest: d, Size: int64(len(raw)),
-			Platform: &ocispec.Platform{OS: goos, Architecture: arch},
-		})
-	}
-	raw, err := json.Marshal(x)
-	if err != nil {
-		return root, 0, err
-	}
-	d, err := h.store.Put(raw)
-	return ocispec.Descriptor{MediaType: ocispec.MediaTypeImageIndex, ArtifactType: ArtifactTypePlugin, Digest: d, Size: int64(len(raw))}, size, err
+	return p, json.Unmarshal(p.rawConfig, &p.config)
 }
 
 func sortedKeys[V any](m map[string]V) []string {

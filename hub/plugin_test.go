@@ -229,10 +229,10 @@ func TestPluginFileInstallListRemove(t *testing.T) {
 	if _, err := h.InstallPlugin(t.Context(), path, describe); err == nil {
 		t.Error("the same version with other bytes is installed")
 	}
-	if removed, err := h.Plugins().Remove("mine", ""); err != nil || len(removed) != 1 {
+	if removed, err := h.Plugins().Remove(t.Context(), "mine", ""); err != nil || len(removed) != 1 {
 		t.Fatal(removed, err)
 	}
-	if _, err := h.Plugins().Remove("mine", ""); !errors.Is(err, plugins.ErrNotInstalled) {
+	if _, err := h.Plugins().Remove(t.Context(), "mine", ""); !errors.Is(err, plugins.ErrNotInstalled) {
 		t.Error(err)
 	}
 	if list, err := h.Plugins().List(); err != nil || len(list) != 1 {

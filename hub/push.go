@@ -80,7 +80,7 @@ func (h *Hub) Push(ctx context.Context, ref, to string, o PushOptions) (*Pushed,
 	} else if signatures, err = h.storedSignatures(a.descriptor); err != nil {
 		return nil, err
 	}
-	return h.pushTo(ctx, t, a, signatures)
+	return h.pushModel(ctx, t, a, signatures)
 }
 
 // dress makes the artifact to publish of a store's entry: converted, under another tag, packed.
@@ -169,8 +169,9 @@ type target interface {
 	reference(repository, tag string) string
 	// source reads what is there.
 	source() (source.Source, error)
-	// put copies a manifest of the hub's store with all below it, and tags it; the empty tag only stores it. It returns the bytes copied.
-	put(ctx context.Context, h *Hub, repository, tag string, root ocispec.Descriptor, p Progress) (int64, error)
+	// put copies a manifest of the hub's store with all below it, then those that refer to it, and tags it last: nobody finds it by the tag
+	// without its signatures. It returns the bytes copied.
+	put(ctx context.Context, h *Hub, repository, tag string, root ocispec.Descriptor, referrers []ocispec.Descriptor, p Progress) (int64, error)
 	close()
 }
 
@@ -186,37 +187,49 @@ func (h *Hub) target(to string) (target, error) {
 	if strings.Contains(to, "://") {
 		return nil, fmt.Errorf("%s cannot be written to: use oci://HOST/PATH or a directory", to)
 	}
-	s, err := store.Open(to)
+	s, err := store.OpenLayout(to)
 	if err != nil {
 		return nil, err
 	}
 	return dirTarget{s}, nil
 }
 
-// pushTo copies an artifact and its signatures.
-func (h *Hub) pushTo(ctx context.Context, t target, a *artifact, signatures []signature) (*Pushed, error) {
-	c := a.card
-	out := &Pushed{Reference: t.reference(c.Name, c.Tag), Manifest: a.descriptor}
-	if c.Name == indexRepository && c.Tag == indexTag {
-		return nil, fmt.Errorf("%s is where clients look for the index: push under another tag, with --tag", out.Reference)
+// repositoryAt is a repository of a target, to read.
+func repositoryAt(t target, name string) (source.Repository, error) {
+	s, err := t.source()
+	if err != nil {
+		return nil, err
 	}
-	p := Progress{Name: c.Name + ":" + c.Tag, Stage: StagePush, Source: out.Reference}
+	return s.Repository(name)
+}
+
+// pushModel copies a model's artifact and its signatures.
+func (h *Hub) pushModel(ctx context.Context, t target, a *artifact, signatures []signature) (*Pushed, error) {
+	c := a.card
+	if c.Name == indexRepository && c.Tag == indexTag {
+		return nil, fmt.Errorf("%s is where clients look for the index: push under another tag, with --tag", t.reference(c.Name, c.Tag))
+	}
+	p := Progress{Name: c.Name + ":" + c.Tag}
 	for _, l := range a.manifest.Layers {
 		p.Total += l.Size
 	}
+	return h.pushTo(ctx, t, c.Name, c.Tag, a.descriptor, signatures, p)
+}
+
+// pushTo copies a manifest of the store and its signatures. p has the name and the bytes below the manifest.
+func (h *Hub) pushTo(ctx context.Context, t target, repository, tag string, root ocispec.Descriptor, signatures []signature, p Progress) (*Pushed, error) {
+	out := &Pushed{Reference: t.reference(repository, tag), Manifest: root}
+	p.Stage, p.Source = StagePush, out.Reference
+	referrers := make([]ocispec.Descriptor, len(signatures))
+	for i, s := range signatures {
+		referrers[i] = s.descriptor
+	}
 	var err error
-	if out.Bytes, err = t.put(ctx, h, c.Name, c.Tag, a.descriptor, p); err != nil {
+	if out.Bytes, err = t.put(ctx, h, repository, tag, root, referrers, p); err != nil {
 		return nil, fmt.Errorf("pushing to %s: %w", out.Reference, err)
 	}
 	p.Done = p.Total // what was there was not read, nor are small files counted
 	h.progress(p)
-	for _, s := range signatures {
-		n, err := t.put(ctx, h, c.Name, "", s.descriptor, Progress{})
-		if err != nil {
-			return nil, fmt.Errorf("pushing the signature to %s: %w", out.Reference, err)
-		}
-		out.Bytes += n
-	}
 	return out, nil
 }
 
@@ -231,7 +244,7 @@ func (t ociTarget) source() (source.Source, error) { return t.registry, nil }
 
 func (ociTarget) close() {}
 
-func (t ociTarget) put(ctx context.Context, h *Hub, repository, tag string, root ocispec.Descriptor, p Progress) (int64, error) {
+func (t ociTarget) put(ctx context.Context, h *Hub, repository, tag string, root ocispec.Descriptor, referrers []ocispec.Descriptor, p Progress) (int64, error) {
 	var copied atomic.Int64
 	err := source.Retry(ctx, source.DefaultAttempts, func() error {
 		repo, err := t.registry.Remote(ctx, repository)
@@ -244,11 +257,10 @@ func (t ociTarget) put(ctx context.Context, h *Hub, repository, tag string, root
 			return nil
 		}
 		from := &pushStorage{hub: h, p: p}
-		if err := oras.CopyGraph(ctx, from, repo, root, options); err != nil {
-			return t.registry.Explain(err)
-		}
-		if tag == "" {
-			return nil
+		for _, d := range slices.Concat([]ocispec.Descriptor{root}, referrers) {
+			if err := oras.CopyGraph(ctx, from, repo, d, options); err != nil {
+				return t.registry.Explain(err)
+			}
 		}
 		return t.registry.Explain(repo.Tag(ctx, root, tag))
 	})
@@ -293,7 +305,7 @@ func (t dirTarget) source() (source.Source, error) { return source.Directory(t.s
 
 func (t dirTarget) close() { t.store.Close() } // everything was flushed
 
-func (t dirTarget) put(ctx context.Context, h *Hub, repository, tag string, root ocispec.Descriptor, p Progress) (int64, error) {
+func (t dirTarget) put(ctx context.Context, h *Hub, repository, tag string, root ocispec.Descriptor, referrers []ocispec.Descriptor, p Progress) (int64, error) {
 	free, err := t.store.Hold(ctx)
 	if err != nil {
 		return 0, err
@@ -326,23 +338,24 @@ func (t dirTarget) put(ctx context.Context, h *Hub, repository, tag string, root
 	if err := graph(root); err != nil {
 		return copied, err
 	}
-	name := ""
-	if tag != "" {
-		name = source.RefName(repository, tag)
-		if have, err := t.store.Resolve(name); err == nil && have.Digest == root.Digest {
-			return copied, nil
+	for _, d := range referrers {
+		if err := graph(d); err != nil {
+			return copied, err
 		}
+		if err := t.store.Tag(ctx, "", d); err != nil {
+			return copied, err
+		}
+	}
+	name := source.RefName(repository, tag)
+	if have, err := t.store.Resolve(name); err == nil && have.Digest == root.Digest {
+		return copied, nil
 	}
 	return copied, t.store.Tag(ctx, name, root)
 }
 
 // published returns what a target has under a name and tag: the manifest, and the card's weights. Both are empty if it has nothing.
 func (h *Hub) published(ctx context.Context, t target, name, tag string) (ocispec.Descriptor, *artifact, error) {
-	s, err := t.source()
-	if err != nil {
-		return ocispec.Descriptor{}, nil, err
-	}
-	repo, err := s.Repository(name)
+	repo, err := repositoryAt(t, name)
 	if err != nil {
 		return ocispec.Descriptor{}, nil, err
 	}

@@ -86,7 +86,7 @@ func (h *Hub) readSignatures(ctx context.Context, repo source.Repository, subjec
 
 // verifySignatures returns the pinned key by which one of the signatures is good.
 func (h *Hub) verifySignatures(list []signature, name, tag string, d digest.Digest) (string, error) {
-	err := fmt.Errorf("%w: %s:%s has none, and keys are pinned: who publishes it must sign it (zoo push --key)", sign.ErrUntrusted, name, tag)
+	err := fmt.Errorf("%w: %s:%s has none, and keys are pinned: who publishes it must sign it, with --key", sign.ErrUntrusted, name, tag)
 	for i := range list {
 		id, failure := h.keys.VerifyStatement(list[i].statement, list[i].signature, name, tag, d)
 		if failure == nil {
@@ -100,11 +100,23 @@ func (h *Hub) verifySignatures(list []signature, name, tag string, d digest.Dige
 
 // keepSignature stores a signature beside its artifact.
 func (h *Hub) keepSignature(ctx context.Context, s signature) error {
+	if err := h.putSignature(s); err != nil {
+		return err
+	}
+	return h.store.Tag(ctx, "", s.descriptor)
+}
+
+// putSignature stores the blobs of a signature, for a target: the store does not list it.
+func (h *Hub) putSignature(s signature) error {
 	_, config := emptyConfig()
-	for _, blob := range [][]byte{config, s.statement, s.signature, s.raw} {
-		if _, err := h.store.Put(blob); err != nil {
+	return h.putAll(config, s.statement, s.signature, s.raw)
+}
+
+func (h *Hub) putAll(blobs ...[]byte) error {
+	for _, b := range blobs {
+		if _, err := h.store.Put(b); err != nil {
 			return err
 		}
 	}
-	return h.store.Tag(ctx, "", s.descriptor)
+	return nil
 }

@@ -19,7 +19,7 @@ import (
 
 func newPlugin(a *app) *cobra.Command {
 	cmd := &cobra.Command{Use: "plugin", Short: "Families of architectures: list, install, write your own"}
-	cmd.AddCommand(newPluginList(a), newPluginInstall(a), newPluginRemove(a), newPluginVerify(a), newPluginNew(a), newPluginTest(a))
+	cmd.AddCommand(newPluginList(a), newPluginInstall(a), newPluginRemove(a), newPluginVerify(a), newPluginPush(a), newPluginNew(a), newPluginTest(a))
 	return cmd
 }
 
@@ -186,7 +186,7 @@ func newPluginVerify(a *app) *cobra.Command {
 				for i, f := range findings {
 					bad[i] = fmt.Errorf("%s: %w", f.Name, f.Err)
 				}
-				return fmt.Errorf("%w; remove and install again", errors.Join(bad...))
+				return errors.Join(bad...)
 			}
 			return a.Print(append([]hubplugins.Installed{}, list...), func(w io.Writer) error {
 				_, err := fmt.Fprintf(w, "%s, all as they were installed\n", plural.Count(len(list), "installed plugin", "installed plugins"))

@@ -162,3 +162,30 @@ func TestPluginFileIsInstalledByARelativePath(t *testing.T) {
 	}
 	refused(t, home, exitFailure, []string{"plugin twin: not installed"}, "plugin", "remove", "twin")
 }
+
+func TestModelOfAChangedPluginSaysWhy(t *testing.T) {
+	home, binaries := t.TempDir(), twins(t)
+	must(t, home, "plugin", "install", filepath.Join(binaries, "1.0.0", "zoo-twin"))
+	path := filepath.Join(home, "plugins", "twin", "1.0.0", "zoo-twin")
+	if err := os.Chmod(path, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	refused(t, home, exitFailure, []string{`unknown model "twin"`, "twin 1.0.0", "may not be executed"}, "summary", "twin")
+	if err := os.Chmod(path, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteString("more"); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	image := write(t, "a.png", picture(t, 8, 8))
+	for _, args := range [][]string{{"summary", "twin"}, {"predict", "twin", image}} {
+		refused(t, home, exitFailure, []string{`unknown model "twin"`, "twin 1.0.0", "SHA-256 is on record", "zoo plugin remove"}, args...)
+	}
+}

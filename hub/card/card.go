@@ -32,7 +32,7 @@ var ErrInvalid = errors.New("model card refused")
 // Card describes a model with its weights.
 type Card struct {
 	Name    string            `json:"name"`
-	Tag     string            `json:"tag"`
+	Tag     string            `json:"tag,omitempty"`
 	Family  string            `json:"family"`
 	Model   string            `json:"model"`
 	Variant string            `json:"variant,omitempty"`
@@ -52,8 +52,8 @@ type Card struct {
 	Note         string              `json:"note,omitempty"`
 	// Origin is the file that the weights were converted from.
 	Origin *Origin `json:"origin,omitempty"`
-	// Weights is the safetensors file.
-	Weights Weights `json:"weights"`
+	// Weights is the safetensors file. Zero: of a description without weights, which is no valid card.
+	Weights Weights `json:"weights,omitzero"`
 	// Base is the model that these weights were fine-tuned from.
 	Base *Base `json:"base,omitempty"`
 	// Created is when the weights were made. Zero: not known; conversions have none, so that they are reproducible.

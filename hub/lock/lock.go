@@ -212,7 +212,7 @@ func (f *File) CheckPlugin(name, version, platform string, d digest.Digest) erro
 		return fmt.Errorf("plugin %s %s: %w: version %s is: run zoo plugin install %s@%s", name, version, ErrPinned, p.Version, name, p.Version)
 	}
 	if want, ok := p.Platforms[platform]; ok && want != d {
-		return fmt.Errorf("plugin %s %s on %s: %w: %s is, and the binary has %s: it was changed", name, version, platform, ErrPinned, want, d)
+		return fmt.Errorf("plugin %s %s on %s: %w: %s is, and the binary has %s: if the change is wanted, remove the entry and install again", name, version, platform, ErrPinned, want, d)
 	}
 	return nil
 }

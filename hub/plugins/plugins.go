@@ -3,7 +3,7 @@
 //	plugins/<name>/<version>/zoo-<name>[.exe]   the binary, read-only and executable (0555)
 //	plugins/<name>/<version>/installed.json     its record: version, protocol, SHA-256, where it came from
 //
-// Invariants: a version's directory appears whole, by rename, after the binary's digest was compared; neither the binary nor
+// Invariants: a version's directory appears whole, by rename, after the binary's digest was compared, and goes whole, by rename; neither the binary nor
 // any directory from the plugins' root down to it may be written by other users, and Check refuses to hand out one where that is no longer so,
 // or whose bytes are not those of the record. Whoever starts a binary compares its digest once more at every start (SecureConfig
 // of hashicorp/go-plugin takes Installed.SHA256).
@@ -46,6 +46,10 @@ var (
 const (
 	recordName = "installed.json"
 	maxRecord  = 64 << 10 // bytes
+
+	// Names of directories that are no version's: nothing in them is found, so nothing in them runs.
+	installing = ".installing-"
+	removing   = ".removing-"
 )
 
 // Installed is the record of a plugin.
@@ -77,8 +81,8 @@ func BinaryName(name string) string {
 
 func (d Dir) path(name, version string) string { return filepath.Join(string(d), name, version) }
 
-// checkNames refuses what cannot be a path element.
-func checkNames(name, version string) error {
+// CheckNames refuses names and versions that no plugin can be installed or published under.
+func CheckNames(name, version string) error {
 	if !registry.ValidName(name) {
 		return fmt.Errorf("%q is not a plugin name", name)
 	}
@@ -91,27 +95,27 @@ func checkNames(name, version string) error {
 // Install copies a binary from r. It must have the digest of the record. Installing the same version with the same digest again
 // does nothing; with another digest it is refused.
 func (d Dir) Install(ctx context.Context, rec Installed, r io.Reader) (_ Installed, err error) {
-	if err := checkNames(rec.Name, rec.Version); err != nil {
+	if err := CheckNames(rec.Name, rec.Version); err != nil {
 		return rec, err
 	}
 	parent := filepath.Join(string(d), rec.Name)
 	if err := os.MkdirAll(parent, 0o755); err != nil {
 		return rec, err
 	}
-	lock := flock.New(filepath.Join(string(d), "."+rec.Name+".lock"))
-	if _, err := lock.TryLockContext(ctx, 50*time.Millisecond); err != nil {
-		return rec, fmt.Errorf("waiting for another installation of %s: %w", rec.Name, err)
+	unlock, err := d.lock(ctx, rec.Name)
+	if err != nil {
+		return rec, err
 	}
-	defer func() { err = errors.Join(err, lock.Close()) }()
+	defer func() { err = errors.Join(err, unlock()) }()
 	if have, err := d.Check(rec.Name, rec.Version); err == nil {
 		if have.SHA256 != rec.SHA256 {
 			return rec, fmt.Errorf("plugin %s %s is installed with another digest (%s): remove it first if the change is wanted", rec.Name, rec.Version, have.SHA256)
 		}
 		return have, nil
 	} else if !errors.Is(err, ErrNotInstalled) {
-		return rec, fmt.Errorf("%w: remove it with zoo plugin remove %s", err, rec.Name)
+		return rec, err
 	}
-	tmp, err := os.MkdirTemp(parent, ".installing-*")
+	tmp, err := os.MkdirTemp(parent, installing+"*")
 	if err != nil {
 		return rec, err
 	}
@@ -123,7 +127,7 @@ func (d Dir) Install(ctx context.Context, rec Installed, r io.Reader) (_ Install
 	if err != nil {
 		return rec, err
 	}
-	if err := os.WriteFile(filepath.Join(tmp, recordName), text, 0o444); err != nil {
+	if err := files.Replace(filepath.Join(tmp, recordName), text, 0o444); err != nil {
 		return rec, err
 	}
 	if err := os.Chmod(tmp, 0o755); err != nil {
@@ -137,6 +141,24 @@ func (d Dir) Install(ctx context.Context, rec Installed, r io.Reader) (_ Install
 		return rec, err
 	}
 	return d.Check(rec.Name, rec.Version)
+}
+
+// lock waits until nobody else installs or removes versions of a plugin, and removes what those left that were killed.
+func (d Dir) lock(ctx context.Context, name string) (unlock func() error, err error) {
+	lock := flock.New(filepath.Join(string(d), "."+name+".lock"))
+	if _, err := lock.TryLockContext(ctx, 50*time.Millisecond); err != nil {
+		return nil, fmt.Errorf("waiting for another installation or removal of %s: %w", name, err)
+	}
+	entries, err := os.ReadDir(filepath.Join(string(d), name))
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), installing) || strings.HasPrefix(e.Name(), removing) {
+			err = errors.Join(err, removeAll(filepath.Join(string(d), name, e.Name())))
+		}
+	}
+	if err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	return lock.Close, nil
 }
 
 func writeBinary(ctx context.Context, path, want string, r io.Reader) error {
@@ -174,9 +196,17 @@ func removeAll(dir string) error {
 
 // Check returns an installed version after comparing its bytes with the record and the permissions on the way to it.
 func (d Dir) Check(name, version string) (Installed, error) {
-	if err := checkNames(name, version); err != nil {
+	if err := CheckNames(name, version); err != nil {
 		return Installed{}, err
 	}
+	rec, err := d.check(name, version)
+	if err != nil && !errors.Is(err, ErrNotInstalled) && !errors.Is(err, ErrWritable) {
+		err = fmt.Errorf("%w: run zoo plugin remove %s@%s and install it again", err, name, version)
+	}
+	return rec, err
+}
+
+func (d Dir) check(name, version string) (Installed, error) {
 	dir := d.path(name, version)
 	rec, err := readRecord(dir, name, version)
 	if err != nil {
@@ -197,7 +227,7 @@ func (d Dir) Check(name, version string) (Installed, error) {
 		return rec, err
 	}
 	if got := hex.EncodeToString(sum.Sum(nil)); got != rec.SHA256 {
-		return rec, fmt.Errorf("plugin %s %s: %w: %s hashes to %s and should to %s: remove it and install it again", name, version, ErrTampered, rec.Path, got, rec.SHA256)
+		return rec, fmt.Errorf("plugin %s %s: %w: %s hashes to %s and should to %s", name, version, ErrTampered, rec.Path, got, rec.SHA256)
 	}
 	return rec, nil
 }
@@ -236,7 +266,11 @@ func checkPath(path string, file bool) error {
 	return nil
 }
 
-// List returns the records of all installed plugins, by name, then newest first. It does not read the binaries.
+// noDigest is a digest that no binary has.
+var noDigest = strings.Repeat("0", 2*sha256.Size)
+
+// List returns the records of all installed plugins, by name, then newest first. It does not read the binaries. In place of a record that cannot be
+// read there is one with a digest that no binary has: nobody starts that plugin, the others can be used, and Check says what is wrong.
 func (d Dir) List() ([]Installed, error) {
 	names, err := os.ReadDir(string(d))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -257,7 +291,7 @@ func (d Dir) List() ([]Installed, error) {
 				continue
 			}
 			if err != nil {
-				return nil, err
+				rec = Installed{Name: n.Name(), Version: v.Original(), SHA256: noDigest, Path: filepath.Join(d.path(n.Name(), v.Original()), BinaryName(n.Name()))}
 			}
 			list = append(list, rec)
 		}
@@ -317,8 +351,9 @@ func ParseConstraint(s string) (*semver.Constraints, error) {
 	return c, nil
 }
 
-// Remove removes the installed versions of a plugin that fit the constraint, and returns them.
-func (d Dir) Remove(name, constraint string) ([]string, error) {
+// Remove removes the installed versions of a plugin that fit the constraint, and returns them. Each goes whole, by rename: a binary
+// without its record would be one that nobody verifies.
+func (d Dir) Remove(ctx context.Context, name, constraint string) (removed []string, err error) {
 	c, err := ParseConstraint(constraint)
 	if err != nil {
 		return nil, err
@@ -327,18 +362,33 @@ func (d Dir) Remove(name, constraint string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	var removed []string
+	versions = slices.DeleteFunc(versions, func(v *semver.Version) bool { return !c.Check(v) && constraint != "" })
+	if len(versions) == 0 {
+		return nil, fmt.Errorf("plugin %s: %w: run zoo plugin list", strings.TrimSpace(name+" "+constraint), ErrNotInstalled)
+	}
+	unlock, err := d.lock(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
 	for _, v := range versions {
-		if !c.Check(v) && constraint != "" {
-			continue
-		}
-		if err := removeAll(d.path(name, v.Original())); err != nil {
+		if err := d.remove(name, v.Original()); err != nil {
 			return removed, err
 		}
 		removed = append(removed, v.Original())
 	}
-	if len(removed) == 0 {
-		return nil, fmt.Errorf("plugin %s: %w: run zoo plugin list", strings.TrimSpace(name+" "+constraint), ErrNotInstalled)
-	}
 	return removed, nil
+}
+
+func (d Dir) remove(name, version string) error {
+	dir, gone := d.path(name, version), filepath.Join(string(d), name, removing+version)
+	if info, err := os.Lstat(dir); err == nil && info.IsDir() {
+		if err := os.Chmod(dir, 0o755); err != nil { // a rename must write to it on some systems
+			return err
+		}
+	}
+	if err := os.Rename(dir, gone); err != nil {
+		return err
+	}
+	return removeAll(gone)
 }

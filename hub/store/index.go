@@ -54,7 +54,7 @@ func (s *Store) update(ctx context.Context, change func(*ocispec.Index)) error {
 	if err != nil {
 		return err
 	}
-	return DiskFull(s.replace(ocispec.ImageIndexFile, text))
+	return s.diskFull(s.replace(ocispec.ImageIndexFile, text))
 }
 
 // Tag gives the manifest d a name, taking it from another manifest that had it. The empty name lists d without one, as signatures are.

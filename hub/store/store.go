@@ -63,10 +63,20 @@ type Store struct {
 	dir    string
 	root   *os.Root
 	shared []string // OCI layouts to read from when dir has not the blob
+	layout bool     // of the user's own, outside zoo's home: errors advise another folder
 }
 
 // Open opens the store in dir and creates it if need be. shared are directories of other stores, which are only read.
 func Open(dir string, shared ...string) (*Store, error) {
+	return open(dir, Store{shared: shared})
+}
+
+// OpenLayout is Open for a folder that the user named to publish in, not a part of zoo's home.
+func OpenLayout(dir string) (*Store, error) {
+	return open(dir, Store{layout: true})
+}
+
+func open(dir string, s Store) (*Store, error) {
 	abs, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, err
@@ -78,12 +88,12 @@ func Open(dir string, shared ...string) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the store cannot be opened: %w", err)
 	}
-	s := &Store{dir: abs, root: root, shared: shared}
+	s.dir, s.root = abs, root
 	if err := s.initialise(); err != nil {
 		root.Close() // nothing was written through it that is not flushed
-		return nil, fmt.Errorf("store %s: %w", abs, diskFull(err))
+		return nil, fmt.Errorf("store %s: %w", abs, s.diskFull(err))
 	}
-	return s, nil
+	return &s, nil
 }
 
 func (s *Store) initialise() error {
@@ -205,7 +215,7 @@ func (s *Store) lock(ctx context.Context, name string, waiting func(), try func(
 	for {
 		ok, err := try(l)
 		if err != nil {
-			return nil, fmt.Errorf("lock %s: %w", l.Path(), s.unwritable(diskFull(err)))
+			return nil, fmt.Errorf("lock %s: %w", l.Path(), s.unwritable(s.diskFull(err)))
 		}
 		if ok {
 			return func() { l.Close() }, nil // closing releases; the file stays
@@ -219,20 +229,25 @@ func (s *Store) lock(ctx context.Context, name string, waiting func(), try func(
 	}
 }
 
-// diskFull adds advice to the error of a full disk.
-func diskFull(err error) error {
-	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, errQuota) {
+// diskFull wraps a write error in ErrDiskFull, with advice, where that is the cause.
+func (s *Store) diskFull(err error) error {
+	if s.layout && isFull(err) {
+		return fmt.Errorf("%w: %w: make room for %s or name a folder on another disk, then run again: what was copied is kept", ErrDiskFull, err, s.dir)
+	}
+	return DiskFull(err)
+}
+
+// DiskFull is what the store of zoo's home makes of a write error: it wraps it in ErrDiskFull, with advice, where that is the cause.
+func DiskFull(err error) error {
+	if isFull(err) {
 		return fmt.Errorf("%w: %w: make room (zoo cache ls; zoo cache prune) or set ZOO_HOME to another disk, then run again: what was downloaded is kept", ErrDiskFull, err)
 	}
 	return err
 }
 
-// DiskFull wraps a write error in ErrDiskFull, with advice, where that is the cause.
-func DiskFull(err error) error {
-	if err == nil || errors.Is(err, ErrDiskFull) {
-		return err
-	}
-	return diskFull(err)
+// isFull says whether an error is of a full disk, and has no advice yet.
+func isFull(err error) bool {
+	return (errors.Is(err, syscall.ENOSPC) || errors.Is(err, errQuota)) && !errors.Is(err, ErrDiskFull)
 }
 
 // replace writes a small file atomically and flushes it.
@@ -271,10 +286,14 @@ func (s *Store) temp() (*os.File, string, error) {
 
 // unwritable adds advice to the error of a store that is read-only or another user's.
 func (s *Store) unwritable(err error) error {
-	if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
+	switch {
+	case !errors.Is(err, fs.ErrPermission) && !errors.Is(err, syscall.EROFS):
+		return err
+	case s.layout:
+		return fmt.Errorf("%s cannot be written: %w: name a folder of yours", s.dir, err)
+	default:
 		return fmt.Errorf("the store %s cannot be written: %w: set ZOO_HOME to a folder of yours", s.dir, err)
 	}
-	return err
 }
 
 // ValidKey says whether s may name a lock or a partial download.

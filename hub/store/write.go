@@ -31,7 +31,7 @@ type Writer struct {
 func (s *Store) Create(limit int64) (*Writer, error) {
 	f, name, err := s.temp()
 	if err != nil {
-		return nil, diskFull(err)
+		return nil, s.diskFull(err)
 	}
 	return &Writer{store: s, file: f, name: name, hash: sha256.New(), limit: limit}, nil
 }
@@ -43,7 +43,7 @@ func (w *Writer) Write(p []byte) (int, error) {
 	n, err := w.file.Write(p)
 	w.hash.Write(p[:n])
 	w.size += int64(n)
-	return n, DiskFull(err)
+	return n, w.store.diskFull(err)
 }
 
 // Publish gives the blob its name and returns its digest and size. If want is not empty and is not the digest, the bytes are
@@ -74,14 +74,14 @@ func (s *Store) publish(f *os.File, name string, d digest.Digest) error {
 		err = f.Chmod(0o444)
 	}
 	if err = errors.Join(err, f.Close()); err != nil {
-		return diskFull(err)
+		return s.diskFull(err)
 	}
 	target := blobPath(d)
 	if info, err := s.root.Lstat(target); err == nil && !info.Mode().IsRegular() {
 		return fmt.Errorf("%s: %w: remove it", path.Join(s.dir, target), ErrSymlink)
 	}
 	if err := rename(s.root, name, target); err != nil {
-		return diskFull(err)
+		return s.diskFull(err)
 	}
 	return syncDir(s.root, blobDir)
 }
@@ -134,7 +134,7 @@ func (s *Store) Partial(key string) (*Partial, error) {
 		return nil, fmt.Errorf("%q cannot name a download", key)
 	}
 	if err := s.root.MkdirAll(path.Join(partialDir, key), 0o755); err != nil {
-		return nil, diskFull(err)
+		return nil, s.diskFull(err)
 	}
 	return &Partial{s, key}, nil
 }
@@ -147,7 +147,7 @@ func (p *Partial) OpenFile(name string) (*os.File, error) {
 		return nil, fmt.Errorf("%s: %w: remove it", path.Join(p.store.dir, p.path(name)), ErrSymlink)
 	}
 	f, err := p.store.root.OpenFile(p.path(name), os.O_RDWR|os.O_CREATE, 0o644)
-	return f, DiskFull(err)
+	return f, p.store.diskFull(err)
 }
 
 // Files maps the names of the download's files to their sizes in bytes.
@@ -190,7 +190,7 @@ func (p *Partial) Discard() error { return p.store.root.RemoveAll(path.Join(part
 
 // Recreate makes the download's directory again after Discard.
 func (p *Partial) Recreate() error {
-	return DiskFull(p.store.root.MkdirAll(path.Join(partialDir, p.key), 0o755))
+	return p.store.diskFull(p.store.root.MkdirAll(path.Join(partialDir, p.key), 0o755))
 }
 
 // PartialSize returns how many bytes of a download are on disk; 0 if there is none.
