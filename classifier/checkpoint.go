@@ -161,11 +161,15 @@ func transform(p registry.Preprocess, channels int) transforms.Preprocess {
 }
 
 func (c *Client) unknown(ctx context.Context, ref string) error {
-	names, err := c.Names(ctx)
+	list, unusable, err := c.list(ctx)
 	if err != nil {
 		return fmt.Errorf("%w %q (and the known ones cannot be listed: %w)", ErrUnknownModel, ref, err)
 	}
-	return fmt.Errorf("%w %q; `zoo list` shows all%s", ErrUnknownModel, ref, ui.DidYouMean(ref, names))
+	err = fmt.Errorf("%w %q; `zoo list` shows all%s", ErrUnknownModel, ref, ui.DidYouMean(ref, names(list)))
+	if unusable != nil {
+		err = fmt.Errorf("%w; %w", err, unusable)
+	}
+	return err
 }
 
 // reference is what a model of the store is asked for by: its name, with its tag where the index means other weights by the name alone.

@@ -14,6 +14,7 @@ package classifier
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -83,6 +84,9 @@ func Open(config Config) (*Client, error) {
 		config.Hub.Embedded = zoo.EmbeddedHub()
 	}
 	h, err := hub.Open(config.Hub)
+	if file := (*fs.PathError)(nil); errors.As(err, &file) && strings.HasPrefix(file.Op, "mkdir") {
+		err = fmt.Errorf("%w: set ZOO_HOME to a folder of yours", err)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -154,11 +158,7 @@ func (c *Client) Names(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	names := make([]string, len(entries))
-	for i, e := range entries {
-		names[i] = e.Name
-	}
-	return names, nil
+	return names(entries), nil
 }
 
 // isFolder reports whether a reference names a folder rather than a model of the store.

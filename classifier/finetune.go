@@ -142,13 +142,17 @@ func (c *Client) trainSpec(ck *Checkpoint, config finetune.Config, folder string
 	if err != nil {
 		return host.TrainSpec{}, err
 	}
-	cache := filepath.Join(c.config.Hub.Home, "cache", "features")
-	for _, dir := range []string{folder, cache} {
+	var write []string // besides the folder
+	if config.CacheFeatures != finetune.Off {
+		config.CacheDir = c.featuresDir()
+		write = append(write, config.CacheDir)
+	}
+	for _, dir := range append(write, folder) {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return host.TrainSpec{}, err
 		}
 	}
-	config.CacheDir, config.Seed = cache, c.config.Seed
+	config.Seed = c.config.Seed
 	job, err := json.Marshal(finetune.Job{Config: config, Preprocess: transform(ck.Card.Preprocess, ck.Card.Input[0])})
 	if err != nil {
 		return host.TrainSpec{}, err
@@ -158,7 +162,7 @@ func (c *Client) trainSpec(ck *Checkpoint, config finetune.Config, folder string
 			Network: ck.Network(), Weights: host.Weights{Path: ck.Path, SHA256: ck.SHA256, NewClassifier: true},
 			Seed: c.config.Seed, Precision: c.config.Precision, Threads: c.config.Threads, Device: c.config.Device,
 		},
-		Config: job, Batch: config.BatchSize, RunDir: folder, Read: read, Write: []string{cache}, Resume: o.Resume,
+		Config: job, Batch: config.BatchSize, RunDir: folder, Read: read, Write: write, Resume: o.Resume,
 	}
 	if o.Scratch {
 		spec.Weights = host.Weights{}

@@ -34,13 +34,11 @@ func (c *Client) absent(ctx context.Context, ref string, err error) error {
 	if bad != nil {
 		return err // an OCI reference
 	}
-	list, failed := c.List(ctx)
+	list, unusable, failed := c.list(ctx)
 	if failed != nil {
 		return err
 	}
-	names := make([]string, len(list))
-	for i, m := range list {
-		names[i] = m.Name
+	for _, m := range list {
 		switch {
 		case m.Name != name:
 		case len(m.Tags) == 0:
@@ -51,10 +49,15 @@ func (c *Client) absent(ctx context.Context, ref string, err error) error {
 			return err
 		}
 	}
-	if s := ui.DidYouMean(ref, names); s != "" {
-		return fmt.Errorf("%w %q; `zoo list` shows all%s", ErrUnknownModel, ref, s)
+	if s := ui.DidYouMean(ref, names(list)); s != "" {
+		err = fmt.Errorf("%w %q; `zoo list` shows all%s", ErrUnknownModel, ref, s)
+	} else {
+		err = fmt.Errorf("%w %q: %w", ErrUnknownModel, ref, err)
 	}
-	return fmt.Errorf("%w %q: %w", ErrUnknownModel, ref, err)
+	if unusable != nil {
+		err = fmt.Errorf("%w; %w", err, unusable)
+	}
+	return err
 }
 
 // ImportOptions say what Import may do.

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/go-modelzoo/zoo/host"
 	"github.com/go-modelzoo/zoo/hub/registry"
 )
 
@@ -27,9 +28,15 @@ type Entry struct {
 
 // List returns every model that can be named, sorted by name.
 func (c *Client) List(ctx context.Context) ([]Entry, error) {
+	entries, _, err := c.list(ctx)
+	return entries, err
+}
+
+// list also says why plugins that may have further models cannot be used.
+func (c *Client) list(ctx context.Context) (entries []Entry, unusable, err error) {
 	index, err := c.Hub.Index(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	byName := map[string]*Entry{}
 	for i := range index.Models {
@@ -50,7 +57,7 @@ func (c *Client) List(ctx context.Context) ([]Entry, error) {
 	}
 	list, err := c.Host.Plugins(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	for _, p := range list {
 		if !p.Used {
@@ -69,7 +76,7 @@ func (c *Client) List(ctx context.Context) ([]Entry, error) {
 	}
 	local, err := c.Hub.Cache()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	for _, l := range local {
 		if l.Partial {
@@ -87,7 +94,7 @@ func (c *Client) List(ctx context.Context) ([]Entry, error) {
 		if e == nil {
 			m, err := c.Hub.Local(ctx, l.Reference)
 			if err != nil {
-				return nil, err
+				return nil, nil, err
 			}
 			k := m.Card
 			e = &Entry{
@@ -101,10 +108,19 @@ func (c *Client) List(ctx context.Context) ([]Entry, error) {
 		}
 		e.State = "local"
 	}
-	entries := make([]Entry, 0, len(byName))
+	entries = make([]Entry, 0, len(byName))
 	for _, e := range byName {
 		entries = append(entries, *e)
 	}
 	slices.SortFunc(entries, func(a, b Entry) int { return strings.Compare(a.Name, b.Name) })
-	return entries, nil
+	return entries, host.Unusable(list), nil
+}
+
+// names are the entries' names, in their order.
+func names(entries []Entry) []string {
+	list := make([]string, len(entries))
+	for i, e := range entries {
+		list[i] = e.Name
+	}
+	return list
 }

@@ -16,6 +16,8 @@ type DivergedError struct {
 	// parameters, at most seven earlier.
 	Parameter string
 	Gradient  float64
+	// Saved says that the run's folder has a checkpoint from before.
+	Saved bool
 }
 
 // Error gives the step, the largest gradient and advice.
@@ -24,8 +26,12 @@ func (e *DivergedError) Error() string {
 	if e.Parameter != "" {
 		gradient = fmt.Sprintf("the largest gradient before was %.3g, of %s", e.Gradient, e.Parameter)
 	}
-	return fmt.Sprintf("the loss is %v at step %d: %s; lower the learning rate (now %g), limit gradients with --clip-norm 1, or add --warmup 1; the last checkpoint is kept",
-		e.Loss, e.Step, gradient, e.LR)
+	kept := "there was no checkpoint yet"
+	if e.Saved {
+		kept = "the last checkpoint is kept"
+	}
+	return fmt.Sprintf("the loss is %v at step %d: %s; lower the learning rate (now %g), limit gradients with --clip-norm 1, or add --warmup 1; %s",
+		e.Loss, e.Step, gradient, e.LR, kept)
 }
 
 // largestGradient is what an error about a diverged loss reports.

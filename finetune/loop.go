@@ -6,6 +6,8 @@ import (
 	"maps"
 	"math"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/go-modelzoo/zoo/engine/train"
@@ -141,7 +143,8 @@ func (r *run) accumulate(ctx context.Context, b *batch, scale float64) error {
 
 // diverged is the error about a loss that is no number.
 func (r *run) diverged(loss float64, step int, lr float64) error {
-	return &DivergedError{Step: step, Loss: loss, LR: lr, Parameter: r.largest.name, Gradient: r.largest.value}
+	_, err := os.Stat(filepath.Join(r.dir, FileLast))
+	return &DivergedError{Step: step, Loss: loss, LR: lr, Parameter: r.largest.name, Gradient: r.largest.value, Saved: err == nil}
 }
 
 // mix applies mixup or cutmix. The generator depends on seed, epoch and batch.

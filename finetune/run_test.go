@@ -203,10 +203,16 @@ func TestDivergedLossStopsWithAdvice(t *testing.T) {
 	c.Data, c.LR, c.Epochs, c.Freeze = images(t), 1e30, 3, []string{"*.running_*"}
 	pool := work.New(1)
 	defer pool.Close()
-	_, err := Run(context.Background(), tinyModel(pool), c, t.TempDir(), nil)
-	var diverged *DivergedError
-	if !errors.As(err, &diverged) || diverged.Step < 2 || diverged.Parameter == "" || !strings.Contains(err.Error(), "lower the learning rate") {
-		t.Errorf("error %v", err)
+	for every, kept := range map[float64]bool{0: false, 1e-9: true} {
+		c.CheckpointSeconds = every
+		_, err := Run(context.Background(), tinyModel(pool), c, t.TempDir(), nil)
+		var diverged *DivergedError
+		if !errors.As(err, &diverged) || diverged.Step < 2 || diverged.Parameter == "" || !strings.Contains(err.Error(), "lower the learning rate") {
+			t.Errorf("error %v", err)
+		}
+		if err != nil && strings.Contains(err.Error(), "checkpoint is kept") != kept {
+			t.Errorf("a checkpoint each %g seconds: %v", every, err)
+		}
 	}
 }
 

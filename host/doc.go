@@ -6,18 +6,18 @@
 // process that does not answer within its deadline is killed. Every such event is one line for the user: which family in
 // which version, what it was doing, what the system said, and the last line of its log.
 //
-// Which binary serves a family: the first folder of Options.Dirs that holds one, the newest version in it; the family linked into the
-// running program only where no folder has one. A binary is called zoo-<family> and lies in a folder itself, or in
+// Which binary serves a family: one of Options.Binaries, else of the first folder of Options.Dirs that holds one, the newest version in it;
+// the family linked into the running program only where there is none. A binary is called zoo-<family> and lies in a folder itself, or in
 // <family>/<version>/ below it, so that versions can stay side by side; Options.Versions chooses among them.
 //
 // What a plugin may do (Options.Isolation): it has no network; it reads the system's libraries, its own file,
-// Options.ReadOnly and what a call names (weights, data); it writes only the run folder of a training. It gets a short list
+// Options.ReadOnly and what a call names (weights, data); it writes only the run folder of a training and, if that caches features, their folder. It gets a short list
 // of environment variables. On Linux this is enforced with Landlock and namespaces before its first instruction; elsewhere,
 // or where the kernel refuses, it runs unconfined and the log says so. Its processes form a group that dies with it, and it
 // dies with the host.
 //
 // Tensors are passed in memory that both processes map (see internal/pluginrpc.Memory), the call itself through gRPC on
-// a Unix socket with mutual TLS. A segment that a plugin may still touch is never used for another call.
+// a Unix socket with mutual TLS, or from the third inference on through a line, where both sides have one (see internal/pluginrpc.Line). A segment that a plugin may still touch is never used for another call.
 //
 // Everything exported is safe for concurrent use unless it says otherwise.
 package host

@@ -60,7 +60,13 @@ func TestCrashIsOneLineWithTheFamilyAndTheLog(t *testing.T) {
 }
 
 func TestKilledTwiceIsGivenUp(t *testing.T) {
-	h := newHost(t, nil)
+	parts := []string{"tiny 1.0.0", "signal: killed"}
+	h := newHost(t, func(o *Options) {
+		if !raceEnabled { // which runs out of memory in its own way
+			o.Memory = 4e9
+			parts = append(parts, "it may use 4 GB", "--plugin-memory")
+		}
+	})
 	s := open(t, h, map[string]string{"fault": "slow"})
 	stop := make(chan struct{})
 	var killer sync.WaitGroup
@@ -96,7 +102,7 @@ func TestKilledTwiceIsGivenUp(t *testing.T) {
 	if !errors.Is(err, ErrCrashed) && !errors.Is(err, ErrStart) {
 		t.Errorf("error %v", err)
 	}
-	oneLine(t, err, "tiny 1.0.0", "signal: killed")
+	oneLine(t, err, parts...)
 }
 
 func TestKilledDuringInferenceIsComputedAgain(t *testing.T) {
@@ -246,6 +252,19 @@ func TestMemoryCeilingIsNamedWithASmallerBatch(t *testing.T) {
 	oneLine(t, err)
 	if want := "tiny 1.0.0 needed more than 512 MB for batch 64; try --batch 16"; err.Error() != want {
 		t.Errorf("error %q, want %q", err, want)
+	}
+}
+
+func TestEndUnderAMemoryLimitNamesTheLimit(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector runs out of memory in its own way")
+	}
+	starting := withPlugins(t, "quitter")
+	h := newHost(t, func(o *Options) { starting(o); o.Memory = 4e9 })
+	_, err := h.Open(t.Context(), Spec{Network: Network{Family: "quitter", Model: "m"}})
+	oneLine(t, err, "exit status 127", "it may use 4 GB", "--plugin-memory")
+	if err := inferFault(t, h, "exit", ""); err == nil || strings.Contains(err.Error(), "4 GB") {
+		t.Errorf("of a plugin that ended by itself: %v", err)
 	}
 }
 

@@ -1,6 +1,7 @@
 package host
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -40,12 +41,14 @@ func (h *Host) Plugins(ctx context.Context) ([]Plugin, error) {
 		families[p.Family] = true
 	}
 	var list []Plugin
+	unserved := map[string]error{}
 	for _, family := range slices.Sorted(maps.Keys(families)) {
 		candidates, err := h.candidates(family)
 		if err != nil {
 			return nil, err
 		}
 		used, err := h.choose(family, candidates)
+		unserved[family] = err
 		for i, p := range candidates {
 			p.Used = err == nil && i == used
 			list = append(list, p)
@@ -57,7 +60,9 @@ func (h *Host) Plugins(ctx context.Context) ([]Plugin, error) {
 		wait.Go(func() {
 			limit <- struct{}{}
 			defer func() { <-limit }()
-			list[i], list[i].Err = h.described(ctx, list[i])
+			p, err := h.described(ctx, list[i])
+			p.Err = cmp.Or(err, unserved[p.Family])
+			list[i] = p
 		})
 	}
 	wait.Wait()
@@ -69,6 +74,30 @@ func (h *Host) Plugins(ctx context.Context) ([]Plugin, error) {
 		return list[i].Family < list[j].Family || list[i].Family == list[j].Family && list[i].Used && !list[j].Used
 	})
 	return list, nil
+}
+
+// Unusable returns why families in a list that Plugins returned have no plugin that can be used, nil if each has one. What models such a family
+// has is not known, so that this belongs to the error about a model that no plugin has.
+func Unusable(list []Plugin) error {
+	why := map[string]error{}
+	for _, p := range slices.Backward(list) { // the most preferred has the last word
+		if p.Err != nil {
+			why[p.Family] = p.Err
+		}
+	}
+	for _, p := range list {
+		if p.Used && p.Err == nil {
+			delete(why, p.Family)
+		}
+	}
+	for _, family := range slices.Sorted(maps.Keys(why)) {
+		more := ""
+		if n := len(why) - 1; n > 0 {
+			more = fmt.Sprintf(" (and %d more: zoo plugin list)", n)
+		}
+		return fmt.Errorf("it may be of a plugin that cannot be used: %w%s", why[family], more)
+	}
+	return nil
 }
 
 // Describe returns the plugin that serves a family.
@@ -86,9 +115,8 @@ func (h *Host) Inspect(ctx context.Context, path string) (Plugin, error) {
 	if _, err := os.Stat(path); err != nil {
 		return Plugin{}, errors.Unwrap(err) // without the path
 	}
-	family := familyOf(filepath.Base(path))
-	p, ok := binary(path, family, "")
-	if family == "" || !ok {
+	p, ok := given(path)
+	if !ok || p.Err != nil {
 		return Plugin{}, errors.New("not a plugin: it must be a file called zoo-FAMILY that can be executed")
 	}
 	return h.described(ctx, p)
@@ -100,20 +128,16 @@ func (h *Host) Model(ctx context.Context, name string) (Plugin, ModelInfo, error
 	if err != nil {
 		return Plugin{}, ModelInfo{}, err
 	}
-	var broken []error
 	for _, p := range list {
-		if !p.Used {
-			continue
-		}
-		if p.Err != nil {
-			broken = append(broken, p.Err)
-		}
-		if m, ok := p.Model(name); ok {
+		if m, ok := p.Model(name); ok && p.Used {
 			return p, m, nil
 		}
 	}
 	err = fmt.Errorf("no plugin has a model %q: %w: zoo plugin list shows what is installed", name, ErrNotFound)
-	return Plugin{}, ModelInfo{}, errors.Join(append([]error{err}, broken...)...)
+	if unusable := Unusable(list); unusable != nil {
+		err = fmt.Errorf("%w; %w", err, unusable)
+	}
+	return Plugin{}, ModelInfo{}, err
 }
 
 // find returns the plugin for a network.
@@ -161,7 +185,12 @@ func (h *Host) candidates(family string) ([]Plugin, error) {
 // choose returns the index of the candidate that serves.
 func (h *Host) choose(family string, candidates []Plugin) (int, error) {
 	want := h.opt.Versions[family]
+	var broken error
 	for i, p := range candidates {
+		if p.Err != nil {
+			broken = cmp.Or(broken, p.Err)
+			continue
+		}
 		if want == "" {
 			return i, nil
 		}
@@ -179,6 +208,9 @@ func (h *Host) choose(family string, candidates []Plugin) (int, error) {
 	if want != "" {
 		return 0, fmt.Errorf("plugin %s %s, which the lock asks for: %w: run zoo plugin install %s@%s", family, want, ErrNotFound, family, want)
 	}
+	if broken != nil {
+		return 0, broken
+	}
 	return 0, fmt.Errorf("plugin of family %q: %w: run zoo plugin install %s, or put zoo-%s into one of %s", family, ErrNotFound,
 		family, family, strings.Join(h.opt.Dirs, ", "))
 }
@@ -186,6 +218,11 @@ func (h *Host) choose(family string, candidates []Plugin) (int, error) {
 // scan lists the binaries of a family, or of all if family is "", in order of preference.
 func (h *Host) scan(family string) ([]Plugin, error) {
 	var list []Plugin
+	for _, path := range h.opt.Binaries {
+		if p, ok := given(path); ok && (family == "" || p.Family == family) {
+			list = append(list, p)
+		}
+	}
 	for _, dir := range h.opt.Dirs {
 		entries, err := os.ReadDir(dir)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -240,17 +277,32 @@ func versions(dir, family string) []Plugin {
 	return out
 }
 
-// binary returns the plugin of a file if it is one that can be executed.
+// given returns the plugin of a file that was named itself, with its folder if that is its own as in versions.
+func given(path string) (Plugin, bool) {
+	family := familyOf(filepath.Base(path))
+	p, ok := binary(path, family, "")
+	dir := filepath.Dir(p.Path)
+	if _, err := semver.StrictNewVersion(filepath.Base(dir)); err == nil && filepath.Base(filepath.Dir(dir)) == family {
+		p.folder = dir
+	}
+	return p, ok && family != ""
+}
+
+// binary returns the plugin of a file, with Err if it cannot be executed.
 func binary(path, family, version string) (Plugin, bool) {
 	info, err := os.Stat(path)
-	if err != nil || !info.Mode().IsRegular() || runtime.GOOS != "windows" && info.Mode()&0o111 == 0 {
+	if err != nil || !info.Mode().IsRegular() {
 		return Plugin{}, false
 	}
 	abs, err := filepath.Abs(path)
 	if err != nil {
 		return Plugin{}, false
 	}
-	return Plugin{Family: family, Version: version, Path: abs}, true
+	p := Plugin{Family: family, Version: version, Path: abs}
+	if runtime.GOOS != "windows" && info.Mode()&0o111 == 0 {
+		p.Err = &Error{Plugin: p.String(), Kind: ErrStart, Message: fmt.Sprintf("plugin %s: %s may not be executed: chmod +x it, or remove it", p, abs)}
+	}
+	return p, true
 }
 
 func binaryName(family string) string {
@@ -274,8 +326,8 @@ func familyOf(name string) string {
 
 // described completes a plugin with what it tells of itself, from the cache or by starting it.
 func (h *Host) described(ctx context.Context, p Plugin) (Plugin, error) {
-	if p.Embedded {
-		return p, nil
+	if p.Embedded || p.Err != nil {
+		return p, p.Err
 	}
 	key, err := cacheKey(p.Path)
 	if err != nil {

@@ -34,6 +34,8 @@ const (
 
 // Options configure a Host. The zero value serves no family.
 type Options struct {
+	// Binaries are plugins, named zoo-FAMILY, that serve before any of Dirs.
+	Binaries []string
 	// Dirs are searched for plugin binaries in this order; ones that do not exist are no error. See DefaultDirs.
 	Dirs []string
 	// Embedded are the families linked into this program, which must call sdk.ServeEmbedded first in main. They serve where

@@ -369,3 +369,62 @@ func TestSessionUsedAfterClose(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 }
+
+func TestModelOfAPluginThatCannotBeUsedSaysWhy(t *testing.T) {
+	notExecutable, noProgram := t.TempDir(), t.TempDir()
+	for path, mode := range map[string]os.FileMode{filepath.Join(notExecutable, "zoo-other"): 0o644, filepath.Join(noProgram, "zoo-other"): 0o755} {
+		if err := os.WriteFile(path, []byte("nothing that runs"), mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for want, change := range map[string]func(*Options){
+		"may not be executed": func(o *Options) { o.Dirs = []string{notExecutable} },
+		"is no program for":   func(o *Options) { o.Dirs = []string{noProgram} },
+		"tiny 7.0.0, which":   func(o *Options) { o.Versions = map[string]string{"tiny": "7.0.0"} },
+		"and 1 more": func(o *Options) {
+			o.Dirs, o.Versions = []string{noProgram}, map[string]string{"tiny": "7.0.0"}
+		},
+	} {
+		_, _, err := newHost(t, change).Model(t.Context(), "net")
+		if !errors.Is(err, ErrNotFound) {
+			t.Errorf("error %v", err)
+		}
+		oneLine(t, err, `no plugin has a model "net"`, "cannot be used", want)
+	}
+	// A family that another plugin serves hides nothing.
+	if err := os.Rename(filepath.Join(notExecutable, "zoo-other"), filepath.Join(notExecutable, "zoo-tiny")); err != nil {
+		t.Fatal(err)
+	}
+	h := newHost(t, func(o *Options) { o.Dirs = []string{notExecutable} })
+	if _, _, err := h.Model(t.Context(), "net"); err == nil || strings.Contains(err.Error(), "cannot be used") {
+		t.Errorf("error %v", err)
+	}
+	if p, _, err := h.Model(t.Context(), "tiny"); err != nil || !p.Embedded {
+		t.Errorf("%v serves, %v", p, err)
+	}
+}
+
+func TestClosingWaitsForALongInference(t *testing.T) {
+	h := newHost(t, nil)
+	s := open(t, h, map[string]string{"fault": "slow"})
+	pr := s.proc
+	h.opt.StartTimeout = 50 * time.Millisecond // less than the inference takes
+	inferred := make(chan error, 1)
+	go func() {
+		_, err := s.Infer(t.Context(), images(1, 0))
+		inferred <- err
+	}()
+	for h.calls.Load() == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	time.Sleep(100 * time.Millisecond) // it is on its way
+	if err := s.Close(); err != nil {
+		t.Errorf("closing: %v", err)
+	}
+	if err := <-inferred; err != nil {
+		t.Errorf("the inference: %v", err)
+	}
+	if !pr.alive() {
+		t.Error("closing a session cost the others their process")
+	}
+}

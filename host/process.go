@@ -442,10 +442,21 @@ func (p *process) crash(t task, err error) error {
 	why := "it ended"
 	if reason, _ := p.child.verdict(); reason != "" {
 		why = reason
-	} else if p.child.state != nil {
-		why = p.child.state.String()
+	} else if state := p.child.state; state != nil {
+		why = state.String()
+		if !state.Exited() { // by a signal
+			why += p.limited()
+		}
 	}
 	return p.fault(ErrCrashed, t, fmt.Sprintf("crashed while %s (%s)", t.doing, why), err)
+}
+
+// limited says that the process had a limit of memory, "" if it had none: one that ran into it can die in any way.
+func (p *process) limited() string {
+	if p.host.opt.Memory == 0 {
+		return ""
+	}
+	return fmt.Sprintf("; it may use %s: if that is too little, raise --plugin-memory", bytesText(p.host.opt.Memory))
 }
 
 func (p *process) outOfMemory(t task, err error) error {
@@ -506,7 +517,7 @@ func (p *process) startFault(err error) error {
 			if outOfMemory(p.ring.last()) {
 				return p.outOfMemory(t, err)
 			}
-			return p.fault(ErrStart, t, fmt.Sprintf("ended while starting (%s)", p.child.state), err)
+			return p.fault(ErrStart, t, fmt.Sprintf("ended while starting (%s%s)", p.child.state, p.limited()), err)
 		case <-time.After(drain):
 		}
 	}

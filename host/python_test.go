@@ -85,3 +85,12 @@ func TestPluginInPythonServesTheSameContract(t *testing.T) {
 	_, err = h.Open(t.Context(), Spec{Network: Network{Family: "mean", Model: "mode"}})
 	oneLine(t, err, `family mean has no model "mode"`)
 }
+
+func TestBinaryThatIsNamedServesWithItsFolder(t *testing.T) {
+	var o Options
+	pythonPlugin(t)(&o)
+	h := newHost(t, func(given *Options) { given.Binaries = []string{filepath.Join(o.Dirs[0], "mean", "0.1.0", "zoo-mean")} })
+	if p, _, err := h.Model(t.Context(), "mean"); err != nil || p.Version != "0.1.0" {
+		t.Errorf("%v serves, %v", p, err)
+	}
+}

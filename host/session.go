@@ -262,7 +262,8 @@ func (s *Session) outputShapes(outputs []*zoov1.Output, classes int) ([]graph.Sh
 	return shapes, nil
 }
 
-// Close frees the session in its process. It does not wait for an opening that is under way; what comes of that is freed, too.
+// Close frees the session in its process. It waits for an inference that the plugin still computes, also one that nobody waits for any more, but
+// not for an opening that is under way; what comes of that is freed, too.
 func (s *Session) Close() error {
 	if s.closed.Swap(true) {
 		return nil
@@ -291,7 +292,8 @@ func (s *Session) free() error {
 		return nil
 	}
 	defer s.proc.release()
-	err := s.proc.callFor(context.Background(), task{doing: "closing " + s.spec.Model}, s.host.opt.StartTimeout, func(ctx context.Context) error {
+	// The plugin first ends what it computes for the session, which may take as long as a call may.
+	err := s.proc.call(context.Background(), task{doing: "closing " + s.spec.Model}, func(ctx context.Context) error {
 		_, err := s.proc.family.Close(ctx, &zoov1.CloseRequest{Session: s.id})
 		return err
 	})

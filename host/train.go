@@ -179,7 +179,7 @@ func (p *process) watchTraining(ctx, streamCtx context.Context, stream zoov1.Eng
 				return nil
 			case <-time.After(grace):
 				p.kill("it did not stop when asked to")
-				return p.fault(ErrTimeout, t, fmt.Sprintf("did not stop within %v and was ended while %s: the last checkpoint is kept", grace, t.doing), nil)
+				return p.fault(ErrTimeout, t, fmt.Sprintf("did not stop within %v and was ended while %s: checkpoints that it saved are kept", grace, t.doing), nil)
 			}
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -52,4 +53,21 @@ func TestSmallFilesThatDoNotEndAreNotReadToTheEnd(t *testing.T) {
 	home = t.TempDir()
 	t.Setenv("ZOO_CA_FILE", large)
 	refused(t, home, exitFailure, []string{large, "large"}, "pull", "resnet18")
+}
+
+func TestConfigurationThatGoesOnBehindItsObjectRefused(t *testing.T) {
+	home := t.TempDir()
+	if err := os.WriteFile(filepath.Join(home, "config.json"), []byte(`{} {"require_licenses": ["MIT"]}`), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	refused(t, home, exitFailure, []string{"config.json", "behind the object"}, "list")
+}
+
+func TestHomeThatCannotBeMadeSaysWhatToDo(t *testing.T) {
+	file := write(t, "store", nil)
+	for _, home := range []string{file, filepath.Join(file, "below"), filepath.Dir(file)} {
+		if o := zoo(t, home, nil, "list"); o.code != exitFailure || !strings.Contains(o.stderr, "set ZOO_HOME to a folder of yours") {
+			t.Errorf("%s: exit %d, %s", home, o.code, o.stderr)
+		}
+	}
 }

@@ -86,6 +86,8 @@ func newCacheRemove(a *app) *cobra.Command {
 		Short:   "Remove models, downloads or cached features, as cache ls names them",
 		Example: `  zoo cache rm resnet50 ants-bees:local`,
 		Args:    cobra.MinimumNArgs(1),
+
+		ValidArgsFunction: a.stored,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := a.open()
 			if err != nil {

@@ -552,10 +552,14 @@ func TestShellCompletesModelsAndWords(t *testing.T) {
 		"highest\n":    {"eval", "--precision", ""},
 		"onnx\n":       {"export", "mine", "--format", ""},
 		"mnasnet0_5\n": {"info", "mnas"},
+		"mine:local\n": {"cache", "rm", "mi"},
 	} {
 		if text := must(t, home, append([]string{"__complete"}, args...)...); !strings.Contains("\n"+text, "\n"+want) {
 			t.Errorf("%v completes to %q, without %q", args, text, want)
 		}
+	}
+	if text := must(t, home, "__complete", "cache", "rm", "mnas"); !strings.HasPrefix(text, ":") {
+		t.Errorf("cache rm completes to what the store has not: %q", text)
 	}
 }
 

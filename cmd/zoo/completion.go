@@ -4,6 +4,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/go-modelzoo/zoo/classifier"
 )
 
 // flagValues are the flags that take one of a few words.
@@ -25,7 +27,7 @@ func (a *app) complete(cmd *cobra.Command) {
 	}
 	_, args, _ := strings.Cut(cmd.Use, " ")
 	word, _, _ := strings.Cut(args, " ")
-	if word = strings.Trim(word, "[]"); strings.HasPrefix(word, "MODEL") {
+	if word = strings.Trim(word, "[]"); strings.HasPrefix(word, "MODEL") && cmd.ValidArgsFunction == nil {
 		several := strings.HasSuffix(word, "...")
 		cmd.ValidArgsFunction = func(cmd *cobra.Command, args []string, begun string) ([]cobra.Completion, cobra.ShellCompDirective) {
 			if len(args) > 0 && !several {
@@ -39,13 +41,36 @@ func (a *app) complete(cmd *cobra.Command) {
 	}
 }
 
-// models lists those that begin with a text. What fails shows nothing: the command itself will say it.
-func (a *app) models(cmd *cobra.Command, begun string) (names []cobra.Completion) {
+// models lists those that begin with a text.
+func (a *app) models(cmd *cobra.Command, begun string) []cobra.Completion {
+	return a.begunBy(begun, func(c *classifier.Client) ([]string, error) { return c.Names(cmd.Context()) })
+}
+
+// stored lists what `zoo cache rm` can remove.
+func (a *app) stored(_ *cobra.Command, _ []string, begun string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	return a.begunBy(begun, func(c *classifier.Client) (references []string, err error) {
+		entries, err := c.Hub.Cache()
+		if err != nil {
+			return nil, err
+		}
+		features, err := c.CachedFeatures()
+		for _, e := range entries {
+			references = append(references, e.Reference)
+		}
+		for _, f := range features {
+			references = append(references, f.Reference)
+		}
+		return references, err
+	}), cobra.ShellCompDirectiveNoFileComp
+}
+
+// begunBy are the names of a list that begin with a text. What fails shows nothing: the command itself will say it.
+func (a *app) begunBy(begun string, list func(*classifier.Client) ([]string, error)) (names []cobra.Completion) {
 	c, err := a.open()
 	if err != nil {
 		return nil
 	}
-	all, err := c.Names(cmd.Context())
+	all, err := list(c)
 	if closed := a.close(); err != nil || closed != nil {
 		return nil
 	}

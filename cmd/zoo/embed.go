@@ -26,6 +26,9 @@ func newEmbed(a *app) *cobra.Command {
 			if filepath.Ext(out) != ".npy" {
 				return usagef("--out %s: the file must end in .npy", out)
 			}
+			if err := stdinOnce(args[1:]); err != nil {
+				return err
+			}
 			items, err := imageItems(cmd.Context(), args[1:], cmd.InOrStdin())
 			if err != nil {
 				return err

@@ -73,6 +73,9 @@ func TestWhatIsMissingIsNamed(t *testing.T) {
 		{[]string{`"b" is one word too many`, "zoo summary MODEL"}, []string{"summary", "a", "b"}},
 		{[]string{"--as and --model", "zoo import FILE"}, []string{"import", "x.pth"}},
 		{[]string{"--to", "zoo push"}, []string{"push", "x"}},
+		{[]string{"- is given twice"}, []string{"predict", "-", "-"}},
+		{[]string{"- is given twice"}, []string{"predict", "resnet20", "-", "x.png", "-"}},
+		{[]string{"- is given twice"}, []string{"embed", "resnet20", "-", "-", "--out", "x.npy"}},
 		{[]string{"--key is empty"}, []string{"registry", "sign", "registry.json", "--key", ""}},
 	} {
 		refused(t, home, exitUsage, c.words, c.args...)

@@ -64,6 +64,16 @@ func TestKeysInJSONAreOfOneForm(t *testing.T) {
 	}
 }
 
+func TestWeightsThatAreNotThereAreLeftOut(t *testing.T) {
+	home := t.TempDir()
+	if out := must(t, home, "info", "resnet18", "-o", "json"); strings.Contains(out, `"weights"`) {
+		t.Errorf("of a model that is not here: %s", out)
+	}
+	if out := must(t, home, "info", "lenet5", "-o", "json"); strings.Contains(out, `""`) {
+		t.Errorf("of an architecture: %s", out)
+	}
+}
+
 func TestUnknownAccuracyIsNotZero(t *testing.T) {
 	out := must(t, t.TempDir(), "compare", "lenet5", "resnet18", "-o", "json")
 	if strings.Count(out, `"top1"`) != 1 || strings.Contains(out, `"top1":0`) {

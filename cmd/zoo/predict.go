@@ -8,6 +8,7 @@ import (
 	"iter"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -42,6 +43,9 @@ The model may be left out: then the one inside the program is used (resnet20, wh
 			}
 			if batch < 1 {
 				return usagef("--batch %d: at least 1 image runs", batch)
+			}
+			if err := stdinOnce(args); err != nil {
+				return err
 			}
 			c, err := a.open()
 			if err != nil {
@@ -138,6 +142,14 @@ func values(items []classifier.Item) iter.Seq[classifier.Item] {
 			}
 		}
 	}
+}
+
+// stdinOnce refuses arguments that name standard input twice: two readers would take parts of one image each.
+func stdinOnce(args []string) error {
+	if i := slices.Index(args, "-"); i >= 0 && slices.Contains(args[i+1:], "-") {
+		return usagef("- is given twice: standard input holds one image, so name it once")
+	}
+	return nil
 }
 
 // imageItems lists the images that paths name: files as they are, folders with all image files below them, "-" standard input.

@@ -30,7 +30,8 @@ func Run(ctx context.Context, binary string, options host.Options, report func(C
 	if err != nil {
 		return err
 	}
-	options.Dirs, options.Embedded, options.CacheDir = []string{filepath.Dir(path)}, nil, ""
+	// Not its folder: another version there might be preferred to it.
+	options.Binaries, options.Dirs, options.Embedded, options.CacheDir = []string{path}, nil, nil, ""
 	h, err := host.New(options)
 	if err != nil {
 		return err

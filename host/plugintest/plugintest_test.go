@@ -2,6 +2,7 @@ package plugintest_test
 
 import (
 	"context"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
@@ -21,6 +22,13 @@ func TestBinariesOfFamiliesConform(t *testing.T) {
 		cmd := exec.Command("go", "build", "-o", binary, "../../plugins/"+family+"/cmd/zoo-"+family)
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Fatalf("%v\n%s", err, out)
+		}
+		// A version that the folder prefers is not what was named.
+		if err := os.MkdirAll(filepath.Join(filepath.Dir(binary), family, "99.0.0"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(filepath.Dir(binary), family, "99.0.0", "zoo-"+family), []byte("no program"), 0o755); err != nil {
+			t.Fatal(err)
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 		defer cancel()
