@@ -98,24 +98,25 @@ func Open(config Config) (*Client, error) {
 	if err != nil {
 		return nil, errors.Join(err, h.Close())
 	}
-	p, err := host.New(host.Options{
-		Dirs:         host.DefaultDirs(config.Hub.Home, config.PluginDirs...),
-		Embedded:     plugins.All(),
-		ReadOnly:     append([]string{config.Hub.Home}, config.Hub.SharedStores...),
-		CacheDir:     filepath.Join(config.Hub.Home, "cache", "plugins"),
-		Logger:       config.Logger,
-		StartTimeout: config.StartTimeout,
-		CallTimeout:  config.CallTimeout,
-		IdleAfter:    config.IdleAfter,
-		Memory:       config.PluginMemory,
-		Isolation:    config.Isolation,
-		Digest:       digests,
-		Versions:     versions,
-	})
+	o := config.HostOptions()
+	o.Dirs = host.DefaultDirs(config.Hub.Home, config.PluginDirs...)
+	o.Embedded = plugins.All()
+	o.ReadOnly = append([]string{config.Hub.Home}, config.Hub.SharedStores...)
+	o.CacheDir = filepath.Join(config.Hub.Home, "cache", "plugins")
+	o.Digest, o.Versions = digests, versions
+	p, err := host.New(o)
 	if err != nil {
 		return nil, errors.Join(err, h.Close())
 	}
 	return &Client{Hub: h, Host: p, config: config}, nil
+}
+
+// HostOptions are the settings that concern how plugin processes run, not which there are.
+func (c *Config) HostOptions() host.Options {
+	return host.Options{
+		Logger: c.Logger, StartTimeout: c.StartTimeout, CallTimeout: c.CallTimeout, IdleAfter: c.IdleAfter, Memory: c.PluginMemory,
+		Isolation: c.Isolation,
+	}
 }
 
 // asConfigured sets the user's home, and what is not set of what its config.json, the environment and the nearest lock file say, as the

@@ -76,7 +76,7 @@ func (c *Client) Open(ctx context.Context, ck *Checkpoint, o LoadOptions) (*Mode
 	}
 	m := &Model{Checkpoint: *ck, Labels: Labels(&ck.Card), client: c, session: s, taps: taps, batch: cmp.Or(o.Batch, streamBatch)}
 	if len(outputs) > 0 {
-		m.logits = slices.Index(outputs, "logits")
+		m.logits = slices.Index(outputs, graph.LogitsOutput)
 	}
 	return m, nil
 }

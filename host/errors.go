@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 	"unicode"
+
+	"github.com/go-modelzoo/zoo/internal/pluginrpc"
 )
 
 // What can go wrong with a plugin, for errors.Is.
@@ -119,4 +121,10 @@ func bytesText(n int64) string {
 		}
 	}
 	return fmt.Sprintf("%d bytes", n)
+}
+
+// unsupported says that the plugin's protocol lacks something.
+func (p *process) unsupported(what string) error {
+	return &Error{Plugin: p.plugin.String(), Doing: what, Kind: ErrUnsupported, Message: fmt.Sprintf(
+		"%s cannot %s: it speaks plugin protocol %d and that needs %d: zoo plugin install %s", p.plugin, what, p.plugin.Protocol, pluginrpc.ProtocolEngine, p.plugin.Family)}
 }

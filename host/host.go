@@ -125,12 +125,7 @@ func setDefault(d *time.Duration, value time.Duration) {
 }
 
 // Close ends every plugin process, gently where it answers, and waits for it. Calls in flight fail. Closing twice is harmless.
-func (h *Host) Close() error { return h.end(false) }
-
-// Kill ends every plugin process at once: the second Ctrl-C.
-func (h *Host) Kill() { _ = h.end(true) }
-
-func (h *Host) end(now bool) error {
+func (h *Host) Close() error {
 	h.mu.Lock()
 	h.closed = true
 	pools := make([]*pool, 0, len(h.pools))
@@ -142,7 +137,7 @@ func (h *Host) end(now bool) error {
 	var all sync.WaitGroup
 	for _, p := range pools {
 		for _, pr := range p.take() {
-			all.Go(func() { pr.stop(now) })
+			all.Go(func() { pr.stop(false) })
 		}
 	}
 	all.Wait()

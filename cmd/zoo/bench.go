@@ -98,7 +98,7 @@ func (a *app) bench(cmd *cobra.Command, c *classifier.Client, ck *classifier.Che
 	}
 	steps := make([]stepResult, len(rows))
 	for i, p := range rows {
-		steps[i] = stepResult{Name: p.Name, Operator: p.Op, Kernel: p.Kernel, Milliseconds: 1000 * p.Duration.Seconds(), MACs: p.MACs, Bytes: p.Bytes}
+		steps[i] = stepResult{Name: p.Name, Operator: p.Op, Kernel: p.Kernel, Milliseconds: 1000 * p.Duration.Seconds(), MACs: p.MACs}
 	}
 	return a.Print(struct {
 		classifier.Measurement
@@ -113,7 +113,6 @@ type stepResult struct {
 	Kernel       string  `json:"kernel"`
 	Milliseconds float64 `json:"ms"`
 	MACs         int64   `json:"macs"`
-	Bytes        int64   `json:"bytes,omitempty"` // read and written, where known
 }
 
 func printProfile(w io.Writer, r classifier.Measurement, rows []host.ProfileRow) error {

@@ -138,7 +138,7 @@ func (a *app) noteServing(ctx context.Context, p hubplugins.Installed) (err erro
 func newPluginRemove(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "remove NAME[@VERSION]",
-		Short: "Remove an installed plugin; the one in zoo itself, if any, then runs",
+		Short: "Remove an installed plugin; another installed version, or the one in zoo itself, then runs",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := a.open()

@@ -8,7 +8,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/go-modelzoo/zoo/host"
 	"github.com/go-modelzoo/zoo/host/plugintest"
 	"github.com/go-modelzoo/zoo/internal/scaffold"
 )
@@ -83,7 +82,11 @@ func newPluginTest(a *app) *cobra.Command {
 			}
 			var results []result
 			failed := 0
-			err := plugintest.Run(cmd.Context(), args[0], host.Options{Logger: a.logger()}, func(c plugintest.Check) {
+			c, err := a.config()
+			if err != nil {
+				return err
+			}
+			err = plugintest.Run(cmd.Context(), args[0], c.HostOptions(), func(c plugintest.Check) {
 				r := result{c.Model, c.Name, ""}
 				if c.Err != nil {
 					failed++

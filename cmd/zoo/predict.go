@@ -168,10 +168,13 @@ func imageItems(ctx context.Context, paths []string, stdin io.Reader) ([]classif
 			items = append(items, classifier.Item{Name: p})
 			continue
 		}
-		images, err := imagesBelow(p, map[string]bool{})
+		images, _, err := dataset.Images(p)
 		if err != nil {
 			return nil, err
 		}
+		images = slices.DeleteFunc(images, func(path string) bool { // as macOS has them beside each photo on another system's disk
+			return strings.HasPrefix(filepath.Base(path), ".")
+		})
 		if len(images) == 0 {
 			return nil, fmt.Errorf("folder %s holds no image file (.jpg, .png, .webp, …)", p)
 		}
@@ -180,37 +183,6 @@ func imageItems(ctx context.Context, paths []string, stdin io.Reader) ([]classif
 		}
 	}
 	return items, nil
-}
-
-// imagesBelow lists the image files in a folder and its subfolders. Links to folders are followed, as in training; no folder is entered twice, so
-// that a loop ends.
-func imagesBelow(dir string, seen map[string]bool) (paths []string, err error) {
-	real, err := filepath.EvalSymlinks(dir)
-	if err != nil || seen[real] {
-		return nil, err
-	}
-	seen[real] = true
-	entries, err := os.ReadDir(dir) // sorted by name
-	if err != nil {
-		return nil, err
-	}
-	for _, e := range entries {
-		path, kind := filepath.Join(dir, e.Name()), e.Type()
-		if info, err := os.Stat(path); err == nil { // a broken link is left to the reader of the file
-			kind = info.Mode().Type()
-		}
-		switch {
-		case kind.IsDir():
-			below, err := imagesBelow(path, seen)
-			if err != nil {
-				return nil, err
-			}
-			paths = append(paths, below...)
-		case kind&^fs.ModeSymlink == 0 && dataset.IsImage(e.Name()) && !strings.HasPrefix(e.Name(), "."): // a pipe would be waited for
-			paths = append(paths, path)
-		}
-	}
-	return paths, nil
 }
 
 // until reads from in until ctx ends, also where in waits for someone to type or to send.

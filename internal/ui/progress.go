@@ -1,7 +1,6 @@
 package ui
 
 import (
-	"io"
 	"time"
 
 	"github.com/vbauerster/mpb/v8"
@@ -74,12 +73,4 @@ func (m *Meter) Done() {
 		return
 	}
 	m.bar.SetTotal(-1, true)
-}
-
-// Reader counts what is read from r.
-func (m *Meter) Reader(r io.Reader) io.Reader {
-	if m == nil || m.bar == nil {
-		return r
-	}
-	return m.bar.ProxyReader(r)
 }

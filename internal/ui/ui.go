@@ -1,5 +1,5 @@
 // Package ui is how the command line speaks: tables or JSON on standard output, one-line errors and progress bars on
-// standard error. Bars and colours appear only on terminals, and colours not when NO_COLOR is set.
+// standard error. Bars appear only on terminals; nothing is coloured.
 //
 // A Console is used by one command at a time; Progress bars may be advanced from several goroutines.
 package ui
@@ -53,11 +53,6 @@ type Console struct {
 func Terminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
 	return ok && (isatty.IsTerminal(f.Fd()) || isatty.IsCygwinTerminal(f.Fd()))
-}
-
-// Color reports whether to colour what goes to w (https://no-color.org).
-func Color(w io.Writer) bool {
-	return os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" && Terminal(w)
 }
 
 // JSON prints v on one line when the format is JSON and reports whether it did.

@@ -83,55 +83,68 @@ func ImageFolder(dir string) (*Dataset, error) {
 
 // addFolder adds the images in root and the folders below it.
 func (d *Dataset) addFolder(root string, label int) error {
-	// Links to folders are followed, each folder being entered once, so that a loop ends.
-	seen := map[string]bool{}
-	var folders []string
-	var walk func(dir string) error
-	walk = func(dir string) error {
-		real, err := filepath.EvalSymlinks(dir)
-		if err != nil {
-			return fmt.Errorf("data folder: %w", err)
-		}
-		if seen[real] {
-			return nil
-		}
-		seen[real] = true
-		folders = append(folders, dir)
-		entries, err := os.ReadDir(dir)
-		if err != nil {
-			return fmt.Errorf("data folder: %w", err)
-		}
-		for _, e := range entries {
-			path := filepath.Join(dir, e.Name())
-			if isFolder(path, e) {
-				if err := walk(path); err != nil {
-					return err
-				}
-			}
-		}
-		return nil
+	images, others, err := Images(root)
+	if err != nil {
+		return fmt.Errorf("data folder: %w", err)
 	}
-	if err := walk(root); err != nil {
-		return err
+	for _, path := range images {
+		d.Samples = append(d.Samples, Sample{path, label})
+	}
+	d.Ignored = append(d.Ignored, others...)
+	return nil
+}
+
+// Images lists the image files (IsImage) in dir and the folders below it, in order of folder, then name, as torchvision does, and apart from them
+// the other files. Links to folders are followed, each folder being entered once, so that a loop ends.
+func Images(dir string) (images, others []string, err error) {
+	folders, err := foldersBelow(dir, map[string]bool{})
+	if err != nil {
+		return nil, nil, err
 	}
 	slices.Sort(folders)
-	for _, dir := range folders {
-		entries, err := os.ReadDir(dir) // sorted by name
+	for _, folder := range folders {
+		entries, err := os.ReadDir(folder) // sorted by name
 		if err != nil {
-			return fmt.Errorf("data folder: %w", err)
+			return nil, nil, err
 		}
 		for _, e := range entries {
-			path := filepath.Join(dir, e.Name())
+			path := filepath.Join(folder, e.Name())
 			switch {
 			case isFolder(path, e):
-			case IsImage(path) && e.Type()&^os.ModeSymlink == 0: // a pipe would be waited for
-				d.Samples = append(d.Samples, Sample{path, label})
+			case IsImage(path) && isFile(path, e):
+				images = append(images, path)
 			default:
-				d.Ignored = append(d.Ignored, path)
+				others = append(others, path)
 			}
 		}
 	}
-	return nil
+	return images, others, nil
+}
+
+// foldersBelow lists dir and the folders below it, but those that were seen.
+func foldersBelow(dir string, seen map[string]bool) ([]string, error) {
+	real, err := filepath.EvalSymlinks(dir)
+	if err != nil || seen[real] {
+		return nil, err
+	}
+	seen[real] = true
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	folders := []string{dir}
+	for _, e := range entries {
+		path := filepath.Join(dir, e.Name())
+		if !isFolder(path, e) {
+			continue
+		}
+		below, err := foldersBelow(path, seen)
+		if err != nil {
+			return nil, err
+		}
+		folders = append(folders, below...)
+	}
+	return folders, nil
 }
 
 func isFolder(path string, e os.DirEntry) bool {
@@ -139,7 +152,16 @@ func isFolder(path string, e os.DirEntry) bool {
 		return e.IsDir()
 	}
 	info, err := os.Stat(path)
-	return err == nil && info.IsDir() // a broken link is left to the reader of the file
+	return err == nil && info.IsDir()
+}
+
+// isFile says whether a path can be read without waiting for anybody. A broken link is left to the reader of the file.
+func isFile(path string, e os.DirEntry) bool {
+	if e.Type()&os.ModeSymlink == 0 {
+		return e.Type().IsRegular()
+	}
+	info, err := os.Stat(path)
+	return err != nil || info.Mode().IsRegular()
 }
 
 // TrainVal reads dir/train and dir/val (or dir/valid, dir/validation, dir/test) as two ImageFolders. The classes of the second

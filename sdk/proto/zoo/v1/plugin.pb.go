@@ -21,7 +21,7 @@
 //  8. Standard input is a pipe on which nothing ever comes. Its end means that zoo is gone: exit, with your child processes.
 //
 // The process runs in its own session of isolation: no network, a file system of which it can read the system's
-// libraries, its own folder, the weights and data named in the calls, and write only the socket folder and run folders.
+// libraries, its own folder, the weights and data named in the calls, and write only the socket folder, run folders and the cache of features.
 //
 // # Versions
 //
@@ -2390,15 +2390,13 @@ func (x *InferStreamRequest_Header) GetShape() *Shape {
 
 type ProfileResponse_Row struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The node, or the last of several fused ones.
+	// The node, or the first of several that were fused.
 	Name     string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Operator string `protobuf:"bytes,2,opt,name=operator,proto3" json:"operator,omitempty"`
-	// What runs, such as "conv 3x3 amx high".
-	Kernel      string `protobuf:"bytes,3,opt,name=kernel,proto3" json:"kernel,omitempty"`
-	Nanoseconds int64  `protobuf:"varint,4,opt,name=nanoseconds,proto3" json:"nanoseconds,omitempty"`
-	Macs        int64  `protobuf:"varint,5,opt,name=macs,proto3" json:"macs,omitempty"`
-	// Bytes read and written.
-	Bytes         int64 `protobuf:"varint,6,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	// What runs, such as "conv 3x3 high".
+	Kernel        string `protobuf:"bytes,3,opt,name=kernel,proto3" json:"kernel,omitempty"`
+	Nanoseconds   int64  `protobuf:"varint,4,opt,name=nanoseconds,proto3" json:"nanoseconds,omitempty"`
+	Macs          int64  `protobuf:"varint,5,opt,name=macs,proto3" json:"macs,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2468,13 +2466,6 @@ func (x *ProfileResponse_Row) GetMacs() int64 {
 	return 0
 }
 
-func (x *ProfileResponse_Row) GetBytes() int64 {
-	if x != nil {
-		return x.Bytes
-	}
-	return 0
-}
-
 type TrainRequest_Start struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Network *Network               `protobuf:"bytes,1,opt,name=network,proto3" json:"network,omitempty"`
@@ -2483,7 +2474,7 @@ type TrainRequest_Start struct {
 	Compute *Compute               `protobuf:"bytes,4,opt,name=compute,proto3" json:"compute,omitempty"`
 	// What to do, as documented for `zoo finetune`.
 	ConfigJson []byte `protobuf:"bytes,5,opt,name=config_json,json=configJson,proto3" json:"config_json,omitempty"`
-	// Absolute path of the only folder that the plugin may write: checkpoints, report.
+	// Absolute path of the folder for checkpoints and report. Besides it the plugin may write only the cache that config_json names, if any.
 	RunDir string `protobuf:"bytes,6,opt,name=run_dir,json=runDir,proto3" json:"run_dir,omitempty"`
 	// Continue from the newest checkpoint in run_dir, if there is one.
 	Resume        bool `protobuf:"varint,7,opt,name=resume,proto3" json:"resume,omitempty"`
@@ -2796,16 +2787,15 @@ const file_zoo_v1_plugin_proto_rawDesc = "" +
 	"\x0eProfileRequest\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x04R\asession\x12\x16\n" +
 	"\x06images\x18\x02 \x01(\x05R\x06images\x12#\n" +
-	"\x05shape\x18\x03 \x01(\v2\r.zoo.v1.ShapeR\x05shape\"\xde\x01\n" +
+	"\x05shape\x18\x03 \x01(\v2\r.zoo.v1.ShapeR\x05shape\"\xce\x01\n" +
 	"\x0fProfileResponse\x12/\n" +
-	"\x04rows\x18\x01 \x03(\v2\x1b.zoo.v1.ProfileResponse.RowR\x04rows\x1a\x99\x01\n" +
+	"\x04rows\x18\x01 \x03(\v2\x1b.zoo.v1.ProfileResponse.RowR\x04rows\x1a\x89\x01\n" +
 	"\x03Row\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
 	"\boperator\x18\x02 \x01(\tR\boperator\x12\x16\n" +
 	"\x06kernel\x18\x03 \x01(\tR\x06kernel\x12 \n" +
 	"\vnanoseconds\x18\x04 \x01(\x03R\vnanoseconds\x12\x12\n" +
-	"\x04macs\x18\x05 \x01(\x03R\x04macs\x12\x14\n" +
-	"\x05bytes\x18\x06 \x01(\x03R\x05bytes\"\xf4\x02\n" +
+	"\x04macs\x18\x05 \x01(\x03R\x04macsJ\x04\b\x06\x10\a\"\xf4\x02\n" +
 	"\fTrainRequest\x122\n" +
 	"\x05start\x18\x01 \x01(\v2\x1a.zoo.v1.TrainRequest.StartH\x00R\x05start\x12/\n" +
 	"\x04stop\x18\x02 \x01(\v2\x19.zoo.v1.TrainRequest.StopH\x00R\x04stop\x1a\xee\x01\n" +

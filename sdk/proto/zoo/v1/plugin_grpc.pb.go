@@ -21,7 +21,7 @@
 //  8. Standard input is a pipe on which nothing ever comes. Its end means that zoo is gone: exit, with your child processes.
 //
 // The process runs in its own session of isolation: no network, a file system of which it can read the system's
-// libraries, its own folder, the weights and data named in the calls, and write only the socket folder and run folders.
+// libraries, its own folder, the weights and data named in the calls, and write only the socket folder, run folders and the cache of features.
 //
 // # Versions
 //
