@@ -304,7 +304,7 @@ func (b *Builder) MaxPool(x *Node, p Pool) *Node {
 // AvgPool adds an average pooling.
 func (b *Builder) AvgPool(x *Node, p Pool) *Node {
 	if p.Dilation.or(1) != Square(1) {
-		b.Errorf("graph: average pooling below %s has no dilation", b.scope)
+		b.Errorf("graph: average pooling of %s has no dilation", x.Name)
 	}
 	return b.function(AvgPool{p.window(), p.Ceil, !p.ExcludePad}, x)
 }

@@ -28,7 +28,7 @@ func (g *Graph) NamedOutput(name string) (*Node, Shape, error) {
 	if t, ok := g.Tap(name); ok {
 		return t.Node, t.Node.Shape, nil
 	}
-	known := []string{LogitsOutput, EmbeddingOutput, FeaturesOutput}
+	known := []string{LogitsOutput, FeaturesOutput, EmbeddingOutput}
 	for _, t := range g.Taps {
 		known = append(known, t.Name)
 	}

@@ -235,11 +235,19 @@ func (o *op) rowwise() bool {
 	}
 	switch o.kind {
 	case kConv:
-		return !o.covers()
-	case kDepthwise, kAffine, kScale, kAdd, kActivation, kLayerNorm, kInterleave, kMaxPool, kAvgPool:
+		return !o.covers() && o.meets()
+	case kDepthwise:
+		return o.meets()
+	case kAffine, kScale, kAdd, kActivation, kLayerNorm, kInterleave, kMaxPool, kAvgPool:
 		return true
 	}
 	return false
+}
+
+// meets reports whether every window of the convolution meets the map: one that lies in the padding alone (a padding as large as the kernel)
+// reads rows that no band holds.
+func (o *op) meets() bool {
+	return o.under(span{0, 1}).to > 0 && o.under(span{o.out.shape.H - 1, o.out.shape.H}).from < o.in[0].shape.H
 }
 
 // beside returns the rows of the op's other operands that rows s of its result are computed from: the same ones, unless the op projects

@@ -245,6 +245,47 @@ func TestRandomNetworksAgreeWithReference(t *testing.T) {
 	}
 }
 
+// TestOddWindows has convolutions that no network there is has, and that an import or a family of one's own may have.
+func TestOddWindows(t *testing.T) {
+	for name, add := range map[string]func(*graph.Builder, *graph.Node) *graph.Node{
+		"depthwise, first and last windows in the padding alone": func(b *graph.Builder, x *graph.Node) *graph.Node {
+			return b.Conv2d("odd", x, graph.Conv{Out: 8, Groups: 8, Stride: graph.Square(4), Pad: graph.Square(7)})
+		},
+		"dense, first and last windows in the padding alone": func(b *graph.Builder, x *graph.Node) *graph.Node {
+			return b.Conv2d("odd", x, graph.Conv{Out: 9, Kernel: graph.Square(3), Pad: graph.Square(7)})
+		},
+		"a kernel as large as the map, dilated across its one column": func(b *graph.Builder, x *graph.Node) *graph.Node {
+			return b.Conv2d("odd", b.AdaptiveAvgPool(x, graph.HW(3, 1)), graph.Conv{Out: 9, Kernel: graph.HW(3, 1), Dilation: graph.HW(1, 2)})
+		},
+	} {
+		b := graph.NewBuilder(graph.Shape{C: 3, H: 24, W: 13}, 7)
+		x := b.Tap("first", b.ReLU(b.Conv2d("stem", b.Conv2d("root", b.Input(), graph.Conv{Out: 8}), graph.Conv{Out: 8})))
+		x = b.Tap("second", b.Conv2d("last", add(b, x), graph.Conv{Out: 5, Bias: true}))
+		b.Classifier("fc")
+		b.Group("all", "root", "stem", "odd", "last", "fc")
+		g, err := b.Finish(b.Linear("fc", b.Flatten(b.Features(x)), graph.Fc{Out: 7}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := rand.New(rand.NewPCG(4, 4))
+		params := randomParams(r, g)
+		for _, threads := range []int{1, 3} {
+			pool := work.New(threads)
+			in := images(5, 1, g.Input.H, g.Input.W).Data
+			want, err := reference.Run(g, params, in, 1, g.Output, g.Features, g.Features, g.Taps[0].Node, g.Taps[1].Node)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, tier := range tiers() {
+				for _, precision := range []engine.Precision{engine.Highest, engine.High, engine.Medium} {
+					checkNetwork(t, fmt.Sprintf("%s: %d threads, %v, %v", name, threads, tier, precision), g, params, in, 1, want, tier, precision, pool)
+				}
+			}
+			pool.Close()
+		}
+	}
+}
+
 func checkNetwork(t *testing.T, what string, g *graph.Graph, params engine.ParamMap, in []float32, n int, want []*reference.Map, tier cpu.Tier, precision engine.Precision, pool *work.Pool) {
 	t.Helper()
 	m, err := New(func(graph.Shape) (*graph.Graph, error) { return g, nil }, params,

@@ -165,7 +165,7 @@ func (p *packer) convSpec(o *op) gemm.ConvSpec {
 	w := o.conv.Window
 	if o.covers() {
 		w.Kernel = graph.HW(1, w.Kernel.H*w.Kernel.W)
-		w.Stride = w.Kernel
+		w.Stride, w.Dilation = w.Kernel, graph.Square(1) // a dilation across a side of one pixel would count along the row
 	}
 	spec := gemm.ConvSpec{
 		In: o.conv.In, Out: o.conv.Out, KernelH: w.Kernel.H, KernelW: w.Kernel.W, StrideH: w.Stride.H, StrideW: w.Stride.W,

@@ -367,21 +367,35 @@ func alongSumGo(dst []float32, dstStep int, src []float32, tapStep, outStep, tap
 	}
 }
 
+// sumTogether is how many pixels a global average adds up one by one, at least a row: of maps with more it adds such sums, since every value
+// added to a float32 sum far above it is rounded, in a flat part of an image always to the same side.
+const sumTogether = 256
+
 // GlobalAvgPool stores the mean over all pixels of the images [from, to) of src into dst, an N x 1 x 1 x C map of
 // float32. To divide one image among workers, divide the channels: give Sub blocks of both maps.
 func GlobalAvgPool(tier cpu.Tier, dst, src Map, from, to int) {
 	if dst.Format != F32 || dst.N != src.N || dst.C != src.C || dst.H != 1 || dst.W != 1 {
 		panic(fmt.Sprintf("kernel: global pooling of %v into %v", src, dst))
 	}
-	scale := 1 / float32(src.H*src.W)
+	scale, rows := 1/float32(src.H*src.W), max(sumTogether/src.W, 1)
 	for n := from; n < to; n++ {
 		out := dst.F32[dst.index(n, 0, 0):][:dst.C]
 		clear(out)
-		for y := range src.H {
-			sumPixels(tier, out, &src, src.index(n, y, 0), src.W)
-		}
-		for c := range out {
-			out[c] *= scale
+		for c := 0; c < len(out); c += chunk {
+			var total [chunk]float32
+			sum := out[c:min(c+chunk, len(out))]
+			for y := range src.H {
+				if y > 0 && y%rows == 0 {
+					for i, v := range sum {
+						total[i] += v
+					}
+					clear(sum)
+				}
+				sumPixels(tier, sum, &src, src.index(n, y, 0)+c, src.W)
+			}
+			for i, v := range sum {
+				sum[i] = (total[i] + v) * scale
+			}
 		}
 	}
 }

@@ -242,6 +242,26 @@ func TestAdaptiveAndGlobalAverage(t *testing.T) {
 	})
 }
 
+// Equal values are all rounded to the same side.
+func TestAverageOfAFlatMapDoesNotDrift(t *testing.T) {
+	eachTier(t, func(t *testing.T, tier cpu.Tier, f Format, r source) {
+		for _, size := range [][2]int{{112, 112}, {7, 900}, {257, 3}, {16, 16}} {
+			c := 1 + r.IntN(2*chunk)
+			src, dst := NewMap(f, 1, size[0], size[1], c, r.IntN(2)), NewMap(F32, 1, 1, 1, c, 0)
+			values := randoms(r, c)
+			for p := range size[0] * size[1] {
+				src.store(src.index(0, p/size[1], p%size[1]), values)
+			}
+			GlobalAvgPool(tier, dst, src, 0, 1)
+			for i := range c {
+				if want := float64(src.At(0, 0, 0, i)); math.Abs(float64(dst.At(0, 0, 0, i))-want) > 2e-5*math.Abs(want) {
+					t.Fatalf("channel %d of a map of %dx%d pixels of %g: the average is %g", i, size[0], size[1], want, dst.At(0, 0, 0, i))
+				}
+			}
+		}
+	})
+}
+
 func TestMeanOfRowsIsTheGlobalAverage(t *testing.T) {
 	r := source{rand.New(rand.NewPCG(1, 2)), t}
 	d, err := NewDepthwise(DepthwiseSpec{Channels: 40, KernelH: 3, KernelW: 3, PadTop: 1, PadLeft: 1, PadBottom: 1, PadRight: 1, Activation: SiLU, Tier: cpu.Best()}, randoms(r, 360), randoms(r, 40))
