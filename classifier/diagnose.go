@@ -59,7 +59,7 @@ func checkCPU() Check {
 func checkGPU() Check {
 	for _, dir := range []string{"/usr/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/lib", "/usr/local/cuda/lib64", "/usr/local/nvidia/lib64"} {
 		if p := filepath.Join(dir, "libcuda.so.1"); exists(p) {
-			return Check{"GPU", Good, "CUDA driver at " + p}
+			return Check{"GPU", Good, "CUDA driver at " + p + ", for plugins that use it; the families that come with zoo run on the processor"}
 		}
 	}
 	return Check{"GPU", Good, "no CUDA driver found; networks run on the processor"}

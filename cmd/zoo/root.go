@@ -75,7 +75,7 @@ sources of models to ask in place of the configured ones, ZOO_CA_FILE names more
 	f.VarP(&a.Format, "output-format", "o", "print text or json")
 	f.StringSliceVar(&a.flags.pluginDirs, "plugin-dir", nil, "search this folder for plugins first (repeatable)")
 	f.StringVar(&a.flags.precision, "precision", "", "highest, high or medium (default: high where the CPU has AMX, else highest)")
-	f.StringVar(&a.flags.device, "device", "cpu", "cpu or cuda")
+	f.StringVar(&a.flags.device, "device", "cpu", "cpu, or cuda where the family's plugin offers it (zoo's own do not)")
 	f.IntVar(&a.flags.threads, "threads", 0, "threads to compute with (default: all cores granted)")
 	f.Uint64Var(&a.flags.seed, "seed", 0, "seed of everything random")
 	f.BoolVar(&a.flags.offline, "offline", false, "never use the network")
