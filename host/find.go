@@ -90,14 +90,15 @@ func Unusable(list []Plugin) error {
 			delete(why, p.Family)
 		}
 	}
-	for _, family := range slices.Sorted(maps.Keys(why)) {
-		more := ""
-		if n := len(why) - 1; n > 0 {
-			more = fmt.Sprintf(" (and %d more: zoo plugin list)", n)
-		}
-		return fmt.Errorf("it may be of a plugin that cannot be used: %w%s", why[family], more)
+	if len(why) == 0 {
+		return nil
 	}
-	return nil
+	more := ""
+	if n := len(why) - 1; n > 0 {
+		more = fmt.Sprintf(" (and %d more: zoo plugin list)", n)
+	}
+	first := slices.Min(slices.Collect(maps.Keys(why)))
+	return fmt.Errorf("it may be of a plugin that cannot be used: %w%s", why[first], more)
 }
 
 // Describe returns the plugin that serves a family.

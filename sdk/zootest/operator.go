@@ -80,13 +80,13 @@ func (o operation) check(weights []float32) error {
 	before := o.copies()
 	base := o.forward(0)
 	if !slices.EqualFunc(base, o.forward(7), same) {
-		return errors.New("Forward does not write its whole output: what was there before shows")
+		return errors.New("the output is not wholly written by Forward: what was there before shows")
 	}
 	gradient, onOnes := o.backward(weights, 0), o.backward(weights, 1)
 	o.op.Backward(make([][]float32, len(o.in)), make([][]float32, len(o.params)), weights, o.in, o.params, o.shapes, operatorBatch) // none is wanted
 	for i, operand := range o.operands() {
 		if !slices.EqualFunc(operand, before[i], same) {
-			return fmt.Errorf("Forward or Backward changed %s", o.name(i))
+			return fmt.Errorf("%s was changed by Forward or Backward", o.name(i))
 		}
 	}
 	var f faults

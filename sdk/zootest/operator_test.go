@@ -63,8 +63,8 @@ func TestOperatorsFaultNotFound(t *testing.T) {
 	params, shape := []graph.CustomParam{{Name: "weight", Shape: []int{5}}}, graph.Shape{C: 5, H: 4, W: 3}
 	Gradients(t, swish{}, params, shape)
 	for fault, words := range map[string]string{
-		"slope": "gradient of input 0", "parameter forgotten": "gradient of parameter 0", "not added": "does not add", "output left out": "whole output",
-		"panic": "panic", "operand changed": "changed input 0", "not wanted": "panic",
+		"slope": "gradient of input 0", "parameter forgotten": "gradient of parameter 0", "not added": "does not add", "output left out": "not wholly written",
+		"panic": "panic", "operand changed": "input 0 was changed", "not wanted": "panic",
 	} {
 		if err := checkOperator(swish{fault: fault}, params, []graph.Shape{shape}); err == nil || !strings.Contains(err.Error(), words) {
 			t.Errorf("%s: error %v does not say %q", fault, err, words)
