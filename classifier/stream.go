@@ -60,15 +60,21 @@ const streamBatch = 8
 // read gives a Result with an error and does not stop the others; an error of each does. The next batch is
 // prepared while one runs.
 func (m *Model) Stream(ctx context.Context, items iter.Seq[Item], each func(Result) error) error {
-	g, ctx := errgroup.WithContext(ctx)
+	g, running := errgroup.WithContext(ctx)
 	ready := make(chan *batch, 1)
 	g.Go(func() error {
 		defer close(ready)
-		return m.prepare(ctx, items, ready)
+		return m.prepare(running, items, ready)
 	})
+	report := func(r Result) error {
+		if r.Err != nil && ctx.Err() != nil { // what ended everything is not the image's fault
+			return ctx.Err()
+		}
+		return each(r)
+	}
 	g.Go(func() error {
 		for b := range ready {
-			if err := m.runBatch(ctx, b, each); err != nil {
+			if err := m.runBatch(running, b, report); err != nil {
 				return err
 			}
 		}
@@ -194,7 +200,7 @@ func (m *Model) runBatch(ctx context.Context, b *batch, each func(Result) error)
 			err = e
 		}
 		if err != nil {
-			if len(b.items) == 1 && ctx.Err() == nil { // what ended everything is not the image's fault
+			if len(b.items) == 1 && ctx.Err() == nil {
 				return each(Result{Item: b.items[0], Err: fmt.Errorf("%s: %w", b.items[0].Name, err)})
 			}
 			return err
