@@ -60,16 +60,11 @@ func (h *Hub) PushPlugin(ctx context.Context, binaries []string, to string, desc
 			return nil, err
 		}
 	}
-	t, err := h.target(to)
+	t, done, err := h.holdTarget(ctx, to)
 	if err != nil {
 		return nil, err
 	}
-	defer t.close()
-	free, err := h.store.Hold(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer free()
+	defer done()
 	have, err := publishedPlugin(ctx, t, c.Name, c.Version)
 	if err != nil {
 		return nil, err

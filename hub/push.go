@@ -50,16 +50,11 @@ func (h *Hub) Push(ctx context.Context, ref, to string, o PushOptions) (*Pushed,
 	if err != nil {
 		return nil, err
 	}
-	t, err := h.target(to)
+	t, done, err := h.holdTarget(ctx, to)
 	if err != nil {
 		return nil, err
 	}
-	defer t.close()
-	free, err := h.store.Hold(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer free()
+	defer done()
 	a, err := h.stored(m)
 	if err != nil {
 		return nil, err
@@ -192,6 +187,22 @@ func (h *Hub) target(to string) (target, error) {
 		return nil, err
 	}
 	return dirTarget{s}, nil
+}
+
+// holdTarget is target, with the store kept from being pruned until done is called.
+func (h *Hub) holdTarget(ctx context.Context, to string) (t target, done func(), err error) {
+	if t, err = h.target(to); err != nil {
+		return nil, nil, err
+	}
+	free, err := h.store.Hold(ctx)
+	if err != nil {
+		t.close()
+		return nil, nil, err
+	}
+	return t, func() {
+		free()
+		t.close()
+	}, nil
 }
 
 // repositoryAt is a repository of a target, to read.

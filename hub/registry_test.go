@@ -13,12 +13,10 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
 	"math/big"
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -36,6 +34,7 @@ import (
 	"github.com/go-modelzoo/zoo/hub/download"
 	"github.com/go-modelzoo/zoo/hub/sign"
 	"github.com/go-modelzoo/zoo/hub/source"
+	"github.com/go-modelzoo/zoo/hub/source/sourcetest"
 )
 
 const (
@@ -46,10 +45,6 @@ const (
 // dockerRegistry starts the real thing with TLS and a password, and returns its address and the file of its certificate.
 func dockerRegistry(t *testing.T) (host, caFile string) {
 	t.Helper()
-	binary, err := exec.LookPath("docker-registry")
-	if err != nil {
-		t.Skip("docker-registry is not installed (Debian package docker-registry)")
-	}
 	dir := t.TempDir()
 	caFile, keyFile := certificate(t, dir)
 	hash, err := bcrypt.GenerateFromPassword([]byte(registryPassword), bcrypt.MinCost)
@@ -60,39 +55,8 @@ func dockerRegistry(t *testing.T) (host, caFile string) {
 	if err := os.WriteFile(passwords, []byte(registryUser+":"+string(hash)+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	host = l.Addr().String()
-	l.Close() // the registry takes the port
-	config := fmt.Sprintf("version: 0.1\nlog: {level: error, accesslog: {disabled: true}}\nstorage: {filesystem: {rootdirectory: %q}}\n"+
-		"http: {addr: %q, tls: {certificate: %q, key: %q}}\nauth: {htpasswd: {realm: zoo, path: %q}}\n",
-		filepath.Join(dir, "data"), host, caFile, keyFile, passwords)
-	configFile := filepath.Join(dir, "config.yml")
-	if err := os.WriteFile(configFile, []byte(config), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	c := exec.Command(binary, "serve", configFile)
-	var log strings.Builder
-	c.Stdout, c.Stderr = io.Discard, &log
-	if err := c.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		c.Process.Kill() // it has nothing to save
-		c.Wait()
-	})
-	for range 200 {
-		conn, err := net.Dial("tcp", host)
-		if err == nil {
-			conn.Close()
-			return host, caFile
-		}
-		time.Sleep(25 * time.Millisecond)
-	}
-	t.Fatalf("docker-registry does not answer: %s", log.String())
-	return "", ""
+	tls := fmt.Sprintf("{certificate: %q, key: %q}", caFile, keyFile)
+	return sourcetest.Docker(t, tls, fmt.Sprintf("{htpasswd: {realm: zoo, path: %q}}", passwords)), caFile
 }
 
 // certificate writes a self-signed certificate of 127.0.0.1 and its key.

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"os"
 
+	"aead.dev/minisign"
 	"github.com/spf13/cobra"
 
 	"github.com/go-modelzoo/zoo/classifier"
@@ -21,7 +23,6 @@ func newMirror(a *app) *cobra.Command {
 }
 
 func newMirrorSync(a *app) *cobra.Command {
-	var to, key string
 	var o hub.MirrorOptions
 	cmd := &cobra.Command{
 		Use:   "sync MODEL|PATTERN... --to oci://HOST/PATH | DIR",
@@ -29,25 +30,13 @@ func newMirrorSync(a *app) *cobra.Command {
 		Example: `  zoo mirror sync 'resnet*' squeezenet1_1 --to oci://registry.example.org/models --plugins
   ZOO_REGISTRY=oci://registry.example.org/models zoo pull resnet50`,
 		Args: cobra.MinimumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) (err error) {
-			if o.Key, err = privateKey(key); err != nil {
-				return err
-			}
-			c, err := a.open()
-			if err != nil {
-				return err
-			}
-			done, err := c.Hub.Mirror(cmd.Context(), args, to, o)
-			if err != nil {
-				return err
-			}
-			return a.pushed(done)
-		},
 	}
-	cmd.Flags().StringVar(&to, "to", "", "registry (oci://HOST/PATH) or folder to copy to")
+	a.publishes(cmd, func(ctx context.Context, c *classifier.Client, args []string, to string, key *minisign.PrivateKey) ([]*hub.Pushed, error) {
+		o.Key = key
+		return c.Hub.Mirror(ctx, args, to, o)
+	})
+	cmd.Flags().Lookup("key").Usage += ", and publish a signed index"
 	cmd.Flags().BoolVar(&o.Plugins, "plugins", false, "copy the families' plugin binaries too, for all platforms")
-	cmd.Flags().StringVar(&key, "key", "", "sign with this minisign secret key file ("+keyPassword+" unlocks an encrypted one), and publish a signed index")
-	cmd.MarkFlagRequired("to")
 	return cmd
 }
 

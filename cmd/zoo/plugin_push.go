@@ -1,13 +1,16 @@
 package main
 
 import (
+	"context"
+
+	"aead.dev/minisign"
 	"github.com/spf13/cobra"
 
+	"github.com/go-modelzoo/zoo/classifier"
 	"github.com/go-modelzoo/zoo/hub"
 )
 
 func newPluginPush(a *app) *cobra.Command {
-	var to, key string
 	var o hub.PluginPushOptions
 	cmd := &cobra.Command{
 		Use:   "push [OS/ARCH=]BINARY... --to oci://HOST/PATH | DIR",
@@ -21,24 +24,12 @@ one push at a time.`,
   zoo plugin push linux/amd64=zoo-mean linux/arm64=arm64/zoo-mean --to oci://registry.example.org/zoo
   zoo plugin install oci://registry.example.org/zoo/plugins/tinynet:0.1.0`,
 		Args: cobra.MinimumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) (err error) {
-			if o.Key, err = privateKey(key); err != nil {
-				return err
-			}
-			c, err := a.open()
-			if err != nil {
-				return err
-			}
-			p, err := c.PushPlugin(cmd.Context(), args, to, o)
-			if err != nil {
-				return err
-			}
-			return a.pushed([]*hub.Pushed{p})
-		},
 	}
-	cmd.Flags().StringVar(&to, "to", "", "registry (oci://HOST/PATH) or folder to publish in")
-	cmd.Flags().StringVar(&key, "key", "", "sign with this minisign secret key file ("+keyPassword+" unlocks an encrypted one)")
+	a.publishes(cmd, func(ctx context.Context, c *classifier.Client, args []string, to string, key *minisign.PrivateKey) ([]*hub.Pushed, error) {
+		o.Key = key
+		p, err := c.PushPlugin(ctx, args, to, o)
+		return []*hub.Pushed{p}, err
+	})
 	cmd.Flags().BoolVar(&o.Overwrite, "overwrite", false, "replace binaries that are published under this version")
-	cmd.MarkFlagRequired("to")
 	return cmd
 }

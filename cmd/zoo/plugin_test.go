@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -188,4 +189,21 @@ func TestModelOfAChangedPluginSaysWhy(t *testing.T) {
 	for _, args := range [][]string{{"summary", "twin"}, {"predict", "twin", image}} {
 		refused(t, home, exitFailure, []string{`unknown model "twin"`, "twin 1.0.0", "SHA-256 is on record", "zoo plugin remove"}, args...)
 	}
+}
+
+// TestDamagedRecordConcernsItsPluginAlone: a power cut or a careless hand may leave a record that cannot be read.
+func TestDamagedRecordConcernsItsPluginAlone(t *testing.T) {
+	home := t.TempDir()
+	t.Setenv(zooDir, t.TempDir())
+	must(t, home, "plugin", "install", filepath.Join(twins(t), "1.0.0", "zoo-twin"))
+	record := filepath.Join(home, "plugins", "twin", "1.0.0", "installed.json")
+	for _, damage := range []string{"", "{}", `{"name":"twin","version":"2.0.0"}`} {
+		if err := errors.Join(os.Chmod(record, 0o644), os.WriteFile(record, []byte(damage), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+		must(t, home, "summary", "resnet20")
+		refused(t, home, exitFailure, []string{"twin", "zoo plugin remove twin"}, "summary", "twin")
+		refused(t, home, exitFailure, []string{"twin", "zoo plugin remove twin@1.0.0 and install it again"}, "plugin", "verify")
+	}
+	must(t, home, "plugin", "remove", "twin")
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -8,6 +9,7 @@ import (
 	"aead.dev/minisign"
 	"github.com/spf13/cobra"
 
+	"github.com/go-modelzoo/zoo/classifier"
 	"github.com/go-modelzoo/zoo/hub"
 	"github.com/go-modelzoo/zoo/hub/sign"
 	"github.com/go-modelzoo/zoo/internal/ui"
@@ -37,7 +39,6 @@ type pushResult struct {
 }
 
 func newPush(a *app) *cobra.Command {
-	var to, key string
 	var o hub.PushOptions
 	cmd := &cobra.Command{
 		Use:   "push MODEL --to oci://HOST/PATH | DIR",
@@ -45,27 +46,37 @@ func newPush(a *app) *cobra.Command {
 		Example: `  zoo push ants-bees --to oci://registry.example.org/models --key zoo.key
   zoo push ants-bees --to ./layout --dtype f16`,
 		Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) (err error) {
-			if o.Key, err = privateKey(key); err != nil {
-				return err
-			}
-			c, err := a.open()
-			if err != nil {
-				return err
-			}
-			p, err := c.Hub.Push(cmd.Context(), args[0], to, o)
-			if err != nil {
-				return err
-			}
-			return a.pushed([]*hub.Pushed{p})
-		},
 	}
-	cmd.Flags().StringVar(&to, "to", "", "registry (oci://HOST/PATH) or folder to publish in")
+	a.publishes(cmd, func(ctx context.Context, c *classifier.Client, args []string, to string, key *minisign.PrivateKey) ([]*hub.Pushed, error) {
+		o.Key = key
+		p, err := c.Hub.Push(ctx, args[0], to, o)
+		return []*hub.Pushed{p}, err
+	})
 	cmd.Flags().StringVar(&o.DType, "dtype", "", "convert the weights to f16 or bf16")
 	cmd.Flags().StringVar(&o.Tag, "tag", "", "publish under this tag (default: the model's)")
-	cmd.Flags().StringVar(&key, "key", "", "sign with this minisign secret key file ("+keyPassword+" unlocks an encrypted one)")
-	cmd.MarkFlagRequired("to")
 	return cmd
+}
+
+// publishes makes a command one that publishes: it gets --to and --key, and prints what publish did.
+func (a *app) publishes(cmd *cobra.Command, publish func(ctx context.Context, c *classifier.Client, args []string, to string, key *minisign.PrivateKey) ([]*hub.Pushed, error)) {
+	to := cmd.Flags().String("to", "", "registry (oci://HOST/PATH) or folder to publish in")
+	keyFile := cmd.Flags().String("key", "", "sign with this minisign secret key file ("+keyPassword+" unlocks an encrypted one)")
+	cmd.MarkFlagRequired("to")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		key, err := privateKey(*keyFile)
+		if err != nil {
+			return err
+		}
+		c, err := a.open()
+		if err != nil {
+			return err
+		}
+		done, err := publish(cmd.Context(), c, args, *to, key)
+		if err != nil {
+			return err
+		}
+		return a.pushed(done)
+	}
 }
 
 func (a *app) pushed(list []*hub.Pushed) error {
