@@ -43,9 +43,11 @@ generate: ## regenerate assembly, protocol and tables
 race: ## the race detector needs a C compiler; it is the only target that does
 	CGO_ENABLED=1 $(GO) test -race -short -timeout=30m ./...
 
-emulated: ## the matrix kernels on arm64 and on amd64 without AVX-512, where qemu-user emulates them: minutes
+emulated: ## the kernels where qemu-user emulates arm64 and amd64 without AVX-512, and plans and training where amxemu emulates AMX: minutes
 	GOARCH=arm64 $(GO) test -short -exec qemu-aarch64-static ./engine/kernel/gemm
 	$(GO) test -short -exec 'qemu-x86_64-static -cpu max' -run 'Random|SmallGroups|Winograd' ./engine/kernel/gemm
+	$(GO) build -o bin/amxemu ./internal/amxemu
+	$(GO) test -short -timeout=60m -exec $(CURDIR)/bin/amxemu ./engine/... ./conformance
 
 conformance: ## every golden at every precision, as a table
 	ZOO_CONFORMANCE=all $(GO) test -count=1 -timeout=30m -run Golden -v ./conformance
