@@ -7,7 +7,7 @@ FAMILIES     = $(notdir $(patsubst %/cmd,%,$(wildcard plugins/*/cmd)))
 PLATFORMS    = linux/amd64 linux/arm64 darwin/arm64 windows/amd64
 FUZZRUNS    ?= 1000000
 
-.PHONY: run test build check generate cross race emulated conformance bench fuzz soak clean
+.PHONY: run test build check generate cross race emulated emulated-amx conformance bench fuzz soak clean
 
 run: build ## build everything and classify the example photographs
 	bin/zoo predict examples/photos
@@ -43,11 +43,14 @@ generate: ## regenerate assembly, protocol and tables
 race: ## the race detector needs a C compiler; it is the only target that does
 	CGO_ENABLED=1 $(GO) test -race -short -timeout=30m ./...
 
-emulated: ## the kernels where qemu-user emulates arm64 and amd64 without AVX-512, and plans and training where amxemu emulates AMX: minutes
+emulated: emulated-amx ## the kernels where qemu-user emulates arm64 and amd64 without AVX-512, and everything that uses AMX where amxemu does: half an hour
 	GOARCH=arm64 $(GO) test -short -exec qemu-aarch64-static ./engine/kernel/gemm
 	$(GO) test -short -exec 'qemu-x86_64-static -cpu max' -run 'Random|SmallGroups|Winograd' ./engine/kernel/gemm
+	$(GO) test -short -timeout=60m -exec $(CURDIR)/bin/amxemu ./engine/infer ./engine/train ./conformance
+
+emulated-amx: ## the AMX kernels, on Linux with AVX-512 BF16 and VBMI
 	$(GO) build -o bin/amxemu ./internal/amxemu
-	$(GO) test -short -timeout=60m -exec $(CURDIR)/bin/amxemu ./engine/... ./conformance
+	$(GO) test -short -timeout=30m -exec $(CURDIR)/bin/amxemu ./engine/kernel/...
 
 conformance: ## every golden at every precision, as a table
 	ZOO_CONFORMANCE=all $(GO) test -count=1 -timeout=30m -run Golden -v ./conformance

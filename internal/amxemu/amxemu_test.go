@@ -13,7 +13,6 @@ import (
 	"strings"
 	"testing"
 
-	processor "github.com/klauspost/cpuid/v2"
 	"golang.org/x/sys/unix"
 
 	"github.com/go-modelzoo/zoo/engine"
@@ -69,8 +68,16 @@ func TestDecodedAsByADisassembler(t *testing.T) {
 	}
 }
 
+func skipUnlessCapable(t *testing.T) {
+	t.Helper()
+	if err := capable(); err != nil {
+		t.Skip(err)
+	}
+}
+
 // TestDotIsTheProductOfMatrices takes whole numbers, of which every sum is exact.
 func TestDotIsTheProductOfMatrices(t *testing.T) {
+	skipUnlessCapable(t)
 	const rows, pairs, columns = 5, 7, 9
 	config := [configLen]byte{0: 1}
 	for i, size := range [][2]int{{rows, 4 * columns}, {rows, 4 * pairs}, {pairs, 4 * columns}} {
@@ -121,9 +128,7 @@ func TestDotIsTheProductOfMatrices(t *testing.T) {
 // TestProgramFindsTilesAndComputesInThem starts this test below the emulator, in a process with several threads.
 func TestProgramFindsTilesAndComputesInThem(t *testing.T) {
 	if os.Getenv(role) == "" {
-		if !processor.CPU.Supports(processor.AVX512BF16, processor.AVX512VBMI) {
-			t.Skip("the processor lacks AVX-512 BF16 or VBMI, which are not emulated")
-		}
+		skipUnlessCapable(t)
 		exe, err := os.Executable()
 		if err != nil {
 			t.Fatal(err)

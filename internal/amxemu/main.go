@@ -10,14 +10,16 @@
 // asks for them at all, CPUID and XGETBV in package github.com/klauspost/cpuid answer as on a Xeon with AMX (detect.go), and so does the system
 // call that asks for the tiles.
 //
-// It says nothing about speed. Sums of products are rounded as Intel's manual says, but for intermediate sums below the normal float32 numbers.
+// It says nothing about speed.
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"runtime"
+
+	processor "github.com/klauspost/cpuid/v2"
 )
 
 func main() {
@@ -26,14 +28,21 @@ func main() {
 		os.Exit(2)
 	}
 	runtime.LockOSThread() // the tracer is a thread
-	path, err := exec.LookPath(os.Args[1])
-	var status int
+	status, err := 0, capable()
 	if err == nil {
-		status, err = run(path, os.Args[1:])
+		status, err = run(os.Args[1], os.Args[1:])
 	}
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "amxemu: %s: %v\n", os.Args[1], err)
 		os.Exit(2)
 	}
 	os.Exit(status)
+}
+
+// capable returns an error if the processor lacks what every one with AMX has and this program does not emulate.
+func capable() error {
+	if !processor.CPU.Supports(processor.AVX512F, processor.AVX512BW, processor.AVX512DQ, processor.AVX512VL, processor.AVX512BF16, processor.AVX512VBMI) {
+		return errors.New("the processor lacks AVX-512 F, BW, DQ, VL, BF16 or VBMI, which are not emulated")
+	}
+	return nil
 }

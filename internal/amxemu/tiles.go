@@ -5,7 +5,6 @@ package main
 import (
 	"encoding/binary"
 	"errors"
-	"math"
 )
 
 const (
@@ -57,7 +56,8 @@ func (t *tiles) used(i uint8) (*tile, error) {
 	return &t.tile[i], nil
 }
 
-// dot is TDPBF16PS: sum += a*b, in pairs of bfloat16.
+// dot is TDPBF16PS: sum += a*b, in pairs of bfloat16, rounded as the Intel 64 and IA-32 Architectures Software Developer's Manual says: the products
+// with the first of the pairs and those with the second are summed apart.
 func (t *tiles) dot(sum, a, b uint8) error {
 	s, err := t.used(sum)
 	x, errA := t.used(a)
@@ -66,44 +66,15 @@ func (t *tiles) dot(sum, a, b uint8) error {
 		s.rows != x.rows || s.columns != y.columns || x.columns/4 != y.rows {
 		return errUndefined
 	}
-	pairs, width := y.rows, y.columns/2
-	var factors [tileRows][rowBytes / 2]float32
-	for k := range pairs {
-		widen(factors[k][:width], &y.data[k])
-	}
-	for m := range s.rows {
-		var row, products [rowBytes / 2]float32 // products of the first and of the second of each pair are summed apart
-		widen(row[:2*pairs], &x.data[m])
-		for k := range pairs {
-			first, second, with := float64(row[2*k]), float64(row[2*k+1]), factors[k][:width]
-			for n := 0; n+1 < len(with); n += 2 {
-				products[n] = float32(first*float64(with[n]) + float64(products[n]))
-				products[n+1] = float32(second*float64(with[n+1]) + float64(products[n+1]))
-			}
-		}
-		for n := range s.columns / 4 {
-			cell := s.data[m][4*n:]
-			old := normal(math.Float32frombits(binary.LittleEndian.Uint32(cell)))
-			binary.LittleEndian.PutUint32(cell, math.Float32bits(normal(old+normal(products[2*n]+products[2*n+1]))))
-		}
-	}
+	var scratch [tileRows][2 * rowBytes]byte
+	multiply(&s.data, &x.data, &y.data, s.rows, y.rows, 1<<(s.columns/4)-1, &scratch)
 	for m := s.rows; m < tileRows; m++ {
 		s.data[m] = [rowBytes]byte{}
 	}
 	return nil
 }
 
-// widen reads bfloat16 values.
-func widen(dst []float32, src *[rowBytes]byte) {
-	for i := range dst {
-		dst[i] = normal(math.Float32frombits(uint32(binary.LittleEndian.Uint16(src[2*i:])) << 16))
-	}
-}
-
-// normal makes subnormal numbers zero, as the instructions do with what goes in and comes out.
-func normal(v float32) float32 {
-	if b := math.Float32bits(v); b&0x7f800000 == 0 {
-		return math.Float32frombits(b & 0x80000000)
-	}
-	return v
-}
+// multiply is dot for a number of rows, of pairs in a row of a, and for the columns whose bits are set.
+//
+//go:noescape
+func multiply(sum, a, b *[tileRows][rowBytes]byte, rows, pairs int, columns uint16, scratch *[tileRows][2 * rowBytes]byte)
