@@ -581,3 +581,32 @@ func TestFoldersBehindLinksAreNotEmpty(t *testing.T) {
 		}
 	}
 }
+
+func TestRepairDoesNotAskForRepair(t *testing.T) {
+	home := imported(t)
+	blobs, err := filepath.Glob(filepath.Join(home, "store", "blobs", "sha256", "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range blobs {
+		info, err := os.Stat(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info.Size() < 1<<20 { // the weights alone
+			continue
+		}
+		if err := os.Chmod(b, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(b, make([]byte, info.Size()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if o := zoo(t, home, nil, "verify"); o.code != exitFailure || !strings.Contains(o.stderr, "1 problem found: `zoo verify --repair`") {
+		t.Errorf("exit %d, %q", o.code, o.stderr)
+	}
+	if o := zoo(t, home, nil, "verify", "--repair"); o.code != exitFailure || strings.Contains(o.stderr, "--repair") || !strings.Contains(o.stderr, "again") {
+		t.Errorf("with --repair: exit %d, %q", o.code, o.stderr)
+	}
+}

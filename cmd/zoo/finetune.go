@@ -119,7 +119,14 @@ func (f *trainFlags) complete(cmd *cobra.Command, c *finetune.Config) error {
 		return usagef("--resume continues what --overwrite throws away: give one of them")
 	}
 	c.Command = append([]string{"zoo"}, os.Args[1:]...)
-	c.AutoLR = c.Strategy == finetune.StrategyAuto && !cmd.Flags().Changed("lr")
+	changed := cmd.Flags().Changed
+	c.AutoLR = c.Strategy == finetune.StrategyAuto && !changed("lr")
+	if c.Schedule.Name == finetune.ScheduleOneCycle && !changed("warmup") { // it has one of its own, and a default is not the user's mistake
+		c.Schedule.WarmupEpochs = 0
+	}
+	if c.Optimizer.Momentum == 0 && !changed("nesterov") { // there is none without momentum
+		c.Optimizer.Nesterov = false
+	}
 	if c.UnfreezeAt > 0 {
 		c.UnfreezeAt-- // people count from 1
 		if c.UnfreezeAt == 0 {
@@ -210,8 +217,11 @@ func (a *app) train(cmd *cobra.Command, model string, config *finetune.Config, f
 	shown := trainedResult{Finetuned: *r, Input: [3]int{r.Input.C, r.Input.H, r.Input.W}}
 	shown.Result = r.Percent()
 	printErr := a.Print(shown, func(w io.Writer) error {
-		m := r.Metrics
-		fmt.Fprintf(w, "%s: %.2f %% of %s right (epoch %d of %d, %s)\n", r.Model, 100*m.Top1, plural.Count(m.Images, "image", "images"), r.Best, len(r.History), r.Strategy)
+		m, how := r.Metrics, string(r.Strategy)
+		if len(r.Config.Freeze) > 0 { // which takes precedence
+			how = "--freeze " + strings.Join(r.Config.Freeze, " --freeze ")
+		}
+		fmt.Fprintf(w, "%s: %.2f %% of %s right (epoch %d of %d, %s)\n", r.Model, 100*m.Top1, plural.Count(m.Images, "image", "images"), r.Best, len(r.History), how)
 		for _, s := range r.Skipped {
 			fmt.Fprintf(w, "skipped: %s\n", s)
 		}

@@ -249,3 +249,20 @@ func TestGreyNetworkIsTrainedAndUsed(t *testing.T) {
 	must(t, home, "export", "grey", file)
 	must(t, home, "import", file, "--as", "again", "--model", "lenet5", "--classes", "2")
 }
+
+func TestDefaultsOfTrainGiveWayToWhatIsAskedFor(t *testing.T) {
+	home, data := t.TempDir(), photos(t, 5)
+	train := []string{"train", "resnet20", "--data", data, "--epochs", "1", "--batch", "4", "--size", "32", "--overwrite", "--out", "shades"}
+	must(t, home, append(train, "--schedule", "one-cycle")...) // train warms up for an epoch unless told otherwise
+	must(t, home, append(train, "--momentum", "0")...)         // and takes Nesterov's momentum
+	refused(t, home, exitUsage, []string{"one-cycle", "warm-up"}, append(train, "--schedule", "one-cycle", "--warmup", "2")...)
+	refused(t, home, exitUsage, []string{"Nesterov", "momentum"}, append(train, "--momentum", "0", "--nesterov")...)
+}
+
+func TestFrozenTrainingIsNotCalledFinetune(t *testing.T) {
+	home, data := imported(t), photos(t, 5)
+	out := must(t, home, "finetune", "mine", "--data", data, "--freeze", "features", "--epochs", "1", "--out", "shades")
+	if !strings.Contains(out, "(epoch 1 of 1, --freeze features)") {
+		t.Error(out)
+	}
+}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/go-modelzoo/zoo/internal/plural"
 	"github.com/go-modelzoo/zoo/weights"
 )
 
@@ -75,8 +76,11 @@ func newVerify(a *app) *cobra.Command {
 			}); err != nil {
 				return err
 			}
+			if bad > 0 && repair {
+				return fmt.Errorf("%s found: damaged files are forgotten, pull or import them again", plural.Count(bad, "problem", "problems"))
+			}
 			if bad > 0 {
-				return fmt.Errorf("%d of the things checked are damaged: `zoo verify --repair` forgets them, so that the next pull fetches them again", bad)
+				return fmt.Errorf("%s found: `zoo verify --repair` forgets damaged files, so that the next pull fetches them again", plural.Count(bad, "problem", "problems"))
 			}
 			return nil
 		},
