@@ -146,8 +146,8 @@ func (b *Builder) node(name string, op Op, in ...*Node) *Node {
 	b.names[n.Name] = true
 	shapes := make([]Shape, len(in))
 	for i, x := range in {
-		if x == nil || x.ID >= n.ID || b.graph.Nodes[x.ID] != x {
-			b.fail(fmt.Errorf("graph: node %s (%s): input %d belongs to another graph", n.Name, op.Kind(), i))
+		if err := b.owns(x); err != nil {
+			b.fail(fmt.Errorf("graph: node %s (%s): input %d %w", n.Name, op.Kind(), i, err))
 			return n
 		}
 		shapes[i] = x.Shape
@@ -163,6 +163,17 @@ func (b *Builder) node(name string, op Op, in ...*Node) *Node {
 	n.Shape = shape
 	b.graph.Nodes = append(b.graph.Nodes, n)
 	return n
+}
+
+// owns returns an error that goes on from the name of what x was given for, if x is not a node of this graph.
+func (b *Builder) owns(x *Node) error {
+	switch {
+	case x == nil:
+		return errors.New("is nil")
+	case x.ID >= len(b.graph.Nodes) || b.graph.Nodes[x.ID] != x:
+		return errors.New("belongs to another graph")
+	}
+	return nil
 }
 
 // Conv says what a Builder needs to know of a convolution. Zero Kernel, Stride and Dilation mean 1, zero Groups means 1.
@@ -376,8 +387,11 @@ type CustomParam struct {
 	Init  Init
 }
 
-// Custom adds an operator of the family's own.
+// Custom adds an operator of the family's own. Its Kind must not be that of an operator of this package: a host, and an export, know operators by it.
 func (b *Builder) Custom(name string, op Custom, params []CustomParam, in ...*Node) *Node {
+	if kind := op.Kind(); kind == "" || ownKind(kind) {
+		b.fail(fmt.Errorf("graph: node %s: Kind of an operator of a family's own is %q: give it a name that none of zoo's operators has", b.path(name), kind))
+	}
 	specs := make([]spec, len(params))
 	for i, p := range params {
 		role := Weight
@@ -385,6 +399,9 @@ func (b *Builder) Custom(name string, op Custom, params []CustomParam, in ...*No
 			role = Bias
 		}
 		specs[i] = spec{role, p.Name, p.Shape, p.Init}
+		if slices.ContainsFunc(p.Shape, func(d int) bool { return d < 1 }) {
+			b.fail(fmt.Errorf("graph: node %s (%s): parameter %s has shape %v", b.path(name), op.Kind(), p.Name, p.Shape))
+		}
 	}
 	return b.layer(name, op, specs, in...)
 }
@@ -392,6 +409,12 @@ func (b *Builder) Custom(name string, op Custom, params []CustomParam, in ...*No
 // Features declares x to be the output of the feature part: every parameter that x depends on can be frozen as
 // "features", and the rest is the classifier. It returns x.
 func (b *Builder) Features(x *Node) *Node {
+	if b.err != nil {
+		return x
+	}
+	if err := b.owns(x); err != nil {
+		b.fail(fmt.Errorf("graph: the node of Builder.Features %w", err))
+	}
 	b.graph.Features = x
 	return x
 }
@@ -400,6 +423,9 @@ func (b *Builder) Features(x *Node) *Node {
 func (b *Builder) Tap(name string, x *Node) *Node {
 	if b.err != nil {
 		return x
+	}
+	if err := b.owns(x); err != nil {
+		b.fail(fmt.Errorf("graph: the node of tap %s %w", name, err))
 	}
 	for _, t := range b.graph.Taps {
 		if t.Name == name {
@@ -428,8 +454,17 @@ func (b *Builder) Classifier(modules ...string) {
 	}
 }
 
-// Aux declares an auxiliary classifier's logits and the weight of its loss.
+// Aux declares an auxiliary classifier's logits, a vector of as many classes as the classifier's, and the weight of its loss. Its parameters need a
+// layer group, too, and what depends on the number of classes is named to Classifier.
 func (b *Builder) Aux(name string, logits *Node, weight float64) {
+	if b.err != nil {
+		return
+	}
+	if err := b.owns(logits); err != nil {
+		b.fail(fmt.Errorf("graph: the node of auxiliary output %s %w", name, err))
+	} else if logits.Shape != (Shape{b.classes, 1, 1}) {
+		b.fail(fmt.Errorf("graph: auxiliary output %s is %v, not a vector of %d classes", name, logits.Shape, b.classes))
+	}
 	b.graph.Aux = append(b.graph.Aux, Aux{name, logits, weight})
 }
 
@@ -448,8 +483,11 @@ func (b *Builder) Finish(logits *Node) (*Graph, error) {
 	if b.err != nil {
 		return nil, b.err
 	}
-	if logits == nil || logits.Shape != (Shape{b.classes, 1, 1}) {
-		return nil, fmt.Errorf("graph: output %v is not a vector of %d classes", logits.shape(), b.classes)
+	if err := b.owns(logits); err != nil {
+		return nil, fmt.Errorf("graph: the output %w", err)
+	}
+	if logits.Shape != (Shape{b.classes, 1, 1}) {
+		return nil, fmt.Errorf("graph: output %v is not a vector of %d classes", logits.Shape, b.classes)
 	}
 	g.Output = logits
 	if g.Features == nil {
@@ -459,6 +497,9 @@ func (b *Builder) Finish(logits *Node) (*Graph, error) {
 		return nil, errors.New("graph: the classifier is not declared: call Builder.Classifier")
 	}
 	g.classifier, g.features = map[string]bool{}, map[string]bool{}
+	if !slices.ContainsFunc(g.Params, func(p *Param) bool { return below(p.Name, b.classifier) }) {
+		return nil, fmt.Errorf("graph: no layer is called %s, as Builder.Classifier was told", strings.Join(b.classifier, " or "))
+	}
 	trunk := ancestors(g.Features)
 	for _, p := range g.Params {
 		g.classifier[p.Name] = below(p.Name, b.classifier)
@@ -491,11 +532,4 @@ func (b *Builder) Finish(logits *Node) (*Graph, error) {
 		}
 	}
 	return g, nil
-}
-
-func (n *Node) shape() Shape {
-	if n == nil {
-		return Shape{}
-	}
-	return n.Shape
 }

@@ -52,6 +52,15 @@ func TestSamePaddingAtTheWrongEnd(t *testing.T) {
 	}
 }
 
+// own is an operator of a family's own that changes nothing.
+type own struct {
+	graph.Custom
+	kind string
+}
+
+func (o own) Kind() string                              { return o.kind }
+func (own) Infer(in []graph.Shape) (graph.Shape, error) { return in[0], nil }
+
 func TestErrorDoesNotNameNodeAndShapes(t *testing.T) {
 	for name, c := range map[string]struct {
 		build func(b *graph.Builder, x *graph.Node) *graph.Node
@@ -79,6 +88,31 @@ func TestErrorDoesNotNameNodeAndShapes(t *testing.T) {
 			other := graph.NewBuilder(image, 2)
 			return b.ReLU(other.ReLU(other.Input()))
 		}, []string{"another graph"}},
+		"no node": {func(b *graph.Builder, x *graph.Node) *graph.Node { return b.Add(x, nil) }, []string{"add", "input 1 is nil"}},
+		"tap of another graph": {func(b *graph.Builder, x *graph.Node) *graph.Node {
+			b.Tap("t", graph.NewBuilder(image, 2).Input())
+			return x
+		}, []string{"tap t", "another graph"}},
+		"features of another graph": {func(b *graph.Builder, x *graph.Node) *graph.Node {
+			b.Features(graph.NewBuilder(image, 2).Input())
+			return x
+		}, []string{"Features", "another graph"}},
+		"auxiliary output that is a map": {func(b *graph.Builder, x *graph.Node) *graph.Node {
+			b.Aux("aux", b.Conv2d("conv", x, graph.Conv{Out: 2}), 0.3)
+			return x
+		}, []string{"aux", "2x32x48", "2 classes"}},
+		"auxiliary output of no node": {func(b *graph.Builder, x *graph.Node) *graph.Node { b.Aux("aux", nil, 0.3); return x }, []string{"aux", "is nil"}},
+		// A host reads the kind from the wire: it would list, and export to ONNX, its own operator of that name.
+		"operator of its own with a kind of zoo's": {func(b *graph.Builder, x *graph.Node) *graph.Node {
+			return b.Scope("block").Custom("act", own{kind: "gelu"}, nil, x)
+		}, []string{"block.act", `"gelu"`, "a name"}},
+		"operator of its own with a layer's kind": {func(b *graph.Builder, x *graph.Node) *graph.Node {
+			return b.Custom("act", own{kind: "layer_scale"}, nil, x)
+		}, []string{"act", `"layer_scale"`}},
+		"operator of its own without a kind": {func(b *graph.Builder, x *graph.Node) *graph.Node { return b.Custom("act", own{}, nil, x) }, []string{"act", `""`}},
+		"operator of its own with an empty parameter": {func(b *graph.Builder, x *graph.Node) *graph.Node {
+			return b.Custom("act", own{kind: "own"}, []graph.CustomParam{{Name: "weight", Shape: []int{x.Shape.C / 16}}}, x)
+		}, []string{"act (own)", "weight", "[0]"}},
 		"two layers of one name": {func(b *graph.Builder, x *graph.Node) *graph.Node {
 			return b.Conv2d("conv", b.Conv2d("conv", x, graph.Conv{Out: 3}), graph.Conv{Out: 3})
 		}, []string{"conv.weight", "twice"}},
@@ -133,7 +167,16 @@ func TestFinishAcceptsIncompleteGraph(t *testing.T) {
 			b.Classifier("fc")
 			return b.Finish(b.Linear("fc", b.GlobalAvgPool(b.Features(x)), graph.Fc{Out: 2}))
 		}, "Group"},
-		"no node": {func(b *builder, x *graph.Node) (*graph.Graph, error) { return finish(b, nil) }, "another graph"},
+		"no node": {func(b *builder, x *graph.Node) (*graph.Graph, error) { return finish(b, nil) }, "Builder.Features is nil"},
+		"logits are nil": {func(b *builder, x *graph.Node) (*graph.Graph, error) {
+			b.Features(x)
+			return b.Finish(nil)
+		}, "output is nil"},
+		"classifier that is no layer": {func(b *builder, x *graph.Node) (*graph.Graph, error) {
+			b.Group("all", "conv", "fc")
+			b.Classifier("head", "conv.fc")
+			return b.Finish(b.Linear("fc", b.GlobalAvgPool(b.Features(x)), graph.Fc{Out: 2}))
+		}, "no layer is called head or conv.fc"},
 		"logits of another width": {func(b *builder, x *graph.Node) (*graph.Graph, error) {
 			return b.Finish(b.Linear("fc", b.GlobalAvgPool(b.Features(x)), graph.Fc{Out: 3}))
 		}, "2 classes"},

@@ -19,7 +19,8 @@ type Op interface {
 // n·s.H·s.W rows of s.C channels. Parameters come in PyTorch's layout, in the order that Builder.Custom was given.
 type Custom interface {
 	Op
-	// Forward writes out from the operands. It must not retain its arguments and must be safe for concurrent calls.
+	// Forward writes out from the operands, which have the given shapes; out is not zeroed before. It must not retain its arguments and must be safe
+	// for concurrent calls. It is called once for a batch, and what it does with more than one core is its own affair.
 	Forward(out []float32, in [][]float32, params [][]float32, shapes []Shape, n int)
 	// Backward adds to the gradients of the operands (a nil entry is not wanted) and of the parameters, given the gradient of the output.
 	Backward(gradIn, gradParams [][]float32, gradOut []float32, in [][]float32, params [][]float32, shapes []Shape, n int)

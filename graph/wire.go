@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 // Wire is a graph as plain data: what crosses the border between a plugin's process and its host. The numbers are
@@ -85,12 +88,23 @@ var operators = func() map[string]reflect.Type {
 	return types
 }()
 
+// ownKind reports whether kind is that of an operator of this package.
+func ownKind(kind string) bool {
+	_, known := operators[kind]
+	return known || slices.Contains(functionNames[:], kind)
+}
+
 // Limits of what FromWire accepts: an order of magnitude above the largest public network.
 const (
 	maxNodes     = 1 << 16
 	maxDims      = 8
 	maxNameBytes = 512
 )
+
+// printable reports whether a name can stand in tables and error messages: those of a plugin must not steer the terminal they are shown on.
+func printable(name string) bool {
+	return name != "" && len(name) <= maxNameBytes && utf8.ValidString(name) && !strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) })
+}
 
 // Wire returns the graph as plain data.
 func (g *Graph) Wire() (Wire, error) {
@@ -162,8 +176,8 @@ func FromWire(w Wire) (*Graph, error) {
 		return nil, fmt.Errorf("graph: output %d is not a vector of %d classes, or features %d are not a node", w.Output, w.Classes, w.Features)
 	}
 	for _, t := range w.Taps {
-		if _, twice := g.Tap(t.Name); twice || node(t.Node) == nil || t.Name == "" || len(t.Name) > maxNameBytes {
-			return nil, fmt.Errorf("graph: tap %.*q at node %d is declared twice or is no node", maxNameBytes, t.Name, t.Node)
+		if _, twice := g.Tap(t.Name); twice || node(t.Node) == nil || !printable(t.Name) {
+			return nil, fmt.Errorf("graph: tap %.*q at node %d is declared twice, is no node or has no printable name", maxNameBytes, t.Name, t.Node)
 		}
 		g.Taps = append(g.Taps, Tap{Name: t.Name, Node: node(t.Node)})
 	}
@@ -172,8 +186,11 @@ func FromWire(w Wire) (*Graph, error) {
 		g.Taps[i].Stride = fields[g.Taps[i].Node.ID].jump.H
 	}
 	for _, a := range w.Aux {
-		if node(a.Node) == nil {
-			return nil, fmt.Errorf("graph: auxiliary output %.*q at node %d is no node", maxNameBytes, a.Name, a.Node)
+		if node(a.Node) == nil || !printable(a.Name) {
+			return nil, fmt.Errorf("graph: auxiliary output %.*q at node %d is no node or has no printable name", maxNameBytes, a.Name, a.Node)
+		}
+		if s := node(a.Node).Shape; s != g.Output.Shape {
+			return nil, fmt.Errorf("graph: auxiliary output %.*q is %v, not a vector of %d classes", maxNameBytes, a.Name, s, w.Classes)
 		}
 		g.Aux = append(g.Aux, Aux{a.Name, node(a.Node), a.Weight})
 	}
@@ -181,8 +198,8 @@ func FromWire(w Wire) (*Graph, error) {
 }
 
 func (g *Graph) addNode(i int, w WireNode) error {
-	if w.Name == "" || len(w.Name) > maxNameBytes || w.Kind == "" || len(w.Kind) > maxNameBytes {
-		return fmt.Errorf("name or operator is empty or longer than %d bytes", maxNameBytes)
+	if !printable(w.Name) || !printable(w.Kind) {
+		return fmt.Errorf("name or operator is empty, longer than %d bytes or not printable", maxNameBytes)
 	}
 	op, err := operator(w)
 	if err != nil {
@@ -245,8 +262,8 @@ func operator(w WireNode) (Op, error) {
 func (g *Graph) addParam(w WireParam) error {
 	role := slices.Index(roleNames[:], w.Role)
 	switch {
-	case w.Name == "" || len(w.Name) > maxNameBytes || g.byName[w.Name] != nil:
-		return fmt.Errorf("name is empty, too long or there twice")
+	case !printable(w.Name) || g.byName[w.Name] != nil:
+		return fmt.Errorf("name is empty, too long, not printable or there twice")
 	case role < 0:
 		return fmt.Errorf("role %.40q is unknown", w.Role)
 	case w.Node < 0 || w.Node >= len(g.Nodes):
@@ -303,8 +320,8 @@ func paramShape(op Op, role Role) (shape []int, known bool) {
 func (g *Graph) addGroups(groups []WireGroup) error {
 	grouped := make([]bool, len(g.Params))
 	for _, w := range groups {
-		if len(w.Name) > maxNameBytes {
-			return fmt.Errorf("graph: a layer group's name has %d bytes", len(w.Name))
+		if !printable(w.Name) {
+			return fmt.Errorf("graph: layer group %.*q: name is empty, longer than %d bytes or not printable", maxNameBytes, w.Name, maxNameBytes)
 		}
 		gr := Group{Name: w.Name}
 		for _, i := range w.Params {

@@ -48,11 +48,12 @@ type Family struct {
 
 // Model is one architecture with its numbers filled in.
 type Model struct {
-	// Name is torchvision's (timm's for SE nets and MobileNet V1), such as "resnet50".
+	// Name is torchvision's (timm's for SE nets and MobileNet V1), such as "resnet50". It is what users call the model by: no other family may have it.
 	Name string
 	// Paper cites the source.
 	Paper string
-	// Input is the shape that public weights expect, such as 3x224x224.
+	// Input is the shape that public weights expect, such as 3x224x224. Image files become square, with 1 or 3 channels; what other networks read comes in
+	// as tensors (`zoo run`).
 	Input graph.Shape
 	// MinSize is the smallest height and width that the network can be built for.
 	MinSize int
@@ -128,12 +129,22 @@ func (m Model) Graph(input graph.Shape, classes int, options map[string]string) 
 		return nil, err
 	}
 	b := graph.NewBuilder(input, classes)
-	logits := m.Build(b, b.Input(), complete)
-	g, err := b.Finish(logits)
+	g, err := b.Finish(m.build(b, complete))
 	if err != nil {
 		return nil, fmt.Errorf("%s at %v: %w", m.Name, input, err)
 	}
 	return g, nil
+}
+
+// build calls Build. After an error nodes have no shape: what a family computes of one (a channel count to divide by) may panic, and the error is what
+// there is to tell.
+func (m Model) build(b *graph.Builder, o Options) *graph.Node {
+	defer func() {
+		if b.Err() != nil {
+			_ = recover()
+		}
+	}()
+	return m.Build(b, b.Input(), o)
 }
 
 func (m Model) complete(options map[string]string) (Options, error) {
@@ -192,7 +203,7 @@ func NewFamily(manifest []byte, models ...Model) (Family, error) {
 			return Family{}, fmt.Errorf("family %s: model name %q: use lower-case letters, digits, '_', '.' and '-'", f.Name, m.Name)
 		case seen[m.Name]:
 			return Family{}, fmt.Errorf("family %s: model %s is declared twice", f.Name, m.Name)
-		case m.Build == nil || m.MinSize < 1 || m.Input.C < 1:
+		case m.Build == nil || m.MinSize < 1 || m.Input.C < 1 || m.Input.H < 1 || m.Input.W < 1:
 			return Family{}, fmt.Errorf("family %s: model %s lacks Build, MinSize or Input", f.Name, m.Name)
 		}
 		seen[m.Name] = true

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/go-modelzoo/zoo/internal/panicked"
 	"github.com/go-modelzoo/zoo/internal/pluginrpc"
 	"github.com/go-modelzoo/zoo/internal/startup"
 	zoov1 "github.com/go-modelzoo/zoo/sdk/proto/zoo/v1"
@@ -114,12 +115,14 @@ func redirect(stderr *os.File) func() {
 	return sync.OnceFunc(func() { os.Stdout, os.Stderr = stderr, stderr })
 }
 
-// recover turns a panic of a call into an error, with the stack in the log.
+// recover turns a panic of a call into an error, with the stack in the log. The log's words are not those with which a Go program dies ("panic: "): a
+// host would take them for the end of this process.
 func (s *server) recover(method string, err *error) {
 	v := recover()
 	if v == nil {
 		return
 	}
-	s.log.Error("panic", "call", method, "value", fmt.Sprint(v), "stack", string(debug.Stack()))
-	*err = status.Errorf(codes.Internal, "panic: %.500s", fmt.Sprint(v))
+	text := panicked.Text(v)
+	s.log.Error("panicked", "call", method, "value", text, "stack", string(debug.Stack()))
+	*err = status.Errorf(codes.Internal, "panicked: %s", text)
 }

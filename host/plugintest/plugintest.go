@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"math"
 	"path/filepath"
+	"reflect"
 
 	"github.com/go-modelzoo/zoo/graph"
 	"github.com/go-modelzoo/zoo/host"
@@ -86,6 +87,8 @@ func (k kit) run() {
 	if !k.check("builds at its own size", err) {
 		return
 	}
+	again, err := k.build(0, 1000)
+	k.check("builds the same network again", same(g, again, err))
 	least, err := k.build(k.model.MinSize, 1)
 	if !k.check(fmt.Sprintf("builds at its smallest size, %d, for one class", k.model.MinSize), err) {
 		return
@@ -110,6 +113,34 @@ func (k kit) run() {
 func refused(err error) error {
 	if err == nil {
 		return errors.New("was accepted")
+	}
+	return nil
+}
+
+// same wants the second of two builds to have succeeded and to be what the first was: a family keeps no state.
+func same(a, b *graph.Graph, err error) error {
+	if err != nil {
+		return err
+	}
+	x, err := a.Wire()
+	if err != nil {
+		return err
+	}
+	y, err := b.Wire()
+	if err != nil {
+		return err
+	}
+	for i, n := range x.Nodes {
+		if i >= len(y.Nodes) {
+			return fmt.Errorf("%d nodes became %d", len(x.Nodes), len(y.Nodes))
+		}
+		if m := y.Nodes[i]; !reflect.DeepEqual(n, m) {
+			return fmt.Errorf("node %s (%s of nodes %v, %v, %s) became %s (%s of nodes %v, %v, %s)",
+				n.Name, n.Kind, n.Inputs, n.Shape, n.Arguments, m.Name, m.Kind, m.Inputs, m.Shape, m.Arguments)
+		}
+	}
+	if !reflect.DeepEqual(x, y) {
+		return errors.New("its nodes, parameters, taps, layer groups or auxiliary outputs changed")
 	}
 	return nil
 }

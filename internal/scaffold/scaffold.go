@@ -5,11 +5,14 @@ import (
 	"bytes"
 	"embed"
 	"fmt"
+	"go/token"
 	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"text/template"
 )
@@ -34,10 +37,28 @@ type Module struct {
 	Go string
 }
 
-// Package is the name as a Go identifier.
-func (m Module) Package() string { return strings.ReplaceAll(m.Name, "-", "") }
+// Package is the name as that of a Go package which the module's other files can import.
+func (m Module) Package() string {
+	name := strings.ReplaceAll(m.Name, "-", "")
+	switch {
+	case token.IsKeyword(name), slices.Contains([]string{"main", "init", "sdk", "testing", "zootest"}, name): // the latter are imported beside it
+		return name + "net"
+	}
+	return name
+}
 
-var familyName = regexp.MustCompile(`^[a-z][a-z0-9-]{0,63}$`)
+// Source is Replace as go.mod wants it.
+func (m Module) Source() string {
+	if strings.ContainsAny(m.Replace, " \t\"'`()[]{},") {
+		return strconv.Quote(m.Replace)
+	}
+	return m.Replace
+}
+
+var (
+	familyName = regexp.MustCompile(`^[a-z][a-z0-9-]{0,63}$`)
+	modulePath = regexp.MustCompile(`^[A-Za-z0-9~_][A-Za-z0-9.~_-]*(/[A-Za-z0-9.~_-]+)*$`)
+)
 
 // Write writes the module to a folder, which must not exist, and returns the names of its files.
 func Write(dir string, m Module) ([]string, error) {
@@ -46,6 +67,9 @@ func Write(dir string, m Module) ([]string, error) {
 	}
 	if m.Path == "" {
 		m.Path = "example.com/" + m.Name
+	}
+	if !modulePath.MatchString(m.Path) {
+		return nil, fmt.Errorf("module path %q: use letters, digits, dots, dashes and slashes, as in example.com/%s", m.Path, m.Name)
 	}
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("a new family needs a folder of its own: %w", err)

@@ -5,8 +5,10 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/go-modelzoo/zoo/graph"
+	"github.com/go-modelzoo/zoo/internal/pluginrpc"
 )
 
 // many is the number of classes of ImageNet, few any other.
@@ -38,16 +40,18 @@ func description(s *subject) error {
 	return f.err()
 }
 
-// sizes builds at the smallest size, at sizes around it that are odd or not square, and at the model's own, and wants one
-// pixel less refused.
+// sizes builds at the model's own size, at the smallest, and at sizes around it that are odd or not square, and wants one pixel less refused.
 func sizes(s *subject) error {
+	if _, err := s.graph(s.model.Input, few); err != nil {
+		return fmt.Errorf("does not build: %w", err) // nor at other sizes, most likely
+	}
 	var f faults
 	low := s.model.MinSize
 	list := []graph.Pair{{H: low, W: low}, {H: low + 1, W: low + 2}, {H: low + 16, W: low}, {H: low, W: low + 33}}
 	for d := range 9 {
 		list = append(list, graph.Pair{H: max(low, 64) + d, W: max(low, 64) + 8 - d})
 	}
-	list = append(list, graph.Pair{H: s.model.Input.H, W: s.model.Input.W}, graph.Pair{H: s.size.H, W: s.size.W})
+	list = append(list, graph.Pair{H: s.size.H, W: s.size.W})
 	for _, p := range list {
 		if _, err := s.graph(graph.Shape{C: s.model.Input.C, H: p.H, W: p.W}, few); err != nil {
 			f.add("does not build at %d×%d pixels: %w", p.H, p.W, err)
@@ -83,25 +87,94 @@ func classCounts(s *subject) error {
 	return f.err()
 }
 
-// pure wants two builds to give the same network: a family keeps no state.
+// pure wants builds one after the other, and some at once, to give the same network: a family keeps no state.
 func pure(s *subject) error {
-	a, err := s.graph(s.size, few)
-	if err != nil {
-		return err
+	const builds = 6
+	graphs, errs := make([]*graph.Graph, builds), make([]error, builds)
+	build := func(i int) {
+		errs[i] = guard(func(s *subject) (err error) {
+			graphs[i], err = s.graph(s.size, few)
+			return err
+		}, s)
 	}
-	b, err := s.graph(s.size, few)
-	if err != nil {
-		return err
+	build(0)
+	build(1)
+	var wg sync.WaitGroup
+	for i := 2; i < builds; i++ {
+		wg.Go(func() { build(i) })
 	}
-	if len(a.Nodes) != len(b.Nodes) || len(a.Params) != len(b.Params) {
-		return fmt.Errorf("two builds have %d and %d nodes, %d and %d parameters", len(a.Nodes), len(b.Nodes), len(a.Params), len(b.Params))
-	}
-	for i, n := range a.Nodes {
-		if other := b.Nodes[i]; n.Name != other.Name || n.Shape != other.Shape || n.Op.Kind() != other.Op.Kind() {
-			return fmt.Errorf("two builds differ at node %d: %s (%s) and %s (%s)", i, n.Name, n.Op.Kind(), other.Name, other.Op.Kind())
+	wg.Wait()
+	for i, g := range graphs {
+		if errs[i] != nil {
+			return errs[i]
+		}
+		if err := sameNetwork(graphs[0], g); err != nil {
+			return fmt.Errorf("two builds differ: %w: Build must be a function of its arguments alone", err)
 		}
 	}
 	return nil
+}
+
+func sameNetwork(a, b *graph.Graph) error {
+	if len(a.Nodes) != len(b.Nodes) || len(a.Params) != len(b.Params) {
+		return fmt.Errorf("they have %d and %d nodes, %d and %d parameters", len(a.Nodes), len(b.Nodes), len(a.Params), len(b.Params))
+	}
+	for i, n := range a.Nodes {
+		other := b.Nodes[i]
+		if n.Name != other.Name || n.Shape != other.Shape || n.Op.Kind() != other.Op.Kind() {
+			return fmt.Errorf("node %d is %s (%s) and %s (%s)", i, n.Name, n.Op.Kind(), other.Name, other.Op.Kind())
+		}
+		// An operator of the family's own may hold what cannot be compared.
+		if _, custom := n.Op.(graph.Custom); !custom && !reflect.DeepEqual(n.Op, other.Op) {
+			return fmt.Errorf("%s is %+v and %+v", n.Name, n.Op, other.Op)
+		}
+		for j, in := range n.Inputs {
+			if j >= len(other.Inputs) || in.ID != other.Inputs[j].ID {
+				return fmt.Errorf("%s does not read the same nodes", n.Name)
+			}
+		}
+	}
+	for i, p := range a.Params {
+		if q := b.Params[i]; p.Name != q.Name || p.Init != q.Init {
+			return fmt.Errorf("parameter %d is %s and %s, or begins at other values", i, p.Name, q.Name)
+		}
+	}
+	x, y := parts(a), parts(b)
+	for i, part := range x {
+		if other := y[min(i, len(y)-1)]; part != other {
+			return fmt.Errorf("%s and %s", part, other)
+		}
+	}
+	return nil
+}
+
+// parts names what is declared of a network besides its layers, and the end of the list.
+func parts(g *graph.Graph) []string {
+	list := []string{"features are " + g.Features.Name}
+	for _, t := range g.Taps {
+		list = append(list, fmt.Sprintf("tap %s is %s", t.Name, t.Node.Name))
+	}
+	for _, gr := range g.Groups {
+		list = append(list, fmt.Sprintf("group %s of %d parameters", gr.Name, len(gr.Params)))
+	}
+	for _, a := range g.Aux {
+		list = append(list, fmt.Sprintf("auxiliary output %s is %s with weight %g", a.Name, a.Node.Name, a.Weight))
+	}
+	return append(list, "no more is declared")
+}
+
+// crosses wants a host to take the network as the plugin's process would send it.
+func crosses(s *subject) error {
+	g, err := s.graph(s.model.Input, many)
+	if err != nil {
+		return err
+	}
+	m, err := pluginrpc.FromGraph(g)
+	if err != nil {
+		return err
+	}
+	_, err = pluginrpc.ToGraph(m)
+	return err
 }
 
 func uniqueNames(s *subject) error {
@@ -143,7 +216,7 @@ func groups(s *subject) error {
 	}
 	var f faults
 	in := map[string]string{}
-	before := -1
+	var before *graph.Param // the first of the group in front
 	for _, gr := range g.Groups {
 		if len(gr.Params) == 0 {
 			f.add("group %s is empty", gr.Name)
@@ -155,9 +228,10 @@ func groups(s *subject) error {
 			}
 			in[p.Name] = gr.Name
 		}
-		first := gr.Params[0].Node.ID
-		if first < before {
-			f.add("group %s begins before the group in front of it: order groups from the input to the output", gr.Name)
+		first := gr.Params[0]
+		if before != nil && first.Node.ID < before.Node.ID {
+			f.add("group %s begins with %s, which comes before %s of group %s in front of it: order groups from the input to the output",
+				gr.Name, first.Name, before.Name, in[before.Name])
 		}
 		before = first
 	}
@@ -262,7 +336,7 @@ func classifier(s *subject) error {
 		same := reflect.DeepEqual(p.Shape, q.Shape)
 		switch {
 		case !same && !a.InClassifier(p):
-			f.add("%s depends on the number of classes: call Builder.Classifier", p.Name)
+			f.add("%s depends on the number of classes: give its layer to Builder.Classifier", p.Name)
 		case same && a.InClassifier(p) && p.Role == graph.Weight:
 			f.add("%s does not depend on the number of classes: leave it out of Builder.Classifier", p.Name)
 		case a.InClassifier(p) && a.InFeatures(p):

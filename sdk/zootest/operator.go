@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/go-modelzoo/zoo/graph"
+	"github.com/go-modelzoo/zoo/internal/panicked"
 )
 
 // Gradients checks a family's own operator, for parameters as Builder.Custom takes them and inputs of the given shapes. It holds Backward against
@@ -40,7 +41,7 @@ const operatorBatch = 2
 func checkOperator(op graph.Custom, params []graph.CustomParam, in []graph.Shape) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			err = fmt.Errorf("panic: %v", r)
+			err = fmt.Errorf("panic: %s", panicked.Text(r))
 		}
 	}()
 	out, err := op.Infer(in)

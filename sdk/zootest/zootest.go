@@ -19,6 +19,7 @@ import (
 
 	"github.com/go-modelzoo/zoo/engine"
 	"github.com/go-modelzoo/zoo/graph"
+	"github.com/go-modelzoo/zoo/internal/panicked"
 	"github.com/go-modelzoo/zoo/sdk"
 )
 
@@ -71,6 +72,7 @@ var checks = []check{
 	{"numbers of classes", classCounts},
 	{"one function", pure},
 	{"names", uniqueNames},
+	{"protocol", crosses},
 	{"layer groups", groups},
 	{"feature taps", taps},
 	{"totals", totals},
@@ -134,7 +136,7 @@ func checkModel(ctx context.Context, m sdk.Model, runs bool) []Problem {
 func guard(run func(*subject) error, s *subject) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			err = fmt.Errorf("panic: %v", r)
+			err = fmt.Errorf("panic: %s", panicked.Text(r))
 		}
 	}()
 	return run(s)

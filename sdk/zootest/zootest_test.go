@@ -3,7 +3,10 @@ package zootest_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"math"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/go-modelzoo/zoo/graph"
@@ -81,7 +84,39 @@ func TestFaultNotFound(t *testing.T) {
 		"tap called logits":        {func(n *tiny) { n.tap = func(b *graph.Builder, x, _ *graph.Node) { b.Tap("logits", x) } }, "names", "logits"},
 		"any value of an option":   {func(n *tiny) { n.options[0].Values = nil }, "options", "refused"},
 		"panic":                    {func(n *tiny) { n.before = func(*graph.Builder, sdk.Options) { panic("boom") } }, "sizes", "boom"},
-		"two builds, two networks": {func(n *tiny) { calls := 0; n.hidden = func(*graph.Builder) int { calls++; return 2 + calls%2 } }, "one function", "two builds"},
+		"place of a panic":         {func(n *tiny) { n.before = func(*graph.Builder, sdk.Options) { panic("boom") } }, "sizes", "boom (zootest_test.go:"},
+		"weight of a loss that is no number": {func(n *tiny) {
+			logits := n.logits
+			n.logits = func(b *graph.Builder, x *graph.Node) *graph.Node {
+				y := logits(b, x)
+				b.Aux("aux", y, math.NaN())
+				return y
+			}
+		}, "protocol", "NaN"},
+		"tap of two lines": {func(n *tiny) { n.tap = func(b *graph.Builder, x, _ *graph.Node) { b.Tap("a\nb", x) } }, "protocol", "printable"},
+		"two builds, two rates": {func(n *tiny) {
+			keepState(n, func(b *graph.Builder, x *graph.Node, i int) *graph.Node { return b.Dropout(x, float64(i)/10) })
+		}, "one function", "dropout"},
+		"two builds, two starts": {func(n *tiny) {
+			keepState(n, func(b *graph.Builder, x *graph.Node, i int) *graph.Node {
+				return b.Linear("fc.0", x, graph.Fc{Out: 3, Init: graph.Normal(float64(i))})
+			})
+		}, "one function", "fc.0.weight"},
+		"two builds, two inputs": {func(n *tiny) {
+			keepState(n, func(b *graph.Builder, x *graph.Node, i int) *graph.Node {
+				y := b.ReLU(x)
+				return b.Add(x, []*graph.Node{x, y}[i%2])
+			})
+		}, "one function", "add"},
+		"two builds, two groups": {func(n *tiny) {
+			var calls atomic.Int32
+			n.before = func(b *graph.Builder, _ sdk.Options) { b.Group(fmt.Sprint("one", calls.Add(1)), "conv1") }
+			n.groups = n.groups[1:]
+		}, "one function", "group one"},
+		"two builds, two networks": {func(n *tiny) {
+			var calls atomic.Int32
+			n.hidden = func(*graph.Builder) int { return 2 + int(calls.Add(1))%2 }
+		}, "one function", "two builds"},
 		"weight without gradient":  {cutGradient, "gradients", "zero"},
 		"layer that nothing reads": {func(n *tiny) { n.tap = deadTap }, "feature taps", "inference"},
 	} {
@@ -96,6 +131,25 @@ func TestFaultNotFound(t *testing.T) {
 			}
 			t.Errorf("no problem of check %q with %q among %v", c.check, c.words, problems)
 		})
+	}
+}
+
+// keepState adds a layer that depends on how many builds there were.
+func keepState(n *tiny, layer func(b *graph.Builder, x *graph.Node, i int) *graph.Node) {
+	var calls atomic.Int32
+	n.logits = func(b *graph.Builder, x *graph.Node) *graph.Node {
+		return b.Linear("fc.1", layer(b, x, int(calls.Add(1)%9)), graph.Fc{Out: b.Classes()})
+	}
+	n.classifier = "fc.1"
+}
+
+// TestOneMistakeIsToldForEverySize wants a single line of a model that builds at no size.
+func TestOneMistakeIsToldForEverySize(t *testing.T) {
+	n := good()
+	n.groups = n.groups[:2]
+	problems := zootest.Check(context.Background(), n.family(), zootest.Options{})
+	if len(problems) != 1 || strings.Contains(problems[0].Error(), "\n") {
+		t.Errorf("got %v", problems)
 	}
 }
 
