@@ -38,6 +38,17 @@ func TestInputWithoutASizeAccepted(t *testing.T) {
 	}
 }
 
+func TestMisspeltLicenseIsNone(t *testing.T) {
+	for manifest, want := range map[string]string{
+		`{"name":"f","version":"1.0.0","licence":"MIT"}`: `"licence"`,
+		`{"name":"f","version":"1.0.0"} {}`:              "behind the object",
+	} {
+		if _, err := NewFamily([]byte(manifest)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: error %v", manifest, err)
+		}
+	}
+}
+
 func TestPanicOfAFamilyIsSwallowed(t *testing.T) {
 	defer func() {
 		if recover() == nil {

@@ -130,6 +130,9 @@ trained here stay: nothing could bring them back.`,
 			if o.OlderThan, err = parseAge(older); err != nil {
 				return &usageError{err}
 			}
+			if o.KeepLast < 0 {
+				return usagef("--keep-last %d: 0 or more models can be kept", o.KeepLast)
+			}
 			c, err := a.open()
 			if err != nil {
 				return err

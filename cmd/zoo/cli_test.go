@@ -141,7 +141,7 @@ func TestUsageMistakesExitWith2(t *testing.T) {
 	for _, args := range [][]string{
 		{"frobnicate"}, {"predict"}, {"predict", "--top", "0", "resnet20", "x.png"}, {"list", "["}, {"summary", "resnet20", "--input", "3x0x3"},
 		{"list", "--nonsense"}, {"run", "resnet20"}, {"bench", "resnet20", "--batch", "0"}, {"eval", "resnet20"}, {"list", "--precision", "double"},
-		{"cache", "prune", "--older-than", "soon"}, {"export", "resnet20", "x.txt"}, {"plugin", "frobnicate"},
+		{"cache", "prune", "--older-than", "soon"}, {"cache", "prune", "--keep-last", "-1"}, {"export", "resnet20", "x.txt"}, {"plugin", "frobnicate"},
 		{"info", "--system", "resnet20"}, {"summary", "resnet20", "--classes", "-1"},
 	} {
 		refused(t, home, exitUsage, nil, args...)
