@@ -22,7 +22,7 @@ type ceiling struct {
 
 // ceilings follow engine.Precision; the bytes are those of kernel.Format and of gemm's packed weights.
 var ceilings = []ceiling{
-	{"zoo-high", true, 3, 4, 3},
+	{"zoo-high", true, 3, 4, 2.5},
 	{"zoo-medium", true, 1, 2, 2},
 	{"zoo-highest", false, 1, 4, 4},
 }
@@ -124,7 +124,7 @@ func (r *report) rooflines(w io.Writer) {
 What is left. The least time of an image is its arithmetic at the peak of the unit that the precision uses (high takes three products of the
 tile unit, medium one, highest and all depthwise convolutions a float32 multiply-add) plus its bytes at the speed of reading as many again and
 again. The bytes are the weights, once a batch, and the input and output of each convolution and linear layer, where these are together more
-than the second-level caches hold: 4 a value at high and highest, 2 at medium, and 3 for weights of linear layers at high.
+than the second-level caches hold: 4 a value at high and highest, 2 at medium, and 2.5 for weights of linear layers at high.
 
 Columns are the two parts of the least time, and the measured time as a multiple of their sum. All that is neither a convolution nor a linear
 layer counts as nothing; Winograd's method needs a quarter to a half of the multiplications that are counted, so highest may come below 1.

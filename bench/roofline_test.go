@@ -45,8 +45,8 @@ func TestDemand(t *testing.T) {
 		batch, cache int
 		want         demand
 	}{
-		{"all maps in cache", "zoo-high", 1, 1 << 20, demand{3 * (convFLOP + fcFLOP), depthFLOP, read(4*(convParams+depthParams) + 3*fcParams)}},
-		{"one map beyond the cache", "zoo-high", 1, 4 * convMaps, demand{3 * (convFLOP + fcFLOP), depthFLOP, read(4*(convParams+depthParams+depthMaps) + 3*fcParams)}},
+		{"all maps in cache", "zoo-high", 1, 1 << 20, demand{3 * (convFLOP + fcFLOP), depthFLOP, read(4*(convParams+depthParams) + 2.5*fcParams)}},
+		{"one map beyond the cache", "zoo-high", 1, 4 * convMaps, demand{3 * (convFLOP + fcFLOP), depthFLOP, read(4*(convParams+depthParams+depthMaps) + 2.5*fcParams)}},
 		{"halves", "zoo-medium", 2, 4 * convMaps, demand{2 * (convFLOP + fcFLOP), 2 * depthFLOP, read(2*(convParams+depthParams+fcParams) + 4*depthMaps)}},
 		{"weights once a batch", "zoo-highest", 8, 0, demand{0, 8 * (convFLOP + depthFLOP + fcFLOP), read(4*(convParams+depthParams+fcParams) + 32*(convMaps+depthMaps+18))}},
 		{"maps by their own size", "zoo-medium", 512, 0, demand{512 * (convFLOP + fcFLOP), 512 * depthFLOP, map[int]float64{

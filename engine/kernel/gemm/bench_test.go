@@ -160,14 +160,18 @@ func benchConv(b *testing.B, l benchLayer, tier cpu.Tier, p engine.Precision, n,
 	b.ReportMetric(float64(tasks), "tasks")
 }
 
-// BenchmarkPack packs the weights of a 3×3 and of a 1×1 convolution.
+// BenchmarkPack packs the weights of a linear layer, and of a 1×1 and a 3×3 convolution.
 func BenchmarkPack(b *testing.B) {
-	for _, k := range []int{1, 3} {
-		for _, tier := range tiers()[1:] {
-			for _, p := range precisions {
-				b.Run(fmt.Sprintf("%v/%v/%dx%d", tier, p, k, k), func(b *testing.B) {
-					s := ConvSpec{In: 512, Out: 512, KernelH: k, KernelW: k, Precision: p, Tier: tier}
-					weight := make([]float32, 512*512*k*k)
+	for _, tier := range tiers()[1:] {
+		for _, p := range precisions {
+			for name, s := range map[string]ConvSpec{
+				"linear": {In: 4096, Out: 512, KernelH: 1, KernelW: 1, Linear: true},
+				"1x1":    {In: 512, Out: 512, KernelH: 1, KernelW: 1},
+				"3x3":    {In: 512, Out: 512, KernelH: 3, KernelW: 3},
+			} {
+				b.Run(fmt.Sprintf("%v/%v/%v", tier, p, name), func(b *testing.B) {
+					s.Precision, s.Tier = p, tier
+					weight := make([]float32, s.Out*s.In*s.KernelH*s.KernelW)
 					b.SetBytes(int64(4 * len(weight)))
 					for b.Loop() {
 						if _, err := NewConv(s, weight, nil); err != nil {

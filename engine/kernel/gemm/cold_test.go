@@ -38,20 +38,38 @@ func BenchmarkConvCold(b *testing.B) {
 	for _, p := range []engine.Precision{engine.High, engine.Medium} {
 		for _, l := range coldLayers {
 			for _, n := range []int{1, 8} {
-				b.Run(fmt.Sprintf("%v/%v/n%d", p, l, n), func(b *testing.B) { benchCold(b, l, p, n) })
+				b.Run(fmt.Sprintf("%v/%v/n%d", p, l, n), func(b *testing.B) { benchCold(b, l, l.spec(cpu.Best(), p), n) })
 			}
 		}
 	}
 }
 
-func benchCold(b *testing.B, l benchLayer, p engine.Precision, n int) {
+// BenchmarkLinearCold is BenchmarkConvCold for linear layers.
+func BenchmarkLinearCold(b *testing.B) {
+	for _, p := range precisions {
+		for _, size := range [][2]int{{2048, 1000}, {4096, 4096}, {25088, 4096}} {
+			for _, n := range []int{1, 8} {
+				b.Run(fmt.Sprintf("%v/%dx%d/n%d", p, size[0], size[1], n), func(b *testing.B) {
+					l := benchLayer{1, 1, size[0], size[1], 1, 1, 0, 1}
+					s := l.spec(cpu.Best(), p)
+					s.Linear = true
+					benchCold(b, l, s, n)
+				})
+			}
+		}
+	}
+}
+
+func benchCold(b *testing.B, l benchLayer, s ConvSpec, n int) {
 	const workers = 2
-	s := l.spec(cpu.Best(), p)
 	pool := work.New(workers)
 	defer pool.Close()
 	r := rand.New(rand.NewPCG(1, 2))
 	weight := l.weights(r)
-	f := FormatOf(p, s.Tier)
+	f := FormatOf(s.Precision, s.Tier)
+	if s.Linear {
+		f = kernel.F32
+	}
 	src := kernel.NewMap(f, n, l.h, l.w, l.in, 0)
 	fill(src.Images(0, 1), r)
 	oh, ow := s.OutputSize(l.h, l.w)

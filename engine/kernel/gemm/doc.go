@@ -29,7 +29,7 @@
 //     High sums lo·hi, hi·hi and hi·lo in float32. The epilogue of a block runs between the tile products of the next.
 //   - Vectors: float32 multiply-adds in AVX-512 or AVX2 (product_amd64.go: any number of rows, so that an output row of any width wastes
 //     nothing); at Medium without AMX, pairs of bfloat16 in the same products where the processor does them faster (then maps are bfloat16
-//     too) and for linear layers, whose bytes they save; on AMX weights of three bytes for linear layers at High (vector_amd64.go). Groups of
+//     too) and for linear layers, whose bytes they save; on AMX weights of 20 bits for linear layers at High (narrow_amd64.go). Groups of
 //     4, 8 and 16 channels are computed without idle lanes (grouped_amd64.go). machine.go holds what the estimates know of processors.
 //   - Winograd's method for 3×3 convolutions, where the caller asks for it (winograd.go says when it pays): in float32 vectors, also
 //     at Medium, a quarter to a half of the multiplications, at two to three times the rounding error with the larger tiles; in AMX tiles along the

@@ -3,24 +3,29 @@
 package gemm
 
 import (
+	"encoding/binary"
 	"math"
 	"unsafe"
 
 	"github.com/go-modelzoo/zoo/engine/kernel"
 )
 
-// This file computes linear layers with weights of three bytes. Their rows are finished from memory, by a table, as those of tiles are.
+// This file computes linear layers with weights of 20 bits: whole numbers, of which each output channel has a scale, so that the largest weight of
+// the channel is 2^19-1 of them. Two neighbouring channels share five bytes, the even one the lower bits. Their rows are finished from memory, by a
+// table, as those of tiles are.
 
 const (
-	// positionsNarrow are the positions that the kernel sums at a time, of two vectors of output channels each.
+	// positionsNarrow are the positions that the kernel sums at a time, of two vectors of output channels each, and positionsFew those of the kernel
+	// for as many at most: one image would otherwise take as long as eight, and weights that come from a cache faster than that.
 	positionsNarrow = 8
+	positionsFew    = 4
 	// spareRows are entries for the rows of a block that lies otherwise than the table says, and one for its bounds.
 	spareRows = positionsNarrow + 1
 	// flopsPerCycle is what a core does: two fused multiply-adds of 16 values.
 	flopsPerCycle = 64
 )
 
-// narrowArgs are the arguments of fmaNarrow, and its state. The offsets of the fields are known to _gen/gemm/narrow.go.
+// narrowArgs are the arguments of fmaNarrow4 and fmaNarrow8, and their state. The offsets of the fields are known to _gen/gemm/narrow.go.
 type narrowArgs struct {
 	a0         unsafe.Pointer // first position of the first block
 	aInc       int            // bytes to the next block
@@ -44,18 +49,99 @@ type narrowArgs struct {
 }
 
 //go:noescape
-func fmaNarrow(args *narrowArgs)
+func fmaNarrow4(args *narrowArgs)
 
-// putNarrow stores the upper 24 bits of v, rounded to nearest: 16 bits of mantissa, as many as two bfloat16 have.
-func putNarrow(to []byte, v float32) {
-	b := math.Float32bits(v)
-	if b&0x7f800000 != 0x7f800000 {
-		b += 0x80
+//go:noescape
+func fmaNarrow8(args *narrowArgs)
+
+// narrow calls the kernel of the call's blocks.
+func (v *vectorCall) narrow(args *narrowArgs) {
+	if v.grain.rows == positionsFew {
+		fmaNarrow4(args)
+	} else {
+		fmaNarrow8(args)
 	}
-	to[0], to[1], to[2] = byte(b>>8), byte(b>>16), byte(b>>24)
 }
 
-// multiplyNarrow is compute for weights of three bytes, in blocks of positions.
+const (
+	narrowBits  = 20
+	narrowMost  = 1<<(narrowBits-1) - 1
+	narrowShift = 1 << (32 - narrowBits) // the kernel takes the weights to the upper bits of 32
+	scaleBytes  = 4                      // of a channel, behind the weights of its panel
+)
+
+// packNarrow packs one panel.
+func (c *vectorConv) packNarrow(w *weights, panel int) {
+	const chunk = 256 // values gathered at a time: the packed chunk of a panel stays in L1
+	var even, odd [chunk]float32
+	d := &c.depth
+	width, bundle, first := c.grain.panel, panel/c.panels, panel%c.panels*c.grain.panel
+	channels := min(width, d.bundleOut-first)
+	packed := c.packed[panel*c.panelBytes():][:c.panelBytes()]
+	scales := packed[len(packed)-width*scaleBytes:]
+	inverse := make([]float32, width)
+	for o := range channels {
+		var most uint32
+		for _, r := range d.runs {
+			for from := 0; from < r.n; from += chunk {
+				v := even[:min(chunk, r.n-from)]
+				d.gather(v, &c.spec, w, bundle, r, from, first+o)
+				most = max(most, farthest(v))
+			}
+		}
+		scale := math.Float32frombits(most) / narrowMost
+		binary.LittleEndian.PutUint32(scales[o*scaleBytes:], math.Float32bits(scale/narrowShift))
+		// Weights that are all 0, or among them what is no number, become 0: to them the scale is 0, or makes all that it is multiplied with no number.
+		if inv := 1 / scale; inv <= math.MaxFloat32 {
+			inverse[o] = inv
+		}
+	}
+	step := width * narrowBits / 8
+	for _, r := range d.runs {
+		for from := 0; from < r.n; from += chunk {
+			n := min(chunk, (r.n-from+c.unroll-1)/c.unroll*c.unroll)
+			for o := 0; o < channels; o += 2 {
+				d.gather(even[:n], &c.spec, w, bundle, r, from, first+o)
+				if clear(odd[:n]); o+1 < channels {
+					d.gather(odd[:n], &c.spec, w, bundle, r, from, first+o+1)
+				}
+				putNarrow(packed[o*narrowBits/8:], step, even[:n], odd[:n], inverse[o], inverse[o+1])
+			}
+			packed = packed[n*step:]
+		}
+	}
+}
+
+// farthest returns the bits of the largest magnitude; what is not a number counts as the largest.
+func farthest(values []float32) uint32 {
+	var a, b uint32
+	for ; len(values) >= 2; values = values[2:] {
+		a = max(a, math.Float32bits(values[0])&^(1<<31))
+		b = max(b, math.Float32bits(values[1])&^(1<<31))
+	}
+	for _, v := range values {
+		a = max(a, math.Float32bits(v)&^(1<<31))
+	}
+	return max(a, b)
+}
+
+// putNarrow stores the weights of two channels, every step bytes two. Behind the odd one's bits the kernel has the upper four of the even one, which
+// are taken off before the odd one is rounded.
+func putNarrow(to []byte, step int, even, odd []float32, inverseEven, inverseOdd float32) {
+	const toNearest = 3 << 22 // added to a float32 it leaves a whole number, in two's complement, in the lower bits
+	const bits = 1<<narrowBits - 1
+	odd = odd[:len(even)]
+	for j, v := range even {
+		low := math.Float32bits(v*inverseEven+toNearest) & bits
+		behind := float32(int32(low>>(narrowBits-4))) * (1.0 / 16)
+		high := math.Float32bits(odd[j]*inverseOdd-behind+toNearest) & bits
+		pair := to[j*step:][:5]
+		binary.LittleEndian.PutUint32(pair, low|high<<narrowBits)
+		pair[4] = byte(high >> (32 - narrowBits))
+	}
+}
+
+// multiplyNarrow is compute for weights of 20 bits, in blocks of positions.
 func (v *vectorCall) multiplyNarrow(task int, src, dst kernel.Map, residual *kernel.Map, scratch []byte) {
 	d := &v.depth
 	b, from, to := v.share(task, d.bundles*v.panels, v.parts, true)
@@ -127,7 +213,7 @@ func (v *vectorCall) multiplyNarrow(task int, src, dst kernel.Map, residual *ker
 				args.a0 = unsafe.Add(aBundle, block*rows*v.aStride)
 				args.blocks = min(step, full-block)
 				args.starts = &v.starts[block]
-				fmaNarrow(&args)
+				v.narrow(&args)
 			}
 			if full < blocks {
 				v.lastBlock(args, aBundle, full, positions-first-rows, spare)
@@ -151,5 +237,5 @@ func (v *vectorCall) lastBlock(args narrowArgs, a unsafe.Pointer, block, most in
 	args.a0 = unsafe.Add(a, begin*v.aStride)
 	args.blocks = 1
 	args.rows, args.starts, args.limit = &spare[0], &starts[0], len(table)
-	fmaNarrow(&args)
+	v.narrow(&args)
 }

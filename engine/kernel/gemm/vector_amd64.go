@@ -17,12 +17,12 @@ type weightForm uint8
 
 const (
 	plain  weightForm = iota // float32
-	narrow                   // three bytes: 16 bits of mantissa
+	narrow                   // whole numbers of 20 bits, with a scale for each channel
 	pairs                    // bfloat16, two values of a run together
 )
 
-// bytes returns the size of a weight.
-func (f weightForm) bytes() int { return [...]int{plain: 4, narrow: 3, pairs: 2}[f] }
+// bits returns the size of a weight.
+func (f weightForm) bits() int { return [...]int{plain: 32, narrow: narrowBits, pairs: 16}[f] }
 
 // vectorConv is a convolution packed for float32 vectors.
 type vectorConv struct {
@@ -52,7 +52,7 @@ func newVectorConv(s ConvSpec, w *weights, bias []float32, each parallel) *vecto
 		c.form, c.unroll, c.products = pairs, 2*unrollValues, productsPairs512
 		c.grain = grain{element: 2, planes: 1, block: 32, rows: c.products.rows, panel: c.products.panel(), tier: cpu.AVX512, least: 1}
 	case s.Linear && s.Precision == engine.High && s.Tier >= cpu.AMX:
-		// Time is in reading the weights: float32 arithmetic on weights of three bytes.
+		// Time is in reading the weights: float32 arithmetic on weights of 20 bits.
 		c.form = narrow
 		c.grain = grain{element: 4, planes: 1, block: 16, rows: positionsNarrow, panel: 32, tier: cpu.AVX512, least: positionsNarrow}
 	default:
@@ -75,17 +75,19 @@ func newVectorConv(s ConvSpec, w *weights, bias []float32, each parallel) *vecto
 	if c.form == plain {
 		c.weights = pages.Huge(make([]float32, d.bundles*c.panels*c.panelBytes()/4))
 	} else {
-		const behind = 16 // bytes that the kernel may read behind the last weights
-		c.packed = pages.Huge(make([]byte, d.bundles*c.panels*c.panelBytes()+behind))
+		c.packed = pages.Huge(make([]byte, d.bundles*c.panels*c.panelBytes()))
 	}
 	for i, v := range bias {
 		b, o := i/d.bundleOut, i%d.bundleOut
 		c.bias[b*c.panels*panel+o] = v
 	}
 	each(d.bundles*c.panels, func(panel int) {
-		if c.grouped() {
+		switch {
+		case c.grouped():
 			c.packGroups(w, panel)
-		} else {
+		case c.form == narrow:
+			c.packNarrow(w, panel)
+		default:
 			c.pack(w, panel)
 		}
 	})
@@ -98,7 +100,7 @@ func (c *vectorConv) pack(w *weights, panel int) {
 	var values [chunk]float32
 	d := &c.depth
 	width := c.grain.panel
-	at := panel * c.panelBytes() / c.form.bytes()
+	at := panel * c.panelBytes() * 8 / c.form.bits()
 	bundle, first := panel/c.panels, panel%c.panels*width
 	for _, r := range d.runs {
 		for from := 0; from < r.n; from += chunk {
@@ -115,21 +117,15 @@ func (c *vectorConv) pack(w *weights, panel int) {
 // put stores values of a run for one channel of a panel, of which weight at is the first.
 func (c *vectorConv) put(at, channel int, values []float32) {
 	panel := c.grain.panel
-	switch c.form {
-	case narrow:
-		to := c.packed[3*(at+channel):]
-		for j, x := range values {
-			putNarrow(to[3*j*panel:], x)
-		}
-	case pairs:
+	if c.form == pairs {
 		for j, x := range values {
 			binary.LittleEndian.PutUint16(c.packed[2*(at+j/2*2*panel+2*channel+j%2):], kernel.ToBF16(x))
 		}
-	default:
-		to := c.weights[at+channel:]
-		for j, x := range values {
-			to[j*panel] = x
-		}
+		return
+	}
+	to := c.weights[at+channel:]
+	for j, x := range values {
+		to[j*panel] = x
 	}
 }
 
@@ -148,7 +144,11 @@ func (c *vectorConv) panelBytes() int {
 	if c.grouped() {
 		return len(c.depth.runs) * c.group.channels * groupedChannels * 4
 	}
-	return c.groups * c.unroll * c.grain.panel * c.form.bytes()
+	n := c.groups * c.unroll * c.grain.panel * c.form.bits() / 8
+	if c.form == narrow {
+		n += c.grain.panel * scaleBytes
+	}
+	return n
 }
 
 // panelWeights returns where the packed weights of a panel are.
@@ -166,6 +166,7 @@ func (c *vectorConv) sumsBytes() int { return c.grain.rows * c.grain.panel * 4 }
 type vectorCall struct {
 	*vectorConv
 	geometry
+	grain    grain   // the convolution's, with fewer rows for few positions
 	runs     []int32 // byte offset and groups of each run
 	taps     []int32 // byte offset of each tap, for small groups
 	parts    int
@@ -179,7 +180,10 @@ type vectorCall struct {
 }
 
 func (c *vectorConv) bind(spec *ConvSpec, src, dst kernel.Map, residual *kernel.Map, workers int) runner {
-	v := &vectorCall{vectorConv: c}
+	v := &vectorCall{vectorConv: c, grain: c.grain}
+	if oh, ow := spec.OutputSize(src.H, src.W); c.form == narrow && src.N*oh*ow <= positionsFew {
+		v.grain.rows, v.grain.least = positionsFew, positionsFew
+	}
 	if v.converts = !c.writes(dst.Format); v.converts {
 		v.sums = kernel.Layout(kernel.F32, dst.N, dst.H, dst.W, dst.C, 0)
 		dst = v.sums
@@ -196,17 +200,17 @@ func (c *vectorConv) bind(spec *ConvSpec, src, dst kernel.Map, residual *kernel.
 	if step, even := uniform(&src); even && step*c.grain.element%few == 0 && c.depth.bundleIn >= 256 {
 		directable = false
 	}
-	v.geometry = newGeometry(spec, &c.depth, c.grain, &src, &dst, residual, directable)
+	v.geometry = newGeometry(spec, &c.depth, v.grain, &src, &dst, residual, directable)
 	if c.form != narrow {
 		v.joined = v.rowsJoin(&dst, residual)
 		v.parts = v.chooseLines(workers)
 	} else {
-		perBlock := float64(2*c.groups*c.unroll*c.grain.rows*c.grain.panel)/flopsPerCycle*1.1 + 150
+		perBlock := float64(2*c.groups*c.unroll*v.grain.rows*v.grain.panel)/flopsPerCycle*1.1 + 150
 		v.blockMax = max(1, int(callCycles/perBlock))
-		v.parts = v.choose(c.grain, &c.depth, costs{perBlock: perBlock, panels: c.depth.bundles * c.panels, panelBytes: c.panelBytes(), stage: stageCycles}, workers)
+		v.parts = v.choose(v.grain, &c.depth, costs{perBlock: perBlock, panels: c.depth.bundles * c.panels, panelBytes: c.panelBytes(), stage: stageCycles}, workers)
 	}
 	if c.form == narrow || v.converts {
-		v.listRows(c.grain, &dst, residual, c.grain.panel*4)
+		v.listRows(v.grain, &dst, residual, v.grain.panel*4)
 	}
 	v.aStride = v.stride * v.pixel
 	if v.direct {

@@ -138,22 +138,38 @@ DATA deinterleave<>+124(SB)/4, $0x0000001f
 GLOBL deinterleave<>(SB), RODATA|NOPTR, $128
 
 DATA widen<>+0(SB)/4, $0x02010000
-DATA widen<>+4(SB)/4, $0x05040300
-DATA widen<>+8(SB)/4, $0x08070600
-DATA widen<>+12(SB)/4, $0x0b0a0900
-DATA widen<>+16(SB)/4, $0x0e0d0c00
-DATA widen<>+20(SB)/4, $0x11100f00
-DATA widen<>+24(SB)/4, $0x14131200
-DATA widen<>+28(SB)/4, $0x17161500
-DATA widen<>+32(SB)/4, $0x1a191800
-DATA widen<>+36(SB)/4, $0x1d1c1b00
-DATA widen<>+40(SB)/4, $0x201f1e00
-DATA widen<>+44(SB)/4, $0x23222100
-DATA widen<>+48(SB)/4, $0x26252400
-DATA widen<>+52(SB)/4, $0x29282700
-DATA widen<>+56(SB)/4, $0x2c2b2a00
-DATA widen<>+60(SB)/4, $0x2f2e2d00
-GLOBL widen<>(SB), RODATA|NOPTR, $64
+DATA widen<>+4(SB)/4, $0x04030200
+DATA widen<>+8(SB)/4, $0x07060500
+DATA widen<>+12(SB)/4, $0x09080700
+DATA widen<>+16(SB)/4, $0x0c0b0a00
+DATA widen<>+20(SB)/4, $0x0e0d0c00
+DATA widen<>+24(SB)/4, $0x11100f00
+DATA widen<>+28(SB)/4, $0x13121100
+DATA widen<>+32(SB)/4, $0x16151400
+DATA widen<>+36(SB)/4, $0x18171600
+DATA widen<>+40(SB)/4, $0x1b1a1900
+DATA widen<>+44(SB)/4, $0x1d1c1b00
+DATA widen<>+48(SB)/4, $0x201f1e00
+DATA widen<>+52(SB)/4, $0x22212000
+DATA widen<>+56(SB)/4, $0x25242300
+DATA widen<>+60(SB)/4, $0x27262500
+DATA widen<>+64(SB)/4, $0x00000004
+DATA widen<>+68(SB)/4, $0x00000000
+DATA widen<>+72(SB)/4, $0x00000004
+DATA widen<>+76(SB)/4, $0x00000000
+DATA widen<>+80(SB)/4, $0x00000004
+DATA widen<>+84(SB)/4, $0x00000000
+DATA widen<>+88(SB)/4, $0x00000004
+DATA widen<>+92(SB)/4, $0x00000000
+DATA widen<>+96(SB)/4, $0x00000004
+DATA widen<>+100(SB)/4, $0x00000000
+DATA widen<>+104(SB)/4, $0x00000004
+DATA widen<>+108(SB)/4, $0x00000000
+DATA widen<>+112(SB)/4, $0x00000004
+DATA widen<>+116(SB)/4, $0x00000000
+DATA widen<>+120(SB)/4, $0x00000004
+DATA widen<>+124(SB)/4, $0x00000000
+GLOBL widen<>(SB), RODATA|NOPTR, $128
 
 DATA upperToLower<>+0(SB)/4, $0x00000302
 DATA upperToLower<>+4(SB)/4, $0x00000706
@@ -29422,12 +29438,450 @@ last:
 	VZEROUPPER
 	RET
 
-// func fmaNarrow(args *byte)
+// func fmaNarrow4(args *byte)
 // Requires: AVX, AVX512BW, AVX512DQ, AVX512F, AVX512VBMI, CMOV, MMX+
-TEXT ·fmaNarrow(SB), NOSPLIT, $0-8
+TEXT ·fmaNarrow4(SB), NOSPLIT, $0-8
 	MOVQ      args+0(FP), R8
 	MOVQ      16(R8), R9
 	VMOVDQU64 widen<>+0(SB), Z26
+	VMOVDQU64 widen<>+64(SB), Z27
+	MOVQ      $0xeeeeeeeeeeeeeeee, AX
+	KMOVQ     AX, K1
+
+block:
+	MOVQ 40(R8), DI
+	MOVQ 48(R8), AX
+	MOVQ AX, 144(R8)
+	MOVQ 88(R8), AX
+	MOVQ AX, 152(R8)
+	MOVQ 96(R8), AX
+	MOVQ AX, 160(R8)
+	MOVQ 104(R8), AX
+	MOVQ AX, 168(R8)
+
+panel:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	MOVQ   24(R8), SI
+	MOVQ   32(R8), CX
+
+run:
+	MOVLQSX (SI), R10
+	MOVLQSX 4(SI), DX
+	ADDQ    $0x08, SI
+	ADDQ    (R8), R10
+	LEAQ    (R9)(R9*2), AX
+	LEAQ    (R10)(AX*1), R11
+
+group:
+	VPERMB.Z     (DI), Z26, K1, Z8
+	VPSLLVD      Z27, Z8, Z8
+	VCVTDQ2PS    Z8, Z8
+	PREFETCHT0   2048(DI)
+	VPERMB.Z     40(DI), Z26, K1, Z9
+	VPSLLVD      Z27, Z9, Z9
+	VCVTDQ2PS    Z9, Z9
+	PREFETCHT0   2088(DI)
+	VBROADCASTSS (R10), Z10
+	VFMADD231PS  Z8, Z10, Z0
+	VFMADD231PS  Z9, Z10, Z1
+	VBROADCASTSS (R10)(R9*1), Z11
+	VFMADD231PS  Z8, Z11, Z2
+	VFMADD231PS  Z9, Z11, Z3
+	VBROADCASTSS (R10)(R9*2), Z10
+	VFMADD231PS  Z8, Z10, Z4
+	VFMADD231PS  Z9, Z10, Z5
+	VBROADCASTSS (R11), Z11
+	VFMADD231PS  Z8, Z11, Z6
+	VFMADD231PS  Z9, Z11, Z7
+	VPERMB.Z     80(DI), Z26, K1, Z8
+	VPSLLVD      Z27, Z8, Z8
+	VCVTDQ2PS    Z8, Z8
+	PREFETCHT0   2128(DI)
+	VPERMB.Z     120(DI), Z26, K1, Z9
+	VPSLLVD      Z27, Z9, Z9
+	VCVTDQ2PS    Z9, Z9
+	PREFETCHT0   2168(DI)
+	VBROADCASTSS 4(R10), Z10
+	VFMADD231PS  Z8, Z10, Z0
+	VFMADD231PS  Z9, Z10, Z1
+	VBROADCASTSS 4(R10)(R9*1), Z11
+	VFMADD231PS  Z8, Z11, Z2
+	VFMADD231PS  Z9, Z11, Z3
+	VBROADCASTSS 4(R10)(R9*2), Z10
+	VFMADD231PS  Z8, Z10, Z4
+	VFMADD231PS  Z9, Z10, Z5
+	VBROADCASTSS 4(R11), Z11
+	VFMADD231PS  Z8, Z11, Z6
+	VFMADD231PS  Z9, Z11, Z7
+	VPERMB.Z     160(DI), Z26, K1, Z8
+	VPSLLVD      Z27, Z8, Z8
+	VCVTDQ2PS    Z8, Z8
+	PREFETCHT0   2208(DI)
+	VPERMB.Z     200(DI), Z26, K1, Z9
+	VPSLLVD      Z27, Z9, Z9
+	VCVTDQ2PS    Z9, Z9
+	PREFETCHT0   2248(DI)
+	VBROADCASTSS 8(R10), Z10
+	VFMADD231PS  Z8, Z10, Z0
+	VFMADD231PS  Z9, Z10, Z1
+	VBROADCASTSS 8(R10)(R9*1), Z11
+	VFMADD231PS  Z8, Z11, Z2
+	VFMADD231PS  Z9, Z11, Z3
+	VBROADCASTSS 8(R10)(R9*2), Z10
+	VFMADD231PS  Z8, Z10, Z4
+	VFMADD231PS  Z9, Z10, Z5
+	VBROADCASTSS 8(R11), Z11
+	VFMADD231PS  Z8, Z11, Z6
+	VFMADD231PS  Z9, Z11, Z7
+	VPERMB.Z     240(DI), Z26, K1, Z8
+	VPSLLVD      Z27, Z8, Z8
+	VCVTDQ2PS    Z8, Z8
+	PREFETCHT0   2288(DI)
+	VPERMB.Z     280(DI), Z26, K1, Z9
+	VPSLLVD      Z27, Z9, Z9
+	VCVTDQ2PS    Z9, Z9
+	PREFETCHT0   2328(DI)
+	VBROADCASTSS 12(R10), Z10
+	VFMADD231PS  Z8, Z10, Z0
+	VFMADD231PS  Z9, Z10, Z1
+	VBROADCASTSS 12(R10)(R9*1), Z11
+	VFMADD231PS  Z8, Z11, Z2
+	VFMADD231PS  Z9, Z11, Z3
+	VBROADCASTSS 12(R10)(R9*2), Z10
+	VFMADD231PS  Z8, Z10, Z4
+	VFMADD231PS  Z9, Z10, Z5
+	VBROADCASTSS 12(R11), Z11
+	VFMADD231PS  Z8, Z11, Z6
+	VFMADD231PS  Z9, Z11, Z7
+	ADDQ         $0x00000140, DI
+	ADDQ         $0x10, R10
+	ADDQ         $0x10, R11
+	DECQ         DX
+	JNZ          group
+	DECQ         CX
+	JNZ          run
+	MOVQ         112(R8), AX
+	VMULPS       (DI), Z0, Z0
+	VMOVUPS      Z0, (AX)
+	VMULPS       64(DI), Z1, Z1
+	VMOVUPS      Z1, 64(AX)
+	VMULPS       (DI), Z2, Z2
+	VMOVUPS      Z2, 128(AX)
+	VMULPS       64(DI), Z3, Z3
+	VMOVUPS      Z3, 192(AX)
+	VMULPS       (DI), Z4, Z4
+	VMOVUPS      Z4, 256(AX)
+	VMULPS       64(DI), Z5, Z5
+	VMOVUPS      Z5, 320(AX)
+	VMULPS       (DI), Z6, Z6
+	VMOVUPS      Z6, 384(AX)
+	VMULPS       64(DI), Z7, Z7
+	VMOVUPS      Z7, 448(AX)
+	ADDQ         $0x00000080, DI
+	MOVQ         72(R8), AX
+	MOVLQSX      (AX), R14
+	MOVLQSX      4(AX), R15
+	MOVQ         80(R8), DX
+	CMPQ         R14, DX
+	CMOVQGT      DX, R14
+	CMPQ         R15, DX
+	CMOVQGT      DX, R15
+	MOVQ         64(R8), AX
+	LEAQ         (R14)(R14*2), R14
+	LEAQ         (R15)(R15*2), R15
+	LEAQ         (AX)(R14*4), R14
+	LEAQ         (AX)(R15*4), R15
+	MOVQ         112(R8), R10
+	MOVQ         152(R8), R11
+	MOVQ         160(R8), R12
+	MOVQ         168(R8), AX
+	MOVQ         144(R8), CX
+	VMOVUPS      (AX), Z28
+	VMOVUPS      64(AX), Z29
+	VBROADCASTSS 128(R8), Z30
+	VBROADCASTSS 132(R8), Z31
+	MOVQ         $0xffffffff, DX
+	MOVQ         136(R8), BX
+	CMPQ         CX, $0x01
+	CMOVQEQ      BX, DX
+	KMOVW        DX, K3
+	SHRQ         $0x10, DX
+	KMOVW        DX, K4
+	ADDQ         $0x00000080, AX
+	MOVQ         AX, 168(R8)
+	CMPQ         R14, R15
+	JGE          rowsdone
+
+row:
+	MOVLQSX   (R14), BX
+	VADDPS    (R10)(BX*1), Z28, Z0
+	VADDPS    64(R10)(BX*1), Z29, Z1
+	TESTQ     R12, R12
+	JZ        noresidual
+	MOVLQSX   8(R14), BX
+	VMOVUPS.Z (R12)(BX*4), K3, Z2
+	VMOVUPS.Z 64(R12)(BX*4), K4, Z3
+	VADDPS    Z2, Z0, Z0
+	VADDPS    Z3, Z1, Z1
+
+noresidual:
+	CMPL   120(R8), $0x02
+	JA     v_act3
+	VMAXPS Z0, Z30, Z0
+	VMAXPS Z1, Z30, Z1
+	VMINPS Z0, Z31, Z0
+	VMINPS Z1, Z31, Z1
+	JMP    v_actdone
+
+v_act3:
+	CMPL         120(R8), $0x03
+	JNE          v_act4
+	VMOVAPS      Z0, Z3
+	VADDPS.BCST  constants<>+16(SB), Z0, Z0
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z0, Z2, Z0
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z0, Z2, Z0
+	VMULPS.BCST  constants<>+24(SB), Z0, Z0
+	VMULPS       Z3, Z0, Z0
+	VMOVAPS      Z1, Z3
+	VADDPS.BCST  constants<>+16(SB), Z1, Z1
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z1, Z2, Z1
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z1, Z2, Z1
+	VMULPS.BCST  constants<>+24(SB), Z1, Z1
+	VMULPS       Z3, Z1, Z1
+	JMP          v_actdone
+
+v_act4:
+	CMPL         120(R8), $0x04
+	JNE          v_act5
+	VADDPS.BCST  constants<>+16(SB), Z0, Z0
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z0, Z2, Z0
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z0, Z2, Z0
+	VMULPS.BCST  constants<>+24(SB), Z0, Z0
+	VADDPS.BCST  constants<>+16(SB), Z1, Z1
+	VPXORD       Z2, Z2, Z2
+	VMAXPS       Z1, Z2, Z1
+	VBROADCASTSS constants<>+20(SB), Z2
+	VMINPS       Z1, Z2, Z1
+	VMULPS.BCST  constants<>+24(SB), Z1, Z1
+	JMP          v_actdone
+
+v_act5:
+	CMPL             120(R8), $0x05
+	JNE              v_act6
+	VMOVAPS          Z0, Z4
+	VMULPS.BCST      constants<>+44(SB), Z0, Z0
+	VBROADCASTSS     constants<>+52(SB), Z5
+	VMINPS           Z0, Z5, Z0
+	VREDUCEPS        $0x09, Z0, Z2
+	VBROADCASTSS     constants<>+120(SB), Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
+	VSCALEFPS        Z0, Z3, Z0
+	VADDPS.BCST      constants<>+8(SB), Z0, Z0
+	VRCP14PS         Z0, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z0, Z3, Z5
+	VMULPS           Z5, Z3, Z0
+	VMULPS           Z4, Z0, Z0
+	VMOVAPS          Z1, Z4
+	VMULPS.BCST      constants<>+44(SB), Z1, Z1
+	VBROADCASTSS     constants<>+52(SB), Z5
+	VMINPS           Z1, Z5, Z1
+	VREDUCEPS        $0x09, Z1, Z2
+	VBROADCASTSS     constants<>+120(SB), Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
+	VSCALEFPS        Z1, Z3, Z1
+	VADDPS.BCST      constants<>+8(SB), Z1, Z1
+	VRCP14PS         Z1, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z1, Z3, Z5
+	VMULPS           Z5, Z3, Z1
+	VMULPS           Z4, Z1, Z1
+	JMP              v_actdone
+
+v_act6:
+	CMPL             120(R8), $0x06
+	JNE              v_act7
+	VMULPS.BCST      constants<>+44(SB), Z0, Z0
+	VBROADCASTSS     constants<>+52(SB), Z5
+	VMINPS           Z0, Z5, Z0
+	VREDUCEPS        $0x09, Z0, Z2
+	VBROADCASTSS     constants<>+120(SB), Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
+	VSCALEFPS        Z0, Z3, Z0
+	VADDPS.BCST      constants<>+8(SB), Z0, Z0
+	VRCP14PS         Z0, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z0, Z3, Z5
+	VMULPS           Z5, Z3, Z0
+	VMULPS.BCST      constants<>+44(SB), Z1, Z1
+	VBROADCASTSS     constants<>+52(SB), Z5
+	VMINPS           Z1, Z5, Z1
+	VREDUCEPS        $0x09, Z1, Z2
+	VBROADCASTSS     constants<>+120(SB), Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
+	VSCALEFPS        Z1, Z3, Z1
+	VADDPS.BCST      constants<>+8(SB), Z1, Z1
+	VRCP14PS         Z1, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z1, Z3, Z5
+	VMULPS           Z5, Z3, Z1
+	JMP              v_actdone
+
+v_act7:
+	CMPL             120(R8), $0x07
+	JNE              v_act8
+	VMAXPS.BCST      constants<>+56(SB), Z0, Z2
+	VMINPS.BCST      constants<>+60(SB), Z2, Z2
+	VMULPS           Z2, Z2, Z3
+	VBROADCASTSS     constants<>+28(SB), Z4
+	VFMADD132PS.BCST constants<>+64(SB), Z4, Z3
+	VBROADCASTSS     constants<>+176(SB), Z4
+	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+124(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VCMPPS           $0x06, Z5, Z0, K5
+	VMULPS.Z         Z4, Z0, K5, Z0
+	VMAXPS.BCST      constants<>+56(SB), Z1, Z2
+	VMINPS.BCST      constants<>+60(SB), Z2, Z2
+	VMULPS           Z2, Z2, Z3
+	VBROADCASTSS     constants<>+28(SB), Z4
+	VFMADD132PS.BCST constants<>+64(SB), Z4, Z3
+	VBROADCASTSS     constants<>+176(SB), Z4
+	VFMADD213PS.BCST constants<>+172(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+168(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+164(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+160(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+156(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+152(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+148(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+144(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+140(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+136(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+132(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+128(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+124(SB), Z3, Z4
+	VFMADD213PS.BCST constants<>+4(SB), Z2, Z4
+	VBROADCASTSS     constants<>+56(SB), Z5
+	VCMPPS           $0x06, Z5, Z1, K5
+	VMULPS.Z         Z4, Z1, K5, Z1
+	JMP              v_actdone
+
+v_act8:
+	VADDPS           Z0, Z0, Z0
+	VMULPS.BCST      constants<>+44(SB), Z0, Z0
+	VBROADCASTSS     constants<>+52(SB), Z5
+	VMINPS           Z0, Z5, Z0
+	VREDUCEPS        $0x09, Z0, Z2
+	VBROADCASTSS     constants<>+120(SB), Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
+	VSCALEFPS        Z0, Z3, Z0
+	VADDPS.BCST      constants<>+8(SB), Z0, Z0
+	VRCP14PS         Z0, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z0, Z3, Z5
+	VMULPS           Z5, Z3, Z0
+	VADDPS           Z0, Z0, Z0
+	VADDPS.BCST      constants<>+28(SB), Z0, Z0
+	VADDPS           Z1, Z1, Z1
+	VMULPS.BCST      constants<>+44(SB), Z1, Z1
+	VBROADCASTSS     constants<>+52(SB), Z5
+	VMINPS           Z1, Z5, Z1
+	VREDUCEPS        $0x09, Z1, Z2
+	VBROADCASTSS     constants<>+120(SB), Z3
+	VFMADD213PS.BCST constants<>+116(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+112(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+108(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+104(SB), Z2, Z3
+	VFMADD213PS.BCST constants<>+100(SB), Z2, Z3
+	VSCALEFPS        Z1, Z3, Z1
+	VADDPS.BCST      constants<>+8(SB), Z1, Z1
+	VRCP14PS         Z1, Z3
+	VBROADCASTSS     constants<>+12(SB), Z5
+	VFNMADD231PS     Z1, Z3, Z5
+	VMULPS           Z5, Z3, Z1
+	VADDPS           Z1, Z1, Z1
+	VADDPS.BCST      constants<>+28(SB), Z1, Z1
+
+v_actdone:
+	MOVLQSX 4(R14), BX
+	VMOVUPS Z0, K3, (R11)(BX*4)
+	VMOVUPS Z1, K4, 64(R11)(BX*4)
+	ADDQ    $0x0c, R14
+	CMPQ    R14, R15
+	JL      row
+
+rowsdone:
+	ADDQ  $0x00000080, R11
+	MOVQ  R11, 152(R8)
+	TESTQ R12, R12
+	JZ    next
+	ADDQ  $0x00000080, R12
+	MOVQ  R12, 160(R8)
+
+next:
+	DECQ CX
+	MOVQ CX, 144(R8)
+	JNZ  panel
+	MOVQ 8(R8), AX
+	ADDQ AX, (R8)
+	ADDQ $0x04, 72(R8)
+	DECQ 56(R8)
+	JNZ  block
+	VZEROUPPER
+	RET
+
+// func fmaNarrow8(args *byte)
+// Requires: AVX, AVX512BW, AVX512DQ, AVX512F, AVX512VBMI, CMOV, MMX+
+TEXT ·fmaNarrow8(SB), NOSPLIT, $0-8
+	MOVQ      args+0(FP), R8
+	MOVQ      16(R8), R9
+	VMOVDQU64 widen<>+0(SB), Z26
+	VMOVDQU64 widen<>+64(SB), Z27
 	MOVQ      $0xeeeeeeeeeeeeeeee, AX
 	KMOVQ     AX, K1
 
@@ -29473,9 +29927,13 @@ run:
 
 group:
 	VPERMB.Z     (DI), Z26, K1, Z16
+	VPSLLVD      Z27, Z16, Z16
+	VCVTDQ2PS    Z16, Z16
 	PREFETCHT0   2048(DI)
-	VPERMB.Z     48(DI), Z26, K1, Z17
-	PREFETCHT0   2096(DI)
+	VPERMB.Z     40(DI), Z26, K1, Z17
+	VPSLLVD      Z27, Z17, Z17
+	VCVTDQ2PS    Z17, Z17
+	PREFETCHT0   2088(DI)
 	VBROADCASTSS (R10), Z18
 	VFMADD231PS  Z16, Z18, Z0
 	VFMADD231PS  Z17, Z18, Z1
@@ -29500,10 +29958,14 @@ group:
 	VBROADCASTSS (R11)(R9*4), Z19
 	VFMADD231PS  Z16, Z19, Z14
 	VFMADD231PS  Z17, Z19, Z15
-	VPERMB.Z     96(DI), Z26, K1, Z16
-	PREFETCHT0   2144(DI)
-	VPERMB.Z     144(DI), Z26, K1, Z17
-	PREFETCHT0   2192(DI)
+	VPERMB.Z     80(DI), Z26, K1, Z16
+	VPSLLVD      Z27, Z16, Z16
+	VCVTDQ2PS    Z16, Z16
+	PREFETCHT0   2128(DI)
+	VPERMB.Z     120(DI), Z26, K1, Z17
+	VPSLLVD      Z27, Z17, Z17
+	VCVTDQ2PS    Z17, Z17
+	PREFETCHT0   2168(DI)
 	VBROADCASTSS 4(R10), Z18
 	VFMADD231PS  Z16, Z18, Z0
 	VFMADD231PS  Z17, Z18, Z1
@@ -29528,10 +29990,14 @@ group:
 	VBROADCASTSS 4(R11)(R9*4), Z19
 	VFMADD231PS  Z16, Z19, Z14
 	VFMADD231PS  Z17, Z19, Z15
-	VPERMB.Z     192(DI), Z26, K1, Z16
-	PREFETCHT0   2240(DI)
-	VPERMB.Z     240(DI), Z26, K1, Z17
-	PREFETCHT0   2288(DI)
+	VPERMB.Z     160(DI), Z26, K1, Z16
+	VPSLLVD      Z27, Z16, Z16
+	VCVTDQ2PS    Z16, Z16
+	PREFETCHT0   2208(DI)
+	VPERMB.Z     200(DI), Z26, K1, Z17
+	VPSLLVD      Z27, Z17, Z17
+	VCVTDQ2PS    Z17, Z17
+	PREFETCHT0   2248(DI)
 	VBROADCASTSS 8(R10), Z18
 	VFMADD231PS  Z16, Z18, Z0
 	VFMADD231PS  Z17, Z18, Z1
@@ -29556,10 +30022,14 @@ group:
 	VBROADCASTSS 8(R11)(R9*4), Z19
 	VFMADD231PS  Z16, Z19, Z14
 	VFMADD231PS  Z17, Z19, Z15
-	VPERMB.Z     288(DI), Z26, K1, Z16
-	PREFETCHT0   2336(DI)
-	VPERMB.Z     336(DI), Z26, K1, Z17
-	PREFETCHT0   2384(DI)
+	VPERMB.Z     240(DI), Z26, K1, Z16
+	VPSLLVD      Z27, Z16, Z16
+	VCVTDQ2PS    Z16, Z16
+	PREFETCHT0   2288(DI)
+	VPERMB.Z     280(DI), Z26, K1, Z17
+	VPSLLVD      Z27, Z17, Z17
+	VCVTDQ2PS    Z17, Z17
+	PREFETCHT0   2328(DI)
 	VBROADCASTSS 12(R10), Z18
 	VFMADD231PS  Z16, Z18, Z0
 	VFMADD231PS  Z17, Z18, Z1
@@ -29584,7 +30054,7 @@ group:
 	VBROADCASTSS 12(R11)(R9*4), Z19
 	VFMADD231PS  Z16, Z19, Z14
 	VFMADD231PS  Z17, Z19, Z15
-	ADDQ         $0x00000180, DI
+	ADDQ         $0x00000140, DI
 	ADDQ         $0x10, R10
 	ADDQ         $0x10, R11
 	ADDQ         $0x10, R12
@@ -29593,22 +30063,39 @@ group:
 	DECQ         CX
 	JNZ          run
 	MOVQ         112(R8), AX
+	VMULPS       (DI), Z0, Z0
 	VMOVUPS      Z0, (AX)
+	VMULPS       64(DI), Z1, Z1
 	VMOVUPS      Z1, 64(AX)
+	VMULPS       (DI), Z2, Z2
 	VMOVUPS      Z2, 128(AX)
+	VMULPS       64(DI), Z3, Z3
 	VMOVUPS      Z3, 192(AX)
+	VMULPS       (DI), Z4, Z4
 	VMOVUPS      Z4, 256(AX)
+	VMULPS       64(DI), Z5, Z5
 	VMOVUPS      Z5, 320(AX)
+	VMULPS       (DI), Z6, Z6
 	VMOVUPS      Z6, 384(AX)
+	VMULPS       64(DI), Z7, Z7
 	VMOVUPS      Z7, 448(AX)
+	VMULPS       (DI), Z8, Z8
 	VMOVUPS      Z8, 512(AX)
+	VMULPS       64(DI), Z9, Z9
 	VMOVUPS      Z9, 576(AX)
+	VMULPS       (DI), Z10, Z10
 	VMOVUPS      Z10, 640(AX)
+	VMULPS       64(DI), Z11, Z11
 	VMOVUPS      Z11, 704(AX)
+	VMULPS       (DI), Z12, Z12
 	VMOVUPS      Z12, 768(AX)
+	VMULPS       64(DI), Z13, Z13
 	VMOVUPS      Z13, 832(AX)
+	VMULPS       (DI), Z14, Z14
 	VMOVUPS      Z14, 896(AX)
+	VMULPS       64(DI), Z15, Z15
 	VMOVUPS      Z15, 960(AX)
+	ADDQ         $0x00000080, DI
 	MOVQ         72(R8), AX
 	MOVLQSX      (AX), R14
 	MOVLQSX      4(AX), R15

@@ -138,22 +138,38 @@ DATA deinterleave<>+124(SB)/4, $0x0000001f
 GLOBL deinterleave<>(SB), RODATA|NOPTR, $128
 
 DATA widen<>+0(SB)/4, $0x02010000
-DATA widen<>+4(SB)/4, $0x05040300
-DATA widen<>+8(SB)/4, $0x08070600
-DATA widen<>+12(SB)/4, $0x0b0a0900
-DATA widen<>+16(SB)/4, $0x0e0d0c00
-DATA widen<>+20(SB)/4, $0x11100f00
-DATA widen<>+24(SB)/4, $0x14131200
-DATA widen<>+28(SB)/4, $0x17161500
-DATA widen<>+32(SB)/4, $0x1a191800
-DATA widen<>+36(SB)/4, $0x1d1c1b00
-DATA widen<>+40(SB)/4, $0x201f1e00
-DATA widen<>+44(SB)/4, $0x23222100
-DATA widen<>+48(SB)/4, $0x26252400
-DATA widen<>+52(SB)/4, $0x29282700
-DATA widen<>+56(SB)/4, $0x2c2b2a00
-DATA widen<>+60(SB)/4, $0x2f2e2d00
-GLOBL widen<>(SB), RODATA|NOPTR, $64
+DATA widen<>+4(SB)/4, $0x04030200
+DATA widen<>+8(SB)/4, $0x07060500
+DATA widen<>+12(SB)/4, $0x09080700
+DATA widen<>+16(SB)/4, $0x0c0b0a00
+DATA widen<>+20(SB)/4, $0x0e0d0c00
+DATA widen<>+24(SB)/4, $0x11100f00
+DATA widen<>+28(SB)/4, $0x13121100
+DATA widen<>+32(SB)/4, $0x16151400
+DATA widen<>+36(SB)/4, $0x18171600
+DATA widen<>+40(SB)/4, $0x1b1a1900
+DATA widen<>+44(SB)/4, $0x1d1c1b00
+DATA widen<>+48(SB)/4, $0x201f1e00
+DATA widen<>+52(SB)/4, $0x22212000
+DATA widen<>+56(SB)/4, $0x25242300
+DATA widen<>+60(SB)/4, $0x27262500
+DATA widen<>+64(SB)/4, $0x00000004
+DATA widen<>+68(SB)/4, $0x00000000
+DATA widen<>+72(SB)/4, $0x00000004
+DATA widen<>+76(SB)/4, $0x00000000
+DATA widen<>+80(SB)/4, $0x00000004
+DATA widen<>+84(SB)/4, $0x00000000
+DATA widen<>+88(SB)/4, $0x00000004
+DATA widen<>+92(SB)/4, $0x00000000
+DATA widen<>+96(SB)/4, $0x00000004
+DATA widen<>+100(SB)/4, $0x00000000
+DATA widen<>+104(SB)/4, $0x00000004
+DATA widen<>+108(SB)/4, $0x00000000
+DATA widen<>+112(SB)/4, $0x00000004
+DATA widen<>+116(SB)/4, $0x00000000
+DATA widen<>+120(SB)/4, $0x00000004
+DATA widen<>+124(SB)/4, $0x00000000
+GLOBL widen<>(SB), RODATA|NOPTR, $128
 
 DATA upperToLower<>+0(SB)/4, $0x00000302
 DATA upperToLower<>+4(SB)/4, $0x00000706

@@ -99,10 +99,14 @@ func constants() {
 	for i := range 32 {
 		build.DATA(4*i, operand.U32(uint32(i%16*2+i/16)))
 	}
-	// Index vector of VPERMB that spreads 16 values of three bytes to the upper bytes of 16 words; the lowest is masked.
+	// Index vector of VPERMB that spreads 16 values of 20 bits, two in five bytes, to the upper bytes of 16 words, and the shifts behind it.
 	widen = build.GLOBL("widen", attr.RODATA|attr.NOPTR)
 	for i := range 16 {
-		build.DATA(4*i, operand.U32(uint32(3*i<<8|(3*i+1)<<16|(3*i+2)<<24)))
+		from := i/2*5 + i%2*2
+		build.DATA(4*i, operand.U32(uint32(from<<8|(from+1)<<16|(from+2)<<24)))
+	}
+	for i := range 16 {
+		build.DATA(64+4*i, operand.U32(uint32(4-i%2*4)))
 	}
 	// Control of VPSHUFB that takes the upper halves of words of 32 bits to the lower ones.
 	upperToLower = build.GLOBL("upperToLower", attr.RODATA|attr.NOPTR)

@@ -29,7 +29,8 @@ var sets = map[string]func(){
 			g.kernel()
 		}
 		stageCopy256()
-		narrowKernel("fmaNarrow", 8)
+		narrowKernel("fmaNarrow4", 4)
+		narrowKernel("fmaNarrow8", 8)
 	},
 	"winograd": winogradKernels,
 }

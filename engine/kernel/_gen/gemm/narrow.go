@@ -33,9 +33,10 @@ const (
 	tBiasNext
 )
 
-// narrowKernel emits the AVX-512 kernel for weights of three bytes, the upper 24 bits of float32, 96 bytes for 32 channels: blocks of the
-// given number of positions times panels of two vectors of output channels. The sums stay in registers over all runs; each input value is
-// broadcast and multiplied by two vectors of weights. The rows are finished from memory, by the table, as in the tile kernels.
+// narrowKernel emits the AVX-512 kernel for weights of 20 bits, 80 bytes for 32 channels: blocks of the given number of positions times panels of
+// two vectors of output channels. A weight becomes the upper bits of a 32-bit integer, with what the packing knows of below them, and this a
+// float32. The sums stay in registers over all runs; each input value is broadcast and multiplied by two vectors of weights. Then they are
+// multiplied by the channels' scales, which lie behind a panel's weights. The rows are finished from memory, by the table, as in the tile kernels.
 //
 // Registers: R8 the arguments, R9 stride of the positions, DI weights, SI runs, CX runs left, DX groups of four values
 // left, R10 to R13 and BX rows 0, 3, 6, 9 and 12, R14 and R15 rows to finish, AX temporary.
@@ -49,6 +50,7 @@ func narrowKernel(name string, positions int) {
 	j := func(s string) LabelRef { return LabelRef(s) }
 	const bytes = 64
 	const rowBytes = 2 * bytes
+	const vector = 16 * 20 / 8 // bytes of a vector of weights
 	z := registers(0, 32)
 	sums, weights, value := z[:2*positions], z[2*positions:2*positions+2], z[2*positions+2:2*positions+4]
 	a := newRows(positions)
@@ -56,6 +58,7 @@ func narrowKernel(name string, positions int) {
 	Load(Param("args"), R8)
 	load(tAStride, R9)
 	VMOVDQU64(widen, Z26)
+	VMOVDQU64(widen.Offset(bytes), Z27)
 	MOVQ(U64(0xeeeeeeeeeeeeeeee), RAX)
 	KMOVQ(RAX, K1)
 	Label("block")
@@ -82,9 +85,11 @@ func narrowKernel(name string, positions int) {
 	Label("group")
 	for u := range unroll {
 		for i, w := range weights {
-			VPERMB_Z(Mem{Base: RDI, Disp: (2*u + i) * 48}, Z26, K1, w)
+			VPERMB_Z(Mem{Base: RDI, Disp: (2*u + i) * vector}, Z26, K1, w)
+			VPSLLVD(Z27, w, w)
+			VCVTDQ2PS(w, w)
 			// Page after page of weights is read once: ask ahead where the hardware stops at the end of a page.
-			PREFETCHT0(Mem{Base: RDI, Disp: 2048 + (2*u+i)*48})
+			PREFETCHT0(Mem{Base: RDI, Disp: 2048 + (2*u+i)*vector})
 		}
 		for r := range positions {
 			v := value[r%2]
@@ -94,7 +99,7 @@ func narrowKernel(name string, positions int) {
 			}
 		}
 	}
-	ADDQ(U32(unroll*96), RDI)
+	ADDQ(U32(unroll*2*vector), RDI)
 	a.advance(4 * unroll)
 	DECQ(RDX)
 	JNZ(j("group"))
@@ -103,8 +108,10 @@ func narrowKernel(name string, positions int) {
 
 	load(tSums, RAX)
 	for i, s := range sums {
+		VMULPS(Mem{Base: RDI, Disp: i % 2 * bytes}, s, s)
 		VMOVUPS(s, Mem{Base: RAX, Disp: i * bytes})
 	}
+	ADDQ(U32(rowBytes), RDI)
 	// The rows of this block, as in the tile kernels.
 	load(tStarts, RAX)
 	MOVLQSX(Mem{Base: RAX}, R14)
