@@ -91,8 +91,11 @@ func (c *Client) RemoveFeatures(references ...string) (freed int64, err error) {
 	return freed, nil
 }
 
-// PruneFeatures removes the cached features that were not used for so long; 0 removes none. With dry it only says which.
+// PruneFeatures removes the cached features that were not used for so long; 0 removes none, less is an error. With dry it only says which.
 func (c *Client) PruneFeatures(olderThan time.Duration, dry bool) (references []string, freed int64, err error) {
+	if olderThan < 0 {
+		return nil, 0, fmt.Errorf("an age of %v is below zero", olderThan)
+	}
 	list, err := c.CachedFeatures()
 	if err != nil || olderThan == 0 {
 		return nil, 0, err

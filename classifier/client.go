@@ -147,7 +147,8 @@ func asConfigured(c *hub.Config) error {
 	return nil
 }
 
-// Close ends the plugin processes and releases the store.
+// Close ends the plugin processes and releases the store. Calls of the client's models fail with host.ErrClosed, those in flight too. Closing
+// twice is harmless.
 func (c *Client) Close() error { return errors.Join(c.Host.Close(), c.Hub.Close()) }
 
 // ErrUnknownModel is wrapped by the error for a name that neither the index, nor the store, nor a plugin has.

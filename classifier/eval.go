@@ -22,7 +22,7 @@ type EvalOptions struct {
 	Confusion bool
 	// SkipBad counts images that cannot be read as skipped; otherwise the first ends the evaluation.
 	SkipBad bool
-	// Progress is called after each image; it may be nil.
+	// Progress is called after each image, also after one that is skipped; it may be nil.
 	Progress func(done int)
 }
 
@@ -33,11 +33,15 @@ func (m *Model) Evaluate(ctx context.Context, items iter.Seq[Item], o EvalOption
 	if m.logits < 0 {
 		return e, ErrNoLogits
 	}
+	if o.Progress == nil {
+		o.Progress = func(int) {}
+	}
 	var first, five int
 	if o.Confusion {
-		e.Confusion = make([][]int, m.Card.Classes)
+		classes := m.Info().Classes // of the network; a card of the caller's own may leave them out
+		e.Confusion = make([][]int, classes)
 		for i := range e.Confusion {
-			e.Confusion[i] = make([]int, m.Card.Classes)
+			e.Confusion[i] = make([]int, classes)
 		}
 	}
 	err := m.Stream(ctx, items, func(r Result) error {
@@ -46,6 +50,7 @@ func (m *Model) Evaluate(ctx context.Context, items iter.Seq[Item], o EvalOption
 				return r.Err
 			}
 			e.Skipped = append(e.Skipped, r.Item.Name)
+			o.Progress(e.N + len(e.Skipped))
 			return nil
 		}
 		logits := r.Outputs[m.logits]
@@ -63,9 +68,7 @@ func (m *Model) Evaluate(ctx context.Context, items iter.Seq[Item], o EvalOption
 		if o.Confusion {
 			e.Confusion[r.Item.Label][best]++
 		}
-		if o.Progress != nil {
-			o.Progress(e.N + len(e.Skipped))
-		}
+		o.Progress(e.N + len(e.Skipped))
 		return nil
 	})
 	if e.N > 0 {

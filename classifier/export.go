@@ -35,14 +35,28 @@ func ParseExportFormat(name, file string) (ExportFormat, error) {
 		}
 	}
 	f := ExportFormat(name)
-	if !slices.Contains([]ExportFormat{ExportSafetensors, ExportPTH, ExportONNX}, f) {
-		return "", fmt.Errorf("format %q is unknown: use safetensors, pth or onnx", name)
+	if err := f.check(); err != nil {
+		return "", err
 	}
 	return f, nil
 }
 
-// Export writes a checkpoint to a file and returns the number of tensors. The file appears only when it is complete.
+func (f ExportFormat) check() error {
+	if !slices.Contains([]ExportFormat{ExportSafetensors, ExportPTH, ExportONNX}, f) {
+		return fmt.Errorf("format %q is unknown: use safetensors, pth or onnx", string(f))
+	}
+	return nil
+}
+
+// Export writes a checkpoint to a file and returns the number of tensors. The file appears only when it is complete. An architecture without
+// weights is refused.
 func (c *Client) Export(ctx context.Context, ck *Checkpoint, format ExportFormat, file string) (int, error) {
+	if err := format.check(); err != nil {
+		return 0, err
+	}
+	if ck.Path == "" {
+		return 0, fmt.Errorf("%s has no weights to export", ck.Name)
+	}
 	f, err := weights.Open(ck.Path)
 	if err != nil {
 		return 0, err
@@ -50,6 +64,7 @@ func (c *Client) Export(ctx context.Context, ck *Checkpoint, format ExportFormat
 	defer f.Close()
 	tensors := slices.Collect(f.All())
 	write := func(w io.Writer) error {
+		w = files.Writer(ctx, w)
 		switch format {
 		case ExportSafetensors:
 			return weights.WriteSafetensors(w, tensors, f.Metadata())

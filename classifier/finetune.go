@@ -55,16 +55,15 @@ type Finetuned struct {
 var ErrNothingKept = errors.New("it ended before the first checkpoint: the same command begins it again")
 
 // Finetune trains a checkpoint in its family's process. When ctx ends, the run is saved, and the best so far is returned with the context's
-// error if there is one. A run that fails before its first checkpoint leaves nothing behind, and its error wraps ErrNothingKept if ctx ended.
+// error if there is one. A run that fails before its first checkpoint leaves nothing behind, and its error wraps ErrNothingKept if ctx ended. A
+// folder that holds a run, unless that is to be continued or thrown away, is refused with finetune.ErrRunExists.
 func (c *Client) Finetune(ctx context.Context, ck *Checkpoint, config finetune.Config, o FinetuneOptions) (_ *Finetuned, err error) {
 	folder, inStore, err := c.runFolder(o.Out)
 	if err != nil {
 		return nil, err
 	}
-	if inStore {
-		if err := c.nameFree(ctx, folder, o); err != nil {
-			return nil, err
-		}
+	if err := c.free(ctx, folder, inStore, o); err != nil {
+		return nil, err
 	}
 	if o.Overwrite {
 		if err := clearRun(folder); err != nil {
@@ -124,7 +123,7 @@ func (c *Client) Finetune(ctx context.Context, ck *Checkpoint, config finetune.C
 	}
 	out := &Finetuned{Model: folder, Folder: folder, Result: r, Stopped: stopped}
 	if inStore {
-		m, importErr := c.Hub.Import(context.WithoutCancel(ctx), filepath.Join(folder, FolderWeights), k, hub.ImportOptions{Overwrite: o.Resume || o.Overwrite}) // nameFree looked, but long ago
+		m, importErr := c.Hub.Import(context.WithoutCancel(ctx), filepath.Join(folder, FolderWeights), k, hub.ImportOptions{Overwrite: o.Resume || o.Overwrite}) // free looked, but long ago
 		if importErr != nil {
 			return nil, fmt.Errorf("the model is in %s, but not in the store: %w", folder, importErr)
 		}
@@ -186,15 +185,19 @@ func (c *Client) runFolder(out string) (dir string, inStore bool, err error) {
 	return filepath.Join(c.config.Hub.Home, "runs", out), true, nil
 }
 
-// nameFree refuses the name of a model that the store has, unless that is to be replaced. A run that the folder holds is the plugin's to report.
-func (c *Client) nameFree(ctx context.Context, folder string, o FinetuneOptions) error {
+// free refuses a folder that holds a run, as finetune.Run does in the plugin, and the name of a model that the store has, unless these are to be
+// replaced.
+func (c *Client) free(ctx context.Context, folder string, inStore bool, o FinetuneOptions) error {
 	if o.Resume || o.Overwrite {
 		return nil
 	}
 	for _, name := range []string{finetune.FileLast, finetune.FileModel} {
 		if _, err := os.Stat(filepath.Join(folder, name)); err == nil {
-			return nil
+			return fmt.Errorf("%s %w", folder, finetune.ErrRunExists)
 		}
+	}
+	if !inStore {
+		return nil
 	}
 	_, err := c.Hub.Local(ctx, o.Out+":"+hub.TagLocal)
 	switch {

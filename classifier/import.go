@@ -42,9 +42,9 @@ func (c *Client) absent(ctx context.Context, ref string, err error) error {
 		switch {
 		case m.Name != name:
 		case len(m.Tags) == 0:
-			return fmt.Errorf("%s has no published weights: `zoo train` makes some, `zoo import` takes a checkpoint", name)
+			return fmt.Errorf("%s has no published weights, %w: `zoo train` makes some, `zoo import` takes a checkpoint", name, hub.ErrNotFound)
 		case tag != "" && !slices.Contains(m.Tags, tag):
-			return fmt.Errorf("%s has no weights %q: it has %s", name, tag, strings.Join(m.Tags, ", "))
+			return fmt.Errorf("%s has no weights %q, %w: it has %s", name, tag, hub.ErrNotFound, strings.Join(m.Tags, ", "))
 		default:
 			return err
 		}
@@ -77,8 +77,10 @@ type Imported struct {
 }
 
 // Import checks a checkpoint file against the network that the card describes and takes it into the store under the card's name.
-// Nothing is stored unless every tensor has its place.
+// Nothing is stored unless every tensor has its place. The caller's card stays as it is; the stored one is Imported.Model.Card.
 func (c *Client) Import(ctx context.Context, file string, k *card.Card, o ImportOptions) (*Imported, error) {
+	full := *k
+	k = &full
 	ck := &Checkpoint{Name: k.Name, Card: *k}
 	g, err := c.Host.Build(ctx, ck.Network())
 	if err != nil {
@@ -108,7 +110,7 @@ func (c *Client) Import(ctx context.Context, file string, k *card.Card, o Import
 	}
 	if len(fresh) > 0 {
 		notes = append(notes, strings.Join(fresh, " and ")+" are drawn at random: `zoo finetune` trains them")
-		if k.Origin, err = originOf(file); err != nil {
+		if k.Origin, err = originOf(ctx, file); err != nil {
 			return nil, err
 		}
 		dir, err := os.MkdirTemp("", "zoo-import-*")
@@ -129,7 +131,7 @@ func (c *Client) Import(ctx context.Context, file string, k *card.Card, o Import
 }
 
 // originOf describes a checkpoint of the user's own.
-func originOf(path string) (*card.Origin, error) {
+func originOf(ctx context.Context, path string) (*card.Origin, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
@@ -139,7 +141,7 @@ func originOf(path string) (*card.Origin, error) {
 	if err != nil {
 		return nil, err
 	}
-	d, err := store.HashFile(f)
+	d, err := store.HashFile(ctx, f)
 	return &card.Origin{Digest: d, Size: info.Size(), Unverified: true}, err
 }
 

@@ -26,7 +26,8 @@ type Entry struct {
 	State string `json:"state"`
 }
 
-// List returns every model that can be named, sorted by name.
+// List returns every model that can be named, sorted by name. A model of the store alone that cannot be used, since it is damaged or is not what the
+// lock pins, is left out: Find says why.
 func (c *Client) List(ctx context.Context) ([]Entry, error) {
 	entries, _, err := c.list(ctx)
 	return entries, err
@@ -93,8 +94,11 @@ func (c *Client) list(ctx context.Context) (entries []Entry, unusable, err error
 		e := byName[name]
 		if e == nil {
 			m, err := c.Hub.Local(ctx, l.Reference)
+			if ctx.Err() != nil {
+				return nil, nil, context.Cause(ctx)
+			}
 			if err != nil {
-				return nil, nil, err
+				continue
 			}
 			k := m.Card
 			e = &Entry{

@@ -35,7 +35,7 @@ type LoadOptions struct {
 	Taps bool
 	// NewClassifier allows weights whose classifier has another number of classes; it is then drawn anew.
 	NewClassifier bool
-	// Batch is how many images of one size run together; 0 means 8.
+	// Batch is how many images of one size run together; 0 means 8, less is an error.
 	Batch int
 }
 
@@ -50,6 +50,9 @@ func (c *Client) Load(ctx context.Context, ref string, o LoadOptions) (*Model, e
 
 // Open opens a checkpoint. Without weights the network's are drawn from the client's seed.
 func (c *Client) Open(ctx context.Context, ck *Checkpoint, o LoadOptions) (*Model, error) {
+	if o.Batch < 0 {
+		return nil, fmt.Errorf("a batch of %d images is out of range: use 1 or more, or 0 for %d", o.Batch, streamBatch)
+	}
 	var taps []Tap
 	outputs := slices.Clone(o.Outputs)
 	if o.Taps {
@@ -81,7 +84,7 @@ func (c *Client) Open(ctx context.Context, ck *Checkpoint, o LoadOptions) (*Mode
 	return m, nil
 }
 
-// Close releases the network; the plugin process stays for others.
+// Close releases the network; the plugin process stays for others. Later calls fail with host.ErrClosed. Closing twice is harmless.
 func (m *Model) Close() error { return m.session.Close() }
 
 // Info tells what runs: the plugin and its version, the precision, warnings about the weights.

@@ -13,10 +13,11 @@ import (
 
 	"github.com/go-modelzoo/zoo/graph"
 	"github.com/go-modelzoo/zoo/host"
+	"github.com/go-modelzoo/zoo/internal/files"
 	"github.com/go-modelzoo/zoo/vision"
 )
 
-// Item is an image to run: decoded, or to be read from Open, or from the file Name.
+// Item is an image to run: decoded, or to be read from Open, or from the file Name. Open is called on another goroutine, several at a time.
 type Item struct {
 	Name  string
 	Label int // carried along for whoever needs it
@@ -24,23 +25,42 @@ type Item struct {
 	Open  func() (io.ReadCloser, error)
 }
 
-func (it Item) decode() (*vision.Image, error) {
+func (it Item) decode(ctx context.Context) (*vision.Image, error) {
 	if it.Image != nil {
 		return it.Image, nil
 	}
 	if it.Open == nil {
-		return vision.DecodeFile(it.Name, vision.Limits{})
+		return decodeFile(ctx, it.Name)
 	}
 	r, err := it.Open()
 	if err != nil {
 		return nil, err
 	}
 	defer r.Close()
-	img, err := vision.Decode(r, vision.Limits{})
+	img, err := vision.Decode(files.Reader(ctx, r), vision.Limits{})
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", it.Name, err)
 	}
 	return img, nil
+}
+
+// decodeFile gives up when ctx ends. What it leaves then is one goroutine, until a pipe that nobody writes to, or a disk that is gone, answers.
+func decodeFile(ctx context.Context, name string) (*vision.Image, error) {
+	type decoded struct {
+		img *vision.Image
+		err error
+	}
+	done := make(chan decoded, 1)
+	go func() {
+		img, err := vision.DecodeFile(name, vision.Limits{})
+		done <- decoded{img, err}
+	}()
+	select {
+	case d := <-done:
+		return d.img, d.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
 // Result is what the network gave for an Item: for each output, in the order of LoadOptions.Outputs, its values, float32 HWC; or an error that
@@ -56,35 +76,35 @@ type Result struct {
 // results come soon.
 const streamBatch = 8
 
-// Stream decodes, preprocesses and runs images, and calls each with the results in the order of the items. An image that cannot be
-// read gives a Result with an error and does not stop the others; an error of each does. The next batch is
-// prepared while one runs.
-func (m *Model) Stream(ctx context.Context, items iter.Seq[Item], each func(Result) error) error {
-	g, running := errgroup.WithContext(ctx)
+// Stream decodes, preprocesses and runs images, and calls each with the results in the order of the items. An image that cannot be read gives
+// a Result with an error and does not stop the others; an error of each does. The next batch is prepared while one runs: items is called on
+// another goroutine, each on the caller's. Stream returns when items has, which is told to end when ctx does.
+func (m *Model) Stream(ctx context.Context, items iter.Seq[Item], each func(Result) error) (err error) {
+	running, stop := context.WithCancel(ctx)
 	ready := make(chan *batch, 1)
-	g.Go(func() error {
+	var prepared error // set before ready is closed
+	go func() {
 		defer close(ready)
-		return m.prepare(running, items, ready)
-	})
+		prepared = m.prepare(running, items, ready)
+	}()
+	defer func() { // also where each panics or ends its goroutine, as a failing test does
+		stop()
+		for b := range ready { // left over where the stream ended early
+			err = errors.Join(err, b.release())
+		}
+	}()
 	report := func(r Result) error {
 		if r.Err != nil && ctx.Err() != nil { // what ended everything is not the image's fault
 			return ctx.Err()
 		}
 		return each(r)
 	}
-	g.Go(func() error {
-		for b := range ready {
-			if err := m.runBatch(running, b, report); err != nil {
-				return err
-			}
+	for b := range ready {
+		if err := m.runBatch(running, b, report); err != nil {
+			return err
 		}
-		return nil
-	})
-	err := g.Wait()
-	for b := range ready { // left over where the stream ended early; prepare has closed it
-		err = errors.Join(err, b.release())
 	}
-	return err
+	return prepared
 }
 
 // batch is a number of preprocessed images of one size; those that could not be read have an error and no place in the tensor.
@@ -142,7 +162,7 @@ func (m *Model) prepare(ctx context.Context, items iter.Seq[Item], ready chan<- 
 func (m *Model) load(ctx context.Context, items []Item) (*batch, error) {
 	b := &batch{items: items, errs: make([]error, len(items)), slot: make([]int, len(items))}
 	images := make([]*vision.Image, len(items))
-	if err := parallel(ctx, len(items), func(i int) { images[i], b.errs[i] = items[i].decode() }); err != nil {
+	if err := parallel(ctx, len(items), func(i int) { images[i], b.errs[i] = items[i].decode(ctx) }); err != nil {
 		return b, err
 	}
 	p := m.Preprocess()
@@ -211,7 +231,7 @@ func (m *Model) runBatch(ctx context.Context, b *batch, each func(Result) error)
 		if r.Err == nil {
 			for _, o := range outputs {
 				e, k := o.Shape.Elements(), b.slot[i]
-				r.Outputs = append(r.Outputs, o.Data[k*e:(k+1)*e])
+				r.Outputs = append(r.Outputs, o.Data[k*e:(k+1)*e:(k+1)*e]) // who appends to it leaves the next image's alone
 				r.Shapes = append(r.Shapes, o.Shape)
 			}
 			if nan(r.Outputs) {

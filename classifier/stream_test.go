@@ -3,11 +3,14 @@ package classifier_test
 import (
 	"context"
 	"errors"
+	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/go-modelzoo/zoo/classifier"
+	"github.com/go-modelzoo/zoo/hub/card"
 )
 
 // A service opens one model for features and classifies with it, too: the maps' values are no logits.
@@ -71,6 +74,95 @@ func TestCancelledEvaluationIsNoResult(t *testing.T) {
 	}})
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("%+v, error is %v", e, err)
+	}
+}
+
+func TestSkippedImageIsNoProgress(t *testing.T) {
+	m := untrained(t, open(t), classifier.LoadOptions{})
+	items := []classifier.Item{{Name: filepath.Join(t.TempDir(), "missing.jpg")}, {Image: pictures(t, 1)[0]}, {Name: "missing.jpg"}}
+	var done []int
+	e, err := m.Evaluate(t.Context(), slices.Values(items), classifier.EvalOptions{SkipBad: true, Progress: func(n int) { done = append(done, n) }})
+	if err != nil || e.N != 1 || !slices.Equal(done, []int{1, 2, 3}) {
+		t.Errorf("%+v, %v, progress %v", e, err, done)
+	}
+}
+
+// A handler's panic is its server's to recover, and a test that fails in a callback ends its goroutine. On another goroutine the one ended the
+// program, and the other hung.
+func TestCallbackThatPanicsOrEndsItsGoroutine(t *testing.T) {
+	m := untrained(t, open(t), classifier.LoadOptions{Batch: 1})
+	items := slices.Values(slices.Repeat([]classifier.Item{{Image: pictures(t, 1)[0]}}, 20))
+	for what, end := range map[string]func(){"panic": func() { panic("mine") }, "end": runtime.Goexit} {
+		recovered := make(chan any)
+		go func() {
+			defer func() { recovered <- recover() }()
+			t.Errorf("%s: Stream returned %v", what, m.Stream(t.Context(), items, func(classifier.Result) error {
+				end()
+				return nil
+			}))
+		}()
+		if r := <-recovered; what == "panic" && r != "mine" {
+			t.Errorf("recovered %v", r)
+		}
+	}
+	if _, err := m.Classify(t.Context(), pictures(t, 3), 1); err != nil {
+		t.Error(err)
+	}
+}
+
+// One vector of an image's outputs: made by append, it overwrote the first output of the next image.
+func TestAppendingToAResult(t *testing.T) {
+	m := untrained(t, open(t), classifier.LoadOptions{Outputs: []string{"embedding", "logits"}})
+	run := func(join bool) (out [][]float32) {
+		var items []classifier.Item
+		for _, img := range pictures(t, 3) {
+			items = append(items, classifier.Item{Image: img})
+		}
+		if err := m.Stream(t.Context(), slices.Values(items), func(r classifier.Result) error {
+			if join {
+				out = append(out, append(r.Outputs[0], r.Outputs[1]...))
+			} else {
+				out = append(out, slices.Concat(r.Outputs...))
+			}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	want, got := run(false), run(true)
+	for i := range want {
+		if !slices.Equal(got[i], want[i]) {
+			t.Errorf("image %d: other values", i)
+		}
+	}
+}
+
+// Every image that there is was taken for one batch.
+func TestNegativeBatch(t *testing.T) {
+	c := open(t)
+	ck, err := c.Architecture(t.Context(), "resnet20")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Open(t.Context(), ck, classifier.LoadOptions{Batch: -1}); err == nil || !strings.Contains(err.Error(), "batch of -1") {
+		t.Error(err)
+	}
+}
+
+// A checkpoint that a program makes itself may leave the classes to the network.
+func TestConfusionOfACardWithoutClasses(t *testing.T) {
+	c := open(t)
+	ck := &classifier.Checkpoint{Name: "mine", Card: card.Card{Family: "resnet", Model: "resnet20", Input: [3]int{3, 32, 32}}}
+	m, err := c.Open(t.Context(), ck, classifier.LoadOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	images := classifier.Item{Image: pictures(t, 1)[0], Label: 999}
+	e, err := m.Evaluate(t.Context(), slices.Values([]classifier.Item{images}), classifier.EvalOptions{Confusion: true})
+	if err != nil || len(e.Confusion) != 1000 {
+		t.Errorf("%d rows, %v", len(e.Confusion), err)
 	}
 }
 

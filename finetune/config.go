@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"strings"
 
@@ -115,12 +116,15 @@ func ScratchDefaults() Config {
 // maxConfig bounds the configuration in a run's folder, in bytes.
 const maxConfig = 1 << 20
 
-// ParseConfig reads a configuration over the given one. Unknown fields are errors.
+// ParseConfig reads a configuration over the given one. Unknown fields are errors, and so is anything behind the object.
 func ParseConfig(data []byte, into *Config) error {
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.DisallowUnknownFields()
 	if err := d.Decode(into); err != nil {
 		return fmt.Errorf("training configuration: %w", err)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("training configuration: there is something behind the object: remove it")
 	}
 	return nil
 }

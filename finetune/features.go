@@ -117,7 +117,7 @@ type featureManifest struct {
 	Bad      map[int]string `json:"bad,omitempty"` // position -> error
 }
 
-// FileFeatures is its name; its time says when the entry was last used.
+// FileFeatures is the file in a folder of cached features that describes them, the last to be written; its time says when they were last used.
 const FileFeatures = "features.json"
 
 // maxManifest bounds that file, in bytes: it names what could not be read of the images.

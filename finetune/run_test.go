@@ -301,6 +301,20 @@ func TestMistakesAreOneLine(t *testing.T) {
 	}
 }
 
+// Two objects in one file, and the second was dropped without a word.
+func TestConfigurationWithAnotherBehindItRefused(t *testing.T) {
+	for _, text := range []string{`{"epochs": 3} {"epochs": 4}`, `{"epochs": 3} }`} {
+		var c Config
+		if err := ParseConfig([]byte(text), &c); err == nil || !strings.Contains(err.Error(), "behind the object") {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+	var c Config
+	if err := ParseConfig([]byte("{\"epochs\": 3}\n"), &c); err != nil || c.Epochs != 3 {
+		t.Error(c.Epochs, err)
+	}
+}
+
 func TestValidationClassUnknownToTrainingRefused(t *testing.T) {
 	dir := t.TempDir()
 	writeImages(t, dir, 2, 3, 1)

@@ -119,3 +119,24 @@ func TestCallersInAHurryNeverGetTheirSessionBack(t *testing.T) {
 		}
 	}
 }
+
+// A plugin whose folder does not tell its version is asked before it is chosen, if the lock asks for one.
+func TestSilentPluginHoldsUpWhoeverLooksForAVersion(t *testing.T) {
+	dirs := withPlugins(t, "silent")
+	h := newHost(t, func(o *Options) { dirs(o); o.Versions = map[string]string{"silent": "1.0.0"} })
+	for what, ask := range map[string]func(context.Context) error{
+		"describing": func(ctx context.Context) error { _, err := h.Describe(ctx, "silent"); return err },
+		"listing":    func(ctx context.Context) error { _, err := h.Plugins(ctx); return err },
+		"opening": func(ctx context.Context) error {
+			_, err := h.Open(ctx, Spec{Network: Network{Family: "silent", Model: "silent"}})
+			return err
+		},
+	} {
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		start := time.Now()
+		if err := ask(ctx); !errors.Is(err, context.DeadlineExceeded) || time.Since(start) > 5*time.Second {
+			t.Errorf("%s took %v: %v", what, time.Since(start), err)
+		}
+	}
+}

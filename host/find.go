@@ -47,7 +47,7 @@ func (h *Host) Plugins(ctx context.Context) ([]Plugin, error) {
 		if err != nil {
 			return nil, err
 		}
-		used, err := h.choose(family, candidates)
+		used, err := h.choose(ctx, family, candidates)
 		unserved[family] = err
 		for i, p := range candidates {
 			p.Used = err == nil && i == used
@@ -103,7 +103,7 @@ func Unusable(list []Plugin) error {
 
 // Describe returns the plugin that serves a family.
 func (h *Host) Describe(ctx context.Context, family string) (Plugin, error) {
-	p, err := h.used(family)
+	p, err := h.used(ctx, family)
 	if err != nil {
 		return Plugin{}, err
 	}
@@ -144,14 +144,14 @@ func (h *Host) Model(ctx context.Context, name string) (Plugin, ModelInfo, error
 // find returns the plugin for a network.
 func (h *Host) find(ctx context.Context, family, model string) (Plugin, error) {
 	if family != "" {
-		return h.used(family)
+		return h.used(ctx, family)
 	}
 	p, _, err := h.Model(ctx, model)
 	return p, err
 }
 
 // used returns the plugin that serves a family, as far as files tell.
-func (h *Host) used(family string) (Plugin, error) {
+func (h *Host) used(ctx context.Context, family string) (Plugin, error) {
 	if !familyName.MatchString(family) {
 		return Plugin{}, fmt.Errorf("%.100q is no name of a family: %w", family, ErrNotFound)
 	}
@@ -159,7 +159,7 @@ func (h *Host) used(family string) (Plugin, error) {
 	if err != nil {
 		return Plugin{}, err
 	}
-	i, err := h.choose(family, candidates)
+	i, err := h.choose(ctx, family, candidates)
 	if err != nil {
 		return Plugin{}, err
 	}
@@ -184,7 +184,7 @@ func (h *Host) candidates(family string) ([]Plugin, error) {
 }
 
 // choose returns the index of the candidate that serves.
-func (h *Host) choose(family string, candidates []Plugin) (int, error) {
+func (h *Host) choose(ctx context.Context, family string, candidates []Plugin) (int, error) {
 	want := h.opt.Versions[family]
 	var broken error
 	for i, p := range candidates {
@@ -196,7 +196,10 @@ func (h *Host) choose(family string, candidates []Plugin) (int, error) {
 			return i, nil
 		}
 		if p.Version == "" { // the folder does not tell
-			described, err := h.described(h.ctx, p)
+			described, err := h.described(ctx, p)
+			if ctx.Err() != nil {
+				return 0, cause(ctx)
+			}
 			if err != nil {
 				continue
 			}

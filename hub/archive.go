@@ -24,7 +24,7 @@ import (
 )
 
 // Export writes models of the store, packed and with their signatures, as a tar archive of an OCI image layout. The same models give
-// the same bytes.
+// the same bytes. ctx is looked at between writes: one that w does not take is not cut short.
 func (h *Hub) Export(ctx context.Context, w io.Writer, refs ...string) error {
 	free, err := h.store.Hold(ctx)
 	if err != nil {
@@ -108,7 +108,8 @@ var blobName = regexp.MustCompile(`^blobs/sha256/[0-9a-f]{64}$`)
 const maxArchiveEntries = 1 << 16
 
 // ImportArchive reads what Export wrote, verifies every blob, card, signature and pin as Pull does, and names the models. It returns
-// their references. Anything in the archive but the files of an OCI layout is refused.
+// their references. Anything in the archive but the files of an OCI layout is refused. ctx is looked at between reads: one that r does not answer
+// is not cut short.
 func (h *Hub) ImportArchive(ctx context.Context, r io.Reader) ([]string, error) {
 	x, err := h.cachedIndex()
 	if err != nil {

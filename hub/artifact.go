@@ -309,8 +309,16 @@ func (h *Hub) CheckLicense(what, license string) error {
 	return fmt.Errorf("%s is under %q: %w: %s", what, license, ErrLicense, strings.Join(allowed, ", "))
 }
 
-// pinModel checks the lock, and pins what is new to it.
+// pinModel checks the lock, and pins what is new to it. Where nothing is, the lock may be one that nobody here can write to.
 func (h *Hub) pinModel(ctx context.Context, ref string, a *artifact) error {
+	f, err := lock.Load(h.config.LockFile)
+	if err != nil {
+		return err
+	}
+	before := f.Models[ref]
+	if _, err := f.PinModel(ref, a.pin()); err != nil || f.Models[ref] == before {
+		return err
+	}
 	return lock.Update(ctx, h.config.LockFile, func(f *lock.File) error {
 		_, err := f.PinModel(ref, a.pin())
 		return err

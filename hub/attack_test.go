@@ -206,6 +206,43 @@ func TestRollbackRefused(t *testing.T) {
 	refused(t, client(), registry.ErrRollback)
 }
 
+// Two processes ask for the index at once, and one of them got an older one: it was kept over the newer, below the floor that this had raised,
+// and every command after that was refused.
+func TestOlderIndexIsNotKeptOverANewerOne(t *testing.T) {
+	w := newWorld(t, 5000)
+	public, private := keyPair(t)
+	older, newer := w.mirrorOf(t, &private), w.mirrorOf(t, &private)
+	x := *w.index
+	x.Version, x.Expires = 9, w.index.Expires.Add(24*time.Hour)
+	w.serveIndex(t, newer, &x, private)
+	home := homeDir(t)
+	client := func(dir string, warn func(string)) *hub.Hub {
+		return w.open(t, func(c *hub.Config) {
+			c.Home, c.Sources, c.Keys, c.Warn = home, []string{dir}, []string{public.String()}, warn
+			c.Now = func() time.Time { return w.index.Expires.Add(time.Hour) } // the older one is good for some days
+		})
+	}
+	overtaken := false
+	h := client(older, func(string) { // it has checked its index
+		if overtaken {
+			return
+		}
+		overtaken = true
+		if got, err := client(newer, nil).Index(t.Context()); err != nil || got.Version != 9 {
+			t.Error(got, err)
+		}
+	})
+	if got, err := h.Index(t.Context()); err != nil || got.Version != 9 || !overtaken {
+		t.Error(got, err)
+	}
+	offline := w.open(t, func(c *hub.Config) {
+		c.Home, c.Sources, c.Keys, c.Offline = home, []string{"https://mirror.invalid"}, []string{public.String()}, true
+	})
+	if got, err := offline.Index(t.Context()); err != nil || got.Version != 9 {
+		t.Error(got, err)
+	}
+}
+
 func TestFreezeRefused(t *testing.T) {
 	w := newWorld(t, 5000)
 	public, private := keyPair(t)

@@ -60,9 +60,9 @@ type Config struct {
 	Embedded fs.FS `json:"-"`
 	// Index is the registry.json in the program. It is trusted as the program is.
 	Index []byte `json:"-"`
-	// Progress is told about long work; calls come one at a time.
+	// Progress is told about long work. Calls come one at a time, and wait for each other: it must not call the hub.
 	Progress func(Progress) `json:"-"`
-	// Warn is told what a person should know but that stops nothing. Calls come one at a time.
+	// Warn is told what a person should know but that stops nothing. Calls come one at a time, and wait for each other: it must not call the hub.
 	Warn func(string) `json:"-"`
 	// DialContext replaces the dialler.
 	DialContext func(ctx context.Context, network, addr string) (net.Conn, error) `json:"-"`

@@ -8,7 +8,7 @@
 //   - What is trusted follows from one of: a digest in the program's own index, a signature by a pinned key, or the lock
 //     (trust on first use). What is trusted less is said through Config.Warn.
 //   - A failure to verify ends the operation; only absence and unreachability make it try the next source.
-//   - Nothing is deleted but by Remove and Prune.
+//   - No model is deleted but by Remove and Prune. Verify takes what is damaged, if it is to repair, and Pull the file that it has converted.
 //
 // A Hub is safe for concurrent use, and any number of processes may use the same Home.
 package hub
@@ -59,9 +59,11 @@ type Hub struct {
 
 	say sync.Mutex // around Progress and Warn
 
-	indexOnce    sync.Mutex      // around the rest
+	refreshing chan struct{} // held while the sources are asked for the index
+	refreshed  bool          // guarded by it
+
+	indexes      sync.Mutex      // around the rest
 	remote       *registry.Index // the newest verified index from a source or an earlier run; nil: none
-	refreshed    bool
 	warnedExpiry bool
 }
 
@@ -92,7 +94,7 @@ func Open(c Config) (*Hub, error) {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	h := &Hub{config: c, limiter: download.NewLimiter(c.RateLimit)}
+	h := &Hub{config: c, limiter: download.NewLimiter(c.RateLimit), refreshing: make(chan struct{}, 1)}
 	if err := h.open(); err != nil {
 		return nil, errors.Join(err, h.Close())
 	}

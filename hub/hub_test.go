@@ -361,6 +361,97 @@ func TestUnreachableMirrorFallsThroughWithWarning(t *testing.T) {
 	}
 }
 
+// One caller waits for a source that says nothing. Others who need nothing of it went on waiting with it, whatever time they had.
+func TestStalledSourceHoldsUpWhoDoesNotAskIt(t *testing.T) {
+	w := newWorld(t, 5000)
+	pull(t, w.open(t, nil), ref)
+	public, _ := keyPair(t)
+	asked := make(chan struct{}, 1)
+	stalled := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		asked <- struct{}{}
+		<-r.Context().Done()
+	}))
+	t.Cleanup(stalled.Close)
+	h := w.open(t, func(c *hub.Config) { c.Sources, c.Keys = []string{stalled.URL}, []string{public.String()} })
+	first, enough := context.WithCancel(t.Context())
+	var waiting sync.WaitGroup
+	waiting.Go(func() {
+		if _, err := h.Index(first); !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+	})
+	defer waiting.Wait()
+	defer enough()
+	<-asked
+	limit := time.AfterFunc(10*time.Second, enough) // as long as those held up would wait
+	if _, err := h.Local(t.Context(), ref); err != nil {
+		t.Error(err)
+	}
+	brief, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	if _, err := h.Index(brief); !errors.Is(err, context.DeadlineExceeded) {
+		t.Error(err)
+	}
+	if !limit.Stop() {
+		t.Error("both waited for the source")
+	}
+}
+
+// A server that is busy is asked again, some seconds later: who gives up meanwhile did not learn that it was that which ended the pull.
+func TestGivingUpABusyServerIsTheCallersDoing(t *testing.T) {
+	w := newWorld(t, 5000)
+	ctx, cancel := context.WithCancel(t.Context())
+	w.origin.Script(func(sourcetest.Request) sourcetest.Fault {
+		time.AfterFunc(10*time.Millisecond, cancel)
+		return sourcetest.Fault{Status: http.StatusServiceUnavailable, RetryAfter: 60}
+	})
+	_, err := w.open(t, nil).Pull(ctx, ref)
+	var status *source.StatusError
+	if !errors.Is(err, context.Canceled) || !errors.As(err, &status) {
+		t.Error(err)
+	}
+}
+
+// An import of a large file, or a conversion, went on to its end, and published what nobody waited for.
+func TestImportAndConversionEndWithTheContext(t *testing.T) {
+	w := newWorld(t, 5000)
+	h := w.open(t, nil)
+	m := pull(t, h, ref)
+	for _, format := range []registry.Format{registry.FormatPTH, registry.FormatSafetensors} {
+		path := filepath.Join(t.TempDir(), "file")
+		if err := os.WriteFile(path, checkpoint(t, 5000, format), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		mine := *m.Card
+		mine.Name, mine.Tag, mine.Origin = "mine", "", nil
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if _, err := h.Import(ctx, path, &mine, hub.ImportOptions{}); !errors.Is(err, context.Canceled) {
+			t.Errorf("%s: %v", format, err)
+		}
+		if _, err := h.Push(ctx, ref, t.TempDir(), hub.PushOptions{DType: "f16"}); !errors.Is(err, context.Canceled) {
+			t.Errorf("%s: %v", format, err)
+		}
+	}
+	if _, err := h.Local(t.Context(), "mine:local"); !errors.Is(err, store.ErrNotFound) {
+		t.Error(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	change, converted := elsewhere(t, hub.SourceUpstream), false
+	h = w.open(t, func(c *hub.Config) {
+		change(c)
+		c.Progress = func(p hub.Progress) {
+			converted = converted || p.Stage == hub.StageConvert
+			if p.Stage == hub.StageDownload && p.Done == p.Total {
+				cancel()
+			}
+		}
+	})
+	if _, err := h.Pull(ctx, ref); !errors.Is(err, context.Canceled) || converted {
+		t.Errorf("converted: %v, %v", converted, err)
+	}
+}
+
 func TestLicenseRequired(t *testing.T) {
 	w := newWorld(t, 5000)
 	h := w.open(t, func(c *hub.Config) { c.RequireLicenses = []string{"Apache-2.0", "BSD-3-Clause"} })
@@ -410,6 +501,24 @@ func TestUnpublishedDigestRefusedUnlessAsked(t *testing.T) {
 	pull(t, w.open(t, func(c *hub.Config) { c.TrustUnpublished = true }), ref)
 	if !w.warned("trusted on first use") {
 		t.Errorf("%q", w.warnings)
+	}
+}
+
+// A program's image has its project's lock on a file system that is read-only, as a folder in the guard's place has it.
+func TestPinnedModelIsPulledUnderAReadOnlyLock(t *testing.T) {
+	w := newWorld(t, 5000)
+	project := t.TempDir()
+	w.config.LockFile = filepath.Join(project, lock.Name)
+	pull(t, w.open(t, nil), ref)
+	guard := filepath.Join(project, "."+lock.Name+".guard")
+	if err := errors.Join(os.Remove(guard), os.Mkdir(guard, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	h := w.open(t, elsewhere(t, hub.SourceUpstream))
+	sound(t, pull(t, h, ref))
+	path, c := antsFile(t, 500)
+	if _, err := h.Import(t.Context(), path, c, hub.ImportOptions{}); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -614,6 +723,9 @@ func TestCacheRemovePrune(t *testing.T) {
 		t.Fatal(models, err)
 	}
 	if models, _, err := h.Prune(t.Context(), hub.PruneOptions{OlderThan: time.Nanosecond, KeepLast: 1}); err != nil || len(models) > 0 {
+		t.Fatal(models, err)
+	}
+	if models, _, err := h.Prune(t.Context(), hub.PruneOptions{OlderThan: -time.Hour}); err == nil || len(models) > 0 { // every model is older
 		t.Fatal(models, err)
 	}
 	freed, err := h.Remove(t.Context(), model)

@@ -33,25 +33,36 @@ const (
 // Index returns the index to use: the newest signed by a pinned key that a source or an earlier run had, else the program's own.
 // It asks the sources at most once in a Hub's life, and none if no key is pinned.
 func (h *Hub) Index(ctx context.Context) (*registry.Index, error) {
-	h.indexOnce.Lock()
-	defer h.indexOnce.Unlock()
-	if !h.refreshed && len(h.keys) > 0 {
-		if err := h.refresh(ctx); err != nil {
-			return nil, err
-		}
-		h.refreshed = true
+	if err := h.refreshOnce(ctx); err != nil {
+		return nil, err
 	}
-	return h.loadIndex()
+	return h.cachedIndex()
+}
+
+// refreshOnce asks the sources for the index, unless that has been done or no key is pinned. Whoever comes meanwhile waits no longer than its own
+// context, and who needs no newer index does not wait.
+func (h *Hub) refreshOnce(ctx context.Context) error {
+	if len(h.keys) == 0 {
+		return nil
+	}
+	select {
+	case h.refreshing <- struct{}{}:
+	case <-ctx.Done():
+		return fmt.Errorf("waiting for the index: %w", context.Cause(ctx))
+	}
+	defer func() { <-h.refreshing }()
+	if h.refreshed {
+		return nil
+	}
+	err := h.refresh(ctx)
+	h.refreshed = err == nil
+	return err
 }
 
 // cachedIndex is Index without asking any source.
 func (h *Hub) cachedIndex() (*registry.Index, error) {
-	h.indexOnce.Lock()
-	defer h.indexOnce.Unlock()
-	return h.loadIndex()
-}
-
-func (h *Hub) loadIndex() (*registry.Index, error) {
+	h.indexes.Lock()
+	defer h.indexes.Unlock()
 	if h.remote == nil && len(h.keys) > 0 {
 		path := filepath.Join(h.registryDir(), signedFile)
 		data, err := files.ReadAll(path, 2*registry.MaxBytes) // in base64
@@ -151,9 +162,15 @@ func (h *Hub) refresh(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("the index of %s: %w", s, err)
 		}
-		if err := h.keepIndex(data, signature, x.Version); err != nil {
+		kept, err := h.keepIndex(ctx, data, signature, x.Version)
+		if err != nil {
 			return err
 		}
+		if !kept {
+			x = nil // the newer one is read
+		}
+		h.indexes.Lock()
+		defer h.indexes.Unlock()
 		h.remote = x
 		return nil
 	}
@@ -197,33 +214,42 @@ const (
 	maxSeen      = 1 << 20
 )
 
-// keepIndex stores an accepted index and raises the floor first, so that a crash between the two cannot lower it.
-func (h *Hub) keepIndex(data, signature []byte, version int64) error {
+// keepIndex stores an accepted index and raises the floor first, so that a crash between the two cannot lower it. It keeps nothing where another
+// process has kept a newer one since this one was checked: that one is there to be read.
+func (h *Hub) keepIndex(ctx context.Context, data, signature []byte, version int64) (kept bool, err error) {
 	dir := h.registryDir()
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
+		return false, err
 	}
+	release, err := h.store.Lock(ctx, "registry", nil)
+	if err != nil {
+		return false, err
+	}
+	defer release()
 	s, err := h.loadSeen()
 	if err != nil {
-		return err
+		return false, err
 	}
 	key, err := h.keys.Verify(data, signature)
 	if err != nil {
-		return err
+		return false, err
 	}
-	s[key] = max(s[key], version)
+	if s[key] > version {
+		return false, nil
+	}
+	s[key] = version
 	floor, err := json.Marshal(s)
 	if err != nil {
-		return err
+		return false, err
 	}
 	if err := files.Replace(filepath.Join(dir, seenFile), floor, 0o644); err != nil {
-		return err
+		return false, err
 	}
 	text, err := json.Marshal(signedIndex{data, signature})
 	if err != nil {
-		return err
+		return false, err
 	}
-	return files.Replace(filepath.Join(dir, signedFile), text, 0o644)
+	return true, files.Replace(filepath.Join(dir, signedFile), text, 0o644)
 }
 
 // SignIndex checks the index at path and writes its signature beside it, as PATH.minisig. It returns that path.

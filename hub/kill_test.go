@@ -154,7 +154,7 @@ func (p *pulling) file(t *testing.T, home string) {
 		t.Fatal(err)
 	}
 	defer f.Close() // only read
-	if got, err := store.HashFile(f); err != nil || got != p.want {
+	if got, err := store.HashFile(t.Context(), f); err != nil || got != p.want {
 		t.Errorf("%s instead of %s, %v", got, p.want, err)
 	}
 }
@@ -171,7 +171,7 @@ func namedIsVerified(t *testing.T, home string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if d, err := store.HashFile(f); err != nil || d.Encoded() != filepath.Base(b) {
+		if d, err := store.HashFile(t.Context(), f); err != nil || d.Encoded() != filepath.Base(b) {
 			t.Errorf("%s holds %s, %v", b, d, err)
 		}
 		f.Close() // only read

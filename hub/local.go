@@ -64,7 +64,7 @@ func (h *Hub) Import(ctx context.Context, path string, c *card.Card, o ImportOpt
 		return nil, err
 	}
 	defer f.Close() // only read
-	d, err := store.HashFile(f)
+	d, err := store.HashFile(ctx, f)
 	if err != nil {
 		return nil, err
 	}
@@ -82,7 +82,7 @@ func (h *Hub) Import(ctx context.Context, path string, c *card.Card, o ImportOpt
 			return h.local(ctx, r)
 		}
 	}
-	if err := h.storeWeights(&full, path, ""); err != nil {
+	if err := h.storeWeights(ctx, &full, path, ""); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	provenance, err := h.putProvenance(&full)
@@ -439,7 +439,7 @@ func (h *Hub) discard(ctx context.Context, key string) error {
 
 // PruneOptions say what Prune may remove. With neither limit it removes no model, only what no model needs.
 type PruneOptions struct {
-	// OlderThan removes models not used for so long. Zero: none.
+	// OlderThan removes models not used for so long. Zero: none. Less is an error.
 	OlderThan time.Duration
 	// KeepLast keeps so many models, those last used, whatever their age. Models tagged TagLocal are kept always: nothing can bring them back.
 	KeepLast int
@@ -454,6 +454,9 @@ const sweepAge = 24 * time.Hour
 // Prune removes models by age, then blobs and downloads that nothing needs and that are a day old, or as old as OlderThan if that is less. It returns the models and the bytes
 // freed; with DryRun those that would be.
 func (h *Hub) Prune(ctx context.Context, o PruneOptions) (models []string, freed int64, err error) {
+	if o.OlderThan < 0 {
+		return nil, 0, fmt.Errorf("an age of %v is below zero", o.OlderThan)
+	}
 	list, err := h.Cache()
 	if err != nil {
 		return nil, 0, err

@@ -21,6 +21,7 @@ import (
 	"github.com/go-modelzoo/zoo/hub/registry"
 	"github.com/go-modelzoo/zoo/hub/source"
 	"github.com/go-modelzoo/zoo/hub/store"
+	"github.com/go-modelzoo/zoo/internal/files"
 	"github.com/go-modelzoo/zoo/weights"
 )
 
@@ -478,7 +479,7 @@ func (h *Hub) convert(ctx context.Context, c *card.Card, checkpoint digest.Diges
 	if err != nil {
 		return nil, err
 	}
-	if err := h.storeWeights(c, path, checkpoint); err != nil {
+	if err := h.storeWeights(ctx, c, path, checkpoint); err != nil {
 		return nil, fmt.Errorf("%s:%s: %w", c.Name, c.Tag, err)
 	}
 	if c.Origin == nil || c.Origin.Digest == "" {
@@ -504,7 +505,7 @@ func plainLayer(c *card.Card) ocispec.Descriptor {
 
 // storeWeights stores the checkpoint at path as safetensors and notes digest and size in the card. A safetensors file stays
 // as it is; stored is its digest if it is in the store already, else empty.
-func (h *Hub) storeWeights(c *card.Card, path string, stored digest.Digest) error {
+func (h *Hub) storeWeights(ctx context.Context, c *card.Card, path string, stored digest.Digest) error {
 	f, err := weights.Open(path)
 	if err != nil {
 		return err
@@ -529,9 +530,9 @@ func (h *Hub) storeWeights(c *card.Card, path string, stored digest.Digest) erro
 		return err
 	}
 	if f.Format() == weights.Safetensors {
-		err = copyFile(w, path)
+		err = copyFile(files.Writer(ctx, w), path)
 	} else {
-		err = weights.WriteSafetensors(w, tensors, map[string]string{"format": "pt"})
+		err = weights.WriteSafetensors(files.Writer(ctx, w), tensors, map[string]string{"format": "pt"})
 	}
 	if err != nil {
 		w.Discard()

@@ -90,7 +90,7 @@ func (h *Hub) dress(ctx context.Context, entry string, a *artifact, o PushOption
 		c.Tag += "-" + strings.ToLower(o.DType)
 	}
 	if o.DType != "" {
-		if err := h.convertDType(&c, o.DType); err != nil {
+		if err := h.convertDType(ctx, &c, o.DType); err != nil {
 			return nil, err
 		}
 	}
@@ -106,7 +106,7 @@ func (h *Hub) dress(ctx context.Context, entry string, a *artifact, o PushOption
 }
 
 // convertDType stores the card's weights in another type and notes it in the card.
-func (h *Hub) convertDType(c *card.Card, dtype string) error {
+func (h *Hub) convertDType(ctx context.Context, c *card.Card, dtype string) error {
 	types := map[string]weights.DType{"f16": weights.F16, "bf16": weights.BF16}
 	d, ok := types[strings.ToLower(dtype)]
 	if !ok {
@@ -126,6 +126,9 @@ func (h *Hub) convertDType(c *card.Card, dtype string) error {
 		if !t.DType.IsFloat() || t.DType.Size() <= 2 {
 			continue
 		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 		values, err := t.Float32()
 		if err != nil {
 			return err
@@ -136,7 +139,7 @@ func (h *Hub) convertDType(c *card.Card, dtype string) error {
 	if err != nil {
 		return err
 	}
-	if err := weights.WriteSafetensors(w, tensors, f.Metadata()); err != nil {
+	if err := weights.WriteSafetensors(files.Writer(ctx, w), tensors, f.Metadata()); err != nil {
 		w.Discard()
 		return err
 	}

@@ -10,7 +10,8 @@
 //
 // Files are memory-mapped. A Tensor refers to the file, and Float32 of aligned float32 values returns the mapped memory
 // itself: nothing is copied, nothing is read before it is used, and processes that open the same file share it. Such
-// memory is read-only, and gone after File.Close.
+// memory is read-only, and gone after File.Close. A file that another process shortens while it is open faults, as every
+// memory map does, and that ends the program: replace a file by rename, never in place.
 //
 // Values are little-endian and row-major (PyTorch's layout: convolutions OIHW, linear layers [out, in]) however the
 // file stores them.

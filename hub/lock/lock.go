@@ -157,9 +157,12 @@ func Update(ctx context.Context, path string, change func(*File) error) (err err
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
-	guard := flock.New(filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".guard"))
-	if _, err := guard.TryLockContext(ctx, 20*time.Millisecond); err != nil {
+	// Whoever may write to the folder may lock the guard, also one that another user's process made.
+	guard := flock.New(filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".guard"), flock.SetPermissions(0o644))
+	if _, err := guard.TryLockContext(ctx, 20*time.Millisecond); ctx.Err() != nil {
 		return fmt.Errorf("waiting for another process that writes %s: %w", path, err)
+	} else if err != nil {
+		return fmt.Errorf("%s cannot be changed: %w", path, err)
 	}
 	defer func() { err = errors.Join(err, guard.Close()) }()
 	f, err := Load(path)

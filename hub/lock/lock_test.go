@@ -53,6 +53,35 @@ func TestTrustOnFirstUseThenChangeRefused(t *testing.T) {
 	}
 }
 
+// A colleague's process has made the guard, in a folder that both write to.
+func TestGuardOfAnotherUserCanBeLocked(t *testing.T) {
+	dir := t.TempDir()
+	if _, err := pin(t, filepath.Join(dir, lock.Name), "resnet50:V2", lock.Model{Weights: a}); err != nil {
+		t.Fatal(err)
+	}
+	usual := filepath.Join(dir, "usual")
+	if err := os.WriteFile(usual, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	want, err := os.Stat(usual)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(filepath.Join(dir, "."+lock.Name+".guard")); err != nil || info.Mode() != want.Mode() {
+		t.Errorf("the guard has mode %v, want %v: %v", info.Mode(), want.Mode(), err)
+	}
+}
+
+func TestLockThatCannotBeWrittenIsNotAwaited(t *testing.T) {
+	path := filepath.Join(t.TempDir(), lock.Name)
+	if err := os.Mkdir(filepath.Join(filepath.Dir(path), "."+lock.Name+".guard"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := pin(t, path, "resnet50:V2", lock.Model{Weights: a}); err == nil || !strings.HasPrefix(err.Error(), path+" cannot be changed: ") {
+		t.Error(err)
+	}
+}
+
 func TestManyWritersLoseNothing(t *testing.T) {
 	path := filepath.Join(t.TempDir(), lock.Name)
 	var group sync.WaitGroup

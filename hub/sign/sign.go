@@ -140,6 +140,7 @@ func (keys Keys) VerifyStatement(statement, signature []byte, name, tag string, 
 	return id, nil
 }
 
+// String is NAME:TAG@DIGEST.
 func (s Statement) String() string {
 	return strings.Join([]string{s.Name, ":", s.Tag, "@", string(s.Digest)}, "")
 }

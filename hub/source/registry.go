@@ -26,8 +26,8 @@ type Registry struct {
 	base   string // host[:port][/path]
 	auth   *auth.Client
 
-	scheme sync.Mutex
-	plain  *bool // whether a host on this machine speaks plain HTTP; nil until asked
+	scheme chan struct{} // held while plain is found out
+	plain  *bool         // whether a host on this machine speaks plain HTTP; nil until asked
 }
 
 // OCI returns the source at "oci://HOST[:PORT][/PATH]". Credentials come from Docker's configuration and its helpers, read
@@ -37,7 +37,7 @@ func OCI(c *Client, address string) (*Registry, error) {
 	if _, err := remote.NewRepository(base + "/x"); err != nil || !strings.HasPrefix(address, registry.OCIPrefix) {
 		return nil, fmt.Errorf("%q is not the address of a registry: use oci://HOST/PATH", address)
 	}
-	r := &Registry{client: c, base: base}
+	r := &Registry{client: c, base: base, scheme: make(chan struct{}, 1)}
 	r.auth = &auth.Client{
 		Client: c.Client,
 		Cache:  auth.NewCache(),
@@ -53,6 +53,7 @@ func OCI(c *Client, address string) (*Registry, error) {
 	return r, nil
 }
 
+// String implements Source: the address as OCI took it.
 func (r *Registry) String() string { return registry.OCIPrefix + r.base }
 
 // Repository implements Source.
@@ -85,8 +86,12 @@ func (r *Registry) plainHTTP(ctx context.Context) (bool, error) {
 	if !registry.IsLoopback(strings.Trim(name, "[]")) {
 		return r.client.plain, nil
 	}
-	r.scheme.Lock()
-	defer r.scheme.Unlock()
+	select { // another caller, with more time, may be asking
+	case r.scheme <- struct{}{}:
+	case <-ctx.Done():
+		return false, context.Cause(ctx)
+	}
+	defer func() { <-r.scheme }()
 	if r.plain != nil {
 		return *r.plain, nil
 	}

@@ -3,6 +3,7 @@ package source
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -75,15 +76,19 @@ func Sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// Retry calls f until it succeeds, fails for good, or failed the given number of times.
+// Retry calls f until it succeeds, fails for good, or failed the given number of times. Where the context ends before that, the error wraps the
+// context's and that of the last failure.
 func Retry(ctx context.Context, attempts int, f func() error) error {
 	for failures := 1; ; failures++ {
 		err := f()
-		if err == nil || failures >= attempts || !Temporary(err) || ctx.Err() != nil {
+		if err == nil || failures >= attempts || !Temporary(err) {
 			return err
 		}
-		if Sleep(ctx, Backoff(failures, err)) != nil {
-			return err
+		if ended := Sleep(ctx, Backoff(failures, err)); ended != nil {
+			if errors.Is(err, ended) {
+				return err
+			}
+			return fmt.Errorf("%w; before that: %w", ended, err)
 		}
 	}
 }

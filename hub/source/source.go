@@ -89,6 +89,7 @@ type StatusError struct {
 	RetryAfter time.Duration
 }
 
+// Error gives the address and the status.
 func (e *StatusError) Error() string {
 	return fmt.Sprintf("%s answered %d %s", e.URL, e.StatusCode, http.StatusText(e.StatusCode))
 }

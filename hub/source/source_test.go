@@ -149,7 +149,7 @@ func TestRetryEndsWithTheContext(t *testing.T) {
 		}
 		return io.ErrUnexpectedEOF
 	})
-	if calls != 2 || !errors.Is(err, io.ErrUnexpectedEOF) {
+	if calls != 2 || !errors.Is(err, io.ErrUnexpectedEOF) || !errors.Is(err, context.Canceled) {
 		t.Errorf("%d calls, %v", calls, err)
 	}
 }

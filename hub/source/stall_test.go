@@ -2,9 +2,11 @@ package source_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -153,5 +155,46 @@ func TestPasswordInAnAddressNotShown(t *testing.T) {
 	_, err = repo.Resolve(t.Context(), "v1")
 	if err == nil || errors.Is(err, source.ErrUnauthorized) || strings.Contains(err.Error()+s.String(), "secret") {
 		t.Errorf("%v of %v", err, s)
+	}
+}
+
+// The first caller finds out whether a registry on this machine speaks TLS, and one that says nothing holds it up. The others waited with it,
+// whatever time they had.
+func TestSilentRegistryHoldsUpOneCallerAlone(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	dialled := make(chan struct{}, 10)
+	c := client(t, source.ClientOptions{DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+		dialled <- struct{}{}
+		return new(net.Dialer).DialContext(ctx, network, address)
+	}})
+	r, err := source.OCI(c, "oci://"+l.Addr().String()+"/m")
+	if err != nil {
+		t.Fatal(err)
+	}
+	resolve := func(ctx context.Context) error {
+		repo, err := r.Repository("a")
+		if err != nil {
+			return err
+		}
+		_, err = repo.Resolve(ctx, "v1")
+		return err
+	}
+	patient, enough := context.WithTimeout(t.Context(), 5*time.Second)
+	defer enough()
+	first := make(chan error)
+	go func() { first <- resolve(patient) }()
+	<-dialled
+	brief, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if err := resolve(brief); !errors.Is(err, context.DeadlineExceeded) || patient.Err() != nil {
+		t.Errorf("%v, the first caller has %v", err, patient.Err())
+	}
+	enough()
+	if err := <-first; !errors.Is(err, context.Canceled) {
+		t.Error(err)
 	}
 }

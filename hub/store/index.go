@@ -125,7 +125,7 @@ func (s *Store) Manifest(d digest.Digest) (*ocispec.Manifest, error) {
 	return source.DecodeManifest(data)
 }
 
-// Touch records that a manifest was used now, for Prune. A shared store's files are left alone.
+// Touch records that a manifest was used now, for Used, to within an hour. A shared store's files are left alone.
 func (s *Store) Touch(d digest.Digest) {
 	p := blobPath(d)
 	info, err := s.root.Lstat(p)
@@ -134,7 +134,7 @@ func (s *Store) Touch(d digest.Digest) {
 	}
 }
 
-// Used returns when a manifest was last used.
+// Used returns when a manifest was last used; the zero time if it is not there.
 func (s *Store) Used(d digest.Digest) time.Time {
 	_, info, err := s.stat(d)
 	if err != nil {

@@ -10,7 +10,7 @@
 //
 // Invariants: a file below blobs has the SHA-256 of its name, was flushed to disk before it got the name, is read-only and
 // is a regular file; whatever is not yet verified has no name below blobs. index.json is replaced whole, under a lock. Nothing
-// is deleted but by Remove, Prune and Quarantine. The store may be used by any number of processes and goroutines at once.
+// is deleted but by Remove, Sweep and Quarantine. The store may be used by any number of processes and goroutines at once.
 package store
 
 import (
@@ -204,7 +204,7 @@ func (s *Store) Lock(ctx context.Context, name string, waiting func()) (release 
 	return s.lock(ctx, name, waiting, (*flock.Flock).TryLock)
 }
 
-// Hold keeps Remove and Prune of every process from deleting blobs until release is called. It is held between finding or
+// Hold keeps Remove and Sweep of every process from deleting blobs until release is called. It is held between finding or
 // publishing blobs and naming them.
 func (s *Store) Hold(ctx context.Context) (release func(), err error) {
 	return s.lock(ctx, gcLock, nil, (*flock.Flock).TryRLock)

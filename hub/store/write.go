@@ -1,9 +1,9 @@
 package store
 
 import (
+	"context"
 	"crypto/rand"
 	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash"
@@ -13,6 +13,8 @@ import (
 	"path"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/go-modelzoo/zoo/internal/files"
 )
 
 func randomName() string { return rand.Text() }
@@ -36,6 +38,7 @@ func (s *Store) Create(limit int64) (*Writer, error) {
 	return &Writer{store: s, file: f, name: name, hash: sha256.New(), limit: limit}, nil
 }
 
+// Write implements io.Writer. More than the limit in all is ErrMismatch, and nothing of p is written then.
 func (w *Writer) Write(p []byte) (int, error) {
 	if int64(len(p)) > w.limit-w.size {
 		return 0, fmt.Errorf("more than the %d bytes declared: %w", w.limit, ErrMismatch)
@@ -206,11 +209,7 @@ func (s *Store) PartialSize(key string) int64 {
 	return sum
 }
 
-// HashFile returns the digest of an open file's bytes.
-func HashFile(f *os.File) (digest.Digest, error) {
-	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
-		return "", err
-	}
-	return digest.NewDigestFromEncoded(digest.SHA256, hex.EncodeToString(h.Sum(nil))), nil
+// HashFile returns the digest of an open file's bytes, from where it stands to its end. It ends with the context's error once the context does.
+func HashFile(ctx context.Context, f *os.File) (digest.Digest, error) {
+	return digest.SHA256.FromReader(files.Reader(ctx, f))
 }

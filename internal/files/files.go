@@ -1,5 +1,5 @@
 // Package files has the three things about files that several packages need: replacing one so that readers and a crash see the
-// old or the new content, never a part, reading one whole that must not be large, and reading under a context. Functions are safe for concurrent use.
+// old or the new content, never a part, reading one whole that must not be large, and reading and writing under a context. Functions are safe for concurrent use.
 package files
 
 import (
@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 )
 
 // Replace replaces a file by one that holds data.
@@ -73,4 +74,25 @@ func (c reader) Read(p []byte) (int, error) {
 		return 0, err
 	}
 	return c.r.Read(p)
+}
+
+// Writer returns w, ending with the context's error once the context does. It is looked at before each MiB: a tensor may be written at once.
+func Writer(ctx context.Context, w io.Writer) io.Writer { return writer{ctx, w} }
+
+type writer struct {
+	ctx context.Context
+	w   io.Writer
+}
+
+func (c writer) Write(p []byte) (n int, err error) {
+	for part := range slices.Chunk(p, 1<<20) {
+		if err := context.Cause(c.ctx); err != nil {
+			return n, err
+		}
+		k, err := c.w.Write(part)
+		if n += k; err != nil {
+			return n, err
+		}
+	}
+	return n, nil
 }

@@ -56,12 +56,15 @@ func ImageFolder(dir string) (*Dataset, error) {
 	}
 	d := new(Dataset)
 	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), ".") { // an editor's lock is a link that leads nowhere
+			continue
+		}
 		path := filepath.Join(dir, e.Name())
 		info, err := os.Stat(path) // follows links
 		if err != nil {
 			return nil, fmt.Errorf("data folder: %w", err)
 		}
-		if info.IsDir() && !strings.HasPrefix(e.Name(), ".") {
+		if info.IsDir() {
 			d.Classes = append(d.Classes, e.Name())
 		}
 	}

@@ -109,6 +109,17 @@ func TestLinkLoopEnds(t *testing.T) {
 	}
 }
 
+// Emacs locks what it edits by a link ".#NAME" that leads nowhere: a folder with one was no data folder.
+func TestLockOfAnEditorIsNoClass(t *testing.T) {
+	dir := folder(t, map[string]int{"a": 1, "b": 1})
+	if err := os.Symlink("me@machine.1234:1", filepath.Join(dir, ".#notes.txt")); err != nil {
+		t.Skip(err)
+	}
+	if d, err := ImageFolder(dir); err != nil || !slices.Equal(d.Classes, []string{"a", "b"}) {
+		t.Errorf("%+v, %v", d, err)
+	}
+}
+
 func TestBadFoldersGetOneLine(t *testing.T) {
 	empty := t.TempDir()
 	noImages := t.TempDir()
