@@ -66,7 +66,9 @@ func (c *Client) list(ctx context.Context) (entries []Entry, unusable, err error
 		}
 		for _, m := range p.Models {
 			if e := byName[m.Name]; e != nil {
-				e.Paper = m.Paper
+				if e.Family == p.Family {
+					e.Paper = m.Paper
+				}
 				continue
 			}
 			byName[m.Name] = &Entry{

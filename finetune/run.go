@@ -161,7 +161,7 @@ func start(ctx context.Context, m Model, c Config, dir string, sink func(Event),
 	}
 	// An image of any size must come out as the network's input.
 	if w, h := m.Preprocess.OutputSize(700, 500); w != m.Input.W || h != m.Input.H {
-		return nil, fmt.Errorf("preprocessing makes %d×%d pixels of an image of 700×500, the network takes %d×%d (width × height): crop to the network's size", w, h, m.Input.W, m.Input.H)
+		return nil, fmt.Errorf("preprocessing makes %d×%d pixels of an image of 700×500, the network takes %d×%d (width × height): train on squares, with --size, or crop to the network's size", w, h, m.Input.W, m.Input.H)
 	}
 	if sink == nil {
 		sink = func(Event) {}

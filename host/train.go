@@ -35,10 +35,13 @@ type TrainSpec struct {
 	Peak func(bytes int64)
 }
 
-// Train trains a model in its family's process. Each event is passed to sink as JSON, one at a time. When ctx ends, the plugin saves a
+// Train trains a model in its family's process. Each event is passed to sink, which may be nil, as JSON, one at a time. When ctx ends, the plugin saves a
 // checkpoint, and Train returns the result so far with the context's error. If the process crashes, it is started again once and
 // continues from the last checkpoint.
 func (h *Host) Train(ctx context.Context, spec TrainSpec, sink func(json.RawMessage)) (json.RawMessage, error) {
+	if sink == nil {
+		sink = func(json.RawMessage) {}
+	}
 	p, err := h.find(ctx, spec.Family, spec.Model)
 	if err != nil {
 		return nil, err

@@ -306,7 +306,7 @@ func (h *Hub) CheckLicense(what, license string) error {
 	if len(allowed) == 0 || slices.ContainsFunc(allowed, func(a string) bool { return strings.EqualFold(a, license) }) {
 		return nil
 	}
-	return fmt.Errorf("%s is under %q: %w: %s", what, license, ErrLicense, strings.Join(allowed, ", "))
+	return fmt.Errorf("%s is under %q: %w: require_licenses has %s", what, license, ErrLicense, strings.Join(allowed, ", "))
 }
 
 // pinModel checks the lock, and pins what is new to it. Where nothing is, the lock may be one that nobody here can write to.

@@ -522,6 +522,21 @@ func TestPinnedModelIsPulledUnderAReadOnlyLock(t *testing.T) {
 	}
 }
 
+// TestPullOfAStoredModelLeavesAProjectsLockEmpty: a lock that begins after the first pull would guard nothing.
+func TestPullOfAStoredModelLeavesAProjectsLockEmpty(t *testing.T) {
+	w := newWorld(t, 50)
+	pull(t, w.open(t, nil), model)
+	project := filepath.Join(t.TempDir(), lock.Name)
+	want := pull(t, w.open(t, func(c *hub.Config) { c.LockFile = project }), model)
+	f, err := lock.Load(project)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if pin := f.Models[model+":"+tag]; pin.Weights != want.Digest {
+		t.Errorf("pinned is %+v, pulled %s", f.Models, want.Digest)
+	}
+}
+
 func TestChangedModelRefusedByLock(t *testing.T) {
 	w := newWorld(t, 5000)
 	pull(t, w.open(t, nil), ref)

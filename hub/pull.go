@@ -194,7 +194,7 @@ func (h *Hub) pull(ctx context.Context, r *reference) (*Model, error) {
 			return nil, err
 		}
 		if h.whole(m) {
-			return m, nil
+			return m, h.pinStored(ctx, r, m)
 		}
 	}
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
@@ -212,8 +212,11 @@ func (h *Hub) pull(ctx context.Context, r *reference) (*Model, error) {
 	}
 	defer release()
 	have, err := h.local(ctx, r)
-	if err == nil && h.whole(have) || err != nil && !errors.Is(err, store.ErrNotFound) {
-		return have, err
+	if err == nil && h.whole(have) {
+		return have, h.pinStored(ctx, r, have)
+	}
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return nil, err
 	}
 	if have != nil && (r.weights == nil || r.weights.Artifact == nil) { // what is fetched again must be the same, whatever the tag is there by now
 		same := *r
@@ -247,6 +250,14 @@ func (h *Hub) pull(ctx context.Context, r *reference) (*Model, error) {
 		return nil, err
 	}
 	return h.model(a, from, r)
+}
+
+// pinStored pins what a pull found in the store: a project's lock may be younger. Models of this machine change with every training and are not pinned.
+func (h *Hub) pinStored(ctx context.Context, r *reference, m *Model) error {
+	if m.Tag == TagLocal {
+		return nil
+	}
+	return h.pinModel(ctx, r.String(), &artifact{card: m.Card})
 }
 
 // reportWaiting shows another process's download, as far as its bytes on disk tell.

@@ -152,7 +152,7 @@ func (r Report) Err() error {
 func (r Report) advice() string {
 	switch prefix, inFile := r.prefix(); {
 	case r.OnlyClassifier():
-		return "only the classifier differs: use --allow-new-classifier to start it afresh"
+		return "only the classifier differs: import it with --classes for as many classes as the file has, or start it afresh with --allow-new-classifier"
 	case prefix != "" && inFile:
 		return fmt.Sprintf("its names begin with %.80q where the model's do not: save it without", prefix)
 	case prefix != "":

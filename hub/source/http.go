@@ -146,6 +146,9 @@ func (g guard) RoundTrip(r *http.Request) (*http.Response, error) {
 		if cause := context.Cause(ctx); errors.Is(cause, ErrStalled) {
 			err = cause
 		}
+		if unknown := (x509.UnknownAuthorityError{}); errors.As(err, &unknown) {
+			err = fmt.Errorf("%w: if it is a private one, name its certificate in ZOO_CA_FILE or ca_file", err)
+		}
 		cancel(nil)
 		return nil, err
 	}

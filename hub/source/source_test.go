@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -39,6 +40,17 @@ func TestPlainHTTPToOtherMachinesRefused(t *testing.T) {
 		if !errors.Is(err, source.ErrPlainHTTP) {
 			t.Errorf("%s: %v", address, err)
 		}
+	}
+}
+
+func TestPrivateAuthorityIsNamedWithAdvice(t *testing.T) {
+	web := httptest.NewUnstartedServer(http.NotFoundHandler())
+	web.Config.ErrorLog = log.New(io.Discard, "", 0)
+	web.StartTLS()
+	defer web.Close()
+	_, err := source.File(client(t, source.ClientOptions{})).Open(t.Context(), ocispec.Descriptor{URLs: []string{web.URL + "/x"}}, source.Range{})
+	if err == nil || !strings.Contains(err.Error(), "ZOO_CA_FILE") {
+		t.Error(err)
 	}
 }
 
