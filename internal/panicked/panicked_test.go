@@ -21,7 +21,7 @@ func TestPlaceOfAPanicIsNotTold(t *testing.T) {
 		`^runtime error: invalid memory address .* \(panicked_test.go:`:                func() { _ = nowhere.b },
 		`^again \(strings.go:\d+ < panicked_test.go:`: func() {
 			defer func() { recover(); panic("again") }()
-			strings.Repeat("x", -1)
+			_ = strings.Repeat("x", -1)
 		},
 	} {
 		if got := text(f); !regexp.MustCompile(want).MatchString(got) {
