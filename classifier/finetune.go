@@ -191,13 +191,8 @@ func (c *Client) free(ctx context.Context, folder string, inStore bool, o Finetu
 	if o.Resume || o.Overwrite {
 		return nil
 	}
-	for _, name := range []string{finetune.FileLast, finetune.FileModel} {
-		if _, err := os.Stat(filepath.Join(folder, name)); err == nil {
-			return fmt.Errorf("%s %w", folder, finetune.ErrRunExists)
-		}
-	}
-	if !inStore {
-		return nil
+	if err := finetune.CheckNew(folder); err != nil || !inStore {
+		return err
 	}
 	_, err := c.Hub.Local(ctx, o.Out+":"+hub.TagLocal)
 	switch {

@@ -25,12 +25,31 @@ type Item struct {
 	Open  func() (io.ReadCloser, error)
 }
 
+// decode gives up when ctx ends. What it leaves then is one goroutine, until a pipe that nobody writes to, or a disk that is gone, answers.
 func (it Item) decode(ctx context.Context) (*vision.Image, error) {
 	if it.Image != nil {
 		return it.Image, nil
 	}
+	type decoded struct {
+		img *vision.Image
+		err error
+	}
+	done := make(chan decoded, 1)
+	go func() {
+		img, err := it.read(ctx)
+		done <- decoded{img, err}
+	}()
+	select {
+	case d := <-done:
+		return d.img, d.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func (it Item) read(ctx context.Context) (*vision.Image, error) {
 	if it.Open == nil {
-		return decodeFile(ctx, it.Name)
+		return vision.DecodeFile(it.Name, vision.Limits{})
 	}
 	r, err := it.Open()
 	if err != nil {
@@ -42,25 +61,6 @@ func (it Item) decode(ctx context.Context) (*vision.Image, error) {
 		return nil, fmt.Errorf("%s: %w", it.Name, err)
 	}
 	return img, nil
-}
-
-// decodeFile gives up when ctx ends. What it leaves then is one goroutine, until a pipe that nobody writes to, or a disk that is gone, answers.
-func decodeFile(ctx context.Context, name string) (*vision.Image, error) {
-	type decoded struct {
-		img *vision.Image
-		err error
-	}
-	done := make(chan decoded, 1)
-	go func() {
-		img, err := vision.DecodeFile(name, vision.Limits{})
-		done <- decoded{img, err}
-	}()
-	select {
-	case d := <-done:
-		return d.img, d.err
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
 }
 
 // Result is what the network gave for an Item: for each output, in the order of LoadOptions.Outputs, its values, float32 HWC; or an error that

@@ -5,11 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"strings"
 
 	"github.com/go-modelzoo/zoo/engine/train"
+	"github.com/go-modelzoo/zoo/internal/strictjson"
 	"github.com/go-modelzoo/zoo/vision/transforms"
 )
 
@@ -118,13 +118,8 @@ const maxConfig = 1 << 20
 
 // ParseConfig reads a configuration over the given one. Unknown fields are errors, and so is anything behind the object.
 func ParseConfig(data []byte, into *Config) error {
-	d := json.NewDecoder(bytes.NewReader(data))
-	d.DisallowUnknownFields()
-	if err := d.Decode(into); err != nil {
+	if err := strictjson.Unmarshal(data, into); err != nil {
 		return fmt.Errorf("training configuration: %w", err)
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return errors.New("training configuration: there is something behind the object: remove it")
 	}
 	return nil
 }

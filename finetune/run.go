@@ -152,6 +152,16 @@ func Resume(ctx context.Context, m Model, c Config, dir string, sink func(Event)
 	return start(ctx, m, c, dir, sink, true)
 }
 
+// CheckNew returns an error that wraps ErrRunExists if a folder holds a run. A start that failed before its first checkpoint does not count.
+func CheckNew(dir string) error {
+	for _, name := range []string{FileLast, FileModel} {
+		if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
+			return fmt.Errorf("%s %w", dir, ErrRunExists)
+		}
+	}
+	return nil
+}
+
 func start(ctx context.Context, m Model, c Config, dir string, sink func(Event), resume bool) (result *Result, err error) {
 	if c.AutoLR && c.LR == 0 {
 		c.LR = 1 // replaced when the strategy is known
@@ -191,10 +201,8 @@ func start(ctx context.Context, m Model, c Config, dir string, sink func(Event),
 			return nil, err
 		}
 	} else {
-		for _, name := range []string{FileLast, FileModel} { // a start that failed before does not count
-			if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
-				return nil, fmt.Errorf("%s %w", dir, ErrRunExists)
-			}
+		if err := CheckNew(dir); err != nil {
+			return nil, err
 		}
 		if err := foreignConfig(filepath.Join(dir, FileConfig)); err != nil {
 			return nil, err

@@ -1,12 +1,10 @@
 package hub
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"net"
 	"os"
@@ -16,6 +14,7 @@ import (
 	"time"
 
 	"github.com/go-modelzoo/zoo/internal/files"
+	"github.com/go-modelzoo/zoo/internal/strictjson"
 )
 
 // Names of sources that are not addresses.
@@ -148,13 +147,8 @@ func readConfig(home string) (Config, error) {
 		return c, err
 	}
 	if err == nil {
-		d := json.NewDecoder(bytes.NewReader(data))
-		d.DisallowUnknownFields()
-		if err := d.Decode(&c); err != nil {
+		if err := strictjson.Unmarshal(data, &c); err != nil {
 			return c, fmt.Errorf("configuration %s: %w", path, err)
-		}
-		if _, err := d.Token(); !errors.Is(err, io.EOF) {
-			return c, fmt.Errorf("configuration %s: there is something behind the object: remove it", path)
 		}
 	}
 	return c, nil

@@ -14,11 +14,7 @@
 package sdk
 
 import (
-	"bytes"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"regexp"
 	"slices"
 	"strconv"
@@ -27,6 +23,7 @@ import (
 	"github.com/Masterminds/semver/v3"
 
 	"github.com/go-modelzoo/zoo/graph"
+	"github.com/go-modelzoo/zoo/internal/strictjson"
 )
 
 // Manifest is a family's plugin.json.
@@ -190,13 +187,8 @@ var modelName = regexp.MustCompile(`^[a-z][a-z0-9_.-]{0,127}$`)
 // nothing needed is missing. zootest.Run checks that they build.
 func NewFamily(manifest []byte, models ...Model) (Family, error) {
 	f := Family{Models: models}
-	d := json.NewDecoder(bytes.NewReader(manifest))
-	d.DisallowUnknownFields() // a misspelt license would be none
-	if err := d.Decode(&f.Manifest); err != nil {
+	if err := strictjson.Unmarshal(manifest, &f.Manifest); err != nil { // a misspelt license would be none
 		return Family{}, fmt.Errorf("plugin.json: %w", err)
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return Family{}, errors.New("plugin.json: there is something behind the object: remove it")
 	}
 	if !familyName.MatchString(f.Name) {
 		return Family{}, fmt.Errorf("plugin.json: name %q: use lower-case letters, digits and dashes, beginning with a letter", f.Name)

@@ -29,7 +29,7 @@ func newEmbed(a *app) *cobra.Command {
 			if err := stdinOnce(args[1:]); err != nil {
 				return err
 			}
-			items, err := imageItems(cmd.Context(), args[1:], cmd.InOrStdin())
+			items, err := imageItems(args[1:], cmd.InOrStdin())
 			if err != nil {
 				return err
 			}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"io/fs"
@@ -55,7 +54,7 @@ The model may be left out: then the one inside the program is used (resnet20, wh
 			if len(paths) == 0 {
 				model, paths = classifier.EmbeddedModel, args
 			}
-			items, err := imageItems(cmd.Context(), paths, cmd.InOrStdin())
+			items, err := imageItems(paths, cmd.InOrStdin())
 			if err != nil && len(args) == 1 {
 				return fmt.Errorf("%w; if %s is a model, name an image too: zoo predict %s IMAGE", err, args[0], args[0])
 			}
@@ -153,11 +152,11 @@ func stdinOnce(args []string) error {
 }
 
 // imageItems lists the images that paths name: files as they are, folders with all image files below them, "-" standard input.
-func imageItems(ctx context.Context, paths []string, stdin io.Reader) ([]classifier.Item, error) {
+func imageItems(paths []string, stdin io.Reader) ([]classifier.Item, error) {
 	var items []classifier.Item
 	for _, p := range paths {
 		if p == "-" {
-			items = append(items, classifier.Item{Name: "-", Open: func() (io.ReadCloser, error) { return until(ctx, stdin), nil }})
+			items = append(items, classifier.Item{Name: "-", Open: func() (io.ReadCloser, error) { return io.NopCloser(stdin), nil }})
 			continue
 		}
 		info, err := os.Stat(p)
@@ -183,17 +182,6 @@ func imageItems(ctx context.Context, paths []string, stdin io.Reader) ([]classif
 		}
 	}
 	return items, nil
-}
-
-// until reads from in until ctx ends, also where in waits for someone to type or to send.
-func until(ctx context.Context, in io.Reader) io.ReadCloser {
-	r, w := io.Pipe()
-	go func() {
-		_, err := io.Copy(w, in)
-		w.CloseWithError(err) // nil is the end
-	}()
-	context.AfterFunc(ctx, func() { w.CloseWithError(ctx.Err()) })
-	return r
 }
 
 // unwrapPath drops the operation and the path from a file error, since the message around it names the file.

@@ -9,10 +9,10 @@ import (
 	"fmt"
 	"math"
 	"path/filepath"
-	"reflect"
 
 	"github.com/go-modelzoo/zoo/graph"
 	"github.com/go-modelzoo/zoo/host"
+	"github.com/go-modelzoo/zoo/internal/samegraph"
 )
 
 // Check is one thing that was tried on one model, or on the plugin as a whole (Model ""). Err is nil when it holds.
@@ -117,32 +117,12 @@ func refused(err error) error {
 	return nil
 }
 
-// same wants the second of two builds to have succeeded and to be what the first was: a family keeps no state.
+// same wants the second of two builds to have succeeded and to be what the first was.
 func same(a, b *graph.Graph, err error) error {
 	if err != nil {
 		return err
 	}
-	x, err := a.Wire()
-	if err != nil {
-		return err
-	}
-	y, err := b.Wire()
-	if err != nil {
-		return err
-	}
-	for i, n := range x.Nodes {
-		if i >= len(y.Nodes) {
-			return fmt.Errorf("%d nodes became %d", len(x.Nodes), len(y.Nodes))
-		}
-		if m := y.Nodes[i]; !reflect.DeepEqual(n, m) {
-			return fmt.Errorf("node %s (%s of nodes %v, %v, %s) became %s (%s of nodes %v, %v, %s)",
-				n.Name, n.Kind, n.Inputs, n.Shape, n.Arguments, m.Name, m.Kind, m.Inputs, m.Shape, m.Arguments)
-		}
-	}
-	if !reflect.DeepEqual(x, y) {
-		return errors.New("its nodes, parameters, taps, layer groups or auxiliary outputs changed")
-	}
-	return nil
+	return samegraph.Check(a, b)
 }
 
 func groups(g *graph.Graph) error {

@@ -15,7 +15,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -27,6 +26,7 @@ import (
 
 	"github.com/go-modelzoo/zoo/hub/registry"
 	"github.com/go-modelzoo/zoo/internal/files"
+	"github.com/go-modelzoo/zoo/internal/strictjson"
 )
 
 // Name is the file's name in a project's folder.
@@ -75,14 +75,9 @@ func Parse(data []byte) (*File, error) {
 	if len(data) > maxBytes {
 		return nil, fmt.Errorf("%w: it has more than %d bytes", ErrInvalid, maxBytes)
 	}
-	dec := json.NewDecoder(bytes.NewReader(data))
-	dec.DisallowUnknownFields() // a pin that is not understood must not be ignored
 	f := new(File)
-	if err := dec.Decode(f); err != nil {
+	if err := strictjson.Unmarshal(data, f); err != nil { // a pin that is not understood must not be ignored
 		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("%w: data after the end of the object", ErrInvalid)
 	}
 	if f.Schema != schema {
 		return nil, fmt.Errorf("%w: schema %d is not %d: update zoo", ErrInvalid, f.Schema, schema)

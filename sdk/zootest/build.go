@@ -9,6 +9,7 @@ import (
 
 	"github.com/go-modelzoo/zoo/graph"
 	"github.com/go-modelzoo/zoo/internal/pluginrpc"
+	"github.com/go-modelzoo/zoo/internal/samegraph"
 )
 
 // many is the number of classes of ImageNet, few any other.
@@ -116,51 +117,15 @@ func pure(s *subject) error {
 }
 
 func sameNetwork(a, b *graph.Graph) error {
-	if len(a.Nodes) != len(b.Nodes) || len(a.Params) != len(b.Params) {
-		return fmt.Errorf("they have %d and %d nodes, %d and %d parameters", len(a.Nodes), len(b.Nodes), len(a.Params), len(b.Params))
-	}
-	for i, n := range a.Nodes {
-		other := b.Nodes[i]
-		if n.Name != other.Name || n.Shape != other.Shape || n.Op.Kind() != other.Op.Kind() {
-			return fmt.Errorf("node %d is %s (%s) and %s (%s)", i, n.Name, n.Op.Kind(), other.Name, other.Op.Kind())
-		}
-		// An operator of the family's own may hold what cannot be compared.
-		if _, custom := n.Op.(graph.Custom); !custom && !reflect.DeepEqual(n.Op, other.Op) {
-			return fmt.Errorf("%s is %+v and %+v", n.Name, n.Op, other.Op)
-		}
-		for j, in := range n.Inputs {
-			if j >= len(other.Inputs) || in.ID != other.Inputs[j].ID {
-				return fmt.Errorf("%s does not read the same nodes", n.Name)
-			}
-		}
+	if err := samegraph.Check(a, b); err != nil {
+		return err
 	}
 	for i, p := range a.Params {
-		if q := b.Params[i]; p.Name != q.Name || p.Init != q.Init {
-			return fmt.Errorf("parameter %d is %s and %s, or begins at other values", i, p.Name, q.Name)
-		}
-	}
-	x, y := parts(a), parts(b)
-	for i, part := range x {
-		if other := y[min(i, len(y)-1)]; part != other {
-			return fmt.Errorf("%s and %s", part, other)
+		if p.Init != b.Params[i].Init {
+			return fmt.Errorf("%s begins at other values", p.Name)
 		}
 	}
 	return nil
-}
-
-// parts names what is declared of a network besides its layers, and the end of the list.
-func parts(g *graph.Graph) []string {
-	list := []string{"features are " + g.Features.Name}
-	for _, t := range g.Taps {
-		list = append(list, fmt.Sprintf("tap %s is %s", t.Name, t.Node.Name))
-	}
-	for _, gr := range g.Groups {
-		list = append(list, fmt.Sprintf("group %s of %d parameters", gr.Name, len(gr.Params)))
-	}
-	for _, a := range g.Aux {
-		list = append(list, fmt.Sprintf("auxiliary output %s is %s with weight %g", a.Name, a.Node.Name, a.Weight))
-	}
-	return append(list, "no more is declared")
 }
 
 // crosses wants a host to take the network as the plugin's process would send it.
