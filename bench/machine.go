@@ -26,6 +26,9 @@ const (
 	roundBytes   = 256 << 20
 )
 
+// readBlock is how many bytes a call of readLines reads: it must not take long, as goroutines are not preempted in it.
+const readBlock = 256 << 10
+
 // Sizes of buffers for reading: the smallest is beyond the second-level caches of a few cores, the largest such that no more memory is
 // needed than for the largest of the networks.
 const (

@@ -26,7 +26,6 @@ func readAVX2(memory *byte, lines int)
 const (
 	tileRounds = 2000  // of 4 products, each of 16 cycles
 	fmaRounds  = 20000 // of 12 multiply-adds, two of them in a cycle
-	readBlock  = 256 << 10
 )
 
 // vectorUnit returns a function that multiplies and adds for a while, or nil.

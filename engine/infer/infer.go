@@ -10,6 +10,12 @@
 // are needed at the same time do not overlap. The result is a list of steps, each a kernel bound to geometry
 // and cut into tasks.
 //
+// The path of a convolution, from the graph's node to the kernel: lower makes an op of the node (ir.go), fuse merges ops (fuse.go), and
+// place chooses formats and memory (place.go), which ops run on which images (group.go), and which run together on bands of rows (chain.go,
+// bands.go). The packer folds and packs the weights (weights.go: fold, gemm.NewConvOn). compiler.conv binds the kernel to the geometry of
+// the maps (compile.go: gemm.Conv.Bind), or bandConv that of a band (chain_step.go). A run gives the step's tasks to the pool, or to the
+// thread of a shard (plan.go, shard.go), and each is a gemm.Call.Run; the documentation of package gemm goes on from there.
+//
 // # Precision
 //
 // Feature maps are in the format that the convolutions of the precision read fastest (kernel.F32, Split or BF16), except where no
@@ -18,7 +24,8 @@
 // # Ownership and threads
 //
 // A Model is safe for concurrent use. It packs each parameter once, when the first plan that needs it is compiled; plans for
-// other sizes and batches share the packed form, and the source of the parameters is not read again for them. Each running call has
+// other batches share the packed form, and so do those for other sizes, except for convolutions that another kernel computes at that size
+// (Winograd's method) or that are padded otherwise (TensorFlow's SAME). Each running call has
 // buffers of its own, kept for later calls. After the first call of a size, RunInto allocates nothing.
 package infer
 
@@ -71,17 +78,17 @@ type Output struct {
 type Model struct {
 	build   func(graph.Shape) (*graph.Graph, error)
 	pool    *work.Pool
-	owned   bool
+	owned   bool // Close ends the pool
 	tier    cpu.Tier
-	format  kernel.Format
-	names   []string
+	format  kernel.Format // that the convolutions of the precision read fastest
+	names   []string      // of the outputs
 	packer  *packer
-	limit   int
+	limit   int // of plans
 	chains  chainLimits
 	groups  groupLimits
 	guard   int           // bytes between buffers, for tests
 	check   func(x *pass) // called after every run, for tests
-	mu      sync.Mutex
+	mu      sync.Mutex    // guards plans and recents; it is not held while a plan is compiled
 	plans   map[planKey]*list.Element
 	recents *list.List // of *entry, the most recently used first
 }
@@ -94,13 +101,14 @@ type planKey struct {
 // entry is a plan that is compiled, or being compiled by the first who asked.
 type entry struct {
 	key  planKey
-	once sync.Once
-	plan *Plan // set under the model's lock
+	made chan struct{} // closed when the plan or the error is set, under the model's lock
+	plan *Plan
 	err  error
 }
 
-// New returns a model. build makes the graph for images of a shape; it is called once for every new size. params gives
-// the parameters in PyTorch's layouts and must stay valid until Close; it is read when a size is first used.
+// New returns a model. build makes the graph for images of a shape; it is called for every plan, for several at the same time if
+// sizes are first used at once, and for a plan that was forgotten again. params gives the parameters in PyTorch's layouts and must
+// stay valid until Close; it is read when a size is first used.
 func New(build func(graph.Shape) (*graph.Graph, error), params engine.Params, o Options) (*Model, error) {
 	if build == nil || params == nil {
 		return nil, errors.New("infer: a graph and parameters are needed")
@@ -166,8 +174,17 @@ func (m *Model) wanted(g *graph.Graph) ([]wanted, error) {
 
 // Plan returns the plan for batches of n images of the given shape, compiled on first use.
 func (m *Model) Plan(shape graph.Shape, n int) (*Plan, error) {
+	return m.plan(context.Background(), shape, n)
+}
+
+// plan is Plan for a call that neither begins to compile nor waits for another that does when its context has ended. What is being compiled
+// is finished and kept.
+func (m *Model) plan(ctx context.Context, shape graph.Shape, n int) (*Plan, error) {
 	if n < 1 {
 		return nil, fmt.Errorf("infer: a batch of %d images", n)
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
 	}
 	key := planKey{shape, n}
 	m.mu.Lock()
@@ -175,7 +192,7 @@ func (m *Model) Plan(shape graph.Shape, n int) (*Plan, error) {
 	if ok {
 		m.recents.MoveToFront(e)
 	} else {
-		e = m.recents.PushFront(&entry{key: key})
+		e = m.recents.PushFront(&entry{key: key, made: make(chan struct{})})
 		m.plans[key] = e
 		if m.recents.Len() > m.limit {
 			last := m.recents.Back()
@@ -189,32 +206,52 @@ func (m *Model) Plan(shape graph.Shape, n int) (*Plan, error) {
 	}
 	m.mu.Unlock()
 	x := e.Value.(*entry)
-	x.once.Do(func() {
-		g, err := m.build(shape)
-		if err == nil && g.Input != shape {
-			err = fmt.Errorf("infer: the graph is for images of %v, not %v", g.Input, shape)
-		}
-		var p *Plan
-		if err == nil {
-			p, err = m.compile(g, n)
-		}
+	if !ok {
+		m.fill(e)
+	}
+	select {
+	case <-x.made:
+		return x.plan, x.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// fill compiles the plan of an entry. A panic, of a family's code for instance, is an error to those who wait for the plan.
+func (m *Model) fill(e *list.Element) {
+	x := e.Value.(*entry)
+	var p *Plan
+	err := fmt.Errorf("infer: the plan for %d images of %v was not made: the call that was to compile it panicked", x.key.batch, x.key.shape)
+	defer func() {
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		x.plan, x.err = p, err
-		kept := m.plans[key] == e
+		close(x.made)
+		kept := m.plans[x.key] == e
 		switch {
 		case kept && err != nil: // the next call may find the parameters repaired
 			m.recents.Remove(e)
-			delete(m.plans, key)
+			delete(m.plans, x.key)
 		case !kept && err == nil: // forgotten meanwhile
 			p.retire()
 		}
-	})
-	return x.plan, x.err
+	}()
+	p, err = m.newPlan(x.key)
+}
+
+func (m *Model) newPlan(key planKey) (*Plan, error) {
+	g, err := m.build(key.shape)
+	if err != nil {
+		return nil, err
+	}
+	if g.Input != key.shape {
+		return nil, fmt.Errorf("infer: the graph is for images of %v, not %v", g.Input, key.shape)
+	}
+	return m.compile(g, key.batch)
 }
 
 // Run computes the outputs for a batch, in the order of Options.Outputs. It returns ctx.Err() if the context ends before the
-// last step.
+// last step; a plan that the call itself compiles is finished before.
 func (m *Model) Run(ctx context.Context, in Input) ([]Output, error) {
 	return m.RunInto(ctx, in, nil)
 }
@@ -226,7 +263,7 @@ func (m *Model) RunInto(ctx context.Context, in Input, out []Output) ([]Output, 
 		return nil, fmt.Errorf("infer: %d values given for %d images of %dx%d pixels and %d channels", len(in.Data), in.N, in.H, in.W, in.C)
 	}
 	shape := graph.Shape{C: in.C, H: in.H, W: in.W}
-	plan, err := m.Plan(shape, min(in.N, m.largest(shape)))
+	plan, err := m.plan(ctx, shape, min(in.N, m.largest(shape)))
 	if err != nil {
 		return nil, err
 	}
@@ -238,7 +275,7 @@ func (m *Model) RunInto(ctx context.Context, in Input, out []Output) ([]Output, 
 	}
 	for first := 0; first < in.N; {
 		if rest := in.N - first; rest < plan.batch {
-			if plan, err = m.Plan(shape, rest); err != nil {
+			if plan, err = m.plan(ctx, shape, rest); err != nil {
 				return nil, err
 			}
 		}

@@ -76,10 +76,10 @@ type op struct {
 	pads   graph.Pads    // kConv, kDepthwise
 	weight *graph.Node   // kConv, kDepthwise: owner of weight and bias
 	pre    []*graph.Node // kConv, kDepthwise: affine nodes on the input channels, folded into the weights
+	post   []*graph.Node // kConv, kDepthwise: affine nodes on the output channels, folded into the weights; kAffine: its constants
 	tile   int           // kConv: rows of results that are computed together, such that a band begins and ends with them; 0 means 1
 	bands  *bands        // kChain: how it is cut
 	chain  []*op         // kChain: what it runs; out is the last one's result
-	post   []*graph.Node // kConv, kDepthwise: affine nodes on the output channels, folded into the weights; kAffine: its constants
 }
 
 // network is the intermediate representation: ops in an order in which they can run.

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -160,6 +161,136 @@ func TestEndedContextStopsBetweenSteps(t *testing.T) {
 	}
 }
 
+func TestEndedContextCompilesNothing(t *testing.T) {
+	built := 0
+	m, err := New(func(s graph.Shape) (*graph.Graph, error) {
+		built++
+		return small(s)
+	}, engine.ParamMap{}, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, err := m.Run(ctx, images(1, 1, 32, 32)); !errors.Is(err, context.Canceled) || built != 0 {
+		t.Errorf("error %v after %d graphs", err, built)
+	}
+}
+
+// A plan takes seconds to compile where the weights are many: who waits for another call's can give up.
+func TestContextEndsWhileAnotherCompiles(t *testing.T) {
+	g, err := small(graph.Shape{C: 3, H: 32, W: 32})
+	if err != nil {
+		t.Fatal(err)
+	}
+	params := randomParams(rand.New(rand.NewPCG(1, 2)), g)
+	building, goOn := make(chan struct{}), make(chan struct{})
+	m, err := New(func(s graph.Shape) (*graph.Graph, error) {
+		close(building)
+		<-goOn
+		return small(s)
+	}, params, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	in := images(1, 1, 32, 32)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if _, err := m.Run(context.Background(), in); err != nil {
+			t.Errorf("the call that compiles: %v", err)
+		}
+	})
+	<-building
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
+	defer cancel()
+	ended := make(chan struct{})
+	wg.Go(func() {
+		defer close(ended)
+		if _, err := m.Run(ctx, in); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("the call that waits: %v", err)
+		}
+	})
+	select {
+	case <-ended:
+	case <-time.After(5 * time.Second):
+		t.Error("the call waits for the plan after its context has ended")
+	}
+	close(goOn)
+	wg.Wait()
+}
+
+// slowFault panics where a network or its parameters are read, once, and not before goOn is closed.
+type slowFault struct {
+	engine.ParamMap
+	once           sync.Once
+	building, goOn chan struct{}
+}
+
+func (f *slowFault) fault() {
+	f.once.Do(func() {
+		close(f.building)
+		<-f.goOn
+		panic("no such layer")
+	})
+}
+
+func (f *slowFault) Param(name string) ([]float32, error) {
+	f.fault()
+	return f.ParamMap.Param(name)
+}
+
+// A process that serves many calls goes on after a panic of a family's code: the next call must not find half a plan.
+func TestPanicWhileCompilingIsNotKept(t *testing.T) {
+	g, err := small(graph.Shape{C: 3, H: 32, W: 32})
+	if err != nil {
+		t.Fatal(err)
+	}
+	params := randomParams(rand.New(rand.NewPCG(1, 2)), g)
+	for _, inGraph := range []bool{true, false} {
+		f := &slowFault{ParamMap: params, building: make(chan struct{}), goOn: make(chan struct{})}
+		pool := work.New(1)
+		m, err := New(func(s graph.Shape) (*graph.Graph, error) {
+			if inGraph {
+				f.fault()
+			}
+			return small(s)
+		}, f, Options{Pool: pool})
+		if err != nil {
+			t.Fatal(err)
+		}
+		in := images(1, 1, 32, 32)
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			defer func() {
+				if v := recover(); v != "no such layer" {
+					t.Errorf("panic %v", v)
+				}
+			}()
+			_, err := m.Run(context.Background(), in)
+			t.Errorf("the call that compiles returned with error %v", err)
+		})
+		<-f.building
+		wg.Go(func() {
+			defer func() {
+				if v := recover(); v != nil {
+					t.Errorf("a call that waits panics: %v", v)
+				}
+			}()
+			_, _ = m.Run(context.Background(), in) // an error, or a plan of its own if it comes too late to wait
+		})
+		time.Sleep(20 * time.Millisecond)
+		close(f.goOn)
+		wg.Wait()
+		if _, err := m.Run(context.Background(), in); err != nil {
+			t.Errorf("the next call: %v", err)
+		}
+		m.Close()
+		pool.Close()
+	}
+}
+
 // shardedPlan returns a model on two threads, changed before it makes its plan for images of the given side in two shards.
 func shardedPlan(t *testing.T, side, n int, change func(*Model)) (*Model, *Plan) {
 	pool := work.New(2)
@@ -308,6 +439,38 @@ func TestOneThreadGivesTheBitsOfMany(t *testing.T) {
 				if v != first[i] {
 					t.Errorf("%v: logit %d is %g on %d threads and %g on one", precision, i, v, threads, first[i])
 					break
+				}
+			}
+		}
+	}
+}
+
+// What an image gives must not depend on those beside it: on a batch's size, its division into shards and groups, nor the kernel for few images.
+func TestBatchesGiveTheBitsOfSingleImages(t *testing.T) {
+	pool := work.New(2)
+	defer pool.Close()
+	const most = 9
+	in := images(1, most, 48, 40)
+	size := len(in.Data) / most
+	batch := func(first, n int) Input { return Input{in.Data[first*size:][:n*size], n, in.H, in.W, in.C} }
+	for _, tier := range tiers() {
+		for _, precision := range []engine.Precision{engine.Highest, engine.High, engine.Medium} {
+			m, _ := smallModel(t, Options{Precision: precision, Tier: &tier, Pool: pool})
+			var single []float32
+			for i := range most {
+				out, err := m.Run(context.Background(), batch(i, 1))
+				if err != nil {
+					t.Fatal(err)
+				}
+				single = append(single, out[0].Data...)
+			}
+			for _, n := range []int{2, 3, 5, 7, 8, most} {
+				out, err := m.Run(context.Background(), batch(0, n))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got := out[0].Data; !slices.Equal(got, single[:len(got)]) {
+					t.Errorf("%v, %v: %d images give logits %v, one by one %v", tier, precision, n, got, single[:len(got)])
 				}
 			}
 		}

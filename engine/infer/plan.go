@@ -434,9 +434,3 @@ func (p *Plan) part(ctx context.Context, in Input, out []Output, first int) erro
 		return out[i].Data[first*n : (first+p.batch)*n]
 	}, nil)
 }
-
-// Batch returns how many images the plan computes at a time.
-func (p *Plan) Batch() int { return p.batch }
-
-// ArenaBytes returns the memory that the feature maps of one run take.
-func (p *Plan) ArenaBytes() int { return p.arena }

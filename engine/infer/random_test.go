@@ -68,7 +68,7 @@ func randomGraph(r *rand.Rand, layers int) (*graph.Graph, error) {
 			return pick(maps, func(n *graph.Node) bool { return n.Shape == x.Shape })
 		}
 		var y *graph.Node
-		switch op := r.IntN(28); {
+		switch op := r.IntN(30); {
 		case op < 5:
 			k := 1 + r.IntN(min(3, small))
 			conv := graph.Conv{Out: 1 + r.IntN(40), Kernel: graph.Square(k), Stride: graph.Square(1 + r.IntN(2)), Pad: graph.Square(k / 2), Bias: r.IntN(2) == 0, Same: r.IntN(4) == 0}
@@ -151,6 +151,16 @@ func randomGraph(r *rand.Rand, layers int) (*graph.Graph, error) {
 			y = norm(name, b.Conv2d(name, x, graph.Conv{Out: 1 + r.IntN(40), Kernel: graph.Square(3), Stride: stride, Pad: graph.Square(1)}))
 			y = b.BatchNorm(name+"cbn", b.Conv2d(name+"c", y, graph.Conv{Out: out}))
 			y = b.ReLU(b.Add(y, b.Conv2d(name+"d", x, graph.Conv{Out: out, Stride: stride, Bias: r.IntN(2) == 0})))
+		case op == 27 || op == 28: // a window that no network there is has
+			conv := graph.Conv{Out: 1 + r.IntN(40), Kernel: graph.HW(1+r.IntN(x.Shape.H), 1+r.IntN(x.Shape.W)), Stride: graph.HW(1+r.IntN(3), 1+r.IntN(3)), Pad: graph.HW(r.IntN(4), r.IntN(4)),
+				Dilation: graph.HW(1+r.IntN(3), 1+r.IntN(3)), Bias: r.IntN(2) == 0, Same: r.IntN(4) == 0}
+			if reach := graph.HW((conv.Kernel.H-1)*conv.Dilation.H, (conv.Kernel.W-1)*conv.Dilation.W); reach.H >= x.Shape.H || reach.W >= x.Shape.W {
+				conv.Dilation = graph.Square(1)
+			}
+			if g := []int{1, 2, 4, 8, 16, c}[r.IntN(6)]; c%g == 0 && c > 1 {
+				conv.Groups, conv.Out = g, c
+			}
+			y = norm(name, b.Conv2d(name, x, conv))
 		default:
 			y = b.Custom(name, double{}, []graph.CustomParam{{Name: "weight", Shape: []int{1}, Init: graph.Constant(0.5)}}, x, same())
 		}

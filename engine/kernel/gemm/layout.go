@@ -5,8 +5,8 @@ import (
 	"github.com/go-modelzoo/zoo/engine/kernel/cpu"
 )
 
-// This file decides how a convolution becomes a matrix product: in which order input values are summed (depth), where
-// they lie in memory while they are (band), and which rows of the product are output pixels (rows).
+// This file decides how a convolution becomes a matrix product: in which order input values are summed (depth), and for one shape of maps
+// where they lie in memory while they are, and which rows of the product are output pixels (geometry).
 
 // grain is what a family of kernels works in.
 type grain struct {

@@ -29,3 +29,14 @@ func FormatOf(p engine.Precision, tier cpu.Tier) kernel.Format {
 	}
 	return kernel.F32
 }
+
+// paired reports whether pairs of bfloat16 compute the convolution.
+func (s *ConvSpec) paired() bool {
+	return s.Tier == cpu.AVX512 && Resolve(s.Precision, s.Tier) == engine.Medium && cpu.HasBF16() && (s.Linear || cpu.FastBF16())
+}
+
+// tiled reports whether AMX tiles compute the convolution.
+func (s *ConvSpec) tiled() bool {
+	p := Resolve(s.Precision, s.Tier)
+	return s.Tier >= cpu.AMX && p != engine.Highest && !(s.Linear && p == engine.High)
+}
