@@ -15,6 +15,7 @@ import (
 	"github.com/go-modelzoo/zoo/hub/registry"
 	"github.com/go-modelzoo/zoo/hub/store"
 	"github.com/go-modelzoo/zoo/internal/files"
+	"github.com/go-modelzoo/zoo/internal/preprocess"
 	"github.com/go-modelzoo/zoo/internal/ui"
 	"github.com/go-modelzoo/zoo/vision/transforms"
 )
@@ -47,7 +48,12 @@ func (c *Checkpoint) Network() host.Network {
 
 // Find resolves a reference to a model with weights: a folder, a model of the store, or one of the index or an OCI reference,
 // which is then pulled. A licence that the configuration does not allow is refused wherever the model comes from.
-func (c *Client) Find(ctx context.Context, ref string) (*Checkpoint, error) {
+func (c *Client) Find(ctx context.Context, ref string) (_ *Checkpoint, err error) {
+	ctx, end, err := c.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer end(&err)
 	ck, err := c.find(ctx, ref)
 	if err != nil {
 		return nil, err
@@ -73,7 +79,12 @@ func (c *Client) find(ctx context.Context, ref string) (*Checkpoint, error) {
 }
 
 // Architecture resolves a reference to a network without weights, or with those of a model at hand: nothing is downloaded.
-func (c *Client) Architecture(ctx context.Context, ref string) (*Checkpoint, error) {
+func (c *Client) Architecture(ctx context.Context, ref string) (_ *Checkpoint, err error) {
+	ctx, end, err := c.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer end(&err)
 	if isFolder(ref) {
 		return openFolder(ref)
 	}
@@ -133,10 +144,8 @@ func untrained(p host.Plugin, info host.ModelInfo) card.Card {
 // imageNet is torchvision's usual preprocessing for images of a size: the shorter side to 8/7 of it, the centre cropped. Grey images are normalised by
 // the means of the three channels' values.
 func imageNet(in [3]int) registry.Preprocess {
-	p := registry.Preprocess{
-		Resize: in[1] * 8 / 7, Crop: in[1], Interpolation: "bilinear",
-		Mean: []float64{0.485, 0.456, 0.406}, Std: []float64{0.229, 0.224, 0.225},
-	}
+	mean, std := preprocess.ImageNet()
+	p := registry.Preprocess{Resize: in[1] * 8 / 7, Crop: in[1], Interpolation: "bilinear", Mean: mean[:], Std: std[:]}
 	if in[0] == 1 {
 		p.Mean, p.Std = []float64{0.449}, []float64{0.226}
 	}

@@ -127,14 +127,7 @@ func (r *run) accumulate(ctx context.Context, b *batch, scale float64) error {
 	s.LossSum += res.Loss * float64(b.n)
 	classes := len(r.train.Classes)
 	for i, label := range b.labels {
-		x := res.Logits[i*classes:][:classes]
-		best := 0
-		for c, v := range x {
-			if v > x[best] {
-				best = c
-			}
-		}
-		if best == label {
+		if highest(res.Logits[i*classes:][:classes]) == label {
 			s.Hits++
 		}
 	}

@@ -97,11 +97,8 @@ func measure(logits []float32, labels []int, classes []string, ordered bool) *Me
 	scores := make([]float64, n) // of the second class of two
 	for i, label := range labels {
 		x := logits[i*k:][:k]
-		best, rank := 0, 0
+		best, rank := highest(x), 0
 		for c, v := range x {
-			if v > x[best] {
-				best = c
-			}
 			if v > x[label] || v == x[label] && c < label {
 				rank++
 			}
@@ -157,6 +154,17 @@ func share(part, of int) float64 {
 		return 0
 	}
 	return float64(part) / float64(of)
+}
+
+// highest is the index of the largest value, the first of equal ones.
+func highest(x []float32) int {
+	best := 0
+	for c, v := range x {
+		if v > x[best] {
+			best = c
+		}
+	}
+	return best
 }
 
 // lossOf is the cross-entropy of one image.
@@ -237,12 +245,7 @@ func worstMistakes(logits []float32, labels []int, paths func(int) string, class
 	var list []Mistake
 	for i, label := range labels {
 		x := logits[i*k:][:k]
-		best := 0
-		for c, v := range x {
-			if v > x[best] {
-				best = c
-			}
-		}
+		best := highest(x)
 		if best != label {
 			list = append(list, Mistake{paths(i), classes[label], classes[best], math.Exp(-lossOf(x, best))})
 		}

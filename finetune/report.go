@@ -42,7 +42,7 @@ type reportData struct {
 type reportMistake struct {
 	Mistake
 	Name  string
-	Image template.URL
+	Image template.URL // empty where there is no picture
 }
 
 type reportCell struct {
@@ -51,7 +51,7 @@ type reportCell struct {
 	Right bool
 }
 
-// thumbnailSide is the shorter side of the mistakes' pictures.
+// thumbnailSide is the shorter side of the mistakes' pictures, of which the longer is at most four times that.
 const thumbnailSide = 112
 
 func writeReport(res *Result, mistakes []Mistake, m Model) error {
@@ -62,7 +62,7 @@ func writeReport(res *Result, mistakes []Mistake, m Model) error {
 	for _, x := range mistakes {
 		uri, err := thumbnail(x.Path)
 		if err != nil {
-			return err
+			uri = "" // the file has gone since it was read: that must not cost the result
 		}
 		d.Mistakes = append(d.Mistakes, reportMistake{x, filepath.Base(x.Path), uri})
 	}
@@ -86,7 +86,7 @@ func thumbnail(path string) (template.URL, error) {
 	if err != nil {
 		return "", err
 	}
-	small, err := transforms.Resize{Size: thumbnailSide}.Apply(img, transforms.NewScratch())
+	small, err := transforms.Resize{Size: thumbnailSide, MaxSize: 4 * thumbnailSide}.Apply(img, transforms.NewScratch())
 	if err != nil {
 		return "", err
 	}

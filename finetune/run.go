@@ -516,7 +516,7 @@ func (r *run) openData() error {
 	}
 	switch {
 	case c.Val != "":
-		val, _, err := readLabelled(c.Val, r.train.Classes)
+		val, err := readLabelled(c.Val, r.train.Classes)
 		if err != nil {
 			return err
 		}
@@ -551,17 +551,15 @@ func readData(path string) (train, val *dataset.Dataset, err error) {
 }
 
 // readLabelled reads validation data.
-func readLabelled(path string, classes []string) (d, _ *dataset.Dataset, err error) {
+func readLabelled(path string, classes []string) (*dataset.Dataset, error) {
 	info, err := os.Stat(path)
 	if err != nil {
-		return nil, nil, fmt.Errorf("validation data: %w", err)
+		return nil, fmt.Errorf("validation data: %w", err)
 	}
 	if info.IsDir() {
-		d, err = dataset.ImageFolder(path)
-	} else {
-		d, err = dataset.CSV(path, classes)
+		return dataset.ImageFolder(path)
 	}
-	return d, nil, err
+	return dataset.CSV(path, classes)
 }
 
 // loaderKind is a use of images.

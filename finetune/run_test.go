@@ -358,6 +358,43 @@ func TestUnreadableImagesSkippedAndNamed(t *testing.T) {
 	}
 }
 
+// TestImagesGoneBeforeTheReport has the images, which the run keeps in memory, moved away while it trains: it ended without a result, after
+// hours, with the advice to make room on the disk.
+func TestImagesGoneBeforeTheReport(t *testing.T) {
+	data, dir := images(t), t.TempDir()
+	c := Defaults()
+	c.Data, c.Epochs, c.LR = data, 1, 1e-9
+	r := mustRun(t, c, dir, func(e Event) {
+		if e.Kind == KindEpoch {
+			if err := os.RemoveAll(data); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	if r.Metrics.Top1 == 1 {
+		t.Fatal("no mistake to show")
+	}
+	if page := string(readFile(t, filepath.Join(dir, FileReport))); !strings.Contains(page, "<figure>") || strings.Contains(page, "<img") {
+		t.Error("the report does not name the mistakes without their pictures")
+	}
+}
+
+// TestPictureOfAStripInTheReport has an image so narrow that its picture would have had 500 million pixels: the run ended in an error.
+func TestPictureOfAStripInTheReport(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "strip.png")
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := png.Encode(f, image.NewGray(image.Rect(0, 0, 40000, 1))); err != nil {
+		t.Fatal(err)
+	}
+	if uri, err := thumbnail(path); err != nil || len(uri) > 100<<10 {
+		t.Errorf("%d characters, error %v", len(uri), err)
+	}
+}
+
 func TestTrainAndValFolders(t *testing.T) {
 	dir := t.TempDir()
 	writeImages(t, filepath.Join(dir, "train"), 2, 6, 1)

@@ -45,7 +45,7 @@ func (h *Hub) Export(ctx context.Context, w io.Writer, refs ...string) error {
 		if a, err = h.pack(ctx, m.entry, a); err != nil {
 			return err
 		}
-		signatures, err := h.storedSignatures(a.descriptor)
+		signatures, err := h.storedSignatures(ctx, a.descriptor)
 		if err != nil {
 			return err
 		}
@@ -124,10 +124,7 @@ func (h *Hub) ImportArchive(ctx context.Context, r io.Reader) ([]string, error) 
 	if err != nil {
 		return nil, fmt.Errorf("archive: %w", err)
 	}
-	s, err := source.Directory(h.store.Dir())
-	if err != nil {
-		return nil, err
-	}
+	s := source.Directory(h.store.Dir())
 	if err := h.complete(index); err != nil {
 		return nil, fmt.Errorf("archive: %w", err)
 	}

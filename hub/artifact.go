@@ -12,6 +12,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"oras.land/oras-go/v2/content"
 
 	"github.com/go-modelzoo/zoo/hub/card"
 	"github.com/go-modelzoo/zoo/hub/codec"
@@ -175,6 +176,13 @@ func (w *progressWriter) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
+// manifestDescriptor describes a manifest or an index of manifests.
+func manifestDescriptor(mediaType, artifactType string, raw []byte) ocispec.Descriptor {
+	d := content.NewDescriptorFromBytes(mediaType, raw)
+	d.ArtifactType = artifactType
+	return d
+}
+
 // publish builds the manifest of a card and the layers, stores card and manifest, and enters it in the store's index unless entry is empty.
 func (h *Hub) publish(ctx context.Context, entry string, c *card.Card, layers []ocispec.Descriptor) (*artifact, error) {
 	rawCard, err := c.Encode()
@@ -183,7 +191,7 @@ func (h *Hub) publish(ctx context.Context, entry string, c *card.Card, layers []
 	}
 	m := ocispec.Manifest{
 		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest, ArtifactType: card.ArtifactType,
-		Config: ocispec.Descriptor{MediaType: card.MediaType, Digest: digest.FromBytes(rawCard), Size: int64(len(rawCard))},
+		Config: content.NewDescriptorFromBytes(card.MediaType, rawCard),
 		Layers: layers,
 		Annotations: map[string]string{
 			ocispec.AnnotationTitle: c.Name, ocispec.AnnotationVersion: c.Tag, ocispec.AnnotationLicenses: c.License,
@@ -193,12 +201,10 @@ func (h *Hub) publish(ctx context.Context, entry string, c *card.Card, layers []
 	if err != nil {
 		return nil, err
 	}
-	for _, blob := range [][]byte{rawCard, raw} {
-		if _, err := h.store.Put(blob); err != nil {
-			return nil, err
-		}
+	if err := h.putAll(rawCard, raw); err != nil {
+		return nil, err
 	}
-	d := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, ArtifactType: card.ArtifactType, Digest: digest.FromBytes(raw), Size: int64(len(raw))}
+	d := manifestDescriptor(ocispec.MediaTypeImageManifest, card.ArtifactType, raw)
 	if entry != "" {
 		if err := h.store.Tag(ctx, entry, d); err != nil {
 			return nil, err

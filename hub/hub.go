@@ -142,10 +142,10 @@ func (h *Hub) source(name string) (source.Source, error) {
 	case strings.HasPrefix(name, "https://"), strings.HasPrefix(name, "http://"):
 		return source.Static(h.client, name)
 	}
-	return source.Directory(name)
+	return source.Directory(name), nil
 }
 
-// Close releases the hub's connections and files. Paths of models stay valid.
+// Close releases the hub's connections and files: nothing is to be called after it. Paths of models stay valid.
 func (h *Hub) Close() error {
 	if h.client != nil {
 		h.client.Close()

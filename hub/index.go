@@ -147,7 +147,7 @@ func (h *Hub) refresh(ctx context.Context) error {
 		if s.String() == SourceUpstream {
 			continue
 		}
-		data, signature, err := h.fetchIndex(ctx, s)
+		_, data, signature, err := h.fetchIndex(ctx, s)
 		if errors.Is(err, source.ErrNotFound) || errors.Is(err, source.ErrOffline) {
 			continue
 		}
@@ -177,22 +177,23 @@ func (h *Hub) refresh(ctx context.Context) error {
 	return nil
 }
 
-func (h *Hub) fetchIndex(ctx context.Context, s source.Source) (data, signature []byte, err error) {
+// fetchIndex reads the index of a source: its manifest, the text and the signature.
+func (h *Hub) fetchIndex(ctx context.Context, s source.Source) (d ocispec.Descriptor, data, signature []byte, err error) {
 	repo, err := s.Repository(indexRepository)
 	if err != nil {
-		return nil, nil, err
+		return d, nil, nil, err
 	}
-	d, err := repo.Resolve(ctx, indexTag)
+	d, err = repo.Resolve(ctx, indexTag)
 	if err != nil {
-		return nil, nil, err
+		return d, nil, nil, err
 	}
 	raw, err := source.ReadAll(ctx, repo, d, source.MaxManifest)
 	if err != nil {
-		return nil, nil, err
+		return d, nil, nil, err
 	}
 	m, err := source.DecodeManifest(raw)
 	if err != nil {
-		return nil, nil, err
+		return d, nil, nil, err
 	}
 	for _, l := range m.Layers {
 		switch l.MediaType {
@@ -202,10 +203,10 @@ func (h *Hub) fetchIndex(ctx context.Context, s source.Source) (data, signature 
 			signature, err = source.ReadAll(ctx, repo, l, maxSignature)
 		}
 		if err != nil {
-			return nil, nil, err
+			return d, nil, nil, err
 		}
 	}
-	return data, signature, nil
+	return d, data, signature, nil
 }
 
 // What is read is bounded, in bytes: a signature and a statement, and the versions seen.

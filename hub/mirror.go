@@ -4,18 +4,20 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"path"
 	"slices"
 	"strings"
 
 	"aead.dev/minisign"
-	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"oras.land/oras-go/v2/content"
 
 	"github.com/go-modelzoo/zoo/hub/registry"
 	"github.com/go-modelzoo/zoo/hub/sign"
+	"github.com/go-modelzoo/zoo/hub/source"
 )
 
 // MirrorOptions say what a mirror gets beyond the models.
@@ -62,7 +64,8 @@ func Expand(x *registry.Index, patterns []string) ([]string, error) {
 }
 
 // Mirror copies models to "oci://HOST/PATH" or a directory: those that are missing there or differ, and deletes nothing. Models that are not in
-// the store are pulled first. It returns what was done for each, in order; on error, for those before.
+// the store are pulled first. It returns what was done for each, in order; on error, for those before. The error wraps ErrPublished if a plugin's
+// version has other bytes there; platforms that only the target has stay.
 func (h *Hub) Mirror(ctx context.Context, patterns []string, to string, o MirrorOptions) ([]*Pushed, error) {
 	x, err := h.Index(ctx)
 	if err != nil {
@@ -90,14 +93,21 @@ func (h *Hub) Mirror(ctx context.Context, patterns []string, to string, o Mirror
 		listed[a.card.Name+":"+a.card.Tag] = &registry.Artifact{Digest: p.Manifest.Digest, Size: a.weights.Size, Unpacked: a.card.Weights.Digest}
 	}
 	if o.Plugins {
-		for i := range x.Families {
-			if f := &x.Families[i]; families[f.Name] {
-				more, err := h.mirrorPlugins(ctx, f, t, o.Key)
-				done = append(done, more...)
-				if err != nil {
-					return done, err
-				}
+		var without []string
+		for _, name := range sortedKeys(families) {
+			f := x.FamilyByName(name)
+			if f == nil || len(f.Plugins) == 0 {
+				without = append(without, name)
+				continue
 			}
+			more, err := h.mirrorPlugins(ctx, f, t, o.Key)
+			done = append(done, more...)
+			if err != nil {
+				return done, err
+			}
+		}
+		if len(without) > 0 {
+			h.warn("no plugin binaries are copied of %s: the index lists none", strings.Join(without, ", "))
 		}
 	}
 	if o.Key != nil {
@@ -141,55 +151,36 @@ func (h *Hub) mirrorModel(ctx context.Context, ref string, t target, o MirrorOpt
 	if a, err = h.pack(ctx, m.entry, a); err != nil {
 		return nil, nil, err
 	}
-	signatures, err := h.storedSignatures(a.descriptor)
+	signatures, err := h.storedSignatures(ctx, a.descriptor)
 	if err != nil {
 		return nil, nil, err
 	}
 	if o.Key != nil {
-		s, err := newSignature(*o.Key, m.Name, m.Tag, a.descriptor)
+		more, err := h.signModel(ctx, a, *o.Key)
 		if err != nil {
 			return nil, nil, err
 		}
-		if err := h.keepSignature(ctx, s); err != nil {
-			return nil, nil, err
-		}
-		signatures = append(signatures, s)
+		signatures = append(signatures, more...)
 	}
 	p, err := h.pushModel(ctx, t, a, signatures)
 	return p, a, err
 }
 
-// signedAt reports whether the target has a signature by the key for an artifact of its, under a name and tag.
-func (h *Hub) signedAt(ctx context.Context, t target, repository, name, tag string, d ocispec.Descriptor, key minisign.PrivateKey) (bool, error) {
-	public, ok := key.Public().(minisign.PublicKey)
-	if !ok {
-		return false, fmt.Errorf("the signing key has no public part")
-	}
-	repo, err := repositoryAt(t, repository)
-	if err != nil {
-		return false, err
-	}
-	list, err := h.readSignatures(ctx, repo, d)
-	return slices.ContainsFunc(list, func(have signature) bool {
-		_, err := (sign.Keys{public}).VerifyStatement(have.statement, have.signature, name, tag, d.Digest)
-		return err == nil
-	}), err
+// mirrorIndex publishes a signed index that lists the mirrored artifacts.
+func (h *Hub) mirrorIndex(ctx context.Context, x *registry.Index, listed map[string]*registry.Artifact, t target, key minisign.PrivateKey) (*Pushed, error) {
+	return merge(ctx, t, t.reference(indexRepository, indexTag), func() (*Pushed, error) { return h.addToIndex(ctx, x, listed, t, key) })
 }
 
-// mirrorIndex publishes a signed index that lists the mirrored artifacts, with a version above the target's if anything changed.
-func (h *Hub) mirrorIndex(ctx context.Context, x *registry.Index, listed map[string]*registry.Artifact, t target, key minisign.PrivateKey) (*Pushed, error) {
-	s, err := t.source()
+// addToIndex lists the artifacts in the target's index as it is now, with a version above its if that changes anything.
+func (h *Hub) addToIndex(ctx context.Context, x *registry.Index, listed map[string]*registry.Artifact, t target, key minisign.PrivateKey) (*Pushed, error) {
+	out := &Pushed{Reference: t.reference(indexRepository, indexTag)}
+	// The target's own index is the base if it is ours, so that several syncs add up.
+	public, err := publicKey(key)
 	if err != nil {
 		return nil, err
 	}
-	out := &Pushed{Reference: t.reference(indexRepository, indexTag)}
-	// The target's own index is the base if it is ours, so that several syncs add up.
-	public, ok := key.Public().(minisign.PublicKey)
-	if !ok {
-		return nil, fmt.Errorf("the signing key has no public part")
-	}
 	next := *x
-	old, signature, err := h.fetchIndex(ctx, s)
+	there, old, signature, err := h.fetchIndex(ctx, t.source())
 	if err == nil {
 		if _, err := (sign.Keys{public}).Verify(old, signature); err != nil {
 			return nil, fmt.Errorf("the index at %s is by another key: %w", out.Reference, err)
@@ -200,7 +191,7 @@ func (h *Hub) mirrorIndex(ctx context.Context, x *registry.Index, listed map[str
 		}
 		carryArtifacts(listed, have)
 		next.Version = max(next.Version, have.Version)
-	} else if !passable(err) {
+	} else if !errors.Is(err, source.ErrNotFound) {
 		return nil, err
 	}
 	next.Models = withArtifacts(x.Models, listed)
@@ -209,13 +200,8 @@ func (h *Hub) mirrorIndex(ctx context.Context, x *registry.Index, listed map[str
 		return nil, err
 	}
 	if bytes.Equal(text, old) {
-		out.Skipped = true
-		repo, err := s.Repository(indexRepository)
-		if err != nil {
-			return nil, err
-		}
-		out.Manifest, err = repo.Resolve(ctx, indexTag)
-		return out, err
+		out.Manifest, out.Skipped = there, true
+		return out, nil
 	}
 	if old != nil {
 		next.Version++
@@ -233,7 +219,7 @@ func (h *Hub) mirrorIndex(ctx context.Context, x *registry.Index, listed map[str
 		return nil, err
 	}
 	out.Manifest = root
-	out.Bytes, err = t.put(ctx, h, indexRepository, indexTag, root, nil, Progress{})
+	out.Bytes, _, err = t.put(ctx, h, upload{repository: indexRepository, tag: indexTag, root: root, onto: &there.Digest})
 	return out, err
 }
 
@@ -266,12 +252,9 @@ func withArtifacts(models []registry.Model, listed map[string]*registry.Artifact
 // putIndex stores an index and its signature as an artifact.
 func (h *Hub) putIndex(text, signature []byte) (ocispec.Descriptor, error) {
 	config, configData := emptyConfig()
-	layer := func(mediaType string, data []byte) ocispec.Descriptor {
-		return ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(data), Size: int64(len(data))}
-	}
 	m := ocispec.Manifest{
 		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest, ArtifactType: ArtifactTypeIndex, Config: config,
-		Layers: []ocispec.Descriptor{layer(MediaTypeIndex, text), layer(sign.MediaTypeSignature, signature)},
+		Layers: []ocispec.Descriptor{content.NewDescriptorFromBytes(MediaTypeIndex, text), content.NewDescriptorFromBytes(sign.MediaTypeSignature, signature)},
 	}
 	raw, err := json.Marshal(m)
 	if err != nil {
@@ -280,7 +263,5 @@ func (h *Hub) putIndex(text, signature []byte) (ocispec.Descriptor, error) {
 	if err := h.putAll(configData, text, signature, raw); err != nil {
 		return ocispec.Descriptor{}, err
 	}
-	d := layer(ocispec.MediaTypeImageManifest, raw)
-	d.ArtifactType = ArtifactTypeIndex
-	return d, nil
+	return manifestDescriptor(ocispec.MediaTypeImageManifest, ArtifactTypeIndex, raw), nil
 }

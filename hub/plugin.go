@@ -2,12 +2,11 @@ package hub
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -23,6 +22,7 @@ import (
 	"github.com/go-modelzoo/zoo/hub/plugins"
 	"github.com/go-modelzoo/zoo/hub/registry"
 	"github.com/go-modelzoo/zoo/hub/source"
+	"github.com/go-modelzoo/zoo/internal/files"
 )
 
 // A plugin version in OCI form: an image index with a manifest a platform, whose config is PluginConfig and whose layer is the
@@ -207,19 +207,36 @@ func (h *Hub) installReader(ctx context.Context, c PluginConfig, d digest.Digest
 }
 
 // RemovePlugin removes the installed versions of a plugin that fit the constraint, and the lock's pin if it is of one of them: a pin of a version
-// that is not there keeps every other one from running. It returns the versions, and the pinned one or "".
+// that is not there keeps every other one from running, so that the pin goes first. It returns the versions, and the pinned one or "".
 func (h *Hub) RemovePlugin(ctx context.Context, name, constraint string) (removed []string, unpinned string, err error) {
-	removed, err = h.Plugins().Remove(ctx, name, constraint)
-	if len(removed) == 0 {
+	versions, err := h.Plugins().Versions(name, constraint)
+	if err != nil {
 		return nil, "", err
 	}
-	return removed, unpinned, errors.Join(err, lock.Update(ctx, h.config.LockFile, func(f *lock.File) error {
-		if version := f.Plugins[name].Version; slices.Contains(removed, version) {
-			unpinned = version
-			delete(f.Plugins, name)
+	f, err := lock.Load(h.config.LockFile)
+	if err != nil {
+		return nil, "", err
+	}
+	if slices.Contains(versions, f.Plugins[name].Version) { // else the lock may be one that nobody here can write to
+		err := lock.Update(ctx, h.config.LockFile, func(f *lock.File) error {
+			if version := f.Plugins[name].Version; slices.Contains(versions, version) {
+				unpinned = version
+				delete(f.Plugins, name)
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, "", err
 		}
-		return nil
-	}))
+	}
+	for _, v := range versions { // and none that was installed, and pinned, since
+		gone, err := h.Plugins().Remove(ctx, name, v)
+		if err != nil {
+			return removed, unpinned, err
+		}
+		removed = append(removed, gone...)
+	}
+	return removed, unpinned, nil
 }
 
 func (h *Hub) installFile(ctx context.Context, path string, describe func(context.Context, string) (PluginConfig, error)) (plugins.Installed, error) {
@@ -235,14 +252,13 @@ func (h *Hub) installFile(ctx context.Context, path string, describe func(contex
 		return plugins.Installed{}, err
 	}
 	defer f.Close() // only read
-	sum := sha256.New()
-	if _, err := io.Copy(sum, f); err != nil {
+	d, err := digest.SHA256.FromReader(files.Reader(ctx, f))
+	if err != nil {
 		return plugins.Installed{}, err
 	}
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
 		return plugins.Installed{}, err
 	}
-	d := digest.NewDigestFromEncoded(digest.SHA256, hex.EncodeToString(sum.Sum(nil)))
 	abs, err := filepath.Abs(path)
 	if err != nil {
 		return plugins.Installed{}, err
@@ -373,12 +389,7 @@ func readPluginManifest(ctx context.Context, repo source.Repository, d ocispec.D
 }
 
 func sortedKeys[V any](m map[string]V) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
+	return slices.Sorted(maps.Keys(m))
 }
 
 // VerifyPlugins checks the bytes and permissions of every installed plugin, and its pin.

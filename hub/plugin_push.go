@@ -14,6 +14,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"oras.land/oras-go/v2/content"
 
 	"github.com/go-modelzoo/zoo/hub/plugins"
 	"github.com/go-modelzoo/zoo/hub/registry"
@@ -35,7 +36,7 @@ type PluginPushOptions struct {
 
 // PushPlugin publishes the binaries of one version of a plugin at "oci://HOST/PATH", as HOST/PATH/plugins/NAME:VERSION, or in a directory as an
 // OCI layout. A binary is "FILE", a Go program, which says what platform it was built for, or "OS/ARCH=FILE". Platforms that the version has
-// there already stay. The error wraps ErrPublished if it has other bytes for one of these.
+// there already stay, those too that others push at the same moment. The error wraps ErrPublished if it has other bytes for one of these.
 //
 // describe tells the name, version and protocol of the binary for this platform, by starting it; those of other platforms are taken to be the same.
 func (h *Hub) PushPlugin(ctx context.Context, binaries []string, to string, describe func(ctx context.Context, path string) (PluginConfig, error), o PluginPushOptions) (*Pushed, error) {
@@ -65,49 +66,122 @@ func (h *Hub) PushPlugin(ctx context.Context, binaries []string, to string, desc
 		return nil, err
 	}
 	defer done()
+	return h.publishPlugin(ctx, t, &pluginPush{
+		config: c, layers: layers, key: o.Key, overwrite: o.Overwrite,
+		fetch: func(ctx context.Context, on string) error { return h.ingest(ctx, layers[on], paths[on]) },
+	})
+}
+
+// pluginPush is a version of a plugin, or a part of its platforms, on its way to a target.
+type pluginPush struct {
+	config PluginConfig
+	layers map[string]ocispec.Descriptor // the binaries by platform
+	// fetch brings a platform's binary into the store.
+	fetch func(ctx context.Context, on string) error
+	key   *minisign.PrivateKey
+	// overwrite replaces binaries that the target has.
+	overwrite bool
+	// mirrored says that the binaries are those of an index.
+	mirrored bool
+}
+
+// publishPlugin adds the binaries to what a target has of the version, until it finds them there.
+func (h *Hub) publishPlugin(ctx context.Context, t target, p *pluginPush) (*Pushed, error) {
+	return merge(ctx, t, t.reference(pluginRepositories+p.config.Name, p.config.Version), func() (*Pushed, error) { return h.addPlugin(ctx, t, p) })
+}
+
+// addPlugin adds the binaries, and a signature if there is a key, to what a target has of the version now. It does nothing if all is there.
+func (h *Hub) addPlugin(ctx context.Context, t target, p *pluginPush) (*Pushed, error) {
+	c, repository := p.config, pluginRepositories+p.config.Name
+	reference := t.reference(repository, c.Version)
 	have, err := publishedPlugin(ctx, t, c.Name, c.Version)
 	if err != nil {
 		return nil, err
 	}
-	reference := t.reference(pluginRepositories+c.Name, c.Version)
-	for _, on := range sortedKeys(layers) {
+	var missing []string
+	for _, on := range sortedKeys(p.layers) {
 		old, ok := have.platforms[on]
-		switch {
-		case !ok:
-		case old.binary.Digest == layers[on].Digest:
-			delete(layers, on) // it is there
-		case !o.Overwrite:
+		if ok && old.binary.Digest == p.layers[on].Digest {
+			continue
+		}
+		if ok && p.mirrored {
+			return nil, fmt.Errorf("%s for %s: %w (%s) than the index lists (%s): the version was pushed there by somebody: remove it there to have the index's, or mirror to another path",
+				reference, on, ErrPublished, old.binary.Digest, p.layers[on].Digest)
+		}
+		if ok && !p.overwrite {
 			return nil, fmt.Errorf("%s for %s: %w: raise the version in plugin.json, or replace it with --overwrite", reference, on, ErrPublished)
+		}
+		missing = append(missing, on)
+	}
+	manifests := make(map[string]ocispec.Descriptor)
+	for on, m := range have.platforms {
+		manifests[on] = m.descriptor
+		if err := h.putAll(m.rawConfig, m.raw); err != nil {
+			return nil, err
 		}
 	}
 	root, total := have.root, int64(0)
-	if len(layers) > 0 {
-		if err := h.staysSigned(ctx, t, c, have, o.Key); err != nil {
+	if len(missing) == 0 {
+		done := true
+		if p.key != nil {
+			if done, err = h.signedAt(ctx, t, repository, c.Name, c.Version, root, *p.key); err != nil {
+				return nil, err
+			}
+		}
+		if done {
+			return &Pushed{Reference: reference, Manifest: root, Skipped: true}, nil
+		}
+		if err := h.putAll(have.raw); err != nil {
+			return nil, err
+		}
+	} else {
+		if err := h.staysSigned(ctx, t, c, have, p.key); err != nil {
 			return nil, fmt.Errorf("%s: %w", reference, err)
 		}
-		manifests := make(map[string]ocispec.Descriptor)
-		for on, m := range have.platforms {
-			manifests[on] = m.descriptor
-			if err := h.putAll(m.rawConfig, m.raw); err != nil {
+		for _, on := range missing {
+			total += p.layers[on].Size
+			if err := p.fetch(ctx, on); err != nil {
 				return nil, err
 			}
-		}
-		for on, layer := range layers {
-			total += layer.Size
-			if err := h.ingest(ctx, layer, paths[on]); err != nil {
-				return nil, err
-			}
-			if manifests[on], err = h.putPluginManifest(c, on, layer); err != nil {
+			if manifests[on], err = h.putPluginManifest(c, on, p.layers[on]); err != nil {
 				return nil, err
 			}
 		}
 		if root, err = h.putPluginIndex(manifests); err != nil {
 			return nil, err
 		}
-	} else if _, err := h.store.Put(have.raw); err != nil {
-		return nil, err
 	}
-	return h.publishPlugin(ctx, t, c.Name, c.Version, root, total, o.Key)
+	var signatures []signature
+	if p.key != nil {
+		s, err := newSignature(*p.key, c.Name, c.Version, root)
+		if err != nil {
+			return nil, err
+		}
+		if err := h.putSignature(s); err != nil {
+			return nil, err
+		}
+		signatures = append(signatures, s)
+	}
+	out, err := h.pushTo(ctx, t, upload{
+		repository: repository, tag: c.Version, root: root, onto: &have.root.Digest, progress: Progress{Name: c.Name + "@" + c.Version, Total: total},
+	}, signatures)
+	if err == nil && p.mirrored {
+		h.sayKept(reference, have, p.layers)
+	}
+	return out, err
+}
+
+// sayKept says which platforms a mirrored version has that the index does not list.
+func (h *Hub) sayKept(reference string, have *pluginVersion, listed map[string]ocispec.Descriptor) {
+	var others []string
+	for _, on := range sortedKeys(have.platforms) {
+		if _, ok := listed[on]; !ok {
+			others = append(others, on)
+		}
+	}
+	if len(others) > 0 {
+		h.warn("%s keeps its binaries for %s, which the index does not list", reference, strings.Join(others, ", "))
+	}
 }
 
 // platformFile is how a binary is written that does not say what it runs on.
@@ -232,17 +306,16 @@ func (h *Hub) putPluginManifest(c PluginConfig, on string, binary ocispec.Descri
 	}
 	raw, err := json.Marshal(ocispec.Manifest{
 		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest, ArtifactType: ArtifactTypePlugin,
-		Config: ocispec.Descriptor{MediaType: MediaTypePluginConfig, Digest: digest.FromBytes(config), Size: int64(len(config))},
+		Config: content.NewDescriptorFromBytes(MediaTypePluginConfig, config),
 		Layers: []ocispec.Descriptor{binary},
 	})
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}
 	goos, arch, _ := strings.Cut(on, "/")
-	return ocispec.Descriptor{
-		MediaType: ocispec.MediaTypeImageManifest, ArtifactType: ArtifactTypePlugin, Digest: digest.FromBytes(raw), Size: int64(len(raw)),
-		Platform: &ocispec.Platform{OS: goos, Architecture: arch},
-	}, h.putAll(config, raw)
+	d := manifestDescriptor(ocispec.MediaTypeImageManifest, ArtifactTypePlugin, raw)
+	d.Platform = &ocispec.Platform{OS: goos, Architecture: arch}
+	return d, h.putAll(config, raw)
 }
 
 // putPluginIndex stores the index of a version over the manifests of its platforms.
@@ -255,46 +328,10 @@ func (h *Hub) putPluginIndex(manifests map[string]ocispec.Descriptor) (ocispec.D
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}
-	d := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageIndex, ArtifactType: ArtifactTypePlugin, Digest: digest.FromBytes(raw), Size: int64(len(raw))}
-	return d, h.putAll(raw)
+	return manifestDescriptor(ocispec.MediaTypeImageIndex, ArtifactTypePlugin, raw), h.putAll(raw)
 }
 
-// publishPlugin copies a version that the store has to a target, with a signature if there is a key, unless the target has both. total is the bytes
-// below the index.
-func (h *Hub) publishPlugin(ctx context.Context, t target, name, version string, root ocispec.Descriptor, total int64, key *minisign.PrivateKey) (*Pushed, error) {
-	repository := pluginRepositories + name
-	repo, err := repositoryAt(t, repository)
-	if err != nil {
-		return nil, err
-	}
-	there, err := repo.Resolve(ctx, version)
-	if err != nil && !errors.Is(err, source.ErrNotFound) {
-		return nil, fmt.Errorf("%s: %w", t.reference(repository, version), err)
-	}
-	done := there.Digest == root.Digest
-	if done && key != nil {
-		if done, err = h.signedAt(ctx, t, repository, name, version, root, *key); err != nil {
-			return nil, err
-		}
-	}
-	if done {
-		return &Pushed{Reference: t.reference(repository, version), Manifest: root, Skipped: true}, nil
-	}
-	var signatures []signature
-	if key != nil {
-		s, err := newSignature(*key, name, version, root)
-		if err != nil {
-			return nil, err
-		}
-		if err := h.putSignature(s); err != nil {
-			return nil, err
-		}
-		signatures = append(signatures, s)
-	}
-	return h.pushTo(ctx, t, repository, version, root, signatures, Progress{Name: name + "@" + version, Total: total})
-}
-
-// mirrorPlugins copies all published binaries of a family.
+// mirrorPlugins copies all published binaries of a family. What else a target has of these versions stays.
 func (h *Hub) mirrorPlugins(ctx context.Context, f *registry.Family, t target, key *minisign.PrivateKey) ([]*Pushed, error) {
 	var done []*Pushed
 	for _, p := range f.Plugins {
@@ -313,22 +350,15 @@ func (h *Hub) mirrorPlugin(ctx context.Context, name string, p registry.Plugin, 
 		return nil, err
 	}
 	defer free()
-	manifests := make(map[string]ocispec.Descriptor, len(p.Platforms))
-	var total int64
-	for _, on := range sortedKeys(p.Platforms) {
-		b := p.Platforms[on]
-		if _, err := h.fetchBinary(ctx, name, p.Version, b); err != nil {
-			return nil, err
-		}
-		total += b.Size
-		layer := ocispec.Descriptor{MediaType: MediaTypePluginBinary, Digest: b.Digest, Size: b.Size}
-		if manifests[on], err = h.putPluginManifest(PluginConfig{name, p.Version, p.Protocol}, on, layer); err != nil {
-			return nil, err
-		}
+	layers := make(map[string]ocispec.Descriptor, len(p.Platforms))
+	for on, b := range p.Platforms {
+		layers[on] = ocispec.Descriptor{MediaType: MediaTypePluginBinary, Digest: b.Digest, Size: b.Size}
 	}
-	root, err := h.putPluginIndex(manifests)
-	if err != nil {
-		return nil, err
-	}
-	return h.publishPlugin(ctx, t, name, p.Version, root, total, key)
+	return h.publishPlugin(ctx, t, &pluginPush{
+		config: PluginConfig{name, p.Version, p.Protocol}, layers: layers, key: key, mirrored: true,
+		fetch: func(ctx context.Context, on string) error {
+			_, err := h.fetchBinary(ctx, name, p.Version, p.Platforms[on])
+			return err
+		},
+	})
 }

@@ -142,7 +142,8 @@ func (f failures) Unwrap() []error { return f }
 // cannot be reached. Whatever looks like tampering is not.
 func passable(err error) bool {
 	var dns *net.DNSError
-	return errors.As(err, &dns) || errors.Is(err, source.ErrNotFound) || errors.Is(err, source.ErrOffline) || errors.Is(err, source.ErrUnauthorized) || source.Temporary(err)
+	return errors.As(err, &dns) || errors.Is(err, source.ErrNotFound) || errors.Is(err, source.ErrUnavailable) || errors.Is(err, source.ErrOffline) ||
+		errors.Is(err, source.ErrUnauthorized) || source.Temporary(err)
 }
 
 func (h *Hub) resolveAt(ctx context.Context, s source.Source, r *reference) (*Resolved, error) {
@@ -319,7 +320,7 @@ func (h *Hub) fetchArtifact(ctx context.Context, res *Resolved) (*artifact, erro
 	if err != nil {
 		return nil, err
 	}
-	d := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, ArtifactType: card.ArtifactType, Digest: digest.FromBytes(raw), Size: int64(len(raw))}
+	d := manifestDescriptor(ocispec.MediaTypeImageManifest, card.ArtifactType, raw)
 	a, err := parseArtifact(d, raw, func(c ocispec.Descriptor) ([]byte, error) {
 		return source.ReadAll(ctx, res.repository, c, card.MaxBytes)
 	}, res.Name, res.Tag)
@@ -415,10 +416,8 @@ func (h *Hub) fetchLayers(ctx context.Context, res *Resolved, a *artifact) error
 
 // accept stores what remains of an artifact, unpacks its weights, pins and names it.
 func (h *Hub) accept(ctx context.Context, a *artifact, signatures []signature, res *Resolved) error {
-	for _, blob := range [][]byte{a.rawCard, a.raw} {
-		if _, err := h.store.Put(blob); err != nil {
-			return err
-		}
+	if err := h.putAll(a.rawCard, a.raw); err != nil {
+		return err
 	}
 	if err := h.unpack(ctx, a, res.Source); err != nil {
 		return err

@@ -5,11 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	"aead.dev/minisign"
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"oras.land/oras-go/v2/content"
 
 	"github.com/go-modelzoo/zoo/hub/sign"
 	"github.com/go-modelzoo/zoo/hub/source"
@@ -32,20 +34,25 @@ func newSignature(key minisign.PrivateKey, name, tag string, subject ocispec.Des
 	}
 	s := signature{statement: statement, signature: sign.Sign(key, statement, name+":"+tag)}
 	config, _ := emptyConfig()
-	layer := func(mediaType string, data []byte) ocispec.Descriptor {
-		return ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(data), Size: int64(len(data))}
-	}
 	m := ocispec.Manifest{
 		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest, ArtifactType: sign.ArtifactType, Config: config,
-		Layers:  []ocispec.Descriptor{layer(sign.MediaTypeStatement, s.statement), layer(sign.MediaTypeSignature, s.signature)},
+		Layers:  []ocispec.Descriptor{content.NewDescriptorFromBytes(sign.MediaTypeStatement, s.statement), content.NewDescriptorFromBytes(sign.MediaTypeSignature, s.signature)},
 		Subject: &ocispec.Descriptor{MediaType: subject.MediaType, Digest: subject.Digest, Size: subject.Size},
 	}
 	if s.raw, err = json.Marshal(m); err != nil {
 		return signature{}, err
 	}
-	s.descriptor = layer(ocispec.MediaTypeImageManifest, s.raw)
-	s.descriptor.ArtifactType = sign.ArtifactType
+	s.descriptor = manifestDescriptor(ocispec.MediaTypeImageManifest, sign.ArtifactType, s.raw)
 	return s, nil
+}
+
+// signModel signs an artifact of the store, which keeps the signature.
+func (h *Hub) signModel(ctx context.Context, a *artifact, key minisign.PrivateKey) ([]signature, error) {
+	s, err := newSignature(key, a.card.Name, a.card.Tag, a.descriptor)
+	if err != nil {
+		return nil, err
+	}
+	return []signature{s}, h.keepSignature(ctx, s)
 }
 
 // readSignatures reads the signatures of an artifact at a source.
@@ -67,7 +74,7 @@ func (h *Hub) readSignatures(ctx context.Context, repo source.Repository, subjec
 		if err != nil {
 			return nil, err
 		}
-		s := signature{descriptor: ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, ArtifactType: sign.ArtifactType, Digest: digest.FromBytes(raw), Size: int64(len(raw))}, raw: raw}
+		s := signature{descriptor: manifestDescriptor(ocispec.MediaTypeImageManifest, sign.ArtifactType, raw), raw: raw}
 		for _, l := range m.Layers {
 			switch l.MediaType {
 			case sign.MediaTypeStatement:
@@ -84,6 +91,15 @@ func (h *Hub) readSignatures(ctx context.Context, repo source.Repository, subjec
 	return list, nil
 }
 
+// storedSignatures are those of an artifact in the store.
+func (h *Hub) storedSignatures(ctx context.Context, subject ocispec.Descriptor) ([]signature, error) {
+	repo, err := source.Directory(h.store.Dir()).Repository("")
+	if err != nil {
+		return nil, err
+	}
+	return h.readSignatures(ctx, repo, subject)
+}
+
 // verifySignatures returns the pinned key by which one of the signatures is good.
 func (h *Hub) verifySignatures(list []signature, name, tag string, d digest.Digest) (string, error) {
 	err := fmt.Errorf("%w: %s:%s has none, and keys are pinned: who publishes it must sign it, with --key", sign.ErrUntrusted, name, tag)
@@ -96,6 +112,32 @@ func (h *Hub) verifySignatures(list []signature, name, tag string, d digest.Dige
 		err = failure
 	}
 	return "", err
+}
+
+// signedAt reports whether the target has a signature by the key for an artifact of its, under a name and tag.
+func (h *Hub) signedAt(ctx context.Context, t target, repository, name, tag string, d ocispec.Descriptor, key minisign.PrivateKey) (bool, error) {
+	public, err := publicKey(key)
+	if err != nil {
+		return false, err
+	}
+	repo, err := repositoryAt(t, repository)
+	if err != nil {
+		return false, err
+	}
+	list, err := h.readSignatures(ctx, repo, d)
+	return slices.ContainsFunc(list, func(have signature) bool {
+		_, err := (sign.Keys{public}).VerifyStatement(have.statement, have.signature, name, tag, d.Digest)
+		return err == nil
+	}), err
+}
+
+// publicKey is the public part of a signing key.
+func publicKey(key minisign.PrivateKey) (minisign.PublicKey, error) {
+	public, ok := key.Public().(minisign.PublicKey)
+	if !ok {
+		return public, errors.New("the signing key has no public part")
+	}
+	return public, nil
 }
 
 // keepSignature stores a signature beside its artifact.

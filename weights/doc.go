@@ -1,6 +1,6 @@
 // Package weights reads and writes the files that hold a network's parameters: safetensors, PyTorch's .pth (the zip
-// format of torch 1.6 and later, and the one before it), and NumPy's .npy for single arrays. It reads the MobileNets V1
-// and V2 of TensorFlow Lite, quantised ones too.
+// format of torch 1.6 and later, and the one before it, read in pickle protocols 2 to 5), and NumPy's .npy for single
+// arrays. It reads the MobileNets V1 and V2 of TensorFlow Lite, quantised ones too.
 //
 // Open tells the format by the content, never by the name, and checks all of it before it returns: that the header or
 // the pickle is well formed and within limits, and that every tensor lies inside the file. A file that breaks a rule is

@@ -47,13 +47,28 @@ var kinds = []struct {
 	{0, "\x80", readLegacyPTH, ""},
 	{0, "PK\x05\x06", nil, "an empty zip archive"},
 	{257, "ustar", nil, "a tar archive (torch.save of 2016, or a model archive): unpack it, or load it in PyTorch and save it again"},
-	{0, "\x89HDF\r\n\x1a\n", nil, "an HDF5 file (Keras): convert it to safetensors, or export a MobileNet as TensorFlow Lite"},
+	{0, "\x89HDF\r\n\x1a\n", nil, "an HDF5 file, as Keras's .h5 are" + fromTensorFlow},
 	{0, "\x93NUMPY", nil, "a NumPy array: checkpoints are .safetensors or .pth"},
 	{4, tflite.Identifier, readTFLite, ""},
 	{0, "\x1f\x8b", nil, "compressed with gzip: unpack it first"},
 	{0, "\x28\xb5\x2f\xfd", nil, "compressed with zstd: unpack it first"},
 	{0, "version https://git-lfs", nil, "a Git LFS pointer, not the file itself: run git lfs pull"},
 	{0, "<", nil, "a web page, not the file itself: download it again"},
+	{0, "{", nil, "a JSON text, not the weights themselves: give the .safetensors or .pth file that it belongs to"},
+	{0, "GGUF", nil, "a GGUF file (llama.cpp), a format for language models: give the safetensors or .pth file that it was made from"},
+	{0, "model_checkpoint_path:", nil, "TensorFlow's list of checkpoints" + fromTensorFlow},
+	{0, "\x08\x01\x12", nil, "a SavedModel of TensorFlow" + fromTensorFlow},
+}
+
+// fromTensorFlow is what to do with its files and Keras's.
+const fromTensorFlow = ", which is not read: export a MobileNet as TensorFlow Lite, convert other weights to safetensors (docs/import.md, Keras)"
+
+// tableMagic ends the tables of LevelDB: TensorFlow's .ckpt of version 1, and the .index of version 2.
+const tableMagic = "\x57\xfb\x80\x8b\x24\x75\x47\xdb"
+
+// looksLikeONNX says whether data begins as an ONNX model does: a version of the format, then who wrote it or the graph.
+func looksLikeONNX(data []byte) bool {
+	return data[0] == 0x08 && data[1] > 1 && data[1] < 0x20 && (data[2] == 0x12 || data[2] == 0x3a)
 }
 
 // parse reads a checkpoint in memory. Every error wraps ErrFormat or ErrRefused and names path.
@@ -93,6 +108,12 @@ func sniff(data []byte) (read func(*File, []byte) error, isA string) {
 		if len(data) > k.at && bytes.HasPrefix(data[k.at:], []byte(k.magic)) {
 			return k.read, k.isA
 		}
+	}
+	switch {
+	case looksLikeONNX(data):
+		return nil, "an ONNX model, which is written (zoo export) and not read: give the safetensors or .pth file that it was made from"
+	case bytes.HasSuffix(data, []byte(tableMagic)):
+		return nil, "a TensorFlow checkpoint" + fromTensorFlow
 	}
 	if length > maxHeader && length < plausible {
 		return nil, fmt.Sprintf("no weights file that can be read: as safetensors it would have a header of %d bytes, of at most %d", length, maxHeader)

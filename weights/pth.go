@@ -1,11 +1,13 @@
 package weights
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"math"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/nlpodyssey/gopickle/types"
 
@@ -44,6 +46,9 @@ func runCheckpoint(data []byte) (*checkpoint, error) {
 	c := &checkpoint{storages: map[string]*storage{}}
 	var err error
 	c.root, c.length, err = pickle.Load(data, pickle.Env{Global: findGlobal, Persistent: c.persistent})
+	if g := refusedGlobal(""); errors.As(err, &g) && bytes.Contains(data, []byte("torch.nn.modules")) {
+		return nil, fmt.Errorf("%w: it holds a whole model (torch.save(model)), whose pickle asks for %.100q: if you trust the file, load it in Python and save model.state_dict()", ErrRefused, string(g))
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -94,6 +99,9 @@ func (c *checkpoint) stateDict(f *File, fileSize int) error {
 		if !ok {
 			left = append(left, it.key)
 			continue
+		}
+		if !utf8.ValidString(it.key) { // a text of Python 2, or bytes
+			return fmt.Errorf("has a tensor whose name %.80q is not UTF-8: load it in PyTorch, rename it and save it again", it.key)
 		}
 		t, err := v.tensor(it.key)
 		if err != nil {

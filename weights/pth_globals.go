@@ -23,8 +23,17 @@ func findGlobal(module, name string) (any, error) {
 	if module == "torch" && dtypeGlobals[name] {
 		return inert{}, nil
 	}
-	return nil, fmt.Errorf("%w: its pickle asks for %.100q, which holding weights does not need: if you trust the file, load it in Python and save its state dict alone", ErrRefused, module+"."+name)
+	return nil, refusedGlobal(module + "." + name)
 }
+
+// refusedGlobal is the error for a global that is not on the list; it wraps ErrRefused.
+type refusedGlobal string
+
+func (g refusedGlobal) Error() string {
+	return fmt.Sprintf("%v: its pickle asks for %.100q, which holding weights does not need: if you trust the file, load it in Python and save its state dict alone", ErrRefused, string(g))
+}
+
+func (refusedGlobal) Unwrap() error { return ErrRefused }
 
 // globals are the callables. The inert ones stand in what training programs keep beside the weights: options (as
 // torchvision's and timm's programs have them, a Namespace), a best accuracy as a NumPy scalar, the milestones of a schedule.
@@ -39,6 +48,11 @@ var globals = map[string]types.Callable{
 	"argparse.Namespace":              inert{},
 	"__builtin__.set":                 inert{},
 	"builtins.set":                    inert{},
+	"__builtin__.bytes":               inert{},
+	"__builtin__.frozenset":           inert{},
+	"builtins.frozenset":              inert{},
+	"__builtin__.bytearray":           inert{},
+	"builtins.bytearray":              inert{},
 	"_codecs.encode":                  inert{},
 	"numpy.dtype":                     inert{},
 	"numpy.core.multiarray.scalar":    inert{},

@@ -32,30 +32,35 @@ func (p *pickler) putState(legacy bool, tensors ...fake) {
 			f.key = strconv.Itoa(i)
 		}
 		p.text(f.name)
-		p.global("torch._utils", "_rebuild_tensor_v2")
-		p.op('(', '(')
-		p.text("storage")
-		p.global("torch", f.class)
-		p.text(f.key)
-		p.text("cuda:0")
-		p.integer(f.len)
-		if legacy {
-			p.op('N')
-		}
-		p.op('t', 'Q')
-		p.signed(f.offset)
-		for _, list := range [][]int{f.shape, f.strides} {
-			p.op('(')
-			for _, n := range list {
-				p.signed(n)
-			}
-			p.op('t')
-		}
-		p.op(0x89)
-		p.emptyOrderedDict()
-		p.op('t', 'R')
+		p.putTensor(legacy, f)
 	}
 	p.op('u')
+}
+
+// putTensor writes a tensor without its name.
+func (p *pickler) putTensor(legacy bool, f fake) {
+	p.global("torch._utils", "_rebuild_tensor_v2")
+	p.op('(', '(')
+	p.text("storage")
+	p.global("torch", f.class)
+	p.text(f.key)
+	p.text("cuda:0")
+	p.integer(f.len)
+	if legacy {
+		p.op('N')
+	}
+	p.op('t', 'Q')
+	p.signed(f.offset)
+	for _, list := range [][]int{f.shape, f.strides} {
+		p.op('(')
+		for _, n := range list {
+			p.signed(n)
+		}
+		p.op('t')
+	}
+	p.op(0x89)
+	p.emptyOrderedDict()
+	p.op('t', 'R')
 }
 
 func (p *pickler) signed(n int) {
@@ -70,6 +75,39 @@ func pickled(put func(p *pickler)) []byte {
 	put(&p)
 	p.op('.')
 	return p.Bytes()
+}
+
+// protocol4 is what Python would write for a pickle of protocol 2 in protocol 4: short texts, globals from the stack, all in
+// a frame. It knows the opcodes that these tests write.
+func protocol4(object []byte) []byte {
+	var b bytes.Buffer
+	text := func(s string) { b.WriteString("\x8c" + string([]byte{byte(len(s))}) + s + "\x94") }
+	for rest := object[2:]; len(rest) > 0; {
+		switch n := 1; rest[0] {
+		case 'X':
+			size := int(binary.LittleEndian.Uint32(rest[1:]))
+			text(string(rest[5 : 5+size]))
+			rest = rest[5+size:]
+		case 'c':
+			names := strings.SplitN(string(rest[1:]), "\n", 3)
+			text(names[0])
+			text(names[1])
+			b.WriteString("\x93\x94")
+			rest = []byte(names[2])
+		default:
+			switch rest[0] {
+			case 'K', 'q', 'h':
+				n = 2
+			case 'J':
+				n = 5
+			case 0x8a, 'U':
+				n = 2 + int(rest[1])
+			}
+			b.Write(rest[:n])
+			rest = rest[n:]
+		}
+	}
+	return slices.Concat([]byte("\x80\x04\x95"), binary.LittleEndian.AppendUint64(nil, uint64(b.Len())), b.Bytes())
 }
 
 func stateOf(tensors ...fake) []byte {
@@ -133,7 +171,8 @@ func zipWith(t testing.TB, method uint16, entries map[string][]byte) []byte {
 	return b.Bytes()
 }
 
-// openBoth opens the object in the zip format and in the old one and calls check for each. Storages are float32.
+// openBoth opens the object in the zip format and in the old one, there also in protocol 4, and calls check for each. Storages
+// are float32.
 func openBoth(t *testing.T, object []byte, lens []int, check func(t *testing.T, f *File, err error)) {
 	t.Helper()
 	var keys []string
@@ -149,6 +188,10 @@ func openBoth(t *testing.T, object []byte, lens []int, check func(t *testing.T, 
 	})
 	t.Run("legacy", func(t *testing.T) {
 		f, err := parse("m.pth", legacyOf(object, keys, lens))
+		check(t, f, err)
+	})
+	t.Run("legacy of protocol 4", func(t *testing.T) {
+		f, err := parse("m.pth", legacyOf(protocol4(object), keys, lens))
 		check(t, f, err)
 	})
 }
@@ -485,6 +528,33 @@ func TestWholeModuleRefused(t *testing.T) {
 	})
 }
 
+func TestWholeModelIsCalledOne(t *testing.T) {
+	object := pickled(func(p *pickler) {
+		p.global("torchvision.models.resnet", "ResNet")
+		p.op(')', 0x81, '}')
+		p.text("conv1")
+		p.global("torch.nn.modules.conv", "Conv2d")
+		p.op(')', 0x81, 's', 'b')
+	})
+	openBoth(t, object, nil, func(t *testing.T, _ *File, err error) {
+		oneLine(t, err, ErrRefused, "torchvision.models.resnet.ResNet", "whole model", "model.state_dict()")
+	})
+}
+
+func TestNameThatIsNotUTF8Refused(t *testing.T) {
+	object := pickled(func(p *pickler) {
+		p.putState(true, plain("a", 4))
+		p.op('U', 1, 0xe4)
+		f := plain("", 4)
+		f.key = "0"
+		p.putTensor(true, f)
+		p.op('s')
+	})
+	openBoth(t, object, []int{4}, func(t *testing.T, _ *File, err error) {
+		oneLine(t, err, ErrFormat, `"\xe4"`, "UTF-8")
+	})
+}
+
 // TestOptionsOfATrainingProgramAreLeftOut has what torchvision's and timm's programs save: their arguments, a Namespace,
 // beside the weights.
 func TestOptionsOfATrainingProgramAreLeftOut(t *testing.T) {
@@ -535,6 +605,10 @@ func TestHostileArchives(t *testing.T) {
 	}{
 		"two checkpoints": {map[string][]byte{"a/data.pkl": object, "b/data.pkl": object}, "two checkpoints"},
 		"no checkpoint":   {map[string][]byte{"readme.txt": nil}, "no data.pkl"},
+		"Keras":           {map[string][]byte{"metadata.json": nil, "config.json": nil, "model.weights.h5": nil}, "Keras model (.keras), with its weights in HDF5"},
+		"TorchServe":      {map[string][]byte{"resnet18.pth": nil, "MAR-INF/MANIFEST.json": nil}, "TorchServe (.mar): unzip it"},
+		"torch.package":   {map[string][]byte{"m/.data/extern_modules": nil, "m/model/model.pkl": nil}, "torch.package.PackageImporter"},
+		"NumPy":           {map[string][]byte{"a.npy": nil, "b.npy": nil}, "NumPy arrays (.npz)"},
 		"big-endian":      {map[string][]byte{"m/data.pkl": object, "m/data/0": storage, "m/byteorder": []byte("big")}, "byte order"},
 		"TorchScript":     {map[string][]byte{"m/data.pkl": object, "m/constants.pkl": nil}, "TorchScript"},
 		"storage outside": {map[string][]byte{"m/data.pkl": stateOf(fake{"a", "FloatStorage", "../../etc/passwd", 1, 0, []int{1}, []int{1}})}, "lacks storage"},

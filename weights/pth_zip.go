@@ -43,7 +43,7 @@ func readPTH(f *File, data []byte) error {
 	}
 	switch {
 	case folder == "":
-		return errors.New("is a zip archive, but not one of torch.save (no data.pkl in it)")
+		return otherArchive(archive)
 	case entries[folder+"constants.pkl"] != nil:
 		return errors.New("is a TorchScript program, not a state dict: load it with torch.jit.load and save its state_dict()")
 	}
@@ -79,6 +79,26 @@ func readPTH(f *File, data []byte) error {
 		f.sums = append(f.sums, checksum{e.Name, s.data, e.CRC32})
 	}
 	return c.stateDict(f, len(data))
+}
+
+// archives tell by the end of an entry's name what people take for a checkpoint.
+var archives = []struct{ suffix, isA string }{
+	{"model.weights.h5", "a Keras model (.keras), with its weights in HDF5" + fromTensorFlow},
+	{"MAR-INF/MANIFEST.json", "a model archive of TorchServe (.mar): unzip it and give the .pth file inside"},
+	{"/.data/extern_modules", "an archive of torch.package: load it with torch.package.PackageImporter and save the model's state_dict()"},
+	{".npy", "an archive of NumPy arrays (.npz): save them with safetensors.numpy.save_file"},
+}
+
+// otherArchive says what an archive without a data.pkl is.
+func otherArchive(archive *zip.Reader) error {
+	for _, a := range archives {
+		for _, e := range archive.File {
+			if strings.HasSuffix(e.Name, a.suffix) {
+				return errors.New("is " + a.isA)
+			}
+		}
+	}
+	return errors.New("is a zip archive, but not one of torch.save (no data.pkl in it): give a .safetensors, .pth or .tflite file")
 }
 
 // stored returns the bytes of an entry where they lie in the archive.

@@ -236,6 +236,15 @@ func TestFilesThatAreNoCheckpoints(t *testing.T) {
 		"a pickle":   {"\x80\x02K\x01.and more", "not one of torch.save"},
 		"NumPy":      {"\x93NUMPY\x01\x00v\x00", "NumPy array"},
 		"one legacy": {"\x80", "only 1 bytes"},
+		"HDF5":       {"\x89HDF\r\n\x1a\n\x00", "HDF5 file, as Keras's .h5 are, which is not read: export"},
+		"JSON":       {`{"metadata":{"total_size":1},"weight_map":{}}`, "JSON text"},
+		// As gguf 0.19 begins; its length as that of a safetensors header was what the message spoke of.
+		"GGUF":            {"GGUF\x03\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00", "GGUF file (llama.cpp)"},
+		"ONNX of PyTorch": {"\x08\x07\x12\x07pytorch\x1a\x061.13.0:\xe0\x01\n", "ONNX model"},
+		"ONNX of no one":  {"\x08\x0a:\xe0\x01\nb\n\x0connx", "ONNX model"},
+		"SavedModel":      {"\x08\x01\x12\xe0\x01\nb\n\x0c", "SavedModel of TensorFlow"},
+		"TF's list":       {"model_checkpoint_path: \"model.ckpt-1\"\n", "TensorFlow's list of checkpoints"},
+		"TF's checkpoint": {"\x00\x00\x06\x08\x01\x1a\x02\x08\x01" + strings.Repeat("\x00", 40) + "W\xfb\x80\x8b$uG\xdb", "a TensorFlow checkpoint, which is not read"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := write(t, "x.safetensors", []byte(c.content))

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -58,7 +59,7 @@ func (a *app) embed(cmd *cobra.Command, m *classifier.Model, items []classifier.
 	var rows []float32
 	var names []string
 	width := 0
-	err := m.Stream(cmd.Context(), values(items), func(r classifier.Result) error {
+	err := m.Stream(cmd.Context(), slices.Values(items), func(r classifier.Result) error {
 		if r.Err != nil {
 			return r.Err
 		}

@@ -67,7 +67,7 @@ func (a *app) eval(cmd *cobra.Command, m *classifier.Model, items []classifier.I
 	bars := a.Progress()
 	defer bars.Close()
 	meter := bars.Items("evaluating", "images", int64(len(items)))
-	e, err := m.Evaluate(cmd.Context(), values(items), classifier.EvalOptions{
+	e, err := m.Evaluate(cmd.Context(), slices.Values(items), classifier.EvalOptions{
 		Confusion: confusion, SkipBad: skipBad, Progress: func(done int) { meter.Set(int64(done), 0) },
 	})
 	if err != nil {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"path"
@@ -64,7 +65,7 @@ func (a *app) list(cmd *cobra.Command, keep func(classifier.Entry) bool, none st
 	}
 	entries := slices.DeleteFunc(all, func(e classifier.Entry) bool { return !keep(e) })
 	if len(entries) == 0 {
-		return fmt.Errorf("%s", none)
+		return errors.New(none)
 	}
 	return a.Print(entries, func(w io.Writer) error {
 		rows := make([][]string, len(entries))

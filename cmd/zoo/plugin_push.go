@@ -19,7 +19,7 @@ func newPluginPush(a *app) *cobra.Command {
 
 The binary for this platform is started to ask for name and version; the others are taken to be of the same version. A Go program says itself
 what platform it was built for; before others write OS/ARCH=. Platforms that the version has there already stay, so that more can be added later,
-one push at a time.`,
+or by several pushes at once.`,
 		Example: `  zoo plugin push plugins/zoo-tinynet dist/zoo-tinynet-linux-arm64 --to oci://registry.example.org/zoo --key zoo.key
   zoo plugin push linux/amd64=zoo-mean linux/arm64=arm64/zoo-mean --to oci://registry.example.org/zoo
   zoo plugin install oci://registry.example.org/zoo/plugins/tinynet:0.1.0`,
@@ -27,8 +27,7 @@ one push at a time.`,
 	}
 	a.publishes(cmd, func(ctx context.Context, c *classifier.Client, args []string, to string, key *minisign.PrivateKey) ([]*hub.Pushed, error) {
 		o.Key = key
-		p, err := c.PushPlugin(ctx, args, to, o)
-		return []*hub.Pushed{p}, err
+		return only(c.PushPlugin(ctx, args, to, o))
 	})
 	cmd.Flags().BoolVar(&o.Overwrite, "overwrite", false, "replace binaries that are published under this version")
 	return cmd

@@ -1,10 +1,10 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"iter"
 	"os"
 	"path/filepath"
 	"slices"
@@ -83,7 +83,7 @@ func (a *app) predict(cmd *cobra.Command, m *classifier.Model, items []classifie
 	}
 	var results []imageResult
 	failed := 0
-	err := m.Stream(cmd.Context(), values(items), func(r classifier.Result) error {
+	err := m.Stream(cmd.Context(), slices.Values(items), func(r classifier.Result) error {
 		res := imageResult{Image: r.Item.Name}
 		if r.Err != nil {
 			failed++
@@ -101,7 +101,7 @@ func (a *app) predict(cmd *cobra.Command, m *classifier.Model, items []classifie
 	meter.Done()
 	bars.Close()
 	if len(items) == 1 && failed == 1 {
-		return fmt.Errorf("%s", results[0].Error)
+		return errors.New(results[0].Error)
 	}
 	if err := a.Print(results, func(w io.Writer) error { return printPredictions(w, results) }); err != nil {
 		return err
@@ -130,17 +130,6 @@ func printPredictions(w io.Writer, results []imageResult) error {
 		}
 	}
 	return ui.Table(w, nil, rows)
-}
-
-// values yields the items of a list.
-func values(items []classifier.Item) iter.Seq[classifier.Item] {
-	return func(yield func(classifier.Item) bool) {
-		for _, it := range items {
-			if !yield(it) {
-				return
-			}
-		}
-	}
 }
 
 // stdinOnce refuses arguments that name standard input twice: two readers would take parts of one image each.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -36,6 +37,7 @@ type pushResult struct {
 	Digest    string `json:"digest"`
 	Bytes     int64  `json:"bytes"`
 	Skipped   bool   `json:"skipped"`
+	Replaced  string `json:"replaced,omitempty"` // what the name had before
 }
 
 func newPush(a *app) *cobra.Command {
@@ -49,12 +51,19 @@ func newPush(a *app) *cobra.Command {
 	}
 	a.publishes(cmd, func(ctx context.Context, c *classifier.Client, args []string, to string, key *minisign.PrivateKey) ([]*hub.Pushed, error) {
 		o.Key = key
-		p, err := c.Hub.Push(ctx, args[0], to, o)
-		return []*hub.Pushed{p}, err
+		return only(c.Hub.Push(ctx, args[0], to, o))
 	})
 	cmd.Flags().StringVar(&o.DType, "dtype", "", "convert the weights to f16 or bf16")
 	cmd.Flags().StringVar(&o.Tag, "tag", "", "publish under this tag (default: the model's)")
 	return cmd
+}
+
+// only makes a list of what one push did.
+func only(p *hub.Pushed, err error) ([]*hub.Pushed, error) {
+	if err != nil {
+		return nil, err
+	}
+	return []*hub.Pushed{p}, nil
 }
 
 // publishes makes a command one that publishes: it gets --to and --key, and prints what publish did.
@@ -72,23 +81,29 @@ func (a *app) publishes(cmd *cobra.Command, publish func(ctx context.Context, c 
 			return err
 		}
 		done, err := publish(cmd.Context(), c, args, *to, key)
-		if err != nil {
-			return err
+		if err == nil || len(done) > 0 { // what was done before an error stays done
+			err = errors.Join(err, a.pushed(done))
 		}
-		return a.pushed(done)
+		return err
 	}
 }
 
 func (a *app) pushed(list []*hub.Pushed) error {
 	results := make([]pushResult, len(list))
 	for i, p := range list {
-		results[i] = pushResult{p.Reference, p.Manifest.Digest.String(), p.Bytes, p.Skipped}
+		results[i] = pushResult{p.Reference, p.Manifest.Digest.String(), p.Bytes, p.Skipped, p.Replaced.String()}
 	}
 	return a.Print(results, func(w io.Writer) error {
 		for _, r := range results {
 			what := ui.Bytes(r.Bytes) + " copied"
-			if r.Bytes == 0 {
+			switch {
+			case r.Skipped:
 				what = "already there"
+			case r.Bytes == 0:
+				what = "its bytes were there, the tag is set"
+			}
+			if r.Replaced != "" {
+				what += ", in place of " + r.Replaced
 			}
 			fmt.Fprintf(w, "%s@%s: %s\n", r.Reference, r.Digest, what)
 		}

@@ -55,7 +55,7 @@ func TestTamperedCardFieldsRefused(t *testing.T) {
 	for _, c := range [][2]string{
 		{`"name":"resnet50"`, `"name":"../resnet50"`}, {`"family":"resnet"`, `"family":""`}, {`"classes":1000`, `"classes":0`},
 		{`"classes":1000`, `"classes":1000,"labels":["a"]`}, {`"size":100`, `"size":-1`}, {`[3,224,224]`, `[3,0,224]`},
-		{`"license":"unknown"`, `"license":""`}, {string(digest.FromString("w")), "sha256:ff"}, {`"mean":[0.485,`, `"mean":[`},
+		{`"license":"unknown"`, `"license":""`}, {string(digest.FromString("w")), "sha256:ff"}, {`"mean":[0.485,`, `"mean":[`}, {`"crop":224`, `"crop":32769`},
 	} {
 		changed := strings.Replace(string(text), c[0], c[1], 1)
 		if changed == string(text) {

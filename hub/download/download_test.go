@@ -413,7 +413,7 @@ func TestDirectorySource(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, open := range map[string]func() (source.Source, error){
-		"directory": func() (source.Source, error) { return source.Directory(dir) },
+		"directory": func() (source.Source, error) { return source.Directory(dir), nil },
 		"embedded":  func() (source.Source, error) { return source.Embedded("embedded", os.DirFS(dir)), nil },
 	} {
 		src, err := open()
@@ -441,11 +441,8 @@ func TestSymlinkOutOfDirectorySourceRefused(t *testing.T) {
 	if err := os.Symlink(secret, blob); err != nil {
 		t.Skip("no symbolic links here:", err)
 	}
-	src, err := source.Directory(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if b.blob.Repository, err = src.Repository("m"); err != nil {
+	var err error
+	if b.blob.Repository, err = source.Directory(dir).Repository("m"); err != nil {
 		t.Fatal(err)
 	}
 	b.check(t, "escapes")

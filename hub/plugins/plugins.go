@@ -351,9 +351,8 @@ func ParseConstraint(s string) (*semver.Constraints, error) {
 	return c, nil
 }
 
-// Remove removes the installed versions of a plugin that fit the constraint, and returns them. Each goes whole, by rename: a binary
-// without its record would be one that nobody verifies.
-func (d Dir) Remove(ctx context.Context, name, constraint string) (removed []string, err error) {
+// Versions returns the installed versions of a plugin that fit the constraint ("" fits all), newest first; ErrNotInstalled if there are none.
+func (d Dir) Versions(name, constraint string) ([]string, error) {
 	c, err := ParseConstraint(constraint)
 	if err != nil {
 		return nil, err
@@ -362,9 +361,24 @@ func (d Dir) Remove(ctx context.Context, name, constraint string) (removed []str
 	if err != nil {
 		return nil, err
 	}
-	versions = slices.DeleteFunc(versions, func(v *semver.Version) bool { return !c.Check(v) && constraint != "" })
-	if len(versions) == 0 {
+	var list []string
+	for _, v := range versions {
+		if constraint == "" || c.Check(v) {
+			list = append(list, v.Original())
+		}
+	}
+	if len(list) == 0 {
 		return nil, fmt.Errorf("plugin %s: %w: run zoo plugin list", strings.TrimSpace(name+" "+constraint), ErrNotInstalled)
+	}
+	return list, nil
+}
+
+// Remove removes the installed versions of a plugin that fit the constraint, and returns them. Each goes whole, by rename: a binary
+// without its record would be one that nobody verifies.
+func (d Dir) Remove(ctx context.Context, name, constraint string) (removed []string, err error) {
+	versions, err := d.Versions(name, constraint)
+	if err != nil {
+		return nil, err
 	}
 	unlock, err := d.lock(ctx, name)
 	if err != nil {
@@ -372,10 +386,10 @@ func (d Dir) Remove(ctx context.Context, name, constraint string) (removed []str
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
 	for _, v := range versions {
-		if err := d.remove(name, v.Original()); err != nil {
+		if err := d.remove(name, v); err != nil {
 			return removed, err
 		}
-		removed = append(removed, v.Original())
+		removed = append(removed, v)
 	}
 	return removed, nil
 }

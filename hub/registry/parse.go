@@ -15,6 +15,8 @@ import (
 
 	"github.com/Masterminds/semver/v3"
 	"github.com/opencontainers/go-digest"
+
+	"github.com/go-modelzoo/zoo/internal/preprocess"
 )
 
 // MaxBytes bounds an index file.
@@ -223,8 +225,8 @@ func (w *Weights) validate(m *Model) error {
 
 // Validate checks a preprocessing for images of the given number of channels.
 func (p *Preprocess) Validate(channels int) error {
-	if p.Resize < 0 || p.Crop < 0 || p.Resize > 1<<16 || p.Crop > 1<<16 {
-		return fmt.Errorf("preprocess: resize %d and crop %d must lie in 0..65536", p.Resize, p.Crop)
+	if p.Resize < 0 || p.Crop < 0 || p.Resize > preprocess.MaxSide || p.Crop > preprocess.MaxSide {
+		return fmt.Errorf("preprocess: resize %d and crop %d must lie in 0..%d", p.Resize, p.Crop, preprocess.MaxSide)
 	}
 	if interpolations := []string{"bilinear", "bicubic"}; (p.Resize > 0 || p.Interpolation != "") && !slices.Contains(interpolations, p.Interpolation) {
 		return fmt.Errorf("preprocess: interpolation %q is unknown: use one of %s", p.Interpolation, strings.Join(interpolations, ", "))

@@ -142,6 +142,7 @@ func TestInvalidIndexRefused(t *testing.T) {
 		{"std of zero", "[1,1,1]", "[1,0,1]", "std positive"},
 		{"two channels", "[0,0,0]", "[0,0]", "values for 3 channels"},
 		{"negative count", `"params":1`, `"params":-1`, "positive"},
+		{"resize that no transform does", `"preprocess":{`, `"preprocess":{"resize":32769,"interpolation":"bilinear",`, "0..32768"},
 		{"huge input", "[3,8,8]", "[3,8,99999999]", "1..65536"},
 		{"format", `"format":"pth"`, `"format":"exe"`, "format"},
 	}

@@ -27,19 +27,18 @@ type layout struct {
 	open func(ctx context.Context, file string, r Range) (*Part, error)
 }
 
-// Directory returns the OCI image layout in a directory. Symbolic links that lead out of it are not followed.
-func Directory(dir string) (Source, error) {
-	info, err := os.Stat(dir)
-	if err != nil {
-		return nil, fmt.Errorf("source directory: %w; a registry is written oci://HOST/PATH", err)
-	}
-	if !info.IsDir() {
-		return nil, fmt.Errorf("source %s is not a directory", dir)
-	}
+// Directory returns the OCI image layout in a directory, which need not be there before it is asked for something. Symbolic links that lead out
+// of it are not followed.
+func Directory(dir string) Source {
 	return layout{dir, func(_ context.Context, file string, r Range) (*Part, error) {
 		root, err := os.OpenRoot(dir)
 		if err != nil {
-			return nil, err
+			cause := err
+			if failed := new(fs.PathError); errors.As(err, &failed) {
+				cause = failed.Err // whoever asks a source names it
+			}
+			// Not %w for the cause: that a folder is missing is not that a file in it is.
+			return nil, fmt.Errorf("%w: %v: mount it, or correct its name: a registry is written oci://HOST/PATH", ErrUnavailable, cause)
 		}
 		defer root.Close() // files opened through it stay open
 		f, err := root.Open(file)
@@ -47,7 +46,7 @@ func Directory(dir string) (Source, error) {
 			return nil, err
 		}
 		return filePart(f, r)
-	}}, nil
+	}}
 }
 
 // Embedded returns an OCI image layout in a file system whose files can seek, such as an embed.FS. name is for messages.
@@ -119,6 +118,9 @@ func (l layout) index(ctx context.Context) (*ocispec.Index, error) {
 	})
 	if errors.Is(err, fs.ErrNotExist) {
 		err = fmt.Errorf("there is no OCI layout: %w", ErrNotFound)
+	}
+	if errors.Is(err, ErrUnavailable) {
+		return nil, err
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", l.name, err)

@@ -75,6 +75,8 @@ var (
 	ErrRange = errors.New("the server answered a range request wrongly")
 	// ErrOffline says that a request was not made because the client is offline.
 	ErrOffline = errors.New("offline")
+	// ErrUnavailable says that a source's directory cannot be opened: the share that it is on is not mounted, or its name is wrong.
+	ErrUnavailable = errors.New("the source directory cannot be opened")
 	// ErrPlainHTTP says that a request was not made because it would go over plain HTTP.
 	ErrPlainHTTP = errors.New("plain HTTP is refused")
 	// ErrStalled says that a server sent too little for too long.

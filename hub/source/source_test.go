@@ -61,11 +61,7 @@ func TestBlobThatIsNotItsDigestRefused(t *testing.T) {
 	if err := os.MkdirAll(filepath.Dir(blob), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	s, err := source.Directory(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	repo, err := s.Repository("m")
+	repo, err := source.Directory(dir).Repository("m")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,11 +88,7 @@ func TestBlobThatIsNotItsDigestRefused(t *testing.T) {
 
 func TestPathTraversalInDigestsRefused(t *testing.T) {
 	dir := t.TempDir()
-	s, err := source.Directory(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	repo, err := s.Repository("m")
+	repo, err := source.Directory(dir).Repository("m")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,11 +112,7 @@ func TestMissingIsNotFound(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir, err := source.Directory(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, s := range []source.Source{static, oci, dir} {
+	for _, s := range []source.Source{static, oci, source.Directory(t.TempDir())} {
 		repo, err := s.Repository("resnet50")
 		if err != nil {
 			t.Fatal(err)
@@ -146,9 +134,6 @@ func TestAddressesOfSourcesChecked(t *testing.T) {
 		if _, err := source.Static(c, a); err == nil {
 			t.Errorf("%q is a static hub", a)
 		}
-	}
-	if _, err := source.Directory(filepath.Join(t.TempDir(), "none")); err == nil {
-		t.Error("a missing directory is a source")
 	}
 }
 

@@ -296,7 +296,7 @@ func (s *Store) unwritable(err error) error {
 	}
 }
 
-// ValidKey says whether s may name a lock or a partial download.
+// validKey says whether s may name a lock or a partial download.
 func validKey(s string) bool {
 	return s != "" && len(s) <= 230 && !strings.ContainsAny(s, `/\:`) && s[0] != '.' && filepath.IsLocal(s)
 }

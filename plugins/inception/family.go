@@ -5,6 +5,7 @@ import (
 	_ "embed"
 
 	"github.com/go-modelzoo/zoo/graph"
+	"github.com/go-modelzoo/zoo/internal/preprocess"
 	"github.com/go-modelzoo/zoo/plugins/internal/blocks"
 	"github.com/go-modelzoo/zoo/sdk"
 )
@@ -20,7 +21,7 @@ var (
 
 // renormalise maps ImageNet's normalisation to that of mean 0.5 and deviation 0.5.
 func renormalise(b *graph.Builder, x *graph.Node) *graph.Node {
-	mean, std := [3]float64{0.485, 0.456, 0.406}, [3]float64{0.229, 0.224, 0.225}
+	mean, std := preprocess.ImageNet()
 	var scale, shift [3]float32
 	for c := range 3 {
 		scale[c], shift[c] = float32(std[c]/0.5), float32((mean[c]-0.5)/0.5)

@@ -191,12 +191,14 @@ func TrainVal(dir string) (train, val *Dataset, err error) {
 		}
 		return train, val, nil
 	}
-	// A folder "train" alone: its classes without a validation part, unless it is a class itself.
+	// A folder "train" alone: its classes without a validation part, unless it is a class itself, beside others.
 	if train, err = ImageFolder(filepath.Join(dir, "train")); err == nil {
 		return train, nil, nil
 	}
-	train, err = ImageFolder(dir)
-	return train, nil, err
+	if all, allErr := ImageFolder(dir); allErr == nil && len(all.Classes) > 1 {
+		return all, nil, nil
+	}
+	return nil, nil, err
 }
 
 // WithClasses numbers the samples by another list of classes, which must have all of the dataset's names.

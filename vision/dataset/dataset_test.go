@@ -158,6 +158,26 @@ func TestTrainValClassesAgree(t *testing.T) {
 	}
 }
 
+// TestTrainFolderAloneSaysWhatIsWrongInIt has dir/train without dir/val, and a fault in it: it was taken for a data set of one class, "train".
+func TestTrainFolderAloneSaysWhatIsWrongInIt(t *testing.T) {
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "train/cats/1.png"), nil)
+	if err := os.Mkdir(filepath.Join(dir, "train/dogs"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := TrainVal(dir); err == nil || !strings.Contains(err.Error(), filepath.Join("train", "dogs")+" holds no image") {
+		t.Errorf("error %v", err)
+	}
+	// Beside another class it is one itself.
+	dir = t.TempDir()
+	for _, name := range []string{"train/1.png", "tram/1.png"} {
+		write(t, filepath.Join(dir, name), nil)
+	}
+	if train, val, err := TrainVal(dir); err != nil || val != nil || len(train.Classes) != 2 {
+		t.Errorf("classes train and tram: %v %v %v", train, val, err)
+	}
+}
+
 func TestEndlessCSVIsRefused(t *testing.T) {
 	const zeros = "/dev/zero"
 	if info, err := os.Stat(zeros); err != nil || info.Mode()&os.ModeCharDevice == 0 {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/go-modelzoo/zoo/vision"
 	"github.com/go-modelzoo/zoo/vision/dataset"
 	"github.com/go-modelzoo/zoo/vision/transforms"
 )
@@ -55,6 +56,37 @@ func ExampleLoader_Epoch() {
 	// [ants bees] train [8 8] val [2 2]
 	// 8 images 24576 values
 	// 8 images 24576 values
+}
+
+// A folder from elsewhere is looked through before hours of training: what cannot be decoded is named and left out.
+func ExampleDataset_Unreadable() {
+	dir, err := os.MkdirTemp("", "photos")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	for i := range 4 {
+		drawPhoto(filepath.Join(dir, []string{"ants", "bees"}[i%2], fmt.Sprintf("%d.png", i)))
+	}
+	if err := os.Truncate(filepath.Join(dir, "bees", "3.png"), 40); err != nil {
+		log.Fatal(err)
+	}
+
+	all, err := dataset.ImageFolder(dir)
+	if err != nil {
+		log.Fatal(err)
+	}
+	bad, err := all.Unreadable(context.Background(), vision.Limits{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, b := range bad {
+		fmt.Println("left out", filepath.Base(b.Path))
+	}
+	fmt.Println(all.Without(bad).Counts())
+	// Output:
+	// left out 3.png
+	// [2 1]
 }
 
 func drawPhoto(path string) {

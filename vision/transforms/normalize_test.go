@@ -6,6 +6,7 @@ import (
 	"math"
 	"testing"
 
+	"github.com/go-modelzoo/zoo/internal/preprocess"
 	"github.com/go-modelzoo/zoo/vision/internal/pil"
 )
 
@@ -54,7 +55,7 @@ func TestPreprocessReadsModelCards(t *testing.T) {
 	}
 	off := false
 	for _, bad := range []Preprocess{
-		{Resize: -1}, {Crop: -1}, {Resize: 1 << 20}, {Squash: true}, {Channels: 2}, {Interpolation: "cubic"}, {Std: [3]float32{1, 0, 1}}, {Std: [3]float32{-1, 1, 1}},
+		{Resize: -1}, {Crop: -1}, {Resize: preprocess.MaxSide + 1}, {Crop: preprocess.MaxSide + 1}, {Squash: true}, {Channels: 2}, {Interpolation: "cubic"}, {Std: [3]float32{1, 0, 1}}, {Std: [3]float32{-1, 1, 1}},
 	} {
 		if bad.Validate() == nil {
 			t.Errorf("%+v accepted", bad)
@@ -65,11 +66,11 @@ func TestPreprocessReadsModelCards(t *testing.T) {
 	}
 	p.Antialias = &off
 	img := picture(500, 400, 1)
-	smooth, err := want.ApplyUint8(img)
+	smooth, err := want.Transform().Apply(img, NewScratch())
 	if err != nil {
 		t.Fatal(err)
 	}
-	sharp, err := p.ApplyUint8(img)
+	sharp, err := p.Transform().Apply(img, NewScratch())
 	if err != nil {
 		t.Fatal(err)
 	}

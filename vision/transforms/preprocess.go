@@ -7,6 +7,7 @@ import (
 	"math"
 	"sync"
 
+	"github.com/go-modelzoo/zoo/internal/preprocess"
 	"github.com/go-modelzoo/zoo/vision"
 )
 
@@ -33,17 +34,21 @@ type Preprocess struct {
 // ImageNet returns the preprocessing of most torchvision models: shorter side resize, crop, bilinear, and the means and
 // deviations of ImageNet.
 func ImageNet(resize, crop int) Preprocess {
-	return Preprocess{Resize: resize, Crop: crop, Interpolation: Bilinear, Mean: [3]float32{.485, .456, .406}, Std: [3]float32{.229, .224, .225}}
+	p := Preprocess{Resize: resize, Crop: crop, Interpolation: Bilinear}
+	mean, std := preprocess.ImageNet()
+	for c := range 3 {
+		p.Mean[c], p.Std[c] = float32(mean[c]), float32(std[c])
+	}
+	return p
 }
 
 // Validate reports a field out of range.
 func (p Preprocess) Validate() error {
-	const largest = 1 << 15
 	switch {
-	case p.Resize < 0 || p.Resize > largest:
-		return fmt.Errorf("preprocess: resize %d is not in 0..%d", p.Resize, largest)
-	case p.Crop < 0 || p.Crop > largest:
-		return fmt.Errorf("preprocess: crop %d is not in 0..%d", p.Crop, largest)
+	case p.Resize < 0 || p.Resize > preprocess.MaxSide:
+		return fmt.Errorf("preprocess: resize %d is not in 0..%d", p.Resize, preprocess.MaxSide)
+	case p.Crop < 0 || p.Crop > preprocess.MaxSide:
+		return fmt.Errorf("preprocess: crop %d is not in 0..%d", p.Crop, preprocess.MaxSide)
 	case p.Squash && p.Resize == 0:
 		return errors.New("preprocess: squash needs resize")
 	case p.Channels != 0 && p.Channels != 1 && p.Channels != 3:
@@ -80,7 +85,7 @@ func (p Preprocess) OutputSize(width, height int) (int, int) {
 	return p.resized(width, height)
 }
 
-// scratches recycles the buffers of Apply and ApplyUint8 between calls.
+// scratches recycles the buffers of Apply between calls.
 var scratches = sync.Pool{New: func() any { return NewScratch() }}
 
 // Apply writes the preprocessed image to dst in HWC layout: OutputSize pixels of Channels float32 each. dst must have exactly that length.
@@ -97,21 +102,7 @@ func (p Preprocess) Apply(img *vision.Image, dst []float32) error {
 	return p.Normalize().Apply(out, dst)
 }
 
-// ApplyUint8 returns the resized and cropped image, before normalisation: RGB also where Channels is 1.
-func (p Preprocess) ApplyUint8(img *vision.Image) (*vision.Image, error) {
-	if err := p.Validate(); err != nil {
-		return nil, err
-	}
-	s := scratches.Get().(*Scratch)
-	defer scratches.Put(s)
-	out, err := p.pixels(img, s)
-	if err != nil {
-		return nil, err
-	}
-	return &vision.Image{Pix: append([]uint8(nil), out.Pix...), Width: out.Width, Height: out.Height}, nil
-}
-
-// Transform returns the resizing and cropping part as a Transform.
+// Transform returns the resizing and cropping part as a Transform: its images are what Apply normalises, RGB also where Channels is 1.
 func (p Preprocess) Transform() Transform { return preprocessTransform{p} }
 
 type preprocessTransform struct{ p Preprocess }

@@ -136,7 +136,7 @@ func solarize(dst, src *vision.Image, threshold float64) {
 	mapSamples(dst, src, &t)
 }
 
-// perChannel maps each channel by the table that make returns for its histogram, nil for no change.
+// perChannel maps each channel by the table that makeTable returns for its histogram, nil for no change.
 func perChannel(dst, src *vision.Image, makeTable func(histogram *[256]int) *[256]uint8) {
 	copy(dst.Pix, src.Pix)
 	for c := range 3 {

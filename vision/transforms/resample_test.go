@@ -150,7 +150,7 @@ func TestPreprocessEqualsTorchvision(t *testing.T) {
 			[]int{s.p.Resize, s.p.Crop, mode}, picture(s.width, s.height, uint64(i))})
 	}
 	for i, want := range references(t, "import torchvision.transforms.functional as F", cases) {
-		got, err := settings[i].p.ApplyUint8(cases[i].source)
+		got, err := settings[i].p.Transform().Apply(cases[i].source, NewScratch())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,6 +1,6 @@
 """The other side of torch_test.go.
 
-write DIR: saves checkpoints with torch.save, and DIR/expected.json: file -> name -> [shape, CRC-32 of the float32 values].
+write DIR: saves checkpoints with torch.save in both formats and every pickle protocol, and DIR/expected.json: file -> name -> [shape, CRC-32 of the float32 values].
 check DIR: loads what the Go side wrote, and fails unless load_state_dict(strict=True) takes it and every value is the same.
 """
 import argparse
@@ -64,6 +64,11 @@ def states():
         "device": torch.device("cpu"),
         "dtype": torch.float32,
         "size": base.size(),
+        "counter": collections.Counter([2, 2, 3]),
+        "sets": [{1, 2}, frozenset([3]), set()],
+        "bytes": [b"", b"short", bytearray(b"array")],
+        "beyond a frame": ["text" * 20000, bytes(80000)],
+        "long": [-1, 2**31, -2**40, 2**80],
         "args": argparse.Namespace(lr=0.1, milestones=[2, 2, 3], resume=None),
         "optimizer": optimizer.state_dict(),
         "schedule": schedule.state_dict(),
@@ -81,10 +86,11 @@ def write(folder):
     expected = {}
     for name, state in states():
         tensors = {k.replace("module.", ""): [list(t.shape), crc(t)] for k, t in state.get("state_dict", state).items()}
-        for kind, zipped in ("zip", True), ("legacy", False):
-            file = f"{name}.{kind}.pth"
-            torch.save(state, os.path.join(folder, file), _use_new_zipfile_serialization=zipped)
-            expected[file] = tensors
+        for protocol in (2, 3, 4, 5) if len(tensors) < 20 else (2,):
+            for kind, zipped in ("zip", True), ("legacy", False):
+                file = f"{name}.{kind}.pth" if protocol == 2 else f"{name}.protocol{protocol}.{kind}.pth"
+                torch.save(state, os.path.join(folder, file), pickle_protocol=protocol, _use_new_zipfile_serialization=zipped)
+                expected[file] = tensors
     for order in "C", "F":
         values = numpy.array(numpy.arange(24).reshape(2, 3, 4), dtype="<f4", order=order)
         numpy.save(os.path.join(folder, f"{order}.npy"), values)

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/go-modelzoo/zoo/hub/registry"
+	"github.com/go-modelzoo/zoo/internal/preprocess"
 )
 
 // fact is one row of the table.
@@ -253,6 +254,7 @@ func cifar() []registry.Model {
 		{56, "resnet56-4bfd9763.th", "4bfd97631478d6b638d2764fd2baff3edb1d7d82252d54439343b6596b9b5367", 3471733, 93.62},
 		{110, "", "", 0, 0},
 	}
+	mean, std := preprocess.ImageNet()
 	var models []registry.Model
 	for _, r := range rows {
 		n := int64(r.depth-2) / 6 // blocks a stage
@@ -272,7 +274,7 @@ func cifar() []registry.Model {
 			m.Weights = []registry.Weights{{
 				Tag: "CIFAR10", Params: params, MACs: macs, Input: m.Input,
 				Origin:     &registry.Origin{URL: base + r.file, SHA256: r.sha256, Size: r.size, Format: registry.FormatPTH},
-				Preprocess: registry.Preprocess{Crop: 32, Mean: []float64{0.485, 0.456, 0.406}, Std: []float64{0.229, 0.224, 0.225}},
+				Preprocess: registry.Preprocess{Crop: 32, Mean: mean[:], Std: std[:]},
 				Metrics:    map[string]float64{"acc@1": r.acc1}, License: "BSD-2-Clause",
 				Recipe: "https://github.com/akamaster/pytorch_resnet_cifar10",
 			}}

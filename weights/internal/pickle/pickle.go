@@ -3,19 +3,22 @@
 // A pickle is a program. The machine that runs it is gopickle's, which does what the opcodes say: it allocates what a
 // length asks for, indexes what the stack should hold, and constructs a few classes that it knows. So every pickle is
 // verified first, as a whole and without running it (see verify): opcodes from a short list, every argument inside the
-// data, a stack that never underflows, bounded size, count and nesting. What is then run costs memory and time
-// proportional to its length, and reaches the caller's world only through the two functions given to Load: one that
-// resolves globals (the allow-list) and one that resolves persistent ids (the storages).
+// data, a stack that never underflows, bounded size, count and nesting. What is then run is the same in opcodes of
+// protocol 2, whichever of 2 to 5 the pickle is written in; it costs memory and time proportional to its length, and reaches
+// the caller's world only through the two functions given to Load: one that resolves globals (the allow-list) and one
+// that resolves persistent ids (the storages).
 //
 // The package has no state; Load may be called concurrently.
 package pickle
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/nlpodyssey/gopickle/pickle"
+	"github.com/nlpodyssey/gopickle/types"
 )
 
 // Env is what a pickle may reach.
@@ -28,26 +31,21 @@ type Env struct {
 }
 
 // Load runs the pickle at the start of data, and returns its value and its length in bytes. The value is made of nil,
-// bool, int, *big.Int, float64, string, gopickle's *types.Dict, *types.List and *types.Tuple, and of what env gave. It
-// may refer to itself: whoever walks it must bound the depth.
+// bool, int, *big.Int, float64, string (bytes too), gopickle's *types.Dict, *types.List (sets too) and *types.Tuple, and of
+// what env gave. It may refer to itself: whoever walks it must bound the depth.
 //
 // Errors read on from the name of a file: "ends in the middle of a pickle".
 func Load(data []byte, env Env) (value any, n int, err error) {
-	safe, err := verify(data)
+	safe, n, err := verify(data)
 	if err != nil {
 		return nil, 0, err
 	}
 	var refused error // the machine's errors say less than the one that stopped it
-	keep := func(v any, err error) (any, error) {
+	u := pickle.NewUnpickler(bytes.NewReader(safe))
+	u.PersistentLoad = func(id any) (v any, err error) {
+		v, err = env.resolve(id)
 		refused = err
 		return v, err
-	}
-	u := pickle.NewUnpickler(bytes.NewReader(safe))
-	u.FindClass = func(module, name string) (any, error) {
-		return keep(env.Global(string(module[0]&^0x80)+module[1:], name))
-	}
-	if env.Persistent != nil {
-		u.PersistentLoad = func(id any) (any, error) { return keep(env.Persistent(id)) }
 	}
 	value, err = run(&u)
 	switch {
@@ -56,7 +54,24 @@ func Load(data []byte, env Env) (value any, n int, err error) {
 	case err != nil:
 		return nil, 0, fmt.Errorf("has a damaged pickle: %s", short(err.Error()))
 	}
-	return value, len(safe), nil
+	return value, n, nil
+}
+
+// resolve gives a global or a persistent id, as verify has made them of the pickle's (see persistentOps).
+func (env Env) resolve(id any) (any, error) {
+	tuple, ok := id.(*types.Tuple)
+	switch {
+	case ok && tuple.Len() == 2:
+		module, okModule := tuple.Get(0).(string)
+		name, okName := tuple.Get(1).(string)
+		if !okModule || !okName || module == "" {
+			return nil, errors.New("has a damaged pickle: it names a global without a module")
+		}
+		return env.Global(module, name)
+	case ok && tuple.Len() == 1 && env.Persistent != nil:
+		return env.Persistent(tuple.Get(0))
+	}
+	return nil, errors.New("has a damaged pickle: a persistent ID where there can be none")
 }
 
 // run turns a panic of the machine into an error. verify leaves no known way to one; a checkpoint must not be able to

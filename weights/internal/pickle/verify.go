@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"slices"
 	"unicode/utf8"
 )
 
@@ -29,8 +28,12 @@ const (
 	byte8           // 8 bytes
 	count1          // 1 byte of length, then so many bytes
 	count4          // 4 bytes of length, little-endian, then so many bytes
+	count8          // 8 bytes of length, little-endian, then so many bytes
 	lines2          // two lines: the module and the name of a global
 )
+
+// lengthBytes is how many bytes the length of an argument has.
+var lengthBytes = [...]int{count1: 1, count4: 4, count8: 8}
 
 // pops counts what an opcode takes off the stack. toMark is everything above the topmost MARK, and the MARK.
 const toMark = -1
@@ -41,11 +44,14 @@ type opcode struct {
 	pops  int // toMark, or how many values it takes
 	needs int // values that must then still lie below, which the opcode changes in place
 	push  int
+	as    byte // the opcode that the machine is given instead, with 4 bytes of length where there is one; 0 for itself
 }
 
-// opcodes are the ones that this package admits: those of pickle protocol 2 that torch.save writes and that PyTorch's
-// own restricted reader (torch.load with weights_only) knows. No opcode of them takes a length of more than four bytes,
-// constructs an object but by REDUCE and NEWOBJ of a global that was asked for, or reaches outside the stream.
+// opcodes are the ones that this package admits: those of protocol 2 that torch.save writes and that PyTorch's own
+// restricted reader (torch.load with weights_only) knows, and those with which protocols 3 to 5 write the same values.
+// No opcode of them constructs an object but by REDUCE and NEWOBJ of a global that was asked for, or reaches outside the
+// stream. To the machine bytes are Python 2's texts and sets are lists: a checkpoint may hold both, its tensors need
+// neither, and the machine's own could be no keys of its maps.
 var opcodes = [256]opcode{
 	'(':    {name: "MARK"},
 	'.':    {name: "STOP", pops: 1},
@@ -81,7 +87,29 @@ var opcodes = [256]opcode{
 	0x81:   {name: "NEWOBJ", pops: 2, push: 1},
 	'Q':    {name: "BINPERSID", pops: 1, push: 1},
 	'\x80': {name: "PROTO", arg: byte1},
+
+	'C': {name: "SHORT_BINBYTES", arg: count1, push: 1, as: 'T'}, // protocol 3
+	'B': {name: "BINBYTES", arg: count4, push: 1, as: 'T'},
+
+	0x8c: {name: "SHORT_BINUNICODE", arg: count1, push: 1, as: 'X'}, // protocol 4
+	0x8d: {name: "BINUNICODE8", arg: count8, push: 1, as: 'X'},
+	0x8e: {name: "BINBYTES8", arg: count8, push: 1, as: 'T'},
+	0x8f: {name: "EMPTY_SET", push: 1, as: ']'},
+	0x90: {name: "ADDITEMS", pops: toMark, needs: 1, as: 'e'},
+	0x91: {name: "FROZENSET", pops: toMark, push: 1, as: 't'},
+	0x93: {name: "STACK_GLOBAL", pops: 2, push: 1},
+	0x94: {name: "MEMOIZE", needs: 1},
+	0x95: {name: "FRAME", arg: byte8},
+
+	0x96: {name: "BYTEARRAY8", arg: count8, push: 1, as: 'T'}, // protocol 5
 }
+
+// What the machine looks up by itself it finds in tables of its own. So it is given persistent ids alone, which it always
+// asks Load for: one of a tuple of one value is the pickle's persistent id, one of two names a global.
+var (
+	persistentOps = []byte{0x85, 'Q'}
+	globalOps     = []byte{0x86, 'Q'}
+)
 
 var (
 	errEnds = errors.New("ends in the middle of a pickle: the file is truncated")
@@ -89,77 +117,79 @@ var (
 )
 
 // verify walks the pickle at the start of data without running it. It checks that every opcode is admitted, that no
-// argument leaves the data, that no opcode takes more off the stack than lies there, and that the limits hold. It
-// returns a copy of the pickle, altered where the machine would go wrong (see below), that is safe to run.
-func verify(data []byte) ([]byte, error) {
+// argument leaves the data or its frame, that no opcode takes more off the stack than lies there, and that the limits
+// hold. It returns the pickle's length and what the machine may run for it: the same values in opcodes of protocol 2, so
+// that none of the machine's frames, globals, sets and bytes come into it.
+func verify(data []byte) (safe []byte, n int, err error) {
 	if len(data) <= maxBytes {
 		return verifyBounded(data)
 	}
-	safe, err := verifyBounded(data[:maxBytes])
+	safe, n, err = verifyBounded(data[:maxBytes])
 	if errors.Is(err, errEnds) {
-		return nil, errLong
+		return nil, 0, errLong
 	}
-	return safe, err
+	return safe, n, err
 }
 
-func verifyBounded(data []byte) ([]byte, error) {
+func verifyBounded(data []byte) (safe []byte, length int, err error) {
 	var (
-		heights = []int{0}     // values on the stack above each open MARK
-		alter   []func([]byte) // applied to the copy
+		heights = []int{0} // values on the stack above each open MARK
 		pos     int
+		frame   = -1 // where the open frame ends, -1 if none is open
 	)
 	for n := 0; ; n++ {
 		if pos == len(data) {
-			return nil, errEnds
+			return nil, 0, errEnds
 		}
 		if n == maxOpcodes {
-			return nil, fmt.Errorf("has a pickle of more than %d opcodes", maxOpcodes)
+			return nil, 0, fmt.Errorf("has a pickle of more than %d opcodes", maxOpcodes)
 		}
 		code := data[pos]
 		op := &opcodes[code]
 		if op.name == "" {
-			return nil, fmt.Errorf("uses pickle opcode 0x%02x, which torch.save does not write, at byte %d of the pickle", code, pos)
+			return nil, 0, fmt.Errorf("uses pickle opcode 0x%02x, which torch.save does not write, at byte %d of the pickle", code, pos)
 		}
 		start := pos
 		pos++
 		arg, next, err := argumentOf(data, pos, op.arg)
 		if err != nil {
-			return nil, fmt.Errorf("%w (%s at byte %d of the pickle)", err, op.name, start)
+			return nil, 0, fmt.Errorf("%w (%s at byte %d of the pickle)", err, op.name, start)
+		}
+
+		if frame == start {
+			frame = -1
+		}
+		if frame >= 0 && (next > frame || code == 0x95 || code == '.' && next < frame) {
+			return nil, 0, fmt.Errorf("has a damaged pickle: the frame around %s at byte %d ends elsewhere", op.name, start)
 		}
 
 		switch code {
 		case '\x80':
-			if arg[0] != 2 && arg[0] != 3 {
-				return nil, fmt.Errorf("is written in pickle protocol %d: save it again with torch.save and its default protocol, 2", arg[0])
+			if arg[0] < 2 || arg[0] > 5 {
+				return nil, 0, fmt.Errorf("is written in pickle protocol %d: save it again with torch.save and its default protocol, 2", arg[0])
 			}
-		case 'X':
+		case 0x95:
+			size := binary.LittleEndian.Uint64(arg)
+			if size > uint64(len(data)-next) {
+				return nil, 0, fmt.Errorf("%w (%s at byte %d of the pickle)", errEnds, op.name, start)
+			}
+			frame = next + int(size)
+		case 'X', 0x8c, 0x8d:
 			if !utf8.Valid(arg) {
-				return nil, fmt.Errorf("has text that is not UTF-8 at byte %d of the pickle", start)
+				return nil, 0, fmt.Errorf("has text that is not UTF-8 at byte %d of the pickle", start)
 			}
-		case 0x8a:
-			// A long of no bytes is Python's way to write 0; the machine would index an empty slice. BININT1 of the
-			// same two bytes says the same.
-			if len(arg) == 0 {
-				alter = append(alter, func(b []byte) { b[start] = 'K' })
-			}
-		case 'c':
-			// The machine resolves some modules itself and asks FindClass for the rest. With the top bit set it
-			// knows none of them, so that every global is asked for (and the bit taken away there).
-			if len(arg) == 0 || arg[0] == '\n' || arg[0] >= 0x80 {
-				return nil, fmt.Errorf("names a global without a module at byte %d of the pickle", start)
-			}
-			alter = append(alter, func(b []byte) { b[start+1] |= 0x80 })
 		}
+		safe = appendSafe(safe, code, arg, data[start:next])
 		pos = next
 
 		top := len(heights) - 1
 		have := heights[top]
 		if op.pops == toMark {
 			if top == 0 {
-				return nil, underflow(op, start)
+				return nil, 0, underflow(op, start)
 			}
 			if code == 'u' && have%2 != 0 {
-				return nil, fmt.Errorf("sets a dictionary key without a value at byte %d of the pickle", start)
+				return nil, 0, fmt.Errorf("sets a dictionary key without a value at byte %d of the pickle", start)
 			}
 			heights = heights[:top]
 			top--
@@ -168,24 +198,50 @@ func verifyBounded(data []byte) ([]byte, error) {
 			have -= op.pops
 		}
 		if have < op.needs {
-			return nil, underflow(op, start)
+			return nil, 0, underflow(op, start)
 		}
 		heights[top] = have + op.push
 
 		switch code {
 		case '(':
 			if len(heights) > maxMarks {
-				return nil, fmt.Errorf("nests its values more than %d deep", maxMarks)
+				return nil, 0, fmt.Errorf("nests its values more than %d deep", maxMarks)
 			}
 			heights = append(heights, 0)
 		case '.':
-			safe := slices.Clone(data[:pos])
-			for _, f := range alter {
-				f(safe)
-			}
-			return safe, nil
+			return safe, pos, nil
 		}
 	}
+}
+
+// appendSafe appends what the machine is to run for an opcode with its argument, whole in the stream.
+func appendSafe(b []byte, code byte, arg, whole []byte) []byte {
+	op := &opcodes[code]
+	switch {
+	case code == '\x80' || code == 0x95: // PROTO, FRAME
+		return b
+	case code == 'c':
+		module, name, _ := bytes.Cut(arg[:len(arg)-1], []byte{'\n'})
+		return append(counted(counted(b, 'T', module), 'T', name), globalOps...)
+	case code == 0x93:
+		return append(b, globalOps...)
+	case code == 'Q':
+		return append(b, persistentOps...)
+	case code == 0x8a && len(arg) == 0:
+		// A long of no bytes is Python's way to write 0; the machine would index an empty slice.
+		return append(b, 'K', 0)
+	case op.as == 0:
+		return append(b, whole...)
+	case op.arg == none:
+		return append(b, op.as)
+	}
+	return counted(b, op.as, arg)
+}
+
+// counted appends an opcode whose argument has 4 bytes of length.
+func counted(b []byte, code byte, arg []byte) []byte {
+	b = binary.LittleEndian.AppendUint32(append(b, code), uint32(len(arg)))
+	return append(b, arg...)
 }
 
 func underflow(op *opcode, at int) error {
@@ -205,19 +261,18 @@ func argumentOf(data []byte, pos int, kind argument) (arg []byte, next int, err 
 		size = 4
 	case byte8:
 		size = 8
-	case count1:
-		if len(rest) < 1 {
+	case count1, count4, count8:
+		head := lengthBytes[kind]
+		if len(rest) < head {
 			return nil, 0, errEnds
 		}
-		size, rest, pos = int(rest[0]), rest[1:], pos+1
-	case count4:
-		if len(rest) < 4 {
-			return nil, 0, errEnds
+		var n uint64
+		for i, b := range rest[:head] {
+			n |= uint64(b) << (8 * i)
 		}
+		rest, pos = rest[head:], pos+head
 		// Compared unsigned: no length can turn negative, on 32 bits neither.
-		n := binary.LittleEndian.Uint32(rest)
-		rest, pos = rest[4:], pos+4
-		if uint64(n) > uint64(len(rest)) {
+		if n > uint64(len(rest)) {
 			return nil, 0, errEnds
 		}
 		size = int(n)
