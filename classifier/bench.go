@@ -77,6 +77,11 @@ type TrainingMeasurement struct {
 // BenchTraining measures training steps in the family's process, as Finetune trains there: forward, backward and SGD with momentum on random
 // images, with what freeze selects frozen (see finetune.Config.Freeze). The time is the median over the steps.
 func (c *Client) BenchTraining(ctx context.Context, ck *Checkpoint, o BenchOptions, freeze ...string) (r TrainingMeasurement, err error) {
+	ctx, end, err := c.begin(ctx)
+	if err != nil {
+		return r, err
+	}
+	defer end(&err)
 	job, err := json.Marshal(finetune.Job{Bench: &finetune.Bench{
 		Batch: o.Batch, Classes: max(len(ck.Card.Labels), benchClasses), Freeze: freeze, Warmup: o.Warmup, Runs: o.Runs, Duration: o.Duration,
 	}})
@@ -93,7 +98,7 @@ func (c *Client) BenchTraining(ctx context.Context, ck *Checkpoint, o BenchOptio
 			Network: ck.Network(), Seed: c.config.Seed, Precision: c.config.Precision, Threads: c.config.Threads, Device: c.config.Device,
 		},
 		Config: job, RunDir: dir,
-	}, func(json.RawMessage) {})
+	}, nil)
 	if err != nil {
 		return r, err
 	}

@@ -1,6 +1,7 @@
 package classifier
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -27,7 +28,12 @@ type CachedFeatures struct {
 func (c *Client) featuresDir() string { return filepath.Join(c.config.Hub.Home, "cache", "features") }
 
 // CachedFeatures lists what trainings have cached, by reference.
-func (c *Client) CachedFeatures() ([]CachedFeatures, error) {
+func (c *Client) CachedFeatures() (_ []CachedFeatures, err error) {
+	_, end, err := c.begin(context.Background())
+	if err != nil {
+		return nil, err
+	}
+	defer end(&err)
 	entries, err := os.ReadDir(c.featuresDir())
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -74,6 +80,11 @@ func (c *Client) CachedFeatures() ([]CachedFeatures, error) {
 // RemoveFeatures removes cached features by reference and returns how many bytes that frees. A training that reads them goes on where the system
 // keeps files that are open; it is an error where it does not.
 func (c *Client) RemoveFeatures(references ...string) (freed int64, err error) {
+	_, end, err := c.begin(context.Background())
+	if err != nil {
+		return 0, err
+	}
+	defer end(&err)
 	list, err := c.CachedFeatures()
 	if err != nil {
 		return 0, err
@@ -93,6 +104,11 @@ func (c *Client) RemoveFeatures(references ...string) (freed int64, err error) {
 
 // PruneFeatures removes the cached features that were not used for so long; 0 removes none, less is an error. With dry it only says which.
 func (c *Client) PruneFeatures(olderThan time.Duration, dry bool) (references []string, freed int64, err error) {
+	_, end, err := c.begin(context.Background())
+	if err != nil {
+		return nil, 0, err
+	}
+	defer end(&err)
 	if olderThan < 0 {
 		return nil, 0, fmt.Errorf("an age of %v is below zero", olderThan)
 	}

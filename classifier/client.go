@@ -19,6 +19,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -65,6 +66,11 @@ type Client struct {
 	Host *host.Host
 
 	config Config
+
+	ctx   context.Context // ends with the client
+	close context.CancelCauseFunc
+	mu    sync.Mutex
+	calls sync.WaitGroup // Add under mu, while ctx has not ended
 }
 
 // Open opens the store and prepares the host. No process is started and nothing is downloaded yet.
@@ -108,7 +114,9 @@ func Open(config Config) (*Client, error) {
 	if err != nil {
 		return nil, errors.Join(err, h.Close())
 	}
-	return &Client{Hub: h, Host: p, config: config}, nil
+	c := &Client{Hub: h, Host: p, config: config}
+	c.ctx, c.close = context.WithCancelCause(context.Background())
+	return c, nil
 }
 
 // HostOptions are the settings that concern how plugin processes run, not which there are.
@@ -147,15 +155,51 @@ func asConfigured(c *hub.Config) error {
 	return nil
 }
 
-// Close ends the plugin processes and releases the store. Calls of the client's models fail with host.ErrClosed, those in flight too. Closing
-// twice is harmless.
-func (c *Client) Close() error { return errors.Join(c.Host.Close(), c.Hub.Close()) }
+// Close ends the plugin processes and releases the store. Every call of the client and of its models fails with host.ErrClosed from then on. Those in
+// flight do, too, unless they are all but done, and Close returns when the client's have: it must not be called by what one of them calls, such as a
+// FinetuneOptions.Sink. Hub and Host must not be used any more. Closing twice is harmless.
+func (c *Client) Close() error {
+	c.mu.Lock()
+	c.close(errClosed)
+	c.mu.Unlock()
+	err := c.Host.Close()
+	c.calls.Wait()
+	return errors.Join(err, c.Hub.Close())
+}
+
+var errClosed = fmt.Errorf("the client is %w", host.ErrClosed)
+
+// begin starts a call of the client: its context ends with the client, too. The call defers end with the address of its error, which then says so if that
+// is what ended it.
+func (c *Client) begin(ctx context.Context) (_ context.Context, end func(*error), err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ctx.Err() != nil {
+		return nil, nil, errClosed
+	}
+	c.calls.Add(1)
+	limited, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(c.ctx, func() { cancel(errClosed) })
+	return limited, func(err *error) {
+		if c.ctx.Err() != nil && ctx.Err() == nil && errors.Is(*err, context.Canceled) && !errors.Is(*err, host.ErrClosed) {
+			*err = fmt.Errorf("%w: %w", errClosed, *err)
+		}
+		stop()
+		cancel(nil)
+		c.calls.Done()
+	}, nil
+}
 
 // ErrUnknownModel is wrapped by the error for a name that neither the index, nor the store, nor a plugin has.
 var ErrUnknownModel = errors.New("unknown model")
 
 // Names returns every name that can be given for a model: those of the index, of the store, and of the plugins' architectures.
-func (c *Client) Names(ctx context.Context) ([]string, error) {
+func (c *Client) Names(ctx context.Context) (_ []string, err error) {
+	ctx, end, err := c.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer end(&err)
 	entries, err := c.List(ctx)
 	if err != nil {
 		return nil, err

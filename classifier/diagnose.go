@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/go-modelzoo/zoo/engine/kernel/cpu"
+	"github.com/go-modelzoo/zoo/host"
 	"github.com/go-modelzoo/zoo/hub/registry"
 	"github.com/go-modelzoo/zoo/internal/plural"
 )
@@ -31,6 +32,11 @@ type Check struct {
 
 // Diagnose checks the processor, the GPU libraries, the store, the plugins, the index, the clock and the sources.
 func (c *Client) Diagnose(ctx context.Context) []Check {
+	ctx, end, err := c.begin(ctx)
+	if err != nil {
+		return []Check{{"client", Bad, err.Error()}}
+	}
+	defer end(&err)
 	checks := []Check{checkCPU(), checkGPU()}
 	checks = append(checks, c.checkHome(), c.checkStore(ctx), c.checkInstalled())
 	checks = append(checks, c.checkPlugins(ctx)...)
@@ -133,7 +139,31 @@ func (c *Client) checkPlugins(ctx context.Context) []Check {
 		}
 		good[p.Family] = true
 	}
+	owners := map[string]string{}                   // families, by the names of models that are theirs
+	if index, err := c.Hub.Index(ctx); err == nil { // else checkIndex says it
+		for _, m := range index.Models {
+			owners[m.Name] = m.Family
+		}
+	}
+	checks = append(checks, checkNames(owners, list)...)
 	return append(checks, Check{"plugins", Good, plural.Count(len(good), "family answers", "families answer")})
+}
+
+// checkNames finds plugins with models that nobody gets who asks for them, since the name means another family's.
+func checkNames(owners map[string]string, list []host.Plugin) (checks []Check) {
+	for _, p := range list {
+		if !p.Used || p.Err != nil {
+			continue
+		}
+		for _, m := range p.Models {
+			if owner := owners[m.Name]; owner == "" {
+				owners[m.Name] = p.Family
+			} else if owner != p.Family {
+				checks = append(checks, Check{"plugin " + p.Family, Warn, fmt.Sprintf("%s has a model %s, but the name means family %s's: rename one of the two", p, m.Name, owner)})
+			}
+		}
+	}
+	return checks
 }
 
 func (c *Client) checkIndex(ctx context.Context) Check {

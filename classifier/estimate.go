@@ -42,6 +42,11 @@ var errTried = errors.New("tried for long enough")
 // EstimateFinetune begins the training that Finetune would do in a folder that it removes, for some seconds, and says what all of it will take. Features
 // that it computes meanwhile stay in the cache.
 func (c *Client) EstimateFinetune(ctx context.Context, ck *Checkpoint, config finetune.Config, o FinetuneOptions) (_ *Estimate, err error) {
+	ctx, end, err := c.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer end(&err)
 	runs := filepath.Join(c.config.Hub.Home, "runs")
 	if err := os.MkdirAll(runs, 0o755); err != nil {
 		return nil, err

@@ -50,7 +50,12 @@ func (f ExportFormat) check() error {
 
 // Export writes a checkpoint to a file and returns the number of tensors. The file appears only when it is complete. An architecture without
 // weights is refused.
-func (c *Client) Export(ctx context.Context, ck *Checkpoint, format ExportFormat, file string) (int, error) {
+func (c *Client) Export(ctx context.Context, ck *Checkpoint, format ExportFormat, file string) (_ int, err error) {
+	ctx, end, err := c.begin(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer end(&err)
 	if err := format.check(); err != nil {
 		return 0, err
 	}

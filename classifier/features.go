@@ -30,7 +30,12 @@ type FeatureMap struct {
 var ErrNoTaps = errors.New("the model was opened without its feature taps: set LoadOptions.Taps")
 
 // Taps describes the feature taps of a model, from the finest to the coarsest. Nothing is downloaded.
-func (c *Client) Taps(ctx context.Context, ref string) ([]Tap, error) {
+func (c *Client) Taps(ctx context.Context, ref string) (_ []Tap, err error) {
+	ctx, end, err := c.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer end(&err)
 	ck, err := c.Architecture(ctx, ref)
 	if err != nil {
 		return nil, err

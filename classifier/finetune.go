@@ -22,6 +22,7 @@ import (
 	"github.com/go-modelzoo/zoo/hub/card"
 	"github.com/go-modelzoo/zoo/hub/registry"
 	"github.com/go-modelzoo/zoo/hub/store"
+	"github.com/go-modelzoo/zoo/internal/files"
 	"github.com/go-modelzoo/zoo/internal/plural"
 	"github.com/go-modelzoo/zoo/vision/dataset"
 )
@@ -58,6 +59,11 @@ var ErrNothingKept = errors.New("it ended before the first checkpoint: the same 
 // error if there is one. A run that fails before its first checkpoint leaves nothing behind, and its error wraps ErrNothingKept if ctx ended. A
 // folder that holds a run, unless that is to be continued or thrown away, is refused with finetune.ErrRunExists.
 func (c *Client) Finetune(ctx context.Context, ck *Checkpoint, config finetune.Config, o FinetuneOptions) (_ *Finetuned, err error) {
+	ctx, end, err := c.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer end(&err)
 	folder, inStore, err := c.runFolder(o.Out)
 	if err != nil {
 		return nil, err
@@ -210,11 +216,11 @@ func clearRun(folder string, keep ...string) error {
 	if err != nil {
 		return err
 	}
-	files := []string{
+	ofRuns := []string{
 		finetune.FileConfig, finetune.FileLast, finetune.FileBest, finetune.FileMetrics, finetune.FileModel, finetune.FileReport, FolderCard,
 	}
 	for _, name := range names {
-		if (slices.Contains(files, name) || strings.HasPrefix(name, finetune.PrefixEvents)) && !slices.Contains(keep, name) {
+		if (slices.Contains(ofRuns, name) || strings.HasPrefix(name, finetune.PrefixEvents)) && !slices.Contains(keep, name) {
 			if err := os.Remove(filepath.Join(folder, name)); err != nil {
 				return err
 			}
@@ -401,17 +407,5 @@ func writeCard(folder string, k *card.Card) error {
 	if err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(folder, ".card-*")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(append(data, '\n'))
-	err = errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), filepath.Join(folder, FolderCard))
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	return nil
+	return files.Replace(filepath.Join(folder, FolderCard), append(data, '\n'), 0o644)
 }

@@ -20,7 +20,12 @@ import (
 )
 
 // Pull downloads a model into the store, or finds it there.
-func (c *Client) Pull(ctx context.Context, ref string) (*hub.Model, error) {
+func (c *Client) Pull(ctx context.Context, ref string) (_ *hub.Model, err error) {
+	ctx, end, err := c.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer end(&err)
 	m, err := c.Hub.Pull(ctx, ref)
 	if errors.Is(err, hub.ErrNotFound) {
 		return nil, c.absent(ctx, ref, err)
@@ -49,11 +54,7 @@ func (c *Client) absent(ctx context.Context, ref string, err error) error {
 			return err
 		}
 	}
-	if s := ui.DidYouMean(ref, names(list)); s != "" {
-		err = fmt.Errorf("%w %q; `zoo list` shows all%s", ErrUnknownModel, ref, s)
-	} else {
-		err = fmt.Errorf("%w %q: %w", ErrUnknownModel, ref, err)
-	}
+	err = fmt.Errorf("%w %q: %w%s", ErrUnknownModel, ref, err, ui.DidYouMean(ref, names(list)))
 	if unusable != nil {
 		err = fmt.Errorf("%w; %w", err, unusable)
 	}
@@ -78,7 +79,12 @@ type Imported struct {
 
 // Import checks a checkpoint file against the network that the card describes and takes it into the store under the card's name.
 // Nothing is stored unless every tensor has its place. The caller's card stays as it is; the stored one is Imported.Model.Card.
-func (c *Client) Import(ctx context.Context, file string, k *card.Card, o ImportOptions) (*Imported, error) {
+func (c *Client) Import(ctx context.Context, file string, k *card.Card, o ImportOptions) (_ *Imported, err error) {
+	ctx, end, err := c.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer end(&err)
 	full := *k
 	k = &full
 	ck := &Checkpoint{Name: k.Name, Card: *k}

@@ -28,7 +28,12 @@ type Entry struct {
 
 // List returns every model that can be named, sorted by name. A model of the store alone that cannot be used, since it is damaged or is not what the
 // lock pins, is left out: Find says why.
-func (c *Client) List(ctx context.Context) ([]Entry, error) {
+func (c *Client) List(ctx context.Context) (_ []Entry, err error) {
+	ctx, end, err := c.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer end(&err)
 	entries, _, err := c.list(ctx)
 	return entries, err
 }

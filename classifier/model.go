@@ -40,7 +40,12 @@ type LoadOptions struct {
 }
 
 // Load finds a model, pulls it if need be, and opens it.
-func (c *Client) Load(ctx context.Context, ref string, o LoadOptions) (*Model, error) {
+func (c *Client) Load(ctx context.Context, ref string, o LoadOptions) (_ *Model, err error) {
+	ctx, end, err := c.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer end(&err)
 	ck, err := c.Find(ctx, ref)
 	if err != nil {
 		return nil, err
@@ -49,7 +54,12 @@ func (c *Client) Load(ctx context.Context, ref string, o LoadOptions) (*Model, e
 }
 
 // Open opens a checkpoint. Without weights the network's are drawn from the client's seed.
-func (c *Client) Open(ctx context.Context, ck *Checkpoint, o LoadOptions) (*Model, error) {
+func (c *Client) Open(ctx context.Context, ck *Checkpoint, o LoadOptions) (_ *Model, err error) {
+	ctx, end, err := c.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer end(&err)
 	if o.Batch < 0 {
 		return nil, fmt.Errorf("a batch of %d images is out of range: use 1 or more, or 0 for %d", o.Batch, streamBatch)
 	}

@@ -43,13 +43,23 @@ func pinnedVersions(file string) (map[string]string, error) {
 }
 
 // InstallPlugin installs "NAME[@CONSTRAINT]", a binary file or an OCI reference. A file is started, confined, to learn its name and version.
-func (c *Client) InstallPlugin(ctx context.Context, spec string) (plugins.Installed, error) {
+func (c *Client) InstallPlugin(ctx context.Context, spec string) (p plugins.Installed, err error) {
+	ctx, end, err := c.begin(ctx)
+	if err != nil {
+		return p, err
+	}
+	defer end(&err)
 	return c.Hub.InstallPlugin(ctx, spec, c.describe)
 }
 
 // PushPlugin publishes the binaries of one version of a plugin, as hub.Hub's PushPlugin. The one for this platform is started, confined, to learn
 // name and version.
-func (c *Client) PushPlugin(ctx context.Context, binaries []string, to string, o hub.PluginPushOptions) (*hub.Pushed, error) {
+func (c *Client) PushPlugin(ctx context.Context, binaries []string, to string, o hub.PluginPushOptions) (_ *hub.Pushed, err error) {
+	ctx, end, err := c.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer end(&err)
 	return c.Hub.PushPlugin(ctx, binaries, to, c.describe, o)
 }
 
@@ -67,7 +77,12 @@ func (c *Client) describe(ctx context.Context, path string) (_ hub.PluginConfig,
 }
 
 // NewestPlugins returns, for each family of the index with published plugins, the newest version.
-func (c *Client) NewestPlugins(ctx context.Context) (map[string]string, error) {
+func (c *Client) NewestPlugins(ctx context.Context) (_ map[string]string, err error) {
+	ctx, end, err := c.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer end(&err)
 	index, err := c.Hub.Index(ctx)
 	if err != nil {
 		return nil, err

@@ -43,7 +43,7 @@ func (it Item) decode(ctx context.Context) (*vision.Image, error) {
 	case d := <-done:
 		return d.img, d.err
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return nil, context.Cause(ctx)
 	}
 }
 
@@ -95,7 +95,7 @@ func (m *Model) Stream(ctx context.Context, items iter.Seq[Item], each func(Resu
 	}()
 	report := func(r Result) error {
 		if r.Err != nil && ctx.Err() != nil { // what ended everything is not the image's fault
-			return ctx.Err()
+			return context.Cause(ctx)
 		}
 		return each(r)
 	}
@@ -141,7 +141,7 @@ func (m *Model) prepare(ctx context.Context, items iter.Seq[Item], ready chan<- 
 		case ready <- b:
 			return nil
 		case <-ctx.Done():
-			return errors.Join(ctx.Err(), b.release())
+			return errors.Join(context.Cause(ctx), b.release())
 		}
 	}
 	for it := range items {
@@ -208,7 +208,7 @@ func parallel(ctx context.Context, n int, f func(i int)) error {
 	if err := g.Wait(); err != nil {
 		return err
 	}
-	return ctx.Err()
+	return context.Cause(ctx)
 }
 
 func (m *Model) runBatch(ctx context.Context, b *batch, each func(Result) error) error {

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/go-modelzoo/zoo/classifier"
+	"github.com/go-modelzoo/zoo/graph"
 	"github.com/go-modelzoo/zoo/hub/card"
 )
 
@@ -74,6 +75,32 @@ func TestCancelledEvaluationIsNoResult(t *testing.T) {
 	}})
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("%+v, error is %v", e, err)
+	}
+}
+
+// Which of a context's two errors came depended on what ran when it ended.
+func TestGivenUpForAReasonIsThatReason(t *testing.T) {
+	m := untrained(t, open(t), classifier.LoadOptions{Batch: 1})
+	item := classifier.Item{Image: pictures(t, 1)[0]}
+	reason := errors.New("whoever asked has hung up")
+	for name, run := range map[string]func(context.Context, context.CancelCauseFunc) error{
+		"while images are read": func(ctx context.Context, cancel context.CancelCauseFunc) error {
+			return m.Stream(ctx, func(yield func(classifier.Item) bool) {
+				cancel(reason)
+				yield(item)
+			}, func(classifier.Result) error { return nil })
+		},
+		"while the network runs": func(ctx context.Context, cancel context.CancelCauseFunc) error {
+			cancel(reason)
+			_, err := m.Forward(ctx, make([]float32, 3*32*32), 1, graph.Shape{C: 3, H: 32, W: 32})
+			return err
+		},
+	} {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		if err := run(ctx, cancel); !errors.Is(err, reason) {
+			t.Errorf("%s: %v", name, err)
+		}
+		cancel(nil)
 	}
 }
 

@@ -45,7 +45,7 @@ func NewBuilder(input Shape, classes int) *Builder {
 	if classes < 1 || classes > maxExtent {
 		s.err = fmt.Errorf("graph: %d classes is outside 1..%d", classes, maxExtent)
 	}
-	if input.C < 1 || input.H < 1 || input.W < 1 || input.C > maxExtent || input.H > maxExtent || input.W > maxExtent {
+	if !input.within(maxExtent) {
 		s.err = fmt.Errorf("graph: input %v is outside 1..%d", input, maxExtent)
 	}
 	s.names["input"] = true
@@ -153,7 +153,7 @@ func (b *Builder) node(name string, op Op, in ...*Node) *Node {
 		shapes[i] = x.Shape
 	}
 	shape, err := op.Infer(shapes)
-	if err == nil && (shape.C < 1 || shape.H < 1 || shape.W < 1 || shape.C > 1<<26 || shape.H > maxExtent || shape.W > maxExtent) {
+	if err == nil && !shape.within(maxChannels) {
 		err = fmt.Errorf("output %v is out of range", shape)
 	}
 	if err != nil {
@@ -505,10 +505,7 @@ func (b *Builder) Finish(logits *Node) (*Graph, error) {
 		g.classifier[p.Name] = below(p.Name, b.classifier)
 		g.features[p.Name] = trunk[p.Node.ID]
 	}
-	fields := g.fields()
-	for i := range g.Taps {
-		g.Taps[i].Stride = fields[g.Taps[i].Node.ID].jump.H
-	}
+	g.setStrides()
 	group := map[string]string{}
 	for _, r := range b.groups {
 		gr := Group{Name: r.name}

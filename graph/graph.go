@@ -35,14 +35,23 @@ func ParseShape(text string) (Shape, error) {
 	if err != nil || n != 3 || s.String() != text {
 		return Shape{}, fmt.Errorf("shape %q is not CHANNELSxHEIGHTxWIDTH, such as 3x224x224", text)
 	}
-	if s.C < 1 || s.H < 1 || s.W < 1 || s.C > maxExtent || s.H > maxExtent || s.W > maxExtent {
+	if !s.within(maxExtent) {
 		return Shape{}, fmt.Errorf("shape %q: each number must be between 1 and %d", text, maxExtent)
 	}
 	return s, nil
 }
 
-// maxExtent bounds channels, height and width, so that products of a few of them cannot overflow int64.
-const maxExtent = 1 << 17
+// maxExtent bounds channels, height and width, so that products of a few of them cannot overflow int64; maxChannels bounds the channels of what is
+// computed, which may be a map made flat.
+const (
+	maxExtent   = 1 << 17
+	maxChannels = 1 << 26
+)
+
+// within reports whether a map has pixels, and no more channels, rows and columns than it may.
+func (s Shape) within(channels int) bool {
+	return min(s.C, s.H, s.W) >= 1 && s.C <= channels && max(s.H, s.W) <= maxExtent
+}
 
 // Node is one operator applied to the outputs of earlier nodes.
 type Node struct {

@@ -17,7 +17,8 @@ type Row struct {
 // Summary returns one row a node, in order.
 //
 // Receptive fields follow Araujo, Norris and Sim, "Computing Receptive Fields of Convolutional Neural Networks"
-// (Distill, 2019), eq. 2: r += (k-1)·d·j and j *= s along a path, the largest over paths.
+// (Distill, 2019), eq. 2: r += (k-1)·d·j and j *= s along a path, the largest over paths. Of an operator of a family's own, which tells no kernel, they are
+// what its shapes tell: at least that.
 func (g *Graph) Summary() []Row {
 	needed := ancestors(g.Output)
 	fields := g.fields()
@@ -65,11 +66,30 @@ func (g *Graph) fields() []field {
 			f = Window{Kernel: k, Stride: k, Dilation: Square(1)}.field(f)
 		case Flatten:
 			f.r = Pair{g.Input.H, g.Input.W}
+		case Custom, Foreign:
+			for _, in := range n.Inputs {
+				if s := in.Shape; s.H > n.Shape.H || s.W > n.Shape.W { // it is coarser, as far as shapes tell: by a whole number, up to a border
+					k := Pair{max(nearest(s.H, n.Shape.H), 1), max(nearest(s.W, n.Shape.W), 1)}
+					f = Window{Kernel: k, Stride: k, Dilation: Square(1)}.field(f)
+					break
+				}
+			}
 		}
 		f.r = Pair{min(f.r.H, g.Input.H), min(f.r.W, g.Input.W)}
 		fields[i] = f
 	}
 	return fields
+}
+
+// nearest returns the whole number nearest to a/b.
+func nearest(a, b int) int { return (2*a + b) / (2 * b) }
+
+// setStrides gives the taps the strides that the operators before them have.
+func (g *Graph) setStrides() {
+	fields := g.fields()
+	for i := range g.Taps {
+		g.Taps[i].Stride = fields[g.Taps[i].Node.ID].jump.H
+	}
 }
 
 func (w Window) field(f field) field {

@@ -181,10 +181,7 @@ func FromWire(w Wire) (*Graph, error) {
 		}
 		g.Taps = append(g.Taps, Tap{Name: t.Name, Node: node(t.Node)})
 	}
-	fields := g.fields()
-	for i := range g.Taps {
-		g.Taps[i].Stride = fields[g.Taps[i].Node.ID].jump.H
-	}
+	g.setStrides()
 	for _, a := range w.Aux {
 		if node(a.Node) == nil || !printable(a.Name) {
 			return nil, fmt.Errorf("graph: auxiliary output %.*q at node %d is no node or has no printable name", maxNameBytes, a.Name, a.Node)
@@ -220,7 +217,7 @@ func (g *Graph) addNode(i int, w WireNode) error {
 		return err
 	}
 	s := n.Shape
-	if s != w.Shape || s.C < 1 || s.H < 1 || s.W < 1 || s.C > 1<<26 || s.H > maxExtent || s.W > maxExtent {
+	if s != w.Shape || !s.within(maxChannels) {
 		return fmt.Errorf("output is %v, not %v, or out of range", s, w.Shape)
 	}
 	if isInput {

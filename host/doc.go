@@ -6,6 +6,10 @@
 // process that does not answer within its deadline is killed. Every such event is one line for the user: which family in
 // which version, what it was doing, what the system said, and the last line of its log.
 //
+// Faults of a plugin are an [Error], whose kinds are this package's errors. What a plugin has to say to the user, such as that weights do not fit, comes as it
+// is, and errors.Is tells it apart as in one process: weights.ErrMismatch, ErrFormat and ErrRefused, of a training's data vision.ErrFormat, ErrTooLarge
+// and ErrEmpty, finetune.ErrRunExists, and fs.ErrNotExist and ErrPermission. What ends since the caller's context did is that context's cause.
+//
 // Which binary serves a family: one of Options.Binaries, else of the first folder of Options.Dirs that holds one, the newest version in it;
 // the family linked into the running program only where there is none. A binary is called zoo-<family> and lies in a folder itself, or in
 // <family>/<version>/ below it, so that versions can stay side by side; Options.Versions chooses among them.

@@ -48,7 +48,8 @@ type Error struct {
 	Kind error
 	// Message is the line, complete but for the log.
 	Message string
-	// LastLog are the last lines that the plugin wrote to standard error.
+	// LastLog are the last lines that the plugin wrote to standard error: since the call began, unless the process ended. Calls that ran at the same
+	// time have lines among them.
 	LastLog []string
 	// Cause is the error of the layer below, or nil.
 	Cause error

@@ -226,6 +226,25 @@ func TestHangingCallIsEndedAtItsDeadline(t *testing.T) {
 	oneLine(t, err, "tiny 1.0.0", "did not answer")
 }
 
+// The process lived on after a panic, and what a later call failed of was told with the panic's line.
+func TestLogOfAnEarlierCallIsNotThisCalls(t *testing.T) {
+	h := newHost(t, func(o *Options) { o.CallTimeout = 500 * time.Millisecond })
+	for name, want := range map[string][]string{"hang": nil, "mutter": {"waiting for the disk"}} {
+		later := open(t, h, map[string]string{"fault": name})
+		if err := inferFault(t, h, "panic", ""); !errors.Is(err, ErrFailed) {
+			t.Fatal(err)
+		}
+		for pr := later.proc; !slices.ContainsFunc(pr.ring.last(), func(l string) bool { return strings.Contains(l, "index out of range") }); {
+			time.Sleep(time.Millisecond) // the log comes another way than the answer
+		}
+		_, err := later.Infer(within5s(t), images(1, 0))
+		var e *Error
+		if !errors.As(err, &e) || !errors.Is(err, ErrTimeout) || !slices.Equal(e.LastLog, want) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 func TestStoppedPluginDoesNotHoldUpClose(t *testing.T) {
 	h := newHost(t, nil)
 	s := open(t, h, nil)

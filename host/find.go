@@ -11,7 +11,6 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"regexp"
 	"runtime"
 	"slices"
 	"sort"
@@ -152,7 +151,7 @@ func (h *Host) find(ctx context.Context, family, model string) (Plugin, error) {
 
 // used returns the plugin that serves a family, as far as files tell.
 func (h *Host) used(ctx context.Context, family string) (Plugin, error) {
-	if !familyName.MatchString(family) {
+	if !pluginrpc.FamilyName.MatchString(family) {
 		return Plugin{}, fmt.Errorf("%.100q is no name of a family: %w", family, ErrNotFound)
 	}
 	candidates, err := h.candidates(family)
@@ -166,8 +165,6 @@ func (h *Host) used(ctx context.Context, family string) (Plugin, error) {
 	candidates[i].Used = true
 	return candidates[i], nil
 }
-
-var familyName = regexp.MustCompile(`^[a-z][a-z0-9-]{0,63}$`)
 
 // candidates lists the plugins of a family in order of preference.
 func (h *Host) candidates(family string) ([]Plugin, error) {
@@ -243,7 +240,7 @@ func (h *Host) scan(family string) ([]Plugin, error) {
 					here = append(here, p)
 				}
 			}
-			if e.IsDir() && familyName.MatchString(e.Name()) && (family == "" || e.Name() == family) {
+			if e.IsDir() && pluginrpc.FamilyName.MatchString(e.Name()) && (family == "" || e.Name() == family) {
 				here = append(here, versions(filepath.Join(dir, e.Name()), e.Name())...)
 			}
 		}
@@ -322,7 +319,7 @@ func familyOf(name string) string {
 	if runtime.GOOS == "windows" && ok {
 		family, ok = strings.CutSuffix(family, ".exe")
 	}
-	if !ok || !familyName.MatchString(family) {
+	if !ok || !pluginrpc.FamilyName.MatchString(family) {
 		return ""
 	}
 	return family
@@ -402,18 +399,7 @@ func (h *Host) remember(key string, r *zoov1.DescribeResponse, protocol int) {
 		if err := os.MkdirAll(h.opt.CacheDir, 0o755); err != nil {
 			return err
 		}
-		f, err := os.CreateTemp(h.opt.CacheDir, ".new-")
-		if err != nil {
-			return err
-		}
-		_, err = f.Write(append([]byte{byte(protocol)}, b...))
-		if err = errors.Join(err, f.Close()); err == nil {
-			err = os.Rename(f.Name(), filepath.Join(h.opt.CacheDir, key))
-		}
-		if err != nil {
-			err = errors.Join(err, os.Remove(f.Name()))
-		}
-		return err
+		return files.Replace(filepath.Join(h.opt.CacheDir, key), append([]byte{byte(protocol)}, b...), 0o600)
 	}()
 	if err != nil {
 		h.log.Warn("the plugin's description was not cached", "dir", h.opt.CacheDir, "error", err)

@@ -205,7 +205,6 @@ func (h *Host) Build(ctx context.Context, n Network) (*graph.Graph, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := task{doing: "building " + n.Model}
 	var g *graph.Graph
 	err = retry(ctx, func() error {
 		pr, err := pool.acquire(ctx, nil)
@@ -213,6 +212,7 @@ func (h *Host) Build(ctx context.Context, n Network) (*graph.Graph, error) {
 			return err
 		}
 		defer pr.release()
+		t := pr.task("building "+n.Model, 0)
 		var r *zoov1.BuildResponse
 		err = pr.call(ctx, t, func(ctx context.Context) (err error) {
 			r, err = pr.family.Build(ctx, &zoov1.BuildRequest{Network: n.message()})

@@ -109,9 +109,7 @@ func (s *Session) Infer(ctx context.Context, t *Tensor) ([]Output, error) {
 	return out, nil
 }
 
-func (s *Session) task(n int) task {
-	return task{doing: "classifying with " + s.spec.Model, batch: n}
-}
+func (s *Session) task(pr *process, n int) task { return pr.task("classifying with "+s.spec.Model, n) }
 
 // checkFinite reports logits that are no numbers.
 func (s *Session) checkFinite(pr *process, outputs []Output) error {
@@ -121,7 +119,7 @@ func (s *Session) checkFinite(pr *process, outputs []Output) error {
 		}
 		for i, v := range o.Data {
 			if f := float64(v); math.IsNaN(f) || math.IsInf(f, 0) {
-				return &Error{Plugin: pr.plugin.String(), Doing: s.task(o.N).doing, Kind: ErrNotFinite, Message: fmt.Sprintf(
+				return &Error{Plugin: pr.plugin.String(), Doing: s.task(pr, o.N).doing, Kind: ErrNotFinite, Message: fmt.Sprintf(
 					"%s returned %v for image %d of %d: check the weights of %s with zoo verify, and the image for values that are no numbers",
 					pr.plugin, f, i/o.Shape.C+1, o.N, s.spec.Model)}
 			}
@@ -139,7 +137,8 @@ func (s *Session) prepared(ctx context.Context, pr *process, id uint64, t *Tenso
 		return shapes, nil
 	}
 	var r *zoov1.PrepareResponse
-	err := pr.call(ctx, s.task(t.N), func(ctx context.Context) (err error) {
+	task := s.task(pr, t.N)
+	err := pr.call(ctx, task, func(ctx context.Context) (err error) {
 		r, err = pr.engine.Prepare(ctx, &zoov1.PrepareRequest{Session: id, Images: int32(t.N), Shape: pluginrpc.ToShape(t.Shape)})
 		return err
 	})
@@ -147,7 +146,7 @@ func (s *Session) prepared(ctx context.Context, pr *process, id uint64, t *Tenso
 		return nil, err
 	}
 	if shapes, err = s.outputShapes(r.GetOutputs(), s.info.Classes); err != nil {
-		return nil, pr.fault(ErrProtocol, s.task(t.N), fmt.Sprintf("%v while %s", err, s.task(t.N).doing), err)
+		return nil, pr.fault(ErrProtocol, task, fmt.Sprintf("%v while %s", err, task.doing), err)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -164,7 +163,7 @@ func (s *Session) inferShared(ctx context.Context, pr *process, id uint64, t *Te
 	if err != nil {
 		return nil, err
 	}
-	c := &inferCall{pr: pr, task: s.task(t.N), done: make(chan error, 1), shapes: shapes, names: s.spec.Outputs, n: t.N}
+	c := &inferCall{pr: pr, task: s.task(pr, t.N), done: make(chan error, 1), shapes: shapes, names: s.spec.Outputs, n: t.N}
 	room := int64(0)
 	for _, shape := range shapes {
 		size, err := pluginrpc.TensorBytes(t.N, shape)
@@ -271,7 +270,7 @@ func (c *inferCall) cancel() {
 	c.pr.retain() // for the goroutine
 	go func() {   // ends with the call, which has a deadline
 		defer c.pr.release()
-		err := c.pr.callFor(context.Background(), task{doing: "giving up a call"}, c.pr.host.opt.StartTimeout, func(ctx context.Context) error {
+		err := c.pr.callFor(context.Background(), c.pr.task("giving up a call", 0), c.pr.host.opt.StartTimeout, func(ctx context.Context) error {
 			_, err := c.pr.engine.Cancel(ctx, &zoov1.CancelRequest{Call: c.request.Call})
 			return err
 		})
@@ -315,7 +314,8 @@ func (c *inferCall) read() ([]Output, error) {
 // inferStream passes tensors in messages.
 func (s *Session) inferStream(ctx context.Context, pr *process, id uint64, t *Tensor) ([]Output, error) {
 	var outputs []Output
-	err := pr.call(ctx, s.task(t.N), func(ctx context.Context) error {
+	task := s.task(pr, t.N)
+	err := pr.call(ctx, task, func(ctx context.Context) error {
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel() // frees the stream also where it is left early
 		stream, err := pr.family.InferStream(ctx)
@@ -330,7 +330,7 @@ func (s *Session) inferStream(ctx context.Context, pr *process, id uint64, t *Te
 	})
 	var broken *brokenStream
 	if errors.As(err, &broken) {
-		return nil, pr.fault(ErrProtocol, s.task(t.N), fmt.Sprintf("%s while %s", broken.what, s.task(t.N).doing), nil)
+		return nil, pr.fault(ErrProtocol, task, fmt.Sprintf("%s while %s", broken.what, task.doing), nil)
 	}
 	return outputs, err
 }

@@ -46,7 +46,7 @@ func (p *process) attend() {
 	go func() { // ends with the process
 		defer close(p.direct.ended)
 		defer p.closeLine() // a child of the plugin may hold the other end open
-		err := p.call(p.host.ctx, task{doing: "being asked for a line"}, func(ctx context.Context) error {
+		err := p.call(p.host.ctx, p.task("being asked for a line", 0), func(ctx context.Context) error {
 			_, err := p.engine.Attend(ctx, &zoov1.AttendRequest{})
 			return err
 		})

@@ -12,8 +12,10 @@ import (
 type logRing struct {
 	mu      sync.Mutex
 	lines   []string // the oldest first
+	count   int      // of all lines so far, those no longer kept too
 	partial []byte
 	fatal   string
+	fatalAt int // the count before it
 }
 
 const (
@@ -50,7 +52,7 @@ func (r *logRing) add(text string) {
 	}
 	switch {
 	case r.fatal == "" && isFatal(text):
-		r.fatal = text
+		r.fatal, r.fatalAt = text, r.count
 	case strings.HasPrefix(r.fatal, "SIGSEGV") && strings.HasPrefix(text, "runtime.(*spanQueue)."):
 		// Go 1.26's garbage collector does not ask whether it got memory for its queues.
 		r.fatal = "fatal error: cannot allocate memory for the garbage collector"
@@ -60,17 +62,28 @@ func (r *logRing) add(text string) {
 		r.lines = r.lines[:ringLines-1]
 	}
 	r.lines = append(r.lines, text)
+	r.count++
+}
+
+// mark returns a place in the log: after all that was written so far.
+func (r *logRing) mark() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.count
 }
 
 // last returns the kept lines, the fatal one at the end so that it counts as the last word.
-func (r *logRing) last() []string {
+func (r *logRing) last() []string { return r.since(0) }
+
+// since returns the kept lines after a place, as last does.
+func (r *logRing) since(mark int) []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	lines := append([]string(nil), r.lines...)
+	lines := append([]string(nil), r.lines[max(len(r.lines)-(r.count-mark), 0):]...)
 	if len(r.partial) > 0 {
 		lines = append(lines, string(r.partial))
 	}
-	if r.fatal != "" {
+	if r.fatal != "" && r.fatalAt >= mark {
 		lines = append(lines, r.fatal)
 	}
 	return lines

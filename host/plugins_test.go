@@ -82,6 +82,9 @@ func (f fault) Forward(out []float32, in, _ [][]float32, _ []graph.Shape, _ int)
 	case "goroutine panic":
 		go panic("out of cheese")
 		time.Sleep(time.Minute)
+	case "mutter":
+		fmt.Fprintln(os.Stderr, "waiting for the disk")
+		time.Sleep(time.Hour)
 	case "slow":
 		time.Sleep(300 * time.Millisecond)
 	case "hang":

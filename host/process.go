@@ -58,6 +58,12 @@ type process struct {
 type task struct {
 	doing string // "classifying"
 	batch int    // images at once, 0 if that is no matter
+	since int    // where the log was when it began: lines before that are of other tasks
+}
+
+// task begins a task of the process.
+func (p *process) task(doing string, batch int) task {
+	return task{doing: doing, batch: batch, since: p.ring.mark()}
 }
 
 // services are what go-plugin dispenses.
@@ -410,7 +416,7 @@ func (p *process) explain(t task, timeout time.Duration, deadline time.Time, err
 	}
 	switch st.Code() {
 	case codes.InvalidArgument, codes.FailedPrecondition, codes.NotFound:
-		return &mistake{report(st.Message()), p.plugin.String()}
+		return &mistake{report(st.Message()), pluginrpc.Reasons(st)}
 	case codes.Unimplemented:
 		return &Error{Plugin: p.plugin.String(), Doing: t.doing, Kind: ErrUnsupported, Cause: err,
 			Message: fmt.Sprintf("%s cannot do this (plugin protocol %d): %s", p.plugin, p.plugin.Protocol, line(st.Message(), 500))}
@@ -425,10 +431,16 @@ func (p *process) explain(t task, timeout time.Duration, deadline time.Time, err
 }
 
 // mistake is what the plugin has to say to the user.
-type mistake struct{ text, plugin string }
+type mistake struct {
+	text    string
+	reasons []error
+}
 
 // Error implements error.
 func (m *mistake) Error() string { return m.text }
+
+// Unwrap returns the reasons, for errors.Is.
+func (m *mistake) Unwrap() []error { return m.reasons }
 
 // crash says why a process ended during a call.
 func (p *process) crash(t task, err error) error {
@@ -448,6 +460,7 @@ func (p *process) crash(t task, err error) error {
 			why += p.limited()
 		}
 	}
+	t.since = 0 // what it died of may have begun before
 	return p.fault(ErrCrashed, t, fmt.Sprintf("crashed while %s (%s)", t.doing, why), err)
 }
 
@@ -480,7 +493,7 @@ func (p *process) outOfMemory(t task, err error) error {
 
 // fault makes the error "resnet 1.2.0 WHAT".
 func (p *process) fault(kind error, t task, what string, err error) *Error {
-	return &Error{Plugin: p.plugin.String(), Doing: t.doing, Kind: kind, Message: fmt.Sprintf("%s %s", p.plugin, what), LastLog: p.ring.last(), Cause: err}
+	return &Error{Plugin: p.plugin.String(), Doing: t.doing, Kind: kind, Message: fmt.Sprintf("%s %s", p.plugin, what), LastLog: p.ring.since(t.since), Cause: err}
 }
 
 var incompatible = regexp.MustCompile(`Plugin version: (\d+), Client versions`)

@@ -31,7 +31,7 @@ func (s *Session) Profile(ctx context.Context, n int, shape graph.Shape) ([]Prof
 			return pr.unsupported("profile")
 		}
 		var r *zoov1.ProfileResponse
-		err = pr.call(ctx, task{doing: "profiling " + s.spec.Model, batch: n}, func(ctx context.Context) (err error) {
+		err = pr.call(ctx, pr.task("profiling "+s.spec.Model, n), func(ctx context.Context) (err error) {
 			r, err = pr.engine.Profile(ctx, &zoov1.ProfileRequest{Session: id, Images: int32(n), Shape: pluginrpc.ToShape(shape)})
 			return err
 		})

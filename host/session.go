@@ -195,7 +195,7 @@ func (s *Session) reopen() (*process, error) {
 
 // openOn opens the session in a process. It needs turn.
 func (s *Session) openOn(ctx context.Context, pr *process) error {
-	t := task{doing: "loading " + s.spec.Model}
+	t := pr.task("loading "+s.spec.Model, 0)
 	w, _, err := s.spec.weights()
 	if err != nil {
 		return err
@@ -287,7 +287,7 @@ func (s *Session) free() error {
 	}
 	defer s.proc.release()
 	// The plugin first ends what it computes for the session, which may take as long as a call may.
-	err := s.proc.call(context.Background(), task{doing: "closing " + s.spec.Model}, func(ctx context.Context) error {
+	err := s.proc.call(context.Background(), s.proc.task("closing "+s.spec.Model, 0), func(ctx context.Context) error {
 		_, err := s.proc.family.Close(ctx, &zoov1.CloseRequest{Session: s.id})
 		return err
 	})

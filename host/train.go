@@ -82,7 +82,7 @@ func (h *Host) Train(ctx context.Context, spec TrainSpec, sink func(json.RawMess
 		if pr.engine == nil {
 			return pr.unsupported("train")
 		}
-		result, err = pr.train(ctx, start, task{doing: "training " + spec.Model, batch: spec.Batch}, spec.Grace, sink)
+		result, err = pr.train(ctx, start, pr.task("training "+spec.Model, spec.Batch), spec.Grace, sink)
 		if spec.Peak != nil {
 			spec.Peak(pr.peakRSS())
 		}

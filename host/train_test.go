@@ -18,6 +18,9 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/go-modelzoo/zoo/finetune"
+	"github.com/go-modelzoo/zoo/vision"
 )
 
 // Files of a run, as package finetune names them.
@@ -221,5 +224,25 @@ func TestTrainingCannotWriteOutsideTheRunFolder(t *testing.T) {
 				t.Errorf("wrote %v, %v; training said %v", entries, readErr, err)
 			}
 		})
+	}
+}
+
+func TestErrorsOfATrainingAreToldApart(t *testing.T) {
+	h := newHost(t, nil)
+	for text, want := range map[string]error{"no picture": vision.ErrFormat, "": vision.ErrEmpty} {
+		data := photographs(t, 8)
+		if err := os.WriteFile(filepath.Join(data, "dark", "000.png"), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := h.Train(t.Context(), trainSpec(t, data, 1), nil); !errors.Is(err, want) {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+	spec := trainSpec(t, photographs(t, 8), 1)
+	if err := os.WriteFile(filepath.Join(spec.RunDir, product), []byte("hours of work"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.Train(t.Context(), spec, nil); !errors.Is(err, finetune.ErrRunExists) {
+		t.Error(err)
 	}
 }

@@ -55,7 +55,8 @@ func (s *server) closeLine() {
 	}
 }
 
-// answer makes the answer to a call that came through the line, as a call of Infer through gRPC would be answered.
+// answer makes the answer to a call that came through the line, as a call of Infer through gRPC would be answered. The reasons of an error are left out: those
+// of pluginrpc happen before an inference.
 func (s *server) answer(request []byte) (code uint32, response []byte) {
 	response, err := s.inferBytes(context.Background(), request)
 	if err != nil {

@@ -8,6 +8,8 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/go-modelzoo/zoo/internal/pluginrpc"
 )
 
 // invalid is an error that the user can mend; the host shows it as it is.
@@ -15,7 +17,7 @@ func invalid(format string, args ...any) error {
 	return status.Error(codes.InvalidArgument, fmt.Sprintf(format, args...))
 }
 
-// wireError gives an error the status code that the contract asks for.
+// wireError gives an error the status code that the contract asks for, and the reasons that callers tell apart.
 func wireError(err error) error {
 	if err == nil {
 		return nil
@@ -31,5 +33,5 @@ func wireError(err error) error {
 	case errors.Is(err, syscall.ENOMEM):
 		return status.Error(codes.ResourceExhausted, err.Error())
 	}
-	return status.Error(codes.FailedPrecondition, err.Error())
+	return pluginrpc.WithReasons(status.New(codes.FailedPrecondition, err.Error()), err).Err()
 }

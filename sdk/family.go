@@ -23,6 +23,7 @@ import (
 	"github.com/Masterminds/semver/v3"
 
 	"github.com/go-modelzoo/zoo/graph"
+	"github.com/go-modelzoo/zoo/internal/pluginrpc"
 	"github.com/go-modelzoo/zoo/internal/strictjson"
 )
 
@@ -180,7 +181,6 @@ func (f Family) Model(name string) (Model, bool) {
 	return Model{}, false
 }
 
-var familyName = regexp.MustCompile(`^[a-z][a-z0-9-]{0,63}$`)
 var modelName = regexp.MustCompile(`^[a-z][a-z0-9_.-]{0,127}$`)
 
 // NewFamily reads a plugin.json and checks it and the models: names, the version, and that
@@ -190,7 +190,7 @@ func NewFamily(manifest []byte, models ...Model) (Family, error) {
 	if err := strictjson.Unmarshal(manifest, &f.Manifest); err != nil { // a misspelt license would be none
 		return Family{}, fmt.Errorf("plugin.json: %w", err)
 	}
-	if !familyName.MatchString(f.Name) {
+	if !pluginrpc.FamilyName.MatchString(f.Name) {
 		return Family{}, fmt.Errorf("plugin.json: name %q: use lower-case letters, digits and dashes, beginning with a letter", f.Name)
 	}
 	if _, err := semver.StrictNewVersion(f.Version); err != nil {

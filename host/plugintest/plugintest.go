@@ -101,8 +101,8 @@ func (k kit) run() {
 	k.check("builds at an odd size", err)
 	_, err = k.host.Build(k.ctx, host.Network{Family: k.family, Model: k.model.Name, Options: map[string]string{"no-such-option": "1"}})
 	k.check("refuses an unknown option", refused(err))
-	k.check("layer groups cover every parameter once", groups(g))
-	k.check("feature taps have the declared strides", taps(g))
+	k.check("layer groups go from the input to the output", groups(g))
+	k.check("feature taps go from fine to coarse", taps(g))
 	k.check("another classifier changes the classifier's parameters alone", classifier(g, least))
 	if least.MACs() <= largestRun {
 		k.infer(least.Input)
@@ -125,20 +125,21 @@ func same(a, b *graph.Graph, err error) error {
 	return samegraph.Check(a, b)
 }
 
+// groups wants the order in which the network computes. That each parameter is in one group the host has seen to.
 func groups(g *graph.Graph) error {
-	seen := map[string]bool{}
+	before, reached := "", 0
 	for _, gr := range g.Groups {
+		if len(gr.Params) == 0 {
+			return fmt.Errorf("%s is empty", gr.Name)
+		}
+		first := len(g.Nodes)
 		for _, p := range gr.Params {
-			if seen[p.Name] {
-				return fmt.Errorf("%s is in two groups", p.Name)
-			}
-			seen[p.Name] = true
+			first = min(first, p.Node.ID)
 		}
-	}
-	for _, p := range g.Params {
-		if !seen[p.Name] {
-			return fmt.Errorf("%s is in none", p.Name)
+		if first < reached {
+			return fmt.Errorf("%s begins before %s, which stands in front of it", gr.Name, before)
 		}
+		before, reached = gr.Name, first
 	}
 	return nil
 }

@@ -34,3 +34,23 @@ func TestBuildThatDependsOnTheOneBeforeNotFound(t *testing.T) {
 		t.Error("a second build that fails passes")
 	}
 }
+
+// Gradual unfreezing and rates by depth would begin at the wrong end.
+func TestGroupsInTheWrongOrderFound(t *testing.T) {
+	for _, order := range [][]string{{"stem", "fc"}, {"fc", "stem"}} {
+		b := graph.NewBuilder(graph.Shape{C: 3, H: 4, W: 4}, 2)
+		x := b.Features(b.Conv2d("stem", b.Input(), graph.Conv{Out: 4}))
+		x = b.Linear("fc", b.GlobalAvgPool(x), graph.Fc{Out: 2})
+		for _, module := range order {
+			b.Group(module, module)
+		}
+		b.Classifier("fc")
+		g, err := b.Finish(x)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := groups(g); (err != nil) != (order[0] == "fc") {
+			t.Errorf("%v: %v", order, err)
+		}
+	}
+}

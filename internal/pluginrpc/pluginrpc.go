@@ -1,11 +1,12 @@
 // Package pluginrpc is what the two ends of the plugin border share: the handshake, the environment, graphs and shapes as
-// messages, and the memory that both map. The contract itself is sdk/proto/zoo/v1/plugin.proto.
+// messages, what errors are told apart by, and the memory that both map. The contract itself is sdk/proto/zoo/v1/plugin.proto.
 package pluginrpc
 
 import (
 	"fmt"
 	"math"
 	"os"
+	"regexp"
 
 	"github.com/hashicorp/go-plugin"
 
@@ -28,6 +29,9 @@ func Unserved() error {
 	}
 	return fmt.Errorf("this process was started to serve family %s: begin the program's main with sdk.ServeEmbedded(plugins.All)", family)
 }
+
+// FamilyName matches the names that families may have.
+var FamilyName = regexp.MustCompile(`^[a-z][a-z0-9-]{0,63}$`)
 
 // Protocol versions.
 const (

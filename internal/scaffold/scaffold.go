@@ -15,6 +15,8 @@ import (
 	"strconv"
 	"strings"
 	"text/template"
+
+	"github.com/go-modelzoo/zoo/internal/pluginrpc"
 )
 
 // files are the module's, as templates. Their names are those of the module with ".tmpl" behind, so that Go tools leave them alone; NAME stands for the
@@ -55,14 +57,11 @@ func (m Module) Source() string {
 	return m.Replace
 }
 
-var (
-	familyName = regexp.MustCompile(`^[a-z][a-z0-9-]{0,63}$`)
-	modulePath = regexp.MustCompile(`^[A-Za-z0-9~_][A-Za-z0-9.~_-]*(/[A-Za-z0-9.~_-]+)*$`)
-)
+var modulePath = regexp.MustCompile(`^[A-Za-z0-9~_][A-Za-z0-9.~_-]*(/[A-Za-z0-9.~_-]+)*$`)
 
 // Write writes the module to a folder, which must not exist, and returns the names of its files.
 func Write(dir string, m Module) ([]string, error) {
-	if !familyName.MatchString(m.Name) {
+	if !pluginrpc.FamilyName.MatchString(m.Name) {
 		return nil, fmt.Errorf("name %q: use lower-case letters, digits and dashes, beginning with a letter", m.Name)
 	}
 	if m.Path == "" {

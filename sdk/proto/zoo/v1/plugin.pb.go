@@ -34,6 +34,11 @@
 // line for the user that says what to do, shown as it is. RESOURCE_EXHAUSTED means memory. CANCELLED answers a cancelled
 // call. Every other code is a fault of the plugin and is reported as such, with the plugin's name, version and last log lines.
 //
+// The first three may say in details of type google.rpc.ErrorInfo, domain "zoo.v1", what callers tell apart without reading the message:
+// reason WEIGHTS_MISMATCH (the file holds other tensors than the network has), WEIGHTS_FORMAT (it is none, or is damaged), WEIGHTS_REFUSED (its
+// pickle asks for more than tensors); IMAGE_FORMAT, IMAGE_TOO_LARGE, IMAGE_EMPTY of an image of the data; RUN_EXISTS (the run folder holds a run);
+// FILE_NOT_FOUND, FILE_PERMISSION. Reasons are only ever added; one that is unknown, or none, leaves the message alone.
+//
 // # Tensors
 //
 // A tensor is float32, little-endian, NHWC: image by image, row by row, pixel by pixel, the channels of a pixel side by side,
