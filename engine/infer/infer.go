@@ -12,7 +12,7 @@
 //
 // The path of a convolution, from the graph's node to the kernel: lower makes an op of the node (ir.go), fuse merges ops (fuse.go), and
 // place chooses formats and memory (place.go), which ops run on which images (group.go), and which run together on bands of rows (chain.go,
-// bands.go). The packer folds and packs the weights (weights.go: fold, gemm.NewConvOn). compiler.conv binds the kernel to the geometry of
+// bands.go). The packer folds and packs the weights (weights.go: fold, gemm.Conv.Pack). compiler.conv binds the kernel to the geometry of
 // the maps (compile.go: gemm.Conv.Bind), or bandConv that of a band (chain_step.go). A run gives the step's tasks to the pool, or to the
 // thread of a shard (plan.go, shard.go), and each is a gemm.Call.Run; the documentation of package gemm goes on from there.
 //

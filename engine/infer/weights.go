@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/go-modelzoo/zoo/engine"
+	"github.com/go-modelzoo/zoo/engine/internal/pages"
 	"github.com/go-modelzoo/zoo/engine/kernel"
 	"github.com/go-modelzoo/zoo/engine/kernel/cpu"
 	"github.com/go-modelzoo/zoo/engine/kernel/gemm"
@@ -38,18 +39,27 @@ type packer struct {
 
 	mu    sync.Mutex
 	cache map[packKey]*packed
+	// blocks hold the weights of all convolutions, a block those that were packed for one plan, side by side: so small ones lie in large
+	// pages too, and a large page holds nothing that lives longer or shorter.
+	blocks [][]byte
+}
+
+// packJob is an op whose parameters are to be packed.
+type packJob struct {
+	op     *op
+	key    packKey
+	conv   *gemm.Conv // of a convolution
+	memory []byte     // for its weights
+	packed *packed
+	err    error
 }
 
 // packAll returns the parameters of the ops that have any, packed in parallel unless an earlier plan has packed them.
 func (p *packer) packAll(ops []*op, pool *work.Pool) (map[*op]*packed, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	type job struct {
-		op  *op
-		err error
-	}
-	jobs := map[packKey]*job{}
-	var list []packKey
+	jobs := map[packKey]*packJob{}
+	var list []*packJob
 	keys := map[*op]packKey{}
 	for _, o := range flatten(ops) {
 		key, ok := p.key(o)
@@ -58,19 +68,20 @@ func (p *packer) packAll(ops []*op, pool *work.Pool) (map[*op]*packed, error) {
 		}
 		keys[o] = key
 		if p.cache[key] == nil && jobs[key] == nil {
-			jobs[key] = &job{op: o}
-			list = append(list, key)
+			jobs[key] = &packJob{op: o, key: key}
+			list = append(list, jobs[key])
 		}
 	}
+	block, err := reserve(list)
+	if err != nil {
+		return nil, err
+	}
 	// Large layers are packed one after the other by all threads, then small ones each by one thread.
-	size := func(k packKey) int { return jobs[k].op.parameters() }
-	slices.SortStableFunc(list, func(a, b packKey) int { return size(b) - size(a) })
-	done := make([]*packed, len(list))
+	slices.SortStableFunc(list, func(a, b *packJob) int { return b.op.parameters() - a.op.parameters() })
 	scratch := make([][]float32, pool.Threads())
 	large := 0
-	for ; large < len(list) && size(list[large]) >= packTogether; large++ {
-		j := jobs[list[large]]
-		done[large], j.err = p.pack(j.op, list[large], &scratch[0], func(n int, f func(int)) {
+	for ; large < len(list) && list[large].op.parameters() >= packTogether; large++ {
+		p.pack(list[large], &scratch[0], func(n int, f func(int)) {
 			pool.Run(n, func(_, task int) { f(task) })
 		})
 	}
@@ -79,15 +90,16 @@ func (p *packer) packAll(ops []*op, pool *work.Pool) (map[*op]*packed, error) {
 			f(i)
 		}
 	}
-	pool.Run(len(list)-large, func(worker, task int) {
-		j := jobs[list[large+task]]
-		done[large+task], j.err = p.pack(j.op, list[large+task], &scratch[worker], alone)
-	})
-	for i, key := range list {
-		if j := jobs[key]; j.err != nil {
+	pool.Run(len(list)-large, func(worker, task int) { p.pack(list[large+task], &scratch[worker], alone) })
+	for _, j := range list {
+		if j.err != nil {
+			pages.Release(block)
 			return nil, fmt.Errorf("node %s: %w", j.op.node.Name, j.err)
 		}
-		p.cache[key] = done[i]
+	}
+	p.blocks = append(p.blocks, block)
+	for _, j := range list {
+		p.cache[j.key] = j.packed
 	}
 	if r, ok := p.params.(engine.Releaser); ok && len(list) > 0 {
 		r.Release()
@@ -97,6 +109,28 @@ func (p *packer) packAll(ops []*op, pool *work.Pool) (map[*op]*packed, error) {
 		result[o] = p.cache[key]
 	}
 	return result, nil
+}
+
+// reserve makes the convolutions, and one block of memory for their weights, in the order in which they run.
+func reserve(list []*packJob) (block []byte, err error) {
+	total := 0
+	for _, j := range list {
+		if j.op.kind == kConv {
+			if j.conv, err = gemm.NewConv(j.key.conv); err != nil {
+				return nil, fmt.Errorf("node %s: %w", j.op.node.Name, err)
+			}
+			total += j.conv.PackedBytes()
+		}
+	}
+	block = pages.Huge(make([]byte, total))
+	rest := block
+	for _, j := range list {
+		if j.conv != nil {
+			n := j.conv.PackedBytes()
+			j.memory, rest = rest[:n:n], rest[n:]
+		}
+	}
+	return block, nil
 }
 
 // packTogether is the number of weights from which on a layer is packed by all threads together.
@@ -200,7 +234,12 @@ func (p *packer) depthwiseSpec(o *op) kernel.DepthwiseSpec {
 
 // pack reads, folds and packs the parameters of one op. scratch is memory for folded weights that is kept between calls; each calls
 // a function for the numbers below n, perhaps on several threads.
-func (p *packer) pack(o *op, key packKey, scratch *[]float32, each func(n int, f func(int))) (*packed, error) {
+func (p *packer) pack(j *packJob, scratch *[]float32, each func(n int, f func(int))) {
+	j.packed, j.err = p.packed(j, scratch, each)
+}
+
+func (p *packer) packed(j *packJob, scratch *[]float32, each func(n int, f func(int))) (*packed, error) {
+	o := j.op
 	switch o.kind {
 	case kConv, kDepthwise:
 		weight, bias, err := p.fold(o, scratch, each)
@@ -211,11 +250,10 @@ func (p *packer) pack(o *op, key packKey, scratch *[]float32, each func(n int, f
 			return nil, err
 		}
 		if o.kind == kDepthwise {
-			d, err := kernel.NewDepthwise(key.depthwise, weight, bias)
+			d, err := kernel.NewDepthwise(j.key.depthwise, weight, bias)
 			return &packed{depthwise: d}, err
 		}
-		c, err := gemm.NewConvOn(each, key.conv, weight, bias)
-		return &packed{conv: c}, err
+		return &packed{conv: j.conv}, j.conv.Pack(each, j.memory, weight, bias)
 	case kAffine:
 		scale, shift, err := p.affine(o.post, o.out.shape.C)
 		if err != nil {
@@ -378,10 +416,8 @@ func (p *packer) join(weight, bias []float32, project *op, scratch *[]float32, e
 func (p *packer) release() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, v := range p.cache {
-		if v.conv != nil {
-			v.conv.Release()
-		}
+	for _, b := range p.blocks {
+		pages.Release(b)
 	}
 }
 
@@ -390,10 +426,10 @@ func (p *packer) bytes() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	total := 0
+	for _, b := range p.blocks {
+		total += len(b)
+	}
 	for _, v := range p.cache {
-		if v.conv != nil {
-			total += v.conv.Bytes()
-		}
 		if v.depthwise != nil {
 			total += v.depthwise.Bytes()
 		}

@@ -250,15 +250,13 @@ type call struct {
 
 func newFilter(c *context, spec gemm.ConvSpec, back bool) *filter {
 	f := &filter{calls: map[geometry]call{}}
-	weights := c.buffers.zero(spec.Out * (spec.In / max(spec.Groups, 1)) * spec.KernelH * spec.KernelW)
-	defer c.buffers.put(weights)
 	var err error
 	if back {
-		if f.back, err = gemm.NewInputGradient(c.each, spec, weights); err == nil {
+		if f.back, err = gemm.NewInputGradient(spec); err == nil {
 			f.bytes = f.back.PackedBytes()
 		}
 	} else {
-		if f.conv, err = gemm.NewConvOn(c.each, spec, weights, nil); err == nil {
+		if f.conv, err = gemm.NewConv(spec); err == nil {
 			f.bytes = f.conv.PackedBytes()
 		}
 	}
@@ -273,9 +271,9 @@ func (f *filter) pack(c *context, weight, bias []float32) (release func()) {
 	memory := c.buffers.get((f.bytes + 3) / 4)
 	var err error
 	if f.back != nil {
-		err = f.back.Repack(c.each, asBytes(memory), weight)
+		err = f.back.Pack(c.each, asBytes(memory), weight)
 	} else {
-		err = f.conv.Repack(c.each, asBytes(memory), weight, bias)
+		err = f.conv.Pack(c.each, asBytes(memory), weight, bias)
 	}
 	if err != nil {
 		panic(err)

@@ -15,10 +15,11 @@ const (
 	small = unix.MADV_NOHUGEPAGE
 )
 
-// advise covers the whole large pages that the buffer touches: they hold nothing but the heap of this process.
+// advise covers the large pages that lie within the buffer.
 func advise(p unsafe.Pointer, n, advice int) {
-	before := int(uintptr(p) & (size - 1))
-	whole := (before + n + size - 1) &^ (size - 1)
-	// The kernel may be built without large pages, or the range may reach beyond the heap's mapping: then nothing changes.
-	_, _, _ = unix.Syscall(unix.SYS_MADVISE, uintptr(p)-uintptr(before), uintptr(whole), uintptr(advice))
+	skip := int(-uintptr(p) & (size - 1))
+	if whole := (n - skip) &^ (size - 1); whole > 0 {
+		// The kernel may be built without large pages: then nothing changes.
+		_, _, _ = unix.Syscall(unix.SYS_MADVISE, uintptr(p)+uintptr(skip), uintptr(whole), uintptr(advice))
+	}
 }

@@ -117,7 +117,7 @@ func benchConv(b *testing.B, l benchLayer, tier cpu.Tier, p engine.Precision, n,
 	s := l.spec(tier, p)
 	s.Winograd = winograd
 	r := rand.New(rand.NewPCG(1, 2))
-	conv, err := NewConv(s, l.weights(r), make([]float32, l.out))
+	conv, err := newPacked(s, l.weights(r), make([]float32, l.out))
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -173,8 +173,12 @@ func BenchmarkPack(b *testing.B) {
 					s.Precision, s.Tier = p, tier
 					weight := make([]float32, s.Out*s.In*s.KernelH*s.KernelW)
 					b.SetBytes(int64(4 * len(weight)))
-					for b.Loop() {
-						if _, err := NewConv(s, weight, nil); err != nil {
+					conv, err := NewConv(s)
+					if err != nil {
+						b.Fatal(err)
+					}
+					for b.Loop() { // into fresh memory, as when a model is opened
+						if err := conv.Pack(nil, nil, weight, nil); err != nil {
 							b.Fatal(err)
 						}
 					}

@@ -77,7 +77,7 @@ func benchCold(b *testing.B, l benchLayer, s ConvSpec, n int) {
 	var calls []*Call
 	var bytes int
 	for total := 0; total < coldBytes; total += bytes {
-		conv, err := NewConv(s, weight, nil)
+		conv, err := newPacked(s, weight, nil)
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -85,7 +85,7 @@ func benchCold(b *testing.B, l benchLayer, s ConvSpec, n int) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		calls, bytes = append(calls, call), conv.Bytes()
+		calls, bytes = append(calls, call), conv.PackedBytes()
 	}
 	scratch := make([][]byte, workers)
 	for i := range scratch {

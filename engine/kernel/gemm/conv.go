@@ -119,23 +119,23 @@ func (s ConvSpec) MACs(h, w int) int {
 	return h * w * s.Out * (s.In/max(s.Groups, 1)*s.KernelH*s.KernelW + s.Projection.In)
 }
 
-// Conv is a convolution with packed weights. It is safe for concurrent use while nobody calls Repack, the one method that changes it.
+// Conv is a convolution whose weights are packed for a tier and a precision. It is safe for concurrent use while nobody calls Pack, the one
+// method that changes it.
 type Conv struct {
 	spec   ConvSpec
 	kernel packed
 }
 
-// packed is a convolution packed for one tier and precision. Padding is no part of that: it may differ from call to call.
+// packed is a convolution as one tier computes it at one precision. Padding is no part of that: it may differ from call to call.
 type packed interface {
 	// bind prepares runs over maps of the given geometry, which Bind has checked. spec is the one that the weights were packed for but
 	// for its padding.
 	bind(spec *ConvSpec, src, dst kernel.Map, residual *kernel.Map, workers int) runner
 	// bytes is the memory that the packed weights take.
 	bytes() int
-	// release takes back what was asked of the system for them.
-	release()
-	// repack replaces the weights. It may keep them in memory, bytes() long and aligned to packedAlign, or nil.
-	repack(each parallel, memory []byte, w *weights, bias []float32)
+	// pack packs weights and biases, in place of those that there are: the weights into memory, bytes() long and aligned to packedAlign, in which
+	// anything may be.
+	pack(each parallel, memory []byte, w *weights, bias []float32)
 }
 
 // runner is a convolution bound to geometry.
@@ -145,33 +145,13 @@ type runner interface {
 	run(task int, src, dst kernel.Map, residual *kernel.Map, scratch []byte)
 }
 
-// NewConv packs weight, [Out, In/Groups, KernelH, KernelW] as PyTorch lays it out and behind it [Out, Projection.In] if there is a
-// projection, and bias, [Out] or nil, for the tier and the precision of spec. Neither slice is kept.
-func NewConv(spec ConvSpec, weight, bias []float32) (*Conv, error) {
-	return NewConvOn(serial, spec, weight, bias)
-}
-
-// parallel calls f(0) to f(n-1), in any order, at the same time or not, and returns when all are done.
-type parallel = func(n int, f func(i int))
-
-func serial(n int, f func(i int)) {
-	for i := range n {
-		f(i)
-	}
-}
-
-// NewConvOn is NewConv with the packing divided: each must call f for all numbers below n, in any order and possibly at the
-// same time, and return when all calls have.
-func NewConvOn(each func(n int, f func(i int)), spec ConvSpec, weight, bias []float32) (*Conv, error) {
+// NewConv returns the convolution. Pack brings its weights: Bind may come before that, Run not.
+func NewConv(spec ConvSpec) (*Conv, error) {
 	s, err := spec.normal()
 	if err != nil {
 		return nil, err
 	}
-	if err := s.check(weight, bias); err != nil {
-		return nil, err
-	}
-	w := oihw(&s, weight)
-	return &Conv{spec: s, kernel: pack(s, &w, bias, each)}, nil
+	return &Conv{spec: s, kernel: choose(s)}, nil
 }
 
 // Spec returns the description with its defaults filled in.
@@ -187,13 +167,6 @@ func (c *Conv) Padded(top, bottom int) *Conv {
 	s.PadTop, s.PadBottom = top, bottom
 	return &Conv{spec: s, kernel: c.kernel}
 }
-
-// Bytes returns the memory that the packed weights take.
-func (c *Conv) Bytes() int { return c.kernel.bytes() }
-
-// Release takes back the large pages that were asked for the packed weights. Call it when the convolution is given up: what comes later is
-// right, but slower.
-func (c *Conv) Release() { c.kernel.release() }
 
 // Call is a convolution bound to the geometry of its maps. It is read-only after Bind: any number of goroutines may
 // run different tasks, and different inferences, at once.

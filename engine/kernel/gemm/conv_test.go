@@ -146,7 +146,7 @@ func (c convCase) run(t testing.TB, r *rand.Rand) {
 			bias[i] = float32(r.NormFloat64())
 		}
 	}
-	conv, err := NewConv(s, weight, bias)
+	conv, err := newPacked(s, weight, bias)
 	if err != nil {
 		t.Fatalf("%v: %v", c, err)
 	}
@@ -403,7 +403,7 @@ func TestConvProjectedResidual(t *testing.T) {
 					}
 					c.residualFormat = []kernel.Format{FormatOf(p, tier), kernel.F32}[min(r.IntN(3), 1)]
 					if !Projects(*s) {
-						if _, err := NewConv(*s, make([]float32, s.weights()), nil); err == nil {
+						if _, err := newPacked(*s, make([]float32, s.weights()), nil); err == nil {
 							t.Fatalf("%v: packed although there is no kernel", c)
 						}
 						return
@@ -518,7 +518,7 @@ func TestConvGoroutinesShareOneCall(t *testing.T) {
 		for i := range weight {
 			weight[i] = float32(r.NormFloat64())
 		}
-		conv, err := NewConv(s, weight, nil)
+		conv, err := newPacked(s, weight, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -559,7 +559,7 @@ func TestConvGoroutinesShareOneCall(t *testing.T) {
 func TestConvRunAllocatesNothing(t *testing.T) {
 	for _, p := range precisions {
 		s := ConvSpec{In: 32, Out: 64, KernelH: 3, KernelW: 3, PadTop: 1, PadLeft: 1, PadBottom: 1, PadRight: 1, Precision: p, Tier: cpu.Best()}
-		conv, err := NewConv(s, make([]float32, 32*64*9), nil)
+		conv, err := newPacked(s, make([]float32, 32*64*9), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -590,11 +590,11 @@ func TestConvWrongShapesRefused(t *testing.T) {
 	} {
 		s := good
 		edit(&s)
-		if _, err := NewConv(s, weight, nil); err == nil {
+		if _, err := newPacked(s, weight, nil); err == nil {
 			t.Errorf("%s: no error", name)
 		}
 	}
-	conv, err := NewConv(good, weight, nil)
+	conv, err := newPacked(good, weight, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -620,7 +620,7 @@ func TestPaddedBandsMakeUpTheImage(t *testing.T) {
 			for _, m := range winogradSizes {
 				s := ConvSpec{In: 32, Out: 40, KernelH: 3, KernelW: 3, PadTop: 1, PadLeft: 1, PadBottom: 1, PadRight: 1, Winograd: m, Precision: p, Tier: tier}
 				weight := make([]float32, s.Out*s.In*9)
-				conv, err := NewConv(s, weight, nil)
+				conv, err := newPacked(s, weight, nil)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -647,7 +647,7 @@ func TestPaddedBandsMakeUpTheImage(t *testing.T) {
 					for i := range weight {
 						weight[i] = float32(r.NormFloat64())
 					}
-					if err := conv.Repack(serial, make([]byte, conv.PackedBytes()), weight, nil); err != nil {
+					if err := conv.Pack(serial, make([]byte, conv.PackedBytes()), weight, nil); err != nil {
 						t.Fatal(err)
 					}
 					runAll(call, src, whole, nil)

@@ -42,9 +42,9 @@
 //
 // # Use
 //
-// NewConv packs weights; Conv.Bind plans for the geometry of maps and returns a Call; Call.Run computes one of its tasks.
+// Conv.Pack packs weights; Conv.Bind plans for the geometry of maps and returns a Call; Call.Run computes one of its tasks.
 // NewMultiplication and Multiplication.Run do the same for products of float32 matrices, packing both on the way.
-// Everything is read-only after creation, but for Repack, and safe for concurrent use, Run allocates nothing, and tasks write disjoint
+// Everything is read-only after creation, but for Pack, and safe for concurrent use, Run allocates nothing, and tasks write disjoint
 // memory. Wrong shapes are errors from New and Bind; maps in Run that differ from what was bound are a fault of the
 // program and panic.
 //

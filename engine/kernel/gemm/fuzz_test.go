@@ -63,7 +63,7 @@ func TestConvInfinityStaysOne(t *testing.T) {
 			for i := range 32 {
 				weight[i*32+i] = 3e38
 			}
-			conv, err := NewConv(s, weight, nil)
+			conv, err := newPacked(s, weight, nil)
 			if err != nil {
 				t.Fatal(err)
 			}

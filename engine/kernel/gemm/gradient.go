@@ -24,22 +24,15 @@ type gradientPhase struct {
 	kernel packed   // nil where no tap reaches the phase: the gradient is zero
 }
 
-// NewInputGradient packs the weights of the convolution that spec describes (its activation is ignored: spec describes the
-// linear part) for the gradient of its input. weight is as NewConv takes it; each as NewConvOn does, nil for one after the
-// other. Convolutions both strided and dilated are refused.
-func NewInputGradient(each func(n int, f func(i int)), spec ConvSpec, weight []float32) (*InputGradient, error) {
+// NewInputGradient returns the gradient of the input of the convolution that spec describes (its activation is ignored: spec describes the
+// linear part). Pack brings the weights, as for NewConv. Convolutions both strided and dilated are refused.
+func NewInputGradient(spec ConvSpec) (*InputGradient, error) {
 	s, err := spec.normal()
 	if err != nil {
 		return nil, err
 	}
-	if err := s.check(weight, nil); err != nil {
-		return nil, err
-	}
 	if s.StrideH > 1 && s.DilationH > 1 || s.StrideW > 1 && s.DilationW > 1 {
 		return nil, fmt.Errorf("gemm: the input gradient of a convolution with both stride %dx%d and dilation %dx%d is not supported", s.StrideH, s.StrideW, s.DilationH, s.DilationW)
-	}
-	if each == nil {
-		each = serial
 	}
 	g := &InputGradient{spec: s}
 	for y := range s.StrideH {
@@ -53,8 +46,7 @@ func NewInputGradient(each func(n int, f func(i int)), spec ConvSpec, weight []f
 					Groups: s.Groups, PadTop: padH, PadLeft: padW, Precision: s.Precision, Tier: s.Tier,
 				}
 				phase.last = (firstH+(countH-1)*s.StrideH)*s.KernelW + firstW + (countW-1)*s.StrideW
-				w := phase.weights(&s, weight)
-				phase.kernel = pack(phase.spec, &w, nil, each)
+				phase.kernel = choose(phase.spec)
 			}
 			g.phases = append(g.phases, phase)
 		}

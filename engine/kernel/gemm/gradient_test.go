@@ -56,7 +56,7 @@ func checkInputGradient(t *testing.T, c convCase, r *rand.Rand) {
 	for i := range weight {
 		weight[i] = float32(r.NormFloat64())
 	}
-	g, err := NewInputGradient(nil, c.spec, weight)
+	g, err := newPackedGradient(c.spec, weight)
 	if err != nil {
 		t.Fatalf("%v: %v", c, err)
 	}

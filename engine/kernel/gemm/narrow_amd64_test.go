@@ -37,8 +37,10 @@ func TestNarrowWeightsAreRightToHalfAStep(t *testing.T) {
 				t.Fatal(err)
 			}
 			s.Tier = cpu.AMX
-			w := oihw(&s, weight)
-			conv := &Conv{spec: s, kernel: pack(s, &w, nil, serial)}
+			conv := &Conv{spec: s, kernel: choose(s)}
+			if err := conv.Pack(nil, noNumbers(conv.PackedBytes()), weight, nil); err != nil {
+				t.Fatal(err)
+			}
 			if v, ok := conv.kernel.(*vectorConv); !ok || v.form != narrow {
 				t.Fatalf("the weights are packed in another form: %+v", conv.kernel)
 			}

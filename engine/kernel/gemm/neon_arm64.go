@@ -21,12 +21,12 @@ const (
 //go:noescape
 func neonSums(sums *float32, a unsafe.Pointer, stride int, runs *int32, count int, weights *float32)
 
-// pack chooses the kernel for a spec whose defaults are filled in. NEON is part of arm64.
-func pack(s ConvSpec, w *weights, bias []float32, each parallel) packed {
+// choose chooses the kernel for a spec whose defaults are filled in. NEON is part of arm64.
+func choose(s ConvSpec) packed {
 	if s.Precision == engine.Medium {
-		return newReference(s, w, bias) // rounds its operands
+		return newReference(s) // rounds its operands
 	}
-	return newNeonConv(s, w, bias, each)
+	return newNeonConv(s)
 }
 
 // newMultiplier chooses the kernel of a product.
@@ -73,7 +73,7 @@ type neonConv struct {
 	bias    []float32 // [bundle][panel][neonPanel]
 }
 
-func newNeonConv(s ConvSpec, w *weights, bias []float32, each parallel) *neonConv {
+func newNeonConv(s ConvSpec) *neonConv {
 	c := &neonConv{spec: s, grain: grain{element: 4, planes: 1, block: 16, rows: neonPositions, panel: neonPanel, least: neonPositions}}
 	c.depth = newDepth(s, c.grain)
 	d := &c.depth
@@ -81,23 +81,27 @@ func newNeonConv(s ConvSpec, w *weights, bias []float32, each parallel) *neonCon
 		c.values += r.n
 	}
 	c.panels = (d.bundleOut + neonPanel - 1) / neonPanel
-	c.weights = make([]float32, d.bundles*c.panels*c.values*neonPanel)
 	c.bias = make([]float32, d.bundles*c.panels*neonPanel)
-	for i, v := range bias {
-		b, o := i/d.bundleOut, i%d.bundleOut
-		c.bias[b*c.panels*neonPanel+o] = v
-	}
-	each(d.bundles*c.panels, func(panel int) { c.pack(w, panel) })
 	return c
 }
 
-// pack packs one panel.
-func (c *neonConv) pack(w *weights, panel int) {
+func (c *neonConv) bytes() int { return 4 * c.depth.bundles * c.panels * c.values * neonPanel }
+
+func (c *neonConv) pack(each parallel, memory []byte, w *weights, bias []float32) {
+	c.weights = floats(memory)
+	packBias(c.bias, bias, c.depth.bundleOut, neonPanel)
+	each(c.depth.bundles*c.panels, func(panel int) { c.packPanel(w, panel) })
+}
+
+func (c *neonConv) packPanel(w *weights, panel int) {
 	const chunk = 256
 	var values [chunk]float32
 	d := &c.depth
-	to := c.weights[panel*c.values*neonPanel:]
+	to := c.weights[panel*c.values*neonPanel:][:c.values*neonPanel]
 	bundle, first := panel/c.panels, panel%c.panels*neonPanel
+	if d.bundleOut-first < neonPanel {
+		clear(to)
+	}
 	for _, r := range d.runs {
 		for from := 0; from < r.n; from += chunk {
 			v := values[:min(chunk, r.n-from)]
@@ -111,10 +115,6 @@ func (c *neonConv) pack(w *weights, panel int) {
 		}
 	}
 }
-
-func (c *neonConv) bytes() int { return 4 * (len(c.weights) + len(c.bias)) }
-
-func (c *neonConv) release() {}
 
 // neonCall is a neonConv bound to maps.
 type neonCall struct {
@@ -222,8 +222,4 @@ func activateRow(row []float32, a kernel.Activation) {
 			row[i] = a.Apply(v)
 		}
 	}
-}
-
-func (c *neonConv) repack(each parallel, _ []byte, w *weights, bias []float32) {
-	*c = *newNeonConv(c.spec, w, bias, each)
 }

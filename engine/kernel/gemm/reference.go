@@ -18,8 +18,16 @@ type reference struct {
 	round  bool      // round the operands to bfloat16, as Medium does
 }
 
-func newReference(s ConvSpec, w *weights, bias []float32) *reference {
-	r := &reference{spec: s, weight: make([]float32, s.weights()), bias: make([]float32, s.Out), round: s.Precision == engine.Medium}
+func newReference(s ConvSpec) *reference {
+	return &reference{spec: s, bias: make([]float32, s.Out), round: s.Precision == engine.Medium}
+}
+
+func (r *reference) bytes() int { return 4 * r.spec.weights() }
+
+func (r *reference) pack(_ parallel, memory []byte, w *weights, bias []float32) {
+	s := &r.spec
+	r.weight = floats(memory)
+	clear(r.bias)
 	copy(r.bias, bias)
 	in, out := s.In/s.Groups, s.Out/s.Groups
 	taps := s.KernelH * s.KernelW
@@ -35,15 +43,6 @@ func newReference(s ConvSpec, w *weights, bias []float32) *reference {
 			}
 		}
 	}
-	return r
-}
-
-func (r *reference) bytes() int { return 4 * len(r.weight) }
-
-func (r *reference) release() {}
-
-func (r *reference) repack(_ parallel, _ []byte, w *weights, bias []float32) {
-	*r = *newReference(r.spec, w, bias)
 }
 
 func (r *reference) bind(spec *ConvSpec, src, dst kernel.Map, residual *kernel.Map, workers int) runner {

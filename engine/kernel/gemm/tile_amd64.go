@@ -7,7 +7,6 @@ import (
 	"unsafe"
 
 	"github.com/go-modelzoo/zoo/engine"
-	"github.com/go-modelzoo/zoo/engine/internal/pages"
 	"github.com/go-modelzoo/zoo/engine/kernel"
 	"github.com/go-modelzoo/zoo/engine/kernel/cpu"
 )
@@ -204,7 +203,7 @@ func stepWidth(s *ConvSpec, d *depth) (width int, direct bool) {
 	return tileValues, false
 }
 
-func newTileConv(s ConvSpec, w *weights, bias []float32, each parallel) *tileConv {
+func newTileConv(s ConvSpec) *tileConv {
 	c := &tileConv{spec: s, grain: tileGrain}
 	if s.Precision == engine.High {
 		c.grain.planes = 2
@@ -223,7 +222,6 @@ func newTileConv(s ConvSpec, w *weights, bias []float32, each parallel) *tileCon
 		c.config.rows[t+2] = uint8(c.step / 2)
 	}
 	c.bias = make([]float32, d.bundles*c.panels*tilePanel)
-	c.repack(each, nil, w, bias)
 	return c
 }
 
@@ -249,9 +247,33 @@ func (c *tileConv) stepCount() int {
 	return len(c.steps) + len(c.projection.steps)
 }
 
-// pack packs one panel: it gathers 32 values of 32 channels at a time and turns them into the tiles of a step with the
+func (c *tileConv) bytes() int { return c.depth.bundles * c.panels * c.panelBytes() }
+
+func (c *tileConv) pack(each parallel, memory []byte, w *weights, bias []float32) {
+	c.weights = halves(memory)
+	packTileBias(c.bias, bias, c.depth.bundleOut)
+	each(c.depth.bundles*c.panels, func(panel int) { c.packPanel(w, panel) })
+}
+
+// halves views bytes as planes of bfloat16.
+func halves(b []byte) []uint16 {
+	return unsafe.Slice((*uint16)(unsafe.Pointer(unsafe.SliceData(b))), len(b)/2)
+}
+
+// packTileBias writes the biases of bundles of so many channels, of which each begins a panel; the even channels of a panel come before its
+// odd ones.
+func packTileBias(to, bias []float32, bundleOut int) {
+	clear(to)
+	width := (bundleOut + tilePanel - 1) / tilePanel * tilePanel
+	for i, v := range bias {
+		b, o := i/bundleOut, i%bundleOut
+		to[b*width+o/tilePanel*tilePanel+o%2*16+o%tilePanel/2] = v
+	}
+}
+
+// packPanel packs one panel: it gathers 32 values of 32 channels at a time and turns them into the tiles of a step with the
 // kernels that pack matrices.
-func (c *tileConv) pack(w *weights, panel int) {
+func (c *tileConv) packPanel(w *weights, panel int) {
 	d := &c.depth
 	to := c.weights[panel*c.panelBytes()/2:]
 	bundle, first := panel/c.panels, panel%c.panels*tilePanel
@@ -281,10 +303,6 @@ func (c *tileConv) pack(w *weights, panel int) {
 		add(&p.spec, &p.depth, p.steps, p.weights(&c.spec, w))
 	}
 }
-
-func (c *tileConv) bytes() int { return 2*len(c.weights) + 4*len(c.bias) }
-
-func (c *tileConv) release() { pages.Release(c.weights) }
 
 // tileCall is a tileConv bound to maps.
 type tileCall struct {

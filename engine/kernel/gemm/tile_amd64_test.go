@@ -40,7 +40,7 @@ func TestSmallMapIsOneBand(t *testing.T) {
 	for _, p := range []engine.Precision{engine.High, engine.Medium} {
 		for _, l := range []benchLayer{{7, 7, 2048, 512, 1, 1, 0, 1}, {14, 14, 1024, 512, 1, 1, 0, 1}, {7, 7, 512, 512, 3, 1, 1, 1}} {
 			s := l.spec(cpu.Best(), p)
-			c, err := NewConv(s, make([]float32, l.out*l.in*l.k*l.k), nil)
+			c, err := newPacked(s, make([]float32, l.out*l.in*l.k*l.k), nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -76,7 +76,7 @@ func TestSlices(t *testing.T) {
 			t.Run(fmt.Sprintf("%v/%v/n%d", p, c.layer, c.n), func(t *testing.T) {
 				s := c.layer.spec(cpu.Best(), p)
 				r := rand.New(rand.NewPCG(1, 2))
-				conv, err := NewConv(s, c.layer.weights(r), nil)
+				conv, err := newPacked(s, c.layer.weights(r), nil)
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -7,7 +7,6 @@ import (
 	"unsafe"
 
 	"github.com/go-modelzoo/zoo/engine"
-	"github.com/go-modelzoo/zoo/engine/internal/pages"
 	"github.com/go-modelzoo/zoo/engine/kernel"
 	"github.com/go-modelzoo/zoo/engine/kernel/cpu"
 )
@@ -42,7 +41,7 @@ type vectorConv struct {
 	bias     []float32   // [bundle][panel][channel of the panel]
 }
 
-func newVectorConv(s ConvSpec, w *weights, bias []float32, each parallel) *vectorConv {
+func newVectorConv(s ConvSpec) *vectorConv {
 	c := &vectorConv{spec: s, products: productsOf(s.Tier), unroll: unrollValues}
 	group := s.grouped()
 	switch {
@@ -72,30 +71,34 @@ func newVectorConv(s ConvSpec, w *weights, bias []float32, each parallel) *vecto
 	panel := c.grain.panel
 	c.panels = (d.bundleOut + panel - 1) / panel
 	c.bias = make([]float32, d.bundles*c.panels*panel)
+	return c
+}
+
+func (c *vectorConv) bytes() int { return c.depth.bundles * c.panels * c.panelBytes() }
+
+func (c *vectorConv) pack(each parallel, memory []byte, w *weights, bias []float32) {
 	if c.form == plain {
-		c.weights = pages.Huge(make([]float32, d.bundles*c.panels*c.panelBytes()/4))
+		c.weights = floats(memory)
 	} else {
-		c.packed = pages.Huge(make([]byte, d.bundles*c.panels*c.panelBytes()))
+		c.packed = memory
 	}
-	for i, v := range bias {
-		b, o := i/d.bundleOut, i%d.bundleOut
-		c.bias[b*c.panels*panel+o] = v
-	}
-	each(d.bundles*c.panels, func(panel int) {
+	packBias(c.bias, bias, c.depth.bundleOut, c.grain.panel)
+	each(c.depth.bundles*c.panels, func(panel int) {
+		if !c.grouped() && c.depth.bundleOut-panel%c.panels*c.grain.panel < c.grain.panel {
+			clear(memory[panel*c.panelBytes():][:c.panelBytes()]) // where there are no channels
+		}
 		switch {
 		case c.grouped():
 			c.packGroups(w, panel)
 		case c.form == narrow:
 			c.packNarrow(w, panel)
 		default:
-			c.pack(w, panel)
+			c.packPanel(w, panel)
 		}
 	})
-	return c
 }
 
-// pack packs one panel.
-func (c *vectorConv) pack(w *weights, panel int) {
+func (c *vectorConv) packPanel(w *weights, panel int) {
 	const chunk = 256 // values gathered at a time: the packed chunk of a panel stays in L1
 	var values [chunk]float32
 	d := &c.depth
@@ -127,13 +130,6 @@ func (c *vectorConv) put(at, channel int, values []float32) {
 	for j, x := range values {
 		to[j*panel] = x
 	}
-}
-
-func (c *vectorConv) bytes() int { return len(c.packed) + 4*(len(c.weights)+len(c.bias)) }
-
-func (c *vectorConv) release() {
-	pages.Release(c.weights)
-	pages.Release(c.packed)
 }
 
 // grouped reports whether a kernel of small groups computes the convolution.

@@ -6,7 +6,6 @@ import (
 	"math"
 	"unsafe"
 
-	"github.com/go-modelzoo/zoo/engine/internal/pages"
 	"github.com/go-modelzoo/zoo/engine/kernel"
 	"github.com/go-modelzoo/zoo/engine/kernel/cpu"
 )
@@ -94,7 +93,7 @@ type winogradConv struct {
 	bias    []float32 // zeros behind the last channel
 }
 
-func newWinogradConv(s ConvSpec, w *weights, bias []float32, each parallel) *winogradConv {
+func newWinogradConv(s ConvSpec) *winogradConv {
 	n, size := s.Winograd+2, productsOf(s.Tier)
 	panel := size.panel()
 	c := &winogradConv{
@@ -102,19 +101,29 @@ func newWinogradConv(s ConvSpec, w *weights, bias []float32, each parallel) *win
 		vectors: (s.In + size.lanes - 1) / size.lanes, panels: (s.Out + panel - 1) / panel,
 	}
 	c.bias = make([]float32, c.panels*panel)
-	copy(c.bias, bias)
-	c.weights = pages.Huge(make([]float32, c.points*c.panels*c.block()))
-	each(c.panels, func(panel int) { c.pack(w, panel) })
 	return c
 }
 
 // block is the number of weights of a panel at one point.
 func (c *winogradConv) block() int { return 4 * c.groups * c.size.panel() }
 
-func (c *winogradConv) pack(w *weights, panel int) {
+func (c *winogradConv) bytes() int { return 4 * c.points * c.panels * c.block() }
+
+func (c *winogradConv) pack(each parallel, memory []byte, w *weights, bias []float32) {
+	c.weights = floats(memory)
+	packBias(c.bias, bias, c.spec.Out, c.size.panel())
+	each(c.panels, func(panel int) { c.packPanel(w, panel) })
+}
+
+func (c *winogradConv) packPanel(w *weights, panel int) {
 	g := winogradG(c.m)
 	block, width := c.block(), c.size.panel()
 	next := c.panels * block
+	if c.spec.In%4 > 0 || c.spec.Out-panel*width < width {
+		for p := range c.points {
+			clear(c.weights[p*next+panel*block:][:block])
+		}
+	}
 	var points [36]float32
 	for in := range c.spec.In {
 		for o := range min(width, c.spec.Out-panel*width) {
@@ -130,14 +139,6 @@ func (c *winogradConv) pack(w *weights, panel int) {
 			}
 		}
 	}
-}
-
-func (c *winogradConv) bytes() int { return 4 * (len(c.weights) + len(c.bias)) }
-
-func (c *winogradConv) release() { pages.Release(c.weights) }
-
-func (c *winogradConv) repack(each parallel, _ []byte, w *weights, bias []float32) {
-	*c = *newWinogradConv(c.spec, w, bias, each)
 }
 
 // winogradCall is a winogradConv bound to maps.

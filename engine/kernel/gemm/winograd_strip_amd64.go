@@ -7,7 +7,6 @@ import (
 	"unsafe"
 
 	"github.com/go-modelzoo/zoo/engine"
-	"github.com/go-modelzoo/zoo/engine/internal/pages"
 	"github.com/go-modelzoo/zoo/engine/kernel"
 )
 
@@ -71,7 +70,7 @@ type stripConv struct {
 	config  tileConfig
 }
 
-func newStripConv(s ConvSpec, w *weights, bias []float32, each parallel) *stripConv {
+func newStripConv(s ConvSpec) *stripConv {
 	c := &stripConv{spec: s, grain: tileGrain, config: fullTiles(), panels: (s.Out + tilePanel - 1) / tilePanel}
 	if s.Precision == engine.High {
 		c.grain.planes = 2
@@ -84,15 +83,13 @@ func newStripConv(s ConvSpec, w *weights, bias []float32, each parallel) *stripC
 		}
 	}
 	c.bias = make([]float32, c.panels*tilePanel)
-	c.repack(each, nil, w, bias)
 	return c
 }
 
 func (c *stripConv) steps() int      { return len(c.depth.runs) }
 func (c *stripConv) stepBytes() int  { return c.grain.planes * 2 * 1024 }
 func (c *stripConv) panelBytes() int { return stripPoints * c.steps() * c.stepBytes() }
-func (c *stripConv) bytes() int      { return 2*len(c.weights) + 4*len(c.bias) }
-func (c *stripConv) release()        { pages.Release(c.weights) }
+func (c *stripConv) bytes() int      { return c.panels * c.panelBytes() }
 
 // at returns the weights of a panel at a point.
 func (c *stripConv) at(panel, point int) []uint16 {
@@ -105,14 +102,13 @@ func tapOf(s ConvSpec) ConvSpec {
 	return s
 }
 
-func (c *stripConv) repack(each parallel, memory []byte, w *weights, bias []float32) {
-	c.weights = tileMemory(memory, c.panels*c.panelBytes()/2)
-	each(c.panels, func(panel int) { c.pack(w, panel) })
-	packBias(c.bias, bias, c.spec.Out)
+func (c *stripConv) pack(each parallel, memory []byte, w *weights, bias []float32) {
+	c.weights = halves(memory)
+	packTileBias(c.bias, bias, c.spec.Out)
+	each(c.panels, func(panel int) { c.packPanel(w, panel) })
 }
 
-// pack packs one panel.
-func (c *stripConv) pack(w *weights, panel int) {
+func (c *stripConv) packPanel(w *weights, panel int) {
 	g := winogradG(stripOutputs)
 	outs := min(tilePanel, c.spec.Out-panel*tilePanel)
 	var taps [3][tilePanel][tileValues]float32

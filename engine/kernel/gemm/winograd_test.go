@@ -100,7 +100,7 @@ func layerError(t *testing.T, s ConvSpec) float64 {
 	for i := range src.F32 {
 		src.F32[i] = max(float32(r.NormFloat64()), 0)
 	}
-	conv, err := NewConv(s, weight, nil)
+	conv, err := newPacked(s, weight, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,7 +128,7 @@ func TestWinogradAllocatesNothing(t *testing.T) {
 		for _, p := range precisions {
 			for _, format := range []kernel.Format{kernel.F32, FormatOf(p, tier)} {
 				s := ConvSpec{In: 40, Out: 72, KernelH: 3, KernelW: 3, PadTop: 1, PadLeft: 1, PadBottom: 1, PadRight: 1, Winograd: 4, Precision: p, Tier: tier}
-				conv, err := NewConv(s, make([]float32, s.Out*s.In*9), nil)
+				conv, err := newPacked(s, make([]float32, s.Out*s.In*9), nil)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -159,7 +159,7 @@ func TestWinogradOfLargeMaps(t *testing.T) {
 		if !winogradKernels || !s.transformable() {
 			continue
 		}
-		conv, err := NewConv(s, make([]float32, s.Out*s.In*9), nil)
+		conv, err := newPacked(s, make([]float32, s.Out*s.In*9), nil)
 		if err != nil {
 			t.Fatal(err)
 		}

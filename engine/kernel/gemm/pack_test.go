@@ -1,6 +1,7 @@
 package gemm
 
 import (
+	"bytes"
 	"fmt"
 	"math/rand/v2"
 	"testing"
@@ -10,8 +11,28 @@ import (
 	"github.com/go-modelzoo/zoo/engine/kernel/cpu"
 )
 
-// TestRepackEqualsPack compares a convolution and a gradient whose weights were replaced with new ones made of those weights.
-func TestRepackEqualsPack(t *testing.T) {
+// newPacked is NewConv and Pack, into memory in which everything is no number.
+func newPacked(spec ConvSpec, weight, bias []float32) (*Conv, error) {
+	c, err := NewConv(spec)
+	if err != nil {
+		return nil, err
+	}
+	return c, c.Pack(nil, noNumbers(c.PackedBytes()), weight, bias)
+}
+
+// newPackedGradient is newPacked for the gradient of the input.
+func newPackedGradient(spec ConvSpec, weight []float32) (*InputGradient, error) {
+	g, err := NewInputGradient(spec)
+	if err != nil {
+		return nil, err
+	}
+	return g, g.Pack(nil, noNumbers(g.PackedBytes()), weight)
+}
+
+func noNumbers(n int) []byte { return bytes.Repeat([]byte{0xff}, n) }
+
+// TestPackingAgainEqualsPackingOnce compares a convolution and a gradient whose weights were replaced with new ones made of those weights.
+func TestPackingAgainEqualsPackingOnce(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 1))
 	for _, tier := range tiers() {
 		for _, p := range precisions {
@@ -21,13 +42,13 @@ func TestRepackEqualsPack(t *testing.T) {
 				{In: 64, Out: 40, KernelH: 1, KernelW: 1}, {In: 6, Out: 9, KernelH: 3, KernelW: 3, Groups: 3}, {In: 32, Out: 64, KernelH: 5, KernelW: 5},
 			} {
 				s.Tier, s.Precision = tier, p
-				t.Run(fmt.Sprintf("%v/%v/%d-%d/%dx%d", tier, p, s.In, s.Out, s.KernelH, s.KernelW), func(t *testing.T) { checkRepack(t, s, r) })
+				t.Run(fmt.Sprintf("%v/%v/%d-%d/%dx%d", tier, p, s.In, s.Out, s.KernelH, s.KernelW), func(t *testing.T) { checkPackingAgain(t, s, r) })
 			}
 		}
 	}
 }
 
-func checkRepack(t *testing.T, s ConvSpec, r *rand.Rand) {
+func checkPackingAgain(t *testing.T, s ConvSpec, r *rand.Rand) {
 	draw := func(n int) []float32 {
 		v := make([]float32, n)
 		for i := range v {
@@ -52,13 +73,13 @@ func checkRepack(t *testing.T, s ConvSpec, r *rand.Rand) {
 		runAll(call, x, y, nil)
 		return append([]float32(nil), y.F32...)
 	}
-	fresh, err := NewConv(s, weight, bias)
+	fresh, err := newPacked(s, weight, bias)
 	must(err)
-	conv, err := NewConv(s, old, nil)
+	conv, err := newPacked(s, old, nil)
 	must(err)
 	want := forward(fresh)
-	for _, bytes := range []int{conv.PackedBytes(), 0} { // in memory that is given, or of its own
-		must(conv.Repack(serial, make([]byte, bytes), weight, bias))
+	for _, n := range []int{conv.PackedBytes(), 0} { // in memory that is given, or of its own
+		must(conv.Pack(serial, noNumbers(n), weight, bias))
 		for i, v := range forward(conv) {
 			if v != want[i] {
 				t.Fatalf("output %d is %g, want %g", i, v, want[i])
@@ -75,48 +96,48 @@ func checkRepack(t *testing.T, s ConvSpec, r *rand.Rand) {
 		}
 		return append([]float32(nil), x.F32...)
 	}
-	freshGradient, err := NewInputGradient(nil, s, weight)
+	freshGradient, err := newPackedGradient(s, weight)
 	must(err)
-	gradient, err := NewInputGradient(nil, s, old)
+	gradient, err := newPackedGradient(s, old)
 	must(err)
 	want = backward(freshGradient)
-	for _, bytes := range []int{gradient.PackedBytes(), 0} {
-		must(gradient.Repack(serial, make([]byte, bytes), weight))
+	for _, n := range []int{gradient.PackedBytes(), 0} {
+		must(gradient.Pack(serial, noNumbers(n), weight))
 		for i, v := range backward(gradient) {
 			if v != want[i] {
 				t.Fatalf("gradient %d is %g, want %g", i, v, want[i])
 			}
 		}
 	}
-	if conv.Repack(serial, nil, weight[1:], nil) == nil || gradient.Repack(serial, nil, weight[1:]) == nil {
+	if conv.Pack(serial, nil, weight[1:], nil) == nil || gradient.Pack(serial, nil, weight[1:]) == nil {
 		t.Error("too few weights accepted")
 	}
 }
 
-// BenchmarkRepack replaces the weights of a large layer, for the convolution and for the gradient of its input.
-func BenchmarkRepack(b *testing.B) {
+// BenchmarkPackAgain replaces the weights of a large layer, for the convolution and for the gradient of its input.
+func BenchmarkPackAgain(b *testing.B) {
 	s := ConvSpec{In: 256, Out: 256, KernelH: 3, KernelW: 3, PadTop: 1, PadLeft: 1, PadBottom: 1, PadRight: 1, Precision: engine.High, Tier: cpu.Best()}
 	weight := make([]float32, s.In*s.Out*9)
 	for i := range weight {
 		weight[i] = float32(i%17) - 8
 	}
-	conv, err := NewConv(s, weight, nil)
+	conv, err := newPacked(s, weight, nil)
 	if err != nil {
 		b.Fatal(err)
 	}
-	gradient, err := NewInputGradient(nil, s, weight)
+	gradient, err := newPackedGradient(s, weight)
 	if err != nil {
 		b.Fatal(err)
 	}
-	for name, repack := range map[string]func(memory []byte) error{
-		"forward":  func(memory []byte) error { return conv.Repack(serial, memory, weight, nil) },
-		"backward": func(memory []byte) error { return gradient.Repack(serial, memory, weight) },
+	for name, pack := range map[string]func(memory []byte) error{
+		"forward":  func(memory []byte) error { return conv.Pack(serial, memory, weight, nil) },
+		"backward": func(memory []byte) error { return gradient.Pack(serial, memory, weight) },
 	} {
 		b.Run(name, func(b *testing.B) {
 			memory := make([]byte, conv.PackedBytes())
 			b.SetBytes(int64(4 * len(weight)))
 			for b.Loop() {
-				if err := repack(memory); err != nil {
+				if err := pack(memory); err != nil {
 					b.Fatal(err)
 				}
 			}
