@@ -66,6 +66,18 @@ type Input struct {
 	N, H, W, C int
 }
 
+// complete reports whether there are as many values as the sizes say. It divides, as a product of sizes may overflow.
+func (in *Input) complete() bool {
+	n := len(in.Data)
+	for _, size := range [...]int{in.N, in.H, in.W, in.C} {
+		if size < 1 || n%size != 0 {
+			return false
+		}
+		n /= size
+	}
+	return n == 1
+}
+
 // Output is one result of a batch: N maps of Shape in the order image, row, column, channel (NHWC).
 type Output struct {
 	Name  string
@@ -259,7 +271,7 @@ func (m *Model) Run(ctx context.Context, in Input) ([]Output, error) {
 // RunInto is Run with memory to use: the outputs that an earlier call with a batch of the same size returned. It returns
 // out, or a new list if out does not fit.
 func (m *Model) RunInto(ctx context.Context, in Input, out []Output) ([]Output, error) {
-	if in.N < 1 || in.H < 1 || in.W < 1 || in.C < 1 || len(in.Data) != in.N*in.H*in.W*in.C {
+	if !in.complete() {
 		return nil, fmt.Errorf("infer: %d values given for %d images of %dx%d pixels and %d channels", len(in.Data), in.N, in.H, in.W, in.C)
 	}
 	shape := graph.Shape{C: in.C, H: in.H, W: in.W}
