@@ -118,6 +118,26 @@ func TestManyPushesOfOneVersionAtOnceLoseNoPlatform(t *testing.T) {
 	}
 }
 
+// Of two pushes of the same bytes at once docker-registry refuses one's manifest now and then.
+func TestRegistryThatDoesNotSeeABlobYetIsAskedAgain(t *testing.T) {
+	w := newWorld(t, 100)
+	registry := &sourcetest.Writable{}
+	var puts atomic.Int32
+	web := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPut && strings.Contains(r.URL.Path, "/manifests/") && puts.Add(1) == 1 {
+			rw.WriteHeader(http.StatusBadRequest)
+			fmt.Fprint(rw, `{"errors":[{"code":"DIGEST_INVALID"},{"code":"MANIFEST_BLOB_UNKNOWN","message":"blob unknown to registry"}]}`)
+			return
+		}
+		registry.ServeHTTP(rw, r)
+	}))
+	defer web.Close()
+	to := "oci://" + strings.TrimPrefix(web.URL, "http://") + "/team"
+	if _, err := w.open(t, nil).PushPlugin(t.Context(), scripts(t, map[string]string{here: "a"}), to, describedAs("mine", "0.1.0"), hub.PluginPushOptions{}); err != nil {
+		t.Error(err)
+	}
+}
+
 // A registry that never shows what was tagged stands for others that always replace it.
 func TestPushThatNeverSettlesIsNotSaidToBeDone(t *testing.T) {
 	if testing.Short() {

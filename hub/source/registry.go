@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"regexp"
+	"slices"
 	"strings"
 	"sync"
 
@@ -208,9 +210,22 @@ func (r *Registry) Explain(err error) error {
 	case errors.Is(err, errdef.ErrNotFound):
 		return fmt.Errorf("%s: %w", r.base, ErrNotFound)
 	case code != 0:
-		return &StatusError{URL: status.URL.Scheme + "://" + status.URL.Host + status.URL.Path, StatusCode: code}
+		return &StatusError{URL: status.URL.Scheme + "://" + status.URL.Host + status.URL.Path, StatusCode: code, Reasons: reasons(status.Errors)}
 	}
 	return redact(err)
+}
+
+// reasonCode matches the codes of the OCI distribution specification, and registries' own of that form.
+var reasonCode = regexp.MustCompile(`^[A-Z][A-Z_]{0,63}$`)
+
+// reasons are the first codes of a registry's answer. Its texts are left out: they are any server's words.
+func reasons(list errcode.Errors) (codes []string) {
+	for _, e := range list[:min(len(list), 4)] {
+		if reasonCode.MatchString(e.Code) && !slices.Contains(codes, e.Code) {
+			codes = append(codes, e.Code)
+		}
+	}
+	return codes
 }
 
 func (o *ociRepository) explain(err error) error { return o.registry.Explain(err) }

@@ -13,6 +13,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -87,13 +89,19 @@ var (
 type StatusError struct {
 	URL        string
 	StatusCode int
+	// Reasons are the codes that a registry gives (OCI distribution specification), such as MANIFEST_BLOB_UNKNOWN.
+	Reasons []string
 	// RetryAfter is the server's wish. Zero: none.
 	RetryAfter time.Duration
 }
 
-// Error gives the address and the status.
+// Error gives the address, the status and the reasons.
 func (e *StatusError) Error() string {
-	return fmt.Sprintf("%s answered %d %s", e.URL, e.StatusCode, http.StatusText(e.StatusCode))
+	text := fmt.Sprintf("%s answered %d %s", e.URL, e.StatusCode, http.StatusText(e.StatusCode))
+	if len(e.Reasons) > 0 {
+		text += " (" + strings.Join(e.Reasons, ", ") + ")"
+	}
+	return text
 }
 
 // Is makes 404 and 410 ErrNotFound, 401 and 403 ErrUnauthorized.
@@ -114,7 +122,9 @@ func (e *StatusError) Temporary() bool {
 		http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 		return true
 	}
-	return false
+	// A manifest is put when all below it was: the registry does not see it yet. That of the distribution project shows a blob as broken while
+	// somebody else puts the same one.
+	return slices.Contains(e.Reasons, "MANIFEST_BLOB_UNKNOWN")
 }
 
 // Media type and annotations of a descriptor that an upstream source resolves to: a plain file, not an OCI manifest.
