@@ -76,6 +76,12 @@ func (p *packer) packAll(ops []*op, pool *work.Pool) (map[*op]*packed, error) {
 	if err != nil {
 		return nil, err
 	}
+	kept := false
+	defer func() {
+		if !kept {
+			pages.Release(block)
+		}
+	}()
 	// Large layers are packed one after the other by all threads, then small ones each by one thread.
 	slices.SortStableFunc(list, func(a, b *packJob) int { return b.op.parameters() - a.op.parameters() })
 	scratch := make([][]float32, pool.Threads())
@@ -93,11 +99,12 @@ func (p *packer) packAll(ops []*op, pool *work.Pool) (map[*op]*packed, error) {
 	pool.Run(len(list)-large, func(worker, task int) { p.pack(list[large+task], &scratch[worker], alone) })
 	for _, j := range list {
 		if j.err != nil {
-			pages.Release(block)
 			return nil, fmt.Errorf("node %s: %w", j.op.node.Name, j.err)
 		}
 	}
-	p.blocks = append(p.blocks, block)
+	if kept = true; len(block) > 0 {
+		p.blocks = append(p.blocks, block)
+	}
 	for _, j := range list {
 		p.cache[j.key] = j.packed
 	}
