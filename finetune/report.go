@@ -60,10 +60,7 @@ func writeReport(res *Result, mistakes []Mistake, m Model) error {
 		d.Weights = "random"
 	}
 	for _, x := range mistakes {
-		uri, err := thumbnail(x.Path)
-		if err != nil {
-			uri = "" // the file has gone since it was read: that must not cost the result
-		}
+		uri, _ := thumbnail(x.Path) // none if the file has gone since it was read: that must not cost the result
 		d.Mistakes = append(d.Mistakes, reportMistake{x, filepath.Base(x.Path), uri})
 	}
 	for i, row := range res.Metrics.Confusion {

@@ -33,6 +33,11 @@ func keyPair(t *testing.T) (minisign.PublicKey, minisign.PrivateKey) {
 	return public, private
 }
 
+// trusting is a change of the configuration, with a key pinned besides.
+func trusting(key minisign.PublicKey, change func(*hub.Config)) func(*hub.Config) {
+	return func(c *hub.Config) { change(c); c.Keys = []string{key.String()} }
+}
+
 // mirrorOf mirrors the world's model to a directory, with an index if a key is given.
 func (w *world) mirrorOf(t *testing.T, key *minisign.PrivateKey) string {
 	t.Helper()
@@ -192,10 +197,8 @@ func TestRollbackRefused(t *testing.T) {
 	w := newWorld(t, 5000)
 	public, private := keyPair(t)
 	dir := w.mirrorOf(t, &private)
-	change := elsewhere(t, dir)
-	client := func() *hub.Hub {
-		return w.open(t, func(c *hub.Config) { change(c); c.Keys = []string{public.String()} })
-	}
+	change := trusting(public, elsewhere(t, dir))
+	client := func() *hub.Hub { return w.open(t, change) }
 	newer := *w.index
 	newer.Version = 9
 	w.serveIndex(t, dir, &newer, private)

@@ -610,7 +610,7 @@ func TestImportPushPullLocalModel(t *testing.T) {
 		t.Error("int8 passes")
 	}
 	change := elsewhere(t, dir)
-	there := w.open(t, func(c *hub.Config) { change(c); c.Keys = []string{public.String()} })
+	there := w.open(t, trusting(public, change))
 	got := pull(t, there, "ants:v1")
 	sound(t, got)
 	if got.Digest != m.Digest || got.Card.Labels[1] != "bee" || got.Card.Base.Weights != base.Digest {
@@ -638,7 +638,7 @@ func TestImportPushPullLocalModel(t *testing.T) {
 		}
 	}
 	change = elsewhere(t, dir)
-	sound(t, pull(t, w.open(t, func(c *hub.Config) { change(c); c.Keys = []string{public.String()} }), "ants:local"))
+	sound(t, pull(t, w.open(t, trusting(public, change)), "ants:local"))
 }
 
 func TestPinningKeepsTheEnvironmentOutOfTheConfiguration(t *testing.T) {

@@ -186,7 +186,7 @@ func TestTwoSyncsAtOnceListTheModelsOfBoth(t *testing.T) {
 	}
 	all(sync(ref), sync(model+":V2"))
 	change := elsewhere(t, to)
-	client := w.open(t, func(c *hub.Config) { change(c); c.Keys = []string{public.String()} })
+	client := w.open(t, trusting(public, change))
 	x, err := client.Index(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -328,10 +328,8 @@ func TestStoreServesWhatCameFromAFolderThatIsGone(t *testing.T) {
 	w := newWorld(t, 5000)
 	public, private := keyPair(t)
 	dir := w.mirrorOf(t, &private)
-	change := elsewhere(t, dir)
-	client := func() *hub.Hub {
-		return w.open(t, func(c *hub.Config) { change(c); c.Keys = []string{public.String()} })
-	}
+	change := trusting(public, elsewhere(t, dir))
+	client := func() *hub.Hub { return w.open(t, change) }
 	pull(t, client(), ref)
 	if err := os.Rename(dir, dir+"-gone"); err != nil {
 		t.Fatal(err)

@@ -219,7 +219,7 @@ func TestMirroredPluginsAreSignedToo(t *testing.T) {
 		t.Errorf("%+v, %v", again, err)
 	}
 	change := elsewhere(t, hub.SourceUpstream)
-	client := w.open(t, func(c *hub.Config) { change(c); c.Keys = []string{public.String()} })
+	client := w.open(t, trusting(public, change))
 	install(t, client, to+"/plugins/mlp:1.0.0")
 }
 
@@ -426,7 +426,7 @@ func TestPluginPushedToRegistry(t *testing.T) {
 		t.Error(err)
 	}
 	change := elsewhere(t, hub.SourceUpstream)
-	client := w.open(t, func(c *hub.Config) { change(c); c.Keys = []string{public.String()} })
+	client := w.open(t, trusting(public, change))
 	p := install(t, client, spec)
 	binaryIs(t, p, "hello")
 	if runtime.GOOS != "windows" {

@@ -130,7 +130,7 @@ func TestRealRegistry(t *testing.T) {
 	})
 	t.Run("PullOnCleanHome", func(t *testing.T) {
 		change := elsewhere(t, to)
-		client := w.open(t, func(c *hub.Config) { change(c); c.Keys = []string{public.String()} })
+		client := w.open(t, trusting(public, change))
 		m := pull(t, client, ref)
 		sound(t, m)
 		if m.Digest != want.Digest || m.Source != to {
@@ -151,7 +151,7 @@ func TestRealRegistry(t *testing.T) {
 			t.Errorf("the second push copied %d bytes: %v", again.Bytes, err)
 		}
 		change := elsewhere(t, to)
-		client := w.open(t, func(c *hub.Config) { change(c); c.Keys = []string{public.String()} })
+		client := w.open(t, trusting(public, change))
 		m := pull(t, client, "tiny:V1-bf16")
 		sound(t, m)
 		if m.Card.Weights.DType != "BF16" {

@@ -250,14 +250,9 @@ func (c *tileConv) stepCount() int {
 func (c *tileConv) bytes() int { return c.depth.bundles * c.panels * c.panelBytes() }
 
 func (c *tileConv) pack(each parallel, memory []byte, w *weights, bias []float32) {
-	c.weights = halves(memory)
+	c.weights = words(memory)
 	packTileBias(c.bias, bias, c.depth.bundleOut)
 	each(c.depth.bundles*c.panels, func(panel int) { c.packPanel(w, panel) })
-}
-
-// halves views bytes as planes of bfloat16.
-func halves(b []byte) []uint16 {
-	return unsafe.Slice((*uint16)(unsafe.Pointer(unsafe.SliceData(b))), len(b)/2)
 }
 
 // packTileBias writes the biases of bundles of so many channels, of which each begins a panel; the even channels of a panel come before its

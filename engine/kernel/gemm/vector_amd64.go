@@ -84,7 +84,7 @@ func (c *vectorConv) pack(each parallel, memory []byte, w *weights, bias []float
 	}
 	packBias(c.bias, bias, c.depth.bundleOut, c.grain.panel)
 	each(c.depth.bundles*c.panels, func(panel int) {
-		if !c.grouped() && c.depth.bundleOut-panel%c.panels*c.grain.panel < c.grain.panel {
+		if c.depth.bundleOut-panel%c.panels*c.grain.panel < c.grain.panel {
 			clear(memory[panel*c.panelBytes():][:c.panelBytes()]) // where there are no channels
 		}
 		switch {

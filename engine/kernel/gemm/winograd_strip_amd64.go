@@ -103,7 +103,7 @@ func tapOf(s ConvSpec) ConvSpec {
 }
 
 func (c *stripConv) pack(each parallel, memory []byte, w *weights, bias []float32) {
-	c.weights = halves(memory)
+	c.weights = words(memory)
 	packTileBias(c.bias, bias, c.spec.Out)
 	each(c.panels, func(panel int) { c.packPanel(w, panel) })
 }
