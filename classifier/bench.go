@@ -12,6 +12,7 @@ import (
 	"github.com/go-modelzoo/zoo/finetune"
 	"github.com/go-modelzoo/zoo/graph"
 	"github.com/go-modelzoo/zoo/host"
+	"github.com/go-modelzoo/zoo/internal/clock"
 )
 
 // Measurement is what `zoo bench` prints of a model, a line each.
@@ -50,11 +51,11 @@ func (m *Model) Bench(ctx context.Context, o BenchOptions) (r Measurement, err e
 	}
 	var times []time.Duration
 	for begin := time.Now(); len(times) < max(o.Runs, 1) || time.Since(begin) < o.Duration; {
-		start := time.Now()
+		start := clock.Now()
 		if _, err := m.session.Infer(ctx, t); err != nil {
 			return Measurement{}, err
 		}
-		times = append(times, time.Since(start))
+		times = append(times, clock.Now()-start)
 	}
 	slices.Sort(times)
 	ms := times[len(times)/2].Seconds() * 1000 / float64(o.Batch)

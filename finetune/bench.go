@@ -13,7 +13,8 @@ import (
 	"github.com/go-modelzoo/zoo/engine/train"
 	"github.com/go-modelzoo/zoo/engine/work"
 	"github.com/go-modelzoo/zoo/graph"
-	"github.com/go-modelzoo/zoo/internal/procfs"
+	"github.com/go-modelzoo/zoo/internal/clock"
+	"github.com/go-modelzoo/zoo/internal/rss"
 )
 
 // Bench says how to measure training steps: forward, backward and SGD with momentum, on random images in memory.
@@ -117,14 +118,14 @@ func Measure(ctx context.Context, m Model, b Bench, seed uint64) (result *StepTi
 	}
 	var times []float64
 	for began := time.Now(); len(times) < b.Runs || time.Since(began) < b.Duration; {
-		start := time.Now()
+		start := clock.Now()
 		if err := step(); err != nil {
 			return nil, err
 		}
-		times = append(times, time.Since(start).Seconds())
+		times = append(times, (clock.Now() - start).Seconds())
 	}
 	slices.Sort(times)
 	r.Step = times[len(times)/2]
-	r.PeakRSS, err = procfs.PeakRSS("self")
+	r.PeakRSS, err = rss.Peak("self")
 	return r, err
 }

@@ -17,7 +17,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-modelzoo/zoo/internal/procfs"
+	"github.com/go-modelzoo/zoo/internal/rss"
 )
 
 // TestManyConcurrentCallersSoak has 64 callers of one plugin, some of whom give up at random moments: right answers, and
@@ -154,9 +154,9 @@ func residentBytes(t *testing.T, pid int) int64 {
 			return int64(stats.HeapAlloc)
 		}
 	}
-	rss, err := procfs.RSS(strconv.Itoa(pid))
+	resident, err := rss.Current(strconv.Itoa(pid))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return rss
+	return resident
 }

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/go-modelzoo/zoo/graph"
-	"github.com/go-modelzoo/zoo/internal/procfs"
+	"github.com/go-modelzoo/zoo/internal/rss"
 )
 
 // TestMistakeShortlyBeforeTheCallersDeadlineCostsNoProcess has callers in a hurry ask for what the plugin refuses at once.
@@ -66,7 +66,7 @@ func TestOpeningsThatAreGivenUpStayInThePlugin(t *testing.T) {
 	begin := time.Now()
 	whole()
 	took := time.Since(begin)
-	before, err := procfs.RSS(pid)
+	before, err := rss.Current(pid)
 	if err != nil {
 		t.Skip(err)
 	}
@@ -85,7 +85,7 @@ func TestOpeningsThatAreGivenUpStayInThePlugin(t *testing.T) {
 	}
 	for begin := time.Now(); ; time.Sleep(10 * time.Millisecond) {
 		whole()
-		after, err := procfs.RSS(pid)
+		after, err := rss.Current(pid)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -3,10 +3,12 @@
 package host
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -485,5 +487,32 @@ func TestProtocolsOfOldAndNewHostsAndPlugins(t *testing.T) {
 			}
 			oneLine(t, err, c.family, "protocol 1", "zoo plugin install "+c.family)
 		})
+	}
+}
+
+// TestProcessIsLeftAloneWhereOnlyReapingTellsOfItsEnd runs a process and its child as systems do that cannot wait without reaping.
+func TestProcessIsLeftAloneWhereOnlyReapingTellsOfItsEnd(t *testing.T) {
+	c, err := newChild("/bin/sh", "sh", nil, confinement{isolation: IsolateOff, log: hclog.NewNullLogger()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.args = append(c.args, "-c", "sleep 1000 & echo begun; read line; exit 7")
+	c.await = func(*os.Process) bool { return false }
+	if err := c.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	out := bufio.NewReader(c.stdout)
+	if line, err := out.ReadString('\n'); err != nil {
+		t.Fatalf("it printed %q: %v", line, err)
+	}
+	if err := c.parent.Close(); err != nil {
+		t.Fatal(err)
+	}
+	<-c.exited
+	if c.state.ExitCode() != 7 {
+		t.Errorf("it ended with %v", c.state)
+	}
+	if rest, err := io.ReadAll(out); err != nil { // it does not end while the child has its other end
+		t.Errorf("its child lives: %q, %v", rest, err)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -58,7 +59,7 @@ func newHost(t testing.TB, change func(*Options)) *Host {
 	return h
 }
 
-// withPlugins puts this test binary into a folder under the names of the given families.
+// withPlugins puts this test binary into a folder under the names of the given families, each with or without a folder for a version.
 func withPlugins(t testing.TB, families ...string) func(*Options) {
 	t.Helper()
 	exe, err := os.Executable()
@@ -66,15 +67,26 @@ func withPlugins(t testing.TB, families ...string) func(*Options) {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	for _, f := range families {
-		path := filepath.Join(dir, binaryName(f))
-		if strings.Contains(f, "/") {
-			path = filepath.Join(dir, filepath.FromSlash(f))
+	put := os.Symlink
+	if runtime.GOOS == "windows" { // where links take a right that few have, and none to a running program can be removed
+		put = func(exe, path string) error {
+			data, err := os.ReadFile(exe)
+			if err != nil {
+				return err
+			}
+			return os.WriteFile(path, data, 0o755)
+		}
+	}
+	for _, f := range families { // tiny, or tiny/1.5.0
+		family, _, _ := strings.Cut(f, "/")
+		path := filepath.Join(dir, binaryName(family))
+		if f != family {
+			path = filepath.Join(dir, filepath.FromSlash(f), binaryName(family))
 			if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if err := os.Symlink(exe, path); err != nil {
+		if err := put(exe, path); err != nil {
 			t.Skipf("no symbolic links here: %v", err)
 		}
 	}

@@ -4,8 +4,8 @@ package host
 
 import "os"
 
-// awaitEnd leaves waiting to os.Process.Wait.
-func awaitEnd(*os.Process) {}
+// awaitEnd returns false at once: that a process has ended is learnt by reaping it.
+func awaitEnd(*os.Process) bool { return false }
 
 // threadID and killNewborn do nothing: these systems do not list the children of a thread.
 func threadID() int { return 0 }

@@ -25,6 +25,7 @@ type child struct {
 	args    []string
 	env     []string
 	confine confinement
+	await   func(*os.Process) bool // awaitEnd
 
 	stdout, stderr *os.File // read ends
 	handed         []handed
@@ -39,6 +40,7 @@ type child struct {
 
 	mu      sync.Mutex
 	process *os.Process // nil until started
+	group   group       // of the process and its children, until it is reaped
 	killed  bool        // by this side
 	reason  string      // why, if it was
 }
@@ -62,7 +64,7 @@ const firstHanded = 3
 // started, discard frees it.
 func newChild(path, name string, files []handed, confine confinement) (*child, error) {
 	c := &child{
-		path: path, args: []string{name}, confine: confine, handed: files,
+		path: path, args: []string{name}, confine: confine, handed: files, await: awaitEnd,
 		started: make(chan error, 1), condemned: make(chan struct{}), exited: make(chan struct{}), drained: make(chan struct{}),
 	}
 	for _, mine := range []**os.File{&c.parent, &c.stdout, &c.stderr} { // by the descriptors of the process
@@ -100,11 +102,14 @@ func (c *child) own() {
 	p, err := c.launch()
 	c.started <- err
 	if err == nil {
-		awaitEnd(p)
-		killGroup(p.Pid) // before the process is reaped, while its number is still its own
+		unreaped := c.await(p)
+		if unreaped {
+			c.group.kill() // while its number is still its own
+		}
 		if c.state, err = p.Wait(); err != nil {
 			c.confine.log.Error("waiting for the plugin's process", "error", err)
 		}
+		c.disband(!unreaped)
 	}
 	close(c.exited)
 	_ = c.parent.Close()
@@ -112,6 +117,17 @@ func (c *child) own() {
 		_ = c.stdout.Close()
 		_ = c.stderr.Close()
 	})
+}
+
+// disband forgets the group of a process that was reaped, and can first kill who is left in it: as long as there is anybody, the number is theirs.
+func (c *child) disband(kill bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if kill {
+		c.group.kill()
+	}
+	c.group.close()
+	c.group = *new(group)
 }
 
 // launch starts the process. It must run on a goroutine of its own: see confinement.
@@ -149,6 +165,12 @@ func (c *child) launch() (*os.Process, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.process = p
+	if p != nil {
+		var ungrouped error
+		if c.group, ungrouped = groupOf(p); ungrouped != nil {
+			c.confine.log.Warn("the plugin's children may outlive it, and it this process", "error", ungrouped)
+		}
+	}
 	if c.killed && p != nil {
 		c.end()
 	}
@@ -212,7 +234,7 @@ func (c *child) kill(reason string) {
 
 // end kills the process that was started. It needs mu.
 func (c *child) end() {
-	killGroup(c.process.Pid)
+	c.group.kill()
 	_ = c.process.Kill() // where there are no groups; it may just have ended
 }
 

@@ -4,11 +4,11 @@ import (
 	"context"
 	"strconv"
 
-	"github.com/go-modelzoo/zoo/internal/procfs"
+	"github.com/go-modelzoo/zoo/internal/rss"
 )
 
 // PeakRSS returns the most memory, in bytes, that the session's process has had resident; 0 where the system does not tell
-// (it is read from /proc).
+// (Linux and Windows do).
 func (s *Session) PeakRSS(ctx context.Context) (int64, error) {
 	pr, _, err := s.enter(ctx)
 	if err != nil {
@@ -20,7 +20,7 @@ func (s *Session) PeakRSS(ctx context.Context) (int64, error) {
 
 // peakRSS is the most memory that the process has had resident, 0 if the system does not tell or the process is gone.
 func (p *process) peakRSS() int64 {
-	peak, err := procfs.PeakRSS(strconv.Itoa(p.child.pid()))
+	peak, err := rss.Peak(strconv.Itoa(p.child.pid()))
 	if err != nil {
 		p.log.Debug("reading memory", "error", err)
 		return 0

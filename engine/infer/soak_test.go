@@ -18,7 +18,7 @@ import (
 	"github.com/go-modelzoo/zoo/engine/infer"
 	"github.com/go-modelzoo/zoo/engine/work"
 	"github.com/go-modelzoo/zoo/graph"
-	"github.com/go-modelzoo/zoo/internal/procfs"
+	"github.com/go-modelzoo/zoo/internal/rss"
 )
 
 // soaked are the networks of the soak: every kind of kernel occurs in one of them.
@@ -164,7 +164,7 @@ func TestMixedModelsSoak(t *testing.T) {
 		}
 		opening.Lock()
 		debug.FreeOSMemory() // what is left is in use
-		r, err := procfs.RSS("self")
+		r, err := rss.Current("self")
 		runtime.ReadMemStats(&heap)
 		opening.Unlock()
 		if err != nil {

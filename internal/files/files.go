@@ -1,5 +1,6 @@
-// Package files has the three things about files that several packages need: replacing one so that readers and a crash see the
-// old or the new content, never a part, reading one whole that must not be large, and reading and writing under a context. Functions are safe for concurrent use.
+// Package files has the four things about files that several packages need: replacing one so that readers and a crash see the
+// old or the new content, never a part, reading one whole that must not be large, reading and writing under a context, and insisting where
+// a system refuses what is open elsewhere. Functions are safe for concurrent use.
 package files
 
 import (
@@ -10,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 )
 
 // Replace replaces a file by one that holds data.
@@ -35,10 +37,26 @@ func Write(path string, mode os.FileMode, write func(io.Writer) error) error {
 	if err = errors.Join(err, tmp.Close()); err != nil {
 		return err
 	}
-	if err := os.Rename(tmp.Name(), path); err != nil {
+	if err := Insist(func() error { return os.Rename(tmp.Name(), path) }); err != nil {
 		return err
 	}
 	return syncDir(filepath.Dir(path))
+}
+
+// patience is how long Insist goes on.
+const patience = 2 * time.Second
+
+// Insist calls f, which opens, renames or removes a file. While it fails because another has the file open it is called again, for two seconds
+// at most: Windows replaces and removes no such file, and virus scanners open whatever was written. Elsewhere f is called once.
+func Insist(f func() error) error {
+	const longest = 50 * time.Millisecond
+	for end, pause := time.Now().Add(patience), time.Millisecond; ; pause = min(2*pause, longest) {
+		err := f()
+		if err == nil || !InUse(err) || time.Now().After(end) {
+			return err
+		}
+		time.Sleep(pause)
+	}
 }
 
 // ErrTooLarge says that a file has more bytes than one of its kind may have.
@@ -46,7 +64,8 @@ var ErrTooLarge = errors.New("too large")
 
 // ReadAll reads the named file whole, but never more than limit bytes of it.
 func ReadAll(path string, limit int64) ([]byte, error) {
-	f, err := os.Open(path)
+	var f *os.File
+	err := Insist(func() (err error) { f, err = os.Open(path); return err })
 	if err != nil {
 		return nil, err
 	}

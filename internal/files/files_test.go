@@ -2,11 +2,14 @@ package files
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 )
 
 func TestWriteThatFailsKeepsTheOld(t *testing.T) {
@@ -63,5 +66,41 @@ func TestFileWithoutEndIsNotReadToTheEnd(t *testing.T) {
 		if !fits && (!errors.Is(err, ErrTooLarge) || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "1024 KiB")) {
 			t.Errorf("%d bytes: %v", size, err)
 		}
+	}
+}
+
+// TestFileThatOthersReadIsReplaced holds a file open again and again while it is replaced: some systems refuse to replace an open file.
+func TestFileThatOthersReadIsReplaced(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "index.json")
+	if err := Replace(path, []byte("0"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	var readers sync.WaitGroup
+	done := make(chan struct{})
+	for range 3 {
+		readers.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				case <-time.After(5 * time.Millisecond):
+				}
+				if data, err := ReadAll(path, 1<<10); err != nil || len(data) == 0 {
+					t.Errorf("read %q, %v", data, err)
+					return
+				}
+			}
+		})
+	}
+	for i := range 50 {
+		if err := Replace(path, fmt.Append(nil, i), 0o644); err != nil {
+			t.Errorf("replacement %d: %v", i, err)
+			break
+		}
+	}
+	close(done)
+	readers.Wait()
+	if data, err := os.ReadFile(path); err != nil || string(data) != "49" {
+		t.Errorf("the file holds %q, %v", data, err)
 	}
 }

@@ -1,6 +1,8 @@
 package pluginrpc
 
 import (
+	"math"
+	"strings"
 	"testing"
 
 	"google.golang.org/protobuf/proto"
@@ -49,6 +51,19 @@ func TestGraphSurvivesTheMessage(t *testing.T) {
 		q := h.Param(p.Name)
 		if q == nil || g.InClassifier(p) != h.InClassifier(q) || g.InFeatures(p) != h.InFeatures(q) || p.Role != q.Role {
 			t.Errorf("parameter %s arrived as %+v", p.Name, q)
+		}
+	}
+}
+
+func TestAuxiliaryWeightThatIsNoNumberRefused(t *testing.T) {
+	for _, weight := range []float64{math.NaN(), math.Inf(1), math.Inf(-1)} {
+		m, err := FromGraph(testGraph(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.Aux = []*zoov1.Aux{{Name: "aux", Node: m.GetOutput(), Weight: weight}}
+		if _, err := ToGraph(m); err == nil || !strings.Contains(err.Error(), "has weight") {
+			t.Errorf("weight %v: %v", weight, err)
 		}
 	}
 }

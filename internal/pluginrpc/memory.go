@@ -135,7 +135,7 @@ func (m *Memory) At(offset, length int64) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("shared memory: %w", err)
 	}
-	if offset < 0 || length < 1 || offset%PageAlign != 0 || offset > info.Size() || length > info.Size()-offset {
+	if offset < 0 || length < 1 || offset%PageAlign != 0 || length > info.Size()-offset {
 		return nil, fmt.Errorf("shared memory: range %d+%d is outside the file of %d bytes or does not begin at a multiple of %d", offset, length, info.Size(), PageAlign)
 	}
 	data, err := mapMemory(m.file, offset, length)

@@ -2,8 +2,11 @@ package pluginrpc
 
 import (
 	"errors"
+	"math"
 	"runtime"
 	"testing"
+
+	"github.com/go-modelzoo/zoo/graph"
 )
 
 func testMemory(t *testing.T) *Memory {
@@ -77,10 +80,69 @@ func TestRangesOutsideTheFileRefused(t *testing.T) {
 	}
 	defer host.Give(s)
 	plugin := newMemory(host.File())
-	for _, r := range [][2]int64{{0, 0}, {0, -1}, {-PageAlign, PageAlign}, {0, PageAlign + 1}, {PageAlign, 1}, {1, 5}, {1 << 62, 1 << 62}} {
+	for _, r := range [][2]int64{{0, 0}, {0, -1}, {-PageAlign, PageAlign}, {0, PageAlign + 1}, {PageAlign, 1}, {2 * PageAlign, 1}, {1, 5}, {4096, 5}, {1 << 62, 1 << 62}, {0, math.MaxInt64}, {math.MinInt64, math.MaxInt64}} {
 		if _, err := plugin.At(r[0], r[1]); err == nil {
 			t.Errorf("range %d+%d was mapped", r[0], r[1])
 		}
+	}
+}
+
+// TestSameRangeIsMappedOnce: a session of a million calls must not take a million mappings.
+func TestSameRangeIsMappedOnce(t *testing.T) {
+	host := testMemory(t)
+	s, err := host.Take(2 * PageAlign)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer host.Give(s)
+	plugin := newMemory(host.File())
+	var first []byte
+	for i, length := range []int64{PageAlign, PageAlign, 5} {
+		data, err := plugin.At(s.Offset, length)
+		if err != nil || int64(len(data)) != length {
+			t.Fatal(len(data), err)
+		}
+		if i == 0 {
+			first = data
+		} else if &data[0] != &first[0] {
+			t.Errorf("%d bytes of the same range are mapped again", length)
+		}
+	}
+	longer, err := plugin.At(s.Offset, 2*PageAlign)
+	if err != nil || len(longer) != 2*PageAlign {
+		t.Fatal(len(longer), err)
+	}
+	longer[7] = 42
+	if first[7] != 42 { // may be in use by a call
+		t.Error("the shorter mapping is gone")
+	}
+}
+
+func TestSizesOutOfRangeRefused(t *testing.T) {
+	m := testMemory(t)
+	for _, n := range []int64{math.MinInt64, -1, 0, 2*MaxTensor + 1, 1<<62 + 1, math.MaxInt64} {
+		if s, err := m.Take(n); err == nil {
+			t.Errorf("%d bytes were asked for and %d given", n, len(s.Data))
+		}
+	}
+}
+
+func TestHostileShapesHaveNoSize(t *testing.T) {
+	const big = math.MaxInt32
+	for _, c := range []struct {
+		n int
+		s graph.Shape
+	}{
+		{0, graph.Shape{C: 1, H: 1, W: 1}}, {1, graph.Shape{}}, {-1, graph.Shape{C: -1, H: 1, W: 1}}, {1, graph.Shape{C: 3, H: -224, W: -224}},
+		{1, graph.Shape{C: 1 << 30, H: 1, W: 2}}, {big, graph.Shape{C: big, H: big, W: big}}, {1 << 16, graph.Shape{C: 1 << 16, H: 1 << 16, W: 1 << 16}},
+		{1 << 30, graph.Shape{C: 1 << 30, H: 1 << 4, W: 1}}, {257, graph.Shape{C: 4, H: 1024, W: 1024}},
+	} {
+		if n, err := TensorBytes(c.n, c.s); err == nil {
+			t.Errorf("%d maps of %v are said to have %d bytes", c.n, c.s, n)
+		}
+	}
+	if n, err := TensorBytes(256, graph.Shape{C: 4, H: 1024, W: 1024}); err != nil || n != MaxTensor {
+		t.Errorf("the largest: %d bytes, %v", n, err)
 	}
 }
 
