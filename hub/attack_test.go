@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/go-modelzoo/zoo/hub"
 	"github.com/go-modelzoo/zoo/hub/card"
+	"github.com/go-modelzoo/zoo/hub/download"
 	"github.com/go-modelzoo/zoo/hub/registry"
 	"github.com/go-modelzoo/zoo/hub/sign"
 	"github.com/go-modelzoo/zoo/hub/source"
@@ -474,6 +476,208 @@ func TestPathTraversalInArchiveRefused(t *testing.T) {
 	}
 	if _, err := client.ImportArchive(t.Context(), strings.NewReader("not a tar archive")); err == nil {
 		t.Error("something else is imported")
+	}
+}
+
+// TestTamperedSourceIsNotPassedOver: that a source after it is sound does not make what it serves a thing to be silent about.
+func TestTamperedSourceIsNotPassedOver(t *testing.T) {
+	public, _ := keyPair(t)
+	for name, c := range map[string]struct {
+		spoil func(*testing.T, string)
+		keys  []string
+		want  error
+	}{
+		"other card": {func(t *testing.T, dir string) {
+			forgeManifest(t, dir, func(_ *ocispec.Manifest, c *card.Card) { c.Name = "huge" })
+		}, nil, hub.ErrTampered},
+		"other weights": {func(t *testing.T, dir string) {
+			overwrite(t, dir, weightsOf(t, dir))
+		}, nil, download.ErrCorrupt},
+		"unsigned": {func(*testing.T, string) {}, []string{public.String()}, sign.ErrUntrusted},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, 5000)
+			bad := w.mirrorOf(t, nil)
+			c.spoil(t, bad)
+			change := elsewhere(t, bad, w.mirrorOf(t, nil), hub.SourceUpstream)
+			w.origin.Reset()
+			refused(t, w.open(t, func(config *hub.Config) { change(config); config.Keys = c.keys }), c.want)
+			if n := len(w.origin.Requests()); n > 0 {
+				t.Errorf("%d requests to the source behind it", n)
+			}
+		})
+	}
+}
+
+// weightsOf is the mirrored model's layer of weights.
+func weightsOf(t *testing.T, dir string) (d ocispec.Descriptor) {
+	t.Helper()
+	forgeManifest(t, dir, func(m *ocispec.Manifest, _ *card.Card) { d = m.Layers[0] })
+	return d
+}
+
+// overwrite changes the last byte of a blob of a mirror.
+func overwrite(t *testing.T, dir string, d ocispec.Descriptor) {
+	t.Helper()
+	path := filepath.Join(dir, filepath.FromSlash(source.BlobPath(d.Digest)))
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data[len(data)-1] ^= 1
+	if err := errors.Join(os.Chmod(path, 0o644), os.WriteFile(path, data, 0o644)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// rewritten is an archive with another index, and a blob more if there is one.
+func rewritten(t *testing.T, archive []byte, blob []byte, change func(*ocispec.Index)) []byte {
+	t.Helper()
+	var rest bytes.Buffer
+	out := tar.NewWriter(&rest)
+	write := func(header *tar.Header, data []byte) {
+		header.Size = int64(len(data))
+		if err := out.WriteHeader(header); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := out.Write(data); err != nil {
+			t.Fatal(err)
+		}
+	}
+	in := tar.NewReader(bytes.NewReader(archive))
+	for {
+		header, err := in.Next()
+		if err == io.EOF {
+			break
+		}
+		var data []byte
+		if err == nil {
+			data, err = io.ReadAll(in)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if header.Name == ocispec.ImageIndexFile {
+			x := new(ocispec.Index)
+			if err := json.Unmarshal(data, x); err != nil {
+				t.Fatal(err)
+			}
+			change(x)
+			if data, err = json.Marshal(x); err != nil {
+				t.Fatal(err)
+			}
+		}
+		write(header, data)
+	}
+	if blob != nil {
+		write(&tar.Header{Typeflag: tar.TypeReg, Name: source.BlobPath(digest.FromBytes(blob))}, blob)
+	}
+	if err := out.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return rest.Bytes()
+}
+
+func TestHostileIndexOfArchiveRefused(t *testing.T) {
+	w := newWorld(t, 5000)
+	h := w.open(t, nil)
+	pull(t, h, ref)
+	var good bytes.Buffer
+	if err := h.Export(t.Context(), &good, ref); err != nil {
+		t.Fatal(err)
+	}
+	named := func(name string) func(*ocispec.Index) {
+		return func(x *ocispec.Index) { x.Manifests[0].Annotations[ocispec.AnnotationRefName] = name }
+	}
+	for name, change := range map[string]func(*ocispec.Index){
+		"neither named nor a signature": func(x *ocispec.Index) { x.Manifests[0].Annotations = nil },
+		"no tag":                        named(model),
+		"empty tag":                     named(model + "/"),
+		"parent":                        named("../" + tag),
+		"parent as tag":                 named(model + "/.."),
+		"tag and digest":                named(model + "/" + tag + "@" + digest.FromString("x").String()),
+		"of a registry":                 named("oci://example.com/" + model + ":" + tag),
+		"other model":                   named("other/" + tag),
+		"digest is no digest":           func(x *ocispec.Index) { x.Manifests[0].Digest = "sha256:../../evil" },
+		"manifest is a card":            func(x *ocispec.Index) { x.Manifests[0].Digest = digest.FromString("{}") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			client := w.open(t, elsewhere(t))
+			refs, err := client.ImportArchive(t.Context(), bytes.NewReader(rewritten(t, good.Bytes(), []byte("{}"), change)))
+			if err == nil || len(refs) > 0 {
+				t.Errorf("%v, %v", refs, err)
+			}
+			if entries, err := client.Store().Entries(); err != nil || len(entries) > 0 {
+				t.Errorf("the store lists %v, %v", entries, err)
+			}
+		})
+	}
+}
+
+// TestArchiveOfAnotherProgramImported: tar packs the folders too. What is there already may come again.
+func TestArchiveOfAnotherProgramImported(t *testing.T) {
+	w := newWorld(t, 5000)
+	h := w.open(t, nil)
+	pull(t, h, ref)
+	var archive bytes.Buffer
+	if err := h.Export(t.Context(), &archive, ref); err != nil {
+		t.Fatal(err)
+	}
+	data := archive.Bytes()
+	for _, dir := range []string{"blobs/sha256/", "blobs/", "./"} {
+		data = archiveWith(t, data, &tar.Header{Typeflag: tar.TypeDir, Name: dir}, "")
+	}
+	client := w.open(t, elsewhere(t))
+	for range 2 {
+		if refs, err := client.ImportArchive(t.Context(), bytes.NewReader(data)); err != nil || len(refs) != 1 || refs[0] != ref {
+			t.Fatal(refs, err)
+		}
+	}
+	m, err := client.Local(t.Context(), ref)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sound(t, m)
+}
+
+// TestArchiveMustBeSignedWhereKeysArePinned, by a pinned key.
+func TestArchiveMustBeSignedWhereKeysArePinned(t *testing.T) {
+	public, private := keyPair(t)
+	stranger, _ := keyPair(t)
+	w := newWorld(t, 5000)
+	archive := func(key *minisign.PrivateKey) []byte {
+		h := w.open(t, elsewhere(t, hub.SourceUpstream))
+		pull(t, h, ref)
+		if _, err := h.Push(t.Context(), ref, t.TempDir(), hub.PushOptions{Key: key}); err != nil { // signs it here too
+			t.Fatal(err)
+		}
+		var b bytes.Buffer
+		if err := h.Export(t.Context(), &b, ref); err != nil {
+			t.Fatal(err)
+		}
+		return b.Bytes()
+	}
+	signed := archive(&private)
+	for name, c := range map[string]struct {
+		data []byte
+		key  minisign.PublicKey
+		good bool
+	}{
+		"signed":               {signed, public, true},
+		"signed by a stranger": {signed, stranger, false},
+		"unsigned":             {archive(nil), public, false},
+		"signature left out": {rewritten(t, signed, nil, func(x *ocispec.Index) {
+			x.Manifests = slices.DeleteFunc(x.Manifests, func(d ocispec.Descriptor) bool { return d.Annotations[ocispec.AnnotationRefName] == "" })
+		}), public, false},
+	} {
+		client := w.open(t, trusting(c.key, elsewhere(t)))
+		refs, err := client.ImportArchive(t.Context(), bytes.NewReader(c.data))
+		if c.good != (err == nil && len(refs) == 1) {
+			t.Errorf("%s: %v, %v", name, refs, err)
+		}
+		if _, err := client.Store().Resolve(source.RefName(model, tag)); c.good != (err == nil) {
+			t.Errorf("%s: in the store: %v", name, err)
+		}
 	}
 }
 

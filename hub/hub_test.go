@@ -278,6 +278,16 @@ func TestEveryRoadLeadsToTheSameFile(t *testing.T) {
 	})
 }
 
+func TestModelOfASharedStoreIsNotSaidToBeRemoved(t *testing.T) {
+	w := newWorld(t, 5000)
+	pull(t, w.open(t, nil), ref)
+	shared := filepath.Join(w.config.Home, "store")
+	h := w.open(t, func(c *hub.Config) { c.Home, c.SharedStores = t.TempDir(), []string{shared} })
+	if _, err := h.Remove(t.Context(), ref); err == nil || !strings.Contains(err.Error(), "shared store") {
+		t.Errorf("%v", err)
+	}
+}
+
 // arrives pulls in another home and requires the same file, without asking the upstream server.
 func arrives(t *testing.T, w *world, want *hub.Model, change func(*hub.Config)) {
 	t.Helper()
@@ -357,6 +367,24 @@ func TestUnreachableMirrorFallsThroughWithWarning(t *testing.T) {
 		t.Skip("retries take seconds")
 	}
 	if m := pull(t, h, ref); m.Source != "upstream" || !w.warned("could not be had from http://127.0.0.1:1") {
+		t.Errorf("%s, %q", m.Source, w.warnings)
+	}
+}
+
+func TestSourceThatCannotBeUsedFallsThroughWithWarning(t *testing.T) {
+	w := newWorld(t, 5000)
+	closed := httptest.NewServer(http.HandlerFunc(func(out http.ResponseWriter, _ *http.Request) { out.WriteHeader(http.StatusUnauthorized) }))
+	t.Cleanup(closed.Close)
+	h := w.open(t, func(c *hub.Config) {
+		c.Sources = []string{closed.URL, "https://mirror.invalid", hub.SourceUpstream}
+		c.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+			if strings.HasPrefix(addr, "mirror.invalid:") {
+				return nil, &net.DNSError{Err: "no such host", Name: "mirror.invalid", IsNotFound: true}
+			}
+			return new(net.Dialer).DialContext(ctx, network, addr)
+		}
+	})
+	if m := pull(t, h, ref); m.Source != "upstream" || !w.warned("could not be had from "+closed.URL) || !w.warned("could not be had from https://mirror.invalid") {
 		t.Errorf("%s, %q", m.Source, w.warnings)
 	}
 }

@@ -3,6 +3,7 @@ package hub_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"maps"
 	"net/http"
@@ -18,6 +19,8 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/go-modelzoo/zoo/hub"
 	"github.com/go-modelzoo/zoo/hub/lock"
@@ -244,7 +247,7 @@ func TestPluginBinariesThatCannotBePushed(t *testing.T) {
 		{[]string{"plan9/mips=" + goodPath}, describe, "no binary is for " + here},
 		{[]string{good, good}, describe, "both for " + here},
 		{[]string{goodPath}, describe, "linux/arm64=" + goodPath},
-		{[]string{goodPath + "-none"}, describe, "no such file"},
+		{[]string{goodPath + "-none"}, describe, goodPath + "-none:"},
 		{[]string{t.TempDir()}, describe, "is no file of 1 byte"},
 		{[]string{good, "plan9/mips=" + empty}, describe, "is no file of 1 byte"},
 		{[]string{good, "plan9/mips=" + t.TempDir()}, describe, "is no file of 1 byte"},
@@ -483,5 +486,97 @@ func TestLeftoversOfKilledInstallationsGo(t *testing.T) {
 	p := install(t, h, "mlp")
 	if entries, err := os.ReadDir(filepath.Dir(filepath.Dir(p.Path))); err != nil || len(entries) != 1 {
 		t.Errorf("%v, %v", entries, err)
+	}
+}
+
+// forgedPlugin puts a version of plugin mine, 0.1.0 for this platform, into a registry, with each part changed before the next names it.
+func forgedPlugin(t *testing.T, to string, config func(*hub.PluginConfig), manifest func(*ocispec.Manifest), index func(*ocispec.Index)) {
+	t.Helper()
+	base := "http://" + strings.Replace(strings.TrimPrefix(to, "oci://"), "/", "/v2/", 1) + "/plugins/mine/"
+	put := func(path, mediaType string, data []byte) ocispec.Descriptor {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPut, base+path, bytes.NewReader(data))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Content-Type", mediaType)
+		answer, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer.Body.Close() // it says nothing
+		return ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(data), Size: int64(len(data))}
+	}
+	encode := func(v any) []byte {
+		data, err := json.Marshal(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return data
+	}
+	c := hub.PluginConfig{Name: "mine", Version: "0.1.0", Protocol: 2}
+	config(&c)
+	m := ocispec.Manifest{
+		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest, ArtifactType: hub.ArtifactTypePlugin,
+		Config: put("blobs/uploads/1", hub.MediaTypePluginConfig, encode(c)),
+		Layers: []ocispec.Descriptor{put("blobs/uploads/1", hub.MediaTypePluginBinary, script("forged"))},
+	}
+	manifest(&m)
+	raw := encode(m)
+	d := put("manifests/"+digest.FromBytes(raw).String(), ocispec.MediaTypeImageManifest, raw)
+	goos, arch, _ := strings.Cut(here, "/")
+	d.Platform = &ocispec.Platform{OS: goos, Architecture: arch}
+	x := ocispec.Index{
+		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex, ArtifactType: hub.ArtifactTypePlugin, Manifests: []ocispec.Descriptor{d},
+	}
+	index(&x)
+	put("manifests/0.1.0", ocispec.MediaTypeImageIndex, encode(x))
+}
+
+// TestHostilePluginOfARegistryRefused: what a reference leads to must be that plugin in that version, whoever keeps the registry.
+func TestHostilePluginOfARegistryRefused(t *testing.T) {
+	w := newWorld(t, 100)
+	for name, c := range map[string]struct {
+		config   func(*hub.PluginConfig)
+		manifest func(*ocispec.Manifest)
+		index    func(*ocispec.Index)
+		good     bool
+	}{
+		"good":              {good: true},
+		"another plugin":    {config: func(c *hub.PluginConfig) { c.Name = "resnet" }},
+		"an older version":  {config: func(c *hub.PluginConfig) { c.Version = "0.0.9" }},
+		"path as version":   {config: func(c *hub.PluginConfig) { c.Version = "../../../bin" }},
+		"not a plugin":      {manifest: func(m *ocispec.Manifest) { m.ArtifactType = "application/x" }},
+		"no binary":         {manifest: func(m *ocispec.Manifest) { m.Layers = []ocispec.Descriptor{} }},
+		"two binaries":      {manifest: func(m *ocispec.Manifest) { m.Layers = append(m.Layers, m.Layers[0]) }},
+		"binary of 1 TiB":   {manifest: func(m *ocispec.Manifest) { m.Layers[0].Size = 1 << 40 }},
+		"other binary":      {manifest: func(m *ocispec.Manifest) { m.Layers[0].Digest = m.Config.Digest }},
+		"no platform":       {index: func(x *ocispec.Index) { x.Manifests[0].Platform = nil }},
+		"no manifest":       {index: func(x *ocispec.Index) { x.Manifests = nil }},
+		"manifest of a lie": {index: func(x *ocispec.Index) { x.Manifests[0].Size++ }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if c.config == nil {
+				c.config = func(*hub.PluginConfig) {}
+			}
+			if c.manifest == nil {
+				c.manifest = func(*ocispec.Manifest) {}
+			}
+			if c.index == nil {
+				c.index = func(*ocispec.Index) {}
+			}
+			to := writable(t, &sourcetest.Writable{})
+			forgedPlugin(t, to, c.config, c.manifest, c.index)
+			h := w.open(t, elsewhere(t))
+			p, err := h.InstallPlugin(t.Context(), to+"/plugins/mine:0.1.0", nil)
+			if c.good != (err == nil) {
+				t.Errorf("%+v, %v", p, err)
+			}
+			if c.good && !w.warned("trusted on first use") {
+				t.Error("nobody is told that the plugin is trusted")
+			}
+			if list, err := h.Plugins().List(); err != nil || c.good != (len(list) == 1) {
+				t.Errorf("installed are %v, %v", list, err)
+			}
+		})
 	}
 }

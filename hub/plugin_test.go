@@ -13,11 +13,13 @@ import (
 	"testing"
 
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/go-modelzoo/zoo/hub"
 	"github.com/go-modelzoo/zoo/hub/lock"
 	"github.com/go-modelzoo/zoo/hub/plugins"
 	"github.com/go-modelzoo/zoo/hub/registry"
+	"github.com/go-modelzoo/zoo/hub/store"
 )
 
 var here = runtime.GOOS + "/" + runtime.GOARCH
@@ -59,7 +61,9 @@ func install(t *testing.T, h *hub.Hub, spec string) plugins.Installed {
 
 func TestPluginConstraintsFromIndexAndLock(t *testing.T) {
 	w := newWorld(t, 100)
-	w.withPlugins(t, "1.0.0", "1.2.0", "1.10.1", "2.0.0-rc.1", "2.1.0")
+	w.withPlugins(t, "2.1.0", "1.0.0", "1.10.1", "1.2.0", "2.0.0-rc.1", "9.0.0")
+	delete(w.index.Families[0].Plugins[5].Platforms, here) // 9.0.0 is for other systems
+	w.config.Index = encodeIndex(t, w.index)
 	for spec, want := range map[string]string{"mlp": "2.1.0", "mlp@^1": "1.10.1", "mlp@~1.2": "1.2.0", "mlp@1.0.0": "1.0.0", "mlp@>=1.0, <1.5": "1.2.0"} {
 		h := w.open(t, elsewhere(t, hub.SourceUpstream))
 		if p := install(t, h, spec); p.Version != want || p.Protocol != 1 {
@@ -298,6 +302,30 @@ func TestPluginsMirroredAndInstalledFromThere(t *testing.T) {
 	}
 	if _, err := os.Stat(p.Path); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestPluginOfATamperedSourceIsNotHadFromTheNext: the user is to hear of it.
+func TestPluginOfATamperedSourceIsNotHadFromTheNext(t *testing.T) {
+	w := newWorld(t, 5000)
+	w.withPlugins(t, "1.2.0")
+	h := w.open(t, nil)
+	mirror := func() string {
+		dir := t.TempDir()
+		if _, err := h.Mirror(t.Context(), []string{ref}, dir, hub.MirrorOptions{Plugins: true}); err != nil {
+			t.Fatal(err)
+		}
+		return dir
+	}
+	bad, good := mirror(), mirror()
+	b := w.index.Families[0].Plugins[0].Platforms[here]
+	overwrite(t, bad, ocispec.Descriptor{Digest: b.Digest})
+	client := w.open(t, elsewhere(t, bad, good, hub.SourceUpstream))
+	if p, err := client.InstallPlugin(t.Context(), "mlp", nil); !errors.Is(err, store.ErrMismatch) {
+		t.Errorf("%+v, %v", p, err)
+	}
+	if list, err := client.Plugins().List(); err != nil || len(list) > 0 {
+		t.Errorf("installed are %v, %v", list, err)
 	}
 }
 

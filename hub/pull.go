@@ -1,15 +1,9 @@
 package hub
 
 import (
-	"cmp"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"net"
-	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -18,157 +12,9 @@ import (
 	"github.com/go-modelzoo/zoo/hub/card"
 	"github.com/go-modelzoo/zoo/hub/download"
 	"github.com/go-modelzoo/zoo/hub/lock"
-	"github.com/go-modelzoo/zoo/hub/registry"
 	"github.com/go-modelzoo/zoo/hub/source"
 	"github.com/go-modelzoo/zoo/hub/store"
-	"github.com/go-modelzoo/zoo/internal/files"
-	"github.com/go-modelzoo/zoo/weights"
 )
-
-// Resolved is where a model was found.
-type Resolved struct {
-	Name, Tag string
-	// Source is the address of the source that has it; SourceStore if it is in the store.
-	Source string
-	// Descriptor is of the artifact's manifest, or of the authors' file (source.MediaTypeOrigin).
-	Descriptor ocispec.Descriptor
-	// Row and Weights are the index's; nil if it does not list the model.
-	Row     *registry.Model
-	Weights *registry.Weights
-
-	repository source.Repository
-	reference  *reference
-}
-
-// String is what the model was asked for by.
-func (r *Resolved) String() string { return r.reference.String() }
-
-// Resolve finds which source has a model, without downloading it. The store comes first.
-func (h *Hub) Resolve(ctx context.Context, ref string) (*Resolved, error) {
-	x, err := h.Index(ctx)
-	if err != nil {
-		return nil, err
-	}
-	r, err := h.parse(x, ref)
-	if err != nil {
-		return nil, err
-	}
-	if d, err := h.store.Resolve(r.entry()); err == nil && (r.digest == "" || r.digest == d.Digest) {
-		return &Resolved{Name: r.name, Tag: r.tag, Source: SourceStore, Descriptor: d, Row: r.row, Weights: r.weights, reference: r}, nil
-	}
-	var found *Resolved
-	err = h.try(ctx, r, func(res *Resolved) error {
-		found = res
-		return nil
-	})
-	return found, err
-}
-
-// try resolves r at each source in order and calls use with what it finds, until use succeeds. Absence and unreachability lead to
-// the next source; any other failure ends.
-func (h *Hub) try(ctx context.Context, r *reference, use func(*Resolved) error) error {
-	sources := h.sources
-	if r.from != nil {
-		sources = []source.Source{r.from}
-	}
-	var failed failures
-	var asked []string
-	for _, s := range sources {
-		if s.String() == SourceUpstream {
-			if r.row == nil {
-				continue
-			}
-			s = source.Upstream(h.client, &registry.Index{Models: []registry.Model{*r.row}})
-		}
-		res, err := h.resolveAt(ctx, s, r)
-		if err == nil {
-			err = use(res)
-		}
-		if err == nil {
-			for _, f := range failed {
-				if !errors.Is(f, source.ErrNotFound) {
-					h.warn("%s could not be had from %v", r, f)
-				}
-			}
-			return nil
-		}
-		if ctx.Err() != nil || !passable(err) {
-			return fmt.Errorf("%s from %s: %w", r, s, err)
-		}
-		failed, asked = append(failed, fmt.Errorf("%s: %w", s, err)), append(asked, s.String())
-	}
-	present := func(f error) bool { return !errors.Is(f, source.ErrNotFound) }
-	switch {
-	case r.digest != "" && !slices.ContainsFunc(failed, present):
-		return fmt.Errorf("%s@%s: %w: nothing there has that digest", r, r.digest, ErrNotFound)
-	case r.from != nil && !slices.ContainsFunc(failed, present):
-		return fmt.Errorf("%s: %w: name a tag that is there, as in %s/%s:TAG", r, ErrNotFound, r.from, r.name)
-	case !slices.ContainsFunc(failed, present) && r.untagged && r.row == nil:
-		return fmt.Errorf("%s: %w (asked: %s): run zoo list, or, if another tag is meant, name it, as in %s:v1", r, ErrNotFound, cmp.Or(strings.Join(asked, ", "), "none"), r.name)
-	case !slices.ContainsFunc(failed, present):
-		return fmt.Errorf("%s: %w (asked: %s): run zoo list, or look at the configured sources", r, ErrNotFound, cmp.Or(strings.Join(asked, ", "), "none"))
-	case len(failed) == 1:
-		return fmt.Errorf("%s: %w%s", r, failed[0], advice(failed))
-	default:
-		return fmt.Errorf("%s: %w: %w%s", r, ErrNotFound, failed, advice(failed))
-	}
-}
-
-// advice says what to do where a server could not be reached.
-func advice(failed failures) string {
-	var dns *net.DNSError
-	var dial *net.OpError
-	if errors.As(failed, &dns) || errors.As(failed, &dial) {
-		return ": check network and proxy, or name a mirror in ZOO_REGISTRY"
-	}
-	return ""
-}
-
-// failures are what each source said, in one line.
-type failures []error
-
-func (f failures) Error() string {
-	texts := make([]string, len(f))
-	for i, err := range f {
-		texts[i] = err.Error()
-	}
-	return strings.Join(texts, "; ")
-}
-
-// Unwrap makes errors.Is look at each.
-func (f failures) Unwrap() []error { return f }
-
-// passable says whether a source's failure is one that another source may make up for: it does not have the thing or
-// cannot be reached. Whatever looks like tampering is not.
-func passable(err error) bool {
-	var dns *net.DNSError
-	return errors.As(err, &dns) || errors.Is(err, source.ErrNotFound) || errors.Is(err, source.ErrUnavailable) || errors.Is(err, source.ErrOffline) ||
-		errors.Is(err, source.ErrUnauthorized) || source.Temporary(err)
-}
-
-func (h *Hub) resolveAt(ctx context.Context, s source.Source, r *reference) (*Resolved, error) {
-	repo, err := s.Repository(r.name)
-	if err != nil {
-		return nil, err
-	}
-	what := r.tag
-	if r.digest != "" {
-		what = r.digest.String()
-	}
-	d, err := repo.Resolve(ctx, what)
-	if err != nil {
-		return nil, err
-	}
-	if d.MediaType != source.MediaTypeOrigin {
-		if r.digest != "" && d.Digest != r.digest {
-			return nil, fmt.Errorf("%w: asked for %s and got %s", ErrTampered, r.digest, d.Digest)
-		}
-		if r.weights != nil && r.weights.Artifact != nil && d.Digest != r.weights.Artifact.Digest {
-			return nil, fmt.Errorf("%w: the index lists artifact %s and the tag is %s: the tag was moved, or the index is old", ErrTampered, r.weights.Artifact.Digest, d.Digest)
-		}
-	}
-	return &Resolved{Name: r.name, Tag: r.tag, Source: s.String(), Descriptor: d, Row: r.row, Weights: r.weights, repository: repo, reference: r}, nil
-}
 
 // Pull makes sure that a model is in the store and returns it. ref is NAME, NAME:TAG, oci://HOST/PATH/NAME[:TAG] or oci://HOST/PATH/NAME:TAG@DIGEST.
 func (h *Hub) Pull(ctx context.Context, ref string) (*Model, error) {
@@ -275,15 +121,6 @@ func (h *Hub) reportWaiting(r *reference) *Progress {
 	}
 	h.progress(p)
 	return &p
-}
-
-// originKey is the key of the download of an authors' file, which all models made of it share.
-func originKey(o *registry.Origin) string {
-	if o == nil {
-		return ""
-	}
-	sum := sha256.Sum256([]byte(o.URL + o.SHA256))
-	return "origin-" + hex.EncodeToString(sum[:16])
 }
 
 // download fetches a blob into the store, under the lock of its key.
@@ -431,127 +268,4 @@ func (h *Hub) accept(ctx context.Context, a *artifact, signatures []signature, r
 		}
 	}
 	return h.store.Tag(ctx, res.reference.entry(), a.descriptor)
-}
-
-// fetchOrigin pulls the authors' file and converts it to safetensors.
-func (h *Hub) fetchOrigin(ctx context.Context, res *Resolved) (*artifact, error) {
-	name := res.String()
-	blob := download.Blob{Repository: res.repository, Descriptor: res.Descriptor, Prefix: res.Descriptor.Annotations[source.AnnotationDigestPrefix]}
-	unverified := blob.Descriptor.Digest == ""
-	f, err := lock.Load(h.config.LockFile)
-	if err != nil {
-		return nil, err
-	}
-	if pinned := f.Models[name].Origin; pinned != "" {
-		if blob.Descriptor.Digest != "" && blob.Descriptor.Digest != pinned {
-			return nil, fmt.Errorf("%s: %w: the index lists the file %s and %s is pinned", name, lock.ErrPinned, blob.Descriptor.Digest, pinned)
-		}
-		blob.Descriptor.Digest = pinned
-	}
-	switch {
-	case blob.Descriptor.Digest != "":
-	case blob.Prefix != "":
-		h.warn("%s: only the first %d bits of the file's SHA-256 are published (%s); once it is here, the whole is pinned in %s", name, 4*len(blob.Prefix), blob.Prefix, h.config.LockFile)
-	case h.config.TrustUnpublished:
-		h.warn("%s: no digest of the file is published; it is trusted on first use, and then pinned in %s", name, h.config.LockFile)
-	default:
-		return nil, fmt.Errorf("%s: %w: there is nothing to check %s against; to trust it on first use run with --trust-unpublished", name, ErrUnpublished, res.Descriptor.URLs[0])
-	}
-	blob.MaxSize = maxOrigin(res.Descriptor, res.Row, res.Weights)
-	d, size, err := h.download(ctx, originKey(res.Weights.Origin), blob, Progress{Name: name, Source: res.Descriptor.URLs[0]})
-	if err != nil {
-		return nil, err
-	}
-	c := card.FromRow(res.Row, res.Weights)
-	c.Origin = &card.Origin{URL: res.Descriptor.URLs[0], Digest: d, Size: size, Format: res.Weights.Origin.Format, Unverified: unverified, Prefix: blob.Prefix}
-	a, err := h.convert(ctx, c, d)
-	if err != nil {
-		return nil, err
-	}
-	if c.Weights.Digest != d {
-		err = h.store.Quarantine(d) // converted: not needed again
-	}
-	return a, err
-}
-
-// maxOrigin bounds a file of unknown size: a percent and a MiB over the estimate, else eight bytes a parameter.
-func maxOrigin(d ocispec.Descriptor, m *registry.Model, w *registry.Weights) int64 {
-	const slack = 1 << 20
-	if n, err := strconv.ParseInt(d.Annotations[source.AnnotationSizeEstimate], 10, 64); err == nil {
-		return n + n/100 + slack
-	}
-	return 8*m.With(w).Params + slack
-}
-
-// convert makes a model of a checkpoint in the store, in any format that package weights reads.
-func (h *Hub) convert(ctx context.Context, c *card.Card, checkpoint digest.Digest) (*artifact, error) {
-	path, err := h.store.Path(checkpoint)
-	if err != nil {
-		return nil, err
-	}
-	if err := h.storeWeights(ctx, c, path, checkpoint); err != nil {
-		return nil, fmt.Errorf("%s:%s: %w", c.Name, c.Tag, err)
-	}
-	if c.Origin == nil || c.Origin.Digest == "" {
-		c.Origin = &card.Origin{Digest: checkpoint}
-	}
-	provenance, err := h.putProvenance(c)
-	if err != nil {
-		return nil, err
-	}
-	// The lock is asked before the model gets its name.
-	if err := h.pinModel(ctx, c.Name+":"+c.Tag, &artifact{card: c}); err != nil {
-		return nil, err
-	}
-	return h.publish(ctx, source.RefName(c.Name, c.Tag), c, []ocispec.Descriptor{plainLayer(c), provenance})
-}
-
-func plainLayer(c *card.Card) ocispec.Descriptor {
-	return ocispec.Descriptor{
-		MediaType: MediaTypeWeights, Digest: c.Weights.Digest, Size: c.Weights.Size,
-		Annotations: map[string]string{ocispec.AnnotationTitle: c.Name + ".safetensors"},
-	}
-}
-
-// storeWeights stores the checkpoint at path as safetensors and notes digest and size in the card. A safetensors file stays
-// as it is; stored is its digest if it is in the store already, else empty.
-func (h *Hub) storeWeights(ctx context.Context, c *card.Card, path string, stored digest.Digest) error {
-	f, err := weights.Open(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close() // only read
-	for _, note := range f.Notes() {
-		h.warn("%s:%s: %s", c.Name, c.Tag, note)
-	}
-	if f.Format() == weights.Safetensors && stored != "" {
-		c.Weights.Digest = stored
-		c.Weights.Size, err = h.store.Size(stored)
-		return err
-	}
-	tensors := slices.Collect(f.All())
-	var most int64 = 1 << 20
-	for _, t := range tensors {
-		most += int64(t.Len())*int64(t.DType.Size()) + int64(len(t.Name)) + 1<<10
-	}
-	progress := &progressWriter{h, Progress{Name: c.Name + ":" + c.Tag, Stage: StageConvert, Total: most}}
-	w, err := h.store.Create(most + int64(len(fmt.Sprint(f.Metadata()))*6))
-	if err != nil {
-		return err
-	}
-	if f.Format() == weights.Safetensors {
-		err = copyFile(files.Writer(ctx, w), path)
-	} else {
-		err = weights.WriteSafetensors(files.Writer(ctx, w), tensors, map[string]string{"format": "pt"})
-	}
-	if err != nil {
-		w.Discard()
-		return err
-	}
-	if c.Weights.Digest, c.Weights.Size, err = w.Publish(""); err != nil {
-		return err
-	}
-	progress.p.Done, progress.p.Total = c.Weights.Size, c.Weights.Size
-	h.progress(progress.p)
-	return nil
 }

@@ -23,7 +23,7 @@ type PushOptions struct {
 	DType string
 	// Key signs the artifact. Nil: no signature.
 	Key *minisign.PrivateKey
-	// Tag is the tag to publish under. Empty: the model's own.
+	// Tag is the tag to publish under. Empty: the model's own, with "-" and DType behind it if that is set.
 	Tag string
 }
 

@@ -484,6 +484,70 @@ func TestPickleCallingOsSystemRefused(t *testing.T) {
 	}
 }
 
+// TestHostileArgumentsOfFunctionsRefused calls the functions that a checkpoint may call with what they are not made for.
+func TestHostileArgumentsOfFunctionsRefused(t *testing.T) {
+	storage := func(p *pickler) {
+		p.op('(')
+		p.text("storage")
+		p.global("torch", "FloatStorage")
+		p.text("0")
+		p.text("cpu")
+		p.integer(4)
+		p.op('N', 't', 'Q')
+	}
+	number := func(p *pickler) { p.integer(1) }
+	list := func(values ...func(*pickler)) func(*pickler) {
+		return func(p *pickler) {
+			p.op('(')
+			for _, v := range values {
+				v(p)
+			}
+			p.op('t')
+		}
+	}
+	text := func(p *pickler) { p.text("4") }
+	axes := func(p *pickler) { list(slices.Repeat([]func(*pickler){number}, maxRank+1)...)(p) }
+	const rebuild = "_rebuild_tensor_v2"
+	for name, c := range map[string]struct {
+		module, function string
+		arguments        []func(*pickler)
+		says             string
+	}{
+		"tensor of nothing":         {"torch._utils", rebuild, nil, "too little"},
+		"tensor of three":           {"torch._utils", rebuild, []func(*pickler){storage, number, list(number)}, "too little"},
+		"tensor without a storage":  {"torch._utils", rebuild, []func(*pickler){number, number, list(number), list(number)}, "without its storage"},
+		"tensor without an offset":  {"torch._utils", rebuild, []func(*pickler){storage, text, list(number), list(number)}, "without its offset"},
+		"tensor without a size":     {"torch._utils", rebuild, []func(*pickler){storage, number, number, list(number)}, "without its size"},
+		"size of a text":            {"torch._utils", rebuild, []func(*pickler){storage, number, list(text), list(number)}, "without its size"},
+		"size of 65 axes":           {"torch._utils", rebuild, []func(*pickler){storage, number, axes, axes}, "without its size"},
+		"tensor without strides":    {"torch._utils", rebuild, []func(*pickler){storage, number, list(number), text}, "without its strides"},
+		"parameter of nothing":      {"torch._utils", "_rebuild_parameter", nil, "without its tensor"},
+		"parameter of a number":     {"torch._utils", "_rebuild_parameter", []func(*pickler){number}, "without its tensor"},
+		"size of nothing":           {"torch", "Size", nil, "torch.Size"},
+		"size of two":               {"torch", "Size", []func(*pickler){list(number), list(number)}, "torch.Size"},
+		"dictionary of a number":    {"collections", "OrderedDict", []func(*pickler){number}, "not pairs"},
+		"dictionary of two lists":   {"collections", "OrderedDict", []func(*pickler){list(), list()}, "not pairs"},
+		"dictionary of numbers":     {"collections", "OrderedDict", []func(*pickler){list(number)}, "not a pair"},
+		"dictionary of three times": {"collections", "OrderedDict", []func(*pickler){list(list(number, number, number))}, "not a pair"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			object := pickled(func(p *pickler) {
+				p.putState(true, plain("a", 4))
+				p.text("b")
+				p.global(c.module, c.function)
+				list(c.arguments...)(p)
+				p.op('R', 's')
+			})
+			openBoth(t, object, []int{4}, func(t *testing.T, _ *File, err error) {
+				oneLine(t, err, ErrFormat, "m.pth", c.says)
+				if strings.Contains(err.Error(), "runtime error") {
+					t.Error("the machine had to catch a panic:", err)
+				}
+			})
+		})
+	}
+}
+
 func TestGlobalsOutsideTheListRefused(t *testing.T) {
 	for _, g := range [][2]string{
 		{"os", "system"}, {"builtins", "eval"}, {"__builtin__", "getattr"}, {"subprocess", "Popen"},

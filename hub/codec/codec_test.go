@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -101,6 +102,79 @@ func TestBombRefused(t *testing.T) {
 	}
 	if out, err := unpack(packed, 1<<20); !errors.Is(err, codec.ErrFormat) || len(out) > 0 {
 		t.Errorf("4 MiB where 1 was declared: %d bytes came, %v", len(out), err)
+	}
+}
+
+// crafted is a packed file whose table is the given numbers, then tail, behind so many bytes of frames.
+func crafted(frames int, tail string, numbers ...uint64) []byte {
+	var table []byte
+	for _, n := range numbers {
+		table = binary.AppendUvarint(table, n)
+	}
+	table = append(table, tail...)
+	out := append([]byte("zoopack1"), make([]byte, frames)...)
+	out = append(out, table...)
+	out = binary.LittleEndian.AppendUint64(out, uint64(len(table)))
+	return append(out, "zoopack1"...)
+}
+
+// TestHostileTablesRefused: of each lie of a table the error tells, before anything is allocated for it.
+func TestHostileTablesRefused(t *testing.T) {
+	footer := func(length uint64, end string) []byte {
+		b := crafted(4, "", 4, 1, 4, 1, 4)
+		return append(binary.LittleEndian.AppendUint64(b[:len(b)-16], length), end...)
+	}
+	const huge = 1 << 62
+	for name, c := range map[string]struct {
+		packed []byte
+		want   string
+	}{
+		"nothing":                     {nil, "too few"},
+		"no table":                    {crafted(0, ""), "cut off"},
+		"no number of blocks":         {crafted(0, "", 4), "cut off"},
+		"number without end":          {crafted(0, "\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", 4), "cut off"},
+		"more than 1 TiB":             {crafted(4, "", 1<<40+1, 1, 4, 1, 4), "more than 1 TiB"},
+		"more blocks than the table":  {crafted(4, "", 4, huge, 4, 1, 4), "blocks do not fit"},
+		"one block more":              {crafted(8, "", 8, 2, 4, 1, 4), "blocks do not fit"},
+		"block of nothing":            {crafted(4, "", 4, 2, 4, 1, 4, 0, 1, 1), "block 1 has 0 bytes"},
+		"block of 1 MiB and a byte":   {crafted(4, "", codec.MaxBlock+1, 1, codec.MaxBlock+1, 1, 4), "block 0 has 1048577 bytes"},
+		"block of 2^62 bytes":         {crafted(4, "", 4, 1, huge, 1, 4), "block 0 has 4611686018427387904 bytes"},
+		"elements of no bytes":        {crafted(4, "", 4, 1, 4, 0, 4), "elements of 0"},
+		"elements of 3 bytes":         {crafted(3, "", 3, 1, 3, 3, 1, 1, 1), "elements of 3"},
+		"elements of 16 bytes":        {crafted(16, "", 16, 1, 16, 16, 1), "elements of 16"},
+		"elements of 2^32+1 bytes":    {crafted(4, "", 4, 1, 4, 1<<32+1, 4), "elements of 4294967297"},
+		"half an element":             {crafted(3, "", 3, 1, 3, 2, 1, 1), "elements of 2"},
+		"no width":                    {crafted(4, "\x80\x80", 4, 1, 4), "block 0 has"},
+		"no frame":                    {crafted(4, "\x80\x80", 4, 1, 4, 2, 2), "a frame of 0 bytes"},
+		"frame of nothing":            {crafted(4, "", 4, 1, 4, 1, 0), "a frame of 0 bytes"},
+		"frame longer than its plane": {crafted(5, "", 4, 1, 4, 1, 5), "a frame of 5 bytes"},
+		"frame of 2^62 bytes":         {crafted(4, "", 4, 1, 4, 1, huge), "a frame of 4611686018427387904"},
+		"more than the blocks hold":   {crafted(4, "", 5, 1, 4, 1, 4), "blocks hold 4 bytes of 5"},
+		"less than the blocks hold":   {crafted(4, "", 3, 1, 4, 1, 4), "blocks hold 4 bytes of 3"},
+		"more behind the table":       {crafted(4, "x", 4, 1, 4, 1, 4), "1 bytes of the table are left"},
+		"frames missing":              {crafted(3, "", 4, 1, 4, 1, 4), "frames take 3 bytes and the table says 4"},
+		"more behind the frames":      {crafted(5, "", 4, 1, 4, 1, 4), "frames take 5 bytes and the table says 4"},
+		"table longer than the file":  {footer(10, "zoopack1"), "does not begin and end"},
+		"table of 2^64-1 bytes":       {footer(math.MaxUint64, "zoopack1"), "does not begin and end"},
+		"another end":                 {footer(5, "zoopack2"), "does not begin and end"},
+		"another beginning":           {append([]byte("zoopack2"), footer(5, "zoopack1")[8:]...), "does not begin and end"},
+	} {
+		out, err := unpack(c.packed, 4)
+		if !errors.Is(err, codec.ErrFormat) || !strings.Contains(err.Error(), c.want) || len(out) > 0 {
+			t.Errorf("%s: %d bytes, error %v, want %q", name, len(out), err, c.want)
+		}
+	}
+	if out, err := unpack(crafted(4, "", 4, 1, 4, 1, 4), 4); err != nil || len(out) != 4 {
+		t.Errorf("the good one: %d bytes, %v", len(out), err)
+	}
+}
+
+// TestImpossibleSpansRefused: they would divide a file so that it does not come back.
+func TestImpossibleSpansRefused(t *testing.T) {
+	for _, s := range [][]codec.Span{{{4, 0}}, {{4, 3}}, {{16, 16}}, {{-4, 4}}, {{6, 4}}, {{4, 4}, {1, 2}}} {
+		if n, err := codec.Pack(t.Context(), io.Discard, bytes.NewReader(make([]byte, 64)), s, codec.Options{}); err == nil {
+			t.Errorf("%v: packed to %d bytes", s, n)
+		}
 	}
 }
 

@@ -322,35 +322,122 @@ func TestResumeAsksOnlyForWhatIsMissing(t *testing.T) {
 		b.server.Reset()
 		b.server.Script(nil)
 		b.check(t, "")
-		var asked int64
-		for _, q := range b.server.Requests() {
-			asked += q.End - q.Start
-		}
-		if asked != testSize-have {
+		if asked := b.asked(); asked != testSize-have {
 			t.Errorf("asked for %d bytes with %d of %d on disk", asked, have, testSize)
 		}
 	}
 }
 
+// left writes a file of the download as an earlier run may have left it.
+func (b *bench) left(t *testing.T, name string, data []byte) {
+	t.Helper()
+	p, err := b.store.Partial(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := p.OpenFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = f.Write(data)
+	if err = errors.Join(err, f.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// asked is how many bytes were asked for.
+func (b *bench) asked() int64 {
+	var n int64
+	for _, q := range b.server.Requests() {
+		n += q.End - q.Start
+	}
+	return n
+}
+
 func TestDamagedPartialRepaired(t *testing.T) {
 	for _, table := range []bool{false, true} {
-		for _, name := range []string{"head", "0000000000000000", "0000000000010000", "00000000000ff000", "zz"} {
+		for _, name := range []string{"head", "0000000000000000", "0000000000010000", "0000000000000005", "00000000000ff000", "00000000000f0000", "-000000000010000", "zz"} {
+			for _, size := range []int{2*testChunk + 5, testSize + 1000} {
+				b := newBench(t, testSize, table)
+				b.left(t, name, bytes.Repeat([]byte("x"), size))
+				last := int64(0)
+				b.opts.Progress = func(done, total int64) {
+					if last = done; done > total {
+						t.Errorf("%s of %d bytes: %d bytes of %d are there", name, size, done, total)
+					}
+				}
+				b.check(t, "")
+				if last != testSize {
+					t.Errorf("%s of %d bytes: progress ended at %d", name, size, last)
+				}
+			}
+		}
+	}
+}
+
+// TestRightBytesWithMoreBehindThemRepaired: what is published has exactly the bytes that were hashed.
+func TestRightBytesWithMoreBehindThemRepaired(t *testing.T) {
+	for _, table := range []bool{false, true} {
+		for _, more := range []int{1, testChunk, 5 * testChunk} {
 			b := newBench(t, testSize, table)
-			p, err := b.store.Partial(key)
-			if err != nil {
-				t.Fatal(err)
-			}
-			f, err := p.OpenFile(name)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if _, err := f.Write(bytes.Repeat([]byte("x"), 2*testChunk+5)); err != nil {
-				t.Fatal(err)
-			}
-			f.Close()
+			b.left(t, "head", append(bytes.Clone(b.content), make([]byte, more)...))
 			b.check(t, "")
 		}
 	}
+}
+
+// TestKilledJoinerCostsNoChunk: it dies in the middle of a chunk, whose piece is still there.
+func TestKilledJoinerCostsNoChunk(t *testing.T) {
+	for _, table := range []bool{false, true} {
+		b := newBench(t, testSize, table)
+		b.left(t, "head", b.content[:testChunk+testChunk/2])
+		b.left(t, "0000000000010000", b.content[testChunk:2*testChunk])
+		b.check(t, "")
+		if n := b.asked(); n != testSize-2*testChunk {
+			t.Errorf("asked for %d bytes with two chunks of %d there", n, testSize)
+		}
+	}
+}
+
+// TestDamagedHeadCostsWhatFollowsAlone where the chunks' hashes are known.
+func TestDamagedHeadCostsWhatFollowsAlone(t *testing.T) {
+	b := newBench(t, testSize, true)
+	head := bytes.Clone(b.content[:3*testChunk])
+	head[testChunk+7] ^= 1
+	b.left(t, "head", head)
+	b.check(t, "")
+	if n := b.asked(); n != testSize-testChunk {
+		t.Errorf("asked for %d bytes with one good chunk of %d there", n, testSize)
+	}
+}
+
+// TestTableOfOtherChunks is of a publisher's choice, whatever the size of chunks of who downloads.
+func TestTableOfOtherChunks(t *testing.T) {
+	b := newBench(t, testSize, true)
+	b.opts = download.Options{}
+	b.server.Script(first(sourcetest.Fault{Flip: 100}))
+	b.check(t, "")
+	if sent := b.server.Sent(); sent > testSize+testChunk {
+		t.Errorf("%d bytes were sent for %d", sent, testSize)
+	}
+}
+
+func TestTableOfAnotherFileRefused(t *testing.T) {
+	for _, size := range []int{1, testChunk, testSize - 1, testSize + 1, 9 * testChunk} {
+		b := newBench(t, testSize, false)
+		var err error
+		if b.blob.Table, err = download.NewTable(bytes.NewReader(noise(size)), testChunk); err != nil {
+			t.Fatal(err)
+		}
+		b.check(t, fmt.Sprintf("the chunk table is for %d bytes", size))
+	}
+}
+
+func TestEmptyFileOfUnknownSizeRefused(t *testing.T) {
+	b := newBench(t, testSize, false)
+	b.server.Script(always(sourcetest.Fault{IgnoreRange: true, Chunked: true, Short: testSize}))
+	b.blob.Descriptor.Digest, b.blob.Descriptor.Size = "", 0
+	b.check(t, "it is empty")
 }
 
 func TestSymlinkInPartialRefused(t *testing.T) {

@@ -11,6 +11,7 @@ package lock
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -51,7 +52,12 @@ type File struct {
 	Models map[string]Model `json:"models,omitempty"`
 	// Plugins maps a family's name to its pin.
 	Plugins map[string]Plugin `json:"plugins,omitempty"`
+
+	path string // where it was loaded from, for errors
 }
+
+// where names the file in an error.
+func (f *File) where() string { return cmp.Or(f.path, Name) }
 
 // Model pins a model's weights.
 type Model struct {
@@ -116,7 +122,7 @@ func valid(d digest.Digest) bool { return d.Validate() == nil && d.Algorithm() =
 func Load(path string) (*File, error) {
 	data, err := files.ReadAll(path, maxBytes)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && len(data) == 0 {
-		return &File{Schema: schema}, nil
+		return &File{Schema: schema, path: path}, nil
 	}
 	if err != nil {
 		return nil, err
@@ -125,6 +131,7 @@ func Load(path string) (*File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
+	f.path = path
 	return f, nil
 }
 
@@ -186,7 +193,8 @@ func (f *File) PinModel(ref string, m Model) (added bool, err error) {
 	old, pinned := f.Models[ref]
 	if pinned {
 		if old.Weights != m.Weights || old.Origin != "" && m.Origin != "" && old.Origin != m.Origin {
-			return false, fmt.Errorf("%s: %w: weights %s (origin %s) and %s (origin %s) is pinned: if the change is wanted, remove the entry and pull again", ref, ErrPinned, m.Weights, m.Origin, old.Weights, old.Origin)
+			return false, fmt.Errorf("%s: %w: weights %s (origin %s) and %s (origin %s) is pinned: if the change is wanted, remove the entry from %s and pull again",
+				ref, ErrPinned, m.Weights, m.Origin, old.Weights, old.Origin, f.where())
 		}
 		if old.Origin == "" && m.Origin != "" {
 			f.Models[ref] = m
@@ -207,10 +215,11 @@ func (f *File) CheckPlugin(name, version, platform string, d digest.Digest) erro
 		return nil
 	}
 	if p.Version != version {
-		return fmt.Errorf("plugin %s %s: %w: version %s is: run zoo plugin install %s@%s", name, version, ErrPinned, p.Version, name, p.Version)
+		return fmt.Errorf("plugin %s %s: %w: version %s is, in %s: run zoo plugin install %s@%s", name, version, ErrPinned, p.Version, f.where(), name, p.Version)
 	}
 	if want, ok := p.Platforms[platform]; ok && want != d {
-		return fmt.Errorf("plugin %s %s on %s: %w: %s is, and the binary has %s: if the change is wanted, remove the entry and install again", name, version, platform, ErrPinned, want, d)
+		return fmt.Errorf("plugin %s %s on %s: %w: %s is, and the binary has %s: if the change is wanted, remove the entry from %s and install again",
+			name, version, platform, ErrPinned, want, d, f.where())
 	}
 	return nil
 }

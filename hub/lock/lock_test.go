@@ -178,3 +178,13 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+func TestRefusalNamesTheFileToChange(t *testing.T) {
+	path := filepath.Join(t.TempDir(), lock.Name)
+	if _, err := pin(t, path, "resnet18:v1", lock.Model{Weights: a}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := pin(t, path, "resnet18:v1", lock.Model{Weights: b}); !errors.Is(err, lock.ErrPinned) || !strings.Contains(err.Error(), "remove the entry from "+path) {
+		t.Error(err)
+	}
+}

@@ -281,6 +281,9 @@ func (d Dir) List() ([]Installed, error) {
 	}
 	var list []Installed
 	for _, n := range names {
+		if n.Type().IsRegular() { // a lock, or a binary that the user put here to be found without being installed
+			continue
+		}
 		versions, err := d.versions(n.Name())
 		if err != nil {
 			return nil, err

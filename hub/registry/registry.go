@@ -68,7 +68,7 @@ type Model struct {
 	MACs int64 `json:"macs"`
 	// Input is the image's channels, height and width after preprocessing.
 	Input [3]int `json:"input"`
-	// MinSize is the smallest height and width that the network takes. Zero: not known.
+	// MinSize is the smallest height and width that the publisher states; the network may take smaller ones. Zero: not known.
 	MinSize [2]int `json:"min_size,omitzero"`
 	Classes int    `json:"classes"`
 	// Capabilities are words of the plugin protocol, such as "classify" and "features".

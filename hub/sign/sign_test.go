@@ -101,3 +101,29 @@ func TestKeysFromTextAndFile(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestKeyBehindAPassword takes a while: the key is derived by scrypt with a gigabyte.
+func TestKeyBehindAPassword(t *testing.T) {
+	if testing.Short() {
+		t.Skip("deriving keys takes seconds")
+	}
+	public, private := pair(t)
+	locked, err := minisign.EncryptKey("password", private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "zoo.key")
+	if err := os.WriteFile(path, locked, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := sign.PrivateKey(path, "Password"); err == nil || !strings.Contains(err.Error(), path+": wrong password") {
+		t.Error(err)
+	}
+	key, err := sign.PrivateKey(path, "password")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := (sign.Keys{public}).Verify([]byte("index"), sign.Sign(key, []byte("index"), "")); err != nil {
+		t.Error(err)
+	}
+}

@@ -227,17 +227,24 @@ func (s *Store) Remove(ctx context.Context, names ...string) (int64, error) {
 		return 0, err
 	}
 	var freed int64
+	var stuck error
 	for d := range candidates {
 		if needed[d] {
 			continue
 		}
 		n, err := s.delete(d)
 		freed += n
-		if err != nil {
-			return freed, err
-		}
+		stuck = cmp.Or(stuck, err)
 	}
-	return freed, nil
+	return freed, later(stuck)
+}
+
+// later adds advice to the error of a blob that is in use: Windows removes none that a process has mapped.
+func later(stuck error) error {
+	if stuck == nil || !files.InUse(stuck) {
+		return stuck
+	}
+	return fmt.Errorf("%w: zoo cache prune removes it once no program uses it", stuck)
 }
 
 // unreadable is the error of a manifest of which nobody can say what it needs.
@@ -258,7 +265,10 @@ func (s *Store) delete(d digest.Digest) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	return info.Size(), s.root.Remove(p)
+	if err := s.root.Remove(p); err != nil {
+		return 0, err
+	}
+	return info.Size(), nil
 }
 
 // Sweep removes blobs that no named manifest needs, nor one that refers to such a manifest, files left by killed writers and partial downloads, all
@@ -305,6 +315,7 @@ func (s *Store) Sweep(ctx context.Context, before time.Time, dryRun bool) (int64
 		}
 	}
 	var freed int64
+	var stuck error
 	for _, dir := range []string{blobDir, tmpDir, partialDir} {
 		err := fs.WalkDir(s.root.FS(), dir, func(name string, entry fs.DirEntry, err error) error {
 			if err != nil || entry.IsDir() || needed[name] {
@@ -314,11 +325,14 @@ func (s *Store) Sweep(ctx context.Context, before time.Time, dryRun bool) (int64
 			if err != nil || info.ModTime().After(before) {
 				return err
 			}
-			freed += info.Size()
-			if dryRun {
-				return nil
+			if !dryRun {
+				if err := s.root.Remove(name); err != nil {
+					stuck = cmp.Or(stuck, err)
+					return nil
+				}
 			}
-			return s.root.Remove(name)
+			freed += info.Size()
+			return nil
 		})
 		if err != nil {
 			return freed, err
@@ -338,7 +352,7 @@ func (s *Store) Sweep(ctx context.Context, before time.Time, dryRun bool) (int64
 			}
 		}
 	}
-	return freed, nil
+	return freed, later(stuck)
 }
 
 // Download is an incomplete download.

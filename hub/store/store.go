@@ -23,8 +23,8 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -33,6 +33,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/go-modelzoo/zoo/hub/source"
+	"github.com/go-modelzoo/zoo/internal/files"
 )
 
 var (
@@ -166,7 +167,7 @@ func (s *Store) Open(d digest.Digest) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := os.Open(p)
+	f, err := openShared(p)
 	if err != nil {
 		return nil, err
 	}
@@ -247,7 +248,12 @@ func DiskFull(err error) error {
 
 // isFull says whether an error is of a full disk, and has no advice yet.
 func isFull(err error) bool {
-	return (errors.Is(err, syscall.ENOSPC) || errors.Is(err, errQuota)) && !errors.Is(err, ErrDiskFull)
+	return isAny(err, fullErrors) && !errors.Is(err, ErrDiskFull)
+}
+
+// isAny says whether an error is one of a list.
+func isAny(err error, list []error) bool {
+	return slices.ContainsFunc(list, func(e error) bool { return errors.Is(err, e) })
 }
 
 // replace writes a small file atomically and flushes it.
@@ -264,7 +270,7 @@ func (s *Store) replace(name string, data []byte) error {
 	if err = errors.Join(err, f.Close()); err != nil {
 		return err
 	}
-	if err := s.root.Rename(tmp, name); err != nil {
+	if err := files.Insist(func() error { return s.root.Rename(tmp, name) }); err != nil {
 		return err
 	}
 	return syncDir(s.root, path.Dir(name))
@@ -287,7 +293,7 @@ func (s *Store) temp() (*os.File, string, error) {
 // unwritable adds advice to the error of a store that is read-only or another user's.
 func (s *Store) unwritable(err error) error {
 	switch {
-	case !errors.Is(err, fs.ErrPermission) && !errors.Is(err, syscall.EROFS):
+	case !errors.Is(err, fs.ErrPermission) && !isAny(err, readOnlyErrors):
 		return err
 	case s.layout:
 		return fmt.Errorf("%s cannot be written: %w: name a folder of yours", s.dir, err)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -280,5 +281,55 @@ func TestDamagedIndexSaysWhatToDo(t *testing.T) {
 	}
 	if err := s.Tag(t.Context(), "b/1", ocispec.Descriptor{Digest: digest.FromString("x"), Size: 1}); err == nil {
 		t.Error("a damaged index is overwritten")
+	}
+}
+
+// TestBlobThatSeveralPublishAtOnce has all of them find no such blob before any of them names it.
+func TestBlobThatSeveralPublishAtOnce(t *testing.T) {
+	dir := t.TempDir()
+	var writers []*store.Writer
+	for range 8 {
+		w, err := open(t, dir).Create(5)
+		if err == nil {
+			_, err = w.Write([]byte("bytes"))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		writers = append(writers, w)
+	}
+	var group sync.WaitGroup
+	for _, w := range writers {
+		group.Go(func() {
+			if _, _, err := w.Publish(""); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	group.Wait()
+	left, err := os.ReadDir(filepath.Join(dir, "tmp"))
+	if data, readErr := open(t, dir).Read(digest.FromString("bytes"), 5); readErr != nil || err != nil || string(data) != "bytes" || len(left) > 0 {
+		t.Errorf("%q, %v; left %v, %v", data, readErr, left, err)
+	}
+}
+
+func TestModelInUseIsRemoved(t *testing.T) {
+	s := open(t, t.TempDir())
+	_, blobs := put(t, s, "a/1", "one", "two", "three")
+	f, err := s.Open(blobs[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := s.Remove(t.Context(), "a/1"); err != nil {
+		t.Error(err)
+	}
+	if data, err := io.ReadAll(f); err != nil || string(data) != "one" {
+		t.Errorf("the open file reads %q, %v", data, err)
+	}
+	for _, d := range blobs[1:] {
+		if s.Has(d) {
+			t.Errorf("%s is still there", d)
+		}
 	}
 }
