@@ -95,6 +95,7 @@ func measure(logits []float32, labels []int, classes []string, ordered bool) *Me
 		return m
 	}
 	scores := make([]float64, n) // of the second class of two
+	hits, near := 0, 0           // images whose class is the first of all, and among the first five
 	for i, label := range labels {
 		x := logits[i*k:][:k]
 		best, rank := highest(x), 0
@@ -104,11 +105,8 @@ func measure(logits []float32, labels []int, classes []string, ordered bool) *Me
 			}
 		}
 		m.Loss += lossOf(x, label) / float64(n)
-		if best == label {
-			m.Top1 += 1 / float64(n)
-		}
 		if rank < 5 {
-			m.Top5 += 1 / float64(n)
+			near++
 		}
 		m.Confusion[label][best]++
 		if k == 2 {
@@ -117,7 +115,6 @@ func measure(logits []float32, labels []int, classes []string, ordered bool) *Me
 			}
 		}
 	}
-	hits, near := 0, math.Round(m.Top5*float64(n))
 	occurring := 0
 	for c := range m.Classes {
 		of := &m.Classes[c]
@@ -135,7 +132,7 @@ func measure(logits []float32, labels []int, classes []string, ordered bool) *Me
 			m.F1 += of.F1
 		}
 	}
-	m.Top1, m.Top5 = share(hits, n), near/float64(n) // without the rounding of the sums
+	m.Top1, m.Top5 = share(hits, n), share(near, n)
 	m.F1 /= float64(occurring)
 	if ordered {
 		v := kappa(m.Confusion)

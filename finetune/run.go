@@ -1,7 +1,6 @@
 package finetune
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -45,66 +44,6 @@ type Model struct {
 	// Pool computes; nil makes one with all processors for the time of the run.
 	Pool      *work.Pool
 	Precision engine.Precision
-}
-
-// Result is what a run gave.
-type Result struct {
-	// Path is the weights file, a safetensors state dict.
-	Path    string      `json:"path"`
-	Report  string      `json:"report"`
-	Classes []string    `json:"classes"`
-	Input   graph.Shape `json:"input"`
-	// Strategy is what was done, with the reason.
-	Strategy Strategy `json:"strategy"`
-	Why      string   `json:"why,omitempty"`
-	// Best is the epoch, from 1, whose weights are the result, and Metrics its validation results. Last are the last epoch's, without
-	// those of the classes.
-	Best    int           `json:"best"`
-	Metrics *Metrics      `json:"metrics"`
-	Last    *Metrics      `json:"last"`
-	History []EpochResult `json:"history"`
-	// TrainImages and ValImages count the images; Skipped lists those that could not be read.
-	TrainImages int      `json:"train_images"`
-	ValImages   int      `json:"val_images"`
-	Skipped     []string `json:"skipped,omitempty"`
-	// Params is the number of trainable values of the network and Trained how many of them were trained.
-	Params  int64 `json:"params"`
-	Trained int64 `json:"trained"`
-	MACs    int64 `json:"macs"`
-	// Seconds is the time that all parts of the run took, and ImagesPerSecond the rate of the training epochs.
-	Seconds         float64 `json:"seconds"`
-	ImagesPerSecond float64 `json:"images_per_s"`
-	Config          Config  `json:"config"`
-}
-
-// Percent returns a copy with shares in percent, as the command line prints it and metrics.jsonl has its epochs: accuracies, precision, recall and F1.
-func (r *Result) Percent() *Result {
-	p := *r
-	p.Metrics, p.Last = r.Metrics.percent(), r.Last.percent()
-	p.History = slices.Clone(r.History)
-	for i := range p.History {
-		p.History[i] = p.History[i].percent()
-	}
-	return &p
-}
-
-func (e EpochResult) percent() EpochResult {
-	e.Accuracy, e.Val = 100*e.Accuracy, *e.Val.percent()
-	return e
-}
-
-// EpochResult is what an epoch gave, and, with shares in percent, a line of metrics.jsonl.
-type EpochResult struct {
-	Epoch           int     `json:"epoch"`
-	Step            int     `json:"step"`
-	LR              float64 `json:"lr"`
-	Loss            float64 `json:"loss"`
-	Accuracy        float64 `json:"accuracy"`
-	Val             Metrics `json:"val"`
-	Best            bool    `json:"best"`
-	Images          int     `json:"images"`
-	Seconds         float64 `json:"seconds"` // of training, without validation
-	ImagesPerSecond float64 `json:"images_per_s"`
 }
 
 // run is a run under way.
@@ -208,13 +147,13 @@ func start(ctx context.Context, m Model, c Config, dir string, sink func(Event),
 			return nil, err
 		}
 	}
-	if from != nil {
-		defer func() { err = errors.Join(err, from.file.Close()) }()
+	if err = r.rememberConfig(from != nil); err == nil {
+		err = r.prepare(ctx, from)
 	}
-	if err := r.rememberConfig(from != nil); err != nil {
-		return nil, err
+	if from != nil { // all was copied, and Windows replaces no file that is open
+		err = errors.Join(err, from.file.Close())
 	}
-	if err := r.prepare(ctx, from); err != nil {
+	if err != nil {
 		return nil, err
 	}
 	err = r.loop(ctx)
@@ -494,159 +433,4 @@ func (r *run) openTrainer(values engine.Params, epoch int) error {
 	}
 	r.trainer, r.optimizer, r.frozen = t, optimizer, frozen
 	return nil
-}
-
-// explain adds what to do to an error about an image.
-func (r *run) explain(err error) error {
-	if r.config.SkipBad || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-		return err
-	}
-	return fmt.Errorf("%w; --skip-bad leaves unreadable images out", err)
-}
-
-// openData finds the images.
-func (r *run) openData() error {
-	c := &r.config
-	var err error
-	if r.train, r.val, err = readData(c.Data); err != nil {
-		return err
-	}
-	if err := r.train.CheckTrainable(); err != nil {
-		return err
-	}
-	switch {
-	case c.Val != "":
-		val, err := readLabelled(c.Val, r.train.Classes)
-		if err != nil {
-			return err
-		}
-		if r.val, err = val.WithClasses(r.train.Classes); err != nil {
-			return fmt.Errorf("validation data %s: %w", c.Val, err)
-		}
-	case r.val == nil:
-		if r.train, r.val, err = r.train.Split(c.ValFraction, c.Seed); err != nil {
-			return err
-		}
-	}
-	if c.Metric == MetricAUC && len(r.train.Classes) != 2 {
-		return fmt.Errorf("metric auc is for two classes, the data has %d: use accuracy or f1", len(r.train.Classes))
-	}
-	if c.Metric == MetricKappa {
-		c.Ordered = true
-	}
-	return nil
-}
-
-// readData reads a folder, with or without parts for training and validation, or a CSV file.
-func readData(path string) (train, val *dataset.Dataset, err error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, nil, fmt.Errorf("data: %w", err)
-	}
-	if info.IsDir() {
-		return dataset.TrainVal(path)
-	}
-	train, err = dataset.CSV(path, nil)
-	return train, nil, err
-}
-
-// readLabelled reads validation data.
-func readLabelled(path string, classes []string) (*dataset.Dataset, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, fmt.Errorf("validation data: %w", err)
-	}
-	if info.IsDir() {
-		return dataset.ImageFolder(path)
-	}
-	return dataset.CSV(path, classes)
-}
-
-// loaderKind is a use of images.
-type loaderKind uint8
-
-const (
-	loaderTrain loaderKind = iota // random order, augmented
-	loaderPlain                   // in order, as for evaluation
-	loaderViews                   // in order, augmented
-)
-
-// imageCache is the memory for decoded images that are kept between epochs.
-const imageCache = 1 << 30
-
-// evalBatch is how many images are evaluated at a time.
-const evalBatch = 32
-
-func (r *run) loader(d *dataset.Dataset, kind loaderKind) (*dataset.Loader, error) {
-	p := r.model.Preprocess
-	c := dataset.LoaderConfig{
-		BatchSize: evalBatch, Seed: r.config.Seed, Width: r.model.Input.W, Height: r.model.Input.H, Normalize: p.Normalize(),
-		CacheBytes: imageCache, SkipBad: r.config.SkipBad, Prepare: p.Transform(),
-	}
-	if kind != loaderPlain {
-		c.Prepare, c.Transform, c.Erase = r.augment.pipeline(p, r.model.Input.H)
-	}
-	if kind == loaderTrain {
-		c.BatchSize = r.config.BatchSize
-		c.Sampling = r.sampling()
-		c.DropLast = r.dropLast()
-	}
-	return dataset.NewLoader(d, c)
-}
-
-func (r *run) sampling() dataset.Sampling {
-	if r.config.Balanced {
-		return dataset.Balanced
-	}
-	return dataset.Shuffled
-}
-
-// dropLast reports whether the last batch of an epoch would be a single image, of which batch norms can learn nothing.
-func (r *run) dropLast() bool {
-	return r.config.BatchSize > 1 && len(r.train.Samples)%r.config.BatchSize == 1
-}
-
-// finish writes the result and the report.
-func (r *run) finish(ctx context.Context) (*Result, error) {
-	res := &Result{
-		Path: filepath.Join(r.dir, FileModel), Report: filepath.Join(r.dir, FileReport),
-		Classes: r.train.Classes, Input: r.model.Input, Strategy: r.state.Strategy, Why: r.state.Why,
-		Best: r.state.BestEpoch, Metrics: r.best.metrics, Last: &r.state.History[len(r.state.History)-1].Val, History: r.state.History,
-		TrainImages: len(r.train.Samples), ValImages: r.best.metrics.Images, Params: r.graph.NumParams(), MACs: r.graph.MACs(),
-		Seconds: r.before + time.Since(r.began).Seconds(), Config: r.config,
-	}
-	for path := range r.skipped {
-		res.Skipped = append(res.Skipped, path)
-	}
-	slices.Sort(res.Skipped)
-	for _, p := range r.trainer.All() {
-		if !p.Spec.Role.Buffer() && r.changes(p.Name()) {
-			res.Trained += int64(len(p.Values()))
-		}
-	}
-	images, seconds := 0, 0.0
-	for _, e := range r.state.History {
-		images, seconds = images+e.Images, seconds+e.Seconds
-	}
-	res.ImagesPerSecond = float64(images) / max(seconds, 1e-9)
-	err := copyFile(filepath.Join(r.dir, FileBest), res.Path)
-	if err != nil {
-		return nil, r.diskAdvice(err)
-	}
-	mistakes := worstMistakes(r.best.logits, r.best.labels, func(i int) string { return r.val.Samples[r.best.index[i]].Path }, r.train.Classes, 24)
-	if err := writeReport(res, mistakes, r.model); err != nil {
-		return nil, r.diskAdvice(err)
-	}
-	r.emit(Event{Kind: KindDone, Path: res.Path, Metrics: res.Metrics, Epoch: res.Best, Epochs: r.config.Epochs, ImagesPerSecond: res.ImagesPerSecond})
-	return res, nil
-}
-
-// copyFile copies a file of the run to another name.
-func copyFile(from, to string) (err error) {
-	f, err := os.Open(from)
-	if err != nil {
-		return err
-	}
-	defer func() { err = cmp.Or(err, f.Close()) }()
-	return writeFile(to, func(w io.Writer) error { _, err := io.Copy(w, f); return err })
 }

@@ -259,7 +259,7 @@ func TestMistakesAreOneLine(t *testing.T) {
 		want   []string
 	}{
 		{"empty folder", func(c *Config) { c.Data = empty }, []string{empty, "no folder in it"}},
-		{"no such folder", func(c *Config) { c.Data = filepath.Join(empty, "x") }, []string{"no such file"}},
+		{"no such folder", func(c *Config) { c.Data = filepath.Join(empty, "x") }, []string{filepath.Join(empty, "x") + ":"}},
 		{"one class", func(c *Config) { c.Data = single }, []string{"one class only (blue)"}},
 		{"unreadable image", func(c *Config) { c.Data = bad }, []string{"003.png", "--skip-bad"}},
 		{"label missing", func(c *Config) { c.Data = labels }, []string{"line 2", "blue/000.png", "no label"}},

@@ -92,12 +92,11 @@ func oneCycle(step, total int) float64 {
 	rise := oneCycleRising*float64(total) - 1
 	fall := float64(total-1) - rise
 	anneal := func(from, to, share float64) float64 { return to + (from-to)/2*(1+math.Cos(math.Pi*share)) }
-	if t := float64(step); t <= rise {
+	t := float64(step)
+	if t <= rise {
 		return anneal(oneCycleStart, 1, t/rise)
-	} else if fall > 0 {
-		return anneal(1, oneCycleEnd, (t-rise)/fall)
 	}
-	return 1
+	return anneal(1, oneCycleEnd, (t-rise)/fall)
 }
 
 func orDefault[T int | float64](v, def T) T {

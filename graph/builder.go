@@ -409,9 +409,6 @@ func (b *Builder) Custom(name string, op Custom, params []CustomParam, in ...*No
 // Features declares x to be the output of the feature part: every parameter that x depends on can be frozen as
 // "features", and the rest is the classifier. It returns x.
 func (b *Builder) Features(x *Node) *Node {
-	if b.err != nil {
-		return x
-	}
 	if err := b.owns(x); err != nil {
 		b.fail(fmt.Errorf("graph: the node of Builder.Features %w", err))
 	}
@@ -421,9 +418,6 @@ func (b *Builder) Features(x *Node) *Node {
 
 // Tap names a feature map for multi-scale use; declare taps from the finest to the coarsest. It returns x.
 func (b *Builder) Tap(name string, x *Node) *Node {
-	if b.err != nil {
-		return x
-	}
 	if err := b.owns(x); err != nil {
 		b.fail(fmt.Errorf("graph: the node of tap %s %w", name, err))
 	}
@@ -457,9 +451,6 @@ func (b *Builder) Classifier(modules ...string) {
 // Aux declares an auxiliary classifier's logits, a vector of as many classes as the classifier's, and the weight of its loss. Its parameters need a
 // layer group, too, and what depends on the number of classes is named to Classifier.
 func (b *Builder) Aux(name string, logits *Node, weight float64) {
-	if b.err != nil {
-		return
-	}
 	if err := b.owns(logits); err != nil {
 		b.fail(fmt.Errorf("graph: the node of auxiliary output %s %w", name, err))
 	} else if logits.Shape != (Shape{b.classes, 1, 1}) {

@@ -1,8 +1,10 @@
 package graph_test
 
 import (
+	"fmt"
 	"math"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -116,6 +118,15 @@ func TestErrorDoesNotNameNodeAndShapes(t *testing.T) {
 		"two layers of one name": {func(b *graph.Builder, x *graph.Node) *graph.Node {
 			return b.Conv2d("conv", b.Conv2d("conv", x, graph.Conv{Out: 3}), graph.Conv{Out: 3})
 		}, []string{"conv.weight", "twice"}},
+		"two layer scales of one name": {func(b *graph.Builder, x *graph.Node) *graph.Node {
+			return b.LayerScale("other", b.LayerScale("other", x, 1), 1)
+		}, []string{"other", "twice"}},
+		"average pooling with dilation": {func(b *graph.Builder, x *graph.Node) *graph.Node {
+			return b.AvgPool(x, graph.Pool{Kernel: graph.Square(2), Dilation: graph.Square(2)})
+		}, []string{"average pooling", "dilation"}},
+		"more channels than a map may have": {func(b *graph.Builder, x *graph.Node) *graph.Node {
+			return b.Conv2d("conv", x, graph.Conv{Out: 1 << 27})
+		}, []string{"conv", "out of range"}},
 		"two taps of one name": {func(b *graph.Builder, x *graph.Node) *graph.Node { return b.Tap("t", b.Tap("t", x)) }, []string{"called t"}},
 		"first error wins": {func(b *graph.Builder, x *graph.Node) *graph.Node {
 			b.Errorf("option width is wrong")
@@ -142,8 +153,12 @@ func TestBadInputPanics(t *testing.T) {
 		classes int
 	}{{graph.Shape{}, 2}, {graph.Shape{C: 3, H: -1, W: 4}, 2}, {graph.Shape{C: 3, H: 1 << 40, W: 4}, 2}, {image, 0}, {image, math.MaxInt}} {
 		b := graph.NewBuilder(c.input, c.classes)
-		if _, err := finish(b, b.Conv2d("conv", b.Input(), graph.Conv{Out: 4})); err == nil {
-			t.Errorf("%v and %d classes build", c.input, c.classes)
+		want := fmt.Sprintf("graph: input %v is outside", c.input)
+		if c.input == image {
+			want = fmt.Sprintf("graph: %d classes is outside", c.classes)
+		}
+		if _, err := finish(b, b.Conv2d("conv", b.Input(), graph.Conv{Out: 4})); err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%v and %d classes: %v", c.input, c.classes, err)
 		}
 	}
 }
@@ -162,7 +177,7 @@ func TestFinishAcceptsIncompleteGraph(t *testing.T) {
 		"no classifier": {func(b *builder, x *graph.Node) (*graph.Graph, error) {
 			b.Group("all", "conv", "fc")
 			return b.Finish(b.Linear("fc", b.GlobalAvgPool(b.Features(x)), graph.Fc{Out: 2}))
-		}, "Classifier"},
+		}, "call Builder.Classifier"},
 		"no group": {func(b *builder, x *graph.Node) (*graph.Graph, error) {
 			b.Classifier("fc")
 			return b.Finish(b.Linear("fc", b.GlobalAvgPool(b.Features(x)), graph.Fc{Out: 2}))
@@ -225,37 +240,77 @@ func TestTotalsAreWrong(t *testing.T) {
 	}
 }
 
-// TestSmallKernelsDoNotPay: two 3×3 convolutions see as much as one 5×5 with 18/25 of the parameters, and three as much as one 7×7 with 27/49
-// (Simonyan and Zisserman, 2014, §2.3; Szegedy et al., 2015, arXiv:1512.00567, §3.1).
-func TestSmallKernelsDoNotPay(t *testing.T) {
-	const channels = 64
-	stack := func(kernel, layers int) (params int64, field graph.Pair) {
-		b := graph.NewBuilder(graph.Shape{C: channels, H: 56, W: 56}, 2)
-		x := b.Input()
-		for i := range layers {
-			x = b.Scope("conv").Conv2d(string(rune('a'+i)), x, graph.Conv{Out: channels, Kernel: graph.Square(kernel), Pad: graph.Square(kernel / 2)})
+func TestShapeThatIsNoneRead(t *testing.T) {
+	if s, err := graph.ParseShape("3x224x131072"); err != nil || s != (graph.Shape{C: 3, H: 224, W: 131072}) {
+		t.Errorf("%v %v", s, err)
+	}
+	for text, want := range map[string]string{
+		"3x224": "such as", "3x224x224x1": "such as", "3 224 224": "such as", "03x224x224": "such as", "3x224x": "such as", "": "such as",
+		"3x0x224": "between 1", "-3x224x224": "between 1", "3x224x131073": "between 1", "131073x1x1": "between 1",
+	} {
+		if _, err := graph.ParseShape(text); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v", text, err)
 		}
-		g, err := finish(b, x)
-		if err != nil {
-			t.Fatal(err)
+	}
+}
+
+// TestLayersBeginOtherwiseThanPyTorch has the defaults of torch.nn.
+func TestLayersBeginOtherwiseThanPyTorch(t *testing.T) {
+	b := graph.NewBuilder(image, 2)
+	x := b.Conv2d("conv", b.Input(), graph.Conv{Out: 8, Kernel: graph.Square(3), Bias: true})
+	x = b.BatchNorm("norm", b.LayerNorm("other.layer", b.BatchNorm("other.batch", x)), graph.Norm{Eps: 1e-3, Momentum: 0.01, Init: graph.Constant(0)})
+	x = b.Linear("other.fc", x, graph.Fc{Out: 64, NoBias: true})
+	if b.Dropout(x, 0) != x || b.StochasticDepth(x, 0) != x {
+		t.Error("a dropout of nothing is there")
+	}
+	g, err := finish(b, b.StochasticDepth(b.Dropout(x, 0.5), 0.2))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]graph.Op{
+		"other.batch": graph.BatchNorm{Channels: 8, Eps: 1e-5, Momentum: 0.1}, "other.layer": graph.LayerNorm{Channels: 8, Eps: 1e-5},
+		"norm": graph.BatchNorm{Channels: 8, Eps: 1e-3, Momentum: 0.01}, "dropout": graph.Dropout{P: 0.5}, "stochastic_depth": graph.StochasticDepth{P: 0.2},
+	} {
+		if n := g.Node(name); n == nil || n.Op != want {
+			t.Errorf("%s is %+v, want %+v", name, n, want)
 		}
-		for _, r := range g.Summary() {
-			if _, ok := r.Node.Op.(graph.Conv2d); ok {
-				params += r.Params
-				field = r.ReceptiveField
+	}
+	values := g.Initialise(1)
+	for name, want := range map[string]float32{
+		"other.batch.weight": 1, "other.batch.bias": 0, "other.batch.running_mean": 0, "other.batch.running_var": 1, "other.batch.num_batches_tracked": 0,
+		"other.layer.weight": 1, "other.layer.bias": 0, "norm.weight": 0,
+	} {
+		if v := values[name]; len(v) == 0 || slices.Min(v) != want || slices.Max(v) != want {
+			t.Errorf("%s begins with %v, want %g", name, v, want)
+		}
+	}
+	if g.Param("other.fc.bias") != nil {
+		t.Error("a linear layer without bias has one")
+	}
+	// A bias is as small as the weights beside it: within 1/√fan_in of theirs.
+	for name, fanIn := range map[string]float64{"conv.bias": 27, "fc.bias": 64} {
+		bound := float32(1 / math.Sqrt(fanIn))
+		spread := float32(0)
+		for seed := range uint64(20) {
+			for _, v := range g.Param(name).Initialise(seed) {
+				spread = max(spread, v, -v)
 			}
 		}
-		return params, field
-	}
-	for _, c := range []struct {
-		kernel, layers int
-		params         int64
-		field          int
-	}{{5, 1, 25, 5}, {3, 2, 18, 5}, {7, 1, 49, 7}, {3, 3, 27, 7}} {
-		params, field := stack(c.kernel, c.layers)
-		if params != c.params*channels*channels || field != graph.Square(c.field) {
-			t.Errorf("%d of %d×%d have %d parameters and see %v, want %d·C² and %d×%d", c.layers, c.kernel, c.kernel, params, field, c.params, c.field, c.field)
+		if spread > bound || spread < 0.85*bound {
+			t.Errorf("%s reaches ±%g, want nearly ±%g", name, spread, bound)
 		}
+	}
+}
+
+func TestGroupWithoutParametersKept(t *testing.T) {
+	b := graph.NewBuilder(image, 2)
+	b.Group("stochastic", "other")
+	g, err := finish(b, b.Conv2d("conv", b.Input(), graph.Conv{Out: 4}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(g.Groups) != 1 || g.Groups[0].Name != "all" {
+		t.Errorf("layer groups %+v: rates that decay from group to group would count one more", g.Groups)
 	}
 }
 
@@ -277,6 +332,34 @@ func TestReceptiveFieldIsWrong(t *testing.T) {
 		if got := g.Taps[i].Stride; got != want {
 			t.Errorf("tap %s has stride %d, want %d", g.Taps[i].Name, got, want)
 		}
+	}
+}
+
+// TestReceptiveFieldOfPoolings follows a map through what makes it coarser besides convolutions.
+func TestReceptiveFieldOfPoolings(t *testing.T) {
+	b := graph.NewBuilder(image, 2)
+	sq := graph.Square
+	conv := b.Conv2d("conv", b.Input(), graph.Conv{Out: 4, Kernel: sq(3), Pad: sq(2), Dilation: sq(2)})
+	mean := b.AvgPool(conv, graph.Pool{Kernel: sq(2)})
+	top := b.MaxPool(mean, graph.Pool{Kernel: graph.HW(3, 1), Stride: sq(2), Pad: graph.HW(1, 0)})
+	sub := b.Subsample(top, 2, 0, 0)
+	bins := b.AdaptiveAvgPool(sub, graph.HW(2, 3)) // of 4x6
+	scaled := b.Tap("scaled", b.Mul(bins, b.Activation(b.GlobalAvgPool(bins), graph.Sigmoid)))
+	g, err := finish(b, scaled)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := g.Summary()
+	for _, c := range []struct {
+		n    *graph.Node
+		want graph.Pair // r + (k-1)·j
+	}{{conv, sq(5)}, {mean, sq(6)}, {top, graph.HW(10, 6)}, {sub, graph.HW(10, 6)}, {bins, graph.HW(18, 14)}, {scaled, graph.HW(32, 46)}} {
+		if got := rows[c.n.ID].ReceptiveField; got != c.want {
+			t.Errorf("%s sees %v, want %v", c.n.Name, got, c.want)
+		}
+	}
+	if got := g.Taps[0].Stride; got != 16 { // a factor of the channels has no raster
+		t.Errorf("stride %d, want 16", got)
 	}
 }
 

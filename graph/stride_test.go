@@ -1,6 +1,9 @@
 package graph
 
-import "testing"
+import (
+	"reflect"
+	"testing"
+)
 
 // blur halves a map, as the anti-aliased pooling of timm's networks does.
 type blur struct{}
@@ -40,6 +43,29 @@ func TestStrideOfAFamilysOwnOperator(t *testing.T) {
 			if g.Taps[0].Stride != 4 || g.Taps[1].Stride != 8 {
 				t.Errorf("%d pixels: strides %d and %d", side, g.Taps[0].Stride, g.Taps[1].Stride)
 			}
+		}
+	}
+}
+
+// What trains with weight decay, and what begins with which values, depends on it.
+func TestParametersOfAFamilysOwnOperator(t *testing.T) {
+	b := NewBuilder(Shape{3, 8, 8}, 2)
+	x := b.Features(b.Scope("block").Custom("own", blur{}, []CustomParam{
+		{Name: "weight", Shape: []int{3, 2}, Init: Constant(2)}, {Name: "bias", Shape: []int{3}}, {Name: "in_bias", Shape: []int{3}},
+	}, b.Input()))
+	b.Group("all", "block", "fc")
+	b.Classifier("fc")
+	g, err := b.Finish(b.Linear("fc", b.Flatten(x), Fc{Out: 2}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []Param{
+		{Name: "block.own.weight", Shape: []int{3, 2}, Role: Weight, Init: Constant(2)},
+		{Name: "block.own.bias", Shape: []int{3}, Role: Bias}, {Name: "block.own.in_bias", Shape: []int{3}, Role: Bias},
+	} {
+		want.Node = g.Params[i].Node
+		if !reflect.DeepEqual(*g.Params[i], want) || want.Node.Name != "block.own" {
+			t.Errorf("parameter %d is %+v, want %+v", i, g.Params[i], want)
 		}
 	}
 }

@@ -243,15 +243,8 @@ func operator(w WireNode) (Op, error) {
 		return nil, fmt.Errorf("arguments: %w", err)
 	}
 	op := v.Elem().Interface().(Op)
-	switch o := op.(type) { // what Infer takes for granted
-	case AdaptiveAvgPool:
-		if o.Out.H < 1 || o.Out.W < 1 {
-			return nil, fmt.Errorf("output %+v is below 1", o.Out)
-		}
-	case Subsample:
-		if max(o.Before, o.After, o.Stride) > maxExtent {
-			return nil, fmt.Errorf("channel padding %d, %d or stride %d is above %d", o.Before, o.After, o.Stride, maxExtent)
-		}
+	if o, ok := op.(Subsample); ok && max(o.Before, o.After, o.Stride) > maxExtent { // Infer takes for granted that sums of them do not overflow
+		return nil, fmt.Errorf("channel padding %d, %d or stride %d is above %d", o.Before, o.After, o.Stride, maxExtent)
 	}
 	return op, nil
 }

@@ -6,6 +6,9 @@ import (
 	"errors"
 	"hash/crc32"
 	"image"
+	"image/color"
+	"image/jpeg"
+	"image/png"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -162,6 +165,101 @@ func TestUnsupportedFormOfAFormatSaysWhatToDo(t *testing.T) {
 	if _, err := DecodeBytes(file, Limits{}); err == nil || !strings.Contains(err.Error(), "convert the file") {
 		t.Errorf("error %v does not say to convert the file", err)
 	}
+	var w bytes.Buffer
+	if err := tiff.Encode(&w, image.NewGray(image.Rect(0, 0, 8, 8)), nil); err != nil {
+		t.Fatal(err)
+	}
+	ofTIFF := w.Bytes()
+	ofTIFF[bytes.Index(ofTIFF, []byte{0x03, 0x01, 3, 0, 1, 0, 0, 0})+8] = 6 // the old form of JPEG in TIFF
+	ofPNG := pngHeader(2, 2)
+	ofPNG[25] = 5 // no type of colour
+	copy(ofPNG[29:], binary.BigEndian.AppendUint32(nil, crc32.ChecksumIEEE(ofPNG[12:29])))
+	for name, file := range map[string][]byte{"TIFF": ofTIFF, "PNG": ofPNG} {
+		if _, err := DecodeBytes(file, Limits{}); err == nil || !strings.Contains(err.Error(), name) || !strings.Contains(err.Error(), "convert the file") {
+			t.Errorf("%s: error %v does not say to convert the file", name, err)
+		}
+	}
+}
+
+// TestDamagedExifHidesTheImage has a photograph whose EXIF block says nothing that can be used: it is shown as it is.
+func TestDamagedExifHidesTheImage(t *testing.T) {
+	src := image.NewGray(image.Rect(0, 0, 16, 8))
+	for i := range src.Pix {
+		src.Pix[i] = uint8(i%16*10 + i/16)
+	}
+	var w bytes.Buffer
+	if err := jpeg.Encode(&w, src, nil); err != nil {
+		t.Fatal(err)
+	}
+	upright, err := DecodeBytes(w.Bytes(), Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const header = "II*\x00\x08\x00\x00\x00" // the directory follows
+	entry := func(orientation string) string { return "\x12\x01\x03\x00\x01\x00\x00\x00" + orientation }
+	for name, c := range map[string]struct {
+		exif   string
+		turned bool
+	}{
+		"turned":                      {header + "\x01\x00" + entry("\x06\x00\x00\x00"), true},
+		"turned, of a long integer":   {header + "\x01\x00\x12\x01\x04\x00\x01\x00\x00\x00\x06\x00\x00\x00", true},
+		"turned, big-endian":          {"MM\x00*\x00\x00\x00\x08\x00\x01\x01\x12\x00\x03\x00\x00\x00\x01\x00\x06\x00\x00", true},
+		"turned, behind another tag":  {header + "\x02\x00\x0f\x01\x03\x00\x01\x00\x00\x00\x01\x00\x00\x00" + entry("\x06\x00\x00\x00"), true},
+		"no header":                   {"II*", false},
+		"empty":                       {"", false},
+		"directory beyond the end":    {"II*\x00\xff\xff\xff\xff", false},
+		"directory at the end":        {header, false},
+		"directory cut off":           {header + "\x01", false},
+		"more entries than there are": {header + "\xff\xff\x0f\x01\x03\x00\x01\x00\x00\x00\x01\x00\x00\x00", false},
+		"entry cut off":               {header + "\x01\x00\x12\x01\x03\x00\x01\x00\x00\x00", false},
+		"entry behind the last":       {header + "\x00\x00" + entry("\x06\x00\x00\x00"), false},
+		"orientation 0":               {header + "\x01\x00" + entry("\x00\x00\x00\x00"), false},
+		"orientation 9":               {header + "\x01\x00" + entry("\x09\x00\x00\x00"), false},
+		"orientation 2³²-1":           {header + "\x01\x00\x12\x01\x04\x00\x01\x00\x00\x00\xff\xff\xff\xff", false},
+		"orientation of letters":      {header + "\x01\x00\x12\x01\x02\x00\x01\x00\x00\x00\x06\x00\x00\x00", false},
+	} {
+		block := "Exif\x00\x00" + c.exif
+		file := append([]byte("\xff\xd8\xff\xe1"), byte((len(block)+2)>>8), byte(len(block)+2))
+		file = append(append(file, block...), w.Bytes()[2:]...)
+		got, err := DecodeBytes(file, Limits{})
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		want := upright
+		if c.turned {
+			want = upright.oriented(6)
+		}
+		if got.Width != want.Width || !bytes.Equal(got.Pix, want.Pix) {
+			t.Errorf("%s: the image is not as it should be, %dx%d pixels", name, got.Width, got.Height)
+		}
+	}
+}
+
+// TestTransparentGrayOf16Bits has values as PIL clips them, which opens such files as 32-bit integers.
+func TestTransparentGrayOf16Bits(t *testing.T) {
+	src := image.NewGray16(image.Rect(0, 0, 3, 1))
+	for x, v := range []uint16{0x30, 0xff, 0x1234} {
+		src.SetGray16(x, 0, color.Gray16{Y: v})
+	}
+	var w bytes.Buffer
+	if err := png.Encode(&w, src); err != nil {
+		t.Fatal(err)
+	}
+	chunk := []byte("tRNS\x00\xff") // the value that is transparent
+	file := append(append([]byte{}, w.Bytes()[:33]...), 0, 0, 0, 2)
+	file = binary.BigEndian.AppendUint32(append(file, chunk...), crc32.ChecksumIEEE(chunk))
+	file = append(file, w.Bytes()[33:]...)
+	for name, file := range map[string][]byte{"opaque": w.Bytes(), "with a transparent value": file} {
+		got, err := DecodeBytes(file, Limits{})
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if want := []uint8{0x30, 0x30, 0x30, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff}; !bytes.Equal(got.Pix, want) {
+			t.Errorf("%s: %v, want %v", name, got.Pix, want)
+		}
+	}
 }
 
 func TestTIFFWithReversedBitsRefused(t *testing.T) {
@@ -242,6 +340,9 @@ func TestBadFilesNamedInOneLine(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), name) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%s: error %q, want one line with the name", name, err)
 		}
+		if cut := strings.HasPrefix(name, "truncated"); cut && !strings.Contains(err.Error(), "truncated") || name == "zero.ppm" && (strings.Contains(err.Error(), "truncated") || strings.Contains(err.Error(), "convert")) {
+			t.Errorf("%s: error %q gives another reason", name, err)
+		}
 	}
 	for _, path := range []string{dir, filepath.Join(dir, "absent.png")} {
 		if _, err := DecodeFile(path, Limits{}); err == nil || !strings.Contains(err.Error(), path) {
@@ -263,6 +364,13 @@ func TestFileAboveByteLimitRefused(t *testing.T) {
 	}
 	if _, err := Decode(strings.NewReader(strings.Repeat("x", 1000)), Limits{MaxBytes: 999}); !errors.Is(err, ErrTooLarge) {
 		t.Errorf("reader: %v", err)
+	}
+	if _, err := DecodeBytes(make([]byte, 1000), Limits{MaxBytes: 999}); !errors.Is(err, ErrTooLarge) {
+		t.Errorf("bytes: %v", err)
+	}
+	const file = "P6 1 1 255\n\x01\x02\x03" // as large as it may be
+	if img, err := Decode(strings.NewReader(file), Limits{MaxBytes: int64(len(file)), MaxPixels: 1}); err != nil || string(img.Pix) != "\x01\x02\x03" {
+		t.Errorf("at the limit: %v", err)
 	}
 }
 

@@ -5,14 +5,10 @@ import (
 	"encoding/binary"
 )
 
-// orientation reads the EXIF orientation from a TIFF header and its first directory. It returns 1 (upright) where there
-// is none or it is out of range.
+// orientation reads the EXIF orientation from a TIFF header and its first directory: 1 (upright) where there is none. It may be out of range.
 func orientation(exif []byte) int {
 	const tagOrientation = 0x0112
-	if v := tiffTag(exif, tagOrientation, 1); v >= 1 && v <= 8 {
-		return int(v)
-	}
-	return 1
+	return int(tiffTag(exif, tagOrientation, 1))
 }
 
 // tiffTag returns the number that a tag of the first directory behind a TIFF header has (the first where it has several), absent
@@ -108,7 +104,7 @@ func riffChunk(data []byte, name string) ([]byte, bool) {
 	return nil, false
 }
 
-// oriented returns the image turned and mirrored from EXIF orientation o to upright, m itself for o == 1.
+// oriented returns the image turned and mirrored from EXIF orientation o to upright, m itself for 1 and what is no orientation.
 func (m *Image) oriented(o int) *Image {
 	if o <= 1 || o > 8 {
 		return m

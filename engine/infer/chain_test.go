@@ -120,3 +120,69 @@ func TestResidualBlocksBecomeChains(t *testing.T) {
 		}
 	}
 }
+
+// twice has blocks whose input two branches read, one of them with rows above and below, after the sum with the other has been written.
+func twice(s graph.Shape) (*graph.Graph, error) {
+	b := graph.NewBuilder(s, 10)
+	var names []string
+	conv := func(name string, x *graph.Node, out, kernel int) *graph.Node {
+		names = append(names, name)
+		return b.Conv2d(name, x, graph.Conv{Out: out, Kernel: graph.Square(kernel), Pad: graph.Square(kernel / 2)})
+	}
+	x := b.ReLU(conv("stem", b.Input(), 32, 3))
+	for i := range 2 {
+		name := fmt.Sprintf("block%d", i)
+		y := b.ReLU(b.Add(conv(name+"b", b.ReLU(conv(name+"a", x, 32, 1)), 32, 1), x))
+		x = b.ReLU(b.Add(conv(name+"c", x, 32, 3), y))
+	}
+	b.Features(x)
+	x = b.Linear("fc", b.Flatten(b.GlobalAvgPool(x)), graph.Fc{Out: 10})
+	b.Classifier("fc")
+	b.Group("all", append(names, "fc")...)
+	return b.Finish(x)
+}
+
+func TestChainOverwritesWhatItStillReads(t *testing.T) {
+	shape := graph.Shape{C: 3, H: 40, W: 32}
+	g, err := twice(shape)
+	if err != nil {
+		t.Fatal(err)
+	}
+	params := randomParams(rand.New(rand.NewPCG(1, 2)), g)
+	pool := work.New(1)
+	defer pool.Close()
+	for _, precision := range []engine.Precision{engine.Highest, engine.High, engine.Medium} {
+		in := images(3, 2, shape.H, shape.W)
+		var want []float32
+		for _, band := range []int{0, 1, 40 << 10, 100 << 10, 200 << 10} {
+			m, err := New(twice, params, Options{Precision: precision, Pool: pool})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if m.chains.dense.band, m.chains.strips, m.chains.pixels, m.chains.seam = band, band, 1, 1000; band == 0 {
+				m.chains.ops = 1
+			}
+			m.guard = 128
+			p, err := m.Plan(shape, in.N)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, ops := chained(p); band > 0 && ops < 4 {
+				t.Errorf("%v, bands of %d bytes: %d ops in chains", precision, band, ops)
+			}
+			out, err := m.Run(context.Background(), in)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if want == nil {
+				want = out[0].Data
+			}
+			for i, v := range out[0].Data {
+				if v != want[i] {
+					t.Errorf("%v, bands of %d bytes: logit %d is %g, without chains %g", precision, band, i, v, want[i])
+					break
+				}
+			}
+		}
+	}
+}

@@ -163,6 +163,41 @@ func TestLAMBDiffersFromFormula(t *testing.T) {
 	}
 }
 
+// TestLAMBOfNothing has weights of 0, as new biases are, whose norm would keep them there, and gradients of 0, whose norm divides.
+func TestLAMBOfNothing(t *testing.T) {
+	values, gradients := updateData()
+	for step, got := range updates(t, train.Algorithm{Name: "lamb"}, make([]float32, updateValues), gradients[:1], 0.1) {
+		for i, v := range got {
+			if want := -math.Copysign(0.1, float64(gradients[step][i])); math.Abs(float64(v)-want) > 1e-3 {
+				t.Fatalf("value %d of 0 becomes %g, want %g", i, v, want)
+			}
+		}
+	}
+	for _, got := range updates(t, train.Algorithm{Name: "lamb"}, values, [][]float32{make([]float32, updateValues)}, 0.1) {
+		if d := distance(got, values); d != 0 {
+			t.Errorf("without a gradient the values move by %g", d)
+		}
+	}
+}
+
+func TestMomentsOfAnotherSizeRefused(t *testing.T) {
+	p := work.New(1)
+	defer p.Close()
+	param := newTrainer(t, network(t, graph.Shape{C: 3, H: 16, W: 16}, true), train.Options{Pool: p}).All()[0]
+	n := len(param.Values())
+	for _, m := range []train.Moments{{First: make([]float32, n-1)}, {First: make([]float32, n), Second: make([]float32, n+1)}} {
+		if err := param.SetMoments(m); err == nil {
+			t.Errorf("%d and %d moments of %d values were taken", len(m.First), len(m.Second), n)
+		}
+	}
+	if err := param.SetMoments(train.Moments{First: make([]float32, n), Steps: 3}); err != nil {
+		t.Error(err)
+	}
+	if m, ok := param.Moments(); !ok || m.Steps != 3 || len(m.First) != n || m.Second != nil {
+		t.Errorf("%d steps, %d and %d moments", m.Steps, len(m.First), len(m.Second))
+	}
+}
+
 func TestOptimizerMistakesAreNamed(t *testing.T) {
 	for _, a := range []train.Algorithm{
 		{Name: "adamax"}, {Name: "sgd", Momentum: 1}, {Name: "sgd", Momentum: math.NaN()}, {Name: "sgd", Nesterov: true}, {Name: "adam", Beta1: -1},

@@ -290,6 +290,152 @@ func TestAuxiliaryClassifiersCount(t *testing.T) {
 	}
 }
 
+// TestLossDiffersFromDefinition computes torch.nn.CrossEntropyLoss from the logits: with label smoothing, weights of classes, whose mean is taken
+// over the weights of the labels, and targets that are distributions.
+func TestLossDiffersFromDefinition(t *testing.T) {
+	p := work.New(1)
+	defer p.Close()
+	const n, classes = 4, 10
+	s := graph.Shape{C: 3, H: 16, W: 16}
+	images, labels := randomBatch(1, n, classes, s)
+	weights := []float64{1, 2, 0.5, 3, 1, 1, 4, 0.25, 1, 2}
+	soft := make([]float32, n*classes)
+	for i, l := range labels {
+		soft[i*classes+l] += 0.75
+		soft[i*classes+(l+3)%classes] += 0.25
+	}
+	for name, c := range map[string]struct {
+		loss train.Loss
+		soft []float32
+	}{
+		"labels": {}, "smoothed": {loss: train.Loss{LabelSmoothing: 0.2}}, "weighted": {loss: train.Loss{ClassWeights: weights}},
+		"smoothed and weighted": {loss: train.Loss{LabelSmoothing: 0.2, ClassWeights: weights}}, "distributions": {soft: soft},
+		"smoothed distributions": {loss: train.Loss{LabelSmoothing: 0.2}, soft: soft},
+	} {
+		tr := newTrainer(t, network(t, s, true), train.Options{Pool: p, Precision: engine.Highest, Loss: c.loss})
+		got, err := tr.Accumulate(context.Background(), images, n, train.Targets{Labels: labels, Soft: c.soft}, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sum, total := 0.0, 0.0
+		for i, l := range labels {
+			x, norm := got.Logits[i*classes:][:classes], 0.0
+			for _, v := range x {
+				norm += math.Exp(float64(v))
+			}
+			for k, v := range x {
+				target, weight := 0.0, 1.0
+				if k == l {
+					target = 1
+				}
+				if c.soft != nil {
+					target = float64(c.soft[i*classes+k])
+				}
+				if c.loss.ClassWeights != nil {
+					weight = c.loss.ClassWeights[k]
+				}
+				target = (1-c.loss.LabelSmoothing)*target + c.loss.LabelSmoothing/classes
+				sum -= weight * target * (float64(v) - math.Log(norm))
+			}
+			if c.loss.ClassWeights != nil {
+				total += c.loss.ClassWeights[l]
+			} else {
+				total++
+			}
+		}
+		if want := sum / total; math.Abs(got.Loss-want) > 1e-6*want {
+			t.Errorf("%s: loss %.9g, want %.9g", name, got.Loss, want)
+		}
+	}
+}
+
+// TestDropoutKeepsAnotherShare reads the masks from logits: of ones, and of weights that tell one mask from another.
+func TestDropoutKeepsAnotherShare(t *testing.T) {
+	p := work.New(2)
+	defer p.Close()
+	const channels, n, steps, share = 2000, 3, 20, 0.25
+	for name, layer := range map[string]func(b *graph.Builder, x *graph.Node) *graph.Node{
+		"dropout":          func(b *graph.Builder, x *graph.Node) *graph.Node { return b.Dropout(x, share) },
+		"stochastic depth": func(b *graph.Builder, x *graph.Node) *graph.Node { return b.StochasticDepth(x, share) },
+	} {
+		b := graph.NewBuilder(graph.Shape{C: channels, H: 1, W: 1}, 2)
+		b.Features(b.Input())
+		b.Classifier("fc")
+		b.Group("all", "fc")
+		g, err := b.Finish(b.Linear("fc", layer(b, b.Input()), graph.Fc{Out: 2, NoBias: true}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		tr := newTrainer(t, g, train.Options{Pool: p, Precision: engine.Highest, Seed: 1})
+		for i := range channels {
+			w := tr.All()[0].Values()
+			w[i], w[channels+i] = 1, float32(i%97)
+		}
+		images := make([]float32, n*channels)
+		for i := range images {
+			images[i] = 1
+		}
+		kept, masks := 0.0, map[float32]int{}
+		for range steps {
+			r := accumulate(t, tr, images, []int{0, 1, 0}, 1)
+			for i := range n {
+				part := float64(r.Logits[2*i]) * (1 - share) / channels
+				if name == "stochastic depth" && math.Abs(part*(1-part)) > 1e-5 {
+					t.Errorf("%s keeps %g of an image, want all or nothing", name, part)
+				}
+				kept += part / (n * steps)
+				masks[r.Logits[2*i+1]]++
+			}
+		}
+		least, slack := n*steps-1, 0.01
+		if name == "stochastic depth" {
+			least, slack = 2, 0.15 // 60 draws
+		}
+		if math.Abs(kept-(1-share)) > slack || len(masks) < least {
+			t.Errorf("%s keeps %.3f of the values, want %.3f, with %d masks in %d images", name, kept, 1-share, len(masks), n*steps)
+		}
+	}
+}
+
+// TestGroupLearnsAtAnotherRate has two groups, one at a tenth of the rate and without weight decay.
+func TestGroupLearnsAtAnotherRate(t *testing.T) {
+	p := work.New(1)
+	defer p.Close()
+	s := graph.Shape{C: 3, H: 16, W: 16}
+	tr := newTrainer(t, network(t, s, true), train.Options{Pool: p})
+	var slow, fast []*train.Param
+	before := map[string][]float32{}
+	for _, p := range tr.All() {
+		before[p.Name()] = slices.Clone(p.Values())
+		if strings.HasPrefix(p.Name(), "fc") {
+			fast = append(fast, p)
+		} else {
+			slow = append(slow, p)
+		}
+	}
+	images, labels := randomBatch(1, 2, 10, s)
+	accumulate(t, tr, images, labels, 1)
+	opt, err := train.NewOptimizer(train.Algorithm{Name: "sgd", WeightDecay: 9}, train.Group{Params: slow, LRScale: 0.1}, train.Group{Params: fast, LRScale: 1, WeightDecay: 0.5})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := opt.Step(0.2); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range tr.All() {
+		rate, decay := 0.02, 0.0
+		if strings.HasPrefix(p.Name(), "fc") {
+			rate, decay = 0.2, 0.5
+		}
+		for i, w := range before[p.Name()] {
+			want := float64(w) - rate*(float64(p.Gradient()[i])+decay*float64(w))
+			if math.Abs(float64(p.Values()[i])-want) > 1e-5 {
+				t.Fatalf("%s, value %d: %g, want %g", p.Name(), i, p.Values()[i], want)
+			}
+		}
+	}
+}
+
 func TestNotANumberStopsBackward(t *testing.T) {
 	p := work.New(1)
 	defer p.Close()

@@ -7,6 +7,7 @@ import (
 	"image"
 	"image/color"
 	"image/png"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -104,8 +105,42 @@ func TestLinkLoopEnds(t *testing.T) {
 	if err := os.Symlink("..", filepath.Join(dir, "a", "up")); err != nil {
 		t.Skip(err)
 	}
-	if _, err := ImageFolder(dir); err != nil {
+	if d, err := ImageFolder(dir); err != nil || len(d.Samples) != 3 { // b's image is below a too
+		t.Errorf("%+v, %v: a folder was entered more than once", d, err)
+	}
+}
+
+// TestLinksLeadToImages has classes and images that lie elsewhere, a link to nothing, which whoever reads the image reports, and one to what
+// never ends, which must not be read.
+func TestLinksLeadToImages(t *testing.T) {
+	elsewhere := folder(t, map[string]int{"a": 2, "more": 1})
+	dir := folder(t, map[string]int{"b": 1})
+	for from, to := range map[string]string{
+		"a": filepath.Join(elsewhere, "a"), "b/below": filepath.Join(elsewhere, "more"), "b/image.png": filepath.Join(elsewhere, "a", "000.png"),
+		"b/lost.png": filepath.Join(elsewhere, "nothing.png"), "b/zero.png": os.DevNull,
+	} {
+		if err := os.Symlink(to, filepath.Join(dir, filepath.FromSlash(from))); err != nil {
+			t.Skip(err)
+		}
+	}
+	d, err := ImageFolder(dir)
+	if err != nil {
 		t.Fatal(err)
+	}
+	var names []string
+	for _, s := range d.Samples {
+		name, err := filepath.Rel(dir, s.Path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		names = append(names, fmt.Sprint(filepath.ToSlash(name), " ", s.Label))
+	}
+	want := []string{"a/000.png 0", "a/001.png 0", "b/000.png 1", "b/image.png 1", "b/lost.png 1", "b/below/000.png 1"}
+	if !slices.Equal(names, want) {
+		t.Errorf("images %v, want %v", names, want)
+	}
+	if len(d.Ignored) != 1 || filepath.Base(d.Ignored[0]) != "zero.png" {
+		t.Errorf("ignored %v, want what is no file", d.Ignored)
 	}
 }
 
@@ -137,6 +172,23 @@ func TestBadFoldersGetOneLine(t *testing.T) {
 	few := &Dataset{Classes: []string{"a", "b", "c"}, Samples: []Sample{{"x", 0}, {"y", 1}}}
 	if err := few.CheckTrainable(); err == nil || !strings.Contains(err.Error(), "more classes (3) than images (2)") {
 		t.Errorf("few images: %v", err)
+	}
+}
+
+func TestLoaderOfNothingRefused(t *testing.T) {
+	if err := new(Dataset).CheckTrainable(); err == nil || !strings.Contains(err.Error(), "no image") {
+		t.Errorf("no image: %v", err)
+	}
+	d := &Dataset{Classes: []string{"a"}, Samples: []Sample{{"x", 0}}}
+	for want, c := range map[string]LoaderConfig{
+		"batch size 0": {Width: 1, Height: 1}, "image size 0x1": {BatchSize: 1, Height: 1}, "image size 1x0": {BatchSize: 1, Width: 1},
+	} {
+		if _, err := NewLoader(d, c); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v, want one about %q", err, want)
+		}
+	}
+	if _, err := NewLoader(new(Dataset), LoaderConfig{BatchSize: 1, Width: 1, Height: 1}); err == nil || !strings.Contains(err.Error(), "no image") {
+		t.Errorf("a loader of no image: %v", err)
 	}
 }
 
@@ -247,8 +299,58 @@ func TestSplitKeepsEveryClassOnBothSides(t *testing.T) {
 	if other, _, err := d.Split(0.2, 6); err != nil || slices.Equal(other.Samples, train.Samples) {
 		t.Error("another seed gave the same split")
 	}
-	if _, _, err := d.Split(1, 5); err == nil {
-		t.Error("fraction 1 accepted")
+	for _, fraction := range []float64{0, 1, math.NaN()} {
+		if _, _, err := d.Split(fraction, 5); err == nil {
+			t.Errorf("fraction %v accepted", fraction)
+		}
+	}
+	for _, fraction := range []float64{0.01, 0.99} { // of two images one each, and the only one is learnt from
+		train, val, err := mustFolder(t, map[string]int{"a": 2, "b": 2, "c": 1}).Split(fraction, 5)
+		if err != nil || fmt.Sprint(train.Counts(), val.Counts()) != "[1 1 1] [1 1 0]" {
+			t.Errorf("fraction %v: %v, %v, %v", fraction, train, val, err)
+		}
+	}
+}
+
+func TestEpochsInOneOrder(t *testing.T) {
+	d := &Dataset{Classes: []string{"a"}, Samples: make([]Sample, 50)}
+	seen := map[string]string{}
+	for seed := range uint64(3) {
+		for epoch := range 4 {
+			order := d.Order(Shuffled, seed, epoch)
+			what := fmt.Sprintf("seed %d, epoch %d", seed, epoch)
+			if other, ok := seen[fmt.Sprint(order)]; ok || slices.IsSorted(order) {
+				t.Errorf("%s has the order of the folder or of %s", what, other)
+			}
+			seen[fmt.Sprint(order)] = what
+			if !slices.Equal(order, d.Order(Shuffled, seed, epoch)) {
+				t.Errorf("%s has two orders", what)
+			}
+			slices.Sort(order)
+			if !slices.Equal(order, d.Order(Sequential, seed, epoch)) {
+				t.Errorf("%s does not visit every image once", what)
+			}
+		}
+	}
+}
+
+func TestIncompleteLastBatchGiven(t *testing.T) {
+	d := mustFolder(t, map[string]int{"a": 9})
+	for dropped, want := range map[bool][2]int{false: {3, 9}, true: {2, 8}} { // batches of four, and images
+		c := config(2)
+		c.DropLast = dropped
+		l, err := NewLoader(d, c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, index := epoch(t, l, 0, 0); l.Batches() != want[0] || len(index) != want[1] {
+			t.Errorf("without the last %v: %d images in %d batches, want %d in %d", dropped, len(index), l.Batches(), want[1], want[0])
+		}
+		for _, first := range []int{-1, l.Batches(), l.Batches() + 2} { // where an interrupted epoch was at its end
+			if _, index := epoch(t, l, 0, first); len(index) != 0 {
+				t.Errorf("from batch %d on there are %d images", first, len(index))
+			}
+		}
 	}
 }
 
@@ -265,6 +367,13 @@ func TestBalancedSamplingEvensOutClasses(t *testing.T) {
 	}
 	if w := d.ClassWeights(); w[0] != 100./180 || w[1] != 5 {
 		t.Errorf("weights %v", w)
+	}
+	d.Classes = append(d.Classes, "none") // as where no image of it can be read
+	if w := d.ClassWeights(); w[0] != 100./180 || w[1] != 5 || w[2] != 0 {
+		t.Errorf("weights %v with a class without images", w)
+	}
+	if order := d.Order(Balanced, 1, 0); len(order) != 100 {
+		t.Errorf("%d draws with a class without images", len(order))
 	}
 }
 
@@ -283,6 +392,9 @@ func epoch(t *testing.T, l *Loader, n, first int) (images []float32, index []int
 	for b, err := range l.Epoch(context.Background(), n, first) {
 		if err != nil {
 			t.Fatal(err)
+		}
+		if want := first + len(index)/l.config.BatchSize; b.Number != want && !l.config.SkipBad {
+			t.Fatalf("batch %d has number %d", want, b.Number)
 		}
 		images, index = append(images, b.Images...), append(index, b.Index...)
 		if len(b.Images) != b.N*b.Height*b.Width*b.Channels || len(b.Labels) != b.N {
@@ -406,6 +518,57 @@ func TestBadImageNamedOrSkipped(t *testing.T) {
 	}
 	if err == nil || !strings.Contains(err.Error(), "none of the images") {
 		t.Errorf("no readable image: %v", err)
+	}
+}
+
+// TestImagesBehindABadOneMoveUp has one in the middle of a batch: the next images keep their pixels and labels.
+func TestImagesBehindABadOneMoveUp(t *testing.T) {
+	dir := folder(t, map[string]int{"a": 3, "b": 4})
+	d, err := ImageFolder(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := config(2)
+	c.Sampling, c.SkipBad, c.Prepare, c.Transform, c.Erase = Sequential, true, transforms.Resize{Width: 8, Height: 8}, nil, nil
+	load := func() ([]float32, []int) {
+		l, err := NewLoader(d, c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return epoch(t, l, 0, 0)
+	}
+	const size = 8 * 8 * 3
+	want, _ := load()
+	write(t, filepath.Join(dir, "a", "001.png"), []byte("no image"))
+	write(t, filepath.Join(dir, "b", "001.png"), []byte("no image"))
+	want = slices.Concat(want[:size], want[2*size:4*size], want[5*size:])
+	if got, index := load(); !slices.Equal(index, []int{0, 2, 3, 5, 6}) || !slices.Equal(got, want) {
+		t.Errorf("images %v, with pixels of their own: %v", index, slices.Equal(got, want))
+	}
+}
+
+func TestImagesOfAnotherSizeOrNotErased(t *testing.T) {
+	d := mustFolder(t, map[string]int{"a": 4})
+	c := config(1)
+	c.Prepare, c.Transform, c.Width, c.Height = transforms.Resize{Width: 4, Height: 16}, nil, 16, 4 // as many pixels
+	l, err := NewLoader(d, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, err = range l.Epoch(context.Background(), 0, 0) {
+	}
+	if err == nil || !strings.Contains(err.Error(), "4x16") {
+		t.Errorf("images of 4x16 pixels in a batch of 16x4: %v", err)
+	}
+	c.Width, c.Height, c.Erase = 4, 16, &transforms.RandomErasing{P: 1}
+	if l, err = NewLoader(d, c); err != nil {
+		t.Fatal(err)
+	}
+	images, _ := epoch(t, l, 0, 0)
+	for i := range 4 {
+		if !slices.Contains(images[i*4*16*3:][:4*16*3], 0) {
+			t.Errorf("nothing is erased of image %d", i)
+		}
 	}
 }
 

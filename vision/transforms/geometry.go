@@ -62,9 +62,6 @@ func cut(img *vision.Image, x, y, width, height int, fill [3]uint8, s *Scratch) 
 	if inside != r {
 		fillImage(dst, fill)
 	}
-	if inside.Empty() {
-		return dst, nil
-	}
 	src := crop(img, inside)
 	for y := range src.height {
 		copy(dst.Pix[3*((inside.Min.Y-r.Min.Y+y)*dst.Width+inside.Min.X-r.Min.X):], src.row(y))

@@ -58,8 +58,11 @@ var operations = [...]operation{
 
 // Apply implements Transform.
 func (r RandAugment) Apply(img *vision.Image, s *Scratch) (*vision.Image, error) {
-	if r == (RandAugment{}) {
-		r = RandAugment{Ops: 2, Magnitude: 9}
+	if r.Ops == 0 {
+		r.Ops = 2
+	}
+	if r.Magnitude == 0 {
+		r.Magnitude = 9
 	}
 	if r.Magnitude < 0 || r.Magnitude >= bins || r.Ops < 0 {
 		return nil, fmt.Errorf("magnitude %d is not in 0..%d, or %d operations are negative", r.Magnitude, bins-1, r.Ops)
