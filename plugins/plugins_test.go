@@ -146,8 +146,8 @@ func TestPublishedNumbersDiffer(t *testing.T) {
 		if gmacs := float64(g.MACs()) / 1e9; math.Abs(gmacs-row.GFLOPS) > 0.0005+1e-9 {
 			t.Errorf("%s %s has %.4f GMACs, want %.3f", row.Model, row.Weights, gmacs, row.GFLOPS)
 		}
-		if len(row.MinSize) == 2 && m.MinSize != row.MinSize[0] {
-			t.Errorf("%s has minimum size %d, want %d", row.Model, m.MinSize, row.MinSize[0])
+		if len(row.MinSize) == 2 && m.MinSize > row.MinSize[0] { // TestSmallestSizeIsLargerThanNeeded looks at the other side
+			t.Errorf("%s has minimum size %d, its weights %d", row.Model, m.MinSize, row.MinSize[0])
 		}
 	}
 	t.Logf("checked %d rows", checked)

@@ -55,7 +55,7 @@ func TestRegistryRowDiffersFromNetwork(t *testing.T) {
 			if d := g.MACs() - v.MACs; d < -half || d > half {
 				t.Errorf("%s%s takes %d multiply-accumulates, the index says %d", row.Name, tag, g.MACs(), v.MACs)
 			}
-			if low := v.MinSize; low != ([2]int{}) && low != [2]int{m.MinSize, m.MinSize} {
+			if low := v.MinSize; low != ([2]int{}) && (low[0] < m.MinSize || low[1] < m.MinSize) { // for EfficientNet V2 a larger one is published
 				t.Errorf("%s has the smallest size %d, the index says %v", row.Name, m.MinSize, low)
 			}
 		}

@@ -55,7 +55,7 @@ func v2() []sdk.Model {
 		n := network{stem: c.stem, stages: c.stages, last: lastV2, norm: normV2}
 		models = append(models, sdk.Model{
 			Name: c.name, Paper: paperV2, Input: graph.Shape{C: 3, H: c.resolution, W: c.resolution},
-			MinSize: 33, // as torchvision states for the weights
+			MinSize: 1, // torchvision states 33 for the weights and takes images of any size
 			Options: options(c.dropout), Build: n.build,
 		})
 	}
