@@ -11,7 +11,7 @@ import (
 
 // Tap describes a place in a network whose feature map it gives out, as timm's feature_info does.
 type Tap struct {
-	// Name is "stage1", "stage2", …, from the finest to the coarsest.
+	// Name is "stageN" for the last map of stride 2ᴺ; a network begins with the finest that it has, stage0, stage1 or stage2.
 	Name string `json:"name"`
 	// Stride is the number of input pixels between two pixels of the map.
 	Stride   int `json:"stride"`

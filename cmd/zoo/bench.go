@@ -25,7 +25,7 @@ func newBench(a *app) *cobra.Command {
 median over the runs.
 
 With --train it measures training steps instead, in the process that ` + "`zoo finetune`" + ` trains in: forward, backward and SGD with
-momentum on random images. --freeze keeps a part as it is, as it does there.`,
+momentum on random images, with a classifier of 1000 classes unless the model has more. --freeze keeps a part as it is, as it does there.`,
 		Example: `  zoo bench resnet50 --batch 8
   zoo bench resnet18 --train --batch 16 --freeze features`,
 		Args: cobra.MinimumNArgs(1),

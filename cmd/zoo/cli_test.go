@@ -13,6 +13,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -155,7 +156,7 @@ func TestNamesAreSuggested(t *testing.T) {
 
 func TestPluginFolderThatIsNotThereIsNamed(t *testing.T) {
 	file := write(t, "zoo-x", nil)
-	refused(t, t.TempDir(), exitFailure, []string{"--plugin-dir", "nowhere", "no such"}, "list", "--plugin-dir", "nowhere")
+	refused(t, t.TempDir(), exitFailure, []string{"--plugin-dir", "nowhere:"}, "list", "--plugin-dir", "nowhere")
 	refused(t, t.TempDir(), exitFailure, []string{"--plugin-dir", file, "not a folder"}, "list", "--plugin-dir", file)
 }
 
@@ -363,6 +364,20 @@ func TestCheckpointOfAnotherNetworkIsExplained(t *testing.T) {
 	refused(t, t.TempDir(), exitFailure, []string{"does not fit resnet32"}, "import", checkpoint(t, nil), "--as", "x", "--model", "resnet32")
 }
 
+// The model's own names are there or not by whether its weights are in the store: `zoo predict` of the model inside the program puts them there.
+func TestModelsLabelsAreNotForAnotherNumberOfClasses(t *testing.T) {
+	home := t.TempDir()
+	args := []string{"import", checkpoint(t, nil), "--model", "resnet20", "--classes", "3", "--allow-new-classifier", "--as"}
+	must(t, home, append(args, "before")...)
+	must(t, home, "pull", "resnet20")
+	must(t, home, append(args, "after")...)
+	for _, name := range []string{"before", "after"} {
+		if text := must(t, home, "info", name, "-o", "json"); strings.Contains(text, "airplane") || !strings.Contains(text, `"classes":3`) {
+			t.Errorf("%s: %s", name, text)
+		}
+	}
+}
+
 func TestNewClassifierIsDrawnWhenAskedFor(t *testing.T) {
 	home, file := imported(t), checkpoint(t, nil)
 	args := []string{"import", file, "--as", "three", "--model", "resnet20", "--classes", "3"}
@@ -553,6 +568,8 @@ func TestShellCompletesModelsAndWords(t *testing.T) {
 		"onnx\n":       {"export", "mine", "--format", ""},
 		"mnasnet0_5\n": {"info", "mnas"},
 		"mine:local\n": {"cache", "rm", "mi"},
+		"resnet32\n":   {"import", "x.pth", "--as", "other", "--model", "resnet3"},
+		"mine\n:":      {"mirror", "export", "models.tar", "mi"},
 	} {
 		if text := must(t, home, append([]string{"__complete"}, args...)...); !strings.Contains("\n"+text, "\n"+want) {
 			t.Errorf("%v completes to %q, without %q", args, text, want)
@@ -560,6 +577,27 @@ func TestShellCompletesModelsAndWords(t *testing.T) {
 	}
 	if text := must(t, home, "__complete", "cache", "rm", "mnas"); !strings.HasPrefix(text, ":") {
 		t.Errorf("cache rm completes to what the store has not: %q", text)
+	}
+}
+
+func TestWhatTheLockRefusesIsNotCalledDamaged(t *testing.T) {
+	home := t.TempDir()
+	must(t, home, "pull", "resnet20")
+	file := filepath.Join(home, "zoo.lock")
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := regexp.MustCompile(`sha256:[0-9a-f]{64}`).ReplaceAll(text, []byte("sha256:"+strings.Repeat("0", 64)))
+	if err := os.WriteFile(file, other, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"verify"}, {"verify", "--repair"}} {
+		o := zoo(t, home, nil, args...)
+		if o.code != exitFailure || strings.Contains(o.stderr, "--repair") || strings.Contains(o.stderr, "forgotten") ||
+			!strings.HasPrefix(o.stdout, "refused: resnet20:ZOO_CIFAR10: not what the lock pins") {
+			t.Errorf("zoo %v: exit %d, %q, %q", args, o.code, o.stdout, o.stderr)
+		}
 	}
 }
 

@@ -29,7 +29,7 @@ func newFinetune(a *app) *cobra.Command {
 The classifier is replaced to fit the classes. The result is a model like any other, under the name given with --out; a path with a separator
 leaves it in a folder.`,
 		Example: `  zoo finetune resnet50 --data photos --freeze features --out my-photos
-  zoo finetune resnet50 --data photos --freeze features --cache-features --epochs 50 --out my-photos
+  zoo finetune resnet50 --data photos --freeze features --cache-features --epochs 50 --schedule cosine --out my-photos
   zoo finetune mobilenet_v2 --data photos --layer-decay 0.8 --schedule cosine --mixup 0.2 --out ./my-photos/`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 2 && slices.Contains([]finetune.Switch{finetune.Auto, finetune.On, finetune.Off}, finetune.Switch(args[1])) {

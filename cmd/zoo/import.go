@@ -77,6 +77,10 @@ hold tensors; of TensorFlow Lite, MobileNet V1 and V2 are read, quantised or not
 	fl.StringVar(&f.license, "license", "unknown", "SPDX identifier of the weights' licence")
 	fl.BoolVar(&f.Overwrite, "overwrite", false, "replace the model of that name")
 	fl.BoolVar(&f.NewClassifier, "allow-new-classifier", false, "if only the classifier differs, draw a new one for --classes or --labels")
+	// The only error is a flag that is not there.
+	_ = cmd.RegisterFlagCompletionFunc("model", func(cmd *cobra.Command, _ []string, begun string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		return a.models(cmd, begun), cobra.ShellCompDirectiveNoFileComp
+	})
 	cmd.MarkFlagRequired("as")
 	cmd.MarkFlagRequired("model")
 	return cmd
@@ -98,6 +102,9 @@ func (f *importFlags) card(cmd *cobra.Command, ck *classifier.Checkpoint) (*card
 		k.Classes = len(labels)
 	}
 	if f.classes > 0 {
+		if f.labels == "" && f.classes != k.Classes {
+			k.Labels = nil // the names are those of the model's own weights
+		}
 		k.Classes = f.classes
 	}
 	if len(k.Labels) > 0 && len(k.Labels) != k.Classes {

@@ -17,7 +17,7 @@ func TestMemoryCeilingIsNamedWithASmallerBatch(t *testing.T) {
 	}
 	home, data := imported(t), photos(t, 10)
 	// What inference needs beyond loading depends on the processor: the first ceiling that it does not fit under is named.
-	for _, ceiling := range []string{"400 MB", "360 MB", "320 MB", "300 MB", "280 MB", "270 MB", "260 MB", "250 MB", "240 MB"} {
+	for _, ceiling := range []string{"500 MB", "450 MB", "400 MB", "360 MB", "320 MB", "300 MB", "280 MB", "270 MB", "260 MB", "250 MB", "240 MB"} {
 		o := zoo(t, home, nil, "bench", "resnet50", "--batch", "64", "--runs", "1", "--duration", "1ms", "--plugin-memory", strings.ReplaceAll(ceiling, " ", ""))
 		if o.code == 0 && ceiling != "240 MB" {
 			continue

@@ -47,6 +47,13 @@ func newMirrorExport(a *app) *cobra.Command {
 		Example: `  zoo pull resnet50 mobilenet_v2
   zoo mirror export models.tar resnet50 mobilenet_v2`,
 		Args: cobra.MinimumNArgs(2),
+
+		ValidArgsFunction: func(cmd *cobra.Command, args []string, begun string) ([]cobra.Completion, cobra.ShellCompDirective) {
+			if len(args) == 0 {
+				return nil, cobra.ShellCompDirectiveDefault
+			}
+			return a.models(cmd, begun), cobra.ShellCompDirectiveNoFileComp
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := a.open()
 			if err != nil {

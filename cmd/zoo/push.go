@@ -54,7 +54,7 @@ func newPush(a *app) *cobra.Command {
 		return only(c.Hub.Push(ctx, args[0], to, o))
 	})
 	cmd.Flags().StringVar(&o.DType, "dtype", "", "convert the weights to f16 or bf16")
-	cmd.Flags().StringVar(&o.Tag, "tag", "", "publish under this tag (default: the model's)")
+	cmd.Flags().StringVar(&o.Tag, "tag", "", "publish under this tag (default: the model's, with -f16 or -bf16 if --dtype converts it)")
 	return cmd
 }
 

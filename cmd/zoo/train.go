@@ -20,5 +20,7 @@ func newTrain(a *app) *cobra.Command {
 		RunE:    func(cmd *cobra.Command, args []string) error { return a.train(cmd, args[0], &config, &f) },
 	}
 	f.add(cmd, &config)
+	cmd.Flags().Lookup("step-epochs").Usage += " (default 7)" // used with another --schedule alone, so not in these defaults
+	cmd.Flags().Lookup("gamma").Usage += " (default 0.1)"
 	return cmd
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/go-modelzoo/zoo/hub/lock"
 	"github.com/go-modelzoo/zoo/internal/plural"
 	"github.com/go-modelzoo/zoo/weights"
 )
@@ -19,6 +20,8 @@ type findingResult struct {
 	Name    string `json:"name"`
 	Problem string `json:"problem"`
 	Warning bool   `json:"warning"`
+
+	pinned bool // the bytes are whole, and others than zoo.lock says: no repair changes that
 }
 
 func newVerify(a *app) *cobra.Command {
@@ -52,20 +55,28 @@ func newVerify(a *app) *cobra.Command {
 					return err
 				}
 				for _, f := range list {
-					found = append(found, findingResult{f.Name, f.Err.Error(), f.Warning})
+					found = append(found, findingResult{
+						Name: f.Name, Problem: strings.TrimPrefix(f.Err.Error(), f.Name+": "), Warning: f.Warning, pinned: errors.Is(f.Err, lock.ErrPinned),
+					})
 				}
 			}
-			bad := 0
+			bad, damaged := 0, 0
 			for _, f := range found {
 				if !f.Warning {
 					bad++
+				}
+				if !f.Warning && !f.pinned {
+					damaged++
 				}
 			}
 			if err := a.Print(found, func(w io.Writer) error {
 				for _, f := range found {
 					kind := "damaged"
-					if f.Warning {
+					switch {
+					case f.Warning:
 						kind = "warning"
+					case f.pinned:
+						kind = "refused"
 					}
 					fmt.Fprintf(w, "%s: %s: %s\n", kind, f.Name, f.Problem)
 				}
@@ -75,6 +86,9 @@ func newVerify(a *app) *cobra.Command {
 				return nil
 			}); err != nil {
 				return err
+			}
+			if bad > 0 && damaged == 0 {
+				return fmt.Errorf("%s found: nothing is damaged, but zoo.lock pins other weights", plural.Count(bad, "problem", "problems"))
 			}
 			if bad > 0 && repair {
 				return fmt.Errorf("%s found: damaged files are forgotten, pull or import them again", plural.Count(bad, "problem", "problems"))
@@ -102,7 +116,7 @@ func verifyFile(ctx context.Context, path string) (found []findingResult, err er
 	}
 	for _, x := range list {
 		text := strings.TrimPrefix(x.String(), path+": ")
-		found = append(found, findingResult{path, text, true})
+		found = append(found, findingResult{Name: path, Problem: text, Warning: true})
 	}
 	return found, nil
 }
