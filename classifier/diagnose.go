@@ -2,13 +2,17 @@ package classifier
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"time"
 
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
 	"github.com/go-modelzoo/zoo/engine/kernel/cpu"
 	"github.com/go-modelzoo/zoo/host"
+	"github.com/go-modelzoo/zoo/hub/lock"
 	"github.com/go-modelzoo/zoo/hub/registry"
 	"github.com/go-modelzoo/zoo/internal/plural"
 )
@@ -38,7 +42,9 @@ func (c *Client) Diagnose(ctx context.Context) []Check {
 	}
 	defer end(&err)
 	checks := []Check{checkCPU(), checkGPU()}
-	checks = append(checks, c.checkHome(), c.checkStore(ctx), c.checkInstalled())
+	checks = append(checks, c.checkHome(), c.checkStore(ctx))
+	checks = append(checks, c.checkSharedStores()...)
+	checks = append(checks, c.checkInstalled())
 	checks = append(checks, c.checkPlugins(ctx)...)
 	checks = append(checks, c.checkIndex(ctx))
 	return append(checks, c.checkSources(ctx)...)
@@ -97,7 +103,11 @@ func (c *Client) checkStore(ctx context.Context) Check {
 	}
 	for _, f := range findings {
 		if !f.Warning {
-			return Check{"store", Bad, fmt.Sprintf("%s, the first: %s: %v; run `zoo verify --repair`", plural.Count(len(findings), "problem", "problems"), f.Name, f.Err)}
+			verify := "zoo verify --repair"
+			if errors.Is(f.Err, lock.ErrPinned) {
+				verify = "zoo verify" // nothing is damaged
+			}
+			return Check{"store", Bad, fmt.Sprintf("%s, the first: %s: %v; run `%s`", plural.Count(len(findings), "problem", "problems"), f.Name, f.Err, verify)}
 		}
 	}
 	entries, err := c.Hub.Cache()
@@ -109,6 +119,19 @@ func (c *Client) checkStore(ctx context.Context) Check {
 		k.Status, k.Detail = Warn, fmt.Sprintf("%s: %v", findings[0].Name, findings[0].Err)
 	}
 	return k
+}
+
+// checkSharedStores looks for those that are configured: one that is not there counts as empty.
+func (c *Client) checkSharedStores() []Check {
+	var checks []Check
+	for _, dir := range c.config.Hub.SharedStores {
+		k := Check{"shared store " + dir, Good, "there"}
+		if !exists(filepath.Join(dir, ocispec.ImageLayoutFile)) {
+			k.Status, k.Detail = Warn, "there is no store: name the folder called store in the home that is shared, or see that it is mounted"
+		}
+		checks = append(checks, k)
+	}
+	return checks
 }
 
 func (c *Client) checkInstalled() Check {

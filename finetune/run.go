@@ -386,7 +386,11 @@ func (r *run) openState(from *checkpoint) error {
 			}
 			r.average.steps = from.EMASteps
 		}
-		r.note("continuing in epoch %d of %d, at step %d", r.state.Epoch+1, r.config.Epochs, r.state.Step)
+		if r.state.Finished {
+			r.note("the training is over: what is left is to write the result")
+		} else {
+			r.note("continuing in epoch %d of %d, at step %d", r.state.Epoch+1, r.config.Epochs, r.state.Step)
+		}
 	}
 	return r.openLogs()
 }

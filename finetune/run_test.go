@@ -231,8 +231,17 @@ func TestRunIsNotBegunOverAnother(t *testing.T) {
 		t.Errorf("resumed with another learning rate: %v", err)
 	}
 	c.LR /= 2
-	if r, err := Resume(context.Background(), tinyModel(pool), c, dir, nil); err != nil || r.Metrics == nil || r.Metrics.Confusion == nil {
+	var notes []string
+	r, err := Resume(context.Background(), tinyModel(pool), c, dir, func(e Event) {
+		if e.Kind == KindNote {
+			notes = append(notes, e.Text)
+		}
+	})
+	if err != nil || r.Metrics == nil || r.Metrics.Confusion == nil {
 		t.Errorf("a finished run is not shown again: %v", err)
+	}
+	if text := strings.Join(notes, "; "); !strings.Contains(text, "the training is over") || strings.Contains(text, "continuing in epoch") {
+		t.Errorf("of a finished run it says %q", text)
 	}
 }
 
