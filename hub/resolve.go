@@ -83,9 +83,9 @@ func (h *Hub) try(ctx context.Context, r *reference, use func(*Resolved) error) 
 			return nil
 		}
 		if ctx.Err() != nil || !passable(err) {
-			return fmt.Errorf("%s from %s: %w", r, s, err)
+			return fmt.Errorf("%s: %w", r, at(s, err))
 		}
-		failed, asked = append(failed, fmt.Errorf("%s: %w", s, err)), append(asked, s.String())
+		failed, asked = append(failed, at(s, err)), append(asked, s.String())
 	}
 	present := func(f error) bool { return !errors.Is(f, source.ErrNotFound) }
 	switch {
@@ -102,6 +102,14 @@ func (h *Hub) try(ctx context.Context, r *reference, use func(*Resolved) error) 
 	default:
 		return fmt.Errorf("%s: %w: %w%s", r, ErrNotFound, failed, advice(failed))
 	}
+}
+
+// at names the source of an error that does not begin with its name, as that of a server's answer does.
+func at(s source.Source, err error) error {
+	if strings.HasPrefix(err.Error(), s.String()) {
+		return err
+	}
+	return fmt.Errorf("%s: %w", s, err)
 }
 
 // advice says what to do where a server could not be reached.

@@ -119,7 +119,7 @@ func (l layout) index(ctx context.Context) (*ocispec.Index, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		err = fmt.Errorf("there is no OCI layout: %w", ErrNotFound)
 	}
-	if errors.Is(err, ErrUnavailable) {
+	if err != nil && (errors.Is(err, ErrUnavailable) || strings.HasPrefix(err.Error(), l.name)) { // of a server's answer it has the address
 		return nil, err
 	}
 	if err != nil {
