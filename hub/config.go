@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,6 +13,7 @@ import (
 	"runtime"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/go-modelzoo/zoo/internal/files"
 	"github.com/go-modelzoo/zoo/internal/strictjson"
@@ -115,20 +117,46 @@ func DefaultHome() (string, error) {
 
 const configName = "config.json"
 
-// LoadConfig reads config.json in home, which need not exist, and then the environment: ZOO_REGISTRY (a space-separated list)
-// replaces the sources, so that nothing else is asked, and ZOO_CA_FILE the certificates.
+// LoadConfig reads config.json in home, which need not exist, and then the environment: ZOO_REGISTRY (a list separated by spaces, where an
+// element in single or double quotes may hold some) replaces the sources, so that nothing else is asked, and ZOO_CA_FILE the certificates.
 func LoadConfig(home string) (Config, error) {
 	c, err := readConfig(home)
 	if err != nil {
 		return c, err
 	}
-	if list := strings.Fields(os.Getenv("ZOO_REGISTRY")); len(list) > 0 {
+	list, err := splitQuoted(os.Getenv("ZOO_REGISTRY"))
+	if err != nil {
+		return c, fmt.Errorf("ZOO_REGISTRY: %w", err)
+	}
+	if len(list) > 0 {
 		c.Sources = list
 	}
 	if file := os.Getenv("ZOO_CA_FILE"); file != "" {
 		c.CAFile = file
 	}
 	return c, nil
+}
+
+// splitQuoted splits at spaces, as go does with GOFLAGS: an element that begins with a quote, single or double, goes to the next one of its kind.
+// Nothing is escaped: a backslash belongs to a path.
+func splitQuoted(s string) (list []string, err error) {
+	for s = strings.TrimSpace(s); s != ""; s = strings.TrimSpace(s) {
+		if quote := s[0]; quote == '"' || quote == '\'' {
+			element, rest, closed := strings.Cut(s[1:], string(quote))
+			if !closed || element == "" || rest != "" && !unicode.IsSpace(rune(rest[0])) {
+				// The element is not shown: an address may hold a password.
+				return nil, errors.New("an element in quotes needs the same quote at its end, and a space before the next element")
+			}
+			list, s = append(list, element), rest
+			continue
+		}
+		end := strings.IndexFunc(s, unicode.IsSpace)
+		if end < 0 {
+			end = len(s)
+		}
+		list, s = append(list, s[:end]), s[end:]
+	}
+	return list, nil
 }
 
 // maxConfig bounds config.json, in bytes.
@@ -147,7 +175,8 @@ func readConfig(home string) (Config, error) {
 		return c, err
 	}
 	if err == nil {
-		if err := strictjson.Unmarshal(data, &c); err != nil {
+		// RFC 8259 allows to ignore the byte order mark that editors on Windows begin a file with.
+		if err := strictjson.Unmarshal(bytes.TrimPrefix(data, []byte("\ufeff")), &c); err != nil {
 			return c, fmt.Errorf("configuration %s: %w", path, err)
 		}
 	}

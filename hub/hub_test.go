@@ -685,6 +685,41 @@ func TestPinningKeepsTheEnvironmentOutOfTheConfiguration(t *testing.T) {
 	}
 }
 
+func TestSourceWithSpacesInItsPathIsOneSource(t *testing.T) {
+	for _, c := range []struct {
+		value string
+		want  []string // nil: refused
+	}{
+		{"upstream  oci://h/p\thttps://h/\n", []string{"upstream", "oci://h/p", "https://h/"}},
+		{`"C:\Users\John Smith\zoo\"`, []string{`C:\Users\John Smith\zoo\`}},
+		{` '/media/it is "mine"' upstream "b c"`, []string{`/media/it is "mine"`, "upstream", "b c"}},
+		{`/o'brien/zoo`, []string{`/o'brien/zoo`}},
+		{`"C:\Users\John Smith`, nil},
+		{`"https://user:secret@host/`, nil},
+		{`"a"b`, nil},
+		{`""`, nil},
+	} {
+		t.Setenv("ZOO_REGISTRY", c.value)
+		got, err := hub.LoadConfig(t.TempDir())
+		told := err != nil && strings.Contains(err.Error(), "ZOO_REGISTRY") && !strings.Contains(err.Error(), "secret")
+		if !slices.Equal(got.Sources, c.want) || (c.want == nil) != told {
+			t.Errorf("%s: %q, %v", c.value, got.Sources, err)
+		}
+	}
+}
+
+func TestConfigurationOfAWindowsEditorIsRead(t *testing.T) {
+	home := t.TempDir()
+	text := "\ufeff{\r\n\"sources\": [\"C:/zoo/mirror\"]}\r\n"
+	if err := os.WriteFile(filepath.Join(home, "config.json"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("ZOO_REGISTRY", "")
+	if c, err := hub.LoadConfig(home); err != nil || !slices.Equal(c.Sources, []string{"C:/zoo/mirror"}) {
+		t.Errorf("%q, %v", c.Sources, err)
+	}
+}
+
 func TestMisspeltConfigurationRefused(t *testing.T) {
 	home := t.TempDir()
 	if err := os.WriteFile(filepath.Join(home, "config.json"), []byte(`{"require_license": ["MIT"]}`), 0o600); err != nil {

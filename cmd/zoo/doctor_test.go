@@ -49,8 +49,8 @@ func TestDoctorFindsWhatIsWrongAndSaysWhatToDo(t *testing.T) {
 		t.Errorf("offline: %+v", checks)
 	}
 	answers.Close()
-	must(t, home, "plugin", "install", filepath.Join(twins(t), "1.0.0", "zoo-twin"))
-	damage(t, filepath.Join(home, "plugins", "twin", "1.0.0", "zoo-twin"))
+	must(t, home, "plugin", "install", filepath.Join(twins(t), "1.0.0", twinFile))
+	damage(t, filepath.Join(home, "plugins", "twin", "1.0.0", twinFile))
 	blobs, err := filepath.Glob(filepath.Join(home, "store", "blobs", "sha256", "*"))
 	if err != nil || len(blobs) == 0 {
 		t.Fatal(blobs, err)

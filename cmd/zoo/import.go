@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"strconv"
@@ -161,7 +162,7 @@ func triple(flag, text string, before []float64) ([]float64, error) {
 // maxLabels bounds a file of labels, in bytes: all of them are part of the card.
 const maxLabels = card.MaxBytes / 2
 
-// readLabels reads a class name a line; of tab-separated columns the last.
+// readLabels reads a class name a line; of tab-separated columns the last. The file may begin with a byte order mark.
 func readLabels(path string) ([]string, error) {
 	text, err := files.ReadAll(path, maxLabels)
 	if err != nil {
@@ -170,6 +171,7 @@ func readLabels(path string) ([]string, error) {
 	if !utf8.Valid(text) {
 		return nil, fmt.Errorf("--labels %s is no text in UTF-8: save it as such", path)
 	}
+	text = bytes.TrimPrefix(text, []byte("\ufeff"))
 	var labels []string
 	for line := range strings.Lines(string(text)) {
 		if line = strings.TrimSpace(line); line == "" {

@@ -3,12 +3,24 @@ package main
 import (
 	"encoding/json"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/go-modelzoo/zoo/classifier"
 	"github.com/go-modelzoo/zoo/hub/source/sourcetest"
 )
+
+func TestLabelsOfAWindowsEditorHaveTheirNames(t *testing.T) {
+	labels, err := readLabels(write(t, "labels.txt", []byte("\ufeff0\tant\r\n1\tbee\r\n")))
+	if err != nil || !slices.Equal(labels, []string{"ant", "bee"}) {
+		t.Errorf("%q, %v", labels, err)
+	}
+	labels, err = readLabels(write(t, "labels.txt", []byte("\ufeffant\r\nbee\r\n")))
+	if err != nil || !slices.Equal(labels, []string{"ant", "bee"}) {
+		t.Errorf("%q, %v", labels, err)
+	}
+}
 
 func TestModelOfARegistryIsCalledByItsAddress(t *testing.T) {
 	layout := t.TempDir()

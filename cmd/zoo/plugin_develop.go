@@ -19,7 +19,7 @@ func newPluginNew(a *app) *cobra.Command {
 		Use:   "new NAME",
 		Short: "Write the Go module of a new family, with a network to start from",
 		Example: `  zoo plugin new ghostnet
-  cd ghostnet && go mod tidy && go test ./... && go build -o plugins/zoo-ghostnet ./cmd/zoo-ghostnet`,
+  cd ghostnet && go mod tidy && go test ./... && go build -o plugins/ ./cmd/zoo-ghostnet`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			m.Name = args[0]

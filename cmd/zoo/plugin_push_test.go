@@ -12,8 +12,8 @@ import (
 
 func TestPluginPushedInstalledAndRun(t *testing.T) {
 	to := "oci://" + sourcetest.Docker(t, "", "") + "/team"
-	twin := filepath.Join(twins(t), "1.0.0", "zoo-twin")
-	other := "plan9/mips=" + write(t, "zoo-twin", []byte("for another machine"))
+	twin := filepath.Join(twins(t), "1.0.0", twinFile)
+	other := "plan9/mips=" + write(t, twinFile, []byte("for another machine"))
 	author := t.TempDir()
 	t.Setenv(zooDir, t.TempDir())
 	refused(t, author, exitUsage, []string{"--to"}, "plugin", "push", twin)
@@ -30,7 +30,7 @@ func TestPluginPushedInstalledAndRun(t *testing.T) {
 		t.Errorf("printed %q", text)
 	}
 	refused(t, author, exitFailure, []string{reference, "plan9/mips", "other bytes", "--overwrite"},
-		"plugin", "push", twin, "plan9/mips="+write(t, "zoo-twin", []byte("changed")), "--to", to)
+		"plugin", "push", twin, "plan9/mips="+write(t, twinFile, []byte("changed")), "--to", to)
 
 	user := t.TempDir()
 	if text := must(t, user, "plugin", "install", reference); !strings.HasPrefix(text, "twin 1.0.0 from "+reference) {

@@ -7,11 +7,13 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/go-modelzoo/zoo/graph"
+	"github.com/go-modelzoo/zoo/hub/plugins"
 	"github.com/go-modelzoo/zoo/sdk"
 )
 
@@ -30,7 +32,10 @@ func twin(version string) sdk.Family {
 	})
 }
 
-// twins is a folder with this program as zoo-twin, in a folder for each of two versions.
+// twinFile is the name of its binary.
+var twinFile = plugins.BinaryName("twin")
+
+// twins is a folder with this program as twinFile, in a folder for each of two versions.
 func twins(t *testing.T) string {
 	t.Helper()
 	self, err := os.Open(os.Args[0])
@@ -46,7 +51,7 @@ func twins(t *testing.T) string {
 		if _, err := self.Seek(0, io.SeekStart); err != nil {
 			t.Fatal(err)
 		}
-		f, err := os.OpenFile(filepath.Join(dir, version, "zoo-twin"), os.O_CREATE|os.O_WRONLY, 0o755)
+		f, err := os.OpenFile(filepath.Join(dir, version, twinFile), os.O_CREATE|os.O_WRONLY, 0o755)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -63,7 +68,7 @@ func twins(t *testing.T) string {
 func TestTwoVersionsOfAFamilySideBySideAreChosenByTheLock(t *testing.T) {
 	home, binaries := t.TempDir(), twins(t)
 	for _, version := range []string{"1.0.0", "1.10.0"} {
-		must(t, home, "plugin", "install", filepath.Join(binaries, version, "zoo-twin"))
+		must(t, home, "plugin", "install", filepath.Join(binaries, version, twinFile))
 	}
 	for want, lock := range map[string]string{"1.10.0": "", "1.0.0": `{"schema":1,"plugins":{"twin":{"version":"1.0.0","platforms":{}}}}`} {
 		project := t.TempDir()
@@ -111,7 +116,7 @@ func TestTwoVersionsOfAFamilySideBySideAreChosenByTheLock(t *testing.T) {
 func TestOlderVersionThatDoesNotServeIsSaidSo(t *testing.T) {
 	home, binaries := t.TempDir(), twins(t)
 	t.Setenv(zooDir, t.TempDir())
-	newer, older := filepath.Join(binaries, "1.10.0", "zoo-twin"), filepath.Join(binaries, "1.0.0", "zoo-twin")
+	newer, older := filepath.Join(binaries, "1.10.0", twinFile), filepath.Join(binaries, "1.0.0", twinFile)
 	for _, c := range []struct {
 		binary string
 		said   bool
@@ -146,7 +151,7 @@ func TestPluginFileIsInstalledByARelativePath(t *testing.T) {
 	binaries := twins(t)
 	t.Setenv(zooDir, filepath.Join(binaries, "1.0.0"))
 	home := t.TempDir()
-	if out := must(t, home, "plugin", "install", "./zoo-twin"); !strings.HasPrefix(out, "twin 1.0.0 ") {
+	if out := must(t, home, "plugin", "install", "./"+twinFile); !strings.HasPrefix(out, "twin 1.0.0 ") {
 		t.Errorf("printed %q", out)
 	}
 	if err := os.WriteFile(filepath.Join(binaries, "1.0.0", "notes.txt"), nil, 0o644); err != nil {
@@ -166,12 +171,14 @@ func TestPluginFileIsInstalledByARelativePath(t *testing.T) {
 
 func TestModelOfAChangedPluginSaysWhy(t *testing.T) {
 	home, binaries := t.TempDir(), twins(t)
-	must(t, home, "plugin", "install", filepath.Join(binaries, "1.0.0", "zoo-twin"))
-	path := filepath.Join(home, "plugins", "twin", "1.0.0", "zoo-twin")
+	must(t, home, "plugin", "install", filepath.Join(binaries, "1.0.0", twinFile))
+	path := filepath.Join(home, "plugins", "twin", "1.0.0", twinFile)
 	if err := os.Chmod(path, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	refused(t, home, exitFailure, []string{`unknown model "twin"`, "twin 1.0.0", "may not be executed"}, "summary", "twin")
+	if runtime.GOOS != "windows" { // which has no such bit
+		refused(t, home, exitFailure, []string{`unknown model "twin"`, "twin 1.0.0", "may not be executed"}, "summary", "twin")
+	}
 	if err := os.Chmod(path, 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -195,7 +202,7 @@ func TestModelOfAChangedPluginSaysWhy(t *testing.T) {
 func TestDamagedRecordConcernsItsPluginAlone(t *testing.T) {
 	home := t.TempDir()
 	t.Setenv(zooDir, t.TempDir())
-	must(t, home, "plugin", "install", filepath.Join(twins(t), "1.0.0", "zoo-twin"))
+	must(t, home, "plugin", "install", filepath.Join(twins(t), "1.0.0", twinFile))
 	record := filepath.Join(home, "plugins", "twin", "1.0.0", "installed.json")
 	for _, damage := range []string{"", "{}", `{"name":"twin","version":"2.0.0"}`} {
 		if err := errors.Join(os.Chmod(record, 0o644), os.WriteFile(record, []byte(damage), 0o644)); err != nil {

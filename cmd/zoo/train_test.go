@@ -9,6 +9,7 @@ import (
 	"image/png"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -197,11 +198,14 @@ func TestFailedTrainingLeavesNothingBehind(t *testing.T) {
 	if err := os.WriteFile(notes, nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	for _, args := range [][]string{
+	failing := [][]string{
 		{"--data", broken},
 		{"--data", data, "--freeze", "nonsense"},
-		{"--data", data, "--plugin-memory", "40MB"},
-	} {
+	}
+	if runtime.GOOS == "linux" { // where the ceiling binds
+		failing = append(failing, []string{"--data", data, "--plugin-memory", "40MB"})
+	}
+	for _, args := range failing {
 		args = append(args, "--epochs", "1", "--out")
 		for _, out := range []string{"shades", mine + string(filepath.Separator)} {
 			if o := zoo(t, home, nil, slices.Concat([]string{"finetune", "mine"}, args, []string{out})...); o.code != exitFailure {

@@ -133,7 +133,8 @@ func (d Dir) Install(ctx context.Context, rec Installed, r io.Reader) (_ Install
 	if err := os.Chmod(tmp, 0o755); err != nil {
 		return rec, err
 	}
-	if err := os.Rename(tmp, d.path(rec.Name, rec.Version)); err != nil {
+	// Insistently: a virus scanner reads a program as soon as it is written.
+	if err := files.Insist(func() error { return os.Rename(tmp, d.path(rec.Name, rec.Version)) }); err != nil {
 		return rec, err
 	}
 	// The directory is closed to writing only now: a rename must write to it on some systems.
@@ -404,8 +405,12 @@ func (d Dir) remove(name, version string) error {
 			return err
 		}
 	}
-	if err := os.Rename(dir, gone); err != nil {
+	err := files.Insist(func() error { return os.Rename(dir, gone) })
+	if files.InUse(err) {
+		return fmt.Errorf("plugin %s %s cannot be removed: if a program runs it, end that and remove it again: %w", name, version, err)
+	}
+	if err != nil {
 		return err
 	}
-	return removeAll(gone)
+	return files.Insist(func() error { return removeAll(gone) })
 }
