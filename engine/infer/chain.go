@@ -64,7 +64,7 @@ func (n *network) chain(images, threads, shards int, limits chainLimits) {
 	l := newLinker(n)
 	var ops []*op
 	for _, o := range n.ops {
-		if l.chains[o] != nil {
+		if l.taken[o] {
 			continue
 		}
 		images, threads := images, threads
@@ -83,7 +83,7 @@ func (n *network) chain(images, threads, shards int, limits chainLimits) {
 			continue
 		}
 		for _, x := range list {
-			l.chains[x] = list
+			l.taken[x] = true
 		}
 		c := &op{kind: kChain, node: o.node, in: o.in, out: list[len(list)-1].out, chain: list, phase: o.phase}
 		c.cut(b)
@@ -127,12 +127,12 @@ func order(ops []*op) []*op {
 
 // linker finds the ops that could be a chain.
 type linker struct {
-	place  map[*op]int   // in the order of the network
-	chains map[*op][]*op // those found so far, by their ops
+	place map[*op]int  // in the order of the network
+	taken map[*op]bool // the ops of the chains found so far
 }
 
 func newLinker(n *network) *linker {
-	l := &linker{place: map[*op]int{}, chains: map[*op][]*op{}}
+	l := &linker{place: map[*op]int{}, taken: map[*op]bool{}}
 	for i, o := range n.ops {
 		l.place[o] = i
 	}
@@ -140,7 +140,8 @@ func newLinker(n *network) *linker {
 }
 
 // from returns the longest run of ops from o on that could be a chain, in an order in which they can run; every beginning of it
-// could be one, too.
+// could be one, too. Whatever else reads the list comes behind all of it in the order of the network, so that no op of the list waits for
+// what depends on it.
 func (l *linker) from(o *op, limits chainLimits) []*op {
 	if !o.rowwise() {
 		return nil
@@ -149,7 +150,7 @@ func (l *linker) from(o *op, limits chainLimits) []*op {
 	depthwise := o.kind == kDepthwise
 	for len(list) < limits.ops && o.sums == nil { // what follows may need the sums, which are not complete before the last band
 		u := l.next(list)
-		if u == nil || u.phase != o.phase || l.chains[u] != nil || !u.rowwise() || !l.closed(list, u) {
+		if u == nil || u.phase != o.phase || l.taken[u] || !u.rowwise() {
 			break
 		}
 		switch {
@@ -183,60 +184,13 @@ func (l *linker) next(list []*op) *op {
 	return next
 }
 
-// closed reports whether the list and u could run as one op: no operand of u that is computed elsewhere depends on the list.
-func (l *linker) closed(list []*op, u *op) bool {
-	first := l.place[list[0]]
-	seen := map[*op]bool{}
-	var depends func(o *op) bool
-	depends = func(o *op) bool {
-		if seen[o] {
-			return false
-		}
-		seen[o] = true
-		if slices.Contains(list, o) {
-			return true
-		}
-		together := l.chains[o]
-		if together == nil {
-			if l.place[o] < first {
-				return false
-			}
-			together = []*op{o}
-		}
-		for _, x := range together {
-			seen[x] = true
-		}
-		for _, x := range together {
-			found := false
-			x.reads(func(v **value) {
-				if p := (*v).op; !slices.Contains(together, p) {
-					found = found || depends(p)
-				}
-			})
-			if found {
-				return true
-			}
-		}
-		return false
-	}
-	ok := true
-	u.reads(func(v **value) {
-		if p := (*v).op; !slices.Contains(list, p) && depends(p) {
-			ok = false
-		}
-	})
-	return ok
-}
-
 // rowwise reports whether some rows of the op's result can be computed from some rows of its operands.
 func (o *op) rowwise() bool {
-	if o.out.shape.IsVector() || o.out.flat {
+	if o.out.shape.IsVector() {
 		return false
 	}
 	switch o.kind {
-	case kConv:
-		return !o.covers() && o.meets()
-	case kDepthwise:
+	case kConv, kDepthwise:
 		return o.meets()
 	case kAffine, kScale, kAdd, kActivation, kLayerNorm, kInterleave, kMaxPool, kAvgPool:
 		return true

@@ -186,3 +186,32 @@ func TestChainOverwritesWhatItStillReads(t *testing.T) {
 		}
 	}
 }
+
+// TestChainOverwritesWhatAConvolutionReadsBesides has sums with the convolution's own operand, and with one of which a later layer reads a slice.
+func TestChainOverwritesWhatAConvolutionReadsBesides(t *testing.T) {
+	for name, add := range map[string]func(*graph.Builder, *graph.Node) *graph.Node{
+		"its own operand": func(b *graph.Builder, x *graph.Node) *graph.Node {
+			return b.ReLU(b.Add(b.Conv2d("a", x, graph.Conv{Out: 32, Kernel: graph.Square(3), Pad: graph.Square(1)}), x))
+		},
+		"a slice": func(b *graph.Builder, x *graph.Node) *graph.Node {
+			part := b.Slice(x, 8, 24)
+			x = b.Add(b.Conv2d("b", b.Conv2d("a", x, graph.Conv{Out: 16}), graph.Conv{Out: 32}), x)
+			return b.Add(b.Conv2d("c", x, graph.Conv{Out: 16}), part)
+		},
+	} {
+		b := graph.NewBuilder(graph.Shape{C: 3, H: 40, W: 32}, 7)
+		x := add(b, b.MaxPool(b.Conv2d("stem", b.Input(), graph.Conv{Out: 32}), graph.Pool{Kernel: graph.Square(3), Stride: graph.Square(1), Pad: graph.Square(1)}))
+		b.Features(x)
+		b.Classifier("fc")
+		b.Group("all", "stem", "a", "b", "c", "fc")
+		g, err := b.Finish(b.Linear("fc", b.Flatten(b.GlobalAvgPool(x)), graph.Fc{Out: 7}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, band := range []int{1, 20 << 10, 100 << 10} {
+			limits := defaultChains
+			limits.dense.band, limits.light.band, limits.pixels, limits.seam = band, band, 1, 1000
+			agreesInChains(t, name, g, 2, limits)
+		}
+	}
+}

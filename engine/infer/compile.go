@@ -21,9 +21,9 @@ type step struct {
 	bind func(x *exec) func(worker, task int)
 }
 
-// grain is the number of output values below which a memory-bound kernel is not divided: about the time that handing out a task
+// defaultGrain is the number of output values below which a memory-bound kernel is not divided: about the time that handing out a task
 // takes, ten times over.
-const grain = 16 << 10
+const defaultGrain = 16 << 10
 
 // smallMap is the number of pixels up to which a depthwise convolution of one image is divided by channels.
 const smallMap = 14 * 14
@@ -32,6 +32,7 @@ const smallMap = 14 * 14
 type compiler struct {
 	n       int // images that a step works on
 	threads int
+	grain   int
 	tier    cpu.Tier
 	maps    []kernel.Map // geometry and offset by value, without buffers
 	steps   []step
@@ -40,7 +41,7 @@ type compiler struct {
 // tasks returns into how many parts to divide rows that together have the given number of values: as many for each worker if there are
 // more than workers.
 func (c *compiler) tasks(rows, values int) int {
-	n := max(1, min(rows, values/grain, 4*c.threads))
+	n := max(1, min(rows, values/c.grain, 4*c.threads))
 	if n > c.threads {
 		n -= n % c.threads
 	}

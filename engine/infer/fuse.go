@@ -191,7 +191,7 @@ func (n *network) fuseShuffles() {
 // the sum if it can, so that nothing needs to move; an earlier one moves to the sum's place.
 func (n *network) fuseResiduals() {
 	for _, add := range slices.Clone(n.ops) {
-		if add.dead || add.kind != kAdd || add.in[0] == add.in[1] {
+		if add.dead || add.kind != kAdd {
 			continue
 		}
 		best, rest := (*op)(nil), (*value)(nil)

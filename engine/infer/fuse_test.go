@@ -138,3 +138,123 @@ func TestAveragePoolingHasFewestValues(t *testing.T) {
 		})
 	}
 }
+
+// TestWhatLooksLikeAFusionIsNone has pairs of layers beside those that may be merged or change places: each differs in the one thing that makes
+// the result another, and those that may be merged are there, too.
+func TestWhatLooksLikeAFusionIsNone(t *testing.T) {
+	narrow, halves := graph.Conv{Out: 4}, graph.Pool{Kernel: graph.Square(2), Stride: graph.Square(2)}
+	same := graph.Pool{Kernel: graph.Square(3), Stride: graph.Square(1), Pad: graph.Square(1)}
+	type node = *graph.Node
+	for name, add := range map[string]func(*graph.Builder, node) node{
+		"pooled map that two read": func(b *graph.Builder, x node) node {
+			x = b.AvgPool(x, same)
+			return b.Concat(b.Conv2d("a", x, narrow), x)
+		},
+		"batch norm between pooling and 1x1": func(b *graph.Builder, x node) node {
+			return b.Conv2d("a", b.BatchNorm("bn", b.AvgPool(x, same)), narrow)
+		},
+		"batch norm behind pooling and 1x1": func(b *graph.Builder, x node) node {
+			return b.BatchNorm("bn", b.Conv2d("a", b.AvgPool(x, same), narrow))
+		},
+		"transition": func(b *graph.Builder, x node) node {
+			return b.AvgPool(b.Conv2d("a", x, graph.Conv{Out: 8, Bias: true}), halves)
+		},
+		"transition with a stride": func(b *graph.Builder, x node) node {
+			return b.AvgPool(b.Conv2d("a", x, graph.Conv{Out: 8, Stride: graph.Square(2)}), halves)
+		},
+		"transition with padding": func(b *graph.Builder, x node) node {
+			return b.AvgPool(b.Conv2d("a", x, graph.Conv{Out: 8, Pad: graph.Square(1)}), halves)
+		},
+		"transition with a window": func(b *graph.Builder, x node) node {
+			return b.AvgPool(b.Conv2d("a", x, graph.Conv{Out: 8, Kernel: graph.Square(3), Pad: graph.Square(1)}), halves)
+		},
+		"transition with groups": func(b *graph.Builder, x node) node {
+			return b.AvgPool(b.Conv2d("a", x, graph.Conv{Out: 8, Groups: 2}), halves)
+		},
+		"transition with a bias, padded pooling": func(b *graph.Builder, x node) node {
+			return b.AvgPool(b.Conv2d("a", x, graph.Conv{Out: 16, Bias: true}), graph.Pool{Kernel: graph.Square(3), Stride: graph.Square(3), Pad: graph.Square(1)})
+		},
+		"rising activation behind max pooling": func(b *graph.Builder, x node) node { return b.ReLU(b.MaxPool(b.Conv2d("a", x, narrow), halves)) },
+		"other activation behind max pooling": func(b *graph.Builder, x node) node {
+			return b.Activation(b.MaxPool(b.Conv2d("a", x, narrow), halves), graph.SiLU)
+		},
+		"convolution with an activation behind max pooling": func(b *graph.Builder, x node) node {
+			return b.ReLU(b.Conv2d("c", b.MaxPool(b.Conv2d("a", x, narrow), halves), narrow))
+		},
+		"max pooling that two read": func(b *graph.Builder, x node) node {
+			x = b.MaxPool(b.Conv2d("a", x, narrow), halves)
+			return b.Concat(x, b.ReLU(x))
+		},
+		"shuffle of unequal parts": func(b *graph.Builder, x node) node { return b.ChannelShuffle(b.Concat(x, b.Conv2d("a", x, narrow)), 2) },
+		"shuffle of four parts": func(b *graph.Builder, x node) node {
+			y := b.Conv2d("a", x, graph.Conv{Out: 8})
+			return b.ChannelShuffle(b.Concat(x, y, y, x), 2)
+		},
+		"shuffle in four groups": func(b *graph.Builder, x node) node {
+			return b.ChannelShuffle(b.Concat(x, b.Conv2d("a", x, graph.Conv{Out: 8})), 4)
+		},
+		"flattened map added to the layer's result": func(b *graph.Builder, x node) node {
+			x = b.Flatten(b.AdaptiveAvgPool(x, graph.Square(2)))
+			return b.Add(x, b.Linear("a", x, graph.Fc{Out: 32}))
+		},
+		"batch norm of a flattened map": func(b *graph.Builder, x node) node {
+			return b.Linear("a", b.BatchNorm("bn", b.Flatten(b.AdaptiveAvgPool(x, graph.Square(2)))), graph.Fc{Out: 5})
+		},
+		"sum of a map with itself": func(b *graph.Builder, x node) node { x = b.Conv2d("a", x, narrow); return b.Add(x, x) },
+	} {
+		b := graph.NewBuilder(graph.Shape{C: 3, H: 20, W: 18}, 7)
+		x := add(b, b.ReLU(b.Conv2d("stem", b.Input(), graph.Conv{Out: 8})))
+		b.Features(x)
+		if !x.Shape.IsVector() {
+			x = b.Flatten(b.GlobalAvgPool(b.MaxPool(x, graph.Pool{Kernel: graph.Square(2), Stride: graph.Square(1)})))
+		}
+		b.Classifier("fc")
+		b.Group("all", "stem", "a", "c", "bn", "fc")
+		g, err := b.Finish(b.Linear("fc", x, graph.Fc{Out: 7}))
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		for _, n := range []int{1, 2, 5} {
+			agrees(t, name, g, n)
+		}
+	}
+}
+
+// agrees compares the logits with the plain evaluation of the graph, in chains and without.
+func agrees(t *testing.T, what string, g *graph.Graph, n int) {
+	t.Helper()
+	limits := defaultChains
+	limits.pixels = 1
+	agreesInChains(t, what, g, n, limits)
+}
+
+func agreesInChains(t *testing.T, what string, g *graph.Graph, n int, limits chainLimits) {
+	t.Helper()
+	params := randomParams(rand.New(rand.NewPCG(6, 6)), g)
+	in := images(7, n, g.Input.H, g.Input.W)
+	want, err := reference.Run(g, params, in.Data, n, g.Output)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool := work.New(2)
+	defer pool.Close()
+	for precision, tolerance := range map[engine.Precision]float64{engine.Highest: 2e-5, engine.High: 2e-4, engine.Medium: 0.15} {
+		for _, chained := range []int{1, defaultChains.ops} {
+			m, err := New(func(graph.Shape) (*graph.Graph, error) { return g, nil }, params, Options{Precision: precision, Pool: pool})
+			if err != nil {
+				t.Fatal(err)
+			}
+			m.chains, m.grain, m.guard = limits, 64, 128
+			m.chains.ops = chained
+			var out []Output
+			for range 2 { // the second run finds the buffers full
+				if out, err = m.RunInto(context.Background(), in, out); err != nil {
+					t.Fatalf("%s: %v", what, err)
+				}
+				if e := distance(out[0].Data, want[0].Data); !(e <= tolerance) {
+					t.Errorf("%s: %d images, %v, %d ops a chain: relative error %.3g", what, n, precision, chained, e)
+				}
+			}
+		}
+	}
+}

@@ -98,6 +98,7 @@ type Model struct {
 	limit   int // of plans
 	chains  chainLimits
 	groups  groupLimits
+	grain   int
 	guard   int           // bytes between buffers, for tests
 	check   func(x *pass) // called after every run, for tests
 	mu      sync.Mutex    // guards plans and recents; it is not held while a plan is compiled
@@ -140,6 +141,7 @@ func New(build func(graph.Shape) (*graph.Graph, error), params engine.Params, o 
 		recents: list.New(),
 		chains:  defaultChains,
 		groups:  defaultGroups,
+		grain:   defaultGrain,
 	}
 	if len(m.names) == 0 {
 		m.names = []string{graph.LogitsOutput}

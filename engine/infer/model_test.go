@@ -584,3 +584,88 @@ func profileCoversAllWork(t *testing.T, threads int, chains chainLimits) *Plan {
 	}
 	return plan
 }
+
+// TestMapsLieWhereTheirReadersLook has networks in which a map could be taken for a part of another, or for one without gaps.
+func TestMapsLieWhereTheirReadersLook(t *testing.T) {
+	type node = *graph.Node
+	type build = *graph.Builder
+	conv := func(b build, name string, x node, out int) node {
+		return b.ReLU(b.Conv2d(name, x, graph.Conv{Out: out}))
+	}
+	pool := graph.Pool{Kernel: graph.Square(3), Stride: graph.Square(1), Pad: graph.Square(1)}
+	custom := func(b build, x, y node) node {
+		return b.Custom("g", double{}, []graph.CustomParam{{Name: "weight", Shape: []int{1}, Init: graph.Constant(0.5)}}, x, y)
+	}
+	for name, add := range map[string]func(b build, x node) node{
+		"a concatenation that begins a later one": func(b build, x node) node {
+			y := b.Concat(x, conv(b, "c", x, 8))
+			return b.Concat(x, y, conv(b, "d", y, 8))
+		},
+		"the same map twice, and with another": func(b build, x node) node {
+			c := conv(b, "c", x, 8)
+			y := b.Concat(c, c)
+			return b.Add(y, b.Concat(c, conv(b, "d", x, 8)))
+		},
+		"two maps in either order": func(b build, x node) node {
+			c, d := conv(b, "c", x, 8), conv(b, "d", x, 8)
+			y := b.Concat(d, c)
+			return b.Add(y, b.Concat(c, d))
+		},
+		"the first of one pair and the second of another": func(b build, x node) node {
+			c, d, e, f := conv(b, "c", x, 8), conv(b, "d", x, 8), conv(b, "e", x, 8), conv(b, "f", x, 8)
+			y := b.Concat(c, f)
+			return b.Add(y, b.Concat(c, d), b.Concat(e, f))
+		},
+		"flattened maps side by side": func(b build, x node) node {
+			return b.Concat(b.Flatten(b.AdaptiveAvgPool(x, graph.Square(2))), b.Flatten(b.AdaptiveAvgPool(conv(b, "c", x, 8), graph.Square(3))))
+		},
+		"pixels with gaps, multiplied": func(b build, x node) node {
+			x = b.AdaptiveAvgPool(x, graph.Square(3))
+			return b.Mul(conv(b, "c", x, 512), conv(b, "d", x, 512))
+		},
+		"pixels with gaps, in an operator of one's own": func(b build, x node) node {
+			x = b.AdaptiveAvgPool(x, graph.Square(3))
+			return conv(b, "e", custom(b, conv(b, "c", x, 512), conv(b, "d", x, 512)), 8)
+		},
+		"pixels with gaps, flattened": func(b build, x node) node { return b.Flatten(conv(b, "c", b.AdaptiveAvgPool(x, graph.Square(2)), 512)) },
+		"a summand that no convolution reads": func(b build, x node) node {
+			return conv(b, "d", b.Add(b.Conv2d("c", x, graph.Conv{Out: 8}), b.MaxPool(x, pool)), 8)
+		},
+		"a summand that no convolution reads, of a scaled map": func(b build, x node) node {
+			return conv(b, "d", b.Add(b.Mul(conv(b, "c", x, 8), b.GlobalAvgPool(x)), b.MaxPool(x, pool)), 8)
+		},
+		"a summand that the convolution reads": func(b build, x node) node {
+			return b.Add(b.Conv2d("c", x, graph.Conv{Out: 8, Kernel: graph.Square(3), Pad: graph.Square(1)}), x)
+		},
+		"layers of the whole batch behind those of shards": func(b build, x node) node {
+			x = custom(b, x, x)
+			for _, name := range []string{"c", "d", "e"} {
+				x = b.ReLU(b.Conv2d(name, x, graph.Conv{Out: 8, Kernel: graph.Square(3), Pad: graph.Square(1)}))
+			}
+			return x
+		},
+		"borders in memory that other maps have used": func(b build, x node) node {
+			for i, name := range []string{"c", "d", "e"} {
+				x = b.ReLU(b.Conv2d(name, x, graph.Conv{Out: 8 << i}))
+				x = b.Conv2d(name+"w", x, graph.Conv{Out: 8 << i, Groups: 8 << i, Kernel: graph.Square(3), Pad: graph.Square(1)})
+			}
+			return x
+		},
+	} {
+		b := graph.NewBuilder(graph.Shape{C: 3, H: 20, W: 18}, 7)
+		x := add(b, conv(b, "stem", b.Input(), 8))
+		b.Features(x)
+		if !x.Shape.IsVector() {
+			x = b.Flatten(b.AdaptiveAvgPool(b.MaxPool(x, pool), graph.Square(1)))
+		}
+		b.Classifier("fc")
+		b.Group("all", "stem", "c", "d", "e", "f", "g", "cw", "dw", "ew", "fc")
+		g, err := b.Finish(b.Linear("fc", x, graph.Fc{Out: 7}))
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		for _, n := range []int{1, 2, 4, 5} {
+			agrees(t, name, g, n)
+		}
+	}
+}

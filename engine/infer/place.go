@@ -311,12 +311,23 @@ func (n *network) reuse(roots []*root) {
 			n.overwrite(i, o.out, nil, o.in[0])
 		case kChain:
 			for k, x := range o.chain {
-				if o.bands.over[k] {
-					n.overwrite(i, x.out, nil, x.residual)
+				var beside *value
+				if x.kind == kConv {
+					beside = x.in[0]
+				}
+				if o.bands.over[k] && !o.views(x.residual) {
+					n.overwrite(i, x.out, beside, x.residual)
 				}
 			}
 		}
 	}
+}
+
+// views reports whether the chain reads another value that lies in one buffer with v, such as a slice of it.
+func (o *op) views(v *value) bool {
+	found := false
+	o.reads(func(w **value) { found = found || *w != v && (*w).root == v.root })
+	return found
 }
 
 // overwrite gives out, which op i writes, the place of one of the operands over, if op i is the last to read it and it is not in one

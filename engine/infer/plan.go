@@ -96,7 +96,7 @@ func (p *Plan) layOut(net *network) {
 func (m *Model) compileSteps(p *Plan, net *network, all map[*op]*packed) error {
 	var compilers [late + 1]*compiler
 	for ph := range compilers {
-		compilers[ph] = &compiler{n: p.batch, threads: m.pool.Threads(), tier: m.tier, maps: p.maps}
+		compilers[ph] = &compiler{n: p.batch, threads: m.pool.Threads(), grain: m.grain, tier: m.tier, maps: p.maps}
 	}
 	for ph, c := range compilers[:late] {
 		c.n, c.maps = p.groups[ph], slices.Clone(p.maps)

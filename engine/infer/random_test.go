@@ -31,6 +31,9 @@ func (double) Forward(out []float32, in [][]float32, params [][]float32, _ []gra
 // randomGraph builds a network of the given number of random layers that uses every operator.
 func randomGraph(r *rand.Rand, layers int) (*graph.Graph, error) {
 	side := 3 + r.IntN(10)
+	if layers < 10 {
+		side += 10 // maps with borders: those of small ones would be too much of them
+	}
 	b := graph.NewBuilder(graph.Shape{C: 3, H: side, W: side + r.IntN(4)}, 7)
 	pick := func(list []*graph.Node, ok func(*graph.Node) bool) *graph.Node {
 		var fit []*graph.Node
@@ -68,7 +71,7 @@ func randomGraph(r *rand.Rand, layers int) (*graph.Graph, error) {
 			return pick(maps, func(n *graph.Node) bool { return n.Shape == x.Shape })
 		}
 		var y *graph.Node
-		switch op := r.IntN(30); {
+		switch op := r.IntN(34); {
 		case op < 5:
 			k := 1 + r.IntN(min(3, small))
 			conv := graph.Conv{Out: 1 + r.IntN(40), Kernel: graph.Square(k), Stride: graph.Square(1 + r.IntN(2)), Pad: graph.Square(k / 2), Bias: r.IntN(2) == 0, Same: r.IntN(4) == 0}
@@ -79,6 +82,10 @@ func randomGraph(r *rand.Rand, layers int) (*graph.Graph, error) {
 			y = norm(name, b.Conv2d(name, x, conv))
 		case op < 7:
 			k := []int{3, 5, 7}[r.IntN(3)]
+			if r.IntN(2) == 0 { // a map that nothing else reads
+				c = 2 + r.IntN(30)
+				x = norm(name+"c", b.Conv2d(name+"c", x, graph.Conv{Out: c}))
+			}
 			if c == 1 {
 				continue
 			}
@@ -135,6 +142,10 @@ func randomGraph(r *rand.Rand, layers int) (*graph.Graph, error) {
 			y = b.ChannelShuffle(x, g)
 			if z := same(); r.IntN(2) == 0 {
 				y = b.ChannelShuffle(b.Concat(x, z), 2)
+			} else if z = pick(maps, func(n *graph.Node) bool {
+				return n.Shape.H == x.Shape.H && n.Shape.W == x.Shape.W && (n.Shape.C+c)%2 == 0
+			}); z.Shape.C+c < 100 {
+				y = b.ChannelShuffle([]*graph.Node{b.Concat(x, z), b.Concat(x, z, x, z)}[r.IntN(2)], 2)
 			}
 		case op == 22:
 			from := r.IntN(c)
@@ -145,6 +156,12 @@ func randomGraph(r *rand.Rand, layers int) (*graph.Graph, error) {
 			y = b.LayerScale(name, b.Linear(name+"fc", x, graph.Fc{Out: 1 + r.IntN(30)}), 0.5)
 		case op == 25: // the pooling branch of an Inception block
 			y = b.AvgPool(x, graph.Pool{Kernel: graph.Square(3), Stride: graph.Square(1), Pad: graph.Square(1), ExcludePad: r.IntN(2) == 0})
+			if r.IntN(4) == 0 {
+				maps = append(maps, y)
+			}
+			if r.IntN(4) == 0 {
+				y = b.BatchNorm(name+"cbn", y)
+			}
 			y = norm(name, b.Conv2d(name, y, graph.Conv{Out: 1 + r.IntN(c), Bias: r.IntN(4) == 0}))
 		case op == 26: // the first block of a ResNet's stage
 			stride, out := graph.Square(1+r.IntN(2)), 1+r.IntN(60)
@@ -161,6 +178,25 @@ func randomGraph(r *rand.Rand, layers int) (*graph.Graph, error) {
 				conv.Groups, conv.Out = g, c
 			}
 			y = norm(name, b.Conv2d(name, x, conv))
+		case op == 30: // a transition of a DenseNet, and what looks like one
+			k := []int{1, 1, 1, min(3, small)}[r.IntN(4)]
+			y = b.Conv2d(name, x, graph.Conv{Out: 1 + r.IntN(2*c), Kernel: graph.Square(k), Stride: graph.Square(1 + r.IntN(4)/3), Pad: graph.Square(r.IntN(4) / 3), Bias: r.IntN(2) == 0})
+			if min(y.Shape.H, y.Shape.W) > 1 {
+				y = b.AvgPool(y, graph.Pool{Kernel: graph.Square(2), Stride: graph.Square(2), Pad: graph.Square(r.IntN(4) / 3), Ceil: r.IntN(4) == 0, ExcludePad: r.IntN(2) == 0})
+			}
+		case op == 31: // an activation behind the pooling
+			k := 1 + r.IntN(min(3, small))
+			y = b.MaxPool(b.BatchNorm(name+"bn", b.Conv2d(name, x, graph.Conv{Out: 1 + r.IntN(40)})), graph.Pool{Kernel: graph.Square(k), Stride: graph.Square(1 + r.IntN(2)), Pad: graph.Square(r.IntN(k/2 + 1))})
+			y = b.Activation(y, functions[r.IntN(len(functions))])
+		case op == 32: // a dense block
+			all := []*graph.Node{x}
+			for _, layer := range []string{name, name + "c", name + "d"} {
+				all = append(all, b.Conv2d(layer, b.Concat(all...), graph.Conv{Out: 1 + r.IntN(8)}))
+			}
+			y = b.Concat(all...)
+		case op == 33: // a pool with gaps
+			k := graph.HW(1+r.IntN((x.Shape.H+1)/2), 1+r.IntN((x.Shape.W+1)/2))
+			y = b.MaxPool(x, graph.Pool{Kernel: k, Stride: graph.Square(1 + r.IntN(2)), Dilation: graph.Square(2)})
 		default:
 			y = b.Custom(name, double{}, []graph.CustomParam{{Name: "weight", Shape: []int{1}, Init: graph.Constant(0.5)}}, x, same())
 		}
@@ -176,9 +212,20 @@ func randomGraph(r *rand.Rand, layers int) (*graph.Graph, error) {
 	if r.IntN(2) == 0 {
 		x = b.Affine(x, constants(r, x.Shape.C), constants(r, x.Shape.C))
 	}
-	x = b.Linear("fc", b.Flatten(x), graph.Fc{Out: 7})
-	b.Classifier("fc")
+	x = b.Flatten(x)
 	modules := []string{"fc"}
+	if x.Shape.C <= 256 && r.IntN(2) == 0 { // what else may read a flattened map
+		modules = append(modules, "hidden", "hiddenbn")
+		x = b.Add(x, b.Linear("hidden", x, graph.Fc{Out: x.Shape.C}))
+		if r.IntN(2) == 0 {
+			x = b.BatchNorm("hiddenbn", x)
+		}
+	} else if r.IntN(2) == 0 {
+		modules = append(modules, "hiddenbn")
+		x = b.BatchNorm("hiddenbn", x)
+	}
+	x = b.Linear("fc", x, graph.Fc{Out: 7})
+	b.Classifier("fc")
 	for i := range layers {
 		modules = append(modules, fmt.Sprintf("l%d", i), fmt.Sprintf("l%dbn", i), fmt.Sprintf("l%dfc", i), fmt.Sprintf("l%dc", i), fmt.Sprintf("l%dcbn", i), fmt.Sprintf("l%dd", i))
 	}
@@ -304,6 +351,9 @@ func checkNetwork(t *testing.T, what string, g *graph.Graph, params engine.Param
 		t.Fatalf("%s: %v", what, err)
 	}
 	m.guard = 128
+	if n%2 == 1 {
+		m.grain = 64 // so that small maps are divided, too
+	}
 	m.groups = groupLimits{maps: 4 << 10, shard: 4 << 10, reach: 1 << 10, weights: 64 << 10, light: 1 << 10, pixels: 4 << n}
 	if n != 2 { // chain whatever can be chained, in bands of few rows
 		all := size{band: 1 << (10 + 2*n), weights: 1 << 30}
