@@ -2,7 +2,6 @@ package classifier
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -12,7 +11,6 @@ import (
 
 	"github.com/go-modelzoo/zoo/engine/kernel/cpu"
 	"github.com/go-modelzoo/zoo/host"
-	"github.com/go-modelzoo/zoo/hub/lock"
 	"github.com/go-modelzoo/zoo/hub/registry"
 	"github.com/go-modelzoo/zoo/internal/plural"
 )
@@ -104,8 +102,8 @@ func (c *Client) checkStore(ctx context.Context) Check {
 	for _, f := range findings {
 		if !f.Warning {
 			verify := "zoo verify --repair"
-			if errors.Is(f.Err, lock.ErrPinned) {
-				verify = "zoo verify" // nothing is damaged
+			if f.Pinned() {
+				verify = "zoo verify"
 			}
 			return Check{"store", Bad, fmt.Sprintf("%s, the first: %s: %v; run `%s`", plural.Count(len(findings), "problem", "problems"), f.Name, f.Err, verify)}
 		}

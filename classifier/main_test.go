@@ -49,11 +49,9 @@ func withSquatter(t *testing.T) string {
 	dir, name := t.TempDir(), "zoo-squatter"
 	if runtime.GOOS == "windows" {
 		name += ".exe"
-	}
-	if runtime.GOOS == "windows" { // where links take a right that few have
 		data, err := os.ReadFile(exe)
 		if err == nil {
-			err = os.WriteFile(filepath.Join(dir, name), data, 0o755)
+			err = os.WriteFile(filepath.Join(dir, name), data, 0o755) // links take a right there that few have
 		}
 		if err != nil {
 			t.Fatal(err)

@@ -98,7 +98,7 @@ func Defaults() Config {
 	return Config{
 		ValFraction: 0.2, Strategy: StrategyAuto, Epochs: 10, BatchSize: 8, Accumulate: 1,
 		Optimizer: train.Algorithm{Name: "sgd", Momentum: 0.9}, LR: 1e-3, LayerDecay: 1,
-		Schedule:      Schedule{Name: ScheduleStep, StepEpochs: 7, Gamma: 0.1},
+		Schedule:      Schedule{Name: ScheduleStep, StepEpochs: DefaultStepEpochs, Gamma: DefaultGamma},
 		Augment:       Augment{Policy: AugmentAuto},
 		CacheFeatures: Auto, Metric: MetricAccuracy, CheckpointSeconds: 60,
 	}

@@ -11,7 +11,7 @@ type Schedule struct {
 	// Name is constant, step, cosine, one-cycle or plateau.
 	Name ScheduleName `json:"name"`
 	// StepEpochs and Gamma are for step: the rate is multiplied by Gamma every StepEpochs epochs (torch's StepLR). Gamma is also plateau's factor
-	// (torch's ReduceLROnPlateau, threshold 1e-4 relative). Zero means 7 and 0.1.
+	// (torch's ReduceLROnPlateau, threshold 1e-4 relative). Zero means DefaultStepEpochs and DefaultGamma.
 	StepEpochs int     `json:"step_epochs,omitempty"`
 	Gamma      float64 `json:"gamma,omitempty"`
 	// MinLR is where cosine (torch's CosineAnnealingLR, by step) ends, and plateau's lower bound.
@@ -21,6 +21,12 @@ type Schedule struct {
 	// WarmupEpochs begins with a linear rise from a hundredth of the rate, before the schedule starts. Not for one-cycle, which has its own.
 	WarmupEpochs float64 `json:"warmup_epochs,omitempty"`
 }
+
+// What zero means in a Schedule.
+const (
+	DefaultStepEpochs = 7
+	DefaultGamma      = 0.1
+)
 
 // ScheduleName names a schedule.
 type ScheduleName string
@@ -78,7 +84,7 @@ func (s *Schedule) rate(lr float64, step, stepsPerEpoch, epochs int) float64 {
 	}
 	switch s.Name {
 	case ScheduleStep:
-		every, gamma := orDefault(s.StepEpochs, 7), orDefault(s.Gamma, 0.1)
+		every, gamma := orDefault(s.StepEpochs, DefaultStepEpochs), orDefault(s.Gamma, DefaultGamma)
 		return lr * math.Pow(gamma, float64(step/stepsPerEpoch/every))
 	case ScheduleCosine:
 		t := float64(step-warmup) / float64(total-warmup)
@@ -124,7 +130,7 @@ func (p *plateau) observe(s *Schedule, score float64) {
 		return
 	}
 	if p.Bad++; p.Bad > orDefault(s.PlateauEpochs, 3) {
-		p.Factor *= orDefault(s.Gamma, 0.1)
+		p.Factor *= orDefault(s.Gamma, DefaultGamma)
 		p.Bad = 0
 	}
 }

@@ -127,7 +127,8 @@ func (c *child) disband(kill bool) {
 		c.group.kill()
 	}
 	c.group.close()
-	c.group = *new(group)
+	var none group
+	c.group = none
 }
 
 // launch starts the process. It must run on a goroutine of its own: see confinement.

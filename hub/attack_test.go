@@ -443,10 +443,7 @@ func TestPathTraversalInArchiveRefused(t *testing.T) {
 	w := newWorld(t, 5000)
 	h := w.open(t, nil)
 	pull(t, h, ref)
-	var good bytes.Buffer
-	if err := h.Export(t.Context(), &good, ref); err != nil {
-		t.Fatal(err)
-	}
+	good := exported(t, h, ref)
 	blob := "blobs/sha256/" + digest.FromString("x").Encoded()
 	cases := map[string]struct {
 		header  tar.Header
@@ -582,10 +579,7 @@ func TestHostileIndexOfArchiveRefused(t *testing.T) {
 	w := newWorld(t, 5000)
 	h := w.open(t, nil)
 	pull(t, h, ref)
-	var good bytes.Buffer
-	if err := h.Export(t.Context(), &good, ref); err != nil {
-		t.Fatal(err)
-	}
+	good := exported(t, h, ref)
 	named := func(name string) func(*ocispec.Index) {
 		return func(x *ocispec.Index) { x.Manifests[0].Annotations[ocispec.AnnotationRefName] = name }
 	}
@@ -619,10 +613,7 @@ func TestArchiveOfAnotherProgramImported(t *testing.T) {
 	w := newWorld(t, 5000)
 	h := w.open(t, nil)
 	pull(t, h, ref)
-	var archive bytes.Buffer
-	if err := h.Export(t.Context(), &archive, ref); err != nil {
-		t.Fatal(err)
-	}
+	archive := exported(t, h, ref)
 	data := archive.Bytes()
 	for _, dir := range []string{"blobs/sha256/", "blobs/", "./"} {
 		data = archiveWith(t, data, &tar.Header{Typeflag: tar.TypeDir, Name: dir}, "")
@@ -651,11 +642,7 @@ func TestArchiveMustBeSignedWhereKeysArePinned(t *testing.T) {
 		if _, err := h.Push(t.Context(), ref, t.TempDir(), hub.PushOptions{Key: key}); err != nil { // signs it here too
 			t.Fatal(err)
 		}
-		var b bytes.Buffer
-		if err := h.Export(t.Context(), &b, ref); err != nil {
-			t.Fatal(err)
-		}
-		return b.Bytes()
+		return exported(t, h, ref).Bytes()
 	}
 	signed := archive(&private)
 	for name, c := range map[string]struct {
@@ -689,10 +676,7 @@ func TestArchiveThatLacksAFileRefused(t *testing.T) {
 	if _, err := h.Push(t.Context(), ref, t.TempDir(), hub.PushOptions{Key: &private}); err != nil { // signs it here too
 		t.Fatal(err)
 	}
-	var archive bytes.Buffer
-	if err := h.Export(t.Context(), &archive, ref); err != nil {
-		t.Fatal(err)
-	}
+	archive := exported(t, h, ref)
 	// An archive that was cut between two files reads as a whole one.
 	for left := 0; ; left++ {
 		var rest bytes.Buffer
@@ -738,11 +722,8 @@ func TestTamperedArchiveRefusedByLock(t *testing.T) {
 	other := newWorld(t, 6000)
 	there := other.open(t, nil)
 	pull(t, there, ref)
-	var archive bytes.Buffer
-	if err := there.Export(t.Context(), &archive, ref); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := h.ImportArchive(t.Context(), &archive); err == nil {
+	archive := exported(t, there, ref)
+	if _, err := h.ImportArchive(t.Context(), archive); err == nil {
 		t.Error("other weights are imported under a pinned name")
 	}
 	sound(t, pull(t, h, ref))

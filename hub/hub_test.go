@@ -250,10 +250,7 @@ func TestEveryRoadLeadsToTheSameFile(t *testing.T) {
 	}
 	static := httptest.NewServer(http.FileServer(http.Dir(dir)))
 	defer static.Close()
-	var archive bytes.Buffer
-	if err := first.Export(t.Context(), &archive, ref); err != nil {
-		t.Fatal(err)
-	}
+	archive := exported(t, first, ref)
 	t.Run("directory", func(t *testing.T) { arrives(t, w, want, elsewhere(t, dir)) })
 	t.Run("static", func(t *testing.T) { arrives(t, w, want, elsewhere(t, static.URL)) })
 	t.Run("embedded", func(t *testing.T) {
@@ -286,6 +283,16 @@ func TestModelOfASharedStoreIsNotSaidToBeRemoved(t *testing.T) {
 	if _, err := h.Remove(t.Context(), ref); err == nil || !strings.Contains(err.Error(), "shared store") {
 		t.Errorf("%v", err)
 	}
+}
+
+// exported is an archive of a model in the store.
+func exported(t *testing.T, h *hub.Hub, ref string) *bytes.Buffer {
+	t.Helper()
+	var archive bytes.Buffer
+	if err := h.Export(t.Context(), &archive, ref); err != nil {
+		t.Fatal(err)
+	}
+	return &archive
 }
 
 // arrives pulls in another home and requires the same file, without asking the upstream server.
@@ -866,10 +873,7 @@ func TestPruneRemovesWhatFailedImportsAndDownloadsLeft(t *testing.T) {
 	if _, err := h.Push(t.Context(), ref, t.TempDir(), hub.PushOptions{Key: &private}); err != nil { // signs it here too
 		t.Fatal(err)
 	}
-	var archive bytes.Buffer
-	if err := h.Export(t.Context(), &archive, ref); err != nil {
-		t.Fatal(err)
-	}
+	archive := exported(t, h, ref)
 	whole := archive.Bytes()
 	otherKey, _ := keyPair(t)
 	cases := map[string]struct {

@@ -18,11 +18,7 @@ import (
 
 // Pull makes sure that a model is in the store and returns it. ref is NAME, NAME:TAG, oci://HOST/PATH/NAME[:TAG] or oci://HOST/PATH/NAME:TAG@DIGEST.
 func (h *Hub) Pull(ctx context.Context, ref string) (*Model, error) {
-	x, err := h.Index(ctx)
-	if err != nil {
-		return nil, err
-	}
-	r, err := h.parse(x, ref)
+	r, err := h.referenceTo(ctx, ref)
 	if err != nil {
 		return nil, err
 	}

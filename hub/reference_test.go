@@ -91,12 +91,9 @@ func TestNameAtAnotherRegistryIsAnotherModel(t *testing.T) {
 	if err != nil || len(list) != 2 || list[0].Reference != a.Reference() || list[1].Reference != b.Reference() {
 		t.Errorf("%+v, %v", list, err)
 	}
-	var archive bytes.Buffer
-	if err := h.Export(t.Context(), &archive, b.Reference()); err != nil {
-		t.Fatal(err)
-	}
+	archive := exported(t, h, b.Reference())
 	there := w.open(t, elsewhere(t))
-	if refs, err := there.ImportArchive(t.Context(), &archive); err != nil || len(refs) != 1 || refs[0] != "ants:v1" {
+	if refs, err := there.ImportArchive(t.Context(), archive); err != nil || len(refs) != 1 || refs[0] != "ants:v1" {
 		t.Error(refs, err)
 	}
 	if _, err := h.Remove(t.Context(), a.Reference()); err != nil {
@@ -185,10 +182,7 @@ func TestArchiveTakesNoOtherModelsName(t *testing.T) {
 	if _, err := there.Import(t.Context(), other, c, hub.ImportOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	var archive bytes.Buffer
-	if err := there.Export(t.Context(), &archive, "ants"); err != nil {
-		t.Fatal(err)
-	}
+	archive := exported(t, there, "ants")
 	if _, err := h.ImportArchive(t.Context(), bytes.NewReader(archive.Bytes())); !errors.Is(err, hub.ErrNameTaken) {
 		t.Error(err)
 	}
@@ -198,7 +192,7 @@ func TestArchiveTakesNoOtherModelsName(t *testing.T) {
 	if _, err := h.Remove(t.Context(), "ants"); err != nil {
 		t.Fatal(err)
 	}
-	if refs, err := h.ImportArchive(t.Context(), &archive); err != nil || len(refs) != 1 {
+	if refs, err := h.ImportArchive(t.Context(), archive); err != nil || len(refs) != 1 {
 		t.Error(refs, err)
 	}
 }

@@ -35,11 +35,7 @@ func (r *Resolved) String() string { return r.reference.String() }
 
 // Resolve finds which source has a model, without downloading it. The store comes first.
 func (h *Hub) Resolve(ctx context.Context, ref string) (*Resolved, error) {
-	x, err := h.Index(ctx)
-	if err != nil {
-		return nil, err
-	}
-	r, err := h.parse(x, ref)
+	r, err := h.referenceTo(ctx, ref)
 	if err != nil {
 		return nil, err
 	}
@@ -52,6 +48,15 @@ func (h *Hub) Resolve(ctx context.Context, ref string) (*Resolved, error) {
 		return nil
 	})
 	return found, err
+}
+
+// referenceTo reads what a model is asked for by, with the newest index that can be had.
+func (h *Hub) referenceTo(ctx context.Context, ref string) (*reference, error) {
+	x, err := h.Index(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return h.parse(x, ref)
 }
 
 // try resolves r at each source in order and calls use with what it finds, until use succeeds. Absence and unreachability lead to

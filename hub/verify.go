@@ -10,6 +10,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/go-modelzoo/zoo/hub/lock"
 	"github.com/go-modelzoo/zoo/hub/store"
 	"github.com/go-modelzoo/zoo/internal/files"
 	"github.com/go-modelzoo/zoo/weights"
@@ -24,6 +25,9 @@ type Finding struct {
 	// Warning says that the model can be used all the same, as with NaN among its weights.
 	Warning bool
 }
+
+// Pinned reports whether nothing is damaged: the bytes are others than the lock pins, which no repair changes.
+func (f Finding) Pinned() bool { return errors.Is(f.Err, lock.ErrPinned) }
 
 // Verify reads every byte of the blobs of the models and of their signatures and compares digests, checks cards and pins in the store, and
 // looks for values that are not finite. No ref means all models. With repair, damaged blobs lose their names, so that the next pull fetches

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"fmt"
+
 	"github.com/spf13/cobra"
 
 	"github.com/go-modelzoo/zoo/finetune"
@@ -20,7 +22,8 @@ func newTrain(a *app) *cobra.Command {
 		RunE:    func(cmd *cobra.Command, args []string) error { return a.train(cmd, args[0], &config, &f) },
 	}
 	f.add(cmd, &config)
-	cmd.Flags().Lookup("step-epochs").Usage += " (default 7)" // used with another --schedule alone, so not in these defaults
-	cmd.Flags().Lookup("gamma").Usage += " (default 0.1)"
+	// Used with another --schedule alone, so not in these defaults.
+	cmd.Flags().Lookup("step-epochs").Usage += fmt.Sprintf(" (default %d)", finetune.DefaultStepEpochs)
+	cmd.Flags().Lookup("gamma").Usage += fmt.Sprintf(" (default %g)", finetune.DefaultGamma)
 	return cmd
 }

@@ -10,7 +10,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/go-modelzoo/zoo/hub/lock"
 	"github.com/go-modelzoo/zoo/internal/plural"
 	"github.com/go-modelzoo/zoo/weights"
 )
@@ -21,7 +20,7 @@ type findingResult struct {
 	Problem string `json:"problem"`
 	Warning bool   `json:"warning"`
 
-	pinned bool // the bytes are whole, and others than zoo.lock says: no repair changes that
+	pinned bool // see hub.Finding.Pinned
 }
 
 func newVerify(a *app) *cobra.Command {
@@ -56,7 +55,7 @@ func newVerify(a *app) *cobra.Command {
 				}
 				for _, f := range list {
 					found = append(found, findingResult{
-						Name: f.Name, Problem: strings.TrimPrefix(f.Err.Error(), f.Name+": "), Warning: f.Warning, pinned: errors.Is(f.Err, lock.ErrPinned),
+						Name: f.Name, Problem: strings.TrimPrefix(f.Err.Error(), f.Name+": "), Warning: f.Warning, pinned: f.Pinned(),
 					})
 				}
 			}
