@@ -12,10 +12,9 @@ import (
 var sets = map[string]func(){
 	"tile": func() {
 		stageKernels()
-		tileKernel("amxMedium", 1, false)
-		tileKernel("amxHigh", 2, false)
-		tileKernel("winogradStripMedium", 1, true)
-		tileKernel("winogradStripHigh", 2, true)
+		for _, t := range tiles {
+			t.kernel()
+		}
 		winogradStripKernels()
 		pairKernel("pairRound", 1)
 		pairKernel("pairSplit", 2)
@@ -29,8 +28,9 @@ var sets = map[string]func(){
 			g.kernel()
 		}
 		stageCopy256()
-		narrowKernel("fmaNarrow4", 4)
-		narrowKernel("fmaNarrow8", 8)
+		for _, n := range narrowKernels {
+			n.kernel()
+		}
 	},
 	"winograd": winogradKernels,
 }

@@ -33,32 +33,32 @@ const (
 	tBiasNext
 )
 
-// narrowKernel emits the AVX-512 kernel for weights of 20 bits, 80 bytes for 32 channels: blocks of the given number of positions times panels of
-// two vectors of output channels. A weight becomes the upper bits of a 32-bit integer, with what the packing knows of below them, and this a
-// float32. The sums stay in registers over all runs; each input value is broadcast and multiplied by two vectors of weights. Then they are
-// multiplied by the channels' scales, which lie behind a panel's weights. The rows are finished from memory, by the table, as in the tile kernels.
+const (
+	narrowRow    = 2 * 64      // bytes of a row of sums: two vectors
+	narrowVector = 16 * 20 / 8 // bytes of a vector of weights
+)
+
+// narrow is the AVX-512 kernel for weights of 20 bits, 80 bytes for 32 channels.
+type narrow struct {
+	name      string
+	positions int // of a block
+}
+
+var narrowKernels = []narrow{{"fmaNarrow4", 4}, {"fmaNarrow8", 8}}
+
+// kernel emits the kernel: blocks of positions times panels of two vectors of output channels. The sums of a block stay in registers
+// over all runs, and the rows are finished from memory, by the table, as in the tile kernels.
 //
 // Registers: R8 the arguments, R9 stride of the positions, DI weights, SI runs, CX runs left, DX groups of four values
 // left, R10 to R13 and BX rows 0, 3, 6, 9 and 12, R14 and R15 rows to finish, AX temporary.
-func narrowKernel(name string, positions int) {
-	const unroll = 4 // values of a run per loop; runs are padded to it
-	TEXT(name, NOSPLIT, "func(args *byte)")
+func (k narrow) kernel() {
+	TEXT(k.name, NOSPLIT, "func(args *byte)")
 	Pragma("noescape")
-	Doc(name + " computes blocks of a convolution in float32: see narrowArgs.")
-	arg := func(offset int) Mem { return Mem{Base: R8, Disp: offset} }
-	load := func(offset int, r GPPhysical) { MOVQ(arg(offset), r) }
-	j := func(s string) LabelRef { return LabelRef(s) }
-	const bytes = 64
-	const rowBytes = 2 * bytes
-	const vector = 16 * 20 / 8 // bytes of a vector of weights
-	z := registers(0, 32)
-	sums, weights, value := z[:2*positions], z[2*positions:2*positions+2], z[2*positions+2:2*positions+4]
-	a := newRows(positions)
-
+	Doc(k.name + " computes blocks of a convolution in float32: see narrowArgs.")
 	Load(Param("args"), R8)
 	load(tAStride, R9)
 	VMOVDQU64(widen, Z26)
-	VMOVDQU64(widen.Offset(bytes), Z27)
+	VMOVDQU64(widen.Offset(64), Z27)
 	MOVQ(U64(0xeeeeeeeeeeeeeeee), RAX)
 	KMOVQ(RAX, K1)
 	Label("block")
@@ -66,11 +66,48 @@ func narrowKernel(name string, positions int) {
 	load(tPanels, RAX)
 	MOVQ(RAX, arg(tPanelsLeft))
 	for _, f := range [][2]int{{tDst, tPanelDst}, {tRes, tPanelRes}, {tBias, tBiasNext}} {
-		load(f[0], RAX)
-		MOVQ(RAX, arg(f[1]))
+		copyArg(f[0], f[1])
 	}
 
 	Label("panel")
+	k.sum()
+	k.findRows()
+	CMPQ(R14, R15)
+	JGE(LabelRef("rowsdone"))
+	Label("row")
+	k.finishRow()
+	ADDQ(Imm(12), R14)
+	CMPQ(R14, R15)
+	JL(LabelRef("row"))
+	Label("rowsdone")
+	ADDQ(U32(narrowRow), R11)
+	MOVQ(R11, arg(tPanelDst))
+	TESTQ(R12, R12)
+	JZ(LabelRef("next"))
+	ADDQ(U32(narrowRow), R12)
+	MOVQ(R12, arg(tPanelRes))
+	Label("next")
+	DECQ(RCX)
+	MOVQ(RCX, arg(tPanelsLeft))
+	JNZ(LabelRef("panel"))
+
+	load(tAInc, RAX)
+	ADDQ(RAX, arg(tA0))
+	ADDQ(Imm(4), arg(tStarts))
+	DECQ(arg(tBlocks))
+	JNZ(LabelRef("block"))
+	VZEROUPPER()
+	RET()
+}
+
+// sum stores the sums of a block and a panel. A weight becomes the upper bits of a 32-bit integer, with what the packing knows of below
+// them, and this a float32; each input value is broadcast and multiplied by two vectors of weights, and the sums by the channels' scales,
+// which lie behind a panel's weights.
+func (k narrow) sum() {
+	const unroll = 4 // values of a run per loop; runs are padded to it
+	z := registers(0, 32)
+	sums, weights, value := z[:2*k.positions], z[2*k.positions:2*k.positions+2], z[2*k.positions+2:2*k.positions+4]
+	a := newRows(k.positions)
 	for _, s := range sums {
 		VPXORD(s, s, s)
 	}
@@ -85,13 +122,13 @@ func narrowKernel(name string, positions int) {
 	Label("group")
 	for u := range unroll {
 		for i, w := range weights {
-			VPERMB_Z(Mem{Base: RDI, Disp: (2*u + i) * vector}, Z26, K1, w)
+			VPERMB_Z(Mem{Base: RDI, Disp: (2*u + i) * narrowVector}, Z26, K1, w)
 			VPSLLVD(Z27, w, w)
 			VCVTDQ2PS(w, w)
 			// Page after page of weights is read once: ask ahead where the hardware stops at the end of a page.
-			PREFETCHT0(Mem{Base: RDI, Disp: 2048 + (2*u+i)*vector})
+			PREFETCHT0(Mem{Base: RDI, Disp: 2048 + (2*u+i)*narrowVector})
 		}
-		for r := range positions {
+		for r := range k.positions {
 			v := value[r%2]
 			VBROADCASTSS(a.at(r, 4*u), v)
 			for i, w := range weights {
@@ -99,20 +136,23 @@ func narrowKernel(name string, positions int) {
 			}
 		}
 	}
-	ADDQ(U32(unroll*2*vector), RDI)
+	ADDQ(U32(unroll*2*narrowVector), RDI)
 	a.advance(4 * unroll)
 	DECQ(RDX)
-	JNZ(j("group"))
+	JNZ(LabelRef("group"))
 	DECQ(RCX)
-	JNZ(j("run"))
+	JNZ(LabelRef("run"))
 
 	load(tSums, RAX)
 	for i, s := range sums {
-		VMULPS(Mem{Base: RDI, Disp: i % 2 * bytes}, s, s)
-		VMOVUPS(s, Mem{Base: RAX, Disp: i * bytes})
+		VMULPS(Mem{Base: RDI, Disp: i % 2 * 64}, s, s)
+		VMOVUPS(s, Mem{Base: RAX, Disp: i * 64})
 	}
-	ADDQ(U32(rowBytes), RDI)
-	// The rows of this block, as in the tile kernels.
+	ADDQ(U32(narrowRow), RDI)
+}
+
+// findRows finds the rows of the block in the table, R14 to R15, and loads what finishRow expects in registers.
+func (k narrow) findRows() {
 	load(tStarts, RAX)
 	MOVLQSX(Mem{Base: RAX}, R14)
 	MOVLQSX(Mem{Base: RAX, Disp: 4}, R15)
@@ -126,13 +166,9 @@ func narrowKernel(name string, positions int) {
 	LEAQ(Mem{Base: R15, Index: R15, Scale: 2}, R15)
 	LEAQ(Mem{Base: RAX, Index: R14, Scale: 4}, R14)
 	LEAQ(Mem{Base: RAX, Index: R15, Scale: 4}, R15)
-	load(tSums, R10)
-	load(tPanelDst, R11)
-	load(tPanelRes, R12)
-	load(tBiasNext, RAX)
-	load(tPanelsLeft, RCX)
+	loadArgs(argument{tSums, R10}, argument{tPanelDst, R11}, argument{tPanelRes, R12}, argument{tBiasNext, RAX}, argument{tPanelsLeft, RCX})
 	VMOVUPS(Mem{Base: RAX}, Z28)
-	VMOVUPS(Mem{Base: RAX, Disp: bytes}, Z29)
+	VMOVUPS(Mem{Base: RAX, Disp: 64}, Z29)
 	VBROADCASTSS(arg(tBounds), Z30)
 	VBROADCASTSS(arg(tBounds+4), Z31)
 	MOVQ(U32(0xffffffff), RDX)
@@ -143,19 +179,20 @@ func narrowKernel(name string, positions int) {
 	SHRQ(Imm(16), RDX)
 	KMOVW(EDX, K4)
 
-	ADDQ(U32(uint32(rowBytes)), RAX)
+	ADDQ(U32(narrowRow), RAX)
 	MOVQ(RAX, arg(tBiasNext))
-	CMPQ(R14, R15)
-	JGE(j("rowsdone"))
-	Label("row")
+}
+
+// finishRow adds bias and residual to the row of sums that the entry at R14 names, applies the activation and stores it.
+func (k narrow) finishRow() {
 	MOVLQSX(Mem{Base: R14}, RBX)
-	sum := func(i int) Mem { return Mem{Base: R10, Index: RBX, Scale: 1, Disp: i * bytes} }
-	at := func(base GPPhysical, i int) Mem { return Mem{Base: base, Index: RBX, Scale: 4, Disp: i * bytes} }
+	sum := func(i int) Mem { return Mem{Base: R10, Index: RBX, Scale: 1, Disp: i * 64} }
+	at := func(base GPPhysical, i int) Mem { return Mem{Base: base, Index: RBX, Scale: 4, Disp: i * 64} }
 	VADDPS(sum(0), Z28, Z0)
 	VADDPS(sum(1), Z29, Z1)
 
 	TESTQ(R12, R12)
-	JZ(j("noresidual"))
+	JZ(LabelRef("noresidual"))
 	MOVLQSX(Mem{Base: R14, Disp: 8}, RBX)
 	VMOVUPS_Z(at(R12, 0), K3, Z2)
 	VMOVUPS_Z(at(R12, 1), K4, Z3)
@@ -168,27 +205,4 @@ func narrowKernel(name string, positions int) {
 	MOVLQSX(Mem{Base: R14, Disp: 4}, RBX)
 	VMOVUPS(Z0, K3, at(R11, 0))
 	VMOVUPS(Z1, K4, at(R11, 1))
-
-	ADDQ(Imm(12), R14)
-	CMPQ(R14, R15)
-	JL(j("row"))
-	Label("rowsdone")
-	ADDQ(U32(uint32(rowBytes)), R11)
-	MOVQ(R11, arg(tPanelDst))
-	TESTQ(R12, R12)
-	JZ(j("next"))
-	ADDQ(U32(uint32(rowBytes)), R12)
-	MOVQ(R12, arg(tPanelRes))
-	Label("next")
-	DECQ(RCX)
-	MOVQ(RCX, arg(tPanelsLeft))
-	JNZ(j("panel"))
-
-	load(tAInc, RAX)
-	ADDQ(RAX, arg(tA0))
-	ADDQ(Imm(4), arg(tStarts))
-	DECQ(arg(tBlocks))
-	JNZ(j("block"))
-	VZEROUPPER()
-	RET()
 }

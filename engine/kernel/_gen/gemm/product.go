@@ -47,18 +47,6 @@ type product struct {
 
 var products = []product{{form512, 14, 9, false}, {form256, 6, 3, false}, {form512, 14, 9, true}}
 
-// argument is a field of the arguments, in R8, and where it belongs.
-type argument struct {
-	offset int
-	to     GPPhysical
-}
-
-func loadArgs(list ...argument) {
-	for _, a := range list {
-		MOVQ(Mem{Base: R8, Disp: a.offset}, a.to)
-	}
-}
-
 // registers returns count vector registers from the given one on.
 func registers(from, count int) []VecPhysical {
 	all := []VecPhysical{Z0, Z1, Z2, Z3, Z4, Z5, Z6, Z7, Z8, Z9, Z10, Z11, Z12, Z13, Z14, Z15, Z16, Z17, Z18, Z19, Z20, Z21, Z22, Z23, Z24, Z25, Z26, Z27, Z28, Z29, Z30, Z31}
@@ -81,12 +69,9 @@ func (p product) kernel() {
 	TEXT(name, NOSPLIT, "func(args *byte)")
 	Pragma("noescape")
 	Doc(fmt.Sprintf("%s %s with a panel of %d columns: see productArgs.", name, doc, bytes/2))
-	arg := func(offset int) Mem { return Mem{Base: R8, Disp: offset} }
-	l := func(name string, n int) string { return fmt.Sprintf("%s%d", name, n) }
 	Load(Param("args"), R8)
 	for _, f := range [][2]int{{mA, mAt}, {mC, mCAt}, {mRes, mResAt}} {
-		MOVQ(arg(f[0]), RAX)
-		MOVQ(RAX, arg(f[1]))
+		copyArg(f[0], f[1])
 	}
 	loadArgs(argument{mAStride, R9}, argument{mNext, RSI}, argument{mNextStep, R14})
 
@@ -100,10 +85,10 @@ func (p product) kernel() {
 	Label("size")
 	for n := p.rows; n > 1; n-- {
 		CMPQ(RAX, Imm(uint64(n)))
-		JEQ(LabelRef(l("rows", n)))
+		JEQ(LabelRef(numbered("rows", n)))
 	}
 	for n := 1; n <= p.rows; n++ {
-		Label(l("rows", n))
+		Label(numbered("rows", n))
 		z := p.registers(0, 2*n)
 		w, value := p.registers(2*p.rows, 2), p.registers(2*p.rows+2, 2)
 		for i, r := range z {
@@ -113,7 +98,7 @@ func (p product) kernel() {
 				VMOVAPS(z[i%2], r)
 			}
 		}
-		Label(l("run", n))
+		Label(numbered("run", n))
 		MOVLQSX(Mem{Base: R15}, R10)
 		MOVLQSX(Mem{Base: R15, Disp: 4}, RDX)
 		ADDQ(Imm(8), R15)
@@ -124,7 +109,7 @@ func (p product) kernel() {
 		if n > p.fetchRows {
 			fetch /= 2
 		}
-		Label(l("group", n))
+		Label(numbered("group", n))
 		for u := range unroll {
 			for i := range w {
 				VMOVUPS(Mem{Base: RDI, Disp: (2*u + i) * bytes}, w[i])
@@ -147,9 +132,9 @@ func (p product) kernel() {
 		ADDQ(R14, RSI)
 		a.advance(4 * unroll)
 		DECQ(RDX)
-		JNZ(LabelRef(l("group", n)))
+		JNZ(LabelRef(numbered("group", n)))
 		DECQ(RCX)
-		JNZ(LabelRef(l("run", n)))
+		JNZ(LabelRef(numbered("run", n)))
 		if p.pairs {
 			p.finishPairs(n, z, value)
 		} else {
@@ -180,7 +165,6 @@ func (p product) kernel() {
 
 // activateRows applies an activation that does more than clip to the rows that finish has stored.
 func (p product) activateRows() {
-	arg := func(offset int) Mem { return Mem{Base: R8, Disp: offset} }
 	bytes := p.bytes()
 	sums, masks := p.registers(0, 2), p.maskRegisters(p.registers(14, 2))
 	unused := p.registers(12, 1)[0] // there are no bounds
@@ -209,13 +193,11 @@ func (p product) maskRegisters(vectors []VecPhysical) []Register {
 // finish adds the residual to n rows of sums, clips and stores them. It leaves the rows' place in R10, their distance in R11 and n in DX.
 func (p product) finish(n int, z, w, value []VecPhysical) {
 	bytes := p.bytes()
-	arg := func(offset int) Mem { return Mem{Base: R8, Disp: offset} }
-	l := func(name string) string { return fmt.Sprintf("%s%d", name, n) }
 	masks := p.maskRegisters(w)
 	p.masks(arg(mMask), value[0], masks...)
 	loadArgs(argument{mResAt, RAX}, argument{mResStride, RDX})
 	TESTQ(RAX, RAX)
-	JZ(LabelRef(l("added")))
+	JZ(LabelRef(numbered("added", n)))
 	for r := range n {
 		for i, m := range masks {
 			p.load(Mem{Base: RAX, Disp: bytes * i}, m, value[i])
@@ -224,7 +206,7 @@ func (p product) finish(n int, z, w, value []VecPhysical) {
 		ADDQ(RDX, RAX)
 	}
 	MOVQ(RAX, arg(mResAt))
-	Label(l("added"))
+	Label(numbered("added", n))
 	// The activations that clip; those that do nothing or more have no bounds.
 	VBROADCASTSS(arg(mBounds), value[0])
 	VBROADCASTSS(arg(mBounds+4), value[1])
@@ -245,13 +227,13 @@ func (p product) finish(n int, z, w, value []VecPhysical) {
 	if !p.wide {
 		// Stores under a mask of vectors are slow.
 		CMPL(arg(mMask), U32(0xffff))
-		JNE(LabelRef(l("partial")))
+		JNE(LabelRef(numbered("partial", n)))
 		rows(func(_ int, v VecPhysical, to Mem) { VMOVUPS(v, to) })
-		JMP(LabelRef(l("whole")))
-		Label(l("partial"))
+		JMP(LabelRef(numbered("whole", n)))
+		Label(numbered("partial", n))
 	}
 	rows(func(i int, v VecPhysical, to Mem) { p.store(v, masks[i], to) })
-	Label(l("whole"))
+	Label(numbered("whole", n))
 	MOVQ(RAX, arg(mCAt))
 	MOVQ(U32(uint32(n)), RDX)
 }
@@ -263,16 +245,14 @@ var pairMasks = []Register{K3, K4}
 // that do more it leaves them in memory for activateSums. It leaves n in DX.
 func (p product) finishPairs(n int, z, tmp []VecPhysical) {
 	bytes := p.bytes()
-	arg := func(offset int) Mem { return Mem{Base: R8, Disp: offset} }
-	l := func(name string) string { return fmt.Sprintf("%s%d", name, n) }
 	p.masks(arg(mMask), tmp[0], pairMasks...)
-	MOVQ(arg(mMask), RAX)
+	load(mMask, RAX)
 	KMOVD(EAX, K1)
 	loadArgs(argument{mResAt, RAX}, argument{mResStride, RDX})
 	TESTQ(RAX, RAX)
-	JZ(LabelRef(l("added")))
+	JZ(LabelRef(numbered("added", n)))
 	CMPQ(arg(mHalf), Imm(0))
-	JNE(LabelRef(l("addhalves")))
+	JNE(LabelRef(numbered("addhalves", n)))
 	residual := func(load func(i int, mask Register)) {
 		for r := range n {
 			for i, m := range pairMasks {
@@ -283,17 +263,17 @@ func (p product) finishPairs(n int, z, tmp []VecPhysical) {
 		}
 	}
 	residual(func(i int, mask Register) { p.load(Mem{Base: RAX, Disp: bytes * i}, mask, tmp[i]) })
-	JMP(LabelRef(l("sum")))
-	Label(l("addhalves"))
+	JMP(LabelRef(numbered("sum", n)))
+	Label(numbered("addhalves", n))
 	residual(func(i int, mask Register) {
 		VPMOVZXWD_Z(Mem{Base: RAX, Disp: bytes / 2 * i}, mask, tmp[i])
 		VPSLLD(Imm(16), tmp[i], tmp[i])
 	})
-	Label(l("sum"))
+	Label(numbered("sum", n))
 	MOVQ(RAX, arg(mResAt))
-	Label(l("added"))
+	Label(numbered("added", n))
 	CMPL(arg(mActivation), Imm(actReLU6))
-	JA(LabelRef(l("later")))
+	JA(LabelRef(numbered("later", n)))
 	VBROADCASTSS(arg(mBounds), tmp[0])
 	VBROADCASTSS(arg(mBounds+4), tmp[1])
 	for _, r := range z {
@@ -302,26 +282,26 @@ func (p product) finishPairs(n int, z, tmp []VecPhysical) {
 	}
 	loadArgs(argument{mCAt, RAX}, argument{mCStride, R11})
 	CMPQ(arg(mHalf), Imm(0))
-	JNE(LabelRef(l("halves")))
+	JNE(LabelRef(numbered("halves", n)))
 	for r := range n {
 		p.storeFloats(z[2*r:], Mem{Base: RAX})
 		ADDQ(R11, RAX)
 	}
-	JMP(LabelRef(l("whole")))
-	Label(l("halves"))
+	JMP(LabelRef(numbered("whole", n)))
+	Label(numbered("halves", n))
 	for r := range n {
 		p.storeHalves(z[2*r:], Mem{Base: RAX})
 		ADDQ(R11, RAX)
 	}
-	Label(l("whole"))
+	Label(numbered("whole", n))
 	MOVQ(RAX, arg(mCAt))
-	JMP(LabelRef(l("finished")))
-	Label(l("later"))
-	MOVQ(arg(mSums), RAX)
+	JMP(LabelRef(numbered("finished", n)))
+	Label(numbered("later", n))
+	load(mSums, RAX)
 	for i, r := range z {
 		VMOVUPS(r, Mem{Base: RAX, Disp: bytes * i})
 	}
-	Label(l("finished"))
+	Label(numbered("finished", n))
 	MOVQ(U32(uint32(n)), RDX)
 }
 
@@ -341,7 +321,6 @@ func (p product) storeHalves(row []VecPhysical, to Mem) {
 // activateSums applies an activation to the rows that finishPairs left in memory, as many as DX says, and stores them in the format of the
 // destination.
 func (p product) activateSums() {
-	arg := func(offset int) Mem { return Mem{Base: R8, Disp: offset} }
 	sums, unused := p.registers(0, 2), p.registers(12, 1)[0] // there are no bounds
 	loadArgs(argument{mSums, RAX}, argument{mCAt, R10}, argument{mCStride, R11})
 	Label("row")

@@ -11,7 +11,7 @@ import (
 // What the tile kernels do with sums: rows of 16 even and 16 odd channels become rows of a map.
 
 // finishConstants loads what finishRow expects in registers beside the bias.
-func finishConstants(arg func(int) Mem) {
+func finishConstants() {
 	VBROADCASTSS(arg(aBounds), Z29)
 	VBROADCASTSS(arg(aBounds+4), Z28)
 	VMOVUPS(interleave, Z24)
@@ -20,8 +20,7 @@ func finishConstants(arg func(int) Mem) {
 }
 
 // pendRows makes the rows of the block that was stored last those that are finished next.
-func pendRows(arg func(int) Mem) {
-	load := func(offset int, r GPPhysical) { MOVQ(arg(offset), r) }
+func pendRows() {
 	// The rows of this block are entries [starts[0], starts[1]) of the list, no further than the limit.
 	load(aStartsNext, RAX)
 	MOVLQSX(Mem{Base: RAX}, R14)
@@ -42,8 +41,7 @@ func pendRows(arg func(int) Mem) {
 	VMOVUPS(Mem{Base: RAX}, Z31)
 	VMOVUPS(Mem{Base: RAX, Disp: 64}, Z30)
 	for _, f := range panelState[:4] {
-		load(f.panel, RAX)
-		MOVQ(RAX, arg(f.pending))
+		copyArg(f.panel, f.pending)
 	}
 	MOVQ(U32(0xffffffff), RAX)
 	load(aMask, RDX)
@@ -78,7 +76,7 @@ var rowLoops = func() (loops [8]rowLoop) {
 
 // finishRows finishes the rows from R14 to end, of which there is at least one, with the loop that aRowLoop names, and goes to done.
 // Labels begin with prefix. What is written in two planes is looked for first if split is set.
-func finishRows(arg func(int) Mem, prefix string, split bool, end GPPhysical, done string) {
+func finishRows(prefix string, split bool, end GPPhysical, done string) {
 	loop := func(label string, row func()) {
 		Label(label)
 		row()
@@ -88,7 +86,7 @@ func finishRows(arg func(int) Mem, prefix string, split bool, end GPPhysical, do
 		JMP(LabelRef(done))
 	}
 	label := func(i int) string { return fmt.Sprint(prefix, i) }
-	MOVQ(arg(aRowLoop), RAX)
+	load(aRowLoop, RAX)
 	for _, first := range []bool{true, false} {
 		for i, l := range rowLoops {
 			if (l.split == split) == first {
@@ -97,14 +95,14 @@ func finishRows(arg func(int) Mem, prefix string, split bool, end GPPhysical, do
 			}
 		}
 	}
-	loop(prefix, func() { finishRow(arg, prefix) })
+	loop(prefix, func() { finishRow(prefix) })
 	for i, l := range rowLoops {
-		loop(label(i), func() { l.finishRow(arg) })
+		loop(label(i), func() { l.finishRow() })
 	}
 }
 
 // finishRow is as the function of that name.
-func (l rowLoop) finishRow(arg func(int) Mem) {
+func (l rowLoop) finishRow() {
 	planes := 1
 	if l.split {
 		planes = 2
@@ -125,16 +123,16 @@ func (l rowLoop) finishRow(arg func(int) Mem) {
 		VMINPS(Z1, Z28, Z1)
 	}
 	MOVLQSX(Mem{Base: R14, Disp: 4}, RBX)
-	storeHigh(arg)
+	storeHigh()
 	if l.split {
-		storeLow(arg)
+		storeLow()
 	}
 }
 
 // finishRow adds bias and residual to one row of 32 sums, applies the activation and stores it in the format of the
 // destination. R14 is the entry of the row: offset of the sums in bytes, of destination and residual in elements.
 // Z0 holds the 16 even channels and Z1 the odd ones: packing to bfloat16 is then one shuffle under a mask.
-func finishRow(arg func(int) Mem, prefix string) {
+func finishRow(prefix string) {
 	j := func(label string) LabelRef { return LabelRef(prefix + label) }
 	MOVLQSX(Mem{Base: R14}, RBX)
 	VADDPS(Mem{Base: RSI, Index: RBX, Scale: 1}, Z31, Z0)
@@ -148,7 +146,7 @@ func finishRow(arg func(int) Mem, prefix string) {
 	VPERMT2PS(Z1, Z23, Z0)
 	VMOVAPS(Z0, Z1)
 	VMOVAPS(Z2, Z0)
-	MOVQ(arg(aPendingRes), RAX)
+	load(aPendingRes, RAX)
 	TESTQ(RAX, RAX)
 	JZ(j("noresidual32"))
 	MOVLQSX(Mem{Base: R14, Disp: 8}, RBX)
@@ -159,7 +157,7 @@ func finishRow(arg func(int) Mem, prefix string) {
 	Label(prefix + "noresidual32")
 	activate(form512, prefix+"f32", arg(aActivation), Z29, Z28, Z0, Z1)
 	MOVLQSX(Mem{Base: R14, Disp: 4}, RBX)
-	MOVQ(arg(aPendingDst), RAX)
+	load(aPendingDst, RAX)
 	VMOVUPS(Z0, K3, Mem{Base: RAX, Index: RBX, Scale: 4})
 	VMOVUPS(Z1, K4, Mem{Base: RAX, Index: RBX, Scale: 4, Disp: 64})
 	JMP(j("rowdone"))
@@ -175,10 +173,10 @@ func finishRow(arg func(int) Mem, prefix string) {
 	Label(prefix + "noresidual16")
 	activate(form512, prefix+"f16", arg(aActivation), Z29, Z28, Z0, Z1)
 	MOVLQSX(Mem{Base: R14, Disp: 4}, RBX)
-	storeHigh(arg)
+	storeHigh()
 	CMPQ(arg(aFormat), Imm(1))
 	JE(j("rowdone"))
-	storeLow(arg)
+	storeLow()
 	Label(prefix + "rowdone")
 }
 
@@ -193,15 +191,15 @@ func addPlane(pointer Mem) {
 }
 
 // storeHigh stores Z0 and Z1, rounded, RBX elements behind the pending destination, and leaves in Z2 and Z3 what storeLow needs.
-func storeHigh(arg func(int) Mem) {
-	MOVQ(arg(aPendingDst), RAX)
+func storeHigh() {
+	load(aPendingDst, RAX)
 	packHigh(Z0, Z1, Z2, Z3, Z4)
 	VMOVDQU16(Z4, K1, Mem{Base: RAX, Index: RBX, Scale: 2})
 }
 
 // storeLow stores what storeHigh left of Z0 and Z1, rounded.
-func storeLow(arg func(int) Mem) {
-	MOVQ(arg(aPendingDstLow), RAX)
+func storeLow() {
+	load(aPendingDstLow, RAX)
 	packLow(Z0, Z1, Z2, Z3)
 	VMOVDQU16(Z1, K1, Mem{Base: RAX, Index: RBX, Scale: 2})
 }

@@ -235,12 +235,10 @@ func (t winogradTile) outputKernel(f form, to mapForm) {
 	TEXT(name, NOSPLIT, "func(args *byte)")
 	Pragma("noescape")
 	Doc(name + " transforms the products of a tile to outputs: see outputArgs.")
-	arg := func(offset int) Mem { return Mem{Base: R8, Disp: offset} }
 	Load(Param("args"), R8)
 	loadArgs(argument{oSrc, R9}, argument{oPoint, R12}, argument{oDst, RDI}, argument{oRow, R10}, argument{oPixel, R11}, argument{oRes, RDX},
 		argument{oResRow, RBX}, argument{oResPixel, R15}, argument{oTemp, RSI}, argument{oVectors, RCX})
-	MOVQ(arg(oBias), RAX)
-	MOVQ(RAX, arg(oBiasNext))
+	copyArg(oBias, oBiasNext)
 	in, y := f.registers(0, n), f.registers(8, m)
 	spare := f.registers(12, 3)
 	tmp, low, high := f.registers(6, 1)[0], spare[0], spare[1]
@@ -261,7 +259,7 @@ func (t winogradTile) outputKernel(f form, to mapForm) {
 			VMOVUPS(y[i], Mem{Base: RSI, Disp: bytes * (i*n + j)})
 		}
 	}
-	MOVQ(arg(oBiasNext), RAX)
+	load(oBiasNext, RAX)
 	VMOVUPS(Mem{Base: RAX}, bias)
 	ADDQ(Imm(uint64(bytes)), RAX)
 	MOVQ(RAX, arg(oBiasNext))

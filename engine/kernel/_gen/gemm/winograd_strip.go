@@ -45,7 +45,6 @@ func stripInputKernel(name string, planes int) {
 	TEXT(name, NOSPLIT, "func(args *byte)")
 	Pragma("noescape")
 	Doc(name + " transforms the input of a row of tiles: see stripArgs.")
-	arg := func(offset int) Mem { return Mem{Base: R8, Disp: offset} }
 	Load(Param("args"), R8)
 	loadArgs(argument{lSrc, R9}, argument{lLow, R10}, argument{lPixel, R11}, argument{lDst, RDI}, argument{lPoint, R12}, argument{lTiles, RCX},
 		argument{lMasks, RAX})
@@ -65,14 +64,14 @@ func stripInputKernel(name string, planes int) {
 	spare := registers(4*n, 4)
 
 	Label("tile")
-	MOVQ(arg(lNext), RAX)
+	load(lNext, RAX)
 	for i, m := range masks {
 		KMOVD(Mem{Base: RAX, Disp: 4 * i}, m)
 	}
 	ADDQ(Imm(uint64(4*n)), RAX)
 	MOVQ(RAX, arg(lNext))
-	MOVQ(arg(lBlocks), RDX)
-	MOVQ(arg(lDstLow), RBX)
+	load(lBlocks, RDX)
+	load(lDstLow, RBX)
 	MOVQ(R9, R13)
 	MOVQ(RDI, RSI)
 	Label("block")
@@ -147,15 +146,14 @@ func stripOutputKernel(name string) {
 	TEXT(name, NOSPLIT, "func(args *byte)")
 	Pragma("noescape")
 	Doc(name + " transforms the products of a panel to outputs: see tileArgs.")
-	arg := func(offset int) Mem { return Mem{Base: R8, Disp: offset} }
 	Load(Param("args"), R8)
-	MOVQ(arg(aSums), RSI)
-	finishConstants(arg)
-	startStrips(arg)
+	load(aSums, RSI)
+	finishConstants()
+	startStrips()
 	Label("strip")
 	CMPQ(arg(aStripCount), Imm(0))
 	JE(LabelRef("end"))
-	finishStrip(arg)
+	finishStrip()
 	JMP(LabelRef("strip"))
 	Label("end")
 	VZEROUPPER()
@@ -163,24 +161,23 @@ func stripOutputKernel(name string) {
 }
 
 // startStrips prepares to finish the strips of the panel that the arguments name.
-func startStrips(arg func(int) Mem) {
+func startStrips() {
 	for _, f := range panelState[:4] {
-		MOVQ(arg(f.from), RAX)
-		MOVQ(RAX, arg(f.pending))
+		copyArg(f.from, f.pending)
 	}
-	MOVQ(arg(aBias), RAX)
+	load(aBias, RAX)
 	VMOVUPS(Mem{Base: RAX}, Z31)
 	VMOVUPS(Mem{Base: RAX, Disp: 64}, Z30)
-	MOVQ(arg(aMask), RAX)
+	load(aMask, RAX)
 	finishMasks()
 }
 
 // finishStrip transforms the products of the next strip to sums of its outputs, and finishes these as rows.
-func finishStrip(arg func(int) Mem) {
+func finishStrip() {
 	n, m := strip.m+2, strip.m
 	even, odd := registers(0, n), registers(n, n)
 	evenOut, oddOut := registers(12, m), registers(16, m)
-	MOVQ(arg(aStrips), RAX)
+	load(aStrips, RAX)
 	MOVLQSX(Mem{Base: RAX}, RBX)
 	MOVLQSX(Mem{Base: RAX, Disp: 4}, R14)
 	MOVLQSX(Mem{Base: RAX, Disp: 12}, R15)
@@ -189,7 +186,7 @@ func finishStrip(arg func(int) Mem) {
 	ADDQ(arg(aRows), R14)
 	ADDQ(arg(aRows), R15)
 	ADDQ(arg(aPoints), RBX)
-	MOVQ(arg(aPointStep), RAX)
+	load(aPointStep, RAX)
 	for i := range n {
 		VMOVUPS(Mem{Base: RBX}, even[i])
 		VMOVUPS(Mem{Base: RBX, Disp: 64}, odd[i])
@@ -203,7 +200,7 @@ func finishStrip(arg func(int) Mem) {
 		VMOVUPS(evenOut[i], Mem{Base: RSI, Disp: 128 * i})
 		VMOVUPS(oddOut[i], Mem{Base: RSI, Disp: 128*i + 64})
 	}
-	finishRows(arg, "row", true, R15, "stripdone")
+	finishRows("row", true, R15, "stripdone")
 	Label("stripdone")
 	DECQ(arg(aStripCount))
 }
