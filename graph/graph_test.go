@@ -151,7 +151,7 @@ func TestBadInputPanics(t *testing.T) {
 	for _, c := range []struct {
 		input   graph.Shape
 		classes int
-	}{{graph.Shape{}, 2}, {graph.Shape{C: 3, H: -1, W: 4}, 2}, {graph.Shape{C: 3, H: 1 << 40, W: 4}, 2}, {image, 0}, {image, math.MaxInt}} {
+	}{{graph.Shape{}, 2}, {graph.Shape{C: 3, H: -1, W: 4}, 2}, {graph.Shape{C: 3, H: math.MaxInt, W: 4}, 2}, {image, 0}, {image, math.MaxInt}} {
 		b := graph.NewBuilder(c.input, c.classes)
 		want := fmt.Sprintf("graph: input %v is outside", c.input)
 		if c.input == image {

@@ -66,7 +66,7 @@ func newArchive(w io.Writer) *archive {
 const storageAlignment = 64
 
 func (a *archive) add(name string, data []byte) error {
-	if len(data) >= math.MaxUint32 {
+	if uint64(len(data)) >= math.MaxUint32 {
 		return fmt.Errorf("%d bytes are more than an entry of the archive holds", len(data))
 	}
 	if err := a.zip.Flush(); err != nil {

@@ -3,6 +3,7 @@ package infer
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -504,7 +505,7 @@ func TestFaultsNameWhatIsWrong(t *testing.T) {
 		{"unknown output", params, []string{"neck"}, in, `no output "neck": use one of [logits features embedding block]`},
 		{"short image", params, nil, Input{in.Data[1:], 1, 32, 32, 3}, "3071 values given"},
 		{"no image", params, nil, Input{nil, 0, 32, 32, 3}, "0 values given for 0 images"},
-		{"sizes whose product overflows", params, nil, Input{nil, 1 << 62, 4, 4, 3}, "0 values given for 4611686018427387904 images"},
+		{"sizes whose product overflows", params, nil, Input{nil, math.MaxInt/2 + 1, 4, 4, 3}, fmt.Sprintf("0 values given for %d images", math.MaxInt/2+1)},
 		{"other channels", params, nil, Input{in.Data[:32*32], 1, 32, 32, 1}, "stem.weight has 432 values instead of 144"},
 	} {
 		m, err := New(small, c.params, Options{Outputs: c.outputs})

@@ -1,6 +1,7 @@
 package gemm
 
 import (
+	"math/bits"
 	"unsafe"
 
 	"github.com/go-modelzoo/zoo/engine/kernel"
@@ -13,11 +14,11 @@ type stageArgs struct {
 	pixels    int
 	srcStep   int // bytes between pixels
 	dstStep   int
-	chunks    int // per pixel
-	dstChunk  int // bytes between chunks
-	loadMask  int // the last chunk's values (words of 16 bits when copying, else float32) as bits
-	storeMask int // its words of 16 bits
-	low       int // bytes from the hi plane to the lo plane
+	chunks    int    // per pixel
+	dstChunk  int    // bytes between chunks
+	loadMask  uint64 // the last chunk's values (words of 16 bits when copying, else float32) as bits
+	storeMask uint64 // its words of 16 bits
+	low       int    // bytes from the hi plane to the lo plane
 }
 
 // stager copies a band's input to scratch memory.
@@ -131,7 +132,7 @@ func (st *stager) copyRow(to, e, blocks int) {
 	p, d := st.p, st.d
 	n := d.channels
 	if st.args.pixels == 1 && !d.blocked { // perhaps several pixels as one
-		n = (st.args.chunks-1)*(64/st.g.element) + bitCount(st.args.storeMask)*2/st.g.element
+		n = (st.args.chunks-1)*(64/st.g.element) + bits.OnesCount64(st.args.storeMask)*2/st.g.element
 	}
 	step := st.args.srcStep / st.valueSrc
 	for x := range st.args.pixels {
@@ -139,13 +140,6 @@ func (st *stager) copyRow(to, e, blocks int) {
 			st.convert(to+b*p.blockBytes+x*p.pixel, e+x*step+b*d.channels, n)
 		}
 	}
-}
-
-func bitCount(mask int) (n int) {
-	for ; mask != 0; mask &= mask - 1 {
-		n++
-	}
-	return n
 }
 
 // convert copies n values from element e of the source.

@@ -3,6 +3,7 @@
 package gemm
 
 import (
+	"math/bits"
 	"unsafe"
 
 	"github.com/go-modelzoo/zoo/engine/kernel"
@@ -47,7 +48,7 @@ func (st *stager) copy(to, e, blocks int) {
 		a.src = unsafe.Pointer(&src.F32[e])
 		stageCopy(a)
 	case st.g.element == 4 && src.Format == kernel.BF16:
-		a.loadMask = 1<<(bitCount(a.storeMask)/2) - 1
+		a.loadMask = 1<<(bits.OnesCount64(a.storeMask)/2) - 1
 		a.src = unsafe.Pointer(&src.Hi[e])
 		stageWiden(a)
 	case st.g.element == 4, st.g.planes == 2 && src.Format == kernel.BF16:
