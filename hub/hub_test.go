@@ -310,7 +310,7 @@ func TestMirrorTwiceCopiesNothing(t *testing.T) {
 	w := newWorld(t, 5000)
 	h := w.open(t, nil)
 	dir := t.TempDir()
-	first, err := h.Mirror(t.Context(), []string{"tin*"}, dir, hub.MirrorOptions{})
+	first, err := h.Mirror(t.Context(), []string{"tin*", ref, "*"}, dir, hub.MirrorOptions{}) // each once, however many patterns name it
 	if err != nil || len(first) != 1 || first[0].Bytes == 0 {
 		t.Fatal(first, err)
 	}

@@ -60,7 +60,7 @@ func Expand(x *registry.Index, patterns []string) ([]string, error) {
 			return nil, fmt.Errorf("pattern %q matches no weights: run zoo list", p)
 		}
 	}
-	return slices.Compact(refs), nil
+	return refs, nil
 }
 
 // Mirror copies models to "oci://HOST/PATH" or a directory: those that are missing there or differ, and deletes nothing. Models that are not in
@@ -88,9 +88,13 @@ func (h *Hub) Mirror(ctx context.Context, patterns []string, to string, o Mirror
 		if err != nil {
 			return done, err
 		}
+		model := a.card.Name + ":" + a.card.Tag
+		if listed[model] != nil { // two patterns name it
+			continue
+		}
 		done = append(done, p)
 		families[a.card.Family] = true
-		listed[a.card.Name+":"+a.card.Tag] = &registry.Artifact{Digest: p.Manifest.Digest, Size: a.weights.Size, Unpacked: a.card.Weights.Digest}
+		listed[model] = &registry.Artifact{Digest: p.Manifest.Digest, Size: a.weights.Size, Unpacked: a.card.Weights.Digest}
 	}
 	if o.Plugins {
 		var without []string
