@@ -3,11 +3,9 @@ package codec
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 	"runtime"
-	"sync"
 
 	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sync/errgroup"
@@ -235,92 +233,69 @@ type closer interface{ close() }
 // inOrder runs work for 0..n-1 on several workers, each with a T of its own, and sink after it for the same T, in order and one
 // at a time.
 func inOrder[T closer](ctx context.Context, n, workers int, newT func() (T, error), work, sink func(t T, i int) error) error {
+	type job struct {
+		t      T
+		i      int
+		worked chan struct{} // closed
+	}
 	workers = max(1, min(workers, n))
-	group, ctx := errgroup.WithContext(ctx)
-	var mu sync.Mutex
-	turn := sync.NewCond(&mu)
-	stop := context.AfterFunc(ctx, func() {
-		mu.Lock()
-		defer mu.Unlock()
-		turn.Broadcast()
-	})
-	defer stop()
-	next, sunk := 0, 0
-	free := make([]T, 0, 2*workers) // two for each worker: one is worked on while the other waits for its turn
-	defer func() {
-		for _, t := range free {
-			t.close()
-		}
-	}()
-	for range 2 * workers {
+	most := 2 * workers // two for each worker: one is worked on while the other waits for its turn
+	free, jobs, queue := make(chan T, most), make(chan job), make(chan job, most)
+	for range most {
 		t, err := newT()
 		if err != nil {
-			return errors.Join(err, group.Wait())
+			return err
 		}
-		free = append(free, t)
+		defer t.close()
+		free <- t
 	}
-	ready := make(map[int]T, 2*workers)
-	sinking := false
-	drain := func() error { // mu is held
-		if sinking {
-			return nil
-		}
-		sinking = true
-		defer func() { sinking = false }()
-		for {
-			t, ok := ready[sunk]
-			if !ok {
-				return nil
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		defer close(jobs)
+		defer close(queue)
+		for i := range n {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
 			}
-			delete(ready, sunk)
-			i := sunk
-			mu.Unlock()
-			err := sink(t, i)
-			mu.Lock()
-			free = append(free, t)
-			if err != nil {
-				return err
+			j := job{i: i, worked: make(chan struct{})}
+			select {
+			case j.t = <-free:
+			case <-ctx.Done():
+				return context.Cause(ctx)
 			}
-			sunk++
-			turn.Broadcast()
+			queue <- j // has room for every T
+			select {
+			case jobs <- j:
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
 		}
-	}
+		return nil
+	})
 	for range workers {
 		group.Go(func() error {
-			mu.Lock()
-			defer mu.Unlock()
-			for next < n {
-				for len(free) == 0 && ctx.Err() == nil {
-					turn.Wait()
-				}
-				if ctx.Err() != nil {
-					return context.Cause(ctx)
-				}
-				if next >= n {
-					break
-				}
-				t := free[len(free)-1]
-				free = free[:len(free)-1]
-				i := next
-				next++
-				mu.Unlock()
-				err := work(t, i)
-				mu.Lock()
-				if err != nil {
-					free = append(free, t)
+			for j := range jobs {
+				if err := work(j.t, j.i); err != nil {
 					return err
 				}
-				ready[i] = t
-				if err := drain(); err != nil {
-					return err
-				}
+				close(j.worked)
 			}
 			return nil
 		})
 	}
-	err := group.Wait()
-	for _, t := range ready {
-		free = append(free, t)
-	}
-	return err
+	group.Go(func() error {
+		for j := range queue {
+			select {
+			case <-j.worked:
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+			if err := sink(j.t, j.i); err != nil {
+				return err
+			}
+			free <- j.t
+		}
+		return nil
+	})
+	return group.Wait()
 }
