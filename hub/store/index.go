@@ -283,8 +283,41 @@ func (s *Store) Sweep(ctx context.Context, before time.Time, dryRun bool) (int64
 	if err != nil {
 		return 0, err
 	}
-	needed := make(map[string]bool)
-	var orphans []digest.Digest
+	needed, orphans, err := s.needed(x)
+	if err != nil {
+		return 0, err
+	}
+	if len(orphans) > 0 && !dryRun {
+		err := s.update(ctx, func(x *ocispec.Index) {
+			x.Manifests = slices.DeleteFunc(x.Manifests, func(d ocispec.Descriptor) bool {
+				return d.Annotations[ocispec.AnnotationRefName] == "" && slices.Contains(orphans, d.Digest)
+			})
+		})
+		if err != nil {
+			return 0, err
+		}
+	}
+	freed, stuck, err := s.removeUnneeded(needed, before, dryRun)
+	if err != nil || dryRun {
+		return freed, err
+	}
+	downloads, err := s.Downloads()
+	if err != nil {
+		return freed, err
+	}
+	for _, d := range downloads {
+		if files, err := (&Partial{s, d.Key}).Files(); err == nil && len(files) == 0 {
+			if err := s.root.RemoveAll(path.Join(partialDir, d.Key)); err != nil {
+				return freed, err
+			}
+		}
+	}
+	return freed, later(stuck)
+}
+
+// needed finds the blobs, by path, that stay, and the manifests without a name that go because they refer to nothing that stays.
+func (s *Store) needed(x *ocispec.Index) (needed map[string]bool, orphans []digest.Digest, err error) {
+	needed = make(map[string]bool)
 	for _, named := range []bool{true, false} { // first what has a name: the others are needed if they refer to that
 		for _, d := range x.Manifests {
 			if (d.Annotations[ocispec.AnnotationRefName] != "") != named {
@@ -297,25 +330,18 @@ func (s *Store) Sweep(ctx context.Context, before time.Time, dryRun bool) (int64
 			}
 			blobs, err := s.Blobs(d)
 			if err != nil {
-				return 0, unreadable(d, err)
+				return nil, nil, unreadable(d, err)
 			}
 			for _, b := range blobs {
 				needed[blobPath(b.Digest)] = true
 			}
 		}
 	}
-	if len(orphans) > 0 && !dryRun {
-		err := s.update(ctx, func(x *ocispec.Index) {
-			x.Manifests = slices.DeleteFunc(x.Manifests, func(d ocispec.Descriptor) bool {
-				return d.Annotations[ocispec.AnnotationRefName] == "" && slices.Contains(orphans, d.Digest)
-			})
-		})
-		if err != nil {
-			return 0, err
-		}
-	}
-	var freed int64
-	var stuck error
+	return needed, orphans, nil
+}
+
+// removeUnneeded is the part of Sweep that goes through the folders. stuck is the first file that somebody holds.
+func (s *Store) removeUnneeded(needed map[string]bool, before time.Time, dryRun bool) (freed int64, stuck, err error) {
 	for _, dir := range []string{blobDir, tmpDir, partialDir} {
 		err := fs.WalkDir(s.root.FS(), dir, func(name string, entry fs.DirEntry, err error) error {
 			if err != nil || entry.IsDir() || needed[name] {
@@ -335,24 +361,10 @@ func (s *Store) Sweep(ctx context.Context, before time.Time, dryRun bool) (int64
 			return nil
 		})
 		if err != nil {
-			return freed, err
+			return freed, stuck, err
 		}
 	}
-	if dryRun {
-		return freed, nil
-	}
-	downloads, err := s.Downloads()
-	if err != nil {
-		return freed, err
-	}
-	for _, d := range downloads {
-		if files, err := (&Partial{s, d.Key}).Files(); err == nil && len(files) == 0 {
-			if err := s.root.RemoveAll(path.Join(partialDir, d.Key)); err != nil {
-				return freed, err
-			}
-		}
-	}
-	return freed, later(stuck)
+	return freed, stuck, nil
 }
 
 // Download is an incomplete download.
