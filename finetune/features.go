@@ -104,25 +104,6 @@ type features struct {
 	drop bool
 }
 
-// shardBytes is about how large a file of features is: what is computed anew after an interruption, and held in memory while it is.
-const shardBytes = 64 << 20
-
-// featureManifest is the last file of a cache entry to be written: with it the entry is complete.
-type featureManifest struct {
-	Images   int            `json:"images"`
-	Views    int            `json:"views"`
-	Shape    graph.Shape    `json:"shape"`
-	PerShard int            `json:"per_shard"`
-	Shards   int            `json:"shards"`
-	Bad      map[int]string `json:"bad,omitempty"` // position -> error
-}
-
-// FileFeatures is the file in a folder of cached features that describes them, the last to be written; its time says when they were last used.
-const FileFeatures = "features.json"
-
-// maxManifest bounds that file, in bytes: it names what could not be read of the images.
-const maxManifest = 256 << 20
-
 // openFeatures opens the cached features of a dataset, computing what is missing.
 func (r *run) openFeatures(ctx context.Context, d *dataset.Dataset, kind loaderKind, views int) (*features, error) {
 	key, err := r.featureKey(ctx, d, kind, views)
@@ -166,17 +147,13 @@ func (r *run) openFeatures(ctx context.Context, d *dataset.Dataset, kind loaderK
 			return nil, errors.Join(err, f.close())
 		}
 		f.files = append(f.files, file)
-		values, err := file.Param("features")
+		values, err := file.Param(shardFeatures)
 		if err != nil {
 			return nil, errors.Join(err, f.close())
 		}
 		f.shards = append(f.shards, values)
 	}
 	return f, nil
-}
-
-func shardPath(dir string, i int) string {
-	return filepath.Join(dir, fmt.Sprintf("features-%04d.safetensors", i))
 }
 
 // featureKey is the digest of all that the features depend on.
@@ -252,13 +229,9 @@ func digests(ctx context.Context, d *dataset.Dataset) ([]string, error) {
 // cutOutput is the name under which the frozen part's plan gives its result.
 const cutOutput = "finetune.cut"
 
-// computeFeatures runs all images through the frozen part and writes the results, view by view.
+// computeFeatures runs all images through the frozen part and writes the results, view by view. It goes on where an earlier call was interrupted.
 func (r *run) computeFeatures(ctx context.Context, d *dataset.Dataset, kind loaderKind, views int, dir string) (featureManifest, error) {
-	size := r.cut.Shape.Elements()
-	m := featureManifest{Images: len(d.Samples), Views: views, Shape: r.cut.Shape, Bad: map[int]string{}}
-	m.PerShard = max(1, shardBytes/(4*size)/evalBatch*evalBatch)
-	total := m.Images * views
-	m.Shards = (total + m.PerShard - 1) / m.PerShard
+	w := newFeatureWriter(dir, d, views, r.cut.Shape)
 	model, err := infer.New(func(s graph.Shape) (*graph.Graph, error) {
 		g, err := r.buildFull(s)
 		if err != nil {
@@ -268,93 +241,41 @@ func (r *run) computeFeatures(ctx context.Context, d *dataset.Dataset, kind load
 		return g, nil
 	}, r.params, infer.Options{Precision: r.model.Precision, Pool: r.model.Pool, Outputs: []string{cutOutput}})
 	if err != nil {
-		return m, err
+		return w.featureManifest, err
 	}
 	defer model.Close()
 	loader, err := r.loader(d, kind)
 	if err != nil {
-		return m, err
+		return w.featureManifest, err
 	}
-	shard := make([]float32, 0, min(m.PerShard, total)*size)
-	done, written := 0, 0
-	flush := func() error {
-		n := len(shard) / size
-		list := []weights.Tensor{weights.FromFloat32("features", []int{n, size}, shard)}
-		path := shardPath(dir, written)
-		if err := writeFile(path, func(w io.Writer) error { return weights.WriteSafetensors(w, list, nil) }); err != nil {
-			return err
-		}
-		written++
-		shard = shard[:0]
-		return nil
-	}
-	add := func(row []float32) error {
-		if row == nil {
-			shard = append(shard, make([]float32, size)...) // an unreadable image keeps its place
-		} else {
-			shard = append(shard, row...)
-		}
-		if len(shard) == m.PerShard*size {
-			return flush()
-		}
-		return nil
-	}
-	for view := range views {
-		next := 0 // position of the first image without features
-		upTo := func(i int) error {
-			for ; next < i; next++ {
-				if err := add(nil); err != nil {
-					return err
-				}
-			}
-			return nil
-		}
-		for b, err := range loader.Epoch(ctx, view, 0) {
+	size := r.cut.Shape.Elements()
+	for view := w.rows() / w.Images; view < views; view++ {
+		first := view * w.Images // row
+		for b, err := range loader.Epoch(ctx, view, (w.rows()-first)/evalBatch) {
 			if err != nil {
-				return m, r.explain(err)
+				return w.featureManifest, r.explain(err)
 			}
 			out, err := model.Run(ctx, infer.Input{Data: b.Images, N: b.N, H: b.Height, W: b.Width, C: b.Channels})
 			if err != nil {
-				return m, err
+				return w.featureManifest, err
 			}
+			w.unreadable(loader.Bad())
 			for i, at := range b.Index {
-				if err := upTo(at); err != nil {
-					return m, err
+				if err := w.add(first+at, out[0].Data[i*size:][:size]); err != nil {
+					return w.featureManifest, err
 				}
-				if err := add(out[0].Data[i*size:][:size]); err != nil {
-					return m, err
-				}
-				next++
 			}
-			done += b.N
-			r.emit(Event{Kind: KindFeatures, Done: done, Total: total})
+			r.emit(Event{Kind: KindFeatures, Done: w.rows(), Total: w.total()})
 		}
 		if err := ctx.Err(); err != nil {
-			return m, err
+			return w.featureManifest, err
 		}
-		if err := upTo(m.Images); err != nil {
-			return m, err
-		}
-	}
-	if len(shard) > 0 {
-		if err := flush(); err != nil {
-			return m, err
+		w.unreadable(loader.Bad())
+		if err := w.padTo(first + w.Images); err != nil {
+			return w.featureManifest, err
 		}
 	}
-	text := map[string]string{}
-	for _, b := range loader.Bad() {
-		text[b.Path] = b.Err.Error()
-	}
-	for i, s := range d.Samples {
-		if t, bad := text[s.Path]; bad {
-			m.Bad[i] = t
-		}
-	}
-	data, err := json.Marshal(m)
-	if err != nil {
-		return m, err
-	}
-	return m, writeFile(filepath.Join(dir, FileFeatures), func(w io.Writer) error { _, err := w.Write(data); return err })
+	return w.featureManifest, w.finish()
 }
 
 func (f *features) count() int {

@@ -549,6 +549,60 @@ func TestCachedFeaturesGiveTheSameModelAndAreReused(t *testing.T) {
 	}
 }
 
+func TestInterruptedFeaturesGoOnBehindTheLastWholeFile(t *testing.T) {
+	c := Defaults()
+	c.Data, c.Val, c.Epochs, c.Freeze, c.CacheFeatures, c.Views, c.SkipBad = t.TempDir(), t.TempDir(), 1, []string{"features"}, On, 2, true
+	const perClass = (shardRows/2 + 50) / 2 // the second view begins in the first file, and no batch with the second file
+	writeImages(t, c.Data, 2, perClass, 3)
+	writeImages(t, c.Val, 2, 4, 4)
+	for _, bad := range []string{"blue/004.png", "green/270.png"} {
+		if err := os.WriteFile(filepath.Join(c.Data, bad), []byte("no image"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pool := work.New(2)
+	defer pool.Close()
+	m := tinyModel(pool)
+	m.Digest = "of random weights"
+	compute := func(dir string, stopAt int) (first int, err error) {
+		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		c.CacheDir, first = dir, -1
+		_, err = Run(ctx, m, c, t.TempDir(), func(e Event) {
+			if e.Kind == KindFeatures && first < 0 {
+				first = e.Done
+			}
+			if e.Kind == KindFeatures && e.Done >= stopAt {
+				cancel()
+			}
+		})
+		return first, err
+	}
+	whole, parts := t.TempDir(), t.TempDir()
+	if first, err := compute(whole, math.MaxInt); err != nil || first > evalBatch {
+		t.Fatal(first, err)
+	}
+	if _, err := compute(parts, shardRows+1); !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	if first, err := compute(parts, math.MaxInt); err != nil || first <= shardRows {
+		t.Errorf("begins with %d images again: %v", first, err)
+	}
+	files, err := filepath.Glob(filepath.Join(whole, "*", "*"))
+	if err != nil || len(files) != 2+1+1+1 { // of training and validation
+		t.Fatal(files, err)
+	}
+	for _, f := range files {
+		name, err := filepath.Rel(whole, f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(readFile(t, f), readFile(t, filepath.Join(parts, name))) {
+			t.Errorf("%s differs after an interruption", name)
+		}
+	}
+}
+
 func TestSameWeightsInAnotherNetworkHaveOtherFeatures(t *testing.T) {
 	c := Defaults()
 	c.Data, c.Epochs, c.Freeze, c.CacheFeatures, c.CacheDir = images(t), 1, []string{"features"}, On, t.TempDir()
