@@ -4,7 +4,7 @@ export CGO_ENABLED = 0
 GO          ?= go
 STATICCHECK  = $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FAMILIES     = $(notdir $(patsubst %/cmd,%,$(wildcard plugins/*/cmd)))
-PLATFORMS    = linux/amd64 linux/arm64 darwin/arm64 windows/amd64
+PLATFORMS    = linux/amd64 linux/arm64 linux/386 darwin/arm64 windows/amd64
 FUZZRUNS    ?= 1000000
 
 .PHONY: run test build check generate cross race emulated emulated-amx conformance bench fuzz soak clean
