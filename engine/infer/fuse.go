@@ -253,7 +253,7 @@ func (n *network) flattenIntoConv() {
 			continue
 		}
 		linear := func(u *op) bool {
-			return u.kind == kConv && u.residual != o.out && len(u.pre) == 0 && u.conv.Groups == 1
+			return u.oneByOne() && u.residual != o.out && len(u.pre) == 0
 		}
 		if !all(o.out.users, linear) {
 			continue

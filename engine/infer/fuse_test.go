@@ -200,6 +200,12 @@ func TestWhatLooksLikeAFusionIsNone(t *testing.T) {
 		"batch norm of a flattened map": func(b *graph.Builder, x node) node {
 			return b.Linear("a", b.BatchNorm("bn", b.Flatten(b.AdaptiveAvgPool(x, graph.Square(2)))), graph.Fc{Out: 5})
 		},
+		"window on a flattened map": func(b *graph.Builder, x node) node {
+			return b.Conv2d("a", b.Flatten(b.AdaptiveAvgPool(x, graph.Square(2))), graph.Conv{Out: 5, Kernel: graph.Square(3), Pad: graph.Square(1)})
+		},
+		"padding of a flattened map": func(b *graph.Builder, x node) node {
+			return b.Conv2d("a", b.Flatten(b.AdaptiveAvgPool(x, graph.Square(2))), graph.Conv{Out: 5, Pad: graph.Square(1)})
+		},
 		"sum of a map with itself": func(b *graph.Builder, x node) node { x = b.Conv2d("a", x, narrow); return b.Add(x, x) },
 	} {
 		b := graph.NewBuilder(graph.Shape{C: 3, H: 20, W: 18}, 7)

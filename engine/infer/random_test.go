@@ -71,7 +71,7 @@ func randomGraph(r *rand.Rand, layers int) (*graph.Graph, error) {
 			return pick(maps, func(n *graph.Node) bool { return n.Shape == x.Shape })
 		}
 		var y *graph.Node
-		switch op := r.IntN(34); {
+		switch op := r.IntN(36); {
 		case op < 5:
 			k := 1 + r.IntN(min(3, small))
 			conv := graph.Conv{Out: 1 + r.IntN(40), Kernel: graph.Square(k), Stride: graph.Square(1 + r.IntN(2)), Pad: graph.Square(k / 2), Bias: r.IntN(2) == 0, Same: r.IntN(4) == 0}
@@ -197,6 +197,20 @@ func randomGraph(r *rand.Rand, layers int) (*graph.Graph, error) {
 		case op == 33: // a pool with gaps
 			k := graph.HW(1+r.IntN((x.Shape.H+1)/2), 1+r.IntN((x.Shape.W+1)/2))
 			y = b.MaxPool(x, graph.Pool{Kernel: k, Stride: graph.Square(1 + r.IntN(2)), Dilation: graph.Square(2)})
+		case op == 34: // a vector, and windows on it
+			if x.Shape.Elements() > 300 {
+				continue
+			}
+			if y = b.Flatten(x); r.IntN(2) == 0 {
+				k := 1 + 2*r.IntN(2)
+				y = norm(name, b.Conv2d(name, y, graph.Conv{Out: 1 + r.IntN(40), Kernel: graph.Square(k), Pad: graph.Square(k/2 + r.IntN(2)), Stride: graph.Square(1 + r.IntN(2))}))
+			}
+		case op == 35: // a vector of any map scales any other, or a map itself
+			z := pick(maps, func(n *graph.Node) bool { return n.Shape == graph.Shape{C: c, H: 1, W: 1} || n.Shape == x.Shape })
+			y = norm(name, b.Mul(x, z))
+			if z = same(); r.IntN(2) == 0 {
+				y = b.Add(y, x, y, z)
+			}
 		default:
 			y = b.Custom(name, double{}, []graph.CustomParam{{Name: "weight", Shape: []int{1}, Init: graph.Constant(0.5)}}, x, same())
 		}
