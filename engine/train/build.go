@@ -76,7 +76,9 @@ func (t *Trainer) build() error {
 		t.nodes = append(t.nodes, v)
 	}
 	for _, r := range roots {
-		t.heads = append(t.heads, made[r.ID])
+		h := made[r.ID]
+		t.heads, t.slots = append(t.heads, h), append(t.slots, h.consumers)
+		h.consumers++
 	}
 	for i, v := range t.nodes {
 		for _, p := range v.params {

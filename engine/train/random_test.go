@@ -84,7 +84,7 @@ func randomGraph(r *rand.Rand, layers int, apart bool) (*graph.Graph, error) {
 		k := []int{1, 3}[r.IntN(2)]
 		window := graph.Conv{Kernel: graph.Square(k), Pad: graph.Square(k / 2)}
 		var y *graph.Node
-		switch r.IntN(20) {
+		switch r.IntN(25) {
 		case 0, 1:
 			window.Out, window.Stride = 1+r.IntN(20), graph.Square(1+r.IntN(2))
 			y = act(conv(name, x, window))
@@ -132,7 +132,9 @@ func randomGraph(r *rand.Rand, layers int, apart bool) (*graph.Graph, error) {
 		case 14:
 			y = part(b.LayerNorm(module(name), x))
 		case 15:
-			p := graph.Pool{Kernel: graph.Square(min(2+r.IntN(2), x.Shape.H, x.Shape.W)), Stride: graph.Square(1 + r.IntN(2)), Ceil: r.IntN(2) == 0}
+			k := graph.HW(1+r.IntN(min(3, x.Shape.H)), 1+r.IntN(min(3, x.Shape.W)))
+			p := graph.Pool{Kernel: k, Stride: graph.HW(1+r.IntN(2), 1+r.IntN(3)), Pad: graph.HW(r.IntN(k.H/2+1), r.IntN(k.W/2+1)), Same: r.IntN(4) == 0,
+				Ceil: r.IntN(2) == 0, ExcludePad: r.IntN(2) == 0}
 			if y = b.AvgPool(x, p); r.IntN(2) == 0 {
 				y = b.MaxPool(x, p)
 			}
@@ -147,6 +149,31 @@ func randomGraph(r *rand.Rand, layers int, apart bool) (*graph.Graph, error) {
 				y = b.Add(part(y), part(b.StochasticDepth(same(), 0.3)))
 			}
 			y = part(y)
+		case 19, 20: // a window that no network there is has
+			window = graph.Conv{Out: 1 + r.IntN(20), Kernel: graph.HW(1+r.IntN(min(5, x.Shape.H)), 1+r.IntN(min(5, x.Shape.W))), Pad: graph.HW(r.IntN(3), r.IntN(3)), Same: r.IntN(3) == 0}
+			if d := graph.HW(1+r.IntN(3), 1+r.IntN(3)); r.IntN(2) == 0 {
+				window.Stride = d
+			} else if (window.Kernel.H-1)*d.H < x.Shape.H && (window.Kernel.W-1)*d.W < x.Shape.W {
+				window.Dilation = d
+			}
+			if g := []int{1, 2, c}[r.IntN(3)]; c%g == 0 && r.IntN(2) == 0 {
+				window.Groups, window.Out = g, c*(1+r.IntN(2))
+			}
+			y = act(conv(name, x, window))
+		case 21: // a vector, and what it scales
+			if x.Shape.Elements() > 200 {
+				continue
+			}
+			v := part(b.Linear(module(name), part(b.Flatten(x)), graph.Fc{Out: c, NoBias: r.IntN(2) == 0}))
+			maps = append(maps, v)
+			y = part(b.Mul(x, v))
+		case 22:
+			y = part(b.AdaptiveAvgPool(x, graph.HW(1+r.IntN(4), 1+r.IntN(4))))
+		case 23:
+			if y = b.Subsample(x, 1+r.IntN(2), r.IntN(3), r.IntN(3)); c%2 == 0 && r.IntN(2) == 0 {
+				y = b.ChannelShuffle(x, 2)
+			}
+			y = act(part(y))
 		default:
 			y = part(b.Custom(module(name), mix{}, []graph.CustomParam{{Name: "weight", Shape: []int{1}, Init: graph.Constant(0.5)}}, x, same()))
 		}
@@ -189,8 +216,9 @@ func TestRandomNetworksDiffer(t *testing.T) {
 			params := randomParams(rand.New(rand.NewPCG(seed, 3)), g)
 			r = rand.New(rand.NewPCG(seed, 4))
 			live := map[*graph.Param]bool{}
-			for _, p := range g.Params {
-				live[p] = seed%3 == 0 || r.IntN(2) == 0 || p.Name == "fc.bias"
+			first := r.IntN(len(g.Params)) // of what is trained, where that is the end of the network
+			for i, p := range g.Params {
+				live[p] = seed%3 == 0 || seed%3 == 1 && i >= first || seed%3 == 2 && r.IntN(2) == 0 || p.Name == "fc.bias"
 			}
 			tr, err := train.New(g, params, train.Options{Pool: p, Precision: engine.Highest, Seed: 7, Trainable: func(p *graph.Param) bool { return live[p] }})
 			if err != nil {

@@ -38,6 +38,7 @@ type Trainer struct {
 	loss  Loss
 	nodes []*node // in order; what the loss needs
 	heads []*node // the output, then the auxiliary ones
+	slots []int   // which consumer of each the loss is
 	trunk *trunk  // nil if nothing but the image is static
 	steps uint64
 	seed  uint64
@@ -142,7 +143,7 @@ func (t *Trainer) Accumulate(ctx stdcontext.Context, images []float32, n int, ta
 		if i > 0 {
 			weight = t.graph.Aux[i-1].Weight
 		}
-		ce.heads = append(ce.heads, head{logits: values[h], weight: weight, slot: h.consumers})
+		ce.heads = append(ce.heads, head{logits: values[h], weight: weight, slot: t.slots[i]})
 	}
 	ce.targets = t.loss.distribution(targets, n, t.graph.Classes)
 	loss := ag.NewOperator(ce).Run()
@@ -217,22 +218,16 @@ func (t *Trainer) forward(ctx stdcontext.Context, images []float32, n int, train
 		if err := ctx.Err(); err != nil {
 			return nil, functions, err
 		}
-		consumers := v.consumers
-		for _, h := range t.heads {
-			if h == v {
-				consumers++
-			}
-		}
 		if v.op == nil {
 			data := images
 			if known, ok := frozen[v]; ok {
 				data = known
 			}
-			values[v] = newFeatureMap(data, n, v.Shape, consumers, t.env)
+			values[v] = newFeatureMap(data, n, v.Shape, v.consumers, t.env)
 			continue
 		}
 		v.ctx.n, v.ctx.train = n, train
-		f := &function{ctx: v.ctx, op: v.op, inputs: len(v.inputs), slots: v.slots, consumer: consumers}
+		f := &function{ctx: v.ctx, op: v.op, inputs: len(v.inputs), slots: v.slots, consumer: v.consumers}
 		for _, in := range v.inputs {
 			f.operands = append(f.operands, values[in])
 		}

@@ -2,6 +2,7 @@ package train_test
 
 import (
 	"context"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	"github.com/go-modelzoo/zoo/engine/train"
 	"github.com/go-modelzoo/zoo/engine/work"
 	"github.com/go-modelzoo/zoo/graph"
+	"github.com/go-modelzoo/zoo/internal/reference"
 )
 
 // network is a small one with most of what training has: fused sums, depthwise and grouped convolutions, dropout, or without batch norm
@@ -223,6 +225,76 @@ func TestFrozenTrunkDiffersFromOperators(t *testing.T) {
 			}
 			if d := distance(p.Gradient(), whole.All()[i].Gradient()); !(d < 2e-5) {
 				t.Errorf("%s first: the gradient of %s differs by %g from that without a plan", first, p.Name(), d)
+			}
+		}
+	}
+}
+
+// TestFrozenLayerNamedLikeAnOutput freezes layers that are called as outputs which every network has: what follows once read the values of
+// another frozen layer.
+func TestFrozenLayerNamedLikeAnOutput(t *testing.T) {
+	p := work.New(2)
+	defer p.Close()
+	for _, name := range []string{graph.LogitsOutput, graph.FeaturesOutput, graph.EmbeddingOutput} {
+		b := graph.NewBuilder(graph.Shape{C: 3, H: 6, W: 5}, 5)
+		x := b.Conv2d("stem", b.Input(), graph.Conv{Out: 4, Kernel: graph.Square(3)})
+		y := b.Conv2d(name, x, graph.Conv{Out: 4})
+		x = b.Features(b.Add(b.Conv2d("first", x, graph.Conv{Out: 4}), b.Conv2d("second", y, graph.Conv{Out: 4})))
+		b.Classifier("fc")
+		b.Group("all", "stem", name, "first", "second", "fc")
+		g, err := b.Finish(b.Linear("fc", b.Flatten(x), graph.Fc{Out: 5}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		params := randomParams(rand.New(rand.NewPCG(1, 3)), g)
+		images, _ := randomBatch(1, 3, 5, g.Input)
+		want, err := reference.Run(g, params, images, 3)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tr, err := train.New(g, params, train.Options{Pool: p, Precision: engine.Highest, Trainable: func(p *graph.Param) bool {
+			return p.Name != "stem.weight" && p.Name != name+".weight"
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := tr.Evaluate(t.Context(), images, 3)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := distance(got, want[0].Float32()); !(d < 1e-4) {
+			t.Errorf("with a frozen layer called %s the logits differ by %g", name, d)
+		}
+	}
+}
+
+// TestTwoLossesOfOneNode has the logits in the loss three times, with weights of 1, 1/4 and 3/4.
+func TestTwoLossesOfOneNode(t *testing.T) {
+	p := work.New(2)
+	defer p.Close()
+	var once []float32
+	for _, weights := range [][]float64{nil, {0.25, 0.75}} {
+		b := graph.NewBuilder(graph.Shape{C: 3, H: 5, W: 4}, 4)
+		x := b.Linear("fc", b.Flatten(b.Features(b.Input())), graph.Fc{Out: 4})
+		for i, w := range weights {
+			b.Aux(fmt.Sprint(i), x, w)
+		}
+		b.Classifier("fc")
+		b.Group("all", "fc")
+		g, err := b.Finish(x)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tr := newTrainer(t, g, train.Options{Pool: p, Precision: engine.Highest})
+		images, labels := randomBatch(2, 3, 4, g.Input)
+		accumulate(t, tr, images, labels, 1)
+		if weights == nil {
+			once = gradients(tr)
+			continue
+		}
+		for i, v := range gradients(tr) {
+			if math.Abs(float64(v-2*once[i])) > 1e-5 {
+				t.Fatalf("gradient %d is %g, not twice %g", i, v, once[i])
 			}
 		}
 	}

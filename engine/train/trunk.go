@@ -3,6 +3,7 @@ package train
 import (
 	stdcontext "context"
 	"fmt"
+	"strconv"
 
 	"github.com/go-modelzoo/zoo/engine/infer"
 	"github.com/go-modelzoo/zoo/graph"
@@ -62,9 +63,10 @@ func border(order, roots []*graph.Node, static map[*graph.Node]bool) []*graph.No
 func (t *Trainer) newTrunk(nodes []*node) error {
 	g := &graph.Graph{Input: t.graph.Input, Nodes: t.graph.Nodes, Classes: t.graph.Classes, Output: nodes[0].Node, Features: nodes[0].Node}
 	var names []string
-	for _, v := range nodes {
-		g.Taps = append(g.Taps, graph.Tap{Name: v.Name, Node: v.Node})
-		names = append(names, v.Name)
+	for i, v := range nodes {
+		name := strconv.Itoa(i) // a layer may be called as an output of every network is, "features" for instance
+		g.Taps = append(g.Taps, graph.Tap{Name: name, Node: v.Node})
+		names = append(names, name)
 	}
 	model, err := infer.New(func(s graph.Shape) (*graph.Graph, error) {
 		if s != g.Input {
