@@ -26,8 +26,8 @@ const opset = 17
 // ErrUnevenBins is wrapped by the error for an adaptive pooling whose bins differ in size.
 var ErrUnevenBins = errors.New("ONNX has no pooling over bins of different sizes: export at an input size that divides")
 
-// Write writes the model to w. Operators of a family's own and adaptive pooling to bins of different sizes have no ONNX form
-// and are an error that names the node.
+// Write writes the model to w. Operators of a family's own, adaptive pooling to bins of different sizes and local response norms over an even
+// number of channels have no ONNX form and are an error that names the node.
 func Write(w io.Writer, g *graph.Graph, params engine.Params) error {
 	b := &builder{params: params, flat: map[string]string{}, square: map[string]string{}, constants: map[string]bool{}}
 	for _, n := range g.InferenceNodes() {

@@ -21,13 +21,16 @@ func (b *builder) node(n *graph.Node) error {
 	case graph.LayerNorm:
 		return b.layerNorm(n, op)
 	case graph.LocalResponseNorm:
+		if op.Size%2 == 0 { // one channel more before than after in PyTorch, after than before in ONNX
+			return fmt.Errorf("has an even size of %d, which ONNX reads as other channels: export safetensors or pth instead", op.Size)
+		}
 		b.op("LRN", value(n), b.images(n), integer("size", op.Size), float("alpha", op.Alpha), float("beta", op.Beta), float("bias", op.K))
 	case graph.MaxPool:
-		attrs := append(b.window(op.Window, n), integer("ceil_mode", boolean(op.Ceil)), integers("dilations", op.Dilation.H, op.Dilation.W))
-		b.op("MaxPool", value(n), b.images(n), attrs...)
+		in, attrs := b.pool(n, op.Window, op.Ceil)
+		b.op("MaxPool", value(n), in, append(attrs, integers("dilations", op.Dilation.H, op.Dilation.W))...)
 	case graph.AvgPool:
-		attrs := append(b.window(op.Window, n), integer("ceil_mode", boolean(op.Ceil)), integer("count_include_pad", boolean(op.CountIncludePad)))
-		b.op("AveragePool", value(n), b.images(n), attrs...)
+		in, attrs := b.pool(n, op.Window, op.Ceil)
+		b.op("AveragePool", value(n), in, append(attrs, integer("count_include_pad", boolean(op.CountIncludePad)))...)
 	case graph.AdaptiveAvgPool:
 		return b.adaptive(n, op)
 	case graph.Activation:
@@ -85,13 +88,33 @@ func boolean(v bool) int {
 }
 
 // window returns the attributes that convolutions and poolings share.
-func (b *builder) window(w graph.Window, n *graph.Node) []attr {
-	p := w.Pads(n.Inputs[0].Shape)
+func window(w graph.Window, p graph.Pads) []attr {
 	return []attr{
 		integers("kernel_shape", w.Kernel.H, w.Kernel.W),
 		integers("strides", w.Stride.H, w.Stride.W),
 		integers("pads", p.Top, p.Left, p.Bottom, p.Right),
 	}
+}
+
+// pool returns the operand and attributes of a pooling. Rounding up, ONNX has a last window begin behind the map, where PyTorch has none: the map
+// is given up to where the last window of PyTorch ends.
+func (b *builder) pool(n *graph.Node, w graph.Window, ceil bool) ([]string, []attr) {
+	s, in := n.Inputs[0].Shape, b.images(n)
+	p := w.Pads(s)
+	if ceil {
+		fit := func(size, after *int, before, kernel, stride, dilation, out int) {
+			if end := (out-1)*stride + (kernel-1)*dilation + 1 - before; end < *size+*after {
+				*size = min(*size, end)
+				*after = end - *size
+			}
+		}
+		fit(&s.H, &p.Bottom, p.Top, w.Kernel.H, w.Stride.H, w.Dilation.H, n.Shape.H)
+		fit(&s.W, &p.Right, p.Left, w.Kernel.W, w.Stride.W, w.Dilation.W, n.Shape.W)
+	}
+	if s != n.Inputs[0].Shape {
+		in = []string{b.op("Slice", value(n)+"/reached", append(in, b.ints("pixels/from", 0, 0), b.ints(value(n)+"/to", s.H, s.W), b.ints("axes/2-3", 2, 3)))}
+	}
+	return in, append(window(w, p), integer("ceil_mode", boolean(ceil)))
 }
 
 func (b *builder) conv(n *graph.Node, op graph.Conv2d) error {
@@ -108,7 +131,7 @@ func (b *builder) conv(n *graph.Node, op graph.Conv2d) error {
 		}
 		in = append(in, bias)
 	}
-	b.op("Conv", value(n), in, append(b.window(op.Window, n), integers("dilations", op.Dilation.H, op.Dilation.W), integer("group", op.Groups))...)
+	b.op("Conv", value(n), in, append(window(op.Window, op.Pads(n.Inputs[0].Shape)), integers("dilations", op.Dilation.H, op.Dilation.W), integer("group", op.Groups))...)
 	return nil
 }
 
