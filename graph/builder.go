@@ -416,10 +416,14 @@ func (b *Builder) Features(x *Node) *Node {
 	return x
 }
 
-// Tap names a feature map for multi-scale use; declare taps from the finest to the coarsest. It returns x.
+// Tap names a feature map for multi-scale use; declare taps from the finest to the coarsest. Names of other outputs, such as
+// FeaturesOutput, are an error. It returns x.
 func (b *Builder) Tap(name string, x *Node) *Node {
 	if err := b.owns(x); err != nil {
 		b.fail(fmt.Errorf("graph: the node of tap %s %w", name, err))
+	}
+	if isOutput(name) {
+		b.fail(fmt.Errorf("graph: a tap is called %s, as an output of every network is", name))
 	}
 	for _, t := range b.graph.Taps {
 		if t.Name == name {

@@ -127,7 +127,8 @@ func TestErrorDoesNotNameNodeAndShapes(t *testing.T) {
 		"more channels than a map may have": {func(b *graph.Builder, x *graph.Node) *graph.Node {
 			return b.Conv2d("conv", x, graph.Conv{Out: 1 << 27})
 		}, []string{"conv", "out of range"}},
-		"two taps of one name": {func(b *graph.Builder, x *graph.Node) *graph.Node { return b.Tap("t", b.Tap("t", x)) }, []string{"called t"}},
+		"tap named as an output": {func(b *graph.Builder, x *graph.Node) *graph.Node { return b.Tap("features", x) }, []string{"called features"}},
+		"two taps of one name":   {func(b *graph.Builder, x *graph.Node) *graph.Node { return b.Tap("t", b.Tap("t", x)) }, []string{"called t"}},
 		"first error wins": {func(b *graph.Builder, x *graph.Node) *graph.Node {
 			b.Errorf("option width is wrong")
 			return b.Slice(x, 1, 4)

@@ -9,8 +9,8 @@ const (
 	EmbeddingOutput = "embedding" // the features averaged over their pixels, a vector
 )
 
-// IsOutput reports whether name is that of an output which every network has.
-func IsOutput(name string) bool {
+// isOutput reports whether name is that of an output which every network has.
+func isOutput(name string) bool {
 	return name == LogitsOutput || name == FeaturesOutput || name == EmbeddingOutput
 }
 

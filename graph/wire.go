@@ -176,8 +176,8 @@ func FromWire(w Wire) (*Graph, error) {
 		return nil, fmt.Errorf("graph: output %d is not a vector of %d classes, or features %d are not a node", w.Output, w.Classes, w.Features)
 	}
 	for _, t := range w.Taps {
-		if _, twice := g.Tap(t.Name); twice || node(t.Node) == nil || !printable(t.Name) {
-			return nil, fmt.Errorf("graph: tap %.*q at node %d is declared twice, is no node or has no printable name", maxNameBytes, t.Name, t.Node)
+		if _, twice := g.Tap(t.Name); twice || isOutput(t.Name) || node(t.Node) == nil || !printable(t.Name) {
+			return nil, fmt.Errorf("graph: tap %.*q at node %d is declared twice, is no node, or has no printable name of its own", maxNameBytes, t.Name, t.Node)
 		}
 		g.Taps = append(g.Taps, Tap{Name: t.Name, Node: node(t.Node)})
 	}

@@ -91,6 +91,7 @@ func TestWireHostileGraphsRefused(t *testing.T) {
 		"auxiliary output nowhere":     {func(w *Wire) { w.Aux[0].Node = len(w.Nodes) }, "is no node"},
 		"features nowhere":             {func(w *Wire) { w.Features = -1 }, "features -1"},
 		"classes lie":                  {func(w *Wire) { w.Classes++ }, "not a vector of 6 classes"},
+		"tap named as an output":       {func(w *Wire) { w.Taps[0].Name = LogitsOutput }, "of its own"},
 		"tap twice":                    {func(w *Wire) { w.Taps = append(w.Taps, w.Taps[0]) }, "declared twice"},
 		"node without operands":        {func(w *Wire) { w.Nodes[3].Inputs = nil }, "lacks operands"},
 		"node that is its own operand": {func(w *Wire) { w.Nodes[2].Inputs = []int{2} }, "earlier node"},

@@ -163,9 +163,6 @@ func uniqueNames(s *subject) error {
 	}
 	for _, t := range g.Taps {
 		unique("tap", t.Name)
-		if graph.IsOutput(t.Name) {
-			f.add("tap name %q is that of an output", t.Name)
-		}
 	}
 	for _, gr := range g.Groups {
 		unique("layer group", gr.Name)

@@ -81,7 +81,7 @@ func TestFaultNotFound(t *testing.T) {
 		"trunk depends on classes": {func(n *tiny) { n.hidden = func(b *graph.Builder) int { return b.Classes() } }, "classifier", "conv2"},
 		"taps from coarse to fine": {func(n *tiny) { n.tap = func(b *graph.Builder, x, y *graph.Node) { b.Tap("a", y); b.Tap("b", x) } }, "feature taps", "fine"},
 		"no taps":                  {func(n *tiny) { n.tap = func(*graph.Builder, *graph.Node, *graph.Node) {} }, "feature taps", "none"},
-		"tap called logits":        {func(n *tiny) { n.tap = func(b *graph.Builder, x, _ *graph.Node) { b.Tap("logits", x) } }, "names", "logits"},
+		"tap called logits":        {func(n *tiny) { n.tap = func(b *graph.Builder, x, _ *graph.Node) { b.Tap("logits", x) } }, "sizes", "logits"},
 		"any value of an option":   {func(n *tiny) { n.options[0].Values = nil }, "options", "refused"},
 		"panic":                    {func(n *tiny) { n.before = func(*graph.Builder, sdk.Options) { panic("boom") } }, "sizes", "boom"},
 		"place of a panic":         {func(n *tiny) { n.before = func(*graph.Builder, sdk.Options) { panic("boom") } }, "sizes", "boom (zootest_test.go:"},
