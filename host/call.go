@@ -1,6 +1,7 @@
 package host
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -17,6 +18,7 @@ type task struct {
 	doing string // "classifying"
 	batch int    // images at once, 0 if that is no matter
 	since int    // where the log was when it began: lines before that are of other tasks
+	limit int    // bytes of an answer, 0 for those of any message
 }
 
 // task begins a task of the process.
@@ -86,7 +88,7 @@ func (p *process) explain(t task, timeout time.Duration, deadline time.Time, err
 			Message: fmt.Sprintf("%s cannot do this (plugin protocol %d): %s", p.plugin, p.plugin.Protocol, line(st.Message(), 500))}
 	case codes.ResourceExhausted:
 		if strings.Contains(st.Message(), "larger than max") {
-			return p.fault(ErrProtocol, t, fmt.Sprintf("sent a message of more than %s while %s", bytesText(pluginrpc.MaxMessage), t.doing), err)
+			return p.fault(ErrProtocol, t, fmt.Sprintf("sent a message of more than %s while %s", bytesText(int64(cmp.Or(t.limit, pluginrpc.MaxMessage))), t.doing), err)
 		}
 		p.spend() // what it holds may be in the way of the next call, too
 		return p.outOfMemory(t, err)

@@ -20,6 +20,7 @@ import (
 // Layers, each of which is left out with a line in the log where the kernel does not have it:
 //   - no_new_privs: set-uid programs give nothing.
 //   - Landlock (Linux 5.13): files outside the grants cannot be opened; from 6.7 no TCP; from 6.12 no signals and abstract sockets out.
+//   - seccomp: no connection to Unix sockets either; see unconnected.
 //   - Namespaces of network, processes and IPC: no network at all, not even loopback; no other process can be seen or signalled; all
 //     descendants die with the plugin.
 //   - RLIMIT_DATA: the memory ceiling. RLIMIT_CORE 0: no copies of weights on disk.
@@ -40,6 +41,12 @@ func (c confinement) start(start starter) (*os.Process, error) {
 			return nil, fmt.Errorf("the plugin cannot be isolated: Landlock: %w", err)
 		}
 		c.log.Warn("the plugin can read and write the user's files: Landlock does not work here", "error", err)
+	}
+	if err := unconnected(); err != nil {
+		if c.isolation == IsolateRequired {
+			return nil, fmt.Errorf("the plugin cannot be isolated: seccomp: %w", err)
+		}
+		c.log.Warn("the plugin can reach services of the user through Unix sockets: this system takes no filter of system calls", "error", err)
 	}
 	if p, err := c.separate(start, sys); err == nil || !namespacesRefused(err) {
 		return c.limited(p, err)

@@ -57,7 +57,7 @@ func cacheKey(path string) (string, error) {
 	return hex.EncodeToString(sum[:16]), nil
 }
 
-// maxDescription bounds what a remembered plugin says of itself, in bytes.
+// maxDescription bounds what a plugin says of itself, in bytes.
 const maxDescription = 4 << 20
 
 // cached reads a remembered description: a byte for the protocol, then the message.

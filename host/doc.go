@@ -16,9 +16,9 @@
 //
 // What a plugin may do (Options.Isolation): it has no network; it reads the system's libraries, its own file,
 // Options.ReadOnly and what a call names (weights, data); it writes only the run folder of a training and, if that caches
-// features, their folder. It gets a short list of environment variables. On Linux this is enforced with Landlock and namespaces before its first instruction; elsewhere,
-// or where the kernel refuses, it runs unconfined and the log says so. Its processes form a group that dies with it, and it
-// dies with the host.
+// features, their folder. It gets a short list of environment variables. On Linux this is enforced with Landlock, namespaces and seccomp
+// before its first instruction; elsewhere, or where the kernel refuses, it runs unconfined and the log says so. Its processes form a group
+// that dies with it, and it dies with the host.
 //
 // Tensors are passed in memory that both processes map (see internal/pluginrpc.Memory), the call itself through gRPC on
 // a Unix socket with mutual TLS, or from the third inference on through a line, where both sides have one (see

@@ -89,3 +89,19 @@ func TestErrorsOfThePluginAreToldApart(t *testing.T) {
 		})
 	}
 }
+
+func TestAdviceForAPluginWithoutMemoryCanBeFollowed(t *testing.T) {
+	for batch, want := range map[int]string{
+		0: "tiny needed more than 4 GB while loading: raise --plugin-memory", 1: "tiny needed more than 4 GB while loading: raise --plugin-memory",
+		2: "tiny needed more than 4 GB for batch 2; try --batch 1", 64: "tiny needed more than 4 GB for batch 64; try --batch 16",
+	} {
+		p := &process{host: &Host{opt: Options{Memory: 4e9}}, plugin: Plugin{Family: "tiny"}}
+		if err := p.outOfMemory(task{doing: "loading", batch: batch}, nil); err.Error() != want || !errors.Is(err, ErrMemory) {
+			t.Errorf("batch %d: %v", batch, err)
+		}
+	}
+	p := &process{host: &Host{}, plugin: Plugin{Family: "tiny"}} // without a ceiling that could be raised
+	if err := p.outOfMemory(task{doing: "loading"}, nil); err.Error() != "tiny needed more memory than there is while loading" {
+		t.Error(err)
+	}
+}

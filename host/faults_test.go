@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -368,6 +369,7 @@ func TestPluginsThatCannotBeStarted(t *testing.T) {
 		"future":      {ErrProtocol, []string{"protocol 3", "this zoo 1 to 2", "update zoo"}},
 		"ancient":     {ErrProtocol, []string{"protocol 0", "zoo plugin install ancient"}},
 		"impostor":    {ErrProtocol, []string{"zoo-impostor", `"resnet"`}},
+		"wordy":       {ErrProtocol, []string{"message of more than 4 MiB while introducing itself"}},
 		"deaf":        {ErrTimeout, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -395,6 +397,41 @@ func TestPluginsThatCannotBeStarted(t *testing.T) {
 	}
 }
 
+// A plugin has no network, and does not get the host's: for its handshake the host would look names up, and connect to any machine and send it images.
+func TestPluginThatHasTheHostConnectToTheNetwork(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	reached := make(chan struct{})
+	go func() { // ends with the listener
+		if c, err := l.Accept(); err == nil {
+			_ = c.Close()
+			close(reached)
+		}
+	}()
+	port := l.Addr().(*net.TCPAddr).Port
+	addresses := []string{fmt.Sprintf("localhost:%d", port)}
+	if runtime.GOOS != "windows" { // where plugins listen there
+		addresses = append(addresses, l.Addr().String())
+	}
+	for _, address := range addresses {
+		t.Setenv("LC_CTYPE", address) // which plugins get
+		h := newHost(t, withPlugins(t, "elsewhere"))
+		_, err = h.Open(within5s(t), Spec{Network: Network{Family: "elsewhere", Model: "m"}})
+		if !errors.Is(err, ErrProtocol) {
+			t.Errorf("error %v", err)
+		}
+		oneLine(t, err, "elsewhere", address, "Unix socket")
+	}
+	select {
+	case <-reached:
+		t.Error("the host connected")
+	default:
+	}
+}
+
 func TestFileThatIsNoProgram(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.WriteFile(dir+"/zoo-text", []byte("not a program"), 0o755); err != nil {
@@ -417,7 +454,7 @@ func TestPluginsThatLie(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := newHost(t, withPlugins(t, name))
-			s, err := h.Open(within5s(t), Spec{Network: Network{Family: name, Model: "m"}})
+			s, err := h.Open(within5s(t), Spec{Network: Network{Family: name, Model: "m", Classes: 1}})
 			if err == nil {
 				_, err = s.Infer(within5s(t), &Tensor{N: 1, Shape: graph.Shape{C: 1, H: 2, W: 2}, Data: make([]float32, 4)})
 			}
@@ -435,6 +472,38 @@ func TestPluginsThatLie(t *testing.T) {
 		}
 		oneLine(t, err, "does not add up")
 	})
+}
+
+// A plugin that ignored what it was asked for passed the conformance kit, and logits of as many classes as it liked were taken for those of the model.
+func TestPluginThatAnswersWithAnotherNetwork(t *testing.T) {
+	h := newHost(t, withPlugins(t, "old")) // its network has one class and reads images of 1x2x2
+	for want, n := range map[string]Network{
+		"1 class where one of 2":              {Classes: 2},
+		"1 class where one of 1000":           {},
+		"images of 1x2x2 where one for 1x3x2": {Classes: 1, Input: graph.Shape{C: 1, H: 3, W: 2}},
+		"":                                    {Classes: 1, Input: graph.Shape{C: 1, H: 2, W: 2}},
+	} {
+		n.Family, n.Model = "old", "m"
+		_, built := h.Build(t.Context(), n)
+		s, opened := h.Open(t.Context(), Spec{Network: n})
+		for _, err := range []error{built, opened} {
+			if want == "" {
+				if err != nil {
+					t.Error(err)
+				}
+				continue
+			}
+			if !errors.Is(err, ErrProtocol) {
+				t.Errorf("%q: error %v", want, err)
+			}
+			oneLine(t, err, "old 0.9.0", want)
+		}
+		if opened == nil {
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	}
 }
 
 // Old and new hosts and plugins use the newest protocol that both speak; what the old one lacks is refused with what to do.
@@ -459,7 +528,7 @@ func TestProtocolsOfOldAndNewHostsAndPlugins(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			h := newHost(t, withPlugins(t, "old", "tiny", "next"))
 			h.protocols = c.host
-			spec, in, want := Spec{Network: Network{Family: c.family, Model: "m"}}, &Tensor{N: 2, Shape: small, Data: []float32{1, 2, 3, 4, 5, 6, 7, 8}}, []float32{2.5, 6.5}
+			spec, in, want := Spec{Network: Network{Family: c.family, Model: "m", Classes: 1}}, &Tensor{N: 2, Shape: small, Data: []float32{1, 2, 3, 4, 5, 6, 7, 8}}, []float32{2.5, 6.5}
 			if c.family == "tiny" {
 				spec, in, want = tinySpec(nil), images(3, 0), nil
 			}

@@ -1,6 +1,7 @@
 package host
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/go-modelzoo/zoo/graph"
 	"github.com/go-modelzoo/zoo/internal/pluginrpc"
+	"github.com/go-modelzoo/zoo/internal/plural"
 	"github.com/go-modelzoo/zoo/sdk"
 	zoov1 "github.com/go-modelzoo/zoo/sdk/proto/zoo/v1"
 )
@@ -194,6 +196,17 @@ func (n Network) message() *zoov1.Network {
 	return m
 }
 
+// answered wants the network that a plugin answers with to be the one that was asked for.
+func (n Network) answered(input graph.Shape, classes int) error {
+	if want := cmp.Or(n.Classes, sdk.DefaultClasses); classes != want {
+		return fmt.Errorf("a network of %s where one of %d was asked for", plural.Count(classes, "class", "classes"), want)
+	}
+	if n.Input != (graph.Shape{}) && input != n.Input {
+		return fmt.Errorf("a network for images of %v where one for %v was asked for", input, n.Input)
+	}
+	return nil
+}
+
 // Build returns a model's graph. It is the plugin's description of it, checked and with all shapes inferred again in this process;
 // operators of the family's own are graph.Foreign.
 func (h *Host) Build(ctx context.Context, n Network) (*graph.Graph, error) {
@@ -224,9 +237,15 @@ func (h *Host) Build(ctx context.Context, n Network) (*graph.Graph, error) {
 		if g, err = pluginrpc.ToGraph(r.GetGraph()); err != nil {
 			return pr.fault(ErrProtocol, t, "described a network that does not add up: "+line(err.Error(), 500), err)
 		}
+		if err := n.answered(g.Input, g.Classes); err != nil {
+			return pr.fault(ErrProtocol, t, "described "+err.Error(), nil)
+		}
 		return nil
 	})
-	return g, err
+	if err != nil {
+		return nil, err
+	}
+	return g, nil
 }
 
 // retry runs f again if the process crashed during it.

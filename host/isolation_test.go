@@ -105,6 +105,49 @@ func TestPluginCannotDialOut(t *testing.T) {
 	refused(t, inferFault(t, h, "datagram", "192.0.2.1:53"))
 }
 
+// userServices listens on a Unix socket and takes datagrams on another, as a session's bus and its notifications do.
+func userServices(t *testing.T) (stream, datagrams string) {
+	t.Helper()
+	dir := shortDir(t)
+	stream, datagrams = filepath.Join(dir, "bus"), filepath.Join(dir, "notify")
+	l, err := net.Listen("unix", stream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	c, err := net.ListenPacket("unixgram", datagrams)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return stream, datagrams
+}
+
+func init() {
+	linuxFaults["ring"] = func(string) error { // which connects unseen
+		if _, _, errno := unix.Syscall(unix.SYS_IO_URING_SETUP, 8, 0, 0); errno != unix.EFAULT {
+			return errno
+		}
+		return nil
+	}
+	linuxFaults["pair"] = func(path string) error { // to a socket in the file system from one that was made with its other end
+		fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		return errors.Join(unix.Sendto(fds[0], []byte("run this"), 0, &unix.SockaddrUnix{Name: path}), unix.Close(fds[0]), unix.Close(fds[1]))
+	}
+}
+
+// A session's bus, a container engine and an agent with keys listen in the file system, where neither Landlock nor a namespace keeps a plugin from them.
+func TestPluginCannotReachTheServicesOfTheUser(t *testing.T) {
+	h := confined(t, nil)
+	stream, datagrams := userServices(t)
+	refused(t, inferFault(t, h, "socket", stream))
+	refused(t, inferFault(t, h, "pair", datagrams))
+	refused(t, inferFault(t, h, "ring", ""))
+}
+
 func TestPluginCannotSignalTheHost(t *testing.T) {
 	refused(t, inferFault(t, confined(t, nil), "signal", ""))
 }
@@ -120,6 +163,23 @@ func TestMessageOf3GBIsRefused(t *testing.T) {
 	oneLine(t, err, "giant 0.9.0", "message of more than 16 MiB")
 	if after := residentBytes(t, os.Getpid()); after > before+64<<20 {
 		t.Errorf("memory grew from %d to %d MB", before>>20, after>>20)
+	}
+}
+
+// go-plugin keeps what comes through its broker until somebody asks for it.
+func TestWhatAPluginSendsUnaskedIsNotKept(t *testing.T) {
+	h := newHost(t, withPlugins(t, "knocker"))
+	before := residentBytes(t, os.Getpid())
+	s, err := h.Open(within5s(t), Spec{Network: Network{Family: "knocker", Model: "m", Classes: 1}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for range 30 {
+		time.Sleep(50 * time.Millisecond)
+		if after := residentBytes(t, os.Getpid()); after > before+32<<20 {
+			t.Fatalf("memory grew from %d to %d MB", before>>20, after>>20)
+		}
 	}
 }
 
@@ -139,8 +199,9 @@ func TestIsolationOffGivesTheUsersRights(t *testing.T) {
 	}
 	defer l.Close()
 	secret := secretFile(t)
+	stream, datagrams := userServices(t)
 	for _, c := range []struct{ fault, path string }{
-		{"read", secret}, {"write", filepath.Join(t.TempDir(), "new")}, {"dial", l.Addr().String()}, {"remove", secret},
+		{"socket", stream}, {"pair", datagrams}, {"read", secret}, {"write", filepath.Join(t.TempDir(), "new")}, {"dial", l.Addr().String()}, {"remove", secret},
 	} {
 		if err := inferFault(t, h, c.fault, c.path); err != nil {
 			t.Errorf("%s %s: %v", c.fault, c.path, err)

@@ -18,6 +18,8 @@ import (
 	"google.golang.org/grpc/encoding"
 	"google.golang.org/grpc/encoding/proto"
 	"google.golang.org/grpc/mem"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/go-modelzoo/zoo/graph"
 	"github.com/go-modelzoo/zoo/internal/pluginrpc"
@@ -62,6 +64,9 @@ func (fault) Backward(_, _ [][]float32, _ []float32, _, _ [][]float32, _ []graph
 }
 
 var ballast [][]byte
+
+// linuxFaults are those that can be had on Linux alone.
+var linuxFaults = map[string]func(path string) error{}
 
 // heapLine begins what the fault "heap" writes.
 const heapLine = "bytes in use:"
@@ -121,11 +126,17 @@ func (f fault) Forward(out []float32, in, _ [][]float32, _ []graph.Shape, _ int)
 		c, err := net.DialTimeout("tcp", f.path, time.Second)
 		must(err)
 		must(c.Close())
-	case "datagram":
-		c, err := net.Dial("udp", f.path)
+	case "datagram": // without connecting
+		to, err := net.ResolveUDPAddr("udp", f.path)
 		must(err)
-		_, err = c.Write([]byte("secret"))
+		c, err := net.ListenUDP("udp4", nil)
 		must(err)
+		_, err = c.WriteTo([]byte("secret"), to)
+		must(err)
+	case "socket": // of a service, in the file system
+		c, err := net.Dial("unix", f.path)
+		must(err)
+		must(c.Close())
 	case "read":
 		_, err := os.ReadFile(f.path)
 		must(err)
@@ -151,6 +162,10 @@ func (f fault) Forward(out []float32, in, _ [][]float32, _ []graph.Shape, _ int)
 			if strings.Contains(v, "SECRET") {
 				panic("FOUND " + v)
 			}
+		}
+	default:
+		if do := linuxFaults[f.what]; do != nil {
+			must(do(f.path))
 		}
 	}
 	copy(out, in[0])
@@ -185,6 +200,9 @@ func servePlugin(name string) {
 		}
 		fmt.Printf("1|2|unix|%s|grpc|\n", l.Addr())
 		time.Sleep(time.Hour)
+	case "elsewhere": // has the host connect to where it may not itself
+		fmt.Printf("1|2|tcp|%s|grpc|\n", os.Getenv("LC_CTYPE"))
+		time.Sleep(time.Hour)
 	case "netrpc":
 		fmt.Println("1|2|unix|/tmp/none|netrpc|")
 		time.Sleep(time.Hour)
@@ -200,9 +218,11 @@ func servePlugin(name string) {
 		serveRogue(name, []int{2}, &rogue{family: name, lie: name})
 	case "giant":
 		serveGiant(&rogue{family: name, lie: name})
+	case "knocker":
+		serveKnocker(&rogue{family: name})
 	case "impostor":
 		serveRogue(name, []int{1}, &rogue{family: "resnet"})
-	case "huge", "lyingshape", "lyingoutput", "shortstream", "longstream", "lyinggraph", "nosession", "deaf":
+	case "huge", "lyingshape", "lyingoutput", "shortstream", "longstream", "lyinggraph", "nosession", "deaf", "wordy":
 		serveRogue(name, []int{1}, &rogue{family: name, lie: name})
 	default:
 		fmt.Fprintln(os.Stderr, "no such test plugin:", name)
@@ -245,6 +265,34 @@ func (g giant) Marshal(v any) (mem.BufferSlice, error) {
 	return message, nil
 }
 
+// serveKnocker sends 256 MiB through go-plugin's broker, as connections that nobody asked for.
+func serveKnocker(r *rogue) {
+	plugin.Serve(&plugin.ServeConfig{
+		HandshakeConfig: pluginrpc.Handshake, VersionedPlugins: map[int]plugin.PluginSet{1: {pluginrpc.Service: r}},
+		GRPCServer: func(opts []grpc.ServerOption) *grpc.Server {
+			return grpc.NewServer(append(opts, grpc.StreamInterceptor(func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+				if info.FullMethod != "/plugin.GRPCBroker/StartStream" {
+					return handler(srv, stream)
+				}
+				for id := range uint64(256) {
+					knock := protowire.AppendVarint(protowire.AppendTag(nil, 1, protowire.VarintType), 1)
+					knock = protowire.AppendBytes(protowire.AppendTag(knock, 3, protowire.BytesType), make([]byte, 1<<20))
+					info := protowire.AppendVarint(protowire.AppendTag(nil, 1, protowire.VarintType), id)
+					info = protowire.AppendBytes(protowire.AppendTag(info, 4, protowire.BytesType), knock)
+					m := &emptypb.Empty{}
+					m.ProtoReflect().SetUnknown(info)
+					if err := stream.SendMsg(m); err != nil {
+						return err
+					}
+				}
+				<-stream.Context().Done()
+				return nil
+			}))...)
+		},
+	})
+	os.Exit(0)
+}
+
 func serveRogue(_ string, versions []int, r *rogue) {
 	set := map[int]plugin.PluginSet{}
 	for _, v := range versions {
@@ -270,6 +318,9 @@ func (r *rogue) Describe(ctx context.Context, _ *zoov1.DescribeRequest) (*zoov1.
 	if r.lie == "deaf" {
 		<-ctx.Done()
 		time.Sleep(time.Hour)
+	}
+	if r.lie == "wordy" {
+		return &zoov1.DescribeResponse{Name: r.family, Models: make([]*zoov1.Model, 3<<20)}, nil // two bytes each
 	}
 	return &zoov1.DescribeResponse{
 		Name: r.family, Version: "0.9.0\x1b[31m", Models: []*zoov1.Model{{Name: "m", Input: &zoov1.Shape{Channels: 1, Height: 2, Width: 2}, MinSize: 1}},

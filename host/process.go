@@ -20,7 +20,9 @@ import (
 	"github.com/hashicorp/go-plugin"
 	"github.com/hashicorp/go-plugin/runner"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/status"
 
 	"github.com/go-modelzoo/zoo/internal/pluginrpc"
 	zoov1 "github.com/go-modelzoo/zoo/sdk/proto/zoo/v1"
@@ -85,6 +87,16 @@ func protocols() map[int]plugin.PluginSet {
 		set[v] = plugin.PluginSet{pluginrpc.Service: familyClient{protocol: v}}
 	}
 	return set
+}
+
+// withoutBroker keeps go-plugin's broker from its stream. Plugins of other programs announce further connections there; zoo takes none, and
+// go-plugin would keep whatever a plugin sends until somebody asks for it.
+func withoutBroker(ctx context.Context, desc *grpc.StreamDesc, conn *grpc.ClientConn, method string, next grpc.Streamer,
+	opts ...grpc.CallOption) (grpc.ClientStream, error) {
+	if strings.HasPrefix(method, "/plugin.GRPCBroker/") {
+		return nil, status.Error(codes.Unimplemented, "zoo takes no further connections")
+	}
+	return next(ctx, desc, conn, method, opts...)
 }
 
 // inherited are the variables of the environment that plugins get: how to talk, to compute and to find libraries, nothing that could
@@ -178,7 +190,7 @@ func (p *process) bringUp() error {
 		Stderr:           &p.ring,
 		SyncStdout:       p.log.StandardWriter(&hclog.StandardLoggerOptions{ForceLevel: hclog.Debug}),
 		SyncStderr:       &p.ring, // what a plugin without the SDK prints
-		GRPCDialOptions: []grpc.DialOption{grpc.WithDefaultCallOptions(
+		GRPCDialOptions: []grpc.DialOption{grpc.WithStreamInterceptor(withoutBroker), grpc.WithDefaultCallOptions(
 			grpc.MaxCallRecvMsgSize(pluginrpc.MaxMessage), grpc.MaxCallSendMsgSize(pluginrpc.MaxMessage))},
 		RunnerFunc: func(_ hclog.Logger, cmd *exec.Cmd, _ string) (runner.Runner, error) {
 			p.child.env = append(append(p.environment(dir), cmd.Env...), "PLUGIN_CLIENT_CERT="+string(certificate))
@@ -251,8 +263,10 @@ func (p *process) introduce() error {
 	if p.plugin.Embedded {
 		return nil
 	}
-	err = p.callFor(p.host.ctx, task{doing: "introducing itself"}, p.host.opt.StartTimeout, func(ctx context.Context) (err error) {
-		p.described, err = p.family.Describe(ctx, &zoov1.DescribeRequest{})
+	// Decoded, a description of many small parts takes some sixty times its bytes.
+	t := task{doing: "introducing itself", limit: maxDescription}
+	err = p.callFor(p.host.ctx, t, p.host.opt.StartTimeout, func(ctx context.Context) (err error) {
+		p.described, err = p.family.Describe(ctx, &zoov1.DescribeRequest{}, grpc.MaxCallRecvMsgSize(t.limit))
 		return err
 	})
 	if err != nil {
@@ -260,10 +274,10 @@ func (p *process) introduce() error {
 	}
 	folder := p.plugin.Version
 	if err := p.plugin.describe(p.described); err != nil {
-		return p.fault(ErrProtocol, task{doing: "introducing itself"}, "gave a description that cannot be used: "+err.Error(), err)
+		return p.fault(ErrProtocol, t, "gave a description that cannot be used: "+err.Error(), err)
 	}
 	if folder != "" && folder != p.plugin.Version {
-		return p.fault(ErrProtocol, task{doing: "introducing itself"}, fmt.Sprintf("lies in the folder of version %s", folder), nil)
+		return p.fault(ErrProtocol, t, fmt.Sprintf("lies in the folder of version %s", folder), nil)
 	}
 	return nil
 }
@@ -366,6 +380,9 @@ func (p *process) startFault(err error) error {
 		if printed = line(printed, 100); printed != "" {
 			return p.fault(ErrProtocol, t, fmt.Sprintf("wrote %q to standard output where the plugin handshake should be: it is no plugin of zoo, or prints too early", printed), err)
 		}
+	}
+	if errors.Is(err, errAddress) {
+		return p.fault(ErrProtocol, t, "did not start: "+line(text, 500), err)
 	}
 	if strings.Contains(text, "timeout while waiting") {
 		return p.fault(ErrTimeout, t, fmt.Sprintf("did not start within %v and was ended", p.host.opt.StartTimeout), err)

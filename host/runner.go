@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -326,8 +327,20 @@ func (c *child) ID() string {
 // Diagnose implements runner.Runner.
 func (c *child) Diagnose(context.Context) string { return "" }
 
-// PluginToHost implements runner.AddrTranslator: both sides see the same addresses.
+// errAddress says that a plugin's handshake has this process connect to where no plugin listens.
+var errAddress = errors.New("a plugin listens on a Unix socket in PLUGIN_UNIX_SOCKET_DIR")
+
+// PluginToHost implements runner.AddrTranslator: both sides see the same addresses. A plugin, which has no network, must not have this
+// process look names up and connect in its place.
 func (c *child) PluginToHost(network, addr string) (string, string, error) {
+	local := network == "unix"
+	if runtime.GOOS == "windows" && network == "tcp" { // where go-plugin listens there
+		a, err := netip.ParseAddrPort(addr)
+		local = err == nil && a.Addr().IsLoopback()
+	}
+	if !local {
+		return "", "", fmt.Errorf("its handshake names %.20q %.100q: %w", network, addr, errAddress)
+	}
 	return network, addr, nil
 }
 

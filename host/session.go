@@ -226,6 +226,9 @@ func (s *Session) openOn(ctx context.Context, pr *process) error {
 	if _, err := pluginrpc.TensorBytes(1, info.Input); err != nil || info.Classes < 1 || r.GetSession() == 0 {
 		return pr.fault(ErrProtocol, t, fmt.Sprintf("answered with input %v, %d classes and session %d while %s", info.Input, info.Classes, r.GetSession(), t.doing), err)
 	}
+	if err := s.spec.answered(info.Input, info.Classes); err != nil {
+		return pr.fault(ErrProtocol, t, "opened "+err.Error(), nil)
+	}
 	shapes, err := s.outputShapes(r.GetOutputs(), info.Classes)
 	if err != nil {
 		return pr.fault(ErrProtocol, t, fmt.Sprintf("%v while %s", err, t.doing), err)

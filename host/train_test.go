@@ -103,12 +103,13 @@ func whenTraining(n int, f func()) func(json.RawMessage) {
 }
 
 func TestCancelledTrainingSavesACheckpoint(t *testing.T) {
-	h := newHost(t, nil)
+	const pulse = 1500 * time.Millisecond
+	h := newHost(t, func(o *Options) { o.StartTimeout = pulse })
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	spec := trainSpec(t, photographs(t, 40), 1_000_000)
 	begin := time.Now()
-	_, err := h.Train(ctx, spec, whenTraining(10, cancel))
+	_, err := h.Train(ctx, spec, whenTraining(10, func() { time.AfterFunc(pulse+pulse/3, cancel) })) // one that answers is not ended
 	if !errors.Is(err, context.Canceled) {
 		t.Fatalf("error %v", err)
 	}
@@ -142,7 +143,7 @@ func TestKilledTrainingContinuesFromItsCheckpoint(t *testing.T) {
 	h := newHost(t, nil)
 	data := photographs(t, 40)
 	whole := trainSpec(t, data, 12)
-	if _, err := h.Train(t.Context(), whole, func(json.RawMessage) {}); err != nil {
+	if _, err := h.Train(t.Context(), whole, nil); err != nil {
 		t.Fatal(err)
 	}
 	spec := trainSpec(t, data, 12)

@@ -75,3 +75,29 @@ func TestRecoveredPanicReadsLikeTheEndOfTheProcess(t *testing.T) {
 		t.Errorf("log %s", text)
 	}
 }
+
+func TestOptionsOutOfRangeAccepted(t *testing.T) {
+	for text, ok := range map[string]bool{"1": true, " 2, 65536": true, "0": false, "65537": false, "2,,2": false, "": false, "a": false,
+		strings.Repeat("1,", 63) + "1": true, strings.Repeat("1,", 64) + "1": false} {
+		if list, err := (Options{"n": text}).Ints("n"); (err == nil) != ok || ok && len(list) != 1+strings.Count(text, ",") {
+			t.Errorf("%q: %v, %v", text, list, err)
+		}
+	}
+	for text, ok := range map[string]bool{"0": true, "0.5": true, "1": false, "-0.1": false, "NaN": false, "": false} {
+		b := graph.NewBuilder(graph.Shape{C: 1, H: 1, W: 1}, 2)
+		if (Options{"p": text}).Probability(b, "p"); (b.Err() == nil) != ok {
+			t.Errorf("%q: %v", text, b.Err())
+		}
+	}
+}
+
+func TestModelsWithoutANameOfTheirOwnAccepted(t *testing.T) {
+	m := modelOf(func(_ *graph.Builder, x *graph.Node) *graph.Node { return x })
+	shouting := m
+	shouting.Name = "M 1"
+	for want, models := range map[string][]Model{"twice": {m, m}, "lower-case": {shouting}} {
+		if _, err := NewFamily([]byte(`{"name":"f","version":"1.0.0"}`), models...); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v does not say %q", err, want)
+		}
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -38,9 +39,12 @@ func TestWriteThatFailsKeepsTheOld(t *testing.T) {
 
 func TestReplaceSetsContentAndMode(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "f")
-	for _, text := range []string{"first", "second"} {
-		if err := Replace(path, []byte(text), 0o600); err != nil {
+	for text, mode := range map[string]os.FileMode{"first": 0o600, "second": 0o640} {
+		if err := Replace(path, []byte(text), mode); err != nil {
 			t.Fatal(err)
+		}
+		if info, err := os.Stat(path); err != nil || runtime.GOOS != "windows" && info.Mode() != mode {
+			t.Errorf("%v, %v, want mode %v", info.Mode(), err, mode)
 		}
 		if data, err := os.ReadFile(path); err != nil || string(data) != text {
 			t.Errorf("file holds %q, %v", data, err)
@@ -102,5 +106,18 @@ func TestFileThatOthersReadIsReplaced(t *testing.T) {
 	readers.Wait()
 	if data, err := os.ReadFile(path); err != nil || string(data) != "49" {
 		t.Errorf("the file holds %q, %v", data, err)
+	}
+}
+
+func TestFileThatCannotBeReplacedIsAnError(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(dir, "f", "full"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := Replace(filepath.Join(dir, "f"), []byte("new"), 0o600); err == nil {
+		t.Error("no error")
+	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 1 {
+		t.Errorf("the folder holds %v, %v", entries, err)
 	}
 }

@@ -11,7 +11,7 @@ import (
 )
 
 func TestMistypedNamesGetSuggestions(t *testing.T) {
-	names := []string{"resnet18", "resnet50", "resnext50_32x4d", "mobilenet_v2", "vgg16", "vgg16_bn"}
+	names := []string{"resnet18", "resnet50", "resnext50_32x4d", "mobilenet_v2", "vgg16", "vgg16_bn", "ghcr.io/somebody/lenet5:1.0"}
 	for _, c := range []struct {
 		typed string
 		want  []string
@@ -21,6 +21,7 @@ func TestMistypedNamesGetSuggestions(t *testing.T) {
 		{"MobileNetV2", []string{"mobilenet_v2"}},
 		{"mobilenet-v2", []string{"mobilenet_v2"}},
 		{"vgg", []string{"vgg16", "vgg16_bn"}},
+		{"lenet6", []string{"ghcr.io/somebody/lenet5:1.0"}},
 		{"zebra", nil},
 	} {
 		got := Suggest(c.typed, names)
@@ -36,7 +37,7 @@ func TestMistypedNamesGetSuggestions(t *testing.T) {
 }
 
 func TestNumbersForPeople(t *testing.T) {
-	for n, want := range map[int64]string{0: "0", 999: "999", 1000: "1,000", 25557032: "25,557,032", -1234: "-1,234"} {
+	for n, want := range map[int64]string{0: "0", 999: "999", 1000: "1,000", 25557032: "25,557,032", -1234: "-1,234", -123456: "-123,456"} {
 		if got := Count(n); got != want {
 			t.Errorf("Count(%d) = %q, want %q", n, got, want)
 		}
@@ -44,6 +45,16 @@ func TestNumbersForPeople(t *testing.T) {
 	for n, want := range map[int64]string{0: "0 B", 999: "999 B", 1500: "1.5 kB", 102500000: "102.5 MB", 999_960_000: "1.0 GB"} {
 		if got := Bytes(n); got != want {
 			t.Errorf("Bytes(%d) = %q, want %q", n, got, want)
+		}
+	}
+	for text, want := range map[string]int64{"": 0, "1000": 1000, "4GB": 4e9, "512 MiB": 512 << 20, "1.5k": 1500, "0.5tib": 1 << 39} {
+		if got, err := ParseBytes(text); got != want || err != nil {
+			t.Errorf("ParseBytes(%q) = %d, %v, want %d", text, got, err, want)
+		}
+	}
+	for _, text := range []string{"GB", "-1", "4XB", "4 GB or so", "1.2.3", "9999999TiB"} {
+		if got, err := ParseBytes(text); err == nil {
+			t.Errorf("ParseBytes(%q) = %d", text, got)
 		}
 	}
 	for share, want := range map[float64]string{0: "    ", 0.5: "██  ", 1: "████", 2: "████", 0.3: "█▎  "} {
