@@ -53,14 +53,15 @@ const (
 )
 
 // randomMap returns a map of random values in a buffer that ends where the map does, before a page that must not be
-// touched where the system allows it. Half of the time it is a channel block of a wider map. Everything outside the
-// map holds canaries.
+// touched where the system allows it. Half of the time it is a channel block of a wider map, and sometimes a band of
+// rows of taller images. Everything outside the map holds canaries.
 func randomMap(r source, format Format, n, h, w, c, pad int) Map {
 	before, after := 0, 0
 	if r.IntN(2) == 0 {
 		before, after = r.IntN(9), r.IntN(9)
 	}
 	m := Layout(format, n, h, w, before+c+after, pad).Sub(before, before+c)
+	m.Image += r.IntN(3) / 2 * m.Row
 	size := m.Elements()
 	switch format {
 	case F32:

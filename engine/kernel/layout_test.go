@@ -170,3 +170,70 @@ func TestNothingAllocates(t *testing.T) {
 		}
 	}
 }
+
+// TestMapsThatDoNotBelongTogether wants a panic where kernels would read or write behind a map or take a value for another.
+func TestMapsThatDoNotBelongTogether(t *testing.T) {
+	m := func(n, h, w, c int) Map { return NewMap(F32, n, h, w, c, 0) }
+	good := m(2, 4, 5, 64)
+	half, vector := m(2, 4, 5, 32), m(2, 1, 1, 64)
+	scale, scratch := make([]float32, 64), make([]float32, 1<<16)
+	pool := Pool{KernelH: 3, KernelW: 3, StrideH: 1, StrideW: 1, PadTop: 1, PadLeft: 1, PadBottom: 1, PadRight: 1}
+	others := map[string]Map{"images": m(1, 4, 5, 64), "rows": m(2, 3, 5, 64), "columns": m(2, 4, 4, 64), "channels": m(2, 4, 5, 63), "format": NewMap(BF16, 2, 4, 5, 64, 0)}
+	for _, tier := range tiers() {
+		d, err := NewDepthwise(DepthwiseSpec{Channels: 64, KernelH: 3, KernelW: 3, PadTop: 1, PadLeft: 1, PadBottom: 1, PadRight: 1, Tier: tier}, make([]float32, 9*64), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		panics := func(what string, run func()) {
+			t.Helper()
+			defer func() {
+				if recover() == nil {
+					t.Errorf("%v: %s did not panic", tier, what)
+				}
+			}()
+			run()
+		}
+		for what, o := range others {
+			panics("sum of other "+what, func() { Add(tier, good, good, o, None, 0, 6) })
+			panics("affine map with a residual of other "+what, func() { Affine(tier, good, good, scale, scale, 0, &o, None, 0, 6) })
+			panics("affine map into other "+what, func() { Affine(tier, o, good, scale, scale, 0, nil, None, 0, 3) })
+			panics("layer norm into other "+what, func() { LayerNorm(tier, o, good, scale, scale, 1e-5, 0, 3) })
+			panics("local response norm into other "+what, func() { LRN(tier, o, good, 5, 1, 0.75, 1, 0, 3, scratch) })
+			panics("copy into other "+what, func() { Copy(o, good, 0, 3) })
+			panics("shuffle into other "+what, func() { Shuffle(tier, o, good, 4, 0, 3) })
+			if what == "format" {
+				continue // these convert
+			}
+			panics("activation into other "+what, func() { Activate(tier, o, good, ReLU, 0, 3) })
+			panics("depthwise convolution into other "+what, func() { d.Run(o, good, 0, 3, scratch, nil) })
+			if what == "images" || what == "channels" { // windows of any rows and columns are those of some pool
+				panics("pooling into other "+what, func() { MaxPool(tier, o, good, pool, 0, 3, scratch) })
+			}
+		}
+		panics("depthwise convolution of other channels", func() { d.Run(good, others["channels"], 0, 8, scratch, nil) })
+		panics("channels that begin within a block", func() { d.RunChannels(good, good, 0, 8, 16, 64, scratch, nil) })
+		panics("channels that end within a block", func() { d.RunChannels(good, good, 0, 8, 0, 16, scratch, nil) })
+		panics("more channels than there are", func() { d.RunChannels(good, good, 0, 8, 0, 96, scratch, nil) })
+		panics("channels before the first", func() { d.RunChannels(good, good, 0, 8, -32, 64, scratch, nil) })
+		panics("groups that do not divide the channels", func() { Shuffle(tier, good, good, 5, 0, 8) })
+		panics("interleaving into too few channels", func() { Interleave(tier, others["channels"], half, half, 0, 8) })
+		panics("every second pixel of too few", func() { Subsample(good, good, 2, 0, 0, 8) })
+		panics("channels behind the last", func() { Subsample(good, good, 1, 1, 0, 8) })
+		panics("global average into other images", func() { GlobalAvgPool(tier, m(1, 1, 1, 64), good, 0, 1) })
+		panics("global average into other channels", func() { GlobalAvgPool(tier, m(2, 1, 1, 63), good, 0, 2) })
+		panics("global average into an image of two rows", func() { GlobalAvgPool(tier, m(2, 2, 1, 64), good, 0, 2) })
+		panics("global average into an image of two columns", func() { GlobalAvgPool(tier, m(2, 1, 2, 64), good, 0, 2) })
+		panics("global average into bfloat16", func() { GlobalAvgPool(tier, NewMap(BF16, 2, 1, 1, 64, 0), good, 0, 2) })
+		panics("too few scales", func() { Affine(tier, good, good, scale[1:], nil, 0, nil, None, 0, 8) })
+		panics("too few shifts", func() { Affine(tier, good, good, scale, scale[1:], 0, nil, None, 0, 8) })
+		panics("too few gammas", func() { LayerNorm(tier, good, good, scale[1:], scale, 1e-5, 0, 8) })
+		panics("too few betas", func() { LayerNorm(tier, good, good, scale, scale[1:], 1e-5, 0, 8) })
+		panics("softmax of too few", func() { Softmax(tier, scratch, scale, 2, 33) })
+		panics("softmax into too few", func() { Softmax(tier, scale, scratch, 2, 33) })
+		panics("from too few values", func() { FromNCHW(tier, good, scratch[:2*4*5*64-1], 0, 8) })
+		panics("to too few values", func() { ToNCHW(tier, scratch[:2*4*5*64-1], good, 0, 8) })
+		panics("images that there are not", func() { vector.Images(1, 3) })
+		panics("images backwards", func() { vector.Images(1, 0) })
+		panics("images before the first", func() { vector.Images(-1, 1) })
+	}
+}

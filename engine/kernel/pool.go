@@ -199,7 +199,7 @@ func (p *pooler) run(from, to int, scratch []float32, vertical, horizontal func(
 			run := 1
 			if whole == 1 {
 				for ox+run < dst.W {
-					if _, _, f, w := horizontal(ox + run); w != 1 || f != fullTaps {
+					if _, _, _, w := horizontal(ox + run); w != 1 {
 						break
 					}
 					run++

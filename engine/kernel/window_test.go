@@ -172,6 +172,34 @@ func TestPoolingOverRandomShapes(t *testing.T) {
 	})
 }
 
+// TestMaxPoolOfNothingButPadding has windows of which some or all taps, a dilation apart, lie beside the image: what lies in no window is -Inf, as in
+// PyTorch.
+func TestMaxPoolOfNothingButPadding(t *testing.T) {
+	eachTier(t, func(t *testing.T, tier cpu.Tier, f Format, r source) {
+		for _, to := range formats {
+			for i := range 2 * 2 * 4 * 4 {
+				p := Pool{KernelH: 2 + i%2, KernelW: 2 + i/2%2, StrideH: 1 + r.IntN(2), StrideW: 1 + r.IntN(2)}
+				p.PadTop, p.PadLeft, p.PadBottom, p.PadRight = p.KernelH/2, p.KernelW/2, p.KernelH/2, p.KernelW/2
+				h, w := 1+i/4%4, 1+i/16
+				// The widest window that fits, or one less.
+				p.DilationH = max((h+2*p.PadTop-1)/(p.KernelH-1)-r.IntN(2), 1)
+				p.DilationW = max((w+2*p.PadLeft-1)/(p.KernelW-1)-r.IntN(2), 1)
+				oh, ow := p.OutSize(h, w)
+				if err := p.Validate(); err != nil || oh < 1 || ow < 1 {
+					continue
+				}
+				c := 1 + r.IntN(40)
+				src, dst := randomMap(r, f, 1, h, w, c, r.IntN(2)), randomMap(r, to, 1, oh, ow, c, r.IntN(2))
+				before := clone(dst)
+				MaxPool(tier, dst, src, p, 0, oh, exactScratch(r, PoolScratch(dst, src)))
+				what := fmt.Sprintf("max pooling %+v of %v", p, src)
+				checkOutside(t, what, before, dst, 0, oh)
+				checkRows(t, what, dst, 0, oh, func(n, y, x, c int) (float64, float64) { return maxWindow(p, src, n, y, x, c), 0 }, 0)
+			}
+		}
+	})
+}
+
 func maxWindow(q Pool, src Map, n, y, x, c int) float64 {
 	best := math.Inf(-1)
 	for ky := range q.KernelH {
@@ -305,6 +333,84 @@ func TestTooFewSumsOfRows(t *testing.T) {
 				}()
 				f()
 			}()
+		}
+	}
+}
+
+// TestDepthwiseOfLargeMaps has sources that are fetched in the order of memory before they are read, up to the ends of their borders.
+func TestDepthwiseOfLargeMaps(t *testing.T) {
+	r := source{rand.New(rand.NewPCG(5, 6)), t}
+	const h, w, c = 37, 30, 240
+	for _, f := range formats {
+		for _, spec := range []DepthwiseSpec{
+			{KernelH: 3, KernelW: 3, PadTop: 1, PadLeft: 1, PadBottom: 1, PadRight: 1},
+			{KernelH: 5, KernelW: 5, StrideH: 2, StrideW: 2, PadTop: 2, PadLeft: 2, PadBottom: 2, PadRight: 2, Activation: SiLU},
+			{KernelH: 2, KernelW: 4, StrideH: 3, StrideW: 1, DilationH: 3, PadTop: 4, PadBottom: 5},
+		} {
+			src := randomMap(r, f, 2, h, w, c, r.IntN(4))
+			if src.N*src.Image*f.Size() <= coldBytes {
+				t.Fatalf("%v is not large: the test has lost its point", src)
+			}
+			weights := randoms(r, c*spec.KernelH*spec.KernelW)
+			var want Map
+			for _, tier := range tiers() {
+				spec.Channels, spec.Tier = c, tier
+				d, err := NewDepthwise(spec, weights, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				oh, ow := d.OutSize(h, w)
+				dst := randomMap(r, f, 2, oh, ow, c, r.IntN(2))
+				d.Run(dst, src, 0, dst.Rows(), exactScratch(r, d.Scratch(dst, src)), nil)
+				if tier == cpu.Generic {
+					want = dst
+					continue
+				}
+				same(t, "depthwise", tier, dst, want, 1e-5)
+			}
+		}
+	}
+}
+
+func TestDepthwiseRefusesWhatItCannotCompute(t *testing.T) {
+	good := DepthwiseSpec{Channels: 4, KernelH: 3, KernelW: 5}
+	for what, edit := range map[string]func(*DepthwiseSpec){
+		"channels": func(s *DepthwiseSpec) { s.Channels = 0 }, "weights": func(s *DepthwiseSpec) { s.Channels = 3 },
+		"no rows": func(s *DepthwiseSpec) { s.KernelH = 0 }, "no columns": func(s *DepthwiseSpec) { s.KernelW = 0 },
+		"stride": func(s *DepthwiseSpec) { s.StrideH = -1 }, "stride of columns": func(s *DepthwiseSpec) { s.StrideW = -1 },
+		"dilation": func(s *DepthwiseSpec) { s.DilationH = -1 }, "dilation of columns": func(s *DepthwiseSpec) { s.DilationW = -1 },
+		"top": func(s *DepthwiseSpec) { s.PadTop = -1 }, "left": func(s *DepthwiseSpec) { s.PadLeft = -1 },
+		"bottom": func(s *DepthwiseSpec) { s.PadBottom = -1 }, "right": func(s *DepthwiseSpec) { s.PadRight = -1 },
+	} {
+		s := good
+		edit(&s)
+		if _, err := NewDepthwise(s, make([]float32, 4*3*5), nil); err == nil {
+			t.Errorf("%s: accepted", what)
+		}
+	}
+	if _, err := NewDepthwise(good, make([]float32, 4*3*5), make([]float32, 3)); err == nil {
+		t.Error("too few biases accepted")
+	}
+}
+
+func TestPoolRefusesWhatItCannotCompute(t *testing.T) {
+	good := Pool{KernelH: 3, KernelW: 5, PadTop: 1, PadLeft: 2, PadBottom: 1, PadRight: 2}
+	if err := good.Validate(); err != nil {
+		t.Error(err)
+	}
+	for what, edit := range map[string]func(*Pool){
+		"no rows": func(p *Pool) { *p = Pool{KernelW: 5} }, "no columns": func(p *Pool) { *p = Pool{KernelH: 3} },
+		"stride": func(p *Pool) { p.StrideH = -1 }, "stride of columns": func(p *Pool) { p.StrideW = -1 },
+		"dilation": func(p *Pool) { p.DilationH = -1 }, "dilation of columns": func(p *Pool) { p.DilationW = -1 },
+		"above": func(p *Pool) { p.PadTop = -1 }, "left": func(p *Pool) { p.PadLeft = -1 }, "below": func(p *Pool) { p.PadBottom = -1 }, "right": func(p *Pool) { p.PadRight = -1 },
+		"more than half above": func(p *Pool) { p.PadTop = 2 }, "more than half left": func(p *Pool) { p.PadLeft = 3 },
+		"more than half below": func(p *Pool) { p.PadBottom = 2 }, "more than half right": func(p *Pool) { p.PadRight = 3 },
+		"divisor": func(p *Pool) { p.Divisor = -1 },
+	} {
+		p := good
+		edit(&p)
+		if p.Validate() == nil {
+			t.Errorf("%s: accepted", what)
 		}
 	}
 }

@@ -39,6 +39,30 @@ func TestEveryTaskRunsOnce(t *testing.T) {
 	}
 }
 
+// TestRunReturnsAfterTheLastTask has workers that are late, by less and by more than the caller spins.
+func TestRunReturnsAfterTheLastTask(t *testing.T) {
+	p := New(3)
+	defer p.Close()
+	for _, late := range []time.Duration{Patience / 10, 3 * Patience} {
+		for range 5 {
+			var ended atomic.Int32
+			var together sync.WaitGroup // the caller's task ends when the others have begun
+			together.Add(3)
+			p.Run(3, func(worker, _ int) {
+				together.Done()
+				together.Wait()
+				if worker > 0 {
+					time.Sleep(late)
+				}
+				ended.Add(1)
+			})
+			if n := ended.Load(); n != 3 {
+				t.Errorf("Run returned when %d of 3 tasks had ended, the others %v late", n, late)
+			}
+		}
+	}
+}
+
 func TestConcurrentCallsDoNotMixWorkers(t *testing.T) {
 	p := New(4)
 	defer p.Close()

@@ -184,6 +184,8 @@ func (c *Conv) Bind(src, dst kernel.Map, residual *kernel.Map, workers int) (*Ca
 	switch {
 	case src.C != c.spec.In:
 		return nil, fmt.Errorf("gemm: source %v given to a convolution of %d input channels", src, c.spec.In)
+	case src.N < 1:
+		return nil, fmt.Errorf("gemm: source %v has no image", src)
 	case h < 1 || w < 1:
 		return nil, fmt.Errorf("gemm: source %v is smaller than the %dx%d kernel", src, c.spec.KernelH, c.spec.KernelW)
 	case dst.N != src.N || dst.H != h || dst.W != w || dst.C != c.spec.Out:

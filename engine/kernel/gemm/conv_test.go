@@ -1,6 +1,7 @@
 package gemm
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -335,6 +336,9 @@ func randomCase(r *rand.Rand, tier cpu.Tier, p engine.Precision) convCase {
 	s.Linear = r.IntN(4) == 0
 	format := FormatOf(p, tier)
 	formats := []kernel.Format{format, format, format, kernel.F32}
+	if r.IntN(4) == 0 { // that are converted on the way
+		formats = []kernel.Format{kernel.F32, kernel.BF16, kernel.Split, kernel.Split}
+	}
 	c.srcFormat, c.dstFormat = formats[r.IntN(4)], formats[r.IntN(4)]
 	c.srcPad, c.dstPad = pick(0, 0, 1, 2, 3), pick(0, 0, 1, 2)
 	if r.IntN(2) == 0 {
@@ -444,8 +448,8 @@ func TestConvSmallGroups(t *testing.T) {
 		for _, size := range []int{4, 8, 16} {
 			t.Run(fmt.Sprintf("%v/%d", tier, size), func(t *testing.T) {
 				r := rand.New(rand.NewPCG(uint64(tier), uint64(size)))
-				for range cases {
-					c := randomCase(r, tier, engine.Highest)
+				for i := range cases {
+					c := randomCase(r, tier, precisions[i%len(precisions)])
 					s := &c.spec
 					s.Groups = 16 / size * (1 + r.IntN(4))
 					s.In, s.Out = s.Groups*size, s.Groups*size
@@ -489,7 +493,9 @@ func TestConvNetworkShapes(t *testing.T) {
 		{19, 33, 3, 64, 7, 2, 3, 1}, {8, 56, 64, 64, 3, 1, 1, 1}, {14, 14, 128, 128, 3, 1, 1, 1}, {7, 7, 256, 96, 3, 1, 1, 1},
 		{8, 56, 64, 256, 1, 1, 0, 1}, {28, 28, 96, 128, 1, 2, 0, 1}, {7, 7, 512, 64, 1, 1, 0, 1}, {23, 23, 3, 64, 11, 4, 2, 1},
 		{14, 14, 128, 128, 3, 1, 1, 32}, {14, 14, 256, 256, 3, 2, 1, 32}, {7, 7, 512, 512, 3, 1, 1, 32}, {17, 17, 128, 64, 1, 1, 0, 1}, {9, 28, 96, 24, 1, 1, 0, 1},
-		{1, 1, 1024, 250, 1, 1, 0, 1}, {4, 4, 512, 672, 1, 1, 0, 1}, {8, 8, 640, 224, 1, 1, 0, 1},
+		{1, 1, 1024, 250, 1, 1, 0, 1}, {4, 4, 512, 672, 1, 1, 0, 1},
+		{2, 400, 64, 9, 3, 1, 1, 1}, // a row of more pixels than a call of a kernel may have
+		{8, 8, 640, 224, 1, 1, 0, 1},
 	}
 	for _, tier := range tiers() {
 		for _, p := range precisions {
@@ -599,7 +605,9 @@ func TestConvWrongShapesRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	l := func(h, w, c int) kernel.Map { return kernel.Layout(kernel.F32, 1, h, w, c, 0) }
+	none := kernel.Layout(kernel.F32, 0, 8, 8, 8, 0)
 	for name, maps := range map[string][2]kernel.Map{
+		"no image":     {none, kernel.Layout(kernel.F32, 0, 6, 6, 8, 0)},
 		"too small":    {l(2, 2, 8), l(1, 1, 8)},
 		"source":       {l(8, 8, 7), l(6, 6, 8)},
 		"destination":  {l(8, 8, 8), l(8, 8, 8)},
@@ -608,6 +616,62 @@ func TestConvWrongShapesRefused(t *testing.T) {
 		if _, err := conv.Bind(maps[0], maps[1], nil, 1); err == nil {
 			t.Errorf("%s: no error", name)
 		}
+	}
+}
+
+// TestRunRefusesWhatWasNotBound wants a panic where kernels would read or write behind the maps, the sums or the scratch memory.
+func TestRunRefusesWhatWasNotBound(t *testing.T) {
+	s := ConvSpec{In: 16, Out: 16, KernelH: 3, KernelW: 3, PadTop: 1, PadLeft: 1, PadBottom: 1, PadRight: 1, Precision: engine.Highest}
+	m := func(n, h, w, c int) kernel.Map { return kernel.NewMap(kernel.F32, n, h, w, c, 0) }
+	good := m(1, 6, 6, 16)
+	short := good
+	short.F32 = short.F32[:len(short.F32)-1]
+	bad := map[string]kernel.Map{
+		"images": m(2, 6, 6, 16), "rows": m(1, 5, 6, 16), "columns": m(1, 6, 5, 16), "channels": m(1, 6, 6, 15), "border": kernel.NewMap(kernel.F32, 1, 6, 6, 16, 1),
+		"format": kernel.NewMap(kernel.BF16, 1, 6, 6, 16, 0), "buffer": short,
+	}
+	for _, tier := range tiers() {
+		s.Tier = tier
+		conv, err1 := newPacked(s, make([]float32, 16*16*9), nil)
+		back, err2 := newPackedGradient(s, make([]float32, 16*16*9))
+		weights, err3 := NewWeightGradient(s, good, good, 1)
+		if err := errors.Join(err1, err2, err3); err != nil {
+			t.Fatal(err)
+		}
+		plain, err1 := conv.Bind(good, good, nil, 1)
+		added, err2 := conv.Bind(good, good, &good, 1)
+		data, err3 := back.Bind(good, good, 1)
+		if err := errors.Join(err1, err2, err3); err != nil {
+			t.Fatal(err)
+		}
+		sums := make([]float32, weights.Sums())
+		scratch := make([]byte, max(plain.Scratch(), added.Scratch(), data.Scratch(), weights.Scratch()))
+		refused := func(what string, run func()) {
+			t.Helper()
+			defer func() {
+				if recover() == nil {
+					t.Errorf("%v: %s accepted", tier, what)
+				}
+			}()
+			run()
+		}
+		for what, m := range bad {
+			refused("source of other "+what, func() { plain.Run(0, m, good, nil, scratch) })
+			refused("destination of other "+what, func() { plain.Run(0, good, m, nil, scratch) })
+			refused("residual of other "+what, func() { added.Run(0, good, good, &m, scratch) })
+			refused("gradient of other "+what, func() { data.Run(0, m, good, scratch) })
+			refused("gradient of the source of other "+what, func() { data.Run(0, good, m, scratch) })
+			refused("gradient for weights of other "+what, func() { weights.Run(0, sums, m, good, scratch) })
+			refused("source for weights of other "+what, func() { weights.Run(0, sums, good, m, scratch) })
+		}
+		refused("no residual", func() { added.Run(0, good, good, nil, scratch) })
+		refused("a residual", func() { plain.Run(0, good, good, &good, scratch) })
+		refused("short scratch", func() { plain.Run(0, good, good, nil, scratch[:plain.Scratch()-1]) })
+		refused("short scratch of a gradient", func() { data.Run(0, good, good, scratch[:data.Scratch()-1]) })
+		refused("short scratch of weights", func() { weights.Run(0, sums, good, good, scratch[:weights.Scratch()-1]) })
+		refused("short sums", func() { weights.Run(0, sums[1:], good, good, scratch) })
+		refused("short sums to add", func() { weights.Add(make([]float32, 16*16*9), sums[1:], 0, 16, false) })
+		refused("short weights", func() { weights.Add(make([]float32, 16*16*9-1), sums, 0, 16, false) })
 	}
 }
 

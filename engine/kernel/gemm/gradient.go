@@ -71,10 +71,7 @@ func phaseTaps(phase, kernel, stride, dilation, pad int) (first, count, before i
 		return 0, kernel, (kernel-1)*dilation - pad
 	}
 	first = (phase + pad) % stride
-	if first >= kernel {
-		return first, 0, 0
-	}
-	count = (kernel - first + stride - 1) / stride
+	count = (kernel - first + stride - 1) / stride // none where the first would lie behind the kernel
 	return first, count, count - 1 - (phase+pad-first)/stride
 }
 
@@ -97,6 +94,8 @@ func (g *InputGradient) Bind(dst, src kernel.Map, workers int) (*InputGradientCa
 		return nil, fmt.Errorf("gemm: gradients %v and %v given to a convolution of %d to %d channels", src, dst, s.In, s.Out)
 	case dst.N != src.N || dst.H != h || dst.W != w || h < 1 || w < 1:
 		return nil, fmt.Errorf("gemm: gradient %v does not belong to a source of %v", dst, src)
+	case src.N < 1:
+		return nil, fmt.Errorf("gemm: gradient %v of no image", src)
 	case workers < 1:
 		return nil, fmt.Errorf("gemm: %d workers", workers)
 	}

@@ -114,3 +114,38 @@ func checkInputGradient(t *testing.T, c convCase, r *rand.Rand) {
 		}
 	}
 }
+
+func TestInputGradientRefusesWhatItCannotCompute(t *testing.T) {
+	good := ConvSpec{In: 4, Out: 8, KernelH: 3, KernelW: 3}
+	m := func(n, h, w, c int) kernel.Map { return kernel.Layout(kernel.F32, n, h, w, c, 0) }
+	x, dy := m(1, 9, 9, 4), m(1, 7, 7, 8)
+	for name, c := range map[string]struct {
+		edit    func(*ConvSpec)
+		dy, x   kernel.Map
+		workers int
+	}{
+		"groups":              {func(s *ConvSpec) { s.Groups = 3 }, dy, x, 1},
+		"stride and dilation": {func(s *ConvSpec) { s.StrideH, s.DilationH = 2, 2 }, m(1, 3, 7, 8), x, 1},
+		"along the rows":      {func(s *ConvSpec) { s.StrideW, s.DilationW = 2, 2 }, m(1, 7, 3, 8), x, 1},
+		"channels":            {nil, dy, m(1, 9, 9, 5), 1},
+		"output channels":     {nil, m(1, 7, 7, 7), x, 1},
+		"images":              {nil, m(2, 7, 7, 8), x, 1},
+		"no image":            {nil, m(0, 7, 7, 8), m(0, 9, 9, 4), 1},
+		"rows":                {nil, m(1, 8, 7, 8), x, 1},
+		"columns":             {nil, m(1, 7, 8, 8), x, 1},
+		"too small":           {nil, m(1, 0, 0, 8), m(1, 2, 2, 4), 1},
+		"workers":             {nil, dy, x, 0},
+	} {
+		s := good
+		if c.edit != nil {
+			c.edit(&s)
+		}
+		g, err := NewInputGradient(s)
+		if err == nil {
+			_, err = g.Bind(c.dy, c.x, c.workers)
+		}
+		if err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+}

@@ -104,6 +104,8 @@ func NewWeightGradient(spec ConvSpec, dy, x kernel.Map, workers int) (*WeightGra
 		return nil, fmt.Errorf("gemm: maps %v and %v given to the gradient of a convolution of %d to %d channels", x, dy, s.In, s.Out)
 	case dy.N != x.N || dy.H != h || dy.W != w || h < 1 || w < 1:
 		return nil, fmt.Errorf("gemm: gradient %v does not belong to an input of %v", dy, x)
+	case x.N < 1:
+		return nil, fmt.Errorf("gemm: gradient of weights from no image, %v", x)
 	case workers < 1:
 		return nil, fmt.Errorf("gemm: %d workers", workers)
 	}

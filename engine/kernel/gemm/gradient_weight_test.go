@@ -128,6 +128,7 @@ func TestWeightGradientOfManyWeightsAndPixels(t *testing.T) {
 				{n: 2, h: 40, w: 45, workers: 1, spec: ConvSpec{In: 5, Out: 7, KernelH: 3, KernelW: 3, PadTop: 1, PadLeft: 1, PadBottom: 1, PadRight: 1}},
 				{n: 1, h: 60, w: 50, workers: 2, spec: ConvSpec{In: 18, Out: 9, KernelH: 3, KernelW: 5, StrideH: 2, StrideW: 3, PadTop: 1, PadLeft: 2}},
 				{n: 3, h: 30, w: 31, workers: 2, spec: ConvSpec{In: 3, Out: 33, KernelH: 7, KernelW: 7, StrideH: 2, StrideW: 2, PadTop: 3, PadLeft: 3, PadBottom: 3, PadRight: 3}},
+				{n: 1, h: 51, w: 20, workers: 1, spec: ConvSpec{In: 400, Out: 5, KernelH: 2, KernelW: 1}}, // more rows of sums than a call of a kernel may have
 			} {
 				c.spec.Tier, c.spec.Precision = tier, p
 				checkWeightGradient(t, c, false, r)
@@ -153,6 +154,27 @@ func TestWeightGradientReadsBehindTheMap(t *testing.T) {
 	}
 }
 
+// TestWeightGradientOfPixelsThatAreNoRow has convolutions and maps that are nearly those whose pixels are taken as one row.
+func TestWeightGradientOfPixelsThatAreNoRow(t *testing.T) {
+	r := rand.New(rand.NewPCG(8, 9))
+	for _, tier := range tiers() {
+		for _, p := range precisions {
+			for _, c := range []convCase{
+				{spec: ConvSpec{KernelH: 1, KernelW: 1, StrideH: 2}},
+				{spec: ConvSpec{KernelH: 1, KernelW: 1, StrideW: 2}},
+				{spec: ConvSpec{KernelH: 1, KernelW: 2}},
+				{spec: ConvSpec{KernelH: 2, KernelW: 1}},
+				{srcPad: 1, spec: ConvSpec{KernelH: 1, KernelW: 1}},
+				{dstPad: 1, spec: ConvSpec{KernelH: 1, KernelW: 1}},
+			} {
+				c.n, c.h, c.w, c.workers = 2, 7, 6, 1
+				c.spec.In, c.spec.Out, c.spec.Tier, c.spec.Precision = 16, 24, tier, p
+				checkWeightGradient(t, c, false, r)
+			}
+		}
+	}
+}
+
 func TestWeightGradientRefusesWhatItCannotCompute(t *testing.T) {
 	m := func(h, c int) kernel.Map { return kernel.NewMap(kernel.F32, 1, h, h, c, 0) }
 	for name, f := range map[string]func() (*WeightGradient, error){
@@ -164,6 +186,10 @@ func TestWeightGradientRefusesWhatItCannotCompute(t *testing.T) {
 		},
 		"size": func() (*WeightGradient, error) {
 			return NewWeightGradient(ConvSpec{In: 4, Out: 4, KernelH: 3, KernelW: 3}, m(5, 4), m(5, 4), 1)
+		},
+		"no image": func() (*WeightGradient, error) {
+			none := kernel.Layout(kernel.F32, 0, 5, 5, 4, 0)
+			return NewWeightGradient(ConvSpec{In: 4, Out: 4, KernelH: 1, KernelW: 1}, none, none, 1)
 		},
 		"workers": func() (*WeightGradient, error) {
 			return NewWeightGradient(ConvSpec{In: 4, Out: 4, KernelH: 1, KernelW: 1}, m(5, 4), m(5, 4), 0)

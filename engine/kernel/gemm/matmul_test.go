@@ -101,18 +101,25 @@ func TestMatMulRandomShapes(t *testing.T) {
 
 func TestMatMulShortMatricesRefused(t *testing.T) {
 	for _, tier := range tiers() {
-		m, err := NewMultiplication(Product{M: 4, N: 4, K: 4, Tier: tier}, 1)
+		m, err := NewMultiplication(Product{M: 4, N: 5, K: 6, Tier: tier}, 1)
 		if err != nil {
 			t.Fatal(err)
 		}
-		func() {
-			defer func() {
-				if recover() == nil {
-					t.Errorf("%v: no panic", tier)
-				}
+		for i, what := range []string{"destination", "a", "b", "scratch memory"} {
+			size := []int{4 * 5, 4 * 6, 6 * 5, m.Scratch()}
+			if size[i] == 0 {
+				continue
+			}
+			size[i]--
+			func() {
+				defer func() {
+					if recover() == nil {
+						t.Errorf("%v: no panic where the %s is short", tier, what)
+					}
+				}()
+				m.Run(0, make([]float32, size[0]), make([]float32, size[1]), make([]float32, size[2]), make([]byte, size[3]))
 			}()
-			m.Run(0, make([]float32, 15), make([]float32, 16), make([]float32, 16), make([]byte, m.Scratch()))
-		}()
+		}
 	}
 	if _, err := NewMultiplication(Product{M: 4, N: 0, K: 4}, 1); err == nil {
 		t.Error("empty product accepted")

@@ -73,16 +73,18 @@ func checkPackingAgain(t *testing.T, s ConvSpec, r *rand.Rand) {
 		runAll(call, x, y, nil)
 		return append([]float32(nil), y.F32...)
 	}
-	fresh, err := newPacked(s, weight, bias)
-	must(err)
 	conv, err := newPacked(s, old, nil)
 	must(err)
-	want := forward(fresh)
-	for _, n := range []int{conv.PackedBytes(), 0} { // in memory that is given, or of its own
-		must(conv.Pack(serial, noNumbers(n), weight, bias))
-		for i, v := range forward(conv) {
-			if v != want[i] {
-				t.Fatalf("output %d is %g, want %g", i, v, want[i])
+	for _, bias := range [][]float32{bias, nil} {
+		fresh, err := newPacked(s, weight, bias)
+		must(err)
+		want := forward(fresh)
+		for _, n := range []int{conv.PackedBytes(), 0} { // in memory that is given, or of its own
+			must(conv.Pack(serial, noNumbers(n), weight, bias))
+			for i, v := range forward(conv) {
+				if v != want[i] {
+					t.Fatalf("output %d is %g, want %g", i, v, want[i])
+				}
 			}
 		}
 	}
@@ -100,7 +102,7 @@ func checkPackingAgain(t *testing.T, s ConvSpec, r *rand.Rand) {
 	must(err)
 	gradient, err := newPackedGradient(s, old)
 	must(err)
-	want = backward(freshGradient)
+	want := backward(freshGradient)
 	for _, n := range []int{gradient.PackedBytes(), 0} {
 		must(gradient.Pack(serial, noNumbers(n), weight))
 		for i, v := range backward(gradient) {

@@ -191,11 +191,14 @@ func TestGlobalAndAdaptiveAverageGradients(t *testing.T) {
 			x, y, dy, dx := randoms(r, in.Len()), randoms(r, out.Len()), randoms(r, out.Len()), randoms(r, in.Len())
 			my, mx := asMap(y, out), asMap(x, in)
 			kernel.AdaptiveAvgPool(tier, my, mx, 0, out.Rows(), make([]float32, kernel.PoolScratch(my, mx)))
-			AdaptiveAvgPoolData(tier, dx, dy, in, out, 0, in.N)
+			half := r.IntN(in.N + 1)
+			AdaptiveAvgPoolData(tier, dx, dy, in, out, 0, half)
+			AdaptiveAvgPoolData(tier, dx, dy, in, out, half, in.N)
 			near(t, "adaptive", 0, dot(x, dx), dot(y, dy), math.Sqrt(float64(in.Len()))*1e-5)
 			g, dg := make([]float32, in.N*c), randoms(r, in.N*c)
 			kernel.GlobalAvgPool(tier, kernel.Vectors(g, in.N, c), mx, 0, in.N)
-			GlobalAvgPoolData(dx, dg, in, 0, in.N)
+			GlobalAvgPoolData(dx, dg, in, 0, half)
+			GlobalAvgPoolData(dx, dg, in, half, in.N)
 			near(t, "global", 0, dot(x, dx), dot(g, dg), 1e-4)
 		}
 	})
@@ -228,6 +231,38 @@ func TestMomentsOfALargeMean(t *testing.T) {
 				near(t, "sum", i, sums[i], sum, 1e-6)
 				near(t, "mean", i, m.Mean[i], mean, 1e-6)
 				near(t, "variance", i, m.Variance(i), squares/float64(pixels), 1e-5)
+			}
+		}
+	})
+}
+
+// TestSumsOfMoreThanABlock has more channels and more pixels than are summed at a time.
+func TestSumsOfMoreThanABlock(t *testing.T) {
+	eachTier(t, func(t *testing.T, tier cpu.Tier, r source) {
+		for _, c := range []int{1, columnBlock, columnBlock + 1, 2*columnBlock + 37} {
+			for _, pixels := range []int{blockPixels, blockPixels + 1, 2*blockPixels + 3} {
+				x, dy, mean := randoms(r, c*pixels), randoms(r, c*pixels), randoms(r, c)
+				sums, sumDY, sumDYX, m := make([]float64, c), make([]float64, c), make([]float64, c), NewMoments(c)
+				ColumnSums(tier, sums, x)
+				BatchNormSums(tier, sumDY, sumDYX, dy, x, mean)
+				m.Add(tier, x)
+				for i := range c {
+					var sum, squares, gradient, product float64
+					for p := range pixels {
+						v, g := float64(x[p*c+i]), float64(dy[p*c+i])
+						sum += v
+						squares += v * v
+						gradient += g
+						product += g * (v - float64(mean[i]))
+					}
+					n := float64(pixels)
+					what := fmt.Sprintf("%d pixels of %d channels: ", pixels, c)
+					near(t, what+"sum", i, sums[i], sum, 1e-4)
+					near(t, what+"mean", i, m.Mean[i], sum/n, 1e-6)
+					near(t, what+"variance", i, m.Variance(i), squares/n-sum*sum/n/n, 1e-5)
+					near(t, what+"sum of the gradient", i, sumDY[i], gradient, 1e-4)
+					near(t, what+"sum of its products", i, sumDYX[i], product, 1e-4)
+				}
 			}
 		}
 	})
@@ -420,7 +455,7 @@ func TestOptimiserStepsFollowPyTorch(t *testing.T) {
 			{LR: 0.1}, {LR: 0.1, Momentum: 0.9}, {LR: 0.1, Momentum: 0.9, WeightDecay: 0.01}, {LR: 0.1, Momentum: 0.9, WeightDecay: 0.01, Nesterov: true}, {LR: 0.1, Momentum: 0.9, Dampening: 0.5},
 		} {
 			n := 1 + r.IntN(70)
-			w, v := randoms(r, n), guard.Slice[float32](r.tb, n)
+			w, v := randoms(r, n), randoms(r, n) // the first step does without what is in v
 			want, velocity := make([]float64, n), make([]float64, n)
 			for i := range w {
 				want[i] = float64(w[i])
