@@ -18,7 +18,6 @@ type Pool struct {
 	PadTop, PadLeft, PadBottom, PadRight int
 	CeilMode                             bool // round the output size up, but no window may begin in the padding behind the image
 	CountIncludePad                      bool // the divisor of the average counts the padding
-	Divisor                              int  // replaces the divisor of the average if not 0
 }
 
 // WithDefaults returns the pool with its zero values filled in.
@@ -32,9 +31,9 @@ func (p Pool) WithDefaults() Pool {
 func (p Pool) Validate() error {
 	p = p.WithDefaults()
 	if p.KernelH < 1 || p.KernelW < 1 || p.StrideH < 1 || p.StrideW < 1 || p.DilationH < 1 || p.DilationW < 1 ||
-		p.PadTop < 0 || p.PadLeft < 0 || p.PadBottom < 0 || p.PadRight < 0 || p.Divisor < 0 {
-		return fmt.Errorf("pooling %dx%d with stride %dx%d, dilation %dx%d, padding %d,%d,%d,%d and divisor %d: sizes must be positive, padding and divisor not negative",
-			p.KernelH, p.KernelW, p.StrideH, p.StrideW, p.DilationH, p.DilationW, p.PadTop, p.PadLeft, p.PadBottom, p.PadRight, p.Divisor)
+		p.PadTop < 0 || p.PadLeft < 0 || p.PadBottom < 0 || p.PadRight < 0 {
+		return fmt.Errorf("pooling %dx%d with stride %dx%d, dilation %dx%d, padding %d,%d,%d,%d: sizes must be positive, padding not negative",
+			p.KernelH, p.KernelW, p.StrideH, p.StrideW, p.DilationH, p.DilationW, p.PadTop, p.PadLeft, p.PadBottom, p.PadRight)
 	}
 	if 2*max(p.PadTop, p.PadBottom) > p.KernelH || 2*max(p.PadLeft, p.PadRight) > p.KernelW {
 		return fmt.Errorf("pooling %dx%d with padding %d,%d,%d,%d: padding must be at most half the window",
@@ -85,7 +84,7 @@ func MaxPool(tier cpu.Tier, dst, src Map, p Pool, from, to int, scratch []float3
 		},
 		func(x int) (int, int, int, int) {
 			return window(x, p.KernelW, p.StrideW, p.DilationW, p.PadLeft, p.PadRight, src.W)
-		}, p.DilationH, p.DilationW, p.StrideW, func(int, int) int { return 1 })
+		}, p.DilationH, p.DilationW, p.StrideW)
 }
 
 // AvgPool stores the averages of the windows of src into rows [from, to) of dst. Source and destination may have
@@ -108,12 +107,7 @@ func AvgPool(tier cpu.Tier, dst, src Map, p Pool, from, to int, scratch []float3
 				return first, count, full, ok
 			}
 			return first, count, count, ok
-		}, 1, 1, p.StrideW, func(rows, columns int) int {
-			if p.Divisor != 0 {
-				return p.Divisor
-			}
-			return rows * columns
-		})
+		}, 1, 1, p.StrideW)
 }
 
 // AdaptiveAvgPool stores the averages of the dst.H x dst.W windows into which torch.nn.AdaptiveAvgPool2d divides src
@@ -128,7 +122,7 @@ func AdaptiveAvgPool(tier cpu.Tier, dst, src Map, from, to int, scratch []float3
 	q.run(from, to, scratch,
 		func(y int) (int, int, int, int) { return part(y, src.H, dst.H) },
 		func(x int) (int, int, int, int) { return part(x, src.W, dst.W) },
-		1, 1, 0, func(rows, columns int) int { return rows * columns })
+		1, 1, 0)
 }
 
 // window returns the first input and the number of inputs of output i that lie inside [0, in), the size of the window
@@ -163,9 +157,9 @@ type pooler struct {
 }
 
 // run pools rows [from, to). vertical and horizontal give the window of an output as window does; strideX is the
-// distance of windows that are whole, divisor the number by which the sum of a window is divided.
+// distance of windows that are whole.
 func (p *pooler) run(from, to int, scratch []float32, vertical, horizontal func(int) (int, int, int, int),
-	dilationY, dilationX, strideX int, divisor func(rows, columns int) int) {
+	dilationY, dilationX, strideX int) {
 	dst, src := p.dst, p.src
 	if dst.N != src.N || dst.C != src.C {
 		panic(fmt.Sprintf("kernel: pooling of %v into %v", *src, *dst))
@@ -207,7 +201,7 @@ func (p *pooler) run(from, to int, scratch []float32, vertical, horizontal func(
 			}
 			d := 1
 			if !p.max {
-				d = max(divisor(fullRows, fullTaps), 1)
+				d = max(fullRows*fullTaps, 1)
 			}
 			if p.keys {
 				p.alongKeys(dst.row(r)+ox*dst.Pixel, columns, x*c, dilationX*c, strideX*c, taps, run)

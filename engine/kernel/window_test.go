@@ -114,8 +114,6 @@ func TestPoolingOverRandomShapes(t *testing.T) {
 			isMax := r.IntN(2) == 0
 			if isMax {
 				p.DilationH, p.DilationW = r.IntN(3), r.IntN(3)
-			} else if r.IntN(5) == 0 {
-				p.Divisor = 1 + r.IntN(5)
 			}
 			if err := p.Validate(); err != nil {
 				t.Fatal(err)
@@ -162,9 +160,6 @@ func TestPoolingOverRandomShapes(t *testing.T) {
 				divisor := count
 				if p.CountIncludePad {
 					divisor = area
-				}
-				if p.Divisor != 0 {
-					divisor = p.Divisor
 				}
 				return sum / float64(max(divisor, 1)), 5
 			}, 5e-7)
@@ -405,7 +400,6 @@ func TestPoolRefusesWhatItCannotCompute(t *testing.T) {
 		"above": func(p *Pool) { p.PadTop = -1 }, "left": func(p *Pool) { p.PadLeft = -1 }, "below": func(p *Pool) { p.PadBottom = -1 }, "right": func(p *Pool) { p.PadRight = -1 },
 		"more than half above": func(p *Pool) { p.PadTop = 2 }, "more than half left": func(p *Pool) { p.PadLeft = 3 },
 		"more than half below": func(p *Pool) { p.PadBottom = 2 }, "more than half right": func(p *Pool) { p.PadRight = 3 },
-		"divisor": func(p *Pool) { p.Divisor = -1 },
 	} {
 		p := good
 		edit(&p)

@@ -107,9 +107,6 @@ func AvgPoolData(tier cpu.Tier, dx, dy []float32, in, out Shape, p kernel.Pool, 
 				run++
 			}
 			divisor := max(rows*columns, 1)
-			if p.Divisor != 0 {
-				divisor = p.Divisor
-			}
 			at := (r*in.W + ix + (ox-lo)*p.StrideW) * c
 			axpyPixels(tier, dx[at:], p.StrideW*c, dy[(o*out.W+ox)*c:], c, 1/float32(divisor), run, c)
 			ox += run
