@@ -46,6 +46,23 @@ func (c *Checkpoint) Network() host.Network {
 	}
 }
 
+// whole compares the weights with their digest, if there is one, as plugins do. What reads them in this process does it first.
+func (c *Checkpoint) whole(ctx context.Context) error {
+	if c.SHA256 == "" {
+		return nil
+	}
+	f, err := os.Open(c.Path)
+	if err != nil {
+		return err
+	}
+	defer f.Close() // only read
+	d, err := store.HashFile(ctx, f)
+	if err == nil && d.Encoded() != c.SHA256 {
+		err = fmt.Errorf("%s: %s has SHA-256 %s, not %s: the file was changed or damaged: run zoo verify", c.Name, c.Path, d.Encoded(), c.SHA256)
+	}
+	return err
+}
+
 // Find resolves a reference to a model with weights: a folder, a model of the store, or one of the index or an OCI reference,
 // which is then pulled. A licence that the configuration does not allow is refused wherever the model comes from.
 func (c *Client) Find(ctx context.Context, ref string) (_ *Checkpoint, err error) {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/go-modelzoo/zoo/finetune"
+	"github.com/go-modelzoo/zoo/vision/dataset"
 )
 
 // Estimate is what a training will take, judged by its first steps.
@@ -91,16 +92,17 @@ func (c *Client) EstimateFinetune(ctx context.Context, ck *Checkpoint, config fi
 
 // validationShare is how many images are validated for each one that is trained on, as far as the configuration tells.
 func validationShare(config finetune.Config) float64 {
-	if config.Val == "" {
-		return config.ValFraction / max(1-config.ValFraction, 0.01)
+	train, val, err := listSamples(config.Data)
+	if err == nil && config.Val != "" {
+		var more []dataset.Sample
+		val, more, err = listSamples(config.Val)
+		val = append(val, more...)
 	}
-	val, err := listSamples(config.Val)
-	if err != nil {
+	switch {
+	case err != nil || len(train) == 0:
 		return 0 // the run itself has read it
-	}
-	train, err := listSamples(config.Data)
-	if err != nil || len(train) == 0 {
-		return 0
+	case val == nil:
+		return config.ValFraction / max(1-config.ValFraction, 0.01)
 	}
 	return float64(len(val)) / float64(len(train))
 }

@@ -49,7 +49,7 @@ func (f ExportFormat) check() error {
 }
 
 // Export writes a checkpoint to a file and returns the number of tensors. The file appears only when it is complete. An architecture without
-// weights is refused.
+// weights is refused, and so are weights that do not have the checkpoint's digest.
 func (c *Client) Export(ctx context.Context, ck *Checkpoint, format ExportFormat, file string) (_ int, err error) {
 	ctx, end, err := c.begin(ctx)
 	if err != nil {
@@ -61,6 +61,9 @@ func (c *Client) Export(ctx context.Context, ck *Checkpoint, format ExportFormat
 	}
 	if ck.Path == "" {
 		return 0, fmt.Errorf("%s has no weights to export", ck.Name)
+	}
+	if err := ck.whole(ctx); err != nil {
+		return 0, err
 	}
 	f, err := weights.Open(ck.Path)
 	if err != nil {

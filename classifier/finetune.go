@@ -287,11 +287,11 @@ func dataPaths(config *finetune.Config) ([]string, error) {
 			return nil, fmt.Errorf("data cannot be read: %w", err)
 		}
 		read[*path] = true
-		samples, err := listSamples(*path)
+		train, val, err := listSamples(*path)
 		if err != nil {
 			return nil, err
 		}
-		for _, s := range samples {
+		for _, s := range slices.Concat(train, val) {
 			file, err := filepath.EvalSymlinks(s.Path)
 			if err != nil {
 				continue // the loader reports it by name
@@ -304,26 +304,27 @@ func dataPaths(config *finetune.Config) ([]string, error) {
 	return slices.Sorted(maps.Keys(read)), nil
 }
 
-func listSamples(path string) ([]dataset.Sample, error) {
+// listSamples lists the images of a folder or of a CSV file; val are those of a folder's own part for validation, nil if it has none.
+func listSamples(path string) (train, val []dataset.Sample, err error) {
 	info, err := os.Stat(path)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if !info.IsDir() {
 		d, err := dataset.CSV(path, nil)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		return d.Samples, nil
+		return d.Samples, nil, nil
 	}
-	train, val, err := dataset.TrainVal(path)
+	t, v, err := dataset.TrainVal(path)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	if val != nil {
-		return append(train.Samples, val.Samples...), nil
+	if v != nil {
+		val = v.Samples
 	}
-	return train.Samples, nil
+	return t.Samples, val, nil
 }
 
 // ownResult checks that what the plugin says it made is a file of the run's folder. The plugin could write no other, but it could name one, or link

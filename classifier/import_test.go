@@ -1,7 +1,9 @@
 package classifier_test
 
 import (
+	"context"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -119,5 +121,35 @@ func TestNegativeAgePrunesNothing(t *testing.T) {
 	c := open(t)
 	if references, _, err := c.PruneFeatures(-time.Hour, true); err == nil {
 		t.Error(references)
+	}
+}
+
+func TestTrainingThatIsGivenUpAtOnceKeepsNothing(t *testing.T) {
+	c, data, out := open(t), t.TempDir(), filepath.Join(t.TempDir(), "run")
+	for _, class := range []string{"a", "b"} {
+		if err := os.Mkdir(filepath.Join(data, class), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(data, class, "1.png"), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ck, err := c.Architecture(t.Context(), "resnet20")
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := finetune.ScratchDefaults()
+	config.Data = data
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	r, err := c.Finetune(ctx, ck, config, classifier.FinetuneOptions{Out: out, Scratch: true})
+	if r != nil || !errors.Is(err, classifier.ErrNothingKept) || !errors.Is(err, context.Canceled) {
+		t.Errorf("%+v, %v", r, err)
+	}
+	if _, err := os.Stat(out); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("its folder is there: %v", err)
+	}
+	if _, err := c.Finetune(t.Context(), ck, config, classifier.FinetuneOptions{Out: out}); err == nil || !strings.Contains(err.Error(), "zoo train") {
+		t.Errorf("fine-tuning of random weights: %v", err)
 	}
 }

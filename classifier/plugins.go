@@ -64,7 +64,7 @@ func (c *Client) PushPlugin(ctx context.Context, binaries []string, to string, o
 }
 
 func (c *Client) describe(ctx context.Context, path string) (_ hub.PluginConfig, err error) {
-	h, err := host.New(host.Options{Logger: c.config.Logger, Isolation: c.config.Isolation})
+	h, err := host.New(c.config.HostOptions())
 	if err != nil {
 		return hub.PluginConfig{}, err
 	}

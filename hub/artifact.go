@@ -229,8 +229,19 @@ func (h *Hub) pack(ctx context.Context, entry string, a *artifact) (*artifact, e
 	return h.publish(ctx, entry, a.card, layers)
 }
 
+// sound hashes a card's weights: what is made of damaged ones would be refused wherever it comes to, or, converted, be a model of its own.
+func (h *Hub) sound(ctx context.Context, c *card.Card) error {
+	if err := h.verifyBlob(ctx, c.Name+":"+c.Tag, ocispec.Descriptor{Digest: c.Weights.Digest}); err != nil {
+		return fmt.Errorf("%s:%s: weights: %w: run zoo verify --repair, and pull or import it again", c.Name, c.Tag, err)
+	}
+	return nil
+}
+
 // packLayers packs a card's weights, which are in the store.
 func (h *Hub) packLayers(ctx context.Context, c *card.Card) ([]ocispec.Descriptor, error) {
+	if err := h.sound(ctx, c); err != nil {
+		return nil, err
+	}
 	path, err := h.store.Path(c.Weights.Digest)
 	if err != nil {
 		return nil, err

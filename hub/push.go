@@ -105,6 +105,9 @@ func (h *Hub) convertDType(ctx context.Context, c *card.Card, dtype string) erro
 	if !ok {
 		return fmt.Errorf("dtype %q is unknown: use f16 or bf16", dtype)
 	}
+	if err := h.sound(ctx, c); err != nil {
+		return err
+	}
 	path, err := h.store.Path(c.Weights.Digest)
 	if err != nil {
 		return err

@@ -1,12 +1,15 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/go-modelzoo/zoo/weights"
 )
 
 // endless makes a file of so many bytes that takes no room.
@@ -69,5 +72,34 @@ func TestHomeThatCannotBeMadeSaysWhatToDo(t *testing.T) {
 		if o := zoo(t, home, nil, "list"); o.code != exitFailure || !strings.Contains(o.stderr, "set ZOO_HOME to a folder of yours") {
 			t.Errorf("%s: exit %d, %s", home, o.code, o.stderr)
 		}
+	}
+}
+
+// One byte is another number, and the file reads as before: an export wrote it out as the model.
+func TestDamagedWeightsAreNotUsed(t *testing.T) {
+	home, data := imported(t), photos(t, 3)
+	var in bytes.Buffer
+	if err := weights.WriteNPY(&in, []int{1, 3, 32, 32}, make([]float32, 3*32*32)); err != nil {
+		t.Fatal(err)
+	}
+	damage(t, decode[modelInfo](t, home, "info", "mine").Path)
+	out := t.TempDir()
+	for _, args := range [][]string{
+		{"predict", "mine", filepath.Join(data, "dark", "a.png")},
+		{"run", "mine", "--input", write(t, "x.npy", in.Bytes()), "--output", filepath.Join(out, "y.npy")},
+		{"finetune", "mine", "--data", data, "--epochs", "1", "--out", "x"},
+		{"export", "mine", filepath.Join(out, "x.safetensors")},
+		{"export", "mine", filepath.Join(out, "x.onnx")},
+	} {
+		refused(t, home, exitFailure, []string{"SHA-256", "changed or damaged"}, args...)
+	}
+	for _, args := range [][]string{
+		{"push", "mine", "--to", t.TempDir()}, {"push", "mine", "--to", t.TempDir(), "--dtype", "f16"}, {"mirror", "sync", "mine", "--to", t.TempDir()},
+		{"mirror", "export", filepath.Join(out, "x.tar"), "mine"},
+	} {
+		refused(t, home, exitFailure, []string{"damaged", "zoo verify --repair"}, args...)
+	}
+	if left, err := os.ReadDir(out); err != nil || len(left) > 0 {
+		t.Errorf("left are %v, %v", left, err)
 	}
 }

@@ -90,8 +90,11 @@ func TestPredictPrintsOneElementAnImage(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	if err := os.WriteFile(filepath.Join(dir, "._00.png"), []byte("what macOS keeps beside each file on others' disks"), 0o644); err != nil {
+		t.Fatal(err)
+	}
 	var results []imageResult
-	if err := json.Unmarshal([]byte(must(t, home, "predict", "mine", dir, "--top", "3", "-o", "json")), &results); err != nil {
+	if err := json.Unmarshal([]byte(must(t, home, "predict", "mine", dir, "--top", "3", "--batch", "4", "-o", "json")), &results); err != nil {
 		t.Fatal(err)
 	}
 	if len(results) != 11 {
@@ -110,9 +113,15 @@ func TestPredictPrintsOneElementAnImage(t *testing.T) {
 	if err := json.Unmarshal([]byte(piped.stdout), &one); err != nil || one[0].Top[0] != results[0].Top[0] {
 		t.Errorf("standard input gave %s %s (%v)", piped.stdout, piped.stderr, err)
 	}
-	text := must(t, home, "predict", "mine", filepath.Join(dir, "00.png"))
-	if !strings.Contains(text, " %") {
+	file := filepath.Join(dir, "00.png")
+	best := results[0].Top[0]
+	text := must(t, home, "predict", "mine", file)
+	if !strings.HasPrefix(text, fmt.Sprintf("%s  %5.1f %%", file, 100*best.Prob)) || strings.Count(text, "\n") != 5 || strings.Count(text, file) != 1 {
 		t.Errorf("text output is %q", text)
+	}
+	must(t, home, "import", checkpoint(t, nil), "--as", "nameless", "--model", "resnet20", "--classes", "11", "--allow-new-classifier")
+	if text := must(t, home, "predict", "nameless", file, "--top", "1"); !strings.Contains(text, "  class ") || strings.Count(text, "\n") != 1 {
+		t.Errorf("of a model without names: %q", text)
 	}
 }
 
@@ -135,6 +144,9 @@ func TestBadImageAmongGoodOnesIsNamed(t *testing.T) {
 	if !strings.Contains(o.stderr, "1 of 3") {
 		t.Errorf("standard error is %q", o.stderr)
 	}
+	if o := zoo(t, home, nil, "predict", "mine", dir, "--top", "1"); o.code != 1 || strings.Count(o.stdout, "\n") != 3 || !strings.Contains(strings.Split(o.stdout, "\n")[1], "b.png: not an image") {
+		t.Errorf("as text: %+v", o)
+	}
 }
 
 func TestUsageMistakesExitWith2(t *testing.T) {
@@ -144,6 +156,12 @@ func TestUsageMistakesExitWith2(t *testing.T) {
 		{"list", "--nonsense"}, {"run", "resnet20"}, {"bench", "resnet20", "--batch", "0"}, {"eval", "resnet20"}, {"list", "--precision", "double"},
 		{"cache", "prune", "--older-than", "soon"}, {"cache", "prune", "--keep-last", "-1"}, {"export", "resnet20", "x.txt"}, {"plugin", "frobnicate"},
 		{"info", "--system", "resnet20"}, {"summary", "resnet20", "--classes", "-1"},
+		{"import", "x.pth", "--as", "x", "--model", "resnet20", "--classes", "-1"}, {"compare", "resnet20", "--batch", "0"}, {"compare", "[", "resnet20"},
+		{"compare", "resnet20", "--chart", "x.gif"}, {"eval", "resnet20", "--data", "x", "--labels", "y"}, {"eval", "resnet20", "--data", "x", "--batch", "0"},
+		{"predict", "--batch", "0", "x.png"}, {"bench", "resnet20", "--runs", "0"}, {"cache", "prune", "--older-than", "-1d"}, {"list", "--threads", "-1"},
+		{"cache", "prune", "--older-than", "-1h"}, {"list", "--device", "tpu"}, {"list", "--plugin-timeout", "-1s"}, {"list", "--plugin-memory", "much"},
+		{"list", "--rate-limit", "fast"}, {"list", "--isolation", "none"}, {"list", "-o", "yaml"}, {"export", "resnet20", "x.pth", "--format", "npz"},
+		{"push", "resnet20", "--to", "x", "--dtype", "f15"},
 	} {
 		refused(t, home, exitUsage, nil, args...)
 	}
@@ -252,7 +270,7 @@ func TestBenchPrintsTheLineThatScriptsRead(t *testing.T) {
 }
 
 func TestBenchOfTrainingPrintsTheSameLine(t *testing.T) {
-	line := must(t, t.TempDir(), "bench", "resnet20", "--train", "--batch", "2", "--runs", "1", "--duration", "1ms", "--freeze", "features")
+	line := must(t, t.TempDir(), "bench", "resnet20", "--train", "--batch", "2", "--runs", "1", "--duration", "1ms", "--freeze", "features", "--precision", "medium")
 	var m map[string]any
 	if err := json.Unmarshal([]byte(line), &m); err != nil {
 		t.Fatal(err)
@@ -261,6 +279,9 @@ func TestBenchOfTrainingPrintsTheSameLine(t *testing.T) {
 		if _, ok := m[key]; !ok {
 			t.Errorf("%s lacks %s", line, key)
 		}
+	}
+	if m["precision"] != "medium" || m["batch"] != 2.0 {
+		t.Errorf("%s: batches of 2 at precision medium were asked for", line)
 	}
 	if m["trained"].(float64) >= m["params"].(float64) {
 		t.Errorf("%s: nothing is frozen", line)
@@ -411,7 +432,7 @@ func TestNewClassifierIsDrawnWhenAskedFor(t *testing.T) {
 
 func TestExportedFileImportsAgainBitEqual(t *testing.T) {
 	home := imported(t)
-	for _, format := range []string{"safetensors", "pth"} {
+	for _, format := range []string{"safetensors", "pth", "pt"} {
 		out := filepath.Join(t.TempDir(), "copy."+format)
 		must(t, home, "export", "mine", out)
 		name := "copy-" + format
@@ -536,8 +557,13 @@ func TestArchiveThatIsNoneIsExplained(t *testing.T) {
 }
 
 func TestNearMissesAreExplained(t *testing.T) {
-	home := imported(t)
+	home, data := imported(t), photos(t, 2)
 	file := checkpoint(t, nil)
+	var in bytes.Buffer
+	if err := weights.WriteNPY(&in, []int{1, 3, 32, 32}, make([]float32, 3*32*32)); err != nil {
+		t.Fatal(err)
+	}
+	input := write(t, "x.npy", in.Bytes())
 	for _, c := range []struct {
 		code  int
 		words []string
@@ -547,6 +573,9 @@ func TestNearMissesAreExplained(t *testing.T) {
 		{exitFailure, []string{file, "zoo import"}, []string{"predict", file, file}},
 		{exitFailure, []string{file, "zoo import"}, []string{"summary", file}},
 		{exitFailure, []string{"ZOO_REGISTRY"}, []string{"pull", "https://example.org/mine"}},
+		{exitFailure, []string{"cuda", "use cpu"}, []string{"run", "mine", "--input", input, "--output", file, "--device", "cuda"}},
+		{exitFailure, []string{"cuda", "use cpu"}, []string{"bench", "mine", "--train", "--device", "cuda"}},
+		{exitFailure, []string{"cuda", "use cpu"}, []string{"finetune", "mine", "--data", data, "--out", "x", "--device", "cuda"}},
 		{exitUsage, []string{"--treads", "did you mean --threads"}, []string{"list", "--treads", "2"}},
 		{exitUsage, []string{"zoo --help"}, []string{"frobnicate"}},
 		{exitUsage, []string{"--cache-features=off"}, []string{"finetune", "mine", "--data", home, "--out", "x", "--cache-features", "off"}},

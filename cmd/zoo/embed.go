@@ -78,6 +78,7 @@ func (a *app) embed(cmd *cobra.Command, m *classifier.Model, items []classifier.
 		return err
 	}
 	meter.Done()
+	bars.Close()
 	if err := classifier.WriteFile(out, func(w io.Writer) error { return weights.WriteNPY(w, []int{len(names), width}, rows) }); err != nil {
 		return err
 	}

@@ -115,6 +115,9 @@ func (f *trainFlags) complete(cmd *cobra.Command, c *finetune.Config) error {
 	if f.Out == "" && !f.dryRun {
 		return usagef("say what the result is called: --out NAME, or --out DIR/ for a folder")
 	}
+	if f.size < 0 {
+		return usagef("--size %d is below 0", f.size)
+	}
 	if f.Resume && f.Overwrite {
 		return usagef("--resume continues what --overwrite throws away: give one of them")
 	}

@@ -92,6 +92,9 @@ func (f *importFlags) card(cmd *cobra.Command, ck *classifier.Checkpoint) (*card
 	if !registry.ValidName(f.as) {
 		return nil, usagef("--as %q: a name has lower-case letters, digits, '.', '_' and '-'", f.as)
 	}
+	if f.classes < 0 {
+		return nil, usagef("--classes %d is below 0", f.classes)
+	}
 	k := ck.Card
 	k.Name, k.Tag, k.License, k.Metrics, k.Origin, k.Recipe, k.Weights = f.as, "", f.license, nil, nil, "", card.Weights{}
 	if f.labels != "" {

@@ -17,12 +17,19 @@ import (
 	"github.com/go-modelzoo/zoo/sdk"
 )
 
+// fickle is the version of twin that never builds the same network twice.
+const fickle = "0.0.9"
+
 // twin is a family of which there are several versions; the binary's folder says which.
 func twin(version string) sdk.Family {
+	channels := 4
 	return sdk.MustFamily(fmt.Appendf(nil, `{"name":"twin","version":%q,"description":"for tests","license":"Apache-2.0"}`, version), sdk.Model{
 		Name: "twin", Paper: "none", Input: graph.Shape{C: 3, H: 8, W: 8}, MinSize: 4,
 		Build: func(b *graph.Builder, x *graph.Node, _ sdk.Options) *graph.Node {
-			x = b.Features(b.Tap("stage1", b.ReLU(b.Conv2d("conv", x, graph.Conv{Out: 4, Kernel: graph.Square(3), Bias: true}))))
+			if version == fickle {
+				channels++
+			}
+			x = b.Features(b.Tap("stage1", b.ReLU(b.Conv2d("conv", x, graph.Conv{Out: channels, Kernel: graph.Square(3), Bias: true}))))
 			x = b.Linear("fc", b.Flatten(b.GlobalAvgPool(x)), graph.Fc{Out: b.Classes()})
 			b.Group("trunk", "conv")
 			b.Group("head", "fc")
@@ -95,6 +102,14 @@ func TestTwoVersionsOfAFamilySideBySideAreChosenByTheLock(t *testing.T) {
 		if !slices.Equal(versions, []string{"1.0.0", "1.10.0"}) || !slices.Equal(used, []string{want}) {
 			t.Errorf("installed %v, used %v, want %s", versions, used, want)
 		}
+		text := strings.Join(strings.Fields(must(t, home, "plugin", "list")), " ")
+		for _, version := range versions {
+			state := map[bool]string{true: "used", false: "-"}[version == want]
+			path := filepath.Join(home, "plugins", "twin", version, twinFile)
+			if !strings.Contains(text, "twin "+version+" 1 - "+state+" "+path) || !strings.Contains(text, " used in zoo itself") {
+				t.Errorf("%s", text)
+			}
+		}
 		must(t, home, "summary", "twin")
 	}
 	text := must(t, home, "plugin", "list")
@@ -158,6 +173,7 @@ func TestPluginFileIsInstalledByARelativePath(t *testing.T) {
 		t.Fatal(err)
 	}
 	refused(t, home, exitFailure, []string{"./notes.txt", "zoo-FAMILY"}, "plugin", "install", "./notes.txt")
+	refused(t, home, exitFailure, []string{"within 1ms"}, "plugin", "install", "./"+twinFile, "--plugin-timeout", "1ms") // who needs more can say so
 	lockFile := filepath.Join(home, "zoo.lock")
 	if before, err := os.ReadFile(lockFile); err != nil || !strings.Contains(string(before), "twin") {
 		t.Fatalf("%s, %v", before, err)
@@ -193,6 +209,9 @@ func TestModelOfAChangedPluginSaysWhy(t *testing.T) {
 		t.Fatal(err)
 	}
 	image := write(t, "a.png", picture(t, 8, 8))
+	if text := must(t, home, "plugin", "list"); !strings.Contains(text, "broken: ") {
+		t.Errorf("%s", text)
+	}
 	for _, args := range [][]string{{"summary", "twin"}, {"predict", "twin", image}} {
 		refused(t, home, exitFailure, []string{`unknown model "twin"`, "twin 1.0.0", "SHA-256 is on record", "zoo plugin remove"}, args...)
 	}
@@ -213,4 +232,24 @@ func TestDamagedRecordConcernsItsPluginAlone(t *testing.T) {
 		refused(t, home, exitFailure, []string{"twin", "zoo plugin remove twin@1.0.0 and install it again"}, "plugin", "verify")
 	}
 	must(t, home, "plugin", "remove", "twin")
+}
+
+func TestPluginThatFailsTheKitIsToldWhere(t *testing.T) {
+	home, binaries := t.TempDir(), twins(t)
+	good := filepath.Join(binaries, "1.0.0", twinFile)
+	if text := must(t, home, "plugin", "test", good); !strings.HasPrefix(text, "ok   twin 1.0.0 answers") || strings.Contains(text, "FAIL") {
+		t.Errorf("%s", text)
+	}
+	if err := os.Rename(filepath.Dir(good), filepath.Join(binaries, fickle)); err != nil {
+		t.Fatal(err)
+	}
+	bad := filepath.Join(binaries, fickle, twinFile)
+	o := zoo(t, home, nil, "plugin", "test", bad)
+	if o.code != exitFailure || !strings.Contains(o.stdout, "FAIL twin builds the same network again\n     ") || !strings.Contains(o.stderr, bad+" fails ") {
+		t.Errorf("%+v", o)
+	}
+	var checks []struct{ Model, Check, Error string }
+	if o := zoo(t, home, nil, "plugin", "test", bad, "-o", "json"); o.code != exitFailure || json.Unmarshal([]byte(o.stdout), &checks) != nil || checks[0].Error != "" || checks[2].Error == "" {
+		t.Errorf("%+v", o)
+	}
 }

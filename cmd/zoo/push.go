@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
+	"strings"
 
 	"aead.dev/minisign"
 	"github.com/spf13/cobra"
@@ -50,6 +52,9 @@ func newPush(a *app) *cobra.Command {
 		Args: cobra.ExactArgs(1),
 	}
 	a.publishes(cmd, func(ctx context.Context, c *classifier.Client, args []string, to string, key *minisign.PrivateKey) ([]*hub.Pushed, error) {
+		if o.DType != "" && !slices.Contains(flagValues["dtype"], strings.ToLower(o.DType)) {
+			return nil, usagef("--dtype %q is unknown: use f16 or bf16", o.DType)
+		}
 		o.Key = key
 		return only(c.Hub.Push(ctx, args[0], to, o))
 	})

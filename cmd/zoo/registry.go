@@ -22,7 +22,7 @@ func newRegistry(a *app) *cobra.Command {
 func newRegistryCheck(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "check [FILE]",
-		Short: "Check an index: form, names, digests, expiry; and its signature FILE.minisig if there is one",
+		Short: "Check an index: form, names, digests, expiry; and, once a key is pinned, its signature FILE.minisig",
 		Args:  cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			result := struct {

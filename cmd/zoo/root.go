@@ -71,23 +71,7 @@ sources of models to ask in place of the configured ones, ZOO_CA_FILE names more
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return &usageError{fmt.Errorf("%w; see `%s --help`%s", err, cmd.CommandPath(), likeFlag(cmd, err))}
 	})
-	f := root.PersistentFlags()
-	f.VarP(&a.Format, "output-format", "o", "print text or json")
-	f.StringSliceVar(&a.flags.pluginDirs, "plugin-dir", nil, "search this folder for plugins first (repeatable)")
-	f.StringVar(&a.flags.precision, "precision", "", "highest, high or medium (default: high where the CPU has AMX, else highest)")
-	f.StringVar(&a.flags.device, "device", "cpu", "cpu, or cuda where the family's plugin offers it (zoo's own do not)")
-	f.IntVar(&a.flags.threads, "threads", 0, "threads to compute with (default: all cores granted)")
-	f.Uint64Var(&a.flags.seed, "seed", 0, "seed of everything random")
-	f.BoolVar(&a.flags.offline, "offline", false, "never use the network")
-	f.BoolVar(&a.flags.plainHTTP, "plain-http", false, "allow registries without TLS beyond this machine")
-	f.BoolVarP(&a.flags.verbose, "verbose", "v", false, "log what plugins do (ZOO_LOG=trace|debug|info|warn|error sets the level)")
-	f.StringVar(&a.flags.pluginMemory, "plugin-memory", "", "memory ceiling of a plugin process, such as 4GB")
-	f.DurationVar(&a.flags.pluginTimeout, "plugin-timeout", 0, "how long a plugin may take to start, to answer, or in a training to show that it lives (default: 20s, 5m and 20s)")
-	f.StringSliceVar(&a.flags.requireLicenses, "require-license", nil, "refuse weights under any other licence than these SPDX identifiers")
-	f.BoolVar(&a.flags.trustUnpublished, "trust-unpublished", false, "accept weights of which no digest is published, and pin them")
-	f.StringVar(&a.flags.rateLimit, "rate-limit", "", "download at most this much a second, such as 20MB")
-	f.StringVar(&a.flags.isolation, "isolation", "default", "confine plugins: default, required or off")
-	f.BoolVarP(&a.Quiet, "quiet", "q", false, "no progress bars")
+	a.addFlags(root.PersistentFlags())
 	root.AddGroup(
 		&cobra.Group{ID: "look", Title: "Look around:"},
 		&cobra.Group{ID: "use", Title: "Use a model:"},
@@ -109,6 +93,26 @@ sources of models to ask in place of the configured ones, ZOO_CA_FILE names more
 	tidyHelp(root)
 	a.complete(root)
 	return root
+}
+
+// addFlags adds those that every command takes.
+func (a *app) addFlags(f *pflag.FlagSet) {
+	f.VarP(&a.Format, "output-format", "o", "print text or json")
+	f.StringSliceVar(&a.flags.pluginDirs, "plugin-dir", nil, "search this folder for plugins first (repeatable)")
+	f.StringVar(&a.flags.precision, "precision", "", "highest, high or medium (default: high where the CPU has AMX, else highest)")
+	f.StringVar(&a.flags.device, "device", "cpu", "cpu, or cuda where the family's plugin offers it (zoo's own do not)")
+	f.IntVar(&a.flags.threads, "threads", 0, "threads to compute with (default: all cores granted)")
+	f.Uint64Var(&a.flags.seed, "seed", 0, "seed of everything random")
+	f.BoolVar(&a.flags.offline, "offline", false, "never use the network")
+	f.BoolVar(&a.flags.plainHTTP, "plain-http", false, "allow registries without TLS beyond this machine")
+	f.BoolVarP(&a.flags.verbose, "verbose", "v", false, "log what plugins do (ZOO_LOG=trace|debug|info|warn|error sets the level)")
+	f.StringVar(&a.flags.pluginMemory, "plugin-memory", "", "memory ceiling of a plugin process, such as 4GB")
+	f.DurationVar(&a.flags.pluginTimeout, "plugin-timeout", 0, "how long a plugin may take to start, to answer, or in a training to show that it lives (default: 20s, 5m and 20s)")
+	f.StringSliceVar(&a.flags.requireLicenses, "require-license", nil, "refuse weights under any other licence than these SPDX identifiers")
+	f.BoolVar(&a.flags.trustUnpublished, "trust-unpublished", false, "accept weights of which no digest is published, and pin them")
+	f.StringVar(&a.flags.rateLimit, "rate-limit", "", "download at most this much a second, such as 20MB")
+	f.StringVar(&a.flags.isolation, "isolation", "default", "confine plugins: default, required or off")
+	f.BoolVarP(&a.Quiet, "quiet", "q", false, "no progress bars")
 }
 
 // commandGroups lists every command, a file each.
@@ -275,8 +279,8 @@ func (a *app) config() (classifier.Config, error) {
 	if rate > 0 {
 		h.RateLimit = rate
 	}
-	h.Warn = func(text string) { a.Note("%s", text) }
-	h.Progress = a.hubProgress()
+	view := &hubView{app: a}
+	h.Warn, h.Progress = view.warn, view.progress
 	if file, ok := lock.Find("."); ok {
 		h.LockFile = file
 	}

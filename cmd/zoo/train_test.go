@@ -9,12 +9,16 @@ import (
 	"image/png"
 	"os"
 	"path/filepath"
+	"reflect"
 	"runtime"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/spf13/pflag"
+
+	"github.com/go-modelzoo/zoo/engine/train"
 	"github.com/go-modelzoo/zoo/finetune"
 )
 
@@ -93,17 +97,22 @@ func cachedFeaturesCanBeRemoved(t *testing.T, home string) {
 	if len(all) != 2 {
 		t.Fatalf("%d entries of features, want those of training and validation", len(all))
 	}
+	must(t, home, "cache", "prune") // no age is not the age of 0
 	must(t, home, "cache", "prune", "--older-than", "1h")
 	must(t, home, "cache", "prune", "--older-than", "1ns", "--dry-run")
 	if now := list(); len(now) != 2 {
 		t.Errorf("%v is left of %v although nothing was old", now, all)
 	}
-	must(t, home, "cache", "rm", all[0])
+	if out := must(t, home, "cache", "rm", all[0]); !strings.Contains(out, "removed "+all[0]) || strings.Contains(out, "\n0 B") {
+		t.Errorf("%s", out)
+	}
 	refused(t, home, exitFailure, []string{"zoo cache ls"}, "cache", "rm", all[0])
 	if now := list(); len(now) != 1 || now[0] != all[1] {
 		t.Errorf("%v is left of %v", now, all)
 	}
-	must(t, home, "cache", "prune", "--older-than", "1ns")
+	if out := must(t, home, "cache", "prune", "--older-than", "1ns"); !strings.Contains(out, "removed "+all[1]) || strings.Contains(out, "\n0 B") {
+		t.Errorf("%s", out)
+	}
 	if now := list(); len(now) != 0 {
 		t.Errorf("%v is left", now)
 	}
@@ -121,9 +130,13 @@ func TestTrainingMistakesAreOneLine(t *testing.T) {
 		args  []string
 	}{
 		{exitUsage, []string{"learning rate 0"}, []string{"mine", "--data", data, "--out", "x", "--lr", "0"}},
+		{exitUsage, []string{"--size -5"}, []string{"mine", "--data", data, "--out", "x", "--size", "-5"}},
 		{exitUsage, []string{`optimizer "sdg"`}, []string{"mine", "--data", data, "--out", "x", "--optimizer", "sdg"}},
 		{exitUsage, []string{"--augment blur"}, []string{"mine", "--data", data, "--out", "x", "--augment", "blur"}},
 		{exitUsage, []string{"--resume", "--overwrite"}, []string{"mine", "--data", data, "--out", "x", "--resume", "--overwrite"}},
+		{exitUsage, []string{"--out NAME"}, []string{"mine", "--data", data}},
+		{exitUsage, []string{"--unfreeze-at 1"}, []string{"mine", "--data", data, "--out", "x", "--freeze", "features", "--unfreeze-at", "1"}},
+		{exitUsage, []string{"--jitter"}, []string{"mine", "--data", data, "--out", "x", "--jitter", "0,0,0,0,0"}},
 		{exitUsage, []string{"scratch", "frozen"}, []string{"mine", "--data", data, "--out", "x", "--strategy", "scratch", "--freeze", "features"}},
 		{exitUsage, []string{"none", "random erasing"}, []string{"mine", "--data", data, "--out", "x", "--augment", "none", "--erase", "0.1"}},
 		{exitFailure, []string{"no folder in it"}, []string{"mine", "--data", t.TempDir(), "--out", "x"}},
@@ -269,4 +282,80 @@ func TestFrozenTrainingIsNotCalledFinetune(t *testing.T) {
 	if !strings.Contains(out, "(epoch 1 of 1, --freeze features)") {
 		t.Error(out)
 	}
+}
+
+func TestFlagOfATrainingThatIsNotPassedOn(t *testing.T) {
+	home, data, val := imported(t), photos(t, 5), photos(t, 3)
+	for _, dir := range []*string{&data, &val} {
+		var err error
+		if *dir, err = filepath.EvalSymlinks(*dir); err != nil {
+			t.Fatal(err)
+		}
+	}
+	given := map[string]bool{"help": true, "dry-run": true, "resume": true, "option": true} // other tests'
+	for _, c := range []struct {
+		args []string
+		want func(*finetune.Config)
+	}{
+		{[]string{
+			"--val", val, "--val-fraction", "0.3", "--skip-bad", "--seed", "7", "--freeze", "stem", "--freeze", "layer1", "--unfreeze-at", "2", "--epochs", "3",
+			"--batch", "3", "--accumulate", "2", "--optimizer", "rmsprop", "--momentum", "0.8", "--weight-decay", "0.01", "--lr", "0.002", "--layer-decay", "0.9",
+			"--no-decay-norms", "--schedule", "plateau", "--step-epochs", "4", "--gamma", "0.5", "--min-lr", "0.0001", "--warmup", "0.5", "--clip-norm", "2",
+			"--label-smoothing", "0.1", "--balanced", "--ema", "0.9", "--augment", "crop, flip", "--erase", "0.1", "--mixup", "0.2", "--cutmix", "0.3",
+			"--cache-features=off", "--metric", "loss", "--ordered", "--patience", "5", "--checkpoint-seconds", "9", "--size", "40", "--license", "MIT",
+		}, func(c *finetune.Config) {
+			c.Val, c.ValFraction, c.SkipBad, c.Seed, c.Freeze, c.UnfreezeAt, c.Epochs = val, 0.3, true, 7, []string{"stem", "layer1"}, 1, 3
+			c.BatchSize, c.Accumulate, c.Optimizer = 3, 2, train.Algorithm{Name: "rmsprop", Momentum: 0.8, WeightDecay: 0.01}
+			c.LR, c.LayerDecay, c.NoDecayNorms = 0.002, 0.9, true
+			c.Schedule = finetune.Schedule{Name: finetune.SchedulePlateau, StepEpochs: 4, Gamma: 0.5, MinLR: 0.0001, WarmupEpochs: 0.5}
+			c.ClipNorm, c.LabelSmoothing, c.Balanced, c.EMA = 2, 0.1, true, 0.9
+			c.Augment = finetune.Augment{Policy: finetune.AugmentCustom, Crop: "resized", Flip: true, Erase: 0.1, MixUp: 0.2, CutMix: 0.3}
+			c.CacheFeatures, c.Metric, c.Ordered, c.Patience, c.CheckpointSeconds = finetune.Off, finetune.MetricLoss, true, 5, 9
+		}},
+		{[]string{
+			"--strategy", "head", "--cache-features", "--views", "2", "--class-weights", "--nesterov", "--augment", "pad,vflip,rand", "--jitter", "0.1,0.2,0.3,0.05", "--epochs", "1",
+		}, func(c *finetune.Config) {
+			c.Strategy, c.CacheFeatures, c.Views, c.ClassWeights, c.Optimizer.Nesterov = finetune.StrategyHead, finetune.On, 2, true, true
+			c.Augment = finetune.Augment{Policy: finetune.AugmentCustom, Crop: "pad", VerticalFlip: true, RandAugment: true, Jitter: [4]float64{0.1, 0.2, 0.3, 0.05}}
+			c.Epochs = 1
+		}},
+		{[]string{"--gradual-unfreeze", "1", "--augment", "none", "--epochs", "1"}, func(c *finetune.Config) {
+			c.GradualUnfreeze, c.Augment.Policy, c.Epochs, c.AutoLR = 1, finetune.AugmentNone, 1, true
+		}},
+	} {
+		args := append([]string{"finetune", "mine", "--data", data, "--out", "flags", "--overwrite", "-o", "json"}, c.args...)
+		var r trainedResult
+		text := must(t, home, args...)
+		if err := json.Unmarshal([]byte(text), &r); err != nil {
+			t.Fatalf("%v: %s", err, text)
+		}
+		want := finetune.Defaults()
+		c.want(&want)
+		want.Data, want.CacheDir, want.Command = data, r.Config.CacheDir, append([]string{"zoo"}, args...)
+		if want.Strategy == finetune.StrategyAuto { // or what it chose
+			want.Strategy = r.Config.Strategy
+		}
+		if !reflect.DeepEqual(r.Config, want) {
+			t.Errorf("%v:\n%+v, want\n%+v", c.args, r.Config, want)
+		}
+		if side := r.Input[1]; (side == 40) != slices.Contains(c.args, "--size") {
+			t.Errorf("%v: images of %d pixels", c.args, side)
+		}
+		if info := must(t, home, "info", "flags", "-o", "json"); strings.Contains(info, `"license":"MIT"`) != slices.Contains(c.args, "--license") {
+			t.Errorf("%v: %s", c.args, info)
+		}
+		for _, word := range args {
+			name, _, _ := strings.Cut(strings.TrimPrefix(word, "--"), "=")
+			given[name] = true
+		}
+	}
+	cmd, _, err := newRoot(t.Context()).Find([]string{"finetune"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.LocalNonPersistentFlags().VisitAll(func(f *pflag.Flag) {
+		if !given[f.Name] {
+			t.Errorf("--%s is not tested: add it to a row", f.Name)
+		}
+	})
 }
