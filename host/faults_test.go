@@ -397,37 +397,47 @@ func TestPluginsThatCannotBeStarted(t *testing.T) {
 	}
 }
 
-// A plugin has no network, and does not get the host's: for its handshake the host would look names up, and connect to any machine and send it images.
-func TestPluginThatHasTheHostConnectToTheNetwork(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+// A plugin has no network, nor the user's sockets, and does not get the host's: for its handshake the host would look names up, and connect to any
+// machine and send it images.
+func TestPluginThatHasTheHostConnectElsewhere(t *testing.T) {
+	reached := make(chan net.Addr, 2)
+	listen := func(network, address string) net.Addr {
+		l, err := net.Listen(network, address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = l.Close() })
+		go func() { // ends with the listener
+			if c, err := l.Accept(); err == nil {
+				_ = c.Close()
+				reached <- l.Addr()
+			}
+		}()
+		return l.Addr()
+	}
+	tcp := listen("tcp", "127.0.0.1:0")
+	dir, err := os.MkdirTemp("", "zoo") // t.TempDir's are too long for a socket
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	reached := make(chan struct{})
-	go func() { // ends with the listener
-		if c, err := l.Accept(); err == nil {
-			_ = c.Close()
-			close(reached)
-		}
-	}()
-	port := l.Addr().(*net.TCPAddr).Port
-	addresses := []string{fmt.Sprintf("localhost:%d", port)}
+	defer os.RemoveAll(dir)
+	addresses := []string{fmt.Sprintf("tcp|localhost:%d", tcp.(*net.TCPAddr).Port), "unix|" + listen("unix", filepath.Join(dir, "s")).String()}
 	if runtime.GOOS != "windows" { // where plugins listen there
-		addresses = append(addresses, l.Addr().String())
+		addresses = append(addresses, "tcp|"+tcp.String())
 	}
 	for _, address := range addresses {
 		t.Setenv("LC_CTYPE", address) // which plugins get
 		h := newHost(t, withPlugins(t, "elsewhere"))
-		_, err = h.Open(within5s(t), Spec{Network: Network{Family: "elsewhere", Model: "m"}})
+		_, err := h.Open(within5s(t), Spec{Network: Network{Family: "elsewhere", Model: "m"}})
 		if !errors.Is(err, ErrProtocol) {
 			t.Errorf("error %v", err)
 		}
-		oneLine(t, err, "elsewhere", address, "Unix socket")
+		_, at, _ := strings.Cut(address, "|")
+		oneLine(t, err, "elsewhere", at, "Unix socket in")
 	}
 	select {
-	case <-reached:
-		t.Error("the host connected")
+	case at := <-reached:
+		t.Errorf("the host connected to %v", at)
 	default:
 	}
 }

@@ -201,10 +201,10 @@ func servePlugin(name string) {
 		fmt.Printf("1|2|unix|%s|grpc|\n", l.Addr())
 		time.Sleep(time.Hour)
 	case "elsewhere": // has the host connect to where it may not itself
-		fmt.Printf("1|2|tcp|%s|grpc|\n", os.Getenv("LC_CTYPE"))
+		fmt.Printf("1|2|%s|grpc|\n", os.Getenv("LC_CTYPE"))
 		time.Sleep(time.Hour)
 	case "netrpc":
-		fmt.Println("1|2|unix|/tmp/none|netrpc|")
+		fmt.Printf("1|2|unix|%s|netrpc|\n", filepath.Join(os.Getenv("PLUGIN_UNIX_SOCKET_DIR"), "none"))
 		time.Sleep(time.Hour)
 	case "future":
 		serveRogue(name, []int{3}, &rogue{})

@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -333,7 +334,7 @@ var errAddress = errors.New("a plugin listens on a Unix socket in PLUGIN_UNIX_SO
 // PluginToHost implements runner.AddrTranslator: both sides see the same addresses. A plugin, which has no network, must not have this
 // process look names up and connect in its place.
 func (c *child) PluginToHost(network, addr string) (string, string, error) {
-	local := network == "unix"
+	local := network == "unix" && strings.HasPrefix(filepath.Clean(addr), c.confine.dir+string(filepath.Separator))
 	if runtime.GOOS == "windows" && network == "tcp" { // where go-plugin listens there
 		a, err := netip.ParseAddrPort(addr)
 		local = err == nil && a.Addr().IsLoopback()
