@@ -269,7 +269,7 @@ func (p *literal) shape() ([]int, error) {
 	return shape, err
 }
 
-// WriteNPY writes a row-major array of that shape, byte for byte as numpy.save does.
+// WriteNPY writes a row-major array of that shape in version 1 of the format, as numpy.save does.
 func WriteNPY(w io.Writer, shape []int, values []float32) error {
 	if n, ok := elements(shape); !ok || n != len(values) {
 		return fmt.Errorf("write npy: %d values are not of shape %v", len(values), shape)

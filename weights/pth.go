@@ -31,6 +31,7 @@ type view struct {
 	offset  int
 	shape   []int
 	strides []int
+	bits    bool // PyTorch's neg bit is set: the storage has the values with the other sign
 }
 
 // checkpoint is the main pickle of a file, run.
@@ -132,6 +133,9 @@ const sharing = 8
 // tensor checks that the view keeps inside its storage.
 func (v *view) tensor(name string) (Tensor, error) {
 	s := v.storage
+	if v.bits {
+		return Tensor{}, fmt.Errorf("has tensor %.80q stored with the other sign (PyTorch's neg bit): save it again with .resolve_neg()", name)
+	}
 	n, ok := elements(v.shape)
 	if !ok || len(v.strides) != len(v.shape) {
 		return Tensor{}, fmt.Errorf("has tensor %.80q of an impossible shape %v, strides %v", name, v.shape, v.strides)
@@ -196,10 +200,16 @@ func dictItems(v any) ([]item, bool) {
 		for _, e := range *d {
 			add(e.Key, e.Value)
 		}
-	case *types.OrderedDict:
-		for e := d.List.Front(); e != nil; e = e.Next() {
-			entry := e.Value.(*types.OrderedDictEntry)
-			add(entry.Key, entry.Value)
+	case *orderedDict:
+		for _, p := range d.pairs {
+			kv, ok := sequence(p)
+			if !ok || len(kv) != 2 {
+				return nil, false
+			}
+			add(kv[0], kv[1])
+		}
+		for _, e := range d.Dict {
+			add(e.Key, e.Value)
 		}
 	default:
 		return nil, false
@@ -263,7 +273,7 @@ func worthwhile(it item) bool {
 	switch it.value.(type) {
 	case *view:
 		return true
-	case *types.Dict, *types.OrderedDict:
+	case *types.Dict, *orderedDict:
 		return slices.Contains(wrappers, it.key)
 	}
 	return false

@@ -87,27 +87,29 @@ func (inert) PyNew(...any) (any, error) { return inert{}, nil }
 
 func (inert) PySetState(any) error { return nil }
 
+// orderedDict is an OrderedDict. A pickle of a few kilobytes may make thousands of one list of pairs, or give thousands the
+// same attributes: so the pairs stay where they are until dictItems wants them, and attributes, such as _metadata, are dropped.
+type orderedDict struct {
+	pairs      []any // what it was made of
+	types.Dict       // what was set in it
+}
+
+func (*orderedDict) PySetState(any) error { return nil }
+
 // newOrderedDict is OrderedDict(), or as Python 2 pickles it OrderedDict([[key, value], ...]).
 func newOrderedDict(args []any) (any, error) {
-	d := types.NewOrderedDict()
 	if len(args) == 0 {
-		return d, nil
+		return &orderedDict{}, nil
 	}
 	pairs, ok := sequence(args[0])
 	if !ok || len(args) > 1 {
 		return nil, errors.New("collections.OrderedDict is given something that is not pairs")
 	}
-	for _, p := range pairs {
-		kv, ok := sequence(p)
-		if !ok || len(kv) != 2 {
-			return nil, errors.New("collections.OrderedDict is given something that is not a pair")
-		}
-		d.Set(kv[0], kv[1])
-	}
-	return d, nil
+	return &orderedDict{pairs: pairs}, nil
 }
 
-// rebuildTensor is _rebuild_tensor(storage, offset, size, stride), and _v2 with requires_grad and hooks after it.
+// rebuildTensor is _rebuild_tensor(storage, offset, size, stride), and _v2 with requires_grad and hooks after it, and from
+// PyTorch 2.0 on, where any is set, a dict of the bits that say how the storage reads: "neg" and, of complex numbers, "conj".
 func rebuildTensor(args []any) (any, error) {
 	if len(args) < 4 {
 		return nil, errors.New("a tensor is described by too little")
@@ -128,7 +130,12 @@ func rebuildTensor(args []any) (any, error) {
 	if !ok {
 		return nil, errors.New("a tensor is described without its strides")
 	}
-	return &view{storage: s, offset: offset, shape: shape, strides: strides}, nil
+	v := &view{storage: s, offset: offset, shape: shape, strides: strides}
+	if len(args) > 6 {
+		bits, ok := args[6].(*types.Dict)
+		v.bits = !ok || bits.Len() > 0
+	}
+	return v, nil
 }
 
 // rebuildParameter is _rebuild_parameter(data, requires_grad, hooks).

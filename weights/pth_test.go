@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"io"
 	"maps"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -328,6 +329,94 @@ func TestStorageOfAnotherLengthRefused(t *testing.T) {
 	})
 }
 
+// TestStorageOfAPartOfAnElementMore is that of torch.arange(10, dtype=torch.uint8)[:8].view(torch.float32).
+func TestStorageOfAPartOfAnElementMore(t *testing.T) {
+	f, err := parse("m.pth", zipOf(t, map[string][]byte{"m/data.pkl": stateOf(plain("a", 2)), "m/data/0": append(countUp(2), 8, 9)}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := floats(t, f, "a"); !slices.Equal(got, []float32{0, 1}) {
+		t.Errorf("values %v", got)
+	}
+	if _, err := Verify(t.Context(), f); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestTensorWithTheNegBitIsNotReadWithTheOtherSign has what PyTorch 2 writes for c.conj().imag of complex numbers.
+func TestTensorWithTheNegBitIsNotReadWithTheOtherSign(t *testing.T) {
+	for name, bits := range map[string]func(p *pickler){
+		"neg":     func(p *pickler) { p.op('}'); p.text("neg"); p.op(0x88, 's') },
+		"nothing": func(p *pickler) { p.op('}') },
+	} {
+		object := pickled(func(p *pickler) {
+			p.op('}')
+			p.text("w")
+			p.putTensor(true, fake{class: "FloatStorage", key: "0", len: 4, shape: []int{4}, strides: []int{1}})
+			p.Truncate(p.Len() - len("tR"))
+			bits(p)
+			p.op('t', 'R', 's')
+		})
+		openBoth(t, object, []int{4}, func(t *testing.T, _ *File, err error) {
+			if name == "nothing" {
+				if err != nil {
+					t.Error(err)
+				}
+				return
+			}
+			oneLine(t, err, ErrFormat, `"w"`, "resolve_neg")
+		})
+	}
+}
+
+// TestDictsOfOneListOrOneStateAreNotCopies has pickles of 26 kB that make a thousand OrderedDicts of the same 2000 pairs, and
+// give a thousand the same 2000 attributes: copied, these were 300 MB and more.
+func TestDictsOfOneListOrOneStateAreNotCopies(t *testing.T) {
+	const n, dicts = 2000, 1000
+	for name, put := range map[string]func(p *pickler){
+		"pairs": func(p *pickler) {
+			p.op(']', '(')
+			for i := range n {
+				p.text(strconv.Itoa(i))
+				p.op('N', 0x86)
+			}
+			p.op('e', 0x85, 'q', 1, ']', '(')
+			for range dicts {
+				p.op('h', 0, 'h', 1, 'R')
+			}
+		},
+		"attributes": func(p *pickler) {
+			p.op('}', 'q', 1, '(')
+			for i := range n {
+				p.text(strconv.Itoa(i))
+				p.op('N')
+			}
+			p.op('u', ']', '(')
+			for range dicts {
+				p.op('h', 0, ')', 'R', 'h', 1, 'b')
+			}
+		},
+	} {
+		code := pickled(func(p *pickler) {
+			p.global("collections", "OrderedDict")
+			p.op('q', 0)
+			put(p)
+			p.op('e', 0x87)
+		})
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		c, err := runCheckpoint(code)
+		if err != nil {
+			t.Fatal(err)
+		}
+		runtime.ReadMemStats(&after)
+		runtime.KeepAlive(c)
+		if got := (after.TotalAlloc - before.TotalAlloc) >> 20; got > 8 {
+			t.Errorf("%s: %d MiB for a pickle of %d bytes", name, got, len(code))
+		}
+	}
+}
+
 func TestMissingStorageRefused(t *testing.T) {
 	openBoth(t, stateOf(plain("a", 4), plain("b", 4)), []int{4}, func(t *testing.T, _ *File, err error) {
 		oneLine(t, err, ErrFormat, `lacks storage "1"`)
@@ -513,22 +602,20 @@ func TestHostileArgumentsOfFunctionsRefused(t *testing.T) {
 		arguments        []func(*pickler)
 		says             string
 	}{
-		"tensor of nothing":         {"torch._utils", rebuild, nil, "too little"},
-		"tensor of three":           {"torch._utils", rebuild, []func(*pickler){storage, number, list(number)}, "too little"},
-		"tensor without a storage":  {"torch._utils", rebuild, []func(*pickler){number, number, list(number), list(number)}, "without its storage"},
-		"tensor without an offset":  {"torch._utils", rebuild, []func(*pickler){storage, text, list(number), list(number)}, "without its offset"},
-		"tensor without a size":     {"torch._utils", rebuild, []func(*pickler){storage, number, number, list(number)}, "without its size"},
-		"size of a text":            {"torch._utils", rebuild, []func(*pickler){storage, number, list(text), list(number)}, "without its size"},
-		"size of 65 axes":           {"torch._utils", rebuild, []func(*pickler){storage, number, axes, axes}, "without its size"},
-		"tensor without strides":    {"torch._utils", rebuild, []func(*pickler){storage, number, list(number), text}, "without its strides"},
-		"parameter of nothing":      {"torch._utils", "_rebuild_parameter", nil, "without its tensor"},
-		"parameter of a number":     {"torch._utils", "_rebuild_parameter", []func(*pickler){number}, "without its tensor"},
-		"size of nothing":           {"torch", "Size", nil, "torch.Size"},
-		"size of two":               {"torch", "Size", []func(*pickler){list(number), list(number)}, "torch.Size"},
-		"dictionary of a number":    {"collections", "OrderedDict", []func(*pickler){number}, "not pairs"},
-		"dictionary of two lists":   {"collections", "OrderedDict", []func(*pickler){list(), list()}, "not pairs"},
-		"dictionary of numbers":     {"collections", "OrderedDict", []func(*pickler){list(number)}, "not a pair"},
-		"dictionary of three times": {"collections", "OrderedDict", []func(*pickler){list(list(number, number, number))}, "not a pair"},
+		"tensor of nothing":        {"torch._utils", rebuild, nil, "too little"},
+		"tensor of three":          {"torch._utils", rebuild, []func(*pickler){storage, number, list(number)}, "too little"},
+		"tensor without a storage": {"torch._utils", rebuild, []func(*pickler){number, number, list(number), list(number)}, "without its storage"},
+		"tensor without an offset": {"torch._utils", rebuild, []func(*pickler){storage, text, list(number), list(number)}, "without its offset"},
+		"tensor without a size":    {"torch._utils", rebuild, []func(*pickler){storage, number, number, list(number)}, "without its size"},
+		"size of a text":           {"torch._utils", rebuild, []func(*pickler){storage, number, list(text), list(number)}, "without its size"},
+		"size of 65 axes":          {"torch._utils", rebuild, []func(*pickler){storage, number, axes, axes}, "without its size"},
+		"tensor without strides":   {"torch._utils", rebuild, []func(*pickler){storage, number, list(number), text}, "without its strides"},
+		"parameter of nothing":     {"torch._utils", "_rebuild_parameter", nil, "without its tensor"},
+		"parameter of a number":    {"torch._utils", "_rebuild_parameter", []func(*pickler){number}, "without its tensor"},
+		"size of nothing":          {"torch", "Size", nil, "torch.Size"},
+		"size of two":              {"torch", "Size", []func(*pickler){list(number), list(number)}, "torch.Size"},
+		"dictionary of a number":   {"collections", "OrderedDict", []func(*pickler){number}, "not pairs"},
+		"dictionary of two lists":  {"collections", "OrderedDict", []func(*pickler){list(), list()}, "not pairs"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			object := pickled(func(p *pickler) {
@@ -743,7 +830,11 @@ func TestValuesThatAreNoStateDict(t *testing.T) {
 		"nothing":         {func(p *pickler) { p.op('N') }, "no state dict"},
 		"an empty dict":   {func(p *pickler) { p.op('}') }, "empty dictionary"},
 		"a dict of texts": {func(p *pickler) { p.op('}'); p.text("a"); p.text("b"); p.op('s') }, `only "a"`},
-		"itself":          {func(p *pickler) { p.op('}', 'q', 0); p.text("model"); p.op('h', 0, 's') }, `only "model"`},
+		"pairs of one": {func(p *pickler) {
+			p.global("collections", "OrderedDict")
+			p.op(']', ']', 'N', 'a', 'a', 0x85, 'R')
+		}, "no state dict"},
+		"itself": {func(p *pickler) { p.op('}', 'q', 0); p.text("model"); p.op('h', 0, 's') }, `only "model"`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			openBoth(t, pickled(c.put), nil, func(t *testing.T, _ *File, err error) {

@@ -73,10 +73,13 @@ func readPTH(f *File, data []byte) error {
 		if s.data, err = stored(data, e); err != nil {
 			return err
 		}
-		if want := s.len * s.dtype.Size(); len(s.data) != want {
+		f.sums = append(f.sums, checksum{e.Name, s.data, e.CRC32})
+		// The pickle counts whole elements: a float32 view of ten bytes is of a storage of two, and all ten are written.
+		want := s.len * s.dtype.Size()
+		if rest := len(s.data) - want; rest < 0 || rest >= s.dtype.Size() {
 			return fmt.Errorf("has storage %.80q of %d bytes where its pickle says %d", s.key, len(s.data), want)
 		}
-		f.sums = append(f.sums, checksum{e.Name, s.data, e.CRC32})
+		s.data = s.data[:want:want]
 	}
 	return c.stateDict(f, len(data))
 }

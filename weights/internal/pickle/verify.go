@@ -8,8 +8,8 @@ import (
 	"unicode/utf8"
 )
 
-// Limits of one pickle. A checkpoint spends about 30 opcodes and 150 bytes on a tensor, so these leave room for more
-// than thirty thousand tensors, and hold what the machine may allocate (at most some 200 bytes for an opcode) to
+// Limits of one pickle. A checkpoint spends some 40 opcodes and 120 bytes on a tensor, 10 and 25 more on a parameter, so these
+// leave room for more than twenty thousand, and hold what the machine may allocate (at most some 200 bytes for an opcode) to
 // about 200 MB.
 const (
 	maxBytes   = 32 << 20
