@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/go-modelzoo/zoo/engine"
@@ -67,6 +69,8 @@ type state struct {
 	EventsFile  string `json:"events_file"`
 	// Updates counts the optimiser's updates of each parameter.
 	Updates map[string]int `json:"updates"`
+	// Skipped are the errors about images that could not be read so far.
+	Skipped []string `json:"skipped,omitempty"`
 	// Seconds is how long the run has taken so far.
 	Seconds float64 `json:"seconds"`
 }
@@ -109,6 +113,8 @@ func (r *run) saveLast() error {
 		s.EMASteps = r.average.steps
 	}
 	s.Batches = r.trainer.Steps()
+	r.tellSkipped()
+	s.Skipped = slices.Sorted(maps.Keys(r.skipped))
 	if err := r.flushLogs(&s); err != nil {
 		return err
 	}

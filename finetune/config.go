@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/go-modelzoo/zoo/engine/train"
+	"github.com/go-modelzoo/zoo/internal/plural"
 	"github.com/go-modelzoo/zoo/internal/strictjson"
 	"github.com/go-modelzoo/zoo/vision/transforms"
 )
@@ -158,6 +159,9 @@ func (c *Config) Validate() error {
 		if n.v > 1<<24 {
 			fail("%s: %d is too many", n.name, n.v)
 		}
+	}
+	if c.UnfreezeAt > 0 && c.UnfreezeAt >= c.Epochs {
+		fail("unfreezing would come after the last of %s: let it come earlier, or leave it out", plural.Count(c.Epochs, "epoch", "epochs"))
 	}
 	if c.UnfreezeAt > 0 && c.GradualUnfreeze > 0 {
 		fail("unfreezing at an epoch and gradual unfreezing exclude each other")

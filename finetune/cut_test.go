@@ -200,6 +200,7 @@ func TestFreezingThatMeansNothing(t *testing.T) {
 		"leaves nothing to train":       {"*.weight", "*.bias"}, // buffers are left
 		"conv1.weight comes first":      {"until:conv1.weight"},
 		"a bracket has no end":          {"[a"},
+		"while bn1.weight trains":       {"*.running_*"}, // they would change, and not be in a checkpoint
 		"did you mean layer1.bn1":       {"layer1.bm1"},
 		"layer groups are stem, layer1": {"head"},
 	} {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 
 	"github.com/go-modelzoo/zoo/vision/dataset"
 )
@@ -35,6 +36,9 @@ func (r *run) openData() error {
 	}
 	if c.Metric == MetricAUC && len(r.train.Classes) != 2 {
 		return fmt.Errorf("metric auc is for two classes, the data has %d: use accuracy or f1", len(r.train.Classes))
+	}
+	if i := slices.Index(r.val.Counts(), 0); c.Metric == MetricAUC && i >= 0 {
+		return fmt.Errorf("metric auc needs validation images of both classes, there is none of %s: use accuracy or f1, or add some", r.val.Classes[i])
 	}
 	if c.Metric == MetricKappa {
 		c.Ordered = true

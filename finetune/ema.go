@@ -23,11 +23,12 @@ func newAverage(decay float64, params *train.Params) *average {
 
 func (a *average) update(params *train.Params) {
 	d := float32(min(a.decay, float64(1+a.steps)/float64(10+a.steps)))
+	move := 1 - d // in this form what is frozen stays to the bit
 	a.steps++
 	for _, p := range params.All() {
 		v := a.values[p.Name()]
 		for i, x := range p.Values() {
-			v[i] = d*v[i] + (1-d)*x
+			v[i] += move * (x - v[i])
 		}
 	}
 }

@@ -46,16 +46,24 @@ func (r *run) evaluate(ctx context.Context, params engine.Params) (*evaluation, 
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	r.tellSkipped()
+	e.metrics = measure(e.logits, e.labels, r.train.Classes, r.config.Ordered)
+	return e, nil
+}
+
+// tellSkipped notes which images could not be read so far.
+func (r *run) tellSkipped() {
 	for _, f := range []feeder{r.trainData, r.valData} {
-		for _, path := range f.bad() {
-			if !r.skipped[path] {
-				r.skipped[path] = true
-				r.note("skipped: %s", path)
+		if f == nil {
+			continue
+		}
+		for _, text := range f.bad() {
+			if !r.skipped[text] {
+				r.skipped[text] = true
+				r.note("skipped: %s", text)
 			}
 		}
 	}
-	e.metrics = measure(e.logits, e.labels, r.train.Classes, r.config.Ordered)
-	return e, nil
 }
 
 // evaluateBest repeats the validation of the best epoch.

@@ -35,6 +35,15 @@ func newFreezePlan(g *graph.Graph, patterns []string, at, gradual int) (*freezeP
 		return p, nil
 	}
 	for _, q := range g.Params {
+		if q.Role == graph.Weight && !p.start[q.Name] {
+			for _, of := range q.Node.Params {
+				if p.start[of.Name] && of.Role.Buffer() { // its batches would change what is taken for unchanged
+					return nil, fmt.Errorf("%s does not stay as it is while %s trains: freeze that too", of.Name, q.Name)
+				}
+			}
+		}
+	}
+	for _, q := range g.Params {
 		if !q.Role.Buffer() && !p.start[q.Name] {
 			return p, nil
 		}

@@ -100,7 +100,7 @@ func (r *run) epoch(ctx context.Context) error {
 
 // interrupted saves where the run is when err came of the end of its context. The position is that of the last whole step.
 func (r *run) interrupted(ctx context.Context, err error) error {
-	if ctx.Err() == nil || r.state.Batch%r.config.Accumulate != 0 {
+	if within := r.state.Batch%r.config.Accumulate != 0 && r.state.Batch < r.trainData.batches(); within || ctx.Err() == nil {
 		return err // in the middle of a step the checkpoint before stands
 	}
 	if saveErr := r.saveLast(); saveErr != nil {
@@ -221,7 +221,9 @@ func (r *run) endEpoch(ctx context.Context) error {
 		return r.diverged(loss, s.Step, s.LR)
 	}
 	score := eval.metrics.Score(c.Metric)
-	s.Plateau.observe(&c.Schedule, score)
+	if s.Step >= c.Schedule.warmup(r.stepsPerEpoch(), c.Epochs) {
+		s.Plateau.observe(&c.Schedule, score)
+	}
 	best := s.BestEpoch == 0 || score > s.BestScore
 	s.Stale++
 	if best {

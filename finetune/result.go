@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -81,10 +82,7 @@ func (r *run) finish(ctx context.Context) (*Result, error) {
 		TrainImages: len(r.train.Samples), ValImages: r.best.metrics.Images, Params: r.graph.NumParams(), MACs: r.graph.MACs(),
 		Seconds: r.before + time.Since(r.began).Seconds(), Config: r.config,
 	}
-	for path := range r.skipped {
-		res.Skipped = append(res.Skipped, path)
-	}
-	slices.Sort(res.Skipped)
+	res.Skipped = slices.Sorted(maps.Keys(r.skipped))
 	for _, p := range r.trainer.All() {
 		if !p.Spec.Role.Buffer() && r.changes(p.Name()) {
 			res.Trained += int64(len(p.Values()))

@@ -86,7 +86,7 @@ func Run(ctx context.Context, m Model, c Config, dir string, sink func(Event)) (
 }
 
 // Resume continues a run from its newest checkpoint with the configuration that it was begun with; what is given must agree with it.
-// Without a checkpoint it begins anew. Another model and other classes are refused too.
+// Without a checkpoint, and without a result, it begins anew. Another model and other classes are refused too.
 func Resume(ctx context.Context, m Model, c Config, dir string, sink func(Event)) (*Result, error) {
 	return start(ctx, m, c, dir, sink, true)
 }
@@ -139,10 +139,15 @@ func start(ctx context.Context, m Model, c Config, dir string, sink func(Event),
 		if from, err = openCheckpoint(dir); err != nil {
 			return nil, err
 		}
+		if from == nil && CheckNew(dir) != nil {
+			return nil, fmt.Errorf("%s has a result but no checkpoint to continue from: throw it away with --overwrite, or choose another --out", dir)
+		}
 	} else {
 		if err := CheckNew(dir); err != nil {
 			return nil, err
 		}
+	}
+	if from == nil { // a resumption without a checkpoint begins too
 		if err := foreignConfig(filepath.Join(dir, FileConfig)); err != nil {
 			return nil, err
 		}
@@ -332,7 +337,9 @@ func (r *run) chooseStrategy(ctx context.Context, from *checkpoint) error {
 	}
 	r.state.Strategy = c.Strategy
 	if c.AutoLR {
-		c.LR = c.autoLR()
+		if c.LR = c.autoLR(); c.Schedule.MinLR > c.LR {
+			return fmt.Errorf("lowest learning rate %v is above the learning rate %v of strategy %s: lower it, or give both", c.Schedule.MinLR, c.LR, c.Strategy)
+		}
 	}
 	return nil
 }
@@ -364,6 +371,9 @@ func (r *run) openState(from *checkpoint) error {
 		r.state = from.state
 		r.state.Strategy, r.state.Why = strategy, why
 		r.before = from.Seconds
+		for _, text := range from.Skipped {
+			r.skipped[text] = true
+		}
 	}
 	if err := r.openTrainer(values, r.state.Epoch); err != nil {
 		return err

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -21,6 +22,7 @@ import (
 	"github.com/go-modelzoo/zoo/engine/train"
 	"github.com/go-modelzoo/zoo/engine/work"
 	"github.com/go-modelzoo/zoo/graph"
+	"github.com/go-modelzoo/zoo/vision/dataset"
 	"github.com/go-modelzoo/zoo/weights"
 )
 
@@ -200,7 +202,7 @@ func TestFullDiskLosesNothing(t *testing.T) {
 
 func TestDivergedLossStopsWithAdvice(t *testing.T) {
 	c := Defaults()
-	c.Data, c.LR, c.Epochs, c.Freeze = images(t), 1e30, 3, []string{"*.running_*"}
+	c.Data, c.LR, c.Epochs = images(t), 1e30, 3
 	pool := work.New(1)
 	defer pool.Close()
 	for every, kept := range map[float64]bool{0: false, 1e-9: true} {
@@ -242,6 +244,33 @@ func TestRunIsNotBegunOverAnother(t *testing.T) {
 	}
 	if text := strings.Join(notes, "; "); !strings.Contains(text, "the training is over") || strings.Contains(text, "continuing in epoch") {
 		t.Errorf("of a finished run it says %q", text)
+	}
+}
+
+func TestResumedInAFolderOfSomethingElse(t *testing.T) {
+	c := Defaults()
+	c.Data, c.Epochs = images(t), 1
+	dir := t.TempDir()
+	path, text := filepath.Join(dir, FileConfig), []byte(`{"hidden_sizes": [64, 128]}`) // as of another program's model
+	if err := os.WriteFile(path, text, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	pool := work.New(1)
+	defer pool.Close()
+	for name, begin := range map[string]func(context.Context, Model, Config, string, func(Event)) (*Result, error){"begun": Run, "resumed": Resume} {
+		if _, err := begin(context.Background(), tinyModel(pool), c, dir, nil); err == nil || !strings.Contains(err.Error(), "would be replaced") {
+			t.Errorf("%s: error %v", name, err)
+		}
+		if !bytes.Equal(readFile(t, path), text) {
+			t.Errorf("%s: the file was replaced", name)
+		}
+	}
+	dir = t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, FileModel), text, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Resume(context.Background(), tinyModel(pool), c, dir, nil); err == nil || !strings.Contains(err.Error(), "no checkpoint to continue from") {
+		t.Errorf("beside a result without a checkpoint: error %v", err)
 	}
 }
 
@@ -360,9 +389,16 @@ func TestUnreadableImagesSkippedAndNamed(t *testing.T) {
 		if cached {
 			c.Freeze, c.CacheFeatures = []string{"features"}, On
 		}
-		r := mustRun(t, c, t.TempDir(), nil)
+		dir := t.TempDir()
+		r := mustRun(t, c, dir, nil)
 		if len(r.Skipped) != 1 || !strings.Contains(r.Skipped[0], bad) {
 			t.Errorf("cached %v: skipped %v", cached, r.Skipped)
+		}
+		pool := work.New(1)
+		again, err := Resume(context.Background(), tinyModel(pool), c, dir, nil) // nothing is left that reads the images
+		pool.Close()
+		if err != nil || !slices.Equal(again.Skipped, r.Skipped) {
+			t.Errorf("cached %v: resumed, it skipped %v, error %v", cached, again.Skipped, err)
 		}
 	}
 }
@@ -440,7 +476,7 @@ func TestFrozenParametersStay(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			config := Defaults()
-			config.Data, config.Epochs, config.Freeze, config.Augment.Policy = data, 1, c.freeze, AugmentNone
+			config.Data, config.Epochs, config.Freeze, config.Augment.Policy, config.EMA = data, 1, c.freeze, AugmentNone, 0.9
 			config.Optimizer = train.Algorithm{Name: "sgd"}
 			if c.strategy != "" {
 				config.Strategy = Strategy(c.strategy)
@@ -688,6 +724,38 @@ func TestStrategyAutoExplains(t *testing.T) {
 	}
 }
 
+func TestAreaUnderTheCurveOfOneClass(t *testing.T) {
+	dir := t.TempDir()
+	writeImages(t, filepath.Join(dir, "train"), 2, 6, 1)
+	writeImages(t, filepath.Join(dir, "val"), 1, 4, 2)
+	c := Defaults()
+	c.Data, c.Val, c.Metric = filepath.Join(dir, "train"), filepath.Join(dir, "val"), MetricAUC
+	pool := work.New(1)
+	defer pool.Close()
+	if _, err := Run(context.Background(), tinyModel(pool), c, t.TempDir(), nil); err == nil || !strings.Contains(err.Error(), "there is none of green") {
+		t.Errorf("error %v", err) // else accuracy would decide
+	}
+}
+
+func TestLowestRateAboveThatOfTheStrategy(t *testing.T) {
+	c := Defaults()
+	c.Data, c.Strategy, c.AutoLR, c.Schedule = images(t), StrategyFine, true, Schedule{Name: ScheduleCosine, MinLR: 0.01}
+	pool := work.New(1)
+	defer pool.Close()
+	if _, err := Run(context.Background(), tinyModel(pool), c, t.TempDir(), nil); err == nil || !strings.Contains(err.Error(), "above the learning rate 0.001 of strategy finetune") {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestPlateauWithinTheWarmup(t *testing.T) {
+	c := Defaults()
+	c.Data, c.Strategy, c.Epochs, c.LR, c.Augment.Policy = images(t), StrategyFine, 5, 1e-9, AugmentNone // nothing is learnt
+	c.Schedule = Schedule{Name: SchedulePlateau, PlateauEpochs: 1, WarmupEpochs: 4, MinLR: 1e-9}
+	for _, e := range mustRun(t, c, t.TempDir(), nil).History[:4] {
+		near(t, fmt.Sprintf("last rate of epoch %d", e.Epoch), e.LR, 1e-9*(0.01+0.99*float64(e.Step-1)/24), 1e-15)
+	}
+}
+
 // countdown is a context that ends when it was asked often enough: thus at any point between two operators.
 type countdown struct {
 	context.Context
@@ -823,6 +891,30 @@ func TestContinuedWithAnotherModelRefused(t *testing.T) {
 	}
 	if _, err := Resume(context.Background(), tinyModel(pool), c, dir, nil); err == nil || !strings.Contains(err.Error(), "other classes") {
 		t.Errorf("with a class of another name: error %v", err)
+	}
+}
+
+// TestInterruptedBehindTheLastStepOfAnEpoch has a last step of fewer batches than the others.
+func TestInterruptedBehindTheLastStepOfAnEpoch(t *testing.T) {
+	g, err := tiny(graph.Shape{C: 3, H: side, W: side}, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	for batch, saved := range map[int]bool{1: false, 2: true, 3: true} {
+		r := &run{dir: t.TempDir(), config: Config{Accumulate: 2}, sink: func(Event) {}, plan: &freezePlan{}, trainer: newTrainer(t, g), state: state{Batch: batch}}
+		r.trainData = &features{data: &dataset.Dataset{Samples: make([]dataset.Sample, 15)}, size: 5}
+		if err := r.openLogs(); err != nil {
+			t.Fatal(err)
+		}
+		defer r.close()
+		if err := r.interrupted(ctx, ctx.Err()); !errors.Is(err, context.Canceled) {
+			t.Fatal(err)
+		}
+		if _, err := os.Stat(filepath.Join(r.dir, FileLast)); (err == nil) != saved {
+			t.Errorf("after batch %d of 3, 2 a step: %v, want a checkpoint: %v", batch, err, saved)
+		}
 	}
 }
 

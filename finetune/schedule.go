@@ -18,7 +18,8 @@ type Schedule struct {
 	MinLR float64 `json:"min_lr,omitempty"`
 	// PlateauEpochs is how many epochs without a better metric plateau accepts; 0 means 3.
 	PlateauEpochs int `json:"plateau_epochs,omitempty"`
-	// WarmupEpochs begins with a linear rise from a hundredth of the rate, before the schedule starts. Not for one-cycle, which has its own.
+	// WarmupEpochs begins with a linear rise from a hundredth of the rate, before the schedule starts: its epochs are counted from there. Not for
+	// one-cycle, which has its own.
 	WarmupEpochs float64 `json:"warmup_epochs,omitempty"`
 }
 
@@ -78,19 +79,24 @@ func (s *Schedule) rate(lr float64, step, stepsPerEpoch, epochs int) float64 {
 	if s.Name == ScheduleOneCycle {
 		return lr * oneCycle(step, total)
 	}
-	warmup := int(min(math.Round(s.WarmupEpochs*float64(stepsPerEpoch)), float64(total)))
+	warmup := s.warmup(stepsPerEpoch, epochs)
 	if step < warmup {
 		return lr * (warmupFactor + (1-warmupFactor)*float64(step)/float64(warmup))
 	}
 	switch s.Name {
 	case ScheduleStep:
 		every, gamma := orDefault(s.StepEpochs, DefaultStepEpochs), orDefault(s.Gamma, DefaultGamma)
-		return lr * math.Pow(gamma, float64(step/stepsPerEpoch/every))
+		return lr * math.Pow(gamma, float64((step-warmup)/stepsPerEpoch/every))
 	case ScheduleCosine:
 		t := float64(step-warmup) / float64(total-warmup)
 		return s.MinLR + (lr-s.MinLR)*(1+math.Cos(math.Pi*t))/2
 	}
 	return lr
+}
+
+// warmup counts the steps of the rise.
+func (s *Schedule) warmup(stepsPerEpoch, epochs int) int {
+	return int(min(math.Round(s.WarmupEpochs*float64(stepsPerEpoch)), float64(stepsPerEpoch*epochs)))
 }
 
 // oneCycle is torch.optim.lr_scheduler.OneCycleLR relative to its max_lr.

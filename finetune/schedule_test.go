@@ -45,12 +45,14 @@ print(json.dumps({
   "cosine": run(lambda o: s.CosineAnnealingLR(o, 63, 0.01)),
   "one-cycle": run(lambda o: s.OneCycleLR(o, 0.3, total_steps=63, cycle_momentum=False)),
   "constant": run(lambda o: s.LinearLR(o, 0.01, 1.0, 14)),
+  "warm step": run(lambda o: s.SequentialLR(o, [s.LinearLR(o, 0.01, 1.0, 21), s.StepLR(o, 14, 0.5)], [21])),
 }))`, &want)
 	for name, s := range map[string]Schedule{
 		"step":      {Name: ScheduleStep, StepEpochs: 2, Gamma: 0.5},
 		"cosine":    {Name: ScheduleCosine, MinLR: 0.01},
 		"one-cycle": {Name: ScheduleOneCycle},
 		"constant":  {Name: ScheduleConstant, WarmupEpochs: 2},
+		"warm step": {Name: ScheduleStep, StepEpochs: 2, Gamma: 0.5, WarmupEpochs: 3},
 	} {
 		for step, w := range want[name] {
 			if got := s.rate(0.3, step, stepsPerEpoch, epochs); math.Abs(got-w) > 1e-12 {
@@ -98,6 +100,7 @@ func TestSettingsOutOfRange(t *testing.T) {
 		{func(c *Config) { c.Schedule.MinLR = -1 }, "learning rate -1 "}, {func(c *Config) { c.AutoLR, c.Schedule.MinLR = true, inf }, "learning rate +Inf "},
 		{func(c *Config) { c.Schedule.WarmupEpochs = -1 }, "-1 epochs of warm-up"},
 		{func(c *Config) { c.Schedule = Schedule{Name: ScheduleOneCycle, WarmupEpochs: 1} }, "warm-up of its own"},
+		{func(c *Config) { c.UnfreezeAt = c.Epochs }, "after the last of 10 epochs"},
 		{func(c *Config) { c.LR = inf }, "learning rate +Inf"},
 		{func(c *Config) { c.ValFraction = 0 }, "validation fraction 0"}, {func(c *Config) { c.ValFraction = 1 }, "validation fraction 1"},
 		{func(c *Config) { c.Epochs = 1<<24 + 1 }, "too many"}, {func(c *Config) { c.Patience = -1 }, "patience: -1"},
@@ -132,7 +135,7 @@ func TestGoodSettingsRefused(t *testing.T) {
 	for i, change := range []func(*Config){
 		func(c *Config) { *c = ScratchDefaults(); c.Data = "images" },
 		func(c *Config) { c.Val, c.ValFraction = "other images", 0 },
-		func(c *Config) { c.Freeze = []string{"features"} }, func(c *Config) { c.UnfreezeAt = 1 }, func(c *Config) { c.GradualUnfreeze = 1 },
+		func(c *Config) { c.Freeze = []string{"features"} }, func(c *Config) { c.UnfreezeAt = c.Epochs - 1 }, func(c *Config) { c.GradualUnfreeze = 1 },
 		func(c *Config) { c.Augment = Augment{Policy: AugmentNone, MixUp: 0.2, CutMix: 1} },
 		func(c *Config) {
 			c.Augment = Augment{Policy: AugmentCustom, Jitter: [4]float64{1, 1, 1, 0.5}, Erase: 1, CropScale: 1}
@@ -204,6 +207,7 @@ func TestSchedulesWithoutPyTorch(t *testing.T) {
 		{Schedule{Name: ScheduleStep, StepEpochs: 2, Gamma: 0.5}, 39, 10, 1}, {Schedule{Name: ScheduleStep, StepEpochs: 2, Gamma: 0.5}, 40, 10, 0.5},
 		{Schedule{Name: ScheduleCosine}, 50, 10, 1}, {Schedule{Name: ScheduleCosine, MinLR: 0.5}, 50, 10, 1.25}, {Schedule{Name: ScheduleCosine, MinLR: 0.5}, 100, 10, 0.5},
 		{Schedule{Name: ScheduleCosine, WarmupEpochs: 2}, 60, 10, 1}, // half of the 80 steps behind the warm-up
+		{Schedule{Name: ScheduleStep, StepEpochs: 2, WarmupEpochs: 3}, 49, 10, 2}, {Schedule{Name: ScheduleStep, StepEpochs: 2, WarmupEpochs: 3}, 50, 10, 0.2},
 		{Schedule{Name: ScheduleConstant, WarmupEpochs: 2}, 10, 10, 2 * (0.01 + 0.99/2)},
 		{Schedule{Name: ScheduleConstant, WarmupEpochs: 20}, 50, 10, 2 * (0.01 + 0.99/2)}, // no longer than the run
 		{Schedule{Name: ScheduleOneCycle}, 0, 10, 2. / 25}, {Schedule{Name: ScheduleOneCycle}, 29, 10, 2}, {Schedule{Name: ScheduleOneCycle}, 99, 10, 2. / 25e4},
