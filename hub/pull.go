@@ -214,7 +214,7 @@ func (h *Hub) trust(ctx context.Context, res *Resolved, a *artifact) ([]signatur
 			}
 		}
 	case fresh:
-		h.warn("%s from %s is trusted on first use: no key is pinned and the index does not list the artifact; it is pinned in %s", name, res.Source, h.config.LockFile)
+		h.warn("%s from %s is trusted on first use: no key is pinned and the index does not list the artifact; once it is here, it is pinned in %s", name, res.Source, h.config.LockFile)
 	}
 	return signatures, nil
 }
