@@ -44,6 +44,42 @@ func TestImportLeavesTheCallersCard(t *testing.T) {
 	}
 }
 
+// Weights of the user's own by the name of an architecture or beside published ones were listed without their size and licence.
+func TestListOfOwnWeightsIsOfTheirCards(t *testing.T) {
+	c := open(t)
+	for _, name := range []string{"lenet5", "resnet20", "mine"} {
+		file, k := mine(t, c)
+		k.Name, k.License = name, "Zlib"
+		if _, err := c.Import(t.Context(), file, k, classifier.ImportOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	list, err := c.List(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range list {
+		switch e.Name {
+		case "lenet5", "resnet20", "mine":
+			if e.Family != "resnet" || e.Params != 269722 || e.MACs != 40551040 || e.Input != [3]int{3, 32, 32} || e.Classes != 10 || e.State != "local" ||
+				!slices.Contains(e.Licenses, "Zlib") || !slices.Contains(e.Tags, "local") {
+				t.Errorf("listed is %+v", e)
+			}
+		case "resnet18":
+			if e.Params != 11689512 || e.MACs != 1814000000 || e.Top1 != 69.758 || e.State != "index" || !slices.Contains(e.Tags, "IMAGENET1K_V1") || e.Paper == "" {
+				t.Errorf("listed is %+v", e)
+			}
+		case "resnet110":
+			if e.State != "architecture" {
+				t.Errorf("listed is %+v", e)
+			}
+		}
+	}
+	if !slices.IsSortedFunc(list, func(a, b classifier.Entry) int { return strings.Compare(a.Name, b.Name) }) {
+		t.Error("the list is not sorted")
+	}
+}
+
 // One damaged model, and no model could be listed, nor a mistyped name be told from a known one.
 func TestDamagedModelHidesNoOther(t *testing.T) {
 	c := open(t)

@@ -99,7 +99,7 @@ func (c *Client) list(ctx context.Context) (entries []Entry, unusable, err error
 			name = l.Reference
 		}
 		e := byName[name]
-		if e == nil {
+		if e == nil || !slices.Contains(e.Tags, tag) { // weights that the index does not describe
 			m, err := c.Hub.Local(ctx, l.Reference)
 			if ctx.Err() != nil {
 				return nil, nil, context.Cause(ctx)
@@ -108,11 +108,19 @@ func (c *Client) list(ctx context.Context) (entries []Entry, unusable, err error
 				continue
 			}
 			k := m.Card
-			e = &Entry{
-				Name: name, Family: k.Family, Params: k.Params, MACs: k.MACs, Input: k.Input, Classes: k.Classes,
-				Licenses: []string{k.License}, Top1: k.Metrics["acc@1"],
+			if e == nil || e.Params == 0 { // of an architecture that no index has, only the plugin's few words are known
+				paper := ""
+				if e != nil && k.Model == name && k.Family == e.Family {
+					paper = e.Paper
+				}
+				e = &Entry{
+					Name: name, Family: k.Family, Params: k.Params, MACs: k.MACs, Input: k.Input, Classes: k.Classes, Top1: k.Metrics["acc@1"], Paper: paper,
+				}
+				byName[name] = e
 			}
-			byName[name] = e
+			if !slices.Contains(e.Licenses, k.License) {
+				e.Licenses = append(e.Licenses, k.License)
+			}
 		}
 		if !slices.Contains(e.Tags, tag) {
 			e.Tags = append(e.Tags, tag)

@@ -12,6 +12,7 @@ import (
 	"github.com/go-modelzoo/zoo/classifier"
 	"github.com/go-modelzoo/zoo/graph"
 	"github.com/go-modelzoo/zoo/hub/card"
+	"github.com/go-modelzoo/zoo/vision"
 )
 
 // A service opens one model for features and classifies with it, too: the maps' values are no logits.
@@ -51,6 +52,38 @@ func TestLabelsThatAreNoClasses(t *testing.T) {
 		_, err := m.Evaluate(t.Context(), slices.Values([]classifier.Item{item}), classifier.EvalOptions{Confusion: true})
 		if err == nil || !strings.Contains(err.Error(), "photo: label ") {
 			t.Errorf("label %d: error is %v", label, err)
+		}
+	}
+}
+
+// One image under each of the 10 labels: one is the first, five are among the first five.
+func TestTop1AndTop5AreOfTheirRanks(t *testing.T) {
+	c := open(t)
+	ck, err := c.Find(t.Context(), classifier.EmbeddedModel)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := c.Open(t.Context(), ck, classifier.LoadOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	img := pictures(t, 1)[0]
+	var items []classifier.Item
+	for label := range m.Card.Classes {
+		items = append(items, classifier.Item{Image: img, Label: label})
+	}
+	best, err := m.Classify(t.Context(), []*vision.Image{img}, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := m.Evaluate(t.Context(), slices.Values(items), classifier.EvalOptions{Confusion: true})
+	if err != nil || e.N != 10 || e.Top1 != 10 || e.Top5 != 50 {
+		t.Errorf("of %d images top-1 is %v, top-5 %v, want 10, 10 and 50; error is %v", e.N, e.Top1, e.Top5, err)
+	}
+	for label, row := range e.Confusion {
+		if row[best[0][0].Index] != 1 {
+			t.Errorf("label %d is taken for %v, want class %d", label, row, best[0][0].Index)
 		}
 	}
 }

@@ -30,7 +30,8 @@ func newList(a *app) *cobra.Command {
 				return usagef("pattern %q is malformed: use *, ? and [a-z] as in a shell", glob)
 			}
 			return a.list(cmd, func(m classifier.Entry) bool {
-				ok, _ := path.Match(glob, m.Name) // the pattern was checked
+				flat := strings.NewReplacer("/", "\x00")                      // * is also for the slashes of an address
+				ok, _ := path.Match(flat.Replace(glob), flat.Replace(m.Name)) // the pattern was checked
 				below, _ := path.Match(glob, path.Base(m.Name))
 				return ok || below
 			}, fmt.Sprintf("no model matches %q; `zoo list` shows all", glob))

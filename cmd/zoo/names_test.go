@@ -37,7 +37,7 @@ func TestModelOfARegistryIsCalledByItsAddress(t *testing.T) {
 	must(t, home, "predict", address, picture, "--offline")
 	refused(t, home, exitFailure, []string{"unknown model", "did you mean " + address}, "predict", "mine", picture)
 	refused(t, home, exitFailure, []string{"offline", "the store has " + address}, "predict", strings.Replace(address, "/team/", "/others/", 1), picture, "--offline")
-	for _, args := range [][]string{{"list", "mine*"}, {"list", address}, {"search", "mine:v1"}} {
+	for _, args := range [][]string{{"list", "mine*"}, {"list", "oci*"}, {"list", address}, {"search", "mine:v1"}} {
 		var list []classifier.Entry
 		if err := json.Unmarshal([]byte(must(t, home, append(args, "-o", "json")...)), &list); err != nil || len(list) != 1 || list[0].Name != address {
 			t.Errorf("zoo %v: %+v, %v", args, list, err)
