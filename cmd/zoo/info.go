@@ -140,7 +140,7 @@ func (a *app) info(ck *classifier.Checkpoint, g *graph.Graph) error {
 		}
 		var groups, taps []string
 		for _, gr := range info.Groups {
-			groups = append(groups, fmt.Sprintf("%s (%s)", gr.Name, millions(gr.Params)))
+			groups = append(groups, fmt.Sprintf("%s (%s)", gr.Name, ui.Count(gr.Params)))
 		}
 		for _, t := range info.Taps {
 			taps = append(taps, fmt.Sprintf("%s (stride %d, %d channels)", t.Name, t.Stride, t.Channels))
