@@ -125,10 +125,10 @@ func dropAlpha(dst, src []uint8) {
 	}
 }
 
-// divideAlpha undoes a multiplication by alpha as PIL's conversion from RGBa does.
+// divideAlpha undoes a multiplication by alpha as PIL does when it reads such pixels from a file: under no alpha there is black.
 func divideAlpha(v, a uint8) uint8 {
-	if a == 255 || a == 0 {
-		return v
+	if a == 0 {
+		return 0
 	}
 	return uint8(min(255*int(v)/int(a), 255))
 }

@@ -228,23 +228,36 @@ func library(
 	}
 }
 
-var decodePlainTIFF = library(tiff.DecodeConfig, tiff.Decode, isGray16)
-
-// decodeTIFF decodes what the library does, as libtiff does. The library has fax coding white where libtiff has it zero,
-// which is black in files that say so (PIL's own), and leaves bits in reversed order as they are except in fax coding.
+// decodeTIFF decodes what the library does, as PIL with libtiff does. The library has fax coding white where libtiff has it zero,
+// which is black in files that say so (PIL's own), and leaves bits in reversed order as they are except in fax coding. It inverts
+// 16-bit gray whose zero is white, which PIL does not.
 func decodeTIFF(data []byte, limits Limits) (*Image, error) {
 	const (
-		tagCompression, group3, group4 = 0x0103, 3, 4
-		tagPhotometric, blackIsZero    = 0x0106, 1
-		tagFillOrder, reversed         = 0x010a, 2
+		tagCompression, group3, group4           = 0x0103, 3, 4
+		tagPhotometric, whiteIsZero, blackIsZero = 0x0106, 0, 1
+		tagSamples                               = 0x0115
+		tagPlanes, apart                         = 0x011c, 2
+		tagFillOrder, reversed                   = 0x010a, 2
 	)
-	compression := tiffTag(data, tagCompression, 1)
+	compression, photometric := tiffTag(data, tagCompression, 1), tiffTag(data, tagPhotometric, whiteIsZero)
 	fax := compression == group3 || compression == group4
 	if !fax && tiffTag(data, tagFillOrder, 1) == reversed {
 		return nil, errors.New("bits in reversed order are not supported: convert the file")
 	}
-	img, err := decodePlainTIFF(data, limits)
-	if err == nil && fax && tiffTag(data, tagPhotometric, 0) == blackIsZero {
+	if tiffTag(data, tagPlanes, 1) == apart && tiffTag(data, tagSamples, 1) > 1 { // to the library too little data
+		return nil, errors.New("colours kept in planes of their own are not supported: convert the file")
+	}
+	decode := func(r io.Reader) (image.Image, error) {
+		src, err := tiff.Decode(r)
+		if gray, ok := src.(*image.Gray16); ok && photometric == whiteIsZero {
+			for i, v := range gray.Pix {
+				gray.Pix[i] = ^v
+			}
+		}
+		return src, err
+	}
+	img, err := library(tiff.DecodeConfig, decode, isGray16)(data, limits)
+	if err == nil && fax && photometric == blackIsZero {
 		for i, v := range img.Pix {
 			img.Pix[i] = 255 - v
 		}

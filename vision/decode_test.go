@@ -90,6 +90,7 @@ for w, h in [(37, 29), (8, 8), (1, 1), (64, 3), (2, 5)]:
     s = '%dx%d' % (w, h)
     rgb, l = picture('RGB', w, h), picture('L', w, h)
     rgba = picture('RGBA', w, h)
+    transparent = rgba.copy(); transparent.putpixel((0, 0), (9, 8, 7, 0))
     put('png rgb ' + s, save(rgb, 'PNG'))
     put('png rgba ' + s, save(rgba, 'PNG'))
     put('png rgb one transparent colour ' + s, save(rgb, 'PNG', transparency=rgb.getpixel((0, 0))))
@@ -114,6 +115,9 @@ for w, h in [(37, 29), (8, 8), (1, 1), (64, 3), (2, 5)]:
         put('tiff 1 bit, zero is black, %s ' % c + s, save(l.convert('1'), 'TIFF', compression=c))
         put('tiff 1 bit, zero is white, %s ' % c + s, save(l.convert('1'), 'TIFF', compression=c, tiffinfo={262: 0}))
     put('tiff rgba ' + s, save(rgba, 'TIFF'))
+    alpha = lambda kind: struct.pack('<HHIH', 338, 3, 1, kind)
+    put('tiff multiplied by alpha ' + s, save(transparent, 'TIFF').replace(alpha(2), alpha(1)))
+    put('tiff 16 bit, zero is white ' + s, save(gray16, 'TIFF', tiffinfo={262: 0}))
     put('tiff gray ' + s, save(l, 'TIFF'))
     put('tiff palette ' + s, save(rgb.quantize(16), 'TIFF'))
     put('ppm ' + s, save(rgb, 'PPM'))
@@ -262,17 +266,19 @@ func TestTransparentGrayOf16Bits(t *testing.T) {
 	}
 }
 
-func TestTIFFWithReversedBitsRefused(t *testing.T) {
-	var w bytes.Buffer
-	if err := tiff.Encode(&w, image.NewGray(image.Rect(0, 0, 8, 8)), nil); err != nil {
-		t.Fatal(err)
-	}
-	file := w.Bytes()
-	// The tag of the horizontal resolution, which nothing reads, becomes the order of the bits: 2.
-	at := bytes.Index(file, []byte{0x1a, 0x01, 5, 0, 1, 0, 0, 0})
-	copy(file[at:], []byte{0x0a, 0x01, 3, 0, 1, 0, 0, 0, 2, 0, 0, 0})
-	if _, err := DecodeBytes(file, Limits{}); err == nil || !strings.Contains(err.Error(), "reversed") {
-		t.Errorf("error %v, want one about reversed bits", err)
+func TestTIFFWithReversedBitsOrPlanesRefused(t *testing.T) {
+	for what, tag := range map[string]byte{"reversed": 0x0a, "planes": 0x1c} {
+		var w bytes.Buffer
+		if err := tiff.Encode(&w, image.NewNRGBA(image.Rect(0, 0, 8, 8)), nil); err != nil {
+			t.Fatal(err)
+		}
+		file := w.Bytes()
+		// The tag of the horizontal resolution, which nothing reads, becomes another, of value 2.
+		at := bytes.Index(file, []byte{0x1a, 0x01, 5, 0, 1, 0, 0, 0})
+		copy(file[at:], []byte{tag, 0x01, 3, 0, 1, 0, 0, 0, 2, 0, 0, 0})
+		if _, err := DecodeBytes(file, Limits{}); err == nil || !strings.Contains(err.Error(), what) {
+			t.Errorf("error %v, want one about %s", err, what)
+		}
 	}
 }
 

@@ -8,7 +8,8 @@
 //   - gray is repeated in the three channels and palettes are expanded;
 //   - alpha is dropped, not blended: a transparent pixel shows the colour stored under it;
 //   - CMYK and YCCK JPEGs are taken as inverted (Adobe's convention) and converted without a colour profile;
-//   - 16-bit gray is clipped to 255, not scaled (PIL opens it as a 32-bit integer image); 16-bit colour keeps its high byte.
+//   - 16-bit gray is clipped to 255, not scaled (PIL opens it as a 32-bit integer image), nor inverted where a TIFF has zero
+//     white; 16-bit colour keeps its high byte.
 //
 // Orientation is the one difference: PIL leaves it to ImageOps.exif_transpose, which Decode always applies. A value
 // outside 1..8 is ignored.

@@ -46,7 +46,8 @@ var filters = map[Interpolation]filter{
 			return 0
 		}
 		x *= math.Pi
-		return math.Sin(x) / x * (0.54 + float64(0.46*math.Cos(x)))
+		const a, b = float64(float32(0.54)), float64(float32(0.46)) // single precision constants in PIL
+		return math.Sin(x) / x * (a + float64(b*math.Cos(x)))
 	}},
 	Bicubic: {2, func(x float64) float64 {
 		const a = -0.5

@@ -127,6 +127,19 @@ func TestResizeEqualsPIL(t *testing.T) {
 	}
 }
 
+// TestHammingOfConstantsInDoublePrecision has a row where the single precision of PIL's constants shows: 208 is PIL's sample.
+func TestHammingOfConstantsInDoublePrecision(t *testing.T) {
+	src, dst := vision.NewImage(13, 1), vision.NewImage(8, 1)
+	for i, v := range []uint8{166, 240, 9} {
+		src.Pix[3*(6+i)] = v
+	}
+	var r resampler
+	r.resize(dst.Pix, 3*8, viewOf(src), 8, 1, image.Rect(0, 0, 8, 1), Hamming, true)
+	if got := dst.Pix[3*4]; got != 208 {
+		t.Errorf("sample is %d, want 208", got)
+	}
+}
+
 func TestPreprocessEqualsTorchvision(t *testing.T) {
 	type setting struct {
 		width, height int

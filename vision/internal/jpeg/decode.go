@@ -5,7 +5,8 @@
 // (triangle filter) upsampling of chroma, 16-bit fixed point colour conversion; colours are guessed from the JFIF and Adobe
 // markers and the component names in libjpeg's order. CMYK is taken as inverted and turned to RGB as PIL does. Damaged
 // streams are read as far as libjpeg reads them; data that ends early is an error. (libjpeg smooths progressive
-// images whose last scans are missing; this package does not.)
+// images whose last scans are missing; this package does not. Sums far out of range, which damage makes, wrap around
+// as in libjpeg's C code, where its vector code clips.)
 //
 // Functions are safe for concurrent use.
 package jpeg
