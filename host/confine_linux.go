@@ -21,8 +21,8 @@ import (
 //   - no_new_privs: set-uid programs give nothing.
 //   - Landlock (Linux 5.13): files outside the grants cannot be opened; from 6.7 no TCP; from 6.12 no signals and abstract sockets out.
 //   - seccomp: no connection to Unix sockets either; see unconnected.
-//   - Namespaces of network, processes and IPC: no network at all, not even loopback; no other process can be seen or signalled; all
-//     descendants die with the plugin.
+//   - Namespaces of network, processes and IPC: no network at all, not even loopback; no other process can be signalled, and none
+//     seen but as /proc shows it to everybody; all descendants die with the plugin.
 //   - RLIMIT_DATA: the memory ceiling. RLIMIT_CORE 0: no copies of weights on disk.
 func (c confinement) start(start starter) (*os.Process, error) {
 	runtime.LockOSThread() // for good
