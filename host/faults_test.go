@@ -421,11 +421,8 @@ func TestPluginThatHasTheHostConnectElsewhere(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer os.RemoveAll(dir)
-	addresses := []string{fmt.Sprintf("tcp|localhost:%d", tcp.(*net.TCPAddr).Port), "unix|" + listen("unix", filepath.Join(dir, "s")).String()}
-	if runtime.GOOS != "windows" { // where plugins listen there
-		addresses = append(addresses, "tcp|"+tcp.String())
-	}
-	for _, address := range addresses {
+	name, socket := fmt.Sprintf("localhost:%d", tcp.(*net.TCPAddr).Port), listen("unix", filepath.Join(dir, "s"))
+	for _, address := range []string{"tcp|" + name, "tcp|" + tcp.String(), "unix|" + socket.String()} {
 		t.Setenv("LC_CTYPE", address) // which plugins get
 		h := newHost(t, withPlugins(t, "elsewhere"))
 		_, err := h.Open(within5s(t), Spec{Network: Network{Family: "elsewhere", Model: "m"}})
