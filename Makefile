@@ -41,7 +41,8 @@ generate: ## regenerate assembly, protocol and tables
 	$(GO) generate ./...
 
 race: ## the race detector needs a C compiler; it is the only target that does
-	CGO_ENABLED=1 $(GO) test -race -short -timeout=30m ./...
+	@# Without GORACE each of its many processes sleeps a second at its end.
+	GORACE=atexit_sleep_ms=0 CGO_ENABLED=1 $(GO) test -race -short -timeout=30m ./...
 
 emulated: emulated-amx ## the kernels where qemu-user emulates arm64 and amd64 without AVX-512, and everything that uses AMX where amxemu does: half an hour
 	GOARCH=arm64 $(GO) test -short -exec qemu-aarch64-static ./engine/kernel/gemm
