@@ -47,14 +47,15 @@ func shardPath(dir string, i int) string {
 type featureWriter struct {
 	featureManifest
 	dir       string
-	positions map[string][]int // of an image, by its path
-	written   int              // shards
+	bad       func() []dataset.BadImage // found so far
+	positions map[string][]int          // of an image, by its path
+	written   int                       // shards
 	shard     []float32
 }
 
-// newFeatureWriter returns a writer into dir that goes on behind the whole shards that are there.
-func newFeatureWriter(dir string, d *dataset.Dataset, views int, shape graph.Shape) *featureWriter {
-	w := &featureWriter{dir: dir, positions: make(map[string][]int), featureManifest: featureManifest{
+// newFeatureWriter returns a writer into dir that goes on behind the whole shards that are there. bad tells which images could not be read.
+func newFeatureWriter(dir string, d *dataset.Dataset, views int, shape graph.Shape, bad func() []dataset.BadImage) *featureWriter {
+	w := &featureWriter{dir: dir, bad: bad, positions: make(map[string][]int), featureManifest: featureManifest{
 		Images: len(d.Samples), Views: views, Shape: shape, Bad: map[int]string{},
 	}}
 	for i, s := range d.Samples {
@@ -99,15 +100,6 @@ func (w *featureWriter) takeShard() error {
 	return nil
 }
 
-// unreadable notes which images have no features.
-func (w *featureWriter) unreadable(bad []dataset.BadImage) {
-	for _, b := range bad {
-		for _, i := range w.positions[b.Path] {
-			w.Bad[i] = b.Err.Error()
-		}
-	}
-}
-
 // add sets a row, unless it is there. Rows that were left out before it are zeros.
 func (w *featureWriter) add(row int, values []float32) error {
 	if row < w.rows() {
@@ -139,6 +131,11 @@ func (w *featureWriter) append(values []float32) error {
 
 // flush writes a shard.
 func (w *featureWriter) flush() error {
+	for _, b := range w.bad() {
+		for _, i := range w.positions[b.Path] {
+			w.Bad[i] = b.Err.Error()
+		}
+	}
 	bad, err := json.Marshal(w.Bad)
 	if err != nil {
 		return err

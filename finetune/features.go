@@ -230,8 +230,7 @@ func digests(ctx context.Context, d *dataset.Dataset) ([]string, error) {
 const cutOutput = "finetune.cut"
 
 // computeFeatures runs all images through the frozen part and writes the results, view by view. It goes on where an earlier call was interrupted.
-func (r *run) computeFeatures(ctx context.Context, d *dataset.Dataset, kind loaderKind, views int, dir string) (featureManifest, error) {
-	w := newFeatureWriter(dir, d, views, r.cut.Shape)
+func (r *run) computeFeatures(ctx context.Context, d *dataset.Dataset, kind loaderKind, views int, dir string) (m featureManifest, err error) {
 	model, err := infer.New(func(s graph.Shape) (*graph.Graph, error) {
 		g, err := r.buildFull(s)
 		if err != nil {
@@ -241,38 +240,36 @@ func (r *run) computeFeatures(ctx context.Context, d *dataset.Dataset, kind load
 		return g, nil
 	}, r.params, infer.Options{Precision: r.model.Precision, Pool: r.model.Pool, Outputs: []string{cutOutput}})
 	if err != nil {
-		return w.featureManifest, err
+		return m, err
 	}
 	defer model.Close()
 	loader, err := r.loader(d, kind)
 	if err != nil {
-		return w.featureManifest, err
+		return m, err
 	}
-	size := r.cut.Shape.Elements()
+	w := newFeatureWriter(dir, d, views, r.cut.Shape, loader.Bad)
 	for view := w.rows() / w.Images; view < views; view++ {
 		first := view * w.Images // row
 		for b, err := range loader.Epoch(ctx, view, (w.rows()-first)/evalBatch) {
 			if err != nil {
-				return w.featureManifest, r.explain(err)
+				return m, r.explain(err)
 			}
 			out, err := model.Run(ctx, infer.Input{Data: b.Images, N: b.N, H: b.Height, W: b.Width, C: b.Channels})
 			if err != nil {
-				return w.featureManifest, err
+				return m, err
 			}
-			w.unreadable(loader.Bad())
 			for i, at := range b.Index {
-				if err := w.add(first+at, out[0].Data[i*size:][:size]); err != nil {
-					return w.featureManifest, err
+				if err := w.add(first+at, out[0].Data[i*w.size():][:w.size()]); err != nil {
+					return m, err
 				}
 			}
 			r.emit(Event{Kind: KindFeatures, Done: w.rows(), Total: w.total()})
 		}
 		if err := ctx.Err(); err != nil {
-			return w.featureManifest, err
+			return m, err
 		}
-		w.unreadable(loader.Bad())
 		if err := w.padTo(first + w.Images); err != nil {
-			return w.featureManifest, err
+			return m, err
 		}
 	}
 	return w.featureManifest, w.finish()

@@ -219,6 +219,9 @@ func (h *Hub) pack(ctx context.Context, entry string, a *artifact) (*artifact, e
 	if a.packed() {
 		return a, nil
 	}
+	if err := h.sound(ctx, a.card); err != nil {
+		return nil, err
+	}
 	layers, err := h.packLayers(ctx, a.card)
 	if err != nil {
 		return nil, fmt.Errorf("packing %s:%s: %w", a.card.Name, a.card.Tag, err)
@@ -237,11 +240,8 @@ func (h *Hub) sound(ctx context.Context, c *card.Card) error {
 	return nil
 }
 
-// packLayers packs a card's weights, which are in the store.
+// packLayers packs a card's weights, which are in the store and sound.
 func (h *Hub) packLayers(ctx context.Context, c *card.Card) ([]ocispec.Descriptor, error) {
-	if err := h.sound(ctx, c); err != nil {
-		return nil, err
-	}
 	path, err := h.store.Path(c.Weights.Digest)
 	if err != nil {
 		return nil, err

@@ -27,6 +27,17 @@ type PushOptions struct {
 	Tag string
 }
 
+// halfTypes are what PushOptions.DType may name.
+var halfTypes = map[string]weights.DType{"f16": weights.F16, "bf16": weights.BF16}
+
+// Validate reports a type that is unknown.
+func (o PushOptions) Validate() error {
+	if _, ok := halfTypes[strings.ToLower(o.DType)]; o.DType != "" && !ok {
+		return fmt.Errorf("dtype %q is unknown: use f16 or bf16", o.DType)
+	}
+	return nil
+}
+
 // Pushed is what a push did.
 type Pushed struct {
 	// Reference is where the artifact is now.
@@ -76,6 +87,12 @@ func (h *Hub) dress(ctx context.Context, entry string, a *artifact, o PushOption
 	if o.DType == "" && (o.Tag == "" || o.Tag == a.card.Tag) {
 		return h.pack(ctx, entry, a)
 	}
+	if err := o.Validate(); err != nil {
+		return nil, err
+	}
+	if err := h.sound(ctx, a.card); err != nil {
+		return nil, err
+	}
 	c := *a.card
 	if o.Tag != "" {
 		c.Tag = o.Tag
@@ -83,7 +100,7 @@ func (h *Hub) dress(ctx context.Context, entry string, a *artifact, o PushOption
 		c.Tag += "-" + strings.ToLower(o.DType)
 	}
 	if o.DType != "" {
-		if err := h.convertDType(ctx, &c, o.DType); err != nil {
+		if err := h.convertDType(ctx, &c, halfTypes[strings.ToLower(o.DType)]); err != nil {
 			return nil, err
 		}
 	}
@@ -99,15 +116,7 @@ func (h *Hub) dress(ctx context.Context, entry string, a *artifact, o PushOption
 }
 
 // convertDType stores the card's weights in another type and notes it in the card.
-func (h *Hub) convertDType(ctx context.Context, c *card.Card, dtype string) error {
-	types := map[string]weights.DType{"f16": weights.F16, "bf16": weights.BF16}
-	d, ok := types[strings.ToLower(dtype)]
-	if !ok {
-		return fmt.Errorf("dtype %q is unknown: use f16 or bf16", dtype)
-	}
-	if err := h.sound(ctx, c); err != nil {
-		return err
-	}
+func (h *Hub) convertDType(ctx context.Context, c *card.Card, d weights.DType) error {
 	path, err := h.store.Path(c.Weights.Digest)
 	if err != nil {
 		return err

@@ -31,7 +31,7 @@ type view struct {
 	offset  int
 	shape   []int
 	strides []int
-	bits    bool // PyTorch's neg bit is set: the storage has the values with the other sign
+	negated bool // PyTorch's neg bit is set: the storage has the values with the other sign
 }
 
 // checkpoint is the main pickle of a file, run.
@@ -133,7 +133,7 @@ const sharing = 8
 // tensor checks that the view keeps inside its storage.
 func (v *view) tensor(name string) (Tensor, error) {
 	s := v.storage
-	if v.bits {
+	if v.negated {
 		return Tensor{}, fmt.Errorf("has tensor %.80q stored with the other sign (PyTorch's neg bit): save it again with .resolve_neg()", name)
 	}
 	n, ok := elements(v.shape)

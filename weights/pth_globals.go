@@ -133,7 +133,7 @@ func rebuildTensor(args []any) (any, error) {
 	v := &view{storage: s, offset: offset, shape: shape, strides: strides}
 	if len(args) > 6 {
 		bits, ok := args[6].(*types.Dict)
-		v.bits = !ok || bits.Len() > 0
+		v.negated = !ok || bits.Len() > 0
 	}
 	return v, nil
 }

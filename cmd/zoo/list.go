@@ -29,9 +29,10 @@ func newList(a *app) *cobra.Command {
 			if _, err := path.Match(glob, ""); err != nil {
 				return usagef("pattern %q is malformed: use *, ? and [a-z] as in a shell", glob)
 			}
+			flat := strings.NewReplacer("/", "\x00") // * is also for the slashes of an address
+			address := flat.Replace(glob)
 			return a.list(cmd, func(m classifier.Entry) bool {
-				flat := strings.NewReplacer("/", "\x00")                      // * is also for the slashes of an address
-				ok, _ := path.Match(flat.Replace(glob), flat.Replace(m.Name)) // the pattern was checked
+				ok, _ := path.Match(address, flat.Replace(m.Name)) // the pattern was checked
 				below, _ := path.Match(glob, path.Base(m.Name))
 				return ok || below
 			}, fmt.Sprintf("no model matches %q; `zoo list` shows all", glob))

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
-	"strings"
 
 	"aead.dev/minisign"
 	"github.com/spf13/cobra"
@@ -52,8 +50,8 @@ func newPush(a *app) *cobra.Command {
 		Args: cobra.ExactArgs(1),
 	}
 	a.publishes(cmd, func(ctx context.Context, c *classifier.Client, args []string, to string, key *minisign.PrivateKey) ([]*hub.Pushed, error) {
-		if o.DType != "" && !slices.Contains(flagValues["dtype"], strings.ToLower(o.DType)) {
-			return nil, usagef("--dtype %q is unknown: use f16 or bf16", o.DType)
+		if err := o.Validate(); err != nil {
+			return nil, usagef("--%w", err)
 		}
 		o.Key = key
 		return only(c.Hub.Push(ctx, args[0], to, o))

@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"testing"
 
@@ -186,12 +187,7 @@ func TestMapsThatDoNotBelongTogether(t *testing.T) {
 		}
 		panics := func(what string, run func()) {
 			t.Helper()
-			defer func() {
-				if recover() == nil {
-					t.Errorf("%v: %s did not panic", tier, what)
-				}
-			}()
-			run()
+			guard.Panics(t, fmt.Sprintf("%v: %s", tier, what), run)
 		}
 		for what, o := range others {
 			panics("sum of other "+what, func() { Add(tier, good, good, o, None, 0, 6) })

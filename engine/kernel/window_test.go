@@ -320,14 +320,7 @@ func TestTooFewSumsOfRows(t *testing.T) {
 			"depthwise":    func() { d.Run(dst, src, 0, 4, scratch, sums) },
 			"mean of rows": func() { MeanOfRows(tier, NewMap(F32, 1, 1, 1, 32, 0), sums, 4, 4, 0, 1) },
 		} {
-			func() {
-				defer func() {
-					if recover() == nil {
-						t.Errorf("%v: %s with too few sums of rows did not panic", tier, what)
-					}
-				}()
-				f()
-			}()
+			guard.Panics(t, fmt.Sprintf("%v: %s with too few sums of rows", tier, what), f)
 		}
 	}
 }

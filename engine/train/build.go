@@ -75,10 +75,13 @@ func (t *Trainer) build() error {
 		made[n.ID] = v
 		t.nodes = append(t.nodes, v)
 	}
-	for _, r := range roots {
-		h := made[r.ID]
-		t.heads, t.slots = append(t.heads, h), append(t.slots, h.consumers)
+	for i, r := range roots {
+		h := output{made[r.ID], 1, made[r.ID].consumers}
+		if i > 0 {
+			h.weight = t.graph.Aux[i-1].Weight
+		}
 		h.consumers++
+		t.heads = append(t.heads, h)
 	}
 	for i, v := range t.nodes {
 		for _, p := range v.params {

@@ -30,16 +30,22 @@ type Options struct {
 	Seed uint64
 }
 
+// output is a node whose logits are in the loss.
+type output struct {
+	*node
+	weight float64 // of its loss
+	slot   int     // which consumer of the node that is
+}
+
 // Trainer is a network in training.
 type Trainer struct {
 	Params
 	graph *graph.Graph
 	env   *env
 	loss  Loss
-	nodes []*node // in order; what the loss needs
-	heads []*node // the output, then the auxiliary ones
-	slots []int   // which consumer of each the loss is
-	trunk *trunk  // nil if nothing but the image is static
+	nodes []*node  // in order; what the loss needs
+	heads []output // the network's, then those of its auxiliary classifiers
+	trunk *trunk   // nil if nothing but the image is static
 	steps uint64
 	seed  uint64
 	least int       // images of a batch
@@ -138,18 +144,14 @@ func (t *Trainer) Accumulate(ctx stdcontext.Context, images []float32, n int, ta
 		return Result{}, err
 	}
 	ce := &crossEntropy{n: n, classes: t.graph.Classes, scale: scale}
-	for i, h := range t.heads {
-		weight := 1.0
-		if i > 0 {
-			weight = t.graph.Aux[i-1].Weight
-		}
-		ce.heads = append(ce.heads, head{logits: values[h], weight: weight, slot: t.slots[i]})
+	for _, h := range t.heads {
+		ce.heads = append(ce.heads, head{logits: values[h.node], weight: h.weight, slot: h.slot})
 	}
 	ce.targets = t.loss.distribution(targets, n, t.graph.Classes)
 	loss := ag.NewOperator(ce).Run()
 	r := Result{
 		Loss:   loss.Value().Item().F64(),
-		Logits: append([]float32(nil), values[t.heads[0]].Value().(*featureMap).data...),
+		Logits: append([]float32(nil), values[t.heads[0].node].Value().(*featureMap).data...),
 	}
 	if math.IsNaN(r.Loss) || math.IsInf(r.Loss, 0) {
 		return r, nil // the caller decides; a gradient of NaN would only destroy the parameters
@@ -264,7 +266,7 @@ func (t *Trainer) Evaluate(ctx stdcontext.Context, images []float32, n int) ([]f
 	if err != nil {
 		return nil, err
 	}
-	return append([]float32(nil), values[t.heads[0]].Value().(*featureMap).data...), nil
+	return append([]float32(nil), values[t.heads[0].node].Value().(*featureMap).data...), nil
 }
 
 // ZeroGrad clears all gradients.

@@ -142,16 +142,7 @@ func build(t *testing.T, c golden.Forward) *graph.Graph {
 
 // TestUnevenBinsAreNamed asks for a pooling that ONNX has no operator for.
 func TestUnevenBinsAreNamed(t *testing.T) {
-	b := graph.NewBuilder(graph.Shape{C: 1, H: 5, W: 5}, 2)
-	x := b.Features(b.AdaptiveAvgPool(b.Input(), graph.Square(3)))
-	x = b.Linear("fc", b.Flatten(x), graph.Fc{Out: 2})
-	b.Classifier("fc")
-	b.Group("fc", "fc")
-	g, err := b.Finish(x)
-	if err != nil {
-		t.Fatal(err)
-	}
-	err = onnx.Write(&bytes.Buffer{}, g, golden.Fill(g, 1))
+	err := writeOf(t, graph.Shape{C: 1, H: 5, W: 5}, func(b *graph.Builder) *graph.Node { return b.AdaptiveAvgPool(b.Input(), graph.Square(3)) })
 	if !errors.Is(err, onnx.ErrUnevenBins) || !strings.Contains(err.Error(), "adaptive_avg_pool2d") {
 		t.Fatalf("got %v, want an error that names the node", err)
 	}
@@ -159,16 +150,24 @@ func TestUnevenBinsAreNamed(t *testing.T) {
 
 // TestEvenResponseNormIsNamed asks for a norm over two channels: in PyTorch one and the channel before, in ONNX one and the channel after.
 func TestEvenResponseNormIsNamed(t *testing.T) {
-	b := graph.NewBuilder(graph.Shape{C: 3, H: 2, W: 2}, 2)
-	x := b.Features(b.LocalResponseNorm(b.Input(), graph.LocalResponseNorm{Size: 2, Alpha: 1, Beta: 0.75, K: 1}))
-	x = b.Linear("fc", b.Flatten(x), graph.Fc{Out: 2})
+	err := writeOf(t, graph.Shape{C: 3, H: 2, W: 2}, func(b *graph.Builder) *graph.Node {
+		return b.LocalResponseNorm(b.Input(), graph.LocalResponseNorm{Size: 2, Alpha: 1, Beta: 0.75, K: 1})
+	})
+	if err == nil || !strings.Contains(err.Error(), "local_response_norm") {
+		t.Fatalf("got %v, want an error that names the node", err)
+	}
+}
+
+// writeOf exports a network of the given features and a linear layer.
+func writeOf(t *testing.T, input graph.Shape, features func(*graph.Builder) *graph.Node) error {
+	t.Helper()
+	b := graph.NewBuilder(input, 2)
+	x := b.Linear("fc", b.Flatten(b.Features(features(b))), graph.Fc{Out: 2})
 	b.Classifier("fc")
 	b.Group("fc", "fc")
 	g, err := b.Finish(x)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := onnx.Write(&bytes.Buffer{}, g, golden.Fill(g, 1)); err == nil || !strings.Contains(err.Error(), "local_response_norm") {
-		t.Fatalf("got %v, want an error that names the node", err)
-	}
+	return onnx.Write(&bytes.Buffer{}, g, golden.Fill(g, 1))
 }

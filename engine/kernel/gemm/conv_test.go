@@ -12,6 +12,7 @@ import (
 	"github.com/go-modelzoo/zoo/engine"
 	"github.com/go-modelzoo/zoo/engine/kernel"
 	"github.com/go-modelzoo/zoo/engine/kernel/cpu"
+	"github.com/go-modelzoo/zoo/engine/kernel/internal/guard"
 )
 
 // tiers lists the tiers that this process can test.
@@ -648,12 +649,7 @@ func TestRunRefusesWhatWasNotBound(t *testing.T) {
 		scratch := make([]byte, max(plain.Scratch(), added.Scratch(), data.Scratch(), weights.Scratch()))
 		refused := func(what string, run func()) {
 			t.Helper()
-			defer func() {
-				if recover() == nil {
-					t.Errorf("%v: %s accepted", tier, what)
-				}
-			}()
-			run()
+			guard.Panics(t, fmt.Sprintf("%v: %s", tier, what), run)
 		}
 		for what, m := range bad {
 			refused("source of other "+what, func() { plain.Run(0, m, good, nil, scratch) })

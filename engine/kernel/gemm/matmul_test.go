@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/go-modelzoo/zoo/engine/kernel/cpu"
+	"github.com/go-modelzoo/zoo/engine/kernel/internal/guard"
 )
 
 // checkProduct computes a product with guards around all matrices and compares it with sums in float64.
@@ -111,14 +112,9 @@ func TestMatMulShortMatricesRefused(t *testing.T) {
 				continue
 			}
 			size[i]--
-			func() {
-				defer func() {
-					if recover() == nil {
-						t.Errorf("%v: no panic where the %s is short", tier, what)
-					}
-				}()
+			guard.Panics(t, fmt.Sprintf("%v: short %s", tier, what), func() {
 				m.Run(0, make([]float32, size[0]), make([]float32, size[1]), make([]float32, size[2]), make([]byte, size[3]))
-			}()
+			})
 		}
 	}
 	if _, err := NewMultiplication(Product{M: 4, N: 0, K: 4}, 1); err == nil {
