@@ -163,6 +163,9 @@ func (c *Config) Validate() error {
 	if c.UnfreezeAt > 0 && c.UnfreezeAt >= c.Epochs {
 		fail("unfreezing would come after the last of %s: let it come earlier, or leave it out", plural.Count(c.Epochs, "epoch", "epochs"))
 	}
+	if c.GradualUnfreeze > 0 && c.GradualUnfreeze >= c.Epochs {
+		fail("gradual unfreezing would begin after the last of %s: let it come earlier, or leave it out", plural.Count(c.Epochs, "epoch", "epochs"))
+	}
 	if c.UnfreezeAt > 0 && c.GradualUnfreeze > 0 {
 		fail("unfreezing at an epoch and gradual unfreezing exclude each other")
 	}

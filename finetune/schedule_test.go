@@ -101,6 +101,7 @@ func TestSettingsOutOfRange(t *testing.T) {
 		{func(c *Config) { c.Schedule.WarmupEpochs = -1 }, "-1 epochs of warm-up"},
 		{func(c *Config) { c.Schedule = Schedule{Name: ScheduleOneCycle, WarmupEpochs: 1} }, "warm-up of its own"},
 		{func(c *Config) { c.UnfreezeAt = c.Epochs }, "after the last of 10 epochs"},
+		{func(c *Config) { c.GradualUnfreeze = c.Epochs }, "after the last of 10 epochs"},
 		{func(c *Config) { c.LR = inf }, "learning rate +Inf"},
 		{func(c *Config) { c.ValFraction = 0 }, "validation fraction 0"}, {func(c *Config) { c.ValFraction = 1 }, "validation fraction 1"},
 		{func(c *Config) { c.Epochs = 1<<24 + 1 }, "too many"}, {func(c *Config) { c.Patience = -1 }, "patience: -1"},

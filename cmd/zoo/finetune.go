@@ -130,6 +130,9 @@ func (f *trainFlags) complete(cmd *cobra.Command, c *finetune.Config) error {
 	if c.Optimizer.Momentum == 0 && !changed("nesterov") { // there is none without momentum
 		c.Optimizer.Nesterov = false
 	}
+	if err := withoutEffect(changed, c); err != nil {
+		return err
+	}
 	if c.UnfreezeAt > 0 {
 		c.UnfreezeAt-- // people count from 1
 		if c.UnfreezeAt == 0 {
@@ -164,6 +167,26 @@ func (f *trainFlags) complete(cmd *cobra.Command, c *finetune.Config) error {
 	copy(c.Augment.Jitter[:], f.jitter)
 	if err := c.Validate(); err != nil {
 		return &usageError{err}
+	}
+	return nil
+}
+
+// withoutEffect reports a flag that the chosen optimizer or schedule does not look at.
+func withoutEffect(changed func(flag string) bool, c *finetune.Config) error {
+	optimizer, schedule := "--optimizer "+c.Optimizer.Name, "--schedule "+string(c.Schedule.Name)
+	for _, f := range []struct {
+		flag, choice string
+		with         []string
+	}{
+		{"momentum", optimizer, []string{"--optimizer sgd", "--optimizer rmsprop"}},
+		{"nesterov", optimizer, []string{"--optimizer sgd"}},
+		{"step-epochs", schedule, []string{"--schedule step"}},
+		{"gamma", schedule, []string{"--schedule step", "--schedule plateau"}},
+		{"min-lr", schedule, []string{"--schedule cosine", "--schedule plateau"}},
+	} {
+		if changed(f.flag) && !slices.Contains(f.with, f.choice) {
+			return usagef("--%s has no effect with %s: leave it out, or choose %s", f.flag, f.choice, strings.Join(f.with, " or "))
+		}
 	}
 	return nil
 }

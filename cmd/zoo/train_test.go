@@ -276,6 +276,17 @@ func TestDefaultsOfTrainGiveWayToWhatIsAskedFor(t *testing.T) {
 	refused(t, home, exitUsage, []string{"Nesterov", "momentum"}, append(train, "--momentum", "0", "--nesterov")...)
 }
 
+func TestFlagsWithoutEffectRefused(t *testing.T) {
+	home, data := t.TempDir(), photos(t, 5)
+	for _, c := range [][]string{
+		{"--optimizer adam", "--momentum", "0.9"}, {"--optimizer rmsprop", "--nesterov"}, {"--schedule plateau", "--step-epochs", "4"},
+		{"--schedule cosine", "--gamma", "0.5"}, {"--schedule step", "--min-lr", "0.0001"},
+	} {
+		args := append([]string{"train", "resnet20", "--data", data, "--out", "shades"}, strings.Fields(c[0])...)
+		refused(t, home, exitUsage, []string{c[0], c[1], "no effect"}, append(args, c[1:]...)...)
+	}
+}
+
 func TestFrozenTrainingIsNotCalledFinetune(t *testing.T) {
 	home, data := imported(t), photos(t, 5)
 	out := must(t, home, "finetune", "mine", "--data", data, "--freeze", "features", "--epochs", "1", "--out", "shades")
@@ -300,27 +311,29 @@ func TestFlagOfATrainingThatIsNotPassedOn(t *testing.T) {
 		{[]string{
 			"--val", val, "--val-fraction", "0.3", "--skip-bad", "--seed", "7", "--freeze", "stem", "--freeze", "layer1", "--unfreeze-at", "2", "--epochs", "3",
 			"--batch", "3", "--accumulate", "2", "--optimizer", "rmsprop", "--momentum", "0.8", "--weight-decay", "0.01", "--lr", "0.002", "--layer-decay", "0.9",
-			"--no-decay-norms", "--schedule", "plateau", "--step-epochs", "4", "--gamma", "0.5", "--min-lr", "0.0001", "--warmup", "0.5", "--clip-norm", "2",
+			"--no-decay-norms", "--schedule", "plateau", "--gamma", "0.5", "--min-lr", "0.0001", "--warmup", "0.5", "--clip-norm", "2",
 			"--label-smoothing", "0.1", "--balanced", "--ema", "0.9", "--augment", "crop, flip", "--erase", "0.1", "--mixup", "0.2", "--cutmix", "0.3",
 			"--cache-features=off", "--metric", "loss", "--ordered", "--patience", "5", "--checkpoint-seconds", "9", "--size", "40", "--license", "MIT",
 		}, func(c *finetune.Config) {
 			c.Val, c.ValFraction, c.SkipBad, c.Seed, c.Freeze, c.UnfreezeAt, c.Epochs = val, 0.3, true, 7, []string{"stem", "layer1"}, 1, 3
 			c.BatchSize, c.Accumulate, c.Optimizer = 3, 2, train.Algorithm{Name: "rmsprop", Momentum: 0.8, WeightDecay: 0.01}
 			c.LR, c.LayerDecay, c.NoDecayNorms = 0.002, 0.9, true
-			c.Schedule = finetune.Schedule{Name: finetune.SchedulePlateau, StepEpochs: 4, Gamma: 0.5, MinLR: 0.0001, WarmupEpochs: 0.5}
+			c.Schedule = finetune.Schedule{Name: finetune.SchedulePlateau, StepEpochs: finetune.DefaultStepEpochs, Gamma: 0.5, MinLR: 0.0001, WarmupEpochs: 0.5}
 			c.ClipNorm, c.LabelSmoothing, c.Balanced, c.EMA = 2, 0.1, true, 0.9
 			c.Augment = finetune.Augment{Policy: finetune.AugmentCustom, Crop: "resized", Flip: true, Erase: 0.1, MixUp: 0.2, CutMix: 0.3}
 			c.CacheFeatures, c.Metric, c.Ordered, c.Patience, c.CheckpointSeconds = finetune.Off, finetune.MetricLoss, true, 5, 9
 		}},
 		{[]string{
-			"--strategy", "head", "--cache-features", "--views", "2", "--class-weights", "--nesterov", "--augment", "pad,vflip,rand", "--jitter", "0.1,0.2,0.3,0.05", "--epochs", "1",
+			"--strategy", "head", "--cache-features", "--views", "2", "--class-weights", "--nesterov", "--step-epochs", "4", "--augment", "pad,vflip,rand",
+			"--jitter", "0.1,0.2,0.3,0.05", "--epochs", "1",
 		}, func(c *finetune.Config) {
 			c.Strategy, c.CacheFeatures, c.Views, c.ClassWeights, c.Optimizer.Nesterov = finetune.StrategyHead, finetune.On, 2, true, true
+			c.Schedule.StepEpochs = 4
 			c.Augment = finetune.Augment{Policy: finetune.AugmentCustom, Crop: "pad", VerticalFlip: true, RandAugment: true, Jitter: [4]float64{0.1, 0.2, 0.3, 0.05}}
 			c.Epochs = 1
 		}},
-		{[]string{"--gradual-unfreeze", "1", "--augment", "none", "--epochs", "1"}, func(c *finetune.Config) {
-			c.GradualUnfreeze, c.Augment.Policy, c.Epochs, c.AutoLR = 1, finetune.AugmentNone, 1, true
+		{[]string{"--gradual-unfreeze", "1", "--augment", "none", "--epochs", "2"}, func(c *finetune.Config) {
+			c.GradualUnfreeze, c.Augment.Policy, c.Epochs, c.AutoLR = 1, finetune.AugmentNone, 2, true
 		}},
 	} {
 		args := append([]string{"finetune", "mine", "--data", data, "--out", "flags", "--overwrite", "-o", "json"}, c.args...)

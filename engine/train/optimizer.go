@@ -15,7 +15,7 @@ import (
 type Algorithm struct {
 	// Name is sgd, adam, adamw, rmsprop or lamb.
 	Name string `json:"name"`
-	// Momentum and Nesterov are for sgd and (momentum) rmsprop.
+	// Momentum is for sgd and rmsprop, Nesterov for sgd.
 	Momentum float64 `json:"momentum,omitempty"`
 	Nesterov bool    `json:"nesterov,omitempty"`
 	// WeightDecay is added to the gradient as an L2 term; adamw and lamb decouple it.

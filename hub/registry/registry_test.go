@@ -1,12 +1,18 @@
 package registry_test
 
 import (
+	"cmp"
+	"encoding/json"
+	"math"
+	"os"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/go-modelzoo/zoo"
 	"github.com/go-modelzoo/zoo/hub/registry"
+	"github.com/go-modelzoo/zoo/internal/shared"
 )
 
 func embedded(t testing.TB) *registry.Index {
@@ -42,6 +48,95 @@ func TestEmbeddedIndexIsValid(t *testing.T) {
 		}
 	}
 	t.Logf("%d families, %d models, %d weights", len(x.Families), len(x.Models), rows)
+}
+
+// fact is a row of the collected facts about public weights, the table that the index was made from.
+type fact struct {
+	Model, Family, Source, Weights, URL, SHA256, Interpolation, Recipe, License, Note string
+
+	HubID   string  `json:"hf_hub_id"`
+	HubFile string  `json:"hf_file"`
+	Prefix  string  `json:"sha256_prefix"`
+	Bytes   int64   `json:"file_bytes"`
+	MiB     float64 `json:"file_size_mb"`
+	Params  int64   `json:"num_params"`
+	Classes int     `json:"num_classes"`
+	MinSize [2]int  `json:"min_size"`
+
+	GFLOPS, Acc1, Acc5 float64
+	Crop, Resize       int
+	Default            bool
+	Mean, Std          []float64
+}
+
+func TestRowThatIsNotWhatItsPublisherStates(t *testing.T) {
+	data, err := os.ReadFile(shared.Path(t, "data/torchvision_weights.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var table struct{ Models []fact }
+	if err := json.Unmarshal(data, &table); err != nil {
+		t.Fatal(err)
+	}
+	x := embedded(t)
+	unchecked := map[string]bool{}
+	for _, m := range x.Models {
+		for _, w := range m.Weights {
+			unchecked[m.Name+":"+w.Tag] = m.Variant != "cifar" // which nobody's table has
+		}
+	}
+	licenses := map[string]string{"": "unknown", "apache-2.0": "Apache-2.0", "https://github.com/facebookresearch/SWAG/blob/main/LICENSE": "CC-BY-NC-4.0"}
+	for _, f := range table.Models {
+		if f.Family == "regnet" || f.Model == "inception_v4" || f.Model == "inception_resnet_v2" {
+			continue // no family builds them
+		}
+		ref := f.Model + ":" + f.Weights
+		if !unchecked[ref] {
+			t.Errorf("%s is not in the index", ref)
+			continue
+		}
+		unchecked[ref] = false
+		w := x.ByName(f.Model).ByTag(f.Weights)
+		m, o, p := x.ByName(f.Model).With(w), w.Origin, w.Preprocess
+		estimate := int64(math.Round(f.MiB * (1 << 20)))
+		if f.Bytes != 0 {
+			estimate = 0
+		}
+		if f.SHA256 != "" {
+			f.Prefix = ""
+		}
+		for _, c := range []struct {
+			what      string
+			got, want any
+		}{
+			{"address", o.URL, cmp.Or(f.URL, "https://huggingface.co/"+f.HubID+"/resolve/main/"+f.HubFile)},
+			{"digest", [2]string{o.SHA256, o.SHA256Prefix}, [2]string{f.SHA256, f.Prefix}},
+			{"size and its estimate", [2]int64{o.Size, o.SizeEstimate}, [2]int64{f.Bytes, estimate}},
+			{"parameters", m.Params, f.Params},
+			{"multiply-accumulates", m.MACs, int64(math.Round(f.GFLOPS * 1e9))},
+			{"classes", m.Classes, f.Classes},
+			{"input", m.Input, [3]int{3, f.Crop, f.Crop}},
+			{"resize and crop", [2]int{p.Resize, p.Crop}, [2]int{f.Resize, f.Crop}},
+			{"interpolation", p.Interpolation, f.Interpolation},
+			{"mean and deviation", [2][]float64{p.Mean, p.Std}, [2][]float64{f.Mean, f.Std}},
+			{"accuracies", [2]float64{w.Metrics["acc@1"], w.Metrics["acc@5"]}, [2]float64{f.Acc1, f.Acc5}},
+			{"licence", w.License, licenses[f.License]},
+			{"recipe", w.Recipe, f.Recipe},
+			{"note", w.Note, f.Note},
+		} {
+			if !reflect.DeepEqual(c.got, c.want) {
+				t.Errorf("%s: %s %v, and its publisher states %v", ref, c.what, c.got, c.want)
+			}
+		}
+		if f.Source == "torchvision" && (w.Default != f.Default || m.MinSize != f.MinSize) { // timm states neither
+			t.Errorf("%s: default %v and smallest size %v, and its publisher states %v and %v", ref, w.Default, m.MinSize, f.Default, f.MinSize)
+		}
+	}
+	for ref, left := range unchecked {
+		if left {
+			t.Errorf("%s is in no table of its publisher's", ref)
+		}
+	}
 }
 
 func TestEveryRowOfRenamedEfficientNetsIsTheOneThatHashes(t *testing.T) {
