@@ -57,6 +57,15 @@ func (p *pools) open(n network, params engine.Params, want *zoov1.Compute, outpu
 		return nil, nil, err
 	}
 	pool := p.get(threads)
+	if wanted, ok, err := activationMap(outputs); err != nil {
+		return nil, nil, err
+	} else if ok {
+		r, err := newCAMRunner(n, params, precision, pool, outputs, wanted)
+		if err != nil {
+			return nil, nil, err
+		}
+		return r, &zoov1.Compute{Precision: r.cam.Precision().String(), Threads: int32(pool.Threads()), Device: "cpu"}, nil
+	}
 	m, err := infer.New(n.graph, params, infer.Options{Precision: precision, Pool: pool, Outputs: outputs})
 	if err != nil {
 		return nil, nil, err

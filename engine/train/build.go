@@ -10,8 +10,10 @@ import (
 // build turns the graph's nodes into operators, some of which compute several nodes: an activation with what comes before it, for instance.
 func (t *Trainer) build() error {
 	roots := []*graph.Node{t.graph.Output}
-	for _, a := range t.graph.Aux {
-		roots = append(roots, a.Node)
+	if t.at == nil {
+		for _, a := range t.graph.Aux {
+			roots = append(roots, a.Node)
+		}
 	}
 	order := t.graph.InferenceNodes(roots...)
 	uses := map[int]int{}
@@ -84,6 +86,7 @@ func (t *Trainer) build() error {
 		t.heads = append(t.heads, h)
 	}
 	for i, v := range t.nodes {
+		v.grad = t.at != nil && v.Node == t.at
 		for _, p := range v.params {
 			v.grad = v.grad || p.trainable
 		}

@@ -7,9 +7,11 @@
 // an Optimizer then changes the values. What depends on no trainable parameter is frozen: it runs as a
 // fused inference plan (package infer), with its batch norms in evaluation mode, and has no backward pass.
 //
+// A GradCAM takes the gradient of a logit by a feature map instead.
+//
 // Invariants: spaGO runs the backward functions of a step in goroutines of its own, in no fixed order; here each holds the
 // step's lock while it computes, and gradients that meet at one map are summed in the order of its consumers. A step's result
 // thus depends on the values, the batch, the seed and the number of threads alone.
 //
-// A Trainer is not safe for concurrent use.
+// Neither is safe for concurrent use.
 package train

@@ -27,12 +27,12 @@ type Param struct {
 	spago      *nn.Param
 }
 
+// newParam keeps values.
 func newParam(e *env, spec *graph.Param, values []float32, trainable bool) (*Param, error) {
 	if len(values) != spec.Elements() {
 		return nil, fmt.Errorf("parameter %s has %d values, not the %d of shape %v", spec.Name, len(values), spec.Elements(), spec.Shape)
 	}
-	p := &Param{Spec: spec, env: e, data: pages.Huge(make([]float32, len(values))), trainable: trainable && !spec.Role.Buffer()}
-	copy(p.data, values)
+	p := &Param{Spec: spec, env: e, data: values, trainable: trainable && !spec.Role.Buffer()}
 	r := 1
 	if len(spec.Shape) > 0 {
 		r = spec.Shape[0]
@@ -118,3 +118,17 @@ func (p *Params) Param(name string) ([]float32, error) {
 
 // All returns parameters and buffers in the graph's order.
 func (p *Params) All() []*Param { return p.list }
+
+// copies gives out the values of other parameters as memory of their own.
+type copies struct{ of engine.Params }
+
+// Param implements engine.Params.
+func (c copies) Param(name string) ([]float32, error) {
+	values, err := c.of.Param(name)
+	if err != nil {
+		return nil, err
+	}
+	own := pages.Huge(make([]float32, len(values)))
+	copy(own, values)
+	return own, nil
+}

@@ -4,6 +4,7 @@ import (
 	stdcontext "context"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/nlpodyssey/spago/ag"
 	"github.com/nlpodyssey/spago/mat"
@@ -50,6 +51,8 @@ type Trainer struct {
 	seed  uint64
 	least int       // images of a batch
 	saved []float32 // of the buffers, before a batch
+
+	at *graph.Node // whose gradient is wanted, in place of parameters'; nil in training
 }
 
 // node is a graph node, or a few that one operator computes.
@@ -68,6 +71,21 @@ type node struct {
 
 // New copies the values of all parameters and prepares the operators.
 func New(g *graph.Graph, params engine.Params, o Options) (*Trainer, error) {
+	t, err := newTrainer(g, copies{params}, o)
+	if err != nil {
+		return nil, err
+	}
+	if !slices.ContainsFunc(t.list, (*Param).Trainable) {
+		return nil, fmt.Errorf("train: every parameter is frozen: nothing would be learnt")
+	}
+	if err := t.build(); err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+// newTrainer returns a trainer without operators. It keeps the values of params.
+func newTrainer(g *graph.Graph, params engine.Params, o Options) (*Trainer, error) {
 	if o.Pool == nil {
 		return nil, fmt.Errorf("train: Options.Pool is missing")
 	}
@@ -86,7 +104,6 @@ func New(g *graph.Graph, params engine.Params, o Options) (*Trainer, error) {
 	if n := len(o.Loss.ClassWeights); n != 0 && n != g.Classes {
 		return nil, fmt.Errorf("train: %d class weights for %d classes", n, g.Classes)
 	}
-	trained := 0
 	for _, spec := range g.Params {
 		values, err := params.Param(spec.Name)
 		if err != nil {
@@ -99,17 +116,8 @@ func New(g *graph.Graph, params engine.Params, o Options) (*Trainer, error) {
 		if err != nil {
 			return nil, fmt.Errorf("train: %w", err)
 		}
-		if p.trainable {
-			trained++
-		}
 		t.list = append(t.list, p)
 		t.byName[spec.Name] = p
-	}
-	if trained == 0 {
-		return nil, fmt.Errorf("train: every parameter is frozen: nothing would be learnt")
-	}
-	if err := t.build(); err != nil {
-		return nil, err
 	}
 	return t, nil
 }
@@ -225,7 +233,9 @@ func (t *Trainer) forward(ctx stdcontext.Context, images []float32, n int, train
 			if known, ok := frozen[v]; ok {
 				data = known
 			}
-			values[v] = newFeatureMap(data, n, v.Shape, v.consumers, t.env)
+			m := newFeatureMap(data, n, v.Shape, v.consumers, t.env)
+			m.SetRequiresGrad(v.grad)
+			values[v] = m
 			continue
 		}
 		v.ctx.n, v.ctx.train = n, train

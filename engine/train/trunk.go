@@ -17,7 +17,7 @@ type trunk struct {
 	out   map[int][]infer.Output // by images, used again from step to step
 }
 
-// staticNodes finds the nodes whose values depend on no trained parameter and on no random number.
+// staticNodes finds the nodes whose values depend on no trained parameter, on no random number, and not on t.at.
 func (t *Trainer) staticNodes(order []*graph.Node) map[*graph.Node]bool {
 	static := map[*graph.Node]bool{}
 	for _, n := range order {
@@ -30,7 +30,7 @@ func (t *Trainer) staticNodes(order []*graph.Node) map[*graph.Node]bool {
 			ok = ok && !t.byName[p.Name].trainable
 		}
 		for _, in := range n.Inputs {
-			ok = ok && static[in]
+			ok = ok && static[in] && in != t.at
 		}
 		static[n] = ok
 	}

@@ -1155,7 +1155,8 @@ type OpenRequest struct {
 	Seed    uint64                 `protobuf:"varint,3,opt,name=seed,proto3" json:"seed,omitempty"`
 	Compute *Compute               `protobuf:"bytes,4,opt,name=compute,proto3" json:"compute,omitempty"`
 	// What each inference returns, in this order: "logits" (also when empty), "embedding" (pooled features), "features", or
-	// the name of a tap.
+	// the name of a tap. Or, alone or with "logits", a class activation map: "gradcam", behind it "@" and the name of a tap if it is not
+	// that of the features, and ":" and a class if it is not that of the image's largest logit.
 	Outputs       []string `protobuf:"bytes,5,rep,name=outputs,proto3" json:"outputs,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -1,0 +1,151 @@
+package sdk
+
+import (
+	"context"
+
+	"github.com/go-modelzoo/zoo/engine"
+	trainer "github.com/go-modelzoo/zoo/engine/train"
+	"github.com/go-modelzoo/zoo/engine/work"
+	"github.com/go-modelzoo/zoo/graph"
+	zoov1 "github.com/go-modelzoo/zoo/sdk/proto/zoo/v1"
+)
+
+// camRunner is the runner of sessions that give out a class activation map, with or without the logits.
+type camRunner struct {
+	network
+	params    engine.Params
+	precision engine.Precision
+	pool      *work.Pool
+	names     []string
+	wanted    graph.ActivationMap
+
+	turn  chan struct{} // held while cam is in use
+	cam   *trainer.GradCAM
+	shape graph.Shape // of cam's images
+}
+
+// activationMap finds the class activation map among the outputs.
+func activationMap(outputs []string) (m graph.ActivationMap, found bool, err error) {
+	for _, name := range outputs {
+		one, ok, err := graph.ParseActivationMap(name)
+		switch {
+		case err != nil:
+			return m, true, invalid("%v", err)
+		case ok && found:
+			return m, true, invalid("a session has one class activation map: %s is another", name)
+		case ok:
+			m, found = one, true
+		}
+	}
+	return m, found, nil
+}
+
+func newCAMRunner(n network, params engine.Params, precision engine.Precision, pool *work.Pool, outputs []string, m graph.ActivationMap) (*camRunner, error) {
+	r := &camRunner{network: n, params: params, precision: precision, pool: pool, names: outputs, wanted: m, turn: make(chan struct{}, 1)}
+	if _, err := r.Outputs(n.input); err != nil {
+		return nil, err
+	}
+	if err := r.prepare(n.input); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// Outputs implements runner.
+func (r *camRunner) Outputs(shape graph.Shape) ([]result, error) {
+	g, err := r.graph(shape)
+	if err != nil {
+		return nil, invalid("%v", err)
+	}
+	list := make([]result, len(r.names))
+	for i, name := range r.names {
+		switch name {
+		case graph.LogitsOutput:
+			list[i] = result{name: name, shape: g.Output.Shape}
+		case r.wanted.String():
+			at, err := r.node(g)
+			if err != nil {
+				return nil, err
+			}
+			list[i] = result{name: name, shape: graph.Shape{C: 1, H: at.Shape.H, W: at.Shape.W}}
+		default:
+			return nil, invalid("a class activation map comes alone or with the logits: ask for %s in a session of its own", name)
+		}
+	}
+	return list, nil
+}
+
+// node is the one whose map is looked at.
+func (r *camRunner) node(g *graph.Graph) (*graph.Node, error) {
+	node, shape, err := g.NamedOutput(r.wanted.At)
+	if err != nil {
+		return nil, invalid("%v", err)
+	}
+	if shape.IsVector() {
+		return nil, invalid("%s is a vector: a class activation map needs a feature map, such as features or a tap", r.wanted.At)
+	}
+	return node, nil
+}
+
+// prepare makes cam one for images of the shape. The turn is the caller's.
+func (r *camRunner) prepare(shape graph.Shape) error {
+	if r.cam != nil && r.shape == shape {
+		return nil
+	}
+	g, err := r.graph(shape)
+	if err != nil {
+		return invalid("%v", err)
+	}
+	if r.wanted.Class >= g.Classes {
+		return invalid("class %d is outside 0..%d", r.wanted.Class, g.Classes-1)
+	}
+	at, err := r.node(g)
+	if err != nil {
+		return err
+	}
+	cam, err := trainer.NewGradCAM(g, r.params, at, r.precision, r.pool)
+	if err != nil {
+		return invalid("%v", err)
+	}
+	if r.cam != nil {
+		r.cam.Close()
+	}
+	r.cam, r.shape = cam, shape
+	return nil
+}
+
+// Run implements runner. Calls take turns.
+func (r *camRunner) Run(ctx context.Context, n int, shape graph.Shape, in []float32, out []result) error {
+	select {
+	case r.turn <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-r.turn }()
+	if err := r.prepare(shape); err != nil {
+		return err
+	}
+	logits, maps, err := r.cam.Run(ctx, in, n, r.wanted.Class)
+	if err != nil {
+		return err
+	}
+	for _, o := range out {
+		values := maps
+		if o.name == graph.LogitsOutput {
+			values = logits
+		}
+		copy(o.data, values)
+	}
+	return nil
+}
+
+// Profile implements runner.
+func (r *camRunner) Profile(context.Context, int, graph.Shape) ([]*zoov1.ProfileResponse_Row, error) {
+	return nil, invalid("a session with a class activation map has no profile: open one for the logits")
+}
+
+// Close implements runner.
+func (r *camRunner) Close() error {
+	r.cam.Close()
+	return nil
+}
