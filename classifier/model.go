@@ -23,13 +23,15 @@ type Model struct {
 	session *host.Session
 	taps    []Tap // the last outputs, if LoadOptions.Taps
 	logits  int   // which output they are; -1: none
+	cam     int   // which output is a class activation map; -1: none
+	class   int   // whose map it is; -1: that of the largest logit
 	batch   int
 }
 
 // LoadOptions say how to open a network. The zero value gives logits.
 type LoadOptions struct {
-	// Outputs are "logits", "embedding", "features" or names of feature taps. Classify and Evaluate need "logits", which are there by themselves
-	// only if neither Outputs nor Taps is set.
+	// Outputs are "logits", "embedding", "features" or names of feature taps; or, alone or with "logits", the name of a class activation map
+	// (graph.ActivationMap). Classify, Evaluate and Explain need "logits", which are there by themselves only if neither Outputs nor Taps is set.
 	Outputs []string
 	// Taps adds all feature taps to Outputs, for Features. To classify with the same model, name "logits" in Outputs.
 	Taps bool
@@ -87,9 +89,14 @@ func (c *Client) Open(ctx context.Context, ck *Checkpoint, o LoadOptions) (_ *Mo
 	if err != nil {
 		return nil, err
 	}
-	m := &Model{Checkpoint: *ck, Labels: Labels(&ck.Card), client: c, session: s, taps: taps, batch: cmp.Or(o.Batch, streamBatch)}
+	m := &Model{Checkpoint: *ck, Labels: Labels(&ck.Card), client: c, session: s, taps: taps, cam: -1, batch: cmp.Or(o.Batch, streamBatch)}
 	if len(outputs) > 0 {
 		m.logits = slices.Index(outputs, graph.LogitsOutput)
+	}
+	for i, name := range outputs {
+		if cam, ok, _ := graph.ParseActivationMap(name); ok { // the plugin accepted it
+			m.cam, m.class = i, cam.Class
+		}
 	}
 	return m, nil
 }

@@ -43,7 +43,7 @@ func TestKeysInJSONAreOfOneForm(t *testing.T) {
 	home, data, folder := imported(t), photos(t, 5), t.TempDir()
 	for _, args := range [][]string{
 		{"list"}, {"info", "mine"}, {"info", "--system"}, {"summary", "mine"}, {"licenses"}, {"compare", "mine"},
-		{"predict", "mine", data}, {"eval", "mine", "--confusion", "--labels", write(t, "labels.csv", []byte(filepath.Join(data, "dark", "a.png")+",1\n"))},
+		{"predict", "mine", data}, {"explain", "mine", data, "--out", filepath.Join(folder, "why")}, {"eval", "mine", "--confusion", "--labels", write(t, "labels.csv", []byte(filepath.Join(data, "dark", "a.png")+",1\n"))},
 		{"bench", "mine", "--runs", "1", "--duration", "1ms"}, {"bench", "mine", "--runs", "1", "--duration", "1ms", "--explain"},
 		{"bench", "mine", "--runs", "1", "--duration", "1ms", "--train"},
 		{"finetune", "mine", "--data", data, "--epochs", "1", "--out", "shades"}, {"finetune", "mine", "--data", data, "--epochs", "1", "--dry-run"},

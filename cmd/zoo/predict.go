@@ -121,15 +121,19 @@ func printPredictions(w io.Writer, results []imageResult) error {
 		}
 		name := r.Image
 		for _, p := range r.Top {
-			class := p.Class
-			if class == "" {
-				class = fmt.Sprintf("class %d", p.Index)
-			}
-			rows = append(rows, []string{name, fmt.Sprintf("%5.1f %%", 100*p.Prob), ui.Bar(p.Prob, 16), class})
+			rows = append(rows, []string{name, fmt.Sprintf("%5.1f %%", 100*p.Prob), ui.Bar(p.Prob, 16), className(p)})
 			name = ""
 		}
 	}
 	return ui.Table(w, nil, rows)
+}
+
+// className is what people call a class.
+func className(p classifier.Prediction) string {
+	if p.Class == "" {
+		return fmt.Sprintf("class %d", p.Index)
+	}
+	return p.Class
 }
 
 // stdinOnce refuses arguments that name standard input twice: two readers would take parts of one image each.

@@ -118,7 +118,7 @@ func (a *app) addFlags(f *pflag.FlagSet) {
 // commandGroups lists every command, a file each.
 var commandGroups = map[string][]func(*app) *cobra.Command{
 	"look":    {newList, newSearch, newInfo, newSummary, newLicenses, newCompare},
-	"use":     {newPredict, newRun, newEval, newEmbed, newBench, newExport, newImport},
+	"use":     {newPredict, newExplain, newRun, newEval, newEmbed, newBench, newExport, newImport},
 	"train":   {newFinetune, newTrain},
 	"hub":     {newPull, newPush, newMirror, newVerify, newCache, newRegistry},
 	"plugins": {newPlugin, newDoctor, newVersion},

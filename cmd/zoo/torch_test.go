@@ -11,8 +11,8 @@ import (
 	"github.com/go-modelzoo/zoo/weights"
 )
 
-// TestTorchAndZooGiveTheSameLogits imports random checkpoints that torch.save wrote, runs them, exports them, and has PyTorch load those
-// strictly.
+// TestTorchAndZooGiveTheSameLogits imports random checkpoints that torch.save wrote, runs them (for logits and class activation maps), exports
+// them, and has PyTorch load those strictly.
 func TestTorchAndZooGiveTheSameLogits(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts PyTorch twice: not with -short")
@@ -46,6 +46,11 @@ func TestTorchAndZooGiveTheSameLogits(t *testing.T) {
 			if !(e <= 5e-5) { // PyTorch's own in float32 is 1.8e-5 for this googlenet
 				t.Errorf("%s: logits differ", name)
 			}
+		}
+		out := filepath.Join(dir, "cam.npy")
+		must(t, home, "run", m+"-zip", "--input", filepath.Join(dir, "x.npy"), "--output", out, "--precision", "highest", "--features", "gradcam")
+		if e := golden.RelL2(readNPY(t, out), readNPY(t, filepath.Join(dir, m+".cam.npy"))); !(e <= 2e-4) {
+			t.Errorf("%s: relative error %.2g of the class activation maps", m, e)
 		}
 		must(t, home, "export", m+"-zip", filepath.Join(dir, m+".out.pth"))
 	}

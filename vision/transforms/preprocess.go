@@ -85,6 +85,15 @@ func (p Preprocess) OutputSize(width, height int) (int, int) {
 	return p.resized(width, height)
 }
 
+// Region returns the part of an image of the given size that Apply takes, in pixels of the image: its left and upper edge and its extent. It
+// reaches beyond the image where the crop adds zeros.
+func (p Preprocess) Region(width, height int) (x, y, w, h float64) {
+	resizedW, resizedH := p.resized(width, height)
+	outW, outH := p.OutputSize(width, height)
+	scaleX, scaleY := float64(width)/float64(resizedW), float64(height)/float64(resizedH)
+	return scaleX * float64(centreOffset(resizedW, outW)), scaleY * float64(centreOffset(resizedH, outH)), scaleX * float64(outW), scaleY * float64(outH)
+}
+
 // scratches recycles the buffers of Apply between calls.
 var scratches = sync.Pool{New: func() any { return NewScratch() }}
 

@@ -1,6 +1,7 @@
 """The other side of torch_test.go.
 
-write DIR MODEL...: saves a random checkpoint of each torchvision model in both of torch.save's formats, x.npy, and MODEL.npy, its logits.
+write DIR MODEL...: saves a random checkpoint of each torchvision model in both of torch.save's formats, x.npy, MODEL.npy, its logits, and
+MODEL.cam.npy, the class activation maps of each image's largest logit.
 check DIR MODEL...: fails unless load_state_dict(strict=True) takes each MODEL.out.pth and the logits are the same to the bit.
 """
 import os
@@ -22,6 +23,18 @@ def logits(model, x):
         return model.eval().double()(x.double()).float().numpy()
 
 
+def activation_maps(name, model, x):
+    """Grad-CAM of the map that the classifier reads, likewise."""
+    last = {"resnet18": "layer4", "googlenet": "inception5b"}
+    kept = []
+    layer = getattr(model, last.get(name, "features"))
+    hook = layer.register_forward_hook(lambda module, args, out: kept.append(out))
+    y = model.eval().double()(x.double())
+    hook.remove()
+    gradient, = torch.autograd.grad(y.max(1).values.sum(), kept)
+    return (gradient.mean((2, 3), keepdim=True) * kept[0]).sum(1).relu().detach().float().numpy()
+
+
 def write(folder, names):
     torch.manual_seed(1)
     x = torch.rand(2, 3, 64, 80)
@@ -38,6 +51,7 @@ def write(folder, names):
         y = logits(model, x)
         assert numpy.linalg.norm(y[0] - y[1]) > 1e-2 * numpy.linalg.norm(y[0]), name
         numpy.save(os.path.join(folder, f"{name}.npy"), y)
+        numpy.save(os.path.join(folder, f"{name}.cam.npy"), activation_maps(name, model, x))
 
 
 def check(folder, names):
