@@ -82,7 +82,7 @@ func (r *camRunner) node(g *graph.Graph) (*graph.Node, error) {
 		return nil, invalid("%v", err)
 	}
 	if shape.IsVector() {
-		return nil, invalid("%s is a vector: a class activation map needs a feature map, such as features or a tap", r.wanted.At)
+		return nil, invalid("%s has one pixel where images have %d×%d: a class activation map needs more: name a tap, or take larger images", r.wanted.At, g.Input.H, g.Input.W)
 	}
 	return node, nil
 }

@@ -69,7 +69,7 @@ func TestExplainMistakesAreNamed(t *testing.T) {
 	home, out := imported(t), t.TempDir()
 	photo := write(t, "a.png", picture(t, 32, 32))
 	refused(t, home, exitUsage, []string{"one.png", "2 images"}, "explain", "mine", photo, photo, "--out", filepath.Join(out, "one.png"))
-	refused(t, home, exitFailure, []string{"vector"}, "explain", "mine", photo, "--out", filepath.Join(out, "x.png"), "--features", "embedding")
+	refused(t, home, exitFailure, []string{"embedding has one pixel"}, "explain", "mine", photo, "--out", filepath.Join(out, "x.png"), "--features", "embedding")
 	refused(t, home, exitFailure, []string{"stage9"}, "explain", "mine", photo, "--out", filepath.Join(out, "x.png"), "--features", "stage9")
 	refused(t, home, exitFailure, []string{"zebra"}, "explain", "mine", photo, "--out", filepath.Join(out, "x.png"), "--class", "zebra")
 	refused(t, home, exitFailure, []string{"bad.png"}, "explain", "mine", write(t, "bad.png", []byte("no picture")), "--out", filepath.Join(out, "x.png"))
