@@ -73,6 +73,35 @@ func ExampleModel_Stream() {
 	}
 }
 
+// Which parts of a photograph speak for a class, as a picture: here for class 281, a tabby, in place of the most probable one.
+func ExampleModel_Explain() {
+	sdk.ServeEmbedded(plugins.All)
+	c, err := classifier.Open(classifier.Config{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+	ctx := context.Background()
+	m, err := c.Load(ctx, "resnet50", classifier.LoadOptions{Outputs: []string{"logits", "gradcam:281"}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer m.Close()
+	photo, err := vision.DecodeFile("cat.jpg", vision.Limits{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	why, err := m.Explain(ctx, []*vision.Image{photo})
+	if err != nil {
+		log.Fatal(err)
+	}
+	picture, err := m.Overlay(photo, why[0])
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(why[0].Class, why[0].Prob, picture.Bounds())
+}
+
 // A model fitted to photos/CLASS/*.jpg, in the family's process, then published with a signature.
 func ExampleClient_Finetune() {
 	sdk.ServeEmbedded(plugins.All)
