@@ -53,8 +53,8 @@ emulated-amx: ## the AMX kernels, on Linux with AVX-512 BF16 and VBMI
 	$(GO) build -o bin/amxemu ./internal/amxemu
 	$(GO) test -short -timeout=30m -exec $(CURDIR)/bin/amxemu ./engine/kernel/...
 
-conformance: ## every golden at every precision, as a table
-	ZOO_CONFORMANCE=all $(GO) test -count=1 -timeout=30m -run Golden -v ./conformance
+conformance: ## every golden at every precision, as a table, and a batch of every network
+	ZOO_CONFORMANCE=all $(GO) test -count=1 -timeout=30m -run "Golden|Batch" -v ./conformance
 
 bench: build ## zoo beside ONNX Runtime, OpenVINO and PyTorch; writes docs/benchmarks.md
 	$(GO) run ./bench -rounds 2

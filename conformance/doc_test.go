@@ -3,6 +3,8 @@
 //
 // By default every forward golden runs at the precision "highest" and the small ones at all three; with -short only the small ones run. With
 // ZOO_CONFORMANCE=all, as `make conformance` sets it, everything runs, training too, and -v prints a table.
+//
+// A batch of every network is compared with its images one by one besides.
 package conformance
 
 import (

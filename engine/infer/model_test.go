@@ -31,9 +31,10 @@ func small(s graph.Shape) (*graph.Graph, error) {
 	}
 	x := b.ReLU(conv("stem", b.Input(), 16, 3, 2, 1))
 	x = b.MaxPool(x, graph.Pool{Kernel: graph.Square(3), Stride: graph.Square(2), Pad: graph.Square(1)})
-	y := b.Activation(conv("expand", x, 64, 1, 1, 1), graph.HardSwish)
-	y = b.Activation(conv("depthwise", y, 64, 3, 1, 64), graph.SiLU)
-	e := b.Activation(b.Conv2d("excite", b.GlobalAvgPool(y), graph.Conv{Out: 64, Bias: true}), graph.Sigmoid)
+	const wide = 256 // channels, with gaps between pixels (layout)
+	y := b.Activation(conv("expand", x, wide, 1, 1, 1), graph.HardSwish)
+	y = b.Activation(conv("depthwise", y, wide, 3, 1, wide), graph.SiLU)
+	e := b.Activation(b.Conv2d("excite", b.GlobalAvgPool(y), graph.Conv{Out: wide, Bias: true}), graph.Sigmoid)
 	x = b.Add(conv("project", b.Mul(y, e), 16, 1, 1, 1), x)
 	b.Tap("block", x)
 	x = b.Concat(x, b.ReLU(conv("branch", x, 16, 3, 1, 1)))

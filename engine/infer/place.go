@@ -92,6 +92,9 @@ func (n *network) convert() {
 		if o.kind == kFlatten {
 			o.out.flat = true
 		}
+		if o.sums != nil {
+			o.sums.flat = true // kernels write and read them without gaps
+		}
 		if o.kind != kCustom && o.kind != kMul {
 			ops = append(ops, o)
 			continue
