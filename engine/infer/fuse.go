@@ -221,7 +221,7 @@ func (n *network) fuseResiduals() {
 // read. can says for which convolutions there is a kernel.
 func (n *network) fuseProjections(can func(o *op) bool) {
 	for _, o := range n.ops {
-		if o.dead || o.kind != kConv || o.residual == nil {
+		if o.kind != kConv || o.residual == nil {
 			continue
 		}
 		first, second := o, o.residual.op
@@ -235,7 +235,6 @@ func (n *network) fuseProjections(can func(o *op) bool) {
 		sum.node, sum.in, sum.conv, sum.weight, sum.pre, sum.post = first.node, first.in, first.conv, first.weight, first.pre, first.post
 		sum.project, sum.residual, project.residual = &project, second.in[0], nil
 		if can(&sum) {
-			o.residual.op.dead = true
 			*o = sum
 		}
 	}

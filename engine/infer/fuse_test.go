@@ -207,6 +207,23 @@ func TestWhatLooksLikeAFusionIsNone(t *testing.T) {
 			return b.Conv2d("a", b.Flatten(b.AdaptiveAvgPool(x, graph.Square(2))), graph.Conv{Out: 5, Pad: graph.Square(1)})
 		},
 		"sum of a map with itself": func(b *graph.Builder, x node) node { x = b.Conv2d("a", x, narrow); return b.Add(x, x) },
+		"sum of a 1x1 and an activated one": func(b *graph.Builder, x node) node {
+			return b.Add(b.ReLU(b.Conv2d("c", x, narrow)), b.Conv2d("a", x, narrow))
+		},
+		"sum of a 1x1 and one that another reads": func(b *graph.Builder, x node) node {
+			y := b.Conv2d("c", x, narrow)
+			return b.Concat(b.Add(y, b.Conv2d("a", x, narrow)), y)
+		},
+		"sum of a 1x1 and a sum": func(b *graph.Builder, x node) node {
+			return b.Add(b.Add(b.Conv2d("c", x, graph.Conv{Out: 8}), x), b.Conv2d("a", x, graph.Conv{Out: 8}))
+		},
+		"sum of a 1x1 and a window": func(b *graph.Builder, x node) node {
+			return b.Add(b.Conv2d("c", x, graph.Conv{Out: 8, Kernel: graph.Square(3), Pad: graph.Square(1)}), b.Conv2d("a", x, graph.Conv{Out: 8}))
+		},
+		"sum of a 1x1 and a window with a stride": func(b *graph.Builder, x node) node {
+			y := b.Conv2d("c", b.MaxPool(x, halves), narrow)
+			return b.Add(y, b.Conv2d("a", x, graph.Conv{Out: 4, Kernel: graph.Square(2), Stride: graph.Square(2)}))
+		},
 	} {
 		b := graph.NewBuilder(graph.Shape{C: 3, H: 20, W: 18}, 7)
 		x := add(b, b.ReLU(b.Conv2d("stem", b.Input(), graph.Conv{Out: 8})))

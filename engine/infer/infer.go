@@ -56,7 +56,7 @@ type Options struct {
 	Tier *cpu.Tier
 	// Outputs names what Run returns: graph.LogitsOutput, FeaturesOutput, EmbeddingOutput, or a tap of the graph. None means the logits.
 	Outputs []string
-	// Plans is how many compiled sizes are kept; 0 means 8.
+	// Plans is how many plans are kept, each for one size of images and one of batches; 0 means 8.
 	Plans int
 }
 

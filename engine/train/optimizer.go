@@ -20,7 +20,8 @@ type Algorithm struct {
 	Nesterov bool    `json:"nesterov,omitempty"`
 	// WeightDecay is added to the gradient as an L2 term; adamw and lamb decouple it.
 	WeightDecay float64 `json:"weight_decay,omitempty"`
-	// Beta1, Beta2 and Eps are for adam, adamw and lamb; Alpha and Eps for rmsprop. Zero means PyTorch's default.
+	// Beta1, Beta2 and Eps are for adam, adamw and lamb; Alpha and Eps for rmsprop. Zero means PyTorch's default, and
+	// for lamb, which PyTorch lacks, adam's betas and an epsilon of 1e-6.
 	Beta1 float64 `json:"beta1,omitempty"`
 	Beta2 float64 `json:"beta2,omitempty"`
 	Alpha float64 `json:"alpha,omitempty"`
@@ -30,9 +31,9 @@ type Algorithm struct {
 // Group is a set of parameters that share a learning rate and a weight decay.
 type Group struct {
 	Params []*Param
-	// LRScale multiplies the learning rate, as layer-wise decay does.
+	// LRScale multiplies the learning rate, as layer-wise decay does; 1 leaves it as it is.
 	LRScale float64
-	// WeightDecay replaces the algorithm's.
+	// WeightDecay replaces the algorithm's, also where it is 0.
 	WeightDecay float64
 }
 

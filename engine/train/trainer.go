@@ -19,7 +19,7 @@ import (
 
 // Options say how to train.
 type Options struct {
-	Pool      *work.Pool
+	Pool      *work.Pool // must be set
 	Precision engine.Precision
 	// Trainable selects the parameters to train; nil trains all. A batch norm whose weight is not trained keeps its running statistics.
 	// The values of the others must not change after the first batch.
@@ -133,8 +133,8 @@ type Result struct {
 }
 
 // Accumulate runs n images (float32 NHWC) forward and backward in training mode and adds scale times the loss's gradient to the
-// gradients of the parameters. With a scale of 1/k, k calls give the gradient of k batches' mean. When ctx ends meanwhile, everything is as it
-// was before.
+// gradients of the parameters. With a scale of 1/k, k calls give the gradient of k batches' mean. A loss that is not finite is no error, but adds
+// no gradient. When ctx ends meanwhile, everything is as it was before.
 func (t *Trainer) Accumulate(ctx stdcontext.Context, images []float32, n int, targets Targets, scale float64) (Result, error) {
 	if err := t.check(images, n, targets); err != nil {
 		return Result{}, err

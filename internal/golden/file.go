@@ -180,8 +180,10 @@ func Folders() ([]string, error) {
 		if !filepath.IsAbs(dir) { // tests run in their package's folder
 			dir = filepath.Join(root, dir)
 		}
-		if _, err := os.Stat(dir); err != nil {
-			return nil, fmt.Errorf("ZOO_GOLDENS: %w", err)
+		_, forward := os.Stat(filepath.Join(dir, "forward"))
+		_, train := os.Stat(filepath.Join(dir, "train"))
+		if forward != nil && train != nil { // or a mistaken folder would test nothing
+			return nil, fmt.Errorf("ZOO_GOLDENS: %s holds neither forward/ nor train/", dir)
 		}
 		folders = append(folders, dir)
 	}

@@ -102,8 +102,10 @@ func TestAdditionalFolderIgnored(t *testing.T) {
 	if twice, err := ForwardCases(); err != nil || len(twice) != 2*len(before) {
 		t.Errorf("%d cases with the module's folder a second time, %d once: %v", len(twice), len(before), err)
 	}
-	t.Setenv("ZOO_GOLDENS", filepath.Join(dir, "missing"))
-	if _, err := ForwardCases(); err == nil {
-		t.Error("a missing folder in ZOO_GOLDENS is no error")
+	for _, bad := range []string{"missing", "forward"} {
+		t.Setenv("ZOO_GOLDENS", filepath.Join(dir, bad))
+		if _, err := ForwardCases(); err == nil {
+			t.Errorf("%s in ZOO_GOLDENS is no error", bad)
+		}
 	}
 }
