@@ -84,8 +84,11 @@ func main() {
 		c.batches = append(c.batches, n)
 	}
 	c.command = "go run ./bench"
+	if *training {
+		c.command += " -train"
+	}
 	flag.Visit(func(f *flag.Flag) {
-		if !slices.Contains([]string{"zoo", "python", "torch-python", "out"}, f.Name) {
+		if !slices.Contains([]string{"train", "zoo", "python", "torch-python", "out"}, f.Name) {
 			c.command += " -" + f.Name + " " + f.Value.String()
 		}
 	})

@@ -23,7 +23,7 @@ type report struct {
 	config   config
 	best     map[key]measurement
 	versions map[string]bool
-	missing  map[string]string // subject -> why
+	missing  map[string]string // cell -> why
 	macs     map[string]int64
 	machine  machine
 	demands  map[key]demand // of zoo's precisions
@@ -37,17 +37,21 @@ func newReport(c config) *report {
 }
 
 func (r *report) add(subject, model string, batch int, m measurement, err error) {
+	k, cell := key{subject, model, batch}, fmt.Sprintf("%s %s batch %d", subject, model, batch)
+	old, measured := r.best[k] // in another round
 	if err != nil {
-		log.Printf("%s %s batch %d: %v", subject, model, batch, err)
-		r.missing[subject+" "+model] = err.Error()
+		log.Printf("%s: %v", cell, err)
+		if !measured {
+			r.missing[cell] = err.Error()
+		}
 		return
 	}
-	log.Printf("%s %s batch %d: %.3f ms", subject, model, batch, m.MSPerImage)
+	log.Printf("%s: %.3f ms", cell, m.MSPerImage)
+	delete(r.missing, cell)
 	if m.Version != "" {
 		r.versions[m.Version] = true
 	}
-	k := key{subject, model, batch}
-	if old, ok := r.best[k]; !ok || m.MSPerImage < old.MSPerImage {
+	if !measured || m.MSPerImage < old.MSPerImage {
 		r.best[k] = m
 	}
 }

@@ -99,10 +99,6 @@ func medians(ms []measurement) (time, memory float64) {
 
 func (c config) trainingReport(w io.Writer, pairs []*pair, peer string, rounds int) {
 	info := cpu.Describe()
-	models := ""
-	if slices.ContainsFunc(pairs, func(p *pair) bool { return !slices.Contains(trainings, p.String()) }) || len(pairs) != len(trainings) {
-		models = " -models " + strings.Join(c.models, ",")
-	}
 	fmt.Fprintf(w, `# Benchmarks of training
 
 Milliseconds an image of a training step: forward, backward, SGD with momentum, on random 224×224 images in memory and 1000 classes, on %d
@@ -113,11 +109,11 @@ Machine: %s, %d cores, %s; L2 %d KiB a core.
 
 Made by:
 
-    make build && go run ./bench -train -rounds %d -precision %s%s
+    make build && %s
 
 | | batch | trained | zoo, ms | PyTorch, ms | ratio | zoo, MB | PyTorch, MB |
 | --- | ---: | --- | ---: | ---: | ---: | ---: | ---: |
-`, c.threads, c.precision, peer, rounds, info.Model, info.Cores, strings.Join(info.Features, " "), info.L2>>10, rounds, c.precision, models)
+`, c.threads, c.precision, peer, rounds, info.Model, info.Cores, strings.Join(info.Features, " "), info.L2>>10, c.command)
 	sum, mean := 0.0, geometric{}
 	for _, p := range pairs {
 		ours, memory := medians(p.zoo)
