@@ -102,7 +102,7 @@ func (s *ConvSpec) check(weight, bias []float32) error {
 	return nil
 }
 
-// OutputSize returns the height and width of the output for an input of h×w.
+// OutputSize returns the height and width of the output for an input of h×w, 0 where the kernel does not fit.
 func (s ConvSpec) OutputSize(h, w int) (int, int) {
 	out := func(n, k, stride, dilation, before, after int) int {
 		n += before + after - max(dilation, 1)*(k-1) - 1

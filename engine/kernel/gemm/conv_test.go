@@ -76,15 +76,16 @@ func (c convCase) String() string {
 // canary fills every element that a kernel must not touch.
 const canary = 0x7fa5
 
-// block returns a channel block of a wider map whose whole buffer, guards on both ends included, is canary; the border
-// of the block is zeroed.
-func block(f kernel.Format, n, h, w, c, pad, left, rest int) kernel.Map {
-	const guard = 67
+// block returns a channel block of a wider map whose whole buffer, what lies before the map included, is canary, and ends at memory that
+// cannot be read; the border of the block is zeroed.
+func block(t testing.TB, f kernel.Format, n, h, w, c, pad, left, rest int) kernel.Map {
+	t.Helper()
+	const before = 67
 	m := kernel.Layout(f, n, h, w, left+c+rest, pad)
-	size := m.Elements() + 2*guard
-	m.Off += guard
+	size := before + m.Elements()
+	m.Off += before
 	fill16 := func() []uint16 {
-		b := make([]uint16, size)
+		b := guard.Slice[uint16](t, size)
 		for i := range b {
 			b[i] = canary
 		}
@@ -92,7 +93,7 @@ func block(f kernel.Format, n, h, w, c, pad, left, rest int) kernel.Map {
 	}
 	switch f {
 	case kernel.F32:
-		m.F32 = make([]float32, size)
+		m.F32 = guard.Slice[float32](t, size)
 		for i := range m.F32 {
 			m.F32[i] = math.Float32frombits(canary<<16 | canary)
 		}
@@ -114,14 +115,14 @@ func (c convCase) run(t testing.TB, r *rand.Rand) {
 	if oh < 1 || ow < 1 {
 		return
 	}
-	src := block(c.srcFormat, c.n, c.h, c.w, s.In, c.srcPad, c.srcLeft, c.srcRest)
-	dst := block(c.dstFormat, c.n, oh, ow, s.Out, c.dstPad, c.dstLeft, c.dstRest)
+	src := block(t, c.srcFormat, c.n, c.h, c.w, s.In, c.srcPad, c.srcLeft, c.srcRest)
+	dst := block(t, c.dstFormat, c.n, oh, ow, s.Out, c.dstPad, c.dstLeft, c.dstRest)
 	fill(src, r)
 	var residual *kernel.Map
 	var added kernel.Map // the residual's values before the call
 	if p := s.Projection; p.In > 0 {
 		h, w := (oh-1)*p.StrideH+1+r.IntN(p.StrideH), (ow-1)*p.StrideW+1+r.IntN(p.StrideW)
-		m := block(c.residualFormat, c.n, h, w, p.In, c.dstPad, c.srcRest, c.srcLeft)
+		m := block(t, c.residualFormat, c.n, h, w, p.In, c.srcPad, c.srcRest, c.srcLeft)
 		fill(m, r)
 		residual = &m
 	} else if c.residual {
@@ -131,7 +132,7 @@ func (c convCase) run(t testing.TB, r *rand.Rand) {
 			residual = &dst
 			transfer(dst, added)
 		} else {
-			m := block(c.dstFormat, c.n, oh, ow, s.Out, 1-c.dstPad&1, c.dstRest, c.dstLeft)
+			m := block(t, c.dstFormat, c.n, oh, ow, s.Out, 1-c.dstPad&1, c.dstRest, c.dstLeft)
 			transfer(m, added)
 			residual = &m
 		}
@@ -157,16 +158,15 @@ func (c convCase) run(t testing.TB, r *rand.Rand) {
 		t.Fatalf("%v: %v", c, err)
 	}
 	before := snapshot(dst)
-	scratch := make([]byte, call.Scratch()+64)
+	spare := r.IntN(2) * 63 // so that the kernels have to align it, or not
+	scratch := guard.Slice[byte](t, call.Scratch()+spare)
 	for i := range scratch {
 		scratch[i] = 0xff // not-a-number in every format
 	}
-	body := scratch[1+r.IntN(3) : call.Scratch()+8]
-	// NaN guards behind the scratch memory must survive.
 	for task := range call.Tasks() {
-		call.Run(task, src, dst, residual, body)
+		call.Run(task, src, dst, residual, scratch[:call.Scratch()])
 	}
-	for i, v := range scratch[call.Scratch()+8:] {
+	for i, v := range scratch[call.Scratch():] {
 		if v != 0xff {
 			t.Fatalf("%v: byte %d behind the scratch memory was written", c, i)
 		}
@@ -399,8 +399,9 @@ func TestConvProjectedResidual(t *testing.T) {
 					s.Groups, s.KernelH, s.KernelW, s.StrideH, s.StrideW, s.Linear = 1, 1, 1, 1, 1, false
 					s.PadTop, s.PadLeft, s.PadBottom, s.PadRight = 0, 0, 0, 0
 					s.In, s.Projection.In = 1+r.IntN(150), 1+r.IntN(150)
-					if i%2 == 0 { // read from the maps themselves, if these are dense
+					if i%2 == 0 { // read from the maps themselves, if the format is theirs
 						s.In, s.Projection.In = s.In/32*32+32, s.Projection.In/32*32+32
+						c.srcPad = 0
 					}
 					s.Projection.StrideH, s.Projection.StrideW = 1+r.IntN(3), 1+r.IntN(3)
 					if i%3 == 0 {
@@ -425,9 +426,12 @@ func TestConvProjectedNetworkShapes(t *testing.T) {
 	for _, tier := range tiers() {
 		for _, p := range precisions {
 			r := rand.New(rand.NewPCG(uint64(tier), uint64(p)))
-			for _, l := range []struct{ n, h, w, in, out, projected, stride int }{{2, 8, 56, 64, 96, 64, 1}, {1, 9, 28, 128, 512, 256, 2}, {3, 7, 7, 512, 544, 1024, 2}, {5, 7, 7, 256, 512, 512, 2}} {
+			for _, l := range []struct{ n, h, w, in, out, projected, stride, workers int }{
+				{2, 8, 56, 64, 96, 64, 1, 2}, {1, 9, 28, 128, 512, 256, 2, 2}, {3, 7, 7, 512, 544, 1024, 2, 2}, {5, 7, 7, 256, 512, 512, 2, 2},
+				{1, 14, 14, 64, 32, 96, 2, 7}, // whose last band has fewer positions than a tile
+			} {
 				f := FormatOf(p, tier)
-				c := convCase{n: l.n, h: l.h, w: l.w, srcFormat: f, dstFormat: f, residualFormat: f, workers: 2, spec: ConvSpec{
+				c := convCase{n: l.n, h: l.h, w: l.w, srcFormat: f, dstFormat: f, residualFormat: f, workers: l.workers, spec: ConvSpec{
 					In: l.in, Out: l.out, KernelH: 1, KernelW: 1, StrideH: 1, StrideW: 1, Groups: 1, Precision: p, Tier: tier, Activation: kernel.ReLU,
 					Projection: Projection{In: l.projected, StrideH: l.stride, StrideW: l.stride},
 				}}
@@ -467,17 +471,13 @@ func TestConvEveryDestination(t *testing.T) {
 	for _, tier := range tiers() {
 		for _, p := range precisions {
 			r := rand.New(rand.NewPCG(uint64(tier), uint64(p)))
-			formats := []kernel.Format{kernel.F32}
-			if f := FormatOf(p, tier); f != kernel.F32 {
-				formats = append(formats, f)
-			}
-			for _, f := range formats {
+			for _, f := range []kernel.Format{kernel.F32, kernel.BF16, kernel.Split} {
 				for _, residual := range []bool{false, true} {
 					for a := kernel.None; a <= kernel.Tanh; a++ {
 						for _, in := range []int{24, 64, 200} {
 							c := convCase{
 								spec: ConvSpec{In: in, Out: 72, KernelH: 1, KernelW: 1, StrideH: 1, StrideW: 1, Groups: 1, Activation: a, Precision: p, Tier: tier},
-								n:    1, h: 5, w: 15, srcFormat: formats[len(formats)-1], dstFormat: f, residual: residual, workers: 1,
+								n:    1, h: 3, w: 15, srcFormat: FormatOf(p, tier), dstFormat: f, residual: residual, workers: 1,
 							}
 							c.run(t, r)
 						}
@@ -496,7 +496,7 @@ func TestConvNetworkShapes(t *testing.T) {
 		{14, 14, 128, 128, 3, 1, 1, 32}, {14, 14, 256, 256, 3, 2, 1, 32}, {7, 7, 512, 512, 3, 1, 1, 32}, {17, 17, 128, 64, 1, 1, 0, 1}, {9, 28, 96, 24, 1, 1, 0, 1},
 		{1, 1, 1024, 250, 1, 1, 0, 1}, {4, 4, 512, 672, 1, 1, 0, 1},
 		{2, 400, 64, 9, 3, 1, 1, 1}, // a row of more pixels than a call of a kernel may have
-		{8, 8, 640, 224, 1, 1, 0, 1},
+		{8, 8, 576, 480, 1, 1, 0, 1}, {9, 9, 128, 96, 3, 1, 1, 2},
 	}
 	for _, tier := range tiers() {
 		for _, p := range precisions {

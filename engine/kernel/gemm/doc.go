@@ -37,8 +37,9 @@
 //   - NEON (neon_arm64.go): blocks of 6 positions and 16 channels of float32, for convolutions and products.
 //   - Plain Go (reference.go): the meaning of the others, and the tier cpu.Generic but on arm64.
 //
-// The assembly is written by the programs in ../_gen/gemm and ../_gen/amx. AMX tiles live only within one call of the
-// assembly, from LDTILECFG to TILERELEASE, and a call takes at most some 60 µs, as goroutines are not preempted in it.
+// The program in ../_gen/gemm writes the assembly, but for that of NEON; ../_gen/amx encodes the instructions that Go's assembler does not
+// know. AMX tiles live only within one call of the assembly, from LDTILECFG to TILERELEASE, and a call takes at most some 60 µs, as goroutines
+// are not preempted in it.
 //
 // # Use
 //

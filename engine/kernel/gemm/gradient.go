@@ -6,8 +6,8 @@ import (
 	"github.com/go-modelzoo/zoo/engine/kernel"
 )
 
-// InputGradient computes the gradient of a convolution's input from that of its output: the transposed convolution. It is
-// read-only after NewInputGradient and safe for concurrent use.
+// InputGradient computes the gradient of a convolution's input from that of its output: the transposed convolution. It is safe for
+// concurrent use while nobody calls Pack, the one method that changes it.
 //
 // With stride 1 it is a convolution with the taps reversed and the channels exchanged. With stride s the input pixels fall
 // into s×s phases by their position modulo the stride, and each phase is such a convolution with every s-th tap.

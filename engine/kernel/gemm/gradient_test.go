@@ -47,8 +47,8 @@ func checkInputGradient(t *testing.T, c convCase, r *rand.Rand) {
 		t.Fatal(err)
 	}
 	oh, ow := s.OutputSize(c.h, c.w)
-	dy := block(kernel.F32, c.n, oh, ow, s.Out, c.dstPad, c.dstLeft, c.dstRest)
-	dx := block(kernel.F32, c.n, c.h, c.w, s.In, c.srcPad, c.srcLeft, c.srcRest)
+	dy := block(t, kernel.F32, c.n, oh, ow, s.Out, c.dstPad, c.dstLeft, c.dstRest)
+	dx := block(t, kernel.F32, c.n, c.h, c.w, s.In, c.srcPad, c.srcLeft, c.srcRest)
 	fill(dy, r)
 	fill(dx, r) // to be overwritten
 	in := s.In / s.Groups

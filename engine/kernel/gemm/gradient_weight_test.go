@@ -20,8 +20,8 @@ func checkWeightGradient(t testing.TB, c convCase, accumulate bool, r *rand.Rand
 		t.Fatal(err)
 	}
 	oh, ow := s.OutputSize(c.h, c.w)
-	dy := block(kernel.F32, c.n, oh, ow, s.Out, c.dstPad, c.dstLeft, c.dstRest)
-	x := block(kernel.F32, c.n, c.h, c.w, s.In, c.srcPad, c.srcLeft, c.srcRest)
+	dy := block(t, kernel.F32, c.n, oh, ow, s.Out, c.dstPad, c.dstLeft, c.dstRest)
+	x := block(t, kernel.F32, c.n, c.h, c.w, s.In, c.srcPad, c.srcLeft, c.srcRest)
 	for _, m := range []kernel.Map{dy, x} {
 		for i := range m.F32 {
 			m.F32[i] = float32(math.NaN()) // reading one into a sum would show

@@ -160,8 +160,8 @@ type geometry struct {
 	bandsPerImage        int
 	bands                int
 	positions            int // of a full band
-	phaseBytes           int
-	blockBytes           int
+	phaseBytes           int // the rows of a phase
+	blockBytes           int // the phases of a channel block
 	planeBytes           int // one plane of what is staged at a time
 	slice                int // channel blocks of a bundle that are staged at a time: all, or some of the only bundle's
 

@@ -166,7 +166,7 @@ type tileConv struct {
 	steps  []tileStep
 	panels int // per bundle
 	// weights is [bundle][panel][step][plane][parity][16 pairs of values][16 channels][2 values]. The two tiles of a panel
-	// hold its even and its odd channels: see finishRow in _gen/gemm/tile.go.
+	// hold its even and its odd channels: see finishRow in _gen/gemm/rows.go.
 	weights []uint16
 	bias    []float32 // [bundle][panel][parity][16]
 	config  tileConfig
@@ -255,48 +255,57 @@ func (c *tileConv) pack(each parallel, memory []byte, w *weights, bias []float32
 	each(c.depth.bundles*c.panels, func(panel int) { c.packPanel(w, panel) })
 }
 
-// packTileBias writes the biases of bundles of so many channels, of which each begins a panel; the even channels of a panel come before its
-// odd ones.
+// packTileBias is packBias with the even channels of a panel before its odd ones.
 func packTileBias(to, bias []float32, bundleOut int) {
-	clear(to)
-	width := (bundleOut + tilePanel - 1) / tilePanel * tilePanel
-	for i, v := range bias {
-		b, o := i/bundleOut, i%bundleOut
-		to[b*width+o/tilePanel*tilePanel+o%2*16+o%tilePanel/2] = v
+	packBias(to, bias, bundleOut, tilePanel)
+	for panel := to; len(panel) > 0; panel = panel[tilePanel:] {
+		for i, v := range [tilePanel]float32(panel) { // a copy
+			panel[i%2*16+i/2] = v
+		}
 	}
 }
 
-// packPanel packs one panel: it gathers 32 values of 32 channels at a time and turns them into the tiles of a step with the
-// kernels that pack matrices.
+// packPanel packs one panel: it gathers 32 values of 32 channels at a time and turns them into the tiles of a step.
 func (c *tileConv) packPanel(w *weights, panel int) {
 	d := &c.depth
 	to := c.weights[panel*c.panelBytes()/2:]
 	bundle, first := panel/c.panels, panel%c.panels*tilePanel
 	n := min(tilePanel, d.bundleOut-first)
-	var values [tilePanel][tileValues]float32
-	var rows [2][tilePanel][tileValues]uint16 // both planes
-	args := stageArgs{
-		dst: unsafe.Pointer(&rows), src: unsafe.Pointer(&values), pixels: tilePanel, srcStep: 4 * tileValues, dstStep: 2 * tileValues,
-		chunks: 1, loadMask: 1<<tileValues - 1, storeMask: 1<<tileValues - 1, low: int(unsafe.Sizeof(rows[0])),
-	}
+	var packer stepPacker
 	add := func(s *ConvSpec, d *depth, steps []tileStep, w *weights) {
 		for _, st := range steps {
 			for o := range n {
-				d.gather(values[o][:c.step], s, w, bundle, d.runs[st.run], st.from, first+o)
+				d.gather(packer.values[o][:c.step], s, w, bundle, d.runs[st.run], st.from, first+o)
 			}
-			args.convert(c.grain.planes)
-			for plane := range c.grain.planes {
-				for parity := range 2 {
-					transpose16(unsafe.Pointer(&to[0]), 64, unsafe.Pointer(&rows[plane][parity]), 4*tileValues)
-					to = to[tileRows*tileValues:]
-				}
-			}
+			to = packer.pack(to, c.grain.planes)
 		}
 	}
 	add(&c.spec, d, c.steps, w)
 	if p := c.projection; p != nil {
 		add(&p.spec, &p.depth, p.steps, p.weights(&c.spec, w))
 	}
+}
+
+// stepPacker packs the weights of a step and a panel, with the kernels that pack matrices.
+type stepPacker struct {
+	values [tilePanel][tileValues]float32   // of each output channel; zeros where there are none
+	rows   [2][tilePanel][tileValues]uint16 // their planes
+}
+
+// pack writes the tiles of the values: for each plane that of the even channels and that of the odd ones. It returns the rest of to.
+func (p *stepPacker) pack(to []uint16, planes int) []uint16 {
+	args := stageArgs{
+		dst: unsafe.Pointer(&p.rows), src: unsafe.Pointer(&p.values), pixels: tilePanel, srcStep: 4 * tileValues, dstStep: 2 * tileValues,
+		chunks: 1, loadMask: 1<<tileValues - 1, storeMask: 1<<tileValues - 1, low: int(unsafe.Sizeof(p.rows[0])),
+	}
+	args.convert(planes)
+	for plane := range planes {
+		for parity := range 2 {
+			transpose16(unsafe.Pointer(&to[0]), 64, unsafe.Pointer(&p.rows[plane][parity]), 4*tileValues)
+			to = to[tileRows*tileValues:]
+		}
+	}
+	return to
 }
 
 // tileCall is a tileConv bound to maps.

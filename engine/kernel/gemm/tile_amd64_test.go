@@ -56,7 +56,8 @@ func TestSmallMapIsOneBand(t *testing.T) {
 	}
 }
 
-// TestSlices checks that several images with the channels in slices, and side by side, have the very results of images one by one.
+// TestSlices checks that several images with the channels in slices, side by side, or in several calls of the kernel have the very results of
+// images one by one, which are divided otherwise.
 func TestSlices(t *testing.T) {
 	if cpu.Best() < cpu.AMX {
 		t.Skip("no AMX")
@@ -67,10 +68,11 @@ func TestSlices(t *testing.T) {
 		n        int
 		residual bool
 	}{
-		{benchLayer{14, 14, 512, 80, 3, 2, 1, 1}, 4, true},
+		{benchLayer{14, 14, 224, 190, 3, 2, 1, 1}, 5, true}, // two parts of three panels, and a last slice that is shorter
 		{benchLayer{7, 7, 1024, 64, 3, 1, 1, 1}, 4, false},
 		{benchLayer{13, 13, 512, 72, 3, 1, 1, 1}, 5, true},
-		{benchLayer{28, 28, 256, 256, 3, 2, 1, 1}, 7, false},
+		{benchLayer{28, 28, 128, 64, 3, 1, 1, 1}, 2, false},  // more blocks than a call has
+		{benchLayer{14, 14, 128, 120, 3, 1, 1, 1}, 6, false}, // more panels than a call has
 	} {
 		for _, p := range []engine.Precision{engine.High, engine.Medium} {
 			t.Run(fmt.Sprintf("%v/%v/n%d", p, c.layer, c.n), func(t *testing.T) {
@@ -92,15 +94,15 @@ func TestSlices(t *testing.T) {
 				}
 				got := kernel.NewMap(format, c.n, oh, ow, c.layer.out, 0)
 				want := kernel.NewMap(format, c.n, oh, ow, c.layer.out, 0)
-				run := func(src, dst kernel.Map, residual *kernel.Map) *tileCall {
-					call, err := conv.Bind(src, dst, residual, 1)
+				run := func(src, dst kernel.Map, residual *kernel.Map, workers int) *tileCall {
+					call, err := conv.Bind(src, dst, residual, workers)
 					if err != nil {
 						t.Fatal(err)
 					}
 					runAll(call, src, dst, residual)
 					return call.runner.(*tileCall)
 				}
-				call := run(src, got, residual)
+				call := run(src, got, residual, 2)
 				if call.sliced() {
 					sliced[call.across > 1] = true
 				}
@@ -110,7 +112,7 @@ func TestSlices(t *testing.T) {
 						m := residual.Images(n, n+1)
 						of = &m
 					}
-					run(src.Images(n, n+1), want.Images(n, n+1), of)
+					run(src.Images(n, n+1), want.Images(n, n+1), of, 3)
 				}
 				for n := range c.n {
 					for y := range oh {

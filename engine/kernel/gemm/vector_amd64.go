@@ -32,7 +32,8 @@ type vectorConv struct {
 	groups int // of unroll values in all runs
 	// weights is [bundle][panel][run][value][channel of the panel].
 	weights []float32
-	// packed is there instead of weights if form is not plain; of pairs, a value's two are behind the channel.
+	// packed is there instead of weights if form is not plain. Pairs are [bundle][panel][run][pair of values][channel of the panel][2 values];
+	// narrow weights are [bundle][panel], of that [run][value][pair of channels] of five bytes, and behind all of them [channel] scales.
 	packed   []byte
 	form     weightForm
 	group    groupedSize // of the kernel where small groups have one of their own

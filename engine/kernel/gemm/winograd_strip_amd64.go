@@ -112,12 +112,7 @@ func (c *stripConv) packPanel(w *weights, panel int) {
 	g := winogradG(stripOutputs)
 	outs := min(tilePanel, c.spec.Out-panel*tilePanel)
 	var taps [3][tilePanel][tileValues]float32
-	var values [tilePanel][tileValues]float32
-	var rows [2][tilePanel][tileValues]uint16 // both planes
-	args := stageArgs{
-		dst: unsafe.Pointer(&rows), src: unsafe.Pointer(&values), pixels: tilePanel, srcStep: 4 * tileValues, dstStep: 2 * tileValues,
-		chunks: 1, loadMask: 1<<tileValues - 1, storeMask: 1<<tileValues - 1, low: int(unsafe.Sizeof(rows[0])),
-	}
+	var packer stepPacker
 	for step, r := range c.depth.runs {
 		first := r.block * tileValues
 		ins := min(tileValues, c.spec.In-first)
@@ -135,19 +130,12 @@ func (c *stripConv) packPanel(w *weights, panel int) {
 			// The products are exact in float64, and the sum is rounded once.
 			g0, g1, g2 := g[point][0], g[point][1], g[point][2]
 			for o := range outs {
-				a, b, c, v := &taps[0][o], &taps[1][o], &taps[2][o], &values[o]
+				a, b, c, v := &taps[0][o], &taps[1][o], &taps[2][o], &packer.values[o]
 				for i := range v {
 					v[i] = float32(g0*float64(a[i]) + g1*float64(b[i]) + g2*float64(c[i]))
 				}
 			}
-			args.convert(c.grain.planes)
-			at := c.at(panel, point)[step*c.stepBytes()/2:]
-			for plane := range c.grain.planes {
-				for parity := range 2 {
-					transpose16(unsafe.Pointer(&at[0]), 64, unsafe.Pointer(&rows[plane][parity]), 4*tileValues)
-					at = at[tileRows*tileValues:]
-				}
-			}
+			packer.pack(c.at(panel, point)[step*c.stepBytes()/2:], c.grain.planes)
 		}
 	}
 }

@@ -42,6 +42,28 @@ func TestWinogradRandomShapes(t *testing.T) {
 	}
 }
 
+// TestWinogradOfOtherConvolutionsIsDirect asks for the method where it would compute something else: they are computed directly.
+func TestWinogradOfOtherConvolutionsIsDirect(t *testing.T) {
+	for what, edit := range map[string]func(*ConvSpec){
+		"3x1 kernel": func(s *ConvSpec) { s.KernelW = 1 },
+		"1x3 kernel": func(s *ConvSpec) { s.KernelH = 1 },
+		"stride":     func(s *ConvSpec) { s.StrideW = 2 },
+		"dilation":   func(s *ConvSpec) { s.DilationH = 2 },
+		"groups":     func(s *ConvSpec) { s.Groups = 2 },
+	} {
+		for _, tier := range tiers() {
+			for _, p := range precisions {
+				s := ConvSpec{In: 32, Out: 32, KernelH: 3, KernelW: 3, StrideH: 1, StrideW: 1, DilationH: 1, DilationW: 1, Groups: 1, Winograd: 4, Precision: p, Tier: tier}
+				edit(&s)
+				if m := Winograd(s, 56, 56); m != 0 {
+					t.Errorf("%v/%v, %s: tiles of %d chosen", tier, p, what, m)
+				}
+				convCase{spec: s, n: 1, h: 7, w: 7, workers: 1}.run(t, rand.New(rand.NewPCG(1, 2)))
+			}
+		}
+	}
+}
+
 // TestWinogradWeightsOfPolynomials checks the matrices of the weights.
 func TestWinogradWeightsOfPolynomials(t *testing.T) {
 	// At a point x the transformed weights are a multiple of w0 + w1 x + w2 x²; the last point is infinity.
