@@ -15,7 +15,8 @@
 // outside 1..8 is ignored.
 //
 // Files come from anywhere, so a decoder believes nothing: the size in the header is held against Limits before pixels are
-// allocated, and a malformed file of any kind gives an error, never a panic.
+// allocated, and no file makes it panic. A file that is cut off is an error. Other damage is one where the format can tell; a JPEG,
+// which cannot, gives the picture that libjpeg makes of it.
 //
 // All functions are safe for concurrent use; an Image is plain data, safe for concurrent reading.
 //

@@ -45,19 +45,16 @@ func tiffTag(block []byte, tag uint16, absent uint32) uint32 {
 // exifOfJPEG returns the EXIF block of the first APP1 segment that has one.
 func exifOfJPEG(data []byte) []byte {
 	for p := 2; p+4 <= len(data); {
-		if data[p] != 0xff {
-			return nil
-		}
 		marker := data[p+1]
-		if marker == 0xff { // fill byte
+		if data[p] != 0xff || marker == 0xff || marker == 0 { // junk between segments, or a fill byte
 			p++
 			continue
 		}
 		if marker == 0xda || marker == 0xd9 { // the scan begins: no more headers
 			return nil
 		}
-		n := int(binary.BigEndian.Uint16(data[p+2:]))
-		if n < 2 || p+2+n > len(data) {
+		n := max(int(binary.BigEndian.Uint16(data[p+2:])), 2)
+		if p+2+n > len(data) {
 			return nil
 		}
 		segment := data[p+4 : p+2+n]

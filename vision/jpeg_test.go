@@ -110,6 +110,78 @@ func TestDamagedScanReadAsFarAsItGoes(t *testing.T) {
 	}
 }
 
+func TestDamagedJPEGPixelsEqualLibjpeg(t *testing.T) {
+	t.Setenv("JSIMD_FORCENONE", "1") // its C code: the vector code clips sums that wrap around
+	all := samples(t, `
+rng = random.Random(1)
+for name in 'chroma_420', 'progressive', 'jpeg/restart_every_2', 'jpeg/restart_every_mcu', 'jpeg/not_interleaved_restart', 'jpeg/sampling_2x2_progressive_restart':
+    whole = open('testdata/%s.jpg' % name, 'rb').read()
+    start = whole.rindex(b'\xff\xda') + 14 # the last scan: libjpeg smooths where one is lost
+    restarts = [i for i in range(start, len(whole) - 1) if whole[i] == 255 and 0xd0 <= whole[i + 1] <= 0xd7]
+    for i in range(150):
+        data = bytearray(whole)
+        at = rng.choice(restarts) if restarts and i % 2 else rng.randrange(start, len(whole) - 2)
+        if i % 4 == 0: data[at] ^= 1 << rng.randrange(8)
+        elif i % 4 == 1: del data[at:at + 2]
+        elif i % 4 == 2: data[at:at] = bytes(rng.randrange(255) for _ in range(9))
+        else: data[at + 1] = data[at + 1] + rng.choice([-2, 1, 2, 3]) & 255
+        try: put('%s %d at %d' % (name, i, at), bytes(data))
+        except OSError: pass
+`)
+	for _, s := range all {
+		got, err := DecodeBytes(s.file, Limits{})
+		if err != nil {
+			t.Errorf("%s: %v", s.name, err)
+		} else if n, d := difference(got, s.want); n != 0 {
+			t.Errorf("%s: %d of %d bytes differ, by up to %d", s.name, n, len(got.Pix), d)
+		}
+	}
+	t.Logf("%d files compared", len(all))
+}
+
+func TestHalfGrayJPEGNotTakenForWhole(t *testing.T) {
+	whole := readTestdata(t, "chroma_420.jpg")
+	half := whole[:len(whole)-60]
+	for name, rest := range map[string]string{
+		"marker of no meaning":     "\xff\x02" + string(whole[len(half):]),
+		"another file behind it":   string(whole),
+		"its own scan header":      string(whole[bytes.Index(whole, []byte("\xff\xda")):]),
+		"segment beyond the end":   "\xff\xfe\xff\xff\xff\xd9",
+		"marker that is to be EOI": "\xff\xe0",
+	} {
+		if _, err := DecodeBytes(append(bytes.Clone(half), rest...), Limits{}); err == nil {
+			t.Errorf("half of an image and %s are read without an error", name)
+		}
+	}
+}
+
+func TestOddJPEGsReadAsWhole(t *testing.T) {
+	whole := readTestdata(t, "chroma_422_orientation_6.jpg")
+	want, err := DecodeBytes(whole, Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	motion := bytes.Clone(whole) // a frame of Motion JPEG: it has no Huffman tables
+	for at := bytes.Index(motion, []byte("\xff\xc4")); at >= 0; at = bytes.Index(motion, []byte("\xff\xc4")) {
+		motion = append(motion[:at], motion[at+2+int(motion[at+2])<<8+int(motion[at+3]):]...)
+	}
+	for name, data := range map[string][]byte{
+		"without Huffman tables":            motion,
+		"segments of length 0":              append([]byte("\xff\xd8\xff\xef\x00\x00\xff\xfe\x00\x00"), whole[2:]...),
+		"junk before the EXIF block":        append([]byte("\xff\xd8\xff\xfe\x00\x03abc\xff\x00"), whole[2:]...),
+		"junk behind the end":               append(bytes.Clone(whole), "\xff\xd8\xff junk"...),
+		"without an end marker":             whole[:len(whole)-2],
+		"a second image behind it, as MPOs": append(bytes.Clone(whole), readTestdata(t, "gray.jpg")...),
+	} {
+		got, err := DecodeBytes(data, Limits{})
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		} else if n, _ := difference(got, want); n != 0 {
+			t.Errorf("%s: %d of %d bytes differ", name, n, len(want.Pix))
+		}
+	}
+}
+
 func BenchmarkDecodeSmallJPEG(b *testing.B) {
 	data := readTestdata(b, "chroma_420.jpg")
 	b.ReportAllocs()

@@ -19,7 +19,7 @@ const maxCSV = 256 << 20
 // CSV reads lines "path,label"; further columns are ignored, and so is a first line whose path is no image file and does not
 // exist. Relative paths are relative to the folder of the CSV. A label is a name or an index into classes. Where classes
 // is nil, the classes are the labels that occur: in order of number where all are numbers, else in byte order. A file may have
-// 256 MB, which is some millions of lines.
+// 256 MiB, which is some millions of lines.
 func CSV(path string, classes []string) (*Dataset, error) {
 	f, err := os.Open(path)
 	if err != nil {

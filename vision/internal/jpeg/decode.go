@@ -4,9 +4,9 @@
 // subsampling. Its samples are those of libjpeg-turbo's defaults, bit for bit: the accurate integer inverse transform, "fancy"
 // (triangle filter) upsampling of chroma, 16-bit fixed point colour conversion; colours are guessed from the JFIF and Adobe
 // markers and the component names in libjpeg's order. CMYK is taken as inverted and turned to RGB as PIL does. Damaged
-// streams are read as far as libjpeg reads them; data that ends early is an error. (libjpeg smooths progressive
-// images whose last scans are missing; this package does not. Sums far out of range, which damage makes, wrap around
-// as in libjpeg's C code, where its vector code clips.)
+// streams are read as far as libjpeg reads them; data that ends early is an error, and so is a scan that ends early at a marker
+// which libjpeg refuses there. (libjpeg smooths progressive images whose last scans are missing; this package does not. Sums far
+// out of range, which damage makes, wrap around as in libjpeg's C code, where its vector code clips.)
 //
 // Functions are safe for concurrent use.
 package jpeg
@@ -56,9 +56,12 @@ type decoder struct {
 	progressive bool
 	jfif, adobe bool
 	adobeColour uint8
-	interval    int // MCUs between restart markers, 0 for none
+	interval    int   // MCUs between restart markers, 0 for none
+	nextRestart uint8 // number of the restart marker to come
 	eobRun      int32
 	scans       int
+	alone       bool // one scan holds the whole image and goes straight into samples
+	broken      bool // a marker ended a scan too early
 
 	upsampled [4][]uint8 // a row of each component at full width
 
@@ -67,8 +70,11 @@ type decoder struct {
 
 var decoders = sync.Pool{New: func() any { return &decoder{vector: haveVector()} }}
 
-// maxScans bounds the work a small file can cause: each scan of a progressive image goes over all of its blocks.
-const maxScans = 500
+// These bound the work a small file can cause: each scan of a progressive image goes over all of its blocks.
+const (
+	maxScans   = 500
+	maxScanned = 1 << 32 // pixels of all scans together: 24 scans of the largest image that is decoded by default
+)
 
 // Decode decodes the image that data begins with to packed RGB. allow is called with the size before pixels are allocated;
 // its error ends the decoding.
@@ -91,7 +97,7 @@ func (d *decoder) reset(data []byte) {
 	d.comps = d.compStore[:0]
 	d.width, d.height = 0, 0
 	d.progressive, d.jfif, d.adobe, d.adobeColour = false, false, false, 0
-	d.interval, d.eobRun, d.scans = 0, 0, 0
+	d.interval, d.eobRun, d.scans, d.alone, d.broken = 0, 0, 0, false, false
 }
 
 // The markers that are read (ITU-T T.81, table B.1).
@@ -100,8 +106,6 @@ const (
 	mSOF1  = 0xc1
 	mSOF2  = 0xc2
 	mDHT   = 0xc4
-	mJPG   = 0xc8
-	mDAC   = 0xcc
 	mSOF15 = 0xcf
 	mRST0  = 0xd0
 	mRST7  = 0xd7
@@ -112,10 +116,12 @@ const (
 	mDRI   = 0xdd
 	mAPP0  = 0xe0
 	mAPP14 = 0xee
+	mAPP15 = 0xef
+	mCOM   = 0xfe
 	mTEM   = 0x01
 )
 
-// segments reads the file up to the last scan that is needed.
+// segments reads the file up to the last scan that is needed, and on to its end where that scan ended too early.
 func (d *decoder) segments(allow func(width, height int) error) error {
 	if len(d.data) < 2 || d.data[0] != 0xff || d.data[1] != mSOI {
 		return errors.New("does not begin with a start of image")
@@ -131,15 +137,22 @@ func (d *decoder) segments(allow func(width, height int) error) error {
 			if d.scans == 0 {
 				return errors.New("file holds no image")
 			}
-			d.inverseAll()
+			if !d.alone {
+				d.inverseAll()
+			}
 			return nil
-		case marker >= mRST0 && marker <= mSOI || marker == mTEM:
+		case marker >= mRST0 && marker <= mRST7 || marker == mTEM:
 			continue
+		case marker < mSOF0 || marker == mSOI || marker > mDRI && marker < mAPP0 || marker > mAPP15 && marker != mCOM:
+			return fmt.Errorf("file is damaged: marker %#x is out of place", marker)
 		}
 		if d.pos+2 > len(d.data) {
 			return io.ErrUnexpectedEOF
 		}
 		n := int(binary.BigEndian.Uint16(d.data[d.pos:]))
+		if marker >= mAPP0 { // what says that it is shorter than its own length is empty
+			n = max(n, 2)
+		}
 		if n < 2 {
 			return fmt.Errorf("segment %#x has length %d", marker, n)
 		}
@@ -165,14 +178,16 @@ func (d *decoder) segments(allow func(width, height int) error) error {
 				d.adobe, d.adobeColour = true, p[11]
 			}
 		case marker == mSOS:
-			done, err := d.scan(p)
-			if done || err != nil {
+			if d.alone {
+				return errors.New("file is damaged: the only scan ends too early")
+			}
+			if err = d.scan(p); d.alone && !d.broken {
 				return err
 			}
 		case marker == mSOF0 || marker == mSOF1 || marker == mSOF2:
 			d.progressive = marker == mSOF2
 			err = d.frame(p, allow)
-		case marker == mDAC || marker > mSOF2 && marker <= mSOF15 && marker != mJPG:
+		case marker > mSOF2 && marker <= mSOF15:
 			return fmt.Errorf("coding process %#x (lossless, hierarchical or arithmetic) is not supported: convert the file to baseline JPEG", marker)
 		}
 		if err != nil {

@@ -3,6 +3,7 @@ package jpeg
 import (
 	"bytes"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 )
 
@@ -101,6 +102,43 @@ func extend(v int32, size int) int32 {
 	return v + negative&(-1<<uint(size)+1)
 }
 
+// standardTables gives the tables that are not defined the content that most encoders write (ITU-T T.81, K.3): frames of Motion
+// JPEG, as cameras save them, have none.
+func (d *decoder) standardTables() {
+	for i, table := range standard {
+		if !d.hasDC[i] {
+			_, _ = d.dc[i].build(table.dc, true) // cannot fail
+			d.hasDC[i] = true
+		}
+		if !d.hasAC[i] {
+			_, _ = d.ac[i].build(table.ac, false)
+			d.hasAC[i] = true
+		}
+	}
+}
+
+// standard holds counts and symbols of the tables of luma and chroma.
+var standard = func() (tables [2]struct{ dc, ac []byte }) {
+	for i, text := range [2]struct{ dc, ac string }{
+		{
+			"00010501010101010100000000000000000102030405060708090a0b",
+			"0002010303020403050504040000017d01020300041105122131410613516107227114328191a1082342b1c11552d1f02433627282090a161718191a25262728" +
+				"292a3435363738393a434445464748494a535455565758595a636465666768696a737475767778797a838485868788898a92939495969798999aa2a3a4a5a6a7" +
+				"a8a9aab2b3b4b5b6b7b8b9bac2c3c4c5c6c7c8c9cad2d3d4d5d6d7d8d9dae1e2e3e4e5e6e7e8e9eaf1f2f3f4f5f6f7f8f9fa",
+		},
+		{
+			"00030101010101010101010000000000000102030405060708090a0b",
+			"00020102040403040705040400010277000102031104052131061241510761711322328108144291a1b1c109233352f0156272d10a162434e125f11718191a26" +
+				"2728292a35363738393a434445464748494a535455565758595a636465666768696a737475767778797a82838485868788898a92939495969798999aa2a3a4a5" +
+				"a6a7a8a9aab2b3b4b5b6b7b8b9bac2c3c4c5c6c7c8c9cad2d3d4d5d6d7d8d9dae2e3e4e5e6e7e8e9eaf2f3f4f5f6f7f8f9fa",
+		},
+	} {
+		tables[i].dc, _ = hex.DecodeString(text.dc)
+		tables[i].ac, _ = hex.DecodeString(text.ac)
+	}
+	return tables
+}()
+
 // bits reads the entropy-coded segment that data holds from pos on. Bits lie left-aligned in acc, n of them valid; those below
 // are 0 or what the next bytes will bring. Behind a marker, or the end of the data, it reads zeros.
 type bits struct {
@@ -182,9 +220,9 @@ func (b *bits) take(size int) int32 {
 	return v
 }
 
-// symbol decodes a symbol. A code that is none decodes to 0, as in libjpeg.
+// symbol decodes a symbol. A code that is none decodes to 0 and takes 17 bits, as in libjpeg.
 func (b *bits) symbol(h *huffman) uint8 {
-	if b.n < 16 {
+	if b.n < 17 {
 		b.refill()
 	}
 	if e := h.short[b.acc>>56]; e != 0 {
@@ -199,8 +237,8 @@ func (b *bits) symbol(h *huffman) uint8 {
 			return h.symbols[(h.offset[length]+code)&255]
 		}
 	}
-	b.acc <<= 16
-	b.n -= 16
+	b.acc <<= 17
+	b.n -= 17
 	return 0
 }
 
@@ -247,9 +285,7 @@ func (b *bits) sequential(dst *block, dc, ac *huffman, q *[64]int32, pred *int32
 		if e&complete != 0 {
 			acc <<= e & 63
 			n -= uint(e & 63)
-			if k += int(e>>8) & 15; k > 63 {
-				break
-			}
+			k = min(k+int(e>>8)&15, 63)
 			dst[zigzag[k&63]&63] = (int32(e) >> 16) * q[k&63]
 			last = k
 			continue
@@ -274,9 +310,7 @@ func (b *bits) sequential(dst *block, dc, ac *huffman, q *[64]int32, pred *int32
 		v := extend(int32(acc>>(64-size)), int(size))
 		acc <<= size
 		n -= size
-		if k += int(symbol >> 4); k > 63 {
-			break
-		}
+		k = min(k+int(symbol>>4), 63)
 		dst[zigzag[k&63]&63] = v * q[k&63]
 		last = k
 	}

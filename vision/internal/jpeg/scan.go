@@ -14,35 +14,36 @@ type scanHeader struct {
 	mcusX, mcusY int
 }
 
-// scan reads a scan header and the scan behind it. done says that the image is complete.
-func (d *decoder) scan(p []byte) (done bool, err error) {
+// scan reads a scan header and the scan behind it.
+func (d *decoder) scan(p []byte) error {
 	if len(d.comps) == 0 {
-		return false, errors.New("scan before the frame header")
+		return errors.New("scan before the frame header")
 	}
-	if d.scans++; d.scans > maxScans {
-		return false, fmt.Errorf("more than %d scans", maxScans)
+	if d.scans++; d.scans > maxScans || int64(d.scans)*int64(d.width)*int64(d.height) > maxScanned {
+		return fmt.Errorf("more than %d scans of %d×%d pixels", d.scans-1, d.width, d.height)
+	}
+	if d.scans == 1 && !d.progressive {
+		d.standardTables()
 	}
 	s, err := d.scanHeader(p)
 	if err != nil {
-		return false, err
+		return err
 	}
 	d.bits = bits{data: d.data, pos: d.pos}
 	d.restartState(s)
-	alone := !d.progressive && d.scans == 1 && len(s.comps) == len(d.comps)
+	d.nextRestart = 0
+	d.alone = !d.progressive && d.scans == 1 && len(s.comps) == len(d.comps)
 	for i := range d.comps {
 		c := &d.comps[i]
 		if d.scans == 1 {
 			c.plane = grow(c.plane, 64*c.blocksX*c.blocksY)
-			if !alone {
+			if !d.alone {
 				c.coeff = grow(c.coeff, 64*c.blocksX*c.blocksY)
 				clear(c.coeff)
 			}
 		}
 	}
-	if err := d.blocks(s, alone); err != nil {
-		return false, err
-	}
-	return alone, nil // the reader may have read ahead, but never over a marker
+	return d.blocks(s) // the reader may have read ahead, but never over a marker
 }
 
 func (d *decoder) scanHeader(p []byte) (*scanHeader, error) {
@@ -106,9 +107,9 @@ func (d *decoder) restartState(s *scanHeader) {
 	d.eobRun = 0
 }
 
-// blocks decodes the MCUs of a scan: alone into samples, else into coefficients. Where the stream runs into a
+// blocks decodes the MCUs of a scan: one that is alone into samples, else into coefficients. Where the stream runs into a
 // marker the rest up to the next restart stays zero.
-func (d *decoder) blocks(s *scanHeader, alone bool) error {
+func (d *decoder) blocks(s *scanHeader) error {
 	left := d.interval
 	var b block
 	for my := range s.mcusY {
@@ -121,6 +122,7 @@ func (d *decoder) blocks(s *scanHeader, alone bool) error {
 				left--
 			}
 			skip := d.overrun()
+			d.broken = d.broken || skip
 			for _, c := range s.comps {
 				h, v := c.h, c.v
 				if len(s.comps) == 1 {
@@ -129,7 +131,7 @@ func (d *decoder) blocks(s *scanHeader, alone bool) error {
 				for y := my * v; y < (my+1)*v; y++ {
 					for x := mx * h; x < (mx+1)*h; x++ {
 						switch {
-						case alone:
+						case d.alone:
 							last := 0
 							if !skip {
 								last = d.sequential(&b, c.dc, c.ac, &c.table, &c.pred)
@@ -151,26 +153,37 @@ func (d *decoder) blocks(s *scanHeader, alone bool) error {
 			}
 		}
 	}
+	d.broken = d.broken || d.overrun()
 	return nil
 }
 
-// restart goes to the next restart marker; where another marker comes first, it stays before that.
+// restart goes to the next restart marker. Where that has not the number it should have, it guesses as libjpeg does: one that is
+// due one or two later is left for then, as any marker of another kind is, and the blocks up to it stay zero; one of the two
+// before is skipped; the others are taken for the one that is due.
 func (d *decoder) restart(s *scanHeader) {
-	at := d.pos
-	b := bits{data: d.data, pos: at}
-	for at+1 < len(d.data) {
-		if m := d.data[at+1]; d.data[at] == 0xff && m != 0 && m != 0xff {
-			if m >= mRST0 && m <= mRST7 {
-				b.pos = at + 2
-			} else {
-				b.pos, b.marked, b.made = at, true, 1 // nothing more to read
-			}
-			break
-		}
-		at++
-	}
-	d.bits = b
+	want, short := d.nextRestart, d.overrun()
+	d.nextRestart = (want + 1) & 7
 	d.restartState(s)
+	for {
+		marker, err := d.nextMarker()
+		ahead := (marker - want) & 7
+		switch {
+		case err != nil:
+			d.bits = bits{data: d.data, pos: len(d.data), ended: true, made: 1}
+			return
+		case marker < mSOF0:
+			continue
+		case marker < mRST0 || marker > mRST7 || ahead == 1 || ahead == 2:
+			d.bits = bits{data: d.data, pos: d.pos - 2, marked: true}
+			if short {
+				d.made = 1 // the rest stays zero without a block made of zero bits
+			}
+			return
+		case ahead < 6:
+			d.bits = bits{data: d.data, pos: d.pos}
+			return
+		}
+	}
 }
 
 // coefficients decodes a block of an image of several scans into dst.
@@ -227,9 +240,7 @@ func (d *decoder) spectral(dst []int16, c *component, s *scanHeader) {
 			return
 		}
 		v := extend(d.take(size), size)
-		if k += run; k > 63 {
-			return
-		}
+		k = min(k+run, 63)
 		dst[zigzag[k]] = int16(v << s.low)
 	}
 }
@@ -273,8 +284,8 @@ func (d *decoder) refine(dst []int16, c *component, s *scanHeader) {
 					break
 				}
 			}
-			if size > 0 && k <= s.last {
-				dst[zigzag[k]] = v
+			if size > 0 {
+				dst[zigzag[min(k, 63)]] = v
 			}
 		}
 	}
