@@ -10,8 +10,8 @@ import (
 	"github.com/go-modelzoo/zoo/weights/internal/tflite"
 )
 
-// ErrFormat is wrapped by every error about a file's content: it is none of the formats, or is damaged or truncated, or
-// breaks a rule of its format. Download or convert the file again.
+// ErrFormat is wrapped by every error about a file's content but those that wrap ErrRefused: it is none of the formats, or is
+// damaged or truncated, or breaks a rule of its format. Download or convert the file again.
 var ErrFormat = errors.New("not a sound weights file")
 
 // ErrRefused is wrapped when a pickle asks for something that is not needed to hold tensors: it may be an attack, or a

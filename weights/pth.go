@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -101,6 +102,9 @@ func (c *checkpoint) stateDict(f *File, fileSize int) error {
 			left = append(left, it.key)
 			continue
 		}
+		if !it.text {
+			return fmt.Errorf("has a tensor under a key that is no text (%s): load it in PyTorch, rename it and save it again", it.key)
+		}
 		if !utf8.ValidString(it.key) { // a text of Python 2, or bytes
 			return fmt.Errorf("has a tensor whose name %.80q is not UTF-8: load it in PyTorch, rename it and save it again", it.key)
 		}
@@ -172,20 +176,26 @@ func (v *view) tensor(name string) (Tensor, error) {
 	return t, nil
 }
 
-// item is an entry of a Python dictionary with a text for a key.
+// item is an entry of a Python dictionary.
 type item struct {
 	key   string
+	text  bool // the key is a text, else key only describes it
 	value any
 }
 
-// dictItems returns the entries of a dict or an OrderedDict whose keys are texts, in order, the last of equal keys
-// alone; and false if v is neither.
+// dictItems returns the entries of a dict or an OrderedDict, in order, the last of equal texts alone; and false if v is
+// neither.
 func dictItems(v any) ([]item, bool) {
 	var items []item
 	at := map[string]int{}
 	add := func(k, v any) {
 		key, ok := k.(string)
 		if !ok {
+			key = "neither text nor integer"
+			if n, isInt := k.(int); isInt {
+				key = strconv.Itoa(n)
+			}
+			items = append(items, item{key, false, v})
 			return
 		}
 		if i, again := at[key]; again {
@@ -193,7 +203,7 @@ func dictItems(v any) ([]item, bool) {
 			return
 		}
 		at[key] = len(items)
-		items = append(items, item{key, v})
+		items = append(items, item{key, true, v})
 	}
 	switch d := v.(type) {
 	case *types.Dict:
@@ -272,7 +282,7 @@ func unwrap(f *File, v any) ([]item, error) {
 func worthwhile(it item) bool {
 	switch it.value.(type) {
 	case *view:
-		return true
+		return it.text
 	case *types.Dict, *orderedDict:
 		return slices.Contains(wrappers, it.key)
 	}

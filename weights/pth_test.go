@@ -478,6 +478,16 @@ func TestWrappersAndPrefixesComeOff(t *testing.T) {
 			[]string{"a"},
 			[]string{`left out what is not a tensor: "model"`},
 		},
+		"things under keys that are no text": {
+			func(p *pickler) {
+				p.putState(true, plain("a", 4))
+				p.integer(7)
+				p.integer(1)
+				p.op('s')
+			},
+			[]string{"a"},
+			[]string{`left out what is not a tensor: "7"`},
+		},
 		"key given twice": {
 			func(p *pickler) { p.putState(true, plain("a", 1), plain("a", 4)) },
 			[]string{"a"},
@@ -692,18 +702,29 @@ func TestWholeModelIsCalledOne(t *testing.T) {
 	})
 }
 
-func TestNameThatIsNotUTF8Refused(t *testing.T) {
-	object := pickled(func(p *pickler) {
-		p.putState(true, plain("a", 4))
-		p.op('U', 1, 0xe4)
-		f := plain("", 4)
-		f.key = "0"
-		p.putTensor(true, f)
-		p.op('s')
-	})
-	openBoth(t, object, []int{4}, func(t *testing.T, _ *File, err error) {
-		oneLine(t, err, ErrFormat, `"\xe4"`, "UTF-8")
-	})
+func TestTensorWithoutANameThatIsTextRefused(t *testing.T) {
+	for name, c := range map[string]struct {
+		key  []byte // opcodes
+		says string
+	}{
+		"not UTF-8": {[]byte{'U', 1, 0xe4}, `"\xe4" is not UTF-8`},
+		"a number":  {[]byte{'K', 7}, "no text (7)"},
+		"nothing":   {[]byte{'N'}, "no text (neither text nor integer)"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			object := pickled(func(p *pickler) {
+				p.putState(true, plain("a", 4))
+				p.op(c.key...)
+				f := plain("", 4)
+				f.key = "0"
+				p.putTensor(true, f)
+				p.op('s')
+			})
+			openBoth(t, object, []int{4}, func(t *testing.T, _ *File, err error) {
+				oneLine(t, err, ErrFormat, c.says)
+			})
+		})
+	}
 }
 
 // TestOptionsOfATrainingProgramAreLeftOut has what torchvision's and timm's programs save: their arguments, a Namespace,
