@@ -1,6 +1,7 @@
 package graph
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -116,6 +117,10 @@ func (b *Builder) layer(name string, op Op, params []spec, in ...*Node) *Node {
 			b.fail(fmt.Errorf("graph: parameter %s exists twice: two layers of one scope share a name", p.Name))
 			return n
 		}
+		if err := checkSize(p.Shape); err != nil {
+			b.fail(fmt.Errorf("graph: node %s (%s): parameter %s: %w", n.Name, op.Kind(), p.Name, err))
+			return n
+		}
 		b.graph.byName[p.Name] = p
 		b.graph.Params = append(b.graph.Params, p)
 		n.Params = append(n.Params, p)
@@ -152,6 +157,10 @@ func (b *Builder) node(name string, op Op, in ...*Node) *Node {
 		}
 		shapes[i] = x.Shape
 	}
+	if len(in) == 0 {
+		b.fail(fmt.Errorf("graph: node %s (%s) has no input", n.Name, op.Kind()))
+		return n
+	}
 	shape, err := op.Infer(shapes)
 	if err == nil && !shape.within(maxChannels) {
 		err = fmt.Errorf("output %v is out of range", shape)
@@ -176,6 +185,14 @@ func (b *Builder) owns(x *Node) error {
 	return nil
 }
 
+// channels returns those of x, 0 of none: node refuses that, and names the layer.
+func channels(x *Node) int {
+	if x == nil {
+		return 0
+	}
+	return x.Shape.C
+}
+
 // Conv says what a Builder needs to know of a convolution. Zero Kernel, Stride and Dilation mean 1, zero Groups means 1.
 type Conv struct {
 	Out            int
@@ -192,7 +209,7 @@ type Conv struct {
 func (b *Builder) Conv2d(name string, x *Node, c Conv) *Node {
 	op := Conv2d{
 		Window: Window{Kernel: c.Kernel.or(1), Stride: c.Stride.or(1), Pad: c.Pad, Dilation: c.Dilation.or(1), Same: c.Same},
-		In:     x.Shape.C, Out: c.Out, Groups: max(c.Groups, 1), Bias: c.Bias,
+		In:     channels(x), Out: c.Out, Groups: cmp.Or(c.Groups, 1), Bias: c.Bias,
 	}
 	params := []spec{{Weight, "weight", []int{op.Out, op.In / op.Groups, op.Kernel.H, op.Kernel.W}, c.Init}}
 	if c.Bias {
@@ -210,7 +227,7 @@ type Fc struct {
 
 // Linear adds a linear layer over the channels of every pixel with parameters name.weight and, unless NoBias, name.bias.
 func (b *Builder) Linear(name string, x *Node, f Fc) *Node {
-	op := Linear{In: x.Shape.C, Out: f.Out, Bias: !f.NoBias}
+	op := Linear{In: channels(x), Out: f.Out, Bias: !f.NoBias}
 	params := []spec{{Weight, "weight", []int{op.Out, op.In}, f.Init}}
 	if op.Bias {
 		params = append(params, spec{Bias, "bias", []int{op.Out}, f.BiasInit})
@@ -227,7 +244,7 @@ type Norm struct {
 // BatchNorm adds a batch norm with parameters weight and bias and buffers running_mean, running_var and num_batches_tracked.
 func (b *Builder) BatchNorm(name string, x *Node, norm ...Norm) *Node {
 	n := normOf(norm)
-	c := x.Shape.C
+	c := channels(x)
 	return b.layer(name, BatchNorm{Channels: c, Eps: n.Eps, Momentum: n.Momentum}, []spec{
 		{Weight, "weight", []int{c}, n.Init},
 		{Bias, "bias", []int{c}, Constant(0)},
@@ -240,7 +257,7 @@ func (b *Builder) BatchNorm(name string, x *Node, norm ...Norm) *Node {
 // LayerNorm adds a layer norm over the channels of each pixel.
 func (b *Builder) LayerNorm(name string, x *Node, norm ...Norm) *Node {
 	n := normOf(norm)
-	c := x.Shape.C
+	c := channels(x)
 	return b.layer(name, LayerNorm{Channels: c, Eps: n.Eps}, []spec{
 		{Weight, "weight", []int{c}, n.Init},
 		{Bias, "bias", []int{c}, Constant(0)},
@@ -267,7 +284,7 @@ func normOf(norm []Norm) Norm {
 // LayerScale adds a per-channel factor whose parameter is called name itself (torchvision's "layer_scale", of shape [C, 1, 1]). As in
 // a state_dict, it is listed before the parameters of the scope's submodules.
 func (b *Builder) LayerScale(name string, x *Node, initial float64) *Node {
-	n := b.node(b.path(name), LayerScale{x.Shape.C}, x)
+	n := b.node(b.path(name), LayerScale{channels(x)}, x)
 	if b.err != nil {
 		return n
 	}
@@ -289,7 +306,7 @@ func (b *Builder) LayerScale(name string, x *Node, initial float64) *Node {
 // LocalResponseNorm adds a normalisation over neighbouring channels.
 func (b *Builder) LocalResponseNorm(x *Node, op LocalResponseNorm) *Node { return b.function(op, x) }
 
-// Pool says what a Builder needs to know of a pooling. Zero Stride means Kernel, as in PyTorch; zero Dilation means 1.
+// Pool says what a Builder needs to know of a pooling. Zero Stride means Kernel, as in PyTorch; zero Kernel and Dilation mean 1.
 type Pool struct {
 	Kernel, Stride Pair
 	Pad, Dilation  Pair
@@ -314,9 +331,6 @@ func (b *Builder) MaxPool(x *Node, p Pool) *Node {
 
 // AvgPool adds an average pooling.
 func (b *Builder) AvgPool(x *Node, p Pool) *Node {
-	if p.Dilation.or(1) != Square(1) {
-		b.Errorf("graph: average pooling of %s has no dilation", x.Name)
-	}
 	return b.function(AvgPool{p.window(), p.Ceil, !p.ExcludePad}, x)
 }
 
@@ -382,7 +396,7 @@ func (b *Builder) Affine(x *Node, scale, shift []float32) *Node {
 
 // CustomParam is a parameter of a family's own operator.
 type CustomParam struct {
-	Name  string // relative to the layer, such as "weight"
+	Name  string // relative to the layer, such as "weight"; one that ends in "bias" has the role Bias
 	Shape []int
 	Init  Init
 }
@@ -399,9 +413,6 @@ func (b *Builder) Custom(name string, op Custom, params []CustomParam, in ...*No
 			role = Bias
 		}
 		specs[i] = spec{role, p.Name, p.Shape, p.Init}
-		if slices.ContainsFunc(p.Shape, func(d int) bool { return d < 1 }) {
-			b.fail(fmt.Errorf("graph: node %s (%s): parameter %s has shape %v", b.path(name), op.Kind(), p.Name, p.Shape))
-		}
 	}
 	return b.layer(name, op, specs, in...)
 }
@@ -435,8 +446,11 @@ func (b *Builder) Tap(name string, x *Node) *Node {
 }
 
 // Group declares the next layer group: all parameters whose module path is, or lies below, one of the given modules (relative to the
-// scope).
+// scope). No two groups share a name, every parameter is in exactly one, and a group without parameters is left out.
 func (b *Builder) Group(name string, modules ...string) {
+	if slices.ContainsFunc(b.groups, func(r groupRule) bool { return r.name == name }) {
+		b.fail(fmt.Errorf("graph: two layer groups are called %s", name))
+	}
 	r := groupRule{name: name}
 	for _, m := range modules {
 		r.modules = append(r.modules, b.path(m))
@@ -472,7 +486,8 @@ func below(param string, modules []string) bool {
 	return false
 }
 
-// Finish declares the logits and returns the graph, or the first error of its building.
+// Finish declares the logits, a vector of as many channels as classes, and returns the graph, or the first error of its building.
+// Features, Classifier and the layer groups of all parameters must have been declared.
 func (b *Builder) Finish(logits *Node) (*Graph, error) {
 	g := b.graph
 	if b.err != nil {

@@ -1,6 +1,6 @@
 // Package graph describes an image classifier as a directed acyclic graph of operators with inferred shapes and named
 // parameters, and no values. A family builds a Graph once with a Builder; the summary, the inference plan, training,
-// export and explanation all consume it.
+// class activation maps and export all consume it.
 //
 // Shapes are those of one image: channels, height, width. The batch is not part of a graph. Parameter names, shapes and
 // layouts are PyTorch's (torchvision's names, timm's for SE nets and MobileNet V1; convolution weights are

@@ -91,6 +91,32 @@ func TestErrorDoesNotNameNodeAndShapes(t *testing.T) {
 			return b.ReLU(other.ReLU(other.Input()))
 		}, []string{"another graph"}},
 		"no node": {func(b *graph.Builder, x *graph.Node) *graph.Node { return b.Add(x, nil) }, []string{"add", "input 1 is nil"}},
+		"no node in a convolution": {func(b *graph.Builder, x *graph.Node) *graph.Node {
+			return b.Conv2d("conv", nil, graph.Conv{Out: 8})
+		}, []string{"node conv (conv2d)", "input 0 is nil"}},
+		"no node in a linear layer": {func(b *graph.Builder, x *graph.Node) *graph.Node {
+			return b.Linear("other", nil, graph.Fc{Out: 8})
+		}, []string{"node other (linear)", "input 0 is nil"}},
+		"no node in a batch norm":  {func(b *graph.Builder, x *graph.Node) *graph.Node { return b.BatchNorm("norm", nil) }, []string{"node norm (batch_norm)", "is nil"}},
+		"no node in a layer norm":  {func(b *graph.Builder, x *graph.Node) *graph.Node { return b.LayerNorm("norm", nil) }, []string{"node norm (layer_norm)", "is nil"}},
+		"no node in a layer scale": {func(b *graph.Builder, x *graph.Node) *graph.Node { return b.LayerScale("other", nil, 1) }, []string{"node other (layer_scale)", "is nil"}},
+		"operator of its own without an input": {func(b *graph.Builder, x *graph.Node) *graph.Node {
+			return b.Custom("act", own{kind: "own"}, nil)
+		}, []string{"act (own)", "no input"}},
+		"fewer groups than none": {func(b *graph.Builder, x *graph.Node) *graph.Node {
+			return b.Conv2d("conv", x, graph.Conv{Out: 8, Groups: -3})
+		}, []string{"conv", "-3 groups"}},
+		"weight larger than memory": {func(b *graph.Builder, x *graph.Node) *graph.Node {
+			return b.Linear("other", b.Conv2d("conv", x, graph.Conv{Out: 1 << 26}), graph.Fc{Out: 1 << 26})
+		}, []string{"other.weight", "[67108864 67108864]"}},
+		"padding whose sum wraps around": {func(b *graph.Builder, x *graph.Node) *graph.Node {
+			return b.Subsample(x, 1, math.MaxInt, math.MaxInt)
+		}, []string{"subsample", "channel padding"}},
+		"dropout of no number": {func(b *graph.Builder, x *graph.Node) *graph.Node { return b.Dropout(x, math.NaN()) }, []string{"dropout", "probability NaN"}},
+		"two layer groups of one name": {func(b *graph.Builder, x *graph.Node) *graph.Node {
+			b.Group("all", "conv")
+			return x
+		}, []string{"two layer groups are called all"}},
 		"tap of another graph": {func(b *graph.Builder, x *graph.Node) *graph.Node {
 			b.Tap("t", graph.NewBuilder(image, 2).Input())
 			return x

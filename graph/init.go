@@ -54,8 +54,8 @@ func TruncNormal(std float64) Init { return Init{initTruncNormal, std} }
 // Uniform lies within ±bound.
 func Uniform(bound float64) Init { return Init{initUniform, bound} }
 
-// Initialise draws values for a parameter. The result depends on seed, the parameter's name and its shape alone, so a
-// network is the same on every machine and in every process.
+// Initialise draws values for a parameter. The result depends on the seed and on the parameter alone (its name, shape and Init,
+// and for a bias the weight beside it), so a network is the same on every machine and in every process.
 func (p *Param) Initialise(seed uint64) []float32 {
 	values := make([]float32, p.Elements())
 	fanIn, fanOut := p.fans()

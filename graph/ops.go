@@ -352,7 +352,12 @@ func (w Window) pool(in []Shape, ceil bool) (Shape, error) {
 func (o MaxPool) Infer(in []Shape) (Shape, error) { return o.pool(in, o.Ceil) }
 
 // Infer implements Op.
-func (o AvgPool) Infer(in []Shape) (Shape, error) { return o.pool(in, o.Ceil) }
+func (o AvgPool) Infer(in []Shape) (Shape, error) {
+	if o.Dilation != Square(1) {
+		return Shape{}, fmt.Errorf("an average pooling has no dilation, this has %d×%d", o.Dilation.H, o.Dilation.W)
+	}
+	return o.pool(in, o.Ceil)
+}
 
 // Infer implements Op.
 func (o AdaptiveAvgPool) Infer(in []Shape) (Shape, error) {
@@ -426,7 +431,7 @@ func (o Slice) Infer(in []Shape) (Shape, error) {
 // Infer implements Op.
 func (o Subsample) Infer(in []Shape) (Shape, error) {
 	x, err := one(in)
-	if err == nil && (o.Stride < 1 || o.Before < 0 || o.After < 0) {
+	if err == nil && (o.Stride < 1 || min(o.Before, o.After) < 0 || max(o.Stride, o.Before, o.After) > maxExtent) {
 		err = fmt.Errorf("stride %d or channel padding %d, %d is out of range", o.Stride, o.Before, o.After)
 	}
 	if err != nil {
@@ -437,7 +442,7 @@ func (o Subsample) Infer(in []Shape) (Shape, error) {
 
 func probability(in []Shape, p float64) (Shape, error) {
 	x, err := one(in)
-	if err == nil && (p < 0 || p >= 1) {
+	if err == nil && !(p >= 0 && p < 1) { // NaN, too
 		err = fmt.Errorf("probability %g is outside [0, 1)", p)
 	}
 	return x, err

@@ -1,5 +1,7 @@
 package graph
 
+import "fmt"
+
 // Role says what a parameter is to its operator.
 type Role uint8
 
@@ -32,6 +34,18 @@ type Param struct {
 	Init Init
 	// Node is the operator that owns the parameter.
 	Node *Node
+}
+
+// checkSize refuses the shape of a parameter that is empty or larger than any network has.
+func checkSize(shape []int) error {
+	size := int64(1)
+	for _, d := range shape {
+		if d < 1 || d > maxChannels || size*int64(d) > 1<<34 {
+			return fmt.Errorf("shape %v is out of range", shape)
+		}
+		size *= int64(d)
+	}
+	return nil
 }
 
 // Elements returns the number of values.
