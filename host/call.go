@@ -82,7 +82,11 @@ func (p *process) explain(t task, timeout time.Duration, deadline time.Time, err
 	}
 	switch st.Code() {
 	case codes.InvalidArgument, codes.FailedPrecondition, codes.NotFound:
-		return &mistake{report(st.Message()), pluginrpc.Reasons(st)}
+		text := report(st.Message())
+		if st.Code() == codes.NotFound && !p.plugin.Embedded { // it may be in the way of another that has the model
+			text += fmt.Sprintf(" (in %s, %s: zoo plugin list shows what else there is)", p.plugin, p.plugin.Path)
+		}
+		return &mistake{text, pluginrpc.Reasons(st)}
 	case codes.Unimplemented:
 		return &Error{Plugin: p.plugin.String(), Doing: t.doing, Kind: ErrUnsupported, Cause: err,
 			Message: fmt.Sprintf("%s cannot do this (plugin protocol %d): %s", p.plugin, p.plugin.Protocol, line(st.Message(), 500))}

@@ -1,7 +1,9 @@
 package host
 
 import (
+	"io/fs"
 	"os"
+	"slices"
 	"syscall"
 
 	"github.com/hashicorp/go-hclog"
@@ -23,18 +25,40 @@ type starter func(*syscall.SysProcAttr) (*os.Process, error)
 // grants are the files and folders that a process may use besides the system's.
 type grants struct {
 	read, write []string // absolute, links resolved
+	// was is what they were when the process was started. The kernel grants that, and nothing that takes its place.
+	was map[string]fs.FileInfo
+}
+
+// note records what the grants are.
+func (g *grants) note() {
+	g.was = map[string]fs.FileInfo{}
+	for _, p := range slices.Concat(g.read, g.write) {
+		if info, err := os.Stat(p); err == nil {
+			g.was[p] = info
+		}
+	}
 }
 
 // cover reports whether a process with these grants may do what other asks for.
 func (g grants) cover(other grants) bool {
-	return subset(other.read, append(append([]string(nil), g.read...), g.write...)) && subset(other.write, g.write)
+	return g.allow(other.read, slices.Concat(g.read, g.write)) && g.allow(other.write, g.write)
 }
 
-func subset(list, of []string) bool {
-	for _, p := range list {
-		if !within(p, of) {
+// allow reports whether each of paths is one of those granted, or lies below one.
+func (g grants) allow(paths, granted []string) bool {
+	for _, p := range paths {
+		if !slices.ContainsFunc(granted, func(of string) bool { return within(p, of) && g.same(of) }) {
 			return false
 		}
 	}
 	return true
+}
+
+// same reports whether a path still leads to what was granted.
+func (g grants) same(path string) bool {
+	now, err := os.Stat(path)
+	if err != nil {
+		return g.was[path] == nil
+	}
+	return os.SameFile(g.was[path], now)
 }

@@ -295,7 +295,7 @@ func TestNaNLogitsAreReported(t *testing.T) {
 	if !errors.Is(err, ErrNotFinite) {
 		t.Errorf("error %v", err)
 	}
-	oneLine(t, err, "NaN", "image 1 of 2", "zoo verify")
+	oneLine(t, err, "NaN", "image 1 of 2", "weights")
 }
 
 func TestFloodOfLogsIsBounded(t *testing.T) {

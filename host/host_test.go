@@ -172,6 +172,8 @@ func TestSeparateBinaryTakesPrecedenceOverEmbedded(t *testing.T) {
 	if !reflect.DeepEqual(list[0].Models, list[1].Models) || list[0].Description != list[1].Description || list[0].License != list[1].License {
 		t.Errorf("the binary tells %+v, the family linked in %+v", list[0], list[1])
 	}
+	_, err = h.Open(t.Context(), Spec{Network: Network{Family: "tiny", Model: "newer"}})
+	oneLine(t, err, `family tiny has no model "newer"`, "tiny 2.0.0", p.Path, "zoo plugin list")
 }
 
 func TestVersionsSideBySideAreChosenByTheLock(t *testing.T) {

@@ -120,8 +120,7 @@ func (s *Session) checkFinite(pr *process, outputs []Output) error {
 		for i, v := range o.Data {
 			if f := float64(v); math.IsNaN(f) || math.IsInf(f, 0) {
 				return &Error{Plugin: pr.plugin.String(), Doing: s.task(pr, o.N).doing, Kind: ErrNotFinite, Message: fmt.Sprintf(
-					"%s returned %v for image %d of %d: check the weights of %s with zoo verify, and the image for values that are no numbers",
-					pr.plugin, f, i/o.Shape.C+1, o.N, s.spec.Model)}
+					"%s returned %v for image %d of %d: the weights are damaged, or the image has values that are no numbers", pr.plugin, f, i/o.Shape.C+1, o.N)}
 			}
 		}
 	}

@@ -226,6 +226,39 @@ func TestWeightsOutsideTheGrantsGetAProcessThatMayReadThem(t *testing.T) {
 	}
 }
 
+// A model that was trained again, or a folder made anew, was "permission denied" for as long as the process lived.
+func TestFileInThePlaceOfAGrantedOneIsReadToo(t *testing.T) {
+	h := confined(t, nil)
+	dir := filepath.Join(t.TempDir(), "model")
+	spec := tinySpec(nil)
+	spec.Weights.Path = filepath.Join(dir, "model.safetensors")
+	for _, was := range []string{"nothing", "a file", "a folder"} {
+		if was == "a folder" {
+			if err := os.RemoveAll(dir); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := errors.Join(os.MkdirAll(dir, 0o755), os.Rename(weightsFile(t, 4), spec.Weights.Path)); err != nil {
+			t.Fatal(err)
+		}
+		s, err := h.Open(t.Context(), spec)
+		if err != nil {
+			t.Fatalf("in the place of %s: %v", was, err)
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	again, err := h.Open(t.Context(), spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Close()
+	if n := len(again.pool.list); n != 4 { // one to build it in, one a file
+		t.Errorf("%d processes", n)
+	}
+}
+
 // shortDir is a folder whose path leaves room for that of a socket.
 func shortDir(t *testing.T) string {
 	t.Helper()

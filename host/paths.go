@@ -7,15 +7,10 @@ import (
 	"strings"
 )
 
-// within reports whether a path is one of others or lies below one.
-func within(path string, others []string) bool {
-	for _, o := range others {
-		rel, err := filepath.Rel(o, path)
-		if err == nil && rel != ".." && !strings.HasPrefix(rel, ".."+string(filepath.Separator)) {
-			return true
-		}
-	}
-	return false
+// within reports whether a path is another or lies below it.
+func within(path, other string) bool {
+	rel, err := filepath.Rel(other, path)
+	return err == nil && rel != ".." && !strings.HasPrefix(rel, ".."+string(filepath.Separator))
 }
 
 // resolve returns the absolute path without links. A path that does not exist is made absolute only.

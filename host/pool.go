@@ -55,6 +55,7 @@ func (p *pool) join(g grants) (*process, error) {
 		return nil, fmt.Errorf("plugin %s: %w", p.plugin, err)
 	}
 	g.read = append(slices.Clone(g.read), shared...)
+	g.note()
 	pr := &process{host: h, pool: p, plugin: p.plugin, grants: g, ready: make(chan struct{})}
 	pr.log = h.log.Named(p.plugin.Family)
 	if v := p.plugin.Version; v != "" {

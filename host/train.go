@@ -102,9 +102,11 @@ func (p *process) train(ctx context.Context, start *zoov1.TrainRequest_Start, t 
 	defer cancel()
 	stream, err := p.engine.Train(streamCtx)
 	if err == nil {
-		err = stream.Send(&zoov1.TrainRequest{Part: &zoov1.TrainRequest_Start_{Start: start}})
+		if err = stream.Send(&zoov1.TrainRequest{Part: &zoov1.TrainRequest_Start_{Start: start}}); err == io.EOF {
+			err = nil // Recv knows why
+		}
 	}
-	if err != nil && err != io.EOF {
+	if err != nil {
 		return nil, p.explain(t, 0, time.Time{}, err)
 	}
 	var unresponsive error // set before watched is closed
