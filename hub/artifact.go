@@ -336,8 +336,13 @@ func (h *Hub) pinModel(ctx context.Context, ref string, a *artifact) error {
 	if _, err := f.PinModel(ref, a.pin()); err != nil || f.Models[ref] == before {
 		return err
 	}
-	return lock.Update(ctx, h.config.LockFile, func(f *lock.File) error {
+	return h.updateLock(ctx, func(f *lock.File) error {
 		_, err := f.PinModel(ref, a.pin())
 		return err
 	})
+}
+
+// updateLock changes the lock file.
+func (h *Hub) updateLock(ctx context.Context, change func(*lock.File) error) error {
+	return store.DiskFull(lock.Update(ctx, h.config.LockFile, change))
 }

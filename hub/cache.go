@@ -117,7 +117,7 @@ func (h *Hub) Remove(ctx context.Context, refs ...string) (int64, error) {
 
 // discard removes an incomplete download that nobody is working on.
 func (h *Hub) discard(ctx context.Context, key string) error {
-	release, err := h.store.Lock(ctx, "download-"+key, nil)
+	release, err := h.store.Lock(ctx, "download-"+key, store.Patiently(func() { h.warn("waiting for another process that is downloading %s", key) }))
 	if err != nil {
 		return err
 	}

@@ -96,3 +96,52 @@ func TestFullFolderToPublishInIsNotZoosHome(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestFullDiskIsFreedByRemoving: the error of a full disk advises to remove models, and nothing may be written for that first.
+func TestFullDiskIsFreedByRemoving(t *testing.T) {
+	home := t.TempDir()
+	if err := syscall.Mount("zoo-test", home, "tmpfs", 0, "size=40m"); err != nil {
+		t.Skip("a small file system cannot be mounted here (needs root):", err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(home, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	w := newWorld(t, 1<<20)
+	w.withPlugins(t, "1.2.0")
+	h := w.open(t, func(c *hub.Config) { c.Home = home })
+	for name, free := range map[string]func() (int64, error){
+		"cache rm": func() (int64, error) { return h.Remove(t.Context(), ref) },
+		"cache prune": func() (n int64, err error) {
+			_, n, err = h.Prune(t.Context(), hub.PruneOptions{OlderThan: 1})
+			return n, err
+		},
+	} {
+		pull(t, h, ref)
+		install(t, h, "mlp")
+		ballast, err := os.Create(filepath.Join(home, "ballast"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for err == nil {
+			_, err = ballast.Write(make([]byte, 4096))
+		}
+		ballast.Close() // as much of it as there is room for
+		if _, _, err := h.RemovePlugin(t.Context(), "mlp", ""); !errors.Is(err, store.ErrDiskFull) {
+			t.Errorf("%s: removing a pinned plugin: %v", name, err)
+		}
+		if n, err := free(); err != nil || n < 4<<20 {
+			t.Errorf("%s: %d bytes freed, %v", name, n, err)
+		}
+		if list, err := h.Cache(); err != nil || len(list) > 0 {
+			t.Errorf("%s: there are %+v, %v", name, list, err)
+		}
+		if _, _, err := h.RemovePlugin(t.Context(), "mlp", ""); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err := os.Remove(ballast.Name()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -115,6 +115,9 @@ func (h *Hub) open() (err error) {
 	if h.store, err = store.Open(filepath.Join(c.Home, "store"), c.SharedStores...); err != nil {
 		return err
 	}
+	h.store.Waiting = func() {
+		h.warn("waiting for other processes that pull, push, import or install: what they need must not be removed")
+	}
 	for _, name := range c.Sources {
 		s, err := h.source(name)
 		if err != nil {

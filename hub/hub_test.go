@@ -382,8 +382,13 @@ func TestSourceThatCannotBeUsedFallsThroughWithWarning(t *testing.T) {
 	w := newWorld(t, 5000)
 	closed := httptest.NewServer(http.HandlerFunc(func(out http.ResponseWriter, _ *http.Request) { out.WriteHeader(http.StatusUnauthorized) }))
 	t.Cleanup(closed.Close)
+	busy := httptest.NewServer(&sourcetest.Server{}) // for hours
+	t.Cleanup(busy.Close)
+	busy.Config.Handler.(*sourcetest.Server).Script(func(sourcetest.Request) sourcetest.Fault {
+		return sourcetest.Fault{Status: http.StatusServiceUnavailable, RetryAfter: 7200}
+	})
 	h := w.open(t, func(c *hub.Config) {
-		c.Sources = []string{closed.URL, "https://mirror.invalid", hub.SourceUpstream}
+		c.Sources = []string{closed.URL, busy.URL, "https://mirror.invalid", hub.SourceUpstream}
 		c.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
 			if strings.HasPrefix(addr, "mirror.invalid:") {
 				return nil, &net.DNSError{Err: "no such host", Name: "mirror.invalid", IsNotFound: true}
@@ -391,7 +396,7 @@ func TestSourceThatCannotBeUsedFallsThroughWithWarning(t *testing.T) {
 			return new(net.Dialer).DialContext(ctx, network, addr)
 		}
 	})
-	if m := pull(t, h, ref); m.Source != "upstream" || !w.warned("could not be had from "+closed.URL) || !w.warned("could not be had from https://mirror.invalid") {
+	if m := pull(t, h, ref); m.Source != "upstream" || !w.warned("could not be had from "+closed.URL) || !w.warned("could not be had from "+busy.URL) || !w.warned("could not be had from https://mirror.invalid") {
 		t.Errorf("%s, %q", m.Source, w.warnings)
 	}
 }
@@ -847,6 +852,31 @@ func TestIncompleteDownloadIsListedKeptAndRemoved(t *testing.T) {
 	}
 	if list, err := h.Cache(); err != nil || len(list) > 0 {
 		t.Errorf("%+v, %v", list, err)
+	}
+}
+
+// Another process's pull may take an hour, and holds what is to be removed.
+func TestRemovalThatWaitsSaysSo(t *testing.T) {
+	w := newWorld(t, 100)
+	var warning string
+	warned := func() {}
+	h := w.open(t, func(c *hub.Config) { c.Warn = func(text string) { warning = text; warned() } })
+	pull(t, h, ref)
+	_, partial := h.Store().Partial("some-download")
+	hold, held := h.Store().Hold(t.Context())
+	release, locked := h.Store().Lock(t.Context(), "download-some-download", nil)
+	if err := errors.Join(partial, held, locked); err != nil {
+		t.Fatal(err)
+	}
+	defer hold()
+	defer release()
+	for what, want := range map[string]string{ref: "waiting for other processes", "some-download": "waiting for another process that is downloading some-download"} {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		warning, warned = "", cancel
+		if _, err := h.Remove(ctx, what); !errors.Is(err, context.Canceled) || !strings.HasPrefix(warning, want) {
+			t.Errorf("%s: %q, %v", what, warning, err)
+		}
 	}
 }
 

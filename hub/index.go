@@ -15,6 +15,7 @@ import (
 	"github.com/go-modelzoo/zoo/hub/registry"
 	"github.com/go-modelzoo/zoo/hub/sign"
 	"github.com/go-modelzoo/zoo/hub/source"
+	"github.com/go-modelzoo/zoo/hub/store"
 	"github.com/go-modelzoo/zoo/internal/files"
 )
 
@@ -227,6 +228,8 @@ func (h *Hub) keepIndex(ctx context.Context, data, signature []byte, version int
 		return false, err
 	}
 	defer release()
+	files.RemoveLeft(filepath.Join(dir, seenFile))
+	files.RemoveLeft(filepath.Join(dir, signedFile))
 	s, err := h.loadSeen()
 	if err != nil {
 		return false, err
@@ -244,13 +247,13 @@ func (h *Hub) keepIndex(ctx context.Context, data, signature []byte, version int
 		return false, err
 	}
 	if err := files.Replace(filepath.Join(dir, seenFile), floor, 0o644); err != nil {
-		return false, err
+		return false, store.DiskFull(err)
 	}
 	text, err := json.Marshal(signedIndex{data, signature})
 	if err != nil {
 		return false, err
 	}
-	return true, files.Replace(filepath.Join(dir, signedFile), text, 0o644)
+	return true, store.DiskFull(files.Replace(filepath.Join(dir, signedFile), text, 0o644))
 }
 
 // SignIndex checks the index at path and writes its signature beside it, as PATH.minisig. It returns that path.

@@ -132,7 +132,7 @@ func (h *Hub) mirrorModel(ctx context.Context, ref string, t target, o MirrorOpt
 	}
 	d, there, err := h.published(ctx, t, m.Name, m.Tag)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, fmt.Errorf("%s: %w", t.reference(m.Name, m.Tag), err)
 	}
 	done := there != nil && there.card.Weights.Digest == m.Digest
 	if done && o.Key != nil { // copied before there was a key, perhaps

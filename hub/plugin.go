@@ -190,7 +190,7 @@ func (h *Hub) installBlob(ctx context.Context, c PluginConfig, d digest.Digest, 
 
 func (h *Hub) installReader(ctx context.Context, c PluginConfig, d digest.Digest, from string, pin lock.Plugin, r io.Reader) (plugins.Installed, error) {
 	var rec plugins.Installed
-	err := lock.Update(ctx, h.config.LockFile, func(f *lock.File) error {
+	err := h.updateLock(ctx, func(f *lock.File) error {
 		if f.Plugins[c.Name].Version == c.Version { // the same version must be the same bytes; another one was asked for
 			if err := f.CheckPlugin(c.Name, c.Version, platform(), d); err != nil {
 				return err
@@ -218,7 +218,7 @@ func (h *Hub) RemovePlugin(ctx context.Context, name, constraint string) (remove
 		return nil, "", err
 	}
 	if slices.Contains(versions, f.Plugins[name].Version) { // else the lock may be one that nobody here can write to
-		err := lock.Update(ctx, h.config.LockFile, func(f *lock.File) error {
+		err := h.updateLock(ctx, func(f *lock.File) error {
 			if version := f.Plugins[name].Version; slices.Contains(versions, version) {
 				unpinned = version
 				delete(f.Plugins, name)
@@ -288,7 +288,7 @@ func (h *Hub) installFromOCI(ctx context.Context, spec string) (plugins.Installe
 	if len(h.keys) > 0 {
 		list, err := h.readSignatures(ctx, repo, root)
 		if err != nil {
-			return plugins.Installed{}, err
+			return plugins.Installed{}, fmt.Errorf("%s: signatures: %w", spec, err)
 		}
 		if _, err := h.verifySignatures(list, name, version, root.Digest); err != nil {
 			return plugins.Installed{}, err
@@ -307,7 +307,7 @@ func (h *Hub) installFromOCI(ctx context.Context, spec string) (plugins.Installe
 		pin.Platforms[on] = m.binary.Digest
 	}
 	if _, _, err := h.download(ctx, "plugin-"+own.binary.Digest.Encoded(), download.Blob{Repository: repo, Descriptor: own.binary}, Progress{Name: name + "@" + version, Source: spec}); err != nil {
-		return plugins.Installed{}, err
+		return plugins.Installed{}, fmt.Errorf("%s: %w", spec, err)
 	}
 	p, err := h.installBlob(ctx, own.config, own.binary.Digest, spec, pin)
 	if err == nil && len(h.keys) == 0 {

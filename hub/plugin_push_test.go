@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"aead.dev/minisign"
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -358,6 +359,54 @@ func TestTagIsSetWhenTheSignatureIsThere(t *testing.T) {
 		if tagged := slices.Index(written, what); listed < 0 || tagged < listed || tagged != len(written)-1 {
 			t.Errorf("%s was written in the order %v", what, written)
 		}
+	}
+}
+
+// A push may be cut off between a signature and the list of signatures, which clients write where the registry has no API for it. The next attempt
+// found the signature there, left the list as it was and set the tag: nobody could ever verify it.
+func TestSignatureThatIsNotListedYetIsListed(t *testing.T) {
+	w := newWorld(t, 100)
+	cut := false
+	to := writable(t, &sourcetest.Writable{Before: func(req *http.Request) {
+		if !cut && req.Method == http.MethodPut && strings.Contains(req.URL.Path, "/manifests/sha256-") {
+			cut = true
+			panic(http.ErrAbortHandler)
+		}
+	}})
+	public, private := keyPair(t)
+	h := w.open(t, nil)
+	pull(t, h, ref)
+	if _, err := h.Push(t.Context(), ref, to, hub.PushOptions{Key: &private}); err != nil || !cut {
+		t.Fatal(cut, err)
+	}
+	sound(t, pull(t, w.open(t, trusting(public, elsewhere(t, to))), ref))
+}
+
+// TestSignatureByAnotherKeyIsNotOnesOwn: a company signs again what its publisher signed, and clients of either key find theirs.
+func TestSignatureByAnotherKeyIsNotOnesOwn(t *testing.T) {
+	w := newWorld(t, 100)
+	h := w.open(t, nil)
+	pull(t, h, ref)
+	publisher, first := keyPair(t)
+	company, second := keyPair(t)
+	to, mirror := t.TempDir(), t.TempDir()
+	for _, p := range []struct {
+		to  string
+		key minisign.PrivateKey
+	}{{to, first}, {to, second}, {mirror, first}} {
+		if _, err := h.Push(t.Context(), ref, p.to, hub.PushOptions{Key: &p.key}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, key := range []minisign.PublicKey{publisher, company} {
+		client := w.open(t, trusting(key, elsewhere(t, to)))
+		sound(t, pull(t, client, ref))
+		if entries, err := client.Store().Entries(); err != nil || len(entries) != 2 {
+			t.Errorf("besides the model and the signature that was verified: %+v, %v", entries, err)
+		}
+	}
+	if done, err := h.Mirror(t.Context(), []string{ref}, mirror, hub.MirrorOptions{Key: &second}); err != nil || done[0].Skipped {
+		t.Errorf("not signed by the company: %+v, %v", done, err)
 	}
 }
 

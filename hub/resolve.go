@@ -145,7 +145,9 @@ func (f failures) Unwrap() []error { return f }
 // cannot be reached. Whatever looks like tampering is not.
 func passable(err error) bool {
 	var dns *net.DNSError
-	return errors.As(err, &dns) || errors.Is(err, source.ErrNotFound) || errors.Is(err, source.ErrUnavailable) || errors.Is(err, source.ErrOffline) ||
+	var status *source.StatusError
+	return errors.As(err, &dns) || errors.As(err, &status) && status.Temporary() || // however long it is to be left alone
+		errors.Is(err, source.ErrNotFound) || errors.Is(err, source.ErrUnavailable) || errors.Is(err, source.ErrOffline) ||
 		errors.Is(err, source.ErrUnauthorized) || source.Temporary(err)
 }
 

@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -176,6 +177,18 @@ func (t *ociTarget) put(ctx context.Context, h *Hub, u upload) (int64, digest.Di
 			return nil
 		}
 		from := &pushStorage{hub: h, p: u.progress}
+		// What refers to root is put again where it is there: a push that was cut off may have left it out of the list of such manifests, which
+		// clients write where the registry has no API for it.
+		options.OnCopySkipped = func(ctx context.Context, d ocispec.Descriptor) error {
+			if !slices.ContainsFunc(u.referrers, func(r ocispec.Descriptor) bool { return r.Digest == d.Digest }) {
+				return nil
+			}
+			raw, err := content.FetchAll(ctx, from, d)
+			if err != nil {
+				return err
+			}
+			return repo.Push(ctx, d, bytes.NewReader(raw))
+		}
 		for _, d := range slices.Concat([]ocispec.Descriptor{u.root}, u.referrers) {
 			if err := oras.CopyGraph(ctx, from, repo, d, options); err != nil {
 				return t.registry.Explain(err)

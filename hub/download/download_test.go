@@ -196,6 +196,7 @@ func TestFaults(t *testing.T) {
 			return sourcetest.Fault{}
 		}, ""},
 		{"TooManyRequestsWithRetryAfter", first(sourcetest.Fault{Status: 429, RetryAfter: 1}), ""},
+		{"AskedAgainOnlyAfterHours", first(sourcetest.Fault{Status: 429, RetryAfter: 7200}), "429 Too Many Requests, to be asked again after 2h0m0s"},
 		{"Always500", always(sourcetest.Fault{Status: 500}), "500 Internal Server Error"},
 		{"NotFound", always(sourcetest.Fault{Status: 404}), "404 Not Found"},
 		{"NoContent", always(sourcetest.Fault{Status: 204}), "status 204"},

@@ -185,6 +185,7 @@ func Update(ctx context.Context, path string, change func(*File) error) (err err
 	if _, err := Parse(after); err != nil {
 		return err
 	}
+	files.RemoveLeft(path)
 	return files.Replace(path, append(after, '\n'), 0o644)
 }
 

@@ -82,6 +82,21 @@ func TestLockThatCannotBeWrittenIsNotAwaited(t *testing.T) {
 	}
 }
 
+// A process that is killed while it writes leaves its half, beside zoo.lock in a project's folder.
+func TestLeftoverOfAKilledWriterGoes(t *testing.T) {
+	path := filepath.Join(t.TempDir(), lock.Name)
+	left := filepath.Join(filepath.Dir(path), "."+lock.Name+".1234567890")
+	if err := os.WriteFile(left, []byte(`{"sch`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := pin(t, path, "resnet50:V2", lock.Model{Weights: a}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(left); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("it is still there: %v", err)
+	}
+}
+
 func TestManyWritersLoseNothing(t *testing.T) {
 	path := filepath.Join(t.TempDir(), lock.Name)
 	var group sync.WaitGroup
@@ -121,12 +136,22 @@ func TestInvalidLockRefused(t *testing.T) {
 	for _, text := range []string{
 		"", "{}", `{"schema":2}`, `{"schema":1}x`, `{"schema":1,"future":1}`,
 		`{"schema":1,"models":{"../x:t":{"weights":"` + string(a) + `"}}}`,
+		`{"schema":1,"models":{"m":{"weights":"` + string(a) + `"}}}`,
 		`{"schema":1,"models":{"m:t":{"weights":"sha256:12"}}}`,
+		`{"schema":1,"models":{"m:t":{"weights":"` + string(a) + `","origin":"md5:x"}}}`,
 		`{"schema":1,"plugins":{"p":{"version":"one","platforms":{}}}}`,
+		`{"schema":1,"plugins":{"../x":{"version":"1.0.0","platforms":{}}}}`,
 		`{"schema":1,"plugins":{"p":{"version":"1.0.0","platforms":{"a/b":"md5:x"}}}}`,
 	} {
 		if _, err := lock.Parse([]byte(text)); !errors.Is(err, lock.ErrInvalid) {
 			t.Errorf("%s: %v", text, err)
+		}
+		path := filepath.Join(t.TempDir(), lock.Name)
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := pin(t, path, "m:t", lock.Model{Weights: a}); text != "" && !errors.Is(err, lock.ErrInvalid) { // else its pins would be lost
+			t.Errorf("%s was replaced: %v", text, err)
 		}
 	}
 }

@@ -115,6 +115,12 @@ func TestPathTraversalInNamesRefused(t *testing.T) {
 			t.Errorf("checked %q: %v", c, err)
 		}
 	}
+	if err := os.MkdirAll(filepath.Join(string(d), "..", "backup", "1.0.0"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if removed, err := d.Remove(t.Context(), "../backup", ""); !errors.Is(err, plugins.ErrNotInstalled) {
+		t.Errorf("removed %v from elsewhere: %v", removed, err)
+	}
 	if after := inside(t, d, "."); !slices.Equal(before, after) {
 		t.Errorf("before %v, after %v", before, after)
 	}
@@ -123,7 +129,7 @@ func TestPathTraversalInNamesRefused(t *testing.T) {
 // TestRecordOfAnotherPluginOrVersionRefused: a copied folder would pass one plugin, or an older version with a known fault, off as another.
 func TestRecordOfAnotherPluginOrVersionRefused(t *testing.T) {
 	d := newDir(t)
-	install(t, d, "mine", "1.0.0", "binary")
+	own := install(t, d, "mine", "1.0.0", "binary")
 	for _, c := range [][2]string{{"mine", "2.0.0"}, {"yours", "1.0.0"}} {
 		to := filepath.Join(string(d), c[0], c[1])
 		if err := os.CopyFS(to, os.DirFS(filepath.Join(string(d), "mine", "1.0.0"))); err != nil {
@@ -146,8 +152,7 @@ func TestRecordOfAnotherPluginOrVersionRefused(t *testing.T) {
 		t.Fatal(list, err)
 	}
 	for _, rec := range list {
-		sum := sha256.Sum256([]byte("binary"))
-		if good := rec.Name == "mine" && rec.Version == "1.0.0"; good != (rec.SHA256 == hex.EncodeToString(sum[:])) {
+		if good := rec.Path == own.Path; good != (rec.SHA256 == own.SHA256) {
 			t.Errorf("listed with a digest that starts: %+v", rec)
 		}
 	}

@@ -44,6 +44,9 @@ func ValidTag(s string) bool { return tagGrammar.MatchString(s) }
 // SplitReference splits "MODEL" or "MODEL:TAG" and checks both parts; tag is empty in the first form.
 func SplitReference(ref string) (name, tag string, err error) {
 	name, tag, tagged := strings.Cut(ref, ":")
+	if strings.Contains(ref, "/") {
+		return "", "", fmt.Errorf("%q is not a model name: a model of a registry is oci://HOST/PATH/MODEL:TAG, a folder begins with ./ or /", ref)
+	}
 	if !ValidName(name) {
 		return "", "", fmt.Errorf("%q is not a model name: use lower-case letters, digits, '.', '_' and '-', as in resnet50 or resnet50:IMAGENET1K_V2", ref)
 	}

@@ -94,11 +94,18 @@ func TestKeysFromTextAndFile(t *testing.T) {
 	if err != nil || len(keys) != 3 || !keys[2].Equal(public) {
 		t.Fatal(keys, err)
 	}
-	if _, err := sign.ParseKeys("nonsense"); err == nil {
-		t.Error("nonsense is a key")
-	}
 	if k, err := sign.PrivateKey(sec, ""); err != nil || !k.Equal(private) {
 		t.Error(err)
+	}
+	for _, text := range []string{"nonsense", sec} {
+		if keys, err := sign.ParseKeys(text); err == nil {
+			t.Errorf("%s has the keys %v", text, keys)
+		}
+	}
+	for _, path := range []string{filepath.Join(dir, "nothing"), pub} {
+		if _, err := sign.PrivateKey(path, ""); err == nil {
+			t.Errorf("%s is a signing key", path)
+		}
 	}
 }
 

@@ -207,7 +207,8 @@ func redact(err error) error {
 	var e *url.Error
 	if errors.As(err, &e) {
 		if u, parseErr := url.Parse(e.URL); parseErr == nil {
-			return fmt.Errorf("%s://%s%s: %w", u.Scheme, u.Host, u.Path, e.Err)
+			u.User, u.RawQuery, u.Fragment = nil, "", ""
+			return fmt.Errorf("%s: %w", u, e.Err) // a redirect's address may be no more than a path
 		}
 	}
 	return err
@@ -244,7 +245,7 @@ func readHeader(resp *http.Response, r Range) (*Part, error) {
 	}
 	e := &StatusError{URL: address, StatusCode: resp.StatusCode}
 	if s, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil && s > 0 {
-		e.RetryAfter = time.Duration(min(s, 3600)) * time.Second
+		e.RetryAfter = time.Duration(min(s, 24*3600)) * time.Second
 	}
 	return nil, e
 }

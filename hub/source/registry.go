@@ -211,9 +211,14 @@ func (r *Registry) Explain(err error) error {
 		return fmt.Errorf("%s: %w", r.base, ErrNotFound)
 	case code != 0:
 		return &StatusError{URL: status.URL.Scheme + "://" + status.URL.Host + status.URL.Path, StatusCode: code, Reasons: reasons(status.Errors)}
+	case foreign.MatchString(err.Error()):
+		return fmt.Errorf("%s does not answer as a registry does (%s): check the address, and that no log-in page of the network answers for it", r.base, foreign.FindString(err.Error()))
 	}
 	return redact(err)
 }
+
+// foreign matches oras-go's errors, which have no type, of manifests' headers that no registry would send. The rest of their text may be a signed address.
+var foreign = regexp.MustCompile("missing required header \"[A-Za-z-]+\"|unknown response Content-Length|invalid response `Content-Type` header")
 
 // reasonCode matches the codes of the OCI distribution specification, and registries' own of that form.
 var reasonCode = regexp.MustCompile(`^[A-Z][A-Z_]{0,63}$`)

@@ -21,12 +21,13 @@ const (
 	maxRetryAfter = time.Minute
 )
 
-// Temporary says whether the error may go away by itself: broken connections, time-outs, stalls and the status codes of
-// StatusError.Temporary. Cancellation, refusals of this side, certificates and missing things are not temporary.
+// Temporary says whether the error may go away by itself, soon: broken connections, time-outs, stalls and the status codes of
+// StatusError.Temporary, unless the server asks for more than a minute. Cancellation, refusals of this side, certificates and missing things are
+// not temporary.
 func Temporary(err error) bool {
 	var status *StatusError
 	if errors.As(err, &status) {
-		return status.Temporary()
+		return status.Temporary() && status.RetryAfter <= maxRetryAfter
 	}
 	for _, permanent := range []error{context.Canceled, ErrOffline, ErrPlainHTTP, ErrNotFound, ErrUnauthorized, ErrChanged, ErrRange} {
 		if errors.Is(err, permanent) {
@@ -55,7 +56,7 @@ func Temporary(err error) bool {
 func Backoff(failures int, err error) time.Duration {
 	var status *StatusError
 	if errors.As(err, &status) && status.RetryAfter > 0 {
-		return min(status.RetryAfter, maxRetryAfter)
+		return status.RetryAfter
 	}
 	d := maxBackoff
 	if failures < 8 {

@@ -95,11 +95,14 @@ type StatusError struct {
 	RetryAfter time.Duration
 }
 
-// Error gives the address, the status and the reasons.
+// Error gives the address, the status, the reasons and when to ask again.
 func (e *StatusError) Error() string {
 	text := fmt.Sprintf("%s answered %d %s", e.URL, e.StatusCode, http.StatusText(e.StatusCode))
 	if len(e.Reasons) > 0 {
 		text += " (" + strings.Join(e.Reasons, ", ") + ")"
+	}
+	if e.RetryAfter > 0 {
+		text += fmt.Sprintf(", to be asked again after %v", e.RetryAfter)
 	}
 	return text
 }

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
@@ -119,6 +120,35 @@ func TestMissingIsNotFound(t *testing.T) {
 		}
 		if _, err := repo.Resolve(t.Context(), "V1"); !errors.Is(err, source.ErrNotFound) {
 			t.Errorf("%s: %v", s, err)
+		}
+	}
+}
+
+func TestServerThatIsNoRegistryIsNamed(t *testing.T) {
+	for path, c := range map[string]struct {
+		answer http.HandlerFunc
+		want   string
+	}{
+		"portal": {func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Content-Type", "text/html") }, "/portal does not answer as a registry does (unknown response Content-Length)"},
+		"page": {func(w http.ResponseWriter, r *http.Request) {
+			http.ServeContent(w, r, "page.html", time.Time{}, strings.NewReader("<html>"))
+		}, "/page does not answer as a registry does (missing required header"},
+		"loop": {func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, r.URL.Path+"?secret", http.StatusFound)
+		}, ": /v2/loop/resnet50/manifests/V1: 127.0.0.1"},
+	} {
+		web := httptest.NewServer(c.answer)
+		defer web.Close()
+		oci, err := source.OCI(client(t, source.ClientOptions{}), "oci://"+strings.TrimPrefix(web.URL, "http://")+"/"+path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		repo, err := oci.Repository("resnet50")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := repo.Resolve(t.Context(), "V1"); err == nil || !strings.Contains(": "+err.Error(), c.want) || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%s: %v", path, err)
 		}
 	}
 }

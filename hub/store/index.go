@@ -183,7 +183,7 @@ func (s *Store) Blobs(d ocispec.Descriptor) ([]ocispec.Descriptor, error) {
 
 // Remove removes names and the blobs that only they need. It returns the bytes freed.
 func (s *Store) Remove(ctx context.Context, names ...string) (int64, error) {
-	release, err := s.lock(ctx, gcLock, nil, tryExclusive)
+	release, err := s.exclude(ctx)
 	if err != nil {
 		return 0, err
 	}
@@ -223,20 +223,33 @@ func (s *Store) Remove(ctx context.Context, names ...string) (int64, error) {
 			set[b.Digest] = true
 		}
 	}
-	if err := s.update(ctx, func(x *ocispec.Index) { x.Manifests = keep }); err != nil {
-		return 0, err
-	}
 	var freed int64
 	var stuck error
-	for d := range candidates {
-		if needed[d] {
-			continue
+	err = s.forget(ctx, func(x *ocispec.Index) { x.Manifests = keep }, func() error {
+		for d := range candidates {
+			if needed[d] {
+				continue
+			}
+			n, err := s.delete(d)
+			freed += n
+			stuck = cmp.Or(stuck, err)
 		}
-		n, err := s.delete(d)
-		freed += n
-		stuck = cmp.Or(stuck, err)
+		return nil
+	})
+	return freed, cmp.Or(err, later(stuck))
+}
+
+// forget takes from the index what is to be removed, and removes it: in this order, so that no name is of what is gone, but where the disk is too
+// full for a new index. Who makes room is then helped more than by an index that is never wrong.
+func (s *Store) forget(ctx context.Context, change func(*ocispec.Index), remove func() error) error {
+	full := s.update(ctx, change)
+	if full != nil && !errors.Is(full, ErrDiskFull) {
+		return full
 	}
-	return freed, later(stuck)
+	if err := remove(); err != nil || full == nil {
+		return err
+	}
+	return s.update(ctx, change)
 }
 
 // later adds advice to the error of a blob that is in use: Windows removes none that a process has mapped.
@@ -274,7 +287,7 @@ func (s *Store) delete(d digest.Digest) (int64, error) {
 // Sweep removes blobs that no named manifest needs, nor one that refers to such a manifest, files left by killed writers and partial downloads, all
 // of them only if they were last written before the given time. With dryRun it only counts. It returns the bytes.
 func (s *Store) Sweep(ctx context.Context, before time.Time, dryRun bool) (int64, error) {
-	release, err := s.lock(ctx, gcLock, nil, tryExclusive)
+	release, err := s.exclude(ctx)
 	if err != nil {
 		return 0, err
 	}
@@ -287,17 +300,21 @@ func (s *Store) Sweep(ctx context.Context, before time.Time, dryRun bool) (int64
 	if err != nil {
 		return 0, err
 	}
+	var freed int64
+	var stuck error
+	remove := func() (err error) {
+		freed, stuck, err = s.removeUnneeded(needed, before, dryRun)
+		return err
+	}
 	if len(orphans) > 0 && !dryRun {
-		err := s.update(ctx, func(x *ocispec.Index) {
+		err = s.forget(ctx, func(x *ocispec.Index) {
 			x.Manifests = slices.DeleteFunc(x.Manifests, func(d ocispec.Descriptor) bool {
 				return d.Annotations[ocispec.AnnotationRefName] == "" && slices.Contains(orphans, d.Digest)
 			})
-		})
-		if err != nil {
-			return 0, err
-		}
+		}, remove)
+	} else {
+		err = remove()
 	}
-	freed, stuck, err := s.removeUnneeded(needed, before, dryRun)
 	if err != nil || dryRun {
 		return freed, err
 	}

@@ -61,6 +61,9 @@ const (
 
 // Store is a directory of verified blobs, with read-only stores behind it.
 type Store struct {
+	// Waiting, if not nil, is called once by a Remove or Sweep that has waited a second for those who hold the store. It is set before the store is used.
+	Waiting func()
+
 	dir    string
 	root   *os.Root
 	shared []string // OCI layouts to read from when dir has not the blob
@@ -209,6 +212,21 @@ func (s *Store) Lock(ctx context.Context, name string, waiting func()) (release 
 // publishing blobs and naming them.
 func (s *Store) Hold(ctx context.Context) (release func(), err error) {
 	return s.lock(ctx, gcLock, nil, (*flock.Flock).TryRLock)
+}
+
+// exclude waits until nobody holds the store, and lets nobody until release is called.
+func (s *Store) exclude(ctx context.Context) (release func(), err error) {
+	return s.lock(ctx, gcLock, Patiently(s.Waiting), tryExclusive)
+}
+
+// Patiently returns what Lock may call while it waits: it calls f, if that is not nil, once it has waited a second.
+func Patiently(f func()) (waiting func()) {
+	polls := 0
+	return func() {
+		if polls++; polls == int(time.Second/lockPoll) && f != nil {
+			f()
+		}
+	}
 }
 
 func (s *Store) lock(ctx context.Context, name string, waiting func(), try func(*flock.Flock) (bool, error)) (func(), error) {

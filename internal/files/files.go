@@ -43,6 +43,17 @@ func Write(path string, mode os.FileMode, write func(io.Writer) error) error {
 	return syncDir(filepath.Dir(path))
 }
 
+// RemoveLeft removes what calls of Write for path left that were killed. The caller sees to it that there is no other one.
+func RemoveLeft(path string) {
+	left, err := filepath.Glob(filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".[0-9]*"))
+	if err != nil {
+		return // the folder's name is no pattern
+	}
+	for _, name := range left {
+		os.Remove(name) // it is in nobody's way
+	}
+}
+
 // patience is how long Insist goes on.
 const patience = 2 * time.Second
 
