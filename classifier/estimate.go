@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/go-modelzoo/zoo/finetune"
@@ -37,6 +38,9 @@ const (
 	trialLimit = time.Minute
 )
 
+// trialPrefix begins the names of trials' folders.
+const trialPrefix = ".trial-"
+
 // errTried ends a trial.
 var errTried = errors.New("tried for long enough")
 
@@ -50,11 +54,14 @@ func (c *Client) EstimateFinetune(ctx context.Context, ck *Checkpoint, config fi
 	defer end(&err)
 	runs := filepath.Join(c.config.Hub.Home, "runs")
 	if err := os.MkdirAll(runs, 0o755); err != nil {
+		return nil, fmt.Errorf("%w: set ZOO_HOME to a folder of yours", err)
+	}
+	if err := removeTrials(runs, time.Now().Add(-time.Hour)); err != nil {
 		return nil, err
 	}
-	folder, err := os.MkdirTemp(runs, ".trial-")
+	folder, err := os.MkdirTemp(runs, trialPrefix)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: set ZOO_HOME to a folder of yours", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(folder)) }()
 	o.Resume = false
@@ -88,6 +95,17 @@ func (c *Client) EstimateFinetune(ctx context.Context, ck *Checkpoint, config fi
 		return e, nil
 	}
 	return e, t.complete(e, validationShare(config))
+}
+
+// removeTrials removes what trials left that were killed before a time.
+func removeTrials(runs string, before time.Time) error {
+	entries, err := os.ReadDir(runs)
+	for _, e := range entries {
+		if info, failed := e.Info(); failed == nil && strings.HasPrefix(e.Name(), trialPrefix) && info.ModTime().Before(before) {
+			err = errors.Join(err, os.RemoveAll(filepath.Join(runs, e.Name())))
+		}
+	}
+	return err
 }
 
 // validationShare is how many images are validated for each one that is trained on, as far as the configuration tells.

@@ -71,11 +71,6 @@ func (c *Client) Finetune(ctx context.Context, ck *Checkpoint, config finetune.C
 	if err := c.free(ctx, folder, inStore, o); err != nil {
 		return nil, err
 	}
-	if o.Overwrite {
-		if err := clearRun(folder); err != nil {
-			return nil, err
-		}
-	}
 	before, err := filesOf(folder)
 	if err != nil {
 		return nil, err
@@ -93,6 +88,14 @@ func (c *Client) Finetune(ctx context.Context, ck *Checkpoint, config finetune.C
 	spec, err := c.trainSpec(ck, config, folder, o)
 	if err != nil {
 		return nil, err
+	}
+	if o.Overwrite && before != nil { // now that the data can be read
+		if file := spec.Weights.Path; file != "" && sameFolder(folder, filepath.Dir(file)) {
+			return nil, fmt.Errorf("%s holds the model that the training begins with: choose another --out", folder)
+		}
+		if before, err = throwAway(ctx, folder); err != nil {
+			return nil, err
+		}
 	}
 	var mistake error
 	answer, err := c.Host.Train(ctx, spec, func(data json.RawMessage) {
@@ -154,7 +157,7 @@ func (c *Client) trainSpec(ck *Checkpoint, config finetune.Config, folder string
 	}
 	for _, dir := range append(write, folder) {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
-			return host.TrainSpec{}, err
+			return host.TrainSpec{}, fmt.Errorf("%w: set ZOO_HOME, or --out, to a folder of yours", err)
 		}
 	}
 	config.Seed = c.config.Seed
@@ -192,15 +195,19 @@ func (c *Client) runFolder(out string) (dir string, inStore bool, err error) {
 }
 
 // free refuses a folder that holds a run, as finetune.Run does in the plugin, and the name of a model that the store has, unless these are to be
-// replaced.
+// replaced. A run that is to be continued, and has not begun, is as any other.
 func (c *Client) free(ctx context.Context, folder string, inStore bool, o FinetuneOptions) error {
-	if o.Resume || o.Overwrite {
+	if o.Overwrite {
 		return nil
 	}
-	if err := finetune.CheckNew(folder); err != nil || !inStore {
+	err := finetune.CheckNew(folder)
+	if _, begun := os.Stat(filepath.Join(folder, finetune.FileConfig)); o.Resume && (begun == nil || errors.Is(err, finetune.ErrRunExists)) {
+		return nil
+	}
+	if err != nil || !inStore {
 		return err
 	}
-	_, err := c.Hub.Local(ctx, o.Out+":"+hub.TagLocal)
+	_, err = c.Hub.Local(ctx, o.Out+":"+hub.TagLocal)
 	switch {
 	case errors.Is(err, store.ErrNotFound):
 		return nil
@@ -227,6 +234,30 @@ func clearRun(folder string, keep ...string) error {
 		}
 	}
 	return nil
+}
+
+// sameFolder reports whether two paths, which may be links, lead to one folder.
+func sameFolder(a, b string) bool {
+	first, err := os.Stat(a)
+	second, failed := os.Stat(b)
+	return err == nil && failed == nil && os.SameFile(first, second)
+}
+
+// throwAway removes the files of a run that is not under way, and returns what else there is.
+func throwAway(ctx context.Context, folder string) ([]string, error) {
+	lock := flock.New(filepath.Join(folder, finetune.FileLock))
+	waiting, cancel := context.WithTimeout(ctx, 10*time.Second) // as finetune.Run does: a killed host's plugin takes a moment to notice
+	defer cancel()
+	if ok, err := lock.TryLockContext(waiting, 100*time.Millisecond); !ok {
+		if waiting.Err() != nil && ctx.Err() == nil {
+			err = fmt.Errorf("%s is in use by another run: wait until it ends, or choose another --out", folder)
+		}
+		return nil, err
+	}
+	if err := errors.Join(clearRun(folder), lock.Close()); err != nil {
+		return nil, err
+	}
+	return filesOf(folder)
 }
 
 // filesOf lists what is in a folder; nil if there is none.
@@ -259,8 +290,8 @@ func discardStart(folder string, before []string) (kept bool, err error) {
 	}
 	path := filepath.Join(folder, finetune.FileLock)
 	lock := flock.New(path)
-	if ok, err := lock.TryLock(); err != nil || !ok {
-		return true, err // it is another run's
+	if ok, _ := lock.TryLock(); !ok {
+		return true, nil // it is another run's, or none could begin
 	}
 	err = errors.Join(clearRun(folder, before...), lock.Close())
 	if !slices.Contains(before, finetune.FileLock) {

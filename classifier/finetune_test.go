@@ -1,12 +1,17 @@
 package classifier
 
 import (
+	"context"
+	"errors"
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/gofrs/flock"
 
 	"github.com/go-modelzoo/zoo/finetune"
 )
@@ -46,6 +51,33 @@ func TestResultOutsideTheRunFolderRefused(t *testing.T) {
 	}
 }
 
+// The history and the configuration of a training went while it went on, and with them what --resume compares.
+func TestRunThatIsUnderWayIsNotThrownAway(t *testing.T) {
+	folder := t.TempDir()
+	metrics := filepath.Join(folder, finetune.FileMetrics)
+	if err := os.WriteFile(metrics, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	run := flock.New(filepath.Join(folder, finetune.FileLock))
+	if ok, err := run.TryLock(); err != nil || !ok {
+		t.Fatal(ok, err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if _, err := throwAway(ctx, folder); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("error %v", err)
+	}
+	if _, err := os.Stat(metrics); err != nil {
+		t.Error(err)
+	}
+	if err := run.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if left, err := throwAway(t.Context(), folder); err != nil || !slices.Equal(left, []string{finetune.FileLock}) {
+		t.Errorf("%v is left, %v", left, err)
+	}
+}
+
 // The data's own val folder was taken for a fifth of the data, and, beside --val, for images of training.
 func TestEstimateCountsTheImagesThatAreValidated(t *testing.T) {
 	data, val, plain := t.TempDir(), t.TempDir(), t.TempDir()
@@ -68,6 +100,23 @@ func TestEstimateCountsTheImagesThatAreValidated(t *testing.T) {
 		if share := validationShare(finetune.Config{Data: c.data, Val: c.val, ValFraction: 0.2}); share != c.want {
 			t.Errorf("%s, %q: %v for each image of training, want %v", filepath.Base(c.data), c.val, share, c.want)
 		}
+	}
+}
+
+// Checkpoints of a large network stayed for good.
+func TestTrialThatWasKilledIsRemovedByALaterOne(t *testing.T) {
+	runs := t.TempDir()
+	for name, age := range map[string]time.Duration{trialPrefix + "killed": 2 * time.Hour, trialPrefix + "running": 0, "mine": 2 * time.Hour} {
+		dir, at := filepath.Join(runs, name), time.Now().Add(-age)
+		if err := errors.Join(os.Mkdir(dir, 0o755), os.WriteFile(filepath.Join(dir, finetune.FileLast), nil, 0o644), os.Chtimes(dir, at, at)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := removeTrials(runs, time.Now().Add(-time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	if left, err := filesOf(runs); err != nil || !slices.Equal(left, []string{trialPrefix + "running", "mine"}) {
+		t.Errorf("%v is left, %v", left, err)
 	}
 }
 

@@ -122,10 +122,13 @@ func start(ctx context.Context, m Model, c Config, dir string, sink func(Event),
 	waiting, cancel := context.WithTimeout(ctx, 10*time.Second) // a killed host's plugin takes a moment to notice
 	defer cancel()
 	if ok, err := lock.TryLockContext(waiting, 100*time.Millisecond); err != nil || !ok {
-		if err := ctx.Err(); err != nil {
-			return nil, err
+		switch {
+		case ctx.Err() != nil:
+			return nil, ctx.Err()
+		case waiting.Err() == nil: // it cannot be locked, which says nothing of other runs
+			return nil, fmt.Errorf("%w: choose another --out", err)
 		}
-		return nil, fmt.Errorf("%s is in use by another run", dir)
+		return nil, fmt.Errorf("%s is in use by another run: wait until it ends, or choose another --out", dir)
 	}
 	defer func() { err = errors.Join(err, lock.Unlock()) }()
 	if m.Pool == nil {

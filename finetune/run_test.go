@@ -810,6 +810,7 @@ func TestBatchesThatCannotBeReadKeepThePosition(t *testing.T) {
 	for _, accumulate := range []int{1, 4} {
 		c := everything(data)
 		c.BatchSize, c.Accumulate, c.SkipBad, c.CheckpointSeconds, c.Epochs = 1, accumulate, true, 1e-9, 2
+		c.GradualUnfreeze = 1
 		whole := mustRun(t, c, t.TempDir(), nil)
 		dir := t.TempDir()
 		var r *Result

@@ -73,6 +73,9 @@ func TestTrainedModelIsAModelLikeAnyOther(t *testing.T) {
 	refused(t, home, exitFailure, []string{"holds a run", "--resume", "--overwrite"}, "train", "resnet20", "--data", data, "--out", "shades", "--size", "32")
 	must(t, home, "finetune", "shades", "--data", data, "--freeze", "features", "--cache-features", "--epochs", "2", "--out", folder, "--resume")
 	cachedFeaturesCanBeRemoved(t, home)
+	// Its weights were thrown away before they were read.
+	refused(t, home, exitFailure, []string{"begins with", "--out"}, "finetune", folder, "--data", data, "--out", folder, "--overwrite")
+	must(t, home, "predict", folder, filepath.Join(data, "dark", "a.png"))
 }
 
 func cachedFeaturesCanBeRemoved(t *testing.T, home string) {
@@ -165,6 +168,7 @@ func TestModelsOfTheStoreAreNotReplacedUnasked(t *testing.T) {
 	home, data := imported(t), photos(t, 3)
 	train := []string{"finetune", "mine", "--data", data, "--freeze", "features", "--epochs", "1", "--batch", "2", "--out", "mine"}
 	refused(t, home, exitFailure, []string{"mine:local", "--out", "--overwrite"}, train...)
+	refused(t, home, exitFailure, []string{"mine:local", "--out", "--overwrite"}, append(train, "--resume")...) // no run was begun under that name
 	must(t, home, append(train, "--overwrite")...)
 	must(t, home, append(train, "--resume")...)
 }
@@ -239,6 +243,7 @@ func TestFailedTrainingLeavesNothingBehind(t *testing.T) {
 	if o := zoo(t, home, nil, "finetune", "mine", "--data", broken, "--epochs", "1", "--out", "shades", "--resume"); o.code != exitFailure {
 		t.Errorf("exit %d: %s", o.code, o.stderr)
 	}
+	refused(t, home, exitFailure, []string{"nowhere"}, "finetune", "mine", "--data", filepath.Join(data, "nowhere"), "--out", "shades", "--overwrite")
 	for _, name := range []string{finetune.FileConfig, finetune.FileLast, finetune.FileModel} {
 		if _, err := os.Stat(filepath.Join(home, "runs", "shades", name)); err != nil {
 			t.Error(err)
