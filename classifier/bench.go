@@ -45,14 +45,14 @@ func (m *Model) Bench(ctx context.Context, o BenchOptions) (r Measurement, err e
 	defer func() { err = errors.Join(err, t.Release()) }()
 	noise(t.Data)
 	for range o.Warmup {
-		if _, err := m.session.Infer(ctx, t); err != nil {
+		if _, err := m.infer(ctx, t); err != nil {
 			return Measurement{}, err
 		}
 	}
 	var times []time.Duration
 	for begin := time.Now(); len(times) < max(o.Runs, 1) || time.Since(begin) < o.Duration; {
 		start := clock.Now()
-		if _, err := m.session.Infer(ctx, t); err != nil {
+		if _, err := m.infer(ctx, t); err != nil {
 			return Measurement{}, err
 		}
 		times = append(times, clock.Now()-start)

@@ -47,7 +47,7 @@ func (m *Model) Evaluate(ctx context.Context, items iter.Seq[Item], o EvalOption
 	err := m.Stream(ctx, items, func(r Result) error {
 		if r.Err != nil {
 			if !o.SkipBad {
-				return r.Err
+				return fmt.Errorf("%w; --skip-bad leaves such images out", r.Err)
 			}
 			e.Skipped = append(e.Skipped, r.Item.Name)
 			o.Progress(e.N + len(e.Skipped))

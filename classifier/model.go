@@ -117,7 +117,16 @@ func (m *Model) Preprocess() transforms.Preprocess {
 
 // Forward runs n images given as float32 NHWC values of the given shape and returns the outputs that the model was opened with.
 func (m *Model) Forward(ctx context.Context, x []float32, n int, shape graph.Shape) ([]host.Output, error) {
-	return m.session.Infer(ctx, &host.Tensor{N: n, Shape: shape, Data: x})
+	return m.infer(ctx, &host.Tensor{N: n, Shape: shape, Data: x})
+}
+
+// infer is the session's, which knows the network alone: here the model gets the name that its user knows.
+func (m *Model) infer(ctx context.Context, t *host.Tensor) ([]host.Output, error) {
+	out, err := m.session.Infer(ctx, t)
+	if errors.Is(err, host.ErrNotFinite) {
+		err = fmt.Errorf("%w: check the weights with `zoo verify %s`", err, m.Name)
+	}
+	return out, err
 }
 
 // Prediction is one class of an image's result.
@@ -153,6 +162,9 @@ func (m *Model) Classify(ctx context.Context, images []*vision.Image, top int) (
 func decoded(images []*vision.Image) iter.Seq[Item] {
 	return func(yield func(Item) bool) {
 		for i, img := range images {
+			if img == nil { // without an image an item is a file
+				img = &vision.Image{}
+			}
 			if !yield(Item{Name: fmt.Sprintf("image %d", i), Image: img}) {
 				return
 			}

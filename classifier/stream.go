@@ -215,7 +215,7 @@ func (m *Model) runBatch(ctx context.Context, b *batch, each func(Result) error)
 	var outputs []host.Output
 	if b.tensor != nil {
 		var err error
-		outputs, err = m.session.Infer(ctx, b.tensor)
+		outputs, err = m.infer(ctx, b.tensor)
 		if e := b.release(); err == nil {
 			err = e
 		}

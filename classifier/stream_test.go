@@ -198,6 +198,14 @@ func TestAppendingToAResult(t *testing.T) {
 	}
 }
 
+// It was looked for in a file called "image 0".
+func TestNilImageIsNoFile(t *testing.T) {
+	m := untrained(t, open(t), classifier.LoadOptions{})
+	if _, err := m.Classify(t.Context(), []*vision.Image{nil}, 1); err == nil || !strings.Contains(err.Error(), "image 0: image has no pixels") {
+		t.Errorf("error %v", err)
+	}
+}
+
 // Every image that there is was taken for one batch.
 func TestNegativeBatch(t *testing.T) {
 	c := open(t)

@@ -16,6 +16,7 @@ import (
 
 func newEmbed(a *app) *cobra.Command {
 	var out, output string
+	var skipBad bool
 	cmd := &cobra.Command{
 		Use:   "embed MODEL IMAGE|DIR... --out FILE.npy",
 		Short: "Write the pooled features of images: a row an image, for search, clustering or a classifier of your own",
@@ -43,25 +44,30 @@ func newEmbed(a *app) *cobra.Command {
 				return err
 			}
 			defer m.Close()
-			return a.embed(cmd, m, items, out)
+			return a.embed(cmd, m, items, out, skipBad)
 		},
 	}
 	cmd.Flags().StringVar(&out, "out", "", "NumPy file to write")
 	cmd.Flags().StringVar(&output, "features", "embedding", "embedding, or the name of a feature tap (which is written flattened)")
+	cmd.Flags().BoolVar(&skipBad, "skip-bad", false, "leave out images that cannot be read, and name them")
 	cmd.MarkFlagRequired("out")
 	return cmd
 }
 
-func (a *app) embed(cmd *cobra.Command, m *classifier.Model, items []classifier.Item, out string) error {
+func (a *app) embed(cmd *cobra.Command, m *classifier.Model, items []classifier.Item, out string, skipBad bool) error {
 	bars := a.Progress()
 	defer bars.Close()
 	meter := bars.Items("embedding", "images", int64(len(items)))
 	var rows []float32
-	var names []string
+	var names, skipped []string
 	width := 0
 	err := m.Stream(cmd.Context(), slices.Values(items), func(r classifier.Result) error {
+		if r.Err != nil && !skipBad {
+			return fmt.Errorf("%w; --skip-bad leaves such images out", r.Err)
+		}
 		if r.Err != nil {
-			return r.Err
+			skipped = append(skipped, r.Err.Error())
+			return nil
 		}
 		if width == 0 {
 			width = len(r.Outputs[0])
@@ -71,7 +77,7 @@ func (a *app) embed(cmd *cobra.Command, m *classifier.Model, items []classifier.
 		}
 		rows = append(rows, r.Outputs[0]...)
 		names = append(names, r.Item.Name)
-		meter.Set(int64(len(names)), 0)
+		meter.Set(int64(len(names)+len(skipped)), 0)
 		return nil
 	})
 	if err != nil {
@@ -79,6 +85,9 @@ func (a *app) embed(cmd *cobra.Command, m *classifier.Model, items []classifier.
 	}
 	meter.Done()
 	bars.Close()
+	if len(names) == 0 {
+		return noneRead(skipped)
+	}
 	if err := classifier.WriteFile(out, func(w io.Writer) error { return weights.WriteNPY(w, []int{len(names), width}, rows) }); err != nil {
 		return err
 	}
@@ -95,6 +104,9 @@ func (a *app) embed(cmd *cobra.Command, m *classifier.Model, items []classifier.
 	})
 	if err != nil {
 		return err
+	}
+	for _, s := range skipped {
+		a.Note("skipped: %s", s)
 	}
 	a.Note("wrote %s (%d × %d) and %s", out, len(names), width, list)
 	return nil

@@ -76,7 +76,7 @@ func (a *app) eval(cmd *cobra.Command, m *classifier.Model, items []classifier.I
 	meter.Done()
 	bars.Close()
 	if e.N == 0 {
-		return fmt.Errorf("none of %s could be read, the first is: %s", plural.Count(len(items), "image", "images"), e.Skipped[0])
+		return noneRead(e.Skipped)
 	}
 	return a.Print(e, func(w io.Writer) error {
 		fmt.Fprintf(w, "%s: top-1 %.2f %%, top-5 %.2f %%\n", plural.Count(e.N, "image", "images"), e.Top1, e.Top5)
@@ -88,6 +88,11 @@ func (a *app) eval(cmd *cobra.Command, m *classifier.Model, items []classifier.I
 		}
 		return printConfusion(w, e.Confusion, m.Labels)
 	})
+}
+
+// noneRead is the error where every image was skipped.
+func noneRead(skipped []string) error {
+	return fmt.Errorf("none of %s could be read, the first is: %s", plural.Count(len(skipped), "image", "images"), skipped[0])
 }
 
 // printConfusion prints the counts of the classes that occur: a row a true class, a column a predicted one.

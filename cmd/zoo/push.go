@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
+	"strings"
 
 	"aead.dev/minisign"
 	"github.com/spf13/cobra"
@@ -75,6 +77,9 @@ func (a *app) publishes(cmd *cobra.Command, publish func(ctx context.Context, c 
 	keyFile := cmd.Flags().String("key", "", "sign with this minisign secret key file ("+keyPassword+" unlocks an encrypted one)")
 	cmd.MarkFlagRequired("to")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if likeDocker(*to) {
+			return usagef("--to %s: a registry is oci://%[1]s, a folder ./%[1]s", *to)
+		}
 		key, err := privateKey(*keyFile)
 		if err != nil {
 			return err
@@ -89,6 +94,16 @@ func (a *app) publishes(cmd *cobra.Command, publish func(ctx context.Context, c 
 		}
 		return err
 	}
+}
+
+// likeDocker reports whether a path that is none of a folder begins with a host, as registries are written elsewhere.
+func likeDocker(path string) bool {
+	host, _, below := strings.Cut(path, "/")
+	if !below || filepath.IsAbs(path) || strings.Contains(path, "://") || strings.HasPrefix(host, ".") || !strings.ContainsAny(host, ".:") {
+		return false
+	}
+	_, err := os.Stat(host)
+	return err != nil
 }
 
 func (a *app) pushed(list []*hub.Pushed) error {

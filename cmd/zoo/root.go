@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -90,6 +91,7 @@ sources of models to ask in place of the configured ones, ZOO_CA_FILE names more
 	root.InitDefaultCompletionCmd() // cobra's own commands, so that their words are checked too
 	root.InitDefaultHelpCmd()
 	checkArgs(root)
+	checkInts(root)
 	tidyHelp(root)
 	a.complete(root)
 	return root
@@ -134,6 +136,29 @@ func tidyHelp(cmd *cobra.Command) {
 	})
 	for _, s := range cmd.Commands() {
 		tidyHelp(s)
+	}
+}
+
+// fitting is a flag of an int. pflag takes 64 bits and cuts off those that an int has not on 32-bit systems, so that 4294967301 would be 5.
+type fitting struct{ pflag.Value }
+
+// Set implements pflag.Value.
+func (f fitting) Set(text string) error {
+	if _, err := strconv.ParseInt(text, 0, strconv.IntSize); err != nil {
+		return err
+	}
+	return f.Value.Set(text)
+}
+
+// checkInts makes all flags of ints fitting.
+func checkInts(cmd *cobra.Command) {
+	cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
+		if f.Value.Type() == "int" {
+			f.Value = fitting{f.Value}
+		}
+	})
+	for _, s := range cmd.Commands() {
+		checkInts(s)
 	}
 }
 
@@ -206,7 +231,7 @@ func likeFlag(cmd *cobra.Command, err error) string {
 	}
 	var names []string
 	cmd.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
-	return strings.ReplaceAll(ui.DidYouMean(unknown.GetSpecifiedName(), names), "; did you mean ", "; did you mean --")
+	return strings.NewReplacer(" mean ", " mean --", " or ", " or --").Replace(ui.DidYouMean(unknown.GetSpecifiedName(), names))
 }
 
 // open returns the client, opening it at the first call.
