@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -55,13 +54,10 @@ func newEmbed(a *app) *cobra.Command {
 }
 
 func (a *app) embed(cmd *cobra.Command, m *classifier.Model, items []classifier.Item, out string, skipBad bool) error {
-	bars := a.Progress()
-	defer bars.Close()
-	meter := bars.Items("embedding", "images", int64(len(items)))
 	var rows []float32
 	var names, skipped []string
 	width := 0
-	err := m.Stream(cmd.Context(), slices.Values(items), func(r classifier.Result) error {
+	err := a.stream(cmd, m, items, "embedding", func(r classifier.Result) error {
 		if r.Err != nil && !skipBad {
 			return fmt.Errorf("%w; --skip-bad leaves such images out", r.Err)
 		}
@@ -77,14 +73,11 @@ func (a *app) embed(cmd *cobra.Command, m *classifier.Model, items []classifier.
 		}
 		rows = append(rows, r.Outputs[0]...)
 		names = append(names, r.Item.Name)
-		meter.Set(int64(len(names)+len(skipped)), 0)
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	meter.Done()
-	bars.Close()
 	if len(names) == 0 {
 		return noneRead(skipped)
 	}

@@ -90,12 +90,6 @@ func pictureFile(name string) bool {
 }
 
 func (a *app) explain(cmd *cobra.Command, m *classifier.Model, items []classifier.Item, out string) error {
-	bars := a.Progress()
-	defer bars.Close()
-	var meter *ui.Meter
-	if len(items) > 1 {
-		meter = bars.Items("explaining", "images", int64(len(items)))
-	}
 	for i := range items { // a picture is drawn over the image, and standard input can be read only once
 		if err := decodeInput(cmd.Context(), &items[i]); err != nil {
 			return err
@@ -105,7 +99,7 @@ func (a *app) explain(cmd *cobra.Command, m *classifier.Model, items []classifie
 	var results []explanation
 	var silent []string // images of which no part speaks for the class
 	failed := 0
-	err := m.Stream(cmd.Context(), slices.Values(items), func(r classifier.Result) error {
+	err := a.stream(cmd, m, items, "explaining", func(r classifier.Result) error {
 		e := explanation{Image: r.Item.Name}
 		if r.Err != nil {
 			failed++
@@ -124,7 +118,6 @@ func (a *app) explain(cmd *cobra.Command, m *classifier.Model, items []classifie
 			}
 		}
 		results = append(results, e)
-		meter.Set(int64(len(results)), 0)
 		return nil
 	})
 	if err == nil {
@@ -133,8 +126,6 @@ func (a *app) explain(cmd *cobra.Command, m *classifier.Model, items []classifie
 	if err != nil {
 		return err
 	}
-	meter.Done()
-	bars.Close()
 	if len(items) == 1 && failed == 1 {
 		return errors.New(results[0].Error)
 	}

@@ -75,15 +75,9 @@ The model may be left out: then the one inside the program is used (resnet20, wh
 }
 
 func (a *app) predict(cmd *cobra.Command, m *classifier.Model, items []classifier.Item, top int) error {
-	bars := a.Progress()
-	defer bars.Close()
-	var meter *ui.Meter
-	if len(items) > 1 {
-		meter = bars.Items("classifying", "images", int64(len(items)))
-	}
 	var results []imageResult
 	failed := 0
-	err := m.Stream(cmd.Context(), slices.Values(items), func(r classifier.Result) error {
+	err := a.stream(cmd, m, items, "classifying", func(r classifier.Result) error {
 		res := imageResult{Image: r.Item.Name}
 		if r.Err != nil {
 			failed++
@@ -92,14 +86,11 @@ func (a *app) predict(cmd *cobra.Command, m *classifier.Model, items []classifie
 			res.Top = m.Top(r.Outputs[0], top)
 		}
 		results = append(results, res)
-		meter.Set(int64(len(results)), 0)
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	meter.Done()
-	bars.Close()
 	if len(items) == 1 && failed == 1 {
 		return errors.New(results[0].Error)
 	}
@@ -110,6 +101,29 @@ func (a *app) predict(cmd *cobra.Command, m *classifier.Model, items []classifie
 		return fmt.Errorf("%d of %d images could not be classified", failed, len(items))
 	}
 	return nil
+}
+
+// stream runs images, and shows how many are done if there are several.
+func (a *app) stream(cmd *cobra.Command, m *classifier.Model, items []classifier.Item, doing string, each func(classifier.Result) error) error {
+	bars := a.Progress()
+	defer bars.Close()
+	var meter *ui.Meter
+	if len(items) > 1 {
+		meter = bars.Items(doing, "images", int64(len(items)))
+	}
+	var done int64
+	err := m.Stream(cmd.Context(), slices.Values(items), func(r classifier.Result) error {
+		if err := each(r); err != nil {
+			return err
+		}
+		done++
+		meter.Set(done, 0)
+		return nil
+	})
+	if err == nil {
+		meter.Done()
+	}
+	return err
 }
 
 func printPredictions(w io.Writer, results []imageResult) error {
