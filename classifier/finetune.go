@@ -245,13 +245,8 @@ func sameFolder(a, b string) bool {
 
 // throwAway removes the files of a run that is not under way, and returns what else there is.
 func throwAway(ctx context.Context, folder string) ([]string, error) {
-	lock := flock.New(filepath.Join(folder, finetune.FileLock))
-	waiting, cancel := context.WithTimeout(ctx, 10*time.Second) // as finetune.Run does: a killed host's plugin takes a moment to notice
-	defer cancel()
-	if ok, err := lock.TryLockContext(waiting, 100*time.Millisecond); !ok {
-		if waiting.Err() != nil && ctx.Err() == nil {
-			err = fmt.Errorf("%s is in use by another run: wait until it ends, or choose another --out", folder)
-		}
+	lock, err := finetune.LockRun(ctx, folder)
+	if err != nil {
 		return nil, err
 	}
 	if err := errors.Join(clearRun(folder), lock.Close()); err != nil {

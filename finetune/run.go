@@ -101,6 +101,22 @@ func CheckNew(dir string) error {
 	return nil
 }
 
+// LockRun locks a folder for who trains in it, or throws away the run that it holds. Closing the result unlocks it.
+func LockRun(ctx context.Context, dir string) (io.Closer, error) {
+	lock := flock.New(filepath.Join(dir, FileLock))
+	waiting, cancel := context.WithTimeout(ctx, 10*time.Second) // a killed host's plugin takes a moment to notice
+	defer cancel()
+	switch ok, err := lock.TryLockContext(waiting, 100*time.Millisecond); {
+	case err == nil && ok:
+		return lock, nil
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	case waiting.Err() == nil: // it cannot be locked, which says nothing of other runs
+		return nil, fmt.Errorf("%w: choose another --out", err)
+	}
+	return nil, fmt.Errorf("%s is in use by another run: wait until it ends, or choose another --out", dir)
+}
+
 func start(ctx context.Context, m Model, c Config, dir string, sink func(Event), resume bool) (result *Result, err error) {
 	if c.AutoLR && c.LR == 0 {
 		c.LR = 1 // replaced when the strategy is known
@@ -118,19 +134,11 @@ func start(ctx context.Context, m Model, c Config, dir string, sink func(Event),
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
-	lock := flock.New(filepath.Join(dir, FileLock))
-	waiting, cancel := context.WithTimeout(ctx, 10*time.Second) // a killed host's plugin takes a moment to notice
-	defer cancel()
-	if ok, err := lock.TryLockContext(waiting, 100*time.Millisecond); err != nil || !ok {
-		switch {
-		case ctx.Err() != nil:
-			return nil, ctx.Err()
-		case waiting.Err() == nil: // it cannot be locked, which says nothing of other runs
-			return nil, fmt.Errorf("%w: choose another --out", err)
-		}
-		return nil, fmt.Errorf("%s is in use by another run: wait until it ends, or choose another --out", dir)
+	lock, err := LockRun(ctx, dir)
+	if err != nil {
+		return nil, err
 	}
-	defer func() { err = errors.Join(err, lock.Unlock()) }()
+	defer func() { err = errors.Join(err, lock.Close()) }()
 	if m.Pool == nil {
 		m.Pool = work.New(work.DefaultThreads())
 		defer m.Pool.Close()

@@ -70,7 +70,10 @@ func (p *pools) open(n network, params engine.Params, want *zoov1.Compute, outpu
 	if err != nil {
 		return nil, nil, err
 	}
-	r := &cpuRunner{network: n, model: m, names: outputs}
+	r := &cpuRunner{sessionOutputs: sessionOutputs{network: n, names: outputs, shape: func(g *graph.Graph, name string) (graph.Shape, error) {
+		_, s, err := g.NamedOutput(name)
+		return s, err
+	}}, model: m}
 	if _, err := r.Outputs(n.input); err != nil { // before the weights are packed
 		return nil, nil, err
 	}
@@ -80,40 +83,46 @@ func (p *pools) open(n network, params engine.Params, want *zoov1.Compute, outpu
 	return r, &zoov1.Compute{Precision: m.Precision().String(), Threads: int32(pool.Threads()), Device: "cpu"}, nil
 }
 
-// cpuRunner is the runner of the processor.
-type cpuRunner struct {
+// sessionOutputs are the outputs of a session.
+type sessionOutputs struct {
 	network
-	model *infer.Model
 	names []string
+	shape func(g *graph.Graph, name string) (graph.Shape, error)
 
-	mu     sync.Mutex
-	shapes map[graph.Shape][]result
+	mu    sync.Mutex
+	known map[graph.Shape][]result
 }
 
 // Outputs implements runner.
-func (r *cpuRunner) Outputs(shape graph.Shape) ([]result, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if list := r.shapes[shape]; list != nil {
+func (o *sessionOutputs) Outputs(shape graph.Shape) ([]result, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if list := o.known[shape]; list != nil {
 		return slices.Clone(list), nil
 	}
-	g, err := r.graph(shape)
+	g, err := o.graph(shape)
 	if err != nil {
 		return nil, invalid("%v", err)
 	}
-	list := make([]result, len(r.names))
-	for i, name := range r.names {
-		_, s, err := g.NamedOutput(name)
+	list := make([]result, len(o.names))
+	for i, name := range o.names {
+		s, err := o.shape(g, name)
 		if err != nil {
 			return nil, invalid("%v", err)
 		}
 		list[i] = result{name: name, shape: s}
 	}
-	if r.shapes == nil || len(r.shapes) > 64 { // images of every size
-		r.shapes = map[graph.Shape][]result{}
+	if o.known == nil || len(o.known) > 64 { // images of every size
+		o.known = map[graph.Shape][]result{}
 	}
-	r.shapes[shape] = list
+	o.known[shape] = list
 	return slices.Clone(list), nil
+}
+
+// cpuRunner is the runner of the processor.
+type cpuRunner struct {
+	sessionOutputs
+	model *infer.Model
 }
 
 // Run implements runner. The plan writes into out.

@@ -2,6 +2,7 @@ package sdk
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/go-modelzoo/zoo/engine"
 	trainer "github.com/go-modelzoo/zoo/engine/train"
@@ -12,16 +13,15 @@ import (
 
 // camRunner is the runner of sessions that give out a class activation map, with or without the logits.
 type camRunner struct {
-	network
+	sessionOutputs
 	params    engine.Params
 	precision engine.Precision
 	pool      *work.Pool
-	names     []string
 	wanted    graph.ActivationMap
 
-	turn  chan struct{} // held while cam is in use
-	cam   *trainer.GradCAM
-	shape graph.Shape // of cam's images
+	turn chan struct{} // held while cam is in use
+	cam  *trainer.GradCAM
+	size graph.Shape // of cam's images
 }
 
 // activationMap finds the class activation map among the outputs.
@@ -41,7 +41,8 @@ func activationMap(outputs []string) (m graph.ActivationMap, found bool, err err
 }
 
 func newCAMRunner(n network, params engine.Params, precision engine.Precision, pool *work.Pool, outputs []string, m graph.ActivationMap) (*camRunner, error) {
-	r := &camRunner{network: n, params: params, precision: precision, pool: pool, names: outputs, wanted: m, turn: make(chan struct{}, 1)}
+	r := &camRunner{params: params, precision: precision, pool: pool, wanted: m, turn: make(chan struct{}, 1)}
+	r.network, r.names, r.shape = n, outputs, r.outputShape
 	if _, err := r.Outputs(n.input); err != nil {
 		return nil, err
 	}
@@ -51,45 +52,33 @@ func newCAMRunner(n network, params engine.Params, precision engine.Precision, p
 	return r, nil
 }
 
-// Outputs implements runner.
-func (r *camRunner) Outputs(shape graph.Shape) ([]result, error) {
-	g, err := r.graph(shape)
-	if err != nil {
-		return nil, invalid("%v", err)
-	}
-	list := make([]result, len(r.names))
-	for i, name := range r.names {
-		switch name {
-		case graph.LogitsOutput:
-			list[i] = result{name: name, shape: g.Output.Shape}
-		case r.wanted.String():
-			at, err := r.node(g)
-			if err != nil {
-				return nil, err
-			}
-			list[i] = result{name: name, shape: graph.Shape{C: 1, H: at.Shape.H, W: at.Shape.W}}
-		default:
-			return nil, invalid("a class activation map comes alone or with the logits: ask for %s in a session of its own", name)
+// outputShape is that of one image.
+func (r *camRunner) outputShape(g *graph.Graph, name string) (graph.Shape, error) {
+	switch name {
+	case graph.LogitsOutput:
+		return g.Output.Shape, nil
+	case r.wanted.String():
+		at, err := r.node(g)
+		if err != nil {
+			return graph.Shape{}, err
 		}
+		return graph.Shape{C: 1, H: at.Shape.H, W: at.Shape.W}, nil
 	}
-	return list, nil
+	return graph.Shape{}, fmt.Errorf("a class activation map comes alone or with the logits: ask for %s in a session of its own", name)
 }
 
 // node is the one whose map is looked at.
 func (r *camRunner) node(g *graph.Graph) (*graph.Node, error) {
 	node, shape, err := g.NamedOutput(r.wanted.At)
-	if err != nil {
-		return nil, invalid("%v", err)
+	if err == nil && shape.IsVector() {
+		err = fmt.Errorf("%s has one pixel where images have %d×%d: a class activation map needs more: name a tap, or take larger images", r.wanted.At, g.Input.H, g.Input.W)
 	}
-	if shape.IsVector() {
-		return nil, invalid("%s has one pixel where images have %d×%d: a class activation map needs more: name a tap, or take larger images", r.wanted.At, g.Input.H, g.Input.W)
-	}
-	return node, nil
+	return node, err
 }
 
 // prepare makes cam one for images of the shape. The turn is the caller's.
 func (r *camRunner) prepare(shape graph.Shape) error {
-	if r.cam != nil && r.shape == shape {
+	if r.cam != nil && r.size == shape {
 		return nil
 	}
 	g, err := r.graph(shape)
@@ -101,7 +90,7 @@ func (r *camRunner) prepare(shape graph.Shape) error {
 	}
 	at, err := r.node(g)
 	if err != nil {
-		return err
+		return invalid("%v", err)
 	}
 	cam, err := trainer.NewGradCAM(g, r.params, at, r.precision, r.pool)
 	if err != nil {
@@ -110,7 +99,7 @@ func (r *camRunner) prepare(shape graph.Shape) error {
 	if r.cam != nil {
 		r.cam.Close()
 	}
-	r.cam, r.shape = cam, shape
+	r.cam, r.size = cam, shape
 	return nil
 }
 

@@ -86,7 +86,7 @@ func (t *Trainer) build() error {
 		t.heads = append(t.heads, h)
 	}
 	for i, v := range t.nodes {
-		v.grad = t.at != nil && v.Node == t.at
+		v.grad = v.Node == t.at
 		for _, p := range v.params {
 			v.grad = v.grad || p.trainable
 		}

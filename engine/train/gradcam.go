@@ -3,6 +3,7 @@ package train
 import (
 	stdcontext "context"
 	"fmt"
+	"slices"
 
 	"github.com/nlpodyssey/spago/ag"
 	"github.com/nlpodyssey/spago/mat"
@@ -21,13 +22,19 @@ import (
 // network is in evaluation mode. What comes before the feature map runs as an inference plan; what follows it runs forward and backward.
 //
 // A GradCAM is for one size of images, and not safe for concurrent use.
-type GradCAM struct{ t *Trainer }
+type GradCAM struct {
+	t    *Trainer
+	leaf *node // whose gradient is wanted
+}
 
 // NewGradCAM prepares maps of the node at, which has more than one pixel and on which the logits depend. The values of params are kept, not
 // copied: they must not change.
 func NewGradCAM(g *graph.Graph, params engine.Params, at *graph.Node, precision engine.Precision, pool *work.Pool) (*GradCAM, error) {
 	if at.Shape.IsVector() {
 		return nil, fmt.Errorf("%s gives one value a channel: a class activation map needs a feature map", at.Name)
+	}
+	if !slices.Contains(g.InferenceNodes(), at) {
+		return nil, fmt.Errorf("the logits do not depend on %s", at.Name)
 	}
 	t, err := newTrainer(g, params, Options{Pool: pool, Precision: precision, Trainable: func(*graph.Param) bool { return false }, NoDropout: true})
 	if err != nil {
@@ -37,10 +44,8 @@ func NewGradCAM(g *graph.Graph, params engine.Params, at *graph.Node, precision 
 	if err := t.build(); err != nil {
 		return nil, err
 	}
-	if t.leaf() == nil {
-		return nil, fmt.Errorf("the logits do not depend on %s", at.Name)
-	}
-	return &GradCAM{t}, nil
+	leaf := slices.IndexFunc(t.nodes, func(v *node) bool { return v.Node == at })
+	return &GradCAM{t, t.nodes[leaf]}, nil
 }
 
 // Precision returns the precision in use.
@@ -53,21 +58,11 @@ func (m *GradCAM) Close() {
 	}
 }
 
-// leaf is the node whose gradient is wanted.
-func (t *Trainer) leaf() *node {
-	for _, v := range t.nodes {
-		if v.Node == t.at {
-			return v
-		}
-	}
-	return nil
-}
-
 // Run returns the logits of n images (float32 NHWC), N × classes, and a map for each image, N × height × width of the feature map, of values
 // from 0 on: for the given class, or for that of the image's largest logit if class is negative.
 func (m *GradCAM) Run(ctx stdcontext.Context, images []float32, n, class int) (logits, maps []float32, err error) {
 	t := m.t
-	if err := t.check(images, n, Targets{Labels: make([]int, n)}); err != nil {
+	if err := t.checkImages(images, n); err != nil {
 		return nil, nil, err
 	}
 	if class >= t.graph.Classes {
@@ -90,7 +85,7 @@ func (m *GradCAM) Run(ctx stdcontext.Context, images []float32, n, class int) (l
 	if err := ag.Backward(ag.NewOperator(y).Run()); err != nil {
 		return nil, nil, err
 	}
-	a := values[t.leaf()].Value().(*featureMap)
+	a := values[m.leaf].Value().(*featureMap)
 	gradient := a.Grad().Data().F32()
 	defer t.env.buffers.put(gradient)
 	maps = make([]float32, rows(n, a.shape))

@@ -192,9 +192,16 @@ func (t *Trainer) undo() {
 	}
 }
 
-func (t *Trainer) check(images []float32, n int, targets Targets) error {
+func (t *Trainer) checkImages(images []float32, n int) error {
 	if n < 1 || len(images) != n*t.graph.Input.Elements() {
 		return fmt.Errorf("train: %d values are not %d images of %v", len(images), n, t.graph.Input)
+	}
+	return nil
+}
+
+func (t *Trainer) check(images []float32, n int, targets Targets) error {
+	if err := t.checkImages(images, n); err != nil {
+		return err
 	}
 	if targets.Soft != nil {
 		if len(targets.Soft) != n*t.graph.Classes {
@@ -268,7 +275,7 @@ func (t *Trainer) release(functions []*function) {
 
 // Evaluate returns the logits of n images in evaluation mode. Package infer is faster for many batches.
 func (t *Trainer) Evaluate(ctx stdcontext.Context, images []float32, n int) ([]float32, error) {
-	if err := t.check(images, n, Targets{Labels: make([]int, n)}); err != nil {
+	if err := t.checkImages(images, n); err != nil {
 		return nil, err
 	}
 	values, functions, err := t.forward(ctx, images, n, false)
